@@ -1,0 +1,180 @@
+//! Numbers, random ids and hashes, each its own type so that none passes for another.
+
+use std::fmt;
+use std::str::FromStr;
+
+use minicbor::{Decode, Encode};
+
+/// An id or number in an object's name that is not of the form it must have.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not {digits} lower-case hex digits")]
+pub struct ParseIdError {
+    /// How many digits were expected.
+    pub digits: usize,
+}
+
+macro_rules! bytes_type {
+    ($(#[$doc:meta])* $name:ident, $len:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+        #[cbor(transparent)]
+        pub struct $name(#[cbor(n(0), with = "minicbor::bytes")] pub [u8; $len]);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.iter().try_for_each(|b| write!(f, "{b:02x}"))
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{}({self})", stringify!($name))
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = ParseIdError;
+            fn from_str(text: &str) -> Result<Self, ParseIdError> {
+                let mut bytes = [0; $len];
+                parse_hex(text, &mut bytes)?;
+                Ok(Self(bytes))
+            }
+        }
+    };
+}
+
+macro_rules! number_type {
+    ($(#[$doc:meta])* $name:ident, $int:ty) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+        #[cbor(transparent)]
+        pub struct $name(#[n(0)] pub $int);
+
+        impl $name {
+            /// The number after this one.
+            #[must_use]
+            pub fn next(self) -> Self {
+                Self(self.0 + 1)
+            }
+        }
+
+        /// As in object names: 16 lower-case hex digits.
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{:016x}", self.0)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = ParseIdError;
+            fn from_str(text: &str) -> Result<Self, ParseIdError> {
+                let mut bytes = [0; 8];
+                parse_hex(text, &mut bytes)?;
+                let number = u64::from_be_bytes(bytes);
+                Ok(Self(number.try_into().map_err(|_| ParseIdError { digits: 16 })?))
+            }
+        }
+    };
+}
+
+fn parse_hex(text: &str, into: &mut [u8]) -> Result<(), ParseIdError> {
+    let error = ParseIdError { digits: into.len() * 2 };
+    let digits = text.as_bytes();
+    if digits.len() != into.len() * 2 {
+        return Err(error);
+    }
+    let value = |digit: u8| match digit {
+        b'0'..=b'9' => Ok(digit - b'0'),
+        b'a'..=b'f' => Ok(digit - b'a' + 10),
+        _ => Err(error.clone()),
+    };
+    for (byte, pair) in into.iter_mut().zip(digits.chunks_exact(2)) {
+        *byte = value(pair[0])? << 4 | value(pair[1])?;
+    }
+    Ok(())
+}
+
+bytes_type!(
+    /// A vault's random id; part of every seal's context.
+    VaultId, 16
+);
+bytes_type!(
+    /// A pack's random id; with it the object's name, `pack/<2 hex>/<id>`.
+    PackId, 16
+);
+bytes_type!(
+    /// A page's random id.
+    PageId, 16
+);
+bytes_type!(
+    /// An extent's own random id, independent of the pack that it lies in.
+    ExtentId, 16
+);
+bytes_type!(
+    /// A journal's random id.
+    JournalId, 16
+);
+bytes_type!(
+    /// `H`: the keyed hash of (parent, name), the order of a directory's entries.
+    NameHash, 16
+);
+bytes_type!(
+    /// A SHA-256.
+    Hash, 32
+);
+
+number_type!(
+    /// A file's number, given once and never again.
+    InodeNo, u64
+);
+number_type!(
+    /// The number of a commit in the log, from 1; 0 is "before the first".
+    CommitNo, u64
+);
+number_type!(
+    /// The generation of a superblock, from 1.
+    Generation, u64
+);
+number_type!(
+    /// Which generation of the master key sealed a message.
+    KeyEpoch, u32
+);
+number_type!(
+    /// The count of a transaction in its journal, from 1; 0 is "before the first".
+    Seq, u64
+);
+
+impl InodeNo {
+    /// The root directory: FUSE's own number for it.
+    pub const ROOT: Self = Self(1);
+}
+
+impl Hash {
+    /// What the first commit names as the hash of its predecessor.
+    pub const ZERO: Self = Self([0; 32]);
+}
+
+impl NameHash {
+    /// The readdir cookie: the first 63 bits, so that it fits a positive `off_t`.
+    pub fn cookie(&self) -> u64 {
+        let [a, b, c, d, e, f, g, h, ..] = self.0;
+        u64::from_be_bytes([a, b, c, d, e, f, g, h]) >> 1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_and_ids_read_back_from_names() {
+        assert_eq!(CommitNo(0x1f).to_string(), "000000000000001f");
+        assert_eq!("000000000000001f".parse(), Ok(CommitNo(0x1f)));
+        let id = PackId([0xab; 16]);
+        assert_eq!(id.to_string().parse(), Ok(id));
+        for bad in ["", "1f", "000000000000001F", "00000000000000 1", "+000000000000001"] {
+            assert!(bad.parse::<CommitNo>().is_err(), "{bad:?}");
+        }
+        assert!("0000000100000000".parse::<KeyEpoch>().is_err());
+    }
+}

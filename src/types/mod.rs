@@ -1,0 +1,21 @@
+//! The words that every room shares: numbers, ids, hashes, and what an extent is.
+//! Nothing here does I/O.
+
+mod extent;
+mod ids;
+mod time;
+
+pub use extent::{Extent, Reference};
+pub use ids::{
+    CommitNo, ExtentId, Generation, Hash, InodeNo, JournalId, KeyEpoch, NameHash, PackId, PageId,
+    ParseIdError, Seq, VaultId,
+};
+pub use time::Timestamp;
+
+/// KiB, MiB and GiB in bytes.
+pub const KIB: u64 = 1 << 10;
+pub const MIB: u64 = 1 << 20;
+pub const GIB: u64 = 1 << 30;
+
+/// Plaintext bytes of one extent at most, and of a pack about (`DESIGN.md`, "In the bucket").
+pub const EXTENT_MAX: u64 = 16 * MIB;
