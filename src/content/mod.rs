@@ -1,1 +1,106 @@
-//! (room under construction)
+//! A file's bytes: what is written and not yet published, how it is sealed into packs, and how ranges are read.
+//!
+//! Write path: `File::write` (writes.rs) buffers; what runs on in order streams into a pack of its own (stream.rs);
+//! `File::seal` puts the rest into the shared open pack (packer.rs). Then the caller publishes the pieces in one
+//! transaction (extents.rs says which records change) and says so by `File::published`.
+//! Read path: `Content::read` (reader.rs) lays the overlay of unpublished pieces over the published extents.
+//!
+//! Order of locks: a file's publishing lock, then the file's state, then the open pack, then staging.
+
+mod error;
+pub mod extents;
+mod file;
+mod overlay;
+mod readahead;
+mod reader;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::types::{InodeNo, MIB};
+use crate::upload::Staging;
+
+pub use error::{Error, Result};
+pub use file::{File, Message, Publication, Unpublished, Written};
+pub use overlay::{Overlay, OverlayPiece, Source};
+
+/// Budgets of this room.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Bytes of plaintext in write buffers, over all files; beyond it buffers are sealed early.
+    pub buffers: u64,
+    /// Unpublished bytes of one file in staging at which it must be published: a quarter of staging's budget (V1).
+    pub unpublished: u64,
+    /// Bytes that read-ahead may hold or have in flight, over all files.
+    pub read_ahead: u64,
+    /// The deadline of a read.
+    pub deadline: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            buffers: 48 * MIB,
+            unpublished: 1024 * MIB,
+            read_ahead: 64 * MIB,
+            deadline: Duration::from_secs(30),
+        }
+    }
+}
+
+/// The contents of all files of a vault. Cheap to clone: all clones are one.
+#[derive(Clone)]
+pub struct Content {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    staging: Staging,
+    limits: Limits,
+    files: Mutex<HashMap<InodeNo, Weak<File>>>,
+    readers: reader::Shared,
+}
+
+impl Content {
+    /// Over an open staging area and cache; nothing is read or sent yet. Starts the thread that closes lingering
+    /// packs, which ends with the last clone.
+    pub fn new(staging: Staging, limits: Limits) -> Self {
+        let readers = reader::Shared::new(&limits);
+        let files = Mutex::default();
+        Self { inner: Arc::new(Inner { staging, limits, files, readers }) }
+    }
+
+    /// The one `File` of this inode. A handle keeps it; so does what is unpublished in it.
+    pub fn file(&self, _ino: InodeNo) -> Arc<File> {
+        todo!()
+    }
+
+    /// The file of this inode if anyone has it open or something of it is unpublished.
+    pub fn known(&self, _ino: InodeNo) -> Option<Arc<File>> {
+        todo!()
+    }
+
+    /// Every file with unpublished writes (for `sync`, unmount, SIGTERM).
+    pub fn unpublished(&self) -> Vec<Arc<File>> {
+        todo!()
+    }
+
+    /// The files that must be published now: what is `age` old (V1: 30 s), what has reached its limits, and
+    /// everything while a writer waits for room in staging. To be asked about once a second.
+    pub fn overdue(&self, _age: Duration) -> Vec<Arc<File>> {
+        todo!()
+    }
+
+    /// Closes the shared open pack, so that it is uploaded now (`sync`, `fsync` into the bucket).
+    pub fn close_packs(&self) -> Result<()> {
+        todo!()
+    }
+
+    /// Bytes of plaintext in write buffers now.
+    pub fn buffered(&self) -> u64 {
+        todo!()
+    }
+}

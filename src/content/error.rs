@@ -1,0 +1,36 @@
+//! What goes wrong with a file's bytes.
+
+/// Why a read, a write or a seal fails. What was written before is not lost by any of these: it stays in the
+/// file's buffers, or in staging, until it is published or discarded.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Staging refuses: full until the deadline (ENOSPC), poisoned (EIO, J6), or the local disk failed.
+    #[error(transparent)]
+    Staging(#[from] crate::upload::Error),
+    /// A message does not open, or is not the one that the reference names (EIO).
+    #[error("extent {extent} does not open")]
+    Seal {
+        /// The extent.
+        extent: crate::types::ExtentId,
+    },
+    /// A record of the map cannot be followed: bounds or codec make no sense (EIO).
+    #[error("the map's record of extent {extent} is unusable: {reason}")]
+    BadExtent {
+        /// The extent.
+        extent: crate::types::ExtentId,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// Sealed bytes in staging are shorter than what was appended (EIO).
+    #[error("pack {0} in staging lacks bytes that were written to it")]
+    Staged(crate::types::PackId),
+    /// The range ends beyond what a file can have (EFBIG).
+    #[error("beyond the largest file")]
+    TooLarge,
+    /// Not answered within the request's deadline (EIO).
+    #[error("no answer within the deadline")]
+    Deadline,
+}
+
+/// What this room's functions return.
+pub type Result<T> = std::result::Result<T, Error>;
