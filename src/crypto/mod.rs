@@ -1,1 +1,30 @@
-//! (room under construction)
+//! Keys, seals, key slots, hashes. Pure: no I/O but getrandom(2), and no knowledge of what is sealed.
+//!
+//! Everything sealed in the bucket, the journal, staging and the cache is a Cobblestone-256 message
+//! (C2SP `chunked-encryption`) whose context names its [`Place`], under a key of [`Keys`].
+//! Plaintext ([`Plain`]), sealed bytes ([`Sealed`]) and keys are different types.
+
+mod cobblestone;
+mod context;
+mod error;
+mod hash;
+mod index_seal;
+mod keys;
+mod labels;
+pub mod layout;
+mod message;
+mod recovery;
+mod secret;
+mod slots;
+
+pub use cobblestone::{Opener, Sealer};
+pub use context::Place;
+pub use error::Error;
+pub use hash::{Sha256Stream, random, sha256};
+pub use index_seal::{IndexKeys, IndexSession};
+pub use keys::{FIRST_EPOCH, Keys, MasterKey};
+pub use layout::padme;
+pub use message::{Plain, Sealed};
+pub use recovery::{RecoveryKey, RecoveryKeyError};
+pub use secret::Passphrase;
+pub use slots::{Argon2Params, KeySlot, SLOTS_MAX, SlotKind, unlock};

@@ -1,0 +1,287 @@
+//! Cobblestone-256: <https://c2sp.org/chunked-encryption> with HKDF-Expand-SHA-512 and AES-256-GCM.
+//!
+//! Every vector of wycheproof passes (tests beside this file). A message is sealed chunk by chunk as it
+//! comes, and any chunk opens alone; nothing of a chunk's plaintext is handed out before its tag
+//! verified.
+
+use aes_gcm::aead::inout::InOutBuf;
+use aes_gcm::{AeadInOut, Aes256Gcm, KeyInit, Nonce, Tag};
+use hmac::{Hmac, Mac};
+use sha2::Sha512;
+use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
+
+use super::layout::{self, CHUNK, CHUNKS_MAX, HEADER, TAG};
+use super::{Error, random};
+
+/// Begins the info of the key derivation: specification and AEAD, ended by a zero byte.
+const INFO: &[u8] = b"c2sp.org/chunked-encryption@v1+AEAD_AES_256_GCM\0";
+
+// Lengths in memory; all far below `usize::MAX`.
+const CHUNK_BYTES: usize = CHUNK as usize;
+const TAG_BYTES: usize = TAG as usize;
+const HEADER_BYTES: usize = HEADER as usize;
+
+/// The keys of one message, and its commitment.
+struct Derived {
+    cipher: Aes256Gcm,
+    base_nonce: [u8; 12],
+    commitment: [u8; 32],
+}
+
+/// HKDF-Expand-SHA-512 of 76 bytes, with the 32-byte key as PRK (`hkdf` refuses one shorter than the
+/// hash, which RFC 5869 asks of Extract's output only; the specification wants just this).
+fn derive(key: &[u8; 32], salt: &[u8; 24], context: &[u8]) -> Derived {
+    // A key of any length is valid for HMAC.
+    #[allow(clippy::expect_used)]
+    let mac = <Hmac<Sha512> as KeyInit>::new_from_slice(key).expect("HMAC takes any key length");
+    let block = |previous: &[u8], counter: u8| {
+        let mut mac = mac.clone();
+        for part in [previous, INFO, salt, context, &[counter]] {
+            mac.update(part);
+        }
+        mac.finalize().into_bytes()
+    };
+    let mut okm = Zeroizing::new([0; 128]);
+    let (first, second) = okm.split_at_mut(64);
+    first.copy_from_slice(&block(&[], 1));
+    second.copy_from_slice(&block(first, 2));
+
+    let key = Zeroizing::new(take::<32>(&okm, 0));
+    let cipher = Aes256Gcm::new((&*key).into());
+    Derived { cipher, base_nonce: take(&okm, 32), commitment: take(&okm, 44) }
+}
+
+fn take<const N: usize>(okm: &[u8; 128], from: usize) -> [u8; N] {
+    let mut part = [0; N];
+    part.copy_from_slice(&okm[from..from + N]);
+    part
+}
+
+impl Derived {
+    /// Chunk `index`'s nonce: the base nonce XOR the index, big-endian.
+    fn nonce(&self, index: u64) -> Nonce<aes_gcm::aead::consts::U12> {
+        let mut nonce = self.base_nonce;
+        nonce[4..].iter_mut().zip(index.to_be_bytes()).for_each(|(byte, part)| *byte ^= part);
+        nonce.into()
+    }
+}
+
+/// Seals one message as it comes.
+///
+/// The message is [`Sealer::header`], then what [`Sealer::update`] and [`Sealer::finish`] append.
+/// Nothing in it depends on what follows.
+pub struct Sealer {
+    derived: Derived,
+    salt: [u8; 24],
+    /// Plaintext of the chunk that is not yet full; always shorter than `CHUNK`.
+    pending: Zeroizing<Vec<u8>>,
+    next: u64,
+}
+
+impl Sealer {
+    /// A new message under `key`, with a new random salt.
+    pub(super) fn new(key: &[u8; 32], context: &[u8]) -> Self {
+        let salt = random();
+        let derived = derive(key, &salt, context);
+        Self { derived, salt, pending: Zeroizing::default(), next: 0 }
+    }
+
+    /// The message's first bytes: salt, then commitment.
+    pub fn header(&self) -> [u8; HEADER_BYTES] {
+        let mut header = [0; HEADER_BYTES];
+        header[..24].copy_from_slice(&self.salt);
+        header[24..].copy_from_slice(&self.derived.commitment);
+        header
+    }
+
+    /// The message's salt.
+    pub fn salt(&self) -> [u8; 24] {
+        self.salt
+    }
+
+    /// The message's commitment to key and place.
+    pub fn commitment(&self) -> [u8; 32] {
+        self.derived.commitment
+    }
+
+    /// Plaintext bytes taken so far.
+    pub fn plain_length(&self) -> u64 {
+        self.next * CHUNK + self.pending.len() as u64
+    }
+
+    /// Takes more plaintext; appends the chunks that it fills to `out`, keeps the rest.
+    ///
+    /// # Panics
+    /// After 4 PiB.
+    pub fn update(&mut self, mut plain: &[u8], out: &mut Vec<u8>) {
+        let sealed = (self.pending.len() + plain.len()) / CHUNK_BYTES * (CHUNK_BYTES + TAG_BYTES);
+        out.reserve(sealed);
+        if !self.pending.is_empty() {
+            let (now, later) = plain.split_at(plain.len().min(CHUNK_BYTES - self.pending.len()));
+            self.pending.extend_from_slice(now);
+            plain = later;
+            if self.pending.len() < CHUNK_BYTES {
+                return;
+            }
+            let pending = std::mem::take(&mut self.pending);
+            self.chunk(&pending, out);
+            self.pending = pending;
+            self.pending.clear();
+        }
+        let mut chunks = plain.chunks_exact(CHUNK_BYTES);
+        for chunk in &mut chunks {
+            self.chunk(chunk, out);
+        }
+        if !chunks.remainder().is_empty() {
+            // Once, so that no copy of plaintext is left behind by growing.
+            self.pending.reserve_exact(CHUNK_BYTES);
+            self.pending.extend_from_slice(chunks.remainder());
+        }
+    }
+
+    /// Ends the message: appends its last chunk, which is short and may be empty.
+    pub fn finish(mut self, out: &mut Vec<u8>) {
+        let pending = std::mem::take(&mut self.pending);
+        self.chunk(&pending, out);
+    }
+
+    /// Copies a chunk to its place in `out` and seals it there.
+    fn chunk(&mut self, plain: &[u8], out: &mut Vec<u8>) {
+        assert!(self.next < CHUNKS_MAX, "a message has at most 2^38 chunks");
+        let at = out.len();
+        out.reserve(plain.len() + TAG_BYTES);
+        out.extend_from_slice(plain);
+        let nonce = self.derived.nonce(self.next);
+        let tag =
+            self.derived.cipher.encrypt_inout_detached(&nonce, &[], InOutBuf::from(&mut out[at..]));
+        // AES-GCM refuses only what is longer than 64 GiB.
+        #[allow(clippy::expect_used)]
+        out.extend_from_slice(&tag.expect("a chunk is short"));
+        self.next += 1;
+    }
+}
+
+impl std::fmt::Debug for Sealer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Sealer({} chunks)", self.next)
+    }
+}
+
+/// Opens chunks of one message, in any order.
+pub struct Opener(Derived);
+
+impl Opener {
+    /// For the message under `key` whose header holds `salt` and `commitment`: checks that it is one of this
+    /// key and context.
+    pub(super) fn new(
+        key: &[u8; 32],
+        context: &[u8],
+        salt: &[u8; 24],
+        commitment: &[u8; 32],
+    ) -> Result<Self, Error> {
+        let derived = derive(key, salt, context);
+        match bool::from(derived.commitment.ct_eq(commitment)) {
+            true => Ok(Self(derived)),
+            false => Err(Error::Commitment),
+        }
+    }
+
+    /// Opens chunk `index` (tag included) and appends its plaintext to `into`, which is unchanged after an error.
+    ///
+    /// `last` is whether it ends the message: the last chunk is shorter than `CHUNK`, every other one is
+    /// whole, so a message that was cut off never opens to its end.
+    pub fn open_chunk(
+        &self,
+        index: u64,
+        last: bool,
+        sealed_chunk: &[u8],
+        into: &mut Vec<u8>,
+    ) -> Result<(), Error> {
+        let wrong = Error::Length { length: sealed_chunk.len() as u64 };
+        let Some((sealed, tag)) = sealed_chunk.split_last_chunk::<TAG_BYTES>() else {
+            return Err(wrong);
+        };
+        let fits = if last { sealed.len() < CHUNK_BYTES } else { sealed.len() == CHUNK_BYTES };
+        if !fits || index >= CHUNKS_MAX {
+            return Err(wrong);
+        }
+        let at = into.len();
+        into.extend_from_slice(sealed);
+        let opened = self.0.cipher.decrypt_inout_detached(
+            &self.0.nonce(index),
+            &[],
+            InOutBuf::from(&mut into[at..]),
+            &Tag::from(*tag),
+        );
+        opened.map_err(|_| {
+            into.truncate(at);
+            Error::Tag { index }
+        })
+    }
+
+    /// Opens the chunks from `first` on that `sealed` holds (as `layout::sealed_range` says) of a message of
+    /// `plain_length` bytes, and appends their plaintext to `into`, which is unchanged after an error.
+    pub fn open_chunks(
+        &self,
+        first: u64,
+        plain_length: u64,
+        sealed: &[u8],
+        into: &mut Vec<u8>,
+    ) -> Result<(), Error> {
+        let (at, count) = (into.len(), layout::chunk_count(plain_length));
+        into.reserve(sealed.len());
+        for (index, chunk) in (first..).zip(sealed.chunks(CHUNK_BYTES + TAG_BYTES)) {
+            let last = index + 1 == count;
+            let expected = layout::chunk_length(index, plain_length) + TAG;
+            let opened = match chunk.len() as u64 == expected && index < count {
+                true => self.open_chunk(index, last, chunk, into),
+                false => Err(Error::Length { length: sealed.len() as u64 }),
+            };
+            if let Err(error) = opened {
+                into.truncate(at);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Opener {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Opener(..)")
+    }
+}
+
+/// Seals a whole message: appends it to `out`, and returns its salt and commitment.
+pub(super) fn seal(
+    key: &[u8; 32],
+    context: &[u8],
+    plain: &[u8],
+    out: &mut Vec<u8>,
+) -> ([u8; 24], [u8; 32]) {
+    let mut sealer = Sealer::new(key, context);
+    let parts = (sealer.salt(), sealer.commitment());
+    out.reserve(plain.len() + HEADER_BYTES + (plain.len() / CHUNK_BYTES + 1) * TAG_BYTES);
+    out.extend_from_slice(&sealer.header());
+    sealer.update(plain, out);
+    sealer.finish(out);
+    parts
+}
+
+/// Opens a whole message. It allocates no more than `sealed` is long.
+pub(super) fn open(key: &[u8; 32], context: &[u8], sealed: &[u8]) -> Result<Vec<u8>, Error> {
+    let length = sealed.len() as u64;
+    let wrong = Error::Length { length };
+    let plain_length = layout::plain_length(length).ok_or_else(|| wrong.clone())?;
+    let (salt, rest) = sealed.split_first_chunk::<24>().ok_or_else(|| wrong.clone())?;
+    let (commitment, body) = rest.split_first_chunk::<32>().ok_or(wrong)?;
+    let opener = Opener::new(key, context, salt, commitment)?;
+    let mut plain = Vec::new();
+    opener.open_chunks(0, plain_length, body, &mut plain)?;
+    Ok(plain)
+}
+
+#[cfg(test)]
+#[path = "cobblestone_tests.rs"]
+mod tests;

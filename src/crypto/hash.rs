@@ -1,0 +1,74 @@
+//! SHA-256, and random bytes from the kernel.
+
+use sha2::{Digest, Sha256};
+
+use crate::types::Hash;
+
+/// SHA-256 of `bytes`.
+pub fn sha256(bytes: &[u8]) -> Hash {
+    Hash(Sha256::digest(bytes).into())
+}
+
+/// SHA-256 of what comes in pieces.
+#[derive(Clone, Default)]
+pub struct Sha256Stream(Sha256);
+
+impl Sha256Stream {
+    /// Of nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds the next piece.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The hash of everything added.
+    pub fn finish(self) -> Hash {
+        Hash(self.0.finalize().into())
+    }
+}
+
+impl std::fmt::Debug for Sha256Stream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Sha256Stream(..)")
+    }
+}
+
+/// Random bytes: one call of getrandom(2) each time, so that neither a fork nor a cloned machine
+/// repeats any (no state is kept in the process).
+///
+/// # Panics
+/// When the kernel gives none: nothing may be sealed then.
+pub fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    if let Err(error) = getrandom::fill(&mut bytes) {
+        panic!("getrandom(2) failed: {error}");
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streamed_hash_is_the_hash() {
+        let mut stream = Sha256Stream::new();
+        stream.update(b"ab");
+        stream.update(b"");
+        stream.update(b"c");
+        let whole = sha256(b"abc");
+        assert_eq!(stream.finish(), whole);
+        assert_eq!(
+            whole.to_string(),
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+        );
+    }
+
+    #[test]
+    fn random_bytes_do_not_repeat() {
+        assert_ne!(random::<32>(), random::<32>());
+    }
+}

@@ -1,0 +1,258 @@
+//! Key slots: the master key, sealed under a passphrase or the recovery key.
+//!
+//! Everything in a slot comes from the superblock before its MAC can be verified (the MAC's key is what the slot
+//! holds). So the work that a slot may ask for is bounded, and all it says is bound into its seal.
+
+use std::fmt;
+
+use argon2::{Algorithm, Argon2, Params, Version};
+use hkdf::Hkdf;
+use minicbor::{Decode, Encode};
+use sha2::Sha512;
+use zeroize::Zeroizing;
+
+use super::keys::{Key, expand};
+use super::labels::Label;
+use super::{
+    Error, MasterKey, Passphrase, RecoveryKey, RecoveryKeyError, cobblestone, context, random,
+};
+use crate::types::{KeyEpoch, VaultId};
+
+/// Key slots of a superblock at most.
+pub const SLOTS_MAX: usize = 16;
+
+/// Kind numbers in a slot.
+const PASSPHRASE: u8 = 1;
+const RECOVERY: u8 = 2;
+
+/// How much work Argon2id does for a passphrase.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Argon2Params {
+    /// Memory, in KiB.
+    pub memory_kib: u32,
+    /// Passes over the memory.
+    pub passes: u32,
+    /// Lanes; computed one after the other here.
+    pub lanes: u32,
+}
+
+impl Argon2Params {
+    /// The least that is made or accepted: 64 MiB, 3 passes (RFC 9106, the second recommended option, with one lane).
+    pub const FLOOR: Self = Self { memory_kib: 64 << 10, passes: 3, lanes: 1 };
+    /// The most that is accepted, so that a forged slot cannot exhaust this machine: 2 GiB, 64 passes.
+    pub const CEILING: Self = Self { memory_kib: 2 << 20, passes: 64, lanes: 16 };
+
+    fn check(self) -> Result<(), Error> {
+        let within = |value, floor, ceiling| floor <= value && value <= ceiling;
+        let (low, high) = (Self::FLOOR, Self::CEILING);
+        if !within(self.memory_kib, low.memory_kib, high.memory_kib) {
+            return Err(Error::SlotParameters("memory (64 MiB to 2 GiB)"));
+        }
+        if !within(self.passes, low.passes, high.passes) {
+            return Err(Error::SlotParameters("passes (3 to 64)"));
+        }
+        if !within(self.lanes, low.lanes, high.lanes) {
+            return Err(Error::SlotParameters("lanes (1 to 16)"));
+        }
+        Ok(())
+    }
+}
+
+/// 256 MiB, 3 passes, 1 lane: under a second on a machine of 2026.
+impl Default for Argon2Params {
+    fn default() -> Self {
+        Self { memory_kib: 256 << 10, passes: 3, lanes: 1 }
+    }
+}
+
+/// How a slot's key is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SlotKind {
+    /// Argon2id of a passphrase.
+    Passphrase {
+        /// The work to do.
+        params: Argon2Params,
+        /// Random, of this slot alone.
+        salt: [u8; 32],
+    },
+    /// HKDF of the recovery key.
+    Recovery {
+        /// Random, of this slot alone.
+        salt: [u8; 32],
+    },
+}
+
+/// The master key of one key epoch, sealed under one secret.
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct KeySlot {
+    #[n(0)]
+    kind: u8,
+    #[n(1)]
+    epoch: KeyEpoch,
+    #[cbor(n(2), with = "minicbor::bytes")]
+    salt: [u8; 32],
+    #[n(3)]
+    memory_kib: u32,
+    #[n(4)]
+    passes: u32,
+    #[n(5)]
+    lanes: u32,
+    #[cbor(n(6), with = "minicbor::bytes")]
+    sealed: Vec<u8>,
+}
+
+impl KeySlot {
+    /// Seals the master key under a passphrase. Takes as long and as much memory as `params` say.
+    pub fn seal_with_passphrase(
+        master: &MasterKey,
+        vault: VaultId,
+        epoch: KeyEpoch,
+        passphrase: &Passphrase,
+        params: Argon2Params,
+    ) -> Result<Self, Error> {
+        params.check()?;
+        let salt = random();
+        let key = passphrase_key(passphrase, params, &salt)?;
+        Ok(Self::seal(master, vault, epoch, SlotKind::Passphrase { params, salt }, &key))
+    }
+
+    /// Seals the master key under a recovery key.
+    pub fn seal_with_recovery_key(
+        master: &MasterKey,
+        vault: VaultId,
+        epoch: KeyEpoch,
+        recovery: &RecoveryKey,
+    ) -> Self {
+        let salt = random();
+        let key = recovery_key(recovery, &salt);
+        Self::seal(master, vault, epoch, SlotKind::Recovery { salt }, &key)
+    }
+
+    fn seal(
+        master: &MasterKey,
+        vault: VaultId,
+        epoch: KeyEpoch,
+        kind: SlotKind,
+        key: &Key,
+    ) -> Self {
+        let (kind, salt, params) = match kind {
+            SlotKind::Passphrase { params, salt } => (PASSPHRASE, salt, params),
+            SlotKind::Recovery { salt } => {
+                (RECOVERY, salt, Argon2Params { memory_kib: 0, passes: 0, lanes: 0 })
+            }
+        };
+        let Argon2Params { memory_kib, passes, lanes } = params;
+        let mut slot = Self { kind, epoch, salt, memory_kib, passes, lanes, sealed: Vec::new() };
+        let context = slot.context(vault);
+        cobblestone::seal(key, &context, master.expose(), &mut slot.sealed);
+        slot
+    }
+
+    /// How the slot's key is made; an error for a kind that is not known, or work out of bounds.
+    pub fn kind(&self) -> Result<SlotKind, Error> {
+        let Self { memory_kib, passes, lanes, salt, .. } = *self;
+        match self.kind {
+            PASSPHRASE => {
+                let params = Argon2Params { memory_kib, passes, lanes };
+                params.check()?;
+                Ok(SlotKind::Passphrase { params, salt })
+            }
+            RECOVERY => Ok(SlotKind::Recovery { salt }),
+            other => Err(Error::SlotKind(other)),
+        }
+    }
+
+    /// The key epoch of the master key in it.
+    pub fn epoch(&self) -> KeyEpoch {
+        self.epoch
+    }
+
+    /// Everything that the slot says, in a fixed layout: kind (1 byte), memory in KiB, passes, lanes
+    /// (4 bytes each, big-endian), salt (32).
+    fn context(&self, vault: VaultId) -> Vec<u8> {
+        let mut parameters = vec![self.kind];
+        for number in [self.memory_kib, self.passes, self.lanes] {
+            parameters.extend_from_slice(&number.to_be_bytes());
+        }
+        parameters.extend_from_slice(&self.salt);
+        context::of_slot(vault, self.epoch, &parameters)
+    }
+
+    fn open(&self, vault: VaultId, key: &Key) -> Result<MasterKey, Error> {
+        let plain = cobblestone::open(key, &self.context(vault), &self.sealed);
+        let plain = Zeroizing::new(plain.map_err(|_| Error::WrongSecret)?);
+        let bytes = <[u8; 32]>::try_from(&plain[..]);
+        Ok(MasterKey::from_bytes(bytes.map_err(|_| Error::Malformed("a key slot's key"))?))
+    }
+}
+
+/// Opens the first slot of key epoch `epoch` that the secret fits: as a recovery key if it is one, and as a
+/// passphrase. Slots of unknown kinds are passed over. The work is bounded by `SLOTS_MAX` and
+/// [`Argon2Params::CEILING`].
+pub fn unlock(
+    slots: &[KeySlot],
+    vault: VaultId,
+    epoch: KeyEpoch,
+    secret: &Passphrase,
+) -> Result<MasterKey, Error> {
+    if slots.len() > SLOTS_MAX {
+        return Err(Error::TooManySlots(slots.len()));
+    }
+    let recovery = RecoveryKey::parse(secret.expose());
+    let mut refused = None;
+    // Recovery slots first: they cost nothing.
+    let of_epoch = || slots.iter().filter(|slot| slot.epoch == epoch);
+    let recoveries = of_epoch().filter(|slot| slot.kind == RECOVERY);
+    for slot in recoveries.chain(of_epoch().filter(|slot| slot.kind != RECOVERY)) {
+        let key = match (slot.kind(), &recovery) {
+            (Ok(SlotKind::Recovery { salt }), Ok(recovery)) => Ok(recovery_key(recovery, &salt)),
+            (Ok(SlotKind::Recovery { .. }), Err(_)) => continue,
+            (Ok(SlotKind::Passphrase { params, salt }), _) => passphrase_key(secret, params, &salt),
+            (Err(error), _) => Err(error),
+        };
+        match key.and_then(|key| slot.open(vault, &key)) {
+            Ok(master) => return Ok(master),
+            Err(Error::WrongSecret | Error::SlotKind(_)) => {}
+            Err(error) => refused = Some(error),
+        }
+    }
+    match (refused, recovery) {
+        (Some(error), _) => Err(error),
+        (None, Err(typo @ RecoveryKeyError::Checksum)) => Err(typo.into()),
+        (None, _) => Err(Error::WrongSecret),
+    }
+}
+
+fn passphrase_key(
+    passphrase: &Passphrase,
+    params: Argon2Params,
+    salt: &[u8; 32],
+) -> Result<Key, Error> {
+    params.check()?;
+    let Argon2Params { memory_kib, passes, lanes } = params;
+    let bad = |_| Error::SlotParameters("refused by Argon2id");
+    let argon2 = Params::new(memory_kib, passes, lanes, Some(32)).map_err(bad)?;
+    let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, argon2);
+    let mut key = Key::new(Zeroizing::new([0; 32]));
+    match argon2.hash_password_into(passphrase.expose(), salt, &mut key[..]) {
+        Ok(()) => Ok(key),
+        Err(argon2::Error::OutOfMemory) => Err(Error::Memory { mib: memory_kib >> 10 }),
+        Err(error) => Err(bad(error)),
+    }
+}
+
+fn recovery_key(recovery: &RecoveryKey, salt: &[u8; 32]) -> Key {
+    let hkdf = Hkdf::<Sha512>::new(Some(salt), recovery.expose());
+    expand(&hkdf, Label::RecoverySlot, KeyEpoch(0))
+}
+
+impl fmt::Debug for KeySlot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KeySlot({:?}, epoch {})", self.kind(), self.epoch.0)
+    }
+}
+
+#[cfg(test)]
+#[path = "slots_tests.rs"]
+mod tests;
