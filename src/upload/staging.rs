@@ -1,24 +1,19 @@
 //! The staging area: packs that are not yet known to be in the bucket. Their presence is the upload queue.
 
-use std::collections::HashMap;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, watch};
 
-use super::error::Result;
+use super::disk::{Directory, Disk, DiskFile};
+use super::error::{Error, Result};
+use super::packs::{Stage, Table};
+use super::reserve::{Reservation, Room, StagingLimits, cost};
 use crate::types::{PackId, Seq};
-
-/// Budgets of the staging area.
-#[derive(Clone, Copy, Debug)]
-pub struct StagingLimits {
-    /// Bytes that staging may take on disk, reserve included.
-    pub budget: u64,
-    /// Bytes of its file system that stay free.
-    pub free_floor: u64,
-    /// How long a reservation waits for room before it is refused.
-    pub wait: std::time::Duration,
-}
 
 /// What staging holds, for `status` and `statfs`. Bytes on disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,135 +24,356 @@ pub struct Usage {
     pub used: u64,
     /// Bytes promised to writes that are not sealed yet.
     pub reserved: u64,
-    /// Packs that are not confirmed to be in the bucket (open ones included), and their bytes.
+    /// Packs that are not confirmed to be in the bucket, open ones included.
     pub unsent_packs: u64,
+    /// Bytes of those.
     pub unsent_bytes: u64,
-    /// Of these, the ones that still take extents.
+    /// Of these, the packs that still take extents.
     pub open_packs: u64,
 }
 
 /// The staging area. Cheap to clone: all clones are one.
 #[derive(Clone, Debug)]
-pub struct Staging {}
+pub struct Staging {
+    pub(super) shared: Arc<Shared>,
+}
 
-/// Room promised to a write: given back when dropped.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) table: Mutex<Table>,
+    pub(super) room: Arc<Room>,
+    /// Something can be sent, committed or released that could not before.
+    pub(super) changed: Notify,
+    is_poisoned: AtomicBool,
+    poison: watch::Sender<Option<String>>,
+}
+
+/// Keeps a pack in staging while an unpublished write refers to it. Take it before the pack is closed; drop it after
+/// the transaction that publishes the write was appended (or the write was discarded).
 #[derive(Debug)]
 #[must_use]
-pub struct Reservation {}
-
-/// Keeps a pack in staging while an unpublished write refers to it; dropping it lets go.
-/// Take it before the extent is appended's result is used, drop it after the transaction that publishes it was appended.
-#[derive(Debug)]
-#[must_use]
-pub struct PackHold {}
+pub struct PackHold {
+    shared: Arc<Shared>,
+    pack: PackId,
+}
 
 /// A pack that takes extents. Dropped without `close` it stays for recovery if anything refers to it, else it is removed.
 #[derive(Debug)]
-pub struct OpenPack {}
-
-/// Judges and makes footers when packs are recovered: the vault has the keys, this room has not.
-pub trait Footers {
-    /// Whether the pack (`length` bytes, readable by `staging.read`) ends in a footer that opens.
-    fn is_good(&self, staging: &Staging, pack: PackId, length: u64) -> bool;
-    /// The sealed footer for a pack that now ends at `end`.
-    fn make(&self, pack: PackId, end: u64) -> Vec<u8>;
+pub struct OpenPack {
+    shared: Arc<Shared>,
+    id: PackId,
+    file: Arc<dyn DiskFile>,
+    length: u64,
+    closed: bool,
 }
 
 /// The name of a pack's object in the bucket.
+#[must_use]
 pub fn pack_object(pack: PackId) -> String {
     let id = pack.to_string();
     format!("pack/{}/{id}", &id[..2])
 }
 
+pub(super) fn open_name(pack: PackId) -> String {
+    format!("{pack}.open")
+}
+
+pub(super) fn closed_name(pack: PackId) -> String {
+    format!("{pack}.pack")
+}
+
+/// The pack that a file holds, and whether it was closed.
+pub(super) fn parse_name(name: &str) -> Option<(PackId, bool)> {
+    let (id, kind) = name.split_once('.')?;
+    let closed = match kind {
+        "open" => false,
+        "pack" => true,
+        _ => return None,
+    };
+    Some((id.parse().ok()?, closed))
+}
+
 impl Staging {
     /// Opens or makes the directory (0700) and lists what is there. Nothing is changed, nothing is sent.
-    pub fn open(_dir: &Path, _limits: StagingLimits) -> Result<Self> {
-        todo!()
+    pub fn open(dir: &Path, limits: StagingLimits) -> Result<Self> {
+        let disk = Directory::open(dir).map_err(Error::io("opening the staging directory"))?;
+        Self::over(Arc::new(disk), limits)
     }
+
+    /// As `open`, over any disk.
+    pub fn over(disk: Arc<dyn Disk>, limits: StagingLimits) -> Result<Self> {
+        let mut table = Table::default();
+        let mut used = 0;
+        for (name, length) in disk.list().map_err(Error::io("listing the staging directory"))? {
+            let Some((pack, renamed)) = parse_name(&name) else {
+                tracing::warn!("a file in staging that is not a pack is left alone");
+                continue;
+            };
+            table.found(pack, length, renamed);
+            used += length;
+        }
+        let room = Room::new(disk.clone(), limits, used);
+        let shared = Shared {
+            disk,
+            table: Mutex::new(table),
+            room,
+            changed: Notify::new(),
+            is_poisoned: AtomicBool::new(false),
+            poison: watch::channel(None).0,
+        };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
     /// Begins a new pack, `<id>.open`.
-    pub fn create(&self, _pack: PackId) -> Result<OpenPack> {
-        todo!()
+    pub fn create(&self, pack: PackId) -> Result<OpenPack> {
+        self.shared.check()?;
+        let created = self.shared.disk.create(&open_name(pack));
+        let file = created.map_err(|e| self.shared.fail("making a pack in staging", e))?;
+        self.shared.table.lock().created(pack, file.clone());
+        Ok(OpenPack { shared: self.shared.clone(), id: pack, file, length: 0, closed: false })
     }
+
     /// Promises room for `plain` bytes of plaintext, overhead of seal, footer and padding included (J8). Ready at
     /// the first poll when there is room; else it waits until there is, or is refused with `Full` at the deadline.
-    pub async fn reserve(&self, _plain: u64) -> Result<Reservation> {
-        todo!()
+    pub async fn reserve(&self, plain: u64) -> Result<Reservation> {
+        self.shared.check()?;
+        self.shared.room.reserve(cost(plain)).await
     }
+
     /// As `reserve`, but `None` instead of waiting.
-    pub fn try_reserve(&self, _plain: u64) -> Result<Option<Reservation>> {
-        todo!()
+    pub fn try_reserve(&self, plain: u64) -> Result<Option<Reservation>> {
+        self.shared.check()?;
+        self.shared.room.admit(cost(plain), false)
     }
+
+    /// For what frees room (unlink, truncate) and what must go on when writes do not: may use the reserve that is
+    /// kept back (J8). `bytes` as they are, no overhead added.
+    pub fn reserve_essential(&self, bytes: u64) -> Result<Reservation> {
+        self.shared.check()?;
+        self.shared.room.admit(bytes, true)?.ok_or(Error::Full)
+    }
+
+    /// How many reservations wait for room. While it is not zero, unpublished writes should be published and shared
+    /// packs closed: only what is referred to can leave.
+    #[must_use]
+    pub fn waiting(&self) -> watch::Receiver<usize> {
+        self.shared.room.subscribe_waiting()
+    }
+
     /// The bytes of a pack that is here, open or closed; `None` if it is not here. Not checked: the caller opens the seal.
-    pub fn read(&self, _pack: PackId, _range: Range<u64>) -> Result<Option<Bytes>> {
-        todo!()
+    pub fn read(&self, pack: PackId, range: Range<u64>) -> Result<Option<Bytes>> {
+        let (file, length, renamed) = {
+            let table = self.shared.table.lock();
+            let Some(entry) = table.get(pack) else { return Ok(None) };
+            (entry.file.clone(), entry.length, entry.renamed)
+        };
+        if range.end > length {
+            return Err(Error::Short { pack, length, wanted: range.end });
+        }
+        let file = match file {
+            Some(file) => file,
+            None => match self.shared.open_file(pack, renamed) {
+                Ok(file) => file,
+                // It left for the cache in this moment.
+                Err(_) if !self.contains(pack) => return Ok(None),
+                Err(e) => return Err(Error::io("opening a staged pack")(e)),
+            },
+        };
+        let mut bytes =
+            vec![0; usize::try_from(range.end.saturating_sub(range.start)).unwrap_or(0)];
+        file.read_at(&mut bytes, range.start).map_err(Error::io("reading a staged pack"))?;
+        Ok(Some(bytes.into()))
     }
+
     /// Keeps the pack here while an unpublished write refers to it.
-    pub fn hold(&self, _pack: PackId) -> PackHold {
-        todo!()
+    pub fn hold(&self, pack: PackId) -> PackHold {
+        if !self.shared.table.lock().hold(pack) {
+            tracing::debug!(%pack, "a hold on a pack that is not in staging");
+        }
+        PackHold { shared: self.shared.clone(), pack }
     }
+
     /// Whether the pack is here.
-    pub fn contains(&self, _pack: PackId) -> bool {
-        todo!()
+    #[must_use]
+    pub fn contains(&self, pack: PackId) -> bool {
+        self.shared.table.lock().get(pack).is_some()
     }
+
     /// Bytes of the pack that are here (J3 measures by this).
-    pub fn length(&self, _pack: PackId) -> Option<u64> {
-        todo!()
+    #[must_use]
+    pub fn length(&self, pack: PackId) -> Option<u64> {
+        self.shared.table.lock().get(pack).map(|entry| entry.length)
     }
+
     /// All packs here with their lengths.
+    #[must_use]
     pub fn packs(&self) -> Vec<(PackId, u64)> {
-        todo!()
+        self.shared.table.lock().iter().map(|(id, pack)| (id, pack.length)).collect()
     }
-    /// J7, after `open` and once it is decided that the journal goes on: `referred` says, for each pack that a
-    /// transaction of the journal refers to, where the last extent referred to ends. Packs without a good footer are
-    /// cut there and closed; packs that nothing refers to are removed.
-    pub fn recover(&self, _referred: &HashMap<PackId, u64>, _footers: &dyn Footers) -> Result<()> {
-        todo!()
+
+    /// C4, K5: a transaction that refers to these packs is about to be appended; under the append lock. Answers which
+    /// of them are here: these stay until the transaction is confirmed, so a crash that loses one of them makes the
+    /// transaction bad (J3); the others are in the bucket. The vault calls it too for each unconfirmed transaction
+    /// that it finds in the journal. An error (`Gone`, `Poisoned`): it must not be appended.
+    pub fn appending(&self, seq: Seq, packs: &[PackId]) -> Result<Vec<PackId>> {
+        self.shared.check()?;
+        if packs.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.shared.table.lock().appending(seq, packs)
     }
-    /// A transaction that refers to these packs is about to be appended (C4). The vault calls it too for each
-    /// unconfirmed transaction that it finds in the journal.
-    pub fn appending(&self, _seq: Seq, _packs: &[PackId]) -> Result<()> {
-        todo!()
+
+    /// Why nothing is accepted any more (J6).
+    #[must_use]
+    pub fn poisoned(&self) -> Option<String> {
+        self.shared.poison.borrow().clone()
     }
+
+    /// J6: nothing is accepted any more. The journal's failures are told here too.
+    pub fn poison(&self, reason: &str) {
+        self.shared.poison(reason);
+    }
+
+    /// Turns into `Some` when poisoned.
+    #[must_use]
+    pub fn subscribe_poison(&self) -> watch::Receiver<Option<String>> {
+        self.shared.poison.subscribe()
+    }
+
     /// For `status`.
+    #[must_use]
     pub fn usage(&self) -> Usage {
-        todo!()
+        let (used, reserved) = self.shared.room.taken();
+        let mut usage =
+            Usage { budget: self.shared.room.budget(), used, reserved, ..Usage::default() };
+        for (_, pack) in self.shared.table.lock().iter() {
+            if !matches!(pack.stage, Stage::InBucket | Stage::Leaving) {
+                usage.unsent_packs += 1;
+                usage.unsent_bytes += pack.length;
+            }
+            usage.open_packs += u64::from(pack.stage == Stage::Open);
+        }
+        usage
     }
 }
 
-impl Reservation {
-    /// Takes another reservation into this one.
-    pub fn absorb(&mut self, _other: Reservation) {
-        todo!()
+impl Shared {
+    pub(super) fn check(&self) -> Result<()> {
+        if self.is_poisoned.load(Ordering::Acquire) {
+            return Err(Error::Poisoned(self.poison.borrow().clone().unwrap_or_default()));
+        }
+        Ok(())
     }
-    /// Gives part of it back, or hands it on: a reservation of its own for up to `plain` bytes.
-    pub fn split(&mut self, _plain: u64) -> Reservation {
-        todo!()
+
+    pub(super) fn poison(&self, reason: &str) {
+        let first = self.poison.send_if_modified(|poison| {
+            let first = poison.is_none();
+            poison.get_or_insert_with(|| reason.to_owned());
+            first
+        });
+        self.is_poisoned.store(true, Ordering::Release);
+        if first {
+            tracing::error!(reason, "staging accepts nothing any more");
+            self.changed.notify_waiters();
+        }
+    }
+
+    /// A write failed: poisons, and is the error.
+    pub(super) fn fail(&self, what: &str, error: std::io::Error) -> Error {
+        self.poison(&format!("{what}: {error}"));
+        Error::io(what)(error)
+    }
+
+    pub(super) fn open_file(
+        &self,
+        pack: PackId,
+        renamed: bool,
+    ) -> std::io::Result<Arc<dyn DiskFile>> {
+        self.disk.open(&if renamed { closed_name(pack) } else { open_name(pack) })
+    }
+
+    /// Removes a pack if nothing refers to it, nor will.
+    pub(super) fn discard_unwanted(&self, pack: PackId, even_open: bool) -> bool {
+        let Some(entry) = self.table.lock().take_unwanted(pack, even_open) else { return false };
+        let name = if entry.renamed { closed_name(pack) } else { open_name(pack) };
+        if let Err(error) = self.disk.remove(&name) {
+            tracing::warn!(%pack, %error, "removing a pack that nothing refers to");
+        }
+        self.room.shrank(entry.length);
+        true
     }
 }
 
 impl PackHold {
     /// The pack held.
+    #[must_use]
     pub fn pack(&self) -> PackId {
-        todo!()
+        self.pack
+    }
+}
+
+impl Drop for PackHold {
+    fn drop(&mut self) {
+        let may_leave = self.shared.table.lock().unhold(self.pack);
+        if may_leave {
+            self.shared.changed.notify_waiters();
+        } else {
+            self.shared.discard_unwanted(self.pack, false);
+        }
     }
 }
 
 impl OpenPack {
     /// The pack's id.
+    #[must_use]
     pub fn id(&self) -> PackId {
-        todo!()
+        self.id
     }
+
     /// Bytes so far: where the next append begins.
+    #[must_use]
     pub fn length(&self) -> u64 {
-        todo!()
+        self.length
     }
+
     /// Appends sealed bytes by `write(2)`; answers the offset at which they begin. A failure poisons (J6).
-    pub fn append(&mut self, _sealed: &[u8]) -> Result<u64> {
-        todo!()
+    pub fn append(&mut self, sealed: &[u8]) -> Result<u64> {
+        self.shared.check()?;
+        let offset = self.length;
+        let written = self.file.write_at(sealed, offset);
+        written.map_err(|e| self.shared.fail("writing to a pack in staging", e))?;
+        self.length += sealed.len() as u64;
+        self.shared.room.grew(sealed.len() as u64);
+        self.shared.table.lock().set_length(self.id, self.length);
+        Ok(offset)
     }
+
     /// Appends the footer and renames to `<id>.pack`: from here on it is never appended to, and it is in the
-    /// upload queue (J7).
-    pub fn close(self, _footer: &[u8]) -> Result<()> {
-        todo!()
+    /// upload queue (J7). A pack that nothing refers to and nobody holds is removed instead.
+    pub fn close(mut self, footer: &[u8]) -> Result<()> {
+        self.append(footer)?;
+        self.closed = true; // whatever comes: a failure poisons, and recovery decides about the file
+        let renamed = self.shared.disk.rename(&open_name(self.id), &closed_name(self.id));
+        renamed.map_err(|e| self.shared.fail("renaming a pack in staging", e))?;
+        self.shared.table.lock().closed(self.id, None);
+        self.shared.discard_unwanted(self.id, false);
+        self.shared.changed.notify_waiters();
+        Ok(())
     }
 }
+
+impl Drop for OpenPack {
+    fn drop(&mut self) {
+        if self.closed || self.shared.check().is_err() {
+            return;
+        }
+        if !self.shared.discard_unwanted(self.id, true) {
+            tracing::error!(pack = %self.id, "a pack was dropped open; it is closed at the next mount");
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "staging_tests.rs"]
+mod tests;

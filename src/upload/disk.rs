@@ -1,0 +1,127 @@
+//! The files of one directory, behind a trait: tests put a disk there that forgets or fails.
+
+use std::fmt::Debug;
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The files of one flat directory. Names are file names, not paths. What `sync` and `sync_dir` acknowledge
+/// survives power loss; nothing else is assumed (`PROTOCOL.md`, "The medium").
+pub trait Disk: Debug + Send + Sync {
+    /// Names and lengths in bytes of what is there.
+    fn list(&self) -> io::Result<Vec<(String, u64)>>;
+    /// A new file (0600); an error if it is there.
+    fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>>;
+    /// A file that is there, to read and write.
+    fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>>;
+    /// Renames atomically within the directory.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    /// Removes a file.
+    fn remove(&self, name: &str) -> io::Result<()>;
+    /// fsync of the directory: names made or renamed before are durable.
+    fn sync_dir(&self) -> io::Result<()>;
+    /// Bytes that an unprivileged writer can still use on this file system.
+    fn free(&self) -> io::Result<u64>;
+    /// Where a file lies, for the one who takes it over.
+    fn path(&self, name: &str) -> PathBuf;
+}
+
+/// One open file.
+pub trait DiskFile: Debug + Send + Sync {
+    /// Writes all of it at this offset.
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+    /// Fills the buffer from this offset; an error if the file ends before.
+    fn read_at(&self, into: &mut [u8], offset: u64) -> io::Result<()>;
+    /// Cuts the file (or extends it by zeros).
+    fn set_length(&self, length: u64) -> io::Result<()>;
+    /// fdatasync: contents and length are durable.
+    fn sync(&self) -> io::Result<()>;
+}
+
+/// A directory of the operating system.
+#[derive(Debug)]
+pub struct Directory {
+    path: PathBuf,
+    handle: File,
+}
+
+impl Directory {
+    /// Opens it, or makes it with mode 0700 (its parents too).
+    pub fn open(path: &Path) -> io::Result<Self> {
+        DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+        Ok(Self { path: path.to_owned(), handle: File::open(path)? })
+    }
+}
+
+impl Disk for Directory {
+    fn list(&self) -> io::Result<Vec<(String, u64)>> {
+        let mut found = Vec::new();
+        for entry in self.path.read_dir()? {
+            let entry = entry?;
+            let metadata = entry.metadata()?;
+            if let (true, Ok(name)) = (metadata.is_file(), entry.file_name().into_string()) {
+                found.push((name, metadata.len()));
+            }
+        }
+        Ok(found)
+    }
+
+    fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create_new(true).mode(0o600);
+        Ok(Arc::new(options.open(self.path.join(name))?))
+    }
+
+    fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+        Ok(Arc::new(OpenOptions::new().read(true).write(true).open(self.path.join(name))?))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        std::fs::rename(self.path.join(from), self.path.join(to))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        std::fs::remove_file(self.path.join(name))
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        self.handle.sync_all()
+    }
+
+    fn free(&self) -> io::Result<u64> {
+        let mut stats = std::mem::MaybeUninit::<libc::statvfs>::uninit();
+        // SAFETY: a valid descriptor, and room for one struct, which is read only after success.
+        let stats = unsafe {
+            if libc::fstatvfs(self.handle.as_raw_fd(), stats.as_mut_ptr()) != 0 {
+                return Err(io::Error::last_os_error());
+            }
+            stats.assume_init()
+        };
+        Ok(stats.f_bavail.saturating_mul(stats.f_frsize))
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+}
+
+impl DiskFile for File {
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.write_all_at(bytes, offset)
+    }
+
+    fn read_at(&self, into: &mut [u8], offset: u64) -> io::Result<()> {
+        self.read_exact_at(into, offset)
+    }
+
+    fn set_length(&self, length: u64) -> io::Result<()> {
+        self.set_len(length)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.sync_data()
+    }
+}

@@ -1,0 +1,104 @@
+//! After a crash: packs that were never closed, and packs that lost their end (J7).
+
+use std::collections::HashMap;
+
+use super::error::{Error, Result};
+use super::staging::{Staging, closed_name, open_name, parse_name};
+use crate::types::PackId;
+
+/// Judges and makes footers: the vault has the keys, this room has not.
+pub trait Footers {
+    /// Whether the pack (`length` bytes, readable by `staging.read`) ends in a footer that opens.
+    fn is_good(&self, staging: &Staging, pack: PackId, length: u64) -> bool;
+    /// The sealed footer for a pack whose last extent ends at `end`.
+    fn make(&self, pack: PackId, end: u64) -> Vec<u8>;
+}
+
+/// What recovery did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Recovered {
+    /// Packs that were whole.
+    pub whole: u64,
+    /// Packs that were cut after their last extent and closed.
+    pub mended: u64,
+    /// Packs that nothing referred to; removed.
+    pub removed: u64,
+}
+
+impl Staging {
+    /// J7, after `open` and once it is decided that the journal goes on: `referred` says, for each pack here that a
+    /// transaction of the journal refers to, where the last extent that is referred to ends. Packs without a good
+    /// footer are cut there and closed; packs that nothing refers to are removed. May be interrupted and repeated.
+    ///
+    /// # Errors
+    /// `Short` when a pack lacks an extent that is referred to: J3 should have found that record bad.
+    pub fn recover(
+        &self,
+        referred: &HashMap<PackId, u64>,
+        footers: &dyn Footers,
+    ) -> Result<Recovered> {
+        let mut done = Recovered::default();
+        let disk = &self.shared.disk;
+        let listed = disk.list().map_err(Error::io("listing the staging directory"))?;
+        for (name, length) in listed {
+            let Some((pack, renamed)) = parse_name(&name) else { continue };
+            let Some(end) = referred.get(&pack).copied() else {
+                self.forget_found(pack, &name, length)?;
+                done.removed += 1;
+                continue;
+            };
+            if length < end {
+                return Err(Error::Short { pack, length, wanted: end });
+            }
+            if footers.is_good(self, pack, length) {
+                if !renamed {
+                    let done = disk.rename(&name, &closed_name(pack));
+                    done.map_err(Error::io("closing a pack found in staging"))?;
+                }
+                self.shared.table.lock().closed(pack, Some(end));
+                done.whole += 1;
+            } else {
+                self.mend(pack, renamed, length, end, footers)?;
+                done.mended += 1;
+            }
+        }
+        self.shared.changed.notify_waiters();
+        Ok(done)
+    }
+
+    /// Cuts a pack after its last extent that counts, and closes it.
+    fn mend(
+        &self,
+        pack: PackId,
+        renamed: bool,
+        length: u64,
+        end: u64,
+        footers: &dyn Footers,
+    ) -> Result<()> {
+        let what = "cutting a pack found in staging";
+        let footer = footers.make(pack, end);
+        let file = self.shared.open_file(pack, renamed).map_err(Error::io(what))?;
+        // First cut, then the footer: a crash between leaves a pack without one, as it was found.
+        file.set_length(end).map_err(Error::io(what))?;
+        file.write_at(&footer, end).map_err(Error::io(what))?;
+        if !renamed {
+            let done = self.shared.disk.rename(&open_name(pack), &closed_name(pack));
+            done.map_err(Error::io(what))?;
+        }
+        let now = end + footer.len() as u64;
+        self.shared.room.shrank(length);
+        self.shared.room.grew(now);
+        let mut table = self.shared.table.lock();
+        table.set_length(pack, now);
+        table.closed(pack, Some(end));
+        Ok(())
+    }
+
+    fn forget_found(&self, pack: PackId, name: &str, length: u64) -> Result<()> {
+        tracing::info!(%pack, length, "a pack that nothing refers to is removed from staging");
+        self.shared.disk.remove(name).map_err(Error::io("removing a pack from staging"))?;
+        self.shared.table.lock().remove(pack);
+        self.shared.room.shrank(length);
+        Ok(())
+    }
+}

@@ -1,0 +1,232 @@
+//! Room in staging: the budget, what is promised, what the disk has left (J8).
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use super::disk::Disk;
+use super::error::{Error, Result};
+use crate::types::{GIB, KIB, MIB};
+
+/// Budgets of the staging area.
+#[derive(Clone, Copy, Debug)]
+pub struct StagingLimits {
+    /// Bytes that staging may take on disk, the reserve that is kept back included.
+    pub budget: u64,
+    /// Bytes of its file system that stay free.
+    pub free_floor: u64,
+    /// How long a reservation waits for room before it is refused with `Full`.
+    pub wait: Duration,
+}
+
+impl Default for StagingLimits {
+    fn default() -> Self {
+        Self { budget: 10 * GIB, free_floor: GIB, wait: Duration::from_secs(30) }
+    }
+}
+
+/// Kept back from writes, so that what frees room (unlink, truncate, journal, barrier, commit) works when staging
+/// is full: some thousands of transactions. At most an eighth of the budget.
+const KEPT_BACK: u64 = 32 * MIB;
+/// Of the disk's free bytes, what even an essential reservation leaves: the file system's own needs.
+const ESSENTIAL_FLOOR: u64 = 16 * MIB;
+/// The disk is asked for its free bytes this often at most.
+const MEASURE_EVERY: Duration = Duration::from_secs(1);
+/// One reservation's share of header, tag and footer entry (a name is up to 255 bytes), in bytes.
+const FIXED_COST: u64 = KIB;
+
+/// What `plain` bytes of plaintext may take in staging: tags (1/1024), padding of a pack that holds one file alone
+/// (Padmé: under 12 %), header and footer entry. An upper bound for extents of 16 KiB and up, and for one small one.
+#[must_use]
+pub fn cost(plain: u64) -> u64 {
+    plain.saturating_add(plain / 8).saturating_add(FIXED_COST)
+}
+
+/// The accounts of the staging area. Shared by staging and its reservations.
+#[derive(Debug)]
+pub(super) struct Room {
+    limits: StagingLimits,
+    disk: Arc<dyn Disk>,
+    accounts: Mutex<Accounts>,
+    /// How many reservations wait; the uploader releases at once while it is not zero.
+    waiting: watch::Sender<usize>,
+    freed: tokio::sync::Notify,
+}
+
+#[derive(Debug, Default)]
+struct Accounts {
+    used: u64,
+    reserved: u64,
+    measured: Option<Measured>,
+}
+
+#[derive(Debug)]
+struct Measured {
+    at: Instant,
+    /// What may still be taken as of then, in terms of `used + reserved`.
+    ceiling: u64,
+}
+
+impl Room {
+    pub(super) fn new(disk: Arc<dyn Disk>, limits: StagingLimits, used: u64) -> Arc<Self> {
+        let accounts = Mutex::new(Accounts { used, ..Accounts::default() });
+        let (waiting, _) = watch::channel(0);
+        Arc::new(Self { limits, disk, accounts, waiting, freed: tokio::sync::Notify::new() })
+    }
+
+    pub(super) fn budget(&self) -> u64 {
+        self.limits.budget
+    }
+
+    /// (bytes in packs, bytes promised).
+    pub(super) fn taken(&self) -> (u64, u64) {
+        let accounts = self.accounts.lock();
+        (accounts.used, accounts.reserved)
+    }
+
+    pub(super) fn subscribe_waiting(&self) -> watch::Receiver<usize> {
+        self.waiting.subscribe()
+    }
+
+    /// A pack grew.
+    pub(super) fn grew(&self, bytes: u64) {
+        self.accounts.lock().used += bytes;
+    }
+
+    /// A pack left, or was cut.
+    pub(super) fn shrank(&self, bytes: u64) {
+        let mut accounts = self.accounts.lock();
+        accounts.used = accounts.used.saturating_sub(bytes);
+        accounts.measured = None;
+        drop(accounts);
+        self.wake();
+    }
+
+    fn give_back(&self, bytes: u64) {
+        let mut accounts = self.accounts.lock();
+        accounts.reserved = accounts.reserved.saturating_sub(bytes);
+        drop(accounts);
+        self.wake();
+    }
+
+    fn wake(&self) {
+        if *self.waiting.borrow() > 0 {
+            self.freed.notify_waiters();
+        }
+    }
+
+    /// The most that `used + reserved` may come to for this kind of reservation.
+    fn budget_for(&self, essential: bool) -> u64 {
+        let kept = if essential { 0 } else { KEPT_BACK.min(self.limits.budget / 8) };
+        self.limits.budget - kept
+    }
+
+    pub(super) fn admit(
+        self: &Arc<Self>,
+        bytes: u64,
+        essential: bool,
+    ) -> Result<Option<Reservation>> {
+        let mut accounts = self.accounts.lock();
+        let wanted = accounts.used.saturating_add(accounts.reserved).saturating_add(bytes);
+        if wanted > self.budget_for(essential) {
+            return Ok(None);
+        }
+        if accounts.measured.as_ref().is_none_or(|m| m.at.elapsed() > MEASURE_EVERY) {
+            // statvfs of a local disk answers from memory: short enough to be under the lock.
+            let free = self.disk.free().map_err(Error::io("asking for the disk's free space"))?;
+            // What is reserved is not on the disk yet; what is used is already missing from `free`.
+            let ceiling = accounts.used.saturating_add(free);
+            accounts.measured = Some(Measured { at: Instant::now(), ceiling });
+        }
+        let floor = if essential {
+            ESSENTIAL_FLOOR.min(self.limits.free_floor)
+        } else {
+            self.limits.free_floor
+        };
+        let ceiling = accounts.measured.as_ref().map_or(0, |m| m.ceiling.saturating_sub(floor));
+        if wanted > ceiling {
+            return Ok(None);
+        }
+        accounts.reserved += bytes;
+        Ok(Some(Reservation { room: self.clone(), bytes }))
+    }
+
+    /// Waits for room until the deadline of the limits.
+    pub(super) async fn reserve(self: &Arc<Self>, bytes: u64) -> Result<Reservation> {
+        if let Some(reservation) = self.admit(bytes, false)? {
+            return Ok(reservation);
+        }
+        if bytes > self.budget_for(false) {
+            return Err(Error::Full); // it could never be
+        }
+        let _waiting = Waiting::new(&self.waiting);
+        let deadline = tokio::time::Instant::now() + self.limits.wait;
+        loop {
+            let freed = self.freed.notified();
+            if let Some(reservation) = self.admit(bytes, false)? {
+                return Ok(reservation);
+            }
+            // The disk may also be freed by others, who do not tell: looked at once a second.
+            let look = tokio::time::Instant::now() + MEASURE_EVERY;
+            if tokio::time::timeout_at(look.min(deadline), freed).await.is_err()
+                && tokio::time::Instant::now() >= deadline
+            {
+                return self.admit(bytes, false)?.ok_or(Error::Full);
+            }
+        }
+    }
+}
+
+/// Counts one who waits, for as long as it lives: a cancelled wait is not counted on.
+struct Waiting<'a>(&'a watch::Sender<usize>);
+
+impl<'a> Waiting<'a> {
+    fn new(count: &'a watch::Sender<usize>) -> Self {
+        count.send_modify(|n| *n += 1);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|n| *n -= 1);
+    }
+}
+
+/// Room promised to a write; given back when dropped, which is right once the bytes are in a pack (they count there).
+#[derive(Debug)]
+#[must_use]
+pub struct Reservation {
+    room: Arc<Room>,
+    /// On disk, overhead included.
+    bytes: u64,
+}
+
+impl Reservation {
+    /// Bytes of staging promised, overhead included.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Takes another reservation into this one.
+    pub fn absorb(&mut self, mut other: Reservation) {
+        self.bytes += std::mem::take(&mut other.bytes);
+    }
+
+    /// Takes out what was promised for `plain` bytes of plaintext, or all if it is less: to drop, or to hand on.
+    pub fn split(&mut self, plain: u64) -> Reservation {
+        let bytes = cost(plain).min(self.bytes);
+        self.bytes -= bytes;
+        Reservation { room: self.room.clone(), bytes }
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        if self.bytes > 0 {
+            self.room.give_back(self.bytes);
+        }
+    }
+}
