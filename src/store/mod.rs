@@ -1,1 +1,37 @@
-//! (room under construction)
+//! The object store: a place that keeps bytes under names, and is trusted with nothing else.
+//!
+//! Other rooms see [`Bucket`] alone: every request through it has a deadline, is repeated while
+//! that may help, and what it put or fetched is verified. Below the door is the trait [`Store`] with
+//! three backends ([`S3Store`], [`DirectoryStore`], [`MemoryStore`]) and the decorators that
+//! `Bucket` is made of: `Counted`, then `Checked`, then `Retrying`, outermost last. [`Faulty`] is a
+//! decorator for tests: it fails by script. [`conformance`] is one suite that every backend passes.
+//!
+//! Assumed of a store, and nothing else: read-after-write, list-after-write, an atomic put, one
+//! winner of a conditional put, a clock that goes forward.
+
+mod bucket;
+mod checked;
+pub mod conformance;
+mod counted;
+mod deadlines;
+mod directory;
+mod error;
+mod faulty;
+mod memory;
+mod object;
+mod probe;
+mod retry;
+mod s3;
+mod url;
+
+pub use bucket::{Bucket, Uploaded};
+pub use counted::Counts;
+pub use deadlines::Deadlines;
+pub use directory::DirectoryStore;
+pub use error::{Cause, Error, Result};
+pub use faulty::{Fault, Faulty, On, Request, Verb};
+pub use memory::MemoryStore;
+pub use object::{Body, Fetched, Head, Listed, Listing, OBJECT_MAX, Put, PutReply, Store};
+pub use probe::Conditional;
+pub use s3::{S3Credentials, S3Options, S3Store};
+pub use url::{StoreUrl, UrlError};

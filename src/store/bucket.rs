@@ -1,0 +1,224 @@
+//! The door: what upper rooms know of a store.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+
+use super::checked::Checked;
+use super::counted::{Counted, Counters, Counts};
+use super::deadlines::Deadlines;
+use super::directory::DirectoryStore;
+use super::error::{Error, Result};
+use super::object::{Body, Fetched, Head, Listed, PutReply, Store};
+use super::probe::{self, Conditional};
+use super::retry::Retrying;
+use super::s3::{S3Options, S3Store};
+use super::url::StoreUrl;
+
+/// Names of one DELETE: S3's limit.
+const DELETE_BATCH: usize = 1000;
+
+/// Proof that the store holds exactly the bytes that were put (rule C5). Only this room makes one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Uploaded {
+    name: String,
+    length: u64,
+    crc32: u32,
+    time: SystemTime,
+}
+
+impl Uploaded {
+    fn new(name: &str, body: &Body, reply: &PutReply) -> Self {
+        let (length, crc32) = (body.length(), body.crc32());
+        Self { name: name.to_owned(), length, crc32, time: reply.time }
+    }
+
+    /// The object's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// How many bytes it has.
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// The CRC-32 of its bytes.
+    pub fn crc32(&self) -> u32 {
+        self.crc32
+    }
+
+    /// The store's clock in its answer, to the second; 1970 if it did not say.
+    pub fn time(&self) -> SystemTime {
+        self.time
+    }
+}
+
+/// A vault's part of a store: names are below its prefix, each request has a deadline and is
+/// repeated while that may help, and what was put or fetched is verified. A clone is the same one.
+#[derive(Clone)]
+pub struct Bucket {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: Retrying,
+    raw: Arc<dyn Store>,
+    /// Empty, or ends with a slash.
+    prefix: String,
+    shown: String,
+    counters: Arc<Counters>,
+    limits: Deadlines,
+}
+
+impl Bucket {
+    /// Opens the place that `url` names, and asks it one question, so that a wrong endpoint, bucket or
+    /// secret shows now. A directory is made if it is not there.
+    pub async fn open(url: &StoreUrl, options: &S3Options, limits: Deadlines) -> Result<Self> {
+        let bucket = match url {
+            StoreUrl::S3 { bucket, prefix } => {
+                let store = S3Store::open(bucket, options, limits).await?;
+                Self::build(Arc::new(store), prefix, limits, url.to_string())
+            }
+            StoreUrl::File(path) => {
+                let store = DirectoryStore::open(path).await?;
+                Self::build(Arc::new(store), "", limits, url.to_string())
+            }
+        };
+        bucket.inner.store.knock(&bucket.full("superblock/")).await?;
+        Ok(bucket)
+    }
+
+    /// The part of a given store below `prefix`, for tests.
+    pub fn over(store: Arc<dyn Store>, prefix: &str, limits: Deadlines) -> Self {
+        let shown = format!("{store:?}");
+        Self::build(store, prefix, limits, shown)
+    }
+
+    fn build(raw: Arc<dyn Store>, prefix: &str, limits: Deadlines, shown: String) -> Self {
+        let counters = Arc::new(Counters::default());
+        let raw: Arc<dyn Store> = Arc::new(Counted::over(raw, counters.clone()));
+        let prefix = prefix.trim_end_matches('/');
+        let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
+        let store = Retrying::over(Checked::over(raw.clone()), limits);
+        Self { inner: Arc::new(Inner { store, raw, prefix, shown, counters, limits }) }
+    }
+
+    /// Makes the store hold exactly these bytes under this name. Repeated, verified; a put whose
+    /// reply was lost counts when the very bytes are there. [`Error::Exists`]: others are.
+    pub async fn put_new(&self, name: &str, body: Bytes) -> Result<Uploaded> {
+        let body = Body::from(body);
+        let reply = self.inner.store.put_new(&self.full(name), &body).await?;
+        Ok(Uploaded::new(name, &body, &reply))
+    }
+
+    /// One attempt at a conditional put (rule C2), verified. After any error it is not known whether
+    /// it was carried out.
+    pub async fn put_once(&self, name: &str, body: Bytes) -> Result<Uploaded> {
+        let body = Body::from(body);
+        let reply = self.inner.store.put_once(&self.full(name), &body).await?;
+        Ok(Uploaded::new(name, &body, &reply))
+    }
+
+    /// The object's bytes, or exactly those of `range`; fewer are [`Error::Corrupt`].
+    pub async fn get(&self, name: &str, range: Option<Range<u64>>) -> Result<Bytes> {
+        Ok(self.get_timed(name, range).await?.bytes)
+    }
+
+    /// As [`Bucket::get`], with the object's length and the store's time.
+    pub async fn get_timed(&self, name: &str, range: Option<Range<u64>>) -> Result<Fetched> {
+        self.inner.store.get(&self.full(name), range).await
+    }
+
+    /// What the store says of an object.
+    pub async fn head(&self, name: &str) -> Result<Head> {
+        self.inner.store.head(&self.full(name)).await
+    }
+
+    /// All objects whose names begin with `prefix`, in the byte order of their names, and the store's
+    /// clock at the first page.
+    pub async fn list_all(&self, prefix: &str) -> Result<(Vec<Listed>, SystemTime)> {
+        self.list(prefix, None).await
+    }
+
+    /// As [`Bucket::list_all`], but only the objects after the one named `after`.
+    pub async fn list_after(&self, prefix: &str, after: &str) -> Result<(Vec<Listed>, SystemTime)> {
+        self.list(prefix, Some(after)).await
+    }
+
+    async fn list(&self, prefix: &str, after: Option<&str>) -> Result<(Vec<Listed>, SystemTime)> {
+        let prefix = self.full(prefix);
+        let first = after.map(|after| self.full(after));
+        let cut = self.inner.prefix.len();
+        let mut from = first.clone();
+        let mut found = Vec::new();
+        let mut time = None;
+        loop {
+            let page = self.inner.store.list(&prefix, from.as_deref()).await?;
+            time.get_or_insert(page.time);
+            found.extend(page.objects);
+            match page.more {
+                Some(more) => from = Some(more),
+                None => break,
+            }
+        }
+        // Some stores list in the order of a tree of directories, and some begin at `after` itself.
+        found.retain(|object| first.as_ref().is_none_or(|first| object.name > *first));
+        found.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        found.dedup_by(|a, b| a.name == b.name);
+        for object in &mut found {
+            object.name.drain(..cut);
+        }
+        Ok((found, time.unwrap_or(SystemTime::UNIX_EPOCH)))
+    }
+
+    /// Deletes these objects; that one is not there is no error.
+    pub async fn delete(&self, names: &[String]) -> Result<()> {
+        for batch in names.chunks(DELETE_BATCH) {
+            let batch: Vec<_> = batch.iter().map(|name| self.full(name)).collect();
+            self.inner.store.delete(&batch).await?;
+        }
+        Ok(())
+    }
+
+    /// Puts one key several times at once: does exactly one win (rule W6)? What it put, it deletes.
+    pub async fn probe_conditional(&self) -> Result<Conditional> {
+        probe::run(&self.inner.raw, &self.inner.prefix, &self.inner.limits).await
+    }
+
+    /// The place in words, for messages; no secrets.
+    pub fn describe(&self) -> String {
+        self.inner.shown.clone()
+    }
+
+    /// What was asked of the store so far.
+    pub fn requests(&self) -> Counts {
+        self.inner.counters.read()
+    }
+
+    /// The limits that it was opened with.
+    pub fn deadlines(&self) -> Deadlines {
+        self.inner.limits
+    }
+
+    fn full(&self, name: &str) -> String {
+        format!("{}{name}", self.inner.prefix)
+    }
+}
+
+impl fmt::Debug for Bucket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Bucket({})", self.inner.shown)
+    }
+}
+
+/// Whether an error says that nothing is there, for `match`es that read better so.
+impl Error {
+    /// True of [`Error::NotFound`].
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::NotFound { .. })
+    }
+}

@@ -1,0 +1,110 @@
+//! Counts what is asked of a store: every attempt, as it leaves.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use async_trait::async_trait;
+
+use super::error::Result;
+use super::object::{Body, Fetched, Head, Listing, Put, PutReply, Store};
+
+/// How many requests were made, and the bytes of objects that they moved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// PUT.
+    pub puts: u64,
+    /// GET.
+    pub gets: u64,
+    /// HEAD.
+    pub heads: u64,
+    /// Pages of listings.
+    pub lists: u64,
+    /// DELETE, each of up to 1,000 objects.
+    pub deletes: u64,
+    /// Bytes of the bodies put, repetitions included.
+    pub bytes_put: u64,
+    /// Bytes of the bodies fetched.
+    pub bytes_got: u64,
+}
+
+impl Counts {
+    /// All requests together.
+    pub fn requests(&self) -> u64 {
+        self.puts + self.gets + self.heads + self.lists + self.deletes
+    }
+}
+
+#[derive(Default)]
+pub(super) struct Counters {
+    puts: AtomicU64,
+    gets: AtomicU64,
+    heads: AtomicU64,
+    lists: AtomicU64,
+    deletes: AtomicU64,
+    bytes_put: AtomicU64,
+    bytes_got: AtomicU64,
+}
+
+impl Counters {
+    pub(super) fn read(&self) -> Counts {
+        Counts {
+            puts: self.puts.load(Relaxed),
+            gets: self.gets.load(Relaxed),
+            heads: self.heads.load(Relaxed),
+            lists: self.lists.load(Relaxed),
+            deletes: self.deletes.load(Relaxed),
+            bytes_put: self.bytes_put.load(Relaxed),
+            bytes_got: self.bytes_got.load(Relaxed),
+        }
+    }
+}
+
+pub(super) struct Counted {
+    inner: Arc<dyn Store>,
+    counters: Arc<Counters>,
+}
+
+impl Counted {
+    pub(super) fn over(inner: Arc<dyn Store>, counters: Arc<Counters>) -> Self {
+        Self { inner, counters }
+    }
+}
+
+impl fmt::Debug for Counted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(f)
+    }
+}
+
+#[async_trait]
+impl Store for Counted {
+    async fn put(&self, name: &str, body: &Body, condition: Put) -> Result<PutReply> {
+        self.counters.puts.fetch_add(1, Relaxed);
+        self.counters.bytes_put.fetch_add(body.length(), Relaxed);
+        self.inner.put(name, body, condition).await
+    }
+
+    async fn get(&self, name: &str, range: Option<Range<u64>>) -> Result<Fetched> {
+        self.counters.gets.fetch_add(1, Relaxed);
+        let fetched = self.inner.get(name, range).await?;
+        self.counters.bytes_got.fetch_add(fetched.bytes.len() as u64, Relaxed);
+        Ok(fetched)
+    }
+
+    async fn head(&self, name: &str) -> Result<Head> {
+        self.counters.heads.fetch_add(1, Relaxed);
+        self.inner.head(name).await
+    }
+
+    async fn list(&self, prefix: &str, after: Option<&str>) -> Result<Listing> {
+        self.counters.lists.fetch_add(1, Relaxed);
+        self.inner.list(prefix, after).await
+    }
+
+    async fn delete(&self, names: &[String]) -> Result<()> {
+        self.counters.deletes.fetch_add(1, Relaxed);
+        self.inner.delete(names).await
+    }
+}

@@ -1,0 +1,84 @@
+//! How long to wait: every number in this one place, with its reason.
+
+use std::time::Duration;
+
+/// The limits on waiting for the store. One struct, settable as a whole ([`Deadlines::of`]).
+///
+/// A request that moves few bytes ends within `operation`, repetitions included. One that moves many
+/// may take as long as bytes keep moving: it ends when nothing has moved for `stall_put` or
+/// `stall_get`, and in any case when it is slower than the floors below allow.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Deadlines {
+    /// For one operation, its repetitions included. 30 s: what the promises name.
+    pub operation: Duration,
+    /// For a TCP and TLS connection. 5 s: one lost SYN is repeated after 1 s, a second after 3 s.
+    pub connect: Duration,
+    /// For the first byte of an answer, and between two pieces of one. A third of `operation`, so
+    /// that a dead connection still leaves time to try again.
+    pub stall_get: Duration,
+    /// While a put neither takes bytes nor answers. All of `operation`: a store may be long about
+    /// writing 16 MiB down.
+    pub stall_put: Duration,
+    /// Bytes a second below which a put is given up though it moves: 8 KiB/s is a link of 1 Mbit/s
+    /// shared by 16 puts.
+    pub floor_put: u64,
+    /// Bytes a second below which a get is given up though it moves. Up to 1.9 MiB end
+    /// within `operation` at 64 KiB/s: somebody waits for them.
+    pub floor_get: u64,
+    /// The pause before the first repetition; it doubles from there, with jitter.
+    pub pause: Duration,
+    /// The longest pause between repetitions.
+    pub pause_max: Duration,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self::of(Duration::from_secs(30))
+    }
+}
+
+impl Deadlines {
+    /// Everything in proportion to the deadline of one operation.
+    pub fn of(operation: Duration) -> Self {
+        let scale = operation.as_secs_f64().max(0.001) / 30.0;
+        let floor = |rate: f64| (rate / scale).clamp(1.0, 1e15) as u64;
+        Self {
+            operation,
+            connect: (operation / 6).min(Duration::from_secs(5)),
+            stall_get: operation / 3,
+            stall_put: operation,
+            floor_put: floor(8192.0),
+            floor_get: floor(65536.0),
+            pause: (operation / 300).min(Duration::from_millis(100)),
+            pause_max: (operation / 6).min(Duration::from_secs(5)),
+        }
+    }
+
+    /// How long a put of so many bytes may take in all.
+    pub fn put(&self, bytes: u64) -> Duration {
+        self.operation.max(Duration::from_secs_f64(bytes as f64 / self.floor_put as f64))
+    }
+
+    /// How long a get of so many bytes may take in all.
+    pub fn get(&self, bytes: u64) -> Duration {
+        self.operation.max(Duration::from_secs_f64(bytes as f64 / self.floor_get as f64))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_requests_end_with_the_operation_and_large_ones_get_time() {
+        let limits = Deadlines::default();
+        assert_eq!(limits.operation, Duration::from_secs(30));
+        assert_eq!(limits.get(65536), limits.operation);
+        assert_eq!(limits.put(100_000), limits.operation);
+        assert_eq!(limits.put(16 << 20), Duration::from_secs(2048));
+        assert_eq!(limits.get(16 << 20), Duration::from_secs(256));
+        let short = Deadlines::of(Duration::from_secs(3));
+        assert!(short.put(16 << 20) < Duration::from_secs(206));
+        assert!(short.stall_get <= Duration::from_secs(1));
+    }
+}

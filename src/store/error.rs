@@ -1,0 +1,152 @@
+//! What a store can answer instead of what was asked.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What lies beneath an error; shared, so that one failed request can be the error of several
+/// that waited for it.
+pub type Cause = Arc<dyn std::error::Error + Send + Sync>;
+
+/// The result of a request to a store.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Why a request to the store failed. `object` is the object's name in the bucket (names there
+/// say nothing about the files).
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    /// No object has this name.
+    #[error("{object} is not in the store")]
+    NotFound {
+        /// The object's name.
+        object: String,
+    },
+    /// A conditional put found an object of this name, or lost a race for it.
+    #[error("{object} is in the store already")]
+    Exists {
+        /// The object's name.
+        object: String,
+    },
+    /// The store knows neither these credentials nor lets them do this.
+    #[error("the store denies access to {object}")]
+    Denied {
+        /// The object's name, or what was asked.
+        object: String,
+        /// The store's words.
+        #[source]
+        cause: Cause,
+    },
+    /// No credentials were found to sign the request with.
+    #[error("no credentials for the store were found")]
+    NoCredentials {
+        /// What the chain of credential providers says.
+        #[source]
+        cause: Cause,
+    },
+    /// The bucket itself (of a directory store: the directory) is not there.
+    #[error("there is no bucket {bucket}")]
+    NoBucket {
+        /// The bucket's name.
+        bucket: String,
+        /// The store's words.
+        #[source]
+        cause: Cause,
+    },
+    /// No connection, or it broke off: whether the request was carried out is not known.
+    #[error("the store cannot be reached ({object})")]
+    Unreachable {
+        /// The object's name.
+        object: String,
+        /// What the network says.
+        #[source]
+        cause: Cause,
+    },
+    /// The store answers that it cannot just now (503, 500, 429).
+    #[error("the store is busy ({object})")]
+    Busy {
+        /// The object's name.
+        object: String,
+        /// The store's words.
+        #[source]
+        cause: Cause,
+    },
+    /// No answer in time: whether the request was carried out is not known.
+    #[error("the store did not answer within {:.1} s ({object})", after.as_secs_f32())]
+    Deadline {
+        /// The object's name.
+        object: String,
+        /// How long it was waited for.
+        after: Duration,
+    },
+    /// The store holds, or sent, other bytes than it should.
+    #[error("{object} is not what it should be: {reason}")]
+    Corrupt {
+        /// The object's name.
+        object: String,
+        /// What differs.
+        reason: String,
+    },
+    /// The store has no room left.
+    #[error("the store is full ({object})")]
+    Full {
+        /// The object's name.
+        object: String,
+        /// The store's words.
+        #[source]
+        cause: Cause,
+    },
+    /// This store cannot do this at all.
+    #[error("this store cannot: {what}")]
+    Unsupported {
+        /// What was asked.
+        what: String,
+    },
+    /// Anything else.
+    #[error("the store failed ({object})")]
+    Other {
+        /// The object's name.
+        object: String,
+        /// What it was.
+        #[source]
+        cause: Cause,
+    },
+}
+
+impl Error {
+    /// Whether the same request may succeed when it is made again.
+    pub fn is_transient(&self) -> bool {
+        matches!(
+            self,
+            Self::Unreachable { .. }
+                | Self::Busy { .. }
+                | Self::Deadline { .. }
+                | Self::Corrupt { .. }
+        )
+    }
+
+    /// Whether the request may have been carried out all the same.
+    pub fn is_ambiguous(&self) -> bool {
+        matches!(
+            self,
+            Self::Unreachable { .. }
+                | Self::Busy { .. }
+                | Self::Deadline { .. }
+                | Self::Corrupt { .. }
+                | Self::Other { .. }
+        )
+    }
+
+    /// The error with its causes, in one line.
+    pub fn chain(&self) -> String {
+        let mut line = self.to_string();
+        let mut next = std::error::Error::source(self);
+        while let Some(error) = next {
+            let text = error.to_string();
+            if !line.ends_with(&text) {
+                line.push_str(": ");
+                line.push_str(&text);
+            }
+            next = error.source();
+        }
+        line
+    }
+}

@@ -1,0 +1,275 @@
+//! A store that fails by script, for the tests of every room.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use super::error::{Error, Result};
+use super::object::{Body, Fetched, Head, Listing, Put, PutReply, Store};
+
+/// What is asked of a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    /// PUT.
+    Put,
+    /// GET.
+    Get,
+    /// HEAD.
+    Head,
+    /// A page of a listing.
+    List,
+    /// DELETE.
+    Delete,
+}
+
+/// A request that reached the faulty store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// What was asked.
+    pub verb: Verb,
+    /// The object's name (of a listing the prefix, of a DELETE the first name).
+    pub name: String,
+}
+
+/// Which requests a fault is for.
+#[derive(Clone, Debug)]
+pub struct On {
+    verb: Verb,
+    prefix: String,
+    skip: u32,
+    times: u32,
+}
+
+impl On {
+    /// The next request of this kind for a name that begins so (with the bucket's prefix), once.
+    pub fn next(verb: Verb, prefix: &str) -> Self {
+        Self { verb, prefix: prefix.to_owned(), skip: 0, times: 1 }
+    }
+
+    /// Lets so many pass first.
+    #[must_use]
+    pub fn after(self, skip: u32) -> Self {
+        Self { skip, ..self }
+    }
+
+    /// So many times in a row.
+    #[must_use]
+    pub fn times(self, times: u32) -> Self {
+        Self { times, ..self }
+    }
+
+    /// From then on for ever.
+    #[must_use]
+    pub fn always(self) -> Self {
+        Self { times: u32::MAX, ..self }
+    }
+}
+
+/// What goes wrong.
+#[derive(Clone, Debug)]
+pub enum Fault {
+    /// Not carried out, and this error returned.
+    Fails(Error),
+    /// Not carried out; the connection breaks.
+    Breaks,
+    /// Carried out, but the reply is lost.
+    LosesReply,
+    /// Nothing happens, for ever.
+    Stalls,
+    /// Carried out after this time.
+    Delays(Duration),
+    /// A put that is answered as if whole, but half of it is kept.
+    KeepsHalf,
+    /// A put that is answered as if whole, but nothing is kept.
+    KeepsNothing,
+    /// A put of which other bytes of the same length are kept, and no checksum is told.
+    KeepsOther,
+    /// A get with one bit changed.
+    FlipsBit,
+    /// A get whose second half is missing.
+    CutsOff,
+    /// Carried out; the answer's time is so much older.
+    Older(Duration),
+}
+
+/// A store that fails by script. In the order in which they were given, the first fault that is
+/// meant for a request is applied to it.
+pub struct Faulty {
+    inner: Arc<dyn Store>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    script: Vec<(On, Fault)>,
+    gone: bool,
+    requests: Vec<Request>,
+}
+
+impl Faulty {
+    /// A store that does what `inner` does, until told otherwise.
+    pub fn over(inner: Arc<dyn Store>) -> Arc<Self> {
+        Arc::new(Self { inner, state: Mutex::default() })
+    }
+
+    /// Adds a fault to the script.
+    pub fn inject(&self, on: On, fault: Fault) {
+        self.state.lock().script.push((on, fault));
+    }
+
+    /// Forgets the script.
+    pub fn heal(&self) {
+        let mut state = self.state.lock();
+        state.script.clear();
+        state.gone = false;
+    }
+
+    /// From now on (until [`Faulty::heal`]) nothing is reached.
+    pub fn disappear(&self) {
+        self.state.lock().gone = true;
+    }
+
+    /// What was asked since the last call.
+    pub fn take_requests(&self) -> Vec<Request> {
+        std::mem::take(&mut self.state.lock().requests)
+    }
+
+    fn arrives(&self, verb: Verb, name: &str) -> Option<Fault> {
+        let mut state = self.state.lock();
+        state.requests.push(Request { verb, name: name.to_owned() });
+        if state.gone {
+            return Some(Fault::Breaks);
+        }
+        let mut due = None;
+        for (at, (on, fault)) in state.script.iter_mut().enumerate() {
+            if on.verb != verb || !name.starts_with(&on.prefix) {
+                continue;
+            }
+            if on.skip > 0 {
+                on.skip -= 1;
+                continue;
+            }
+            if on.times != u32::MAX {
+                on.times -= 1;
+            }
+            due = Some((at, on.times == 0, fault.clone()));
+            break;
+        }
+        let (at, spent, fault) = due?;
+        if spent {
+            state.script.remove(at);
+        }
+        Some(fault)
+    }
+
+    /// What does not depend on the kind of request: fails, or goes on.
+    async fn suffer<T>(
+        fault: Option<&Fault>,
+        name: &str,
+        carry_out: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        match fault {
+            Some(Fault::Fails(error)) => Err(error.clone()),
+            Some(Fault::Breaks) => Err(broken(name)),
+            Some(Fault::LosesReply) => {
+                carry_out.await?;
+                Err(broken(name))
+            }
+            Some(Fault::Stalls) => std::future::pending().await,
+            Some(Fault::Delays(by)) => {
+                tokio::time::sleep(*by).await;
+                carry_out.await
+            }
+            _ => carry_out.await,
+        }
+    }
+}
+
+fn broken(name: &str) -> Error {
+    let cause = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
+    Error::Unreachable { object: name.to_owned(), cause: Arc::new(cause) }
+}
+
+fn older(time: &mut SystemTime, fault: Option<&Fault>) {
+    if let Some(Fault::Older(by)) = fault {
+        *time = time.checked_sub(*by).unwrap_or(SystemTime::UNIX_EPOCH);
+    }
+}
+
+fn flipped(bytes: &Bytes) -> Bytes {
+    let mut changed = bytes.to_vec();
+    let middle = changed.len() / 2;
+    if let Some(byte) = changed.get_mut(middle) {
+        *byte ^= 1;
+    }
+    changed.into()
+}
+
+impl fmt::Debug for Faulty {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Faulty({:?})", self.inner)
+    }
+}
+
+#[async_trait]
+impl Store for Faulty {
+    async fn put(&self, name: &str, body: &Body, condition: Put) -> Result<PutReply> {
+        let fault = self.arrives(Verb::Put, name);
+        let kept = match &fault {
+            Some(Fault::KeepsHalf) => body.bytes().slice(..body.bytes().len() / 2).into(),
+            Some(Fault::KeepsOther) => flipped(body.bytes()).into(),
+            _ => body.clone(),
+        };
+        if matches!(fault, Some(Fault::KeepsNothing)) {
+            let time = self.inner.list("", None).await?.time;
+            return Ok(PutReply { time, crc32: Some(body.crc32()), etag: None });
+        }
+        let put = self.inner.put(name, &kept, condition);
+        let mut reply = Self::suffer(fault.as_ref(), name, put).await?;
+        match &fault {
+            Some(Fault::KeepsHalf) => reply.crc32 = Some(body.crc32()),
+            Some(Fault::KeepsOther) => (reply.crc32, reply.etag) = (None, None),
+            _ => {}
+        }
+        older(&mut reply.time, fault.as_ref());
+        Ok(reply)
+    }
+
+    async fn get(&self, name: &str, range: Option<Range<u64>>) -> Result<Fetched> {
+        let fault = self.arrives(Verb::Get, name);
+        let get = self.inner.get(name, range);
+        let mut fetched = Self::suffer(fault.as_ref(), name, get).await?;
+        match &fault {
+            Some(Fault::FlipsBit) => fetched.bytes = flipped(&fetched.bytes),
+            Some(Fault::CutsOff) => fetched.bytes.truncate(fetched.bytes.len() / 2),
+            _ => older(&mut fetched.time, fault.as_ref()),
+        }
+        Ok(fetched)
+    }
+
+    async fn head(&self, name: &str) -> Result<Head> {
+        let fault = self.arrives(Verb::Head, name);
+        let mut head = Self::suffer(fault.as_ref(), name, self.inner.head(name)).await?;
+        older(&mut head.time, fault.as_ref());
+        Ok(head)
+    }
+
+    async fn list(&self, prefix: &str, after: Option<&str>) -> Result<Listing> {
+        let fault = self.arrives(Verb::List, prefix);
+        let list = self.inner.list(prefix, after);
+        let mut page = Self::suffer(fault.as_ref(), prefix, list).await?;
+        older(&mut page.time, fault.as_ref());
+        Ok(page)
+    }
+
+    async fn delete(&self, names: &[String]) -> Result<()> {
+        let name = names.first().map_or("", String::as_str);
+        let fault = self.arrives(Verb::Delete, name);
+        Self::suffer(fault.as_ref(), name, self.inner.delete(names)).await
+    }
+}

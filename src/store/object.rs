@@ -1,0 +1,147 @@
+//! The trait that backends and decorators have in common, and its words.
+
+use std::fmt::Debug;
+use std::ops::Range;
+use std::time::SystemTime;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use super::error::Result;
+
+/// Bytes of one object at most: four times what a vault writes, so that a store's word about a length
+/// never decides how much memory is taken.
+pub const OBJECT_MAX: u64 = 64 << 20;
+
+/// The bytes of an object to be put, and their CRC-32 (ISO-HDLC, as S3 and zip have it), which is
+/// computed once.
+#[derive(Clone)]
+pub struct Body {
+    bytes: Bytes,
+    crc32: u32,
+}
+
+impl Body {
+    /// The bytes, in a buffer that is shared, not copied.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// Their CRC-32.
+    pub fn crc32(&self) -> u32 {
+        self.crc32
+    }
+
+    /// How many.
+    pub fn length(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+}
+
+impl<B: Into<Bytes>> From<B> for Body {
+    fn from(bytes: B) -> Self {
+        let bytes = bytes.into();
+        let crc32 = crc32fast::hash(&bytes);
+        Self { bytes, crc32 }
+    }
+}
+
+impl Debug for Body {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Body({} bytes, crc32 {:08x})", self.bytes.len(), self.crc32)
+    }
+}
+
+/// On what condition a put is carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Put {
+    /// Only if no object has the name (`If-None-Match: *`); else [`super::Error::Exists`].
+    IfAbsent,
+    /// In any case: replaces what is there. No object of a vault is put so.
+    Always,
+}
+
+/// What a store says of a put that it carried out.
+#[derive(Clone, Debug)]
+pub struct PutReply {
+    /// The store's clock when it answered, to the second.
+    pub time: SystemTime,
+    /// The CRC-32 of what it took, if it says.
+    pub crc32: Option<u32>,
+    /// The entity tag, without its quotes, if it says.
+    pub etag: Option<String>,
+}
+
+/// An object's bytes, or the part of them that was asked for.
+#[derive(Clone)]
+pub struct Fetched {
+    /// The bytes.
+    pub bytes: Bytes,
+    /// How many bytes the whole object has.
+    pub object_length: u64,
+    /// The store's clock when it answered.
+    pub time: SystemTime,
+}
+
+impl Debug for Fetched {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Fetched({} of {} bytes)", self.bytes.len(), self.object_length)
+    }
+}
+
+/// What a store says of an object.
+#[derive(Clone, Debug)]
+pub struct Head {
+    /// How many bytes it has.
+    pub length: u64,
+    /// When it was put, by the store's clock.
+    pub modified: SystemTime,
+    /// The CRC-32 of the whole, if the store says.
+    pub crc32: Option<u32>,
+    /// The entity tag, without its quotes, if it says.
+    pub etag: Option<String>,
+    /// The store's clock when it answered.
+    pub time: SystemTime,
+}
+
+/// One object of a listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// Its name.
+    pub name: String,
+    /// How many bytes it has.
+    pub length: u64,
+    /// When it was put, by the store's clock.
+    pub modified: SystemTime,
+}
+
+/// One page of a listing.
+#[derive(Clone, Debug)]
+pub struct Listing {
+    /// The objects, in the byte order of their names.
+    pub objects: Vec<Listed>,
+    /// Where the next page begins, to be given as `after`; `None` when this is the last.
+    pub more: Option<String>,
+    /// The store's clock when it answered.
+    pub time: SystemTime,
+}
+
+/// A store of objects. Names are UTF-8, at most 512 bytes: segments of ASCII letters, digits and
+/// `-_.=` between single slashes, none of them `.` or `..`.
+#[async_trait]
+pub trait Store: Send + Sync + Debug {
+    /// Puts an object, whole or not at all.
+    async fn put(&self, name: &str, body: &Body, condition: Put) -> Result<PutReply>;
+
+    /// An object's bytes, or those of `range`, which must not be empty and must lie within it.
+    async fn get(&self, name: &str, range: Option<Range<u64>>) -> Result<Fetched>;
+
+    /// What the store says of an object.
+    async fn head(&self, name: &str) -> Result<Head>;
+
+    /// A page of the objects whose names begin with `prefix` and, in byte order, come after `after`.
+    async fn list(&self, prefix: &str, after: Option<&str>) -> Result<Listing>;
+
+    /// Deletes objects; that one is not there is no error.
+    async fn delete(&self, names: &[String]) -> Result<()>;
+}

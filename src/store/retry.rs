@@ -1,0 +1,167 @@
+//! A deadline for every request, and its repetition, with jitter, while that may help.
+
+use std::future::Future;
+use std::ops::Range;
+use std::time::Duration;
+
+use backon::BackoffBuilder;
+use tokio::time::Instant;
+
+use super::checked::{Checked, Compared};
+use super::deadlines::Deadlines;
+use super::error::{Error, Result};
+use super::object::{Body, Fetched, Head, Listing, OBJECT_MAX, Put, PutReply, Store};
+
+/// How often something that came back wrong is asked for again: a broken-off transfer heals,
+/// a broken object does not.
+const CORRUPT_REPEATS: u32 = 2;
+
+/// Bytes that a get without a range is given time for: a vault's largest objects are about 16 MiB.
+const WHOLE: u64 = 17 << 20;
+
+/// Requests with deadlines and repetitions. Not a [`Store`]: to repeat a conditional put takes more
+/// than to call it twice.
+#[derive(Debug)]
+pub(super) struct Retrying {
+    store: Checked,
+    limits: Deadlines,
+}
+
+/// When to pause and when to give up.
+struct Patience {
+    pauses: backon::ExponentialBackoff,
+    end: Instant,
+    corrupt: u32,
+}
+
+impl Patience {
+    fn new(limits: &Deadlines, total: Duration) -> Self {
+        let pauses = backon::ExponentialBuilder::default()
+            .with_min_delay(limits.pause)
+            .with_max_delay(limits.pause_max)
+            .with_jitter()
+            .without_max_times()
+            .build();
+        Self { pauses, end: Instant::now() + total, corrupt: 0 }
+    }
+
+    /// Pauses before a repetition; or returns the error when none is due.
+    async fn after(&mut self, error: Error) -> Result<()> {
+        self.corrupt += u32::from(matches!(error, Error::Corrupt { .. }));
+        let pause = self.pauses.next().unwrap_or_default();
+        let late = Instant::now() + pause >= self.end;
+        if !error.is_transient() || self.corrupt > CORRUPT_REPEATS || late {
+            return Err(error);
+        }
+        tracing::debug!(error = %error.chain(), ?pause, "asking the store again");
+        tokio::time::sleep(pause).await;
+        Ok(())
+    }
+}
+
+/// Gives one attempt its deadline.
+async fn within<T>(
+    object: &str,
+    limit: Duration,
+    attempt: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    match tokio::time::timeout(limit, attempt).await {
+        Ok(result) => result,
+        Err(_) => Err(Error::Deadline { object: object.to_owned(), after: limit }),
+    }
+}
+
+impl Retrying {
+    pub(super) fn over(store: Checked, limits: Deadlines) -> Self {
+        Self { store, limits }
+    }
+
+    /// A conditional put, once: any error leaves open whether it was carried out.
+    pub(super) async fn put_once(&self, name: &str, body: &Body) -> Result<PutReply> {
+        let limit = self.limits.put(body.length());
+        within(name, limit, self.store.put(name, body, Put::IfAbsent)).await
+    }
+
+    /// A conditional put, repeated until the store holds exactly these bytes, however they got there
+    /// (a reply may have been lost), or something else, which is [`Error::Exists`].
+    pub(super) async fn put_new(&self, name: &str, body: &Body) -> Result<PutReply> {
+        let limit = self.limits.put(body.length());
+        let mut patience = Patience::new(&self.limits, self.limits.operation);
+        let mut broken = false;
+        loop {
+            let mut error = match self.put_once(name, body).await {
+                Ok(reply) => return Ok(reply),
+                Err(error) => error,
+            };
+            if matches!(error, Error::Exists { .. }) {
+                error = match within(name, limit, self.store.compare(name, body)).await {
+                    Ok(Compared::Same(reply)) => return Ok(reply),
+                    // Our own conditional put was answered 200, and yet other bytes are there: that
+                    // object is ours, nothing refers to it yet, and it would be in the way for ever.
+                    Ok(Compared::Differs(reason)) if broken => {
+                        self.delete(&[name.to_owned()]).await?;
+                        Error::Corrupt { object: name.to_owned(), reason }
+                    }
+                    Ok(Compared::Differs(_)) => return Err(error),
+                    // It lost against a put that did not come to an end (409).
+                    Err(Error::NotFound { object }) => {
+                        let cause = "it was said to be there, and is not";
+                        Error::Busy { object, cause: std::sync::Arc::from(Box::from(cause)) }
+                    }
+                    Err(error) => error,
+                };
+            } else {
+                broken |= matches!(error, Error::Corrupt { .. });
+            }
+            patience.after(error).await?;
+        }
+    }
+
+    pub(super) async fn get(&self, name: &str, range: Option<Range<u64>>) -> Result<Fetched> {
+        let bytes = range.as_ref().map_or(WHOLE, |range| range.end.saturating_sub(range.start));
+        let total = self.limits.get(bytes.min(OBJECT_MAX));
+        // A small one gets an attempt's share of the deadline, a large one time to move.
+        let one = if total > self.limits.operation { total } else { self.limits.stall_get };
+        let attempt = || self.store.get(name, range.clone());
+        self.repeat(name, one, total, attempt).await
+    }
+
+    pub(super) async fn head(&self, name: &str) -> Result<Head> {
+        let (one, total) = (self.limits.stall_get, self.limits.operation);
+        self.repeat(name, one, total, || self.store.head(name)).await
+    }
+
+    pub(super) async fn list(&self, prefix: &str, after: Option<&str>) -> Result<Listing> {
+        let total = self.limits.operation;
+        self.repeat(prefix, total, total, || self.store.list(prefix, after)).await
+    }
+
+    /// One short try: is there anything at all?
+    pub(super) async fn knock(&self, prefix: &str) -> Result<()> {
+        let (one, total) = (self.limits.stall_get, self.limits.stall_get);
+        self.repeat(prefix, one, total, || self.store.list(prefix, None)).await.map(drop)
+    }
+
+    pub(super) async fn delete(&self, names: &[String]) -> Result<()> {
+        let object = names.first().map_or("", String::as_str);
+        let (one, total) = (self.limits.operation, self.limits.operation);
+        self.repeat(object, one, total, || self.store.delete(names)).await
+    }
+
+    async fn repeat<T, F: Future<Output = Result<T>>>(
+        &self,
+        object: &str,
+        one: Duration,
+        total: Duration,
+        attempt: impl Fn() -> F,
+    ) -> Result<T> {
+        let mut patience = Patience::new(&self.limits, total);
+        loop {
+            let left = patience.end.saturating_duration_since(Instant::now());
+            match within(object, one.min(left), attempt()).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => patience.after(error).await?,
+            }
+        }
+    }
+}
