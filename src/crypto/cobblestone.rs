@@ -11,16 +11,18 @@ use sha2::Sha512;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use super::layout::{self, CHUNK, CHUNKS_MAX, HEADER, TAG};
+use super::layout::{self, CHUNK, CHUNKS_MAX, TAG};
 use super::{Error, random};
 
 /// Begins the info of the key derivation: specification and AEAD, ended by a zero byte.
 const INFO: &[u8] = b"c2sp.org/chunked-encryption@v1+AEAD_AES_256_GCM\0";
 
 // Lengths in memory; all far below `usize::MAX`.
-const CHUNK_BYTES: usize = CHUNK as usize;
-const TAG_BYTES: usize = TAG as usize;
-const HEADER_BYTES: usize = HEADER as usize;
+const CHUNK_BYTES: usize = 16384;
+const TAG_BYTES: usize = 16;
+const HEADER_BYTES: usize = 56;
+const _: () = assert!(CHUNK_BYTES as u64 == CHUNK && TAG_BYTES as u64 == TAG);
+const _: () = assert!(HEADER_BYTES as u64 == layout::HEADER);
 
 /// The keys of one message, and its commitment.
 struct Derived {
@@ -181,9 +183,10 @@ impl Opener {
         commitment: &[u8; 32],
     ) -> Result<Self, Error> {
         let derived = derive(key, salt, context);
-        match bool::from(derived.commitment.ct_eq(commitment)) {
-            true => Ok(Self(derived)),
-            false => Err(Error::Commitment),
+        if bool::from(derived.commitment.ct_eq(commitment)) {
+            Ok(Self(derived))
+        } else {
+            Err(Error::Commitment)
         }
     }
 
@@ -234,9 +237,10 @@ impl Opener {
         for (index, chunk) in (first..).zip(sealed.chunks(CHUNK_BYTES + TAG_BYTES)) {
             let last = index + 1 == count;
             let expected = layout::chunk_length(index, plain_length) + TAG;
-            let opened = match chunk.len() as u64 == expected && index < count {
-                true => self.open_chunk(index, last, chunk, into),
-                false => Err(Error::Length { length: sealed.len() as u64 }),
+            let opened = if chunk.len() as u64 == expected && index < count {
+                self.open_chunk(index, last, chunk, into)
+            } else {
+                Err(Error::Length { length: sealed.len() as u64 })
             };
             if let Err(error) = opened {
                 into.truncate(at);

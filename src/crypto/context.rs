@@ -112,7 +112,9 @@ fn bytes(vault: VaultId, epoch: KeyEpoch, kind: u8, rest: &[&[u8]]) -> Vec<u8> {
     context.extend_from_slice(&vault.0);
     context.extend_from_slice(&epoch.0.to_be_bytes());
     context.push(kind);
-    rest.iter().for_each(|part| context.extend_from_slice(part));
+    for part in rest {
+        context.extend_from_slice(part);
+    }
     context
 }
 

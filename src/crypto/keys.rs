@@ -1,6 +1,7 @@
 //! The master key, and the subkeys of one vault and key epoch. All are wiped when dropped.
 
 use std::fmt;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use hkdf::Hkdf;
@@ -16,8 +17,33 @@ use crate::types::{InodeNo, KeyEpoch, NameHash, VaultId};
 /// The key epoch that a new vault begins with.
 pub const FIRST_EPOCH: KeyEpoch = KeyEpoch(1);
 
-/// 32 bytes in one place in memory, wiped when dropped.
-pub(super) type Key = Box<Zeroizing<[u8; 32]>>;
+/// 32 bytes in one place in memory, so that moving them leaves no copy; wiped when dropped.
+pub(super) struct Key(Box<Zeroizing<[u8; 32]>>);
+
+impl Key {
+    pub(super) fn new(bytes: [u8; 32]) -> Self {
+        Self(Box::new(Zeroizing::new(bytes)))
+    }
+}
+
+impl Clone for Key {
+    fn clone(&self) -> Self {
+        Self::new(**self.0)
+    }
+}
+
+impl Deref for Key {
+    type Target = [u8; 32];
+    fn deref(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl DerefMut for Key {
+    fn deref_mut(&mut self) -> &mut [u8; 32] {
+        &mut self.0
+    }
+}
 
 /// The 32 random bytes that everything in a vault hangs on. Never stored but in a key slot.
 #[derive(Clone)]
@@ -31,7 +57,7 @@ impl MasterKey {
 
     /// One that came out of a key slot, or over a pipe.
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
-        Self(Key::new(Zeroizing::new(bytes)))
+        Self(Key::new(bytes))
     }
 
     /// The bytes; for a pipe to the daemon, never for a file or a log.
@@ -171,7 +197,7 @@ impl fmt::Debug for Keys {
 
 /// One 32-byte key from an HKDF that was extracted.
 pub(super) fn expand(hkdf: &Hkdf<Sha512>, label: Label, epoch: KeyEpoch) -> Key {
-    let mut key = Key::new(Zeroizing::new([0; 32]));
+    let mut key = Key::new([0; 32]);
     // HKDF refuses only what is longer than 255 hashes.
     #[allow(clippy::expect_used)]
     hkdf.expand(&label.info(epoch), &mut key[..]).expect("32 bytes can be expanded");
@@ -183,6 +209,122 @@ pub(super) fn hmac_sha256(key: &[u8; 32], parts: &[&[u8]]) -> [u8; 32] {
     // A key of any length is valid for HMAC.
     #[allow(clippy::expect_used)]
     let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes any key length");
-    parts.iter().for_each(|part| mac.update(part));
+    for part in parts {
+        mac.update(part);
+    }
     mac.finalize().into_bytes().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::types::{CommitNo, ExtentId, PackId};
+
+    fn keys() -> Keys {
+        Keys::derive(&MasterKey::from_bytes([7; 32]), VaultId([1; 16]), FIRST_EPOCH)
+    }
+
+    /// Python: `HKDF(SHA512, 32, salt=bytes([1])*16, info=b"s3vault/v1/content\0\0\0\0\1")` of `bytes([7])*32`, and so on.
+    /// These never change: vaults depend on them.
+    #[test]
+    fn derivations_are_those_of_the_format() {
+        let keys = keys();
+        let hex = |bytes: &[u8]| data_encoding::HEXLOWER.encode(bytes);
+        assert_eq!(
+            hex(&keys.0.content[..]),
+            "d08f5b1634122ccf396aac0cfeef91add94711aa328faec213e71d5cf8f9702b"
+        );
+        assert_eq!(
+            hex(&keys.0.names[..]),
+            "6c5d546bff363b0a6da1a7fe88759cf695fe4df89f5154c7b10564de36786f50"
+        );
+        assert_eq!(
+            keys.name_hash(InodeNo(1), b"name").to_string(),
+            "b1b7290141aab3679cf31d98e5605518"
+        );
+        assert_eq!(
+            hex(&keys.superblock_mac(b"superblock")),
+            "87eded24a6604efe75a38823c9c7b721db81aae5033179b8f263b31f4c9b677b"
+        );
+    }
+
+    #[test]
+    fn every_key_is_its_own() {
+        let (keys, mut seen) = (keys(), std::collections::HashSet::new());
+        let other = Keys::derive(&MasterKey::from_bytes([7; 32]), VaultId([2; 16]), FIRST_EPOCH);
+        let next = Keys::derive(&MasterKey::from_bytes([7; 32]), VaultId([1; 16]), KeyEpoch(2));
+        for keys in [&keys.0, &other.0, &next.0] {
+            for key in [
+                &keys.content,
+                &keys.commits,
+                &keys.pages,
+                &keys.superblock,
+                &keys.journal,
+                &keys.local,
+                &keys.names,
+            ] {
+                assert!(seen.insert(**key));
+            }
+        }
+    }
+
+    #[test]
+    fn a_message_opens_only_in_its_place() {
+        let keys = keys();
+        let place = Place::Commit(CommitNo(4));
+        let sealed = keys.seal(place, b"transactions");
+        assert_eq!(&keys.open(place, &sealed).unwrap()[..], b"transactions");
+        for elsewhere in [
+            Place::Commit(CommitNo(5)),
+            Place::Manifest(CommitNo(4)),
+            Place::Extent(ExtentId([4; 16])),
+        ] {
+            assert_eq!(keys.open(elsewhere, &sealed), Err(Error::Commitment));
+        }
+        assert_ne!(keys.seal(place, b"same"), keys.seal(place, b"same"));
+    }
+
+    #[test]
+    fn a_reference_opens_exactly_one_message() {
+        let keys = keys();
+        let place = Place::Extent(ExtentId([4; 16]));
+        let (mut one, mut other) = (Vec::new(), Vec::new());
+        let (salt, commitment) = keys.seal_into(place, b"new", &mut one);
+        keys.seal_into(place, b"old", &mut other);
+        let opener = keys.opener(place, &salt, &commitment).unwrap();
+        let mut plain = Vec::new();
+        assert_eq!(opener.open_chunk(0, true, &one[56..], &mut plain), Ok(()));
+        assert_eq!(
+            opener.open_chunk(0, true, &other[56..], &mut plain),
+            Err(Error::Tag { index: 0 })
+        );
+        assert_eq!(plain, b"new");
+        assert!(keys.opener(Place::Footer(PackId([4; 16])), &salt, &commitment).is_err());
+    }
+
+    #[test]
+    fn a_superblock_s_mac_is_checked_whole() {
+        let keys = keys();
+        let mac = keys.superblock_mac(b"bytes");
+        assert!(keys.verify_superblock_mac(b"bytes", &mac));
+        assert!(!keys.verify_superblock_mac(b"byteS", &mac));
+        assert!(!keys.verify_superblock_mac(b"bytes", &mac[..31]));
+        assert!(!keys.verify_superblock_mac(b"bytes", &[]));
+    }
+
+    #[test]
+    fn debug_shows_no_key() {
+        let text = format!("{:?} {:?}", keys(), keys().seal(Place::Local("x", 1), b"secret"));
+        assert_eq!(text, format!("Keys(vault {}, epoch 1) Sealed(78 bytes)", keys().vault()));
+    }
+
+    proptest! {
+        #[test]
+        fn names_hash_apart(one: (u64, Vec<u8>), other: (u64, Vec<u8>)) {
+            let hash = |(parent, name): &(u64, Vec<u8>)| keys().name_hash(InodeNo(*parent), name);
+            prop_assert_eq!(hash(&one) == hash(&other), one == other);
+        }
+    }
 }

@@ -39,7 +39,7 @@ impl RecoveryKey {
     }
 
     fn from_bytes(bytes: [u8; 32]) -> Self {
-        Self(Key::new(Zeroizing::new(bytes)))
+        Self(Key::new(bytes))
     }
 
     pub(super) fn expose(&self) -> &[u8; 32] {
@@ -61,9 +61,10 @@ impl RecoveryKey {
         let bytes = base32().decode(&symbols).map_err(|_| RecoveryKeyError::Shape)?;
         let bytes = Zeroizing::new(bytes);
         let (key, check) = bytes.split_first_chunk::<32>().ok_or(RecoveryKeyError::Shape)?;
-        match checksum(key) == *check {
-            true => Ok(Self::from_bytes(*key)),
-            false => Err(RecoveryKeyError::Checksum),
+        if checksum(key) == *check {
+            Ok(Self::from_bytes(*key))
+        } else {
+            Err(RecoveryKeyError::Checksum)
         }
     }
 }

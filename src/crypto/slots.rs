@@ -234,7 +234,7 @@ fn passphrase_key(
     let bad = |_| Error::SlotParameters("refused by Argon2id");
     let argon2 = Params::new(memory_kib, passes, lanes, Some(32)).map_err(bad)?;
     let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, argon2);
-    let mut key = Key::new(Zeroizing::new([0; 32]));
+    let mut key = Key::new([0; 32]);
     match argon2.hash_password_into(passphrase.expose(), salt, &mut key[..]) {
         Ok(()) => Ok(key),
         Err(argon2::Error::OutOfMemory) => Err(Error::Memory { mib: memory_kib >> 10 }),
