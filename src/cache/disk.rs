@@ -1,0 +1,333 @@
+//! Sealed byte ranges on disk: one file each, named after the object and the range, so that a
+//! listing says all there is to know after a restart.
+//!
+//! Nothing here is fsynced: whoever reads it opens its seal, and what does not open is
+//! forgotten and fetched again. A file appears under its name by a rename, whole.
+
+use std::ffi::OsStr;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::ops::Range;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use super::shelf::{PARTS_MAX, Part, Shelf};
+use crate::types::GIB;
+
+/// Bytes of the file system that the cache leaves to others (`PROTOCOL.md`, "Settled details").
+const KEEP_FREE: u64 = GIB;
+/// Begins the name of a file that is not published yet.
+const UNFINISHED: &str = "new-";
+
+#[derive(Debug)]
+pub(super) struct Disk {
+    dir: PathBuf,
+    shelf: Mutex<Shelf>,
+    next: AtomicU64,
+    keep_free: u64,
+}
+
+impl Disk {
+    /// Opens the directory, makes it if it is not there, and lists what it holds.
+    pub(super) fn open(dir: &Path, budget: u64) -> io::Result<Self> {
+        Self::open_keeping(dir, budget, KEEP_FREE)
+    }
+
+    fn open_keeping(dir: &Path, budget: u64, keep_free: u64) -> io::Result<Self> {
+        DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+        let mut shelf = Shelf::new(budget);
+        for (_, part) in list(dir)? {
+            shelf.insert(&part).iter().for_each(|gone| remove(&dir.join(file_name(gone))));
+        }
+        let (dir, shelf, next) = (dir.to_owned(), Mutex::new(shelf), AtomicU64::new(0));
+        Ok(Self { dir, shelf, next, keep_free })
+    }
+
+    /// Is every byte of `range` here? Says nothing of whether the bytes are right.
+    pub(super) fn has(&self, object: &str, range: &Range<u64>) -> bool {
+        self.shelf.lock().cover(object, range).is_some()
+    }
+
+    /// The bytes of `range`, if all are here. Local I/O, blocking.
+    pub(super) fn read(&self, object: &str, range: &Range<u64>) -> Option<Bytes> {
+        let parts = self.shelf.lock().cover(object, range)?;
+        let mut bytes = vec![0; usize::try_from(range.end.checked_sub(range.start)?).ok()?];
+        let mut rest = &mut bytes[..];
+        for (part, piece) in &parts {
+            let (into, later) = rest.split_at_mut(usize::try_from(piece.end - piece.start).ok()?);
+            let read = File::open(self.dir.join(file_name(part)))
+                .and_then(|file| file.read_exact_at(into, piece.start - part.range.start));
+            if let Err(error) = read {
+                // Deleted or cut by somebody: then it is not here.
+                tracing::warn!(object, %error, "cached range is unreadable: dropped");
+                self.forget(object);
+                return None;
+            }
+            rest = later;
+        }
+        Some(bytes.into())
+    }
+
+    /// All bytes of an object that was stored as a whole.
+    pub(super) fn read_whole(&self, object: &str) -> Option<Bytes> {
+        let part = self.shelf.lock().whole(object)?;
+        self.read(object, &part.range)
+    }
+
+    /// Stores bytes from `start` on; without an error, yet perhaps without effect: a cache may
+    /// decline. Local I/O, blocking.
+    pub(super) fn write(&self, object: &str, start: u64, bytes: &[u8], whole: bool) {
+        let range = start..start + bytes.len() as u64;
+        if bytes.is_empty() || !is_plain(object) || (!whole && self.has(object, &range)) {
+            return;
+        }
+        let part = Part { object: Arc::from(object), range, whole };
+        if !self.make_room(bytes.len() as u64) {
+            return;
+        }
+        let unfinished =
+            self.dir.join(format!("{UNFINISHED}{}", self.next.fetch_add(1, Ordering::Relaxed)));
+        let written = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&unfinished)
+            .and_then(|mut file| file.write_all(bytes))
+            .and_then(|()| self.publish(&unfinished, &part));
+        if let Err(error) = written {
+            tracing::warn!(object, %error, "not cached on disk");
+            remove(&unfinished);
+        }
+    }
+
+    /// Takes over a file that holds the whole object.
+    pub(super) fn adopt(&self, object: &str, file: &Path) -> io::Result<()> {
+        let length = fs::metadata(file)?.len();
+        if length == 0 || !is_plain(object) {
+            return fs::remove_file(file);
+        }
+        self.publish(file, &Part { object: Arc::from(object), range: 0..length, whole: true })
+    }
+
+    /// Drops all that is stored of an object.
+    pub(super) fn forget(&self, object: &str) {
+        let gone = self.shelf.lock().forget(object);
+        self.remove_all(&gone);
+    }
+
+    pub(super) fn usage(&self) -> (u64, usize) {
+        let shelf = self.shelf.lock();
+        (shelf.bytes(), shelf.count())
+    }
+
+    fn publish(&self, file: &Path, part: &Part) -> io::Result<()> {
+        fs::rename(file, self.dir.join(file_name(part)))?;
+        // Noted after the rename: what the shelf names is there. What it lets go is removed
+        // after the lock; if the same part is published in between, its file goes too, and
+        // the next read finds that out and forgets it.
+        let gone = self.shelf.lock().insert(part);
+        self.remove_all(&gone);
+        Ok(())
+    }
+
+    /// Evicts until `length` more bytes leave enough of the disk free.
+    fn make_room(&self, length: u64) -> bool {
+        let Ok(free) = free_bytes(&self.dir) else { return false };
+        let mut missing = (self.keep_free + length).saturating_sub(free);
+        while missing > 0 {
+            let evicted = self.shelf.lock().evict();
+            let Some(gone) = evicted else { return false };
+            self.remove_all(&gone);
+            let freed: u64 = gone.iter().map(|part| part.range.end - part.range.start).sum();
+            missing = missing.saturating_sub(freed);
+        }
+        true
+    }
+
+    fn remove_all(&self, parts: &[Part]) {
+        parts.iter().for_each(|part| remove(&self.dir.join(file_name(part))));
+    }
+}
+
+/// Bytes that an unprivileged process may still write to the file system of `dir`.
+fn free_bytes(dir: &Path) -> io::Result<u64> {
+    let path = std::ffi::CString::new(dir.as_os_str().as_bytes())?;
+    let mut stat = std::mem::MaybeUninit::<libc::statvfs>::uninit();
+    // SAFETY: `path` ends with a zero byte, `stat` has room for what the call fills in.
+    if unsafe { libc::statvfs(path.as_ptr(), stat.as_mut_ptr()) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the call succeeded, so it is filled in.
+    let stat = unsafe { stat.assume_init() };
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+fn remove(path: &Path) {
+    if let Err(error) = fs::remove_file(path)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        tracing::warn!(%error, "a cached range could not be removed");
+    }
+}
+
+/// Only names of this form become file names: no way out of the directory, and `+` and `@`
+/// are free to mean something.
+fn is_plain(object: &str) -> bool {
+    let plain = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'/' | b'-' | b'.');
+    !object.is_empty()
+        && object.len() <= 128
+        && object.bytes().all(plain)
+        && !object.starts_with(UNFINISHED)
+}
+
+/// `pack/ab/abcd`, bytes 0 to 99 -> `pack+ab+abcd@0-100`; `@all-100` if that is all of it.
+fn file_name(part: &Part) -> String {
+    let Range { start, end } = part.range;
+    let object = part.object.replace('/', "+");
+    if part.whole { format!("{object}@all-{end}") } else { format!("{object}@{start}-{end}") }
+}
+
+fn parse_name(name: &OsStr) -> Option<Part> {
+    let (object, range) = name.to_str()?.rsplit_once('@')?;
+    let (start, end) = range.split_once('-')?;
+    let whole = start == "all";
+    let range = if whole { 0 } else { start.parse().ok()? }..end.parse().ok()?;
+    let part = Part { object: Arc::from(object.replace('+', "/")), range, whole };
+    // Only names that we would give ourselves: removal goes by them.
+    (part.range.start < part.range.end && is_plain(&part.object) && *name == *file_name(&part))
+        .then_some(part)
+}
+
+/// The parts in the directory, least recently used first (as far as the file system noted
+/// reads: relatime does about daily). What is unfinished, or not as long as its name says, is removed.
+fn list(dir: &Path) -> io::Result<Vec<(SystemTime, Part)>> {
+    let mut parts = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let Ok(metadata) = entry.metadata() else { continue };
+        let part = parse_name(&entry.file_name()).filter(|part| {
+            metadata.is_file() && metadata.len() == part.range.end - part.range.start
+        });
+        match part {
+            // Twice the limit can only be there if the limit was lowered: memory stays bounded.
+            Some(part) if parts.len() < 2 * PARTS_MAX => {
+                let changed = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+                parts.push((metadata.accessed().map_or(changed, |at| at.max(changed)), part));
+            }
+            _ if metadata.is_file() => remove(&entry.path()),
+            _ => {}
+        }
+    }
+    parts.sort_by_key(|(used, _)| *used);
+    Ok(parts)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn open(dir: &Path, budget: u64) -> Disk {
+        Disk::open_keeping(dir, budget, 0).unwrap()
+    }
+
+    #[test]
+    fn ranges_survive_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = open(&dir.path().join("cache"), 1 << 20);
+        disk.write("pack/ab/abcd", 100, b"hello ", false);
+        disk.write("pack/ab/abcd", 106, b"world", false);
+        disk.write("log/0000000000000001", 0, b"commit", true);
+        drop(disk);
+        let disk = open(&dir.path().join("cache"), 1 << 20);
+        assert_eq!(disk.read("pack/ab/abcd", &(102..109)).unwrap(), "llo wor");
+        assert_eq!(disk.read("pack/ab/abcd", &(99..109)), None);
+        assert_eq!(disk.read_whole("pack/ab/abcd"), None);
+        assert_eq!(disk.read_whole("log/0000000000000001").unwrap(), "commit");
+    }
+
+    #[test]
+    fn files_are_private_and_leftovers_go() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = dir.path().join("cache");
+        let disk = open(&cache, 1 << 20);
+        disk.write("pack/ab/abcd", 0, b"hello", false);
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&cache), 0o700);
+        assert_eq!(mode(&cache.join("pack+ab+abcd@0-5")), 0o600);
+        fs::write(cache.join("new-0"), "half").unwrap();
+        fs::write(cache.join("pack+ab+abcd@7-99"), "too short").unwrap();
+        fs::write(cache.join("pack+ab+..@0-1"), "x").unwrap();
+        let disk = open(&cache, 1 << 20);
+        assert!(!cache.join("new-0").exists() && !cache.join("pack+ab+abcd@7-99").exists());
+        assert!(disk.has("pack/ab/abcd", &(0..5)));
+        assert!(!disk.has("pack/ab/abcd", &(7..99)));
+    }
+
+    #[test]
+    fn the_budget_holds_also_after_a_restart_with_less() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = || fs::read_dir(dir.path()).unwrap().count();
+        let disk = open(dir.path(), 10 * 4096);
+        for n in 0..30 {
+            disk.write(&format!("pack/00/{n}"), 0, &[1; 4000], true);
+        }
+        assert_eq!((files(), disk.usage()), (10, (10 * 4096, 10)));
+        assert!(disk.has("pack/00/29", &(0..4000)) && !disk.has("pack/00/19", &(0..4000)));
+        let disk = open(dir.path(), 3 * 4096);
+        assert_eq!((files(), disk.usage()), (3, (3 * 4096, 3)));
+    }
+
+    #[test]
+    fn a_staged_pack_is_adopted_and_covers_its_ranges() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = open(&dir.path().join("cache"), 1 << 20);
+        disk.write("pack/ab/abcd", 2, b"llo", false);
+        let staged = dir.path().join("staged");
+        fs::write(&staged, b"hello world").unwrap();
+        disk.adopt("pack/ab/abcd", &staged).unwrap();
+        assert!(!staged.exists());
+        assert_eq!(disk.read_whole("pack/ab/abcd").unwrap(), "hello world");
+        assert_eq!(disk.usage(), (4096, 1));
+        assert_eq!(fs::read_dir(dir.path().join("cache")).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_somebody_deleted_or_cut_is_a_miss() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = open(dir.path(), 1 << 20);
+        disk.write("pack/ab/abcd", 0, b"hello", false);
+        fs::write(dir.path().join("pack+ab+abcd@0-5"), "he").unwrap();
+        assert_eq!(disk.read("pack/ab/abcd", &(0..5)), None);
+        assert!(!disk.has("pack/ab/abcd", &(0..1)));
+    }
+
+    #[test]
+    fn a_full_disk_gets_nothing_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Disk::open_keeping(dir.path(), 1 << 20, u64::MAX / 2).unwrap();
+        disk.write("pack/ab/abcd", 0, b"hello", false);
+        assert!(!disk.has("pack/ab/abcd", &(0..5)));
+    }
+
+    #[test]
+    fn names_lead_nowhere_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = open(&dir.path().join("cache"), 1 << 20);
+        for object in ["", "../x", "a+b", "a@0-1", "a b", "ä", "new-7", &"a".repeat(129)] {
+            disk.write(object, 0, b"hello", true);
+        }
+        // ".." is only ever a part of one flat name.
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        assert!(fs::read_dir(dir.path().join("cache")).unwrap().count() <= 1);
+    }
+}

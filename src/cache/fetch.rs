@@ -1,0 +1,211 @@
+//! Sealed ranges from the bucket: each is under way once, however many wait for it.
+//!
+//! A *flight* is a task of its own, so a caller that is cancelled takes nobody with it. It stays
+//! findable until its bytes are on disk, or until the last one that holds it lets go; while it
+//! lives it holds room of the budget, so what is in memory is bounded.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::{Arc, Weak};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+use super::{Error, Result};
+use crate::types::KIB;
+
+/// Why a range is fetched, which decides who waits for room in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Somebody waits for it.
+    Demand,
+    /// Somebody will probably ask for it: it gets room at once or not at all.
+    Ahead,
+}
+
+/// A range of an object on its way here, or here.
+#[derive(Debug)]
+pub struct Flight {
+    object: Arc<str>,
+    range: Range<u64>,
+    purpose: Purpose,
+    outcome: watch::Sender<Option<Result<Bytes>>>,
+    room: Mutex<Option<OwnedSemaphorePermit>>,
+}
+
+impl Flight {
+    /// Which bytes of the object.
+    pub fn range(&self) -> &Range<u64> {
+        &self.range
+    }
+
+    /// What came, if it is here.
+    pub fn ready(&self) -> Option<Result<Bytes>> {
+        self.outcome.borrow().clone()
+    }
+
+    fn failed(&self) -> bool {
+        matches!(*self.outcome.borrow(), Some(Err(_)))
+    }
+
+    /// Waits for the bytes. Cancel-safe; bounded by the bucket's deadlines.
+    pub async fn wait(&self) -> Result<Bytes> {
+        let mut receiver = self.outcome.subscribe();
+        // The sender is in `self`: it cannot close while we wait.
+        let outcome = receiver.wait_for(Option::is_some).await.map_err(|_| Error::Stopped)?;
+        outcome.clone().unwrap_or(Err(Error::Stopped))
+    }
+
+    /// The part `range` (in bytes of the object) of what came.
+    pub fn slice(&self, bytes: &Bytes, range: &Range<u64>) -> Option<Bytes> {
+        let from = usize::try_from(range.start.checked_sub(self.range.start)?).ok()?;
+        let to = usize::try_from(range.end.checked_sub(self.range.start)?).ok()?;
+        (from <= to && to <= bytes.len()).then(|| bytes.slice(from..to))
+    }
+
+    pub(super) fn object(&self) -> &str {
+        &self.object
+    }
+
+    pub(super) fn purpose(&self) -> Purpose {
+        self.purpose
+    }
+
+    pub(super) fn land(&self, outcome: Result<Bytes>) {
+        self.outcome.send_replace(Some(outcome));
+    }
+}
+
+/// The task that fetches owns this: if it dies without an outcome, the waiters learn of it.
+#[derive(Debug)]
+pub(super) struct Pilot(pub(super) Arc<Flight>);
+
+impl Drop for Pilot {
+    fn drop(&mut self) {
+        if self.0.outcome.borrow().is_none() {
+            self.0.land(Err(Error::Stopped));
+        }
+    }
+}
+
+/// All flights of a vault, and the room that they share.
+#[derive(Debug)]
+pub(super) struct Registry {
+    flights: Mutex<HashMap<Arc<str>, Vec<Weak<Flight>>>>,
+    /// How many objects the table had after it was last swept. Locked within `flights` only.
+    live: Mutex<usize>,
+    demand: Arc<Semaphore>,
+    ahead: Arc<Semaphore>,
+    capacity: [u64; 2],
+}
+
+/// What a request for a flight got.
+#[derive(Debug)]
+pub(super) enum Boarding {
+    /// It was under way already.
+    Joined(Arc<Flight>),
+    /// It is new: whoever asked must spawn the task that fetches it.
+    New(Pilot),
+}
+
+impl Registry {
+    /// `demand` and `ahead` are bytes in memory, each.
+    pub(super) fn new(demand: u64, ahead: u64) -> Self {
+        let semaphore = |bytes: u64| Arc::new(Semaphore::new(in_units(bytes) as usize));
+        let (demand_room, ahead_room) = (semaphore(demand), semaphore(ahead));
+        Self {
+            flights: Mutex::default(),
+            live: Mutex::new(0),
+            demand: demand_room,
+            ahead: ahead_room,
+            capacity: [demand, ahead],
+        }
+    }
+
+    /// The flight that brings all of `range`, if there is one that has not failed.
+    pub(super) fn find(&self, object: &str, range: &Range<u64>) -> Option<Arc<Flight>> {
+        find(self.flights.lock().get(object)?, range)
+    }
+
+    /// As `find`, else a new one. An `Ahead` that finds no room is `None`.
+    pub(super) fn board(
+        &self,
+        object: &str,
+        range: Range<u64>,
+        purpose: Purpose,
+    ) -> Option<Boarding> {
+        let mut flights = self.flights.lock();
+        if let Some(flight) = flights.get(object).and_then(|list| find(list, &range)) {
+            return Some(Boarding::Joined(flight));
+        }
+        let length = range.end.saturating_sub(range.start);
+        let room = match purpose {
+            Purpose::Demand => None,
+            Purpose::Ahead => {
+                let units = in_units(length);
+                Some(self.ahead.clone().try_acquire_many_owned(units).ok()?)
+            }
+        };
+        // Flights do not deregister (a last `Arc` may be dropped under this very lock): the dead
+        // are swept here, whenever the table has doubled.
+        if flights.len() >= 2 * *self.live.lock() + 64 {
+            flights.retain(|_, list| {
+                list.retain(|flight| flight.strong_count() > 0);
+                !list.is_empty()
+            });
+            *self.live.lock() = flights.len();
+        }
+        let object: Arc<str> = Arc::from(object);
+        let flight = Arc::new(Flight {
+            object: object.clone(),
+            range,
+            purpose,
+            outcome: watch::Sender::new(None),
+            room: Mutex::new(room),
+        });
+        let list = flights.entry(object).or_default();
+        list.retain(|flight| flight.strong_count() > 0);
+        list.push(Arc::downgrade(&flight));
+        Some(Boarding::New(Pilot(flight)))
+    }
+
+    /// Takes room for a flight on demand; waits for it.
+    pub(super) async fn admit(&self, flight: &Flight) {
+        if flight.purpose == Purpose::Ahead {
+            return;
+        }
+        let length = flight.range.end - flight.range.start;
+        // One that is larger than all the room takes all of it, so that it gets in at all.
+        let units = in_units(length.min(self.capacity[0]));
+        let permit = self.demand.clone().acquire_many_owned(units).await.ok();
+        *flight.room.lock() = permit;
+    }
+
+    /// No flight of this object is found any more (its bytes are wrong); who waits, waits on.
+    pub(super) fn forget(&self, object: &str) {
+        self.flights.lock().remove(object);
+    }
+
+    /// Bytes of the room that are taken.
+    pub(super) fn bytes(&self) -> u64 {
+        let free = (self.demand.available_permits() + self.ahead.available_permits()) as u64 * KIB;
+        self.capacity.iter().map(|bytes| u64::from(in_units(*bytes)) * KIB).sum::<u64>() - free
+    }
+
+    /// Bytes that read-ahead may take, in all.
+    pub(super) fn ahead_capacity(&self) -> u64 {
+        self.capacity[1]
+    }
+}
+
+fn find(list: &[Weak<Flight>], range: &Range<u64>) -> Option<Arc<Flight>> {
+    list.iter().filter_map(Weak::upgrade).find(|flight| {
+        flight.range.start <= range.start && range.end <= flight.range.end && !flight.failed()
+    })
+}
+
+/// Semaphores count in KiB: a permit count must fit 32 bits.
+fn in_units(bytes: u64) -> u32 {
+    u32::try_from(bytes.div_ceil(KIB)).unwrap_or(u32::MAX >> 3)
+}

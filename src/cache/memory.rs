@@ -1,0 +1,277 @@
+//! Decrypted blocks in memory: 16 KiB chunks of extents, blocks of pages.
+//!
+//! A segmented LRU in independent shards. A content block begins on *probation* and is *kept*
+//! once it was used a second time, so a long scan passes through the probation part only.
+//! Blocks of pages have a part of their own and go last: every path needs them.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use lru::LruCache;
+use parking_lot::Mutex;
+
+use crate::types::{ExtentId, MIB, PageId};
+
+/// Shards at most: 16 nearly double the throughput of one lock (`FACTS.md`, lru).
+const SHARDS: u64 = 16;
+/// What an entry costs beside its bytes: key, links, hash slot, the allocation's own header.
+const OVERHEAD: u64 = 128;
+
+/// Names a decrypted block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum BlockId {
+    /// A chunk of an extent's plaintext, counted from 0.
+    Extent(ExtentId, u64),
+    /// A block of a page, counted from 0; `u64::MAX` is the page's block index.
+    Page(PageId, u64),
+}
+
+/// How a look-up counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    /// Whoever asks may ask again: the block is worth keeping.
+    Again,
+    /// A scan passes by: the block stays on probation.
+    Once,
+}
+
+#[derive(Debug)]
+struct Segment {
+    lru: LruCache<BlockId, Bytes>,
+    bytes: u64,
+}
+
+impl Segment {
+    fn new() -> Self {
+        Self { lru: LruCache::unbounded(), bytes: 0 }
+    }
+
+    fn push(&mut self, id: BlockId, block: Bytes) -> Option<Bytes> {
+        self.bytes += weight(&block);
+        let old = self.lru.put(id, block);
+        self.bytes -= old.as_ref().map_or(0, weight);
+        old
+    }
+
+    fn take(&mut self, id: &BlockId) -> Option<Bytes> {
+        let block = self.lru.pop(id)?;
+        self.bytes -= weight(&block);
+        Some(block)
+    }
+
+    fn take_oldest(&mut self) -> Option<(BlockId, Bytes)> {
+        let (id, block) = self.lru.pop_lru()?;
+        self.bytes -= weight(&block);
+        Some((id, block))
+    }
+}
+
+#[derive(Debug)]
+struct Shard {
+    budget: u64,
+    pages: Segment,
+    kept: Segment,
+    probation: Segment,
+}
+
+impl Shard {
+    fn total(&self) -> u64 {
+        self.pages.bytes + self.kept.bytes + self.probation.bytes
+    }
+
+    /// A quarter of what content has stays for newcomers, else nothing new could prove itself.
+    fn kept_limit(&self) -> u64 {
+        self.budget.saturating_sub(self.pages.bytes) / 4 * 3
+    }
+
+    fn get(&mut self, id: &BlockId, how: Use) -> Option<Bytes> {
+        if matches!(id, BlockId::Page(..)) {
+            return self.pages.lru.get(id).cloned();
+        }
+        if let Some(block) = self.kept.lru.get(id) {
+            return Some(block.clone());
+        }
+        if how == Use::Once {
+            return self.probation.lru.get(id).cloned();
+        }
+        let block = self.probation.take(id)?;
+        self.kept.push(*id, block.clone());
+        while self.kept.bytes > self.kept_limit() {
+            let Some((id, block)) = self.kept.take_oldest() else { break };
+            self.probation.push(id, block);
+        }
+        Some(block)
+    }
+
+    /// Puts the block in and moves what has to leave to `out`, to be dropped outside the lock.
+    fn insert(&mut self, id: BlockId, block: Bytes, out: &mut Vec<Bytes>) {
+        let segment = match id {
+            BlockId::Page(..) => &mut self.pages,
+            BlockId::Extent(..) if self.kept.lru.contains(&id) => &mut self.kept,
+            BlockId::Extent(..) => &mut self.probation,
+        };
+        out.extend(segment.push(id, block));
+        // Pages are preferred, yet a huge tree must not leave content with nothing.
+        while self.pages.bytes > self.budget / 4 * 3 {
+            let Some((_, block)) = self.pages.take_oldest() else { break };
+            out.push(block);
+        }
+        while self.total() > self.budget {
+            let kept_first = self.kept.bytes > self.kept_limit();
+            let oldest = (if kept_first { self.kept.take_oldest() } else { None })
+                .or_else(|| self.probation.take_oldest())
+                .or_else(|| self.kept.take_oldest())
+                .or_else(|| self.pages.take_oldest());
+            let Some((_, block)) = oldest else { break };
+            out.push(block);
+        }
+    }
+}
+
+/// The blocks of one vault. All methods are short, without I/O.
+#[derive(Debug)]
+pub(super) struct Blocks {
+    shards: Box<[Mutex<Shard>]>,
+    hasher: RandomState,
+    hits: AtomicU64,
+    misses: AtomicU64,
+}
+
+impl Blocks {
+    /// Holds at most `budget` bytes, overhead included.
+    pub(super) fn new(budget: u64) -> Self {
+        let count = (budget / MIB).clamp(1, SHARDS);
+        let shard = || Shard {
+            budget: budget / count,
+            pages: Segment::new(),
+            kept: Segment::new(),
+            probation: Segment::new(),
+        };
+        Self {
+            shards: (0..count).map(|_| Mutex::new(shard())).collect(),
+            hasher: RandomState::new(),
+            hits: AtomicU64::new(0),
+            misses: AtomicU64::new(0),
+        }
+    }
+
+    fn shard(&self, id: &BlockId) -> &Mutex<Shard> {
+        let hash = self.hasher.hash_one(id);
+        let count = self.shards.len() as u64;
+        // The remainder is below the number of shards, at most 16.
+        &self.shards[usize::try_from(hash % count).unwrap_or(0)]
+    }
+
+    pub(super) fn get(&self, id: &BlockId, how: Use) -> Option<Bytes> {
+        let found = self.shard(id).lock().get(id, how);
+        let counter = if found.is_some() { &self.hits } else { &self.misses };
+        counter.fetch_add(1, Ordering::Relaxed);
+        found
+    }
+
+    /// A block that alone exceeds a quarter of its shard is not taken.
+    pub(super) fn insert(&self, id: BlockId, block: Bytes) {
+        let mut out = Vec::new();
+        let mut shard = self.shard(&id).lock();
+        if weight(&block) <= shard.budget / 4 {
+            shard.insert(id, block, &mut out);
+        }
+        drop(shard);
+        drop(out); // freeing memory takes its time: not under the lock
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.lock().total()).sum()
+    }
+
+    pub(super) fn hits_and_misses(&self) -> (u64, u64) {
+        (self.hits.load(Ordering::Relaxed), self.misses.load(Ordering::Relaxed))
+    }
+}
+
+fn weight(block: &Bytes) -> u64 {
+    block.len() as u64 + OVERHEAD
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn extent(n: u64) -> BlockId {
+        BlockId::Extent(ExtentId([7; 16]), n)
+    }
+
+    fn block(n: u64) -> Bytes {
+        Bytes::from(vec![u8::try_from(n % 251).unwrap(); 1024])
+    }
+
+    /// One shard, room for about 100 blocks.
+    fn small() -> Blocks {
+        Blocks::new(100 * (1024 + OVERHEAD))
+    }
+
+    #[test]
+    fn what_is_put_in_comes_out_and_the_budget_holds() {
+        let blocks = Blocks::new(4 * MIB);
+        for n in 0..10_000 {
+            blocks.insert(extent(n), block(n));
+            assert!(blocks.bytes() <= 4 * MIB);
+        }
+        assert_eq!(blocks.get(&extent(9_999), Use::Again), Some(block(9_999)));
+        assert_eq!(blocks.get(&extent(0), Use::Again), None);
+        assert_eq!(blocks.hits_and_misses(), (1, 1));
+    }
+
+    #[test]
+    fn a_scan_does_not_flush_what_was_used_twice() {
+        let blocks = small();
+        for n in 0..50 {
+            blocks.insert(extent(n), block(n));
+            assert!(blocks.get(&extent(n), Use::Again).is_some());
+        }
+        for n in 1_000..3_000 {
+            blocks.insert(extent(n), block(n));
+            assert!(blocks.get(&extent(n), Use::Once).is_some());
+        }
+        for n in 0..50 {
+            assert!(blocks.get(&extent(n), Use::Again).is_some(), "{n}");
+        }
+    }
+
+    #[test]
+    fn pages_stay_when_content_comes() {
+        let blocks = small();
+        let page = |n| BlockId::Page(PageId([1; 16]), n);
+        (0..40).for_each(|n| blocks.insert(page(n), block(n)));
+        for n in 0..1_000 {
+            blocks.insert(extent(n), block(n));
+            blocks.get(&extent(n), Use::Again);
+        }
+        assert!((0..40).all(|n| blocks.get(&page(n), Use::Again).is_some()));
+        // And yet they do not take everything.
+        (0..1_000).for_each(|n| blocks.insert(page(n), block(n)));
+        blocks.insert(extent(5_000), block(1));
+        assert!(blocks.get(&extent(5_000), Use::Once).is_some());
+    }
+
+    #[test]
+    fn newcomers_can_prove_themselves_when_all_is_kept() {
+        let blocks = small();
+        for n in 0..1_000 {
+            blocks.insert(extent(n), block(n));
+            blocks.get(&extent(n), Use::Again);
+        }
+        assert!(blocks.get(&extent(999), Use::Again).is_some());
+        assert!(blocks.bytes() <= 100 * (1024 + OVERHEAD));
+    }
+
+    #[test]
+    fn replacing_a_block_does_not_leak_weight() {
+        let blocks = small();
+        (0..1_000).for_each(|n| blocks.insert(extent(1), block(n)));
+        assert_eq!(blocks.bytes(), 1024 + OVERHEAD);
+        blocks.insert(extent(2), Bytes::from(vec![0; 90 * 1024]));
+        assert_eq!(blocks.get(&extent(2), Use::Again), None, "larger than its share");
+    }
+}

@@ -1,0 +1,150 @@
+//! The cache over a store that counts, stalls and fails.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::*;
+use crate::store::{Deadlines, Fault, Faulty, MemoryStore, On, Verb};
+
+const PACK: &str = "pack/ab/abcd";
+
+struct Setup {
+    cache: Cache,
+    faults: Arc<Faulty>,
+    store: Arc<MemoryStore>,
+    bucket: Bucket,
+    dir: tempfile::TempDir,
+}
+
+fn setup() -> Setup {
+    let store = Arc::new(MemoryStore::new());
+    let faults = Faulty::over(store.clone());
+    let bucket = Bucket::over(faults.clone(), "", Deadlines::of(Duration::from_secs(2)));
+    let dir = tempfile::tempdir().unwrap();
+    let cache = open(&dir, &bucket);
+    Setup { cache, faults, store, bucket, dir }
+}
+
+fn open(dir: &tempfile::TempDir, bucket: &Bucket) -> Cache {
+    let budgets = Budgets { memory: 64 * MIB, disk: 256 * MIB };
+    Cache::open(&dir.path().join("cache"), bucket.clone(), budgets).unwrap()
+}
+
+fn pattern(length: u64) -> Bytes {
+    (0..length).map(|at| u8::try_from(at * 31 % 251).unwrap()).collect()
+}
+
+/// Until nothing is in memory any more: what was fetched is on disk.
+async fn settled(cache: &Cache) {
+    for _ in 0..500 {
+        if cache.usage().flight_bytes == 0 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("flights do not end: {:?}", cache.usage());
+}
+
+#[tokio::test]
+async fn a_range_is_fetched_once_and_survives_a_restart() {
+    let s = setup();
+    let bytes = pattern(100_000);
+    s.store.plant(PACK, bytes.clone());
+    assert_eq!(s.cache.sealed_local(PACK, 10..20), None);
+    assert_eq!(s.cache.sealed(PACK, 10..5_000).await.unwrap(), bytes.slice(10..5_000));
+    settled(&s.cache).await;
+    assert_eq!(s.cache.sealed(PACK, 20..4_000).await.unwrap(), bytes.slice(20..4_000));
+    assert_eq!(s.cache.usage().fetches, 1);
+    let again = open(&s.dir, &s.bucket);
+    assert_eq!(again.sealed_local(PACK, 4_999..5_000), Some(bytes.slice(4_999..5_000)));
+}
+
+#[tokio::test]
+async fn many_who_ask_for_parts_of_one_range_cause_one_get() {
+    let s = setup();
+    let bytes = pattern(50_000);
+    s.store.plant(PACK, bytes.clone());
+    s.faults.inject(On::next(Verb::Get, "pack/"), Fault::Delays(Duration::from_millis(50)));
+    let ask = |range: Range<u64>| {
+        let cache = s.cache.clone();
+        tokio::spawn(async move { cache.sealed(PACK, range).await })
+    };
+    let first = ask(0..40_000);
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    let others: Vec<_> = (0..20).map(|n| (n, ask(n * 1000..n * 1000 + 500))).collect();
+    // Who is cancelled takes nobody with it.
+    first.abort();
+    for (n, other) in others {
+        let (from, to) = (n as usize * 1000, n as usize * 1000 + 500);
+        assert_eq!(other.await.unwrap().unwrap(), bytes.slice(from..to));
+    }
+    assert_eq!(s.cache.usage().fetches, 1);
+}
+
+#[tokio::test]
+async fn the_second_miss_in_a_pack_brings_its_neighbours() {
+    let s = setup();
+    let bytes = pattern(9 * MIB);
+    s.store.plant(PACK, bytes.clone());
+    let get = |at: u64| s.cache.sealed_and_neighbours(PACK, at..at + 100);
+    assert_eq!(get(100).await.unwrap(), bytes.slice(100..200));
+    assert_eq!(s.cache.usage().fetched_bytes, 100);
+    assert_eq!(get(5_000_000).await.unwrap(), bytes.slice(5_000_000..5_000_100));
+    settled(&s.cache).await;
+    assert_eq!(s.cache.usage().fetches, 4);
+    for at in (0..90).map(|n| n * 100_000) {
+        let from = usize::try_from(at).unwrap();
+        assert_eq!(get(at).await.unwrap(), bytes.slice(from..from + 100));
+    }
+    assert_eq!(s.cache.usage().fetches, 4);
+}
+
+#[tokio::test]
+async fn what_did_not_open_is_forgotten_and_fetched_anew() {
+    let s = setup();
+    let bytes = pattern(1000);
+    s.store.plant(PACK, Bytes::from(vec![0; 1000]));
+    assert_ne!(s.cache.sealed(PACK, 0..1000).await.unwrap(), bytes);
+    s.store.plant(PACK, bytes.clone());
+    s.cache.forget(PACK);
+    assert_eq!(s.cache.sealed(PACK, 0..1000).await.unwrap(), bytes);
+}
+
+#[tokio::test]
+async fn a_lasting_error_is_told_at_once_and_a_passing_one_is_over_later() {
+    let s = setup();
+    assert!(s.cache.sealed(PACK, 0..10).await.unwrap_err().is_not_found());
+    s.store.plant(PACK, pattern(10));
+    assert_eq!(s.cache.sealed(PACK, 0..10).await.unwrap(), pattern(10));
+    assert!(s.cache.whole("log/0000000000000001").await.unwrap_err().is_not_found());
+}
+
+#[tokio::test]
+async fn a_whole_object_is_kept_as_such() {
+    let s = setup();
+    s.store.plant("log/0000000000000001", pattern(5_000));
+    assert_eq!(s.cache.whole("log/0000000000000001").await.unwrap(), pattern(5_000));
+    s.store.steal("log/0000000000000001");
+    assert_eq!(s.cache.whole("log/0000000000000001").await.unwrap(), pattern(5_000));
+    assert_eq!(s.cache.sealed("log/0000000000000001", 5..9).await.unwrap(), pattern(9).slice(5..));
+}
+
+#[tokio::test]
+async fn read_ahead_is_bounded_and_found_while_it_is_held() {
+    let s = setup();
+    let bytes = pattern(64 * MIB);
+    s.store.plant(PACK, bytes.clone());
+    let flights: Vec<_> =
+        (0..16).map_while(|n| s.cache.read_ahead(PACK, n * PIECE..(n + 1) * PIECE)).collect();
+    assert_eq!(flights.len() as u64, s.cache.ahead_capacity() / PIECE);
+    for flight in &flights {
+        flight.wait().await.unwrap();
+    }
+    assert_eq!(s.cache.sealed_local(PACK, 10..20), Some(bytes.slice(10..20)));
+    assert!(s.cache.usage().flight_bytes >= flights.len() as u64 * PIECE);
+    drop(flights);
+    settled(&s.cache).await;
+    assert!(s.cache.read_ahead(PACK, 40_000_000..40_000_100).is_some());
+}
