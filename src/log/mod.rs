@@ -1,1 +1,33 @@
-//! (room under construction)
+//! The log: records and transactions, the journal that holds them on this machine, the
+//! commits and checkpoints that hold them in the bucket, and who may write (claims).
+//!
+//! The order in which things are written is `PROTOCOL.md`; names such as J3 or C2 in
+//! comments are its rules.
+
+mod chain;
+mod claim;
+mod commit;
+mod committer;
+mod disk;
+mod error;
+mod journal;
+mod receipt;
+mod records;
+mod seen;
+mod transaction;
+
+pub use chain::{Chain, Head, Link, commit_name, parse_commit_name};
+pub use claim::{Claimant, WriterClaim};
+pub use commit::{CommitContent, CommitHeader, open_commit, seal_commit};
+pub use committer::{COMMIT_BYTES, CommitError, Committer, LogEnd};
+pub use disk::{Disk, RealDisk};
+pub use error::{Error, Result};
+pub use journal::{
+    Damage, Inspection, Journal, JournalOptions, Journaled, NotedCommit, PackWatcher, UnsentTx,
+};
+pub use receipt::Receipt;
+pub use records::{
+    Entry, Inode, Key, MetaKey, Orphan, Xattr, decode_value, encode_value, referenced_packs,
+};
+pub use seen::Seen;
+pub use transaction::{Change, TRANSACTION_MAX, Transaction};

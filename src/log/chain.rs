@@ -1,0 +1,129 @@
+//! The log in the bucket: `log/<number>`, each commit bound to the one before it (O1).
+
+use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt, stream};
+
+use super::commit::COMMIT_MAX;
+use super::{CommitContent, Error, Result, open_commit};
+use crate::crypto::{self, Keys};
+use crate::store::{self, Bucket};
+use crate::types::{CommitNo, Hash};
+use std::time::SystemTime;
+
+/// Commits under way at once when a log is read: with commits of 16 MiB, 64 MiB of memory.
+const PARALLEL: usize = 4;
+
+/// The object of a commit.
+pub fn commit_name(number: CommitNo) -> String {
+    format!("log/{number}")
+}
+
+/// The number in a commit's object name.
+pub fn parse_commit_name(name: &str) -> Option<CommitNo> {
+    name.strip_prefix("log/")?.parse().ok()
+}
+
+/// A commit that was found where the chain says it must be.
+#[derive(Clone, Debug)]
+pub struct Link {
+    /// Its number.
+    pub number: CommitNo,
+    /// SHA-256 of its sealed bytes.
+    pub hash: Hash,
+    /// What it holds.
+    pub content: CommitContent,
+}
+
+/// The log of a vault as it lies in a bucket.
+#[derive(Clone, Debug)]
+pub struct Chain {
+    bucket: Bucket,
+    keys: Keys,
+}
+
+/// Where a chain ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// The last commit.
+    pub number: CommitNo,
+    /// SHA-256 of its sealed bytes.
+    pub hash: Hash,
+    /// When the log was listed, by the store's clock.
+    pub seen: SystemTime,
+}
+
+impl Chain {
+    /// The log in `bucket`.
+    pub fn new(bucket: Bucket, keys: Keys) -> Self {
+        Self { bucket, keys }
+    }
+
+    /// The numbers above `after` that the bucket lists, ascending, and the store's time.
+    pub async fn list(&self, after: CommitNo) -> Result<(Vec<CommitNo>, SystemTime)> {
+        let (listed, time) = self.bucket.list_after("log/", &commit_name(after)).await?;
+        let mut numbers: Vec<_> = listed
+            .iter()
+            .filter_map(|object| parse_commit_name(&object.name))
+            .filter(|number| *number > after)
+            .collect();
+        numbers.sort_unstable();
+        Ok((numbers, time))
+    }
+
+    /// The sealed bytes of a commit; `None` when there is none of that number.
+    pub async fn sealed(&self, number: CommitNo) -> Result<Option<Bytes>> {
+        match self.bucket.get(&commit_name(number), None).await {
+            Ok(bytes) if bytes.len() > COMMIT_MAX => {
+                Err(Error::malformed(commit_name(number), "longer than a commit can be"))
+            }
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Reads the commits after `anchor` in order, each verified against its predecessor, and
+    /// hands them to `take`. Returns the head.
+    ///
+    /// # Errors
+    /// [`Error::Gap`] or [`Error::Fork`] when the chain does not hold, [`Error::Seal`] when a
+    /// commit does not open; whatever `take` returns.
+    pub async fn follow(
+        &self,
+        anchor: (CommitNo, Hash),
+        mut take: impl FnMut(Link) -> Result<()> + Send,
+    ) -> Result<Head> {
+        let (numbers, seen) = self.list(anchor.0).await?;
+        let last = numbers.last().copied().unwrap_or(anchor.0);
+        let (mut number, mut hash) = anchor;
+        let wanted = (anchor.0.0 + 1)..=last.0;
+        let mut fetched = stream::iter(wanted)
+            .map(|number| self.present(CommitNo(number), last))
+            .buffered(PARALLEL);
+        while let Some(sealed) = fetched.try_next().await? {
+            number = number.next();
+            let content = open_commit(&self.keys, number, &sealed)?;
+            if content.header.previous != hash {
+                return Err(Error::Fork { number });
+            }
+            hash = crypto::sha256(&sealed);
+            take(Link { number, hash, content })?;
+        }
+        Ok(Head { number, hash, seen })
+    }
+
+    /// A commit that must be there: a listing may lag behind, so what it lacks is fetched, and
+    /// the listing made again, before it is called a gap (O1).
+    async fn present(&self, number: CommitNo, head: CommitNo) -> Result<Bytes> {
+        if let Some(bytes) = self.sealed(number).await? {
+            return Ok(bytes);
+        }
+        let (again, _) = self.list(CommitNo(number.0 - 1)).await?;
+        if again.contains(&number)
+            && let Some(bytes) = self.sealed(number).await?
+        {
+            return Ok(bytes);
+        }
+        Err(Error::Gap { missing: number, head })
+    }
+}

@@ -1,0 +1,266 @@
+//! Putting the next commit into the log (C2, C3): one in flight, never two winners.
+
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+
+use super::chain::Head;
+use super::{
+    Chain, Change, Claimant, CommitContent, CommitHeader, Error, Journaled, Key, Receipt,
+    WriterClaim, commit_name, encode_value, seal_commit,
+};
+use crate::crypto::{self, Keys};
+use crate::store::{self, Bucket};
+use crate::types::{CommitNo, Generation, Hash, MIB, Seq, Timestamp};
+
+/// Transactions in one commit at most, in bytes (C1).
+pub const COMMIT_BYTES: usize = (16 * MIB) as usize;
+
+/// How far a reply's date may be from the last sight of the head (C2): commits are kept for
+/// three days at least (K4), so a number seen within one day cannot have been freed.
+const BELIEVED: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Commits whose hashes one history record holds.
+const HISTORY: u64 = 256;
+
+/// Why a commit is not (yet) in the log.
+#[derive(Debug, thiserror::Error)]
+pub enum CommitError {
+    /// Another writer has this number or a later one (W3).
+    #[error("another machine has taken over this vault: {found} is not ours")]
+    Fenced {
+        /// The commit that says so.
+        found: CommitNo,
+    },
+    /// It is not known to be in the bucket; attempt it again.
+    #[error("commit {number} is not confirmed yet")]
+    Again {
+        /// Its number.
+        number: CommitNo,
+        /// The cause.
+        #[source]
+        cause: Option<store::Error>,
+    },
+    /// The log could not be read to decide.
+    #[error(transparent)]
+    Log(#[from] Error),
+}
+
+/// The writer of the log. Whoever has it is the only one to put commits.
+#[derive(Debug)]
+pub struct Committer {
+    bucket: Bucket,
+    chain: Chain,
+    keys: Keys,
+    head: Head,
+    claim: CommitNo,
+    writer: Option<WriterClaim>,
+    generation: Generation,
+    /// 16-byte hashes of the commits from the last multiple of 256 to the head.
+    recent: Vec<[u8; 16]>,
+    upto: Seq,
+    pending: Option<Pending>,
+    fenced: Option<CommitNo>,
+}
+
+#[derive(Debug)]
+struct Pending {
+    number: CommitNo,
+    sealed: Bytes,
+    hash: Hash,
+    upto: Seq,
+    records: Vec<Change>,
+}
+
+/// What the log looks like to the one who is to write it.
+#[derive(Clone, Debug)]
+pub struct LogEnd {
+    /// The head of the verified chain.
+    pub head: Head,
+    /// 16-byte hashes of the commits from the last multiple of 256 up to the head.
+    pub recent: Vec<[u8; 16]>,
+    /// The superblock's generation.
+    pub generation: Generation,
+    /// Every transaction of the journal up to this one is in the log.
+    pub upto: Seq,
+}
+
+impl LogEnd {
+    /// Takes in that `number` with `hash` follows.
+    pub fn note(recent: &mut Vec<[u8; 16]>, number: CommitNo, hash: &Hash) {
+        if number.0.is_multiple_of(HISTORY) {
+            recent.clear();
+        }
+        recent.push(short(hash));
+    }
+}
+
+fn short(hash: &Hash) -> [u8; 16] {
+    let mut short = [0; 16];
+    short.copy_from_slice(&hash.0[..16]);
+    short
+}
+
+impl Committer {
+    /// A writer at the end of the log; it has no claim yet.
+    pub fn new(bucket: Bucket, keys: Keys, end: LogEnd) -> Self {
+        let chain = Chain::new(bucket.clone(), keys.clone());
+        let LogEnd { head, recent, generation, upto } = end;
+        let (claim, writer, pending, fenced) = (CommitNo(0), None, None, None);
+        Self {
+            bucket, chain, keys, head, claim, writer, generation, recent, upto, pending, fenced,
+        }
+    }
+
+    /// The last confirmed commit.
+    pub fn head(&self) -> Head {
+        self.head
+    }
+
+    /// 16-byte hashes of the commits from the last multiple of 256 to the head.
+    pub fn recent(&self) -> &[[u8; 16]] {
+        &self.recent
+    }
+
+    /// Every transaction up to this one is in the log.
+    pub fn upto(&self) -> Seq {
+        self.upto
+    }
+
+    /// The commit that fenced this writer, if one did.
+    pub fn fenced(&self) -> Option<CommitNo> {
+        self.fenced
+    }
+
+    /// Whether a commit is prepared that is not confirmed.
+    pub fn is_pending(&self) -> bool {
+        self.pending.is_some()
+    }
+
+    /// Seals the next commit of these transactions, which follow those already in the log.
+    /// It is put by [`Committer::attempt`], each time with the same bytes.
+    ///
+    /// # Panics
+    /// When one is pending: there is one in flight (C2).
+    pub fn prepare(&mut self, transactions: &[Journaled]) {
+        let upto = transactions.last().map_or(self.upto, |last| last.seq);
+        let bytes = transactions.iter().map(|t| t.bytes.clone()).collect();
+        self.prepare_with(Vec::new(), bytes, upto, self.claim);
+    }
+
+    fn prepare_with(
+        &mut self,
+        mut records: Vec<Change>,
+        transactions: Vec<Bytes>,
+        upto: Seq,
+        claim: CommitNo,
+    ) {
+        assert!(self.pending.is_none(), "one commit is in flight");
+        let number = self.head.number.next();
+        if number.0.is_multiple_of(HISTORY) {
+            records.push(self.history(number));
+        }
+        let header = CommitHeader {
+            vault: self.keys.vault(),
+            number,
+            previous: self.head.hash,
+            claim,
+            generation: self.generation,
+            time: Timestamp::now(),
+            records: records.clone(),
+        };
+        let sealed = seal_commit(&self.keys, &CommitContent { header, transactions });
+        let hash = crypto::sha256(&sealed);
+        self.pending = Some(Pending { number, sealed, hash, upto, records });
+    }
+
+    /// The hashes of the 256 commits before `number`; of the first run, number 0 is none.
+    fn history(&self, number: CommitNo) -> Change {
+        let run = number.0 / HISTORY - 1;
+        let key = Key::History(run).encode();
+        let before_the_first = if run == 0 { [0; 16].as_slice() } else { &[] };
+        let all = [before_the_first, &self.recent.concat()].concat();
+        Change { key, value: Some(encode_value(&minicbor::bytes::ByteVec::from(all))) }
+    }
+
+    /// Puts the prepared commit once, and finds out whether it is in the log (C2).
+    ///
+    /// # Errors
+    /// [`CommitError::Again`]: attempt again. [`CommitError::Fenced`]: never again (W3).
+    pub async fn attempt(&mut self) -> Result<Receipt, CommitError> {
+        if let Some(found) = self.fenced {
+            return Err(CommitError::Fenced { found });
+        }
+        let Some(pending) = &self.pending else {
+            return Err(Error::malformed("the committer", "nothing is prepared").into());
+        };
+        let name = commit_name(pending.number);
+        let cause = match self.bucket.put_once(&name, pending.sealed.clone()).await {
+            Ok(uploaded) if believed(uploaded.time(), self.head.seen) => {
+                return Ok(self.confirmed(uploaded.time()));
+            }
+            Ok(_) => None,
+            Err(error) => Some(error),
+        };
+        self.decide(cause).await
+    }
+
+    /// What the log says when the reply did not.
+    async fn decide(&mut self, cause: Option<store::Error>) -> Result<Receipt, CommitError> {
+        let Some(pending) = &self.pending else { unreachable!("attempt checked it") };
+        let number = pending.number;
+        let (beyond, seen) = self.chain.list(number).await?;
+        if let Some(found) = beyond.first() {
+            return Err(self.fence(*found));
+        }
+        match self.chain.sealed(number).await? {
+            Some(found) if found == pending.sealed => Ok(self.confirmed(seen)),
+            Some(_) => Err(self.fence(number)),
+            None => Err(CommitError::Again { number, cause }),
+        }
+    }
+
+    fn fence(&mut self, found: CommitNo) -> CommitError {
+        self.fenced = Some(found);
+        CommitError::Fenced { found }
+    }
+
+    fn confirmed(&mut self, time: SystemTime) -> Receipt {
+        let Some(pending) = self.pending.take() else { unreachable!("attempt checked it") };
+        let Pending { number, hash, upto, records, .. } = pending;
+        self.head = Head { number, hash, seen: time };
+        LogEnd::note(&mut self.recent, number, &hash);
+        self.upto = upto;
+        Receipt::new(number, hash, upto, time, records)
+    }
+
+    /// Claims the vault for `claimant` (W1, step 4). When another writer was quicker the error
+    /// is `Fenced`, and the caller decides again by W2 with a new committer.
+    pub async fn claim(&mut self, claimant: &Claimant) -> Result<Receipt, CommitError> {
+        if self.pending.is_none() {
+            let epoch = self.head.number.next();
+            let claim = WriterClaim::new(claimant, epoch);
+            self.prepare_with(vec![claim.change()], Vec::new(), self.upto, epoch);
+            self.writer = Some(claim);
+            self.claim = epoch;
+        }
+        self.attempt().await
+    }
+
+    /// Releases the claim: the last commit of a clean unmount, when nothing is unsent (W1).
+    pub async fn release(&mut self) -> Result<Receipt, CommitError> {
+        if self.pending.is_none() {
+            let Some(writer) = &self.writer else {
+                return Err(Error::malformed("the committer", "it has no claim").into());
+            };
+            let released = WriterClaim { released: Some(Timestamp::now()), ..writer.clone() };
+            self.prepare_with(vec![released.change()], Vec::new(), self.upto, self.claim);
+        }
+        self.attempt().await
+    }
+}
+
+fn believed(date: SystemTime, seen: SystemTime) -> bool {
+    let apart = date.duration_since(seen).unwrap_or_else(|earlier| earlier.duration());
+    apart <= BELIEVED
+}

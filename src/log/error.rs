@@ -1,0 +1,92 @@
+//! What can go wrong in the log.
+
+use std::io;
+
+use crate::types::CommitNo;
+use crate::{crypto, store};
+
+/// Shorthand for this room.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// An error of the journal, the commits or the checkpoints. The cause is kept.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Bytes that open but do not say what they must.
+    #[error("{what} is malformed: {why}")]
+    Malformed {
+        /// Which object or record.
+        what: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A seal that does not open: changed, swapped, truncated, or of another vault.
+    #[error("{what} does not open with this vault's key: it was changed or is not its own")]
+    Seal {
+        /// Which object or record.
+        what: String,
+        /// The cause.
+        #[source]
+        source: crypto::Error,
+    },
+    /// A number between two commits that is not in the bucket.
+    #[error("commit {missing} is missing from the log, though commit {head} is there")]
+    Gap {
+        /// The number that is missing.
+        missing: CommitNo,
+        /// The highest number in the log.
+        head: CommitNo,
+    },
+    /// A commit that does not continue the one before it.
+    #[error("commit {number} does not continue the commit before it: the log was tampered with")]
+    Fork {
+        /// The stranger's number.
+        number: CommitNo,
+    },
+    /// A local file of the journal could not be written or read.
+    #[error("{what}")]
+    Io {
+        /// What was tried.
+        what: String,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// An earlier write or fsync of the journal or of staging failed (rule J6).
+    #[error("no more changes until the vault is mounted again: {0}")]
+    Poisoned(String),
+    /// The journal is damaged before its last barrier (rule J3).
+    #[error(
+        "the journal is damaged in segment {segment:016x} at byte {offset}, before its last barrier; \
+         nothing was changed. What is in the bucket is whole. `s3vault check --repair` would drop \
+         this record and all that follow it"
+    )]
+    Damaged {
+        /// Which segment.
+        segment: u64,
+        /// Where in it the first bad record begins.
+        offset: u64,
+    },
+    /// A transaction larger than a record may be.
+    #[error("a change of {0} bytes is larger than one transaction can hold")]
+    TooLarge(usize),
+    /// The object store failed.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+}
+
+impl Error {
+    /// An object or record that opens but is not what it must be.
+    pub fn malformed(what: impl Into<String>, why: impl ToString) -> Self {
+        Self::Malformed { what: what.into(), why: why.to_string() }
+    }
+
+    pub(super) fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let what = what.into();
+        move |source| Self::Io { what, source }
+    }
+
+    pub(super) fn seal(what: impl Into<String>) -> impl FnOnce(crypto::Error) -> Self {
+        let what = what.into();
+        move |source| Self::Seal { what, source }
+    }
+}

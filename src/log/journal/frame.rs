@@ -1,0 +1,232 @@
+//! One record of a journal segment as bytes: a marker, a length, a sealed message.
+//!
+//! The message is bound to journal, segment and offset (J3), so a record that was moved,
+//! or belongs to an older journal, does not open.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+use minicbor::{Decode, Encode};
+
+use crate::crypto::{Keys, Place};
+use crate::log::{Error, Result, TRANSACTION_MAX, decode_value, encode_value};
+use crate::types::{CommitNo, Hash, JournalId, KIB, Seq};
+
+/// Begins every frame, so that frames behind a damaged one can be found again.
+const MARKER: [u8; 4] = *b"\xf5S3J";
+/// Marker and length.
+pub(super) const FRAME_HEADER: usize = 8;
+/// What a sealed record may be long: the largest transaction, and room for its seal.
+const SEALED_MAX: usize = TRANSACTION_MAX + (64 * KIB) as usize;
+
+/// The last commit that the journal knows to be in the bucket, and how far it reaches (J5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct NotedCommit {
+    /// Every transaction up to this one is in the bucket.
+    #[n(0)]
+    pub upto: Seq,
+    /// The commit that confirmed it.
+    #[n(1)]
+    pub number: CommitNo,
+    /// SHA-256 of that commit's sealed bytes.
+    #[n(2)]
+    pub hash: Hash,
+}
+
+/// Opens a segment.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub(super) struct Start {
+    /// The count of the segment's first transaction.
+    #[n(0)]
+    pub first: Seq,
+    /// As known when the segment was begun.
+    #[n(1)]
+    pub noted: NotedCommit,
+    /// The boot of the machine that wrote it.
+    #[n(2)]
+    pub boot: String,
+}
+
+/// Everything before this place was durable when it was written (J2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub(super) struct BarrierMark {
+    #[n(0)]
+    pub upto: Seq,
+    #[n(1)]
+    pub segment: u64,
+    #[n(2)]
+    pub offset: u64,
+}
+
+/// What a record says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Record {
+    Start(Start),
+    Transaction(Vec<u8>),
+    Barrier(BarrierMark),
+    Confirmed(NotedCommit),
+    /// A mount began on this boot of the machine.
+    Boot(String),
+    /// A clean unmount: nothing follows, and everything before it is durable.
+    Clean,
+}
+
+impl Record {
+    fn plain(&self) -> Vec<u8> {
+        let (kind, body) = match self {
+            Self::Start(start) => (0, encode_value(start)),
+            Self::Transaction(bytes) => return plain_transaction(bytes),
+            Self::Barrier(mark) => (2, encode_value(mark)),
+            Self::Confirmed(noted) => (3, encode_value(noted)),
+            Self::Boot(id) => (4, encode_value(id)),
+            Self::Clean => (5, bytes::Bytes::new()),
+        };
+        let mut plain = vec![kind];
+        plain.extend_from_slice(&body);
+        plain
+    }
+
+    fn parse(plain: &[u8]) -> Result<Self> {
+        let bad = || Error::malformed("a journal record", "no such kind");
+        let (&kind, body) = plain.split_first().ok_or_else(bad)?;
+        Ok(match kind {
+            0 => Self::Start(decode_value("the journal", body)?),
+            1 => Self::Transaction(body.to_vec()),
+            2 => Self::Barrier(decode_value("the journal", body)?),
+            3 => Self::Confirmed(decode_value("the journal", body)?),
+            4 => Self::Boot(decode_value("the journal", body)?),
+            5 => Self::Clean,
+            _ => return Err(bad()),
+        })
+    }
+}
+
+fn plain_transaction(bytes: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::with_capacity(1 + bytes.len());
+    plain.push(1);
+    plain.extend_from_slice(bytes);
+    plain
+}
+
+/// The frame of `record` at this place.
+pub(super) fn seal(
+    keys: &Keys,
+    journal: JournalId,
+    segment: u64,
+    offset: u64,
+    record: &Record,
+) -> Vec<u8> {
+    let place = Place::JournalRecord { journal, segment, offset };
+    let sealed = keys.seal(place, &record.plain());
+    let length = u32::try_from(sealed.len()).unwrap_or(u32::MAX);
+    let mut frame = Vec::with_capacity(FRAME_HEADER + sealed.len());
+    frame.extend_from_slice(&MARKER);
+    frame.extend_from_slice(&length.to_le_bytes());
+    frame.extend_from_slice(&sealed);
+    frame
+}
+
+/// Reads the frames of one segment, in order or from a given place.
+pub(super) struct Frames<'a> {
+    keys: &'a Keys,
+    journal: JournalId,
+    segment: u64,
+    file: &'a File,
+    end: u64,
+    buffer: Vec<u8>,
+    buffer_at: u64,
+}
+
+/// How much is read from a segment at once.
+const READ_AHEAD: u64 = 256 * KIB;
+
+impl<'a> Frames<'a> {
+    /// The frames of `segment` that end at or before byte `end`.
+    pub(super) fn new(
+        keys: &'a Keys,
+        journal: JournalId,
+        segment: u64,
+        file: &'a File,
+        end: u64,
+    ) -> Self {
+        Self { keys, journal, segment, file, end, buffer: Vec::new(), buffer_at: 0 }
+    }
+
+    /// Bytes `offset..offset + length` if the segment has them.
+    fn bytes(&mut self, offset: u64, length: usize) -> io::Result<Option<&[u8]>> {
+        let Some(stop) = offset.checked_add(length as u64).filter(|stop| *stop <= self.end) else {
+            return Ok(None);
+        };
+        let have = self.buffer_at..self.buffer_at + self.buffer.len() as u64;
+        if offset < have.start || stop > have.end {
+            let wanted = (stop - offset).max(READ_AHEAD).min(self.end - offset);
+            self.buffer.resize(usize::try_from(wanted).map_err(io::Error::other)?, 0);
+            self.file.read_exact_at(&mut self.buffer, offset)?;
+            self.buffer_at = offset;
+        }
+        let at = usize::try_from(offset - self.buffer_at).map_err(io::Error::other)?;
+        Ok(Some(&self.buffer[at..at + length]))
+    }
+
+    /// The record at `offset` and where the next one begins; `None` if what is there is not
+    /// a record of this place.
+    pub(super) fn at(&mut self, offset: u64) -> io::Result<Option<(Record, u64)>> {
+        let Some(header) = self.bytes(offset, FRAME_HEADER)? else { return Ok(None) };
+        let Some(length) = header.strip_prefix(&MARKER) else { return Ok(None) };
+        let Ok(length) = length.try_into().map(u32::from_le_bytes) else { return Ok(None) };
+        let length = length as usize;
+        if length > SEALED_MAX {
+            return Ok(None);
+        }
+        let place =
+            Place::JournalRecord { journal: self.journal, segment: self.segment, offset };
+        let keys = self.keys;
+        let Some(sealed) = self.bytes(offset + FRAME_HEADER as u64, length)? else {
+            return Ok(None);
+        };
+        let Ok(plain) = keys.open(place, sealed) else { return Ok(None) };
+        let next = offset + (FRAME_HEADER + length) as u64;
+        Ok(Record::parse(&plain).ok().map(|record| (record, next)))
+    }
+
+    /// Whether a barrier that covers `offset` lies behind it, though the record there is bad.
+    pub(super) fn barrier_beyond(&mut self, offset: u64) -> io::Result<bool> {
+        let mut at = offset;
+        while at + (FRAME_HEADER as u64) < self.end {
+            match self.at(at)? {
+                Some((Record::Barrier(mark), _))
+                    if mark.segment > self.segment
+                        || mark.segment == self.segment && mark.offset > offset =>
+                {
+                    return Ok(true);
+                }
+                Some((_, next)) => at = next,
+                None => match self.marker_after(at + 1)? {
+                    Some(next) => at = next,
+                    None => return Ok(false),
+                },
+            }
+        }
+        Ok(false)
+    }
+
+    fn marker_after(&mut self, from: u64) -> io::Result<Option<u64>> {
+        let mut at = from;
+        while at + (FRAME_HEADER as u64) < self.end {
+            let length = (self.end - at).min(READ_AHEAD);
+            let Some(bytes) = self.bytes(at, usize::try_from(length).map_err(io::Error::other)?)?
+            else {
+                return Ok(None);
+            };
+            if let Some(found) = bytes.windows(MARKER.len()).position(|w| w == MARKER) {
+                return Ok(Some(at + found as u64));
+            }
+            at += length - (MARKER.len() as u64 - 1).min(length - 1);
+        }
+        Ok(None)
+    }
+}

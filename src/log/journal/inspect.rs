@@ -1,0 +1,204 @@
+//! Reading a journal without changing it: what is whole, what is torn, what is damaged (J3).
+
+use std::fs::File;
+use std::path::Path;
+
+use super::frame::{Frames, NotedCommit, Record};
+use super::segment::{self, HEADER};
+use crate::crypto::Keys;
+use crate::log::{Error, Result, Transaction};
+use crate::types::{Hash, JournalId, PackId, Seq};
+
+/// A transaction of the journal that it does not know to be in the bucket.
+#[derive(Clone, Debug)]
+pub struct UnsentTx {
+    /// Its count.
+    pub seq: Seq,
+    /// What it is known by in commits.
+    pub hash: Hash,
+    /// What it refers to: pack, and the end of the message in it.
+    pub references: Vec<(PackId, u64)>,
+    pub(super) segment: u64,
+    pub(super) offset: u64,
+}
+
+/// Where a bad record begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// The segment's number.
+    pub segment: u64,
+    /// The byte in it.
+    pub offset: u64,
+}
+
+/// What is in a journal.
+#[derive(Debug)]
+pub struct Inspection {
+    /// The journal's id.
+    pub journal: JournalId,
+    /// The last commit that it knows to be in the bucket.
+    pub noted: NotedCommit,
+    /// The count of its last whole transaction.
+    pub last: Seq,
+    /// Up to here a barrier says that everything is durable.
+    pub durable: Seq,
+    /// The boot of the machine on which it was last written.
+    pub boot: String,
+    /// Whether it ends with a clean unmount.
+    pub clean: bool,
+    /// What follows the noted commit, in order.
+    pub unsent: Vec<UnsentTx>,
+    /// A tail that was being written when the machine or the daemon stopped; it is dropped.
+    pub torn: Option<Damage>,
+    pub(super) segments: Vec<Whole>,
+}
+
+/// A segment and how much of it is whole.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Whole {
+    pub number: u64,
+    pub first: Seq,
+    pub end: u64,
+}
+
+/// Reads a whole journal; `None` if there is none.
+///
+/// # Errors
+/// [`Error::Damaged`] when a record before the last barrier is bad.
+pub(super) fn inspect(dir: &Path, keys: &Keys) -> Result<Option<Inspection>> {
+    let files = segment::list(dir).map_err(Error::io("the journal cannot be listed"))?;
+    // The newest journal that any file names; files of another one are leftovers of a creation.
+    let Some(journal) = files.iter().find_map(|(_, journal, _)| *journal) else {
+        return Ok(None);
+    };
+    let mut state = Inspection {
+        journal,
+        noted: NotedCommit { upto: Seq(0), number: Default::default(), hash: Hash::ZERO },
+        last: Seq(0),
+        durable: Seq(0),
+        boot: String::new(),
+        clean: false,
+        unsent: Vec::new(),
+        torn: None,
+        segments: Vec::new(),
+    };
+    let mut expected = None;
+    for (number, named, length) in files {
+        let path = segment::path(dir, number);
+        let file = File::open(&path).map_err(Error::io("a journal segment cannot be read"))?;
+        let mut frames = Frames::new(keys, journal, number, &file, length);
+        let follows = expected.is_none_or(|expected| expected == number);
+        expected = Some(number + 1);
+        if state.torn.is_none() {
+            let bad = if named == Some(journal) && follows {
+                read_segment(&mut frames, number, length, &mut state)?
+            } else {
+                Some(0)
+            };
+            state.torn = bad.map(|offset| Damage { segment: number, offset });
+        }
+        if let Some(bad) = state.torn {
+            let from = if bad.segment == number { bad.offset.max(HEADER) } else { HEADER };
+            let beyond = frames.barrier_beyond(from).map_err(reading)?;
+            if beyond {
+                return Err(Error::Damaged { segment: bad.segment, offset: bad.offset });
+            }
+        }
+    }
+    let noted = state.noted.upto;
+    state.unsent.retain(|tx| tx.seq > noted);
+    Ok(if state.segments.is_empty() { None } else { Some(state) })
+}
+
+fn reading(source: std::io::Error) -> Error {
+    Error::Io { what: "a journal segment cannot be read".into(), source }
+}
+
+/// Takes in one segment; the place of its first bad record, if it has one.
+fn read_segment(
+    frames: &mut Frames<'_>,
+    number: u64,
+    length: u64,
+    state: &mut Inspection,
+) -> Result<Option<u64>> {
+    let mut at = HEADER;
+    let mut first = true;
+    while at < length {
+        let Some((record, next)) = frames.at(at).map_err(reading)? else {
+            return Ok(Some(if first { 0 } else { at }));
+        };
+        match record {
+            Record::Start(start) if first => {
+                if state.segments.is_empty() {
+                    state.last = Seq(start.first.0.saturating_sub(1));
+                    state.durable = state.last;
+                } else if start.first != state.last.next() {
+                    return Ok(Some(0));
+                }
+                if start.noted.upto >= state.noted.upto {
+                    state.noted = start.noted;
+                }
+                state.boot = start.boot;
+                state.segments.push(Whole { number, first: start.first, end: next });
+            }
+            _ if first => return Ok(Some(0)),
+            record => take(record, number, at, state)?,
+        }
+        first = false;
+        at = next;
+        if let Some(whole) = state.segments.last_mut() {
+            whole.end = next;
+        }
+    }
+    Ok(if first { Some(0) } else { None })
+}
+
+fn take(record: Record, segment: u64, offset: u64, state: &mut Inspection) -> Result<()> {
+    state.clean = false;
+    match record {
+        Record::Start(_) => {
+            return Err(Error::malformed("the journal", "a segment that starts twice"));
+        }
+        Record::Transaction(bytes) => {
+            state.last = state.last.next();
+            let references = Transaction::decode(&bytes)?.references()?;
+            let hash = Transaction::hash_of(&bytes);
+            state.unsent.push(UnsentTx { seq: state.last, hash, references, segment, offset });
+        }
+        Record::Barrier(mark) => state.durable = state.durable.max(mark.upto),
+        Record::Confirmed(noted) => state.noted = noted,
+        Record::Boot(id) => state.boot = id,
+        Record::Clean => {
+            state.clean = true;
+            state.durable = state.last;
+        }
+    }
+    // Memory stays bounded by what is unsent, not by the journal's length.
+    if state.unsent.len() >= 4096 && state.noted.upto >= state.unsent[2048].seq {
+        let noted = state.noted.upto;
+        state.unsent.retain(|tx| tx.seq > noted);
+    }
+    Ok(())
+}
+
+impl Inspection {
+    /// What dropping `tx` and all that follow it would mean: a torn tail, or damage, when a
+    /// barrier says that it was whole once.
+    pub fn drop_from(&mut self, tx: Seq) -> Result<()> {
+        let Some(index) = self.unsent.iter().position(|unsent| unsent.seq == tx) else {
+            return Ok(());
+        };
+        let (segment, offset) = (self.unsent[index].segment, self.unsent[index].offset);
+        if tx <= self.durable {
+            return Err(Error::Damaged { segment, offset });
+        }
+        self.torn = Some(Damage { segment, offset });
+        self.unsent.truncate(index);
+        self.last = Seq(tx.0 - 1);
+        self.segments.retain(|whole| whole.number <= segment);
+        if let Some(whole) = self.segments.last_mut() {
+            whole.end = offset;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,55 @@
+//! Proof that something is in the bucket.
+
+use std::time::SystemTime;
+
+use super::Change;
+use crate::types::{CommitNo, Hash, Seq};
+
+/// Proof that commit `number` is in the bucket and is ours: the only thing that turns
+/// unsent data into sent (rule C5). Made by the committer when rule C2 says so, and by
+/// [`super::Chain`] for what rule W1 finds in the verified log; by nothing else.
+#[derive(Clone, Debug)]
+pub struct Receipt {
+    number: CommitNo,
+    hash: Hash,
+    upto: Seq,
+    time: SystemTime,
+    records: Vec<Change>,
+}
+
+impl Receipt {
+    pub(super) fn new(
+        number: CommitNo,
+        hash: Hash,
+        upto: Seq,
+        time: SystemTime,
+        records: Vec<Change>,
+    ) -> Self {
+        Self { number, hash, upto, time, records }
+    }
+
+    /// The commit's number.
+    pub fn number(&self) -> CommitNo {
+        self.number
+    }
+
+    /// SHA-256 of the commit's sealed bytes.
+    pub fn hash(&self) -> Hash {
+        self.hash
+    }
+
+    /// Every transaction of the journal up to this one is in the bucket.
+    pub fn upto(&self) -> Seq {
+        self.upto
+    }
+
+    /// The records of the commit's header, which the index applies now.
+    pub fn records(&self) -> &[Change] {
+        &self.records
+    }
+
+    /// When, by the store's clock.
+    pub fn time(&self) -> SystemTime {
+        self.time
+    }
+}

@@ -1,0 +1,293 @@
+//! The records of the map: keys, whose byte order is the map's order, and values in CBOR.
+//!
+//! A key is its table's tag and big-endian fields. Values are CBOR maps with integer keys
+//! (RFC 8949); fields that a later version adds are skipped by this one.
+
+use bytes::Bytes;
+use minicbor::{Decode, Encode};
+
+use super::{Error, Result};
+use crate::types::{Extent, InodeNo, NameHash, PackId, Timestamp};
+
+/// Singular records of the vault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum MetaKey {
+    /// The current claim and its release.
+    Writer = 1,
+    /// For how long old states are kept, in seconds.
+    Retention = 2,
+    /// Inode numbers from here on were never given (a bound: not every number below it was).
+    NextInode = 3,
+}
+
+/// The key of a record. The derived order equals the byte order of [`Key::encode`].
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Key {
+    /// A singular record.
+    Meta(MetaKey),
+    /// A file's attributes.
+    Inode(InodeNo),
+    /// An entry of the directory `.0`.
+    Entry(InodeNo, NameHash),
+    /// What the bytes of the file `.0` from offset `.1` on refer to.
+    Extent(InodeNo, u64),
+    /// An extended attribute.
+    Xattr(InodeNo, NameHash),
+    /// An unlinked inode that was open, or one whose removal or truncation goes on.
+    Orphan(InodeNo),
+    /// A named snapshot.
+    Pin(Vec<u8>),
+    /// A row of the table of packs; only in checkpoints (rule K3).
+    Pack(PackId),
+    /// Hashes of the commits `256k` to `256k + 255`.
+    History(u64),
+}
+
+impl Key {
+    /// The tags of the tables, in the order of the map.
+    pub const TAGS: std::ops::RangeInclusive<u8> = 1..=9;
+
+    /// The table's tag: the first byte of the encoded key.
+    pub fn tag(&self) -> u8 {
+        match self {
+            Self::Meta(_) => 1,
+            Self::Inode(_) => 2,
+            Self::Entry(..) => 3,
+            Self::Extent(..) => 4,
+            Self::Xattr(..) => 5,
+            Self::Orphan(_) => 6,
+            Self::Pin(_) => 7,
+            Self::Pack(_) => 8,
+            Self::History(_) => 9,
+        }
+    }
+
+    /// The bytes that order the map.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(25);
+        bytes.push(self.tag());
+        match self {
+            Self::Meta(which) => bytes.push(*which as u8),
+            Self::Inode(ino) | Self::Orphan(ino) => bytes.extend(ino.0.to_be_bytes()),
+            Self::Entry(ino, hash) | Self::Xattr(ino, hash) => {
+                bytes.extend(ino.0.to_be_bytes());
+                bytes.extend(hash.0);
+            }
+            Self::Extent(ino, offset) => {
+                bytes.extend(ino.0.to_be_bytes());
+                bytes.extend(offset.to_be_bytes());
+            }
+            Self::Pin(name) => bytes.extend(name),
+            Self::Pack(id) => bytes.extend(id.0),
+            Self::History(k) => bytes.extend(k.to_be_bytes()),
+        }
+        bytes
+    }
+
+    /// Reads what [`Key::encode`] wrote.
+    pub fn decode(bytes: &[u8]) -> Result<Self> {
+        let bad = || Error::malformed("a key", "no table has such keys");
+        let (&tag, rest) = bytes.split_first().ok_or_else(bad)?;
+        let number = |part: &[u8]| part.try_into().map(u64::from_be_bytes).map_err(|_| bad());
+        let pair = |rest: &[u8]| -> Result<(InodeNo, NameHash)> {
+            let (ino, hash) = rest.split_at_checked(8).ok_or_else(bad)?;
+            let hash = NameHash(hash.try_into().map_err(|_| bad())?);
+            Ok((InodeNo(number(ino)?), hash))
+        };
+        Ok(match tag {
+            1 => Self::Meta(match rest {
+                [1] => MetaKey::Writer,
+                [2] => MetaKey::Retention,
+                [3] => MetaKey::NextInode,
+                _ => return Err(bad()),
+            }),
+            2 => Self::Inode(InodeNo(number(rest)?)),
+            3 => pair(rest).map(|(ino, hash)| Self::Entry(ino, hash))?,
+            4 => {
+                let (ino, offset) = rest.split_at_checked(8).ok_or_else(bad)?;
+                Self::Extent(InodeNo(number(ino)?), number(offset)?)
+            }
+            5 => pair(rest).map(|(ino, hash)| Self::Xattr(ino, hash))?,
+            6 => Self::Orphan(InodeNo(number(rest)?)),
+            7 => Self::Pin(rest.to_vec()),
+            8 => Self::Pack(PackId(rest.try_into().map_err(|_| bad())?)),
+            9 => Self::History(number(rest)?),
+            _ => return Err(bad()),
+        })
+    }
+}
+
+/// A file's attributes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Inode {
+    /// Type and permission bits, as in `st_mode` (inode(7)).
+    #[n(0)]
+    pub mode: u32,
+    /// Owner.
+    #[n(1)]
+    pub uid: u32,
+    /// Group.
+    #[n(2)]
+    pub gid: u32,
+    /// Entries that name it; of a directory 2 and one for each directory in it.
+    #[n(3)]
+    pub nlink: u32,
+    /// Of a device file its number, as in `st_rdev`.
+    #[n(4)]
+    pub rdev: u32,
+    /// Length in bytes; of a symlink the length of its target.
+    #[n(5)]
+    pub size: u64,
+    /// Last read (relatime).
+    #[n(6)]
+    pub atime: Timestamp,
+    /// Last change of the content.
+    #[n(7)]
+    pub mtime: Timestamp,
+    /// Last change of content or attributes.
+    #[n(8)]
+    pub ctime: Timestamp,
+    /// When it was made.
+    #[n(9)]
+    pub created: Timestamp,
+    /// Of a directory the one that it is in (the root's is itself); else 0.
+    #[n(10)]
+    pub parent: InodeNo,
+    /// Of a file whose content is one extent at offset 0: that extent; then no extent records.
+    #[n(11)]
+    pub extent: Option<Extent>,
+    /// Of a symlink its target.
+    #[cbor(n(12), with = "minicbor::bytes")]
+    pub target: Option<Vec<u8>>,
+}
+
+impl Inode {
+    /// The type bits, `S_IFMT` of the mode.
+    pub fn kind(&self) -> u32 {
+        self.mode & libc::S_IFMT
+    }
+
+    /// Whether this is a directory.
+    pub fn is_dir(&self) -> bool {
+        self.kind() == libc::S_IFDIR
+    }
+
+    /// Whether this is a regular file.
+    pub fn is_file(&self) -> bool {
+        self.kind() == libc::S_IFREG
+    }
+}
+
+/// A name in a directory.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Entry {
+    /// The name: 1 to 255 bytes, any but `/` and NUL.
+    #[cbor(n(0), with = "minicbor::bytes")]
+    pub name: Vec<u8>,
+    /// What it names.
+    #[n(1)]
+    pub ino: InodeNo,
+    /// The type bits of that inode, `S_IFMT`.
+    #[n(2)]
+    pub kind: u32,
+}
+
+/// An extended attribute (xattr(7)).
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Xattr {
+    /// With its namespace, such as `user.comment`.
+    #[cbor(n(0), with = "minicbor::bytes")]
+    pub name: Vec<u8>,
+    /// Up to 64 KiB.
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub value: Vec<u8>,
+}
+
+/// Work that is left to do on an inode (rule V3).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Orphan {
+    /// `Some`: extents at and beyond this offset are to go, and the inode stays; `None`: the
+    /// inode is to go, with all that it has, once nobody has it open.
+    #[n(0)]
+    pub from: Option<u64>,
+}
+
+/// The CBOR of a value.
+pub fn encode_value<T: Encode<()>>(value: &T) -> Bytes {
+    match minicbor::to_vec(value) {
+        Ok(bytes) => bytes.into(),
+        // Writing into a Vec has no errors, and no record has a fallible encoder.
+        Err(error) => unreachable!("a record does not encode: {error}"),
+    }
+}
+
+/// The value of a record of `table` (a word for the message).
+pub fn decode_value<'a, T: Decode<'a, ()>>(table: &str, bytes: &'a [u8]) -> Result<T> {
+    let mut decoder = minicbor::Decoder::new(bytes);
+    let value =
+        decoder.decode().map_err(|error| Error::malformed(format!("a record of {table}"), error))?;
+    if decoder.position() != bytes.len() {
+        return Err(Error::malformed(format!("a record of {table}"), "bytes follow it"));
+    }
+    Ok(value)
+}
+
+/// The extent that the record refers to, if it is of a table that does.
+pub fn referenced_packs(key: &[u8], value: &[u8]) -> Result<Option<Extent>> {
+    match key.first() {
+        Some(2) => Ok(decode_value::<Inode>("inode", value)?.extent),
+        Some(4) => decode_value::<Extent>("extent", value).map(Some),
+        _ => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn any_key() -> impl Strategy<Value = Key> {
+        let ino = || any::<u64>().prop_map(InodeNo);
+        let hash = || any::<[u8; 16]>().prop_map(NameHash);
+        prop_oneof![
+            Just(Key::Meta(MetaKey::Writer)),
+            Just(Key::Meta(MetaKey::NextInode)),
+            ino().prop_map(Key::Inode),
+            (ino(), hash()).prop_map(|(i, h)| Key::Entry(i, h)),
+            (ino(), any::<u64>()).prop_map(|(i, o)| Key::Extent(i, o)),
+            (ino(), hash()).prop_map(|(i, h)| Key::Xattr(i, h)),
+            ino().prop_map(Key::Orphan),
+            any::<Vec<u8>>().prop_map(Key::Pin),
+            any::<[u8; 16]>().prop_map(|id| Key::Pack(PackId(id))),
+            any::<u64>().prop_map(Key::History),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn keys_read_back_and_keep_their_order(a in any_key(), b in any_key()) {
+            prop_assert_eq!(&Key::decode(&a.encode()).unwrap(), &a);
+            prop_assert_eq!(a.cmp(&b), a.encode().cmp(&b.encode()));
+        }
+
+        #[test]
+        fn random_bytes_are_refused_or_a_key(bytes in any::<Vec<u8>>()) {
+            if let Ok(key) = Key::decode(&bytes) {
+                prop_assert_eq!(key.encode(), bytes);
+            }
+        }
+
+        #[test]
+        fn random_values_do_not_panic(bytes in any::<Vec<u8>>()) {
+            let _ = decode_value::<Inode>("inode", &bytes);
+            let _ = decode_value::<Entry>("entry", &bytes);
+            let _ = decode_value::<Extent>("extent", &bytes);
+        }
+    }
+}

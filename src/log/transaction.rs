@@ -1,0 +1,128 @@
+//! A transaction: puts and deletes of whole records that hold together or not at all.
+
+use bytes::Bytes;
+use minicbor::decode::{self, Decoder};
+use minicbor::encode::{self, Encoder, Write};
+use minicbor::{Decode, Encode};
+
+use super::{Error, Result, referenced_packs};
+use crate::crypto;
+use crate::types::{Hash, MIB, PackId};
+
+/// A transaction's encoded length at most, in bytes.
+pub const TRANSACTION_MAX: usize = (4 * MIB) as usize;
+
+/// One record, put or deleted. CBOR: `[key, value or null]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// An encoded [`super::Key`].
+    pub key: Vec<u8>,
+    /// The record's value; `None` deletes it.
+    pub value: Option<Bytes>,
+}
+
+impl<C> Encode<C> for Change {
+    fn encode<W: Write>(
+        &self,
+        e: &mut Encoder<W>,
+        _: &mut C,
+    ) -> std::result::Result<(), encode::Error<W::Error>> {
+        e.array(2)?.bytes(&self.key)?;
+        match &self.value {
+            Some(value) => e.bytes(value)?.ok(),
+            None => e.null()?.ok(),
+        }
+    }
+}
+
+impl<'b, C> Decode<'b, C> for Change {
+    fn decode(d: &mut Decoder<'b>, _: &mut C) -> std::result::Result<Self, decode::Error> {
+        if d.array()? != Some(2) {
+            return Err(decode::Error::message("a change is a pair"));
+        }
+        let key = d.bytes()?.to_vec();
+        let value = match d.datatype()? {
+            minicbor::data::Type::Null => d.null().map(|()| None)?,
+            _ => Some(Bytes::copy_from_slice(d.bytes()?)),
+        };
+        Ok(Self { key, value })
+    }
+}
+
+/// Changes that hold entirely or not at all; applying them twice changes nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Transaction {
+    /// Random, so that equal changes are still two transactions.
+    #[cbor(n(0), with = "minicbor::bytes")]
+    pub id: [u8; 16],
+    /// At most one for each key.
+    #[n(1)]
+    pub changes: Vec<Change>,
+}
+
+impl Transaction {
+    /// A transaction of these changes, with a fresh id.
+    pub fn new(changes: Vec<Change>) -> Self {
+        Self { id: crypto::random(), changes }
+    }
+
+    /// The bytes that are journaled and committed.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] above [`TRANSACTION_MAX`].
+    pub fn encode(&self) -> Result<Bytes> {
+        let bytes = super::encode_value(self);
+        if bytes.len() > TRANSACTION_MAX {
+            return Err(Error::TooLarge(bytes.len()));
+        }
+        Ok(bytes)
+    }
+
+    /// Reads what [`Transaction::encode`] wrote.
+    pub fn decode(bytes: &[u8]) -> Result<Self> {
+        if bytes.len() > TRANSACTION_MAX {
+            return Err(Error::TooLarge(bytes.len()));
+        }
+        super::decode_value("transactions", bytes)
+    }
+
+    /// What a transaction is known by: SHA-256 of its encoded bytes.
+    pub fn hash_of(bytes: &[u8]) -> Hash {
+        crypto::sha256(bytes)
+    }
+
+    /// The parts of packs that the put records refer to: pack, and end of the message in it.
+    pub fn references(&self) -> Result<Vec<(PackId, u64)>> {
+        let mut found = Vec::new();
+        for change in &self.changes {
+            let Some(value) = &change.value else { continue };
+            if let Some(extent) = referenced_packs(&change.key, value)? {
+                let reference = extent.reference;
+                found.push((reference.pack, reference.offset + reference.sealed_length));
+            }
+        }
+        Ok(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn transactions_read_back(changes in prop::collection::vec((any::<Vec<u8>>(), any::<Option<Vec<u8>>>()), 0..9)) {
+            let changes = changes.into_iter().map(|(key, value)| Change { key, value: value.map(Bytes::from) });
+            let transaction = Transaction::new(changes.collect());
+            prop_assert_eq!(Transaction::decode(&transaction.encode().unwrap()).unwrap(), transaction);
+        }
+
+        #[test]
+        fn random_bytes_do_not_panic(bytes in any::<Vec<u8>>()) {
+            let _ = Transaction::decode(&bytes);
+        }
+    }
+}
