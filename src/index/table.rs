@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::layers::{Memory, Slot};
 use super::{Error, Point, Result};
-use crate::crypto::{IndexKeys, IndexSession};
+use crate::crypto::{self, IndexKeys, IndexSession, Keys};
 use crate::log::{Key, decode_value, encode_value};
 use crate::types::{CommitNo, InodeNo, MIB};
 
@@ -17,14 +17,14 @@ const SLED_CACHE: u64 = 8 * MIB;
 
 /// Keys of the table that are not of the map; no map's tag is this high.
 const POINT: &[u8] = b"\xff point";
-const SESSIONS: u8 = 0xfe;
 const COUNTS: u8 = 0xfd;
 
 /// The sled database of one vault on this machine.
 pub(super) struct Table {
     db: sled::Db,
     dir: PathBuf,
-    keys: IndexKeys,
+    keys: Keys,
+    numbers: IndexKeys,
     session: IndexSession,
 }
 
@@ -33,7 +33,7 @@ pub(super) type Row = (Vec<u8>, Slot);
 
 impl Table {
     /// Opens the database, or says why it cannot be used: then it is deleted and made anew.
-    pub(super) fn open(dir: &Path, keys: IndexKeys) -> Result<Self> {
+    pub(super) fn open(dir: &Path, keys: Keys) -> Result<Self> {
         let opened = catch_unwind(AssertUnwindSafe(|| {
             sled::Config::new()
                 .path(dir)
@@ -43,12 +43,9 @@ impl Table {
                 .open()
         }));
         let db = opened.map_err(|_| Error::Damaged("sled cannot open it".into()))??;
-        let session = keys.session(crate::crypto::random());
-        let random = session.random();
-        let mut name = vec![SESSIONS];
-        name.extend_from_slice(&session.id());
-        db.insert(name, random.as_slice())?;
-        Ok(Self { db, dir: dir.to_owned(), keys, session })
+        let numbers = keys.index();
+        let session = numbers.session(crypto::random());
+        Ok(Self { db, dir: dir.to_owned(), keys, numbers, session })
     }
 
     /// Deletes the database's files.
@@ -171,10 +168,10 @@ impl Table {
         if has_inode(key) {
             let (ino, rest) = key[1..].split_at_checked(8).ok_or_else(|| bad("a key"))?;
             let ino = u64::from_be_bytes(ino.try_into().map_err(|_| bad("a key"))?);
-            name.extend_from_slice(&self.keys.prf_ino(ino));
+            name.extend_from_slice(&self.numbers.prf_ino(ino));
             name.extend_from_slice(rest);
         } else if let Key::Pin(pin) = Key::decode(key)? {
-            name.extend_from_slice(&self.keys.prf_name(InodeNo(0), &pin));
+            name.extend_from_slice(&self.keys.name_hash(InodeNo(0), &pin).0);
         } else {
             name.extend_from_slice(&key[1..]);
         }
@@ -186,12 +183,7 @@ impl Table {
     }
 
     fn unseal(&self, name: &[u8], sealed: &[u8]) -> Result<Vec<u8>> {
-        let random = |id: &[u8]| {
-            let mut session = vec![SESSIONS];
-            session.extend_from_slice(id);
-            self.db.get(session).ok().flatten().and_then(|random| random.as_ref().try_into().ok())
-        };
-        self.session.open(name, sealed, random).map_err(|error| bad(&error.to_string()))
+        self.session.open(name, sealed).map_err(|error| bad(&error.to_string()))
     }
 
     fn row(&self, name: &[u8], sealed: &[u8]) -> Result<Row> {

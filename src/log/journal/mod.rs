@@ -181,13 +181,15 @@ impl Journal {
         self.id
     }
 
-    /// Appends a transaction; after that it survives the death of the process.
+    /// Appends a transaction; after that it survives the death of the process. Its count, and
+    /// the hash that it is known by.
     ///
     /// # Errors
     /// [`Error::TooLarge`]; [`Error::Io`] when the disk is full (nothing was written);
     /// [`Error::Poisoned`] after any other failed write.
-    pub fn append(&self, transaction: &Transaction) -> Result<Seq> {
+    pub fn append(&self, transaction: &Transaction) -> Result<(Seq, Hash)> {
         let bytes = transaction.encode()?;
+        let hash = Transaction::hash_of(&bytes);
         let packs = packs_of(transaction)?;
         let mut inner = self.inner.lock();
         if inner.closed {
@@ -201,7 +203,7 @@ impl Journal {
         inner.seq = seq;
         drop(inner);
         self.appended.send_replace(seq);
-        Ok(seq)
+        Ok((seq, hash))
     }
 
     /// The count of the last transaction.
