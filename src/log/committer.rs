@@ -107,9 +107,7 @@ impl Committer {
         let chain = Chain::new(bucket.clone(), keys.clone());
         let LogEnd { head, recent, generation, upto } = end;
         let (claim, writer, pending, fenced) = (CommitNo(0), None, None, None);
-        Self {
-            bucket, chain, keys, head, claim, writer, generation, recent, upto, pending, fenced,
-        }
+        Self { bucket, chain, keys, head, claim, writer, generation, recent, upto, pending, fenced }
     }
 
     /// The last confirmed commit.

@@ -229,8 +229,9 @@ pub fn encode_value<T: Encode<()>>(value: &T) -> Bytes {
 /// The value of a record of `table` (a word for the message).
 pub fn decode_value<'a, T: Decode<'a, ()>>(table: &str, bytes: &'a [u8]) -> Result<T> {
     let mut decoder = minicbor::Decoder::new(bytes);
-    let value =
-        decoder.decode().map_err(|error| Error::malformed(format!("a record of {table}"), error))?;
+    let value = decoder
+        .decode()
+        .map_err(|error| Error::malformed(format!("a record of {table}"), error))?;
     if decoder.position() != bytes.len() {
         return Err(Error::malformed(format!("a record of {table}"), "bytes follow it"));
     }

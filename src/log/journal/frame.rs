@@ -182,8 +182,7 @@ impl<'a> Frames<'a> {
         if length > SEALED_MAX {
             return Ok(None);
         }
-        let place =
-            Place::JournalRecord { journal: self.journal, segment: self.segment, offset };
+        let place = Place::JournalRecord { journal: self.journal, segment: self.segment, offset };
         let keys = self.keys;
         let Some(sealed) = self.bytes(offset + FRAME_HEADER as u64, length)? else {
             return Ok(None);

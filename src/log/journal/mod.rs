@@ -277,9 +277,10 @@ impl Journal {
         }
         let mut inner = self.inner.lock();
         // What was written while the fsync ran is not covered by it.
-        let more = inner.segments.back().is_some_and(|last| {
-            (last.number, last.end) != (mark.segment, mark.offset)
-        });
+        let more = inner
+            .segments
+            .back()
+            .is_some_and(|last| (last.number, last.end) != (mark.segment, mark.offset));
         self.write(&mut inner, &Record::Barrier(mark))?;
         inner.unsynced = more || inner.segments.back().is_some_and(|s| s.number != mark.segment);
         inner.first_unsynced = inner.first_unsynced.max(mark.segment);
@@ -350,13 +351,13 @@ impl Journal {
         }
         let mut at = self.cursor_for(seq, &segments);
         let mut bytes = 0;
-        for segment in segments.iter().filter(|s| s.number >= at.segment) {
+        let from = at.segment;
+        for segment in segments.iter().filter(|s| s.number >= from) {
             if segment.number > at.segment {
                 at = Cursor { seq: at.seq, segment: segment.number, offset: segment::HEADER };
             }
             let keys = &self.options.keys;
-            let mut frames =
-                Frames::new(keys, self.id, segment.number, &segment.file, segment.end);
+            let mut frames = Frames::new(keys, self.id, segment.number, &segment.file, segment.end);
             while at.offset < segment.end && at.seq < last && bytes < max_bytes {
                 let (record, next) = frames
                     .at(at.offset)
@@ -417,8 +418,7 @@ impl Journal {
         let Some(segment) = inner.segments.back_mut() else {
             return Err(Error::Poisoned("the journal has no segment".into()));
         };
-        let frame =
-            frame::seal(&self.options.keys, self.id, segment.number, segment.end, record);
+        let frame = frame::seal(&self.options.keys, self.id, segment.number, segment.end, record);
         segment
             .ensure_room(frame.len() as u64)
             .map_err(Error::io("there is no room for the journal"))?;
@@ -446,8 +446,7 @@ impl Journal {
 }
 
 fn packs_of(transaction: &Transaction) -> Result<Vec<PackId>> {
-    let mut packs: Vec<_> =
-        transaction.references()?.into_iter().map(|(pack, _)| pack).collect();
+    let mut packs: Vec<_> = transaction.references()?.into_iter().map(|(pack, _)| pack).collect();
     packs.sort_unstable();
     packs.dedup();
     Ok(packs)

@@ -67,9 +67,8 @@ impl Segment {
         let wanted = (self.end + length).next_multiple_of(ROOM_STEP);
         let (from, to) = (self.end.cast_signed(), (wanted - self.end).cast_signed());
         // SAFETY: the descriptor is open for as long as `self`; no memory is passed.
-        let result = unsafe {
-            libc::fallocate(self.file.as_raw_fd(), libc::FALLOC_FL_KEEP_SIZE, from, to)
-        };
+        let result =
+            unsafe { libc::fallocate(self.file.as_raw_fd(), libc::FALLOC_FL_KEEP_SIZE, from, to) };
         match (result, io::Error::last_os_error()) {
             (0, _) => self.room = wanted,
             // A file system without fallocate: the write itself finds out.
