@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::types::CommitNo;
+use crate::types::{CommitNo, PackId};
 use crate::{crypto, store};
 
 /// Shorthand for this room.
@@ -66,6 +66,9 @@ pub enum Error {
         /// Where in it the first bad record begins.
         offset: u64,
     },
+    /// A change refers to a pack that was removed because nothing referred to it (K5).
+    #[error("a change refers to pack {0}, which was removed")]
+    Removed(PackId),
     /// A transaction larger than a record may be.
     #[error("a change of {0} bytes is larger than one transaction can hold")]
     TooLarge(usize),

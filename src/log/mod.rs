@@ -23,7 +23,8 @@ pub use committer::{COMMIT_BYTES, CommitError, Committer, LogEnd};
 pub use disk::{Disk, RealDisk};
 pub use error::{Error, Result};
 pub use journal::{
-    Damage, Inspection, Journal, JournalOptions, Journaled, NotedCommit, PackWatcher, UnsentTx,
+    Damage, Inspection, Journal, JournalOptions, Journaled, Mark, NotedCommit, PackWatcher,
+    UnsentTx,
 };
 pub use receipt::Receipt;
 pub use records::{

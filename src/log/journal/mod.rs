@@ -28,8 +28,9 @@ use crate::types::{Hash, JournalId, PackId, Seq};
 
 /// Who must know of a reference to a pack before it is journaled: staging (C4, K5).
 pub trait PackWatcher: Send + Sync {
-    /// Called under the append lock, just before transaction `seq` is written.
-    fn appending(&self, seq: Seq, packs: &[PackId]);
+    /// Called under the append lock, just before transaction `seq` is written. An error: it is
+    /// not written.
+    fn appending(&self, seq: Seq, packs: &[PackId]) -> Result<()>;
 }
 
 /// A transaction as read back for a commit or a replay.
@@ -65,6 +66,22 @@ pub struct Journal {
     inner: Mutex<Inner>,
     cursor: Mutex<Cursor>,
     appended: watch::Sender<Seq>,
+}
+
+/// What a barrier will cover: [`Journal::mark`].
+#[must_use]
+pub struct Mark {
+    segments: Vec<Segment>,
+    sync_dir: bool,
+    place: BarrierMark,
+    noted: NotedCommit,
+}
+
+impl Mark {
+    /// The last transaction that it covers.
+    pub fn upto(&self) -> Seq {
+        self.place.upto
+    }
 }
 
 struct Inner {
@@ -197,11 +214,11 @@ impl Journal {
         }
         let seq = inner.seq.next();
         if let Some(watcher) = &self.options.watcher {
-            watcher.appending(seq, &packs);
+            watcher.appending(seq, &packs)?;
         }
         self.write(&mut inner, &Record::Transaction(bytes.into()))?;
         inner.seq = seq;
-        drop(inner);
+        // Under the lock, so that it never goes back.
         self.appended.send_replace(seq);
         Ok((seq, hash))
     }
@@ -251,22 +268,30 @@ impl Journal {
         }
     }
 
-    /// J2, the journal's half: fsyncs it, then appends a barrier. The packs that its
-    /// transactions refer to must have been synced before. Blocks.
+    /// What a barrier made now would cover. Taken before the packs are fsynced: a transaction
+    /// that comes between is not covered, for its packs may not be.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`].
+    pub fn mark(&self) -> Result<Mark> {
+        let inner = self.inner.lock();
+        self.check(&inner)?;
+        let from = inner.first_unsynced;
+        let segments = inner.segments.iter().filter(|s| s.number >= from).cloned().collect();
+        let Some(last) = inner.segments.back() else {
+            return Err(Error::Poisoned("the journal has no segment".into()));
+        };
+        let place = BarrierMark { upto: inner.seq, segment: last.number, offset: last.end };
+        Ok(Mark { segments, sync_dir: inner.dir_unsynced, place, noted: inner.noted })
+    }
+
+    /// J2, the journal's half: fsyncs it, then appends a barrier. The packs that transactions up
+    /// to the mark refer to must have been synced since it was taken. Blocks.
     ///
     /// # Errors
     /// A failed fsync poisons: it is never retried as if it could succeed (J6).
-    pub fn sync_data(&self) -> Result<Seq> {
-        let (files, sync_dir, mark, noted) = {
-            let inner = self.inner.lock();
-            self.check(&inner)?;
-            let from = inner.first_unsynced;
-            let files: Vec<_> =
-                inner.segments.iter().filter(|s| s.number >= from).cloned().collect();
-            let Some(last) = inner.segments.back() else { return Ok(inner.durable) };
-            let mark = BarrierMark { upto: inner.seq, segment: last.number, offset: last.end };
-            (files, inner.dir_unsynced, mark, inner.noted)
-        };
+    pub fn sync_data(&self, mark: Mark) -> Result<Seq> {
+        let Mark { segments: files, sync_dir, place: mark, noted } = mark;
         for segment in &files {
             let synced = self.options.disk.sync_file(&segment.file, &segment.path);
             synced.map_err(|error| self.failed("an fsync of the journal failed", error))?;
@@ -315,9 +340,10 @@ impl Journal {
         self.inner.lock().closed = false;
     }
 
-    /// Marks a clean unmount: the next mount need not suspect the disk. Blocks.
+    /// Marks a clean unmount: the next mount need not suspect the disk. The packs must have been
+    /// synced, after the last append. Blocks.
     pub fn mark_clean(&self) -> Result<()> {
-        self.sync_data()?;
+        self.sync_data(self.mark()?)?;
         let mut inner = self.inner.lock();
         self.write(&mut inner, &Record::Clean)?;
         let Some(last) = inner.segments.back().cloned() else { return Ok(()) };
