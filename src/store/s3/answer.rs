@@ -1,0 +1,137 @@
+//! What an S3 server's refusals mean.
+
+use std::sync::Arc;
+
+use aws_sdk_s3::config::http::HttpResponse;
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+
+use super::super::error::{Cause, Error};
+
+/// What the server, or the SDK, said, in one line.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Said(String);
+
+fn said(words: String) -> Cause {
+    Arc::new(Said(words))
+}
+
+/// The error of a request for `object`.
+pub(super) fn error<E>(error: SdkError<E, HttpResponse>, bucket: &str, object: &str) -> Error
+where
+    E: std::error::Error + ProvideErrorMetadata + Send + Sync + 'static,
+{
+    match &error {
+        SdkError::ServiceError(answer) => {
+            let (code, message) = (answer.err().code(), answer.err().message());
+            by_status(answer.raw().status().as_u16(), code, message, bucket, object)
+        }
+        SdkError::ConstructionFailure(_) | SdkError::DispatchFailure(_) => {
+            let words = one_line(&error);
+            let object = object.to_owned();
+            // Credentials are looked up within the request; the SDK has no kind for their lack.
+            if words.contains("redentials") || words.contains("dentity") {
+                return Error::NoCredentials { cause: said(words) };
+            }
+            if matches!(error, SdkError::ConstructionFailure(_)) {
+                return Error::Other { object, cause: said(words) };
+            }
+            Error::Unreachable { object, cause: said(words) }
+        }
+        // A timeout (of the connection: no other is set), or an answer that breaks off or makes no sense.
+        _ => Error::Unreachable { object: object.to_owned(), cause: said(one_line(&error)) },
+    }
+}
+
+/// What the status and S3's own code say.
+fn by_status(
+    status: u16,
+    code: Option<&str>,
+    message: Option<&str>,
+    bucket: &str,
+    object: &str,
+) -> Error {
+    let words = [Some(status.to_string().as_str()), code, message]
+        .into_iter()
+        .flatten()
+        .collect::<Vec<_>>()
+        .join(" ");
+    let (object, cause) = (object.to_owned(), said(words));
+    match (status, code.unwrap_or_default()) {
+        (_, "NoSuchBucket") => Error::NoBucket { bucket: bucket.to_owned(), cause },
+        (507, _) | (_, "QuotaExceeded" | "XMinioStorageFull" | "InsufficientStorage") => {
+            Error::Full { object, cause }
+        }
+        (404, _) => Error::NotFound { object },
+        // 409: another conditional put of this key was under way.
+        (412, _) | (409, "ConditionalRequestConflict" | "OperationAborted" | "") => {
+            Error::Exists { object }
+        }
+        (416, _) => Error::Corrupt { object, reason: "it ends before what was asked".to_owned() },
+        (401 | 403, _)
+        | (
+            400,
+            "InvalidAccessKeyId"
+            | "SignatureDoesNotMatch"
+            | "ExpiredToken"
+            | "InvalidToken"
+            | "AuthorizationHeaderMalformed",
+        ) => Error::Denied { object, cause },
+        // BadDigest: the body was damaged on its way, and is not kept.
+        (429 | 500 | 502..=504 | 408, _) | (400, "RequestTimeout" | "BadDigest" | "SlowDown") => {
+            Error::Busy { object, cause }
+        }
+        (501, _) | (_, "NotImplemented") => Error::Unsupported { what: cause.to_string() },
+        _ => Error::Other { object, cause },
+    }
+}
+
+/// The error of one object within a DELETE of several.
+pub(super) fn refused_deletion(error: &aws_sdk_s3::types::Error) -> Error {
+    let object = error.key().unwrap_or_default().to_owned();
+    let code = error.code().unwrap_or_default();
+    let cause = said(format!("{code} {}", error.message().unwrap_or_default()));
+    match code {
+        "AccessDenied" => Error::Denied { object, cause },
+        "SlowDown" | "InternalError" | "ServiceUnavailable" => Error::Busy { object, cause },
+        _ => Error::Other { object, cause },
+    }
+}
+
+/// The chain of causes, each once.
+fn one_line(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut words = error.to_string();
+    let mut next = error.source();
+    while let Some(error) = next {
+        let more = error.to_string();
+        if !words.contains(&more) {
+            words = format!("{words}: {more}");
+        }
+        next = error.source();
+    }
+    words.chars().take(500).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statuses_and_codes_have_their_meanings() {
+        let of = |status, code: &str| by_status(status, Some(code), Some("m"), "b", "o");
+        assert!(matches!(of(404, "NoSuchBucket"), Error::NoBucket { .. }));
+        assert!(matches!(of(404, "NoSuchKey"), Error::NotFound { .. }));
+        assert!(matches!(of(412, "PreconditionFailed"), Error::Exists { .. }));
+        assert!(matches!(of(409, "ConditionalRequestConflict"), Error::Exists { .. }));
+        assert!(matches!(of(403, "SignatureDoesNotMatch"), Error::Denied { .. }));
+        assert!(matches!(of(503, "SlowDown"), Error::Busy { .. }));
+        assert!(matches!(of(507, ""), Error::Full { .. }));
+        assert!(matches!(of(400, "InvalidArgument"), Error::Other { .. }));
+        assert!(of(500, "InternalError").is_transient());
+        assert!(!of(403, "AccessDenied").is_transient());
+        assert_eq!(
+            of(403, "AccessDenied").chain(),
+            "the store denies access to o: 403 AccessDenied m"
+        );
+    }
+}
