@@ -7,9 +7,6 @@ pub enum Error {
     /// Staging refuses: full until the deadline (ENOSPC), poisoned (EIO, J6), or the local disk failed.
     #[error(transparent)]
     Staging(#[from] crate::upload::Error),
-    /// The bucket does not answer, or does not have it (EIO).
-    #[error(transparent)]
-    Cache(#[from] crate::cache::Error),
     /// A message does not open, or is not the one that the reference names (EIO).
     #[error("extent {extent} does not open")]
     Seal {

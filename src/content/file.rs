@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::readahead::PerFile;
+use super::reader::PerFile;
 use super::{Overlay, Result};
 use crate::types::{Extent, InodeNo, Reference, Timestamp};
 use crate::upload::{PackHold, Reservation};
@@ -19,6 +19,7 @@ pub struct Message {
 /// The contents of one inode, shared by all of its handles.
 pub struct File {
     ino: InodeNo,
+    #[allow(dead_code, reason = "read-ahead is being built")]
     pub(super) reads: PerFile,
 }
 

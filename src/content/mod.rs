@@ -7,7 +7,6 @@
 //!
 //! Order of locks: a file's publishing lock, then the file's state, then the open pack, then staging.
 
-mod chunks;
 mod error;
 pub mod extents;
 mod file;
@@ -21,8 +20,6 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::cache::Cache;
-use crate::crypto::Keys;
 use crate::types::{InodeNo, MIB};
 use crate::upload::Staging;
 
@@ -37,13 +34,20 @@ pub struct Limits {
     pub buffers: u64,
     /// Unpublished bytes of one file in staging at which it must be published: a quarter of staging's budget (V1).
     pub unpublished: u64,
+    /// Bytes that read-ahead may hold or have in flight, over all files.
+    pub read_ahead: u64,
     /// The deadline of a read.
     pub deadline: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { buffers: 48 * MIB, unpublished: 1024 * MIB, deadline: Duration::from_secs(30) }
+        Self {
+            buffers: 48 * MIB,
+            unpublished: 1024 * MIB,
+            read_ahead: 64 * MIB,
+            deadline: Duration::from_secs(30),
+        }
     }
 }
 
@@ -54,8 +58,6 @@ pub struct Content {
 }
 
 struct Inner {
-    keys: Keys,
-    cache: Cache,
     staging: Staging,
     limits: Limits,
     files: Mutex<HashMap<InodeNo, Weak<File>>>,
@@ -65,9 +67,10 @@ struct Inner {
 impl Content {
     /// Over an open staging area and cache; nothing is read or sent yet. Starts the thread that closes lingering
     /// packs, which ends with the last clone.
-    pub fn new(keys: Keys, cache: Cache, staging: Staging, limits: Limits) -> Self {
-        let (files, readers) = Default::default();
-        Self { inner: Arc::new(Inner { keys, cache, staging, limits, files, readers }) }
+    pub fn new(staging: Staging, limits: Limits) -> Self {
+        let readers = reader::Shared::new(&limits);
+        let files = Mutex::default();
+        Self { inner: Arc::new(Inner { staging, limits, files, readers }) }
     }
 
     /// The one `File` of this inode. A handle keeps it; so does what is unpublished in it.

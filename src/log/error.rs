@@ -3,7 +3,7 @@
 use std::io;
 
 use crate::types::{CommitNo, PackId};
-use crate::{crypto, store};
+use crate::{cache, crypto, store};
 
 /// Shorthand for this room.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -75,6 +75,9 @@ pub enum Error {
     /// The object store failed.
     #[error(transparent)]
     Store(#[from] store::Error),
+    /// A page could not be fetched.
+    #[error(transparent)]
+    Cache(#[from] cache::Error),
 }
 
 impl Error {

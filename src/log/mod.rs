@@ -5,6 +5,7 @@
 //! comments are its rules.
 
 mod chain;
+mod checkpoint;
 mod claim;
 mod commit;
 mod committer;
@@ -17,6 +18,11 @@ mod seen;
 mod transaction;
 
 pub use chain::{Chain, Head, Link, commit_name, parse_commit_name};
+pub use checkpoint::{
+    Base, BuildContext, CommitSource, Found, MANIFEST_MAX, MANIFESTS, Manifest, Miss, Newest,
+    PackInfo, PageRef, Pins, Scan, SinceCheckpoint, Sizes, SourcedCommit, Table, build,
+    manifest_name, newest, page_name,
+};
 pub use claim::{Claimant, WriterClaim};
 pub use commit::{CommitContent, CommitHeader, open_commit, seal_commit};
 pub use committer::{COMMIT_BYTES, CommitError, Committer, LogEnd};

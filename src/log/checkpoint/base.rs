@@ -1,0 +1,465 @@
+//! The base of the index (rule J9): a verified manifest, and its pages read block by block.
+//!
+//! Look-ups are synchronous and never wait for the network: what is neither in memory nor on
+//! the local disk is a [`Miss`]. The caller fetches it and asks again, with [`Pins`] that keep
+//! what was fetched until it is done, however small the cache is.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::ops::{Bound, Range};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::manifest::{Manifest, PageRef};
+use super::page::{BlockIndex, CHUNK, Records};
+use crate::cache::{BlockId, Cache, Use};
+use crate::crypto::Keys;
+use crate::crypto::layout;
+use crate::log::{Error, Result};
+use crate::types::KIB;
+
+/// Pages up to this sealed length are fetched whole: one GET instead of two, and the second
+/// would bring a sixth of this anyway.
+const WHOLE_PAGE: u64 = 128 * KIB;
+/// Blocks that a scan fetches in one GET at most: 256 KiB take hardly longer than 16.
+const SCAN_BLOCKS: usize = 16;
+/// The number under which a page's block index is cached.
+const INDEX: u64 = u64::MAX;
+
+/// What a look-up found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// The record's value.
+    Value(Bytes),
+    /// The map has no such record.
+    Absent,
+}
+
+/// Blocks that stay at hand until an operation is done.
+#[derive(Debug, Default)]
+pub struct Pins(HashMap<BlockId, Bytes>);
+
+impl Pins {
+    /// No blocks yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+/// A part of the base that a look-up needs and that is not on this machine.
+#[derive(Debug)]
+pub struct Miss {
+    base: Base,
+    page: usize,
+    from: Vec<u8>,
+    /// A scan goes on to here; a look-up of one key has none.
+    to: Option<Bound<Vec<u8>>>,
+    /// Not missing but malformed: fetching it says so.
+    flaw: Option<String>,
+}
+
+#[derive(Clone, Copy)]
+struct Part {
+    block: u64,
+    first: u64,
+    end: u64,
+}
+
+struct Opened {
+    manifest: Manifest,
+    keys: Keys,
+    cache: Cache,
+}
+
+/// The map as of one checkpoint. A clone is another handle to the same.
+#[derive(Clone)]
+pub struct Base(Option<Arc<Opened>>);
+
+impl fmt::Debug for Base {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Some(opened) => write!(f, "Base({})", opened.manifest.commit),
+            None => f.write_str("Base(empty)"),
+        }
+    }
+}
+
+impl Base {
+    /// The base before the first checkpoint: no records.
+    pub fn empty() -> Self {
+        Self(None)
+    }
+
+    /// The map that a verified manifest describes.
+    pub fn new(manifest: Manifest, keys: Keys, cache: Cache) -> Self {
+        Self(Some(Arc::new(Opened { manifest, keys, cache })))
+    }
+
+    /// The manifest, unless the base is empty.
+    pub fn manifest(&self) -> Option<&Manifest> {
+        self.0.as_deref().map(|opened| &opened.manifest)
+    }
+
+    /// How many records the table with this tag has.
+    pub fn records(&self, tag: u8) -> u64 {
+        self.manifest().map_or(0, |manifest| manifest.records(tag))
+    }
+
+    /// The record of `key`, from memory or local disk.
+    pub fn get(&self, key: &[u8], pins: &Pins) -> Result<Found, Miss> {
+        let Some(opened) = &self.0 else { return Ok(Found::Absent) };
+        let Some(at) = opened.page_of(key).filter(|_| opened.may_hold(key)) else {
+            return Ok(Found::Absent);
+        };
+        let missing = || self.miss(at, key, None);
+        let page = &opened.manifest.pages[at];
+        let bytes = opened.index(page, pins).ok_or_else(missing)?;
+        let index = opened.read_index(page, &bytes).map_err(|e| missing().flawed(&e))?;
+        let part = Part::of(&index, index.block_of(key));
+        let block = opened.block(page, part, pins).ok_or_else(missing)?;
+        match Records::of(block).find(key).map_err(|e| missing().flawed(&e))? {
+            Some(value) => Ok(Found::Value(value)),
+            None => Ok(Found::Absent),
+        }
+    }
+
+    /// The records between two keys, in order.
+    pub fn range(&self, from: Bound<&[u8]>, to: Bound<&[u8]>) -> Scan {
+        Scan::new(self, from, to)
+    }
+
+    /// The first record between two keys.
+    pub fn next(
+        &self,
+        from: Bound<&[u8]>,
+        to: Bound<&[u8]>,
+        pins: &Pins,
+    ) -> Result<Option<(Bytes, Bytes)>, Miss> {
+        self.range(from, to).next(pins)
+    }
+
+    /// Brings what a look-up missed, and, for a scan, what it will ask for next.
+    ///
+    /// # Errors
+    /// What the store says; a seal that does not open; a page that is malformed.
+    pub async fn fetch(&self, miss: &Miss, pins: &mut Pins) -> Result<()> {
+        // The miss names its own base: this one may have been switched since (rebase).
+        let Some(opened) = &miss.base.0 else { return Ok(()) };
+        let page = &opened.manifest.pages[miss.page];
+        if let Some(why) = &miss.flaw {
+            return Err(Error::malformed(page.name(), why));
+        }
+        if page.sealed_length <= WHOLE_PAGE || miss.wants_all() {
+            return opened.fetch_whole(page, pins).await;
+        }
+        let bytes = match opened.index(page, pins) {
+            Some(bytes) => bytes,
+            None => opened.fetch_index(page, pins).await?,
+        };
+        let index = opened.read_index(page, &bytes)?;
+        let parts = miss.parts(&index, |part| opened.block(page, part, pins).is_some());
+        opened.fetch_blocks(page, &parts, pins).await
+    }
+
+    fn miss(&self, page: usize, from: &[u8], to: Option<&Bound<Vec<u8>>>) -> Miss {
+        Miss { base: self.clone(), page, from: from.to_vec(), to: to.cloned(), flaw: None }
+    }
+}
+
+impl Part {
+    fn of(index: &BlockIndex<'_>, block: usize) -> Self {
+        let chunks = index.chunks(block);
+        Self { block: block as u64, first: chunks.start, end: chunks.end }
+    }
+}
+
+impl Miss {
+    fn flawed(mut self, error: &Error) -> Self {
+        self.flaw = Some(error.to_string());
+        self
+    }
+
+    /// Whether a scan goes over the whole page, so that one GET of it is best.
+    fn wants_all(&self) -> bool {
+        let (Some(to), Some(manifest)) = (&self.to, self.base.manifest()) else { return false };
+        let starts = self.from <= manifest.pages[self.page].first_key;
+        starts
+            && manifest.pages.get(self.page + 1).map_or(matches!(to, Bound::Unbounded), |next| {
+                within(&next.first_key, to.as_ref().map(Vec::as_slice))
+            })
+    }
+
+    /// The blocks to fetch in one GET: from the first that is not here, as far as it makes sense.
+    fn parts(&self, index: &BlockIndex<'_>, here: impl Fn(Part) -> bool) -> Vec<Part> {
+        let first = index.block_of(&self.from);
+        let last = match &self.to {
+            None => first,
+            Some(Bound::Unbounded) => index.len() - 1,
+            Some(Bound::Included(to) | Bound::Excluded(to)) => index.block_of(to).max(first),
+        };
+        let parts = (first..=last).map(|block| Part::of(index, block));
+        let missing = parts.skip_while(|&part| here(part));
+        missing.take_while(|&part| !here(part)).take(SCAN_BLOCKS).collect()
+    }
+}
+
+impl Opened {
+    /// The page whose range `key` is in; none if it is before all.
+    fn page_of(&self, key: &[u8]) -> Option<usize> {
+        let pages = &self.manifest.pages;
+        pages.partition_point(|page| page.first_key.as_slice() <= key).checked_sub(1)
+    }
+
+    /// Whether a table can hold `key`: without a look at any page, a new inode has no records.
+    fn may_hold(&self, key: &[u8]) -> bool {
+        let table = key.first().and_then(|&tag| self.manifest.table(tag));
+        table.is_some_and(|table| key <= table.bound.as_slice())
+    }
+
+    fn read_index<'a>(&self, page: &PageRef, bytes: &'a [u8]) -> Result<BlockIndex<'a>> {
+        BlockIndex::read(bytes, page.index_offset / layout::CHUNK)
+    }
+
+    fn index_part(page: &PageRef) -> Part {
+        let first = page.index_offset / layout::CHUNK;
+        Part { block: INDEX, first, end: layout::chunk_count(page.plain_length) }
+    }
+
+    fn index(&self, page: &PageRef, pins: &Pins) -> Option<Bytes> {
+        self.block(page, Self::index_part(page), pins)
+    }
+
+    /// A part of a page from memory, the pins or the local disk.
+    fn block(&self, page: &PageRef, part: Part, pins: &Pins) -> Option<Bytes> {
+        let id = BlockId::Page(page.id, part.block);
+        if let Some(block) = self.cache.block(&id, Use::Again).or_else(|| pins.0.get(&id).cloned())
+        {
+            return Some(block);
+        }
+        let name = page.name();
+        let range = layout::sealed_range(&(part.first..part.end), page.plain_length);
+        let sealed = self.cache.sealed_local(&name, range)?;
+        match self.open(page, &sealed, &(part.first..part.end)) {
+            Ok(plain) => {
+                let block = Bytes::from(plain);
+                self.cache.insert_block(id, block.clone());
+                Some(block)
+            }
+            Err(error) => {
+                tracing::warn!(object = name, %error, "the local copy is bad: fetching it again");
+                self.cache.forget(&name);
+                None
+            }
+        }
+    }
+
+    /// Opens chunks of a page; `sealed` is just these.
+    fn open(&self, page: &PageRef, sealed: &[u8], chunks: &Range<u64>) -> Result<Vec<u8>> {
+        let seal = || Error::seal(page.name());
+        let range = layout::sealed_range(chunks, page.plain_length);
+        if sealed.len() as u64 != range.end - range.start {
+            return Err(Error::malformed(page.name(), "it is shorter than it must be"));
+        }
+        let opener = self.keys.opener(page.place(), &page.salt, &page.commitment);
+        let mut plain = Vec::new();
+        opener
+            .and_then(|o| o.open_chunks(chunks.start, page.plain_length, sealed, &mut plain))
+            .map_err(seal())?;
+        Ok(plain)
+    }
+
+    /// Fetches a range of chunks and opens it; a bad copy on the local disk is fetched anew.
+    async fn fetch_chunks(&self, page: &PageRef, chunks: Range<u64>) -> Result<Bytes> {
+        let name = page.name();
+        let range = layout::sealed_range(&chunks, page.plain_length);
+        let sealed = self.cache.sealed(&name, range.clone()).await?;
+        match self.open(page, &sealed, &chunks) {
+            Ok(plain) => Ok(plain.into()),
+            Err(_) => {
+                self.cache.forget(&name);
+                let sealed = self.cache.sealed(&name, range).await?;
+                self.open(page, &sealed, &chunks).map(Bytes::from)
+            }
+        }
+    }
+
+    fn keep(&self, page: &PageRef, block: u64, bytes: &[u8], pins: &mut Pins) -> Bytes {
+        // A copy: a slice would keep all that came with it in memory, uncounted.
+        let id = BlockId::Page(page.id, block);
+        let bytes = Bytes::copy_from_slice(bytes);
+        self.cache.insert_block(id, bytes.clone());
+        pins.0.insert(id, bytes.clone());
+        bytes
+    }
+
+    async fn fetch_index(&self, page: &PageRef, pins: &mut Pins) -> Result<Bytes> {
+        let part = Self::index_part(page);
+        let bytes = self.fetch_chunks(page, part.first..part.end).await?;
+        Ok(self.keep(page, INDEX, &bytes, pins))
+    }
+
+    async fn fetch_blocks(&self, page: &PageRef, parts: &[Part], pins: &mut Pins) -> Result<()> {
+        let (Some(first), Some(last)) = (parts.first(), parts.last()) else { return Ok(()) };
+        let bytes = self.fetch_chunks(page, first.first..last.end).await?;
+        for part in parts {
+            let at = |chunk: u64| (chunk - first.first) as usize * CHUNK;
+            self.keep(page, part.block, &bytes[at(part.first)..at(part.end)], pins);
+        }
+        Ok(())
+    }
+
+    async fn fetch_whole(&self, page: &PageRef, pins: &mut Pins) -> Result<()> {
+        let all = Self::index_part(page);
+        // The header is not needed (the manifest has salt and commitment) and not asked for.
+        let bytes = self.fetch_chunks(page, 0..all.end).await?;
+        let at = page.index_offset as usize;
+        let index = self.keep(page, INDEX, &bytes[at..], pins);
+        let index = self.read_index(page, &index)?;
+        for block in 0..index.len() {
+            let part = Part::of(&index, block);
+            let bytes = &bytes[part.first as usize * CHUNK..part.end as usize * CHUNK];
+            self.keep(page, part.block, bytes, pins);
+        }
+        Ok(())
+    }
+}
+
+fn within(key: &[u8], to: Bound<&[u8]>) -> bool {
+    match to {
+        Bound::Unbounded => true,
+        Bound::Included(to) => key <= to,
+        Bound::Excluded(to) => key < to,
+    }
+}
+
+/// Goes over the records of a range. After a [`Miss`] is fetched, `next` goes on where it was.
+#[derive(Debug)]
+pub struct Scan {
+    base: Base,
+    from: Bound<Bytes>,
+    to: Bound<Vec<u8>>,
+    at: At,
+}
+
+#[derive(Debug)]
+enum At {
+    /// Before the first block: `from` says where.
+    Start,
+    /// At the beginning of a block.
+    Block {
+        page: usize,
+        block: usize,
+    },
+    /// In a block of `blocks`.
+    Records {
+        page: usize,
+        block: usize,
+        blocks: usize,
+        records: Records,
+    },
+    End,
+}
+
+impl Scan {
+    fn new(base: &Base, from: Bound<&[u8]>, to: Bound<&[u8]>) -> Self {
+        let from = from.map(Bytes::copy_from_slice);
+        let to = to.map(<[u8]>::to_vec);
+        let mut scan = Self { base: base.clone(), from, to, at: At::Start };
+        if scan.is_beyond_its_table() {
+            scan.at = At::End;
+        }
+        scan
+    }
+
+    /// Whether the range lies in one table, behind that table's last record.
+    fn is_beyond_its_table(&self) -> bool {
+        let Some(manifest) = self.base.manifest() else { return true };
+        let (Bound::Included(from) | Bound::Excluded(from)) = &self.from else { return false };
+        let Some(&tag) = from.first() else { return false };
+        let in_one_table = match &self.to {
+            Bound::Unbounded => false,
+            Bound::Included(to) => to.first() == Some(&tag),
+            Bound::Excluded(to) => to.first() == Some(&tag) || **to == [tag.saturating_add(1)],
+        };
+        let bound = manifest.table(tag).map(|table| table.bound.as_slice());
+        in_one_table && bound.is_none_or(|bound| &from[..] > bound)
+    }
+
+    /// The next record.
+    pub fn next(&mut self, pins: &Pins) -> Result<Option<(Bytes, Bytes)>, Miss> {
+        loop {
+            let At::Records { page, block, blocks, records } = &mut self.at else {
+                if !self.enter(pins)? {
+                    return Ok(None);
+                }
+                continue;
+            };
+            match records.next() {
+                Ok(Some((key, value))) => {
+                    if !within(&key, self.to.as_ref().map(Vec::as_slice)) {
+                        self.at = At::End;
+                        return Ok(None);
+                    }
+                    self.from = Bound::Excluded(key.clone());
+                    return Ok(Some((key, value)));
+                }
+                Ok(None) if *block + 1 < *blocks => {
+                    self.at = At::Block { page: *page, block: *block + 1 };
+                }
+                Ok(None) => self.at = At::Block { page: *page + 1, block: 0 },
+                Err(error) => {
+                    let page = *page;
+                    return Err(self.miss(page).flawed(&error));
+                }
+            }
+        }
+    }
+
+    /// Enters the block that is next; `false` at the end.
+    fn enter(&mut self, pins: &Pins) -> Result<bool, Miss> {
+        let base = self.base.clone();
+        let (Some(opened), false) = (&base.0, matches!(self.at, At::End)) else { return Ok(false) };
+        let at = match self.at {
+            At::Block { page, .. } => page,
+            _ => opened.page_of(self.from_key()).unwrap_or(0),
+        };
+        let to = self.to.as_ref().map(Vec::as_slice);
+        let Some(page) = opened.manifest.pages.get(at).filter(|p| within(&p.first_key, to)) else {
+            self.at = At::End;
+            return Ok(false);
+        };
+        let bytes = opened.index(page, pins).ok_or_else(|| self.miss(at))?;
+        let flawed = |error: Error| self.miss(at).flawed(&error);
+        let index = opened.read_index(page, &bytes).map_err(flawed)?;
+        let block = match self.at {
+            At::Block { block, .. } => block,
+            _ => index.block_of(self.from_key()),
+        };
+        if block > 0 && !within(index.first_key(block), to) {
+            self.at = At::End;
+            return Ok(false);
+        }
+        let part = Part::of(&index, block);
+        let content = opened.block(page, part, pins).ok_or_else(|| self.miss(at))?;
+        let mut records = Records::of(content);
+        match &self.from {
+            Bound::Unbounded => {}
+            Bound::Included(from) => records.seek(from, false).map_err(flawed)?,
+            Bound::Excluded(from) => records.seek(from, true).map_err(flawed)?,
+        }
+        self.at = At::Records { page: at, block, blocks: index.len(), records };
+        Ok(true)
+    }
+
+    fn from_key(&self) -> &[u8] {
+        match &self.from {
+            Bound::Included(from) | Bound::Excluded(from) => from,
+            Bound::Unbounded => &[],
+        }
+    }
+
+    fn miss(&self, page: usize) -> Miss {
+        self.base.miss(page, self.from_key(), Some(&self.to))
+    }
+}

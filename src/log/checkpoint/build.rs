@@ -1,0 +1,187 @@
+//! Makes a checkpoint (rules K1, K2): pages first, the manifest last, then read back.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use super::base::Base;
+use super::changes::{Changed, Gathered, history_begins, packs_begin};
+use super::manifest::Manifest;
+use super::merge::{Merge, Merged};
+use super::page::Sizes;
+use super::page_io::PageIo;
+use crate::cache::Cache;
+use crate::crypto::Keys;
+use crate::log::{CommitContent, Error, Result};
+use crate::store::{self, Bucket};
+use crate::types::{CommitNo, Generation, Hash, MIB, Timestamp};
+
+/// A commit, opened, and the hash of its sealed bytes.
+#[derive(Clone, Debug)]
+pub struct SourcedCommit {
+    /// SHA-256 of the sealed bytes.
+    pub hash: Hash,
+    /// What it says.
+    pub content: CommitContent,
+}
+
+/// Where commits are read from: the disk cache, else the bucket. A build may ask for the same
+/// commit several times.
+#[async_trait]
+pub trait CommitSource: Send + Sync {
+    /// The confirmed commit of this number, its seal and number verified.
+    async fn get(&self, number: CommitNo) -> Result<SourcedCommit>;
+}
+
+/// What a build works with.
+#[derive(Clone, Debug)]
+pub struct BuildContext<'a> {
+    /// The vault's keys.
+    pub keys: &'a Keys,
+    /// Where pages and manifest go.
+    pub bucket: &'a Bucket,
+    /// Keeps the new pages at hand.
+    pub cache: &'a Cache,
+    /// The superblock's generation.
+    pub generation: Generation,
+    /// The clock of this machine.
+    pub time: Timestamp,
+    /// How large the parts become.
+    pub sizes: Sizes,
+}
+
+/// What happened since the last checkpoint, or since the vault was made.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SinceCheckpoint {
+    /// Commits.
+    pub commits: u64,
+    /// Transactions in them: none means that the map did not change.
+    pub transactions: u64,
+    /// Sealed bytes of the commits.
+    pub log_bytes: u64,
+    /// Sealed bytes of the checkpoint's pages.
+    pub checkpoint_bytes: u64,
+    /// Since the checkpoint, or since the first commit.
+    pub age: Duration,
+}
+
+impl SinceCheckpoint {
+    /// Whether a checkpoint is due (rule K1).
+    pub fn is_due(&self) -> bool {
+        let log_limit = (self.checkpoint_bytes / 4).max(8 * MIB);
+        let daily = self.age >= Duration::from_secs(24 * 60 * 60) && self.transactions > 0;
+        self.log_bytes > log_limit || self.commits >= 1024 || daily
+    }
+}
+
+/// Makes the checkpoint as of commit `upto`, from the pages of `previous` and the commits after
+/// it, and returns its verified manifest. In memory: `sizes.pass` bytes of changes, one commit,
+/// a few pages, 48 bytes for each pack that the commits mention.
+///
+/// An interrupted build leaves pages that no manifest names, and nothing else; the checkpoint
+/// before stays what it was.
+///
+/// # Errors
+/// A commit or page that is not what it must be, or what the store says. Then there is no new
+/// checkpoint.
+pub async fn build(
+    previous: &Base,
+    commits: &dyn CommitSource,
+    upto: CommitNo,
+    context: &BuildContext<'_>,
+) -> Result<Manifest> {
+    let before = previous.manifest();
+    if let Some(manifest) = before.filter(|manifest| manifest.commit >= upto) {
+        return Ok(manifest.clone());
+    }
+    let (pages, tables) = before.map_or((&[][..], &[][..]), |m| (&m.pages[..], &m.tables[..]));
+    let merge = Merge::new(PageIo::new(context, upto), pages, tables, context.sizes);
+    let (merged, commit_hash) = merge_all(merge, before, commits, upto, context.sizes).await?;
+    let live_bytes = before.map_or(0, |manifest| manifest.live_bytes);
+    let live_bytes = live_bytes.checked_add_signed(merged.live);
+    let manifest = Manifest {
+        commit: upto,
+        commit_hash,
+        generation: context.generation,
+        time: context.time,
+        tables: merged.tables,
+        live_bytes: live_bytes
+            .ok_or_else(|| Error::malformed("the table of packs", "it does not add up"))?,
+        pages: merged.pages,
+    };
+    publish(manifest, context).await
+}
+
+async fn merge_all(
+    mut merge: Merge<'_>,
+    before: Option<&Manifest>,
+    commits: &dyn CommitSource,
+    upto: CommitNo,
+    sizes: Sizes,
+) -> Result<(Merged, Hash)> {
+    let mut history = BTreeMap::new();
+    let mut from = Vec::new();
+    let hash = loop {
+        let mut gathered = Gathered::new(from, sizes.pass);
+        let hash = gather(&mut gathered, &mut history, before, commits, upto).await?;
+        let peak = gathered.peak();
+        let (changes, until) = gathered.into_parts();
+        tracing::debug!(records = changes.len(), bytes = peak, "a pass over the commits");
+        let limit = until.clone().unwrap_or_else(packs_begin);
+        merge.pass(changes, Some(&limit)).await?;
+        match until {
+            Some(next) => from = next,
+            None => break hash,
+        }
+    };
+    let packs = merge.take_packs();
+    merge.pass(packs, Some(&history_begins())).await?;
+    merge.pass(history, None).await?;
+    Ok((merge.finish().await?, hash))
+}
+
+/// One pass over the commits; returns the hash of the last.
+async fn gather(
+    gathered: &mut Gathered,
+    history: &mut BTreeMap<Vec<u8>, Changed>,
+    before: Option<&Manifest>,
+    commits: &dyn CommitSource,
+    upto: CommitNo,
+) -> Result<Hash> {
+    let mut number = before.map_or(CommitNo(0), |manifest| manifest.commit);
+    let mut hash = before.map_or(Hash::ZERO, |manifest| manifest.commit_hash);
+    while number < upto {
+        number = number.next();
+        let commit = commits.get(number).await?;
+        let header = &commit.content.header;
+        if header.number != number || header.previous != hash {
+            return Err(Error::Fork { number });
+        }
+        hash = commit.hash;
+        gathered.take(&commit.content, history)?;
+    }
+    Ok(hash)
+}
+
+/// Writes the manifest, reads it back and verifies it: from here on it counts (rule K2).
+async fn publish(manifest: Manifest, context: &BuildContext<'_>) -> Result<Manifest> {
+    let name = manifest.name();
+    let sealed = manifest.seal(context.keys)?;
+    let taken = match context.bucket.put_new(&name, sealed.clone()).await {
+        Ok(_) => false,
+        // An earlier build of the same number got this far, and then its process ended.
+        Err(store::Error::Exists { .. }) => true,
+        Err(error) => return Err(error.into()),
+    };
+    let there: Bytes = context.bucket.get(&name, None).await?;
+    if !taken && there != sealed {
+        return Err(Error::malformed(name, "the bucket does not hold what was written"));
+    }
+    let verified = Manifest::open(context.keys, manifest.commit, &there)?;
+    if verified.commit_hash != manifest.commit_hash {
+        return Err(Error::malformed(name, "it is as of another commit of this number"));
+    }
+    Ok(verified)
+}

@@ -1,0 +1,153 @@
+//! What commits changed, gathered in passes that each fit into memory (rule K1).
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::packs::{PackDelta, Part, part_of};
+use crate::log::{Change, CommitContent, Error, Key, Result, Transaction};
+use crate::types::CommitNo;
+
+/// What a changed record costs in memory beside its key and value: nodes and vectors.
+const OVERHEAD: usize = 160;
+
+/// One version of a record that refers to something else than the version before.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Version {
+    pub(super) commit: CommitNo,
+    pub(super) part: Option<Part>,
+}
+
+/// What happened to one record.
+#[derive(Debug)]
+pub(super) enum Changed {
+    /// It was put or deleted, perhaps more than once: all that it referred to on the way, and
+    /// what it is at the end.
+    Record { versions: Vec<Version>, last: Option<Bytes> },
+    /// A row of the table of packs changes by this.
+    Pack(PackDelta),
+}
+
+impl Changed {
+    fn weight(&self) -> usize {
+        match self {
+            Self::Record { versions, last } => {
+                OVERHEAD + size_of_val(&**versions) + last.as_ref().map_or(0, Bytes::len)
+            }
+            Self::Pack(_) => OVERHEAD,
+        }
+    }
+}
+
+/// The smallest changed keys from `from` on that fit into the budget.
+#[derive(Debug)]
+pub(super) struct Gathered {
+    from: Vec<u8>,
+    /// All changes below this key are in `records`; `None` = all.
+    until: Option<Vec<u8>>,
+    records: BTreeMap<Vec<u8>, Changed>,
+    weight: usize,
+    budget: usize,
+    /// The most that was held at once, in bytes.
+    peak: usize,
+}
+
+/// The first key of the table of packs; what is gathered lies below it.
+pub(super) fn packs_begin() -> Vec<u8> {
+    vec![Key::Pack(crate::types::PackId([0; 16])).tag()]
+}
+
+/// The first key of `history`, the table after the packs.
+pub(super) fn history_begins() -> Vec<u8> {
+    vec![Key::History(0).tag()]
+}
+
+impl Gathered {
+    pub(super) fn new(from: Vec<u8>, budget: usize) -> Self {
+        Self { from, until: None, records: BTreeMap::new(), weight: 0, budget, peak: 0 }
+    }
+
+    /// Takes what this pass can hold of a commit. Commits come in order. Its history records
+    /// go to `history` (16 bytes for each commit: never too much).
+    pub(super) fn take(
+        &mut self,
+        commit: &CommitContent,
+        history: &mut BTreeMap<Vec<u8>, Changed>,
+    ) -> Result<()> {
+        let number = commit.header.number;
+        for change in &commit.header.records {
+            self.change(number, change, history)?;
+        }
+        for bytes in &commit.transactions {
+            for change in &Transaction::decode(bytes)?.changes {
+                self.change(number, change, history)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn change(
+        &mut self,
+        commit: CommitNo,
+        change: &Change,
+        history: &mut BTreeMap<Vec<u8>, Changed>,
+    ) -> Result<()> {
+        match Key::decode(&change.key)? {
+            Key::Pack(_) => {
+                let what = format!("commit {commit}");
+                return Err(Error::malformed(what, "it holds a row of the table of packs"));
+            }
+            Key::History(_) => {
+                let last = change.value.clone();
+                history.insert(change.key.clone(), Changed::Record { versions: Vec::new(), last });
+                return Ok(());
+            }
+            _ => {}
+        }
+        let outside = self.until.as_ref().is_some_and(|until| change.key >= *until);
+        if outside || change.key < self.from {
+            return Ok(());
+        }
+        let part = match &change.value {
+            Some(value) => part_of(&change.key, value)?,
+            None => None,
+        };
+        self.note(Version { commit, part }, change);
+        while self.weight > self.budget && self.records.len() > 1 {
+            let Some((key, changed)) = self.records.pop_last() else { break };
+            self.weight -= key.len() + changed.weight();
+            self.until = Some(key);
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, version: Version, change: &Change) {
+        // A copy: a slice would keep the whole commit in memory.
+        let value = change.value.as_deref().map(Bytes::copy_from_slice);
+        if !self.records.contains_key(&change.key) {
+            let new = Changed::Record { versions: vec![version], last: value };
+            self.weight += change.key.len() + new.weight();
+            self.records.insert(change.key.clone(), new);
+        } else if let Some(changed) = self.records.get_mut(&change.key) {
+            let before = changed.weight();
+            if let Changed::Record { versions, last } = changed {
+                if versions.last().is_none_or(|before| before.part != version.part) {
+                    versions.push(version);
+                }
+                *last = value;
+            }
+            self.weight = self.weight + changed.weight() - before;
+        }
+        self.peak = self.peak.max(self.weight);
+    }
+
+    /// The most that was held at once, in bytes.
+    pub(super) fn peak(&self) -> usize {
+        self.peak
+    }
+
+    /// The changes, and the key below which they are all that there are (`None`: no limit).
+    pub(super) fn into_parts(self) -> (BTreeMap<Vec<u8>, Changed>, Option<Vec<u8>>) {
+        (self.records, self.until)
+    }
+}

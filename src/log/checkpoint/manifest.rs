@@ -1,0 +1,215 @@
+//! The manifest of a checkpoint: which pages make up the map as of a commit.
+
+use bytes::Bytes;
+use minicbor::{Decode, Encode};
+
+use super::page::PAGE_MAX;
+use crate::crypto::layout;
+use crate::crypto::{Keys, Place};
+use crate::log::{Error, Key, Result, decode_value, encode_value};
+use crate::types::{CommitNo, Generation, Hash, MIB, PageId, Timestamp};
+
+/// A sealed manifest's length at most: 70,000 pages, 70 GiB of metadata.
+pub const MANIFEST_MAX: u64 = 16 * MIB;
+
+/// The prefix of all manifests.
+pub const MANIFESTS: &str = "checkpoint/";
+
+/// The object of the manifest as of commit `number`.
+pub fn manifest_name(number: CommitNo) -> String {
+    format!("{MANIFESTS}{number}")
+}
+
+/// The object of a page.
+pub fn page_name(number: CommitNo, id: PageId) -> String {
+    format!("page/{number}/{id}")
+}
+
+/// One page: which part of the map it holds, and exactly which sealed message it is.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct PageRef {
+    /// Its first record's key. It holds all records from there to the next page's first key.
+    #[cbor(n(0), with = "minicbor::bytes")]
+    pub first_key: Vec<u8>,
+    /// The checkpoint that wrote it.
+    #[n(1)]
+    pub number: CommitNo,
+    /// Its random id.
+    #[n(2)]
+    pub id: PageId,
+    /// Length of the object, in bytes.
+    #[n(3)]
+    pub sealed_length: u64,
+    /// Length of the plaintext, in bytes.
+    #[n(4)]
+    pub plain_length: u64,
+    /// Where the block index begins in the plaintext; it goes to the end.
+    #[n(5)]
+    pub index_offset: u64,
+    /// The message's salt.
+    #[cbor(n(6), with = "minicbor::bytes")]
+    pub salt: [u8; 24],
+    /// The message's commitment.
+    #[cbor(n(7), with = "minicbor::bytes")]
+    pub commitment: [u8; 32],
+    /// SHA-256 of the sealed page.
+    #[n(8)]
+    pub hash: Hash,
+    /// How many records it has.
+    #[n(9)]
+    pub records: u64,
+}
+
+impl PageRef {
+    /// The object's name.
+    pub fn name(&self) -> String {
+        page_name(self.number, self.id)
+    }
+
+    /// What its seal is bound to.
+    pub fn place(&self) -> Place {
+        Place::Page(self.number, self.id)
+    }
+
+    fn check(&self, manifest: CommitNo) -> Result<(), &'static str> {
+        if self.number > manifest {
+            return Err("a page is newer than it");
+        }
+        if self.plain_length > PAGE_MAX
+            || self.sealed_length != layout::sealed_length(self.plain_length)
+        {
+            return Err("a page's lengths cannot be");
+        }
+        if self.index_offset == 0
+            || !self.index_offset.is_multiple_of(layout::CHUNK)
+            || self.index_offset >= self.plain_length
+        {
+            return Err("a page's block index is outside of the page");
+        }
+        if self.first_key.is_empty() || self.records == 0 {
+            return Err("a page is empty");
+        }
+        Ok(())
+    }
+}
+
+/// What a manifest knows of one table without a look at its pages.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Table {
+    /// The tag that its keys begin with.
+    #[n(0)]
+    pub tag: u8,
+    /// How many records it has.
+    #[n(1)]
+    pub records: u64,
+    /// No key of it is above this one (it may itself be deleted by now).
+    #[cbor(n(2), with = "minicbor::bytes")]
+    pub bound: Vec<u8>,
+}
+
+/// The map as of one commit. Sealed, it is the object `checkpoint/<number>`.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Manifest {
+    /// The last commit whose changes are in it.
+    #[n(0)]
+    pub commit: CommitNo,
+    /// SHA-256 of that commit's sealed bytes.
+    #[n(1)]
+    pub commit_hash: Hash,
+    /// The superblock's generation when it was made.
+    #[n(2)]
+    pub generation: Generation,
+    /// When it was made, by its writer's clock.
+    #[n(3)]
+    pub time: Timestamp,
+    /// The tables that have records, in the map's order.
+    #[n(4)]
+    pub tables: Vec<Table>,
+    /// The sum of all packs' live bytes (rule K3): plaintext bytes of content.
+    #[n(5)]
+    pub live_bytes: u64,
+    /// All pages, in the map's order.
+    #[n(6)]
+    pub pages: Vec<PageRef>,
+}
+
+impl Manifest {
+    /// The object's name.
+    pub fn name(&self) -> String {
+        manifest_name(self.commit)
+    }
+
+    /// How many records the table with this tag has.
+    pub fn records(&self, tag: u8) -> u64 {
+        self.table(tag).map_or(0, |table| table.records)
+    }
+
+    /// The table with this tag, if it has records.
+    pub fn table(&self, tag: u8) -> Option<&Table> {
+        self.tables.iter().find(|table| table.tag == tag)
+    }
+
+    /// Bytes of all its pages as they lie in the bucket.
+    pub fn page_bytes(&self) -> u64 {
+        self.pages.iter().map(|page| page.sealed_length).sum()
+    }
+
+    /// The bytes of the object `checkpoint/<number>`.
+    ///
+    /// # Errors
+    /// When it would be longer than [`MANIFEST_MAX`].
+    pub fn seal(&self, keys: &Keys) -> Result<Bytes> {
+        let sealed = keys.seal(Place::Manifest(self.commit), &encode_value(self)).into_bytes();
+        if sealed.len() as u64 > MANIFEST_MAX {
+            return Err(Error::malformed(self.name(), "longer than a manifest can be"));
+        }
+        Ok(sealed)
+    }
+
+    /// Opens and checks the object `checkpoint/<number>`.
+    pub fn open(keys: &Keys, number: CommitNo, sealed: &[u8]) -> Result<Self> {
+        let name = manifest_name(number);
+        if sealed.len() as u64 > MANIFEST_MAX {
+            return Err(Error::malformed(name, "longer than a manifest can be"));
+        }
+        let plain = keys.open(Place::Manifest(number), sealed).map_err(Error::seal(name))?;
+        Self::decode(number, &plain)
+    }
+
+    /// Reads the plaintext of the manifest `number`.
+    pub(super) fn decode(number: CommitNo, plain: &[u8]) -> Result<Self> {
+        let manifest: Self = decode_value("manifests", plain)?;
+        let name = || manifest_name(number);
+        if manifest.commit != number {
+            return Err(Error::malformed(name(), "it is of another commit"));
+        }
+        manifest.check().map_err(|why| Error::malformed(name(), why))?;
+        Ok(manifest)
+    }
+
+    fn check(&self) -> Result<(), &'static str> {
+        self.pages.iter().try_for_each(|page| page.check(self.commit))?;
+        if !self.pages.is_sorted_by(|a, b| a.first_key < b.first_key) {
+            return Err("its pages are not in order");
+        }
+        if !self.tables.is_sorted_by(|a, b| a.tag < b.tag) {
+            return Err("its tables are not in order");
+        }
+        let known = |table: &Table| Key::TAGS.contains(&table.tag) && table.records > 0;
+        if !self.tables.iter().all(|t| known(t) && t.bound.first() == Some(&t.tag)) {
+            return Err("a table of it cannot be");
+        }
+        let by_page = sum(self.pages.iter().map(|page| page.records));
+        if by_page.is_none() || by_page != sum(self.tables.iter().map(|table| table.records)) {
+            return Err("its counts do not agree");
+        }
+        Ok(())
+    }
+}
+
+fn sum(mut counts: impl Iterator<Item = u64>) -> Option<u64> {
+    counts.try_fold(0, u64::checked_add)
+}

@@ -1,0 +1,24 @@
+//! Checkpoints: the map as of a commit, sorted, in sealed pages with a manifest.
+//!
+//! [`build`] merges the pages before with the commits since (K1), counts what packs are still
+//! for (K3) and writes the manifest last (K2). [`newest`] finds the manifest to start from
+//! (O1). [`Base`] answers look-ups from its pages, block by block (J9).
+
+mod base;
+mod build;
+mod changes;
+mod manifest;
+mod merge;
+mod newest;
+mod packs;
+mod page;
+mod page_io;
+#[cfg(test)]
+mod tests;
+
+pub use base::{Base, Found, Miss, Pins, Scan};
+pub use build::{BuildContext, CommitSource, SinceCheckpoint, SourcedCommit, build};
+pub use manifest::{MANIFEST_MAX, MANIFESTS, Manifest, PageRef, Table, manifest_name, page_name};
+pub use newest::{Newest, newest};
+pub use packs::PackInfo;
+pub use page::Sizes;

@@ -1,0 +1,108 @@
+//! The table of packs (rule K3): what each pack is still needed for.
+//!
+//! No transaction carries counts. The merge sees every version that a changed record had since
+//! the checkpoint before, and adds up what that means for the packs that they refer to.
+
+use std::collections::HashMap;
+
+use minicbor::{Decode, Encode};
+
+use crate::log::{Error, Result, referenced_packs};
+use crate::types::{CommitNo, PackId};
+
+/// A row of the table of packs: the value under `Key::Pack`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct PackInfo {
+    /// How many records refer to the pack; exact.
+    #[n(0)]
+    pub references: u64,
+    /// Plaintext bytes that these records mean; parts that two of them share count twice.
+    #[n(1)]
+    pub live: u64,
+    /// The first commit that referred to it.
+    #[n(2)]
+    pub birth: CommitNo,
+    /// The commit at which the last reference was gone, while there is none.
+    #[n(3)]
+    pub death: Option<CommitNo>,
+}
+
+/// What one version of a record means to a pack: which, and how many bytes of it.
+pub(super) type Part = (PackId, u64);
+
+/// The part that a record refers to, if it does.
+pub(super) fn part_of(key: &[u8], value: &[u8]) -> Result<Option<Part>> {
+    let extent = referenced_packs(key, value)?;
+    Ok(extent.map(|extent| (extent.reference.pack, extent.length)))
+}
+
+/// What commits changed in one row. 48 bytes, however many records did it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct PackDelta {
+    references: i64,
+    live: i64,
+    first_added: Option<CommitNo>,
+    last_removed: Option<CommitNo>,
+}
+
+impl PackDelta {
+    /// The row after these changes.
+    pub(super) fn apply(&self, before: Option<&PackInfo>) -> Result<PackInfo> {
+        let bad = |why| Error::malformed("the table of packs", why);
+        let old = before.cloned().unwrap_or_default();
+        let references = old.references.checked_add_signed(self.references);
+        let references = references.ok_or_else(|| bad("a pack has fewer references than none"))?;
+        let live = old.live.checked_add_signed(self.live);
+        let live = live.ok_or_else(|| bad("a pack has fewer live bytes than none"))?;
+        if references == 0 && live != 0 {
+            return Err(bad("a pack without references has live bytes"));
+        }
+        let birth = before.map(|row| row.birth).or(self.first_added);
+        let birth = birth.ok_or_else(|| bad("a pack loses a reference that it never had"))?;
+        // With nothing left, the last thing that happened to it is that a reference went.
+        let death = if references == 0 { self.last_removed.or(old.death) } else { None };
+        Ok(PackInfo { references, live, birth, death })
+    }
+}
+
+/// What the commits since the checkpoint before changed in the table: one entry for each pack
+/// that they mention.
+#[derive(Debug, Default)]
+pub(super) struct PackDeltas {
+    rows: HashMap<PackId, PackDelta>,
+    live: i64,
+}
+
+impl PackDeltas {
+    /// A record that meant `before` means `after` from `commit` on.
+    pub(super) fn note(&mut self, before: Option<Part>, after: Option<Part>, commit: CommitNo) {
+        if before == after {
+            return;
+        }
+        if let Some((pack, bytes)) = before {
+            let row = self.rows.entry(pack).or_default();
+            row.references -= 1;
+            row.live -= bytes.cast_signed();
+            row.last_removed = row.last_removed.max(Some(commit));
+            self.live -= bytes.cast_signed();
+        }
+        if let Some((pack, bytes)) = after {
+            let row = self.rows.entry(pack).or_default();
+            row.references += 1;
+            row.live += bytes.cast_signed();
+            row.first_added = Some(row.first_added.map_or(commit, |first| first.min(commit)));
+            self.live += bytes.cast_signed();
+        }
+    }
+
+    /// By how much the live bytes of all packs changed.
+    pub(super) fn live(&self) -> i64 {
+        self.live
+    }
+
+    /// The changed rows.
+    pub(super) fn into_rows(self) -> impl Iterator<Item = (PackId, PackDelta)> {
+        self.rows.into_iter()
+    }
+}

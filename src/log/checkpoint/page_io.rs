@@ -1,0 +1,92 @@
+//! Pages to and from the bucket, for the merge.
+
+use bytes::Bytes;
+use tokio::task::JoinSet;
+
+use super::build::BuildContext;
+use super::manifest::{PageRef, page_name};
+use super::page::PlainPage;
+use crate::crypto::{self, Place};
+use crate::log::{Error, Result};
+use crate::types::{CommitNo, PageId};
+
+/// Uploads at once: enough to fill a link beside the rest, at 6 MiB of memory.
+const UPLOADS: usize = 4;
+
+/// Reads the pages before and writes the new ones, a few at a time.
+pub(super) struct PageIo<'a> {
+    context: &'a BuildContext<'a>,
+    number: CommitNo,
+    uploads: JoinSet<Result<()>>,
+}
+
+impl<'a> PageIo<'a> {
+    /// New pages are those of the checkpoint `number`.
+    pub(super) fn new(context: &'a BuildContext<'a>, number: CommitNo) -> Self {
+        Self { context, number, uploads: JoinSet::new() }
+    }
+
+    /// The whole plaintext of a page, verified.
+    pub(super) async fn load(&self, page: &PageRef) -> Result<Bytes> {
+        let name = page.name();
+        let local = self.context.cache.whole_local(&name);
+        let sealed = match local.filter(|bytes| crypto::sha256(bytes) == page.hash) {
+            Some(bytes) => bytes,
+            None => self.context.bucket.get(&name, None).await?,
+        };
+        if crypto::sha256(&sealed) != page.hash {
+            return Err(Error::malformed(name, "it is not the page that its manifest names"));
+        }
+        let plain = self.context.keys.open(page.place(), &sealed).map_err(Error::seal(name))?;
+        Ok(plain.into_bytes())
+    }
+
+    /// Seals a page and begins its upload.
+    pub(super) async fn store(&mut self, page: PlainPage) -> Result<PageRef> {
+        let id = PageId(crypto::random());
+        let mut sealed = Vec::new();
+        let place = Place::Page(self.number, id);
+        let (salt, commitment) = self.context.keys.seal_into(place, &page.plain, &mut sealed);
+        let sealed = Bytes::from(sealed);
+        let reference = PageRef {
+            first_key: page.first_key,
+            number: self.number,
+            id,
+            sealed_length: sealed.len() as u64,
+            plain_length: page.plain.len() as u64,
+            index_offset: page.index_offset,
+            salt,
+            commitment,
+            hash: crypto::sha256(&sealed),
+            records: page.records,
+        };
+        while self.uploads.len() >= UPLOADS {
+            self.uploaded().await?;
+        }
+        let (bucket, cache) = (self.context.bucket.clone(), self.context.cache.clone());
+        let name = page_name(self.number, id);
+        self.uploads.spawn(async move {
+            bucket.put_new(&name, sealed.clone()).await?;
+            // What the index forgets at the rebase is asked from here next.
+            cache.insert_whole(&name, sealed);
+            Ok(())
+        });
+        Ok(reference)
+    }
+
+    /// Waits until every page is in the bucket, whole.
+    pub(super) async fn finish(mut self) -> Result<()> {
+        while !self.uploads.is_empty() {
+            self.uploaded().await?;
+        }
+        Ok(())
+    }
+
+    async fn uploaded(&mut self) -> Result<()> {
+        match self.uploads.join_next().await {
+            None => Ok(()),
+            Some(Ok(result)) => result,
+            Some(Err(error)) => Err(Error::malformed("the upload of a page", error)),
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! A build that fails anywhere leaves the checkpoint before as the newest, and whole (rule K2).
+
+use super::*;
+use crate::store::{Fault, On, Verb};
+
+async fn two_steps() -> (World, Base, BTreeMap<Vec<u8>, Bytes>) {
+    let mut world = World::new(SMALL);
+    let mut rng = rng(77);
+    (0..20).for_each(|_| random_commit(&mut world, &mut rng));
+    let base = world.build(&Base::empty()).await;
+    let before = world.expected();
+    (0..10).for_each(|_| random_commit(&mut world, &mut rng));
+    (world, base, before)
+}
+
+fn denied() -> Fault {
+    let cause = Arc::new(std::io::Error::other("a test says so"));
+    Fault::Fails(crate::store::Error::Denied { object: "any".into(), cause })
+}
+
+#[tokio::test]
+async fn k2_a_build_that_fails_at_any_request_leaves_the_one_before() {
+    let (world, base, before) = two_steps().await;
+    for verb in [Verb::Put, Verb::Get] {
+        for step in 0.. {
+            world.faulty.heal();
+            world.faulty.inject(On::next(verb, "vault/").after(step).always(), denied());
+            let result = world.try_build(&base, &world.cold()).await;
+            world.faulty.heal();
+            match result {
+                Ok(_) => {
+                    assert!(step > 3, "few requests: {step}");
+                    break;
+                }
+                Err(_) if world.store.peek("vault/checkpoint/000000000000001e").is_some() => {
+                    // Only the read-back failed: the manifest is there, and good.
+                    assert!(verb == Verb::Get);
+                    assert_eq!(all(&world.newest().await).await, world.expected());
+                    world.store.steal("vault/checkpoint/000000000000001e");
+                }
+                Err(_) => assert_eq!(all(&world.newest().await).await, before),
+            }
+        }
+        assert_eq!(all(&world.newest().await).await, world.expected());
+        world.store.steal("vault/checkpoint/000000000000001e");
+    }
+}
+
+#[tokio::test]
+async fn k2_pages_come_first_and_the_manifest_last() {
+    let (world, base, _) = two_steps().await;
+    world.faulty.take_requests();
+    world.build(&base).await;
+    let requests = world.faulty.take_requests();
+    let puts: Vec<_> = requests.iter().filter(|r| r.verb == Verb::Put).collect();
+    let (manifest, pages) = puts.split_last().unwrap();
+    assert!(pages.len() > 2 && pages.iter().all(|r| r.name.starts_with("vault/page/")));
+    assert_eq!(manifest.name, "vault/checkpoint/000000000000001e");
+    let last = requests.last().unwrap();
+    assert_eq!((last.verb, &last.name), (Verb::Get, &manifest.name), "it is read back");
+}
+
+#[tokio::test]
+async fn k2_a_lost_reply_costs_nothing() {
+    for (skip, prefix) in [(0, "vault/page/"), (2, "vault/page/"), (0, "vault/checkpoint/")] {
+        let (world, base, _) = two_steps().await;
+        world.faulty.inject(On::next(Verb::Put, prefix).after(skip), Fault::LosesReply);
+        let next = world.try_build(&base, &world.cold()).await.unwrap();
+        assert_eq!(all(&next).await, world.expected());
+        assert_eq!(world.newest().await.manifest(), next.manifest());
+    }
+}
+
+#[tokio::test]
+async fn k2_a_store_that_keeps_something_else_is_not_believed() {
+    for prefix in ["vault/page/", "vault/checkpoint/"] {
+        for fault in [Fault::KeepsHalf, Fault::KeepsNothing, Fault::KeepsOther] {
+            let (world, base, before) = two_steps().await;
+            world.faulty.inject(On::next(Verb::Put, prefix).always(), fault.clone());
+            let result = world.try_build(&base, &world.cold()).await;
+            assert!(result.is_err(), "{prefix} {fault:?}");
+            world.faulty.heal();
+            let newest = newest(&world.bucket, &world.keys).await.unwrap();
+            let newest = Base::new(newest.manifest.unwrap(), world.keys.clone(), world.cold());
+            assert_eq!(all(&newest).await, before, "{prefix} {fault:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn k2_a_manifest_that_an_ended_build_left_is_used() {
+    let (world, base, _) = two_steps().await;
+    let first = world.build(&base).await;
+    // The process ended before it knew, and the next one builds the same again.
+    let second = world.build(&base).await;
+    assert_eq!(first.manifest(), second.manifest());
+    assert_eq!(all(&second).await, world.expected());
+}
+
+#[tokio::test]
+async fn o1_a_manifest_that_does_not_verify_is_passed_over() {
+    let (world, base, before) = two_steps().await;
+    let next = world.build(&base).await;
+    let (old, new) = ("vault/checkpoint/0000000000000014", "vault/checkpoint/000000000000001e");
+    let good = world.store.steal(new).unwrap();
+    let flip = |at: usize| {
+        let mut bytes = good.to_vec();
+        bytes[at] ^= 1;
+        Bytes::from(bytes)
+    };
+    let older = world.store.peek(old).unwrap();
+    for bad in [flip(3), flip(70), good.slice(..good.len() - 1), Bytes::new(), older] {
+        world.store.plant(new, bad);
+        let found = newest(&world.bucket, &world.keys).await.unwrap();
+        assert_eq!(found.manifest.as_ref(), base.manifest());
+        assert_eq!(found.refused.len(), 1);
+        assert_eq!(all(&world.newest().await).await, before);
+    }
+    world.store.plant(new, good);
+    world.store.plant("vault/checkpoint/no-number", Bytes::new());
+    assert_eq!(world.newest().await.manifest(), next.manifest());
+    // A store that does not answer is no reason to take an older one.
+    world.faulty.inject(On::next(Verb::Get, "vault/checkpoint/").always(), denied());
+    assert!(newest(&world.bucket, &world.keys).await.is_err());
+}
