@@ -1,0 +1,17 @@
+//! What the integration tests stand on: a real S3 server that they share, a proxy before it that adds a
+//! round trip, counts and breaks things, and a server that ignores conditional puts.
+//!
+//! `mod support;` in a test, then [`weed`]. `scripts/test` installs what is started here.
+#![allow(dead_code, unused_imports, reason = "each test uses its own part of this")]
+
+mod bucket;
+mod proxy;
+mod rclone;
+mod supervised;
+mod tools;
+mod weed;
+
+pub use bucket::{ACCESS_KEY, SECRET_KEY, TestBucket};
+pub use proxy::{Exchange, Proxy, Trouble};
+pub use rclone::Rclone;
+pub use weed::{Weed, weed};

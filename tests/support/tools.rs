@@ -1,0 +1,49 @@
+//! Where the installed tools are.
+
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// A tool's path: by this variable, else where `scripts/test` puts it.
+pub fn tool(variable: &str, name: &str) -> PathBuf {
+    let path = std::env::var_os(variable).map(PathBuf::from).unwrap_or_else(|| {
+        let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).unwrap_or_else(|| {
+            PathBuf::from(std::env::var_os("HOME").expect("HOME is set")).join(".cache")
+        });
+        cache.join("s3vault-tools").join(name)
+    });
+    assert!(
+        path.exists(),
+        "{} is not there: run scripts/test once, it installs it",
+        path.display()
+    );
+    path
+}
+
+/// A port such that it and these offsets from it are free just now.
+pub fn free_ports(offsets: &[u16]) -> u16 {
+    for _ in 0..1000 {
+        // Below the range from which the kernel gives ports to connections.
+        let base = rand::random_range(10_000..30_000);
+        let free = |offset: &u16| TcpListener::bind(("127.0.0.1", base + offset)).is_ok();
+        if offsets.iter().all(free) {
+            return base;
+        }
+    }
+    panic!("no free ports");
+}
+
+/// Whether something listens there.
+pub fn listens(port: u16) -> bool {
+    let address = ([127, 0, 0, 1], port).into();
+    TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok()
+}
+
+/// Waits for something to hold, at most so many seconds.
+pub fn wait_for(what: &str, seconds: u64, mut holds: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(seconds);
+    while !holds() {
+        assert!(Instant::now() < end, "{what}: not within {seconds} s");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
