@@ -1,1 +1,1 @@
-//! (room under construction)
+//! (under construction)

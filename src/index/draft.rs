@@ -1,0 +1,130 @@
+//! A transaction in the making: a view that sees its own changes.
+
+use std::ops::Deref;
+
+use super::{Result, View};
+use crate::log::{Change, Entry, Inode, Key, MetaKey, Orphan, Xattr, encode_value};
+use crate::types::{Extent, InodeNo};
+
+/// Numbers are reserved in the map in runs of this many, so that most new files write no
+/// record for it; a crash loses the rest of a run.
+const INODE_RUN: u64 = 1024;
+
+/// Changes to the map that will hold together or not at all.
+pub struct Draft<'a> {
+    view: View<'a>,
+    numbers: Numbers,
+}
+
+/// Inode numbers that this process may give.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Numbers {
+    pub next: u64,
+    /// `next..bound` are reserved in the map; both 0 when none were reserved yet.
+    pub bound: u64,
+}
+
+impl<'a> Deref for Draft<'a> {
+    type Target = View<'a>;
+    fn deref(&self) -> &View<'a> {
+        &self.view
+    }
+}
+
+impl<'a> Draft<'a> {
+    pub(super) fn new(view: View<'a>, numbers: Numbers) -> Self {
+        Self { view, numbers }
+    }
+
+    pub(super) fn finish(self) -> (Vec<Change>, Numbers) {
+        let changes = self.view.drafted.into_iter().map(|(key, value)| Change { key, value });
+        (changes.collect(), self.numbers)
+    }
+
+    fn put<T: minicbor::Encode<()>>(&mut self, key: &Key, value: &T) {
+        self.view.drafted.insert(key.encode(), Some(encode_value(value)));
+    }
+
+    fn delete(&mut self, key: &Key) {
+        self.view.drafted.insert(key.encode(), None);
+    }
+
+    /// Attributes.
+    pub fn put_inode(&mut self, ino: InodeNo, inode: &Inode) {
+        self.put(&Key::Inode(ino), inode);
+    }
+
+    /// The end of an inode. Its extents and xattrs are deleted by themselves.
+    pub fn delete_inode(&mut self, ino: InodeNo) {
+        self.delete(&Key::Inode(ino));
+    }
+
+    /// A name in a directory.
+    pub fn put_entry(&mut self, parent: InodeNo, entry: &Entry) {
+        let hash = self.view.name_hash(parent, &entry.name);
+        self.put(&Key::Entry(parent, hash), entry);
+    }
+
+    /// Takes a name out of a directory.
+    pub fn delete_entry(&mut self, parent: InodeNo, name: &[u8]) {
+        let hash = self.view.name_hash(parent, name);
+        self.delete(&Key::Entry(parent, hash));
+    }
+
+    /// What the file's bytes from `offset` on refer to.
+    pub fn put_extent(&mut self, ino: InodeNo, offset: u64, extent: &Extent) {
+        self.put(&Key::Extent(ino, offset), extent);
+    }
+
+    /// Takes the extent record that begins at `offset` out.
+    pub fn delete_extent(&mut self, ino: InodeNo, offset: u64) {
+        self.delete(&Key::Extent(ino, offset));
+    }
+
+    /// An extended attribute.
+    pub fn put_xattr(&mut self, ino: InodeNo, name: &[u8], value: &[u8]) {
+        let hash = self.view.name_hash(ino, name);
+        let xattr = Xattr { name: name.to_vec(), value: value.to_vec() };
+        self.put(&Key::Xattr(ino, hash), &xattr);
+    }
+
+    /// Takes an extended attribute out.
+    pub fn delete_xattr(&mut self, ino: InodeNo, name: &[u8]) {
+        let hash = self.view.name_hash(ino, name);
+        self.delete(&Key::Xattr(ino, hash));
+    }
+
+    /// Work that is left to do on an inode.
+    pub fn put_orphan(&mut self, ino: InodeNo, orphan: &Orphan) {
+        self.put(&Key::Orphan(ino), orphan);
+    }
+
+    /// That work is done.
+    pub fn delete_orphan(&mut self, ino: InodeNo) {
+        self.delete(&Key::Orphan(ino));
+    }
+
+    /// A number that no inode ever had.
+    pub fn new_ino(&mut self) -> Result<InodeNo> {
+        if self.numbers.next >= self.numbers.bound {
+            let from = self.view.inode_bound()?.max(self.numbers.bound);
+            self.numbers = Numbers { next: from, bound: from + INODE_RUN };
+            let bound = self.numbers.bound;
+            self.put(&Key::Meta(MetaKey::NextInode), &bound);
+        }
+        let ino = InodeNo(self.numbers.next);
+        self.numbers.next += 1;
+        Ok(ino)
+    }
+
+    /// Whether nothing was put or deleted.
+    pub fn is_empty(&self) -> bool {
+        self.view.drafted.is_empty()
+    }
+
+    /// How many bytes the transaction would take, about.
+    pub fn size(&self) -> usize {
+        let sizes = self.view.drafted.iter();
+        sizes.map(|(key, value)| key.len() + value.as_ref().map_or(0, bytes::Bytes::len) + 8).sum()
+    }
+}

@@ -1,0 +1,33 @@
+//! What can go wrong in the index.
+
+use crate::log;
+
+/// Shorthand for this room.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// An error of the index. The cause is kept.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A page of the base is not here. The view remembers which; [`super::Index::read`]
+    /// fetches it and runs the closure again: nobody else sees this.
+    #[error("a page of the map is not here")]
+    Miss,
+    /// The mount was asked to be read-only, or something made it so.
+    #[error("the vault is read-only: {0}")]
+    ReadOnly(String),
+    /// sled failed, or a record in it does not open: the index is to be made anew.
+    #[error("the local index is damaged ({0}); it is made anew at the next mount, nothing is lost")]
+    Damaged(String),
+    /// The page could not be brought, or the journal refused.
+    #[error(transparent)]
+    Log(#[from] log::Error),
+    /// The page did not come within the deadline.
+    #[error("the store did not answer in time")]
+    Deadline,
+}
+
+impl From<sled::Error> for Error {
+    fn from(error: sled::Error) -> Self {
+        Self::Damaged(error.to_string())
+    }
+}

@@ -1,0 +1,190 @@
+//! The layers of the map, newest first, and how changes enter them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::table::Table;
+use super::{Point, Result};
+use crate::log::{Base, Change, Found, Inode, Miss, Pins, decode_value};
+use crate::types::{CommitNo, Hash, Seq};
+
+/// A record that changed since the base: its last change's count, its value or `None` if it
+/// was deleted.
+#[derive(Clone, Debug)]
+pub(super) struct Slot {
+    pub count: u64,
+    pub value: Option<Bytes>,
+}
+
+/// Records that changed a moment ago, not yet in sled. The journal has them.
+#[derive(Default)]
+pub(super) struct Memory {
+    map: BTreeMap<Vec<u8>, Slot>,
+    bytes: usize,
+}
+
+/// What a record costs in memory beside its key and value.
+const SLOT_OVERHEAD: usize = 96;
+
+impl Memory {
+    pub(super) fn get(&self, key: &[u8]) -> Option<&Slot> {
+        self.map.get(key)
+    }
+
+    pub(super) fn insert(&mut self, key: Vec<u8>, slot: Slot) {
+        let size = |slot: &Slot| slot.value.as_ref().map_or(0, Bytes::len);
+        self.bytes += size(&slot);
+        let key_bytes = key.len();
+        match self.map.insert(key, slot) {
+            Some(old) => self.bytes -= size(&old),
+            None => self.bytes += SLOT_OVERHEAD + key_bytes,
+        }
+    }
+
+    pub(super) fn range<'a>(
+        &'a self,
+        from: &[u8],
+    ) -> impl Iterator<Item = (&'a Vec<u8>, &'a Slot)> + use<'a> {
+        self.map.range(from.to_vec()..)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&Vec<u8>, &Slot)> {
+        self.map.iter()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.map.is_empty()
+    }
+}
+
+/// How much the map holds; for statfs(2), not exact after another machine wrote.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Files, directories and the like.
+    pub inodes: u64,
+    /// Bytes of content, as the sizes of files say.
+    pub bytes: u64,
+}
+
+/// The whole map. Behind one lock, which is never held across I/O on the network.
+pub(super) struct Layers {
+    pub active: Memory,
+    /// Being written to sled; readers need it until it is there.
+    pub draining: Option<Arc<Memory>>,
+    pub table: Arc<Table>,
+    pub base: Base,
+    /// What all layers together hold.
+    pub point: Point,
+    /// The counts that commits reach, of those not yet stored.
+    pub new_counts: BTreeMap<CommitNo, u64>,
+    /// All of them since the base.
+    pub counts: BTreeMap<CommitNo, u64>,
+}
+
+/// A record, a page that is needed to tell, or none.
+pub(super) enum Looked {
+    Value(Bytes),
+    Absent,
+    Miss(Miss),
+}
+
+impl Layers {
+    pub(super) fn new(table: Table, base: Base, point: Point) -> Result<Self> {
+        let counts = table.counts()?;
+        Ok(Self {
+            active: Memory::default(),
+            draining: None,
+            table: Arc::new(table),
+            base,
+            point,
+            new_counts: BTreeMap::new(),
+            counts,
+        })
+    }
+
+    pub(super) fn look(&self, key: &[u8], pins: &Pins) -> Result<Looked> {
+        let newest = self.active.get(key).or_else(|| self.draining.as_ref()?.get(key));
+        let slot = match newest {
+            Some(slot) => Some(slot.clone()),
+            None => self.table.get(key)?,
+        };
+        Ok(match slot {
+            Some(Slot { value: Some(value), .. }) => Looked::Value(value),
+            Some(Slot { value: None, .. }) => Looked::Absent,
+            None => match self.base.get(key, pins) {
+                Ok(Found::Value(value)) => Looked::Value(value),
+                Ok(Found::Absent) => Looked::Absent,
+                Err(miss) => Looked::Miss(miss),
+            },
+        })
+    }
+
+    /// Takes in a transaction: all of its records under one count.
+    pub(super) fn apply(&mut self, changes: Vec<Change>, pins: &Pins) -> Result<()> {
+        self.count_totals(&changes, pins)?;
+        self.point.count += 1;
+        for Change { key, value } in changes {
+            self.active.insert(key, Slot { count: self.point.count, value });
+        }
+        Ok(())
+    }
+
+    /// That the last transaction applied is this one of the journal.
+    pub(super) fn reached(&mut self, seq: Seq, hash: Hash) {
+        self.point.seq = seq;
+        self.point.hash = hash;
+    }
+
+    /// That the records up to `count` are in commit `number`.
+    pub(super) fn committed(&mut self, number: CommitNo, hash: Hash, count: u64) {
+        self.point.commit = number;
+        self.point.commit_hash = hash;
+        self.new_counts.insert(number, count);
+        self.counts.insert(number, count);
+    }
+
+    /// Keeps the totals. What a page that is not here would tell is taken to be unchanged.
+    fn count_totals(&mut self, changes: &[Change], pins: &Pins) -> Result<()> {
+        for change in changes.iter().filter(|change| change.key.first() == Some(&2)) {
+            let new = change.value.as_deref().map(parse).transpose()?;
+            let old = match self.look(&change.key, pins)? {
+                Looked::Value(value) => Some(parse(&value)?),
+                Looked::Absent => None,
+                Looked::Miss(_) => new,
+            };
+            self.point.inodes += i64::from(new.is_some()) - i64::from(old.is_some());
+            self.point.bytes += new.unwrap_or(0) - old.unwrap_or(0);
+        }
+        Ok(())
+    }
+
+    /// What the base's manifest says.
+    pub(super) fn base_totals(&self) -> Totals {
+        let manifest = self.base.manifest();
+        manifest.map_or(Totals::default(), |manifest| Totals {
+            inodes: manifest.records(2),
+            bytes: manifest.live_bytes,
+        })
+    }
+
+    pub(super) fn totals(&self) -> Totals {
+        let base = self.base_totals();
+        let (inodes, bytes) = (base.inodes, base.bytes);
+        Totals {
+            inodes: inodes.saturating_add_signed(self.point.inodes),
+            bytes: bytes.saturating_add_signed(self.point.bytes),
+        }
+    }
+}
+
+/// The size of a file that an inode's value says; 0 of anything else.
+fn parse(value: &[u8]) -> Result<i64> {
+    let inode: Inode = decode_value("inode", value)?;
+    Ok(if inode.is_file() { i64::try_from(inode.size).unwrap_or(i64::MAX) } else { 0 })
+}

@@ -1,0 +1,122 @@
+//! A range of the map, merged from its layers (J9): the newest slot of each key counts.
+
+use std::collections::BTreeMap;
+use std::iter::Peekable;
+use std::ops::Bound;
+
+use bytes::Bytes;
+
+use super::layers::{Layers, Slot};
+use super::{Error, Result};
+use crate::log::{Miss, Pins};
+
+/// A merged record, or the page that is needed to go on.
+pub(super) enum Step {
+    Record(Vec<u8>, Bytes),
+    Miss(Miss),
+    End,
+}
+
+type Source<'a> = Peekable<Box<dyn Iterator<Item = Result<(Vec<u8>, Option<Bytes>)>> + 'a>>;
+
+/// The records of `from..to`, in order. Both must be of one table, and of one inode if the
+/// table's keys begin with one.
+pub(super) struct Merge<'a> {
+    sources: Vec<Source<'a>>,
+    base: crate::log::Scan,
+    base_head: Option<(Bytes, Bytes)>,
+    base_read: bool,
+    pins: &'a Pins,
+}
+
+impl<'a> Merge<'a> {
+    pub(super) fn new(
+        layers: &'a Layers,
+        draft: &'a BTreeMap<Vec<u8>, Option<Bytes>>,
+        pins: &'a Pins,
+        from: &[u8],
+        to: &[u8],
+    ) -> Result<Self> {
+        let end = to.to_vec();
+        let slots = |row: (&Vec<u8>, &Slot)| Ok((row.0.clone(), row.1.value.clone()));
+        let within = move |key: &[u8]| key < end.as_slice();
+        let mut sources: Vec<Source<'a>> = Vec::with_capacity(4);
+        let in_draft = within.clone();
+        let drafted = draft
+            .range(from.to_vec()..)
+            .take_while(move |(key, _)| in_draft(key))
+            .map(|(key, value)| Ok((key.clone(), value.clone())));
+        sources.push(boxed(drafted));
+        for memory in std::iter::once(&layers.active).chain(layers.draining.as_deref()) {
+            let within = within.clone();
+            sources
+                .push(boxed(memory.range(from).take_while(move |(key, _)| within(key)).map(slots)));
+        }
+        let rows = layers.table.scan(from)?.take_while(move |row| match row {
+            Ok((key, _)) => within(key),
+            Err(_) => true,
+        });
+        sources.push(boxed(rows.map(|row| row.map(|(key, slot)| (key, slot.value)))));
+        let base = layers.base.range(Bound::Included(from), Bound::Excluded(to));
+        Ok(Self { sources, base, base_head: None, base_read: false, pins })
+    }
+
+    /// The next record.
+    pub(super) fn step(&mut self) -> Result<Step> {
+        loop {
+            if !self.base_read {
+                match self.base.next(self.pins) {
+                    Ok(head) => self.base_head = head,
+                    Err(miss) => return Ok(Step::Miss(miss)),
+                }
+                self.base_read = true;
+            }
+            let mut least = self.base_head.as_ref().map(|(key, _)| key.to_vec());
+            for source in &mut self.sources {
+                let head = match source.peek() {
+                    None => continue,
+                    Some(Ok((key, _))) => key,
+                    Some(Err(_)) => return Err(taken_error(source.next())),
+                };
+                if least.as_ref().is_none_or(|least| head < least) {
+                    least = Some(head.clone());
+                }
+            }
+            let Some(key) = least else { return Ok(Step::End) };
+            if let Some(value) = self.take(&key)? {
+                return Ok(Step::Record(key, value));
+            }
+        }
+    }
+
+    /// Takes `key` from every source; the value of the newest that has it.
+    fn take(&mut self, key: &[u8]) -> Result<Option<Bytes>> {
+        let mut newest = None;
+        for source in &mut self.sources {
+            let has = |row: &Result<(Vec<u8>, Option<Bytes>)>| match row {
+                Ok((found, _)) => found == key,
+                Err(_) => false,
+            };
+            if let Some(row) = source.next_if(has) {
+                let (_, value) = row?;
+                newest = newest.or(Some(value));
+            }
+        }
+        if let Some((_, value)) = self.base_head.take_if(|(found, _)| found == key) {
+            self.base_read = false;
+            newest = newest.or(Some(Some(value)));
+        }
+        Ok(newest.flatten())
+    }
+}
+
+fn boxed<'a>(rows: impl Iterator<Item = Result<(Vec<u8>, Option<Bytes>)>> + 'a) -> Source<'a> {
+    (Box::new(rows) as Box<dyn Iterator<Item = _> + 'a>).peekable()
+}
+
+fn taken_error<T>(row: Option<Result<T>>) -> Error {
+    match row {
+        Some(Err(error)) => error,
+        _ => Error::Damaged("a row went away while it was read".into()),
+    }
+}

@@ -1,0 +1,220 @@
+//! The records in sled: keys through a PRF, values sealed, one batch with the point (J4).
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use bytes::Bytes;
+
+use super::layers::{Memory, Slot};
+use super::{Error, Point, Result};
+use crate::crypto::{self, IndexKeys, IndexSession, Keys};
+use crate::log::{Key, decode_value, encode_value};
+use crate::types::{CommitNo, InodeNo, MIB};
+
+/// sled's own cache: small, since what is hot lies in the layer above it or was just read.
+const SLED_CACHE: u64 = 8 * MIB;
+
+/// Keys of the table that are not of the map; no map's tag is this high.
+const POINT: &[u8] = b"\xff point";
+const COUNTS: u8 = 0xfd;
+
+/// The sled database of one vault on this machine.
+pub(super) struct Table {
+    db: sled::Db,
+    keys: Keys,
+    numbers: IndexKeys,
+    session: IndexSession,
+}
+
+/// A record of the delta: its key in the map, and its slot.
+pub(super) type Row = (Vec<u8>, Slot);
+
+impl Table {
+    /// Opens the database, or says why it cannot be used: then it is deleted and made anew.
+    pub(super) fn open(dir: &Path, keys: Keys) -> Result<Self> {
+        let opened = catch_unwind(AssertUnwindSafe(|| {
+            sled::Config::new()
+                .path(dir)
+                .cache_capacity(SLED_CACHE)
+                .flush_every_ms(None)
+                .mode(sled::Mode::HighThroughput)
+                .open()
+        }));
+        let db = opened.map_err(|_| Error::Damaged("sled cannot open it".into()))??;
+        let numbers = keys.index();
+        let session = numbers.session(crypto::random());
+        Ok(Self { db, keys, numbers, session })
+    }
+
+    /// Deletes the database's files.
+    pub(super) fn wipe(dir: &Path) -> std::io::Result<()> {
+        match std::fs::remove_dir_all(dir) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
+    }
+
+    /// The point stored with the records; `None` in a new database.
+    pub(super) fn point(&self) -> Result<Option<Point>> {
+        let Some(sealed) = self.db.get(POINT)? else { return Ok(None) };
+        let plain = self.unseal(POINT, &sealed)?;
+        Ok(Some(decode_value("the index", &plain)?))
+    }
+
+    /// The counts that commits reach, as stored.
+    pub(super) fn counts(&self) -> Result<BTreeMap<CommitNo, u64>> {
+        let mut counts = BTreeMap::new();
+        for row in self.db.scan_prefix([COUNTS]) {
+            let (name, sealed) = row?;
+            let plain = self.unseal(&name, &sealed)?;
+            let number: [u8; 8] = name[1..].try_into().map_err(|_| bad("a count"))?;
+            let count: [u8; 8] = plain.as_slice().try_into().map_err(|_| bad("a count"))?;
+            counts.insert(CommitNo(u64::from_be_bytes(number)), u64::from_be_bytes(count));
+        }
+        Ok(counts)
+    }
+
+    /// The slot of a key of the map.
+    pub(super) fn get(&self, key: &[u8]) -> Result<Option<Slot>> {
+        let name = self.name(key)?;
+        let Some(sealed) = self.db.get(&name)? else { return Ok(None) };
+        self.row(&name, &sealed).map(|(_, slot)| Some(slot))
+    }
+
+    /// Rows from `from` on, in the map's order, as long as they share its table and inode;
+    /// of a key without an inode, all of its table, in no order.
+    pub(super) fn scan<'a>(
+        &'a self,
+        from: &[u8],
+    ) -> Result<impl Iterator<Item = Result<Row>> + use<'a>> {
+        let name = self.name(from)?;
+        let prefix = name[..name.len().min(if has_inode(from) { 17 } else { 1 })].to_vec();
+        let start = if has_inode(from) { name } else { prefix.clone() };
+        let rows = self.db.range(start..).take_while(move |row| match row {
+            Ok((name, _)) => name.starts_with(&prefix),
+            Err(_) => true,
+        });
+        Ok(rows.map(|row| {
+            let (name, sealed) = row?;
+            self.row(&name, &sealed)
+        }))
+    }
+
+    /// All rows of a table, in no order.
+    pub(super) fn scan_table(&self, tag: u8) -> impl Iterator<Item = Result<Row>> + '_ {
+        self.db.scan_prefix([tag]).map(|row| {
+            let (name, sealed) = row?;
+            self.row(&name, &sealed)
+        })
+    }
+
+    /// One batch: the records, the counts and the point (J4).
+    pub(super) fn apply(
+        &self,
+        memory: &Memory,
+        counts: &BTreeMap<CommitNo, u64>,
+        point: &Point,
+    ) -> Result<()> {
+        let mut batch = sled::Batch::default();
+        for (key, slot) in memory.iter() {
+            let name = self.name(key)?;
+            let sealed = self.seal(&name, &plain_row(key, slot));
+            batch.insert(name, sealed);
+        }
+        for (number, count) in counts {
+            let mut name = vec![COUNTS];
+            name.extend_from_slice(&number.0.to_be_bytes());
+            let sealed = self.seal(&name, &count.to_be_bytes());
+            batch.insert(name, sealed);
+        }
+        batch.insert(POINT, self.seal(POINT, &encode_value(point)));
+        Ok(self.db.apply_batch(batch)?)
+    }
+
+    /// Makes it durable; blocks.
+    pub(super) fn flush(&self) -> Result<()> {
+        self.db.flush()?;
+        Ok(())
+    }
+
+    /// Drops the rows that a base covers: those last changed at or before `count` (J9), and the
+    /// counts of commits below it. Rows that change meanwhile stay.
+    pub(super) fn drop_covered(&self, count: u64, base: CommitNo) -> Result<usize> {
+        let mut dropped = 0;
+        for row in self.db.range(..[COUNTS]) {
+            let (name, sealed) = row?;
+            let (_, slot) = self.row(&name, &sealed)?;
+            if slot.count <= count {
+                let swap = self.db.compare_and_swap(&name, Some(&sealed), None::<&[u8]>)?;
+                dropped += usize::from(swap.is_ok());
+            }
+        }
+        let mut end = vec![COUNTS];
+        end.extend_from_slice(&base.0.to_be_bytes());
+        for row in self.db.range([COUNTS].as_slice()..end.as_slice()) {
+            self.db.remove(row?.0)?;
+        }
+        Ok(dropped)
+    }
+
+    /// A row's name in sled: the table's tag, a PRF of the inode, the rest of the key.
+    fn name(&self, key: &[u8]) -> Result<Vec<u8>> {
+        let mut name = Vec::with_capacity(33);
+        name.push(key.first().copied().ok_or_else(|| bad("a key"))?);
+        if has_inode(key) {
+            let (ino, rest) = key[1..].split_at_checked(8).ok_or_else(|| bad("a key"))?;
+            let ino = u64::from_be_bytes(ino.try_into().map_err(|_| bad("a key"))?);
+            name.extend_from_slice(&self.numbers.prf_ino(ino));
+            name.extend_from_slice(rest);
+        } else if let Key::Pin(pin) = Key::decode(key)? {
+            name.extend_from_slice(&self.keys.name_hash(InodeNo(0), &pin).0);
+        } else {
+            name.extend_from_slice(&key[1..]);
+        }
+        Ok(name)
+    }
+
+    fn seal(&self, name: &[u8], plain: &[u8]) -> Vec<u8> {
+        self.session.seal(name, plain)
+    }
+
+    fn unseal(&self, name: &[u8], sealed: &[u8]) -> Result<Vec<u8>> {
+        self.session.open(name, sealed).map_err(|error| bad(&error.to_string()))
+    }
+
+    fn row(&self, name: &[u8], sealed: &[u8]) -> Result<Row> {
+        let plain = self.unseal(name, sealed)?;
+        parse_row(&plain).ok_or_else(|| bad("a record"))
+    }
+}
+
+fn bad(what: &str) -> Error {
+    Error::Damaged(format!("{what} in it does not open"))
+}
+
+/// Whether the keys of this table begin with an inode's number.
+fn has_inode(key: &[u8]) -> bool {
+    matches!(key.first(), Some(2..=6))
+}
+
+/// Count, length of the key, key, and then either 1 and the value or 0: deleted.
+fn plain_row(key: &[u8], slot: &Slot) -> Vec<u8> {
+    let value: &[u8] = slot.value.as_deref().unwrap_or_default();
+    let mut plain = Vec::with_capacity(11 + key.len() + value.len());
+    plain.extend_from_slice(&slot.count.to_be_bytes());
+    plain.extend_from_slice(&u16::try_from(key.len()).unwrap_or(u16::MAX).to_be_bytes());
+    plain.extend_from_slice(key);
+    plain.push(u8::from(slot.value.is_some()));
+    plain.extend_from_slice(value);
+    plain
+}
+
+fn parse_row(plain: &[u8]) -> Option<Row> {
+    let (count, rest) = plain.split_first_chunk::<8>()?;
+    let (length, rest) = rest.split_first_chunk::<2>()?;
+    let (key, rest) = rest.split_at_checked(u16::from_be_bytes(*length).into())?;
+    let (&present, value) = rest.split_first()?;
+    let value = (present == 1).then(|| Bytes::copy_from_slice(value));
+    Some((key.to_vec(), Slot { count: u64::from_be_bytes(*count), value }))
+}

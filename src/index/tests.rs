@@ -1,0 +1,293 @@
+//! The index against a plain map: through the memory layer, sled, checkpoints and reopening.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use proptest::prelude::*;
+
+use super::*;
+use crate::cache::{Budgets, Cache};
+use crate::crypto::{FIRST_EPOCH, Keys, MasterKey};
+use crate::log::{
+    Base, BuildContext, Chain, CommitSource, Committer, Entry, Head, Inode, Journal,
+    JournalOptions, LogEnd, NotedCommit, RealDisk, Sizes, SourcedCommit, build,
+};
+use crate::store::{Bucket, Deadlines, MemoryStore};
+use crate::types::{CommitNo, Generation, Hash, InodeNo, MIB, Seq, Timestamp, VaultId};
+
+struct World {
+    dir: tempfile::TempDir,
+    keys: Keys,
+    bucket: Bucket,
+    cache: Cache,
+    journal: Arc<Journal>,
+    committer: Committer,
+    index: Option<Index>,
+    base: Base,
+}
+
+struct FromBucket<'a>(&'a World);
+
+#[async_trait]
+impl CommitSource for FromBucket<'_> {
+    async fn get(&self, number: CommitNo) -> crate::log::Result<SourcedCommit> {
+        let chain = Chain::new(self.0.bucket.clone(), self.0.keys.clone());
+        let sealed = chain.sealed(number).await?.unwrap();
+        let content = crate::log::open_commit(&self.0.keys, number, &sealed)?;
+        Ok(SourcedCommit { hash: crate::crypto::sha256(&sealed), content })
+    }
+}
+
+impl World {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let keys = Keys::derive(&MasterKey::from_bytes([7; 32]), VaultId([1; 16]), FIRST_EPOCH);
+        let bucket = Bucket::over(Arc::new(MemoryStore::new()), "", Deadlines::default());
+        let budgets = Budgets { memory: 8 * MIB, disk: 64 * MIB };
+        let cache = Cache::open(&dir.path().join("cache"), bucket.clone(), budgets).unwrap();
+        let noted = NotedCommit { upto: Seq(0), number: CommitNo(0), hash: Hash::ZERO };
+        let options = JournalOptions {
+            keys: keys.clone(),
+            boot: "boot".into(),
+            disk: Arc::new(RealDisk),
+            watcher: None,
+        };
+        let journal = Journal::create(&dir.path().join("journal"), options, noted).unwrap();
+        let head =
+            Head { number: CommitNo(0), hash: Hash::ZERO, seen: std::time::SystemTime::now() };
+        let end = LogEnd { head, recent: Vec::new(), generation: Generation(1), upto: Seq(0) };
+        let committer = Committer::new(bucket.clone(), keys.clone(), end);
+        let journal = Arc::new(journal);
+        let mut world =
+            Self { dir, keys, bucket, cache, journal, committer, index: None, base: Base::empty() };
+        world.open();
+        world
+    }
+
+    fn open(&mut self) {
+        self.index = None;
+        let options = IndexOptions {
+            dir: self.dir.path().join("index"),
+            keys: self.keys.clone(),
+            base: self.base.clone(),
+        };
+        let index = Index::open(options).unwrap();
+        let from = index.point().seq;
+        index.replay(&self.journal.read_after(from, usize::MAX).unwrap()).unwrap();
+        index.attach(self.journal.clone());
+        self.index = Some(index);
+    }
+
+    fn index(&self) -> &Index {
+        self.index.as_ref().unwrap()
+    }
+
+    async fn commit(&mut self) {
+        let transactions = self.journal.read_after(self.committer.upto(), usize::MAX).unwrap();
+        if transactions.is_empty() {
+            return;
+        }
+        self.committer.prepare(&transactions);
+        let receipt = self.committer.attempt().await.unwrap();
+        self.index().confirmed(&receipt);
+    }
+
+    async fn checkpoint(&mut self) {
+        self.commit().await;
+        let upto = self.committer.head().number;
+        if upto == CommitNo(0) {
+            return;
+        }
+        let context = BuildContext {
+            keys: &self.keys,
+            bucket: &self.bucket,
+            cache: &self.cache,
+            generation: Generation(1),
+            time: Timestamp::now(),
+            sizes: Sizes::default(),
+        };
+        let manifest = build(&self.base, &FromBucket(self), upto, &context).await.unwrap();
+        self.base = Base::new(manifest, self.keys.clone(), self.cache.clone());
+        self.index().rebase(self.base.clone()).unwrap();
+    }
+}
+
+type Model = BTreeMap<(u64, Vec<u8>), u64>;
+
+#[derive(Clone, Debug)]
+enum Op {
+    Put(u64, u8, u64),
+    Delete(u64, u8),
+    Drain,
+    Reopen,
+    Commit,
+    Checkpoint,
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        8 => (1..4u64, 0..20u8, 2..99u64).prop_map(|(p, n, i)| Op::Put(p, n, i)),
+        4 => (1..4u64, 0..20u8).prop_map(|(p, n)| Op::Delete(p, n)),
+        1 => Just(Op::Drain),
+        1 => Just(Op::Reopen),
+        1 => Just(Op::Commit),
+        1 => Just(Op::Checkpoint),
+    ]
+}
+
+async fn check(index: &Index, model: &Model) {
+    for parent in 1..4u64 {
+        let expected: BTreeMap<Vec<u8>, u64> = model
+            .iter()
+            .filter(|((p, _), _)| *p == parent)
+            .map(|((_, name), ino)| (name.clone(), *ino))
+            .collect();
+        let listed =
+            index.read(|view| view.entries(InodeNo(parent), None, usize::MAX)).await.unwrap();
+        assert!(listed.is_sorted_by_key(|(hash, _)| *hash));
+        let found: BTreeMap<_, _> =
+            listed.iter().map(|(_, entry)| (entry.name.clone(), entry.ino.0)).collect();
+        assert_eq!(found, expected);
+        // In steps, as readdir goes.
+        let (mut after, mut stepped) = (None, 0);
+        loop {
+            let part = index.read(|view| view.entries(InodeNo(parent), after, 3)).await.unwrap();
+            let Some((last, _)) = part.last() else { break };
+            after = Some(*last);
+            stepped += part.len();
+        }
+        assert_eq!(stepped, expected.len());
+        for name in 0..20u8 {
+            let entry = index.read(|view| view.entry(InodeNo(parent), &[name])).await.unwrap();
+            assert_eq!(entry.map(|entry| entry.ino.0), expected.get([name].as_slice()).copied());
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn j9_the_layers_together_are_the_map(ops in prop::collection::vec(op(), 1..60)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let mut world = World::new();
+            let mut model = Model::new();
+            for op in ops {
+                match op {
+                    Op::Put(parent, name, ino) => {
+                        let entry = Entry { name: vec![name], ino: InodeNo(ino), kind: 0 };
+                        let put = |draft: &mut Draft<'_>| {
+                            draft.put_entry(InodeNo(parent), &entry);
+                            Ok::<_, Error>(())
+                        };
+                        world.index().change(put).await.unwrap();
+                        model.insert((parent, vec![name]), ino);
+                    }
+                    Op::Delete(parent, name) => {
+                        let delete = |draft: &mut Draft<'_>| {
+                            draft.delete_entry(InodeNo(parent), &[name]);
+                            Ok::<_, Error>(())
+                        };
+                        world.index().change(delete).await.unwrap();
+                        model.remove(&(parent, vec![name]));
+                    }
+                    Op::Drain => world.index().drain().unwrap(),
+                    Op::Reopen => world.open(),
+                    Op::Commit => world.commit().await,
+                    Op::Checkpoint => world.checkpoint().await,
+                }
+            }
+            check(world.index(), &model).await;
+            world.checkpoint().await;
+            check(world.index(), &model).await;
+        });
+    }
+}
+
+#[tokio::test]
+async fn j9_rebase_drops_what_the_base_covers() {
+    let mut world = World::new();
+    for ino in 2..200 {
+        let inode = Inode { size: ino, ..Inode::default() };
+        world
+            .index()
+            .change(|draft| {
+                draft.put_inode(InodeNo(ino), &inode);
+                Ok::<_, Error>(())
+            })
+            .await
+            .unwrap();
+    }
+    world.checkpoint().await;
+    let late = Inode { size: 7, ..Inode::default() };
+    world
+        .index()
+        .change(|draft| {
+            draft.put_inode(InodeNo(5), &late);
+            Ok::<_, Error>(())
+        })
+        .await
+        .unwrap();
+    world.index().drain().unwrap();
+    let rows = world.index().0.layers.read().table.scan_table(2).count();
+    assert_eq!(rows, 1, "only what changed since the base is in sled");
+    for ino in 2..200 {
+        let found = world.index().read(|view| view.inode(InodeNo(ino))).await.unwrap().unwrap();
+        assert_eq!(found.size, if ino == 5 { 7 } else { ino });
+    }
+}
+
+#[tokio::test]
+async fn j4_the_point_is_that_of_the_records() {
+    let mut world = World::new();
+    for ino in 2..50 {
+        let put = |draft: &mut Draft<'_>| {
+            draft.put_inode(InodeNo(ino), &Inode { size: ino, ..Inode::default() });
+            Ok::<_, Error>(())
+        };
+        world.index().change(put).await.unwrap();
+        if ino == 20 {
+            world.index().drain().unwrap();
+        }
+    }
+    // As after kill -9: what was in memory is gone; the journal has it.
+    world.index = None;
+    let options = IndexOptions {
+        dir: world.dir.path().join("index"),
+        keys: world.keys.clone(),
+        base: Base::empty(),
+    };
+    let reopened = Index::open(options).unwrap();
+    assert_eq!(reopened.point().seq, Seq(19));
+    let found = reopened.read(|view| view.inode(InodeNo(20))).await.unwrap();
+    assert_eq!(found.unwrap().size, 20);
+    let lost = reopened.read(|view| view.inode(InodeNo(21))).await.unwrap();
+    assert_eq!(lost, None);
+    drop(reopened);
+    world.open();
+    let replayed = world.index().read(|view| view.inode(InodeNo(49))).await.unwrap();
+    assert_eq!(replayed.unwrap().size, 49);
+}
+
+#[tokio::test]
+async fn a_failed_change_changes_nothing_and_numbers_are_never_given_twice() {
+    let world = World::new();
+    let mut seen = std::collections::BTreeSet::new();
+    for round in 0..3000u64 {
+        let given = world
+            .index()
+            .change(|draft| {
+                let ino = draft.new_ino()?;
+                draft.put_inode(ino, &Inode::default());
+                if round % 7 == 0 { Err(Error::Deadline) } else { Ok(ino) }
+            })
+            .await;
+        if let Ok((ino, _)) = given {
+            assert!(ino > InodeNo::ROOT);
+            assert!(seen.insert(ino));
+        }
+    }
+    assert_eq!(world.index().totals().inodes, seen.len() as u64);
+}

@@ -1,0 +1,282 @@
+//! The map as one closure sees it: typed look-ups over all layers, none of which waits.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use bytes::Bytes;
+
+use super::layers::{Layers, Looked};
+use super::scan::{Merge, Step};
+use super::{Error, Result, Totals};
+use crate::crypto::Keys;
+use crate::log::{
+    Entry, Inode, Key, MetaKey, Miss, Orphan, Pins, WriterClaim, Xattr, decode_value,
+};
+use crate::types::{EXTENT_MAX, Extent, InodeNo, NameHash};
+
+/// A consistent state of the map. A look-up that needs a page which is not here fails with
+/// [`Error::Miss`]; the caller passes it on with `?`, and is run again when the page is here.
+pub struct View<'a> {
+    layers: &'a Layers,
+    pins: &'a Pins,
+    keys: &'a Keys,
+    miss: RefCell<Option<Miss>>,
+    damage: RefCell<Option<String>>,
+    /// What a draft has put so far; `None`: deleted. Empty in a mere view.
+    pub(super) drafted: BTreeMap<Vec<u8>, Option<Bytes>>,
+}
+
+const FIRST_HASH: NameHash = NameHash([0; 16]);
+
+impl<'a> View<'a> {
+    pub(super) fn new(layers: &'a Layers, pins: &'a Pins, keys: &'a Keys) -> Self {
+        Self {
+            layers,
+            pins,
+            keys,
+            miss: RefCell::default(),
+            damage: RefCell::default(),
+            drafted: BTreeMap::new(),
+        }
+    }
+
+    /// Passes on what a layer says, and keeps in mind that sled is damaged.
+    fn heard<T>(&self, result: Result<T>) -> Result<T> {
+        if let Err(error @ Error::Damaged(_)) = &result {
+            self.damage.borrow_mut().get_or_insert(error.to_string());
+        }
+        result
+    }
+
+    pub(super) fn take_damage(&self) -> Option<String> {
+        self.damage.borrow_mut().take()
+    }
+
+    pub(super) fn take_miss(&self) -> Option<Miss> {
+        self.miss.borrow_mut().take()
+    }
+
+    /// The encoded value under a key.
+    pub fn get(&self, key: &Key) -> Result<Option<Bytes>> {
+        let key = key.encode();
+        if let Some(value) = self.drafted.get(&key) {
+            return Ok(value.clone());
+        }
+        match self.heard(self.layers.look(&key, self.pins))? {
+            Looked::Value(value) => Ok(Some(value)),
+            Looked::Absent => Ok(None),
+            Looked::Miss(miss) => Err(self.missed(miss)),
+        }
+    }
+
+    fn missed(&self, miss: Miss) -> Error {
+        self.miss.borrow_mut().get_or_insert(miss);
+        Error::Miss
+    }
+
+    fn typed<T: for<'b> minicbor::Decode<'b, ()>>(
+        &self,
+        table: &str,
+        key: &Key,
+    ) -> Result<Option<T>> {
+        let value = self.get(key)?;
+        Ok(value.map(|value| decode_value(table, &value)).transpose()?)
+    }
+
+    /// Attributes.
+    pub fn inode(&self, ino: InodeNo) -> Result<Option<Inode>> {
+        self.typed("inode", &Key::Inode(ino))
+    }
+
+    /// Attributes, if no page has to be fetched to know them.
+    pub fn try_inode_cached(&self, ino: InodeNo) -> Result<Option<Inode>> {
+        let key = Key::Inode(ino).encode();
+        let value = match self.drafted.get(&key) {
+            Some(value) => value.clone(),
+            None => match self.heard(self.layers.look(&key, self.pins))? {
+                Looked::Value(value) => Some(value),
+                Looked::Absent | Looked::Miss(_) => None,
+            },
+        };
+        Ok(value.map(|value| decode_value("inode", &value)).transpose()?)
+    }
+
+    /// What a name in a directory names.
+    pub fn entry(&self, parent: InodeNo, name: &[u8]) -> Result<Option<Entry>> {
+        self.typed("entry", &Key::Entry(parent, self.name_hash(parent, name)))
+    }
+
+    /// `H`: where a name stands in its directory.
+    pub fn name_hash(&self, parent: InodeNo, name: &[u8]) -> NameHash {
+        self.keys.name_hash(parent, name)
+    }
+
+    /// Up to `limit` entries after the place `after`, in the order of H.
+    pub fn entries(
+        &self,
+        parent: InodeNo,
+        after: Option<NameHash>,
+        limit: usize,
+    ) -> Result<Vec<(NameHash, Entry)>> {
+        let from = match after {
+            None => Key::Entry(parent, FIRST_HASH).encode(),
+            Some(after) => {
+                let mut key = Key::Entry(parent, after).encode();
+                key.push(0);
+                key
+            }
+        };
+        let to = Key::Entry(InodeNo(parent.0.saturating_add(1)), FIRST_HASH).encode();
+        let rows = self.range(&from, &to, limit)?;
+        rows.into_iter()
+            .map(|(key, value)| match Key::decode(&key)? {
+                Key::Entry(_, hash) => Ok((hash, decode_value("entry", &value)?)),
+                _ => Err(stray()),
+            })
+            .collect()
+    }
+
+    /// Whether a directory has no entries.
+    pub fn is_empty_dir(&self, parent: InodeNo) -> Result<bool> {
+        Ok(self.entries(parent, None, 1)?.is_empty())
+    }
+
+    /// The extents that overlap `range`, whole, in order. A file whose one extent lies in its
+    /// inode has it at 0.
+    pub fn extents(&self, ino: InodeNo, range: Range<u64>) -> Result<Vec<(u64, Extent)>> {
+        let Some(inode) = self.inode(ino)? else { return Ok(Vec::new()) };
+        self.extents_of(ino, &inode, range)
+    }
+
+    /// As [`View::extents`], of an inode that is at hand.
+    pub fn extents_of(
+        &self,
+        ino: InodeNo,
+        inode: &Inode,
+        range: Range<u64>,
+    ) -> Result<Vec<(u64, Extent)>> {
+        if range.is_empty() {
+            return Ok(Vec::new());
+        }
+        if let Some(extent) = &inode.extent {
+            let overlaps = range.start < extent.length;
+            return Ok(overlaps.then(|| (0, extent.clone())).into_iter().collect());
+        }
+        // No extent is longer than EXTENT_MAX, so none that begins before this reaches in.
+        let from = Key::Extent(ino, range.start.saturating_sub(EXTENT_MAX)).encode();
+        let to = Key::Extent(ino, range.end).encode();
+        let mut found = self.extent_records(&from, &to, usize::MAX)?;
+        found.retain(|(offset, extent)| offset.saturating_add(extent.length) > range.start);
+        Ok(found)
+    }
+
+    /// Up to `limit` extents that begin at or after `from`, in order. A file whose one extent
+    /// lies in its inode has it at 0.
+    pub fn extents_from(
+        &self,
+        ino: InodeNo,
+        from: u64,
+        limit: usize,
+    ) -> Result<Vec<(u64, Extent)>> {
+        if let Some(extent) = self.inode(ino)?.and_then(|inode| inode.extent) {
+            return Ok((from == 0 && limit > 0).then_some((0, extent)).into_iter().collect());
+        }
+        let from = Key::Extent(ino, from).encode();
+        let to = Key::Extent(InodeNo(ino.0.saturating_add(1)), 0).encode();
+        self.extent_records(&from, &to, limit)
+    }
+
+    fn extent_records(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<(u64, Extent)>> {
+        let rows = self.range(from, to, limit)?;
+        rows.into_iter()
+            .map(|(key, value)| match Key::decode(&key)? {
+                Key::Extent(_, offset) => Ok((offset, decode_value("extent", &value)?)),
+                _ => Err(stray()),
+            })
+            .collect()
+    }
+
+    /// An extended attribute.
+    pub fn xattr(&self, ino: InodeNo, name: &[u8]) -> Result<Option<Vec<u8>>> {
+        let key = Key::Xattr(ino, self.name_hash(ino, name));
+        Ok(self.typed::<Xattr>("xattr", &key)?.map(|xattr| xattr.value))
+    }
+
+    /// The names of an inode's extended attributes.
+    pub fn xattrs(&self, ino: InodeNo) -> Result<Vec<Vec<u8>>> {
+        let from = Key::Xattr(ino, FIRST_HASH).encode();
+        let to = Key::Xattr(InodeNo(ino.0.saturating_add(1)), FIRST_HASH).encode();
+        let rows = self.range(&from, &to, usize::MAX)?;
+        rows.into_iter()
+            .map(|(_, value)| Ok(decode_value::<Xattr>("xattr", &value)?.name))
+            .collect()
+    }
+
+    /// Whether work is left to do on an inode.
+    pub fn orphan(&self, ino: InodeNo) -> Result<Option<Orphan>> {
+        self.typed("orphan", &Key::Orphan(ino))
+    }
+
+    /// All inodes with work left to do. They are few; a look at all of the table.
+    pub fn orphans(&self) -> Result<Vec<(InodeNo, Orphan)>> {
+        let mut found = BTreeMap::new();
+        if self.layers.base.records(Key::Orphan(InodeNo(0)).tag()) > 0 {
+            let from = Key::Orphan(InodeNo(0)).encode();
+            let to = [from[0] + 1];
+            let bounds = (std::ops::Bound::Included(&from[..]), std::ops::Bound::Excluded(&to[..]));
+            let mut scan = self.layers.base.range(bounds.0, bounds.1);
+            while let Some((key, value)) = scan.next(self.pins).map_err(|miss| self.missed(miss))? {
+                found.insert(key.to_vec(), Some(value));
+            }
+        }
+        for row in self.layers.table.scan_table(6) {
+            let (key, slot) = self.heard(row)?;
+            found.insert(key, slot.value);
+        }
+        let memories = self.layers.draining.as_deref().into_iter().chain([&self.layers.active]);
+        for (key, slot) in memories.flat_map(super::layers::Memory::iter) {
+            if key.first() == Some(&6) {
+                found.insert(key.clone(), slot.value.clone());
+            }
+        }
+        let live = found.into_iter().filter_map(|(key, value)| Some((key, value?)));
+        live.map(|(key, value)| match Key::decode(&key)? {
+            Key::Orphan(ino) => Ok((ino, decode_value("orphan", &value)?)),
+            _ => Err(stray()),
+        })
+        .collect()
+    }
+
+    /// Who writes.
+    pub fn writer(&self) -> Result<Option<WriterClaim>> {
+        self.typed("meta", &Key::Meta(MetaKey::Writer))
+    }
+
+    /// How much there is.
+    pub fn stats(&self) -> Totals {
+        self.layers.totals()
+    }
+
+    fn range(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<(Vec<u8>, Bytes)>> {
+        let mut merge = self.heard(Merge::new(self.layers, &self.drafted, self.pins, from, to))?;
+        let mut found = Vec::new();
+        while found.len() < limit {
+            match self.heard(merge.step())? {
+                Step::Record(key, value) => found.push((key, value)),
+                Step::Miss(miss) => return Err(self.missed(miss)),
+                Step::End => break,
+            }
+        }
+        Ok(found)
+    }
+
+    /// The next number that was never given, as far as this view knows.
+    pub(super) fn inode_bound(&self) -> Result<u64> {
+        Ok(self.typed::<u64>("meta", &Key::Meta(MetaKey::NextInode))?.unwrap_or(2))
+    }
+}
+
+fn stray() -> Error {
+    Error::Damaged("a record is in the wrong table".into())
+}
