@@ -7,14 +7,20 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use s3vault::cache::{Budgets, Cache};
 use s3vault::crypto::{
     Argon2Params, FIRST_EPOCH, KeySlot, Keys, MasterKey, Passphrase, Place, RecoveryKey, random,
     sha256,
 };
 use s3vault::log::{
-    Change, CommitContent, CommitHeader, Entry, Inode, Key, Orphan, Transaction, Xattr,
-    encode_value, seal_commit,
+    Base, BuildContext, Change, CommitContent, CommitHeader, CommitSource, Entry, Inode, Key,
+    Manifest, Orphan, Sizes, SourcedCommit, Transaction, Xattr, build, encode_value, open_commit,
+    seal_commit,
 };
+use s3vault::store::{Bucket, Deadlines, DirectoryStore};
 use s3vault::types::{
     CommitNo, Extent, ExtentId, Generation, Hash, InodeNo, NameHash, PackId, Reference, Timestamp,
     VaultId,
@@ -338,6 +344,106 @@ fn a_wrong_secret_is_told() {
         assert_eq!(output.status.code(), Some(1));
         assert!(String::from_utf8_lossy(&output.stderr).contains("wrong passphrase"));
     }
+}
+
+/// Commits as they lie in the fixture.
+struct Commits<'a>(&'a Fixture);
+
+#[async_trait]
+impl CommitSource for Commits<'_> {
+    async fn get(&self, number: CommitNo) -> s3vault::log::Result<SourcedCommit> {
+        let sealed = fs::read(self.0.dir.path().join(format!("log/{number}"))).unwrap();
+        let content = open_commit(&self.0.keys, number, &sealed)?;
+        Ok(SourcedCommit { hash: sha256(&sealed), content })
+    }
+}
+
+impl Fixture {
+    /// A checkpoint as of the last commit, in pages of a few blocks.
+    fn checkpoint(&self, previous: Option<Manifest>) -> Manifest {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let cached = tempfile::tempdir().unwrap();
+        runtime.block_on(async {
+            let store = DirectoryStore::open(self.dir.path()).await.unwrap();
+            let bucket = Bucket::over(Arc::new(store), "", Deadlines::default());
+            let budgets = Budgets { memory: 16 << 20, disk: 64 << 20 };
+            let cache = Cache::open(cached.path(), bucket.clone(), budgets).unwrap();
+            let base = previous.map_or_else(Base::empty, |manifest| {
+                Base::new(manifest, self.keys.clone(), cache.clone())
+            });
+            let context = BuildContext {
+                keys: &self.keys,
+                bucket: &bucket,
+                cache: &cache,
+                generation: Generation(1),
+                time: MTIME,
+                sizes: Sizes { block: 600, page: 2000, pass: 4000 },
+            };
+            build(&base, &Commits(self), self.head.0, &context).await.unwrap()
+        })
+    }
+
+    fn change(&self, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
+        let mut bytes = fs::read(self.dir.path().join(name)).unwrap();
+        change(&mut bytes);
+        self.put(name, &bytes);
+    }
+}
+
+#[test]
+fn a_vault_is_read_from_its_checkpoint_and_the_commits_after_it() {
+    let mut vault = tree();
+    // A second page's worth of records, which the third commit does not touch.
+    for ino in 1000..1100 {
+        vault.inode(ino, file(0));
+        vault.entry(InodeNo(2), format!("more {ino}").as_bytes(), InodeNo(ino), libc::S_IFREG);
+    }
+    vault.commit();
+    let first = vault.checkpoint(None);
+    assert!(first.pages.len() > 5);
+    let hash = vault.keys.name_hash(InodeNo::ROOT, b"link");
+    vault.delete(&Key::Entry(InodeNo::ROOT, hash));
+    vault.commit();
+    let second = vault.checkpoint(Some(first.clone()));
+    assert!(second.pages.iter().any(|page| first.pages.contains(page)), "some are shared");
+    vault.entry(InodeNo::ROOT, b"last", InodeNo(1000), libc::S_IFREG);
+    vault.commit();
+    // What K4 lets go: commits and manifests before.
+    for number in 1..=4 {
+        fs::remove_file(vault.dir.path().join(format!("log/{}", CommitNo(number)))).unwrap();
+    }
+    fs::remove_file(vault.dir.path().join(first.name())).unwrap();
+    let listed = vault.read(&["list"]);
+    assert_ok(&listed);
+    let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+    assert_eq!(listed.lines().count(), 7 + 100 - 1 + 1);
+    assert!(!listed.contains("link ->") && listed.contains(" last\n"), "{listed}");
+
+    let refused = |what: &str| {
+        let output = vault.read(&["check"]);
+        assert_eq!(output.status.code(), Some(1), "{what}: {output:?}");
+    };
+    for page in &second.pages {
+        vault.change(&page.name(), |bytes| bytes[60] ^= 1);
+        refused("a changed page");
+        vault.change(&page.name(), |bytes| bytes[60] ^= 1);
+    }
+    let swapped = fs::read(vault.dir.path().join(second.pages[0].name())).unwrap();
+    vault.change(&second.pages[1].name(), |bytes| *bytes = swapped);
+    refused("one page as another");
+}
+
+/// A bad manifest is passed over for an older one, as long as the log makes up for it.
+#[test]
+fn an_older_checkpoint_and_the_log_make_up_for_a_bad_one() {
+    let vault = tree();
+    let manifest = vault.checkpoint(None);
+    vault.change(&manifest.name(), |bytes| bytes[99] ^= 1);
+    let checked = vault.read(&["check"]);
+    assert_ok(&checked);
+    assert!(String::from_utf8_lossy(&checked.stderr).contains("an older checkpoint is tried"));
+    fs::remove_file(vault.dir.path().join("log/0000000000000001")).unwrap();
+    assert_eq!(vault.read(&["check"]).status.code(), Some(1));
 }
 
 /// Any change of any object, any exchange of two, and any that is missing.
