@@ -4,7 +4,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::commit::COMMIT_MAX;
-use super::{CommitContent, Error, Result, open_commit};
+use super::{CommitContent, CommitSize, Error, Result, open_commit};
 use crate::crypto::{self, Keys};
 use crate::store::{self, Bucket};
 use crate::types::{CommitNo, Hash};
@@ -32,6 +32,8 @@ pub struct Link {
     pub hash: Hash,
     /// What it holds.
     pub content: CommitContent,
+    /// How much it is.
+    pub size: CommitSize,
 }
 
 /// The log of a vault as it lies in a bucket.
@@ -88,28 +90,43 @@ impl Chain {
     /// # Errors
     /// [`Error::Gap`] or [`Error::Fork`] when the chain does not hold, [`Error::Seal`] when a
     /// commit does not open; whatever `take` returns.
-    pub async fn follow(
+    pub async fn follow<E: From<Error>>(
         &self,
         anchor: (CommitNo, Hash),
-        mut take: impl FnMut(Link) -> Result<()> + Send,
-    ) -> Result<Head> {
+        take: impl FnMut(Link) -> Result<(), E> + Send,
+    ) -> Result<Head, E> {
         let (numbers, seen) = self.list(anchor.0).await?;
         let last = numbers.last().copied().unwrap_or(anchor.0);
-        let (mut number, mut hash) = anchor;
-        let wanted = (anchor.0.0 + 1)..=last.0;
-        let mut fetched = stream::iter(wanted)
+        let (number, hash) = self.walk(anchor, last, take).await?;
+        Ok(Head { number, hash, seen })
+    }
+
+    /// Reads the commits after `from` up to `last`; the number and hash of the last one.
+    ///
+    /// # Errors
+    /// As [`Chain::follow`].
+    pub async fn walk<E: From<Error>>(
+        &self,
+        from: (CommitNo, Hash),
+        last: CommitNo,
+        mut take: impl FnMut(Link) -> Result<(), E> + Send,
+    ) -> Result<(CommitNo, Hash), E> {
+        let (mut number, mut hash) = from;
+        let mut fetched = stream::iter((number.0 + 1)..=last.0)
             .map(|number| self.present(CommitNo(number), last))
             .buffered(PARALLEL);
         while let Some(sealed) = fetched.try_next().await? {
             number = number.next();
             let content = open_commit(&self.keys, number, &sealed)?;
             if content.header.previous != hash {
-                return Err(Error::Fork { number });
+                return Err(Error::Fork { number }.into());
             }
             hash = crypto::sha256(&sealed);
-            take(Link { number, hash, content })?;
+            let transactions = content.transactions.len() as u64;
+            let size = CommitSize { transactions, sealed: sealed.len() as u64 };
+            take(Link { number, hash, content, size })?;
         }
-        Ok(Head { number, hash, seen })
+        Ok((number, hash))
     }
 
     /// A commit that must be there: a listing may lag behind, so what it lacks is fetched, and

@@ -6,8 +6,8 @@ use bytes::Bytes;
 
 use super::chain::Head;
 use super::{
-    Chain, Change, Claimant, CommitContent, CommitHeader, Error, Journaled, Key, Receipt,
-    WriterClaim, commit_name, encode_value, seal_commit,
+    Chain, Change, Claimant, CommitContent, CommitHeader, CommitSize, Error, Journaled, Key,
+    Receipt, WriterClaim, commit_name, encode_value, seal_commit,
 };
 use crate::crypto::{self, Keys};
 use crate::store::{self, Bucket};
@@ -70,6 +70,7 @@ struct Pending {
     hash: Hash,
     upto: Seq,
     records: Vec<Change>,
+    size: CommitSize,
 }
 
 /// What the log looks like to the one who is to write it.
@@ -167,9 +168,11 @@ impl Committer {
             time: Timestamp::now(),
             records: records.clone(),
         };
+        let count = transactions.len() as u64;
         let sealed = seal_commit(&self.keys, &CommitContent { header, transactions });
+        let size = CommitSize { transactions: count, sealed: sealed.len() as u64 };
         let hash = crypto::sha256(&sealed);
-        self.pending = Some(Pending { number, sealed, hash, upto, records });
+        self.pending = Some(Pending { number, sealed, hash, upto, records, size });
     }
 
     /// The hashes of the 256 commits before `number`; of the first run, number 0 is none.
@@ -225,11 +228,11 @@ impl Committer {
 
     fn confirmed(&mut self, time: SystemTime) -> Receipt {
         let Some(pending) = self.pending.take() else { unreachable!("attempt checked it") };
-        let Pending { number, hash, upto, records, .. } = pending;
+        let Pending { number, hash, upto, records, size, .. } = pending;
         self.head = Head { number, hash, seen: time };
         LogEnd::note(&mut self.recent, number, &hash);
         self.upto = upto;
-        Receipt::new(number, hash, upto, time, records)
+        Receipt::new(number, hash, upto, time, records, size)
     }
 
     /// Claims the vault for `claimant` (W1, step 4). When another writer was quicker the error

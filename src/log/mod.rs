@@ -32,9 +32,9 @@ pub use journal::{
     Damage, Inspection, Journal, JournalOptions, Journaled, Mark, NotedCommit, PackWatcher,
     UnsentTx,
 };
-pub use receipt::Receipt;
+pub use receipt::{CommitSize, Receipt};
 pub use records::{
-    Entry, Inode, Key, MetaKey, Orphan, Xattr, decode_value, encode_value, referenced_packs,
+    Entry, Inode, Key, MetaKey, Orphan, Xattr, decode_value, encode_value, extent_of,
 };
 pub use seen::Seen;
 pub use transaction::{Change, TRANSACTION_MAX, Transaction};

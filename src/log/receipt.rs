@@ -15,6 +15,16 @@ pub struct Receipt {
     upto: Seq,
     time: SystemTime,
     records: Vec<Change>,
+    size: CommitSize,
+}
+
+/// How much a commit is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CommitSize {
+    /// Its transactions.
+    pub transactions: u64,
+    /// Its sealed bytes.
+    pub sealed: u64,
 }
 
 impl Receipt {
@@ -24,8 +34,9 @@ impl Receipt {
         upto: Seq,
         time: SystemTime,
         records: Vec<Change>,
+        size: CommitSize,
     ) -> Self {
-        Self { number, hash, upto, time, records }
+        Self { number, hash, upto, time, records, size }
     }
 
     /// The commit's number.
@@ -46,6 +57,11 @@ impl Receipt {
     /// The records of the commit's header, which the index applies now.
     pub fn records(&self) -> &[Change] {
         &self.records
+    }
+
+    /// How much it is.
+    pub fn size(&self) -> CommitSize {
+        self.size
     }
 
     /// When, by the store's clock.

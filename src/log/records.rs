@@ -239,7 +239,7 @@ pub fn decode_value<'a, T: Decode<'a, ()>>(table: &str, bytes: &'a [u8]) -> Resu
 }
 
 /// The extent that the record refers to, if it is of a table that does.
-pub fn referenced_packs(key: &[u8], value: &[u8]) -> Result<Option<Extent>> {
+pub fn extent_of(key: &[u8], value: &[u8]) -> Result<Option<Extent>> {
     match key.first() {
         Some(2) => Ok(decode_value::<Inode>("inode", value)?.extent),
         Some(4) => decode_value::<Extent>("extent", value).map(Some),

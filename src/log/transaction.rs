@@ -5,9 +5,9 @@ use minicbor::decode::{self, Decoder};
 use minicbor::encode::{self, Encoder, Write};
 use minicbor::{Decode, Encode};
 
-use super::{Error, Result, referenced_packs};
+use super::{Error, Result, extent_of};
 use crate::crypto;
-use crate::types::{Hash, MIB, PackId};
+use crate::types::{Hash, MIB, Reference};
 
 /// A transaction's encoded length at most, in bytes.
 pub const TRANSACTION_MAX: usize = (4 * MIB) as usize;
@@ -92,15 +92,12 @@ impl Transaction {
         crypto::sha256(bytes)
     }
 
-    /// The parts of packs that the put records refer to: pack, and end of the message in it.
-    pub fn references(&self) -> Result<Vec<(PackId, u64)>> {
+    /// The messages that the put records refer to.
+    pub fn references(&self) -> Result<Vec<Reference>> {
         let mut found = Vec::new();
         for change in &self.changes {
             let Some(value) = &change.value else { continue };
-            if let Some(extent) = referenced_packs(&change.key, value)? {
-                let reference = extent.reference;
-                found.push((reference.pack, reference.offset + reference.sealed_length));
-            }
+            found.extend(extent_of(&change.key, value)?.map(|extent| extent.reference));
         }
         Ok(found)
     }

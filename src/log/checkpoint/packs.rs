@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use minicbor::{Decode, Encode};
 
-use crate::log::{Error, Result, referenced_packs};
+use crate::log::{Error, Result, extent_of};
 use crate::types::{CommitNo, PackId};
 
 /// A row of the table of packs: the value under `Key::Pack`.
@@ -33,7 +33,7 @@ pub(super) type Part = (PackId, u64);
 
 /// The part that a record refers to, if it does.
 pub(super) fn part_of(key: &[u8], value: &[u8]) -> Result<Option<Part>> {
-    let extent = referenced_packs(key, value)?;
+    let extent = extent_of(key, value)?;
     Ok(extent.map(|extent| (extent.reference.pack, extent.length)))
 }
 

@@ -11,7 +11,7 @@ use minicbor::{Decode, Encode};
 
 use crate::crypto::{Keys, Place};
 use crate::log::{Error, Result, TRANSACTION_MAX, decode_value, encode_value};
-use crate::types::{CommitNo, Hash, JournalId, KIB, Seq};
+use crate::types::{CommitNo, Hash, JournalId, KIB, PackId, Seq};
 
 /// Begins every frame, so that frames behind a damaged one can be found again.
 const MARKER: [u8; 4] = *b"\xf5S3J";
@@ -66,7 +66,12 @@ pub(super) struct BarrierMark {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Record {
     Start(Start),
-    Transaction(Vec<u8>),
+    /// The packs that were in staging then: those must be there as long as it is unconfirmed
+    /// (J3); what else it refers to was in the bucket already.
+    Transaction {
+        staged: Vec<PackId>,
+        bytes: Vec<u8>,
+    },
     Barrier(BarrierMark),
     Confirmed(NotedCommit),
     /// A mount began on this boot of the machine.
@@ -79,7 +84,7 @@ impl Record {
     fn plain(&self) -> Vec<u8> {
         let (kind, body) = match self {
             Self::Start(start) => (0, encode_value(start)),
-            Self::Transaction(bytes) => return plain_transaction(bytes),
+            Self::Transaction { staged, bytes } => return plain_transaction(staged, bytes),
             Self::Barrier(mark) => (2, encode_value(mark)),
             Self::Confirmed(noted) => (3, encode_value(noted)),
             Self::Boot(id) => (4, encode_value(id)),
@@ -95,7 +100,7 @@ impl Record {
         let (&kind, body) = plain.split_first().ok_or_else(bad)?;
         Ok(match kind {
             0 => Self::Start(decode_value("the journal", body)?),
-            1 => Self::Transaction(body.to_vec()),
+            1 => parse_transaction(body).ok_or_else(bad)?,
             2 => Self::Barrier(decode_value("the journal", body)?),
             3 => Self::Confirmed(decode_value("the journal", body)?),
             4 => Self::Boot(decode_value("the journal", body)?),
@@ -105,11 +110,21 @@ impl Record {
     }
 }
 
-fn plain_transaction(bytes: &[u8]) -> Vec<u8> {
-    let mut plain = Vec::with_capacity(1 + bytes.len());
+fn plain_transaction(staged: &[PackId], bytes: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::with_capacity(5 + staged.len() * 16 + bytes.len());
     plain.push(1);
+    plain.extend_from_slice(&u32::try_from(staged.len()).unwrap_or(u32::MAX).to_le_bytes());
+    staged.iter().for_each(|pack| plain.extend_from_slice(&pack.0));
     plain.extend_from_slice(bytes);
     plain
+}
+
+fn parse_transaction(body: &[u8]) -> Option<Record> {
+    let (count, rest) = body.split_first_chunk::<4>()?;
+    let length = usize::try_from(u32::from_le_bytes(*count)).ok()?.checked_mul(16)?;
+    let (packs, bytes) = rest.split_at_checked(length)?;
+    let staged = packs.as_chunks::<16>().0.iter().map(|id| PackId(*id)).collect();
+    Some(Record::Transaction { staged, bytes: bytes.to_vec() })
 }
 
 /// The frame of `record` at this place.

@@ -7,7 +7,7 @@ use super::frame::{Frames, NotedCommit, Record};
 use super::segment::{self, HEADER};
 use crate::crypto::Keys;
 use crate::log::{Error, Result, Transaction};
-use crate::types::{Hash, JournalId, PackId, Seq};
+use crate::types::{Hash, JournalId, Reference, Seq};
 
 /// A transaction of the journal that it does not know to be in the bucket.
 #[derive(Clone, Debug)]
@@ -16,8 +16,8 @@ pub struct UnsentTx {
     pub seq: Seq,
     /// What it is known by in commits.
     pub hash: Hash,
-    /// What it refers to: pack, and the end of the message in it.
-    pub references: Vec<(PackId, u64)>,
+    /// What it refers to in packs that were in staging when it was written.
+    pub staged: Vec<Reference>,
     pub(super) segment: u64,
     pub(super) offset: u64,
 }
@@ -159,11 +159,18 @@ fn take(record: Record, segment: u64, offset: u64, state: &mut Inspection) -> Re
         Record::Start(_) => {
             return Err(Error::malformed("the journal", "a segment that starts twice"));
         }
-        Record::Transaction(bytes) => {
+        Record::Transaction { staged, bytes } => {
             state.last = state.last.next();
-            let references = Transaction::decode(&bytes)?.references()?;
+            let mut references = Transaction::decode(&bytes)?.references()?;
+            references.retain(|reference| staged.contains(&reference.pack));
             let hash = Transaction::hash_of(&bytes);
-            state.unsent.push(UnsentTx { seq: state.last, hash, references, segment, offset });
+            state.unsent.push(UnsentTx {
+                seq: state.last,
+                hash,
+                staged: references,
+                segment,
+                offset,
+            });
         }
         Record::Barrier(mark) => state.durable = state.durable.max(mark.upto),
         Record::Confirmed(noted) => state.noted = noted,

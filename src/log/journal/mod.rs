@@ -29,8 +29,9 @@ use crate::types::{Hash, JournalId, PackId, Seq};
 /// Who must know of a reference to a pack before it is journaled: staging (C4, K5).
 pub trait PackWatcher: Send + Sync {
     /// Called under the append lock, just before transaction `seq` is written. An error: it is
-    /// not written.
-    fn appending(&self, seq: Seq, packs: &[PackId]) -> Result<()>;
+    /// not written. Answers which of the packs are in staging: they stay there until the
+    /// transaction is confirmed; the others are in the bucket.
+    fn appending(&self, seq: Seq, packs: &[PackId]) -> Result<Vec<PackId>>;
 }
 
 /// A transaction as read back for a commit or a replay.
@@ -213,10 +214,11 @@ impl Journal {
             return Err(Error::Poisoned("the vault was released".into()));
         }
         let seq = inner.seq.next();
-        if let Some(watcher) = &self.options.watcher {
-            watcher.appending(seq, &packs)?;
-        }
-        self.write(&mut inner, &Record::Transaction(bytes.into()))?;
+        let staged = match &self.options.watcher {
+            Some(watcher) if !packs.is_empty() => watcher.appending(seq, &packs)?,
+            _ => Vec::new(),
+        };
+        self.write(&mut inner, &Record::Transaction { staged, bytes: bytes.into() })?;
         inner.seq = seq;
         // Under the lock, so that it never goes back.
         self.appended.send_replace(seq);
@@ -390,7 +392,7 @@ impl Journal {
                     .map_err(Error::io("the journal cannot be read"))?
                     .ok_or(Error::Damaged { segment: segment.number, offset: at.offset })?;
                 at.offset = next;
-                let Record::Transaction(plain) = record else { continue };
+                let Record::Transaction { bytes: plain, .. } = record else { continue };
                 at.seq = at.seq.next();
                 if at.seq > seq {
                     bytes += plain.len() + FRAME_HEADER;
@@ -472,7 +474,8 @@ impl Journal {
 }
 
 fn packs_of(transaction: &Transaction) -> Result<Vec<PackId>> {
-    let mut packs: Vec<_> = transaction.references()?.into_iter().map(|(pack, _)| pack).collect();
+    let mut packs: Vec<_> =
+        transaction.references()?.into_iter().map(|reference| reference.pack).collect();
     packs.sort_unstable();
     packs.dedup();
     Ok(packs)
