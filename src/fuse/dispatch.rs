@@ -56,11 +56,12 @@ type Outcome<T> = std::thread::Result<vfs::Result<T>>;
 #[derive(Clone, Debug)]
 pub(super) struct Dispatch {
     runtime: Handle,
+    deadline: Duration,
 }
 
 impl Dispatch {
     pub(super) fn new(runtime: Handle) -> Self {
-        Self { runtime }
+        Self { runtime, deadline: DEADLINE }
     }
 
     /// Answers `reply` by `ok` with what `work` yields, or with its errno. `what` is a word for the log.
@@ -78,7 +79,7 @@ impl Dispatch {
         match work.as_mut().poll(&mut context) {
             Poll::Ready(outcome) => finish(what, reply, outcome, ok),
             Poll::Pending => {
-                self.runtime.spawn(wait(what, reply, work, ok));
+                self.runtime.spawn(wait(what, self.deadline, reply, work, ok));
             }
         }
     }
@@ -93,11 +94,12 @@ impl Dispatch {
 
 async fn wait<R: Fails, T>(
     what: &'static str,
+    deadline: Duration,
     reply: R,
     mut work: Pin<Box<impl Future<Output = Outcome<T>>>>,
     ok: impl FnOnce(R, T),
 ) {
-    match tokio::time::timeout(DEADLINE, work.as_mut()).await {
+    match tokio::time::timeout(deadline, work.as_mut()).await {
         Ok(outcome) => finish(what, reply, outcome, ok),
         Err(_elapsed) => {
             tracing::error!(what, "a request was not answered in time: EIO");
@@ -154,10 +156,14 @@ mod tests {
         receiver
     }
 
+    fn runtime() -> tokio::runtime::Runtime {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder.worker_threads(1).enable_all().build().unwrap()
+    }
+
     #[test]
     fn what_is_ready_is_answered_on_the_request_thread_and_what_waits_by_a_task() {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all();
-        let runtime = { runtime }.build().unwrap();
+        let runtime = runtime();
         let dispatch = Dispatch::new(runtime.handle().clone());
         let here = std::thread::current().id();
         assert_eq!(ask(&dispatch, async { Ok(()) }).recv().unwrap(), Ok(here));
@@ -172,8 +178,7 @@ mod tests {
 
     #[test]
     fn a_panic_is_an_eio_at_once_and_later() {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all();
-        let runtime = { runtime }.build().unwrap();
+        let runtime = runtime();
         let dispatch = Dispatch::new(runtime.handle().clone());
         assert_eq!(ask(&dispatch, async { panic!("planted") }).recv().unwrap(), Err(libc::EIO));
         let later = async {
@@ -183,11 +188,12 @@ mod tests {
         assert_eq!(ask(&dispatch, later).recv().unwrap(), Err(libc::EIO));
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn every_request_is_answered_within_its_deadline() {
-        let dispatch = Dispatch::new(Handle::current());
+        let deadline = Duration::from_millis(10);
+        let dispatch = Dispatch { runtime: Handle::current(), deadline };
         let answer = ask(&dispatch, std::future::pending());
-        tokio::time::sleep(DEADLINE + Duration::from_secs(1)).await;
+        tokio::time::sleep(deadline * 10).await;
         assert_eq!(answer.try_recv().unwrap(), Err(libc::EIO));
     }
 }
