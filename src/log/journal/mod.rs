@@ -399,6 +399,9 @@ impl Journal {
                     found.push(journaled(at.seq, plain)?);
                 }
             }
+            if bytes >= max_bytes || at.seq >= last {
+                break; // what is left of this segment comes first the next time
+            }
         }
         *self.cursor.lock() = at;
         Ok(found)
