@@ -109,6 +109,7 @@ impl Bucket {
 
     /// Makes the store hold exactly these bytes under this name. Repeated, verified; a put whose
     /// reply was lost counts when the very bytes are there. [`Error::Exists`]: others are.
+    /// [`Error::Corrupt`]: a put of ours was answered 200, and others are there.
     pub async fn put_new(&self, name: &str, body: Bytes) -> Result<Uploaded> {
         let body = Body::from(body);
         let reply = self.inner.store.put_new(&self.full(name), &body).await?;

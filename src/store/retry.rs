@@ -108,6 +108,12 @@ impl Retrying {
                         let cause = "it was said to be there, and is not";
                         Error::Busy { object, cause: std::sync::Arc::from(Box::from(cause)) }
                     }
+                    // Not ours: what is wrong is what came back. `Corrupt` says that a put of ours was
+                    // answered 200 and is not what is there.
+                    Err(Error::Corrupt { object, reason }) if !broken => {
+                        let cause = std::sync::Arc::from(Box::from(reason));
+                        Error::Busy { object, cause }
+                    }
                     Err(error) => error,
                 };
             } else {
