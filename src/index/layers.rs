@@ -68,7 +68,7 @@ impl Memory {
 pub struct Totals {
     /// Files, directories and the like.
     pub inodes: u64,
-    /// Bytes of content that the files' extents hold.
+    /// Bytes of content, as the sizes of files say.
     pub bytes: u64,
 }
 
@@ -183,8 +183,8 @@ impl Layers {
     }
 }
 
-/// The bytes that a file's extents hold. Not its size: a few sparse files would overflow the sum.
+/// The size of a file that an inode's value says; 0 of anything else.
 fn parse(value: &[u8]) -> Result<i64> {
     let inode: Inode = decode_value("inode", value)?;
-    Ok(i64::try_from(inode.allocated).unwrap_or(0))
+    Ok(if inode.is_file() { i64::try_from(inode.size).unwrap_or(i64::MAX) } else { 0 })
 }

@@ -3,8 +3,10 @@
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
+use super::barrier::Settled;
 use super::disk::DiskFile;
 use super::error::{Error, Result};
+use super::send::InBucket;
 use crate::types::{MIB, PackId, Seq};
 
 /// From this length on a pack has earned a request of its own; of smaller ones one is in flight at a time, so that
@@ -46,6 +48,8 @@ pub(super) struct Pack {
     pub(super) renamed: bool,
     /// Recovered after a crash: where its last extent ends. The bucket may have it with another footer (J7).
     pub(super) extents_end: Option<u64>,
+    /// The bucket's object equals the file byte for byte.
+    same: bool,
     pub(super) file: Option<Arc<dyn DiskFile>>,
 }
 
@@ -107,6 +111,7 @@ impl Table {
             named: false,
             renamed,
             extents_end: None,
+            same: false,
             file,
         };
         self.packs.insert(id, pack);
@@ -118,6 +123,11 @@ impl Table {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (PackId, &Pack)> {
         self.packs.iter().map(|(id, pack)| (*id, pack))
+    }
+
+    /// Whether its file may be gone from here already.
+    pub(super) fn has_left(&self, id: PackId) -> bool {
+        self.packs.get(&id).is_none_or(|pack| pack.stage == Stage::Leaving)
     }
 
     pub(super) fn set_length(&mut self, id: PackId, length: u64) {
@@ -236,6 +246,11 @@ impl Table {
         Some(Job { pack: id, length: pack.length, extents_end: pack.extents_end })
     }
 
+    /// Whether anything waits to be sent.
+    pub(super) fn has_queue(&self) -> bool {
+        !self.full.is_empty() || !self.partial.is_empty()
+    }
+
     /// It was not sent: first in the queue again.
     pub(super) fn not_sent(&mut self, job: Job) {
         let Some(pack) = self.packs.get_mut(&job.pack) else { return };
@@ -248,13 +263,15 @@ impl Table {
         }
     }
 
-    /// The bucket has it whole.
-    pub(super) fn in_bucket(&mut self, job: Job) {
+    /// The bucket has it.
+    pub(super) fn in_bucket(&mut self, proof: &InBucket) {
+        let job = proof.job();
         if job.length < FULL {
             self.partial_in_flight = false;
         }
         let Some(pack) = self.packs.get_mut(&job.pack) else { return };
         pack.stage = Stage::InBucket;
+        pack.same = proof.is_same();
         if let Some((first, _)) = pack.refs {
             self.blocking.remove(&(first, job.pack));
         }
@@ -305,27 +322,29 @@ impl Table {
         }
     }
 
-    /// C4: packs that may leave when everything up to `confirmed` is confirmed and that is durable in the journal.
-    /// They are marked as leaving.
-    pub(super) fn leave(&mut self, confirmed: Seq) -> Vec<PackId> {
+    /// C4: packs that nothing needs here any more, and whether the cache may have the file. They are marked as leaving.
+    pub(super) fn leave(&mut self, settled: Settled) -> Vec<(PackId, bool)> {
         let mut leaving = Vec::new();
         self.done.retain(|id| {
             let Some(pack) = self.packs.get_mut(id) else { return false };
-            let stays = pack.holds > 0 || pack.refs.is_some_and(|(_, last)| last > confirmed);
-            if !stays {
+            let leaves = pack.may_leave(settled.upto());
+            if leaves {
                 pack.stage = Stage::Leaving;
-                leaving.push(*id);
+                leaving.push((*id, pack.same));
             }
-            stays
+            !leaves
         });
         leaving
     }
 
-    /// Whether `leave` would name any.
+    /// Whether any could leave if everything up to `confirmed` were settled.
     pub(super) fn may_leave(&self, confirmed: Seq) -> bool {
-        self.done
-            .iter()
-            .filter_map(|id| self.packs.get(id))
-            .any(|pack| pack.holds == 0 && pack.refs.is_none_or(|(_, last)| last <= confirmed))
+        self.done.iter().filter_map(|id| self.packs.get(id)).any(|p| p.may_leave(confirmed))
+    }
+}
+
+impl Pack {
+    fn may_leave(&self, confirmed: Seq) -> bool {
+        self.holds == 0 && self.refs.is_none_or(|(_, last)| last <= confirmed)
     }
 }

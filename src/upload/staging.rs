@@ -13,6 +13,7 @@ use super::disk::{Directory, Disk, DiskFile};
 use super::error::{Error, Result};
 use super::packs::{Stage, Table};
 use super::reserve::{Reservation, Room, StagingLimits, cost};
+use crate::log::PackWatcher;
 use crate::types::{PackId, Seq};
 
 /// What staging holds, for `status` and `statfs`. Bytes on disk.
@@ -66,6 +67,15 @@ pub struct OpenPack {
     file: Arc<dyn DiskFile>,
     length: u64,
     closed: bool,
+}
+
+impl PackWatcher for Staging {
+    fn appending(&self, seq: Seq, packs: &[PackId]) -> crate::log::Result<Vec<PackId>> {
+        Self::appending(self, seq, packs).map_err(|error| match error {
+            Error::Gone(pack) => crate::log::Error::Removed(pack),
+            error => crate::log::Error::Poisoned(error.to_string()),
+        })
+    }
 }
 
 /// The name of a pack's object in the bucket.
@@ -176,7 +186,7 @@ impl Staging {
             None => match self.shared.open_file(pack, renamed) {
                 Ok(file) => file,
                 // It left for the cache in this moment.
-                Err(_) if !self.contains(pack) => return Ok(None),
+                Err(_) if self.shared.table.lock().has_left(pack) => return Ok(None),
                 Err(e) => return Err(Error::io("opening a staged pack")(e)),
             },
         };

@@ -1,0 +1,308 @@
+//! Durability on this machine (J2, J6), and packs that leave staging after it (C4).
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::error::{Error, Result};
+use super::packs::ToSync;
+use super::staging::{Staging, closed_name, pack_object};
+use super::steps::{Step, Steps};
+use crate::log::{Journal, NotedCommit, Receipt};
+use crate::types::{PackId, Seq};
+
+/// How long anything stays unsynced (J2).
+pub const SYNC_EVERY: Duration = Duration::from_secs(5);
+
+/// Takes over the file of a pack that the bucket has: (object, file). It moves the file away, or fails, and then it is
+/// removed.
+pub type Adopt = Arc<dyn Fn(&str, &Path) -> std::io::Result<()> + Send + Sync>;
+
+/// Up to here every transaction is confirmed, and that is durable in the journal: what C4 asks for. Made by this
+/// file alone, from the journal's own note, which only a receipt moves.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Settled(Seq);
+
+impl Settled {
+    pub(super) fn upto(self) -> Seq {
+        self.0
+    }
+}
+
+/// fsync for the whole vault. Cheap to clone: all clones are one. Its task ends with `stop`, or when the last
+/// clone is dropped.
+#[derive(Clone)]
+pub struct Barrier {
+    inner: Arc<Inner>,
+    task: Arc<Task>,
+}
+
+struct Inner {
+    staging: Staging,
+    journal: Arc<Journal>,
+    adopt: Adopt,
+    steps: Steps,
+    every: Duration,
+    /// Whoever holds the permit makes the round; the others find it made (group commit).
+    turn: Semaphore,
+    /// The journal or what is durable of it moved: the task looks again.
+    noted: Notify,
+    durable: watch::Sender<Seq>,
+}
+
+/// Ends the task when the last clone goes.
+struct Task(JoinHandle<()>);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Barrier {
+    /// Starts the task that syncs every `every` (`SYNC_EVERY`) while anything is unsynced. Within a runtime.
+    pub fn start(
+        staging: Staging,
+        journal: Arc<Journal>,
+        adopt: Adopt,
+        every: Duration,
+        steps: Steps,
+    ) -> Self {
+        let durable = watch::Sender::new(journal.durable());
+        let turn = Semaphore::new(1);
+        let noted = Notify::new();
+        let inner = Arc::new(Inner { staging, journal, adopt, steps, every, turn, noted, durable });
+        let task = tokio::spawn(run(inner.clone()));
+        Self { inner, task: Arc::new(Task(task)) }
+    }
+
+    /// Makes everything up to `upto` survive the loss of power (J2). Concurrent callers share one round.
+    ///
+    /// # Errors
+    /// `Poisoned`, or the failure itself: it is never retried as if it could succeed (J6).
+    pub async fn sync(&self, upto: Seq) -> Result<()> {
+        Inner::sync(&self.inner, upto).await
+    }
+
+    /// As `sync`, of everything that was appended.
+    pub async fn sync_all(&self) -> Result<()> {
+        self.sync(self.inner.journal.appended()).await
+    }
+
+    /// Tells up to where everything is durable here; the index flushes after it (J4).
+    #[must_use]
+    pub fn subscribe(&self) -> watch::Receiver<Seq> {
+        self.inner.durable.subscribe()
+    }
+
+    /// Why no change is accepted any more, if so (J6).
+    #[must_use]
+    pub fn poisoned(&self) -> Option<String> {
+        self.inner.staging.poisoned().or_else(|| self.inner.journal.poisoned())
+    }
+
+    /// Ends the task; `sync` goes on working.
+    pub fn stop(&self) {
+        self.task.0.abort();
+    }
+
+    /// C5: only a receipt says that something is sent. Noted in the journal, durable with the next round.
+    pub(super) fn note(&self, receipt: &Receipt) -> Result<()> {
+        let inner = &self.inner;
+        let (upto, number, hash) = (receipt.upto(), receipt.number(), receipt.hash());
+        let noted = inner.journal.note_confirmed(NotedCommit { upto, number, hash });
+        noted.map_err(|error| inner.poisoned_by(&error))?;
+        inner.steps.done(Step::Noted);
+        inner.noted.notify_one();
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Barrier {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Barrier").field("durable", &*self.inner.durable.borrow()).finish()
+    }
+}
+
+async fn run(inner: Arc<Inner>) {
+    let mut appended = inner.journal.subscribe();
+    let mut waiting = inner.staging.waiting();
+    let mut due: Option<Instant> = None;
+    while inner.staging.poisoned().is_none() {
+        let changed = inner.staging.shared.changed.notified();
+        appended.mark_unchanged();
+        Inner::release(&inner).await;
+        if !inner.journal.unsynced() {
+            due = None;
+            tokio::select! {
+                gone = appended.changed() => if gone.is_err() { return },
+                () = inner.noted.notified() => (),
+                () = changed => (),
+            }
+            continue;
+        }
+        let at = *due.get_or_insert_with(|| Instant::now() + inner.every);
+        // Somebody waits for room, and a sync would let packs leave: now.
+        let pressed = *waiting.borrow_and_update() > 0 && inner.would_release();
+        if pressed || Instant::now() >= at {
+            due = None;
+            if Inner::sync_now(&inner).await.is_err() {
+                return; // poisoned; whoever changes something next is told
+            }
+            continue;
+        }
+        tokio::select! {
+            () = tokio::time::sleep_until(at) => (),
+            _ = waiting.changed() => (),
+            () = inner.noted.notified() => (),
+            () = changed => (),
+        }
+    }
+    // J6: a failed write to a pack ends changes that have no content too.
+    if let Some(reason) = inner.staging.poisoned() {
+        inner.journal.poison(&reason);
+    }
+}
+
+impl Inner {
+    async fn sync(self: &Arc<Self>, upto: Seq) -> Result<()> {
+        if *self.durable.borrow() >= upto {
+            return Ok(());
+        }
+        let Ok(_turn) = self.turn.acquire().await else { return Err(Error::Stopped) };
+        if *self.durable.borrow() >= upto {
+            return Ok(());
+        }
+        self.round().await
+    }
+
+    async fn sync_now(self: &Arc<Self>) -> Result<()> {
+        let Ok(_turn) = self.turn.acquire().await else { return Err(Error::Stopped) };
+        if self.journal.unsynced() { self.round().await } else { Ok(()) }
+    }
+
+    async fn round(self: &Arc<Self>) -> Result<()> {
+        let inner = self.clone();
+        let done = tokio::task::spawn_blocking(move || inner.round_blocking()).await;
+        done.unwrap_or_else(|panic| {
+            self.poison(&format!("the barrier panicked: {panic}"));
+            Err(Error::Poisoned("the barrier panicked".into()))
+        })
+    }
+
+    /// J2, in its order. The mark comes first: what is appended from here on is not covered by this barrier, for its
+    /// packs may not be.
+    fn round_blocking(&self) -> Result<()> {
+        self.staging.shared.check()?;
+        let mark = self.journal.mark().map_err(|error| self.poisoned_by(&error))?;
+        let confirmed = self.journal.noted().upto;
+        let (packs, unnamed) = {
+            let mut table = self.staging.shared.table.lock();
+            let packs = table.to_sync(confirmed);
+            let unnamed = table.any_unnamed(&packs);
+            (packs, unnamed)
+        };
+        for pack in &packs {
+            self.sync_pack(pack)?;
+        }
+        if unnamed {
+            let synced = self.staging.shared.disk.sync_dir();
+            synced.map_err(|e| self.failed("an fsync of the staging directory failed", e))?;
+            self.steps.done(Step::DirectorySynced);
+        }
+        self.staging.shared.table.lock().synced(&packs);
+        let upto = self.journal.sync_data(mark).map_err(|error| self.poisoned_by(&error))?;
+        self.steps.done(Step::BarrierWritten);
+        self.durable.send_if_modified(|durable| {
+            let further = upto > *durable;
+            *durable = upto.max(*durable);
+            further
+        });
+        self.noted.notify_one(); // packs may leave now
+        Ok(())
+    }
+
+    fn sync_pack(&self, pack: &ToSync) -> Result<()> {
+        let shared = &self.staging.shared;
+        let file = match &pack.file {
+            Some(file) => Ok(file.clone()),
+            None => shared.open_file(pack.pack, pack.renamed),
+        };
+        let synced = file.and_then(|file| file.sync());
+        if let Err(error) = synced {
+            if shared.table.lock().has_left(pack.pack) {
+                return Ok(()); // in this moment: its transactions are all confirmed
+            }
+            return Err(self.failed("an fsync of a staged pack failed", error));
+        }
+        self.steps.done(Step::PackSynced);
+        Ok(())
+    }
+
+    fn poison(&self, reason: &str) {
+        self.staging.poison(reason);
+        self.journal.poison(reason);
+    }
+
+    fn failed(&self, what: &str, error: std::io::Error) -> Error {
+        self.poison(&format!("{what}: {error}"));
+        Error::io(what)(error)
+    }
+
+    fn poisoned_by(&self, error: &crate::log::Error) -> Error {
+        let reason = self.journal.poisoned().unwrap_or_else(|| error.to_string());
+        self.poison(&reason);
+        Error::Poisoned(reason)
+    }
+
+    fn settled(&self) -> Settled {
+        Settled(self.journal.durable_noted().upto)
+    }
+
+    /// Whether the next round would let packs leave.
+    fn would_release(&self) -> bool {
+        let noted = self.journal.noted().upto;
+        noted > self.settled().upto() && self.staging.shared.table.lock().may_leave(noted)
+    }
+
+    /// C4: gives the packs that nothing needs here any more to the cache.
+    async fn release(self: &Arc<Self>) {
+        let settled = self.settled();
+        let leaving = self.staging.shared.table.lock().leave(settled);
+        if leaving.is_empty() {
+            return;
+        }
+        let inner = self.clone();
+        let done = tokio::task::spawn_blocking(move || {
+            for (pack, keep) in leaving {
+                inner.let_go(pack, keep);
+            }
+        });
+        if let Err(panic) = done.await {
+            tracing::error!(%panic, "giving packs to the cache");
+        }
+    }
+
+    fn let_go(&self, pack: PackId, keep: bool) {
+        let shared = &self.staging.shared;
+        let name = closed_name(pack);
+        let adopted = keep && {
+            let adopted = (self.adopt)(&pack_object(pack), &shared.disk.path(&name));
+            adopted
+                .map_err(|error| tracing::warn!(%pack, %error, "not taken into the cache"))
+                .is_ok()
+        };
+        if !adopted && let Err(error) = shared.disk.remove(&name) {
+            tracing::warn!(%pack, %error, "removing a pack from staging");
+        }
+        let entry = shared.table.lock().remove(pack);
+        if let Some(entry) = entry {
+            shared.room.shrank(entry.length);
+        }
+        self.steps.done(Step::PackLeft);
+    }
+}

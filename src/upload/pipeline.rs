@@ -1,0 +1,221 @@
+//! The uploader: packs in parallel, then commits in order (C1). It sends nothing and wakes for nothing when idle.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::barrier::Barrier;
+use super::error::{Error, Result};
+use super::health::{Shared, Stop, Trouble};
+use super::staging::{Staging, Usage};
+use super::steps::Steps;
+use super::{commits, send};
+use crate::log::{Committer, Journal, Receipt};
+use crate::store::Bucket;
+use crate::types::{CommitNo, MIB, Seq};
+
+/// How much is on the wire, and how long a commit waits for company.
+#[derive(Clone, Copy, Debug)]
+pub struct UploadLimits {
+    /// Packs on the wire at once.
+    pub parallel: usize,
+    /// Their bytes in memory. A pack larger than that goes alone.
+    pub bytes: u64,
+    /// How long after the first transaction that it can hold a commit leaves, if nobody waits for it.
+    pub linger: Duration,
+    /// The first pause after the store failed (the bucket itself has tried for a whole deadline before); it doubles.
+    pub pause: Duration,
+    /// The longest pause.
+    pub pause_max: Duration,
+}
+
+impl Default for UploadLimits {
+    fn default() -> Self {
+        Self {
+            parallel: 6,
+            bytes: 96 * MIB,
+            linger: Duration::from_millis(200),
+            pause: Duration::from_secs(1),
+            pause_max: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Whom the uploader tells. Called on its tasks: short, no waiting.
+#[derive(Clone)]
+pub struct Hooks {
+    /// A commit is in the bucket, and that is noted in the journal.
+    pub on_confirmed: Arc<dyn Fn(&Receipt) + Send + Sync>,
+    /// Another writer has this commit: nothing more is sent (W3).
+    pub on_fenced: Arc<dyn Fn(CommitNo) + Send + Sync>,
+}
+
+/// What the uploader works on.
+pub struct Parts {
+    /// Packs.
+    pub staging: Staging,
+    /// Transactions.
+    pub journal: Arc<Journal>,
+    /// The log's end, claimed.
+    pub committer: Committer,
+    /// Where to.
+    pub bucket: Bucket,
+    /// Notes what is confirmed, and lets packs leave.
+    pub barrier: Barrier,
+}
+
+/// For `status`.
+#[derive(Clone, Debug)]
+pub struct Status {
+    /// Packs and bytes here and unsent.
+    pub staging: Usage,
+    /// Packs on the wire.
+    pub sending: u64,
+    /// The last transaction of the journal, and the last one in the bucket.
+    pub appended: Seq,
+    /// The last transaction that is in the bucket.
+    pub confirmed: Seq,
+    /// The trouble with packs, and with commits, if there is any now; both are tried again for ever.
+    pub trouble: Vec<Trouble>,
+    /// Another writer has this commit: nothing more is sent (W3).
+    pub fenced: Option<CommitNo>,
+    /// The local disk failed: nothing more is accepted or sent (J6).
+    pub poisoned: Option<String>,
+}
+
+impl Status {
+    /// Transactions that are not in the bucket.
+    #[must_use]
+    pub fn unsent_transactions(&self) -> u64 {
+        self.appended.0.saturating_sub(self.confirmed.0)
+    }
+
+    /// What is not in the bucket yet, and why, in words.
+    #[must_use]
+    pub fn missing(&self) -> String {
+        let Usage { unsent_packs, unsent_bytes, .. } = self.staging;
+        let changes = self.unsent_transactions();
+        let mut text = format!("{changes} changes, {unsent_bytes} bytes in {unsent_packs} packs");
+        for trouble in &self.trouble {
+            text = format!("{text}; {}", trouble.error);
+        }
+        text
+    }
+}
+
+/// The running pipeline. Dropping it ends its tasks; everything unsent stays where it is.
+pub struct Uploader {
+    shared: Arc<Shared>,
+    packs: JoinHandle<()>,
+    commits: Option<JoinHandle<Committer>>,
+}
+
+impl Uploader {
+    /// Starts sending. Within a runtime.
+    #[must_use]
+    pub fn start(parts: Parts, hooks: Hooks, limits: UploadLimits, steps: Steps) -> Self {
+        let Parts { staging, journal, committer, bucket, barrier } = parts;
+        let places = (staging, journal, bucket, barrier);
+        let shared = Arc::new(Shared::new(places, hooks, limits, steps, committer.upto()));
+        let packs = tokio::spawn(send::run(shared.clone()));
+        let commits = Some(tokio::spawn(commits::run(shared.clone(), committer)));
+        Self { shared, packs, commits }
+    }
+
+    /// Waits until every transaction up to `upto` is in the bucket; no commit lingers meanwhile.
+    ///
+    /// # Errors
+    /// `Unfinished` at the deadline, naming what is missing; `Fenced`, `Poisoned`, `Stopped`: it never will be.
+    pub async fn sync(&self, upto: Seq, deadline: Duration) -> Result<()> {
+        let until = Instant::now() + deadline;
+        self.shared.wanted.send_if_modified(|wanted| {
+            let more = upto > *wanted;
+            *wanted = upto.max(*wanted);
+            more
+        });
+        let mut confirmed = self.shared.confirmed.subscribe();
+        let mut stop = self.shared.stop.subscribe();
+        loop {
+            if *confirmed.borrow_and_update() >= upto {
+                return Ok(());
+            }
+            self.shared.halted(); // notices a poisoned disk
+            let stopped = stop.borrow_and_update().clone();
+            match stopped {
+                None => (),
+                Some(Stop::Asked) => return Err(Error::Stopped),
+                Some(Stop::Fenced(_)) => return Err(Error::Fenced),
+                Some(Stop::Failed(reason)) => return Err(Error::Poisoned(reason)),
+            }
+            tokio::select! {
+                _ = confirmed.changed() => (),
+                _ = stop.changed() => (),
+                () = tokio::time::sleep_until(until) => {
+                    return Err(Error::Unfinished { missing: self.status().missing() });
+                }
+            }
+        }
+    }
+
+    /// Waits until everything that was appended is in the bucket.
+    pub async fn finish(&self, deadline: Duration) -> Result<()> {
+        self.sync(self.shared.journal.appended(), deadline).await
+    }
+
+    /// Every transaction up to this one is in the bucket.
+    #[must_use]
+    pub fn confirmed(&self) -> Seq {
+        *self.shared.confirmed.borrow()
+    }
+
+    /// For `status`.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let shared = &self.shared;
+        let troubles = [shared.packs_health.trouble(), shared.commits_health.trouble()];
+        let fenced = match &*shared.stop.borrow() {
+            Some(Stop::Fenced(found)) => Some(*found),
+            _ => None,
+        };
+        let failed = match &*shared.stop.borrow() {
+            Some(Stop::Failed(reason)) => Some(reason.clone()),
+            _ => None,
+        };
+        Status {
+            staging: shared.staging.usage(),
+            sending: shared.sending(),
+            appended: shared.journal.appended(),
+            confirmed: self.confirmed(),
+            trouble: troubles.into_iter().flatten().collect(),
+            fenced,
+            poisoned: failed.or_else(|| shared.barrier.poisoned()),
+        }
+    }
+
+    /// Stops; gives the committer back, for a release if nothing is unsent. A request on the wire is cut off.
+    pub async fn stop(mut self) -> Option<Committer> {
+        self.shared.stop_with(Stop::Asked);
+        self.packs.abort();
+        match self.commits.take() {
+            Some(commits) => commits.await.ok(),
+            None => None,
+        }
+    }
+}
+
+impl Drop for Uploader {
+    fn drop(&mut self) {
+        self.packs.abort();
+        if let Some(commits) = &self.commits {
+            commits.abort();
+        }
+    }
+}
+
+impl std::fmt::Debug for Uploader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Uploader").field("confirmed", &self.confirmed()).finish_non_exhaustive()
+    }
+}

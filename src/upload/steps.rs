@@ -1,0 +1,50 @@
+//! The pipeline's steps by name, so that a test can watch, or stop, at each.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// What has just been done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Step {
+    /// A pack was read from staging, to be sent.
+    PackRead,
+    /// The bucket has a pack, verified.
+    PackConfirmed,
+    /// The next commit was read from the journal and sealed.
+    CommitPrepared,
+    /// The bucket has a commit: there is a receipt.
+    CommitConfirmed,
+    /// The receipt is noted in the journal.
+    Noted,
+    /// One pack was fsynced for a barrier.
+    PackSynced,
+    /// The staging directory was fsynced for a barrier.
+    DirectorySynced,
+    /// The journal was fsynced, and the barrier written.
+    BarrierWritten,
+    /// A pack left staging.
+    PackLeft,
+}
+
+/// Tells a test of each step; does nothing otherwise.
+#[derive(Clone, Default)]
+pub struct Steps(Option<Arc<dyn Fn(Step) + Send + Sync>>);
+
+impl Steps {
+    /// Calls `observer` after each step.
+    pub fn watched(observer: impl Fn(Step) + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(observer)))
+    }
+
+    pub(super) fn done(&self, step: Step) {
+        if let Some(observer) = &self.0 {
+            observer(step);
+        }
+    }
+}
+
+impl fmt::Debug for Steps {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "Steps(watched)" } else { "Steps" })
+    }
+}

@@ -1,0 +1,255 @@
+//! A small vault's worth of rooms around the uploader.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use parking_lot::Mutex;
+
+use crate::crypto::{Keys, MasterKey};
+use crate::log::{
+    Change, Claimant, Committer, Head, Inode, Journal, JournalOptions, Key, LogEnd, NotedCommit,
+    RealDisk, Transaction, encode_value, open_commit,
+};
+use crate::store::{Bucket, Deadlines, Faulty, MemoryStore};
+use crate::types::{
+    CommitNo, Extent, ExtentId, Generation, Hash, InodeNo, KeyEpoch, MIB, PackId, Reference, Seq,
+    Timestamp, VaultId,
+};
+use crate::upload::{
+    Adopt, Barrier, Hooks, OpenPack, PackHold, Parts, Staging, StagingLimits, Step, Steps,
+    UploadLimits, Uploader,
+};
+
+pub(super) const FOOTER: &[u8] = b"<footer>";
+
+pub(super) fn id(n: u16) -> PackId {
+    let mut id = [0; 16];
+    id[..2].copy_from_slice(&n.to_be_bytes());
+    PackId(id)
+}
+
+pub(super) fn quick() -> UploadLimits {
+    UploadLimits {
+        parallel: 3,
+        bytes: 4 * MIB,
+        linger: Duration::from_millis(50),
+        pause: Duration::from_millis(30),
+        pause_max: Duration::from_millis(120),
+    }
+}
+
+/// A transaction that puts one inode, whose content is in these packs (the first `end` bytes of each).
+pub(super) fn transaction(ino: u64, packs: &[(PackId, u64)]) -> Transaction {
+    let mut changes = Vec::new();
+    for (n, (pack, end)) in packs.iter().enumerate() {
+        let reference = Reference {
+            pack: *pack,
+            offset: 0,
+            sealed_length: *end,
+            extent: ExtentId([1; 16]),
+            plain_length: *end,
+            codec: 0,
+            salt: [0; 24],
+            commitment: [0; 32],
+            epoch: KeyEpoch(1),
+        };
+        let extent = Extent { skip: 0, length: *end, reference };
+        let key = Key::Extent(InodeNo(ino), n as u64 * MIB).encode();
+        changes.push(Change { key, value: Some(encode_value(&extent)) });
+    }
+    let now = Timestamp::now();
+    let inode = Inode {
+        mode: libc::S_IFREG | 0o644,
+        uid: 0,
+        gid: 0,
+        nlink: 1,
+        rdev: 0,
+        size: 0,
+        atime: now,
+        mtime: now,
+        ctime: now,
+        created: now,
+        parent: InodeNo(0),
+        extent: None,
+        target: None,
+    };
+    let key = Key::Inode(InodeNo(ino)).encode();
+    changes.push(Change { key, value: Some(encode_value(&inode)) });
+    Transaction::new(changes)
+}
+
+/// The rooms around the uploader. What survives a restart is outside: directory, store, keys.
+pub(super) struct Rig {
+    pub(super) dir: Arc<tempfile::TempDir>,
+    pub(super) memory: Arc<MemoryStore>,
+    pub(super) store: Arc<Faulty>,
+    pub(super) bucket: Bucket,
+    pub(super) keys: Keys,
+    pub(super) staging: Staging,
+    pub(super) journal: Arc<Journal>,
+    pub(super) barrier: Barrier,
+    pub(super) steps: Arc<Mutex<Vec<Step>>>,
+    /// Objects that the cache was given.
+    pub(super) adopted: Arc<Mutex<Vec<String>>>,
+    pub(super) fenced: Arc<Mutex<Vec<CommitNo>>>,
+    pub(super) confirmed: Arc<Mutex<Vec<Seq>>>,
+}
+
+pub(super) fn keys() -> Keys {
+    Keys::derive(&MasterKey::generate(), VaultId([7; 16]), KeyEpoch(1))
+}
+
+pub(super) fn journal_options(keys: &Keys, staging: &Staging) -> JournalOptions {
+    JournalOptions {
+        keys: keys.clone(),
+        boot: "boot".into(),
+        disk: Arc::new(RealDisk),
+        watcher: Some(Arc::new(staging.clone())),
+    }
+}
+
+pub(super) fn nothing_noted() -> NotedCommit {
+    NotedCommit { upto: Seq(0), number: CommitNo(0), hash: Hash::ZERO }
+}
+
+impl Rig {
+    pub(super) fn new() -> Self {
+        Self::with(64 * MIB, Duration::from_millis(150))
+    }
+
+    pub(super) fn with(budget: u64, sync_every: Duration) -> Self {
+        let dir = Arc::new(tempfile::tempdir().unwrap());
+        let memory = Arc::new(MemoryStore::new());
+        let keys = keys();
+        let limits = StagingLimits { budget, free_floor: 0, wait: Duration::from_secs(5) };
+        let staging = Staging::open(&dir.path().join("staging"), limits).unwrap();
+        let options = journal_options(&keys, &staging);
+        let journal = Journal::create(&dir.path().join("journal"), options, nothing_noted());
+        let journal = Arc::new(journal.unwrap());
+        let store = Faulty::over(memory.clone());
+        let bucket = Bucket::over(store.clone(), "", Deadlines::of(Duration::from_millis(200)));
+        let steps = Arc::new(Mutex::new(Vec::new()));
+        let adopted = Arc::new(Mutex::new(Vec::new()));
+        let cache = dir.path().join("cache");
+        std::fs::create_dir(&cache).unwrap();
+        let adopt: Adopt = {
+            let adopted = adopted.clone();
+            Arc::new(move |object: &str, file: &Path| {
+                std::fs::rename(file, cache.join(file.file_name().unwrap()))?;
+                adopted.lock().push(object.to_owned());
+                Ok(())
+            })
+        };
+        let watched = watch(&steps);
+        let barrier = Barrier::start(staging.clone(), journal.clone(), adopt, sync_every, watched);
+        let (fenced, confirmed) = (Arc::default(), Arc::default());
+        Self {
+            dir,
+            memory,
+            store,
+            bucket,
+            keys,
+            staging,
+            journal,
+            barrier,
+            steps,
+            adopted,
+            fenced,
+            confirmed,
+        }
+    }
+
+    /// A committer that has claimed the vault, at the end of an empty log.
+    pub(super) async fn committer(&self) -> Committer {
+        let head = Head { number: CommitNo(0), hash: Hash::ZERO, seen: SystemTime::now() };
+        let (recent, generation) = (Vec::new(), Generation(1));
+        let end = LogEnd { head, recent, generation, upto: Seq(0) };
+        let mut committer = Committer::new(self.bucket.clone(), self.keys.clone(), end);
+        let claimant =
+            Claimant { machine: "machine".into(), host: "host".into(), journal: self.journal.id() };
+        committer.claim(&claimant).await.unwrap();
+        committer
+    }
+
+    pub(super) async fn uploader(&self, limits: UploadLimits) -> Uploader {
+        let committer = self.committer().await;
+        self.store.take_requests();
+        self.start(committer, limits)
+    }
+
+    pub(super) fn start(&self, committer: Committer, limits: UploadLimits) -> Uploader {
+        let (confirmed, fenced) = (self.confirmed.clone(), self.fenced.clone());
+        let hooks = Hooks {
+            on_confirmed: Arc::new(move |receipt| confirmed.lock().push(receipt.upto())),
+            on_fenced: Arc::new(move |number| fenced.lock().push(number)),
+        };
+        let parts = Parts {
+            staging: self.staging.clone(),
+            journal: self.journal.clone(),
+            committer,
+            bucket: self.bucket.clone(),
+            barrier: self.barrier.clone(),
+        };
+        Uploader::start(parts, hooks, limits, watch(&self.steps))
+    }
+
+    /// An open pack with so many bytes, and a hold on it.
+    pub(super) fn pack(&self, n: u16, bytes: usize) -> (OpenPack, PackHold) {
+        let mut pack = self.staging.create(id(n)).unwrap();
+        let hold = self.staging.hold(id(n));
+        pack.append(&vec![n.to_le_bytes()[0]; bytes]).unwrap();
+        (pack, hold)
+    }
+
+    /// A closed pack of so many bytes, published by a transaction of its own.
+    pub(super) fn file(&self, n: u16, bytes: usize) -> Seq {
+        let (pack, hold) = self.pack(n, bytes);
+        let seq = self.publish(n, &[n], bytes);
+        pack.close(FOOTER).unwrap();
+        drop(hold);
+        seq
+    }
+
+    pub(super) fn publish(&self, ino: u16, packs: &[u16], end: usize) -> Seq {
+        let packs: Vec<_> = packs.iter().map(|n| (id(*n), end as u64)).collect();
+        self.journal.append(&transaction(ino.into(), &packs)).unwrap().0
+    }
+
+    /// A change without content.
+    pub(super) fn touch(&self, ino: u16) -> Seq {
+        self.publish(ino, &[], 0)
+    }
+
+    /// How many transactions the log in the bucket holds, each commit in order; and of each commit how many.
+    pub(super) fn logged(&self) -> Vec<usize> {
+        let names = self.memory.names();
+        let commits = names.iter().filter_map(|name| name.strip_prefix("log/"));
+        let opened = commits.map(|number| {
+            let number: CommitNo = number.parse().unwrap();
+            let sealed = self.memory.peek(&format!("log/{number}")).unwrap();
+            open_commit(&self.keys, number, &sealed).unwrap().transactions.len()
+        });
+        opened.skip(1).collect() // the claim
+    }
+
+    pub(super) fn stepped(&self, step: Step) -> usize {
+        self.steps.lock().iter().filter(|done| **done == step).count()
+    }
+}
+
+fn watch(steps: &Arc<Mutex<Vec<Step>>>) -> Steps {
+    let steps = steps.clone();
+    Steps::watched(move |step| steps.lock().push(step))
+}
+
+pub(super) const SOON: Duration = Duration::from_secs(10);
+
+/// Polls until it holds.
+pub(super) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let end = std::time::Instant::now() + SOON;
+    while !holds() {
+        assert!(std::time::Instant::now() < end, "in vain: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}

@@ -1,0 +1,390 @@
+//! C1, C4, C5, J7: packs, then commits, whatever the store does.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::rig::*;
+use crate::log::TRANSACTION_MAX;
+use crate::store::{Error as StoreError, Fault, On, Verb};
+use crate::types::{MIB, Seq};
+use crate::upload::{Error, Step, pack_object};
+
+const MANY: usize = 2 << 20;
+
+/// Every put in order, and of each object the last only (attempts at it collapse).
+fn puts(rig: &Rig) -> Vec<String> {
+    let requests = rig.store.take_requests();
+    requests.into_iter().filter(|r| r.verb == Verb::Put).map(|r| r.name).collect()
+}
+
+#[tokio::test]
+async fn c1_data_before_pointer() {
+    let rig = Rig::new();
+    let uploader = rig.uploader(quick()).await;
+    // The pack of the first transaction is still open; the second needs nothing.
+    let (pack, hold) = rig.pack(1, 1000);
+    rig.publish(1, &[1], 1000);
+    drop(hold);
+    let second = rig.touch(2);
+    let late = uploader.sync(second, Duration::from_millis(300)).await;
+    assert!(matches!(late, Err(Error::Unfinished { missing }) if missing.contains("2 changes")));
+    assert!(puts(&rig).is_empty(), "in order: nothing overtakes");
+    pack.close(FOOTER).unwrap();
+    uploader.sync(second, SOON).await.unwrap();
+    let order = puts(&rig);
+    assert_eq!(order, [pack_object(id(1)), "log/0000000000000002".into()]);
+    assert_eq!(rig.logged(), [2]);
+}
+
+#[tokio::test]
+async fn c1_a_run_ends_before_the_first_transaction_whose_pack_is_missing() {
+    let rig = Rig::new();
+    rig.store.inject(On::next(Verb::Put, &pack_object(id(2))).always(), Fault::Breaks);
+    let uploader = rig.uploader(quick()).await;
+    let first = rig.file(1, 100);
+    rig.file(2, 100);
+    let last = rig.file(3, MANY);
+    uploader.sync(first, SOON).await.unwrap();
+    until("the third pack is sent", || rig.memory.peek(&pack_object(id(3))).is_some()).await;
+    tokio::time::sleep(Duration::from_millis(150)).await;
+    assert_eq!(uploader.confirmed(), first);
+    rig.store.heal();
+    uploader.sync(last, SOON).await.unwrap();
+    assert_eq!(rig.logged(), [1, 2]);
+}
+
+#[tokio::test]
+async fn c1_what_comes_while_a_commit_is_in_flight_rides_together() {
+    let rig = Rig::new();
+    let uploader = rig.uploader(quick()).await;
+    rig.store.inject(On::next(Verb::Put, "log/"), Fault::Delays(Duration::from_millis(150)));
+    rig.touch(1);
+    until("a commit is on the wire", || rig.stepped(Step::CommitPrepared) == 1).await;
+    for n in 2..=500 {
+        rig.touch(n);
+    }
+    uploader.finish(SOON).await.unwrap();
+    assert_eq!(rig.logged(), [1, 499]);
+    assert_eq!(*rig.confirmed.lock(), [Seq(1), Seq(500)]);
+}
+
+#[tokio::test]
+async fn c1_a_commit_lingers_unless_somebody_waits_for_it() {
+    let rig = Rig::new();
+    let limits = crate::upload::UploadLimits { linger: Duration::from_secs(60), ..quick() };
+    let uploader = rig.uploader(limits).await;
+    rig.touch(1);
+    rig.touch(2);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(puts(&rig).is_empty(), "it lingers");
+    uploader.sync(Seq(2), SOON).await.unwrap();
+    assert_eq!(rig.logged(), [2]);
+}
+
+#[tokio::test]
+async fn c1_a_commit_is_at_most_16_mib() {
+    let rig = Rig::new();
+    let uploader = {
+        for n in 0..10 {
+            let value = Some(vec![n; 3 << 20].into());
+            let key = crate::log::Key::Pin(vec![n]).encode();
+            let change = crate::log::Change { key, value };
+            rig.journal.append(&crate::log::Transaction::new(vec![change])).unwrap();
+        }
+        rig.uploader(quick()).await
+    };
+    uploader.finish(SOON).await.unwrap();
+    let most = 16 * (1 << 20) + (1 << 16);
+    let names = rig.memory.names();
+    assert!(names.iter().all(|name| rig.memory.peek(name).unwrap().len() <= most));
+    assert_eq!(rig.logged().iter().sum::<usize>(), 10);
+    assert!(rig.logged().len() <= 4 && TRANSACTION_MAX < most);
+}
+
+#[tokio::test]
+async fn c4_a_pack_stays_until_its_transactions_are_confirmed_and_that_is_synced() {
+    let rig = Rig::with(64 * MIB, Duration::from_secs(3600));
+    rig.store.inject(On::next(Verb::Put, "log/").after(1).always(), Fault::Breaks);
+    let uploader = rig.uploader(quick()).await;
+    let seq = rig.file(1, 1000);
+    until("the pack is sent", || rig.stepped(Step::PackConfirmed) == 1).await;
+    rig.barrier.sync(seq).await.unwrap();
+    assert!(rig.staging.contains(id(1)), "its transaction is not confirmed");
+    assert_eq!(rig.staging.usage().unsent_packs, 0);
+    rig.store.heal();
+    uploader.sync(seq, SOON).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(rig.staging.contains(id(1)), "confirmed, but the journal's note may be lost");
+    rig.touch(2);
+    rig.barrier.sync_all().await.unwrap();
+    until("it leaves", || !rig.staging.contains(id(1))).await;
+    assert_eq!(*rig.adopted.lock(), [pack_object(id(1))]);
+    assert_eq!(rig.staging.usage().used, 0);
+}
+
+#[tokio::test]
+async fn c4_a_pack_stays_while_an_unpublished_write_refers_to_it() {
+    let rig = Rig::new();
+    let uploader = rig.uploader(quick()).await;
+    // A stream: its first pack is uploaded before anything refers to it (V1).
+    let (pack, hold) = rig.pack(1, MANY);
+    pack.close(FOOTER).unwrap();
+    until("the pack is sent", || rig.stepped(Step::PackConfirmed) == 1).await;
+    rig.touch(7);
+    uploader.finish(SOON).await.unwrap();
+    rig.barrier.sync_all().await.unwrap();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(rig.staging.contains(id(1)), "held");
+    rig.publish(1, &[1], MANY);
+    drop(hold);
+    assert!(rig.staging.contains(id(1)), "referred to");
+    uploader.finish(SOON).await.unwrap();
+    until("it leaves", || !rig.staging.contains(id(1))).await;
+}
+
+#[tokio::test]
+async fn c4_a_pack_that_somebody_waits_for_leaves_at_once() {
+    let rig = Rig::with(4 * MIB, Duration::from_secs(3600));
+    let uploader = rig.uploader(quick()).await;
+    let seq = rig.file(1, MANY);
+    uploader.sync(seq, SOON).await.unwrap();
+    assert!(rig.staging.contains(id(1)));
+    let room = tokio::time::timeout(Duration::from_secs(2), rig.staging.reserve(2 * MIB));
+    assert!(room.await.unwrap().is_ok(), "the wait for room brings the barrier on");
+    assert!(!rig.staging.contains(id(1)));
+}
+
+#[tokio::test]
+async fn c5_a_store_that_keeps_half_or_nothing_does_not_make_anything_sent() {
+    for fault in [Fault::KeepsHalf, Fault::KeepsNothing, Fault::KeepsOther] {
+        let rig = Rig::new();
+        rig.store.inject(On::next(Verb::Put, "pack/").times(12), fault.clone());
+        let uploader = rig.uploader(quick()).await;
+        let seq = rig.file(1, 5000);
+        until("it is tried", || uploader.status().trouble.len() == 1).await;
+        assert_eq!(uploader.confirmed(), Seq(0));
+        assert_eq!(uploader.status().staging.unsent_packs, 1, "{fault:?}");
+        assert!(rig.logged().is_empty());
+        rig.store.heal();
+        uploader.sync(seq, SOON).await.unwrap();
+        assert_eq!(rig.memory.peek(&pack_object(id(1))).unwrap().len(), 5000 + FOOTER.len());
+        assert!(uploader.status().trouble.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn c5_a_commit_that_was_answered_but_not_kept_is_put_again() {
+    let rig = Rig::new();
+    let uploader = rig.uploader(quick()).await;
+    rig.store.inject(On::next(Verb::Put, "log/").times(3), Fault::KeepsNothing);
+    let seq = rig.touch(1);
+    uploader.sync(seq, SOON).await.unwrap();
+    assert_eq!(rig.logged(), [1]);
+    assert!(puts(&rig).len() >= 4);
+}
+
+#[tokio::test]
+async fn c2_a_reply_lost_after_the_put_was_applied_is_no_second_object() {
+    let rig = Rig::new();
+    rig.store.inject(On::next(Verb::Put, "pack/").times(2), Fault::LosesReply);
+    let uploader = rig.uploader(quick()).await;
+    rig.store.inject(On::next(Verb::Put, "log/").times(2), Fault::LosesReply);
+    let seq = rig.file(1, 100);
+    uploader.sync(seq, SOON).await.unwrap();
+    let seq = rig.touch(2);
+    uploader.sync(seq, SOON).await.unwrap();
+    assert_eq!(rig.logged(), [1, 1]);
+    assert_eq!(rig.memory.names().len(), 4, "a pack, the claim, two commits");
+}
+
+#[tokio::test]
+async fn a_store_that_was_down_for_a_while_gets_everything_and_says_why_not_before() {
+    let rig = Rig::new();
+    let uploader = rig.uploader(quick()).await;
+    rig.store.disappear();
+    for n in 1..=20 {
+        rig.file(n, if n % 3 == 0 { MANY } else { 500 });
+    }
+    let late = uploader.finish(Duration::from_millis(700)).await.unwrap_err().to_string();
+    assert!(late.contains("20 changes") && late.contains("20 packs"), "{late}");
+    let status = uploader.status();
+    assert!(status.trouble[0].error.contains("cannot be reached"), "{:?}", status.trouble);
+    assert!(status.trouble[0].attempts >= 1 && status.unsent_transactions() == 20);
+    rig.store.heal();
+    uploader.finish(SOON).await.unwrap();
+    assert!(uploader.status().trouble.is_empty());
+    until("all leave", || rig.staging.packs().is_empty()).await;
+    assert_eq!(rig.adopted.lock().len(), 20);
+}
+
+#[tokio::test]
+async fn a_store_that_is_full_or_denies_is_tried_again() {
+    let rig = Rig::new();
+    let cause: Arc<dyn std::error::Error + Send + Sync> = Arc::from(Box::from("quota"));
+    let full = StoreError::Full { object: "pack".into(), cause };
+    rig.store.inject(On::next(Verb::Put, "pack/").times(3), Fault::Fails(full));
+    let uploader = rig.uploader(quick()).await;
+    let seq = rig.file(1, 100);
+    until("it is said", || {
+        uploader
+            .status()
+            .trouble
+            .first()
+            .is_some_and(|t| t.error.contains("no room left") || t.error.contains("full"))
+    })
+    .await;
+    uploader.sync(seq, SOON).await.unwrap();
+}
+
+#[tokio::test]
+async fn w3_fenced_nothing_more_is_sent_and_everything_stays() {
+    let rig = Rig::new();
+    let uploader = rig.uploader(quick()).await;
+    rig.memory.plant("log/0000000000000002", "another writer's");
+    let seq = rig.file(1, 100);
+    assert!(matches!(uploader.sync(seq, SOON).await, Err(Error::Fenced)));
+    assert_eq!(rig.fenced.lock().len(), 1);
+    assert!(uploader.status().fenced.is_some());
+    puts(&rig);
+    let seq = rig.file(2, 100);
+    assert!(matches!(uploader.sync(seq, SOON).await, Err(Error::Fenced)));
+    rig.barrier.sync_all().await.unwrap();
+    assert!(puts(&rig).is_empty());
+    assert!(rig.staging.contains(id(1)) && rig.staging.contains(id(2)));
+    assert_eq!(rig.journal.read_after(Seq(0), 1 << 20).unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn j7_what_was_put_before_a_crash_under_the_same_id_is_right_if_our_extents_are_in_it() {
+    // What the bucket has may be longer, or end otherwise, after the extents; but not differ in them.
+    let ours = [vec![1; 1000], FOOTER.to_vec()].concat();
+    let longer = [vec![1; 1000], vec![9; 500], b"<another footer>".to_vec()].concat();
+    let mut stranger = ours.clone();
+    stranger[500] = 2;
+    let broken = vec![1; 999]; // half a put: removed, and put again
+    for (theirs, right, kept) in [
+        (&ours, true, true),
+        (&longer, true, true),
+        (&stranger, false, true),
+        (&broken, true, false),
+    ] {
+        let rig = Rig::new();
+        let (pack, hold) = rig.pack(1, 1000);
+        let seq = rig.publish(1, &[1], 1000);
+        std::mem::forget((pack, hold)); // the crash
+        let found = std::collections::HashMap::from([(id(1), 1000)]);
+        rig.staging.recover(&found, &NoFooters).unwrap();
+        rig.memory.plant(&pack_object(id(1)), theirs.clone());
+        let uploader = rig.uploader(quick()).await;
+        let wait = if right { SOON } else { Duration::from_millis(500) };
+        assert_eq!(uploader.sync(seq, wait).await.is_ok(), right);
+        assert_eq!(rig.logged().len(), usize::from(right));
+        let now = rig.memory.peek(&pack_object(id(1))).unwrap();
+        assert_eq!(now, if kept { theirs } else { &ours });
+        if !right {
+            assert!(uploader.status().trouble[0].error.contains("something else"));
+            assert!(rig.staging.contains(id(1)));
+        }
+    }
+}
+
+struct NoFooters;
+
+impl crate::upload::Footers for NoFooters {
+    fn is_good(&self, _: &crate::upload::Staging, _: crate::types::PackId, _: u64) -> bool {
+        false
+    }
+    fn make(&self, _: crate::types::PackId, _: u64) -> Vec<u8> {
+        FOOTER.to_vec()
+    }
+}
+
+#[tokio::test]
+async fn packs_that_are_not_full_go_one_at_a_time_and_full_ones_in_parallel() {
+    let rig = Rig::new();
+    rig.store
+        .inject(On::next(Verb::Put, "pack/").always(), Fault::Delays(Duration::from_millis(100)));
+    for n in 1..=4 {
+        rig.file(n, 1000);
+    }
+    for n in 5..=8 {
+        rig.file(n, 1 << 20);
+    }
+    let uploader = rig.uploader(quick()).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let first = puts(&rig);
+    assert_eq!(first.len(), 3, "no more at once than the limit: {first:?}");
+    assert_eq!(uploader.status().sending, 3);
+    uploader.finish(SOON).await.unwrap();
+
+    let rig = Rig::new();
+    rig.store
+        .inject(On::next(Verb::Put, "pack/").always(), Fault::Delays(Duration::from_millis(100)));
+    for n in 1..=4 {
+        rig.file(n, 1000);
+    }
+    let uploader = rig.uploader(quick()).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(puts(&rig).len(), 1);
+    uploader.finish(SOON).await.unwrap();
+}
+
+#[tokio::test]
+async fn bytes_on_the_wire_are_bounded_and_one_large_pack_goes_all_the_same() {
+    let rig = Rig::new();
+    rig.store
+        .inject(On::next(Verb::Put, "pack/").always(), Fault::Delays(Duration::from_millis(80)));
+    for n in 1..=3 {
+        rig.file(n, 3 << 20);
+    }
+    rig.file(4, 6 << 20);
+    let uploader = rig.uploader(quick()).await;
+    tokio::time::sleep(Duration::from_millis(40)).await;
+    assert_eq!(uploader.status().sending, 1, "4 MiB at most");
+    uploader.finish(SOON).await.unwrap();
+    assert_eq!(rig.logged().iter().sum::<usize>(), 4);
+}
+
+#[tokio::test]
+async fn an_idle_uploader_sends_nothing_and_steps_nowhere() {
+    let rig = Rig::new();
+    let uploader = rig.uploader(quick()).await;
+    let seq = rig.file(1, 100);
+    uploader.sync(seq, SOON).await.unwrap();
+    until("the pack leaves", || rig.staging.packs().is_empty()).await;
+    until("all is synced", || !rig.journal.unsynced()).await;
+    rig.store.take_requests();
+    rig.steps.lock().clear();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(rig.store.take_requests(), []);
+    assert_eq!(*rig.steps.lock(), []);
+}
+
+#[tokio::test]
+async fn a_stopped_uploader_gives_the_committer_back_and_another_goes_on() {
+    let rig = Rig::new();
+    let uploader = rig.uploader(quick()).await;
+    let seq = rig.file(1, 100);
+    uploader.sync(seq, SOON).await.unwrap();
+    rig.store.inject(On::next(Verb::Put, "log/"), Fault::Stalls);
+    rig.touch(2);
+    until("a commit is on the wire", || rig.stepped(Step::CommitPrepared) == 2).await;
+    let committer = uploader.stop().await.unwrap();
+    assert!(committer.is_pending());
+    let uploader = rig.start(committer, quick());
+    rig.touch(3);
+    uploader.finish(SOON).await.unwrap();
+    assert_eq!(rig.logged(), [1, 1, 1]);
+}
+
+#[tokio::test]
+async fn thousands_of_small_transactions_are_few_commits() {
+    let rig = Rig::new();
+    let uploader = rig.uploader(quick()).await;
+    for n in 0..5000 {
+        rig.touch(n);
+    }
+    uploader.finish(SOON).await.unwrap();
+    assert_eq!(rig.logged().iter().sum::<usize>(), 5000);
+    assert!(rig.logged().len() <= 20, "{:?}", rig.logged());
+}
