@@ -3,6 +3,8 @@
 
 mod frame;
 mod inspect;
+#[cfg(test)]
+mod read_tests;
 mod segment;
 #[cfg(test)]
 mod tests;
@@ -381,6 +383,10 @@ impl Journal {
         let mut bytes = 0;
         let from = at.segment;
         for segment in segments.iter().filter(|s| s.number >= from) {
+            // The place stays where the batch ends, or the rest of that segment would be skipped.
+            if at.seq >= last || bytes >= max_bytes {
+                break;
+            }
             if segment.number > at.segment {
                 at = Cursor { seq: at.seq, segment: segment.number, offset: segment::HEADER };
             }
