@@ -35,17 +35,24 @@ impl<C> Encode<C> for Change {
     }
 }
 
+fn read_change<'b>(
+    d: &mut Decoder<'b>,
+) -> std::result::Result<(&'b [u8], Option<&'b [u8]>), decode::Error> {
+    if d.array()? != Some(2) {
+        return Err(decode::Error::message("a change is a pair"));
+    }
+    let key = d.bytes()?;
+    let value = match d.datatype()? {
+        minicbor::data::Type::Null => d.null().map(|()| None)?,
+        _ => Some(d.bytes()?),
+    };
+    Ok((key, value))
+}
+
 impl<'b, C> Decode<'b, C> for Change {
     fn decode(d: &mut Decoder<'b>, _: &mut C) -> std::result::Result<Self, decode::Error> {
-        if d.array()? != Some(2) {
-            return Err(decode::Error::message("a change is a pair"));
-        }
-        let key = d.bytes()?.to_vec();
-        let value = match d.datatype()? {
-            minicbor::data::Type::Null => d.null().map(|()| None)?,
-            _ => Some(Bytes::copy_from_slice(d.bytes()?)),
-        };
-        Ok(Self { key, value })
+        let (key, value) = read_change(d)?;
+        Ok(Self { key: key.to_vec(), value: value.map(Bytes::copy_from_slice) })
     }
 }
 
@@ -87,6 +94,27 @@ impl Transaction {
         super::decode_value("transactions", bytes)
     }
 
+    /// Goes over the changes of an encoded transaction, without copies of them: key, and the
+    /// value or `None` for a delete.
+    pub fn visit(
+        bytes: &[u8],
+        mut change: impl FnMut(&[u8], Option<&[u8]>) -> Result<()>,
+    ) -> Result<()> {
+        let bad = |error: decode::Error| Error::malformed("a record of transactions", error);
+        let mut d = Decoder::new(bytes);
+        for _ in 0..d.map().map_err(bad)?.unwrap_or(0) {
+            if d.u64().map_err(bad)? != 1 {
+                d.skip().map_err(bad)?;
+                continue;
+            }
+            for _ in 0..d.array().map_err(bad)?.unwrap_or(0) {
+                let (key, value) = read_change(&mut d).map_err(bad)?;
+                change(key, value)?;
+            }
+        }
+        Ok(())
+    }
+
     /// What a transaction is known by: SHA-256 of its encoded bytes.
     pub fn hash_of(bytes: &[u8]) -> Hash {
         crypto::sha256(bytes)
@@ -114,12 +142,20 @@ mod tests {
         fn transactions_read_back(changes in prop::collection::vec((any::<Vec<u8>>(), any::<Option<Vec<u8>>>()), 0..9)) {
             let changes = changes.into_iter().map(|(key, value)| Change { key, value: value.map(Bytes::from) });
             let transaction = Transaction::new(changes.collect());
-            prop_assert_eq!(Transaction::decode(&transaction.encode().unwrap()).unwrap(), transaction);
+            let bytes = transaction.encode().unwrap();
+            prop_assert_eq!(&Transaction::decode(&bytes).unwrap(), &transaction);
+            let mut visited = Vec::new();
+            Transaction::visit(&bytes, |key, value| {
+                visited.push(Change { key: key.to_vec(), value: value.map(Bytes::copy_from_slice) });
+                Ok(())
+            }).unwrap();
+            prop_assert_eq!(visited, transaction.changes);
         }
 
         #[test]
         fn random_bytes_do_not_panic(bytes in any::<Vec<u8>>()) {
             let _ = Transaction::decode(&bytes);
+            let _ = Transaction::visit(&bytes, |_, _| Ok(()));
         }
     }
 }

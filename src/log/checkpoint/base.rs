@@ -12,7 +12,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::manifest::{Manifest, PageRef};
-use super::page::{BlockIndex, CHUNK, Records};
+use super::page::{BlockIndex, Records, chunk_at};
+use super::scan::{Scan, within};
 use crate::cache::{BlockId, Cache, Use};
 use crate::crypto::Keys;
 use crate::crypto::layout;
@@ -60,21 +61,21 @@ pub struct Miss {
 }
 
 #[derive(Clone, Copy)]
-struct Part {
+pub(super) struct Part {
     block: u64,
     first: u64,
     end: u64,
 }
 
-struct Opened {
-    manifest: Manifest,
+pub(super) struct Opened {
+    pub(super) manifest: Manifest,
     keys: Keys,
     cache: Cache,
 }
 
 /// The map as of one checkpoint. A clone is another handle to the same.
 #[derive(Clone)]
-pub struct Base(Option<Arc<Opened>>);
+pub struct Base(pub(super) Option<Arc<Opened>>);
 
 impl fmt::Debug for Base {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -115,7 +116,7 @@ impl Base {
         let missing = || self.miss(at, key, None);
         let page = &opened.manifest.pages[at];
         let bytes = opened.index(page, pins).ok_or_else(missing)?;
-        let index = opened.read_index(page, &bytes).map_err(|e| missing().flawed(&e))?;
+        let index = read_index(page, &bytes).map_err(|e| missing().flawed(&e))?;
         let part = Part::of(&index, index.block_of(key));
         let block = opened.block(page, part, pins).ok_or_else(missing)?;
         match Records::of(block).find(key).map_err(|e| missing().flawed(&e))? {
@@ -157,25 +158,25 @@ impl Base {
             Some(bytes) => bytes,
             None => opened.fetch_index(page, pins).await?,
         };
-        let index = opened.read_index(page, &bytes)?;
+        let index = read_index(page, &bytes)?;
         let parts = miss.parts(&index, |part| opened.block(page, part, pins).is_some());
         opened.fetch_blocks(page, &parts, pins).await
     }
 
-    fn miss(&self, page: usize, from: &[u8], to: Option<&Bound<Vec<u8>>>) -> Miss {
+    pub(super) fn miss(&self, page: usize, from: &[u8], to: Option<&Bound<Vec<u8>>>) -> Miss {
         Miss { base: self.clone(), page, from: from.to_vec(), to: to.cloned(), flaw: None }
     }
 }
 
 impl Part {
-    fn of(index: &BlockIndex<'_>, block: usize) -> Self {
+    pub(super) fn of(index: &BlockIndex<'_>, block: usize) -> Self {
         let chunks = index.chunks(block);
         Self { block: block as u64, first: chunks.start, end: chunks.end }
     }
 }
 
 impl Miss {
-    fn flawed(mut self, error: &Error) -> Self {
+    pub(super) fn flawed(mut self, error: &Error) -> Self {
         self.flaw = Some(error.to_string());
         self
     }
@@ -206,7 +207,7 @@ impl Miss {
 
 impl Opened {
     /// The page whose range `key` is in; none if it is before all.
-    fn page_of(&self, key: &[u8]) -> Option<usize> {
+    pub(super) fn page_of(&self, key: &[u8]) -> Option<usize> {
         let pages = &self.manifest.pages;
         pages.partition_point(|page| page.first_key.as_slice() <= key).checked_sub(1)
     }
@@ -217,21 +218,17 @@ impl Opened {
         table.is_some_and(|table| key <= table.bound.as_slice())
     }
 
-    fn read_index<'a>(&self, page: &PageRef, bytes: &'a [u8]) -> Result<BlockIndex<'a>> {
-        BlockIndex::read(bytes, page.index_offset / layout::CHUNK)
-    }
-
     fn index_part(page: &PageRef) -> Part {
         let first = page.index_offset / layout::CHUNK;
         Part { block: INDEX, first, end: layout::chunk_count(page.plain_length) }
     }
 
-    fn index(&self, page: &PageRef, pins: &Pins) -> Option<Bytes> {
+    pub(super) fn index(&self, page: &PageRef, pins: &Pins) -> Option<Bytes> {
         self.block(page, Self::index_part(page), pins)
     }
 
     /// A part of a page from memory, the pins or the local disk.
-    fn block(&self, page: &PageRef, part: Part, pins: &Pins) -> Option<Bytes> {
+    pub(super) fn block(&self, page: &PageRef, part: Part, pins: &Pins) -> Option<Bytes> {
         let id = BlockId::Page(page.id, part.block);
         if let Some(block) = self.cache.block(&id, Use::Again).or_else(|| pins.0.get(&id).cloned())
         {
@@ -274,14 +271,12 @@ impl Opened {
         let name = page.name();
         let range = layout::sealed_range(&chunks, page.plain_length);
         let sealed = self.cache.sealed(&name, range.clone()).await?;
-        match self.open(page, &sealed, &chunks) {
-            Ok(plain) => Ok(plain.into()),
-            Err(_) => {
-                self.cache.forget(&name);
-                let sealed = self.cache.sealed(&name, range).await?;
-                self.open(page, &sealed, &chunks).map(Bytes::from)
-            }
+        if let Ok(plain) = self.open(page, &sealed, &chunks) {
+            return Ok(plain.into());
         }
+        self.cache.forget(&name);
+        let sealed = self.cache.sealed(&name, range).await?;
+        self.open(page, &sealed, &chunks).map(Bytes::from)
     }
 
     fn keep(&self, page: &PageRef, block: u64, bytes: &[u8], pins: &mut Pins) -> Bytes {
@@ -303,163 +298,27 @@ impl Opened {
         let (Some(first), Some(last)) = (parts.first(), parts.last()) else { return Ok(()) };
         let bytes = self.fetch_chunks(page, first.first..last.end).await?;
         for part in parts {
-            let at = |chunk: u64| (chunk - first.first) as usize * CHUNK;
-            self.keep(page, part.block, &bytes[at(part.first)..at(part.end)], pins);
+            let (from, to) = (part.first - first.first, part.end - first.first);
+            self.keep(page, part.block, &bytes[chunk_at(from)..chunk_at(to)], pins);
         }
         Ok(())
     }
 
     async fn fetch_whole(&self, page: &PageRef, pins: &mut Pins) -> Result<()> {
-        let all = Self::index_part(page);
+        let last = Self::index_part(page);
         // The header is not needed (the manifest has salt and commitment) and not asked for.
-        let bytes = self.fetch_chunks(page, 0..all.end).await?;
-        let at = page.index_offset as usize;
-        let index = self.keep(page, INDEX, &bytes[at..], pins);
-        let index = self.read_index(page, &index)?;
+        let bytes = self.fetch_chunks(page, 0..last.end).await?;
+        let index = self.keep(page, INDEX, &bytes[chunk_at(last.first)..], pins);
+        let index = read_index(page, &index)?;
         for block in 0..index.len() {
             let part = Part::of(&index, block);
-            let bytes = &bytes[part.first as usize * CHUNK..part.end as usize * CHUNK];
+            let bytes = &bytes[chunk_at(part.first)..chunk_at(part.end)];
             self.keep(page, part.block, bytes, pins);
         }
         Ok(())
     }
 }
 
-fn within(key: &[u8], to: Bound<&[u8]>) -> bool {
-    match to {
-        Bound::Unbounded => true,
-        Bound::Included(to) => key <= to,
-        Bound::Excluded(to) => key < to,
-    }
-}
-
-/// Goes over the records of a range. After a [`Miss`] is fetched, `next` goes on where it was.
-#[derive(Debug)]
-pub struct Scan {
-    base: Base,
-    from: Bound<Bytes>,
-    to: Bound<Vec<u8>>,
-    at: At,
-}
-
-#[derive(Debug)]
-enum At {
-    /// Before the first block: `from` says where.
-    Start,
-    /// At the beginning of a block.
-    Block {
-        page: usize,
-        block: usize,
-    },
-    /// In a block of `blocks`.
-    Records {
-        page: usize,
-        block: usize,
-        blocks: usize,
-        records: Records,
-    },
-    End,
-}
-
-impl Scan {
-    fn new(base: &Base, from: Bound<&[u8]>, to: Bound<&[u8]>) -> Self {
-        let from = from.map(Bytes::copy_from_slice);
-        let to = to.map(<[u8]>::to_vec);
-        let mut scan = Self { base: base.clone(), from, to, at: At::Start };
-        if scan.is_beyond_its_table() {
-            scan.at = At::End;
-        }
-        scan
-    }
-
-    /// Whether the range lies in one table, behind that table's last record.
-    fn is_beyond_its_table(&self) -> bool {
-        let Some(manifest) = self.base.manifest() else { return true };
-        let (Bound::Included(from) | Bound::Excluded(from)) = &self.from else { return false };
-        let Some(&tag) = from.first() else { return false };
-        let in_one_table = match &self.to {
-            Bound::Unbounded => false,
-            Bound::Included(to) => to.first() == Some(&tag),
-            Bound::Excluded(to) => to.first() == Some(&tag) || **to == [tag.saturating_add(1)],
-        };
-        let bound = manifest.table(tag).map(|table| table.bound.as_slice());
-        in_one_table && bound.is_none_or(|bound| &from[..] > bound)
-    }
-
-    /// The next record.
-    pub fn next(&mut self, pins: &Pins) -> Result<Option<(Bytes, Bytes)>, Miss> {
-        loop {
-            let At::Records { page, block, blocks, records } = &mut self.at else {
-                if !self.enter(pins)? {
-                    return Ok(None);
-                }
-                continue;
-            };
-            match records.next() {
-                Ok(Some((key, value))) => {
-                    if !within(&key, self.to.as_ref().map(Vec::as_slice)) {
-                        self.at = At::End;
-                        return Ok(None);
-                    }
-                    self.from = Bound::Excluded(key.clone());
-                    return Ok(Some((key, value)));
-                }
-                Ok(None) if *block + 1 < *blocks => {
-                    self.at = At::Block { page: *page, block: *block + 1 };
-                }
-                Ok(None) => self.at = At::Block { page: *page + 1, block: 0 },
-                Err(error) => {
-                    let page = *page;
-                    return Err(self.miss(page).flawed(&error));
-                }
-            }
-        }
-    }
-
-    /// Enters the block that is next; `false` at the end.
-    fn enter(&mut self, pins: &Pins) -> Result<bool, Miss> {
-        let base = self.base.clone();
-        let (Some(opened), false) = (&base.0, matches!(self.at, At::End)) else { return Ok(false) };
-        let at = match self.at {
-            At::Block { page, .. } => page,
-            _ => opened.page_of(self.from_key()).unwrap_or(0),
-        };
-        let to = self.to.as_ref().map(Vec::as_slice);
-        let Some(page) = opened.manifest.pages.get(at).filter(|p| within(&p.first_key, to)) else {
-            self.at = At::End;
-            return Ok(false);
-        };
-        let bytes = opened.index(page, pins).ok_or_else(|| self.miss(at))?;
-        let flawed = |error: Error| self.miss(at).flawed(&error);
-        let index = opened.read_index(page, &bytes).map_err(flawed)?;
-        let block = match self.at {
-            At::Block { block, .. } => block,
-            _ => index.block_of(self.from_key()),
-        };
-        if block > 0 && !within(index.first_key(block), to) {
-            self.at = At::End;
-            return Ok(false);
-        }
-        let part = Part::of(&index, block);
-        let content = opened.block(page, part, pins).ok_or_else(|| self.miss(at))?;
-        let mut records = Records::of(content);
-        match &self.from {
-            Bound::Unbounded => {}
-            Bound::Included(from) => records.seek(from, false).map_err(flawed)?,
-            Bound::Excluded(from) => records.seek(from, true).map_err(flawed)?,
-        }
-        self.at = At::Records { page: at, block, blocks: index.len(), records };
-        Ok(true)
-    }
-
-    fn from_key(&self) -> &[u8] {
-        match &self.from {
-            Bound::Included(from) | Bound::Excluded(from) => from,
-            Bound::Unbounded => &[],
-        }
-    }
-
-    fn miss(&self, page: usize) -> Miss {
-        self.base.miss(page, self.from_key(), Some(&self.to))
-    }
+pub(super) fn read_index<'a>(page: &PageRef, bytes: &'a [u8]) -> Result<BlockIndex<'a>> {
+    BlockIndex::read(bytes, page.index_offset / layout::CHUNK)
 }

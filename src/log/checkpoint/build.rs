@@ -71,7 +71,7 @@ impl SinceCheckpoint {
     /// Whether a checkpoint is due (rule K1).
     pub fn is_due(&self) -> bool {
         let log_limit = (self.checkpoint_bytes / 4).max(8 * MIB);
-        let daily = self.age >= Duration::from_secs(24 * 60 * 60) && self.transactions > 0;
+        let daily = self.age >= Duration::from_hours(24) && self.transactions > 0;
         self.log_bytes > log_limit || self.commits >= 1024 || daily
     }
 }

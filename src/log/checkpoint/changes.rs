@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::packs::{PackDelta, Part, part_of};
-use crate::log::{Change, CommitContent, Error, Key, Result, Transaction};
+use crate::log::{CommitContent, Error, Key, Result, Transaction};
 use crate::types::CommitNo;
 
 /// What a changed record costs in memory beside its key and value: nodes and vectors.
@@ -76,12 +76,10 @@ impl Gathered {
     ) -> Result<()> {
         let number = commit.header.number;
         for change in &commit.header.records {
-            self.change(number, change, history)?;
+            self.change(number, &change.key, change.value.as_deref(), history)?;
         }
         for bytes in &commit.transactions {
-            for change in &Transaction::decode(bytes)?.changes {
-                self.change(number, change, history)?;
-            }
+            Transaction::visit(bytes, |key, value| self.change(number, key, value, history))?;
         }
         Ok(())
     }
@@ -89,30 +87,28 @@ impl Gathered {
     fn change(
         &mut self,
         commit: CommitNo,
-        change: &Change,
+        key: &[u8],
+        value: Option<&[u8]>,
         history: &mut BTreeMap<Vec<u8>, Changed>,
     ) -> Result<()> {
-        match Key::decode(&change.key)? {
+        match Key::decode(key)? {
             Key::Pack(_) => {
                 let what = format!("commit {commit}");
                 return Err(Error::malformed(what, "it holds a row of the table of packs"));
             }
             Key::History(_) => {
-                let last = change.value.clone();
-                history.insert(change.key.clone(), Changed::Record { versions: Vec::new(), last });
+                let last = value.map(Bytes::copy_from_slice);
+                history.insert(key.to_vec(), Changed::Record { versions: Vec::new(), last });
                 return Ok(());
             }
             _ => {}
         }
-        let outside = self.until.as_ref().is_some_and(|until| change.key >= *until);
-        if outside || change.key < self.from {
+        let outside = self.until.as_ref().is_some_and(|until| key >= until.as_slice());
+        if outside || key < self.from.as_slice() {
             return Ok(());
         }
-        let part = match &change.value {
-            Some(value) => part_of(&change.key, value)?,
-            None => None,
-        };
-        self.note(Version { commit, part }, change);
+        let part = value.map(|value| part_of(key, value)).transpose()?.flatten();
+        self.note(Version { commit, part }, key, value);
         while self.weight > self.budget && self.records.len() > 1 {
             let Some((key, changed)) = self.records.pop_last() else { break };
             self.weight -= key.len() + changed.weight();
@@ -121,14 +117,10 @@ impl Gathered {
         Ok(())
     }
 
-    fn note(&mut self, version: Version, change: &Change) {
+    fn note(&mut self, version: Version, key: &[u8], value: Option<&[u8]>) {
         // A copy: a slice would keep the whole commit in memory.
-        let value = change.value.as_deref().map(Bytes::copy_from_slice);
-        if !self.records.contains_key(&change.key) {
-            let new = Changed::Record { versions: vec![version], last: value };
-            self.weight += change.key.len() + new.weight();
-            self.records.insert(change.key.clone(), new);
-        } else if let Some(changed) = self.records.get_mut(&change.key) {
+        let value = value.map(Bytes::copy_from_slice);
+        if let Some(changed) = self.records.get_mut(key) {
             let before = changed.weight();
             if let Changed::Record { versions, last } = changed {
                 if versions.last().is_none_or(|before| before.part != version.part) {
@@ -137,6 +129,10 @@ impl Gathered {
                 *last = value;
             }
             self.weight = self.weight + changed.weight() - before;
+        } else {
+            let new = Changed::Record { versions: vec![version], last: value };
+            self.weight += key.len() + new.weight();
+            self.records.insert(key.to_vec(), new);
         }
         self.peak = self.peak.max(self.weight);
     }

@@ -87,12 +87,12 @@ impl<'a> Merge<'a> {
                 return self.append_rest(changes).await;
             };
             let end = self.previous.get(self.at + 1).map(|next| next.first_key.clone());
-            let changed = changes.peek().is_some_and(|(key, _)| is_below(key, end.as_deref()));
-            if !changed && until.is_some_and(|until| is_below(until, end.as_deref())) {
+            let touched = changes.peek().is_some_and(|(key, _)| is_below(key, end.as_deref()));
+            if !touched && until.is_some_and(|until| is_below(until, end.as_deref())) {
                 return Ok(()); // The next pass may have changes for it.
             }
             self.at += 1;
-            if changed || self.pending.is_small() {
+            if touched || self.pending.is_small() {
                 let plain = self.io.load(page).await?;
                 let mut records = PageRecords::of(&plain, page.index_offset)?;
                 let next = records.next()?;

@@ -13,12 +13,14 @@ mod newest;
 mod packs;
 mod page;
 mod page_io;
+mod scan;
 #[cfg(test)]
 mod tests;
 
-pub use base::{Base, Found, Miss, Pins, Scan};
+pub use base::{Base, Found, Miss, Pins};
 pub use build::{BuildContext, CommitSource, SinceCheckpoint, SourcedCommit, build};
 pub use manifest::{MANIFEST_MAX, MANIFESTS, Manifest, PageRef, Table, manifest_name, page_name};
 pub use newest::{Newest, newest};
 pub use packs::PackInfo;
 pub use page::Sizes;
+pub use scan::Scan;

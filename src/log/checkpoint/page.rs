@@ -20,7 +20,13 @@ use crate::log::{Error, Result};
 use crate::types::MIB;
 
 /// Plaintext bytes of a chunk.
-pub(super) const CHUNK: usize = layout::CHUNK as usize;
+const CHUNK: usize = 16 << 10;
+const _: () = assert!(CHUNK as u64 == layout::CHUNK);
+
+/// Where chunk `number` begins in a plaintext. No page reaches beyond what fits.
+pub(super) fn chunk_at(number: u64) -> usize {
+    usize::try_from(number).map_or(usize::MAX, |number| number.saturating_mul(CHUNK))
+}
 
 /// Plaintext bytes of a page at most: a page of the usual size and one record of a whole transaction.
 pub(super) const PAGE_MAX: u64 = 8 * MIB;
@@ -41,7 +47,7 @@ impl Default for Sizes {
     fn default() -> Self {
         // A block is a chunk less the padding that the last record leaves; 32 MiB hold 100,000
         // changed inodes, so that a usual checkpoint reads the commits once.
-        Self { block: CHUNK, page: MIB as usize, pass: 32 * MIB as usize }
+        Self { block: CHUNK, page: 1 << 20, pass: 32 << 20 }
     }
 }
 
@@ -328,10 +334,10 @@ impl PageRecords {
     pub(super) fn of(plain: &Bytes, index_offset: u64) -> Result<Self> {
         let at = usize::try_from(index_offset).ok().filter(|&at| at <= plain.len());
         let at = at.ok_or_else(|| malformed("it ends before its block index"))?;
-        let index = BlockIndex::read(&plain[at..], index_offset / CHUNK as u64)?;
+        let index = BlockIndex::read(&plain[at..], index_offset / layout::CHUNK)?;
         let bytes = |block| {
             let chunks = index.chunks(block);
-            plain.slice(chunks.start as usize * CHUNK..chunks.end as usize * CHUNK)
+            plain.slice(chunk_at(chunks.start)..chunk_at(chunks.end))
         };
         let mut blocks: VecDeque<_> = (0..index.len()).map(bytes).collect();
         let records = Records::of(blocks.pop_front().unwrap_or_default());

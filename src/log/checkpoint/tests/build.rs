@@ -169,7 +169,7 @@ async fn k1_without_new_commits_nothing_is_made() {
 #[test]
 fn k1_a_checkpoint_is_due() {
     let is_due = |since: SinceCheckpoint| since.is_due();
-    let day = Duration::from_secs(86_400);
+    let day = Duration::from_hours(24);
     let since = SinceCheckpoint::default();
     assert!(!is_due(since));
     assert!(!is_due(SinceCheckpoint {

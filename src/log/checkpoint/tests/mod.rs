@@ -1,5 +1,7 @@
 //! Checkpoints over a store in memory, beside a model that is a `BTreeMap`.
 
+#![allow(clippy::cast_possible_truncation, clippy::cast_precision_loss)] // small numbers
+
 mod base;
 mod build;
 mod bytes;
