@@ -34,3 +34,10 @@ pub enum Error {
 
 /// What this room's functions return.
 pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// Whether there is no room in staging (ENOSPC), rather than something broken.
+    pub fn is_full(&self) -> bool {
+        matches!(self, Self::Staging(crate::upload::Error::Full))
+    }
+}

@@ -1,1 +1,11 @@
-//! (room under construction)
+//! The kernel's side: decodes a request, calls the vfs, replies. fuser is named here only, and wrapped thinly.
+
+mod decode;
+mod dispatch;
+mod error;
+pub mod mountpoint;
+mod ops;
+mod session;
+
+pub use error::{Error, Result};
+pub use session::{MountOptions, Mounted, mount};

@@ -68,7 +68,7 @@ impl Memory {
 pub struct Totals {
     /// Files, directories and the like.
     pub inodes: u64,
-    /// Bytes of content, as the sizes of files say.
+    /// Bytes of content that the files' extents hold.
     pub bytes: u64,
 }
 
@@ -183,8 +183,8 @@ impl Layers {
     }
 }
 
-/// The size of a file that an inode's value says; 0 of anything else.
+/// The bytes that a file's extents hold. Not its size: a few sparse files would overflow the sum.
 fn parse(value: &[u8]) -> Result<i64> {
     let inode: Inode = decode_value("inode", value)?;
-    Ok(if inode.is_file() { i64::try_from(inode.size).unwrap_or(i64::MAX) } else { 0 })
+    Ok(i64::try_from(inode.allocated).unwrap_or(0))
 }

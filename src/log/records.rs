@@ -161,6 +161,9 @@ pub struct Inode {
     /// Of a symlink its target.
     #[cbor(n(12), with = "minicbor::bytes")]
     pub target: Option<Vec<u8>>,
+    /// Of a file the bytes that its extents hold: `size` less the holes (`st_blocks`).
+    #[n(13)]
+    pub allocated: u64,
 }
 
 impl Inode {

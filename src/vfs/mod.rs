@@ -1,1 +1,281 @@
-//! (room under construction)
+//! POSIX meaning: names, attributes, open files, over the map of records (`index`) and files' bytes (`content`).
+//! Knows no kernel, no S3, no cipher.
+//!
+//! Every change is one transaction (`Vfs::change`), journaled before the call returns. What is written but not
+//! published lies in `content`; one place makes it part of the map (`publish.rs`, rules V1 and V2).
+//! Permissions are checked by the kernel (`default_permissions`), which alone knows groups and capabilities.
+//!
+//! Order of locks: a file's publishing turn (`File::seal`; of two files the smaller number first), then the index's
+//! append lock (`Index::change`), then this room's tables. No table is locked across an `.await`.
+
+mod acl;
+mod allocate;
+mod attr;
+mod data;
+mod dir;
+mod error;
+mod handles;
+mod namespace;
+mod open;
+mod periodic;
+mod publish;
+mod remove;
+mod rename;
+mod xattr;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+
+use crate::content::{Content, Unpublished};
+use crate::index::{Draft, Index, View};
+use crate::log::Inode;
+use crate::types::{InodeNo, Seq, Timestamp};
+
+pub use allocate::Seek;
+pub use attr::{Attributes, SetAttributes, SetTime};
+pub use data::{Taken, WriteAt};
+pub use dir::DirEntry;
+pub use error::{Error, Result};
+pub use handles::{HandleId, OpenFlags};
+pub use periodic::Periodic;
+pub use rename::RenameMode;
+
+use attr::atime_moves;
+use handles::Handles;
+
+/// The longest name, in bytes (`NAME_MAX`).
+pub const NAME_MAX: usize = 255;
+/// The longest symlink target, in bytes (`PATH_MAX` less the NUL).
+pub const TARGET_MAX: usize = 4095;
+/// The largest file, in bytes: what a positive `off_t` can say.
+pub const SIZE_MAX: u64 = i64::MAX as u64;
+/// What `statfs` shows as the size of the vault, in bytes: a bucket has no end, tools want one. 1 PiB.
+const CAPACITY: u64 = 1 << 50;
+/// The unit of `statfs`, in bytes.
+const BLOCK: u64 = 4096;
+
+/// Who calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// The user, owner of what the call makes.
+    pub uid: u32,
+    /// The group, likewise.
+    pub gid: u32,
+    /// The process; 0 is the kernel itself.
+    pub pid: u32,
+    /// Permission bits that new files do not get.
+    pub umask: u32,
+}
+
+/// Why something could not be made durable.
+pub type DurabilityError = Box<dyn std::error::Error + Send + Sync>;
+
+/// What `fsync` needs from the rooms below; the vault implements it.
+#[async_trait]
+pub trait Durability: Send + Sync + 'static {
+    /// Returns when the journal up to `upto`, and the packs that it refers to, survive power loss (rule J2).
+    async fn fsync(&self, upto: Seq) -> std::result::Result<(), DurabilityError>;
+    /// Returns when everything up to `upto` is in the bucket.
+    async fn bucket(&self, upto: Seq) -> std::result::Result<(), DurabilityError>;
+}
+
+/// How far `fsync` goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FsyncTo {
+    /// This machine's disk.
+    #[default]
+    Local,
+    /// The bucket (`--fsync bucket`).
+    Bucket,
+}
+
+/// How a vault is presented.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Every change is refused with EROFS.
+    pub read_only: bool,
+    /// How far `fsync` goes.
+    pub fsync: FsyncTo,
+}
+
+/// What `statfs` answers; sizes in blocks of `block` bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// Bytes of a block.
+    pub block: u64,
+    /// Blocks in all.
+    pub blocks: u64,
+    /// Blocks not used.
+    pub free: u64,
+    /// Inodes in use and free.
+    pub inodes: u64,
+    /// Inodes that can still be made.
+    pub free_inodes: u64,
+}
+
+/// A vault as a file system. Cheap to clone: all clones are one.
+#[derive(Clone)]
+pub struct Vfs {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    index: Index,
+    content: Content,
+    durability: Arc<dyn Durability>,
+    options: Options,
+    handles: Handles,
+    atimes: attr::Atimes,
+    bare: xattr::Bare,
+    /// Truncations under way, with the offset from which extents are still to go (rule V3).
+    trims: Mutex<HashMap<InodeNo, u64>>,
+    /// The highest `Seq` that a change of ours got: what `fsync` waits for.
+    last: AtomicU64,
+}
+
+impl Vfs {
+    /// Over an open index and content. `journaled`: the last transaction in the journal now, so that an `fsync`
+    /// covers what an earlier mount left. Call [`Vfs::recover`] before the first request of a writer.
+    pub fn new(
+        index: Index,
+        content: Content,
+        durability: Arc<dyn Durability>,
+        options: Options,
+        journaled: Seq,
+    ) -> Self {
+        let inner = Inner {
+            index,
+            content,
+            durability,
+            options,
+            handles: Handles::default(),
+            atimes: attr::Atimes::default(),
+            bare: xattr::Bare::default(),
+            trims: Mutex::default(),
+            last: AtomicU64::new(journaled.0),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// How it is presented.
+    pub fn options(&self) -> Options {
+        self.inner.options
+    }
+
+    /// The last transaction that a change of this mount was journaled as.
+    pub fn journaled(&self) -> Seq {
+        Seq(self.inner.last.load(Ordering::Acquire))
+    }
+
+    /// `statfs`.
+    pub async fn space(&self) -> Result<Space> {
+        let totals = self.inner.index.read(|view| Ok::<_, Error>(view.stats())).await?;
+        let blocks = CAPACITY / BLOCK;
+        let used = totals.bytes.div_ceil(BLOCK).min(blocks);
+        let inodes = u64::from(u32::MAX);
+        let free_inodes = inodes.saturating_sub(totals.inodes);
+        Ok(Space { block: BLOCK, blocks, free: blocks - used, inodes, free_inodes })
+    }
+
+    /// `stat`, and `fstat` of an unlinked file.
+    pub async fn attributes(&self, ino: InodeNo) -> Result<Attributes> {
+        self.read(|view| self.seen(view, ino)?.ok_or(Error::Stale)).await
+    }
+
+    /// The target of a symlink.
+    pub async fn read_link(&self, ino: InodeNo) -> Result<Vec<u8>> {
+        let inode = self.read(|view| view.inode(ino)?.ok_or(Error::Stale)).await?;
+        self.touch(ino, &inode);
+        inode.target.ok_or(Error::Invalid)
+    }
+
+    /// What `stat` shows of an inode: the map, and over it what is written and not yet published.
+    fn seen(&self, view: &View<'_>, ino: InodeNo) -> Result<Option<Attributes>> {
+        // Before the map is read: what is published meanwhile is then seen twice, never not at all.
+        let unpublished = self.inner.content.known(ino).and_then(|file| file.unpublished());
+        let Some(inode) = view.inode(ino)? else { return Ok(None) };
+        Ok(Some(self.merged(ino, &inode, unpublished)))
+    }
+
+    fn merged(&self, ino: InodeNo, inode: &Inode, unpublished: Option<Unpublished>) -> Attributes {
+        let mut seen = Attributes::of(ino, inode);
+        if let Some(unpublished) = unpublished {
+            seen.size = seen.size.max(unpublished.end);
+            if let Some(mtime) = unpublished.mtime {
+                seen.mtime = mtime;
+                seen.ctime = seen.ctime.max(mtime);
+            }
+            // A guess that is right for a file written from its beginning; a publication makes it exact.
+            seen.blocks = seen.blocks.max(seen.size.min(unpublished.end).div_ceil(512));
+        }
+        if let Some(atime) = self.inner.atimes.get(ino) {
+            seen.atime = seen.atime.max(atime);
+        }
+        seen
+    }
+
+    /// Notes a read of `ino` by relatime; in memory only, until some transaction takes it along.
+    fn touch(&self, ino: InodeNo, inode: &Inode) {
+        if self.inner.options.read_only {
+            return;
+        }
+        let now = Timestamp::now();
+        let atime = self.inner.atimes.get(ino).unwrap_or(inode.atime).max(inode.atime);
+        if atime_moves(inode, atime, now) {
+            self.inner.atimes.note(ino, now);
+        }
+    }
+
+    async fn read<T: Send>(&self, f: impl Fn(&View<'_>) -> Result<T> + Send + Sync) -> Result<T> {
+        self.inner.index.read(f).await
+    }
+
+    /// One transaction. `f` may run several times, so what it does besides to the draft must bear that.
+    async fn change<T: Send>(
+        &self,
+        f: impl Fn(&mut Draft<'_>) -> Result<T> + Send + Sync,
+    ) -> Result<T> {
+        self.writable()?;
+        let riders = self.inner.atimes.riders();
+        let (value, seq) = self
+            .inner
+            .index
+            .change(|draft: &mut Draft<'_>| {
+                let value = f(draft)?;
+                attr::ride(draft, &riders)?;
+                Ok::<_, Error>(value)
+            })
+            .await?;
+        self.inner.last.fetch_max(seq.0, Ordering::AcqRel);
+        self.inner.atimes.landed(&riders);
+        Ok(value)
+    }
+
+    fn writable(&self) -> Result<()> {
+        if self.inner.options.read_only { Err(Error::ReadOnly) } else { Ok(()) }
+    }
+}
+
+/// A directory that can take names: there, a directory, not removed.
+fn directory(view: &View<'_>, ino: InodeNo) -> Result<Inode> {
+    let inode = view.inode(ino)?.ok_or(Error::NotFound)?;
+    if inode.is_dir() { Ok(inode) } else { Err(Error::NotDirectory) }
+}
+
+/// A name that a directory can have.
+fn checked_name(name: &[u8]) -> Result<()> {
+    if name.len() > NAME_MAX {
+        return Err(Error::NameTooLong);
+    }
+    if name.is_empty() || name.contains(&b'/') || name.contains(&0) {
+        return Err(Error::Invalid);
+    }
+    Ok(())
+}

@@ -29,7 +29,8 @@ impl Rclone {
             format!("--auth-key={ACCESS_KEY},{SECRET_KEY}"),
             data.display().to_string(),
         ];
-        let process = Supervised::start(&tool("S3VAULT_TEST_RCLONE", "rclone"), arguments, log);
+        let process =
+            Supervised::start(&tool("S3VAULT_TEST_RCLONE", "rclone-1.75.2"), arguments, log);
         wait_for("rclone listens", 20, || listens(port));
         Self { port, _process: process, _directory: directory }
     }

@@ -50,7 +50,7 @@ impl Weed {
 }
 
 fn join_or_start() -> Weed {
-    let home = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("weed");
+    let home = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("weed-4.48");
     fs::create_dir_all(&home).expect("target/tmp can be written");
     let open = |name: &str| {
         let path = home.join(name);
@@ -70,7 +70,7 @@ fn running(home: &Path) -> Option<(u16, u32)> {
     let (port, pid) = state.trim().split_once(' ')?;
     let (port, pid) = (port.parse().ok()?, pid.parse().ok()?);
     let command = fs::read_to_string(format!("/proc/{pid}/cmdline")).ok()?;
-    (command.contains("weed") && listens(port)).then_some((port, pid))
+    (command.contains("weed-4.48") && listens(port)).then_some((port, pid))
 }
 
 /// Starts the server, in a session of its own so that an interrupted test run does not interrupt it.
@@ -113,7 +113,7 @@ fn start(home: &Path) -> (u16, u32) {
     Command::new("sh")
         .args(["-c", SHELL, "weed-supervisor"])
         .arg(home)
-        .arg(tool("S3VAULT_TEST_WEED", "weed"))
+        .arg(tool("S3VAULT_TEST_WEED", "weed-4.48"))
         .arg(arguments)
         // Buckets have volumes of their own; seven at once for each would be too many here.
         .env("WEED_MASTER_VOLUME_GROWTH_COPY_1", "2")

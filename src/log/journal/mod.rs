@@ -405,9 +405,6 @@ impl Journal {
                     found.push(journaled(at.seq, plain)?);
                 }
             }
-            if bytes >= max_bytes || at.seq >= last {
-                break; // what is left of this segment comes first the next time
-            }
         }
         *self.cursor.lock() = at;
         Ok(found)

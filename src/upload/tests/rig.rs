@@ -66,6 +66,7 @@ pub(super) fn transaction(ino: u64, packs: &[(PackId, u64)]) -> Transaction {
         nlink: 1,
         rdev: 0,
         size: 0,
+        allocated: 0,
         atime: now,
         mtime: now,
         ctime: now,

@@ -1,0 +1,132 @@
+//! Between the kernel's words and the vfs's.
+
+use fuser::{
+    FileAttr, FileHandle, FileType, INodeNo, InitFlags, KernelConfig, RenameFlags, Request,
+    TimeOrNow,
+};
+
+use crate::types::{InodeNo, MIB, Timestamp};
+use crate::vfs::{Attributes, Caller, HandleId, RenameMode, SetTime};
+
+/// Read-ahead and writeback requests that the kernel keeps in flight: the read-ahead is ours, but each 128 KiB of a
+/// buffered read is a request of its own.
+const MAX_BACKGROUND: u16 = 64;
+/// Bytes of one write at most; the kernel's own limit.
+const MAX_WRITE: u32 = MIB as u32;
+
+pub(super) fn caller(request: &Request, umask: u32) -> Caller {
+    Caller { uid: request.uid(), gid: request.gid(), pid: request.pid(), umask }
+}
+
+pub(super) fn ino(ino: INodeNo) -> InodeNo {
+    InodeNo(ino.0)
+}
+
+pub(super) fn handle(handle: FileHandle) -> HandleId {
+    HandleId(handle.0)
+}
+
+pub(super) fn kind(mode: u32) -> FileType {
+    match mode & libc::S_IFMT {
+        libc::S_IFDIR => FileType::Directory,
+        libc::S_IFLNK => FileType::Symlink,
+        libc::S_IFIFO => FileType::NamedPipe,
+        libc::S_IFSOCK => FileType::Socket,
+        libc::S_IFCHR => FileType::CharDevice,
+        libc::S_IFBLK => FileType::BlockDevice,
+        _ => FileType::RegularFile,
+    }
+}
+
+pub(super) fn file_attr(seen: &Attributes) -> FileAttr {
+    FileAttr {
+        ino: INodeNo(seen.ino.0),
+        size: seen.size,
+        blocks: seen.blocks,
+        atime: seen.atime.into(),
+        mtime: seen.mtime.into(),
+        ctime: seen.ctime.into(),
+        crtime: seen.created.into(),
+        kind: kind(seen.mode),
+        perm: u16::try_from(seen.mode & 0o7777).unwrap_or(0),
+        nlink: seen.nlink,
+        uid: seen.uid,
+        gid: seen.gid,
+        rdev: seen.rdev,
+        blksize: 4096,
+        flags: 0,
+    }
+}
+
+/// The reply that lets the kernel remember that a name is not there.
+pub(super) fn nothing() -> FileAttr {
+    let none = Attributes {
+        ino: InodeNo(0),
+        mode: 0,
+        nlink: 0,
+        uid: 0,
+        gid: 0,
+        rdev: 0,
+        size: 0,
+        blocks: 0,
+        atime: Timestamp::default(),
+        mtime: Timestamp::default(),
+        ctime: Timestamp::default(),
+        created: Timestamp::default(),
+    };
+    file_attr(&none)
+}
+
+pub(super) fn set_time(time: TimeOrNow) -> SetTime {
+    match time {
+        TimeOrNow::Now => SetTime::Now,
+        TimeOrNow::SpecificTime(time) => SetTime::To(time.into()),
+    }
+}
+
+/// What to ask of the kernel. Never io_uring, SETXATTR_EXT, KILLPRIV_V2, idmapped mounts, SECURITY_CTX or remote
+/// locks: fuser 0.18 cannot honour them. The write-back cache stays off: with it, what `write` returned could be lost
+/// by a daemon's death without an error that anyone sees.
+fn wanted(is_reader: bool) -> InitFlags {
+    let both = InitFlags::FUSE_PARALLEL_DIROPS
+        | InitFlags::FUSE_DO_READDIRPLUS
+        | InitFlags::FUSE_READDIRPLUS_AUTO
+        | InitFlags::FUSE_ATOMIC_O_TRUNC
+        | InitFlags::FUSE_ASYNC_DIO
+        | InitFlags::FUSE_CACHE_SYMLINKS
+        // Permissions by ACLs too; the umask then is ours, since a directory's default ACL replaces it.
+        | InitFlags::FUSE_POSIX_ACL
+        | InitFlags::FUSE_DONT_MASK;
+    if is_reader {
+        both | InitFlags::FUSE_AUTO_INVAL_DATA
+    } else {
+        // Its own writes move the mtime; the pages that they went through are right all the same.
+        both | InitFlags::FUSE_EXPLICIT_INVAL_DATA
+    }
+}
+
+/// Sets what a session asks of the kernel.
+pub(super) fn configure(config: &mut KernelConfig, is_reader: bool) {
+    for flag in wanted(is_reader) {
+        if config.add_capabilities(flag).is_err() {
+            tracing::info!(?flag, "this kernel does not offer it");
+        }
+    }
+    // Each setter answers the nearest value that is allowed, as an error.
+    if let Err(nearest) = config.set_max_write(MAX_WRITE) {
+        let _ = config.set_max_write(nearest);
+    }
+    if let Err(nearest) = config.set_max_background(MAX_BACKGROUND) {
+        let _ = config.set_max_background(nearest);
+    }
+}
+
+/// The flags of a rename that can be honoured; whiteouts, for overlay's upper layers, cannot.
+pub(super) fn rename_mode(flags: RenameFlags) -> Option<RenameMode> {
+    match flags {
+        RenameFlags::RENAME_NOREPLACE => Some(RenameMode::NoReplace),
+        RenameFlags::RENAME_EXCHANGE => Some(RenameMode::Exchange),
+        flags if flags.is_empty() => Some(RenameMode::Replace),
+        _ => None,
+    }
+}

@@ -1,0 +1,131 @@
+//! Mounting, and the end of a mount.
+//!
+//! fuser's own unmounting is not used: it takes a mount that somebody else ended for one that is still there, and
+//! may unmount *another* file system at that path; and on a busy mount it gives up its handle.
+
+use std::mem::ManuallyDrop;
+use std::path::{Path, PathBuf};
+
+use fuser::{BackgroundSession, Config, MountOption, Session, SessionACL};
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+
+use super::dispatch::Dispatch;
+use super::ops::Front;
+use super::{Error, Result, mountpoint};
+use crate::vfs::Vfs;
+
+/// The type that `/proc/mounts` shows is `fuse.s3vault`.
+const SUBTYPE: &str = "s3vault";
+
+/// Threads that take requests: what can be answered without waiting is answered on them, so there is one more than
+/// the cores of a small machine, and no more than a few on a large one.
+const THREADS: std::ops::RangeInclusive<usize> = 2..=4;
+
+/// How to mount.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MountOptions {
+    /// What `df` shows as the source: the bucket, never a secret.
+    pub name: String,
+    /// Other users may use it too (permissions are checked by the kernel).
+    pub allow_other: bool,
+}
+
+/// A mounted vault. Dropping it does not unmount: [`Mounted::unmount`] does.
+#[derive(Debug)]
+pub struct Mounted {
+    path: PathBuf,
+    /// `major:minor` of the mount: by it we know ours.
+    device: String,
+    ended: watch::Receiver<bool>,
+    /// Never dropped: that would unmount whatever is at the path then.
+    session: ManuallyDrop<BackgroundSession>,
+}
+
+/// Mounts a vault at a directory that [`mountpoint::prepare`] has made ready. Requests are served when it returns.
+pub fn mount(vfs: Vfs, path: &Path, options: &MountOptions, runtime: Handle) -> Result<Mounted> {
+    let failed = |cause: std::io::Error| Error::Mount {
+        path: path.to_owned(),
+        advice: advice(&cause),
+        cause,
+    };
+    let path = path.canonicalize().map_err(failed)?;
+    let (ended_sender, ended) = watch::channel(false);
+    let config = config(options, vfs.options().read_only);
+    let front = Front::new(vfs, Dispatch::new(runtime), ended_sender);
+    let session = Session::new(front, &path, &config).map_err(failed)?;
+    let device = match mountpoint::mounted_at(&path) {
+        Ok(Some(mount)) => mount.device,
+        Ok(None) => return Err(failed(std::io::ErrorKind::NotFound.into())),
+        Err(error) => return Err(failed(error)),
+    };
+    let session = ManuallyDrop::new(session.spawn().map_err(failed)?);
+    Ok(Mounted { path, device, ended, session })
+}
+
+fn config(options: &MountOptions, read_only: bool) -> Config {
+    let mut config = Config::default();
+    config.mount_options = vec![
+        MountOption::FSName(options.name.replace(',', "_")),
+        MountOption::CUSTOM(format!("subtype={SUBTYPE}")),
+        MountOption::DefaultPermissions,
+    ];
+    if read_only {
+        config.mount_options.push(MountOption::RO);
+    }
+    config.acl = if options.allow_other { SessionACL::All } else { SessionACL::Owner };
+    let cores = std::thread::available_parallelism().map_or(2, usize::from);
+    config.n_threads = Some((cores + 1).clamp(*THREADS.start(), *THREADS.end()));
+    // Each thread its own queue in the kernel.
+    config.clone_fd = true;
+    config
+}
+
+fn advice(cause: &std::io::Error) -> &'static str {
+    let text = cause.to_string();
+    if text.contains("user_allow_other") {
+        "; --allow-other needs `user_allow_other` in /etc/fuse.conf"
+    } else if cause.kind() == std::io::ErrorKind::NotFound {
+        "; is /dev/fuse there (`modprobe fuse`), and fusermount3 installed (package fuse3)?"
+    } else if cause.kind() == std::io::ErrorKind::PermissionDenied {
+        "; /dev/fuse must be readable and writable for you"
+    } else {
+        ""
+    }
+}
+
+impl Mounted {
+    /// Where.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether it is still in the tree: somebody else may have unmounted it.
+    pub fn is_mounted(&self) -> bool {
+        let top = mountpoint::mounted_at(&self.path).ok().flatten();
+        top.is_some_and(|mount| mount.device == self.device)
+    }
+
+    /// Unmounts, if it is still this mount that is there. [`Error::Busy`] while files are open in it; it can then be
+    /// tried again. Blocks; not to be called on a thread that answers requests.
+    pub fn unmount(&self) -> Result<()> {
+        if self.is_mounted() { mountpoint::unmount(&self.path) } else { Ok(()) }
+    }
+
+    /// Ends the mount whatever is open in it; see [`mountpoint::detach`].
+    pub fn detach(&self) -> Result<()> {
+        if self.is_mounted() { mountpoint::detach(&self.path) } else { Ok(()) }
+    }
+
+    /// Returns when no more requests come: after an unmount, ours or somebody else's, and the last close.
+    pub async fn ended(&self) {
+        let mut ended = self.ended.clone();
+        // An error means that the session is gone, and with it the file system.
+        let _ = ended.wait_for(|ended| *ended).await;
+    }
+
+    /// Whether it has ended.
+    pub fn has_ended(&self) -> bool {
+        *self.ended.borrow() || self.session.guard.is_finished()
+    }
+}

@@ -1,0 +1,220 @@
+//! POSIX ACLs (acl(5)) as the kernel passes them: the values of two extended attributes. The kernel checks by them
+//! (`FUSE_POSIX_ACL`); to keep mode and ACL the same, and to inherit them, is the file system's part.
+
+use crate::index::Draft;
+use crate::log::Inode;
+use crate::types::InodeNo;
+
+use super::{Error, Result};
+
+/// The ACL by which access is decided.
+pub(super) const ACCESS: &[u8] = b"system.posix_acl_access";
+/// A directory's ACL for what is made in it.
+pub(super) const DEFAULT: &[u8] = b"system.posix_acl_default";
+
+const VERSION: u32 = 2;
+const USER_OBJ: u16 = 0x01;
+const USER: u16 = 0x02;
+const GROUP_OBJ: u16 = 0x04;
+const GROUP: u16 = 0x08;
+const MASK: u16 = 0x10;
+const OTHER: u16 = 0x20;
+
+/// One line of an ACL: tag, permissions (3 bits), and whose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Line {
+    tag: u16,
+    perm: u16,
+    id: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Acl(Vec<Line>);
+
+impl Acl {
+    /// linux/posix_acl_xattr.h: a version, and 8 bytes a line, all little-endian.
+    fn parse(bytes: &[u8]) -> Result<Self> {
+        let (version, lines) = bytes.split_first_chunk::<4>().ok_or(Error::Invalid)?;
+        let (lines, rest) = lines.as_chunks::<8>();
+        if u32::from_le_bytes(*version) != VERSION || !rest.is_empty() {
+            return Err(Error::Invalid);
+        }
+        let acl = Self(
+            lines
+                .iter()
+                .map(|&[t, u, p, q, a, b, c, d]| Line {
+                    tag: u16::from_le_bytes([t, u]),
+                    perm: u16::from_le_bytes([p, q]),
+                    id: u32::from_le_bytes([a, b, c, d]),
+                })
+                .collect(),
+        );
+        if acl.is_valid() { Ok(acl) } else { Err(Error::Invalid) }
+    }
+
+    fn is_valid(&self) -> bool {
+        let count = |tag| self.0.iter().filter(|line| line.tag == tag).count();
+        let has_named = count(USER) + count(GROUP) > 0;
+        let known = [USER_OBJ, USER, GROUP_OBJ, GROUP, MASK, OTHER];
+        self.0.iter().all(|line| known.contains(&line.tag) && line.perm & !7 == 0)
+            && [USER_OBJ, GROUP_OBJ, OTHER].into_iter().all(|tag| count(tag) == 1)
+            && count(MASK) <= 1
+            && (!has_named || count(MASK) == 1)
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let mut bytes = VERSION.to_le_bytes().to_vec();
+        for line in &self.0 {
+            bytes.extend(line.tag.to_le_bytes());
+            bytes.extend(line.perm.to_le_bytes());
+            bytes.extend(line.id.to_le_bytes());
+        }
+        bytes
+    }
+
+    /// Whether the nine bits of a mode say all that it says.
+    fn is_mode(&self) -> bool {
+        self.0.iter().all(|line| matches!(line.tag, USER_OBJ | GROUP_OBJ | OTHER))
+    }
+
+    /// The line whose bits are the mode's for a class; the group's is the mask, where there is one.
+    fn class(&mut self, shift: u32) -> Option<&mut Line> {
+        let has_mask = self.0.iter().any(|line| line.tag == MASK);
+        let tag = match shift {
+            6 => USER_OBJ,
+            3 if has_mask => MASK,
+            3 => GROUP_OBJ,
+            _ => OTHER,
+        };
+        self.0.iter_mut().find(|line| line.tag == tag)
+    }
+
+    /// `mode` with the nine bits that the ACL says.
+    fn mode(&mut self, mode: u32) -> u32 {
+        [6, 3, 0].into_iter().fold(mode, |mode, shift| {
+            let perm = self.class(shift).map_or(0, |line| line.perm);
+            mode & !(7 << shift) | u32::from(perm) << shift
+        })
+    }
+
+    /// After `chmod`: the ACL says what the mode says.
+    fn chmod(&mut self, mode: u32) {
+        for shift in [6, 3, 0] {
+            if let Some(line) = self.class(shift) {
+                line.perm = (mode >> shift & 7) as u16;
+            }
+        }
+    }
+
+    /// A new file's ACL from its directory's default and the mode asked for: only what both allow. Returns the mode.
+    fn inherit(&mut self, mode: u32) -> u32 {
+        for shift in [6, 3, 0] {
+            if let Some(line) = self.class(shift) {
+                line.perm &= (mode >> shift & 7) as u16;
+            }
+        }
+        self.mode(mode)
+    }
+}
+
+/// If `name` is an ACL's: sets it, and the mode with it; `false` for any other attribute. An access ACL that a mode
+/// can say is not kept.
+pub(super) fn set(
+    draft: &mut Draft<'_>,
+    ino: InodeNo,
+    inode: &mut Inode,
+    name: &[u8],
+    value: &[u8],
+) -> Result<bool> {
+    if name == ACCESS {
+        let mut acl = Acl::parse(value)?;
+        inode.mode = acl.mode(inode.mode);
+        if !acl.is_mode() {
+            draft.put_xattr(ino, ACCESS, value);
+        } else if draft.xattr(ino, ACCESS)?.is_some() {
+            draft.delete_xattr(ino, ACCESS);
+        }
+        return Ok(true);
+    }
+    if name == DEFAULT {
+        if !inode.is_dir() {
+            return Err(Error::NotPermitted);
+        }
+        Acl::parse(value)?;
+        draft.put_xattr(ino, DEFAULT, value);
+        return Ok(true);
+    }
+    Ok(false)
+}
+
+/// After a change of the mode: the access ACL, if there is one, says the same.
+pub(super) fn after_chmod(draft: &mut Draft<'_>, ino: InodeNo, mode: u32) -> Result<()> {
+    if let Some(value) = draft.xattr(ino, ACCESS)? {
+        let mut acl = Acl::parse(&value)?;
+        acl.chmod(mode);
+        draft.put_xattr(ino, ACCESS, &acl.encode());
+    }
+    Ok(())
+}
+
+/// What a new inode gets from its directory's default ACL; `false` if there is none (and the umask counts).
+pub(super) fn inherit(
+    draft: &mut Draft<'_>,
+    parent: InodeNo,
+    ino: InodeNo,
+    inode: &mut Inode,
+) -> Result<bool> {
+    if inode.kind() == libc::S_IFLNK {
+        return Ok(false);
+    }
+    let Some(default) = draft.xattr(parent, DEFAULT)? else { return Ok(false) };
+    let mut acl = Acl::parse(&default)?;
+    inode.mode = acl.inherit(inode.mode);
+    if !acl.is_mode() {
+        draft.put_xattr(ino, ACCESS, &acl.encode());
+    }
+    if inode.is_dir() {
+        draft.put_xattr(ino, DEFAULT, &default);
+    }
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn acl(lines: &[(u16, u16)]) -> Acl {
+        Acl(lines.iter().map(|&(tag, perm)| Line { tag, perm, id: u32::MAX }).collect())
+    }
+
+    #[test]
+    fn a_mask_stands_for_the_group() {
+        let mut acl = acl(&[(USER_OBJ, 7), (USER, 6), (GROUP_OBJ, 5), (MASK, 4), (OTHER, 1)]);
+        assert_eq!(Acl::parse(&acl.encode()).unwrap(), acl);
+        assert_eq!(acl.mode(libc::S_IFREG | 0o4000), libc::S_IFREG | 0o4741);
+        acl.chmod(0o620);
+        assert_eq!(acl.mode(0), 0o620);
+        assert_eq!(acl.0[2].perm, 5, "the group's own line stays");
+        assert!(!acl.is_mode());
+    }
+
+    #[test]
+    fn a_new_file_gets_what_default_and_mode_both_allow() {
+        let mut default = acl(&[(USER_OBJ, 7), (USER, 7), (GROUP_OBJ, 7), (MASK, 7), (OTHER, 5)]);
+        assert_eq!(default.inherit(0o640), 0o640);
+        let mut plain = acl(&[(USER_OBJ, 7), (GROUP_OBJ, 5), (OTHER, 0)]);
+        assert_eq!(plain.inherit(0o666), 0o640);
+        assert!(plain.is_mode());
+    }
+
+    #[test]
+    fn malformed_acls_are_refused() {
+        let good = acl(&[(USER_OBJ, 7), (GROUP_OBJ, 5), (OTHER, 0)]).encode();
+        assert!(Acl::parse(&good).is_ok());
+        assert!(Acl::parse(&good[..good.len() - 1]).is_err());
+        assert!(Acl::parse(&good[..20]).is_err(), "no line for others");
+        assert!(Acl::parse(&[]).is_err());
+        let unmasked = acl(&[(USER_OBJ, 7), (USER, 7), (GROUP_OBJ, 5), (OTHER, 0)]);
+        assert!(Acl::parse(&unmasked.encode()).is_err());
+    }
+}

@@ -1,0 +1,186 @@
+//! Bytes: read, write, length.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::content::{File, Written, extents};
+use crate::log::Inode;
+use crate::types::{InodeNo, Timestamp};
+
+use super::attr::{self, SetAttributes};
+use super::publish::apply;
+use super::{Attributes, Error, HandleId, Result, SIZE_MAX, Vfs, acl, remove};
+
+/// Where a write goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WriteAt {
+    /// This many bytes from the beginning.
+    Offset(u64),
+    /// The end (`O_APPEND`).
+    End,
+}
+
+/// A write whose bytes are taken; [`Vfs::settle`] finishes it.
+#[derive(Clone, Copy, Debug)]
+#[must_use]
+pub struct Taken {
+    length: u32,
+    must_publish: bool,
+}
+
+impl Vfs {
+    /// `read`: the bytes of a range, fewer at the end of the file.
+    pub async fn read_data(&self, handle: HandleId, offset: u64, size: u32) -> Result<Bytes> {
+        let handle = self.inner.handles.get(handle)?;
+        if !handle.flags.read {
+            return Err(Error::BadHandle);
+        }
+        self.read_file(&handle.file, offset, size.into()).await
+    }
+
+    pub(super) async fn read_file(
+        &self,
+        file: &Arc<File>,
+        offset: u64,
+        size: u64,
+    ) -> Result<Bytes> {
+        let ino = file.ino();
+        let range = offset..offset.saturating_add(size).min(SIZE_MAX);
+        if range.is_empty() {
+            return Ok(Bytes::new());
+        }
+        let window = file.window(range.clone());
+        let wanted = window.start.min(range.start)..window.end.max(range.end);
+        // What is unpublished first, then the map: what is published in between is then in both, never in neither.
+        let unpublished = file.unpublished();
+        let overlay = file.overlay(range.clone())?;
+        let (inode, published) = self
+            .read(|view| {
+                let inode = view.inode(ino)?.ok_or(Error::Stale)?;
+                let wanted = wanted.start..wanted.end.min(inode.size);
+                if wanted.is_empty() {
+                    return Ok((inode, Vec::new()));
+                }
+                // Beyond the published size there may be extents that a truncation has yet to take away.
+                let list = extents::clip(&view.extents(ino, wanted.clone())?, wanted);
+                Ok((inode, list))
+            })
+            .await?;
+        self.touch(ino, &inode);
+        let size = unpublished.map_or(inode.size, |unpublished| unpublished.end.max(inode.size));
+        let range = range.start..range.end.min(size);
+        if range.is_empty() {
+            return Ok(Bytes::new());
+        }
+        Ok(self.inner.content.read(file, range, overlay, published, size).await?)
+    }
+
+    /// `write`: all of the bytes, or an error.
+    pub async fn write(&self, handle: HandleId, at: WriteAt, data: &[u8]) -> Result<u32> {
+        let taken = self.take(handle, at, data).await?;
+        self.settle(handle, taken).await
+    }
+
+    /// First half of a write: its bytes are taken, every reader sees them. Pending only before anything is taken:
+    /// while staging is full, or (at the end) the map must be fetched. So it may be dropped and tried again.
+    pub async fn take(&self, handle: HandleId, at: WriteAt, data: &[u8]) -> Result<Taken> {
+        self.writable()?;
+        let handle = self.inner.handles.get(handle)?;
+        if !handle.flags.write {
+            return Err(Error::BadHandle);
+        }
+        let length = u32::try_from(data.len()).map_err(|_| Error::Invalid)?;
+        if length == 0 {
+            return Ok(Taken { length, must_publish: false });
+        }
+        let file = &handle.file;
+        let room = file.room(data.len()).await?;
+        let offset = match at {
+            WriteAt::Offset(offset) => offset,
+            WriteAt::End => self.attributes(file.ino()).await?.size,
+        };
+        if offset.checked_add(length.into()).is_none_or(|end| end > SIZE_MAX) {
+            return Err(Error::TooBig);
+        }
+        let written = file.write_in(room, offset, data)?;
+        Ok(Taken { length, must_publish: written == Written::Publish })
+    }
+
+    /// Second half: publishes what has become too much to stay unpublished (V1). Returns the bytes written.
+    pub async fn settle(&self, handle: HandleId, taken: Taken) -> Result<u32> {
+        if taken.must_publish {
+            let handle = self.inner.handles.get(handle)?;
+            self.publish(&handle.file).await?;
+        }
+        Ok(taken.length)
+    }
+
+    /// `chmod`, `chown`, `truncate`, `utimens`: all that `set` names, in one transaction with what was written
+    /// before (V2).
+    pub async fn set_attributes(&self, ino: InodeNo, set: &SetAttributes) -> Result<Attributes> {
+        self.writable()?;
+        if set.size.is_some_and(|size| size > SIZE_MAX) {
+            return Err(Error::TooBig);
+        }
+        let inode = match set.size {
+            Some(size) => self.resize(ino, set, size).await?,
+            None => self.set_but_size(ino, set).await?,
+        };
+        if set.atime.is_some() {
+            self.inner.atimes.forget(ino);
+        }
+        let unpublished = self.inner.content.known(ino).and_then(|file| file.unpublished());
+        Ok(self.merged(ino, &inode, unpublished))
+    }
+
+    async fn set_but_size(&self, ino: InodeNo, set: &SetAttributes) -> Result<Inode> {
+        let pending = self.pending(ino).await?;
+        let inode = self
+            .change(|draft| {
+                let mut inode = draft.inode(ino)?.ok_or(Error::Stale)?;
+                if let Some(pending) = &pending {
+                    apply(draft, ino, &mut inode, &pending.publication)?;
+                }
+                attr::apply(&mut inode, set, Timestamp::now());
+                if set.mode.is_some() && !self.inner.bare.contains(ino) {
+                    acl::after_chmod(draft, ino, inode.mode)?;
+                }
+                draft.put_inode(ino, &inode);
+                Ok(inode)
+            })
+            .await?;
+        if let Some(pending) = pending {
+            pending.landed();
+        }
+        Ok(inode)
+    }
+
+    async fn resize(&self, ino: InodeNo, set: &SetAttributes, size: u64) -> Result<Inode> {
+        let file = self.inner.content.file(ino);
+        let publication = self.turn(&file).await?;
+        let (inode, is_cut) = self
+            .change(|draft| {
+                let mut inode = draft.inode(ino)?.ok_or(Error::Stale)?;
+                if !inode.is_file() {
+                    return Err(if inode.is_dir() { Error::IsDirectory } else { Error::Invalid });
+                }
+                apply(draft, ino, &mut inode, &publication)?;
+                let is_cut = remove::cut(draft, ino, &mut inode, size)?;
+                attr::apply(&mut inode, set, Timestamp::now());
+                draft.put_inode(ino, &inode);
+                Ok((inode, is_cut))
+            })
+            .await?;
+        if !is_cut {
+            // The transaction holds whatever comes of the rest: that lies beyond the end, where nobody looks, and
+            // whoever would raise the size finishes it first (`Vfs::turn`).
+            self.inner.trims.lock().insert(ino, size);
+            if let Err(error) = self.finish_trim(ino).await {
+                tracing::warn!(%error, ino = ino.0, "a truncation goes on later");
+            }
+        }
+        file.published_truncated(publication, size);
+        Ok(inode)
+    }
+}

@@ -1,0 +1,156 @@
+//! Reading directories. The place in a directory is a cookie that an entry keeps for ever, so a listing goes on
+//! rightly whatever changes between its parts.
+
+use crate::types::{InodeNo, NameHash};
+
+use super::{Attributes, Error, Result, Vfs};
+
+/// The cookies of `.` and `..`; 0 is the beginning. An entry's cookie is as small only by a chance of 2^-61.
+const DOT: u64 = 1;
+const DOT_DOT: u64 = 2;
+
+/// Inodes that one `readdirplus` may wait for; what more is missing is left to `lookup`.
+const FETCHES_MAX: usize = 2;
+
+/// One entry of a listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirEntry {
+    /// What it names.
+    pub ino: InodeNo,
+    /// The type bits of that, `S_IFMT`.
+    pub kind: u32,
+    /// The name.
+    pub name: Vec<u8>,
+    /// Where a listing goes on after this entry.
+    pub cookie: u64,
+    /// What `stat` shows of it, if that was asked for.
+    pub attributes: Option<Attributes>,
+}
+
+impl Vfs {
+    /// Up to `limit` entries after `cookie` (0: from the beginning); none: the end.
+    pub async fn read_dir(&self, ino: InodeNo, cookie: u64, limit: usize) -> Result<Vec<DirEntry>> {
+        self.read(|view| {
+            // Removed while it was open: as on a local disk, it has no entries, not even `.`.
+            let Some(dir) = view.inode(ino)?.filter(crate::log::Inode::is_dir) else {
+                return Ok(Vec::new());
+            };
+            if cookie == 0 {
+                self.touch(ino, &dir);
+            }
+            let dot = |cookie, name: &[u8], ino| DirEntry {
+                ino,
+                kind: libc::S_IFDIR,
+                name: name.to_vec(),
+                cookie,
+                attributes: None,
+            };
+            let mut list = Vec::with_capacity(limit.min(1024));
+            if cookie < DOT {
+                list.push(dot(DOT, b".", ino));
+            }
+            if cookie < DOT_DOT {
+                list.push(dot(DOT_DOT, b"..", dir.parent));
+            }
+            let after = (cookie > DOT_DOT).then(|| last_of(cookie));
+            let rest = limit.saturating_sub(list.len());
+            list.extend(view.entries(ino, after, rest)?.into_iter().map(|(hash, entry)| {
+                let cookie = hash.cookie().max(DOT_DOT + 1);
+                DirEntry {
+                    ino: entry.ino,
+                    kind: entry.kind,
+                    name: entry.name,
+                    cookie,
+                    attributes: None,
+                }
+            }));
+            Ok(list)
+        })
+        .await
+    }
+
+    /// As `read_dir`, each entry with its attributes; shorter where those would have to be fetched one by one.
+    pub async fn read_dir_plus(
+        &self,
+        ino: InodeNo,
+        mut cookie: u64,
+        limit: usize,
+    ) -> Result<Vec<DirEntry>> {
+        loop {
+            let mut list = self.read_dir(ino, cookie, limit).await?;
+            let Some(last) = list.last() else { return Ok(list) };
+            cookie = last.cookie;
+            self.fill_in(&mut list).await?;
+            list.retain(|entry| entry.attributes.is_some());
+            // Only if all were removed since: an empty list would say that this is the end.
+            if !list.is_empty() {
+                return Ok(list);
+            }
+        }
+    }
+
+    /// Fills attributes in from the beginning, and cuts the list where too many would have to be fetched.
+    async fn fill_in(&self, list: &mut Vec<DirEntry>) -> Result<()> {
+        let mut filled = 0;
+        for fetches in 0.. {
+            filled += self.fill(&mut list[filled..]).await?;
+            if filled == list.len() || fetches == FETCHES_MAX {
+                break;
+            }
+            // Fetching one brings its neighbours in the map along: files made together lie together.
+            match self.attributes(list[filled].ino).await {
+                Ok(seen) => list[filled].attributes = Some(seen),
+                Err(Error::Stale) => {} // removed since
+                Err(error) => return Err(error),
+            }
+            filled += 1;
+        }
+        list.truncate(filled);
+        Ok(())
+    }
+
+    /// Fills in what is at hand, and returns how many that are from the beginning on.
+    async fn fill(&self, list: &mut [DirEntry]) -> Result<usize> {
+        let inodes: Vec<InodeNo> = list.iter().map(|entry| entry.ino).collect();
+        let seen = self
+            .read(|view| {
+                let mut seen = Vec::with_capacity(inodes.len());
+                for ino in &inodes {
+                    let unpublished =
+                        self.inner.content.known(*ino).and_then(|file| file.unpublished());
+                    match view.try_inode_cached(*ino)? {
+                        Some(inode) => seen.push(self.merged(*ino, &inode, unpublished)),
+                        None => break,
+                    }
+                }
+                Ok(seen)
+            })
+            .await?;
+        for (entry, seen) in list.iter_mut().zip(&seen) {
+            entry.attributes = Some(*seen);
+        }
+        Ok(seen.len())
+    }
+}
+
+/// The greatest hash with this cookie: what comes after it is what the listing lacks.
+fn last_of(cookie: u64) -> NameHash {
+    let mut hash = [0xff; 16];
+    hash[..8].copy_from_slice(&(cookie << 1 | 1).to_be_bytes());
+    NameHash(hash)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listing_goes_on_after_the_entry_of_its_cookie() {
+        let hash = NameHash([0x8a, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
+        let last = last_of(hash.cookie());
+        assert!(hash <= last);
+        assert_eq!(last.cookie(), hash.cookie());
+        let next = NameHash([0x8a, 1, 2, 3, 4, 5, 6, 8, 0, 0, 0, 0, 0, 0, 0, 0]);
+        assert!(next > last && next.cookie() == hash.cookie() + 1);
+    }
+}

@@ -1,0 +1,122 @@
+//! What can go wrong, and the one place where it becomes an errno.
+
+use crate::{content, index};
+
+/// What can go wrong in a call. Variants without a cause are what POSIX names them.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// ENOENT
+    #[error("no such file or directory")]
+    NotFound,
+    /// EEXIST
+    #[error("it exists")]
+    Exists,
+    /// ENOTDIR
+    #[error("not a directory")]
+    NotDirectory,
+    /// EISDIR
+    #[error("is a directory")]
+    IsDirectory,
+    /// ENOTEMPTY
+    #[error("the directory is not empty")]
+    NotEmpty,
+    /// EINVAL
+    #[error("invalid argument")]
+    Invalid,
+    /// ENAMETOOLONG
+    #[error("the name is too long")]
+    NameTooLong,
+    /// EPERM
+    #[error("operation not permitted")]
+    NotPermitted,
+    /// EMLINK
+    #[error("too many links")]
+    TooManyLinks,
+    /// EFBIG
+    #[error("the file would be too large")]
+    TooBig,
+    /// EBADF
+    #[error("no such open file, or not open for this")]
+    BadHandle,
+    /// ESTALE: the kernel looks the name up again.
+    #[error("the inode is gone")]
+    Stale,
+    /// ENODATA
+    #[error("no such attribute")]
+    NoAttribute,
+    /// E2BIG
+    #[error("the attribute's value is too long")]
+    AttributeTooBig,
+    /// ERANGE
+    #[error("the attribute's name is too long")]
+    AttributeNameTooLong,
+    /// ENOSPC
+    #[error("no room for more")]
+    NoSpace,
+    /// ENXIO: `SEEK_DATA` or `SEEK_HOLE` beyond the end.
+    #[error("no data from there on")]
+    NoMoreData,
+    /// EOPNOTSUPP
+    #[error("not supported")]
+    NotSupported,
+    /// EROFS
+    #[error("the mount is read-only")]
+    ReadOnly,
+    /// The index or the journal.
+    #[error("the map: {0}")]
+    Index(#[from] index::Error),
+    /// A file's bytes.
+    #[error("content: {0}")]
+    Content(#[from] content::Error),
+    /// What was written could not be made durable.
+    #[error("not made durable: {0}")]
+    Durability(#[source] super::DurabilityError),
+}
+
+/// What calls of this room return.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// The errno that the caller gets: the only place that decides it.
+    pub fn errno(&self) -> i32 {
+        match self {
+            Self::NotFound => libc::ENOENT,
+            Self::Exists => libc::EEXIST,
+            Self::NotDirectory => libc::ENOTDIR,
+            Self::IsDirectory => libc::EISDIR,
+            Self::NotEmpty => libc::ENOTEMPTY,
+            Self::Invalid => libc::EINVAL,
+            Self::NameTooLong => libc::ENAMETOOLONG,
+            Self::NotPermitted => libc::EPERM,
+            Self::TooManyLinks => libc::EMLINK,
+            Self::TooBig => libc::EFBIG,
+            Self::BadHandle => libc::EBADF,
+            Self::Stale => libc::ESTALE,
+            Self::NoAttribute => libc::ENODATA,
+            Self::AttributeTooBig => libc::E2BIG,
+            Self::AttributeNameTooLong => libc::ERANGE,
+            Self::NoSpace => libc::ENOSPC,
+            Self::NoMoreData => libc::ENXIO,
+            Self::NotSupported => libc::EOPNOTSUPP,
+            Self::ReadOnly => libc::EROFS,
+            Self::Index(error) => index_errno(error),
+            Self::Content(error) => content_errno(error),
+            Self::Durability(_) => libc::EIO,
+        }
+    }
+}
+
+fn index_errno(error: &index::Error) -> i32 {
+    match error {
+        index::Error::ReadOnly(_) => libc::EROFS,
+        _ => libc::EIO,
+    }
+}
+
+fn content_errno(error: &content::Error) -> i32 {
+    match error {
+        content::Error::TooLarge => libc::EFBIG,
+        _ if error.is_full() => libc::ENOSPC,
+        _ => libc::EIO,
+    }
+}

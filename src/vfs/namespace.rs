@@ -1,0 +1,285 @@
+//! Names: looking up, making, linking, removing.
+
+use crate::index::{Draft, View};
+use crate::log::{Entry, Inode};
+use crate::types::{InodeNo, Timestamp};
+
+use super::handles::{Held, Leaving};
+use super::publish::apply;
+use super::remove::{Fate, drop_name};
+use super::{
+    Attributes, Caller, Error, Result, TARGET_MAX, Vfs, acl, attr, checked_name, directory,
+};
+
+/// Names that one inode can have.
+const LINKS_MAX: u32 = u32::MAX - 1;
+
+/// What a new inode is, besides what every inode has.
+enum Made<'a> {
+    Plain,
+    Device(u32),
+    Symlink(&'a [u8]),
+}
+
+impl Vfs {
+    /// What a name in a directory names.
+    pub async fn lookup(&self, parent: InodeNo, name: &[u8]) -> Result<Attributes> {
+        if name.len() > super::NAME_MAX {
+            return Err(Error::NameTooLong);
+        }
+        self.read(|view| {
+            let ino = match name {
+                b"." => parent,
+                b".." => directory(view, parent)?.parent,
+                _ => view.entry(parent, name)?.ok_or(Error::NotFound)?.ino,
+            };
+            // An unlink between the two reads leaves the one without the other.
+            self.seen(view, ino)?.ok_or(Error::NotFound)
+        })
+        .await
+    }
+
+    /// `mkdir`.
+    pub async fn mkdir(
+        &self,
+        caller: &Caller,
+        parent: InodeNo,
+        name: &[u8],
+        mode: u32,
+    ) -> Result<Attributes> {
+        let mode = libc::S_IFDIR | mode & attr::MODE_BITS;
+        self.make(caller, parent, name, mode, Made::Plain, None).await
+    }
+
+    /// `mknod`: a regular file, fifo, socket or device; the type is in `mode`.
+    pub async fn mknod(
+        &self,
+        caller: &Caller,
+        parent: InodeNo,
+        name: &[u8],
+        mode: u32,
+        device: u32,
+    ) -> Result<Attributes> {
+        let made = match mode & libc::S_IFMT {
+            libc::S_IFREG | libc::S_IFIFO | libc::S_IFSOCK => Made::Plain,
+            libc::S_IFCHR | libc::S_IFBLK => Made::Device(device),
+            _ => return Err(Error::Invalid),
+        };
+        let mode = mode & (libc::S_IFMT | attr::MODE_BITS);
+        self.make(caller, parent, name, mode, made, None).await
+    }
+
+    /// `symlink`.
+    pub async fn symlink(
+        &self,
+        caller: &Caller,
+        parent: InodeNo,
+        name: &[u8],
+        target: &[u8],
+    ) -> Result<Attributes> {
+        if target.len() > TARGET_MAX {
+            return Err(Error::NameTooLong);
+        }
+        if target.is_empty() || target.contains(&0) {
+            return Err(Error::Invalid);
+        }
+        let mode = libc::S_IFLNK | 0o777;
+        self.make(caller, parent, name, mode, Made::Symlink(target), None).await
+    }
+
+    /// A regular file that is open from the moment it is there.
+    pub(super) async fn make_file(
+        &self,
+        caller: &Caller,
+        parent: InodeNo,
+        name: &[u8],
+        mode: u32,
+        held: &Held<'_>,
+    ) -> Result<Attributes> {
+        let mode = libc::S_IFREG | mode & attr::MODE_BITS;
+        self.make(caller, parent, name, mode, Made::Plain, Some(held)).await
+    }
+
+    async fn make(
+        &self,
+        caller: &Caller,
+        parent: InodeNo,
+        name: &[u8],
+        mode: u32,
+        made: Made<'_>,
+        held: Option<&Held<'_>>,
+    ) -> Result<Attributes> {
+        checked_name(name)?;
+        self.writable()?;
+        // So that most directories cost no look for an ACL under the lock.
+        self.is_bare(parent).await?;
+        let (ino, inode, is_bare) = self
+            .change(|draft| {
+                let now = Timestamp::now();
+                let mut dir = directory(draft, parent)?;
+                if draft.entry(parent, name)?.is_some() {
+                    return Err(Error::Exists);
+                }
+                let mut inode = attr::new_inode(caller, &dir, mode, now);
+                match made {
+                    Made::Plain => {}
+                    Made::Device(device) => inode.rdev = device,
+                    Made::Symlink(target) => {
+                        inode.size = target.len() as u64;
+                        inode.target = Some(target.to_vec());
+                    }
+                }
+                let ino = draft.new_ino()?;
+                let has_acl = !self.inner.bare.contains(parent)
+                    && acl::inherit(draft, parent, ino, &mut inode)?;
+                if !has_acl && made.has_umask() {
+                    inode.mode &= !(caller.umask & 0o777);
+                }
+                if inode.is_dir() {
+                    inode.parent = parent;
+                    dir.nlink += 1;
+                }
+                draft.put_entry(parent, &Entry { name: name.to_vec(), ino, kind: inode.kind() });
+                draft.put_inode(ino, &inode);
+                changed(draft, parent, &mut dir, now);
+                if let Some(held) = held {
+                    held.hold(ino)?;
+                }
+                Ok((ino, inode, !has_acl))
+            })
+            .await?;
+        if is_bare {
+            self.inner.bare.insert_new(ino);
+        }
+        Ok(Attributes::of(ino, &inode))
+    }
+
+    /// `link`: one more name for what is not a directory.
+    pub async fn link(&self, ino: InodeNo, parent: InodeNo, name: &[u8]) -> Result<Attributes> {
+        checked_name(name)?;
+        self.writable()?;
+        let pending = self.pending(ino).await?;
+        let inode = self
+            .change(|draft| {
+                let now = Timestamp::now();
+                let mut inode = draft.inode(ino)?.ok_or(Error::NotFound)?;
+                let mut dir = directory(draft, parent)?;
+                if inode.is_dir() {
+                    return Err(Error::NotPermitted);
+                }
+                if inode.nlink == 0 {
+                    return Err(Error::NotFound); // unlinked: the last close removes it
+                }
+                if inode.nlink >= LINKS_MAX {
+                    return Err(Error::TooManyLinks);
+                }
+                if draft.entry(parent, name)?.is_some() {
+                    return Err(Error::Exists);
+                }
+                if let Some(pending) = &pending {
+                    apply(draft, ino, &mut inode, &pending.publication)?;
+                }
+                inode.nlink += 1;
+                inode.ctime = now;
+                draft.put_inode(ino, &inode);
+                draft.put_entry(parent, &Entry { name: name.to_vec(), ino, kind: inode.kind() });
+                changed(draft, parent, &mut dir, now);
+                Ok(inode)
+            })
+            .await?;
+        if let Some(pending) = pending {
+            pending.landed();
+        }
+        let unpublished = self.inner.content.known(ino).and_then(|file| file.unpublished());
+        Ok(self.merged(ino, &inode, unpublished))
+    }
+
+    /// `unlink`: of what is not a directory.
+    pub async fn unlink(&self, parent: InodeNo, name: &[u8]) -> Result<()> {
+        checked_name(name)?;
+        let leaving = Leaving::new(&self.inner.handles);
+        let (ino, fate) = self
+            .change(|draft| {
+                let now = Timestamp::now();
+                let mut dir = directory(draft, parent)?;
+                let entry = draft.entry(parent, name)?.ok_or(Error::NotFound)?;
+                if entry.kind == libc::S_IFDIR {
+                    return Err(Error::IsDirectory);
+                }
+                draft.delete_entry(parent, name);
+                let fate = drop_name(draft, &leaving, &self.inner.bare, entry.ino, now)?;
+                changed(draft, parent, &mut dir, now);
+                Ok((entry.ino, fate))
+            })
+            .await?;
+        drop(leaving);
+        self.after_drop(ino, fate).await;
+        Ok(())
+    }
+
+    /// `rmdir`: of an empty directory.
+    pub async fn rmdir(&self, parent: InodeNo, name: &[u8]) -> Result<()> {
+        match name {
+            b"." => return Err(Error::Invalid),
+            b".." => return Err(Error::NotEmpty),
+            _ => checked_name(name)?,
+        }
+        self.change(|draft| {
+            let mut dir = directory(draft, parent)?;
+            let entry = draft.entry(parent, name)?.ok_or(Error::NotFound)?;
+            if entry.kind != libc::S_IFDIR {
+                return Err(Error::NotDirectory);
+            }
+            drop_directory(draft, entry.ino)?;
+            draft.delete_entry(parent, name);
+            dir.nlink = dir.nlink.saturating_sub(1);
+            changed(draft, parent, &mut dir, Timestamp::now());
+            Ok(())
+        })
+        .await
+    }
+}
+
+impl Made<'_> {
+    /// A symlink's mode is always 0777.
+    fn has_umask(&self) -> bool {
+        !matches!(self, Self::Symlink(_))
+    }
+}
+
+/// A directory's entries changed: so did its times.
+pub(super) fn changed(draft: &mut Draft<'_>, ino: InodeNo, dir: &mut Inode, now: Timestamp) {
+    dir.mtime = now;
+    dir.ctime = now;
+    draft.put_inode(ino, dir);
+}
+
+/// Removes a directory, which must be empty. Its own entry is the caller's.
+pub(super) fn drop_directory(draft: &mut Draft<'_>, ino: InodeNo) -> Result<Fate> {
+    if !draft.is_empty_dir(ino)? {
+        return Err(Error::NotEmpty);
+    }
+    for name in draft.xattrs(ino)? {
+        draft.delete_xattr(ino, &name);
+    }
+    draft.delete_inode(ino);
+    Ok(Fate::Gone)
+}
+
+/// Whether `ino` is `dir` or a directory above it. The root is above everything.
+pub(super) fn is_above(view: &View<'_>, ino: InodeNo, mut dir: InodeNo) -> Result<bool> {
+    // As deep as a path of directories can be: a loop would be damage.
+    for _ in 0..DEPTH_MAX {
+        if dir == ino {
+            return Ok(true);
+        }
+        if dir == InodeNo::ROOT {
+            return Ok(false);
+        }
+        dir = directory(view, dir)?.parent;
+    }
+    Err(Error::Invalid)
+}
+
+/// Directories above one another at most; deeper ones cannot be moved.
+const DEPTH_MAX: usize = 1 << 20;

@@ -1,0 +1,128 @@
+//! Open files: from `open` or `create` to the last `release`; flush and fsync.
+
+use std::sync::Arc;
+
+use crate::content::File;
+use crate::types::InodeNo;
+
+use super::handles::{Handle, Held};
+use super::{Attributes, Caller, Error, FsyncTo, HandleId, OpenFlags, Result, SetAttributes, Vfs};
+
+impl Vfs {
+    /// `open` of a regular file.
+    pub async fn open(&self, ino: InodeNo, flags: OpenFlags) -> Result<HandleId> {
+        if flags.write || flags.truncate {
+            self.writable()?;
+        }
+        self.inner.handles.hold(ino)?;
+        match self.opened(ino, flags).await {
+            Ok(file) => Ok(self.inner.handles.insert(file, flags)),
+            Err(error) => {
+                self.unhold(ino).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// After the hold: is it there, and is it a file?
+    async fn opened(&self, ino: InodeNo, flags: OpenFlags) -> Result<Arc<File>> {
+        let inode = self.read(|view| view.inode(ino)?.ok_or(Error::Stale)).await?;
+        if !inode.is_file() {
+            return Err(if inode.is_dir() { Error::IsDirectory } else { Error::Invalid });
+        }
+        if inode.nlink == 0 && !self.inner.handles.is_unlinked(ino) {
+            return Err(Error::Stale);
+        }
+        let file = self.inner.content.file(ino);
+        if flags.truncate {
+            self.set_attributes(ino, &SetAttributes { size: Some(0), ..SetAttributes::default() })
+                .await?;
+        }
+        Ok(file)
+    }
+
+    /// `open` with `O_CREAT`: makes the file, or opens the one that is there.
+    pub async fn create(
+        &self,
+        caller: &Caller,
+        parent: InodeNo,
+        name: &[u8],
+        mode: u32,
+        flags: OpenFlags,
+    ) -> Result<(Attributes, HandleId)> {
+        let held = Held::new(&self.inner.handles);
+        let made = self.make_file(caller, parent, name, mode & !libc::S_IFMT, &held).await;
+        match made {
+            Ok(seen) => {
+                held.keep();
+                let file = self.inner.content.file(seen.ino);
+                file.note_name(name);
+                Ok((seen, self.inner.handles.insert(file, flags)))
+            }
+            Err(Error::Exists) if !flags.exclusive => {
+                drop(held);
+                let seen = self.lookup(parent, name).await?;
+                let handle = self.open(seen.ino, flags).await?;
+                Ok((self.attributes(seen.ino).await?, handle))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// `close`, each time: publishes what was written (V1). An error leaves everything unpublished, to be tried again
+    /// by the next flush, fsync or the periodic one.
+    pub async fn flush(&self, handle: HandleId) -> Result<()> {
+        let handle = self.inner.handles.get(handle)?;
+        self.publish_named(&handle).await
+    }
+
+    /// Nobody can open an unlinked file after a crash, so its close needs no transaction.
+    async fn publish_named(&self, handle: &Handle) -> Result<()> {
+        if handle.file.unpublished().is_none() || self.inner.handles.is_unlinked(handle.file.ino())
+        {
+            return Ok(());
+        }
+        self.publish(&handle.file).await
+    }
+
+    /// `fsync` and `fdatasync`: as `flush`, and then it survives power loss, or is in the bucket.
+    pub async fn fsync(&self, handle: HandleId) -> Result<()> {
+        let handle = self.inner.handles.get(handle)?;
+        self.publish(&handle.file).await?;
+        self.fsync_all().await
+    }
+
+    /// `fsync` of a directory: every change of names that was made before.
+    pub async fn fsync_directory(&self) -> Result<()> {
+        self.fsync_all().await
+    }
+
+    async fn fsync_all(&self) -> Result<()> {
+        let upto = self.journaled();
+        let durability = &self.inner.durability;
+        let done = match self.inner.options.fsync {
+            FsyncTo::Local => durability.fsync(upto).await,
+            FsyncTo::Bucket => {
+                // What is sealed waits in an open pack for company: no longer.
+                self.inner.content.close_packs()?;
+                durability.bucket(upto).await
+            }
+        };
+        done.map_err(Error::Durability)
+    }
+
+    /// The last reference to an open file is gone. What came after the last flush (stores through `mmap`) is
+    /// published; an unlinked file is removed.
+    pub async fn release(&self, handle: HandleId) -> Result<()> {
+        let handle = self.inner.handles.remove(handle)?;
+        let published = self.publish_named(&handle).await;
+        self.unhold(handle.file.ino()).await;
+        published
+    }
+
+    async fn unhold(&self, ino: InodeNo) {
+        if self.inner.handles.release(ino) {
+            self.finish_orphan(ino).await;
+        }
+    }
+}

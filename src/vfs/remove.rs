@@ -1,0 +1,225 @@
+//! Taking away: names, inodes, and extents beyond an end, in transactions of bounded size (rule V3).
+
+use crate::content::extents;
+use crate::index::{Draft, View};
+use crate::log::{Inode, Orphan};
+use crate::types::{Extent, InodeNo, Timestamp};
+
+use super::handles::Leaving;
+use super::publish::edit;
+use super::xattr::Bare;
+use super::{Result, Vfs};
+
+/// Records of extents that one transaction takes away at most: some 100 KiB of keys, far below its 4 MiB.
+#[cfg(not(test))]
+pub(super) const STEP: usize = 4096;
+#[cfg(test)]
+pub(super) const STEP: usize = 4;
+
+/// What became of an inode that lost a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// It has other names.
+    Named,
+    /// It is gone.
+    Gone,
+    /// It is an orphan: open, or too large for one transaction.
+    Orphan,
+}
+
+/// Takes one name from an inode that is not a directory.
+pub(super) fn drop_name(
+    draft: &mut Draft<'_>,
+    leaving: &Leaving<'_>,
+    bare: &Bare,
+    ino: InodeNo,
+    now: Timestamp,
+) -> Result<Fate> {
+    // An entry without an inode is damage that a removal may mend.
+    let Some(mut inode) = draft.inode(ino)? else { return Ok(Fate::Gone) };
+    inode.nlink = inode.nlink.saturating_sub(1);
+    inode.ctime = now;
+    if inode.nlink > 0 {
+        draft.put_inode(ino, &inode);
+        return Ok(Fate::Named);
+    }
+    if leaving.claim(ino) && erase(draft, bare, ino, &inode)? {
+        return Ok(Fate::Gone);
+    }
+    draft.put_inode(ino, &inode);
+    draft.put_orphan(ino, &Orphan { from: None });
+    Ok(Fate::Orphan)
+}
+
+/// Deletes an inode with all that it has, or takes one step towards it: `true` when it is gone.
+fn erase(draft: &mut Draft<'_>, bare: &Bare, ino: InodeNo, inode: &Inode) -> Result<bool> {
+    if inode.is_file() && inode.extent.is_none() && inode.size > 0 {
+        let first = draft.extents_from(ino, 0, STEP + 1)?;
+        for (offset, _) in first.iter().take(STEP) {
+            draft.delete_extent(ino, *offset);
+        }
+        if first.len() > STEP {
+            return Ok(false);
+        }
+    }
+    if !bare.contains(ino) {
+        for name in draft.xattrs(ino)? {
+            draft.delete_xattr(ino, &name);
+        }
+    }
+    draft.delete_inode(ino);
+    Ok(true)
+}
+
+/// Cuts a file's extents at `size` and sets it. `true` when all beyond are gone; else an orphan record says from
+/// where on they are still to go. The caller puts the inode.
+pub(super) fn cut(
+    draft: &mut Draft<'_>,
+    ino: InodeNo,
+    inode: &mut Inode,
+    size: u64,
+) -> Result<bool> {
+    if size >= inode.size {
+        inode.size = size;
+        return Ok(true);
+    }
+    if inode.extent.is_some() {
+        edit(draft, ino, inode, size..inode.size, |old| {
+            let ends_beyond = |(offset, extent): &(u64, Extent)| offset + extent.length > size;
+            if old.iter().all(ends_beyond) { extents::truncate(old, size) } else { Vec::new() }
+        })?;
+        inode.size = size;
+        return Ok(true);
+    }
+    let beyond = overlapping_from(draft, ino, size, STEP + 1)?;
+    let is_last = beyond.len() <= STEP;
+    drop_extents(draft, ino, inode, &beyond[..beyond.len().min(STEP)], size);
+    if !is_last {
+        draft.put_orphan(ino, &Orphan { from: Some(size) });
+    }
+    inode.size = size;
+    Ok(is_last)
+}
+
+/// Up to `limit` extents that end beyond `offset`.
+pub(super) fn overlapping_from(
+    view: &View<'_>,
+    ino: InodeNo,
+    offset: u64,
+    limit: usize,
+) -> Result<Vec<(u64, Extent)>> {
+    let mut found = view.extents(ino, offset..offset.saturating_add(1))?;
+    let next = found.last().map_or(offset, |(offset, _)| offset + 1).max(offset);
+    let rest = view.extents_from(ino, next, limit)?;
+    found.extend(rest);
+    Ok(found)
+}
+
+fn drop_extents(
+    draft: &mut Draft<'_>,
+    ino: InodeNo,
+    inode: &mut Inode,
+    beyond: &[(u64, Extent)],
+    size: u64,
+) {
+    for edit in extents::truncate(beyond, size) {
+        match edit {
+            extents::Edit::Put(offset, extent) => draft.put_extent(ino, offset, &extent),
+            extents::Edit::Delete(offset) => draft.delete_extent(ino, offset),
+        }
+    }
+    let gone: u64 = beyond
+        .iter()
+        .map(|(offset, extent)| (offset + extent.length - size).min(extent.length))
+        .sum();
+    inode.allocated = inode.allocated.saturating_sub(gone);
+}
+
+impl Vfs {
+    /// Ends the truncation of `ino` that is under way, if one is. The caller holds the file's publishing turn.
+    pub(super) async fn finish_trim(&self, ino: InodeNo) -> Result<()> {
+        let from = self.inner.trims.lock().get(&ino).copied();
+        if let Some(from) = from {
+            self.trim(ino, from).await?;
+            self.inner.trims.lock().remove(&ino);
+        }
+        Ok(())
+    }
+
+    async fn trim(&self, ino: InodeNo, from: u64) -> Result<()> {
+        loop {
+            let is_done = self
+                .change(|draft| {
+                    let beyond = draft.extents_from(ino, from, STEP + 1)?;
+                    let is_last = beyond.len() <= STEP;
+                    if let Some(mut inode) = draft.inode(ino)? {
+                        let step = &beyond[..beyond.len().min(STEP)];
+                        drop_extents(draft, ino, &mut inode, step, from);
+                        draft.put_inode(ino, &inode);
+                    }
+                    // One without an offset is of an unlink that came since: the inode's removal.
+                    if is_last && draft.orphan(ino)?.is_some_and(|orphan| orphan.from.is_some()) {
+                        draft.delete_orphan(ino);
+                    }
+                    Ok(is_last)
+                })
+                .await?;
+            if is_done {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Removes an orphan that nobody has open, step by step.
+    pub(super) async fn remove_orphan(&self, ino: InodeNo) -> Result<()> {
+        if let Some(file) = self.inner.content.known(ino) {
+            file.discard();
+        }
+        loop {
+            let leaving = Leaving::new(&self.inner.handles);
+            let is_done = self
+                .change(|draft| {
+                    let orphan = draft.orphan(ino)?;
+                    if orphan.is_none_or(|orphan| orphan.from.is_some()) || !leaving.claim(ino) {
+                        return Ok(true); // somebody else did it, or will
+                    }
+                    let is_done = match draft.inode(ino)? {
+                        Some(inode) => erase(draft, &self.inner.bare, ino, &inode)?,
+                        None => true,
+                    };
+                    if is_done {
+                        draft.delete_orphan(ino);
+                    }
+                    Ok(is_done)
+                })
+                .await?;
+            if is_done {
+                return Ok(());
+            }
+        }
+    }
+
+    /// After a transaction that took a name from `ino`.
+    pub(super) async fn after_drop(&self, ino: InodeNo, fate: Fate) {
+        match fate {
+            Fate::Named => {}
+            Fate::Gone => {
+                if let Some(file) = self.inner.content.known(ino) {
+                    file.discard();
+                }
+            }
+            Fate::Orphan => {
+                if !self.inner.handles.unlinked(ino) {
+                    self.finish_orphan(ino).await;
+                }
+            }
+        }
+    }
+
+    /// As `remove_orphan`, where no caller waits for the outcome: the next mount tries again.
+    pub(super) async fn finish_orphan(&self, ino: InodeNo) {
+        if let Err(error) = self.remove_orphan(ino).await {
+            tracing::warn!(%error, ino = ino.0, "an unlinked file stays until the next mount");
+        }
+    }
+}

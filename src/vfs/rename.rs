@@ -1,0 +1,227 @@
+//! Renaming: over what is there, not over it, or in exchange.
+
+use crate::index::Draft;
+use crate::log::{Entry, Inode};
+use crate::types::{InodeNo, Timestamp};
+
+use super::handles::Leaving;
+use super::namespace::{changed, drop_directory, is_above};
+use super::publish::{Pending, apply};
+use super::remove::{Fate, drop_name};
+use super::xattr::Bare;
+use super::{Error, Result, Vfs, checked_name, directory};
+
+/// The flags of renameat2(2) that mean something here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RenameMode {
+    /// Replaces what the new name names.
+    #[default]
+    Replace,
+    /// Fails if the new name is there (`RENAME_NOREPLACE`).
+    NoReplace,
+    /// Both names are there, and swap what they name (`RENAME_EXCHANGE`).
+    Exchange,
+}
+
+/// What the transaction came to.
+enum Outcome {
+    /// Another change of the names came between the look and the transaction.
+    Again,
+    /// Two names of one file: nothing happens (rename(2)), and nothing is published.
+    Nothing,
+    /// Done; what was replaced, and what became of it.
+    Moved(Option<(InodeNo, Fate)>),
+}
+
+/// A name in a directory.
+type Place<'a> = (InodeNo, &'a [u8]);
+
+impl Vfs {
+    /// `rename`: in one transaction with what was written to the files that it moves (V2).
+    pub async fn rename(&self, from: Place<'_>, to: Place<'_>, mode: RenameMode) -> Result<()> {
+        checked_name(from.1)?;
+        checked_name(to.1)?;
+        self.writable()?;
+        loop {
+            let (source, target) = self
+                .read(|view| {
+                    let ino = |place: Place<'_>| -> Result<Option<InodeNo>> {
+                        Ok(view.entry(place.0, place.1)?.map(|entry| entry.ino))
+                    };
+                    Ok((ino(from)?, ino(to)?))
+                })
+                .await?;
+            let exchanged = target.filter(|_| mode == RenameMode::Exchange);
+            let pending = self.pending_of(source, exchanged).await?;
+            let leaving = Leaving::new(&self.inner.handles);
+            let outcome = self
+                .change(|draft| {
+                    let mut step =
+                        Step { draft, from, to, now: Timestamp::now(), pending: &pending };
+                    if step.is_other(source, exchanged)? {
+                        return Ok(Outcome::Again);
+                    }
+                    match mode {
+                        RenameMode::Exchange => step.exchange(),
+                        _ => step.replace(mode, &leaving, &self.inner.bare),
+                    }
+                })
+                .await?;
+            drop(leaving);
+            match outcome {
+                // What was sealed belongs to files that these names no longer name: it stays unpublished.
+                Outcome::Again => continue,
+                Outcome::Nothing => {}
+                Outcome::Moved(replaced) => {
+                    pending.into_iter().for_each(Pending::landed);
+                    if let Some((ino, fate)) = replaced {
+                        self.after_drop(ino, fate).await;
+                    }
+                }
+            }
+            return Ok(());
+        }
+    }
+
+    /// The unpublished writes of both, sealed in the order of their numbers.
+    async fn pending_of(&self, a: Option<InodeNo>, b: Option<InodeNo>) -> Result<Vec<Pending>> {
+        let mut inodes: Vec<InodeNo> = a.into_iter().chain(b).collect();
+        inodes.sort();
+        inodes.dedup();
+        let mut pending = Vec::new();
+        for ino in inodes {
+            pending.extend(self.pending(ino).await?);
+        }
+        Ok(pending)
+    }
+}
+
+/// One rename in its transaction.
+struct Step<'a, 'd> {
+    draft: &'a mut Draft<'d>,
+    from: Place<'a>,
+    to: Place<'a>,
+    now: Timestamp,
+    pending: &'a [Pending],
+}
+
+impl Step<'_, '_> {
+    /// Whether the names now name other inodes than those whose writes were sealed.
+    fn is_other(&self, source: Option<InodeNo>, exchanged: Option<InodeNo>) -> Result<bool> {
+        let now_at = |place: Place<'_>| -> Result<Option<InodeNo>> {
+            Ok(self.draft.entry(place.0, place.1)?.map(|entry| entry.ino))
+        };
+        Ok(now_at(self.from)? != source || (exchanged.is_some() && now_at(self.to)? != exchanged))
+    }
+
+    fn replace(&mut self, mode: RenameMode, leaving: &Leaving<'_>, bare: &Bare) -> Result<Outcome> {
+        let (from, to) = (self.from, self.to);
+        let mut old_dir = directory(self.draft, from.0)?;
+        let source = self.draft.entry(from.0, from.1)?.ok_or(Error::NotFound)?;
+        directory(self.draft, to.0)?;
+        let target = self.draft.entry(to.0, to.1)?;
+        let is_dir = source.kind == libc::S_IFDIR;
+        if is_dir && from.0 != to.0 && is_above(self.draft, source.ino, to.0)? {
+            return Err(Error::Invalid);
+        }
+        let mut replaced = None;
+        let mut loses_dir = false;
+        if let Some(target) = &target {
+            if mode == RenameMode::NoReplace {
+                return Err(Error::Exists);
+            }
+            if target.ino == source.ino {
+                return Ok(Outcome::Nothing);
+            }
+            replaced = Some((target.ino, self.drop_target(is_dir, target, leaving, bare)?));
+            loses_dir = target.kind == libc::S_IFDIR;
+        }
+        self.draft.delete_entry(from.0, from.1);
+        self.put(to, &source);
+        self.moved(source.ino, to.0)?;
+        if from.0 == to.0 {
+            old_dir.nlink = relinked(&old_dir, false, loses_dir);
+            changed(self.draft, from.0, &mut old_dir, self.now);
+        } else {
+            old_dir.nlink = relinked(&old_dir, false, is_dir);
+            changed(self.draft, from.0, &mut old_dir, self.now);
+            let mut new_dir = directory(self.draft, to.0)?;
+            new_dir.nlink = relinked(&new_dir, is_dir, loses_dir);
+            changed(self.draft, to.0, &mut new_dir, self.now);
+        }
+        Ok(Outcome::Moved(replaced))
+    }
+
+    fn drop_target(
+        &mut self,
+        is_dir: bool,
+        target: &Entry,
+        leaving: &Leaving<'_>,
+        bare: &Bare,
+    ) -> Result<Fate> {
+        match (is_dir, target.kind == libc::S_IFDIR) {
+            (true, false) => Err(Error::NotDirectory),
+            (false, true) => Err(Error::IsDirectory),
+            (true, true) => drop_directory(self.draft, target.ino),
+            (false, false) => drop_name(self.draft, leaving, bare, target.ino, self.now),
+        }
+    }
+
+    fn exchange(&mut self) -> Result<Outcome> {
+        let (from, to) = (self.from, self.to);
+        let mut from_dir = directory(self.draft, from.0)?;
+        let a = self.draft.entry(from.0, from.1)?.ok_or(Error::NotFound)?;
+        directory(self.draft, to.0)?;
+        let b = self.draft.entry(to.0, to.1)?.ok_or(Error::NotFound)?;
+        if a.ino == b.ino {
+            return Ok(Outcome::Nothing);
+        }
+        let is_dir = |entry: &Entry| entry.kind == libc::S_IFDIR;
+        if from.0 != to.0
+            && (is_dir(&a) && is_above(self.draft, a.ino, to.0)?
+                || is_dir(&b) && is_above(self.draft, b.ino, from.0)?)
+        {
+            return Err(Error::Invalid);
+        }
+        self.put(to, &a);
+        self.put(from, &b);
+        self.moved(a.ino, to.0)?;
+        self.moved(b.ino, from.0)?;
+        let (a, b) = (is_dir(&a), is_dir(&b));
+        if from.0 == to.0 {
+            changed(self.draft, from.0, &mut from_dir, self.now);
+        } else {
+            from_dir.nlink = relinked(&from_dir, b, a);
+            changed(self.draft, from.0, &mut from_dir, self.now);
+            let mut to_dir = directory(self.draft, to.0)?;
+            to_dir.nlink = relinked(&to_dir, a, b);
+            changed(self.draft, to.0, &mut to_dir, self.now);
+        }
+        Ok(Outcome::Moved(None))
+    }
+
+    fn put(&mut self, place: Place<'_>, what: &Entry) {
+        let entry = Entry { name: place.1.to_vec(), ino: what.ino, kind: what.kind };
+        self.draft.put_entry(place.0, &entry);
+    }
+
+    /// The inode has a new name in `dir`: its ctime moves, a directory's `..` too, and its writes are published.
+    fn moved(&mut self, ino: InodeNo, dir: InodeNo) -> Result<()> {
+        let mut inode: Inode = self.draft.inode(ino)?.ok_or(Error::NotFound)?;
+        let pending = self.pending.iter().find(|pending| pending.file.ino() == ino);
+        if let Some(pending) = pending {
+            apply(self.draft, ino, &mut inode, &pending.publication)?;
+        }
+        if inode.is_dir() {
+            inode.parent = dir;
+        }
+        inode.ctime = self.now;
+        self.draft.put_inode(ino, &inode);
+        Ok(())
+    }
+}
+
+/// A directory's link count after it gains or loses a directory.
+fn relinked(dir: &Inode, gains: bool, loses: bool) -> u32 {
+    dir.nlink.saturating_add(gains.into()).saturating_sub(loses.into())
+}

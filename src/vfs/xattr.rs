@@ -1,0 +1,222 @@
+//! Extended attributes (xattr(7)).
+
+use std::collections::{HashMap, HashSet};
+
+use parking_lot::Mutex;
+
+use crate::types::{InodeNo, Timestamp};
+
+use super::{Error, Result, Vfs, acl};
+
+/// The longest value, in bytes (`XATTR_SIZE_MAX`).
+pub const VALUE_MAX: usize = 64 * 1024;
+/// All names of one inode with their NULs, in bytes (`XATTR_LIST_MAX`).
+const LIST_MAX: usize = 64 * 1024;
+/// The longest name, in bytes (`XATTR_NAME_MAX`).
+const NAME_MAX: usize = 255;
+/// Inodes of which it is remembered that they have no attributes: some 2 MiB.
+const BARE_MAX: usize = 64 * 1024;
+
+impl Vfs {
+    /// `getxattr`. The kernel asks for `security.capability` before every write: answered from memory.
+    pub async fn xattr(&self, ino: InodeNo, name: &[u8]) -> Result<Vec<u8>> {
+        checked(name)?;
+        if self.is_bare(ino).await? {
+            return Err(Error::NoAttribute);
+        }
+        self.read(|view| view.xattr(ino, name)?.ok_or(Error::NoAttribute)).await
+    }
+
+    /// `listxattr`: the names.
+    pub async fn xattrs(&self, ino: InodeNo) -> Result<Vec<Vec<u8>>> {
+        if self.is_bare(ino).await? {
+            return Ok(Vec::new());
+        }
+        self.read(|view| Ok(view.xattrs(ino)?)).await
+    }
+
+    /// `setxattr`. `flags`: `XATTR_CREATE` or `XATTR_REPLACE`.
+    pub async fn set_xattr(
+        &self,
+        ino: InodeNo,
+        name: &[u8],
+        value: &[u8],
+        flags: i32,
+    ) -> Result<()> {
+        checked(name)?;
+        self.writable()?;
+        if value.len() > VALUE_MAX {
+            return Err(Error::AttributeTooBig);
+        }
+        let _setting = self.inner.bare.setting(ino);
+        self.change(|draft| {
+            let mut inode = draft.inode(ino)?.ok_or(Error::Stale)?;
+            let is_there = draft.xattr(ino, name)?.is_some();
+            match is_there {
+                true if flags & libc::XATTR_CREATE != 0 => return Err(Error::Exists),
+                false if flags & libc::XATTR_REPLACE != 0 => return Err(Error::NoAttribute),
+                _ => {}
+            }
+            let before = inode.clone();
+            if acl::set(draft, ino, &mut inode, name, value)? {
+                if inode == before && !is_there {
+                    return Ok(()); // `cp -a` sets the ACL that the mode says already
+                }
+            } else {
+                let names = draft.xattrs(ino)?;
+                let length: usize = names.iter().map(|name| name.len() + 1).sum();
+                if !is_there && length + name.len() + 1 > LIST_MAX {
+                    return Err(Error::NoSpace);
+                }
+                draft.put_xattr(ino, name, value);
+            }
+            inode.ctime = Timestamp::now();
+            draft.put_inode(ino, &inode);
+            Ok(())
+        })
+        .await
+    }
+
+    /// `removexattr`.
+    pub async fn remove_xattr(&self, ino: InodeNo, name: &[u8]) -> Result<()> {
+        checked(name)?;
+        self.change(|draft| {
+            let mut inode = draft.inode(ino)?.ok_or(Error::Stale)?;
+            if draft.xattr(ino, name)?.is_none() {
+                return Err(Error::NoAttribute);
+            }
+            draft.delete_xattr(ino, name);
+            inode.ctime = Timestamp::now();
+            draft.put_inode(ino, &inode);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Whether `ino` has no attributes at all: from memory, and if it is not known there, for the next time.
+    pub(super) async fn is_bare(&self, ino: InodeNo) -> Result<bool> {
+        let bare = &self.inner.bare;
+        if bare.contains(ino) {
+            return Ok(true);
+        }
+        let epoch = bare.epoch();
+        let has_none = self.read(|view| Ok(view.xattrs(ino)?.is_empty())).await?;
+        if has_none {
+            bare.note(ino, epoch);
+        }
+        Ok(has_none)
+    }
+}
+
+/// A name in one of the namespaces that a file system keeps. (Who may use them is the kernel's to check.)
+fn checked(name: &[u8]) -> Result<()> {
+    if name.len() > NAME_MAX {
+        return Err(Error::AttributeNameTooLong);
+    }
+    let is_known = [&b"user."[..], b"trusted.", b"security."]
+        .iter()
+        .any(|space| name.starts_with(space) && name.len() > space.len());
+    if is_known || name == acl::ACCESS || name == acl::DEFAULT {
+        Ok(())
+    } else {
+        Err(Error::NotSupported)
+    }
+}
+
+/// Inodes that are known to have no attributes.
+#[derive(Debug, Default)]
+pub(super) struct Bare {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    known: HashSet<InodeNo>,
+    /// Those that get an attribute now, and how often at once: nothing is noted of them meanwhile.
+    setting: HashMap<InodeNo, usize>,
+    /// Moves when one has got an attribute: who looked before must not note what was seen.
+    epoch: u64,
+}
+
+impl Bare {
+    pub(super) fn contains(&self, ino: InodeNo) -> bool {
+        self.state.lock().known.contains(&ino)
+    }
+
+    /// A new inode, which nobody else can know yet.
+    pub(super) fn insert_new(&self, ino: InodeNo) {
+        let epoch = self.epoch();
+        self.note(ino, epoch);
+    }
+
+    fn epoch(&self) -> u64 {
+        self.state.lock().epoch
+    }
+
+    fn note(&self, ino: InodeNo, epoch: u64) {
+        let mut state = self.state.lock();
+        if state.epoch != epoch || state.setting.contains_key(&ino) {
+            return;
+        }
+        if state.known.len() >= BARE_MAX {
+            state.known.clear();
+        }
+        state.known.insert(ino);
+    }
+
+    fn setting(&self, ino: InodeNo) -> Setting<'_> {
+        let mut state = self.state.lock();
+        state.known.remove(&ino);
+        *state.setting.entry(ino).or_default() += 1;
+        Setting { bare: self, ino }
+    }
+}
+
+/// While an attribute is set.
+struct Setting<'a> {
+    bare: &'a Bare,
+    ino: InodeNo,
+}
+
+impl Drop for Setting<'_> {
+    fn drop(&mut self) {
+        let mut state = self.bare.state.lock();
+        state.epoch += 1;
+        if let Some(count) = state.setting.get_mut(&self.ino) {
+            *count -= 1;
+            if *count == 0 {
+                state.setting.remove(&self.ino);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_seen_before_an_attribute_was_set_is_not_noted() {
+        let (bare, ino) = (Bare::default(), InodeNo(3));
+        let before = bare.epoch();
+        let setting = bare.setting(ino);
+        let during = bare.epoch();
+        bare.note(ino, during);
+        assert!(!bare.contains(ino));
+        drop(setting);
+        bare.note(ino, before);
+        assert!(!bare.contains(ino));
+        bare.note(ino, bare.epoch());
+        assert!(bare.contains(ino));
+    }
+
+    #[test]
+    fn only_the_known_namespaces_are_kept() {
+        for good in ["user.a", "trusted.x", "security.capability", "system.posix_acl_access"] {
+            assert!(checked(good.as_bytes()).is_ok(), "{good}");
+        }
+        for bad in ["user.", "system.other", "osx.a", ""] {
+            assert!(matches!(checked(bad.as_bytes()), Err(Error::NotSupported)), "{bad}");
+        }
+    }
+}
