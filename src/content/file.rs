@@ -2,25 +2,49 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use parking_lot::Mutex;
+
+use super::packer::Origin;
 use super::reader::PerFile;
-use super::{Overlay, Result};
+use super::table::Table;
+use super::writes::{Sealing, Writes};
+use super::{Error, Overlay, Result};
 use crate::types::{Extent, InodeNo, Reference, Timestamp};
 use crate::upload::{PackHold, Reservation};
+
+/// The largest file: what an `off_t` can hold.
+const SIZE_MAX: u64 = i64::MAX as u64;
 
 /// A sealed message that an unpublished write refers to; its pack stays in staging as long as this lives (C4).
 #[derive(Debug)]
 pub struct Message {
     pub(super) reference: Reference,
-    pub(super) hold: PackHold,
+    /// Only kept.
+    pub(super) _hold: PackHold,
 }
 
 /// The contents of one inode, shared by all of its handles.
 pub struct File {
     ino: InodeNo,
-    #[allow(dead_code, reason = "read-ahead is being built")]
+    sealing: Arc<Sealing>,
+    table: Arc<Table>,
+    /// One publication at a time: held from `seal` until its transaction was appended.
+    turn: Arc<tokio::sync::Mutex<()>>,
+    state: Mutex<State>,
+    /// What the eviction of buffers looks at without the lock: memory that the buffers take.
+    charged: AtomicU64,
     pub(super) reads: PerFile,
+}
+
+#[derive(Default)]
+struct State {
+    writes: Writes,
+    name: Arc<[u8]>,
+    /// Whether the table keeps the file.
+    kept: bool,
 }
 
 /// What a write asks of its caller.
@@ -58,6 +82,9 @@ pub struct Publication {
     /// The new mtime (and ctime), if a write came since the last publication.
     pub mtime: Option<Timestamp>,
     pub(super) version: u64,
+    pub(super) staged: u64,
+    pub(super) sealed: Instant,
+    /// The packs stay in staging until the transaction says that it refers to them (C4).
     pub(super) holds: Vec<Arc<Message>>,
     pub(super) turn: Option<tokio::sync::OwnedMutexGuard<()>>,
 }
@@ -70,14 +97,29 @@ impl Publication {
 }
 
 impl File {
+    pub(super) fn new(ino: InodeNo, sealing: Arc<Sealing>, table: Arc<Table>) -> Self {
+        Self {
+            ino,
+            sealing,
+            table,
+            turn: Arc::default(),
+            state: Mutex::default(),
+            charged: AtomicU64::new(0),
+            reads: PerFile::default(),
+        }
+    }
+
     /// The inode.
     pub fn ino(&self) -> InodeNo {
         self.ino
     }
 
     /// The name by which it was opened or made, for the footers of packs (salvage); kept in memory only.
-    pub fn note_name(&self, _name: &[u8]) {
-        todo!()
+    pub fn note_name(&self, name: &[u8]) {
+        let mut state = self.state.lock();
+        if *state.name != *name {
+            state.name = name.into();
+        }
     }
 
     /// `room`, then `write_in`. Ready at the first poll unless staging is full: then it waits (backpressure), and
@@ -88,47 +130,73 @@ impl File {
     }
 
     /// Reserves room in staging for a write of `length` bytes. No lock is held while it waits.
-    pub async fn room(&self, _length: usize) -> Result<Reservation> {
-        todo!()
+    pub async fn room(&self, length: usize) -> Result<Reservation> {
+        Ok(self.sealing.staging.reserve(length as u64).await?)
     }
 
     /// Takes the bytes: into a buffer, or the stream. Seen by every overlay from here on.
-    pub fn write_in(&self, _room: Reservation, _offset: u64, _data: &[u8]) -> Result<Written> {
-        todo!()
+    pub fn write_in(&self, room: Reservation, offset: u64, data: &[u8]) -> Result<Written> {
+        let end = offset.checked_add(data.len() as u64).filter(|end| *end <= SIZE_MAX);
+        end.ok_or(Error::TooLarge)?;
+        if data.is_empty() {
+            return Ok(Written::Buffered);
+        }
+        let must_publish = self.change(|writes, who| {
+            writes.write(&self.sealing, who, room, offset, data)?;
+            Ok(writes.must_publish(&self.sealing.limits))
+        })?;
+        self.relieve();
+        Ok(if must_publish { Written::Publish } else { Written::Buffered })
     }
 
     /// The unpublished pieces of a range. Take it *before* reading the index: pieces leave the overlay only after
     /// the index has them.
-    pub fn overlay(&self, _range: Range<u64>) -> Result<Overlay> {
-        todo!()
+    pub fn overlay(&self, range: Range<u64>) -> Result<Overlay> {
+        self.state.lock().writes.overlay(&self.sealing, &range)
     }
 
     /// What is unpublished, if anything is. Quick: one lock of this file's.
     pub fn unpublished(&self) -> Option<Unpublished> {
-        todo!()
+        self.state.lock().writes.unpublished(&self.sealing.limits)
     }
 
     /// Seals all that is unpublished into packs in staging, by `write(2)` (J1), and says what to publish. Waits
     /// only while another publication of this inode lives; of several files, seal in the order of their numbers.
     pub async fn seal(&self) -> Result<Publication> {
-        todo!()
+        // Two at once could append their transactions the other way round, and bring old bytes back.
+        let turn = self.turn.clone().lock_owned().await;
+        let mut publication = self.change(|writes, who| writes.seal(&self.sealing, who))?;
+        publication.turn = Some(turn);
+        Ok(publication)
     }
 
     /// The transaction with this publication was appended: its pieces leave the overlay, those that were
     /// overwritten since stay.
-    pub fn published(&self, _publication: Publication) {
-        todo!()
+    pub fn published(&self, publication: Publication) {
+        _ = self.change(|writes, _| {
+            writes.published(&self.sealing, &publication);
+            Ok(())
+        });
+        drop(publication);
     }
 
     /// As `published`, when the same transaction cut the file to `size`: what was written beyond it since the
     /// publication was sealed goes too.
-    pub fn published_truncated(&self, _publication: Publication, _size: u64) {
-        todo!()
+    pub fn published_truncated(&self, publication: Publication, size: u64) {
+        _ = self.change(|writes, _| {
+            writes.published(&self.sealing, &publication);
+            writes.truncated(&self.sealing, size);
+            Ok(())
+        });
+        drop(publication);
     }
 
     /// The inode is gone: buffers, reservations, holds and an unfinished stream are dropped.
     pub fn discard(&self) {
-        todo!()
+        _ = self.change(|writes, _| {
+            writes.discard(&self.sealing);
+            Ok(())
+        });
     }
 
     /// The background rewrite of a fragmented window (`extents::fragmented`): `data` was read with an overlay of
@@ -136,11 +204,61 @@ impl File {
     /// written since. The caller publishes, and lets nothing else change the file's records meanwhile.
     pub fn rewrite(
         &self,
-        _room: Reservation,
-        _offset: u64,
-        _data: &[u8],
-        _version: u64,
+        room: Reservation,
+        offset: u64,
+        data: &[u8],
+        version: u64,
     ) -> Result<bool> {
-        todo!()
+        let done =
+            self.change(|writes, who| writes.rewrite(&self.sealing, who, (offset, data), version));
+        drop(room);
+        done
+    }
+
+    /// Changes the unpublished state, and keeps what others look at without its lock in step.
+    fn change<T>(&self, change: impl FnOnce(&mut Writes, &Origin) -> Result<T>) -> Result<T> {
+        let mut state = self.state.lock();
+        let who = Origin { inode: self.ino, name: state.name.clone() };
+        let done = change(&mut state.writes, &who);
+        self.charged.store(state.writes.charged(), Ordering::Relaxed);
+        let (dirty, mut released) = (state.writes.is_dirty(), None);
+        if dirty && !state.kept {
+            self.table.keep(self.ino);
+        } else if !dirty && state.kept {
+            released = self.table.release(self.ino);
+        }
+        state.kept = dirty;
+        drop(state);
+        drop(released);
+        done
+    }
+
+    /// Seals the buffers into packs, to give their memory back; nothing is published.
+    pub(super) fn spill(&self) -> Result<()> {
+        self.change(|writes, who| writes.spill(&self.sealing, who))
+    }
+
+    /// Where the budget for buffers is exceeded, the largest are sealed until it is not.
+    fn relieve(&self) {
+        let budget = &self.sealing.budget;
+        let Some(_turn) = budget.turn_to_relieve() else { return };
+        let mut files = self.table.dirty();
+        files.sort_by_cached_key(|file| std::cmp::Reverse(file.charged.load(Ordering::Relaxed)));
+        for file in files {
+            if budget.is_relieved() {
+                break;
+            }
+            if let Err(error) = file.spill() {
+                // The file knows, and answers so to its own callers.
+                tracing::error!(ino = %file.ino, %error, "sealing buffers early");
+            }
+        }
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        self.state.get_mut().writes.discard(&self.sealing);
+        self.table.forget(self.ino);
     }
 }

@@ -7,24 +7,34 @@
 //!
 //! Order of locks: a file's publishing lock, then the file's state, then the open pack, then staging.
 
+mod budget;
 mod error;
 pub mod extents;
 mod file;
+mod footer;
 mod overlay;
+mod packer;
+mod pieces;
 mod readahead;
 mod reader;
+mod stream;
+mod table;
+mod writes;
 
-use std::collections::HashMap;
-use std::sync::{Arc, Weak};
+#[cfg(test)]
+mod write_tests;
+
+use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
-
+use crate::cache::Cache;
+use crate::crypto::Keys;
 use crate::types::{InodeNo, MIB};
 use crate::upload::Staging;
 
 pub use error::{Error, Result};
 pub use file::{File, Message, Publication, Unpublished, Written};
+pub use footer::{Footer, FooterEntry, FooterKeys, open_footer, seal_footer};
 pub use overlay::{Overlay, OverlayPiece, Source};
 
 /// Budgets of this room.
@@ -58,49 +68,75 @@ pub struct Content {
 }
 
 struct Inner {
+    keys: Keys,
+    cache: Cache,
     staging: Staging,
     limits: Limits,
-    files: Mutex<HashMap<InodeNo, Weak<File>>>,
+    sealing: Arc<writes::Sealing>,
+    files: Arc<table::Table>,
     readers: reader::Shared,
 }
 
 impl Content {
-    /// Over an open staging area and cache; nothing is read or sent yet. Starts the thread that closes lingering
-    /// packs, which ends with the last clone.
-    pub fn new(staging: Staging, limits: Limits) -> Self {
+    /// Over an open staging area and cache; nothing is read or sent yet. The first small extent starts the thread
+    /// that closes lingering packs, which ends with the last clone.
+    pub fn new(keys: Keys, cache: Cache, staging: Staging, limits: Limits) -> Self {
         let readers = reader::Shared::new(&limits);
-        let files = Mutex::default();
-        Self { inner: Arc::new(Inner { staging, limits, files, readers }) }
+        let packer = packer::Packer::new(keys.clone(), staging.clone());
+        let budget = budget::Budget::new(limits.buffers);
+        let sealing = writes::Sealing {
+            keys: keys.clone(),
+            staging: staging.clone(),
+            packer,
+            budget,
+            limits,
+        };
+        let (sealing, files) = (Arc::new(sealing), Arc::default());
+        Self { inner: Arc::new(Inner { keys, cache, staging, limits, sealing, files, readers }) }
     }
 
     /// The one `File` of this inode. A handle keeps it; so does what is unpublished in it.
-    pub fn file(&self, _ino: InodeNo) -> Arc<File> {
-        todo!()
+    pub fn file(&self, ino: InodeNo) -> Arc<File> {
+        self.inner.files.get_or_new(ino, &self.inner.sealing)
     }
 
     /// The file of this inode if anyone has it open or something of it is unpublished.
-    pub fn known(&self, _ino: InodeNo) -> Option<Arc<File>> {
-        todo!()
+    pub fn known(&self, ino: InodeNo) -> Option<Arc<File>> {
+        self.inner.files.get(ino)
     }
 
     /// Every file with unpublished writes (for `sync`, unmount, SIGTERM).
     pub fn unpublished(&self) -> Vec<Arc<File>> {
-        todo!()
+        let mut files = self.inner.files.dirty();
+        files.sort_by_key(|file| file.ino());
+        files
     }
 
     /// The files that must be published now: what is `age` old (V1: 30 s), what has reached its limits, and
     /// everything while a writer waits for room in staging. To be asked about once a second.
-    pub fn overdue(&self, _age: Duration) -> Vec<Arc<File>> {
-        todo!()
+    pub fn overdue(&self, age: Duration) -> Vec<Arc<File>> {
+        let mut files = self.unpublished();
+        if *self.inner.sealing.staging.waiting().borrow() == 0 {
+            let due = |now: Unpublished| now.must_publish || now.since.elapsed() >= age;
+            files.retain(|file| file.unpublished().is_some_and(due));
+        }
+        files
     }
 
     /// Closes the shared open pack, so that it is uploaded now (`sync`, `fsync` into the bucket).
     pub fn close_packs(&self) -> Result<()> {
-        todo!()
+        self.inner.sealing.packer.close()
     }
 
     /// Bytes of plaintext in write buffers now.
     pub fn buffered(&self) -> u64 {
-        todo!()
+        self.inner.sealing.budget.used()
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // Files that are kept refer to the table that keeps them.
+        self.files.clear();
     }
 }

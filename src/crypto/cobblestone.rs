@@ -112,6 +112,11 @@ impl Sealer {
         self.next * CHUNK + self.pending.len() as u64
     }
 
+    /// Plaintext of the chunk that is not yet full, so that it can be read before it is sealed; shorter than `CHUNK`.
+    pub fn pending(&self) -> &[u8] {
+        &self.pending
+    }
+
     /// Takes more plaintext; appends the chunks that it fills to `out`, keeps the rest.
     ///
     /// # Panics

@@ -1,0 +1,51 @@
+//! The memory that write buffers take, over all files.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::{Mutex, MutexGuard};
+
+/// A shared budget in bytes. It may be exceeded by what is written while somebody makes room.
+pub(super) struct Budget {
+    limit: u64,
+    used: AtomicU64,
+    /// One at a time makes room.
+    turn: Mutex<()>,
+}
+
+impl Budget {
+    pub fn new(limit: u64) -> Self {
+        Self { limit, used: AtomicU64::new(0), turn: Mutex::new(()) }
+    }
+
+    /// A file's buffers take `now` bytes instead of `before`.
+    pub fn charge(&self, before: u64, now: u64) {
+        if now > before {
+            self.used.fetch_add(now - before, Ordering::Relaxed);
+        } else {
+            self.used.fetch_sub(before - now, Ordering::Relaxed);
+        }
+    }
+
+    pub fn used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// The turn to make room, if it is this caller's: somebody else's suffices while the budget is exceeded by less
+    /// than a quarter; beyond, writers wait for it.
+    pub fn turn_to_relieve(&self) -> Option<MutexGuard<'_, ()>> {
+        let used = self.used();
+        if used <= self.limit {
+            return None;
+        }
+        if used <= self.limit + self.limit / 4 {
+            return self.turn.try_lock();
+        }
+        let turn = self.turn.lock();
+        (self.used() > self.limit).then_some(turn)
+    }
+
+    /// Whether enough room was made: so much that the next write does not ask again.
+    pub fn is_relieved(&self) -> bool {
+        self.used() <= self.limit / 4 * 3
+    }
+}

@@ -1,0 +1,138 @@
+//! The end of a pack: a sealed list of what is in it, enough to salvage files from packs alone.
+//!
+//! `extents ... | sealed footer | length of the sealed footer, 4 bytes big-endian`. The footer's plaintext is one CBOR
+//! item and zeros after it (padding). It is sealed for the place `Footer(pack)`.
+
+use minicbor::{Decode, Encode};
+
+use crate::crypto::{Keys, Place, layout, padme};
+use crate::types::{EXTENT_MAX, InodeNo, KIB, PackId, Reference};
+use crate::upload::Staging;
+
+/// Bytes after the sealed footer: its length.
+const TRAILER: u64 = 4;
+/// A footer is refused beyond this: the entries of 16 MiB of the smallest extents, and padding.
+const FOOTER_MAX: u64 = 2 * EXTENT_MAX;
+/// A pack of one full extent is padded to that extent and this: more than any one entry takes, so all such packs are
+/// of one length.
+const FULL_PACK_END: u64 = 2 * KIB;
+
+/// What a pack holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Footer {
+    /// The extents, in the order in which they lie there.
+    #[n(0)]
+    pub entries: Vec<FooterEntry>,
+}
+
+/// What an extent was when it was sealed.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct FooterEntry {
+    /// Where the message lies and what opens it.
+    #[n(0)]
+    pub reference: Reference,
+    /// The file.
+    #[n(1)]
+    pub inode: InodeNo,
+    /// Where in the file its plaintext begins, in bytes.
+    #[n(2)]
+    pub offset: u64,
+    /// The file's name at the time (the last part of one of its paths); empty if it was not known.
+    #[cbor(n(3), with = "minicbor::bytes")]
+    pub name: Vec<u8>,
+}
+
+impl FooterEntry {
+    /// About how long it is in the footer, in bytes.
+    pub(super) fn weight(&self) -> u64 {
+        180 + self.name.len() as u64
+    }
+}
+
+/// The bytes that end a pack of which `end` bytes are extents.
+pub fn seal_footer(keys: &Keys, pack: PackId, footer: &Footer, end: u64) -> Vec<u8> {
+    let mut plain = Vec::new();
+    // Writing to memory cannot fail.
+    _ = minicbor::encode(footer, &mut plain);
+    let bare = end + layout::sealed_length(plain.len() as u64) + TRAILER;
+    let padded = match &footer.entries[..] {
+        // Full: its length says nothing but that, whatever the file's.
+        [one] if one.reference.plain_length == EXTENT_MAX => Some(bare.max(end + FULL_PACK_END)),
+        // One file alone: the length must not tell the file's.
+        [one, rest @ ..] if rest.iter().all(|entry| entry.inode == one.inode) => Some(padme(bare)),
+        _ => None,
+    };
+    if let Some(mut total) = padded {
+        // No message is as long as a tag alone would make it: then the next length.
+        let length = loop {
+            match layout::plain_length(total - end - TRAILER) {
+                Some(length) => break length,
+                None => total = padme(total + 1),
+            }
+        };
+        plain.resize(usize::try_from(length).unwrap_or(plain.len()), 0);
+    }
+    let mut bytes = Vec::new();
+    keys.seal_into(Place::Footer(pack), &plain, &mut bytes);
+    // A footer is far below 4 GiB: its entries are in memory.
+    let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+    bytes.extend_from_slice(&length.to_be_bytes());
+    bytes
+}
+
+/// Reads a pack's footer back. `read` gives a range of the pack's bytes; `length` is the pack's.
+///
+/// # Errors
+/// A sentence, when there is no footer that opens, or it names what cannot be.
+pub fn open_footer<E: std::fmt::Display>(
+    keys: &Keys,
+    pack: PackId,
+    length: u64,
+    read: impl Fn(std::ops::Range<u64>) -> Result<bytes::Bytes, E>,
+) -> Result<Footer, String> {
+    let failed = |error: E| format!("reading it: {error}");
+    let body = length.checked_sub(TRAILER).ok_or("too short for a footer")?;
+    let trailer = read(body..length).map_err(failed)?;
+    let trailer = <[u8; 4]>::try_from(&trailer[..]).map_err(|_| "too short for a footer")?;
+    let footer_length = u64::from(u32::from_be_bytes(trailer));
+    let end = body.checked_sub(footer_length).ok_or("its footer would begin before it")?;
+    if footer_length > FOOTER_MAX {
+        return Err("its footer would be too long".to_owned());
+    }
+    let sealed = read(end..body).map_err(failed)?;
+    let plain =
+        keys.open(Place::Footer(pack), &sealed).map_err(|error| format!("footer: {error}"))?;
+    let footer: Footer = minicbor::decode(&plain).map_err(|error| format!("footer: {error}"))?;
+    let fits = |entry: &FooterEntry| {
+        let reference = &entry.reference;
+        reference.pack == pack
+            && reference.sealed_length == layout::sealed_length(reference.plain_length)
+            && reference.offset.checked_add(reference.sealed_length).is_some_and(|to| to <= end)
+    };
+    if footer.entries.iter().all(fits) {
+        Ok(footer)
+    } else {
+        Err("its footer names extents that are not in it".to_owned())
+    }
+}
+
+/// For `Staging::recover` (J7): this room knows what a footer is, and has the keys.
+#[derive(Clone)]
+pub struct FooterKeys(pub Keys);
+
+impl crate::upload::Footers for FooterKeys {
+    fn is_good(&self, staging: &Staging, pack: PackId, length: u64) -> bool {
+        let read = |range| match staging.read(pack, range) {
+            Ok(bytes) => bytes.ok_or_else(|| "it is not there".to_owned()),
+            Err(error) => Err(error.to_string()),
+        };
+        open_footer(&self.0, pack, length, read).is_ok()
+    }
+
+    /// What the lost footer said of the extents is not known any more: the journal's records say it.
+    fn make(&self, pack: PackId, end: u64) -> Vec<u8> {
+        seal_footer(&self.0, pack, &Footer::default(), end)
+    }
+}

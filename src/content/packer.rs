@@ -1,0 +1,178 @@
+//! The shared open pack: small extents of many files, sealed outside its lock, appended under it (J7).
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+use super::Result;
+use super::file::Message;
+use super::footer::{Footer, FooterEntry, seal_footer};
+use crate::crypto::{Keys, Place, layout, random};
+use crate::types::{EXTENT_MAX, ExtentId, InodeNo, PackId, Reference};
+use crate::upload::{OpenPack, Staging};
+
+/// A pack is closed this long after its first extent,
+const LINGER: Duration = Duration::from_millis(200);
+/// or this long after its last (`PROTOCOL.md`, "Settled details").
+const QUIET: Duration = Duration::from_millis(50);
+
+/// Whose bytes an extent holds, for the footer.
+#[derive(Clone, Debug)]
+pub(super) struct Origin {
+    pub inode: InodeNo,
+    /// Empty if not known.
+    pub name: Arc<[u8]>,
+}
+
+impl Origin {
+    pub fn entry(&self, reference: Reference, offset: u64) -> FooterEntry {
+        FooterEntry { reference, inode: self.inode, offset, name: self.name.to_vec() }
+    }
+}
+
+/// The shared pack. Its thread closes it when it lingered.
+pub(super) struct Packer {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    keys: Keys,
+    staging: Staging,
+    state: Mutex<State>,
+    wake: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    open: Option<Open>,
+    has_thread: bool,
+    stopped: bool,
+}
+
+struct Open {
+    pack: OpenPack,
+    footer: Footer,
+    footer_weight: u64,
+    first: Instant,
+    last: Instant,
+}
+
+impl Packer {
+    pub fn new(keys: Keys, staging: Staging) -> Self {
+        let (state, wake) = (Mutex::default(), Condvar::new());
+        Self { shared: Arc::new(Shared { keys, staging, state, wake }) }
+    }
+
+    /// Seals `parts`, one after the other, as one extent at `offset` of the file; it is in staging when this returns.
+    pub fn add(&self, origin: &Origin, offset: u64, parts: &[&[u8]]) -> Result<Message> {
+        let plain_length: usize = parts.iter().map(|part| part.len()).sum();
+        let plain_length = plain_length as u64;
+        let extent = ExtentId(random());
+        let mut sealer = self.shared.keys.sealer(Place::Extent(extent));
+        let mut sealed = Vec::new();
+        // In memory anyway: it fits.
+        sealed.reserve_exact(usize::try_from(layout::sealed_length(plain_length)).unwrap_or(0));
+        sealed.extend_from_slice(&sealer.header());
+        let (salt, commitment) = (sealer.salt(), sealer.commitment());
+        parts.iter().for_each(|part| sealer.update(part, &mut sealed));
+        sealer.finish(&mut sealed);
+
+        let mut state = self.shared.state.lock();
+        let open = match &mut state.open {
+            Some(open) if open.has_room(sealed.len() as u64) => open,
+            _ => self.shared.begin(&mut state)?,
+        };
+        let hold = self.shared.staging.hold(open.pack.id());
+        let at = open.pack.append(&sealed)?;
+        let reference = Reference {
+            pack: open.pack.id(),
+            offset: at,
+            sealed_length: sealed.len() as u64,
+            extent,
+            plain_length,
+            codec: 0,
+            salt,
+            commitment,
+            epoch: self.shared.keys.epoch(),
+        };
+        let entry = origin.entry(reference.clone(), offset);
+        open.footer_weight += entry.weight();
+        open.footer.entries.push(entry);
+        open.last = Instant::now();
+        if !open.has_room(0) {
+            self.shared.close(&mut state)?;
+        }
+        Ok(Message { reference, _hold: hold })
+    }
+
+    /// Closes the pack if one is open: it is in the upload queue when this returns.
+    pub fn close(&self) -> Result<()> {
+        self.shared.close(&mut self.shared.state.lock())
+    }
+}
+
+impl Drop for Packer {
+    fn drop(&mut self) {
+        let mut state = self.shared.state.lock();
+        state.stopped = true;
+        self.shared.wake.notify_all();
+        if let Err(error) = self.shared.close(&mut state) {
+            tracing::warn!(%error, "the open pack was left for the next mount to close");
+        }
+    }
+}
+
+impl Open {
+    /// Whether the pack stays within the size of a full one with another `sealed` bytes.
+    fn has_room(&self, sealed: u64) -> bool {
+        let full = layout::sealed_length(EXTENT_MAX);
+        self.footer.entries.is_empty() || self.pack.length() + self.footer_weight + sealed < full
+    }
+}
+
+impl Shared {
+    /// A new open pack, instead of the one that is there.
+    fn begin<'a>(self: &Arc<Self>, state: &'a mut State) -> Result<&'a mut Open> {
+        self.close(state)?;
+        if !state.has_thread {
+            let this = self.clone();
+            let spawned =
+                std::thread::Builder::new().name("packer".into()).spawn(move || this.linger());
+            match spawned {
+                Ok(_) => state.has_thread = true,
+                // Packs then close when they are full, or by `close`; the next pack tries again.
+                Err(error) => tracing::error!(%error, "no thread to close packs"),
+            }
+        }
+        let pack = self.staging.create(PackId(random()))?;
+        let now = Instant::now();
+        self.wake.notify_all();
+        let footer = Footer::default();
+        Ok(state.open.insert(Open { pack, footer, footer_weight: 0, first: now, last: now }))
+    }
+
+    fn close(&self, state: &mut State) -> Result<()> {
+        let Some(open) = state.open.take() else { return Ok(()) };
+        let footer = seal_footer(&self.keys, open.pack.id(), &open.footer, open.pack.length());
+        Ok(open.pack.close(&footer)?)
+    }
+
+    /// The thread: closes each pack in time.
+    fn linger(&self) {
+        let mut state = self.state.lock();
+        while !state.stopped {
+            let Some(open) = &state.open else {
+                self.wake.wait(&mut state);
+                continue;
+            };
+            let due = (open.first + LINGER).min(open.last + QUIET);
+            if Instant::now() < due {
+                self.wake.wait_until(&mut state, due);
+            } else if let Err(error) = self.close(&mut state) {
+                // Staging is poisoned by it (J6): everybody else is told there.
+                tracing::error!(%error, "closing a pack");
+            }
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! The interval map of a file's unpublished pieces: disjoint, by offset. No I/O.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::file::Message;
+use crate::types::MIB;
+
+/// One buffer holds at most this; longer runs are several buffers side by side. So an append moves little.
+pub(super) const BUFFER_MAX: u64 = MIB;
+
+/// Where a piece's bytes are.
+#[derive(Debug)]
+pub(super) enum Data {
+    /// In memory, sealed nowhere yet.
+    Buffer(Vec<u8>),
+    /// In the stream's open extent, from byte `skip` of it.
+    Streaming { skip: u64, length: u64 },
+    /// In a sealed message, from byte `skip` of its plaintext.
+    Sealed { message: Arc<Message>, skip: u64, length: u64 },
+}
+
+/// A piece, and the file's version when its bytes were sealed (a buffer's says nothing).
+#[derive(Debug)]
+pub(super) struct Piece {
+    pub data: Data,
+    pub version: u64,
+}
+
+impl Piece {
+    pub fn buffer(bytes: &[u8]) -> Self {
+        Self { data: Data::Buffer(bytes.to_vec()), version: 0 }
+    }
+
+    pub fn length(&self) -> u64 {
+        match &self.data {
+            Data::Buffer(bytes) => bytes.len() as u64,
+            Data::Streaming { length, .. } | Data::Sealed { length, .. } => *length,
+        }
+    }
+
+    /// Keeps the first `at` bytes, answers the rest.
+    fn split_off(&mut self, at: u64) -> Self {
+        let data = match &mut self.data {
+            Data::Buffer(bytes) => {
+                let rest = bytes.split_off(index(at));
+                bytes.shrink_to_fit();
+                Data::Buffer(rest)
+            }
+            Data::Streaming { skip, length } => {
+                let rest = Data::Streaming { skip: *skip + at, length: *length - at };
+                *length = at;
+                rest
+            }
+            Data::Sealed { message, skip, length } => {
+                let (skip, rest) = (*skip + at, *length - at);
+                *length = at;
+                Data::Sealed { message: message.clone(), skip, length: rest }
+            }
+        };
+        Self { data, version: self.version }
+    }
+}
+
+/// The pieces of one file.
+#[derive(Debug, Default)]
+pub(super) struct Pieces {
+    map: BTreeMap<u64, Piece>,
+    /// Bytes in buffers, and how many buffers.
+    buffered: u64,
+    buffers: u64,
+}
+
+impl Pieces {
+    pub fn is_empty(&self) -> bool {
+        self.map.is_empty()
+    }
+
+    pub fn count(&self) -> u64 {
+        self.map.len() as u64
+    }
+
+    /// Bytes in buffers.
+    pub fn buffered(&self) -> u64 {
+        self.buffered
+    }
+
+    /// How many buffers.
+    pub fn buffers(&self) -> u64 {
+        self.buffers
+    }
+
+    /// Where the last piece ends; 0 without pieces.
+    pub fn end(&self) -> u64 {
+        self.map.last_key_value().map_or(0, |(offset, piece)| offset + piece.length())
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (u64, &Piece)> {
+        self.map.iter().map(|(offset, piece)| (*offset, piece))
+    }
+
+    /// The pieces that overlap `range`, whole.
+    pub fn overlapping(&self, range: Range<u64>) -> impl Iterator<Item = (u64, &Piece)> {
+        let first = self.before(range.start).map_or(range.start, |(offset, _)| offset);
+        let from = first..range.end.max(first);
+        let pieces = self.map.range(from).map(|(offset, piece)| (*offset, piece));
+        pieces.filter(move |(offset, piece)| offset + piece.length() > range.start)
+    }
+
+    /// The last piece that begins at `offset` or before it.
+    fn before(&self, offset: u64) -> Option<(u64, &Piece)> {
+        self.map.range(..=offset).next_back().map(|(offset, piece)| (*offset, piece))
+    }
+
+    fn add(&mut self, offset: u64, piece: Piece) {
+        if let Data::Buffer(bytes) = &piece.data {
+            self.buffered += bytes.len() as u64;
+            self.buffers += 1;
+        }
+        let before = self.map.insert(offset, piece);
+        debug_assert!(before.is_none(), "two pieces at {offset}");
+    }
+
+    fn remove(&mut self, offset: u64) -> Option<Piece> {
+        let piece = self.map.remove(&offset)?;
+        if let Data::Buffer(bytes) = &piece.data {
+            self.buffered -= bytes.len() as u64;
+            self.buffers -= 1;
+        }
+        Some(piece)
+    }
+
+    /// Forgets the bytes of `range`: pieces that reach into it are cut.
+    pub fn carve(&mut self, range: Range<u64>) {
+        if range.is_empty() {
+            return;
+        }
+        if let Some((offset, piece)) = self.before(range.start)
+            && offset < range.start
+            && offset + piece.length() > range.start
+            && let Some(mut head) = self.remove(offset)
+        {
+            let mut tail = head.split_off(range.start - offset);
+            self.add(offset, head);
+            if range.start + tail.length() > range.end {
+                self.add(range.end, tail.split_off(range.end - range.start));
+                return;
+            }
+        }
+        while let Some((&offset, _)) = self.map.range(range.clone()).next() {
+            let Some(mut piece) = self.remove(offset) else { return };
+            if offset + piece.length() > range.end {
+                self.add(range.end, piece.split_off(range.end - offset));
+            }
+        }
+    }
+
+    /// Puts a piece in, over whatever was there.
+    pub fn put(&mut self, offset: u64, piece: Piece) {
+        self.carve(offset..offset + piece.length());
+        self.add(offset, piece);
+    }
+
+    /// Takes bytes into buffers: in place, or on to the buffer before, or into a new one.
+    pub fn write(&mut self, offset: u64, bytes: &[u8]) {
+        let end = offset + bytes.len() as u64;
+        if let Some((&at, Piece { data: Data::Buffer(buffer), .. })) =
+            self.map.range_mut(..=offset).next_back()
+        {
+            let here = at + buffer.len() as u64;
+            if end <= here {
+                buffer[index(offset - at)..index(end - at)].copy_from_slice(bytes);
+                return;
+            }
+            if offset <= here && end - at <= BUFFER_MAX {
+                self.carve(here..end);
+                if let Some(Piece { data: Data::Buffer(buffer), .. }) = self.map.get_mut(&at) {
+                    buffer.truncate(index(offset - at));
+                    buffer.extend_from_slice(bytes);
+                    self.buffered += end - here;
+                }
+                return;
+            }
+        }
+        self.put(offset, Piece::buffer(bytes));
+    }
+
+    /// Where the run of buffers begins that ends exactly at `offset`; `offset` itself if there is none.
+    pub fn run_before(&self, offset: u64) -> u64 {
+        let mut start = offset;
+        for (at, piece) in self.map.range(..offset).rev() {
+            if at + piece.length() != start || !matches!(piece.data, Data::Buffer(_)) {
+                break;
+            }
+            start = *at;
+        }
+        start
+    }
+
+    /// Takes out the buffer that begins at `offset`.
+    pub fn take_buffer(&mut self, offset: u64) -> Option<Vec<u8>> {
+        if !matches!(self.map.get(&offset)?.data, Data::Buffer(_)) {
+            return None;
+        }
+        match self.remove(offset)?.data {
+            Data::Buffer(bytes) => Some(bytes),
+            _ => None,
+        }
+    }
+
+    /// The stream took `length` bytes at `offset`, from byte `skip` of its open extent on.
+    pub fn streamed(&mut self, offset: u64, skip: u64, length: u64) {
+        self.carve(offset..offset + length);
+        if let Some((&at, Piece { data: Data::Streaming { skip: first, length: before }, .. })) =
+            self.map.range_mut(..offset).next_back()
+            && at + *before == offset
+            && *first + *before == skip
+        {
+            *before += length;
+            return;
+        }
+        self.add(offset, Piece { data: Data::Streaming { skip, length }, version: 0 });
+    }
+
+    /// The stream's open extent, which held bytes of `range`, has become this message.
+    pub fn extent_done(&mut self, range: Range<u64>, message: &Arc<Message>, version: u64) {
+        for (_, piece) in self.map.range_mut(range) {
+            if let Data::Streaming { skip, length } = piece.data {
+                piece.data = Data::Sealed { message: message.clone(), skip, length };
+                piece.version = version;
+            }
+        }
+    }
+
+    /// The first run of buffers that touch, of `most` bytes at most (but at least one buffer): where it begins,
+    /// and the buffers.
+    pub fn first_run(&self, from: u64, most: u64) -> Option<(u64, Vec<&[u8]>)> {
+        let (mut start, mut end, mut run) = (0, 0, Vec::new());
+        for (offset, piece) in self.map.range(from..) {
+            match &piece.data {
+                Data::Buffer(bytes) if run.is_empty() => {
+                    (start, end) = (*offset, offset + bytes.len() as u64);
+                    run.push(bytes.as_slice());
+                }
+                Data::Buffer(bytes)
+                    if *offset == end && end + bytes.len() as u64 - start <= most =>
+                {
+                    end += bytes.len() as u64;
+                    run.push(bytes.as_slice());
+                }
+                _ if run.is_empty() => {}
+                _ => break,
+            }
+        }
+        (!run.is_empty()).then_some((start, run))
+    }
+
+    /// Drops the sealed pieces of this version and before it.
+    pub fn drop_sealed(&mut self, version: u64) {
+        self.map.retain(|_, p| !matches!(p.data, Data::Sealed { .. }) || p.version > version);
+    }
+}
+
+fn index(bytes: u64) -> usize {
+    // Offsets inside one buffer, which is in memory: they fit.
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}

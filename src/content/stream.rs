@@ -1,0 +1,161 @@
+//! A file that is written from one end: sealed chunk by chunk while it comes, each extent into a pack of its own, which
+//! is closed, and on its way, as soon as the extent is full.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::file::Message;
+use super::footer::{Footer, seal_footer};
+use super::packer::Origin;
+use super::{Error, Result};
+use crate::crypto::{Keys, Place, Sealer, layout, random};
+use crate::types::{EXTENT_MAX, ExtentId, KIB, PackId, Reference};
+use crate::upload::{OpenPack, PackHold, Staging};
+
+/// Sealed bytes are written to staging in batches of this.
+const BATCH: usize = 64 * KIB as usize;
+
+/// An extent that is being filled.
+pub(super) struct OpenExtent {
+    start: u64,
+    /// Plaintext that it will hold at most.
+    most: u64,
+    id: ExtentId,
+    sealer: Sealer,
+    /// Sealed, not yet in the pack.
+    out: Vec<u8>,
+    // Dropped in this order: without the hold, a pack that is dropped open is removed.
+    hold: PackHold,
+    pack: OpenPack,
+}
+
+impl OpenExtent {
+    /// Begins at byte `start` of a file; full where the file's next 16 MiB begin, so that a window that is rewritten
+    /// replaces whole extents.
+    pub fn begin(keys: &Keys, staging: &Staging, start: u64) -> Result<Self> {
+        let pack = staging.create(PackId(random()))?;
+        let hold = staging.hold(pack.id());
+        let id = ExtentId(random());
+        let sealer = keys.sealer(Place::Extent(id));
+        let mut out = Vec::with_capacity(BATCH + BATCH / 2);
+        out.extend_from_slice(&sealer.header());
+        Ok(Self { start, most: EXTENT_MAX - start % EXTENT_MAX, id, sealer, out, hold, pack })
+    }
+
+    /// Plaintext taken so far.
+    pub fn length(&self) -> u64 {
+        self.sealer.plain_length()
+    }
+
+    /// How much more it takes.
+    pub fn room(&self) -> u64 {
+        self.most - self.length()
+    }
+
+    /// The bytes of the file that it holds.
+    pub fn range(&self) -> Range<u64> {
+        self.start..self.start + self.length()
+    }
+
+    /// Memory that it takes, about.
+    pub fn memory(&self) -> u64 {
+        self.out.capacity() as u64 + layout::CHUNK
+    }
+
+    /// Takes the next bytes; no more than `room`.
+    pub fn push(&mut self, plain: &[u8]) -> Result<()> {
+        for part in plain.chunks(BATCH) {
+            self.sealer.update(part, &mut self.out);
+            if self.out.len() >= BATCH {
+                self.flush()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        if !self.out.is_empty() {
+            self.pack.append(&self.out)?;
+            self.out.clear();
+        }
+        Ok(())
+    }
+
+    /// The extent is as long as it gets: it and its pack's footer are in staging, and the pack is in the upload queue.
+    pub fn finish(mut self, keys: &Keys, origin: &Origin) -> Result<Arc<Message>> {
+        let plain_length = self.length();
+        let (salt, commitment) = (self.sealer.salt(), self.sealer.commitment());
+        self.sealer.finish(&mut self.out);
+        self.pack.append(&self.out)?;
+        let reference = Reference {
+            pack: self.pack.id(),
+            offset: 0,
+            sealed_length: self.pack.length(),
+            extent: self.id,
+            plain_length,
+            codec: 0,
+            salt,
+            commitment,
+            epoch: keys.epoch(),
+        };
+        let footer = Footer { entries: vec![origin.entry(reference.clone(), self.start)] };
+        let footer = seal_footer(keys, self.pack.id(), &footer, self.pack.length());
+        self.pack.close(&footer)?;
+        Ok(Arc::new(Message { reference, _hold: self.hold }))
+    }
+
+    /// Bytes of the extent, by their place in it, while it is still open: from the pack as far as chunks are full.
+    pub fn read(&mut self, keys: &Keys, staging: &Staging, range: Range<u64>) -> Result<Bytes> {
+        let extent = self.id;
+        let failed = |source| Error::Seal { extent, source };
+        let pending_from = self.length() - self.sealer.pending().len() as u64;
+        let mut plain = Vec::new();
+        let whole = range.start..range.end.min(pending_from);
+        let chunks = layout::chunks_of(&whole);
+        if !chunks.is_empty() {
+            let (salt, commitment) = (self.sealer.salt(), self.sealer.commitment());
+            let opener = keys.opener(Place::Extent(self.id), &salt, &commitment).map_err(failed)?;
+            let sealed = layout::sealed_range(&chunks, pending_from);
+            self.flush()?;
+            let pack = self.pack.id();
+            let sealed = staging.read(pack, sealed)?.ok_or(Error::Staged(pack))?;
+            // Of a message that goes on: none of these chunks is its last.
+            let size = (layout::CHUNK + layout::TAG) as usize;
+            for (index, chunk) in (chunks.start..).zip(sealed.chunks(size)) {
+                let opened = opener.open_chunk(index, false, chunk, &mut plain);
+                opened.map_err(failed)?;
+            }
+            let skip = in_memory(range.start - chunks.start * layout::CHUNK);
+            plain.truncate(skip + in_memory(whole.end - whole.start));
+            plain.drain(..skip);
+        }
+        if range.end > pending_from {
+            let from = in_memory(range.start.max(pending_from) - pending_from);
+            plain.extend_from_slice(
+                &self.sealer.pending()[from..in_memory(range.end - pending_from)],
+            );
+        }
+        Ok(plain.into())
+    }
+}
+
+/// Seals up to `EXTENT_MAX` bytes that are in memory into a pack of their own.
+pub(super) fn seal_alone(
+    keys: &Keys,
+    staging: &Staging,
+    origin: &Origin,
+    start: u64,
+    parts: &[&[u8]],
+) -> Result<Arc<Message>> {
+    let mut extent = OpenExtent::begin(keys, staging, start)?;
+    extent.most = EXTENT_MAX;
+    parts.iter().try_for_each(|part| extent.push(part))?;
+    extent.finish(keys, origin)
+}
+
+fn in_memory(bytes: u64) -> usize {
+    // A distance inside bytes that are in memory: it fits.
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}

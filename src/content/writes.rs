@@ -1,0 +1,396 @@
+//! What of one inode is not published yet. Every function is called under the file's lock.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::budget::Budget;
+use super::file::{Message, Publication, Unpublished};
+use super::overlay::{Overlay, OverlayPiece, Source};
+use super::packer::{Origin, Packer};
+use super::pieces::{Data, Piece, Pieces};
+use super::stream::{OpenExtent, seal_alone};
+use super::{Error, Limits, Result};
+use crate::crypto::Keys;
+use crate::types::{EXTENT_MAX, Extent, KIB, MIB, Timestamp};
+use crate::upload::{Reservation, Staging};
+
+/// Up to here a file is only a buffer; what runs on beyond it streams (`DESIGN.md`, "In the bucket").
+const STREAM_MIN: u64 = MIB;
+/// A stream that was not written to is ended when this much was written elsewhere in the file, so that there can be
+/// another.
+const STREAM_PATIENCE: u64 = 4 * MIB;
+/// What an unpublished piece adds to the transaction at most: its record, and that of the rest of an old one.
+const PIECE_RECORDS: u64 = 400;
+/// V1: unpublished records of one file.
+const RECORDS_MAX: u64 = 2 * MIB;
+/// Memory of a piece beside its bytes.
+const PIECE_MEMORY: u64 = 128;
+
+/// What files need to seal.
+pub(super) struct Sealing {
+    pub keys: Keys,
+    pub staging: Staging,
+    pub packer: Packer,
+    pub budget: Budget,
+    pub limits: Limits,
+}
+
+/// The stream of a file: its open extent, if one is begun, and where it goes on.
+struct Stream {
+    position: u64,
+    extent: Option<OpenExtent>,
+    /// Bytes written elsewhere since it was last written to.
+    elsewhere: u64,
+}
+
+/// The unpublished state of one inode.
+#[derive(Default)]
+pub(super) struct Writes {
+    pieces: Pieces,
+    stream: Option<Stream>,
+    /// Counts every change, so that what a publication holds can be told from what came after it.
+    version: u64,
+    /// When it was last written, and at which version.
+    mtime: Option<(u64, Timestamp)>,
+    since: Option<Instant>,
+    /// Plaintext bytes in staging, or streaming there, that no transaction refers to yet.
+    staged: u64,
+    /// Room in staging for what is in buffers and for the open extent's end.
+    room: Option<Reservation>,
+    charged: u64,
+    /// The stream broke: bytes that were taken are lost, so nothing of this file is published any more (J6).
+    broken: Option<String>,
+}
+
+impl Writes {
+    /// Takes bytes, written now.
+    pub fn write(
+        &mut self,
+        to: &Sealing,
+        who: &Origin,
+        room: Reservation,
+        offset: u64,
+        data: &[u8],
+    ) -> Result<()> {
+        self.check()?;
+        self.keep(room);
+        self.version += 1;
+        self.mtime = Some((self.version, Timestamp::now()));
+        self.since.get_or_insert_with(Instant::now);
+        let taken = self.take(to, who, offset, data);
+        self.settle(to, taken)
+    }
+
+    /// Into the stream, if it goes on there, or begins there; else into buffers.
+    fn take(&mut self, to: &Sealing, who: &Origin, offset: u64, data: &[u8]) -> Result<()> {
+        let length = data.len() as u64;
+        if let Some(stream) = &mut self.stream {
+            let at = stream.position;
+            if offset <= at && at < offset + length {
+                // What comes late, or again, is laid over it as a buffer.
+                let (again, next) = data.split_at(in_memory(at - offset));
+                if !again.is_empty() {
+                    self.pieces.write(offset, again);
+                }
+                return self.feed_on(to, who, next);
+            }
+            stream.elsewhere += length;
+            if stream.elsewhere > STREAM_PATIENCE {
+                self.end_stream(to, who)?;
+            }
+        }
+        let start = self.pieces.run_before(offset);
+        if self.stream.is_some() || offset - start + length <= STREAM_MIN {
+            self.pieces.write(offset, data);
+            return Ok(());
+        }
+        self.stream = Some(Stream { position: start, extent: None, elsewhere: 0 });
+        self.feed_buffers(to, who)?;
+        self.feed_on(to, who, data)
+    }
+
+    /// Feeds the stream, then the buffers that it reaches: writes may arrive a little out of order.
+    fn feed_on(&mut self, to: &Sealing, who: &Origin, data: &[u8]) -> Result<()> {
+        self.feed(to, who, data)?;
+        self.feed_buffers(to, who)
+    }
+
+    fn feed_buffers(&mut self, to: &Sealing, who: &Origin) -> Result<()> {
+        while let Some(at) = self.stream.as_ref().map(|stream| stream.position)
+            && let Some(buffer) = self.pieces.take_buffer(at)
+        {
+            self.feed(to, who, &buffer)?;
+        }
+        Ok(())
+    }
+
+    fn feed(&mut self, to: &Sealing, who: &Origin, mut data: &[u8]) -> Result<()> {
+        while let Some(stream) = &mut self.stream
+            && !data.is_empty()
+        {
+            stream.elsewhere = 0;
+            let extent = match &mut stream.extent {
+                Some(extent) => extent,
+                none => none.insert(OpenExtent::begin(&to.keys, &to.staging, stream.position)?),
+            };
+            let (now, later) = data.split_at(data.len().min(in_memory(extent.room())));
+            let length = now.len() as u64;
+            self.pieces.streamed(stream.position, extent.length(), length);
+            stream.position += length;
+            self.staged += length;
+            extent.push(now)?;
+            data = later;
+            if extent.room() == 0 {
+                self.end_extent(to, who)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The open extent becomes a message.
+    fn end_extent(&mut self, to: &Sealing, who: &Origin) -> Result<()> {
+        let Some(extent) = self.stream.as_mut().and_then(|stream| stream.extent.take()) else {
+            return Ok(());
+        };
+        let range = extent.range();
+        let message = extent.finish(&to.keys, who)?;
+        self.pieces.extent_done(range, &message, self.version);
+        Ok(())
+    }
+
+    fn end_stream(&mut self, to: &Sealing, who: &Origin) -> Result<()> {
+        self.end_extent(to, who)?;
+        self.stream = None;
+        Ok(())
+    }
+
+    /// Seals every buffer.
+    fn seal_buffers(&mut self, to: &Sealing, who: &Origin) -> Result<()> {
+        let mut from = 0;
+        while let Some((offset, run)) = self.pieces.first_run(from, EXTENT_MAX) {
+            let length: usize = run.iter().map(|part| part.len()).sum();
+            let length = length as u64;
+            // What would be a stream if it had come in order has a pack of its own too.
+            let message = if length <= STREAM_MIN {
+                Arc::new(to.packer.add(who, offset, &run)?)
+            } else {
+                seal_alone(&to.keys, &to.staging, who, offset, &run)?
+            };
+            let data = Data::Sealed { message, skip: 0, length };
+            self.pieces.put(offset, Piece { data, version: self.version });
+            self.staged += length;
+            from = offset + length;
+        }
+        Ok(())
+    }
+
+    /// Seals buffers early, to give their memory back; the stream too where it takes most of it.
+    pub fn spill(&mut self, to: &Sealing, who: &Origin) -> Result<()> {
+        self.check()?;
+        let spilled = if self.pieces.buffered() < self.stream_memory() {
+            self.end_stream(to, who)
+        } else {
+            Ok(())
+        };
+        let spilled = spilled.and_then(|()| self.seal_buffers(to, who));
+        self.settle(to, spilled)
+    }
+
+    /// Seals everything, and says what to publish.
+    pub fn seal(&mut self, to: &Sealing, who: &Origin) -> Result<Publication> {
+        self.check()?;
+        let sealed = self.end_stream(to, who).and_then(|()| self.seal_buffers(to, who));
+        self.settle(to, sealed)?;
+        let mut publication = Publication {
+            pieces: Vec::with_capacity(in_memory(self.pieces.count())),
+            end: self.pieces.end(),
+            mtime: self.mtime.map(|(_, time)| time),
+            version: self.version,
+            staged: self.staged,
+            sealed: Instant::now(),
+            holds: Vec::new(),
+            turn: None,
+        };
+        for (offset, piece) in self.pieces.iter() {
+            // Nothing else is left.
+            if let Data::Sealed { message, skip, length } = &piece.data {
+                publication.pieces.push((offset, message.extent(*skip, *length)));
+                publication.holds.push(message.clone());
+            }
+        }
+        Ok(publication)
+    }
+
+    /// The publication's transaction was appended.
+    pub fn published(&mut self, to: &Sealing, publication: &Publication) {
+        self.pieces.drop_sealed(publication.version);
+        self.mtime = self.mtime.filter(|(version, _)| *version > publication.version);
+        self.staged = self.staged.saturating_sub(publication.staged);
+        self.since = self.since.map(|since| since.max(publication.sealed));
+        _ = self.settle(to, Ok(()));
+    }
+
+    /// The file was cut to `size` in the map.
+    pub fn truncated(&mut self, to: &Sealing, size: u64) {
+        self.version += 1;
+        self.pieces.carve(size..u64::MAX);
+        _ = self.settle(to, Ok(()));
+    }
+
+    /// Nothing of it is wanted any more.
+    pub fn discard(&mut self, to: &Sealing) {
+        self.version += 1;
+        self.pieces = Pieces::default();
+        (self.stream, self.mtime, self.staged) = (None, None, 0);
+        _ = self.settle(to, Ok(()));
+    }
+
+    /// Puts a rewritten window in, unless the file was changed since `version`.
+    pub fn rewrite(
+        &mut self,
+        to: &Sealing,
+        who: &Origin,
+        (offset, data): (u64, &[u8]),
+        version: u64,
+    ) -> Result<bool> {
+        self.check()?;
+        if self.version != version {
+            return Ok(false);
+        }
+        self.version += 1;
+        self.since.get_or_insert_with(Instant::now);
+        let whole = usize::try_from(EXTENT_MAX).unwrap_or(usize::MAX);
+        for (i, part) in data.chunks(whole).enumerate() {
+            let (at, length) = (offset + i as u64 * EXTENT_MAX, part.len() as u64);
+            let message = seal_alone(&to.keys, &to.staging, who, at, &[part])?;
+            let data = Data::Sealed { message, skip: 0, length };
+            self.pieces.put(at, Piece { data, version: self.version });
+            self.staged += length;
+        }
+        self.settle(to, Ok(()))?;
+        Ok(true)
+    }
+
+    /// The pieces of `range`.
+    pub fn overlay(&mut self, to: &Sealing, range: &Range<u64>) -> Result<Overlay> {
+        let mut overlay = Overlay { pieces: Vec::new(), version: self.version };
+        for (offset, piece) in self.pieces.overlapping(range.clone()) {
+            let start = range.start.max(offset);
+            let (from, until) = (start - offset, range.end.min(offset + piece.length()) - offset);
+            let source = match &piece.data {
+                Data::Buffer(bytes) => {
+                    let part = &bytes[in_memory(from)..in_memory(until)];
+                    Source::Bytes(Bytes::copy_from_slice(part))
+                }
+                Data::Sealed { message, skip, .. } => Source::Sealed {
+                    extent: message.extent(skip + from, until - from),
+                    hold: message.clone(),
+                },
+                Data::Streaming { skip, .. } => {
+                    let extent = self.stream.as_mut().and_then(|stream| stream.extent.as_mut());
+                    let extent = extent.ok_or_else(|| broken("its stream has ended"))?;
+                    Source::Bytes(extent.read(&to.keys, &to.staging, skip + from..skip + until)?)
+                }
+            };
+            overlay.pieces.push(OverlayPiece { offset: start, source });
+        }
+        Ok(overlay)
+    }
+
+    pub fn unpublished(&self, limits: &Limits) -> Option<Unpublished> {
+        let since = self.since?;
+        let mtime = self.mtime.map(|(_, time)| time);
+        Some(Unpublished {
+            end: self.pieces.end(),
+            mtime,
+            since,
+            must_publish: self.must_publish(limits),
+        })
+    }
+
+    /// V1: too much of it is unpublished.
+    pub fn must_publish(&self, limits: &Limits) -> bool {
+        self.staged + self.pieces.buffered() >= limits.unpublished
+            || self.pieces.count() * PIECE_RECORDS >= RECORDS_MAX
+    }
+
+    /// Whether anything is unpublished.
+    pub fn is_dirty(&self) -> bool {
+        self.since.is_some()
+    }
+
+    /// Memory that it takes, about.
+    pub fn charged(&self) -> u64 {
+        self.charged
+    }
+
+    fn stream_memory(&self) -> u64 {
+        let extent = self.stream.as_ref().and_then(|stream| stream.extent.as_ref());
+        extent.map_or(0, OpenExtent::memory)
+    }
+
+    fn check(&self) -> Result<()> {
+        match &self.broken {
+            Some(reason) => Err(broken(reason)),
+            None => Ok(()),
+        }
+    }
+
+    fn keep(&mut self, room: Reservation) {
+        match &mut self.room {
+            Some(mine) => mine.absorb(room),
+            none => *none = Some(room),
+        }
+    }
+
+    /// After every change: what it takes of memory and of staging's room is what it needs. A failure on the way to
+    /// staging leaves the stream in pieces: nothing of the file can be sealed any more, nor can staging take more.
+    fn settle(&mut self, to: &Sealing, done: Result<()>) -> Result<()> {
+        if let Err(error) = &done {
+            self.broken = Some(error.to_string());
+        }
+        let charge =
+            self.pieces.buffered() + self.pieces.count() * PIECE_MEMORY + self.stream_memory();
+        to.budget.charge(self.charged, charge);
+        self.charged = charge;
+        self.release_room();
+        if self.pieces.is_empty() && self.mtime.is_none() {
+            self.since = None;
+        }
+        done
+    }
+
+    /// What is in staging counts there; the rest of the open extent, and the padding of its pack, are still to come.
+    fn release_room(&mut self) {
+        let extent = self.stream.as_ref().and_then(|stream| stream.extent.as_ref());
+        let extent = extent.map(|extent| extent.length() / 8 + 256 * KIB);
+        let buffered = self.pieces.buffered();
+        if buffered == 0 && extent.is_none() {
+            self.room = None;
+        } else if let Some(room) = &mut self.room {
+            let needed = buffered / 8 * 9 + self.pieces.buffers() * KIB + extent.unwrap_or(0) + KIB;
+            // In steps: each costs a lock.
+            if let Some(excess) = room.bytes().checked_sub(needed).filter(|excess| *excess > MIB) {
+                drop(room.split(excess / 9 * 8 - KIB));
+            }
+        }
+    }
+}
+
+impl Message {
+    fn extent(&self, skip: u64, length: u64) -> Extent {
+        Extent { skip, length, reference: self.reference.clone() }
+    }
+}
+
+fn broken(reason: &str) -> Error {
+    Error::Staging(crate::upload::Error::Poisoned(reason.to_owned()))
+}
+
+fn in_memory(bytes: u64) -> usize {
+    // A distance inside bytes that are in memory: it fits.
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}
