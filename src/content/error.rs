@@ -7,7 +7,7 @@ pub enum Error {
     /// Staging refuses: full until the deadline (ENOSPC), poisoned (EIO, J6), or the local disk failed.
     #[error(transparent)]
     Staging(#[from] crate::upload::Error),
-    /// The cache or, behind it, the bucket did not give the bytes.
+    /// The bucket does not answer, or does not have it (EIO).
     #[error(transparent)]
     Cache(#[from] crate::cache::Error),
     /// A message does not open, or is not the one that the reference names (EIO).
@@ -15,9 +15,6 @@ pub enum Error {
     Seal {
         /// The extent.
         extent: crate::types::ExtentId,
-        /// Why.
-        #[source]
-        source: crate::crypto::Error,
     },
     /// A record of the map cannot be followed: bounds or codec make no sense (EIO).
     #[error("the map's record of extent {extent} is unusable: {reason}")]

@@ -8,7 +8,7 @@ use std::time::Instant;
 use parking_lot::Mutex;
 
 use super::packer::Origin;
-use super::reader::PerFile;
+use super::readahead::PerFile;
 use super::table::Table;
 use super::writes::{Sealing, Writes};
 use super::{Error, Overlay, Result};

@@ -8,6 +8,7 @@
 //! Order of locks: a file's publishing lock, then the file's state, then the open pack, then staging.
 
 mod budget;
+mod chunks;
 mod error;
 pub mod extents;
 mod file;
@@ -44,20 +45,13 @@ pub struct Limits {
     pub buffers: u64,
     /// Unpublished bytes of one file in staging at which it must be published: a quarter of staging's budget (V1).
     pub unpublished: u64,
-    /// Bytes that read-ahead may hold or have in flight, over all files.
-    pub read_ahead: u64,
     /// The deadline of a read.
     pub deadline: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            buffers: 48 * MIB,
-            unpublished: 1024 * MIB,
-            read_ahead: 64 * MIB,
-            deadline: Duration::from_secs(30),
-        }
+        Self { buffers: 48 * MIB, unpublished: 1024 * MIB, deadline: Duration::from_secs(30) }
     }
 }
 
@@ -81,7 +75,7 @@ impl Content {
     /// Over an open staging area and cache; nothing is read or sent yet. The first small extent starts the thread
     /// that closes lingering packs, which ends with the last clone.
     pub fn new(keys: Keys, cache: Cache, staging: Staging, limits: Limits) -> Self {
-        let readers = reader::Shared::new(&limits);
+        let readers = reader::Shared::default();
         let packer = packer::Packer::new(keys.clone(), staging.clone());
         let budget = budget::Budget::new(limits.buffers);
         let sealing = writes::Sealing {

@@ -109,7 +109,7 @@ impl OpenExtent {
     /// Bytes of the extent, by their place in it, while it is still open: from the pack as far as chunks are full.
     pub fn read(&mut self, keys: &Keys, staging: &Staging, range: Range<u64>) -> Result<Bytes> {
         let extent = self.id;
-        let failed = |source| Error::Seal { extent, source };
+        let failed = |_| Error::Seal { extent };
         let pending_from = self.length() - self.sealer.pending().len() as u64;
         let mut plain = Vec::new();
         let whole = range.start..range.end.min(pending_from);
