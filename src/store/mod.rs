@@ -22,6 +22,8 @@ mod object;
 mod probe;
 mod retry;
 mod s3;
+#[cfg(test)]
+mod tests;
 mod url;
 
 pub use bucket::{Bucket, Uploaded};
