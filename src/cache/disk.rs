@@ -44,7 +44,9 @@ impl Disk {
         DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
         let mut shelf = Shelf::new(budget);
         for (_, part) in list(dir)? {
-            shelf.insert(&part).iter().for_each(|gone| remove(&dir.join(file_name(gone))));
+            for gone in shelf.insert(&part) {
+                remove(&dir.join(file_name(&gone)));
+            }
         }
         let (dir, shelf, next) = (dir.to_owned(), Mutex::new(shelf), AtomicU64::new(0));
         Ok(Self { dir, shelf, next, keep_free })
@@ -124,8 +126,8 @@ impl Disk {
     }
 
     pub(super) fn usage(&self) -> (u64, usize) {
-        let shelf = self.shelf.lock();
-        (shelf.bytes(), shelf.count())
+        let table = self.shelf.lock();
+        (table.bytes(), table.count())
     }
 
     fn publish(&self, file: &Path, part: &Part) -> io::Result<()> {
@@ -153,7 +155,9 @@ impl Disk {
     }
 
     fn remove_all(&self, parts: &[Part]) {
-        parts.iter().for_each(|part| remove(&self.dir.join(file_name(part))));
+        for part in parts {
+            remove(&self.dir.join(file_name(part)));
+        }
     }
 }
 

@@ -194,7 +194,8 @@ impl Cache {
         let bytes = self.fetch(object, mine.clone(), &range);
         // Boarded after `mine` is polled below, so that what is waited for goes out first.
         let others = async {
-            for start in (0..length).step_by(PIECE as usize).filter(|start| !mine.contains(start)) {
+            let starts = (0..length.div_ceil(PIECE)).map(|n| n * PIECE);
+            for start in starts.filter(|start| !mine.contains(start)) {
                 let piece = start..(start + PIECE).min(length);
                 if !self.0.disk.has(object, &piece) {
                     drop(self.launch(object, piece, Purpose::Demand));
@@ -224,6 +225,7 @@ impl Cache {
 
     /// Keeps all bytes of an object (as long as they last). Short local I/O; a full disk or an
     /// error of it only means that they are not kept.
+    #[allow(clippy::needless_pass_by_value, reason = "who gives them is done with them")]
     pub fn insert_whole(&self, object: &str, bytes: Bytes) {
         self.0.disk.write(object, 0, &bytes, true);
     }

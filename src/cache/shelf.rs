@@ -123,7 +123,9 @@ impl Shelf {
         let crowded = stored.parts.len() > PARTS_OF_ONE;
         let part = |(range, whole)| Part { object: object.clone(), range, whole };
         let mut gone: Vec<_> = covered.into_iter().map(part).collect();
-        gone.iter().for_each(|part| self.subtract(part));
+        for part in &gone {
+            self.subtract(part);
+        }
         self.add(new);
         // The same part published again is the same file: it stays.
         gone.retain(|part| part != new);
@@ -174,7 +176,9 @@ impl Shelf {
     fn leave(&mut self, object: &Arc<str>, stored: Stored) -> Vec<Part> {
         let part = |(range, whole)| Part { object: object.clone(), range, whole };
         let parts: Vec<_> = stored.parts.into_iter().map(part).collect();
-        parts.iter().for_each(|part| self.subtract(part));
+        for part in &parts {
+            self.subtract(part);
+        }
         parts
     }
 }

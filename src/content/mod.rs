@@ -18,6 +18,8 @@ mod packer;
 mod pieces;
 mod readahead;
 mod reader;
+#[cfg(test)]
+mod reader_tests;
 mod stream;
 mod table;
 mod writes;

@@ -240,11 +240,18 @@ impl Place {
     }
 }
 
+impl PerFile {
+    /// See `File::window`.
+    pub(super) fn window(&self, range: &Range<u64>) -> Range<u64> {
+        self.0.lock().window(range)
+    }
+}
+
 impl File {
     /// The range whose published extents the reader wants for a read of `range`: it, and what
     /// read-ahead will fetch.
     pub fn window(&self, range: Range<u64>) -> Range<u64> {
-        self.reads.0.lock().window(&range)
+        self.reads.window(&range)
     }
 }
 

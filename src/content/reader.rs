@@ -25,6 +25,10 @@ use crate::upload::pack_object;
 /// Causes that are remembered as logged; beyond, the memory begins anew.
 const REPORTED_MAX: usize = 1024;
 
+/// A chunk with its tag.
+#[allow(clippy::cast_possible_truncation, reason = "16,400")]
+const SEALED_CHUNK: usize = (layout::CHUNK + layout::TAG) as usize;
+
 /// What all reads of a vault share.
 #[derive(Debug, Default)]
 pub(super) struct Shared {
@@ -81,18 +85,15 @@ impl Content {
         published: Vec<(u64, Extent)>,
         size: u64,
     ) -> Result<Bytes> {
-        let range = range.start..range.end.min(size);
-        if range.is_empty() {
-            return Ok(Bytes::new());
-        }
         let inner = &*self.inner;
-        let read = inner.read(&file.reads, range, overlay, &published, size).await;
+        let read = inner.read_range(&file.reads, range, overlay, &published, size).await;
         read.inspect_err(|error| inner.readers.report(file.ino(), error))
     }
 }
 
 impl Inner {
-    async fn read(
+    /// `Content::read`, with what the file remembers of its reads.
+    pub(super) async fn read_range(
         &self,
         reads: &PerFile,
         range: Range<u64>,
@@ -100,6 +101,10 @@ impl Inner {
         published: &[(u64, Extent)],
         size: u64,
     ) -> Result<Bytes> {
+        let range = range.start..range.end.min(size);
+        if range.is_empty() {
+            return Ok(Bytes::new());
+        }
         let scan = reads.continues(&range);
         let mut answer = self.gather(&range, overlay, published, scan)?;
         let sources =
@@ -336,7 +341,7 @@ impl Inner {
         if bytes.len() as u64 != expected.end - expected.start {
             return None;
         }
-        let sealed = bytes.chunks((layout::CHUNK + layout::TAG) as usize);
+        let sealed = bytes.chunks(SEALED_CHUNK);
         for (index, sealed) in range.clone().zip(sealed) {
             let part = chunks::part_of_chunk(extent, index);
             if scan && part.len() as u64 == layout::chunk_length(index, plain_length) {
@@ -365,7 +370,7 @@ impl Answer {
                 Part::Sealed(extent, slots) => (Some(&extent.reference), &mut slots[..]),
                 _ => (None, &mut [][..]),
             };
-            extent.into_iter().flat_map(|reference| std::iter::repeat(reference)).zip(slots)
+            extent.into_iter().flat_map(std::iter::repeat).zip(slots)
         })
     }
 }

@@ -1,0 +1,155 @@
+//! Every byte of a range is where the arithmetic says.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::types::{ExtentId, KeyEpoch};
+
+fn extent(id: u8, offset: u64, plain: u64, skip: u64, length: u64) -> Extent {
+    let reference = Reference {
+        pack: PackId([id / 4; 16]),
+        offset,
+        sealed_length: layout::sealed_length(plain),
+        extent: ExtentId([id; 16]),
+        plain_length: plain,
+        codec: 0,
+        salt: [0; 24],
+        commitment: [0; 32],
+        epoch: KeyEpoch(0),
+    };
+    Extent { skip, length, reference }
+}
+
+prop_compose! {
+    /// Extents of a file with random holes between them.
+    fn any_file()(
+        parts in prop::collection::vec((0..3_u64, 1..3_000_000_u64, 0..40_000_u64, 0..40_000_u64), 0..12)
+    ) -> Vec<(u64, Extent)> {
+        let mut at = 0;
+        let mut list = Vec::new();
+        for (id, (hole, length, skip, rest)) in (0_u8..).zip(parts) {
+            at += hole * 10_000;
+            list.push((at, extent(id, u64::from(id) * 20_000_000, skip + length + rest, skip, length)));
+            at += length;
+        }
+        list
+    }
+}
+
+/// What byte `at` of the file is: (extent, byte of its plaintext).
+fn byte(list: &[(u64, Extent)], at: u64) -> Option<(ExtentId, u64)> {
+    let (offset, extent) =
+        list.iter().find(|(offset, extent)| (*offset..offset + extent.length).contains(&at))?;
+    Some((extent.reference.extent, at - offset + extent.skip))
+}
+
+proptest! {
+    #[test]
+    fn pieces_and_chunks_are_the_bytes_of_the_range(
+        list in any_file(), start in 0..8_000_000_u64, length in 1..300_000_u64, buffered in any::<bool>(),
+    ) {
+        let range = start..start + length;
+        let overlay = if buffered {
+            let source = Source::Bytes(Bytes::from(vec![7; 1000]));
+            vec![OverlayPiece { offset: start + length / 2, source }]
+        } else {
+            Vec::new()
+        };
+        let buffer = start + length / 2..start + length / 2 + if buffered { 1000 } else { 0 };
+        let mut at = range.start;
+        for piece in pieces(&range, overlay, &list) {
+            let end = at + piece.length();
+            prop_assert!(end > at);
+            match piece {
+                Piece::Plain(_) => prop_assert!(buffer.contains(&at) && end <= buffer.end),
+                Piece::Hole(_) => for at in [at, end - 1] {
+                    prop_assert!(byte(&list, at).is_none() && !buffer.contains(&at));
+                }
+                Piece::Sealed(extent) => {
+                    prop_assert!(check(&extent).is_ok());
+                    let id = extent.reference.extent;
+                    for (at, plain) in [(at, extent.skip), (end - 1, extent.skip + extent.length - 1)] {
+                        prop_assert_eq!(byte(&list, at), Some((id, plain)));
+                        prop_assert!(!buffer.contains(&at));
+                    }
+                    let mut plain = extent.skip;
+                    for index in chunks(&extent) {
+                        let part = part_of_chunk(&extent, index);
+                        prop_assert!(!part.is_empty());
+                        prop_assert_eq!(index * CHUNK + part.start as u64, plain);
+                        plain += part.len() as u64;
+                        let sealed = in_pack(&extent.reference, &(index..index + 1));
+                        let message = extent.reference.offset + extent.reference.sealed_length;
+                        prop_assert!(sealed.start >= extent.reference.offset + layout::HEADER);
+                        prop_assert!(sealed.end <= message && sealed.end - sealed.start > layout::TAG);
+                    }
+                    prop_assert_eq!(plain, extent.skip + extent.length);
+                }
+            }
+            at = end;
+        }
+        prop_assert_eq!(at, range.end);
+    }
+
+    /// Whatever chunk a reader needs in the part that was reached lies whole in one segment.
+    #[test]
+    fn segments_hold_every_chunk_they_reach(
+        list in any_file(), start in 0..8_000_000_u64, length in 0..9_000_000_u64,
+    ) {
+        let window = start..start + length;
+        let (segments, reached) = segments(&list, &window);
+        prop_assert!(reached >= window.start && (reached <= window.end || segments.is_empty()));
+        for segment in &segments {
+            prop_assert!(segment.range.end - segment.range.start <= GRID * (CHUNK + 16) + 56);
+            prop_assert!(segment.until <= reached);
+        }
+        if reached == window.start {
+            return Ok(());
+        }
+        for piece in pieces(&(window.start..reached), Vec::new(), &list) {
+            let Piece::Sealed(extent) = piece else { continue };
+            for index in chunks(&extent) {
+                let sealed = in_pack(&extent.reference, &(index..index + 1));
+                prop_assert!(segments.iter().any(|segment| segment.pack == extent.reference.pack
+                    && segment.range.start <= sealed.start && sealed.end <= segment.range.end));
+            }
+        }
+    }
+
+    #[test]
+    fn damaged_records_do_not_panic(
+        numbers in prop::collection::vec((any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>()), 1..5),
+        start in any::<u64>(), length in 1..1_000_000_u64,
+    ) {
+        let list: Vec<_> = numbers.iter().map(|(a, b, c, d)| {
+            let plain = d % (EXTENT_MAX + 2);
+            (a ^ b, extent(0, *a, plain, b % (plain + 1), c % (plain + 2)))
+        }).collect();
+        let range = start..start.saturating_add(length);
+        for (_, extent) in &list {
+            let _ = check(extent);
+        }
+        let sound: Vec<_> = list.into_iter().filter(|(_, extent)| check(extent).is_ok()).collect();
+        pieces(&range, Vec::new(), &sound);
+        segments(&sound, &range);
+    }
+}
+
+#[test]
+fn small_extents_that_lie_together_are_fetched_together() {
+    let small = layout::sealed_length(1000);
+    let list: Vec<_> = (0..100).map(|n| (n * 1000, extent(0, n * small, 1000, 0, 1000))).collect();
+    let (segments, reached) = segments(&list, &(0..100_000));
+    assert_eq!((segments.len(), reached), (1, 100_000));
+    assert!(segments[0].range.end <= 100 * small);
+}
+
+#[test]
+fn a_large_extent_is_fetched_in_pieces_of_the_grid() {
+    let list = [(0, extent(0, 0, EXTENT_MAX, 0, EXTENT_MAX))];
+    let (segments, reached) = segments(&list, &(MIB..EXTENT_MAX));
+    assert_eq!((segments.len(), reached), (4, EXTENT_MAX));
+    let (cut, reached) = super::segments(&list, &(MIB..3 * MIB + 5));
+    assert_eq!((cut.len(), reached), (1, 3 * MIB));
+    assert_eq!(cut[0].range.end, segments[0].range.end - 64 * 16400);
+}

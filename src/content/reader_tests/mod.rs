@@ -1,0 +1,149 @@
+//! Reading, over a store that fails by script.
+
+mod model;
+mod scenes;
+mod sequential;
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+
+use super::file::Message;
+use super::readahead::PerFile;
+use super::*;
+use crate::cache::Budgets;
+use crate::crypto::{MasterKey, Place, layout, random};
+use crate::store::{Bucket, Deadlines, Fault, Faulty, MemoryStore, On, Verb};
+use crate::types::{EXTENT_MAX, Extent, ExtentId, KIB, KeyEpoch, PackId, Reference, Seq, VaultId};
+use crate::upload::{StagingLimits, pack_object};
+
+struct World {
+    store: Arc<MemoryStore>,
+    faults: Arc<Faulty>,
+    bucket: Bucket,
+    keys: Keys,
+    content: Content,
+    dir: tempfile::TempDir,
+}
+
+impl World {
+    fn new() -> Self {
+        Self::with_deadline(Duration::from_secs(20))
+    }
+
+    fn with_deadline(deadline: Duration) -> Self {
+        let store = Arc::new(MemoryStore::new());
+        let faults = Faulty::over(store.clone());
+        let bucket = Bucket::over(faults.clone(), "", Deadlines::of(Duration::from_secs(20)));
+        let keys = Keys::derive(&MasterKey::generate(), VaultId(random()), KeyEpoch(1));
+        let dir = tempfile::tempdir().unwrap();
+        let content = Self::content(&dir, &bucket, &keys, deadline);
+        Self { store, faults, bucket, keys, content, dir }
+    }
+
+    fn content(
+        dir: &tempfile::TempDir,
+        bucket: &Bucket,
+        keys: &Keys,
+        deadline: Duration,
+    ) -> Content {
+        let staging = StagingLimits { budget: 1 << 30, free_floor: 0, wait: deadline };
+        let staging = Staging::open(&dir.path().join("staging"), staging).unwrap();
+        let budgets = Budgets { memory: 96 * MIB, disk: 1 << 30 };
+        let cache = Cache::open(&dir.path().join("cache"), bucket.clone(), budgets).unwrap();
+        Content::new(keys.clone(), cache, staging, Limits { deadline, ..Limits::default() })
+    }
+
+    /// Forgets what is in memory.
+    fn restart(&mut self) {
+        let deadline = Duration::from_secs(20);
+        self.content = Self::content(&self.dir, &self.bucket, &self.keys, deadline);
+    }
+
+    fn inner(&self) -> &Inner {
+        &self.content.inner
+    }
+
+    /// Seals one message to the end of a pack that is being made.
+    fn seal(&self, pack: PackId, plain: &[u8], into: &mut Vec<u8>) -> Reference {
+        let extent = ExtentId(random());
+        let offset = into.len() as u64;
+        let (salt, commitment) = self.keys.seal_into(Place::Extent(extent), plain, into);
+        Reference {
+            pack,
+            offset,
+            sealed_length: into.len() as u64 - offset,
+            extent,
+            plain_length: plain.len() as u64,
+            codec: 0,
+            salt,
+            commitment,
+            epoch: KeyEpoch(1),
+        }
+    }
+
+    /// A file of one message in a pack of its own, in the bucket.
+    fn lone(&self, plain: &[u8]) -> Vec<(u64, Extent)> {
+        let pack = PackId(random());
+        let mut sealed = Vec::new();
+        let reference = self.seal(pack, plain, &mut sealed);
+        self.store.plant(&pack_object(pack), sealed);
+        vec![(0, Extent { skip: 0, length: plain.len() as u64, reference })]
+    }
+
+    fn stage(&self, pack: PackId, bytes: &[u8]) {
+        let mut open = self.inner().staging.create(pack).unwrap();
+        open.append(bytes).unwrap();
+        // Something refers to it, or it would not stay.
+        self.inner().staging.appending(Seq(1), &[pack]).unwrap();
+        open.close(b"").unwrap();
+    }
+
+    async fn read(&self, published: &[(u64, Extent)], range: Range<u64>) -> Result<Bytes> {
+        let size = published.iter().map(|(at, extent)| at + extent.length).max().unwrap_or(0);
+        self.read_as(&PerFile::default(), published, range, Overlay::default(), size).await
+    }
+
+    async fn read_as(
+        &self,
+        file: &PerFile,
+        published: &[(u64, Extent)],
+        range: Range<u64>,
+        overlay: Overlay,
+        size: u64,
+    ) -> Result<Bytes> {
+        self.inner().read_range(file, range, overlay, published, size).await
+    }
+
+    async fn settled(&self) {
+        for _ in 0..1000 {
+            if self.inner().cache.usage().flight_bytes == 0 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        panic!("flights do not end");
+    }
+}
+
+fn noise(length: u64, seed: u64) -> Vec<u8> {
+    let mut state = seed | 1;
+    let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap() + 8);
+    while (bytes.len() as u64) < length {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963);
+        bytes.extend_from_slice(&(state ^ (state >> 29)).to_le_bytes());
+    }
+    bytes.truncate(usize::try_from(length).unwrap());
+    bytes
+}
+
+fn part(bytes: &[u8], range: Range<u64>) -> &[u8] {
+    &bytes[usize::try_from(range.start).unwrap()..usize::try_from(range.end).unwrap()]
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}

@@ -1,0 +1,115 @@
+//! What a read costs, and what it does when bytes or store are bad.
+
+use super::*;
+
+#[tokio::test]
+async fn damage_within_what_is_read_is_told_as_such() {
+    let world = World::new();
+    let plain = noise(100_000, 1);
+    let list = world.lone(&plain);
+    let object = &world.store.names()[0];
+    let mut bytes = world.store.peek(object).unwrap().to_vec();
+    bytes[20_000] ^= 1;
+    world.store.plant(object, bytes);
+    let error = world.read(&list, 20_000..20_010).await.unwrap_err();
+    assert!(matches!(error, Error::Seal { .. }), "{error:?}");
+    assert_eq!(world.read(&list, 0..16_384).await.unwrap(), part(&plain, 0..16_384));
+    world.store.steal(object);
+    let error = world.read(&list, 90_000..90_010).await.unwrap_err();
+    assert!(matches!(&error, Error::Cache(error) if error.is_not_found()), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_damaged_cache_is_healed_from_the_bucket() {
+    let mut world = World::new();
+    let plain = noise(100_000, 1);
+    let list = world.lone(&plain);
+    world.read(&list, 0..100_000).await.unwrap();
+    world.settled().await;
+    for entry in std::fs::read_dir(world.dir.path().join("cache")).unwrap() {
+        let path = entry.unwrap().path();
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[50_000] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+    }
+    world.restart();
+    assert_eq!(world.read(&list, 0..100_000).await.unwrap(), plain);
+}
+
+#[tokio::test]
+async fn what_is_on_this_machine_is_answered_at_the_first_poll() {
+    let mut world = World::new();
+    let plain = noise(300_000, 1);
+    let list = world.lone(&plain);
+    assert!(world.read(&list, 0..1000).now_or_never().is_none());
+    world.read(&list, 0..300_000).await.unwrap();
+    let read = world.read(&list, 0..300_000).now_or_never().expect("in memory").unwrap();
+    assert_eq!(read, plain);
+    world.settled().await;
+    world.restart();
+    let read = world.read(&list, 7..290_000).now_or_never().expect("on disk").unwrap();
+    assert_eq!(read, part(&plain, 7..290_000));
+    let pack = PackId(random());
+    let mut sealed = Vec::new();
+    let reference = world.seal(pack, &plain, &mut sealed);
+    world.stage(pack, &sealed);
+    let extent = Extent { skip: 0, length: 300_000, reference: reference.clone() };
+    let read = world.read(&[(0, extent.clone())], 0..300_000).now_or_never().expect("staged");
+    assert_eq!(read.unwrap(), plain);
+    // Unpublished pieces are read the same way.
+    let hold = Arc::new(Message { reference, _hold: world.inner().staging.hold(pack) });
+    let source = Source::Sealed { extent, hold };
+    let overlay = Overlay { pieces: vec![OverlayPiece { offset: 10, source }], version: 0 };
+    let file = PerFile::default();
+    let read = world.read_as(&file, &[], 0..500, overlay, 300_010).now_or_never().unwrap();
+    assert_eq!(read.unwrap()[10..], plain[..490]);
+}
+
+#[tokio::test]
+async fn a_cold_small_read_is_one_get_of_its_chunks() {
+    let world = World::new();
+    let plain = noise(EXTENT_MAX, 1);
+    let list = world.lone(&plain);
+    for (n, at) in [5_000_000, 90_000, 12_000_000].into_iter().enumerate() {
+        let before = world.inner().cache.usage();
+        let read = world.read(&list, at..at + 4096).await.unwrap();
+        assert_eq!(read, part(&plain, at..at + 4096));
+        let after = world.inner().cache.usage();
+        assert_eq!(after.fetches - before.fetches, 1, "{n}");
+        assert!(after.fetched_bytes - before.fetched_bytes <= 64 * KIB);
+    }
+}
+
+#[tokio::test]
+async fn small_files_that_share_a_pack_cost_few_gets() {
+    let world = World::new();
+    let pack = PackId(random());
+    let mut sealed = Vec::new();
+    let files: Vec<_> = (0..2000_u64)
+        .map(|n| {
+            let plain = noise(4096, n);
+            let reference = world.seal(pack, &plain, &mut sealed);
+            (vec![(0, Extent { skip: 0, length: 4096, reference })], plain)
+        })
+        .collect();
+    world.store.plant(&pack_object(pack), sealed);
+    for (n, (list, plain)) in files.iter().enumerate() {
+        assert_eq!(world.read(list, 0..4096).await.unwrap(), plain);
+        if n == 0 {
+            assert!(world.inner().cache.usage().fetched_bytes <= 64 * KIB);
+        }
+    }
+    let usage = world.inner().cache.usage();
+    assert!(usage.fetches <= 4, "{usage:?}");
+}
+
+#[tokio::test]
+async fn a_store_that_stalls_is_an_error_at_the_deadline() {
+    let world = World::with_deadline(Duration::from_millis(200));
+    let list = world.lone(&noise(10_000, 1));
+    world.faults.inject(On::next(Verb::Get, "pack/").always(), Fault::Stalls);
+    let begun = Instant::now();
+    let error = world.read(&list, 0..100).await.unwrap_err();
+    assert!(matches!(error, Error::Deadline), "{error:?}");
+    assert!(begun.elapsed() < Duration::from_secs(5));
+}
