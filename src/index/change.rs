@@ -264,6 +264,17 @@ impl Index {
         Ok(())
     }
 
+    /// Writes the point alone, when the journal has changed under the records.
+    pub fn persist_point(&self) -> Result<()> {
+        self.drain()?;
+        let (point, table) = {
+            let layers = self.0.layers.read();
+            (layers.point.clone(), layers.table.clone())
+        };
+        let (memory, counts) = (super::layers::Memory::default(), std::collections::BTreeMap::new());
+        self.watched(table.apply(&memory, &counts, &point))
+    }
+
     /// Makes everything durable in sled; the transaction up to which a journal can go (J5). Blocks.
     pub fn flush(&self) -> Result<Seq> {
         let seq = self.point().seq;

@@ -14,7 +14,7 @@ use super::page::Sizes;
 use super::page_io::PageIo;
 use crate::cache::Cache;
 use crate::crypto::Keys;
-use crate::log::{CommitContent, Error, Result};
+use crate::log::{CommitContent, Error, LogEnd, Result};
 use crate::store::{self, Bucket};
 use crate::types::{CommitNo, Generation, Hash, MIB, Timestamp};
 
@@ -98,7 +98,7 @@ pub async fn build(
     }
     let (pages, tables) = before.map_or((&[][..], &[][..]), |m| (&m.pages[..], &m.tables[..]));
     let merge = Merge::new(PageIo::new(context, upto), pages, tables, context.sizes);
-    let (merged, commit_hash) = merge_all(merge, before, commits, upto, context.sizes).await?;
+    let (merged, commit_hash, recent) = merge_all(merge, before, commits, upto, context.sizes).await?;
     let live_bytes = before.map_or(0, |manifest| manifest.live_bytes);
     let live_bytes = live_bytes.checked_add_signed(merged.live);
     let manifest = Manifest {
@@ -110,6 +110,7 @@ pub async fn build(
         live_bytes: live_bytes
             .ok_or_else(|| Error::malformed("the table of packs", "it does not add up"))?,
         pages: merged.pages,
+        recent: recent.concat(),
     };
     publish(manifest, context).await
 }
@@ -120,12 +121,12 @@ async fn merge_all(
     commits: &dyn CommitSource,
     upto: CommitNo,
     sizes: Sizes,
-) -> Result<(Merged, Hash)> {
+) -> Result<(Merged, Hash, Vec<[u8; 16]>)> {
     let mut history = BTreeMap::new();
     let mut from = Vec::new();
-    let hash = loop {
+    let (hash, recent) = loop {
         let mut gathered = Gathered::new(from, sizes.pass);
-        let hash = gather(&mut gathered, &mut history, before, commits, upto).await?;
+        let end = gather(&mut gathered, &mut history, before, commits, upto).await?;
         let peak = gathered.peak();
         let (changes, until) = gathered.into_parts();
         tracing::debug!(records = changes.len(), bytes = peak, "a pass over the commits");
@@ -133,23 +134,25 @@ async fn merge_all(
         merge.pass(changes, Some(&limit)).await?;
         match until {
             Some(next) => from = next,
-            None => break hash,
+            None => break end,
         }
     };
     let packs = merge.take_packs();
     merge.pass(packs, Some(&history_begins())).await?;
     merge.pass(history, None).await?;
-    Ok((merge.finish().await?, hash))
+    Ok((merge.finish().await?, hash, recent))
 }
 
-/// One pass over the commits; returns the hash of the last.
+/// One pass over the commits; returns the hash of the last, and those since the last multiple
+/// of 256.
 async fn gather(
     gathered: &mut Gathered,
     history: &mut BTreeMap<Vec<u8>, Changed>,
     before: Option<&Manifest>,
     commits: &dyn CommitSource,
     upto: CommitNo,
-) -> Result<Hash> {
+) -> Result<(Hash, Vec<[u8; 16]>)> {
+    let mut recent = before.map_or_else(Vec::new, Manifest::recent_hashes);
     let mut number = before.map_or(CommitNo(0), |manifest| manifest.commit);
     let mut hash = before.map_or(Hash::ZERO, |manifest| manifest.commit_hash);
     while number < upto {
@@ -160,9 +163,10 @@ async fn gather(
             return Err(Error::Fork { number });
         }
         hash = commit.hash;
+        LogEnd::note(&mut recent, number, &hash);
         gathered.take(&commit.content, history)?;
     }
-    Ok(hash)
+    Ok((hash, recent))
 }
 
 /// Writes the manifest, reads it back and verifies it: from here on it counts (rule K2).

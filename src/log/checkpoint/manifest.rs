@@ -134,12 +134,21 @@ pub struct Manifest {
     /// All pages, in the map's order.
     #[n(6)]
     pub pages: Vec<PageRef>,
+    /// The first 16 bytes of the hashes of the commits from the last multiple of 256 up to
+    /// `commit`: what the next history record needs, without reading those commits again.
+    #[cbor(n(7), with = "minicbor::bytes")]
+    pub recent: Vec<u8>,
 }
 
 impl Manifest {
     /// The object's name.
     pub fn name(&self) -> String {
         manifest_name(self.commit)
+    }
+
+    /// [`Manifest::recent`], hash by hash.
+    pub fn recent_hashes(&self) -> Vec<[u8; 16]> {
+        self.recent.as_chunks::<16>().0.to_vec()
     }
 
     /// How many records the table with this tag has.
@@ -202,12 +211,21 @@ impl Manifest {
         if !self.tables.iter().all(|t| known(t) && t.bound.first() == Some(&t.tag)) {
             return Err("a table of it cannot be");
         }
+        if self.recent.len() as u64 != recent_length(self.commit) {
+            return Err("it does not have the hashes since the last history record");
+        }
         let by_page = sum(self.pages.iter().map(|page| page.records));
         if by_page.is_none() || by_page != sum(self.tables.iter().map(|table| table.records)) {
             return Err("its counts do not agree");
         }
         Ok(())
     }
+}
+
+/// Of commit 0, which is none, there is no hash.
+fn recent_length(commit: CommitNo) -> u64 {
+    let run = commit.0 % 256 + u64::from(commit.0 >= 256);
+    run * 16
 }
 
 fn sum(mut counts: impl Iterator<Item = u64>) -> Option<u64> {

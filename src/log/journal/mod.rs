@@ -49,6 +49,9 @@ pub struct Journaled {
     pub packs: Vec<PackId>,
 }
 
+/// How much [`Journal::read_found`] returns at once.
+const FOUND_BYTES: usize = 4 << 20;
+
 /// What a journal needs beside its directory.
 pub struct JournalOptions {
     /// Seals the records.
@@ -142,6 +145,37 @@ impl Journal {
         let journal = Self::new(dir, id, options, inner);
         journal.roll(&mut journal.inner.lock(), 1)?;
         Ok(journal)
+    }
+
+    /// The transactions after `after` of a journal that is not written any more; some MiB of
+    /// them, none at its end.
+    pub fn read_found(
+        dir: &Path,
+        keys: &Keys,
+        found: &Inspection,
+        after: Seq,
+    ) -> Result<Vec<Journaled>> {
+        let reading = || Error::io("the journal cannot be read");
+        let mut part = Vec::new();
+        let mut bytes = 0;
+        let from = found.segments.iter().rposition(|whole| whole.first <= after.next());
+        for whole in found.segments.iter().skip(from.unwrap_or(0)) {
+            let file = fs::File::open(segment::path(dir, whole.number)).map_err(reading())?;
+            let mut frames = Frames::new(keys, found.journal, whole.number, &file, whole.end);
+            let (mut at, mut seq) = (segment::HEADER, Seq(whole.first.0 - 1));
+            while at < whole.end && bytes < FOUND_BYTES {
+                let damaged = Error::Damaged { segment: whole.number, offset: at };
+                let (record, next) = frames.at(at).map_err(reading())?.ok_or(damaged)?;
+                at = next;
+                let Record::Transaction { bytes: plain, .. } = record else { continue };
+                seq = seq.next();
+                if seq > after {
+                    bytes += plain.len();
+                    part.push(journaled(seq, plain)?);
+                }
+            }
+        }
+        Ok(part)
     }
 
     /// Goes on with an inspected journal: drops its torn tail, if it has one.
@@ -354,6 +388,12 @@ impl Journal {
         drop(inner);
         let synced = self.options.disk.sync_file(&last.file, &last.path);
         synced.map_err(|error| self.failed("an fsync of the journal failed", error))
+    }
+
+    /// Whether it has segments that may be done with.
+    pub fn is_trimmable(&self) -> bool {
+        let inner = self.inner.lock();
+        inner.segments.get(1).is_some_and(|s| s.first <= inner.durable_noted.upto.next())
     }
 
     /// Removes the segments whose transactions the bucket has and the index has flushed (J5).

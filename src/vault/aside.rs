@@ -1,0 +1,150 @@
+//! Setting aside what cannot go on: another machine wrote the vault meanwhile (W1, step 3).
+//! Nothing is lost: `recover` (W4) copies the files from here into the vault.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::{Error, Result};
+use crate::crypto::{Keys, Place};
+use crate::index::{self, Index};
+use crate::log::{Change, Inspection, Journal, Key, Transaction, encode_value};
+use crate::types::{InodeNo, PackId, Seq};
+
+const PLACE: Place = Place::Local("set aside", 0);
+
+/// What is set aside.
+pub(super) struct Aside<'a> {
+    pub state_dir: &'a Path,
+    pub keys: &'a Keys,
+    pub found: &'a Inspection,
+    /// What is after this one is unsent.
+    pub confirmed: Seq,
+}
+
+impl Aside<'_> {
+    /// Copies (by hard links) the journal and the packs of its unsent transactions into a folder
+    /// of their own, with the resulting records of the files that they touch; durable before
+    /// anything is taken away. Returns the folder.
+    pub async fn set_aside(&self, index: Option<&Index>) -> Result<PathBuf> {
+        let parent = self.state_dir.join("set-aside");
+        let name = self.found.journal.to_string();
+        let folder = parent.join(format!("{name}-{}", self.confirmed));
+        let making = parent.join(format!("{name}.new"));
+        let failed = || Error::io("what was not uploaded cannot be set aside");
+        if making.exists() {
+            fs::remove_dir_all(&making).map_err(failed())?;
+        }
+        for part in ["journal", "staging"] {
+            super::machine::make_private(&making.join(part))?;
+        }
+        let journal = self.state_dir.join("journal");
+        link_all(&journal, &making.join("journal"), |_| true).map_err(failed())?;
+        let packs = self.packs();
+        let wanted = |name: &str| packs.iter().any(|pack| name.starts_with(&pack.to_string()));
+        let staging = self.state_dir.join("staging");
+        link_all(&staging, &making.join("staging"), wanted).map_err(failed())?;
+        let records = self.records(index).await?;
+        let sealed = self.keys.seal(PLACE, &encode_value(&records));
+        fs::write(making.join("records"), &sealed[..]).map_err(failed())?;
+        sync_tree(&making).map_err(failed())?;
+        fs::rename(&making, &folder).map_err(failed())?;
+        sync_dir(&parent).map_err(failed())?;
+        remove_files(&journal).map_err(failed())?;
+        Ok(folder)
+    }
+
+    fn unsent(&self) -> impl Iterator<Item = &crate::log::UnsentTx> {
+        self.found.unsent.iter().filter(|tx| tx.seq > self.confirmed)
+    }
+
+    fn packs(&self) -> BTreeSet<PackId> {
+        self.unsent().flat_map(|tx| tx.staged.iter().map(|reference| reference.pack)).collect()
+    }
+
+    /// The records that the unsent transactions put, and, as far as the index still knows them,
+    /// all others of the same files.
+    async fn records(&self, index: Option<&Index>) -> Result<Vec<Change>> {
+        let mut records = BTreeMap::new();
+        let mut files = BTreeSet::new();
+        let journal = self.state_dir.join("journal");
+        let mut after = self.confirmed;
+        loop {
+            let part = Journal::read_found(&journal, self.keys, self.found, after)?;
+            let Some(last) = part.last() else { break };
+            after = last.seq;
+            for journaled in &part {
+                for Change { key, value } in Transaction::decode(&journaled.bytes)?.changes {
+                    if let Key::Inode(ino) | Key::Extent(ino, _) | Key::Xattr(ino, _) =
+                        Key::decode(&key)?
+                    {
+                        files.insert(ino);
+                    }
+                    records.insert(key, value);
+                }
+            }
+        }
+        if let Some(index) = index {
+            for ino in files {
+                for (key, value) in whole_file(index, ino).await? {
+                    records.entry(key).or_insert(Some(value));
+                }
+            }
+        }
+        Ok(records.into_iter().map(|(key, value)| Change { key, value }).collect())
+    }
+}
+
+async fn whole_file(
+    index: &Index,
+    ino: InodeNo,
+) -> Result<Vec<(Vec<u8>, bytes::Bytes)>> {
+    let found = index.read(|view| {
+        let mut rows = Vec::new();
+        if let Some(inode) = view.inode(ino)? {
+            rows.push((Key::Inode(ino).encode(), encode_value(&inode)));
+            for (offset, extent) in view.extents_from(ino, 0, usize::MAX)? {
+                rows.push((Key::Extent(ino, offset).encode(), encode_value(&extent)));
+            }
+        }
+        Ok::<_, index::Error>(rows)
+    });
+    Ok(found.await?)
+}
+
+fn link_all(from: &Path, to: &Path, wanted: impl Fn(&str) -> bool) -> std::io::Result<()> {
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        if entry.file_name().to_str().is_some_and(&wanted) {
+            fs::hard_link(entry.path(), to.join(entry.file_name()))?;
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn remove_files(dir: &Path) -> std::io::Result<()> {
+    let entries = match fs::read_dir(dir) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        other => other?,
+    };
+    for entry in entries {
+        fs::remove_file(entry?.path())?;
+    }
+    Ok(())
+}
+
+fn sync_dir(dir: &Path) -> std::io::Result<()> {
+    fs::File::open(dir)?.sync_all()
+}
+
+fn sync_tree(dir: &Path) -> std::io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            sync_tree(&entry.path())?;
+        } else {
+            fs::File::open(entry.path())?.sync_all()?;
+        }
+    }
+    sync_dir(dir)
+}

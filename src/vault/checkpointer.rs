@@ -1,0 +1,153 @@
+//! Makes checkpoints when they are due, while the vault is used (K1), and moves the index onto them (J9).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::{Error, Result};
+use crate::cache::Cache;
+use crate::crypto::{self, Keys};
+use crate::index::Index;
+use crate::log::{
+    self, Base, BuildContext, CommitSource, Receipt, SinceCheckpoint, Sizes, SourcedCommit, build,
+    commit_name, open_commit, parse_commit_name,
+};
+use crate::store::Bucket;
+use crate::types::{CommitNo, Generation, Timestamp};
+
+/// What a checkpoint is made of, and when the next is due.
+pub(super) struct Checkpointer {
+    pub keys: Keys,
+    pub bucket: Bucket,
+    pub cache: Cache,
+    pub index: Index,
+    pub generation: Generation,
+    state: Mutex<State>,
+    changed: Notify,
+    one: tokio::sync::Mutex<()>,
+}
+
+struct State {
+    since: SinceCheckpoint,
+    began: SystemTime,
+    head: CommitNo,
+    failed: Option<String>,
+}
+
+impl Checkpointer {
+    pub fn new(
+        (keys, bucket, cache): (Keys, Bucket, Cache),
+        index: Index,
+        generation: Generation,
+        since: SinceCheckpoint,
+        head: CommitNo,
+    ) -> Arc<Self> {
+        let began = SystemTime::now() - since.age;
+        let state = Mutex::new(State { since, began, head, failed: None });
+        let (changed, one) = (Notify::new(), tokio::sync::Mutex::default());
+        Arc::new(Self { keys, bucket, cache, index, generation, state, changed, one })
+    }
+
+    /// Takes in that a commit is in the bucket.
+    pub fn confirmed(&self, receipt: &Receipt) {
+        let mut state = self.state.lock();
+        state.head = receipt.number();
+        state.since.commits += 1;
+        state.since.transactions += receipt.size().transactions;
+        state.since.log_bytes += receipt.size().sealed;
+        state.since.age = state.began.elapsed().unwrap_or_default();
+        if state.since.is_due() {
+            self.changed.notify_one();
+        }
+    }
+
+    /// Why the last attempt failed, if it did.
+    pub fn trouble(&self) -> Option<String> {
+        self.state.lock().failed.clone()
+    }
+
+    /// Makes checkpoints as they become due. A failed one is tried again when more was committed:
+    /// nothing depends on it but the length of the log.
+    pub async fn run(self: Arc<Self>) {
+        loop {
+            let due = self.state.lock().since.is_due();
+            if !due {
+                self.changed.notified().await;
+                continue;
+            }
+            if let Err(error) = self.checkpoint().await {
+                tracing::warn!(%error, "a checkpoint could not be made; the log goes on");
+                self.state.lock().failed = Some(error.to_string());
+                self.changed.notified().await;
+            }
+        }
+    }
+
+    /// Makes one as of the last confirmed commit.
+    pub async fn checkpoint(&self) -> Result<()> {
+        let _one = self.one.lock().await;
+        let (upto, before) = {
+            let state = self.state.lock();
+            (state.head, state.since)
+        };
+        let base = self.index.base();
+        let context = BuildContext {
+            keys: &self.keys,
+            bucket: &self.bucket,
+            cache: &self.cache,
+            generation: self.generation,
+            time: Timestamp::now(),
+            sizes: Sizes::default(),
+        };
+        let commits = self.commits(self.index.base_commit()).await?;
+        let manifest = build(&base, &commits, upto, &context).await?;
+        let pages = manifest.page_bytes();
+        let base = Base::new(manifest, self.keys.clone(), self.cache.clone());
+        let index = self.index.clone();
+        tokio::task::spawn_blocking(move || index.rebase(base))
+            .await
+            .map_err(|panic| Error::Local(panic.to_string()))??;
+        let mut state = self.state.lock();
+        state.since.commits -= before.commits;
+        state.since.transactions -= before.transactions;
+        state.since.log_bytes -= before.log_bytes;
+        state.since.checkpoint_bytes = pages;
+        state.began = SystemTime::now();
+        state.since.age = std::time::Duration::ZERO;
+        state.failed = None;
+        tracing::info!(commit = upto.0, pages, "a checkpoint was made");
+        Ok(())
+    }
+
+    async fn commits(&self, after: CommitNo) -> Result<Commits<'_>> {
+        let (listed, _) = self.bucket.list_after("log/", &commit_name(after)).await?;
+        let lengths = listed
+            .iter()
+            .filter_map(|object| Some((parse_commit_name(&object.name)?, object.length)))
+            .collect();
+        Ok(Commits { at: self, lengths })
+    }
+}
+
+/// Commits from the disk cache, else the bucket: a build reads them several times.
+struct Commits<'a> {
+    at: &'a Checkpointer,
+    lengths: BTreeMap<CommitNo, u64>,
+}
+
+#[async_trait]
+impl CommitSource for Commits<'_> {
+    async fn get(&self, number: CommitNo) -> log::Result<SourcedCommit> {
+        let name = commit_name(number);
+        let sealed = match self.lengths.get(&number) {
+            Some(length) => self.at.cache.sealed(&name, 0..*length).await?,
+            None => self.at.bucket.get(&name, None).await?,
+        };
+        let content = open_commit(&self.at.keys, number, &sealed)?;
+        Ok(SourcedCommit { hash: crypto::sha256(&sealed), content })
+    }
+}

@@ -1,0 +1,141 @@
+//! What can go wrong with a vault as a whole. The messages are for people.
+
+use crate::types::{CommitNo, Timestamp};
+use crate::{content, crypto, index, log, store, upload, vfs};
+
+/// Shorthand for this room.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a vault cannot be made, opened, synced or closed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Nothing here is a vault.
+    #[error("there is no vault here; `s3vault init` makes one")]
+    NoVault,
+    /// `init` found one.
+    #[error("there is a vault here already; mount it, or name another bucket or prefix")]
+    Exists,
+    /// Neither a passphrase nor the recovery key of this vault.
+    #[error("the passphrase (or recovery key) is wrong")]
+    WrongSecret,
+    /// A superblock that does not verify. An older one is never taken instead (O1).
+    #[error("{object} cannot be trusted: {why}")]
+    Superblock {
+        /// The object.
+        object: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// The superblock is older than what the newest commit or checkpoint names (O1).
+    #[error("the newest superblock is gone from the bucket: an older one was put in its place")]
+    OldSuperblock,
+    /// Made by a later version.
+    #[error("this vault has format {format}, which this version of s3vault does not know; use a newer one")]
+    Format {
+        /// The vault's.
+        format: u32,
+    },
+    /// Conditional puts are ignored (W6).
+    #[error(
+        "this store ignores conditional puts, so two machines could overwrite each other's changes; \
+         if only one machine ever writes, use --single-machine"
+    )]
+    NoConditionalPuts,
+    /// Another machine writes (W2).
+    #[error(
+        "the vault is in use by {host} (since {}); unmount it there, or, if that machine is gone, \
+         mount with --take-over: what it has not uploaded stays on it", seconds(claimed)
+    )]
+    OtherWriter {
+        /// What people call that machine.
+        host: String,
+        /// When it claimed the vault, by its clock.
+        claimed: Timestamp,
+    },
+    /// This machine writes it already (W2).
+    #[error("the vault is mounted already, at {mountpoint}")]
+    MountedHere {
+        /// Where.
+        mountpoint: String,
+    },
+    /// The bucket went back, or forked, since this machine last saw it (O2).
+    #[error(
+        "the bucket is older than what this machine saw: commit {} is not in it any more, or differs. \
+         Somebody restored or rolled back the bucket. If that was you: --accept-rollback", number.0
+    )]
+    Rollback {
+        /// The commit that this machine remembers.
+        number: CommitNo,
+    },
+    /// Not all is in the bucket.
+    #[error("not everything is in the bucket yet: {0}")]
+    Unfinished(String),
+    /// A local file or directory.
+    #[error("{what}")]
+    Io {
+        /// What was tried.
+        what: String,
+        /// The cause.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The keys.
+    #[error(transparent)]
+    Crypto(crypto::Error),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// The log, or the journal.
+    #[error(transparent)]
+    Log(log::Error),
+    /// The local index.
+    #[error(transparent)]
+    Index(#[from] index::Error),
+    /// Staging and uploads.
+    #[error(transparent)]
+    Upload(#[from] upload::Error),
+    /// The bytes of files.
+    #[error(transparent)]
+    Content(#[from] content::Error),
+    /// The file system.
+    #[error(transparent)]
+    Vfs(#[from] vfs::Error),
+    /// Something on this machine that should not be.
+    #[error("{0}")]
+    Local(String),
+    /// The index was rebuilt and still is not of this log: a bug.
+    #[error("the local index could not be made to fit the log")]
+    Unreachable,
+    /// Two writers raced for the claim again and again.
+    #[error("another machine keeps taking this vault over")]
+    Contended,
+}
+
+fn seconds(time: &Timestamp) -> String {
+    format!("{} s after 1970", time.seconds)
+}
+
+impl From<crypto::Error> for Error {
+    fn from(error: crypto::Error) -> Self {
+        match error {
+            crypto::Error::WrongSecret => Self::WrongSecret,
+            other => Self::Crypto(other),
+        }
+    }
+}
+
+impl From<log::Error> for Error {
+    fn from(error: log::Error) -> Self {
+        match error {
+            log::Error::Store(error) => Self::Store(error),
+            other => Self::Log(other),
+        }
+    }
+}
+
+impl Error {
+    pub(super) fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
+        let what = what.into();
+        move |source| Self::Io { what, source }
+    }
+}

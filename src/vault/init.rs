@@ -1,0 +1,90 @@
+//! Making a vault.
+
+use super::superblock::{self, FORMAT, Superblock, Unlocked};
+use super::{Error, Result};
+use crate::crypto::{Argon2Params, FIRST_EPOCH, KeySlot, Keys, MasterKey, Passphrase, RecoveryKey, random};
+use crate::store::{self, Bucket, Conditional};
+use crate::types::{Generation, Timestamp, VaultId};
+
+const README: &str = "This bucket (or prefix) is an s3vault: files encrypted on the machines of their owner.\n\
+    Do not change or delete objects here; `s3vault mount` with the passphrase or recovery key opens it.\n";
+
+/// What will open the vault, beside its recovery key.
+pub struct InitSecrets {
+    /// The passphrase.
+    pub passphrase: Passphrase,
+    /// How much work a guess at it takes.
+    pub argon: Argon2Params,
+}
+
+impl InitSecrets {
+    /// With the default work.
+    pub fn new(passphrase: Passphrase) -> Self {
+        Self { passphrase, argon: Argon2Params::default() }
+    }
+}
+
+/// A vault that was just made.
+pub struct Initialised {
+    /// Its id.
+    pub vault: VaultId,
+    /// Its keys.
+    pub unlocked: Unlocked,
+    /// The recovery key, which is printed once and kept nowhere.
+    pub recovery: RecoveryKey,
+    /// Whether the store honours conditional puts (W6).
+    pub conditional: Conditional,
+}
+
+/// Whether there is a vault in the bucket or prefix.
+pub async fn exists(bucket: &Bucket) -> Result<bool> {
+    Ok(!bucket.list_all("superblock/").await?.0.is_empty())
+}
+
+/// Makes a vault in an empty bucket or prefix.
+///
+/// # Errors
+/// [`Error::Exists`]; [`Error::NoConditionalPuts`] unless `single_machine` (W6); what
+/// the store says.
+pub async fn init(
+    bucket: &Bucket,
+    secrets: InitSecrets,
+    single_machine: bool,
+) -> Result<Initialised> {
+    if exists(bucket).await? {
+        return Err(Error::Exists);
+    }
+    let conditional = bucket.probe_conditional().await?;
+    if matches!(conditional, Conditional::Ignored { .. }) && !single_machine {
+        return Err(Error::NoConditionalPuts);
+    }
+    let master = MasterKey::generate();
+    let vault = VaultId(random());
+    let keys = Keys::derive(&master, vault, FIRST_EPOCH);
+    let recovery = RecoveryKey::generate();
+    let generation = Generation(1);
+    let slots = vec![
+        KeySlot::seal_with_passphrase(&master, vault, FIRST_EPOCH, &secrets.passphrase, secrets.argon)?,
+        KeySlot::seal_with_recovery_key(&master, vault, FIRST_EPOCH, &recovery),
+    ];
+    let superblock = Superblock {
+        format: FORMAT,
+        required: Vec::new(),
+        optional: Vec::new(),
+        vault,
+        generation,
+        epoch: FIRST_EPOCH,
+        slots,
+        created: Timestamp::now(),
+    };
+    match bucket.put_new("README", README.into()).await {
+        Ok(_) | Err(store::Error::Exists { .. }) => {}
+        Err(error) => return Err(error.into()),
+    }
+    match superblock::write(bucket, &keys, &superblock).await {
+        Err(Error::Store(store::Error::Exists { .. })) => return Err(Error::Exists),
+        other => other?,
+    }
+    let unlocked = Unlocked { vault, master, keys, generation };
+    Ok(Initialised { vault, unlocked, recovery, conditional })
+}

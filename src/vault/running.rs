@@ -1,0 +1,398 @@
+//! A vault that is open: its rooms, the tasks between them, and how it is closed.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use tokio::task::JoinHandle;
+
+use super::checkpointer::Checkpointer;
+use super::keeper::{self, Memory};
+use super::machine::{MachineLock, make_private};
+use super::open::{Opened, Opener, Places, Shares, disk_budget, open_cache, open_content};
+use super::status::{Progress, Status};
+use super::{Error, Options, Result};
+use crate::cache::Cache;
+use crate::content::Content;
+use crate::index::Index;
+use crate::log::{Chain, CommitError, Committer, Head, Inode, Journal, NotedCommit, Receipt};
+use crate::types::{InodeNo, Seq, Timestamp};
+use crate::upload::{Barrier, Hooks, Parts, SYNC_EVERY, Staging, StagingLimits, Steps, UploadLimits, Uploader};
+use crate::vfs::{self, Durability, DurabilityError, Periodic, Vfs};
+
+/// How long an fsync with `--fsync bucket` waits before it fails: longer than one request with
+/// its retries, so that a slow link is no error.
+const BUCKET_FSYNC: Duration = Duration::from_secs(120);
+
+/// How often a release is tried before the vault is left claimed by this machine.
+const RELEASE_TRIES: usize = 4;
+
+/// An open vault.
+pub struct Vault {
+    options: Options,
+    vfs: Vfs,
+    content: Content,
+    index: Index,
+    cache: Cache,
+    head: Arc<Mutex<Head>>,
+    warnings: Vec<String>,
+    writer: Option<Writer>,
+    _lock: Option<MachineLock>,
+}
+
+/// What only a writer has.
+struct Writer {
+    journal: Arc<Journal>,
+    staging: Staging,
+    barrier: Barrier,
+    uploader: Arc<Mutex<Option<Arc<Uploader>>>>,
+    checkpointer: Arc<Checkpointer>,
+    memory: Arc<Memory>,
+    tasks: Vec<JoinHandle<()>>,
+    periodic: Mutex<Option<Periodic>>,
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+/// `fsync`, for the vfs.
+struct ToDisk {
+    barrier: Barrier,
+    uploader: Arc<Mutex<Option<Arc<Uploader>>>>,
+    content: Content,
+}
+
+#[async_trait]
+impl Durability for ToDisk {
+    async fn fsync(&self, upto: Seq) -> Result<(), DurabilityError> {
+        Ok(self.barrier.sync(upto).await?)
+    }
+
+    async fn bucket(&self, upto: Seq) -> Result<(), DurabilityError> {
+        self.content.close_packs()?;
+        let uploader = self.uploader.lock().clone();
+        let uploader = uploader.ok_or("the vault is being closed")?;
+        Ok(uploader.sync(upto, BUCKET_FSYNC).await?)
+    }
+}
+
+/// A reader has nothing to make durable.
+struct Nothing;
+
+#[async_trait]
+impl Durability for Nothing {
+    async fn fsync(&self, _: Seq) -> Result<(), DurabilityError> {
+        Ok(())
+    }
+    async fn bucket(&self, _: Seq) -> Result<(), DurabilityError> {
+        Ok(())
+    }
+}
+
+impl Vault {
+    /// Opens a vault and starts its tasks. Within a runtime.
+    ///
+    /// # Errors
+    /// See [`Error`]; nothing local was changed if the journal is damaged (J3).
+    pub async fn open(options: Options) -> Result<Arc<Self>> {
+        make_private(&options.state_dir)?;
+        let lock = match options.read_only {
+            true => None,
+            false => Some(options.machine.lock(options.unlocked.vault, &options.mountpoint)?),
+        };
+        let places = Places { root: options.state_dir.clone() };
+        if !options.read_only {
+            // Before anything local is touched: a damaged journal leaves all as it is.
+            Journal::inspect(&places.journal(), &options.unlocked.keys)?;
+        }
+        let cache = open_cache(&options, &places)?;
+        let chain = Chain::new(options.bucket.clone(), options.unlocked.keys.clone());
+        let opener = Opener { options: &options, places: &places, cache: &cache, chain };
+        if options.read_only {
+            let (index, survey) = opener.survey(None, true).await?;
+            return Ok(Arc::new(Self::reader(options, cache, index, survey.head)?));
+        }
+        let warning = opener.check_conditional_puts().await?;
+        let mut opened = opener.writer().await?;
+        opened.warnings.extend(warning);
+        Self::writer(options, cache, opened, lock).await
+    }
+
+    fn reader(options: Options, cache: Cache, index: Index, head: Head) -> Result<Self> {
+        index.make_read_only("it was mounted with --read-only");
+        let staging = options.state_dir.join("reader");
+        make_private(&staging)?;
+        let staging = Staging::open(&staging, StagingLimits::default())?;
+        let content = open_content(&options, &cache, &staging, 0);
+        let how = vfs::Options { read_only: true, fsync: options.fsync };
+        let vfs = Vfs::new(index.clone(), content.clone(), Arc::new(Nothing), how, Seq(0));
+        let (head, warnings) = (Arc::new(Mutex::new(head)), Vec::new());
+        Ok(Self { options, vfs, content, index, cache, head, warnings, writer: None, _lock: None })
+    }
+
+    async fn writer(
+        options: Options,
+        cache: Cache,
+        opened: Opened,
+        lock: Option<MachineLock>,
+    ) -> Result<Arc<Self>> {
+        let Opened { index, journal, staging, committer, survey, claim, warnings } = opened;
+        let budget = disk_budget(&options.state_dir, options.cache_size) / 2;
+        let content = open_content(&options, &cache, &staging, budget);
+        let adopt = {
+            let cache = cache.clone();
+            Arc::new(move |object: &str, file: &std::path::Path| cache.adopt(object, file))
+        };
+        let barrier =
+            Barrier::start(staging.clone(), journal.clone(), adopt, SYNC_EVERY, Steps::default());
+        let generation = options.unlocked.generation;
+        let keys = options.unlocked.keys.clone();
+        let dir = options.machine.data_dir.clone();
+        let memory = Arc::new(Memory { dir, keys: keys.clone(), generation });
+        memory.confirmed(&claim);
+        let (number, hash, seen) = (claim.number(), claim.hash(), claim.time());
+        let head = Arc::new(Mutex::new(Head { number, hash, seen }));
+        let checkpointer = Checkpointer::new(
+            (keys, options.bucket.clone(), cache.clone()),
+            index.clone(),
+            generation,
+            survey.since,
+            number,
+        );
+        let hooks = hooks(&index, &memory, &checkpointer, &head);
+        let parts = Parts {
+            staging: staging.clone(),
+            journal: journal.clone(),
+            committer,
+            bucket: options.bucket.clone(),
+            barrier: barrier.clone(),
+        };
+        let limits =
+            UploadLimits { bytes: Shares::of(options.memory).wire, ..UploadLimits::default() };
+        let uploader = Uploader::start(parts, hooks, limits, Steps::default());
+        let uploader = Arc::new(Mutex::new(Some(Arc::new(uploader))));
+        let durability = ToDisk {
+            barrier: barrier.clone(),
+            uploader: uploader.clone(),
+            content: content.clone(),
+        };
+        let how = vfs::Options { read_only: false, fsync: options.fsync };
+        let journaled = journal.appended();
+        let vfs =
+            Vfs::new(index.clone(), content.clone(), Arc::new(durability), how, journaled);
+        make_root(&index).await?;
+        vfs.recover().await?;
+        let periodic = vfs.start(&tokio::runtime::Handle::current());
+        let tasks = vec![
+            tokio::spawn(keeper::trim(journal.clone(), index.clone(), barrier.subscribe())),
+            tokio::spawn(checkpointer.clone().run()),
+        ];
+        let periodic = Mutex::new(Some(periodic));
+        let writer = Writer {
+            journal, staging, barrier, uploader, checkpointer, memory, tasks, periodic,
+        };
+        let writer = Some(writer);
+        Ok(Arc::new(Self {
+            options, vfs, content, index, cache, head, warnings, writer, _lock: lock,
+        }))
+    }
+
+    /// The vault as a file system.
+    pub fn vfs(&self) -> Vfs {
+        self.vfs.clone()
+    }
+
+    /// How it was opened.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// What is on its way. Asks nobody and does not block.
+    pub fn progress(&self) -> Progress {
+        let Some(writer) = &self.writer else { return Progress::default() };
+        let usage = writer.staging.usage();
+        let uploads = writer.uploader.lock().as_ref().map(|uploader| uploader.status());
+        let trouble = uploads.as_ref().and_then(|status| {
+            let trouble = status.trouble.first().map(|trouble| trouble.error.to_string());
+            trouble.or(status.poisoned.clone())
+        });
+        Progress {
+            unsent_bytes: usage.unsent_bytes,
+            unsent_packs: usage.unsent_packs,
+            unsent_changes: uploads.as_ref().map_or(0, crate::upload::Status::unsent_transactions),
+            unpublished_files: self.content.unpublished().len() as u64,
+            trouble,
+        }
+    }
+
+    /// How things are. Asks nobody and does not block.
+    pub fn status(&self) -> Status {
+        let head = *self.head.lock();
+        let totals = self.index.totals();
+        let cache = self.cache.usage();
+        let mut warnings = self.warnings.clone();
+        let mut staging = (0, 0);
+        if let Some(writer) = &self.writer {
+            let usage = writer.staging.usage();
+            staging = (usage.used, usage.budget);
+            warnings.extend(writer.checkpointer.trouble());
+        }
+        Status {
+            vault: self.options.unlocked.vault,
+            progress: self.progress(),
+            head: head.number,
+            fingerprint: head.hash,
+            head_time: Timestamp::from(head.seen),
+            read_only: self.index.read_only().or_else(|| self.poisoned()),
+            inodes: totals.inodes,
+            bytes: totals.bytes,
+            staging,
+            cache_disk: cache.disk_bytes,
+            cache_memory: cache.block_bytes,
+            warnings,
+        }
+    }
+
+    fn poisoned(&self) -> Option<String> {
+        self.writer.as_ref()?.barrier.poisoned()
+    }
+
+    /// Returns when everything written before is in the bucket.
+    ///
+    /// # Errors
+    /// [`Error::Unfinished`] at the deadline, naming what is missing; whatever makes it impossible.
+    pub async fn sync(&self, deadline: Duration) -> Result<()> {
+        let Some(writer) = &self.writer else { return Ok(()) };
+        self.vfs.publish_all().await?;
+        self.content.close_packs()?;
+        let uploader = writer.uploader.lock().clone();
+        let Some(uploader) = uploader else { return Ok(()) };
+        Ok(uploader.sync(writer.journal.appended(), deadline).await?)
+    }
+
+    /// Makes a checkpoint of what is in the bucket now.
+    pub async fn checkpoint(&self) -> Result<()> {
+        match &self.writer {
+            Some(writer) => writer.checkpointer.checkpoint().await,
+            None => Ok(()),
+        }
+    }
+
+    /// Sends what is unsent, releases the claim and ends all tasks. The mount must be gone: what
+    /// is written from now on is refused.
+    ///
+    /// # Errors
+    /// [`Error::Unfinished`] and what the store says; the vault then stays open, and everything
+    /// unsent stays on this machine, for another try or the next mount.
+    pub async fn close(&self, deadline: Duration) -> Result<()> {
+        let Some(writer) = &self.writer else { return Ok(()) };
+        self.sync(deadline).await?;
+        writer.periodic.lock().take();
+        let last = writer.journal.close_to_appends();
+        let uploader = writer.uploader.lock().clone();
+        let Some(uploader) = uploader else { return Ok(()) };
+        if let Err(error) = uploader.sync(last, deadline).await {
+            writer.journal.reopen_to_appends();
+            return Err(error.into());
+        }
+        writer.uploader.lock().take();
+        // An fsync that still waits holds it for a moment; it is answered when this is dropped.
+        let Some(uploader) = Arc::into_inner(uploader) else {
+            return Err(Error::Local("an fsync is still waiting".into()));
+        };
+        let committer = uploader.stop().await;
+        let released = match committer {
+            Some(committer) => self.release(writer, committer).await,
+            None => Err(Error::Local("the uploader ended".into())),
+        };
+        writer.barrier.sync_all().await?;
+        writer.barrier.stop();
+        let (journal, index) = (writer.journal.clone(), self.index.clone());
+        let marked = tokio::task::spawn_blocking(move || {
+            index.flush()?;
+            Ok::<_, Error>(journal.mark_clean()?)
+        });
+        marked.await.map_err(|panic| Error::Local(panic.to_string()))??;
+        released
+    }
+
+    async fn release(&self, writer: &Writer, mut committer: Committer) -> Result<()> {
+        for attempt in 1.. {
+            match committer.release().await {
+                Ok(receipt) => {
+                    self.index.confirmed(&receipt);
+                    writer.memory.confirmed(&receipt);
+                    let (upto, number, hash) = (receipt.upto(), receipt.number(), receipt.hash());
+                    *self.head.lock() = Head { number, hash, seen: receipt.time() };
+                    writer.journal.note_confirmed(NotedCommit { upto, number, hash })?;
+                    return Ok(());
+                }
+                Err(CommitError::Again { .. }) if attempt < RELEASE_TRIES => {}
+                Err(CommitError::Again { cause, .. }) => {
+                    return Err(cause.map_or(Error::Contended, Error::Store));
+                }
+                Err(CommitError::Fenced { .. }) => return Err(Error::Contended),
+                Err(CommitError::Log(error)) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn hooks(
+    index: &Index,
+    memory: &Arc<Memory>,
+    checkpointer: &Arc<Checkpointer>,
+    head: &Arc<Mutex<Head>>,
+) -> Hooks {
+    let on_fenced = {
+        let index = index.clone();
+        Arc::new(move |found: crate::types::CommitNo| {
+            let number = found.0;
+            index.make_read_only(&format!(
+                "another machine has taken over this vault (commit {number}); what was not uploaded stays here"
+            ));
+        })
+    };
+    let (index, memory, checkpointer, head) =
+        (index.clone(), memory.clone(), checkpointer.clone(), head.clone());
+    let on_confirmed = Arc::new(move |receipt: &Receipt| {
+        index.confirmed(receipt);
+        memory.confirmed(receipt);
+        checkpointer.confirmed(receipt);
+        let (number, hash, seen) = (receipt.number(), receipt.hash(), receipt.time());
+        *head.lock() = Head { number, hash, seen };
+    });
+    Hooks { on_confirmed, on_fenced }
+}
+
+/// The root directory of a vault that has none yet: it belongs to whoever mounts it first.
+async fn make_root(index: &Index) -> Result<()> {
+    let now = Timestamp::from(SystemTime::now());
+    // SAFETY: getuid(2) and getgid(2) have no preconditions and cannot fail.
+    let (uid, gid) = unsafe { (libc::getuid(), libc::getgid()) };
+    let root = Inode {
+        mode: libc::S_IFDIR | 0o755,
+        uid,
+        gid,
+        nlink: 2,
+        parent: InodeNo::ROOT,
+        atime: now,
+        mtime: now,
+        ctime: now,
+        created: now,
+        ..Inode::default()
+    };
+    let made = index.change(|draft| {
+        if draft.inode(InodeNo::ROOT)?.is_none() {
+            draft.put_inode(InodeNo::ROOT, &root);
+        }
+        Ok::<_, crate::index::Error>(())
+    });
+    made.await?;
+    Ok(())
+}
