@@ -131,6 +131,12 @@ impl Committer {
         self.fenced
     }
 
+    /// The bytes of the commit that is prepared.
+    #[cfg(test)]
+    pub(super) fn pending_bytes(&self) -> Option<Bytes> {
+        self.pending.as_ref().map(|pending| pending.sealed.clone())
+    }
+
     /// Whether a commit is prepared that is not confirmed.
     pub fn is_pending(&self) -> bool {
         self.pending.is_some()

@@ -9,6 +9,8 @@ mod checkpoint;
 mod claim;
 mod commit;
 mod committer;
+#[cfg(test)]
+mod committer_tests;
 mod disk;
 mod error;
 mod journal;

@@ -71,6 +71,7 @@ fn a_manifest() -> Manifest {
         tables: vec![Table { tag: 2, records: 8, bound: vec![2, 99] }],
         live_bytes: 7,
         pages: vec![page(1), page(2)],
+        recent: vec![0; 80],
     }
 }
 
@@ -82,7 +83,8 @@ fn a_manifest_that_contradicts_itself_is_refused() {
         Manifest::decode(CommitNo(5), &encode_value(&manifest))
     };
     assert_eq!(check(|_| ()).unwrap(), a_manifest());
-    let wrong: [fn(&mut Manifest); 14] = [
+    let wrong: [fn(&mut Manifest); 15] = [
+        |m| m.recent.clear(),
         |m| m.commit = CommitNo(6),
         |m| m.pages.swap(0, 1),
         |m| m.pages[0].first_key.clear(),

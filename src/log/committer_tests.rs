@@ -1,0 +1,207 @@
+//! C2 and C3: one in flight, the same bytes each time, and never two winners.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use super::chain::Head;
+use super::*;
+use crate::crypto::{FIRST_EPOCH, Keys, MasterKey};
+use crate::store::{Bucket, Deadlines, Fault, Faulty, MemoryStore, On, Verb};
+use crate::types::{CommitNo, Generation, Hash, JournalId, Seq, VaultId};
+
+struct World {
+    memory: Arc<MemoryStore>,
+    faulty: Arc<Faulty>,
+    bucket: Bucket,
+    keys: Keys,
+}
+
+impl World {
+    fn new() -> Self {
+        let memory = Arc::new(MemoryStore::new());
+        let faulty = Faulty::over(memory.clone());
+        let limits = Deadlines::of(Duration::from_millis(200));
+        let bucket = Bucket::over(faulty.clone(), "", limits);
+        let keys = Keys::derive(&MasterKey::from_bytes([3; 32]), VaultId([1; 16]), FIRST_EPOCH);
+        Self { memory, faulty, bucket, keys }
+    }
+
+    async fn committer(&self) -> Committer {
+        let chain = Chain::new(self.bucket.clone(), self.keys.clone());
+        let mut recent = Vec::new();
+        let noted = |link: Link| {
+            LogEnd::note(&mut recent, link.number, &link.hash);
+            Ok::<_, Error>(())
+        };
+        let head = chain.follow((CommitNo(0), Hash::ZERO), noted).await.unwrap();
+        let end = LogEnd { head, recent, generation: Generation(1), upto: Seq(0) };
+        Committer::new(self.bucket.clone(), self.keys.clone(), end)
+    }
+
+    async fn head(&self) -> Head {
+        let chain = Chain::new(self.bucket.clone(), self.keys.clone());
+        chain.follow((CommitNo(0), Hash::ZERO), |_| Ok::<_, Error>(())).await.unwrap()
+    }
+}
+
+fn transaction(seq: u64) -> Journaled {
+    let key = Key::Pin(seq.to_be_bytes().to_vec()).encode();
+    let bytes = Transaction::new(vec![Change { key, value: None }]).encode().unwrap();
+    let hash = Transaction::hash_of(&bytes);
+    Journaled { seq: Seq(seq), bytes, hash, packs: Vec::new() }
+}
+
+fn claimant(machine: &str) -> Claimant {
+    Claimant { machine: machine.into(), host: machine.into(), journal: JournalId([1; 16]) }
+}
+
+#[tokio::test]
+async fn c3_each_commit_names_its_predecessor_and_gaps_and_strangers_are_told() {
+    let world = World::new();
+    let mut committer = world.committer().await;
+    for seq in 1..=5 {
+        committer.prepare(&[transaction(seq)]);
+        let receipt = committer.attempt().await.unwrap();
+        assert_eq!((receipt.number(), receipt.upto()), (CommitNo(seq), Seq(seq)));
+    }
+    assert_eq!(world.head().await.number, CommitNo(5));
+    let chain = Chain::new(world.bucket.clone(), world.keys.clone());
+    let read = || chain.follow((CommitNo(0), Hash::ZERO), |_| Ok::<_, Error>(()));
+    let three = world.memory.steal("log/0000000000000003").unwrap();
+    let gap = read().await.unwrap_err();
+    assert!(matches!(gap, Error::Gap { missing: CommitNo(3), .. }), "{gap}");
+    let two = world.memory.peek("log/0000000000000002").unwrap();
+    world.memory.plant("log/0000000000000003", two);
+    assert!(matches!(read().await.unwrap_err(), Error::Seal { .. }));
+    let mut cut = three.to_vec();
+    cut.truncate(cut.len() - 1);
+    world.memory.steal("log/0000000000000003");
+    world.memory.plant("log/0000000000000003", cut);
+    assert!(matches!(read().await.unwrap_err(), Error::Seal { .. }));
+    world.memory.steal("log/0000000000000003");
+    world.memory.plant("log/0000000000000003", three);
+    read().await.unwrap();
+}
+
+#[tokio::test]
+async fn c2_a_reply_that_is_lost_after_the_put_was_applied_is_found_out() {
+    let world = World::new();
+    let mut committer = world.committer().await;
+    committer.prepare(&[transaction(1)]);
+    world.faulty.inject(On::next(Verb::Put, "log/"), Fault::LosesReply);
+    let receipt = committer.attempt().await.unwrap();
+    assert_eq!(receipt.number(), CommitNo(1));
+    committer.prepare(&[transaction(2)]);
+    assert_eq!(committer.attempt().await.unwrap().number(), CommitNo(2));
+}
+
+#[tokio::test]
+async fn c2_an_attempt_that_was_not_applied_is_repeated_with_the_same_bytes() {
+    let world = World::new();
+    let mut committer = world.committer().await;
+    committer.prepare(&[transaction(1)]);
+    let sealed = committer.pending_bytes();
+    world.faulty.inject(On::next(Verb::Put, "log/"), Fault::Breaks);
+    let error = committer.attempt().await.unwrap_err();
+    assert!(matches!(error, CommitError::Again { .. }), "{error}");
+    committer.attempt().await.unwrap();
+    assert_eq!(world.memory.peek("log/0000000000000001"), sealed);
+}
+
+#[tokio::test]
+async fn c2_the_loser_of_a_race_is_fenced_for_good() {
+    let world = World::new();
+    let mut one = world.committer().await;
+    let mut other = world.committer().await;
+    one.prepare(&[transaction(1)]);
+    other.prepare(&[transaction(7)]);
+    one.attempt().await.unwrap();
+    for _ in 0..2 {
+        let error = other.attempt().await.unwrap_err();
+        assert!(matches!(error, CommitError::Fenced { found: CommitNo(1) }), "{error}");
+    }
+    one.prepare(&[transaction(2)]);
+    one.attempt().await.unwrap();
+    assert_eq!(world.head().await.number, CommitNo(2));
+}
+
+#[tokio::test]
+async fn c2_an_old_date_is_not_believed() {
+    let world = World::new();
+    let mut sleeper = world.committer().await;
+    sleeper.prepare(&[transaction(1)]);
+    // While it sleeps another writes three commits, and the first is trimmed: the number is free.
+    let mut other = world.committer().await;
+    for seq in 1..=3 {
+        other.prepare(&[transaction(seq)]);
+        other.attempt().await.unwrap();
+    }
+    world.memory.steal("log/0000000000000001");
+    world.memory.advance(Duration::from_secs(4 * 24 * 60 * 60));
+    let error = sleeper.attempt().await.unwrap_err();
+    assert!(matches!(error, CommitError::Fenced { found: CommitNo(2) }), "{error}");
+}
+
+#[tokio::test]
+async fn c2_a_clock_that_moved_costs_a_listing_and_no_more() {
+    let world = World::new();
+    let mut committer = world.committer().await;
+    world.memory.set_time(SystemTime::now() + Duration::from_secs(40 * 24 * 60 * 60));
+    committer.prepare(&[transaction(1)]);
+    assert_eq!(committer.attempt().await.unwrap().number(), CommitNo(1));
+}
+
+#[tokio::test]
+async fn w1_a_claim_is_a_commit_of_its_own_number_and_is_released() {
+    let world = World::new();
+    let mut committer = world.committer().await;
+    let claim = committer.claim(&claimant("a")).await.unwrap();
+    let record: WriterClaim =
+        decode_value("meta", claim.records()[0].value.as_ref().unwrap()).unwrap();
+    assert_eq!((record.epoch, record.released), (claim.number(), None));
+    let release = committer.release().await.unwrap();
+    let record: WriterClaim =
+        decode_value("meta", release.records()[0].value.as_ref().unwrap()).unwrap();
+    assert_eq!(record.epoch, claim.number());
+    assert!(record.released.is_some());
+}
+
+#[tokio::test]
+async fn w3_two_that_claim_at_once_have_one_winner() {
+    let world = World::new();
+    let mut one = world.committer().await;
+    let mut other = world.committer().await;
+    let (mine, theirs) = (claimant("a"), claimant("b"));
+    let (one, other) = tokio::join!(one.claim(&mine), other.claim(&theirs));
+    assert_eq!(u8::from(one.is_ok()) + u8::from(other.is_ok()), 1);
+    let lost = one.err().or(other.err()).unwrap();
+    assert!(matches!(lost, CommitError::Fenced { .. }), "{lost}");
+}
+
+#[tokio::test]
+async fn history_holds_the_hashes_of_each_run_of_256() {
+    let world = World::new();
+    let mut committer = world.committer().await;
+    let mut hashes = vec![[0; 16]];
+    for seq in 1..=600 {
+        committer.prepare(&[transaction(seq)]);
+        let receipt = committer.attempt().await.unwrap();
+        let mut short = [0; 16];
+        short.copy_from_slice(&receipt.hash().0[..16]);
+        hashes.push(short);
+        if receipt.number().0.is_multiple_of(256) {
+            let run = receipt.number().0 / 256 - 1;
+            let record = &receipt.records()[0];
+            assert_eq!(Key::decode(&record.key).unwrap(), Key::History(run));
+            let held: minicbor::bytes::ByteVec =
+                decode_value("history", record.value.as_ref().unwrap()).unwrap();
+            let from = usize::try_from(run).unwrap() * 256;
+            assert_eq!(&held[..], hashes[from..from + 256].concat());
+        } else {
+            assert!(receipt.records().is_empty());
+        }
+        if seq == 300 {
+            committer = world.committer().await;
+        }
+    }
+}
