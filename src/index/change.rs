@@ -271,7 +271,8 @@ impl Index {
             let layers = self.0.layers.read();
             (layers.point.clone(), layers.table.clone())
         };
-        let (memory, counts) = (super::layers::Memory::default(), std::collections::BTreeMap::new());
+        let (memory, counts) =
+            (super::layers::Memory::default(), std::collections::BTreeMap::new());
         self.watched(table.apply(&memory, &counts, &point))
     }
 

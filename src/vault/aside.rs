@@ -95,10 +95,7 @@ impl Aside<'_> {
     }
 }
 
-async fn whole_file(
-    index: &Index,
-    ino: InodeNo,
-) -> Result<Vec<(Vec<u8>, bytes::Bytes)>> {
+async fn whole_file(index: &Index, ino: InodeNo) -> Result<Vec<(Vec<u8>, bytes::Bytes)>> {
     let found = index.read(|view| {
         let mut rows = Vec::new();
         if let Some(inode) = view.inode(ino)? {

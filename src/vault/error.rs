@@ -30,7 +30,9 @@ pub enum Error {
     #[error("the newest superblock is gone from the bucket: an older one was put in its place")]
     OldSuperblock,
     /// Made by a later version.
-    #[error("this vault has format {format}, which this version of s3vault does not know; use a newer one")]
+    #[error(
+        "this vault has format {format}, which this version of s3vault does not know; use a newer one"
+    )]
     Format {
         /// The vault's.
         format: u32,
@@ -44,7 +46,8 @@ pub enum Error {
     /// Another machine writes (W2).
     #[error(
         "the vault is in use by {host} (since {}); unmount it there, or, if that machine is gone, \
-         mount with --take-over: what it has not uploaded stays on it", seconds(claimed)
+         mount with --take-over: what it has not uploaded stays on it",
+        seconds(claimed)
     )]
     OtherWriter {
         /// What people call that machine.

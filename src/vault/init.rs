@@ -2,7 +2,9 @@
 
 use super::superblock::{self, FORMAT, Superblock, Unlocked};
 use super::{Error, Result};
-use crate::crypto::{Argon2Params, FIRST_EPOCH, KeySlot, Keys, MasterKey, Passphrase, RecoveryKey, random};
+use crate::crypto::{
+    Argon2Params, FIRST_EPOCH, KeySlot, Keys, MasterKey, Passphrase, RecoveryKey, random,
+};
 use crate::store::{self, Bucket, Conditional};
 use crate::types::{Generation, Timestamp, VaultId};
 
@@ -64,7 +66,13 @@ pub async fn init(
     let recovery = RecoveryKey::generate();
     let generation = Generation(1);
     let slots = vec![
-        KeySlot::seal_with_passphrase(&master, vault, FIRST_EPOCH, &secrets.passphrase, secrets.argon)?,
+        KeySlot::seal_with_passphrase(
+            &master,
+            vault,
+            FIRST_EPOCH,
+            &secrets.passphrase,
+            secrets.argon,
+        )?,
         KeySlot::seal_with_recovery_key(&master, vault, FIRST_EPOCH, &recovery),
     ];
     let superblock = Superblock {

@@ -67,7 +67,8 @@ impl Machine {
 fn hashed(machine_id: &str) -> String {
     // SAFETY: getuid(2) has no preconditions and cannot fail.
     let uid = unsafe { libc::getuid() };
-    crypto::sha256(format!("s3vault machine {machine_id} {uid}").as_bytes()).to_string()[..32].into()
+    crypto::sha256(format!("s3vault machine {machine_id} {uid}").as_bytes()).to_string()[..32]
+        .into()
 }
 
 fn remembered(path: &Path) -> Result<String> {
@@ -79,7 +80,9 @@ fn remembered(path: &Path) -> Result<String> {
     let created = options.write(true).create_new(true).mode(0o600).open(path);
     match created.and_then(|mut file| file.write_all(id.as_bytes())) {
         Ok(()) => Ok(id),
-        Err(source) => Err(Error::Io { what: format!("{} cannot be written", path.display()), source }),
+        Err(source) => {
+            Err(Error::Io { what: format!("{} cannot be written", path.display()), source })
+        }
     }
 }
 
@@ -126,7 +129,10 @@ fn ask(address: &SocketAddr) -> String {
         stream.set_read_timeout(Some(Duration::from_secs(2)))?;
         std::io::read_to_string(stream)
     };
-    answer().ok().filter(|mountpoint| !mountpoint.is_empty()).unwrap_or_else(|| "an unknown place".into())
+    answer()
+        .ok()
+        .filter(|mountpoint| !mountpoint.is_empty())
+        .unwrap_or_else(|| "an unknown place".into())
 }
 
 /// The id of the running boot of this machine: an unclean reboot is told by it (J3).

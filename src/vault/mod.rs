@@ -13,7 +13,7 @@ mod superblock;
 mod survey;
 
 pub use error::{Error, Result};
-pub use init::{Initialised, InitSecrets, exists, init};
+pub use init::{InitSecrets, Initialised, exists, init};
 pub use machine::{Machine, MachineLock};
 pub use running::Vault;
 pub use status::{Progress, Status};

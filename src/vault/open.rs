@@ -158,7 +158,8 @@ impl Opener<'_> {
         }
         Index::wipe(&dir).map_err(Error::io("the local index cannot be deleted"))?;
         let index = open()?;
-        let start = base.manifest().map_or((CommitNo(0), Hash::ZERO), |m| (m.commit, m.commit_hash));
+        let start =
+            base.manifest().map_or((CommitNo(0), Hash::ZERO), |m| (m.commit, m.commit_hash));
         index.begin_at_base(start.0, start.1);
         Ok(index)
     }
@@ -176,13 +177,8 @@ impl Opener<'_> {
         if seen.is_some_and(|seen| seen.generation > generation) && !self.options.accept_rollback {
             return Err(Error::OldSuperblock);
         }
-        let surveyor = Surveyor {
-            chain: &self.chain,
-            manifest: manifest.as_ref(),
-            journal,
-            seen,
-            generation,
-        };
+        let surveyor =
+            Surveyor { chain: &self.chain, manifest: manifest.as_ref(), journal, seen, generation };
         for afresh in [afresh, true] {
             let index = self.index(&base, journal, afresh)?;
             match surveyor.read(&index, self.options.accept_rollback).await? {
@@ -271,8 +267,7 @@ impl Opener<'_> {
         confirmed: Seq,
     ) -> Result<()> {
         let open = !found.clean && found.boot != boot_id();
-        let unsent: Vec<_> =
-            found.unsent.iter().filter(|tx| tx.seq > confirmed).cloned().collect();
+        let unsent: Vec<_> = found.unsent.iter().filter(|tx| tx.seq > confirmed).cloned().collect();
         for tx in unsent {
             for reference in &tx.staged {
                 let end = reference.offset + reference.sealed_length;
@@ -323,8 +318,15 @@ impl Opener<'_> {
             return Ok(journal);
         };
         if let Some(torn) = found.torn {
-            tracing::warn!(segment = torn.segment, offset = torn.offset, "a torn tail of the journal is dropped");
-            warnings.push("the last changes before a crash were not completely written and are dropped".into());
+            tracing::warn!(
+                segment = torn.segment,
+                offset = torn.offset,
+                "a torn tail of the journal is dropped"
+            );
+            warnings.push(
+                "the last changes before a crash were not completely written and are dropped"
+                    .into(),
+            );
         }
         let mut referred: HashMap<PackId, u64> = HashMap::new();
         for tx in found.unsent.iter().filter(|tx| tx.seq > survey.confirmed) {
@@ -359,11 +361,7 @@ impl Opener<'_> {
     }
 
     /// W1, step 4. `None`: somebody else wrote meanwhile; decide again by W2.
-    async fn claim(
-        &self,
-        committer: &mut Committer,
-        journal: &Journal,
-    ) -> Result<Option<Receipt>> {
+    async fn claim(&self, committer: &mut Committer, journal: &Journal) -> Result<Option<Receipt>> {
         let claimant = Claimant {
             machine: self.options.machine.id.clone(),
             host: self.options.machine.host.clone(),
@@ -392,17 +390,18 @@ pub(super) fn open_cache(options: &Options, places: &Places) -> Result<Cache> {
     let memory = Shares::of(options.memory).cache;
     make_private(&places.cache())?;
     let budgets = Budgets { memory, disk: disk / 2 };
-    Cache::open(&places.cache(), options.bucket.clone(), budgets).map_err(|error| Error::Local(error.to_string()))
+    Cache::open(&places.cache(), options.bucket.clone(), budgets)
+        .map_err(|error| Error::Local(error.to_string()))
 }
 
 /// The bytes of files, over these rooms.
-pub(super) fn open_content(options: &Options, cache: &Cache, staging: &Staging, budget: u64) -> Content {
+pub(super) fn open_content(
+    options: &Options,
+    cache: &Cache,
+    staging: &Staging,
+    budget: u64,
+) -> Content {
     let shares = Shares::of(options.memory);
-    let limits = Limits {
-        buffers: shares.buffers,
-        unpublished: budget / 4,
-        read_ahead: shares.cache / 2,
-        ..Limits::default()
-    };
+    let limits = Limits { buffers: shares.buffers, unpublished: budget / 4, ..Limits::default() };
     Content::new(options.unlocked.keys.clone(), cache.clone(), staging.clone(), limits)
 }

@@ -18,7 +18,9 @@ use crate::content::Content;
 use crate::index::Index;
 use crate::log::{Chain, CommitError, Committer, Head, Inode, Journal, NotedCommit, Receipt};
 use crate::types::{InodeNo, Seq, Timestamp};
-use crate::upload::{Barrier, Hooks, Parts, SYNC_EVERY, Staging, StagingLimits, Steps, UploadLimits, Uploader};
+use crate::upload::{
+    Barrier, Hooks, Parts, SYNC_EVERY, Staging, StagingLimits, Steps, UploadLimits, Uploader,
+};
 use crate::vfs::{self, Durability, DurabilityError, Periodic, Vfs};
 
 /// How long an fsync with `--fsync bucket` waits before it fails: longer than one request with
@@ -182,8 +184,7 @@ impl Vault {
         };
         let how = vfs::Options { read_only: false, fsync: options.fsync };
         let journaled = journal.appended();
-        let vfs =
-            Vfs::new(index.clone(), content.clone(), Arc::new(durability), how, journaled);
+        let vfs = Vfs::new(index.clone(), content.clone(), Arc::new(durability), how, journaled);
         make_root(&index).await?;
         vfs.recover().await?;
         let periodic = vfs.start(&tokio::runtime::Handle::current());
@@ -192,12 +193,19 @@ impl Vault {
             tokio::spawn(checkpointer.clone().run()),
         ];
         let periodic = Mutex::new(Some(periodic));
-        let writer = Writer {
-            journal, staging, barrier, uploader, checkpointer, memory, tasks, periodic,
-        };
+        let writer =
+            Writer { journal, staging, barrier, uploader, checkpointer, memory, tasks, periodic };
         let writer = Some(writer);
         Ok(Arc::new(Self {
-            options, vfs, content, index, cache, head, warnings, writer, _lock: lock,
+            options,
+            vfs,
+            content,
+            index,
+            cache,
+            head,
+            warnings,
+            writer,
+            _lock: lock,
         }))
     }
 

@@ -98,7 +98,8 @@ pub async fn build(
     }
     let (pages, tables) = before.map_or((&[][..], &[][..]), |m| (&m.pages[..], &m.tables[..]));
     let merge = Merge::new(PageIo::new(context, upto), pages, tables, context.sizes);
-    let (merged, commit_hash, recent) = merge_all(merge, before, commits, upto, context.sizes).await?;
+    let (merged, commit_hash, recent) =
+        merge_all(merge, before, commits, upto, context.sizes).await?;
     let live_bytes = before.map_or(0, |manifest| manifest.live_bytes);
     let live_bytes = live_bytes.checked_add_signed(merged.live);
     let manifest = Manifest {
