@@ -9,10 +9,11 @@ use parking_lot::Mutex;
 
 use super::packer::Origin;
 use super::readahead::PerFile;
+use super::stream::seal_alone;
 use super::table::Table;
 use super::writes::{Sealing, Writes};
-use super::{Error, Overlay, Result};
-use crate::types::{Extent, InodeNo, Reference, Timestamp};
+use super::{Error, Overlay, Result, extents};
+use crate::types::{EXTENT_MAX, Extent, InodeNo, Reference, Timestamp};
 use crate::upload::{PackHold, Reservation};
 
 /// The largest file: what an `off_t` can hold.
@@ -90,6 +91,11 @@ pub struct Publication {
 }
 
 impl Publication {
+    /// Whether this overlay, taken after the publication was sealed, shows nothing newer than it.
+    pub fn covers(&self, overlay: &Overlay) -> bool {
+        self.version == overlay.version
+    }
+
     /// Nothing was unpublished.
     pub fn is_empty(&self) -> bool {
         self.pieces.is_empty() && self.mtime.is_none()
@@ -155,6 +161,11 @@ impl File {
         self.state.lock().writes.overlay(&self.sealing, &range)
     }
 
+    /// Which ranges an overlay of `range` has, without their bytes (`SEEK_DATA`): sorted, disjoint.
+    pub fn ranges(&self, range: Range<u64>) -> Vec<Range<u64>> {
+        self.state.lock().writes.ranges(range)
+    }
+
     /// What is unpublished, if anything is. Quick: one lock of this file's.
     pub fn unpublished(&self) -> Option<Unpublished> {
         self.state.lock().writes.unpublished(&self.sealing.limits)
@@ -199,20 +210,33 @@ impl File {
         });
     }
 
-    /// The background rewrite of a fragmented window (`extents::fragmented`): `data` was read with an overlay of
-    /// this `version` and is put in as if written, without a new mtime. `false`, and nothing done, if the file was
-    /// written since. The caller publishes, and lets nothing else change the file's records meanwhile.
-    pub fn rewrite(
+    /// The background rewrite of a fragmented window (`extents::fragmented`), in this order: `seal` (from here on
+    /// nothing else publishes or cuts the file), `overlay` and the records of the window, its bytes by
+    /// `Content::read`; if `Publication::covers` that overlay (nobody wrote meanwhile: else drop all, and try later),
+    /// this; then the transaction, and `published`. The bytes are sealed in packs of their own and take the place of
+    /// the publication's pieces there; readers see no change, and mtime stays.
+    pub async fn rewrite(
         &self,
-        room: Reservation,
+        publication: &mut Publication,
         offset: u64,
         data: &[u8],
-        version: u64,
-    ) -> Result<bool> {
-        let done =
-            self.change(|writes, who| writes.rewrite(&self.sealing, who, (offset, data), version));
+    ) -> Result<()> {
+        let room = self.room(data.len()).await?;
+        let who = Origin { inode: self.ino, name: self.state.lock().name.clone() };
+        let mut pieces = Vec::new();
+        let whole = usize::try_from(EXTENT_MAX).unwrap_or(usize::MAX);
+        for (i, part) in data.chunks(whole).enumerate() {
+            let (at, length) = (offset + i as u64 * EXTENT_MAX, part.len() as u64);
+            let (keys, staging) = (&self.sealing.keys, &self.sealing.staging);
+            let message = seal_alone(keys, staging, &who, at, &[part])?;
+            pieces.push((at, message.extent(0, length)));
+            publication.holds.push(message);
+        }
         drop(room);
-        done
+        let edits = extents::publish(&publication.pieces, &pieces);
+        publication.pieces = extents::apply(&publication.pieces, &edits);
+        publication.end = publication.end.max(offset + data.len() as u64);
+        Ok(())
     }
 
     /// Changes the unpublished state, and keeps what others look at without its lock in step.

@@ -12,8 +12,8 @@ use crate::types::Extent;
 pub struct Overlay {
     /// The pieces.
     pub pieces: Vec<OverlayPiece>,
-    /// What `File::rewrite` asks for: the count of changes of the file at this moment.
-    pub version: u64,
+    /// The count of changes of the file at this moment, for `Publication::covers`.
+    pub(super) version: u64,
 }
 
 /// One piece of an overlay.

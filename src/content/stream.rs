@@ -39,7 +39,7 @@ impl OpenExtent {
         let hold = staging.hold(pack.id());
         let id = ExtentId(random());
         let sealer = keys.sealer(Place::Extent(id));
-        let mut out = Vec::with_capacity(BATCH + BATCH / 2);
+        let mut out = Vec::with_capacity(2 * BATCH);
         out.extend_from_slice(&sealer.header());
         Ok(Self { start, most: EXTENT_MAX - start % EXTENT_MAX, id, sealer, out, hold, pack })
     }

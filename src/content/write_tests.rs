@@ -177,6 +177,17 @@ impl Inode {
         let bytes = world.read(&self.file, &self.map, 0..size);
         let wrong = bytes.iter().zip(&self.bytes).position(|(a, b)| a != b);
         assert_eq!(wrong, None, "first byte that differs");
+        // And as the read path does it, in pieces that are not aligned to anything.
+        for start in (0..size).step_by(3_000_001) {
+            let range = start..size.min(start + 300_001);
+            let overlay = self.file.overlay(range.clone()).unwrap();
+            let covered: Vec<_> =
+                overlay.pieces.iter().map(|p| p.offset..p.offset + p.length()).collect();
+            assert_eq!(self.file.ranges(range.clone()), covered);
+            let published = extents::clip(&self.map, range.clone());
+            let read = world.content.read(&self.file, range.clone(), overlay, published, size);
+            assert!(now(read).unwrap() == self.bytes[at(range.start)..at(range.end)], "{range:?}");
+        }
     }
 }
 
@@ -243,10 +254,13 @@ fn run(ops: Vec<Op>) {
             Op::Spill => inode.file.spill().unwrap(),
             Op::Rewrite => {
                 let range = 0..(inode.bytes.len() as u64).min(EXTENT_MAX);
-                let version = inode.file.overlay(range.clone()).unwrap().version;
-                let room = now(inode.file.room(at(range.end))).unwrap();
+                let mut publication = now(inode.file.seal()).unwrap();
+                assert!(publication.covers(&inode.file.overlay(range.clone()).unwrap()));
                 let data = world.read(&inode.file, &inode.map, range);
-                assert!(inode.file.rewrite(room, 0, &data, version).unwrap());
+                now(inode.file.rewrite(&mut publication, 0, &data)).unwrap();
+                inode.commit(&publication);
+                inode.file.published(publication);
+                inode.check(&world);
             }
             Op::Check => inode.check(&world),
         }
@@ -574,4 +588,71 @@ fn many_threads_share_packs() {
     }
     let entries: usize = packs.iter().map(|pack| world.footer(*pack).entries.len()).sum();
     assert_eq!(entries, 4000);
+}
+
+#[test]
+fn a_fragmented_window_becomes_one_extent_again() {
+    let world = world();
+    let mut inode = Inode::new(&world, 1);
+    inode.write(0, &pattern(1, 3 << 20));
+    inode.publish();
+    for i in 0..100 {
+        inode.write(i * 20_000, &pattern(i, 5000));
+    }
+    inode.publish();
+    let window = extents::fragmented(&inode.map).unwrap();
+    let range = window.start..window.end.min(inode.size);
+
+    let mut publication = now(inode.file.seal()).unwrap();
+    let data = world.read(&inode.file, &inode.map, range.clone());
+    inode.write(7, b"newer");
+    assert!(!publication.covers(&inode.file.overlay(range.clone()).unwrap()), "written meanwhile");
+    now(inode.file.rewrite(&mut publication, 0, &data)).unwrap();
+    assert!(publication.mtime.is_none());
+    inode.commit(&publication);
+    inode.file.published(publication);
+    assert_eq!(inode.map.len(), 1);
+    inode.check(&world);
+    inode.publish();
+    inode.check(&world);
+    assert_eq!(extents::fragmented(&inode.map), None);
+}
+
+/// Not a judgement of time, so not run by itself: `cargo test --lib content::write_tests::figures -- --ignored --nocapture`.
+#[test]
+#[ignore = "prints figures"]
+fn figures() {
+    let world = world();
+    let data = pattern(1, 4096);
+    let began = std::time::Instant::now();
+    let count = 50_000u32;
+    for i in 0..count {
+        let file = world.content.file(InodeNo(i.into()));
+        _ = now(file.write(0, &data)).unwrap();
+        let publication = now(file.seal()).unwrap();
+        _ = world.staging.appending(Seq(1), &[publication.pieces[0].1.reference.pack]).unwrap();
+        file.published(publication);
+    }
+    println!("a 4 KiB file, written, sealed, published: {:?}", began.elapsed() / count);
+    for size in [4 << 10, 128 << 10, 1 << 20] {
+        let file = world.content.file(InodeNo(u64::from(u32::MAX) + size as u64));
+        let data = pattern(2, size);
+        let began = std::time::Instant::now();
+        let total = 512u64 << 20;
+        for offset in (0..total).step_by(size) {
+            _ = now(file.write(offset, &data)).unwrap();
+        }
+        let publication = now(file.seal()).unwrap();
+        let took = began.elapsed();
+        let rate = 512.0 / took.as_secs_f64();
+        println!("a stream in pieces of {} KiB: {rate:.0} MiB/s", size >> 10);
+        file.published(publication);
+    }
+    let file = world.content.file(InodeNo(u64::MAX));
+    let began = std::time::Instant::now();
+    for i in 0..count {
+        _ = now(file.write(u64::from(i) * 7919 % 65536 * 8192, &data)).unwrap();
+    }
+    println!("a scattered 4 KiB write: {:?}", began.elapsed() / count);
+    file.discard();
 }

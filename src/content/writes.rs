@@ -248,32 +248,6 @@ impl Writes {
         _ = self.settle(to, Ok(()));
     }
 
-    /// Puts a rewritten window in, unless the file was changed since `version`.
-    pub fn rewrite(
-        &mut self,
-        to: &Sealing,
-        who: &Origin,
-        (offset, data): (u64, &[u8]),
-        version: u64,
-    ) -> Result<bool> {
-        self.check()?;
-        if self.version != version {
-            return Ok(false);
-        }
-        self.version += 1;
-        self.since.get_or_insert_with(Instant::now);
-        let whole = usize::try_from(EXTENT_MAX).unwrap_or(usize::MAX);
-        for (i, part) in data.chunks(whole).enumerate() {
-            let (at, length) = (offset + i as u64 * EXTENT_MAX, part.len() as u64);
-            let message = seal_alone(&to.keys, &to.staging, who, at, &[part])?;
-            let data = Data::Sealed { message, skip: 0, length };
-            self.pieces.put(at, Piece { data, version: self.version });
-            self.staged += length;
-        }
-        self.settle(to, Ok(()))?;
-        Ok(true)
-    }
-
     /// The pieces of `range`.
     pub fn overlay(&mut self, to: &Sealing, range: &Range<u64>) -> Result<Overlay> {
         let mut overlay = Overlay { pieces: Vec::new(), version: self.version };
@@ -298,6 +272,13 @@ impl Writes {
             overlay.pieces.push(OverlayPiece { offset: start, source });
         }
         Ok(overlay)
+    }
+
+    pub fn ranges(&self, range: Range<u64>) -> Vec<Range<u64>> {
+        let clip = |(offset, piece): (u64, &Piece)| {
+            offset.max(range.start)..(offset + piece.length()).min(range.end)
+        };
+        self.pieces.overlapping(range.clone()).map(clip).collect()
     }
 
     pub fn unpublished(&self, limits: &Limits) -> Option<Unpublished> {
@@ -381,7 +362,7 @@ impl Writes {
 }
 
 impl Message {
-    fn extent(&self, skip: u64, length: u64) -> Extent {
+    pub(super) fn extent(&self, skip: u64, length: u64) -> Extent {
         Extent { skip, length, reference: self.reference.clone() }
     }
 }

@@ -101,12 +101,7 @@ impl Vfs {
         let ino = file.ino();
         let unpublished = file.unpublished();
         let written: Vec<Range<u64>> = match &unpublished {
-            Some(unpublished) if unpublished.end > offset => file
-                .overlay(offset..unpublished.end)?
-                .pieces
-                .iter()
-                .map(|piece| piece.offset..piece.offset + piece.length())
-                .collect(),
+            Some(unpublished) if unpublished.end > offset => file.ranges(offset..unpublished.end),
             _ => Vec::new(),
         };
         self.read(|view| {
