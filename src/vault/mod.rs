@@ -11,6 +11,8 @@ mod running;
 mod status;
 mod superblock;
 mod survey;
+#[cfg(test)]
+mod tests;
 
 pub use error::{Error, Result};
 pub use init::{InitSecrets, Initialised, exists, init};

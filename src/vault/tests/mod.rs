@@ -1,0 +1,178 @@
+//! A vault as a whole over a store in memory: reopened from each of its forms.
+
+mod opening;
+mod writers;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::superblock::{self, FORMAT, Superblock};
+use super::*;
+use crate::crypto::{FIRST_EPOCH, Keys, random};
+use crate::store::{Faulty, MemoryStore};
+use crate::types::{Generation, InodeNo, MIB, Timestamp, VaultId};
+use crate::vfs::{Caller, OpenFlags, Vfs, WriteAt};
+
+pub(super) const LONG: Duration = Duration::from_secs(20);
+
+pub(super) const USER: Caller = Caller { uid: 0, gid: 0, pid: 1, umask: 0o022 };
+
+/// A bucket and the machines that use it.
+pub(super) struct World {
+    pub memory: Arc<MemoryStore>,
+    pub faulty: Arc<Faulty>,
+    pub bucket: Bucket,
+    pub secret: [u8; 32],
+    pub dir: tempfile::TempDir,
+}
+
+/// One machine's name, its state directory and what it asks for.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Machines<'a> {
+    pub name: &'a str,
+    pub take_over: bool,
+    pub accept_rollback: bool,
+    pub read_only: bool,
+}
+
+pub(super) fn machine(name: &str) -> Machines<'_> {
+    Machines { name, ..Machines::default() }
+}
+
+impl World {
+    pub async fn new() -> Self {
+        let memory = Arc::new(MemoryStore::new());
+        let faulty = Faulty::over(memory.clone());
+        let limits = Deadlines::of(Duration::from_secs(2));
+        let bucket = Bucket::over(faulty.clone(), "", limits);
+        let secret = random();
+        let master = MasterKey::from_bytes(secret);
+        let vault = VaultId(random());
+        let keys = Keys::derive(&master, vault, FIRST_EPOCH);
+        // No passphrase: Argon2's floor would make thousands of reopenings slow.
+        let superblock = Superblock {
+            format: FORMAT,
+            required: Vec::new(),
+            optional: Vec::new(),
+            vault,
+            generation: Generation(1),
+            epoch: FIRST_EPOCH,
+            slots: Vec::new(),
+            created: Timestamp::now(),
+        };
+        superblock::write(&bucket, &keys, &superblock).await.unwrap();
+        Self { memory, faulty, bucket, secret, dir: tempfile::tempdir().unwrap() }
+    }
+
+    pub fn state_dir(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name).join("state")
+    }
+
+    pub async fn try_open(&self, who: Machines<'_>) -> Result<Arc<Vault>> {
+        let secret = Secret::Master(MasterKey::from_bytes(self.secret));
+        let unlocked = unlock(&self.bucket, &secret).await?;
+        let data = self.dir.path().join(who.name).join("data");
+        // The machine lock is one for all processes: the test's own directory is part of the name.
+        let id = format!("{} {}", who.name, self.dir.path().display());
+        let machine = Machine::identify(Some(id), &data)?;
+        let options = Options {
+            bucket: self.bucket.clone(),
+            unlocked,
+            state_dir: self.state_dir(who.name),
+            machine,
+            memory: 64 * MIB,
+            cache_size: Some(512 * MIB),
+            read_only: who.read_only,
+            take_over: who.take_over,
+            accept_rollback: who.accept_rollback,
+            single_machine: false,
+            fsync: Fsync::Local,
+            mountpoint: format!("/mnt/{}", who.name),
+        };
+        Vault::open(options).await
+    }
+
+    pub async fn open(&self, name: &str) -> Arc<Vault> {
+        self.try_open(machine(name)).await.unwrap()
+    }
+}
+
+/// As after kill -9: nothing is finished, nothing is said.
+pub(super) async fn kill(vault: Arc<Vault>) {
+    drop(vault);
+    // The tasks end when the runtime next runs them; the files are theirs until then.
+    for _ in 0..50 {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+pub(super) async fn write(vfs: &Vfs, name: &str, data: &[u8]) {
+    try_write(vfs, name, data).await.unwrap();
+}
+
+pub(super) async fn try_write(vfs: &Vfs, name: &str, data: &[u8]) -> crate::vfs::Result<()> {
+    let flags = OpenFlags { read: false, write: true, truncate: true, exclusive: false };
+    let (_, handle) =
+        vfs.create(&USER, InodeNo::ROOT, name.as_bytes(), 0o644, flags).await?;
+    let mut at = 0;
+    for part in data.chunks(128 << 10) {
+        vfs.write(handle, WriteAt::Offset(at), part).await?;
+        at += part.len() as u64;
+    }
+    vfs.flush(handle).await?;
+    vfs.release(handle).await
+}
+
+pub(super) async fn read(vfs: &Vfs, name: &[u8]) -> Vec<u8> {
+    let found = vfs.lookup(InodeNo::ROOT, name).await.unwrap();
+    let flags = OpenFlags { read: true, write: false, truncate: false, exclusive: false };
+    let handle = vfs.open(found.ino, flags).await.unwrap();
+    let mut data = Vec::new();
+    loop {
+        let part = vfs.read_data(handle, data.len() as u64, 128 << 10).await.unwrap();
+        if part.is_empty() {
+            break;
+        }
+        data.extend_from_slice(&part);
+    }
+    assert_eq!(data.len() as u64, found.size);
+    vfs.release(handle).await.unwrap();
+    data
+}
+
+/// Names and contents of the root's files.
+pub(super) async fn tree(vault: &Vault) -> BTreeMap<String, Vec<u8>> {
+    let vfs = vault.vfs();
+    let mut found = BTreeMap::new();
+    let mut cookie = 0;
+    loop {
+        let part = vfs.read_dir(InodeNo::ROOT, cookie, 100).await.unwrap();
+        let Some(last) = part.last() else { break };
+        cookie = last.cookie;
+        for entry in part {
+            if entry.kind == libc::S_IFREG {
+                let data = read(&vfs, &entry.name).await;
+                found.insert(String::from_utf8(entry.name).unwrap(), data);
+            }
+        }
+    }
+    found
+}
+
+pub(super) fn bytes(seed: usize, length: usize) -> Vec<u8> {
+    (0..length).map(|i| ((i * 31 + seed * 7 + i / 251) % 256) as u8).collect()
+}
+
+/// A few files of all kinds of size, and what they are.
+pub(super) async fn fill(vault: &Vault, prefix: &str) -> BTreeMap<String, Vec<u8>> {
+    let mut model = BTreeMap::new();
+    for (n, length) in [0, 1, 4096, 16_384, 16_385, 300_000, 2 << 20].into_iter().enumerate() {
+        let name = format!("{prefix}{n}");
+        let data = bytes(n, length);
+        write(&vault.vfs(), &name, &data).await;
+        model.insert(name, data);
+    }
+    model
+}
