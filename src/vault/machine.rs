@@ -99,27 +99,33 @@ pub(super) fn make_private(dir: &Path) -> Result<()> {
 #[derive(Debug)]
 pub struct MachineLock {
     listener: std::os::fd::OwnedFd,
+    thread: Option<std::thread::JoinHandle<()>>,
 }
 
 impl MachineLock {
     fn serve(listener: UnixListener, mountpoint: String) -> std::io::Result<Self> {
-        let lock = Self { listener: listener.as_fd().try_clone_to_owned()? };
-        std::thread::Builder::new().name("machine-lock".into()).spawn(move || {
+        let own = listener.as_fd().try_clone_to_owned()?;
+        let thread = std::thread::Builder::new().name("machine-lock".into()).spawn(move || {
             while let Ok((mut stream, _)) = listener.accept() {
                 let _ = stream.set_write_timeout(Some(Duration::from_secs(1)));
                 let _ = stream.write_all(mountpoint.as_bytes());
             }
         })?;
-        Ok(lock)
+        Ok(Self { listener: own, thread: Some(thread) })
     }
 }
 
 impl Drop for MachineLock {
     fn drop(&mut self) {
         use std::os::fd::AsRawFd;
-        // Ends accept(2) in the thread, which then closes the other descriptor: the name is free.
+        // Ends accept(2) in the thread, which then closes its descriptor: the name is free when
+        // ours is closed too, right after this.
         // SAFETY: the descriptor is open; shutdown(2) takes no memory.
         unsafe { libc::shutdown(self.listener.as_raw_fd(), libc::SHUT_RDWR) };
+        if let Some(thread) = self.thread.take() {
+            // It neither panics nor waits for anyone longer than a second.
+            let _ = thread.join();
+        }
     }
 }
 

@@ -114,8 +114,7 @@ pub(super) async fn write(vfs: &Vfs, name: &str, data: &[u8]) {
 
 pub(super) async fn try_write(vfs: &Vfs, name: &str, data: &[u8]) -> crate::vfs::Result<()> {
     let flags = OpenFlags { read: false, write: true, truncate: true, exclusive: false };
-    let (_, handle) =
-        vfs.create(&USER, InodeNo::ROOT, name.as_bytes(), 0o644, flags).await?;
+    let (_, handle) = vfs.create(&USER, InodeNo::ROOT, name.as_bytes(), 0o644, flags).await?;
     let mut at = 0;
     for part in data.chunks(128 << 10) {
         vfs.write(handle, WriteAt::Offset(at), part).await?;

@@ -55,8 +55,7 @@ async fn j1_after_a_kill_every_closed_file_is_here() {
     assert_eq!(tree(&again).await, model);
     again.sync(LONG).await.unwrap();
     kill(again).await;
-    let elsewhere =
-        world.try_open(Machines { take_over: true, ..machine("b") }).await.unwrap();
+    let elsewhere = world.try_open(Machines { take_over: true, ..machine("b") }).await.unwrap();
     assert_eq!(tree(&elsewhere).await, model);
 }
 
@@ -75,7 +74,12 @@ async fn j4_a_deleted_or_broken_index_is_made_anew() {
             for entry in std::fs::read_dir(&index).unwrap() {
                 let path = entry.unwrap().path();
                 if path.is_file() {
-                    std::fs::OpenOptions::new().write(true).open(path).unwrap().set_len(10).unwrap();
+                    std::fs::OpenOptions::new()
+                        .write(true)
+                        .open(path)
+                        .unwrap()
+                        .set_len(10)
+                        .unwrap();
                 }
             }
         } else {
