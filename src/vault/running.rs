@@ -214,6 +214,11 @@ impl Vault {
         self.vfs.clone()
     }
 
+    #[cfg(test)]
+    pub(super) fn cache(&self) -> Cache {
+        self.cache.clone()
+    }
+
     /// How it was opened.
     pub fn options(&self) -> &Options {
         &self.options

@@ -1,5 +1,6 @@
 //! A vault as a whole over a store in memory: reopened from each of its forms.
 
+mod checkpoints;
 mod opening;
 mod writers;
 
