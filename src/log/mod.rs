@@ -22,8 +22,8 @@ mod transaction;
 pub use chain::{Chain, Head, Link, commit_name, parse_commit_name};
 pub use checkpoint::{
     Base, BuildContext, CommitSource, Found, MANIFEST_MAX, MANIFESTS, Manifest, Miss, Newest,
-    PackInfo, PageRef, Pins, Scan, SinceCheckpoint, Sizes, SourcedCommit, Table, build,
-    manifest_name, newest, page_name,
+    PackInfo, PageRecords, PageRef, Pins, Scan, SinceCheckpoint, Sizes, SourcedCommit, Table,
+    build, manifest_name, newest, open_page, page_name,
 };
 pub use claim::{Claimant, WriterClaim};
 pub use commit::{CommitContent, CommitHeader, open_commit, seal_commit};

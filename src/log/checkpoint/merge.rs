@@ -93,8 +93,7 @@ impl<'a> Merge<'a> {
             }
             self.at += 1;
             if touched || self.pending.is_small() {
-                let plain = self.io.load(page).await?;
-                let mut records = PageRecords::of(&plain, page.index_offset)?;
+                let mut records = self.io.load(page).await?;
                 let next = records.next()?;
                 self.open = Some(OpenPage { records, next, end });
             } else {

@@ -22,5 +22,5 @@ pub use build::{BuildContext, CommitSource, SinceCheckpoint, SourcedCommit, buil
 pub use manifest::{MANIFEST_MAX, MANIFESTS, Manifest, PageRef, Table, manifest_name, page_name};
 pub use newest::{Newest, newest};
 pub use packs::PackInfo;
-pub use page::Sizes;
+pub use page::{PageRecords, Sizes, open_page};
 pub use scan::Scan;

@@ -15,7 +15,8 @@ use std::ops::Range;
 use bytes::Bytes;
 use minicbor::{Decoder, Encoder};
 
-use crate::crypto::layout;
+use super::manifest::PageRef;
+use crate::crypto::{self, Keys, layout};
 use crate::log::{Error, Result};
 use crate::types::MIB;
 
@@ -321,9 +322,21 @@ impl<'a> BlockIndex<'a> {
     }
 }
 
+/// Opens a page as it lies in the bucket, whole.
+///
+/// # Errors
+/// When it is not, byte for byte, the page that its manifest names, or is malformed.
+pub fn open_page(keys: &Keys, page: &PageRef, sealed: &[u8]) -> Result<PageRecords> {
+    if crypto::sha256(sealed) != page.hash {
+        return Err(Error::malformed(page.name(), "it is not the page that its manifest names"));
+    }
+    let plain = keys.open(page.place(), sealed).map_err(Error::seal(page.name()))?;
+    PageRecords::of(&plain.into_bytes(), page.index_offset)
+}
+
 /// Every record of a whole page in order; what is not in order is refused.
 #[derive(Debug)]
-pub(super) struct PageRecords {
+pub struct PageRecords {
     blocks: VecDeque<Bytes>,
     records: Records,
     last: Bytes,
@@ -344,7 +357,9 @@ impl PageRecords {
         Ok(Self { blocks, records, last: Bytes::new() })
     }
 
-    pub(super) fn next(&mut self) -> Result<Option<(Bytes, Bytes)>> {
+    /// The next record.
+    #[allow(clippy::should_implement_trait)] // it can fail
+    pub fn next(&mut self) -> Result<Option<(Bytes, Bytes)>> {
         loop {
             if let Some((key, value)) = self.records.next()? {
                 if key <= self.last {

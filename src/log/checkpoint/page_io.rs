@@ -5,7 +5,7 @@ use tokio::task::JoinSet;
 
 use super::build::BuildContext;
 use super::manifest::{PageRef, page_name};
-use super::page::PlainPage;
+use super::page::{PageRecords, PlainPage, open_page};
 use crate::crypto::{self, Place};
 use crate::log::{Error, Result};
 use crate::types::{CommitNo, PageId};
@@ -26,19 +26,15 @@ impl<'a> PageIo<'a> {
         Self { context, number, uploads: JoinSet::new() }
     }
 
-    /// The whole plaintext of a page, verified.
-    pub(super) async fn load(&self, page: &PageRef) -> Result<Bytes> {
-        let name = page.name();
-        let local = self.context.cache.whole_local(&name);
-        let sealed = match local.filter(|bytes| crypto::sha256(bytes) == page.hash) {
-            Some(bytes) => bytes,
-            None => self.context.bucket.get(&name, None).await?,
-        };
-        if crypto::sha256(&sealed) != page.hash {
-            return Err(Error::malformed(name, "it is not the page that its manifest names"));
+    /// The records of a page, verified.
+    pub(super) async fn load(&self, page: &PageRef) -> Result<PageRecords> {
+        let (keys, name) = (self.context.keys, page.name());
+        if let Some(local) = self.context.cache.whole_local(&name)
+            && let Ok(records) = open_page(keys, page, &local)
+        {
+            return Ok(records);
         }
-        let plain = self.context.keys.open(page.place(), &sealed).map_err(Error::seal(name))?;
-        Ok(plain.into_bytes())
+        open_page(keys, page, &self.context.bucket.get(&name, None).await?)
     }
 
     /// Seals a page and begins its upload.
