@@ -30,14 +30,16 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 CHUNK = 16384
 META, INODE, ENTRY, EXTENT, XATTR, ORPHAN, PIN, PACK, HISTORY = range(1, 10)
-KIND_EXTENT, KIND_FOOTER, KIND_COMMIT, KIND_PAGE, KIND_MANIFEST, KIND_SLOT = range(1, 7)
+KIND_EXTENT, KIND_FOOTER, KIND_COMMIT, KIND_PAGE, KIND_MANIFEST, KIND_SLOT, KIND_TRAILER = range(1, 8)
 LABEL_OF_KIND = {
     KIND_EXTENT: b"content",
     KIND_FOOTER: b"content",
+    KIND_TRAILER: b"content",
     KIND_COMMIT: b"commits",
     KIND_PAGE: b"pages",
     KIND_MANIFEST: b"pages",
 }
+TRAILER = 80  # bytes that end a pack
 PACKS_OPEN = 4  # extents kept decrypted: pieces of one extent mostly follow each other
 
 
@@ -173,6 +175,7 @@ class Vault:
         self.directory = directory
         self.warnings = []
         self.extents = OrderedDict()
+        self.packs = set()
         self.generation, self.keys = self.open_superblock(secret)
 
     def path(self, name):
@@ -328,6 +331,7 @@ class Vault:
             return known[1]
         pack, offset, length = reference[0].hex(), reference[1], reference[2]
         name = f"pack/{pack[:2]}/{pack}"
+        self.packs.add(pack)
         if reference.get(5) != 0 or reference.get(8) != self.keys.epoch:
             raise Bad(f"{name}: a codec or key epoch that is not known")
         try:
@@ -345,6 +349,19 @@ class Vault:
         while len(self.extents) > PACKS_OPEN:
             self.extents.popitem(last=False)
         return plain
+
+    def footer(self, pack):
+        """What a pack says of its extents."""
+        name, pack_id = f"pack/{pack[:2]}/{pack}", bytes.fromhex(pack)
+        data = self.read(name)
+        end = int.from_bytes(self.keys.open(name, KIND_TRAILER, pack_id, data[-TRAILER:]), "big")
+        plain = self.keys.open(name, KIND_FOOTER, pack_id, data[end:-TRAILER])
+        entries = field(name, decode(name, plain, padded=True), 0, list)
+        for entry in entries:
+            reference = field(name, entry, 0, dict)
+            if reference[0] != pack_id or reference[1] + reference[2] > end:
+                raise Bad(f"{name}: its footer names extents that are not in it")
+        return entries
 
     def piece(self, extent):
         """The bytes that an extent means."""
@@ -453,6 +470,8 @@ def check_tree(tree):
         files += 1
         if stat.S_ISREG(tree.inodes[number][0]):
             size += sum(len(data) for _, data in tree.pieces(number))
+    for pack in tree.vault.packs:
+        tree.vault.footer(pack)
     return files, size
 
 
@@ -519,13 +538,8 @@ def salvage(vault, out):
         packs += [os.path.join(folder, name) for name in names if re.fullmatch("[0-9a-f]{32}", name)]
     packs.sort(key=os.path.getmtime)
     for path in packs:
-        with open(path, "rb") as file:
-            data = file.read()
-        pack = os.path.basename(path)
         try:
-            end = len(data) - 4 - int.from_bytes(data[-4:], "big")
-            plain = vault.keys.open(pack, KIND_FOOTER, bytes.fromhex(pack), data[max(end, 0):-4])
-            for entry in decode(pack, plain, padded=True).get(0, []):
+            for entry in vault.footer(os.path.basename(path)):
                 content = vault.extent(entry[0])
                 name = b"%d %s" % (entry[1], entry[3].replace(b"/", b"_")[:200])
                 target = os.open(os.path.join(os.fsencode(out), name), os.O_WRONLY | os.O_CREAT, 0o600)

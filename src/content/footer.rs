@@ -1,7 +1,8 @@
 //! The end of a pack: a sealed list of what is in it, enough to salvage files from packs alone.
 //!
-//! `extents ... | sealed footer | length of the sealed footer, 4 bytes big-endian`. The footer's plaintext is one CBOR
-//! item and zeros after it (padding). It is sealed for the place `Footer(pack)`.
+//! `extents ... | sealed footer | sealed trailer`. The footer's plaintext is one CBOR item and zeros after it (padding),
+//! sealed for the place `Footer(pack)`. The trailer, sealed for `Trailer(pack)`, says where the footer begins (8 bytes,
+//! big-endian): in the clear it would tell where the extents end, and so the length that the padding hides.
 
 use minicbor::{Decode, Encode};
 
@@ -9,8 +10,8 @@ use crate::crypto::{Keys, Place, layout, padme};
 use crate::types::{EXTENT_MAX, InodeNo, KIB, PackId, Reference};
 use crate::upload::Staging;
 
-/// Bytes after the sealed footer: its length.
-const TRAILER: u64 = 4;
+/// Bytes after the sealed footer: where it begins, sealed.
+const TRAILER: u64 = layout::sealed_length(8);
 /// A footer is refused beyond this: the entries of 16 MiB of the smallest extents, and padding.
 const FOOTER_MAX: u64 = 2 * EXTENT_MAX;
 /// A pack of one full extent is padded to that extent and this: more than any one entry takes, so all such packs are
@@ -76,9 +77,7 @@ pub fn seal_footer(keys: &Keys, pack: PackId, footer: &Footer, end: u64) -> Vec<
     }
     let mut bytes = Vec::new();
     keys.seal_into(Place::Footer(pack), &plain, &mut bytes);
-    // A footer is far below 4 GiB: its entries are in memory.
-    let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-    bytes.extend_from_slice(&length.to_be_bytes());
+    keys.seal_into(Place::Trailer(pack), &end.to_be_bytes(), &mut bytes);
     bytes
 }
 
@@ -95,11 +94,12 @@ pub fn open_footer<E: std::fmt::Display>(
     let failed = |error: E| format!("reading it: {error}");
     let body = length.checked_sub(TRAILER).ok_or("too short for a footer")?;
     let trailer = read(body..length).map_err(failed)?;
-    let trailer = <[u8; 4]>::try_from(&trailer[..]).map_err(|_| "too short for a footer")?;
-    let footer_length = u64::from(u32::from_be_bytes(trailer));
-    let end = body.checked_sub(footer_length).ok_or("its footer would begin before it")?;
-    if footer_length > FOOTER_MAX {
-        return Err("its footer would be too long".to_owned());
+    let trailer = keys.open(Place::Trailer(pack), &trailer);
+    let trailer = trailer.map_err(|error| format!("trailer: {error}"))?;
+    let end = <[u8; 8]>::try_from(&trailer[..]).map_err(|_| "its trailer is too short")?;
+    let end = u64::from_be_bytes(end);
+    if end > body || body - end > FOOTER_MAX {
+        return Err("its footer would begin before it, or be too long".to_owned());
     }
     let sealed = read(end..body).map_err(failed)?;
     let plain =

@@ -16,6 +16,7 @@ const KIND_COMMIT: u8 = 3;
 const KIND_PAGE: u8 = 4;
 const KIND_MANIFEST: u8 = 5;
 const KIND_SLOT: u8 = 6;
+const KIND_TRAILER: u8 = 7;
 const KIND_JOURNAL_SEGMENT: u8 = 32;
 const KIND_JOURNAL_RECORD: u8 = 33;
 const KIND_LOCAL: u8 = 34;
@@ -27,6 +28,8 @@ pub enum Place {
     Extent(ExtentId),
     /// The footer of a pack.
     Footer(PackId),
+    /// The last bytes of a pack, which say where its footer begins.
+    Trailer(PackId),
     /// A commit, by its number in the log.
     Commit(CommitNo),
     /// A page of the checkpoint that first wrote it.
@@ -57,7 +60,7 @@ impl Place {
     /// Under which key messages of this place are sealed.
     pub(super) const fn label(&self) -> Label {
         match self {
-            Self::Extent(_) | Self::Footer(_) => Label::Content,
+            Self::Extent(_) | Self::Footer(_) | Self::Trailer(_) => Label::Content,
             Self::Commit(_) => Label::Commits,
             Self::Page(..) | Self::Manifest(_) => Label::Pages,
             Self::JournalSegment { .. } | Self::JournalRecord { .. } => Label::Journal,
@@ -70,6 +73,7 @@ impl Place {
         match self {
             Self::Extent(id) => bytes(vault, epoch, KIND_EXTENT, &[&id.0]),
             Self::Footer(id) => bytes(vault, epoch, KIND_FOOTER, &[&id.0]),
+            Self::Trailer(id) => bytes(vault, epoch, KIND_TRAILER, &[&id.0]),
             Self::Commit(number) => bytes(vault, epoch, KIND_COMMIT, &[&number.0.to_be_bytes()]),
             Self::Page(number, id) => {
                 bytes(vault, epoch, KIND_PAGE, &[&number.0.to_be_bytes(), &id.0])
@@ -141,6 +145,7 @@ mod tests {
             Place::Extent(ExtentId([1; 16])),
             Place::Extent(ExtentId([2; 16])),
             Place::Footer(PackId([1; 16])),
+            Place::Trailer(PackId([1; 16])),
             Place::Commit(CommitNo(1)),
             Place::Commit(CommitNo(2)),
             Place::Manifest(CommitNo(1)),
