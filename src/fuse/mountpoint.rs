@@ -84,10 +84,8 @@ pub fn mounts() -> io::Result<Vec<MountInfo>> {
 fn resolved(path: &Path) -> io::Result<PathBuf> {
     let path = std::path::absolute(path)?;
     match (path.parent(), path.file_name()) {
-        (Some(parent), Some(name)) => match fs::symlink_metadata(&path) {
-            Ok(metadata) if metadata.is_symlink() => path.canonicalize(),
-            _ => Ok(parent.canonicalize()?.join(name)),
-        },
+        (Some(_), Some(_)) if fs::read_link(&path).is_ok() => path.canonicalize(),
+        (Some(parent), Some(name)) => Ok(parent.canonicalize()?.join(name)),
         _ => Ok(path),
     }
 }

@@ -59,6 +59,9 @@ impl Voice {
 /// spec, standard output takes words, standard error is the log already.
 pub fn become_daemon() -> io::Result<Link> {
     tune_malloc();
+    // What the caller's shell left open (another's pipe, say) would stay open with the daemon.
+    // SAFETY: nothing of this process is open yet but the three standard descriptors.
+    unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0) };
     // SAFETY: these take integers alone, and no other thread runs that could mind.
     unsafe {
         libc::setsid(); // fails only when it leads a group already: a session is a courtesy
