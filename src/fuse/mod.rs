@@ -6,6 +6,8 @@ mod error;
 pub mod mountpoint;
 mod ops;
 mod session;
+#[cfg(test)]
+mod tests;
 
 pub use error::{Error, Result};
 pub use session::{MountOptions, Mounted, mount};

@@ -80,7 +80,8 @@ pub fn mounts() -> io::Result<Vec<MountInfo>> {
     Ok(table.split(|byte| *byte == b'\n').filter_map(parse).collect())
 }
 
-/// The path without symlinks, also when what is mounted there is dead.
+/// The path without symlinks, without asking the file system that may be mounted there: readlink(2) of a mount's root
+/// fails before it gets there.
 fn resolved(path: &Path) -> io::Result<PathBuf> {
     let path = std::path::absolute(path)?;
     match (path.parent(), path.file_name()) {

@@ -34,9 +34,9 @@ pub struct MountOptions {
 /// A mounted vault. Dropping it does not unmount: [`Mounted::unmount`] does.
 #[derive(Debug)]
 pub struct Mounted {
-    path: PathBuf,
+    pub(super) path: PathBuf,
     /// `major:minor` of the mount: by it we know ours.
-    device: String,
+    pub(super) device: String,
     ended: watch::Receiver<bool>,
     /// Never dropped: that would unmount whatever is at the path then.
     session: ManuallyDrop<BackgroundSession>,
@@ -65,8 +65,10 @@ pub fn mount(vfs: Vfs, path: &Path, options: &MountOptions, runtime: Handle) -> 
 
 fn config(options: &MountOptions, read_only: bool) -> Config {
     let mut config = Config::default();
+    // mount(2) refuses an empty source, and a comma would begin another option.
+    let name = if options.name.is_empty() { SUBTYPE } else { &options.name };
     config.mount_options = vec![
-        MountOption::FSName(options.name.replace(',', "_")),
+        MountOption::FSName(name.replace(',', "_")),
         MountOption::CUSTOM(format!("subtype={SUBTYPE}")),
         MountOption::DefaultPermissions,
     ];

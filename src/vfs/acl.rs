@@ -12,6 +12,11 @@ pub(super) const ACCESS: &[u8] = b"system.posix_acl_access";
 /// A directory's ACL for what is made in it.
 pub(super) const DEFAULT: &[u8] = b"system.posix_acl_default";
 
+/// Whether an attribute is an ACL.
+pub(super) fn is_acl(name: &[u8]) -> bool {
+    name == ACCESS || name == DEFAULT
+}
+
 const VERSION: u32 = 2;
 const USER_OBJ: u16 = 0x01;
 const USER: u16 = 0x02;

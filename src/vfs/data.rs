@@ -159,7 +159,7 @@ impl Vfs {
     async fn resize(&self, ino: InodeNo, set: &SetAttributes, size: u64) -> Result<Inode> {
         let file = self.inner.content.file(ino);
         let publication = self.turn(&file).await?;
-        let (inode, is_cut) = self
+        let (mut inode, is_cut) = self
             .change(|draft| {
                 let mut inode = draft.inode(ino)?.ok_or(Error::Stale)?;
                 if !inode.is_file() {
@@ -176,8 +176,9 @@ impl Vfs {
             // The transaction holds whatever comes of the rest: that lies beyond the end, where nobody looks, and
             // whoever would raise the size finishes it first (`Vfs::turn`).
             self.inner.trims.lock().insert(ino, size);
-            if let Err(error) = self.finish_trim(ino).await {
-                tracing::warn!(%error, ino = ino.0, "a truncation goes on later");
+            match self.finish_trim(ino).await {
+                Ok(()) => inode = self.read(|view| view.inode(ino)?.ok_or(Error::Stale)).await?,
+                Err(error) => tracing::warn!(%error, ino = ino.0, "a truncation goes on later"),
             }
         }
         file.published_truncated(publication, size);

@@ -12,6 +12,7 @@ mod acl;
 mod allocate;
 mod attr;
 mod data;
+mod defragment;
 mod dir;
 mod error;
 mod handles;
@@ -24,7 +25,7 @@ mod rename;
 mod xattr;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -136,6 +137,7 @@ struct Inner {
     bare: xattr::Bare,
     /// Truncations under way, with the offset from which extents are still to go (rule V3).
     trims: Mutex<HashMap<InodeNo, u64>>,
+    windows: defragment::Windows,
     /// The highest `Seq` that a change of ours got: what `fsync` waits for.
     last: AtomicU64,
 }
@@ -159,6 +161,7 @@ impl Vfs {
             atimes: attr::Atimes::default(),
             bare: xattr::Bare::default(),
             trims: Mutex::default(),
+            windows: defragment::Windows::default(),
             last: AtomicU64::new(journaled.0),
         };
         Self { inner: Arc::new(inner) }

@@ -69,7 +69,7 @@ impl Vfs {
         }
     }
 
-    async fn orphans(&self) -> Result<Vec<(InodeNo, Orphan)>> {
+    pub(super) async fn orphans(&self) -> Result<Vec<(InodeNo, Orphan)>> {
         self.read(|view| Ok(view.orphans()?)).await
     }
 
@@ -84,8 +84,9 @@ impl Vfs {
         outcome
     }
 
-    async fn publish_overdue(&self) {
-        for file in self.inner.content.overdue(PUBLISH_AFTER) {
+    /// Publishes what was first written longer ago than `age`, and what has become too much (V1).
+    pub(super) async fn publish_older(&self, age: Duration) {
+        for file in self.inner.content.overdue(age) {
             if let Err(error) = self.publish(&file).await {
                 // Nothing is lost: it stays unpublished, and the next flush or fsync of the file says so.
                 tracing::warn!(%error, ino = file.ino().0, "writes stay unpublished for now");
@@ -113,6 +114,7 @@ async fn run(inner: Weak<Inner>) {
                 }
             }
         }
-        vfs.publish_overdue().await;
+        vfs.publish_older(PUBLISH_AFTER).await;
+        vfs.defragment().await;
     }
 }

@@ -61,6 +61,7 @@ impl Vfs {
             })
             .await?;
         if is_there {
+            self.inner.windows.published(ino, &publication.pieces);
             file.published(publication);
         } else {
             // Removed: nobody can read it any more.

@@ -152,10 +152,13 @@ impl Vfs {
                 .change(|draft| {
                     let beyond = draft.extents_from(ino, from, STEP + 1)?;
                     let is_last = beyond.len() <= STEP;
-                    if let Some(mut inode) = draft.inode(ino)? {
-                        let step = &beyond[..beyond.len().min(STEP)];
-                        drop_extents(draft, ino, &mut inode, step, from);
-                        draft.put_inode(ino, &inode);
+                    let step = &beyond[..beyond.len().min(STEP)];
+                    // The inode may have been removed meanwhile: what is cut off is nobody else's to remove.
+                    let mut inode = draft.inode(ino)?;
+                    let mut none = Inode::default();
+                    drop_extents(draft, ino, inode.as_mut().unwrap_or(&mut none), step, from);
+                    if let Some(inode) = &inode {
+                        draft.put_inode(ino, inode);
                     }
                     // One without an offset is of an unlink that came since: the inode's removal.
                     if is_last && draft.orphan(ino)?.is_some_and(|orphan| orphan.from.is_some()) {

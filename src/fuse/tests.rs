@@ -1,0 +1,144 @@
+//! A real mount of a vault over a store in memory: what only the kernel's side can show.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
+use std::path::Path;
+
+use super::*;
+use crate::vfs::tests::World;
+
+/// A mount for the length of a test; without /dev/fuse there is nothing to test.
+struct Mount {
+    runtime: tokio::runtime::Runtime,
+    world: Option<World>,
+    mounted: Mounted,
+    dir: tempfile::TempDir,
+}
+
+impl Mount {
+    fn new() -> Option<Self> {
+        if !Path::new("/dev/fuse").exists() {
+            eprintln!("no /dev/fuse: skipped");
+            return None;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        Some(Self::at(dir))
+    }
+
+    fn at(dir: tempfile::TempDir) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .unwrap();
+        let world = runtime.block_on(World::new());
+        let options = MountOptions { name: "test".into(), allow_other: true };
+        let vfs = world.vfs().clone();
+        let mounted = mount(vfs, dir.path(), &options, runtime.handle().clone()).unwrap();
+        Self { runtime, world: Some(world), mounted, dir }
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.dir.path().join(name)
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let _ = self.mounted.detach();
+        self.runtime.block_on(async {
+            let ended = self.mounted.ended();
+            let _ = tokio::time::timeout(std::time::Duration::from_secs(5), ended).await;
+        });
+        self.world.take();
+    }
+}
+
+#[test]
+fn a_mount_does_what_tools_need() {
+    let Some(mount) = Mount::new() else { return };
+    let (file, dir) = (mount.path("file"), mount.path("dir"));
+    fs::write(&file, b"hello").unwrap();
+    assert_eq!(fs::read(&file).unwrap(), b"hello");
+    fs::create_dir(&dir).unwrap();
+    fs::rename(&file, dir.join("moved")).unwrap();
+    assert!(fs::metadata(&file).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound));
+    symlink("dir/moved", mount.path("link")).unwrap();
+    assert_eq!(fs::read(mount.path("link")).unwrap(), b"hello");
+    fs::hard_link(dir.join("moved"), mount.path("second")).unwrap();
+    assert_eq!(fs::metadata(mount.path("second")).unwrap().nlink(), 2);
+
+    let mut appended = OpenOptions::new().append(true).open(mount.path("second")).unwrap();
+    appended.write_all(b", world").unwrap();
+    assert_eq!(fs::read(dir.join("moved")).unwrap(), b"hello, world");
+    fs::remove_file(mount.path("second")).unwrap();
+    fs::remove_file(dir.join("moved")).unwrap();
+    appended.write_all(b"!").unwrap();
+    assert_eq!(appended.metadata().unwrap().len(), 13, "unlinked, and still written to");
+    drop(appended);
+
+    let sparse = File::create(mount.path("sparse")).unwrap();
+    sparse.write_all_at(b"end", 1 << 40).unwrap();
+    sparse.sync_all().unwrap();
+    assert!(sparse.metadata().unwrap().blocks() < 100);
+    let mut sparse = File::open(mount.path("sparse")).unwrap();
+    sparse.seek(SeekFrom::Start((1 << 40) - 1)).unwrap();
+    let mut end = Vec::new();
+    sparse.read_to_end(&mut end).unwrap();
+    assert_eq!(end, b"\0end");
+
+    fs::set_permissions(&dir, fs::Permissions::from_mode(0o1750)).unwrap();
+    assert_eq!(fs::metadata(&dir).unwrap().mode() & 0o7777, 0o1750);
+    let mut names: Vec<_> =
+        fs::read_dir(mount.dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["dir", "link", "sparse"]);
+}
+
+#[test]
+fn an_unmount_waits_for_open_files_and_never_takes_another_mount() {
+    let Some(mount) = Mount::new() else { return };
+    fs::write(mount.path("f"), b"x").unwrap();
+    let open = File::open(mount.path("f")).unwrap();
+    assert!(matches!(mount.mounted.unmount(), Err(Error::Busy(_))));
+    assert!(mount.mounted.is_mounted());
+    drop(open);
+    mount.mounted.unmount().unwrap();
+    assert!(!mount.mounted.is_mounted());
+    mount.runtime.block_on(mount.mounted.ended());
+    assert!(mount.mounted.has_ended());
+    // Somebody mounts something else there: it is not ours to unmount.
+    let other = Mount::at(tempfile::tempdir_in(mount.dir.path()).unwrap());
+    let ended = steal(&other);
+    ended.unmount().unwrap();
+    ended.detach().unwrap();
+    assert!(other.mounted.is_mounted());
+}
+
+/// The handle of a mount that has ended, at whose path another one is now.
+fn steal(mount: &Mount) -> Mounted {
+    let world = mount.runtime.block_on(World::new());
+    let dir = tempfile::tempdir().unwrap();
+    let options = MountOptions::default();
+    let vfs = world.vfs().clone();
+    let mut mounted =
+        super::mount(vfs, dir.path(), &options, mount.runtime.handle().clone()).unwrap();
+    mounted.unmount().unwrap();
+    mounted.path = mount.mounted.path.clone();
+    mounted
+}
+
+/// For suites that are run by hand: `S3VAULT_TEST_MOUNT=/dir cargo test --lib fuse::tests::serve -- --ignored`.
+#[test]
+#[ignore = "serves until it is unmounted"]
+fn serve() {
+    let Some(path) = std::env::var_os("S3VAULT_TEST_MOUNT") else { return };
+    let mount = Mount::new().unwrap();
+    fs::create_dir_all(&path).unwrap();
+    let options = MountOptions { name: "serve".into(), allow_other: true };
+    let vfs = mount.world.as_ref().unwrap().vfs().clone();
+    let _periodic = vfs.start(mount.runtime.handle());
+    let served = super::mount(vfs, Path::new(&path), &options, mount.runtime.handle().clone());
+    mount.runtime.block_on(served.unwrap().ended());
+}

@@ -1,0 +1,177 @@
+//! The vfs on real rooms below it (journal, index, staging, content), over a store in memory.
+
+mod model;
+mod namespace;
+mod random;
+mod rules;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::*;
+use crate::cache::{Budgets, Cache};
+use crate::content::Limits;
+use crate::crypto::{FIRST_EPOCH, Keys, MasterKey};
+use crate::index::IndexOptions;
+use crate::log::{Base, Journal, JournalOptions, NotedCommit, PackWatcher, RealDisk};
+use crate::store::{Bucket, Deadlines, MemoryStore};
+use crate::types::{CommitNo, Hash, MIB, PackId, VaultId};
+use crate::upload::{Staging, StagingLimits};
+
+pub(super) const ALICE: Caller = Caller { uid: 1000, gid: 100, pid: 1, umask: 0o022 };
+pub(super) const READ: OpenFlags =
+    OpenFlags { read: true, write: false, truncate: false, exclusive: false };
+pub(super) const WRITE: OpenFlags =
+    OpenFlags { read: true, write: true, truncate: false, exclusive: false };
+
+/// How a mount ends before the next one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reopen {
+    /// Everything is published, then closed.
+    Clean,
+    /// The daemon dies: what only its memory knew is gone.
+    Kill,
+}
+
+/// A vault on this machine. `reopen` is the place for more ways to end a mount.
+pub(crate) struct World {
+    dir: tempfile::TempDir,
+    keys: Keys,
+    cache: Cache,
+    pub(super) staging: Staging,
+    pub(super) journal: Arc<Journal>,
+    pub(super) durable: Arc<Durable>,
+    options: Options,
+    vfs: Option<Vfs>,
+}
+
+/// Counts what `fsync` asks for; fails when told to.
+#[derive(Debug, Default)]
+pub(super) struct Durable {
+    pub(super) local: AtomicU64,
+    pub(super) bucket: AtomicU64,
+}
+
+#[async_trait]
+impl Durability for Durable {
+    async fn fsync(&self, upto: Seq) -> std::result::Result<(), DurabilityError> {
+        self.local.fetch_max(upto.0, Ordering::SeqCst);
+        Ok(())
+    }
+
+    async fn bucket(&self, upto: Seq) -> std::result::Result<(), DurabilityError> {
+        self.bucket.fetch_max(upto.0, Ordering::SeqCst);
+        Ok(())
+    }
+}
+
+struct Watch(Staging);
+
+impl PackWatcher for Watch {
+    fn appending(&self, seq: Seq, packs: &[PackId]) -> crate::log::Result<Vec<PackId>> {
+        self.0.appending(seq, packs).map_err(|error| crate::log::Error::Poisoned(error.to_string()))
+    }
+}
+
+impl World {
+    pub(crate) async fn new() -> Self {
+        Self::with(Options::default(), 1 << 30).await
+    }
+
+    pub(crate) async fn with(options: Options, staging_budget: u64) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let keys = Keys::derive(&MasterKey::from_bytes([7; 32]), VaultId([1; 16]), FIRST_EPOCH);
+        let bucket = Bucket::over(Arc::new(MemoryStore::new()), "", Deadlines::default());
+        let budgets = Budgets { memory: 8 * MIB, disk: 64 * MIB };
+        let cache = Cache::open(&dir.path().join("cache"), bucket, budgets).unwrap();
+        let limits = StagingLimits {
+            budget: staging_budget,
+            free_floor: 0,
+            wait: Duration::from_millis(50),
+        };
+        let staging = Staging::open(&dir.path().join("staging"), limits).unwrap();
+        let noted = NotedCommit { upto: Seq(0), number: CommitNo(0), hash: Hash::ZERO };
+        let journal_options = JournalOptions {
+            keys: keys.clone(),
+            boot: "boot".into(),
+            disk: Arc::new(RealDisk),
+            watcher: Some(Arc::new(Watch(staging.clone()))),
+        };
+        let journal = Journal::create(&dir.path().join("journal"), journal_options, noted).unwrap();
+        let journal = Arc::new(journal);
+        let durable = Arc::default();
+        let mut world = Self { dir, keys, cache, staging, journal, durable, options, vfs: None };
+        world.open().await;
+        let root = Inode {
+            mode: libc::S_IFDIR | 0o755,
+            nlink: 2,
+            parent: InodeNo::ROOT,
+            ..Inode::default()
+        };
+        let make = |draft: &mut Draft<'_>| -> Result<()> {
+            draft.put_inode(InodeNo::ROOT, &root);
+            Ok(())
+        };
+        world.vfs().change(make).await.unwrap();
+        world
+    }
+
+    async fn open(&mut self) {
+        let options = IndexOptions {
+            dir: self.dir.path().join("index"),
+            keys: self.keys.clone(),
+            base: Base::empty(),
+        };
+        let index = Index::open(options).unwrap();
+        let from = index.point().seq;
+        index.replay(&self.journal.read_after(from, usize::MAX).unwrap()).unwrap();
+        index.attach(self.journal.clone());
+        let (cache, staging) = (self.cache.clone(), self.staging.clone());
+        let content = Content::new(self.keys.clone(), cache, staging, Limits::default());
+        let journaled = self.journal.appended();
+        let durable = self.durable.clone();
+        let vfs = Vfs::new(index, content, durable, self.options, journaled);
+        vfs.recover().await.unwrap();
+        self.vfs = Some(vfs);
+    }
+
+    pub(crate) fn vfs(&self) -> &Vfs {
+        self.vfs.as_ref().unwrap()
+    }
+
+    /// Ends the mount, and mounts again.
+    pub(super) async fn reopen(&mut self, how: Reopen) {
+        if how == Reopen::Clean {
+            self.vfs().publish_all().await.unwrap();
+        }
+        self.vfs = None;
+        self.open().await;
+        self.vfs().finish_recovery().await.unwrap();
+    }
+
+    /// How many transactions there were.
+    pub(crate) fn transactions(&self) -> u64 {
+        self.journal.appended().0
+    }
+
+    pub(super) async fn file(&self, name: &str, data: &[u8]) -> InodeNo {
+        let vfs = self.vfs();
+        let made = vfs.create(&ALICE, InodeNo::ROOT, name.as_bytes(), 0o644, WRITE).await;
+        let (seen, handle) = made.unwrap();
+        vfs.write(handle, WriteAt::Offset(0), data).await.unwrap();
+        vfs.flush(handle).await.unwrap();
+        vfs.release(handle).await.unwrap();
+        seen.ino
+    }
+
+    pub(super) async fn bytes(&self, ino: InodeNo) -> Vec<u8> {
+        let vfs = self.vfs();
+        let handle = vfs.open(ino, READ).await.unwrap();
+        let bytes = vfs.read_data(handle, 0, u32::MAX).await.unwrap();
+        vfs.release(handle).await.unwrap();
+        bytes.to_vec()
+    }
+}

@@ -1,0 +1,179 @@
+//! Single cases of names, attributes, ACLs, read-only mounts, and what a call costs.
+
+use super::*;
+
+const ROOT: InodeNo = InodeNo::ROOT;
+
+#[tokio::test]
+async fn a_small_file_copied_with_its_times_costs_two_transactions() {
+    let world = World::new().await;
+    let vfs = world.vfs();
+    let before = world.transactions();
+    let (seen, handle) = vfs.create(&ALICE, ROOT, b"f", 0o600, WRITE).await.unwrap();
+    assert!(matches!(vfs.xattr(seen.ino, b"security.capability").await, Err(Error::NoAttribute)));
+    vfs.write(handle, WriteAt::Offset(0), &[7; 4096]).await.unwrap();
+    let set = SetAttributes {
+        mtime: Some(SetTime::Now),
+        atime: Some(SetTime::Now),
+        ..SetAttributes::default()
+    };
+    vfs.set_attributes(seen.ino, &set).await.unwrap();
+    vfs.flush(handle).await.unwrap();
+    vfs.release(handle).await.unwrap();
+    assert_eq!(world.transactions() - before, 2);
+}
+
+#[tokio::test]
+async fn a_read_alone_never_causes_a_transaction_but_its_time_rides_in_the_next() {
+    let mut world = World::new().await;
+    let ino = world.file("f", b"read me").await;
+    let made = world.vfs().attributes(ino).await.unwrap();
+    let before = world.transactions();
+    world.bytes(ino).await;
+    let read = world.vfs().attributes(ino).await.unwrap();
+    assert!(read.atime > made.atime);
+    assert_eq!(world.transactions(), before);
+    world.vfs().mkdir(&ALICE, ROOT, b"d", 0o755).await.unwrap();
+    assert_eq!(world.transactions(), before + 1);
+    world.reopen(Reopen::Kill).await;
+    assert_eq!(world.vfs().attributes(ino).await.unwrap().atime, read.atime);
+}
+
+#[tokio::test]
+async fn names_are_checked() {
+    let world = World::new().await;
+    let vfs = world.vfs();
+    let long = [b'n'; 256];
+    assert!(matches!(vfs.mkdir(&ALICE, ROOT, &long, 0o755).await, Err(Error::NameTooLong)));
+    assert!(matches!(vfs.lookup(ROOT, &long).await, Err(Error::NameTooLong)));
+    assert!(matches!(vfs.unlink(ROOT, &long).await, Err(Error::NameTooLong)));
+    vfs.mkdir(&ALICE, ROOT, &long[..255], 0o755).await.unwrap();
+    let target = [b't'; 4096];
+    assert!(matches!(vfs.symlink(&ALICE, ROOT, b"l", &target).await, Err(Error::NameTooLong)));
+    vfs.symlink(&ALICE, ROOT, b"l", &target[..4095]).await.unwrap();
+    assert_eq!(vfs.lookup(ROOT, b"l").await.unwrap().size, 4095);
+    assert_eq!(vfs.lookup(ROOT, b"..").await.unwrap().ino, ROOT);
+}
+
+#[tokio::test]
+async fn a_read_only_mount_changes_nothing() {
+    let mut world = World::new().await;
+    let ino = world.file("f", b"content").await;
+    world.options.read_only = true;
+    world.reopen(Reopen::Kill).await;
+    let vfs = world.vfs();
+    let before = world.transactions();
+    let set = SetAttributes { mode: Some(0), ..SetAttributes::default() };
+    let errors = [
+        vfs.mkdir(&ALICE, ROOT, b"d", 0).await.map(drop),
+        vfs.unlink(ROOT, b"f").await,
+        vfs.rename((ROOT, b"f"), (ROOT, b"g"), RenameMode::Replace).await,
+        vfs.link(ino, ROOT, b"g").await.map(drop),
+        vfs.open(ino, WRITE).await.map(drop),
+        vfs.set_attributes(ino, &set).await.map(drop),
+        vfs.set_xattr(ino, b"user.a", b"", 0).await,
+    ];
+    for error in errors {
+        assert_eq!(error.unwrap_err().errno(), libc::EROFS);
+    }
+    assert_eq!(world.bytes(ino).await, b"content");
+    assert_eq!(world.transactions(), before);
+}
+
+#[tokio::test]
+async fn sparse_files_reach_as_far_as_an_offset_can() {
+    let mut world = World::new().await;
+    let (seen, handle) = world.vfs().create(&ALICE, ROOT, b"f", 0o644, WRITE).await.unwrap();
+    let far = SIZE_MAX - 3;
+    world.vfs().write(handle, WriteAt::Offset(far), b"end").await.unwrap();
+    let beyond = world.vfs().write(handle, WriteAt::Offset(far), b"ends").await;
+    assert_eq!(beyond.unwrap_err().errno(), libc::EFBIG);
+    let set = SetAttributes { size: Some(SIZE_MAX + 1), ..SetAttributes::default() };
+    assert!(matches!(world.vfs().set_attributes(seen.ino, &set).await, Err(Error::TooBig)));
+    assert_eq!(world.vfs().seek(handle, 5, Seek::Data).await.unwrap(), far);
+    world.vfs().flush(handle).await.unwrap();
+    world.file("g", b"").await;
+    world.reopen(Reopen::Kill).await;
+    let handle = world.vfs().open(seen.ino, READ).await.unwrap();
+    assert_eq!(&world.vfs().read_data(handle, far - 2, 100).await.unwrap()[..], b"\0\0end");
+    let seen = world.vfs().attributes(seen.ino).await.unwrap();
+    assert_eq!((seen.size, seen.blocks), (SIZE_MAX, 1));
+    assert_eq!(world.vfs().seek(handle, 0, Seek::Hole).await.unwrap(), 0);
+    assert_eq!(world.vfs().seek(handle, far, Seek::Hole).await.unwrap(), SIZE_MAX);
+    assert!(world.vfs().space().await.is_ok());
+}
+
+#[tokio::test]
+async fn setgid_and_default_acls_are_inherited() {
+    let world = World::new().await;
+    let vfs = world.vfs();
+    let dir = vfs.mkdir(&ALICE, ROOT, b"d", 0o755).await.unwrap();
+    let set = SetAttributes { mode: Some(0o2775), gid: Some(55), ..SetAttributes::default() };
+    vfs.set_attributes(dir.ino, &set).await.unwrap();
+    let below = vfs.mkdir(&ALICE, dir.ino, b"below", 0o777).await.unwrap();
+    assert_eq!((below.gid, below.mode & 0o7777), (55, 0o2755));
+
+    let line = |tag: u16, perm: u16, id: u32| {
+        [&tag.to_le_bytes()[..], &perm.to_le_bytes(), &id.to_le_bytes()].concat()
+    };
+    let none = u32::MAX;
+    let lines =
+        [line(1, 7, none), line(2, 6, 42), line(4, 5, none), line(16, 7, none), line(32, 0, none)];
+    let default = [&2_u32.to_le_bytes()[..], &lines.concat()].concat();
+    vfs.set_xattr(dir.ino, b"system.posix_acl_default", &default, 0).await.unwrap();
+    let (file, handle) = vfs.create(&ALICE, dir.ino, b"f", 0o666, WRITE).await.unwrap();
+    vfs.release(handle).await.unwrap();
+    assert_eq!(file.mode & 0o7777, 0o660, "no umask: the default ACL stands for it");
+    let acl = vfs.xattr(file.ino, b"system.posix_acl_access").await.unwrap();
+    assert_eq!(&acl[4..12], line(1, 6, none), "the owner's line follows the mode");
+    let set = SetAttributes { mode: Some(0o600), ..SetAttributes::default() };
+    vfs.set_attributes(file.ino, &set).await.unwrap();
+    let acl = vfs.xattr(file.ino, b"system.posix_acl_access").await.unwrap();
+    assert_eq!(acl[4 + 3 * 8 + 2], 0, "chmod changes the mask");
+    let sub = vfs.mkdir(&ALICE, dir.ino, b"sub", 0o777).await.unwrap();
+    assert_eq!(vfs.xattr(sub.ino, b"system.posix_acl_default").await.unwrap(), default);
+}
+
+#[tokio::test]
+async fn a_listing_survives_changes_between_its_parts() {
+    let world = World::new().await;
+    let vfs = world.vfs();
+    for number in 0..200 {
+        vfs.mkdir(&ALICE, ROOT, format!("stays {number}").as_bytes(), 0o755).await.unwrap();
+        vfs.mkdir(&ALICE, ROOT, format!("goes {number}").as_bytes(), 0o755).await.unwrap();
+    }
+    let (mut cookie, mut seen, mut round) = (0, std::collections::BTreeSet::new(), 0);
+    loop {
+        let part = vfs.read_dir_plus(ROOT, cookie, 7).await.unwrap();
+        let Some(last) = part.last() else { break };
+        cookie = last.cookie;
+        for entry in part {
+            assert!(seen.insert(entry.name), "listed twice");
+        }
+        vfs.rmdir(ROOT, format!("goes {round}").as_bytes()).await.unwrap();
+        vfs.mkdir(&ALICE, ROOT, format!("comes {round}").as_bytes(), 0o755).await.unwrap();
+        round += 1;
+    }
+    for number in 0..200 {
+        assert!(seen.contains(format!("stays {number}").as_bytes()), "{number}");
+    }
+}
+
+#[tokio::test]
+async fn a_full_staging_area_is_enospc_at_write_and_unlink_still_works() {
+    let world = World::with(Options::default(), 256 * 1024).await;
+    let vfs = world.vfs();
+    let (_, handle) = vfs.create(&ALICE, ROOT, b"f", 0o644, WRITE).await.unwrap();
+    let mut offset = 0;
+    let errno = loop {
+        match vfs.write(handle, WriteAt::Offset(offset), &[1; 65536]).await {
+            Ok(length) => offset += u64::from(length),
+            Err(error) => break error.errno(),
+        }
+        assert!(offset < 1 << 20, "more than staging holds was taken");
+    };
+    assert_eq!(errno, libc::ENOSPC);
+    vfs.flush(handle).await.unwrap();
+    vfs.release(handle).await.unwrap();
+    vfs.unlink(ROOT, b"f").await.unwrap();
+}
