@@ -1,1 +1,77 @@
-//! (room under construction)
+//! The command line: arguments, configuration, messages, progress, and the background
+//! process of a mount. Knows `vault` and `fuse`, and nothing below them.
+
+mod args;
+mod commands;
+mod config;
+mod control;
+mod daemon;
+mod exit;
+mod messages;
+mod mountpoint;
+mod opening;
+mod paths;
+mod progress;
+mod report;
+mod running;
+mod secrets;
+mod target;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Arguments, Command};
+use exit::{Exit, Failure, Outcome};
+use paths::Places;
+
+/// Does what the command line says.
+pub fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version are no errors; clap knows. A closed terminal is not our matter.
+            drop(error.print());
+            return if error.use_stderr() { Exit::Usage } else { Exit::Done }.into();
+        }
+    };
+    if let Command::Daemon(_) = arguments.command {
+        return daemon::serve::main().into();
+    }
+    match run(&arguments) {
+        Ok(()) => Exit::Done.into(),
+        Err(failure) => {
+            eprintln!("s3vault: {failure}.");
+            if arguments.global.verbose > 0 {
+                failure.causes.iter().for_each(|cause| eprintln!("  because: {cause}"));
+            }
+            failure.exit.into()
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Outcome {
+    let global = &arguments.global;
+    let places = &Places::find(global)?;
+    match &arguments.command {
+        Command::Umount(args) => return commands::umount(places, args),
+        Command::Sync(args) => return commands::sync(places, args),
+        Command::Status(args) => return commands::status(places, args),
+        _ => {}
+    }
+    // Few requests, one after the other: one thread.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::io("no runtime could be started", &error))?;
+    let outcome = runtime.block_on(async {
+        match &arguments.command {
+            Command::Init(args) => commands::init(global, places, args).await,
+            Command::Mount(args) => commands::mount(global, places, args).await,
+            Command::Check(args) => commands::check(global, places, args).await,
+            Command::Umount(_) | Command::Sync(_) | Command::Status(_) | Command::Daemon(_) => {
+                Ok(())
+            }
+        }
+    });
+    runtime.shutdown_background();
+    outcome
+}

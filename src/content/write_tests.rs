@@ -656,3 +656,17 @@ fn figures() {
     println!("a scattered 4 KiB write: {:?}", began.elapsed() / count);
     file.discard();
 }
+
+#[test]
+fn a_stream_that_begins_within_older_buffers_does_not_shift() {
+    let write = |offset, length| Op::Write(offset, 0, length);
+    run(vec![
+        write(None, 1 << 20),
+        write(None, 1),
+        write(Some(1_234_316), 66_196),
+        write(None, 1_420_688),
+        write(None, 1 << 20),
+        write(Some(2_721_199), 1 << 20),
+        write(None, 1 << 20),
+    ]);
+}

@@ -107,6 +107,8 @@ impl Writes {
             self.pieces.write(offset, data);
             return Ok(());
         }
+        // A buffer that reaches beyond `offset` would lead the stream past where `data` belongs.
+        self.pieces.carve(offset..offset + length);
         self.stream = Some(Stream { position: start, extent: None, elsewhere: 0 });
         self.feed_buffers(to, who)?;
         self.feed_on(to, who, data)

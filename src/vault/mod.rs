@@ -5,6 +5,7 @@ mod checkpointer;
 mod error;
 mod init;
 mod keeper;
+mod kind;
 mod machine;
 mod open;
 mod running;
@@ -16,6 +17,7 @@ mod tests;
 
 pub use error::{Error, Result};
 pub use init::{InitSecrets, Initialised, exists, init};
+pub use kind::Kind;
 pub use machine::{Machine, MachineLock};
 pub use running::Vault;
 pub use status::{Progress, Status};
@@ -23,7 +25,7 @@ pub use superblock::{Secret, Superblock, Unlocked, unlock, vault_id};
 
 pub use crate::crypto::{Argon2Params, Error as CryptoError, MasterKey, Passphrase, RecoveryKey};
 pub use crate::store::{
-    Bucket, Deadlines, Error as StoreError, S3Credentials, S3Options, StoreUrl,
+    Bucket, Conditional, Deadlines, Error as StoreError, S3Credentials, S3Options, StoreUrl,
 };
 pub use crate::vfs::FsyncTo as Fsync;
 

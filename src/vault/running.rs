@@ -265,6 +265,7 @@ impl Vault {
             bytes: totals.bytes,
             staging,
             cache_disk: cache.disk_bytes,
+            disk_budget: disk_budget(&self.options.state_dir, self.options.cache_size),
             cache_memory: cache.block_bytes,
             warnings,
         }

@@ -40,6 +40,8 @@ pub struct Status {
     pub staging: (u64, u64),
     /// Bytes of the disk cache in use.
     pub cache_disk: u64,
+    /// Bytes that staging and disk cache may take together (`--cache-size`).
+    pub disk_budget: u64,
     /// Bytes of decrypted blocks in memory.
     pub cache_memory: u64,
     /// What the user should know: torn tails, changes set aside, a store without conditional puts.

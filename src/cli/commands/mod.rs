@@ -1,0 +1,103 @@
+//! What each command does, one file each.
+
+mod check;
+mod init;
+mod mount;
+mod status;
+mod sync;
+mod umount;
+
+pub use check::check;
+pub use init::init;
+pub use mount::mount;
+pub use status::status;
+pub use sync::sync;
+pub use umount::umount;
+
+use std::io;
+use std::time::Duration;
+
+use super::control::{Client, Reply, Request};
+use super::exit::{Exit, Failure, Outcome};
+use super::progress::Meter;
+use super::report::{Report, State};
+use super::running::Running;
+
+/// How long a daemon may take to say how it is: it answers from memory.
+const STATUS_WAIT: Duration = Duration::from_secs(5);
+
+/// How this program is called again: by its name if the shell finds it so, else by its path.
+fn program() -> String {
+    let Ok(own) = std::env::current_exe() else { return "s3vault".to_owned() };
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found =
+        std::env::split_paths(&path).map(|dir| dir.join("s3vault")).find(|file| file.exists());
+    match found.and_then(|file| file.canonicalize().ok()) {
+        Some(file) if file == own => "s3vault".to_owned(),
+        _ => own.display().to_string(),
+    }
+}
+
+/// How a mount is; one that does not answer is `Silent`.
+fn report_of(running: &Running) -> Report {
+    let answer = Client::ask(&running.dir, Request::Status, STATUS_WAIT)
+        .and_then(|mut client| client.next());
+    match answer {
+        Ok(Reply::Status(report)) => *report,
+        _ => Report {
+            state: State::Silent,
+            mountpoint: running.mountpoint.display().to_string(),
+            vault: running.vault.clone(),
+            bucket: running.bucket.clone(),
+            pid: running.pid,
+            log: running.log.display().to_string(),
+            read_only: running.read_only,
+            ..Report::default()
+        },
+    }
+}
+
+/// Reads a daemon's replies to the last one, and shows its progress.
+fn follow(client: &mut Client, running: &Running) -> Outcome {
+    let shown = running.mountpoint.display();
+    let mut meter = Meter::new(&shown.to_string());
+    loop {
+        match client.next() {
+            Ok(Reply::Progress(progress)) => meter.show(&progress),
+            Ok(Reply::Done) => return Ok(()),
+            Ok(Reply::Failed(failure)) => {
+                return Err(Failure {
+                    message: format!("{shown}: {}", failure.message),
+                    ..failure
+                });
+            }
+            Ok(Reply::Status(_)) => {
+                return Err(silent(running, &io::Error::other("a reply to something else")));
+            }
+            Err(error) => return Err(silent(running, &error)),
+        }
+    }
+}
+
+/// The daemon hangs, or died just now.
+fn silent(running: &Running, error: &io::Error) -> Failure {
+    let text = format!(
+        "the daemon of {} (process {}) does not answer ({error}); what is unsent stays on this disk; see \
+         its log, {}; `s3vault umount --force {0}` ends it",
+        running.mountpoint.display(),
+        running.pid,
+        running.log.display()
+    );
+    Failure::new(Exit::Unsent, text)
+}
+
+/// Nothing of ours runs at the place that was named.
+fn not_mounted(what: &str, running: &[Running]) -> Failure {
+    let list: Vec<_> =
+        running.iter().map(|running| running.mountpoint.display().to_string()).collect();
+    let known = match list.is_empty() {
+        true => "no mount of this user runs".to_owned(),
+        false => format!("mounted are: {}", list.join(", ")),
+    };
+    Failure::new(Exit::NotMounted, format!("{what} is no s3vault mount of this user; {known}"))
+}

@@ -1,0 +1,173 @@
+//! `s3vault mount`: the front process.
+
+use std::path::{Path, PathBuf};
+
+use super::program;
+use crate::cli::args::{Fsync, Global, Mount};
+use crate::cli::config::Config;
+use crate::cli::daemon::front::Front;
+use crate::cli::daemon::spec::{Hidden, Spec};
+use crate::cli::exit::{Exit, Failure, Outcome};
+use crate::cli::mountpoint;
+use crate::cli::opening::Opening;
+use crate::cli::paths::{Places, absolute};
+use crate::cli::report::Report;
+use crate::cli::running::Running;
+use crate::cli::target::{Target, environment_credentials};
+use crate::vault::{Bucket, Unlocked};
+
+/// Mounts a vault; returns when the mount is usable, or with `--foreground` when it is over.
+pub async fn mount(global: &Global, places: &Places, args: &Mount) -> Outcome {
+    let config = Config::read(&places.config)?;
+    let named = args.mountpoint.as_deref().map(absolute).transpose()?;
+    let target =
+        Target::choose(global, places, &config, args.bucket.bucket.as_deref(), named.as_deref())?;
+    let path = match named {
+        Some(path) => path,
+        None => remembered_mountpoint(&target)?,
+    };
+    not_mounted_yet(places, |running| running.mountpoint == path)?;
+    mountpoint::look(&path)?;
+
+    let opening = Opening { global, places, target: &target };
+    let bucket = open_or_make(&opening, args).await?;
+    let unlocked = opening.unlock(&bucket).await?;
+    let id = unlocked.vault.to_string();
+    not_mounted_yet(places, |running| {
+        running.vault == id && !(running.read_only && args.read_only)
+    })?;
+    mountpoint::make(&path)?;
+
+    let spec = spec(global, places, args, &target, &path, &unlocked);
+    drop((unlocked, bucket)); // the key is with the daemon from here on
+    let mut front = Front::start(&spec)?;
+    let report = front.mounted().await?;
+    remember(places, &target, &id, &path);
+    announce(&report, args.foreground);
+    if args.foreground {
+        return front.stay(&path).await;
+    }
+    front.release();
+    Ok(())
+}
+
+fn remembered_mountpoint(target: &Target) -> Outcome<PathBuf> {
+    let known = target.known.as_ref().and_then(|known| known.only_mountpoint());
+    known.ok_or_else(|| {
+        let text = format!(
+            "where to mount? This vault was not mounted at just one place before; name an empty directory: {} \
+             mount DIRECTORY",
+            program()
+        );
+        Failure::new(Exit::Usage, text)
+    })
+}
+
+/// Refuses what this user has mounted already.
+fn not_mounted_yet(places: &Places, same: impl Fn(&Running) -> bool) -> Outcome {
+    let Some(running) = Running::all(&places.running()).into_iter().find(same) else {
+        return Ok(());
+    };
+    let shown = running.mountpoint.display();
+    let mounted = mountpoint::ours_at(&running.mountpoint).is_some();
+    let text = if mounted {
+        format!(
+            "{} is mounted already, at {shown} (process {}); use it there, or unmount it first",
+            running.bucket, running.pid
+        )
+    } else {
+        format!(
+            "{} was mounted at {shown}, and process {} is still sending what was written; wait for it (see `{} \
+             status`), or end it with `{2} umount --force {shown}`",
+            running.bucket,
+            running.pid,
+            program()
+        )
+    };
+    Err(Failure::new(Exit::MountedAlready, text))
+}
+
+/// The bucket. The store that needs no account gets its vault at the first mount.
+async fn open_or_make(opening: &Opening<'_>, args: &Mount) -> Outcome<Bucket> {
+    let target = opening.target;
+    let first = target.embedded && target.known.is_none();
+    if first && !args.read_only {
+        opening.make_directory()?;
+    }
+    let bucket = target.open().await?;
+    if first && !args.read_only && !opening.is_made(&bucket).await? {
+        opening.make(&bucket, args.single_machine).await?;
+    }
+    Ok(bucket)
+}
+
+fn spec(
+    global: &Global,
+    places: &Places,
+    args: &Mount,
+    target: &Target,
+    path: &Path,
+    unlocked: &Unlocked,
+) -> Spec {
+    let vault = unlocked.vault.to_string();
+    Spec {
+        mountpoint: path.to_path_buf(),
+        url: target.url.to_string(),
+        endpoint: target.endpoint.clone(),
+        region: target.region.clone(),
+        dir: places.state.join(&vault),
+        vault,
+        master: Hidden::from_key(unlocked.master.expose()),
+        credentials: environment_credentials(),
+        data: places.data.clone(),
+        foreground: args.foreground,
+        read_only: args.read_only,
+        take_over: args.take_over,
+        accept_rollback: args.accept_rollback,
+        single_machine: args.single_machine,
+        allow_other: args.allow_other,
+        fsync_bucket: args.fsync == Fsync::Bucket,
+        memory: args.memory.as_u64(),
+        cache_size: args.cache_size.map(|size| size.as_u64()),
+        verbose: global.verbose,
+    }
+}
+
+/// The next `mount` needs neither `--bucket` nor a mountpoint. A mount that works is not
+/// undone because this does not.
+fn remember(places: &Places, target: &Target, id: &str, path: &Path) {
+    let known = target.remembered(id.to_owned());
+    let Some(text) = path.to_str() else {
+        eprintln!("s3vault: the mountpoint is not remembered: its name is no UTF-8");
+        return;
+    };
+    if let Err(failure) =
+        Config::update(&places.config, |config| config.remember(known, Some(text)))
+    {
+        eprintln!("s3vault: mounted, but not remembered: {failure}");
+    }
+}
+
+fn announce(report: &Report, foreground: bool) {
+    let access = if report.read_only { ", read-only" } else { "" };
+    println!(
+        "{} is mounted{access}: what you put there is encrypted here and stored in",
+        report.mountpoint
+    );
+    let server = report.endpoint.as_ref().map(|url| format!(" (at {url})")).unwrap_or_default();
+    println!("  data   {}{server}", report.bucket);
+    if let Some(head) = &report.head {
+        println!(
+            "  head   commit {} of {}, fingerprint {}",
+            head.number, head.time, head.fingerprint
+        );
+    }
+    println!("  log    {}", report.log);
+    let program = program();
+    let stop = if foreground { "Ctrl-C, or " } else { "" };
+    println!("  stop   {stop}{program} umount {}", report.mountpoint);
+    println!("  see    {program} status");
+    for warning in &report.warnings {
+        println!("  note   {warning}");
+    }
+}

@@ -1,0 +1,42 @@
+//! `s3vault status`
+
+use serde_json::json;
+
+use super::{not_mounted, report_of};
+use crate::cli::args::Status;
+use crate::cli::config::Config;
+use crate::cli::exit::Outcome;
+use crate::cli::paths::{Places, absolute};
+use crate::cli::running::Running;
+
+/// Shows every mount of this user, or one.
+pub fn status(places: &Places, args: &Status) -> Outcome {
+    let all = Running::all(&places.running());
+    let chosen: Vec<_> = match &args.mountpoint {
+        None => all,
+        Some(path) => {
+            let path = absolute(path)?;
+            let here: Vec<_> =
+                all.iter().filter(|running| running.mountpoint == path).cloned().collect();
+            if here.is_empty() {
+                return Err(not_mounted(&path.display().to_string(), &all));
+            }
+            here
+        }
+    };
+    let reports: Vec<_> = chosen.iter().map(report_of).collect();
+    if args.json {
+        println!("{}", json!({ "mounts": reports }));
+        return Ok(());
+    }
+    if reports.is_empty() {
+        println!("No mount of this user runs.");
+        for known in Config::read(&places.config)?.vaults {
+            println!("known: {}  (vault {})", known.describe(), known.id);
+        }
+    }
+    for report in &reports {
+        println!("{}", report.describe());
+    }
+    Ok(())
+}

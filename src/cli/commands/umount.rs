@@ -1,0 +1,115 @@
+//! `s3vault umount`
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::{follow, not_mounted, report_of, silent};
+use crate::cli::args::Umount;
+use crate::cli::control::{Client, Reply, Request, SILENCE};
+use crate::cli::exit::{Exit, Failure, Outcome};
+use crate::cli::mountpoint;
+use crate::cli::paths::{Places, absolute};
+use crate::cli::report::{Report, State};
+use crate::cli::running::Running;
+
+/// How long the daemon may take to end after its last word, or after SIGKILL.
+const END_WAIT: Duration = Duration::from_secs(10);
+
+/// Unmounts and waits for the uploads; with `--force`, ends it whatever happens.
+pub fn umount(places: &Places, args: &Umount) -> Outcome {
+    let path = absolute(&args.mountpoint)?;
+    let shown = path.display();
+    let Some(running) = Running::at(&places.running(), &path) else {
+        return without_daemon(places, &path);
+    };
+    if args.force {
+        return force(&running);
+    }
+    let process = running.process().map_err(|error| silent(&running, &error))?;
+    let mut client = Client::ask(&running.dir, Request::Umount, SILENCE)
+        .map_err(|error| silent(&running, &error))?;
+    follow(&mut client, &running)?;
+    // So that whoever mounts it again at once finds nothing in the way.
+    if process.is_some_and(|process| !process.wait(END_WAIT)) {
+        eprintln!("s3vault: the daemon (process {}) is slow to end", running.pid);
+    }
+    println!("{shown} is unmounted; everything is in the bucket.");
+    Ok(())
+}
+
+/// No daemon is known: what is there may be the dead mount of one that crashed.
+fn without_daemon(places: &Places, path: &Path) -> Outcome {
+    let shown = path.display();
+    if mountpoint::is_dead(path) {
+        let failed = |error| {
+            let text = format!(
+                "the dead mount at {shown} cannot be cleaned up: {error}; as root: `umount -l {shown}`"
+            );
+            Failure::new(Exit::Mountpoint, text)
+        };
+        mountpoint::detach(path).map_err(failed)?;
+        println!(
+            "Cleaned up a dead mount at {shown}. What its daemon had not sent is on this disk; the next mount \
+             goes on with it."
+        );
+        return Ok(());
+    }
+    Err(not_mounted(&shown.to_string(), &Running::all(&places.running())))
+}
+
+/// Ends the mount now: out of sight first, then, unless it can end well at once, by the
+/// death of the very process that was noted.
+fn force(running: &Running) -> Outcome {
+    let shown = running.mountpoint.display();
+    let process = running.process().map_err(|error| silent(running, &error))?;
+    let before = report_of(running);
+    if mountpoint::ours_at(&running.mountpoint).is_some()
+        && let Err(error) = mountpoint::detach(&running.mountpoint)
+    {
+        eprintln!("s3vault: {shown} stays in sight: {error}");
+    }
+    let Some(process) = process else {
+        println!("{shown} is unmounted; its daemon had ended already.");
+        return Ok(());
+    };
+    if is_quiet(&before) && ends_well(running) && process.wait(END_WAIT) {
+        println!("{shown} is unmounted; everything is in the bucket.");
+        return Ok(());
+    }
+    process.kill().map_err(|error| silent(running, &error))?;
+    if !process.wait(END_WAIT) {
+        let text = format!(
+            "{shown} is out of sight, but its daemon (process {}) does not end; the kernel holds it",
+            running.pid
+        );
+        return Err(Failure::new(Exit::Forced, text));
+    }
+    // A mount whose daemon is gone; the lazy unmount above took all but races away.
+    if mountpoint::is_dead(&running.mountpoint) {
+        drop(mountpoint::detach(&running.mountpoint));
+    }
+    let missing = match before.state {
+        State::Silent => "what was unsent is unknown, its daemon did not answer".to_owned(),
+        _ => before.progress.describe(),
+    };
+    let text = format!(
+        "{shown} was ended at once: {missing}; closed files are safe on this disk, and the next mount of \
+         this vault here goes on with them"
+    );
+    Err(Failure::new(Exit::Forced, text))
+}
+
+fn is_quiet(report: &Report) -> bool {
+    report.state != State::Silent && report.progress.is_done()
+}
+
+/// Whether the daemon, with nothing to send, ends by itself within a moment.
+fn ends_well(running: &Running) -> bool {
+    let Ok(mut client) = Client::ask(&running.dir, Request::Umount, END_WAIT) else { return false };
+    // It speaks every half second: about as many words as fit into the wait.
+    (0..20).find_map(|_| match client.next() {
+        Ok(Reply::Done) => Some(true),
+        Ok(Reply::Progress(progress)) if progress.is_done() => None,
+        _ => Some(false),
+    }) == Some(true)
+}

@@ -1,0 +1,297 @@
+//! The configuration file: which vaults this user knows, and which one is meant.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::exit::{Exit, Failure, Outcome};
+use super::paths;
+
+/// What stands at the head of the file.
+const HEADER: &str = "# The vaults that s3vault knows. Written by `s3vault init` and `s3vault mount`;\n\
+                      # may be edited. It holds no secrets.\n\n";
+
+/// The file's content.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// In the order in which they became known.
+    #[serde(default, rename = "vault", skip_serializing_if = "Vec::is_empty")]
+    pub vaults: Vec<Known>,
+}
+
+/// A vault, and how to reach it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Known {
+    /// The vault's id: 32 hex digits.
+    pub id: String,
+    /// `s3://bucket[/prefix]` or `file:///dir`.
+    pub url: String,
+    /// The S3 server, when it is not AWS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// The bucket's region.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    /// Where it was mounted before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mountpoints: Vec<String>,
+}
+
+/// Which vault a command means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Choice {
+    /// One that is remembered.
+    Known(Known),
+    /// A bucket that was named and is not remembered.
+    Named(String),
+    /// None is known and none was named: the store that needs no account.
+    Embedded,
+}
+
+impl Config {
+    /// Reads the file; a missing one is an empty one.
+    pub fn read(path: &Path) -> Outcome<Self> {
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(error) => {
+                return Err(Failure::io(
+                    format_args!("the configuration {} cannot be read", path.display()),
+                    &error,
+                ));
+            }
+        };
+        toml::from_str(&text).map_err(|error| {
+            let line = error.span().map_or(1, |span| text[..span.start].lines().count().max(1));
+            Failure::new(
+                Exit::Usage,
+                format!(
+                    "the configuration {} is not understood, line {line}: {}; correct it, or move \
+                     it away and name the bucket with --bucket",
+                    path.display(),
+                    error.message()
+                ),
+            )
+        })
+    }
+
+    /// Reads the file, changes it and writes it back, one process at a time, atomically.
+    pub fn update(path: &Path, change: impl FnOnce(&mut Self)) -> Outcome {
+        let wrote = |error| {
+            Failure::io(
+                format_args!("the configuration {} cannot be written", path.display()),
+                &error,
+            )
+        };
+        let dir = path.parent().unwrap_or(Path::new("/"));
+        if !dir.exists() {
+            paths::make_private(dir).map_err(wrote)?;
+        }
+        let _lock = lock(dir).map_err(wrote)?;
+        let mut config = Self::read(path)?;
+        let before = config.clone();
+        change(&mut config);
+        if config == before {
+            return Ok(());
+        }
+        // Cannot fail for strings and lists of them; if it did, the file stays as it is.
+        let text = toml::to_string(&config).map_err(|error| wrote(io::Error::other(error)))?;
+        write_private(path, format!("{HEADER}{text}").as_bytes()).map_err(wrote)
+    }
+
+    /// Notes that this vault is at this place (and was mounted there).
+    pub fn remember(&mut self, vault: Known, mountpoint: Option<&str>) {
+        let known = if let Some(known) = self.vaults.iter_mut().find(|known| known.id == vault.id) {
+            (known.url, known.endpoint, known.region) = (vault.url, vault.endpoint, vault.region);
+            known
+        } else {
+            // Another vault at the same place is gone: something new was made there.
+            self.vaults.retain(|old| (&old.url, &old.endpoint) != (&vault.url, &vault.endpoint));
+            self.vaults.push(Known { mountpoints: Vec::new(), ..vault });
+            // Just pushed.
+            let last = self.vaults.len() - 1;
+            &mut self.vaults[last]
+        };
+        let id = known.id.clone();
+        if let Some(mountpoint) = mountpoint {
+            for known in &mut self.vaults {
+                known.mountpoints.retain(|other| other != mountpoint);
+                if known.id == id {
+                    known.mountpoints.push(mountpoint.to_owned());
+                }
+            }
+        }
+    }
+
+    /// The issue's rule: `--bucket`; else the one remembered for this mountpoint; else the
+    /// only one; else an error that lists them.
+    pub fn choose(
+        &self,
+        bucket: Option<&str>,
+        endpoint: Option<&str>,
+        mountpoint: Option<&Path>,
+    ) -> Outcome<Choice> {
+        if let Some(url) = bucket {
+            let same = |known: &&Known| {
+                known.url == url && (endpoint.is_none() || endpoint == known.endpoint.as_deref())
+            };
+            let mut found = self.vaults.iter().filter(same);
+            return Ok(match (found.next(), found.next()) {
+                (Some(known), None) => Choice::Known(known.clone()),
+                _ => Choice::Named(url.to_owned()),
+            });
+        }
+        let at = |known: &&Known| {
+            mountpoint
+                .is_some_and(|path| known.mountpoints.iter().any(|other| Path::new(other) == path))
+        };
+        if let Some(known) = self.vaults.iter().find(at) {
+            return Ok(Choice::Known(known.clone()));
+        }
+        match self.vaults.as_slice() {
+            [] => Ok(Choice::Embedded),
+            [only] => Ok(Choice::Known(only.clone())),
+            several => {
+                let list: Vec<_> = several.iter().map(Known::describe).collect();
+                Err(Failure::new(
+                    Exit::Usage,
+                    format!(
+                        "several vaults are known, and none was mounted there before; name one with \
+                         --bucket: {}",
+                        list.join(", ")
+                    ),
+                ))
+            }
+        }
+    }
+}
+
+impl Known {
+    /// For messages: the URL, and the server when it is not AWS.
+    pub fn describe(&self) -> String {
+        match &self.endpoint {
+            Some(endpoint) => format!("{} (at {endpoint})", self.url),
+            None => self.url.clone(),
+        }
+    }
+
+    /// The mountpoint of a `mount` that names none.
+    pub fn only_mountpoint(&self) -> Option<PathBuf> {
+        match self.mountpoints.as_slice() {
+            [only] => Some(PathBuf::from(only)),
+            _ => None,
+        }
+    }
+}
+
+/// Writes a file of this user only (0600): whole or not at all, also after a power cut.
+pub fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
+    let dir = path.parent().unwrap_or(Path::new("/"));
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let temporary = dir.join(format!(".{name}.{}", std::process::id()));
+    let write = || {
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&temporary)?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        std::fs::rename(&temporary, path)?;
+        File::open(dir)?.sync_all()
+    };
+    write().inspect_err(|_| drop(std::fs::remove_file(&temporary)))
+}
+
+/// Holds a directory against others who lock it, until dropped.
+fn lock(dir: &Path) -> io::Result<File> {
+    let handle = File::open(dir)?;
+    // SAFETY: flock takes a descriptor that `handle` keeps open, and touches no memory.
+    if unsafe { libc::flock(handle.as_raw_fd(), libc::LOCK_EX) } == 0 {
+        Ok(handle)
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn known(id: &str, url: &str, mountpoints: &[&str]) -> Known {
+        Known {
+            id: id.into(),
+            url: url.into(),
+            mountpoints: mountpoints.iter().map(ToString::to_string).collect(),
+            ..Known::default()
+        }
+    }
+
+    #[test]
+    fn which_vault() {
+        let (a, b) = (known("1", "s3://a", &["/m/a"]), known("2", "s3://b", &[]));
+        let none = Config::default();
+        assert_eq!(none.choose(None, None, None).unwrap(), Choice::Embedded);
+        assert_eq!(
+            none.choose(Some("s3://x"), None, None).unwrap(),
+            Choice::Named("s3://x".into())
+        );
+        let one = Config { vaults: vec![b.clone()] };
+        assert_eq!(
+            one.choose(None, None, Some(Path::new("/new"))).unwrap(),
+            Choice::Known(b.clone())
+        );
+        let two = Config { vaults: vec![a.clone(), b.clone()] };
+        let chosen = two.choose(None, None, Some(Path::new("/m/a"))).unwrap();
+        assert_eq!(chosen, Choice::Known(a.clone()));
+        let chosen = two.choose(Some("s3://b"), None, Some(Path::new("/m/a"))).unwrap();
+        assert_eq!(chosen, Choice::Known(b));
+        let chosen = two.choose(Some("s3://b"), Some("http://other"), None).unwrap();
+        assert_eq!(chosen, Choice::Named("s3://b".into()));
+        let error = two.choose(None, None, Some(Path::new("/new"))).unwrap_err();
+        assert_eq!(error.exit, Exit::Usage);
+        assert!(error.message.contains("s3://a") && error.message.contains("s3://b"));
+    }
+
+    #[test]
+    fn what_is_remembered_reads_back_private_and_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("deep/config.toml");
+        assert_eq!(Config::read(&path).unwrap(), Config::default());
+        let remember = |vault: Known, at: Option<&str>| {
+            Config::update(&path, |config| config.remember(vault, at)).unwrap();
+        };
+        remember(known("1", "s3://a", &[]), Some("/m"));
+        remember(known("1", "s3://a", &[]), Some("/m"));
+        remember(known("2", "s3://b", &[]), None);
+        let config = Config::read(&path).unwrap();
+        assert_eq!(config.vaults, [known("1", "s3://a", &["/m"]), known("2", "s3://b", &[])]);
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        // Another vault is mounted there now, and a third was made where the first one was.
+        remember(known("2", "s3://b", &[]), Some("/m"));
+        remember(known("3", "s3://a", &[]), None);
+        let config = Config::read(&path).unwrap();
+        assert_eq!(config.vaults, [known("2", "s3://b", &["/m"]), known("3", "s3://a", &[])]);
+        assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_broken_file_is_named_with_its_line_and_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.toml");
+        std::fs::write(&path, "\n[[vault]]\nid = \"1\"\nurl = 3\n").unwrap();
+        let error = Config::update(&path, |config| config.vaults.clear()).unwrap_err();
+        assert_eq!(error.exit, Exit::Usage);
+        assert!(error.message.contains("line "), "{error}");
+        assert!(std::fs::read_to_string(&path).unwrap().contains("url = 3"));
+    }
+}

@@ -1,0 +1,213 @@
+//! The daemon's socket, `<state dir>/<vault id>/control.sock`: one JSON object a line,
+//! a request and then replies until one that ends it. Only this user (and root) is heard.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream as Stream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader as AsyncReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Semaphore, mpsc};
+
+use super::exit::{Exit, Failure, Outcome};
+use super::report::{Progress, Report};
+
+/// The socket's name in the vault's state directory.
+pub const SOCKET: &str = "control.sock";
+/// A request is one short line; more is not ours.
+const REQUEST_MAX: u64 = 4 << 10;
+/// A reply is one line; a report lists a bounded number of things.
+const REPLY_MAX: u64 = 1 << 20;
+/// How long a client may take to ask, and to take a reply.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Clients served at once; more wait in the socket's backlog.
+const CLIENTS: usize = 16;
+/// Replies on their way to one client; progress waits behind them.
+const REPLIES: usize = 4;
+/// How long a client waits for the daemon's next word. The daemon speaks at least once a
+/// second while it works, so this long a silence means that it hangs.
+pub const SILENCE: Duration = Duration::from_secs(30);
+
+/// What a client asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "lowercase")]
+pub enum Request {
+    /// How things are: one report.
+    Status,
+    /// Wait until everything written so far is in the bucket.
+    Sync,
+    /// Unmount, finish the uploads, release, end.
+    Umount,
+}
+
+/// What the daemon says.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "reply", rename_all = "lowercase")]
+pub enum Reply {
+    /// To `Status`; ends it.
+    Status(Box<Report>),
+    /// Still at it.
+    Progress(Progress),
+    /// It holds; ends it.
+    Done,
+    /// It does not hold, and why; ends it.
+    Failed(Failure),
+}
+
+/// Who answers: the daemon, or what stands for it in a test.
+#[async_trait]
+pub trait Answer: Send + Sync + 'static {
+    /// How things are. Asks nobody and does not block.
+    fn report(&self) -> Report;
+    /// Returns when everything written before is in the bucket, or says what is missing.
+    async fn sync(&self, progress: &mpsc::Sender<Reply>) -> Outcome;
+    /// Unmounts, and returns when everything is in the bucket and the vault is released.
+    async fn umount(&self, progress: &mpsc::Sender<Reply>) -> Outcome;
+}
+
+/// Makes the socket (0600), in the place of one that a dead daemon left. The caller holds
+/// the vault, so no live daemon listens there.
+pub fn listen(dir: &Path) -> io::Result<UnixListener> {
+    let handle = std::fs::File::open(dir)?;
+    match std::fs::remove_file(dir.join(SOCKET)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    // The daemon's umask is 077, so there is no moment in which others could connect; the
+    // permissions are set all the same.
+    let listener = UnixListener::bind(short(&handle))?;
+    std::fs::set_permissions(dir.join(SOCKET), std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// A socket's path may be 108 bytes at most; through its directory's descriptor it is short.
+fn short(dir: &std::fs::File) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}/{SOCKET}", dir.as_raw_fd()))
+}
+
+/// The clients that are being served.
+#[derive(Clone)]
+pub struct Clients(Arc<Semaphore>);
+
+impl Default for Clients {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(CLIENTS)))
+    }
+}
+
+impl Clients {
+    /// Returns when every one of them has its last word. Nobody new is served after that.
+    pub async fn served(&self) {
+        if let Ok(all) = self.0.acquire_many(u32::try_from(CLIENTS).unwrap_or(u32::MAX)).await {
+            all.forget();
+        }
+    }
+}
+
+/// Answers clients until dropped.
+pub async fn serve(listener: UnixListener, answer: Arc<dyn Answer>, clients: Clients) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                // The semaphore is never closed.
+                let Ok(place) = clients.0.clone().acquire_owned().await else { return };
+                let answer = answer.clone();
+                tokio::spawn(async move {
+                    if let Err(error) = converse(stream, answer).await {
+                        tracing::debug!(%error, "a client of the control socket went away");
+                    }
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the control socket did not accept a client");
+                tokio::time::sleep(Duration::from_millis(100)).await; // out of descriptors: no spinning
+            }
+        }
+    }
+}
+
+async fn converse(mut stream: UnixStream, answer: Arc<dyn Answer>) -> io::Result<()> {
+    let peer = stream.peer_cred()?.uid();
+    // SAFETY: geteuid has no preconditions.
+    let own = unsafe { libc::geteuid() };
+    if peer != own && peer != 0 {
+        tracing::warn!(uid = peer, "another user asked at the control socket; not heard");
+        return Ok(());
+    }
+    let (read, mut write) = stream.split();
+    let mut line = String::new();
+    let mut lines = AsyncReader::new(read.take(REQUEST_MAX));
+    tokio::time::timeout(PATIENCE, lines.read_line(&mut line)).await??;
+    let request = match serde_json::from_str(&line) {
+        Ok(request) => request,
+        Err(error) => {
+            let failure = Failure::new(Exit::Usage, format!("not a request: {error}"));
+            return send(&mut write, &Reply::Failed(failure)).await;
+        }
+    };
+    if request == Request::Status {
+        return send(&mut write, &Reply::Status(Box::new(answer.report()))).await;
+    }
+    let (progress, mut replies) = mpsc::channel(REPLIES);
+    // A task of its own: what was asked goes on when the client goes away.
+    tokio::spawn(async move {
+        let outcome = match request {
+            Request::Umount => answer.umount(&progress).await,
+            Request::Sync | Request::Status => answer.sync(&progress).await,
+        };
+        let last = outcome.map_or_else(Reply::Failed, |()| Reply::Done);
+        drop(progress.send(last).await); // fails only when the client is gone
+    });
+    while let Some(reply) = replies.recv().await {
+        send(&mut write, &reply).await?;
+    }
+    Ok(())
+}
+
+async fn send(to: &mut (impl AsyncWriteExt + Unpin), reply: &Reply) -> io::Result<()> {
+    let mut line = serde_json::to_vec(reply)?;
+    line.push(b'\n');
+    tokio::time::timeout(PATIENCE, to.write_all(&line)).await??;
+    Ok(())
+}
+
+/// A client's side of one conversation.
+#[derive(Debug)]
+pub struct Client {
+    stream: BufReader<Stream>,
+}
+
+impl Client {
+    /// Asks the daemon whose socket lies in `dir`.
+    pub fn ask(dir: &Path, request: Request, silence: Duration) -> io::Result<Self> {
+        let handle = std::fs::File::open(dir)?;
+        let mut stream = Stream::connect(short(&handle))?;
+        stream.set_read_timeout(Some(silence))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        let mut line = serde_json::to_vec(&request)?;
+        line.push(b'\n');
+        stream.write_all(&line)?;
+        Ok(Self { stream: BufReader::new(stream) })
+    }
+
+    /// The daemon's next word.
+    pub fn next(&mut self) -> io::Result<Reply> {
+        let mut line = String::new();
+        (&mut self.stream).take(REPLY_MAX).read_line(&mut line)?;
+        if !line.ends_with('\n') {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(serde_json::from_str(&line)?)
+    }
+}
+
+#[cfg(test)]
+#[path = "control_tests.rs"]
+mod tests;

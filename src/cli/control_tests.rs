@@ -1,0 +1,92 @@
+//! The control socket between a real client and a daemon that is played.
+
+use parking_lot::Mutex;
+
+use super::*;
+
+#[derive(Default)]
+struct Played {
+    heard: Mutex<Vec<&'static str>>,
+}
+
+#[async_trait]
+impl Answer for Played {
+    fn report(&self) -> Report {
+        Report { mountpoint: "/m".into(), ..Report::default() }
+    }
+    async fn sync(&self, progress: &mpsc::Sender<Reply>) -> Outcome {
+        for unsent_bytes in [2, 1] {
+            let step = Progress { unsent_bytes, ..Progress::default() };
+            progress.send(Reply::Progress(step)).await.unwrap();
+        }
+        self.heard.lock().push("sync");
+        Ok(())
+    }
+    async fn umount(&self, _: &mpsc::Sender<Reply>) -> Outcome {
+        self.heard.lock().push("umount");
+        Err(Failure::new(Exit::Busy, "open files"))
+    }
+}
+
+/// A daemon in a directory whose path is longer than a socket's may be.
+fn played() -> (tempfile::TempDir, PathBuf, Arc<Played>, tokio::runtime::Runtime) {
+    let base = tempfile::tempdir().unwrap();
+    let dir = base.path().join("d".repeat(120));
+    std::fs::create_dir(&dir).unwrap();
+    let daemon = Arc::new(Played::default());
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let listener = runtime.block_on(async { listen(&dir) }).unwrap();
+    runtime.spawn(serve(listener, daemon.clone(), Clients::default()));
+    (base, dir, daemon, runtime)
+}
+
+fn replies(dir: &Path, request: Request) -> Vec<Reply> {
+    let mut client = Client::ask(dir, request, SILENCE).unwrap();
+    std::iter::from_fn(|| client.next().ok()).collect()
+}
+
+#[test]
+fn requests_are_answered_with_progress_and_an_end() {
+    let (_base, dir, daemon, _runtime) = played();
+    assert_eq!(dir.join(SOCKET).metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    let [Reply::Status(report)] = &replies(&dir, Request::Status)[..] else { panic!("status") };
+    assert_eq!(report.mountpoint, "/m");
+    let heard = replies(&dir, Request::Sync);
+    assert!(
+        matches!(heard[..], [Reply::Progress(_), Reply::Progress(_), Reply::Done]),
+        "{heard:?}"
+    );
+    let heard = replies(&dir, Request::Umount);
+    assert!(
+        matches!(&heard[..], [Reply::Failed(failure)] if failure.exit == Exit::Busy),
+        "{heard:?}"
+    );
+    assert_eq!(*daemon.heard.lock(), ["sync", "umount"]);
+}
+
+#[test]
+fn garbage_is_answered_and_changes_nothing() {
+    let (_base, dir, daemon, _runtime) = played();
+    for garbage in [&b"{}\n"[..], b"\xff\xfe\n", b"{\"do\":\"format\"}\n", &[b'x'; 9000]] {
+        let handle = std::fs::File::open(&dir).unwrap();
+        let mut stream = Stream::connect(short(&handle)).unwrap();
+        stream.set_read_timeout(Some(SILENCE)).unwrap();
+        // The daemon may close before it has read all of it.
+        let _ = stream.write_all(garbage);
+        let mut answer = String::new();
+        let _ = stream.read_to_string(&mut answer);
+        assert!(answer.is_empty() || answer.contains("usage"), "{answer}");
+    }
+    assert!(daemon.heard.lock().is_empty());
+    assert_eq!(replies(&dir, Request::Status).len(), 1);
+}
+
+#[test]
+fn a_dead_daemons_socket_is_replaced() {
+    let (_base, dir, _, runtime) = played();
+    runtime.shutdown_background();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let _listening = runtime.block_on(async { listen(&dir) }).unwrap();
+    assert!(Client::ask(&dir, Request::Status, Duration::from_millis(100)).is_ok());
+}

@@ -1,0 +1,144 @@
+//! The front process's side: starts the daemon, and listens until the mount is usable, or,
+//! with `--foreground`, until it is over.
+
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, ChildStdin, Command, Stdio};
+
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::net::unix::pipe;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::logfile;
+use super::process::SECRET_VARIABLES;
+use super::spec::{Spec, Word};
+use crate::cli::exit::{Exit, Failure, Outcome};
+use crate::cli::paths::make_private;
+use crate::cli::progress::Meter;
+use crate::cli::report::Report;
+
+/// A daemon that was started.
+pub struct Front {
+    child: Child,
+    words: Lines<BufReader<pipe::Receiver>>,
+    /// While it is open the daemon knows that somebody waits for it.
+    leash: ChildStdin,
+    /// The last failure that the daemon told.
+    failure: Option<Failure>,
+    log: String,
+}
+
+impl Front {
+    /// Starts this program anew as a daemon, and tells it what to do. Inside a runtime.
+    pub fn start(spec: &Spec) -> Outcome<Self> {
+        let log = spec.dir.join(logfile::NAME);
+        let failed = |error| Failure::io("the daemon cannot be started", &error);
+        make_private(&spec.dir).map_err(|error| {
+            Failure::io(format_args!("{} cannot be made", spec.dir.display()), &error)
+        })?;
+        let errors = OpenOptions::new().append(true).create(true).mode(0o600).open(&log);
+        let errors = errors.map_err(|error| {
+            Failure::io(format_args!("{} cannot be written", log.display()), &error)
+        })?;
+        let mut command = Command::new("/proc/self/exe");
+        command.arg0("s3vault").arg("daemon").arg(&spec.mountpoint);
+        for name in SECRET_VARIABLES {
+            command.env_remove(name);
+        }
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(errors);
+        let mut child = command.spawn().map_err(failed)?;
+        let (Some(mut leash), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
+            return Err(failed(io::Error::other("no pipes")));
+        };
+        spec.send(&mut leash).map_err(failed)?;
+        leash.flush().map_err(failed)?;
+        let words = pipe::Receiver::from_owned_fd(OwnedFd::from(output)).map_err(failed)?;
+        let words = BufReader::new(words).lines();
+        Ok(Self { child, words, leash, failure: None, log: log.display().to_string() })
+    }
+
+    /// Waits until the mount is usable. While this waits, the end of this process is the
+    /// end of the daemon, too.
+    pub async fn mounted(&mut self) -> Outcome<Report> {
+        loop {
+            match self.word().await {
+                Some(Word::Mounted(report)) => return Ok(*report),
+                Some(Word::Said(text)) => eprintln!("{text}"),
+                Some(Word::Progress(_)) => {}
+                Some(Word::Ended(failure)) => self.failure = failure,
+                None => return Err(self.over()),
+            }
+        }
+    }
+
+    /// Lets the daemon go: from here on it lives by itself.
+    pub fn release(self) {
+        drop(self.leash);
+    }
+
+    /// Stays until the daemon is over, and hands SIGINT and SIGTERM on to it.
+    pub async fn stay(&mut self, mountpoint: &Path) -> Outcome {
+        let failed = |error| Failure::io("signals cannot be listened for", &error);
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+        let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+        let mut meter = None;
+        loop {
+            tokio::select! {
+                word = self.word() => match word {
+                    Some(Word::Progress(progress)) => {
+                        meter.get_or_insert_with(|| Meter::new(&mountpoint.display().to_string())).show(&progress);
+                    }
+                    Some(Word::Said(text)) => match &meter {
+                        Some(meter) => meter.say(&text),
+                        None => eprintln!("{text}"),
+                    },
+                    Some(Word::Mounted(_)) => {}
+                    Some(Word::Ended(failure)) => self.failure = failure,
+                    None => break,
+                },
+                _ = interrupt.recv() => self.forward(libc::SIGINT),
+                _ = terminate.recv() => self.forward(libc::SIGTERM),
+            }
+        }
+        drop(meter);
+        let failure = self.over();
+        if failure.exit == Exit::Done { Ok(()) } else { Err(failure) }
+    }
+
+    /// A child that was not waited for: its number is nobody else's.
+    fn forward(&self, signal: i32) {
+        if let Ok(pid) = libc::pid_t::try_from(self.child.id()) {
+            // SAFETY: kill takes two integers.
+            unsafe { libc::kill(pid, signal) };
+        }
+    }
+
+    async fn word(&mut self) -> Option<Word> {
+        // A line that is no word comes from nobody; it ends the talk as an end of file does.
+        let line = self.words.next_line().await.ok()??;
+        serde_json::from_str(&line).ok()
+    }
+
+    /// The daemon closed its end: how did it end?
+    fn over(&mut self) -> Failure {
+        let status = match self.child.wait() {
+            Ok(status) => status,
+            Err(error) => return Failure::io("the daemon was lost sight of", &error),
+        };
+        match (self.failure.take(), status.code()) {
+            (Some(failure), _) => failure,
+            (None, Some(0)) => Failure::new(Exit::Done, "it is over"),
+            (None, _) => {
+                let text = format!(
+                    "the daemon ended ({status}); what it had not sent stays on this disk; see its log, {}",
+                    self.log
+                );
+                Failure::new(Exit::Other, text)
+            }
+        }
+    }
+}

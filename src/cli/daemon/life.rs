@@ -1,0 +1,303 @@
+//! A mount's life from usable to gone: what may end it, and that nothing ends it before
+//! everything is in the bucket, unless somebody insists.
+//!
+//! - `umount` unmounts (refused while files are open); SIGINT, SIGTERM and the end of a
+//!   `--foreground` front process unmount lazily; anybody may unmount from outside.
+//! - Then what is unsent is sent. After `umount` or an unmount from outside this goes on for
+//!   as long as it takes; after a signal it gives up when it is stuck ([`Stall`]).
+//! - Then the vault is released. A second signal ends the process at once, at any point:
+//!   what is unsent is in staging and the journal, and the next mount goes on with it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+
+use super::process::Voice;
+use super::spec::Word;
+use crate::cli::control::{Answer, Reply};
+use crate::cli::exit::{Exit, Failure, Outcome};
+use crate::cli::report::{Progress, Report, State};
+
+/// How long a life waits for what.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// How often progress is told, and a stall looked for.
+    tick: Duration,
+    /// Attempts fail, and nothing has moved for this long: stuck.
+    failing: Duration,
+    /// Nothing has moved for this long although nothing fails: stuck.
+    silent: Duration,
+}
+
+impl Patience {
+    /// Failing: longer than a request's deadline (30 s) and a retry, so that one lost reply
+    /// is no reason to give up. Silent: one pack of 16 MiB through a link of 30 KB/s.
+    pub const USUAL: Self = Self {
+        tick: Duration::from_millis(500),
+        failing: Duration::from_secs(90),
+        silent: Duration::from_secs(600),
+    };
+}
+
+/// One attempt at a sync; at its end another begins. Only there so that no wait is endless.
+const SYNC_STEP: Duration = Duration::from_secs(3600);
+
+/// The mounted vault, as its life sees it; played in tests.
+#[async_trait]
+pub trait Live: Send + Sync + 'static {
+    /// How things are, but for the state.
+    fn report(&self) -> Report;
+    /// What is on its way. Does not block.
+    fn progress(&self) -> Progress;
+    /// Returns when everything written before is in the bucket. Fails after `limit`, or when
+    /// that will not become true by waiting ([`is_final`]).
+    async fn sync(&self, limit: Duration) -> Outcome;
+    /// Finishes and releases the vault. Nothing is unsent before.
+    async fn close(&self) -> Outcome;
+    /// Unmounts, unless files are open ([`Exit::Busy`]). May block for a moment.
+    fn unmount(&self) -> Outcome;
+    /// Unmounts lazily: out of sight now, whatever is open.
+    fn detach(&self) -> Outcome;
+    /// Returns when it is unmounted, by whomever.
+    async fn ended(&self);
+}
+
+/// Whether waiting may help.
+fn is_final(exit: Exit) -> bool {
+    !matches!(exit, Exit::Unsent | Exit::Unreachable | Exit::Denied | Exit::Other)
+}
+
+/// Where a life stands.
+#[derive(Debug, Clone, PartialEq)]
+enum Phase {
+    Mounted,
+    Finishing,
+    Ended(Outcome),
+}
+
+/// A mount's life. Shared by the control socket, which asks, and [`Life::run`].
+pub struct Life {
+    live: Arc<dyn Live>,
+    patience: Patience,
+    phase: watch::Sender<Phase>,
+}
+
+impl Life {
+    /// A life that begins mounted.
+    pub fn new(live: Arc<dyn Live>, patience: Patience) -> Arc<Self> {
+        Arc::new(Self { live, patience, phase: watch::Sender::new(Phase::Mounted) })
+    }
+
+    /// Runs until it is over. `front`: closes when a front process that stays is gone.
+    pub async fn run(
+        &self,
+        mut signals: mpsc::Receiver<&'static str>,
+        front: Option<mpsc::Receiver<()>>,
+        voice: &Voice,
+    ) -> Outcome {
+        let gone = async {
+            match front {
+                Some(mut front) => while front.recv().await.is_some() {},
+                None => std::future::pending().await,
+            }
+        };
+        let told = tokio::select! {
+            Some(signal) = signals.recv() => Some(format!("Got {signal}")),
+            () = gone => Some("The front process is gone".to_owned()),
+            () = self.live.ended() => None,
+        };
+        if let Some(why) = &told {
+            voice.tell(format!(
+                "{why}: unmounting; what is unsent is being sent. Once more ends it at once."
+            ));
+            let live = self.live.clone();
+            let unmounted =
+                tokio::task::spawn_blocking(move || live.unmount().or_else(|_| live.detach()));
+            if let Ok(Err(error)) = unmounted.await {
+                tracing::warn!(%error, "not unmounted; it will be dead when this process ends");
+            }
+        } else {
+            tracing::info!("unmounted; what is unsent is being sent");
+        }
+        self.phase.send_replace(Phase::Finishing);
+        let outcome = self.finish(told.is_some(), &mut signals, voice).await;
+        match &outcome {
+            Ok(()) => voice.tell("Unmounted; everything is in the bucket."),
+            Err(failure) => tracing::error!("{failure}"),
+        }
+        self.phase.send_replace(Phase::Ended(outcome.clone()));
+        outcome
+    }
+
+    /// Sends what is unsent, then releases.
+    async fn finish(
+        &self,
+        signalled: bool,
+        signals: &mut mpsc::Receiver<&'static str>,
+        voice: &Voice,
+    ) -> Outcome {
+        let mut hurried = signalled;
+        loop {
+            let work = async {
+                self.sync_until_stuck(|progress, stuck| {
+                    voice.say(&Word::Progress(progress.clone()));
+                    !(stuck && hurried)
+                })
+                .await?;
+                self.live.close().await
+            };
+            let outcome = tokio::select! {
+                outcome = work => outcome,
+                Some(signal) = signals.recv() => {
+                    if hurried {
+                        return Err(forced(signal, &self.live.progress()));
+                    }
+                    hurried = true; // the first one: from now on it may give up
+                    continue;
+                }
+            };
+            match outcome {
+                Err(failure) if !hurried && !is_final(failure.exit) => {
+                    tracing::warn!("{failure}; trying again");
+                    tokio::time::sleep(self.patience.tick).await;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// Waits for everything written before to be in the bucket. `go_on` hears of progress
+    /// at every tick, and whether it is stuck; it says whether to go on.
+    async fn sync_until_stuck(&self, mut go_on: impl FnMut(&Progress, bool) -> bool) -> Outcome {
+        let mut stall = Stall::new(self.live.progress(), self.patience);
+        let mut ticks = interval(self.patience.tick);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let mut sync = self.live.sync(SYNC_STEP);
+            let failure = loop {
+                tokio::select! {
+                    outcome = &mut sync => match outcome {
+                        Ok(()) => return Ok(()),
+                        Err(failure) if is_final(failure.exit) => return Err(failure),
+                        Err(failure) => break failure,
+                    },
+                    _ = ticks.tick() => {
+                        let progress = self.live.progress();
+                        let stuck = stall.is_stuck(&progress);
+                        if !go_on(&progress, stuck) {
+                            return Err(unsent(&progress));
+                        }
+                    }
+                }
+            };
+            tracing::debug!(%failure, "sync is not through yet");
+            ticks.tick().await;
+            let progress = self.live.progress();
+            let stuck = stall.is_stuck(&progress);
+            if !go_on(&progress, stuck) {
+                return Err(Failure { causes: failure.causes, ..unsent(&progress) });
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Answer for Life {
+    fn report(&self) -> Report {
+        let state = match *self.phase.borrow() {
+            Phase::Mounted => State::Mounted,
+            Phase::Finishing | Phase::Ended(_) => State::Finishing,
+        };
+        Report { state, ..self.live.report() }
+    }
+
+    async fn sync(&self, progress: &mpsc::Sender<Reply>) -> Outcome {
+        self.sync_until_stuck(|now, stuck| {
+            // A client that does not read misses a word; one that is gone needs no answer.
+            drop(progress.try_send(Reply::Progress(now.clone())));
+            !stuck && !progress.is_closed()
+        })
+        .await
+    }
+
+    async fn umount(&self, progress: &mpsc::Sender<Reply>) -> Outcome {
+        let mut phase = self.phase.subscribe();
+        if *phase.borrow() == Phase::Mounted {
+            let live = self.live.clone();
+            let unmounted = tokio::task::spawn_blocking(move || live.unmount()).await;
+            unmounted.unwrap_or_else(|error| Err(Failure::new(Exit::Other, error.to_string())))?;
+        }
+        let mut stall = Stall::new(self.live.progress(), self.patience);
+        loop {
+            // Ends at the latest when the life does: the sender is `self`'s.
+            let ended = timeout(
+                self.patience.tick,
+                phase.wait_for(|phase| matches!(phase, Phase::Ended(_))),
+            )
+            .await;
+            if let Ok(Ok(phase)) = ended
+                && let Phase::Ended(outcome) = &*phase
+            {
+                return outcome.clone();
+            }
+            let now = self.live.progress();
+            drop(progress.try_send(Reply::Progress(now.clone())));
+            if stall.is_stuck(&now) {
+                let mut failure = unsent(&now);
+                failure.message.push_str(
+                    "; it is unmounted, and the daemon goes on trying: see `s3vault status`; `s3vault \
+                     umount --force` ends it",
+                );
+                return Err(failure);
+            }
+        }
+    }
+}
+
+/// Notices that nothing moves.
+struct Stall {
+    patience: Patience,
+    last: Progress,
+    since: Instant,
+}
+
+impl Stall {
+    fn new(last: Progress, patience: Patience) -> Self {
+        Self { patience, last, since: Instant::now() }
+    }
+
+    fn is_stuck(&mut self, now: &Progress) -> bool {
+        let moved = (now.unsent_bytes, now.unsent_packs, now.unsent_changes)
+            != (self.last.unsent_bytes, self.last.unsent_packs, self.last.unsent_changes);
+        self.last = now.clone();
+        if moved {
+            self.since = Instant::now();
+        }
+        let limit =
+            if now.trouble.is_some() { self.patience.failing } else { self.patience.silent };
+        self.since.elapsed() >= limit
+    }
+}
+
+fn unsent(progress: &Progress) -> Failure {
+    let text = format!(
+        "{}; nothing is lost: it is sealed on this disk and is sent as soon as the store takes it",
+        progress.describe()
+    );
+    Failure::new(Exit::Unsent, text)
+}
+
+fn forced(signal: &str, progress: &Progress) -> Failure {
+    let what = progress.describe();
+    let text = format!(
+        "ended at once by a second {signal}: {what}; the next mount of this vault here goes on with it"
+    );
+    Failure::new(Exit::Forced, text)
+}
+
+#[cfg(test)]
+#[path = "life_tests.rs"]
+mod tests;

@@ -1,0 +1,191 @@
+//! Lives of a vault that is played, with little patience.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::*;
+
+/// A vault of which the test decides what works.
+#[derive(Default)]
+struct Played {
+    unsent: AtomicU64,
+    /// The store takes nothing.
+    offline: AtomicBool,
+    busy: AtomicBool,
+    fenced: AtomicBool,
+    closed: AtomicBool,
+    unmounted: watch::Sender<bool>,
+    sent: Notify,
+    calls: Mutex<Vec<&'static str>>,
+}
+
+#[async_trait]
+impl Live for Played {
+    fn report(&self) -> Report {
+        Report::default()
+    }
+    fn progress(&self) -> Progress {
+        let trouble = self.offline.load(SeqCst).then(|| "no route".to_owned());
+        Progress { unsent_bytes: self.unsent.load(SeqCst), trouble, ..Progress::default() }
+    }
+    async fn sync(&self, limit: Duration) -> Outcome {
+        if self.fenced.load(SeqCst) {
+            return Err(Failure::new(Exit::Fenced, "fenced"));
+        }
+        let all_sent = async {
+            while self.offline.load(SeqCst) {
+                self.sent.notified().await;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            self.unsent.store(0, SeqCst);
+        };
+        timeout(limit, all_sent).await.map_err(|_| Failure::new(Exit::Unsent, "deadline"))
+    }
+    async fn close(&self) -> Outcome {
+        assert_eq!(self.unsent.load(SeqCst), 0, "released with data unsent");
+        self.closed.store(true, SeqCst);
+        Ok(())
+    }
+    fn unmount(&self) -> Outcome {
+        self.calls.lock().push("unmount");
+        if self.busy.load(SeqCst) {
+            return Err(Failure::new(Exit::Busy, "open files"));
+        }
+        self.unmounted.send_replace(true);
+        Ok(())
+    }
+    fn detach(&self) -> Outcome {
+        self.calls.lock().push("detach");
+        Ok(())
+    }
+    async fn ended(&self) {
+        drop(self.unmounted.subscribe().wait_for(|unmounted| *unmounted).await);
+    }
+}
+
+struct Scene {
+    vault: Arc<Played>,
+    life: Arc<Life>,
+    signals: mpsc::Sender<&'static str>,
+    run: tokio::task::JoinHandle<Outcome>,
+}
+
+fn scene(prepare: impl FnOnce(&Played)) -> Scene {
+    let vault = Arc::new(Played::default());
+    vault.unsent.store(7, SeqCst);
+    prepare(&vault);
+    let patience = Patience {
+        tick: Duration::from_millis(5),
+        failing: Duration::from_millis(200),
+        silent: Duration::from_secs(60),
+    };
+    let life = Life::new(vault.clone(), patience);
+    let (signals, receiver) = mpsc::channel(4);
+    let run = tokio::spawn({
+        let life = life.clone();
+        async move { life.run(receiver, None, &Voice::silent()).await }
+    });
+    Scene { vault, life, signals, run }
+}
+
+fn channel() -> (mpsc::Sender<Reply>, mpsc::Receiver<Reply>) {
+    mpsc::channel(1000)
+}
+
+#[tokio::test]
+async fn a_signal_unmounts_sends_and_releases() {
+    let scene = scene(|_| ());
+    scene.signals.send("SIGTERM").await.unwrap();
+    assert_eq!(scene.run.await.unwrap(), Ok(()));
+    assert!(scene.vault.closed.load(SeqCst));
+    assert_eq!(*scene.vault.calls.lock(), ["unmount"]);
+}
+
+#[tokio::test]
+async fn a_signal_detaches_what_is_busy() {
+    let scene = scene(|vault| vault.busy.store(true, SeqCst));
+    scene.signals.send("SIGINT").await.unwrap();
+    assert_eq!(scene.run.await.unwrap(), Ok(()));
+    assert_eq!(*scene.vault.calls.lock(), ["unmount", "detach"]);
+}
+
+#[tokio::test]
+async fn after_a_signal_a_stuck_upload_is_given_up_and_not_released() {
+    let scene = scene(|vault| vault.offline.store(true, SeqCst));
+    scene.signals.send("SIGTERM").await.unwrap();
+    let failure = scene.run.await.unwrap().unwrap_err();
+    assert_eq!(failure.exit, Exit::Unsent);
+    assert!(failure.message.contains("7 B") && failure.message.contains("no route"), "{failure}");
+    assert!(!scene.vault.closed.load(SeqCst));
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_it_at_once() {
+    let scene = scene(|vault| vault.offline.store(true, SeqCst));
+    let begun = Instant::now();
+    scene.signals.send("SIGTERM").await.unwrap();
+    scene.signals.send("SIGTERM").await.unwrap();
+    assert_eq!(scene.run.await.unwrap().unwrap_err().exit, Exit::Forced);
+    assert!(begun.elapsed() < Duration::from_secs(2));
+}
+
+#[tokio::test]
+async fn after_an_unmount_from_outside_it_goes_on_until_all_is_sent() {
+    let scene = scene(|vault| vault.offline.store(true, SeqCst));
+    scene.vault.unmounted.send_replace(true);
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    assert!(!scene.run.is_finished());
+    assert_eq!(scene.life.report().state, State::Finishing);
+    scene.vault.offline.store(false, SeqCst);
+    scene.vault.sent.notify_waiters();
+    assert_eq!(scene.run.await.unwrap(), Ok(()));
+    assert!(scene.vault.closed.load(SeqCst));
+}
+
+#[tokio::test]
+async fn fenced_is_the_end_and_says_so() {
+    let scene = scene(|vault| vault.fenced.store(true, SeqCst));
+    scene.vault.unmounted.send_replace(true);
+    assert_eq!(scene.run.await.unwrap().unwrap_err().exit, Exit::Fenced);
+}
+
+#[tokio::test]
+async fn umount_is_refused_while_files_are_open_and_changes_nothing() {
+    let scene = scene(|vault| vault.busy.store(true, SeqCst));
+    let (sender, _receiver) = channel();
+    assert_eq!(scene.life.umount(&sender).await.unwrap_err().exit, Exit::Busy);
+    assert_eq!(scene.life.report().state, State::Mounted);
+    scene.vault.busy.store(false, SeqCst);
+    assert_eq!(scene.life.umount(&sender).await, Ok(()));
+    assert!(scene.vault.closed.load(SeqCst));
+    assert_eq!(scene.run.await.unwrap(), Ok(()));
+}
+
+#[tokio::test]
+async fn umount_of_a_vault_whose_store_is_gone_says_what_is_missing_and_the_daemon_goes_on() {
+    let scene = scene(|vault| vault.offline.store(true, SeqCst));
+    let (sender, mut receiver) = channel();
+    let failure = scene.life.umount(&sender).await.unwrap_err();
+    assert_eq!(failure.exit, Exit::Unsent);
+    assert!(failure.message.contains("goes on trying"), "{failure}");
+    assert!(matches!(receiver.recv().await, Some(Reply::Progress(_))));
+    assert!(!scene.run.is_finished());
+    // Asked again, it waits again; and is through when the store is back.
+    scene.vault.offline.store(false, SeqCst);
+    scene.vault.sent.notify_waiters();
+    assert_eq!(scene.life.umount(&sender).await, Ok(()));
+}
+
+#[tokio::test]
+async fn sync_waits_and_fails_when_stuck() {
+    let scene = scene(|_| ());
+    let (sender, _receiver) = channel();
+    assert_eq!(Answer::sync(&*scene.life, &sender).await, Ok(()));
+    scene.vault.unsent.store(9, SeqCst);
+    scene.vault.offline.store(true, SeqCst);
+    let failure = Answer::sync(&*scene.life, &sender).await.unwrap_err();
+    assert_eq!(failure.exit, Exit::Unsent);
+    assert!(failure.message.contains("9 B"), "{failure}");
+}

@@ -1,0 +1,146 @@
+//! The daemon's log: a file of this user only, bounded, next to the journal.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
+
+/// The log's name in the vault's state directory; the one before it ends in `.1`.
+pub const NAME: &str = "daemon.log";
+/// Bytes after which a new file is begun. Two files together: enough for weeks of trouble,
+/// too little to fill a disk.
+const LIMIT: u64 = 8 << 20;
+
+/// A file that is set aside when it has become long.
+#[derive(Debug)]
+pub struct LogFile {
+    path: PathBuf,
+    limit: u64,
+    open: Mutex<(File, u64)>,
+}
+
+impl LogFile {
+    /// Opens the log for appending.
+    pub fn open(path: &Path) -> io::Result<Arc<Self>> {
+        Self::with_limit(path, LIMIT)
+    }
+
+    fn with_limit(path: &Path, limit: u64) -> io::Result<Arc<Self>> {
+        let file = append(path)?;
+        let length = file.metadata()?.len();
+        Ok(Arc::new(Self { path: path.to_path_buf(), limit, open: Mutex::new((file, length)) }))
+    }
+
+    fn write_all(&self, line: &[u8]) -> io::Result<()> {
+        let mut open = self.open.lock();
+        if open.1 >= self.limit {
+            let mut old = self.path.clone().into_os_string();
+            old.push(".1");
+            std::fs::rename(&self.path, old)?;
+            let fresh = append(&self.path)?;
+            // Standard error goes to the same file (a panic's message); it follows.
+            // SAFETY: dup2 takes two descriptors that are open.
+            if unsafe { libc::fcntl(2, libc::F_GETFD) } >= 0 && same_file(&open.0, 2) {
+                // SAFETY: as above.
+                unsafe { libc::dup2(fresh.as_raw_fd(), 2) };
+            }
+            *open = (fresh, 0);
+        }
+        open.1 += line.len() as u64;
+        open.0.write_all(line)
+    }
+}
+
+fn append(path: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).mode(0o600).open(path)
+}
+
+/// Whether a descriptor refers to this very file.
+fn same_file(file: &File, fd: i32) -> bool {
+    let stat = |fd: i32| {
+        // SAFETY: an all-zero stat is a valid value, which fstat overwrites.
+        let mut stat: libc::stat = unsafe { std::mem::zeroed() };
+        // SAFETY: the pointer is to `stat`, which lives across the call.
+        (unsafe { libc::fstat(fd, &raw mut stat) } == 0).then_some((stat.st_dev, stat.st_ino))
+    };
+    stat(file.as_raw_fd()).is_some_and(|own| stat(fd) == Some(own))
+}
+
+/// One event's way to the file: a whole line in one write.
+#[derive(Debug)]
+pub struct Line<'a>(&'a LogFile);
+
+impl Write for Line<'_> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.0.write_all(line)?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// tracing's door to the log.
+#[derive(Debug)]
+struct Writer(Arc<LogFile>);
+
+impl<'a> MakeWriter<'a> for Writer {
+    type Writer = Line<'a>;
+
+    fn make_writer(&'a self) -> Line<'a> {
+        Line(&self.0)
+    }
+}
+
+/// Sends every event of this process to the log. `S3VAULT_LOG` (a filter of tracing's)
+/// overrides how much; others' crates are heard from warnings up, since they know no rule
+/// about names.
+pub fn start(log: Arc<LogFile>, verbose: u8) {
+    let level = match verbose {
+        0 => "info",
+        1 => "debug",
+        _ => "trace",
+    };
+    let filter = EnvFilter::try_from_env("S3VAULT_LOG")
+        .unwrap_or_else(|_| EnvFilter::new(format!("warn,s3vault={level}")));
+    // Fails only when there is a subscriber already: then that one stays.
+    drop(
+        tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_ansi(false)
+            .with_writer(Writer(log))
+            .try_init(),
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn the_log_is_private_and_bounded() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(NAME);
+        let log = LogFile::with_limit(&path, 100).unwrap();
+        for number in 0..50 {
+            writeln!(Line(&log), "line {number}, ten of them fill the file").unwrap();
+        }
+        let sizes: Vec<u64> = std::fs::read_dir(dir.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().metadata().unwrap().len())
+            .collect();
+        assert_eq!(sizes.len(), 2);
+        assert!(sizes.iter().all(|size| *size <= 150), "{sizes:?}");
+        assert!(std::fs::read_to_string(&path).unwrap().contains("line 49"));
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    }
+}

@@ -1,0 +1,191 @@
+//! What front process and daemon tell each other: one JSON object a line.
+
+use std::fmt;
+use std::io::{self, BufRead, Read, Write};
+use std::path::PathBuf;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use zeroize::{Zeroize, Zeroizing};
+
+use crate::cli::exit::Failure;
+use crate::cli::report::{Progress, Report};
+
+/// A line is at most this long: a pipe takes it without a reader.
+const LINE_MAX: u64 = 64 << 10;
+
+/// Everything that the daemon needs to know. Paths are absolute.
+#[derive(Debug, Serialize, Deserialize)]
+#[allow(clippy::struct_excessive_bools)] // as on the command line
+pub struct Spec {
+    pub mountpoint: PathBuf,
+    pub url: String,
+    pub endpoint: Option<String>,
+    pub region: Option<String>,
+    /// The vault's id, 32 hex digits.
+    pub vault: String,
+    /// The master key, as hex.
+    pub master: Hidden,
+    /// AWS credentials that were in the environment.
+    pub credentials: Option<Credentials>,
+    /// The vault's own directory below the state directory.
+    pub dir: PathBuf,
+    /// The user's data directory.
+    pub data: PathBuf,
+    pub foreground: bool,
+    pub read_only: bool,
+    pub take_over: bool,
+    pub accept_rollback: bool,
+    pub single_machine: bool,
+    pub allow_other: bool,
+    /// Whether `fsync` waits for the bucket.
+    pub fsync_bucket: bool,
+    /// Bytes.
+    pub memory: u64,
+    /// Bytes; `None`: by what is free.
+    pub cache_size: Option<u64>,
+    pub verbose: u8,
+}
+
+/// The credentials that the environment held.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Credentials {
+    pub access_key: String,
+    pub secret: Hidden,
+    pub session_token: Option<Hidden>,
+}
+
+/// Text that is not shown and is wiped.
+pub struct Hidden(pub Zeroizing<String>);
+
+impl fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(hidden)")
+    }
+}
+
+impl Serialize for Hidden {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Hidden {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        String::deserialize(from).map(|text| Self(Zeroizing::new(text)))
+    }
+}
+
+impl Hidden {
+    /// 32 bytes as hex.
+    pub fn from_key(key: &[u8; 32]) -> Self {
+        let digit = |half: u8| char::from(b"0123456789abcdef"[usize::from(half)]);
+        let mut text = Zeroizing::new(String::with_capacity(64));
+        for byte in key {
+            text.push(digit(byte >> 4));
+            text.push(digit(byte & 15));
+        }
+        Self(text)
+    }
+
+    /// Back from hex; `None` when it is not 32 bytes of it.
+    pub fn to_key(&self) -> Option<Zeroizing<[u8; 32]>> {
+        let digits = self.0.as_bytes();
+        let mut key = Zeroizing::new([0; 32]);
+        if digits.len() != 64 {
+            return None;
+        }
+        let half =
+            |digit: u8| char::from(digit).to_digit(16).and_then(|half| u8::try_from(half).ok());
+        for (byte, pair) in key.iter_mut().zip(digits.chunks_exact(2)) {
+            *byte = half(pair[0])? << 4 | half(pair[1])?;
+        }
+        Some(key)
+    }
+}
+
+impl Spec {
+    /// Sends it to the daemon.
+    pub fn send(&self, to: &mut impl Write) -> io::Result<()> {
+        // As large as it may become, so that no copy of the key stays behind in a smaller one.
+        let mut line = Zeroizing::new(Vec::with_capacity(usize::try_from(LINE_MAX).unwrap_or(0)));
+        serde_json::to_writer(&mut *line, self)?;
+        line.push(b'\n');
+        if line.len() as u64 > LINE_MAX {
+            return Err(io::Error::other("paths and options are too long"));
+        }
+        to.write_all(&line)
+    }
+
+    /// Receives it from the front process.
+    pub fn receive(from: &mut impl BufRead) -> io::Result<Self> {
+        let mut line = Zeroizing::new(Vec::with_capacity(usize::try_from(LINE_MAX).unwrap_or(0)));
+        from.take(LINE_MAX).read_until(b'\n', &mut line)?;
+        if line.last() != Some(&b'\n') {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let spec = serde_json::from_slice(&line);
+        line.zeroize();
+        Ok(spec?)
+    }
+}
+
+/// What the daemon tells the front process.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Word {
+    /// The mount is usable.
+    Mounted(Box<Report>),
+    /// A line for people.
+    Said(String),
+    /// What is still on its way, at the end.
+    Progress(Progress),
+    /// It is over; with what went wrong.
+    Ended(Option<Failure>),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_goes_over_the_pipe_and_is_never_shown() {
+        let key: [u8; 32] = std::array::from_fn(|i| u8::try_from(i * 7 + 13).unwrap());
+        let hidden = Hidden::from_key(&key);
+        assert_eq!(*hidden.to_key().unwrap(), key);
+        assert_eq!(format!("{hidden:?}"), "(hidden)");
+        assert!(Hidden(Zeroizing::new("xy".repeat(32))).to_key().is_none());
+        assert!(Hidden(Zeroizing::new("ab".repeat(31))).to_key().is_none());
+    }
+
+    #[test]
+    fn a_spec_reads_back_and_a_cut_one_does_not() {
+        let spec = Spec {
+            mountpoint: "/m".into(),
+            url: "s3://b".into(),
+            endpoint: None,
+            region: None,
+            vault: "00".repeat(16),
+            master: Hidden::from_key(&[7; 32]),
+            credentials: None,
+            dir: "/s/v".into(),
+            data: "/d".into(),
+            foreground: false,
+            read_only: true,
+            take_over: false,
+            accept_rollback: false,
+            single_machine: false,
+            allow_other: false,
+            fsync_bucket: false,
+            memory: 1,
+            cache_size: None,
+            verbose: 0,
+        };
+        let mut sent = Vec::new();
+        spec.send(&mut sent).unwrap();
+        let back = Spec::receive(&mut &sent[..]).unwrap();
+        assert_eq!(*back.master.to_key().unwrap(), [7; 32]);
+        assert!(back.read_only && back.mountpoint == spec.mountpoint);
+        assert!(Spec::receive(&mut &sent[..sent.len() - 1]).is_err());
+        assert!(!format!("{spec:?}").contains("0707"));
+    }
+}

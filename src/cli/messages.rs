@@ -1,0 +1,181 @@
+//! From an error of the rooms below to an exit code and one line: what happened, what it
+//! means for the data, what to do.
+
+use super::exit::{Exit, Failure};
+use crate::fuse;
+use crate::types::Timestamp;
+use crate::vault::{self, StoreError};
+
+/// A request to the store failed. `place` names the bucket.
+pub fn of_store(error: &StoreError, place: &str) -> Failure {
+    let (exit, text) = match error {
+        StoreError::Unreachable { .. } | StoreError::Deadline { .. } | StoreError::Busy { .. } => (
+            Exit::Unreachable,
+            format!(
+                "{place} does not answer ({}); nothing is lost; check the network and --endpoint-url, and try \
+                 again",
+                error.chain()
+            ),
+        ),
+        StoreError::NoCredentials { .. } => (
+            Exit::Denied,
+            format!(
+                "no credentials for {place}; nothing was changed; set AWS_ACCESS_KEY_ID and \
+                 AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+            ),
+        ),
+        StoreError::Denied { .. } => (
+            Exit::Denied,
+            format!(
+                "{place} refuses access ({}); nothing was changed; check the credentials (AWS_*) and what they \
+                 may do: read, write, list and delete",
+                error.chain()
+            ),
+        ),
+        StoreError::NoBucket { .. } => (
+            Exit::NoBucket,
+            format!(
+                "there is no bucket {place}; check its name, --endpoint-url and --region, or create it first"
+            ),
+        ),
+        StoreError::Full { .. } => (
+            Exit::Unsent,
+            format!(
+                "{place} is full; what is unsent stays on this disk; make room there, and it goes on"
+            ),
+        ),
+        StoreError::Corrupt { .. } => (
+            Exit::Damaged,
+            format!(
+                "{place} holds or sends other bytes than it should ({}); nothing was believed",
+                error.chain()
+            ),
+        ),
+        StoreError::NotFound { object } => (
+            Exit::Damaged,
+            format!("{object} is missing in {place}; run `s3vault check` to see what else is"),
+        ),
+        StoreError::Exists { .. } | StoreError::Unsupported { .. } | StoreError::Other { .. } => {
+            (Exit::Other, format!("{place} failed: {}", error.chain()))
+        }
+    };
+    Failure::new(exit, text).because(error)
+}
+
+/// Said at every mount of a store that ignores conditional puts (W6).
+pub const UNSAFE_STORE: &str = "This store ignores conditional puts: nothing stops a second machine from \
+                                overwriting changes. Mount this vault on one machine only.";
+
+/// A vault could not be made, unlocked, opened, or kept going. `place` names the bucket.
+pub fn of_vault(error: &vault::Error, place: &str) -> Failure {
+    use vault::{Error, Kind};
+    if let Kind::Store(error) = error.kind() {
+        return of_store(error, place);
+    }
+    let (exit, text) = match error {
+        Error::NoVault => (
+            Exit::NoVault,
+            format!(
+                "there is no vault in {place}; check bucket and prefix, or make one: s3vault init --bucket URL"
+            ),
+        ),
+        Error::Exists => (
+            Exit::VaultExists,
+            format!(
+                "a vault is in {place} already; nothing was changed; mount it, or name another bucket or prefix"
+            ),
+        ),
+        Error::WrongSecret => (
+            Exit::WrongPassphrase,
+            format!(
+                "wrong passphrase or recovery key for {place}; nothing was changed; check \
+                 --passphrase-file or S3VAULT_PASSPHRASE, or use the recovery key"
+            ),
+        ),
+        Error::NoConditionalPuts => (
+            Exit::UnsafeStore,
+            format!(
+                "{place} ignores conditional puts, so two machines could overwrite each other's changes; if \
+                 only one machine will ever write there, use --single-machine"
+            ),
+        ),
+        Error::OtherWriter { host, claimed } => (
+            Exit::OtherMachine,
+            format!(
+                "{host} has {place} mounted for writing (since {}); unmount it there, look with --read-only, or, \
+                 if that machine is gone, --take-over: what it has not uploaded stays on it",
+                when(*claimed)
+            ),
+        ),
+        Error::MountedHere { mountpoint } => (
+            Exit::MountedAlready,
+            format!(
+                "{place} is mounted already, at {mountpoint}; use it there, or unmount it first"
+            ),
+        ),
+        Error::Rollback { number } => (
+            Exit::Rollback,
+            format!(
+                "{place} went back: commit {} that this machine saw is not there any more, or is another one; \
+                 nothing was changed; if you restored the bucket yourself, mount with --accept-rollback",
+                number.0
+            ),
+        ),
+        Error::Io { what, source } => (
+            Exit::LocalDisk,
+            format!("{what}: {source}; nothing that was closed is lost; check this machine's disk"),
+        ),
+        error => by_kind(error, place),
+    };
+    Failure::new(exit, text).because(error)
+}
+
+/// What needs no words of its own.
+fn by_kind(error: &vault::Error, place: &str) -> (Exit, String) {
+    use vault::Kind;
+    match error.kind() {
+        Kind::Fenced => (
+            Exit::Fenced,
+            format!(
+                "another machine has taken {place} over; nothing more is written from here, and what was not in \
+                 the bucket stays sealed on this disk; unmount, and mount again to see how things are"
+            ),
+        ),
+        Kind::Unfinished => (
+            Exit::Unsent,
+            format!(
+                "not everything is in {place}: {error}; what is missing stays sealed on this disk; try again"
+            ),
+        ),
+        Kind::ReadOnly => (
+            Exit::LocalDisk,
+            format!(
+                "{place}: {error}; what was closed stays sealed on this disk; unmount, and mount again"
+            ),
+        ),
+        Kind::Damaged => (Exit::Damaged, format!("{place}: {error}; nothing was changed")),
+        Kind::LocalDisk => (
+            Exit::LocalDisk,
+            format!(
+                "{error}; what was closed is not lost; see to this machine's disk, then mount again"
+            ),
+        ),
+        Kind::Store(_) | Kind::Other => (Exit::Other, format!("{place}: {error}")),
+    }
+}
+
+/// The kernel's part failed.
+pub fn of_fuse(error: &fuse::Error) -> Failure {
+    let exit = match error {
+        fuse::Error::Busy(_) => Exit::Busy,
+        fuse::Error::Mount { .. } | fuse::Error::Unmount { .. } => Exit::Fuse,
+        _ => Exit::Mountpoint,
+    };
+    Failure::new(exit, error.to_string()).because(error)
+}
+
+/// A time for people: UTC, whole seconds.
+pub fn when(time: Timestamp) -> String {
+    jiff::Timestamp::from_second(time.seconds)
+        .map_or_else(|_| format!("{} s after 1970", time.seconds), |time| time.to_string())
+}

@@ -1,0 +1,64 @@
+//! The directory that a vault is mounted at, before it is: fit, or why not.
+
+use std::io;
+use std::path::Path;
+
+use super::exit::{Exit, Failure, Outcome};
+use super::messages;
+use crate::fuse::mountpoint::{self, MountInfo};
+
+pub use crate::fuse::mountpoint::{detach, is_dead};
+
+/// The type that the fuse room gives our mounts.
+const KIND: &str = "fuse.s3vault";
+
+/// What is mounted at `path` (the uppermost), if it is one of ours.
+pub fn ours_at(path: &Path) -> Option<MountInfo> {
+    mountpoint::mounted_at(path).ok().flatten().filter(|mount| mount.kind == KIND)
+}
+
+/// Cleans up a dead mount at `path`, says so, and then sees whether the directory is one to
+/// mount at. Changes nothing else: a missing one is no fault, [`make`] makes it.
+pub fn look(path: &Path) -> Outcome {
+    let shown = path.display();
+    if is_dead(path) {
+        detach(path).map_err(|error| {
+            let why = format!(
+                "{shown} is a dead mount that cannot be cleaned up ({error}); no data is lost; run \
+                 `fusermount3 -u -z {shown}` as the user that mounted it"
+            );
+            Failure::new(Exit::Mountpoint, why)
+        })?;
+        eprintln!("Cleaned up a dead mount at {shown}.");
+    }
+    match path.symlink_metadata() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        _ => make(path),
+    }
+}
+
+/// Makes the directory when it is missing, and sees that it can be mounted at.
+pub fn make(path: &Path) -> Outcome {
+    mountpoint::prepare(path).map(drop).map_err(|error| messages::of_fuse(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looking_makes_nothing_and_what_is_unfit_is_refused_untouched() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("new/vault");
+        look(&path).unwrap();
+        assert!(!path.exists());
+        make(&path).unwrap();
+        look(&path).unwrap();
+        std::fs::write(path.join("file"), "kept").unwrap();
+        for unfit in [&path, &path.join("file"), Path::new("/proc")] {
+            assert_eq!(look(unfit).unwrap_err().exit, Exit::Mountpoint, "{}", unfit.display());
+        }
+        assert_eq!(make(&path.join("file/under")).unwrap_err().exit, Exit::Mountpoint);
+        assert_eq!(std::fs::read(path.join("file")).unwrap(), b"kept");
+    }
+}

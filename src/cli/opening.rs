@@ -1,0 +1,115 @@
+//! Makes a vault, or unlocks one: what needs the passphrase. Argon2 takes 256 MiB for a
+//! second here, in the short-lived front process.
+
+use super::exit::{Exit, Failure, Outcome};
+use super::messages;
+use super::paths::{Places, make_private};
+use super::secrets::{Given, Source, Sources, TRIES, Terminal};
+use super::target::Target;
+use super::{args::Global, config::Config};
+use crate::vault::{self, Bucket, Conditional, InitSecrets, Passphrase, Secret, Unlocked};
+
+/// Asks for, finds, or makes secrets, for one target.
+pub struct Opening<'a> {
+    pub global: &'a Global,
+    pub places: &'a Places,
+    pub target: &'a Target,
+}
+
+impl Opening<'_> {
+    fn with_sources<T>(&self, use_them: impl FnOnce(&Sources<'_>) -> T) -> T {
+        let key_file = self.places.key_file();
+        use_them(&Sources {
+            file: self.global.passphrase_file.as_deref(),
+            key_file: self.target.embedded.then_some(&key_file),
+            terminal: &Terminal,
+        })
+    }
+
+    /// Makes the vault, says how it can be opened again, and remembers it.
+    pub async fn make(&self, bucket: &Bucket, single_machine: bool) -> Outcome {
+        let place = self.target.describe();
+        let given = self.with_sources(|sources| sources.new(&place))?;
+        let made = vault::init(bucket, InitSecrets::new(passphrase(&given)), single_machine).await;
+        let made = made.map_err(|error| messages::of_vault(&error, &place))?;
+        let id = made.vault.to_string();
+        println!("Made a vault in {place} (vault {id}).");
+        if matches!(made.conditional, Conditional::Ignored { .. }) {
+            println!("{}", messages::UNSAFE_STORE);
+        }
+        if let Source::KeyFile(path) = &given.source {
+            println!(
+                "No passphrase was given, so a key was generated: {} (only this user can read it).\n  Whoever \
+                 has that file can open the vault, and without it, or the recovery key, nobody can:\n  it \
+                 protects the bucket, not this machine. Keep a copy elsewhere.",
+                path.display()
+            );
+        }
+        println!(
+            "Recovery key, shown only this once: {}\n  It opens the vault when the passphrase is lost. Write it \
+             down and keep it apart from this machine.",
+            made.recovery
+        );
+        let known = self.target.remembered(id);
+        Config::update(&self.places.config, |config| config.remember(known, None))
+    }
+
+    /// Unlocks the vault. A person at a terminal may try again.
+    pub async fn unlock(&self, bucket: &Bucket) -> Outcome<Unlocked> {
+        let place = self.target.describe();
+        for attempt in 1.. {
+            let given = self.with_sources(|sources| sources.existing(&place))?;
+            match vault::unlock(bucket, &Secret::Passphrase(passphrase(&given))).await {
+                Ok(unlocked) => return self.the_known_one(unlocked),
+                Err(error) => {
+                    let failure = messages::of_vault(&error, &place);
+                    let again = given.source == Source::Terminal && attempt < TRIES;
+                    if failure.exit != Exit::WrongPassphrase || !again {
+                        return Err(failure);
+                    }
+                    eprintln!("That is neither the passphrase nor the recovery key.");
+                }
+            }
+        }
+        unreachable!("the loop ends by itself")
+    }
+
+    /// What is remembered is a certain vault, not whatever lies at its place now.
+    fn the_known_one(&self, unlocked: Unlocked) -> Outcome<Unlocked> {
+        let id = unlocked.vault.to_string();
+        match &self.target.known {
+            Some(known) if known.id != id => {
+                let text = format!(
+                    "{} holds another vault ({id}) than the one remembered ({}); nothing was changed; if that is \
+                     meant, take the old one out of {}",
+                    self.target.describe(),
+                    known.id,
+                    self.places.config.display()
+                );
+                Err(Failure::new(Exit::Rollback, text))
+            }
+            _ => Ok(unlocked),
+        }
+    }
+
+    /// Whether the bucket holds a vault.
+    pub async fn is_made(&self, bucket: &Bucket) -> Outcome<bool> {
+        vault::exists(bucket)
+            .await
+            .map_err(|error| messages::of_vault(&error, &self.target.describe()))
+    }
+
+    /// The directory of a store on this machine: `init` makes it.
+    pub fn make_directory(&self) -> Outcome {
+        match self.target.directory() {
+            Some(path) if !path.exists() => make_private(&path).map_err(|error| {
+                Failure::io(format_args!("{} cannot be made", path.display()), &error)
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn passphrase(given: &Given) -> Passphrase {
+    Passphrase::from_bytes(given.bytes.to_vec())
+}

@@ -1,0 +1,128 @@
+//! Where this user's things lie (XDG), and paths as the commands mean them.
+
+use std::ffi::OsString;
+use std::fs::{DirBuilder, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Component, Path, PathBuf};
+
+use directories::ProjectDirs;
+
+use super::args::Global;
+use super::exit::{Exit, Failure, Outcome};
+
+/// The places of one run: all absolute.
+#[derive(Debug, Clone)]
+pub struct Places {
+    /// The configuration file.
+    pub config: PathBuf,
+    /// Journal, staging, cache, index and log, in a directory for each vault.
+    pub state: PathBuf,
+    /// What survives a deleted state directory: machine id, what was seen of each vault,
+    /// which mounts run, and the embedded store.
+    pub data: PathBuf,
+}
+
+impl Places {
+    /// The places that options and environment name.
+    pub fn find(global: &Global) -> Outcome<Self> {
+        let homeless = || {
+            Failure::new(
+                Exit::Usage,
+                "this user has no home directory; set HOME, or XDG_CONFIG_HOME, XDG_STATE_HOME \
+                 and XDG_DATA_HOME",
+            )
+        };
+        // Fails only when neither HOME nor the password file names a home.
+        let dirs = ProjectDirs::from("", "", "s3vault").ok_or_else(homeless)?;
+        let or = |option: &Option<PathBuf>, default: PathBuf| match option {
+            Some(path) => absolute(path),
+            None => Ok(default),
+        };
+        Ok(Self {
+            config: or(&global.config, dirs.config_dir().join("config.toml"))?,
+            state: or(&global.state_dir, dirs.state_dir().ok_or_else(homeless)?.to_path_buf())?,
+            data: dirs.data_dir().to_path_buf(),
+        })
+    }
+
+    /// The directory of the store that needs no account.
+    pub fn embedded_store(&self) -> PathBuf {
+        self.data.join("store")
+    }
+
+    /// The key file that `init` makes for the embedded store when nobody gives a passphrase.
+    pub fn key_file(&self) -> PathBuf {
+        self.config.with_file_name("embedded.key")
+    }
+
+    /// Where running mounts are noted, whatever their state directory.
+    pub fn running(&self) -> PathBuf {
+        self.data.join("running")
+    }
+}
+
+/// `path`, absolute, without `.` and `..`, symlinks followed as far as it exists. Asks no
+/// file system that may be mounted there: a dead or hanging mount must not stop us.
+pub fn absolute(path: &Path) -> Outcome<PathBuf> {
+    let full = std::path::absolute(path).map_err(|error| {
+        Failure::io(format_args!("{} cannot be resolved", path.display()), &error)
+    })?;
+    let (parent, name) = match (full.parent(), full.components().next_back()) {
+        (Some(parent), Some(Component::Normal(name))) => (parent, name),
+        _ => return Ok(full.canonicalize().unwrap_or(full)),
+    };
+    let path = existing(parent).join(name);
+    // readlink(2) of a mount's root is answered by the kernel alone (EINVAL).
+    if path.read_link().is_ok() { Ok(path.canonicalize().unwrap_or(path)) } else { Ok(path) }
+}
+
+/// `directory` with symlinks followed, as far as it exists.
+fn existing(directory: &Path) -> PathBuf {
+    let mut rest: Vec<OsString> = Vec::new();
+    let mut here = directory;
+    loop {
+        if let Ok(found) = here.canonicalize() {
+            return rest.iter().rev().fold(found, |path, name| path.join(name));
+        }
+        match (here.parent(), here.file_name()) {
+            (Some(parent), Some(name)) => {
+                rest.push(name.to_owned());
+                here = parent;
+            }
+            _ => return directory.to_path_buf(),
+        }
+    }
+}
+
+/// Makes `directory` and what is missing above it, readable by this user only.
+pub fn make_private(directory: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    std::fs::set_permissions(directory, Permissions::from_mode(0o700))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn symlinks_are_followed_and_what_is_missing_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let base = dir.path().canonicalize().unwrap();
+        std::fs::create_dir(base.join("real")).unwrap();
+        std::os::unix::fs::symlink(base.join("real"), base.join("link")).unwrap();
+        assert_eq!(absolute(&base.join("link")).unwrap(), base.join("real"));
+        assert_eq!(absolute(&base.join("link/mount")).unwrap(), base.join("real/mount"));
+        assert_eq!(absolute(&base.join("link/./a/b")).unwrap(), base.join("real/a/b"));
+        assert_eq!(absolute(Path::new("/")).unwrap(), Path::new("/"));
+        assert!(absolute(Path::new("vault")).unwrap().is_absolute());
+    }
+
+    #[test]
+    fn private_directories_are_private() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a/b");
+        make_private(&path).unwrap();
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o700);
+    }
+}

@@ -1,0 +1,225 @@
+//! What `status` tells: in words, and as JSON that scripts rely on (fields are only added).
+
+use std::fmt::Write;
+
+use bytesize::ByteSize;
+use serde::{Deserialize, Serialize};
+
+/// What is still on its way to the bucket.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Sealed bytes that the bucket has not confirmed.
+    pub unsent_bytes: u64,
+    /// Packs among them.
+    pub unsent_packs: u64,
+    /// Changes (transactions) that no confirmed commit holds.
+    pub unsent_changes: u64,
+    /// Files with writes that no change holds yet: they are open, and were written just now.
+    pub open_files: u64,
+    /// Why the last attempt failed, while attempts fail.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
+}
+
+impl Progress {
+    /// Whether nothing is on its way.
+    pub fn is_done(&self) -> bool {
+        self.unsent_bytes == 0
+            && self.unsent_packs == 0
+            && self.unsent_changes == 0
+            && self.open_files == 0
+    }
+
+    /// What is missing in the bucket, in words.
+    pub fn describe(&self) -> String {
+        if self.is_done() {
+            return "everything is in the bucket".to_owned();
+        }
+        let mut text = format!(
+            "{} in {} pack{} and {} change{} not in the bucket yet",
+            ByteSize::b(self.unsent_bytes),
+            self.unsent_packs,
+            plural(self.unsent_packs),
+            self.unsent_changes,
+            plural(self.unsent_changes),
+        );
+        if self.open_files > 0 {
+            // As below.
+            let _ = write!(
+                text,
+                ", {} open file{} being written",
+                self.open_files,
+                plural(self.open_files)
+            );
+        }
+        if let Some(trouble) = &self.trouble {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "; the last attempt failed: {trouble}");
+        }
+        text
+    }
+}
+
+fn plural(count: u64) -> &'static str {
+    if count == 1 { "" } else { "s" }
+}
+
+/// The state of a mount's daemon.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// Mounted.
+    #[default]
+    Mounted,
+    /// Unmounted; what is unsent is being sent.
+    Finishing,
+    /// The daemon does not answer.
+    Silent,
+}
+
+/// How a mount is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// The state of its daemon.
+    pub state: State,
+    /// Where it is (lossy, when that is no UTF-8).
+    pub mountpoint: String,
+    /// The vault's id.
+    pub vault: String,
+    /// The bucket's URL.
+    pub bucket: String,
+    /// The S3 server, when it is not AWS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// The daemon's process.
+    pub pid: u32,
+    /// Its log.
+    pub log: String,
+    /// Mounted with `--read-only`.
+    pub read_only: bool,
+    /// Why nothing may be changed although it was mounted for writing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_only_reason: Option<String>,
+    /// What `fsync` waits for: `local` or `bucket`.
+    pub fsync: String,
+    /// The newest commit known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head: Option<Head>,
+    /// What is on its way.
+    #[serde(flatten)]
+    pub progress: Progress,
+    /// Files, directories and the like.
+    pub files: u64,
+    /// Bytes of content.
+    pub bytes: u64,
+    /// Resident bytes of the daemon, and the budget (`--memory`) of its caches and buffers.
+    pub memory: Usage,
+    /// Bytes of disk in cache and staging, and their bound.
+    pub disk: Usage,
+    /// What the user should know, a line each.
+    #[serde(default)]
+    pub warnings: Vec<String>,
+}
+
+/// The newest commit known: what a machine that never saw the vault can compare.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Head {
+    /// Its number.
+    pub number: u64,
+    /// When it was made (RFC 3339, UTC).
+    pub time: String,
+    /// The first bits of its hash.
+    pub fingerprint: String,
+}
+
+/// A budget and what is used of it, in bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Used now.
+    pub used: u64,
+    /// At most.
+    pub limit: u64,
+}
+
+impl Report {
+    /// For people.
+    pub fn describe(&self) -> String {
+        let mut lines = vec![format!("{}  ({})", self.mountpoint, self.state.describe())];
+        let mut line = |name: &str, text: String| lines.push(format!("  {name:<12}{text}"));
+        let server = self.endpoint.as_ref().map(|url| format!(" (at {url})")).unwrap_or_default();
+        line("bucket", format!("{}{server}", self.bucket));
+        line("vault", self.vault.clone());
+        if let Some(head) = &self.head {
+            let text = format!(
+                "commit {} of {}, fingerprint {}",
+                head.number, head.time, head.fingerprint
+            );
+            line("head", text);
+        }
+        match (&self.read_only_reason, self.read_only) {
+            (Some(reason), _) => line("READ-ONLY", reason.clone()),
+            (None, true) => line("read-only", "as asked".to_owned()),
+            (None, false) => line("on its way", self.progress.describe()),
+        }
+        if self.read_only_reason.is_some() && !self.progress.is_done() {
+            line("on its way", self.progress.describe());
+        }
+        line("holds", format!("{} files and directories, {}", self.files, ByteSize::b(self.bytes)));
+        line("memory", self.memory.describe());
+        line("disk", self.disk.describe());
+        line("daemon", format!("process {}, log {}", self.pid, self.log));
+        for warning in &self.warnings {
+            line("warning", warning.clone());
+        }
+        lines.join("\n")
+    }
+}
+
+impl State {
+    fn describe(self) -> &'static str {
+        match self {
+            Self::Mounted => "mounted",
+            Self::Finishing => "unmounted, sending what is left",
+            Self::Silent => "its daemon does not answer",
+        }
+    }
+}
+
+impl Usage {
+    fn describe(self) -> String {
+        format!("{} of {}", ByteSize::b(self.used), ByteSize::b(self.limit))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_named() {
+        assert_eq!(Progress::default().describe(), "everything is in the bucket");
+        let progress = Progress {
+            unsent_bytes: 3 << 20,
+            unsent_packs: 1,
+            unsent_changes: 2,
+            open_files: 0,
+            trouble: Some("no route".into()),
+        };
+        assert_eq!(
+            progress.describe(),
+            "3.0 MiB in 1 pack and 2 changes not in the bucket yet; the last attempt failed: no route"
+        );
+    }
+
+    #[test]
+    fn the_json_is_flat_where_scripts_look() {
+        let report = Report {
+            progress: Progress { unsent_bytes: 7, ..Progress::default() },
+            ..Report::default()
+        };
+        let value = serde_json::to_value(&report).unwrap();
+        assert_eq!(value["unsent_bytes"], 7);
+        assert_eq!(value["state"], "mounted");
+        assert_eq!(serde_json::from_value::<Report>(value).unwrap(), report);
+    }
+}

@@ -1,0 +1,221 @@
+//! Which mounts of this user run: a small file for each daemon in the data directory, so
+//! that they are found whatever their state directory. A file whose process is gone, or is
+//! another one by now, counts for nothing and is removed.
+
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::config::write_private;
+use super::paths::make_private;
+
+/// One running daemon.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Running {
+    /// Its process.
+    pub pid: u32,
+    /// When the process began, in clock ticks since boot: tells it from a later one.
+    pub started: u64,
+    /// Where it mounted (lossy, when that is no UTF-8).
+    pub mountpoint: PathBuf,
+    /// The vault's id.
+    pub vault: String,
+    /// The bucket, for messages.
+    pub bucket: String,
+    /// The vault's own directory, where the control socket lies.
+    pub dir: PathBuf,
+    /// Its log.
+    pub log: PathBuf,
+    /// Whether it only reads.
+    pub read_only: bool,
+}
+
+impl Running {
+    /// Notes this process.
+    pub fn note(&self, directory: &Path) -> io::Result<Noted> {
+        make_private(directory)?;
+        let path = directory.join(format!("{}.json", self.pid));
+        write_private(&path, &serde_json::to_vec(self)?)?;
+        Ok(Noted(path))
+    }
+
+    /// All that run, in the order of their mountpoints.
+    pub fn all(directory: &Path) -> Vec<Self> {
+        let Ok(entries) = std::fs::read_dir(directory) else { return Vec::new() };
+        let mut found = Vec::new();
+        for path in entries.flatten().map(|entry| entry.path()) {
+            if path.extension().is_none_or(|extension| extension != "json") {
+                continue;
+            }
+            let Some(running) = std::fs::read(&path)
+                .ok()
+                .and_then(|text| serde_json::from_slice::<Self>(&text).ok())
+            else {
+                continue;
+            };
+            if running.is_alive() {
+                found.push(running);
+            } else {
+                drop(std::fs::remove_file(path)); // the next one tries again
+            }
+        }
+        found.sort_by(|a, b| a.mountpoint.cmp(&b.mountpoint));
+        found
+    }
+
+    /// The one mounted at `path`; of several, one that is mounted still, not one that only sends.
+    pub fn at(directory: &Path, path: &Path) -> Option<Self> {
+        Self::all(directory).into_iter().rfind(|running| running.mountpoint == path)
+    }
+
+    /// The one that `path` lies in: of mounts in mounts, the innermost.
+    pub fn around(directory: &Path, path: &Path) -> Option<Self> {
+        Self::all(directory)
+            .into_iter()
+            .filter(|running| path.starts_with(&running.mountpoint))
+            .max_by_key(|running| running.mountpoint.as_os_str().len())
+    }
+
+    fn is_alive(&self) -> bool {
+        started(self.pid).is_some_and(|started| started == self.started)
+    }
+
+    /// A handle on the very process, or `None` when it is gone.
+    pub fn process(&self) -> io::Result<Option<Process>> {
+        // SAFETY: pidfd_open takes two integers.
+        let fd = unsafe {
+            libc::syscall(libc::SYS_pidfd_open, libc::pid_t::try_from(self.pid).unwrap_or(-1), 0)
+        };
+        let fd = match i32::try_from(fd) {
+            // SAFETY: the kernel just gave us this descriptor, and nobody else has it.
+            Ok(fd) if fd >= 0 => unsafe { OwnedFd::from_raw_fd(fd) },
+            _ => {
+                let error = io::Error::last_os_error();
+                return if error.raw_os_error() == Some(libc::ESRCH) {
+                    Ok(None)
+                } else {
+                    Err(error)
+                };
+            }
+        };
+        // Looked at after the handle is held: if it is ours now, the handle is ours for good.
+        Ok(self.is_alive().then_some(Process(fd)))
+    }
+}
+
+/// A process by its descriptor, which never comes to mean another one.
+#[derive(Debug)]
+pub struct Process(OwnedFd);
+
+impl Process {
+    /// Ends it at once.
+    pub fn kill(&self) -> io::Result<()> {
+        // SAFETY: the descriptor is open; a null siginfo is allowed.
+        let sent = unsafe {
+            libc::syscall(
+                libc::SYS_pidfd_send_signal,
+                self.0.as_raw_fd(),
+                libc::SIGKILL,
+                std::ptr::null::<libc::siginfo_t>(),
+                0,
+            )
+        };
+        let error = io::Error::last_os_error();
+        if sent == 0 || error.raw_os_error() == Some(libc::ESRCH) { Ok(()) } else { Err(error) }
+    }
+
+    /// Waits until it is gone; `false` when it is not within `limit`.
+    pub fn wait(&self, limit: Duration) -> bool {
+        let deadline = Instant::now() + limit;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let mut poll =
+                libc::pollfd { fd: self.0.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+            let millis = i32::try_from(left.as_millis()).unwrap_or(i32::MAX);
+            // SAFETY: one pollfd, which lives across the call.
+            match unsafe { libc::poll(&raw mut poll, 1, millis) } {
+                1.. => return true,
+                0 if left.is_zero() => return false,
+                _ => {} // a signal, or a rounded-down millisecond
+            }
+        }
+    }
+}
+
+/// Takes the note away when dropped.
+#[derive(Debug)]
+pub struct Noted(PathBuf);
+
+impl Drop for Noted {
+    fn drop(&mut self) {
+        drop(std::fs::remove_file(&self.0)); // one that stays is seen to be dead
+    }
+}
+
+/// When a living process began (`man 5 proc`: field 22 of `stat`).
+pub fn started(pid: u32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The second field is a name in parentheses and may hold anything, so count from its end.
+    let after = &stat[stat.rfind(')')? + 1..];
+    let mut fields = after.split_whitespace();
+    let state = fields.next()?;
+    if matches!(state, "Z" | "X") {
+        return None; // dead, not yet reaped
+    }
+    fields.nth(18)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    fn running(pid: u32, mountpoint: &str) -> Running {
+        Running {
+            pid,
+            started: started(pid).unwrap_or(0),
+            mountpoint: mountpoint.into(),
+            vault: "v".into(),
+            bucket: "file:///x".into(),
+            dir: "/s/v".into(),
+            log: "/s/v/daemon.log".into(),
+            read_only: false,
+        }
+    }
+
+    #[test]
+    fn what_runs_is_found_and_what_is_gone_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut child = Command::new("sleep").arg("100").spawn().unwrap();
+        let noted = running(child.id(), "/m").note(dir.path()).unwrap();
+        let other = running(std::process::id(), "/m/inner").note(dir.path()).unwrap();
+        assert_eq!(Running::all(dir.path()).len(), 2);
+        assert_eq!(
+            Running::around(dir.path(), Path::new("/m/inner/x")).unwrap().pid,
+            std::process::id()
+        );
+        assert_eq!(Running::around(dir.path(), Path::new("/m/innerx")).unwrap().pid, child.id());
+        drop(other);
+        let found = Running::at(dir.path(), Path::new("/m")).unwrap();
+        let process = found.process().unwrap().unwrap();
+        assert!(!process.wait(Duration::ZERO));
+        process.kill().unwrap();
+        assert!(process.wait(Duration::from_secs(10)));
+        child.wait().unwrap();
+        assert!(found.process().unwrap().is_none());
+        assert!(Running::all(dir.path()).is_empty());
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "the stale note goes");
+        drop(noted);
+    }
+
+    #[test]
+    fn another_process_with_the_same_number_is_not_ours() {
+        let mut stale = running(std::process::id(), "/m");
+        stale.started += 1;
+        assert!(stale.process().unwrap().is_none());
+    }
+}

@@ -1,0 +1,310 @@
+//! Where a passphrase comes from, and the key file that stands in for one.
+
+use std::ffi::OsString;
+use std::io::{self, IsTerminal, Read};
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+use super::config::write_private;
+use super::exit::{Exit, Failure, Outcome};
+use super::paths;
+
+/// The environment variable with the passphrase.
+pub const VARIABLE: &str = "S3VAULT_PASSPHRASE";
+/// A passphrase file is read up to here: nobody types more, and the wrong file may be huge.
+const FILE_MAX: u64 = 64 << 10;
+/// How often a person may try at the terminal.
+pub const TRIES: u32 = 3;
+
+/// What somebody gave as a passphrase (or recovery key): its bytes, less one final newline.
+pub type Bytes = Zeroizing<Vec<u8>>;
+
+/// A passphrase, and where it is from.
+pub struct Given {
+    /// The passphrase.
+    pub bytes: Bytes,
+    /// Where from.
+    pub source: Source,
+}
+
+/// Where a passphrase is from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// `--passphrase-file`.
+    File(PathBuf),
+    /// `S3VAULT_PASSPHRASE`.
+    Environment,
+    /// The embedded store's key file.
+    KeyFile(PathBuf),
+    /// Typed.
+    Terminal,
+}
+
+/// What may be asked for a secret, in this order.
+pub struct Sources<'a> {
+    /// `--passphrase-file`.
+    pub file: Option<&'a Path>,
+    /// The embedded store's key file: for that store only.
+    pub key_file: Option<&'a Path>,
+    /// Who asks at the terminal.
+    pub terminal: &'a dyn Ask,
+}
+
+/// A terminal, or what stands for one in a test.
+pub trait Ask {
+    /// Whether there is one.
+    fn is_there(&self) -> bool;
+    /// Asks for a line that is not shown.
+    fn ask(&self, prompt: &str) -> io::Result<Bytes>;
+}
+
+/// The terminal that controls this process, if standard input is one. (With another
+/// standard input there may still be one, but nobody is expected to sit there.)
+pub struct Terminal;
+
+impl Ask for Terminal {
+    fn is_there(&self) -> bool {
+        io::stdin().is_terminal()
+    }
+
+    fn ask(&self, prompt: &str) -> io::Result<Bytes> {
+        rpassword::prompt_password(prompt).map(|line| strip(Zeroizing::new(line.into_bytes())))
+    }
+}
+
+impl Sources<'_> {
+    /// The passphrase or recovery key of a vault that exists.
+    pub fn existing(&self, vault: &str) -> Outcome<Given> {
+        if let Some(given) = self.silent()? {
+            return Ok(given);
+        }
+        if let Some(path) = self.key_file
+            && path.exists()
+        {
+            return Ok(Given { bytes: read(path)?, source: Source::KeyFile(path.to_path_buf()) });
+        }
+        if !self.terminal.is_there() {
+            return Err(nobody_to_ask());
+        }
+        self.typed(&format!("Passphrase (or recovery key) of {vault}: "))
+    }
+
+    /// The passphrase of a vault that is about to be made. With a key file allowed, none
+    /// given and nobody to ask (or an empty answer), the key file is made.
+    pub fn new(&self, vault: &str) -> Outcome<Given> {
+        if let Some(given) = self.silent()? {
+            return Ok(given);
+        }
+        if !self.terminal.is_there() {
+            return self.key_file.map_or_else(|| Err(nobody_to_ask()), make_key_file);
+        }
+        let hint =
+            if self.key_file.is_some() { " (empty: keep a key in a file instead)" } else { "" };
+        let first = self.ask(&format!("New passphrase for {vault}{hint}: "))?;
+        match self.key_file {
+            Some(path) if first.is_empty() => return make_key_file(path),
+            None if first.is_empty() => {
+                return Err(Failure::new(
+                    Exit::Usage,
+                    "an empty passphrase protects nothing; nothing was made; give one",
+                ));
+            }
+            _ => {}
+        }
+        if *self.ask("The same once more: ")? != *first {
+            return Err(Failure::new(
+                Exit::Usage,
+                "the two passphrases differ; nothing was made; try again",
+            ));
+        }
+        Ok(Given { bytes: first, source: Source::Terminal })
+    }
+
+    /// From option or environment.
+    fn silent(&self) -> Outcome<Option<Given>> {
+        let given = if let Some(path) = self.file {
+            Given { bytes: read(path)?, source: Source::File(path.to_path_buf()) }
+        } else if let Some(value) = std::env::var_os(VARIABLE) {
+            from_variable(value)
+        } else {
+            return Ok(None);
+        };
+        if given.bytes.is_empty() {
+            let whence = match &given.source {
+                Source::File(path) => path.display().to_string(),
+                _ => VARIABLE.to_owned(),
+            };
+            return Err(Failure::new(
+                Exit::Usage,
+                format!("the passphrase in {whence} is empty; give one"),
+            ));
+        }
+        Ok(Some(given))
+    }
+
+    fn typed(&self, prompt: &str) -> Outcome<Given> {
+        Ok(Given { bytes: self.ask(prompt)?, source: Source::Terminal })
+    }
+
+    fn ask(&self, prompt: &str) -> Outcome<Bytes> {
+        self.terminal.ask(prompt).map_err(|error| {
+            Failure::new(
+                Exit::NoPassphrase,
+                format!(
+                    "no passphrase could be read from the terminal ({error}); give --passphrase-file, \
+                     or set {VARIABLE}"
+                ),
+            )
+        })
+    }
+}
+
+fn nobody_to_ask() -> Failure {
+    Failure::new(
+        Exit::NoPassphrase,
+        format!(
+            "a passphrase is needed, and there is no terminal to ask at; give --passphrase-file FILE, \
+             or set {VARIABLE}"
+        ),
+    )
+}
+
+fn from_variable(value: OsString) -> Given {
+    Given { bytes: strip(Zeroizing::new(value.into_vec())), source: Source::Environment }
+}
+
+/// A passphrase is its bytes, less one final newline.
+fn strip(mut bytes: Bytes) -> Bytes {
+    if bytes.last() == Some(&b'\n') {
+        bytes.pop();
+    }
+    bytes
+}
+
+fn read(path: &Path) -> Outcome<Bytes> {
+    let mut bytes = Zeroizing::new(Vec::new());
+    let fail = |error| {
+        Failure::io(format_args!("the passphrase file {} cannot be read", path.display()), &error)
+    };
+    let file = std::fs::File::open(path).map_err(fail)?;
+    file.take(FILE_MAX + 1).read_to_end(&mut bytes).map_err(fail)?;
+    if bytes.len() as u64 > FILE_MAX {
+        return Err(Failure::new(
+            Exit::Usage,
+            format!("{} is over 64 KiB: that is no passphrase file; name another", path.display()),
+        ));
+    }
+    Ok(strip(bytes))
+}
+
+/// 256 random bits as hex: what stands in for a passphrase. One that is there is used.
+fn make_key_file(path: &Path) -> Outcome<Given> {
+    let source = Source::KeyFile(path.to_path_buf());
+    if path.exists() {
+        return Ok(Given { bytes: read(path)?, source });
+    }
+    let mut random = Zeroizing::new([0_u8; 32]);
+    // SAFETY: the pointer and length are of `random`, which lives across the call.
+    let got = unsafe { libc::getrandom(random.as_mut_ptr().cast(), random.len(), 0) };
+    if got != 32 {
+        return Err(Failure::io("the kernel gave no random bytes", &io::Error::last_os_error()));
+    }
+    let mut bytes = Zeroizing::new(Vec::with_capacity(65));
+    for byte in random.iter() {
+        for digit in [byte >> 4, byte & 15] {
+            bytes.push(b"0123456789abcdef"[usize::from(digit)]);
+        }
+    }
+    bytes.push(b'\n');
+    let dir = path.parent().unwrap_or(Path::new("/"));
+    paths::make_private(dir).and_then(|()| write_private(path, &bytes)).map_err(|error| {
+        Failure::io(format_args!("the key file {} cannot be written", path.display()), &error)
+    })?;
+    Ok(Given { bytes: strip(bytes), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    /// Answers in order; with none, no terminal.
+    struct Typist(RefCell<Vec<&'static str>>);
+
+    impl Typist {
+        fn new(answers: &[&'static str]) -> Self {
+            Self(RefCell::new(answers.iter().rev().copied().collect()))
+        }
+    }
+
+    impl Ask for Typist {
+        fn is_there(&self) -> bool {
+            !self.0.borrow().is_empty()
+        }
+        fn ask(&self, _: &str) -> io::Result<Bytes> {
+            let answer = self.0.borrow_mut().pop().ok_or(io::ErrorKind::UnexpectedEof)?;
+            Ok(strip(Zeroizing::new(answer.as_bytes().to_vec())))
+        }
+    }
+
+    fn exit_of(given: Outcome<Given>) -> Exit {
+        given.map(|given| panic!("{:?}", given.source)).unwrap_err().exit
+    }
+
+    #[test]
+    fn a_file_loses_one_final_newline_and_no_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pass");
+        for (content, means) in [("a b\n", "a b"), ("a\n\n", "a\n"), ("a\r\n", "a\r"), ("a", "a")] {
+            std::fs::write(&path, content).unwrap();
+            let sources =
+                Sources { file: Some(&path), key_file: None, terminal: &Typist::new(&[]) };
+            assert_eq!(*sources.existing("v").unwrap().bytes, means.as_bytes());
+        }
+        std::fs::write(&path, "\n").unwrap();
+        let sources = Sources { file: Some(&path), key_file: None, terminal: &Typist::new(&[]) };
+        assert_eq!(exit_of(sources.existing("v")), Exit::Usage);
+    }
+
+    #[test]
+    fn without_a_terminal_nothing_asks() {
+        let sources = Sources { file: None, key_file: None, terminal: &Typist::new(&[]) };
+        assert_eq!(exit_of(sources.existing("v")), Exit::NoPassphrase);
+        assert_eq!(exit_of(sources.new("v")), Exit::NoPassphrase);
+    }
+
+    #[test]
+    fn a_new_passphrase_is_typed_twice() {
+        let new = |answers: &[&'static str]| {
+            Sources { file: None, key_file: None, terminal: &Typist::new(answers) }.new("v")
+        };
+        assert_eq!(*new(&["one", "one"]).unwrap().bytes, b"one");
+        assert_eq!(exit_of(new(&["one", "two"])), Exit::Usage);
+        assert_eq!(exit_of(new(&["", "two"])), Exit::Usage);
+    }
+
+    #[test]
+    fn the_key_file_is_made_once_private_and_used_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("conf/embedded.key");
+        let nobody = Typist::new(&[]);
+        let sources = Sources { file: None, key_file: Some(&path), terminal: &nobody };
+        let made = sources.new("v").unwrap();
+        assert_eq!(made.source, Source::KeyFile(path.clone()));
+        assert_eq!(made.bytes.len(), 64);
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(sources.existing("v").unwrap().bytes, made.bytes);
+        assert_eq!(sources.new("v").unwrap().bytes, made.bytes);
+        // Who presses return at the terminal gets one, too; who types has a passphrase.
+        let terminal = Typist::new(&[""]);
+        let sources = Sources { file: None, key_file: Some(&path), terminal: &terminal };
+        assert_eq!(sources.new("v").unwrap().source, Source::KeyFile(path.clone()));
+        let terminal = Typist::new(&["x", "x"]);
+        let sources = Sources { file: None, key_file: Some(&path), terminal: &terminal };
+        assert_eq!(sources.new("v").unwrap().source, Source::Terminal);
+    }
+}

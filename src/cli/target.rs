@@ -1,0 +1,202 @@
+//! Which bucket a command means, and the way to it.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::args::Global;
+use super::config::{Choice, Config, Known};
+use super::daemon::spec::{Credentials, Hidden, Spec};
+use super::exit::{Exit, Failure, Outcome};
+use super::messages;
+use super::paths::Places;
+use crate::vault::{Bucket, Deadlines, S3Credentials, S3Options, StoreUrl};
+
+/// How long the store may take to answer a person, repetitions included: a third of what the
+/// mount itself allows it.
+const ANSWER: Duration = Duration::from_secs(10);
+/// The environment's names for the S3 server and the region, the first that is set counts.
+const ENDPOINT_VARIABLES: [&str; 2] = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"];
+const REGION_VARIABLES: [&str; 2] = ["AWS_REGION", "AWS_DEFAULT_REGION"];
+
+/// A place for a vault.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// Where.
+    pub url: StoreUrl,
+    /// The S3 server, when it is not AWS.
+    pub endpoint: Option<String>,
+    /// The bucket's region.
+    pub region: Option<String>,
+    /// The vault that the configuration remembers here.
+    pub known: Option<Known>,
+    /// Whether this is the store that needs no account, and may have a key file.
+    pub embedded: bool,
+}
+
+impl Target {
+    /// The vault that options, environment and configuration mean.
+    pub fn choose(
+        global: &Global,
+        places: &Places,
+        config: &Config,
+        bucket: Option<&str>,
+        mountpoint: Option<&Path>,
+    ) -> Outcome<Self> {
+        let named = bucket.map(parse).transpose()?;
+        let text = named.as_ref().map(ToString::to_string);
+        let choice = config.choose(text.as_deref(), global.endpoint_url.as_deref(), mountpoint)?;
+        let embedded = StoreUrl::File(places.embedded_store());
+        let (url, known) = match choice {
+            Choice::Known(known) => (parse(&known.url)?, Some(known)),
+            Choice::Named(url) => (parse(&url)?, None),
+            Choice::Embedded => (embedded.clone(), None),
+        };
+        Ok(Self::at(global, places, url, known))
+    }
+
+    /// The place where `init` makes a vault.
+    pub fn new(global: &Global, places: &Places, bucket: Option<&str>) -> Outcome<Self> {
+        let url = bucket.map_or_else(|| Ok(StoreUrl::File(places.embedded_store())), parse)?;
+        Ok(Self::at(global, places, url, None))
+    }
+
+    /// The place that the front process chose.
+    pub fn of_spec(spec: &Spec) -> Outcome<Self> {
+        let (endpoint, region) = (spec.endpoint.clone(), spec.region.clone());
+        Ok(Self { url: parse(&spec.url)?, endpoint, region, known: None, embedded: false })
+    }
+
+    fn at(global: &Global, places: &Places, url: StoreUrl, known: Option<Known>) -> Self {
+        let embedded = url == StoreUrl::File(places.embedded_store());
+        let remote = matches!(url, StoreUrl::S3 { .. });
+        // What is remembered was said for this very vault; the environment is for all.
+        let find = |option: &Option<String>, known: Option<String>, variables: &[&str]| {
+            let environment = || variables.iter().find_map(|name| std::env::var(name).ok());
+            let found = option.clone().or(known).or_else(environment);
+            found.filter(|text| remote && !text.is_empty())
+        };
+        let of = |field: fn(&Known) -> &Option<String>| {
+            known.as_ref().and_then(|known| field(known).clone())
+        };
+        Self {
+            endpoint: find(&global.endpoint_url, of(|known| &known.endpoint), &ENDPOINT_VARIABLES),
+            region: find(&global.region, of(|known| &known.region), &REGION_VARIABLES),
+            url,
+            known,
+            embedded,
+        }
+    }
+
+    /// For messages.
+    pub fn describe(&self) -> String {
+        match &self.endpoint {
+            Some(endpoint) => format!("{} (at {endpoint})", self.url),
+            None => self.url.to_string(),
+        }
+    }
+
+    /// The directory of a store on this machine.
+    pub fn directory(&self) -> Option<PathBuf> {
+        match &self.url {
+            StoreUrl::File(path) => Some(path.clone()),
+            StoreUrl::S3 { .. } => None,
+        }
+    }
+
+    /// Opens the way to the bucket, for a command that somebody waits for.
+    pub async fn open(&self) -> Outcome<Bucket> {
+        self.open_with(None, Deadlines::of(ANSWER)).await
+    }
+
+    /// Opens the way to the bucket. Credentials come from the standard chain unless given.
+    pub async fn open_with(
+        &self,
+        credentials: Option<&Credentials>,
+        limits: Deadlines,
+    ) -> Outcome<Bucket> {
+        let options = S3Options {
+            endpoint_url: self.endpoint.clone(),
+            region: self.region.clone(),
+            credentials: credentials.map(|given| S3Credentials {
+                access_key: given.access_key.clone(),
+                secret_key: given.secret.0.clone(),
+                session_token: given.session_token.as_ref().map(|token| token.0.clone()),
+            }),
+        };
+        let opened = Bucket::open(&self.url, &options, limits).await;
+        opened.map_err(|error| messages::of_store(&error, &self.describe()))
+    }
+
+    /// What the configuration is to remember.
+    pub fn remembered(&self, id: String) -> Known {
+        Known {
+            id,
+            url: self.url.to_string(),
+            endpoint: self.endpoint.clone(),
+            region: self.region.clone(),
+            mountpoints: Vec::new(),
+        }
+    }
+}
+
+/// The AWS credentials in the environment, which the daemon's is rid of.
+pub fn environment_credentials() -> Option<Credentials> {
+    let get = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let hidden = |value: String| Hidden(value.into());
+    Some(Credentials {
+        access_key: get("AWS_ACCESS_KEY_ID")?,
+        secret: hidden(get("AWS_SECRET_ACCESS_KEY")?),
+        session_token: get("AWS_SESSION_TOKEN").map(hidden),
+    })
+}
+
+fn parse(url: &str) -> Outcome<StoreUrl> {
+    url.parse().map_err(|error| Failure::new(Exit::Usage, format!("{error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn places() -> Places {
+        Places { config: "/c/config.toml".into(), state: "/s".into(), data: "/d".into() }
+    }
+
+    #[test]
+    fn nothing_known_and_nothing_named_means_the_embedded_store() {
+        let global = Global::default();
+        let target = Target::choose(&global, &places(), &Config::default(), None, None).unwrap();
+        assert!(target.embedded);
+        assert_eq!(target.url.to_string(), "file:///d/store");
+        let named = Target::choose(&global, &places(), &Config::default(), Some("file:///x"), None)
+            .unwrap();
+        assert!(!named.embedded);
+        let wrong = Target::choose(&global, &places(), &Config::default(), Some("ftp://x"), None);
+        assert_eq!(wrong.unwrap_err().exit, Exit::Usage);
+    }
+
+    #[test]
+    fn an_option_counts_before_what_is_remembered() {
+        let known = Known {
+            id: "1".into(),
+            url: "s3://bucket/a".into(),
+            endpoint: Some("http://old".into()),
+            region: Some("r".into()),
+            mountpoints: vec![],
+        };
+        let config = Config { vaults: vec![known] };
+        let target = Target::choose(&Global::default(), &places(), &config, None, None).unwrap();
+        assert_eq!(target.endpoint.as_deref(), Some("http://old"));
+        let global = Global { endpoint_url: Some("http://new".into()), ..Global::default() };
+        let target = Target::choose(&global, &places(), &config, None, None).unwrap();
+        assert_eq!(
+            (target.endpoint.as_deref(), target.region.as_deref()),
+            (Some("http://new"), Some("r"))
+        );
+        // The same bucket, however it is written.
+        let target =
+            Target::choose(&Global::default(), &places(), &config, Some("s3://bucket/a/"), None)
+                .unwrap();
+        assert!(target.known.is_some());
+    }
+}

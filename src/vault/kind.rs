@@ -1,0 +1,100 @@
+//! What an error means for whoever asked, however deep it comes from.
+
+use super::Error;
+use crate::{cache, content, index, log, store, upload, vfs};
+
+/// What an error means for whoever asked.
+#[derive(Debug)]
+pub enum Kind<'a> {
+    /// The store failed.
+    Store(&'a store::Error),
+    /// Another machine has taken over (W3): waiting does not help.
+    Fenced,
+    /// The deadline passed; waiting may help.
+    Unfinished,
+    /// Nothing can be changed until the vault is mounted again (J4, J6, W3).
+    ReadOnly,
+    /// Something in the bucket or on this disk is not what it must be.
+    Damaged,
+    /// This machine's disk failed or is full.
+    LocalDisk,
+    /// What the variant of [`Error`] says, or nothing in particular.
+    Other,
+}
+
+impl Error {
+    /// What it means.
+    pub fn kind(&self) -> Kind<'_> {
+        match self {
+            Self::Store(error) => Kind::Store(error),
+            Self::Log(error) => of_log(error),
+            Self::Index(error) => of_index(error),
+            Self::Upload(error) => of_upload(error),
+            Self::Content(error) => of_content(error),
+            Self::Vfs(vfs::Error::Index(error)) => of_index(error),
+            Self::Vfs(vfs::Error::Content(error)) => of_content(error),
+            Self::Vfs(vfs::Error::ReadOnly) => Kind::ReadOnly,
+            Self::Vfs(vfs::Error::NoSpace) | Self::Io { .. } => Kind::LocalDisk,
+            Self::Contended => Kind::Fenced,
+            Self::Unfinished(_) => Kind::Unfinished,
+            Self::Superblock { .. } | Self::OldSuperblock => Kind::Damaged,
+            _ => Kind::Other,
+        }
+    }
+}
+
+fn of_log(error: &log::Error) -> Kind<'_> {
+    match error {
+        log::Error::Store(error) => Kind::Store(error),
+        log::Error::Cache(error) => of_cache(error),
+        log::Error::Io { .. } | log::Error::Poisoned(_) => Kind::LocalDisk,
+        log::Error::Malformed { .. }
+        | log::Error::Seal { .. }
+        | log::Error::Gap { .. }
+        | log::Error::Fork { .. }
+        | log::Error::Damaged { .. } => Kind::Damaged,
+        _ => Kind::Other,
+    }
+}
+
+fn of_index(error: &index::Error) -> Kind<'_> {
+    match error {
+        index::Error::Log(error) => of_log(error),
+        index::Error::ReadOnly(_) => Kind::ReadOnly,
+        index::Error::Damaged(_) => Kind::Damaged,
+        index::Error::Deadline => Kind::Unfinished,
+        index::Error::Miss => Kind::Other,
+    }
+}
+
+fn of_upload(error: &upload::Error) -> Kind<'_> {
+    match error {
+        upload::Error::Fenced => Kind::Fenced,
+        upload::Error::Unfinished { .. } => Kind::Unfinished,
+        upload::Error::Full | upload::Error::Poisoned(_) | upload::Error::Io { .. } => {
+            Kind::LocalDisk
+        }
+        _ => Kind::Other,
+    }
+}
+
+fn of_content(error: &content::Error) -> Kind<'_> {
+    match error {
+        content::Error::Staging(error) => of_upload(error),
+        content::Error::Cache(error) => of_cache(error),
+        content::Error::Seal { .. }
+        | content::Error::BadExtent { .. }
+        | content::Error::Staged(_) => Kind::Damaged,
+        content::Error::Deadline => Kind::Unfinished,
+        content::Error::TooLarge => Kind::Other,
+    }
+}
+
+fn of_cache(error: &cache::Error) -> Kind<'_> {
+    match error {
+        cache::Error::Store(error) => Kind::Store(error),
+        cache::Error::Directory { .. } => Kind::LocalDisk,
+        cache::Error::Short { .. } => Kind::Damaged,
+        cache::Error::Stopped => Kind::Unfinished,
+    }
+}
