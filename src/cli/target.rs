@@ -114,6 +114,15 @@ impl Target {
         credentials: Option<&Credentials>,
         limits: Deadlines,
     ) -> Outcome<Bucket> {
+        if let Some(path) = self.directory()
+            && !path.is_dir()
+        {
+            let text = format!(
+                "there is no directory {}; check the path of --bucket, or make a vault there: s3vault init",
+                path.display()
+            );
+            return Err(Failure::new(Exit::NoBucket, text));
+        }
         let options = S3Options {
             endpoint_url: self.endpoint.clone(),
             region: self.region.clone(),

@@ -59,12 +59,16 @@ pub fn prepare(path: &Path) -> Result<Prepared> {
     Ok(prepared)
 }
 
-/// Whether a FUSE mount is there whose daemon is gone ("Transport endpoint is not connected").
+/// Whether a FUSE mount is there whose daemon is gone ("Transport endpoint is not connected"). Asked by statfs(2), which
+/// the kernel hands on each time: what stat(2) says it may remember for a while after the daemon's death.
 pub fn is_dead(path: &Path) -> bool {
-    let answer = fs::metadata(path);
-    answer.is_err_and(|error| {
-        matches!(error.raw_os_error(), Some(libc::ENOTCONN | libc::ECONNABORTED))
-    })
+    let Ok(name) = CString::new(path.as_os_str().as_bytes()) else { return false };
+    // SAFETY: an all-zero struct is a valid value, which statfs overwrites.
+    let mut room: libc::statfs = unsafe { std::mem::zeroed() };
+    // SAFETY: both pointers are to values that live across the call.
+    let failed = unsafe { libc::statfs(name.as_ptr(), &raw mut room) } != 0;
+    let error = io::Error::last_os_error();
+    failed && matches!(error.raw_os_error(), Some(libc::ENOTCONN | libc::ECONNABORTED))
 }
 
 /// The mount that `path` is the root of, if it is one. Never touches the file system there, which may hang.

@@ -11,7 +11,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::net::unix::pipe;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::logfile;
 use super::process::SECRET_VARIABLES;
@@ -27,6 +27,8 @@ pub struct Front {
     words: Lines<BufReader<pipe::Receiver>>,
     /// While it is open the daemon knows that somebody waits for it.
     leash: ChildStdin,
+    /// SIGINT and SIGTERM, when they are the daemon's.
+    signals: Option<(Signal, Signal)>,
     /// The last failure that the daemon told.
     failure: Option<Failure>,
     log: String,
@@ -35,6 +37,14 @@ pub struct Front {
 impl Front {
     /// Starts this program anew as a daemon, and tells it what to do. Inside a runtime.
     pub fn start(spec: &Spec) -> Outcome<Self> {
+        // Heard from the beginning, so that none ends this process without the daemon's word.
+        let heard = |kind| {
+            signal(kind).map_err(|error| Failure::io("signals cannot be listened for", &error))
+        };
+        let signals = match spec.foreground {
+            true => Some((heard(SignalKind::interrupt())?, heard(SignalKind::terminate())?)),
+            false => None,
+        };
         let log = spec.dir.join(logfile::NAME);
         let failed = |error| Failure::io("the daemon cannot be started", &error);
         make_private(&spec.dir).map_err(|error| {
@@ -58,7 +68,7 @@ impl Front {
         leash.flush().map_err(failed)?;
         let words = pipe::Receiver::from_owned_fd(OwnedFd::from(output)).map_err(failed)?;
         let words = BufReader::new(words).lines();
-        Ok(Self { child, words, leash, failure: None, log: log.display().to_string() })
+        Ok(Self { child, words, leash, signals, failure: None, log: log.display().to_string() })
     }
 
     /// Waits until the mount is usable. While this waits, the end of this process is the
@@ -80,28 +90,21 @@ impl Front {
         drop(self.leash);
     }
 
-    /// Stays until the daemon is over, and hands SIGINT and SIGTERM on to it.
+    /// Stays until the daemon is over.
     pub async fn stay(&mut self, mountpoint: &Path) -> Outcome {
-        let failed = |error| Failure::io("signals cannot be listened for", &error);
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-        let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
         let mut meter = None;
-        loop {
-            tokio::select! {
-                word = self.word() => match word {
-                    Some(Word::Progress(progress)) => {
-                        meter.get_or_insert_with(|| Meter::new(&mountpoint.display().to_string())).show(&progress);
-                    }
-                    Some(Word::Said(text)) => match &meter {
-                        Some(meter) => meter.say(&text),
-                        None => eprintln!("{text}"),
-                    },
-                    Some(Word::Mounted(_)) => {}
-                    Some(Word::Ended(failure)) => self.failure = failure,
-                    None => break,
+        while let Some(word) = self.word().await {
+            match word {
+                Word::Progress(progress) => {
+                    let new = || Meter::new(&mountpoint.display().to_string());
+                    meter.get_or_insert_with(new).show(&progress);
+                }
+                Word::Said(text) => match &meter {
+                    Some(meter) => meter.say(&text),
+                    None => eprintln!("{text}"),
                 },
-                _ = interrupt.recv() => self.forward(libc::SIGINT),
-                _ = terminate.recv() => self.forward(libc::SIGTERM),
+                Word::Mounted(_) => {}
+                Word::Ended(failure) => self.failure = failure,
             }
         }
         drop(meter);
@@ -117,10 +120,25 @@ impl Front {
         }
     }
 
+    /// The daemon's next word; signals that come meanwhile are handed on to it.
     async fn word(&mut self) -> Option<Word> {
-        // A line that is no word comes from nobody; it ends the talk as an end of file does.
-        let line = self.words.next_line().await.ok()??;
-        serde_json::from_str(&line).ok()
+        loop {
+            let (words, signals) = (&mut self.words, &mut self.signals);
+            let signalled = async {
+                match signals {
+                    Some((interrupt, terminate)) => tokio::select! {
+                        _ = interrupt.recv() => libc::SIGINT,
+                        _ = terminate.recv() => libc::SIGTERM,
+                    },
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                // A line that is no word comes from nobody; it ends the talk as an end of file does.
+                line = words.next_line() => return serde_json::from_str(&line.ok()??).ok(),
+                signal = signalled => self.forward(signal),
+            }
+        }
     }
 
     /// The daemon closed its end: how did it end?

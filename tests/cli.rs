@@ -1,0 +1,416 @@
+//! The program as people and scripts use it: real mounts on directories as stores.
+
+#[path = "support/home.rs"]
+mod home;
+
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use home::{Home, detach, mounts_below, runs, signal, wait_until};
+
+/// A home whose vault at `file://.../bucket` has a passphrase.
+fn with_vault() -> Home {
+    let home = Home::new().with("S3VAULT_PASSPHRASE", "correct horse");
+    home.type_in(&format!("init --bucket file://{}", home.path("bucket").display())).exits(0);
+    home
+}
+
+fn mode(path: &Path) -> u32 {
+    path.metadata().unwrap().permissions().mode() & 0o777
+}
+
+#[test]
+fn the_first_mount_needs_nothing_and_the_second_neither() {
+    let home = Home::new();
+    let done = home.type_in("mount vault").exits(0);
+    let vault = home.path("vault");
+    let key = home.config().join("embedded.key");
+    for said in
+        ["a key was generated", "Recovery key", "umount", "daemon.log", &key.display().to_string()]
+    {
+        assert!(done.out.contains(said), "no {said:?} in:\n{}", done.out);
+    }
+    assert_eq!((mode(&key), mode(&home.config())), (0o600, 0o700));
+    fs::write(vault.join("hello.txt"), "hello").unwrap();
+    fs::create_dir(vault.join("dir")).unwrap();
+    home.type_in("sync vault/dir").exits(0).says("everything is in the bucket");
+    let status = home.status(&vault);
+    assert_eq!(
+        (status["state"].as_str(), status["unsent_changes"].as_u64()),
+        (Some("mounted"), Some(0))
+    );
+    assert!(status["head"]["number"].as_u64() > Some(0));
+    let daemon = home.daemon(&vault);
+    home.type_in("umount vault").exits(0).says("everything is in the bucket");
+    assert!(!runs(daemon) && mounts_below(&vault).is_empty());
+    assert_eq!(fs::read_dir(&vault).unwrap().count(), 0);
+    home.type_in("status").exits(0).says("known: file://");
+
+    // Neither bucket nor mountpoint need be named again, and no key is made again.
+    let done = home.type_in("mount").exits(0);
+    assert!(!done.out.contains("Recovery key"), "{}", done.out);
+    assert_eq!(fs::read_to_string(vault.join("hello.txt")).unwrap(), "hello");
+    home.type_in("umount vault").exits(0);
+    // After the loss of the state directory, too.
+    fs::remove_dir_all(home.state()).unwrap();
+    home.type_in("mount").exits(0);
+    assert_eq!(fs::read_to_string(vault.join("hello.txt")).unwrap(), "hello");
+    home.type_in("umount vault").exits(0);
+}
+
+#[test]
+fn another_machine_opens_it_with_passphrase_or_recovery_key() {
+    let home = Home::new().with("S3VAULT_PASSPHRASE", "correct horse");
+    let url = format!("file://{}", home.path("bucket").display());
+    let done = home.type_in(&format!("init --bucket {url}")).exits(0);
+    let line = done.out.lines().find(|line| line.starts_with("Recovery key")).unwrap();
+    let recovery = line.rsplit(": ").next().unwrap();
+    home.type_in("mount vault").exits(0);
+    fs::write(home.path("vault/file"), vec![7; 100_000]).unwrap();
+    home.type_in("umount vault").exits(0);
+
+    let other = Home::new();
+    fs::write(other.path("secret"), format!("{recovery}\n")).unwrap();
+    let mount = format!("mount elsewhere --bucket {url} --passphrase-file secret");
+    other.type_in(&mount).exits(0);
+    assert_eq!(fs::read(other.path("elsewhere/file")).unwrap(), vec![7; 100_000]);
+    other.type_in("umount elsewhere").exits(0);
+    fs::write(other.path("secret"), "correct horse").unwrap();
+    other.type_in("mount --passphrase-file secret --read-only").exits(0).says("read-only");
+    assert_eq!(fs::read(other.path("elsewhere/file")).unwrap(), vec![7; 100_000]);
+    let error = fs::write(other.path("elsewhere/new"), "x").unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::EROFS));
+    other.type_in("umount elsewhere").exits(0);
+}
+
+#[test]
+fn each_mistake_has_its_line_and_its_code() {
+    let home = with_vault();
+    let bucket = home.path("bucket").display().to_string();
+    home.type_in(&format!("init --bucket file://{bucket}")).exits(9).says("already");
+    home.type_in("init --bucket ftp://x").exits(2).says("s3://");
+    fs::write(home.path("wrong"), "battery staple").unwrap();
+    home.type_in("mount vault --passphrase-file wrong").exits(4).says("wrong passphrase");
+    home.type_in("mount vault --passphrase-file missing").exits(19).says("missing");
+    assert!(!home.path("vault").exists(), "a mountpoint is made for a mount that works only");
+    fs::create_dir(home.path("empty")).unwrap();
+    home.type_in(&format!("mount vault --bucket file://{}/empty", home.path("").display()))
+        .exits(8)
+        .says("init");
+    home.type_in(&format!("mount vault --bucket file://{bucket}/missing"))
+        .exits(7)
+        .says("no directory");
+    fs::create_dir(home.path("full")).unwrap();
+    fs::write(home.path("full/file"), "kept").unwrap();
+    home.type_in("mount full").exits(10).says("not empty");
+    home.type_in("mount full/file").exits(10).says("not a directory");
+    home.type_in("mount /proc").exits(10);
+    home.type_in("umount full").exits(13).says("no s3vault mount");
+    home.type_in("status full").exits(13);
+    home.type_in("sync").exits(13);
+    home.type_in("frobnicate").exits(2);
+    let nobody = Home::new();
+    nobody
+        .type_in(&format!("mount vault --bucket file://{bucket}"))
+        .exits(3)
+        .says("--passphrase-file");
+    nobody.type_in(&format!("init --bucket file://{}", nobody.path("new").display())).exits(3);
+    fs::write(home.path("broken.toml"), "vault = 3").unwrap();
+    home.type_in("--config broken.toml mount vault").exits(2).says("broken.toml");
+}
+
+#[test]
+fn a_store_that_does_not_answer_is_named() {
+    let home = Home::new().with("S3VAULT_PASSPHRASE", "x");
+    let home = home.with("AWS_ACCESS_KEY_ID", "a").with("AWS_SECRET_ACCESS_KEY", "b");
+    let arguments = "--bucket s3://some-bucket --endpoint-url http://127.0.0.1:9 --region r";
+    home.type_in(&format!("mount vault {arguments}")).exits(5).says("http://127.0.0.1:9");
+    home.type_in(&format!("init {arguments}")).exits(5);
+}
+
+#[test]
+fn several_vaults_are_told_apart() {
+    let home = with_vault();
+    home.type_in(&format!("init --bucket file://{}", home.path("other").display())).exits(0);
+    home.type_in("mount vault").exits(2).says("several").says("/other").says("/bucket");
+    home.type_in(&format!("mount vault --bucket file://{}", home.path("other").display())).exits(0);
+    home.type_in("umount vault").exits(0);
+    home.type_in("mount vault").exits(0).says("/other");
+    home.type_in("umount vault").exits(0);
+}
+
+#[test]
+fn mounted_already_is_said() {
+    let home = with_vault();
+    home.type_in("mount vault").exits(0);
+    home.type_in("mount vault").exits(11).says("mounted already");
+    home.type_in("mount elsewhere").exits(11).says("/vault");
+    // Nor with another state directory: there is one writer on a machine.
+    home.type_in("mount elsewhere --state-dir state2").exits(11).says("/vault");
+    home.type_in("umount vault").exits(0);
+}
+
+#[test]
+fn the_daemon_knows_secrets_only_from_the_pipe() {
+    let home =
+        with_vault().with("AWS_ACCESS_KEY_ID", "id").with("AWS_SECRET_ACCESS_KEY", "very secret");
+    let home = home.with("AWS_SESSION_TOKEN", "very secret");
+    home.type_in("mount vault").exits(0);
+    let vault = home.path("vault");
+    let daemon = home.daemon(&vault);
+    let environment = fs::read(format!("/proc/{daemon}/environ")).unwrap();
+    let line = fs::read(format!("/proc/{daemon}/cmdline")).unwrap();
+    for text in [environment, line] {
+        let text = String::from_utf8_lossy(&text).into_owned();
+        for secret in ["correct horse", "very secret", "PASSPHRASE"] {
+            assert!(!text.contains(secret), "{secret} in {text:?}");
+        }
+    }
+    fs::write(vault.join("a-name-that-nobody-may-see"), "x").unwrap();
+    drop(fs::read(vault.join("another-name")));
+    let log = home.status(&vault)["log"].as_str().unwrap().to_owned();
+    home.type_in("umount vault").exits(0);
+    assert_eq!(mode(Path::new(&log)), 0o600);
+    let log = fs::read_to_string(log).unwrap();
+    assert!(log.contains("mounted") && !log.contains("-name"), "{log}");
+}
+
+#[test]
+fn umount_waits_for_open_files_and_force_does_not() {
+    let home = with_vault();
+    home.type_in("mount vault").exits(0);
+    let vault = home.path("vault");
+    fs::write(vault.join("closed"), "closed").unwrap();
+    let open = fs::File::create(vault.join("open")).unwrap();
+    home.type_in("umount vault").exits(15).says("busy");
+    assert_eq!(home.status(&vault)["state"], "mounted");
+    let daemon = home.daemon(&vault);
+    let code = home.type_in("umount vault --force").code;
+    assert!(code == 0 || code == 22, "{code}");
+    wait_until("the daemon is gone", || !runs(daemon));
+    assert!(mounts_below(&vault).is_empty());
+    drop(open);
+    home.type_in("mount vault").exits(0);
+    assert_eq!(fs::read_to_string(vault.join("closed")).unwrap(), "closed");
+    home.type_in("umount vault").exits(0);
+}
+
+#[test]
+fn force_ends_a_daemon_that_hangs() {
+    let home = with_vault();
+    home.type_in("mount vault").exits(0);
+    let vault = home.path("vault");
+    fs::write(vault.join("closed"), "closed").unwrap();
+    let daemon = home.daemon(&vault);
+    signal(daemon, libc::SIGSTOP);
+    home.type_in("status vault").exits(0).says("does not answer");
+    home.type_in("umount vault --force").exits(22).says("unknown");
+    assert!(!runs(daemon) && mounts_below(&vault).is_empty());
+    home.type_in("mount vault").exits(0);
+    assert_eq!(fs::read_to_string(vault.join("closed")).unwrap(), "closed");
+    home.type_in("umount vault").exits(0);
+}
+
+#[test]
+fn a_dead_mount_is_cleaned_up_and_closed_files_are_there() {
+    let home = with_vault();
+    home.type_in("mount vault").exits(0);
+    let vault = home.path("vault");
+    for number in 0..20 {
+        fs::write(vault.join(number.to_string()), format!("file {number}")).unwrap();
+    }
+    let daemon = home.daemon(&vault);
+    signal(daemon, libc::SIGKILL);
+    wait_until("the daemon is gone", || !runs(daemon));
+    home.type_in("mount vault").exits(0).says("Cleaned up a dead mount");
+    for number in 0..20 {
+        assert_eq!(
+            fs::read_to_string(vault.join(number.to_string())).unwrap(),
+            format!("file {number}")
+        );
+    }
+    let daemon = home.daemon(&vault);
+    signal(daemon, libc::SIGKILL);
+    wait_until("the daemon is gone", || !runs(daemon));
+    home.type_in("umount vault").exits(0).says("dead mount");
+    assert!(mounts_below(&vault).is_empty());
+}
+
+#[test]
+fn sigterm_finishes_and_releases() {
+    let home = with_vault();
+    home.type_in("mount vault").exits(0);
+    let vault = home.path("vault");
+    fs::write(vault.join("file"), vec![1; 3_000_000]).unwrap();
+    // Busy or not: a signal is no question.
+    let open = fs::File::open(vault.join("file")).unwrap();
+    let daemon = home.daemon(&vault);
+    signal(daemon, libc::SIGTERM);
+    wait_until("the daemon is gone", || !runs(daemon));
+    drop(open);
+    // Released: another machine needs no --take-over.
+    let other = Home::new().with("S3VAULT_PASSPHRASE", "correct horse");
+    other
+        .type_in(&format!("mount vault --bucket file://{}", home.path("bucket").display()))
+        .exits(0);
+    assert_eq!(fs::read(other.path("vault/file")).unwrap(), vec![1; 3_000_000]);
+    other.type_in("umount vault").exits(0);
+}
+
+#[test]
+fn after_an_unmount_by_others_the_daemon_finishes_by_itself() {
+    let home = with_vault();
+    home.type_in("mount vault").exits(0);
+    let vault = home.path("vault");
+    fs::write(vault.join("file"), vec![2; 3_000_000]).unwrap();
+    let daemon = home.daemon(&vault);
+    detach(&vault);
+    wait_until("the daemon is gone", || !runs(daemon));
+    let other = Home::new().with("S3VAULT_PASSPHRASE", "correct horse");
+    other
+        .type_in(&format!("mount vault --bucket file://{}", home.path("bucket").display()))
+        .exits(0);
+    assert_eq!(fs::read(other.path("vault/file")).unwrap(), vec![2; 3_000_000]);
+    other.type_in("umount vault").exits(0);
+}
+
+#[test]
+fn in_the_foreground_signals_are_handed_on_and_the_end_of_one_is_the_end_of_both() {
+    let home = with_vault();
+    let vault = home.path("vault");
+    let mounted = || !mounts_below(&vault).is_empty();
+    let mut front = home.spawn("mount vault --foreground");
+    wait_until("it is mounted", mounted);
+    fs::write(vault.join("file"), "x").unwrap();
+    signal(front.id(), libc::SIGINT);
+    assert_eq!(front.wait().unwrap().code(), Some(0));
+    assert!(!mounted());
+
+    let mut front = home.spawn("mount vault --foreground");
+    wait_until("it is mounted", mounted);
+    assert_eq!(fs::read_to_string(vault.join("file")).unwrap(), "x");
+    wait_until("it is noted", || home.type_in("status vault").code == 0);
+    let daemon = home.daemon(&vault);
+    front.kill().unwrap();
+    front.wait().unwrap();
+    wait_until("the daemon is gone", || !runs(daemon));
+    assert!(!mounted());
+}
+
+#[test]
+fn another_machines_claim_is_respected_until_it_is_taken_over() {
+    let home = with_vault();
+    home.type_in("mount vault").exits(0);
+    fs::write(home.path("vault/one"), "1").unwrap();
+    home.type_in("sync").exits(0);
+    let other = Home::new().with("S3VAULT_PASSPHRASE", "correct horse");
+    let mount = format!("mount vault --bucket file://{}", home.path("bucket").display());
+    other.type_in(&mount).exits(12).says("--take-over");
+    other.type_in(&format!("{mount} --read-only")).exits(0);
+    assert_eq!(fs::read_to_string(other.path("vault/one")).unwrap(), "1");
+    other.type_in("umount vault").exits(0);
+    other.type_in(&format!("{mount} --take-over")).exits(0);
+    fs::write(other.path("vault/two"), "2").unwrap();
+    other.type_in("sync").exits(0);
+    // The first one finds out with its next commit.
+    drop(fs::write(home.path("vault/three"), "3"));
+    let done = home.type_in("sync");
+    assert_eq!(done.code, 18, "{}", done.err);
+    assert!(home.status(&home.path("vault"))["read_only_reason"].is_string());
+    let error = fs::write(home.path("vault/four"), "4").unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::EROFS));
+    home.type_in("umount vault").exits(18);
+    other.type_in("umount vault").exits(0);
+}
+
+#[test]
+fn a_bucket_that_went_back_is_refused() {
+    let home = with_vault();
+    let (bucket, copy) = (home.path("bucket"), home.path("copy"));
+    home.type_in("mount vault").exits(0);
+    fs::write(home.path("vault/one"), "1").unwrap();
+    home.type_in("umount vault").exits(0);
+    let cp = |from: &Path, to: &Path| {
+        assert!(
+            std::process::Command::new("cp").arg("-a").args([from, to]).status().unwrap().success()
+        );
+    };
+    cp(&bucket, &copy);
+    home.type_in("mount vault").exits(0);
+    fs::write(home.path("vault/two"), "2").unwrap();
+    home.type_in("umount vault").exits(0);
+    fs::remove_dir_all(&bucket).unwrap();
+    cp(&copy, &bucket);
+    home.type_in("mount vault").exits(17).says("--accept-rollback");
+    home.type_in("mount vault --accept-rollback").exits(0);
+    assert!(home.path("vault/one").exists());
+    home.type_in("umount vault").exits(0);
+}
+
+/// A terminal with somebody at it, who types `answers` one after the other, each when asked.
+fn at_a_terminal(home: &Home, line: &str, answers: &[&str]) -> (i32, String) {
+    let (mut master, mut slave) = (0, 0);
+    // SAFETY: the first two pointers are to descriptors; null is allowed for the others.
+    let opened = unsafe {
+        libc::openpty(
+            &raw mut master,
+            &raw mut slave,
+            std::ptr::null_mut(),
+            std::ptr::null(),
+            std::ptr::null(),
+        )
+    };
+    assert_eq!(opened, 0);
+    use std::os::fd::FromRawFd;
+    use std::os::unix::process::CommandExt;
+    // SAFETY: openpty just gave us these descriptors.
+    let (mut master, slave) =
+        unsafe { (fs::File::from_raw_fd(master), fs::File::from_raw_fd(slave)) };
+    let mut command = home.command(line.split_whitespace());
+    let copy = || slave.try_clone().unwrap();
+    command.stdin(copy()).stdout(copy()).stderr(copy());
+    // SAFETY: setsid and ioctl are safe between fork and exec.
+    unsafe {
+        command.pre_exec(|| {
+            libc::setsid();
+            libc::ioctl(0, libc::TIOCSCTTY, 0);
+            Ok(())
+        });
+    }
+    let mut child = command.spawn().unwrap();
+    drop((command, slave));
+    let mut said = String::new();
+    let mut left = answers.iter();
+    let mut seen = 0;
+    let mut buffer = [0; 1024];
+    while let Ok(count @ 1..) = master.read(&mut buffer) {
+        said.push_str(&String::from_utf8_lossy(&buffer[..count]));
+        // A question ends in ": " and waits.
+        if said[seen..].ends_with(": ") {
+            seen = said.len();
+            if let Some(answer) = left.next() {
+                writeln!(master, "{answer}").unwrap();
+            }
+        }
+    }
+    (child.wait().unwrap().code().unwrap_or(-1), said)
+}
+
+#[test]
+fn at_a_terminal_a_passphrase_is_asked_for_and_never_shown() {
+    let home = Home::new();
+    let init = format!("init --bucket file://{}", home.path("bucket").display());
+    let (code, said) = at_a_terminal(&home, &init, &["correct horse", "correct hose"]);
+    assert_eq!(code, 2, "{said}");
+    let (code, said) = at_a_terminal(&home, &init, &["correct horse", "correct horse"]);
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("Recovery key") && !said.contains("correct horse"), "{said}");
+    let (code, said) = at_a_terminal(&home, "mount vault", &["wrong", "correct horse"]);
+    assert_eq!(code, 0, "{said}");
+    home.type_in("umount vault").exits(0);
+    let (code, said) =
+        at_a_terminal(&home, "mount vault", &["wrong", "wrong", "wrong", "correct horse"]);
+    assert_eq!(code, 4, "{said}");
+}

@@ -1,0 +1,230 @@
+//! A user on a machine of their own: a home directory, a machine id, and the program as they
+//! would type it. Leaves no mount and no process behind, also when the test fails.
+
+use std::ffi::{CString, OsStr};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long anything may take before the test fails: many times what it needs, on a machine
+/// that does other things.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The home directory of a user; another one is another user on another machine.
+pub struct Home {
+    root: tempfile::TempDir,
+    machine: String,
+    variables: Vec<(String, String)>,
+}
+
+/// What a command did.
+#[derive(Debug)]
+pub struct Done {
+    /// Its exit code; -1 when a signal ended it.
+    pub code: i32,
+    /// What it printed.
+    pub out: String,
+    /// What it complained about.
+    pub err: String,
+}
+
+impl From<Output> for Done {
+    fn from(output: Output) -> Self {
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            out: text(output.stdout),
+            err: text(output.stderr),
+        }
+    }
+}
+
+impl Done {
+    /// It exited with this code, or the test fails. An error is one clear line.
+    #[track_caller]
+    pub fn exits(self, code: i32) -> Self {
+        assert_eq!(self.code, code, "\n--- stdout\n{}\n--- stderr\n{}", self.out, self.err);
+        if code != 0 {
+            let complaints = self.err.lines().filter(|line| line.starts_with("s3vault: ")).count();
+            assert!(code == 2 || complaints == 1, "not one line:\n{}", self.err);
+        }
+        self
+    }
+
+    /// What it said, on either stream, has this in it.
+    #[track_caller]
+    pub fn says(self, what: &str) -> Self {
+        assert!(
+            self.out.contains(what) || self.err.contains(what),
+            "no {what:?} in:\n{}{}",
+            self.out,
+            self.err
+        );
+        self
+    }
+}
+
+impl Home {
+    /// A new user on a new machine.
+    pub fn new() -> Self {
+        let root = tempfile::Builder::new().prefix("s3vault-home-").tempdir().expect("a directory");
+        let machine = root.path().display().to_string();
+        Self { root, machine, variables: Vec::new() }
+    }
+
+    /// With a variable in the environment of every command.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: &str) -> Self {
+        self.variables.push((name.into(), value.into()));
+        self
+    }
+
+    /// A path below the home directory.
+    pub fn path(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.root.path().join(name)
+    }
+
+    /// The configuration's directory.
+    pub fn config(&self) -> PathBuf {
+        self.path(".config/s3vault")
+    }
+
+    /// The state directory.
+    pub fn state(&self) -> PathBuf {
+        self.path(".local/state/s3vault")
+    }
+
+    /// The data directory.
+    pub fn data(&self) -> PathBuf {
+        self.path(".local/share/s3vault")
+    }
+
+    /// The program, for this user, with no terminal.
+    pub fn command<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_s3vault"));
+        command.args(arguments).current_dir(self.root.path());
+        for (name, _) in std::env::vars_os() {
+            let name = name.to_string_lossy();
+            if ["S3VAULT_", "AWS_", "XDG_"].iter().any(|prefix| name.starts_with(prefix)) {
+                command.env_remove(&*name);
+            }
+        }
+        command.env("HOME", self.root.path()).env("S3VAULT_MACHINE_ID", &self.machine);
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
+        command.stdin(Stdio::null());
+        command
+    }
+
+    /// Runs the program to its end.
+    pub fn run<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Done {
+        self.command(arguments).output().expect("the program runs").into()
+    }
+
+    /// Runs a line as typed; words are separated by blanks.
+    pub fn type_in(&self, line: &str) -> Done {
+        self.run(line.split_whitespace())
+    }
+
+    /// Starts the program, and leaves it running.
+    pub fn spawn(&self, line: &str) -> Child {
+        let mut command = self.command(line.split_whitespace());
+        command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the program starts")
+    }
+
+    /// What `status --json` says of the mount at `path`.
+    pub fn status(&self, path: &Path) -> serde_json::Value {
+        let done =
+            self.run([OsStr::new("status"), OsStr::new("--json"), path.as_os_str()]).exits(0);
+        let value: serde_json::Value = serde_json::from_str(&done.out).expect("JSON");
+        value["mounts"][0].clone()
+    }
+
+    /// The daemon of the mount at `path`.
+    pub fn daemon(&self, path: &Path) -> u32 {
+        let pid = self.status(path)["pid"].as_u64().expect("a pid");
+        u32::try_from(pid).expect("a pid")
+    }
+
+    /// The daemons of this home: their command line names their mountpoint, which is below it.
+    fn daemons(&self) -> Vec<libc::pid_t> {
+        let Ok(processes) = std::fs::read_dir("/proc") else { return Vec::new() };
+        let ours = |pid: &libc::pid_t| {
+            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
+            matches!(words[..], [b"s3vault", b"daemon", mountpoint, ..]
+                if mountpoint.starts_with(self.root.path().as_os_str().as_bytes()))
+        };
+        processes
+            .flatten()
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .filter(ours)
+            .collect()
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        for path in mounts_below(self.root.path()) {
+            detach(&path);
+        }
+        let begun = Instant::now();
+        loop {
+            let daemons = self.daemons();
+            if daemons.is_empty() || begun.elapsed() > PATIENCE {
+                break;
+            }
+            for pid in daemons {
+                // SAFETY: kill takes two integers; the process was just seen to be ours.
+                unsafe { libc::kill(pid, libc::SIGKILL) };
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        for path in mounts_below(self.root.path()) {
+            detach(&path);
+        }
+    }
+}
+
+/// What is mounted below a directory, innermost first.
+pub fn mounts_below(directory: &Path) -> Vec<PathBuf> {
+    let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let paths = table.lines().filter_map(|line| line.split(' ').nth(4)).map(PathBuf::from);
+    let mut below: Vec<PathBuf> = paths.filter(|path| path.starts_with(directory)).collect();
+    below.reverse();
+    below
+}
+
+/// Unmounts lazily, as somebody else would.
+pub fn detach(path: &Path) {
+    let name = CString::new(path.as_os_str().as_bytes()).expect("no NUL");
+    // SAFETY: umount2 reads the C string, which lives across the call.
+    if unsafe { libc::umount2(name.as_ptr(), libc::MNT_DETACH) } != 0 {
+        let _ = Command::new("fusermount3").args(["-u", "-z"]).arg(path).status();
+    }
+}
+
+/// Sends a signal to a process that the test knows.
+pub fn signal(pid: u32, signal: i32) {
+    // SAFETY: kill takes two integers.
+    unsafe { libc::kill(libc::pid_t::try_from(pid).expect("a pid"), signal) };
+}
+
+/// Whether a process runs (one that waits to be reaped does not).
+pub fn runs(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(')')
+        .next()
+        .and_then(|rest| rest.split_whitespace().next())
+        .is_some_and(|state| state != "Z")
+}
+
+/// Waits until something holds, or fails the test.
+#[track_caller]
+pub fn wait_until(what: &str, holds: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
