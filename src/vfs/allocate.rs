@@ -70,6 +70,7 @@ impl Vfs {
                     let now = Timestamp::now();
                     let mut inode = draft.inode(ino)?.ok_or(Error::Stale)?;
                     apply(draft, ino, &mut inode, &publication)?;
+                    draft.put_inode(ino, &inode);
                     let end = left.end.min(inode.size);
                     let mut next = end;
                     if empties && left.start < end {

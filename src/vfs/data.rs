@@ -166,6 +166,7 @@ impl Vfs {
                     return Err(if inode.is_dir() { Error::IsDirectory } else { Error::Invalid });
                 }
                 apply(draft, ino, &mut inode, &publication)?;
+                draft.put_inode(ino, &inode);
                 let is_cut = remove::cut(draft, ino, &mut inode, size)?;
                 attr::apply(&mut inode, set, Timestamp::now());
                 draft.put_inode(ino, &inode);

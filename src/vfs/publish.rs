@@ -72,7 +72,8 @@ impl Vfs {
     }
 }
 
-/// Makes the publication part of the inode and its extents. The caller puts the inode.
+/// Makes the publication part of the inode and its extents. The caller puts the inode, and before it looks for
+/// extents again: a view takes from the inode that was put whether it has records of them.
 pub(super) fn apply(
     draft: &mut Draft<'_>,
     ino: InodeNo,
@@ -126,7 +127,10 @@ pub(super) fn edit(
         Some(extent) => vec![(0, extent)],
         None if no_records => Vec::new(),
         // One byte more on either side: neighbours that go on in the same message become one record.
-        None => draft.extents(ino, range.start.saturating_sub(1)..range.end.saturating_add(1))?,
+        None => {
+            let near = range.start.saturating_sub(1)..range.end.saturating_add(1);
+            draft.extents_of(ino, inode, near)?
+        }
     };
     let edits = edits_of(&old);
     inode.allocated = allocated(inode.allocated, &old, &edits)?;

@@ -120,12 +120,7 @@ impl World {
     }
 
     async fn open(&mut self) {
-        let options = IndexOptions {
-            dir: self.dir.path().join("index"),
-            keys: self.keys.clone(),
-            base: Base::empty(),
-        };
-        let index = Index::open(options).unwrap();
+        let index = self.index().await;
         let from = index.point().seq;
         index.replay(&self.journal.read_after(from, usize::MAX).unwrap()).unwrap();
         index.attach(self.journal.clone());
@@ -136,6 +131,23 @@ impl World {
         let vfs = Vfs::new(index, content, durable, self.options, journaled);
         vfs.recover().await.unwrap();
         self.vfs = Some(vfs);
+    }
+
+    /// sled's own threads may hold the database a moment longer than the index that was dropped.
+    async fn index(&self) -> Index {
+        for attempt in 1.. {
+            let options = IndexOptions {
+                dir: self.dir.path().join("index"),
+                keys: self.keys.clone(),
+                base: Base::empty(),
+            };
+            match Index::open(options) {
+                Ok(index) => return index,
+                Err(error) => assert!(attempt < 100, "{error}"),
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        unreachable!("it ends by an index or a panic")
     }
 
     pub(crate) fn vfs(&self) -> &Vfs {

@@ -568,7 +568,8 @@ impl Pair {
                 {
                     self.model.publish(ino);
                 }
-                assert!(bytes == *data, "{ino}: other bytes");
+                let differs = bytes.iter().zip(data).position(|(a, b)| a != b);
+                assert!(bytes == *data, "{ino}: other bytes from {differs:?} of {}", data.len());
             }
             Kind::Symlink(target) => {
                 assert_eq!(&vfs.read_link(InodeNo(ino)).await.unwrap(), target);

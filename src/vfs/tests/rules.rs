@@ -176,6 +176,22 @@ async fn v2_a_truncation_publishes_what_it_leaves() {
 }
 
 #[tokio::test]
+async fn v2_a_truncation_takes_what_it_publishes() {
+    let mut world = World::new().await;
+    let ino = world.file("f", b"published").await;
+    let handle = world.vfs().open(ino, WRITE).await.unwrap();
+    write(&world, handle, 100, b"not published").await;
+    let set = |size| SetAttributes { size: Some(size), ..SetAttributes::default() };
+    world.vfs().set_attributes(ino, &set(0)).await.unwrap();
+    assert!(extents_of(&world, ino).await.is_empty());
+    write(&world, handle, 200, b"again").await;
+    world.vfs().allocate(handle, 0, 0..300).await.unwrap();
+    let bytes = world.bytes(ino).await;
+    assert!(bytes.len() == 300 && bytes[..200].iter().all(|byte| *byte == 0));
+    world.reopen(Reopen::Kill).await;
+}
+
+#[tokio::test]
 async fn v3_an_unlinked_file_lives_until_its_last_close() {
     let mut world = World::new().await;
     let (ino, handle) = open_new(&world, "f").await;
