@@ -1,6 +1,8 @@
 //! The store on real servers: SeaweedFS, which keeps its word about conditional puts, and rclone, which does
 //! not.
 
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation, reason = "a test")]
+
 mod support;
 
 use std::time::{Duration, SystemTime};

@@ -126,6 +126,7 @@ impl Suite<'_> {
         self.sweep(&[name]).await
     }
 
+    #[allow(clippy::cast_possible_truncation, reason = "300,000 at most")]
     async fn ranges(&self) -> Outcome {
         let name = self.name("ranges");
         let bytes = noise(300_000, 3);

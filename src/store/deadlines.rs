@@ -39,6 +39,7 @@ impl Default for Deadlines {
 
 impl Deadlines {
     /// Everything in proportion to the deadline of one operation.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped")]
     pub fn of(operation: Duration) -> Self {
         let scale = operation.as_secs_f64().max(0.001) / 30.0;
         let floor = |rate: f64| (rate / scale).clamp(1.0, 1e15) as u64;

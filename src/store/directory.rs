@@ -263,6 +263,7 @@ fn name_if_absent(temporary: &Path, path: &Path) -> io::Result<()> {
 }
 
 /// The file's bytes, or those of them that the range covers, and its length.
+#[allow(clippy::cast_possible_truncation, reason = "checked against OBJECT_MAX")]
 fn read(path: &Path, range: Option<Range<u64>>) -> io::Result<(Bytes, u64)> {
     let file = File::open(path)?;
     let found = file.metadata()?;

@@ -89,6 +89,8 @@ pub enum Fault {
     KeepsNothing,
     /// A put of which other bytes of the same length are kept, and no checksum is told.
     KeepsOther,
+    /// A put or a head that tells no checksum.
+    TellsNothing,
     /// A get with one bit changed.
     FlipsBit,
     /// A get whose second half is missing.
@@ -233,7 +235,9 @@ impl Store for Faulty {
         let mut reply = Self::suffer(fault.as_ref(), name, put).await?;
         match &fault {
             Some(Fault::KeepsHalf) => reply.crc32 = Some(body.crc32()),
-            Some(Fault::KeepsOther) => (reply.crc32, reply.etag) = (None, None),
+            Some(Fault::KeepsOther | Fault::TellsNothing) => {
+                (reply.crc32, reply.etag) = (None, None);
+            }
             _ => {}
         }
         older(&mut reply.time, fault.as_ref());
@@ -255,6 +259,9 @@ impl Store for Faulty {
     async fn head(&self, name: &str) -> Result<Head> {
         let fault = self.arrives(Verb::Head, name);
         let mut head = Self::suffer(fault.as_ref(), name, self.inner.head(name)).await?;
+        if matches!(fault, Some(Fault::TellsNothing)) {
+            (head.crc32, head.etag) = (None, None);
+        }
         older(&mut head.time, fault.as_ref());
         Ok(head)
     }

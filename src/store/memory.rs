@@ -109,13 +109,13 @@ impl Store for MemoryStore {
         Ok(PutReply { time, crc32: Some(body.crc32()), etag: None })
     }
 
+    #[allow(clippy::cast_possible_truncation, reason = "the length of a buffer in memory")]
     async fn get(&self, name: &str, range: Option<Range<u64>>) -> Result<Fetched> {
         let inner = self.inner.lock();
         let (bytes, _) = find(&inner, name)?;
         let object_length = bytes.len() as u64;
         let range = range.unwrap_or(0..object_length);
         let (from, to) = (range.start.min(object_length), range.end.min(object_length));
-        // Both are at most the length of a buffer in memory.
         let bytes = bytes.slice(from as usize..to.max(from) as usize);
         Ok(Fetched { bytes, object_length, time: inner.clock.now() })
     }

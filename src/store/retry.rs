@@ -79,28 +79,46 @@ impl Retrying {
     /// A conditional put, once: any error leaves open whether it was carried out.
     pub(super) async fn put_once(&self, name: &str, body: &Body) -> Result<PutReply> {
         let limit = self.limits.put(body.length());
-        within(name, limit, self.store.put(name, body, Put::IfAbsent)).await
+        let put = within(name, limit, self.store.put(name, body, Put::IfAbsent)).await;
+        if let Err(Error::Corrupt { .. }) = put {
+            self.clear_away(name, body).await;
+        }
+        put
+    }
+
+    /// Our conditional put was answered 200, and yet less is there. If that is a beginning of our bytes,
+    /// it is what the store kept of them: nothing refers to it, and it would be in the way for
+    /// ever. Anything else may be somebody's, and stays.
+    async fn clear_away(&self, name: &str, body: &Body) {
+        let Ok(found) = self.get(name, None).await else { return };
+        if found.object_length < body.length() && body.bytes().starts_with(&found.bytes) {
+            let deleted = self.delete(&[name.to_owned()]).await;
+            tracing::warn!(
+                object = name,
+                ?deleted,
+                "the store kept a part of what it acknowledged"
+            );
+        }
     }
 
     /// A conditional put, repeated until the store holds exactly these bytes, however they got there
-    /// (a reply may have been lost), or something else, which is [`Error::Exists`].
+    /// (a reply may have been lost), or something else: that is [`Error::Exists`], but
+    /// [`Error::Corrupt`] if the store acknowledged ours before.
     pub(super) async fn put_new(&self, name: &str, body: &Body) -> Result<PutReply> {
         let limit = self.limits.put(body.length());
         let mut patience = Patience::new(&self.limits, self.limits.operation);
-        let mut broken = false;
+        let mut acknowledged = false;
         loop {
             let mut error = match self.put_once(name, body).await {
                 Ok(reply) => return Ok(reply),
                 Err(error) => error,
             };
+            acknowledged |= matches!(error, Error::Corrupt { .. });
             if matches!(error, Error::Exists { .. }) {
                 error = match within(name, limit, self.store.compare(name, body)).await {
                     Ok(Compared::Same(reply)) => return Ok(reply),
-                    // Our own conditional put was answered 200, and yet other bytes are there: that
-                    // object is ours, nothing refers to it yet, and it would be in the way for ever.
-                    Ok(Compared::Differs(reason)) if broken => {
-                        self.delete(&[name.to_owned()]).await?;
-                        Error::Corrupt { object: name.to_owned(), reason }
+                    Ok(Compared::Differs(reason)) if acknowledged => {
+                        return Err(Error::Corrupt { object: name.to_owned(), reason });
                     }
                     Ok(Compared::Differs(_)) => return Err(error),
                     // It lost against a put that did not come to an end (409).
@@ -108,16 +126,8 @@ impl Retrying {
                         let cause = "it was said to be there, and is not";
                         Error::Busy { object, cause: std::sync::Arc::from(Box::from(cause)) }
                     }
-                    // Not ours: what is wrong is what came back. `Corrupt` says that a put of ours was
-                    // answered 200 and is not what is there.
-                    Err(Error::Corrupt { object, reason }) if !broken => {
-                        let cause = std::sync::Arc::from(Box::from(reason));
-                        Error::Busy { object, cause }
-                    }
                     Err(error) => error,
                 };
-            } else {
-                broken |= matches!(error, Error::Corrupt { .. });
             }
             patience.after(error).await?;
         }

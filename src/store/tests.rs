@@ -16,7 +16,7 @@ fn faulty() -> (Arc<MemoryStore>, Arc<Faulty>, Bucket) {
 }
 
 fn body() -> Bytes {
-    (0..100_000u32).map(|i| (i.wrapping_mul(i) / 7) as u8).collect::<Vec<_>>().into()
+    (0..100_000u32).map(|i| i.wrapping_mul(i).to_be_bytes()[1]).collect::<Vec<_>>().into()
 }
 
 #[tokio::test]
@@ -57,15 +57,25 @@ async fn c5_a_lost_reply_is_made_up_for_by_looking() {
 #[tokio::test]
 async fn c5_a_200_is_not_believed_when_half_or_nothing_is_kept() {
     for fault in [Fault::KeepsHalf, Fault::KeepsNothing, Fault::KeepsOther] {
-        // Once: repeated, and in the end the very bytes are there.
+        // Once: repeated, and in the end the very bytes are there; only where others are, whose
+        // they are is not for this room to say.
         let (memory, faulty, bucket) = faulty();
         faulty.inject(On::next(Verb::Put, ""), fault.clone());
-        bucket.put_new("pack/1", body()).await.unwrap();
-        assert_eq!(memory.peek("some/vault/pack/1").unwrap(), body(), "{fault:?}");
-        // One attempt says so.
+        let put = bucket.put_new("pack/1", body()).await;
+        if matches!(fault, Fault::KeepsOther) {
+            assert!(matches!(put, Err(Error::Corrupt { .. })), "{put:?}");
+            assert_eq!(memory.peek("some/vault/pack/1").unwrap().len(), body().len());
+        } else {
+            put.unwrap();
+            assert_eq!(memory.peek("some/vault/pack/1").unwrap(), body(), "{fault:?}");
+        }
+        // One attempt says so, and leaves no half in the way of the next.
         faulty.inject(On::next(Verb::Put, ""), fault.clone());
-        let once = bucket.put_once("pack/2", body()).await;
+        let once = bucket.put_once("log/2", body()).await;
         assert!(matches!(once, Err(Error::Corrupt { .. })), "{fault:?}: {once:?}");
+        if !matches!(fault, Fault::KeepsOther) {
+            bucket.put_once("log/2", body()).await.unwrap();
+        }
         // For ever: an error, never a token.
         faulty.inject(On::next(Verb::Put, "").always(), fault.clone());
         let never = bucket.put_new("pack/3", body()).await;
@@ -74,13 +84,27 @@ async fn c5_a_200_is_not_believed_when_half_or_nothing_is_kept() {
 }
 
 #[tokio::test]
+async fn a_strangers_object_is_not_cleared_away() {
+    let (memory, faulty, bucket) = faulty();
+    // Acknowledged, not kept, and then another writer took the name.
+    memory.plant("some/vault/log/1", "another's");
+    faulty.inject(On::next(Verb::Put, ""), Fault::KeepsNothing);
+    let once = bucket.put_once("log/1", body()).await;
+    assert!(matches!(once, Err(Error::Corrupt { .. })), "{once:?}");
+    assert_eq!(memory.peek("some/vault/log/1").unwrap(), "another's");
+}
+
+#[tokio::test]
 async fn c5_without_a_checksum_it_is_read_back() {
     let (_, faulty, bucket) = faulty();
-    // Keeps the bytes, but says nothing of them.
-    faulty.inject(On::next(Verb::Put, ""), Fault::KeepsOther);
-    let once = bucket.put_once("pack/1", body()).await;
-    assert!(matches!(once, Err(Error::Corrupt { .. })), "{once:?}");
+    for verb in [Verb::Put, Verb::Head] {
+        faulty.inject(On::next(verb, "").always(), Fault::TellsNothing);
+    }
+    bucket.put_once("pack/1", body()).await.unwrap();
     assert_eq!(bucket.requests().gets, 1);
+    faulty.inject(On::next(Verb::Get, ""), Fault::FlipsBit);
+    let once = bucket.put_once("pack/2", body()).await;
+    assert!(matches!(once, Err(Error::Corrupt { .. })), "{once:?}");
 }
 
 #[tokio::test]

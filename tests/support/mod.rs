@@ -3,6 +3,8 @@
 //!
 //! `mod support;` in a test, then [`weed`]. `scripts/test` installs what is started here.
 #![allow(dead_code, unused_imports, reason = "each test uses its own part of this")]
+#![allow(clippy::unused_self, reason = "what a bucket is asked for may depend on it later")]
+#![allow(clippy::zombie_processes, reason = "the server outlives the test that started it")]
 
 mod bucket;
 mod proxy;

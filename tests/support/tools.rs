@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 /// A tool's path: by this variable, else where `scripts/test` puts it.
 pub fn tool(variable: &str, name: &str) -> PathBuf {
-    let path = std::env::var_os(variable).map(PathBuf::from).unwrap_or_else(|| {
-        let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).unwrap_or_else(|| {
-            PathBuf::from(std::env::var_os("HOME").expect("HOME is set")).join(".cache")
-        });
+    let directory = |variable| std::env::var_os(variable).map(PathBuf::from);
+    let path = directory(variable).unwrap_or_else(|| {
+        let cache = directory("XDG_CACHE_HOME")
+            .or_else(|| Some(directory("HOME")?.join(".cache")))
+            .expect("HOME is set");
         cache.join("s3vault-tools").join(name)
     });
     assert!(

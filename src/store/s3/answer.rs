@@ -17,17 +17,17 @@ fn said(words: String) -> Cause {
 }
 
 /// The error of a request for `object`.
-pub(super) fn error<E>(error: SdkError<E, HttpResponse>, bucket: &str, object: &str) -> Error
+pub(super) fn error<E>(error: &SdkError<E, HttpResponse>, bucket: &str, object: &str) -> Error
 where
     E: std::error::Error + ProvideErrorMetadata + Send + Sync + 'static,
 {
-    match &error {
+    match error {
         SdkError::ServiceError(answer) => {
             let (code, message) = (answer.err().code(), answer.err().message());
             by_status(answer.raw().status().as_u16(), code, message, bucket, object)
         }
         SdkError::ConstructionFailure(_) | SdkError::DispatchFailure(_) => {
-            let words = one_line(&error);
+            let words = one_line(error);
             let object = object.to_owned();
             // Credentials are looked up within the request; the SDK has no kind for their lack.
             if words.contains("redentials") || words.contains("dentity") {
@@ -39,7 +39,7 @@ where
             Error::Unreachable { object, cause: said(words) }
         }
         // A timeout (of the connection: no other is set), or an answer that breaks off or makes no sense.
-        _ => Error::Unreachable { object: object.to_owned(), cause: said(one_line(&error)) },
+        _ => Error::Unreachable { object: object.to_owned(), cause: said(one_line(error)) },
     }
 }
 

@@ -77,6 +77,7 @@ impl S3Store {
 
     /// Reads a body of a known length to its end; a longer or shorter one is returned as far as it goes,
     /// for the length is checked above.
+    #[allow(clippy::cast_possible_truncation, reason = "checked against OBJECT_MAX")]
     async fn collect(&self, name: &str, mut body: ByteStream, length: u64) -> Result<Bytes> {
         if length > OBJECT_MAX {
             let reason = format!("{length} bytes are more than any object has");
@@ -105,7 +106,6 @@ impl S3Store {
                 continue;
             }
             if all.is_empty() {
-                // At most OBJECT_MAX.
                 all.reserve(length as usize);
                 all.extend_from_slice(&std::mem::take(&mut first));
             }
@@ -149,7 +149,7 @@ impl Store for S3Store {
             .interceptor(Tap::sending(wire.clone(), body.bytes().clone()));
         let request = if self.signs_payload { request } else { request.disable_payload_signing() };
         let answer = self.while_moving(name, &wire, request.send()).await?;
-        let reply = answer.map_err(|error| answer::error(error, &self.bucket, name))?;
+        let reply = answer.map_err(|error| answer::error(&error, &self.bucket, name))?;
         Ok(PutReply {
             time: wire.date(),
             crc32: reply.checksum_crc32().and_then(wire::crc32_from_text),
@@ -157,6 +157,7 @@ impl Store for S3Store {
         })
     }
 
+    #[allow(clippy::cast_possible_truncation, reason = "at most the length of a buffer in memory")]
     async fn get(&self, name: &str, range: Option<Range<u64>>) -> Result<Fetched> {
         let wire = Arc::new(Wire::default());
         let asked = range.as_ref().map(|r| format!("bytes={}-{}", r.start, r.end - 1));
@@ -170,7 +171,7 @@ impl Store for S3Store {
             .interceptor(Tap::receiving(wire.clone()))
             .send();
         let reply = self.soon(name, send).await?;
-        let reply = reply.map_err(|error| answer::error(error, &self.bucket, name))?;
+        let reply = reply.map_err(|error| answer::error(&error, &self.bucket, name))?;
         let sent = length(reply.content_length());
         let part = reply.content_range().map(str::to_owned);
         let mut bytes = self.collect(name, reply.body, sent).await?;
@@ -209,7 +210,7 @@ impl Store for S3Store {
             .interceptor(Tap::receiving(wire.clone()))
             .send();
         let reply = self.soon(name, send).await?;
-        let reply = reply.map_err(|error| answer::error(error, &self.bucket, name))?;
+        let reply = reply.map_err(|error| answer::error(&error, &self.bucket, name))?;
         Ok(Head {
             length: length(reply.content_length()),
             modified: modified(reply.last_modified()),
@@ -234,7 +235,7 @@ impl Store for S3Store {
         let limit = self.limits.operation;
         let reply = tokio::time::timeout(limit, send).await;
         let reply = reply.map_err(|_| Self::stalled(prefix, limit))?;
-        let reply = reply.map_err(|error| answer::error(error, &self.bucket, prefix))?;
+        let reply = reply.map_err(|error| answer::error(&error, &self.bucket, prefix))?;
         let mut objects = Vec::with_capacity(reply.contents().len());
         for object in reply.contents() {
             objects.push(Listed {
@@ -252,7 +253,7 @@ impl Store for S3Store {
         if let [name] = names {
             let send = self.client.delete_object().bucket(&self.bucket).key(name).send();
             let reply = self.soon(name, send).await?;
-            return match reply.map_err(|error| answer::error(error, &self.bucket, name)) {
+            return match reply.map_err(|error| answer::error(&error, &self.bucket, name)) {
                 Ok(_) | Err(Error::NotFound { .. }) => Ok(()),
                 Err(error) => Err(error),
             };
@@ -268,7 +269,7 @@ impl Store for S3Store {
         let limit = self.limits.operation;
         let reply = tokio::time::timeout(limit, send).await;
         let reply = reply.map_err(|_| Self::stalled(first, limit))?;
-        let reply = reply.map_err(|error| answer::error(error, &self.bucket, first))?;
+        let reply = reply.map_err(|error| answer::error(&error, &self.bucket, first))?;
         match reply.errors().iter().find(|error| error.code() != Some("NoSuchKey")) {
             Some(error) => Err(answer::refused_deletion(error)),
             None => Ok(()),
