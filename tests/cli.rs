@@ -1,11 +1,14 @@
 //! The program as people and scripts use it: real mounts on directories as stores.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 #[path = "support/home.rs"]
 mod home;
 
 use std::fs;
 use std::io::{Read, Write};
+use std::os::fd::FromRawFd;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 
 use home::{Home, detach, mounts_below, runs, signal, wait_until};
@@ -56,6 +59,8 @@ fn the_first_mount_needs_nothing_and_the_second_neither() {
     // After the loss of the state directory, too.
     fs::remove_dir_all(home.state()).unwrap();
     home.type_in("mount").exits(0);
+    let entries = ["the root", "hello.txt", "dir"];
+    assert_eq!(home.status(&vault)["files"], entries.len());
     assert_eq!(fs::read_to_string(vault.join("hello.txt")).unwrap(), "hello");
     home.type_in("umount vault").exits(0);
 }
@@ -363,8 +368,6 @@ fn at_a_terminal(home: &Home, line: &str, answers: &[&str]) -> (i32, String) {
         )
     };
     assert_eq!(opened, 0);
-    use std::os::fd::FromRawFd;
-    use std::os::unix::process::CommandExt;
     // SAFETY: openpty just gave us these descriptors.
     let (mut master, slave) =
         unsafe { (fs::File::from_raw_fd(master), fs::File::from_raw_fd(slave)) };

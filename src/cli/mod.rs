@@ -1,6 +1,22 @@
 //! The command line: arguments, configuration, messages, progress, and the background
 //! process of a mount. Knows `vault` and `fuse`, and nothing below them.
 
+/// Prints a line. A reader that went away (`| head`) is no reason to panic, as `println!` would.
+macro_rules! say {
+    ($($text:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stdout(), $($text)*);
+    }};
+}
+
+/// The same, on standard error.
+macro_rules! complain {
+    ($($text:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr(), $($text)*);
+    }};
+}
+
 mod args;
 mod commands;
 mod config;
@@ -41,9 +57,9 @@ pub fn main() -> ExitCode {
     match run(&arguments) {
         Ok(()) => Exit::Done.into(),
         Err(failure) => {
-            eprintln!("s3vault: {failure}.");
+            complain!("s3vault: {failure}.");
             if arguments.global.verbose > 0 {
-                failure.causes.iter().for_each(|cause| eprintln!("  because: {cause}"));
+                failure.causes.iter().for_each(|cause| complain!("  because: {cause}"));
             }
             failure.exit.into()
         }

@@ -29,7 +29,7 @@ pub fn look(path: &Path) -> Outcome {
             );
             Failure::new(Exit::Mountpoint, why)
         })?;
-        eprintln!("Cleaned up a dead mount at {shown}.");
+        complain!("Cleaned up a dead mount at {shown}.");
     }
     match path.symlink_metadata() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),

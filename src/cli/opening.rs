@@ -29,23 +29,23 @@ impl Opening<'_> {
     /// Makes the vault, says how it can be opened again, and remembers it.
     pub async fn make(&self, bucket: &Bucket, single_machine: bool) -> Outcome {
         let place = self.target.describe();
-        let given = self.with_sources(|sources| sources.new(&place))?;
+        let given = self.with_sources(|sources| sources.for_new(&place))?;
         let made = vault::init(bucket, InitSecrets::new(passphrase(&given)), single_machine).await;
         let made = made.map_err(|error| messages::of_vault(&error, &place))?;
         let id = made.vault.to_string();
-        println!("Made a vault in {place} (vault {id}).");
-        if matches!(made.conditional, Conditional::Ignored { .. }) {
-            println!("{}", messages::UNSAFE_STORE);
+        say!("Made a vault in {place} (vault {id}).");
+        if matches!(made.conditional, Conditional::Ignored) {
+            say!("{}", messages::UNSAFE_STORE);
         }
         if let Source::KeyFile(path) = &given.source {
-            println!(
+            say!(
                 "No passphrase was given, so a key was generated: {} (only this user can read it).\n  Whoever \
                  has that file can open the vault, and without it, or the recovery key, nobody can:\n  it \
                  protects the bucket, not this machine. Keep a copy elsewhere.",
                 path.display()
             );
         }
-        println!(
+        say!(
             "Recovery key, shown only this once: {}\n  It opens the vault when the passphrase is lost. Write it \
              down and keep it apart from this machine.",
             made.recovery
@@ -67,7 +67,7 @@ impl Opening<'_> {
                     if failure.exit != Exit::WrongPassphrase || !again {
                         return Err(failure);
                     }
-                    eprintln!("That is neither the passphrase nor the recovery key.");
+                    complain!("That is neither the passphrase nor the recovery key.");
                 }
             }
         }

@@ -68,9 +68,10 @@ pub fn absolute(path: &Path) -> Outcome<PathBuf> {
     let full = std::path::absolute(path).map_err(|error| {
         Failure::io(format_args!("{} cannot be resolved", path.display()), &error)
     })?;
-    let (parent, name) = match (full.parent(), full.components().next_back()) {
-        (Some(parent), Some(Component::Normal(name))) => (parent, name),
-        _ => return Ok(full.canonicalize().unwrap_or(full)),
+    let (Some(parent), Some(Component::Normal(name))) =
+        (full.parent(), full.components().next_back())
+    else {
+        return Ok(full.canonicalize().unwrap_or(full));
     };
     let path = existing(parent).join(name);
     // readlink(2) of a mount's root is answered by the kernel alone (EINVAL).

@@ -41,7 +41,7 @@ impl Meter {
 
     /// Prints a line without tearing the bar.
     pub fn say(&self, line: &str) {
-        self.bar.suspend(|| eprintln!("{line}"));
+        self.bar.suspend(|| complain!("{line}"));
     }
 }
 

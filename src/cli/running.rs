@@ -14,6 +14,7 @@ use super::paths::make_private;
 
 /// One running daemon.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(clippy::unsafe_derive_deserialize)] // the system calls below rely on no field
 pub struct Running {
     /// Its process.
     pub pid: u32,

@@ -93,7 +93,7 @@ impl Sources<'_> {
 
     /// The passphrase of a vault that is about to be made. With a key file allowed, none
     /// given and nobody to ask (or an empty answer), the key file is made.
-    pub fn new(&self, vault: &str) -> Outcome<Given> {
+    pub fn for_new(&self, vault: &str) -> Outcome<Given> {
         if let Some(given) = self.silent()? {
             return Ok(given);
         }
@@ -274,13 +274,13 @@ mod tests {
     fn without_a_terminal_nothing_asks() {
         let sources = Sources { file: None, key_file: None, terminal: &Typist::new(&[]) };
         assert_eq!(exit_of(sources.existing("v")), Exit::NoPassphrase);
-        assert_eq!(exit_of(sources.new("v")), Exit::NoPassphrase);
+        assert_eq!(exit_of(sources.for_new("v")), Exit::NoPassphrase);
     }
 
     #[test]
     fn a_new_passphrase_is_typed_twice() {
         let new = |answers: &[&'static str]| {
-            Sources { file: None, key_file: None, terminal: &Typist::new(answers) }.new("v")
+            Sources { file: None, key_file: None, terminal: &Typist::new(answers) }.for_new("v")
         };
         assert_eq!(*new(&["one", "one"]).unwrap().bytes, b"one");
         assert_eq!(exit_of(new(&["one", "two"])), Exit::Usage);
@@ -293,18 +293,18 @@ mod tests {
         let path = dir.path().join("conf/embedded.key");
         let nobody = Typist::new(&[]);
         let sources = Sources { file: None, key_file: Some(&path), terminal: &nobody };
-        let made = sources.new("v").unwrap();
+        let made = sources.for_new("v").unwrap();
         assert_eq!(made.source, Source::KeyFile(path.clone()));
         assert_eq!(made.bytes.len(), 64);
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(sources.existing("v").unwrap().bytes, made.bytes);
-        assert_eq!(sources.new("v").unwrap().bytes, made.bytes);
+        assert_eq!(sources.for_new("v").unwrap().bytes, made.bytes);
         // Who presses return at the terminal gets one, too; who types has a passphrase.
         let terminal = Typist::new(&[""]);
         let sources = Sources { file: None, key_file: Some(&path), terminal: &terminal };
-        assert_eq!(sources.new("v").unwrap().source, Source::KeyFile(path.clone()));
+        assert_eq!(sources.for_new("v").unwrap().source, Source::KeyFile(path.clone()));
         let terminal = Typist::new(&["x", "x"]);
         let sources = Sources { file: None, key_file: Some(&path), terminal: &terminal };
-        assert_eq!(sources.new("v").unwrap().source, Source::Terminal);
+        assert_eq!(sources.for_new("v").unwrap().source, Source::Terminal);
     }
 }

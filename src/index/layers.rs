@@ -1,6 +1,6 @@
 //! The layers of the map, newest first, and how changes enter them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -149,14 +149,19 @@ impl Layers {
         self.counts.insert(number, count);
     }
 
-    /// Keeps the totals. What a page that is not here would tell is taken to be unchanged.
+    /// Keeps the totals. What a page that is not here would tell is taken to be unchanged. A commit's
+    /// transactions come as one here, in which a record can be put several times.
     fn count_totals(&mut self, changes: &[Change], pins: &Pins) -> Result<()> {
+        let mut here: HashMap<&[u8], Option<i64>> = HashMap::new();
         for change in changes.iter().filter(|change| change.key.first() == Some(&2)) {
             let new = change.value.as_deref().map(parse).transpose()?;
-            let old = match self.look(&change.key, pins)? {
-                Looked::Value(value) => Some(parse(&value)?),
-                Looked::Absent => None,
-                Looked::Miss(_) => new,
+            let old = match here.insert(&change.key, new) {
+                Some(old) => old,
+                None => match self.look(&change.key, pins)? {
+                    Looked::Value(value) => Some(parse(&value)?),
+                    Looked::Absent => None,
+                    Looked::Miss(_) => new,
+                },
             };
             self.point.inodes += i64::from(new.is_some()) - i64::from(old.is_some());
             self.point.bytes += new.unwrap_or(0) - old.unwrap_or(0);

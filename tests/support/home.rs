@@ -1,6 +1,8 @@
 //! A user on a machine of their own: a home directory, a machine id, and the program as they
 //! would type it. Leaves no mount and no process behind, also when the test fails.
 
+#![allow(dead_code, reason = "each test uses its own part of this")]
+
 use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -9,7 +11,7 @@ use std::time::{Duration, Instant};
 
 /// How long anything may take before the test fails: many times what it needs, on a machine
 /// that does other things.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The home directory of a user; another one is another user on another machine.
 pub struct Home {

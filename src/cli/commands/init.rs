@@ -19,6 +19,6 @@ pub async fn init(global: &Global, places: &Places, args: &Init) -> Outcome {
         return Err(messages::of_vault(&vault::Error::Exists, &target.describe()));
     }
     opening.make(&bucket, args.single_machine).await?;
-    println!("Mount it with: {} mount DIRECTORY", super::program());
+    say!("Mount it with: {} mount DIRECTORY", super::program());
     Ok(())
 }

@@ -95,9 +95,10 @@ fn silent(running: &Running, error: &io::Error) -> Failure {
 fn not_mounted(what: &str, running: &[Running]) -> Failure {
     let list: Vec<_> =
         running.iter().map(|running| running.mountpoint.display().to_string()).collect();
-    let known = match list.is_empty() {
-        true => "no mount of this user runs".to_owned(),
-        false => format!("mounted are: {}", list.join(", ")),
+    let known = if list.is_empty() {
+        "no mount of this user runs".to_owned()
+    } else {
+        format!("mounted are: {}", list.join(", "))
     };
     Failure::new(Exit::NotMounted, format!("{what} is no s3vault mount of this user; {known}"))
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::program;
 use crate::cli::args::{Fsync, Global, Mount};
-use crate::cli::config::Config;
+use crate::cli::config::{Config, Known};
 use crate::cli::daemon::front::Front;
 use crate::cli::daemon::spec::{Hidden, Spec};
 use crate::cli::exit::{Exit, Failure, Outcome};
@@ -33,9 +33,9 @@ pub async fn mount(global: &Global, places: &Places, args: &Mount) -> Outcome {
     let bucket = open_or_make(&opening, args).await?;
     let unlocked = opening.unlock(&bucket).await?;
     let id = unlocked.vault.to_string();
-    not_mounted_yet(places, |running| {
-        running.vault == id && !(running.read_only && args.read_only)
-    })?;
+    // Another state directory has a journal of its own; there, the vault decides.
+    let dir = places.state.join(&id);
+    not_mounted_yet(places, |running| running.dir == dir)?;
     mountpoint::make(&path)?;
 
     let spec = spec(global, places, args, &target, &path, &unlocked);
@@ -52,7 +52,7 @@ pub async fn mount(global: &Global, places: &Places, args: &Mount) -> Outcome {
 }
 
 fn remembered_mountpoint(target: &Target) -> Outcome<PathBuf> {
-    let known = target.known.as_ref().and_then(|known| known.only_mountpoint());
+    let known = target.known.as_ref().and_then(Known::only_mountpoint);
     known.ok_or_else(|| {
         let text = format!(
             "where to mount? This vault was not mounted at just one place before; name an empty directory: {} \
@@ -72,7 +72,8 @@ fn not_mounted_yet(places: &Places, same: impl Fn(&Running) -> bool) -> Outcome 
     let mounted = mountpoint::ours_at(&running.mountpoint).is_some();
     let text = if mounted {
         format!(
-            "{} is mounted already, at {shown} (process {}); use it there, or unmount it first",
+            "{} is mounted already, at {shown} (process {}); use it there, or unmount it \
+             first; a second, --read-only mount needs a --state-dir of its own",
             running.bucket, running.pid
         )
     } else {
@@ -138,36 +139,33 @@ fn spec(
 fn remember(places: &Places, target: &Target, id: &str, path: &Path) {
     let known = target.remembered(id.to_owned());
     let Some(text) = path.to_str() else {
-        eprintln!("s3vault: the mountpoint is not remembered: its name is no UTF-8");
+        complain!("s3vault: the mountpoint is not remembered: its name is no UTF-8");
         return;
     };
     if let Err(failure) =
         Config::update(&places.config, |config| config.remember(known, Some(text)))
     {
-        eprintln!("s3vault: mounted, but not remembered: {failure}");
+        complain!("s3vault: mounted, but not remembered: {failure}");
     }
 }
 
 fn announce(report: &Report, foreground: bool) {
     let access = if report.read_only { ", read-only" } else { "" };
-    println!(
+    say!(
         "{} is mounted{access}: what you put there is encrypted here and stored in",
         report.mountpoint
     );
     let server = report.endpoint.as_ref().map(|url| format!(" (at {url})")).unwrap_or_default();
-    println!("  data   {}{server}", report.bucket);
+    say!("  data   {}{server}", report.bucket);
     if let Some(head) = &report.head {
-        println!(
-            "  head   commit {} of {}, fingerprint {}",
-            head.number, head.time, head.fingerprint
-        );
+        say!("  head   commit {} of {}, fingerprint {}", head.number, head.time, head.fingerprint);
     }
-    println!("  log    {}", report.log);
+    say!("  log    {}", report.log);
     let program = program();
     let stop = if foreground { "Ctrl-C, or " } else { "" };
-    println!("  stop   {stop}{program} umount {}", report.mountpoint);
-    println!("  see    {program} status");
+    say!("  stop   {stop}{program} umount {}", report.mountpoint);
+    say!("  see    {program} status");
     for warning in &report.warnings {
-        println!("  note   {warning}");
+        say!("  note   {warning}");
     }
 }

@@ -26,17 +26,17 @@ pub fn status(places: &Places, args: &Status) -> Outcome {
     };
     let reports: Vec<_> = chosen.iter().map(report_of).collect();
     if args.json {
-        println!("{}", json!({ "mounts": reports }));
+        say!("{}", json!({ "mounts": reports }));
         return Ok(());
     }
     if reports.is_empty() {
-        println!("No mount of this user runs.");
+        say!("No mount of this user runs.");
         for known in Config::read(&places.config)?.vaults {
-            println!("known: {}  (vault {})", known.describe(), known.id);
+            say!("known: {}  (vault {})", known.describe(), known.id);
         }
     }
     for report in &reports {
-        println!("{}", report.describe());
+        say!("{}", report.describe());
     }
     Ok(())
 }

@@ -28,9 +28,9 @@ pub fn sync(places: &Places, args: &Sync) -> Outcome {
     let mut first = Ok(());
     for running in &chosen {
         match sync_one(running) {
-            Ok(()) => println!("{}: everything is in the bucket.", running.mountpoint.display()),
+            Ok(()) => say!("{}: everything is in the bucket.", running.mountpoint.display()),
             Err(failure) if first.is_ok() => first = Err(failure),
-            Err(failure) => eprintln!("s3vault: {failure}"),
+            Err(failure) => complain!("s3vault: {failure}"),
         }
     }
     first

@@ -31,9 +31,9 @@ pub fn umount(places: &Places, args: &Umount) -> Outcome {
     follow(&mut client, &running)?;
     // So that whoever mounts it again at once finds nothing in the way.
     if process.is_some_and(|process| !process.wait(END_WAIT)) {
-        eprintln!("s3vault: the daemon (process {}) is slow to end", running.pid);
+        complain!("s3vault: the daemon (process {}) is slow to end", running.pid);
     }
-    println!("{shown} is unmounted; everything is in the bucket.");
+    say!("{shown} is unmounted; everything is in the bucket.");
     Ok(())
 }
 
@@ -48,7 +48,7 @@ fn without_daemon(places: &Places, path: &Path) -> Outcome {
             Failure::new(Exit::Mountpoint, text)
         };
         mountpoint::detach(path).map_err(failed)?;
-        println!(
+        say!(
             "Cleaned up a dead mount at {shown}. What its daemon had not sent is on this disk; the next mount \
              goes on with it."
         );
@@ -66,14 +66,14 @@ fn force(running: &Running) -> Outcome {
     if mountpoint::ours_at(&running.mountpoint).is_some()
         && let Err(error) = mountpoint::detach(&running.mountpoint)
     {
-        eprintln!("s3vault: {shown} stays in sight: {error}");
+        complain!("s3vault: {shown} stays in sight: {error}");
     }
     let Some(process) = process else {
-        println!("{shown} is unmounted; its daemon had ended already.");
+        say!("{shown} is unmounted; its daemon had ended already.");
         return Ok(());
     };
     if is_quiet(&before) && ends_well(running) && process.wait(END_WAIT) {
-        println!("{shown} is unmounted; everything is in the bucket.");
+        say!("{shown} is unmounted; everything is in the bucket.");
         return Ok(());
     }
     process.kill().map_err(|error| silent(running, &error))?;

@@ -77,7 +77,7 @@ impl Front {
         loop {
             match self.word().await {
                 Some(Word::Mounted(report)) => return Ok(*report),
-                Some(Word::Said(text)) => eprintln!("{text}"),
+                Some(Word::Said(text)) => complain!("{text}"),
                 Some(Word::Progress(_)) => {}
                 Some(Word::Ended(failure)) => self.failure = failure,
                 None => return Err(self.over()),
@@ -101,7 +101,7 @@ impl Front {
                 }
                 Word::Said(text) => match &meter {
                     Some(meter) => meter.say(&text),
-                    None => eprintln!("{text}"),
+                    None => complain!("{text}"),
                 },
                 Word::Mounted(_) => {}
                 Word::Ended(failure) => self.failure = failure,

@@ -38,12 +38,12 @@ impl Patience {
     pub const USUAL: Self = Self {
         tick: Duration::from_millis(500),
         failing: Duration::from_secs(90),
-        silent: Duration::from_secs(600),
+        silent: Duration::from_mins(10),
     };
 }
 
 /// One attempt at a sync; at its end another begins. Only there so that no wait is endless.
-const SYNC_STEP: Duration = Duration::from_secs(3600);
+const SYNC_STEP: Duration = Duration::from_hours(1);
 
 /// The mounted vault, as its life sees it; played in tests.
 #[async_trait]

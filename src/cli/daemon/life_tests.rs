@@ -79,7 +79,7 @@ fn scene(prepare: impl FnOnce(&Played)) -> Scene {
     let patience = Patience {
         tick: Duration::from_millis(5),
         failing: Duration::from_millis(200),
-        silent: Duration::from_secs(60),
+        silent: Duration::from_mins(1),
     };
     let life = Life::new(vault.clone(), patience);
     let (signals, receiver) = mpsc::channel(4);

@@ -26,7 +26,7 @@ const BLOCKING_THREADS: usize = 16;
 /// Bytes of stack for each thread: twice tokio's need, a quarter of the system's habit.
 const STACK: usize = 2 << 20;
 /// For the last commit, the release: everything else is in the bucket before.
-const CLOSE: Duration = Duration::from_secs(60);
+const CLOSE: Duration = Duration::from_mins(1);
 /// How long clients that wait for the last word have to hear it.
 const LAST_WORD: Duration = Duration::from_secs(2);
 
@@ -35,7 +35,7 @@ pub fn main() -> Exit {
     let Link { spec, voice, front } = match process::become_daemon() {
         Ok(link) => link,
         Err(error) => {
-            eprintln!("s3vault: this command is for `s3vault mount` to call: {error}");
+            complain!("s3vault: this command is for `s3vault mount` to call: {error}");
             return Exit::Usage;
         }
     };
