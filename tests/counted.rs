@@ -1,0 +1,166 @@
+//! What a mount asks of the server, counted by a proxy that adds a round trip of 30 ms.
+
+#[path = "support/home.rs"]
+mod home;
+mod support;
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::fs::FileExt;
+use std::time::{Duration, Instant};
+
+use home::{Home, wait_until};
+use support::{Exchange, Proxy, TestBucket, weed};
+
+const ROUND_TRIP: Duration = Duration::from_millis(30);
+const MIB: u64 = 1 << 20;
+
+/// A bucket behind a proxy.
+struct Far {
+    bucket: TestBucket,
+    proxy: Proxy,
+}
+
+impl Far {
+    fn new() -> Self {
+        let weed = weed();
+        Self { bucket: weed.bucket(), proxy: Proxy::start(weed.port(), ROUND_TRIP) }
+    }
+
+    /// A user who reaches it.
+    fn home(&self) -> Home {
+        let home = Home::new().with("S3VAULT_PASSPHRASE", "correct horse");
+        self.bucket.environment().into_iter().fold(home, |home, (name, value)| home.with(name, &value))
+    }
+
+    fn line(&self, what: &str) -> String {
+        format!("{what} --bucket {} --endpoint-url {}", self.bucket.url(), self.proxy.endpoint())
+    }
+
+    /// A mount at `vault` of a vault that was just made, after one file and its sync.
+    fn first_mount(&self) -> Home {
+        let home = self.home();
+        home.type_in(&self.line("init")).exits(0);
+        home.type_in("mount vault").exits(0);
+        fs::write(home.path("vault/warm-up"), "x").unwrap();
+        home.type_in("sync vault").exits(0);
+        self.proxy.take();
+        home
+    }
+}
+
+fn of<'a>(method: &str, part: &str, exchanges: &'a [Exchange]) -> Vec<&'a Exchange> {
+    exchanges.iter().filter(|e| e.method == method && e.target.contains(part)).collect()
+}
+
+fn listed(exchanges: &[Exchange]) -> String {
+    let lines = exchanges.iter().map(|e| {
+        format!("{} {} {} {}/{}", e.method, e.target, e.status, e.sent, e.received)
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn a_thousand_small_files_cost_at_most_forty_requests() {
+    let far = Far::new();
+    let home = far.first_mount();
+    let data = [7; 4096];
+    let begun = Instant::now();
+    for n in 0..1000 {
+        fs::write(home.path(format!("vault/small-{n}")), data).unwrap();
+    }
+    home.type_in("sync vault").exits(0);
+    let exchanges = far.proxy.take();
+    println!("1,000 files: {} requests, {:?}", exchanges.len(), begun.elapsed());
+    assert!(exchanges.len() <= 40, "{}", listed(&exchanges));
+    home.type_in("umount vault").exits(0);
+}
+
+#[test]
+fn one_file_alone_is_in_the_bucket_within_a_second_and_then_nothing_is_sent() {
+    let far = Far::new();
+    let home = far.first_mount();
+    let begun = Instant::now();
+    fs::write(home.path("vault/alone"), "now").unwrap();
+    let committed = || home.status(&home.path("vault"))["unsent_changes"].as_u64() == Some(0);
+    wait_until("the commit", committed);
+    let took = begun.elapsed();
+    println!("one file: {took:?}");
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    let exchanges = far.proxy.take();
+    assert!(!of("PUT", "/log/", &exchanges).is_empty(), "{}", listed(&exchanges));
+    // Longer than every timer of the daemon: the barrier is every 5 s.
+    std::thread::sleep(Duration::from_secs(12));
+    let idle = far.proxy.take();
+    assert!(idle.is_empty(), "an idle mount sends nothing:\n{}", listed(&idle));
+    home.type_in("umount vault").exits(0);
+}
+
+#[test]
+fn a_large_file_streams_out_and_its_middle_costs_one_get() {
+    let far = Far::new();
+    let home = far.first_mount();
+    let mut file = File::create(home.path("vault/large")).unwrap();
+    let part: Vec<u8> = (0..MIB).map(|n| (n * 31 % 251) as u8).collect();
+    for _ in 0..100 {
+        file.write_all(&part).unwrap();
+    }
+    let packs = || {
+        let puts = far.proxy.take();
+        of("PUT", "/pack/", &puts).iter().any(|put| put.status == 200)
+    };
+    wait_until("packs of a file that is still being written", packs);
+    for _ in 100..300 {
+        file.write_all(&part).unwrap();
+    }
+    drop(file);
+    home.type_in("umount vault").exits(0);
+
+    let elsewhere = far.home();
+    elsewhere.type_in(&far.line("mount vault")).exits(0);
+    let file = File::open(elsewhere.path("vault/large")).unwrap();
+    assert_eq!(file.metadata().unwrap().len(), 300 * MIB);
+    far.proxy.take();
+    let mut middle = [0; 4096];
+    file.read_exact_at(&mut middle, 150 * MIB + 12_345 * 4096 % MIB).unwrap();
+    let exchanges = far.proxy.take();
+    let gets = of("GET", "/pack/", &exchanges);
+    assert!(gets.len() == 1 && exchanges.len() == 1, "{}", listed(&exchanges));
+    assert!(gets[0].received <= 64 << 10, "{}", listed(&exchanges));
+    let from = usize::try_from(12_345 * 4096 % MIB).unwrap();
+    assert_eq!(middle, part[from..from + 4096]);
+    elsewhere.type_in("umount vault").exits(0);
+}
+
+#[test]
+fn a_new_machine_lists_a_hundred_thousand_files_with_few_requests() {
+    let far = Far::new();
+    let home = far.first_mount();
+    for dir in 0..100 {
+        let path = home.path(format!("vault/dir-{dir}"));
+        fs::create_dir(&path).unwrap();
+        for n in 0..1000 {
+            File::create(path.join(format!("file-{n}"))).unwrap();
+        }
+    }
+    home.type_in("umount vault").exits(0);
+
+    let elsewhere = far.home();
+    far.proxy.take();
+    elsewhere.type_in(&far.line("mount vault")).exits(0);
+    assert_eq!(fs::read_dir(elsewhere.path("vault")).unwrap().count(), 101);
+    let found = fs::metadata(elsewhere.path("vault/dir-42/file-777")).unwrap();
+    assert_eq!(found.len(), 0);
+    let exchanges = far.proxy.take();
+    let is_list = |e: &Exchange| e.target.contains("list-type");
+    let beyond: Vec<Exchange> = exchanges
+        .iter()
+        .filter(|e| e.method == "GET" && !is_list(e) && !e.target.contains("/log/"))
+        .cloned()
+        .collect();
+    let bytes: u64 = beyond.iter().map(|e| e.received).sum();
+    println!("100,000 files, first ls and stat: {} GETs, {bytes} bytes", beyond.len());
+    assert!(!of("GET", "/checkpoint/", &beyond).is_empty(), "no checkpoint was made");
+    assert!(beyond.len() <= 12 && bytes <= 4 * MIB, "{}", listed(&exchanges));
+    elsewhere.type_in("umount vault").exits(0);
+}
