@@ -30,7 +30,10 @@ impl Far {
     /// A user who reaches it.
     fn home(&self) -> Home {
         let home = Home::new().with("S3VAULT_PASSPHRASE", "correct horse");
-        self.bucket.environment().into_iter().fold(home, |home, (name, value)| home.with(name, &value))
+        self.bucket
+            .environment()
+            .into_iter()
+            .fold(home, |home, (name, value)| home.with(name, &value))
     }
 
     fn line(&self, what: &str) -> String {
@@ -54,9 +57,9 @@ fn of<'a>(method: &str, part: &str, exchanges: &'a [Exchange]) -> Vec<&'a Exchan
 }
 
 fn listed(exchanges: &[Exchange]) -> String {
-    let lines = exchanges.iter().map(|e| {
-        format!("{} {} {} {}/{}", e.method, e.target, e.status, e.sent, e.received)
-    });
+    let lines = exchanges
+        .iter()
+        .map(|e| format!("{} {} {} {}/{}", e.method, e.target, e.status, e.sent, e.received));
     lines.collect::<Vec<_>>().join("\n")
 }
 

@@ -35,8 +35,7 @@ fn line(what: &str, bucket: &TestBucket) -> String {
 #[track_caller]
 fn tool(program: &str, arguments: &[&OsStr]) -> String {
     let done = Command::new(program).args(arguments).output().expect(program);
-    let (out, err) =
-        (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+    let (out, err) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
     assert!(done.status.success(), "{program} {arguments:?}: {out}{err}");
     out.into_owned()
 }
@@ -189,11 +188,7 @@ fn a_tree_comes_back_byte_for_byte_on_another_machine() {
 }
 
 /// `scripts/read_vault.py` extracts the same tree from a copy of the bucket.
-fn second_reader(
-    home: &Home,
-    objects: Vec<(String, bytes::Bytes)>,
-    vault: &Path,
-) {
+fn second_reader(home: &Home, objects: Vec<(String, bytes::Bytes)>, vault: &Path) {
     let copy = home.path("bucket-copy");
     for (name, bytes) in objects {
         let path = copy.join(name);
@@ -205,14 +200,17 @@ fn second_reader(
     let extracted = home.path("extracted");
     let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts");
     let python = tool(scripts.join("reader-python").to_str().unwrap(), &[]);
-    tool(python.trim(), &[
-        scripts.join("read_vault.py").as_os_str(),
-        copy.as_os_str(),
-        OsStr::new("--passphrase-file"),
-        secret.as_os_str(),
-        OsStr::new("extract"),
-        extracted.as_os_str(),
-    ]);
+    tool(
+        python.trim(),
+        &[
+            scripts.join("read_vault.py").as_os_str(),
+            copy.as_os_str(),
+            OsStr::new("--passphrase-file"),
+            secret.as_os_str(),
+            OsStr::new("extract"),
+            extracted.as_os_str(),
+        ],
+    );
     same(&extracted, vault);
 }
 

@@ -93,6 +93,11 @@ impl Barrier {
         self.sync(self.inner.journal.appended()).await
     }
 
+    /// Gives the packs that nothing needs here any more to the cache, now: before an end.
+    pub async fn release(&self) {
+        Inner::release(&self.inner).await;
+    }
+
     /// Tells up to where everything is durable here; the index flushes after it (J4).
     #[must_use]
     pub fn subscribe(&self) -> watch::Receiver<Seq> {

@@ -324,6 +324,7 @@ impl Vault {
             None => Err(Error::Local("the uploader ended".into())),
         };
         writer.barrier.sync_all().await?;
+        writer.barrier.release().await;
         writer.barrier.stop();
         let (journal, index) = (writer.journal.clone(), self.index.clone());
         let marked = tokio::task::spawn_blocking(move || {

@@ -1,0 +1,201 @@
+//! A vault of each format version, committed, which must open for ever: by the program and by the second reader.
+//!
+//! `S3VAULT_MAKE_GOLDEN=1 cargo test --test golden` makes the one of the current version, if it is not there.
+
+#[path = "support/home.rs"]
+mod home;
+
+use std::ffi::OsStr;
+use std::fmt::Write;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use home::Home;
+use s3vault::crypto::sha256;
+use s3vault::types::{InodeNo, MIB};
+use s3vault::vault::{
+    Argon2Params, Bucket, Deadlines, Fsync, InitSecrets, Machine, Options, Passphrase, S3Options,
+    Vault, init,
+};
+use s3vault::vfs::{Caller, OpenFlags, RenameMode, SetAttributes, WriteAt};
+
+const PASSPHRASE: &str = "golden, for ever";
+const LONG: Duration = Duration::from_secs(60);
+const USER: Caller = Caller { uid: 0, gid: 0, pid: 1, umask: 0o022 };
+
+fn golden(version: u32) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/v{version}"))
+}
+
+/// Everything that a tree shows, a line a file: type and mode, links, owner, size, time, hash or target, name.
+fn listing(root: &Path) -> String {
+    let mut lines = Vec::new();
+    for entry in walkdir::WalkDir::new(root).min_depth(1) {
+        let entry = entry.unwrap();
+        let found = entry.path().symlink_metadata().unwrap();
+        let content = if found.is_symlink() {
+            fs::read_link(entry.path()).unwrap().display().to_string()
+        } else if found.is_file() {
+            sha256(&fs::read(entry.path()).unwrap()).to_string()
+        } else {
+            "-".to_owned()
+        };
+        // What a directory weighs is the file system's own business.
+        let size = if found.is_dir() { 0 } else { found.len() };
+        let name = entry
+            .path()
+            .strip_prefix(root)
+            .unwrap()
+            .as_os_str()
+            .as_bytes()
+            .escape_ascii()
+            .to_string();
+        let (mode, links) = (found.mode(), if found.is_dir() { 0 } else { found.nlink() });
+        let (uid, gid, seconds, nanos) =
+            (found.uid(), found.gid(), found.mtime(), found.mtime_nsec());
+        lines.push(format!(
+            "{name} {mode:o} {links} {uid}:{gid} {size} {seconds}.{nanos:09} {content}"
+        ));
+    }
+    lines.sort();
+    lines.iter().fold(String::new(), |mut text, line| {
+        writeln!(text, "{line}").unwrap();
+        text
+    })
+}
+
+async fn put(vault: &Vault, parent: InodeNo, name: &[u8], parts: &[(u64, &[u8])]) -> InodeNo {
+    let vfs = vault.vfs();
+    let flags = OpenFlags::from_bits(libc::O_RDWR | libc::O_CREAT);
+    let (made, handle) = vfs.create(&USER, parent, name, 0o640, flags).await.unwrap();
+    for (offset, data) in parts {
+        vfs.write(handle, WriteAt::Offset(*offset), data).await.unwrap();
+    }
+    vfs.flush(handle).await.unwrap();
+    vfs.release(handle).await.unwrap();
+    made.ino
+}
+
+/// A little of everything, half of it in a checkpoint and half in commits after it.
+async fn fill(vault: &Vault) {
+    let (vfs, root) = (vault.vfs(), InodeNo::ROOT);
+    let dir = vfs.mkdir(&USER, root, b"dir", 0o755).await.unwrap().ino;
+    let noise: Vec<u8> = (0..70_000u32).map(|n| (n * n % 253) as u8).collect();
+    put(vault, root, b"hello.txt", &[(0, b"hello, later\n")]).await;
+    let large = put(vault, dir, b"large", &[(0, &noise)]).await;
+    put(vault, dir, b"sparse", &[(5, b"begin"), (3 << 20, b"end")]).await;
+    put(vault, dir, b"goes", &[(0, b"gone before long")]).await;
+    put(vault, root, b"not\xffutf8", &[]).await;
+    vault.sync(LONG).await.unwrap();
+    vault.checkpoint().await.unwrap();
+    vfs.symlink(&USER, root, b"link", b"dir/large").await.unwrap();
+    vfs.link(large, root, b"hard").await.unwrap();
+    vfs.unlink(dir, b"goes").await.unwrap();
+    put(vault, dir, b"small", &[(0, b"x")]).await;
+    vfs.rename((dir, b"small"), (root, b"moved"), RenameMode::Replace).await.unwrap();
+    vfs.set_xattr(large, b"user.golden", b"yes", 0).await.unwrap();
+    let flags = OpenFlags::from_bits(libc::O_RDWR);
+    let handle = vfs.open(large, flags).await.unwrap();
+    vfs.write(handle, WriteAt::Offset(20_000), b"overwritten in the middle").await.unwrap();
+    vfs.flush(handle).await.unwrap();
+    vfs.release(handle).await.unwrap();
+    vfs.set_attributes(large, &SetAttributes { size: Some(60_000), ..SetAttributes::default() })
+        .await
+        .unwrap();
+    vault.sync(LONG).await.unwrap();
+}
+
+/// Makes the vault of the current version.
+fn make(at: &Path) {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        fs::create_dir_all(at).unwrap();
+        let scratch = tempfile::tempdir().unwrap();
+        let url = format!("file://{}", at.display()).parse().unwrap();
+        let bucket = Bucket::open(&url, &S3Options::default(), Deadlines::default()).await.unwrap();
+        let passphrase = Passphrase::from_bytes(PASSPHRASE.into());
+        // The least that is allowed, so that opening it takes little.
+        let argon = Argon2Params { memory_kib: 64 << 10, passes: 3, lanes: 1 };
+        let made = init(&bucket, InitSecrets { passphrase, argon }, false).await.unwrap();
+        let machine =
+            Machine::identify(Some("golden".into()), &scratch.path().join("data")).unwrap();
+        let options = Options {
+            bucket,
+            unlocked: made.unlocked,
+            state_dir: scratch.path().join("state"),
+            machine,
+            memory: 64 * MIB,
+            cache_size: Some(64 * MIB),
+            read_only: false,
+            take_over: false,
+            accept_rollback: false,
+            single_machine: false,
+            fsync: Fsync::Local,
+            mountpoint: "golden".into(),
+        };
+        let vault: Arc<Vault> = Vault::open(options).await.unwrap();
+        fill(&vault).await;
+        vault.close(LONG).await.unwrap();
+    });
+}
+
+fn copy(from: &Path, to: &Path) {
+    for entry in walkdir::WalkDir::new(from).into_iter().map(Result::unwrap) {
+        let target = to.join(entry.path().strip_prefix(from).unwrap());
+        if entry.file_type().is_dir() {
+            fs::create_dir_all(target).unwrap();
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+#[test]
+fn the_vault_of_version_1_opens_for_ever() {
+    let (store, expected) = (golden(1), golden(1).with_extension("listing"));
+    let making = std::env::var_os("S3VAULT_MAKE_GOLDEN").is_some() && !store.exists();
+    if making {
+        make(&store);
+    }
+    let home = Home::new().with("S3VAULT_PASSPHRASE", PASSPHRASE);
+    let bucket = home.path("bucket");
+    copy(&store, &bucket);
+    home.type_in(&format!("mount vault --bucket file://{}", bucket.display())).exits(0);
+    let found = listing(&home.path("vault"));
+    if making {
+        fs::write(&expected, &found).unwrap();
+    }
+    let expected = fs::read_to_string(&expected).unwrap();
+    assert_eq!(found, expected);
+    let mut getfattr = Command::new("getfattr");
+    getfattr.args(["-n", "user.golden", "--only-values", "vault/hard"]).current_dir(home.path(""));
+    let xattr = getfattr.output().unwrap();
+    assert_eq!(xattr.stdout, b"yes");
+    // It can still be written.
+    fs::write(home.path("vault/new"), "new").unwrap();
+    home.type_in("umount vault").exits(0);
+    home.type_in("check --read-data").exits(0);
+
+    let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts");
+    let python = Command::new(scripts.join("reader-python")).output().unwrap();
+    let python = String::from_utf8(python.stdout).unwrap();
+    let secret = home.path("passphrase");
+    fs::write(&secret, PASSPHRASE).unwrap();
+    let (extracted, reader) = (home.path("extracted"), scripts.join("read_vault.py"));
+    let words: [&OsStr; 6] = [
+        reader.as_os_str(),
+        store.as_os_str(),
+        OsStr::new("--passphrase-file"),
+        secret.as_os_str(),
+        OsStr::new("extract"),
+        extracted.as_os_str(),
+    ];
+    let read = Command::new(python.trim()).args(words).output().unwrap();
+    assert!(read.status.success(), "{}", String::from_utf8_lossy(&read.stderr));
+    assert_eq!(listing(&extracted), expected);
+}
