@@ -55,12 +55,18 @@ fn the_first_mount_needs_nothing_and_the_second_neither() {
     let done = home.type_in("mount").exits(0);
     assert!(!done.out.contains("Recovery key"), "{}", done.out);
     assert_eq!(fs::read_to_string(vault.join("hello.txt")).unwrap(), "hello");
+    // What is written now is unsent until it is in the bucket, and then it is there.
+    fs::rename(home.data().join("store"), home.path("away")).unwrap();
+    fs::write(vault.join("second.txt"), "second").unwrap();
+    assert!(home.status(&vault)["unsent_changes"].as_u64() > Some(0));
+    fs::rename(home.path("away"), home.data().join("store")).unwrap();
     home.type_in("umount vault").exits(0);
     // After the loss of the state directory, too.
     fs::remove_dir_all(home.state()).unwrap();
     home.type_in("mount").exits(0);
-    let entries = ["the root", "hello.txt", "dir"];
+    let entries = ["the root", "hello.txt", "second.txt", "dir"];
     assert_eq!(home.status(&vault)["files"], entries.len());
+    assert_eq!(fs::read_to_string(vault.join("second.txt")).unwrap(), "second");
     assert_eq!(fs::read_to_string(vault.join("hello.txt")).unwrap(), "hello");
     home.type_in("umount vault").exits(0);
 }

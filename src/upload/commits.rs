@@ -103,9 +103,10 @@ async fn next_run(shared: &Shared, from: Seq, since: Option<Instant>) -> Option<
 
 async fn read(shared: &Shared, from: Seq, upto: Seq) -> Result<Vec<Journaled>, String> {
     let journal = shared.journal.clone();
-    let read = tokio::task::spawn_blocking(move || journal.read_after(from, READ_BYTES)).await;
-    let mut batch = read.map_err(|e| e.to_string())?.map_err(|e| chain(&e))?;
-    batch.retain(|transaction| transaction.seq <= upto);
+    // Not beyond: the next batch goes on where this one ends, else all of a segment would be opened again.
+    let read = move || journal.read_between(from, upto, READ_BYTES);
+    let read = tokio::task::spawn_blocking(read).await;
+    let batch = read.map_err(|e| e.to_string())?.map_err(|e| chain(&e))?;
     let mut next = from;
     for transaction in &batch {
         next = next.next();

@@ -228,7 +228,8 @@ impl Opener<'_> {
             head: survey.head,
             recent: survey.recent.clone(),
             generation: self.options.unlocked.generation,
-            upto: survey.confirmed.max(journal.noted().upto),
+            // Of the journal that goes on, which may be a new one: then nothing of it is in the log.
+            upto: journal.noted().upto,
         };
         let mut committer = Committer::new(self.bucket().clone(), self.keys().clone(), end);
         let Some(claim) = self.claim(&mut committer, &journal).await? else { return Ok(None) };

@@ -122,6 +122,12 @@ impl Acl {
     }
 }
 
+/// The nine bits that an ACL says, if it says no more than a mode can.
+pub(super) fn as_mode(value: &[u8]) -> Result<Option<u32>> {
+    let mut acl = Acl::parse(value)?;
+    Ok(acl.is_mode().then(|| acl.mode(0)))
+}
+
 /// If `name` is an ACL's: sets it, and the mode with it; `false` for any other attribute. An access ACL that a mode
 /// can say is not kept.
 pub(super) fn set(

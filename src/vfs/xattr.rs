@@ -48,6 +48,12 @@ impl Vfs {
         if value.len() > VALUE_MAX {
             return Err(Error::AttributeTooBig);
         }
+        if name == acl::ACCESS
+            && self.inner.bare.contains(ino)
+            && let Some(permissions) = acl::as_mode(value)?
+        {
+            return self.set_permissions(ino, permissions).await;
+        }
         let _setting = self.inner.bare.setting(ino);
         self.change(|draft| {
             let mut inode = draft.inode(ino)?.ok_or(Error::Stale)?;
@@ -72,6 +78,22 @@ impl Vfs {
             }
             inode.ctime = Timestamp::now();
             draft.put_inode(ino, &inode);
+            Ok(())
+        })
+        .await
+    }
+
+    /// What `cp -a` and `install` do instead of `chmod`: an ACL that says no more than a mode, on an inode that has no
+    /// attributes. None is kept, and none is looked for.
+    async fn set_permissions(&self, ino: InodeNo, permissions: u32) -> Result<()> {
+        self.change(|draft| {
+            let mut inode = draft.inode(ino)?.ok_or(Error::Stale)?;
+            let mode = inode.mode & !0o777 | permissions;
+            if inode.mode != mode {
+                inode.mode = mode;
+                inode.ctime = Timestamp::now();
+                draft.put_inode(ino, &inode);
+            }
             Ok(())
         })
         .await

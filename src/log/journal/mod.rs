@@ -411,9 +411,15 @@ impl Journal {
     /// The transactions after `seq`, about `max_bytes` of them and at least one if there is one.
     /// Not before the oldest segment.
     pub fn read_after(&self, seq: Seq, max_bytes: usize) -> Result<Vec<Journaled>> {
+        self.read_between(seq, Seq(u64::MAX), max_bytes)
+    }
+
+    /// As [`Journal::read_after`], up to `upto` at most. Whoever goes on where the last call ended
+    /// reads on from there: what it does not want yet is not read twice.
+    pub fn read_between(&self, seq: Seq, upto: Seq, max_bytes: usize) -> Result<Vec<Journaled>> {
         let (segments, last) = {
             let inner = self.inner.lock();
-            (inner.segments.clone(), inner.seq)
+            (inner.segments.clone(), inner.seq.min(upto))
         };
         let mut found = Vec::new();
         if seq >= last {

@@ -18,9 +18,19 @@ async fn a_small_file_copied_with_its_times_costs_two_transactions() {
         ..SetAttributes::default()
     };
     vfs.set_attributes(seen.ino, &set).await.unwrap();
+    // The ACL that `cp -a` sets for a mode of 0600, which it has.
+    let line = |tag: u16, perm: u16| {
+        [tag.to_le_bytes(), perm.to_le_bytes(), [0xff; 2], [0xff; 2]].concat()
+    };
+    let acl = [&2_u32.to_le_bytes()[..], &line(1, 6), &line(4, 0), &line(32, 0)].concat();
+    vfs.set_xattr(seen.ino, b"system.posix_acl_access", &acl, 0).await.unwrap();
     vfs.flush(handle).await.unwrap();
     vfs.release(handle).await.unwrap();
     assert_eq!(world.transactions() - before, 2);
+    let acl = [&2_u32.to_le_bytes()[..], &line(1, 6), &line(4, 4), &line(32, 4)].concat();
+    vfs.set_xattr(seen.ino, b"system.posix_acl_access", &acl, 0).await.unwrap();
+    assert_eq!(vfs.attributes(seen.ino).await.unwrap().mode & 0o7777, 0o644);
+    assert!(vfs.xattrs(seen.ino).await.unwrap().is_empty());
 }
 
 #[tokio::test]
