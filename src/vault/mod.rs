@@ -1,6 +1,7 @@
 //! A vault as a whole: made, opened, watched, synced, closed. Builds every room below.
 
 mod aside;
+mod check;
 mod checkpointer;
 mod error;
 mod init;
@@ -15,6 +16,7 @@ mod survey;
 #[cfg(test)]
 mod tests;
 
+pub use check::{OnProgress, Problem, Report, check};
 pub use error::{Error, Result};
 pub use init::{InitSecrets, Initialised, exists, init};
 pub use kind::Kind;

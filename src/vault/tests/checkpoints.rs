@@ -107,3 +107,34 @@ async fn k2_a_manifest_that_cannot_be_trusted_is_not_used() {
     assert_eq!(tree(&elsewhere).await, model, "the log from its beginning is still whole");
     elsewhere.close(LONG).await.unwrap();
 }
+
+/// What a vault in use leaves in the bucket satisfies `check`, its table of packs (K3) included.
+#[tokio::test(flavor = "multi_thread")]
+async fn k3_check_finds_a_vault_in_use_whole_and_its_packs_counted() {
+    let world = World::new().await;
+    let vault = world.open("a").await;
+    let unlocked = vault.options().unlocked.clone();
+    for round in 0..4 {
+        fill(&vault, &format!("x{round}-")).await;
+        if round > 0 {
+            let vfs = vault.vfs();
+            let old = format!("x{}-", round - 1);
+            write(&vfs, &format!("{old}5"), &bytes(round, 200_000)).await;
+            vfs.unlink(InodeNo::ROOT, format!("{old}6").as_bytes()).await.unwrap();
+        }
+        vault.sync(LONG).await.unwrap();
+        if round != 1 {
+            vault.checkpoint().await.unwrap();
+        }
+        for read_data in [false, true] {
+            let report = check(&world.bucket, &unlocked, read_data, &|_, _| ()).await.unwrap();
+            assert_eq!(report.problems, [], "round {round}");
+            assert!(report.packs > 0 && report.bytes > 2 << 20);
+        }
+    }
+    vault.close(LONG).await.unwrap();
+    let pack = world.memory.names().into_iter().find(|n| n.starts_with("pack/")).unwrap();
+    world.memory.steal(&pack);
+    let report = check(&world.bucket, &unlocked, false, &|_, _| ()).await.unwrap();
+    assert!(report.problems.len() <= 1, "one pack, unless nothing needs it any more");
+}

@@ -1,0 +1,75 @@
+//! Each pack's end: that it has a footer that opens.
+
+use std::cell::Cell;
+
+use futures_util::{StreamExt, stream};
+
+use super::{Check, Flaw, Flaws, Result, Survey, is_finding};
+use crate::content::open_footer;
+use crate::store;
+use crate::types::{KIB, PackId};
+use crate::upload::pack_object;
+
+/// Footers fetched at once.
+const PARALLEL: usize = 16;
+/// What is fetched of a pack's end: nearly every footer whole, in one request.
+const TAIL: u64 = 16 * KIB;
+
+impl Check<'_> {
+    /// Opens the footer of every pack that is there; with `read_data` that comes later, with the
+    /// pack as a whole.
+    pub(super) async fn footers(
+        &self,
+        survey: &Survey,
+        flaws: &mut Flaws,
+        read_data: bool,
+    ) -> Result<()> {
+        let all = survey.ends.len() as u64;
+        let mut done = 0;
+        let there: Vec<_> = survey.ends.keys().filter(|id| !flaws.contains_key(id)).collect();
+        let there = if read_data { Vec::new() } else { there };
+        let mut checked = stream::iter(there)
+            .map(|&id| async move { (id, self.footer(id).await) })
+            .buffer_unordered(PARALLEL);
+        while let Some((id, result)) = checked.next().await {
+            if let Some(what) = result? {
+                flaws.insert(id, Flaw { what, inodes: Some(Vec::new()) });
+            }
+            done += 1;
+            (self.progress)(done, all);
+        }
+        Ok(())
+    }
+
+    /// What is wrong with a pack's footer, if anything.
+    async fn footer(&self, id: PackId) -> Result<Option<String>> {
+        match self.footer_of(&pack_object(id), id).await {
+            Ok(wrong) => Ok(wrong),
+            Err(error) if is_finding(&error) => Ok(Some(error.to_string())),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn footer_of(&self, name: &str, id: PackId) -> store::Result<Option<String>> {
+        let length = self.bucket.head(name).await?.length;
+        let mut from = length.saturating_sub(TAIL);
+        loop {
+            let tail = self.bucket.get(name, Some(from..length)).await?;
+            let needed = Cell::new(from);
+            let found = open_footer(self.keys, id, length, |range| {
+                needed.set(needed.get().min(range.start));
+                let cut = |at: u64| usize::try_from(at.checked_sub(from)?).ok();
+                let range = cut(range.start).zip(cut(range.end));
+                range
+                    .filter(|range| range.1 <= tail.len())
+                    .map(|range| tail.slice(range.0..range.1))
+                    .ok_or("it is not there")
+            });
+            if needed.get() >= from {
+                let only = "it holds what is needed, but not what it takes to salvage it alone";
+                return Ok(found.err().map(|why| format!("its footer is bad ({why}); {only}")));
+            }
+            from = needed.get();
+        }
+    }
+}

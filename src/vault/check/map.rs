@@ -1,0 +1,138 @@
+//! The map as the bucket has it: the newest checkpoint's pages, and the commits after it.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+
+use super::report::Problem;
+use super::{Result, about_the_object};
+use crate::crypto::Keys;
+use crate::log::{
+    self, Chain, Manifest, PageRecords, PageRef, Transaction, manifest_name, newest, open_page,
+};
+use crate::store::Bucket;
+use crate::types::{CommitNo, Generation, Hash};
+
+/// Pages fetched at once: 8 MiB of memory.
+const PAGES: usize = 8;
+
+/// The map, to be gone over as often as needed.
+pub(super) struct Map<'a> {
+    bucket: &'a Bucket,
+    keys: &'a Keys,
+    /// The checkpoint that it starts from.
+    pub(super) manifest: Option<Manifest>,
+    /// What the commits after that changed; `None` = deleted. Rule K1 keeps it small.
+    changed: BTreeMap<Vec<u8>, Option<Bytes>>,
+    /// How many commits these were.
+    pub(super) commits: u64,
+    /// The highest generation of the superblock that they or the manifest name (O1).
+    pub(super) generation: Generation,
+}
+
+/// A record on the way: what the checkpoint says, and what holds now.
+pub(super) struct Record<'a> {
+    pub(super) key: &'a [u8],
+    pub(super) base: Option<&'a Bytes>,
+    pub(super) now: Option<&'a Bytes>,
+}
+
+impl<'a> Map<'a> {
+    /// Finds the newest checkpoint that verifies, and follows the log from there to its end.
+    pub(super) async fn open(
+        bucket: &'a Bucket,
+        keys: &'a Keys,
+        problems: &mut Vec<Problem>,
+    ) -> Result<Self> {
+        let found = newest(bucket, keys).await?;
+        for (number, error) in found.refused {
+            let what = format!("{error}; an older checkpoint and the log make up for it");
+            problems.push(Problem::of(manifest_name(number), what));
+        }
+        let mut map = Self {
+            bucket,
+            keys,
+            generation: found.manifest.as_ref().map_or(Generation(0), |m| m.generation),
+            manifest: found.manifest,
+            changed: BTreeMap::new(),
+            commits: 0,
+        };
+        let anchor = map.manifest.as_ref();
+        let anchor = anchor.map_or((CommitNo(0), Hash::ZERO), |m| (m.commit, m.commit_hash));
+        let (changed, commits, generation) =
+            (&mut map.changed, &mut map.commits, &mut map.generation);
+        let followed = Chain::new(bucket.clone(), keys.clone())
+            .follow(anchor, |link| {
+                *commits += 1;
+                *generation = link.content.header.generation.max(*generation);
+                for record in link.content.header.records {
+                    changed.insert(record.key, record.value);
+                }
+                for bytes in &link.content.transactions {
+                    Transaction::visit(bytes, |key, value| {
+                        changed.insert(key.to_vec(), value.map(Bytes::copy_from_slice));
+                        Ok(())
+                    })?;
+                }
+                Ok::<_, log::Error>(())
+            })
+            .await;
+        match followed {
+            Ok(_) => {}
+            Err(error) if about_the_object(&error) => {
+                let what = format!(
+                    "{error}; what was changed in commit {} and later cannot be read, and the \
+                     vault does not mount",
+                    anchor.0.0 + map.commits + 1
+                );
+                problems.push(Problem::of("log/", what));
+            }
+            Err(error) => return Err(error.into()),
+        }
+        Ok(map)
+    }
+
+    pub(super) fn pages(&self) -> &[PageRef] {
+        self.manifest.as_ref().map_or(&[], |manifest| &manifest.pages)
+    }
+
+    /// Goes over all records in order; a page that cannot be read is skipped, and returned.
+    pub(super) async fn walk(
+        &self,
+        mut each: impl FnMut(Record<'_>) -> Result<()>,
+    ) -> Result<Vec<(&PageRef, log::Error)>> {
+        let mut changed = self.changed.iter().peekable();
+        let mut bad = Vec::new();
+        let mut pages = stream::iter(self.pages())
+            .map(|page| async move { (page, self.page(page).await) })
+            .buffered(PAGES);
+        while let Some((page, records)) = pages.next().await {
+            let mut records = match records {
+                Ok(records) => records,
+                Err(error) if about_the_object(&error) => {
+                    bad.push((page, error));
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
+            while let Some((key, value)) = records.next()? {
+                while let Some((key, now)) = changed.next_if(|(changed, _)| changed[..] < key[..]) {
+                    each(Record { key, base: None, now: now.as_ref() })?;
+                }
+                let now = changed.next_if(|(changed, _)| changed[..] == key[..]);
+                let now = now.map_or(Some(&value), |(_, now)| now.as_ref());
+                each(Record { key: &key, base: Some(&value), now })?;
+            }
+        }
+        for (key, now) in changed {
+            each(Record { key, base: None, now: now.as_ref() })?;
+        }
+        Ok(bad)
+    }
+
+    async fn page(&self, page: &PageRef) -> log::Result<PageRecords> {
+        let sealed = self.bucket.get(&page.name(), None).await?;
+        open_page(self.keys, page, &sealed)
+    }
+}

@@ -1,0 +1,211 @@
+//! `check`: is what the map refers to in the bucket, whole?
+//!
+//! Reads the newest checkpoint with all of its pages and the log after it, compares every pack
+//! that they refer to with a listing, and opens each pack's footer; with `read_data` every
+//! extent too. Changes nothing. Memory: the changes since the checkpoint, 40 bytes for each pack,
+//! and the references of one round ([`REFERENCES`]).
+
+mod footers;
+mod map;
+mod names;
+mod report;
+mod rounds;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, HashMap};
+
+pub use report::{Problem, Report};
+
+use super::{Result, Unlocked};
+use crate::crypto::Keys;
+use crate::log::{self, Key, PackInfo, decode_value, extent_of};
+use crate::store::{self, Bucket};
+use crate::types::{Generation, InodeNo, PackId};
+use crate::upload::pack_object;
+use map::{Map, Record};
+
+/// References held at once while data is read: about 100 MiB.
+const REFERENCES: usize = 500_000;
+
+/// Called with what is done and what there is to do, in objects.
+pub type OnProgress<'a> = &'a (dyn Fn(u64, u64) + Sync);
+
+/// Checks a vault; see the module.
+///
+/// # Errors
+/// When the bucket does not answer. What is wrong in it is no error, but in the report.
+pub async fn check(
+    bucket: &Bucket,
+    unlocked: &Unlocked,
+    read_data: bool,
+    progress: OnProgress<'_>,
+) -> Result<Report> {
+    let (keys, generation) = (&unlocked.keys, unlocked.generation);
+    let check = Check { bucket, keys, generation, progress, references: REFERENCES };
+    check.run(read_data).await
+}
+
+struct Check<'a> {
+    bucket: &'a Bucket,
+    keys: &'a Keys,
+    /// Of the superblock that the vault was unlocked with.
+    generation: Generation,
+    progress: OnProgress<'a>,
+    references: usize,
+}
+
+/// What one look over the map says of the packs.
+#[derive(Default)]
+struct Survey {
+    /// Where in each pack the last thing that is needed ends.
+    ends: HashMap<PackId, u64>,
+    /// What the checkpoint's records refer to: references and bytes.
+    counted: HashMap<PackId, (u64, u64)>,
+    /// Rows of its table of packs that say something else.
+    wrong_rows: Vec<PackId>,
+}
+
+/// Something that is wrong with a pack, or with what is in it.
+struct Flaw {
+    what: String,
+    /// Who suffers; `None` = all that refer to the pack.
+    inodes: Option<Vec<InodeNo>>,
+}
+
+type Flaws = BTreeMap<PackId, Flaw>;
+
+impl Check<'_> {
+    async fn run(&self, read_data: bool) -> Result<Report> {
+        let mut report = Report::default();
+        let map = Map::open(self.bucket, self.keys, &mut report.problems).await?;
+        if map.generation > self.generation {
+            let what = "the newest superblock is gone: an older one was put in its place (O1)";
+            report.problems.push(Problem::of(format!("superblock/{}", map.generation), what));
+        }
+        report.commits = map.commits;
+        report.pages = map.pages().len() as u64;
+        let survey = self.survey(&map, &mut report).await?;
+        report.packs = survey.ends.len() as u64;
+        let mut flaws = self.listed(&survey, &mut report).await?;
+        self.footers(&survey, &mut flaws, read_data).await?;
+        if read_data {
+            self.read_data(&map, &mut flaws).await?;
+        }
+        self.name(&map, flaws, &mut report).await?;
+        Ok(report)
+    }
+
+    /// Goes over the map once: counts, and what is needed of each pack.
+    async fn survey(&self, map: &Map<'_>, report: &mut Report) -> Result<Survey> {
+        let mut survey = Survey::default();
+        let mut impossible = Vec::new();
+        let bad_pages = map
+            .walk(|record| {
+                survey.count_base(&record)?;
+                let Some(now) = record.now else { return Ok(()) };
+                report.inodes += u64::from(matches!(Key::decode(record.key)?, Key::Inode(_)));
+                let Some(extent) = extent_of(record.key, now)? else { return Ok(()) };
+                report.extents += 1;
+                report.bytes += extent.length;
+                let reference = &extent.reference;
+                let end = reference.offset.checked_add(reference.sealed_length);
+                let inside = extent.skip.checked_add(extent.length);
+                match end.filter(|_| inside.is_some_and(|end| end <= reference.plain_length)) {
+                    Some(end) => {
+                        let needed = survey.ends.entry(reference.pack).or_default();
+                        *needed = end.max(*needed);
+                    }
+                    None => impossible.push(reference.pack),
+                }
+                Ok(())
+            })
+            .await?;
+        if bad_pages.is_empty() {
+            for id in survey.mismatches() {
+                let what = "the checkpoint's table of packs counts its references wrongly: \
+                            its space must not be given back";
+                report.problems.push(Problem::of(pack_object(id), what));
+            }
+        }
+        for (page, error) in bad_pages {
+            let what = format!("{error}; up to {} records (names, files) are lost", page.records);
+            report.problems.push(Problem::of(page.name(), what));
+        }
+        for id in impossible {
+            let what = "a record refers to a part of it that cannot be";
+            report.problems.push(Problem::of(pack_object(id), what));
+        }
+        Ok(survey)
+    }
+
+    /// Compares what is needed with what the bucket lists.
+    async fn listed(&self, survey: &Survey, report: &mut Report) -> Result<Flaws> {
+        let (listed, _) = self.bucket.list_all("pack/").await?;
+        let mut flaws = Flaws::new();
+        let mut lengths = HashMap::with_capacity(listed.len());
+        for object in listed {
+            let Some(id) = object.name.rsplit('/').next().and_then(|id| id.parse().ok()) else {
+                continue;
+            };
+            if pack_object(id) == object.name {
+                lengths.insert(id, object.length);
+            }
+        }
+        for (&id, &end) in &survey.ends {
+            let what = match lengths.remove(&id) {
+                None => "it is missing".to_owned(),
+                Some(length) if length <= end => {
+                    format!("it has {length} bytes, of which {end} and a footer are needed")
+                }
+                Some(_) => continue,
+            };
+            flaws.insert(id, Flaw { what, inodes: None });
+        }
+        report.unused = (lengths.len() as u64, lengths.values().sum());
+        Ok(flaws)
+    }
+}
+
+impl Survey {
+    /// Rule K3, checked: the rows of the table come after all records that refer to packs.
+    fn count_base(&mut self, record: &Record<'_>) -> Result<()> {
+        let Some(base) = record.base else { return Ok(()) };
+        if let Key::Pack(id) = Key::decode(record.key)? {
+            let row: PackInfo = decode_value("packs", base)?;
+            let counted = self.counted.remove(&id).unwrap_or_default();
+            if counted != (row.references, row.live) {
+                self.wrong_rows.push(id);
+            }
+        } else if let Some(extent) = extent_of(record.key, base)? {
+            let row = self.counted.entry(extent.reference.pack).or_default();
+            *row = (row.0 + 1, row.1.saturating_add(extent.length));
+        }
+        Ok(())
+    }
+
+    /// Packs whose row is wrong, or missing.
+    fn mismatches(&mut self) -> Vec<PackId> {
+        let mut ids: Vec<_> = self.wrong_rows.drain(..).collect();
+        ids.extend(self.counted.drain().map(|(id, _)| id));
+        ids.sort_unstable();
+        ids
+    }
+}
+
+/// Whether the store answered, and it is the object that is bad: a finding, not an error.
+fn about_the_object(error: &log::Error) -> bool {
+    match error {
+        log::Error::Store(error) => is_finding(error),
+        log::Error::Malformed { .. }
+        | log::Error::Seal { .. }
+        | log::Error::Gap { .. }
+        | log::Error::TooLarge(_)
+        | log::Error::Fork { .. } => true,
+        _ => false,
+    }
+}
+
+fn is_finding(error: &store::Error) -> bool {
+    matches!(error, store::Error::NotFound { .. } | store::Error::Corrupt { .. })
+}

@@ -1,0 +1,75 @@
+//! What a check found, for people.
+
+use std::fmt;
+
+/// Files that a problem names at most; the rest is counted.
+const NAMED: usize = 10;
+
+/// What `check` found.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// Commits after the newest checkpoint, all of which were verified.
+    pub commits: u64,
+    /// Pages of that checkpoint.
+    pub pages: u64,
+    /// Packs that the map refers to.
+    pub packs: u64,
+    /// Records that refer to them.
+    pub extents: u64,
+    /// Files, directories and the like.
+    pub inodes: u64,
+    /// Bytes of content that these records mean.
+    pub bytes: u64,
+    /// Packs in the bucket that the map does not refer to (any more, or not yet), and their bytes.
+    pub unused: (u64, u64),
+    /// What is not as it must be.
+    pub problems: Vec<Problem>,
+}
+
+/// Something in the bucket that is not as it must be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The object.
+    pub object: String,
+    /// What is wrong with it, and what that means.
+    pub what: String,
+    /// Files that cannot be read whole because of it, as far as that is known.
+    pub inodes: u64,
+    /// Paths of some of them; for the terminal, never for a log.
+    pub files: Vec<String>,
+}
+
+impl Problem {
+    /// A problem that no single file can be named for.
+    pub(super) fn of(object: impl Into<String>, what: impl Into<String>) -> Self {
+        Self { object: object.into(), what: what.into(), inodes: 0, files: Vec::new() }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.object, self.what)?;
+        match self.inodes {
+            0 => return Ok(()),
+            1 => write!(f, "; one file cannot be read whole")?,
+            n => write!(f, "; {n} files cannot be read whole")?,
+        }
+        let named = self.files.len().min(NAMED);
+        for (at, file) in self.files[..named].iter().enumerate() {
+            write!(f, "{}{file}", if at == 0 { ": " } else { ", " })?;
+        }
+        match self.inodes.saturating_sub(named as u64) {
+            0 => Ok(()),
+            more if named > 0 => write!(f, " and {more} more"),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A path for the terminal: what could be taken for something else is escaped.
+pub(super) fn printable(path: &[u8]) -> String {
+    let text = String::from_utf8_lossy(path);
+    text.chars()
+        .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })
+        .collect()
+}

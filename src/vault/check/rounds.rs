@@ -1,0 +1,127 @@
+//! Reads all data: every extent that the map refers to must open.
+
+use std::collections::{BTreeMap, HashMap};
+
+use futures_util::{StreamExt, stream};
+
+use super::map::Map;
+use super::{Check, Flaw, Flaws, Result, is_finding};
+use crate::content::open_footer;
+use crate::crypto::Place;
+use crate::log::{Key, extent_of};
+use crate::types::{InodeNo, PackId, Reference};
+use crate::upload::pack_object;
+
+/// Packs read at once: 64 MiB of memory.
+const PARALLEL: usize = 4;
+
+/// What the map refers to in some packs, and which files do.
+type Wanted = BTreeMap<PackId, HashMap<Reference, Vec<InodeNo>>>;
+
+/// The packs of one round: those from `from` on that fit.
+struct Round {
+    wanted: Wanted,
+    references: usize,
+    until: Option<PackId>,
+}
+
+impl Check<'_> {
+    /// In rounds of so many references as fit into memory, by the order of the packs' ids.
+    pub(super) async fn read_data(&self, map: &Map<'_>, flaws: &mut Flaws) -> Result<()> {
+        let (mut from, mut done) = (Some(PackId([0; 16])), 0);
+        while let Some(start) = from {
+            let round = self.gather(map, start).await?;
+            let wanted = round.wanted.into_iter().filter(|(id, _)| !flaws.contains_key(id));
+            let wanted: Vec<_> = wanted.collect();
+            let mut read = stream::iter(wanted)
+                .map(|(id, wanted)| async move { (id, self.read_pack(id, wanted).await) })
+                .buffer_unordered(PARALLEL);
+            while let Some((id, flaw)) = read.next().await {
+                if let Some(flaw) = flaw? {
+                    flaws.insert(id, flaw);
+                }
+                done += 1;
+                (self.progress)(done, done);
+            }
+            from = round.until;
+        }
+        Ok(())
+    }
+
+    async fn gather(&self, map: &Map<'_>, from: PackId) -> Result<Round> {
+        let mut round = Round { wanted: Wanted::new(), references: 0, until: None };
+        map.walk(|record| {
+            let Some(now) = record.now else { return Ok(()) };
+            let (Key::Inode(ino) | Key::Extent(ino, _)) = Key::decode(record.key)? else {
+                return Ok(());
+            };
+            let Some(extent) = extent_of(record.key, now)? else { return Ok(()) };
+            let pack = extent.reference.pack;
+            if pack >= from && round.until.is_none_or(|until| pack < until) {
+                round.take(pack, extent.reference, ino, self.references);
+            }
+            Ok(())
+        })
+        .await?;
+        Ok(round)
+    }
+
+    /// What is wrong with a pack: it is read whole, once.
+    async fn read_pack(
+        &self,
+        id: PackId,
+        wanted: HashMap<Reference, Vec<InodeNo>>,
+    ) -> Result<Option<Flaw>> {
+        let bytes = match self.bucket.get(&pack_object(id), None).await {
+            Ok(bytes) => bytes,
+            Err(error) if is_finding(&error) => {
+                return Ok(Some(Flaw { what: error.to_string(), inodes: None }));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let slice = |from: u64, to: u64| {
+            let range = usize::try_from(from).ok()?..usize::try_from(to).ok()?;
+            (range.start <= range.end && range.end <= bytes.len()).then(|| bytes.slice(range))
+        };
+        let (mut inodes, mut bad) = (Vec::new(), 0u64);
+        let all = wanted.len();
+        for (reference, by) in wanted {
+            let end = reference.offset.saturating_add(reference.sealed_length);
+            let opens = slice(reference.offset, end).is_some_and(|sealed| {
+                let named = sealed.get(..24) == Some(&reference.salt)
+                    && sealed.get(24..56) == Some(&reference.commitment);
+                let plain = self.keys.open(Place::Extent(reference.extent), &sealed);
+                named && plain.is_ok_and(|plain| plain.len() as u64 == reference.plain_length)
+            });
+            if !opens {
+                bad += 1;
+                inodes.extend(by);
+            }
+        }
+        if bad > 0 {
+            let what = format!("{bad} of its {all} extents do not open: it was changed");
+            return Ok(Some(Flaw { what, inodes: Some(inodes) }));
+        }
+        let read = |range: std::ops::Range<u64>| slice(range.start, range.end).ok_or("not there");
+        let footer = open_footer(self.keys, id, bytes.len() as u64, read);
+        Ok(footer.err().map(|why| {
+            let what = format!("its footer is bad ({why}); its data opens");
+            Flaw { what, inodes: Some(Vec::new()) }
+        }))
+    }
+}
+
+impl Round {
+    fn take(&mut self, pack: PackId, reference: Reference, ino: InodeNo, budget: usize) {
+        let by = self.wanted.entry(pack).or_default().entry(reference).or_default();
+        if by.last() != Some(&ino) {
+            by.push(ino);
+            self.references += 1;
+        }
+        while self.references > budget && self.wanted.len() > 1 {
+            let Some((pack, dropped)) = self.wanted.pop_last() else { break };
+            self.references -= dropped.values().map(Vec::len).sum::<usize>();
+            self.until = Some(pack);
+        }
+    }
+}
