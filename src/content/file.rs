@@ -9,7 +9,6 @@ use parking_lot::Mutex;
 
 use super::packer::Origin;
 use super::readahead::PerFile;
-use super::stream::seal_alone;
 use super::table::Table;
 use super::writes::{Sealing, Writes};
 use super::{Error, Overlay, Result, extents};
@@ -213,22 +212,27 @@ impl File {
     /// The background rewrite of a fragmented window (`extents::fragmented`), in this order: `seal` (from here on
     /// nothing else publishes or cuts the file), `overlay` and the records of the window, its bytes by
     /// `Content::read`; if `Publication::covers` that overlay (nobody wrote meanwhile: else drop all, and try later),
-    /// this; then the transaction, and `published`. The bytes are sealed in packs of their own and take the place of
-    /// the publication's pieces there; readers see no change, and mtime stays.
+    /// this; then the transaction, and `published`. The bytes are sealed and take the place of
+    /// the publication's pieces there; readers see no change, and mtime stays. `Full` at once if there is no room:
+    /// nobody waits for it, and others wait for the publication.
+    #[allow(
+        clippy::unused_async,
+        reason = "its caller is async anyway, and sealing may move off the thread"
+    )]
     pub async fn rewrite(
         &self,
         publication: &mut Publication,
         offset: u64,
         data: &[u8],
     ) -> Result<()> {
-        let room = self.room(data.len()).await?;
+        let room = self.sealing.staging.try_reserve(data.len() as u64)?;
+        let room = room.ok_or(Error::Staging(crate::upload::Error::Full))?;
         let who = Origin { inode: self.ino, name: self.state.lock().name.clone() };
         let mut pieces = Vec::new();
         let whole = usize::try_from(EXTENT_MAX).unwrap_or(usize::MAX);
         for (i, part) in data.chunks(whole).enumerate() {
             let (at, length) = (offset + i as u64 * EXTENT_MAX, part.len() as u64);
-            let (keys, staging) = (&self.sealing.keys, &self.sealing.staging);
-            let message = seal_alone(keys, staging, &who, at, &[part])?;
+            let message = self.sealing.seal(&who, at, &[part], length)?;
             pieces.push((at, message.extent(0, length)));
             publication.holds.push(message);
         }

@@ -77,8 +77,18 @@ impl Content {
     /// Over an open staging area and cache; nothing is read or sent yet. The first small extent starts the thread
     /// that closes lingering packs, which ends with the last clone.
     pub fn new(keys: Keys, cache: Cache, staging: Staging, limits: Limits) -> Self {
+        Self::lingering(keys, cache, staging, limits, packer::LINGER)
+    }
+
+    fn lingering(
+        keys: Keys,
+        cache: Cache,
+        staging: Staging,
+        limits: Limits,
+        linger: packer::Linger,
+    ) -> Self {
         let readers = reader::Shared::default();
-        let packer = packer::Packer::new(keys.clone(), staging.clone());
+        let packer = packer::Packer::new(keys.clone(), staging.clone(), linger);
         let budget = budget::Budget::new(limits.buffers);
         let sealing = writes::Sealing {
             keys: keys.clone(),

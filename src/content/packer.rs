@@ -12,10 +12,18 @@ use crate::crypto::{Keys, Place, layout, random};
 use crate::types::{EXTENT_MAX, ExtentId, InodeNo, PackId, Reference};
 use crate::upload::{OpenPack, Staging};
 
-/// A pack is closed this long after its first extent,
-const LINGER: Duration = Duration::from_millis(200);
-/// or this long after its last (`PROTOCOL.md`, "Settled details").
-const QUIET: Duration = Duration::from_millis(50);
+/// How long a shared pack waits for company.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Linger {
+    /// It is closed this long after its first extent,
+    pub age: Duration,
+    /// or this long after its last.
+    pub quiet: Duration,
+}
+
+/// `PROTOCOL.md`, "Settled details".
+pub(super) const LINGER: Linger =
+    Linger { age: Duration::from_millis(200), quiet: Duration::from_millis(50) };
 
 /// Whose bytes an extent holds, for the footer.
 #[derive(Clone, Debug)]
@@ -39,6 +47,7 @@ pub(super) struct Packer {
 struct Shared {
     keys: Keys,
     staging: Staging,
+    linger: Linger,
     state: Mutex<State>,
     wake: Condvar,
 }
@@ -59,9 +68,9 @@ struct Open {
 }
 
 impl Packer {
-    pub fn new(keys: Keys, staging: Staging) -> Self {
+    pub fn new(keys: Keys, staging: Staging, linger: Linger) -> Self {
         let (state, wake) = (Mutex::default(), Condvar::new());
-        Self { shared: Arc::new(Shared { keys, staging, state, wake }) }
+        Self { shared: Arc::new(Shared { keys, staging, linger, state, wake }) }
     }
 
     /// Seals `parts`, one after the other, as one extent at `offset` of the file; it is in staging when this returns.
@@ -166,7 +175,7 @@ impl Shared {
                 self.wake.wait(&mut state);
                 continue;
             };
-            let due = (open.first + LINGER).min(open.last + QUIET);
+            let due = (open.first + self.linger.age).min(open.last + self.linger.quiet);
             if Instant::now() < due {
                 self.wake.wait_until(&mut state, due);
             } else if let Err(error) = self.close(&mut state) {

@@ -136,23 +136,23 @@ impl Pieces {
         if range.is_empty() {
             return;
         }
-        if let Some((offset, piece)) = self.before(range.start)
-            && offset < range.start
-            && offset + piece.length() > range.start
-            && let Some(mut head) = self.remove(offset)
-        {
-            let mut tail = head.split_off(range.start - offset);
-            self.add(offset, head);
-            if range.start + tail.length() > range.end {
-                self.add(range.end, tail.split_off(range.end - range.start));
-                return;
-            }
-        }
+        self.split(range.start);
+        self.split(range.end);
         while let Some((&offset, _)) = self.map.range(range.clone()).next() {
-            let Some(mut piece) = self.remove(offset) else { return };
-            if offset + piece.length() > range.end {
-                self.add(range.end, piece.split_off(range.end - offset));
-            }
+            self.remove(offset);
+        }
+    }
+
+    /// Makes two of a piece that reaches over `offset`.
+    pub fn split(&mut self, offset: u64) {
+        if let Some((at, piece)) = self.before(offset)
+            && at < offset
+            && at + piece.length() > offset
+            && let Some(mut head) = self.remove(at)
+        {
+            let tail = head.split_off(offset - at);
+            self.add(at, head);
+            self.add(offset, tail);
         }
     }
 

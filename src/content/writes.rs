@@ -38,10 +38,27 @@ pub(super) struct Sealing {
     pub limits: Limits,
 }
 
-/// The stream of a file: its open extent, if one is begun, and where it goes on.
+impl Sealing {
+    /// Seals up to `EXTENT_MAX` bytes that are in memory as one extent: into the shared pack, or, where they would have
+    /// been a stream if they had come in order, into one of their own.
+    pub fn seal(
+        &self,
+        who: &Origin,
+        offset: u64,
+        parts: &[&[u8]],
+        length: u64,
+    ) -> Result<Arc<Message>> {
+        if length <= STREAM_MIN {
+            Ok(Arc::new(self.packer.add(who, offset, parts)?))
+        } else {
+            seal_alone(&self.keys, &self.staging, who, offset, parts)
+        }
+    }
+}
+
+/// The stream of a file.
 struct Stream {
-    position: u64,
-    extent: Option<OpenExtent>,
+    extent: OpenExtent,
     /// Bytes written elsewhere since it was last written to.
     elsewhere: u64,
 }
@@ -88,84 +105,86 @@ impl Writes {
     fn take(&mut self, to: &Sealing, who: &Origin, offset: u64, data: &[u8]) -> Result<()> {
         let length = data.len() as u64;
         if let Some(stream) = &mut self.stream {
-            let at = stream.position;
+            let at = stream.extent.range().end;
             if offset <= at && at < offset + length {
                 // What comes late, or again, is laid over it as a buffer.
                 let (again, next) = data.split_at(in_memory(at - offset));
                 if !again.is_empty() {
                     self.pieces.write(offset, again);
                 }
-                return self.feed_on(to, who, next);
+                let rest = self.feed(to, who, next)?;
+                self.feed_buffers(to, who)?;
+                return match rest.len() as u64 {
+                    0 => Ok(()),
+                    left => self.take(to, who, offset + length - left, rest),
+                };
             }
             stream.elsewhere += length;
             if stream.elsewhere > STREAM_PATIENCE {
                 self.end_stream(to, who)?;
             }
         }
-        let start = self.pieces.run_before(offset);
-        if self.stream.is_some() || offset - start + length <= STREAM_MIN {
+        let mut start = self.pieces.run_before(offset);
+        let window = start.next_multiple_of(EXTENT_MAX);
+        if window - start < STREAM_MIN {
+            // Too little for a pack of its own: it stays a buffer, and the stream begins with the window.
+            start = window;
+        }
+        if self.stream.is_some() || offset + length <= start + STREAM_MIN {
             self.pieces.write(offset, data);
             return Ok(());
         }
-        // A buffer that reaches beyond `offset` would lead the stream past where `data` belongs.
+        if offset < start {
+            let (head, rest) = data.split_at(in_memory(start - offset));
+            self.pieces.write(offset, head);
+            return self.take(to, who, start, rest);
+        }
+        self.pieces.split(start);
+        let extent = OpenExtent::begin(&to.keys, &to.staging, start)?;
+        self.stream = Some(Stream { extent, elsewhere: 0 });
+        // A buffer that is there already would be fed before these bytes.
         self.pieces.carve(offset..offset + length);
-        self.stream = Some(Stream { position: start, extent: None, elsewhere: 0 });
         self.feed_buffers(to, who)?;
-        self.feed_on(to, who, data)
+        self.take(to, who, offset, data)
     }
 
-    /// Feeds the stream, then the buffers that it reaches: writes may arrive a little out of order.
-    fn feed_on(&mut self, to: &Sealing, who: &Origin, data: &[u8]) -> Result<()> {
-        self.feed(to, who, data)?;
-        self.feed_buffers(to, who)
-    }
-
+    /// Feeds the stream the buffers that it reaches: writes may arrive a little out of order.
     fn feed_buffers(&mut self, to: &Sealing, who: &Origin) -> Result<()> {
-        while let Some(at) = self.stream.as_ref().map(|stream| stream.position)
+        while let Some(at) = self.stream.as_ref().map(|stream| stream.extent.range().end)
             && let Some(buffer) = self.pieces.take_buffer(at)
         {
-            self.feed(to, who, &buffer)?;
-        }
-        Ok(())
-    }
-
-    fn feed(&mut self, to: &Sealing, who: &Origin, mut data: &[u8]) -> Result<()> {
-        while let Some(stream) = &mut self.stream
-            && !data.is_empty()
-        {
-            stream.elsewhere = 0;
-            let extent = match &mut stream.extent {
-                Some(extent) => extent,
-                none => none.insert(OpenExtent::begin(&to.keys, &to.staging, stream.position)?),
-            };
-            let (now, later) = data.split_at(data.len().min(in_memory(extent.room())));
-            let length = now.len() as u64;
-            self.pieces.streamed(stream.position, extent.length(), length);
-            stream.position += length;
-            self.staged += length;
-            extent.push(now)?;
-            data = later;
-            if extent.room() == 0 {
-                self.end_extent(to, who)?;
+            let rest = self.feed(to, who, &buffer)?;
+            if !rest.is_empty() {
+                self.pieces.write(at + (buffer.len() - rest.len()) as u64, rest);
             }
         }
         Ok(())
     }
 
-    /// The open extent becomes a message.
-    fn end_extent(&mut self, to: &Sealing, who: &Origin) -> Result<()> {
-        let Some(extent) = self.stream.as_mut().and_then(|stream| stream.extent.take()) else {
-            return Ok(());
-        };
-        let range = extent.range();
-        let message = extent.finish(&to.keys, who)?;
-        self.pieces.extent_done(range, &message, self.version);
-        Ok(())
+    /// Feeds the stream, and ends it when its extent is full: the next begins as this one did, so a file's short end
+    /// goes into the shared pack. Answers what it did not take.
+    fn feed<'a>(&mut self, to: &Sealing, who: &Origin, data: &'a [u8]) -> Result<&'a [u8]> {
+        let Some(stream) = &mut self.stream else { return Ok(data) };
+        stream.elsewhere = 0;
+        let extent = &mut stream.extent;
+        let (now, later) = data.split_at(data.len().min(in_memory(extent.room())));
+        let length = now.len() as u64;
+        self.pieces.streamed(extent.range().end, extent.length(), length);
+        self.staged += length;
+        extent.push(now)?;
+        if extent.room() == 0 {
+            self.end_stream(to, who)?;
+        }
+        Ok(later)
     }
 
+    /// The open extent becomes a message.
     fn end_stream(&mut self, to: &Sealing, who: &Origin) -> Result<()> {
-        self.end_extent(to, who)?;
-        self.stream = None;
+        if let Some(Stream { extent, .. }) = self.stream.take() {
+            let range = extent.range();
+            let message = extent.finish(&to.keys, who)?;
+            self.pieces.extent_done(range, &message, self.version);
+        }
         Ok(())
     }
 
@@ -175,12 +194,7 @@ impl Writes {
         while let Some((offset, run)) = self.pieces.first_run(from, EXTENT_MAX) {
             let length: usize = run.iter().map(|part| part.len()).sum();
             let length = length as u64;
-            // What would be a stream if it had come in order has a pack of its own too.
-            let message = if length <= STREAM_MIN {
-                Arc::new(to.packer.add(who, offset, &run)?)
-            } else {
-                seal_alone(&to.keys, &to.staging, who, offset, &run)?
-            };
+            let message = to.seal(who, offset, &run, length)?;
             let data = Data::Sealed { message, skip: 0, length };
             self.pieces.put(offset, Piece { data, version: self.version });
             self.staged += length;
@@ -266,9 +280,12 @@ impl Writes {
                     hold: message.clone(),
                 },
                 Data::Streaming { skip, .. } => {
-                    let extent = self.stream.as_mut().and_then(|stream| stream.extent.as_mut());
-                    let extent = extent.ok_or_else(|| broken("its stream has ended"))?;
-                    Source::Bytes(extent.read(&to.keys, &to.staging, skip + from..skip + until)?)
+                    let stream = self.stream.as_mut().ok_or_else(|| broken("its stream ended"))?;
+                    Source::Bytes(stream.extent.read(
+                        &to.keys,
+                        &to.staging,
+                        skip + from..skip + until,
+                    )?)
                 }
             };
             overlay.pieces.push(OverlayPiece { offset: start, source });
@@ -311,8 +328,7 @@ impl Writes {
     }
 
     fn stream_memory(&self) -> u64 {
-        let extent = self.stream.as_ref().and_then(|stream| stream.extent.as_ref());
-        extent.map_or(0, OpenExtent::memory)
+        self.stream.as_ref().map_or(0, |stream| stream.extent.memory())
     }
 
     fn check(&self) -> Result<()> {
@@ -348,8 +364,7 @@ impl Writes {
 
     /// What is in staging counts there; the rest of the open extent, and the padding of its pack, are still to come.
     fn release_room(&mut self) {
-        let extent = self.stream.as_ref().and_then(|stream| stream.extent.as_ref());
-        let extent = extent.map(|extent| extent.length() / 8 + 256 * KIB);
+        let extent = self.stream.as_ref().map(|s| s.extent.length() / 8 + 256 * KIB);
         let buffered = self.pieces.buffered();
         if buffered == 0 && extent.is_none() {
             self.room = None;

@@ -1,0 +1,207 @@
+//! The write path against a byte array, on a real staging area; what was sealed is opened with nothing but the keys.
+
+mod figures;
+mod model;
+mod rules;
+mod shared;
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::overlay::Source;
+use super::packer::Linger;
+use super::*;
+use crate::cache::Budgets;
+use crate::crypto::{FIRST_EPOCH, MasterKey, Place, Plain};
+use crate::store::{Bucket, Deadlines, MemoryStore};
+use crate::types::{EXTENT_MAX, Extent, ExtentId, KIB, PackId, Reference, Seq, VaultId};
+use crate::upload::StagingLimits;
+
+struct World {
+    content: Content,
+    keys: Keys,
+    staging: Staging,
+    opened: Mutex<HashMap<ExtentId, Plain>>,
+    dir: tempfile::TempDir,
+}
+
+/// Packs that do not close by themselves: what a test sees does not hang on the time that it takes.
+const FOR_EVER: Linger =
+    Linger { age: Duration::from_secs(3600), quiet: Duration::from_secs(3600) };
+
+fn world_with(limits: Limits, staging: StagingLimits) -> World {
+    lingering_world(limits, staging, FOR_EVER)
+}
+
+fn lingering_world(limits: Limits, staging: StagingLimits, linger: Linger) -> World {
+    let dir = tempfile::tempdir().unwrap();
+    let keys = Keys::derive(&MasterKey::generate(), VaultId([7; 16]), FIRST_EPOCH);
+    let bucket = Bucket::over(Arc::new(MemoryStore::new()), "", Deadlines::default());
+    let budgets = Budgets { memory: MIB, disk: MIB };
+    let cache = Cache::open(&dir.path().join("cache"), bucket, budgets).unwrap();
+    let staging = Staging::open(&dir.path().join("staging"), staging).unwrap();
+    let content = Content::lingering(keys.clone(), cache, staging.clone(), limits, linger);
+    World { content, keys, staging, opened: Mutex::default(), dir }
+}
+
+const ROOMY: StagingLimits =
+    StagingLimits { budget: 4 << 30, free_floor: 0, wait: Duration::from_millis(50) };
+
+fn world() -> World {
+    world_with(Limits::default(), ROOMY)
+}
+
+fn now<T>(future: impl Future<Output = T>) -> T {
+    // Everything here must be ready at the first poll.
+    let mut future = std::pin::pin!(future);
+    let waker = std::task::Waker::noop();
+    match future.as_mut().poll(&mut std::task::Context::from_waker(waker)) {
+        std::task::Poll::Ready(value) => value,
+        std::task::Poll::Pending => panic!("not ready at the first poll"),
+    }
+}
+
+impl World {
+    fn open(&self, extent: &Extent) -> Vec<u8> {
+        let reference = &extent.reference;
+        let mut opened = self.opened.lock();
+        let plain = opened.entry(reference.extent).or_insert_with(|| self.open_whole(reference));
+        plain[at(extent.skip)..at(extent.skip + extent.length)].to_vec()
+    }
+
+    fn open_whole(&self, reference: &Reference) -> Plain {
+        let range = reference.offset..reference.offset + reference.sealed_length;
+        let sealed = self.staging.read(reference.pack, range).unwrap().expect("in staging");
+        assert_eq!(sealed[..24], reference.salt);
+        assert_eq!(sealed[24..56], reference.commitment);
+        let plain = self.keys.open(Place::Extent(reference.extent), &sealed).unwrap();
+        assert_eq!(plain.len() as u64, reference.plain_length);
+        plain
+    }
+
+    /// The overlay over the published map over zeros, `size` bytes of it.
+    fn read(&self, file: &File, map: &[(u64, Extent)], range: Range<u64>) -> Vec<u8> {
+        let mut bytes = vec![0; at(range.end - range.start)];
+        let overlay = file.overlay(range.clone()).unwrap();
+        let mut put = |offset: u64, part: &[u8]| {
+            let from = at(offset - range.start);
+            bytes[from..from + part.len()].copy_from_slice(part);
+        };
+        for (offset, extent) in extents::clip(map, range.clone()) {
+            put(offset, &self.open(&extent));
+        }
+        let mut end = range.start;
+        for piece in overlay.pieces {
+            assert!(piece.offset >= end && piece.length() > 0, "sorted, disjoint, not empty");
+            end = piece.offset + piece.length();
+            assert!(end <= range.end, "clipped");
+            match piece.source {
+                Source::Bytes(part) => put(piece.offset, &part),
+                Source::Sealed { extent, .. } => put(piece.offset, &self.open(&extent)),
+            }
+        }
+        bytes
+    }
+
+    fn closed_packs(&self) -> Vec<(PackId, u64)> {
+        let good = |(id, length): &(PackId, u64)| {
+            crate::upload::Footers::is_good(
+                &FooterKeys(self.keys.clone()),
+                &self.staging,
+                *id,
+                *length,
+            )
+        };
+        self.staging.packs().into_iter().filter(good).collect()
+    }
+
+    fn footer(&self, (pack, length): (PackId, u64)) -> Footer {
+        let read = |range| self.staging.read(pack, range).map(Option::unwrap);
+        open_footer(&self.keys, pack, length, read).unwrap()
+    }
+}
+
+fn at(offset: u64) -> usize {
+    usize::try_from(offset).unwrap()
+}
+
+fn pattern(seed: u64, length: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut bytes = Vec::with_capacity(length + 8);
+    while bytes.len() < length {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        bytes.extend_from_slice(&state.to_be_bytes());
+    }
+    bytes.truncate(length);
+    bytes
+}
+
+/// A file as the vfs would keep it: its published map, and beside it the bytes it must have.
+struct Inode {
+    file: Arc<File>,
+    staging: Staging,
+    map: Vec<(u64, Extent)>,
+    size: u64,
+    bytes: Vec<u8>,
+}
+
+impl Inode {
+    fn new(world: &World, ino: u64) -> Self {
+        let file = world.content.file(InodeNo(ino));
+        Self { file, staging: world.staging.clone(), map: Vec::new(), size: 0, bytes: Vec::new() }
+    }
+
+    fn write(&mut self, offset: u64, data: &[u8]) {
+        _ = now(self.file.write(offset, data)).unwrap();
+        let end = at(offset) + data.len();
+        self.bytes.resize(self.bytes.len().max(end), 0);
+        self.bytes[at(offset)..end].copy_from_slice(data);
+    }
+
+    /// As the append of the transaction does.
+    fn commit(&mut self, publication: &Publication) {
+        let packs = publication.pieces.iter().map(|(_, extent)| extent.reference.pack);
+        _ = self.staging.appending(Seq(1), &packs.collect::<Vec<_>>()).unwrap();
+        self.map = extents::apply(&self.map, &extents::publish(&self.map, &publication.pieces));
+        self.size = self.size.max(publication.end);
+    }
+
+    fn publish(&mut self) {
+        let publication = now(self.file.seal()).unwrap();
+        self.commit(&publication);
+        self.file.published(publication);
+    }
+
+    fn truncate(&mut self, size: u64) {
+        let publication = now(self.file.seal()).unwrap();
+        self.commit(&publication);
+        self.map = extents::apply(&self.map, &extents::truncate(&self.map, size));
+        self.size = size;
+        self.file.published_truncated(publication, size);
+        self.bytes.resize(at(size), 0);
+    }
+
+    /// Every byte, and the size, as the reader sees them.
+    fn check(&self, world: &World) {
+        let size = self.size.max(self.file.unpublished().map_or(0, |now| now.end));
+        assert_eq!(size, self.bytes.len() as u64);
+        let bytes = world.read(&self.file, &self.map, 0..size);
+        let wrong = bytes.iter().zip(&self.bytes).position(|(a, b)| a != b);
+        assert_eq!(wrong, None, "first byte that differs");
+        // And as the read path does it, in pieces that are not aligned to anything.
+        for start in (0..size).step_by(3_000_001) {
+            let range = start..size.min(start + 300_001);
+            let overlay = self.file.overlay(range.clone()).unwrap();
+            let covered: Vec<_> =
+                overlay.pieces.iter().map(|p| p.offset..p.offset + p.length()).collect();
+            assert_eq!(self.file.ranges(range.clone()), covered);
+            let published = extents::clip(&self.map, range.clone());
+            let read = world.content.read(&self.file, range.clone(), overlay, published, size);
+            assert!(now(read).unwrap() == self.bytes[at(range.start)..at(range.end)], "{range:?}");
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! Random writes, publications and truncations, and the sizes and orders that are special.
+
+use proptest::prelude::*;
+
+use super::*;
+
+#[derive(Clone, Debug)]
+enum Op {
+    /// At an offset, or (`None`) where the last write ended, but this much further on.
+    Write(Option<u64>, u64, usize),
+    Publish,
+    /// Seals, writes, and only then says that it is published.
+    PublishLate(u64, usize),
+    /// Seals, and the transaction fails.
+    Fail,
+    Truncate(u64),
+    Spill,
+    Rewrite,
+    Check,
+}
+
+fn op(size: u64) -> impl Strategy<Value = Op> {
+    let length = prop_oneof![
+        3 => 1..70_000usize,
+        2 => Just(128 << 10),
+        2 => Just(1 << 20),
+        1 => 1..3_000_000usize,
+        1 => Just(4096),
+    ];
+    let ahead = prop_oneof![8 => Just(0u64), 1 => Just(128 << 10), 1 => 1..100_000u64];
+    prop_oneof![
+        12 => (ahead, length.clone()).prop_map(|(ahead, n)| Op::Write(None, ahead, n)),
+        5 => (0..size, length.clone()).prop_map(|(at, n)| Op::Write(Some(at), 0, n)),
+        2 => Just(Op::Publish),
+        1 => (0..size, length).prop_map(|(at, n)| Op::PublishLate(at, n)),
+        1 => Just(Op::Fail),
+        1 => (0..size).prop_map(Op::Truncate),
+        1 => Just(Op::Spill),
+        1 => Just(Op::Rewrite),
+        2 => Just(Op::Check),
+    ]
+}
+
+fn run(ops: Vec<Op>) {
+    let world = world();
+    let mut inode = Inode::new(&world, 5);
+    let mut last = 0;
+    for (seed, op) in ops.into_iter().enumerate() {
+        let seed = seed as u64;
+        match op {
+            Op::Write(offset, ahead, length) => {
+                let offset = offset.unwrap_or(last) + ahead;
+                inode.write(offset, &pattern(seed, length));
+                last = offset + length as u64;
+            }
+            Op::Publish => inode.publish(),
+            Op::PublishLate(offset, length) => {
+                let publication = now(inode.file.seal()).unwrap();
+                inode.write(offset, &pattern(seed, length));
+                inode.check(&world);
+                inode.commit(&publication);
+                inode.check(&world);
+                inode.file.published(publication);
+            }
+            Op::Fail => drop(now(inode.file.seal()).unwrap()),
+            Op::Truncate(size) => inode.truncate(size),
+            Op::Spill => inode.file.spill().unwrap(),
+            Op::Rewrite => {
+                let range = 0..(inode.bytes.len() as u64).min(EXTENT_MAX);
+                let mut publication = now(inode.file.seal()).unwrap();
+                assert!(publication.covers(&inode.file.overlay(range.clone()).unwrap()));
+                let data = world.read(&inode.file, &inode.map, range);
+                now(inode.file.rewrite(&mut publication, 0, &data)).unwrap();
+                inode.commit(&publication);
+                inode.file.published(publication);
+                inode.check(&world);
+            }
+            Op::Check => inode.check(&world),
+        }
+    }
+    inode.check(&world);
+    inode.publish();
+    inode.check(&world);
+    assert!(inode.file.unpublished().is_none());
+    assert_eq!(world.staging.usage().reserved, 0, "room is given back");
+    assert_eq!(world.content.buffered(), 0, "memory is given back");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_file_is_what_was_written(ops in prop::collection::vec(op(6 << 20), 1..40)) {
+        run(ops);
+    }
+
+    #[test]
+    fn a_large_file_is_what_was_written(ops in prop::collection::vec(op(40 << 20), 1..40)) {
+        run(ops);
+    }
+}
+
+#[test]
+fn sizes_at_the_edges() {
+    let world = world();
+    for (i, edge) in [0, 1, 16 * KIB, MIB, EXTENT_MAX, EXTENT_MAX + MIB].into_iter().enumerate() {
+        for (j, size) in [edge.saturating_sub(1), edge, edge + 1].into_iter().enumerate() {
+            let mut inode = Inode::new(&world, (10 * i + j) as u64);
+            let data = pattern(size, at(size));
+            for (k, part) in data.chunks(128 << 10).enumerate() {
+                inode.write((k as u64) << 17, part);
+            }
+            inode.check(&world);
+            inode.publish();
+            inode.check(&world);
+            let expected = size.div_ceil(EXTENT_MAX);
+            assert_eq!(
+                inode.map.len() as u64,
+                expected,
+                "{size} bytes: one extent for each 16 MiB"
+            );
+        }
+    }
+}
+
+#[test]
+fn what_a_stream_overtakes_is_not_fed_twice() {
+    let world = world();
+    let mut inode = Inode::new(&world, 1);
+    inode.write(1 << 20, &pattern(1, 200_000));
+    inode.write(0, &pattern(2, 1 << 20));
+    // Begins the stream, over what came before.
+    inode.write(1 << 20, &pattern(3, 100_000));
+    inode.check(&world);
+    inode.publish();
+    inode.check(&world);
+}
+
+#[test]
+fn a_pack_of_one_file_does_not_tell_its_length() {
+    let world = world();
+    let mut lengths = std::collections::BTreeSet::new();
+    for size in 5_000..5_100 {
+        let file = world.content.file(InodeNo(1));
+        _ = now(file.write(0, &pattern(1, size))).unwrap();
+        let publication = now(file.seal()).unwrap();
+        world.content.close_packs().unwrap();
+        let pack = publication.pieces[0].1.reference.pack;
+        lengths.insert(world.staging.length(pack).unwrap());
+        file.published(publication);
+    }
+    assert!(lengths.len() <= 2, "{lengths:?}");
+    assert!(lengths.iter().all(|length| crate::crypto::padme(*length) == *length), "{lengths:?}");
+}
+
+#[test]
+fn a_fragmented_window_becomes_one_extent_again() {
+    let world = world();
+    let mut inode = Inode::new(&world, 1);
+    inode.write(0, &pattern(1, 3 << 20));
+    inode.publish();
+    for i in 0..100 {
+        inode.write(i * 20_000, &pattern(i, 5000));
+    }
+    inode.publish();
+    let window = extents::fragmented(&inode.map).unwrap();
+    let range = window.start..window.end.min(inode.size);
+
+    let mut publication = now(inode.file.seal()).unwrap();
+    let data = world.read(&inode.file, &inode.map, range.clone());
+    inode.write(7, b"newer");
+    assert!(!publication.covers(&inode.file.overlay(range.clone()).unwrap()), "written meanwhile");
+    now(inode.file.rewrite(&mut publication, 0, &data)).unwrap();
+    assert!(publication.mtime.is_none());
+    inode.commit(&publication);
+    inode.file.published(publication);
+    assert_eq!(inode.map.len(), 1);
+    inode.check(&world);
+    inode.publish();
+    inode.check(&world);
+    assert_eq!(extents::fragmented(&inode.map), None);
+}
+
+#[test]
+fn a_stream_that_begins_shortly_before_a_window_has_no_tiny_pack() {
+    for before in [1u64, 100_000, (1 << 20) - 1, 1 << 20, (1 << 20) + 1] {
+        let world = world();
+        let mut inode = Inode::new(&world, 1);
+        let start = EXTENT_MAX - before;
+        for i in 0..40 {
+            inode.write(start + (i << 17), &pattern(i, 1 << 17));
+        }
+        inode.check(&world);
+        assert_eq!(world.closed_packs().len(), usize::from(before >= 1 << 20), "{before}");
+        inode.publish();
+        inode.check(&world);
+        assert_eq!((inode.map.len(), inode.map[1].0), (2, EXTENT_MAX), "cut at the window");
+    }
+}
+
+#[test]
+fn a_stream_that_begins_within_older_buffers_does_not_shift() {
+    let write = |offset, length| Op::Write(offset, 0, length);
+    run(vec![
+        write(None, 1 << 20),
+        write(None, 1),
+        write(Some(1_234_316), 66_196),
+        write(None, 1_420_688),
+        write(None, 1 << 20),
+        write(Some(2_721_199), 1 << 20),
+        write(None, 1 << 20),
+    ]);
+}
