@@ -111,5 +111,6 @@ impl Opening<'_> {
 }
 
 fn passphrase(given: &Given) -> Passphrase {
-    Passphrase::from_bytes(given.bytes.to_vec())
+    // The one final newline is gone already: another one is part of the passphrase.
+    Passphrase::exact(given.bytes.to_vec())
 }

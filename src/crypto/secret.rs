@@ -18,6 +18,11 @@ impl Passphrase {
         Self(bytes)
     }
 
+    /// Takes bytes of which nothing is to be stripped any more.
+    pub fn exact(bytes: Vec<u8>) -> Self {
+        Self(Zeroizing::new(bytes))
+    }
+
     /// Nothing was typed.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -61,6 +66,11 @@ mod tests {
         ] {
             assert_eq!(Passphrase::from_bytes(typed.to_vec()).expose(), kept);
         }
+    }
+
+    #[test]
+    fn what_was_stripped_is_not_stripped_again() {
+        assert_eq!(Passphrase::exact(b"word\n".to_vec()).expose(), b"word\n");
     }
 
     #[test]

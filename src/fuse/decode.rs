@@ -1,5 +1,7 @@
 //! Between the kernel's words and the vfs's.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use fuser::{
     FileAttr, FileHandle, FileType, INodeNo, InitFlags, KernelConfig, RenameFlags, Request,
     TimeOrNow,
@@ -80,7 +82,20 @@ pub(super) fn nothing() -> FileAttr {
 pub(super) fn set_time(time: TimeOrNow) -> SetTime {
     match time {
         TimeOrNow::Now => SetTime::Now,
-        TimeOrNow::SpecificTime(time) => SetTime::To(time.into()),
+        TimeOrNow::SpecificTime(time) => SetTime::To(set_to(time)),
+    }
+}
+
+/// The time that a caller set. Before 1970, fuser 0.18 takes the nanoseconds away from the seconds
+/// instead of adding them (`system_time_from_time`): that is undone here.
+fn set_to(time: SystemTime) -> Timestamp {
+    match time.duration_since(UNIX_EPOCH) {
+        Ok(_) => time.into(),
+        Err(before) => {
+            let before = before.duration();
+            let seconds = i64::try_from(before.as_secs()).map_or(i64::MIN, |seconds| -seconds);
+            Timestamp { seconds, nanos: before.subsec_nanos() }
+        }
     }
 }
 
@@ -128,5 +143,23 @@ pub(super) fn rename_mode(flags: RenameFlags) -> Option<RenameMode> {
         RenameFlags::RENAME_EXCHANGE => Some(RenameMode::Exchange),
         flags if flags.is_empty() => Some(RenameMode::Replace),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_time_before_1970_is_what_the_caller_set() {
+        // What fuser makes of (seconds, nanoseconds).
+        for (seconds, nanos) in [(-2_i64, 500_000_000), (-1, 1), (-7, 0)] {
+            let fusers = UNIX_EPOCH - Duration::new(seconds.unsigned_abs(), nanos);
+            assert_eq!(set_to(fusers), Timestamp { seconds, nanos });
+        }
+        let later = Timestamp { seconds: 7, nanos: 5 };
+        assert_eq!(set_to(later.into()), later);
     }
 }
