@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::barrier::Barrier;
+use super::bodies::Bodies;
 use super::pipeline::{Hooks, UploadLimits};
 use super::staging::Staging;
 use super::steps::Steps;
@@ -46,6 +47,7 @@ pub(super) struct Shared {
     pub(super) commits_health: Health,
     /// Packs that the store took wrongly in this process.
     pub(super) broken: Mutex<HashSet<PackId>>,
+    pub(super) bodies: Arc<Bodies>,
     sending: AtomicI64,
 }
 
@@ -71,6 +73,7 @@ impl Shared {
             packs_health: Health::default(),
             commits_health: Health::default(),
             broken: Mutex::default(),
+            bodies: Bodies::new(limits.parallel),
             sending: AtomicI64::new(0),
         }
     }
@@ -169,6 +172,11 @@ impl Pace {
 
     pub(super) fn succeeded(&mut self) {
         (self.pause, self.until) = (None, None);
+    }
+
+    /// Ends the pause; the next one is as long as it would have been.
+    pub(super) fn hurry(&mut self) {
+        self.until = None;
     }
 
     /// Answers how long to pause.

@@ -33,6 +33,7 @@ pub(super) fn quick() -> UploadLimits {
     UploadLimits {
         parallel: 3,
         bytes: 4 * MIB,
+        commit: 16 << 20,
         linger: Duration::from_millis(50),
         pause: Duration::from_millis(30),
         pause_max: Duration::from_millis(120),
@@ -82,7 +83,7 @@ pub(super) fn transaction(ino: u64, packs: &[(PackId, u64)]) -> Transaction {
 
 /// The rooms around the uploader. What survives a restart is outside: directory, store, keys.
 pub(super) struct Rig {
-    pub(super) dir: Arc<tempfile::TempDir>,
+    _dir: tempfile::TempDir,
     pub(super) memory: Arc<MemoryStore>,
     pub(super) store: Arc<Faulty>,
     pub(super) bucket: Bucket,
@@ -120,7 +121,7 @@ impl Rig {
     }
 
     pub(super) fn with(budget: u64, sync_every: Duration) -> Self {
-        let dir = Arc::new(tempfile::tempdir().unwrap());
+        let dir = tempfile::tempdir().unwrap();
         let memory = Arc::new(MemoryStore::new());
         let keys = keys();
         let limits = StagingLimits { budget, free_floor: 0, wait: Duration::from_secs(5) };
@@ -129,7 +130,7 @@ impl Rig {
         let journal = Journal::create(&dir.path().join("journal"), options, nothing_noted());
         let journal = Arc::new(journal.unwrap());
         let store = Faulty::over(memory.clone());
-        let bucket = Bucket::over(store.clone(), "", Deadlines::of(Duration::from_millis(200)));
+        let bucket = Bucket::over(store.clone(), "", Deadlines::of(Duration::from_millis(500)));
         let steps = Arc::new(Mutex::new(Vec::new()));
         let adopted = Arc::new(Mutex::new(Vec::new()));
         let cache = dir.path().join("cache");
@@ -146,7 +147,7 @@ impl Rig {
         let barrier = Barrier::start(staging.clone(), journal.clone(), adopt, sync_every, watched);
         let (fenced, confirmed) = (Arc::default(), Arc::default());
         Self {
-            dir,
+            _dir: dir,
             memory,
             store,
             bucket,
