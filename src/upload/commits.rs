@@ -35,7 +35,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut committer: Committer) -> Option
                     }
                 }
                 Err(error) => {
-                    fail(&shared, &mut pace, &error).await;
+                    fail(&shared, &mut pace, error).await;
                     continue;
                 }
             }
@@ -62,7 +62,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut committer: Committer) -> Option
                 shared.stop_with(Stop::Fenced(found));
                 (shared.hooks.on_fenced)(found);
             }
-            Err(error) => fail(&shared, &mut pace, &error).await,
+            Err(error) => fail(&shared, &mut pace, chain(&error)).await,
         }
     }
     Some(committer)
@@ -131,10 +131,10 @@ async fn read(shared: &Shared, from: Seq, upto: Seq) -> Result<Vec<Journaled>, S
     Ok(batch)
 }
 
-async fn fail(shared: &Shared, pace: &mut Pace, error: &(impl std::fmt::Display + ?Sized)) {
+async fn fail(shared: &Shared, pace: &mut Pace, error: String) {
     let pause = pace.failed();
-    tracing::warn!(%error, ?pause, "a commit is not confirmed; again later");
-    shared.commits_health.failed(error.to_string());
+    tracing::warn!(error, ?pause, "a commit is not confirmed; again later");
+    shared.commits_health.failed(error);
     let mut stop = shared.stop.subscribe();
     let mut wanted = shared.wanted.subscribe();
     tokio::select! {

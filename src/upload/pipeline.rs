@@ -41,7 +41,7 @@ impl Default for UploadLimits {
             bytes: 102 * MIB, // six full packs: 16 MiB and their padding
             commit: 8 << 20,
             linger: Duration::from_millis(200),
-            pause: Duration::from_secs(1),
+            pause: Duration::from_millis(200),
             pause_max: Duration::from_secs(30),
         }
     }
@@ -134,11 +134,7 @@ impl Uploader {
     /// `Unfinished` at the deadline, naming what is missing; `Fenced`, `Poisoned`, `Stopped`: it never will be.
     pub async fn sync(&self, upto: Seq, deadline: Duration) -> Result<()> {
         let until = Instant::now() + deadline;
-        self.shared.wanted.send_if_modified(|wanted| {
-            let more = upto > *wanted;
-            *wanted = upto.max(*wanted);
-            more
-        });
+        self.shared.wanted.send_modify(|wanted| *wanted = upto.max(*wanted));
         let mut confirmed = self.shared.confirmed.subscribe();
         let mut stop = self.shared.stop.subscribe();
         loop {

@@ -71,8 +71,10 @@ pub(super) async fn run(shared: Arc<Shared>) {
             flying.spawn(async move { (job, send(&sender, job).await) });
         }
         let idle = flying.is_empty() && !shared.staging.shared.table.lock().has_queue();
-        if idle {
+        if flying.is_empty() {
             shared.bodies.clear();
+        }
+        if idle {
             shared.packs_health.succeeded(); // what could not be sent is not wanted any more
             pace.succeeded();
         }

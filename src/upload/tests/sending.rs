@@ -205,7 +205,7 @@ async fn a_store_that_was_down_for_a_while_gets_everything_and_says_why_not_befo
     for n in 1..=20 {
         rig.file(n, if n % 3 == 0 { MANY } else { 500 });
     }
-    let late = uploader.finish(Duration::from_millis(700)).await.unwrap_err().to_string();
+    let late = uploader.finish(Duration::from_millis(1500)).await.unwrap_err().to_string();
     assert!(late.contains("20 changes") && late.contains("20 packs"), "{late}");
     let status = uploader.status();
     assert!(status.trouble[0].error.contains("cannot be reached"), "{:?}", status.trouble);
