@@ -93,9 +93,13 @@ impl Barrier {
         self.sync(self.inner.journal.appended()).await
     }
 
-    /// Gives the packs that nothing needs here any more to the cache, now: before an end.
-    pub async fn release(&self) {
+    /// The last round of a vault that is closed: notes of what is confirmed are durable too, packs that may leave have
+    /// left, and the task has ended.
+    pub async fn finish(&self) -> Result<()> {
+        Inner::sync_now(&self.inner).await?;
         Inner::release(&self.inner).await;
+        self.task.0.abort();
+        Ok(())
     }
 
     /// Tells up to where everything is durable here; the index flushes after it (J4).

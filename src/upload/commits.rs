@@ -10,11 +10,8 @@ use super::steps::Step;
 use crate::log::{COMMIT_BYTES, CommitError, Committer, Journaled, Receipt, TRANSACTION_MAX};
 use crate::types::Seq;
 
-/// A commit holds at least one transaction and stays within `COMMIT_BYTES`: `read_after` may go beyond its limit by one.
-const READ_BYTES: usize = COMMIT_BYTES - TRANSACTION_MAX;
-
 /// Writes commits until stopped; gives the committer back, so that a release can follow.
-pub(super) async fn run(shared: Arc<Shared>, mut committer: Committer) -> Committer {
+pub(super) async fn run(shared: Arc<Shared>, mut committer: Committer) -> Option<Committer> {
     let mut pace = Pace::new(&shared.limits);
     let mut since = None;
     // One that was prepared before comes first: each attempt is of the same bytes (C2).
@@ -23,9 +20,22 @@ pub(super) async fn run(shared: Arc<Shared>, mut committer: Committer) -> Commit
             let from = committer.upto();
             let Some(upto) = next_run(&shared, from, since.take()).await else { break };
             match read(&shared, from, upto).await {
-                Ok(batch) => committer.prepare(&batch),
+                // Sealing megabytes takes milliseconds: not on a worker of the runtime.
+                Ok(batch) => {
+                    let prepared = tokio::task::spawn_blocking(move || {
+                        committer.prepare(&batch);
+                        committer
+                    });
+                    match prepared.await {
+                        Ok(prepared) => committer = prepared,
+                        Err(panic) => {
+                            shared.stop_for(&format!("sealing a commit failed: {panic}"));
+                            return None;
+                        }
+                    }
+                }
                 Err(error) => {
-                    fail(&shared, &mut pace, &error).await;
+                    fail(&shared, &mut pace, error).await;
                     continue;
                 }
             }
@@ -52,10 +62,10 @@ pub(super) async fn run(shared: Arc<Shared>, mut committer: Committer) -> Commit
                 shared.stop_with(Stop::Fenced(found));
                 (shared.hooks.on_fenced)(found);
             }
-            Err(error) => fail(&shared, &mut pace, &error).await,
+            Err(error) => fail(&shared, &mut pace, chain(&error)).await,
         }
     }
-    committer
+    Some(committer)
 }
 
 /// C5: the one place where unsent transactions become sent.
@@ -103,8 +113,10 @@ async fn next_run(shared: &Shared, from: Seq, since: Option<Instant>) -> Option<
 
 async fn read(shared: &Shared, from: Seq, upto: Seq) -> Result<Vec<Journaled>, String> {
     let journal = shared.journal.clone();
-    // Not beyond: the next batch goes on where this one ends, else all of a segment would be opened again.
-    let read = move || journal.read_between(from, upto, READ_BYTES);
+    // Not beyond: the next batch goes on where this one ends, else all of a segment would be opened
+    // again. It may go beyond its limit of bytes by one transaction.
+    let most = shared.limits.commit.min(COMMIT_BYTES) - TRANSACTION_MAX;
+    let read = move || journal.read_between(from, upto, most);
     let read = tokio::task::spawn_blocking(read).await;
     let batch = read.map_err(|e| e.to_string())?.map_err(|e| chain(&e))?;
     let mut next = from;
@@ -120,10 +132,15 @@ async fn read(shared: &Shared, from: Seq, upto: Seq) -> Result<Vec<Journaled>, S
     Ok(batch)
 }
 
-async fn fail(shared: &Shared, pace: &mut Pace, error: &(impl std::fmt::Display + ?Sized)) {
+async fn fail(shared: &Shared, pace: &mut Pace, error: String) {
     let pause = pace.failed();
-    tracing::warn!(%error, ?pause, "a commit is not confirmed; again later");
-    shared.commits_health.failed(error.to_string());
+    tracing::warn!(error, ?pause, "a commit is not confirmed; again later");
+    shared.commits_health.failed(error);
     let mut stop = shared.stop.subscribe();
-    let _ = tokio::time::timeout(pause, stop.wait_for(Option::is_some)).await;
+    let mut wanted = shared.wanted.subscribe();
+    tokio::select! {
+        () = tokio::time::sleep(pause) => (),
+        _ = wanted.changed() => (), // somebody waits: there may be reason to hope
+        _ = stop.changed() => (),
+    }
 }

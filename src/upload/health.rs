@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::barrier::Barrier;
+use super::bodies::Bodies;
 use super::pipeline::{Hooks, UploadLimits};
 use super::staging::Staging;
 use super::steps::Steps;
@@ -46,6 +47,7 @@ pub(super) struct Shared {
     pub(super) commits_health: Health,
     /// Packs that the store took wrongly in this process.
     pub(super) broken: Mutex<HashSet<PackId>>,
+    pub(super) bodies: Arc<Bodies>,
     sending: AtomicI64,
 }
 
@@ -71,6 +73,7 @@ impl Shared {
             packs_health: Health::default(),
             commits_health: Health::default(),
             broken: Mutex::default(),
+            bodies: Bodies::new(limits.parallel),
             sending: AtomicI64::new(0),
         }
     }
@@ -171,11 +174,47 @@ impl Pace {
         (self.pause, self.until) = (None, None);
     }
 
-    /// Answers how long to pause.
+    /// Ends the pause; the next one is as long as it would have been.
+    pub(super) fn hurry(&mut self) {
+        self.until = None;
+    }
+
+    /// Answers how long to pause. What fails while a pause lasts was begun before it: one failure, not several.
     pub(super) fn failed(&mut self) -> Duration {
+        if let (Some(pause), false) = (self.pause, self.is_due()) {
+            return pause;
+        }
         let pause = self.pause.map_or(self.first, |pause| (pause * 2).min(self.longest));
         self.pause = Some(pause);
         self.until = Some(Instant::now() + pause);
         pause
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_once_for_all_that_fails_together() {
+        let limits = UploadLimits {
+            pause: Duration::from_millis(1),
+            pause_max: Duration::from_millis(3),
+            ..UploadLimits::default()
+        };
+        let mut pace = Pace::new(&limits);
+        assert!(pace.is_due() && !pace.is_failing());
+        let pause = |pace: &mut Pace| {
+            let pause = pace.failed();
+            assert_eq!(pace.failed(), pause, "begun before the pause");
+            std::thread::sleep(pause);
+            pause.as_millis()
+        };
+        assert_eq!([pause(&mut pace), pause(&mut pace), pause(&mut pace)], [1, 2, 3]);
+        pace.failed();
+        pace.hurry();
+        assert!(pace.is_due() && pace.is_failing());
+        pace.succeeded();
+        assert!(!pace.is_failing());
     }
 }

@@ -9,6 +9,7 @@
 //! `await`, or the other. `Staging::appending` is called under the journal's append lock.
 
 mod barrier;
+mod bodies;
 mod commits;
 mod disk;
 mod error;

@@ -229,17 +229,17 @@ impl Table {
         }
     }
 
-    /// The next pack to send that is at most `most` bytes: the first full one, else the first of the others if none
-    /// of those is in flight.
+    /// The next pack to send that is at most `most` bytes: the first of those that are not full, if none of them is in
+    /// flight (so that a small file does not wait behind a long stream), else the first full one.
     pub(super) fn take(&mut self, most: u64) -> Option<Job> {
         let fits = |id: &&PackId| self.packs.get(id).is_some_and(|p| p.length <= most);
-        let id = match (self.full.front().filter(fits), self.partial.front().filter(fits)) {
-            (Some(_), _) => self.full.pop_front(),
-            (None, Some(_)) if !self.partial_in_flight => {
-                self.partial_in_flight = true;
-                self.partial.pop_front()
-            }
-            _ => None,
+        let id = if !self.partial_in_flight && self.partial.front().is_some_and(|id| fits(&id)) {
+            self.partial_in_flight = true;
+            self.partial.pop_front()
+        } else if self.full.front().is_some_and(|id| fits(&id)) {
+            self.full.pop_front()
+        } else {
+            None
         }?;
         let pack = self.packs.get_mut(&id)?;
         pack.stage = Stage::Sending;

@@ -23,6 +23,9 @@ pub struct UploadLimits {
     pub parallel: usize,
     /// Their bytes in memory. A pack larger than that goes alone.
     pub bytes: u64,
+    /// Transactions in one commit at most, in bytes: at least `TRANSACTION_MAX` and one, at most `COMMIT_BYTES` (C1). Several
+    /// times that in memory while it is sealed.
+    pub commit: usize,
     /// How long after the first transaction that it can hold a commit leaves, if nobody waits for it.
     pub linger: Duration,
     /// The first pause after the store failed (the bucket itself has tried for a whole deadline before); it doubles.
@@ -35,9 +38,10 @@ impl Default for UploadLimits {
     fn default() -> Self {
         Self {
             parallel: 6,
-            bytes: 96 * MIB,
+            bytes: 102 * MIB, // six full packs: 16 MiB and their padding
+            commit: 8 << 20,
             linger: Duration::from_millis(200),
-            pause: Duration::from_secs(1),
+            pause: Duration::from_millis(200),
             pause_max: Duration::from_secs(30),
         }
     }
@@ -109,7 +113,7 @@ impl Status {
 pub struct Uploader {
     shared: Arc<Shared>,
     packs: JoinHandle<()>,
-    commits: Option<JoinHandle<Committer>>,
+    commits: Option<JoinHandle<Option<Committer>>>,
 }
 
 impl Uploader {
@@ -130,11 +134,7 @@ impl Uploader {
     /// `Unfinished` at the deadline, naming what is missing; `Fenced`, `Poisoned`, `Stopped`: it never will be.
     pub async fn sync(&self, upto: Seq, deadline: Duration) -> Result<()> {
         let until = Instant::now() + deadline;
-        self.shared.wanted.send_if_modified(|wanted| {
-            let more = upto > *wanted;
-            *wanted = upto.max(*wanted);
-            more
-        });
+        self.shared.wanted.send_modify(|wanted| *wanted = upto.max(*wanted));
         let mut confirmed = self.shared.confirmed.subscribe();
         let mut stop = self.shared.stop.subscribe();
         loop {
@@ -199,7 +199,7 @@ impl Uploader {
         self.shared.stop_with(Stop::Asked);
         self.packs.abort();
         match self.commits.take() {
-            Some(commits) => commits.await.ok(),
+            Some(commits) => commits.await.ok().flatten(),
             None => None,
         }
     }

@@ -46,6 +46,7 @@ enum Error {
 /// Sends packs until stopped. Takes nothing new while the store fails, but one pack after each pause.
 pub(super) async fn run(shared: Arc<Shared>) {
     let mut stop = shared.stop.subscribe();
+    let mut wanted = shared.wanted.subscribe();
     let mut flying: JoinSet<(Job, Result<InBucket, Error>)> = JoinSet::new();
     let mut bytes = 0;
     let mut pace = Pace::new(&shared.limits);
@@ -69,8 +70,15 @@ pub(super) async fn run(shared: Arc<Shared>) {
             let sender = shared.clone();
             flying.spawn(async move { (job, send(&sender, job).await) });
         }
-        // A pause is waited out only when there is something to send after it.
         let idle = flying.is_empty() && !shared.staging.shared.table.lock().has_queue();
+        if flying.is_empty() {
+            shared.bodies.clear();
+        }
+        if idle {
+            shared.packs_health.succeeded(); // what could not be sent is not wanted any more
+            pace.succeeded();
+        }
+        // A pause is waited out only when there is something to send after it.
         let pause = pace.until().filter(|_| !idle && flying.is_empty());
         tokio::select! {
             Some(done) = flying.join_next() => {
@@ -84,6 +92,8 @@ pub(super) async fn run(shared: Arc<Shared>) {
             }
             () = changed => (),
             () = tokio::time::sleep_until(pause.unwrap_or_else(Instant::now)), if pause.is_some() => (),
+            // Somebody waits: there may be reason to hope.
+            _ = wanted.changed() => pace.hurry(),
             _ = stop.changed() => (),
         }
     }
@@ -102,6 +112,7 @@ fn settle(shared: &Shared, pace: &mut Pace, job: Job, result: Result<InBucket, E
         Err(error) => {
             table.not_sent(job);
             drop(table);
+            shared.staging.shared.discard_unwanted(job.pack, false);
             let pause = pace.failed();
             let text = chain(&error);
             tracing::warn!(pack = %job.pack, error = %text, ?pause, "a pack was not sent; again later");
@@ -112,9 +123,13 @@ fn settle(shared: &Shared, pace: &mut Pace, job: Job, result: Result<InBucket, E
 }
 
 async fn send(shared: &Shared, job: Job) -> Result<InBucket, Error> {
-    let staging = shared.staging.clone();
-    let read = tokio::task::spawn_blocking(move || staging.read(job.pack, 0..job.length)).await;
-    let body = match read {
+    let (staging, bodies) = (shared.staging.clone(), shared.bodies.clone());
+    let read = tokio::task::spawn_blocking(move || {
+        let mut body = bodies.take(usize::try_from(job.length).unwrap_or(0));
+        let read = staging.read_into(job.pack, 0..job.length, body.as_mut());
+        read.map(|here| here.then(|| body.into_bytes()))
+    });
+    let body = match read.await {
         Ok(Ok(Some(body))) => body,
         Ok(Ok(None)) => return Err(Error::Read(job.pack, "it is not there".into())),
         Ok(Err(error)) => return Err(Error::Read(job.pack, chain(&error))),

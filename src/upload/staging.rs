@@ -147,8 +147,14 @@ impl Staging {
     /// Promises room for `plain` bytes of plaintext, overhead of seal, footer and padding included (J8). Ready at
     /// the first poll when there is room; else it waits until there is, or is refused with `Full` at the deadline.
     pub async fn reserve(&self, plain: u64) -> Result<Reservation> {
-        self.shared.check()?;
-        self.shared.room.reserve(cost(plain)).await
+        if let Some(reservation) = self.try_reserve(plain)? {
+            return Ok(reservation);
+        }
+        let mut poison = self.shared.poison.subscribe();
+        tokio::select! {
+            reserved = self.shared.room.reserve(cost(plain)) => reserved,
+            _ = poison.wait_for(Option::is_some) => self.try_reserve(plain)?.ok_or(Error::Full),
+        }
     }
 
     /// As `reserve`, but `None` instead of waiting.
@@ -173,9 +179,22 @@ impl Staging {
 
     /// The bytes of a pack that is here, open or closed; `None` if it is not here. Not checked: the caller opens the seal.
     pub fn read(&self, pack: PackId, range: Range<u64>) -> Result<Option<Bytes>> {
+        // No more than what is there: a wrong length must not decide how much memory is taken.
+        let length = range.end.min(self.length(pack).unwrap_or(0)).saturating_sub(range.start);
+        let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
+        Ok(self.read_into(pack, range, &mut bytes)?.then(|| bytes.into()))
+    }
+
+    /// Fills the buffer, which is as long as the range; whether the pack is here.
+    pub(super) fn read_into(
+        &self,
+        pack: PackId,
+        range: Range<u64>,
+        into: &mut [u8],
+    ) -> Result<bool> {
         let (file, length, renamed) = {
             let table = self.shared.table.lock();
-            let Some(entry) = table.get(pack) else { return Ok(None) };
+            let Some(entry) = table.get(pack) else { return Ok(false) };
             (entry.file.clone(), entry.length, entry.renamed)
         };
         if range.end > length {
@@ -186,14 +205,12 @@ impl Staging {
             None => match self.shared.open_file(pack, renamed) {
                 Ok(file) => file,
                 // It left for the cache in this moment.
-                Err(_) if self.shared.table.lock().has_left(pack) => return Ok(None),
+                Err(_) if self.shared.table.lock().has_left(pack) => return Ok(false),
                 Err(e) => return Err(Error::io("opening a staged pack")(e)),
             },
         };
-        let mut bytes =
-            vec![0; usize::try_from(range.end.saturating_sub(range.start)).unwrap_or(0)];
-        file.read_at(&mut bytes, range.start).map_err(Error::io("reading a staged pack"))?;
-        Ok(Some(bytes.into()))
+        file.read_at(into, range.start).map_err(Error::io("reading a staged pack"))?;
+        Ok(true)
     }
 
     /// Keeps the pack here while an unpublished write refers to it.

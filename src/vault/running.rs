@@ -323,9 +323,7 @@ impl Vault {
             Some(committer) => self.release(writer, committer).await,
             None => Err(Error::Local("the uploader ended".into())),
         };
-        writer.barrier.sync_all().await?;
-        writer.barrier.release().await;
-        writer.barrier.stop();
+        writer.barrier.finish().await?;
         let (journal, index) = (writer.journal.clone(), self.index.clone());
         let marked = tokio::task::spawn_blocking(move || {
             index.flush()?;

@@ -295,6 +295,19 @@ async fn j6_a_poisoned_uploader_sends_nothing_more() {
 }
 
 #[tokio::test]
+async fn c4_a_vault_that_is_closed_leaves_no_packs_behind() {
+    let rig = Rig::with(1 << 30, HOUR);
+    let uploader = rig.uploader(quick()).await;
+    let seq = rig.file(1, 1000);
+    uploader.sync(seq, SOON).await.unwrap();
+    uploader.stop().await.unwrap();
+    assert!(rig.staging.contains(id(1)));
+    rig.barrier.finish().await.unwrap();
+    assert_eq!(rig.staging.packs(), []);
+    assert_eq!(rig.adopted.lock().len(), 1);
+}
+
+#[tokio::test]
 async fn c4_confirmed_transactions_need_no_fsync_of_their_packs() {
     let rig = Rig::with(1 << 30, HOUR);
     let uploader = rig.uploader(quick()).await;

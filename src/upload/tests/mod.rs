@@ -1,5 +1,6 @@
 //! Tests of the whole room: real journal and committer, over a store and a disk that fail.
 
+mod crashes;
 mod durability;
 mod powercut;
 mod rig;

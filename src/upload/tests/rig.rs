@@ -33,6 +33,7 @@ pub(super) fn quick() -> UploadLimits {
     UploadLimits {
         parallel: 3,
         bytes: 4 * MIB,
+        commit: 16 << 20,
         linger: Duration::from_millis(50),
         pause: Duration::from_millis(30),
         pause_max: Duration::from_millis(120),
@@ -82,7 +83,7 @@ pub(super) fn transaction(ino: u64, packs: &[(PackId, u64)]) -> Transaction {
 
 /// The rooms around the uploader. What survives a restart is outside: directory, store, keys.
 pub(super) struct Rig {
-    pub(super) dir: Arc<tempfile::TempDir>,
+    pub(super) dir: tempfile::TempDir,
     pub(super) memory: Arc<MemoryStore>,
     pub(super) store: Arc<Faulty>,
     pub(super) bucket: Bucket,
@@ -91,6 +92,7 @@ pub(super) struct Rig {
     pub(super) journal: Arc<Journal>,
     pub(super) barrier: Barrier,
     pub(super) steps: Arc<Mutex<Vec<Step>>>,
+    watched: Steps,
     /// Objects that the cache was given.
     pub(super) adopted: Arc<Mutex<Vec<String>>>,
     pub(super) fenced: Arc<Mutex<Vec<CommitNo>>>,
@@ -120,7 +122,16 @@ impl Rig {
     }
 
     pub(super) fn with(budget: u64, sync_every: Duration) -> Self {
-        let dir = Arc::new(tempfile::tempdir().unwrap());
+        Self::observed(budget, sync_every, |_| ())
+    }
+
+    /// `observer` is called after each step, on the task that made it.
+    pub(super) fn observed(
+        budget: u64,
+        sync_every: Duration,
+        observer: impl Fn(Step) + Send + Sync + 'static,
+    ) -> Self {
+        let dir = tempfile::tempdir().unwrap();
         let memory = Arc::new(MemoryStore::new());
         let keys = keys();
         let limits = StagingLimits { budget, free_floor: 0, wait: Duration::from_secs(5) };
@@ -129,7 +140,7 @@ impl Rig {
         let journal = Journal::create(&dir.path().join("journal"), options, nothing_noted());
         let journal = Arc::new(journal.unwrap());
         let store = Faulty::over(memory.clone());
-        let bucket = Bucket::over(store.clone(), "", Deadlines::of(Duration::from_millis(200)));
+        let bucket = Bucket::over(store.clone(), "", Deadlines::of(Duration::from_millis(500)));
         let steps = Arc::new(Mutex::new(Vec::new()));
         let adopted = Arc::new(Mutex::new(Vec::new()));
         let cache = dir.path().join("cache");
@@ -142,8 +153,15 @@ impl Rig {
                 Ok(())
             })
         };
-        let watched = watch(&steps);
-        let barrier = Barrier::start(staging.clone(), journal.clone(), adopt, sync_every, watched);
+        let watched = {
+            let steps = steps.clone();
+            Steps::watched(move |step| {
+                steps.lock().push(step);
+                observer(step);
+            })
+        };
+        let (watching, its_journal) = (watched.clone(), journal.clone());
+        let barrier = Barrier::start(staging.clone(), its_journal, adopt, sync_every, watching);
         let (fenced, confirmed) = (Arc::default(), Arc::default());
         Self {
             dir,
@@ -155,6 +173,7 @@ impl Rig {
             journal,
             barrier,
             steps,
+            watched,
             adopted,
             fenced,
             confirmed,
@@ -192,7 +211,7 @@ impl Rig {
             bucket: self.bucket.clone(),
             barrier: self.barrier.clone(),
         };
-        Uploader::start(parts, hooks, limits, watch(&self.steps))
+        Uploader::start(parts, hooks, limits, self.watched.clone())
     }
 
     /// An open pack with so many bytes, and a hold on it.
@@ -237,11 +256,6 @@ impl Rig {
     pub(super) fn stepped(&self, step: Step) -> usize {
         self.steps.lock().iter().filter(|done| **done == step).count()
     }
-}
-
-fn watch(steps: &Arc<Mutex<Vec<Step>>>) -> Steps {
-    let steps = steps.clone();
-    Steps::watched(move |step| steps.lock().push(step))
 }
 
 pub(super) const SOON: Duration = Duration::from_secs(10);

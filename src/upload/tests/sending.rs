@@ -205,7 +205,7 @@ async fn a_store_that_was_down_for_a_while_gets_everything_and_says_why_not_befo
     for n in 1..=20 {
         rig.file(n, if n % 3 == 0 { MANY } else { 500 });
     }
-    let late = uploader.finish(Duration::from_millis(700)).await.unwrap_err().to_string();
+    let late = uploader.finish(Duration::from_millis(1500)).await.unwrap_err().to_string();
     assert!(late.contains("20 changes") && late.contains("20 packs"), "{late}");
     let status = uploader.status();
     assert!(status.trouble[0].error.contains("cannot be reached"), "{:?}", status.trouble);
@@ -299,50 +299,35 @@ impl crate::upload::Footers for NoFooters {
     }
 }
 
+/// How many packs are on the wire at once, when all of these wait and the store takes its time.
+async fn at_once(sizes: &[usize]) -> u64 {
+    let rig = Rig::new();
+    let slow = Fault::Delays(Duration::from_millis(200));
+    rig.store.inject(On::next(Verb::Put, "pack/").always(), slow);
+    for (n, bytes) in (1..).zip(sizes) {
+        rig.file(n, *bytes);
+    }
+    let uploader = rig.uploader(quick()).await;
+    let mut most = 0;
+    until("all are sent", || {
+        most = most.max(uploader.status().sending);
+        rig.memory.names().len() > sizes.len()
+    })
+    .await;
+    uploader.finish(SOON).await.unwrap();
+    most
+}
+
 #[tokio::test]
 async fn packs_that_are_not_full_go_one_at_a_time_and_full_ones_in_parallel() {
-    let rig = Rig::new();
-    rig.store
-        .inject(On::next(Verb::Put, "pack/").always(), Fault::Delays(Duration::from_millis(100)));
-    for n in 1..=4 {
-        rig.file(n, 1000);
-    }
-    for n in 5..=8 {
-        rig.file(n, 1 << 20);
-    }
-    let uploader = rig.uploader(quick()).await;
-    tokio::time::sleep(Duration::from_millis(50)).await;
-    let first = puts(&rig);
-    assert_eq!(first.len(), 3, "no more at once than the limit: {first:?}");
-    assert_eq!(uploader.status().sending, 3);
-    uploader.finish(SOON).await.unwrap();
-
-    let rig = Rig::new();
-    rig.store
-        .inject(On::next(Verb::Put, "pack/").always(), Fault::Delays(Duration::from_millis(100)));
-    for n in 1..=4 {
-        rig.file(n, 1000);
-    }
-    let uploader = rig.uploader(quick()).await;
-    tokio::time::sleep(Duration::from_millis(50)).await;
-    assert_eq!(puts(&rig).len(), 1);
-    uploader.finish(SOON).await.unwrap();
+    assert_eq!(at_once(&[1000, 1000, 1000]).await, 1);
+    assert_eq!(at_once(&[1 << 20, 1 << 20, 1 << 20, 1 << 20]).await, 3, "the limit");
+    assert_eq!(at_once(&[1000, 1 << 20, 1000]).await, 2, "a small one waits for no stream");
 }
 
 #[tokio::test]
 async fn bytes_on_the_wire_are_bounded_and_one_large_pack_goes_all_the_same() {
-    let rig = Rig::new();
-    rig.store
-        .inject(On::next(Verb::Put, "pack/").always(), Fault::Delays(Duration::from_millis(80)));
-    for n in 1..=3 {
-        rig.file(n, 3 << 20);
-    }
-    rig.file(4, 6 << 20);
-    let uploader = rig.uploader(quick()).await;
-    tokio::time::sleep(Duration::from_millis(40)).await;
-    assert_eq!(uploader.status().sending, 1, "4 MiB at most");
-    uploader.finish(SOON).await.unwrap();
-    assert_eq!(rig.logged().iter().sum::<usize>(), 4);
+    assert_eq!(at_once(&[3 << 20, 3 << 20, 6 << 20]).await, 1, "4 MiB at most");
 }
 
 #[tokio::test]
