@@ -85,7 +85,7 @@ async fn put(vault: &Vault, parent: InodeNo, name: &[u8], parts: &[(u64, &[u8])]
 async fn fill(vault: &Vault) {
     let (vfs, root) = (vault.vfs(), InodeNo::ROOT);
     let dir = vfs.mkdir(&USER, root, b"dir", 0o755).await.unwrap().ino;
-    let noise: Vec<u8> = (0..70_000u32).map(|n| (n * n % 253) as u8).collect();
+    let noise: Vec<u8> = (0..70_000u32).map(|n| (n.wrapping_mul(n) % 253) as u8).collect();
     put(vault, root, b"hello.txt", &[(0, b"hello, later\n")]).await;
     let large = put(vault, dir, b"large", &[(0, &noise)]).await;
     put(vault, dir, b"sparse", &[(5, b"begin"), (3 << 20, b"end")]).await;

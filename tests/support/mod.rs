@@ -13,7 +13,7 @@ mod supervised;
 mod tools;
 mod weed;
 
-pub use bucket::{ACCESS_KEY, SECRET_KEY, TestBucket};
+pub use bucket::{ACCESS_KEY, SECRET_KEY, TestBucket, block_on};
 pub use proxy::{Exchange, Proxy, Trouble};
 pub use rclone::Rclone;
 pub use weed::{Weed, weed};

@@ -18,7 +18,7 @@ use crate::cache::{BlockId, Cache, Use};
 use crate::crypto::Keys;
 use crate::crypto::layout;
 use crate::log::{Error, Result};
-use crate::types::KIB;
+use crate::types::{KIB, PageId};
 
 /// Pages up to this sealed length are fetched whole: one GET instead of two, and the second
 /// would bring a sixth of this anyway.
@@ -94,7 +94,9 @@ impl Base {
 
     /// The map that a verified manifest describes.
     pub fn new(manifest: Manifest, keys: Keys, cache: Cache) -> Self {
-        Self(Some(Arc::new(Opened { manifest, keys, cache })))
+        let index = |page: &PageRef| Some((page.id, Bytes::copy_from_slice(page.index.as_ref()?)));
+        let indexes = manifest.pages.iter().filter_map(index).collect();
+        Self(Some(Arc::new(Opened { manifest, indexes, keys, cache })))
     }
 
     /// The manifest, unless the base is empty.
@@ -224,6 +226,9 @@ impl Opened {
     }
 
     pub(super) fn index(&self, page: &PageRef, pins: &Pins) -> Option<Bytes> {
+        if let Some(index) = self.indexes.get(&page.id) {
+            return Some(index.clone());
+        }
         self.block(page, Self::index_part(page), pins)
     }
 

@@ -113,7 +113,7 @@ pub async fn build(
         pages: merged.pages,
         recent: recent.concat(),
     };
-    publish(manifest, context).await
+    publish(manifest.trimmed(), context).await
 }
 
 async fn merge_all(

@@ -12,6 +12,10 @@ use crate::types::{CommitNo, Generation, Hash, MIB, PageId, Timestamp};
 /// A sealed manifest's length at most: 70,000 pages, 70 GiB of metadata.
 pub const MANIFEST_MAX: u64 = 16 * MIB;
 
+/// Bytes of block indexes that a manifest has at most: what a new machine reads at its first
+/// mount stays small. About 700 pages, some four million records.
+const INDEXES_MAX: usize = (MIB) as usize;
+
 /// The prefix of all manifests.
 pub const MANIFESTS: &str = "checkpoint/";
 
@@ -59,6 +63,10 @@ pub struct PageRef {
     /// How many records it has.
     #[n(9)]
     pub records: u64,
+    /// A copy of the page's block index (`plain[index_offset..]`), so that a first look-up costs
+    /// one GET; none in the manifest of a very large map (`INDEXES_MAX`).
+    #[cbor(n(10), with = "minicbor::bytes")]
+    pub index: Option<Vec<u8>>,
 }
 
 impl PageRef {
@@ -86,6 +94,10 @@ impl PageRef {
             || self.index_offset >= self.plain_length
         {
             return Err("a page's block index is outside of the page");
+        }
+        let index = self.index.as_ref().map(|index| index.len() as u64);
+        if index.is_some_and(|length| length != self.plain_length - self.index_offset) {
+            return Err("a page's block index has another length");
         }
         if self.first_key.is_empty() || self.records == 0 {
             return Err("a page is empty");
@@ -164,6 +176,16 @@ impl Manifest {
     /// Bytes of all its pages as they lie in the bucket.
     pub fn page_bytes(&self) -> u64 {
         self.pages.iter().map(|page| page.sealed_length).sum()
+    }
+
+    /// Leaves the copies of the block indexes out if they are too many.
+    #[must_use]
+    pub(super) fn trimmed(mut self) -> Self {
+        let indexes = self.pages.iter().filter_map(|page| page.index.as_ref());
+        if indexes.map(Vec::len).sum::<usize>() > INDEXES_MAX {
+            self.pages.iter_mut().for_each(|page| page.index = None);
+        }
+        self
     }
 
     /// The bytes of the object `checkpoint/<number>`.

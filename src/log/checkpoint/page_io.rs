@@ -55,6 +55,7 @@ impl<'a> PageIo<'a> {
             commitment,
             hash: crypto::sha256(&sealed),
             records: page.records,
+            index: usize::try_from(page.index_offset).ok().map(|at| page.plain[at..].to_vec()),
         };
         while self.uploads.len() >= UPLOADS {
             self.uploaded().await?;

@@ -62,6 +62,7 @@ fn a_manifest() -> Manifest {
         commitment: [n; 32],
         hash: Hash([n; 32]),
         records: 4,
+        index: None,
     };
     Manifest {
         commit: CommitNo(5),
