@@ -360,6 +360,28 @@ fn a_bucket_that_went_back_is_refused() {
     home.type_in("umount vault").exits(0);
 }
 
+#[test]
+fn check_says_what_is_missing() {
+    let home = with_vault();
+    home.type_in("mount vault").exits(0);
+    fs::write(home.path("vault/file"), vec![3; 200_000]).unwrap();
+    home.type_in("umount vault").exits(0);
+    home.type_in("check").exits(0);
+    home.type_in("check --read-data").exits(0).says("opens");
+    let packs: Vec<_> = walkdir::WalkDir::new(home.path("bucket/pack"))
+        .into_iter()
+        .flatten()
+        .filter(|entry| entry.file_type().is_file())
+        .collect();
+    let mut bytes = fs::read(packs[0].path()).unwrap();
+    bytes[1000] ^= 1;
+    fs::set_permissions(packs[0].path(), fs::Permissions::from_mode(0o600)).unwrap();
+    fs::write(packs[0].path(), &bytes).unwrap();
+    home.type_in("check --read-data").exits(16);
+    fs::remove_file(packs[0].path()).unwrap();
+    home.type_in("check").exits(16);
+}
+
 /// A terminal with somebody at it, who types `answers` one after the other, each when asked.
 fn at_a_terminal(home: &Home, line: &str, answers: &[&str]) -> (i32, String) {
     let (mut master, mut slave) = (0, 0);

@@ -11,9 +11,9 @@ use super::messages;
 use super::paths::Places;
 use crate::vault::{Bucket, Deadlines, S3Credentials, S3Options, StoreUrl};
 
-/// How long the store may take to answer a person, repetitions included: a third of what the
+/// How long the store may take to answer a person, repetitions included: half of what the
 /// mount itself allows it.
-const ANSWER: Duration = Duration::from_secs(10);
+const ANSWER: Duration = Duration::from_secs(15);
 /// The environment's names for the S3 server and the region, the first that is set counts.
 const ENDPOINT_VARIABLES: [&str; 2] = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"];
 const REGION_VARIABLES: [&str; 2] = ["AWS_REGION", "AWS_DEFAULT_REGION"];

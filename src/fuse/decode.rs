@@ -7,14 +7,14 @@ use fuser::{
     TimeOrNow,
 };
 
-use crate::types::{InodeNo, MIB, Timestamp};
+use crate::types::{InodeNo, Timestamp};
 use crate::vfs::{Attributes, Caller, HandleId, RenameMode, SetTime};
 
 /// Read-ahead and writeback requests that the kernel keeps in flight: the read-ahead is ours, but each 128 KiB of a
 /// buffered read is a request of its own.
 const MAX_BACKGROUND: u16 = 64;
 /// Bytes of one write at most; the kernel's own limit.
-const MAX_WRITE: u32 = MIB as u32;
+const MAX_WRITE: u32 = 1 << 20;
 
 pub(super) fn caller(request: &Request, umask: u32) -> Caller {
     Caller { uid: request.uid(), gid: request.gid(), pid: request.pid(), umask }
@@ -99,7 +99,7 @@ fn set_to(time: SystemTime) -> Timestamp {
     }
 }
 
-/// What to ask of the kernel. Never io_uring, SETXATTR_EXT, KILLPRIV_V2, idmapped mounts, SECURITY_CTX or remote
+/// What to ask of the kernel. Never `io_uring`, `SETXATTR_EXT`, `KILLPRIV_V2`, idmapped mounts, `SECURITY_CTX` or remote
 /// locks: fuser 0.18 cannot honour them. The write-back cache stays off: with it, what `write` returned could be lost
 /// by a daemon's death without an error that anyone sees.
 fn wanted(is_reader: bool) -> InitFlags {

@@ -3,6 +3,7 @@
 mod decode;
 mod dispatch;
 mod error;
+mod front;
 pub mod mountpoint;
 mod ops;
 mod session;

@@ -8,7 +8,7 @@ use std::{fs, io};
 
 use super::{Error, Result};
 
-/// A mount, as `/proc/self/mountinfo` shows it (proc_pid_mountinfo(5)).
+/// A mount, as `/proc/self/mountinfo` shows it (`proc_pid_mountinfo(5)`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MountInfo {
     /// `major:minor`; while it is mounted, no other file system has it.

@@ -4,92 +4,18 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use fuser::{
-    BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags, Generation,
-    INodeNo, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
-    ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs,
-    ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
-};
-use futures_util::FutureExt;
-use tokio::sync::watch;
-
-use super::decode::{
-    caller, configure, file_attr, handle, ino, kind, nothing, rename_mode, set_time,
-};
-use super::dispatch::Dispatch;
-use crate::vfs::{
-    Attributes, NAME_MAX, OpenFlags as Open, Result, Seek, SetAttributes, Vfs, WriteAt,
+    BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, INodeNo, KernelConfig,
+    LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
+    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite,
+    ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
-/// For how long the kernel may answer from its own memory. A writer's mount is the only one that changes the vault,
-/// and all its changes pass the kernel, which keeps what it knows right; so this only bounds its memory's age.
-const TTL_WRITER: Duration = Duration::from_secs(3600);
-/// A read-only mount follows what another machine writes.
-const TTL_READER: Duration = Duration::from_secs(1);
-
-/// Inode numbers are never given twice, so a generation says nothing.
-const GENERATION: Generation = Generation(0);
-
-/// Entries asked of the vfs for one reply; what a page (4 KiB, or 128 KiB for a large buffer) holds of short names.
-const DIR_BATCH: usize = 128;
-
-/// What fuser calls.
-pub(super) struct Front {
-    vfs: Vfs,
-    dispatch: Dispatch,
-    is_reader: bool,
-    /// Says that the session is over.
-    ended: watch::Sender<bool>,
-}
-
-impl Front {
-    pub(super) fn new(vfs: Vfs, dispatch: Dispatch, ended: watch::Sender<bool>) -> Self {
-        let is_reader = vfs.options().read_only;
-        Self { vfs, dispatch, is_reader, ended }
-    }
-
-    fn ttl(&self) -> Duration {
-        if self.is_reader { TTL_READER } else { TTL_WRITER }
-    }
-
-    /// Page cache across opens: for a writer's mount always right, for a reader's what `AUTO_INVAL_DATA` finds stale
-    /// goes.
-    fn open_flags(&self) -> FopenFlags {
-        if self.is_reader { FopenFlags::empty() } else { FopenFlags::FOPEN_KEEP_CACHE }
-    }
-
-    fn entry<F>(&self, what: &'static str, reply: ReplyEntry, work: F)
-    where
-        F: Future<Output = Result<Attributes>> + Send + 'static,
-    {
-        let ttl = self.ttl();
-        self.dispatch.answer(what, reply, work, move |reply, seen| {
-            reply.entry(&ttl, &file_attr(&seen), GENERATION);
-        });
-    }
-
-    fn empty<F>(&self, what: &'static str, reply: ReplyEmpty, work: F)
-    where
-        F: Future<Output = Result<()>> + Send + 'static,
-    {
-        self.dispatch.answer(what, reply, work, |reply, ()| reply.ok());
-    }
-
-    fn xattr<F>(&self, what: &'static str, size: u32, reply: ReplyXattr, work: F)
-    where
-        F: Future<Output = Result<Vec<u8>>> + Send + 'static,
-    {
-        self.dispatch.answer(what, reply, work, move |reply, value| {
-            match u32::try_from(value.len()) {
-                Ok(length) if size == 0 => reply.size(length),
-                Ok(length) if length <= size => reply.data(&value),
-                _ => reply.error(Errno::ERANGE),
-            }
-        });
-    }
-}
+use super::decode::{caller, configure, file_attr, handle, ino, rename_mode, set_time};
+use super::front::{Front, GENERATION};
+use crate::vfs::{NAME_MAX, OpenFlags as Open, Seek, SetAttributes};
 
 impl Filesystem for Front {
     fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
@@ -102,22 +28,10 @@ impl Filesystem for Front {
     }
 
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let (vfs, name, ttl) = (self.vfs.clone(), name.as_bytes().to_vec(), self.ttl());
-        let work = async move {
-            match vfs.lookup(ino(parent), &name).await {
-                Ok(seen) => Ok(Some(seen)),
-                Err(crate::vfs::Error::NotFound) => Ok(None),
-                Err(error) => Err(error),
-            }
-        };
-        self.dispatch.answer("lookup", reply, work, move |reply, seen| {
-            let attr = seen.map_or_else(nothing, |seen| file_attr(&seen));
-            reply.entry(&ttl, &attr, GENERATION);
-        });
+        self.look_up(parent, name, reply);
     }
 
-    // The vfs keeps nothing for what the kernel merely knows.
-    fn forget(&self, _: &Request, _: INodeNo, _: u64) {}
+    // `forget` has nothing to do: the vfs keeps nothing for what the kernel merely knows.
 
     fn getattr(&self, _: &Request, node: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
         let (vfs, ttl) = (self.vfs.clone(), self.ttl());
@@ -312,24 +226,7 @@ impl Filesystem for Front {
         _: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        // A page of an `mmap` goes where it lies, whatever the flags of the handle that the kernel picked.
-        let is_page = write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
-        let at = if flags.0 & libc::O_APPEND != 0 && !is_page {
-            WriteAt::End
-        } else {
-            WriteAt::Offset(offset)
-        };
-        let (vfs, id) = (self.vfs.clone(), handle(fh));
-        let taken = self.dispatch.now(|| vfs.take(id, at, data).now_or_never());
-        let data = if taken.is_none() { data.to_vec() } else { Vec::new() };
-        let work = async move {
-            let taken = match taken {
-                Some(taken) => taken?,
-                None => vfs.take(id, at, &data).await?,
-            };
-            vfs.settle(id, taken).await
-        };
-        self.dispatch.answer("write", reply, work, |reply, length| reply.written(length));
+        self.write_bytes(fh, offset, data, (write_flags, flags), reply);
     }
 
     fn flush(&self, _: &Request, _: INodeNo, fh: FileHandle, _: LockOwner, reply: ReplyEmpty) {
@@ -369,17 +266,7 @@ impl Filesystem for Front {
         offset: u64,
         reply: ReplyDirectory,
     ) {
-        let vfs = self.vfs.clone();
-        let work = async move { vfs.read_dir(ino(node), offset, DIR_BATCH).await };
-        self.dispatch.answer("readdir", reply, work, |mut reply, list| {
-            for entry in list {
-                let name = OsStr::from_bytes(&entry.name);
-                if reply.add(INodeNo(entry.ino.0), entry.cookie, kind(entry.kind), name) {
-                    break;
-                }
-            }
-            reply.ok();
-        });
+        self.list(node, offset, reply);
     }
 
     fn readdirplus(
@@ -390,19 +277,7 @@ impl Filesystem for Front {
         offset: u64,
         reply: ReplyDirectoryPlus,
     ) {
-        let (vfs, ttl) = (self.vfs.clone(), self.ttl());
-        let work = async move { vfs.read_dir_plus(ino(node), offset, DIR_BATCH).await };
-        self.dispatch.answer("readdirplus", reply, work, move |mut reply, list| {
-            for entry in list {
-                let name = OsStr::from_bytes(&entry.name);
-                let Some(seen) = &entry.attributes else { continue };
-                let id = INodeNo(entry.ino.0);
-                if reply.add(id, entry.cookie, name, &ttl, &file_attr(seen), GENERATION) {
-                    break;
-                }
-            }
-            reply.ok();
-        });
+        self.list_plus(node, offset, reply);
     }
 
     fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {
@@ -410,7 +285,7 @@ impl Filesystem for Front {
         let work = async move { vfs.space().await };
         self.dispatch.answer("statfs", reply, work, |reply, space| {
             let block = u32::try_from(space.block).unwrap_or(4096);
-            let longest = NAME_MAX as u32;
+            let longest = u32::try_from(NAME_MAX).unwrap_or(u32::MAX);
             let (blocks, free) = (space.blocks, space.free);
             reply.statfs(
                 blocks,

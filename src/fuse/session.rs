@@ -11,7 +11,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::dispatch::Dispatch;
-use super::ops::Front;
+use super::front::Front;
 use super::{Error, Result, mountpoint};
 use crate::vfs::Vfs;
 

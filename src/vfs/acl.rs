@@ -37,7 +37,7 @@ struct Line {
 struct Acl(Vec<Line>);
 
 impl Acl {
-    /// linux/posix_acl_xattr.h: a version, and 8 bytes a line, all little-endian.
+    /// `linux/posix_acl_xattr.h`: a version, and 8 bytes a line, all little-endian.
     fn parse(bytes: &[u8]) -> Result<Self> {
         let (version, lines) = bytes.split_first_chunk::<4>().ok_or(Error::Invalid)?;
         let (lines, rest) = lines.as_chunks::<8>();

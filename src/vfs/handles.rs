@@ -18,6 +18,10 @@ pub struct HandleId(pub u64);
 
 /// How a file is opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "they are independent, as the flags of open(2) are"
+)]
 pub struct OpenFlags {
     /// For reading.
     pub read: bool,
@@ -52,7 +56,7 @@ pub(super) struct Handle {
 #[derive(Default)]
 pub(super) struct Handles {
     next: AtomicU64,
-    handles: Mutex<HashMap<HandleId, Arc<Handle>>>,
+    open: Mutex<HashMap<HandleId, Arc<Handle>>>,
     inodes: Mutex<Inodes>,
 }
 
@@ -74,16 +78,16 @@ impl Handles {
     /// A handle for a file that is held already.
     pub(super) fn insert(&self, file: Arc<File>, flags: OpenFlags) -> HandleId {
         let id = HandleId(self.next.fetch_add(1, Ordering::Relaxed) + 1);
-        self.handles.lock().insert(id, Arc::new(Handle { file, flags }));
+        self.open.lock().insert(id, Arc::new(Handle { file, flags }));
         id
     }
 
     pub(super) fn get(&self, id: HandleId) -> Result<Arc<Handle>> {
-        self.handles.lock().get(&id).cloned().ok_or(Error::BadHandle)
+        self.open.lock().get(&id).cloned().ok_or(Error::BadHandle)
     }
 
     pub(super) fn remove(&self, id: HandleId) -> Result<Arc<Handle>> {
-        self.handles.lock().remove(&id).ok_or(Error::BadHandle)
+        self.open.lock().remove(&id).ok_or(Error::BadHandle)
     }
 
     /// Counts one more opening: from here on an unlink leaves the inode until the last release.

@@ -110,7 +110,7 @@ async fn run(inner: Weak<Inner>) {
             match vfs.finish_recovery().await {
                 Ok(()) => is_recovered = true,
                 Err(error) => {
-                    tracing::warn!(%error, "unlinked files of an earlier mount stay for now")
+                    tracing::warn!(%error, "unlinked files of an earlier mount stay for now");
                 }
             }
         }

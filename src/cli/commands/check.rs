@@ -1,18 +1,55 @@
 //! `s3vault check`
 
+use bytesize::ByteSize;
+
 use crate::cli::args::{Check, Global};
 use crate::cli::config::Config;
 use crate::cli::exit::{Exit, Failure, Outcome};
+use crate::cli::messages;
 use crate::cli::opening::Opening;
 use crate::cli::paths::Places;
+use crate::cli::progress::Count;
 use crate::cli::target::Target;
+use crate::vault::{self, Deadlines};
 
 /// Checks that what the vault refers to is in the bucket, whole; changes nothing.
 pub async fn check(global: &Global, places: &Places, args: &Check) -> Outcome {
     let config = Config::read(&places.config)?;
     let target = Target::choose(global, places, &config, args.bucket.bucket.as_deref(), None)?;
-    let bucket = target.open().await?;
-    let _ = Opening { global, places, target: &target }.unlock(&bucket).await?;
-    let _ = args.read_data;
-    Err(Failure::new(Exit::Other, "check is not built yet"))
+    let place = target.describe();
+    let bucket = target.open_with(None, Deadlines::default()).await?;
+    let unlocked = Opening { global, places, target: &target }.unlock(&bucket).await?;
+    let count = Count::new("checked");
+    let found =
+        vault::check(&bucket, &unlocked, args.read_data, &|done, all| count.show(done, all)).await;
+    drop(count);
+    let found = found.map_err(|error| messages::of_vault(&error, &place))?;
+    say!(
+        "{place}: {} files and directories with {} in {} packs; {} commits since the last checkpoint",
+        found.inodes,
+        ByteSize::b(found.bytes),
+        found.packs,
+        found.commits
+    );
+    if found.unused.0 > 0 {
+        say!(
+            "  {} packs with {} are referred to by nothing (any more); they stay for now",
+            found.unused.0,
+            ByteSize::b(found.unused.1)
+        );
+    }
+    for problem in &found.problems {
+        say!("  damaged: {problem}");
+    }
+    if found.problems.is_empty() {
+        let how = if args.read_data { "is there, and opens" } else { "is there, whole" };
+        say!("Everything that the vault refers to {how}.");
+        return Ok(());
+    }
+    let text = format!(
+        "{} of the objects in {place} are damaged or missing, as listed; the rest is intact; restore them from a \
+         copy of the bucket, or the files from a backup",
+        found.problems.len()
+    );
+    Err(Failure::new(Exit::Damaged, text))
 }

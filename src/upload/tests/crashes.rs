@@ -86,7 +86,7 @@ async fn go_on(moment: &Moment, keys: &Keys) -> usize {
     for (name, bytes) in &moment.objects {
         memory.plant(name, bytes.clone());
     }
-    let bucket = Bucket::over(memory.clone(), "", Deadlines::of(Duration::from_secs(2)));
+    let bucket = Bucket::over(memory.clone(), "", Deadlines::default());
     let (staging_dir, journal_dir) =
         (moment.local.path().join("staging"), moment.local.path().join("journal"));
     let limits = StagingLimits { free_floor: 0, budget: 64 * MIB, ..StagingLimits::default() };

@@ -258,7 +258,7 @@ impl Rig {
     }
 }
 
-pub(super) const SOON: Duration = Duration::from_secs(10);
+pub(super) const SOON: Duration = Duration::from_secs(60);
 
 /// Polls until it holds.
 pub(super) async fn until(what: &str, mut holds: impl FnMut() -> bool) {

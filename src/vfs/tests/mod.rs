@@ -1,5 +1,7 @@
 //! The vfs on real rooms below it (journal, index, staging, content), over a store in memory.
 
+#![allow(clippy::cast_possible_truncation, reason = "sizes of tests")]
+
 mod model;
 mod namespace;
 mod random;

@@ -176,7 +176,7 @@ async fn a_full_staging_area_is_enospc_at_write_and_unlink_still_works() {
     let (_, handle) = vfs.create(&ALICE, ROOT, b"f", 0o644, WRITE).await.unwrap();
     let mut offset = 0;
     let errno = loop {
-        match vfs.write(handle, WriteAt::Offset(offset), &[1; 65536]).await {
+        match vfs.write(handle, WriteAt::Offset(offset), &[1; 16384]).await {
             Ok(length) => offset += u64::from(length),
             Err(error) => break error.errno(),
         }

@@ -1,101 +1,17 @@
 //! Thousands of random calls, each compared with the model: results, errors, and at times the whole tree; mounts
 //! that end cleanly or by death in between.
 
+mod check;
+mod data;
+mod ops;
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
 use super::model::{Kind, Model, Open};
 use super::*;
-
-/// Where offsets and sizes lie: around chunk borders, and far enough for holes.
-const SPAN: u32 = 80_000;
-
-#[derive(Clone, Debug)]
-enum Op {
-    Create { dir: u8, name: u8, exclusive: bool, truncate: bool },
-    Mkdir { dir: u8, name: u8 },
-    Symlink { dir: u8, name: u8 },
-    Fifo { dir: u8, name: u8 },
-    Link { node: u8, dir: u8, name: u8 },
-    Unlink { dir: u8, name: u8 },
-    Rmdir { dir: u8, name: u8 },
-    Rename { from: (u8, u8), to: (u8, u8), mode: u8 },
-    Open { node: u8, mode: u8, truncate: bool },
-    Write { open: u8, offset: Option<u32>, length: u32, fill: u8 },
-    Read { open: u8, offset: u32, length: u32 },
-    Resize { node: u8, size: u32 },
-    Allocate { open: u8, mode: u8, from: u32, length: u32 },
-    Copy { from: u8, to: u8, at: (u32, u32), length: u32 },
-    Seek { open: u8, offset: u32, data: bool },
-    Chmod { node: u8, mode: u16 },
-    Chown { node: u8, uid: u8 },
-    Utimes { node: u8, seconds: i32 },
-    SetXattr { node: u8, name: u8, length: u8, flags: u8 },
-    RemoveXattr { node: u8, name: u8 },
-    Flush { open: u8 },
-    Fsync { open: u8 },
-    Release { open: u8 },
-    PublishAll,
-    List { dir: u8, limit: u8 },
-    Check,
-    Reopen { kill: bool },
-}
-
-fn op() -> impl Strategy<Value = Op> {
-    use Op::*;
-    let any_u8 = any::<u8>;
-    let at = || 0..SPAN;
-    let length = || prop_oneof![0..100_u32, 0..40_000_u32];
-    let make = prop_oneof![
-        8 => (any_u8(), any_u8(), any::<bool>(), any::<bool>())
-            .prop_map(|(dir, name, exclusive, truncate)| Create { dir, name, exclusive, truncate }),
-        4 => (any_u8(), any_u8()).prop_map(|(dir, name)| Mkdir { dir, name }),
-        1 => (any_u8(), any_u8()).prop_map(|(dir, name)| Symlink { dir, name }),
-        1 => (any_u8(), any_u8()).prop_map(|(dir, name)| Fifo { dir, name }),
-    ];
-    let names = prop_oneof![
-        3 => (any_u8(), any_u8(), any_u8()).prop_map(|(node, dir, name)| Link { node, dir, name }),
-        4 => (any_u8(), any_u8()).prop_map(|(dir, name)| Unlink { dir, name }),
-        2 => (any_u8(), any_u8()).prop_map(|(dir, name)| Rmdir { dir, name }),
-        6 => (any::<(u8, u8)>(), any::<(u8, u8)>(), any_u8())
-            .prop_map(|(from, to, mode)| Rename { from, to, mode }),
-    ];
-    let data = prop_oneof![
-        6 => (any_u8(), any_u8(), any::<bool>())
-            .prop_map(|(node, mode, truncate)| Open { node, mode, truncate: truncate && mode > 200 }),
-        16 => (any_u8(), proptest::option::weighted(0.8, at()), length(), any_u8())
-            .prop_map(|(open, offset, length, fill)| Write { open, offset, length, fill }),
-        8 => (any_u8(), at(), length()).prop_map(|(open, offset, length)| Read { open, offset, length }),
-        5 => (any_u8(), at()).prop_map(|(node, size)| Resize { node, size }),
-        4 => (any_u8(), any_u8(), at(), length())
-            .prop_map(|(open, mode, from, length)| Allocate { open, mode, from, length }),
-        3 => (any_u8(), any_u8(), (at(), at()), length())
-            .prop_map(|(from, to, at, length)| Copy { from, to, at, length }),
-        3 => (any_u8(), at(), any::<bool>()).prop_map(|(open, offset, data)| Seek { open, offset, data }),
-        4 => any_u8().prop_map(|open| Flush { open }),
-        1 => any_u8().prop_map(|open| Fsync { open }),
-        4 => any_u8().prop_map(|open| Release { open }),
-    ];
-    let attributes = prop_oneof![
-        2 => (any_u8(), any::<u16>()).prop_map(|(node, mode)| Chmod { node, mode }),
-        1 => (any_u8(), any_u8()).prop_map(|(node, uid)| Chown { node, uid }),
-        2 => (any_u8(), any::<i32>()).prop_map(|(node, seconds)| Utimes { node, seconds }),
-        3 => (any_u8(), any_u8(), any_u8(), 0..3_u8)
-            .prop_map(|(node, name, length, flags)| SetXattr { node, name, length, flags }),
-        2 => (any_u8(), any_u8()).prop_map(|(node, name)| RemoveXattr { node, name }),
-    ];
-    prop_oneof![
-        14 => make,
-        14 => names,
-        40 => data,
-        8 => attributes,
-        3 => (any_u8(), 1..5_u8).prop_map(|(dir, limit)| List { dir, limit }),
-        1 => Just(PublishAll),
-        1 => Just(Check),
-        1 => any::<bool>().prop_map(|kill| Reopen { kill }),
-    ]
-}
+use ops::{Op, op};
 
 /// The two side by side.
 struct Pair {
@@ -165,7 +81,9 @@ impl Pair {
             Op::PublishAll => {
                 self.world.vfs().publish_all().await.unwrap();
                 let inodes: Vec<u64> = self.model.nodes.keys().copied().collect();
-                inodes.into_iter().for_each(|ino| self.model.publish(ino));
+                for ino in inodes {
+                    self.model.publish(ino);
+                }
             }
             Op::List { dir, limit } => self.list(self.dir(*dir), usize::from(*limit)).await,
             Op::Check => self.check().await,
@@ -355,7 +273,7 @@ impl Pair {
     async fn open(&mut self, node: u8, mode: u8, truncate: bool) {
         let ino = self.node(node);
         let write = truncate || mode.is_multiple_of(2);
-        let read = mode % 3 != 0 || !write;
+        let read = !mode.is_multiple_of(3) || !write;
         let flags = OpenFlags { read, write, truncate, exclusive: false };
         // A file that has no name is opened by nobody who does not have it open.
         if self.model.nodes.get(&ino).is_some_and(|node| node.nlink == 0) {
@@ -393,7 +311,7 @@ impl Pair {
             Op::Read { offset, length, .. } => {
                 let got = errno(vfs.read_data(id, (*offset).into(), *length).await);
                 let expected = self.model.read(open, *offset as usize, *length as usize);
-                assert_eq!(got.as_ref().map(|bytes| bytes.len()), expected.as_ref().map(Vec::len));
+                assert_eq!(got.as_ref().map(bytes::Bytes::len), expected.as_ref().map(Vec::len));
                 assert!(got.map(|bytes| bytes.to_vec()) == expected, "{op:?}: other bytes");
             }
             Op::Allocate { mode, from, length, .. } => {
@@ -419,168 +337,6 @@ impl Pair {
                 self.model.release(open);
                 assert_eq!(errno(vfs.flush(id).await), Err(libc::EBADF));
             }
-        }
-    }
-
-    async fn allocate(&mut self, id: HandleId, open: Open, mode: u8, (from, length): (u32, u32)) {
-        let keep = libc::FALLOC_FL_KEEP_SIZE;
-        let punch = libc::FALLOC_FL_PUNCH_HOLE | keep;
-        let zero = libc::FALLOC_FL_ZERO_RANGE;
-        let mode = [0, keep, punch, zero, zero | keep, libc::FALLOC_FL_COLLAPSE_RANGE]
-            [usize::from(mode) % 6];
-        let range = u64::from(from)..u64::from(from + length);
-        let got = errno(self.world.vfs().allocate(id, mode, range).await);
-        let expected = match mode {
-            _ if !open.flags.write => Err(libc::EBADF),
-            _ if length == 0 => Err(libc::EINVAL),
-            libc::FALLOC_FL_COLLAPSE_RANGE => Err(libc::EOPNOTSUPP),
-            mode if mode == keep => Ok(()),
-            mode => {
-                let to = (from + length) as usize;
-                let from = if mode == 0 { to } else { from as usize };
-                self.model.empty(open, from, to, mode & keep != 0);
-                Ok(())
-            }
-        };
-        assert_eq!(got, expected);
-    }
-
-    async fn copy(&mut self, from: (HandleId, Open), to: u8, at: (u32, u32), length: u32) {
-        let Some(to) = pick(&self.open, to) else { return };
-        let (source, target) = (u64::from(at.0), u64::from(at.1));
-        let got =
-            self.world.vfs().copy_range((from.0, source), (to.0, target), length.into()).await;
-        let got = errno(got);
-        if !from.1.flags.read || !to.1.flags.write {
-            assert_eq!(got, Err(libc::EBADF));
-            return;
-        }
-        let is_same = from.1.ino == to.1.ino;
-        if is_same && at.0 < at.1 + length && at.1 < at.0 + length {
-            assert_eq!(got, Err(libc::EINVAL));
-            return;
-        }
-        let copied = got.unwrap() as usize;
-        let bytes = self.model.read(from.1, at.0 as usize, length as usize).unwrap();
-        assert!(copied <= bytes.len() && (copied > 0 || bytes.is_empty()));
-        self.model.publish(from.1.ino);
-        self.model.publish(to.1.ino);
-        if copied > 0 {
-            self.model.write(to.1, Some(at.1 as usize), &bytes[..copied]).unwrap();
-            self.model.publish(to.1.ino);
-        }
-    }
-
-    /// What is said to be a hole must be zeros up to where data is said to begin; the end is a hole.
-    async fn seek(&mut self, id: HandleId, open: Open, offset: usize, data: bool) {
-        let what = if data { Seek::Data } else { Seek::Hole };
-        let got = errno(self.world.vfs().seek(id, offset as u64, what).await);
-        let content = self.model.data(open.ino).clone();
-        if offset >= content.len() {
-            assert_eq!(got, Err(libc::ENXIO));
-            return;
-        }
-        match (got, data) {
-            (Err(libc::ENXIO), true) => {
-                assert!(content[offset..].iter().all(|byte| *byte == 0), "data called a hole");
-            }
-            (Ok(at), true) => {
-                let at = at as usize;
-                assert!((offset..content.len()).contains(&at));
-                assert!(content[offset..at].iter().all(|byte| *byte == 0), "data called a hole");
-            }
-            (Ok(at), false) => assert!((offset..=content.len()).contains(&(at as usize))),
-            (got, _) => panic!("{got:?}"),
-        }
-    }
-
-    async fn list(&self, dir: u64, limit: usize) {
-        let vfs = self.world.vfs();
-        let (mut cookie, mut seen) = (0, BTreeMap::new());
-        loop {
-            let part = if limit.is_multiple_of(2) {
-                vfs.read_dir_plus(InodeNo(dir), cookie, limit).await.unwrap()
-            } else {
-                vfs.read_dir(InodeNo(dir), cookie, limit).await.unwrap()
-            };
-            let Some(last) = part.last() else { break };
-            cookie = last.cookie;
-            for entry in part {
-                if let Some(attributes) = entry.attributes {
-                    assert_eq!(attributes.ino, entry.ino);
-                    assert_eq!(attributes.kind(), entry.kind);
-                }
-                assert!(seen.insert(entry.name, entry.ino.0).is_none(), "listed twice");
-            }
-        }
-        let Some(node) = self.model.nodes.get(&dir) else {
-            assert!(seen.is_empty());
-            return;
-        };
-        let Kind::Directory { names, parent } = &node.kind else { panic!("{node:?}") };
-        assert_eq!(seen.remove(&b"."[..]), Some(dir));
-        assert_eq!(seen.remove(&b".."[..]), Some(*parent));
-        assert_eq!(seen, *names);
-    }
-
-    async fn check(&mut self) {
-        let inodes: Vec<u64> = self.model.nodes.keys().copied().collect();
-        for ino in inodes {
-            self.check_node(ino).await;
-        }
-        let gone = self.inodes.iter().filter(|ino| !self.model.nodes.contains_key(ino));
-        for ino in gone {
-            let seen = errno(self.world.vfs().attributes(InodeNo(*ino)).await);
-            assert_eq!(seen, Err(libc::ESTALE), "{ino} is gone");
-        }
-        let orphans = self.world.vfs().orphans().await.unwrap();
-        let unnamed = self.model.nodes.values().filter(|node| node.nlink == 0).count();
-        assert_eq!(orphans.len(), unnamed, "{orphans:?}");
-    }
-
-    async fn check_node(&mut self, ino: u64) {
-        let vfs = self.world.vfs().clone();
-        let seen = vfs.attributes(InodeNo(ino)).await.unwrap();
-        let node = self.model.nodes[&ino].clone();
-        assert_eq!((seen.mode & 0o7777, seen.nlink), (node.mode, node.nlink), "{ino}: {node:?}");
-        assert_eq!((seen.uid, seen.gid), node.owner, "{ino}");
-        if let Some(mtime) = node.mtime {
-            assert_eq!(seen.mtime, mtime, "{ino}");
-        }
-        let mut names = vfs.xattrs(InodeNo(ino)).await.unwrap();
-        names.sort();
-        assert_eq!(names, node.xattrs.keys().cloned().collect::<Vec<_>>());
-        for (name, value) in &node.xattrs {
-            assert_eq!(&vfs.xattr(InodeNo(ino), name).await.unwrap(), value);
-        }
-        match &node.kind {
-            Kind::File(data) => {
-                assert_eq!(seen.size, data.len() as u64, "{ino}");
-                let bytes =
-                    match self.open.iter().find(|(_, open)| open.ino == ino && open.flags.read) {
-                        Some((id, _)) => vfs.read_data(*id, 0, u32::MAX).await.unwrap().to_vec(),
-                        None if node.nlink == 0 => return,
-                        None => self.world.bytes(InodeNo(ino)).await,
-                    };
-                // `bytes` opened and closed it, which publishes.
-                if node.nlink > 0
-                    && !self.open.iter().any(|(_, open)| open.ino == ino && open.flags.read)
-                {
-                    self.model.publish(ino);
-                }
-                let differs = bytes.iter().zip(data).position(|(a, b)| a != b);
-                assert!(bytes == *data, "{ino}: other bytes from {differs:?} of {}", data.len());
-            }
-            Kind::Symlink(target) => {
-                assert_eq!(&vfs.read_link(InodeNo(ino)).await.unwrap(), target);
-            }
-            Kind::Directory { names, .. } => {
-                self.list(ino, 3).await;
-                for (name, child) in names {
-                    assert_eq!(vfs.lookup(InodeNo(ino), name).await.unwrap().ino.0, *child);
-                }
-            }
-            Kind::Fifo => assert_eq!(seen.kind(), libc::S_IFIFO),
         }
     }
 }
