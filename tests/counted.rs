@@ -1,4 +1,5 @@
 //! What a mount asks of the server, counted by a proxy that adds a round trip of 30 ms.
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
 
 #[path = "support/home.rs"]
 mod home;

@@ -1,6 +1,7 @@
 //! A vault of each format version, committed, which must open for ever: by the program and by the second reader.
 //!
 //! `S3VAULT_MAKE_GOLDEN=1 cargo test --test golden` makes the one of the current version, if it is not there.
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
 
 #[path = "support/home.rs"]
 mod home;

@@ -1,4 +1,5 @@
 //! A tree of all kinds of files, in by the tools that people use, and out on another machine.
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
 
 #[path = "support/home.rs"]
 mod home;

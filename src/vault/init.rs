@@ -57,7 +57,7 @@ pub async fn init(
         return Err(Error::Exists);
     }
     let conditional = bucket.probe_conditional().await?;
-    if matches!(conditional, Conditional::Ignored { .. }) && !single_machine {
+    if matches!(conditional, Conditional::Ignored) && !single_machine {
         return Err(Error::NoConditionalPuts);
     }
     let master = MasterKey::generate();

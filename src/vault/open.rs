@@ -112,7 +112,7 @@ impl Opener<'_> {
             Ok(found) => found.trim() == "ignored",
             Err(_) => {
                 let found = self.bucket().probe_conditional().await?;
-                let ignored = matches!(found, Conditional::Ignored { .. });
+                let ignored = matches!(found, Conditional::Ignored);
                 let word = if ignored { "ignored" } else { "not disproved" };
                 std::fs::write(&marker, word)
                     .map_err(Error::io("the result of a probe cannot be remembered"))?;

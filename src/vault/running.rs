@@ -230,7 +230,7 @@ impl Vault {
         let usage = writer.staging.usage();
         let uploads = writer.uploader.lock().as_ref().map(|uploader| uploader.status());
         let trouble = uploads.as_ref().and_then(|status| {
-            let trouble = status.trouble.first().map(|trouble| trouble.error.to_string());
+            let trouble = status.trouble.first().map(|trouble| trouble.error.clone());
             trouble.or(status.poisoned.clone())
         });
         Progress {

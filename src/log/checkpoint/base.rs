@@ -69,6 +69,8 @@ pub(super) struct Part {
 
 pub(super) struct Opened {
     pub(super) manifest: Manifest,
+    /// The block indexes that the manifest has.
+    indexes: HashMap<PageId, Bytes>,
     keys: Keys,
     cache: Cache,
 }

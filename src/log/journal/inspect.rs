@@ -73,7 +73,7 @@ pub(super) fn inspect(dir: &Path, keys: &Keys) -> Result<Option<Inspection>> {
     };
     let mut state = Inspection {
         journal,
-        noted: NotedCommit { upto: Seq(0), number: Default::default(), hash: Hash::ZERO },
+        noted: NotedCommit { upto: Seq(0), number: crate::types::CommitNo(0), hash: Hash::ZERO },
         last: Seq(0),
         durable: Seq(0),
         boot: String::new(),
