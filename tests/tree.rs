@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-use home::{Home, signal, wait_until};
+use home::{Home, runs, signal, wait_until};
 use support::{TestBucket, weed};
 
 const MIB: usize = 1 << 20;
@@ -249,6 +249,7 @@ fn after_kill_in_the_middle_of_a_copy_every_closed_file_is_there() {
         });
         wait_until("some files", || closed.load(std::sync::atomic::Ordering::SeqCst) > 500);
         signal(daemon, libc::SIGKILL);
+        wait_until("its end", || !runs(daemon));
     });
     let closed = closed.into_inner();
     // The dead mount is cleaned up by the next one.
@@ -258,7 +259,9 @@ fn after_kill_in_the_middle_of_a_copy_every_closed_file_is_there() {
         assert_eq!(found, Random(n + 1).content(3000), "f{n} of {closed}");
     }
     // And once more, with nothing but the bucket left: a consistent state of the recent past.
-    signal(home.daemon(&vault), libc::SIGKILL);
+    let daemon = home.daemon(&vault);
+    signal(daemon, libc::SIGKILL);
+    wait_until("its end", || !runs(daemon));
     fs::remove_dir_all(home.state()).unwrap();
     home.type_in("mount vault").exits(0);
     let mut names: Vec<u64> = fs::read_dir(&vault)
