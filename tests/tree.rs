@@ -105,9 +105,9 @@ fn make_tree(root: &Path) {
         }
     }
     let mut sparse = File::create(edges.join("sparse")).unwrap();
-    sparse.seek(SeekFrom::Start(3 << 30)).unwrap();
+    sparse.seek(SeekFrom::Start(300 << 20)).unwrap();
     sparse.write_all(TEXT).unwrap();
-    sparse.set_len(5 << 30).unwrap();
+    sparse.set_len(500 << 20).unwrap();
     File::create(edges.join("only a hole")).unwrap().set_len(1 << 20).unwrap();
     odd(root, &mut random);
 }
@@ -140,7 +140,8 @@ fn odd(root: &Path, random: &mut Random) {
 #[track_caller]
 fn is_sealed(what: &str, bytes: &[u8]) {
     for secret in [NAME.as_bytes(), TEXT, b"a comment", b"with xattrs"] {
-        let found = bytes.windows(secret.len()).any(|window| window == secret);
+        let begins = |window: &&[u8]| window[0] == secret[0];
+        let found = bytes.windows(secret.len()).filter(begins).any(|window| window == secret);
         assert!(!found, "{:?} is in {what}", String::from_utf8_lossy(secret));
     }
 }
