@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -18,6 +18,9 @@ use crate::log::{
 };
 use crate::store::Bucket;
 use crate::types::{CommitNo, Generation, Timestamp};
+
+/// How long after a failed checkpoint the next may begin: each leaves pages that no manifest names.
+const AGAIN: Duration = Duration::from_secs(300);
 
 /// What a checkpoint is made of, and when the next is due.
 pub(super) struct Checkpointer {
@@ -82,6 +85,7 @@ impl Checkpointer {
             if let Err(error) = self.checkpoint().await {
                 tracing::warn!(%error, "a checkpoint could not be made; the log goes on");
                 self.state.lock().failed = Some(error.to_string());
+                tokio::time::sleep(AGAIN).await;
                 self.changed.notified().await;
             }
         }
