@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
@@ -32,6 +33,8 @@ pub struct Flight {
     purpose: Purpose,
     outcome: watch::Sender<Option<Result<Bytes>>>,
     room: Mutex<Option<OwnedSemaphorePermit>>,
+    /// Its bytes are said to be wrong: they do not go to disk.
+    forgotten: AtomicBool,
 }
 
 impl Flight {
@@ -70,6 +73,10 @@ impl Flight {
 
     pub(super) fn purpose(&self) -> Purpose {
         self.purpose
+    }
+
+    pub(super) fn forgotten(&self) -> bool {
+        self.forgotten.load(Ordering::Relaxed)
     }
 
     pub(super) fn land(&self, outcome: Result<Bytes>) {
@@ -163,6 +170,7 @@ impl Registry {
             purpose,
             outcome: watch::Sender::new(None),
             room: Mutex::new(room),
+            forgotten: AtomicBool::new(false),
         });
         let list = flights.entry(object).or_default();
         list.retain(|flight| flight.strong_count() > 0);
@@ -184,7 +192,10 @@ impl Registry {
 
     /// No flight of this object is found any more (its bytes are wrong); who waits, waits on.
     pub(super) fn forget(&self, object: &str) {
-        self.flights.lock().remove(object);
+        let gone = self.flights.lock().remove(object);
+        for flight in gone.iter().flatten().filter_map(Weak::upgrade) {
+            flight.forgotten.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Bytes of the room that are taken.

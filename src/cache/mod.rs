@@ -178,6 +178,18 @@ impl Cache {
         self.fetch(object, range.clone(), &range).await
     }
 
+    /// What is here of the range did not open: drops all that is here of the object, and asks the
+    /// bucket for these very bytes, whatever else is under way. They replace what was on disk.
+    pub async fn sealed_anew(&self, object: &str, range: Range<u64>) -> Result<Bytes> {
+        self.forget(object);
+        let bytes = self.0.bucket.get(object, Some(range.clone())).await?;
+        self.0.count_fetch(bytes.len());
+        // Once more: a flight with the wrong bytes may have reached the disk meanwhile.
+        self.forget(object);
+        self.0.disk.write(object, range.start, &bytes, false);
+        Ok(bytes)
+    }
+
     /// As `sealed`, for a small message in a pack that it shares with others: the second miss
     /// in a pack brings all of the pack, because whoever reads two neighbours reads more.
     pub async fn sealed_and_neighbours(&self, object: &str, range: Range<u64>) -> Result<Bytes> {
@@ -338,7 +350,11 @@ async fn fly(inner: Arc<Inner>, pilot: Pilot) {
     // little, and the rest of a pack is wanted next.
     if flight.purpose() == Purpose::Demand || waiting <= inner.unwritten_max {
         let (disk, flight) = (inner.clone(), flight.clone());
-        let write = move || disk.disk.write(flight.object(), flight.range().start, &bytes, false);
+        let write = move || {
+            if !flight.forgotten() {
+                disk.disk.write(flight.object(), flight.range().start, &bytes, false);
+            }
+        };
         // Fails only while the runtime shuts down: then it is not cached.
         let _ = tokio::task::spawn_blocking(write).await;
     }

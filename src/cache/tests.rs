@@ -110,6 +110,12 @@ async fn what_did_not_open_is_forgotten_and_fetched_anew() {
     s.store.plant(PACK, bytes.clone());
     s.cache.forget(PACK);
     assert_eq!(s.cache.sealed(PACK, 0..1000).await.unwrap(), bytes);
+    settled(&s.cache).await;
+    s.store.plant(PACK, Bytes::from(vec![1; 1000]));
+    assert_eq!(s.cache.sealed(PACK, 0..1000).await.unwrap(), bytes, "from disk");
+    assert_eq!(s.cache.sealed_anew(PACK, 5..9).await.unwrap(), [1; 4][..]);
+    assert_eq!(s.cache.sealed_local(PACK, 5..9).unwrap(), [1; 4][..]);
+    assert_eq!(s.cache.sealed_local(PACK, 0..9), None);
 }
 
 #[tokio::test]
@@ -129,6 +135,48 @@ async fn a_whole_object_is_kept_as_such() {
     s.store.steal("log/0000000000000001");
     assert_eq!(s.cache.whole("log/0000000000000001").await.unwrap(), pattern(5_000));
     assert_eq!(s.cache.sealed("log/0000000000000001", 5..9).await.unwrap(), pattern(9).slice(5..));
+}
+
+/// Eviction, publication and removal race with each other: never a wrong byte.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_small_disk_under_many_readers_answers_right() {
+    let s = setup();
+    let bytes = pattern(MIB);
+    let names: Vec<_> = (0..8).map(|n| format!("pack/aa/{n}")).collect();
+    for (n, name) in names.iter().enumerate() {
+        s.store.plant(name, bytes.slice(n..));
+    }
+    let budgets = Budgets { memory: 16 * MIB, disk: MIB };
+    let cache = Cache::open(&s.dir.path().join("small"), s.bucket.clone(), budgets).unwrap();
+    let readers = (0..8_u64).map(|reader| {
+        let (cache, names, bytes) = (cache.clone(), names.clone(), bytes.clone());
+        tokio::spawn(async move {
+            let mut state = reader * 77 + 1;
+            for _ in 0..300 {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                let n = usize::try_from(state >> 61).unwrap();
+                let from = state >> 20 & 0xf_0000;
+                let range = from..from + (state >> 40 & 0x7fff) + 1;
+                if (state >> 50).is_multiple_of(32) {
+                    cache.forget(&names[n]);
+                }
+                let got = if reader % 2 == 0 {
+                    cache.sealed(&names[n], range.clone()).await
+                } else {
+                    cache.sealed_and_neighbours(&names[n], range.clone()).await
+                };
+                let at = |at: u64| usize::try_from(at).unwrap() + n;
+                assert!(got.unwrap() == bytes[at(range.start)..at(range.end)]);
+            }
+        })
+    });
+    for reader in readers.collect::<Vec<_>>() {
+        reader.await.unwrap();
+    }
+    settled(&cache).await;
+    let usage = cache.usage();
+    let files = std::fs::read_dir(s.dir.path().join("small")).unwrap().count();
+    assert!(usage.disk_bytes <= MIB && files <= usage.disk_files, "{files} files, {usage:?}");
 }
 
 #[tokio::test]

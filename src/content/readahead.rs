@@ -43,6 +43,10 @@ struct Place {
     planned: u64,
     /// What was fetched and is not yet used up: (file offset at which it is, flight).
     held: VecDeque<(u64, Arc<Flight>)>,
+    /// Wants a share of the room, whether it got one or not.
+    eager: bool,
+    /// Its share when it last asked, in bytes.
+    share: u64,
     used: Instant,
 }
 
@@ -57,13 +61,13 @@ impl Place {
     /// How far fetches should reach once `range` is read.
     fn target(&self, range: &Range<u64>) -> u64 {
         let run = self.run.saturating_add(range.end - range.start);
-        let window = run.saturating_mul(GROWTH).clamp(WINDOW_MIN, WINDOW_MAX);
+        let window = run.saturating_mul(GROWTH).clamp(WINDOW_MIN, self.share);
         self.front.max(range.end).saturating_add(window)
     }
 
     /// The least that is worth a fetch of its own.
     fn step(&self) -> u64 {
-        self.run.clamp(WINDOW_MIN, PIECE)
+        self.run.clamp(WINDOW_MIN, PIECE).min(self.share / 2)
     }
 }
 
@@ -90,7 +94,7 @@ impl Places {
         if let Some(place) = self.0.iter_mut().find(|place| place.expects(range)) {
             place.run = place.run.saturating_add(length.min(range.end.saturating_sub(place.front)));
             place.front = place.front.max(range.end);
-            place.used = now;
+            (place.used, place.eager) = (now, true);
             let behind = place.front.saturating_sub(SLACK);
             let until = place.held.partition_point(|(end, _)| *end <= behind);
             return place.held.drain(..until).map(|(_, flight)| flight).collect();
@@ -100,6 +104,8 @@ impl Places {
             run: length,
             planned: range.end,
             held: VecDeque::new(),
+            eager: false,
+            share: WINDOW_MAX,
             used: now,
         };
         if self.0.len() < PLACES {
@@ -112,8 +118,8 @@ impl Places {
         held.map(|(_, flight)| flight).collect()
     }
 
-    fn holds(&self) -> bool {
-        self.0.iter().any(|place| !place.held.is_empty())
+    fn eager(&self) -> bool {
+        self.0.iter().any(|place| place.eager)
     }
 
     /// Lets go what places hold that were not read since `before`.
@@ -125,6 +131,7 @@ impl Places {
             // What is let go is fetched again when the reader goes on.
             place.planned = place.front;
             place.run = 0;
+            place.eager = false;
         }
         gone
     }
@@ -134,12 +141,12 @@ impl Places {
 #[derive(Clone, Debug, Default)]
 pub(super) struct PerFile(Arc<Mutex<Places>>);
 
-/// All files that hold something fetched ahead: they share the room.
+/// All files that are read ahead, or would be if there was room: they share it.
 #[derive(Debug, Default)]
 pub(super) struct Holders(Mutex<Vec<Weak<Mutex<Places>>>>);
 
 impl Holders {
-    /// How many files hold something, after those that are idle let go of it.
+    /// How many there are, after those that are idle let go of what they hold.
     fn active(&self, now: Instant) -> u64 {
         let before = now.checked_sub(IDLE);
         let mut gone = Vec::new();
@@ -149,7 +156,7 @@ impl Holders {
             // One that is locked is being read, so it is active.
             let Some(mut places) = places.try_lock() else { return true };
             gone.extend(before.map(|before| places.drop_idle(before)).into_iter().flatten());
-            places.holds()
+            places.eager()
         });
         let active = holders.len();
         drop(holders);
@@ -201,23 +208,21 @@ impl PerFile {
             }
             window
         };
+        // Before it has anything: a newcomer counts, or those who have all the room would keep it.
+        sources.holders.add(self);
         let others = sources.holders.active(now);
-        let share = (sources.cache.ahead_capacity() / others.max(1)).max(WINDOW_MIN);
+        let share = sources.cache.ahead_capacity() / others.max(1);
         let mut places = self.0.lock();
         let Some(place) =
             places.0.iter_mut().find(|place| place.front >= range.end && place.expects(range))
         else {
             return;
         };
+        place.share = share.clamp(WINDOW_MIN, WINDOW_MAX);
         let from = place.planned.max(range.end);
-        let to = window.end.min(place.front.saturating_add(share)).min(size);
+        let to = window.end.min(place.front.saturating_add(place.share)).min(size);
         if from < to && (to - from >= place.step() || to == size) {
             place.fetch(from..to, published, sources);
-        }
-        let holds = places.holds();
-        drop(places);
-        if holds {
-            sources.holders.add(self);
         }
     }
 }

@@ -244,16 +244,15 @@ impl Inner {
         let Part::Sealed(extent, slots) = part else { return Ok(()) };
         let reference = &extent.reference;
         let object = pack_object(reference.pack);
-        self.cache.forget(&object);
-        let (chunks, asked) = match &slots[slot] {
+        let chunks = match &slots[slot] {
             Slot::Block(..) => return Ok(()),
-            Slot::Sealed { chunks, asked_again, .. } => (chunks.clone(), *asked_again),
-            Slot::Missing(chunks) => (chunks.clone(), false),
+            Slot::Sealed { asked_again: true, .. } => {
+                self.cache.forget(&object);
+                return Err(Error::Seal { extent: reference.extent });
+            }
+            Slot::Sealed { chunks, .. } | Slot::Missing(chunks) => chunks.clone(),
         };
-        if asked {
-            return Err(Error::Seal { extent: reference.extent });
-        }
-        let bytes = self.cache.sealed(&object, chunks::in_pack(reference, &chunks)).await?;
+        let bytes = self.cache.sealed_anew(&object, chunks::in_pack(reference, &chunks)).await?;
         slots[slot] = Slot::Sealed { chunks, bytes, asked_again: true };
         Ok(())
     }

@@ -11,9 +11,20 @@ fn large(world: &World, count: u64) -> (Vec<(u64, Extent)>, Vec<u8>) {
 
 /// Reads in requests of 128 KiB, as the kernel does, with the extents of the window alone.
 async fn read_through(world: &World, list: &[(u64, Extent)], plain: &[u8]) {
-    let size = list.len() as u64 * EXTENT_MAX;
     let file = PerFile::default();
-    for at in (0..size).step_by(128 << 10) {
+    let size = list.len() as u64 * EXTENT_MAX;
+    read_part(world, &file, list, plain, 0..size).await;
+}
+
+async fn read_part(
+    world: &World,
+    file: &PerFile,
+    list: &[(u64, Extent)],
+    plain: &[u8],
+    part_of_file: Range<u64>,
+) {
+    let size = list.len() as u64 * EXTENT_MAX;
+    for at in part_of_file.step_by(128 << 10) {
         let range = at..at + 128 * KIB;
         let window = file.window(&range);
         let known: Vec<_> = list
@@ -21,7 +32,7 @@ async fn read_through(world: &World, list: &[(u64, Extent)], plain: &[u8]) {
             .filter(|(at, extent)| *at < window.end && at + extent.length > window.start)
             .cloned()
             .collect();
-        let read = world.read_as(&file, &known, range, Overlay::default(), size).await.unwrap();
+        let read = world.read_as(file, &known, range, Overlay::default(), size).await.unwrap();
         let within = at % EXTENT_MAX;
         assert!(read == part(plain, within..within + 128 * KIB), "at {at}");
     }
@@ -38,6 +49,39 @@ async fn a_sequential_reader_gets_large_pieces_ahead_each_once() {
     assert!(usage.block_bytes < MIB, "a scan leaves nothing in memory: {usage:?}");
 }
 
+/// A newcomer gets its share of the room, though others had all of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn readers_in_parallel_share_the_room() {
+    let world = World::new();
+    let (list, plain) = large(&world, 3);
+    let files: Vec<_> = (0..6).map(|_| (large(&world, 3).0, PerFile::default())).collect();
+    let old = PerFile::default();
+    read_part(&world, &old, &list, &plain, 0..24 * MIB).await;
+    let step = 2 * MIB;
+    for from in (0..24 * MIB).step_by(2 << 20) {
+        for (list, file) in &files {
+            read_part(&world, file, list, &plain, from..from + step).await;
+        }
+        let from = 24 * MIB + from;
+        read_part(&world, &old, &list, &plain, from..from + step).await;
+    }
+    let usage = world.inner().cache.usage();
+    // Without read-ahead it would be a fetch for each request: 192 of each file.
+    assert!(usage.fetches < 7 * 70, "{usage:?}");
+    assert!(usage.fetched_bytes < 6 * 36 * MIB + 49 * MIB, "{usage:?}");
+}
+
+/// CPU seconds of this process so far.
+fn cpu() -> f64 {
+    // SAFETY: all zeros is a value of it, and the call fills it in.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: it points to a `rusage` of ours.
+    unsafe { libc::getrusage(libc::RUSAGE_SELF, &raw mut usage) };
+    #[allow(clippy::cast_precision_loss, reason = "a few seconds")]
+    let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
+    seconds(usage.ru_utime) + seconds(usage.ru_stime)
+}
+
 /// Figures, not a judgement: `cargo test --release --lib reads_in_figures -- --ignored --nocapture`.
 #[test]
 #[ignore = "prints timings"]
@@ -47,10 +91,10 @@ fn reads_in_figures() {
         let (list, plain) = large(&world, 32);
         let delay = Fault::Delays(Duration::from_millis(30));
         world.faults.inject(On::next(Verb::Get, "pack/").always(), delay);
-        let begun = Instant::now();
+        let (begun, used) = (Instant::now(), cpu());
         read_through(&world, &list, &plain).await;
-        let took = begun.elapsed();
-        println!("512 MiB sequential, cold, 30 ms: {:.0} MiB/s", 512. / took.as_secs_f64());
+        let (took, used) = (begun.elapsed().as_secs_f64(), cpu() - used);
+        println!("512 MiB sequential, cold, 30 ms: {:.0} MiB/s, {used:.2} s CPU", 512. / took);
         println!("{:?}", world.inner().cache.usage());
         let begun = Instant::now();
         let gets = list.iter().flat_map(|(_, extent)| {

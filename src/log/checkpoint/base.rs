@@ -281,8 +281,7 @@ impl Opened {
         if let Ok(plain) = self.open(page, &sealed, &chunks) {
             return Ok(plain.into());
         }
-        self.cache.forget(&name);
-        let sealed = self.cache.sealed(&name, range).await?;
+        let sealed = self.cache.sealed_anew(&name, range).await?;
         self.open(page, &sealed, &chunks).map(Bytes::from)
     }
 
