@@ -34,7 +34,9 @@ impl Error {
             Self::Vfs(vfs::Error::Index(error)) => of_index(error),
             Self::Vfs(vfs::Error::Content(error)) => of_content(error),
             Self::Vfs(vfs::Error::ReadOnly) => Kind::ReadOnly,
-            Self::Vfs(vfs::Error::NoSpace) | Self::Io { .. } => Kind::LocalDisk,
+            // Staging is full: uploads make room.
+            Self::Vfs(vfs::Error::NoSpace) => Kind::Unfinished,
+            Self::Io { .. } => Kind::LocalDisk,
             Self::Contended => Kind::Fenced,
             Self::Unfinished(_) => Kind::Unfinished,
             Self::Superblock { .. } | Self::OldSuperblock => Kind::Damaged,
@@ -70,10 +72,8 @@ fn of_index(error: &index::Error) -> Kind<'_> {
 fn of_upload(error: &upload::Error) -> Kind<'_> {
     match error {
         upload::Error::Fenced => Kind::Fenced,
-        upload::Error::Unfinished { .. } => Kind::Unfinished,
-        upload::Error::Full | upload::Error::Poisoned(_) | upload::Error::Io { .. } => {
-            Kind::LocalDisk
-        }
+        upload::Error::Unfinished { .. } | upload::Error::Full => Kind::Unfinished,
+        upload::Error::Poisoned(_) | upload::Error::Io { .. } => Kind::LocalDisk,
         _ => Kind::Other,
     }
 }

@@ -238,6 +238,7 @@ impl Vault {
             unsent_packs: usage.unsent_packs,
             unsent_changes: uploads.as_ref().map_or(0, crate::upload::Status::unsent_transactions),
             unpublished_files: self.content.unpublished().len() as u64,
+            fenced: uploads.as_ref().is_some_and(|status| status.fenced.is_some()),
             trouble,
         }
     }
@@ -313,10 +314,19 @@ impl Vault {
             writer.journal.reopen_to_appends();
             return Err(error.into());
         }
-        writer.uploader.lock().take();
-        // An fsync that still waits holds it for a moment; it is answered when this is dropped.
-        let Some(uploader) = Arc::into_inner(uploader) else {
-            return Err(Error::Local("an fsync is still waiting".into()));
+        drop(uploader);
+        let uploader = {
+            let mut place = writer.uploader.lock();
+            match place.take().map(Arc::try_unwrap) {
+                None => return Ok(()),
+                Some(Ok(uploader)) => uploader,
+                // Whoever waits is answered in a moment; then it can be ours alone.
+                Some(Err(shared)) => {
+                    *place = Some(shared);
+                    writer.journal.reopen_to_appends();
+                    return Err(Error::Unfinished("an fsync or a sync still waits".into()));
+                }
+            }
         };
         let committer = uploader.stop().await;
         let released = match committer {

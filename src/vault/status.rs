@@ -13,6 +13,8 @@ pub struct Progress {
     pub unsent_changes: u64,
     /// Files with writes that are not published yet.
     pub unpublished_files: u64,
+    /// Whether another machine has taken over (W3): nothing more will be sent.
+    pub fenced: bool,
     /// What is wrong with the uploads now, if anything.
     pub trouble: Option<String>,
 }

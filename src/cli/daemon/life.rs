@@ -9,6 +9,7 @@
 //!   what is unsent is in staging and the journal, and the next mount goes on with it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -42,6 +43,9 @@ impl Patience {
     };
 }
 
+/// How often the release gives way to somebody who still waits for an fsync (which has a
+/// deadline of its own, of two minutes).
+const CLOSE_TRIES: u32 = 300;
 /// One attempt at a sync; at its end another begins. Only there so that no wait is endless.
 const SYNC_STEP: Duration = Duration::from_hours(1);
 
@@ -139,34 +143,50 @@ impl Life {
         signals: &mut mpsc::Receiver<&'static str>,
         voice: &Voice,
     ) -> Outcome {
-        let mut hurried = signalled;
+        let hurried = AtomicBool::new(signalled);
+        // Never interrupted by the first signal: half a release is none.
+        let mut work = Box::pin(self.send_and_release(&hurried, voice));
         loop {
-            let work = async {
-                self.sync_until_stuck(|progress, stuck| {
-                    voice.say(&Word::Progress(progress.clone()));
-                    !(stuck && hurried)
-                })
-                .await?;
-                self.live.close().await
-            };
-            let outcome = tokio::select! {
-                outcome = work => outcome,
+            tokio::select! {
+                outcome = &mut work => return outcome,
                 Some(signal) = signals.recv() => {
-                    if hurried {
+                    // The first one: from now on it may give up.
+                    if hurried.swap(true, Relaxed) {
                         return Err(forced(signal, &self.live.progress()));
                     }
-                    hurried = true; // the first one: from now on it may give up
-                    continue;
                 }
+            }
+        }
+    }
+
+    async fn send_and_release(&self, hurried: &AtomicBool, voice: &Voice) -> Outcome {
+        for attempt in 1.. {
+            let sent = self
+                .sync_until_stuck(|progress, stuck| {
+                    voice.say(&Word::Progress(progress.clone()));
+                    !(stuck && hurried.load(Relaxed))
+                })
+                .await;
+            let outcome = match sent {
+                Ok(()) => match self.live.close().await {
+                    // Somebody else's wait was in the way, or a last write.
+                    Err(failure) if failure.exit == Exit::Unsent && attempt < CLOSE_TRIES => {
+                        tokio::time::sleep(self.patience.tick).await;
+                        continue;
+                    }
+                    closed => return closed.map_err(unreleased),
+                },
+                Err(failure) => Err(failure),
             };
             match outcome {
-                Err(failure) if !hurried && !is_final(failure.exit) => {
+                Err(failure) if !hurried.load(Relaxed) && !is_final(failure.exit) => {
                     tracing::warn!("{failure}; trying again");
                     tokio::time::sleep(self.patience.tick).await;
                 }
                 outcome => return outcome,
             }
         }
+        Ok(()) // not reached: the loop has no end of its own
     }
 
     /// Waits for everything written before to be in the bucket. `go_on` hears of progress
@@ -288,6 +308,15 @@ fn unsent(progress: &Progress) -> Failure {
         progress.describe()
     );
     Failure::new(Exit::Unsent, text)
+}
+
+fn unreleased(failure: Failure) -> Failure {
+    let text = format!(
+        "everything is in the bucket, but this machine's claim on the vault was not released ({}); nothing is lost; \
+         the next mount here does it, another machine needs --take-over",
+        failure.message
+    );
+    Failure { message: text, ..failure }
 }
 
 fn forced(signal: &str, progress: &Progress) -> Failure {

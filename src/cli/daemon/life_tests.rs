@@ -16,6 +16,8 @@ struct Played {
     busy: AtomicBool,
     fenced: AtomicBool,
     closed: AtomicBool,
+    /// How often closing fails before it works, and how.
+    close_fails: Mutex<Vec<Exit>>,
     unmounted: watch::Sender<bool>,
     sent: Notify,
     calls: Mutex<Vec<&'static str>>,
@@ -45,6 +47,10 @@ impl Live for Played {
     }
     async fn close(&self) -> Outcome {
         assert_eq!(self.unsent.load(SeqCst), 0, "released with data unsent");
+        tokio::time::sleep(Duration::from_millis(30)).await;
+        if let Some(exit) = self.close_fails.lock().pop() {
+            return Err(Failure::new(exit, "not closed"));
+        }
         self.closed.store(true, SeqCst);
         Ok(())
     }
@@ -188,4 +194,27 @@ async fn sync_waits_and_fails_when_stuck() {
     let failure = Answer::sync(&*scene.life, &sender).await.unwrap_err();
     assert_eq!(failure.exit, Exit::Unsent);
     assert!(failure.message.contains("9 B"), "{failure}");
+}
+
+#[tokio::test]
+async fn a_first_signal_does_not_interrupt_the_release() {
+    let scene = scene(|_| ());
+    scene.vault.unmounted.send_replace(true);
+    tokio::time::sleep(Duration::from_millis(35)).await; // in the middle of closing
+    scene.signals.send("SIGTERM").await.unwrap();
+    assert_eq!(scene.run.await.unwrap(), Ok(()));
+    assert!(scene.vault.closed.load(SeqCst));
+}
+
+#[tokio::test]
+async fn a_release_in_somebodys_way_is_tried_again_and_a_failed_one_is_said() {
+    let scene_of = |fails: &[Exit]| scene(|vault| *vault.close_fails.lock() = fails.to_vec());
+    let waits = scene_of(&[Exit::Unsent, Exit::Unsent]);
+    waits.vault.unmounted.send_replace(true);
+    assert_eq!(waits.run.await.unwrap(), Ok(()));
+    let fails = scene_of(&[Exit::Unreachable]);
+    fails.vault.unmounted.send_replace(true);
+    let failure = fails.run.await.unwrap().unwrap_err();
+    assert_eq!(failure.exit, Exit::Unreachable);
+    assert!(failure.message.contains("everything is in the bucket"), "{failure}");
 }

@@ -19,7 +19,7 @@ use crate::cli::running::{Running, started};
 use crate::cli::target::Target;
 use crate::fuse::{self, MountOptions, Mounted};
 use crate::types::{Hash, KIB};
-use crate::vault::{self, Deadlines, Fsync, Machine, MasterKey, Options, Secret, Vault};
+use crate::vault::{self, Deadlines, Fsync, Kind, Machine, MasterKey, Options, Secret, Vault};
 
 /// Threads for what waits for the disk (fsync, sealing): more would not make it faster.
 const BLOCKING_THREADS: usize = 16;
@@ -188,7 +188,12 @@ impl MountedVault {
     }
 
     fn failure(&self, error: &vault::Error) -> Failure {
-        messages::of_vault(error, &self.target.describe())
+        let place = self.target.describe();
+        // What is read-only because another machine has taken over is better said so.
+        if matches!(error.kind(), Kind::ReadOnly) && self.vault.progress().fenced {
+            return messages::of_vault(&vault::Error::Contended, &place);
+        }
+        messages::of_vault(error, &place)
     }
 }
 
