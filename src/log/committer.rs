@@ -146,8 +146,15 @@ impl Committer {
     /// It is put by [`Committer::attempt`], each time with the same bytes.
     ///
     /// # Panics
-    /// When one is pending: there is one in flight (C2).
+    /// When one is pending: there is one in flight (C2). When transactions were left out.
     pub fn prepare(&mut self, transactions: &[Journaled]) {
+        // Better to stop loudly than to call something sent that was passed over.
+        let first = transactions.first().map(|first| first.seq);
+        assert!(
+            first.is_none_or(|first| first == self.upto.next()),
+            "{first:?} after {:?}",
+            self.upto
+        );
         let upto = transactions.last().map_or(self.upto, |last| last.seq);
         let bytes = transactions.iter().map(|t| t.bytes.clone()).collect();
         self.prepare_with(Vec::new(), bytes, upto, self.claim);

@@ -137,6 +137,11 @@ async fn go_on(moment: &Moment, keys: &Keys) -> usize {
     uploader.finish(SOON).await.unwrap();
     uploader.stop().await.unwrap();
     barrier.finish().await.unwrap();
+    // The barrier's own task may be giving the last ones away just now.
+    let until = std::time::Instant::now() + SOON;
+    while !staging.packs().is_empty() && std::time::Instant::now() < until {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
     assert_eq!(staging.packs(), [], "all have left, after {:?}", moment.step);
     let (_, hashes) = read_log(&bucket, keys, &memory).await;
     assert_eq!(hashes.len() as u64, found.last.0, "everything arrives, once");

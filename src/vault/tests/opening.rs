@@ -18,6 +18,21 @@ async fn o1_the_bucket_alone_opens_elsewhere() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn c1_what_is_written_after_a_remount_is_sent_too() {
+    let world = World::new().await;
+    let mut model = BTreeMap::new();
+    for prefix in ["x", "y", "z"] {
+        let vault = world.open("a").await;
+        model.extend(fill(&vault, prefix).await);
+        vault.close(LONG).await.unwrap();
+        drop(vault);
+    }
+    let elsewhere = world.open("b").await;
+    assert_eq!(tree(&elsewhere).await, model);
+    elsewhere.close(LONG).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn o1_a_checkpoint_and_the_commits_after_it_open_elsewhere() {
     let world = World::new().await;
     let vault = world.open("a").await;
