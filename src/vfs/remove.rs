@@ -94,7 +94,8 @@ pub(super) fn cut(
     let beyond = overlapping_from(draft, ino, size, STEP + 1)?;
     let is_last = beyond.len() <= STEP;
     drop_extents(draft, ino, inode, &beyond[..beyond.len().min(STEP)], size);
-    if !is_last {
+    // Of an unlinked file the record says more already: all of it goes, with its last close.
+    if !is_last && draft.orphan(ino)?.is_none_or(|orphan| orphan.from.is_some()) {
         draft.put_orphan(ino, &Orphan { from: Some(size) });
     }
     inode.size = size;
