@@ -307,6 +307,17 @@ impl Opener<'_> {
         };
         let dir = self.places.journal();
         let head = (survey.head.number, survey.head.hash);
+        if let Some(torn) = found.as_ref().and_then(|found| found.torn) {
+            tracing::warn!(
+                segment = torn.segment,
+                offset = torn.offset,
+                "a torn tail of the journal is dropped"
+            );
+            warnings.push(
+                "the last changes before a crash were not completely written and are dropped"
+                    .into(),
+            );
+        }
         let unsent = found.filter(|found| found.unsent.iter().any(|tx| tx.seq > survey.confirmed));
         let Some(found) = unsent else {
             aside::remove_files(&dir).map_err(Error::io("the old journal cannot be removed"))?;
@@ -318,17 +329,6 @@ impl Opener<'_> {
             index.persist_point()?;
             return Ok(journal);
         };
-        if let Some(torn) = found.torn {
-            tracing::warn!(
-                segment = torn.segment,
-                offset = torn.offset,
-                "a torn tail of the journal is dropped"
-            );
-            warnings.push(
-                "the last changes before a crash were not completely written and are dropped"
-                    .into(),
-            );
-        }
         let mut referred: HashMap<PackId, u64> = HashMap::new();
         for tx in found.unsent.iter().filter(|tx| tx.seq > survey.confirmed) {
             let packs: Vec<_> = tx.staged.iter().map(|reference| reference.pack).collect();

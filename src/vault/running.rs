@@ -116,6 +116,10 @@ impl Vault {
         let opener = Opener { options: &options, places: &places, cache: &cache, chain };
         if options.read_only {
             let (index, survey) = opener.survey(None, true).await?;
+            // O2 is for readers too: what they saw must not go back unnoticed.
+            let (dir, keys) = (options.machine.data_dir.clone(), options.unlocked.keys.clone());
+            let memory = Memory { dir, keys, generation: options.unlocked.generation };
+            memory.remember(survey.head.number, survey.head.hash);
             return Ok(Arc::new(Self::reader(options, cache, index, survey.head)?));
         }
         let warning = opener.check_conditional_puts().await?;
