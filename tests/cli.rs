@@ -6,7 +6,7 @@ mod home;
 
 use std::fs;
 use std::io::{Read, Write};
-use std::os::fd::FromRawFd;
+use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -382,6 +382,16 @@ fn check_says_what_is_missing() {
     home.type_in("check").exits(16);
 }
 
+/// Whether what is typed shows.
+fn echoes(terminal: &fs::File) -> bool {
+    // SAFETY: all zeros is a value of it, and the call fills it in; the descriptor is open.
+    let mut settings: libc::termios = unsafe { std::mem::zeroed() };
+    // SAFETY: as above.
+    let asked = unsafe { libc::tcgetattr(terminal.as_raw_fd(), &raw mut settings) };
+    assert_eq!(asked, 0);
+    settings.c_lflag & libc::ECHO != 0
+}
+
 /// A terminal with somebody at it, who types `answers` one after the other, each when asked.
 fn at_a_terminal(home: &Home, line: &str, answers: &[&str]) -> (i32, String) {
     let (mut master, mut slave) = (0, 0);
@@ -422,6 +432,8 @@ fn at_a_terminal(home: &Home, line: &str, answers: &[&str]) -> (i32, String) {
         if said[seen..].ends_with(": ") {
             seen = said.len();
             if let Some(answer) = left.next() {
+                // A person is slower than this: the question stands before the echo is off.
+                wait_until("the echo is off", || !echoes(&master));
                 writeln!(master, "{answer}").unwrap();
             }
         }
