@@ -2,6 +2,7 @@
 
 mod checkpoints;
 mod opening;
+mod random;
 mod writers;
 
 use std::collections::BTreeMap;
