@@ -2,6 +2,7 @@
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::deadlines::Deadlines;
 use super::error::{Error, Result};
@@ -10,6 +11,8 @@ use super::object::{Body, Put, Store};
 /// Puts of one key at once. More make a wrong store show itself more surely; some right ones take seconds
 /// over a race.
 const RACERS: u32 = 8;
+/// Times that the probe is deleted before it is called one that stays.
+const SWEEPS: u32 = 8;
 
 /// What the test of conditional puts found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +33,7 @@ pub(super) async fn run(
     let result = tokio::time::timeout(limits.operation, race(store, &name)).await;
     let result = result
         .unwrap_or_else(|_| Err(Error::Deadline { object: name.clone(), after: limits.operation }));
-    let swept = tokio::time::timeout(limits.operation, store.delete(std::slice::from_ref(&name)));
+    let swept = tokio::time::timeout(limits.operation, sweep(store, &name));
     match swept.await {
         Ok(Ok(())) => result,
         Ok(Err(error)) => result.and(Err(error)),
@@ -74,6 +77,21 @@ async fn race(store: &Arc<dyn Store>, name: &str) -> Result<Conditional> {
         }),
         Err(error) => Err(error),
     }
+}
+
+/// Deletes the probe until it is gone. A store that let several puts of one key win at once may bring one of them
+/// back after the first delete (`rclone serve s3` does).
+async fn sweep(store: &Arc<dyn Store>, name: &str) -> Result<()> {
+    for sweep in 1..=SWEEPS {
+        store.delete(&[name.to_owned()]).await?;
+        match store.head(name).await {
+            Err(Error::NotFound { .. }) => return Ok(()),
+            Err(error) => return Err(error),
+            Ok(_) => tokio::time::sleep(Duration::from_millis(20) * sweep).await,
+        }
+    }
+    let reason = format!("it is still there after {SWEEPS} deletes");
+    Err(Error::Corrupt { object: name.to_owned(), reason })
 }
 
 /// A number that differs from call to call: a name, not a secret.
