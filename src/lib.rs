@@ -8,6 +8,7 @@ pub mod cli;
 pub mod content;
 pub mod crypto;
 pub mod fuse;
+pub mod gateway;
 pub mod index;
 pub mod log;
 pub mod store;

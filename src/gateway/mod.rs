@@ -1,0 +1,88 @@
+//! The HTTP service: what is uploaded by it is a file of the vault, and the reverse. No plaintext on the disk, no side
+//! files: what it knows of a file is an xattr of it.
+//!
+//! Two halves. What *hosts* it (listening, TLS, who asks, limits) makes a [`Gateway`], wraps [`api::router`] in its
+//! middleware and puts a [`Session`] into the extensions of every request that it lets through. What *answers* trusts
+//! that: GET and HEAD came with [`Access::Read`] at least, every other method with [`Access::Write`], and what a
+//! browser sends with a cookie or an `Origin` came from our own page.
+
+pub mod api;
+mod errors;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::types::Timestamp;
+use crate::vfs::{Caller, Vfs};
+
+pub use errors::{BodyError, Problem};
+
+/// What the gateway serves from.
+pub struct Gateway {
+    /// The vault's files.
+    pub vfs: Vfs,
+    /// Who knows about the vault as a whole.
+    pub host: Arc<dyn Host>,
+    /// The owner of new files: the daemon's user, umask 022.
+    pub owner: Caller,
+    /// How long `?wait=durable` waits at most.
+    pub durable_deadline: Duration,
+}
+
+/// What the daemon tells the gateway.
+#[async_trait]
+pub trait Host: Send + Sync + 'static {
+    /// How the vault is now; cheap.
+    fn status(&self) -> Status;
+    /// Returns when everything written before the call is in the bucket. Fails with a sentence for people when
+    /// that has not come about within `deadline`, or cannot.
+    async fn durable(&self, deadline: Duration) -> Result<(), String>;
+}
+
+/// How the vault is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Status {
+    /// Sealed bytes that the bucket has not confirmed.
+    pub unsent_bytes: u64,
+    /// Changes that no confirmed commit holds.
+    pub unsent_changes: u64,
+    /// Files that are being written.
+    pub unpublished_files: u64,
+    /// Why nothing can be changed, if so.
+    pub read_only: Option<String>,
+    /// What is wrong with the uploads now, if anything.
+    pub trouble: Option<String>,
+    /// Bytes of staging in use, and its budget.
+    pub staging: (u64, u64),
+    /// Files, directories and the like.
+    pub inodes: u64,
+    /// Bytes of content.
+    pub bytes: u64,
+    /// When the last commit was confirmed, by the store's clock.
+    pub head_time: Timestamp,
+    /// What the user should know.
+    pub warnings: Vec<String>,
+}
+
+/// What somebody may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Access {
+    /// GET and HEAD.
+    Read,
+    /// Everything.
+    Write,
+}
+
+/// Who asks: the middleware puts it into the request's extensions.
+#[derive(Clone, Debug)]
+pub struct Session {
+    /// What they may do.
+    pub access: Access,
+    /// The name of their token; `None` under `--open`, where nobody logs in.
+    pub name: Option<String>,
+    /// What the page puts into its forms: as `?csrf=` in a form's action (so that it is checked before a body of any
+    /// size is read), as the header `X-CSRF-Token` from script. ASCII letters, digits, `-` and `_` only.
+    pub csrf: String,
+}
