@@ -14,3 +14,8 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
 async fn unknown() -> Problem {
     Problem::not_found("Nothing is served under this path; what is: /openapi.json.")
 }
+
+/// What needs no session: the style and script of the page.
+pub fn public() -> Router {
+    Router::new()
+}

@@ -4,15 +4,15 @@
 //! Two halves. What *hosts* it (listening, TLS, who asks, limits) makes a [`Gateway`], wraps [`api::router`] in its
 //! middleware and puts a [`Session`] into the extensions of every request that it lets through. What *answers* trusts
 //! that: GET and HEAD came with [`Access::Read`] at least, every other method with [`Access::Write`], and what a
-//! browser sends with a cookie or an `Origin` came from our own page.
+//! browser sends with a cookie or an `Origin` came from our own page. Its part of the page is the form of
+//! `page::login(csrf, failed)`, which posts `token` to `/login` (answer: 303 to `/`), a `POST /logout` (303 to `/login`),
+//! a 303 to `/login` for a browser (`Accept: text/html`) that is nobody yet, and [`api::public`] for everybody.
 
 pub mod api;
 mod errors;
 
 use std::sync::Arc;
 use std::time::Duration;
-
-use async_trait::async_trait;
 
 use crate::types::Timestamp;
 use crate::vfs::{Caller, Vfs};
@@ -32,13 +32,9 @@ pub struct Gateway {
 }
 
 /// What the daemon tells the gateway.
-#[async_trait]
 pub trait Host: Send + Sync + 'static {
     /// How the vault is now; cheap.
     fn status(&self) -> Status;
-    /// Returns when everything written before the call is in the bucket. Fails with a sentence for people when
-    /// that has not come about within `deadline`, or cannot.
-    async fn durable(&self, deadline: Duration) -> Result<(), String>;
 }
 
 /// How the vault is.
