@@ -23,6 +23,10 @@ use crate::types::GIB;
 
 /// Bytes of the file system that the cache leaves to others (`PROTOCOL.md`, "Settled details").
 const KEEP_FREE: u64 = GIB;
+/// What O_DIRECT wants memory, offset and length to be multiples of: no disk asks for more (open(2)).
+const DIRECT: usize = 4096;
+/// Less than this is not worth a second open.
+const DIRECT_MIN: usize = 256 << 10;
 /// Begins the name of a file that is not published yet.
 const UNFINISHED: &str = "new-";
 
@@ -96,14 +100,8 @@ impl Disk {
         }
         let unfinished =
             self.dir.join(format!("{UNFINISHED}{}", self.next.fetch_add(1, Ordering::Relaxed)));
-        let written = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&unfinished)
-            .and_then(|mut file| file.write_all(bytes))
-            .and_then(|()| self.publish(&unfinished, &part));
+        let written =
+            write_file(&unfinished, bytes).and_then(|()| self.publish(&unfinished, &part));
         if let Err(error) = written {
             tracing::warn!(object, %error, "not cached on disk");
             remove(&unfinished);
@@ -159,6 +157,31 @@ impl Disk {
             remove(&self.dir.join(file_name(part)));
         }
     }
+}
+
+/// Makes a file of `bytes`. Large ones that lie at a page's beginning (`store` sees to that) go past the page
+/// cache: what was fetched is in memory as long as it is wanted, and copying it there costs more than all else.
+fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    let direct = if bytes.as_ptr().align_offset(DIRECT) == 0 && bytes.len() >= DIRECT_MIN {
+        bytes.len() / DIRECT * DIRECT
+    } else {
+        0
+    };
+    if direct > 0 {
+        let file = options.clone().custom_flags(libc::O_DIRECT).open(path);
+        match file.and_then(|mut file| file.write_all(&bytes[..direct])) {
+            Ok(()) => {
+                let tail = OpenOptions::new().append(true).open(path);
+                return tail.and_then(|mut file| file.write_all(&bytes[direct..]));
+            }
+            // This file system knows nothing of it, or wants other alignment.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {}
+            Err(error) => return Err(error),
+        }
+    }
+    options.open(path)?.write_all(bytes)
 }
 
 /// Bytes that an unprivileged process may still write to the file system of `dir`.
@@ -257,6 +280,24 @@ mod tests {
         assert_eq!(disk.read("pack/ab/abcd", &(99..109)), None);
         assert_eq!(disk.read_whole("pack/ab/abcd"), None);
         assert_eq!(disk.read_whole("log/0000000000000001").unwrap(), "commit");
+    }
+
+    #[test]
+    fn large_ranges_are_written_whole_wherever_they_lie_in_memory() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = open(&dir.path().join("cache"), 8 << 20);
+        let memory: Vec<u8> = (0..2_u32 << 20).map(|n| (n % 251) as u8).collect();
+        let aligned = memory.as_ptr().align_offset(DIRECT);
+        for (n, (from, length)) in
+            [(0, 1 << 20), (0, (1 << 20) + 5), (1, (1 << 20) + 5), (0, DIRECT_MIN), (0, 100)]
+                .into_iter()
+                .enumerate()
+        {
+            let (object, bytes) = (format!("pack/ab/{n}"), &memory[aligned + from..][..length]);
+            disk.write(&object, 7, bytes, false);
+            let read = disk.read(&object, &(7..7 + length as u64));
+            assert!(read.is_some_and(|read| read == bytes), "{from} {length}");
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! A bucket on an S3 server.
 
 mod answer;
+mod buffers;
 mod client;
 mod wire;
 
@@ -13,8 +14,9 @@ use async_trait::async_trait;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::primitives::{ByteStream, DateTime, SdkBody};
 use aws_sdk_s3::types::{ChecksumMode, Delete, ObjectIdentifier};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
+use self::buffers::{Buffers, Filling};
 pub use self::client::{S3Credentials, S3Options};
 use self::wire::{Tap, Wire};
 use super::deadlines::Deadlines;
@@ -29,6 +31,7 @@ pub struct S3Store {
     /// 0.6 s of CPU per GiB. In the clear it is signed.
     signs_payload: bool,
     limits: Deadlines,
+    buffers: Buffers,
 }
 
 impl fmt::Debug for S3Store {
@@ -42,7 +45,8 @@ impl S3Store {
     /// metadata service.
     pub async fn open(bucket: &str, options: &S3Options, limits: Deadlines) -> Result<Self> {
         let (client, encrypted) = client::build(options, &limits).await;
-        Ok(Self { client, bucket: bucket.to_owned(), signs_payload: !encrypted, limits })
+        let (bucket, signs_payload) = (bucket.to_owned(), !encrypted);
+        Ok(Self { client, bucket, signs_payload, limits, buffers: Buffers::default() })
     }
 
     fn stalled(name: &str, after: std::time::Duration) -> Error {
@@ -84,7 +88,7 @@ impl S3Store {
             return Err(Error::Corrupt { object: name.to_owned(), reason });
         }
         let mut first = Bytes::new();
-        let mut all = BytesMut::new();
+        let mut all: Option<Filling> = None;
         loop {
             let piece = match self.soon(name, body.next()).await? {
                 None => break,
@@ -96,22 +100,24 @@ impl S3Store {
                     });
                 }
             };
-            if (first.len() + all.len() + piece.len()) as u64 > length {
+            let before = all.as_ref().map_or(first.len(), Filling::len);
+            if (before + piece.len()) as u64 > length {
                 let reason = format!("more than the announced {length} bytes came");
                 return Err(Error::Corrupt { object: name.to_owned(), reason });
             }
             // One piece, as small answers are, is passed on as it came; several are copied once.
-            if first.is_empty() && all.is_empty() {
+            if before == 0 {
                 first = piece;
                 continue;
             }
-            if all.is_empty() {
-                all.reserve(length as usize);
-                all.extend_from_slice(&std::mem::take(&mut first));
-            }
-            all.extend_from_slice(&piece);
+            let all = all.get_or_insert_with(|| {
+                let mut all = self.buffers.take(length as usize);
+                all.push(&std::mem::take(&mut first));
+                all
+            });
+            all.push(&piece);
         }
-        Ok(if all.is_empty() { first } else { all.freeze() })
+        Ok(all.map_or(first, Filling::freeze))
     }
 }
 
