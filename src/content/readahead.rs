@@ -65,6 +65,20 @@ impl Place {
         self.front.max(range.end).saturating_add(window)
     }
 
+    /// Lets go of the furthest that it holds, down to `share` bytes. What has landed is on disk by then, or is
+    /// fetched again when the reader comes near.
+    fn shed(&mut self, share: u64, gone: &mut Vec<Arc<Flight>>) {
+        let length = |flight: &Flight| flight.range().end - flight.range().start;
+        let mut held: u64 = self.held.iter().map(|(_, flight)| length(flight)).sum();
+        while held > share
+            && let Some((_, flight)) = self.held.pop_back()
+        {
+            held -= length(&flight);
+            gone.push(flight);
+            self.planned = self.held.back().map_or(self.front, |(until, _)| *until);
+        }
+    }
+
     /// The least that is worth a fetch of its own.
     fn step(&self) -> u64 {
         self.run.clamp(WINDOW_MIN, PIECE).min(self.share / 2)
@@ -164,6 +178,18 @@ impl Holders {
         active as u64
     }
 
+    /// Those who took more than `share` bytes while they were alone give the rest back.
+    fn shed(&self, share: u64) {
+        let mut gone = Vec::new();
+        let holders = self.0.lock();
+        for holder in holders.iter().filter_map(Weak::upgrade) {
+            let Some(mut places) = holder.try_lock() else { continue };
+            places.0.iter_mut().for_each(|place| place.shed(share, &mut gone));
+        }
+        drop(holders);
+        drop(gone); // frees memory: not under the locks
+    }
+
     fn add(&self, file: &PerFile) {
         let mut holders = self.0.lock();
         let new = Arc::downgrade(&file.0);
@@ -212,36 +238,49 @@ impl PerFile {
         sources.holders.add(self);
         let others = sources.holders.active(now);
         let share = sources.cache.ahead_capacity() / others.max(1);
-        let mut places = self.0.lock();
-        let Some(place) =
-            places.0.iter_mut().find(|place| place.front >= range.end && place.expects(range))
-        else {
-            return;
+        let begin = || {
+            let mut places = self.0.lock();
+            let Some(place) =
+                places.0.iter_mut().find(|place| place.front >= range.end && place.expects(range))
+            else {
+                return true;
+            };
+            place.share = share.clamp(WINDOW_MIN, WINDOW_MAX);
+            let from = place.planned.max(range.end);
+            let to = window.end.min(place.front.saturating_add(place.share)).min(size);
+            let worth = from < to && (to - from >= place.step() || to == size);
+            !worth || place.fetch(from..to, published, sources)
         };
-        place.share = share.clamp(WINDOW_MIN, WINDOW_MAX);
-        let from = place.planned.max(range.end);
-        let to = window.end.min(place.front.saturating_add(place.share)).min(size);
-        if from < to && (to - from >= place.step() || to == size) {
-            place.fetch(from..to, published, sources);
+        if !begin() {
+            sources.holders.shed(share);
+            begin();
         }
     }
 }
 
 impl Place {
-    fn fetch(&mut self, window: Range<u64>, published: &[(u64, Extent)], sources: Sources<'_>) {
+    /// Begins to fetch `window`. `false`: there was no room for all of it.
+    fn fetch(
+        &mut self,
+        window: Range<u64>,
+        published: &[(u64, Extent)],
+        sources: Sources<'_>,
+    ) -> bool {
         let (segments, reached) = chunks::segments(published, &window);
         for segment in segments {
             let object = pack_object(segment.pack);
             let here = sources.staging.contains(segment.pack)
                 || sources.cache.expects(&object, &segment.range);
             if !here {
-                // No room: what comes after is fetched when something was read.
-                let Some(flight) = sources.cache.read_ahead(&object, segment.range) else { return };
+                let Some(flight) = sources.cache.read_ahead(&object, segment.range) else {
+                    return false;
+                };
                 self.held.push_back((segment.until, flight));
             }
             self.planned = segment.until;
         }
         self.planned = self.planned.max(reached);
+        true
     }
 }
 

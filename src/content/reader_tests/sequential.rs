@@ -49,7 +49,7 @@ async fn a_sequential_reader_gets_large_pieces_ahead_each_once() {
     assert!(usage.block_bytes < MIB, "a scan leaves nothing in memory: {usage:?}");
 }
 
-/// A newcomer gets its share of the room, though others had all of it.
+/// A newcomer gets its share of the room at once, though another had all of it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn readers_in_parallel_share_the_room() {
     let world = World::new();
@@ -67,7 +67,7 @@ async fn readers_in_parallel_share_the_room() {
     }
     let usage = world.inner().cache.usage();
     // Without read-ahead it would be a fetch for each request: 192 of each file.
-    assert!(usage.fetches < 7 * 128, "{usage:?}");
+    assert!(usage.fetches < 490, "{usage:?}");
     assert!(usage.fetched_bytes < 6 * 36 * MIB + 49 * MIB, "{usage:?}");
 }
 
