@@ -1,0 +1,194 @@
+# Sourced by the suites: an S3 server, a vault, a mount of it, and nothing left at the end.
+#
+#     begin NAME "$@"                reads --quick, makes $scratch (its own directory), starts the server, mounts $mnt
+#     step SECONDS WHAT COMMAND...   runs a command or a function with a time limit; its output goes to the log
+#     remount                        unmounts (until everything is in the bucket), drops the page cache, mounts
+#     finish TEXT                    unmounts, checks the bucket, prints the one line of the suite
+#
+# Progress goes to standard error, the one line to standard output. The log stays in target/suites/NAME.log; what
+# fails shows the end of it. S3VAULT_BIN names the program, if not target/release/s3vault.
+set -euo pipefail
+# Steps are functions in a shell of their own: they see everything here.
+set -a
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+tools=${XDG_CACHE_HOME:-$HOME/.cache}/s3vault-tools
+program=$(realpath "${S3VAULT_BIN:-$root/target/release/s3vault}")
+LC_ALL=C.UTF-8
+
+say() { echo "$suite: $* ($(date +%T))" >&2; }
+
+# The program, as a user with a home directory of their own.
+s3vault() {
+    env -i PATH="$PATH" HOME="$scratch/home" S3VAULT_MACHINE_ID="suites-$scratch" AWS_ACCESS_KEY_ID=bench \
+        AWS_SECRET_ACCESS_KEY=secret-of-the-bench AWS_EC2_METADATA_DISABLED=true \
+        "$program" --passphrase-file "$scratch/home/passphrase" "$@"
+}
+
+# need COMMAND PACKAGE ...: Debian packages that are missing.
+need() {
+    local missing=()
+    while [ $# -gt 0 ]; do
+        command -v "$1" >/dev/null || missing+=("$2")
+        shift 2
+    done
+    [ "${#missing[@]}" = 0 ] || step 600 "installing ${missing[*]}" apt_install "${missing[@]}"
+}
+
+apt_install() {
+    local sudo=()
+    [ "$(id -u)" = 0 ] || sudo=(sudo)
+    exec 9>"$tools/apt.lock"
+    flock 9
+    "${sudo[@]}" apt-get update -qq
+    "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@"
+}
+
+# cargo_tool NAME VERSION: a program from crates.io, as $tools/NAME-VERSION/bin/NAME. Not optimised: it waits for us.
+cargo_tool() {
+    [ -x "$tools/$1-$2/bin/$1" ] && return
+    step 1200 "building $1 $2" env CARGO_PROFILE_RELEASE_OPT_LEVEL=0 CARGO_PROFILE_RELEASE_LTO=off \
+        cargo install --locked --root "$tools/$1-$2" --version "$2" "$1"
+}
+
+step() {
+    local limit=$1 what=$2 status=0
+    shift 2
+    say "$what"
+    echo "== $what: $* ($(date +%T))" >>"$log"
+    local command=("$@")
+    [ "$(type -t "$1")" != function ] || command=(bash -euo pipefail -c '"$@"' bash "$@")
+    # In the background, so that a signal to the suite ends it at once.
+    timeout -k 20 "$limit" "${command[@]}" >>"$log" 2>&1 </dev/null &
+    running=$!
+    wait "$running" || status=$?
+    running=''
+    [ "$status" = 0 ] && return
+    [ "$status" != 124 ] || echo "(ended after $limit s)" >>"$log"
+    fail "$what: status $status"
+}
+
+fail() {
+    trap - ERR
+    failed="$*"
+    exit 1
+}
+
+# drop_caches: what is read next comes from the file system, not from the kernel's page cache.
+drop_caches() { [ "$(id -u)" != 0 ] || echo 3 >/proc/sys/vm/drop_caches; }
+
+mount_it() {
+    s3vault mount "$mnt" $mount_options
+    s3vault status --json "$mnt" | python3 -c 'import json, sys; print(json.load(sys.stdin)["mounts"][0]["pid"])' \
+        >"$scratch/daemon"
+}
+
+umount_it() {
+    note_memory
+    s3vault umount "$mnt"
+}
+
+# The most that a daemon of this suite had resident, in MiB.
+note_memory() {
+    local status=/proc/$(cat "$scratch/daemon")/status now peak
+    now=$(awk '/^VmHWM/ { print int($2 / 1024) }' "$status") peak=$(cat "$scratch/peak")
+    [ "${now:-0}" -le "$peak" ] || echo "$now" >"$scratch/peak"
+}
+
+remount() {
+    step 600 "unmounting" umount_it
+    drop_caches
+    step 60 "mounting" mount_it
+}
+
+# What the server's files have grown to, in bytes.
+bucket_size() { du -sb --apparent-size "$scratch/server/weed" | cut -f1; }
+
+# real_tree DIR MIB: copies real files of this machine (programs, libraries, headers, texts) until they are MIB.
+real_tree() {
+    mkdir -p "$1"
+    { find /usr/lib/python3* /usr/include /usr/share /usr/lib /usr/bin -xdev -type f -size -8M -printf '%s %p\n' || true; } |
+        awk -v limit="$2" '!seen[$2]++ && NF == 2 { sum += $1; if (sum > limit * 1048576) exit; print $2 }' >"$1.list"
+    tar -C / -cf - --files-from=<(sed 's,^/,,' "$1.list") | tar -C "$1" -xf -
+    rm "$1.list"
+}
+
+# same A B: two trees are identical in content, owners, modes, times, links, holes' bytes, xattrs and ACLs.
+same() {
+    local differ
+    differ=$(rsync -aHAXnic --delete --modify-window=-1 "$1/" "$2/")
+    [ -z "$differ" ] || { echo "$1 and $2 differ: $differ"; return 1; }
+}
+
+begin() {
+    suite=$1 quick='' mnt='' failed='' server='' running='' begun=$SECONDS mount_options=${mount_options:-}
+    case "${2:-}" in
+    '') ;;
+    --quick) quick=1 ;;
+    *) echo "usage: scripts/suites/$suite [--quick]" >&2 && exit 2 ;;
+    esac
+    mkdir -p "$root/target/suites"
+    log=$root/target/suites/$suite.log
+    : >"$log"
+    scratch=$(mktemp -d "${TMPDIR:-/tmp}/s3vault-suite-$suite.XXXXXX")
+    chmod 755 "$scratch"
+    trap cleanup EXIT
+    trap 'failed="line $LINENO of the suite"' ERR
+    trap 'failed=interrupted; exit 1' INT TERM HUP
+    [ -x "$program" ] || fail "$program is not there"
+    mkdir -p "$tools"
+    step 600 "tools" flock "$tools/tools.lock" "$root/scripts/install-test-tools"
+    need rsync rsync setfacl acl setfattr attr
+    mnt=$scratch/vault
+    mkdir -m 700 "$scratch/home"
+    echo "of the suites" >"$scratch/home/passphrase"
+    echo 0 >"$scratch/peak"
+    : >"$scratch/port"
+    setpriv --pdeathsig TERM python3 "$root/scripts/weed.py" "$scratch/server" >"$scratch/port" 2>>"$log" &
+    server=$!
+    step 90 "SeaweedFS" bash -c 'until [ -s "$scratch/port" ]; do kill -0 "$server" && sleep 0.1; done'
+    step 60 "init" s3vault init --bucket s3://bench/suite --endpoint-url "http://127.0.0.1:$(cat "$scratch/port")"
+    step 60 "mounting" mount_it
+}
+
+finish() {
+    local text=$1 where
+    where=(--bucket s3://bench/suite --endpoint-url "http://127.0.0.1:$(cat "$scratch/port")")
+    step 900 "unmounting" umount_it
+    step 900 "checking the bucket" s3vault check "${where[@]}" --read-data
+    [ "$(cat "$scratch/peak")" -le 300 ] || fail "the daemon had $(cat "$scratch/peak") MiB resident: more than 300"
+    echo "$suite: $text; $((SECONDS - begun)) s, daemon at most $(cat "$scratch/peak") MiB"
+}
+
+cleanup() {
+    local status=$?
+    set +eu
+    trap - ERR EXIT
+    [ -z "$running" ] || { kill "$running"; wait "$running"; } 2>/dev/null
+    # The log of a daemon is worth keeping only if something failed.
+    if [ -n "$failed" ] || [ "$status" != 0 ]; then
+        status=1
+        { echo "== the daemon's log"; tail -n 40 "$scratch"/home/.local/state/s3vault/*/daemon.log; } >>"$log" 2>/dev/null
+        echo "--- $log ends:" >&2
+        tail -n "${S3VAULT_SUITES_TAIL:-100}" "$log" >&2
+        echo "$suite: FAILED: ${failed:-status $status}"
+    fi
+    if [ -n "$mnt" ] && grep -qs " $mnt fuse" /proc/mounts; then
+        timeout -k 5 60 bash -c 's3vault umount --force "$mnt"' >>"$log" 2>&1
+        grep -qs " $mnt fuse" /proc/mounts && umount -l "$mnt"
+    fi
+    [ ! -s "$scratch/daemon" ] || end "$(cat "$scratch/daemon")" s3vault
+    [ -z "$server" ] || { kill "$server"; wait "$server"; } 2>/dev/null
+    rm -rf --one-file-system "$scratch"
+    exit "$status"
+}
+
+# end PID NAME: waits for a process of this name to end, then kills it.
+end() {
+    local n
+    for n in $(seq 100); do
+        [ "$(cat "/proc/$1/comm" 2>/dev/null)" = "$2" ] || return 0
+        sleep 0.1
+    done
+    kill -9 "$1"
+}

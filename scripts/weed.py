@@ -1,0 +1,138 @@
+#!/usr/bin/env python3
+"""SeaweedFS on a free loopback port, for scripts/bench and scripts/suites.
+
+    scripts/weed.py DIR      starts it with its files in DIR (which it makes), makes the bucket "bench", prints the
+                             port, and stops it at SIGTERM or SIGINT
+
+The credentials are KEY and SECRET below; S3VAULT_TEST_WEED names the binary, if not the one that
+scripts/install-test-tools fetched.
+"""
+
+import concurrent.futures
+import datetime
+import hashlib
+import hmac
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+KEY, SECRET = "bench", "secret-of-the-bench"
+MIB = 1 << 20
+
+
+class Server:
+    """SeaweedFS on loopback; stopped by its own pid, and when this program dies."""
+
+    def __init__(self, scratch):
+        weed = os.environ.get("S3VAULT_TEST_WEED") or os.path.join(
+            os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache")), "s3vault-tools/weed-4.48")
+        data = os.path.join(scratch, "weed")
+        os.mkdir(data)
+        config = os.path.join(scratch, "s3.json")
+        with open(config, "w") as file:
+            file.write('{"identities":[{"name":"bench","credentials":[{"accessKey":"%s","secretKey":"%s"}],'
+                       '"actions":["Admin","Read","Write","List","Tagging"]}]}' % (KEY, SECRET))
+        self.port = port = free_ports()
+        words = f"""server -dir={data} -ip=127.0.0.1 -ip.bind=127.0.0.1 -master.telemetry=false -master.port={port + 1}
+            -master.port.grpc={port + 11} -master.volumeSizeLimitMB=1024 -master.electionTimeout=1s
+            -master.heartbeatInterval=100ms -volume.port={port + 2} -volume.port.grpc={port + 12} -volume.max=0
+            -volume.preStopSeconds=0 -filer -filer.port={port + 3} -filer.port.grpc={port + 13}
+            -filer.localSocket={scratch}/filer.sock -s3 -s3.port={port} -s3.port.grpc={port + 10} -s3.port.iceberg=0
+            -s3.port.lance=0 -s3.config={config}"""
+        self.log = open(os.path.join(scratch, "weed.log"), "w")
+        self.process = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", weed, *words.split()], stdout=self.log, stderr=self.log)
+        until = time.monotonic() + 60
+        while True:
+            try:
+                if self.request("PUT", "/bench") in (200, 409):
+                    break
+            except OSError:
+                pass
+            if time.monotonic() > until:
+                raise SystemExit("SeaweedFS does not start")
+            time.sleep(0.2)
+        self.request("PUT", "/bench/warm-up", b"x")
+
+    def request(self, method, path, body=b"", connection=None):
+        now = datetime.datetime.now(datetime.timezone.utc)
+        stamp, day = now.strftime("%Y%m%dT%H%M%SZ"), now.strftime("%Y%m%d")
+        host = f"127.0.0.1:{self.port}"
+        payload = "UNSIGNED-PAYLOAD"
+        names = "host;x-amz-content-sha256;x-amz-date"
+        canonical = (f"{method}\n{path}\n\nhost:{host}\nx-amz-content-sha256:{payload}\nx-amz-date:{stamp}\n\n"
+                     f"{names}\n{payload}")
+        scope = f"{day}/us-east-1/s3/aws4_request"
+        to_sign = f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
+        key = ("AWS4" + SECRET).encode()
+        for part in (day, "us-east-1", "s3", "aws4_request"):
+            key = hmac.new(key, part.encode(), hashlib.sha256).digest()
+        signature = hmac.new(key, to_sign.encode(), hashlib.sha256).hexdigest()
+        headers = {"x-amz-date": stamp, "x-amz-content-sha256": payload,
+                   "Authorization": f"AWS4-HMAC-SHA256 Credential={KEY}/{scope}, SignedHeaders={names}, "
+                                    f"Signature={signature}"}
+        connection = connection or http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection.request(method, path, body=body, headers=headers)
+        answer = connection.getresponse()
+        while answer.read(MIB):
+            pass
+        return answer.status
+
+    def yardstick(self, total):
+        """Seconds for bare parallel PUT, then GET, of 16 MiB objects, eight at a time."""
+        body = os.urandom(16 * MIB)
+        names = [f"/bench/yardstick-{n}-{time.time_ns()}" for n in range(max(1, total // len(body)))]
+
+        def all_of(method):
+            with concurrent.futures.ThreadPoolExecutor(8) as pool:
+                begun = time.monotonic()
+                for status in pool.map(lambda name: self.request(method, name, body if method == "PUT" else b""), names):
+                    assert status == 200, status
+                return time.monotonic() - begun
+        return all_of("PUT"), all_of("GET")
+
+    def stop(self):
+        self.process.kill()
+        self.process.wait()
+
+
+def free_ports():
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        if port < 32000:
+            port += 20000
+        offsets = (0, 1, 2, 3, 10, 11, 12, 13)
+        try:
+            held = []
+            for offset in offsets:
+                one = socket.socket()
+                held.append(one)
+                one.bind(("127.0.0.1", port + offset))
+            return port
+        except OSError:
+            pass
+        finally:
+            for one in held:
+                one.close()
+
+
+def main():
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    os.makedirs(sys.argv[1])
+    server = Server(sys.argv[1])
+    try:
+        print(server.port, flush=True)
+        while server.process.poll() is None:
+            time.sleep(0.2)
+        sys.exit("SeaweedFS ended by itself")
+    finally:
+        server.stop()
+
+
+if __name__ == "__main__":
+    main()
