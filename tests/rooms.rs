@@ -34,14 +34,18 @@ const OPEN_MODULES: [(&str, &str); 5] = [
 ];
 
 /// Crates that are words rather than a room's work.
-const SHARED: [&str; 11] = [
+const SHARED: [&str; 15] = [
     "async_trait",
     "bytes",
+    "data_encoding",
     "futures_util",
+    "httpdate",
+    "jiff",
     "libc",
     "minicbor",
     "parking_lot",
     "serde",
+    "serde_json",
     "thiserror",
     "tokio",
     "tracing",

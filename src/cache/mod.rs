@@ -68,6 +68,17 @@ pub enum Error {
     Stopped,
 }
 
+impl Error {
+    /// Whether the same may work later, rather than something being broken or missing.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Store(error) => error.is_transient(),
+            Self::Stopped => true,
+            Self::Directory { .. } | Self::Short { .. } => false,
+        }
+    }
+}
+
 /// Results of the cache.
 pub type Result<T> = std::result::Result<T, Error>;
 

@@ -39,6 +39,15 @@ pub enum Error {
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
+    /// Whether the store does not answer, rather than something being broken or missing.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Cache(error) => error.is_transient(),
+            Self::Deadline => true,
+            _ => false,
+        }
+    }
+
     /// Whether there is no room in staging (ENOSPC), rather than something broken.
     pub fn is_full(&self) -> bool {
         matches!(self, Self::Staging(crate::upload::Error::Full))

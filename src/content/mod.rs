@@ -22,6 +22,7 @@ mod reader;
 mod reader_tests;
 mod stream;
 mod table;
+mod version;
 mod writes;
 
 #[cfg(test)]
@@ -39,6 +40,7 @@ pub use error::{Error, Result};
 pub use file::{File, Message, Publication, Unpublished, Written};
 pub use footer::{Footer, FooterEntry, FooterKeys, open_footer, seal_footer};
 pub use overlay::{Overlay, OverlayPiece, Source};
+pub use version::VersionHash;
 
 /// Budgets of this room.
 #[derive(Clone, Copy, Debug)]

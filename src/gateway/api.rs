@@ -3,19 +3,66 @@
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::{StatusCode, Uri, header};
+use axum::response::IntoResponse;
+use axum::routing::{get, post};
 
-use super::{Gateway, Problem};
+use super::errors::Result;
+use super::key::Key;
+use super::{Gateway, Problem, download, listing, upload};
+
+/// What is before the path of a file.
+pub(super) const FILES: &str = "/files/";
+
+/// What `/openapi.json` answers: exact, as its tests and schemathesis say.
+pub(super) const OPENAPI: &str = include_str!("openapi.json");
 
 /// Everything that needs a [`super::Session`]: `/upload/`, `/download/`, `/files/`, `/openapi.json` and the page.
 pub fn router(gateway: Arc<Gateway>) -> Router {
-    Router::new().fallback(unknown).with_state(gateway)
+    let upload = post(upload::post);
+    let download = get(download::by_s3_key);
+    let list = get(listing::list);
+    let file = get(download::by_path).put(upload::put).delete(listing::delete);
+    Router::new()
+        .route("/upload/", upload.clone())
+        .route("/upload", upload)
+        .route("/download/", download.clone())
+        .route("/download", download)
+        .route("/files", list.clone())
+        .route("/files/", list)
+        .route("/files/{*path}", file)
+        .route("/openapi.json", get(openapi))
+        .merge(super::page::router())
+        .fallback(unknown)
+        .method_not_allowed_fallback(not_allowed)
+        // Bodies are streamed; what is too long the middleware says.
+        .layer(DefaultBodyLimit::disable())
+        .with_state(gateway)
+}
+
+/// What needs no session: the style and script of the page.
+pub fn public() -> Router {
+    super::page::assets()
+}
+
+/// The file that a path below `/files/` is about.
+pub(super) fn key_of(uri: &Uri) -> Result<Key> {
+    Key::from_url(uri.path().strip_prefix(FILES).unwrap_or_default())
+}
+
+async fn openapi() -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "application/json")], OPENAPI)
 }
 
 async fn unknown() -> Problem {
     Problem::not_found("Nothing is served under this path; what is: /openapi.json.")
 }
 
-/// What needs no session: the style and script of the page.
-pub fn public() -> Router {
-    Router::new()
+async fn not_allowed() -> Problem {
+    Problem::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method_not_allowed",
+        "This path is not for this method; what is for what: /openapi.json.",
+    )
 }

@@ -5,6 +5,13 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
+use crate::vfs::{self, Trouble};
+
+/// Seconds after which a store that does not answer may be asked again.
+const STORE_RETRY: u32 = 30;
+/// Seconds after which there may be room in staging again.
+const FULL_RETRY: u32 = 60;
+
 /// An answer that says no: `{"error": code, "message": what happened and what to do}`.
 #[derive(Clone, Debug)]
 pub struct Problem {
@@ -14,6 +21,9 @@ pub struct Problem {
     /// Seconds after which it may be tried again.
     retry_after: Option<u32>,
 }
+
+/// What the answering half returns.
+pub(super) type Result<T> = std::result::Result<T, Problem>;
 
 /// Why a request's body ended early. The middleware makes it, as the error of the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -49,6 +59,11 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, "not_found", message)
     }
 
+    /// 409: what is there is not of the kind that this is for.
+    pub(super) fn conflict(code: &'static str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, code, message)
+    }
+
     /// 503, to be tried again after so many seconds.
     pub fn unavailable(message: impl Into<String>, seconds: u32) -> Self {
         let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message);
@@ -70,6 +85,94 @@ impl Problem {
     pub fn message(&self) -> &str {
         &self.message
     }
+
+    /// A body that ended before its end: by our limits, or because the client went away or sent what is no
+    /// such body (then it is told what the parser says).
+    pub(super) fn of_body(error: &(dyn std::error::Error + 'static)) -> Self {
+        match cause::<BodyError>(error) {
+            Some(BodyError::TooLarge(limit)) => Self::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "too_large",
+                format!(
+                    "The body is longer than {limit} bytes, the limit of this service. Nothing was kept."
+                ),
+            ),
+            Some(BodyError::TooSlow) => Self::new(
+                StatusCode::REQUEST_TIMEOUT,
+                "too_slow",
+                "The body did not come in time. Nothing was kept; send it again.",
+            ),
+            None => Self::bad_request(format!("The body ended early ({error}). Nothing was kept.")),
+        }
+    }
+}
+
+impl From<vfs::Error> for Problem {
+    fn from(error: vfs::Error) -> Self {
+        use vfs::Error as E;
+        match &error {
+            E::NotFound | E::Stale => Self::not_found("There is no such file in the vault."),
+            E::Exists => Self::conflict("exists", "There is something of this name already."),
+            E::NotDirectory => Self::conflict(
+                "not_a_directory",
+                "A part of the path is a file or a symlink, so nothing can be in it. Use another path.",
+            ),
+            E::IsDirectory => {
+                Self::conflict("is_a_directory", "There is a directory of this name.")
+            }
+            E::NotEmpty => Self::conflict(
+                "not_empty",
+                "The directory is not empty. Delete what is in it first.",
+            ),
+            E::TooManyLinks => Self::conflict("too_many_links", "The file has too many names."),
+            E::Invalid | E::NameTooLong => {
+                Self::bad_request("The vault cannot have such a name or path.")
+            }
+            E::NotPermitted => {
+                Self::new(StatusCode::FORBIDDEN, "forbidden", "The vault does not allow this.")
+            }
+            E::TooBig => Self::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "too_large",
+                "The file would be larger than a file can be. Nothing was kept.",
+            ),
+            _ => Self::of_trouble(&error),
+        }
+    }
+}
+
+impl Problem {
+    /// What nobody asked for.
+    fn of_trouble(error: &vfs::Error) -> Self {
+        match error.trouble() {
+            Trouble::ReadOnly(reason) => Self::new(
+                StatusCode::FORBIDDEN,
+                "read_only",
+                format!("Nothing can be changed: the vault is read-only ({reason})."),
+            ),
+            Trouble::Full => Self::new(
+                StatusCode::INSUFFICIENT_STORAGE,
+                "full",
+                "There is no room for what waits to be uploaded. Nothing was kept; try again when some of it is in the bucket.",
+            )
+            .retry_after(FULL_RETRY),
+            Trouble::Store => {
+                tracing::warn!(%error, "a request failed: the store");
+                Self::unavailable(
+                    "The store does not answer, and this is not in the local cache. Nothing is lost; try again later.",
+                    STORE_RETRY,
+                )
+            }
+            Trouble::Other => {
+                tracing::error!(%error, "a request failed");
+                Self::new(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "internal",
+                    "The vault could not do this; the daemon's log says why.",
+                )
+            }
+        }
+    }
 }
 
 impl IntoResponse for Problem {
@@ -80,5 +183,49 @@ impl IntoResponse for Problem {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
+    }
+}
+
+/// The first error of this type in the chain of causes.
+fn cause<'a, T: std::error::Error + 'static>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> Option<&'a T> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref::<T>() {
+            return Some(found);
+        }
+        next = error.source();
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_status_that_the_vault_makes() {
+        let status = |error: vfs::Error| Problem::from(error).status().as_u16();
+        assert_eq!(status(vfs::Error::NotFound), 404);
+        assert_eq!(status(vfs::Error::Stale), 404);
+        for error in [vfs::Error::Exists, vfs::Error::NotDirectory, vfs::Error::IsDirectory] {
+            assert_eq!(status(error), 409);
+        }
+        assert_eq!(status(vfs::Error::NameTooLong), 400);
+        assert_eq!(status(vfs::Error::TooBig), 413);
+        assert_eq!(status(vfs::Error::ReadOnly), 403);
+        assert_eq!(status(vfs::Error::NoSpace), 507);
+        assert_eq!(status(vfs::Error::BadHandle), 500);
+        assert_eq!(status(vfs::Error::Durability("no".into())), 503);
+    }
+
+    #[test]
+    fn a_limit_is_found_behind_the_errors_of_others() {
+        let wrapped = axum::Error::new(axum::Error::new(BodyError::TooLarge(7)));
+        assert_eq!(Problem::of_body(&wrapped).status(), StatusCode::PAYLOAD_TOO_LARGE);
+        let wrapped = axum::Error::new(BodyError::TooSlow);
+        assert_eq!(Problem::of_body(&wrapped).status(), StatusCode::REQUEST_TIMEOUT);
+        assert_eq!(Problem::of_body(&axum::Error::new("gone")).status(), StatusCode::BAD_REQUEST);
     }
 }

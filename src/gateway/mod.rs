@@ -9,7 +9,22 @@
 //! a 303 to `/login` for a browser (`Accept: text/html`) that is nobody yet, and [`api::public`] for everybody.
 
 pub mod api;
+mod conditions;
+mod download;
 mod errors;
+mod incoming;
+mod key;
+mod listing;
+mod metadata;
+mod order;
+pub mod page;
+mod query;
+mod ranges;
+#[cfg(test)]
+mod tests;
+mod tree;
+mod upload;
+mod walk;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -109,12 +109,7 @@ impl Layers {
     }
 
     pub(super) fn look(&self, key: &[u8], pins: &Pins) -> Result<Looked> {
-        let newest = self.active.get(key).or_else(|| self.draining.as_ref()?.get(key));
-        let slot = match newest {
-            Some(slot) => Some(slot.clone()),
-            None => self.table.get(key)?,
-        };
-        Ok(match slot {
+        Ok(match self.slot(key)? {
             Some(Slot { value: Some(value), .. }) => Looked::Value(value),
             Some(Slot { value: None, .. }) => Looked::Absent,
             None => match self.base.get(key, pins) {
@@ -123,6 +118,23 @@ impl Layers {
                 Err(miss) => Looked::Miss(miss),
             },
         })
+    }
+
+    /// What changed of a record since the base.
+    fn slot(&self, key: &[u8]) -> Result<Option<Slot>> {
+        let newest = self.active.get(key).or_else(|| self.draining.as_ref()?.get(key));
+        match newest {
+            Some(slot) => Ok(Some(slot.clone())),
+            None => self.table.get(key),
+        }
+    }
+
+    /// Whether no commit that is known to be in the bucket holds the last change of a record (C5): its count is
+    /// beyond what the last confirmed commit reaches.
+    pub(super) fn is_unsent(&self, key: &[u8]) -> Result<bool> {
+        let Some(slot) = self.slot(key)? else { return Ok(false) };
+        let reached = self.counts.last_key_value().map_or(0, |(_, reached)| *reached);
+        Ok(slot.count > reached)
     }
 
     /// Takes in a transaction: all of its records under one count.

@@ -248,6 +248,12 @@ impl<'a> View<'a> {
         .collect()
     }
 
+    /// Whether the last change of a record is in no commit that is known to be in the bucket (C5). Of a record that a
+    /// page holds: no.
+    pub fn is_unsent(&self, key: &Key) -> Result<bool> {
+        self.heard(self.layers.is_unsent(&key.encode()))
+    }
+
     /// Who writes.
     pub fn writer(&self) -> Result<Option<WriterClaim>> {
         self.typed("meta", &Key::Meta(MetaKey::Writer))

@@ -81,6 +81,15 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether the store does not answer, rather than something being broken or missing.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Store(error) => error.is_transient(),
+            Self::Cache(error) => error.is_transient(),
+            _ => false,
+        }
+    }
+
     /// An object or record that opens but is not what it must be.
     pub fn malformed(what: impl Into<String>, why: impl ToString) -> Self {
         Self::Malformed { what: what.into(), why: why.to_string() }

@@ -73,6 +73,19 @@ pub enum Error {
     Durability(#[source] super::DurabilityError),
 }
 
+/// What an error that nobody asked for is about, for those who tell people rather than the kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// Nothing can be changed, for this reason.
+    ReadOnly(String),
+    /// There is no room for what is not uploaded yet.
+    Full,
+    /// The store does not answer: the same may work later.
+    Store,
+    /// Anything else: damage, or a failure of this machine.
+    Other,
+}
+
 /// What calls of this room return.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -102,6 +115,22 @@ impl Error {
             Self::Index(error) => index_errno(error),
             Self::Content(error) => content_errno(error),
             Self::Durability(_) => libc::EIO,
+        }
+    }
+}
+
+impl Error {
+    /// What it is about.
+    pub fn trouble(&self) -> Trouble {
+        match self {
+            Self::ReadOnly => Trouble::ReadOnly("it was opened for reading".into()),
+            Self::Index(index::Error::ReadOnly(reason)) => Trouble::ReadOnly(reason.clone()),
+            Self::NoSpace => Trouble::Full,
+            Self::Content(error) if error.is_full() => Trouble::Full,
+            Self::Content(error) if error.is_transient() => Trouble::Store,
+            Self::Index(index::Error::Deadline) | Self::Durability(_) => Trouble::Store,
+            Self::Index(index::Error::Log(error)) if error.is_transient() => Trouble::Store,
+            _ => Trouble::Other,
         }
     }
 }

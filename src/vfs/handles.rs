@@ -119,6 +119,13 @@ impl Handles {
         }
     }
 
+    /// It gets a name: its last close leaves it.
+    pub(super) fn named(&self, ino: InodeNo) {
+        if let Some(opened) = self.inodes.lock().open.get_mut(&ino) {
+            opened.unlinked = false;
+        }
+    }
+
     /// Whether it is open and has no name.
     pub(super) fn is_unlinked(&self, ino: InodeNo) -> bool {
         self.inodes.lock().open.get(&ino).is_some_and(|opened| opened.unlinked)

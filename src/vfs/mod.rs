@@ -22,6 +22,8 @@ mod periodic;
 mod publish;
 mod remove;
 mod rename;
+mod unnamed;
+mod version;
 mod xattr;
 
 #[cfg(test)]
@@ -43,10 +45,12 @@ pub use allocate::Seek;
 pub use attr::{Attributes, SetAttributes, SetTime};
 pub use data::{Taken, WriteAt};
 pub use dir::DirEntry;
-pub use error::{Error, Result};
+pub use error::{Error, Result, Trouble};
 pub use handles::{HandleId, OpenFlags};
 pub use periodic::Periodic;
 pub use rename::RenameMode;
+pub use unnamed::Named;
+pub use version::Inspected;
 
 use attr::atime_moves;
 use handles::Handles;

@@ -132,7 +132,7 @@ impl Vfs {
 }
 
 /// A name in one of the namespaces that a file system keeps. (Who may use them is the kernel's to check.)
-fn checked(name: &[u8]) -> Result<()> {
+pub(super) fn checked(name: &[u8]) -> Result<()> {
     if name.len() > NAME_MAX {
         return Err(Error::AttributeNameTooLong);
     }
@@ -183,7 +183,7 @@ impl Bare {
         state.known.insert(ino);
     }
 
-    fn setting(&self, ino: InodeNo) -> Setting<'_> {
+    pub(super) fn setting(&self, ino: InodeNo) -> Setting<'_> {
         let mut state = self.state.lock();
         state.known.remove(&ino);
         *state.setting.entry(ino).or_default() += 1;
@@ -192,7 +192,7 @@ impl Bare {
 }
 
 /// While an attribute is set.
-struct Setting<'a> {
+pub(super) struct Setting<'a> {
     bare: &'a Bare,
     ino: InodeNo,
 }

@@ -1,6 +1,7 @@
 //! A vault as a whole over a store in memory: reopened from each of its forms.
 
 mod checkpoints;
+mod durable;
 mod opening;
 mod random;
 mod writers;

@@ -6,6 +6,7 @@ mod model;
 mod namespace;
 mod random;
 mod rules;
+mod unnamed;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -169,6 +170,11 @@ impl World {
     /// How many transactions there were.
     pub(crate) fn transactions(&self) -> u64 {
         self.journal.appended().0
+    }
+
+    /// The last transaction that somebody wanted to have in the bucket.
+    pub(crate) fn asked_of_the_bucket(&self) -> u64 {
+        self.durable.bucket.load(Ordering::SeqCst)
     }
 
     pub(super) async fn file(&self, name: &str, data: &[u8]) -> InodeNo {

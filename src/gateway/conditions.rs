@@ -1,0 +1,164 @@
+//! Conditional requests (RFC 9110, section 13): entity tags made of the version of a file, and its times.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use axum::http::{HeaderMap, HeaderName, header};
+
+use crate::types::{Hash, Timestamp};
+
+/// What a client may have of a file already.
+#[derive(Clone, Debug)]
+pub(super) struct Validators {
+    /// A strong tag, in its quotes; `None` while the file is being written.
+    pub(super) etag: Option<String>,
+    /// When the content last changed, in whole seconds.
+    pub(super) modified: SystemTime,
+}
+
+/// What the conditions of a GET or HEAD come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It is sent.
+    Send,
+    /// 304.
+    NotModified,
+    /// 412.
+    Failed,
+}
+
+impl Validators {
+    pub(super) fn new(version: Option<Hash>, modified: Timestamp) -> Self {
+        // 128 bits are enough to be no other version's, and pleasant to read.
+        let etag = version.map(|version| format!("\"{}\"", &version.to_string()[..32]));
+        let seconds = u64::try_from(modified.seconds).unwrap_or(0);
+        let modified = UNIX_EPOCH.checked_add(Duration::from_secs(seconds)).unwrap_or(UNIX_EPOCH);
+        Self { etag, modified }
+    }
+
+    /// In the order of section 13.2.2.
+    pub(super) fn judge(&self, headers: &HeaderMap) -> Verdict {
+        if let Some(tags) = text(headers, &header::IF_MATCH) {
+            if !self.matches(&tags, Weak::Differs) {
+                return Verdict::Failed;
+            }
+        } else if date(headers, &header::IF_UNMODIFIED_SINCE)
+            .is_some_and(|date| self.modified > date)
+        {
+            return Verdict::Failed;
+        }
+        if let Some(tags) = text(headers, &header::IF_NONE_MATCH) {
+            if self.matches(&tags, Weak::Same) {
+                return Verdict::NotModified;
+            }
+        } else if date(headers, &header::IF_MODIFIED_SINCE)
+            .is_some_and(|date| self.modified <= date)
+        {
+            return Verdict::NotModified;
+        }
+        Verdict::Send
+    }
+
+    /// `If-Range`: whether a part may be sent, as the client has the rest of this very version. A date is no strong
+    /// validator: a file can change twice in a second.
+    pub(super) fn allows_part(&self, headers: &HeaderMap) -> bool {
+        match text(headers, &header::IF_RANGE) {
+            None => true,
+            Some(tag) => self.etag.as_deref() == Some(tag.trim()),
+        }
+    }
+
+    fn matches(&self, tags: &str, weak: Weak) -> bool {
+        if tags.trim() == "*" {
+            return true;
+        }
+        let Some(own) = self.etag.as_deref() else { return false };
+        tags.split(',').map(str::trim).any(|tag| match (tag.strip_prefix("W/"), weak) {
+            (Some(tag), Weak::Same) => tag == own,
+            (Some(_), Weak::Differs) => false,
+            (None, _) => tag == own,
+        })
+    }
+}
+
+/// Whether a weak tag counts as its strong one.
+#[derive(Clone, Copy)]
+enum Weak {
+    Same,
+    Differs,
+}
+
+/// All of a header's lines as one list.
+fn text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
+    let lines: Vec<_> =
+        headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
+    (!lines.is_empty()).then(|| lines.join(","))
+}
+
+/// What is no date is as if it were not there.
+fn date(headers: &HeaderMap, name: &HeaderName) -> Option<SystemTime> {
+    httpdate::parse_http_date(headers.get(name)?.to_str().ok()?.trim()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use header::{
+        IF_MATCH as MATCH, IF_MODIFIED_SINCE as SINCE, IF_NONE_MATCH as NONE,
+        IF_UNMODIFIED_SINCE as UNTIL,
+    };
+
+    const DATE: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
+    const LATER: &str = "Sun, 06 Nov 1994 08:49:38 GMT";
+    const EARLIER: &str = "Sunday, 06-Nov-94 08:49:36 GMT";
+
+    fn judge(lines: &[(HeaderName, &str)]) -> Verdict {
+        let time = Timestamp { seconds: 784_111_777, nanos: 999 };
+        let validators = Validators::new(Some(Hash([0xab; 32])), time);
+        validators.judge(&headers(lines))
+    }
+
+    fn headers(lines: &[(HeaderName, &str)]) -> HeaderMap {
+        lines.iter().map(|(name, value)| (name.clone(), value.parse().unwrap())).collect()
+    }
+
+    #[test]
+    fn conditions_are_judged_in_their_order() {
+        let own = format!("\"{}\"", "ab".repeat(16));
+        let weak = format!("W/{own}");
+        let list = format!("\"x\", {own}");
+        for (lines, expected) in [
+            (vec![], Verdict::Send),
+            (vec![(NONE, own.as_str())], Verdict::NotModified),
+            (vec![(NONE, &weak)], Verdict::NotModified),
+            (vec![(NONE, &list)], Verdict::NotModified),
+            (vec![(NONE, "*")], Verdict::NotModified),
+            (vec![(NONE, "\"x\"")], Verdict::Send),
+            (vec![(NONE, "\"x\""), (SINCE, DATE)], Verdict::Send),
+            (vec![(MATCH, &own)], Verdict::Send),
+            (vec![(MATCH, "*")], Verdict::Send),
+            (vec![(MATCH, &weak)], Verdict::Failed),
+            (vec![(MATCH, "\"x\"")], Verdict::Failed),
+            (vec![(MATCH, &own), (UNTIL, EARLIER)], Verdict::Send),
+            (vec![(UNTIL, EARLIER)], Verdict::Failed),
+            (vec![(UNTIL, DATE)], Verdict::Send),
+            (vec![(SINCE, DATE)], Verdict::NotModified),
+            (vec![(SINCE, LATER)], Verdict::NotModified),
+            (vec![(SINCE, EARLIER)], Verdict::Send),
+            (vec![(SINCE, "yesterday")], Verdict::Send),
+        ] {
+            assert_eq!(judge(&lines), expected, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn a_part_is_sent_only_of_the_version_that_the_client_has() {
+        let validators = Validators::new(Some(Hash([0xab; 32])), Timestamp::default());
+        let own = validators.etag.clone().unwrap();
+        let allows = |value: &str| validators.allows_part(&headers(&[(header::IF_RANGE, value)]));
+        assert!(allows(&own) && validators.allows_part(&HeaderMap::new()));
+        assert!(!allows("\"x\"") && !allows(&format!("W/{own}")) && !allows(DATE));
+        let writing = Validators::new(None, Timestamp::default());
+        assert!(!writing.allows_part(&headers(&[(header::IF_RANGE, &own)])));
+        assert_eq!(writing.judge(&headers(&[(header::IF_NONE_MATCH, &own)])), Verdict::Send);
+    }
+}

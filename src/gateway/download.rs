@@ -1,0 +1,272 @@
+//! `GET` and `HEAD` of a file: `/download/?s3_key=` and `/files/PATH`.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{RawQuery, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures_util::stream;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
+
+use super::conditions::{Validators, Verdict};
+use super::errors::Result;
+use super::incoming::Open;
+use super::key::Key;
+use super::metadata::{self, FileInfo, Record, hex, rfc3339};
+use super::query::Query;
+use super::ranges::{Wanted, wanted};
+use super::{Gateway, Problem};
+use crate::vfs::{Inspected, OpenFlags};
+
+/// What is read and sent at a time, in bytes. Reading ahead is the vault's.
+const PIECE: u64 = 1 << 20;
+/// Whatever somebody has uploaded is nothing that may act in our name.
+const HARMLESS: &str = "sandbox; default-src 'none'";
+/// What RFC 8187 lets stand as it is.
+const EXTENDED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'!')
+    .remove(b'#')
+    .remove(b'$')
+    .remove(b'&')
+    .remove(b'+')
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'^')
+    .remove(b'_')
+    .remove(b'`')
+    .remove(b'|')
+    .remove(b'~');
+
+/// `GET /download/?s3_key=PATH`.
+pub(super) async fn by_s3_key(
+    State(gateway): State<Arc<Gateway>>,
+    RawQuery(query): RawQuery,
+    method: Method,
+    headers: HeaderMap,
+) -> Result<Response> {
+    let query = Query::parse(query.as_deref(), &["s3_key"])?;
+    let key = query.bytes("s3_key").ok_or_else(|| {
+        Problem::bad_request("Which file? /download/?s3_key=PATH, as in encrypted/file.txt.")
+    })?;
+    send(&gateway, &Key::parse(key)?, &method, &headers).await
+}
+
+/// `GET /files/PATH`; with `?metadata=true` what is known of it instead of its content.
+pub(super) async fn by_path(
+    State(gateway): State<Arc<Gateway>>,
+    uri: Uri,
+    RawQuery(query): RawQuery,
+    method: Method,
+    headers: HeaderMap,
+) -> Result<Response> {
+    let query = Query::parse(query.as_deref(), &["metadata"])?;
+    let key = super::api::key_of(&uri)?;
+    if query.flag("metadata", false)? {
+        let (inspected, _) = gateway.inspect(&key).await?;
+        return Ok(Json(FileInfo::new(&key, &inspected)).into_response());
+    }
+    send(&gateway, &key, &method, &headers).await
+}
+
+async fn send(
+    gateway: &Arc<Gateway>,
+    key: &Key,
+    method: &Method,
+    headers: &HeaderMap,
+) -> Result<Response> {
+    let inspected = gateway.inspect_file(key).await?;
+    let validators = Validators::new(inspected.version, inspected.attributes.mtime);
+    let mut about = HeaderMap::new();
+    describe(&mut about, key, &inspected, &validators);
+    match validators.judge(headers) {
+        Verdict::Send => {}
+        Verdict::NotModified => {
+            // What a cache need not be told again stays out (RFC 9110, 15.4.5).
+            for name in [header::CONTENT_TYPE, header::CONTENT_DISPOSITION, header::ACCEPT_RANGES] {
+                about.remove(name);
+            }
+            return Ok((StatusCode::NOT_MODIFIED, about).into_response());
+        }
+        Verdict::Failed => {
+            return Err(Problem::new(
+                StatusCode::PRECONDITION_FAILED,
+                "precondition_failed",
+                "The file is another version than the one that was asked for.",
+            ));
+        }
+    }
+    let size = inspected.attributes.size;
+    // Ranges are defined for GET only.
+    let range = (method == Method::GET && validators.allows_part(headers))
+        .then(|| headers.get(header::RANGE)?.to_str().ok())
+        .flatten();
+    let (status, range) = match wanted(range, size) {
+        Wanted::All => (StatusCode::OK, 0..size),
+        Wanted::Part(range) => (StatusCode::PARTIAL_CONTENT, range),
+        Wanted::Beyond => return Ok(beyond(size)),
+    };
+    if status == StatusCode::PARTIAL_CONTENT {
+        let (first, last) = (range.start, range.end - 1);
+        set(&mut about, header::CONTENT_RANGE, format!("bytes {first}-{last}/{size}"));
+    }
+    about.insert(header::CONTENT_LENGTH, HeaderValue::from(range.end - range.start));
+    let body = match *method == Method::HEAD {
+        true => Body::empty(),
+        false => content(gateway, inspected, range).await?,
+    };
+    Ok((status, about, body).into_response())
+}
+
+/// What the headers say of a file.
+fn describe(about: &mut HeaderMap, key: &Key, inspected: &Inspected, validators: &Validators) {
+    let record = Record::of(inspected);
+    let kind = record.as_ref().map(|record| record.content_type.as_str());
+    set(about, header::CONTENT_TYPE, metadata::content_type(kind, key.name()));
+    set(about, header::CONTENT_DISPOSITION, disposition(key.name()));
+    set(about, header::LAST_MODIFIED, httpdate::fmt_http_date(validators.modified));
+    if let Some(etag) = &validators.etag {
+        set(about, header::ETAG, etag.clone());
+    }
+    let fixed = [
+        (header::ACCEPT_RANGES, "bytes"),
+        (header::CACHE_CONTROL, "private, no-cache"),
+        (header::CONTENT_SECURITY_POLICY, HARMLESS),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ];
+    for (name, value) in fixed {
+        about.insert(name, HeaderValue::from_static(value));
+    }
+    let state = if inspected.is_durable { "durable" } else { "uploading" };
+    about.insert(HeaderName::from_static("x-s3vault-state"), HeaderValue::from_static(state));
+    if let Some(record) = record {
+        let digest = data_encoding::BASE64.encode(&record.sha256.0);
+        let own = HeaderName::from_static;
+        set(about, own("repr-digest"), format!("sha-256=:{digest}:"));
+        set(about, own("x-s3vault-id"), hex(&record.id));
+        set(about, own("x-s3vault-uploaded-at"), rfc3339(record.uploaded_at));
+    }
+}
+
+/// A value that was checked before, or is ours.
+fn set(headers: &mut HeaderMap, name: HeaderName, value: String) {
+    if let Ok(value) = HeaderValue::try_from(value) {
+        headers.insert(name, value);
+    }
+}
+
+fn beyond(size: u64) -> Response {
+    let problem = Problem::new(
+        StatusCode::RANGE_NOT_SATISFIABLE,
+        "range_not_satisfiable",
+        format!("The file has {size} bytes, none of which are in the range that was asked for."),
+    );
+    let mut response = problem.into_response();
+    set(response.headers_mut(), header::CONTENT_RANGE, format!("bytes */{size}"));
+    response
+}
+
+/// Always as a download, under its name: for old clients in ASCII, for all others as it is (RFC 6266, RFC 8187).
+fn disposition(name: &[u8]) -> String {
+    let text = String::from_utf8_lossy(name);
+    let plain = |c: char| if (' '..='~').contains(&c) && !"\"\\%/".contains(c) { c } else { '_' };
+    let ascii: String = text.chars().map(plain).collect();
+    let extended = percent_encode(text.as_bytes(), EXTENDED);
+    format!("attachment; filename=\"{ascii}\"; filename*=UTF-8''{extended}")
+}
+
+/// The bytes of a range, piece by piece. The first is read before the answer begins, so that a store that does not
+/// answer is told as what it is; what goes wrong later breaks the connection, which no client takes for the end.
+async fn content(gateway: &Gateway, inspected: Inspected, range: Range<u64>) -> Result<Body> {
+    let flags = OpenFlags { read: true, ..OpenFlags::default() };
+    let handle = gateway.vfs.open(inspected.attributes.ino, flags).await?;
+    let open = Open::new(&gateway.vfs, handle);
+    let mut reading = Reading { open, inspected, range };
+    let first = reading.next().await.map_err(|failure| match failure {
+        Failure::Vault(error) => Problem::from(error),
+        Failure::Changed => Problem::unavailable("The file was changed just now. Ask again.", 1),
+    })?;
+    let Some(first) = first else { return Ok(Body::empty()) };
+    if reading.range.is_empty() {
+        return Ok(Body::from(first));
+    }
+    let pieces = stream::unfold(Some((Some(first), reading)), |state| async {
+        let (first, mut reading) = state?;
+        if let Some(first) = first {
+            return Some((Ok(first), Some((None, reading))));
+        }
+        match reading.next().await {
+            Ok(piece) => Some((Ok(piece?), Some((None, reading)))),
+            Err(failure) => {
+                tracing::warn!(error = %failure, "a download ends early");
+                Some((Err(failure), None))
+            }
+        }
+    });
+    Ok(Body::from_stream(pieces))
+}
+
+/// A download under way.
+struct Reading {
+    open: Open,
+    /// As it was when it began.
+    inspected: Inspected,
+    /// What is still to be sent.
+    range: Range<u64>,
+}
+
+/// Why a download ends early.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Vault(#[from] crate::vfs::Error),
+    #[error("the file was changed meanwhile")]
+    Changed,
+}
+
+impl Reading {
+    async fn next(&mut self) -> std::result::Result<Option<Bytes>, Failure> {
+        if self.range.is_empty() {
+            return Ok(None);
+        }
+        let size =
+            u32::try_from((self.range.end - self.range.start).min(PIECE)).unwrap_or(u32::MAX);
+        let piece = self.open.vfs().read_data(self.open.handle(), self.range.start, size).await?;
+        if piece.len() != size as usize {
+            return Err(Failure::Changed);
+        }
+        self.range.start += u64::from(size);
+        // With the last piece it would be whole: never one that is mixed of two versions.
+        if self.range.is_empty() && self.is_changed().await? {
+            return Err(Failure::Changed);
+        }
+        Ok(Some(piece))
+    }
+
+    /// Whether the file that was opened has another content now. (What has the name may be another file.)
+    async fn is_changed(&self) -> std::result::Result<bool, Failure> {
+        let Some(version) = self.inspected.version else { return Ok(false) };
+        let ino = self.inspected.attributes.ino;
+        Ok(self.open.vfs().version(ino).await? != Some(version))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_told_in_ascii_and_as_they_are() {
+        assert_eq!(
+            disposition("a \"b\" ü%.txt".as_bytes()),
+            "attachment; filename=\"a _b_ __.txt\"; filename*=UTF-8''a%20%22b%22%20%C3%BC%25.txt"
+        );
+        assert_eq!(
+            disposition(b"x\r\nSet-Cookie: y"),
+            "attachment; filename=\"x__Set-Cookie: y\"; filename*=UTF-8''x%0D%0ASet-Cookie%3A%20y"
+        );
+    }
+}

@@ -1,0 +1,164 @@
+//! A file on its way in: written without a name, named when it is whole.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+
+use super::errors::Result;
+use super::key::{Key, numbered};
+use super::metadata::{ATTRIBUTE, FileInfo, Record, content_type, hex};
+use super::{Gateway, Problem};
+use crate::crypto::{Sha256Stream, random};
+use crate::types::{Hash, Timestamp};
+use crate::vfs::{Error, HandleId, RenameMode, Vfs, WriteAt};
+
+/// New files can be read by everybody who can see the mount (0666 less the umask).
+const FILE_MODE: u32 = 0o666;
+/// How many numbers are tried for a name that is taken, before one that nobody else tries.
+const NUMBERS: u32 = 100;
+
+/// An open file that is closed however its user ends.
+pub(super) struct Open {
+    vfs: Vfs,
+    handle: HandleId,
+}
+
+impl Open {
+    pub(super) fn new(vfs: &Vfs, handle: HandleId) -> Self {
+        Self { vfs: vfs.clone(), handle }
+    }
+
+    pub(super) fn vfs(&self) -> &Vfs {
+        &self.vfs
+    }
+
+    pub(super) fn handle(&self) -> HandleId {
+        self.handle
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        let (vfs, handle) = (self.vfs.clone(), self.handle);
+        // A client that goes away drops us in the middle of anything, and a close may have to wait.
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        runtime.spawn(async move {
+            if let Err(error) = vfs.release(handle).await {
+                tracing::warn!(%error, "closing a file");
+            }
+        });
+    }
+}
+
+/// A whole file without a name.
+pub(super) struct Incoming {
+    gateway: Arc<Gateway>,
+    open: Open,
+    sha256: Hash,
+    content_type: String,
+}
+
+/// Whether a name that is taken is an error, is replaced, or makes for another name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Taken {
+    Fails,
+    Replaced,
+    Numbered,
+}
+
+/// What became of an upload.
+pub(super) struct Kept {
+    pub(super) key: Key,
+    pub(super) info: FileInfo,
+    /// Whether there was a file of this name before.
+    pub(super) has_replaced: bool,
+}
+
+impl Incoming {
+    /// Takes a body in as it comes, in constant memory. Dropped before it has its name (also because the client went
+    /// away, and this future with it) nothing of it is left.
+    pub(super) async fn receive<E>(
+        gateway: &Arc<Gateway>,
+        name: &[u8],
+        said: Option<&str>,
+        mut body: impl Stream<Item = std::result::Result<Bytes, E>> + Unpin,
+    ) -> Result<Self>
+    where
+        E: std::error::Error + 'static,
+    {
+        let vfs = &gateway.vfs;
+        let handle = vfs.create_unnamed(&gateway.owner, FILE_MODE, name).await?;
+        let open = Open::new(vfs, handle);
+        let (mut sha256, mut size) = (Sha256Stream::new(), 0_u64);
+        while let Some(part) = body.next().await {
+            let part = part.map_err(|error| Problem::of_body(&error))?;
+            vfs.write(handle, WriteAt::Offset(size), &part).await?;
+            sha256.update(&part);
+            size += part.len() as u64;
+        }
+        let (sha256, content_type) = (sha256.finish(), content_type(said, name));
+        Ok(Self { gateway: gateway.clone(), open, sha256, content_type })
+    }
+
+    /// Gives it its name, and what is known of it: from here on it is in the tree, whole. Missing directories are
+    /// made.
+    pub(super) async fn keep(self, key: Key, taken: Taken) -> Result<Kept> {
+        let (directories, name) = key.split().ok_or_else(|| Problem::from(Error::IsDirectory))?;
+        let parent = self.gateway.make_directory(directories).await?;
+        let directory = Key::parse_directory(&directories.join(&b'/'))?;
+        let record = Record {
+            version: Hash::ZERO,
+            id: random(),
+            content_type: self.content_type.clone(),
+            sha256: self.sha256,
+            uploaded_at: Timestamp::now(),
+        };
+        let note = |version| Record { version, ..record.clone() }.encode();
+        let mode = match taken {
+            Taken::Replaced => RenameMode::Replace,
+            Taken::Fails | Taken::Numbered => RenameMode::NoReplace,
+        };
+        let mut name = name.to_vec();
+        let mut tries = 0;
+        let named = loop {
+            let named = self.open.vfs().give_name(
+                self.open.handle(),
+                parent,
+                &name,
+                mode,
+                (ATTRIBUTE, note),
+            );
+            match named.await {
+                Err(Error::Exists) if taken == Taken::Numbered => {
+                    tries += 1;
+                    let suffix = match tries {
+                        ..=NUMBERS => tries.to_string(),
+                        _ => hex(&random::<8>()),
+                    };
+                    name = numbered(key.name(), &suffix);
+                }
+                named => break named?,
+            }
+        };
+        let key = directory.join(&name)?;
+        let inspected = self.gateway.vfs.inspect(parent, &name, ATTRIBUTE).await;
+        let inspected = match inspected {
+            Ok(inspected) if inspected.attributes.ino == named.attributes.ino => inspected,
+            // Renamed, replaced or removed already: it was here all the same.
+            _ => crate::vfs::Inspected {
+                attributes: named.attributes,
+                version: None,
+                is_durable: false,
+                note: None,
+            },
+        };
+        let mut info = FileInfo::new(&key, &inspected);
+        // The answer is about what was uploaded, whatever became of it since.
+        info.id = Some(hex(&record.id));
+        info.sha256 = Some(record.sha256.to_string());
+        info.uploaded_at = Some(super::metadata::rfc3339(record.uploaded_at));
+        info.content_type = Some(record.content_type.clone());
+        Ok(Kept { key, info, has_replaced: named.has_replaced })
+    }
+}

@@ -1,0 +1,156 @@
+//! `GET /files/`: what is in the vault, page by page, and `DELETE /files/PATH`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{RawQuery, State};
+use axum::http::{StatusCode, Uri};
+use serde::Serialize;
+use tokio::time::timeout;
+
+use super::errors::Result;
+use super::key::Key;
+use super::metadata::{ATTRIBUTE, FileInfo, Kind};
+use super::order::{Best, Order, Sort};
+use super::query::Query;
+use super::walk::Walk;
+use super::{Gateway, Problem};
+use crate::vfs::Error;
+
+/// Entries of a page, if the client does not say.
+const LIMIT: usize = 100;
+/// Entries of a page at most.
+const LIMIT_MAX: usize = 1000;
+/// How long a page may be looked for: a vault can have millions of files, and an order by size or time looks at all.
+const DEADLINE: Duration = Duration::from_secs(25);
+
+/// One page.
+#[derive(Serialize)]
+pub(super) struct Page {
+    pub(super) files: Vec<FileInfo>,
+    /// The `cursor` of the next page; `None`: this is the last.
+    pub(super) next: Option<String>,
+}
+
+/// What is asked for.
+pub(super) struct Wanted {
+    /// Paths that begin so.
+    pub(super) prefix: Vec<u8>,
+    /// Names that hold this, in small letters (of ASCII).
+    pub(super) name: Vec<u8>,
+    pub(super) order: Order,
+    pub(super) is_recursive: bool,
+    /// As it came from a page before.
+    pub(super) cursor: Option<Vec<u8>>,
+    pub(super) limit: usize,
+}
+
+/// `GET /files/`.
+pub(super) async fn list(
+    State(gateway): State<Arc<Gateway>>,
+    RawQuery(query): RawQuery,
+) -> Result<Json<Page>> {
+    let known = ["prefix", "name", "sort", "order", "recursive", "limit", "cursor"];
+    let query = Query::parse(query.as_deref(), &known)?;
+    let wanted = Wanted {
+        prefix: query.bytes("prefix").unwrap_or_default().to_vec(),
+        name: query.bytes("name").unwrap_or_default().to_ascii_lowercase(),
+        order: Order {
+            sort: sort(&query)?,
+            is_descending: is_descending(&query)?,
+            directories_first: false,
+        },
+        is_recursive: query.flag("recursive", true)?,
+        cursor: query.bytes("cursor").map(<[u8]>::to_vec),
+        limit: query.number("limit", 1..=LIMIT_MAX, LIMIT)?,
+    };
+    Ok(Json(page(&gateway, &wanted).await?))
+}
+
+/// `sort`.
+pub(super) fn sort(query: &Query) -> Result<Sort> {
+    let words = [("name", Sort::Name), ("size", Sort::Size), ("time", Sort::Time)];
+    query.word("sort", &words, Sort::Name)
+}
+
+/// `order`.
+pub(super) fn is_descending(query: &Query) -> Result<bool> {
+    query.word("order", &[("asc", false), ("desc", true)], false)
+}
+
+/// Looks for one page.
+pub(super) async fn page(gateway: &Gateway, wanted: &Wanted) -> Result<Page> {
+    timeout(DEADLINE, find(gateway, wanted)).await.map_err(|_| {
+        Problem::unavailable(
+            "Too many files to look at in time. Narrow it down by a longer prefix, or sort by name.",
+            60,
+        )
+    })?
+}
+
+async fn find(gateway: &Gateway, wanted: &Wanted) -> Result<Page> {
+    let after = wanted.cursor.as_deref().map(|cursor| wanted.order.parse(cursor)).transpose()?;
+    let slash = wanted.prefix.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
+    let start = wanted.prefix[..slash].to_vec();
+    let names = Key::parse_directory(&start)?;
+    let directory = match gateway.directory(names.names()).await {
+        Ok(directory) => directory,
+        Err(Error::NotFound | Error::NotDirectory) => {
+            return Ok(Page { files: Vec::new(), next: None });
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let mut best = Best::new(wanted.order, after, wanted.limit);
+    let mut walk = Walk::new(gateway, directory, start, wanted.order.sort != Sort::Name);
+    while let Some(found) = walk.next().await? {
+        let is_below = found.path.starts_with(&wanted.prefix);
+        let is_directory = found.kind == Kind::Directory;
+        if wanted.is_recursive && is_directory {
+            // A part of the prefix may be the beginning of this one's name.
+            if is_below && best.may_hold(&found.path) {
+                walk.enter(&found);
+            }
+        } else if is_below && holds(found.name(), &wanted.name) {
+            best.show(found);
+        }
+    }
+    let (found, next) = best.finish();
+    let mut files = Vec::with_capacity(found.len());
+    for found in found {
+        match gateway.vfs.inspect(found.parent, found.name(), ATTRIBUTE).await {
+            Ok(inspected) => files.push(FileInfo::new(&Key::parse(&found.path)?, &inspected)),
+            // Removed or renamed just now.
+            Err(Error::NotFound | Error::Stale) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(Page { files, next: next.map(|next| next.cursor()) })
+}
+
+/// Whether a name holds a word, which is in small letters.
+fn holds(name: &[u8], word: &[u8]) -> bool {
+    word.is_empty()
+        || name.len() >= word.len()
+            && name.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word))
+}
+
+/// `DELETE /files/PATH`.
+pub(super) async fn delete(
+    State(gateway): State<Arc<Gateway>>,
+    uri: Uri,
+    RawQuery(query): RawQuery,
+) -> Result<StatusCode> {
+    Query::parse(query.as_deref(), &[])?;
+    remove(&gateway, &super::api::key_of(&uri)?).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Removes a file, an empty directory, or a symlink (never what it leads to).
+pub(super) async fn remove(gateway: &Gateway, key: &Key) -> Result<()> {
+    let (parent, name) = gateway.place(key).await?;
+    match gateway.vfs.unlink(parent, name).await {
+        Err(Error::IsDirectory) => Ok(gateway.vfs.rmdir(parent, name).await?),
+        other => Ok(other?),
+    }
+}

@@ -1,0 +1,243 @@
+//! What the service knows of a file: an extended attribute of it, so that it goes where the file goes, and every
+//! machine sees the same. It counts only for the version of the file that it was made for.
+
+use minicbor::{Decode, Encode};
+use serde::Serialize;
+
+use super::key::Key;
+use crate::types::{Hash, Timestamp};
+use crate::vfs::Inspected;
+
+/// The attribute's name.
+pub(super) const ATTRIBUTE: &[u8] = b"user.s3vault.upload";
+/// The longest content type that is kept, in bytes.
+const CONTENT_TYPE_MAX: usize = 255;
+/// What is said of a file of which nobody knows better.
+pub(super) const OCTETS: &str = "application/octet-stream";
+
+/// The attribute's value: CBOR with integer keys, as all that the vault keeps.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub(super) struct Record {
+    /// The version of the file that all of this is about.
+    #[n(0)]
+    pub(super) version: Hash,
+    /// Given to it at its upload; random.
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub(super) id: [u8; 16],
+    /// As the client said, or as its name says.
+    #[n(2)]
+    pub(super) content_type: String,
+    /// Of the plaintext.
+    #[n(3)]
+    pub(super) sha256: Hash,
+    /// When the upload was complete, by this machine's clock.
+    #[n(4)]
+    pub(super) uploaded_at: Timestamp,
+}
+
+impl Record {
+    /// What is known of the file, if it is still the one that was uploaded.
+    pub(super) fn of(inspected: &Inspected) -> Option<Self> {
+        let record: Self = minicbor::decode(inspected.note.as_deref()?).ok()?;
+        // Whoever may write the file may write the attribute: what is in it is checked before it is sent.
+        let is_good = is_content_type(&record.content_type);
+        (is_good && Some(record.version) == inspected.version).then_some(record)
+    }
+
+    /// The attribute's value.
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        // Into a vector nothing fails.
+        _ = minicbor::encode(self, &mut bytes);
+        bytes
+    }
+}
+
+/// Whether it can be sent as the header that it came from.
+fn is_content_type(text: &str) -> bool {
+    let is_visible = text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+    let parts = text.split(';').next().and_then(|kind| kind.trim().split_once('/'));
+    let is_token = |part: &str| {
+        let is_word = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+        !part.is_empty() && part.bytes().all(is_word)
+    };
+    text.len() <= CONTENT_TYPE_MAX
+        && is_visible
+        && parts.is_some_and(|(a, b)| is_token(a) && is_token(b))
+}
+
+/// What a file is said to be: what the client said, if it said something, else what its name says.
+pub(super) fn content_type(said: Option<&str>, name: &[u8]) -> String {
+    match said.filter(|said| is_content_type(said)) {
+        Some(said) => said.to_owned(),
+        None => guess(name),
+    }
+}
+
+fn guess(name: &[u8]) -> String {
+    let name = String::from_utf8_lossy(name);
+    let guessed = mime_guess::from_path(name.as_ref()).first_raw();
+    match guessed {
+        Some(text) if text.starts_with("text/") => format!("{text}; charset=utf-8"),
+        Some(other) => other.to_owned(),
+        None => OCTETS.to_owned(),
+    }
+}
+
+/// What a name names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Kind {
+    File,
+    Directory,
+    Symlink,
+    /// A device, a fifo, a socket.
+    Other,
+}
+
+impl Kind {
+    /// From the type bits of a mode.
+    pub(super) fn of(mode: u32) -> Self {
+        match mode & libc::S_IFMT {
+            libc::S_IFREG => Self::File,
+            libc::S_IFDIR => Self::Directory,
+            libc::S_IFLNK => Self::Symlink,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// Whether the bucket has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum State {
+    /// On its way: on this machine alone.
+    Uploading,
+    /// In the bucket, as it is.
+    Durable,
+}
+
+/// What the API says of a file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct FileInfo {
+    pub(super) id: Option<String>,
+    pub(super) file_name: String,
+    pub(super) s3_key: String,
+    pub(super) kind: Kind,
+    /// Bytes.
+    pub(super) size: u64,
+    pub(super) content_type: Option<String>,
+    pub(super) sha256: Option<String>,
+    pub(super) uploaded_at: Option<String>,
+    pub(super) modified: String,
+    pub(super) state: State,
+    /// Where it is to be had, also if its name is not UTF-8 (then `s3_key` cannot say it).
+    pub(super) href: String,
+}
+
+impl FileInfo {
+    /// Of what was found under a key.
+    pub(super) fn new(key: &Key, inspected: &Inspected) -> Self {
+        let record = Record::of(inspected);
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let attributes = &inspected.attributes;
+        Self {
+            file_name: text(key.name()),
+            s3_key: text(&key.bytes()),
+            kind: Kind::of(attributes.mode),
+            size: attributes.size,
+            modified: rfc3339(attributes.mtime),
+            state: if inspected.is_durable { State::Durable } else { State::Uploading },
+            href: key.url("/files/"),
+            id: record.as_ref().map(|record| hex(&record.id)),
+            sha256: record.as_ref().map(|record| record.sha256.to_string()),
+            uploaded_at: record.as_ref().map(|record| rfc3339(record.uploaded_at)),
+            content_type: record.map(|record| record.content_type),
+        }
+    }
+}
+
+pub(super) fn hex(bytes: &[u8]) -> String {
+    data_encoding::HEXLOWER.encode(bytes)
+}
+
+/// `2026-11-23T09:00:00.123Z`; a time that RFC 3339 cannot say is the epoch.
+pub(super) fn rfc3339(time: Timestamp) -> String {
+    let nanos = i32::try_from(time.nanos / 1_000_000 * 1_000_000).unwrap_or(0);
+    let time = jiff::Timestamp::new(time.seconds, nanos).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+    format!("{time:.3}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_client_says_is_kept_if_it_can_be_sent_again() {
+        assert_eq!(
+            content_type(Some("text/html; charset=latin1"), b"x"),
+            "text/html; charset=latin1"
+        );
+        assert_eq!(content_type(None, b"a.txt"), "text/plain; charset=utf-8");
+        assert_eq!(content_type(None, b"a.PNG"), "image/png");
+        assert_eq!(content_type(None, b"\xff"), OCTETS);
+        let long = format!("text/{}", "x".repeat(300));
+        for bad in ["", "text", "text/", "/html", "a b/c", "text/plain\r\nX: y", "text/ü", &long] {
+            assert_eq!(content_type(Some(bad), b"a.png"), "image/png", "{bad}");
+        }
+    }
+
+    #[test]
+    fn times_are_told_in_milliseconds() {
+        let at = |seconds, nanos| rfc3339(Timestamp { seconds, nanos });
+        assert_eq!(at(0, 999_999_999), "1970-01-01T00:00:00.999Z");
+        assert_eq!(at(1_795_424_400, 1_000_000), "2026-11-23T09:00:00.001Z");
+        assert_eq!(at(-1, 500_000_000), "1969-12-31T23:59:59.500Z");
+        assert_eq!(at(i64::MAX, 0), "1970-01-01T00:00:00.000Z");
+    }
+
+    #[test]
+    fn a_record_counts_for_its_version_only_and_must_make_sense() {
+        let record = Record {
+            version: Hash([1; 32]),
+            id: [2; 16],
+            content_type: "a/b".into(),
+            sha256: Hash([3; 32]),
+            uploaded_at: Timestamp { seconds: 5, nanos: 0 },
+        };
+        assert_eq!(minicbor::decode::<Record>(&record.encode()).unwrap(), record);
+        let bad = Record { content_type: "a/b\r\nEvil: yes".into(), ..record.clone() };
+        for (version, note, is_known) in [
+            (Some(Hash([1; 32])), Some(record.encode()), true),
+            (Some(Hash([9; 32])), Some(record.encode()), false),
+            (None, Some(record.encode()), false),
+            (Some(Hash([1; 32])), Some(bad.encode()), false),
+            (Some(Hash([1; 32])), Some(b"junk".to_vec()), false),
+            (Some(Hash([1; 32])), None, false),
+        ] {
+            let inspected = Inspected { attributes: attributes(), version, is_durable: true, note };
+            assert_eq!(Record::of(&inspected).is_some(), is_known);
+            let info = FileInfo::new(&Key::parse(b"d/f").unwrap(), &inspected);
+            assert_eq!((info.id.is_some(), info.sha256.is_some()), (is_known, is_known));
+        }
+    }
+
+    fn attributes() -> crate::vfs::Attributes {
+        let time = Timestamp::default();
+        crate::vfs::Attributes {
+            ino: crate::types::InodeNo(7),
+            mode: libc::S_IFREG | 0o644,
+            nlink: 1,
+            uid: 0,
+            gid: 0,
+            rdev: 0,
+            size: 3,
+            blocks: 8,
+            atime: time,
+            mtime: time,
+            ctime: time,
+            created: time,
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! The page for people: made on the server, usable without script, better with it. It loads nothing from elsewhere,
+//! and no text of a file or of a name can become a part of it.
+
+mod assets;
+mod browse;
+mod forms;
+mod frame;
+mod login;
+mod show;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::Extension;
+use axum::http::StatusCode;
+use axum::routing::{get, post};
+
+use super::errors::Result;
+use super::{Access, Gateway, Problem, Session};
+
+pub use login::login;
+
+/// The page and what its forms post to.
+pub(super) fn router() -> Router<Arc<Gateway>> {
+    Router::new()
+        .route("/", get(browse::browse))
+        .route("/page/upload", post(forms::upload))
+        .route("/page/delete", post(forms::delete))
+}
+
+/// Style, script and icon.
+pub(super) fn assets() -> Router {
+    Router::new()
+        .route("/page/style.css", get(assets::style))
+        .route("/page/script.js", get(assets::script))
+        .route("/page/icon.svg", get(assets::icon))
+}
+
+/// Who asks, as the middleware says.
+type Who = Option<Extension<Session>>;
+
+/// A request without a session never comes through the middleware.
+fn session(who: Who) -> Result<Session> {
+    let nobody = || Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", "Log in first: /login.");
+    who.map(|Extension(session)| session).ok_or_else(nobody)
+}
+
+fn may_write(session: &Session) -> bool {
+    session.access >= Access::Write
+}

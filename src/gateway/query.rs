@@ -1,0 +1,101 @@
+//! What stands after the `?`: bytes, since names of files are bytes.
+
+use super::Problem;
+use super::errors::Result;
+
+/// The parameters of a request. One that is given twice, or that the path does not know, is an error: a slip of the
+/// pen should not do something else than was meant.
+pub(super) struct Query(Vec<(String, Vec<u8>)>);
+
+impl Query {
+    /// `known`: what may be given.
+    pub(super) fn parse(query: Option<&str>, known: &[&str]) -> Result<Self> {
+        let mut found: Vec<(String, Vec<u8>)> = Vec::new();
+        for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let name = String::from_utf8(decoded(name))
+                .map_err(|_| Problem::bad_request("A parameter's name is not UTF-8."))?;
+            if !known.contains(&name.as_str()) {
+                let known = known.join(", ");
+                return Err(Problem::bad_request(format!(
+                    "Unknown parameter in the URL. Known here: {known}."
+                )));
+            }
+            if found.iter().any(|(other, _)| *other == name) {
+                return Err(Problem::bad_request(format!("The parameter {name} is given twice.")));
+            }
+            found.push((name, decoded(value)));
+        }
+        Ok(Self(found))
+    }
+
+    /// The value, if it was given.
+    pub(super) fn bytes(&self, name: &str) -> Option<&[u8]> {
+        self.0.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_slice())
+    }
+
+    /// One of a few words, or `otherwise` if it was not given.
+    pub(super) fn word<T: Copy>(&self, name: &str, words: &[(&str, T)], otherwise: T) -> Result<T> {
+        let Some(value) = self.bytes(name) else { return Ok(otherwise) };
+        let found = words.iter().find(|(word, _)| word.as_bytes() == value);
+        found.map(|(_, meaning)| *meaning).ok_or_else(|| {
+            let words: Vec<_> = words.iter().map(|(word, _)| *word).collect();
+            Problem::bad_request(format!("The parameter {name} is one of: {}.", words.join(", ")))
+        })
+    }
+
+    /// `true` or `false`.
+    pub(super) fn flag(&self, name: &str, otherwise: bool) -> Result<bool> {
+        self.word(name, &[("true", true), ("false", false)], otherwise)
+    }
+
+    /// A number within limits.
+    pub(super) fn number(
+        &self,
+        name: &str,
+        limits: std::ops::RangeInclusive<usize>,
+        otherwise: usize,
+    ) -> Result<usize> {
+        let Some(value) = self.bytes(name) else { return Ok(otherwise) };
+        let text = std::str::from_utf8(value).ok();
+        let digits = text.filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+        digits
+            .and_then(|text| text.parse().ok())
+            .filter(|number| limits.contains(number))
+            .ok_or_else(|| {
+                let (least, most) = (limits.start(), limits.end());
+                Problem::bad_request(format!(
+                    "The parameter {name} is a number from {least} to {most}."
+                ))
+            })
+    }
+}
+
+/// `application/x-www-form-urlencoded`: a plus is a space.
+fn decoded(text: &str) -> Vec<u8> {
+    percent_encoding::percent_decode_str(&text.replace('+', " ")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_bytes_and_names_are_known() {
+        let query = Query::parse(Some("a=x+y%2Fz%FF&b=&limit=7"), &["a", "b", "limit"]).unwrap();
+        assert_eq!(query.bytes("a"), Some(&b"x y/z\xff"[..]));
+        assert_eq!(query.bytes("b"), Some(&b""[..]));
+        assert_eq!(query.number("limit", 1..=9, 3).unwrap(), 7);
+        assert_eq!(query.number("other", 1..=9, 3).unwrap(), 3);
+        assert!(query.number("limit", 1..=5, 3).is_err());
+        assert!(query.flag("a", true).is_err() && query.flag("c", true).unwrap());
+        for bad in ["a=1&a=2", "c=1", "%ff=1"] {
+            assert!(Query::parse(Some(bad), &["a"]).is_err(), "{bad}");
+        }
+        for bad in ["limit=-1", "limit=+1", "limit=x", "limit=", "limit=99999999999999999999"] {
+            assert!(
+                Query::parse(Some(bad), &["limit"]).unwrap().number("limit", 0..=9, 3).is_err()
+            );
+        }
+    }
+}

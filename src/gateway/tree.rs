@@ -1,0 +1,94 @@
+//! From a key to what it names. Symlinks are not followed.
+
+use super::Gateway;
+use super::Problem;
+use super::errors::Result;
+use super::key::Key;
+use super::metadata::{ATTRIBUTE, Kind};
+use crate::types::InodeNo;
+use crate::vfs::{Error, Inspected};
+
+/// New directories are open to read, as new files are.
+const DIRECTORY_MODE: u32 = 0o755;
+
+impl Gateway {
+    /// The directory of these names; [`Error::NotDirectory`] if one of them is something else.
+    pub(super) async fn directory(&self, names: &[Vec<u8>]) -> std::result::Result<InodeNo, Error> {
+        let mut at = InodeNo::ROOT;
+        for name in names {
+            let seen = self.vfs.lookup(at, name).await?;
+            if Kind::of(seen.mode) != Kind::Directory {
+                return Err(Error::NotDirectory);
+            }
+            at = seen.ino;
+        }
+        Ok(at)
+    }
+
+    /// Whether [`Gateway::make_directory`] can be had: nothing else stands where a directory is to be.
+    pub(super) async fn may_make(&self, names: &[Vec<u8>]) -> Result<()> {
+        match self.directory(names).await {
+            Ok(_) | Err(Error::NotFound) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// As [`Gateway::directory`]; those that are missing are made, for the daemon's user.
+    pub(super) async fn make_directory(&self, names: &[Vec<u8>]) -> Result<InodeNo> {
+        let mut at = InodeNo::ROOT;
+        for name in names {
+            let seen = match self.vfs.lookup(at, name).await {
+                Err(Error::NotFound) => {
+                    match self.vfs.mkdir(&self.owner, at, name, DIRECTORY_MODE).await {
+                        // Somebody else was faster.
+                        Err(Error::Exists) => self.vfs.lookup(at, name).await?,
+                        made => made?,
+                    }
+                }
+                seen => seen?,
+            };
+            if Kind::of(seen.mode) != Kind::Directory {
+                return Err(Error::NotDirectory.into());
+            }
+            at = seen.ino;
+        }
+        Ok(at)
+    }
+
+    /// The directory that a key's last name is in, and that name. The root is in none: 409.
+    pub(super) async fn place<'k>(&self, key: &'k Key) -> Result<(InodeNo, &'k [u8])> {
+        let (directories, name) = key.split().ok_or_else(|| Problem::from(Error::IsDirectory))?;
+        match self.directory(directories).await {
+            Ok(parent) => Ok((parent, name)),
+            // Nothing is below a file.
+            Err(Error::NotDirectory) => Err(Error::NotFound.into()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// What a key names.
+    pub(super) async fn inspect(&self, key: &Key) -> Result<(Inspected, InodeNo)> {
+        let (parent, name) = self.place(key).await?;
+        Ok((self.vfs.inspect(parent, name, ATTRIBUTE).await?, parent))
+    }
+
+    /// As [`Gateway::inspect`], of a regular file; anything else is an error that says what it is.
+    pub(super) async fn inspect_file(&self, key: &Key) -> Result<Inspected> {
+        let (inspected, _) = self.inspect(key).await?;
+        match Kind::of(inspected.attributes.mode) {
+            Kind::File => Ok(inspected),
+            Kind::Directory => Err(Problem::conflict(
+                "is_a_directory",
+                "This is a directory. GET /files/?prefix=PATH/ lists what is in it.",
+            )),
+            Kind::Symlink => Err(Problem::conflict(
+                "not_a_file",
+                "This is a symlink, and this service follows none. Name the file itself.",
+            )),
+            Kind::Other => Err(Problem::conflict(
+                "not_a_file",
+                "This is a device, a fifo or a socket: it has no content to send.",
+            )),
+        }
+    }
+}

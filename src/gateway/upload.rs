@@ -1,0 +1,220 @@
+//! `POST /upload/` and `PUT /files/PATH`.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::multipart::Field;
+use axum::extract::{FromRequest, Multipart, RawQuery, Request, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::api::FILES;
+use super::errors::Result;
+use super::incoming::{Incoming, Kept, Taken};
+use super::key::Key;
+use super::metadata::{FileInfo, State as FileState};
+use super::query::Query;
+use super::{Gateway, Problem};
+
+/// Where a POST puts files unless it says otherwise.
+pub(super) const DIRECTORY: &[u8] = b"encrypted";
+/// Files that one POST may hold: each is open until all are whole.
+const FILES_MAX: usize = 100;
+/// How often it is tried anew to get something into the bucket while somebody waits for it.
+const DURABLE_AGAIN: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// The answer to several files.
+#[derive(Serialize)]
+struct Several {
+    files: Vec<FileInfo>,
+}
+
+/// `POST /upload/`: multipart, the field `file` once or several times.
+pub(super) async fn post(
+    State(gateway): State<Arc<Gateway>>,
+    RawQuery(query): RawQuery,
+    request: Request,
+) -> Result<Response> {
+    let query = Query::parse(query.as_deref(), &["wait", "directory"])?;
+    let waits = waits(&query)?;
+    let directory = Key::parse_directory(query.bytes("directory").unwrap_or(DIRECTORY))?;
+    let kept = take(&gateway, &directory, request).await?;
+    let location = kept.first().map(|kept| kept.key.url(FILES));
+    let mut files: Vec<_> = kept.into_iter().map(|kept| kept.info).collect();
+    if waits {
+        in_bucket(&gateway).await?;
+        files.iter_mut().for_each(|file| file.state = FileState::Durable);
+    }
+    let mut response = match files.len() {
+        1 => (StatusCode::CREATED, Json(files.pop())).into_response(),
+        _ => return Ok((StatusCode::CREATED, Json(Several { files })).into_response()),
+    };
+    locate(&mut response, location);
+    Ok(response)
+}
+
+/// Takes all files of a multipart body in, and then gives all of them their names: what ends early leaves nothing.
+pub(super) async fn take(
+    gateway: &Arc<Gateway>,
+    directory: &Key,
+    request: Request,
+) -> Result<Vec<Kept>> {
+    gateway.may_make(directory.names()).await?;
+    let mut form = Multipart::from_request(request, &()).await.map_err(|_| {
+        Problem::bad_request(
+            "The body is no form with files (multipart/form-data with a boundary). With curl: -F 'file=@PATH'.",
+        )
+    })?;
+    let mut whole = Vec::new();
+    while let Some(field) = form.next_field().await.map_err(|error| Problem::of_body(&error))? {
+        if field.name() != Some("file") {
+            continue;
+        }
+        if whole.len() == FILES_MAX {
+            return Err(Problem::bad_request(format!(
+                "More than {FILES_MAX} files in one request. Nothing was kept; send fewer at a time."
+            )));
+        }
+        let key = directory.join(&file_name(&field)?)?;
+        let said = field.content_type().map(str::to_owned);
+        whole.push((Incoming::receive(gateway, key.name(), said.as_deref(), field).await?, key));
+    }
+    if whole.is_empty() {
+        return Err(Problem::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "no_file",
+            "The form has no field `file` with a file. With curl: -F 'file=@PATH'.",
+        ));
+    }
+    let mut kept = Vec::new();
+    for (file, key) in whole {
+        kept.push(file.keep(key, Taken::Numbered).await?);
+    }
+    Ok(kept)
+}
+
+/// A browser and curl escape these three in a name, and nothing else (HTML, "multipart/form-data").
+fn file_name(field: &Field<'_>) -> Result<Vec<u8>> {
+    let name = field.file_name().filter(|name| !name.is_empty()).ok_or_else(|| {
+        Problem::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "no_file_name",
+            "A field `file` has no file name. Nothing was kept. With curl: -F 'file=@PATH;filename=NAME'.",
+        )
+    })?;
+    Ok(name.replace("%22", "\"").replace("%0D", "\r").replace("%0A", "\n").into_bytes())
+}
+
+/// `PUT /files/PATH`: the body is the file.
+pub(super) async fn put(
+    State(gateway): State<Arc<Gateway>>,
+    uri: Uri,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response> {
+    let query = Query::parse(query.as_deref(), &["wait"])?;
+    let waits = waits(&query)?;
+    let key = super::api::key_of(&uri)?;
+    let taken = condition(&headers)?;
+    replaceable(&gateway, &key).await?;
+    let said = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let file = Incoming::receive(&gateway, key.name(), said, body.into_data_stream()).await?;
+    let kept = file.keep(key, taken).await.map_err(|problem| match taken {
+        Taken::Fails if problem.status() == StatusCode::CONFLICT => Problem::new(
+            StatusCode::PRECONDITION_FAILED,
+            "precondition_failed",
+            "There is something of this name already, and If-None-Match: * was asked for. Nothing was changed.",
+        ),
+        _ => problem,
+    })?;
+    let mut info = kept.info;
+    if waits {
+        in_bucket(&gateway).await?;
+        info.state = FileState::Durable;
+    }
+    if kept.has_replaced {
+        return Ok((StatusCode::OK, Json(info)).into_response());
+    }
+    let mut response = (StatusCode::CREATED, Json(info)).into_response();
+    locate(&mut response, Some(kept.key.url(FILES)));
+    Ok(response)
+}
+
+/// What the headers of a PUT ask for; what they cannot have is refused rather than ignored.
+fn condition(headers: &HeaderMap) -> Result<Taken> {
+    if headers.contains_key(header::CONTENT_RANGE) {
+        return Err(Problem::bad_request(
+            "A part of a file cannot be put (Content-Range). Send all of it.",
+        ));
+    }
+    let encoding = headers.get(header::CONTENT_ENCODING).map(HeaderValue::as_bytes);
+    if encoding.is_some_and(|encoding| !encoding.eq_ignore_ascii_case(b"identity")) {
+        return Err(Problem::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "content_encoding",
+            "The body is encoded (Content-Encoding), and would be kept so. Send it as it is.",
+        ));
+    }
+    if headers.contains_key(header::IF_MATCH) || headers.contains_key(header::IF_UNMODIFIED_SINCE) {
+        return Err(Problem::bad_request(
+            "A PUT here knows no If-Match and no If-Unmodified-Since, only If-None-Match: *.",
+        ));
+    }
+    match headers.get(header::IF_NONE_MATCH).map(HeaderValue::as_bytes) {
+        None => Ok(Taken::Replaced),
+        Some(b"*") => Ok(Taken::Fails),
+        Some(_) => Err(Problem::bad_request("A PUT here knows If-None-Match: * only.")),
+    }
+}
+
+/// Before a long body is read: what is there is a file, or nothing.
+async fn replaceable(gateway: &Gateway, key: &Key) -> Result<()> {
+    gateway.may_make(key.split().map_or(&[], |(directories, _)| directories)).await?;
+    match gateway.inspect_file(key).await {
+        Err(problem) if problem.status() == StatusCode::NOT_FOUND => Ok(()),
+        other => other.map(|_| ()),
+    }
+}
+
+/// `?wait=durable`.
+fn waits(query: &Query) -> Result<bool> {
+    query.word("wait", &[("durable", true)], false)
+}
+
+/// Returns when all that was named before is in the bucket.
+async fn in_bucket(gateway: &Gateway) -> Result<()> {
+    let until = Instant::now() + gateway.durable_deadline;
+    let waiting = async {
+        loop {
+            let Err(error) = gateway.vfs.in_bucket().await else { return Ok(()) };
+            // Another machine took over, or the disk failed: no waiting helps.
+            if let Some(reason) = gateway.host.status().read_only {
+                return Err(format!("and the vault is read-only now ({reason})"));
+            }
+            tracing::warn!(%error, "a client waits for the bucket");
+            sleep(DURABLE_AGAIN).await;
+        }
+    };
+    let why = match timeout_at(until, waiting).await {
+        Ok(Ok(())) => return Ok(()),
+        Ok(Err(why)) => why,
+        Err(_) => "after the longest time that a request may wait".to_owned(),
+    };
+    Err(Problem::unavailable(
+        format!(
+            "The file is kept on this machine under its name, but is not in the bucket yet, {why}. Do not send it again; its state tells when it is durable."
+        ),
+        60,
+    ))
+}
+
+fn locate(response: &mut Response, location: Option<String>) {
+    // A URL is ASCII.
+    if let Some(Ok(value)) = location.map(HeaderValue::try_from) {
+        response.headers_mut().insert(header::LOCATION, value);
+    }
+}

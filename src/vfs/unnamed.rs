@@ -1,0 +1,160 @@
+//! Files that are written before they have a name: nobody finds one half-written, and what ends before it has its name
+//! (a crash, or a close) leaves nothing. Until then the inode is an orphan (rule V3).
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::log::{Entry, Inode, Orphan};
+use crate::types::{Hash, InodeNo, Timestamp};
+
+use super::handles::{Handles, Held, Leaving};
+use super::namespace::changed;
+use super::publish::apply;
+use super::remove::drop_name;
+use super::version::version_of;
+use super::{
+    Attributes, Caller, Error, HandleId, OpenFlags, RenameMode, Result, Vfs, acl, attr,
+    checked_name, directory, xattr,
+};
+
+/// What a file got with its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// What `stat` shows of it now.
+    pub attributes: Attributes,
+    /// Whether something else had the name before.
+    pub has_replaced: bool,
+}
+
+impl Vfs {
+    /// A regular file without a name, open for reading and writing (`O_TMPFILE`). `likely_name` is for the footers of
+    /// packs only. Released before [`Vfs::give_name`], it is gone.
+    pub async fn create_unnamed(
+        &self,
+        caller: &Caller,
+        mode: u32,
+        likely_name: &[u8],
+    ) -> Result<HandleId> {
+        let handles = &self.inner.handles;
+        let held = Held::new(handles);
+        let mode = libc::S_IFREG | mode & attr::MODE_BITS & !(caller.umask & 0o777);
+        let ino = self
+            .change(|draft| {
+                let nowhere = Inode::default();
+                let made = attr::new_inode(caller, &nowhere, mode, Timestamp::now());
+                let ino = draft.new_ino()?;
+                draft.put_inode(ino, &Inode { nlink: 0, ..made });
+                draft.put_orphan(ino, &Orphan { from: None });
+                held.hold(ino)?;
+                // Before anybody sees the orphan: what removes those that nobody has open must find it open.
+                handles.unlinked(ino);
+                Ok(ino)
+            })
+            .await?;
+        held.keep();
+        self.inner.bare.insert_new(ino);
+        let file = self.inner.content.file(ino);
+        file.note_name(likely_name);
+        let flags = OpenFlags { read: true, write: true, ..OpenFlags::default() };
+        Ok(handles.insert(file, flags))
+    }
+
+    /// Gives an unnamed file its name: one transaction with all that was written to it, and with the extended
+    /// attribute `note.0`, whose value `note.1` makes of the version that the file then has. What has the name
+    /// already is replaced as by rename(2), or ([`RenameMode::NoReplace`]) the call fails with [`Error::Exists`] and
+    /// can be tried with another name.
+    pub async fn give_name(
+        &self,
+        handle: HandleId,
+        parent: InodeNo,
+        name: &[u8],
+        mode: RenameMode,
+        note: (&[u8], impl Fn(Hash) -> Vec<u8> + Send + Sync),
+    ) -> Result<Named> {
+        checked_name(name)?;
+        xattr::checked(note.0)?;
+        self.writable()?;
+        let handle = self.inner.handles.get(handle)?;
+        let (file, ino) = (&handle.file, handle.file.ino());
+        self.is_bare(parent).await?;
+        let publication = self.turn(file).await?;
+        let leaving = Leaving::new(&self.inner.handles);
+        let naming = Naming { handles: &self.inner.handles, ino, is_open: AtomicBool::new(false) };
+        let _setting = self.inner.bare.setting(ino);
+        let (inode, replaced) = self
+            .change(|draft| {
+                let now = Timestamp::now();
+                let mut inode = draft.inode(ino)?.ok_or(Error::Stale)?;
+                if inode.nlink > 0 || mode == RenameMode::Exchange {
+                    return Err(Error::Invalid);
+                }
+                let mut dir = directory(draft, parent)?;
+                let replaced = match draft.entry(parent, name)? {
+                    Some(_) if mode == RenameMode::NoReplace => return Err(Error::Exists),
+                    Some(old) if old.kind == libc::S_IFDIR => return Err(Error::IsDirectory),
+                    Some(old) => {
+                        let fate = drop_name(draft, &leaving, &self.inner.bare, old.ino, now)?;
+                        Some((old.ino, fate))
+                    }
+                    None => None,
+                };
+                apply(draft, ino, &mut inode, &publication)?;
+                inode.nlink = 1;
+                inode.ctime = now;
+                if dir.mode & libc::S_ISGID != 0 {
+                    inode.gid = dir.gid;
+                }
+                if !self.inner.bare.contains(parent) {
+                    acl::inherit(draft, parent, ino, &mut inode)?;
+                }
+                draft.put_inode(ino, &inode);
+                draft.delete_orphan(ino);
+                draft.put_entry(parent, &Entry { name: name.to_vec(), ino, kind: inode.kind() });
+                let version = version_of(draft, ino, &inode)?;
+                draft.put_xattr(ino, note.0, &(note.1)(version));
+                changed(draft, parent, &mut dir, now);
+                naming.begin();
+                Ok((inode, replaced))
+            })
+            .await?;
+        naming.done();
+        drop(leaving);
+        self.inner.windows.published(ino, &publication.pieces);
+        file.note_name(name);
+        file.published(publication);
+        if let Some((ino, fate)) = replaced {
+            self.after_drop(ino, fate).await;
+        }
+        let unpublished = file.unpublished();
+        let attributes = self.merged(ino, &inode, unpublished);
+        Ok(Named { attributes, has_replaced: replaced.is_some() })
+    }
+}
+
+/// While a transaction gives an inode its name. The handles' table must know before anybody can see the name, or an
+/// unlink that comes at once would be forgotten; and if nothing comes of it, the last close removes the inode still.
+struct Naming<'a> {
+    handles: &'a Handles,
+    ino: InodeNo,
+    /// Begun, and not known to be done.
+    is_open: AtomicBool,
+}
+
+impl Naming<'_> {
+    /// Under the append lock, when nothing can go wrong any more but the append.
+    fn begin(&self) {
+        self.is_open.store(true, Ordering::Release);
+        self.handles.named(self.ino);
+    }
+
+    fn done(self) {
+        self.is_open.store(false, Ordering::Release);
+    }
+}
+
+impl Drop for Naming<'_> {
+    fn drop(&mut self) {
+        if *self.is_open.get_mut() {
+            self.handles.unlinked(self.ino);
+        }
+    }
+}
