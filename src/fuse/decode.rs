@@ -101,12 +101,12 @@ fn set_to(time: SystemTime) -> Timestamp {
 
 /// What to ask of the kernel. Never `io_uring`, `SETXATTR_EXT`, `KILLPRIV_V2`, idmapped mounts, `SECURITY_CTX` or remote
 /// locks: fuser 0.18 cannot honour them. The write-back cache stays off: with it, what `write` returned could be lost
-/// by a daemon's death without an error that anyone sees.
+/// by a daemon's death without an error that anyone sees. Nor `ATOMIC_O_TRUNC`: the kernel sends `open` first and asks
+/// then whether the file is a program that runs, so that a refused `open(O_RDONLY | O_TRUNC)` has cut it already.
 fn wanted(is_reader: bool) -> InitFlags {
     let both = InitFlags::FUSE_PARALLEL_DIROPS
         | InitFlags::FUSE_DO_READDIRPLUS
         | InitFlags::FUSE_READDIRPLUS_AUTO
-        | InitFlags::FUSE_ATOMIC_O_TRUNC
         | InitFlags::FUSE_ASYNC_DIO
         | InitFlags::FUSE_CACHE_SYMLINKS
         // Permissions by ACLs too; the umask then is ours, since a directory's default ACL replaces it.

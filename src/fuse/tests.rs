@@ -2,8 +2,9 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::Path;
+use std::process::Command;
 
 use super::*;
 use crate::vfs::tests::World;
@@ -94,6 +95,27 @@ fn a_mount_does_what_tools_need() {
         fs::read_dir(mount.dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     names.sort();
     assert_eq!(names, ["dir", "link", "sparse"]);
+}
+
+#[test]
+fn a_program_that_runs_is_not_cut() {
+    let Some(mount) = Mount::new() else { return };
+    let program = mount.path("program");
+    fs::copy("/bin/sleep", &program).unwrap();
+    let length = fs::metadata(&program).unwrap().len();
+    let mut running = Command::new(&program).arg("60").spawn().unwrap();
+    let cut = |read: bool, write: bool| {
+        OpenOptions::new().read(read).write(write).custom_flags(libc::O_TRUNC).open(&program)
+    };
+    let refused = [cut(true, false), cut(false, true), cut(true, true)]
+        .map(|opened| opened.map_err(|error| error.raw_os_error()).err().flatten());
+    let after = fs::metadata(&program).unwrap().len();
+    running.kill().unwrap();
+    running.wait().unwrap();
+    assert_eq!((refused, after), ([Some(libc::ETXTBSY); 3], length));
+    // Once it has ended, it is a file like any other.
+    drop(cut(true, false).unwrap());
+    assert_eq!(fs::metadata(&program).unwrap().len(), 0);
 }
 
 #[test]
