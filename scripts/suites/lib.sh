@@ -177,17 +177,17 @@ cleanup() {
         timeout -k 5 60 bash -c 's3vault umount --force "$mnt"' >>"$log" 2>&1
         grep -qs " $mnt fuse" /proc/mounts && umount -l "$mnt"
     fi
-    [ ! -s "$scratch/daemon" ] || end "$(cat "$scratch/daemon")" s3vault
+    [ ! -s "$scratch/daemon" ] || end_daemon "$(cat "$scratch/daemon")"
     [ -z "$server" ] || { kill "$server"; wait "$server"; } 2>/dev/null
     rm -rf --one-file-system "$scratch"
     exit "$status"
 }
 
-# end PID NAME: waits for a process of this name to end, then kills it.
-end() {
+# end_daemon PID: waits for the daemon of this suite to end, then kills it.
+end_daemon() {
     local n
     for n in $(seq 100); do
-        [ "$(cat "/proc/$1/comm" 2>/dev/null)" = "$2" ] || return 0
+        grep -qsF "daemon" "/proc/$1/cmdline" && grep -qsF "$mnt" "/proc/$1/cmdline" || return 0
         sleep 0.1
     done
     kill -9 "$1"
