@@ -4,6 +4,7 @@
 #![allow(clippy::doc_markdown)] // these comments are what --help shows
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use bytesize::ByteSize;
@@ -55,13 +56,15 @@ pub enum Command {
     Mount(Mount),
     /// Unmount, and wait until everything is in the bucket
     Umount(Umount),
+    /// Serve a vault by HTTP: upload, download, a page; alone, or beside its mount on this machine
+    Serve(Serve),
     /// Wait until everything written so far is in the bucket
     Sync(Sync),
     /// Show what is mounted, what is still on its way, and what went wrong
     Status(Status),
     /// Check that what the vault refers to is in the bucket, whole
     Check(Check),
-    /// The background process of a mount; started by mount, which sends it what to do
+    /// The background process; started by mount or serve, which send it what to do
     #[command(hide = true)]
     Daemon(Daemon),
 }
@@ -84,13 +87,23 @@ pub struct Init {
 }
 
 #[derive(Debug, Args)]
-#[allow(clippy::struct_excessive_bools)] // each is a switch of its own on the command line
 pub struct Mount {
     /// An empty directory (made when missing) [default: the one used before]
     pub mountpoint: Option<PathBuf>,
     #[command(flatten)]
     pub bucket: BucketArg,
-    /// Stay until unmounted; SIGINT and SIGTERM unmount
+    #[command(flatten)]
+    pub opening: OpeningArgs,
+    /// Let other users of this machine in (permissions are checked)
+    #[arg(long)]
+    pub allow_other: bool,
+}
+
+/// How a daemon that is started opens its vault; what runs already stays as it is.
+#[derive(Debug, Args)]
+#[allow(clippy::struct_excessive_bools)] // each is a switch of its own on the command line
+pub struct OpeningArgs {
+    /// Stay until it is over; SIGINT and SIGTERM end it
     #[arg(long)]
     pub foreground: bool,
     /// Change nothing in the bucket
@@ -105,9 +118,6 @@ pub struct Mount {
     /// Use a store that ignores conditional puts; nothing then stops a second writer
     #[arg(long)]
     pub single_machine: bool,
-    /// Let other users of this machine in (permissions are checked)
-    #[arg(long)]
-    pub allow_other: bool,
     /// What fsync waits for
     #[arg(long, value_enum, default_value_t = Fsync::Local, value_name = "WHERE")]
     pub fsync: Fsync,
@@ -117,6 +127,79 @@ pub struct Mount {
     /// Disk for cache and what is not yet sent [default: 20GiB, or a fifth of what is free]
     #[arg(long, value_name = "SIZE")]
     pub cache_size: Option<ByteSize>,
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct Serve {
+    #[command(subcommand)]
+    pub command: Option<ServeCommand>,
+    #[command(flatten)]
+    pub bucket: BucketArg,
+    /// Where to listen
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8000")]
+    pub listen: SocketAddr,
+    /// Ask for no tokens: anyone on this machine may do everything (loopback addresses only)
+    #[arg(long)]
+    pub open: bool,
+    /// Speak TLS with this certificate (PEM, and what leads to its root)
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// The certificate's key (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+    /// A name besides the address by which the service may be asked for; may be repeated
+    #[arg(long = "host", value_name = "NAME")]
+    pub hosts: Vec<String>,
+    /// The longest body of one request
+    #[arg(long, value_name = "SIZE", default_value = "1TiB")]
+    pub max_upload: ByteSize,
+    /// How long a client may stall before it is cut off
+    #[arg(long, value_name = "SECONDS", default_value_t = 30,
+        value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub client_timeout: u64,
+    /// Stop the service; a daemon without a mount then ends, as with umount
+    #[arg(long)]
+    pub stop: bool,
+    #[command(flatten)]
+    pub opening: OpeningArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ServeCommand {
+    /// Who may use the service: tokens for `Authorization: Bearer`, on this machine, for this vault
+    #[command(subcommand)]
+    Token(TokenCommand),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum TokenCommand {
+    /// Make a token, and print it this once
+    #[command(group = clap::ArgGroup::new("access").required(true))]
+    Add {
+        /// What you call it: letters, digits, . _ -
+        name: String,
+        /// It may look and download
+        #[arg(long, group = "access")]
+        read_only: bool,
+        /// It may do everything
+        #[arg(long, group = "access")]
+        write: bool,
+        #[command(flatten)]
+        bucket: BucketArg,
+    },
+    /// Show the tokens' names
+    List {
+        #[command(flatten)]
+        bucket: BucketArg,
+    },
+    /// Take a token back; it is refused at once, also by a service that runs
+    Remove {
+        /// Its name
+        name: String,
+        #[command(flatten)]
+        bucket: BucketArg,
+    },
 }
 
 /// What fsync waits for.
@@ -138,13 +221,13 @@ pub struct Umount {
 
 #[derive(Debug, Args)]
 pub struct Sync {
-    /// A path in the mount [default: every mount of this user]
+    /// A path in the mount [default: every daemon of this user]
     pub path: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
 pub struct Status {
-    /// [default: every mount of this user]
+    /// [default: every daemon of this user]
     pub mountpoint: Option<PathBuf>,
     /// For programs: one JSON object
     #[arg(long)]
@@ -184,6 +267,15 @@ mod tests {
             "s3vault mount /m --take-over --single-machine --allow-other --fsync bucket",
             "s3vault mount /m --fsync local --memory 64MiB --cache-size 5GiB",
             "s3vault umount /m --force",
+            "s3vault serve",
+            "s3vault serve --listen 127.0.0.1:8000 --open",
+            "s3vault serve --listen [::]:443 --tls-cert /c --tls-key /k --host a --host b --bucket s3://b",
+            "s3vault serve --max-upload 5GiB --client-timeout 5 --foreground --memory 64MiB",
+            "s3vault serve --stop",
+            "s3vault serve token add laptop --write",
+            "s3vault serve token add laptop --read-only --bucket s3://b",
+            "s3vault serve token list",
+            "s3vault serve token remove laptop",
             "s3vault sync",
             "s3vault sync /m/file",
             "s3vault status --json",
@@ -206,6 +298,11 @@ mod tests {
             "s3vault mount /m --memory lots",
             "s3vault mount /m --read-only --take-over",
             "s3vault umount",
+            "s3vault serve --listen somewhere",
+            "s3vault serve --tls-cert /c",
+            "s3vault serve token add laptop",
+            "s3vault serve token add laptop --write --read-only",
+            "s3vault serve --open token list",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }
@@ -216,6 +313,6 @@ mod tests {
         let Command::Mount(mount) = parse("s3vault mount --memory 64MiB").unwrap().command else {
             panic!("mount")
         };
-        assert_eq!(mount.memory.as_u64(), 64 << 20);
+        assert_eq!(mount.opening.memory.as_u64(), 64 << 20);
     }
 }

@@ -211,7 +211,7 @@ pub fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
 }
 
 /// Holds a directory against others who lock it, until dropped.
-fn lock(dir: &Path) -> io::Result<File> {
+pub fn lock(dir: &Path) -> io::Result<File> {
     let handle = File::open(dir)?;
     // SAFETY: flock takes a descriptor that `handle` keeps open, and touches no memory.
     if unsafe { libc::flock(handle.as_raw_fd(), libc::LOCK_EX) } == 0 {

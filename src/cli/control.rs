@@ -17,11 +17,12 @@ use tokio::sync::{Semaphore, mpsc};
 
 use super::exit::{Exit, Failure, Outcome};
 use super::report::{Progress, Report};
+use crate::gateway::ServeOptions;
 
 /// The socket's name in the vault's state directory.
 pub const SOCKET: &str = "control.sock";
-/// A request is one short line; more is not ours.
-const REQUEST_MAX: u64 = 4 << 10;
+/// A request is one short line, with a few paths in it at most; more is not ours.
+const REQUEST_MAX: u64 = 32 << 10;
 /// A reply is one line; a report lists a bounded number of things.
 const REPLY_MAX: u64 = 1 << 20;
 /// How long a client may take to ask, and to take a reply.
@@ -35,15 +36,26 @@ const REPLIES: usize = 4;
 pub const SILENCE: Duration = Duration::from_secs(30);
 
 /// What a client asks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "lowercase")]
 pub enum Request {
     /// How things are: one report.
     Status,
     /// Wait until everything written so far is in the bucket.
     Sync,
-    /// Unmount, finish the uploads, release, end.
+    /// Unmount, stop the service, finish the uploads, release, end.
     Umount,
+    /// Mount as well: the daemon only serves so far.
+    Mount {
+        /// An empty directory.
+        mountpoint: PathBuf,
+        /// For other users of this machine, too.
+        allow_other: bool,
+    },
+    /// Serve by HTTP as well.
+    Serve(ServeOptions),
+    /// Stop the service; without a mount, end as with `Umount`.
+    Unserve,
 }
 
 /// What the daemon says.
@@ -69,6 +81,12 @@ pub trait Answer: Send + Sync + 'static {
     async fn sync(&self, progress: &mpsc::Sender<Reply>) -> Outcome;
     /// Unmounts, and returns when everything is in the bucket and the vault is released.
     async fn umount(&self, progress: &mpsc::Sender<Reply>) -> Outcome;
+    /// Mounts what is only served so far.
+    async fn mount(&self, mountpoint: &Path, allow_other: bool) -> Outcome;
+    /// Serves by HTTP, and returns when clients can connect.
+    async fn serve(&self, options: ServeOptions) -> Outcome;
+    /// Stops serving; what has no mount then ends as with `umount`.
+    async fn unserve(&self, progress: &mpsc::Sender<Reply>) -> Outcome;
 }
 
 /// Makes the socket (0600), in the place of one that a dead daemon left. The caller holds
@@ -160,6 +178,11 @@ async fn converse(mut stream: UnixStream, answer: Arc<dyn Answer>) -> io::Result
     tokio::spawn(async move {
         let outcome = match request {
             Request::Umount => answer.umount(&progress).await,
+            Request::Mount { mountpoint, allow_other } => {
+                answer.mount(&mountpoint, allow_other).await
+            }
+            Request::Serve(options) => answer.serve(options).await,
+            Request::Unserve => answer.unserve(&progress).await,
             Request::Sync | Request::Status => answer.sync(&progress).await,
         };
         let last = outcome.map_or_else(Reply::Failed, |()| Reply::Done);
@@ -186,12 +209,12 @@ pub struct Client {
 
 impl Client {
     /// Asks the daemon whose socket lies in `dir`.
-    pub fn ask(dir: &Path, request: Request, silence: Duration) -> io::Result<Self> {
+    pub fn ask(dir: &Path, request: &Request, silence: Duration) -> io::Result<Self> {
         let handle = std::fs::File::open(dir)?;
         let mut stream = Stream::connect(short(&handle))?;
         stream.set_read_timeout(Some(silence))?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        let mut line = serde_json::to_vec(&request)?;
+        let mut line = serde_json::to_vec(request)?;
         line.push(b'\n');
         stream.write_all(&line)?;
         Ok(Self { stream: BufReader::new(stream) })

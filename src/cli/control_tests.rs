@@ -26,6 +26,33 @@ impl Answer for Played {
         self.heard.lock().push("umount");
         Err(Failure::new(Exit::Busy, "open files"))
     }
+    async fn mount(&self, mountpoint: &Path, allow_other: bool) -> Outcome {
+        assert!(mountpoint == Path::new("/n") && allow_other);
+        self.heard.lock().push("mount");
+        Ok(())
+    }
+    async fn serve(&self, options: ServeOptions) -> Outcome {
+        assert_eq!(options, service());
+        self.heard.lock().push("serve");
+        Ok(())
+    }
+    async fn unserve(&self, _: &mpsc::Sender<Reply>) -> Outcome {
+        self.heard.lock().push("unserve");
+        Ok(())
+    }
+}
+
+fn service() -> ServeOptions {
+    let key = PathBuf::from("/k".repeat(2000));
+    ServeOptions {
+        listen: "[::1]:80".parse().unwrap(),
+        open: true,
+        hosts: vec!["a".into(), "b".into()],
+        tls: Some(crate::gateway::TlsFiles { certificate: key.clone(), key }),
+        max_upload: u64::MAX,
+        client_timeout: 30,
+        tokens: "/t".into(),
+    }
 }
 
 /// A daemon in a directory whose path is longer than a socket's may be.
@@ -42,7 +69,7 @@ fn played() -> (tempfile::TempDir, PathBuf, Arc<Played>, tokio::runtime::Runtime
 }
 
 fn replies(dir: &Path, request: Request) -> Vec<Reply> {
-    let mut client = Client::ask(dir, request, SILENCE).unwrap();
+    let mut client = Client::ask(dir, &request, SILENCE).unwrap();
     std::iter::from_fn(|| client.next().ok()).collect()
 }
 
@@ -62,13 +89,17 @@ fn requests_are_answered_with_progress_and_an_end() {
         matches!(&heard[..], [Reply::Failed(failure)] if failure.exit == Exit::Busy),
         "{heard:?}"
     );
-    assert_eq!(*daemon.heard.lock(), ["sync", "umount"]);
+    let mount = Request::Mount { mountpoint: "/n".into(), allow_other: true };
+    for request in [mount, Request::Serve(service()), Request::Unserve] {
+        assert_eq!(replies(&dir, request), [Reply::Done]);
+    }
+    assert_eq!(*daemon.heard.lock(), ["sync", "umount", "mount", "serve", "unserve"]);
 }
 
 #[test]
 fn garbage_is_answered_and_changes_nothing() {
     let (_base, dir, daemon, _runtime) = played();
-    for garbage in [&b"{}\n"[..], b"\xff\xfe\n", b"{\"do\":\"format\"}\n", &[b'x'; 9000]] {
+    for garbage in [&b"{}\n"[..], b"\xff\xfe\n", b"{\"do\":\"format\"}\n", &[b'x'; 90_000]] {
         let handle = std::fs::File::open(&dir).unwrap();
         let mut stream = Stream::connect(short(&handle)).unwrap();
         stream.set_read_timeout(Some(SILENCE)).unwrap();
@@ -88,5 +119,5 @@ fn a_dead_daemons_socket_is_replaced() {
     runtime.shutdown_background();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let _listening = runtime.block_on(async { listen(&dir) }).unwrap();
-    assert!(Client::ask(&dir, Request::Status, Duration::from_millis(100)).is_ok());
+    assert!(Client::ask(&dir, &Request::Status, Duration::from_millis(100)).is_ok());
 }

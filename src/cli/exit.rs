@@ -57,6 +57,8 @@ pub enum Exit {
     UnsafeStore = 21,
     /// Ended at once, as asked (`--force`, a second signal), with data left to send.
     Forced = 22,
+    /// The service cannot listen: its address is taken, or it runs already elsewhere.
+    Listen = 23,
 }
 
 impl Exit {
@@ -71,7 +73,7 @@ impl Exit {
     }
 
     /// Every case, in order.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::Done,
         Self::Other,
         Self::Usage,
@@ -95,6 +97,7 @@ impl Exit {
         Self::Fuse,
         Self::UnsafeStore,
         Self::Forced,
+        Self::Listen,
     ];
 }
 

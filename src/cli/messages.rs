@@ -3,6 +3,7 @@
 
 use super::exit::{Exit, Failure};
 use crate::fuse;
+use crate::gateway::ServeError;
 use crate::types::Timestamp;
 use crate::vault::{self, StoreError};
 
@@ -110,7 +111,7 @@ pub fn of_vault(error: &vault::Error, place: &str) -> Failure {
         Error::MountedHere { mountpoint } => (
             Exit::MountedAlready,
             format!(
-                "{place} is mounted already, at {mountpoint}; use it there, or unmount it first"
+                "{place} is in use already on this machine, at {mountpoint}; use it there, or end that first"
             ),
         ),
         Error::Rollback { number } => (
@@ -170,6 +171,15 @@ pub fn of_fuse(error: &fuse::Error) -> Failure {
         fuse::Error::Busy(_) => Exit::Busy,
         fuse::Error::Mount { .. } | fuse::Error::Unmount { .. } => Exit::Fuse,
         _ => Exit::Mountpoint,
+    };
+    Failure::new(exit, error.to_string()).because(error)
+}
+
+/// The HTTP service does not begin.
+pub fn of_service(error: &ServeError) -> Failure {
+    let exit = match error {
+        ServeError::OpenToAll(_) | ServeError::Tls { .. } => Exit::Usage,
+        ServeError::Listen { .. } => Exit::Listen,
     };
     Failure::new(exit, error.to_string()).because(error)
 }

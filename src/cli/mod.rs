@@ -1,5 +1,5 @@
 //! The command line: arguments, configuration, messages, progress, and the background
-//! process of a mount. Knows `vault` and `fuse`, and nothing below them.
+//! process. Knows `vault`, `fuse` and `gateway`, and nothing below them.
 
 /// Prints a line. A reader that went away (`| head`) is no reason to panic, as `println!` would.
 macro_rules! say {
@@ -82,6 +82,7 @@ fn run(arguments: &Arguments) -> Outcome {
         match &arguments.command {
             Command::Init(args) => commands::init(global, places, args).await,
             Command::Mount(args) => commands::mount(global, places, args).await,
+            Command::Serve(args) => commands::serve(global, places, args).await,
             Command::Check(args) => commands::check(global, places, args).await,
             Command::Umount(_) | Command::Sync(_) | Command::Status(_) | Command::Daemon(_) => {
                 Ok(())

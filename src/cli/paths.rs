@@ -56,6 +56,11 @@ impl Places {
         self.config.with_file_name("embedded.key")
     }
 
+    /// The file of the tokens for the HTTP service of a vault.
+    pub fn tokens(&self, vault: &str) -> PathBuf {
+        self.data.join("tokens").join(vault)
+    }
+
     /// Where running mounts are noted, whatever their state directory.
     pub fn running(&self) -> PathBuf {
         self.data.join("running")

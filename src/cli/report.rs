@@ -5,6 +5,8 @@ use std::fmt::Write;
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 
+use crate::gateway::ServiceStatus;
+
 /// What is still on its way to the bucket.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
@@ -71,6 +73,8 @@ pub enum State {
     /// Mounted.
     #[default]
     Mounted,
+    /// Not mounted; only served.
+    Serving,
     /// Unmounted; what is unsent is being sent.
     Finishing,
     /// The daemon does not answer.
@@ -82,7 +86,7 @@ pub enum State {
 pub struct Report {
     /// The state of its daemon.
     pub state: State,
-    /// Where it is (lossy, when that is no UTF-8).
+    /// Where it is (lossy, when that is no UTF-8); empty without a mount.
     pub mountpoint: String,
     /// The vault's id.
     pub vault: String,
@@ -102,6 +106,9 @@ pub struct Report {
     pub read_only_reason: Option<String>,
     /// What `fsync` waits for: `local` or `bucket`.
     pub fsync: String,
+    /// The HTTP service, while there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<ServiceStatus>,
     /// The newest commit known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub head: Option<Head>,
@@ -144,11 +151,18 @@ pub struct Usage {
 impl Report {
     /// For people.
     pub fn describe(&self) -> String {
-        let mut lines = vec![format!("{}  ({})", self.mountpoint, self.state.describe())];
+        let place = if self.mountpoint.is_empty() { "no mount" } else { &self.mountpoint };
+        let mut lines = vec![format!("{place}  ({})", self.state.describe())];
         let mut line = |name: &str, text: String| lines.push(format!("  {name:<12}{text}"));
         let server = self.endpoint.as_ref().map(|url| format!(" (at {url})")).unwrap_or_default();
         line("bucket", format!("{}{server}", self.bucket));
         line("vault", self.vault.clone());
+        if let Some(service) = &self.service {
+            let requests = service.requests;
+            let text =
+                format!("{}, {requests} request{}", describe_service(service), plural(requests));
+            line("service", text);
+        }
         if let Some(head) = &self.head {
             let text = format!(
                 "commit {} of {}, fingerprint {}",
@@ -175,11 +189,22 @@ impl Report {
     }
 }
 
+/// Where, and who may use it.
+pub fn describe_service(service: &ServiceStatus) -> String {
+    let who = match service.tokens {
+        _ if service.open => "open to anyone on this machine".to_owned(),
+        0 => "no tokens yet".to_owned(),
+        count => format!("{count} token{}", plural(count as u64)),
+    };
+    format!("{}, {who}", service.url)
+}
+
 impl State {
     fn describe(self) -> &'static str {
         match self {
             Self::Mounted => "mounted",
-            Self::Finishing => "unmounted, sending what is left",
+            Self::Serving => "serving",
+            Self::Finishing => "ending, sending what is left",
             Self::Silent => "its daemon does not answer",
         }
     }

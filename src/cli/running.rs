@@ -1,4 +1,4 @@
-//! Which mounts of this user run: a small file for each daemon in the data directory, so
+//! Which daemons of this user run: a small file for each daemon in the data directory, so
 //! that they are found whatever their state directory. A file whose process is gone, or is
 //! another one by now, counts for nothing and is removed.
 
@@ -20,8 +20,9 @@ pub struct Running {
     pub pid: u32,
     /// When the process began, in clock ticks since boot: tells it from a later one.
     pub started: u64,
-    /// Where it mounted (lossy, when that is no UTF-8).
-    pub mountpoint: PathBuf,
+    /// Where it mounted (lossy, when that is no UTF-8), if it did: one that only serves has no mount.
+    #[serde(default)]
+    pub mountpoint: Option<PathBuf>,
     /// The vault's id.
     pub vault: String,
     /// The bucket, for messages.
@@ -37,10 +38,23 @@ pub struct Running {
 impl Running {
     /// Notes this process.
     pub fn note(&self, directory: &Path) -> io::Result<Noted> {
+        self.renote(directory).map(Noted)
+    }
+
+    /// Notes what has changed of it.
+    pub fn renote(&self, directory: &Path) -> io::Result<PathBuf> {
         make_private(directory)?;
         let path = directory.join(format!("{}.json", self.pid));
         write_private(&path, &serde_json::to_vec(self)?)?;
-        Ok(Noted(path))
+        Ok(path)
+    }
+
+    /// For messages: where it is mounted, or what it serves.
+    pub fn name(&self) -> String {
+        match &self.mountpoint {
+            Some(path) => path.display().to_string(),
+            None => format!("the service of {}", self.bucket),
+        }
     }
 
     /// All that run, in the order of their mountpoints.
@@ -69,15 +83,17 @@ impl Running {
 
     /// The one mounted at `path`; of several, one that is mounted still, not one that only sends.
     pub fn at(directory: &Path, path: &Path) -> Option<Self> {
-        Self::all(directory).into_iter().rfind(|running| running.mountpoint == path)
+        Self::all(directory)
+            .into_iter()
+            .rfind(|running| running.mountpoint.as_deref() == Some(path))
     }
 
     /// The one that `path` lies in: of mounts in mounts, the innermost.
     pub fn around(directory: &Path, path: &Path) -> Option<Self> {
         Self::all(directory)
             .into_iter()
-            .filter(|running| path.starts_with(&running.mountpoint))
-            .max_by_key(|running| running.mountpoint.as_os_str().len())
+            .filter(|running| running.mountpoint.as_ref().is_some_and(|at| path.starts_with(at)))
+            .max_by_key(|running| running.mountpoint.as_ref().map(|at| at.as_os_str().len()))
     }
 
     fn is_alive(&self) -> bool {
@@ -179,7 +195,7 @@ mod tests {
         Running {
             pid,
             started: started(pid).unwrap_or(0),
-            mountpoint: mountpoint.into(),
+            mountpoint: Some(mountpoint.into()),
             vault: "v".into(),
             bucket: "file:///x".into(),
             dir: "/s/v".into(),
@@ -193,7 +209,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut child = Command::new("sleep").arg("100").spawn().unwrap();
         let noted = running(child.id(), "/m").note(dir.path()).unwrap();
-        let other = running(std::process::id(), "/m/inner").note(dir.path()).unwrap();
+        let mut later = Running { mountpoint: None, ..running(std::process::id(), "") };
+        let other = later.note(dir.path()).unwrap();
+        assert!(Running::around(dir.path(), Path::new("/elsewhere")).is_none());
+        later.mountpoint = Some("/m/inner".into());
+        later.renote(dir.path()).unwrap();
         assert_eq!(Running::all(dir.path()).len(), 2);
         assert_eq!(
             Running::around(dir.path(), Path::new("/m/inner/x")).unwrap().pid,

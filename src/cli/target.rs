@@ -9,6 +9,7 @@ use super::daemon::spec::{Credentials, Hidden, Spec};
 use super::exit::{Exit, Failure, Outcome};
 use super::messages;
 use super::paths::Places;
+use super::running::Running;
 use crate::vault::{Bucket, Deadlines, S3Credentials, S3Options, StoreUrl};
 
 /// How long the store may take to answer a person, repetitions included: half of what the
@@ -85,6 +86,16 @@ impl Target {
             known,
             embedded,
         }
+    }
+
+    /// The daemon of this user that has it open; of several, one that writes.
+    pub fn running(&self, places: &Places) -> Option<Running> {
+        let same = |running: &Running| match &self.known {
+            Some(known) => running.vault == known.id,
+            None => running.bucket == self.describe(),
+        };
+        let all = Running::all(&places.running()).into_iter();
+        all.filter(same).min_by_key(|running| running.read_only)
     }
 
     /// For messages.

@@ -1,6 +1,7 @@
 //! SHA-256, and random bytes from the kernel.
 
 use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
 
 use crate::types::Hash;
 
@@ -36,6 +37,11 @@ impl std::fmt::Debug for Sha256Stream {
     }
 }
 
+/// Whether two hashes are the same, in a time that does not tell where they differ.
+pub fn same(a: &Hash, b: &Hash) -> bool {
+    a.0.ct_eq(&b.0).into()
+}
+
 /// Random bytes: one call of getrandom(2) each time, so that neither a fork nor a cloned machine
 /// repeats any (no state is kept in the process).
 ///
@@ -65,6 +71,17 @@ mod tests {
             whole.to_string(),
             "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
         );
+    }
+
+    #[test]
+    fn the_same_is_the_same() {
+        let hash = sha256(b"a");
+        assert!(same(&hash, &sha256(b"a")) && !same(&hash, &sha256(b"b")));
+        for place in 0..32 {
+            let mut other = hash;
+            other.0[place] ^= 1;
+            assert!(!same(&hash, &other));
+        }
     }
 
     #[test]

@@ -8,31 +8,47 @@
 //! `page::login(csrf, failed)`, which posts `token` to `/login` (answer: 303 to `/`), a `POST /logout` (303 to `/login`),
 //! a 303 to `/login` for a browser (`Accept: text/html`) that is nobody yet, and [`api::public`] for everybody.
 
-pub mod api;
+mod api;
+mod auth;
 mod conditions;
+mod csrf;
 mod download;
 mod errors;
 mod incoming;
 mod key;
+mod limits;
+mod listen;
 mod listing;
 mod metadata;
+mod metrics;
 mod order;
-pub mod page;
+mod page;
 mod query;
 mod ranges;
+mod serve;
+mod sessions;
 #[cfg(test)]
 mod tests;
+mod tls;
+mod tokens;
 mod tree;
 mod upload;
 mod walk;
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::types::Timestamp;
-use crate::vfs::{Caller, Vfs};
+use crate::vfs::Vfs;
+
+pub use crate::vfs::Caller;
 
 pub use errors::{BodyError, Problem};
+pub use listen::{Listening, ServeError, ServeOptions};
+pub use serve::{GRACE, Server, ServiceStatus};
+pub use tls::TlsFiles;
+pub use tokens::{Secret, Token, TokenError, Tokens};
 
 /// What the gateway serves from.
 pub struct Gateway {
@@ -84,6 +100,15 @@ pub enum Access {
     Read,
     /// Everything.
     Write,
+}
+
+impl fmt::Display for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Read => "read",
+            Self::Write => "write",
+        })
+    }
 }
 
 /// Who asks: the middleware puts it into the request's extensions.

@@ -3,13 +3,16 @@
 mod check;
 mod init;
 mod mount;
+mod serve;
 mod status;
 mod sync;
+mod token;
 mod umount;
 
 pub use check::check;
 pub use init::init;
 pub use mount::mount;
+pub use serve::serve;
 pub use status::status;
 pub use sync::sync;
 pub use umount::umount;
@@ -40,13 +43,16 @@ fn program() -> String {
 
 /// How a mount is; one that does not answer is `Silent`.
 fn report_of(running: &Running) -> Report {
-    let answer = Client::ask(&running.dir, Request::Status, STATUS_WAIT)
+    let answer = Client::ask(&running.dir, &Request::Status, STATUS_WAIT)
         .and_then(|mut client| client.next());
     match answer {
         Ok(Reply::Status(report)) => *report,
         _ => Report {
             state: State::Silent,
-            mountpoint: running.mountpoint.display().to_string(),
+            mountpoint: running
+                .mountpoint
+                .as_ref()
+                .map_or_else(String::new, |path| path.display().to_string()),
             vault: running.vault.clone(),
             bucket: running.bucket.clone(),
             pid: running.pid,
@@ -59,8 +65,8 @@ fn report_of(running: &Running) -> Report {
 
 /// Reads a daemon's replies to the last one, and shows its progress.
 fn follow(client: &mut Client, running: &Running) -> Outcome {
-    let shown = running.mountpoint.display();
-    let mut meter = Meter::new(&shown.to_string());
+    let shown = running.name();
+    let mut meter = Meter::new(&shown);
     loop {
         match client.next() {
             Ok(Reply::Progress(progress)) => meter.show(&progress),
@@ -83,22 +89,30 @@ fn follow(client: &mut Client, running: &Running) -> Outcome {
 fn silent(running: &Running, error: &io::Error) -> Failure {
     let text = format!(
         "the daemon of {} (process {}) does not answer ({error}); what is unsent stays on this disk; see \
-         its log, {}; `s3vault umount --force {0}` ends it",
-        running.mountpoint.display(),
+         its log, {}; `{}` ends it",
+        running.name(),
         running.pid,
-        running.log.display()
+        running.log.display(),
+        end_by_force(running)
     );
     Failure::new(Exit::Unsent, text)
 }
 
+/// What ends a daemon, whatever it does.
+fn end_by_force(running: &Running) -> String {
+    match &running.mountpoint {
+        Some(path) => format!("s3vault umount --force {}", path.display()),
+        None => format!("kill -9 {}", running.pid),
+    }
+}
+
 /// Nothing of ours runs at the place that was named.
 fn not_mounted(what: &str, running: &[Running]) -> Failure {
-    let list: Vec<_> =
-        running.iter().map(|running| running.mountpoint.display().to_string()).collect();
+    let list: Vec<_> = running.iter().map(Running::name).collect();
     let known = if list.is_empty() {
-        "no mount of this user runs".to_owned()
+        "no mount or service of this user runs".to_owned()
     } else {
-        format!("mounted are: {}", list.join(", "))
+        format!("there are: {}", list.join(", "))
     };
     Failure::new(Exit::NotMounted, format!("{what} is no s3vault mount of this user; {known}"))
 }

@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use super::program;
-use crate::cli::args::{Fsync, Global, Mount};
+use super::{follow, program, report_of, silent};
+use crate::cli::args::{Fsync, Global, Mount, OpeningArgs};
 use crate::cli::config::{Config, Known};
+use crate::cli::control::{Client, Request, SILENCE};
 use crate::cli::daemon::front::Front;
 use crate::cli::daemon::spec::{Hidden, Spec};
 use crate::cli::exit::{Exit, Failure, Outcome};
@@ -26,28 +27,67 @@ pub async fn mount(global: &Global, places: &Places, args: &Mount) -> Outcome {
         Some(path) => path,
         None => remembered_mountpoint(&target)?,
     };
-    not_mounted_yet(places, |running| running.mountpoint == path)?;
+    not_in_use_yet(places, |running| running.mountpoint.as_ref() == Some(&path))?;
     mountpoint::look(&path)?;
+    if let Some(running) = served_only(places, &target) {
+        return join(places, args, &target, &path, &running);
+    }
 
     let opening = Opening { global, places, target: &target };
-    let bucket = open_or_make(&opening, args).await?;
+    let bucket = open_or_make(&opening, &args.opening).await?;
     let unlocked = opening.unlock(&bucket).await?;
     let id = unlocked.vault.to_string();
     // Another state directory has a journal of its own; there, the vault decides.
     let dir = places.state.join(&id);
-    not_mounted_yet(places, |running| running.dir == dir)?;
+    not_in_use_yet(places, |running| running.dir == dir)?;
     mountpoint::make(&path)?;
 
-    let spec = spec(global, places, args, &target, &path, &unlocked);
+    let spec = Spec {
+        mountpoint: Some(path.clone()),
+        allow_other: args.allow_other,
+        ..spec(global, places, &args.opening, &target, &unlocked)
+    };
     drop((unlocked, bucket)); // the key is with the daemon from here on
     let mut front = Front::start(&spec)?;
-    let report = front.mounted().await?;
+    let report = front.ready().await?;
     remember(places, &target, &id, &path);
-    announce(&report, args.foreground);
-    if args.foreground {
-        return front.stay(&path).await;
+    announce(&report, args.opening.foreground);
+    if args.opening.foreground {
+        return front.stay(&path.display().to_string()).await;
     }
     front.release();
+    Ok(())
+}
+
+/// The daemon that serves this vault, and has no mount yet.
+fn served_only(places: &Places, target: &Target) -> Option<Running> {
+    target.running(places).filter(|running| running.mountpoint.is_none())
+}
+
+/// Asks the daemon that serves the vault to mount it, too: it has the vault, and there is one writer.
+fn join(places: &Places, args: &Mount, target: &Target, path: &Path, running: &Running) -> Outcome {
+    if args.opening.foreground || args.opening.read_only != running.read_only {
+        let option = if args.opening.foreground { "--foreground" } else { "--read-only" };
+        let text = format!(
+            "{} is open already: process {} serves it, and the mount would be its own, so {option} cannot be as \
+             asked; leave it as it is there, or end that first: {} serve --stop",
+            running.bucket,
+            running.pid,
+            program()
+        );
+        return Err(Failure::new(Exit::MountedAlready, text));
+    }
+    mountpoint::make(path)?;
+    let request = Request::Mount { mountpoint: path.to_path_buf(), allow_other: args.allow_other };
+    let mut client =
+        Client::ask(&running.dir, &request, SILENCE).map_err(|error| silent(running, &error))?;
+    follow(&mut client, running)?;
+    remember(places, target, &running.vault, path);
+    announce(&report_of(running), false);
+    say!(
+        "  note   process {} served the vault already and has it still; memory, cache and fsync stay as they were",
+        running.pid
+    );
     Ok(())
 }
 
@@ -63,33 +103,36 @@ fn remembered_mountpoint(target: &Target) -> Outcome<PathBuf> {
     })
 }
 
-/// Refuses what this user has mounted already.
-fn not_mounted_yet(places: &Places, same: impl Fn(&Running) -> bool) -> Outcome {
+/// Refuses what this user has in use already.
+pub fn not_in_use_yet(places: &Places, same: impl Fn(&Running) -> bool) -> Outcome {
     let Some(running) = Running::all(&places.running()).into_iter().find(same) else {
         return Ok(());
     };
-    let shown = running.mountpoint.display();
-    let mounted = mountpoint::ours_at(&running.mountpoint).is_some();
-    let text = if mounted {
-        format!(
-            "{} is mounted already, at {shown} (process {}); use it there, or unmount it \
+    let (pid, program) = (running.pid, program());
+    let mounted = running.mountpoint.as_ref().map(|path| mountpoint::ours_at(path).is_some());
+    let text = match mounted {
+        None => format!(
+            "{} is served already (process {pid}); stop that first: {program} serve --stop",
+            running.bucket
+        ),
+        Some(true) => format!(
+            "{} is mounted already, at {} (process {pid}); use it there, or unmount it \
              first; a second, --read-only mount needs a --state-dir of its own",
-            running.bucket, running.pid
-        )
-    } else {
-        format!(
-            "{} was mounted at {shown}, and process {} is still sending what was written; wait for it (see `{} \
-             status`), or end it with `{2} umount --force {shown}`",
             running.bucket,
-            running.pid,
-            program()
-        )
+            running.name()
+        ),
+        Some(false) => format!(
+            "{} was mounted at {}, and process {pid} is still sending what was written; wait for it (see `{program} \
+             status`), or end it with `{program} umount --force {1}`",
+            running.bucket,
+            running.name()
+        ),
     };
     Err(Failure::new(Exit::MountedAlready, text))
 }
 
-/// The bucket. The store that needs no account gets its vault at the first mount.
-async fn open_or_make(opening: &Opening<'_>, args: &Mount) -> Outcome<Bucket> {
+/// The bucket. The store that needs no account gets its vault at the first mount or service.
+pub async fn open_or_make(opening: &Opening<'_>, args: &OpeningArgs) -> Outcome<Bucket> {
     let target = opening.target;
     let first = target.embedded && target.known.is_none();
     if first && !args.read_only {
@@ -102,17 +145,18 @@ async fn open_or_make(opening: &Opening<'_>, args: &Mount) -> Outcome<Bucket> {
     Ok(bucket)
 }
 
-fn spec(
+/// What a daemon is told that neither mounts nor serves yet.
+pub fn spec(
     global: &Global,
     places: &Places,
-    args: &Mount,
+    args: &OpeningArgs,
     target: &Target,
-    path: &Path,
     unlocked: &Unlocked,
 ) -> Spec {
     let vault = unlocked.vault.to_string();
     Spec {
-        mountpoint: path.to_path_buf(),
+        mountpoint: None,
+        serve: None,
         url: target.url.to_string(),
         endpoint: target.endpoint.clone(),
         region: target.region.clone(),
@@ -126,7 +170,7 @@ fn spec(
         take_over: args.take_over,
         accept_rollback: args.accept_rollback,
         single_machine: args.single_machine,
-        allow_other: args.allow_other,
+        allow_other: false,
         fsync_bucket: args.fsync == Fsync::Bucket,
         memory: args.memory.as_u64(),
         cache_size: args.cache_size.map(|size| size.as_u64()),

@@ -9,15 +9,18 @@ use crate::cli::exit::Outcome;
 use crate::cli::paths::{Places, absolute};
 use crate::cli::running::Running;
 
-/// Shows every mount of this user, or one.
+/// Shows every mount and service of this user, or one.
 pub fn status(places: &Places, args: &Status) -> Outcome {
     let all = Running::all(&places.running());
     let chosen: Vec<_> = match &args.mountpoint {
         None => all,
         Some(path) => {
             let path = absolute(path)?;
-            let here: Vec<_> =
-                all.iter().filter(|running| running.mountpoint == path).cloned().collect();
+            let here: Vec<_> = all
+                .iter()
+                .filter(|running| running.mountpoint.as_ref() == Some(&path))
+                .cloned()
+                .collect();
             if here.is_empty() {
                 return Err(not_mounted(&path.display().to_string(), &all));
             }
@@ -30,7 +33,7 @@ pub fn status(places: &Places, args: &Status) -> Outcome {
         return Ok(());
     }
     if reports.is_empty() {
-        say!("No mount of this user runs.");
+        say!("No mount or service of this user runs.");
         for known in Config::read(&places.config)?.vaults {
             say!("known: {}  (vault {})", known.describe(), known.id);
         }

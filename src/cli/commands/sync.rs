@@ -21,14 +21,14 @@ pub fn sync(places: &Places, args: &Sync) -> Outcome {
         None => Running::all(&places.running()),
     };
     if chosen.is_empty() {
-        let text = "no mount of this user runs, so nothing was sent; what an earlier mount left unsent goes \
-                    on when it is mounted again";
+        let text = "no mount or service of this user runs, so nothing was sent; what an earlier one left unsent goes \
+                    on with the next";
         return Err(Failure::new(Exit::NotMounted, text));
     }
     let mut first = Ok(());
     for running in &chosen {
         match sync_one(running) {
-            Ok(()) => say!("{}: everything is in the bucket.", running.mountpoint.display()),
+            Ok(()) => say!("{}: everything is in the bucket.", running.name()),
             Err(failure) if first.is_ok() => first = Err(failure),
             Err(failure) => complain!("s3vault: {failure}"),
         }
@@ -37,7 +37,7 @@ pub fn sync(places: &Places, args: &Sync) -> Outcome {
 }
 
 fn sync_one(running: &Running) -> Outcome {
-    let mut client = Client::ask(&running.dir, Request::Sync, SILENCE)
+    let mut client = Client::ask(&running.dir, &Request::Sync, SILENCE)
         .map_err(|error| silent(running, &error))?;
     follow(&mut client, running)
 }

@@ -10,7 +10,7 @@ use crate::cli::exit::{Exit, Failure, Outcome};
 use crate::cli::mountpoint;
 use crate::cli::paths::{Places, absolute};
 use crate::cli::report::{Report, State};
-use crate::cli::running::Running;
+use crate::cli::running::{Process, Running};
 
 /// How long the daemon may take to end after its last word, or after SIGKILL.
 const END_WAIT: Duration = Duration::from_secs(10);
@@ -23,18 +23,26 @@ pub fn umount(places: &Places, args: &Umount) -> Outcome {
         return without_daemon(places, &path);
     };
     if args.force {
-        return force(&running);
+        return force(&running, &path);
     }
     let process = running.process().map_err(|error| silent(&running, &error))?;
-    let mut client = Client::ask(&running.dir, Request::Umount, SILENCE)
+    let service = report_of(&running).service;
+    let mut client = Client::ask(&running.dir, &Request::Umount, SILENCE)
         .map_err(|error| silent(&running, &error))?;
     follow(&mut client, &running)?;
-    // So that whoever mounts it again at once finds nothing in the way.
-    if process.is_some_and(|process| !process.wait(END_WAIT)) {
-        complain!("s3vault: the daemon (process {}) is slow to end", running.pid);
+    wait_for_end(&running, process);
+    if let Some(service) = service {
+        say!("The service at {} has ended with it.", service.url);
     }
     say!("{shown} is unmounted; everything is in the bucket.");
     Ok(())
+}
+
+/// After its last word: so that whoever starts it again at once finds nothing in the way.
+pub fn wait_for_end(running: &Running, process: Option<Process>) {
+    if process.is_some_and(|process| !process.wait(END_WAIT)) {
+        complain!("s3vault: the daemon (process {}) is slow to end", running.pid);
+    }
 }
 
 /// No daemon is known: what is there may be the dead mount of one that crashed.
@@ -59,12 +67,12 @@ fn without_daemon(places: &Places, path: &Path) -> Outcome {
 
 /// Ends the mount now: out of sight first, then, unless it can end well at once, by the
 /// death of the very process that was noted.
-fn force(running: &Running) -> Outcome {
-    let shown = running.mountpoint.display();
+fn force(running: &Running, path: &Path) -> Outcome {
+    let shown = path.display();
     let process = running.process().map_err(|error| silent(running, &error))?;
     let before = report_of(running);
-    if mountpoint::ours_at(&running.mountpoint).is_some()
-        && let Err(error) = mountpoint::detach(&running.mountpoint)
+    if mountpoint::ours_at(path).is_some()
+        && let Err(error) = mountpoint::detach(path)
     {
         complain!("s3vault: {shown} stays in sight: {error}");
     }
@@ -85,8 +93,8 @@ fn force(running: &Running) -> Outcome {
         return Err(Failure::new(Exit::Forced, text));
     }
     // A mount whose daemon is gone; the lazy unmount above took all but races away.
-    if mountpoint::is_dead(&running.mountpoint) {
-        drop(mountpoint::detach(&running.mountpoint));
+    if mountpoint::is_dead(path) {
+        drop(mountpoint::detach(path));
     }
     let missing = match before.state {
         State::Silent => "what was unsent is unknown, its daemon did not answer".to_owned(),
@@ -105,7 +113,9 @@ fn is_quiet(report: &Report) -> bool {
 
 /// Whether the daemon, with nothing to send, ends by itself within a moment.
 fn ends_well(running: &Running) -> bool {
-    let Ok(mut client) = Client::ask(&running.dir, Request::Umount, END_WAIT) else { return false };
+    let Ok(mut client) = Client::ask(&running.dir, &Request::Umount, END_WAIT) else {
+        return false;
+    };
     // It speaks every half second: about as many words as fit into the wait.
     (0..20).find_map(|_| match client.next() {
         Ok(Reply::Done) => Some(true),

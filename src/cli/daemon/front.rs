@@ -1,4 +1,4 @@
-//! The front process's side: starts the daemon, and listens until the mount is usable, or,
+//! The front process's side: starts the daemon, and listens until it is usable, or,
 //! with `--foreground`, until it is over.
 
 use std::fs::OpenOptions;
@@ -6,7 +6,6 @@ use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
@@ -55,7 +54,7 @@ impl Front {
             Failure::io(format_args!("{} cannot be written", log.display()), &error)
         })?;
         let mut command = Command::new("/proc/self/exe");
-        command.arg0("s3vault").arg("daemon").arg(&spec.mountpoint);
+        command.arg0("s3vault").arg("daemon").arg(spec.shown());
         for name in SECRET_VARIABLES {
             command.env_remove(name);
         }
@@ -71,12 +70,12 @@ impl Front {
         Ok(Self { child, words, leash, signals, failure: None, log: log.display().to_string() })
     }
 
-    /// Waits until the mount is usable. While this waits, the end of this process is the
+    /// Waits until the mount or the service is usable. While this waits, the end of this process is the
     /// end of the daemon, too.
-    pub async fn mounted(&mut self) -> Outcome<Report> {
+    pub async fn ready(&mut self) -> Outcome<Report> {
         loop {
             match self.word().await {
-                Some(Word::Mounted(report)) => return Ok(*report),
+                Some(Word::Ready(report)) => return Ok(*report),
                 Some(Word::Said(text)) => complain!("{text}"),
                 Some(Word::Progress(_)) => {}
                 Some(Word::Ended(failure)) => self.failure = failure,
@@ -91,19 +90,19 @@ impl Front {
     }
 
     /// Stays until the daemon is over.
-    pub async fn stay(&mut self, mountpoint: &Path) -> Outcome {
+    pub async fn stay(&mut self, name: &str) -> Outcome {
         let mut meter = None;
         while let Some(word) = self.word().await {
             match word {
                 Word::Progress(progress) => {
-                    let new = || Meter::new(&mountpoint.display().to_string());
+                    let new = || Meter::new(name);
                     meter.get_or_insert_with(new).show(&progress);
                 }
                 Word::Said(text) => match &meter {
                     Some(meter) => meter.say(&text),
                     None => complain!("{text}"),
                 },
-                Word::Mounted(_) => {}
+                Word::Ready(_) => {}
                 Word::Ended(failure) => self.failure = failure,
             }
         }

@@ -1,13 +1,16 @@
-//! A mount's life from usable to gone: what may end it, and that nothing ends it before
+//! A daemon's life from usable to gone: what may end it, and that nothing ends it before
 //! everything is in the bucket, unless somebody insists.
 //!
 //! - `umount` unmounts (refused while files are open); SIGINT, SIGTERM and the end of a
-//!   `--foreground` front process unmount lazily; anybody may unmount from outside.
+//!   `--foreground` front process unmount lazily; anybody may unmount from outside. What only serves has no mount:
+//!   `serve --stop` is its `umount`.
+//! - Then the service stops, if there is one: requests at work have a moment to end.
 //! - Then what is unsent is sent. After `umount` or an unmount from outside this goes on for
 //!   as long as it takes; after a signal it gives up when it is stuck ([`Stall`]).
 //! - Then the vault is released. A second signal ends the process at once, at any point:
 //!   what is unsent is in staging and the journal, and the next mount goes on with it.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
@@ -21,6 +24,7 @@ use super::spec::Word;
 use crate::cli::control::{Answer, Reply};
 use crate::cli::exit::{Exit, Failure, Outcome};
 use crate::cli::report::{Progress, Report, State};
+use crate::gateway::ServeOptions;
 
 /// How long a life waits for what.
 #[derive(Debug, Clone, Copy)]
@@ -49,7 +53,7 @@ const CLOSE_TRIES: u32 = 300;
 /// One attempt at a sync; at its end another begins. Only there so that no wait is endless.
 const SYNC_STEP: Duration = Duration::from_hours(1);
 
-/// The mounted vault, as its life sees it; played in tests.
+/// The mounted or served vault, as its life sees it; played in tests.
 #[async_trait]
 pub trait Live: Send + Sync + 'static {
     /// How things are, but for the state.
@@ -61,11 +65,19 @@ pub trait Live: Send + Sync + 'static {
     async fn sync(&self, limit: Duration) -> Outcome;
     /// Finishes and releases the vault. Nothing is unsent before.
     async fn close(&self) -> Outcome;
-    /// Unmounts, unless files are open ([`Exit::Busy`]). May block for a moment.
+    /// Whether there is, or was, a mount.
+    fn has_mount(&self) -> bool;
+    /// Mounts; there is no mount yet.
+    async fn mount(&self, mountpoint: &Path, allow_other: bool) -> Outcome;
+    /// Serves by HTTP.
+    async fn serve(&self, options: ServeOptions) -> Outcome;
+    /// Stops serving, within a deadline of its own; whether it did serve.
+    async fn unserve(&self) -> bool;
+    /// Unmounts, unless files are open ([`Exit::Busy`]); without a mount it is over at once. May block for a moment.
     fn unmount(&self) -> Outcome;
     /// Unmounts lazily: out of sight now, whatever is open.
     fn detach(&self) -> Outcome;
-    /// Returns when it is unmounted, by whomever.
+    /// Returns when it is unmounted, by whomever, or over without a mount.
     async fn ended(&self);
 }
 
@@ -77,12 +89,12 @@ fn is_final(exit: Exit) -> bool {
 /// Where a life stands.
 #[derive(Debug, Clone, PartialEq)]
 enum Phase {
-    Mounted,
+    Usable,
     Finishing,
     Ended(Outcome),
 }
 
-/// A mount's life. Shared by the control socket, which asks, and [`Life::run`].
+/// A daemon's life. Shared by the control socket, which asks, and [`Life::run`].
 pub struct Life {
     live: Arc<dyn Live>,
     patience: Patience,
@@ -90,9 +102,9 @@ pub struct Life {
 }
 
 impl Life {
-    /// A life that begins mounted.
+    /// A life that begins usable.
     pub fn new(live: Arc<dyn Live>, patience: Patience) -> Arc<Self> {
-        Arc::new(Self { live, patience, phase: watch::Sender::new(Phase::Mounted) })
+        Arc::new(Self { live, patience, phase: watch::Sender::new(Phase::Usable) })
     }
 
     /// Runs until it is over. `front`: closes when a front process that stays is gone.
@@ -115,7 +127,7 @@ impl Life {
         };
         if let Some(why) = &told {
             voice.tell(format!(
-                "{why}: unmounting; what is unsent is being sent. Once more ends it at once."
+                "{why}: ending; what is unsent is being sent. Once more ends it at once."
             ));
             let live = self.live.clone();
             let unmounted =
@@ -124,12 +136,12 @@ impl Life {
                 tracing::warn!(%error, "not unmounted; it will be dead when this process ends");
             }
         } else {
-            tracing::info!("unmounted; what is unsent is being sent");
+            tracing::info!("ending; what is unsent is being sent");
         }
         self.phase.send_replace(Phase::Finishing);
         let outcome = self.finish(told.is_some(), &mut signals, voice).await;
         match &outcome {
-            Ok(()) => voice.tell("Unmounted; everything is in the bucket."),
+            Ok(()) => voice.tell("It is over; everything is in the bucket."),
             Err(failure) => tracing::error!("{failure}"),
         }
         self.phase.send_replace(Phase::Ended(outcome.clone()));
@@ -160,6 +172,8 @@ impl Life {
     }
 
     async fn send_and_release(&self, hurried: &AtomicBool, voice: &Voice) -> Outcome {
+        // Before anything is waited for: it may still write.
+        self.live.unserve().await;
         for attempt in 1.. {
             let sent = self
                 .sync_until_stuck(|progress, stuck| {
@@ -228,7 +242,8 @@ impl Life {
 impl Answer for Life {
     fn report(&self) -> Report {
         let state = match *self.phase.borrow() {
-            Phase::Mounted => State::Mounted,
+            Phase::Usable if self.live.has_mount() => State::Mounted,
+            Phase::Usable => State::Serving,
             Phase::Finishing | Phase::Ended(_) => State::Finishing,
         };
         Report { state, ..self.live.report() }
@@ -245,7 +260,7 @@ impl Answer for Life {
 
     async fn umount(&self, progress: &mpsc::Sender<Reply>) -> Outcome {
         let mut phase = self.phase.subscribe();
-        if *phase.borrow() == Phase::Mounted {
+        if *phase.borrow() == Phase::Usable {
             let live = self.live.clone();
             let unmounted = tokio::task::spawn_blocking(move || live.unmount()).await;
             unmounted.unwrap_or_else(|error| Err(Failure::new(Exit::Other, error.to_string())))?;
@@ -268,12 +283,58 @@ impl Answer for Life {
             if stall.is_stuck(&now) {
                 let mut failure = unsent(&now);
                 failure.message.push_str(
-                    "; it is unmounted, and the daemon goes on trying: see `s3vault status`; `s3vault \
-                     umount --force` ends it",
+                    "; it is not in use any more, and the daemon goes on trying: see `s3vault status`; \
+                     `s3vault umount --force` or SIGKILL ends it",
                 );
                 return Err(failure);
             }
         }
+    }
+
+    async fn mount(&self, mountpoint: &Path, allow_other: bool) -> Outcome {
+        self.is_usable()?;
+        self.live.mount(mountpoint, allow_other).await?;
+        self.is_usable()
+    }
+
+    async fn serve(&self, options: ServeOptions) -> Outcome {
+        self.is_usable()?;
+        self.live.serve(options).await?;
+        // It may have begun to end meanwhile, after which nobody else would stop the service.
+        let usable = self.is_usable();
+        if usable.is_err() {
+            self.live.unserve().await;
+        }
+        usable
+    }
+
+    async fn unserve(&self, progress: &mpsc::Sender<Reply>) -> Outcome {
+        if !self.live.has_mount() {
+            return self.umount(progress).await;
+        }
+        let mut ticks = interval(self.patience.tick);
+        let mut unserved = self.live.unserve();
+        loop {
+            tokio::select! {
+                was = &mut unserved => return match was {
+                    true => Ok(()),
+                    false => Err(Failure::new(Exit::NotMounted, "nothing is served there")),
+                },
+                // So that the client hears that we live.
+                _ = ticks.tick() => drop(progress.try_send(Reply::Progress(self.live.progress()))),
+            }
+        }
+    }
+}
+
+impl Life {
+    fn is_usable(&self) -> Outcome {
+        if *self.phase.borrow() == Phase::Usable {
+            return Ok(());
+        }
+        let text =
+            "it is just ending; wait until it is gone (see `s3vault status`), then try again";
+        Err(Failure::new(Exit::MountedAlready, text))
     }
 }
 

@@ -16,6 +16,7 @@ struct Played {
     busy: AtomicBool,
     fenced: AtomicBool,
     closed: AtomicBool,
+    serves_only: AtomicBool,
     /// How often closing fails before it works, and how.
     close_fails: Mutex<Vec<Exit>>,
     unmounted: watch::Sender<bool>,
@@ -53,6 +54,27 @@ impl Live for Played {
         }
         self.closed.store(true, SeqCst);
         Ok(())
+    }
+    fn has_mount(&self) -> bool {
+        !self.serves_only.load(SeqCst)
+    }
+    async fn mount(&self, _: &Path, _: bool) -> Outcome {
+        self.serves_only.store(false, SeqCst);
+        Ok(())
+    }
+    async fn serve(&self, _: ServeOptions) -> Outcome {
+        self.calls.lock().push("serve");
+        Ok(())
+    }
+    async fn unserve(&self) -> bool {
+        let mut calls = self.calls.lock();
+        let serves = calls.iter().filter(|call| call.ends_with("serve"));
+        let was = serves.last() == Some(&"serve");
+        if was {
+            assert!(!self.closed.load(SeqCst), "released while it is served");
+            calls.push("unserve");
+        }
+        was
     }
     fn unmount(&self) -> Outcome {
         self.calls.lock().push("unmount");
@@ -115,6 +137,56 @@ async fn a_signal_detaches_what_is_busy() {
     scene.signals.send("SIGINT").await.unwrap();
     assert_eq!(scene.run.await.unwrap(), Ok(()));
     assert_eq!(*scene.vault.calls.lock(), ["unmount", "detach"]);
+}
+
+fn service() -> ServeOptions {
+    ServeOptions {
+        listen: "[::1]:80".parse().unwrap(),
+        open: true,
+        hosts: Vec::new(),
+        tls: None,
+        max_upload: 1,
+        client_timeout: 1,
+        tokens: "/t".into(),
+    }
+}
+
+#[tokio::test]
+async fn a_service_beside_a_mount_stops_alone_and_ends_with_it() {
+    let scene = scene(|_| ());
+    let (sender, _receiver) = channel();
+    assert_eq!(scene.life.unserve(&sender).await.unwrap_err().exit, Exit::NotMounted);
+    assert_eq!(scene.life.serve(service()).await, Ok(()));
+    assert_eq!(scene.life.unserve(&sender).await, Ok(()));
+    assert_eq!(scene.life.report().state, State::Mounted);
+    assert_eq!(scene.life.serve(service()).await, Ok(()));
+    assert_eq!(scene.life.umount(&sender).await, Ok(()));
+    assert_eq!(scene.run.await.unwrap(), Ok(()));
+    assert_eq!(*scene.vault.calls.lock(), ["serve", "unserve", "serve", "unmount", "unserve"]);
+    // Too late.
+    assert_eq!(scene.life.serve(service()).await.unwrap_err().exit, Exit::MountedAlready);
+    let late = Answer::mount(&*scene.life, Path::new("/m"), false).await;
+    assert_eq!(late.unwrap_err().exit, Exit::MountedAlready);
+}
+
+#[tokio::test]
+async fn a_service_without_a_mount_ends_when_it_is_stopped_unless_it_was_mounted_meanwhile() {
+    let alone = scene(|vault| vault.serves_only.store(true, SeqCst));
+    let (sender, _receiver) = channel();
+    assert_eq!(alone.life.report().state, State::Serving);
+    assert_eq!(alone.life.serve(service()).await, Ok(()));
+    assert_eq!(alone.life.unserve(&sender).await, Ok(()));
+    assert_eq!(alone.run.await.unwrap(), Ok(()));
+    assert!(alone.vault.closed.load(SeqCst));
+
+    let joined = scene(|vault| vault.serves_only.store(true, SeqCst));
+    assert_eq!(joined.life.serve(service()).await, Ok(()));
+    assert_eq!(Answer::mount(&*joined.life, Path::new("/m"), false).await, Ok(()));
+    assert_eq!(joined.life.unserve(&sender).await, Ok(()));
+    assert_eq!(joined.life.report().state, State::Mounted);
+    assert!(!joined.vault.closed.load(SeqCst));
+    joined.signals.send("SIGTERM").await.unwrap();
+    assert_eq!(joined.run.await.unwrap(), Ok(()));
 }
 
 #[tokio::test]

@@ -36,7 +36,7 @@ impl Voice {
     pub fn say(&self, word: &Word) {
         let Ok(mut line) = serde_json::to_vec(word) else { return };
         line.push(b'\n');
-        // One write: up to 4096 bytes go whole or not at all, and a longer one (`Mounted`)
+        // One write: up to 4096 bytes go whole or not at all, and a longer one (`Ready`)
         // finds the pipe empty.
         drop((&*self.0).write(&line));
     }

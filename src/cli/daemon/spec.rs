@@ -2,13 +2,14 @@
 
 use std::fmt;
 use std::io::{self, BufRead, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::cli::exit::Failure;
 use crate::cli::report::{Progress, Report};
+use crate::gateway::ServeOptions;
 
 /// A line is at most this long: a pipe takes it without a reader.
 const LINE_MAX: u64 = 64 << 10;
@@ -17,7 +18,10 @@ const LINE_MAX: u64 = 64 << 10;
 #[derive(Debug, Serialize, Deserialize)]
 #[allow(clippy::struct_excessive_bools)] // as on the command line
 pub struct Spec {
-    pub mountpoint: PathBuf,
+    /// Where to mount, if at all.
+    pub mountpoint: Option<PathBuf>,
+    /// What to serve by HTTP, if anything.
+    pub serve: Option<ServeOptions>,
     pub url: String,
     pub endpoint: Option<String>,
     pub region: Option<String>,
@@ -104,6 +108,11 @@ impl Hidden {
 }
 
 impl Spec {
+    /// What the list of processes shows of it.
+    pub fn shown(&self) -> &Path {
+        self.mountpoint.as_ref().unwrap_or(&self.dir)
+    }
+
     /// Sends it to the daemon.
     pub fn send(&self, to: &mut impl Write) -> io::Result<()> {
         // As large as it may become, so that no copy of the key stays behind in a smaller one.
@@ -133,8 +142,8 @@ impl Spec {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Word {
-    /// The mount is usable.
-    Mounted(Box<Report>),
+    /// The mount, or the service, is usable.
+    Ready(Box<Report>),
     /// A line for people.
     Said(String),
     /// What is still on its way, at the end.
@@ -160,7 +169,8 @@ mod tests {
     #[test]
     fn a_spec_reads_back_and_a_cut_one_does_not() {
         let spec = Spec {
-            mountpoint: "/m".into(),
+            mountpoint: Some("/m".into()),
+            serve: None,
             url: "s3://b".into(),
             endpoint: None,
             region: None,

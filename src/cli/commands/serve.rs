@@ -1,0 +1,184 @@
+//! `s3vault serve`: asks the daemon that has the vault, or starts one that only serves.
+
+use super::mount::{not_in_use_yet, open_or_make, spec};
+use super::token::token;
+use super::umount::wait_for_end;
+use super::{follow, program, report_of, silent};
+use crate::cli::args::{Global, Serve, ServeCommand};
+use crate::cli::config::Config;
+use crate::cli::control::{Client, Request, SILENCE};
+use crate::cli::daemon::front::Front;
+use crate::cli::daemon::spec::Spec;
+use crate::cli::exit::{Exit, Failure, Outcome};
+use crate::cli::messages;
+use crate::cli::opening::Opening;
+use crate::cli::paths::{Places, absolute};
+use crate::cli::report::{Report, describe_service};
+use crate::cli::running::Running;
+use crate::cli::target::Target;
+use crate::gateway::{Listening, ServeOptions, TlsFiles};
+
+/// Which vault a command means, and who has it open.
+pub enum Which {
+    /// A daemon of this user.
+    Running(Running),
+    /// Nobody.
+    Target(Box<Target>),
+}
+
+impl Which {
+    /// The vault that is named, or the only one that is in use, or the only one that is known.
+    pub fn find(global: &Global, places: &Places, bucket: Option<&str>) -> Outcome<Self> {
+        let config = Config::read(&places.config)?;
+        if bucket.is_none() && config.vaults.len() > 1 {
+            let mut running = Running::all(&places.running());
+            if running.len() == 1 {
+                return Ok(Self::Running(running.remove(0)));
+            }
+        }
+        let target = Target::choose(global, places, &config, bucket, None)?;
+        Ok(match target.running(places) {
+            Some(running) => Self::Running(running),
+            None => Self::Target(Box::new(target)),
+        })
+    }
+}
+
+/// Serves a vault; returns when clients can connect, or with `--foreground` when it is over.
+pub async fn serve(global: &Global, places: &Places, args: &Serve) -> Outcome {
+    if let Some(ServeCommand::Token(command)) = &args.command {
+        return token(global, places, command).await;
+    }
+    match (Which::find(global, places, args.bucket.bucket.as_deref())?, args.stop) {
+        (Which::Running(running), true) => stop(&running),
+        (Which::Target(target), true) => {
+            let text =
+                format!("{} is not served by this user; nothing was stopped", target.describe());
+            Err(Failure::new(Exit::NotMounted, text))
+        }
+        (Which::Running(running), false) => ask(places, args, &running),
+        (Which::Target(target), false) => start(global, places, args, &target).await,
+    }
+}
+
+/// Starts a daemon that only serves.
+async fn start(global: &Global, places: &Places, args: &Serve, target: &Target) -> Outcome {
+    // Before anybody is asked for a passphrase; the daemon decides it for good.
+    let dry = Listening::open(options(places, args, "")?).await;
+    drop(dry.map_err(|error| messages::of_service(&error))?);
+
+    let opening = Opening { global, places, target };
+    let bucket = open_or_make(&opening, &args.opening).await?;
+    let unlocked = opening.unlock(&bucket).await?;
+    let id = unlocked.vault.to_string();
+    let dir = places.state.join(&id);
+    not_in_use_yet(places, |running| running.dir == dir)?;
+    let spec = Spec {
+        serve: Some(options(places, args, &id)?),
+        ..spec(global, places, &args.opening, target, &unlocked)
+    };
+    drop((unlocked, bucket)); // the key is with the daemon from here on
+    let mut front = Front::start(&spec)?;
+    let report = front.ready().await?;
+    let known = target.remembered(id);
+    if let Err(failure) = Config::update(&places.config, |config| config.remember(known, None)) {
+        complain!("s3vault: served, but not remembered: {failure}");
+    }
+    announce(&report, args.opening.foreground);
+    if args.opening.foreground {
+        return front.stay(&format!("the service of {}", report.bucket)).await;
+    }
+    front.release();
+    Ok(())
+}
+
+/// Has the daemon serve that has the vault.
+fn ask(places: &Places, args: &Serve, running: &Running) -> Outcome {
+    if args.opening.foreground {
+        let text = format!(
+            "{} is open already, in process {}, which would serve it in the background: leave --foreground out, or end \
+             that first",
+            running.bucket, running.pid
+        );
+        return Err(Failure::new(Exit::MountedAlready, text));
+    }
+    let options = options(places, args, &running.vault)?;
+    let mut client = Client::ask(&running.dir, &Request::Serve(options), SILENCE)
+        .map_err(|error| silent(running, &error))?;
+    follow(&mut client, running)?;
+    announce(&report_of(running), false);
+    Ok(())
+}
+
+fn stop(running: &Running) -> Outcome {
+    let process = running.process().map_err(|error| silent(running, &error))?;
+    let before = report_of(running);
+    let mut client = Client::ask(&running.dir, &Request::Unserve, SILENCE)
+        .map_err(|error| silent(running, &error))?;
+    follow(&mut client, running)?;
+    let url = before.service.map_or_else(|| "nowhere".to_owned(), |service| service.url);
+    if running.mountpoint.is_none() {
+        wait_for_end(running, process);
+        say!("{} is not served at {url} any more; everything is in the bucket.", running.bucket);
+    } else {
+        say!(
+            "{} is not served at {url} any more; it is mounted at {} still.",
+            running.bucket,
+            running.name()
+        );
+    }
+    Ok(())
+}
+
+fn options(places: &Places, args: &Serve, vault: &str) -> Outcome<ServeOptions> {
+    let tls = match (&args.tls_cert, &args.tls_key) {
+        (Some(certificate), Some(key)) => {
+            Some(TlsFiles { certificate: absolute(certificate)?, key: absolute(key)? })
+        }
+        _ => None,
+    };
+    Ok(ServeOptions {
+        listen: args.listen,
+        open: args.open,
+        hosts: args.hosts.clone(),
+        tls,
+        max_upload: args.max_upload.as_u64(),
+        client_timeout: args.client_timeout,
+        tokens: places.tokens(vault),
+    })
+}
+
+fn announce(report: &Report, foreground: bool) {
+    let program = program();
+    let Some(service) = &report.service else {
+        complain!("s3vault: the service has ended already; see {}", report.log);
+        return;
+    };
+    let access = if report.read_only { ", read-only" } else { "" };
+    let server = report.endpoint.as_ref().map(|url| format!(" (at {url})")).unwrap_or_default();
+    say!("{}{server} is served{access}: {}", report.bucket, describe_service(service));
+    if report.mountpoint.is_empty() {
+        say!("  mount  not; `{program} mount DIRECTORY` mounts it beside");
+    } else {
+        say!("  mount  {}", report.mountpoint);
+    }
+    let token = if service.open { "" } else { " -H 'Authorization: Bearer TOKEN'" };
+    say!("  upload curl{token} -F 'file=@FILE' {}/upload/", service.url);
+    say!("  page   {}/", service.url);
+    say!("  log    {}", report.log);
+    let stop = if foreground { "Ctrl-C, or " } else { "" };
+    say!("  stop   {stop}{program} serve --stop");
+    say!("  see    {program} status");
+    if !service.open && service.tokens == 0 {
+        say!("  note   nobody can use it yet: {program} serve token add NAME --read-only|--write");
+    }
+    let local = service.url.contains("//127.") || service.url.contains("//[::1]");
+    if !service.tls && !local {
+        say!(
+            "  note   files and tokens travel in the clear: use --tls-cert and --tls-key, unless a proxy before it does"
+        );
+    }
+    for warning in &report.warnings {
+        say!("  note   {warning}");
+    }
+}

@@ -1,0 +1,96 @@
+//! `s3vault serve token`: who may use the service of a vault. A file on this machine that the running service reads.
+
+use std::io;
+use std::path::Path;
+
+use super::serve::Which;
+use crate::cli::args::{Global, TokenCommand};
+use crate::cli::config::{lock, write_private};
+use crate::cli::exit::{Exit, Failure, Outcome};
+use crate::cli::messages;
+use crate::cli::paths::{Places, make_private};
+use crate::gateway::{Access, Tokens};
+use crate::types::Timestamp;
+use crate::vault;
+
+/// Makes, shows or takes back tokens.
+pub async fn token(global: &Global, places: &Places, command: &TokenCommand) -> Outcome {
+    let (TokenCommand::Add { bucket, .. }
+    | TokenCommand::List { bucket }
+    | TokenCommand::Remove { bucket, .. }) = command;
+    let vault = vault_of(global, places, bucket.bucket.as_deref()).await?;
+    let path = places.tokens(&vault);
+    match command {
+        TokenCommand::Add { name, write, .. } => {
+            let access = if *write { Access::Write } else { Access::Read };
+            let add = |tokens: &mut Tokens| {
+                tokens.add(name, access).map_err(|error| usage(&error.to_string()))
+            };
+            let secret = update(&path, add)?;
+            say!("{}", secret.expose());
+            complain!(
+                "Shown only this once. It is sent as `Authorization: Bearer TOKEN`, or typed at the page; {name} may {}.",
+                if *write { "do everything" } else { "look and download" }
+            );
+        }
+        TokenCommand::List { .. } => {
+            for token in read(&path)?.iter() {
+                let made = messages::when(Timestamp { seconds: token.created, nanos: 0 });
+                say!("{:5}  {made}  {}", token.access, token.name);
+            }
+        }
+        TokenCommand::Remove { name, .. } => {
+            let remove = |tokens: &mut Tokens| match tokens.remove(name) {
+                true => Ok(()),
+                false => Err(usage(
+                    "there is no token with this name; `s3vault serve token list` shows them",
+                )),
+            };
+            update(&path, remove)?;
+            say!("{name} is refused from now on.");
+        }
+    }
+    Ok(())
+}
+
+/// The id of the vault that is meant; asks the bucket only when it is not known here.
+async fn vault_of(global: &Global, places: &Places, bucket: Option<&str>) -> Outcome<String> {
+    let target = match Which::find(global, places, bucket)? {
+        Which::Running(running) => return Ok(running.vault),
+        Which::Target(target) => target,
+    };
+    if let Some(known) = &target.known {
+        return Ok(known.id.clone());
+    }
+    let bucket = target.open().await?;
+    let id = vault::vault_id(&bucket).await;
+    let id = id.map_err(|error| messages::of_vault(&error, &target.describe()))?;
+    Ok(id.to_string())
+}
+
+fn usage(text: &str) -> Failure {
+    Failure::new(Exit::Usage, format!("{text}; nothing was changed"))
+}
+
+fn read(path: &Path) -> Outcome<Tokens> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Tokens::default()),
+        Err(error) => {
+            return Err(Failure::io(format_args!("{} cannot be read", path.display()), &error));
+        }
+    };
+    Tokens::parse(&text).map_err(|error| usage(&format!("{}: {error}", path.display())))
+}
+
+/// Changes the file: one process at a time, whole or not at all.
+fn update<T>(path: &Path, change: impl FnOnce(&mut Tokens) -> Outcome<T>) -> Outcome<T> {
+    let dir = path.parent().unwrap_or(Path::new("/"));
+    let failed = |error| Failure::io(format_args!("{} cannot be written", path.display()), &error);
+    make_private(dir).map_err(failed)?;
+    let _lock = lock(dir).map_err(failed)?;
+    let mut tokens = read(path)?;
+    let value = change(&mut tokens)?;
+    write_private(path, tokens.text().as_bytes()).map_err(failed)?;
+    Ok(value)
+}

@@ -1,0 +1,362 @@
+//! What the daemon is there for: an open vault, mounted, served, or both.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use zeroize::Zeroizing;
+
+use super::life::Live;
+use super::logfile;
+use super::spec::Spec;
+use crate::cli::exit::{Exit, Failure, Outcome};
+use crate::cli::messages;
+use crate::cli::report::{Head, Progress, Report, Usage};
+use crate::cli::running::{Running, started};
+use crate::cli::target::Target;
+use crate::fuse::{self, MountOptions, Mounted};
+use crate::gateway::{self, Caller, Gateway, Listening, ServeOptions, Server};
+use crate::types::{Hash, KIB};
+use crate::vault::{
+    self, Deadlines, Fsync, Kind, Machine, MasterKey, Options, Secret, Unlocked, Vault,
+};
+
+/// For the last commit, the release: everything else is in the bucket before.
+const CLOSE: Duration = Duration::from_mins(1);
+/// How long an upload with `?wait=durable` waits: a large one through a slow link takes its time.
+const DURABLE: Duration = Duration::from_mins(10);
+/// Permission bits that files uploaded by HTTP do not get.
+const UMASK: u32 = 0o022;
+
+/// The vault, open and in use.
+pub struct Hosted {
+    vault: Arc<Vault>,
+    mount: watch::Sender<Mount>,
+    service: Mutex<Option<Arc<Server>>>,
+    /// Held while mounting, serving or stopping: one at a time.
+    changing: tokio::sync::Mutex<()>,
+    target: Target,
+    running: Option<Running>,
+    /// Where running daemons are noted.
+    notes: PathBuf,
+    /// What of the report never changes.
+    fixed: Report,
+}
+
+/// Whether there is a mount.
+#[derive(Clone)]
+enum Mount {
+    /// Not yet.
+    None,
+    There(Arc<Mounted>),
+    /// There was none, and none will be.
+    Over,
+}
+
+impl Hosted {
+    /// Opens the vault, and mounts and serves it as the spec says.
+    pub async fn open(spec: &Spec) -> Outcome<Self> {
+        // The address first: if it is taken, nothing was claimed.
+        let listening = match &spec.serve {
+            Some(options) => Some(listen(options.clone()).await?),
+            None => None,
+        };
+        let target = Target::of_spec(spec)?;
+        let shown = match &listening {
+            Some(listening) if spec.mountpoint.is_none() => {
+                format!("a service on {}", listening.address())
+            }
+            _ => spec.shown().display().to_string(),
+        };
+        let vault = open_vault(spec, &target, shown).await?;
+        let hosted = Self::new(spec, target, vault);
+        if let Some(path) = &spec.mountpoint
+            && let Err(failure) = hosted.mount_at(path, spec.allow_other)
+        {
+            // Released, so that nobody finds this machine's claim in the way.
+            if let Err(error) = hosted.vault.close(CLOSE).await {
+                tracing::warn!(%error, "the vault was not released");
+            }
+            return Err(failure);
+        }
+        if let Some(listening) = listening {
+            hosted.start(listening);
+        }
+        Ok(hosted)
+    }
+
+    fn new(spec: &Spec, target: Target, vault: Arc<Vault>) -> Self {
+        let log = spec.dir.join(logfile::NAME);
+        let pid = std::process::id();
+        let fixed = Report {
+            vault: spec.vault.clone(),
+            bucket: target.url.to_string(),
+            endpoint: target.endpoint.clone(),
+            pid,
+            log: log.display().to_string(),
+            read_only: spec.read_only,
+            fsync: if spec.fsync_bucket { "bucket" } else { "local" }.to_owned(),
+            ..Report::default()
+        };
+        let running = started(pid).map(|started| Running {
+            pid,
+            started,
+            mountpoint: spec.mountpoint.clone(),
+            vault: spec.vault.clone(),
+            bucket: target.describe(),
+            dir: spec.dir.clone(),
+            log,
+            read_only: spec.read_only,
+        });
+        Self {
+            vault,
+            mount: watch::Sender::new(Mount::None),
+            service: Mutex::new(None),
+            changing: tokio::sync::Mutex::new(()),
+            target,
+            running,
+            notes: spec.data.join("running"),
+            fixed,
+        }
+    }
+
+    /// How others find this daemon.
+    pub fn running(&self) -> std::io::Result<Running> {
+        self.running.clone().ok_or_else(|| std::io::Error::other("/proc shows no start time"))
+    }
+
+    fn mount_at(&self, path: &Path, allow_other: bool) -> Outcome {
+        let options = MountOptions { name: self.target.url.to_string(), allow_other };
+        let session = fuse::mount(self.vault.vfs(), path, &options, Handle::current())
+            .map_err(|error| messages::of_fuse(&error))?;
+        self.mount.send_replace(Mount::There(Arc::new(session)));
+        Ok(())
+    }
+
+    fn start(&self, listening: Listening) {
+        // SAFETY: geteuid and getegid have no preconditions.
+        let (uid, gid) = unsafe { (libc::geteuid(), libc::getegid()) };
+        let gateway = Gateway {
+            vfs: self.vault.vfs(),
+            host: Arc::new(Host(self.vault.clone())),
+            owner: Caller { uid, gid, pid: std::process::id(), umask: UMASK },
+            durable_deadline: DURABLE,
+        };
+        let server = Server::start(gateway, listening);
+        tracing::info!(url = server.status().url, "serving");
+        *self.service.lock() = Some(Arc::new(server));
+    }
+
+    fn session(&self) -> Option<Arc<Mounted>> {
+        match &*self.mount.borrow() {
+            Mount::There(session) => Some(session.clone()),
+            Mount::None | Mount::Over => None,
+        }
+    }
+
+    fn failure(&self, error: &vault::Error) -> Failure {
+        let place = self.target.describe();
+        // What is read-only because another machine has taken over is better said so.
+        if matches!(error.kind(), Kind::ReadOnly) && self.vault.progress().fenced {
+            return messages::of_vault(&vault::Error::Contended, &place);
+        }
+        messages::of_vault(error, &place)
+    }
+}
+
+async fn listen(options: ServeOptions) -> Outcome<Listening> {
+    Listening::open(options).await.map_err(|error| messages::of_service(&error))
+}
+
+async fn open_vault(spec: &Spec, target: &Target, mountpoint: String) -> Outcome<Arc<Vault>> {
+    let place = target.describe();
+    let fail = |error: vault::Error| messages::of_vault(&error, &place);
+    let bucket = target.open_with(spec.credentials.as_ref(), Deadlines::default()).await?;
+    let key: Option<Zeroizing<[u8; 32]>> = spec.master.to_key();
+    let key = key.ok_or_else(|| Failure::new(Exit::Other, "the front process sent no key"))?;
+    let secret = Secret::Master(MasterKey::from_bytes(*key));
+    let unlocked: Unlocked = vault::unlock(&bucket, &secret).await.map_err(fail)?;
+    let named = std::env::var("S3VAULT_MACHINE_ID").ok().filter(|id| !id.is_empty());
+    let machine = Machine::identify(named, &spec.data).map_err(fail)?;
+    let options = Options {
+        bucket,
+        unlocked,
+        state_dir: spec.dir.clone(),
+        machine,
+        memory: spec.memory,
+        cache_size: spec.cache_size,
+        read_only: spec.read_only,
+        take_over: spec.take_over,
+        accept_rollback: spec.accept_rollback,
+        single_machine: spec.single_machine,
+        fsync: if spec.fsync_bucket { Fsync::Bucket } else { Fsync::Local },
+        mountpoint,
+    };
+    Vault::open(options).await.map_err(fail)
+}
+
+#[async_trait]
+impl Live for Hosted {
+    fn report(&self) -> Report {
+        let status = self.vault.status();
+        let head = (status.head.0 > 0).then(|| Head {
+            number: status.head.0,
+            time: messages::when(status.head_time),
+            fingerprint: fingerprint(&status.fingerprint),
+        });
+        let disk = Usage { used: status.staging.0 + status.cache_disk, limit: status.disk_budget };
+        let mountpoint = self.session().map(|session| session.path().display().to_string());
+        let service = self.service.lock().clone();
+        Report {
+            mountpoint: mountpoint.unwrap_or_default(),
+            service: service.map(|server| server.status()),
+            head,
+            read_only_reason: status.read_only.filter(|_| !self.fixed.read_only),
+            progress: self.progress(),
+            files: status.inodes,
+            bytes: status.bytes,
+            memory: Usage { used: resident(), limit: self.vault.options().memory },
+            disk,
+            warnings: status.warnings,
+            ..self.fixed.clone()
+        }
+    }
+
+    fn progress(&self) -> Progress {
+        let progress = self.vault.progress();
+        Progress {
+            unsent_bytes: progress.unsent_bytes,
+            unsent_packs: progress.unsent_packs,
+            unsent_changes: progress.unsent_changes,
+            open_files: progress.unpublished_files,
+            trouble: progress.trouble,
+        }
+    }
+
+    async fn sync(&self, limit: Duration) -> Outcome {
+        self.vault.sync(limit).await.map_err(|error| self.failure(&error))
+    }
+
+    async fn close(&self) -> Outcome {
+        self.vault.close(CLOSE).await.map_err(|error| self.failure(&error))
+    }
+
+    fn has_mount(&self) -> bool {
+        matches!(*self.mount.borrow(), Mount::There(_))
+    }
+
+    async fn mount(&self, mountpoint: &Path, allow_other: bool) -> Outcome {
+        let _turn = self.changing.lock().await;
+        if let Some(session) = self.session() {
+            let text = format!("it is mounted already, at {}", session.path().display());
+            return Err(Failure::new(Exit::MountedAlready, text));
+        }
+        let mut running = self.running().map_err(|error| Failure::io("this process", &error))?;
+        running.mountpoint = Some(mountpoint.to_owned());
+        // Mounting waits for the kernel, which asks us: not on a thread that answers.
+        tokio::task::block_in_place(|| self.mount_at(mountpoint, allow_other))?;
+        // Without the note nobody could unmount it by its name; the mount is there all the same.
+        if let Err(error) = running.renote(&self.notes) {
+            tracing::error!(%error, "the mount is not noted");
+        }
+        tracing::info!("mounted");
+        Ok(())
+    }
+
+    async fn serve(&self, options: ServeOptions) -> Outcome {
+        let _turn = self.changing.lock().await;
+        let there = self.service.lock().clone();
+        if let Some(server) = there {
+            if *server.options() == options {
+                return Ok(());
+            }
+            let text = format!(
+                "it is served already, at {}, and nothing was changed; for other options stop that first: s3vault \
+                 serve --stop",
+                server.status().url
+            );
+            return Err(Failure::new(Exit::Listen, text));
+        }
+        self.start(listen(options).await?);
+        Ok(())
+    }
+
+    async fn unserve(&self) -> bool {
+        let _turn = self.changing.lock().await;
+        let server = self.service.lock().clone();
+        let Some(server) = server else { return false };
+        server.stop().await;
+        *self.service.lock() = None;
+        tracing::info!("not serving any more");
+        true
+    }
+
+    fn unmount(&self) -> Outcome {
+        if let Some(session) = self.session() {
+            return session.unmount().map_err(|error| messages::of_fuse(&error));
+        }
+        self.mount.send_replace(Mount::Over);
+        Ok(())
+    }
+
+    fn detach(&self) -> Outcome {
+        if let Some(session) = self.session() {
+            return session.detach().map_err(|error| messages::of_fuse(&error));
+        }
+        self.mount.send_replace(Mount::Over);
+        Ok(())
+    }
+
+    async fn ended(&self) {
+        let mut mount = self.mount.subscribe();
+        loop {
+            let now = mount.borrow_and_update().clone();
+            match now {
+                Mount::Over => return,
+                Mount::There(session) => return session.ended().await,
+                // The sender is ours: it does not go away before us.
+                Mount::None => drop(mount.changed().await),
+            }
+        }
+    }
+}
+
+/// What the service wants to know of the vault.
+struct Host(Arc<Vault>);
+
+impl gateway::Host for Host {
+    fn status(&self) -> gateway::Status {
+        let status = self.0.status();
+        gateway::Status {
+            unsent_bytes: status.progress.unsent_bytes,
+            unsent_changes: status.progress.unsent_changes,
+            unpublished_files: status.progress.unpublished_files,
+            read_only: status.read_only,
+            trouble: status.progress.trouble,
+            staging: status.staging,
+            inodes: status.inodes,
+            bytes: status.bytes,
+            head_time: status.head_time,
+            warnings: status.warnings,
+        }
+    }
+}
+
+/// The first 64 bits of a commit's hash, in groups that can be read out.
+fn fingerprint(hash: &Hash) -> String {
+    let hex = hash.to_string();
+    let groups: Vec<&str> = (0..4).filter_map(|group| hex.get(group * 4..group * 4 + 4)).collect();
+    groups.join("-")
+}
+
+/// Bytes of memory that this process has in use (`VmRSS`); 0 where /proc does not tell.
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    kib.unwrap_or(0) * KIB
+}

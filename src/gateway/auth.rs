@@ -1,0 +1,270 @@
+//! Who asks, and whether they may: the name that we are asked for by, where the request came from, token or
+//! session, and what that allows. Nothing else looks at these.
+
+use axum::extract::Request;
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::response::{IntoResponse, Redirect, Response};
+
+use super::csrf::{Hosts, Refusal, check_origin, is_from_browser, is_safe};
+use super::sessions::{LIFETIME, Sessions, random_word};
+use super::tokens::TokenFile;
+use super::{Access, Problem, ServeOptions, Session};
+use crate::crypto;
+use crate::types::Hash;
+
+/// The longest token or cookie that is looked at.
+const CREDENTIAL_MAX: usize = 256;
+
+/// Decides about every request.
+pub(super) struct Gate {
+    open: bool,
+    tls: bool,
+    hosts: Hosts,
+    tokens: TokenFile,
+    sessions: Sessions,
+    /// The word for forms where there is no session: `--open`, and the log-in form. A page elsewhere can make a
+    /// browser send, but it cannot read, so this needs to be no more than unknown to it.
+    word: String,
+    cookie: String,
+}
+
+/// What a request needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Need {
+    /// Nothing.
+    Nothing,
+    /// Somebody whom we know.
+    Somebody,
+    /// One who may do this: read, to ask; write, to change.
+    Access,
+}
+
+/// How somebody said who they are.
+enum By {
+    /// There is nothing to say: `--open`.
+    Open,
+    /// A bearer token.
+    Bearer,
+    /// The cookie of a session.
+    Cookie,
+}
+
+impl Gate {
+    pub fn new(options: &ServeOptions, address: std::net::SocketAddr) -> Self {
+        let tls = options.tls.is_some();
+        // Cookies are shared by all ports of a machine; two services there must not log each other out.
+        let port = address.port();
+        let prefix = if tls { "__Host-" } else { "" };
+        Self {
+            open: options.open,
+            tls,
+            hosts: Hosts::new(address, &options.hosts),
+            tokens: TokenFile::new(options.tokens.clone()),
+            sessions: Sessions::default(),
+            word: random_word(),
+            cookie: format!("{prefix}s3vault_session_{port}"),
+        }
+    }
+
+    /// The word for the log-in form.
+    pub fn word(&self) -> &str {
+        &self.word
+    }
+
+    /// Lets a request through, with a [`Session`] in its extensions where it has one; or says why not.
+    pub fn admit(&self, request: &mut Request, need: Need) -> Result<(), Response> {
+        let (headers, method) = (request.headers(), request.method());
+        let asked_for = self.hosts.asked_for(request.uri(), headers).map_err(refused)?;
+        if !is_safe(method) {
+            check_origin(headers, &asked_for, self.tls).map_err(refused)?;
+        }
+        let who = self.who(headers)?;
+        let Some((session, by)) = who else {
+            if need == Need::Nothing {
+                return self.check_word(request, &self.word, false);
+            }
+            let page = *method == Method::GET && accepts_html(headers);
+            return Err(if page { Redirect::to("/login").into_response() } else { unknown(false) });
+        };
+        // Also where the word is not needed it is right, or the form is not ours.
+        let cookie = matches!(by, By::Cookie);
+        if !matches!(by, By::Bearer) {
+            self.check_word(request, &session.csrf, cookie)?;
+        }
+        let access = if is_safe(request.method()) { Access::Read } else { Access::Write };
+        if need == Need::Access && session.access < access {
+            let text = "This token is read-only; changing anything needs one made with --write.";
+            return Err(
+                Problem::new(StatusCode::FORBIDDEN, "read_only_token", text).into_response()
+            );
+        }
+        request.extensions_mut().insert(session);
+        Ok(())
+    }
+
+    /// What a browser sends and changes something carries the word of the form that we gave it.
+    fn check_word(&self, request: &Request, word: &str, cookie: bool) -> Result<(), Response> {
+        let headers = request.headers();
+        if is_safe(request.method()) || !cookie && !is_from_browser(headers) {
+            return Ok(());
+        }
+        let header = headers.get("x-csrf-token").and_then(|value| value.to_str().ok());
+        let query =
+            || request.uri().query()?.split('&').find_map(|pair| pair.strip_prefix("csrf="));
+        // POST /login knows no session yet, though the browser may have one: its form has the other word.
+        let login = request.uri().path() == "/login";
+        match header.or_else(query) {
+            Some(given) if same(given, word) || login && same(given, &self.word) => Ok(()),
+            _ => {
+                let text = "The form is out of date, or not ours; load the page again.";
+                Err(Problem::new(StatusCode::FORBIDDEN, "csrf", text).into_response())
+            }
+        }
+    }
+
+    /// Who it is; `None` when they do not say.
+    fn who(&self, headers: &HeaderMap) -> Result<Option<(Session, By)>, Response> {
+        if self.open {
+            let csrf = self.word.clone();
+            return Ok(Some((Session { access: Access::Write, name: None, csrf }, By::Open)));
+        }
+        if let Some(value) = headers.get(header::AUTHORIZATION) {
+            let secret = bearer(value).ok_or_else(|| unknown(true))?;
+            let tokens = self.tokens()?;
+            let token = tokens.by_secret(secret).ok_or_else(|| unknown(true))?;
+            let (access, name) = (token.access, Some(token.name.clone()));
+            return Ok(Some((Session { access, name, csrf: String::new() }, By::Bearer)));
+        }
+        let Some((hash, csrf)) = self.cookie(headers).and_then(|value| self.sessions.find(value))
+        else {
+            return Ok(None);
+        };
+        // A session is not better than its token, which may be gone.
+        let tokens = self.tokens()?;
+        Ok(tokens.by_hash(&hash).map(|token| {
+            let (access, name) = (token.access, Some(token.name.clone()));
+            (Session { access, name, csrf }, By::Cookie)
+        }))
+    }
+
+    fn tokens(&self) -> Result<std::sync::Arc<super::tokens::Tokens>, Response> {
+        self.tokens.now().map_err(|error| {
+            tracing::error!(%error, "the file of the tokens cannot be used; nobody is let in");
+            Problem::unavailable("The tokens cannot be read on the server; see its log.", 10)
+                .into_response()
+        })
+    }
+
+    fn cookie<'a>(&self, headers: &'a HeaderMap) -> Option<&'a str> {
+        let lines = headers.get_all(header::COOKIE).iter().filter_map(|line| line.to_str().ok());
+        let mut pairs = lines.flat_map(|line| line.split(';'));
+        let value = pairs
+            .find_map(|pair| pair.trim().strip_prefix(self.cookie.as_str())?.strip_prefix('='))?;
+        (value.len() <= CREDENTIAL_MAX).then_some(value)
+    }
+
+    /// Opens a session for whoever knows this token, and goes to the page; `None` when nobody has that token.
+    pub fn log_in(&self, secret: &str) -> Result<Option<Response>, Response> {
+        let secret = secret.trim();
+        let known = match secret.len() <= CREDENTIAL_MAX {
+            true => self.tokens()?.by_secret(secret).map(|token| token.hash),
+            false => None,
+        };
+        Ok(known.map(|hash| {
+            let value = self.sessions.open(hash);
+            self.with_cookie("/", &value, LIFETIME.as_secs())
+        }))
+    }
+
+    /// Ends the session, and goes to the log-in form.
+    pub fn log_out(&self, headers: &HeaderMap) -> Response {
+        if let Some(value) = self.cookie(headers) {
+            self.sessions.close(value);
+        }
+        self.with_cookie("/login", "", 0)
+    }
+
+    fn with_cookie(&self, to: &str, value: &str, seconds: u64) -> Response {
+        let secure = if self.tls { "; Secure" } else { "" };
+        let cookie = format!(
+            "{}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}",
+            self.cookie
+        );
+        let mut response = Redirect::to(to).into_response();
+        // Hex digits and our own words: always a header's value.
+        if let Ok(cookie) = HeaderValue::from_str(&cookie) {
+            response.headers_mut().insert(header::SET_COOKIE, cookie);
+        }
+        response
+    }
+
+    /// Whether nobody logs in.
+    pub fn is_open(&self) -> bool {
+        self.open
+    }
+
+    /// How many tokens there are; 0 also when they cannot be read.
+    pub fn token_count(&self) -> usize {
+        self.tokens.now().map_or(0, |tokens| tokens.iter().count())
+    }
+}
+
+/// Equal, in a time that does not tell how much of it is.
+fn same(given: &str, own: &str) -> bool {
+    let hash = |text: &str| -> Hash { crypto::sha256(text.as_bytes()) };
+    given.len() <= CREDENTIAL_MAX && crypto::same(&hash(given), &hash(own))
+}
+
+fn bearer(value: &HeaderValue) -> Option<&str> {
+    let (scheme, secret) = value.to_str().ok()?.split_once(' ')?;
+    let fits = scheme.eq_ignore_ascii_case("bearer") && secret.len() <= CREDENTIAL_MAX;
+    fits.then(|| secret.trim())
+}
+
+fn accepts_html(headers: &HeaderMap) -> bool {
+    let accepts = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    accepts.is_some_and(|types| types.contains("text/html"))
+}
+
+/// 401: nobody said who they are, or `wrong`ly.
+fn unknown(wrong: bool) -> Response {
+    let text = if wrong {
+        "This token is not known, or was removed. `s3vault serve token list` on the server shows which are."
+    } else {
+        "A token is needed: `Authorization: Bearer TOKEN`. One is made on the server with `s3vault serve token add \
+         NAME --read-only|--write`."
+    };
+    let mut response = Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", text).into_response();
+    challenge(&mut response, wrong);
+    response
+}
+
+/// What every 401 says of how to do better.
+pub(super) fn challenge(response: &mut Response, wrong: bool) {
+    let challenge = if wrong {
+        "Bearer realm=\"s3vault\", error=\"invalid_token\""
+    } else {
+        "Bearer realm=\"s3vault\""
+    };
+    let challenge = HeaderValue::from_static(challenge);
+    response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+}
+
+fn refused(refusal: Refusal) -> Response {
+    let problem = match refusal {
+        Refusal::NoHost => {
+            Problem::bad_request("The request says not, or not clearly, which host it is for.")
+        }
+        Refusal::Host => Problem::new(
+            StatusCode::FORBIDDEN,
+            "host_not_allowed",
+            "The service does not go by this name; if it should: s3vault serve --host NAME.",
+        ),
+        Refusal::Origin => Problem::new(
+            StatusCode::FORBIDDEN,
+            "cross_origin",
+            "A page of another site sent this; only our own page and programs may change anything.",
+        ),
+    };
+    problem.into_response()
+}

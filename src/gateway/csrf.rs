@@ -1,0 +1,187 @@
+//! That a web page elsewhere cannot use the service through somebody's browser: by which name it is asked for (a
+//! name of the attacker's that leads to this machine is "DNS rebinding"), and where a request that changes
+//! something came from.
+
+use std::net::{IpAddr, SocketAddr};
+
+use axum::http::{HeaderMap, Method, Uri, header};
+
+/// The names by which the service may be asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Hosts {
+    /// The address that it listens on.
+    address: IpAddr,
+    /// `--host`, lower case.
+    names: Vec<String>,
+}
+
+/// Why a request is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// No `Host`, or more than one.
+    NoHost,
+    /// A name that is not ours.
+    Host,
+    /// Sent by a page elsewhere.
+    Origin,
+}
+
+impl Hosts {
+    pub fn new(address: SocketAddr, names: &[String]) -> Self {
+        let names = names.iter().map(|name| name.to_ascii_lowercase()).collect();
+        Self { address: address.ip(), names }
+    }
+
+    /// The authority (`name:port`) by which this request asks for us, if it is one that it may use. Ports do not
+    /// matter: they may be forwarded. An address is never a trick, since it cannot be made to lead elsewhere; so all
+    /// are right when we listen on all.
+    pub fn asked_for(&self, uri: &Uri, headers: &HeaderMap) -> Result<String, Refusal> {
+        let mut hosts = headers.get_all(header::HOST).iter();
+        let host = match (hosts.next(), hosts.next()) {
+            (Some(host), None) => host.to_str().map_err(|_| Refusal::NoHost)?,
+            _ => return Err(Refusal::NoHost),
+        };
+        // `GET http://name/path`: then `Host` says the same, or it is refused.
+        if uri.authority().is_some_and(|own| !own.as_str().eq_ignore_ascii_case(host)) {
+            return Err(Refusal::Host);
+        }
+        let name = name_of(host).ok_or(Refusal::NoHost)?.to_ascii_lowercase();
+        if self.allows(&name) { Ok(host.to_ascii_lowercase()) } else { Err(Refusal::Host) }
+    }
+
+    fn allows(&self, name: &str) -> bool {
+        if self.names.iter().any(|own| own == name) {
+            return true;
+        }
+        let local = self.address.is_loopback() || self.address.is_unspecified();
+        match name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
+            Ok(address) if self.address.is_unspecified() => !address.is_unspecified(),
+            Ok(address) => address == self.address || local && address.is_loopback(),
+            Err(_) => local && name == "localhost",
+        }
+    }
+}
+
+/// The name in `name`, `name:port`, `[address]:port`.
+fn name_of(authority: &str) -> Option<&str> {
+    let name = match authority.rsplit_once(':') {
+        Some((name, port)) if !authority.ends_with(']') => {
+            port.bytes().all(|byte| byte.is_ascii_digit()).then_some(name)?
+        }
+        _ => authority,
+    };
+    (!name.is_empty() && !name.contains(['/', '@', ' '])).then_some(name)
+}
+
+/// Whether a method only asks.
+pub(super) fn is_safe(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
+}
+
+/// Whether a browser sent it, as far as it says so: every browser of today sends one of these with what changes
+/// something.
+pub(super) fn is_from_browser(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::ORIGIN) || headers.contains_key("sec-fetch-site")
+}
+
+/// Refuses what a page elsewhere sent, going by what the browser says of it. `asked_for`: our name in this request.
+pub(super) fn check_origin(headers: &HeaderMap, asked_for: &str, tls: bool) -> Result<(), Refusal> {
+    if let Some(site) = headers.get("sec-fetch-site")
+        && site != "same-origin"
+        && site != "none"
+    {
+        return Err(Refusal::Origin);
+    }
+    for origin in headers.get_all(header::ORIGIN) {
+        let own = origin.to_str().ok().and_then(|origin| origin.split_once("://")).is_some_and(
+            // A proxy before us may speak TLS where we do not.
+            |(scheme, authority)| {
+                (scheme == "https" || scheme == "http" && !tls)
+                    && authority.eq_ignore_ascii_case(asked_for)
+            },
+        );
+        if !own {
+            return Err(Refusal::Origin);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(listen: &str, names: &[&str], host: &str) -> Result<String, Refusal> {
+        let names: Vec<_> = names.iter().map(ToString::to_string).collect();
+        let mut headers = HeaderMap::new();
+        headers.insert(header::HOST, host.parse().unwrap());
+        Hosts::new(listen.parse().unwrap(), &names).asked_for(&Uri::from_static("/x"), &headers)
+    }
+
+    #[test]
+    fn only_our_own_names_are_heard() {
+        for host in ["localhost:8000", "LOCALHOST", "127.0.0.1:9", "127.0.0.1", "[::1]:8000"] {
+            assert!(asked("127.0.0.1:8000", &[], host).is_ok(), "{host}");
+        }
+        for host in [
+            "evil.example",
+            "evil.example:8000",
+            "127.0.0.1.evil.example",
+            "192.168.0.7:8000",
+            "localhost.evil.example",
+            "xlocalhost",
+        ] {
+            assert_eq!(asked("127.0.0.1:8000", &[], host), Err(Refusal::Host), "{host}");
+            assert_eq!(asked("[::1]:8000", &[], host), Err(Refusal::Host), "{host}");
+        }
+        for host in ["", ":8000", "a/b", "user@localhost", "localhost:80x"] {
+            assert!(asked("127.0.0.1:8000", &[], host).is_err(), "{host}");
+        }
+        assert!(asked("10.1.2.3:80", &[], "10.1.2.3").is_ok());
+        assert!(asked("10.1.2.3:80", &[], "localhost").is_err());
+        assert!(asked("0.0.0.0:80", &[], "10.1.2.3:80").is_ok());
+        assert!(asked("0.0.0.0:80", &[], "files.example").is_err());
+        assert!(asked("0.0.0.0:80", &["Files.example"], "files.EXAMPLE:443").is_ok());
+    }
+
+    #[test]
+    fn a_host_is_said_once_and_the_same_everywhere() {
+        let hosts = Hosts::new("127.0.0.1:8000".parse().unwrap(), &[]);
+        let mut headers = HeaderMap::new();
+        let plain = Uri::from_static("/");
+        assert_eq!(hosts.asked_for(&plain, &headers), Err(Refusal::NoHost));
+        headers.append(header::HOST, "localhost".parse().unwrap());
+        let other = Uri::from_static("http://evil.example/");
+        assert_eq!(hosts.asked_for(&other, &headers), Err(Refusal::Host));
+        assert!(hosts.asked_for(&Uri::from_static("http://localhost/"), &headers).is_ok());
+        headers.append(header::HOST, "localhost".parse().unwrap());
+        assert_eq!(hosts.asked_for(&plain, &headers), Err(Refusal::NoHost));
+    }
+
+    #[test]
+    fn pages_elsewhere_are_refused_and_programs_are_not() {
+        let check = |tls: bool, list: &[(&'static str, &str)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in list {
+                headers.append(*name, value.parse().unwrap());
+            }
+            check_origin(&headers, "localhost:8000", tls).is_ok()
+        };
+        assert!(check(false, &[]));
+        assert!(check(false, &[("origin", "http://localhost:8000")]));
+        assert!(check(false, &[("sec-fetch-site", "same-origin")]));
+        assert!(check(false, &[("sec-fetch-site", "none")]));
+        assert!(check(true, &[("origin", "https://localhost:8000")]));
+        assert!(!check(true, &[("origin", "http://localhost:8000")]));
+        for origin in
+            ["null", "http://localhost:8001", "http://localhost", "http://evil.example", ""]
+        {
+            assert!(!check(false, &[("origin", origin)]), "{origin}");
+        }
+        let own = ("origin", "http://localhost:8000");
+        for site in ["cross-site", "same-site", ""] {
+            assert!(!check(false, &[own, ("sec-fetch-site", site)]), "{site}");
+        }
+        assert!(!check(false, &[own, ("origin", "http://evil.example")]));
+    }
+}

@@ -1,0 +1,235 @@
+//! What is counted, as Prometheus reads it (text format 0.0.4). Routes are those of the router, never paths: file
+//! names are nobody's business here.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use axum::http::Method;
+use parking_lot::Mutex;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::Status;
+
+/// What the status of a request counts as whose client went away before it had an answer.
+const CLIENT_GONE: u16 = 499;
+
+/// Everything that is counted.
+#[derive(Debug, Default)]
+pub(super) struct Metrics {
+    requests: Mutex<BTreeMap<Label, Count>>,
+    in_flight: AtomicU64,
+    connections: AtomicU64,
+    refused: AtomicU64,
+    received: AtomicU64,
+    sent: AtomicU64,
+}
+
+/// Few: methods are from a list, routes from the router, statuses from ours.
+type Label = (&'static str, String, u16);
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Count {
+    requests: u64,
+    time: Duration,
+}
+
+/// A request at work; counted when it is dropped.
+#[derive(Debug)]
+pub(super) struct InFlight {
+    metrics: Arc<Metrics>,
+    method: &'static str,
+    route: String,
+    status: u16,
+    begun: Instant,
+    /// Its place among the requests at work.
+    pub permit: Option<OwnedSemaphorePermit>,
+}
+
+/// A connection; counted while it is there.
+#[derive(Debug)]
+pub(super) struct Connected(Arc<Metrics>);
+
+impl Metrics {
+    /// A request begins.
+    pub fn begin(self: &Arc<Self>, method: &Method, route: &str) -> InFlight {
+        self.in_flight.fetch_add(1, Relaxed);
+        InFlight {
+            metrics: self.clone(),
+            method: name(method),
+            route: route.to_owned(),
+            status: CLIENT_GONE,
+            begun: Instant::now(),
+            permit: None,
+        }
+    }
+
+    /// A connection begins.
+    pub fn connect(self: &Arc<Self>) -> Connected {
+        self.connections.fetch_add(1, Relaxed);
+        Connected(self.clone())
+    }
+
+    /// Bytes of bodies came.
+    pub fn received(&self, bytes: u64) {
+        self.received.fetch_add(bytes, Relaxed);
+    }
+
+    /// A connection was refused: there were too many.
+    pub fn refuse(&self) {
+        self.refused.fetch_add(1, Relaxed);
+    }
+
+    /// Requests at work now.
+    pub fn in_flight(&self) -> u64 {
+        self.in_flight.load(Relaxed)
+    }
+
+    /// Everything, and how the vault is.
+    pub fn text(&self, vault: &Status) -> String {
+        let mut text = String::new();
+        let counts: Vec<_> =
+            self.requests.lock().iter().map(|(label, count)| (label.clone(), *count)).collect();
+        let mut family = |name: &str, kind: &str, help: &str, lines: &[(String, f64)]| {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "# HELP s3vault_{name} {help}\n# TYPE s3vault_{name} {kind}\n");
+            for (labels, value) in lines {
+                let _ = writeln!(text, "s3vault_{name}{labels} {value}");
+            }
+        };
+        let by_label = |value: fn(&Count) -> f64| -> Vec<_> {
+            let line = |((method, route, status), count): &(Label, Count)| {
+                let route = route.replace('\\', "\\\\").replace('"', "\\\"");
+                let labels =
+                    format!("{{method=\"{method}\",route=\"{route}\",status=\"{status}\"}}");
+                (labels, value(count))
+            };
+            counts.iter().map(line).collect()
+        };
+        let one = |value: u64| [(String::new(), value as f64)];
+        let of = |counter: &AtomicU64| one(counter.load(Relaxed));
+        family(
+            "http_requests_total",
+            "counter",
+            "Requests that were answered, by route and status (499: the client went away).",
+            &by_label(|count| count.requests as f64),
+        );
+        family(
+            "http_request_seconds_total",
+            "counter",
+            "Time from the head of the request to the end of its answer.",
+            &by_label(|count| count.time.as_secs_f64()),
+        );
+        family("http_requests_in_flight", "gauge", "Requests at work.", &of(&self.in_flight));
+        family("http_connections", "gauge", "Connections.", &of(&self.connections));
+        family(
+            "http_connections_refused_total",
+            "counter",
+            "Connections refused because there were too many.",
+            &of(&self.refused),
+        );
+        family(
+            "http_received_bytes_total",
+            "counter",
+            "Bytes of request bodies.",
+            &of(&self.received),
+        );
+        family("http_sent_bytes_total", "counter", "Bytes of answers' bodies.", &of(&self.sent));
+        let vault: [(&str, &str, u64); 9] = [
+            ("unsent_bytes", "Sealed bytes that are not in the bucket yet.", vault.unsent_bytes),
+            ("unsent_changes", "Changes that are not in the bucket yet.", vault.unsent_changes),
+            ("unpublished_files", "Files that are being written.", vault.unpublished_files),
+            ("staging_bytes", "Bytes of staging in use.", vault.staging.0),
+            ("staging_limit_bytes", "Bytes that staging may take.", vault.staging.1),
+            ("upload_trouble", "1 while uploads fail.", u64::from(vault.trouble.is_some())),
+            ("read_only", "1 while nothing can be changed.", u64::from(vault.read_only.is_some())),
+            ("files", "Files, directories and the like.", vault.inodes),
+            ("content_bytes", "Bytes of content.", vault.bytes),
+        ];
+        for (name, help, value) in vault {
+            family(name, "gauge", help, &one(value));
+        }
+        text
+    }
+}
+
+impl InFlight {
+    /// It is answered with this status.
+    pub fn answered(&mut self, status: u16) {
+        self.status = status;
+    }
+
+    /// Bytes of its answer were handed on.
+    pub fn sent(&self, bytes: u64) {
+        self.metrics.sent.fetch_add(bytes, Relaxed);
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.metrics.in_flight.fetch_sub(1, Relaxed);
+        let label = (self.method, std::mem::take(&mut self.route), self.status);
+        let time = self.begun.elapsed();
+        tracing::debug!(method = label.0, route = label.1, status = label.2, ?time, "answered");
+        let mut requests = self.metrics.requests.lock();
+        let count = requests.entry(label).or_default();
+        count.requests += 1;
+        count.time += time;
+    }
+}
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Relaxed);
+    }
+}
+
+/// Anybody may make methods up; they are one to us.
+fn name(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        Method::PATCH => "PATCH",
+        _ => "other",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_happened_is_counted_and_nothing_else_is_said() {
+        let metrics: Arc<Metrics> = Arc::default();
+        let mut request = metrics.begin(&Method::GET, "/files/{*path}");
+        request.sent(5);
+        request.answered(200);
+        let connected = metrics.connect();
+        assert_eq!(metrics.in_flight(), 1);
+        drop(request);
+        let invented = Method::from_bytes(b"INVENTED").unwrap();
+        drop(metrics.begin(&invented, "(none)"));
+        metrics.received(7);
+        let text = metrics.text(&Status { unsent_bytes: 3, ..Status::default() });
+        for line in [
+            "s3vault_http_requests_total{method=\"GET\",route=\"/files/{*path}\",status=\"200\"} 1",
+            "s3vault_http_requests_total{method=\"other\",route=\"(none)\",status=\"499\"} 1",
+            "s3vault_http_requests_in_flight 0",
+            "s3vault_http_connections 1",
+            "s3vault_http_received_bytes_total 7",
+            "s3vault_http_sent_bytes_total 5",
+            "# TYPE s3vault_unsent_bytes gauge",
+            "s3vault_unsent_bytes 3",
+        ] {
+            assert!(text.lines().any(|found| found == line), "no {line} in\n{text}");
+        }
+        drop(connected);
+        assert!(metrics.text(&Status::default()).contains("s3vault_http_connections 0\n"));
+    }
+}

@@ -1,0 +1,276 @@
+//! Bearer tokens: who may use the service. A file of this user on this machine, one line a token; it is read anew
+//! whenever it has changed, so that what is removed is refused at once.
+//!
+//! A token is 256 random bits, so its SHA-256 says nothing about it and needs neither salt nor a slow hash: those
+//! protect what people choose, which can be guessed.
+
+use std::fmt;
+use std::io::{self, ErrorKind, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use zeroize::Zeroizing;
+
+use super::Access;
+use crate::crypto;
+use crate::types::{Hash, Timestamp};
+
+/// What every token begins with, so that one that leaked is found by those who look for such things.
+const PREFIX: &str = "s3vault_";
+/// The longest name of a token.
+pub const NAME_MAX: usize = 64;
+/// How many there may be: each request looks at all.
+pub const TOKENS_MAX: usize = 1000;
+/// Bytes of the file at most.
+const FILE_MAX: u64 = 256 << 10;
+/// What stands at the head of the file.
+const HEADER: &str = "# Who may use `s3vault serve`: SHA-256 of the token, access, made at, name.\n\
+                      # Written by `s3vault serve token`; a line that is taken out is refused at once.\n";
+
+/// One token, as far as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Token {
+    /// What the user calls it.
+    pub name: String,
+    /// What it allows.
+    pub access: Access,
+    /// When it was made, in seconds since 1970.
+    pub created: i64,
+    /// SHA-256 of it.
+    pub(super) hash: Hash,
+}
+
+/// All tokens of a vault on this machine.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tokens(Vec<Token>);
+
+/// Why tokens could not be read or added.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TokenError {
+    /// A line that is no token.
+    #[error("line {0} is not understood")]
+    Line(usize),
+    /// The name is taken.
+    #[error("a token with this name is there already; remove it first, or choose another name")]
+    Taken,
+    /// The name has other characters than it may.
+    #[error("a token's name is 1 to {NAME_MAX} letters, digits, and any of . _ -")]
+    Name,
+    /// There are enough.
+    #[error("there are {TOKENS_MAX} tokens; remove some first")]
+    Many,
+}
+
+/// A token in the clear: shown once, wiped when dropped.
+pub struct Secret(Zeroizing<String>);
+
+impl Secret {
+    /// For the one that it is made for.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+impl Tokens {
+    /// From the file's text.
+    pub fn parse(text: &str) -> Result<Self, TokenError> {
+        let lines = text.lines().enumerate();
+        let lines = lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
+        let tokens = lines.map(|(number, line)| token(line).ok_or(TokenError::Line(number + 1)));
+        tokens.collect::<Result<_, _>>().map(Self)
+    }
+
+    /// As the file's text.
+    pub fn text(&self) -> String {
+        let line = |token: &Token| {
+            let Token { name, access, created, hash } = token;
+            format!("{hash} {access} {created} {name}\n")
+        };
+        std::iter::once(HEADER.to_owned()).chain(self.0.iter().map(line)).collect()
+    }
+
+    /// Makes a token.
+    pub fn add(&mut self, name: &str, access: Access) -> Result<Secret, TokenError> {
+        if !is_name(name) {
+            return Err(TokenError::Name);
+        }
+        if self.0.iter().any(|token| token.name == name) {
+            return Err(TokenError::Taken);
+        }
+        if self.0.len() >= TOKENS_MAX {
+            return Err(TokenError::Many);
+        }
+        let random = Zeroizing::new(crypto::random::<32>());
+        let mut secret = Zeroizing::new(String::with_capacity(PREFIX.len() + 64));
+        secret.push_str(PREFIX);
+        for byte in random.iter() {
+            for half in [byte >> 4, byte & 15] {
+                secret.push(char::from_digit(half.into(), 16).unwrap_or_default());
+            }
+        }
+        let hash = crypto::sha256(secret.as_bytes());
+        let created = Timestamp::now().seconds;
+        self.0.push(Token { name: name.to_owned(), access, created, hash });
+        Ok(Secret(secret))
+    }
+
+    /// Takes one out; whether it was there.
+    pub fn remove(&mut self, name: &str) -> bool {
+        let before = self.0.len();
+        self.0.retain(|token| token.name != name);
+        self.0.len() < before
+    }
+
+    /// In the order in which they were made.
+    pub fn iter(&self) -> impl Iterator<Item = &Token> {
+        self.0.iter()
+    }
+
+    /// The one whose secret this is. What it takes does not depend on how much of a hash is right, nor on which
+    /// token it is.
+    pub(super) fn by_secret(&self, secret: &str) -> Option<&Token> {
+        self.by_hash(&crypto::sha256(secret.as_bytes()))
+    }
+
+    /// The one with this hash.
+    pub(super) fn by_hash(&self, hash: &Hash) -> Option<&Token> {
+        self.0.iter().fold(
+            None,
+            |found, token| {
+                if crypto::same(&token.hash, hash) { Some(token) } else { found }
+            },
+        )
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    let fits = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    (1..=NAME_MAX).contains(&name.len()) && name.chars().all(fits)
+}
+
+fn token(line: &str) -> Option<Token> {
+    let mut words = line.split(' ');
+    let hash = words.next()?.parse().ok()?;
+    let access = match words.next()? {
+        "read" => Access::Read,
+        "write" => Access::Write,
+        _ => return None,
+    };
+    let created = words.next()?.parse().ok()?;
+    let name = words.next().filter(|name| is_name(name))?.to_owned();
+    words.next().is_none().then_some(Token { name, access, created, hash })
+}
+
+/// What tells one state of a file from another: a rename in its place changes the inode and its ctime.
+type Stamp = (u64, i64, i64, u64);
+
+/// The file, as the running service reads it.
+#[derive(Debug)]
+pub(super) struct TokenFile {
+    path: PathBuf,
+    last: Mutex<Option<(Stamp, Arc<Tokens>)>>,
+}
+
+impl TokenFile {
+    pub fn new(path: PathBuf) -> Self {
+        Self { path, last: Mutex::new(None) }
+    }
+
+    /// The tokens as they are now: one stat(2) if nothing has changed. A missing file holds none.
+    ///
+    /// # Errors
+    /// It cannot be read or is not understood: then nobody is let in.
+    pub fn now(&self) -> io::Result<Arc<Tokens>> {
+        let metadata = match std::fs::metadata(&self.path) {
+            Ok(metadata) => metadata,
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                *self.last.lock() = None;
+                return Ok(Arc::default());
+            }
+            Err(error) => return Err(error),
+        };
+        let stamp = (metadata.ino(), metadata.ctime(), metadata.ctime_nsec(), metadata.size());
+        let mut last = self.last.lock();
+        if let Some((known, tokens)) = &*last
+            && *known == stamp
+        {
+            return Ok(tokens.clone());
+        }
+        let mut text = String::new();
+        std::fs::File::open(&self.path)?.take(FILE_MAX).read_to_string(&mut text)?;
+        let tokens = Arc::new(Tokens::parse(&text).map_err(io::Error::other)?);
+        *last = Some((stamp, tokens.clone()));
+        Ok(tokens)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_found_by_its_secret_alone_and_reads_back() {
+        let mut tokens = Tokens::default();
+        let read = tokens.add("backup-1", Access::Read).unwrap();
+        let write = tokens.add("laptop", Access::Write).unwrap();
+        assert!(read.expose().starts_with(PREFIX) && read.expose().len() == PREFIX.len() + 64);
+        assert_ne!(read.expose(), write.expose());
+        assert_eq!(format!("{read:?}"), "Secret(..)");
+        let text = tokens.text();
+        assert!(!text.contains(read.expose()) && !text.contains(&read.expose()[PREFIX.len()..]));
+        let back = Tokens::parse(&text).unwrap();
+        assert_eq!(back, tokens);
+        assert_eq!(back.by_secret(read.expose()).unwrap().name, "backup-1");
+        assert_eq!(back.by_secret(write.expose()).unwrap().access, Access::Write);
+        for wrong in ["", "s3vault_", &read.expose()[1..], &format!("{}0", read.expose())] {
+            assert!(back.by_secret(wrong).is_none(), "{wrong}");
+        }
+        assert!(tokens.remove("backup-1") && !tokens.remove("backup-1"));
+        assert!(tokens.by_secret(read.expose()).is_none());
+    }
+
+    #[test]
+    fn names_and_lines_that_do_not_fit_are_refused() {
+        let mut tokens = Tokens::default();
+        tokens.add("one", Access::Read).unwrap();
+        assert_eq!(tokens.add("one", Access::Write).unwrap_err(), TokenError::Taken);
+        for name in ["", "a b", "a\n", "ä", &"x".repeat(NAME_MAX + 1)] {
+            assert_eq!(tokens.add(name, Access::Read).unwrap_err(), TokenError::Name, "{name:?}");
+        }
+        let line = tokens.text().lines().last().unwrap().to_owned();
+        for wrong in [&line[1..], &line.replace("read", "admin"), &format!("{line} more")] {
+            assert_eq!(Tokens::parse(&format!("# x\n{wrong}\n")), Err(TokenError::Line(2)));
+        }
+    }
+
+    #[test]
+    fn a_changed_file_counts_at_once_and_a_broken_one_lets_nobody_in() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("tokens");
+        let file = TokenFile::new(path.clone());
+        assert_eq!(*file.now().unwrap(), Tokens::default());
+        let mut tokens = Tokens::default();
+        let write = |tokens: &Tokens| {
+            std::fs::write(dir.path().join("new"), tokens.text()).unwrap();
+            std::fs::rename(dir.path().join("new"), &path).unwrap();
+        };
+        for name in ["a", "b", "c"] {
+            let secret = tokens.add(name, Access::Read).unwrap();
+            write(&tokens);
+            assert_eq!(file.now().unwrap().by_secret(secret.expose()).unwrap().name, name);
+            tokens.remove(name);
+            write(&tokens);
+            assert!(file.now().unwrap().by_secret(secret.expose()).is_none());
+        }
+        std::fs::write(&path, "nonsense\n").unwrap();
+        assert!(file.now().is_err());
+    }
+}

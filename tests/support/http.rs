@@ -1,0 +1,126 @@
+//! A plain HTTP client, to the byte: what a test sends is what is written here, also when it is nonsense.
+
+#![allow(dead_code, reason = "each test uses its own part of this")]
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+/// How long an answer may take before the test fails.
+const PATIENCE: Duration = Duration::from_mins(2);
+
+/// What a server answered.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    /// As they came.
+    pub head: String,
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    /// Reads one that ends with the connection, or after its `Content-Length`.
+    pub fn read(from: &mut impl Read) -> Option<Self> {
+        let (mut head, mut byte) = (Vec::new(), [0]);
+        while !head.ends_with(b"\r\n\r\n") {
+            if from.read(&mut byte).ok()? == 0 {
+                return None;
+            }
+            head.push(byte[0]);
+        }
+        let head = String::from_utf8(head).expect("a head is text");
+        let status = head.get(9..12).and_then(|digits| digits.parse().ok()).expect("a status");
+        if status == 100 {
+            return Self::read(from);
+        }
+        let mut answer = Self { status, head, body: Vec::new() };
+        let length = answer.header("content-length").and_then(|length| length.parse::<u64>().ok());
+        // A client that was cut off sees what came until then.
+        let _ = from.take(length.unwrap_or(u64::MAX)).read_to_end(&mut answer.body);
+        Some(answer)
+    }
+
+    /// The value of a header.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let lines = self.head.lines().filter_map(|line| line.split_once(": "));
+        lines.filter(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value).next()
+    }
+
+    /// The body as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// It has this status, or the test fails.
+    #[track_caller]
+    pub fn is(self, status: u16) -> Self {
+        assert_eq!(self.status, status, "{}{}", self.head, self.text());
+        self
+    }
+
+    /// Its body has this in it.
+    #[track_caller]
+    pub fn says(self, what: &str) -> Self {
+        assert!(self.text().contains(what), "no {what:?} in {}{}", self.head, self.text());
+        self
+    }
+}
+
+/// Where a service is.
+#[derive(Clone, Debug)]
+pub struct Place(pub String);
+
+impl Place {
+    /// Of `http://127.0.0.1:1234`.
+    pub fn of(url: &str) -> Self {
+        Self(url.split("://").nth(1).expect("a URL").to_owned())
+    }
+
+    /// A connection.
+    pub fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(&self.0).expect("it listens");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        stream.set_write_timeout(Some(PATIENCE)).expect("a timeout");
+        stream
+    }
+
+    /// The head of a request; `headers` are whole lines. With its own `Host` unless there is one among them.
+    pub fn head(&self, line: &str, headers: &[&str]) -> String {
+        let mut head = format!("{line} HTTP/1.1\r\nConnection: close\r\n");
+        if !headers.iter().any(|line| line.to_ascii_lowercase().starts_with("host:")) {
+            head.push_str(&format!("Host: {}\r\n", self.0));
+        }
+        for header in headers {
+            head.push_str(header);
+            head.push_str("\r\n");
+        }
+        head + "\r\n"
+    }
+
+    /// Sends a request, and reads the answer.
+    #[track_caller]
+    pub fn send(&self, line: &str, headers: &[&str], body: &[u8]) -> Answer {
+        let mut stream = self.connect();
+        let length = format!("Content-Length: {}", body.len());
+        let mut headers = headers.to_vec();
+        if !body.is_empty() || !line.starts_with("GET") {
+            headers.push(&length);
+        }
+        stream.write_all(self.head(line, &headers).as_bytes()).expect("it takes a head");
+        // One that refuses may close before it has all of it.
+        let _ = stream.write_all(body);
+        Answer::read(&mut stream).expect("an answer")
+    }
+
+    /// `GET path`.
+    #[track_caller]
+    pub fn get(&self, path: &str) -> Answer {
+        self.send(&format!("GET {path}"), &[], b"")
+    }
+
+    /// `PUT path`.
+    #[track_caller]
+    pub fn put(&self, path: &str, body: &[u8]) -> Answer {
+        self.send(&format!("PUT {path}"), &[], body)
+    }
+}
