@@ -578,7 +578,7 @@ fn at_its_end_requests_at_work_finish_and_those_that_stall_do_not_keep_it() {
     place.put("/files/large", &bytes).is(201);
     let mut slow = place.connect();
     slow.write_all(place.head("GET /files/large", &[]).as_bytes()).unwrap();
-    let mut begun = [0; 1 << 16];
+    let mut begun = vec![0; 1 << 16];
     slow.read_exact(&mut begun).unwrap();
     let mut stalled = place.connect();
     let head = place.head("PUT /files/never", &["Content-Length: 1000"]);

@@ -1,19 +1,30 @@
 //! Who asks, and whether they may: the name that we are asked for by, where the request came from, token or
 //! session, and what that allows. Nothing else looks at these.
 
+use std::sync::Arc;
+
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
 
 use super::csrf::{Hosts, Refusal, check_origin, is_from_browser, is_safe};
 use super::sessions::{LIFETIME, Sessions, random_word};
-use super::tokens::TokenFile;
+use super::tokens::{TokenFile, Tokens};
 use super::{Access, Problem, ServeOptions, Session};
 use crate::crypto;
 use crate::types::Hash;
 
 /// The longest token or cookie that is looked at.
 const CREDENTIAL_MAX: usize = 256;
+
+/// The answer to a request that is not let through.
+pub(super) struct Refused(pub Box<Response>);
+
+impl Refused {
+    fn with(response: impl IntoResponse) -> Self {
+        Self(Box::new(response.into_response()))
+    }
+}
 
 /// Decides about every request.
 pub(super) struct Gate {
@@ -72,7 +83,7 @@ impl Gate {
     }
 
     /// Lets a request through, with a [`Session`] in its extensions where it has one; or says why not.
-    pub fn admit(&self, request: &mut Request, need: Need) -> Result<(), Response> {
+    pub fn admit(&self, request: &mut Request, need: Need) -> Result<(), Refused> {
         let (headers, method) = (request.headers(), request.method());
         let asked_for = self.hosts.asked_for(request.uri(), headers).map_err(refused)?;
         if !is_safe(method) {
@@ -84,7 +95,7 @@ impl Gate {
                 return self.check_word(request, &self.word, false);
             }
             let page = *method == Method::GET && accepts_html(headers);
-            return Err(if page { Redirect::to("/login").into_response() } else { unknown(false) });
+            return Err(if page { Refused::with(Redirect::to("/login")) } else { unknown(false) });
         };
         // Also where the word is not needed it is right, or the form is not ours.
         let cookie = matches!(by, By::Cookie);
@@ -94,16 +105,18 @@ impl Gate {
         let access = if is_safe(request.method()) { Access::Read } else { Access::Write };
         if need == Need::Access && session.access < access {
             let text = "This token is read-only; changing anything needs one made with --write.";
-            return Err(
-                Problem::new(StatusCode::FORBIDDEN, "read_only_token", text).into_response()
-            );
+            return Err(Refused::with(Problem::new(
+                StatusCode::FORBIDDEN,
+                "read_only_token",
+                text,
+            )));
         }
         request.extensions_mut().insert(session);
         Ok(())
     }
 
     /// What a browser sends and changes something carries the word of the form that we gave it.
-    fn check_word(&self, request: &Request, word: &str, cookie: bool) -> Result<(), Response> {
+    fn check_word(&self, request: &Request, word: &str, cookie: bool) -> Result<(), Refused> {
         let headers = request.headers();
         if is_safe(request.method()) || !cookie && !is_from_browser(headers) {
             return Ok(());
@@ -117,13 +130,13 @@ impl Gate {
             Some(given) if same(given, word) || login && same(given, &self.word) => Ok(()),
             _ => {
                 let text = "The form is out of date, or not ours; load the page again.";
-                Err(Problem::new(StatusCode::FORBIDDEN, "csrf", text).into_response())
+                Err(Refused::with(Problem::new(StatusCode::FORBIDDEN, "csrf", text)))
             }
         }
     }
 
     /// Who it is; `None` when they do not say.
-    fn who(&self, headers: &HeaderMap) -> Result<Option<(Session, By)>, Response> {
+    fn who(&self, headers: &HeaderMap) -> Result<Option<(Session, By)>, Refused> {
         if self.open {
             let csrf = self.word.clone();
             return Ok(Some((Session { access: Access::Write, name: None, csrf }, By::Open)));
@@ -147,11 +160,13 @@ impl Gate {
         }))
     }
 
-    fn tokens(&self) -> Result<std::sync::Arc<super::tokens::Tokens>, Response> {
+    fn tokens(&self) -> Result<Arc<Tokens>, Refused> {
         self.tokens.now().map_err(|error| {
             tracing::error!(%error, "the file of the tokens cannot be used; nobody is let in");
-            Problem::unavailable("The tokens cannot be read on the server; see its log.", 10)
-                .into_response()
+            Refused::with(Problem::unavailable(
+                "The tokens cannot be read on the server; see its log.",
+                10,
+            ))
         })
     }
 
@@ -164,7 +179,7 @@ impl Gate {
     }
 
     /// Opens a session for whoever knows this token, and goes to the page; `None` when nobody has that token.
-    pub fn log_in(&self, secret: &str) -> Result<Option<Response>, Response> {
+    pub fn log_in(&self, secret: &str) -> Result<Option<Response>, Refused> {
         let secret = secret.trim();
         let known = match secret.len() <= CREDENTIAL_MAX {
             true => self.tokens()?.by_secret(secret).map(|token| token.hash),
@@ -227,7 +242,7 @@ fn accepts_html(headers: &HeaderMap) -> bool {
 }
 
 /// 401: nobody said who they are, or `wrong`ly.
-fn unknown(wrong: bool) -> Response {
+fn unknown(wrong: bool) -> Refused {
     let text = if wrong {
         "This token is not known, or was removed. `s3vault serve token list` on the server shows which are."
     } else {
@@ -236,7 +251,7 @@ fn unknown(wrong: bool) -> Response {
     };
     let mut response = Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", text).into_response();
     challenge(&mut response, wrong);
-    response
+    Refused::with(response)
 }
 
 /// What every 401 says of how to do better.
@@ -250,7 +265,7 @@ pub(super) fn challenge(response: &mut Response, wrong: bool) {
     response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
 }
 
-fn refused(refusal: Refusal) -> Response {
+fn refused(refusal: Refusal) -> Refused {
     let problem = match refusal {
         Refusal::NoHost => {
             Problem::bad_request("The request says not, or not clearly, which host it is for.")
@@ -266,5 +281,5 @@ fn refused(refusal: Refusal) -> Response {
             "A page of another site sent this; only our own page and programs may change anything.",
         ),
     };
-    problem.into_response()
+    Refused::with(problem)
 }

@@ -276,8 +276,8 @@ async fn before(
     counted.permit = front.places.clone().try_acquire_owned().ok();
     let mut response = if counted.permit.is_none() && !watched {
         Problem::unavailable("Too many requests are at work; try again soon.", 1).into_response()
-    } else if let Err(response) = front.gate.admit(&mut request, need) {
-        response
+    } else if let Err(refused) = front.gate.admit(&mut request, need) {
+        *refused.0
     } else {
         front.handed_on(request, next).await
     };
@@ -361,7 +361,8 @@ async fn login_form(
 
 async fn log_in(State(front): State<Arc<Front>>, Form(form): Form<Login>) -> Response {
     match front.gate.log_in(&Zeroizing::new(form.token)) {
-        Ok(Some(response)) | Err(response) => response,
+        Ok(Some(response)) => response,
+        Err(refused) => *refused.0,
         Ok(None) => {
             let said = "This token is not known, or was removed.";
             let mut response = page::login(front.gate.word(), Some(said));

@@ -88,7 +88,7 @@ impl Place {
     pub fn head(&self, line: &str, headers: &[&str]) -> String {
         let mut head = format!("{line} HTTP/1.1\r\nConnection: close\r\n");
         if !headers.iter().any(|line| line.to_ascii_lowercase().starts_with("host:")) {
-            head.push_str(&format!("Host: {}\r\n", self.0));
+            head = head + "Host: " + &self.0 + "\r\n";
         }
         for header in headers {
             head.push_str(header);
