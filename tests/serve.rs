@@ -497,7 +497,7 @@ fn clients_that_stall_flood_or_lie_are_cut_off_and_others_are_served() {
 #[test]
 fn many_at_once_are_served_and_too_many_are_told_when_to_come_again() {
     let user = user();
-    let place = user.serve("--open");
+    let place = user.serve("--open --client-timeout 300");
     let each = noise(1 << 20);
     std::thread::scope(|scope| {
         for number in 0..64 {
@@ -517,7 +517,9 @@ fn many_at_once_are_served_and_too_many_are_told_when_to_come_again() {
         stream.write_all(head.as_bytes()).unwrap();
         waiting.push(stream);
     }
-    wait_until("all places are taken", || place.get("/files/0").status == 503);
+    wait_until("all places are taken", || {
+        place.get("/metrics").text().contains("s3vault_http_requests_in_flight 129\n")
+    });
     let answer = place.get("/files/0").is(503).says("unavailable");
     assert!(answer.header("retry-after").is_some());
     // Who looks after the service is answered all the same.
