@@ -23,7 +23,7 @@ use crate::types::GIB;
 
 /// Bytes of the file system that the cache leaves to others (`PROTOCOL.md`, "Settled details").
 const KEEP_FREE: u64 = GIB;
-/// What O_DIRECT wants memory, offset and length to be multiples of: no disk asks for more (open(2)).
+/// What `O_DIRECT` wants memory, offset and length to be multiples of: no disk asks for more (open(2)).
 const DIRECT: usize = 4096;
 /// Less than this is not worth a second open.
 const DIRECT_MIN: usize = 256 << 10;

@@ -49,6 +49,8 @@ struct Inner {
     every: Duration,
     /// Whoever holds the permit makes the round; the others find it made (group commit).
     turn: Semaphore,
+    /// Held while packs leave.
+    leaving: Semaphore,
     /// The journal or what is durable of it moved: the task looks again.
     noted: Notify,
     durable: watch::Sender<Seq>,
@@ -73,9 +75,10 @@ impl Barrier {
         steps: Steps,
     ) -> Self {
         let durable = watch::Sender::new(journal.durable());
-        let turn = Semaphore::new(1);
+        let (turn, leaving) = (Semaphore::new(1), Semaphore::new(1));
         let noted = Notify::new();
-        let inner = Arc::new(Inner { staging, journal, adopt, steps, every, turn, noted, durable });
+        let inner = Inner { staging, journal, adopt, steps, every, turn, leaving, noted, durable };
+        let inner = Arc::new(inner);
         let task = tokio::spawn(run(inner.clone()));
         Self { inner, task: Arc::new(Task(task)) }
     }
@@ -278,8 +281,10 @@ impl Inner {
         noted > self.settled().upto() && self.staging.shared.table.lock().may_leave(noted)
     }
 
-    /// C4: gives the packs that nothing needs here any more to the cache.
+    /// C4: gives the packs that nothing needs here any more to the cache. One at a time, so that what a release
+    /// before this one lets go has left too.
     async fn release(self: &Arc<Self>) {
+        let Ok(_alone) = self.leaving.acquire().await else { return };
         let settled = self.settled();
         let leaving = self.staging.shared.table.lock().leave(settled);
         if leaving.is_empty() {

@@ -42,7 +42,7 @@ impl Buffers {
         // Not one much too large: the memory that an answer holds is counted by its length.
         let fits = |pages: &Vec<Page>| (length..=length + length / 2).contains(&bytes_of(pages));
         let found = free.pages.iter().position(fits).map(|at| free.pages.swap_remove(at));
-        free.bytes -= found.as_ref().map_or(0, bytes_of);
+        free.bytes -= found.as_deref().map_or(0, bytes_of);
         drop(free);
         let new = || vec![Page([0; PAGE]); length.next_multiple_of(STEP) / PAGE];
         let pages = found.unwrap_or_else(new);
@@ -59,7 +59,7 @@ impl Buffers {
     }
 }
 
-fn bytes_of(pages: &Vec<Page>) -> usize {
+fn bytes_of(pages: &[Page]) -> usize {
     pages.len() * PAGE
 }
 
