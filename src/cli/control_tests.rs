@@ -99,7 +99,8 @@ fn requests_are_answered_with_progress_and_an_end() {
 #[test]
 fn garbage_is_answered_and_changes_nothing() {
     let (_base, dir, daemon, _runtime) = played();
-    for garbage in [&b"{}\n"[..], b"\xff\xfe\n", b"{\"do\":\"format\"}\n", &[b'x'; 90_000]] {
+    let long = vec![b'x'; 90_000];
+    for garbage in [&b"{}\n"[..], b"\xff\xfe\n", b"{\"do\":\"format\"}\n", &long] {
         let handle = std::fs::File::open(&dir).unwrap();
         let mut stream = Stream::connect(short(&handle)).unwrap();
         stream.set_read_timeout(Some(SILENCE)).unwrap();

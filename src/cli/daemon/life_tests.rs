@@ -68,8 +68,8 @@ impl Live for Played {
     }
     async fn unserve(&self) -> bool {
         let mut calls = self.calls.lock();
-        let serves = calls.iter().filter(|call| call.ends_with("serve"));
-        let was = serves.last() == Some(&"serve");
+        let mut serves = calls.iter().filter(|call| call.ends_with("serve"));
+        let was = serves.next_back() == Some(&"serve");
         if was {
             assert!(!self.closed.load(SeqCst), "released while it is served");
             calls.push("unserve");
