@@ -10,7 +10,7 @@ use serde::Serialize;
 use tokio::time::timeout;
 
 use super::errors::Result;
-use super::key::Key;
+use super::key::{KEY_MAX, Key};
 use super::metadata::{ATTRIBUTE, FileInfo, Kind};
 use super::order::{Best, Order, Sort};
 use super::query::Query;
@@ -91,6 +91,12 @@ pub(super) async fn page(gateway: &Gateway, wanted: &Wanted) -> Result<Page> {
 
 async fn find(gateway: &Gateway, wanted: &Wanted) -> Result<Page> {
     let after = wanted.cursor.as_deref().map(|cursor| wanted.order.parse(cursor)).transpose()?;
+    if wanted.prefix.contains(&0) || wanted.name.contains(&0) {
+        return Err(Problem::bad_request("The prefix or the name holds a NUL, which no path has."));
+    }
+    if wanted.prefix.len() > KEY_MAX {
+        return Err(Problem::bad_request(format!("The prefix is longer than {KEY_MAX} bytes.")));
+    }
     let slash = wanted.prefix.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
     let start = wanted.prefix[..slash].to_vec();
     let names = Key::parse_directory(&start)?;

@@ -45,11 +45,15 @@ async fn requests_that_make_no_sense_are_told_so() {
         "/files/?cursor=x",
         "/files/?prefix=../",
         "/files/?prefix=/etc/",
+        "/files/?prefix=a%00",
+        "/files/?name=%00",
         "/files/?what=1",
         "/files/f?metadata=1",
     ] {
         service.get(path).await.is_error(400, "bad_request");
     }
+    let long = format!("/files/?prefix={}", "x".repeat(4096));
+    service.get(&long).await.is_error(400, "bad_request");
     service.put("/files/f?wait=forever", "no").await.is_error(400, "bad_request");
     for (name, value, status) in [
         ("content-range", "bytes 0-1/2", 400),
