@@ -45,6 +45,12 @@ impl<'a> Draft<'a> {
         self.view.drafted.insert(key.encode(), Some(encode_value(value)));
     }
 
+    /// Puts bytes that are no record.
+    #[cfg(test)]
+    pub(super) fn put_raw(&mut self, key: &Key, value: &'static [u8]) {
+        self.view.drafted.insert(key.encode(), Some(bytes::Bytes::from_static(value)));
+    }
+
     fn delete(&mut self, key: &Key) {
         self.view.drafted.insert(key.encode(), None);
     }

@@ -11,10 +11,13 @@ use crate::cache::{Budgets, Cache};
 use crate::crypto::{FIRST_EPOCH, Keys, MasterKey};
 use crate::log::{
     Base, BuildContext, Chain, CommitSource, Committer, Entry, Head, Inode, Journal,
-    JournalOptions, LogEnd, NotedCommit, RealDisk, Sizes, SourcedCommit, build,
+    JournalOptions, Key, LogEnd, NotedCommit, RealDisk, Sizes, SourcedCommit, build,
 };
 use crate::store::{Bucket, Deadlines, MemoryStore};
-use crate::types::{CommitNo, Generation, Hash, InodeNo, MIB, Seq, Timestamp, VaultId};
+use crate::types::{
+    CommitNo, EXTENT_MAX, Extent, ExtentId, Generation, Hash, InodeNo, MIB, PackId, Reference, Seq,
+    Timestamp, VaultId,
+};
 
 struct World {
     dir: tempfile::TempDir,
@@ -290,4 +293,74 @@ async fn a_failed_change_changes_nothing_and_numbers_are_never_given_twice() {
         }
     }
     assert_eq!(world.index().totals().inodes, seen.len() as u64);
+}
+
+fn piece(length: u64) -> Extent {
+    let reference = Reference {
+        pack: PackId([1; 16]),
+        offset: 0,
+        sealed_length: length + 72,
+        extent: ExtentId([2; 16]),
+        plain_length: length,
+        codec: 0,
+        salt: [0; 24],
+        commitment: [0; 32],
+        epoch: FIRST_EPOCH,
+    };
+    Extent { skip: 0, length, reference }
+}
+
+#[tokio::test]
+async fn the_extents_of_a_range_are_those_that_overlap_it() {
+    let world = World::new();
+    let (mut pieces, mut at) = (BTreeMap::new(), 0);
+    let holes = [0, 1, 0, 70_000, 3 * MIB, 0, 20 * MIB];
+    let lengths = [1, 4096, 65_536, 65_537, MIB, MIB + 1, 5 * MIB, EXTENT_MAX, EXTENT_MAX - 1];
+    for (n, length) in lengths.iter().cycle().take(60).enumerate() {
+        at += holes[n % holes.len()];
+        pieces.insert(at, piece(*length));
+        at += length;
+    }
+    let half = pieces.keys().copied().nth(30).unwrap();
+    for (from, to) in [(half, u64::MAX), (0, half)] {
+        let put = |draft: &mut Draft<'_>| {
+            draft.put_inode(InodeNo(2), &Inode { size: at, ..Inode::default() });
+            pieces.range(from..to).for_each(|(at, piece)| draft.put_extent(InodeNo(2), *at, piece));
+            Ok::<_, Error>(())
+        };
+        world.index().change(put).await.unwrap();
+        world.index().drain().unwrap();
+    }
+    let edges = pieces.iter().flat_map(|(at, Extent { length, .. })| {
+        [at.saturating_sub(1), *at, at + 1, at + length / 2, at + length - 1, at + length]
+    });
+    for (start, length) in edges.flat_map(|at| [(at, 1), (at, 4096), (at, 40 * MIB)]) {
+        let range = start..start + length;
+        let overlaps =
+            |(at, piece): &(&u64, &Extent)| **at < range.end && **at + piece.length > start;
+        let expected: Vec<_> =
+            pieces.iter().filter(overlaps).map(|(at, piece)| (*at, piece.clone())).collect();
+        let read = world.index().read(|view| view.extents(InodeNo(2), range.clone())).await;
+        assert_eq!(read.unwrap(), expected, "{range:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_piece_of_a_file_of_many_is_found_without_reading_all_that_lie_before() {
+    let world = World::new();
+    let last = MIB - 4096..MIB;
+    let seen = std::sync::Mutex::new(None);
+    let look = |draft: &mut Draft<'_>| {
+        draft.put_inode(InodeNo(2), &Inode { size: MIB, ..Inode::default() });
+        (0..256).for_each(|n| draft.put_extent(InodeNo(2), n * 4096, &piece(4096)));
+        // Whoever reads this one notices.
+        draft.put_raw(&Key::Extent(InodeNo(2), 0), b"no extent");
+        let near = draft.extents(InodeNo(2), 0..4096);
+        *seen.lock().unwrap() = Some((draft.extents(InodeNo(2), last.clone()), near));
+        Err::<(), _>(Error::Deadline)
+    };
+    world.index().change(look).await.unwrap_err();
+    let (far, near) = seen.into_inner().unwrap().unwrap();
+    assert_eq!(far.unwrap(), [(last.start, piece(4096))]);
+    near.unwrap_err();
 }

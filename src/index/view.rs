@@ -28,6 +28,8 @@ pub struct View<'a> {
 }
 
 const FIRST_HASH: NameHash = NameHash([0; 16]);
+/// Where the extent that reaches into a range is looked for, in bytes before it.
+const LOOK_BACK: [u64; 3] = [64 << 10, 1 << 20, EXTENT_MAX];
 
 impl<'a> View<'a> {
     pub(super) fn new(layers: &'a Layers, pins: &'a Pins, keys: &'a Keys) -> Self {
@@ -163,10 +165,19 @@ impl<'a> View<'a> {
             let overlaps = range.start < extent.length;
             return Ok(overlaps.then(|| (0, extent.clone())).into_iter().collect());
         }
-        // No extent is longer than EXTENT_MAX, so none that begins before this reaches in.
-        let from = Key::Extent(ino, range.start.saturating_sub(EXTENT_MAX)).encode();
-        let to = Key::Extent(ino, range.end).encode();
-        let mut found = self.extent_records(&from, &to, usize::MAX)?;
+        // Extents do not overlap, and none is longer than EXTENT_MAX: what reaches in from before is the last one that
+        // begins there, at most. It is looked for close by first: of small pieces there are thousands in EXTENT_MAX.
+        let (mut found, mut end) = (Vec::new(), range.end);
+        for back in LOOK_BACK {
+            let begin = range.start.saturating_sub(back);
+            let (from, to) = (Key::Extent(ino, begin).encode(), Key::Extent(ino, end).encode());
+            let mut earlier = self.extent_records(&from, &to, usize::MAX)?;
+            earlier.append(&mut found);
+            (found, end) = (earlier, begin);
+            if begin == 0 || found.first().is_some_and(|(offset, _)| *offset <= range.start) {
+                break;
+            }
+        }
         found.retain(|(offset, extent)| offset.saturating_add(extent.length) > range.start);
         Ok(found)
     }
