@@ -98,7 +98,7 @@ note_memory() {
 remount() {
     step 600 "unmounting" umount_it
     drop_caches
-    step 60 "mounting" mount_it
+    step 180 "mounting" mount_it
 }
 
 # What the server's files have grown to, in bytes.
@@ -146,9 +146,9 @@ begin() {
     : >"$scratch/port"
     setpriv --pdeathsig TERM python3 "$root/scripts/weed.py" "$scratch/server" >"$scratch/port" 2>>"$log" &
     server=$!
-    step 90 "SeaweedFS" bash -c 'until [ -s "$scratch/port" ]; do kill -0 "$server" && sleep 0.1; done'
-    step 60 "init" s3vault init --bucket s3://bench/suite --endpoint-url "http://127.0.0.1:$(cat "$scratch/port")"
-    step 60 "mounting" mount_it
+    step 180 "SeaweedFS" bash -c 'until [ -s "$scratch/port" ]; do kill -0 "$server" && sleep 0.1; done'
+    step 180 "init" s3vault init --bucket s3://bench/suite --endpoint-url "http://127.0.0.1:$(cat "$scratch/port")"
+    step 180 "mounting" mount_it
 }
 
 finish() {
