@@ -23,7 +23,7 @@ use s3vault::vault::{
     Argon2Params, Bucket, Deadlines, Fsync, InitSecrets, Machine, Options, Passphrase, S3Options,
     Vault, init,
 };
-use s3vault::vfs::{Caller, OpenFlags, RenameMode, SetAttributes, WriteAt};
+use s3vault::vfs::{Caller, OpenFlags, RenameMode, SetAttributes, Setter, WriteAt};
 
 const PASSPHRASE: &str = "golden, for ever";
 const LONG: Duration = Duration::from_secs(60);
@@ -99,7 +99,7 @@ async fn fill(vault: &Vault) {
     vfs.unlink(dir, b"goes").await.unwrap();
     put(vault, dir, b"small", &[(0, b"x")]).await;
     vfs.rename((dir, b"small"), (root, b"moved"), RenameMode::Replace).await.unwrap();
-    vfs.set_xattr(large, b"user.golden", b"yes", 0).await.unwrap();
+    vfs.set_xattr(large, b"user.golden", b"yes", 0, &Setter::Superuser).await.unwrap();
     let flags = OpenFlags::from_bits(libc::O_RDWR);
     let handle = vfs.open(large, flags).await.unwrap();
     vfs.write(handle, WriteAt::Offset(20_000), b"overwritten in the middle").await.unwrap();

@@ -60,6 +60,8 @@ pub enum Written {
 /// What of a file is not published yet.
 #[derive(Clone, Copy, Debug)]
 pub struct Unpublished {
+    /// Bytes of content in it, about.
+    pub bytes: u64,
     /// Where the last unpublished piece ends: the file's size is at least this, in bytes.
     pub end: u64,
     /// The time of the last write; `None` when only a background rewrite is unpublished.

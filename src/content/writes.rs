@@ -304,6 +304,7 @@ impl Writes {
         let since = self.since?;
         let mtime = self.mtime.map(|(_, time)| time);
         Some(Unpublished {
+            bytes: self.staged + self.pieces.buffered(),
             end: self.pieces.end(),
             mtime,
             since,

@@ -3,12 +3,12 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use fuser::{
-    FileAttr, FileHandle, FileType, INodeNo, InitFlags, KernelConfig, RenameFlags, Request,
-    TimeOrNow,
+    FileAttr, FileHandle, FileType, INodeNo, InitFlags, KernelConfig, OpenFlags as OpenBits,
+    RenameFlags, Request, TimeOrNow,
 };
 
 use crate::types::{InodeNo, Timestamp};
-use crate::vfs::{Attributes, Caller, HandleId, RenameMode, SetTime};
+use crate::vfs::{Attributes, Caller, HandleId, RenameMode, SetTime, Setter, is_acl};
 
 /// Read-ahead and writeback requests that the kernel keeps in flight: the read-ahead is ours, but each 128 KiB of a
 /// buffered read is a request of its own.
@@ -18,6 +18,32 @@ const MAX_WRITE: u32 = 1 << 20;
 
 pub(super) fn caller(request: &Request, umask: u32) -> Caller {
     Caller { uid: request.uid(), gid: request.gid(), pid: request.pid(), umask }
+}
+
+/// Of a directory's flags only one means something to a listing, so that is all that its handle says.
+pub(super) fn directory_handle(flags: OpenBits) -> FileHandle {
+    FileHandle(u64::from(flags.0 & libc::O_NOATIME != 0))
+}
+
+pub(super) fn moves_atime(directory: FileHandle) -> bool {
+    directory.0 == 0
+}
+
+/// Who sets an attribute. Their groups matter to an ACL only (the flag by which the kernel says what it found out is
+/// in `SETXATTR_EXT`); a request has but one, so `/proc` is asked, as libfuse does.
+pub(super) fn setter(request: &Request, name: &[u8]) -> Setter {
+    if request.uid() == 0 || !is_acl(name) {
+        return Setter::Superuser;
+    }
+    let status = std::fs::read_to_string(format!("/proc/{}/status", request.pid()));
+    let mut groups = groups(&status.unwrap_or_default());
+    groups.push(request.gid());
+    Setter::Member(groups)
+}
+
+fn groups(status: &str) -> Vec<u32> {
+    let line = status.lines().find_map(|line| line.strip_prefix("Groups:")).unwrap_or_default();
+    line.split_whitespace().filter_map(|gid| gid.parse().ok()).collect()
 }
 
 pub(super) fn ino(ino: INodeNo) -> InodeNo {
@@ -151,6 +177,12 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+
+    #[test]
+    fn the_groups_of_a_process_are_read_from_its_status() {
+        assert_eq!(groups("Name:\tx\nGroups:\t4 60 65534 \nNStgid:\t1\n"), [4, 60, 65534]);
+        assert!(groups("Groups:\t \n").is_empty() && groups("").is_empty());
+    }
 
     #[test]
     fn a_time_before_1970_is_what_the_caller_set() {

@@ -11,9 +11,9 @@ use fuser::{
 use futures_util::FutureExt;
 use tokio::sync::watch;
 
-use super::decode::{file_attr, handle, ino, kind, nothing};
+use super::decode::{file_attr, handle, ino, kind, moves_atime, nothing};
 use super::dispatch::Dispatch;
-use crate::vfs::{Attributes, Error, Result, Vfs, WriteAt};
+use crate::vfs::{Attributes, Error, OpenFlags as Open, Result, Vfs, WriteAt};
 
 /// For how long the kernel may answer from its own memory. A writer's mount is the only one that changes the vault,
 /// and all its changes pass the kernel, which keeps what it knows right; so this only bounds its memory's age.
@@ -47,9 +47,12 @@ impl Front {
     }
 
     /// Page cache across opens: for a writer's mount always right, for a reader's what `AUTO_INVAL_DATA` finds stale
-    /// goes.
-    pub(super) fn open_flags(&self) -> FopenFlags {
-        if self.is_reader { FopenFlags::empty() } else { FopenFlags::FOPEN_KEEP_CACHE }
+    /// goes. Whoever cannot write has nothing to flush: its close is one request less.
+    pub(super) fn open_flags(&self, flags: Open) -> FopenFlags {
+        let mut how = FopenFlags::empty();
+        how.set(FopenFlags::FOPEN_KEEP_CACHE, !self.is_reader);
+        how.set(FopenFlags::FOPEN_NOFLUSH, !flags.write);
+        how
     }
 
     pub(super) fn entry<F>(&self, what: &'static str, reply: ReplyEntry, work: F)
@@ -128,9 +131,14 @@ impl Front {
     }
 
     /// `readdir`.
-    pub(super) fn list(&self, node: INodeNo, offset: u64, reply: ReplyDirectory) {
+    pub(super) fn list(&self, node: INodeNo, fh: FileHandle, offset: u64, reply: ReplyDirectory) {
         let vfs = self.vfs.clone();
-        let work = async move { vfs.read_dir(ino(node), offset, DIR_BATCH).await };
+        let work = async move {
+            if offset == 0 && moves_atime(fh) {
+                vfs.note_listing(ino(node)).await?;
+            }
+            vfs.read_dir(ino(node), offset, DIR_BATCH).await
+        };
         self.dispatch.answer("readdir", reply, work, |mut reply, list| {
             for entry in list {
                 let name = OsStr::from_bytes(&entry.name);
@@ -143,9 +151,20 @@ impl Front {
     }
 
     /// `readdirplus`.
-    pub(super) fn list_plus(&self, node: INodeNo, offset: u64, reply: ReplyDirectoryPlus) {
+    pub(super) fn list_plus(
+        &self,
+        node: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        reply: ReplyDirectoryPlus,
+    ) {
         let (vfs, ttl) = (self.vfs.clone(), self.ttl());
-        let work = async move { vfs.read_dir_plus(ino(node), offset, DIR_BATCH).await };
+        let work = async move {
+            if offset == 0 && moves_atime(fh) {
+                vfs.note_listing(ino(node)).await?;
+            }
+            vfs.read_dir_plus(ino(node), offset, DIR_BATCH).await
+        };
         self.dispatch.answer("readdirplus", reply, work, move |mut reply, list| {
             for entry in list {
                 let name = OsStr::from_bytes(&entry.name);

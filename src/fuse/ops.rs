@@ -7,13 +7,15 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use fuser::{
-    BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, INodeNo, KernelConfig,
-    LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
-    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite,
-    ReplyXattr, Request, TimeOrNow, WriteFlags,
+    BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags, INodeNo,
+    KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
+    ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs,
+    ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
-use super::decode::{caller, configure, file_attr, handle, ino, rename_mode, set_time};
+use super::decode::{
+    caller, configure, directory_handle, file_attr, handle, ino, rename_mode, set_time, setter,
+};
 use super::front::{Front, GENERATION};
 use crate::vfs::{NAME_MAX, OpenFlags as Open, Seek, SetAttributes};
 
@@ -31,7 +33,10 @@ impl Filesystem for Front {
         self.look_up(parent, name, reply);
     }
 
-    // `forget` has nothing to do: the vfs keeps nothing for what the kernel merely knows.
+    fn forget(&self, _: &Request, node: INodeNo, _: u64) {
+        // All that is kept of what the kernel merely knows is what was removed meanwhile.
+        self.vfs.forget(ino(node));
+    }
 
     fn getattr(&self, _: &Request, node: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
         let (vfs, ttl) = (self.vfs.clone(), self.ttl());
@@ -171,8 +176,8 @@ impl Filesystem for Front {
     }
 
     fn open(&self, _: &Request, node: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        let (vfs, how) = (self.vfs.clone(), self.open_flags());
         let flags = Open::from_bits(flags.0);
+        let (vfs, how) = (self.vfs.clone(), self.open_flags(flags));
         let work = async move { vfs.open(ino(node), flags).await };
         self.dispatch
             .answer("open", reply, work, move |reply, id| reply.opened(FileHandle(id.0), how));
@@ -190,8 +195,8 @@ impl Filesystem for Front {
     ) {
         let (vfs, name, caller) =
             (self.vfs.clone(), name.as_bytes().to_vec(), caller(request, umask));
-        let (ttl, how) = (self.ttl(), self.open_flags());
         let flags = Open::from_bits(flags);
+        let (ttl, how) = (self.ttl(), self.open_flags(flags));
         let work = async move { vfs.create(&caller, ino(parent), &name, mode, flags).await };
         self.dispatch.answer("create", reply, work, move |reply, (seen, id)| {
             reply.created(&ttl, &file_attr(&seen), GENERATION, FileHandle(id.0), how);
@@ -258,26 +263,30 @@ impl Filesystem for Front {
         self.empty("fsyncdir", reply, async move { vfs.fsync_directory().await });
     }
 
+    fn opendir(&self, _: &Request, _: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        reply.opened(directory_handle(flags), FopenFlags::empty());
+    }
+
     fn readdir(
         &self,
         _: &Request,
         node: INodeNo,
-        _: FileHandle,
+        fh: FileHandle,
         offset: u64,
         reply: ReplyDirectory,
     ) {
-        self.list(node, offset, reply);
+        self.list(node, fh, offset, reply);
     }
 
     fn readdirplus(
         &self,
         _: &Request,
         node: INodeNo,
-        _: FileHandle,
+        fh: FileHandle,
         offset: u64,
         reply: ReplyDirectoryPlus,
     ) {
-        self.list_plus(node, offset, reply);
+        self.list_plus(node, fh, offset, reply);
     }
 
     fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {
@@ -302,7 +311,7 @@ impl Filesystem for Front {
 
     fn setxattr(
         &self,
-        _: &Request,
+        request: &Request,
         node: INodeNo,
         name: &OsStr,
         value: &[u8],
@@ -311,8 +320,9 @@ impl Filesystem for Front {
         reply: ReplyEmpty,
     ) {
         let (vfs, name, value) = (self.vfs.clone(), name.as_bytes().to_vec(), value.to_vec());
+        let by = setter(request, &name);
         self.empty("setxattr", reply, async move {
-            vfs.set_xattr(ino(node), &name, &value, flags).await
+            vfs.set_xattr(ino(node), &name, &value, flags, &by).await
         });
     }
 
@@ -321,12 +331,13 @@ impl Filesystem for Front {
         self.xattr("getxattr", size, reply, async move { vfs.xattr(ino(node), &name).await });
     }
 
-    fn listxattr(&self, _: &Request, node: INodeNo, size: u32, reply: ReplyXattr) {
-        let vfs = self.vfs.clone();
+    fn listxattr(&self, request: &Request, node: INodeNo, size: u32, reply: ReplyXattr) {
+        let (vfs, all) = (self.vfs.clone(), request.uid() == 0);
         self.xattr("listxattr", size, reply, async move {
-            let names = vfs.xattrs(ino(node)).await?;
-            let with_nul = |name: Vec<u8>| name.into_iter().chain([0]);
-            Ok(names.into_iter().flat_map(with_nul).collect())
+            // As on a local disk, only the superuser sees those that are only the superuser's.
+            let shown = |name: &Vec<u8>| all || !name.starts_with(b"trusted.");
+            let names = vfs.xattrs(ino(node)).await?.into_iter().filter(shown);
+            Ok(names.flat_map(|name| name.into_iter().chain([0])).collect())
         });
     }
 

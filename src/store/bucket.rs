@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -10,7 +11,7 @@ use bytes::Bytes;
 use super::checked::Checked;
 use super::counted::{Counted, Counters, Counts};
 use super::deadlines::Deadlines;
-use super::directory::DirectoryStore;
+use super::directory::{self, DirectoryStore};
 use super::error::{Error, Result};
 use super::object::{Body, Fetched, Head, Listed, PutReply, Store};
 use super::probe::{self, Conditional};
@@ -72,6 +73,8 @@ struct Inner {
     shown: String,
     counters: Arc<Counters>,
     limits: Deadlines,
+    /// Where it lies, if it is a directory of this machine.
+    directory: Option<PathBuf>,
 }
 
 impl Bucket {
@@ -81,11 +84,11 @@ impl Bucket {
         let bucket = match url {
             StoreUrl::S3 { bucket, prefix } => {
                 let store = S3Store::open(bucket, options, limits).await?;
-                Self::build(Arc::new(store), prefix, limits, url.to_string())
+                Self::build(Arc::new(store), prefix, limits, url.to_string(), None)
             }
             StoreUrl::File(path) => {
                 let store = DirectoryStore::open(path).await?;
-                Self::build(Arc::new(store), "", limits, url.to_string())
+                Self::build(Arc::new(store), "", limits, url.to_string(), Some(path.clone()))
             }
         };
         bucket.inner.store.knock(&bucket.full("superblock/")).await?;
@@ -95,16 +98,22 @@ impl Bucket {
     /// The part of a given store below `prefix`, for tests.
     pub fn over(store: Arc<dyn Store>, prefix: &str, limits: Deadlines) -> Self {
         let shown = format!("{store:?}");
-        Self::build(store, prefix, limits, shown)
+        Self::build(store, prefix, limits, shown, None)
     }
 
-    fn build(raw: Arc<dyn Store>, prefix: &str, limits: Deadlines, shown: String) -> Self {
+    fn build(
+        raw: Arc<dyn Store>,
+        prefix: &str,
+        limits: Deadlines,
+        shown: String,
+        directory: Option<PathBuf>,
+    ) -> Self {
         let counters = Arc::new(Counters::default());
         let raw: Arc<dyn Store> = Arc::new(Counted::over(raw, counters.clone()));
         let prefix = prefix.trim_end_matches('/');
         let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
         let store = Retrying::over(Checked::over(raw.clone()), limits);
-        Self { inner: Arc::new(Inner { store, raw, prefix, shown, counters, limits }) }
+        Self { inner: Arc::new(Inner { store, raw, prefix, shown, counters, limits, directory }) }
     }
 
     /// Makes the store hold exactly these bytes under this name. Repeated, verified; a put whose
@@ -203,6 +212,11 @@ impl Bucket {
     /// The limits that it was opened with.
     pub fn deadlines(&self) -> Deadlines {
         self.inner.limits
+    }
+
+    /// Bytes that the store can still take; `None` if it knows no end. Asks the local disk at most.
+    pub fn free(&self) -> Option<u64> {
+        directory::free(self.inner.directory.as_ref()?).ok()
     }
 
     fn full(&self, name: &str) -> String {

@@ -17,6 +17,7 @@ use crate::cache::Cache;
 use crate::content::Content;
 use crate::index::Index;
 use crate::log::{Chain, CommitError, Committer, Head, Inode, Journal, NotedCommit, Receipt};
+use crate::store::Bucket;
 use crate::types::{InodeNo, Seq, Timestamp};
 use crate::upload::{
     Barrier, Hooks, Parts, SYNC_EVERY, Staging, StagingLimits, Steps, UploadLimits, Uploader,
@@ -66,6 +67,8 @@ struct ToDisk {
     barrier: Barrier,
     uploader: Arc<Mutex<Option<Arc<Uploader>>>>,
     content: Content,
+    staging: Staging,
+    bucket: Bucket,
 }
 
 #[async_trait]
@@ -80,6 +83,16 @@ impl Durability for ToDisk {
         let uploader = uploader.ok_or("the vault is being closed")?;
         Ok(uploader.sync(upto, BUCKET_FSYNC).await?)
     }
+
+    /// What the store has; while it takes nothing, what staging can still hold.
+    fn free(&self) -> Option<u64> {
+        let uploader = self.uploader.lock().clone();
+        if uploader.is_none_or(|uploader| uploader.status().trouble.is_empty()) {
+            return self.bucket.free();
+        }
+        let usage = self.staging.usage();
+        Some(usage.budget.saturating_sub(usage.used + usage.reserved))
+    }
 }
 
 /// A reader has nothing to make durable.
@@ -92,6 +105,9 @@ impl Durability for Nothing {
     }
     async fn bucket(&self, _: Seq) -> Result<(), DurabilityError> {
         Ok(())
+    }
+    fn free(&self) -> Option<u64> {
+        None
     }
 }
 
@@ -185,6 +201,8 @@ impl Vault {
             barrier: barrier.clone(),
             uploader: uploader.clone(),
             content: content.clone(),
+            staging: staging.clone(),
+            bucket: options.bucket.clone(),
         };
         let how = vfs::Options { read_only: false, fsync: options.fsync };
         let journaled = journal.appended();

@@ -5,7 +5,7 @@ use crate::index::Draft;
 use crate::log::Inode;
 use crate::types::InodeNo;
 
-use super::{Error, Result};
+use super::{Error, Result, Setter};
 
 /// The ACL by which access is decided.
 pub(super) const ACCESS: &[u8] = b"system.posix_acl_access";
@@ -13,7 +13,7 @@ pub(super) const ACCESS: &[u8] = b"system.posix_acl_access";
 pub(super) const DEFAULT: &[u8] = b"system.posix_acl_default";
 
 /// Whether an attribute is an ACL.
-pub(super) fn is_acl(name: &[u8]) -> bool {
+pub fn is_acl(name: &[u8]) -> bool {
     name == ACCESS || name == DEFAULT
 }
 
@@ -134,12 +134,12 @@ pub(super) fn set(
     draft: &mut Draft<'_>,
     ino: InodeNo,
     inode: &mut Inode,
-    name: &[u8],
-    value: &[u8],
+    (name, value): (&[u8], &[u8]),
+    by: &Setter,
 ) -> Result<bool> {
     if name == ACCESS {
         let mut acl = Acl::parse(value)?;
-        inode.mode = acl.mode(inode.mode);
+        inode.mode = by.allowed(acl.mode(inode.mode), inode.gid);
         if !acl.is_mode() {
             draft.put_xattr(ino, ACCESS, value);
         } else if draft.xattr(ino, ACCESS)?.is_some() {

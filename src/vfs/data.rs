@@ -36,14 +36,16 @@ impl Vfs {
         if !handle.flags.read {
             return Err(Error::BadHandle);
         }
-        self.read_file(&handle.file, offset, size.into()).await
+        let touches = !handle.flags.no_atime;
+        self.read_file(&handle.file, offset, size.into(), touches).await
     }
 
-    pub(super) async fn read_file(
+    async fn read_file(
         &self,
         file: &Arc<File>,
         offset: u64,
         size: u64,
+        touches: bool,
     ) -> Result<Bytes> {
         let ino = file.ino();
         let range = offset..offset.saturating_add(size).min(SIZE_MAX);
@@ -67,7 +69,9 @@ impl Vfs {
                 Ok((inode, list))
             })
             .await?;
-        self.touch(ino, &inode);
+        if touches {
+            self.touch(ino, &inode);
+        }
         let size = unpublished.map_or(inode.size, |unpublished| unpublished.end.max(inode.size));
         let range = range.start..range.end.min(size);
         if range.is_empty() {
@@ -123,15 +127,23 @@ impl Vfs {
         if set.size.is_some_and(|size| size > SIZE_MAX) {
             return Err(Error::TooBig);
         }
-        let inode = match set.size {
-            Some(size) => self.resize(ino, set, size).await?,
-            None => self.set_but_size(ino, set).await?,
-        };
         if set.atime.is_some() {
+            // Before: a read that rides in the same transaction would overrule what is set.
             self.inner.atimes.forget(ino);
         }
+        let noted = self.inner.atimes.get(ino);
+        let inode = match set.size {
+            Some(size) => self.resize(ino, set, size).await?,
+            None => match self.set_but_size(ino, set).await {
+                Err(Error::Stale) => return self.set_ghost(ino, set),
+                inode => inode?,
+            },
+        };
         let unpublished = self.inner.content.known(ino).and_then(|file| file.unpublished());
-        Ok(self.merged(ino, &inode, unpublished))
+        let mut seen = self.merged(ino, &inode, unpublished);
+        // The transaction may have taken it along, after `inode` was made.
+        seen.atime = noted.map_or(seen.atime, |noted| seen.atime.max(noted));
+        Ok(seen)
     }
 
     async fn set_but_size(&self, ino: InodeNo, set: &SetAttributes) -> Result<Inode> {

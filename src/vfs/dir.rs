@@ -35,9 +35,6 @@ impl Vfs {
             let Some(dir) = view.inode(ino)?.filter(crate::log::Inode::is_dir) else {
                 return Ok(Vec::new());
             };
-            if cookie == 0 {
-                self.touch(ino, &dir);
-            }
             let dot = |cookie, name: &[u8], ino| DirEntry {
                 ino,
                 kind: libc::S_IFDIR,
@@ -67,6 +64,14 @@ impl Vfs {
             Ok(list)
         })
         .await
+    }
+
+    /// A listing begins: that moves the atime as a read does.
+    pub async fn note_listing(&self, ino: InodeNo) -> Result<()> {
+        if let Some(dir) = self.read(|view| Ok(view.inode(ino)?)).await? {
+            self.touch(ino, &dir);
+        }
+        Ok(())
     }
 
     /// As `read_dir`, each entry with its attributes; shorter where those would have to be fetched one by one.

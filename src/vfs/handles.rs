@@ -31,6 +31,8 @@ pub struct OpenFlags {
     pub truncate: bool,
     /// With `create`: fails if the name is there (`O_EXCL`).
     pub exclusive: bool,
+    /// Reads leave the atime alone (`O_NOATIME`; who may ask for it, the kernel has checked).
+    pub no_atime: bool,
 }
 
 impl OpenFlags {
@@ -42,6 +44,7 @@ impl OpenFlags {
             write: mode == libc::O_WRONLY || mode == libc::O_RDWR,
             truncate: flags & libc::O_TRUNC != 0,
             exclusive: flags & libc::O_EXCL != 0,
+            no_atime: flags & libc::O_NOATIME != 0,
         }
     }
 }

@@ -15,6 +15,7 @@ mod data;
 mod defragment;
 mod dir;
 mod error;
+mod ghosts;
 mod handles;
 mod namespace;
 mod open;
@@ -41,6 +42,7 @@ use crate::index::{Draft, Index, View};
 use crate::log::Inode;
 use crate::types::{InodeNo, Seq, Timestamp};
 
+pub use acl::is_acl;
 pub use allocate::Seek;
 pub use attr::{Attributes, SetAttributes, SetTime};
 pub use data::{Taken, WriteAt};
@@ -51,6 +53,7 @@ pub use periodic::Periodic;
 pub use rename::RenameMode;
 pub use unnamed::Named;
 pub use version::Inspected;
+pub use xattr::Setter;
 
 use attr::atime_moves;
 use handles::Handles;
@@ -61,8 +64,8 @@ pub const NAME_MAX: usize = 255;
 pub const TARGET_MAX: usize = 4095;
 /// The largest file, in bytes: what a positive `off_t` can say.
 pub const SIZE_MAX: u64 = i64::MAX as u64;
-/// What `statfs` shows as the size of the vault, in bytes: a bucket has no end, tools want one. 1 PiB.
-const CAPACITY: u64 = 1 << 50;
+/// What `statfs` shows as free where no end is known, in bytes: a bucket has none, tools want one. 1 PiB.
+const ENDLESS: u64 = 1 << 50;
 /// The unit of `statfs`, in bytes.
 const BLOCK: u64 = 4096;
 
@@ -89,6 +92,8 @@ pub trait Durability: Send + Sync + 'static {
     async fn fsync(&self, upto: Seq) -> std::result::Result<(), DurabilityError>;
     /// Returns when everything up to `upto` is in the bucket.
     async fn bucket(&self, upto: Seq) -> std::result::Result<(), DurabilityError>;
+    /// Bytes that can still be written as things are, for `statfs`; `None`: no end is known. Does not wait.
+    fn free(&self) -> Option<u64>;
 }
 
 /// How far `fsync` goes.
@@ -138,6 +143,7 @@ struct Inner {
     options: Options,
     handles: Handles,
     atimes: attr::Atimes,
+    ghosts: ghosts::Ghosts,
     bare: xattr::Bare,
     /// Truncations under way, with the offset from which extents are still to go (rule V3).
     trims: Mutex<HashMap<InodeNo, u64>>,
@@ -163,6 +169,7 @@ impl Vfs {
             options,
             handles: Handles::default(),
             atimes: attr::Atimes::default(),
+            ghosts: ghosts::Ghosts::default(),
             bare: xattr::Bare::default(),
             trims: Mutex::default(),
             windows: defragment::Windows::default(),
@@ -181,24 +188,30 @@ impl Vfs {
         Seq(self.inner.last.load(Ordering::Acquire))
     }
 
-    /// `statfs`.
+    /// `statfs`: what is used, and beside it what is free.
     pub async fn space(&self) -> Result<Space> {
         let totals = self.inner.index.read(|view| Ok::<_, Error>(view.stats())).await?;
-        let blocks = CAPACITY / BLOCK;
-        let used = totals.bytes.div_ceil(BLOCK).min(blocks);
-        let inodes = u64::from(u32::MAX);
-        let free_inodes = inodes.saturating_sub(totals.inodes);
-        Ok(Space { block: BLOCK, blocks, free: blocks - used, inodes, free_inodes })
+        let used = totals.bytes.div_ceil(BLOCK);
+        let free = self.inner.durability.free().unwrap_or(ENDLESS) / BLOCK;
+        let inodes = u64::from(u32::MAX).max(totals.inodes);
+        let free_inodes = inodes - totals.inodes;
+        let blocks = used.saturating_add(free);
+        Ok(Space { block: BLOCK, blocks, free, inodes, free_inodes })
     }
 
     /// `stat`, and `fstat` of an unlinked file.
     pub async fn attributes(&self, ino: InodeNo) -> Result<Attributes> {
-        self.read(|view| self.seen(view, ino)?.ok_or(Error::Stale)).await
+        match self.read(|view| self.seen(view, ino)).await? {
+            Some(seen) => Ok(seen),
+            None => self.ghost(ino),
+        }
     }
 
     /// The target of a symlink.
     pub async fn read_link(&self, ino: InodeNo) -> Result<Vec<u8>> {
-        let inode = self.read(|view| view.inode(ino)?.ok_or(Error::Stale)).await?;
+        let Some(inode) = self.read(|view| Ok(view.inode(ino)?)).await? else {
+            return self.inner.ghosts.get(ino).and_then(|ghost| ghost.target).ok_or(Error::Stale);
+        };
         self.touch(ino, &inode);
         inode.target.ok_or(Error::Invalid)
     }
@@ -219,8 +232,9 @@ impl Vfs {
                 seen.mtime = mtime;
                 seen.ctime = seen.ctime.max(mtime);
             }
-            // A guess that is right for a file written from its beginning; a publication makes it exact.
-            seen.blocks = seen.blocks.max(seen.size.min(unpublished.end).div_ceil(512));
+            // What is overwritten counts twice until a publication makes it exact; what is new is right at once.
+            let held = inode.allocated.saturating_add(unpublished.bytes).min(seen.size);
+            seen.blocks = seen.blocks.max(held.div_ceil(512));
         }
         if let Some(atime) = self.inner.atimes.get(ino) {
             seen.atime = seen.atime.max(atime);

@@ -159,6 +159,7 @@ impl Vfs {
         checked_name(name)?;
         self.writable()?;
         let pending = self.pending(ino).await?;
+        let noted = self.inner.atimes.get(ino);
         let inode = self
             .change(|draft| {
                 let now = Timestamp::now();
@@ -191,7 +192,10 @@ impl Vfs {
             pending.landed();
         }
         let unpublished = self.inner.content.known(ino).and_then(|file| file.unpublished());
-        Ok(self.merged(ino, &inode, unpublished))
+        let mut seen = self.merged(ino, &inode, unpublished);
+        // The transaction may have taken it along, after `inode` was made.
+        seen.atime = noted.map_or(seen.atime, |noted| seen.atime.max(noted));
+        Ok(seen)
     }
 
     /// `unlink`: of what is not a directory.
@@ -224,19 +228,22 @@ impl Vfs {
             b".." => return Err(Error::NotEmpty),
             _ => checked_name(name)?,
         }
-        self.change(|draft| {
-            let mut dir = directory(draft, parent)?;
-            let entry = draft.entry(parent, name)?.ok_or(Error::NotFound)?;
-            if entry.kind != libc::S_IFDIR {
-                return Err(Error::NotDirectory);
-            }
-            drop_directory(draft, entry.ino)?;
-            draft.delete_entry(parent, name);
-            dir.nlink = dir.nlink.saturating_sub(1);
-            changed(draft, parent, &mut dir, Timestamp::now());
-            Ok(())
-        })
-        .await
+        let (ino, fate) = self
+            .change(|draft| {
+                let mut dir = directory(draft, parent)?;
+                let entry = draft.entry(parent, name)?.ok_or(Error::NotFound)?;
+                if entry.kind != libc::S_IFDIR {
+                    return Err(Error::NotDirectory);
+                }
+                let fate = drop_directory(draft, entry.ino, Timestamp::now())?;
+                draft.delete_entry(parent, name);
+                dir.nlink = dir.nlink.saturating_sub(1);
+                changed(draft, parent, &mut dir, Timestamp::now());
+                Ok((entry.ino, fate))
+            })
+            .await?;
+        self.after_drop(ino, fate).await;
+        Ok(())
     }
 }
 
@@ -255,15 +262,16 @@ pub(super) fn changed(draft: &mut Draft<'_>, ino: InodeNo, dir: &mut Inode, now:
 }
 
 /// Removes a directory, which must be empty. Its own entry is the caller's.
-pub(super) fn drop_directory(draft: &mut Draft<'_>, ino: InodeNo) -> Result<Fate> {
+pub(super) fn drop_directory(draft: &mut Draft<'_>, ino: InodeNo, now: Timestamp) -> Result<Fate> {
     if !draft.is_empty_dir(ino)? {
         return Err(Error::NotEmpty);
     }
     for name in draft.xattrs(ino)? {
         draft.delete_xattr(ino, &name);
     }
+    let inode = draft.inode(ino)?.map(|inode| Box::new(Inode { ctime: now, ..inode }));
     draft.delete_inode(ino);
-    Ok(Fate::Gone)
+    Ok(Fate::Gone(inode))
 }
 
 /// Whether `ino` is `dir` or a directory above it. The root is above everything.

@@ -4,6 +4,9 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use futures_util::{StreamExt, stream};
+
+use crate::content::File;
 use crate::log::Orphan;
 use crate::types::InodeNo;
 
@@ -13,6 +16,8 @@ use super::{Inner, Result, Vfs};
 const PUBLISH_AFTER: Duration = Duration::from_secs(30);
 /// How often to look: content says what is due, also when a writer waits for room.
 const TICK: Duration = Duration::from_secs(1);
+/// Files that are published at a time: one that waits (for its turn, for a page of the map) delays no others.
+const PUBLISH_AT_ONCE: usize = 16;
 
 /// The background work of a mount; ends when this is dropped.
 #[derive(Debug)]
@@ -76,9 +81,11 @@ impl Vfs {
     /// Publishes everything that is unpublished (`sync`, unmount, SIGTERM). Goes on after an error, and returns the
     /// first.
     pub async fn publish_all(&self) -> Result<()> {
+        let files = stream::iter(self.inner.content.unpublished());
+        let mut outcomes =
+            files.map(|file| async move { self.publish(&file).await }).buffered(PUBLISH_AT_ONCE);
         let mut outcome = Ok(());
-        for file in self.inner.content.unpublished() {
-            let published = self.publish(&file).await;
+        while let Some(published) = outcomes.next().await {
             outcome = outcome.and(published);
         }
         outcome
@@ -86,12 +93,14 @@ impl Vfs {
 
     /// Publishes what was first written longer ago than `age`, and what has become too much (V1).
     pub(super) async fn publish_older(&self, age: Duration) {
-        for file in self.inner.content.overdue(age) {
+        let files = stream::iter(self.inner.content.overdue(age));
+        let publish = async |file: Arc<File>| {
             if let Err(error) = self.publish(&file).await {
                 // Nothing is lost: it stays unpublished, and the next flush or fsync of the file says so.
                 tracing::warn!(%error, ino = file.ino().0, "writes stay unpublished for now");
             }
-        }
+        };
+        files.for_each_concurrent(PUBLISH_AT_ONCE, publish).await;
     }
 }
 

@@ -17,12 +17,12 @@ pub(super) const STEP: usize = 4096;
 pub(super) const STEP: usize = 4;
 
 /// What became of an inode that lost a name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
     /// It has other names.
     Named,
-    /// It is gone.
-    Gone,
+    /// It is gone; as it was, if it was there.
+    Gone(Option<Box<Inode>>),
     /// It is an orphan: open, or too large for one transaction.
     Orphan,
 }
@@ -36,7 +36,7 @@ pub(super) fn drop_name(
     now: Timestamp,
 ) -> Result<Fate> {
     // An entry without an inode is damage that a removal may mend.
-    let Some(mut inode) = draft.inode(ino)? else { return Ok(Fate::Gone) };
+    let Some(mut inode) = draft.inode(ino)? else { return Ok(Fate::Gone(None)) };
     inode.nlink = inode.nlink.saturating_sub(1);
     inode.ctime = now;
     if inode.nlink > 0 {
@@ -44,7 +44,7 @@ pub(super) fn drop_name(
         return Ok(Fate::Named);
     }
     if leaving.claim(ino) && erase(draft, bare, ino, &inode)? {
-        return Ok(Fate::Gone);
+        return Ok(Fate::Gone(Some(Box::new(inode))));
     }
     draft.put_inode(ino, &inode);
     draft.put_orphan(ino, &Orphan { from: None });
@@ -207,7 +207,8 @@ impl Vfs {
     pub(super) async fn after_drop(&self, ino: InodeNo, fate: Fate) {
         match fate {
             Fate::Named => {}
-            Fate::Gone => {
+            Fate::Gone(inode) => {
+                self.haunts(ino, inode);
                 if let Some(file) = self.inner.content.known(ino) {
                     file.discard();
                 }

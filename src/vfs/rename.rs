@@ -162,7 +162,7 @@ impl Step<'_, '_> {
         match (is_dir, target.kind == libc::S_IFDIR) {
             (true, false) => Err(Error::NotDirectory),
             (false, true) => Err(Error::IsDirectory),
-            (true, true) => drop_directory(self.draft, target.ino),
+            (true, true) => drop_directory(self.draft, target.ino, self.now),
             (false, false) => drop_name(self.draft, leaving, bare, target.ino, self.now),
         }
     }

@@ -121,12 +121,13 @@ impl Vfs {
         self.inner.windows.published(ino, &publication.pieces);
         file.note_name(name);
         file.published(publication);
+        let has_replaced = replaced.is_some();
         if let Some((ino, fate)) = replaced {
             self.after_drop(ino, fate).await;
         }
         let unpublished = file.unpublished();
         let attributes = self.merged(ino, &inode, unpublished);
-        Ok(Named { attributes, has_replaced: replaced.is_some() })
+        Ok(Named { attributes, has_replaced })
     }
 }
 

@@ -35,13 +35,14 @@ impl Vfs {
         self.read(|view| Ok(view.xattrs(ino)?)).await
     }
 
-    /// `setxattr`. `flags`: `XATTR_CREATE` or `XATTR_REPLACE`.
+    /// `setxattr`. `flags`: `XATTR_CREATE` or `XATTR_REPLACE`. `by` is asked about ACLs only.
     pub async fn set_xattr(
         &self,
         ino: InodeNo,
         name: &[u8],
         value: &[u8],
         flags: i32,
+        by: &Setter,
     ) -> Result<()> {
         checked(name)?;
         self.writable()?;
@@ -52,19 +53,23 @@ impl Vfs {
             && self.inner.bare.contains(ino)
             && let Some(permissions) = acl::as_mode(value)?
         {
-            return self.set_permissions(ino, permissions).await;
+            return self.set_permissions(ino, permissions, by).await;
         }
         let _setting = self.inner.bare.setting(ino);
         self.change(|draft| {
             let mut inode = draft.inode(ino)?.ok_or(Error::Stale)?;
-            let is_there = draft.xattr(ino, name)?.is_some();
+            let there = draft.xattr(ino, name)?;
+            let is_there = there.is_some();
             match is_there {
                 true if flags & libc::XATTR_CREATE != 0 => return Err(Error::Exists),
                 false if flags & libc::XATTR_REPLACE != 0 => return Err(Error::NoAttribute),
                 _ => {}
             }
+            if there.is_some_and(|there| there == value) && !acl::is_acl(name) {
+                return Ok(()); // as on a local disk, the ctime stays too
+            }
             let before = inode.clone();
-            if acl::set(draft, ino, &mut inode, name, value)? {
+            if acl::set(draft, ino, &mut inode, (name, value), by)? {
                 if inode == before && !is_there {
                     return Ok(()); // `cp -a` sets the ACL that the mode says already
                 }
@@ -85,10 +90,10 @@ impl Vfs {
 
     /// What `cp -a` and `install` do instead of `chmod`: an ACL that says no more than a mode, on an inode that has no
     /// attributes. None is kept, and none is looked for.
-    async fn set_permissions(&self, ino: InodeNo, permissions: u32) -> Result<()> {
+    async fn set_permissions(&self, ino: InodeNo, permissions: u32, by: &Setter) -> Result<()> {
         self.change(|draft| {
             let mut inode = draft.inode(ino)?.ok_or(Error::Stale)?;
-            let mode = inode.mode & !0o777 | permissions;
+            let mode = by.allowed(inode.mode & !0o777 | permissions, inode.gid);
             if inode.mode != mode {
                 inode.mode = mode;
                 inode.ctime = Timestamp::now();
@@ -136,10 +141,33 @@ pub(super) fn checked(name: &[u8]) -> Result<()> {
     if name.len() > NAME_MAX {
         return Err(Error::AttributeNameTooLong);
     }
-    let is_known = [&b"user."[..], b"trusted.", b"security."]
-        .iter()
-        .any(|space| name.starts_with(space) && name.len() > space.len());
-    if is_known || acl::is_acl(name) { Ok(()) } else { Err(Error::NotSupported) }
+    for space in [&b"user."[..], b"trusted.", b"security."] {
+        match name.strip_prefix(space) {
+            Some([]) => return Err(Error::Invalid),
+            Some(_) => return Ok(()),
+            None => {}
+        }
+    }
+    if acl::is_acl(name) { Ok(()) } else { Err(Error::NotSupported) }
+}
+
+/// Who sets an ACL: setgid goes, as with `chmod`, where the file's group is not one of theirs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Setter {
+    /// The superuser keeps it.
+    Superuser,
+    /// A user with these groups.
+    Member(Vec<u32>),
+}
+
+impl Setter {
+    /// A mode that is set for a file of this group.
+    pub(super) fn allowed(&self, mode: u32, gid: u32) -> u32 {
+        match self {
+            Self::Member(groups) if !groups.contains(&gid) => mode & !libc::S_ISGID,
+            _ => mode,
+        }
+    }
 }
 
 /// Inodes that are known to have no attributes.
@@ -234,8 +262,11 @@ mod tests {
         for good in ["user.a", "trusted.x", "security.capability", "system.posix_acl_access"] {
             assert!(checked(good.as_bytes()).is_ok(), "{good}");
         }
-        for bad in ["user.", "system.other", "osx.a", ""] {
+        for bad in ["user", "system.other", "osx.a", ""] {
             assert!(matches!(checked(bad.as_bytes()), Err(Error::NotSupported)), "{bad}");
+        }
+        for nameless in ["user.", "trusted.", "security."] {
+            assert!(matches!(checked(nameless.as_bytes()), Err(Error::Invalid)), "{nameless}");
         }
     }
 }

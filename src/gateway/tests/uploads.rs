@@ -111,7 +111,15 @@ async fn what_is_known_is_of_the_version_that_was_uploaded() {
     let original = service.put("/files/h", "content").await.is(201).json();
     let note = vfs.xattr(service.ino("h").await, b"user.s3vault.upload").await.unwrap();
     service.put("/files/copy", "content").await.is(201);
-    vfs.set_xattr(service.ino("copy").await, b"user.s3vault.upload", &note, 0).await.unwrap();
+    vfs.set_xattr(
+        service.ino("copy").await,
+        b"user.s3vault.upload",
+        &note,
+        0,
+        &crate::vfs::Setter::Superuser,
+    )
+    .await
+    .unwrap();
     assert!(known("copy").await.is_null());
     assert_eq!(known("h").await, original["id"]);
 }

@@ -116,7 +116,7 @@ pub(super) async fn write(vfs: &Vfs, name: &str, data: &[u8]) {
 }
 
 pub(super) async fn try_write(vfs: &Vfs, name: &str, data: &[u8]) -> crate::vfs::Result<()> {
-    let flags = OpenFlags { read: false, write: true, truncate: true, exclusive: false };
+    let flags = OpenFlags { write: true, truncate: true, ..OpenFlags::default() };
     let (_, handle) = vfs.create(&USER, InodeNo::ROOT, name.as_bytes(), 0o644, flags).await?;
     let mut at = 0;
     for part in data.chunks(128 << 10) {
@@ -129,7 +129,7 @@ pub(super) async fn try_write(vfs: &Vfs, name: &str, data: &[u8]) -> crate::vfs:
 
 pub(super) async fn read(vfs: &Vfs, name: &[u8]) -> Vec<u8> {
     let found = vfs.lookup(InodeNo::ROOT, name).await.unwrap();
-    let flags = OpenFlags { read: true, write: false, truncate: false, exclusive: false };
+    let flags = OpenFlags { read: true, ..OpenFlags::default() };
     let handle = vfs.open(found.ino, flags).await.unwrap();
     let mut data = Vec::new();
     loop {

@@ -25,10 +25,10 @@ use crate::types::{CommitNo, Hash, MIB, PackId, VaultId};
 use crate::upload::{Staging, StagingLimits};
 
 pub(super) const ALICE: Caller = Caller { uid: 1000, gid: 100, pid: 1, umask: 0o022 };
-pub(super) const READ: OpenFlags =
-    OpenFlags { read: true, write: false, truncate: false, exclusive: false };
-pub(super) const WRITE: OpenFlags =
-    OpenFlags { read: true, write: true, truncate: false, exclusive: false };
+const NO_FLAGS: OpenFlags =
+    OpenFlags { read: false, write: false, truncate: false, exclusive: false, no_atime: false };
+pub(super) const READ: OpenFlags = OpenFlags { read: true, ..NO_FLAGS };
+pub(super) const WRITE: OpenFlags = OpenFlags { read: true, write: true, ..NO_FLAGS };
 
 /// How a mount ends before the next one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +56,8 @@ pub(crate) struct World {
 pub(super) struct Durable {
     pub(super) local: AtomicU64,
     pub(super) bucket: AtomicU64,
+    /// What `free` says, in bytes; 0: that no end is known.
+    pub(super) free: AtomicU64,
 }
 
 #[async_trait]
@@ -68,6 +70,10 @@ impl Durability for Durable {
     async fn bucket(&self, upto: Seq) -> std::result::Result<(), DurabilityError> {
         self.bucket.fetch_max(upto.0, Ordering::SeqCst);
         Ok(())
+    }
+
+    fn free(&self) -> Option<u64> {
+        Some(self.free.load(Ordering::SeqCst)).filter(|free| *free > 0)
     }
 }
 

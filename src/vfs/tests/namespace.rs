@@ -3,6 +3,7 @@
 use super::*;
 
 const ROOT: InodeNo = InodeNo::ROOT;
+const BY_ROOT: Setter = Setter::Superuser;
 
 #[tokio::test]
 async fn a_small_file_copied_with_its_times_costs_two_transactions() {
@@ -23,12 +24,12 @@ async fn a_small_file_copied_with_its_times_costs_two_transactions() {
         [tag.to_le_bytes(), perm.to_le_bytes(), [0xff; 2], [0xff; 2]].concat()
     };
     let acl = [&2_u32.to_le_bytes()[..], &line(1, 6), &line(4, 0), &line(32, 0)].concat();
-    vfs.set_xattr(seen.ino, b"system.posix_acl_access", &acl, 0).await.unwrap();
+    vfs.set_xattr(seen.ino, b"system.posix_acl_access", &acl, 0, &BY_ROOT).await.unwrap();
     vfs.flush(handle).await.unwrap();
     vfs.release(handle).await.unwrap();
     assert_eq!(world.transactions() - before, 2);
     let acl = [&2_u32.to_le_bytes()[..], &line(1, 6), &line(4, 4), &line(32, 4)].concat();
-    vfs.set_xattr(seen.ino, b"system.posix_acl_access", &acl, 0).await.unwrap();
+    vfs.set_xattr(seen.ino, b"system.posix_acl_access", &acl, 0, &BY_ROOT).await.unwrap();
     assert_eq!(vfs.attributes(seen.ino).await.unwrap().mode & 0o7777, 0o644);
     assert!(vfs.xattrs(seen.ino).await.unwrap().is_empty());
 }
@@ -81,7 +82,7 @@ async fn a_read_only_mount_changes_nothing() {
         vfs.link(ino, ROOT, b"g").await.map(drop),
         vfs.open(ino, WRITE).await.map(drop),
         vfs.set_attributes(ino, &set).await.map(drop),
-        vfs.set_xattr(ino, b"user.a", b"", 0).await,
+        vfs.set_xattr(ino, b"user.a", b"", 0, &BY_ROOT).await,
     ];
     for error in errors {
         assert_eq!(error.unwrap_err().errno(), libc::EROFS);
@@ -130,7 +131,7 @@ async fn setgid_and_default_acls_are_inherited() {
     let lines =
         [line(1, 7, none), line(2, 6, 42), line(4, 5, none), line(16, 7, none), line(32, 0, none)];
     let default = [&2_u32.to_le_bytes()[..], &lines.concat()].concat();
-    vfs.set_xattr(dir.ino, b"system.posix_acl_default", &default, 0).await.unwrap();
+    vfs.set_xattr(dir.ino, b"system.posix_acl_default", &default, 0, &BY_ROOT).await.unwrap();
     let (file, handle) = vfs.create(&ALICE, dir.ino, b"f", 0o666, WRITE).await.unwrap();
     vfs.release(handle).await.unwrap();
     assert_eq!(file.mode & 0o7777, 0o660, "no umask: the default ACL stands for it");
@@ -186,4 +187,172 @@ async fn a_full_staging_area_is_enospc_at_write_and_unlink_still_works() {
     vfs.flush(handle).await.unwrap();
     vfs.release(handle).await.unwrap();
     vfs.unlink(ROOT, b"f").await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_removed_can_be_asked_about_until_the_kernel_forgets_it() {
+    let world = World::new().await;
+    let vfs = world.vfs();
+    let dir = vfs.mkdir(&ALICE, ROOT, b"d", 0o755).await.unwrap();
+    let over = vfs.mkdir(&ALICE, ROOT, b"over", 0o755).await.unwrap();
+    let link = vfs.symlink(&ALICE, ROOT, b"l", b"target").await.unwrap();
+    vfs.rmdir(ROOT, b"d").await.unwrap();
+    vfs.mkdir(&ALICE, ROOT, b"e", 0o755).await.unwrap();
+    vfs.rename((ROOT, b"e"), (ROOT, b"over"), RenameMode::Replace).await.unwrap();
+    vfs.unlink(ROOT, b"l").await.unwrap();
+    for ino in [dir.ino, over.ino, link.ino] {
+        let seen = vfs.attributes(ino).await.unwrap();
+        assert_eq!((seen.ino, seen.nlink), (ino, 0));
+        assert!(seen.ctime > link.ctime);
+    }
+    assert!(vfs.read_dir(dir.ino, 0, 10).await.unwrap().is_empty());
+    assert_eq!(vfs.read_link(link.ino).await.unwrap(), b"target");
+    let made = vfs.mkdir(&ALICE, dir.ino, b"in it", 0o755).await;
+    assert_eq!(made.unwrap_err().errno(), libc::ENOENT);
+    let set = SetAttributes { mode: Some(0o700), ..SetAttributes::default() };
+    assert_eq!(vfs.set_attributes(dir.ino, &set).await.unwrap().mode & 0o777, 0o700);
+    assert_eq!(vfs.attributes(dir.ino).await.unwrap().mode & 0o777, 0o700);
+    for ino in [dir.ino, over.ino, link.ino] {
+        vfs.forget(ino);
+        assert!(matches!(vfs.attributes(ino).await, Err(Error::Stale)));
+    }
+    assert!(matches!(vfs.set_attributes(dir.ino, &set).await, Err(Error::Stale)));
+    assert!(matches!(vfs.read_link(link.ino).await, Err(Error::Stale)));
+}
+
+#[tokio::test]
+async fn a_reader_with_o_noatime_leaves_the_atime_alone() {
+    let world = World::new().await;
+    let vfs = world.vfs();
+    let ino = world.file("f", b"read me").await;
+    let made = vfs.attributes(ino).await.unwrap();
+    let handle = vfs.open(ino, OpenFlags { no_atime: true, ..READ }).await.unwrap();
+    assert_eq!(&vfs.read_data(handle, 0, 100).await.unwrap()[..], b"read me");
+    assert_eq!(vfs.attributes(ino).await.unwrap().atime, made.atime);
+    let handle = vfs.open(ino, READ).await.unwrap();
+    vfs.read_data(handle, 0, 100).await.unwrap();
+    assert!(vfs.attributes(ino).await.unwrap().atime > made.atime);
+    let root = vfs.attributes(ROOT).await.unwrap();
+    vfs.read_dir(ROOT, 0, 10).await.unwrap();
+    assert_eq!(vfs.attributes(ROOT).await.unwrap().atime, root.atime);
+    vfs.note_listing(ROOT).await.unwrap();
+    assert!(vfs.attributes(ROOT).await.unwrap().atime > root.atime);
+}
+
+#[tokio::test]
+async fn an_acl_set_by_a_stranger_to_the_group_takes_setgid() {
+    let world = World::new().await;
+    let vfs = world.vfs();
+    let line = |tag: u16, perm: u16, id: u32| {
+        [&tag.to_le_bytes()[..], &perm.to_le_bytes(), &id.to_le_bytes()].concat()
+    };
+    let none = u32::MAX;
+    let plain = [line(1, 7, none), line(4, 7, none), line(32, 0, none)].concat();
+    let named = [line(1, 7, none), line(2, 6, 42), line(4, 7, none), line(16, 7, none)].concat();
+    let named = [named, line(32, 0, none)].concat();
+    let stranger = Setter::Member(vec![100, 7]);
+    let member = Setter::Member(vec![7, 55]);
+    for (at, lines) in [plain, named].iter().enumerate() {
+        let acl = [&2_u32.to_le_bytes()[..], lines].concat();
+        for (by, setgid) in [(&BY_ROOT, 0o2000), (&member, 0o2000), (&stranger, 0)] {
+            let name = format!("{at} {by:?}");
+            let ino = vfs.mkdir(&ALICE, ROOT, name.as_bytes(), 0o755).await.unwrap().ino;
+            let set =
+                SetAttributes { mode: Some(0o2770), gid: Some(55), ..SetAttributes::default() };
+            vfs.set_attributes(ino, &set).await.unwrap();
+            vfs.set_xattr(ino, b"system.posix_acl_access", &acl, 0, by).await.unwrap();
+            let seen = vfs.attributes(ino).await.unwrap();
+            assert_eq!(seen.mode & 0o7777, 0o770 | setgid, "{name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn blocks_count_what_is_written_and_no_holes_before_it_is_published_too() {
+    let world = World::new().await;
+    let vfs = world.vfs();
+    let (seen, handle) = vfs.create(&ALICE, ROOT, b"f", 0o644, WRITE).await.unwrap();
+    vfs.write(handle, WriteAt::Offset(1 << 40), &[1; 5000]).await.unwrap();
+    assert_eq!(vfs.attributes(seen.ino).await.unwrap().blocks, 10);
+    vfs.write(handle, WriteAt::Offset(0), &[1; 5000]).await.unwrap();
+    assert_eq!(vfs.attributes(seen.ino).await.unwrap().blocks, 20);
+    vfs.flush(handle).await.unwrap();
+    assert_eq!(vfs.attributes(seen.ino).await.unwrap().blocks, 20);
+}
+
+#[tokio::test]
+async fn statfs_says_what_is_used_and_what_can_be_written() {
+    let world = World::new().await;
+    let vfs = world.vfs();
+    let empty = vfs.space().await.unwrap();
+    assert_eq!((empty.block, empty.blocks, empty.free), (BLOCK, ENDLESS / BLOCK, ENDLESS / BLOCK));
+    world.file("f", &[1; 10_000]).await;
+    let full = vfs.space().await.unwrap();
+    assert_eq!(full.blocks - full.free, 3);
+    assert_eq!(full.inodes - full.free_inodes, empty.inodes - empty.free_inodes + 1);
+    world.durable.free.store(100 * BLOCK + 1, Ordering::SeqCst);
+    let stalled = vfs.space().await.unwrap();
+    assert_eq!((stalled.blocks, stalled.free), (103, 100));
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_published_now_delays_no_others() {
+    let world = World::new().await;
+    let vfs = world.vfs().clone();
+    let (waits, first) = vfs.create(&ALICE, ROOT, b"waits", 0o644, WRITE).await.unwrap();
+    let (goes, second) = vfs.create(&ALICE, ROOT, b"goes", 0o644, WRITE).await.unwrap();
+    vfs.write(first, WriteAt::Offset(0), b"waits").await.unwrap();
+    vfs.write(second, WriteAt::Offset(0), b"goes").await.unwrap();
+    assert!(waits.ino < goes.ino, "it comes first");
+    // Somebody else has its publishing turn.
+    let turn = vfs.inner.content.file(waits.ino).seal().await.unwrap();
+    let publishing = {
+        let vfs = vfs.clone();
+        tokio::spawn(async move { vfs.publish_older(Duration::ZERO).await })
+    };
+    let goes = vfs.inner.content.file(goes.ino);
+    let published = async {
+        while goes.unpublished().is_some() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), published).await.unwrap();
+    assert!(!publishing.is_finished());
+    drop(turn);
+    publishing.await.unwrap();
+    assert!(vfs.inner.content.unpublished().is_empty());
+}
+
+#[tokio::test]
+async fn an_atime_that_is_set_stays_and_one_that_is_noted_never_goes_back() {
+    let mut world = World::new().await;
+    let ino = world.file("f", b"read me").await;
+    world.bytes(ino).await;
+    let read = world.vfs().attributes(ino).await.unwrap().atime;
+    // The noted read rides in the transaction of the truncation, and shows in its answer.
+    let set = SetAttributes { size: Some(3), ..SetAttributes::default() };
+    assert_eq!(world.vfs().set_attributes(ino, &set).await.unwrap().atime, read);
+    world.bytes(ino).await;
+    let read = world.vfs().attributes(ino).await.unwrap().atime;
+    assert_eq!(world.vfs().link(ino, ROOT, b"g").await.unwrap().atime, read);
+    world.bytes(ino).await;
+    let old = Timestamp { seconds: 1000, nanos: 7 };
+    let set = SetAttributes { atime: Some(SetTime::To(old)), ..SetAttributes::default() };
+    assert_eq!(world.vfs().set_attributes(ino, &set).await.unwrap().atime, old);
+    assert_eq!(world.vfs().attributes(ino).await.unwrap().atime, old);
+    world.reopen(Reopen::Kill).await;
+    assert_eq!(world.vfs().attributes(ino).await.unwrap().atime, old);
+}
+
+#[tokio::test]
+async fn an_attribute_set_to_what_it_is_changes_nothing() {
+    let world = World::new().await;
+    let ino = world.file("f", b"").await;
+    world.vfs().set_xattr(ino, b"user.a", b"one", 0, &BY_ROOT).await.unwrap();
+    let (seen, before) = (world.vfs().attributes(ino).await.unwrap(), world.transactions());
+    world.vfs().set_xattr(ino, b"user.a", b"one", 0, &BY_ROOT).await.unwrap();
+    assert_eq!(world.vfs().attributes(ino).await.unwrap(), seen);
+    assert_eq!(world.transactions(), before);
+    world.vfs().set_xattr(ino, b"user.a", b"two", 0, &BY_ROOT).await.unwrap();
+    assert!(world.vfs().attributes(ino).await.unwrap().ctime > seen.ctime);
 }

@@ -1,0 +1,175 @@
+//! What the README says of the meaning of calls, on a real mount: its examples, and many users at once.
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
+#[path = "support/home.rs"]
+mod home;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::Instant;
+
+use home::{Home, PATIENCE};
+
+const README: &str = include_str!("../README.md");
+/// The heading of the table.
+const SECTION: &str = "## What works as on a local disk";
+
+/// The section's table, and the block of examples after it.
+fn section() -> (&'static str, &'static str) {
+    let from = README.find(SECTION).expect("the section");
+    let (table, rest) = README[from..].split_once("```sh\n").expect("a block of examples");
+    let (block, _) = rest.split_once("```").expect("its end");
+    (table, block)
+}
+
+/// One example: where it stands, what to type, what it prints.
+struct Example {
+    row: String,
+    line: String,
+    expected: String,
+}
+
+/// A line is `command # -> what it prints`, lines of output joined by blanks; `# name` begins a row's examples.
+fn examples(block: &str) -> Vec<Example> {
+    let (mut found, mut row) = (Vec::new(), String::new());
+    for line in block.lines().filter(|line| !line.is_empty()) {
+        if let Some(name) = line.strip_prefix("# ") {
+            name.clone_into(&mut row);
+        } else {
+            let (line, expected) = line.rsplit_once("# ->").expect("what it prints");
+            let expected = expected.strip_prefix(' ').unwrap_or(expected);
+            let (line, expected) = (line.trim().to_owned(), expected.to_owned());
+            found.push(Example { row: row.clone(), line, expected });
+        }
+    }
+    found
+}
+
+#[test]
+fn the_readme_says_what_is_so() {
+    let (table, block) = section();
+    let examples = examples(block);
+    let rows = table.lines().filter_map(|line| line.strip_prefix("| ")?.split(" |").next());
+    let rows: BTreeSet<&str> = rows.filter(|row| !row.starts_with(['|', '-'])).collect();
+    let shown: BTreeSet<&str> = examples.iter().map(|example| &*example.row).collect();
+    assert!(rows.len() > 10 && rows == shown, "rows without an example, or the other way round");
+
+    let home = Home::new();
+    home.type_in("mount vault --allow-other").exits(0);
+    let vault = home.path("vault");
+    let mut wrong = String::new();
+    for Example { row, line, expected } in examples {
+        // The mount must not hang the test, whatever becomes of it.
+        let mut command = Command::new("timeout");
+        command.args(["-s", "KILL", "50", "sh", "-c", &line]).current_dir(&vault);
+        let done = command.env("LC_ALL", "C").output().unwrap();
+        let printed = [done.stdout, done.stderr].map(|text| String::from_utf8(text).unwrap());
+        let printed: Vec<&str> = printed.iter().flat_map(|text| text.lines()).collect();
+        let printed = printed.join(" ");
+        if printed != expected {
+            wrong += &format!("\n{row}: {line}\n  says   {expected}\n  prints {printed}");
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+    home.type_in("umount vault").exits(0);
+    home.type_in("check --read-data").exits(0);
+}
+
+/// Users of the same few names at once, and what each of them does.
+const USERS: u64 = 64;
+const STEPS: u64 = 60;
+
+/// What one may see of what the others do.
+fn is_fair(error: &io::Error) -> bool {
+    // EINVAL: a rename of a directory into itself; EPERM: a link to a directory.
+    let fair = [
+        libc::ENOENT,
+        libc::EEXIST,
+        libc::ENOTEMPTY,
+        libc::EISDIR,
+        libc::ENOTDIR,
+        libc::EINVAL,
+        libc::EPERM,
+    ];
+    error.raw_os_error().is_some_and(|errno| fair.contains(&errno))
+}
+
+/// One random step in four directories with sixteen names each.
+fn step(root: &Path, random: &mut impl FnMut(u64) -> u64) -> io::Result<()> {
+    let mut place = || root.join(format!("dir-{}/name-{}", random(4), random(16)));
+    let (one, other) = (place(), place());
+    match random(12) {
+        0..=2 => fs::write(&one, [b'x'; 3000]),
+        3 | 4 => fs::rename(&one, &other),
+        5 => fs::read(&one).map(drop),
+        6 => fs::read_dir(one.parent().unwrap())?.try_for_each(|entry| entry.map(drop)),
+        7 => fs::remove_file(&one),
+        8 => fs::create_dir(&one),
+        9 => fs::remove_dir(&one),
+        10 => fs::hard_link(&one, &other),
+        _ => fs::metadata(&one).map(drop),
+    }
+}
+
+fn user(root: &Path, number: u64) -> io::Result<()> {
+    let mut state = 0x9e37_79b9_7f4a_7c15 ^ (number + 1);
+    let mut random = |below: u64| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 20) % below
+    };
+    for _ in 0..STEPS {
+        match step(root, &mut random) {
+            Err(error) if !is_fair(&error) => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn many_users_of_the_same_directories_never_wait_for_each_other_for_ever() {
+    let home = Home::new();
+    home.type_in("mount vault").exits(0);
+    let vault = home.path("vault");
+    let dirs: Vec<PathBuf> = (0..4).map(|dir| vault.join(format!("dir-{dir}"))).collect();
+    dirs.iter().for_each(|dir| fs::create_dir(dir).unwrap());
+    let (sender, receiver) = channel();
+    for number in 0..USERS {
+        let (vault, sender) = (vault.clone(), sender.clone());
+        // Not joined: where one hangs, the test says so, and the end of the daemon frees it.
+        std::thread::spawn(move || sender.send(user(&vault, number)));
+    }
+    let deadline = Instant::now() + 4 * PATIENCE;
+    for done in 0..USERS {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match receiver.recv_timeout(left) {
+            Ok(outcome) => outcome.unwrap(),
+            Err(RecvTimeoutError::Timeout) => panic!("{} of {USERS} hang", USERS - done),
+            Err(RecvTimeoutError::Disconnected) => panic!("a user panicked"),
+        }
+    }
+    // What they left is whole: all of it can be read, and removed, and then nothing is there.
+    for dir in &dirs {
+        for entry in walkdir::WalkDir::new(dir).contents_first(true).min_depth(1) {
+            let entry = entry.unwrap();
+            if entry.file_type().is_dir() {
+                fs::remove_dir(entry.path()).unwrap();
+            } else {
+                let content = fs::read(entry.path()).unwrap();
+                assert!(content.iter().all(|byte| *byte == b'x'), "{}", entry.path().display());
+                fs::remove_file(entry.path()).unwrap();
+            }
+        }
+        fs::remove_dir(dir).unwrap();
+    }
+    assert_eq!(fs::read_dir(&vault).unwrap().count(), 0);
+    let files = home.status(&vault)["files"].as_u64();
+    assert_eq!(files, Some(1), "only the root is left");
+    home.type_in("umount vault").exits(0);
+}
