@@ -101,7 +101,8 @@ impl<'a> MakeWriter<'a> for Writer {
 
 /// Sends every event of this process to the log. `S3VAULT_LOG` (a filter of tracing's)
 /// overrides how much; others' crates are heard from warnings up, since they know no rule
-/// about names.
+/// about names. fuser is not: it calls an error what is none (a reply to a request that was
+/// interrupted), and what it fails at it returns.
 pub fn start(log: Arc<LogFile>, verbose: u8) {
     let level = match verbose {
         0 => "info",
@@ -109,7 +110,7 @@ pub fn start(log: Arc<LogFile>, verbose: u8) {
         _ => "trace",
     };
     let filter = EnvFilter::try_from_env("S3VAULT_LOG")
-        .unwrap_or_else(|_| EnvFilter::new(format!("warn,s3vault={level}")));
+        .unwrap_or_else(|_| EnvFilter::new(format!("warn,fuser=off,s3vault={level}")));
     // Fails only when there is a subscriber already: then that one stays.
     drop(
         tracing_subscriber::fmt()

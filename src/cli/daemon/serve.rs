@@ -86,7 +86,7 @@ async fn run(spec: &Spec, voice: &Voice, mut front: process::Presence) -> Outcom
     };
     let clients = control::Clients::default();
     tokio::spawn(control::serve(listener, life.clone(), clients.clone()));
-    tracing::info!("usable");
+    tracing::info!("{}", if spec.mountpoint.is_some() { "mounted" } else { "serving" });
     voice.say(&Word::Ready(Box::new(life.report())));
     let outcome = life.run(signals, spec.foreground.then_some(front), voice).await;
     drop(noted);

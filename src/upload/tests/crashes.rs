@@ -180,6 +180,7 @@ async fn c5_the_process_may_die_after_any_step_and_nothing_is_lost_or_sent_twice
         tokio::time::sleep(Duration::from_millis(u64::from(40 * round))).await;
     }
     uploader.finish(SOON).await.unwrap();
+    rig.barrier.finish().await.unwrap();
     assert!(rig.staging.packs().is_empty(), "all have left");
     *place.lock() = None;
     let moments = std::mem::take(&mut *moments.lock());
