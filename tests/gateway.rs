@@ -275,7 +275,7 @@ fn search(directory: &Path, words: &[&[u8]]) -> u64 {
         looked += bytes.len() as u64;
         for word in words {
             let found = bytes.windows(word.len()).any(|part| part == *word);
-            assert!(!found, "{:?} is in {:?}", String::from_utf8_lossy(word), entry.path());
+            assert!(!found, "{:?} is in {}", String::from_utf8_lossy(word), entry.path().display());
         }
     }
     looked
