@@ -61,7 +61,7 @@ fn the_readme_says_what_is_so() {
     let home = Home::new();
     home.type_in("mount vault --allow-other").exits(0);
     let vault = home.path("vault");
-    let mut wrong = String::new();
+    let mut wrong = Vec::new();
     for Example { row, line, expected } in examples {
         // The mount must not hang the test, whatever becomes of it.
         let mut command = Command::new("timeout");
@@ -71,10 +71,10 @@ fn the_readme_says_what_is_so() {
         let printed: Vec<&str> = printed.iter().flat_map(|text| text.lines()).collect();
         let printed = printed.join(" ");
         if printed != expected {
-            wrong += &format!("\n{row}: {line}\n  says   {expected}\n  prints {printed}");
+            wrong.push(format!("{row}: {line}\n  says   {expected}\n  prints {printed}"));
         }
     }
-    assert!(wrong.is_empty(), "{wrong}");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     home.type_in("umount vault").exits(0);
     home.type_in("check --read-data").exits(0);
 }
