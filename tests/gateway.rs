@@ -17,7 +17,7 @@ use std::process::Command;
 use home::{Home, runs, signal, wait_until};
 use http::Place;
 use serde_json::Value;
-use support::{TestBucket, weed};
+use support::{TestBucket, noise, weed};
 
 /// A user of a vault on the shared server, on a machine of their own.
 struct User {
@@ -83,20 +83,6 @@ fn paths(place: &Place) -> BTreeSet<String> {
     let page = json(place, "/files/?limit=1000");
     let files = page["files"].as_array().unwrap().iter();
     files.map(|file| file["s3_key"].as_str().unwrap().to_owned()).collect()
-}
-
-/// Bytes that do not repeat; different for each seed.
-fn noise(seed: u64, length: usize) -> Vec<u8> {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64 ^ seed << 32;
-    let mut bytes = Vec::with_capacity(length + 8);
-    while bytes.len() < length {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        bytes.extend_from_slice(&state.to_le_bytes());
-    }
-    bytes.truncate(length);
-    bytes
 }
 
 #[test]

@@ -11,8 +11,8 @@ use super::packer::Origin;
 use super::readahead::PerFile;
 use super::table::Table;
 use super::writes::{Sealing, Writes};
-use super::{Error, Overlay, Result, extents};
-use crate::types::{EXTENT_MAX, Extent, InodeNo, Reference, Timestamp};
+use super::{Error, Overlay, Result};
+use crate::types::{Extent, InodeNo, Reference, Timestamp};
 use crate::upload::{PackHold, Reservation};
 
 /// The largest file: what an `off_t` can hold.
@@ -29,7 +29,7 @@ pub struct Message {
 /// The contents of one inode, shared by all of its handles.
 pub struct File {
     ino: InodeNo,
-    sealing: Arc<Sealing>,
+    pub(super) sealing: Arc<Sealing>,
     table: Arc<Table>,
     /// One publication at a time: held from `seal` until its transaction was appended.
     turn: Arc<tokio::sync::Mutex<()>>,
@@ -211,38 +211,9 @@ impl File {
         });
     }
 
-    /// The background rewrite of a fragmented window (`extents::fragmented`), in this order: `seal` (from here on
-    /// nothing else publishes or cuts the file), `overlay` and the records of the window, its bytes by
-    /// `Content::read`; if `Publication::covers` that overlay (nobody wrote meanwhile: else drop all, and try later),
-    /// this; then the transaction, and `published`. The bytes are sealed and take the place of
-    /// the publication's pieces there; readers see no change, and mtime stays. `Full` at once if there is no room:
-    /// nobody waits for it, and others wait for the publication.
-    #[allow(
-        clippy::unused_async,
-        reason = "its caller is async anyway, and sealing may move off the thread"
-    )]
-    pub async fn rewrite(
-        &self,
-        publication: &mut Publication,
-        offset: u64,
-        data: &[u8],
-    ) -> Result<()> {
-        let room = self.sealing.staging.try_reserve(data.len() as u64)?;
-        let room = room.ok_or(Error::Staging(crate::upload::Error::Full))?;
-        let who = Origin { inode: self.ino, name: self.state.lock().name.clone() };
-        let mut pieces = Vec::new();
-        let whole = usize::try_from(EXTENT_MAX).unwrap_or(usize::MAX);
-        for (i, part) in data.chunks(whole).enumerate() {
-            let (at, length) = (offset + i as u64 * EXTENT_MAX, part.len() as u64);
-            let message = self.sealing.seal(&who, at, &[part], length)?;
-            pieces.push((at, message.extent(0, length)));
-            publication.holds.push(message);
-        }
-        drop(room);
-        let edits = extents::publish(&publication.pieces, &pieces);
-        publication.pieces = extents::apply(&publication.pieces, &edits);
-        publication.end = publication.end.max(offset + data.len() as u64);
-        Ok(())
+    /// Who this is, for the footers of packs.
+    pub(super) fn origin(&self) -> Origin {
+        Origin { inode: self.ino, name: self.state.lock().name.clone() }
     }
 
     /// Changes the unpublished state, and keeps what others look at without its lock in step.

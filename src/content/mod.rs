@@ -20,6 +20,7 @@ mod readahead;
 mod reader;
 #[cfg(test)]
 mod reader_tests;
+mod rewrite;
 mod stream;
 mod table;
 mod version;

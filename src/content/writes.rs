@@ -18,7 +18,7 @@ use crate::types::{EXTENT_MAX, Extent, KIB, MIB, Timestamp};
 use crate::upload::{Reservation, Staging};
 
 /// Up to here a file is only a buffer; what runs on beyond it streams (`DESIGN.md`, "In the bucket").
-const STREAM_MIN: u64 = MIB;
+pub(super) const STREAM_MIN: u64 = MIB;
 /// A stream that was not written to is ended when this much was written elsewhere in the file, so that there can be
 /// another.
 const STREAM_PATIENCE: u64 = 4 * MIB;

@@ -52,7 +52,7 @@ impl<'a> Merge<'a> {
             sources
                 .push(boxed(memory.range(from).take_while(move |(key, _)| within(key)).map(slots)));
         }
-        let rows = layers.table.scan(from)?.take_while(move |row| match row {
+        let rows = layers.table.scan(from, to)?.take_while(move |row| match row {
             Ok((key, _)) => within(key),
             Err(_) => true,
         });

@@ -82,17 +82,23 @@ impl Table {
         self.row(&name, &sealed).map(|(_, slot)| Some(slot))
     }
 
-    /// Rows from `from` on, in the map's order, as long as they share its table and inode;
-    /// of a key without an inode, all of its table, in no order.
+    /// The rows of `from..to`, in the map's order, as long as they share `from`'s table and inode; of a key without
+    /// an inode, all of its table, in no order.
     pub(super) fn scan<'a>(
         &'a self,
         from: &[u8],
+        to: &[u8],
     ) -> Result<impl Iterator<Item = Result<Row>> + use<'a>> {
         let name = self.name(from)?;
         let prefix = name[..name.len().min(if has_inode(from) { 17 } else { 1 })].to_vec();
         let start = if has_inode(from) { name } else { prefix.clone() };
+        // Known by their names: no row beyond the end is opened.
+        let is_of_one = has_inode(from) && from.get(..9) == to.get(..9);
+        let end = is_of_one.then(|| [&prefix, &to[9..]].concat());
         let rows = self.db.range(start..).take_while(move |row| match row {
-            Ok((name, _)) => name.starts_with(&prefix),
+            Ok((name, _)) => {
+                name.starts_with(&prefix) && end.as_ref().is_none_or(|end| **name < **end)
+            }
             Err(_) => true,
         });
         Ok(rows.map(|row| {

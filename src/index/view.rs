@@ -166,7 +166,25 @@ impl<'a> View<'a> {
             return Ok(overlaps.then(|| (0, extent.clone())).into_iter().collect());
         }
         // Extents do not overlap, and none is longer than EXTENT_MAX: what reaches in from before is the last one that
-        // begins there, at most. It is looked for close by first: of small pieces there are thousands in EXTENT_MAX.
+        // begins there, at most. Most often it begins where the range does, or with a window: one look tells. A scan
+        // would go over the tombstones of what a rewritten window was before, thousands of them.
+        let window = range.start - range.start % EXTENT_MAX;
+        for guess in [range.start, window] {
+            let Some(first) = self.typed::<Extent>("extent", &Key::Extent(ino, guess))? else {
+                continue;
+            };
+            let next = guess.saturating_add(first.length);
+            if next <= range.start {
+                continue;
+            }
+            let mut found = vec![(guess, first)];
+            if next < range.end {
+                let (from, to) = (Key::Extent(ino, next), Key::Extent(ino, range.end));
+                found.append(&mut self.extent_records(&from.encode(), &to.encode(), usize::MAX)?);
+            }
+            return Ok(found);
+        }
+        // Else it is looked for close by first: of small pieces there are thousands in EXTENT_MAX.
         let (mut found, mut end) = (Vec::new(), range.end);
         for back in LOOK_BACK {
             let begin = range.start.saturating_sub(back);

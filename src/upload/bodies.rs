@@ -6,11 +6,21 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-/// Free buffers, at most as many as packs are sent at once.
+/// The buffers of the packs that are sent at once.
 #[derive(Debug)]
 pub(super) struct Bodies {
-    free: Mutex<Vec<Vec<u8>>>,
+    state: Mutex<State>,
+    /// Free ones that are kept at most.
     most: usize,
+    /// Bytes of all buffers, on loan or free, beyond which free ones are given up for a new one.
+    bytes: usize,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    free: Vec<Vec<u8>>,
+    /// Bytes of all buffers.
+    total: usize,
 }
 
 /// A buffer on loan.
@@ -22,28 +32,44 @@ pub(super) struct Body {
 }
 
 impl Bodies {
-    pub(super) fn new(most: usize) -> Arc<Self> {
-        Arc::new(Self { free: Mutex::default(), most })
+    pub(super) fn new(most: usize, bytes: u64) -> Arc<Self> {
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        Arc::new(Self { state: Mutex::default(), most, bytes })
     }
 
     /// A buffer of this length; what is in it is of no meaning.
     pub(super) fn take(self: &Arc<Self>, length: usize) -> Body {
-        let mut buffer = {
-            let mut free = self.free.lock();
-            // The smallest that is large enough, else any: it grows once.
-            let fits = (0..free.len()).filter(|n| free[*n].len() >= length);
-            let best = fits.min_by_key(|n| free[*n].len()).or(free.len().checked_sub(1));
-            best.map(|n| free.swap_remove(n)).unwrap_or_default()
+        let mut given_up = Vec::new();
+        let found = {
+            let mut state = self.state.lock();
+            let free = &state.free;
+            // A large one is left for a large pack: on loan it cannot be given up.
+            let is_fit = |n: &usize| (length..=length.saturating_mul(4)).contains(&free[*n].len());
+            let fits = (0..free.len()).filter(is_fit);
+            let best = fits.min_by_key(|n| free[*n].len());
+            let found = best.map(|n| state.free.swap_remove(n));
+            if found.is_none() {
+                while state.total + length > self.bytes
+                    && let Some(buffer) = state.free.pop()
+                {
+                    state.total -= buffer.len();
+                    given_up.push(buffer);
+                }
+                state.total += length;
+            }
+            found
         };
-        if buffer.len() < length {
-            buffer = vec![0; length]; // nothing of the old one is copied
-        }
+        drop(given_up);
+        let buffer = found.unwrap_or_else(|| vec![0; length]);
         Body { buffer, length, home: self.clone() }
     }
 
     /// Gives all memory back: nothing is on the wire.
     pub(super) fn clear(&self) {
-        let freed = std::mem::take(&mut *self.free.lock());
+        let mut state = self.state.lock();
+        let freed = std::mem::take(&mut state.free);
+        state.total -= freed.iter().map(Vec::len).sum::<usize>();
+        drop(state);
         drop(freed);
     }
 }
@@ -67,9 +93,11 @@ impl AsRef<[u8]> for Body {
 
 impl Drop for Body {
     fn drop(&mut self) {
-        let mut free = self.home.free.lock();
-        if free.len() < self.home.most {
-            free.push(std::mem::take(&mut self.buffer));
+        let mut state = self.home.state.lock();
+        if state.free.len() < self.home.most {
+            state.free.push(std::mem::take(&mut self.buffer));
+        } else {
+            state.total -= self.buffer.len();
         }
     }
 }
@@ -80,22 +108,35 @@ mod tests {
 
     #[test]
     fn buffers_come_home_with_their_last_clone_and_are_used_again() {
-        let bodies = Bodies::new(2);
+        let bodies = Bodies::new(2, 100);
         let mut body = bodies.take(10);
         body.as_mut().fill(7);
         let bytes = body.into_bytes();
         let at = bytes.as_ptr();
         let clone = bytes.slice(2..4);
         drop(bytes);
-        assert!(bodies.free.lock().is_empty(), "a clone is still out");
+        assert!(bodies.state.lock().free.is_empty(), "a clone is still out");
         assert_eq!(clone, [7, 7].as_slice());
         drop(clone);
         let shorter = bodies.take(3).into_bytes();
         assert_eq!((shorter.as_ptr(), shorter.len()), (at, 3));
         let more: Vec<_> = (0..4).map(|_| bodies.take(5)).collect();
+        assert_eq!(bodies.state.lock().total, 30);
         drop((more, shorter));
-        assert_eq!(bodies.free.lock().len(), 2, "no more than so many are kept");
+        assert_eq!(bodies.state.lock().free.len(), 2, "no more than so many are kept");
         bodies.clear();
-        assert!(bodies.free.lock().is_empty());
+        assert_eq!(bodies.state.lock().total, 0);
+    }
+
+    #[test]
+    fn free_buffers_make_room_for_one_that_none_of_them_can_be() {
+        let bodies = Bodies::new(6, 100);
+        drop([bodies.take(30), bodies.take(40)]);
+        let large = bodies.take(60);
+        assert_eq!(bodies.state.lock().total, 100 - 10, "the one of 40 went");
+        let larger = bodies.take(90);
+        assert_eq!(bodies.state.lock().total, 150, "what is on loan stays");
+        drop((large, larger));
+        assert_eq!(bodies.state.lock().free.len(), 2);
     }
 }

@@ -73,7 +73,7 @@ impl Shared {
             packs_health: Health::default(),
             commits_health: Health::default(),
             broken: Mutex::default(),
-            bodies: Bodies::new(limits.parallel),
+            bodies: Bodies::new(limits.parallel, limits.bytes),
             sending: AtomicI64::new(0),
         }
     }

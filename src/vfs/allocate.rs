@@ -46,9 +46,6 @@ impl Vfs {
             libc::FALLOC_FL_ZERO_RANGE => true,
             _ => return Err(Error::NotSupported),
         };
-        if !empties && keeps_size {
-            return Ok(());
-        }
         let size = if keeps_size { 0 } else { range.end };
         self.reshape(&handle.file, range, empties, size).await
     }

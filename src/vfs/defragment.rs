@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
@@ -12,71 +13,100 @@ use crate::types::{EXTENT_MAX, Extent, InodeNo};
 use super::publish::apply;
 use super::{Result, Vfs};
 
-/// So many publications into one window later it is worth a look at how many pieces it has.
+/// So many pieces published into one window later it is worth a look at how many it has.
 const LOOK_EVERY: u32 = 16;
 /// Windows of which publications are counted; beyond it counting begins anew.
 const WINDOWS_MAX: usize = 4096;
+/// Windows that are written anew before other background work has its turn.
+const AT_ONCE: usize = 4;
+/// A window into which nothing was published for so long is written anew: while a file is written at random, its windows
+/// would be written anew over and over.
+pub(super) const QUIET: Duration = Duration::from_secs(10);
+/// One that is never quiet is written anew after this.
+const PATIENCE: Duration = Duration::from_mins(5);
 
 /// The windows that were published into.
 #[derive(Debug, Default)]
-pub(super) struct Windows {
-    counts: Mutex<HashMap<(InodeNo, u64), u32>>,
-    due: Mutex<Vec<(InodeNo, u64)>>,
+pub(super) struct Windows(Mutex<HashMap<(InodeNo, u64), Window>>);
+
+/// What was published into a window since it was last written anew.
+#[derive(Clone, Copy, Debug)]
+struct Window {
+    pieces: u32,
+    first: Instant,
+    last: Instant,
 }
 
 impl Windows {
     /// A publication of `ino` put these pieces.
     pub(super) fn published(&self, ino: InodeNo, pieces: &[(u64, Extent)]) {
-        let mut counts = self.counts.lock();
-        let mut last = None;
-        for (offset, _) in pieces {
-            let window = offset / EXTENT_MAX;
-            // Pieces of one publication in one window count one by one: each is a record.
-            if counts.len() >= WINDOWS_MAX && last != Some(window) {
-                counts.clear();
+        let number = |piece: &(u64, Extent)| piece.0 / EXTENT_MAX;
+        for window in pieces.chunk_by(|a, b| number(a) == number(b)) {
+            let count = u32::try_from(window.len()).unwrap_or(u32::MAX);
+            self.count(ino, number(&window[0]), count);
+        }
+    }
+
+    /// Each piece counts: each is a record.
+    fn count(&self, ino: InodeNo, number: u64, pieces: u32) {
+        let now = Instant::now();
+        let mut windows = self.0.lock();
+        if windows.len() >= WINDOWS_MAX {
+            windows.retain(|_, window| window.pieces >= LOOK_EVERY);
+            if windows.len() >= WINDOWS_MAX {
+                windows.clear();
             }
-            last = Some(window);
-            let count = counts.entry((ino, window)).or_default();
-            *count += 1;
-            if *count == LOOK_EVERY {
-                counts.remove(&(ino, window));
-                let mut due = self.due.lock();
-                if due.len() < WINDOWS_MAX && !due.contains(&(ino, window)) {
-                    due.push((ino, window));
+        }
+        let new = Window { pieces: 0, first: now, last: now };
+        let window = windows.entry((ino, number)).or_insert(new);
+        window.pieces = window.pieces.saturating_add(pieces);
+        window.last = now;
+    }
+
+    /// A window that was being written when it was looked at: it is looked at again.
+    fn again(&self, ino: InodeNo, number: u64) {
+        self.count(ino, number, LOOK_EVERY);
+    }
+
+    /// Some of those that have many new pieces and were left alone for `quiet`.
+    fn take(&self, quiet: Duration) -> Vec<(InodeNo, u64)> {
+        let is_due = |window: &Window| {
+            let is_left = window.last.elapsed() >= quiet || window.first.elapsed() >= PATIENCE;
+            window.pieces >= LOOK_EVERY && is_left
+        };
+        let mut windows = self.0.lock();
+        let due = windows.extract_if(|_, window| is_due(window));
+        due.map(|(window, _)| window).take(AT_ONCE).collect()
+    }
+}
+
+impl Vfs {
+    /// Writes the windows anew that need it and were left alone for `quiet`.
+    pub(super) async fn defragment(&self, quiet: Duration) {
+        for (ino, window) in self.inner.windows.take(quiet) {
+            match self.defragment_window(ino, window).await {
+                Ok(true) => {}
+                Ok(false) => self.inner.windows.again(ino, window),
+                Err(error) => {
+                    tracing::debug!(%error, ino = ino.0, "a fragmented file stays so for now");
                 }
             }
         }
     }
 
-    fn take(&self) -> Vec<(InodeNo, u64)> {
-        std::mem::take(&mut *self.due.lock())
-    }
-}
-
-impl Vfs {
-    /// Writes the windows anew that need it.
-    pub(super) async fn defragment(&self) {
-        for (ino, window) in self.inner.windows.take() {
-            if let Err(error) = self.defragment_window(ino, window).await {
-                tracing::debug!(%error, ino = ino.0, "a fragmented file stays so for now");
-            }
-        }
-    }
-
-    async fn defragment_window(&self, ino: InodeNo, window: u64) -> Result<()> {
+    /// `false`: it is being written.
+    async fn defragment_window(&self, ino: InodeNo, window: u64) -> Result<bool> {
         let window = window * EXTENT_MAX..window.saturating_add(1).saturating_mul(EXTENT_MAX);
         // Most are not: that takes no turn.
         let list = self.read(|view| Ok(view.extents(ino, window.clone())?)).await?;
         if extents::fragmented(&list).is_none() {
-            return Ok(());
+            return Ok(true);
         }
         let file = self.inner.content.file(ino);
         let mut publication = self.turn(&file).await?;
-        let overlay = file.overlay(window.clone())?;
-        if !publication.covers(&overlay) || !publication.pieces.is_empty() {
-            return Ok(()); // it is being written: the next publications count again
+        if !publication.pieces.is_empty() {
+            return Ok(false);
         }
-        drop(overlay);
         let (size, list) = self
             .read(|view| {
                 let size = view.inode(ino)?.map_or(0, |inode| inode.size);
@@ -85,17 +115,16 @@ impl Vfs {
             })
             .await?;
         for run in runs(&list) {
-            let overlay = file.overlay(run.clone())?;
-            if !publication.covers(&overlay) {
-                return Ok(());
+            let read = |range: Range<u64>, overlay| {
+                let published = extents::clip(&list, range.clone());
+                self.inner.content.read(&file, range, overlay, published, size)
+            };
+            if !file.rewrite(&mut publication, run, read).await? {
+                return Ok(false);
             }
-            let published = extents::clip(&list, run.clone());
-            let content = &self.inner.content;
-            let data = content.read(&file, run.clone(), overlay, published, size).await?;
-            file.rewrite(&mut publication, run.start, &data).await?;
         }
         if publication.pieces.is_empty() {
-            return Ok(());
+            return Ok(true);
         }
         self.change(|draft| {
             if let Some(mut inode) = draft.inode(ino)? {
@@ -106,7 +135,7 @@ impl Vfs {
         })
         .await?;
         file.published(publication);
-        Ok(())
+        Ok(true)
     }
 }
 

@@ -10,7 +10,7 @@ use crate::content::File;
 use crate::log::Orphan;
 use crate::types::InodeNo;
 
-use super::{Inner, Result, Vfs};
+use super::{Inner, Result, Vfs, defragment};
 
 /// How old unpublished writes get (rule V1).
 const PUBLISH_AFTER: Duration = Duration::from_secs(30);
@@ -124,6 +124,6 @@ async fn run(inner: Weak<Inner>) {
             }
         }
         vfs.publish_older(PUBLISH_AFTER).await;
-        vfs.defragment().await;
+        vfs.defragment(defragment::QUIET).await;
     }
 }

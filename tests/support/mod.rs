@@ -17,3 +17,17 @@ pub use bucket::{ACCESS_KEY, SECRET_KEY, TestBucket, block_on};
 pub use proxy::{Exchange, Proxy, Trouble};
 pub use rclone::Rclone;
 pub use weed::{Weed, weed};
+
+/// Bytes that do not repeat; different for each seed.
+pub fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64 ^ seed << 32;
+    let mut bytes = Vec::with_capacity(length + 8);
+    while bytes.len() < length {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend_from_slice(&state.to_le_bytes());
+    }
+    bytes.truncate(length);
+    bytes
+}

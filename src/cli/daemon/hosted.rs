@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 
 use super::life::Live;
 use super::logfile;
+use super::memory::resident;
 use super::spec::Spec;
 use crate::cli::exit::{Exit, Failure, Outcome};
 use crate::cli::messages;
@@ -20,7 +21,7 @@ use crate::cli::running::{Running, started};
 use crate::cli::target::Target;
 use crate::fuse::{self, MountOptions, Mounted};
 use crate::gateway::{self, Caller, Gateway, Listening, ServeOptions, Server};
-use crate::types::{Hash, KIB};
+use crate::types::Hash;
 use crate::vault::{
     self, Deadlines, Fsync, Kind, Machine, MasterKey, Options, Secret, Unlocked, Vault,
 };
@@ -351,12 +352,4 @@ fn fingerprint(hash: &Hash) -> String {
     let hex = hash.to_string();
     let groups: Vec<&str> = (0..4).filter_map(|group| hex.get(group * 4..group * 4 + 4)).collect();
     groups.join("-")
-}
-
-/// Bytes of memory that this process has in use (`VmRSS`); 0 where /proc does not tell.
-fn resident() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
-    kib.unwrap_or(0) * KIB
 }

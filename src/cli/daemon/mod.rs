@@ -8,6 +8,7 @@ pub mod front;
 pub mod hosted;
 pub mod life;
 pub mod logfile;
+pub mod memory;
 pub mod process;
 pub mod serve;
 pub mod spec;

@@ -1,4 +1,4 @@
-//! What makes a process a daemon: session, descriptors, limits, environment, allocator.
+//! What makes a process a daemon: session, descriptors, limits, environment.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
@@ -8,6 +8,7 @@ use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
+use super::memory;
 use super::spec::{Spec, Word};
 
 /// What the front process takes out of the daemon's environment.
@@ -58,7 +59,7 @@ impl Voice {
 /// Becomes a daemon. Called at once, while there is one thread: standard input brings the
 /// spec, standard output takes words, standard error is the log already.
 pub fn become_daemon() -> io::Result<Link> {
-    tune_malloc();
+    memory::tune_malloc();
     // What the caller's shell left open (another's pipe, say) would stay open with the daemon.
     // SAFETY: nothing of this process is open yet but the three standard descriptors.
     unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0) };
@@ -120,19 +121,6 @@ pub fn signals() -> io::Result<mpsc::Receiver<&'static str>> {
         });
     }
     Ok(receiver)
-}
-
-/// glibc keeps freed memory per thread (arenas) and grows its mmap threshold to 32 MiB with
-/// the first large block freed, so that buffers of 16 MiB fragment the heap. The memory
-/// budget is meant as resident size: few arenas, and large blocks back to the kernel.
-fn tune_malloc() {
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    // SAFETY: mallopt takes integers and may be called at any time.
-    unsafe {
-        libc::mallopt(libc::M_ARENA_MAX, 2);
-        libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 20);
-        libc::mallopt(libc::M_TRIM_THRESHOLD, 1 << 20);
-    }
 }
 
 /// Packs, cache files and connections are descriptors: as many as this user may have.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::hosted::Hosted;
 use super::life::{Life, Live, Patience};
 use super::logfile::{self, LogFile};
+use super::memory;
 use super::process::{self, Link, Voice};
 use super::spec::{Spec, Word};
 use crate::cli::control::{self, Answer};
@@ -41,6 +42,8 @@ fn begin(spec: &Spec, voice: &Voice, front: process::Presence) -> Outcome {
         .map_err(|error| Failure::io("the log cannot be written", &error))?;
     logfile::start(log, spec.verbose);
     tracing::info!(pid = std::process::id(), version = env!("CARGO_PKG_VERSION"), "starting");
+    memory::keep_within(spec.memory)
+        .map_err(|error| Failure::io("no thread could be started", &error))?;
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(cores.clamp(2, 4))

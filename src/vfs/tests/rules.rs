@@ -313,7 +313,7 @@ async fn a_file_of_many_pieces_is_written_anew_in_the_background() {
     }
     let (before, seen) = (world.bytes(ino).await, world.vfs().attributes(ino).await.unwrap());
     assert_eq!(extents_of(&world, ino).await.len(), 70);
-    world.vfs().defragment().await;
+    world.vfs().defragment(Duration::ZERO).await;
     assert_eq!(extents_of(&world, ino).await, [0, 41_000]);
     assert_eq!(world.vfs().attributes(ino).await.unwrap().mtime, seen.mtime);
     world.reopen(Reopen::Kill).await;
