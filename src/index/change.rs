@@ -2,12 +2,14 @@
 //!
 //! Lock order: `append`, then `drain`, then `layers`. Journal and staging take their own below.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, RwLock};
 
 use super::draft::Numbers;
+use super::drainer::Drainer;
 use super::layers::Layers;
 use super::table::Table;
 use super::{Draft, Error, Point, Result, Totals, View};
@@ -33,7 +35,7 @@ pub struct IndexOptions {
 
 /// The map of the vault on this machine. A clone is another handle to the same.
 #[derive(Clone)]
-pub struct Index(pub(super) Arc<Inner>);
+pub struct Index(pub(super) Arc<Inner>, Arc<Drainer>);
 
 pub(super) struct Inner {
     keys: Keys,
@@ -63,7 +65,9 @@ impl Index {
             journal: OnceLock::new(),
             read_only: RwLock::new(None),
         };
-        Ok(Self(Arc::new(inner)))
+        let inner = Arc::new(inner);
+        let drainer = Drainer::start(&inner);
+        Ok(Self(inner, Arc::new(drainer)))
     }
 
     /// Deletes the database in `dir` (J4).
@@ -103,11 +107,7 @@ impl Index {
 
     /// Refuses all changes from now on, for this reason. The first reason stays.
     pub fn make_read_only(&self, reason: &str) {
-        let mut read_only = self.0.read_only.write();
-        if read_only.is_none() {
-            tracing::warn!(reason, "the vault is read-only from now on");
-            *read_only = Some(reason.to_owned());
-        }
+        self.0.make_read_only(reason);
     }
 
     /// Why changes are refused, if they are.
@@ -196,11 +196,13 @@ impl Index {
             let mut layers = self.0.layers.write();
             let applied = layers.apply(changes, pins);
             then(&mut layers);
-            self.watched(applied)?;
+            self.0.watched(applied)?;
             layers.active.bytes()
         };
-        if bytes >= DRAIN_NOW || bytes >= DRAIN_AT && !self.0.drain.is_locked() {
+        if bytes >= DRAIN_NOW {
             self.drain()?;
+        } else if bytes >= DRAIN_AT {
+            self.1.wake();
         }
         Ok(())
     }
@@ -248,21 +250,7 @@ impl Index {
 
     /// Writes the memory layer to sled, in one batch with its point (J4).
     pub fn drain(&self) -> Result<()> {
-        let _one = self.0.drain.lock();
-        let (memory, counts, point, table) = {
-            let mut layers = self.0.layers.write();
-            if layers.active.is_empty() && layers.new_counts.is_empty() {
-                return Ok(());
-            }
-            let memory = Arc::new(std::mem::take(&mut layers.active));
-            layers.draining = Some(memory.clone());
-            let counts = std::mem::take(&mut layers.new_counts);
-            (memory, counts, layers.point.clone(), layers.table.clone())
-        };
-        // On failure the layer stays where readers find it, and nothing more is accepted.
-        self.watched(table.apply(&memory, &counts, &point))?;
-        self.0.layers.write().draining = None;
-        Ok(())
+        self.0.drain()
     }
 
     /// Writes the point alone, when the journal has changed under the records.
@@ -274,7 +262,7 @@ impl Index {
         };
         let (memory, counts) =
             (super::layers::Memory::default(), std::collections::BTreeMap::new());
-        self.watched(table.apply(&memory, &counts, &point))
+        self.0.watched(table.apply(&memory, &counts, &point))
     }
 
     /// Makes everything durable in sled; the transaction up to which a journal can go (J5). Blocks.
@@ -282,7 +270,7 @@ impl Index {
         let seq = self.point().seq;
         self.drain()?;
         let table = self.0.layers.read().table.clone();
-        self.watched(table.flush())?;
+        self.0.watched(table.flush())?;
         Ok(seq)
     }
 
@@ -308,7 +296,7 @@ impl Index {
             (covered, layers.table.clone())
         };
         self.drain()?;
-        let dropped = self.watched(table.drop_covered(count, commit))?;
+        let dropped = self.0.watched(table.drop_covered(count, commit))?;
         tracing::debug!(commit = commit.0, dropped, "the base moved");
         Ok(())
     }
@@ -320,17 +308,54 @@ impl Index {
             Point { base: number, commit: number, commit_hash: hash, ..Point::default() };
     }
 
+    fn note_damage(&self, view: &View<'_>) {
+        if let Some(reason) = view.take_damage() {
+            self.make_read_only(&reason);
+        }
+    }
+}
+
+impl Inner {
+    /// Writes the memory layer to sled, in one batch with its point (J4).
+    pub(super) fn drain(&self) -> Result<()> {
+        let _one = self.drain.lock();
+        let (memory, counts, point, table) = {
+            let mut layers = self.layers.write();
+            if layers.draining.is_some() {
+                return Err(Error::Damaged("what was to be written before is not in it".into()));
+            }
+            if layers.active.is_empty() && layers.new_counts.is_empty() {
+                return Ok(());
+            }
+            let memory = Arc::new(std::mem::take(&mut layers.active));
+            layers.draining = Some(memory.clone());
+            let counts = std::mem::take(&mut layers.new_counts);
+            (memory, counts, layers.point.clone(), layers.table.clone())
+        };
+        // On failure the layer stays where readers find it, and nothing more is accepted.
+        let write = AssertUnwindSafe(|| table.apply(&memory, &counts, &point));
+        let written = catch_unwind(write).unwrap_or_else(|_| {
+            Err(Error::Damaged("sled could not go on while it was written".into()))
+        });
+        self.watched(written)?;
+        self.layers.write().draining = None;
+        Ok(())
+    }
+
+    /// Refuses all changes from now on, for this reason. The first reason stays.
+    fn make_read_only(&self, reason: &str) {
+        let mut read_only = self.read_only.write();
+        if read_only.is_none() {
+            tracing::warn!(reason, "the vault is read-only from now on");
+            *read_only = Some(reason.to_owned());
+        }
+    }
+
     /// While mounted, an error of sled makes the mount read-only, with the reason (J4).
     fn watched<T>(&self, result: Result<T>) -> Result<T> {
         if let Err(error @ Error::Damaged(_)) = &result {
             self.make_read_only(&error.to_string());
         }
         result
-    }
-
-    fn note_damage(&self, view: &View<'_>) {
-        if let Some(reason) = view.take_damage() {
-            self.make_read_only(&reason);
-        }
     }
 }

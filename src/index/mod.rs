@@ -6,6 +6,7 @@
 
 mod change;
 mod draft;
+mod drainer;
 mod error;
 mod layers;
 mod point;

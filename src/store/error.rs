@@ -125,14 +125,7 @@ impl Error {
 
     /// Whether the request may have been carried out all the same.
     pub fn is_ambiguous(&self) -> bool {
-        matches!(
-            self,
-            Self::Unreachable { .. }
-                | Self::Busy { .. }
-                | Self::Deadline { .. }
-                | Self::Corrupt { .. }
-                | Self::Other { .. }
-        )
+        self.is_transient() || matches!(self, Self::Other { .. })
     }
 
     /// The error with its causes, in one line.

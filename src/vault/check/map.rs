@@ -9,10 +9,11 @@ use super::report::Problem;
 use super::{Result, about_the_object};
 use crate::crypto::Keys;
 use crate::log::{
-    self, Chain, Manifest, PageRecords, PageRef, Transaction, manifest_name, newest, open_page,
+    self, Chain, Key, Manifest, PageRecords, PageRef, Transaction, extent_of, manifest_name,
+    newest, open_page,
 };
 use crate::store::Bucket;
-use crate::types::{CommitNo, Generation, Hash};
+use crate::types::{CommitNo, Extent, Generation, Hash, InodeNo};
 
 /// Pages fetched at once: 8 MiB of memory.
 const PAGES: usize = 8;
@@ -36,6 +37,17 @@ pub(super) struct Record<'a> {
     pub(super) key: &'a [u8],
     pub(super) base: Option<&'a Bytes>,
     pub(super) now: Option<&'a Bytes>,
+}
+
+impl Record<'_> {
+    /// The extent that it refers to now, and whose it is.
+    pub(super) fn extent(&self) -> Result<Option<(InodeNo, Extent)>> {
+        let Some(now) = self.now else { return Ok(None) };
+        let (Key::Inode(ino) | Key::Extent(ino, _)) = Key::decode(self.key)? else {
+            return Ok(None);
+        };
+        Ok(extent_of(self.key, now)?.map(|extent| (ino, extent)))
+    }
 }
 
 impl<'a> Map<'a> {

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use super::map::Map;
 use super::report::printable;
 use super::{Check, Flaws, Problem, Report, Result};
-use crate::log::{Entry, Key, decode_value, extent_of};
+use crate::log::{Entry, Key, decode_value};
 use crate::types::{InodeNo, PackId};
 use crate::upload::pack_object;
 
@@ -61,11 +61,7 @@ async fn suffering(map: &Map<'_>, flaws: &Flaws) -> Result<HashMap<PackId, BTree
         return Ok(found);
     }
     map.walk(|record| {
-        let Some(now) = record.now else { return Ok(()) };
-        let (Key::Inode(ino) | Key::Extent(ino, _)) = Key::decode(record.key)? else {
-            return Ok(());
-        };
-        let Some(extent) = extent_of(record.key, now)? else { return Ok(()) };
+        let Some((ino, extent)) = record.extent()? else { return Ok(()) };
         let pack = extent.reference.pack;
         if flaws.get(&pack).is_some_and(|flaw| flaw.inodes.is_none()) {
             found.entry(pack).or_default().insert(ino);

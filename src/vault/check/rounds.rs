@@ -8,7 +8,6 @@ use super::map::Map;
 use super::{Check, Flaw, Flaws, Result, is_finding};
 use crate::content::open_footer;
 use crate::crypto::Place;
-use crate::log::{Key, extent_of};
 use crate::types::{InodeNo, PackId, Reference};
 use crate::upload::pack_object;
 
@@ -51,11 +50,7 @@ impl Check<'_> {
     async fn gather(&self, map: &Map<'_>, from: PackId) -> Result<Round> {
         let mut round = Round { wanted: Wanted::new(), references: 0, until: None };
         map.walk(|record| {
-            let Some(now) = record.now else { return Ok(()) };
-            let (Key::Inode(ino) | Key::Extent(ino, _)) = Key::decode(record.key)? else {
-                return Ok(());
-            };
-            let Some(extent) = extent_of(record.key, now)? else { return Ok(()) };
+            let Some((ino, extent)) = record.extent()? else { return Ok(()) };
             let pack = extent.reference.pack;
             if pack >= from && round.until.is_none_or(|until| pack < until) {
                 round.take(pack, extent.reference, ino, self.references);

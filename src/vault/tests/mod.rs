@@ -100,6 +100,13 @@ impl World {
     pub async fn open(&self, name: &str) -> Arc<Vault> {
         self.try_open(machine(name)).await.unwrap()
     }
+
+    /// Another machine, which has only the bucket, finds just this.
+    pub async fn shows_elsewhere(&self, model: &BTreeMap<String, Vec<u8>>) {
+        let elsewhere = self.open("b").await;
+        assert_eq!(tree(&elsewhere).await, *model);
+        elsewhere.close(LONG).await.unwrap();
+    }
 }
 
 /// As after kill -9: nothing is finished, nothing is said.

@@ -21,10 +21,10 @@ impl Pair {
             _ if !open.flags.write => Err(libc::EBADF),
             _ if length == 0 => Err(libc::EINVAL),
             libc::FALLOC_FL_COLLAPSE_RANGE => Err(libc::EOPNOTSUPP),
-            mode if mode == keep => Ok(()),
             mode => {
                 let to = (from + length) as usize;
-                let from = if mode == 0 { to } else { from as usize };
+                // What is allocated is not emptied.
+                let from = if mode & !keep == 0 { to } else { from as usize };
                 self.model.empty(open, from, to, mode & keep != 0);
                 Ok(())
             }
