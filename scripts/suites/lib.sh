@@ -63,6 +63,7 @@ step() {
     running=$!
     wait "$running" || status=$?
     running=''
+    [ ! -s "$scratch/daemon" ] || note_memory
     [ "$status" = 0 ] && return
     [ "$status" != 124 ] || echo "(ended after $limit s)" >>"$log"
     fail "$what: status $status"
@@ -91,8 +92,10 @@ umount_it() {
 # The most that a daemon of this suite had resident, in MiB.
 note_memory() {
     local status=/proc/$(cat "$scratch/daemon")/status now peak
-    now=$(awk '/^VmHWM/ { print int($2 / 1024) }' "$status") peak=$(cat "$scratch/peak")
-    [ "${now:-0}" -le "$peak" ] || echo "$now" >"$scratch/peak"
+    # After the end of the daemon there is nothing to note.
+    now=$(awk '/^VmHWM/ { print int($2 / 1024) }' "$status" 2>/dev/null) || return 0
+    peak=$(cat "$scratch/peak")
+    [ "${now:-0}" -le "$peak" ] || { echo "$now" >"$scratch/peak" && echo "(the daemon had $now MiB)" >>"$log"; }
 }
 
 remount() {

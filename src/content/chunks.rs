@@ -14,6 +14,9 @@ use crate::types::{EXTENT_MAX, Extent, MIB, PackId, Reference};
 const GRID: u64 = 256;
 /// Where a fetch of read-ahead ends that the window cuts: so that fetches do not get tiny.
 const FINE_GRID: u64 = 64;
+/// What a read misses is fetched by groups of so many chunks, 128 KiB: a request costs more than they do, and what was
+/// fetched is a file of the disk cache.
+const GROUP: u64 = 8;
 /// A message up to this long lies in a pack that it shares; a longer one has a pack of its own
 /// (`PROTOCOL.md`, "Settled details": streams of over 1 MiB).
 const SHARED_MAX: u64 = MIB + MIB / 8;
@@ -206,13 +209,19 @@ impl Fetch {
     }
 }
 
+/// The group of chunks in which these are fetched.
+fn group(reference: &Reference, chunks: &Range<u64>) -> Range<u64> {
+    let count = reference.plain_length.div_ceil(CHUNK);
+    chunks.start / GROUP * GROUP..chunks.end.next_multiple_of(GROUP).min(count)
+}
+
 /// The fewest sensible requests for these chunks: what lies together is fetched together.
 pub(super) fn fetches<'a>(
     missing: impl Iterator<Item = (&'a Reference, Range<u64>)>,
 ) -> Vec<Fetch> {
     let fetch = |(reference, chunks): (&Reference, Range<u64>)| Fetch {
         pack: reference.pack,
-        range: in_pack(reference, &chunks),
+        range: in_pack(reference, &group(reference, &chunks)),
         shared: reference.sealed_length <= SHARED_MAX,
     };
     let mut single: Vec<_> = missing.map(fetch).collect();

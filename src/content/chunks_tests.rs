@@ -153,3 +153,15 @@ fn a_large_extent_is_fetched_in_pieces_of_the_grid() {
     assert_eq!((cut.len(), reached), (1, 3 * MIB));
     assert_eq!(cut[0].range.end, segments[0].range.end - 64 * 16400);
 }
+
+#[test]
+fn a_missing_chunk_is_fetched_with_its_group() {
+    let reference = extent(0, 7, 20 * CHUNK + 5, 0, 1).reference;
+    for (missing, group) in [(3..4, 0..8), (7..9, 0..16), (8..16, 8..16), (20..21, 16..21)] {
+        let fetches = fetches(std::iter::once((&reference, missing.clone())));
+        let [fetch] = &fetches[..] else { panic!("one request") };
+        assert_eq!(fetch.range, in_pack(&reference, &group));
+        let bytes = Bytes::from(vec![0; usize::try_from(group.end * CHUNK * 2).unwrap()]);
+        assert!(fetch.part(&bytes, reference.pack, &in_pack(&reference, &missing)).is_some());
+    }
+}

@@ -18,10 +18,10 @@ use crate::log::{Base, Change, Journal, Journaled, Link, Pins, Receipt, Transact
 use crate::types::{CommitNo, Hash, JournalId, Seq};
 
 /// The memory layer is written to sled in one batch when it is this long, in bytes.
-const DRAIN_AT: usize = 1 << 20;
+const DRAIN_AT: usize = 512 << 10;
 /// Above this, whoever changes something waits until it is written: the memory is bounded. Until a batch is whole, sled
 /// keeps every version of every node that it made: 15 times the batch.
-const DRAIN_NOW: usize = 3 << 20;
+const DRAIN_NOW: usize = 2 << 20;
 
 /// What an index is made of.
 pub struct IndexOptions {

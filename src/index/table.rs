@@ -15,6 +15,9 @@ use crate::types::{CommitNo, InodeNo, MIB};
 /// sled's own cache: small, since what is hot lies in the layer above it or was just read.
 const SLED_CACHE: u64 = 8 * MIB;
 
+/// Rounds of collection after a batch. Each frees up to 8 bags of 64 (crossbeam-epoch); a batch fills some hundreds.
+const COLLECTIONS: usize = 128;
+
 /// Keys of the table that are not of the map; no map's tag is this high.
 const POINT: &[u8] = b"\xff point";
 const COUNTS: u8 = 0xfd;
@@ -135,7 +138,9 @@ impl Table {
             batch.insert(name, sealed);
         }
         batch.insert(POINT, self.seal(POINT, &encode_value(point)));
-        Ok(self.db.apply_batch(batch)?)
+        self.db.apply_batch(batch)?;
+        free_garbage();
+        Ok(())
     }
 
     /// Makes it durable; blocks.
@@ -192,6 +197,14 @@ impl Table {
     fn row(&self, name: &[u8], sealed: &[u8]) -> Result<Row> {
         let plain = self.unseal(name, sealed)?;
         parse_row(&plain).ok_or_else(|| bad("a record"))
+    }
+}
+
+/// Frees what sled made garbage of: some KiB for each record of a batch, all of it kept until the batch is whole, and
+/// then freed a little at each look-up: on a busy machine it would grow to hundreds of MiB.
+fn free_garbage() {
+    for _ in 0..COLLECTIONS {
+        crossbeam_epoch::pin().flush();
     }
 }
 

@@ -64,7 +64,7 @@ pub(super) struct Opener<'a> {
 }
 
 /// The shares of the memory budget: caches, write buffers, and what is on the wire. sled, the
-/// index's memory layer and the process itself take about 60 MiB that are not in these.
+/// index's memory layer and the process itself take about 80 MiB that are not in these.
 pub(super) struct Shares {
     pub cache: u64,
     pub buffers: u64,
@@ -74,7 +74,7 @@ pub(super) struct Shares {
 impl Shares {
     pub fn of(memory: u64) -> Self {
         let memory = memory.max(64 * MIB);
-        Self { cache: memory * 3 / 8, buffers: memory / 8, wire: memory / 4 }
+        Self { cache: memory / 16 * 5, buffers: memory / 8, wire: memory / 4 }
     }
 }
 

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use crate::types::KIB;
 
-/// How often to look.
+/// How often to look, and how often while more than half of the budget is in use.
 const TICK: Duration = Duration::from_secs(1);
+const SHORT_TICK: Duration = Duration::from_millis(100);
 
 /// glibc keeps freed memory per thread (arenas) and grows its mmap threshold to 32 MiB with
 /// the first large block freed, so that buffers of 16 MiB fragment the heap: few arenas, and
@@ -25,10 +26,11 @@ pub fn tune_malloc() {
 pub fn keep_within(budget: u64) -> std::io::Result<()> {
     let watch = move || {
         // What a trim leaves is in use: it pays again when there is more.
-        let mut left = 0;
+        let (mut left, mut now) = (0, 0);
         loop {
-            std::thread::sleep(TICK);
-            if resident() > (budget / 4 * 3).max(left + budget / 16) {
+            std::thread::sleep(if now > budget / 2 { SHORT_TICK } else { TICK });
+            now = resident();
+            if now > (budget / 4 * 3).max(left + budget / 16) {
                 give_back();
                 left = resident();
             }

@@ -5,7 +5,7 @@ use super::*;
 #[tokio::test]
 async fn damage_within_what_is_read_is_told_as_such() {
     let world = World::new();
-    let plain = noise(100_000, 1);
+    let plain = noise(400_000, 1);
     let list = world.lone(&plain);
     let object = &world.store.names()[0];
     let mut bytes = world.store.peek(object).unwrap().to_vec();
@@ -15,7 +15,7 @@ async fn damage_within_what_is_read_is_told_as_such() {
     assert!(matches!(error, Error::Seal { .. }), "{error:?}");
     assert_eq!(world.read(&list, 0..16_384).await.unwrap(), part(&plain, 0..16_384));
     world.store.steal(object);
-    let error = world.read(&list, 90_000..90_010).await.unwrap_err();
+    let error = world.read(&list, 300_000..300_010).await.unwrap_err();
     assert!(matches!(&error, Error::Cache(error) if error.is_not_found()), "{error:?}");
 }
 
@@ -66,7 +66,7 @@ async fn what_is_on_this_machine_is_answered_at_the_first_poll() {
 }
 
 #[tokio::test]
-async fn a_cold_small_read_is_one_get_of_its_chunks() {
+async fn a_cold_small_read_is_one_get_of_its_group_of_chunks() {
     let world = World::new();
     let plain = noise(EXTENT_MAX, 1);
     let list = world.lone(&plain);
@@ -76,7 +76,7 @@ async fn a_cold_small_read_is_one_get_of_its_chunks() {
         assert_eq!(read, part(&plain, at..at + 4096));
         let after = world.inner().cache.usage();
         assert_eq!(after.fetches - before.fetches, 1, "{n}");
-        assert!(after.fetched_bytes - before.fetched_bytes <= 64 * KIB);
+        assert!(after.fetched_bytes - before.fetched_bytes <= 129 * KIB);
     }
 }
 
