@@ -130,7 +130,8 @@ fn a_large_file_streams_out_and_its_middle_costs_one_get() {
     let exchanges = far.proxy.take();
     let gets = of("GET", "/pack/", &exchanges);
     assert!(gets.len() == 1 && exchanges.len() == 1, "{}", listed(&exchanges));
-    assert!(gets[0].received <= 64 << 10, "{}", listed(&exchanges));
+    // A group of eight chunks, and the answer's head.
+    assert!(gets[0].received <= 132 << 10, "{}", listed(&exchanges));
     let from = usize::try_from(12_345 * 4096 % MIB).unwrap();
     assert_eq!(middle, part[from..from + 4096]);
     drop(file);
