@@ -95,7 +95,7 @@ note_memory() {
     # After the end of the daemon there is nothing to note.
     now=$(awk '/^VmHWM/ { print int($2 / 1024) }' "$status" 2>/dev/null) || return 0
     peak=$(cat "$scratch/peak")
-    [ "${now:-0}" -le "$peak" ] || { echo "$now" >"$scratch/peak" && echo "(the daemon had $now MiB)" >>"$log"; }
+    [ "${now:-0}" -le "$peak" ] || { echo "$now" >"$scratch/peak" && say "the daemon had $now MiB"; }
 }
 
 remount() {
