@@ -11,6 +11,7 @@ pub mod fuse;
 pub mod gateway;
 pub mod index;
 pub mod log;
+pub mod os;
 pub mod store;
 pub mod types;
 pub mod upload;

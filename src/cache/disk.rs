@@ -140,7 +140,7 @@ impl Disk {
 
     /// Evicts until `length` more bytes leave enough of the disk free.
     fn make_room(&self, length: u64) -> bool {
-        let Ok(free) = free_bytes(&self.dir) else { return false };
+        let Ok(free) = crate::os::free_bytes(&self.dir) else { return false };
         let mut missing = (self.keep_free + length).saturating_sub(free);
         while missing > 0 {
             let evicted = self.shelf.lock().evict();
@@ -182,19 +182,6 @@ fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
         }
     }
     options.open(path)?.write_all(bytes)
-}
-
-/// Bytes that an unprivileged process may still write to the file system of `dir`.
-fn free_bytes(dir: &Path) -> io::Result<u64> {
-    let path = std::ffi::CString::new(dir.as_os_str().as_bytes())?;
-    let mut stat = std::mem::MaybeUninit::<libc::statvfs>::uninit();
-    // SAFETY: `path` ends with a zero byte, `stat` has room for what the call fills in.
-    if unsafe { libc::statvfs(path.as_ptr(), stat.as_mut_ptr()) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the call succeeded, so it is filled in.
-    let stat = unsafe { stat.assume_init() };
-    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
 fn remove(path: &Path) {

@@ -1,15 +1,12 @@
 //! The configuration file: which vaults this user knows, and which one is meant.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::exit::{Exit, Failure, Outcome};
-use super::paths;
+use crate::os;
 
 /// What stands at the head of the file.
 const HEADER: &str = "# The vaults that s3vault knows. Written by `s3vault init` and `s3vault mount`;\n\
@@ -91,9 +88,9 @@ impl Config {
         };
         let dir = path.parent().unwrap_or(Path::new("/"));
         if !dir.exists() {
-            paths::make_private(dir).map_err(wrote)?;
+            os::make_private(dir).map_err(wrote)?;
         }
-        let _lock = lock(dir).map_err(wrote)?;
+        let _lock = os::lock(dir).map_err(wrote)?;
         let mut config = Self::read(path)?;
         let before = config.clone();
         change(&mut config);
@@ -102,7 +99,7 @@ impl Config {
         }
         // Cannot fail for strings and lists of them; if it did, the file stays as it is.
         let text = toml::to_string(&config).map_err(|error| wrote(io::Error::other(error)))?;
-        write_private(path, format!("{HEADER}{text}").as_bytes()).map_err(wrote)
+        os::replace(path, format!("{HEADER}{text}").as_bytes()).map_err(wrote)
     }
 
     /// Notes that this vault is at this place (and was mounted there).
@@ -187,37 +184,6 @@ impl Known {
             [only] => Some(PathBuf::from(only)),
             _ => None,
         }
-    }
-}
-
-/// Writes a file of this user only (0600): whole or not at all, also after a power cut.
-pub fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
-    let dir = path.parent().unwrap_or(Path::new("/"));
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let temporary = dir.join(format!(".{name}.{}", std::process::id()));
-    let write = || {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&temporary)?;
-        file.write_all(content)?;
-        file.sync_all()?;
-        std::fs::rename(&temporary, path)?;
-        File::open(dir)?.sync_all()
-    };
-    write().inspect_err(|_| drop(std::fs::remove_file(&temporary)))
-}
-
-/// Holds a directory against others who lock it, until dropped.
-pub fn lock(dir: &Path) -> io::Result<File> {
-    let handle = File::open(dir)?;
-    // SAFETY: flock takes a descriptor that `handle` keeps open, and touches no memory.
-    if unsafe { libc::flock(handle.as_raw_fd(), libc::LOCK_EX) } == 0 {
-        Ok(handle)
-    } else {
-        Err(io::Error::last_os_error())
     }
 }
 

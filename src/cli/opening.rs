@@ -3,10 +3,11 @@
 
 use super::exit::{Exit, Failure, Outcome};
 use super::messages;
-use super::paths::{Places, make_private};
+use super::paths::Places;
 use super::secrets::{Given, Source, Sources, TRIES, Terminal};
 use super::target::Target;
 use super::{args::Global, config::Config};
+use crate::os::make_private;
 use crate::vault::{self, Bucket, Conditional, InitSecrets, Passphrase, Secret, Unlocked};
 
 /// Asks for, finds, or makes secrets, for one target.

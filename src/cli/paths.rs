@@ -101,12 +101,6 @@ fn existing(directory: &Path) -> PathBuf {
     }
 }
 
-/// Makes `directory` and what is missing above it, readable by this user only.
-pub fn make_private(directory: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-    std::fs::set_permissions(directory, Permissions::from_mode(0o700))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,13 +116,5 @@ mod tests {
         assert_eq!(absolute(&base.join("link/./a/b")).unwrap(), base.join("real/a/b"));
         assert_eq!(absolute(Path::new("/")).unwrap(), Path::new("/"));
         assert!(absolute(Path::new("vault")).unwrap().is_absolute());
-    }
-
-    #[test]
-    fn private_directories_are_private() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("a/b");
-        make_private(&path).unwrap();
-        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o700);
     }
 }

@@ -9,8 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::config::write_private;
-use super::paths::make_private;
+use crate::os::{make_private, replace};
 
 /// One running daemon.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,7 +44,7 @@ impl Running {
     pub fn renote(&self, directory: &Path) -> io::Result<PathBuf> {
         make_private(directory)?;
         let path = directory.join(format!("{}.json", self.pid));
-        write_private(&path, &serde_json::to_vec(self)?)?;
+        replace(&path, &serde_json::to_vec(self)?)?;
         Ok(path)
     }
 

@@ -7,9 +7,8 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use super::config::write_private;
 use super::exit::{Exit, Failure, Outcome};
-use super::paths;
+use crate::os;
 
 /// The environment variable with the passphrase.
 pub const VARIABLE: &str = "S3VAULT_PASSPHRASE";
@@ -219,7 +218,7 @@ fn make_key_file(path: &Path) -> Outcome<Given> {
     }
     bytes.push(b'\n');
     let dir = path.parent().unwrap_or(Path::new("/"));
-    paths::make_private(dir).and_then(|()| write_private(path, &bytes)).map_err(|error| {
+    os::make_private(dir).and_then(|()| os::replace(path, &bytes)).map_err(|error| {
         Failure::io(format_args!("the key file {} cannot be written", path.display()), &error)
     })?;
     Ok(Given { bytes: strip(bytes), source })

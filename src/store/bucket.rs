@@ -216,7 +216,7 @@ impl Bucket {
 
     /// Bytes that the store can still take; `None` if it knows no end. Asks the local disk at most.
     pub fn free(&self) -> Option<u64> {
-        directory::free(self.inner.directory.as_ref()?).ok()
+        crate::os::free_bytes(self.inner.directory.as_ref()?).ok()
     }
 
     fn full(&self, name: &str) -> String {

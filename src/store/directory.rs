@@ -66,18 +66,6 @@ impl DirectoryStore {
     }
 }
 
-/// Bytes that users may still write on the disk of a directory.
-pub(super) fn free(root: &Path) -> io::Result<u64> {
-    let path = CString::new(root.as_os_str().as_bytes())?;
-    // SAFETY: an all-zero struct is a valid value, which statvfs overwrites.
-    let mut disk: libc::statvfs = unsafe { std::mem::zeroed() };
-    // SAFETY: both pointers are to values that live across the call.
-    match unsafe { libc::statvfs(path.as_ptr(), &raw mut disk) } {
-        0 => Ok(disk.f_bavail.saturating_mul(disk.f_frsize)),
-        _ => Err(io::Error::last_os_error()),
-    }
-}
-
 #[async_trait]
 impl Store for DirectoryStore {
     async fn put(&self, name: &str, body: &Body, condition: Put) -> Result<PutReply> {

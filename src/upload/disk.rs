@@ -92,15 +92,7 @@ impl Disk for Directory {
     }
 
     fn free(&self) -> io::Result<u64> {
-        let mut stats = std::mem::MaybeUninit::<libc::statvfs>::uninit();
-        // SAFETY: a valid descriptor, and room for one struct, which is read only after success.
-        let stats = unsafe {
-            if libc::fstatvfs(self.handle.as_raw_fd(), stats.as_mut_ptr()) != 0 {
-                return Err(io::Error::last_os_error());
-            }
-            stats.assume_init()
-        };
-        Ok(stats.f_bavail.saturating_mul(stats.f_frsize))
+        crate::os::free_bytes(&self.path)
     }
 
     fn path(&self, name: &str) -> PathBuf {

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -88,11 +88,7 @@ fn remembered(path: &Path) -> Result<String> {
 
 /// Makes a directory that only its owner can look into.
 pub(super) fn make_private(dir: &Path) -> Result<()> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
-        .map_err(Error::io(format!("{} cannot be made", dir.display())))
+    crate::os::make_private(dir).map_err(Error::io(format!("{} cannot be made", dir.display())))
 }
 
 /// Holds a vault on this machine; tells whoever comes second where it is mounted.
@@ -139,11 +135,4 @@ fn ask(address: &SocketAddr) -> String {
         .ok()
         .filter(|mountpoint| !mountpoint.is_empty())
         .unwrap_or_else(|| "an unknown place".into())
-}
-
-/// The id of the running boot of this machine: an unclean reboot is told by it (J3).
-pub(super) fn boot_id() -> String {
-    fs::read_to_string("/proc/sys/kernel/random/boot_id")
-        .map(|id| id.trim().to_owned())
-        .unwrap_or_default()
 }

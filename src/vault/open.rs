@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::aside::{self, Aside};
-use super::machine::{boot_id, make_private};
+use super::machine::make_private;
 use super::survey::{Outcome, Survey, Surveyor, fits_journal};
 use super::{Error, Options, Result};
 use crate::cache::{Budgets, Cache};
@@ -16,6 +16,7 @@ use crate::log::{
     Base, Chain, Claimant, CommitError, Committer, Inspection, Journal, JournalOptions, LogEnd,
     Manifest, NotedCommit, RealDisk, Receipt, Seen, newest,
 };
+use crate::os::boot_id;
 use crate::store::{Bucket, Conditional};
 use crate::types::{CommitNo, GIB, Hash, MIB, PackId, Seq};
 use crate::upload::{Staging, StagingLimits};
@@ -80,18 +81,9 @@ impl Shares {
 
 /// Cache and staging in all: 20 GiB, or a fifth of what is free, if less.
 pub(super) fn disk_budget(dir: &Path, asked: Option<u64>) -> u64 {
-    asked.unwrap_or_else(|| (20 * GIB).min(free_bytes(dir).unwrap_or(100 * GIB) / 5)).max(64 * MIB)
-}
-
-fn free_bytes(dir: &Path) -> Option<u64> {
-    use std::os::unix::ffi::OsStrExt;
-    let path = std::ffi::CString::new(dir.as_os_str().as_bytes()).ok()?;
-    // SAFETY: statvfs(3) writes into the zeroed struct that it is given, and reads a C string.
-    let stat = unsafe {
-        let mut stat: libc::statvfs = std::mem::zeroed();
-        (libc::statvfs(path.as_ptr(), &raw mut stat) == 0).then_some(stat)
-    }?;
-    Some(stat.f_bavail * stat.f_frsize)
+    asked
+        .unwrap_or_else(|| (20 * GIB).min(crate::os::free_bytes(dir).unwrap_or(100 * GIB) / 5))
+        .max(64 * MIB)
 }
 
 impl Opener<'_> {

@@ -5,11 +5,11 @@ use std::path::Path;
 
 use super::serve::Which;
 use crate::cli::args::{Global, TokenCommand};
-use crate::cli::config::{lock, write_private};
 use crate::cli::exit::{Exit, Failure, Outcome};
 use crate::cli::messages;
-use crate::cli::paths::{Places, make_private};
+use crate::cli::paths::Places;
 use crate::gateway::{Access, Tokens};
+use crate::os::{lock, make_private, replace};
 use crate::types::Timestamp;
 use crate::vault;
 
@@ -91,6 +91,6 @@ fn update<T>(path: &Path, change: impl FnOnce(&mut Tokens) -> Outcome<T>) -> Out
     let _lock = lock(dir).map_err(failed)?;
     let mut tokens = read(path)?;
     let value = change(&mut tokens)?;
-    write_private(path, tokens.text().as_bytes()).map_err(failed)?;
+    replace(path, tokens.text().as_bytes()).map_err(failed)?;
     Ok(value)
 }

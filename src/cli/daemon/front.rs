@@ -16,9 +16,9 @@ use super::logfile;
 use super::process::SECRET_VARIABLES;
 use super::spec::{Spec, Word};
 use crate::cli::exit::{Exit, Failure, Outcome};
-use crate::cli::paths::make_private;
 use crate::cli::progress::Meter;
 use crate::cli::report::Report;
+use crate::os::make_private;
 
 /// A daemon that was started.
 pub struct Front {

@@ -1,0 +1,66 @@
+//! Directories of this user only, and the durability of names.
+
+use std::fs::{self, DirBuilder, File, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::Path;
+
+/// Makes a directory and what is missing above it: readable by this user only (0700), and durable, each name fsynced
+/// in its parent. One that is there already is made private.
+pub fn make_private(dir: &Path) -> io::Result<()> {
+    match DirBuilder::new().mode(0o700).create(dir) {
+        Ok(()) => sync_parent(dir),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => {
+            fs::set_permissions(dir, Permissions::from_mode(0o700))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => match dir.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => {
+                make_missing(parent)?;
+                DirBuilder::new().mode(0o700).create(dir)?;
+                sync_parent(dir)
+            }
+            _ => Err(error),
+        },
+        Err(error) => Err(error),
+    }
+}
+
+/// As [`make_private`], but what is there already keeps its permissions: it is not ours.
+fn make_missing(dir: &Path) -> io::Result<()> {
+    if dir.is_dir() { Ok(()) } else { make_private(dir) }
+}
+
+/// Makes the names in a directory durable: what was created, renamed or removed there.
+pub fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+fn sync_parent(path: &Path) -> io::Result<()> {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => sync_dir(parent),
+        _ => sync_dir(Path::new(".")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn private_directories_are_private_and_others_stay_as_they_are() {
+        let dir = tempfile::tempdir().unwrap();
+        let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+        let ours = dir.path().join("theirs/a/b");
+        fs::create_dir(dir.path().join("theirs")).unwrap();
+        fs::set_permissions(dir.path().join("theirs"), Permissions::from_mode(0o755)).unwrap();
+        make_private(&ours).unwrap();
+        assert_eq!(mode(&ours), 0o700);
+        assert_eq!(mode(ours.parent().unwrap()), 0o700);
+        assert_eq!(mode(&dir.path().join("theirs")), 0o755);
+        fs::set_permissions(&ours, Permissions::from_mode(0o755)).unwrap();
+        make_private(&ours).unwrap();
+        assert_eq!(mode(&ours), 0o700);
+        fs::write(dir.path().join("file"), "x").unwrap();
+        assert!(make_private(&dir.path().join("file")).is_err());
+    }
+}

@@ -1,0 +1,103 @@
+//! Small files of state: replaced whole, read whole, locked.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use super::sync_dir;
+
+/// Replaces a file of this user only (0600): it is the old one or the new one, whole, also after a power cut; once this
+/// returns, the new one. On failure the old one is as it was.
+pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let temporary = dir.join(format!(".{name}.{}", std::process::id()));
+    let write = || {
+        let mut options = OpenOptions::new();
+        let mut file =
+            options.write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)?;
+        sync_dir(dir)
+    };
+    // What cannot be removed either is overwritten the next time.
+    write().inspect_err(|_| drop(fs::remove_file(&temporary)))
+}
+
+/// A small file as it is, `None` if there is none.
+///
+/// # Errors
+/// `InvalidData` when it has more than `max` bytes: it is not one of ours.
+pub fn read_small(path: &Path, max: u64) -> io::Result<Option<Vec<u8>>> {
+    let file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        other => other?,
+    };
+    let mut content = Vec::new();
+    file.take(max + 1).read_to_end(&mut content)?;
+    if content.len() as u64 > max {
+        let text = format!("it has more than {max} bytes");
+        return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+    }
+    Ok(Some(content))
+}
+
+/// Holds a file against all who lock it, in whatever namespaces they are (flock(2)), until it is dropped or this
+/// process is gone.
+#[derive(Debug)]
+pub struct FileLock {
+    _file: File,
+}
+
+/// Locks a file or directory that is there; waits for whoever holds it.
+pub fn lock(path: &Path) -> io::Result<FileLock> {
+    let file = File::open(path)?;
+    file.lock()?;
+    Ok(FileLock { _file: file })
+}
+
+/// Locks a file, which is made if need be; `None` when another holds it. Never waits.
+pub fn try_lock(path: &Path) -> io::Result<Option<FileLock>> {
+    let mut options = OpenOptions::new();
+    let file = options.read(true).append(true).create(true).mode(0o600).open(path)?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(FileLock { _file: file })),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_file_is_replaced_whole_and_nothing_is_left_beside_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state");
+        assert_eq!(read_small(&path, 3).unwrap(), None);
+        replace(&path, b"old").unwrap();
+        replace(&path, b"new").unwrap();
+        assert_eq!(read_small(&path, 3).unwrap().unwrap(), b"new");
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(read_small(&path, 2).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        // A directory of that name cannot be replaced: nothing stays beside it.
+        fs::create_dir(dir.path().join("directory")).unwrap();
+        replace(&dir.path().join("directory"), b"x").unwrap_err();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn one_holds_a_lock_until_it_is_dropped() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let held = try_lock(&path).unwrap().expect("nobody holds it");
+        assert!(try_lock(&path).unwrap().is_none());
+        drop(held);
+        assert!(try_lock(&path).unwrap().is_some());
+    }
+}

@@ -1,0 +1,10 @@
+//! The machine below us, as far as more than one room needs it: small files that are replaced whole, private
+//! directories, locks, free space. Like `types`, it may be used by every room, and uses none.
+
+mod dirs;
+mod files;
+mod machine;
+
+pub use dirs::{make_private, sync_dir};
+pub use files::{FileLock, lock, read_small, replace, try_lock};
+pub use machine::{boot_id, free_bytes};
