@@ -8,7 +8,6 @@ use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::ops::Range;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,10 +18,12 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::shelf::{PARTS_MAX, Part, Shelf};
+use crate::os;
 use crate::types::GIB;
 
-/// Bytes of the file system that the cache leaves to others (`PROTOCOL.md`, "Settled details").
-const KEEP_FREE: u64 = GIB;
+/// Of the file system the cache leaves this many times as much free as staging does (`PROTOCOL.md`, "Settled details"):
+/// what can be fetched again gives way to what is written.
+const CACHE_KEEPS: (u64, u64) = (3, 2);
 /// What `O_DIRECT` wants memory, offset and length to be multiples of: no disk asks for more (open(2)).
 const DIRECT: usize = 4096;
 /// Less than this is not worth a second open.
@@ -41,7 +42,8 @@ pub(super) struct Disk {
 impl Disk {
     /// Opens the directory, makes it if it is not there, and lists what it holds.
     pub(super) fn open(dir: &Path, budget: u64) -> io::Result<Self> {
-        Self::open_keeping(dir, budget, KEEP_FREE)
+        let kept = os::space(dir).map_or(GIB, |space| os::keep_free(space.total));
+        Self::open_keeping(dir, budget, kept.saturating_mul(CACHE_KEEPS.0) / CACHE_KEEPS.1)
     }
 
     fn open_keeping(dir: &Path, budget: u64, keep_free: u64) -> io::Result<Self> {
@@ -114,7 +116,10 @@ impl Disk {
         if length == 0 || !is_plain(object) {
             return fs::remove_file(file);
         }
-        self.publish(file, &Part { object: Arc::from(object), range: 0..length, whole: true })
+        self.publish(file, &Part { object: Arc::from(object), range: 0..length, whole: true })?;
+        // It takes no more room than before, but nobody else gives any back to what is written next.
+        self.make_room(0);
+        Ok(())
     }
 
     /// Drops all that is stored of an object.
@@ -140,7 +145,7 @@ impl Disk {
 
     /// Evicts until `length` more bytes leave enough of the disk free.
     fn make_room(&self, length: u64) -> bool {
-        let Ok(free) = crate::os::free_bytes(&self.dir) else { return false };
+        let Ok(free) = os::free_bytes(&self.dir) else { return false };
         let mut missing = (self.keep_free + length).saturating_sub(free);
         while missing > 0 {
             let evicted = self.shelf.lock().evict();
@@ -349,6 +354,17 @@ mod tests {
         let disk = Disk::open_keeping(dir.path(), 1 << 20, u64::MAX / 2).unwrap();
         disk.write("pack/ab/abcd", 0, b"hello", false);
         assert!(!disk.has("pack/ab/abcd", &(0..5)));
+    }
+
+    #[test]
+    fn what_was_sent_gives_way_on_a_full_disk() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Disk::open_keeping(&dir.path().join("cache"), 1 << 20, u64::MAX / 2).unwrap();
+        let staged = dir.path().join("staged");
+        fs::write(&staged, b"hello world").unwrap();
+        disk.adopt("pack/ab/abcd", &staged).unwrap();
+        assert!(!staged.exists() && !disk.has("pack/ab/abcd", &(0..1)));
+        assert_eq!(fs::read_dir(dir.path().join("cache")).unwrap().count(), 0);
     }
 
     #[test]

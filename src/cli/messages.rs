@@ -126,6 +126,7 @@ pub fn of_vault(error: &vault::Error, place: &str) -> Failure {
             Exit::LocalDisk,
             format!("{what}: {source}; nothing that was closed is lost; check this machine's disk"),
         ),
+        Error::SmallDisk { .. } => (Exit::LocalDisk, format!("{error}; nothing was made")),
         error => by_kind(error, place),
     };
     Failure::new(exit, text).because(error)

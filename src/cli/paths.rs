@@ -1,9 +1,6 @@
 //! Where this user's things lie (XDG), and paths as the commands mean them.
 
 use std::ffi::OsString;
-use std::fs::{DirBuilder, Permissions};
-use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 
 use directories::ProjectDirs;

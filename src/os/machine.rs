@@ -13,8 +13,17 @@ pub fn boot_id() -> String {
         .unwrap_or_default()
 }
 
-/// Bytes that users may still write to the file system of a path (statvfs(3)).
-pub fn free_bytes(path: &Path) -> io::Result<u64> {
+/// The room of a file system, in bytes, as users see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// What is on it, and what may still be.
+    pub total: u64,
+    /// What may still be written.
+    pub free: u64,
+}
+
+/// The room of the file system of a path (statvfs(3)).
+pub fn space(path: &Path) -> io::Result<Space> {
     let path = CString::new(path.as_os_str().as_bytes())?;
     // SAFETY: statvfs(3) writes into the zeroed struct that it is given, and reads a C string.
     let (result, stat) = unsafe {
@@ -22,9 +31,25 @@ pub fn free_bytes(path: &Path) -> io::Result<u64> {
         (libc::statvfs(path.as_ptr(), &raw mut stat), stat)
     };
     match result {
-        0 => Ok(stat.f_bavail.saturating_mul(stat.f_frsize)),
+        0 => {
+            // What only root may fill is neither.
+            let total = stat.f_blocks.saturating_sub(stat.f_bfree.saturating_sub(stat.f_bavail));
+            let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
+            Ok(Space { total: bytes(total), free: bytes(stat.f_bavail) })
+        }
         _ => Err(io::Error::last_os_error()),
     }
+}
+
+/// Bytes that users may still write to the file system of a path.
+pub fn free_bytes(path: &Path) -> io::Result<u64> {
+    space(path).map(|space| space.free)
+}
+
+/// How much of a file system of `total` bytes is left to others: 1 GiB, or a tenth of it where that is less.
+#[must_use]
+pub fn keep_free(total: u64) -> u64 {
+    (1 << 30).min(total / 10)
 }
 
 #[cfg(test)]
@@ -34,6 +59,8 @@ mod tests {
     #[test]
     fn a_machine_has_room_and_a_boot() {
         assert!(free_bytes(Path::new("/")).is_ok_and(|free| free > 0));
+        assert!(space(Path::new("/")).is_ok_and(|space| space.total >= space.free));
+        assert_eq!((keep_free(300 << 20), keep_free(1 << 40)), (30 << 20, 1 << 30));
         assert_eq!(
             free_bytes(Path::new("/nowhere/at/all")).unwrap_err().kind(),
             io::ErrorKind::NotFound

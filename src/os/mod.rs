@@ -7,4 +7,4 @@ mod machine;
 
 pub use dirs::{make_private, sync_dir};
 pub use files::{FileLock, lock, read_small, replace, try_lock};
-pub use machine::{boot_id, free_bytes};
+pub use machine::{Space, boot_id, free_bytes, keep_free, space};

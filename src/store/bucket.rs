@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::checked::Checked;
 use super::counted::{Counted, Counters, Counts};
 use super::deadlines::Deadlines;
-use super::directory::{self, DirectoryStore};
+use super::directory::DirectoryStore;
 use super::error::{Error, Result};
 use super::object::{Body, Fetched, Head, Listed, PutReply, Store};
 use super::probe::{self, Conditional};

@@ -8,7 +8,7 @@ use crate::types::PackId;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// No room in staging, or less than the floor free on its disk, until the deadline (ENOSPC).
-    #[error("the staging area is full: uploads do not keep up")]
+    #[error("no room for more: the staging area is full (uploads do not keep up), or the disk is")]
     Full,
     /// An earlier write or fsync failed: no more changes until reopened (J6; EIO).
     #[error("stopped after a failure of the local disk: {0}")]

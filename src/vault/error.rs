@@ -70,6 +70,20 @@ pub enum Error {
         /// The commit that this machine remembers.
         number: CommitNo,
     },
+    /// The disk is too small for a mount that can write, also when it is empty.
+    #[error(
+        "the disk of {} has {} MiB in all, and a vault that is written to needs {}: 1 GiB or a tenth of the disk stays \
+         free; name a directory on a larger one with --state-dir, or look with --read-only",
+        dir.display(), total >> 20, needed.div_ceil(1 << 20)
+    )]
+    SmallDisk {
+        /// The state directory.
+        dir: std::path::PathBuf,
+        /// How large its disk is, in bytes.
+        total: u64,
+        /// How large it must be, in bytes.
+        needed: u64,
+    },
     /// Not all is in the bucket.
     #[error("not everything is in the bucket yet: {0}")]
     Unfinished(String),

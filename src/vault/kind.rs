@@ -36,7 +36,7 @@ impl Error {
             Self::Vfs(vfs::Error::ReadOnly) => Kind::ReadOnly,
             // Staging is full: uploads make room.
             Self::Vfs(vfs::Error::NoSpace) => Kind::Unfinished,
-            Self::Io { .. } => Kind::LocalDisk,
+            Self::Io { .. } | Self::SmallDisk { .. } => Kind::LocalDisk,
             Self::Contended => Kind::Fenced,
             Self::Unfinished(_) => Kind::Unfinished,
             Self::Superblock { .. } | Self::OldSuperblock => Kind::Damaged,

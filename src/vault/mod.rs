@@ -9,6 +9,7 @@ mod keeper;
 mod kind;
 mod machine;
 mod open;
+mod room;
 mod running;
 mod status;
 mod superblock;

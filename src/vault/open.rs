@@ -246,7 +246,10 @@ impl Opener<'_> {
 
     fn open_staging(&self) -> Result<Staging> {
         let budget = disk_budget(&self.places.root, self.options.cache_size) / 2;
-        let limits = StagingLimits { budget, ..StagingLimits::default() };
+        let mut limits = StagingLimits { budget, ..StagingLimits::default() };
+        if let Ok(space) = crate::os::space(&self.places.root) {
+            limits.free_floor = crate::os::keep_free(space.total);
+        }
         make_private(&self.places.staging())?;
         Ok(Staging::open(&self.places.staging(), limits)?)
     }

@@ -11,6 +11,7 @@ use super::checkpointer::Checkpointer;
 use super::keeper::{self, Memory};
 use super::machine::{MachineLock, make_private};
 use super::open::{Opened, Opener, Places, Shares, disk_budget, open_cache, open_content};
+use super::room;
 use super::status::{Progress, Status};
 use super::{Error, Options, Result};
 use crate::cache::Cache;
@@ -117,6 +118,9 @@ impl Vault {
     /// # Errors
     /// See [`Error`]; nothing local was changed if the journal is damaged (J3).
     pub async fn open(options: Options) -> Result<Arc<Self>> {
+        if !options.read_only {
+            room::check(&options)?;
+        }
         make_private(&options.state_dir)?;
         let lock = match options.read_only {
             true => None,
@@ -276,6 +280,7 @@ impl Vault {
             let usage = writer.staging.usage();
             staging = (usage.used, usage.budget);
             warnings.extend(writer.checkpointer.trouble());
+            warnings.extend(room::warning(&self.options.state_dir));
         }
         Status {
             vault: self.options.unlocked.vault,

@@ -1,0 +1,53 @@
+//! Whether this machine's disk has room for a mount that can write.
+
+use std::path::{Path, PathBuf};
+
+use super::{Error, Options, Result};
+use crate::log::Journal;
+use crate::os::{self, Space};
+use crate::types::MIB;
+use crate::upload::cost;
+
+/// What a mount for writing takes of a disk, beside what stays free: the smallest staging area with its reserve, and as
+/// much again for journal, index and cache.
+const NEEDED: u64 = 64 * MIB;
+/// The largest write that the kernel asks for at once.
+const WRITE_MAX: u64 = MIB;
+
+/// Refuses a mount for writing on a disk that is too small for one whatever is deleted on it. Not when something is
+/// unsent: a disk never stands between that and the bucket. Nothing is made.
+pub(super) fn check(options: &Options) -> Result<()> {
+    let Some(space) = space_at(&options.state_dir) else { return Ok(()) };
+    if space.total.saturating_sub(os::keep_free(space.total)) >= NEEDED {
+        return Ok(());
+    }
+    let journal = Journal::inspect(&options.state_dir.join("journal"), &options.unlocked.keys)?;
+    if journal.is_some_and(|found| !found.unsent.is_empty()) {
+        return Ok(());
+    }
+    // A tenth stays free: of so much at least.
+    let needed = (NEEDED * 10).div_ceil(9);
+    Err(Error::SmallDisk { dir: options.state_dir.clone(), total: space.total, needed })
+}
+
+/// Why nothing can be written at this moment, if the disk is why.
+pub(super) fn warning(dir: &Path) -> Option<String> {
+    let space = space_at(dir)?;
+    let kept = os::keep_free(space.total);
+    let missing =
+        kept.saturating_add(cost(WRITE_MAX)).checked_sub(space.free).filter(|m| *m > 0)?;
+    Some(format!(
+        "the disk of {} has {} MiB free, and {} MiB of it stay free: what is written gets ENOSPC until there are {} \
+         MiB more; delete something there, or mount with a --state-dir on another disk (when nothing is unsent)",
+        dir.display(),
+        space.free / MIB,
+        kept / MIB,
+        missing.div_ceil(MIB)
+    ))
+}
+
+/// The disk of a directory that may be still to be made.
+fn space_at(dir: &Path) -> Option<Space> {
+    let there: PathBuf = dir.ancestors().find(|path| path.exists())?.into();
+    os::space(&there).ok()
+}
