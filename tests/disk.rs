@@ -3,13 +3,16 @@
 
 #[path = "support/home.rs"]
 mod home;
+mod support;
 
 use std::ffi::CString;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use home::{Home, detach, runs, signal, wait_until};
+use support::{Proxy, noise, weed};
 
 /// A disk of its own at a directory; gone when dropped.
 struct SmallDisk(PathBuf);
@@ -82,4 +85,59 @@ fn a_small_disk_has_room_and_one_that_is_full_is_named() {
     home.type_in("mount vault --read-only").exits(0);
     assert_eq!(fs::read(vault.join("unsent")).unwrap(), b"x");
     home.type_in("umount vault").exits(0);
+}
+
+/// Packs that are on the wire when the store goes may still arrive: so many at most.
+const ON_THE_WIRE: usize = 6;
+
+#[test]
+fn what_is_removed_unsent_gives_its_room_back_while_the_store_is_away() {
+    let weed = weed();
+    let (bucket, proxy) = (weed.bucket(), Proxy::start(weed.port(), Duration::ZERO));
+    let user = || {
+        let home = Home::new().with("S3VAULT_PASSPHRASE", "correct horse");
+        bucket.environment().into_iter().fold(home, |home, (name, value)| home.with(name, &value))
+    };
+    let line =
+        |what, server: &str| format!("{what} --bucket {} --endpoint-url {server}", bucket.url());
+    let home = user();
+    home.type_in(&line("init", &proxy.endpoint())).exits(0);
+    // 32 MiB of staging, of which 28 are for what is written.
+    home.type_in("mount vault --cache-size 64M").exits(0);
+    let vault = home.path("vault");
+    let write = |name: String, seed| fs::write(vault.join(name), noise(seed, 1_200_000)).unwrap();
+    fs::write(vault.join("sent"), "sent").unwrap();
+    home.type_in("sync vault").exits(0);
+    proxy.cut();
+    for n in 0..20 {
+        write(format!("removed-{n}"), n);
+    }
+    fs::rename(vault.join("removed-7"), vault.join("stays")).unwrap();
+    for n in (0..20).filter(|n| *n != 7) {
+        fs::remove_file(vault.join(format!("removed-{n}"))).unwrap();
+    }
+    let begun = Instant::now();
+    for n in 0..12 {
+        write(format!("new-{n}"), 100 + n);
+    }
+    assert!(begun.elapsed() < Duration::from_secs(25), "{:?}", begun.elapsed());
+    proxy.take();
+    proxy.heal();
+    home.type_in("sync vault").exits(0);
+    let put =
+        |e: &support::Exchange| e.method == "PUT" && e.target.contains("/pack/") && e.status == 200;
+    let puts = proxy.take().iter().filter(|e| put(e)).count();
+    assert!(puts <= 13 + ON_THE_WIRE, "{puts} packs were put");
+    home.type_in("umount vault").exits(0);
+
+    let other = user();
+    other.type_in(&line("mount elsewhere --read-only", weed.endpoint().as_str())).exits(0);
+    let shown = other.path("elsewhere");
+    assert_eq!(fs::read_dir(&shown).unwrap().count(), 14);
+    assert_eq!(fs::read(shown.join("stays")).unwrap(), noise(7, 1_200_000));
+    for n in 0..12 {
+        assert_eq!(fs::read(shown.join(format!("new-{n}"))).unwrap(), noise(100 + n, 1_200_000));
+    }
+    other.type_in(&line("check --read-data", weed.endpoint().as_str())).exits(0);
+    other.type_in("umount elsewhere").exits(0);
 }

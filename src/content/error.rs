@@ -27,6 +27,9 @@ pub enum Error {
     /// Sealed bytes in staging are shorter than what was appended (EIO).
     #[error("pack {0} in staging lacks bytes that were written to it")]
     Staged(crate::types::PackId),
+    /// The pack was removed unsent: nothing refers to this any more, whatever was read before. Look again.
+    #[error("what pack {0} held was removed meanwhile")]
+    Removed(crate::types::PackId),
     /// The range ends beyond what a file can have (EFBIG).
     #[error("beyond the largest file")]
     TooLarge,

@@ -87,7 +87,10 @@ impl Content {
     ) -> Result<Bytes> {
         let inner = &*self.inner;
         let read = inner.read_range(&file.reads, range, overlay, &published, size).await;
-        read.inspect_err(|error| inner.readers.report(file.ino(), error))
+        read.inspect_err(|error| match error {
+            Error::Removed(_) => {} // the caller looks again
+            error => inner.readers.report(file.ino(), error),
+        })
     }
 }
 
@@ -191,6 +194,8 @@ impl Inner {
         let object = pack_object(reference.pack);
         if let Some(bytes) = staged.or_else(|| self.cache.sealed_local(&object, sealed)) {
             slots.push(Slot::Sealed { chunks: range, bytes, asked_again: false });
+        } else if self.staging.was_dropped(reference.pack) {
+            return Err(Error::Removed(reference.pack));
         } else if range.end - range.start > 1 {
             // Perhaps a part of it is here: two fetches of read-ahead meet in the middle.
             let middle = range.start.midpoint(range.end);

@@ -31,8 +31,8 @@ pub use committer::{COMMIT_BYTES, CommitError, Committer, LogEnd};
 pub use disk::{Disk, RealDisk};
 pub use error::{Error, Result};
 pub use journal::{
-    Damage, Inspection, Journal, JournalOptions, Journaled, Mark, NotedCommit, PackWatcher,
-    UnsentTx,
+    Damage, DroppedPack, Inspection, Journal, JournalOptions, Journaled, Mark, NotedCommit,
+    PackWatcher, UnsentTx,
 };
 pub use receipt::{CommitSize, Receipt};
 pub use records::{

@@ -241,6 +241,11 @@ pub fn decode_value<'a, T: Decode<'a, ()>>(table: &str, bytes: &'a [u8]) -> Resu
     Ok(value)
 }
 
+/// Whether a record is of a table that can refer to extents.
+pub(super) fn may_refer(key: &[u8]) -> bool {
+    matches!(key.first(), Some(2 | 4))
+}
+
 /// The extent that the record refers to, if it is of a table that does.
 pub fn extent_of(key: &[u8], value: &[u8]) -> Result<Option<Extent>> {
     match key.first() {

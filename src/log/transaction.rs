@@ -5,9 +5,10 @@ use minicbor::decode::{self, Decoder};
 use minicbor::encode::{self, Encoder, Write};
 use minicbor::{Decode, Encode};
 
+use super::records::may_refer;
 use super::{Error, Result, extent_of};
 use crate::crypto;
-use crate::types::{Hash, MIB, Reference};
+use crate::types::{Hash, MIB, PackId, Reference};
 
 /// A transaction's encoded length at most, in bytes.
 pub const TRANSACTION_MAX: usize = (4 * MIB) as usize;
@@ -118,6 +119,17 @@ impl Transaction {
     /// What a transaction is known by: SHA-256 of its encoded bytes.
     pub fn hash_of(bytes: &[u8]) -> Hash {
         crypto::sha256(bytes)
+    }
+
+    /// The records that can refer to packs, put or deleted, each with the pack that it refers to now.
+    pub fn packs(&self) -> Result<Vec<(&[u8], Option<PackId>)>> {
+        let mut found = Vec::new();
+        for change in self.changes.iter().filter(|change| may_refer(&change.key)) {
+            let extent = change.value.as_ref().map(|value| extent_of(&change.key, value));
+            let extent = extent.transpose()?.flatten();
+            found.push((&change.key[..], extent.map(|extent| extent.reference.pack)));
+        }
+        Ok(found)
     }
 
     /// The messages that the put records refer to.

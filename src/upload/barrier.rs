@@ -128,6 +128,7 @@ impl Barrier {
         let (upto, number, hash) = (receipt.upto(), receipt.number(), receipt.hash());
         let noted = inner.journal.note_confirmed(NotedCommit { upto, number, hash });
         noted.map_err(|error| inner.poisoned_by(&error))?;
+        inner.staging.shared.table.lock().confirmed(upto);
         inner.steps.done(Step::Noted);
         inner.noted.notify_one();
         Ok(())
@@ -148,7 +149,8 @@ async fn run(inner: Arc<Inner>) {
         let changed = inner.staging.shared.changed.notified();
         appended.mark_unchanged();
         Inner::release(&inner).await;
-        if !inner.journal.unsynced() {
+        let dead = inner.staging.shared.table.lock().has_dead();
+        if !dead && !inner.journal.unsynced() {
             due = None;
             tokio::select! {
                 gone = appended.changed() => if gone.is_err() { return },
@@ -158,8 +160,8 @@ async fn run(inner: Arc<Inner>) {
             continue;
         }
         let at = *due.get_or_insert_with(|| Instant::now() + inner.every);
-        // Somebody waits for room, and a sync would let packs leave: now.
-        let pressed = *waiting.borrow_and_update() > 0 && inner.would_release();
+        // Somebody waits for room, and a round would let packs leave: now.
+        let pressed = *waiting.borrow_and_update() > 0 && (dead || inner.would_release());
         if pressed || Instant::now() >= at {
             due = None;
             if Inner::sync_now(&inner).await.is_err() {
@@ -194,7 +196,8 @@ impl Inner {
 
     async fn sync_now(self: &Arc<Self>) -> Result<()> {
         let Ok(_turn) = self.turn.acquire().await else { return Err(Error::Stopped) };
-        if self.journal.unsynced() { self.round().await } else { Ok(()) }
+        let dead = self.staging.shared.table.lock().has_dead();
+        if dead || self.journal.unsynced() { self.round().await } else { Ok(()) }
     }
 
     async fn round(self: &Arc<Self>) -> Result<()> {
@@ -210,6 +213,7 @@ impl Inner {
     /// packs may not be.
     fn round_blocking(&self) -> Result<()> {
         self.staging.shared.check()?;
+        let doomed = self.note_dropped();
         let mark = self.journal.mark().map_err(|error| self.poisoned_by(&error))?;
         let confirmed = self.journal.noted().upto;
         let (packs, unnamed) = {
@@ -229,6 +233,7 @@ impl Inner {
         self.staging.shared.table.lock().synced(&packs);
         let upto = self.journal.sync_data(mark).map_err(|error| self.poisoned_by(&error))?;
         self.steps.done(Step::BarrierWritten);
+        doomed.into_iter().for_each(|pack| self.remove(pack));
         self.durable.send_if_modified(|durable| {
             let further = upto > *durable;
             *durable = upto.max(*durable);
@@ -236,6 +241,39 @@ impl Inner {
         });
         self.noted.notify_one(); // packs may leave now
         Ok(())
+    }
+
+    /// J3, C1: what need not be sent any more is noted in the journal. Answers which packs go once the barrier that is
+    /// made now says so durably: before, a loss of power could bring back a transaction that refers to them.
+    fn note_dropped(&self) -> Vec<PackId> {
+        let shared = &self.staging.shared;
+        let dead = shared.table.lock().take_dead();
+        if !dead.is_empty() {
+            let noted = self.journal.note_dropped(&dead);
+            let mut table = shared.table.lock();
+            match noted {
+                Ok(()) => table.noted_dropped(&dead),
+                Err(error) => {
+                    tracing::warn!(%error, "packs that nothing refers to are sent all the same");
+                    table.not_dropped(&dead);
+                }
+            }
+            drop(table);
+            self.steps.done(Step::DropsNoted);
+            shared.changed.notify_waiters(); // commits may go on, or packs be sent
+        }
+        shared.table.lock().doomed()
+    }
+
+    fn remove(&self, pack: PackId) {
+        let shared = &self.staging.shared;
+        if let Err(error) = shared.disk.remove(&closed_name(pack)) {
+            tracing::warn!(%pack, %error, "removing a pack that nothing refers to");
+        }
+        if let Some(entry) = shared.table.lock().remove(pack) {
+            shared.room.shrank(entry.length);
+        }
+        self.steps.done(Step::PackDropped);
     }
 
     fn sync_pack(&self, pack: &ToSync) -> Result<()> {

@@ -118,13 +118,26 @@ async fn read(shared: &Shared, from: Seq, upto: Seq) -> Result<Vec<Journaled>, S
     let most = shared.limits.commit.min(COMMIT_BYTES) - TRANSACTION_MAX;
     let read = move || journal.read_between(from, upto, most);
     let read = tokio::task::spawn_blocking(read).await;
-    let batch = read.map_err(|e| e.to_string())?.map_err(|e| chain(&e))?;
+    let mut batch = read.map_err(|e| e.to_string())?.map_err(|e| chain(&e))?;
+    let last = batch.last().map_or(from, |last| last.seq);
+    let end = shared.staging.shared.table.lock().commit_end(from, last);
+    batch.retain(|transaction| transaction.seq <= end);
+    if end > last {
+        // They hold together because of a pack that was dropped; `Spans` sees to it that this is not too much.
+        let journal = shared.journal.clone();
+        let read = move || journal.read_between(last, end, COMMIT_BYTES);
+        let rest = tokio::task::spawn_blocking(read).await;
+        batch.extend(rest.map_err(|e| e.to_string())?.map_err(|e| chain(&e))?);
+    }
     let mut next = from;
     for transaction in &batch {
         next = next.next();
         if transaction.seq != next {
             return Err(format!("the journal gives {:?} where {next:?} follows", transaction.seq));
         }
+    }
+    if next < end {
+        return Err(format!("the journal ends with {next:?}, where {end:?} belongs to the commit"));
     }
     if batch.is_empty() {
         return Err(format!("the journal gives nothing after {from:?}"));

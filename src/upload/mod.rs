@@ -11,6 +11,7 @@
 mod barrier;
 mod bodies;
 mod commits;
+mod dead;
 mod disk;
 mod error;
 mod health;

@@ -4,9 +4,11 @@ use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use super::barrier::Settled;
+use super::dead::{Living, Spans};
 use super::disk::DiskFile;
 use super::error::{Error, Result};
 use super::send::InBucket;
+use crate::log::DroppedPack;
 use crate::types::{MIB, PackId, Seq};
 
 /// From this length on a pack has earned a request of its own; of smaller ones one is in flight at a time, so that
@@ -30,11 +32,15 @@ pub(super) enum Stage {
     InBucket,
     /// Being given to the cache.
     Leaving,
+    /// Nothing refers to it any more, and it was not sent: it goes once the journal says so durably (J3).
+    Dropped,
 }
 
 #[derive(Debug)]
 pub(super) struct Pack {
     pub(super) stage: Stage,
+    /// Made by this process: nothing that is confirmed refers to it before it is in the bucket.
+    made_here: bool,
     pub(super) length: u64,
     /// First and last transaction that refers to it, of those that this process knows.
     refs: Option<(Seq, Seq)>,
@@ -87,12 +93,21 @@ pub(super) struct Table {
     kept_open: VecDeque<PackId>,
     dropped: HashSet<PackId>,
     dropped_order: VecDeque<PackId>,
+    /// What refers to packs that the bucket does not have.
+    living: Living,
+    /// Runs of transactions that go into one commit, because a pack of theirs was dropped.
+    spans: Spans,
+    /// Packs that are dropped, and noted so in the journal: they go with the next barrier.
+    doomed: HashSet<PackId>,
 }
 
 impl Table {
     /// A pack just made.
     pub(super) fn created(&mut self, id: PackId, file: Arc<dyn DiskFile>) {
         self.insert(id, 0, Some(file), false);
+        if let Some(pack) = self.packs.get_mut(&id) {
+            pack.made_here = true;
+        }
     }
 
     /// A pack found at start: it waits for recovery.
@@ -103,6 +118,7 @@ impl Table {
     fn insert(&mut self, id: PackId, length: u64, file: Option<Arc<dyn DiskFile>>, renamed: bool) {
         let pack = Pack {
             stage: Stage::Open,
+            made_here: false,
             length,
             refs: None,
             holds: 0,
@@ -127,7 +143,12 @@ impl Table {
 
     /// Whether its file may be gone from here already.
     pub(super) fn has_left(&self, id: PackId) -> bool {
-        self.packs.get(&id).is_none_or(|pack| pack.stage == Stage::Leaving)
+        self.packs.get(&id).is_none_or(|p| matches!(p.stage, Stage::Leaving | Stage::Dropped))
+    }
+
+    /// Whether it went, or goes, without ever having been sent, because nothing refers to it.
+    pub(super) fn was_dropped(&self, id: PackId) -> bool {
+        self.dropped.contains(&id)
     }
 
     pub(super) fn set_length(&mut self, id: PackId, length: u64) {
@@ -200,7 +221,107 @@ impl Table {
     pub(super) fn unhold(&mut self, id: PackId) -> bool {
         let Some(pack) = self.packs.get_mut(&id) else { return false };
         pack.holds = pack.holds.saturating_sub(1);
-        pack.holds == 0 && pack.stage == Stage::InBucket
+        pack.holds == 0 && (pack.stage == Stage::InBucket || self.living.is_dead(id))
+    }
+
+    /// A transaction was appended: what it put or deleted, and what that refers to now. Answers whether a pack that
+    /// was not sent lost its last reference.
+    pub(super) fn appended(
+        &mut self,
+        seq: Seq,
+        bytes: usize,
+        changed: &[(&[u8], Option<PackId>)],
+    ) -> bool {
+        let packs = &self.packs;
+        let begins = |id: PackId| {
+            packs.get(&id).is_some_and(|pack| {
+                let unsent = matches!(pack.stage, Stage::Open | Stage::Closed | Stage::Sending);
+                pack.made_here && unsent && pack.refs.is_some_and(|(first, _)| first == seq)
+            })
+        };
+        self.living.appended(seq, bytes, changed, begins)
+    }
+
+    fn may_drop(&self, id: PackId) -> bool {
+        self.packs.get(&id).is_some_and(|pack| pack.stage == Stage::Closed && pack.holds == 0)
+    }
+
+    /// Whether there is anything that a barrier would remove, or could.
+    pub(super) fn has_dead(&self) -> bool {
+        !self.doomed.is_empty() || self.living.dead().any(|id| self.may_drop(id))
+    }
+
+    /// Packs that need not be sent any more: from here on nothing refers to them, and they are not in the queue. The
+    /// caller notes that in the journal, and says so by `noted_dropped`, or calls `not_dropped`.
+    pub(super) fn take_dead(&mut self) -> Vec<DroppedPack> {
+        let dead: Vec<_> = self.living.dead().filter(|id| self.may_drop(*id)).collect();
+        let mut taken = Vec::new();
+        for id in dead {
+            let bound = self.living.bind(id, &mut self.spans);
+            let Some(pack) = self.packs.get_mut(&id).filter(|_| bound.is_some()) else {
+                // Too much lies between its first reference and its last: it is sent as any other.
+                self.living.forget(id);
+                continue;
+            };
+            pack.stage = Stage::Dropped;
+            taken.extend(bound);
+        }
+        let packs = &self.packs;
+        let waits = |id: &PackId| packs.get(id).is_some_and(|pack| pack.stage == Stage::Closed);
+        self.full.retain(waits);
+        self.partial.retain(waits);
+        taken
+    }
+
+    /// The journal says that these are dropped: no commit waits for them, and the next barrier lets them go.
+    pub(super) fn noted_dropped(&mut self, packs: &[DroppedPack]) {
+        for dropped in packs {
+            let id = dropped.pack;
+            self.living.forget(id);
+            self.blocking.remove(&(dropped.first, id));
+            self.unsynced.remove(&id);
+            self.remember_dropped(id);
+            self.doomed.insert(id);
+        }
+    }
+
+    /// The journal could not take the note: they are sent after all.
+    pub(super) fn not_dropped(&mut self, packs: &[DroppedPack]) {
+        for dropped in packs {
+            let id = dropped.pack;
+            self.living.forget(id);
+            let Some(pack) = self.packs.get_mut(&id) else { continue };
+            pack.stage = Stage::Closed;
+            let queue = if pack.length >= FULL { &mut self.full } else { &mut self.partial };
+            queue.push_back(id);
+        }
+    }
+
+    /// What a journal that goes on says of packs that were dropped; some may be here still.
+    pub(super) fn restore_dropped(&mut self, packs: &[DroppedPack]) {
+        self.spans.restore(packs);
+        for dropped in packs {
+            self.remember_dropped(dropped.pack);
+            if let Some(pack) = self.packs.get_mut(&dropped.pack) {
+                pack.stage = Stage::Dropped;
+                self.doomed.insert(dropped.pack);
+            }
+        }
+    }
+
+    /// The packs that go once the journal is durable as it is now.
+    pub(super) fn doomed(&self) -> Vec<PackId> {
+        self.doomed.iter().copied().collect()
+    }
+
+    /// Where a commit ends that follows `from` and would end with `at` (C1).
+    pub(super) fn commit_end(&self, from: Seq, at: Seq) -> Seq {
+        self.spans.end_near(from, at)
+    }
+
+    /// Every transaction up to this one is in the bucket.
+    pub(super) fn confirmed(&mut self, upto: Seq) {
+        self.spans.confirmed(upto);
     }
 
     /// Takes a pack out.
@@ -216,6 +337,8 @@ impl Table {
         }
         self.unsynced.remove(&id);
         self.done.remove(&id);
+        self.living.forget(id);
+        self.doomed.remove(&id);
         Some(pack)
     }
 
@@ -272,18 +395,21 @@ impl Table {
         let Some(pack) = self.packs.get_mut(&job.pack) else { return };
         pack.stage = Stage::InBucket;
         pack.same = proof.is_same();
+        self.living.forget(job.pack);
         if let Some((first, _)) = pack.refs {
             self.blocking.remove(&(first, job.pack));
         }
         self.done.insert(job.pack);
     }
 
-    /// C1: the last transaction up to `appended` that, with all before it, refers only to packs that the bucket has.
+    /// C1: the last transaction up to `appended` that, with all before it, refers only to packs that the bucket has, or
+    /// that nothing refers to any more after it.
     pub(super) fn sendable(&self, appended: Seq) -> Seq {
-        match self.blocking.first() {
+        let upto = match self.blocking.first() {
             Some((first, _)) => appended.min(Seq(first.0.saturating_sub(1))),
             None => appended,
-        }
+        };
+        self.spans.end_before(upto)
     }
 
     /// J2: packs that transactions refer to further than they are durable. Those whose transactions are all

@@ -24,7 +24,7 @@ pub struct UploadLimits {
     /// Their bytes in memory. A pack larger than that goes alone.
     pub bytes: u64,
     /// Transactions in one commit at most, in bytes: at least `TRANSACTION_MAX` and one, at most `COMMIT_BYTES` (C1). Several
-    /// times that in memory while it is sealed.
+    /// times that in memory while it is sealed. What must be in one (C1) is, up to `COMMIT_BYTES`.
     pub commit: usize,
     /// How long after the first transaction that it can hold a commit leaves, if nobody waits for it.
     pub linger: Duration,

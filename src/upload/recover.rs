@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::error::{Error, Result};
+use super::packs::Stage;
 use super::staging::{Staging, closed_name, open_name, parse_name};
 use crate::types::PackId;
 
@@ -42,6 +43,10 @@ impl Staging {
         let listed = disk.list().map_err(Error::io("listing the staging directory"))?;
         for (name, length) in listed {
             let Some((pack, renamed)) = parse_name(&name) else { continue };
+            let stage = self.shared.table.lock().get(pack).map(|pack| pack.stage);
+            if stage == Some(Stage::Dropped) {
+                continue; // it goes with the next barrier, which says so durably
+            }
             let Some(end) = referred.get(&pack).copied() else {
                 self.forget_found(pack, &name, length)?;
                 done.removed += 1;

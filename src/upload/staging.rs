@@ -13,7 +13,7 @@ use super::disk::{Directory, Disk, DiskFile};
 use super::error::{Error, Result};
 use super::packs::{Stage, Table};
 use super::reserve::{Reservation, Room, StagingLimits, cost};
-use crate::log::PackWatcher;
+use crate::log::{DroppedPack, PackWatcher};
 use crate::types::{PackId, Seq};
 
 /// What staging holds, for `status` and `statfs`. Bytes on disk.
@@ -75,6 +75,14 @@ impl PackWatcher for Staging {
             Error::Gone(pack) => crate::log::Error::Removed(pack),
             error => crate::log::Error::Poisoned(error.to_string()),
         })
+    }
+
+    fn appended(&self, seq: Seq, bytes: usize, changed: &[(&[u8], Option<PackId>)]) {
+        let died = self.shared.table.lock().appended(seq, bytes, changed);
+        // Whoever waits for room gets that pack's at once; else there is time until the next barrier.
+        if died && *self.shared.room.subscribe_waiting().borrow() > 0 {
+            self.shared.changed.notify_waiters();
+        }
     }
 }
 
@@ -227,6 +235,18 @@ impl Staging {
         self.shared.table.lock().get(pack).is_some()
     }
 
+    /// Whether the pack went, or goes, unsent, because nothing refers to it any more: who read that something does has
+    /// read it before. Forgotten after thousands of others.
+    #[must_use]
+    pub fn was_dropped(&self, pack: PackId) -> bool {
+        self.shared.table.lock().was_dropped(pack)
+    }
+
+    /// What a journal that goes on says of packs that were dropped (J3). Before `recover`.
+    pub fn restore_dropped(&self, packs: &[DroppedPack]) {
+        self.shared.table.lock().restore_dropped(packs);
+    }
+
     /// Bytes of the pack that are here (J3 measures by this).
     #[must_use]
     pub fn length(&self, pack: PackId) -> Option<u64> {
@@ -275,7 +295,7 @@ impl Staging {
         let mut usage =
             Usage { budget: self.shared.room.budget(), used, reserved, ..Usage::default() };
         for (_, pack) in self.shared.table.lock().iter() {
-            if !matches!(pack.stage, Stage::InBucket | Stage::Leaving) {
+            if !matches!(pack.stage, Stage::InBucket | Stage::Leaving | Stage::Dropped) {
                 usage.unsent_packs += 1;
                 usage.unsent_bytes += pack.length;
             }

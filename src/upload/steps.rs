@@ -24,6 +24,10 @@ pub enum Step {
     BarrierWritten,
     /// A pack left staging.
     PackLeft,
+    /// The journal was told which packs need not be sent any more.
+    DropsNoted,
+    /// A pack that nothing refers to was removed unsent.
+    PackDropped,
 }
 
 /// Tells a test of each step; does nothing otherwise.

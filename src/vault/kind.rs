@@ -85,7 +85,7 @@ fn of_content(error: &content::Error) -> Kind<'_> {
         content::Error::Seal { .. }
         | content::Error::BadExtent { .. }
         | content::Error::Staged(_) => Kind::Damaged,
-        content::Error::Deadline => Kind::Unfinished,
+        content::Error::Deadline | content::Error::Removed(_) => Kind::Unfinished,
         content::Error::TooLarge => Kind::Other,
     }
 }

@@ -1,6 +1,6 @@
 //! Opening a vault, in the order of W1 and O1.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -262,20 +262,28 @@ impl Opener<'_> {
         found: &mut Inspection,
         confirmed: Seq,
     ) -> Result<()> {
+        // A note that a pack was dropped may go with what is dropped: then what refers to it is looked at again.
+        while let Some(bad) = self.first_bad(staging, found, confirmed) {
+            found.drop_from(bad)?;
+        }
+        Ok(())
+    }
+
+    fn first_bad(&self, staging: &Staging, found: &Inspection, confirmed: Seq) -> Option<Seq> {
         let open = !found.clean && found.boot != boot_id();
-        let unsent: Vec<_> = found.unsent.iter().filter(|tx| tx.seq > confirmed).cloned().collect();
-        for tx in unsent {
-            for reference in &tx.staged {
+        let dropped: HashSet<_> = found.dropped().map(|dropped| dropped.pack).collect();
+        for tx in found.unsent.iter().filter(|tx| tx.seq > confirmed) {
+            for reference in tx.staged.iter().filter(|r| !dropped.contains(&r.pack)) {
                 let end = reference.offset + reference.sealed_length;
                 let there = staging.length(reference.pack).is_some_and(|length| length >= end);
                 let whole = there && (!open || self.opens(staging, reference));
                 if !whole {
                     tracing::warn!(seq = tx.seq.0, pack = %reference.pack, "an extent of an unsent change is not in staging");
-                    return Ok(found.drop_from(tx.seq)?);
+                    return Some(tx.seq);
                 }
             }
         }
-        Ok(())
+        None
     }
 
     fn opens(&self, staging: &Staging, reference: &crate::types::Reference) -> bool {
@@ -324,11 +332,15 @@ impl Opener<'_> {
             index.persist_point()?;
             return Ok(journal);
         };
+        let dropped: Vec<_> = found.dropped().collect();
+        staging.restore_dropped(&dropped);
+        let dropped: HashSet<_> = dropped.into_iter().map(|dropped| dropped.pack).collect();
         let mut referred: HashMap<PackId, u64> = HashMap::new();
         for tx in found.unsent.iter().filter(|tx| tx.seq > survey.confirmed) {
-            let packs: Vec<_> = tx.staged.iter().map(|reference| reference.pack).collect();
+            let staged = || tx.staged.iter().filter(|r| !dropped.contains(&r.pack));
+            let packs: Vec<_> = staged().map(|reference| reference.pack).collect();
             staging.appending(tx.seq, &packs)?;
-            for reference in &tx.staged {
+            for reference in staged() {
                 let end = referred.entry(reference.pack).or_default();
                 *end = (*end).max(reference.offset + reference.sealed_length);
             }

@@ -4,13 +4,16 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::content::{File, Written, extents};
+use crate::content::{self, File, Written, extents};
 use crate::log::Inode;
 use crate::types::{InodeNo, Timestamp};
 
 use super::attr::{self, SetAttributes};
 use super::publish::apply;
 use super::{Attributes, Error, HandleId, Result, SIZE_MAX, Vfs, acl, remove};
+
+/// How often a read looks again when what it was about to read was overwritten, and removed unsent, meanwhile.
+const LOOKS: usize = 8;
 
 /// Where a write goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +44,22 @@ impl Vfs {
     }
 
     async fn read_file(
+        &self,
+        file: &Arc<File>,
+        offset: u64,
+        size: u64,
+        touches: bool,
+    ) -> Result<Bytes> {
+        for _ in 0..LOOKS {
+            match self.read_once(file, offset, size, touches).await {
+                Err(Error::Content(content::Error::Removed(_))) => {}
+                done => return done,
+            }
+        }
+        self.read_once(file, offset, size, touches).await
+    }
+
+    async fn read_once(
         &self,
         file: &Arc<File>,
         offset: u64,

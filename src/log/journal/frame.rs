@@ -35,6 +35,21 @@ pub struct NotedCommit {
     pub hash: Hash,
 }
 
+/// A pack that nothing refers to any more, and that the bucket never gets (C1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct DroppedPack {
+    /// The pack.
+    #[n(0)]
+    pub pack: PackId,
+    /// The first transaction that refers to it.
+    #[n(1)]
+    pub first: Seq,
+    /// The one after which nothing does: a commit that holds the first holds this one.
+    #[n(2)]
+    pub last: Seq,
+}
+
 /// Opens a segment.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
@@ -78,6 +93,8 @@ pub(super) enum Record {
     Boot(String),
     /// A clean unmount: nothing follows, and everything before it is durable.
     Clean,
+    /// These packs leave staging once a barrier covers this (J3).
+    Dropped(Vec<DroppedPack>),
 }
 
 impl Record {
@@ -89,6 +106,7 @@ impl Record {
             Self::Confirmed(noted) => (3, encode_value(noted)),
             Self::Boot(id) => (4, encode_value(id)),
             Self::Clean => (5, bytes::Bytes::new()),
+            Self::Dropped(packs) => (6, encode_value(packs)),
         };
         let mut plain = vec![kind];
         plain.extend_from_slice(&body);
@@ -105,6 +123,7 @@ impl Record {
             3 => Self::Confirmed(decode_value("the journal", body)?),
             4 => Self::Boot(decode_value("the journal", body)?),
             5 => Self::Clean,
+            6 => Self::Dropped(decode_value("the journal", body)?),
             _ => return Err(bad()),
         })
     }

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::path::Path;
 
-use super::frame::{Frames, NotedCommit, Record};
+use super::frame::{DroppedPack, Frames, NotedCommit, Record};
 use super::segment::{self, HEADER};
 use crate::crypto::Keys;
 use crate::log::{Error, Result, Transaction};
@@ -51,6 +51,8 @@ pub struct Inspection {
     /// A tail that was being written when the machine or the daemon stopped; it is dropped.
     pub torn: Option<Damage>,
     pub(super) segments: Vec<Whole>,
+    /// Packs that are noted to be dropped, and where.
+    pub(super) dropped: Vec<(DroppedPack, Damage)>,
 }
 
 /// A segment and how much of it is whole.
@@ -81,6 +83,7 @@ pub(super) fn inspect(dir: &Path, keys: &Keys) -> Result<Option<Inspection>> {
         unsent: Vec::new(),
         torn: None,
         segments: Vec::new(),
+        dropped: Vec::new(),
     };
     let mut expected = None;
     for (number, named, length) in files {
@@ -107,6 +110,7 @@ pub(super) fn inspect(dir: &Path, keys: &Keys) -> Result<Option<Inspection>> {
     }
     let noted = state.noted.upto;
     state.unsent.retain(|tx| tx.seq > noted);
+    state.dropped.retain(|(dropped, _)| dropped.last > noted);
     Ok(if state.segments.is_empty() { None } else { Some(state) })
 }
 
@@ -179,6 +183,10 @@ fn take(record: Record, segment: u64, offset: u64, state: &mut Inspection) -> Re
             state.clean = true;
             state.durable = state.last;
         }
+        Record::Dropped(packs) => {
+            let place = Damage { segment, offset };
+            state.dropped.extend(packs.into_iter().map(|dropped| (dropped, place)));
+        }
     }
     // Memory stays bounded by what is unsent, not by the journal's length.
     if state.unsent.len() >= 4096 && state.noted.upto >= state.unsent[2048].seq {
@@ -189,6 +197,11 @@ fn take(record: Record, segment: u64, offset: u64, state: &mut Inspection) -> Re
 }
 
 impl Inspection {
+    /// Packs that the bucket never gets, as far as something that refers to them may be unsent.
+    pub fn dropped(&self) -> impl Iterator<Item = DroppedPack> {
+        self.dropped.iter().map(|(dropped, _)| *dropped)
+    }
+
     /// What dropping `tx` and all that follow it would mean: a torn tail, or damage, when a
     /// barrier says that it was whole once.
     pub fn drop_from(&mut self, tx: Seq) -> Result<()> {
@@ -200,6 +213,8 @@ impl Inspection {
             return Err(Error::Damaged { segment, offset });
         }
         self.torn = Some(Damage { segment, offset });
+        let before = |place: &Damage| (place.segment, place.offset) < (segment, offset);
+        self.dropped.retain(|(_, place)| before(place));
         self.unsent.truncate(index);
         self.last = Seq(tx.0 - 1);
         self.segments.retain(|whole| whole.number <= segment);

@@ -19,7 +19,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-pub use self::frame::NotedCommit;
+pub use self::frame::{DroppedPack, NotedCommit};
 pub use self::inspect::{Damage, Inspection, UnsentTx};
 
 use self::frame::{BarrierMark, FRAME_HEADER, Frames, Record, Start};
@@ -34,6 +34,10 @@ pub trait PackWatcher: Send + Sync {
     /// not written. Answers which of the packs are in staging: they stay there until the
     /// transaction is confirmed; the others are in the bucket.
     fn appending(&self, seq: Seq, packs: &[PackId]) -> Result<Vec<PackId>>;
+
+    /// Transaction `seq`, of so many bytes, was written: its records that can refer to packs, and what each refers to
+    /// now. Under the append lock too.
+    fn appended(&self, _seq: Seq, _bytes: usize, _changed: &[(&[u8], Option<PackId>)]) {}
 }
 
 /// A transaction as read back for a commit or a replay.
@@ -48,6 +52,9 @@ pub struct Journaled {
     /// The packs that it refers to.
     pub packs: Vec<PackId>,
 }
+
+/// Packs in one record that says that they are dropped.
+const DROPPED_AT_ONCE: usize = 4096;
 
 /// How much [`Journal::read_found`] returns at once.
 const FOUND_BYTES: usize = 4 << 20;
@@ -244,7 +251,8 @@ impl Journal {
     pub fn append(&self, transaction: &Transaction) -> Result<(Seq, Hash)> {
         let bytes = transaction.encode()?;
         let hash = Transaction::hash_of(&bytes);
-        let packs = packs_of(transaction)?;
+        let changed = transaction.packs()?;
+        let packs = distinct(&changed);
         let mut inner = self.inner.lock();
         if inner.closed {
             return Err(Error::Poisoned("the vault was released".into()));
@@ -254,8 +262,12 @@ impl Journal {
             Some(watcher) if !packs.is_empty() => watcher.appending(seq, &packs)?,
             _ => Vec::new(),
         };
+        let length = bytes.len();
         self.write(&mut inner, &Record::Transaction { staged, bytes: bytes.into() })?;
         inner.seq = seq;
+        if let Some(watcher) = &self.options.watcher {
+            watcher.appended(seq, length, &changed);
+        }
         // Under the lock, so that it never goes back.
         self.appended.send_replace(seq);
         Ok((seq, hash))
@@ -361,6 +373,13 @@ impl Journal {
         self.write(&mut inner, &Record::Confirmed(noted))?;
         inner.noted = noted;
         Ok(())
+    }
+
+    /// Notes that these packs never get into the bucket. They may go once a barrier that was marked after this is there.
+    pub fn note_dropped(&self, packs: &[DroppedPack]) -> Result<()> {
+        let mut inner = self.inner.lock();
+        let mut parts = packs.chunks(DROPPED_AT_ONCE);
+        parts.try_for_each(|part| self.write(&mut inner, &Record::Dropped(part.to_vec())))
     }
 
     /// The last transaction's count, after which none is accepted: a release follows (W1).
@@ -525,17 +544,16 @@ impl Journal {
     }
 }
 
-fn packs_of(transaction: &Transaction) -> Result<Vec<PackId>> {
-    let mut packs: Vec<_> =
-        transaction.references()?.into_iter().map(|reference| reference.pack).collect();
+fn distinct(changed: &[(&[u8], Option<PackId>)]) -> Vec<PackId> {
+    let mut packs: Vec<_> = changed.iter().filter_map(|(_, pack)| *pack).collect();
     packs.sort_unstable();
     packs.dedup();
-    Ok(packs)
+    packs
 }
 
 fn journaled(seq: Seq, plain: Vec<u8>) -> Result<Journaled> {
     let hash = Transaction::hash_of(&plain);
-    let packs = packs_of(&Transaction::decode(&plain)?)?;
+    let packs = distinct(&Transaction::decode(&plain)?.packs()?);
     Ok(Journaled { seq, bytes: plain.into(), hash, packs })
 }
 

@@ -1,6 +1,7 @@
 //! Tests of the whole room: real journal and committer, over a store and a disk that fail.
 
 mod crashes;
+mod dropped;
 mod durability;
 mod powercut;
 mod rig;

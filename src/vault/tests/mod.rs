@@ -1,6 +1,7 @@
 //! A vault as a whole over a store in memory: reopened from each of its forms.
 
 mod checkpoints;
+mod dropped;
 mod durable;
 mod opening;
 mod random;
@@ -16,7 +17,7 @@ use super::*;
 use crate::crypto::{FIRST_EPOCH, Keys, random};
 use crate::store::{Faulty, MemoryStore};
 use crate::types::{Generation, InodeNo, MIB, Timestamp, VaultId};
-use crate::vfs::{Caller, OpenFlags, Vfs, WriteAt};
+use crate::vfs::{Caller, OpenFlags, SetAttributes, Vfs, WriteAt};
 
 pub(super) const LONG: Duration = Duration::from_secs(20);
 
