@@ -193,14 +193,13 @@ impl File {
     }
 
     /// As `published`, when the same transaction cut the file to `size`: what was written beyond it since the
-    /// publication was sealed goes too.
-    pub fn published_truncated(&self, publication: Publication, size: u64) {
+    /// publication was sealed goes too. The turn goes on until the publication is dropped.
+    pub fn published_truncated(&self, publication: &Publication, size: u64) {
         _ = self.change(|writes, _| {
-            writes.published(&self.sealing, &publication);
+            writes.published(&self.sealing, publication);
             writes.truncated(&self.sealing, size);
             Ok(())
         });
-        drop(publication);
     }
 
     /// The inode is gone: buffers, reservations, holds and an unfinished stream are dropped.

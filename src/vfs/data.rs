@@ -10,7 +10,7 @@ use crate::types::{InodeNo, Timestamp};
 
 use super::attr::{self, SetAttributes};
 use super::publish::apply;
-use super::{Attributes, Error, HandleId, Result, SIZE_MAX, Vfs, acl, remove};
+use super::{Attributes, Error, HandleId, Result, SIZE_MAX, Vfs, acl, remove, request};
 
 /// How often a read looks again when what it was about to read was overwritten, and removed unsent, meanwhile.
 const LOOKS: usize = 8;
@@ -126,7 +126,9 @@ impl Vfs {
         if offset.checked_add(length.into()).is_none_or(|end| end > SIZE_MAX) {
             return Err(Error::TooBig);
         }
+        request::may_go_on()?;
         let written = file.write_in(room, offset, data)?;
+        request::took_effect();
         Ok(Taken { length, must_publish: written == Written::Publish })
     }
 
@@ -204,6 +206,8 @@ impl Vfs {
                 Ok((inode, is_cut))
             })
             .await?;
+        // At once: what is written from the answer on, which may come while the rest goes on, is not cut.
+        file.published_truncated(&publication, size);
         if !is_cut {
             // The transaction holds whatever comes of the rest: that lies beyond the end, where nobody looks, and
             // whoever would raise the size finishes it first (`Vfs::turn`).
@@ -213,7 +217,7 @@ impl Vfs {
                 Err(error) => tracing::warn!(%error, ino = ino.0, "a truncation goes on later"),
             }
         }
-        file.published_truncated(publication, size);
+        drop(publication);
         Ok(inode)
     }
 }

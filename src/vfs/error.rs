@@ -62,6 +62,9 @@ pub enum Error {
     /// EROFS
     #[error("the mount is read-only")]
     ReadOnly,
+    /// EIO: its caller has been answered, before it was done (V5).
+    #[error("too late: it was answered already")]
+    Late,
     /// The index or the journal.
     #[error("the map: {0}")]
     Index(#[from] index::Error),
@@ -114,7 +117,7 @@ impl Error {
             Self::ReadOnly => libc::EROFS,
             Self::Index(error) => index_errno(error),
             Self::Content(error) => content_errno(error),
-            Self::Durability(_) => libc::EIO,
+            Self::Late | Self::Durability(_) => libc::EIO,
         }
     }
 }

@@ -23,6 +23,7 @@ mod periodic;
 mod publish;
 mod remove;
 mod rename;
+mod request;
 mod unnamed;
 mod version;
 mod xattr;
@@ -51,6 +52,7 @@ pub use error::{Error, Result, Trouble};
 pub use handles::{HandleId, OpenFlags};
 pub use periodic::Periodic;
 pub use rename::RenameMode;
+pub use request::{Request, takes};
 pub use unnamed::Named;
 pub use version::Inspected;
 pub use xattr::Setter;
@@ -258,8 +260,20 @@ impl Vfs {
         self.inner.index.read(f).await
     }
 
-    /// One transaction. `f` may run several times, so what it does besides to the draft must bear that.
+    /// One transaction that a caller asked for: never after the caller got an answer (V5). `f` may run several times, so
+    /// what it does besides to the draft must bear that.
     async fn change<T: Send>(
+        &self,
+        f: impl Fn(&mut Draft<'_>) -> Result<T> + Send + Sync,
+    ) -> Result<T> {
+        let changed = self.tidy(|draft| request::may_go_on().and_then(|()| f(draft))).await;
+        // No `await` since it was appended: who polls this has not looked at the deadline in between.
+        changed.inspect(|_| request::took_effect())
+    }
+
+    /// One transaction that nobody can tell from none, or the rest of what has been promised already: it may come at
+    /// any time. Else as `change`.
+    async fn tidy<T: Send>(
         &self,
         f: impl Fn(&mut Draft<'_>) -> Result<T> + Send + Sync,
     ) -> Result<T> {

@@ -6,17 +6,43 @@ use crate::content::File;
 use crate::types::InodeNo;
 
 use super::handles::{Handle, Held};
-use super::{Attributes, Caller, Error, FsyncTo, HandleId, OpenFlags, Result, SetAttributes, Vfs};
+use super::{
+    Attributes, Caller, Error, FsyncTo, HandleId, OpenFlags, Result, SetAttributes, Vfs, request,
+};
 
 impl Vfs {
     /// `open` of a regular file.
     pub async fn open(&self, ino: InodeNo, flags: OpenFlags) -> Result<HandleId> {
+        let (handle, ()) = self.open_and(ino, flags, async { Ok(()) }).await?;
+        Ok(handle)
+    }
+
+    /// Opens it after `look`. The handle is the last thing that is made: none is left that its caller never hears of.
+    async fn open_and<T>(
+        &self,
+        ino: InodeNo,
+        flags: OpenFlags,
+        look: impl Future<Output = Result<T>>,
+    ) -> Result<(HandleId, T)> {
         if flags.write || flags.truncate {
             self.writable()?;
         }
-        self.inner.handles.hold(ino)?;
-        match self.opened(ino, flags).await {
-            Ok(file) => Ok(self.inner.handles.insert(file, flags)),
+        let held = Held::new(&self.inner.handles);
+        held.hold(ino)?;
+        let look = async {
+            let file = self.opened(ino, flags).await?;
+            let seen = look.await?;
+            request::may_go_on()?;
+            Ok((file, seen))
+        };
+        let looked = look.await;
+        held.keep();
+        match looked {
+            Ok((file, seen)) => {
+                let handle = self.inner.handles.insert(file, flags);
+                request::took_effect();
+                Ok((handle, seen))
+            }
             Err(error) => {
                 self.unhold(ino).await;
                 Err(error)
@@ -62,8 +88,9 @@ impl Vfs {
             Err(Error::Exists) if !flags.exclusive => {
                 drop(held);
                 let seen = self.lookup(parent, name).await?;
-                let handle = self.open(seen.ino, flags).await?;
-                Ok((self.attributes(seen.ino).await?, handle))
+                let look = self.attributes(seen.ino);
+                let (handle, seen) = self.open_and(seen.ino, flags, look).await?;
+                Ok((seen, handle))
             }
             Err(error) => Err(error),
         }
@@ -115,6 +142,7 @@ impl Vfs {
     /// published; an unlinked file is removed.
     pub async fn release(&self, handle: HandleId) -> Result<()> {
         let handle = self.inner.handles.remove(handle)?;
+        request::took_effect();
         let published = self.publish_named(&handle).await;
         self.unhold(handle.file.ino()).await;
         published

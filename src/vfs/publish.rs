@@ -42,6 +42,12 @@ impl Vfs {
         Ok(publication)
     }
 
+    /// Keeps the file's publishing turn, as somebody does who waits for the store.
+    #[cfg(test)]
+    pub(crate) async fn keep_turn(&self, ino: InodeNo) -> Publication {
+        self.inner.content.file(ino).seal().await.unwrap_or_else(|error| panic!("{error}"))
+    }
+
     /// V1: one transaction publishes all that is unpublished of the file, of all of its handles.
     pub(super) async fn publish(&self, file: &Arc<File>) -> Result<()> {
         if file.unpublished().is_none() {

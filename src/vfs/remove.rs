@@ -150,7 +150,7 @@ impl Vfs {
     async fn trim(&self, ino: InodeNo, from: u64) -> Result<()> {
         loop {
             let is_done = self
-                .change(|draft| {
+                .tidy(|draft| {
                     let beyond = draft.extents_from(ino, from, STEP + 1)?;
                     let is_last = beyond.len() <= STEP;
                     let step = &beyond[..beyond.len().min(STEP)];
@@ -182,7 +182,7 @@ impl Vfs {
         loop {
             let leaving = Leaving::new(&self.inner.handles);
             let is_done = self
-                .change(|draft| {
+                .tidy(|draft| {
                     let orphan = draft.orphan(ino)?;
                     if orphan.is_none_or(|orphan| orphan.from.is_some()) || !leaving.claim(ino) {
                         return Ok(true); // somebody else did it, or will

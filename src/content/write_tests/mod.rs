@@ -181,7 +181,7 @@ impl Inode {
         self.commit(&publication);
         self.map = extents::apply(&self.map, &extents::truncate(&self.map, size));
         self.size = size;
-        self.file.published_truncated(publication, size);
+        self.file.published_truncated(&publication, size);
         self.bytes.resize(at(size), 0);
     }
 
