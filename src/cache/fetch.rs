@@ -8,11 +8,13 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 
+use super::room::{Place, Room, Turn};
 use super::{Error, Result};
 use crate::types::KIB;
 
@@ -21,8 +23,20 @@ use crate::types::KIB;
 pub(super) enum Purpose {
     /// Somebody waits for it.
     Demand,
+    /// It lies beside what somebody asked for: it gets room when nobody waits for any, soon or not at all.
+    Beside,
     /// Somebody will probably ask for it: it gets room at once or not at all.
     Ahead,
+}
+
+/// How long what nobody waits for waits for room, before it is given up.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Room that a flight has. Only kept.
+#[derive(Debug)]
+enum Held {
+    Demand { _place: Place },
+    Ahead { _permit: OwnedSemaphorePermit },
 }
 
 /// A range of an object on its way here, or here.
@@ -32,7 +46,9 @@ pub struct Flight {
     range: Range<u64>,
     purpose: Purpose,
     outcome: watch::Sender<Option<Result<Bytes>>>,
-    room: Mutex<Option<OwnedSemaphorePermit>>,
+    room: Mutex<Option<Held>>,
+    /// Somebody waits for it after all.
+    wanted: Notify,
     /// Its bytes are said to be wrong: they do not go to disk.
     forgotten: AtomicBool,
 }
@@ -102,7 +118,7 @@ pub(super) struct Registry {
     flights: Mutex<HashMap<Arc<str>, Vec<Weak<Flight>>>>,
     /// How many objects the table had after it was last swept. Locked within `flights` only.
     live: Mutex<usize>,
-    demand: Arc<Semaphore>,
+    demand: Arc<Room>,
     ahead: Arc<Semaphore>,
     capacity: [u64; 2],
 }
@@ -119,13 +135,11 @@ pub(super) enum Boarding {
 impl Registry {
     /// `demand` and `ahead` are bytes in memory, each.
     pub(super) fn new(demand: u64, ahead: u64) -> Self {
-        let semaphore = |bytes: u64| Arc::new(Semaphore::new(in_units(bytes) as usize));
-        let (demand_room, ahead_room) = (semaphore(demand), semaphore(ahead));
         Self {
             flights: Mutex::default(),
             live: Mutex::new(0),
-            demand: demand_room,
-            ahead: ahead_room,
+            demand: Room::new(in_units(demand)),
+            ahead: Arc::new(Semaphore::new(in_units(ahead) as usize)),
             capacity: [demand, ahead],
         }
     }
@@ -144,14 +158,18 @@ impl Registry {
     ) -> Option<Boarding> {
         let mut flights = self.flights.lock();
         if let Some(flight) = flights.get(object).and_then(|list| find(list, &range)) {
+            if purpose == Purpose::Demand {
+                flight.wanted.notify_one();
+            }
             return Some(Boarding::Joined(flight));
         }
         let length = range.end.saturating_sub(range.start);
         let room = match purpose {
-            Purpose::Demand => None,
+            Purpose::Demand | Purpose::Beside => None,
             Purpose::Ahead => {
                 let units = in_units(length);
-                Some(self.ahead.clone().try_acquire_many_owned(units).ok()?)
+                let permit = self.ahead.clone().try_acquire_many_owned(units).ok()?;
+                Some(Held::Ahead { _permit: permit })
             }
         };
         // Flights do not deregister (a last `Arc` may be dropped under this very lock): the dead
@@ -170,6 +188,7 @@ impl Registry {
             purpose,
             outcome: watch::Sender::new(None),
             room: Mutex::new(room),
+            wanted: Notify::new(),
             forgotten: AtomicBool::new(false),
         });
         let list = flights.entry(object).or_default();
@@ -178,16 +197,26 @@ impl Registry {
         Some(Boarding::New(Pilot(flight)))
     }
 
-    /// Takes room for a flight on demand; waits for it.
-    pub(super) async fn admit(&self, flight: &Flight) {
+    /// Takes room for a flight; waits for it. `false`: there was none, and nobody waits for what it would bring.
+    pub(super) async fn admit(&self, flight: &Flight) -> bool {
         if flight.purpose == Purpose::Ahead {
-            return;
+            return true;
         }
         let length = flight.range.end - flight.range.start;
         // One that is larger than all the room takes all of it, so that it gets in at all.
         let units = in_units(length.min(self.capacity[0]));
-        let permit = self.demand.clone().acquire_many_owned(units).await.ok();
-        *flight.room.lock() = permit;
+        let place = match flight.purpose {
+            Purpose::Beside => tokio::select! {
+                biased;
+                place = self.demand.take(units, Turn::Later) => place,
+                () = flight.wanted.notified() => self.demand.take(units, Turn::Now).await,
+                () = tokio::time::sleep(PATIENCE) => None,
+            },
+            _ => self.demand.take(units, Turn::Now).await,
+        };
+        let is_in = place.is_some();
+        *flight.room.lock() = place.map(|place| Held::Demand { _place: place });
+        is_in
     }
 
     /// No flight of this object is found any more (its bytes are wrong); who waits, waits on.
@@ -200,8 +229,9 @@ impl Registry {
 
     /// Bytes of the room that are taken.
     pub(super) fn bytes(&self) -> u64 {
-        let free = (self.demand.available_permits() + self.ahead.available_permits()) as u64 * KIB;
-        self.capacity.iter().map(|bytes| u64::from(in_units(*bytes)) * KIB).sum::<u64>() - free
+        let free = u64::from(self.demand.free()) + self.ahead.available_permits() as u64;
+        self.capacity.iter().map(|bytes| u64::from(in_units(*bytes)) * KIB).sum::<u64>()
+            - free * KIB
     }
 
     /// Bytes that read-ahead may take, in all.

@@ -6,6 +6,7 @@
 mod disk;
 mod fetch;
 mod memory;
+mod room;
 mod shelf;
 #[cfg(test)]
 mod tests;
@@ -16,6 +17,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -35,6 +37,12 @@ pub use memory::{BlockId, Use};
 pub const PIECE: u64 = 4 * MIB;
 /// Objects remembered as missed once; beyond, the table begins anew. About 100 bytes each.
 const MISSED_MAX: usize = 10_000;
+/// After somebody waited in vain for a whole deadline, others are refused for so long without a wait, unless something
+/// comes: the kernel asks for each page again whose read-ahead failed.
+#[cfg(not(test))]
+const DOWN: Duration = Duration::from_secs(2);
+#[cfg(test)]
+const DOWN: Duration = Duration::from_millis(300);
 /// An object larger than this is no pack of ours, and not fetched as a whole.
 const WHOLE_MAX: u64 = 20 * MIB;
 
@@ -63,6 +71,9 @@ pub enum Error {
         /// The range in bytes.
         range: Range<u64>,
     },
+    /// Somebody waited in vain for a whole deadline a moment ago, and nothing has come since.
+    #[error("the store did not answer a moment ago")]
+    Down,
     /// The task that fetched ended without an answer (the daemon is stopping).
     #[error("the fetch was stopped")]
     Stopped,
@@ -73,7 +84,7 @@ impl Error {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Store(error) => error.is_transient(),
-            Self::Stopped => true,
+            Self::Down | Self::Stopped => true,
             Self::Directory { .. } | Self::Short { .. } => false,
         }
     }
@@ -130,6 +141,8 @@ struct Inner {
     unwritten_max: u64,
     fetches: AtomicU64,
     fetched_bytes: AtomicU64,
+    /// When somebody last waited in vain.
+    gave_up: Mutex<Option<Instant>>,
 }
 
 impl Cache {
@@ -151,6 +164,7 @@ impl Cache {
             unwritten_max: sealed / 3,
             fetches: AtomicU64::new(0),
             fetched_bytes: AtomicU64::new(0),
+            gave_up: Mutex::default(),
         })))
     }
 
@@ -221,7 +235,7 @@ impl Cache {
             for start in starts.filter(|start| !mine.contains(start)) {
                 let piece = start..(start + PIECE).min(length);
                 if !self.0.disk.has(object, &piece) {
-                    drop(self.launch(object, piece, Purpose::Demand));
+                    drop(self.launch(object, piece, Purpose::Beside));
                 }
             }
         };
@@ -294,6 +308,17 @@ impl Cache {
         }
     }
 
+    /// Somebody waited for the bucket for a whole deadline, in vain.
+    pub fn gave_up(&self) {
+        *self.0.gave_up.lock() = Some(Instant::now());
+    }
+
+    /// Whether to wait is known to be in vain. As soon as anything is read from the bucket it is not.
+    fn is_down(&self) -> bool {
+        self.0.bucket.is_failing()
+            && self.0.gave_up.lock().is_some_and(|when| when.elapsed() < DOWN)
+    }
+
     /// Fetches `whole` (or joins whoever does) and answers its part `range`.
     async fn fetch(&self, object: &str, whole: Range<u64>, range: &Range<u64>) -> Result<Bytes> {
         // A waiter whose leader failed tries itself, once: the leader may have been late in its
@@ -301,6 +326,9 @@ impl Cache {
         let mut tries = 2;
         loop {
             tries -= 1;
+            if self.is_down() {
+                return Err(Error::Down);
+            }
             let Some((flight, joined)) = self.board(object, whole.clone(), Purpose::Demand) else {
                 return Err(Error::Stopped);
             };
@@ -313,8 +341,14 @@ impl Cache {
                     };
                     return flight.slice(&bytes, range).ok_or_else(short);
                 }
-                Err(error) if !joined || tries == 0 || error.is_final() => return Err(error),
-                Err(_) => {}
+                Err(error) => {
+                    if error.is_unanswered() {
+                        self.gave_up();
+                    }
+                    if !joined || tries == 0 || error.is_final() {
+                        return Err(error);
+                    }
+                }
             }
         }
     }
@@ -344,7 +378,9 @@ impl Cache {
 /// One flight from the request to the disk.
 async fn fly(inner: Arc<Inner>, pilot: Pilot) {
     let flight = pilot.0.clone();
-    inner.registry.admit(&flight).await;
+    if !inner.registry.admit(&flight).await {
+        return flight.land(Err(Error::Stopped));
+    }
     let fetched = inner.bucket.get_timed(flight.object(), Some(flight.range().clone())).await;
     let bytes = match fetched {
         Ok(fetched) => {
@@ -359,7 +395,7 @@ async fn fly(inner: Arc<Inner>, pilot: Pilot) {
     let waiting = inner.unwritten.fetch_add(length, Ordering::Relaxed) + length;
     // When the disk does not keep up, a scan must not wait for it. What is asked for singly is
     // little, and the rest of a pack is wanted next.
-    if flight.purpose() == Purpose::Demand || waiting <= inner.unwritten_max {
+    if flight.purpose() != Purpose::Ahead || waiting <= inner.unwritten_max {
         let (disk, flight) = (inner.clone(), flight.clone());
         let write = move || {
             if !flight.forgotten() {
@@ -391,6 +427,11 @@ impl Error {
     /// Asking again at once cannot help.
     fn is_final(&self) -> bool {
         matches!(self, Self::Store(cause) if !cause.is_transient())
+    }
+
+    /// The bucket gave no answer for as long as it was asked.
+    fn is_unanswered(&self) -> bool {
+        matches!(self, Self::Store(cause) if cause.is_transient())
     }
 
     /// The bucket has no such object.

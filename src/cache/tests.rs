@@ -102,6 +102,34 @@ async fn the_second_miss_in_a_pack_brings_its_neighbours() {
 }
 
 #[tokio::test]
+async fn who_waits_comes_before_the_neighbours_of_what_others_asked_for() {
+    let s = setup();
+    let (bytes, other) = (pattern(19 * MIB), "pack/cd/cdef");
+    s.store.plant(PACK, bytes.clone());
+    s.store.plant(other, pattern(1000));
+    // Room for two pieces.
+    let budgets = Budgets { memory: 48 * MIB, disk: 256 * MIB };
+    let cache = Cache::open(&s.dir.path().join("small"), s.bucket.clone(), budgets).unwrap();
+    let get = async |at: u64| cache.sealed_and_neighbours(PACK, at..at + 100).await.unwrap();
+    get(100).await;
+    let slow = Fault::Delays(Duration::from_millis(150));
+    s.faults.inject(On::next(Verb::Get, "pack/").always(), slow);
+    s.faults.take_requests();
+    let began = cache.clone();
+    let first = tokio::spawn(async move { began.sealed_and_neighbours(PACK, 5..50).await });
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    // Its neighbours are in the queue, or on the wire as far as there is room.
+    assert_eq!(cache.sealed(other, 10..20).await.unwrap(), pattern(20).slice(10..));
+    // The last of the neighbours, for which somebody waits now.
+    assert_eq!(get(18 * MIB).await, bytes.slice(18 * 1024 * 1024..).slice(..100));
+    let asked = s.faults.take_requests();
+    assert!(asked.len() <= 4, "the first piece, what was waited for, and one neighbour: {asked:?}");
+    assert_eq!(first.await.unwrap().unwrap(), bytes.slice(5..50));
+    settled(&cache).await;
+    assert_eq!(cache.usage().fetches, 1 + 5 + 1, "all of the pack, once");
+}
+
+#[tokio::test]
 async fn what_did_not_open_is_forgotten_and_fetched_anew() {
     let s = setup();
     let bytes = pattern(1000);
@@ -116,6 +144,35 @@ async fn what_did_not_open_is_forgotten_and_fetched_anew() {
     assert_eq!(s.cache.sealed_anew(PACK, 5..9).await.unwrap(), [1; 4][..]);
     assert_eq!(s.cache.sealed_local(PACK, 5..9).unwrap(), [1; 4][..]);
     assert_eq!(s.cache.sealed_local(PACK, 0..9), None);
+}
+
+#[tokio::test]
+async fn while_the_store_is_down_nobody_waits_for_it_again_and_again() {
+    let s = setup();
+    let bucket = Bucket::over(s.faults.clone(), "", Deadlines::of(Duration::from_millis(300)));
+    let cache = open(&s.dir, &bucket);
+    s.store.plant(PACK, pattern(1000));
+    let ask = async |from: u64| {
+        let began = Instant::now();
+        (cache.sealed(PACK, from..from + 10).await, began.elapsed())
+    };
+    let stalls = || s.faults.inject(On::next(Verb::Get, "pack/").always(), Fault::Stalls);
+    stalls();
+    let (first, waited) = ask(0).await;
+    assert!(first.is_err() && waited > Duration::from_millis(200), "{first:?} {waited:?}");
+    let (again, waited) = ask(4).await;
+    assert!(matches!(again, Err(Error::Down)), "{again:?}");
+    assert!(waited < Duration::from_millis(100), "{waited:?}");
+    // It is back: that is noticed when anything comes from it,
+    s.faults.heal();
+    bucket.get(PACK, Some(0..1)).await.unwrap();
+    assert_eq!(ask(20).await.0.unwrap(), pattern(30).slice(20..));
+    // or in a moment.
+    stalls();
+    assert!(ask(40).await.0.is_err() && ask(50).await.0.is_err());
+    s.faults.heal();
+    tokio::time::sleep(DOWN).await;
+    assert_eq!(ask(60).await.0.unwrap(), pattern(70).slice(60..));
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ use super::Result;
 use super::file::Message;
 use super::footer::{Footer, FooterEntry, seal_footer};
 use crate::crypto::{Keys, Place, layout, random};
+use crate::os;
 use crate::types::{EXTENT_MAX, ExtentId, InodeNo, PackId, Reference};
 use crate::upload::{OpenPack, Staging};
 
@@ -24,6 +25,9 @@ pub(super) struct Linger {
 /// `PROTOCOL.md`, "Settled details".
 pub(super) const LINGER: Linger =
     Linger { age: Duration::from_millis(200), quiet: Duration::from_millis(50) };
+
+/// After a panic the thread goes on so much later.
+const AGAIN: Duration = Duration::from_millis(100);
 
 /// Whose bytes an extent holds, for the footer.
 #[derive(Clone, Debug)]
@@ -146,8 +150,12 @@ impl Shared {
         self.close(state)?;
         if !state.has_thread {
             let this = self.clone();
-            let spawned =
-                std::thread::Builder::new().name("packer".into()).spawn(move || this.linger());
+            let close = move || {
+                while os::watched_here("closing packs", || this.linger()).is_err() {
+                    std::thread::sleep(AGAIN);
+                }
+            };
+            let spawned = std::thread::Builder::new().name("packer".into()).spawn(close);
             match spawned {
                 Ok(_) => state.has_thread = true,
                 // Packs then close when they are full, or by `close`; the next pack tries again.

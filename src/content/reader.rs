@@ -119,9 +119,11 @@ impl Inner {
             Err(Stop::Error(error)) => return Err(error),
             Err(Stop::Bad(..)) => {}
         }
-        tokio::time::timeout(self.limits.deadline, self.complete(&mut answer))
-            .await
-            .unwrap_or(Err(Error::Deadline))
+        let complete = self.complete(&mut answer);
+        tokio::time::timeout(self.limits.deadline, complete).await.unwrap_or_else(|_| {
+            self.cache.gave_up();
+            Err(Error::Deadline)
+        })
     }
 
     /// Everything of `range` that is on this machine. Never waits for the network.

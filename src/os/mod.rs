@@ -1,10 +1,12 @@
 //! The machine below us, as far as more than one room needs it: small files that are replaced whole, private
-//! directories, locks, free space. Like `types`, it may be used by every room, and uses none.
+//! directories, locks, free space, tasks that are watched. Like `types`, it may be used by every room, and uses none.
 
 mod dirs;
 mod files;
 mod machine;
+mod tasks;
 
 pub use dirs::{make_private, sync_dir};
 pub use files::{FileLock, lock, read_small, replace, try_lock};
 pub use machine::{Space, boot_id, free_bytes, keep_free, space};
+pub use tasks::{Panicked, Restarts, watched, watched_here};

@@ -199,6 +199,11 @@ impl Bucket {
         probe::run(&self.inner.raw, &self.inner.prefix, &self.inner.limits).await
     }
 
+    /// Whether the last attempt at reading anything got no answer: who has waited in vain need not wait again at once.
+    pub fn is_failing(&self) -> bool {
+        self.inner.store.is_failing()
+    }
+
     /// The place in words, for messages; no secrets.
     pub fn describe(&self) -> String {
         self.inner.shown.clone()

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use backon::BackoffBuilder;
@@ -25,6 +26,8 @@ const WHOLE: u64 = 17 << 20;
 pub(super) struct Retrying {
     store: Checked,
     limits: Deadlines,
+    /// The last attempt of all that reads are made of got no answer.
+    is_failing: AtomicBool,
 }
 
 /// When to pause and when to give up.
@@ -73,7 +76,7 @@ async fn within<T>(
 
 impl Retrying {
     pub(super) fn over(store: Checked, limits: Deadlines) -> Self {
-        Self { store, limits }
+        Self { store, limits, is_failing: AtomicBool::new(false) }
     }
 
     /// A conditional put, once: any error leaves open whether it was carried out.
@@ -175,9 +178,20 @@ impl Retrying {
         loop {
             let left = patience.end.saturating_duration_since(Instant::now());
             match within(object, one.min(left), attempt()).await {
-                Ok(answer) => return Ok(answer),
-                Err(error) => patience.after(error).await?,
+                Ok(answer) => {
+                    self.is_failing.store(false, Ordering::Relaxed);
+                    return Ok(answer);
+                }
+                Err(error) => {
+                    self.is_failing.store(error.is_transient(), Ordering::Relaxed);
+                    patience.after(error).await?;
+                }
             }
         }
+    }
+
+    /// Whether the last attempt at reading anything came to nothing.
+    pub(super) fn is_failing(&self) -> bool {
+        self.is_failing.load(Ordering::Relaxed)
     }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -13,6 +13,7 @@ use super::packs::ToSync;
 use super::staging::{Staging, closed_name, pack_object};
 use super::steps::{Step, Steps};
 use crate::log::{Journal, NotedCommit, Receipt};
+use crate::os;
 use crate::types::{PackId, Seq};
 
 /// How long anything stays unsynced (J2).
@@ -48,7 +49,7 @@ struct Inner {
     steps: Steps,
     every: Duration,
     /// Whoever holds the permit makes the round; the others find it made (group commit).
-    turn: Semaphore,
+    turn: Arc<Semaphore>,
     /// Held while packs leave.
     leaving: Semaphore,
     /// The journal or what is durable of it moved: the task looks again.
@@ -75,11 +76,11 @@ impl Barrier {
         steps: Steps,
     ) -> Self {
         let durable = watch::Sender::new(journal.durable());
-        let (turn, leaving) = (Semaphore::new(1), Semaphore::new(1));
+        let (turn, leaving) = (Arc::new(Semaphore::new(1)), Semaphore::new(1));
         let noted = Notify::new();
         let inner = Inner { staging, journal, adopt, steps, every, turn, leaving, noted, durable };
         let inner = Arc::new(inner);
-        let task = tokio::spawn(run(inner.clone()));
+        let task = tokio::spawn(watch(inner.clone()));
         Self { inner, task: Arc::new(Task(task)) }
     }
 
@@ -122,6 +123,11 @@ impl Barrier {
         self.task.0.abort();
     }
 
+    /// Nothing is accepted any more, as after a failed write (J6): what would make it durable, or send it, has ended.
+    pub(super) fn give_up(&self, reason: &str) {
+        self.inner.poison(reason);
+    }
+
     /// C5: only a receipt says that something is sent. Noted in the journal, durable with the next round.
     pub(super) fn note(&self, receipt: &Receipt) -> Result<()> {
         let inner = &self.inner;
@@ -138,6 +144,12 @@ impl Barrier {
 impl std::fmt::Debug for Barrier {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Barrier").field("durable", &*self.inner.durable.borrow()).finish()
+    }
+}
+
+async fn watch(inner: Arc<Inner>) {
+    if let Err(panicked) = os::watched("making changes durable", run(inner.clone())).await {
+        inner.poison(&panicked.to_string());
     }
 }
 
@@ -187,26 +199,32 @@ impl Inner {
         if *self.durable.borrow() >= upto {
             return Ok(());
         }
-        let Ok(_turn) = self.turn.acquire().await else { return Err(Error::Stopped) };
+        let turn = self.turn.clone().acquire_owned().await.map_err(|_| Error::Stopped)?;
         if *self.durable.borrow() >= upto {
             return Ok(());
         }
-        self.round().await
+        self.round(turn).await
     }
 
     async fn sync_now(self: &Arc<Self>) -> Result<()> {
-        let Ok(_turn) = self.turn.acquire().await else { return Err(Error::Stopped) };
+        let turn = self.turn.clone().acquire_owned().await.map_err(|_| Error::Stopped)?;
         let dead = self.staging.shared.table.lock().has_dead();
-        if dead || self.journal.unsynced() { self.round().await } else { Ok(()) }
+        if dead || self.journal.unsynced() { self.round(turn).await } else { Ok(()) }
     }
 
-    async fn round(self: &Arc<Self>) -> Result<()> {
+    /// The turn is the round's, not its caller's: who does not wait for the end (V5) does not let the next one begin.
+    async fn round(self: &Arc<Self>, turn: OwnedSemaphorePermit) -> Result<()> {
         let inner = self.clone();
-        let done = tokio::task::spawn_blocking(move || inner.round_blocking()).await;
-        done.unwrap_or_else(|panic| {
-            self.poison(&format!("the barrier panicked: {panic}"));
-            Err(Error::Poisoned("the barrier panicked".into()))
-        })
+        let round = move || {
+            let _turn = turn;
+            let done = os::watched_here("the barrier", || inner.round_blocking());
+            done.unwrap_or_else(|panicked| {
+                inner.poison(&panicked.to_string());
+                Err(Error::Poisoned(panicked.to_string()))
+            })
+        };
+        // An error: the runtime is shutting down.
+        tokio::task::spawn_blocking(round).await.unwrap_or(Err(Error::Stopped))
     }
 
     /// J2, in its order. The mark comes first: what is appended from here on is not covered by this barrier, for its
@@ -335,7 +353,8 @@ impl Inner {
             }
         });
         if let Err(panic) = done.await {
-            tracing::error!(%panic, "giving packs to the cache");
+            // What it was about would be neither here nor there: its room would never be free again.
+            self.poison(&format!("giving packs to the cache panicked: {panic}"));
         }
     }
 

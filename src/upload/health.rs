@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
@@ -15,6 +15,7 @@ use super::pipeline::{Hooks, UploadLimits};
 use super::staging::Staging;
 use super::steps::Steps;
 use crate::log::Journal;
+use crate::os;
 use crate::store::Bucket;
 use crate::types::{CommitNo, PackId, Seq};
 
@@ -49,6 +50,8 @@ pub(super) struct Shared {
     pub(super) broken: Mutex<HashSet<PackId>>,
     pub(super) bodies: Arc<Bodies>,
     sending: AtomicI64,
+    /// Packs that the bucket has confirmed.
+    sent: AtomicU64,
 }
 
 impl Shared {
@@ -75,6 +78,7 @@ impl Shared {
             broken: Mutex::default(),
             bodies: Bodies::new(limits.parallel, limits.bytes),
             sending: AtomicI64::new(0),
+            sent: AtomicU64::new(0),
         }
     }
 
@@ -92,6 +96,13 @@ impl Shared {
         self.stop_with(Stop::Failed(reason.to_owned()));
     }
 
+    /// A task that cannot begin again ended by a panic: nothing more would be sent, so nothing more is accepted.
+    pub(super) fn give_up(&self, panicked: os::Panicked) {
+        let reason = panicked.to_string();
+        self.barrier.give_up(&reason);
+        self.stop_for(&reason);
+    }
+
     /// The first reason stays.
     pub(super) fn stop_with(&self, why: Stop) {
         self.stop.send_if_modified(|stop| {
@@ -103,6 +114,20 @@ impl Shared {
 
     pub(super) fn note_sending(&self, change: i64) {
         self.sending.fetch_add(change, Ordering::Relaxed);
+    }
+
+    /// The bucket has one more pack.
+    pub(super) fn note_sent(&self) {
+        self.sent.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How far the way to the bucket has come: what is confirmed, and what is on the way while nothing fails. (A store that
+    /// takes bytes and then fails, for ever, brings nobody further.)
+    pub(super) fn progress(&self) -> (Seq, u64) {
+        let healths = [&self.packs_health, &self.commits_health];
+        let is_failing = healths.iter().any(|health| health.trouble().is_some());
+        let moved = if is_failing { 0 } else { self.sent.load(Ordering::Relaxed) };
+        (*self.confirmed.borrow(), moved)
     }
 
     pub(super) fn sending(&self) -> u64 {

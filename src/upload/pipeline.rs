@@ -13,6 +13,7 @@ use super::staging::{Staging, Usage};
 use super::steps::Steps;
 use super::{commits, send};
 use crate::log::{Committer, Journal, Receipt};
+use crate::os;
 use crate::store::Bucket;
 use crate::types::{CommitNo, MIB, Seq};
 
@@ -46,6 +47,9 @@ impl Default for UploadLimits {
         }
     }
 }
+
+/// How often somebody who waits as long as there is progress looks whether there is.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Whom the uploader tells. Called on its tasks: short, no waiting.
 #[derive(Clone)]
@@ -123,9 +127,25 @@ impl Uploader {
         let Parts { staging, journal, committer, bucket, barrier } = parts;
         let places = (staging, journal, bucket, barrier);
         let shared = Arc::new(Shared::new(places, hooks, limits, steps, committer.upto()));
-        let packs = tokio::spawn(send::run(shared.clone()));
-        let commits = Some(tokio::spawn(commits::run(shared.clone(), committer)));
-        Self { shared, packs, commits }
+        let packs = {
+            let shared = shared.clone();
+            tokio::spawn(async move {
+                let ended = os::watched("sending packs", send::run(shared.clone())).await;
+                ended.unwrap_or_else(|panicked| shared.give_up(panicked));
+            })
+        };
+        let commits = {
+            let shared = shared.clone();
+            tokio::spawn(async move {
+                let run = commits::run(shared.clone(), committer);
+                let ended = os::watched("writing commits", run).await;
+                ended.unwrap_or_else(|panicked| {
+                    shared.give_up(panicked);
+                    None
+                })
+            })
+        };
+        Self { shared, packs, commits: Some(commits) }
     }
 
     /// Waits until every transaction up to `upto` is in the bucket; no commit lingers meanwhile.
@@ -133,8 +153,16 @@ impl Uploader {
     /// # Errors
     /// `Unfinished` at the deadline, naming what is missing; `Fenced`, `Poisoned`, `Stopped`: it never will be.
     pub async fn sync(&self, upto: Seq, deadline: Duration) -> Result<()> {
-        let until = Instant::now() + deadline;
+        self.want(upto);
+        self.wait(upto, Instant::now() + deadline).await
+    }
+
+    /// No commit lingers until this one, and what pauses because the store failed tries again now.
+    fn want(&self, upto: Seq) {
         self.shared.wanted.send_modify(|wanted| *wanted = upto.max(*wanted));
+    }
+
+    async fn wait(&self, upto: Seq, until: Instant) -> Result<()> {
         let mut confirmed = self.shared.confirmed.subscribe();
         let mut stop = self.shared.stop.subscribe();
         loop {
@@ -155,6 +183,31 @@ impl Uploader {
                 () = tokio::time::sleep_until(until) => {
                     return Err(Error::Unfinished { missing: self.status().missing() });
                 }
+            }
+        }
+    }
+
+    /// As `sync`, but its deadline counts from the last progress: a slow link is no error. `moves` is called when it begins
+    /// and whenever it has come further.
+    pub async fn sync_while_moving(
+        &self,
+        upto: Seq,
+        patience: Duration,
+        moves: impl Fn() + Send,
+    ) -> Result<()> {
+        self.want(upto);
+        let look = (patience / 8).min(LOOK_EVERY);
+        let (mut reached, mut since) = ((Seq(0), 0), Instant::now());
+        loop {
+            let now = self.shared.progress();
+            if now.0 > reached.0 || now.1 > reached.1 {
+                reached = (now.0.max(reached.0), now.1.max(reached.1));
+                since = Instant::now();
+                moves();
+            }
+            match self.wait(upto, Instant::now() + look).await {
+                Err(Error::Unfinished { .. }) if since.elapsed() < patience => {}
+                done => return done,
             }
         }
     }

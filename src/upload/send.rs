@@ -10,7 +10,7 @@ use super::health::{Pace, Shared};
 use super::packs::Job;
 use super::staging::pack_object;
 use super::steps::Step;
-use crate::store;
+use crate::{os, store};
 
 /// Proof that the bucket has a pack: made by this file alone, from the store's verified word or from comparing (C5).
 #[derive(Debug)]
@@ -41,6 +41,8 @@ enum Error {
     Broken(String),
     #[error("the bucket holds something else as {0}")]
     Stranger(String),
+    #[error(transparent)]
+    Panicked(#[from] os::Panicked),
 }
 
 /// Sends packs until stopped. Takes nothing new while the store fails, but one pack after each pause.
@@ -68,7 +70,11 @@ pub(super) async fn run(shared: Arc<Shared>) {
             bytes += job.length;
             shared.note_sending(1);
             let sender = shared.clone();
-            flying.spawn(async move { (job, send(&sender, job).await) });
+            flying.spawn(async move {
+                // One that panics goes back into the queue, as one that fails.
+                let sent = os::watched("sending a pack", send(&sender, job)).await;
+                (job, sent.unwrap_or_else(|panicked| Err(panicked.into())))
+            });
         }
         let idle = flying.is_empty() && !shared.staging.shared.table.lock().has_queue();
         if flying.is_empty() {
@@ -83,10 +89,8 @@ pub(super) async fn run(shared: Arc<Shared>) {
         tokio::select! {
             Some(done) = flying.join_next() => {
                 shared.note_sending(-1);
-                let Ok((job, result)) = done else {
-                    shared.stop_for("a task that sends packs panicked");
-                    continue;
-                };
+                // Its own panics are among the results; another error there is none.
+                let Ok((job, result)) = done else { continue };
                 bytes -= job.length;
                 settle(&shared, &mut pace, job, result);
             }
@@ -107,6 +111,7 @@ fn settle(shared: &Shared, pace: &mut Pace, job: Job, result: Result<InBucket, E
             drop(table);
             pace.succeeded();
             shared.packs_health.succeeded();
+            shared.note_sent();
             shared.steps.done(Step::PackConfirmed);
         }
         Err(error) => {

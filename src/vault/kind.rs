@@ -95,6 +95,6 @@ fn of_cache(error: &cache::Error) -> Kind<'_> {
         cache::Error::Store(error) => Kind::Store(error),
         cache::Error::Directory { .. } => Kind::LocalDisk,
         cache::Error::Short { .. } => Kind::Damaged,
-        cache::Error::Stopped => Kind::Unfinished,
+        cache::Error::Down | cache::Error::Stopped => Kind::Unfinished,
     }
 }

@@ -3,6 +3,7 @@
 mod aside;
 mod check;
 mod checkpointer;
+mod closing;
 mod error;
 mod init;
 mod keeper;

@@ -8,16 +8,18 @@ use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 
 use super::checkpointer::Checkpointer;
+use super::closing::Ending;
 use super::keeper::{self, Memory};
 use super::machine::{MachineLock, make_private};
 use super::open::{Opened, Opener, Places, Shares, disk_budget, open_cache, open_content};
 use super::room;
 use super::status::{Progress, Status};
-use super::{Error, Options, Result};
+use super::{Options, Result};
 use crate::cache::Cache;
 use crate::content::Content;
 use crate::index::Index;
-use crate::log::{Chain, CommitError, Committer, Head, Inode, Journal, NotedCommit, Receipt};
+use crate::log::{Chain, Head, Inode, Journal, Receipt};
+use crate::os;
 use crate::store::Bucket;
 use crate::types::{InodeNo, Seq, Timestamp};
 use crate::upload::{
@@ -25,36 +27,41 @@ use crate::upload::{
 };
 use crate::vfs::{self, Durability, DurabilityError, Periodic, Vfs};
 
-/// How long an fsync with `--fsync bucket` waits before it fails: longer than one request with
-/// its retries, so that a slow link is no error.
+/// How long an fsync with `--fsync bucket` waits while nothing gets to the bucket before it fails: longer than one request
+/// with its retries. As long as something does it waits on: a slow link is no error.
 const BUCKET_FSYNC: Duration = Duration::from_secs(120);
-
-/// How often a release is tried before the vault is left claimed by this machine.
-const RELEASE_TRIES: usize = 4;
+/// So much later the caller's own deadline may come: whoever fails first can say why.
+const LATER: Duration = Duration::from_secs(5);
 
 /// An open vault.
 pub struct Vault {
     options: Options,
     vfs: Vfs,
     content: Content,
-    index: Index,
+    pub(super) index: Index,
     cache: Cache,
-    head: Arc<Mutex<Head>>,
+    pub(super) head: Arc<Mutex<Head>>,
     warnings: Vec<String>,
-    writer: Option<Writer>,
+    pub(super) writer: Option<Writer>,
     _lock: Option<MachineLock>,
 }
 
+/// Taken out when the vault is closed.
+type Sending = Arc<Mutex<Option<Arc<Uploader>>>>;
+
 /// What only a writer has.
-struct Writer {
-    journal: Arc<Journal>,
+pub(super) struct Writer {
+    pub(super) journal: Arc<Journal>,
     staging: Staging,
-    barrier: Barrier,
-    uploader: Arc<Mutex<Option<Arc<Uploader>>>>,
+    pub(super) barrier: Barrier,
+    pub(super) uploader: Sending,
     checkpointer: Arc<Checkpointer>,
-    memory: Arc<Memory>,
+    pub(super) memory: Arc<Memory>,
     tasks: Vec<JoinHandle<()>>,
-    periodic: Mutex<Option<Periodic>>,
+    restarts: os::Restarts,
+    pub(super) periodic: Mutex<Option<Periodic>>,
+    /// Held by whoever closes the vault.
+    pub(super) ending: tokio::sync::Mutex<Ending>,
 }
 
 impl Drop for Writer {
@@ -66,7 +73,7 @@ impl Drop for Writer {
 /// `fsync`, for the vfs.
 struct ToDisk {
     barrier: Barrier,
-    uploader: Arc<Mutex<Option<Arc<Uploader>>>>,
+    uploader: Sending,
     content: Content,
     staging: Staging,
     bucket: Bucket,
@@ -82,7 +89,8 @@ impl Durability for ToDisk {
         self.content.close_packs()?;
         let uploader = self.uploader.lock().clone();
         let uploader = uploader.ok_or("the vault is being closed")?;
-        Ok(uploader.sync(upto, BUCKET_FSYNC).await?)
+        let moves = || vfs::takes(BUCKET_FSYNC + LATER);
+        Ok(uploader.sync_while_moving(upto, BUCKET_FSYNC, moves).await?)
     }
 
     /// What the store has; while it takes nothing, what staging can still hold.
@@ -116,7 +124,7 @@ impl Vault {
     /// Opens a vault and starts its tasks. Within a runtime.
     ///
     /// # Errors
-    /// See [`Error`]; nothing local was changed if the journal is damaged (J3).
+    /// See [`super::Error`]; nothing local was changed if the journal is damaged (J3).
     pub async fn open(options: Options) -> Result<Arc<Self>> {
         if !options.read_only {
             room::check(&options)?;
@@ -169,12 +177,7 @@ impl Vault {
         let Opened { index, journal, staging, committer, survey, claim, warnings } = opened;
         let budget = disk_budget(&options.state_dir, options.cache_size) / 2;
         let content = open_content(&options, &cache, &staging, budget);
-        let adopt = {
-            let cache = cache.clone();
-            Arc::new(move |object: &str, file: &std::path::Path| cache.adopt(object, file))
-        };
-        let barrier =
-            Barrier::start(staging.clone(), journal.clone(), adopt, SYNC_EVERY, Steps::default());
+        let barrier = barrier(&staging, &journal, &cache);
         let generation = options.unlocked.generation;
         let keys = options.unlocked.keys.clone();
         let dir = options.machine.data_dir.clone();
@@ -197,8 +200,8 @@ impl Vault {
             bucket: options.bucket.clone(),
             barrier: barrier.clone(),
         };
-        let limits =
-            UploadLimits { bytes: Shares::of(options.memory).wire, ..UploadLimits::default() };
+        let bytes = Shares::of(options.memory).wire;
+        let limits = UploadLimits { bytes, ..UploadLimits::default() };
         let uploader = Uploader::start(parts, hooks, limits, Steps::default());
         let uploader = Arc::new(Mutex::new(Some(Arc::new(uploader))));
         let durability = ToDisk {
@@ -214,14 +217,20 @@ impl Vault {
         make_root(&index).await?;
         vfs.recover().await?;
         let periodic = vfs.start(&tokio::runtime::Handle::current());
-        let tasks = vec![
-            tokio::spawn(keeper::trim(journal.clone(), index.clone(), barrier.subscribe())),
-            tokio::spawn(checkpointer.clone().run()),
-        ];
-        let periodic = Mutex::new(Some(periodic));
-        let writer =
-            Writer { journal, staging, barrier, uploader, checkpointer, memory, tasks, periodic };
-        let writer = Some(writer);
+        let restarts = os::Restarts::default();
+        let tasks = tasks(&restarts, &journal, &index, &barrier, &checkpointer);
+        let writer = Some(Writer {
+            journal,
+            staging,
+            barrier,
+            uploader,
+            checkpointer,
+            memory,
+            tasks,
+            restarts,
+            periodic: Mutex::new(Some(periodic)),
+            ending: tokio::sync::Mutex::default(),
+        });
         Ok(Arc::new(Self {
             options,
             vfs,
@@ -281,6 +290,7 @@ impl Vault {
             staging = (usage.used, usage.budget);
             warnings.extend(writer.checkpointer.trouble());
             warnings.extend(room::warning(&self.options.state_dir));
+            warnings.extend(writer.restarts.troubles());
         }
         Status {
             vault: self.options.unlocked.vault,
@@ -306,7 +316,7 @@ impl Vault {
     /// Returns when everything written before is in the bucket.
     ///
     /// # Errors
-    /// [`Error::Unfinished`] at the deadline, naming what is missing; whatever makes it impossible.
+    /// [`super::Error::Unfinished`] at the deadline, naming what is missing; whatever makes it impossible.
     pub async fn sync(&self, deadline: Duration) -> Result<()> {
         let Some(writer) = &self.writer else { return Ok(()) };
         self.vfs.publish_all().await?;
@@ -323,74 +333,30 @@ impl Vault {
             None => Ok(()),
         }
     }
+}
 
-    /// Sends what is unsent, releases the claim and ends all tasks. The mount must be gone: what
-    /// is written from now on is refused.
-    ///
-    /// # Errors
-    /// [`Error::Unfinished`] and what the store says; the vault then stays open, and everything
-    /// unsent stays on this machine, for another try or the next mount.
-    pub async fn close(&self, deadline: Duration) -> Result<()> {
-        let Some(writer) = &self.writer else { return Ok(()) };
-        self.sync(deadline).await?;
-        writer.periodic.lock().take();
-        let last = writer.journal.close_to_appends();
-        let uploader = writer.uploader.lock().clone();
-        let Some(uploader) = uploader else { return Ok(()) };
-        if let Err(error) = uploader.sync(last, deadline).await {
-            writer.journal.reopen_to_appends();
-            return Err(error.into());
-        }
-        drop(uploader);
-        let uploader = {
-            let mut place = writer.uploader.lock();
-            match place.take().map(Arc::try_unwrap) {
-                None => return Ok(()),
-                Some(Ok(uploader)) => uploader,
-                // Whoever waits is answered in a moment; then it can be ours alone.
-                Some(Err(shared)) => {
-                    *place = Some(shared);
-                    writer.journal.reopen_to_appends();
-                    return Err(Error::Unfinished("an fsync or a sync still waits".into()));
-                }
-            }
-        };
-        let committer = uploader.stop().await;
-        let released = match committer {
-            Some(committer) => self.release(writer, committer).await,
-            None => Err(Error::Local("the uploader ended".into())),
-        };
-        writer.barrier.finish().await?;
-        let (journal, index) = (writer.journal.clone(), self.index.clone());
-        let marked = tokio::task::spawn_blocking(move || {
-            index.flush()?;
-            Ok::<_, Error>(journal.mark_clean()?)
-        });
-        marked.await.map_err(|panic| Error::Local(panic.to_string()))??;
-        released
-    }
+fn barrier(staging: &Staging, journal: &Arc<Journal>, cache: &Cache) -> Barrier {
+    let cache = cache.clone();
+    let adopt = Arc::new(move |object: &str, file: &std::path::Path| cache.adopt(object, file));
+    Barrier::start(staging.clone(), journal.clone(), adopt, SYNC_EVERY, Steps::default())
+}
 
-    async fn release(&self, writer: &Writer, mut committer: Committer) -> Result<()> {
-        for attempt in 1.. {
-            match committer.release().await {
-                Ok(receipt) => {
-                    self.index.confirmed(&receipt);
-                    writer.memory.confirmed(&receipt);
-                    let (upto, number, hash) = (receipt.upto(), receipt.number(), receipt.hash());
-                    *self.head.lock() = Head { number, hash, seen: receipt.time() };
-                    writer.journal.note_confirmed(NotedCommit { upto, number, hash })?;
-                    return Ok(());
-                }
-                Err(CommitError::Again { .. }) if attempt < RELEASE_TRIES => {}
-                Err(CommitError::Again { cause, .. }) => {
-                    return Err(cause.map_or(Error::Contended, Error::Store));
-                }
-                Err(CommitError::Fenced { .. }) => return Err(Error::Contended),
-                Err(CommitError::Log(error)) => return Err(error.into()),
-            }
-        }
-        Ok(())
-    }
+/// What the vault does in the background, besides what its rooms do.
+fn tasks(
+    restarts: &os::Restarts,
+    journal: &Arc<Journal>,
+    index: &Index,
+    barrier: &Barrier,
+    checkpointer: &Arc<Checkpointer>,
+) -> Vec<JoinHandle<()>> {
+    let (journal, index, durable) = (journal.clone(), index.clone(), barrier.subscribe());
+    let trim = move || keeper::trim(journal.clone(), index.clone(), durable.clone());
+    let checkpointer = checkpointer.clone();
+    let checkpoints = move || checkpointer.clone().run();
+    vec![
+        tokio::spawn(restarts.clone().run("trimming the journal", trim)),
+        tokio::spawn(restarts.clone().run("making checkpoints", checkpoints)),
+    ]
 }
 
 fn hooks(

@@ -113,3 +113,20 @@ async fn a_store_that_stalls_is_an_error_at_the_deadline() {
     assert!(matches!(error, Error::Deadline), "{error:?}");
     assert!(begun.elapsed() < Duration::from_secs(5));
 }
+
+#[test]
+fn a_read_that_failed_for_want_of_an_answer_fails_at_once_when_it_is_asked_for_again() {
+    let deadline = Duration::from_millis(300);
+    let world = World::with_deadline(deadline);
+    let plain = noise(100_000, 3);
+    runtime().block_on(async {
+        let file = world.lone(&plain);
+        // No connection: the bucket goes on trying for longer than the read may take.
+        world.faults.inject(On::next(Verb::Get, "pack/").always(), Fault::Breaks);
+        let began = Instant::now();
+        assert!(matches!(world.read(&file, 0..50_000).await, Err(Error::Deadline)));
+        // The kernel asks for the page again whose read-ahead failed.
+        assert!(world.read(&file, 0..4096).await.is_err());
+        assert!(began.elapsed() < deadline * 3 / 2, "{:?}", began.elapsed());
+    });
+}

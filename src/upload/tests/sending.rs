@@ -102,6 +102,38 @@ async fn c1_a_commit_is_at_most_16_mib() {
 }
 
 #[tokio::test]
+async fn a_sync_that_moves_is_not_given_up_and_one_that_does_not_is() {
+    let rig = Rig::new();
+    let patience = Duration::from_millis(400);
+    let slow = Fault::Delays(patience / 2);
+    rig.store.inject(On::next(Verb::Put, "pack/").always(), slow);
+    let limits = crate::upload::UploadLimits { parallel: 1, ..quick() };
+    let uploader = rig.uploader(limits).await;
+    // One transaction that refers to all of them: no commit says how far it is.
+    let packs: Vec<u16> = (1..=6).collect();
+    for n in &packs {
+        let (pack, hold) = rig.pack(*n, MANY);
+        std::mem::forget(hold);
+        pack.close(FOOTER).unwrap();
+    }
+    let seq = rig.publish(1, &packs, MANY);
+    let moves = std::sync::atomic::AtomicU32::new(0);
+    let note = || _ = moves.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let began = std::time::Instant::now();
+    uploader.sync_while_moving(seq, patience, note).await.unwrap();
+    assert!(began.elapsed() > 2 * patience, "or nothing is shown");
+    assert!(moves.into_inner() >= 5);
+
+    rig.store.heal();
+    rig.store.inject(On::next(Verb::Put, "").always(), Fault::Breaks);
+    let seq = rig.touch(2);
+    let began = std::time::Instant::now();
+    let dead = uploader.sync_while_moving(seq, patience, || ()).await;
+    assert!(matches!(dead, Err(Error::Unfinished { .. })), "{dead:?}");
+    assert!(began.elapsed() < 4 * patience);
+}
+
+#[tokio::test]
 async fn c4_a_pack_stays_until_its_transactions_are_confirmed_and_that_is_synced() {
     let rig = Rig::with(64 * MIB, Duration::from_secs(3600));
     rig.store.inject(On::next(Verb::Put, "log/").after(1).always(), Fault::Breaks);
@@ -372,4 +404,38 @@ async fn thousands_of_small_transactions_are_few_commits() {
     uploader.finish(SOON).await.unwrap();
     assert_eq!(rig.logged().iter().sum::<usize>(), 5000);
     assert!(rig.logged().len() <= 20, "{:?}", rig.logged());
+}
+
+/// The first time that this step is done, its task panics.
+fn panics_at(at: Step) -> Rig {
+    let is_first = std::sync::atomic::AtomicBool::new(true);
+    Rig::observed(64 * MIB, Duration::from_millis(150), move |step| {
+        let panics = step == at && is_first.swap(false, std::sync::atomic::Ordering::Relaxed);
+        assert!(!panics, "planted");
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_a_task_of_the_pipeline_panics_nobody_waits_for_it_and_nothing_more_is_taken() {
+    for at in [Step::PackConfirmed, Step::CommitPrepared, Step::CommitConfirmed] {
+        let rig = panics_at(at);
+        let uploader = rig.uploader(quick()).await;
+        let seq = rig.file(1, MANY);
+        let began = std::time::Instant::now();
+        let ended = uploader.sync(seq, SOON).await;
+        assert!(matches!(&ended, Err(Error::Poisoned(why)) if why.contains("panic")), "{ended:?}");
+        assert!(began.elapsed() < SOON / 4, "{at:?}: told at once");
+        let room = rig.staging.reserve(1000).await;
+        assert!(matches!(room, Err(Error::Poisoned(_))), "{at:?}: {room:?}");
+        assert!(uploader.status().poisoned.is_some_and(|why| why.contains("panic")));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pack_whose_sending_panics_is_sent_again() {
+    let rig = panics_at(Step::PackRead);
+    let uploader = rig.uploader(quick()).await;
+    let seq = rig.file(1, MANY);
+    uploader.sync(seq, SOON).await.unwrap();
+    assert!(uploader.status().trouble.is_empty());
 }

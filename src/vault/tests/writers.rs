@@ -1,6 +1,7 @@
 //! Who writes: W1, W2, W3, and what is set aside.
 
 use super::*;
+use crate::store::{Fault, On, Verb};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn w2_another_machine_is_refused_until_released_or_taken_over() {
@@ -15,6 +16,26 @@ async fn w2_another_machine_is_refused_until_released_or_taken_over() {
     let other = world.open("b").await;
     assert_eq!(tree(&other).await.len(), 1);
     other.close(LONG).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn w2_a_close_that_could_not_release_says_so_each_time_until_it_can() {
+    let world = World::new().await;
+    let one = world.open("a").await;
+    write(&one.vfs(), "f", b"1").await;
+    one.sync(LONG).await.unwrap();
+    world.faulty.inject(On::next(Verb::Put, "log/").always(), Fault::Breaks);
+    for _ in 0..2 {
+        assert!(one.close(LONG).await.is_err());
+        let refused = world.try_open(machine("b")).await.err().unwrap();
+        assert!(matches!(refused, Error::OtherWriter { .. }), "{refused}");
+    }
+    world.faulty.heal();
+    one.close(LONG).await.unwrap();
+    let objects = world.memory.names();
+    one.close(LONG).await.unwrap();
+    assert_eq!(world.memory.names(), objects, "once is enough");
+    world.open("b").await.close(LONG).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,0 +1,90 @@
+//! Tasks in the background. Nobody waits for one, so nobody misses it when it panics, until something is needed that it
+//! was to do. So each is watched: a panic is said, and acted on by whoever started it.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use parking_lot::Mutex;
+
+/// The pause before a task begins again; it doubles from there.
+const PAUSE: Duration = Duration::from_millis(100);
+/// The longest pause.
+const PAUSE_MAX: Duration = Duration::from_secs(300);
+
+/// A task panicked; the log says where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0} ended by a panic, which is a bug")]
+pub struct Panicked(&'static str);
+
+/// Runs a task that cannot begin again to its end. `name` is what it does: "sending packs".
+pub async fn watched<T>(
+    name: &'static str,
+    task: impl Future<Output = T>,
+) -> std::result::Result<T, Panicked> {
+    AssertUnwindSafe(task).catch_unwind().await.map_err(|_| panicked(name))
+}
+
+/// As [`watched`], for what blocks a thread.
+pub fn watched_here<T>(
+    name: &'static str,
+    task: impl FnOnce() -> T,
+) -> std::result::Result<T, Panicked> {
+    catch_unwind(AssertUnwindSafe(task)).map_err(|_| panicked(name))
+}
+
+fn panicked(name: &'static str) -> Panicked {
+    tracing::error!(task = name, "a task in the background panicked");
+    Panicked(name)
+}
+
+/// Tasks that keep nothing between two rounds of what they do, and so may begin again; and which of them had to.
+#[derive(Clone, Debug, Default)]
+pub struct Restarts(Arc<Mutex<BTreeMap<&'static str, u64>>>);
+
+impl Restarts {
+    /// Runs a task to its end, from its beginning after each panic.
+    pub async fn run<F: Future<Output = ()>>(self, name: &'static str, begin: impl Fn() -> F) {
+        let mut pause = PAUSE;
+        while watched(name, async { begin().await }).await.is_err() {
+            *self.0.lock().entry(name).or_default() += 1;
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+
+    /// For `status`: a line for each task that began again.
+    pub fn troubles(&self) -> Vec<String> {
+        let line = |(name, times): (&&str, &u64)| {
+            format!("{name}: began again {times} times after a panic, which is a bug (see the log)")
+        };
+        self.0.lock().iter().map(line).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_told_and_a_task_that_may_begins_again() {
+        assert_eq!(watched("adding", async { 1 + 1 }).await, Ok(2));
+        let panicked = watched("failing", async { panic!("planted") }).await;
+        assert_eq!(panicked, Err::<(), _>(Panicked("failing")));
+        let panicked = watched_here("failing", || panic!("planted"));
+        assert_eq!(panicked, Err::<(), _>(Panicked("failing")));
+
+        let (restarts, rounds) = (Restarts::default(), AtomicU32::new(0));
+        let begin = || async {
+            assert!(rounds.fetch_add(1, Ordering::Relaxed) > 0, "planted");
+        };
+        restarts.clone().run("counting", begin).await;
+        assert_eq!(rounds.into_inner(), 2);
+        let troubles = restarts.troubles();
+        assert!(troubles.len() == 1 && troubles[0].contains("counting: began again 1 times"));
+    }
+}

@@ -1,0 +1,116 @@
+//! How a vault is closed: everything is in the bucket, then the claim is released (W1), then the journal says so.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::running::{Vault, Writer};
+use super::{Error, Result};
+use crate::log::{CommitError, Committer, Head, NotedCommit};
+
+/// How often a release is tried before the vault is left claimed by this machine.
+const RELEASE_TRIES: usize = 4;
+
+/// How far the vault is closed.
+#[derive(Default)]
+pub(super) enum Ending {
+    /// Changes are taken and sent.
+    #[default]
+    Open,
+    /// Everything is in the bucket, and no change is taken. With this the claim is to be released.
+    Sent(Option<Box<Committer>>),
+    /// The claim is released.
+    Released,
+    /// So it stands on this machine too.
+    Closed,
+}
+
+impl Vault {
+    /// Sends what is unsent, releases the claim and ends all tasks. The mount must be gone: what
+    /// is written from now on is refused.
+    ///
+    /// # Errors
+    /// [`Error::Unfinished`] and what the store says; the vault then stays open, and everything
+    /// unsent stays on this machine, for another try or the next mount. Another try goes on where
+    /// this one ended.
+    pub async fn close(&self, deadline: Duration) -> Result<()> {
+        let Some(writer) = &self.writer else { return Ok(()) };
+        let mut ending = writer.ending.lock().await;
+        if matches!(*ending, Ending::Open) {
+            *ending = Ending::Sent(self.stop_sending(writer, deadline).await?.map(Box::new));
+        }
+        let released = match &mut *ending {
+            Ending::Sent(Some(committer)) => self.release(writer, committer).await,
+            Ending::Open | Ending::Sent(None) => Err(Error::Local("the uploader ended".into())),
+            Ending::Released => Ok(()),
+            Ending::Closed => return Ok(()),
+        };
+        if released.is_ok() {
+            *ending = Ending::Released;
+        }
+        self.mark_clean(writer).await?;
+        released?;
+        *ending = Ending::Closed;
+        Ok(())
+    }
+
+    /// When everything is in the bucket, the uploader ends, and gives back what writes commits.
+    async fn stop_sending(&self, writer: &Writer, deadline: Duration) -> Result<Option<Committer>> {
+        self.sync(deadline).await?;
+        writer.periodic.lock().take();
+        let last = writer.journal.close_to_appends();
+        let uploader = writer.uploader.lock().clone();
+        let Some(uploader) = uploader else { return Ok(None) };
+        if let Err(error) = uploader.sync(last, deadline).await {
+            writer.journal.reopen_to_appends();
+            return Err(error.into());
+        }
+        drop(uploader);
+        let uploader = {
+            let mut place = writer.uploader.lock();
+            match place.take().map(Arc::try_unwrap) {
+                None => return Ok(None),
+                Some(Ok(uploader)) => uploader,
+                // Whoever waits is answered in a moment; then it can be ours alone.
+                Some(Err(shared)) => {
+                    *place = Some(shared);
+                    writer.journal.reopen_to_appends();
+                    return Err(Error::Unfinished("an fsync or a sync still waits".into()));
+                }
+            }
+        };
+        Ok(uploader.stop().await)
+    }
+
+    /// All that is here is durable, and the journal says that nothing was cut off.
+    async fn mark_clean(&self, writer: &Writer) -> Result<()> {
+        writer.barrier.finish().await?;
+        let (journal, index) = (writer.journal.clone(), self.index.clone());
+        let marked = tokio::task::spawn_blocking(move || {
+            index.flush()?;
+            Ok::<_, Error>(journal.mark_clean()?)
+        });
+        marked.await.map_err(|panic| Error::Local(panic.to_string()))?
+    }
+
+    async fn release(&self, writer: &Writer, committer: &mut Committer) -> Result<()> {
+        for attempt in 1.. {
+            match committer.release().await {
+                Ok(receipt) => {
+                    self.index.confirmed(&receipt);
+                    writer.memory.confirmed(&receipt);
+                    let (upto, number, hash) = (receipt.upto(), receipt.number(), receipt.hash());
+                    *self.head.lock() = Head { number, hash, seen: receipt.time() };
+                    writer.journal.note_confirmed(NotedCommit { upto, number, hash })?;
+                    return Ok(());
+                }
+                Err(CommitError::Again { .. }) if attempt < RELEASE_TRIES => {}
+                Err(CommitError::Again { cause, .. }) => {
+                    return Err(cause.map_or(Error::Contended, Error::Store));
+                }
+                Err(CommitError::Fenced { .. }) => return Err(Error::Contended),
+                Err(CommitError::Log(error)) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+}
