@@ -431,7 +431,7 @@ impl Error {
 
     /// The bucket gave no answer for as long as it was asked.
     fn is_unanswered(&self) -> bool {
-        matches!(self, Self::Store(cause) if cause.is_transient())
+        matches!(self, Self::Store(cause) if cause.is_unanswered())
     }
 
     /// The bucket has no such object.

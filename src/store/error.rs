@@ -114,13 +114,12 @@ pub enum Error {
 impl Error {
     /// Whether the same request may succeed when it is made again.
     pub fn is_transient(&self) -> bool {
-        matches!(
-            self,
-            Self::Unreachable { .. }
-                | Self::Busy { .. }
-                | Self::Deadline { .. }
-                | Self::Corrupt { .. }
-        )
+        self.is_unanswered() || matches!(self, Self::Corrupt { .. })
+    }
+
+    /// Whether there was no answer, or none but to come again.
+    pub fn is_unanswered(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::Busy { .. } | Self::Deadline { .. })
     }
 
     /// Whether the request may have been carried out all the same.

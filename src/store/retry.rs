@@ -183,7 +183,7 @@ impl Retrying {
                     return Ok(answer);
                 }
                 Err(error) => {
-                    self.is_failing.store(error.is_transient(), Ordering::Relaxed);
+                    self.is_failing.store(error.is_unanswered(), Ordering::Relaxed);
                     patience.after(error).await?;
                 }
             }

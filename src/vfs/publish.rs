@@ -44,8 +44,10 @@ impl Vfs {
 
     /// Keeps the file's publishing turn, as somebody does who waits for the store.
     #[cfg(test)]
-    pub(crate) async fn keep_turn(&self, ino: InodeNo) -> Publication {
-        self.inner.content.file(ino).seal().await.unwrap_or_else(|error| panic!("{error}"))
+    pub(crate) async fn keep_turn(&self, ino: InodeNo) -> (Arc<File>, Publication) {
+        let file = self.inner.content.file(ino);
+        let publication = file.seal().await.unwrap_or_else(|error| panic!("{error}"));
+        (file, publication)
     }
 
     /// V1: one transaction publishes all that is unpublished of the file, of all of its handles.
