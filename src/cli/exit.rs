@@ -53,7 +53,7 @@ pub enum Exit {
     LocalDisk = 19,
     /// The kernel's part (FUSE) is missing or refused.
     Fuse = 20,
-    /// The store ignores conditional puts, and `--single-machine` was not given.
+    /// The store ignores or refuses conditional puts, and `--single-machine` was not given.
     UnsafeStore = 21,
     /// Ended at once, as asked (`--force`, a second signal), with data left to send.
     Forced = 22,

@@ -18,6 +18,15 @@ pub fn of_store(error: &StoreError, place: &str) -> Failure {
                 error.chain()
             ),
         ),
+        StoreError::Clock { .. } => (
+            Exit::Unreachable,
+            format!(
+                "{place} refuses requests because this machine's clock is not its own ({}); nothing is lost; set the \
+                 clock, and try again",
+                error.chain()
+            ),
+        ),
+        StoreError::NoConditions { .. } => (Exit::UnsafeStore, unsafe_store(place)),
         StoreError::NoCredentials { .. } => (
             Exit::Denied,
             format!(
@@ -64,8 +73,15 @@ pub fn of_store(error: &StoreError, place: &str) -> Failure {
 }
 
 /// Said at every mount of a store that ignores conditional puts (W6).
-pub const UNSAFE_STORE: &str = "This store ignores conditional puts: nothing stops a second machine from \
+pub const UNSAFE_STORE: &str = "This store does not honour conditional puts: nothing stops a second machine from \
                                 overwriting changes. Mount this vault on one machine only.";
+
+fn unsafe_store(place: &str) -> String {
+    format!(
+        "{place} does not honour conditional puts, so two machines could overwrite each other's changes; if only \
+         one machine will ever write there, use --single-machine"
+    )
+}
 
 /// A vault could not be made, unlocked, opened, or kept going. `place` names the bucket.
 pub fn of_vault(error: &vault::Error, place: &str) -> Failure {
@@ -93,13 +109,7 @@ pub fn of_vault(error: &vault::Error, place: &str) -> Failure {
                  --passphrase-file or S3VAULT_PASSPHRASE, or use the recovery key"
             ),
         ),
-        Error::NoConditionalPuts => (
-            Exit::UnsafeStore,
-            format!(
-                "{place} ignores conditional puts, so two machines could overwrite each other's changes; if \
-                 only one machine will ever write there, use --single-machine"
-            ),
-        ),
+        Error::NoConditionalPuts => (Exit::UnsafeStore, unsafe_store(place)),
         Error::OtherWriter { host, claimed } => (
             Exit::OtherMachine,
             format!(

@@ -35,7 +35,7 @@ impl Opening<'_> {
         let made = made.map_err(|error| messages::of_vault(&error, &place))?;
         let id = made.vault.to_string();
         say!("Made a vault in {place} (vault {id}).");
-        if matches!(made.conditional, Conditional::Ignored) {
+        if !matches!(made.conditional, Conditional::NotDisproved) {
             say!("{}", messages::UNSAFE_STORE);
         }
         if let Source::KeyFile(path) = &given.source {

@@ -274,7 +274,11 @@ impl Committer {
     }
 }
 
+/// A store that tells no date (1970 stands for it) is not believed: nothing says when it answered.
 fn believed(date: SystemTime, seen: SystemTime) -> bool {
+    if date <= SystemTime::UNIX_EPOCH || seen <= SystemTime::UNIX_EPOCH {
+        return false;
+    }
     let apart = date.duration_since(seen).unwrap_or_else(|earlier| earlier.duration());
     apart <= BELIEVED
 }

@@ -143,6 +143,22 @@ async fn c2_an_old_date_is_not_believed() {
 }
 
 #[tokio::test]
+async fn c2_a_store_that_tells_no_date_is_never_believed_at_once() {
+    let world = World::new();
+    world.memory.set_time(SystemTime::UNIX_EPOCH);
+    let mut sleeper = world.committer().await;
+    sleeper.prepare(&[transaction(1)]);
+    let mut other = world.committer().await;
+    for seq in 1..=3 {
+        other.prepare(&[transaction(seq)]);
+        assert_eq!(other.attempt().await.unwrap().number(), CommitNo(seq));
+    }
+    world.memory.steal("log/0000000000000001");
+    let error = sleeper.attempt().await.unwrap_err();
+    assert!(matches!(error, CommitError::Fenced { found: CommitNo(2) }), "{error}");
+}
+
+#[tokio::test]
 async fn c2_a_clock_that_moved_costs_a_listing_and_no_more() {
     let world = World::new();
     let mut committer = world.committer().await;

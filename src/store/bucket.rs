@@ -1,9 +1,11 @@
 //! The door: what upper rooms know of a store.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -13,11 +15,15 @@ use super::counted::{Counted, Counters, Counts};
 use super::deadlines::Deadlines;
 use super::directory::DirectoryStore;
 use super::error::{Error, Result};
-use super::object::{Body, Fetched, Head, Listed, PutReply, Store};
+use super::object::{Begin, Body, Fetched, Head, Listed, Moved, PutReply, Store};
 use super::probe::{self, Conditional};
+use super::quirks::Quirks;
 use super::retry::Retrying;
 use super::s3::{S3Options, S3Store};
 use super::url::StoreUrl;
+
+/// Pages of a listing in a row that bring nothing, at most. Some stores pass over what was deleted in this way.
+const EMPTY_PAGES: u32 = 1000;
 
 /// Names of one DELETE: S3's limit.
 const DELETE_BATCH: usize = 1000;
@@ -75,6 +81,9 @@ struct Inner {
     limits: Deadlines,
     /// Where it lies, if it is a directory of this machine.
     directory: Option<PathBuf>,
+    /// Bytes of all puts together.
+    moved: Moved,
+    quirks: Arc<Quirks>,
 }
 
 impl Bucket {
@@ -84,13 +93,17 @@ impl Bucket {
         let bucket = match url {
             StoreUrl::S3 { bucket, prefix } => {
                 let store = S3Store::open(bucket, options, limits).await?;
-                Self::build(Arc::new(store), prefix, limits, url.to_string(), None)
+                let quirks = store.quirks();
+                let bucket = Self::build(Arc::new(store), prefix, limits, url.to_string());
+                Self::with(bucket, |inner| inner.quirks = quirks)
             }
             StoreUrl::File(path) => {
                 let store = DirectoryStore::open(path).await?;
-                Self::build(Arc::new(store), "", limits, url.to_string(), Some(path.clone()))
+                let bucket = Self::build(Arc::new(store), "", limits, url.to_string());
+                Self::with(bucket, |inner| inner.directory = Some(path.clone()))
             }
         };
+        let bucket = Self { inner: Arc::new(bucket) };
         bucket.inner.store.knock(&bucket.full("superblock/")).await?;
         Ok(bucket)
     }
@@ -98,37 +111,58 @@ impl Bucket {
     /// The part of a given store below `prefix`, for tests.
     pub fn over(store: Arc<dyn Store>, prefix: &str, limits: Deadlines) -> Self {
         let shown = format!("{store:?}");
-        Self::build(store, prefix, limits, shown, None)
+        Self { inner: Arc::new(Self::build(store, prefix, limits, shown)) }
     }
 
-    fn build(
-        raw: Arc<dyn Store>,
-        prefix: &str,
-        limits: Deadlines,
-        shown: String,
-        directory: Option<PathBuf>,
-    ) -> Self {
+    fn with(mut inner: Inner, change: impl FnOnce(&mut Inner)) -> Inner {
+        change(&mut inner);
+        inner
+    }
+
+    fn build(raw: Arc<dyn Store>, prefix: &str, limits: Deadlines, shown: String) -> Inner {
         let counters = Arc::new(Counters::default());
         let raw: Arc<dyn Store> = Arc::new(Counted::over(raw, counters.clone()));
         let prefix = prefix.trim_end_matches('/');
         let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
         let store = Retrying::over(Checked::over(raw.clone()), limits);
-        Self { inner: Arc::new(Inner { store, raw, prefix, shown, counters, limits, directory }) }
+        let (directory, moved, quirks) = (None, Moved::default(), Arc::default());
+        Inner { store, raw, prefix, shown, counters, limits, directory, moved, quirks }
     }
 
     /// Makes the store hold exactly these bytes under this name. Repeated, verified; a put whose
     /// reply was lost counts when the very bytes are there. [`Error::Exists`]: others are.
     /// [`Error::Corrupt`]: a put of ours was answered 200, and others are there.
     pub async fn put_new(&self, name: &str, body: Bytes) -> Result<Uploaded> {
-        let body = Body::from(body);
+        self.put_new_counted(name, body, &self.moving()).await
+    }
+
+    /// As [`Bucket::put_new`]; `moved` tells how far it is.
+    pub async fn put_new_counted(
+        &self,
+        name: &str,
+        body: Bytes,
+        moved: &Moved,
+    ) -> Result<Uploaded> {
+        let body = Body::from(body).counted_by(moved.clone());
         let reply = self.inner.store.put_new(&self.full(name), &body).await?;
         Ok(Uploaded::new(name, &body, &reply))
+    }
+
+    /// A count for one put, which is a part of [`Bucket::moved`].
+    pub fn moving(&self) -> Moved {
+        Moved::part_of(&self.inner.moved)
+    }
+
+    /// Bytes of all puts that the other end has taken. While that grows, whoever waits for the bucket waits for a
+    /// slow link, not for a dead one.
+    pub fn moved(&self) -> u64 {
+        self.inner.moved.bytes()
     }
 
     /// One attempt at a conditional put (rule C2), verified. After any error it is not known whether
     /// it was carried out.
     pub async fn put_once(&self, name: &str, body: Bytes) -> Result<Uploaded> {
-        let body = Body::from(body);
+        let body = Body::from(body).counted_by(self.moving());
         let reply = self.inner.store.put_once(&self.full(name), &body).await?;
         Ok(Uploaded::new(name, &body, &reply))
     }
@@ -163,22 +197,26 @@ impl Bucket {
         let prefix = self.full(prefix);
         let first = after.map(|after| self.full(after));
         let cut = self.inner.prefix.len();
-        let mut from = first.clone();
-        let mut found = Vec::new();
-        let mut time = None;
+        let mut begin = first.clone().map_or(Begin::First, Begin::After);
+        // Some stores list in the order of a tree of directories or in none, some begin at `after` itself or heed it not.
+        let mut by_name = BTreeMap::new();
+        let (mut time, mut empty) = (None, 0);
         loop {
-            let page = self.inner.store.list(&prefix, from.as_deref()).await?;
+            let page = self.inner.store.list(&prefix, &begin).await?;
             time.get_or_insert(page.time);
-            found.extend(page.objects);
-            match page.more {
-                Some(more) => from = Some(more),
-                None => break,
+            let (was, repeats) = (by_name.len(), !page.objects.is_empty());
+            by_name.extend(page.objects.into_iter().map(|object| (object.name.clone(), object)));
+            let Some(more) = page.more else { break };
+            begin = more;
+            empty = if by_name.len() > was { 0 } else { empty + 1 };
+            if empty > 0 && (repeats || empty > EMPTY_PAGES) {
+                let reason = "its listing does not go forward".to_owned();
+                return Err(Error::Corrupt { object: prefix, reason });
             }
         }
-        // Some stores list in the order of a tree of directories, and some begin at `after` itself.
-        found.retain(|object| first.as_ref().is_none_or(|first| object.name > *first));
-        found.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-        found.dedup_by(|a, b| a.name == b.name);
+        let after = first.unwrap_or_default();
+        let mut found: Vec<_> =
+            by_name.into_values().filter(|object| object.name > after).collect();
         for object in &mut found {
             object.name.drain(..cut);
         }
@@ -202,6 +240,27 @@ impl Bucket {
     /// Whether the last attempt at reading anything got no answer: who has waited in vain need not wait again at once.
     pub fn is_failing(&self) -> bool {
         self.inner.store.is_failing()
+    }
+
+    /// From now on, puts are not conditional, but preceded by a look: for a store that has no conditional puts
+    /// ([`Conditional::Refused`]), where one machine alone writes.
+    pub fn do_without_conditions(&self) {
+        self.inner.quirks.looks_first.store(true, Relaxed);
+    }
+
+    /// In what the store differs from others, for people; a line each.
+    pub fn quirks(&self) -> Vec<String> {
+        self.inner.quirks.describe()
+    }
+
+    /// What was learned of the store and is worth remembering on this machine; empty if nothing.
+    pub fn learned(&self) -> String {
+        self.inner.quirks.text()
+    }
+
+    /// Takes in what [`Bucket::learned`] said in an earlier process.
+    pub fn recall(&self, learned: &str) {
+        self.inner.quirks.recall(learned);
     }
 
     /// The place in words, for messages; no secrets.

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use md5::{Digest, Md5};
 
 use super::error::{Error, Result};
-use super::object::{Body, Fetched, Head, Listing, OBJECT_MAX, Put, PutReply, Store};
+use super::object::{Begin, Body, Fetched, Head, Listing, OBJECT_MAX, Put, PutReply, Store};
 
 /// What a store holds under a name, compared with what it should hold.
 pub(super) enum Compared {
@@ -49,9 +49,22 @@ impl Checked {
         Ok(Compared::Differs("it holds other bytes".to_owned()))
     }
 
+    /// Puts, and verifies nothing yet.
+    pub(super) async fn send(&self, name: &str, body: &Body, condition: Put) -> Result<PutReply> {
+        if body.length() > OBJECT_MAX {
+            return Err(Error::Unsupported { what: format!("{name}: an object over 64 MiB") });
+        }
+        self.inner.put(name, body, condition).await
+    }
+
     /// Rule C5: the CRC-32 if the store echoes it, else the entity tag if it is the MD5, else reading it
     /// back; and the length, which is asked for, since a 200 alone says nothing of it.
-    async fn verify(&self, name: &str, body: &Body, reply: PutReply) -> Result<PutReply> {
+    pub(super) async fn verify(
+        &self,
+        name: &str,
+        body: &Body,
+        reply: PutReply,
+    ) -> Result<PutReply> {
         let found = if is_proof(reply.crc32, reply.etag.as_deref(), body) {
             match self.inner.head(name).await {
                 Ok(head) if head.length == body.length() => return Ok(reply),
@@ -118,10 +131,7 @@ impl fmt::Debug for Checked {
 #[async_trait]
 impl Store for Checked {
     async fn put(&self, name: &str, body: &Body, condition: Put) -> Result<PutReply> {
-        if body.length() > OBJECT_MAX {
-            return Err(Error::Unsupported { what: format!("{name}: an object over 64 MiB") });
-        }
-        let reply = self.inner.put(name, body, condition).await?;
+        let reply = self.send(name, body, condition).await?;
         self.verify(name, body, reply).await
     }
 
@@ -141,13 +151,13 @@ impl Store for Checked {
         self.inner.head(name).await
     }
 
-    async fn list(&self, prefix: &str, after: Option<&str>) -> Result<Listing> {
-        let page = self.inner.list(prefix, after).await?;
+    async fn list(&self, prefix: &str, begin: &Begin) -> Result<Listing> {
+        let page = self.inner.list(prefix, begin).await?;
         if let Some(stranger) = page.objects.iter().find(|o| !o.name.starts_with(prefix)) {
             return Err(corrupt(&stranger.name, &format!("listed under {prefix}")));
         }
         // A page that does not go forward would be asked for for ever.
-        if page.more.is_some() && page.more.as_deref() == after {
+        if page.more.as_ref() == Some(begin) {
             return Err(corrupt(prefix, "its listing does not go forward"));
         }
         Ok(page)

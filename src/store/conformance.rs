@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 
 use super::error::{Error, Result};
-use super::object::{Body, Listed, Put, Store};
+use super::object::{Begin, Body, Listed, Put, Store};
 use super::probe::random;
 
 /// Puts of one key at once.
@@ -208,10 +208,10 @@ impl Suite<'_> {
         after: Option<&str>,
     ) -> std::result::Result<(Vec<Listed>, usize), String> {
         let prefix = self.name(prefix);
-        let mut from = after.map(|after| self.name(after));
+        let mut from = after.map_or(Begin::First, |after| Begin::After(self.name(after)));
         let (mut found, mut pages) = (Vec::new(), 0);
         loop {
-            let page = said(self.store.list(&prefix, from.as_deref()).await)?;
+            let page = said(self.store.list(&prefix, &from).await)?;
             pages += 1;
             for mut object in page.objects {
                 expect(object.name.starts_with(&prefix), || format!("{object:?} is listed"))?;
@@ -219,7 +219,7 @@ impl Suite<'_> {
                 found.push(object);
             }
             match page.more {
-                Some(more) => from = Some(more),
+                Some(more) => from = more,
                 None => return Ok((found, pages)),
             }
         }
@@ -309,7 +309,7 @@ impl Suite<'_> {
             let put = said(self.store.put(&name, &Body::from("x"), Put::Always).await)?;
             let got = said(self.store.get(&name, None).await)?;
             let head = said(self.store.head(&name).await)?;
-            let page = said(self.store.list(&name, None).await)?;
+            let page = said(self.store.list(&name, &Begin::First).await)?;
             for time in [put.time, got.time, head.time, page.time] {
                 expect(time >= last, || format!("{time:?} after {last:?}"))?;
                 last = time;

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use async_trait::async_trait;
 
 use super::error::Result;
-use super::object::{Body, Fetched, Head, Listing, Put, PutReply, Store};
+use super::object::{Begin, Body, Fetched, Head, Listing, Put, PutReply, Store};
 
 /// How many requests were made, and the bytes of objects that they moved.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -98,9 +98,9 @@ impl Store for Counted {
         self.inner.head(name).await
     }
 
-    async fn list(&self, prefix: &str, after: Option<&str>) -> Result<Listing> {
+    async fn list(&self, prefix: &str, begin: &Begin) -> Result<Listing> {
         self.counters.lists.fetch_add(1, Relaxed);
-        self.inner.list(prefix, after).await
+        self.inner.list(prefix, begin).await
     }
 
     async fn delete(&self, names: &[String]) -> Result<()> {

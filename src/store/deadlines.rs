@@ -5,8 +5,8 @@ use std::time::Duration;
 /// The limits on waiting for the store. One struct, settable as a whole ([`Deadlines::of`]).
 ///
 /// A request that moves few bytes ends within `operation`, repetitions included. One that moves many
-/// may take as long as bytes keep moving: it ends when nothing has moved for `stall_put` or
-/// `stall_get`, and in any case when it is slower than the floors below allow.
+/// may take as long as bytes keep moving: it ends when next to nothing has moved for `stall_put` or
+/// `stall_get`; a get also when it is slower than its floor allows, for somebody waits for it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Deadlines {
     /// For one operation, its repetitions included. 30 s: what the promises name.
@@ -16,11 +16,11 @@ pub struct Deadlines {
     /// For the first byte of an answer, and between two pieces of one. A third of `operation`, so
     /// that a dead connection still leaves time to try again.
     pub stall_get: Duration,
-    /// While a put neither takes bytes nor answers. All of `operation`: a store may be long about
+    /// While the other end neither takes a put's bytes nor answers. All of `operation`: a store may be long about
     /// writing 16 MiB down.
     pub stall_put: Duration,
-    /// Bytes a second below which a put is given up though it moves: 8 KiB/s is a link of 1 Mbit/s
-    /// shared by 16 puts.
+    /// Bytes a second below which a put does not count as moving. Next to nothing: what is given up is sent again
+    /// from its first byte, which helps nobody on a slow link.
     pub floor_put: u64,
     /// Bytes a second below which a get is given up though it moves. Up to 1.9 MiB end
     /// within `operation` at 64 KiB/s: somebody waits for them.
@@ -48,16 +48,17 @@ impl Deadlines {
             connect: (operation / 6).min(Duration::from_secs(5)),
             stall_get: operation / 3,
             stall_put: operation,
-            floor_put: floor(8192.0),
+            floor_put: floor(128.0),
             floor_get: floor(65536.0),
             pause: (operation / 300).min(Duration::from_millis(100)),
             pause_max: (operation / 6).min(Duration::from_secs(5)),
         }
     }
 
-    /// How long a put of so many bytes may take in all.
-    pub fn put(&self, bytes: u64) -> Duration {
-        self.operation.max(Duration::from_secs_f64(bytes as f64 / self.floor_put as f64))
+    /// Bytes that must move within `stall_put` for a put to go on.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small")]
+    pub fn least_put(&self) -> u64 {
+        ((self.floor_put as f64 * self.stall_put.as_secs_f64()) as u64).max(1)
     }
 
     /// How long a get of so many bytes may take in all.
@@ -75,11 +76,10 @@ mod tests {
         let limits = Deadlines::default();
         assert_eq!(limits.operation, Duration::from_secs(30));
         assert_eq!(limits.get(65536), limits.operation);
-        assert_eq!(limits.put(100_000), limits.operation);
-        assert_eq!(limits.put(16 << 20), Duration::from_secs(2048));
+        assert_eq!(limits.least_put(), 3840);
         assert_eq!(limits.get(16 << 20), Duration::from_secs(256));
         let short = Deadlines::of(Duration::from_secs(3));
-        assert!(short.put(16 << 20) < Duration::from_secs(206));
+        assert_eq!(short.least_put(), 3840);
         assert!(short.stall_get <= Duration::from_secs(1));
     }
 }

@@ -15,7 +15,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::error::{Error, Result};
-use super::object::{Body, Fetched, Head, Listed, Listing, OBJECT_MAX, Put, PutReply, Store};
+use super::object::{
+    Begin, Body, Fetched, Head, Listed, Listing, OBJECT_MAX, Put, PutReply, Store,
+};
 
 /// Where files are written before they get their names; no object's name begins so.
 const TEMPORARY: &str = ".tmp";
@@ -73,6 +75,7 @@ impl Store for DirectoryStore {
         let object = name.to_owned();
         blocking(name, move || {
             write(&root, &path, &body, condition).map_err(|cause| failed(&object, cause))?;
+            body.moved().add(body.length());
             Ok(PutReply { time: SystemTime::now(), crc32: Some(body.crc32()), etag: None })
         })
         .await
@@ -106,15 +109,15 @@ impl Store for DirectoryStore {
         .await
     }
 
-    async fn list(&self, prefix: &str, after: Option<&str>) -> Result<Listing> {
+    async fn list(&self, prefix: &str, begin: &Begin) -> Result<Listing> {
         let (root, prefix) = (self.root.clone(), prefix.to_owned());
-        let after = after.unwrap_or_default().to_owned();
+        let after = begin.word().unwrap_or_default().to_owned();
         let time = SystemTime::now();
         blocking("", move || {
             let mut walk = Walk { prefix: &prefix, after: &after, found: Vec::new() };
             walk.directory(&root, "").map_err(|cause| failed(&prefix, cause))?;
             let mut objects = walk.found;
-            let more = (objects.len() > PAGE).then(|| objects[PAGE - 1].name.clone());
+            let more = (objects.len() > PAGE).then(|| Begin::Token(objects[PAGE - 1].name.clone()));
             objects.truncate(PAGE);
             Ok(Listing { objects, more, time })
         })
@@ -393,7 +396,7 @@ mod tests {
         fs::write(root.join(".tmp/left"), "half").unwrap();
         fs::write(root.join(".hidden"), "x").unwrap();
         store.put("log/1", &Body::from("x"), Put::IfAbsent).await.unwrap();
-        let page = store.list("", None).await.unwrap();
+        let page = store.list("", &Begin::First).await.unwrap();
         let names: Vec<_> = page.objects.iter().map(|object| object.name.as_str()).collect();
         assert_eq!(names, ["log/1"]);
         assert_eq!(fs::read_dir(root.join(".tmp")).unwrap().count(), 1, "no other is left");

@@ -42,6 +42,25 @@ pub enum Error {
         #[source]
         cause: Cause,
     },
+    /// This machine's clock is so far from the store's that it refuses what we sign. Asked again, requests are signed by
+    /// the store's.
+    #[error("this machine's clock is not the store's ({object})")]
+    Clock {
+        /// The object's name, or what was asked.
+        object: String,
+        /// The store's words.
+        #[source]
+        cause: Cause,
+    },
+    /// This store refuses conditional puts.
+    #[error("this store has no conditional puts ({object})")]
+    NoConditions {
+        /// The object's name.
+        object: String,
+        /// The store's words.
+        #[source]
+        cause: Cause,
+    },
     /// The bucket itself (of a directory store: the directory) is not there.
     #[error("there is no bucket {bucket}")]
     NoBucket {
@@ -114,7 +133,7 @@ pub enum Error {
 impl Error {
     /// Whether the same request may succeed when it is made again.
     pub fn is_transient(&self) -> bool {
-        self.is_unanswered() || matches!(self, Self::Corrupt { .. })
+        self.is_unanswered() || matches!(self, Self::Corrupt { .. } | Self::Clock { .. })
     }
 
     /// Whether there was no answer, or none but to come again.

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::error::{Error, Result};
-use super::object::{Body, Fetched, Head, Listing, Put, PutReply, Store};
+use super::object::{Begin, Body, Fetched, Head, Listing, Put, PutReply, Store};
 
 /// What is asked of a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -228,7 +228,7 @@ impl Store for Faulty {
             _ => body.clone(),
         };
         if matches!(fault, Some(Fault::KeepsNothing)) {
-            let time = self.inner.list("", None).await?.time;
+            let time = self.inner.list("", &Begin::First).await?.time;
             return Ok(PutReply { time, crc32: Some(body.crc32()), etag: None });
         }
         let put = self.inner.put(name, &kept, condition);
@@ -266,9 +266,9 @@ impl Store for Faulty {
         Ok(head)
     }
 
-    async fn list(&self, prefix: &str, after: Option<&str>) -> Result<Listing> {
+    async fn list(&self, prefix: &str, begin: &Begin) -> Result<Listing> {
         let fault = self.arrives(Verb::List, prefix);
-        let list = self.inner.list(prefix, after);
+        let list = self.inner.list(prefix, begin);
         let mut page = Self::suffer(fault.as_ref(), prefix, list).await?;
         older(&mut page.time, fault.as_ref());
         Ok(page)

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::error::{Error, Result};
-use super::object::{Body, Fetched, Head, Listed, Listing, Put, PutReply, Store};
+use super::object::{Begin, Body, Fetched, Head, Listed, Listing, Put, PutReply, Store};
 
 /// Objects of one page of a listing: S3's number.
 const PAGE: usize = 1000;
@@ -106,6 +106,7 @@ impl Store for MemoryStore {
         }
         let time = inner.clock.now();
         inner.objects.insert(name.to_owned(), (body.bytes().clone(), time));
+        body.moved().add(body.length());
         Ok(PutReply { time, crc32: Some(body.crc32()), etag: None })
     }
 
@@ -132,9 +133,9 @@ impl Store for MemoryStore {
         })
     }
 
-    async fn list(&self, prefix: &str, after: Option<&str>) -> Result<Listing> {
+    async fn list(&self, prefix: &str, begin: &Begin) -> Result<Listing> {
         let inner = self.inner.lock();
-        let from = match after {
+        let from = match begin.word() {
             Some(after) if after >= prefix => Bound::Excluded(after),
             _ => Bound::Included(prefix),
         };
@@ -148,7 +149,8 @@ impl Store for MemoryStore {
                 modified: *modified,
             });
         let objects: Vec<_> = found.by_ref().take(PAGE).collect();
-        let more = found.next().and_then(|_| objects.last().map(|last| last.name.clone()));
+        let more =
+            found.next().and_then(|_| objects.last().map(|last| Begin::Token(last.name.clone())));
         Ok(Listing { objects, more, time: inner.clock.now() })
     }
 

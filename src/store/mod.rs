@@ -20,6 +20,7 @@ mod faulty;
 mod memory;
 mod object;
 mod probe;
+mod quirks;
 mod retry;
 mod s3;
 #[cfg(test)]
@@ -33,7 +34,9 @@ pub use directory::DirectoryStore;
 pub use error::{Cause, Error, Result};
 pub use faulty::{Fault, Faulty, On, Request, Verb};
 pub use memory::MemoryStore;
-pub use object::{Body, Fetched, Head, Listed, Listing, OBJECT_MAX, Put, PutReply, Store};
+pub use object::{
+    Begin, Body, Fetched, Head, Listed, Listing, Moved, OBJECT_MAX, Put, PutReply, Store,
+};
 pub use probe::Conditional;
 pub use s3::{S3Credentials, S3Options, S3Store};
 pub use url::{StoreUrl, UrlError};

@@ -2,6 +2,8 @@
 
 use std::fmt::Debug;
 use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::SystemTime;
 
 use async_trait::async_trait;
@@ -13,12 +15,40 @@ use super::error::Result;
 /// never decides how much memory is taken.
 pub const OBJECT_MAX: u64 = 64 << 20;
 
+/// How many bytes went out: a count that only grows, and a clone is the same one. As long as it grows, the link lives.
+#[derive(Clone, Debug, Default)]
+pub struct Moved {
+    here: Arc<AtomicU64>,
+    /// What counts the same bytes for somebody else.
+    also: Option<Arc<AtomicU64>>,
+}
+
+impl Moved {
+    /// A count of its own, of which `all` has a part.
+    pub(super) fn part_of(all: &Moved) -> Self {
+        Self { here: Arc::default(), also: Some(all.here.clone()) }
+    }
+
+    /// So many so far.
+    pub fn bytes(&self) -> u64 {
+        self.here.load(Relaxed)
+    }
+
+    pub(super) fn add(&self, bytes: u64) {
+        self.here.fetch_add(bytes, Relaxed);
+        if let Some(all) = &self.also {
+            all.fetch_add(bytes, Relaxed);
+        }
+    }
+}
+
 /// The bytes of an object to be put, and their CRC-32 (ISO-HDLC, as S3 and zip have it), which is
 /// computed once.
 #[derive(Clone)]
 pub struct Body {
     bytes: Bytes,
     crc32: u32,
+    moved: Moved,
 }
 
 impl Body {
@@ -36,13 +66,23 @@ impl Body {
     pub fn length(&self) -> u64 {
         self.bytes.len() as u64
     }
+
+    /// How many of them were taken by the other end, all attempts together.
+    pub(super) fn moved(&self) -> &Moved {
+        &self.moved
+    }
+
+    /// With another count of what moved.
+    pub(super) fn counted_by(self, moved: Moved) -> Self {
+        Self { moved, ..self }
+    }
 }
 
 impl<B: Into<Bytes>> From<B> for Body {
     fn from(bytes: B) -> Self {
         let bytes = bytes.into();
         let crc32 = crc32fast::hash(&bytes);
-        Self { bytes, crc32 }
+        Self { bytes, crc32, moved: Moved::default() }
     }
 }
 
@@ -115,13 +155,34 @@ pub struct Listed {
     pub modified: SystemTime,
 }
 
+/// Where a page of a listing begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Begin {
+    /// At the first name.
+    First,
+    /// After this name, in byte order.
+    After(String),
+    /// Where the page before ended, in the store's own words.
+    Token(String),
+}
+
+impl Begin {
+    /// The name or word, for stores whose word is the last name.
+    pub(super) fn word(&self) -> Option<&str> {
+        match self {
+            Self::First => None,
+            Self::After(name) | Self::Token(name) => Some(name),
+        }
+    }
+}
+
 /// One page of a listing.
 #[derive(Clone, Debug)]
 pub struct Listing {
-    /// The objects, in the byte order of their names.
+    /// The objects, in the byte order of their names, if the store keeps to it; perhaps none, though more follow.
     pub objects: Vec<Listed>,
-    /// Where the next page begins, to be given as `after`; `None` when this is the last.
-    pub more: Option<String>,
+    /// Where the next page begins; `None` when this is the last.
+    pub more: Option<Begin>,
     /// The store's clock when it answered.
     pub time: SystemTime,
 }
@@ -139,8 +200,8 @@ pub trait Store: Send + Sync + Debug {
     /// What the store says of an object.
     async fn head(&self, name: &str) -> Result<Head>;
 
-    /// A page of the objects whose names begin with `prefix` and, in byte order, come after `after`.
-    async fn list(&self, prefix: &str, after: Option<&str>) -> Result<Listing>;
+    /// A page of the objects whose names begin with `prefix`. What was not asked for may be in it, too.
+    async fn list(&self, prefix: &str, begin: &Begin) -> Result<Listing>;
 
     /// Deletes objects; that one is not there is no error.
     async fn delete(&self, names: &[String]) -> Result<()>;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::deadlines::Deadlines;
 use super::error::{Error, Result};
 use super::object::{Body, Put, Store};
+use super::retry::Patience;
 
 /// Puts of one key at once. More make a wrong store show itself more surely; some right ones take seconds
 /// over a race.
@@ -21,19 +22,34 @@ pub enum Conditional {
     NotDisproved,
     /// The store ignored the condition: two machines could overwrite each other's log.
     Ignored,
+    /// The store refuses every put with a condition, and takes one without: two machines could overwrite each
+    /// other's log, if they put so.
+    Refused,
 }
 
-/// Puts one key [`RACERS`] times at once, then once more, and deletes it.
+/// Puts one key [`RACERS`] times at once, then once more, and deletes it. What fails on the way is repeated, and a test
+/// that shows nothing made again with another key, until the deadline.
 pub(super) async fn run(
     store: &Arc<dyn Store>,
     prefix: &str,
     limits: &Deadlines,
 ) -> Result<Conditional> {
+    let mut patience = Patience::new(limits, limits.operation);
+    loop {
+        let error = match once(store, prefix, limits).await {
+            Ok(found) => return Ok(found),
+            Err(error) => error,
+        };
+        patience.after(error).await?;
+    }
+}
+
+async fn once(store: &Arc<dyn Store>, prefix: &str, limits: &Deadlines) -> Result<Conditional> {
     let name = format!("{prefix}probe/{:016x}{:016x}", random(), random());
-    let result = tokio::time::timeout(limits.operation, race(store, &name)).await;
+    let result = tokio::time::timeout(limits.operation, race(store, &name, limits)).await;
     let result = result
         .unwrap_or_else(|_| Err(Error::Deadline { object: name.clone(), after: limits.operation }));
-    let swept = tokio::time::timeout(limits.operation, sweep(store, &name));
+    let swept = tokio::time::timeout(limits.operation, sweep(store, &name, limits));
     match swept.await {
         Ok(Ok(())) => result,
         Ok(Err(error)) => result.and(Err(error)),
@@ -41,20 +57,45 @@ pub(super) async fn run(
     }
 }
 
-async fn race(store: &Arc<dyn Store>, name: &str) -> Result<Conditional> {
+/// A put that is repeated while it fails for a moment, and whether one of its attempts left open what became of it.
+async fn put(
+    store: &Arc<dyn Store>,
+    name: &str,
+    body: &Body,
+    limits: &Deadlines,
+) -> (Result<()>, bool) {
+    let mut patience = Patience::new(limits, limits.operation);
+    let mut open = false;
+    loop {
+        let Err(error) = store.put(name, body, Put::IfAbsent).await else {
+            return (Ok(()), open);
+        };
+        open |= error.is_transient();
+        if let Err(error) = patience.after(error).await {
+            return (Err(error), open);
+        }
+    }
+}
+
+async fn race(store: &Arc<dyn Store>, name: &str, limits: &Deadlines) -> Result<Conditional> {
     let puts = (0..RACERS).map(|racer| {
-        let (store, name) = (store.clone(), name.to_owned());
+        let (store, name, limits) = (store.clone(), name.to_owned(), *limits);
         // Each its own bytes, so that a store cannot take two for one.
         let body = Body::from(format!("conditional put {racer} of {name}").into_bytes());
-        tokio::spawn(async move { store.put(&name, &body, Put::IfAbsent).await })
+        tokio::spawn(async move { put(&store, &name, &body, &limits).await })
     });
     let puts: Vec<_> = puts.collect();
-    let (mut won, mut failed) = (0, None);
+    let (mut won, mut failed, mut open) = (0, None, false);
     for put in puts {
         match put.await {
-            Ok(Ok(_)) => won += 1,
-            Ok(Err(Error::Exists { .. })) => {}
-            Ok(Err(error)) => failed = Some(error),
+            Ok((result, left_open)) => {
+                open |= left_open;
+                match result {
+                    Ok(()) => won += 1,
+                    Err(Error::Exists { .. }) => {}
+                    Err(error) => failed = Some(error),
+                }
+            }
             Err(panic) => {
                 let object = name.to_owned();
                 failed = Some(Error::Other { object, cause: Arc::new(panic) });
@@ -64,13 +105,23 @@ async fn race(store: &Arc<dyn Store>, name: &str) -> Result<Conditional> {
     if won > 1 {
         return Ok(Conditional::Ignored);
     }
-    if let Some(error) = failed {
-        return Err(error);
+    match failed {
+        None => {}
+        Some(error) if won == 0 && may_be_the_condition(&error) => {
+            // Is it the condition that is refused? Nobody else knows this name.
+            let body = Body::from("without a condition");
+            let taken = store.put(name, &body, Put::Always).await.is_ok();
+            return if taken { Ok(Conditional::Refused) } else { Err(error) };
+        }
+        Some(error) => return Err(error),
     }
     // What is there now must stay.
-    match store.put(name, &Body::from("late"), Put::IfAbsent).await {
-        Ok(_) => Ok(Conditional::Ignored),
+    match put(store, name, &Body::from("late"), limits).await.0 {
+        Ok(()) if won == 0 && open => Err(unclear(name)),
+        Ok(()) => Ok(Conditional::Ignored),
         Err(Error::Exists { .. }) if won == 1 => Ok(Conditional::NotDisproved),
+        // The winner's answer was lost: that shows nothing.
+        Err(Error::Exists { .. }) if open => Err(unclear(name)),
         Err(Error::Exists { object }) => Err(Error::Corrupt {
             object,
             reason: "every put of it was refused as one too many".to_owned(),
@@ -79,14 +130,26 @@ async fn race(store: &Arc<dyn Store>, name: &str) -> Result<Conditional> {
     }
 }
 
+fn unclear(name: &str) -> Error {
+    let cause = Arc::from(Box::from("its answers were lost"));
+    Error::Busy { object: name.to_owned(), cause }
+}
+
+fn may_be_the_condition(error: &Error) -> bool {
+    matches!(error, Error::NoConditions { .. } | Error::Unsupported { .. } | Error::Other { .. })
+}
+
 /// Deletes the probe until it is gone. A store that let several puts of one key win at once may bring one of them
 /// back after the first delete (`rclone serve s3` does).
-async fn sweep(store: &Arc<dyn Store>, name: &str) -> Result<()> {
+async fn sweep(store: &Arc<dyn Store>, name: &str, limits: &Deadlines) -> Result<()> {
+    let mut patience = Patience::new(limits, limits.operation);
     for sweep in 1..=SWEEPS {
-        store.delete(&[name.to_owned()]).await?;
+        while let Err(error) = store.delete(&[name.to_owned()]).await {
+            patience.after(error).await?;
+        }
         match store.head(name).await {
             Err(Error::NotFound { .. }) => return Ok(()),
-            Err(error) => return Err(error),
+            Err(error) => patience.after(error).await?,
             Ok(_) => tokio::time::sleep(Duration::from_millis(20) * sweep).await,
         }
     }

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::checked::{Checked, Compared};
 use super::deadlines::Deadlines;
 use super::error::{Error, Result};
-use super::object::{Body, Fetched, Head, Listing, OBJECT_MAX, Put, PutReply, Store};
+use super::object::{Begin, Body, Fetched, Head, Listing, OBJECT_MAX, Put, PutReply, Store};
 
 /// How often something that came back wrong is asked for again: a broken-off transfer heals,
 /// a broken object does not.
@@ -31,14 +31,14 @@ pub(super) struct Retrying {
 }
 
 /// When to pause and when to give up.
-struct Patience {
+pub(super) struct Patience {
     pauses: backon::ExponentialBackoff,
     end: Instant,
     corrupt: u32,
 }
 
 impl Patience {
-    fn new(limits: &Deadlines, total: Duration) -> Self {
+    pub(super) fn new(limits: &Deadlines, total: Duration) -> Self {
         let pauses = backon::ExponentialBuilder::default()
             .with_min_delay(limits.pause)
             .with_max_delay(limits.pause_max)
@@ -49,7 +49,7 @@ impl Patience {
     }
 
     /// Pauses before a repetition; or returns the error when none is due.
-    async fn after(&mut self, error: Error) -> Result<()> {
+    pub(super) async fn after(&mut self, error: Error) -> Result<()> {
         self.corrupt += u32::from(matches!(error, Error::Corrupt { .. }));
         let pause = self.pauses.next().unwrap_or_default();
         let late = Instant::now() + pause >= self.end;
@@ -81,12 +81,40 @@ impl Retrying {
 
     /// A conditional put, once: any error leaves open whether it was carried out.
     pub(super) async fn put_once(&self, name: &str, body: &Body) -> Result<PutReply> {
-        let limit = self.limits.put(body.length());
-        let put = within(name, limit, self.store.put(name, body, Put::IfAbsent)).await;
+        let send = self.while_moving(name, body, self.store.send(name, body, Put::IfAbsent)).await;
+        let put = match send {
+            // Reading it back may take what a get takes.
+            Ok(reply) => {
+                let limit = self.limits.get(body.length());
+                within(name, limit, self.store.verify(name, body, reply)).await
+            }
+            Err(error) => Err(error),
+        };
         if let Err(Error::Corrupt { .. }) = put {
             self.clear_away(name, body).await;
         }
         put
+    }
+
+    /// Gives a put its deadline, which counts from the last bytes that moved: on a slow link it goes on, and what
+    /// was sent is not sent again.
+    async fn while_moving<T>(
+        &self,
+        name: &str,
+        body: &Body,
+        put: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        // The store itself may see more closely that nothing moves, and goes first.
+        let after = self.limits.stall_put + self.limits.stall_put / 8;
+        tokio::pin!(put);
+        loop {
+            let before = body.moved().bytes();
+            match tokio::time::timeout(after, &mut put).await {
+                Ok(result) => return result,
+                Err(_) if body.moved().bytes() > before => {}
+                Err(_) => return Err(Error::Deadline { object: name.to_owned(), after }),
+            }
+        }
     }
 
     /// Our conditional put was answered 200, and yet less is there. If that is a beginning of our bytes,
@@ -108,7 +136,7 @@ impl Retrying {
     /// (a reply may have been lost), or something else: that is [`Error::Exists`], but
     /// [`Error::Corrupt`] if the store acknowledged ours before.
     pub(super) async fn put_new(&self, name: &str, body: &Body) -> Result<PutReply> {
-        let limit = self.limits.put(body.length());
+        let limit = self.limits.get(body.length());
         let mut patience = Patience::new(&self.limits, self.limits.operation);
         let mut acknowledged = false;
         loop {
@@ -150,15 +178,15 @@ impl Retrying {
         self.repeat(name, one, total, || self.store.head(name)).await
     }
 
-    pub(super) async fn list(&self, prefix: &str, after: Option<&str>) -> Result<Listing> {
+    pub(super) async fn list(&self, prefix: &str, begin: &Begin) -> Result<Listing> {
         let total = self.limits.operation;
-        self.repeat(prefix, total, total, || self.store.list(prefix, after)).await
+        self.repeat(prefix, total, total, || self.store.list(prefix, begin)).await
     }
 
     /// One short try: is there anything at all?
     pub(super) async fn knock(&self, prefix: &str) -> Result<()> {
         let (one, total) = (self.limits.stall_get, self.limits.stall_get);
-        self.repeat(prefix, one, total, || self.store.list(prefix, None)).await.map(drop)
+        self.repeat(prefix, one, total, || self.store.list(prefix, &Begin::First)).await.map(drop)
     }
 
     pub(super) async fn delete(&self, names: &[String]) -> Result<()> {

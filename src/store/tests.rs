@@ -213,8 +213,8 @@ impl Store for Careless {
     async fn head(&self, name: &str) -> Result<Head> {
         self.0.head(name).await
     }
-    async fn list(&self, prefix: &str, after: Option<&str>) -> Result<Listing> {
-        self.0.list(prefix, after).await
+    async fn list(&self, prefix: &str, begin: &Begin) -> Result<Listing> {
+        self.0.list(prefix, begin).await
     }
     async fn delete(&self, names: &[String]) -> Result<()> {
         self.0.delete(names).await
@@ -230,12 +230,80 @@ async fn w6_conditional_puts_are_tested_and_nothing_is_left_behind() {
     let ignoring = Bucket::over(careless.clone(), "", bucket.deadlines());
     assert_eq!(ignoring.probe_conditional().await.unwrap(), Conditional::Ignored);
     assert!(careless.0.names().is_empty());
-    // A store that fails has shown nothing.
-    faulty.inject(On::next(Verb::Put, ""), Fault::Breaks);
+    // What fails for a moment is repeated, also when it was carried out; a store that goes on failing has shown nothing.
+    faulty.inject(On::next(Verb::Put, "").times(3), Fault::Breaks);
+    faulty.inject(On::next(Verb::Put, "").times(3), Fault::LosesReply);
+    faulty.inject(On::next(Verb::Delete, ""), Fault::Breaks);
+    faulty.inject(On::next(Verb::Head, ""), Fault::Breaks);
+    assert_eq!(bucket.probe_conditional().await.unwrap(), Conditional::NotDisproved);
+    assert!(memory.names().is_empty());
+    faulty.inject(On::next(Verb::Put, "").always(), Fault::Breaks);
     assert!(bucket.probe_conditional().await.is_err());
+    faulty.heal();
     faulty.inject(On::next(Verb::Put, "").always(), Fault::Stalls);
     assert!(matches!(bucket.probe_conditional().await, Err(Error::Deadline { .. })));
     assert!(memory.names().is_empty());
+}
+
+/// Pages of a listing as a script has them.
+#[derive(Debug)]
+struct Pages(MemoryStore, Vec<(Vec<&'static str>, Option<Begin>)>);
+
+#[async_trait::async_trait]
+impl Store for Pages {
+    async fn put(&self, name: &str, body: &Body, condition: Put) -> Result<PutReply> {
+        self.0.put(name, body, condition).await
+    }
+    async fn get(&self, name: &str, range: Option<std::ops::Range<u64>>) -> Result<Fetched> {
+        self.0.get(name, range).await
+    }
+    async fn head(&self, name: &str) -> Result<Head> {
+        self.0.head(name).await
+    }
+    async fn list(&self, _: &str, begin: &Begin) -> Result<Listing> {
+        let at = match begin {
+            Begin::Token(token) => token.parse().unwrap_or(0),
+            _ => 0,
+        };
+        let time = SystemTime::now();
+        let Some((names, more)) = self.1.get(at) else {
+            return Ok(Listing { objects: Vec::new(), more: None, time });
+        };
+        let listed = |name: &&str| Listed { name: (*name).to_owned(), length: 1, modified: time };
+        Ok(Listing { objects: names.iter().map(listed).collect(), more: more.clone(), time })
+    }
+    async fn delete(&self, names: &[String]) -> Result<()> {
+        self.0.delete(names).await
+    }
+}
+
+#[tokio::test]
+async fn a_listing_goes_on_where_the_store_says_and_ends_only_where_it_ends() {
+    let token = |n: usize| Some(Begin::Token(n.to_string()));
+    let list = |pages| async move {
+        let store = Arc::new(Pages(MemoryStore::new(), pages));
+        let bucket = Bucket::over(store, "", Deadlines::of(Duration::from_millis(300)));
+        let listed = bucket.list_after("log/", "log/1").await?;
+        Ok::<_, Error>(listed.0.into_iter().map(|object| object.name).collect::<Vec<_>>())
+    };
+    // Empty pages, names out of order and twice, one that is not after the given name.
+    let pages = vec![
+        (vec![], token(1)),
+        (vec!["log/5", "log/1"], token(2)),
+        (vec![], token(3)),
+        (vec!["log/2", "log/5", "log/4"], token(4)),
+        (vec!["log/3"], None),
+    ];
+    assert_eq!(list(pages).await.unwrap(), ["log/2", "log/3", "log/4", "log/5"]);
+    // One that goes round is said to do so.
+    for pages in [
+        vec![(vec!["log/2"], token(1)), (vec!["log/3"], token(0))],
+        vec![(vec!["log/2"], Some(Begin::After("log/2".into())))],
+        vec![(vec![], token(1)), (vec![], token(0))],
+    ] {
+        let error = list(pages).await.unwrap_err();
+        assert!(matches!(error, Error::Corrupt { .. }), "{error:?}");
+    }
 }
 
 #[tokio::test]

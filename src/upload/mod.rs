@@ -15,6 +15,7 @@ mod dead;
 mod disk;
 mod error;
 mod health;
+mod link;
 mod packs;
 mod pipeline;
 mod recover;

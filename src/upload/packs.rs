@@ -67,6 +67,13 @@ pub(super) struct Job {
     pub(super) extents_end: Option<u64>,
 }
 
+impl Job {
+    /// Whether it is one of those that go side by side.
+    pub(super) fn is_full(&self) -> bool {
+        self.length >= FULL
+    }
+}
+
 /// A pack that a barrier must fsync (J2).
 #[derive(Debug)]
 pub(super) struct ToSync {
@@ -353,13 +360,15 @@ impl Table {
     }
 
     /// The next pack to send that is at most `most` bytes: the first of those that are not full, if none of them is in
-    /// flight (so that a small file does not wait behind a long stream), else the first full one.
-    pub(super) fn take(&mut self, most: u64) -> Option<Job> {
-        let fits = |id: &&PackId| self.packs.get(id).is_some_and(|p| p.length <= most);
-        let id = if !self.partial_in_flight && self.partial.front().is_some_and(|id| fits(&id)) {
+    /// flight (so that a small file does not wait behind a long stream), else the first full one, if it is at most
+    /// `most_full`.
+    pub(super) fn take(&mut self, most: u64, most_full: u64) -> Option<Job> {
+        let fits = |id: &PackId, most| self.packs.get(id).is_some_and(|p| p.length <= most);
+        let id = if !self.partial_in_flight && self.partial.front().is_some_and(|id| fits(id, most))
+        {
             self.partial_in_flight = true;
             self.partial.pop_front()
-        } else if self.full.front().is_some_and(|id| fits(&id)) {
+        } else if self.full.front().is_some_and(|id| fits(id, most_full)) {
             self.full.pop_front()
         } else {
             None

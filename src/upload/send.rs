@@ -1,16 +1,21 @@
 //! Packs on their way: several at once, verified, repeated until the bucket has them.
 
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::health::{Pace, Shared};
+use super::link::Link;
 use super::packs::Job;
 use super::staging::pack_object;
 use super::steps::Step;
-use crate::{os, store};
+use crate::os;
+use crate::store::{self, Moved};
+use crate::types::PackId;
 
 /// Proof that the bucket has a pack: made by this file alone, from the store's verified word or from comparing (C5).
 #[derive(Debug)]
@@ -50,7 +55,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
     let mut stop = shared.stop.subscribe();
     let mut wanted = shared.wanted.subscribe();
     let mut flying: JoinSet<(Job, Result<InBucket, Error>)> = JoinSet::new();
-    let mut bytes = 0;
+    let mut wire = Wire::default();
     let mut pace = Pace::new(&shared.limits);
     loop {
         let changed = shared.staging.shared.changed.notified();
@@ -59,24 +64,24 @@ pub(super) async fn run(shared: Arc<Shared>) {
             return;
         }
         let most = if pace.is_failing() { 1 } else { shared.limits.parallel };
+        wire.look(false);
         while flying.len() < most && pace.is_due() {
-            // One pack may be larger than the whole budget: it goes alone.
-            let room = if flying.is_empty() {
-                u64::MAX
-            } else {
-                shared.limits.bytes.saturating_sub(bytes)
-            };
-            let Some(job) = shared.staging.shared.table.lock().take(room) else { break };
-            bytes += job.length;
+            let (room, room_full) = wire.room(shared.limits.bytes);
+            let taken = shared.staging.shared.table.lock().take(room, room_full);
+            let Some(job) = taken else { break };
             shared.note_sending(1);
-            let sender = shared.clone();
+            let (sender, moved) = (shared.clone(), shared.bucket.moving());
+            wire.begins(job, moved.clone());
             flying.spawn(async move {
                 // One that panics goes back into the queue, as one that fails.
-                let sent = os::watched("sending a pack", send(&sender, job)).await;
+                let sent = os::watched("sending a pack", send(&sender, job, &moved)).await;
                 (job, sent.unwrap_or_else(|panicked| Err(panicked.into())))
             });
         }
-        let idle = flying.is_empty() && !shared.staging.shared.table.lock().has_queue();
+        let queued = shared.staging.shared.table.lock().has_queue();
+        let idle = flying.is_empty() && !queued;
+        // What waits for the link to show itself is looked after.
+        let looks = queued && !flying.is_empty() && flying.len() < most;
         if flying.is_empty() {
             shared.bodies.clear();
         }
@@ -91,15 +96,70 @@ pub(super) async fn run(shared: Arc<Shared>) {
                 shared.note_sending(-1);
                 // Its own panics are among the results; another error there is none.
                 let Ok((job, result)) = done else { continue };
-                bytes -= job.length;
+                wire.ends(job, result.is_ok());
                 settle(&shared, &mut pace, job, result);
             }
             () = changed => (),
+            () = tokio::time::sleep(LOOK), if looks => (),
             () = tokio::time::sleep_until(pause.unwrap_or_else(Instant::now)), if pause.is_some() => (),
             // Somebody waits: there may be reason to hope.
             _ = wanted.changed() => pace.hurry(),
             _ = stop.changed() => (),
         }
+    }
+}
+
+/// How often it is looked what moves, while a pack waits for that.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// What is on the wire now.
+#[derive(Default)]
+struct Wire {
+    flights: HashMap<PackId, (Job, Moved)>,
+    /// Bytes of full packs that are through, ever. Small ones measure the store's answers, not the link.
+    through: u64,
+    link: Link,
+}
+
+impl Wire {
+    fn begins(&mut self, job: Job, moved: Moved) {
+        self.flights.insert(job.pack, (job, moved));
+        self.look(false);
+    }
+
+    fn ends(&mut self, job: Job, sent: bool) {
+        self.flights.remove(&job.pack);
+        if job.is_full() && sent {
+            self.through += job.length;
+        }
+        self.look(job.is_full() && sent);
+    }
+
+    fn full(&self) -> impl Iterator<Item = (u64, u64)> {
+        let full = self.flights.values().filter(|(job, _)| job.is_full());
+        full.map(|(job, moved)| (job.length, moved.bytes().min(job.length)))
+    }
+
+    fn look(&mut self, ended: bool) {
+        let carried = self.through + self.full().map(|(_, moved)| moved).sum::<u64>();
+        // All that there is waits for the store's answer: that is not the link's time.
+        let waits = self.full().all(|(length, moved)| moved == length);
+        self.link.look(Instant::now(), carried, ended || waits);
+        if waits {
+            self.link.rest();
+        }
+    }
+
+    /// Bytes that the next pack may have, and those of the next full one, when so many may be in memory at once. One
+    /// pack may be larger than the whole budget: it goes alone.
+    fn room(&self, budget: u64) -> (u64, u64) {
+        if self.flights.is_empty() {
+            return (u64::MAX, u64::MAX);
+        }
+        let room = budget.saturating_sub(self.flights.values().map(|(job, _)| job.length).sum());
+        let left = self.full().map(|(length, moved)| length - moved).sum();
+        let alone = self.full().next().is_none();
+        (room, if alone { room } else { room.min(self.link.room(left)) })
     }
 }
 
@@ -127,7 +187,7 @@ fn settle(shared: &Shared, pace: &mut Pace, job: Job, result: Result<InBucket, E
     shared.staging.shared.changed.notify_waiters();
 }
 
-async fn send(shared: &Shared, job: Job) -> Result<InBucket, Error> {
+async fn send(shared: &Shared, job: Job, moved: &Moved) -> Result<InBucket, Error> {
     let (staging, bodies) = (shared.staging.clone(), shared.bodies.clone());
     let read = tokio::task::spawn_blocking(move || {
         let mut body = bodies.take(usize::try_from(job.length).unwrap_or(0));
@@ -142,7 +202,7 @@ async fn send(shared: &Shared, job: Job) -> Result<InBucket, Error> {
     };
     shared.steps.done(Step::PackRead);
     let name = pack_object(job.pack);
-    let result = match shared.bucket.put_new(&name, body.clone()).await {
+    let result = match shared.bucket.put_new_counted(&name, body.clone(), moved).await {
         Ok(uploaded) if uploaded.name() == name && uploaded.length() == job.length => {
             Ok(InBucket { job, same: true })
         }

@@ -37,9 +37,9 @@ pub enum Error {
         /// The vault's.
         format: u32,
     },
-    /// Conditional puts are ignored (W6).
+    /// Conditional puts are ignored or refused (W6).
     #[error(
-        "this store ignores conditional puts, so two machines could overwrite each other's changes; \
+        "this store does not honour conditional puts, so two machines could overwrite each other's changes; \
          if only one machine ever writes, use --single-machine"
     )]
     NoConditionalPuts,

@@ -34,7 +34,7 @@ pub struct Initialised {
     pub unlocked: Unlocked,
     /// The recovery key, which is printed once and kept nowhere.
     pub recovery: RecoveryKey,
-    /// Whether the store honours conditional puts (W6).
+    /// What the test of conditional puts found (W6).
     pub conditional: Conditional,
 }
 
@@ -57,8 +57,11 @@ pub async fn init(
         return Err(Error::Exists);
     }
     let conditional = bucket.probe_conditional().await?;
-    if matches!(conditional, Conditional::Ignored) && !single_machine {
-        return Err(Error::NoConditionalPuts);
+    match conditional {
+        Conditional::NotDisproved => {}
+        _ if !single_machine => return Err(Error::NoConditionalPuts),
+        Conditional::Ignored => {}
+        Conditional::Refused => bucket.do_without_conditions(),
     }
     let master = MasterKey::generate();
     let vault = VaultId(random());

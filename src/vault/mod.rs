@@ -9,6 +9,7 @@ mod init;
 mod keeper;
 mod kind;
 mod machine;
+mod manners;
 mod open;
 mod room;
 mod running;

@@ -16,7 +16,7 @@ use crate::log::{
     Base, Chain, Claimant, CommitError, Committer, Inspection, Journal, JournalOptions, LogEnd,
     Manifest, NotedCommit, RealDisk, Receipt, Seen, newest,
 };
-use crate::os::boot_id;
+use crate::os::{boot_id, read_small, replace};
 use crate::store::{Bucket, Conditional};
 use crate::types::{CommitNo, GIB, Hash, MIB, PackId, Seq};
 use crate::upload::{Staging, StagingLimits};
@@ -97,25 +97,40 @@ impl Opener<'_> {
 
     /// Rule W6, once on each machine: is there one winner among parallel conditional puts?
     pub async fn check_conditional_puts(&self) -> Result<Option<String>> {
-        const SINGLE: &str = "the store ignores conditional puts: only one machine may ever write \
+        const SINGLE: &str = "the store does not honour conditional puts: only one machine may ever write \
                               this vault (--single-machine)";
+        let single = self.options.single_machine;
         let marker = self.options.machine.data_dir.join(format!("{}.probed", self.keys().vault()));
-        let ignored = match std::fs::read_to_string(&marker) {
-            Ok(found) => found.trim() == "ignored",
-            Err(_) => {
+        let known = read_small(&marker, 64).unwrap_or_else(|error| {
+            tracing::warn!(%error, "what is known of the store's conditional puts cannot be read");
+            None
+        });
+        let found = match known.as_deref() {
+            Some(b"ignored") => Conditional::Ignored,
+            Some(b"refused") => Conditional::Refused,
+            // Who says that one machine alone writes here may have a reason that is younger than this.
+            Some(b"not disproved") if !single => Conditional::NotDisproved,
+            // Missing or damaged: it is found out again.
+            _ => {
                 let found = self.bucket().probe_conditional().await?;
-                let ignored = matches!(found, Conditional::Ignored);
-                let word = if ignored { "ignored" } else { "not disproved" };
-                std::fs::write(&marker, word)
-                    .map_err(Error::io("the result of a probe cannot be remembered"))?;
-                ignored
+                let word = match found {
+                    Conditional::NotDisproved => "not disproved",
+                    Conditional::Ignored => "ignored",
+                    Conditional::Refused => "refused",
+                };
+                if let Err(error) = replace(&marker, word.as_bytes()) {
+                    tracing::warn!(%error, "the result of a probe is not remembered; the next mount probes again");
+                }
+                found
             }
         };
-        match (ignored, self.options.single_machine) {
-            (false, _) => Ok(None),
-            (true, true) => Ok(Some(SINGLE.into())),
-            (true, false) => Err(Error::NoConditionalPuts),
+        match found {
+            Conditional::NotDisproved => return Ok(None),
+            _ if !single => return Err(Error::NoConditionalPuts),
+            Conditional::Ignored => {}
+            Conditional::Refused => self.bucket().do_without_conditions(),
         }
+        Ok(Some(SINGLE.into()))
     }
 
     pub async fn newest_manifest(&self) -> Result<Option<Manifest>> {

@@ -14,7 +14,7 @@ use super::machine::{MachineLock, make_private};
 use super::open::{Opened, Opener, Places, Shares, disk_budget, open_cache, open_content};
 use super::room;
 use super::status::{Progress, Status};
-use super::{Options, Result};
+use super::{Options, Result, manners};
 use crate::cache::Cache;
 use crate::content::Content;
 use crate::index::Index;
@@ -150,8 +150,10 @@ impl Vault {
             memory.remember(survey.head.number, survey.head.hash);
             return Ok(Arc::new(Self::reader(options, cache, index, survey.head)?));
         }
+        manners::recall(&options);
         let warning = opener.check_conditional_puts().await?;
         let mut opened = opener.writer().await?;
+        manners::remember(&options);
         opened.warnings.extend(warning);
         Self::writer(options, cache, opened, lock).await
     }
@@ -284,6 +286,7 @@ impl Vault {
         let totals = self.index.totals();
         let cache = self.cache.usage();
         let mut warnings = self.warnings.clone();
+        warnings.extend(self.options.bucket.quirks());
         let mut staging = (0, 0);
         if let Some(writer) = &self.writer {
             let usage = writer.staging.usage();

@@ -9,6 +9,7 @@
 mod bucket;
 mod proxy;
 mod rclone;
+mod strange;
 mod supervised;
 mod tools;
 mod weed;
@@ -16,6 +17,7 @@ mod weed;
 pub use bucket::{ACCESS_KEY, SECRET_KEY, TestBucket, block_on};
 pub use proxy::{Exchange, Proxy, Trouble};
 pub use rclone::Rclone;
+pub use strange::{Asked, Manners, Strange, Uplink};
 pub use weed::{Weed, weed};
 
 /// Bytes that do not repeat; different for each seed.

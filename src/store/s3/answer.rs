@@ -6,25 +6,53 @@ use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 
 use super::super::error::{Cause, Error};
+use super::wire::Wire;
 
 /// What the server, or the SDK, said, in one line.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct Said(String);
 
-fn said(words: String) -> Cause {
+pub(super) fn said(words: String) -> Cause {
     Arc::new(Said(words))
 }
 
+/// Whether the server may have refused a header of the request, rather than the request: 501, or a 400 that says
+/// nothing that we know.
+pub(super) fn is_about_a_header<E>(error: &SdkError<E, HttpResponse>) -> bool
+where
+    E: std::error::Error + ProvideErrorMetadata + Send + Sync + 'static,
+{
+    let SdkError::ServiceError(answer) = error else { return false };
+    let known = by_status(answer.raw().status().as_u16(), answer.err().code(), None, "", "");
+    match answer.raw().status().as_u16() {
+        501 => true,
+        400 => matches!(known, Error::Other { .. } | Error::Unsupported { .. }),
+        _ => false,
+    }
+}
+
 /// The error of a request for `object`.
-pub(super) fn error<E>(error: &SdkError<E, HttpResponse>, bucket: &str, object: &str) -> Error
+pub(super) fn error<E>(
+    error: &SdkError<E, HttpResponse>,
+    wire: &Wire,
+    bucket: &str,
+    object: &str,
+) -> Error
 where
     E: std::error::Error + ProvideErrorMetadata + Send + Sync + 'static,
 {
     match error {
         SdkError::ServiceError(answer) => {
             let (code, message) = (answer.err().code(), answer.err().message());
-            by_status(answer.raw().status().as_u16(), code, message, bucket, object)
+            let status = answer.raw().status().as_u16();
+            match by_status(status, code, message, bucket, object) {
+                // Whatever it says: a signature from another time is none.
+                Error::Denied { object, cause } if wire.is_skewed() => {
+                    Error::Clock { object, cause }
+                }
+                error => error,
+            }
         }
         SdkError::ConstructionFailure(_) | SdkError::DispatchFailure(_) => {
             let words = one_line(error);
@@ -63,8 +91,10 @@ fn by_status(
             Error::Full { object, cause }
         }
         (404, _) => Error::NotFound { object },
-        // 409: another conditional put of this key was under way.
-        (412, _) | (409, "ConditionalRequestConflict" | "OperationAborted" | "") => {
+        (_, "RequestTimeTooSkewed" | "RequestExpired") => Error::Clock { object, cause },
+        // 304: the answer to a GET with this condition, which some give to a PUT. 409: another conditional put of
+        // this key was under way.
+        (304 | 412, _) | (409, "ConditionalRequestConflict" | "OperationAborted" | "") => {
             Error::Exists { object }
         }
         (416, _) => Error::Corrupt { object, reason: "it ends before what was asked".to_owned() },
@@ -122,6 +152,8 @@ mod tests {
         assert!(matches!(of(404, "NoSuchBucket"), Error::NoBucket { .. }));
         assert!(matches!(of(404, "NoSuchKey"), Error::NotFound { .. }));
         assert!(matches!(of(412, "PreconditionFailed"), Error::Exists { .. }));
+        assert!(matches!(of(304, ""), Error::Exists { .. }));
+        assert!(matches!(of(403, "RequestTimeTooSkewed"), Error::Clock { .. }));
         assert!(matches!(of(409, "ConditionalRequestConflict"), Error::Exists { .. }));
         assert!(matches!(of(403, "SignatureDoesNotMatch"), Error::Denied { .. }));
         assert!(matches!(of(503, "SlowDown"), Error::Busy { .. }));

@@ -82,7 +82,8 @@ impl Filling {
         }
     }
 
-    pub(super) fn len(&self) -> usize {
+    #[cfg(test)]
+    fn len(&self) -> usize {
         match self {
             Self::Small(bytes) => bytes.len(),
             Self::Large(filled) => filled.length,

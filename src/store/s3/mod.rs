@@ -3,25 +3,30 @@
 mod answer;
 mod buffers;
 mod client;
+mod get;
+mod put;
+mod socket;
 mod wire;
 
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use aws_sdk_s3::Client;
-use aws_sdk_s3::primitives::{ByteStream, DateTime, SdkBody};
-use aws_sdk_s3::types::{ChecksumMode, Delete, ObjectIdentifier};
-use bytes::Bytes;
+use aws_sdk_s3::config::http::HttpResponse;
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::primitives::DateTime;
+use aws_sdk_s3::types::{Delete, ObjectIdentifier};
 
-use self::buffers::{Buffers, Filling};
+use self::buffers::Buffers;
 pub use self::client::{S3Credentials, S3Options};
 use self::wire::{Tap, Wire};
 use super::deadlines::Deadlines;
 use super::error::{Error, Result};
-use super::object::{Body, Fetched, Head, Listed, Listing, OBJECT_MAX, Put, PutReply, Store};
+use super::object::{Begin, Body, Fetched, Head, Listed, Listing, Put, PutReply, Store};
+use super::quirks::Quirks;
 
 /// A bucket on an S3 server. It neither repeats nor verifies: decorators do.
 pub struct S3Store {
@@ -32,6 +37,7 @@ pub struct S3Store {
     signs_payload: bool,
     limits: Deadlines,
     buffers: Buffers,
+    quirks: Arc<Quirks>,
 }
 
 impl fmt::Debug for S3Store {
@@ -46,78 +52,63 @@ impl S3Store {
     pub async fn open(bucket: &str, options: &S3Options, limits: Deadlines) -> Result<Self> {
         let (client, encrypted) = client::build(options, &limits).await;
         let (bucket, signs_payload) = (bucket.to_owned(), !encrypted);
-        Ok(Self { client, bucket, signs_payload, limits, buffers: Buffers::default() })
+        let (buffers, quirks) = (Buffers::default(), Arc::default());
+        Ok(Self { client, bucket, signs_payload, limits, buffers, quirks })
     }
 
-    fn stalled(name: &str, after: std::time::Duration) -> Error {
+    /// What it learns of the server, for the door.
+    pub(super) fn quirks(&self) -> Arc<Quirks> {
+        self.quirks.clone()
+    }
+
+    fn stalled(name: &str, after: Duration) -> Error {
         Error::Deadline { object: name.to_owned(), after }
-    }
-
-    /// Waits for a put's answer as long as its body moves.
-    async fn while_moving<T>(
-        &self,
-        name: &str,
-        wire: &Wire,
-        send: impl Future<Output = T>,
-    ) -> Result<T> {
-        tokio::pin!(send);
-        loop {
-            let before = wire.moved();
-            match tokio::time::timeout(self.limits.stall_put, &mut send).await {
-                Ok(answer) => return Ok(answer),
-                Err(_) if wire.moved() == before => {
-                    return Err(Self::stalled(name, self.limits.stall_put));
-                }
-                Err(_) => {}
-            }
-        }
     }
 
     /// Waits for the head of an answer.
     async fn soon<T>(&self, name: &str, send: impl Future<Output = T>) -> Result<T> {
-        let limit = self.limits.stall_get;
+        Self::within(name, self.limits.stall_get, send).await
+    }
+
+    async fn within<T>(name: &str, limit: Duration, send: impl Future<Output = T>) -> Result<T> {
         tokio::time::timeout(limit, send).await.map_err(|_| Self::stalled(name, limit))
     }
 
-    /// Reads a body of a known length to its end; a longer or shorter one is returned as far as it goes,
-    /// for the length is checked above.
-    #[allow(clippy::cast_possible_truncation, reason = "checked against OBJECT_MAX")]
-    async fn collect(&self, name: &str, mut body: ByteStream, length: u64) -> Result<Bytes> {
-        if length > OBJECT_MAX {
-            let reason = format!("{length} bytes are more than any object has");
-            return Err(Error::Corrupt { object: name.to_owned(), reason });
+    /// What the server's refusal means.
+    fn refusal<E>(&self, error: &SdkError<E, HttpResponse>, wire: &Wire, name: &str) -> Error
+    where
+        E: std::error::Error + ProvideErrorMetadata + Send + Sync + 'static,
+    {
+        answer::error(error, wire, &self.bucket, name)
+    }
+
+    async fn delete_one(&self, name: &str) -> Result<()> {
+        let wire = Arc::new(Wire::default());
+        let request = self.client.delete_object().bucket(&self.bucket).key(name).customize();
+        let send = request.interceptor(Tap::receiving(wire.clone())).send();
+        let reply = self.soon(name, send).await?;
+        match reply.map_err(|error| self.refusal(&error, &wire, name)) {
+            Ok(_) | Err(Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error),
         }
-        let mut first = Bytes::new();
-        let mut all: Option<Filling> = None;
-        loop {
-            let piece = match self.soon(name, body.next()).await? {
-                None => break,
-                Some(Ok(piece)) => piece,
-                Some(Err(error)) => {
-                    return Err(Error::Unreachable {
-                        object: name.to_owned(),
-                        cause: Arc::new(error),
-                    });
-                }
-            };
-            let before = all.as_ref().map_or(first.len(), Filling::len);
-            if (before + piece.len()) as u64 > length {
-                let reason = format!("more than the announced {length} bytes came");
-                return Err(Error::Corrupt { object: name.to_owned(), reason });
-            }
-            // One piece, as small answers are, is passed on as it came; several are copied once.
-            if before == 0 {
-                first = piece;
-                continue;
-            }
-            let all = all.get_or_insert_with(|| {
-                let mut all = self.buffers.take(length as usize);
-                all.push(&std::mem::take(&mut first));
-                all
-            });
-            all.push(&piece);
+    }
+
+    async fn delete_several(&self, first: &str, names: &[String]) -> Result<()> {
+        let other = |cause| Error::Other { object: first.to_owned(), cause: Arc::new(cause) };
+        let mut delete = Delete::builder().quiet(true);
+        for name in names {
+            delete = delete.objects(ObjectIdentifier::builder().key(name).build().map_err(other)?);
         }
-        Ok(all.map_or(first, Filling::freeze))
+        let delete = delete.build().map_err(other)?;
+        let wire = Arc::new(Wire::default());
+        let request = self.client.delete_objects().bucket(&self.bucket).delete(delete).customize();
+        let send = request.interceptor(Tap::receiving(wire.clone())).send();
+        let reply = Self::within(first, self.limits.operation, send).await?;
+        let reply = reply.map_err(|error| self.refusal(&error, &wire, first))?;
+        match reply.errors().iter().find(|error| error.code() != Some("NoSuchKey")) {
+            Some(error) => Err(answer::refused_deletion(error)),
+            None => Ok(()),
+        }
     }
 }
 
@@ -134,114 +125,40 @@ fn etag(value: Option<&str>) -> Option<String> {
     value.map(|value| value.trim_matches('"').to_owned())
 }
 
-/// The total of `bytes 0-99/1234`.
-fn total(content_range: &str) -> Option<u64> {
-    content_range.rsplit_once('/')?.1.parse().ok()
-}
-
 #[async_trait]
 impl Store for S3Store {
     async fn put(&self, name: &str, body: &Body, condition: Put) -> Result<PutReply> {
-        let wire = Arc::new(Wire::default());
-        let request = self
-            .client
-            .put_object()
-            .bucket(&self.bucket)
-            .key(name)
-            .checksum_crc32(wire::crc32_to_text(body.crc32()))
-            .set_if_none_match((condition == Put::IfAbsent).then(|| "*".to_owned()))
-            .body(ByteStream::new(SdkBody::from(body.bytes().clone())))
-            .customize()
-            .interceptor(Tap::sending(wire.clone(), body.bytes().clone()));
-        let request = if self.signs_payload { request } else { request.disable_payload_signing() };
-        let answer = self.while_moving(name, &wire, request.send()).await?;
-        let reply = answer.map_err(|error| answer::error(&error, &self.bucket, name))?;
-        Ok(PutReply {
-            time: wire.date(),
-            crc32: reply.checksum_crc32().and_then(wire::crc32_from_text),
-            etag: etag(reply.e_tag()),
-        })
+        self.put_object(name, body, condition).await
     }
 
-    #[allow(clippy::cast_possible_truncation, reason = "at most the length of a buffer in memory")]
     async fn get(&self, name: &str, range: Option<Range<u64>>) -> Result<Fetched> {
-        let wire = Arc::new(Wire::default());
-        let asked = range.as_ref().map(|r| format!("bytes={}-{}", r.start, r.end - 1));
-        let send = self
-            .client
-            .get_object()
-            .bucket(&self.bucket)
-            .key(name)
-            .set_range(asked)
-            .customize()
-            .interceptor(Tap::receiving(wire.clone()))
-            .send();
-        let reply = self.soon(name, send).await?;
-        let reply = reply.map_err(|error| answer::error(&error, &self.bucket, name))?;
-        let sent = length(reply.content_length());
-        let part = reply.content_range().map(str::to_owned);
-        let mut bytes = self.collect(name, reply.body, sent).await?;
-        if bytes.len() as u64 != sent {
-            let reason = format!("{} of {sent} announced bytes came", bytes.len());
-            return Err(Error::Corrupt { object: name.to_owned(), reason });
-        }
-        let object_length = match (&range, part) {
-            (Some(range), Some(part)) => {
-                if !part.starts_with(&format!("bytes {}-", range.start)) {
-                    let reason = format!("{part} came where {range:?} was asked for");
-                    return Err(Error::Corrupt { object: name.to_owned(), reason });
-                }
-                total(&part).unwrap_or(range.end)
-            }
-            // The whole, from a store that knows no ranges.
-            (Some(range), None) => {
-                let end = range.end.min(sent);
-                bytes = bytes.slice(range.start.min(end) as usize..end as usize);
-                sent
-            }
-            (None, _) => sent,
-        };
-        Ok(Fetched { bytes, object_length, time: wire.date() })
+        self.get_object(name, range).await
     }
 
     async fn head(&self, name: &str) -> Result<Head> {
-        let wire = Arc::new(Wire::default());
-        let send = self
-            .client
-            .head_object()
-            .bucket(&self.bucket)
-            .key(name)
-            .checksum_mode(ChecksumMode::Enabled)
-            .customize()
-            .interceptor(Tap::receiving(wire.clone()))
-            .send();
-        let reply = self.soon(name, send).await?;
-        let reply = reply.map_err(|error| answer::error(&error, &self.bucket, name))?;
-        Ok(Head {
-            length: length(reply.content_length()),
-            modified: modified(reply.last_modified()),
-            crc32: reply.checksum_crc32().and_then(wire::crc32_from_text),
-            etag: etag(reply.e_tag()),
-            time: wire.date(),
-        })
+        self.head_object(name).await
     }
 
-    async fn list(&self, prefix: &str, after: Option<&str>) -> Result<Listing> {
+    async fn list(&self, prefix: &str, begin: &Begin) -> Result<Listing> {
         let wire = Arc::new(Wire::default());
+        let (after, token) = match begin {
+            Begin::First => (None, None),
+            Begin::After(name) => (Some(name.clone()), None),
+            Begin::Token(token) => (None, Some(token.clone())),
+        };
         let send = self
             .client
             .list_objects_v2()
             .bucket(&self.bucket)
             .prefix(prefix)
-            .set_start_after(after.map(str::to_owned))
+            .set_start_after(after)
+            .set_continuation_token(token)
             .customize()
             .interceptor(Tap::receiving(wire.clone()))
             .send();
         // Some stores walk a whole tree for this: give them the operation's time.
-        let limit = self.limits.operation;
-        let reply = tokio::time::timeout(limit, send).await;
-        let reply = reply.map_err(|_| Self::stalled(prefix, limit))?;
-        let reply = reply.map_err(|error| answer::error(&error, &self.bucket, prefix))?;
+        let reply = Self::within(prefix, self.limits.operation, send).await?;
+        let reply = reply.map_err(|error| self.refusal(&error, &wire, prefix))?;
         let mut objects = Vec::with_capacity(reply.contents().len());
         for object in reply.contents() {
             objects.push(Listed {
@@ -250,36 +167,36 @@ impl Store for S3Store {
                 modified: modified(object.last_modified()),
             });
         }
-        let more = reply.is_truncated().unwrap_or(false);
-        let more = more.then(|| objects.last().map(|last| last.name.clone())).flatten();
+        // The token alone says where it goes on: a page may be empty, or out of order, and yet not the last.
+        let token = reply.next_continuation_token().filter(|token| !token.is_empty());
+        let more = match (reply.is_truncated(), token) {
+            (Some(false), _) | (None, None) => None,
+            (_, Some(token)) => Some(Begin::Token(token.to_owned())),
+            (Some(true), None) => match objects.last() {
+                Some(last) => Some(Begin::After(last.name.clone())),
+                None => {
+                    let reason = "its listing says that more follows, and not where".to_owned();
+                    return Err(Error::Corrupt { object: prefix.to_owned(), reason });
+                }
+            },
+        };
         Ok(Listing { objects, more, time: wire.date() })
     }
 
     async fn delete(&self, names: &[String]) -> Result<()> {
-        if let [name] = names {
-            let send = self.client.delete_object().bucket(&self.bucket).key(name).send();
-            let reply = self.soon(name, send).await?;
-            return match reply.map_err(|error| answer::error(&error, &self.bucket, name)) {
-                Ok(_) | Err(Error::NotFound { .. }) => Ok(()),
-                Err(error) => Err(error),
-            };
-        }
         let Some(first) = names.first() else { return Ok(()) };
-        let other = |cause| Error::Other { object: first.clone(), cause: Arc::new(cause) };
-        let mut delete = Delete::builder().quiet(true);
+        if names.len() == 1 {
+            return self.delete_one(first).await;
+        }
+        match self.delete_several(first, names).await {
+            // A server that does not know it, or does not take the checksum that goes with it.
+            Err(Error::Unsupported { .. } | Error::Other { .. }) => {}
+            done => return done,
+        }
         for name in names {
-            delete = delete.objects(ObjectIdentifier::builder().key(name).build().map_err(other)?);
+            self.delete_one(name).await?;
         }
-        let delete = delete.build().map_err(other)?;
-        let send = self.client.delete_objects().bucket(&self.bucket).delete(delete).send();
-        let limit = self.limits.operation;
-        let reply = tokio::time::timeout(limit, send).await;
-        let reply = reply.map_err(|_| Self::stalled(first, limit))?;
-        let reply = reply.map_err(|error| answer::error(&error, &self.bucket, first))?;
-        match reply.errors().iter().find(|error| error.code() != Some("NoSuchKey")) {
-            Some(error) => Err(answer::refused_deletion(error)),
-            None => Ok(()),
-        }
+        Ok(())
     }
 }
 
@@ -288,9 +205,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lengths_from_the_wire() {
-        assert_eq!(total("bytes 0-99/1234"), Some(1234));
-        assert_eq!(total("bytes 0-99/*"), None);
+    fn what_the_wire_says() {
         assert_eq!(length(Some(-1)), u64::MAX);
         assert_eq!(etag(Some("\"abc\"")).as_deref(), Some("abc"));
     }

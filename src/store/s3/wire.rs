@@ -2,39 +2,75 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_sdk_s3::config::interceptors::{
     BeforeDeserializationInterceptorContextRef, BeforeTransmitInterceptorContextMut,
+    BeforeTransmitInterceptorContextRef,
 };
 use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_s3::error::BoxError;
-use aws_sdk_s3::primitives::SdkBody;
+use aws_sdk_s3::primitives::{DateTime, DateTimeFormat, SdkBody};
+use aws_smithy_runtime_api::client::connection::CaptureSmithyConnection;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
+use parking_lot::Mutex;
+
+use super::socket::Socket;
 
 /// Bytes handed to the connection at a time: small enough that a slow link shows progress every few
 /// seconds, large enough to cost nothing.
 const PIECE: usize = 64 << 10;
 
+/// How far a request's time may be from the store's clock before a refusal is laid to that: stores take a quarter
+/// of an hour, some less.
+const SKEWED: Duration = Duration::from_secs(4 * 60);
+
 /// What was seen of one request.
 #[derive(Debug, Default)]
 pub(super) struct Wire {
-    moved: AtomicU64,
+    handed: AtomicU64,
     date: AtomicU64,
+    signed: AtomicU64,
+    chunked: AtomicBool,
+    connection: Mutex<Option<CaptureSmithyConnection>>,
+    socket: Mutex<Option<Socket>>,
 }
 
 impl Wire {
-    /// Bytes of the body that the connection has taken.
+    /// How far the body is, as a count that grows while it moves. The kernel takes megabytes that then lie there on
+    /// a slow link, so what counts is what the other end has acknowledged; without a socket to ask, what the
+    /// connection has taken.
     pub(super) fn moved(&self) -> u64 {
-        self.moved.load(Relaxed)
+        let handed = self.handed.load(Relaxed);
+        let addresses = || {
+            let connection = self.connection.lock().as_ref()?.get()?;
+            Some((connection.local_addr()?, connection.remote_addr()?))
+        };
+        let mut socket = self.socket.lock();
+        if socket.is_none() {
+            *socket = addresses().and_then(|(here, there)| Socket::find(here, there));
+        }
+        // A connection that is gone has moved nothing more; the request says what became of it.
+        socket.as_mut().map_or(handed, |socket| handed.min(socket.acknowledged()))
     }
 
     /// The answer's `Date`; 1970 if it has none, which no rule believes.
     pub(super) fn date(&self) -> SystemTime {
         UNIX_EPOCH + Duration::from_secs(self.date.load(Relaxed))
+    }
+
+    /// Whether the request's time is far from the store's clock: then it is refused for that, whatever it says.
+    pub(super) fn is_skewed(&self) -> bool {
+        let (signed, date) = (self.signed.load(Relaxed), self.date.load(Relaxed));
+        signed != 0 && date != 0 && signed.abs_diff(date) > SKEWED.as_secs()
+    }
+
+    /// Whether the answer's body says itself where it ends.
+    pub(super) fn is_chunked(&self) -> bool {
+        self.chunked.load(Relaxed)
     }
 }
 
@@ -68,10 +104,23 @@ impl Intercept for Tap {
         _components: &RuntimeComponents,
         _config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
+        let signed = context.request().headers().get("x-amz-date").and_then(signing_time);
+        self.wire.signed.store(signed.unwrap_or(0), Relaxed);
         if let Some(left) = self.body.clone().filter(|body| !body.is_empty()) {
             let pieces = Pieces { left, wire: self.wire.clone() };
             *context.request_mut().body_mut() = SdkBody::from_body_1_x(pieces);
         }
+        Ok(())
+    }
+
+    fn read_before_transmit(
+        &self,
+        _context: &BeforeTransmitInterceptorContextRef<'_>,
+        _components: &RuntimeComponents,
+        config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        // The SDK's own, with which it closes broken connections: it knows the addresses once there is one.
+        *self.wire.connection.lock() = config.load::<CaptureSmithyConnection>().cloned();
         Ok(())
     }
 
@@ -81,7 +130,10 @@ impl Intercept for Tap {
         _components: &RuntimeComponents,
         _config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        let date = context.response().headers().get("date");
+        let headers = context.response().headers();
+        let coding = headers.get("transfer-encoding").unwrap_or_default();
+        self.wire.chunked.store(coding.to_ascii_lowercase().contains("chunked"), Relaxed);
+        let date = headers.get("date");
         if let Some(date) = date.and_then(|date| httpdate::parse_http_date(date).ok()) {
             let seconds = date.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
             self.wire.date.store(seconds, Relaxed);
@@ -108,7 +160,7 @@ impl http_body::Body for Pieces {
             return Poll::Ready(None);
         }
         let piece = PIECE.min(self.left.len());
-        self.wire.moved.fetch_add(piece as u64, Relaxed);
+        self.wire.handed.fetch_add(piece as u64, Relaxed);
         Poll::Ready(Some(Ok(Frame::data(self.left.split_to(piece)))))
     }
 
@@ -119,6 +171,15 @@ impl http_body::Body for Pieces {
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(self.left.len() as u64)
     }
+}
+
+/// The seconds of `20261128T224712Z`.
+fn signing_time(text: &str) -> Option<u64> {
+    let at = |range: std::ops::Range<usize>| text.get(range);
+    let (day, time) = ((at(0..4)?, at(4..6)?, at(6..8)?), (at(9..11)?, at(11..13)?, at(13..15)?));
+    let text = format!("{}-{}-{}T{}:{}:{}Z", day.0, day.1, day.2, time.0, time.1, time.2);
+    let time = DateTime::from_str(&text, DateTimeFormat::DateTime).ok()?;
+    u64::try_from(time.secs()).ok()
 }
 
 /// A CRC-32 as S3's headers have it: base64 of its big-endian bytes.
@@ -135,6 +196,23 @@ pub(super) fn crc32_from_text(text: &str) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_time_that_a_request_was_signed_with() {
+        assert_eq!(signing_time("20261128T224712Z"), Some(1_795_906_032));
+        assert_eq!(signing_time("19700101T000001Z"), Some(1));
+        for bad in ["", "2026", "20261328T224712Z", "2026112éT224712Z"] {
+            assert_eq!(signing_time(bad), None, "{bad}");
+        }
+        let wire = Wire::default();
+        for (signed, date, skewed) in
+            [(0, 5000, false), (5000, 0, false), (5000, 5240, false), (5000, 4000, true)]
+        {
+            wire.signed.store(signed, Relaxed);
+            wire.date.store(date, Relaxed);
+            assert_eq!(wire.is_skewed(), skewed, "{signed} {date}");
+        }
+    }
 
     #[test]
     fn checksums_in_headers() {

@@ -62,7 +62,7 @@ async fn c4_a_pack_that_is_open_held_or_being_sent_is_not_dropped() {
     rig.publish(1, &[1], SIZE);
     drop(open_hold);
     rig.file(2, SIZE);
-    let job = rig.staging.shared.table.lock().take(u64::MAX).unwrap();
+    let job = rig.staging.shared.table.lock().take(u64::MAX, u64::MAX).unwrap();
     let (held, hold) = rig.pack(3, SIZE);
     rig.publish(3, &[3], SIZE);
     held.close(FOOTER).unwrap();

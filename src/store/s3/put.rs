@@ -1,0 +1,147 @@
+//! A put: in the words that the server takes, and for as long as it moves.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use aws_sdk_s3::primitives::{ByteStream, SdkBody};
+use tokio::time::Instant;
+
+use super::super::error::{Error, Result};
+use super::super::object::{Body, Put, PutReply};
+use super::wire::{self, Tap, Wire};
+use super::{S3Store, answer, etag};
+
+/// How often it is looked how far a body is.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// How one attempt at a put asks.
+#[derive(Clone, Copy)]
+struct Form {
+    conditional: bool,
+    checksum: bool,
+}
+
+/// Why an attempt failed, and whether a header of it may be why.
+struct Refused {
+    error: Error,
+    header: bool,
+}
+
+impl From<Error> for Refused {
+    fn from(error: Error) -> Self {
+        Self { error, header: false }
+    }
+}
+
+impl S3Store {
+    /// Puts an object with its checksum; without it where the server refuses that, or the other way round where it
+    /// turns out to demand one. What it took is verified either way (C5).
+    pub(super) async fn put_object(
+        &self,
+        name: &str,
+        body: &Body,
+        condition: Put,
+    ) -> Result<PutReply> {
+        let mut conditional = condition == Put::IfAbsent;
+        if conditional && self.quirks.looks_first.load(Relaxed) {
+            // One machine alone writes here, and it does so one after the other.
+            match self.head_object(name).await {
+                Ok(_) => return Err(Error::Exists { object: name.to_owned() }),
+                Err(Error::NotFound { .. }) => conditional = false,
+                Err(error) => return Err(error),
+            }
+        }
+        let checksum = !self.quirks.without_checksums.load(Relaxed);
+        let first = match self.put_as(name, body, Form { conditional, checksum }).await {
+            Ok(reply) => return Ok(reply),
+            Err(Refused { error, header: false }) => return Err(error),
+            Err(Refused { error, header: true }) => error,
+        };
+        let other = Form { conditional, checksum: !checksum };
+        match self.put_as(name, body, other).await {
+            Err(Refused { error, header: true }) => Err(match (first, error) {
+                // With the checksum and without it: what is left is the condition.
+                (Error::Unsupported { what }, _) | (_, Error::Unsupported { what })
+                    if conditional =>
+                {
+                    Error::NoConditions { object: name.to_owned(), cause: answer::said(what) }
+                }
+                (first, _) => first,
+            }),
+            Err(Refused { error, .. }) if !matches!(error, Error::Exists { .. }) => Err(error),
+            answered => {
+                self.quirks.without_checksums.store(checksum, Relaxed);
+                if checksum {
+                    tracing::warn!(%first, "the store refuses checksums: what it took is verified otherwise");
+                }
+                answered.map_err(|refused| refused.error)
+            }
+        }
+    }
+
+    async fn put_as(
+        &self,
+        name: &str,
+        body: &Body,
+        form: Form,
+    ) -> std::result::Result<PutReply, Refused> {
+        let wire = Arc::new(Wire::default());
+        let request = self
+            .client
+            .put_object()
+            .bucket(&self.bucket)
+            .key(name)
+            .set_checksum_crc32(form.checksum.then(|| wire::crc32_to_text(body.crc32())))
+            .set_if_none_match(form.conditional.then(|| "*".to_owned()))
+            .body(ByteStream::new(SdkBody::from(body.bytes().clone())))
+            .customize()
+            .interceptor(Tap::sending(wire.clone(), body.bytes().clone()));
+        let request = if self.signs_payload { request } else { request.disable_payload_signing() };
+        let answer = self.while_moving(name, &wire, body, request.send()).await?;
+        let reply = answer.map_err(|error| Refused {
+            header: answer::is_about_a_header(&error),
+            error: self.refusal(&error, &wire, name),
+        })?;
+        Ok(PutReply {
+            time: wire.date(),
+            crc32: reply.checksum_crc32().and_then(wire::crc32_from_text),
+            etag: etag(reply.e_tag()),
+        })
+    }
+
+    /// Waits for a put's answer as long as its body moves, and counts what moved. A link that carries next to
+    /// nothing is no better than a dead one, hence the floor.
+    async fn while_moving<T, E>(
+        &self,
+        name: &str,
+        wire: &Wire,
+        body: &Body,
+        send: impl Future<Output = std::result::Result<T, E>>,
+    ) -> Result<std::result::Result<T, E>> {
+        tokio::pin!(send);
+        let (limit, least) = (self.limits.stall_put, self.limits.least_put());
+        let (mut counted, mut then) = (0, (Instant::now(), 0));
+        loop {
+            let answer = tokio::time::timeout(LOOK.min(limit / 8), &mut send).await;
+            let moved = match answer {
+                Ok(Ok(_)) => body.length(),
+                Ok(Err(_)) => counted, // what was refused went nowhere
+                Err(_) => wire.moved(),
+            };
+            if moved > counted {
+                body.moved().add(moved - counted);
+                counted = moved;
+            }
+            if let Ok(answer) = answer {
+                return Ok(answer);
+            }
+            // The last bytes may be few.
+            if counted >= then.1 + least || counted > then.1 && counted >= body.length() {
+                then = (Instant::now(), counted);
+            } else if then.0.elapsed() >= limit {
+                return Err(Self::stalled(name, limit));
+            }
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! A connection as the kernel sees it: how much of what was written the other end has taken.
+//!
+//! The SDK tells a connection's two addresses, not its descriptor, so that is found among our own.
+
+use std::io;
+use std::mem::{ManuallyDrop, MaybeUninit};
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::{FromRawFd, RawFd};
+
+/// A TCP connection of this process.
+#[derive(Debug)]
+pub(super) struct Socket {
+    descriptor: RawFd,
+    here: SocketAddr,
+    there: SocketAddr,
+    /// What was acknowledged before the first look, for earlier requests on the same connection.
+    before: u64,
+    seen: u64,
+}
+
+impl Socket {
+    /// The connection between these addresses; `None` when none of our descriptors is it.
+    pub(super) fn find(here: SocketAddr, there: SocketAddr) -> Option<Self> {
+        let descriptors = std::fs::read_dir("/proc/self/fd").ok()?;
+        let numbers =
+            descriptors.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+        let descriptor = { numbers }.find(|number| is(*number, here, there))?;
+        let before = acknowledged(descriptor)?;
+        Some(Self { descriptor, here, there, before, seen: 0 })
+    }
+
+    /// Bytes that the other end has acknowledged since this was found; no more once the connection is closed.
+    pub(super) fn acknowledged(&mut self) -> u64 {
+        // Its number may be another's by now.
+        if is(self.descriptor, self.here, self.there)
+            && let Some(all) = acknowledged(self.descriptor)
+        {
+            self.seen = all.saturating_sub(self.before);
+        }
+        self.seen
+    }
+}
+
+fn is(descriptor: RawFd, here: SocketAddr, there: SocketAddr) -> bool {
+    // SAFETY: it is neither closed nor kept here. Whatever has this number now, or nothing, the two questions
+    // below only ask; what is no such socket answers an error.
+    let socket = ManuallyDrop::new(unsafe { TcpStream::from_raw_fd(descriptor) });
+    socket.local_addr().is_ok_and(|address| address == here)
+        && socket.peer_addr().is_ok_and(|address| address == there)
+}
+
+/// Of all that was written to it, ever.
+fn acknowledged(descriptor: RawFd) -> Option<u64> {
+    let mut info = MaybeUninit::<libc::tcp_info>::zeroed();
+    let mut length = libc::socklen_t::try_from(size_of::<libc::tcp_info>()).ok()?;
+    let into = info.as_mut_ptr().cast();
+    // SAFETY: the kernel writes at most `length` bytes, which are the struct's.
+    let done = unsafe {
+        libc::getsockopt(descriptor, libc::IPPROTO_TCP, libc::TCP_INFO, into, &raw mut length)
+    };
+    if done != 0 {
+        tracing::debug!(error = %io::Error::last_os_error(), "a connection tells nothing of itself");
+        return None;
+    }
+    // SAFETY: plain numbers, of which every bit pattern is one; those that an older kernel left out are zero.
+    Some(unsafe { info.assume_init() }.tcpi_bytes_acked)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn what_the_other_end_took_is_told_and_a_closed_connection_tells_no_more() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut ours = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut theirs, _) = listener.accept().unwrap();
+        ours.write_all(&[1; 1000]).unwrap();
+        theirs.read_exact(&mut [0; 1000]).unwrap();
+        let (here, there) = (ours.local_addr().unwrap(), ours.peer_addr().unwrap());
+        let mut found = Socket::find(here, there).unwrap();
+        assert_eq!(found.acknowledged(), 0, "what was before is not counted");
+        ours.write_all(&[1; 5000]).unwrap();
+        theirs.read_exact(&mut [0; 5000]).unwrap();
+        assert_eq!(found.acknowledged(), 5000);
+        drop(ours);
+        assert_eq!(found.acknowledged(), 5000);
+        assert!(Socket::find(here, there).is_none());
+    }
+}
