@@ -146,6 +146,37 @@ fn as_typed_and_seen_in_the_mount_and_from_a_second_machine() {
     user.home.type_in("umount vault").exits(0);
 }
 
+/// The most memory that a process ever had, in bytes.
+fn peak(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.split_whitespace().next().unwrap().parse::<u64>().unwrap() << 10
+}
+
+#[test]
+fn a_form_whose_parts_never_begin_takes_no_memory() {
+    let bucket = weed().bucket();
+    let user = new_vault(&bucket);
+    let place = user.serve("");
+    place.put("/files/f", &noise(0, 1_000_000)).is(201);
+    let (before, length) = (peak(user.daemon()), 150_u64 << 20);
+    let mut stream = place.connect();
+    let length = format!("Content-Length: {length}");
+    let kind = "Content-Type: multipart/form-data; boundary=XX";
+    stream.write_all(place.head("POST /upload/", &[&length, kind]).as_bytes()).unwrap();
+    // It answers before it has all of it, and takes no more.
+    let piece = vec![b'x'; 1 << 20];
+    for _ in 0..150 {
+        if stream.write_all(&piece).is_err() {
+            break;
+        }
+    }
+    drop(stream);
+    let grown = peak(user.daemon()) - before;
+    assert!(grown < 32 << 20, "by {} MiB", grown >> 20);
+    user.home.type_in("serve --stop").exits(0);
+}
+
 #[test]
 fn sixty_four_clients_at_once_lose_and_mix_nothing() {
     let bucket = weed().bucket();

@@ -129,17 +129,19 @@ fn set_to(time: SystemTime) -> Timestamp {
 /// locks: fuser 0.18 cannot honour them. The write-back cache stays off: with it, what `write` returned could be lost
 /// by a daemon's death without an error that anyone sees. Nor `ATOMIC_O_TRUNC`: the kernel sends `open` first and asks
 /// then whether the file is a program that runs, so that a refused `open(O_RDONLY | O_TRUNC)` has cut it already.
+/// Nor, where there are writes, `ASYNC_DIO`: after an asynchronous direct write the kernel leaves in the page cache what
+/// a reader beside it has put there meanwhile, for good. Without it the write ends within `io_submit(2)`, and takes
+/// those pages out.
 fn wanted(is_reader: bool) -> InitFlags {
     let both = InitFlags::FUSE_PARALLEL_DIROPS
         | InitFlags::FUSE_DO_READDIRPLUS
         | InitFlags::FUSE_READDIRPLUS_AUTO
-        | InitFlags::FUSE_ASYNC_DIO
         | InitFlags::FUSE_CACHE_SYMLINKS
         // Permissions by ACLs too; the umask then is ours, since a directory's default ACL replaces it.
         | InitFlags::FUSE_POSIX_ACL
         | InitFlags::FUSE_DONT_MASK;
     if is_reader {
-        both | InitFlags::FUSE_AUTO_INVAL_DATA
+        both | InitFlags::FUSE_AUTO_INVAL_DATA | InitFlags::FUSE_ASYNC_DIO
     } else {
         // Its own writes move the mtime; the pages that they went through are right all the same.
         both | InitFlags::FUSE_EXPLICIT_INVAL_DATA

@@ -5,9 +5,12 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
 use crate::vfs::tests::World;
+
+mod direct;
 
 /// A mount for the length of a test; without /dev/fuse there is nothing to test.
 struct Mount {
@@ -42,6 +45,15 @@ impl Mount {
 
     fn path(&self, name: &str) -> std::path::PathBuf {
         self.dir.path().join(name)
+    }
+}
+
+/// Tells the threads of a test that it is over, also when it fails.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 

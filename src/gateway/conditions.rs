@@ -6,13 +6,16 @@ use axum::http::{HeaderMap, HeaderName, header};
 
 use crate::types::{Hash, Timestamp};
 
+/// The first second, since 1970, that a date of HTTP has no room for: `httpdate` panics from there on.
+const YEAR_10000: u64 = 253_402_300_800;
+
 /// What a client may have of a file already.
 #[derive(Clone, Debug)]
 pub(super) struct Validators {
     /// A strong tag, in its quotes; `None` while the file is being written.
     pub(super) etag: Option<String>,
-    /// When the content last changed, in whole seconds.
-    pub(super) modified: SystemTime,
+    /// When the content last changed, in whole seconds; `None` for what no date of HTTP can say.
+    pub(super) modified: Option<SystemTime>,
 }
 
 /// What the conditions of a GET or HEAD come to.
@@ -30,9 +33,14 @@ impl Validators {
     pub(super) fn new(version: Option<Hash>, modified: Timestamp) -> Self {
         // 128 bits are enough to be no other version's, and pleasant to read.
         let etag = version.map(|version| format!("\"{}\"", &version.to_string()[..32]));
-        let seconds = u64::try_from(modified.seconds).unwrap_or(0);
-        let modified = UNIX_EPOCH.checked_add(Duration::from_secs(seconds)).unwrap_or(UNIX_EPOCH);
+        let seconds = u64::try_from(modified.seconds).ok().filter(|seconds| *seconds < YEAR_10000);
+        let modified = seconds.map(|seconds| UNIX_EPOCH + Duration::from_secs(seconds));
         Self { etag, modified }
+    }
+
+    /// The value of `Last-Modified`.
+    pub(super) fn last_modified(&self) -> Option<String> {
+        self.modified.map(httpdate::fmt_http_date)
     }
 
     /// In the order of section 13.2.2.
@@ -41,18 +49,14 @@ impl Validators {
             if !self.matches(&tags, Weak::Differs) {
                 return Verdict::Failed;
             }
-        } else if date(headers, &header::IF_UNMODIFIED_SINCE)
-            .is_some_and(|date| self.modified > date)
-        {
+        } else if self.changed_since(headers, &header::IF_UNMODIFIED_SINCE) == Some(true) {
             return Verdict::Failed;
         }
         if let Some(tags) = text(headers, &header::IF_NONE_MATCH) {
             if self.matches(&tags, Weak::Same) {
                 return Verdict::NotModified;
             }
-        } else if date(headers, &header::IF_MODIFIED_SINCE)
-            .is_some_and(|date| self.modified <= date)
-        {
+        } else if self.changed_since(headers, &header::IF_MODIFIED_SINCE) == Some(false) {
             return Verdict::NotModified;
         }
         Verdict::Send
@@ -65,6 +69,12 @@ impl Validators {
             None => true,
             Some(tag) => self.etag.as_deref() == Some(tag.trim()),
         }
+    }
+
+    /// Whether the content changed after the date in a header. Without one of the two dates the header is as if it
+    /// were not there (13.1.3, 13.1.4).
+    fn changed_since(&self, headers: &HeaderMap, name: &HeaderName) -> Option<bool> {
+        Some(self.modified? > date(headers, name)?)
     }
 
     fn matches(&self, tags: &str, weak: Weak) -> bool {
@@ -147,6 +157,21 @@ mod tests {
             (vec![(SINCE, "yesterday")], Verdict::Send),
         ] {
             assert_eq!(judge(&lines), expected, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn a_time_that_http_cannot_say_is_none() {
+        let of =
+            |seconds| Validators::new(Some(Hash::ZERO), Timestamp { seconds, nanos: 999_999_999 });
+        let last = 253_402_300_799;
+        assert_eq!(of(last).last_modified().unwrap(), "Fri, 31 Dec 9999 23:59:59 GMT");
+        assert_eq!(of(0).last_modified().unwrap(), "Thu, 01 Jan 1970 00:00:00 GMT");
+        for seconds in [last + 1, i64::MAX, -1, i64::MIN] {
+            assert_eq!(of(seconds).last_modified(), None, "{seconds}");
+            for name in [SINCE, UNTIL] {
+                assert_eq!(of(seconds).judge(&headers(&[(name, DATE)])), Verdict::Send);
+            }
         }
     }
 

@@ -127,7 +127,9 @@ fn describe(about: &mut HeaderMap, key: &Key, inspected: &Inspected, validators:
     let kind = record.as_ref().map(|record| record.content_type.as_str());
     set(about, header::CONTENT_TYPE, metadata::content_type(kind, key.name()));
     set(about, header::CONTENT_DISPOSITION, disposition(key.name()));
-    set(about, header::LAST_MODIFIED, httpdate::fmt_http_date(validators.modified));
+    if let Some(date) = validators.last_modified() {
+        set(about, header::LAST_MODIFIED, date);
+    }
     if let Some(etag) = &validators.etag {
         set(about, header::ETAG, etag.clone());
     }

@@ -31,6 +31,9 @@ pub enum BodyError {
     /// More bytes than one request may have.
     #[error("the body is longer than {0} bytes")]
     TooLarge(u64),
+    /// More bytes of a form than one place without a part, or the head of one, may have.
+    #[error("a form goes on for {0} bytes without a part")]
+    Shapeless(usize),
     /// Nothing came for too long, or all of it took too long.
     #[error("the body did not come in time")]
     TooSlow,
@@ -97,6 +100,9 @@ impl Problem {
                     "The body is longer than {limit} bytes, the limit of this service. Nothing was kept."
                 ),
             ),
+            Some(BodyError::Shapeless(limit)) => Self::bad_request(format!(
+                "In {limit} bytes of the form no part begins, or the head of one has no end. Nothing was kept. Is the boundary in the Content-Type the one of the body?"
+            )),
             Some(BodyError::TooSlow) => Self::new(
                 StatusCode::REQUEST_TIMEOUT,
                 "too_slow",

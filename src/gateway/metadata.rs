@@ -10,6 +10,8 @@ use crate::vfs::Inspected;
 
 /// The attribute's name.
 pub(super) const ATTRIBUTE: &[u8] = b"user.s3vault.upload";
+/// 0000-01-01T00:00:00Z, in seconds since 1970: the first time that RFC 3339 can say.
+const YEAR_0: i64 = -62_167_219_200;
 /// The longest content type that is kept, in bytes.
 const CONTENT_TYPE_MAX: usize = 255;
 /// What is said of a file of which nobody knows better.
@@ -165,8 +167,10 @@ pub(super) fn hex(bytes: &[u8]) -> String {
 /// `2026-11-23T09:00:00.123Z`; a time that RFC 3339 cannot say is the epoch.
 pub(super) fn rfc3339(time: Timestamp) -> String {
     let nanos = i32::try_from(time.nanos / 1_000_000 * 1_000_000).unwrap_or(0);
-    let time = jiff::Timestamp::new(time.seconds, nanos).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
-    format!("{time:.3}")
+    let time = jiff::Timestamp::new(time.seconds, nanos).ok();
+    // Before the year 0 there is a sign, and more digits.
+    let time = time.filter(|time| time.as_second() >= YEAR_0);
+    format!("{:.3}", time.unwrap_or(jiff::Timestamp::UNIX_EPOCH))
 }
 
 #[cfg(test)]
@@ -194,7 +198,10 @@ mod tests {
         assert_eq!(at(0, 999_999_999), "1970-01-01T00:00:00.999Z");
         assert_eq!(at(1_795_424_400, 1_000_000), "2026-11-23T09:00:00.001Z");
         assert_eq!(at(-1, 500_000_000), "1969-12-31T23:59:59.500Z");
-        assert_eq!(at(i64::MAX, 0), "1970-01-01T00:00:00.000Z");
+        assert_eq!(at(YEAR_0, 0), "0000-01-01T00:00:00.000Z");
+        for beyond in [i64::MAX, i64::MIN, YEAR_0 - 1, 253_402_300_800] {
+            assert_eq!(at(beyond, 0), "1970-01-01T00:00:00.000Z");
+        }
     }
 
     #[test]

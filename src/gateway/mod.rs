@@ -14,6 +14,7 @@ mod conditions;
 mod csrf;
 mod download;
 mod errors;
+mod form;
 mod incoming;
 mod key;
 mod limits;

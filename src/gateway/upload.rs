@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::multipart::Field;
-use axum::extract::{FromRequest, Multipart, RawQuery, Request, State};
+use axum::extract::{RawQuery, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -13,6 +12,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::api::FILES;
 use super::errors::Result;
+use super::form::{Form, Part};
 use super::incoming::{Incoming, Kept, Taken};
 use super::key::Key;
 use super::metadata::{FileInfo, State as FileState};
@@ -63,14 +63,11 @@ pub(super) async fn take(
     request: Request,
 ) -> Result<Vec<Kept>> {
     gateway.may_make(directory.names()).await?;
-    let mut form = Multipart::from_request(request, &()).await.map_err(|_| {
-        Problem::bad_request(
-            "The body is no form with files (multipart/form-data with a boundary). With curl: -F 'file=@PATH'.",
-        )
-    })?;
+    let mut form = Form::of(request).await?;
     let mut whole = Vec::new();
-    while let Some(field) = form.next_field().await.map_err(|error| Problem::of_body(&error))? {
-        if field.name() != Some("file") {
+    while let Some(part) = form.next().await? {
+        if part.name() != Some("file") {
+            part.skip().await?;
             continue;
         }
         if whole.len() == FILES_MAX {
@@ -78,9 +75,9 @@ pub(super) async fn take(
                 "More than {FILES_MAX} files in one request. Nothing was kept; send fewer at a time."
             )));
         }
-        let key = directory.join(&file_name(&field)?)?;
-        let said = field.content_type().map(str::to_owned);
-        whole.push((Incoming::receive(gateway, key.name(), said.as_deref(), field).await?, key));
+        let key = directory.join(&file_name(&part)?)?;
+        let said = part.content_type().map(str::to_owned);
+        whole.push((Incoming::receive(gateway, key.name(), said.as_deref(), part).await?, key));
     }
     if whole.is_empty() {
         return Err(Problem::new(
@@ -97,8 +94,8 @@ pub(super) async fn take(
 }
 
 /// A browser and curl escape these three in a name, and nothing else (HTML, "multipart/form-data").
-fn file_name(field: &Field<'_>) -> Result<Vec<u8>> {
-    let name = field.file_name().filter(|name| !name.is_empty()).ok_or_else(|| {
+fn file_name(part: &Part<'_>) -> Result<Vec<u8>> {
+    let name = part.file_name().filter(|name| !name.is_empty()).ok_or_else(|| {
         Problem::new(
             StatusCode::UNPROCESSABLE_ENTITY,
             "no_file_name",

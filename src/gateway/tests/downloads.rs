@@ -1,7 +1,8 @@
 //! GET and HEAD of files.
 
 use super::*;
-use crate::vfs::{OpenFlags, WriteAt};
+use crate::types::Timestamp;
+use crate::vfs::{OpenFlags, SetAttributes, SetTime, WriteAt};
 
 #[tokio::test]
 async fn a_download_says_all_about_the_file() {
@@ -84,6 +85,31 @@ async fn ranges_and_conditions() {
     assert_eq!(empty.json()["size"], 0);
     let range = [("range", "bytes=0-")];
     service.ask("GET", "/files/empty", &range, Body::empty()).await.is(416);
+}
+
+#[tokio::test]
+async fn a_file_of_any_time_is_sent() {
+    let service = Service::new().await;
+    service.put("/files/f", "content").await.is(201);
+    let ino = service.ino("f").await;
+    for (seconds, date) in [
+        (253_402_300_799, Some("Fri, 31 Dec 9999 23:59:59 GMT")),
+        (253_402_300_800, None),
+        (i64::MAX, None),
+        (-1, None),
+        (i64::MIN, None),
+    ] {
+        let time = Timestamp { seconds, nanos: 999_999_999 };
+        let set = SetAttributes { mtime: Some(SetTime::To(time)), ..SetAttributes::default() };
+        service.vfs().set_attributes(ino, &set).await.unwrap();
+        let answer = service.get("/files/f").await.is(200);
+        assert_eq!(answer.body, b"content");
+        let said = answer.headers.get("last-modified").map(|value| value.to_str().unwrap());
+        assert_eq!(said, date, "{seconds}");
+        for path in ["/files/f?metadata=true", "/files/?sort=time", "/?sort=time"] {
+            service.get(path).await.is(200);
+        }
+    }
 }
 
 #[tokio::test]

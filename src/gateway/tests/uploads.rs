@@ -153,6 +153,53 @@ async fn a_client_that_goes_away_or_sends_nonsense_leaves_nothing() {
     assert_eq!(list.len(), 2, "nothing but . and ..: {list:?}");
 }
 
+#[tokio::test]
+async fn a_form_whose_parts_never_begin_is_not_kept_in_memory() {
+    let service = Service::new().await;
+    let kind = [("content-type", BOUNDARY)];
+    let head = "--XX\r\nContent-Disposition: form-data; name=\"file\"; filename=\"f\"\r\n";
+    for start in [
+        String::new(),
+        "--XX\r\nContent-Disposition: form-data; name=\"".to_owned(),
+        format!("{head}X: "),
+        format!("{head}\r\ncontent\r\n{head}"),
+    ] {
+        let frames = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let counted = frames.clone();
+        let endless = (0..2000).map(move |i| {
+            counted.store(i, std::sync::atomic::Ordering::Relaxed);
+            Ok::<_, std::io::Error>(bytes::Bytes::from_static(&[b'x'; 8 << 10]))
+        });
+        let first = std::iter::once(Ok(bytes::Bytes::from(start.clone())));
+        let body = Body::from_stream(futures_util::stream::iter(first.chain(endless)));
+        let answer = service.ask("POST", "/upload/", &kind, body).await;
+        let answer = answer.is_error(400, "bad_request");
+        assert!(answer.text().contains("no part begins"), "{start:?}: {}", answer.text());
+        let taken = frames.load(std::sync::atomic::Ordering::Relaxed) * (8 << 10);
+        assert!(taken <= 2 * (64 << 10), "{start:?}: {taken}");
+    }
+    assert!(service.has_no_orphans().await);
+}
+
+#[tokio::test]
+async fn what_is_no_file_in_a_form_is_passed_over_however_long_it_is() {
+    let service = Service::new().await;
+    let (other, content) = (data(700_000), data(900_000));
+    let mut body = b"--XX\r\nContent-Disposition: form-data; name=\"note\"\r\n\r\n".to_vec();
+    body.extend(&other);
+    body.extend(b"\r\n");
+    body.extend(form(&[("f", "", &content)]));
+    for frame in [1000, 100_000, body.len()] {
+        let frames: Vec<_> =
+            body.chunks(frame).map(|part| Ok::<_, std::io::Error>(part.to_vec())).collect();
+        let body = Body::from_stream(futures_util::stream::iter(frames));
+        let kind = [("content-type", BOUNDARY)];
+        let kept = service.ask("POST", "/upload/", &kind, body).await.is(201).json();
+        let key = kept["s3_key"].as_str().unwrap();
+        assert!(service.get(&format!("/files/{key}")).await.is(200).body == content);
+    }
+}
+
 /// A body that has so much, and then nothing more while the other end is kept.
 fn stalling(part: Vec<u8>) -> (tokio::sync::oneshot::Sender<()>, Body) {
     let (sender, more) = tokio::sync::oneshot::channel::<()>();
