@@ -9,9 +9,10 @@ use parking_lot::Mutex;
 
 use super::packer::Origin;
 use super::readahead::PerFile;
+use super::replaced::{Answers, Question};
 use super::table::Table;
 use super::writes::{Sealing, Writes};
-use super::{Error, Overlay, Result};
+use super::{Error, Limits, Overlay, Result};
 use crate::types::{Extent, InodeNo, Reference, Timestamp};
 use crate::upload::{PackHold, Reservation};
 
@@ -39,7 +40,6 @@ pub struct File {
     pub(super) reads: PerFile,
 }
 
-#[derive(Default)]
 struct State {
     writes: Writes,
     name: Arc<[u8]>,
@@ -47,13 +47,26 @@ struct State {
     kept: bool,
 }
 
-/// What a write asks of its caller.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+impl State {
+    fn new(limits: &Limits) -> Self {
+        Self { writes: Writes::new(limits), name: Arc::default(), kept: false }
+    }
+}
+
+/// What became of a write.
+#[derive(Debug, PartialEq, Eq)]
 #[must_use]
-pub enum Written {
-    /// Nothing.
-    Buffered,
-    /// The file's unpublished writes have reached a limit: publish them before the reply (V1).
+pub enum Took {
+    /// Its beginning is taken: all of it, unless it alone replaces more than a part of a transaction.
+    Bytes {
+        /// So many bytes.
+        count: usize,
+        /// The file's unpublished writes have reached a limit: publish them before the reply (V1).
+        must_publish: bool,
+    },
+    /// Nothing is taken: ask the map first.
+    Ask(Question),
+    /// Nothing is taken: publish what is unpublished first.
     Publish,
 }
 
@@ -64,7 +77,7 @@ pub struct Unpublished {
     pub bytes: u64,
     /// Where the last unpublished piece ends: the file's size is at least this, in bytes.
     pub end: u64,
-    /// The time of the last write; `None` when only a background rewrite is unpublished.
+    /// The time of the last write.
     pub mtime: Option<Timestamp>,
     /// When the first of them was written.
     pub since: Instant,
@@ -85,16 +98,26 @@ pub struct Publication {
     pub mtime: Option<Timestamp>,
     pub(super) version: u64,
     pub(super) staged: u64,
+    /// Published records that it takes the place of, at most.
+    pub(super) replaced: u64,
+    pub(super) is_large: bool,
     pub(super) sealed: Instant,
     /// The packs stay in staging until the transaction says that it refers to them (C4).
     pub(super) holds: Vec<Arc<Message>>,
-    pub(super) turn: Option<tokio::sync::OwnedMutexGuard<()>>,
+    pub(super) turn: Option<Turn>,
+}
+
+/// A file's publishing turn: while it lives, nobody else publishes or cuts the file.
+#[must_use]
+pub struct Turn {
+    /// Only kept.
+    _guard: tokio::sync::OwnedMutexGuard<()>,
 }
 
 impl Publication {
-    /// Whether this overlay, taken after the publication was sealed, shows nothing newer than it.
-    pub fn covers(&self, overlay: &Overlay) -> bool {
-        self.version == overlay.version
+    /// It takes so much of a transaction that nothing else should be in it.
+    pub fn is_large(&self) -> bool {
+        self.is_large
     }
 
     /// Nothing was unpublished.
@@ -105,12 +128,13 @@ impl Publication {
 
 impl File {
     pub(super) fn new(ino: InodeNo, sealing: Arc<Sealing>, table: Arc<Table>) -> Self {
+        let limits = sealing.limits;
         Self {
             ino,
             sealing,
             table,
             turn: Arc::default(),
-            state: Mutex::default(),
+            state: Mutex::new(State::new(&limits)),
             charged: AtomicU64::new(0),
             reads: PerFile::default(),
         }
@@ -129,31 +153,44 @@ impl File {
         }
     }
 
-    /// `room`, then `write_in`. Ready at the first poll unless staging is full: then it waits (backpressure), and
-    /// fails with `Full` at staging's deadline. Hold no lock that a publication of this file needs meanwhile.
-    pub async fn write(&self, offset: u64, data: &[u8]) -> Result<Written> {
-        let room = self.room(data.len()).await?;
-        self.write_in(room, offset, data)
-    }
-
     /// Reserves room in staging for a write of `length` bytes. No lock is held while it waits.
     pub async fn room(&self, length: usize) -> Result<Reservation> {
         Ok(self.sealing.staging.reserve(length as u64).await?)
     }
 
-    /// Takes the bytes: into a buffer, or the stream. Seen by every overlay from here on.
-    pub fn write_in(&self, room: Reservation, offset: u64, data: &[u8]) -> Result<Written> {
+    /// Takes bytes: into a buffer, or the stream; seen by every overlay from here on. Or says what must come first: then
+    /// nothing is taken, and the caller does that and comes again.
+    pub fn take(
+        &self,
+        room: &mut Reservation,
+        offset: u64,
+        data: &[u8],
+        answers: &Answers,
+    ) -> Result<Took> {
         let end = offset.checked_add(data.len() as u64).filter(|end| *end <= SIZE_MAX);
         end.ok_or(Error::TooLarge)?;
         if data.is_empty() {
-            return Ok(Written::Buffered);
+            return Ok(Took::Bytes { count: 0, must_publish: false });
         }
+        let took = self.change(|writes, who| {
+            writes.take_weighed(&self.sealing, who, room, (offset, data), answers)
+        })?;
+        self.relieve();
+        Ok(took)
+    }
+
+    /// Takes all of the bytes, of a file whose published records do not count; whether it must be published.
+    #[cfg(test)]
+    pub(super) async fn write(&self, offset: u64, data: &[u8]) -> Result<bool> {
+        let room = self.room(data.len()).await?;
+        let end = offset.checked_add(data.len() as u64).filter(|end| *end <= SIZE_MAX);
+        end.ok_or(Error::TooLarge)?;
         let must_publish = self.change(|writes, who| {
             writes.write(&self.sealing, who, room, offset, data)?;
             Ok(writes.must_publish(&self.sealing.limits))
         })?;
         self.relieve();
-        Ok(if must_publish { Written::Publish } else { Written::Buffered })
+        Ok(must_publish)
     }
 
     /// The unpublished pieces of a range. Take it *before* reading the index: pieces leave the overlay only after
@@ -172,11 +209,16 @@ impl File {
         self.state.lock().writes.unpublished(&self.sealing.limits)
     }
 
+    /// The publishing turn alone: for a change of the records that shows no other bytes.
+    pub async fn turn(&self) -> Turn {
+        Turn { _guard: self.turn.clone().lock_owned().await }
+    }
+
     /// Seals all that is unpublished into packs in staging, by `write(2)` (J1), and says what to publish. Waits
     /// only while another publication of this inode lives; of several files, seal in the order of their numbers.
     pub async fn seal(&self) -> Result<Publication> {
         // Two at once could append their transactions the other way round, and bring old bytes back.
-        let turn = self.turn.clone().lock_owned().await;
+        let turn = self.turn().await;
         let mut publication = self.change(|writes, who| writes.seal(&self.sealing, who))?;
         publication.turn = Some(turn);
         Ok(publication)
@@ -190,6 +232,27 @@ impl File {
             Ok(())
         });
         drop(publication);
+    }
+
+    /// As `published`, and the turn is kept: the publication is empty from here on.
+    pub fn published_so_far(&self, publication: &mut Publication) {
+        _ = self.change(|writes, _| {
+            writes.published(&self.sealing, publication);
+            Ok(())
+        });
+        publication.pieces.clear();
+        publication.holds.clear();
+        (publication.end, publication.mtime, publication.is_large) = (0, None, false);
+        (publication.staged, publication.replaced) = (0, 0);
+    }
+
+    /// The map has up to so many more records of the file, by a change that is no publication. Said in the turn in which
+    /// it was made.
+    pub fn records_changed(&self, more: u64) {
+        _ = self.change(|writes, _| {
+            writes.records_changed(more);
+            Ok(())
+        });
     }
 
     /// As `published`, when the same transaction cut the file to `size`: what was written beyond it since the

@@ -20,6 +20,7 @@ mod readahead;
 mod reader;
 #[cfg(test)]
 mod reader_tests;
+mod replaced;
 mod rewrite;
 mod stream;
 mod table;
@@ -38,9 +39,11 @@ use crate::types::{InodeNo, MIB};
 use crate::upload::Staging;
 
 pub use error::{Error, Result};
-pub use file::{File, Message, Publication, Unpublished, Written};
+pub use file::{File, Message, Publication, Took, Turn, Unpublished};
 pub use footer::{Footer, FooterEntry, FooterKeys, open_footer, seal_footer};
 pub use overlay::{Overlay, OverlayPiece, Source};
+pub use replaced::{Answers, Counted, Question};
+pub use rewrite::Copied;
 pub use version::VersionHash;
 
 /// Budgets of this room.
@@ -50,13 +53,20 @@ pub struct Limits {
     pub buffers: u64,
     /// Unpublished bytes of one file in staging at which it must be published: a quarter of staging's budget (V1).
     pub unpublished: u64,
+    /// What one transaction takes of a publication, in bytes, old records that go weighed in (V1).
+    pub records: u64,
     /// The deadline of a read.
     pub deadline: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { buffers: 48 * MIB, unpublished: 1024 * MIB, deadline: Duration::from_secs(30) }
+        Self {
+            buffers: 48 * MIB,
+            unpublished: 1024 * MIB,
+            records: 2 * MIB,
+            deadline: Duration::from_secs(30),
+        }
     }
 }
 

@@ -12,8 +12,6 @@ use crate::types::Extent;
 pub struct Overlay {
     /// The pieces.
     pub pieces: Vec<OverlayPiece>,
-    /// The count of changes of the file at this moment, for `Publication::covers`.
-    pub(super) version: u64,
 }
 
 /// One piece of an overlay.

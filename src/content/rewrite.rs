@@ -5,85 +5,76 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::file::{Message, Publication};
+use super::file::Message;
 use super::stream::OpenExtent;
 use super::writes::STREAM_MIN;
-use super::{Error, File, Overlay, Result, extents};
-use crate::types::{EXTENT_MAX, MIB};
+use super::{Error, File, Result};
+use crate::types::{EXTENT_MAX, Extent, MIB};
 
 /// Bytes that are read, and sealed, at a time: the memory that a rewrite takes, twice.
 const STEP: u64 = MIB;
 
+/// A range of a file's published bytes, sealed anew into staging; nothing refers to it yet.
+#[must_use]
+pub struct Copied {
+    /// What can take the place of the records of the range: sorted, disjoint.
+    pub pieces: Vec<(u64, Extent)>,
+    /// The packs stay in staging until the transaction says that it refers to them (C4).
+    _holds: Vec<Arc<Message>>,
+}
+
 impl File {
-    /// Rewrites a range of a fragmented window (`extents::fragmented`), in this order: `seal` (from here on nothing
-    /// else publishes or cuts the file); this, with a function that reads a part of the range under an overlay of it;
-    /// then the transaction, and `published`. The bytes are sealed and take the place of the publication's pieces
-    /// there; readers see no change, and mtime stays. `Ok(false)`: somebody wrote to the file meanwhile; drop the
-    /// publication, and try later.
+    /// Seals the bytes of a range anew, as few extents. `read` gives the *published* bytes of a part of it, whatever is
+    /// written meanwhile; it may take as long as the network does, so this holds no turn. Whoever puts the pieces has
+    /// the file's turn, and sees that the records of the range are still those that were read: equal records are
+    /// equal bytes.
     ///
     /// # Errors
-    /// `Full` at once if there is no room: nobody waits for it, and others wait for the publication. What `read` says.
-    pub async fn rewrite<R>(
+    /// `Full` at once if there is no room: nobody waits for it. What `read` says.
+    pub async fn copy_anew<R>(
         &self,
-        publication: &mut Publication,
         range: Range<u64>,
-        read: impl Fn(Range<u64>, Overlay) -> R,
-    ) -> Result<bool>
+        read: impl Fn(Range<u64>) -> R,
+    ) -> Result<Copied>
     where
         R: Future<Output = Result<Bytes>>,
     {
         let room = self.sealing.staging.try_reserve(range.end - range.start)?;
         let _room = room.ok_or(Error::Staging(crate::upload::Error::Full))?;
-        let mut pieces = Vec::new();
+        let (mut pieces, mut holds) = (Vec::new(), Vec::new());
         let mut start = range.start;
         while start < range.end {
             // As a stream's: an extent ends with its window.
             let end = range.end.min((start / EXTENT_MAX + 1) * EXTENT_MAX);
-            let Some(message) = self.seal_anew(publication, start..end, &read).await? else {
-                return Ok(false);
-            };
+            let message = self.seal_anew(start..end, &read).await?;
             pieces.push((start, message.extent(0, end - start)));
-            publication.holds.push(message);
+            holds.push(message);
             start = end;
         }
-        let edits = extents::publish(&publication.pieces, &pieces);
-        publication.pieces = extents::apply(&publication.pieces, &edits);
-        publication.end = publication.end.max(range.end);
-        Ok(true)
+        Ok(Copied { pieces, _holds: holds })
     }
 
     /// Into one extent: in the shared pack if it is small, else in a pack of its own.
     async fn seal_anew<R>(
         &self,
-        publication: &Publication,
         range: Range<u64>,
-        read: impl Fn(Range<u64>, Overlay) -> R,
-    ) -> Result<Option<Arc<Message>>>
+        read: impl Fn(Range<u64>) -> R,
+    ) -> Result<Arc<Message>>
     where
         R: Future<Output = Result<Bytes>>,
     {
         let (to, who) = (&*self.sealing, self.origin());
-        // What it is as long as the publication lives; `None` if somebody has written.
-        let part = async |part: Range<u64>| {
-            let overlay = self.overlay(part.clone())?;
-            if !publication.covers(&overlay) {
-                return Ok(None);
-            }
-            let data = read(part.clone(), overlay).await?;
-            Ok::<_, Error>((data.len() as u64 == part.end - part.start).then_some(data))
-        };
         if range.end - range.start <= STREAM_MIN {
-            let Some(data) = part(range.clone()).await? else { return Ok(None) };
-            return to.seal(&who, range.start, &[&data], data.len() as u64).map(Some);
+            let data = read(range.clone()).await?;
+            return to.seal(&who, range.start, &[&data], data.len() as u64);
         }
         let mut extent = OpenExtent::begin(&to.keys, &to.staging, range.start)?;
         let mut at = range.start;
         while at < range.end {
             let end = range.end.min(at + STEP);
-            let Some(data) = part(at..end).await? else { return Ok(None) };
-            extent.push(&data)?;
+            extent.push(&read(at..end).await?)?;
             at = end;
         }
-        extent.finish(&to.keys, &who).map(Some)
+        extent.finish(&to.keys, &who)
     }
 }

@@ -7,10 +7,11 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::budget::Budget;
-use super::file::{Message, Publication, Unpublished};
+use super::file::{Message, Publication, Took, Unpublished};
 use super::overlay::{Overlay, OverlayPiece, Source};
 use super::packer::{Origin, Packer};
 use super::pieces::{Data, Piece, Pieces};
+use super::replaced::{Answers, Replaced, Weighed};
 use super::stream::{OpenExtent, seal_alone};
 use super::{Error, Limits, Result};
 use crate::crypto::Keys;
@@ -22,10 +23,6 @@ pub(super) const STREAM_MIN: u64 = MIB;
 /// A stream that was not written to is ended when this much was written elsewhere in the file, so that there can be
 /// another.
 const STREAM_PATIENCE: u64 = 4 * MIB;
-/// What an unpublished piece adds to the transaction at most: its record, and that of the rest of an old one.
-const PIECE_RECORDS: u64 = 400;
-/// V1: unpublished records of one file.
-const RECORDS_MAX: u64 = 2 * MIB;
 /// Memory of a piece beside its bytes.
 const PIECE_MEMORY: u64 = 128;
 
@@ -64,9 +61,10 @@ struct Stream {
 }
 
 /// The unpublished state of one inode.
-#[derive(Default)]
 pub(super) struct Writes {
     pieces: Pieces,
+    /// The published records that they take the place of.
+    replaced: Replaced,
     stream: Option<Stream>,
     /// Counts every change, so that what a publication holds can be told from what came after it.
     version: u64,
@@ -83,6 +81,47 @@ pub(super) struct Writes {
 }
 
 impl Writes {
+    pub fn new(limits: &Limits) -> Self {
+        Self {
+            pieces: Pieces::default(),
+            replaced: Replaced::new(limits.records),
+            stream: None,
+            version: 0,
+            mtime: None,
+            since: None,
+            staged: 0,
+            room: None,
+            charged: 0,
+            broken: None,
+        }
+    }
+
+    /// Takes bytes if one transaction can publish them with what is unpublished already, or says what is to be done
+    /// before.
+    pub fn take_weighed(
+        &mut self,
+        to: &Sealing,
+        who: &Origin,
+        room: &mut Reservation,
+        (offset, data): (u64, &[u8]),
+        answers: &Answers,
+    ) -> Result<Took> {
+        self.check()?;
+        // A publication that failed: what it could not take does not grow.
+        if self.is_dirty() && self.must_publish(&to.limits) {
+            return Ok(Took::Publish);
+        }
+        let range = offset..offset + data.len() as u64;
+        let end = match self.replaced.take(self.pieces.count(), range, answers) {
+            Weighed::Taken(end) => end,
+            Weighed::Ask(question) => return Ok(Took::Ask(question)),
+            Weighed::Publish => return Ok(Took::Publish),
+        };
+        let now = &data[..in_memory(end - offset)];
+        self.write(to, who, room.split(now.len() as u64), offset, now)?;
+        Ok(Took::Bytes { count: now.len(), must_publish: self.must_publish(&to.limits) })
+    }
+
     /// Takes bytes, written now.
     pub fn write(
         &mut self,
@@ -226,6 +265,8 @@ impl Writes {
             mtime: self.mtime.map(|(_, time)| time),
             version: self.version,
             staged: self.staged,
+            is_large: self.replaced.weight(self.pieces.count()) > to.limits.records / 4,
+            replaced: self.replaced.sealed(),
             sealed: Instant::now(),
             holds: Vec::new(),
             turn: None,
@@ -243,16 +284,24 @@ impl Writes {
     /// The publication's transaction was appended.
     pub fn published(&mut self, to: &Sealing, publication: &Publication) {
         self.pieces.drop_sealed(publication.version);
+        let (sum, is_left) = (publication.replaced, !self.pieces.is_empty());
+        self.replaced.published(sum, &publication.pieces, is_left);
         self.mtime = self.mtime.filter(|(version, _)| *version > publication.version);
         self.staged = self.staged.saturating_sub(publication.staged);
         self.since = self.since.map(|since| since.max(publication.sealed));
         _ = self.settle(to, Ok(()));
     }
 
+    /// The map has up to so many more records of the file, by what is no publication.
+    pub fn records_changed(&mut self, more: u64) {
+        self.replaced.changed(more, !self.pieces.is_empty());
+    }
+
     /// The file was cut to `size` in the map.
     pub fn truncated(&mut self, to: &Sealing, size: u64) {
         self.version += 1;
         self.pieces.carve(size..u64::MAX);
+        self.records_changed(0);
         _ = self.settle(to, Ok(()));
     }
 
@@ -261,12 +310,13 @@ impl Writes {
         self.version += 1;
         self.pieces = Pieces::default();
         (self.stream, self.mtime, self.staged) = (None, None, 0);
+        self.records_changed(0);
         _ = self.settle(to, Ok(()));
     }
 
     /// The pieces of `range`.
     pub fn overlay(&mut self, to: &Sealing, range: &Range<u64>) -> Result<Overlay> {
-        let mut overlay = Overlay { pieces: Vec::new(), version: self.version };
+        let mut overlay = Overlay { pieces: Vec::new() };
         for (offset, piece) in self.pieces.overlapping(range.clone()) {
             let start = range.start.max(offset);
             let (from, until) = (start - offset, range.end.min(offset + piece.length()) - offset);
@@ -315,7 +365,7 @@ impl Writes {
     /// V1: too much of it is unpublished.
     pub fn must_publish(&self, limits: &Limits) -> bool {
         self.staged + self.pieces.buffered() >= limits.unpublished
-            || self.pieces.count() * PIECE_RECORDS >= RECORDS_MAX
+            || self.replaced.weight(self.pieces.count()) >= limits.records
     }
 
     /// Whether anything is unpublished.

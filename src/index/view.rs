@@ -216,6 +216,20 @@ impl<'a> View<'a> {
         self.extent_records(&from, &to, limit)
     }
 
+    /// Up to `limit` of the records of extents that begin in `range`, in order; of a file that has records.
+    pub fn extents_within(
+        &self,
+        ino: InodeNo,
+        range: Range<u64>,
+        limit: usize,
+    ) -> Result<Vec<(u64, Extent)>> {
+        if range.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (from, to) = (Key::Extent(ino, range.start), Key::Extent(ino, range.end));
+        self.extent_records(&from.encode(), &to.encode(), limit)
+    }
+
     fn extent_records(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<(u64, Extent)>> {
         let rows = self.range(from, to, limit)?;
         rows.into_iter()

@@ -1,4 +1,4 @@
-//! Holes and shared extents: `fallocate`, `lseek` for data and holes, `copy_file_range`.
+//! Holes and shared extents: `fallocate`, `copy_file_range`.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -9,20 +9,11 @@ use crate::log::Inode;
 use crate::types::{Extent, GIB, InodeNo, Timestamp};
 
 use super::publish::{apply, edit, lay};
-use super::remove::{STEP, overlapping_from};
+use super::remove::STEP;
 use super::{Error, HandleId, Result, SIZE_MAX, Vfs};
 
 /// Bytes that one `copy_file_range` copies at most (FUSE's reply holds 32 bits); callers go on where it ends.
 const COPY_MAX: u64 = GIB;
-
-/// What to look for from an offset on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Seek {
-    /// `SEEK_DATA`
-    Data,
-    /// `SEEK_HOLE`
-    Hole,
-}
 
 impl Vfs {
     /// `fallocate`. `mode` as in fallocate(2): allocate, `KEEP_SIZE`, `PUNCH_HOLE`, `ZERO_RANGE`. Nothing is set
@@ -61,7 +52,7 @@ impl Vfs {
         let ino = file.ino();
         let mut left = range;
         loop {
-            let publication = self.turn(file).await?;
+            let publication = self.turn_to(file, size).await?;
             let next = self
                 .change(|draft| {
                     let now = Timestamp::now();
@@ -84,49 +75,13 @@ impl Vfs {
                     Ok((next < end).then_some(next))
                 })
                 .await?;
+            file.records_changed(1);
             file.published(publication);
             match next {
                 Some(next) => left.start = next,
                 None => return Ok(()),
             }
         }
-    }
-
-    /// `lseek` with `SEEK_DATA` or `SEEK_HOLE`.
-    pub async fn seek(&self, handle: HandleId, offset: u64, what: Seek) -> Result<u64> {
-        let handle = self.inner.handles.get(handle)?;
-        let file = &handle.file;
-        let ino = file.ino();
-        let unpublished = file.unpublished();
-        let written: Vec<Range<u64>> = match &unpublished {
-            Some(unpublished) if unpublished.end > offset => file.ranges(offset..unpublished.end),
-            _ => Vec::new(),
-        };
-        self.read(|view| {
-            let inode = view.inode(ino)?.ok_or(Error::Stale)?;
-            let size =
-                unpublished.map_or(inode.size, |unpublished| unpublished.end.max(inode.size));
-            if offset >= size {
-                return Err(Error::NoMoreData);
-            }
-            let mut map = Map { view, ino, published: inode.size, written: &written };
-            match what {
-                Seek::Data => map
-                    .next_data(offset)?
-                    .map(|data| data.start.max(offset))
-                    .ok_or(Error::NoMoreData),
-                Seek::Hole => {
-                    let mut at = offset;
-                    while let Some(data) = map.next_data(at)?
-                        && data.start <= at
-                    {
-                        at = data.end;
-                    }
-                    Ok(at.min(size))
-                }
-            }
-        })
-        .await
     }
 
     /// `copy_file_range`: the target refers to the same extents; no data moves. Returns the bytes copied, which may
@@ -155,9 +110,9 @@ impl Vfs {
         }
         let mut turns = Vec::new();
         let (first, second) = if from.ino() < to.ino() { (from, to) } else { (to, from) };
-        turns.push((first, self.turn(first).await?));
-        if !is_same {
-            turns.push((second, self.turn(second).await?));
+        for file in [first, second].into_iter().take(if is_same { 1 } else { 2 }) {
+            let end = if file.ino() == to.ino() { put_at + length } else { 0 };
+            turns.push((file, self.turn_to(file, end).await?));
         }
         let copied = self
             .change(|draft| {
@@ -169,6 +124,7 @@ impl Vfs {
                 share(draft, (from.ino(), start), (to.ino(), put_at), length)
             })
             .await?;
+        to.records_changed(2 * STEP as u64);
         for (file, publication) in turns {
             file.published(publication);
         }
@@ -189,12 +145,13 @@ fn share(
         return Ok(0);
     }
     let end = step_end(draft, from, &source, start..end)?;
+    // The target's records that go are of the same transaction.
+    let mut target = draft.inode(to)?.ok_or(Error::Stale)?;
+    let end = step_end(draft, to, &target, put_at..put_at + (end - start))? - put_at + start;
     let list = extents::clip(&draft.extents(from, start..end)?, start..end);
     let pieces: Vec<_> =
         list.into_iter().map(|(offset, extent)| (offset - start + put_at, extent)).collect();
     let range = put_at..put_at + (end - start);
-    // The target's extents that go count against the same transaction: a step of its own bounds them.
-    let mut target = draft.inode(to)?.ok_or(Error::Stale)?;
     edit(draft, to, &mut target, range.clone(), |old| {
         extents::punch(&hit(old, &range), range.clone())
     })?;
@@ -222,33 +179,4 @@ fn hit(list: &[(u64, Extent)], range: &Range<u64>) -> Vec<(u64, Extent)> {
         *offset < range.end && offset + extent.length > range.start
     };
     list.iter().filter(overlaps).cloned().collect()
-}
-
-/// Where a file has data.
-struct Map<'a, 'v> {
-    view: &'a View<'v>,
-    ino: InodeNo,
-    /// The published size: beyond it, published extents do not count.
-    published: u64,
-    /// What is unpublished, in order.
-    written: &'a [Range<u64>],
-}
-
-impl Map<'_, '_> {
-    /// The first range of data that ends after `at`.
-    fn next_data(&mut self, at: u64) -> Result<Option<Range<u64>>> {
-        let written = self.written.iter().find(|range| range.end > at).cloned();
-        let published = if at < self.published {
-            overlapping_from(self.view, self.ino, at, 1)?
-                .first()
-                .map(|(offset, extent)| *offset..(offset + extent.length).min(self.published))
-                .filter(|range| range.start < self.published)
-        } else {
-            None
-        };
-        Ok(match (written, published) {
-            (Some(a), Some(b)) => Some(if a.start <= b.start { a } else { b }),
-            (a, b) => a.or(b),
-        })
-    }
 }

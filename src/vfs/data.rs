@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::content::{self, File, Written, extents};
+use crate::content::{self, Answers, File, Took, extents};
 use crate::log::Inode;
 use crate::types::{InodeNo, Timestamp};
 
@@ -105,8 +105,10 @@ impl Vfs {
         self.settle(handle, taken).await
     }
 
-    /// First half of a write: its bytes are taken, every reader sees them. Pending only before anything is taken:
-    /// while staging is full, or (at the end) the map must be fetched. So it may be dropped and tried again.
+    /// First half of a write: its bytes are taken, every reader sees them. Pending only before anything is taken: while
+    /// staging is full, the map must be fetched, or what is unpublished fills a transaction (V1). So it may be dropped and
+    /// tried again. A write that alone replaces too many records is taken in parts, and pending between them; it is
+    /// never one at the end, and tried again it puts the same bytes at the same place.
     pub async fn take(&self, handle: HandleId, at: WriteAt, data: &[u8]) -> Result<Taken> {
         self.writable()?;
         let handle = self.inner.handles.get(handle)?;
@@ -118,7 +120,7 @@ impl Vfs {
             return Ok(Taken { length, must_publish: false });
         }
         let file = &handle.file;
-        let room = file.room(data.len()).await?;
+        let mut room = file.room(data.len()).await?;
         let offset = match at {
             WriteAt::Offset(offset) => offset,
             WriteAt::End => self.attributes(file.ino()).await?.size,
@@ -126,10 +128,24 @@ impl Vfs {
         if offset.checked_add(length.into()).is_none_or(|end| end > SIZE_MAX) {
             return Err(Error::TooBig);
         }
-        request::may_go_on()?;
-        let written = file.write_in(room, offset, data)?;
-        request::took_effect();
-        Ok(Taken { length, must_publish: written == Written::Publish })
+        let (mut left, mut taken) = (data, Taken { length, must_publish: false });
+        let mut answers = Answers::default();
+        while !left.is_empty() {
+            let at = offset + (data.len() - left.len()) as u64;
+            request::may_go_on()?;
+            match file.take(&mut room, at, left, &answers)? {
+                Took::Bytes { count, must_publish } => {
+                    request::took_effect();
+                    (left, taken.must_publish) = (&left[count..], must_publish);
+                }
+                Took::Ask(question) => {
+                    let counted = self.count(file.ino(), &question).await?;
+                    answers.add(question, counted);
+                }
+                Took::Publish => self.publish(file).await?,
+            }
+        }
+        Ok(taken)
     }
 
     /// Second half: publishes what has become too much to stay unpublished (V1). Returns the bytes written.
@@ -191,7 +207,7 @@ impl Vfs {
 
     async fn resize(&self, ino: InodeNo, set: &SetAttributes, size: u64) -> Result<Inode> {
         let file = self.inner.content.file(ino);
-        let publication = self.turn(&file).await?;
+        let publication = self.turn_to(&file, size).await?;
         let (mut inode, is_cut) = self
             .change(|draft| {
                 let mut inode = draft.inode(ino)?.ok_or(Error::Stale)?;
@@ -212,9 +228,16 @@ impl Vfs {
             // The transaction holds whatever comes of the rest: that lies beyond the end, where nobody looks, and
             // whoever would raise the size finishes it first (`Vfs::turn`).
             self.inner.trims.lock().insert(ino, size);
-            match self.finish_trim(ino).await {
-                Ok(()) => inode = self.read(|view| view.inode(ino)?.ok_or(Error::Stale)).await?,
-                Err(error) => tracing::warn!(%error, ino = ino.0, "a truncation goes on later"),
+            let finish = tokio::time::timeout(remove::REMOVAL_WAIT, self.finish_trim(ino));
+            match finish.await {
+                Ok(Ok(())) => {
+                    inode = self.read(|view| view.inode(ino)?.ok_or(Error::Stale)).await?;
+                }
+                Ok(Err(error)) => {
+                    tracing::warn!(%error, ino = ino.0, "a truncation goes on later");
+                    self.inner.left_over.set();
+                }
+                Err(_elapsed) => self.inner.left_over.set(),
             }
         }
         drop(publication);

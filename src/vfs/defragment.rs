@@ -1,23 +1,30 @@
 //! A window of a file that has come to consist of too many pieces is written anew in the background, so that it is
 //! read with few requests, and its packs can die. Holes stay holes.
+//!
+//! The bytes are read and sealed without the file's turn, however long that takes; the turn is held for the one
+//! transaction, which looks whether the records are still those that were read. So a rewrite keeps nobody waiting, and
+//! what is unpublished has nothing to do with it: it lies over either.
 
 use std::collections::HashMap;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
 use parking_lot::Mutex;
 
-use crate::content::extents;
+use crate::content::{Copied, Overlay, extents};
+use crate::index::Draft;
 use crate::types::{EXTENT_MAX, Extent, InodeNo};
 
-use super::publish::apply;
-use super::{Result, Vfs};
+use super::publish::lay;
+use super::remove::STEP;
+use super::{Result, Trouble, Vfs};
 
 /// So many pieces published into one window later it is worth a look at how many it has.
 const LOOK_EVERY: u32 = 16;
 /// Windows of which publications are counted; beyond it counting begins anew.
 const WINDOWS_MAX: usize = 4096;
-/// Windows that are written anew before other background work has its turn.
+/// Windows that are written anew before it is looked again which need it.
 const AT_ONCE: usize = 4;
 /// A window into which nothing was published for so long is written anew: while a file is written at random, its windows
 /// would be written anew over and over.
@@ -63,8 +70,8 @@ impl Windows {
         window.last = now;
     }
 
-    /// A window that was being written when it was looked at: it is looked at again.
-    fn again(&self, ino: InodeNo, number: u64) {
+    /// A window that was not written anew: it is looked at again.
+    pub(super) fn again(&self, ino: InodeNo, number: u64) {
         self.count(ino, number, LOOK_EVERY);
     }
 
@@ -80,6 +87,22 @@ impl Windows {
     }
 }
 
+/// Where data goes on without a hole, over more than one record, and the records of it.
+#[derive(Debug)]
+pub(super) struct Run {
+    range: Range<u64>,
+    records: Vec<(u64, Extent)>,
+    /// The file's size when they were read.
+    size: u64,
+}
+
+#[cfg(test)]
+impl Run {
+    pub(super) fn ends_after(&self, offset: u64) -> bool {
+        self.range.end > offset
+    }
+}
+
 impl Vfs {
     /// Writes the windows anew that need it and were left alone for `quiet`.
     pub(super) async fn defragment(&self, quiet: Duration) {
@@ -89,61 +112,83 @@ impl Vfs {
                 Ok(false) => self.inner.windows.again(ino, window),
                 Err(error) => {
                     tracing::debug!(%error, ino = ino.0, "a fragmented file stays so for now");
+                    if matches!(error.trouble(), Trouble::Full | Trouble::Store) {
+                        self.inner.windows.again(ino, window);
+                    }
                 }
             }
         }
     }
 
-    /// `false`: it is being written.
+    /// `false`: something of it is to be looked at again.
     async fn defragment_window(&self, ino: InodeNo, window: u64) -> Result<bool> {
         let window = window * EXTENT_MAX..window.saturating_add(1).saturating_mul(EXTENT_MAX);
-        // Most are not: that takes no turn.
-        let list = self.read(|view| Ok(view.extents(ino, window.clone())?)).await?;
-        if extents::fragmented(&list).is_none() {
-            return Ok(true);
+        let mut is_done = true;
+        for run in self.runs(ino, window).await? {
+            let copied = self.copy_run(ino, &run).await?;
+            is_done &= self.put_run(ino, &run, &copied).await?;
         }
-        let file = self.inner.content.file(ino);
-        let mut publication = self.turn(&file).await?;
-        if !publication.pieces.is_empty() {
-            return Ok(false);
-        }
+        Ok(is_done)
+    }
+
+    /// What of a window is to be written anew: nothing, unless it has too many records.
+    pub(super) async fn runs(&self, ino: InodeNo, window: Range<u64>) -> Result<Vec<Run>> {
         let (size, list) = self
             .read(|view| {
-                let size = view.inode(ino)?.map_or(0, |inode| inode.size);
-                let wanted = window.start..window.end.min(size);
-                Ok((size, extents::clip(&view.extents(ino, wanted.clone())?, wanted)))
+                let Some(inode) = view.inode(ino)? else { return Ok((0, Vec::new())) };
+                Ok((inode.size, view.extents_of(ino, &inode, window.clone())?))
             })
             .await?;
-        for run in runs(&list) {
-            let read = |range: Range<u64>, overlay| {
-                let published = extents::clip(&list, range.clone());
-                self.inner.content.read(&file, range, overlay, published, size)
-            };
-            if !file.rewrite(&mut publication, run, read).await? {
+        if extents::fragmented(&list).is_none() {
+            return Ok(Vec::new());
+        }
+        Ok(runs(&extents::clip(&list, window.start..window.end.min(size)), size))
+    }
+
+    /// Copies what is published of a run; the network may take its time, nobody waits for this.
+    pub(super) async fn copy_run(&self, ino: InodeNo, run: &Run) -> Result<Copied> {
+        let file = self.inner.content.file(ino);
+        let read = |part: Range<u64>| {
+            let published = extents::clip(&run.records, part.clone());
+            self.inner.content.read(&file, part, Overlay::default(), published, run.size)
+        };
+        Ok(file.copy_anew(run.range.clone(), read).await?)
+    }
+
+    /// Puts the copy in the place of the records that it is of, in the file's turn and without waiting in it. `false`:
+    /// the file was changed there meanwhile, or a page of the map went away.
+    pub(super) async fn put_run(&self, ino: InodeNo, run: &Run, copied: &Copied) -> Result<bool> {
+        let file = self.inner.content.file(ino);
+        let is_put = |draft: &mut Draft<'_>| -> Result<bool> {
+            let Some(mut inode) = draft.inode(ino)? else { return Ok(true) };
+            let now = draft.extents_of(ino, &inode, run.range.clone())?;
+            // Beyond the size lies what a truncation has yet to take away.
+            if inode.size < run.range.end || extents::clip(&now, run.range.clone()) != run.records {
                 return Ok(false);
             }
-        }
-        if publication.pieces.is_empty() {
-            return Ok(true);
-        }
-        self.change(|draft| {
-            if let Some(mut inode) = draft.inode(ino)? {
-                apply(draft, ino, &mut inode, &publication)?;
-                draft.put_inode(ino, &inode);
-            }
-            Ok(())
-        })
-        .await?;
-        file.published(publication);
-        Ok(true)
+            lay(draft, ino, &mut inode, &copied.pieces)?;
+            draft.put_inode(ino, &inode);
+            Ok(true)
+        };
+        // So that the pages are here.
+        self.read(|view| Ok(view.extents(ino, run.range.clone()).map(drop)?)).await?;
+        let _turn = file.turn().await;
+        let is_put = self.change(is_put).now_or_never().unwrap_or(Ok(false));
+        // Of a record that reaches beyond the window on either side the rest is left.
+        file.records_changed(2);
+        is_put
     }
 }
 
-/// Where data goes on without a hole, over more than one piece.
-fn runs(list: &[(u64, Extent)]) -> Vec<Range<u64>> {
+/// Of so few records each that one transaction can take their place.
+fn runs(list: &[(u64, Extent)], size: u64) -> Vec<Run> {
     let goes_on = |a: &(u64, Extent), b: &(u64, Extent)| a.0 + a.1.length == b.0;
-    list.chunk_by(goes_on)
+    let whole = list.chunk_by(goes_on).flat_map(|run| run.chunks(STEP));
+    whole
         .filter(|run| run.len() > 1)
-        .filter_map(|run| Some(run.first()?.0..run.last().map(|(at, extent)| at + extent.length)?))
+        .filter_map(|run| {
+            let range = run.first()?.0..run.last().map(|(at, extent)| at + extent.length)?;
+            Some(Run { range, records: run.to_vec(), size })
+        })
         .collect()
 }

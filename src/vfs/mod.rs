@@ -24,6 +24,7 @@ mod publish;
 mod remove;
 mod rename;
 mod request;
+mod seek;
 mod unnamed;
 mod version;
 mod xattr;
@@ -44,7 +45,6 @@ use crate::log::Inode;
 use crate::types::{InodeNo, Seq, Timestamp};
 
 pub use acl::is_acl;
-pub use allocate::Seek;
 pub use attr::{Attributes, SetAttributes, SetTime};
 pub use data::{Taken, WriteAt};
 pub use dir::DirEntry;
@@ -53,6 +53,7 @@ pub use handles::{HandleId, OpenFlags};
 pub use periodic::Periodic;
 pub use rename::RenameMode;
 pub use request::{Request, takes};
+pub use seek::Seek;
 pub use unnamed::Named;
 pub use version::Inspected;
 pub use xattr::Setter;
@@ -68,7 +69,7 @@ pub const TARGET_MAX: usize = 4095;
 pub const SIZE_MAX: u64 = i64::MAX as u64;
 /// What `statfs` shows as free where no end is known, in bytes: a bucket has none, tools want one. 1 PiB.
 const ENDLESS: u64 = 1 << 50;
-/// The unit of `statfs`, in bytes.
+/// The unit of `statfs`, and of holes in `lseek`, in bytes.
 const BLOCK: u64 = 4096;
 
 /// Who calls.
@@ -149,6 +150,7 @@ struct Inner {
     bare: xattr::Bare,
     /// Truncations under way, with the offset from which extents are still to go (rule V3).
     trims: Mutex<HashMap<InodeNo, u64>>,
+    left_over: remove::LeftOver,
     windows: defragment::Windows,
     /// The highest `Seq` that a change of ours got: what `fsync` waits for.
     last: AtomicU64,
@@ -174,6 +176,7 @@ impl Vfs {
             ghosts: ghosts::Ghosts::default(),
             bare: xattr::Bare::default(),
             trims: Mutex::default(),
+            left_over: remove::LeftOver::default(),
             windows: defragment::Windows::default(),
             last: AtomicU64::new(journaled.0),
         };

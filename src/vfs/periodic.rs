@@ -1,10 +1,17 @@
-//! What goes on without a caller: publishing what is 30 s old, finishing what an earlier mount left, and all of it
-//! at once for `sync` and unmount.
+//! What goes on without a caller: publishing what is 30 s old, finishing what an earlier mount or an impatient caller
+//! left, and all of it at once for `sync` and unmount.
+//!
+//! Two tasks, so that nothing stands before V1: one publishes, one does the rest. Neither ends before the mount does:
+//! a panic costs the turn in which it happens.
 
+use std::collections::HashSet;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use futures_util::{StreamExt, stream};
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt, stream};
 
 use crate::content::File;
 use crate::log::Orphan;
@@ -16,27 +23,34 @@ use super::{Inner, Result, Vfs, defragment};
 const PUBLISH_AFTER: Duration = Duration::from_secs(30);
 /// How often to look: content says what is due, also when a writer waits for room.
 const TICK: Duration = Duration::from_secs(1);
-/// Files that are published at a time: one that waits (for its turn, for a page of the map) delays no others.
-const PUBLISH_AT_ONCE: usize = 16;
+/// Files whose publication waits (for its turn, for a page of the map). Beyond it another is only tried, again at the
+/// next tick: so one that need not wait is always published.
+const WAITING_MAX: usize = 256;
+/// Files that `sync` publishes at a time.
+const PUBLISH_AT_ONCE: usize = 64;
 
 /// The background work of a mount; ends when this is dropped.
 #[derive(Debug)]
 #[must_use]
 pub struct Periodic {
-    task: tokio::task::JoinHandle<()>,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
 }
 
 impl Drop for Periodic {
     fn drop(&mut self) {
-        self.task.abort();
+        self.tasks.iter().for_each(tokio::task::JoinHandle::abort);
     }
 }
 
 impl Vfs {
     /// Starts the background work of a writer's mount.
     pub fn start(&self, runtime: &tokio::runtime::Handle) -> Periodic {
-        let inner = Arc::downgrade(&self.inner);
-        Periodic { task: runtime.spawn(run(inner)) }
+        if self.inner.options.read_only {
+            return Periodic { tasks: Vec::new() };
+        }
+        let publishing = runtime.spawn(publish_in_time(Arc::downgrade(&self.inner)));
+        let rest = runtime.spawn(keep_house(Arc::downgrade(&self.inner)));
+        Periodic { tasks: vec![publishing, rest] }
     }
 
     /// Notes what an earlier mount left unfinished (V3), before the first request; [`Vfs::start`] finishes it.
@@ -49,29 +63,27 @@ impl Vfs {
                 trims.insert(*ino, from);
             }
         }
+        if !orphans.is_empty() {
+            self.inner.left_over.set();
+        }
         Ok(orphans.len())
     }
 
-    /// Finishes what [`Vfs::recover`] found. An error leaves the rest for later.
+    /// Finishes what [`Vfs::recover`] found, and what callers did not wait for. What fails is left for later, and does
+    /// not keep the others; the first error.
     pub async fn finish_recovery(&self) -> Result<()> {
-        loop {
-            let orphans = self.orphans().await?;
-            let mut has_done = false;
-            for (ino, orphan) in orphans {
-                if orphan.from.is_some() {
-                    let file = self.inner.content.file(ino);
-                    let is_ours = self.inner.trims.lock().contains_key(&ino);
-                    drop(self.turn(&file).await?);
-                    has_done |= is_ours;
-                } else if !self.inner.handles.is_unlinked(ino) {
-                    self.remove_orphan(ino).await?;
-                    has_done = true;
-                }
-            }
-            if !has_done {
-                return Ok(());
-            }
+        let mut outcome = Ok(());
+        for (ino, orphan) in self.orphans().await? {
+            let finished = if orphan.from.is_some() {
+                self.trim_aside(&self.inner.content.file(ino)).await
+            } else if self.inner.handles.is_unlinked(ino) {
+                Ok(()) // its last close removes it
+            } else {
+                self.remove_orphan(ino).await
+            };
+            outcome = outcome.and(finished);
         }
+        outcome
     }
 
     pub(super) async fn orphans(&self) -> Result<Vec<(InodeNo, Orphan)>> {
@@ -82,48 +94,102 @@ impl Vfs {
     /// first.
     pub async fn publish_all(&self) -> Result<()> {
         let files = stream::iter(self.inner.content.unpublished());
-        let mut outcomes =
-            files.map(|file| async move { self.publish(&file).await }).buffered(PUBLISH_AT_ONCE);
+        let published = files.map(|file| async move { self.publish(&file).await });
+        let mut outcomes = published.buffer_unordered(PUBLISH_AT_ONCE);
         let mut outcome = Ok(());
         while let Some(published) = outcomes.next().await {
             outcome = outcome.and(published);
         }
         outcome
     }
+}
 
-    /// Publishes what was first written longer ago than `age`, and what has become too much (V1).
-    pub(super) async fn publish_older(&self, age: Duration) {
-        let files = stream::iter(self.inner.content.overdue(age));
-        let publish = async |file: Arc<File>| {
-            if let Err(error) = self.publish(&file).await {
-                // Nothing is lost: it stays unpublished, and the next flush or fsync of the file says so.
-                tracing::warn!(%error, ino = file.ino().0, "writes stay unpublished for now");
+/// V1's clock: publishes what was first written longer ago than an age, and what has become too much. A publication
+/// that waits delays no other file's, neither now nor at the next tick.
+#[derive(Default)]
+pub(super) struct Publisher {
+    waiting: FuturesUnordered<BoxFuture<'static, InodeNo>>,
+    files: HashSet<InodeNo>,
+}
+
+impl Publisher {
+    /// Publishes what is due and need not wait; the rest goes on in [`Publisher::next`].
+    pub(super) fn begin(&mut self, vfs: &Vfs, age: Duration) {
+        for file in vfs.inner.content.overdue(age) {
+            let ino = file.ino();
+            if self.files.contains(&ino) {
+                continue;
             }
-        };
-        files.for_each_concurrent(PUBLISH_AT_ONCE, publish).await;
+            let mut work = publish(vfs.clone(), file).boxed();
+            if (&mut work).now_or_never().is_none() && self.files.len() < WAITING_MAX {
+                self.files.insert(ino);
+                self.waiting.push(work);
+            }
+        }
+    }
+
+    /// Ends when one that waits is done with, in either way; `None` at once if none does.
+    pub(super) async fn next(&mut self) -> Option<InodeNo> {
+        let ino = self.waiting.next().await?;
+        self.files.remove(&ino);
+        Some(ino)
     }
 }
 
-async fn run(inner: Weak<Inner>) {
-    let mut is_recovered = false;
-    let mut ticks = tokio::time::interval(TICK);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+async fn publish(vfs: Vfs, file: Arc<File>) -> InodeNo {
+    let ino = file.ino();
+    let work = async {
+        if let Err(error) = vfs.publish(&file).await {
+            // Nothing is lost: it stays unpublished, and the next flush or fsync of the file says so.
+            tracing::warn!(%error, ino = ino.0, "writes stay unpublished for now");
+        }
+    };
+    guarded("publishing what is old", work).await;
+    ino
+}
+
+async fn publish_in_time(inner: Weak<Inner>) {
+    let mut publisher = Publisher::default();
+    let mut ticks = ticks();
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {
+                let Some(inner) = inner.upgrade() else { return };
+                publisher.begin(&Vfs { inner }, PUBLISH_AFTER);
+            }
+            Some(_) = publisher.next() => {}
+        }
+    }
+}
+
+async fn keep_house(inner: Weak<Inner>) {
+    let mut ticks = ticks();
     loop {
         ticks.tick().await;
         let Some(inner) = inner.upgrade() else { return };
         let vfs = Vfs { inner };
-        if vfs.inner.options.read_only {
-            return;
-        }
-        if !is_recovered {
-            match vfs.finish_recovery().await {
-                Ok(()) => is_recovered = true,
-                Err(error) => {
-                    tracing::warn!(%error, "unlinked files of an earlier mount stay for now");
+        if vfs.inner.left_over.take() {
+            let recovery = async {
+                if let Err(error) = vfs.finish_recovery().await {
+                    tracing::warn!(%error, "unlinked files and cut off ends stay for now");
+                    vfs.inner.left_over.set();
                 }
-            }
+            };
+            guarded("finishing removals", recovery).await;
         }
-        vfs.publish_older(PUBLISH_AFTER).await;
-        vfs.defragment(defragment::QUIET).await;
+        guarded("rewriting fragmented files", vfs.defragment(defragment::QUIET)).await;
+    }
+}
+
+fn ticks() -> tokio::time::Interval {
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    ticks
+}
+
+/// A panic is said, and ends this piece of work alone.
+async fn guarded(what: &'static str, work: impl Future<Output = ()>) {
+    if AssertUnwindSafe(work).catch_unwind().await.is_err() {
+        tracing::error!(what, "the work in the background panicked; it is tried again");
     }
 }

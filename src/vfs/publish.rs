@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::content::{File, Publication, extents};
-use crate::index::Draft;
+use crate::content::{Counted, File, Publication, Question, extents};
+use crate::index::{Draft, View};
 use crate::log::Inode;
 use crate::types::{EXTENT_MAX, Extent, InodeNo};
 
@@ -34,11 +34,30 @@ impl Vfs {
         Ok(Some(Pending { file, publication }))
     }
 
-    /// The file's publishing turn with all that is unpublished, after the end of a truncation that was too large
-    /// for one transaction: what is published may raise the size again (V3).
+    /// The file's publishing turn with all that is unpublished.
     pub(super) async fn turn(&self, file: &File) -> Result<Publication> {
+        self.turn_to(file, 0).await
+    }
+
+    /// As `turn`, of a caller who makes the file reach to `end`: a truncation that was too large for one transaction is
+    /// finished before anything goes beyond its end again (V3).
+    ///
+    /// What is large is published here, in a transaction of its own: the caller's has room for what the caller does, and
+    /// for another file's (V2). It is what a publication a moment earlier would have been.
+    pub(super) async fn turn_to(&self, file: &File, end: u64) -> Result<Publication> {
+        let mut publication = self.sealed(file, end).await?;
+        if publication.is_large() && self.append(file.ino(), &publication).await? {
+            file.published_so_far(&mut publication);
+        }
+        Ok(publication)
+    }
+
+    async fn sealed(&self, file: &File, end: u64) -> Result<Publication> {
         let publication = file.seal().await?;
-        self.finish_trim(file.ino()).await?;
+        let reaches = end.max(publication.end);
+        if self.trim_from(file.ino()).is_some_and(|from| reaches > from) {
+            self.finish_trim(file.ino()).await?;
+        }
         Ok(publication)
     }
 
@@ -55,21 +74,11 @@ impl Vfs {
         if file.unpublished().is_none() {
             return Ok(());
         }
-        let publication = self.turn(file).await?;
+        let publication = self.sealed(file, 0).await?;
         if publication.is_empty() {
             return Ok(());
         }
-        let ino = file.ino();
-        let is_there = self
-            .change(|draft| {
-                let Some(mut inode) = draft.inode(ino)? else { return Ok(false) };
-                apply(draft, ino, &mut inode, &publication)?;
-                draft.put_inode(ino, &inode);
-                Ok(true)
-            })
-            .await?;
-        if is_there {
-            self.inner.windows.published(ino, &publication.pieces);
+        if self.append(file.ino(), &publication).await? {
             file.published(publication);
         } else {
             // Removed: nobody can read it any more.
@@ -77,6 +86,45 @@ impl Vfs {
             file.discard();
         }
         Ok(())
+    }
+
+    /// The one transaction of a publication; `false` if the inode is gone.
+    async fn append(&self, ino: InodeNo, publication: &Publication) -> Result<bool> {
+        let is_there = self
+            .change(|draft| {
+                let Some(mut inode) = draft.inode(ino)? else { return Ok(false) };
+                apply(draft, ino, &mut inode, publication)?;
+                draft.put_inode(ino, &inode);
+                Ok(true)
+            })
+            .await?;
+        if is_there {
+            self.inner.windows.published(ino, &publication.pieces);
+        }
+        Ok(is_there)
+    }
+
+    /// How many published records a write would take the place of: what content asks before it takes one (V1).
+    pub(super) async fn count(&self, ino: InodeNo, question: &Question) -> Result<Counted> {
+        let most = usize::try_from(question.most).unwrap_or(usize::MAX);
+        self.read(|view| {
+            let Some(inode) = view.inode(ino)? else { return Ok(Counted::default()) };
+            // Beyond the end lies what a truncation takes away before anything is published there.
+            let range = question.range.start..question.range.end.min(inode.size);
+            if range.is_empty() {
+                return Ok(Counted::default());
+            }
+            if inode.extent.is_some() {
+                return Ok(Counted { records: 1, next: None });
+            }
+            let mut list = view.extents_of(ino, &inode, range.start..range.start + 1)?;
+            let more =
+                view.extents_within(ino, range.start + 1..range.end, most.saturating_add(1))?;
+            list.extend(more);
+            let next = list.get(most).map(|(offset, _)| *offset);
+            Ok(Counted { records: list.len().min(most) as u64, next })
+        })
+        .await
     }
 }
 
@@ -100,6 +148,9 @@ pub(super) fn apply(
 /// Pieces further apart than this are laid one by one, so that what lies between them is not read: no extent is long
 /// enough to touch both.
 const APART: u64 = 2 * EXTENT_MAX;
+/// Records that one look reads, unless a piece takes the place of more. So what lies between pieces takes little
+/// memory, however much it is.
+const LOOK: usize = 64;
 
 /// Lays pieces (sorted, disjoint) over the inode's extents.
 pub(super) fn lay(
@@ -108,16 +159,55 @@ pub(super) fn lay(
     inode: &mut Inode,
     pieces: &[(u64, Extent)],
 ) -> Result<()> {
-    let is_small = inode.extent.is_some() || inode.size == 0;
-    let is_near = |a: &(u64, Extent), b: &(u64, Extent)| is_small || b.0 - a.0 < APART;
-    for group in pieces.chunk_by(is_near) {
-        let (Some((first, _)), Some((offset, last))) = (group.first(), group.last()) else {
-            continue;
-        };
+    if let (Some((first, _)), Some((offset, last))) = (pieces.first(), pieces.last())
+        && (inode.extent.is_some() || inode.size == 0)
+    {
         let range = *first..offset + last.length;
-        edit(draft, ino, inode, range, |old| extents::publish(old, group))?;
+        return edit(draft, ino, inode, range, |old| extents::publish(old, pieces));
+    }
+    let is_near = |a: &(u64, Extent), b: &(u64, Extent)| b.0 - a.0 < APART;
+    for mut group in pieces.chunk_by(is_near) {
+        while !group.is_empty() {
+            let (count, old) = near(draft, ino, inode, group)?;
+            let (now, later) = group.split_at(count);
+            let edits = extents::publish(&old, now);
+            inode.allocated = allocated(inode.allocated, &old, &edits)?;
+            put(draft, ino, &edits);
+            group = later;
+        }
     }
     Ok(())
+}
+
+/// What one look tells: the records that the next pieces overlap or touch, and how many pieces these are, at least one.
+fn near(
+    view: &View<'_>,
+    ino: InodeNo,
+    inode: &Inode,
+    pieces: &[(u64, Extent)],
+) -> Result<(usize, Vec<(u64, Extent)>)> {
+    let end = |piece: &(u64, Extent)| piece.0 + piece.1.length;
+    let (Some(first), Some(last)) = (pieces.first(), pieces.last()) else {
+        return Ok((0, Vec::new()));
+    };
+    // One byte more on either side: neighbours that go on in the same message become one record.
+    let start = first.0.saturating_sub(1);
+    let mut old = view.extents_of(ino, inode, start..start + 1)?;
+    let next = old.last().map_or(start, |(offset, _)| offset + 1).max(start);
+    let seen = view.extents_within(ino, next..end(last).saturating_add(1), LOOK)?;
+    if seen.len() < LOOK {
+        old.extend(seen);
+        return Ok((pieces.len(), old));
+    }
+    // All that begin before the last of them are known.
+    let known = seen.last().map_or(0, |(offset, _)| *offset);
+    old.extend(seen);
+    let count = pieces.iter().take_while(|piece| end(piece) < known).count();
+    if count > 0 {
+        old.retain(|(offset, _)| *offset <= end(&pieces[count - 1]));
+        return Ok((count, old));
+    }
+    Ok((1, view.extents_of(ino, inode, start..end(first).saturating_add(1))?))
 }
 
 /// Changes the records of extents in `range` by `edits_of`, which gets all that overlap or touch it, and keeps

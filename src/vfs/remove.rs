@@ -1,7 +1,12 @@
 //! Taking away: names, inodes, and extents beyond an end, in transactions of bounded size (rule V3).
 
-use crate::content::extents;
-use crate::index::{Draft, View};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+
+use crate::content::{File, extents};
+use crate::index::{self, Draft, View};
 use crate::log::{Inode, Orphan};
 use crate::types::{Extent, InodeNo, Timestamp};
 
@@ -15,6 +20,10 @@ use super::{Result, Vfs};
 pub(super) const STEP: usize = 4096;
 #[cfg(test)]
 pub(super) const STEP: usize = 4;
+
+/// A caller whose removal or truncation is decided waits so long for what is left to be done: pages of the map may have
+/// to come from afar.
+pub(super) const REMOVAL_WAIT: Duration = Duration::from_secs(5);
 
 /// What became of an inode that lost a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -137,41 +146,66 @@ fn drop_extents(
 }
 
 impl Vfs {
+    /// From where on extents of `ino` are still to go, if a truncation is under way.
+    pub(super) fn trim_from(&self, ino: InodeNo) -> Option<u64> {
+        self.inner.trims.lock().get(&ino).copied()
+    }
+
     /// Ends the truncation of `ino` that is under way, if one is. The caller holds the file's publishing turn.
     pub(super) async fn finish_trim(&self, ino: InodeNo) -> Result<()> {
-        let from = self.inner.trims.lock().get(&ino).copied();
-        if let Some(from) = from {
+        while let Some(from) = self.trim_from(ino) {
             self.trim(ino, from).await?;
-            self.inner.trims.lock().remove(&ino);
         }
         Ok(())
     }
 
-    async fn trim(&self, ino: InodeNo, from: u64) -> Result<()> {
-        loop {
-            let is_done = self
-                .tidy(|draft| {
-                    let beyond = draft.extents_from(ino, from, STEP + 1)?;
-                    let is_last = beyond.len() <= STEP;
-                    let step = &beyond[..beyond.len().min(STEP)];
-                    // The inode may have been removed meanwhile: what is cut off is nobody else's to remove.
-                    let mut inode = draft.inode(ino)?;
-                    let mut none = Inode::default();
-                    drop_extents(draft, ino, inode.as_mut().unwrap_or(&mut none), step, from);
-                    if let Some(inode) = &inode {
-                        draft.put_inode(ino, inode);
-                    }
-                    // One without an offset is of an unlink that came since: the inode's removal.
-                    if is_last && draft.orphan(ino)?.is_some_and(|orphan| orphan.from.is_some()) {
-                        draft.delete_orphan(ino);
-                    }
-                    Ok(is_last)
-                })
-                .await?;
-            if is_done {
-                return Ok(());
+    /// The same where nobody waits for it: the turn is taken for one step at a time, and not held across the network.
+    pub(super) async fn trim_aside(&self, file: &File) -> Result<()> {
+        let ino = file.ino();
+        while let Some(from) = self.trim_from(ino) {
+            // So that the pages are here.
+            self.read(|view| {
+                view.inode(ino)?;
+                Ok(view.extents_from(ino, from, STEP + 1).map(drop)?)
+            })
+            .await?;
+            let _turn = file.turn().await;
+            if self.trim_from(ino) == Some(from) {
+                match self.trim(ino, from).now_or_never() {
+                    Some(done) => done?,
+                    // They went again: memory is short.
+                    None => return Err(index::Error::Deadline.into()),
+                }
             }
         }
+        Ok(())
+    }
+
+    /// One step of a truncation; after the last it is no longer under way.
+    async fn trim(&self, ino: InodeNo, from: u64) -> Result<()> {
+        let is_done = self
+            .tidy(|draft| {
+                let beyond = draft.extents_from(ino, from, STEP + 1)?;
+                let is_last = beyond.len() <= STEP;
+                let step = &beyond[..beyond.len().min(STEP)];
+                // The inode may have been removed meanwhile: what is cut off is nobody else's to remove.
+                let mut inode = draft.inode(ino)?;
+                let mut none = Inode::default();
+                drop_extents(draft, ino, inode.as_mut().unwrap_or(&mut none), step, from);
+                if let Some(inode) = &inode {
+                    draft.put_inode(ino, inode);
+                }
+                // One without an offset is of an unlink that came since: the inode's removal.
+                if is_last && draft.orphan(ino)?.is_some_and(|orphan| orphan.from.is_some()) {
+                    draft.delete_orphan(ino);
+                }
+                Ok(is_last)
+            })
+            .await?;
+        if is_done {
+            self.inner.trims.lock().remove(&ino);
+        }
+        Ok(())
     }
 
     /// Removes an orphan that nobody has open, step by step.
@@ -221,10 +255,30 @@ impl Vfs {
         }
     }
 
-    /// As `remove_orphan`, where no caller waits for the outcome: the next mount tries again.
+    /// As `remove_orphan`, for a caller who has got what was asked for: it waits a little, and the rest goes on in the
+    /// background, or at the next mount.
     pub(super) async fn finish_orphan(&self, ino: InodeNo) {
-        if let Err(error) = self.remove_orphan(ino).await {
-            tracing::warn!(%error, ino = ino.0, "an unlinked file stays until the next mount");
+        match tokio::time::timeout(REMOVAL_WAIT, self.remove_orphan(ino)).await {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => {
+                tracing::warn!(%error, ino = ino.0, "an unlinked file stays for now");
+            }
+            Err(_elapsed) => {}
         }
+        self.inner.left_over.set();
+    }
+}
+
+/// That orphans or truncations are left to be finished in the background.
+#[derive(Debug, Default)]
+pub(super) struct LeftOver(AtomicBool);
+
+impl LeftOver {
+    pub(super) fn set(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    pub(super) fn take(&self) -> bool {
+        self.0.swap(false, Ordering::AcqRel)
     }
 }

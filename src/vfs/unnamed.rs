@@ -76,7 +76,8 @@ impl Vfs {
         let handle = self.inner.handles.get(handle)?;
         let (file, ino) = (&handle.file, handle.file.ino());
         self.is_bare(parent).await?;
-        let publication = self.turn(file).await?;
+        // Its orphan record goes: with it would go what says that a truncation is under way.
+        let publication = self.turn_to(file, u64::MAX).await?;
         let leaving = Leaving::new(&self.inner.handles);
         let naming = Naming { handles: &self.inner.handles, ino, is_open: AtomicBool::new(false) };
         let _setting = self.inner.bare.setting(ino);

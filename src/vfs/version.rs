@@ -71,7 +71,7 @@ impl Vfs {
     }
 }
 
-/// Whether something was written. (A background rewrite alone changes nothing that anybody sees.)
+/// Whether something was written.
 fn is_dirty(unpublished: Option<Unpublished>) -> bool {
     unpublished.is_some_and(|unpublished| unpublished.mtime.is_some())
 }

@@ -59,7 +59,7 @@ async fn what_is_on_this_machine_is_answered_at_the_first_poll() {
     // Unpublished pieces are read the same way.
     let hold = Arc::new(Message { reference, _hold: world.inner().staging.hold(pack) });
     let source = Source::Sealed { extent, hold };
-    let overlay = Overlay { pieces: vec![OverlayPiece { offset: 10, source }], version: 0 };
+    let overlay = Overlay { pieces: vec![OverlayPiece { offset: 10, source }] };
     let file = PerFile::default();
     let read = world.read_as(&file, &[], 0..500, overlay, 300_010).now_or_never().unwrap();
     assert_eq!(read.unwrap()[10..], plain[..490]);

@@ -85,15 +85,12 @@ impl World {
 
     /// The overlay over the published map over zeros, `size` bytes of it.
     fn read(&self, file: &File, map: &[(u64, Extent)], range: Range<u64>) -> Vec<u8> {
-        let mut bytes = vec![0; at(range.end - range.start)];
         let overlay = file.overlay(range.clone()).unwrap();
+        let mut bytes = self.published(map, range.clone());
         let mut put = |offset: u64, part: &[u8]| {
             let from = at(offset - range.start);
             bytes[from..from + part.len()].copy_from_slice(part);
         };
-        for (offset, extent) in extents::clip(map, range.clone()) {
-            put(offset, &self.open(&extent));
-        }
         let mut end = range.start;
         for piece in overlay.pieces {
             assert!(piece.offset >= end && piece.length() > 0, "sorted, disjoint, not empty");
@@ -103,6 +100,17 @@ impl World {
                 Source::Bytes(part) => put(piece.offset, &part),
                 Source::Sealed { extent, .. } => put(piece.offset, &self.open(&extent)),
             }
+        }
+        bytes
+    }
+
+    /// The published map over zeros.
+    fn published(&self, map: &[(u64, Extent)], range: Range<u64>) -> Vec<u8> {
+        let mut bytes = vec![0; at(range.end - range.start)];
+        for (offset, extent) in extents::clip(map, range.clone()) {
+            let from = at(offset - range.start);
+            let part = self.open(&extent);
+            bytes[from..from + part.len()].copy_from_slice(&part);
         }
         bytes
     }
@@ -164,10 +172,14 @@ impl Inode {
 
     /// As the append of the transaction does.
     fn commit(&mut self, publication: &Publication) {
-        let packs = publication.pieces.iter().map(|(_, extent)| extent.reference.pack);
-        _ = self.staging.appending(Seq(1), &packs.collect::<Vec<_>>()).unwrap();
-        self.map = extents::apply(&self.map, &extents::publish(&self.map, &publication.pieces));
+        self.put(&publication.pieces);
         self.size = self.size.max(publication.end);
+    }
+
+    fn put(&mut self, pieces: &[(u64, Extent)]) {
+        let packs = pieces.iter().map(|(_, extent)| extent.reference.pack);
+        _ = self.staging.appending(Seq(1), &packs.collect::<Vec<_>>()).unwrap();
+        self.map = extents::apply(&self.map, &extents::publish(&self.map, pieces));
     }
 
     fn publish(&mut self) {

@@ -2,10 +2,13 @@
 
 #![allow(clippy::cast_possible_truncation, reason = "sizes of tests")]
 
+mod background;
+mod many;
 mod model;
 mod namespace;
 mod random;
 mod rules;
+mod seek;
 mod unnamed;
 
 use std::sync::Arc;
@@ -48,6 +51,7 @@ pub(crate) struct World {
     pub(super) journal: Arc<Journal>,
     pub(super) durable: Arc<Durable>,
     options: Options,
+    limits: Limits,
     vfs: Option<Vfs>,
 }
 
@@ -91,6 +95,16 @@ impl World {
     }
 
     pub(crate) async fn with(options: Options, staging_budget: u64) -> Self {
+        Self::limited(options, staging_budget, Limits::default()).await
+    }
+
+    /// With transactions that take so little of a publication (V1).
+    pub(super) async fn of_small_transactions(records: u64) -> Self {
+        let limits = Limits { records, ..Limits::default() };
+        Self::limited(Options::default(), 1 << 30, limits).await
+    }
+
+    async fn limited(options: Options, staging_budget: u64, content: Limits) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let keys = Keys::derive(&MasterKey::from_bytes([7; 32]), VaultId([1; 16]), FIRST_EPOCH);
         let bucket = Bucket::over(Arc::new(MemoryStore::new()), "", Deadlines::default());
@@ -112,7 +126,9 @@ impl World {
         let journal = Journal::create(&dir.path().join("journal"), journal_options, noted).unwrap();
         let journal = Arc::new(journal);
         let durable = Arc::default();
-        let mut world = Self { dir, keys, cache, staging, journal, durable, options, vfs: None };
+        let limits = content;
+        let mut world =
+            Self { dir, keys, cache, staging, journal, durable, options, limits, vfs: None };
         world.open().await;
         let root = Inode {
             mode: libc::S_IFDIR | 0o755,
@@ -134,7 +150,7 @@ impl World {
         index.replay(&self.journal.read_after(from, usize::MAX).unwrap()).unwrap();
         index.attach(self.journal.clone());
         let (cache, staging) = (self.cache.clone(), self.staging.clone());
-        let content = Content::new(self.keys.clone(), cache, staging, Limits::default());
+        let content = Content::new(self.keys.clone(), cache, staging, self.limits);
         let journaled = self.journal.appended();
         let durable = self.durable.clone();
         let vfs = Vfs::new(index, content, durable, self.options, journaled);
@@ -171,6 +187,12 @@ impl World {
         self.vfs = None;
         self.open().await;
         self.vfs().finish_recovery().await.unwrap();
+    }
+
+    /// The longest transaction so far, in bytes.
+    pub(super) fn longest(&self) -> usize {
+        let all = self.journal.read_after(Seq(0), usize::MAX).unwrap();
+        all.iter().map(|journaled| journaled.bytes.len()).max().unwrap_or(0)
     }
 
     /// How many transactions there were.

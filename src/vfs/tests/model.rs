@@ -27,6 +27,8 @@ pub(super) struct Node {
     pub(super) mtime: Option<Timestamp>,
     /// What a death of the daemon leaves of a file.
     pub(super) published: Vec<u8>,
+    /// What was written since, in order.
+    writes: Vec<(usize, Vec<u8>)>,
     opens: u32,
 }
 
@@ -59,6 +61,7 @@ impl Model {
             xattrs: BTreeMap::new(),
             mtime: None,
             published: Vec::new(),
+            writes: Vec::new(),
             opens: 0,
         };
         self.nodes.insert(ino, node);
@@ -275,7 +278,34 @@ impl Model {
             && let Kind::File(data) = &node.kind
         {
             node.published.clone_from(data);
+            node.writes.clear();
         }
+    }
+
+    /// After a death: what is found must be the file after some of the writes that were not known to be published; of
+    /// the last of them perhaps only the beginning.
+    pub(super) fn settle(&mut self, ino: u64, found: Vec<u8>) {
+        let node = self.nodes.get_mut(&ino).unwrap();
+        let mut state = node.published.clone();
+        let mut is_one = state == found;
+        for (offset, bytes) in &node.writes {
+            let end = offset + bytes.len();
+            let whole = state.len().max(end);
+            let mut next = state.clone();
+            next.resize(whole, 0);
+            next[*offset..end].copy_from_slice(bytes);
+            // As much of it as agrees, and the rest as it was before.
+            let agrees = next.iter().zip(&found).take_while(|(a, b)| a == b).count().min(end);
+            if agrees > *offset {
+                let mut part = state.clone();
+                part.resize(state.len().max(agrees), 0);
+                part[*offset..agrees].copy_from_slice(&bytes[..agrees - offset]);
+                is_one |= part == found;
+            }
+            state = next;
+        }
+        assert!(is_one, "{ino}: no state that the file was in: {} bytes", found.len());
+        node.published = found;
     }
 
     /// `None` as the offset: at the end.
@@ -291,7 +321,9 @@ impl Model {
         }
         if !bytes.is_empty() {
             data[offset..end].copy_from_slice(bytes);
-            self.nodes.get_mut(&open.ino).unwrap().mtime = None;
+            let node = self.nodes.get_mut(&open.ino).unwrap();
+            node.mtime = None;
+            node.writes.push((offset, bytes.to_vec()));
         }
         Ok(())
     }
@@ -339,6 +371,7 @@ impl Model {
                 } else {
                     node.published.clone_from(data);
                 }
+                node.writes.clear();
             }
         }
         self.nodes.retain(|_, node| node.nlink > 0);

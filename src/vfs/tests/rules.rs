@@ -2,22 +2,23 @@
 
 use super::*;
 use crate::log::Orphan;
+use crate::vfs::periodic::Publisher;
 use crate::vfs::remove::STEP;
 
 const KIB: u64 = crate::types::KIB;
 
-async fn open_new(world: &World, name: &str) -> (InodeNo, HandleId) {
+pub(super) async fn open_new(world: &World, name: &str) -> (InodeNo, HandleId) {
     let made = world.vfs().create(&ALICE, InodeNo::ROOT, name.as_bytes(), 0o644, WRITE).await;
     let (seen, handle) = made.unwrap();
     (seen.ino, handle)
 }
 
-async fn write(world: &World, handle: HandleId, offset: u64, data: &[u8]) {
+pub(super) async fn write(world: &World, handle: HandleId, offset: u64, data: &[u8]) {
     world.vfs().write(handle, WriteAt::Offset(offset), data).await.unwrap();
 }
 
 /// A file whose `count` extents lie apart, each of one publication.
-async fn scattered(world: &World, name: &str, count: u64) -> (InodeNo, HandleId) {
+pub(super) async fn scattered(world: &World, name: &str, count: u64) -> (InodeNo, HandleId) {
     let (ino, handle) = open_new(world, name).await;
     for part in 0..count {
         write(world, handle, part * 64 * KIB, &[part as u8 + 1; 100]).await;
@@ -26,7 +27,7 @@ async fn scattered(world: &World, name: &str, count: u64) -> (InodeNo, HandleId)
     (ino, handle)
 }
 
-async fn extents_of(world: &World, ino: InodeNo) -> Vec<u64> {
+pub(super) async fn extents_of(world: &World, ino: InodeNo) -> Vec<u64> {
     let found = world.vfs().read(|view| Ok(view.extents_from(ino, 0, usize::MAX)?)).await.unwrap();
     found.into_iter().map(|(offset, _)| offset).collect()
 }
@@ -65,9 +66,10 @@ async fn v1_what_is_old_is_published_without_a_close() {
     let mut world = World::new().await;
     let (ino, handle) = open_new(&world, "f").await;
     write(&world, handle, 0, b"kept open").await;
-    world.vfs().publish_older(Duration::from_secs(30)).await;
+    let mut publisher = Publisher::default();
+    publisher.begin(world.vfs(), Duration::from_secs(30));
     let before = world.transactions();
-    world.vfs().publish_older(Duration::ZERO).await;
+    publisher.begin(world.vfs(), Duration::ZERO);
     assert_eq!(world.transactions(), before + 1);
     world.reopen(Reopen::Kill).await;
     assert_eq!(world.bytes(ino).await, b"kept open");
@@ -299,23 +301,4 @@ async fn v4_a_shared_copy_refers_to_what_the_map_says_now() {
     let mut expected = first;
     expected[1000..1028].copy_from_slice(b"newer than what is published");
     assert!(world.bytes(copy).await == expected);
-}
-
-#[tokio::test]
-async fn a_file_of_many_pieces_is_written_anew_in_the_background() {
-    let mut world = World::new().await;
-    let (ino, handle) = open_new(&world, "f").await;
-    for part in 0..70_u64 {
-        // A hole after the 40th: it stays.
-        let offset = (part + u64::from(part >= 40)) * 1000;
-        write(&world, handle, offset, &[part as u8 + 1; 1000]).await;
-        world.vfs().flush(handle).await.unwrap();
-    }
-    let (before, seen) = (world.bytes(ino).await, world.vfs().attributes(ino).await.unwrap());
-    assert_eq!(extents_of(&world, ino).await.len(), 70);
-    world.vfs().defragment(Duration::ZERO).await;
-    assert_eq!(extents_of(&world, ino).await, [0, 41_000]);
-    assert_eq!(world.vfs().attributes(ino).await.unwrap().mtime, seen.mtime);
-    world.reopen(Reopen::Kill).await;
-    assert!(world.bytes(ino).await == before);
 }

@@ -73,6 +73,10 @@ impl Pair {
             assert_eq!(got, Err(libc::ENXIO));
             return;
         }
+        if let Ok(at) = got {
+            let is_edge = at == offset as u64 || !data && at == content.len() as u64;
+            assert!(is_edge || at.is_multiple_of(4096), "{at} is in no edge of a block");
+        }
         match (got, data) {
             (Err(libc::ENXIO), true) => {
                 assert!(content[offset..].iter().all(|byte| *byte == 0), "data called a hole");

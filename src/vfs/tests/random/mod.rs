@@ -18,6 +18,8 @@ struct Pair {
     world: World,
     model: Model,
     open: Vec<(HandleId, Open)>,
+    /// Transactions are so small that much is published before anybody asks.
+    publishes_early: bool,
     /// Every number that there ever was: gone ones are tried too.
     inodes: Vec<u64>,
     dirs: Vec<u64>,
@@ -44,10 +46,23 @@ fn pick<T: Copy>(list: &[T], choice: u8) -> Option<T> {
 }
 
 impl Pair {
-    async fn new() -> Self {
-        let world = World::new().await;
+    fn new(world: World) -> Self {
         let model = Model::new();
-        Self { world, model, open: Vec::new(), inodes: vec![1], dirs: vec![1] }
+        let publishes_early = false;
+        Self { world, model, open: Vec::new(), publishes_early, inodes: vec![1], dirs: vec![1] }
+    }
+
+    /// What a death leaves of each file is what it was at one moment since it was last published.
+    async fn settle(&mut self) {
+        let files = self.model.nodes.iter().filter(|(_, node)| node.nlink > 0);
+        let files: Vec<u64> = files
+            .filter(|(_, node)| matches!(node.kind, Kind::File(_)))
+            .map(|(ino, _)| *ino)
+            .collect();
+        for ino in files {
+            let bytes = self.world.bytes(InodeNo(ino)).await;
+            self.model.settle(ino, bytes);
+        }
     }
 
     fn dir(&self, choice: u8) -> u64 {
@@ -90,6 +105,9 @@ impl Pair {
             Op::Reopen { kill } => {
                 let how = if *kill { super::Reopen::Kill } else { super::Reopen::Clean };
                 self.world.reopen(how).await;
+                if *kill && self.publishes_early {
+                    self.settle().await;
+                }
                 self.model.ended(*kill);
                 self.open.clear();
                 self.check().await;
@@ -347,18 +365,34 @@ impl Pair {
     }
 }
 
+async fn run(world: World, publishes_early: bool, ops: &[Op]) {
+    let mut pair = Pair::new(world);
+    pair.publishes_early = publishes_early;
+    for op in ops {
+        pair.run(op).await;
+    }
+    pair.check().await;
+    pair.run(&Op::Reopen { kill: false }).await;
+}
+
+fn block_on(work: impl Future<Output = ()>) {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 32, max_shrink_iters: 3000, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn random_calls_do_what_the_model_does(ops in prop::collection::vec(op(), 50..300)) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let mut pair = Pair::new().await;
-            for op in &ops {
-                pair.run(op).await;
-            }
-            pair.check().await;
-            pair.run(&Op::Reopen { kill: false }).await;
-        });
+        block_on(async { run(World::new().await, false, &ops).await });
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 16, max_shrink_iters: 3000, failure_persistence: None, ..ProptestConfig::default() })]
+    #[test]
+    fn v1_random_calls_in_small_transactions_leave_files_as_they_were_at_one_moment(
+        ops in prop::collection::vec(op(), 50..300)
+    ) {
+        block_on(async { run(World::of_small_transactions(4096).await, true, &ops).await });
     }
 }

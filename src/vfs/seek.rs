@@ -1,0 +1,117 @@
+//! `lseek` for data and holes, in blocks as ext4 answers: a block is data if any byte of it is.
+
+use std::ops::Range;
+
+use crate::index::View;
+use crate::types::{Extent, InodeNo};
+
+use super::remove::overlapping_from;
+use super::{BLOCK, Error, HandleId, Result, Vfs};
+
+/// Records of extents that one look at the map goes over.
+#[cfg(not(test))]
+const LOOK: usize = 1024;
+#[cfg(test)]
+const LOOK: usize = 3;
+
+/// What to look for from an offset on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seek {
+    /// `SEEK_DATA`
+    Data,
+    /// `SEEK_HOLE`
+    Hole,
+}
+
+/// What one look comes to.
+enum Looked {
+    Found(u64),
+    /// Data without a gap, up to here.
+    Further(u64),
+}
+
+impl Vfs {
+    /// `lseek` with `SEEK_DATA` or `SEEK_HOLE`. To the byte would be legal too, but programs take the first hole that
+    /// they are told of for the size of a block.
+    pub async fn seek(&self, handle: HandleId, offset: u64, what: Seek) -> Result<u64> {
+        let handle = self.inner.handles.get(handle)?;
+        let file = &handle.file;
+        let mut at = block_of(offset);
+        // Before the map is read: what is published meanwhile is then in both, never in neither.
+        let unpublished = file.unpublished();
+        let written: Vec<Range<u64>> = match &unpublished {
+            Some(unpublished) if unpublished.end > at => file.ranges(at..unpublished.end),
+            _ => Vec::new(),
+        };
+        let end = unpublished.map_or(0, |unpublished| unpublished.end);
+        loop {
+            let looked = self
+                .read(|view| {
+                    let inode = view.inode(file.ino())?.ok_or(Error::Stale)?;
+                    let size = inode.size.max(end);
+                    if offset >= size {
+                        return Err(Error::NoMoreData);
+                    }
+                    let (data, known) = data_from(view, file.ino(), at..inode.size, &written)?;
+                    Ok(match what {
+                        Seek::Data => {
+                            let first = data.first().ok_or(Error::NoMoreData)?;
+                            Looked::Found(block_of(first.start).max(offset))
+                        }
+                        Seek::Hole => match hole_after(&data, at) {
+                            Err(next) if next >= known && next < size => Looked::Further(next),
+                            Ok(hole) | Err(hole) => Looked::Found(hole.min(size).max(offset)),
+                        },
+                    })
+                })
+                .await?;
+            match looked {
+                Looked::Found(found) => return Ok(found),
+                Looked::Further(next) => at = next,
+            }
+        }
+    }
+}
+
+/// Where the block begins that holds this byte.
+fn block_of(offset: u64) -> u64 {
+    offset - offset % BLOCK
+}
+
+/// The next ranges of data that end after `range.start`, by where they begin: what is published as far as `range.end`,
+/// and what is `written`. All of them that begin before the offset that comes with them; the first is among them.
+fn data_from(
+    view: &View<'_>,
+    ino: InodeNo,
+    range: Range<u64>,
+    written: &[Range<u64>],
+) -> Result<(Vec<Range<u64>>, u64)> {
+    let mut known = u64::MAX;
+    let mut data = Vec::new();
+    if !range.is_empty() {
+        let list = overlapping_from(view, ino, range.start, LOOK)?;
+        if list.len() >= LOOK {
+            known = list.last().map_or(known, |(offset, extent)| offset + extent.length);
+        }
+        // Beyond the published size, published extents do not count.
+        let clip =
+            |(offset, extent): &(u64, Extent)| *offset..(offset + extent.length).min(range.end);
+        data.extend(list.iter().map(clip).filter(|part| !part.is_empty()));
+    }
+    let is_next = |part: &&Range<u64>| part.end > range.start && part.start < known;
+    data.extend(written.iter().filter(is_next).cloned());
+    data.sort_unstable_by_key(|part| part.start);
+    Ok((data, known))
+}
+
+/// The first block from `at` (where one begins) without data; `Err`: where the data ends that goes on to the last of
+/// the list.
+fn hole_after(data: &[Range<u64>], mut at: u64) -> std::result::Result<u64, u64> {
+    for part in data {
+        if block_of(part.start) > at {
+            return Ok(at);
+        }
+        at = at.max(part.end.next_multiple_of(BLOCK));
+    }
+    Err(at)
+}
