@@ -178,6 +178,40 @@ fn a_form_whose_parts_never_begin_takes_no_memory() {
 }
 
 #[test]
+fn the_mount_knows_at_once_what_is_changed_by_http() {
+    let bucket = weed().bucket();
+    let user = new_vault(&bucket);
+    user.home.type_in("mount vault").exits(0);
+    let place = user.serve("");
+    let vault = user.home.path("vault");
+    let names = || -> BTreeSet<String> {
+        let list = fs::read_dir(&vault).unwrap();
+        list.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    };
+    let path = vault.join("f");
+    for round in 0..5 {
+        // All of this the kernel remembers: what is not there, sizes, content.
+        assert!(!path.exists() && names().is_empty());
+        let (first, second) = (noise(round, 1000), noise(round, 70_000));
+        place.put("/files/f", &first).is(201);
+        assert_eq!(fs::read(&path).unwrap(), first);
+        place.put("/files/f", &second).is(200);
+        assert_eq!(fs::metadata(&path).unwrap().len(), 70_000);
+        assert_eq!(fs::read(&path).unwrap(), second);
+        assert_eq!(names(), BTreeSet::from(["f".to_owned()]));
+        place.send("DELETE /files/f", &[], b"").is(204);
+        assert!(!path.exists() && names().is_empty());
+        place.put("/files/d/e/f", b"x").is(201);
+        assert_eq!(fs::read(vault.join("d/e/f")).unwrap(), b"x");
+        for gone in ["d/e/f", "d/e", "d"] {
+            place.send(&format!("DELETE /files/{gone}"), &[], b"").is(204);
+            assert!(!vault.join(gone).exists(), "{gone}");
+        }
+    }
+    user.home.type_in("umount vault").exits(0);
+}
+
+#[test]
 fn sixty_four_clients_at_once_lose_and_mix_nothing() {
     let bucket = weed().bucket();
     let user = new_vault(&bucket);

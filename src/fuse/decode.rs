@@ -137,6 +137,8 @@ fn wanted(is_reader: bool) -> InitFlags {
         | InitFlags::FUSE_DO_READDIRPLUS
         | InitFlags::FUSE_READDIRPLUS_AUTO
         | InitFlags::FUSE_CACHE_SYMLINKS
+        // An inode that the kernel has forgotten is found by its number: it is asked for as the `.` of itself.
+        | InitFlags::FUSE_EXPORT_SUPPORT
         // Permissions by ACLs too; the umask then is ours, since a directory's default ACL replaces it.
         | InitFlags::FUSE_POSIX_ACL
         | InitFlags::FUSE_DONT_MASK;

@@ -102,6 +102,21 @@ impl Dispatch {
         }
     }
 
+    /// Does what no caller waits for, to its end.
+    pub(super) fn tend(&self, what: &'static str, work: impl Future<Output = ()> + Send + 'static) {
+        let mut work = Box::pin(AssertUnwindSafe(work).catch_unwind());
+        let _runtime = self.runtime.enter();
+        let tended = move |outcome: std::thread::Result<()>| {
+            if outcome.is_err() {
+                tracing::error!(what, "what no caller waits for panicked");
+            }
+        };
+        match work.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(outcome) => tended(outcome),
+            Poll::Pending => drop(self.runtime.spawn(async move { tended(work.await) })),
+        }
+    }
+
     /// Runs `first`, the part of a request that borrows its bytes, inside the runtime; a panic counts as pending,
     /// and comes again where it is caught.
     pub(super) fn now<T>(&self, first: impl FnOnce() -> Option<T>) -> Option<T> {
@@ -348,6 +363,19 @@ mod tests {
         settled().await;
         assert!(vfs.lookup(ROOT, b"first").await.is_ok(), "it came before the answer");
         assert!(matches!(vfs.lookup(ROOT, b"second").await, Err(vfs::Error::NotFound)));
+    }
+
+    #[tokio::test]
+    async fn what_no_caller_waits_for_is_done_to_its_end() {
+        let (done, mut seen) = tokio::sync::oneshot::channel();
+        let dispatch = hasty();
+        dispatch.tend("test", async { panic!("of no consequence") });
+        dispatch.tend("test", async {
+            tokio::time::sleep(5 * SHORT).await;
+            done.send(()).unwrap();
+        });
+        assert!(seen.try_recv().is_err(), "it does not hold the session up");
+        seen.await.unwrap();
     }
 
     #[tokio::test]

@@ -13,10 +13,11 @@ use tokio::sync::watch;
 
 use super::decode::{file_attr, handle, ino, kind, moves_atime, nothing};
 use super::dispatch::Dispatch;
-use crate::vfs::{Attributes, Error, OpenFlags as Open, Result, Vfs, WriteAt};
+use crate::vfs::{Error, Known, OpenFlags as Open, Result, Vfs, WriteAt};
 
-/// For how long the kernel may answer from its own memory. A writer's mount is the only one that changes the vault,
-/// and all its changes pass the kernel, which keeps what it knows right; so this only bounds its memory's age.
+/// For how long the kernel may answer from its own memory. A writer's mount is the only one that changes the vault. Its
+/// changes pass the kernel, which keeps what it knows right, or the kernel is told (`notify`); so this only bounds its
+/// memory's age.
 const TTL_WRITER: Duration = Duration::from_secs(3600);
 /// A read-only mount follows what another machine writes.
 const TTL_READER: Duration = Duration::from_secs(1);
@@ -57,11 +58,11 @@ impl Front {
 
     pub(super) fn entry<F>(&self, what: &'static str, reply: ReplyEntry, work: F)
     where
-        F: Future<Output = Result<Attributes>> + Send + 'static,
+        F: Future<Output = Result<Known>> + Send + 'static,
     {
         let ttl = self.ttl();
         self.dispatch.answer(what, reply, work, move |reply, seen| {
-            reply.entry(&ttl, &file_attr(&seen), GENERATION);
+            reply.entry(&ttl, &file_attr(&seen.told()), GENERATION);
         });
     }
 
@@ -85,6 +86,20 @@ impl Front {
         });
     }
 
+    /// The session has ended.
+    pub(super) fn over(&self) {
+        self.vfs.nobody_listens();
+        let vfs = self.vfs.clone();
+        self.dispatch.tend("destroy", async move { vfs.forget_all().await });
+        self.ended.send_replace(true);
+    }
+
+    /// The kernel forgets what it was told of.
+    pub(super) fn forgotten(&self, node: INodeNo, times: u64) {
+        let vfs = self.vfs.clone();
+        self.dispatch.tend("forget", async move { vfs.forget(ino(node), times).await });
+    }
+
     /// `lookup`; that a name is not there is remembered by the kernel too.
     pub(super) fn look_up(&self, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let (vfs, name, ttl) = (self.vfs.clone(), name.as_bytes().to_vec(), self.ttl());
@@ -96,7 +111,7 @@ impl Front {
             }
         };
         self.dispatch.answer("lookup", reply, work, move |reply, seen| {
-            let attr = seen.map_or_else(nothing, |seen| file_attr(&seen));
+            let attr = seen.map_or_else(nothing, |seen| file_attr(&seen.told()));
             reply.entry(&ttl, &attr, GENERATION);
         });
     }
@@ -168,11 +183,12 @@ impl Front {
         self.dispatch.answer("readdirplus", reply, work, move |mut reply, list| {
             for entry in list {
                 let name = OsStr::from_bytes(&entry.name);
-                let Some(seen) = &entry.attributes else { continue };
+                let Some(seen) = entry.attributes else { continue };
                 let id = INodeNo(entry.ino.0);
-                if reply.add(id, entry.cookie, name, &ttl, &file_attr(seen), GENERATION) {
-                    break;
+                if reply.add(id, entry.cookie, name, &ttl, &file_attr(&seen), GENERATION) {
+                    break; // this one, and what is after it, the kernel is not told
                 }
+                seen.told();
             }
             reply.ok();
         });

@@ -5,6 +5,7 @@ mod dispatch;
 mod error;
 mod front;
 pub mod mountpoint;
+mod notify;
 mod ops;
 mod session;
 #[cfg(test)]

@@ -26,16 +26,15 @@ impl Filesystem for Front {
     }
 
     fn destroy(&mut self) {
-        self.ended.send_replace(true);
+        self.over();
     }
 
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         self.look_up(parent, name, reply);
     }
 
-    fn forget(&self, _: &Request, node: INodeNo, _: u64) {
-        // All that is kept of what the kernel merely knows is what was removed meanwhile.
-        self.vfs.forget(ino(node));
+    fn forget(&self, _: &Request, node: INodeNo, times: u64) {
+        self.forgotten(node, times);
     }
 
     fn getattr(&self, _: &Request, node: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
@@ -199,7 +198,7 @@ impl Filesystem for Front {
         let (ttl, how) = (self.ttl(), self.open_flags(flags));
         let work = async move { vfs.create(&caller, ino(parent), &name, mode, flags).await };
         self.dispatch.answer("create", reply, work, move |reply, (seen, id)| {
-            reply.created(&ttl, &file_attr(&seen), GENERATION, FileHandle(id.0), how);
+            reply.created(&ttl, &file_attr(&seen.told()), GENERATION, FileHandle(id.0), how);
         });
     }
 

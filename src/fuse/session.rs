@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use super::dispatch::Dispatch;
 use super::front::Front;
-use super::{Error, Result, mountpoint};
+use super::{Error, Result, mountpoint, notify};
 use crate::vfs::Vfs;
 
 /// The type that `/proc/mounts` shows is `fuse.s3vault`.
@@ -52,6 +52,7 @@ pub fn mount(vfs: Vfs, path: &Path, options: &MountOptions, runtime: Handle) -> 
     let path = path.canonicalize().map_err(failed)?;
     let (ended_sender, ended) = watch::channel(false);
     let config = config(options, vfs.options().read_only);
+    let (vfs, changes) = (vfs.for_kernel(), vfs.changes_of_others());
     let front = Front::new(vfs, Dispatch::new(runtime), ended_sender);
     let session = Session::new(front, &path, &config).map_err(failed)?;
     let device = match mountpoint::mounted_at(&path) {
@@ -59,6 +60,7 @@ pub fn mount(vfs: Vfs, path: &Path, options: &MountOptions, runtime: Handle) -> 
         Ok(None) => return Err(failed(std::io::ErrorKind::NotFound.into())),
         Err(error) => return Err(failed(error)),
     };
+    notify::start(session.notifier(), changes).map_err(failed)?;
     let session = ManuallyDrop::new(session.spawn().map_err(failed)?);
     Ok(Mounted { path, device, ended, session })
 }

@@ -10,7 +10,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::*;
 use crate::vfs::tests::World;
 
+mod by_number;
 mod direct;
+mod names;
+mod others;
 
 /// A mount for the length of a test; without /dev/fuse there is nothing to test.
 struct Mount {

@@ -72,12 +72,30 @@ pub(super) async fn by_path(
     send(&gateway, &key, &method, &headers).await
 }
 
+/// How often it is looked again for a file that is replaced between the look and its opening.
+const TRIES: usize = 100;
+
 async fn send(
     gateway: &Arc<Gateway>,
     key: &Key,
     method: &Method,
     headers: &HeaderMap,
 ) -> Result<Response> {
+    for _ in 0..TRIES {
+        if let Some(response) = send_this(gateway, key, method, headers).await? {
+            return Ok(response);
+        }
+    }
+    Err(changed())
+}
+
+/// What the key names now; `None`: it was replaced or removed before it could be opened.
+async fn send_this(
+    gateway: &Arc<Gateway>,
+    key: &Key,
+    method: &Method,
+    headers: &HeaderMap,
+) -> Result<Option<Response>> {
     let inspected = gateway.inspect_file(key).await?;
     let validators = Validators::new(inspected.version, inspected.attributes.mtime);
     let mut about = HeaderMap::new();
@@ -89,7 +107,7 @@ async fn send(
             for name in [header::CONTENT_TYPE, header::CONTENT_DISPOSITION, header::ACCEPT_RANGES] {
                 about.remove(name);
             }
-            return Ok((StatusCode::NOT_MODIFIED, about).into_response());
+            return Ok(Some((StatusCode::NOT_MODIFIED, about).into_response()));
         }
         Verdict::Failed => {
             return Err(Problem::new(
@@ -107,18 +125,28 @@ async fn send(
     let (status, range) = match wanted(range, size) {
         Wanted::All => (StatusCode::OK, 0..size),
         Wanted::Part(range) => (StatusCode::PARTIAL_CONTENT, range),
-        Wanted::Beyond => return Ok(beyond(size)),
+        Wanted::Beyond => return Ok(Some(beyond(size))),
     };
     if status == StatusCode::PARTIAL_CONTENT {
         let (first, last) = (range.start, range.end - 1);
         set(&mut about, header::CONTENT_RANGE, format!("bytes {first}-{last}/{size}"));
     }
     about.insert(header::CONTENT_LENGTH, HeaderValue::from(range.end - range.start));
-    let body = match *method == Method::HEAD {
-        true => Body::empty(),
-        false => content(gateway, inspected, range).await?,
+    if *method == Method::HEAD {
+        return Ok(Some((status, about, Body::empty()).into_response()));
+    }
+    let flags = OpenFlags { read: true, ..OpenFlags::default() };
+    let handle = match gateway.vfs.open(inspected.attributes.ino, flags).await {
+        Err(crate::vfs::Error::Stale) => return Ok(None),
+        handle => handle?,
     };
-    Ok((status, about, body).into_response())
+    let open = Open::new(&gateway.vfs, handle);
+    let body = content(Reading { open, inspected, range }).await?;
+    Ok(Some((status, about, body).into_response()))
+}
+
+fn changed() -> Problem {
+    Problem::unavailable("The file was changed just now. Ask again.", 1)
 }
 
 /// What the headers say of a file.
@@ -182,14 +210,10 @@ fn disposition(name: &[u8]) -> String {
 
 /// The bytes of a range, piece by piece. The first is read before the answer begins, so that a store that does not
 /// answer is told as what it is; what goes wrong later breaks the connection, which no client takes for the end.
-async fn content(gateway: &Gateway, inspected: Inspected, range: Range<u64>) -> Result<Body> {
-    let flags = OpenFlags { read: true, ..OpenFlags::default() };
-    let handle = gateway.vfs.open(inspected.attributes.ino, flags).await?;
-    let open = Open::new(&gateway.vfs, handle);
-    let mut reading = Reading { open, inspected, range };
+async fn content(mut reading: Reading) -> Result<Body> {
     let first = reading.next().await.map_err(|failure| match failure {
         Failure::Vault(error) => Problem::from(error),
-        Failure::Changed => Problem::unavailable("The file was changed just now. Ask again.", 1),
+        Failure::Changed => changed(),
     })?;
     let Some(first) = first else { return Ok(Body::empty()) };
     if reading.range.is_empty() {

@@ -9,6 +9,8 @@ use crate::vfs::{self, Trouble};
 
 /// Seconds after which a store that does not answer may be asked again.
 const STORE_RETRY: u32 = 30;
+/// Seconds after which the mount may have heard of what was changed before.
+const BUSY_RETRY: u32 = 10;
 /// Seconds after which there may be room in staging again.
 const FULL_RETRY: u32 = 60;
 
@@ -142,6 +144,13 @@ impl From<vfs::Error> for Problem {
                 "too_large",
                 "The file would be larger than a file can be. Nothing was kept.",
             ),
+            E::Unheard => {
+                tracing::warn!("a change was refused: the kernel has not heard of those before it");
+                Self::unavailable(
+                    "The mount of the vault is too busy to be told of changes. Nothing was changed; try again.",
+                    BUSY_RETRY,
+                )
+            }
             _ => Self::of_trouble(&error),
         }
     }
@@ -224,6 +233,7 @@ mod tests {
         assert_eq!(status(vfs::Error::NoSpace), 507);
         assert_eq!(status(vfs::Error::BadHandle), 500);
         assert_eq!(status(vfs::Error::Durability("no".into())), 503);
+        assert_eq!(status(vfs::Error::Unheard), 503);
     }
 
     #[test]

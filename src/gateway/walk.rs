@@ -116,7 +116,7 @@ impl<'g> Walk<'g> {
                 name_length: entry.name.len(),
                 kind: Kind::of(entry.kind),
                 ino: entry.ino,
-                attributes: entry.attributes,
+                attributes: entry.attributes.as_deref().copied(),
             }));
         }
     }

@@ -171,10 +171,7 @@ impl Vfs {
         let noted = self.inner.atimes.get(ino);
         let inode = match set.size {
             Some(size) => self.resize(ino, set, size).await?,
-            None => match self.set_but_size(ino, set).await {
-                Err(Error::Stale) => return self.set_ghost(ino, set),
-                inode => inode?,
-            },
+            None => self.set_but_size(ino, set).await?,
         };
         let unpublished = self.inner.content.known(ino).and_then(|file| file.unpublished());
         let mut seen = self.merged(ino, &inode, unpublished);

@@ -3,7 +3,7 @@
 
 use crate::types::{InodeNo, NameHash};
 
-use super::{Attributes, Error, Result, Vfs};
+use super::{Error, Known, Result, Vfs};
 
 /// The cookies of `.` and `..`; 0 is the beginning. An entry's cookie is as small only by a chance of 2^-61.
 const DOT: u64 = 1;
@@ -13,7 +13,7 @@ const DOT_DOT: u64 = 2;
 const FETCHES_MAX: usize = 2;
 
 /// One entry of a listing.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct DirEntry {
     /// What it names.
     pub ino: InodeNo,
@@ -24,7 +24,7 @@ pub struct DirEntry {
     /// Where a listing goes on after this entry.
     pub cookie: u64,
     /// What `stat` shows of it, if that was asked for.
-    pub attributes: Option<Attributes>,
+    pub attributes: Option<Known>,
 }
 
 impl Vfs {
@@ -32,7 +32,7 @@ impl Vfs {
     pub async fn read_dir(&self, ino: InodeNo, cookie: u64, limit: usize) -> Result<Vec<DirEntry>> {
         self.read(|view| {
             // Removed while it was open: as on a local disk, it has no entries, not even `.`.
-            let Some(dir) = view.inode(ino)?.filter(crate::log::Inode::is_dir) else {
+            let Some(dir) = view.inode(ino)?.filter(|dir| dir.is_dir() && dir.nlink > 0) else {
                 return Ok(Vec::new());
             };
             let dot = |cookie, name: &[u8], ino| DirEntry {
@@ -85,7 +85,7 @@ impl Vfs {
             let mut list = self.read_dir(ino, cookie, limit).await?;
             let Some(last) = list.last() else { return Ok(list) };
             cookie = last.cookie;
-            self.fill_in(&mut list).await?;
+            self.fill_in(ino, &mut list).await?;
             list.retain(|entry| entry.attributes.is_some());
             // Only if all were removed since: an empty list would say that this is the end.
             if !list.is_empty() {
@@ -95,7 +95,7 @@ impl Vfs {
     }
 
     /// Fills attributes in from the beginning, and cuts the list where too many would have to be fetched.
-    async fn fill_in(&self, list: &mut Vec<DirEntry>) -> Result<()> {
+    async fn fill_in(&self, dir: InodeNo, list: &mut Vec<DirEntry>) -> Result<()> {
         let mut filled = 0;
         for fetches in 0.. {
             filled += self.fill(&mut list[filled..]).await?;
@@ -103,9 +103,18 @@ impl Vfs {
                 break;
             }
             // Fetching one brings its neighbours in the map along: files made together lie together.
-            match self.attributes(list[filled].ino).await {
-                Ok(seen) => list[filled].attributes = Some(seen),
-                Err(Error::Stale) => {} // removed since
+            let entry = &mut list[filled];
+            let known = match &*entry.name {
+                b"." | b".." => self.attributes(entry.ino).await.map(Known::uncounted),
+                // Its name may name something else by now.
+                name => self.lookup(dir, name).await,
+            };
+            match known {
+                Ok(known) => {
+                    (entry.ino, entry.kind) = (known.ino, known.kind());
+                    entry.attributes = Some(known);
+                }
+                Err(Error::Stale | Error::NotFound) => {} // removed since
                 Err(error) => return Err(error),
             }
             filled += 1;
@@ -116,25 +125,35 @@ impl Vfs {
 
     /// Fills in what is at hand, and returns how many that are from the beginning on.
     async fn fill(&self, list: &mut [DirEntry]) -> Result<usize> {
-        let inodes: Vec<InodeNo> = list.iter().map(|entry| entry.ino).collect();
+        let wanted: Vec<(InodeNo, bool)> =
+            list.iter().map(|entry| (entry.ino, matches!(&*entry.name, b"." | b".."))).collect();
         let seen = self
             .read(|view| {
-                let mut seen = Vec::with_capacity(inodes.len());
-                for ino in &inodes {
-                    let unpublished =
-                        self.inner.content.known(*ino).and_then(|file| file.unpublished());
-                    match view.try_inode_cached(*ino)? {
-                        Some(inode) => seen.push(self.merged(*ino, &inode, unpublished)),
-                        None => break,
+                let mut seen = Vec::with_capacity(wanted.len());
+                for &(ino, is_dot) in &wanted {
+                    let find = || {
+                        let unpublished =
+                            self.inner.content.known(ino).and_then(|file| file.unpublished());
+                        let inode = view.try_inode_cached(ino)?.ok_or(Error::Stale)?;
+                        Ok(self.merged(ino, &inode, unpublished))
+                    };
+                    let known =
+                        if is_dot { find().map(Known::uncounted) } else { self.know(ino, find) };
+                    match known {
+                        Ok(known) => seen.push(known),
+                        // Not at hand, or just being removed.
+                        Err(Error::Stale) => break,
+                        Err(error) => return Err(error),
                     }
                 }
                 Ok(seen)
             })
             .await?;
-        for (entry, seen) in list.iter_mut().zip(&seen) {
-            entry.attributes = Some(*seen);
+        let count = seen.len();
+        for (entry, known) in list.iter_mut().zip(seen) {
+            entry.attributes = Some(known);
         }
-        Ok(seen.len())
+        Ok(count)
     }
 }
 

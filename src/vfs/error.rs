@@ -65,6 +65,9 @@ pub enum Error {
     /// EIO: its caller has been answered, before it was done (V5).
     #[error("too late: it was answered already")]
     Late,
+    /// The mount has not heard of earlier changes yet (EIO; the kernel itself never sees it).
+    #[error("the mount does not take the news of changes")]
+    Unheard,
     /// The index or the journal.
     #[error("the map: {0}")]
     Index(#[from] index::Error),
@@ -117,7 +120,7 @@ impl Error {
             Self::ReadOnly => libc::EROFS,
             Self::Index(error) => index_errno(error),
             Self::Content(error) => content_errno(error),
-            Self::Late | Self::Durability(_) => libc::EIO,
+            Self::Late | Self::Unheard | Self::Durability(_) => libc::EIO,
         }
     }
 }

@@ -15,10 +15,12 @@ mod data;
 mod defragment;
 mod dir;
 mod error;
-mod ghosts;
 mod handles;
+mod holders;
+mod known;
 mod namespace;
 mod open;
+mod others;
 mod periodic;
 mod publish;
 mod remove;
@@ -38,6 +40,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
+use tokio::sync::mpsc;
 
 use crate::content::{Content, Unpublished};
 use crate::index::{Draft, Index, View};
@@ -50,6 +53,8 @@ pub use data::{Taken, WriteAt};
 pub use dir::DirEntry;
 pub use error::{Error, Result, Trouble};
 pub use handles::{HandleId, OpenFlags};
+pub use known::Known;
+pub use others::{Change, Changes, Told};
 pub use periodic::Periodic;
 pub use rename::RenameMode;
 pub use request::{Request, takes};
@@ -60,6 +65,8 @@ pub use xattr::Setter;
 
 use attr::atime_moves;
 use handles::Handles;
+use holders::{Holders, Leaving};
+use known::By;
 
 /// The longest name, in bytes (`NAME_MAX`).
 pub const NAME_MAX: usize = 255;
@@ -133,10 +140,12 @@ pub struct Space {
     pub free_inodes: u64,
 }
 
-/// A vault as a file system. Cheap to clone: all clones are one.
+/// A vault as a file system. Cheap to clone: all clones are one, but for who calls through them: see
+/// [`Vfs::for_kernel`].
 #[derive(Clone)]
 pub struct Vfs {
     inner: Arc<Inner>,
+    by: By,
 }
 
 struct Inner {
@@ -145,8 +154,10 @@ struct Inner {
     durability: Arc<dyn Durability>,
     options: Options,
     handles: Handles,
+    holders: Holders,
+    /// Who mounts the vault, and is told what others change.
+    listener: Mutex<Option<mpsc::Sender<Told>>>,
     atimes: attr::Atimes,
-    ghosts: ghosts::Ghosts,
     bare: xattr::Bare,
     /// Truncations under way, with the offset from which extents are still to go (rule V3).
     trims: Mutex<HashMap<InodeNo, u64>>,
@@ -172,15 +183,20 @@ impl Vfs {
             durability,
             options,
             handles: Handles::default(),
+            holders: Holders::default(),
+            listener: Mutex::default(),
             atimes: attr::Atimes::default(),
-            ghosts: ghosts::Ghosts::default(),
             bare: xattr::Bare::default(),
             trims: Mutex::default(),
             left_over: remove::LeftOver::default(),
             windows: defragment::Windows::default(),
             last: AtomicU64::new(journaled.0),
         };
-        Self { inner: Arc::new(inner) }
+        Self::of(Arc::new(inner))
+    }
+
+    fn of(inner: Arc<Inner>) -> Self {
+        Self { inner, by: By::Others }
     }
 
     /// How it is presented.
@@ -206,17 +222,12 @@ impl Vfs {
 
     /// `stat`, and `fstat` of an unlinked file.
     pub async fn attributes(&self, ino: InodeNo) -> Result<Attributes> {
-        match self.read(|view| self.seen(view, ino)).await? {
-            Some(seen) => Ok(seen),
-            None => self.ghost(ino),
-        }
+        self.read(|view| self.seen(view, ino)?.ok_or(Error::Stale)).await
     }
 
     /// The target of a symlink.
     pub async fn read_link(&self, ino: InodeNo) -> Result<Vec<u8>> {
-        let Some(inode) = self.read(|view| Ok(view.inode(ino)?)).await? else {
-            return self.inner.ghosts.get(ino).and_then(|ghost| ghost.target).ok_or(Error::Stale);
-        };
+        let inode = self.read(|view| view.inode(ino)?.ok_or(Error::Stale)).await?;
         self.touch(ino, &inode);
         inode.target.ok_or(Error::Invalid)
     }
@@ -296,6 +307,24 @@ impl Vfs {
         Ok(value)
     }
 
+    /// As `change`, of a transaction that may take the last name of an inode.
+    async fn change_leaving<T: Send>(
+        &self,
+        f: impl Fn(&mut Draft<'_>, &Leaving<'_>) -> Result<T> + Send + Sync,
+    ) -> Result<T> {
+        let leaving = Leaving::new(&self.inner.holders);
+        let value = self
+            .change(|draft| {
+                leaving.again();
+                let value = f(draft, &leaving)?;
+                leaving.begin();
+                Ok(value)
+            })
+            .await?;
+        leaving.landed();
+        Ok(value)
+    }
+
     fn writable(&self) -> Result<()> {
         if self.inner.options.read_only { Err(Error::ReadOnly) } else { Ok(()) }
     }
@@ -303,7 +332,7 @@ impl Vfs {
 
 /// A directory that can take names: there, a directory, not removed.
 fn directory(view: &View<'_>, ino: InodeNo) -> Result<Inode> {
-    let inode = view.inode(ino)?.ok_or(Error::NotFound)?;
+    let inode = view.inode(ino)?.filter(|inode| inode.nlink > 0).ok_or(Error::NotFound)?;
     if inode.is_dir() { Ok(inode) } else { Err(Error::NotDirectory) }
 }
 

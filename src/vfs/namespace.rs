@@ -4,11 +4,12 @@ use crate::index::{Draft, View};
 use crate::log::{Entry, Inode};
 use crate::types::{InodeNo, Timestamp};
 
-use super::handles::{Held, Leaving};
+use super::holders::Held;
+use super::others::Change;
 use super::publish::apply;
-use super::remove::{Fate, drop_name};
+use super::remove::{Fate, drop_directory, drop_name};
 use super::{
-    Attributes, Caller, Error, Result, TARGET_MAX, Vfs, acl, attr, checked_name, directory,
+    Attributes, Caller, Error, Known, Result, TARGET_MAX, Vfs, acl, attr, checked_name, directory,
 };
 
 /// Names that one inode can have.
@@ -22,21 +23,37 @@ enum Made<'a> {
 }
 
 impl Vfs {
-    /// What a name in a directory names.
-    pub async fn lookup(&self, parent: InodeNo, name: &[u8]) -> Result<Attributes> {
+    /// What a name in a directory names. `.` is an inode of any kind, and `..` the directory that a directory is in: so
+    /// the kernel finds an inode that it has forgotten by its number (`open_by_handle_at(2)`).
+    pub async fn lookup(&self, parent: InodeNo, name: &[u8]) -> Result<Known> {
         if name.len() > super::NAME_MAX {
             return Err(Error::NameTooLong);
         }
-        self.read(|view| {
-            let ino = match name {
-                b"." => parent,
-                b".." => directory(view, parent)?.parent,
-                _ => view.entry(parent, name)?.ok_or(Error::NotFound)?.ino,
-            };
-            // An unlink between the two reads leaves the one without the other.
-            self.seen(view, ino)?.ok_or(Error::NotFound)
-        })
-        .await
+        loop {
+            let found = self
+                .read(|view| {
+                    let ino = match name {
+                        b"." => parent,
+                        b".." => directory(view, parent)?.parent,
+                        _ => view.entry(parent, name)?.ok_or(Error::NotFound)?.ino,
+                    };
+                    let known = self.know(ino, || {
+                        let seen = self.seen(view, ino)?.ok_or(Error::NotFound)?;
+                        // By its number alone: the kernel forgot it when its last name was gone.
+                        if seen.nlink > 0 { Ok(seen) } else { Err(Error::NotFound) }
+                    });
+                    match known {
+                        Err(Error::Stale) => Ok(Err(ino)),
+                        known => Ok(Ok(known?)),
+                    }
+                })
+                .await?;
+            match found {
+                Ok(known) => return Ok(known),
+                // What the name names next is known when this one has gone.
+                Err(ino) => self.inner.holders.left(ino).await,
+            }
+        }
     }
 
     /// `mkdir`.
@@ -46,7 +63,7 @@ impl Vfs {
         parent: InodeNo,
         name: &[u8],
         mode: u32,
-    ) -> Result<Attributes> {
+    ) -> Result<Known> {
         let mode = libc::S_IFDIR | mode & attr::MODE_BITS;
         self.make(caller, parent, name, mode, Made::Plain, None).await
     }
@@ -59,7 +76,7 @@ impl Vfs {
         name: &[u8],
         mode: u32,
         device: u32,
-    ) -> Result<Attributes> {
+    ) -> Result<Known> {
         let made = match mode & libc::S_IFMT {
             libc::S_IFREG | libc::S_IFIFO | libc::S_IFSOCK => Made::Plain,
             libc::S_IFCHR | libc::S_IFBLK => Made::Device(device),
@@ -76,7 +93,7 @@ impl Vfs {
         parent: InodeNo,
         name: &[u8],
         target: &[u8],
-    ) -> Result<Attributes> {
+    ) -> Result<Known> {
         if target.len() > TARGET_MAX {
             return Err(Error::NameTooLong);
         }
@@ -95,7 +112,7 @@ impl Vfs {
         name: &[u8],
         mode: u32,
         held: &Held<'_>,
-    ) -> Result<Attributes> {
+    ) -> Result<Known> {
         let mode = libc::S_IFREG | mode & attr::MODE_BITS;
         self.make(caller, parent, name, mode, Made::Plain, Some(held)).await
     }
@@ -108,11 +125,13 @@ impl Vfs {
         mode: u32,
         made: Made<'_>,
         held: Option<&Held<'_>>,
-    ) -> Result<Attributes> {
+    ) -> Result<Known> {
         checked_name(name)?;
         self.writable()?;
+        let place = self.place().await?;
         // So that most directories cost no look for an ACL under the lock.
         self.is_bare(parent).await?;
+        let known = self.holding();
         let (ino, inode, is_bare) = self
             .change(|draft| {
                 let now = Timestamp::now();
@@ -142,22 +161,27 @@ impl Vfs {
                 draft.put_entry(parent, &Entry { name: name.to_vec(), ino, kind: inode.kind() });
                 draft.put_inode(ino, &inode);
                 changed(draft, parent, &mut dir, now);
-                if let Some(held) = held {
+                for held in held.into_iter().chain(&known) {
                     held.hold(ino)?;
                 }
                 Ok((ino, inode, !has_acl))
             })
             .await?;
+        let telling = place.tell(|| named(parent, name));
         if is_bare {
             self.inner.bare.insert_new(ino);
         }
-        Ok(Attributes::of(ino, &inode))
+        let known = self.known(Attributes::of(ino, &inode), known);
+        telling.heard().await;
+        Ok(known)
     }
 
     /// `link`: one more name for what is not a directory.
-    pub async fn link(&self, ino: InodeNo, parent: InodeNo, name: &[u8]) -> Result<Attributes> {
+    pub async fn link(&self, ino: InodeNo, parent: InodeNo, name: &[u8]) -> Result<Known> {
         checked_name(name)?;
         self.writable()?;
+        let place = self.place().await?;
+        let known = self.holding();
         let pending = self.pending(ino).await?;
         let noted = self.inner.atimes.get(ino);
         let inode = self
@@ -185,9 +209,17 @@ impl Vfs {
                 draft.put_inode(ino, &inode);
                 draft.put_entry(parent, &Entry { name: name.to_vec(), ino, kind: inode.kind() });
                 changed(draft, parent, &mut dir, now);
+                if let Some(known) = &known {
+                    known.hold(ino)?;
+                }
                 Ok(inode)
             })
             .await?;
+        let telling = place.tell(|| {
+            let mut changes = named(parent, name);
+            changes.push(Change::Attributes(ino));
+            changes
+        });
         if let Some(pending) = pending {
             pending.landed();
         }
@@ -195,15 +227,17 @@ impl Vfs {
         let mut seen = self.merged(ino, &inode, unpublished);
         // The transaction may have taken it along, after `inode` was made.
         seen.atime = noted.map_or(seen.atime, |noted| seen.atime.max(noted));
-        Ok(seen)
+        let known = self.known(seen, known);
+        telling.heard().await;
+        Ok(known)
     }
 
     /// `unlink`: of what is not a directory.
     pub async fn unlink(&self, parent: InodeNo, name: &[u8]) -> Result<()> {
         checked_name(name)?;
-        let leaving = Leaving::new(&self.inner.handles);
+        let place = self.place().await?;
         let (ino, fate) = self
-            .change(|draft| {
+            .change_leaving(|draft, leaving| {
                 let now = Timestamp::now();
                 let mut dir = directory(draft, parent)?;
                 let entry = draft.entry(parent, name)?.ok_or(Error::NotFound)?;
@@ -211,13 +245,14 @@ impl Vfs {
                     return Err(Error::IsDirectory);
                 }
                 draft.delete_entry(parent, name);
-                let fate = drop_name(draft, &leaving, &self.inner.bare, entry.ino, now)?;
+                let fate = drop_name(draft, leaving, &self.inner.bare, entry.ino, now)?;
                 changed(draft, parent, &mut dir, now);
                 Ok((entry.ino, fate))
             })
             .await?;
-        drop(leaving);
+        let telling = place.tell(|| unnamed(parent, name, (ino, fate)));
         self.after_drop(ino, fate).await;
+        telling.heard().await;
         Ok(())
     }
 
@@ -228,23 +263,41 @@ impl Vfs {
             b".." => return Err(Error::NotEmpty),
             _ => checked_name(name)?,
         }
+        let place = self.place().await?;
         let (ino, fate) = self
-            .change(|draft| {
+            .change_leaving(|draft, leaving| {
+                let now = Timestamp::now();
                 let mut dir = directory(draft, parent)?;
                 let entry = draft.entry(parent, name)?.ok_or(Error::NotFound)?;
                 if entry.kind != libc::S_IFDIR {
                     return Err(Error::NotDirectory);
                 }
-                let fate = drop_directory(draft, entry.ino, Timestamp::now())?;
+                let fate = drop_directory(draft, leaving, &self.inner.bare, entry.ino, now)?;
                 draft.delete_entry(parent, name);
                 dir.nlink = dir.nlink.saturating_sub(1);
-                changed(draft, parent, &mut dir, Timestamp::now());
+                changed(draft, parent, &mut dir, now);
                 Ok((entry.ino, fate))
             })
             .await?;
+        let telling = place.tell(|| unnamed(parent, name, (ino, fate)));
         self.after_drop(ino, fate).await;
+        telling.heard().await;
         Ok(())
     }
+}
+
+/// What the kernel is told when a name names something new.
+pub(super) fn named(parent: InodeNo, name: &[u8]) -> Vec<Change> {
+    vec![Change::Name(parent, name.to_vec()), Change::Attributes(parent)]
+}
+
+/// What the kernel is told when a name is gone, or names something else than `ino` now.
+pub(super) fn unnamed(parent: InodeNo, name: &[u8], (ino, fate): (InodeNo, Fate)) -> Vec<Change> {
+    let first = match fate {
+        Fate::Named => Change::Name(parent, name.to_vec()),
+        Fate::Gone | Fate::Orphan => Change::Gone(parent, name.to_vec(), ino),
+    };
+    vec![first, Change::Attributes(ino), Change::Attributes(parent)]
 }
 
 impl Made<'_> {
@@ -259,19 +312,6 @@ pub(super) fn changed(draft: &mut Draft<'_>, ino: InodeNo, dir: &mut Inode, now:
     dir.mtime = now;
     dir.ctime = now;
     draft.put_inode(ino, dir);
-}
-
-/// Removes a directory, which must be empty. Its own entry is the caller's.
-pub(super) fn drop_directory(draft: &mut Draft<'_>, ino: InodeNo, now: Timestamp) -> Result<Fate> {
-    if !draft.is_empty_dir(ino)? {
-        return Err(Error::NotEmpty);
-    }
-    for name in draft.xattrs(ino)? {
-        draft.delete_xattr(ino, &name);
-    }
-    let inode = draft.inode(ino)?.map(|inode| Box::new(Inode { ctime: now, ..inode }));
-    draft.delete_inode(ino);
-    Ok(Fate::Gone(inode))
 }
 
 /// Whether `ino` is `dir` or a directory above it. The root is above everything.

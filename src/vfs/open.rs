@@ -5,10 +5,14 @@ use std::sync::Arc;
 use crate::content::File;
 use crate::types::InodeNo;
 
-use super::handles::{Handle, Held};
+use super::handles::Handle;
+use super::holders::{Held, Holder};
 use super::{
-    Attributes, Caller, Error, FsyncTo, HandleId, OpenFlags, Result, SetAttributes, Vfs, request,
+    Caller, Error, FsyncTo, HandleId, Known, OpenFlags, Result, SetAttributes, Vfs, request,
 };
+
+/// How often `O_CREAT` begins again while the name changes under it; a name without an inode is damage, and stays.
+const CREATE_TRIES: usize = 100;
 
 impl Vfs {
     /// `open` of a regular file.
@@ -27,8 +31,11 @@ impl Vfs {
         if flags.write || flags.truncate {
             self.writable()?;
         }
-        let held = Held::new(&self.inner.handles);
-        held.hold(ino)?;
+        let held = Held::new(&self.inner.holders, Holder::Handle);
+        while held.hold(ino).is_err() {
+            // It is just being removed. What comes instead is there when it has gone.
+            self.inner.holders.left(ino).await;
+        }
         let look = async {
             let file = self.opened(ino, flags).await?;
             let seen = look.await?;
@@ -45,6 +52,10 @@ impl Vfs {
             }
             Err(error) => {
                 self.unhold(ino).await;
+                if matches!(error, Error::Stale) && self.writable().is_ok() {
+                    // Who was to remove it may have left it to us.
+                    self.finish_orphan(ino).await;
+                }
                 Err(error)
             }
         }
@@ -56,7 +67,7 @@ impl Vfs {
         if !inode.is_file() {
             return Err(if inode.is_dir() { Error::IsDirectory } else { Error::Invalid });
         }
-        if inode.nlink == 0 && !self.inner.handles.is_unlinked(ino) {
+        if inode.nlink == 0 && !self.inner.holders.is_unlinked(ino) {
             return Err(Error::Stale);
         }
         let file = self.inner.content.file(ino);
@@ -75,23 +86,43 @@ impl Vfs {
         name: &[u8],
         mode: u32,
         flags: OpenFlags,
-    ) -> Result<(Attributes, HandleId)> {
-        let held = Held::new(&self.inner.handles);
-        let made = self.make_file(caller, parent, name, mode & !libc::S_IFMT, &held).await;
-        match made {
-            Ok(seen) => {
+    ) -> Result<(Known, HandleId)> {
+        for _ in 0..CREATE_TRIES {
+            if let Some(opened) = self.create_or_open(caller, parent, name, mode, flags).await? {
+                return Ok(opened);
+            }
+        }
+        Err(Error::NotFound)
+    }
+
+    /// One try; `None`: another change of the name came between the look and the opening.
+    async fn create_or_open(
+        &self,
+        caller: &Caller,
+        parent: InodeNo,
+        name: &[u8],
+        mode: u32,
+        flags: OpenFlags,
+    ) -> Result<Option<(Known, HandleId)>> {
+        let held = Held::new(&self.inner.holders, Holder::Handle);
+        match self.make_file(caller, parent, name, mode & !libc::S_IFMT, &held).await {
+            Ok(known) => {
                 held.keep();
-                let file = self.inner.content.file(seen.ino);
+                let file = self.inner.content.file(known.ino);
                 file.note_name(name);
-                Ok((seen, self.inner.handles.insert(file, flags)))
+                return Ok(Some((known, self.inner.handles.insert(file, flags))));
             }
-            Err(Error::Exists) if !flags.exclusive => {
-                drop(held);
-                let seen = self.lookup(parent, name).await?;
-                let look = self.attributes(seen.ino);
-                let (handle, seen) = self.open_and(seen.ino, flags, look).await?;
-                Ok((seen, handle))
-            }
+            Err(Error::Exists) if !flags.exclusive => drop(held),
+            Err(error) => return Err(error),
+        }
+        let known = match self.lookup(parent, name).await {
+            Err(Error::NotFound) => return Ok(None),
+            known => known?,
+        };
+        let look = self.attributes(known.ino);
+        match self.open_and(known.ino, flags, look).await {
+            Ok((handle, now)) => Ok(Some((known.now(now), handle))),
+            Err(Error::Stale) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -105,7 +136,7 @@ impl Vfs {
 
     /// Nobody can open an unlinked file after a crash, so its close needs no transaction.
     async fn publish_named(&self, handle: &Handle) -> Result<()> {
-        if handle.file.unpublished().is_none() || self.inner.handles.is_unlinked(handle.file.ino())
+        if handle.file.unpublished().is_none() || self.inner.holders.is_unlinked(handle.file.ino())
         {
             return Ok(());
         }
@@ -149,7 +180,7 @@ impl Vfs {
     }
 
     async fn unhold(&self, ino: InodeNo) {
-        if self.inner.handles.release(ino) {
+        if self.inner.holders.let_go(ino, Holder::Handle, 1) {
             self.finish_orphan(ino).await;
         }
     }

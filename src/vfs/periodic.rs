@@ -76,8 +76,8 @@ impl Vfs {
         for (ino, orphan) in self.orphans().await? {
             let finished = if orphan.from.is_some() {
                 self.trim_aside(&self.inner.content.file(ino)).await
-            } else if self.inner.handles.is_unlinked(ino) {
-                Ok(()) // its last close removes it
+            } else if self.inner.holders.is_unlinked(ino) {
+                Ok(()) // whoever lets go of it last removes it
             } else {
                 self.remove_orphan(ino).await
             };
@@ -155,7 +155,7 @@ async fn publish_in_time(inner: Weak<Inner>) {
         tokio::select! {
             _ = ticks.tick() => {
                 let Some(inner) = inner.upgrade() else { return };
-                publisher.begin(&Vfs { inner }, PUBLISH_AFTER);
+                publisher.begin(&Vfs::of(inner), PUBLISH_AFTER);
             }
             Some(_) = publisher.next() => {}
         }
@@ -167,7 +167,7 @@ async fn keep_house(inner: Weak<Inner>) {
     loop {
         ticks.tick().await;
         let Some(inner) = inner.upgrade() else { return };
-        let vfs = Vfs { inner };
+        let vfs = Vfs::of(inner);
         if vfs.inner.left_over.take() {
             let recovery = async {
                 if let Err(error) = vfs.finish_recovery().await {

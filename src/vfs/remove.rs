@@ -10,10 +10,10 @@ use crate::index::{self, Draft, View};
 use crate::log::{Inode, Orphan};
 use crate::types::{Extent, InodeNo, Timestamp};
 
-use super::handles::Leaving;
+use super::holders::Leaving;
 use super::publish::edit;
 use super::xattr::Bare;
-use super::{Result, Vfs};
+use super::{Error, Result, Vfs};
 
 /// Records of extents that one transaction takes away at most: some 100 KiB of keys, far below its 4 MiB.
 #[cfg(not(test))]
@@ -26,13 +26,13 @@ pub(super) const STEP: usize = 4;
 pub(super) const REMOVAL_WAIT: Duration = Duration::from_secs(5);
 
 /// What became of an inode that lost a name.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
     /// It has other names.
     Named,
-    /// It is gone; as it was, if it was there.
-    Gone(Option<Box<Inode>>),
-    /// It is an orphan: open, or too large for one transaction.
+    /// It is gone.
+    Gone,
+    /// It is an orphan: held by somebody, or too large for one transaction.
     Orphan,
 }
 
@@ -45,17 +45,44 @@ pub(super) fn drop_name(
     now: Timestamp,
 ) -> Result<Fate> {
     // An entry without an inode is damage that a removal may mend.
-    let Some(mut inode) = draft.inode(ino)? else { return Ok(Fate::Gone(None)) };
+    let Some(mut inode) = draft.inode(ino)? else { return Ok(Fate::Gone) };
     inode.nlink = inode.nlink.saturating_sub(1);
     inode.ctime = now;
     if inode.nlink > 0 {
         draft.put_inode(ino, &inode);
         return Ok(Fate::Named);
     }
-    if leaving.claim(ino) && erase(draft, bare, ino, &inode)? {
-        return Ok(Fate::Gone(Some(Box::new(inode))));
+    drop_inode(draft, leaving, bare, ino, &inode)
+}
+
+/// Takes its only name from a directory, which must be empty. The entry is the caller's.
+pub(super) fn drop_directory(
+    draft: &mut Draft<'_>,
+    leaving: &Leaving<'_>,
+    bare: &Bare,
+    ino: InodeNo,
+    now: Timestamp,
+) -> Result<Fate> {
+    if !draft.is_empty_dir(ino)? {
+        return Err(Error::NotEmpty);
     }
-    draft.put_inode(ino, &inode);
+    let Some(inode) = draft.inode(ino)? else { return Ok(Fate::Gone) };
+    drop_inode(draft, leaving, bare, ino, &Inode { nlink: 0, ctime: now, ..inode })
+}
+
+/// An inode has no name any more.
+fn drop_inode(
+    draft: &mut Draft<'_>,
+    leaving: &Leaving<'_>,
+    bare: &Bare,
+    ino: InodeNo,
+    inode: &Inode,
+) -> Result<Fate> {
+    if leaving.claim(ino) && erase(draft, bare, ino, inode)? {
+        return Ok(Fate::Gone);
+    }
+    leaving.stays(ino);
+    draft.put_inode(ino, inode);
     draft.put_orphan(ino, &Orphan { from: None });
     Ok(Fate::Orphan)
 }
@@ -208,18 +235,21 @@ impl Vfs {
         Ok(())
     }
 
-    /// Removes an orphan that nobody has open, step by step.
+    /// Removes an orphan that nobody holds, step by step.
     pub(super) async fn remove_orphan(&self, ino: InodeNo) -> Result<()> {
-        if let Some(file) = self.inner.content.known(ino) {
-            file.discard();
-        }
         loop {
-            let leaving = Leaving::new(&self.inner.handles);
+            let leaving = Leaving::new(&self.inner.holders);
             let is_done = self
                 .tidy(|draft| {
+                    leaving.again();
                     let orphan = draft.orphan(ino)?;
-                    if orphan.is_none_or(|orphan| orphan.from.is_some()) || !leaving.claim(ino) {
-                        return Ok(true); // somebody else did it, or will
+                    if orphan.is_none_or(|orphan| orphan.from.is_some()) {
+                        return Ok(None); // somebody else did it
+                    }
+                    if !leaving.claim(ino) {
+                        // Whoever holds it will, also if that was only to look.
+                        self.inner.holders.unlinked(ino);
+                        return Ok(None);
                     }
                     let is_done = match draft.inode(ino)? {
                         Some(inode) => erase(draft, &self.inner.bare, ino, &inode)?,
@@ -228,9 +258,13 @@ impl Vfs {
                     if is_done {
                         draft.delete_orphan(ino);
                     }
-                    Ok(is_done)
+                    Ok(Some(is_done))
                 })
                 .await?;
+            let Some(is_done) = is_done else { return Ok(()) };
+            if let Some(file) = self.inner.content.known(ino) {
+                file.discard();
+            }
             if is_done {
                 return Ok(());
             }
@@ -241,14 +275,14 @@ impl Vfs {
     pub(super) async fn after_drop(&self, ino: InodeNo, fate: Fate) {
         match fate {
             Fate::Named => {}
-            Fate::Gone(inode) => {
-                self.haunts(ino, inode);
+            Fate::Gone => {
                 if let Some(file) = self.inner.content.known(ino) {
                     file.discard();
                 }
             }
             Fate::Orphan => {
-                if !self.inner.handles.unlinked(ino) {
+                if !self.inner.holders.is_unlinked(ino) {
+                    // Too large for one transaction, or let go meanwhile.
                     self.finish_orphan(ino).await;
                 }
             }

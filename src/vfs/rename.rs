@@ -4,10 +4,11 @@ use crate::index::Draft;
 use crate::log::{Entry, Inode};
 use crate::types::{InodeNo, Timestamp};
 
-use super::handles::Leaving;
-use super::namespace::{changed, drop_directory, is_above};
+use super::holders::Leaving;
+use super::namespace::{changed, is_above, named, unnamed};
+use super::others::Change;
 use super::publish::{Pending, apply};
-use super::remove::{Fate, drop_name};
+use super::remove::{Fate, drop_directory, drop_name};
 use super::xattr::Bare;
 use super::{Error, Result, Vfs, checked_name, directory};
 
@@ -42,6 +43,7 @@ impl Vfs {
         checked_name(from.1)?;
         checked_name(to.1)?;
         self.writable()?;
+        let place = self.place().await?;
         loop {
             let (source, target) = self
                 .read(|view| {
@@ -53,9 +55,8 @@ impl Vfs {
                 .await?;
             let exchanged = target.filter(|_| mode == RenameMode::Exchange);
             let pending = self.pending_of(source, exchanged).await?;
-            let leaving = Leaving::new(&self.inner.handles);
             let outcome = self
-                .change(|draft| {
+                .change_leaving(|draft, leaving| {
                     let mut step =
                         Step { draft, from, to, now: Timestamp::now(), pending: &pending };
                     if step.is_other(source, exchanged)? {
@@ -63,20 +64,22 @@ impl Vfs {
                     }
                     match mode {
                         RenameMode::Exchange => step.exchange(),
-                        _ => step.replace(mode, &leaving, &self.inner.bare),
+                        _ => step.replace(mode, leaving, &self.inner.bare),
                     }
                 })
                 .await?;
-            drop(leaving);
             match outcome {
                 // What was sealed belongs to files that these names no longer name: it stays unpublished.
                 Outcome::Again => continue,
                 Outcome::Nothing => {}
                 Outcome::Moved(replaced) => {
+                    let moved = [source, exchanged];
+                    let telling = place.tell(|| renamed(from, to, replaced, moved));
                     pending.into_iter().for_each(Pending::landed);
                     if let Some((ino, fate)) = replaced {
                         self.after_drop(ino, fate).await;
                     }
+                    telling.heard().await;
                 }
             }
             return Ok(());
@@ -94,6 +97,22 @@ impl Vfs {
         }
         Ok(pending)
     }
+}
+
+/// What the kernel is told.
+fn renamed(
+    from: Place<'_>,
+    to: Place<'_>,
+    replaced: Option<(InodeNo, Fate)>,
+    moved: [Option<InodeNo>; 2],
+) -> Vec<Change> {
+    let mut changes = named(from.0, from.1);
+    match replaced {
+        Some(replaced) => changes.extend(unnamed(to.0, to.1, replaced)),
+        None => changes.extend(named(to.0, to.1)),
+    }
+    changes.extend(moved.into_iter().flatten().map(Change::Attributes));
+    changes
 }
 
 /// One rename in its transaction.
@@ -162,7 +181,7 @@ impl Step<'_, '_> {
         match (is_dir, target.kind == libc::S_IFDIR) {
             (true, false) => Err(Error::NotDirectory),
             (false, true) => Err(Error::IsDirectory),
-            (true, true) => drop_directory(self.draft, target.ino, self.now),
+            (true, true) => drop_directory(self.draft, leaving, bare, target.ino, self.now),
             (false, false) => drop_name(self.draft, leaving, bare, target.ino, self.now),
         }
     }

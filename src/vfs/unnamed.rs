@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::log::{Entry, Inode, Orphan};
 use crate::types::{Hash, InodeNo, Timestamp};
 
-use super::handles::{Handles, Held, Leaving};
-use super::namespace::changed;
+use super::holders::{Held, Holder, Holders};
+use super::namespace::{changed, named as names, unnamed};
 use super::publish::apply;
 use super::remove::drop_name;
 use super::version::version_of;
@@ -34,8 +34,8 @@ impl Vfs {
         mode: u32,
         likely_name: &[u8],
     ) -> Result<HandleId> {
-        let handles = &self.inner.handles;
-        let held = Held::new(handles);
+        let holders = &self.inner.holders;
+        let held = Held::new(holders, Holder::Handle);
         let mode = libc::S_IFREG | mode & attr::MODE_BITS & !(caller.umask & 0o777);
         let ino = self
             .change(|draft| {
@@ -45,8 +45,8 @@ impl Vfs {
                 draft.put_inode(ino, &Inode { nlink: 0, ..made });
                 draft.put_orphan(ino, &Orphan { from: None });
                 held.hold(ino)?;
-                // Before anybody sees the orphan: what removes those that nobody has open must find it open.
-                handles.unlinked(ino);
+                // Before anybody sees the orphan: what removes those that nobody holds must find it held.
+                holders.unlinked(ino);
                 Ok(ino)
             })
             .await?;
@@ -55,7 +55,7 @@ impl Vfs {
         let file = self.inner.content.file(ino);
         file.note_name(likely_name);
         let flags = OpenFlags { read: true, write: true, ..OpenFlags::default() };
-        Ok(handles.insert(file, flags))
+        Ok(self.inner.handles.insert(file, flags))
     }
 
     /// Gives an unnamed file its name: one transaction with all that was written to it, and with the extended
@@ -75,14 +75,14 @@ impl Vfs {
         self.writable()?;
         let handle = self.inner.handles.get(handle)?;
         let (file, ino) = (&handle.file, handle.file.ino());
+        let place = self.place().await?;
         self.is_bare(parent).await?;
         // Its orphan record goes: with it would go what says that a truncation is under way.
         let publication = self.turn_to(file, u64::MAX).await?;
-        let leaving = Leaving::new(&self.inner.handles);
-        let naming = Naming { handles: &self.inner.handles, ino, is_open: AtomicBool::new(false) };
+        let naming = Naming { holders: &self.inner.holders, ino, is_open: AtomicBool::new(false) };
         let _setting = self.inner.bare.setting(ino);
         let (inode, replaced) = self
-            .change(|draft| {
+            .change_leaving(|draft, leaving| {
                 let now = Timestamp::now();
                 let mut inode = draft.inode(ino)?.ok_or(Error::Stale)?;
                 if inode.nlink > 0 || mode == RenameMode::Exchange {
@@ -93,7 +93,7 @@ impl Vfs {
                     Some(_) if mode == RenameMode::NoReplace => return Err(Error::Exists),
                     Some(old) if old.kind == libc::S_IFDIR => return Err(Error::IsDirectory),
                     Some(old) => {
-                        let fate = drop_name(draft, &leaving, &self.inner.bare, old.ino, now)?;
+                        let fate = drop_name(draft, leaving, &self.inner.bare, old.ino, now)?;
                         Some((old.ino, fate))
                     }
                     None => None,
@@ -118,7 +118,10 @@ impl Vfs {
             })
             .await?;
         naming.done();
-        drop(leaving);
+        let telling = place.tell(|| match replaced {
+            Some(replaced) => unnamed(parent, name, replaced),
+            None => names(parent, name),
+        });
         self.inner.windows.published(ino, &publication.pieces);
         file.note_name(name);
         file.published(publication);
@@ -128,14 +131,15 @@ impl Vfs {
         }
         let unpublished = file.unpublished();
         let attributes = self.merged(ino, &inode, unpublished);
+        telling.heard().await;
         Ok(Named { attributes, has_replaced })
     }
 }
 
-/// While a transaction gives an inode its name. The handles' table must know before anybody can see the name, or an
+/// While a transaction gives an inode its name. The holders' table must know before anybody can see the name, or an
 /// unlink that comes at once would be forgotten; and if nothing comes of it, the last close removes the inode still.
 struct Naming<'a> {
-    handles: &'a Handles,
+    holders: &'a Holders,
     ino: InodeNo,
     /// Begun, and not known to be done.
     is_open: AtomicBool,
@@ -145,7 +149,7 @@ impl Naming<'_> {
     /// Under the append lock, when nothing can go wrong any more but the append.
     fn begin(&self) {
         self.is_open.store(true, Ordering::Release);
-        self.handles.named(self.ino);
+        self.holders.named(self.ino);
     }
 
     fn done(self) {
@@ -156,7 +160,7 @@ impl Naming<'_> {
 impl Drop for Naming<'_> {
     fn drop(&mut self) {
         if *self.is_open.get_mut() {
-            self.handles.unlinked(self.ino);
+            self.holders.unlinked(self.ino);
         }
     }
 }

@@ -137,6 +137,32 @@ async fn a_file_that_changes_meanwhile_is_never_sent_as_a_mixture() {
     assert!(service.has_no_orphans().await);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_name_that_is_always_there_is_always_found() {
+    let service = Arc::new(Service::new().await);
+    service.put("/files/f", "0").await.is(201);
+    let over = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let readers: Vec<_> = (0..3)
+        .map(|_| {
+            let (service, over) = (service.clone(), over.clone());
+            tokio::spawn(async move {
+                while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                    service.get("/files/f").await.is(200);
+                    tokio::task::yield_now().await;
+                }
+            })
+        })
+        .collect();
+    for i in 0..1500 {
+        service.put("/files/f", i.to_string()).await.is(200);
+    }
+    over.store(true, std::sync::atomic::Ordering::Relaxed);
+    for reader in readers {
+        reader.await.unwrap();
+    }
+    assert!(service.has_no_orphans().await);
+}
+
 #[tokio::test]
 async fn what_is_no_file_is_said_and_symlinks_are_not_followed() {
     let service = Service::new().await;

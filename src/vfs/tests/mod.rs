@@ -3,9 +3,11 @@
 #![allow(clippy::cast_possible_truncation, reason = "sizes of tests")]
 
 mod background;
+mod known;
 mod many;
 mod model;
 mod namespace;
+mod others;
 mod random;
 mod rules;
 mod seek;
@@ -203,6 +205,12 @@ impl World {
     /// The last transaction that somebody wanted to have in the bucket.
     pub(crate) fn asked_of_the_bucket(&self) -> u64 {
         self.durable.bucket.load(Ordering::SeqCst)
+    }
+
+    /// Bytes that staging has set aside or holds.
+    pub(crate) fn staged(&self) -> u64 {
+        let usage = self.staging.usage();
+        usage.used + usage.reserved
     }
 
     pub(super) async fn file(&self, name: &str, data: &[u8]) -> InodeNo {

@@ -191,37 +191,6 @@ async fn a_full_staging_area_is_enospc_at_write_and_unlink_still_works() {
 }
 
 #[tokio::test]
-async fn what_is_removed_can_be_asked_about_until_the_kernel_forgets_it() {
-    let world = World::new().await;
-    let vfs = world.vfs();
-    let dir = vfs.mkdir(&ALICE, ROOT, b"d", 0o755).await.unwrap();
-    let over = vfs.mkdir(&ALICE, ROOT, b"over", 0o755).await.unwrap();
-    let link = vfs.symlink(&ALICE, ROOT, b"l", b"target").await.unwrap();
-    vfs.rmdir(ROOT, b"d").await.unwrap();
-    vfs.mkdir(&ALICE, ROOT, b"e", 0o755).await.unwrap();
-    vfs.rename((ROOT, b"e"), (ROOT, b"over"), RenameMode::Replace).await.unwrap();
-    vfs.unlink(ROOT, b"l").await.unwrap();
-    for ino in [dir.ino, over.ino, link.ino] {
-        let seen = vfs.attributes(ino).await.unwrap();
-        assert_eq!((seen.ino, seen.nlink), (ino, 0));
-        assert!(seen.ctime > link.ctime);
-    }
-    assert!(vfs.read_dir(dir.ino, 0, 10).await.unwrap().is_empty());
-    assert_eq!(vfs.read_link(link.ino).await.unwrap(), b"target");
-    let made = vfs.mkdir(&ALICE, dir.ino, b"in it", 0o755).await;
-    assert_eq!(made.unwrap_err().errno(), libc::ENOENT);
-    let set = SetAttributes { mode: Some(0o700), ..SetAttributes::default() };
-    assert_eq!(vfs.set_attributes(dir.ino, &set).await.unwrap().mode & 0o777, 0o700);
-    assert_eq!(vfs.attributes(dir.ino).await.unwrap().mode & 0o777, 0o700);
-    for ino in [dir.ino, over.ino, link.ino] {
-        vfs.forget(ino);
-        assert!(matches!(vfs.attributes(ino).await, Err(Error::Stale)));
-    }
-    assert!(matches!(vfs.set_attributes(dir.ino, &set).await, Err(Error::Stale)));
-    assert!(matches!(vfs.read_link(link.ino).await, Err(Error::Stale)));
-}
-
-#[tokio::test]
 async fn a_reader_with_o_noatime_leaves_the_atime_alone() {
     let world = World::new().await;
     let vfs = world.vfs();

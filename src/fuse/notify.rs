@@ -1,0 +1,54 @@
+//! Tells the kernel what others changed, so that it does not answer from its memory. Such a notification waits for the
+//! locks of directories and inodes, which requests hold whose answers are ours to give: so this is a thread of its own,
+//! that no answer waits for and that holds nothing.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use fuser::{INodeNo, Notifier};
+
+use crate::vfs::{Change, Changes};
+
+/// Attributes only: of the pages of a file none is touched.
+const NO_PAGES: i64 = -1;
+
+/// Starts the thread. It ends when the mount has ended.
+pub(super) fn start(notifier: Notifier, mut changes: Changes) -> io::Result<()> {
+    let tell_all = move || {
+        while let Some(told) = changes.hear() {
+            for change in &told.changes {
+                match catch_unwind(AssertUnwindSafe(|| tell(&notifier, change))) {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => tracing::warn!(%error, "the kernel was not told of a change"),
+                    Err(_) => tracing::error!("telling the kernel of a change panicked"),
+                }
+            }
+        }
+    };
+    std::thread::Builder::new().name("s3vault-notify".into()).spawn(tell_all).map(drop)
+}
+
+fn tell(notifier: &Notifier, change: &Change) -> io::Result<()> {
+    let told = match change {
+        Change::Name(parent, name) => {
+            notifier.inval_entry(INodeNo(parent.0), OsStr::from_bytes(name))
+        }
+        Change::Gone(parent, name, ino) => {
+            notifier.delete(INodeNo(parent.0), INodeNo(ino.0), OsStr::from_bytes(name))
+        }
+        Change::Attributes(ino) => notifier.inval_inode(INodeNo(ino.0), NO_PAGES, 0),
+    };
+    match told {
+        // Unknown to the kernel (fuser takes that for done), or gone with its mount; or it has forgotten the name and
+        // would not call the inode deleted: it names another one, or is a mountpoint.
+        Err(error) if is_harmless(&error) => Ok(()),
+        told => told,
+    }
+}
+
+fn is_harmless(error: &io::Error) -> bool {
+    let known = [libc::ENODEV, libc::ENOTCONN, libc::EBUSY, libc::ENOTEMPTY, libc::ENOTDIR];
+    error.raw_os_error().is_some_and(|errno| known.contains(&errno))
+}

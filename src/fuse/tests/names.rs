@@ -1,0 +1,145 @@
+//! Calls by name beside renames and unlinks of it: as on a local disk none of them meets an inode that is gone.
+
+use std::ffi::CString;
+use std::os::unix::ffi::OsStrExt;
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, Instant};
+
+use super::*;
+
+const ROUNDS: usize = 1500;
+
+type Call = fn(&Path) -> std::io::Result<()>;
+
+fn c_path(path: &Path) -> CString {
+    CString::new(path.as_os_str().as_bytes()).unwrap()
+}
+
+fn checked(returned: impl Into<i64>) -> std::io::Result<()> {
+    if returned.into() < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
+}
+
+fn set_xattr(path: &Path) -> std::io::Result<()> {
+    let (path, value) = (c_path(path), b"1");
+    // SAFETY: all pointers are to values that live across the call.
+    let done = unsafe {
+        libc::setxattr(path.as_ptr(), c"user.x".as_ptr(), value.as_ptr().cast(), value.len(), 0)
+    };
+    checked(done)
+}
+
+fn get_xattr(path: &Path) -> std::io::Result<()> {
+    let (path, mut value) = (c_path(path), [0_u8; 8]);
+    // SAFETY: as above.
+    let length = unsafe {
+        libc::getxattr(path.as_ptr(), c"user.x".as_ptr(), value.as_mut_ptr().cast(), value.len())
+    };
+    checked(length as i64)
+}
+
+fn truncate(path: &Path) -> std::io::Result<()> {
+    let path = c_path(path);
+    // SAFETY: as above.
+    checked(unsafe { libc::truncate(path.as_ptr(), 3) })
+}
+
+#[test]
+fn v3_every_call_by_a_name_that_is_always_there_succeeds() {
+    let Some(mount) = Mount::new() else { return };
+    let path = mount.path("always");
+    fs::write(&path, "old").unwrap();
+    set_xattr(&path).unwrap();
+    let calls: [(&str, Call); 8] = [
+        ("open", |path| File::open(path).map(drop)),
+        ("O_CREAT", |path| {
+            OpenOptions::new().write(true).create(true).truncate(false).open(path).map(drop)
+        }),
+        ("read", |path| fs::read(path).map(drop)),
+        ("truncate", truncate),
+        ("setxattr", set_xattr),
+        ("getxattr", get_xattr),
+        ("stat", |path| fs::metadata(path).map(drop)),
+        ("chmod", |path| fs::set_permissions(path, fs::Permissions::from_mode(0o640))),
+    ];
+    let (is_over, made) = (AtomicBool::new(false), AtomicU64::new(0));
+    let failures = parking_lot::Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        let over = Over(&is_over);
+        for first in [0, 4] {
+            let (path, calls, is_over, made) = (&path, &calls, &is_over, &made);
+            let failures = &failures;
+            scope.spawn(move || {
+                for at in first.. {
+                    if is_over.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    let (what, call) = calls[at % calls.len()];
+                    if let Err(error) = call(path) {
+                        failures.lock().push(format!("{what}: {error}"));
+                    }
+                    made.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        for round in 0..ROUNDS {
+            let new = mount.path(&format!("new {round}"));
+            fs::write(&new, "new").unwrap();
+            set_xattr(&new).unwrap();
+            fs::rename(&new, &path).unwrap();
+        }
+        drop(over);
+    });
+    let failures = failures.into_inner();
+    let made = made.into_inner();
+    assert!(
+        failures.is_empty(),
+        "{} of {made}: {:?}",
+        failures.len(),
+        &failures[..8.min(failures.len())]
+    );
+    // What was replaced is gone: only the last one is left.
+    let vfs = mount.world.as_ref().unwrap().vfs();
+    within_a_moment("no orphans", || mount.runtime.block_on(vfs.recover()).unwrap() == 0);
+}
+
+#[test]
+fn what_only_a_path_descriptor_holds_is_opened_again() {
+    let Some(mount) = Mount::new() else { return };
+    let path = mount.path("f");
+    fs::write(&path, "content").unwrap();
+    let held = OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(&path).unwrap();
+    fs::remove_file(&path).unwrap();
+    let again = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&held));
+    assert_eq!(fs::read(&again).unwrap(), b"content");
+    assert_eq!(held.metadata().unwrap().nlink(), 0);
+    let vfs = mount.world.as_ref().unwrap().vfs();
+    assert_eq!(mount.runtime.block_on(vfs.recover()).unwrap(), 1);
+    drop(held);
+    within_a_moment("no orphans", || mount.runtime.block_on(vfs.recover()).unwrap() == 0);
+}
+
+#[test]
+fn a_removed_file_gives_its_room_back_at_once() {
+    let Some(mount) = Mount::new() else { return };
+    let path = mount.path("large");
+    let world = mount.world.as_ref().unwrap();
+    let before = world.staged();
+    let mut file = File::create(&path).unwrap();
+    let piece = vec![7; 1 << 20];
+    for _ in 0..24 {
+        file.write_all(&piece).unwrap();
+    }
+    assert!(world.staged() > before + (20 << 20));
+    fs::remove_file(&path).unwrap();
+    drop(file);
+    within_a_moment("the room is given back", || world.staged() < before + (1 << 20));
+}
+
+/// What the kernel does after it has answered.
+fn within_a_moment(what: &str, holds: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < Duration::from_secs(10), "{what}: not within a moment");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}

@@ -1,0 +1,134 @@
+//! What the kernel was told of. It may come back to it by its number, without a name, until it forgets it: so long the
+//! inode lives, with all that it has (rule V3).
+
+use std::fmt;
+use std::ops::Deref;
+
+use super::holders::{Held, Holder};
+use super::{Attributes, Result, Vfs};
+use crate::types::InodeNo;
+
+/// Through whom calls come; each clone of a [`Vfs`] says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum By {
+    /// The kernel. It remembers what it is told, and forgets it by [`Vfs::forget`]; what it changes it knows.
+    Kernel,
+    /// Somebody else: what they change the kernel is told (`others.rs`).
+    Others,
+}
+
+/// What `stat` shows of an inode that a call found or made. If the call is the kernel's, the inode lives from here on;
+/// unless [`Known::told`] says that the kernel has it, that ends with this.
+pub struct Known {
+    attributes: Attributes,
+    hold: Hold,
+}
+
+/// The kernel's hold on an inode, until it is told.
+struct Hold(Option<(Vfs, InodeNo)>);
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let Some((vfs, ino)) = self.0.take() else { return };
+        if !vfs.inner.holders.let_go(ino, Holder::Kernel, 1) {
+            return;
+        }
+        // It has lost its name meanwhile. Requests run inside the runtime; what is left the next mount removes.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move { vfs.finish_orphan(ino).await });
+        }
+    }
+}
+
+impl Known {
+    /// The kernel has it now, and will forget it.
+    pub fn told(mut self) -> Attributes {
+        self.hold.0.take();
+        self.attributes
+    }
+
+    /// What the kernel does not count (`.` and `..` in a listing).
+    pub(super) fn uncounted(attributes: Attributes) -> Self {
+        Self { attributes, hold: Hold(None) }
+    }
+
+    /// The same inode, as it is now.
+    pub(super) fn now(self, attributes: Attributes) -> Self {
+        Self { attributes, ..self }
+    }
+}
+
+impl Deref for Known {
+    type Target = Attributes;
+
+    fn deref(&self) -> &Attributes {
+        &self.attributes
+    }
+}
+
+impl PartialEq for Known {
+    fn eq(&self, other: &Self) -> bool {
+        self.attributes == other.attributes
+    }
+}
+
+impl Eq for Known {}
+
+impl fmt::Debug for Known {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.attributes.fmt(f)
+    }
+}
+
+impl Vfs {
+    /// For the kernel's requests: what they are told is to be told on ([`Known::told`]) and forgotten.
+    #[must_use]
+    pub fn for_kernel(&self) -> Self {
+        Self { by: By::Kernel, ..self.clone() }
+    }
+
+    /// For a transaction that makes an inode or gives it a name: holds it for the kernel, if it is the kernel's.
+    pub(super) fn holding(&self) -> Option<Held<'_>> {
+        (self.by == By::Kernel).then(|| Held::new(&self.inner.holders, Holder::Kernel))
+    }
+
+    /// The transaction was applied.
+    pub(super) fn known(&self, attributes: Attributes, held: Option<Held<'_>>) -> Known {
+        let ino = attributes.ino;
+        let hold = Hold(held.is_some().then(|| (self.clone(), ino)));
+        if let Some(held) = held {
+            held.keep();
+        }
+        Known { attributes, hold }
+    }
+
+    /// Looks an inode up that `f` finds to be there, in the same state of the map: from before `f` on it stays.
+    /// [`super::Error::Stale`]: it is just being removed.
+    pub(super) fn know(
+        &self,
+        ino: InodeNo,
+        f: impl FnOnce() -> Result<Attributes>,
+    ) -> Result<Known> {
+        let mut hold = Hold(None);
+        if self.by == By::Kernel {
+            self.inner.holders.hold(ino, Holder::Kernel)?;
+            hold.0 = Some((self.clone(), ino));
+        }
+        Ok(Known { attributes: f()?, hold })
+    }
+
+    /// The kernel forgets an inode that it was told of so many times. If nobody else holds it, and it has no name, it
+    /// is removed.
+    pub async fn forget(&self, ino: InodeNo, times: u64) {
+        if self.inner.holders.let_go(ino, Holder::Kernel, times) {
+            self.finish_orphan(ino).await;
+        }
+    }
+
+    /// The mount has ended: the kernel knows nothing any more.
+    pub async fn forget_all(&self) {
+        for ino in self.inner.holders.let_all_go(Holder::Kernel) {
+            self.finish_orphan(ino).await;
+        }
+    }
+}
