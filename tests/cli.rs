@@ -354,6 +354,7 @@ fn a_bucket_that_went_back_is_refused() {
     home.type_in("umount vault").exits(0);
     fs::remove_dir_all(&bucket).unwrap();
     cp(&copy, &bucket);
+    home.type_in("check").exits(17).says("went back");
     home.type_in("mount vault").exits(17).says("--accept-rollback");
     home.type_in("mount vault --accept-rollback").exits(0);
     assert!(home.path("vault/one").exists());

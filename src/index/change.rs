@@ -2,7 +2,6 @@
 //!
 //! Lock order: `append`, then `drain`, then `layers`. Journal and staging take their own below.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
@@ -40,9 +39,10 @@ pub struct Index(pub(super) Arc<Inner>, Arc<Drainer>);
 pub(super) struct Inner {
     keys: Keys,
     /// Computed and appended under this one lock (`PROTOCOL.md`, "One map").
-    append: Mutex<Numbers>,
+    pub(super) append: Mutex<Numbers>,
     drain: Mutex<()>,
     pub(super) layers: RwLock<Layers>,
+    pub(super) table: Arc<Table>,
     journal: OnceLock<Arc<Journal>>,
     read_only: RwLock<Option<String>>,
 }
@@ -54,14 +54,15 @@ impl Index {
     /// [`Error::Damaged`]: wipe it and open it again; nothing is lost.
     pub fn open(options: IndexOptions) -> Result<Self> {
         let IndexOptions { dir, keys, base } = options;
-        let table = Table::open(&dir, keys.clone())?;
+        let table = Arc::new(Table::open(&dir, keys.clone())?);
         let point = table.point()?.unwrap_or_default();
-        let layers = Layers::new(table, base, point)?;
+        let layers = Layers::new(table.clone(), base, point)?;
         let inner = Inner {
             keys,
             append: Mutex::default(),
             drain: Mutex::default(),
             layers: RwLock::new(layers),
+            table,
             journal: OnceLock::new(),
             read_only: RwLock::new(None),
         };
@@ -123,16 +124,17 @@ impl Index {
     ) -> Result<T, E> {
         let mut pins = Pins::new();
         loop {
-            let (miss, base) = {
+            let (result, miss, damage) = {
                 let layers = self.0.layers.read();
                 let view = View::new(&layers, &pins, &self.0.keys);
                 let result = f(&view);
-                self.note_damage(&view);
-                match view.take_miss() {
-                    None => return result,
-                    Some(miss) => (miss, layers.base.clone()),
-                }
+                let miss = view.take_miss().map(|miss| (miss, layers.base.clone()));
+                (result, miss, view.take_damage())
             };
+            if let Some(reason) = damage {
+                self.0.damaged(&reason);
+            }
+            let Some((miss, base)) = miss else { return result };
             base.fetch(&miss, &mut pins).await.map_err(Error::from)?;
         }
     }
@@ -155,7 +157,13 @@ impl Index {
                 let layers = self.0.layers.read();
                 let mut draft = Draft::new(View::new(&layers, &pins, &self.0.keys), *numbers);
                 let result = f(&mut draft);
-                self.note_damage(&draft);
+                if let Some(reason) = draft.take_damage() {
+                    drop(draft);
+                    drop(layers);
+                    drop(numbers);
+                    self.0.damaged(&reason);
+                    return Err(result.err().unwrap_or_else(|| Error::Damaged(reason).into()));
+                }
                 match draft.take_miss() {
                     None => {
                         let value = result?;
@@ -172,7 +180,7 @@ impl Index {
         }
     }
 
-    /// Under the append lock: journal first, then the layers (J1).
+    /// Under the append lock: journal first, then the layers (J1). Whatever can fail does so before the journal has it.
     fn append(&self, changes: Vec<Change>, pins: &Pins) -> Result<Seq> {
         let Some(journal) = self.0.journal.get() else {
             return Err(Error::ReadOnly("it was opened for reading".into()));
@@ -180,25 +188,35 @@ impl Index {
         if changes.is_empty() {
             return Ok(journal.appended());
         }
+        let weight = self.0.layers.read().weigh(&changes, pins);
+        let weight = self.0.watched(weight)?;
         let transaction = Transaction::new(changes);
         let (seq, hash) = journal.append(&transaction)?;
-        self.take_in(transaction.changes, pins, |layers| layers.reached(seq, hash))?;
+        let bytes = {
+            let mut layers = self.0.layers.write();
+            layers.apply(transaction.changes, weight);
+            layers.reached(seq, hash);
+            layers.active.bytes()
+        };
+        // The change holds, also if the index has made itself read-only over this.
+        drop(self.make_room(bytes));
         Ok(seq)
     }
 
-    fn take_in(
-        &self,
-        changes: Vec<Change>,
-        pins: &Pins,
-        then: impl FnOnce(&mut Layers),
-    ) -> Result<()> {
-        let bytes = {
+    /// Takes in what journal or log have already; `then` moves the point.
+    fn take_in(&self, changes: Vec<Change>, then: impl FnOnce(&mut Layers)) -> Result<()> {
+        let applied = {
             let mut layers = self.0.layers.write();
-            let applied = layers.apply(changes, pins);
-            then(&mut layers);
-            self.0.watched(applied)?;
-            layers.active.bytes()
+            layers.weigh(&changes, &Pins::new()).map(|weight| {
+                layers.apply(changes, weight);
+                then(&mut layers);
+                layers.active.bytes()
+            })
         };
+        self.make_room(self.0.watched(applied)?)
+    }
+
+    fn make_room(&self, bytes: usize) -> Result<()> {
         if bytes >= DRAIN_NOW {
             self.drain()?;
         } else if bytes >= DRAIN_AT {
@@ -211,25 +229,28 @@ impl Index {
     pub fn replay(&self, transactions: &[Journaled]) -> Result<()> {
         for journaled in transactions {
             let changes = Transaction::decode(&journaled.bytes)?.changes;
-            self.take_in(changes, &Pins::new(), |layers| {
-                layers.reached(journaled.seq, journaled.hash);
-            })?;
+            self.take_in(changes, |layers| layers.reached(journaled.seq, journaled.hash))?;
         }
         Ok(())
     }
 
-    /// Says from which transaction of which journal the replay goes on.
-    pub fn set_journal(&self, journal: JournalId, seq: Seq, hash: Hash) {
+    /// Says of which journal the replay is, and that everything up to `seq` of it is here. What is here beyond that
+    /// stays known: should its tail be dropped one day, the index is not kept (J4).
+    pub fn set_journal(&self, journal: JournalId, seq: Seq) {
         let mut layers = self.0.layers.write();
-        layers.point.journal = journal;
-        layers.reached(seq, hash);
+        if layers.point.journal != journal {
+            layers.point.journal = journal;
+            layers.point.seq = Seq(0);
+            layers.point.hash = Hash::ZERO;
+        }
+        layers.reached(seq, Hash::ZERO);
     }
 
     /// Applies a commit from the log. The caller replays what the journal has beyond the log
     /// after it: so it does not matter which of its transactions were here already (J4).
     pub fn apply_commit(&self, link: &Link) -> Result<()> {
         let changes = link.content.changes()?;
-        self.take_in(changes, &Pins::new(), |layers| {
+        self.take_in(changes, |layers| {
             let count = layers.point.count;
             layers.committed(link.number, link.hash, count);
         })
@@ -238,6 +259,8 @@ impl Index {
     /// That a commit of this journal is in the log: its header's records apply now, and the
     /// counts say what a checkpoint of it will cover.
     pub fn confirmed(&self, receipt: &Receipt) {
+        // What is in the commit is in the journal; under this lock it is in the layers too.
+        let _applied = self.0.append.lock();
         let mut layers = self.0.layers.write();
         let count = layers.point.count;
         for Change { key, value } in receipt.records().iter().cloned() {
@@ -253,91 +276,113 @@ impl Index {
         self.0.drain()
     }
 
-    /// Writes the point alone, when the journal has changed under the records.
+    /// As [`Index::drain`], the point also when no record changed: the journal has changed under the records.
     pub fn persist_point(&self) -> Result<()> {
-        self.drain()?;
-        let (point, table) = {
-            let layers = self.0.layers.read();
-            (layers.point.clone(), layers.table.clone())
-        };
-        let (memory, counts) =
-            (super::layers::Memory::default(), std::collections::BTreeMap::new());
-        self.0.watched(table.apply(&memory, &counts, &point))
+        self.0.store(true)
     }
 
     /// Makes everything durable in sled; the transaction up to which a journal can go (J5). Blocks.
     pub fn flush(&self) -> Result<Seq> {
         let seq = self.point().seq;
         self.drain()?;
-        let table = self.0.layers.read().table.clone();
-        self.0.watched(table.flush())?;
+        self.0.watched(self.0.table.flush())?;
         Ok(seq)
     }
 
-    /// Moves to a newer base, then drops the records that it covers (J9). Blocks for as long
-    /// as it takes to read the records in sled; look-ups go on meanwhile.
+    /// Moves to a newer base, then drops the records that it covers (J9). The point that names the new base is durable
+    /// before the first of them goes: over another base, what is left says nothing. Blocks for as long as it takes to
+    /// read the records in sled; look-ups go on meanwhile. Also for an index that was opened over a newer base than
+    /// its point names.
     pub fn rebase(&self, base: Base) -> Result<()> {
-        let Some(commit) = base.manifest().map(|manifest| manifest.commit) else {
+        let Some((commit, hash)) = base.manifest().map(|m| (m.commit, m.commit_hash)) else {
             return Ok(());
         };
-        let (count, table) = {
+        let covered = {
             let mut layers = self.0.layers.write();
             if commit > layers.point.commit || commit <= layers.point.base {
                 return Ok(());
             }
-            let old = layers.totals();
             layers.base = base;
             layers.point.base = commit;
-            let new = layers.base_totals();
-            layers.point.inodes = old.inodes.cast_signed() - new.inodes.cast_signed();
-            layers.point.bytes = old.bytes.cast_signed() - new.bytes.cast_signed();
-            let covered = layers.counts.get(&commit).copied().unwrap_or(0);
+            layers.point.base_hash = hash;
+            let covered = layers.counts.get(&commit).copied();
             layers.counts = layers.counts.split_off(&commit);
-            (covered, layers.table.clone())
+            covered
         };
-        self.drain()?;
-        let dropped = self.0.watched(table.drop_covered(count, commit))?;
+        self.0.store(true)?;
+        self.0.watched(self.0.table.flush())?;
+        // Of a commit that the index did not see, it does not know what it covers: all stays, and is right.
+        let Some(count) = covered else { return Ok(()) };
+        let dropped = self.0.watched(self.0.table.drop_covered(count, commit))?;
         tracing::debug!(commit = commit.0, dropped, "the base moved");
         Ok(())
     }
 
-    /// Starts from a base alone: what an empty index does (O1).
-    pub fn begin_at_base(&self, number: CommitNo, hash: Hash) {
+    /// Starts from its base alone: what an empty index does (O1).
+    pub fn begin_at_base(&self) {
         let mut layers = self.0.layers.write();
-        layers.point =
-            Point { base: number, commit: number, commit_hash: hash, ..Point::default() };
+        layers.point = layers.base.manifest().map_or_else(Point::default, |manifest| Point {
+            base: manifest.commit,
+            base_hash: manifest.commit_hash,
+            commit: manifest.commit,
+            commit_hash: manifest.commit_hash,
+            inodes: manifest.records(2),
+            bytes: manifest.live_bytes,
+            ..Point::default()
+        });
+    }
+}
+
+/// What tests do to the database.
+#[cfg(test)]
+impl Index {
+    /// Puts bytes where a record is.
+    pub(crate) fn spoil(&self, key: &crate::log::Key, bytes: &[u8]) {
+        self.0.table.spoil(&key.encode(), bytes);
     }
 
-    fn note_damage(&self, view: &View<'_>) {
-        if let Some(reason) = view.take_damage() {
-            self.make_read_only(&reason);
-        }
+    /// Says that there is no such record, under a good seal.
+    pub(crate) fn lie(&self, key: &crate::log::Key) {
+        let mut memory = super::layers::Memory::default();
+        memory.insert(key.encode(), super::layers::Slot { count: 1, value: None });
+        self.0.table.apply(&memory, &std::collections::BTreeMap::default(), &self.point()).unwrap();
+    }
+
+    /// From now on every call of sled fails, or panics.
+    pub(crate) fn fail(&self, panics: bool) {
+        self.0.table.fail_from_now(panics);
+    }
+
+    /// How many records sled has.
+    pub(crate) fn rows(&self) -> usize {
+        (2..=6).map(|tag| self.0.table.scan_table(tag).unwrap().count()).sum()
     }
 }
 
 impl Inner {
     /// Writes the memory layer to sled, in one batch with its point (J4).
     pub(super) fn drain(&self) -> Result<()> {
+        self.store(false)
+    }
+
+    /// As [`Inner::drain`]; `point`: also when only that has changed.
+    fn store(&self, point: bool) -> Result<()> {
         let _one = self.drain.lock();
-        let (memory, counts, point, table) = {
+        let (memory, counts, point) = {
             let mut layers = self.layers.write();
             if layers.draining.is_some() {
                 return Err(Error::Damaged("what was to be written before is not in it".into()));
             }
-            if layers.active.is_empty() && layers.new_counts.is_empty() {
+            if layers.active.is_empty() && layers.new_counts.is_empty() && !point {
                 return Ok(());
             }
             let memory = Arc::new(std::mem::take(&mut layers.active));
             layers.draining = Some(memory.clone());
             let counts = std::mem::take(&mut layers.new_counts);
-            (memory, counts, layers.point.clone(), layers.table.clone())
+            (memory, counts, layers.point.clone())
         };
-        // On failure the layer stays where readers find it, and nothing more is accepted.
-        let write = AssertUnwindSafe(|| table.apply(&memory, &counts, &point));
-        let written = catch_unwind(write).unwrap_or_else(|_| {
-            Err(Error::Damaged("sled could not go on while it was written".into()))
-        });
-        self.watched(written)?;
+        // On failure the layer stays where readers find it, no point is stored any more, and nothing more is accepted.
+        self.watched(self.table.apply(&memory, &counts, &point))?;
         self.layers.write().draining = None;
         Ok(())
     }
@@ -351,10 +396,16 @@ impl Inner {
         }
     }
 
-    /// While mounted, an error of sled makes the mount read-only, with the reason (J4).
+    /// While mounted, an error of sled makes the mount read-only, with the reason, and the next mount makes the index
+    /// anew (J4).
+    fn damaged(&self, reason: &str) {
+        self.make_read_only(reason);
+        self.table.condemn(reason);
+    }
+
     fn watched<T>(&self, result: Result<T>) -> Result<T> {
         if let Err(error @ Error::Damaged(_)) = &result {
-            self.make_read_only(&error.to_string());
+            self.damaged(&error.to_string());
         }
         result
     }

@@ -72,6 +72,13 @@ pub struct Totals {
     pub bytes: u64,
 }
 
+/// What a transaction adds to the totals.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Weight {
+    inodes: i64,
+    bytes: i64,
+}
+
 /// The whole map. Behind one lock, which is never held across I/O on the network.
 pub(super) struct Layers {
     pub active: Memory,
@@ -95,12 +102,12 @@ pub(super) enum Looked {
 }
 
 impl Layers {
-    pub(super) fn new(table: Table, base: Base, point: Point) -> Result<Self> {
+    pub(super) fn new(table: Arc<Table>, base: Base, point: Point) -> Result<Self> {
         let counts = table.counts()?;
         Ok(Self {
             active: Memory::default(),
             draining: None,
-            table: Arc::new(table),
+            table,
             base,
             point,
             new_counts: BTreeMap::new(),
@@ -137,20 +144,24 @@ impl Layers {
         Ok(slot.count > reached)
     }
 
-    /// Takes in a transaction: all of its records under one count.
-    pub(super) fn apply(&mut self, changes: Vec<Change>, pins: &Pins) -> Result<()> {
-        self.count_totals(&changes, pins)?;
+    /// Takes in a transaction: all of its records under one count. Cannot fail: what could is in its `weight`
+    /// ([`Layers::weigh`]), found before the journal has the transaction. So the point is that of the records.
+    pub(super) fn apply(&mut self, changes: Vec<Change>, weight: Weight) {
+        self.point.inodes = self.point.inodes.saturating_add_signed(weight.inodes);
+        self.point.bytes = self.point.bytes.saturating_add_signed(weight.bytes);
         self.point.count += 1;
         for Change { key, value } in changes {
             self.active.insert(key, Slot { count: self.point.count, value });
         }
-        Ok(())
     }
 
-    /// That the last transaction applied is this one of the journal.
+    /// That the records of this transaction of the journal, and of all before it, are here. Never goes back: a replay
+    /// goes over some again, while those of later ones are here already.
     pub(super) fn reached(&mut self, seq: Seq, hash: Hash) {
-        self.point.seq = seq;
-        self.point.hash = hash;
+        if seq > self.point.seq {
+            self.point.seq = seq;
+            self.point.hash = hash;
+        }
     }
 
     /// That the records up to `count` are in commit `number`.
@@ -161,10 +172,11 @@ impl Layers {
         self.counts.insert(number, count);
     }
 
-    /// Keeps the totals. What a page that is not here would tell is taken to be unchanged. A commit's
+    /// What changes do to the totals. What a page that is not here would tell is taken to be unchanged. A commit's
     /// transactions come as one here, in which a record can be put several times.
-    fn count_totals(&mut self, changes: &[Change], pins: &Pins) -> Result<()> {
+    pub(super) fn weigh(&self, changes: &[Change], pins: &Pins) -> Result<Weight> {
         let mut here: HashMap<&[u8], Option<i64>> = HashMap::new();
+        let mut weight = Weight::default();
         for change in changes.iter().filter(|change| change.key.first() == Some(&2)) {
             let new = change.value.as_deref().map(parse).transpose()?;
             let old = match here.insert(&change.key, new) {
@@ -175,28 +187,15 @@ impl Layers {
                     Looked::Miss(_) => new,
                 },
             };
-            self.point.inodes += i64::from(new.is_some()) - i64::from(old.is_some());
-            self.point.bytes += new.unwrap_or(0) - old.unwrap_or(0);
+            weight.inodes += i64::from(new.is_some()) - i64::from(old.is_some());
+            let (new, old) = (new.unwrap_or(0), old.unwrap_or(0));
+            weight.bytes = weight.bytes.saturating_add(new.saturating_sub(old));
         }
-        Ok(())
-    }
-
-    /// What the base's manifest says.
-    pub(super) fn base_totals(&self) -> Totals {
-        let manifest = self.base.manifest();
-        manifest.map_or(Totals::default(), |manifest| Totals {
-            inodes: manifest.records(2),
-            bytes: manifest.live_bytes,
-        })
+        Ok(weight)
     }
 
     pub(super) fn totals(&self) -> Totals {
-        let base = self.base_totals();
-        let (inodes, bytes) = (base.inodes, base.bytes);
-        Totals {
-            inodes: inodes.saturating_add_signed(self.point.inodes),
-            bytes: bytes.saturating_add_signed(self.point.bytes),
-        }
+        Totals { inodes: self.point.inodes, bytes: self.point.bytes }
     }
 }
 

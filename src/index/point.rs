@@ -26,18 +26,19 @@ pub struct Point {
     /// The index's own counter of applied changes (J9).
     #[n(5)]
     pub count: u64,
-    /// The commit of the base below the records.
+    /// The commit of the base for which the records were trimmed (J9).
     #[n(6)]
     pub base: CommitNo,
-    /// Inode numbers below this were given or skipped.
-    #[n(7)]
-    pub next_inode: u64,
-    /// Files, directories and the like, beyond those of the base.
-    #[n(8)]
-    pub inodes: i64,
-    /// Bytes of content, beyond those of the base.
-    #[n(9)]
-    pub bytes: i64,
+    /// That commit's hash: two manifests of one number may be of two histories. A point without it is of an earlier
+    /// version of this program, whose index is made anew.
+    #[n(10)]
+    pub base_hash: Hash,
+    /// Files, directories and the like.
+    #[n(11)]
+    pub inodes: u64,
+    /// Bytes of content.
+    #[n(12)]
+    pub bytes: u64,
 }
 
 impl Default for Point {
@@ -51,7 +52,7 @@ impl Default for Point {
             commit_hash: Hash::ZERO,
             count: 0,
             base: CommitNo(0),
-            next_inode: 2,
+            base_hash: Hash::ZERO,
             inodes: 0,
             bytes: 0,
         }

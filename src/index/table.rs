@@ -1,8 +1,11 @@
 //! The records in sled: keys through a PRF, values sealed, one batch with the point (J4).
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 
@@ -22,12 +25,26 @@ const COLLECTIONS: usize = 128;
 const POINT: &[u8] = b"\xff point";
 const COUNTS: u8 = 0xfd;
 
-/// The sled database of one vault on this machine.
+/// The sled database of one vault on this machine. Whatever sled does to a damaged file, a panic included, comes out of
+/// here as [`Error::Damaged`].
 pub(super) struct Table {
-    db: sled::Db,
+    /// `None` only while it is dropped.
+    db: Option<sled::Db>,
+    dir: PathBuf,
+    condemned: AtomicBool,
     keys: Keys,
     numbers: IndexKeys,
     session: IndexSession,
+    #[cfg(test)]
+    fault: parking_lot::Mutex<Option<Fault>>,
+}
+
+/// What sled does from now on.
+#[cfg(test)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    Fails,
+    Panics,
 }
 
 /// A record of the delta: its key in the map, and its slot.
@@ -36,6 +53,9 @@ pub(super) type Row = (Vec<u8>, Slot);
 impl Table {
     /// Opens the database, or says why it cannot be used: then it is deleted and made anew.
     pub(super) fn open(dir: &Path, keys: Keys) -> Result<Self> {
+        if note_of(dir).exists() {
+            return Err(Error::Damaged("it was found to be when it was last used".into()));
+        }
         let opened = catch_unwind(AssertUnwindSafe(|| {
             sled::Config::new()
                 .path(dir)
@@ -44,23 +64,91 @@ impl Table {
                 .mode(sled::Mode::HighThroughput)
                 .open()
         }));
-        let db = opened.map_err(|_| Error::Damaged("sled cannot open it".into()))??;
+        let db = Some(opened.map_err(|_| Error::Damaged("sled cannot open it".into()))??);
         let numbers = keys.index();
         let session = numbers.session(crypto::random());
-        Ok(Self { db, keys, numbers, session })
+        let (dir, condemned) = (dir.to_owned(), AtomicBool::new(false));
+        #[cfg(not(test))]
+        return Ok(Self { db, dir, condemned, keys, numbers, session });
+        #[cfg(test)]
+        Ok(Self {
+            db,
+            dir,
+            condemned,
+            keys,
+            numbers,
+            session,
+            fault: parking_lot::Mutex::default(),
+        })
     }
 
-    /// Deletes the database's files.
-    pub(super) fn wipe(dir: &Path) -> std::io::Result<()> {
-        match std::fs::remove_dir_all(dir) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-            other => other,
+    /// Deletes the database's files, and then the note that they are damaged, if there is one.
+    pub(super) fn wipe(dir: &Path) -> io::Result<()> {
+        if_there(fs::remove_dir_all(dir))?;
+        if let Some(parent) = dir.parent().filter(|parent| parent.is_dir()) {
+            crate::os::sync_dir(parent)?;
         }
+        if_there(fs::remove_file(note_of(dir)))
+    }
+
+    /// Notes that what is here is damaged, so that the next mount makes it anew (J4).
+    pub(super) fn condemn(&self, reason: &str) {
+        if self.condemned.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let Err(error) = crate::os::replace(&note_of(&self.dir), reason.as_bytes()) else { return };
+        // On a full disk: a database without its file is empty, and so not at a point of any journal.
+        match fs::remove_file(self.dir.join("db")) {
+            Ok(()) => {
+                tracing::warn!(%error, "the note of it cannot be written: the index is removed at once");
+            }
+            Err(cause) => tracing::error!(
+                %error, %cause,
+                "the local index is damaged, and that cannot be noted: delete its directory before the next mount"
+            ),
+        }
+    }
+
+    /// Asks sled; a panic of it is an error.
+    fn guarded<T>(&self, ask: impl FnOnce(&sled::Db) -> Result<T>) -> Result<T> {
+        let Some(db) = &self.db else { return Err(Error::Damaged("it is closed".into())) };
+        let asked = AssertUnwindSafe(|| {
+            #[cfg(test)]
+            self.fail()?;
+            ask(db)
+        });
+        catch_unwind(asked).unwrap_or_else(|_| Err(Error::Damaged("sled could not go on".into())))
+    }
+
+    #[cfg(test)]
+    fn fail(&self) -> Result<()> {
+        let fault = *self.fault.lock();
+        match fault {
+            None => Ok(()),
+            Some(Fault::Fails) => Err(sled::Error::Unsupported("a test says so".into()).into()),
+            Some(Fault::Panics) => panic!("a test says so"),
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn fail_from_now(&self, panics: bool) {
+        *self.fault.lock() = Some(if panics { Fault::Panics } else { Fault::Fails });
+    }
+
+    #[cfg(test)]
+    pub(super) fn spoil(&self, key: &[u8], bytes: &[u8]) {
+        let name = self.name(key).unwrap();
+        self.guarded(|db| Ok(db.insert(name, bytes)?)).unwrap();
+    }
+
+    fn rows(&self, begin: impl FnOnce(&sled::Db) -> sled::Iter) -> Result<Rows<'_>> {
+        let rows = self.guarded(|db| Ok(begin(db)))?;
+        Ok(Rows { table: self, rows: Some(rows) })
     }
 
     /// The point stored with the records; `None` in a new database.
     pub(super) fn point(&self) -> Result<Option<Point>> {
-        let Some(sealed) = self.db.get(POINT)? else { return Ok(None) };
+        let Some(sealed) = self.guarded(|db| Ok(db.get(POINT)?))? else { return Ok(None) };
         let plain = self.unseal(POINT, &sealed)?;
         Ok(Some(decode_value("the index", &plain)?))
     }
@@ -68,7 +156,7 @@ impl Table {
     /// The counts that commits reach, as stored.
     pub(super) fn counts(&self) -> Result<BTreeMap<CommitNo, u64>> {
         let mut counts = BTreeMap::new();
-        for row in self.db.scan_prefix([COUNTS]) {
+        for row in self.rows(|db| db.scan_prefix([COUNTS]))? {
             let (name, sealed) = row?;
             let plain = self.unseal(&name, &sealed)?;
             let number: [u8; 8] = name[1..].try_into().map_err(|_| bad("a count"))?;
@@ -81,7 +169,7 @@ impl Table {
     /// The slot of a key of the map.
     pub(super) fn get(&self, key: &[u8]) -> Result<Option<Slot>> {
         let name = self.name(key)?;
-        let Some(sealed) = self.db.get(&name)? else { return Ok(None) };
+        let Some(sealed) = self.guarded(|db| Ok(db.get(&name)?))? else { return Ok(None) };
         self.row(&name, &sealed).map(|(_, slot)| Some(slot))
     }
 
@@ -98,7 +186,7 @@ impl Table {
         // Known by their names: no row beyond the end is opened.
         let is_of_one = has_inode(from) && from.get(..9) == to.get(..9);
         let end = is_of_one.then(|| [&prefix, &to[9..]].concat());
-        let rows = self.db.range(start..).take_while(move |row| match row {
+        let rows = self.rows(|db| db.range(start..))?.take_while(move |row| match row {
             Ok((name, _)) => {
                 name.starts_with(&prefix) && end.as_ref().is_none_or(|end| **name < **end)
             }
@@ -111,11 +199,11 @@ impl Table {
     }
 
     /// All rows of a table, in no order.
-    pub(super) fn scan_table(&self, tag: u8) -> impl Iterator<Item = Result<Row>> + '_ {
-        self.db.scan_prefix([tag]).map(|row| {
+    pub(super) fn scan_table(&self, tag: u8) -> Result<impl Iterator<Item = Result<Row>> + '_> {
+        Ok(self.rows(|db| db.scan_prefix([tag]))?.map(|row| {
             let (name, sealed) = row?;
             self.row(&name, &sealed)
-        })
+        }))
     }
 
     /// One batch: the records, the counts and the point (J4).
@@ -138,14 +226,14 @@ impl Table {
             batch.insert(name, sealed);
         }
         batch.insert(POINT, self.seal(POINT, &encode_value(point)));
-        self.db.apply_batch(batch)?;
+        self.guarded(|db| Ok(db.apply_batch(batch)?))?;
         free_garbage();
         Ok(())
     }
 
     /// Makes it durable; blocks.
     pub(super) fn flush(&self) -> Result<()> {
-        self.db.flush()?;
+        self.guarded(|db| Ok(db.flush()?))?;
         Ok(())
     }
 
@@ -153,18 +241,21 @@ impl Table {
     /// counts of commits below it. Rows that change meanwhile stay.
     pub(super) fn drop_covered(&self, count: u64, base: CommitNo) -> Result<usize> {
         let mut dropped = 0;
-        for row in self.db.range(..[COUNTS]) {
+        for row in self.rows(|db| db.range(..[COUNTS]))? {
             let (name, sealed) = row?;
             let (_, slot) = self.row(&name, &sealed)?;
             if slot.count <= count {
-                let swap = self.db.compare_and_swap(&name, Some(&sealed), None::<&[u8]>)?;
+                let swap = self.guarded(|db| {
+                    Ok(db.compare_and_swap(&name, Some(&sealed), None::<&[u8]>)?)
+                })?;
                 dropped += usize::from(swap.is_ok());
             }
         }
         let mut end = vec![COUNTS];
         end.extend_from_slice(&base.0.to_be_bytes());
-        for row in self.db.range([COUNTS].as_slice()..end.as_slice()) {
-            self.db.remove(row?.0)?;
+        for row in self.rows(|db| db.range([COUNTS].as_slice()..end.as_slice()))? {
+            let (name, _) = row?;
+            self.guarded(|db| Ok(db.remove(name)?))?;
         }
         Ok(dropped)
     }
@@ -197,6 +288,47 @@ impl Table {
     fn row(&self, name: &[u8], sealed: &[u8]) -> Result<Row> {
         let plain = self.unseal(name, sealed)?;
         parse_row(&plain).ok_or_else(|| bad("a record"))
+    }
+}
+
+impl Drop for Table {
+    fn drop(&mut self) {
+        // sled flushes here.
+        let db = self.db.take();
+        if catch_unwind(AssertUnwindSafe(|| drop(db))).is_err() {
+            self.condemn("sled could not go on while it was closed");
+        }
+    }
+}
+
+/// Rows of sled as they are. After an error there are no more.
+struct Rows<'a> {
+    table: &'a Table,
+    rows: Option<sled::Iter>,
+}
+
+impl Iterator for Rows<'_> {
+    type Item = Result<(sled::IVec, sled::IVec)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let rows = self.rows.as_mut()?;
+        let next = self.table.guarded(|_| Ok(rows.next().transpose()?));
+        if next.is_err() {
+            self.rows = None;
+        }
+        next.transpose()
+    }
+}
+
+/// Beside the database, where it says that it is damaged.
+fn note_of(dir: &Path) -> PathBuf {
+    dir.with_extension("damaged")
+}
+
+fn if_there(removed: io::Result<()>) -> io::Result<()> {
+    match removed {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
     }
 }
 

@@ -82,6 +82,20 @@ impl World {
         self.index = Some(index);
     }
 
+    /// As after kill -9: what sled flushes when it is dropped is undone.
+    fn kill(&mut self) {
+        let (dir, at_the_kill) = (self.dir.path().join("index"), self.dir.path().join("killed"));
+        std::fs::create_dir(&at_the_kill).unwrap();
+        for entry in std::fs::read_dir(&dir).unwrap().map(Result::unwrap) {
+            if entry.file_type().unwrap().is_file() {
+                std::fs::copy(entry.path(), at_the_kill.join(entry.file_name())).unwrap();
+            }
+        }
+        self.index = None;
+        std::fs::remove_dir_all(&dir).unwrap();
+        std::fs::rename(&at_the_kill, &dir).unwrap();
+    }
+
     fn index(&self) -> &Index {
         self.index.as_ref().unwrap()
     }
@@ -234,7 +248,7 @@ async fn j9_rebase_drops_what_the_base_covers() {
         .await
         .unwrap();
     world.index().drain().unwrap();
-    let rows = world.index().0.layers.read().table.scan_table(2).count();
+    let rows = world.index().0.layers.read().table.scan_table(2).unwrap().count();
     assert_eq!(rows, 1, "only what changed since the base is in sled");
     for ino in 2..200 {
         let found = world.index().read(|view| view.inode(InodeNo(ino))).await.unwrap().unwrap();
@@ -251,12 +265,15 @@ async fn j4_the_point_is_that_of_the_records() {
             Ok::<_, Error>(())
         };
         world.index().change(put).await.unwrap();
-        if ino == 20 {
-            world.index().drain().unwrap();
+        match ino {
+            20 => drop(world.index().flush().unwrap()),
+            // sled has it, its file does not.
+            30 => world.index().drain().unwrap(),
+            _ => {}
         }
     }
-    // As after kill -9: what was in memory is gone; the journal has it.
-    world.index = None;
+    // What was in memory is gone; the journal has it.
+    world.kill();
     let options = IndexOptions {
         dir: world.dir.path().join("index"),
         keys: world.keys.clone(),
@@ -272,6 +289,88 @@ async fn j4_the_point_is_that_of_the_records() {
     world.open();
     let replayed = world.index().read(|view| view.inode(InodeNo(49))).await.unwrap();
     assert_eq!(replayed.unwrap().size, 49);
+}
+
+/// The transaction is in the journal and in a commit before the index has it.
+#[tokio::test]
+async fn j4_a_commit_is_reached_when_what_it_holds_is_here() {
+    let mut world = World::new();
+    let put = |draft: &mut Draft<'_>| {
+        draft.put_inode(InodeNo(2), &Inode::default());
+        Ok::<_, Error>(())
+    };
+    world.index().change(put).await.unwrap();
+    world.commit().await;
+    let index = world.index().clone();
+    let before = index.point();
+    let between = index.0.append.lock();
+    let key = Key::Inode(InodeNo(3)).encode();
+    let value = Some(crate::log::encode_value(&Inode::default()));
+    let transaction = crate::log::Transaction::new(vec![crate::log::Change { key, value }]);
+    world.journal.append(&transaction).unwrap();
+    let transactions = world.journal.read_after(world.committer.upto(), usize::MAX).unwrap();
+    world.committer.prepare(&transactions);
+    let receipt = futures_util::FutureExt::now_or_never(world.committer.attempt());
+    let receipt = receipt.expect("a store in memory is ready").unwrap();
+    let confirming = {
+        let index = index.clone();
+        std::thread::spawn(move || index.confirmed(&receipt))
+    };
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    index.persist_point().unwrap();
+    assert_eq!(index.0.table.point().unwrap().unwrap().commit, before.commit, "it runs ahead");
+    index.replay(&transactions).unwrap();
+    drop(between);
+    confirming.join().unwrap();
+    assert_eq!(index.point().commit, before.commit.next());
+}
+
+#[tokio::test]
+async fn j4_a_change_that_the_index_cannot_take_is_not_journaled() {
+    for panics in [false, true] {
+        let world = World::new();
+        let put = |draft: &mut Draft<'_>| {
+            draft.put_inode(InodeNo(2), &Inode::default());
+            Ok::<_, Error>(())
+        };
+        world.index().fail(panics);
+        let (before, journaled) = (world.index().point(), world.journal.appended());
+        let error = world.index().change(put).await.unwrap_err();
+        assert!(matches!(error, Error::Damaged(_)), "{error}");
+        assert_eq!(world.journal.appended(), journaled);
+        assert_eq!(world.index().point(), before);
+        let error = world.index().change(put).await.unwrap_err();
+        assert!(matches!(error, Error::ReadOnly(_)), "{error}");
+    }
+}
+
+/// The point that names the new base is stored before what it covers goes.
+#[tokio::test]
+async fn j9_nothing_is_dropped_for_a_base_that_the_point_does_not_name() {
+    let mut world = World::new();
+    let put = |draft: &mut Draft<'_>| {
+        draft.put_inode(InodeNo(2), &Inode::default());
+        Ok::<_, Error>(())
+    };
+    world.index().change(put).await.unwrap();
+    world.commit().await;
+    // Nothing but the point is left to be stored.
+    world.index().drain().unwrap();
+    world.checkpoint().await;
+    let stored = world.index().0.table.point().unwrap().unwrap();
+    let manifest = world.base.manifest().unwrap();
+    assert_eq!((stored.base, stored.base_hash), (manifest.commit, manifest.commit_hash));
+    assert_eq!(world.index().rows(), 0);
+}
+
+#[test]
+fn j4_a_note_of_damage_that_cannot_be_written_still_wipes() {
+    let world = World::new();
+    let dir = world.dir.path().join("index");
+    // No file can have that name.
+    std::fs::create_dir(dir.with_extension("damaged")).unwrap();
+    world.index().0.table.condemn("a test says so");
+    assert!(!dir.join("db").exists());
 }
 
 #[tokio::test]

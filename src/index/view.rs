@@ -273,7 +273,7 @@ impl<'a> View<'a> {
                 found.insert(key.to_vec(), Some(value));
             }
         }
-        for row in self.layers.table.scan_table(6) {
+        for row in self.heard(self.layers.table.scan_table(6))? {
             let (key, slot) = self.heard(row)?;
             found.insert(key, slot.value);
         }

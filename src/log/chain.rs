@@ -3,8 +3,7 @@
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
-use super::commit::COMMIT_MAX;
-use super::{CommitContent, CommitSize, Error, Result, open_commit};
+use super::{CommitContent, CommitSize, Error, Result, open_commit, open_object};
 use crate::crypto::{self, Keys};
 use crate::store::{self, Bucket};
 use crate::types::{CommitNo, Hash};
@@ -75,9 +74,6 @@ impl Chain {
     /// The sealed bytes of a commit; `None` when there is none of that number.
     pub async fn sealed(&self, number: CommitNo) -> Result<Option<Bytes>> {
         match self.bucket.get(&commit_name(number), None).await {
-            Ok(bytes) if bytes.len() > COMMIT_MAX => {
-                Err(Error::malformed(commit_name(number), "longer than a commit can be"))
-            }
             Ok(bytes) => Ok(Some(bytes)),
             Err(store::Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(error.into()),
@@ -117,7 +113,7 @@ impl Chain {
             .buffered(PARALLEL);
         while let Some(sealed) = fetched.try_next().await? {
             number = number.next();
-            let content = open_commit(&self.keys, number, &sealed)?;
+            let (sealed, content) = self.opened(number, sealed).await?;
             if content.header.previous != hash {
                 return Err(Error::Fork { number }.into());
             }
@@ -127,6 +123,29 @@ impl Chain {
             take(Link { number, hash, content, size })?;
         }
         Ok((number, hash))
+    }
+
+    /// Opens a commit that was fetched; one that does not open is asked for again.
+    async fn opened(&self, number: CommitNo, sealed: Bytes) -> Result<(Bytes, CommitContent)> {
+        let open = |bytes: &Bytes| Ok((bytes.clone(), open_commit(&self.keys, number, bytes)?));
+        open_object(&self.bucket, &commit_name(number), Some(sealed), open).await
+    }
+
+    /// Whether a commit that was found is this one, and not another: what does not open is asked for again first.
+    pub(super) async fn is_same(
+        &self,
+        number: CommitNo,
+        found: Bytes,
+        ours: &Bytes,
+    ) -> Result<bool> {
+        let open = |bytes: &Bytes| match *bytes == *ours {
+            true => Ok(true),
+            false => open_commit(&self.keys, number, bytes).map(|_| false),
+        };
+        match open_object(&self.bucket, &commit_name(number), Some(found), open).await {
+            Err(error) if error.is_damage() => Ok(false),
+            other => other,
+        }
     }
 
     /// A commit that must be there: a listing may lag behind, so what it lacks is fetched, and

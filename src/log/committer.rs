@@ -222,13 +222,15 @@ impl Committer {
     /// What the log says when the reply did not.
     async fn decide(&mut self, cause: Option<store::Error>) -> Result<Receipt, CommitError> {
         let Some(pending) = &self.pending else { unreachable!("attempt checked it") };
-        let number = pending.number;
+        let (number, ours) = (pending.number, pending.sealed.clone());
         let (beyond, seen) = self.chain.list(number).await?;
         if let Some(found) = beyond.first() {
             return Err(self.fence(*found));
         }
         match self.chain.sealed(number).await? {
-            Some(found) if found == pending.sealed => Ok(self.confirmed(seen)),
+            Some(found) if self.chain.is_same(number, found.clone(), &ours).await? => {
+                Ok(self.confirmed(seen))
+            }
             Some(_) => Err(self.fence(number)),
             None => Err(CommitError::Again { number, cause }),
         }

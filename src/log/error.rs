@@ -90,6 +90,15 @@ impl Error {
         }
     }
 
+    /// Whether what came is not what it must be; it may have changed on the way.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Malformed { .. } | Self::Seal { .. } => true,
+            Self::Store(error) => matches!(error, store::Error::Corrupt { .. }),
+            _ => false,
+        }
+    }
+
     /// An object or record that opens but is not what it must be.
     pub fn malformed(what: impl Into<String>, why: impl ToString) -> Self {
         Self::Malformed { what: what.into(), why: why.to_string() }

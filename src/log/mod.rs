@@ -4,6 +4,7 @@
 //! The order in which things are written is `PROTOCOL.md`; names such as J3 or C2 in
 //! comments are its rules.
 
+mod ask;
 mod chain;
 mod checkpoint;
 mod claim;
@@ -19,6 +20,7 @@ mod records;
 mod seen;
 mod transaction;
 
+pub use ask::open_object;
 pub use chain::{Chain, Head, Link, commit_name, parse_commit_name};
 pub use checkpoint::{
     Base, BuildContext, CommitSource, Found, MANIFEST_MAX, MANIFESTS, Manifest, Miss, Newest,
@@ -26,7 +28,7 @@ pub use checkpoint::{
     build, manifest_name, newest, open_page, page_name,
 };
 pub use claim::{Claimant, WriterClaim};
-pub use commit::{CommitContent, CommitHeader, open_commit, seal_commit};
+pub use commit::{COMMIT_MAX, CommitContent, CommitHeader, open_commit, seal_commit};
 pub use committer::{COMMIT_BYTES, CommitError, Committer, LogEnd};
 pub use disk::{Disk, RealDisk};
 pub use error::{Error, Result};

@@ -59,8 +59,9 @@ pub(super) async fn run(shared: Arc<Shared>, mut committer: Committer) -> Option
             }
             Err(CommitError::Fenced { found }) => {
                 tracing::error!(commit = %found, "another writer has taken over: nothing more is sent");
-                shared.stop_with(Stop::Fenced(found));
+                // First: whoever waits for the end finds the vault read-only (W3).
                 (shared.hooks.on_fenced)(found);
+                shared.stop_with(Stop::Fenced(found));
             }
             Err(error) => fail(&shared, &mut pace, chain(&error)).await,
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -13,8 +14,8 @@ use crate::cache::Cache;
 use crate::crypto::{self, Keys};
 use crate::index::Index;
 use crate::log::{
-    self, Base, BuildContext, CommitSource, Receipt, SinceCheckpoint, Sizes, SourcedCommit, build,
-    commit_name, open_commit, parse_commit_name,
+    self, Base, BuildContext, COMMIT_MAX, CommitSource, Receipt, SinceCheckpoint, Sizes,
+    SourcedCommit, build, commit_name, open_commit, open_object, parse_commit_name,
 };
 use crate::store::Bucket;
 use crate::types::{CommitNo, Generation, Timestamp};
@@ -147,11 +148,24 @@ struct Commits<'a> {
 impl CommitSource for Commits<'_> {
     async fn get(&self, number: CommitNo) -> log::Result<SourcedCommit> {
         let name = commit_name(number);
-        let sealed = match self.lengths.get(&number) {
-            Some(length) => self.at.cache.sealed(&name, 0..*length).await?,
-            None => self.at.bucket.get(&name, None).await?,
+        let open = |sealed: &Bytes| {
+            let content = open_commit(&self.at.keys, number, sealed)?;
+            Ok((sealed.clone(), SourcedCommit { hash: crypto::sha256(sealed), content }))
         };
-        let content = open_commit(&self.at.keys, number, &sealed)?;
-        Ok(SourcedCommit { hash: crypto::sha256(&sealed), content })
+        let length = self.lengths.get(&number).filter(|length| **length <= COMMIT_MAX as u64);
+        if let Some(length) = length {
+            let cached = self.at.cache.sealed(&name, 0..*length).await;
+            match cached.map_err(log::Error::from).and_then(|sealed| open(&sealed)) {
+                Ok((_, commit)) => return Ok(commit),
+                Err(error) if error.is_transient() => return Err(error),
+                Err(error) => {
+                    tracing::warn!(object = name, %error, "the local copy is bad: fetching it again");
+                    self.at.cache.forget(&name);
+                }
+            }
+        }
+        let (sealed, commit) = open_object(&self.at.bucket, &name, None, open).await?;
+        self.at.cache.insert_whole(&name, sealed);
+        Ok(commit)
     }
 }

@@ -6,19 +6,19 @@ use std::sync::Arc;
 
 use super::aside::{self, Aside};
 use super::machine::make_private;
-use super::survey::{Outcome, Survey, Surveyor, fits_journal};
+use super::survey::{Outcome, Survey, Surveyor, fits_base, fits_journal};
 use super::{Error, Options, Result};
 use crate::cache::{Budgets, Cache};
 use crate::content::{Content, FooterKeys, Limits};
 use crate::crypto::{Keys, Place};
-use crate::index::{Index, IndexOptions};
+use crate::index::{self, Index, IndexOptions, Point};
 use crate::log::{
     Base, Chain, Claimant, CommitError, Committer, Inspection, Journal, JournalOptions, LogEnd,
     Manifest, NotedCommit, RealDisk, Receipt, Seen, newest,
 };
 use crate::os::{boot_id, read_small, replace};
 use crate::store::{Bucket, Conditional};
-use crate::types::{CommitNo, GIB, Hash, MIB, PackId, Seq};
+use crate::types::{GIB, InodeNo, MIB, PackId, Seq};
 use crate::upload::{Staging, StagingLimits};
 
 /// How often two writers may race for the claim before we give up.
@@ -148,7 +148,7 @@ impl Opener<'_> {
         manifest.map_or_else(Base::empty, |manifest| Base::new(manifest, keys, cache))
     }
 
-    /// The index, if it is at a point of this journal and of this log; else a new one.
+    /// The index, if it is at a point of this journal and of this log, over this base; else a new one.
     fn index(&self, base: &Base, journal: Option<&Inspection>, afresh: bool) -> Result<Index> {
         let dir = self.places.index(self.options.read_only);
         let open = || {
@@ -157,17 +157,22 @@ impl Opener<'_> {
         };
         if !afresh && dir.exists() {
             let clean = journal.is_some_and(|journal| journal.clean || journal.boot == boot_id());
+            let fits = |point: &Point| {
+                fits_journal(point, journal, clean) && fits_base(point, base.manifest())
+            };
             match open() {
-                Ok(index) if fits_journal(&index.point(), journal, clean) => return Ok(index),
-                Ok(_) => tracing::info!("the local index is not of this journal; it is made anew"),
+                Ok(index) if fits(&index.point()) => return Ok(index),
+                Ok(_) => {
+                    tracing::info!(
+                        "the local index is of another journal or base; it is made anew"
+                    );
+                }
                 Err(error) => tracing::warn!(%error, "the local index is made anew"),
             }
         }
         Index::wipe(&dir).map_err(Error::io("the local index cannot be deleted"))?;
         let index = open()?;
-        let start =
-            base.manifest().map_or((CommitNo(0), Hash::ZERO), |m| (m.commit, m.commit_hash));
-        index.begin_at_base(start.0, start.1);
+        index.begin_at_base();
         Ok(index)
     }
 
@@ -188,9 +193,21 @@ impl Opener<'_> {
             Surveyor { chain: &self.chain, manifest: manifest.as_ref(), journal, seen, generation };
         for afresh in [afresh, true] {
             let index = self.index(&base, journal, afresh)?;
-            match surveyor.read(&index, self.options.accept_rollback).await? {
-                Outcome::Done(survey) => return Ok((index, *survey)),
-                Outcome::IndexIsForeign => {}
+            let read = surveyor.read(&index, self.options.accept_rollback).await;
+            let read = read.and_then(|outcome| {
+                // It may lie over a newer base than it was trimmed for (J9).
+                if matches!(outcome, Outcome::Done(_)) {
+                    index.rebase(base.clone())?;
+                }
+                Ok(outcome)
+            });
+            match read {
+                Ok(Outcome::Done(survey)) => return Ok((index, *survey)),
+                Ok(Outcome::IndexIsForeign) => {}
+                Err(Error::Index(index::Error::Damaged(why))) if !afresh => {
+                    tracing::warn!(why, "the local index is damaged; it is made anew");
+                }
+                Err(error) => return Err(error),
             }
         }
         Err(Error::Unreachable)
@@ -199,9 +216,17 @@ impl Opener<'_> {
     /// A writer (W1): reads, decides, claims. Nothing is sent before the claim, and nothing
     /// local is changed before the journal is known to be whole (J3).
     pub async fn writer(&self) -> Result<Opened> {
+        let mut index_was_damaged = false;
         for _ in 0..CLAIM_TRIES {
-            if let Some(opened) = self.try_claim().await? {
-                return Ok(opened);
+            match self.try_claim().await {
+                Ok(Some(opened)) => return Ok(opened),
+                Ok(None) => {}
+                // That is noted: the next try begins with an empty index, as the next mount would (J4).
+                Err(Error::Index(index::Error::Damaged(why))) if !index_was_damaged => {
+                    tracing::warn!(why, "the local index is damaged; it is made anew");
+                    index_was_damaged = true;
+                }
+                Err(error) => return Err(error),
             }
         }
         Err(Error::Contended)
@@ -215,6 +240,12 @@ impl Opener<'_> {
         let staging = self.open_staging()?;
         if let Some(found) = &mut journal {
             self.check_staged(&staging, found, survey.confirmed)?;
+            // The index was judged by the journal as it was before: it may hold what is dropped now (J4).
+            if index.point().journal == found.journal && index.point().seq > found.last {
+                tracing::info!("the local index is ahead of the journal; it is made anew");
+                drop(index);
+                (index, survey) = self.survey(Some(found), true).await?;
+            }
         }
         let unsent = |found: &Inspection| found.unsent.iter().any(|tx| tx.seq > survey.confirmed);
         if let Some(found) = journal.take_if(|found| !survey.continues && unsent(found)) {
@@ -239,6 +270,9 @@ impl Opener<'_> {
             upto: journal.noted().upto,
         };
         let mut committer = Committer::new(self.bucket().clone(), self.keys().clone(), end);
+        // What every mount looks at first: damage in it is met while the index can still be made anew.
+        let first = index.read(|view| view.inode(InodeNo::ROOT).and(view.orphans().map(drop)));
+        first.await.map_err(Error::from)?;
         let Some(claim) = self.claim(&mut committer, &journal).await? else { return Ok(None) };
         index.confirmed(&claim);
         let opened = Opened { index, journal, staging, committer, survey, claim, warnings };
@@ -342,7 +376,7 @@ impl Opener<'_> {
             staging.recover(&HashMap::new(), &self.footers())?;
             let noted = NotedCommit { upto: Seq(0), number: head.0, hash: head.1 };
             let journal = Arc::new(Journal::create(&dir, options, noted)?);
-            index.set_journal(journal.id(), Seq(0), Hash::ZERO);
+            index.set_journal(journal.id(), Seq(0));
             index.attach(journal.clone());
             index.persist_point()?;
             return Ok(journal);
@@ -366,7 +400,7 @@ impl Opener<'_> {
             let (number, hash) = head;
             journal.note_confirmed(NotedCommit { upto: survey.confirmed, number, hash })?;
         }
-        index.set_journal(journal.id(), survey.confirmed, Hash::ZERO);
+        index.set_journal(journal.id(), survey.confirmed);
         let mut after = survey.confirmed;
         loop {
             let part = journal.read_after(after, 4 << 20)?;

@@ -256,6 +256,11 @@ impl Vault {
         self.cache.clone()
     }
 
+    #[cfg(test)]
+    pub(super) fn index(&self) -> &Index {
+        &self.index
+    }
+
     /// How it was opened.
     pub fn options(&self) -> &Options {
         &self.options

@@ -1,5 +1,6 @@
 //! The superblock: what a vault is, in the clear, under a MAC (K6, O1).
 
+use bytes::Bytes;
 use minicbor::{Decode, Encode};
 
 use super::{Error, Result};
@@ -12,6 +13,8 @@ pub const FORMAT: u32 = 1;
 
 /// A superblock is a few KiB; what is longer is refused.
 const LENGTH_MAX: usize = 64 << 10;
+/// How often it is asked for before it is believed to be damaged.
+const ASKS: u32 = 3;
 
 /// What a vault says of itself before it is unlocked.
 #[derive(Clone, PartialEq, Eq, Encode, Decode)]
@@ -78,21 +81,49 @@ fn name(generation: Generation) -> String {
     format!("superblock/{generation}")
 }
 
-/// The highest superblock in the bucket, not yet verified: that takes the key.
-async fn fetch(bucket: &Bucket) -> Result<(Superblock, Wire)> {
+/// The highest superblock in the bucket, as `open` has it. What does not open is asked for again, until it opens, the
+/// same bytes come twice (then that is what the bucket holds), or it was asked for three times. A changed bit can look
+/// like a wrong passphrase, too.
+async fn read<T>(
+    bucket: &Bucket,
+    open: impl Fn(Generation, &Bytes) -> Result<T> + Send,
+) -> Result<T> {
+    let mut before: Option<(Bytes, Error)> = None;
+    for asked in 1.. {
+        let (generation, bytes) = fetch(bucket).await?;
+        // Not opened twice: for a passphrase that takes a second.
+        if let Some((_, error)) = before.take().filter(|(same, _)| *same == bytes) {
+            return Err(error);
+        }
+        match open(generation, &bytes) {
+            Err(error) if asked < ASKS => {
+                tracing::debug!(object = name(generation), %error, "asking for it again");
+                before = Some((bytes, error));
+            }
+            opened => return opened,
+        }
+    }
+    unreachable!("it returns at the last of its tries")
+}
+
+async fn fetch(bucket: &Bucket) -> Result<(Generation, Bytes)> {
     let (listed, _) = bucket.list_all("superblock/").await?;
     let highest = listed
         .iter()
         .filter_map(|object| object.name.strip_prefix("superblock/")?.parse::<Generation>().ok())
         .max()
         .ok_or(Error::NoVault)?;
+    Ok((highest, bucket.get(&name(highest), None).await?))
+}
+
+/// Decodes a superblock; it is not verified: that takes the key.
+fn decode(highest: Generation, bytes: &Bytes) -> Result<(Superblock, Wire)> {
     let object = name(highest);
-    let bytes = bucket.get(&object, None).await?;
     let bad = |why: &str| Error::Superblock { object: object.clone(), why: why.to_owned() };
     if bytes.len() > LENGTH_MAX {
         return Err(bad("it is longer than a superblock can be"));
     }
-    let wire: Wire = minicbor::decode(&bytes).map_err(|error| bad(&error.to_string()))?;
+    let wire: Wire = minicbor::decode(bytes).map_err(|error| bad(&error.to_string()))?;
     let superblock: Superblock =
         minicbor::decode(&wire.body).map_err(|error| bad(&error.to_string()))?;
     if superblock.generation != highest {
@@ -119,19 +150,22 @@ fn verified(superblock: &Superblock, wire: &Wire, master: MasterKey) -> Result<U
 /// [`Error::NoVault`], [`Error::WrongSecret`], [`Error::Superblock`] for one that does not
 /// verify (an older one is not tried: O1), [`Error::Format`].
 pub async fn unlock(bucket: &Bucket, secret: &Secret) -> Result<Unlocked> {
-    let (superblock, wire) = fetch(bucket).await?;
-    let master = match secret {
-        Secret::Passphrase(secret) => {
-            unlock_slots(&superblock.slots, superblock.vault, superblock.epoch, secret)?
-        }
-        Secret::Master(master) => master.clone(),
+    let open = |generation: Generation, bytes: &Bytes| {
+        let (superblock, wire) = decode(generation, bytes)?;
+        let master = match secret {
+            Secret::Passphrase(secret) => {
+                unlock_slots(&superblock.slots, superblock.vault, superblock.epoch, secret)?
+            }
+            Secret::Master(master) => master.clone(),
+        };
+        verified(&superblock, &wire, master)
     };
-    verified(&superblock, &wire, master)
+    read(bucket, open).await
 }
 
 /// The id of the vault in a bucket, without its key; not verified.
 pub async fn vault_id(bucket: &Bucket) -> Result<VaultId> {
-    Ok(fetch(bucket).await?.0.vault)
+    read(bucket, |generation, bytes| Ok(decode(generation, bytes)?.0.vault)).await
 }
 
 /// Writes a superblock of a generation that is not there yet, and reads it back.
@@ -141,9 +175,54 @@ pub(super) async fn write(bucket: &Bucket, keys: &Keys, superblock: &Superblock)
     let bytes = crate::log::encode_value(&Wire { body, mac });
     let object = name(superblock.generation);
     bucket.put_new(&object, bytes.clone()).await?;
-    if bucket.get(&object, None).await? != bytes {
-        let why = "the store does not return what was just written to it".into();
-        return Err(Error::Superblock { object, why });
+    for _ in 0..ASKS {
+        if bucket.get(&object, None).await? == bytes {
+            return Ok(());
+        }
     }
-    Ok(())
+    let why = "the store does not return what was just written to it".into();
+    Err(Error::Superblock { object, why })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::crypto::{FIRST_EPOCH, random};
+    use crate::store::{Deadlines, Error as StoreError, Fault, Faulty, MemoryStore, On, Verb};
+
+    #[tokio::test]
+    async fn k6_a_generation_is_written_once_and_read_back() {
+        let memory = Arc::new(MemoryStore::new());
+        let faulty = Faulty::over(memory.clone());
+        let bucket = Bucket::over(faulty.clone(), "", Deadlines::default());
+        let vault = VaultId(random());
+        let keys = Keys::derive(&MasterKey::from_bytes([1; 32]), vault, FIRST_EPOCH);
+        let mut superblock = Superblock {
+            format: FORMAT,
+            required: Vec::new(),
+            optional: Vec::new(),
+            vault,
+            generation: Generation(1),
+            epoch: FIRST_EPOCH,
+            slots: Vec::new(),
+            created: Timestamp::now(),
+        };
+        write(&bucket, &keys, &superblock).await.unwrap();
+        let first = memory.peek(&name(Generation(1))).unwrap();
+        // Another one of that generation: what is there stays.
+        superblock.required.push(1);
+        let taken = write(&bucket, &keys, &superblock).await.unwrap_err();
+        assert!(matches!(taken, Error::Store(StoreError::Exists { .. })), "{taken}");
+        assert_eq!(memory.peek(&name(Generation(1))).unwrap(), first);
+        // One that does not come back as it was written does not count; a bit on the way is asked for again.
+        for (flips, counts) in [(u32::MAX, false), (1, true)] {
+            superblock.generation = superblock.generation.next();
+            faulty.inject(On::next(Verb::Get, "superblock/").times(flips), Fault::FlipsBit);
+            let written = write(&bucket, &keys, &superblock).await;
+            assert_eq!(written.is_ok(), counts, "{flips}");
+            faulty.heal();
+        }
+    }
 }

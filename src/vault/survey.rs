@@ -230,3 +230,10 @@ pub(super) fn fits_journal(
         && point.seq <= journal.last
         && at.is_none_or(|tx| tx.hash == point.hash)
 }
+
+/// Whether the index can lie over this base (J9). Over a newer one than it was trimmed for it is whole, if it is of this
+/// log as far as that base: the survey sees to that. Over an older one what it was rid of would be missing.
+pub(super) fn fits_base(point: &index::Point, manifest: Option<&Manifest>) -> bool {
+    let (number, hash) = manifest.map_or((CommitNo(0), Hash::ZERO), |m| (m.commit, m.commit_hash));
+    point.base < number || (point.base, point.base_hash) == (number, hash)
+}

@@ -20,8 +20,9 @@ pub async fn check(global: &Global, places: &Places, args: &Check) -> Outcome {
     let bucket = target.open_with(None, Deadlines::default()).await?;
     let unlocked = Opening { global, places, target: &target }.unlock(&bucket).await?;
     let count = Count::new("checked");
-    let found =
-        vault::check(&bucket, &unlocked, args.read_data, &|done, all| count.show(done, all)).await;
+    let seen = Some(places.data.as_path());
+    let show = |done, all| count.show(done, all);
+    let found = vault::check(&bucket, &unlocked, args.read_data, seen, &show).await;
     drop(count);
     let found = found.map_err(|error| messages::of_vault(&error, &place))?;
     say!(
@@ -40,6 +41,15 @@ pub async fn check(global: &Global, places: &Places, args: &Check) -> Outcome {
     }
     for problem in &found.problems {
         say!("  damaged: {problem}");
+    }
+    let rollback = found
+        .went_back
+        .map(|number| messages::of_vault(&vault::Error::Rollback { number }, &place));
+    if let (Some(rollback), true) = (&rollback, found.problems.is_empty()) {
+        return Err(rollback.clone());
+    }
+    if let Some(rollback) = rollback {
+        say!("  {}", rollback.message);
     }
     if found.problems.is_empty() {
         let how = if args.read_data { "is there, and opens" } else { "is there, whole" };

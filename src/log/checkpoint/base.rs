@@ -281,6 +281,11 @@ impl Opened {
         if let Ok(plain) = self.open(page, &sealed, &chunks) {
             return Ok(plain.into());
         }
+        // Twice: the first may have been bad on this disk, and the second on its way.
+        let sealed = self.cache.sealed_anew(&name, range.clone()).await?;
+        if let Ok(plain) = self.open(page, &sealed, &chunks) {
+            return Ok(plain.into());
+        }
         let sealed = self.cache.sealed_anew(&name, range).await?;
         self.open(page, &sealed, &chunks).map(Bytes::from)
     }

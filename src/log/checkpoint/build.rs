@@ -14,7 +14,7 @@ use super::page::Sizes;
 use super::page_io::PageIo;
 use crate::cache::Cache;
 use crate::crypto::Keys;
-use crate::log::{CommitContent, Error, LogEnd, Result};
+use crate::log::{CommitContent, Error, LogEnd, Result, open_object};
 use crate::store::{self, Bucket};
 use crate::types::{CommitNo, Generation, Hash, MIB, Timestamp};
 
@@ -180,11 +180,13 @@ async fn publish(manifest: Manifest, context: &BuildContext<'_>) -> Result<Manif
         Err(store::Error::Exists { .. }) => true,
         Err(error) => return Err(error.into()),
     };
-    let there: Bytes = context.bucket.get(&name, None).await?;
-    if !taken && there != sealed {
-        return Err(Error::malformed(name, "the bucket does not hold what was written"));
-    }
-    let verified = Manifest::open(context.keys, manifest.commit, &there)?;
+    let open = |there: &Bytes| {
+        if !taken && *there != sealed {
+            return Err(Error::malformed(&name, "the bucket does not hold what was written"));
+        }
+        Manifest::open(context.keys, manifest.commit, there)
+    };
+    let verified = open_object(context.bucket, &name, None, open).await?;
     if verified.commit_hash != manifest.commit_hash {
         return Err(Error::malformed(name, "it is as of another commit of this number"));
     }

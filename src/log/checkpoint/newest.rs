@@ -2,7 +2,7 @@
 
 use super::manifest::{MANIFEST_MAX, MANIFESTS, Manifest, manifest_name};
 use crate::crypto::Keys;
-use crate::log::{Error, Result};
+use crate::log::{Error, Result, open_object};
 use crate::store::{self, Bucket};
 use crate::types::CommitNo;
 
@@ -45,8 +45,7 @@ async fn open(bucket: &Bucket, keys: &Keys, number: CommitNo, length: u64) -> Re
     if length > MANIFEST_MAX {
         return Err(Error::malformed(name, "longer than a manifest can be"));
     }
-    let sealed = bucket.get(&name, None).await?;
-    Manifest::open(keys, number, &sealed)
+    open_object(bucket, &name, None, |sealed| Manifest::open(keys, number, sealed)).await
 }
 
 /// Whether the store answered, and it is this object that is bad or gone.

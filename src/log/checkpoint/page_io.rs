@@ -7,7 +7,7 @@ use super::build::BuildContext;
 use super::manifest::{PageRef, page_name};
 use super::page::{PageRecords, PlainPage, open_page};
 use crate::crypto::{self, Place};
-use crate::log::{Error, Result};
+use crate::log::{Error, Result, open_object};
 use crate::types::{CommitNo, PageId};
 
 /// Uploads at once: enough to fill a link beside the rest, at 6 MiB of memory.
@@ -29,12 +29,13 @@ impl<'a> PageIo<'a> {
     /// The records of a page, verified.
     pub(super) async fn load(&self, page: &PageRef) -> Result<PageRecords> {
         let (keys, name) = (self.context.keys, page.name());
-        if let Some(local) = self.context.cache.whole_local(&name)
-            && let Ok(records) = open_page(keys, page, &local)
-        {
-            return Ok(records);
+        if let Some(local) = self.context.cache.whole_local(&name) {
+            match open_page(keys, page, &local) {
+                Ok(records) => return Ok(records),
+                Err(_) => self.context.cache.forget(&name),
+            }
         }
-        open_page(keys, page, &self.context.bucket.get(&name, None).await?)
+        open_object(self.context.bucket, &name, None, |sealed| open_page(keys, page, sealed)).await
     }
 
     /// Seals a page and begins its upload.

@@ -43,7 +43,12 @@ impl Check<'_> {
 
     /// What is wrong with a pack's footer, if anything.
     async fn footer(&self, id: PackId) -> Result<Option<String>> {
-        match self.footer_of(&pack_object(id), id).await {
+        let found = match self.footer_of(&pack_object(id), id).await {
+            // Before that is believed it is read again: it may have changed on the way.
+            Ok(Some(_)) => self.footer_of(&pack_object(id), id).await,
+            other => other,
+        };
+        match found {
             Ok(wrong) => Ok(wrong),
             Err(error) if is_finding(&error) => Ok(Some(error.to_string())),
             Err(error) => Err(error.into()),

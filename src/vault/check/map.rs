@@ -9,8 +9,8 @@ use super::report::Problem;
 use super::{Result, about_the_object};
 use crate::crypto::Keys;
 use crate::log::{
-    self, Chain, Key, Manifest, PageRecords, PageRef, Transaction, extent_of, manifest_name,
-    newest, open_page,
+    self, Chain, Key, Manifest, PageRecords, PageRef, Seen, Transaction, extent_of, manifest_name,
+    newest, open_object, open_page,
 };
 use crate::store::Bucket;
 use crate::types::{CommitNo, Extent, Generation, Hash, InodeNo};
@@ -30,6 +30,10 @@ pub(super) struct Map<'a> {
     pub(super) commits: u64,
     /// The highest generation of the superblock that they or the manifest name (O1).
     pub(super) generation: Generation,
+    /// Whether the log could be read to its end.
+    pub(super) whole: bool,
+    /// The hash of the commit of that number which this machine saw, if the log after the checkpoint has one.
+    pub(super) hash_of_seen: Option<Hash>,
 }
 
 /// A record on the way: what the checkpoint says, and what holds now.
@@ -55,6 +59,7 @@ impl<'a> Map<'a> {
     pub(super) async fn open(
         bucket: &'a Bucket,
         keys: &'a Keys,
+        seen: Option<Seen>,
         problems: &mut Vec<Problem>,
     ) -> Result<Self> {
         let found = newest(bucket, keys).await?;
@@ -69,14 +74,18 @@ impl<'a> Map<'a> {
             manifest: found.manifest,
             changed: BTreeMap::new(),
             commits: 0,
+            whole: true,
+            hash_of_seen: None,
         };
-        let anchor = map.manifest.as_ref();
-        let anchor = anchor.map_or((CommitNo(0), Hash::ZERO), |m| (m.commit, m.commit_hash));
+        let (anchor, hash_of_seen) = (map.anchor(), &mut map.hash_of_seen);
         let (changed, commits, generation) =
             (&mut map.changed, &mut map.commits, &mut map.generation);
         let followed = Chain::new(bucket.clone(), keys.clone())
             .follow(anchor, |link| {
                 *commits += 1;
+                if seen.is_some_and(|seen| seen.number == link.number) {
+                    *hash_of_seen = Some(link.hash);
+                }
                 *generation = link.content.header.generation.max(*generation);
                 for record in link.content.header.records {
                     changed.insert(record.key, record.value);
@@ -93,6 +102,7 @@ impl<'a> Map<'a> {
         match followed {
             Ok(_) => {}
             Err(error) if about_the_object(&error) => {
+                map.whole = false;
                 let what = format!(
                     "{error}; what was changed in commit {} and later cannot be read, and the \
                      vault does not mount",
@@ -103,6 +113,12 @@ impl<'a> Map<'a> {
             Err(error) => return Err(error.into()),
         }
         Ok(map)
+    }
+
+    /// The commit of the checkpoint, and its hash.
+    pub(super) fn anchor(&self) -> (CommitNo, Hash) {
+        let manifest = self.manifest.as_ref();
+        manifest.map_or((CommitNo(0), Hash::ZERO), |m| (m.commit, m.commit_hash))
     }
 
     pub(super) fn pages(&self) -> &[PageRef] {
@@ -144,7 +160,7 @@ impl<'a> Map<'a> {
     }
 
     async fn page(&self, page: &PageRef) -> log::Result<PageRecords> {
-        let sealed = self.bucket.get(&page.name(), None).await?;
-        open_page(self.keys, page, &sealed)
+        let open = |sealed: &Bytes| open_page(self.keys, page, sealed);
+        open_object(self.bucket, &page.name(), None, open).await
     }
 }

@@ -12,14 +12,16 @@ mod report;
 mod rounds;
 #[cfg(test)]
 mod tests;
+mod went_back;
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 
 pub use report::{Problem, Report};
 
 use super::{Result, Unlocked};
 use crate::crypto::Keys;
-use crate::log::{self, Key, PackInfo, decode_value, extent_of};
+use crate::log::{self, Key, PackInfo, Seen, decode_value, extent_of};
 use crate::store::{self, Bucket};
 use crate::types::{Generation, InodeNo, PackId};
 use crate::upload::pack_object;
@@ -31,7 +33,7 @@ const REFERENCES: usize = 500_000;
 /// Called with what is done and what there is to do, in objects.
 pub type OnProgress<'a> = &'a (dyn Fn(u64, u64) + Sync);
 
-/// Checks a vault; see the module.
+/// Checks a vault; see the module. `data_dir` is where this machine remembers what it saw of the vault (O2).
 ///
 /// # Errors
 /// When the bucket does not answer. What is wrong in it is no error, but in the report.
@@ -39,10 +41,12 @@ pub async fn check(
     bucket: &Bucket,
     unlocked: &Unlocked,
     read_data: bool,
+    data_dir: Option<&Path>,
     progress: OnProgress<'_>,
 ) -> Result<Report> {
     let (keys, generation) = (&unlocked.keys, unlocked.generation);
-    let check = Check { bucket, keys, generation, progress, references: REFERENCES };
+    let seen = data_dir.map(|dir| Seen::load(dir, keys)).transpose()?.flatten();
+    let check = Check { bucket, keys, generation, seen, progress, references: REFERENCES };
     check.run(read_data).await
 }
 
@@ -51,6 +55,8 @@ struct Check<'a> {
     keys: &'a Keys,
     /// Of the superblock that the vault was unlocked with.
     generation: Generation,
+    /// What this machine saw of the vault, if it did.
+    seen: Option<Seen>,
     progress: OnProgress<'a>,
     references: usize,
 }
@@ -78,10 +84,11 @@ type Flaws = BTreeMap<PackId, Flaw>;
 impl Check<'_> {
     async fn run(&self, read_data: bool) -> Result<Report> {
         let mut report = Report::default();
-        let map = Map::open(self.bucket, self.keys, &mut report.problems).await?;
-        if map.generation > self.generation {
+        let map = Map::open(self.bucket, self.keys, self.seen, &mut report.problems).await?;
+        let newest = self.seen.map_or(map.generation, |seen| seen.generation.max(map.generation));
+        if newest > self.generation {
             let what = "the newest superblock is gone: an older one was put in its place (O1)";
-            report.problems.push(Problem::of(format!("superblock/{}", map.generation), what));
+            report.problems.push(Problem::of(format!("superblock/{newest}"), what));
         }
         report.commits = map.commits;
         report.pages = map.pages().len() as u64;
@@ -100,14 +107,16 @@ impl Check<'_> {
     async fn survey(&self, map: &Map<'_>, report: &mut Report) -> Result<Survey> {
         let mut survey = Survey::default();
         let mut impossible = Vec::new();
+        let (wanted, mut history) = (self.history_of_seen(map), None);
         let bad_pages = map
             .walk(|record| {
+                went_back::catch(&record, wanted.as_ref(), &mut history);
                 survey.count_base(&record)?;
                 let Some(now) = record.now else { return Ok(()) };
                 report.inodes += u64::from(matches!(Key::decode(record.key)?, Key::Inode(_)));
                 let Some(extent) = extent_of(record.key, now)? else { return Ok(()) };
                 report.extents += 1;
-                report.bytes += extent.length;
+                report.bytes = report.bytes.saturating_add(extent.length);
                 let reference = &extent.reference;
                 let end = reference.offset.checked_add(reference.sealed_length);
                 let inside = extent.skip.checked_add(extent.length);
@@ -121,6 +130,10 @@ impl Check<'_> {
                 Ok(())
             })
             .await?;
+        // What is on a page that cannot be read is not known to be gone.
+        if bad_pages.is_empty() || wanted.is_none() || history.is_some() {
+            report.went_back = self.went_back(map, history).await?;
+        }
         if bad_pages.is_empty() {
             for id in survey.mismatches() {
                 let what = "the checkpoint's table of packs counts its references wrongly: \
@@ -162,7 +175,8 @@ impl Check<'_> {
             };
             flaws.insert(id, Flaw { what, inodes: None });
         }
-        report.unused = (lengths.len() as u64, lengths.values().sum());
+        let bytes = lengths.values().fold(0, |sum: u64, length| sum.saturating_add(*length));
+        report.unused = (lengths.len() as u64, bytes);
         Ok(flaws)
     }
 }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::types::CommitNo;
+
 /// Files that a problem names at most; the rest is counted.
 const NAMED: usize = 10;
 
@@ -22,6 +24,8 @@ pub struct Report {
     pub bytes: u64,
     /// Packs in the bucket that the map does not refer to (any more, or not yet), and their bytes.
     pub unused: (u64, u64),
+    /// The commit that this machine saw and that the bucket does not have any more, or has as another one (O2).
+    pub went_back: Option<CommitNo>,
     /// What is not as it must be.
     pub problems: Vec<Problem>,
 }

@@ -15,7 +15,10 @@ use crate::upload::pack_object;
 const PARALLEL: usize = 4;
 
 /// What the map refers to in some packs, and which files do.
-type Wanted = BTreeMap<PackId, HashMap<Reference, Vec<InodeNo>>>;
+type Wanted = BTreeMap<PackId, References>;
+
+/// What the map refers to in one pack, and which files do.
+type References = HashMap<Reference, Vec<InodeNo>>;
 
 /// The packs of one round: those from `from` on that fit.
 struct Round {
@@ -33,7 +36,7 @@ impl Check<'_> {
             let wanted = round.wanted.into_iter().filter(|(id, _)| !flaws.contains_key(id));
             let wanted: Vec<_> = wanted.collect();
             let mut read = stream::iter(wanted)
-                .map(|(id, wanted)| async move { (id, self.read_pack(id, wanted).await) })
+                .map(|(id, wanted)| async move { (id, self.read_twice(id, &wanted).await) })
                 .buffer_unordered(PARALLEL);
             while let Some((id, flaw)) = read.next().await {
                 if let Some(flaw) = flaw? {
@@ -61,12 +64,16 @@ impl Check<'_> {
         Ok(round)
     }
 
-    /// What is wrong with a pack: it is read whole, once.
-    async fn read_pack(
-        &self,
-        id: PackId,
-        wanted: HashMap<Reference, Vec<InodeNo>>,
-    ) -> Result<Option<Flaw>> {
+    /// What is wrong with a pack. Before that is believed it is read again: it may have changed on the way.
+    async fn read_twice(&self, id: PackId, wanted: &References) -> Result<Option<Flaw>> {
+        match self.read_pack(id, wanted).await? {
+            None => Ok(None),
+            Some(_) => self.read_pack(id, wanted).await,
+        }
+    }
+
+    /// What is wrong with a pack as it comes: it is read whole.
+    async fn read_pack(&self, id: PackId, wanted: &References) -> Result<Option<Flaw>> {
         let bytes = match self.bucket.get(&pack_object(id), None).await {
             Ok(bytes) => bytes,
             Err(error) if is_finding(&error) => {

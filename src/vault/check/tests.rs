@@ -1,3 +1,4 @@
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,9 @@ use crate::log::{
     Base, BuildContext, Change, CommitContent, CommitHeader, CommitSource, Entry, Inode, Sizes,
     SourcedCommit, Transaction, build, commit_name, encode_value, open_commit, seal_commit,
 };
-use crate::store::{Deadlines, Fault, Faulty, MemoryStore, On, Verb};
+use crate::store::{
+    Begin, Body, Deadlines, Fault, Faulty, Fetched, Listing, MemoryStore, On, Put, PutReply, Verb,
+};
 use crate::types::{
     CommitNo, Extent, ExtentId, Generation, Hash, MIB, Reference, Timestamp, VaultId,
 };
@@ -158,6 +161,7 @@ impl World {
             bucket: &self.bucket,
             keys: &self.keys,
             generation: Generation(generation),
+            seen: None,
             progress: &|_, _| (),
             references: 2,
         }
@@ -404,4 +408,45 @@ fn names_are_printed_without_control_characters() {
     assert!(text.starts_with("pack/x: it is missing; 30 files cannot be read whole: 0, 1, "));
     assert!(text.ends_with(", 9 and 20 more"), "{text}");
     assert_eq!(Problem::of("a", "b").to_string(), "a: b");
+}
+
+/// A store that lists and tells lengths that no object has.
+#[derive(Debug)]
+struct Liar(Arc<MemoryStore>);
+
+#[async_trait::async_trait]
+impl store::Store for Liar {
+    async fn put(&self, name: &str, body: &Body, condition: Put) -> store::Result<PutReply> {
+        self.0.put(name, body, condition).await
+    }
+    async fn get(&self, name: &str, range: Option<Range<u64>>) -> store::Result<Fetched> {
+        self.0.get(name, range).await
+    }
+    async fn head(&self, name: &str) -> store::Result<store::Head> {
+        Ok(store::Head { length: u64::MAX, ..self.0.head(name).await? })
+    }
+    async fn list(&self, prefix: &str, begin: &Begin) -> store::Result<Listing> {
+        let mut listing = self.0.list(prefix, begin).await?;
+        listing.objects.iter_mut().for_each(|object| object.length = u64::MAX);
+        Ok(listing)
+    }
+    async fn delete(&self, names: &[String]) -> store::Result<()> {
+        self.0.delete(names).await
+    }
+}
+
+#[tokio::test]
+async fn lengths_that_no_object_has_end_no_check() {
+    let mut world = World::filled().await;
+    world.checkpoint().await;
+    for n in 1..3 {
+        world.bucket.put_new(&pack_object(PackId([n; 16])), vec![1; 77].into()).await.unwrap();
+    }
+    let liar = Arc::new(Liar(world.store.clone()));
+    world.bucket = Bucket::over(liar, "v/", Deadlines::of(Duration::from_millis(300)));
+    for read_data in [false, true] {
+        let report = world.check(read_data).await;
+        assert_eq!(report.unused, (2, u64::MAX));
+        assert!(text(&report).contains("longer than a manifest can be"), "{}", text(&report));
+    }
 }

@@ -3,6 +3,7 @@
 mod checkpoints;
 mod dropped;
 mod durable;
+mod index;
 mod opening;
 mod random;
 mod writers;
@@ -110,12 +111,62 @@ impl World {
     }
 }
 
-/// As after kill -9: nothing is finished, nothing is said.
+/// As after kill -9: nothing is finished, nothing is said. What the drop still writes (sled flushes then) is undone: the
+/// state directory becomes what it was while all was open.
 pub(super) async fn kill(vault: Arc<Vault>) {
+    let dir = vault.options().state_dir.clone();
+    let at_the_kill = tempfile::tempdir().unwrap();
+    copy_state(&dir, at_the_kill.path());
     drop(vault);
     // The tasks end when the runtime next runs them; the files are theirs until then.
     for _ in 0..50 {
         tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    std::fs::remove_dir_all(&dir).unwrap();
+    copy_state(at_the_kill.path(), &dir);
+}
+
+/// Copies a state directory that may be in use: the index before the journal, and that before staging, so that each
+/// has at least what the one before relies on. Begun again when a segment or a pack came, went or was renamed meanwhile:
+/// that would be a state which no kill leaves.
+pub(super) fn copy_state(from: &std::path::Path, to: &std::path::Path) {
+    for _ in 0..1000 {
+        let before = in_use(from);
+        copy_once(from, to);
+        if in_use(from) == before {
+            return;
+        }
+        std::fs::remove_dir_all(to).unwrap();
+    }
+    panic!("the journal or staging of {} changes all the time", from.display());
+}
+
+/// The names of segments and packs.
+fn in_use(dir: &std::path::Path) -> std::collections::BTreeSet<std::path::PathBuf> {
+    let rooms =
+        ["journal", "staging"].into_iter().flat_map(|room| walkdir::WalkDir::new(dir.join(room)));
+    rooms.filter_map(Result::<_, _>::ok).map(walkdir::DirEntry::into_path).collect()
+}
+
+fn copy_once(from: &std::path::Path, to: &std::path::Path) {
+    let order = |name: &std::ffi::OsStr| match name.to_str() {
+        Some("index") => 0,
+        Some("journal") => 1,
+        _ => 2,
+    };
+    let files = walkdir::WalkDir::new(from)
+        .sort_by(move |a, b| order(a.file_name()).cmp(&order(b.file_name())));
+    for entry in files.into_iter().filter_map(Result::<_, _>::ok) {
+        let target = to.join(entry.path().strip_prefix(from).unwrap());
+        if entry.file_type().is_dir() {
+            std::fs::create_dir_all(&target).unwrap();
+        } else if entry.file_type().is_file() {
+            match std::fs::copy(entry.path(), &target) {
+                // Of the index or the cache; or it is all done again.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                copied => drop(copied.unwrap()),
+            }
+        }
     }
 }
 

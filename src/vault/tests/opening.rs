@@ -157,6 +157,15 @@ async fn o2_a_bucket_that_went_back_is_refused_until_accepted() {
     vault.close(LONG).await.unwrap();
     drop(vault);
     world.memory.restore(snapshot);
+    // `check` knows it as well, and a machine that saw nothing cannot.
+    let secret = Secret::Master(MasterKey::from_bytes(world.secret));
+    let unlocked = unlock(&world.bucket, &secret).await.unwrap();
+    let data = world.dir.path().join("a").join("data");
+    for (data, knows) in [(Some(data.as_path()), true), (None, false)] {
+        let report = check(&world.bucket, &unlocked, false, data, &|_, _| ()).await.unwrap();
+        assert_eq!(report.problems, []);
+        assert_eq!(report.went_back.is_some(), knows);
+    }
     let refused = world.try_open(machine("a")).await.err().unwrap();
     assert!(matches!(refused, Error::Rollback { .. }), "{refused}");
     std::fs::remove_dir_all(world.state_dir("a")).unwrap();
@@ -167,6 +176,8 @@ async fn o2_a_bucket_that_went_back_is_refused_until_accepted() {
     assert_eq!(tree(&accepted).await, old);
     accepted.close(LONG).await.unwrap();
     drop(accepted);
+    let report = check(&world.bucket, &unlocked, false, Some(&data), &|_, _| ()).await.unwrap();
+    assert_eq!(report.went_back, None);
     world.open("a").await.close(LONG).await.unwrap();
 }
 
