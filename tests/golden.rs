@@ -122,7 +122,8 @@ fn make(at: &Path) {
         let passphrase = Passphrase::from_bytes(PASSPHRASE.into());
         // The least that is allowed, so that opening it takes little.
         let argon = Argon2Params { memory_kib: 64 << 10, passes: 3, lanes: 1 };
-        let made = init(&bucket, InitSecrets { passphrase, argon }, false).await.unwrap();
+        let made =
+            init(&bucket, InitSecrets { passphrase, argon }, false, |_| Ok(())).await.unwrap();
         let machine =
             Machine::identify(Some("golden".into()), &scratch.path().join("data")).unwrap();
         let options = Options {

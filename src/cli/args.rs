@@ -10,6 +10,21 @@ use std::path::PathBuf;
 use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+/// Bytes of memory, and of disk, below which the parts that they are divided into do not work: buffers that hold one
+/// pack each of what is written, read and sent; staging with two packs and its reserve.
+const FLOOR: u64 = 64_000_000;
+
+fn at_least_the_floor(text: &str) -> Result<ByteSize, String> {
+    let size: ByteSize = text.parse()?;
+    if size.as_u64() < FLOOR {
+        return Err(format!("it does not work with less than {FLOOR_SHOWN}"));
+    }
+    Ok(size)
+}
+
+/// The floor, as it can be given.
+const FLOOR_SHOWN: &str = "64MB";
+
 /// An S3 bucket as an ordinary directory, encrypted on this machine.
 #[derive(Debug, Parser)]
 #[command(
@@ -121,11 +136,11 @@ pub struct OpeningArgs {
     /// What fsync waits for
     #[arg(long, value_enum, default_value_t = Fsync::Local, value_name = "WHERE")]
     pub fsync: Fsync,
-    /// Memory for all caches and buffers, for example 256MiB
-    #[arg(long, value_name = "SIZE", default_value = "256MiB")]
+    /// Memory for all caches and buffers, for example 256MiB; at least 64MB
+    #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = at_least_the_floor)]
     pub memory: ByteSize,
-    /// Disk for cache and what is not yet sent [default: 20GiB, or a fifth of what is free]
-    #[arg(long, value_name = "SIZE")]
+    /// Disk for cache and what is not yet sent, at least 64MB [default: 20GiB, or a fifth of what is free]
+    #[arg(long, value_name = "SIZE", value_parser = at_least_the_floor)]
     pub cache_size: Option<ByteSize>,
 }
 
@@ -296,6 +311,10 @@ mod tests {
             "s3vault",
             "s3vault mount /m --fsync never",
             "s3vault mount /m --memory lots",
+            "s3vault mount /m --memory 1MiB",
+            "s3vault serve --memory 63MB",
+            "s3vault mount /m --cache-size 63MB",
+            "s3vault mount /m --cache-size 0",
             "s3vault mount /m --read-only --take-over",
             "s3vault umount",
             "s3vault serve --listen somewhere",

@@ -16,6 +16,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc};
 
 use super::exit::{Exit, Failure, Outcome};
+use super::path_text;
 use super::report::{Progress, Report};
 use crate::gateway::ServeOptions;
 
@@ -48,6 +49,7 @@ pub enum Request {
     /// Mount as well: the daemon only serves so far.
     Mount {
         /// An empty directory.
+        #[serde(with = "path_text")]
         mountpoint: PathBuf,
         /// For other users of this machine, too.
         allow_other: bool,

@@ -109,13 +109,28 @@ pub fn of_vault(error: &vault::Error, place: &str) -> Failure {
                  --passphrase-file or S3VAULT_PASSPHRASE, or use the recovery key"
             ),
         ),
+        Error::NotShown(error) => (
+            Exit::Other,
+            format!(
+                "the recovery key, which is shown only once, cannot be written ({error}); nothing was made; give \
+                 standard output a terminal, a pipe, or a file with room"
+            ),
+        ),
+        Error::Crypto(vault::CryptoError::RecoveryKey(why)) => (
+            Exit::WrongPassphrase,
+            format!(
+                "that looks like a recovery key of {place}, and has a typing error ({why}); nothing was changed; \
+                 compare it with what `init` printed"
+            ),
+        ),
         Error::NoConditionalPuts => (Exit::UnsafeStore, unsafe_store(place)),
         Error::OtherWriter { host, claimed } => (
             Exit::OtherMachine,
             format!(
                 "{host} has {place} mounted for writing (since {}); unmount it there, look with --read-only, or, \
-                 if that machine is gone, --take-over: what it has not uploaded stays on it",
-                when(*claimed)
+                 if that machine is gone, --take-over: what it has not uploaded stays on it{}",
+                when(*claimed),
+                made_anew()
             ),
         ),
         Error::MountedHere { mountpoint } => (
@@ -140,6 +155,17 @@ pub fn of_vault(error: &vault::Error, place: &str) -> Failure {
         error => by_kind(error, place),
     };
     Failure::new(exit, text).because(error)
+}
+
+/// For those who are the same machine, and do not know that they do not look it.
+fn made_anew() -> &'static str {
+    match std::env::var_os("S3VAULT_MACHINE_ID") {
+        Some(id) if !id.is_empty() => "",
+        _ => {
+            " (a container that is made anew is another machine, unless S3VAULT_MACHINE_ID is set, always to the same \
+             name)"
+        }
+    }
 }
 
 /// What needs no words of its own.

@@ -1,11 +1,12 @@
 //! The command line: arguments, configuration, messages, progress, and the background
 //! process. Knows `vault`, `fuse` and `gateway`, and nothing below them.
 
-/// Prints a line. A reader that went away (`| head`) is no reason to panic, as `println!` would.
+/// Prints a line, in one write, so that it is never seen in parts. A reader that went away (`| head`) is no reason to
+/// panic, as `println!` would. For what goes with an action; a report is `output::show`n.
 macro_rules! say {
     ($($text:tt)*) => {{
         use std::io::Write as _;
-        let _ = writeln!(std::io::stdout(), $($text)*);
+        let _ = std::io::stdout().write_all(format!("{}\n", format_args!($($text)*)).as_bytes());
     }};
 }
 
@@ -13,7 +14,7 @@ macro_rules! say {
 macro_rules! complain {
     ($($text:tt)*) => {{
         use std::io::Write as _;
-        let _ = writeln!(std::io::stderr(), $($text)*);
+        let _ = std::io::stderr().write_all(format!("{}\n", format_args!($($text)*)).as_bytes());
     }};
 }
 
@@ -23,9 +24,12 @@ mod config;
 mod control;
 mod daemon;
 mod exit;
+mod last;
 mod messages;
 mod mountpoint;
 mod opening;
+mod output;
+mod path_text;
 mod paths;
 mod progress;
 mod report;
@@ -43,6 +47,9 @@ use paths::Places;
 
 /// Does what the command line says.
 pub fn main() -> ExitCode {
+    // Beyond `ulimit -f` a write is to fail, not to kill.
+    // SAFETY: it takes integers alone, and no other thread runs that could mind.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {

@@ -1,14 +1,21 @@
 //! Makes a vault, or unlocks one: what needs the passphrase. Argon2 takes 256 MiB for a
 //! second here, in the short-lived front process.
 
+use std::fmt::Write;
+
+use zeroize::Zeroizing;
+
 use super::exit::{Exit, Failure, Outcome};
 use super::messages;
+use super::output;
 use super::paths::Places;
-use super::secrets::{Given, Source, Sources, TRIES, Terminal};
+use super::secrets::{Given, Source, Sources, TRIES, Terminal, other_forms};
 use super::target::Target;
 use super::{args::Global, config::Config};
 use crate::os::make_private;
-use crate::vault::{self, Bucket, Conditional, InitSecrets, Passphrase, Secret, Unlocked};
+use crate::vault::{
+    self, Bucket, Conditional, InitSecrets, Passphrase, RecoveryKey, Secret, Unlocked,
+};
 
 /// Asks for, finds, or makes secrets, for one target.
 pub struct Opening<'a> {
@@ -31,26 +38,15 @@ impl Opening<'_> {
     pub async fn make(&self, bucket: &Bucket, single_machine: bool) -> Outcome {
         let place = self.target.describe();
         let given = self.with_sources(|sources| sources.for_new(&place))?;
-        let made = vault::init(bucket, InitSecrets::new(passphrase(&given)), single_machine).await;
+        let show = |recovery: &RecoveryKey| output::write(&keys_text(&given, recovery));
+        let secrets = InitSecrets::new(passphrase(&given));
+        let made = vault::init(bucket, secrets, single_machine, show).await;
         let made = made.map_err(|error| messages::of_vault(&error, &place))?;
         let id = made.vault.to_string();
         say!("Made a vault in {place} (vault {id}).");
         if !matches!(made.conditional, Conditional::NotDisproved) {
             say!("{}", messages::UNSAFE_STORE);
         }
-        if let Source::KeyFile(path) = &given.source {
-            say!(
-                "No passphrase was given, so a key was generated: {} (only this user can read it).\n  Whoever \
-                 has that file can open the vault, and without it, or the recovery key, nobody can:\n  it \
-                 protects the bucket, not this machine. Keep a copy elsewhere.",
-                path.display()
-            );
-        }
-        say!(
-            "Recovery key, shown only this once: {}\n  It opens the vault when the passphrase is lost. Write it \
-             down and keep it apart from this machine.",
-            made.recovery
-        );
         let known = self.target.remembered(id);
         Config::update(&self.places.config, |config| config.remember(known, None))
     }
@@ -65,14 +61,39 @@ impl Opening<'_> {
                 Err(error) => {
                     let failure = messages::of_vault(&error, &place);
                     let again = given.source == Source::Terminal && attempt < TRIES;
-                    if failure.exit != Exit::WrongPassphrase || !again {
+                    if failure.exit != Exit::WrongPassphrase {
                         return Err(failure);
+                    }
+                    if !again {
+                        return Err(self.with_hint(failure, &error, bucket, &given).await);
                     }
                     complain!("That is neither the passphrase nor the recovery key.");
                 }
             }
         }
         unreachable!("the loop ends by itself")
+    }
+
+    /// A wrong passphrase that is right as other bytes is said to be: line ends, byte order marks and accents do not show.
+    async fn with_hint(
+        &self,
+        mut failure: Failure,
+        error: &vault::Error,
+        bucket: &Bucket,
+        given: &Given,
+    ) -> Failure {
+        if !matches!(error, vault::Error::WrongSecret) {
+            return failure;
+        }
+        let forms = other_forms(&given.bytes);
+        let secrets = forms.iter().map(|(form, _)| Passphrase::exact(form.to_vec())).collect();
+        // Whatever else is wrong by now, the passphrase was.
+        if let Ok(Some(which)) = vault::which_opens(bucket, secrets).await {
+            let how = &forms[which].1;
+            // Writing to a String cannot fail.
+            let _ = write!(failure.message, "; the same text {how} opens it: give it so");
+        }
+        failure
     }
 
     /// What is remembered is a certain vault, not whatever lies at its place now.
@@ -109,6 +130,28 @@ impl Opening<'_> {
             _ => Ok(()),
         }
     }
+}
+
+/// What opens the vault that is about to be made. Wiped when dropped.
+fn keys_text(given: &Given, recovery: &RecoveryKey) -> Zeroizing<String> {
+    // As large as it becomes, so that no copy stays behind in a smaller one.
+    let mut text = Zeroizing::new(String::with_capacity(8192));
+    if let Source::KeyFile(path) = &given.source {
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            text,
+            "No passphrase was given, so a key was generated: {} (only this user can read it).\n  Whoever has that file \
+             can open the vault, and without it, or the recovery key, nobody can:\n  it protects the bucket, not this \
+             machine. Keep a copy elsewhere.",
+            path.display()
+        );
+    }
+    let _ = write!(
+        text,
+        "Recovery key, shown only this once: {recovery}\n  It opens the vault when the passphrase is lost. Write it down \
+         and keep it apart from this machine."
+    );
+    text
 }
 
 fn passphrase(given: &Given) -> Passphrase {

@@ -1,15 +1,22 @@
 //! Which daemons of this user run: a small file for each daemon in the data directory, so
 //! that they are found whatever their state directory. A file whose process is gone, or is
-//! another one by now, counts for nothing and is removed.
+//! another one by now, or that is damaged, counts for nothing and is removed. A daemon in another
+//! container that shares this home is not seen from here, and its file is left to it.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::os::{make_private, replace};
+use super::path_text;
+use crate::os::{make_private, read_small, replace};
+use crate::vault;
+
+/// A note has a few paths.
+const NOTE_MAX: u64 = 64 << 10;
 
 /// One running daemon.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,16 +26,21 @@ pub struct Running {
     pub pid: u32,
     /// When the process began, in clock ticks since boot: tells it from a later one.
     pub started: u64,
-    /// Where it mounted (lossy, when that is no UTF-8), if it did: one that only serves has no mount.
+    /// The namespace of that number (`pid_namespaces(7)`): elsewhere it means another process.
     #[serde(default)]
+    pub namespace: u64,
+    /// Where it mounted, if it did: one that only serves has no mount.
+    #[serde(default, with = "path_text::option")]
     pub mountpoint: Option<PathBuf>,
     /// The vault's id.
     pub vault: String,
     /// The bucket, for messages.
     pub bucket: String,
     /// The vault's own directory, where the control socket lies.
+    #[serde(with = "path_text")]
     pub dir: PathBuf,
     /// Its log.
+    #[serde(with = "path_text")]
     pub log: PathBuf,
     /// Whether it only reads.
     pub read_only: bool,
@@ -43,7 +55,7 @@ impl Running {
     /// Notes what has changed of it.
     pub fn renote(&self, directory: &Path) -> io::Result<PathBuf> {
         make_private(directory)?;
-        let path = directory.join(format!("{}.json", self.pid));
+        let path = directory.join(format!("{}-{}.json", self.namespace, self.pid));
         replace(&path, &serde_json::to_vec(self)?)?;
         Ok(path)
     }
@@ -64,16 +76,12 @@ impl Running {
             if path.extension().is_none_or(|extension| extension != "json") {
                 continue;
             }
-            let Some(running) = std::fs::read(&path)
-                .ok()
-                .and_then(|text| serde_json::from_slice::<Self>(&text).ok())
-            else {
-                continue;
-            };
-            if running.is_alive() {
-                found.push(running);
-            } else {
-                drop(std::fs::remove_file(path)); // the next one tries again
+            let Ok(Some(text)) = read_small(&path, NOTE_MAX) else { continue };
+            match serde_json::from_slice::<Self>(&text) {
+                Ok(running) if running.is_alive() => found.push(running),
+                Ok(running) if running.is_elsewhere() => {}
+                // Gone, or damaged: each is replaced whole, so no living one wrote that.
+                _ => drop(std::fs::remove_file(path)), // the next one tries again
             }
         }
         found.sort_by(|a, b| a.mountpoint.cmp(&b.mountpoint));
@@ -96,7 +104,16 @@ impl Running {
     }
 
     fn is_alive(&self) -> bool {
-        started(self.pid).is_some_and(|started| started == self.started)
+        (self.namespace == 0 || self.namespace == namespace())
+            && started(self.pid).is_some_and(|started| started == self.started)
+    }
+
+    /// Whether it may live in another namespace of processes: its vault's directory is locked.
+    fn is_elsewhere(&self) -> bool {
+        self.namespace != 0
+            && self.namespace != namespace()
+            && self.dir.is_dir()
+            && vault::is_held(&self.dir)
     }
 
     /// A handle on the very process, or `None` when it is gone.
@@ -171,6 +188,11 @@ impl Drop for Noted {
     }
 }
 
+/// The namespace of this process's number; 0 where the kernel does not say.
+pub fn namespace() -> u64 {
+    std::fs::metadata("/proc/self/ns/pid").map_or(0, |metadata| metadata.ino())
+}
+
 /// When a living process began (`man 5 proc`: field 22 of `stat`).
 pub fn started(pid: u32) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
@@ -194,6 +216,7 @@ mod tests {
         Running {
             pid,
             started: started(pid).unwrap_or(0),
+            namespace: namespace(),
             mountpoint: Some(mountpoint.into()),
             vault: "v".into(),
             bucket: "file:///x".into(),
@@ -230,6 +253,24 @@ mod tests {
         assert!(Running::all(dir.path()).is_empty());
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "the stale note goes");
         drop(noted);
+    }
+
+    #[test]
+    fn a_note_that_is_damaged_goes_and_one_of_another_container_stays_while_its_vault_is_held() {
+        let dir = tempfile::tempdir().unwrap();
+        let (notes, state) = (dir.path().join("running"), dir.path().join("state"));
+        std::fs::create_dir_all(&state).unwrap();
+        let mut other = running(std::process::id(), "/m");
+        (other.namespace, other.dir) = (1, state.clone());
+        let _noted = other.note(&notes).unwrap();
+        std::fs::write(notes.join("7-7.json"), "").unwrap();
+        let count = || std::fs::read_dir(&notes).unwrap().count();
+        let held = crate::os::try_lock(&state.join("lock")).unwrap();
+        assert!(Running::all(&notes).is_empty());
+        assert_eq!(count(), 1);
+        drop(held);
+        assert!(Running::all(&notes).is_empty());
+        assert_eq!(count(), 0);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal, Read};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
+use icu_normalizer::{ComposingNormalizerBorrowed, DecomposingNormalizerBorrowed};
 use zeroize::Zeroizing;
 
 use super::exit::{Exit, Failure, Outcome};
@@ -182,10 +183,75 @@ fn strip(mut bytes: Bytes) -> Bytes {
     bytes
 }
 
+/// At most so many other forms of a passphrase are tried: each takes a second.
+const FORMS_MAX: usize = 6;
+
+/// What a passphrase may have been when it was set, typed or saved by another system: the forms nearest to it first, each
+/// with what it differs in.
+pub fn other_forms(given: &[u8]) -> Vec<(Bytes, String)> {
+    const MARK: &[u8] = "\u{feff}".as_bytes();
+    let (had_mark, rest) = match given.strip_prefix(MARK) {
+        Some(rest) => (true, rest),
+        None => (false, given),
+    };
+    let (had_return, core) = match rest.strip_suffix(b"\r") {
+        Some(core) => (true, core),
+        None => (false, rest),
+    };
+    let mut cores: Vec<(Bytes, &str)> = vec![(Zeroizing::new(core.to_vec()), "")];
+    if let Ok(text) = std::str::from_utf8(core) {
+        let composed = ComposingNormalizerBorrowed::new_nfc().normalize(text).into_owned();
+        let decomposed = DecomposingNormalizerBorrowed::new_nfd().normalize(text).into_owned();
+        let forms = [
+            (composed, "with its accents as one character with their letters (Unicode NFC)"),
+            (
+                decomposed,
+                "with its accents as characters of their own (Unicode NFD, as macOS does)",
+            ),
+        ];
+        let others = forms.into_iter().map(|(form, how)| (Zeroizing::new(form.into_bytes()), how));
+        cores.extend(others.filter(|(form, _)| form[..] != *core));
+    }
+    let mut found = Vec::new();
+    for (core, how) in &cores {
+        for (mark, ends) in [(false, false), (false, true), (true, false), (true, true)] {
+            let with = |has: bool| if has { "with" } else { "without" };
+            let mut differs: Vec<String> = Vec::new();
+            if !how.is_empty() {
+                differs.push((*how).to_owned());
+            }
+            if mark != had_mark {
+                differs.push(format!("{} a byte order mark before it", with(mark)));
+            }
+            if ends != had_return {
+                differs.push(format!("{} a carriage return (Windows) at its end", with(ends)));
+            }
+            let mut form = Zeroizing::new(Vec::with_capacity(core.len() + MARK.len() + 1));
+            form.extend_from_slice(if mark { MARK } else { b"" });
+            form.extend_from_slice(core);
+            form.extend_from_slice(if ends { b"\r" } else { b"" });
+            found.push((differs.len(), form, differs.join(" and ")));
+        }
+    }
+    found.retain(|(differences, form, _)| *differences > 0 && !form.is_empty());
+    found.sort_by_key(|(differences, ..)| *differences);
+    found.into_iter().take(FORMS_MAX).map(|(_, form, how)| (form, how)).collect()
+}
+
 fn read(path: &Path) -> Outcome<Bytes> {
     let mut bytes = Zeroizing::new(Vec::new());
-    let fail = |error| {
-        Failure::io(format_args!("the passphrase file {} cannot be read", path.display()), &error)
+    let fail = |error: io::Error| {
+        let what = format!("the passphrase file {} cannot be read", path.display());
+        match error.raw_os_error() {
+            // The disk, and not the name that was given.
+            Some(libc::EIO) => Failure::io(what, &error),
+            _ => Failure::new(
+                Exit::Usage,
+                format!(
+                    "{what}: {error}; nothing was changed; name the right one with --passphrase-file"
+                ),
+            ),
+        }
     };
     let file = std::fs::File::open(path).map_err(fail)?;
     file.take(FILE_MAX + 1).read_to_end(&mut bytes).map_err(fail)?;
@@ -267,6 +333,36 @@ mod tests {
         std::fs::write(&path, "\n").unwrap();
         let sources = Sources { file: Some(&path), key_file: None, terminal: &Typist::new(&[]) };
         assert_eq!(exit_of(sources.existing("v")), Exit::Usage);
+    }
+
+    #[test]
+    fn the_forms_that_other_systems_make_of_a_passphrase_are_near_and_bounded() {
+        let has = |given: &str, other: &str| {
+            let forms = other_forms(given.as_bytes());
+            assert!(
+                forms.len() <= FORMS_MAX && forms.iter().all(|(f, _)| f[..] != *given.as_bytes())
+            );
+            forms.into_iter().find(|(form, _)| form[..] == *other.as_bytes()).map(|(_, how)| how)
+        };
+        let composed = "caf\u{e9}";
+        let decomposed = "cafe\u{301}";
+        for (one, two) in [
+            ("word", "word\r"),
+            ("word", "\u{feff}word"),
+            ("word", "\u{feff}word\r"),
+            (composed, decomposed),
+            (composed, &format!("{composed}\r")),
+            (composed, &format!("{decomposed}\r")),
+        ] {
+            assert!(has(one, two).is_some() && has(two, one).is_some(), "{one:?} and {two:?}");
+        }
+        assert_eq!(other_forms(b"word").len(), 3);
+        assert!(
+            has("word\r", "word").is_some_and(|how| how.starts_with("without a carriage return"))
+        );
+        // No text: its line ends may differ all the same.
+        assert!(other_forms(b"\xff\r").iter().any(|(form, _)| form[..] == *b"\xff"));
+        assert!(!other_forms(b"\r").iter().any(|(form, _)| form.is_empty()));
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod decode;
 mod dispatch;
 mod error;
 mod front;
+mod helper;
 pub mod mountpoint;
 mod notify;
 mod ops;

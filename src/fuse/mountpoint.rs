@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{fs, io};
 
-use super::{Error, Result};
+use super::{Error, Result, helper};
 
 /// A mount, as `/proc/self/mountinfo` shows it (`proc_pid_mountinfo(5)`).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -153,8 +153,9 @@ fn run(path: &Path, flags: i32, fusermount: &[&str]) -> Result<()> {
         _ => return Err(failed(error)),
     }
     // Whoever is not root asks the helper that mounted it.
-    let output = Command::new("fusermount3").args(fusermount).arg("--").arg(path).output();
-    let output = output.map_err(failed)?;
+    let mut command = Command::new("fusermount3");
+    command.args(fusermount).arg("--").arg(path);
+    let output = helper::run(&mut command, helper::LIMIT).map_err(failed)?;
     if output.status.success() {
         return Ok(());
     }

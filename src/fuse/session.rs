@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use super::dispatch::Dispatch;
 use super::front::Front;
-use super::{Error, Result, mountpoint, notify};
+use super::{Error, Result, helper, mountpoint, notify};
 use crate::vfs::Vfs;
 
 /// The type that `/proc/mounts` shows is `fuse.s3vault`.
@@ -54,7 +54,17 @@ pub fn mount(vfs: Vfs, path: &Path, options: &MountOptions, runtime: Handle) -> 
     let config = config(options, vfs.options().read_only);
     let (vfs, changes) = (vfs.for_kernel(), vfs.changes_of_others());
     let front = Front::new(vfs, Dispatch::new(runtime), ended_sender);
-    let session = Session::new(front, &path, &config).map_err(failed)?;
+    let at = path.clone();
+    let session = helper::bounded(helper::LIMIT, move || Session::new(front, &at, &config));
+    let session = session.map_err(|error| {
+        // The helper may have mounted it before it got stuck.
+        if error.kind() == std::io::ErrorKind::TimedOut
+            && let Ok(Some(_)) = mountpoint::mounted_at(&path)
+        {
+            let _ = mountpoint::detach(&path);
+        }
+        failed(error)
+    })?;
     let device = match mountpoint::mounted_at(&path) {
         Ok(Some(mount)) => mount.device,
         Ok(None) => return Err(failed(std::io::ErrorKind::NotFound.into())),
@@ -85,14 +95,37 @@ fn config(options: &MountOptions, read_only: bool) -> Config {
     config
 }
 
+/// The cure, by what the kernel, fuser or fusermount3 says.
 fn advice(cause: &std::io::Error) -> &'static str {
+    use std::io::ErrorKind::{NotFound, PermissionDenied, TimedOut};
+    const DEVICE: &str = "; /dev/fuse must be readable and writable for you";
+    const HELPER: &str = "; fusermount3 may not mount: it must be setuid root (`ls -l \"$(command -v fusermount3)\"`, \
+                          package fuse3), and AppArmor or SELinux must let it mount there (Ubuntu's profile knows \
+                          $HOME, /mnt, /media and /tmp: see /etc/apparmor.d/fusermount3 and `dmesg`)";
     let text = cause.to_string();
-    if text.contains("user_allow_other") {
+    let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
+    if says(&["user_allow_other"]) {
         "; --allow-other needs `user_allow_other` in /etc/fuse.conf"
-    } else if cause.kind() == std::io::ErrorKind::NotFound {
+    } else if says(&["/dev/fuse"]) {
+        DEVICE
+    } else if says(&["mount_max"]) {
+        "; more FUSE mounts than /etc/fuse.conf allows (`mount_max`): unmount one, or raise it there"
+    } else if says(&["mounting over filesystem", "write access to mountpoint", "access mountpoint"])
+    {
+        "; choose a directory of your own on a local disk as the mountpoint"
+    } else if says(&["peration not permitted", "mount failed"]) {
+        HELPER
+    } else if cause.kind() == TimedOut {
+        "; nothing was mounted; see `dmesg`, and whether `fusermount3 -V` returns"
+    } else if cause.kind() == NotFound {
         "; is /dev/fuse there (`modprobe fuse`), and fusermount3 installed (package fuse3)?"
-    } else if cause.kind() == std::io::ErrorKind::PermissionDenied {
-        "; /dev/fuse must be readable and writable for you"
+    } else if cause.kind() == PermissionDenied || says(&["ermission denied"]) {
+        let device = std::fs::OpenOptions::new().read(true).write(true).open("/dev/fuse");
+        if device.is_ok() {
+            "; fusermount3 cannot be run: it must be executable for you, and setuid root (package fuse3)"
+        } else {
+            DEVICE
+        }
     } else {
         ""
     }
@@ -131,5 +164,41 @@ impl Mounted {
     /// Whether it has ended.
     pub fn has_ended(&self) -> bool {
         *self.ended.borrow() || self.session.guard.is_finished()
+    }
+}
+
+#[cfg(test)]
+mod advice_tests {
+    use std::io::{Error, ErrorKind};
+
+    use super::advice;
+
+    #[test]
+    fn each_refusal_has_its_cure() {
+        for (said, cure) in [
+            ("fusermount3: mount failed: Operation not permitted", "setuid root"),
+            ("fusermount3: mount failed: Permission denied", "AppArmor"),
+            ("fusermount3: failed to open /dev/fuse: Permission denied", "/dev/fuse must"),
+            (
+                "fusermount3: option allow_other only allowed if 'user_allow_other' is set",
+                "fuse.conf",
+            ),
+            (
+                "fusermount3: too many FUSE filesystems mounted; mount_max=N can be set in /etc/fuse.conf",
+                "raise it",
+            ),
+            (
+                "fusermount3: mounting over filesystem type 0x6969 is forbidden",
+                "choose a directory",
+            ),
+        ] {
+            assert!(advice(&Error::other(said)).contains(cure), "{said}");
+        }
+        assert!(advice(&Error::from(ErrorKind::NotFound)).contains("package fuse3"));
+        // As root the device opens: what may not be run is the helper.
+        // SAFETY: geteuid has no preconditions.
+        if unsafe { libc::geteuid() } == 0 && std::path::Path::new("/dev/fuse").exists() {
+            assert!(advice(&Error::from(ErrorKind::PermissionDenied)).contains("executable"));
+        }
     }
 }

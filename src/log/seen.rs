@@ -1,14 +1,14 @@
 //! What this machine last saw of a vault (O2), kept beside its machine id so that it outlives
 //! a deleted state directory.
 
-use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use minicbor::{Decode, Encode};
 
 use super::{Error, Result, decode_value, encode_value};
 use crate::crypto::{Keys, Place};
+use crate::os;
 use crate::types::{CommitNo, Generation, Hash};
 
 /// The last commit that was read in the chain or believed by C2, and the superblock.
@@ -28,36 +28,39 @@ pub struct Seen {
 
 const PLACE: Place = Place::Local("seen", 0);
 
+/// The file has about a hundred bytes.
+const LENGTH_MAX: u64 = 4096;
+
+const WHAT: &str = "what this machine remembers of the vault";
+
 impl Seen {
-    fn path(dir: &Path, keys: &Keys) -> PathBuf {
+    /// Where it is kept.
+    pub fn path(dir: &Path, keys: &Keys) -> PathBuf {
         dir.join(format!("{}.seen", keys.vault()))
     }
 
     /// What was remembered; `None` on a machine that never saw the vault.
     ///
     /// # Errors
-    /// [`Error::Seal`] when the file was changed: it is not ignored, or a rollback could be hidden.
+    /// [`Error::Seal`] or [`Error::Malformed`] when the file was changed, cut or emptied: it is not ignored, or a
+    /// rollback could be hidden.
     pub fn load(dir: &Path, keys: &Keys) -> Result<Option<Self>> {
-        let sealed = match fs::read(Self::path(dir, keys)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            other => other.map_err(Error::io("what this machine remembers of the vault"))?,
+        let sealed = match os::read_small(&Self::path(dir, keys), LENGTH_MAX) {
+            Ok(Some(sealed)) => sealed,
+            Ok(None) => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                return Err(Error::malformed(WHAT, error));
+            }
+            Err(error) => return Err(Error::io(WHAT)(error)),
         };
-        let what = "what this machine remembers of the vault";
-        let plain = keys.open(PLACE, &sealed).map_err(Error::seal(what))?;
-        decode_value(what, &plain).map(Some)
+        let plain = keys.open(PLACE, &sealed).map_err(Error::seal(WHAT))?;
+        decode_value(WHAT, &plain).map(Some)
     }
 
-    /// Remembers; atomic, and durable unless the power fails within moments.
+    /// Remembers, whole and durable.
     pub fn store(&self, dir: &Path, keys: &Keys) -> Result<()> {
-        let path = Self::path(dir, keys);
-        let temporary = path.with_extension("new");
         let sealed = keys.seal(PLACE, &encode_value(self));
-        let write = || {
-            fs::create_dir_all(dir)?;
-            let mut file = fs::File::create(&temporary)?;
-            file.write_all(&sealed)?;
-            fs::rename(&temporary, &path)
-        };
-        write().map_err(Error::io("what this machine saw of the vault cannot be remembered"))
+        os::replace(&Self::path(dir, keys), &sealed)
+            .map_err(Error::io("what this machine saw of the vault cannot be remembered"))
     }
 }

@@ -48,14 +48,22 @@ pub fn read_small(path: &Path, max: u64) -> io::Result<Option<Vec<u8>>> {
 /// process is gone.
 #[derive(Debug)]
 pub struct FileLock {
-    _file: File,
+    file: File,
+}
+
+impl FileLock {
+    /// Writes into the file, for whoever finds it locked. Not durable: it is of use while it is held.
+    pub fn note(&self, text: &[u8]) -> io::Result<()> {
+        self.file.set_len(0)?;
+        (&self.file).write_all(text)
+    }
 }
 
 /// Locks a file or directory that is there; waits for whoever holds it.
 pub fn lock(path: &Path) -> io::Result<FileLock> {
     let file = File::open(path)?;
     file.lock()?;
-    Ok(FileLock { _file: file })
+    Ok(FileLock { file })
 }
 
 /// Locks a file, which is made if need be; `None` when another holds it. Never waits.
@@ -63,7 +71,7 @@ pub fn try_lock(path: &Path) -> io::Result<Option<FileLock>> {
     let mut options = OpenOptions::new();
     let file = options.read(true).append(true).create(true).mode(0o600).open(path)?;
     match file.try_lock() {
-        Ok(()) => Ok(Some(FileLock { _file: file })),
+        Ok(()) => Ok(Some(FileLock { file })),
         Err(TryLockError::WouldBlock) => Ok(None),
         Err(TryLockError::Error(error)) => Err(error),
     }

@@ -97,7 +97,7 @@ impl Vault {
             match committer.release().await {
                 Ok(receipt) => {
                     self.index.confirmed(&receipt);
-                    writer.memory.confirmed(&receipt);
+                    writer.memory.remember(receipt.number(), receipt.hash());
                     let (upto, number, hash) = (receipt.upto(), receipt.number(), receipt.hash());
                     *self.head.lock() = Head { number, hash, seen: receipt.time() };
                     writer.journal.note_confirmed(NotedCommit { upto, number, hash })?;

@@ -15,6 +15,9 @@ pub enum Error {
     /// `init` found one.
     #[error("there is a vault here already; mount it, or name another bucket or prefix")]
     Exists,
+    /// `init` could not hand the recovery key over; it made nothing.
+    #[error("the recovery key cannot be shown ({0}); nothing was made")]
+    NotShown(std::io::Error),
     /// Neither a passphrase nor the recovery key of this vault.
     #[error("the passphrase (or recovery key) is wrong")]
     WrongSecret,
@@ -83,6 +86,17 @@ pub enum Error {
         total: u64,
         /// How large it must be, in bytes.
         needed: u64,
+    },
+    /// What this machine remembers of the vault does not open, so that a rollback could be hidden (O2).
+    #[error(
+        "{path} is damaged ({source}), so whether the bucket is older than what this machine saw cannot be told. \
+         If its newest files are as you know them: --accept-rollback begins it anew"
+    )]
+    Forgotten {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What is wrong with it.
+        source: log::Error,
     },
     /// Not all is in the bucket.
     #[error("not everything is in the bucket yet: {0}")]

@@ -32,8 +32,6 @@ pub struct Initialised {
     pub vault: VaultId,
     /// Its keys.
     pub unlocked: Unlocked,
-    /// The recovery key, which is printed once and kept nowhere.
-    pub recovery: RecoveryKey,
     /// What the test of conditional puts found (W6).
     pub conditional: Conditional,
 }
@@ -43,15 +41,16 @@ pub async fn exists(bucket: &Bucket) -> Result<bool> {
     Ok(!bucket.list_all("superblock/").await?.0.is_empty())
 }
 
-/// Makes a vault in an empty bucket or prefix.
+/// Makes a vault in an empty bucket or prefix. `show` hands the recovery key to its owner, before there is anything that
+/// it opens: it is kept nowhere, and if it cannot be shown, nothing is made.
 ///
 /// # Errors
-/// [`Error::Exists`]; [`Error::NoConditionalPuts`] unless `single_machine` (W6); what
-/// the store says.
+/// [`Error::Exists`]; [`Error::NoConditionalPuts`] unless `single_machine` (W6); [`Error::NotShown`]; what the store says.
 pub async fn init(
     bucket: &Bucket,
     secrets: InitSecrets,
     single_machine: bool,
+    show: impl FnOnce(&RecoveryKey) -> std::io::Result<()>,
 ) -> Result<Initialised> {
     if exists(bucket).await? {
         return Err(Error::Exists);
@@ -88,6 +87,7 @@ pub async fn init(
         slots,
         created: Timestamp::now(),
     };
+    show(&recovery).map_err(Error::NotShown)?;
     match bucket.put_new("README", README.into()).await {
         Ok(_) | Err(store::Error::Exists { .. }) => {}
         Err(error) => return Err(error.into()),
@@ -97,5 +97,5 @@ pub async fn init(
         other => other?,
     }
     let unlocked = Unlocked { vault, master, keys, generation };
-    Ok(Initialised { vault, unlocked, recovery, conditional })
+    Ok(Initialised { vault, unlocked, conditional })
 }

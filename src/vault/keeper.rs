@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::crypto::Keys;
@@ -12,23 +13,58 @@ use crate::types::{CommitNo, Generation, Hash, Seq};
 
 /// Remembers what this machine saw of the vault; on each commit.
 pub(super) struct Memory {
-    pub dir: PathBuf,
-    pub keys: Keys,
-    pub generation: Generation,
+    dir: PathBuf,
+    keys: Keys,
+    generation: Generation,
+    /// What is to be remembered and is not yet.
+    wanted: Mutex<Option<Seen>>,
+    /// The last that was; held while it is written, so that an older one never comes after a newer.
+    written: Mutex<CommitNo>,
 }
 
 impl Memory {
-    /// A failure is told in the log and tried again with the next commit: a rollback of one
-    /// commit might go unnoticed until then.
+    pub fn new(dir: PathBuf, keys: Keys, generation: Generation) -> Arc<Self> {
+        let (wanted, written) = (Mutex::new(None), Mutex::new(CommitNo(0)));
+        Arc::new(Self { dir, keys, generation, wanted, written })
+    }
+
+    /// Remembers now. A failure is told in the log and tried again with the next commit: a rollback of
+    /// one commit might go unnoticed until then.
     pub fn remember(&self, number: CommitNo, hash: Hash) {
-        let seen = Seen { number, hash, generation: self.generation };
-        if let Err(error) = seen.store(&self.dir, &self.keys) {
-            tracing::warn!(%error, "the head of the log is not remembered on this machine");
+        self.want(number, hash);
+        self.write();
+    }
+
+    /// Remembers in a moment: the one task that commits does not wait for this disk.
+    pub fn confirmed(self: &Arc<Self>, receipt: &Receipt) {
+        if !self.want(receipt.number(), receipt.hash()) {
+            return; // the one that is under way takes the newest
+        }
+        let memory = self.clone();
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(move || memory.write())),
+            Err(_) => memory.write(),
         }
     }
 
-    pub fn confirmed(&self, receipt: &Receipt) {
-        self.remember(receipt.number(), receipt.hash());
+    /// Whether nothing was wanted before.
+    fn want(&self, number: CommitNo, hash: Hash) -> bool {
+        let seen = Seen { number, hash, generation: self.generation };
+        self.wanted.lock().replace(seen).is_none()
+    }
+
+    fn write(&self) {
+        let mut written = self.written.lock();
+        let Some(seen) = self.wanted.lock().take() else { return };
+        if seen.number < *written {
+            return;
+        }
+        match seen.store(&self.dir, &self.keys) {
+            Ok(()) => *written = seen.number,
+            Err(error) => {
+                tracing::warn!(%error, "the head of the log is not remembered on this machine");
+            }
+        }
     }
 }
 

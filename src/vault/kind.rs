@@ -39,7 +39,7 @@ impl Error {
             Self::Io { .. } | Self::SmallDisk { .. } => Kind::LocalDisk,
             Self::Contended => Kind::Fenced,
             Self::Unfinished(_) => Kind::Unfinished,
-            Self::Superblock { .. } | Self::OldSuperblock => Kind::Damaged,
+            Self::Superblock { .. } | Self::OldSuperblock | Self::Forgotten { .. } => Kind::Damaged,
             _ => Kind::Other,
         }
     }

@@ -1,17 +1,27 @@
 //! Which machine this is, and that it mounts a vault once (W2).
 
 use std::fs;
-use std::io::Write;
-use std::os::fd::AsFd;
+use std::io::{self, Read, Write};
+use std::mem::{offset_of, size_of};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{Error, Result};
 use crate::crypto;
+use crate::os::{self, FileLock};
 use crate::types::VaultId;
+
+/// The file in a vault's state directory that its daemon holds.
+const LOCK: &str = "lock";
+/// How long a lock may stay held by one that is just ending, or was only looked at.
+const LOCK_WAIT: Duration = Duration::from_secs(1);
+/// How long the first one may take to say where it has the vault.
+const ANSWER_WAIT: Duration = Duration::from_secs(2);
+/// A mountpoint has 4,095 bytes at most.
+const ANSWER_MAX: u64 = 4096;
 
 /// This machine, as a vault's claims name it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +33,8 @@ pub struct Machine {
     /// The user's data directory: what was last seen of each vault lies there (O2), never in
     /// the state directory.
     pub data_dir: PathBuf,
+    /// What the user should know of it.
+    pub warning: Option<String>,
 }
 
 impl Machine {
@@ -35,32 +47,87 @@ impl Machine {
             name => name.to_owned(),
         };
         make_private(data_dir)?;
-        let id = match named {
-            Some(id) => id,
+        let (id, warning) = match named {
+            Some(id) => (id, None),
             None => match fs::read_to_string("/etc/machine-id") {
-                Ok(id) if !id.trim().is_empty() => hashed(id.trim()),
+                Ok(id) if !id.trim().is_empty() => (hashed(id.trim()), None),
                 _ => remembered(&data_dir.join("machine-id"))?,
             },
         };
-        Ok(Self { id, host, data_dir: data_dir.to_owned() })
+        Ok(Self { id, host, data_dir: data_dir.to_owned(), warning })
     }
 
-    /// Takes the vault for this process on this machine, until the value is dropped.
+    /// Takes a vault's state directory, and the vault for writing on this machine, for this process, until the
+    /// value is dropped.
     ///
     /// # Errors
     /// [`Error::MountedHere`] names the first one's mountpoint.
-    pub fn lock(&self, vault: VaultId, mountpoint: &str) -> Result<MachineLock> {
-        let name = crypto::sha256(format!("s3vault {} {vault}", self.id).as_bytes()).to_string();
+    pub fn lock(
+        &self,
+        vault: VaultId,
+        state_dir: &Path,
+        mountpoint: &str,
+        read_only: bool,
+    ) -> Result<MachineLock> {
         let failed = || Error::io("the vault cannot be locked on this machine");
-        let address = SocketAddr::from_abstract_name(name).map_err(failed())?;
-        match UnixListener::bind_addr(&address) {
-            Ok(listener) => MachineLock::serve(listener, mountpoint.to_owned()).map_err(failed()),
-            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
-                Err(Error::MountedHere { mountpoint: ask(&address) })
+        let begun = Instant::now();
+        let path = state_dir.join(LOCK);
+        let directory = loop {
+            match os::try_lock(&path).map_err(failed())? {
+                Some(lock) => break lock,
+                None if begun.elapsed() < LOCK_WAIT => {
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+                None => {
+                    let mountpoint =
+                        shown(os::read_small(&path, ANSWER_MAX).ok().flatten().as_deref());
+                    return Err(Error::MountedHere { mountpoint });
+                }
             }
-            Err(error) => Err(failed()(error)),
+        };
+        // Only for the message: who finds it held and no word in it says so.
+        let _ = directory.note(mountpoint.as_bytes());
+        let voice = if read_only { None } else { self.speak(vault, mountpoint, begun)? };
+        Ok(MachineLock { _voice: voice, _directory: directory })
+    }
+
+    /// The abstract socket of a writer, by which one with another state directory finds it. Only our own user is
+    /// believed: anybody can take the name.
+    fn speak(&self, vault: VaultId, mountpoint: &str, begun: Instant) -> Result<Option<Voice>> {
+        let failed = || Error::io("the vault cannot be locked on this machine");
+        let name = crypto::sha256(format!("s3vault {} {vault}", self.id).as_bytes()).to_string();
+        let address = SocketAddr::from_abstract_name(&name).map_err(failed())?;
+        loop {
+            match UnixListener::bind_addr(&address) {
+                Ok(listener) => {
+                    return Voice::serve(listener, mountpoint.to_owned())
+                        .map(Some)
+                        .map_err(failed());
+                }
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+                Err(error) => return Err(failed()(error)),
+            }
+            match ask(&name) {
+                Ok(mountpoint) => return Err(Error::MountedHere { mountpoint }),
+                // Just ending.
+                Err(error)
+                    if error.kind() == io::ErrorKind::ConnectionRefused
+                        && begun.elapsed() < LOCK_WAIT =>
+                {
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "this vault's name on this machine is taken by somebody who is not believed");
+                    return Ok(None);
+                }
+            }
         }
     }
+}
+
+/// Whether a daemon, in whatever container, holds the vault of this state directory.
+pub fn is_held(state_dir: &Path) -> bool {
+    matches!(os::try_lock(&state_dir.join(LOCK)), Ok(None))
 }
 
 /// What a machine-id(5) is hashed with, so that it does not itself become known.
@@ -71,19 +138,36 @@ fn hashed(machine_id: &str) -> String {
         .into()
 }
 
-fn remembered(path: &Path) -> Result<String> {
-    if let Ok(id) = fs::read_to_string(path) {
-        return Ok(id.trim().to_owned());
+/// The random id in the data directory. One that is damaged is made anew: this is then another machine than the one that
+/// may still have the vault, and W2 asks. An empty id would make all machines one.
+fn remembered(path: &Path) -> Result<(String, Option<String>)> {
+    let failed = |what: &str| Error::io(format!("{} cannot be {what}", path.display()));
+    let dir = path.parent().unwrap_or(Path::new("/"));
+    let _one_at_a_time = os::lock(dir).map_err(failed("locked"))?;
+    let found = match os::read_small(path, ANSWER_MAX) {
+        Err(error) if error.kind() != io::ErrorKind::InvalidData => {
+            return Err(failed("read")(error));
+        }
+        Err(_) => Some(Vec::new()),
+        Ok(found) => found,
+    };
+    let text = found.as_ref().map(|found| String::from_utf8_lossy(found).trim().to_owned());
+    let is_id = |id: &String| id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if let Some(id) = text.filter(is_id) {
+        return Ok((id, None));
+    }
+    let warning = found.map(|_| {
+        format!(
+            "{} was damaged, and this machine has a new id: to vaults that it did not release it is another machine",
+            path.display()
+        )
+    });
+    if let Some(warning) = &warning {
+        tracing::warn!("{warning}");
     }
     let id = crypto::sha256(&crypto::random::<32>()).to_string()[..32].to_owned();
-    let mut options = fs::OpenOptions::new();
-    let created = options.write(true).create_new(true).mode(0o600).open(path);
-    match created.and_then(|mut file| file.write_all(id.as_bytes())) {
-        Ok(()) => Ok(id),
-        Err(source) => {
-            Err(Error::Io { what: format!("{} cannot be written", path.display()), source })
-        }
-    }
+    os::replace(path, id.as_bytes()).map_err(failed("written"))?;
+    Ok((id, warning))
 }
 
 /// Makes a directory that only its owner can look into.
@@ -91,15 +175,23 @@ pub(super) fn make_private(dir: &Path) -> Result<()> {
     crate::os::make_private(dir).map_err(Error::io(format!("{} cannot be made", dir.display())))
 }
 
-/// Holds a vault on this machine; tells whoever comes second where it is mounted.
+/// Holds a vault on this machine.
 #[derive(Debug)]
 pub struct MachineLock {
-    listener: std::os::fd::OwnedFd,
+    /// Before the lock: once that is free, nothing speaks for it.
+    _voice: Option<Voice>,
+    _directory: FileLock,
+}
+
+/// Tells whoever comes second where the vault is mounted.
+#[derive(Debug)]
+struct Voice {
+    listener: OwnedFd,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
-impl MachineLock {
-    fn serve(listener: UnixListener, mountpoint: String) -> std::io::Result<Self> {
+impl Voice {
+    fn serve(listener: UnixListener, mountpoint: String) -> io::Result<Self> {
         let own = listener.as_fd().try_clone_to_owned()?;
         let thread = std::thread::Builder::new().name("machine-lock".into()).spawn(move || {
             while let Ok((mut stream, _)) = listener.accept() {
@@ -111,9 +203,8 @@ impl MachineLock {
     }
 }
 
-impl Drop for MachineLock {
+impl Drop for Voice {
     fn drop(&mut self) {
-        use std::os::fd::AsRawFd;
         // Ends accept(2) in the thread, which then closes its descriptor: the name is free when
         // ours is closed too, right after this.
         // SAFETY: the descriptor is open; shutdown(2) takes no memory.
@@ -125,14 +216,159 @@ impl Drop for MachineLock {
     }
 }
 
-fn ask(address: &SocketAddr) -> String {
-    let answer = || -> std::io::Result<String> {
-        let stream = UnixStream::connect_addr(address)?;
-        stream.set_read_timeout(Some(Duration::from_secs(2)))?;
-        std::io::read_to_string(stream)
+/// Where the one that holds the name has the vault, if it is of this user. What it says is bounded, in length and time.
+fn ask(name: &str) -> io::Result<String> {
+    let mut stream = connect(name)?;
+    let peer = peer_of(&stream)?;
+    // SAFETY: geteuid(2) has no preconditions and cannot fail.
+    if peer != unsafe { libc::geteuid() } {
+        return Err(io::Error::other(format!("it is of user {peer}")));
+    }
+    let begun = Instant::now();
+    let mut said = Vec::new();
+    while said.len() < ANSWER_MAX as usize {
+        let left = ANSWER_WAIT.saturating_sub(begun.elapsed()).max(Duration::from_millis(1));
+        stream.set_read_timeout(Some(left))?;
+        let mut piece = [0; 1024];
+        match stream.read(&mut piece) {
+            Ok(0) | Err(_) => break,
+            Ok(count) => said.extend_from_slice(&piece[..count]),
+        }
+        if begun.elapsed() >= ANSWER_WAIT {
+            break;
+        }
+    }
+    Ok(shown(Some(&said)))
+}
+
+/// Connects to an abstract name. Bounded, unlike std's: who listens and never accepts lets others wait (unix(7)).
+fn connect(name: &str) -> io::Result<UnixStream> {
+    // SAFETY: socket(2) takes no memory.
+    let raw = unsafe { libc::socket(libc::AF_UNIX, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) };
+    if raw < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: it was just made, and is nobody else's.
+    let stream = UnixStream::from(unsafe { OwnedFd::from_raw_fd(raw) });
+    stream.set_write_timeout(Some(ANSWER_WAIT))?;
+    // SAFETY: a sockaddr_un is plain numbers.
+    let mut to: libc::sockaddr_un = unsafe { std::mem::zeroed() };
+    to.sun_family = libc::AF_UNIX as libc::sa_family_t;
+    // The first byte stays 0: abstract.
+    if name.len() >= to.sun_path.len() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    for (to, from) in to.sun_path[1..].iter_mut().zip(name.bytes()) {
+        *to = libc::c_char::from_ne_bytes([from]);
+    }
+    let length = offset_of!(libc::sockaddr_un, sun_path) + 1 + name.len();
+    // SAFETY: the descriptor is open, and `length` bytes of `to` live across the call.
+    let done = unsafe { libc::connect(raw, (&raw const to).cast(), length as libc::socklen_t) };
+    if done == 0 { Ok(stream) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Whose process listens at the other end, as the kernel says (unix(7)).
+fn peer_of(stream: &UnixStream) -> io::Result<libc::uid_t> {
+    let mut peer = libc::ucred { pid: 0, uid: 0, gid: 0 };
+    let mut length = size_of::<libc::ucred>() as libc::socklen_t;
+    // SAFETY: the descriptor is open; both pointers are to values that live across the call.
+    let asked = unsafe {
+        libc::getsockopt(
+            stream.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut peer).cast(),
+            &raw mut length,
+        )
     };
-    answer()
-        .ok()
-        .filter(|mountpoint| !mountpoint.is_empty())
-        .unwrap_or_else(|| "an unknown place".into())
+    if asked == 0 { Ok(peer.uid) } else { Err(io::Error::last_os_error()) }
+}
+
+/// What another process wrote, fit for a terminal: one line, without control characters.
+fn shown(said: Option<&[u8]>) -> String {
+    let text = said.map(String::from_utf8_lossy).unwrap_or_default();
+    let clean: String =
+        text.chars().filter(|c| !c.is_control()).take(ANSWER_MAX as usize).collect();
+    if clean.trim().is_empty() { "an unknown place".into() } else { clean }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::IntoRawFd;
+    use std::os::unix::process::CommandExt;
+
+    use super::*;
+
+    #[test]
+    fn an_id_that_is_damaged_is_made_anew_and_said() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("machine-id");
+        let (id, warning) = remembered(&path).unwrap();
+        assert!(id.len() == 32 && warning.is_none());
+        assert_eq!(remembered(&path).unwrap(), (id.clone(), None));
+        for damaged in [&b""[..], b"\0\0\0", &[b'a'; 5000], b"\xff\xfe"] {
+            fs::write(&path, damaged).unwrap();
+            let (new, warning) = remembered(&path).unwrap();
+            assert!(new.len() == 32 && new != id && warning.is_some());
+            assert_eq!(remembered(&path).unwrap(), (new, None));
+        }
+    }
+
+    #[test]
+    fn w2_whoever_comes_second_hears_a_bounded_clean_word_and_a_stranger_is_not_believed() {
+        let data = tempfile::tempdir().unwrap();
+        let id = Some(format!("test {}", data.path().display()));
+        let machine = Machine::identify(id, data.path()).unwrap();
+        let vault = VaultId(crypto::random());
+        let (one, two) = (data.path().join("one"), data.path().join("two"));
+        fs::create_dir(&one).unwrap();
+        fs::create_dir(&two).unwrap();
+        let place = |lock: Result<MachineLock>| match lock {
+            Err(Error::MountedHere { mountpoint }) => mountpoint,
+            other => panic!("{other:?}"),
+        };
+        let long = format!("/m\x1b[2J{}", "x".repeat(10_000));
+        let held = machine.lock(vault, &one, &long, false).unwrap();
+        // The same directory: by its lock, readers too. Another one: by the name.
+        for (dir, read_only) in [(&one, false), (&one, true), (&two, false)] {
+            let said = place(machine.lock(vault, dir, "", read_only));
+            assert!(said.len() <= 4096 && !said.contains('\x1b'), "{said}");
+            assert!(said.starts_with("/m[2J") || said == "an unknown place", "{said}");
+        }
+        drop(machine.lock(vault, &two, "", true).unwrap());
+        drop(held);
+        let reader = machine.lock(vault, &one, "/reader", true).unwrap();
+        assert_eq!(place(machine.lock(vault, &one, "", false)), "/reader");
+        drop(reader);
+        // Somebody else's process has taken the name: the vault is ours all the same.
+        let name = crypto::sha256(format!("s3vault {} {vault}", machine.id).as_bytes()).to_string();
+        // SAFETY: getuid(2) has no preconditions.
+        if unsafe { libc::getuid() } != 0 {
+            return;
+        }
+        // One that listens; and one whose queue is full, where a connection would wait for ever.
+        let address = SocketAddr::from_abstract_name(&name).unwrap();
+        for full in [false, true] {
+            let mut stranger = std::process::Command::new("cat");
+            stranger.uid(65534).gid(65534).stdin(std::process::Stdio::piped());
+            let own = address.clone();
+            let listen = move || {
+                let listener = UnixListener::bind_addr(&own)?;
+                let raw = listener.into_raw_fd();
+                // SAFETY: the descriptor is open; neither call takes memory. It is kept across exec.
+                match unsafe { libc::listen(raw, 0) | libc::fcntl(raw, libc::F_SETFD, 0) } {
+                    0 => Ok(()),
+                    _ => Err(io::Error::last_os_error()),
+                }
+            };
+            // SAFETY: between fork and exec it makes system calls only.
+            unsafe { stranger.pre_exec(listen) };
+            let mut stranger = stranger.spawn().unwrap();
+            let _waits = full.then(|| UnixStream::connect_addr(&address).unwrap());
+            let taken = machine.lock(vault, &one, "/mine", false);
+            drop(stranger.stdin.take());
+            stranger.wait().unwrap();
+            drop(taken.unwrap());
+        }
+    }
 }

@@ -23,10 +23,10 @@ pub use check::{OnProgress, Problem, Report, check};
 pub use error::{Error, Result};
 pub use init::{InitSecrets, Initialised, exists, init};
 pub use kind::Kind;
-pub use machine::{Machine, MachineLock};
+pub use machine::{Machine, MachineLock, is_held};
 pub use running::Vault;
 pub use status::{Progress, Status};
-pub use superblock::{Secret, Superblock, Unlocked, unlock, vault_id};
+pub use superblock::{Secret, Superblock, Unlocked, unlock, vault_id, which_opens};
 
 pub use crate::crypto::{Argon2Params, Error as CryptoError, MasterKey, Passphrase, RecoveryKey};
 pub use crate::store::{

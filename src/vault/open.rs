@@ -4,6 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use parking_lot::Mutex;
+
 use super::aside::{self, Aside};
 use super::machine::make_private;
 use super::survey::{Outcome, Survey, Surveyor, fits_base, fits_journal};
@@ -13,8 +15,8 @@ use crate::content::{Content, FooterKeys, Limits};
 use crate::crypto::{Keys, Place};
 use crate::index::{self, Index, IndexOptions, Point};
 use crate::log::{
-    Base, Chain, Claimant, CommitError, Committer, Inspection, Journal, JournalOptions, LogEnd,
-    Manifest, NotedCommit, RealDisk, Receipt, Seen, newest,
+    self, Base, Chain, Claimant, CommitError, Committer, Inspection, Journal, JournalOptions,
+    LogEnd, Manifest, NotedCommit, RealDisk, Receipt, Seen, newest,
 };
 use crate::os::{boot_id, read_small, replace};
 use crate::store::{Bucket, Conditional};
@@ -39,7 +41,7 @@ impl Places {
     pub fn cache(&self) -> PathBuf {
         self.root.join("cache")
     }
-    /// A reader has an index of its own, so that it can be beside a writer of the same machine.
+    /// A reader has an index of its own: the writer's is at a point of the journal, which a reader does not see.
     pub fn index(&self, read_only: bool) -> PathBuf {
         self.root.join(if read_only { "index-reader" } else { "index" })
     }
@@ -62,6 +64,8 @@ pub(super) struct Opener<'a> {
     pub places: &'a Places,
     pub cache: &'a Cache,
     pub chain: Chain,
+    /// What the user should know, from whatever attempt.
+    pub warnings: Mutex<Vec<String>>,
 }
 
 /// The shares of the memory budget: caches, write buffers, and what is on the wire. sled, the
@@ -143,6 +147,30 @@ impl Opener<'_> {
         Ok(newest.manifest)
     }
 
+    /// What this machine saw of the vault. A file that does not open may hide that the bucket went back, so it
+    /// counts for nothing only when that is accepted.
+    fn seen(&self) -> Result<Option<Seen>> {
+        let dir = &self.options.machine.data_dir;
+        let source = match Seen::load(dir, self.keys()) {
+            Err(source @ (log::Error::Seal { .. } | log::Error::Malformed { .. })) => source,
+            other => return Ok(other?),
+        };
+        let path = Seen::path(dir, self.keys());
+        if !self.options.accept_rollback {
+            return Err(Error::Forgotten { path, source });
+        }
+        tracing::warn!(path = %path.display(), error = %source, "begun anew, as --accept-rollback says");
+        let warning = format!(
+            "{} was damaged and is begun anew: whether the bucket went back before this mount is not known",
+            path.display()
+        );
+        let mut warnings = self.warnings.lock();
+        if !warnings.contains(&warning) {
+            warnings.push(warning);
+        }
+        Ok(None)
+    }
+
     pub fn base(&self, manifest: Option<Manifest>) -> Base {
         let (keys, cache) = (self.keys().clone(), self.cache.clone());
         manifest.map_or_else(Base::empty, |manifest| Base::new(manifest, keys, cache))
@@ -184,7 +212,7 @@ impl Opener<'_> {
     ) -> Result<(Index, Survey)> {
         let manifest = self.newest_manifest().await?;
         let base = self.base(manifest.clone());
-        let seen = Seen::load(&self.options.machine.data_dir, self.keys())?;
+        let seen = self.seen()?;
         let generation = self.options.unlocked.generation;
         if seen.is_some_and(|seen| seen.generation > generation) && !self.options.accept_rollback {
             return Err(Error::OldSuperblock);

@@ -43,7 +43,8 @@ pub struct Vault {
     pub(super) head: Arc<Mutex<Head>>,
     warnings: Vec<String>,
     pub(super) writer: Option<Writer>,
-    _lock: Option<MachineLock>,
+    /// Last: nothing of ours is at work when another may come.
+    _lock: MachineLock,
 }
 
 /// Taken out when the vault is closed.
@@ -130,10 +131,14 @@ impl Vault {
             room::check(&options)?;
         }
         make_private(&options.state_dir)?;
-        let lock = match options.read_only {
-            true => None,
-            false => Some(options.machine.lock(options.unlocked.vault, &options.mountpoint)?),
-        };
+        // Before anything is looked at: a daemon that lives, in whatever namespaces, is not disturbed.
+        let lock = options.machine.lock(
+            options.unlocked.vault,
+            &options.state_dir,
+            &options.mountpoint,
+            options.read_only,
+        )?;
+        let warnings = options.machine.warning.iter().cloned().collect();
         let places = Places { root: options.state_dir.clone() };
         if !options.read_only {
             // Before anything local is touched: a damaged journal leaves all as it is.
@@ -141,24 +146,34 @@ impl Vault {
         }
         let cache = open_cache(&options, &places)?;
         let chain = Chain::new(options.bucket.clone(), options.unlocked.keys.clone());
-        let opener = Opener { options: &options, places: &places, cache: &cache, chain };
+        let warnings = Mutex::new(warnings);
+        let opener = Opener { options: &options, places: &places, cache: &cache, chain, warnings };
         if options.read_only {
             let (index, survey) = opener.survey(None, true).await?;
             // O2 is for readers too: what they saw must not go back unnoticed.
             let (dir, keys) = (options.machine.data_dir.clone(), options.unlocked.keys.clone());
-            let memory = Memory { dir, keys, generation: options.unlocked.generation };
+            let memory = Memory::new(dir, keys, options.unlocked.generation);
             memory.remember(survey.head.number, survey.head.hash);
-            return Ok(Arc::new(Self::reader(options, cache, index, survey.head)?));
+            let warnings = opener.warnings.into_inner();
+            return Ok(Arc::new(Self::reader(options, cache, index, survey.head, warnings, lock)?));
         }
         manners::recall(&options);
         let warning = opener.check_conditional_puts().await?;
         let mut opened = opener.writer().await?;
         manners::remember(&options);
+        opened.warnings.extend(opener.warnings.into_inner());
         opened.warnings.extend(warning);
         Self::writer(options, cache, opened, lock).await
     }
 
-    fn reader(options: Options, cache: Cache, index: Index, head: Head) -> Result<Self> {
+    fn reader(
+        options: Options,
+        cache: Cache,
+        index: Index,
+        head: Head,
+        warnings: Vec<String>,
+        lock: MachineLock,
+    ) -> Result<Self> {
         index.make_read_only("it was mounted with --read-only");
         let staging = options.state_dir.join("reader");
         make_private(&staging)?;
@@ -166,15 +181,16 @@ impl Vault {
         let content = open_content(&options, &cache, &staging, 0);
         let how = vfs::Options { read_only: true, fsync: options.fsync };
         let vfs = Vfs::new(index.clone(), content.clone(), Arc::new(Nothing), how, Seq(0));
-        let (head, warnings) = (Arc::new(Mutex::new(head)), Vec::new());
-        Ok(Self { options, vfs, content, index, cache, head, warnings, writer: None, _lock: None })
+        let head = Arc::new(Mutex::new(head));
+        let writer = None;
+        Ok(Self { options, vfs, content, index, cache, head, warnings, writer, _lock: lock })
     }
 
     async fn writer(
         options: Options,
         cache: Cache,
         opened: Opened,
-        lock: Option<MachineLock>,
+        lock: MachineLock,
     ) -> Result<Arc<Self>> {
         let Opened { index, journal, staging, committer, survey, claim, warnings } = opened;
         let budget = disk_budget(&options.state_dir, options.cache_size) / 2;
@@ -183,8 +199,8 @@ impl Vault {
         let generation = options.unlocked.generation;
         let keys = options.unlocked.keys.clone();
         let dir = options.machine.data_dir.clone();
-        let memory = Arc::new(Memory { dir, keys: keys.clone(), generation });
-        memory.confirmed(&claim);
+        let memory = Memory::new(dir, keys.clone(), generation);
+        memory.remember(claim.number(), claim.hash());
         let (number, hash, seen) = (claim.number(), claim.hash(), claim.time());
         let head = Arc::new(Mutex::new(Head { number, hash, seen }));
         let checkpointer = Checkpointer::new(

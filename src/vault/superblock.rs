@@ -163,6 +163,15 @@ pub async fn unlock(bucket: &Bucket, secret: &Secret) -> Result<Unlocked> {
     read(bucket, open).await
 }
 
+/// The first of these secrets that opens a slot of the vault, for a hint. Each takes about a second.
+pub async fn which_opens(bucket: &Bucket, secrets: Vec<Passphrase>) -> Result<Option<usize>> {
+    let (superblock, _) = read(bucket, decode).await?;
+    let opens = |secret: &Passphrase| {
+        unlock_slots(&superblock.slots, superblock.vault, superblock.epoch, secret).is_ok()
+    };
+    Ok(secrets.iter().position(opens))
+}
+
 /// The id of the vault in a bucket, without its key; not verified.
 pub async fn vault_id(bucket: &Bucket) -> Result<VaultId> {
     read(bucket, |generation, bytes| Ok(decode(generation, bytes)?.0.vault)).await

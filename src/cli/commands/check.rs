@@ -7,6 +7,7 @@ use crate::cli::config::Config;
 use crate::cli::exit::{Exit, Failure, Outcome};
 use crate::cli::messages;
 use crate::cli::opening::Opening;
+use crate::cli::output;
 use crate::cli::paths::Places;
 use crate::cli::progress::Count;
 use crate::cli::target::Target;
@@ -25,41 +26,44 @@ pub async fn check(global: &Global, places: &Places, args: &Check) -> Outcome {
     let found = vault::check(&bucket, &unlocked, args.read_data, seen, &show).await;
     drop(count);
     let found = found.map_err(|error| messages::of_vault(&error, &place))?;
-    say!(
+    let mut text = vec![format!(
         "{place}: {} files and directories with {} in {} packs; {} commits since the last checkpoint",
         found.inodes,
         ByteSize::b(found.bytes),
         found.packs,
         found.commits
-    );
+    )];
     if found.unused.0 > 0 {
-        say!(
+        text.push(format!(
             "  {} packs with {} are referred to by nothing (any more); they stay for now",
             found.unused.0,
             ByteSize::b(found.unused.1)
-        );
+        ));
     }
-    for problem in &found.problems {
-        say!("  damaged: {problem}");
-    }
+    text.extend(found.problems.iter().map(|problem| format!("  damaged: {problem}")));
     let rollback = found
         .went_back
         .map(|number| messages::of_vault(&vault::Error::Rollback { number }, &place));
     if let (Some(rollback), true) = (&rollback, found.problems.is_empty()) {
+        if let Err(failure) = output::show(&text.join("\n")) {
+            complain!("s3vault: {failure}");
+        }
         return Err(rollback.clone());
     }
-    if let Some(rollback) = rollback {
-        say!("  {}", rollback.message);
-    }
+    text.extend(rollback.map(|rollback| format!("  {}", rollback.message)));
     if found.problems.is_empty() {
         let how = if args.read_data { "is there, and opens" } else { "is there, whole" };
-        say!("Everything that the vault refers to {how}.");
-        return Ok(());
+        text.push(format!("Everything that the vault refers to {how}."));
+        return output::show(&text.join("\n"));
     }
+    let shown = output::show(&text.join("\n"));
     let text = format!(
         "{} of the objects in {place} are damaged or missing, as listed; the rest is intact; restore them from a \
          copy of the bucket, or the files from a backup",
         found.problems.len()
     );
+    if let Err(failure) = shown {
+        complain!("s3vault: {failure}");
+    }
     Err(Failure::new(Exit::Damaged, text))
 }

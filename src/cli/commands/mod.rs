@@ -20,14 +20,18 @@ pub use umount::umount;
 use std::io;
 use std::time::Duration;
 
-use super::control::{Client, Reply, Request};
+use super::control::{Client, Reply, Request, SILENCE};
 use super::exit::{Exit, Failure, Outcome};
+use super::last;
 use super::progress::Meter;
 use super::report::{Report, State};
 use super::running::Running;
 
 /// How long a daemon may take to say how it is: it answers from memory.
 const STATUS_WAIT: Duration = Duration::from_secs(5);
+
+/// How long the daemon may take to end after its last word, or after SIGKILL.
+const END_WAIT: Duration = Duration::from_secs(10);
 
 /// How this program is called again: by its name if the shell finds it so, else by its path.
 fn program() -> String {
@@ -63,39 +67,75 @@ fn report_of(running: &Running) -> Report {
     }
 }
 
-/// Reads a daemon's replies to the last one, and shows its progress.
-fn follow(client: &mut Client, running: &Running) -> Outcome {
+/// Asks for what is answered by "everything is in the bucket", or by what is missing, and follows it to the end.
+fn finish(running: &Running, request: &Request) -> Outcome {
+    match Client::ask(&running.dir, request, SILENCE) {
+        Ok(mut client) => {
+            follow(&mut client, running).unwrap_or_else(|error| lost(running, &error))
+        }
+        Err(error) => lost(running, &error),
+    }
+}
+
+/// Asks for something else, which only the daemon itself can say to be done.
+fn change(running: &Running, request: &Request) -> Outcome {
+    let mut client =
+        Client::ask(&running.dir, request, SILENCE).map_err(|error| silent(running, &error))?;
+    follow(&mut client, running).unwrap_or_else(|error| Err(silent(running, &error)))
+}
+
+/// Reads a daemon's replies to the last one, and shows its progress. An error is of the connection: what became of the
+/// request is not known.
+fn follow(client: &mut Client, running: &Running) -> io::Result<Outcome> {
     let shown = running.name();
     let mut meter = Meter::new(&shown);
     loop {
-        match client.next() {
-            Ok(Reply::Progress(progress)) => meter.show(&progress),
-            Ok(Reply::Done) => return Ok(()),
-            Ok(Reply::Failed(failure)) => {
-                return Err(Failure {
-                    message: format!("{shown}: {}", failure.message),
-                    ..failure
-                });
+        match client.next()? {
+            Reply::Progress(progress) => meter.show(&progress),
+            Reply::Done => return Ok(Ok(())),
+            Reply::Failed(failure) => {
+                let message = format!("{shown}: {}", failure.message);
+                return Ok(Err(Failure { message, ..failure }));
             }
-            Ok(Reply::Status(_)) => {
-                return Err(silent(running, &io::Error::other("a reply to something else")));
-            }
-            Err(error) => return Err(silent(running, &error)),
+            Reply::Status(_) => return Err(io::Error::other("a reply to something else")),
         }
     }
+}
+
+/// The connection was lost: a daemon that has ended left word of how. Nobody is told that something is missing when
+/// that is not known.
+fn lost(running: &Running, error: &io::Error) -> Outcome {
+    let ended = match running.process() {
+        Ok(Some(process)) => process.wait(END_WAIT),
+        Ok(None) => true,
+        Err(_) => false,
+    };
+    if !ended {
+        return Err(silent(running, error));
+    }
+    last::of(running).unwrap_or_else(|| {
+        let text = format!(
+            "the daemon of {} (process {}) has ended without a last word ({error}); whether everything is in the bucket \
+             is not known; what is not stays on this disk, and the next mount goes on with it; see its log, {}",
+            running.name(),
+            running.pid,
+            running.log.display()
+        );
+        Err(Failure::new(Exit::Other, text))
+    })
 }
 
 /// The daemon hangs, or died just now.
 fn silent(running: &Running, error: &io::Error) -> Failure {
     let text = format!(
-        "the daemon of {} (process {}) does not answer ({error}); what is unsent stays on this disk; see \
-         its log, {}; `{}` ends it",
+        "the daemon of {} (process {}) does not answer ({error}); whether everything is in the bucket is not known; \
+         what is not stays on this disk; see its log, {}; `{}` ends it",
         running.name(),
         running.pid,
         running.log.display(),
         end_by_force(running)
     );
-    Failure::new(Exit::Unsent, text)
+    Failure::new(Exit::Other, text)
 }
 
 /// What ends a daemon, whatever it does.
@@ -116,3 +156,7 @@ fn not_mounted(what: &str, running: &[Running]) -> Failure {
     };
     Failure::new(Exit::NotMounted, format!("{what} is no s3vault mount of this user; {known}"))
 }
+
+#[cfg(test)]
+#[path = "end_tests.rs"]
+mod tests;

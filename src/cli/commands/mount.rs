@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{follow, program, report_of, silent};
+use super::{change, program, report_of};
 use crate::cli::args::{Fsync, Global, Mount, OpeningArgs};
 use crate::cli::config::{Config, Known};
-use crate::cli::control::{Client, Request, SILENCE};
+use crate::cli::control::Request;
 use crate::cli::daemon::front::Front;
 use crate::cli::daemon::spec::{Hidden, Spec};
 use crate::cli::exit::{Exit, Failure, Outcome};
@@ -79,9 +79,7 @@ fn join(places: &Places, args: &Mount, target: &Target, path: &Path, running: &R
     }
     mountpoint::make(path)?;
     let request = Request::Mount { mountpoint: path.to_path_buf(), allow_other: args.allow_other };
-    let mut client =
-        Client::ask(&running.dir, &request, SILENCE).map_err(|error| silent(running, &error))?;
-    follow(&mut client, running)?;
+    change(running, &request)?;
     remember(places, target, &running.vault, path);
     announce(&report_of(running), false);
     say!(

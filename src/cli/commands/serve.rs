@@ -3,10 +3,10 @@
 use super::mount::{not_in_use_yet, open_or_make, spec};
 use super::token::token;
 use super::umount::wait_for_end;
-use super::{follow, program, report_of, silent};
+use super::{change, finish, program, report_of, silent};
 use crate::cli::args::{Global, Serve, ServeCommand};
 use crate::cli::config::Config;
-use crate::cli::control::{Client, Request, SILENCE};
+use crate::cli::control::Request;
 use crate::cli::daemon::front::Front;
 use crate::cli::daemon::spec::Spec;
 use crate::cli::exit::{Exit, Failure, Outcome};
@@ -103,9 +103,7 @@ fn ask(places: &Places, args: &Serve, running: &Running) -> Outcome {
         return Err(Failure::new(Exit::MountedAlready, text));
     }
     let options = options(places, args, &running.vault)?;
-    let mut client = Client::ask(&running.dir, &Request::Serve(options), SILENCE)
-        .map_err(|error| silent(running, &error))?;
-    follow(&mut client, running)?;
+    change(running, &Request::Serve(options))?;
     announce(&report_of(running), false);
     Ok(())
 }
@@ -113,9 +111,11 @@ fn ask(places: &Places, args: &Serve, running: &Running) -> Outcome {
 fn stop(running: &Running) -> Outcome {
     let process = running.process().map_err(|error| silent(running, &error))?;
     let before = report_of(running);
-    let mut client = Client::ask(&running.dir, &Request::Unserve, SILENCE)
-        .map_err(|error| silent(running, &error))?;
-    follow(&mut client, running)?;
+    // With a mount it lives on, and its end would say nothing of the service.
+    match running.mountpoint {
+        None => finish(running, &Request::Unserve)?,
+        Some(_) => change(running, &Request::Unserve)?,
+    }
     let url = before.service.map_or_else(|| "nowhere".to_owned(), |service| service.url);
     if running.mountpoint.is_none() {
         wait_for_end(running, process);

@@ -6,7 +6,9 @@ use super::{not_mounted, report_of};
 use crate::cli::args::Status;
 use crate::cli::config::Config;
 use crate::cli::exit::Outcome;
+use crate::cli::output;
 use crate::cli::paths::{Places, absolute};
+use crate::cli::report::Report;
 use crate::cli::running::Running;
 
 /// Shows every mount and service of this user, or one.
@@ -29,17 +31,14 @@ pub fn status(places: &Places, args: &Status) -> Outcome {
     };
     let reports: Vec<_> = chosen.iter().map(report_of).collect();
     if args.json {
-        say!("{}", json!({ "mounts": reports }));
-        return Ok(());
+        return output::show(&json!({ "mounts": reports }).to_string());
     }
+    let mut text: Vec<_> = reports.iter().map(Report::describe).collect();
     if reports.is_empty() {
-        say!("No mount or service of this user runs.");
+        text.push("No mount or service of this user runs.".to_owned());
         for known in Config::read(&places.config)?.vaults {
-            say!("known: {}  (vault {})", known.describe(), known.id);
+            text.push(format!("known: {}  (vault {})", known.describe(), known.id));
         }
     }
-    for report in &reports {
-        say!("{}", report.describe());
-    }
-    Ok(())
+    output::show(&text.join("\n"))
 }

@@ -1,8 +1,8 @@
 //! `s3vault sync`
 
-use super::{follow, not_mounted, silent};
+use super::{finish, not_mounted};
 use crate::cli::args::Sync;
-use crate::cli::control::{Client, Request, SILENCE};
+use crate::cli::control::Request;
 use crate::cli::exit::{Exit, Failure, Outcome};
 use crate::cli::paths::{Places, absolute};
 use crate::cli::running::Running;
@@ -37,7 +37,5 @@ pub fn sync(places: &Places, args: &Sync) -> Outcome {
 }
 
 fn sync_one(running: &Running) -> Outcome {
-    let mut client = Client::ask(&running.dir, &Request::Sync, SILENCE)
-        .map_err(|error| silent(running, &error))?;
-    follow(&mut client, running)
+    finish(running, &Request::Sync)
 }

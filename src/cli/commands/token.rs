@@ -7,8 +7,9 @@ use super::serve::Which;
 use crate::cli::args::{Global, TokenCommand};
 use crate::cli::exit::{Exit, Failure, Outcome};
 use crate::cli::messages;
+use crate::cli::output;
 use crate::cli::paths::Places;
-use crate::gateway::{Access, Tokens};
+use crate::gateway::{Access, Token, Tokens};
 use crate::os::{lock, make_private, replace};
 use crate::types::Timestamp;
 use crate::vault;
@@ -24,19 +25,24 @@ pub async fn token(global: &Global, places: &Places, command: &TokenCommand) -> 
         TokenCommand::Add { name, write, .. } => {
             let access = if *write { Access::Write } else { Access::Read };
             let add = |tokens: &mut Tokens| {
-                tokens.add(name, access).map_err(|error| usage(&error.to_string()))
+                let secret = tokens.add(name, access).map_err(|error| usage(&error.to_string()))?;
+                // Before it is kept: a token that nobody has seen is made for nobody.
+                output::write(secret.expose()).map_err(|error| output::failure(&error))
             };
-            let secret = update(&path, add)?;
-            say!("{}", secret.expose());
+            update(&path, add)?;
             complain!(
                 "Shown only this once. It is sent as `Authorization: Bearer TOKEN`, or typed at the page; {name} may {}.",
                 if *write { "do everything" } else { "look and download" }
             );
         }
         TokenCommand::List { .. } => {
-            for token in read(&path)?.iter() {
+            let line = |token: &Token| {
                 let made = messages::when(Timestamp { seconds: token.created, nanos: 0 });
-                say!("{:5}  {made}  {}", token.access, token.name);
+                format!("{:5}  {made}  {}", token.access, token.name)
+            };
+            let lines: Vec<_> = read(&path)?.iter().map(line).collect();
+            if !lines.is_empty() {
+                output::show(&lines.join("\n"))?;
             }
         }
         TokenCommand::Remove { name, .. } => {

@@ -1,19 +1,15 @@
 //! `s3vault umount`
 
 use std::path::Path;
-use std::time::Duration;
 
-use super::{follow, not_mounted, report_of, silent};
+use super::{END_WAIT, finish, not_mounted, report_of, silent};
 use crate::cli::args::Umount;
-use crate::cli::control::{Client, Reply, Request, SILENCE};
+use crate::cli::control::{Client, Reply, Request};
 use crate::cli::exit::{Exit, Failure, Outcome};
 use crate::cli::mountpoint;
 use crate::cli::paths::{Places, absolute};
 use crate::cli::report::{Report, State};
 use crate::cli::running::{Process, Running};
-
-/// How long the daemon may take to end after its last word, or after SIGKILL.
-const END_WAIT: Duration = Duration::from_secs(10);
 
 /// Unmounts and waits for the uploads; with `--force`, ends it whatever happens.
 pub fn umount(places: &Places, args: &Umount) -> Outcome {
@@ -27,9 +23,7 @@ pub fn umount(places: &Places, args: &Umount) -> Outcome {
     }
     let process = running.process().map_err(|error| silent(&running, &error))?;
     let service = report_of(&running).service;
-    let mut client = Client::ask(&running.dir, &Request::Umount, SILENCE)
-        .map_err(|error| silent(&running, &error))?;
-    follow(&mut client, &running)?;
+    finish(&running, &Request::Umount)?;
     wait_for_end(&running, process);
     if let Some(service) = service {
         say!("The service at {} has ended with it.", service.url);

@@ -149,12 +149,13 @@ impl Front {
         match (self.failure.take(), status.code()) {
             (Some(failure), _) => failure,
             (None, Some(0)) => Failure::new(Exit::Done, "it is over"),
-            (None, _) => {
+            (None, code) => {
                 let text = format!(
-                    "the daemon ended ({status}); what it had not sent stays on this disk; see its log, {}",
+                    "the daemon ended ({status}); whether everything is in the bucket is not known; what is not stays on \
+                     this disk; see its log, {}",
                     self.log
                 );
-                Failure::new(Exit::Other, text)
+                Failure::new(code.map_or(Exit::Other, Exit::from_code), text)
             }
         }
     }

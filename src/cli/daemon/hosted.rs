@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytesize::ByteSize;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -13,11 +14,12 @@ use zeroize::Zeroizing;
 use super::life::Live;
 use super::logfile;
 use super::memory::resident;
+use super::process;
 use super::spec::Spec;
 use crate::cli::exit::{Exit, Failure, Outcome};
 use crate::cli::messages;
 use crate::cli::report::{Head, Progress, Report, Usage};
-use crate::cli::running::{Running, started};
+use crate::cli::running::{Running, namespace, started};
 use crate::cli::target::Target;
 use crate::fuse::{self, MountOptions, Mounted};
 use crate::gateway::{self, Caller, Gateway, Listening, ServeOptions, Server};
@@ -30,6 +32,8 @@ use crate::vault::{
 const CLOSE: Duration = Duration::from_mins(1);
 /// How long an upload with `?wait=durable` waits: a large one through a slow link takes its time.
 const DURABLE: Duration = Duration::from_mins(10);
+/// How long files must be able to become: packs and segments of the journal have 16 MiB, the index begins with less.
+const FILE_FLOOR: u64 = 64 << 20;
 /// Permission bits that files uploaded by HTTP do not get.
 const UMASK: u32 = 0o022;
 
@@ -61,6 +65,7 @@ enum Mount {
 impl Hosted {
     /// Opens the vault, and mounts and serves it as the spec says.
     pub async fn open(spec: &Spec) -> Outcome<Self> {
+        let short_files = short_files()?;
         // The address first: if it is taken, nothing was claimed.
         let listening = match &spec.serve {
             Some(options) => Some(listen(options.clone()).await?),
@@ -74,7 +79,8 @@ impl Hosted {
             _ => spec.shown().display().to_string(),
         };
         let vault = open_vault(spec, &target, shown).await?;
-        let hosted = Self::new(spec, target, vault);
+        let mut hosted = Self::new(spec, target, vault);
+        hosted.fixed.warnings.extend(short_files);
         if let Some(path) = &spec.mountpoint
             && let Err(failure) = hosted.mount_at(path, spec.allow_other)
         {
@@ -106,6 +112,7 @@ impl Hosted {
         let running = started(pid).map(|started| Running {
             pid,
             started,
+            namespace: namespace(),
             mountpoint: spec.mountpoint.clone(),
             vault: spec.vault.clone(),
             bucket: target.describe(),
@@ -169,6 +176,23 @@ impl Hosted {
     }
 }
 
+/// What `ulimit -f` leaves: too little is refused, and what may become too little is said.
+fn short_files() -> Outcome<Option<String>> {
+    let Some(limit) = process::file_limit() else { return Ok(None) };
+    let shown = ByteSize::b(limit);
+    if limit < FILE_FLOOR {
+        let text = format!(
+            "files of this user may have {shown} at most (`ulimit -f`), and the vault's need {}; nothing was changed; \
+             `ulimit -f unlimited`, or raise the limit in /etc/security/limits.conf, then try again",
+            ByteSize::b(FILE_FLOOR)
+        );
+        return Err(Failure::new(Exit::LocalDisk, text));
+    }
+    Ok(Some(format!(
+        "files of this user may have {shown} at most (`ulimit -f`): when the index or the log grows beyond, changes fail"
+    )))
+}
+
 async fn listen(options: ServeOptions) -> Outcome<Listening> {
     Listening::open(options).await.map_err(|error| messages::of_service(&error))
 }
@@ -222,7 +246,7 @@ impl Live for Hosted {
             bytes: status.bytes,
             memory: Usage { used: resident(), limit: self.vault.options().memory },
             disk,
-            warnings: status.warnings,
+            warnings: [self.fixed.warnings.clone(), status.warnings].concat(),
             ..self.fixed.clone()
         }
     }

@@ -262,8 +262,21 @@ impl Answer for Life {
         let mut phase = self.phase.subscribe();
         if *phase.borrow() == Phase::Usable {
             let live = self.live.clone();
-            let unmounted = tokio::task::spawn_blocking(move || live.unmount()).await;
-            unmounted.unwrap_or_else(|error| Err(Failure::new(Exit::Other, error.to_string())))?;
+            let mut unmounted = tokio::task::spawn_blocking(move || live.unmount());
+            loop {
+                // umount(2) returns only when the kernel has let go of every inode, which takes it seconds for a
+                // million of them; the mount is over long before, and then so may be this life.
+                tokio::select! {
+                    done = &mut unmounted => {
+                        done.unwrap_or_else(|error| Err(Failure::new(Exit::Other, error.to_string())))?;
+                        break;
+                    }
+                    _ = phase.wait_for(|phase| *phase != Phase::Usable) => break,
+                    () = tokio::time::sleep(self.patience.tick) => {
+                        drop(progress.try_send(Reply::Progress(self.live.progress())));
+                    }
+                }
+            }
         }
         let mut stall = Stall::new(self.live.progress(), self.patience);
         loop {

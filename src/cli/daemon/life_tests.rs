@@ -20,6 +20,8 @@ struct Played {
     /// How often closing fails before it works, and how.
     close_fails: Mutex<Vec<Exit>>,
     unmounted: watch::Sender<bool>,
+    /// The kernel is long about letting go of what was unmounted: until the other end is dropped.
+    inodes: Mutex<Option<std::sync::mpsc::Receiver<()>>>,
     sent: Notify,
     calls: Mutex<Vec<&'static str>>,
 }
@@ -82,6 +84,9 @@ impl Live for Played {
             return Err(Failure::new(Exit::Busy, "open files"));
         }
         self.unmounted.send_replace(true);
+        if let Some(kernel) = self.inodes.lock().take() {
+            assert!(kernel.recv().is_err());
+        }
         Ok(())
     }
     fn detach(&self) -> Outcome {
@@ -239,6 +244,21 @@ async fn umount_is_refused_while_files_are_open_and_changes_nothing() {
     assert_eq!(scene.life.umount(&sender).await, Ok(()));
     assert!(scene.vault.closed.load(SeqCst));
     assert_eq!(scene.run.await.unwrap(), Ok(()));
+}
+
+#[tokio::test]
+async fn umount_is_answered_when_all_is_sent_though_the_kernel_still_forgets_inodes() {
+    let (kernel, waits) = std::sync::mpsc::channel::<()>();
+    let scene = scene(|vault| *vault.inodes.lock() = Some(waits));
+    let (sender, mut receiver) = channel();
+    let life = scene.life.clone();
+    let umount = tokio::spawn(async move { life.umount(&sender).await });
+    assert_eq!(scene.run.await.unwrap(), Ok(()));
+    let answer = timeout(Duration::from_secs(20), umount).await;
+    assert_eq!(answer.expect("an answer while the kernel is busy").unwrap(), Ok(()));
+    assert!(scene.vault.closed.load(SeqCst));
+    assert!(receiver.try_recv().is_ok(), "it speaks while it waits");
+    drop(kernel);
 }
 
 #[tokio::test]

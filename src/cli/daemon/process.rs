@@ -71,7 +71,7 @@ pub fn become_daemon() -> io::Result<Link> {
         // A core dump would put the key and plaintext on the disk.
         libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0);
     }
-    raise_descriptor_limit();
+    raise_limits();
     std::env::set_current_dir("/")?;
     let (input, output) = (move_away(0)?, move_away(1)?);
     // SAFETY: fcntl on a descriptor that we own.
@@ -123,14 +123,34 @@ pub fn signals() -> io::Result<mpsc::Receiver<&'static str>> {
     Ok(receiver)
 }
 
-/// Packs, cache files and connections are descriptors: as many as this user may have.
-fn raise_descriptor_limit() {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: the pointers are to `limit`, which lives across the calls.
-    unsafe {
-        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) == 0 {
+/// Packs, cache files and connections are descriptors: as many as this user may have. Files may be of any length, or of
+/// the longest that this user may make.
+fn raise_limits() {
+    for (resource, wanted) in
+        [(libc::RLIMIT_NOFILE, None), (libc::RLIMIT_FSIZE, Some(libc::RLIM_INFINITY))]
+    {
+        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: the pointers are to `limit`, which lives across the calls.
+        unsafe {
+            if libc::getrlimit(resource, &raw mut limit) != 0 {
+                continue;
+            }
+            if let Some(all) = wanted {
+                let limit = libc::rlimit { rlim_cur: all, rlim_max: all };
+                if libc::setrlimit(resource, &raw const limit) == 0 {
+                    continue;
+                }
+            }
             limit.rlim_cur = limit.rlim_max;
-            libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
+            libc::setrlimit(resource, &raw const limit);
         }
     }
+}
+
+/// Bytes that a file of this process may have (`ulimit -f`); `None`: any number.
+pub fn file_limit() -> Option<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the pointer is to `limit`, which lives across the call.
+    let asked = unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &raw mut limit) };
+    (asked == 0 && limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur)
 }

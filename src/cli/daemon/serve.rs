@@ -11,13 +11,14 @@ use super::process::{self, Link, Voice};
 use super::spec::{Spec, Word};
 use crate::cli::control::{self, Answer};
 use crate::cli::exit::{Exit, Failure, Outcome};
+use crate::cli::last;
 
 /// Threads for what waits for the disk (fsync, sealing): more would not make it faster.
 const BLOCKING_THREADS: usize = 16;
 /// Bytes of stack for each thread: twice tokio's need, a quarter of the system's habit.
 const STACK: usize = 2 << 20;
-/// How long clients that wait for the last word have to hear it.
-const LAST_WORD: Duration = Duration::from_secs(2);
+/// How long clients that wait for the last word have to hear it: longer than one that does not read is waited for.
+const LAST_WORD: Duration = Duration::from_secs(30);
 
 /// The hidden command `daemon`.
 pub fn main() -> Exit {
@@ -92,6 +93,11 @@ async fn run(spec: &Spec, voice: &Voice, mut front: process::Presence) -> Outcom
     tracing::info!("{}", if spec.mountpoint.is_some() { "mounted" } else { "serving" });
     voice.say(&Word::Ready(Box::new(life.report())));
     let outcome = life.run(signals, spec.foreground.then_some(front), voice).await;
+    if let Ok(running) = hosted.running()
+        && let Err(error) = last::keep(&running, &outcome)
+    {
+        tracing::warn!(%error, "how it ended is not kept");
+    }
     drop(noted);
     drop(tokio::time::timeout(LAST_WORD, clients.served()).await);
     drop(std::fs::remove_file(spec.dir.join(control::SOCKET)));

@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::cli::exit::Failure;
+use crate::cli::path_text;
 use crate::cli::report::{Progress, Report};
 use crate::gateway::ServeOptions;
 
@@ -19,6 +20,7 @@ const LINE_MAX: u64 = 64 << 10;
 #[allow(clippy::struct_excessive_bools)] // as on the command line
 pub struct Spec {
     /// Where to mount, if at all.
+    #[serde(with = "path_text::option")]
     pub mountpoint: Option<PathBuf>,
     /// What to serve by HTTP, if anything.
     pub serve: Option<ServeOptions>,
@@ -32,8 +34,10 @@ pub struct Spec {
     /// AWS credentials that were in the environment.
     pub credentials: Option<Credentials>,
     /// The vault's own directory below the state directory.
+    #[serde(with = "path_text")]
     pub dir: PathBuf,
     /// The user's data directory.
+    #[serde(with = "path_text")]
     pub data: PathBuf,
     pub foreground: bool,
     pub read_only: bool,
@@ -154,6 +158,9 @@ pub enum Word {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsString;
+    use std::os::unix::ffi::OsStringExt;
+
     use super::*;
 
     #[test]
@@ -169,7 +176,7 @@ mod tests {
     #[test]
     fn a_spec_reads_back_and_a_cut_one_does_not() {
         let spec = Spec {
-            mountpoint: Some("/m".into()),
+            mountpoint: Some(OsString::from_vec(b"/m\xff\n".to_vec()).into()),
             serve: None,
             url: "s3://b".into(),
             endpoint: None,

@@ -1,0 +1,58 @@
+//! What a client is told that lost the connection to its daemon.
+
+use std::process::{Child, Command};
+
+use super::*;
+use crate::cli::running::{namespace, started};
+
+/// A process that stands for a daemon which listens to nobody.
+fn daemon(dir: &std::path::Path) -> (Child, Running) {
+    let child = Command::new("sleep").arg("100").spawn().unwrap();
+    let running = Running {
+        pid: child.id(),
+        started: started(child.id()).unwrap(),
+        namespace: namespace(),
+        mountpoint: Some("/m".into()),
+        vault: "v".into(),
+        bucket: "file:///x".into(),
+        dir: dir.to_owned(),
+        log: dir.join("daemon.log"),
+        read_only: false,
+    };
+    (child, running)
+}
+
+fn end(mut child: Child) {
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn who_lost_the_connection_hears_how_the_daemon_ended() {
+    let dir = tempfile::tempdir().unwrap();
+    for outcome in [Ok(()), Err(Failure::new(Exit::Unsent, "7 bytes are missing"))] {
+        let (child, running) = daemon(dir.path());
+        last::keep(&running, &outcome).unwrap();
+        end(child);
+        assert_eq!(finish(&running, &Request::Umount), outcome);
+    }
+}
+
+#[test]
+fn what_is_not_known_is_not_called_missing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (other, before) = daemon(dir.path());
+    last::keep(&before, &Ok(())).unwrap();
+    end(other);
+    // Another daemon's word, and then a damaged one, are no word of this one.
+    for damaged in [false, true] {
+        if damaged {
+            std::fs::write(dir.path().join("last.json"), "").unwrap();
+        }
+        let (child, running) = daemon(dir.path());
+        end(child);
+        let failure = finish(&running, &Request::Umount).unwrap_err();
+        assert_eq!(failure.exit, Exit::Other);
+        assert!(failure.message.contains("not known"), "{failure}");
+    }
+}

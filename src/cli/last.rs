@@ -1,0 +1,48 @@
+//! A daemon's last word, kept beside its journal: for whoever lost the connection before hearing it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::exit::{Failure, Outcome};
+use super::running::Running;
+use crate::os::{read_small, replace};
+
+/// The file's name in the vault's state directory.
+const NAME: &str = "last.json";
+/// A failure is a few lines.
+const LENGTH_MAX: u64 = 64 << 10;
+
+/// How which daemon ended.
+#[derive(Debug, Serialize, Deserialize)]
+struct Last {
+    pid: u32,
+    started: u64,
+    namespace: u64,
+    failure: Option<Failure>,
+}
+
+/// Keeps how this daemon ended.
+pub fn keep(running: &Running, outcome: &Outcome) -> io::Result<()> {
+    let last = Last {
+        pid: running.pid,
+        started: running.started,
+        namespace: running.namespace,
+        failure: outcome.clone().err(),
+    };
+    replace(&path(&running.dir), &serde_json::to_vec(&last)?)
+}
+
+/// How this very daemon ended; `None` when it was killed, or could not say.
+pub fn of(running: &Running) -> Option<Outcome> {
+    let text = read_small(&path(&running.dir), LENGTH_MAX).ok()??;
+    let last: Last = serde_json::from_slice(&text).ok()?;
+    let same = (last.pid, last.started, last.namespace)
+        == (running.pid, running.started, running.namespace);
+    same.then_some(last.failure.map_or(Ok(()), Err))
+}
+
+fn path(dir: &Path) -> PathBuf {
+    dir.join(NAME)
+}
