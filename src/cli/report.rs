@@ -16,6 +16,9 @@ pub struct Progress {
     pub unsent_packs: u64,
     /// Changes (transactions) that no confirmed commit holds.
     pub unsent_changes: u64,
+    /// Bytes that the store has taken since the mount: while this grows the link lives.
+    #[serde(default)]
+    pub moved_bytes: u64,
     /// Files with writes that no change holds yet: they are open, and were written just now.
     pub open_files: u64,
     /// Why the last attempt failed, while attempts fail.
@@ -224,6 +227,7 @@ mod tests {
     fn what_is_missing_is_named() {
         assert_eq!(Progress::default().describe(), "everything is in the bucket");
         let progress = Progress {
+            moved_bytes: 1 << 20,
             unsent_bytes: 3 << 20,
             unsent_packs: 1,
             unsent_changes: 2,

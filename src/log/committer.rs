@@ -10,7 +10,7 @@ use super::{
     Receipt, WriterClaim, commit_name, encode_value, seal_commit,
 };
 use crate::crypto::{self, Keys};
-use crate::store::{self, Bucket};
+use crate::store::{self, Bucket, Moved};
 use crate::types::{CommitNo, Generation, Hash, MIB, Seq, Timestamp};
 
 /// Transactions in one commit at most, in bytes (C1).
@@ -71,6 +71,7 @@ struct Pending {
     upto: Seq,
     records: Vec<Change>,
     size: CommitSize,
+    moved: Moved,
 }
 
 /// What the log looks like to the one who is to write it.
@@ -142,6 +143,12 @@ impl Committer {
         self.pending.is_some()
     }
 
+    /// The length of the prepared commit, and how far it is, all attempts together.
+    pub fn moving(&self) -> Option<(u64, Moved)> {
+        let pending = self.pending.as_ref()?;
+        Some((pending.sealed.len() as u64, pending.moved.clone()))
+    }
+
     /// Seals the next commit of these transactions, which follow those already in the log.
     /// It is put by [`Committer::attempt`], each time with the same bytes.
     ///
@@ -185,7 +192,8 @@ impl Committer {
         let sealed = seal_commit(&self.keys, &CommitContent { header, transactions });
         let size = CommitSize { transactions: count, sealed: sealed.len() as u64 };
         let hash = crypto::sha256(&sealed);
-        self.pending = Some(Pending { number, sealed, hash, upto, records, size });
+        let moved = self.bucket.moving();
+        self.pending = Some(Pending { number, sealed, hash, upto, records, size, moved });
     }
 
     /// The hashes of the 256 commits before `number`; of the first run, number 0 is none.
@@ -209,13 +217,15 @@ impl Committer {
             return Err(Error::malformed("the committer", "nothing is prepared").into());
         };
         let name = commit_name(pending.number);
-        let cause = match self.bucket.put_once(&name, pending.sealed.clone()).await {
-            Ok(uploaded) if believed(uploaded.time(), self.head.seen) => {
-                return Ok(self.confirmed(uploaded.time()));
-            }
-            Ok(_) => None,
-            Err(error) => Some(error),
-        };
+        let cause =
+            match self.bucket.put_once_counted(&name, pending.sealed.clone(), &pending.moved).await
+            {
+                Ok(uploaded) if believed(uploaded.time(), self.head.seen) => {
+                    return Ok(self.confirmed(uploaded.time()));
+                }
+                Ok(_) => None,
+                Err(error) => Some(error),
+            };
         self.decide(cause).await
     }
 

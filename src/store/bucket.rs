@@ -162,7 +162,17 @@ impl Bucket {
     /// One attempt at a conditional put (rule C2), verified. After any error it is not known whether
     /// it was carried out.
     pub async fn put_once(&self, name: &str, body: Bytes) -> Result<Uploaded> {
-        let body = Body::from(body).counted_by(self.moving());
+        self.put_once_counted(name, body, &self.moving()).await
+    }
+
+    /// As [`Bucket::put_once`]; `moved` tells how far it is.
+    pub async fn put_once_counted(
+        &self,
+        name: &str,
+        body: Bytes,
+        moved: &Moved,
+    ) -> Result<Uploaded> {
+        let body = Body::from(body).counted_by(moved.clone());
         let reply = self.inner.store.put_once(&self.full(name), &body).await?;
         Ok(Uploaded::new(name, &body, &reply))
     }

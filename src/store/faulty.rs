@@ -83,6 +83,10 @@ pub enum Fault {
     Stalls,
     /// Carried out after this time.
     Delays(Duration),
+    /// A put whose bytes move in so many parts, each after this time; then it is carried out.
+    Trickles(u32, Duration),
+    /// A put whose bytes all move, and which then breaks, not carried out.
+    Wastes,
     /// A put that is answered as if whole, but half of it is kept.
     KeepsHalf,
     /// A put that is answered as if whole, but nothing is kept.
@@ -222,6 +226,19 @@ impl fmt::Debug for Faulty {
 impl Store for Faulty {
     async fn put(&self, name: &str, body: &Body, condition: Put) -> Result<PutReply> {
         let fault = self.arrives(Verb::Put, name);
+        match &fault {
+            Some(Fault::Trickles(parts, by)) => {
+                for _ in 0..*parts {
+                    tokio::time::sleep(*by).await;
+                    body.moved().add(body.length() / u64::from(*parts));
+                }
+            }
+            Some(Fault::Wastes) => {
+                body.moved().add(body.length());
+                return Err(broken(name));
+            }
+            _ => {}
+        }
         let kept = match &fault {
             Some(Fault::KeepsHalf) => body.bytes().slice(..body.bytes().len() / 2).into(),
             Some(Fault::KeepsOther) => flipped(body.bytes()).into(),

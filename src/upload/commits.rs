@@ -44,10 +44,12 @@ pub(super) async fn run(shared: Arc<Shared>, mut committer: Committer) -> Option
         // What comes while this one is in flight is the next one's; its linger counts from here.
         since = Some(Instant::now());
         let mut stop = shared.stop.subscribe();
+        shared.wire.lock().commit_begins(committer.moving());
         let attempt = tokio::select! {
             attempt = committer.attempt() => attempt,
             _ = stop.wait_for(Option::is_some) => break,
         };
+        shared.wire.lock().commit_ends(attempt.is_ok());
         match attempt {
             Ok(receipt) => {
                 pace.succeeded();

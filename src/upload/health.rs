@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
@@ -14,6 +14,7 @@ use super::bodies::Bodies;
 use super::pipeline::{Hooks, UploadLimits};
 use super::staging::Staging;
 use super::steps::Steps;
+use super::wire::Wire;
 use crate::log::Journal;
 use crate::os;
 use crate::store::Bucket;
@@ -49,9 +50,9 @@ pub(super) struct Shared {
     /// Packs that the store took wrongly in this process.
     pub(super) broken: Mutex<HashSet<PackId>>,
     pub(super) bodies: Arc<Bodies>,
+    /// A leaf: nothing is locked under it.
+    pub(super) wire: Mutex<Wire>,
     sending: AtomicI64,
-    /// Packs that the bucket has confirmed.
-    sent: AtomicU64,
 }
 
 impl Shared {
@@ -77,8 +78,8 @@ impl Shared {
             commits_health: Health::default(),
             broken: Mutex::default(),
             bodies: Bodies::new(limits.parallel, limits.bytes),
+            wire: Mutex::default(),
             sending: AtomicI64::new(0),
-            sent: AtomicU64::new(0),
         }
     }
 
@@ -116,17 +117,11 @@ impl Shared {
         self.sending.fetch_add(change, Ordering::Relaxed);
     }
 
-    /// The bucket has one more pack.
-    pub(super) fn note_sent(&self) {
-        self.sent.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// How far the way to the bucket has come: what is confirmed, and what is on the way while nothing fails. (A store that
-    /// takes bytes and then fails, for ever, brings nobody further.)
+    /// How far the way to the bucket has come: what is confirmed, and the bytes that moved. While commits fail, packs
+    /// that go on moving bring nobody further.
     pub(super) fn progress(&self) -> (Seq, u64) {
-        let healths = [&self.packs_health, &self.commits_health];
-        let is_failing = healths.iter().any(|health| health.trouble().is_some());
-        let moved = if is_failing { 0 } else { self.sent.load(Ordering::Relaxed) };
+        let is_failing = self.commits_health.trouble().is_some();
+        let moved = if is_failing { 0 } else { self.wire.lock().carried() };
         (*self.confirmed.borrow(), moved)
     }
 

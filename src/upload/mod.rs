@@ -5,7 +5,7 @@
 //! Only a `log::Receipt` makes anything sent. [`Barrier`] makes packs and journal durable on this machine, in that order, and
 //! lets packs leave for the cache once nothing needs them here.
 //!
-//! Locks: the table of packs and the accounts of the room are leaves; neither is held across I/O (but for one statvfs), an
+//! Locks: the table of packs, the accounts of the room and the wire are leaves; neither is held across I/O (but for one statvfs), an
 //! `await`, or the other. `Staging::appending` is called under the journal's append lock.
 
 mod barrier;
@@ -25,6 +25,7 @@ mod staging;
 mod steps;
 #[cfg(test)]
 mod tests;
+mod wire;
 
 pub use barrier::{Adopt, Barrier, SYNC_EVERY};
 pub use disk::{Directory, Disk, DiskFile};

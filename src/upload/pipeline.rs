@@ -81,6 +81,8 @@ pub struct Status {
     pub staging: Usage,
     /// Packs on the wire.
     pub sending: u64,
+    /// Bytes that the other end has taken: while this grows the link lives.
+    pub carried: u64,
     /// The last transaction of the journal, and the last one in the bucket.
     pub appended: Seq,
     /// The last transaction that is in the bucket.
@@ -239,6 +241,7 @@ impl Uploader {
         Status {
             staging: shared.staging.usage(),
             sending: shared.sending(),
+            carried: shared.wire.lock().carried(),
             appended: shared.journal.appended(),
             confirmed: self.confirmed(),
             trouble: troubles.into_iter().flatten().collect(),

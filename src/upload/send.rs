@@ -1,6 +1,5 @@
 //! Packs on their way: several at once, verified, repeated until the bucket has them.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,13 +8,11 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::health::{Pace, Shared};
-use super::link::Link;
 use super::packs::Job;
 use super::staging::pack_object;
 use super::steps::Step;
 use crate::os;
 use crate::store::{self, Moved};
-use crate::types::PackId;
 
 /// Proof that the bucket has a pack: made by this file alone, from the store's verified word or from comparing (C5).
 #[derive(Debug)]
@@ -55,7 +52,6 @@ pub(super) async fn run(shared: Arc<Shared>) {
     let mut stop = shared.stop.subscribe();
     let mut wanted = shared.wanted.subscribe();
     let mut flying: JoinSet<(Job, Result<InBucket, Error>)> = JoinSet::new();
-    let mut wire = Wire::default();
     let mut pace = Pace::new(&shared.limits);
     loop {
         let changed = shared.staging.shared.changed.notified();
@@ -64,14 +60,14 @@ pub(super) async fn run(shared: Arc<Shared>) {
             return;
         }
         let most = if pace.is_failing() { 1 } else { shared.limits.parallel };
-        wire.look(false);
+        shared.wire.lock().look(false);
         while flying.len() < most && pace.is_due() {
-            let (room, room_full) = wire.room(shared.limits.bytes);
+            let (room, room_full) = shared.wire.lock().room(shared.limits.bytes);
             let taken = shared.staging.shared.table.lock().take(room, room_full);
             let Some(job) = taken else { break };
             shared.note_sending(1);
             let (sender, moved) = (shared.clone(), shared.bucket.moving());
-            wire.begins(job, moved.clone());
+            shared.wire.lock().begins(job, moved.clone());
             flying.spawn(async move {
                 // One that panics goes back into the queue, as one that fails.
                 let sent = os::watched("sending a pack", send(&sender, job, &moved)).await;
@@ -96,7 +92,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
                 shared.note_sending(-1);
                 // Its own panics are among the results; another error there is none.
                 let Ok((job, result)) = done else { continue };
-                wire.ends(job, result.is_ok());
+                shared.wire.lock().ends(job, result.is_ok());
                 settle(&shared, &mut pace, job, result);
             }
             () = changed => (),
@@ -112,57 +108,6 @@ pub(super) async fn run(shared: Arc<Shared>) {
 /// How often it is looked what moves, while a pack waits for that.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// What is on the wire now.
-#[derive(Default)]
-struct Wire {
-    flights: HashMap<PackId, (Job, Moved)>,
-    /// Bytes of full packs that are through, ever. Small ones measure the store's answers, not the link.
-    through: u64,
-    link: Link,
-}
-
-impl Wire {
-    fn begins(&mut self, job: Job, moved: Moved) {
-        self.flights.insert(job.pack, (job, moved));
-        self.look(false);
-    }
-
-    fn ends(&mut self, job: Job, sent: bool) {
-        self.flights.remove(&job.pack);
-        if job.is_full() && sent {
-            self.through += job.length;
-        }
-        self.look(job.is_full() && sent);
-    }
-
-    fn full(&self) -> impl Iterator<Item = (u64, u64)> {
-        let full = self.flights.values().filter(|(job, _)| job.is_full());
-        full.map(|(job, moved)| (job.length, moved.bytes().min(job.length)))
-    }
-
-    fn look(&mut self, ended: bool) {
-        let carried = self.through + self.full().map(|(_, moved)| moved).sum::<u64>();
-        // All that there is waits for the store's answer: that is not the link's time.
-        let waits = self.full().all(|(length, moved)| moved == length);
-        self.link.look(Instant::now(), carried, ended || waits);
-        if waits {
-            self.link.rest();
-        }
-    }
-
-    /// Bytes that the next pack may have, and those of the next full one, when so many may be in memory at once. One
-    /// pack may be larger than the whole budget: it goes alone.
-    fn room(&self, budget: u64) -> (u64, u64) {
-        if self.flights.is_empty() {
-            return (u64::MAX, u64::MAX);
-        }
-        let room = budget.saturating_sub(self.flights.values().map(|(job, _)| job.length).sum());
-        let left = self.full().map(|(length, moved)| length - moved).sum();
-        let alone = self.full().next().is_none();
-        (room, if alone { room } else { room.min(self.link.room(left)) })
-    }
-}
-
 fn settle(shared: &Shared, pace: &mut Pace, job: Job, result: Result<InBucket, Error>) {
     let mut table = shared.staging.shared.table.lock();
     match result {
@@ -171,7 +116,6 @@ fn settle(shared: &Shared, pace: &mut Pace, job: Job, result: Result<InBucket, E
             drop(table);
             pace.succeeded();
             shared.packs_health.succeeded();
-            shared.note_sent();
             shared.steps.done(Step::PackConfirmed);
         }
         Err(error) => {

@@ -295,6 +295,7 @@ impl Vault {
             unsent_bytes: usage.unsent_bytes,
             unsent_packs: usage.unsent_packs,
             unsent_changes: uploads.as_ref().map_or(0, crate::upload::Status::unsent_transactions),
+            moved_bytes: uploads.as_ref().map_or(0, |status| status.carried),
             unpublished_files: self.content.unpublished().len() as u64,
             fenced: uploads.as_ref().is_some_and(|status| status.fenced.is_some()),
             trouble,

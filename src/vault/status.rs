@@ -11,6 +11,8 @@ pub struct Progress {
     pub unsent_packs: u64,
     /// Transactions that no confirmed commit holds.
     pub unsent_changes: u64,
+    /// Bytes that the store has taken: while this grows, the link is slow, not dead.
+    pub moved_bytes: u64,
     /// Files with writes that are not published yet.
     pub unpublished_files: u64,
     /// Whether another machine has taken over (W3): nothing more will be sent.

@@ -257,6 +257,7 @@ impl Live for Hosted {
             unsent_bytes: progress.unsent_bytes,
             unsent_packs: progress.unsent_packs,
             unsent_changes: progress.unsent_changes,
+            moved_bytes: progress.moved_bytes,
             open_files: progress.unpublished_files,
             trouble: progress.trouble,
         }

@@ -355,19 +355,23 @@ impl Life {
 struct Stall {
     patience: Patience,
     last: Progress,
+    furthest: u64,
     since: Instant,
 }
 
 impl Stall {
     fn new(last: Progress, patience: Patience) -> Self {
-        Self { patience, last, since: Instant::now() }
+        Self { patience, furthest: last.moved_bytes, last, since: Instant::now() }
     }
 
     fn is_stuck(&mut self, now: &Progress) -> bool {
-        let moved = (now.unsent_bytes, now.unsent_packs, now.unsent_changes)
+        let fewer = (now.unsent_bytes, now.unsent_packs, now.unsent_changes)
             != (self.last.unsent_bytes, self.last.unsent_packs, self.last.unsent_changes);
+        // What is sent a second time brings nobody further.
+        let further = now.moved_bytes > self.furthest;
+        self.furthest = now.moved_bytes.max(self.furthest);
         self.last = now.clone();
-        if moved {
+        if fewer || further {
             self.since = Instant::now();
         }
         let limit =

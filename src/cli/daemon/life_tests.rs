@@ -11,6 +11,9 @@ use super::*;
 #[derive(Default)]
 struct Played {
     unsent: AtomicU64,
+    /// What the store has taken; each look finds this much more.
+    moved: AtomicU64,
+    moves: AtomicU64,
     /// The store takes nothing.
     offline: AtomicBool,
     busy: AtomicBool,
@@ -33,7 +36,9 @@ impl Live for Played {
     }
     fn progress(&self) -> Progress {
         let trouble = self.offline.load(SeqCst).then(|| "no route".to_owned());
-        Progress { unsent_bytes: self.unsent.load(SeqCst), trouble, ..Progress::default() }
+        let moved_bytes = self.moved.fetch_add(self.moves.load(SeqCst), SeqCst);
+        let unsent_bytes = self.unsent.load(SeqCst);
+        Progress { unsent_bytes, moved_bytes, trouble, ..Progress::default() }
     }
     async fn sync(&self, limit: Duration) -> Outcome {
         if self.fenced.load(SeqCst) {
@@ -286,6 +291,13 @@ async fn sync_waits_and_fails_when_stuck() {
     let failure = Answer::sync(&*scene.life, &sender).await.unwrap_err();
     assert_eq!(failure.exit, Exit::Unsent);
     assert!(failure.message.contains("9 B"), "{failure}");
+    // A link that moves is waited for, though its last attempt failed.
+    scene.vault.moves.store(1, SeqCst);
+    let sync = Answer::sync(&*scene.life, &sender);
+    tokio::pin!(sync);
+    assert!(timeout(Duration::from_millis(600), &mut sync).await.is_err());
+    scene.vault.moves.store(0, SeqCst);
+    assert_eq!(sync.await.unwrap_err().exit, Exit::Unsent);
 }
 
 #[tokio::test]

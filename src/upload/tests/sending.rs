@@ -134,6 +134,37 @@ async fn a_sync_that_moves_is_not_given_up_and_one_that_does_not_is() {
 }
 
 #[tokio::test]
+async fn one_pack_and_one_commit_that_move_are_waited_for_however_long_they_take() {
+    let rig = Rig::new();
+    let patience = Duration::from_millis(400);
+    let slow = Fault::Trickles(8, patience / 4);
+    rig.store.inject(On::next(Verb::Put, "pack/"), slow.clone());
+    rig.store.inject(On::next(Verb::Put, "log/").after(1), slow); // the first is the claim
+    let uploader = rig.uploader(quick()).await;
+    let (pack, hold) = rig.pack(1, MANY);
+    std::mem::forget(hold);
+    pack.close(FOOTER).unwrap();
+    let seq = rig.publish(1, &[1], MANY);
+    let began = std::time::Instant::now();
+    uploader.sync_while_moving(seq, patience, || ()).await.unwrap();
+    assert!(began.elapsed() >= 4 * patience, "or nothing is shown");
+
+    // What is taken and then lost, again and again, is no progress, whatever the wire carries.
+    for prefix in ["pack/", "log/"] {
+        rig.store.heal();
+        rig.store.inject(On::next(Verb::Put, prefix).always(), Fault::Wastes);
+        let (pack, hold) = rig.pack(if prefix == "log/" { 2 } else { 3 }, MANY);
+        std::mem::forget(hold);
+        pack.close(FOOTER).unwrap();
+        let seq = rig.publish(2, &[if prefix == "log/" { 2 } else { 3 }], MANY);
+        let began = std::time::Instant::now();
+        let dead = uploader.sync_while_moving(seq, patience, || ()).await;
+        assert!(matches!(dead, Err(Error::Unfinished { .. })), "{dead:?}");
+        assert!(began.elapsed() < 4 * patience, "{prefix}: {:?}", began.elapsed());
+    }
+}
+
+#[tokio::test]
 async fn c4_a_pack_stays_until_its_transactions_are_confirmed_and_that_is_synced() {
     let rig = Rig::with(64 * MIB, Duration::from_secs(3600));
     rig.store.inject(On::next(Verb::Put, "log/").after(1).always(), Fault::Breaks);
