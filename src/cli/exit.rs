@@ -59,6 +59,8 @@ pub enum Exit {
     Forced = 22,
     /// The service cannot listen: its address is taken, or it runs already elsewhere.
     Listen = 23,
+    /// The store's certificate is not trusted.
+    Certificate = 24,
 }
 
 impl Exit {
@@ -73,7 +75,7 @@ impl Exit {
     }
 
     /// Every case, in order.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::Done,
         Self::Other,
         Self::Usage,
@@ -98,6 +100,7 @@ impl Exit {
         Self::UnsafeStore,
         Self::Forced,
         Self::Listen,
+        Self::Certificate,
     ];
 }
 

@@ -26,6 +26,15 @@ pub fn of_store(error: &StoreError, place: &str) -> Failure {
                 error.chain()
             ),
         ),
+        StoreError::Certificate { cause, .. } => (
+            Exit::Certificate,
+            format!(
+                "the certificate that {place} shows is not trusted ({cause}); nothing was sent there, and nothing is \
+                 lost; if it is your own server's, or of a proxy that looks into what is encrypted, name a file with \
+                 its issuer's certificate (PEM): AWS_CA_BUNDLE, or ca_bundle in the AWS profile"
+            ),
+        ),
+        StoreError::Settings { what } => (Exit::Usage, format!("{what}; nothing was changed")),
         StoreError::NoConditions { .. } => (Exit::UnsafeStore, unsafe_store(place)),
         StoreError::NoCredentials { .. } => (
             Exit::Denied,

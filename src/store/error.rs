@@ -42,6 +42,21 @@ pub enum Error {
         #[source]
         cause: Cause,
     },
+    /// The certificate that the store showed, or a proxy before it, is not trusted: nothing was sent.
+    #[error("the certificate that the store shows is not trusted ({object})")]
+    Certificate {
+        /// The object's name, or what was asked.
+        object: String,
+        /// What is wrong with it.
+        #[source]
+        cause: Cause,
+    },
+    /// What the environment or the AWS profile says of proxies or certificates cannot be followed.
+    #[error("{what}")]
+    Settings {
+        /// What, and why; without secrets.
+        what: String,
+    },
     /// This machine's clock is so far from the store's that it refuses what we sign. Asked again, requests are signed by
     /// the store's.
     #[error("this machine's clock is not the store's ({object})")]

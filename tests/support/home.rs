@@ -108,7 +108,9 @@ impl Home {
         command.args(arguments).current_dir(self.root.path());
         for (name, _) in std::env::vars_os() {
             let name = name.to_string_lossy();
-            if ["S3VAULT_", "AWS_", "XDG_"].iter().any(|prefix| name.starts_with(prefix)) {
+            let network = name.to_ascii_lowercase().ends_with("_proxy");
+            let ours = ["S3VAULT_", "AWS_", "XDG_"].iter().any(|prefix| name.starts_with(prefix));
+            if ours || network {
                 command.env_remove(&*name);
             }
         }

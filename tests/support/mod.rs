@@ -7,6 +7,7 @@
 #![allow(clippy::zombie_processes, reason = "the server outlives the test that started it")]
 
 mod bucket;
+mod network;
 mod proxy;
 mod rclone;
 mod strange;
@@ -15,6 +16,7 @@ mod tools;
 mod weed;
 
 pub use bucket::{ACCESS_KEY, SECRET_KEY, TestBucket, block_on};
+pub use network::{ForwardProxy, TlsFront};
 pub use proxy::{Exchange, Proxy, Trouble};
 pub use rclone::Rclone;
 pub use strange::{Asked, Manners, Strange, Uplink};

@@ -12,6 +12,7 @@ use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::net::unix::pipe;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::environment;
 use super::logfile;
 use super::process::SECRET_VARIABLES;
 use super::spec::{Spec, Word};
@@ -58,6 +59,7 @@ impl Front {
         for name in SECRET_VARIABLES {
             command.env_remove(name);
         }
+        environment::with_absolute_paths(&mut command);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(errors);
         let mut child = command.spawn().map_err(failed)?;
         let (Some(mut leash), Some(output)) = (child.stdin.take(), child.stdout.take()) else {

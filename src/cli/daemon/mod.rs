@@ -4,6 +4,7 @@
 //! key is never in an argument or the environment, and the 256 MiB that Argon2 needs are
 //! never this process's.
 
+mod environment;
 pub mod front;
 pub mod hosted;
 pub mod life;

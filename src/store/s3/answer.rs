@@ -6,6 +6,7 @@ use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 
 use super::super::error::{Cause, Error};
+use super::http;
 use super::wire::Wire;
 
 /// What the server, or the SDK, said, in one line.
@@ -57,6 +58,9 @@ where
         SdkError::ConstructionFailure(_) | SdkError::DispatchFailure(_) => {
             let words = one_line(error);
             let object = object.to_owned();
+            if let Some(why) = refused_certificate(error) {
+                return Error::Certificate { object, cause: said(why) };
+            }
             // Credentials are looked up within the request; the SDK has no kind for their lack.
             if words.contains("redentials") || words.contains("dentity") {
                 return Error::NoCredentials { cause: said(words) };
@@ -128,16 +132,36 @@ pub(super) fn refused_deletion(error: &aws_sdk_s3::types::Error) -> Error {
     }
 }
 
+/// What is wrong with a certificate, if that is why there is no connection.
+fn refused_certificate(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    use rustls::Error as Tls;
+    let tls = chain(error).find_map(|error| error.downcast_ref::<Tls>())?;
+    let of_certificate = matches!(tls, Tls::InvalidCertificate(_) | Tls::NoCertificatesPresented);
+    let proxy =
+        chain(error).map(ToString::to_string).find(|words| words.starts_with(http::THROUGH));
+    let proxy = proxy.map_or_else(String::new, |words| format!(", {words}"));
+    of_certificate.then(|| format!("{tls}{proxy}"))
+}
+
+/// An error and those beneath it. What an [`std::io::Error`] holds is passed over by its `source`.
+fn chain<'a>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
+    std::iter::successors(Some(error), |error| match error.downcast_ref::<std::io::Error>() {
+        Some(error) => error.get_ref().map(|inner| inner as &(dyn std::error::Error + 'static)),
+        None => error.source(),
+    })
+}
+
 /// The chain of causes, each once.
 fn one_line(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut words = error.to_string();
-    let mut next = error.source();
-    while let Some(error) = next {
-        let more = error.to_string();
-        if !words.contains(&more) {
+    let mut words = String::new();
+    for more in chain(error).map(ToString::to_string) {
+        if words.is_empty() {
+            words = more;
+        } else if !words.contains(&more) {
             words = format!("{words}: {more}");
         }
-        next = error.source();
     }
     words.chars().take(500).collect()
 }

@@ -1,5 +1,7 @@
 //! The client, with settings that third-party servers can live with.
 
+use std::sync::Arc;
+
 use aws_config::BehaviorVersion;
 use aws_config::environment::EnvironmentVariableRegionProvider;
 use aws_config::meta::region::RegionProviderChain;
@@ -11,15 +13,12 @@ use aws_sdk_s3::config::{
     Credentials, Region, RequestChecksumCalculation, ResponseChecksumValidation,
     StalledStreamProtectionConfig,
 };
-use aws_smithy_http_client::Builder;
-use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use zeroize::Zeroizing;
 
 use super::super::deadlines::Deadlines;
-
-/// How long an idle connection is kept: less than the minute after which routers forget it, since
-/// a request on a forgotten one stalls.
-const POOL_IDLE: std::time::Duration = std::time::Duration::from_secs(20);
+use super::super::error::{Error, Result};
+use super::proxy::Proxies;
+use super::{http, trust};
 
 /// The region when none is known and an endpoint is given: what servers of one's own expect.
 const REGION: &str = "us-east-1";
@@ -53,11 +52,10 @@ pub struct S3Options {
 }
 
 /// The client, and whether it speaks TLS.
-pub(super) async fn build(options: &S3Options, limits: &Deadlines) -> (Client, bool) {
-    let http = Builder::new()
-        .tls_provider(Provider::Rustls(CryptoMode::Ring))
-        .pool_idle_timeout(POOL_IDLE)
-        .build_https();
+pub(super) async fn build(options: &S3Options, limits: &Deadlines) -> Result<(Client, bool)> {
+    let settings = |what| Error::Settings { what };
+    let proxies = Arc::new(Proxies::of(|name| std::env::var_os(name)));
+    let http = http::client(trust::find().await.map_err(settings)?, &proxies);
     let region = match &options.region {
         Some(region) => RegionProviderChain::first_try(Region::new(region.clone())),
         // With an endpoint of one's own, the instance's metadata service is not asked: elsewhere it
@@ -91,6 +89,13 @@ pub(super) async fn build(options: &S3Options, limits: &Deadlines) -> (Client, b
         .clone()
         .or_else(|| std::env::var("AWS_ENDPOINT_URL_S3").ok())
         .or_else(|| shared.endpoint_url().map(str::to_owned));
+    // A proxy that cannot be used is said now. Which host Amazon's endpoint is, the SDK decides; this is like it.
+    let region = shared.region().map_or(REGION, |region| region.as_ref());
+    let amazon = || format!("https://s3.{region}.amazonaws.com");
+    let proxy = proxies.of_url(&endpoint.clone().unwrap_or_else(amazon)).map_err(settings)?;
+    if let Some(proxy) = proxy {
+        tracing::info!(%proxy, "the store is asked through a proxy");
+    }
     let config = aws_sdk_s3::config::Builder::from(&shared)
         // Servers other than Amazon's seldom know a bucket by its host name.
         .force_path_style(endpoint.is_some())
@@ -103,5 +108,5 @@ pub(super) async fn build(options: &S3Options, limits: &Deadlines) -> (Client, b
         .timeout_config(TimeoutConfig::builder().connect_timeout(limits.connect).build())
         .build();
     let encrypted = endpoint.is_none_or(|endpoint| endpoint.starts_with("https://"));
-    (Client::from_conf(config), encrypted)
+    Ok((Client::from_conf(config), encrypted))
 }

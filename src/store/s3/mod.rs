@@ -4,8 +4,11 @@ mod answer;
 mod buffers;
 mod client;
 mod get;
+mod http;
+mod proxy;
 mod put;
 mod socket;
+mod trust;
 mod wire;
 
 use std::fmt;
@@ -50,7 +53,7 @@ impl S3Store {
     /// Builds the client. Sends nothing to the bucket; finding a region may ask the machine's
     /// metadata service.
     pub async fn open(bucket: &str, options: &S3Options, limits: Deadlines) -> Result<Self> {
-        let (client, encrypted) = client::build(options, &limits).await;
+        let (client, encrypted) = client::build(options, &limits).await?;
         let (bucket, signs_payload) = (bucket.to_owned(), !encrypted);
         let (buffers, quirks) = (Buffers::default(), Arc::default());
         Ok(Self { client, bucket, signs_payload, limits, buffers, quirks })

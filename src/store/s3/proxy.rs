@@ -1,0 +1,365 @@
+//! Which requests go through a proxy: the environment's word, with the meaning that it has for `aws` and curl.
+//!
+//! Where the two differ: lower case comes first (both), `HTTP_PROXY` counts (aws; curl takes only `http_proxy`), so does
+//! `ALL_PROXY` (curl), and `NO_PROXY` knows networks (curl) and ports (aws). A proxy that cannot be used is an error,
+//! never passed over: what was to go through it would go past it.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::net::IpAddr;
+
+use zeroize::Zeroizing;
+
+/// Where instances and containers ask for their own credentials. No proxy can answer for another machine's, and none
+/// is told.
+const METADATA: [&str; 5] =
+    ["169.254.169.254", "169.254.170.2", "169.254.170.23", "fd00:ec2::254", "fd00:ec2::23"];
+
+/// The environment's proxies.
+#[derive(Debug, Default)]
+pub(super) struct Proxies {
+    http: Option<Entry>,
+    https: Option<Entry>,
+    except: Vec<Exception>,
+}
+
+/// What a variable says; or why that is no proxy.
+type Entry = std::result::Result<Proxy, String>;
+
+/// One proxy.
+#[derive(Clone)]
+pub(super) struct Proxy {
+    /// With user and password, if it has them.
+    url: Zeroizing<String>,
+    /// Without.
+    shown: String,
+}
+
+impl Proxy {
+    /// As it is to be used; not to be shown.
+    pub(super) fn url(&self) -> &str {
+        &self.url
+    }
+}
+
+impl fmt::Debug for Proxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.shown)
+    }
+}
+
+/// For people: `http://host:port (HTTPS_PROXY)`.
+impl fmt::Display for Proxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.shown)
+    }
+}
+
+impl Proxies {
+    /// Those of an environment.
+    pub(super) fn of(environment: impl Fn(&str) -> Option<OsString>) -> Self {
+        // What is set to nothing is not set.
+        let get = |name: &'static str| {
+            let value = environment(name).filter(|value| !value.is_empty())?;
+            Some((name, value.into_string().ok()))
+        };
+        let first = |names: &[&'static str]| names.iter().find_map(|name| get(name));
+        let entry = |names: &[&'static str]| first(names).map(|(name, text)| parse(name, text));
+        // To a program that answers web requests, `HTTP_PROXY` is a client's header `Proxy`.
+        let upper = if get("REQUEST_METHOD").is_some() { "http_proxy" } else { "HTTP_PROXY" };
+        let except = first(&["no_proxy", "NO_PROXY"]).and_then(|(_, text)| text);
+        Self {
+            http: entry(&["http_proxy", upper, "all_proxy", "ALL_PROXY"]),
+            https: entry(&["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"]),
+            except: exceptions(except.as_deref().unwrap_or_default()),
+        }
+    }
+
+    /// Whether nothing goes through a proxy.
+    pub(super) fn is_empty(&self) -> bool {
+        self.http.is_none() && self.https.is_none()
+    }
+
+    /// The usable ones: for `http://`, and for `https://`.
+    pub(super) fn usable(&self) -> (Option<&Proxy>, Option<&Proxy>) {
+        fn usable(entry: Option<&Entry>) -> Option<&Proxy> {
+            entry?.as_ref().ok()
+        }
+        (usable(self.http.as_ref()), usable(self.https.as_ref()))
+    }
+
+    /// The proxy that requests for a URL go through; an error says why the one that is meant cannot be used.
+    pub(super) fn of_url(&self, url: &str) -> std::result::Result<Option<&Proxy>, String> {
+        let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
+        let encrypted = scheme.eq_ignore_ascii_case("https");
+        let Some(entry) = (if encrypted { &self.https } else { &self.http }) else {
+            return Ok(None);
+        };
+        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        let authority = authority.rsplit_once('@').map_or(authority, |(_, place)| place);
+        let (host, port) = split_port(authority);
+        let port = port.unwrap_or(if encrypted { 443 } else { 80 });
+        let host = Host::of(host);
+        let own = METADATA.iter().any(|address| host == Host::of(address));
+        if own || self.except.iter().any(|exception| exception.covers(&host, port)) {
+            return Ok(None);
+        }
+        entry.as_ref().map(Some).map_err(Clone::clone)
+    }
+}
+
+/// A variable's value: `[http[s]://][user[:password]@]host[:port]`. Nothing of it is in the error: it may hold a
+/// password.
+fn parse(name: &str, text: Option<String>) -> Entry {
+    let no = |why: &str| {
+        format!(
+            "{name} does not name a proxy that can be used: {why} (http://[USER:PASSWORD@]HOST:PORT)"
+        )
+    };
+    let text = Zeroizing::new(text.ok_or_else(|| no("it is not UTF-8"))?);
+    let (scheme, rest) = text.trim().split_once("://").unwrap_or(("http", text.trim()));
+    let scheme = match scheme.to_ascii_lowercase() {
+        known if known == "http" || known == "https" => known,
+        socks if socks.starts_with("socks") => {
+            return Err(no("proxies that speak SOCKS are not supported"));
+        }
+        _ => return Err(no("it begins with neither http:// nor https://")),
+    };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let (user, place) = match authority.rsplit_once('@') {
+        Some((user, place)) => (Some(user), place),
+        None => (None, authority),
+    };
+    let sound = |c: char| c.is_ascii_alphanumeric() || "-._~%!$&'()*+,;=:".contains(c);
+    if !user.unwrap_or_default().chars().all(sound) {
+        return Err(no(
+            "in its user and password, other characters than letters and digits are written %XX",
+        ));
+    }
+    let (host, port) = split_port(place);
+    let named = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+    let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let is_host = match address {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => !host.is_empty() && host.chars().all(named),
+    };
+    if !is_host || port == Some(0) {
+        return Err(no("its host or port cannot be made out"));
+    }
+    let port = port.unwrap_or(if scheme == "https" { 443 } else { 80 });
+    let at = user.map_or_else(String::new, |user| format!("{user}@"));
+    Ok(Proxy {
+        url: format!("{scheme}://{at}{host}:{port}").into(),
+        shown: format!("{scheme}://{host}:{port} ({name})"),
+    })
+}
+
+/// Cuts `:port` off; the brackets of an IPv6 address stay. A port that is none is left where it is.
+fn split_port(place: &str) -> (&str, Option<u16>) {
+    let bare = place.parse::<std::net::Ipv6Addr>().is_ok();
+    match place.rsplit_once(':') {
+        Some((host, port)) if !bare && (!host.contains(':') || host.ends_with(']')) => {
+            match port.parse() {
+                Ok(port) => (host, Some(port)),
+                Err(_) if port.is_empty() => (host, None),
+                Err(_) => (place, None),
+            }
+        }
+        _ => (place, None),
+    }
+}
+
+/// Who is asked.
+#[derive(Debug, PartialEq, Eq)]
+enum Host {
+    Address(IpAddr),
+    /// In lower case, without a dot at either end.
+    Name(String),
+}
+
+impl Host {
+    fn of(text: &str) -> Self {
+        let bare = text.trim_start_matches('[').trim_end_matches(']');
+        match bare.parse() {
+            Ok(address) => Self::Address(address),
+            Err(_) => Self::Name(text.trim_matches('.').to_ascii_lowercase()),
+        }
+    }
+}
+
+/// One word of `NO_PROXY`.
+#[derive(Debug, PartialEq, Eq)]
+enum Exception {
+    Everything,
+    /// This host, a name also with all below it; at this port, if one is named.
+    Host(Host, Option<u16>),
+    /// Addresses of which so many bits are these.
+    Network(IpAddr, u8),
+}
+
+/// The words stand between commas or blanks.
+fn exceptions(text: &str) -> Vec<Exception> {
+    text.split(|c: char| c == ',' || c.is_whitespace()).filter_map(exception).collect()
+}
+
+fn exception(word: &str) -> Option<Exception> {
+    if word.is_empty() {
+        return None;
+    }
+    if word == "*" {
+        return Some(Exception::Everything);
+    }
+    if let Some((address, bits)) = word.split_once('/') {
+        let address = address.trim_start_matches('[').trim_end_matches(']').parse().ok()?;
+        let bits = bits.parse().ok()?;
+        return (bits <= width(&address)).then_some(Exception::Network(address, bits));
+    }
+    let (host, port) = split_port(word);
+    match Host::of(host.strip_prefix("*.").unwrap_or(host)) {
+        Host::Name(name) if name.is_empty() => None,
+        host => Some(Exception::Host(host, port)),
+    }
+}
+
+fn width(address: &IpAddr) -> u8 {
+    if address.is_ipv4() { 32 } else { 128 }
+}
+
+/// An address as one number.
+fn bits(address: &IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(address) => u32::from(*address).into(),
+        IpAddr::V6(address) => u128::from(*address),
+    }
+}
+
+impl Exception {
+    fn covers(&self, host: &Host, port: u16) -> bool {
+        match (self, host) {
+            (Self::Everything, _) => true,
+            (Self::Host(_, Some(only)), _) if *only != port => false,
+            (Self::Host(Host::Name(name), _), Host::Name(host)) => host
+                .strip_suffix(name.as_str())
+                .is_some_and(|before| before.is_empty() || before.ends_with('.')),
+            (Self::Host(named, _), host) => named == host,
+            (Self::Network(network, length), Host::Address(address)) => {
+                let shift = u32::from(width(network) - length);
+                let front = |address| bits(address).checked_shr(shift).unwrap_or(0);
+                network.is_ipv4() == address.is_ipv4() && front(network) == front(address)
+            }
+            (Self::Network(..), Host::Name(_)) => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(variables: &[(&str, &str)]) -> Proxies {
+        Proxies::of(|name| {
+            let found = variables.iter().find(|(known, _)| *known == name);
+            found.map(|(_, value)| OsString::from(value))
+        })
+    }
+
+    fn through(proxies: &Proxies, url: &str) -> Option<String> {
+        proxies.of_url(url).unwrap().map(|proxy| proxy.url().to_owned())
+    }
+
+    #[test]
+    fn lower_case_comes_first_and_all_proxy_last() {
+        let proxies = of(&[
+            ("HTTPS_PROXY", "http://upper:1"),
+            ("https_proxy", "http://lower:2"),
+            ("ALL_PROXY", "all:3"),
+            ("http_proxy", ""),
+        ]);
+        assert_eq!(through(&proxies, "https://x/").unwrap(), "http://lower:2");
+        assert_eq!(through(&proxies, "http://x/").unwrap(), "http://all:3");
+        assert!(of(&[("NO_PROXY", "x")]).is_empty());
+        // Only what is meant for it.
+        let proxies = of(&[("HTTPS_PROXY", "https://p")]);
+        assert_eq!(through(&proxies, "HTTPS://x:8333/a?b").unwrap(), "https://p:443");
+        assert_eq!(through(&proxies, "http://x/"), None);
+        // Whoever sends a CGI program a header `Proxy` sets this.
+        let cgi = of(&[("HTTP_PROXY", "http://evil"), ("REQUEST_METHOD", "GET")]);
+        assert_eq!(through(&cgi, "http://x/"), None);
+        assert_eq!(
+            through(&of(&[("HTTP_PROXY", "http://p")]), "http://x/").unwrap(),
+            "http://p:80"
+        );
+    }
+
+    #[test]
+    fn what_goes_past_the_proxy() {
+        let goes_past = |list: &str, url: &str| {
+            let proxies = of(&[("ALL_PROXY", "http://p:1"), ("NO_PROXY", list)]);
+            through(&proxies, url).is_none()
+        };
+        for (list, url) in [
+            ("*", "https://x/"),
+            ("a, b ,x.org", "https://x.org/"),
+            ("a b x.org", "https://x.org:8333/"),
+            ("X.org", "https://sub.x.ORG./"),
+            (".x.org", "https://x.org/"),
+            ("*.x.org", "https://sub.x.org/"),
+            ("x.org.", "https://x.org/"),
+            ("x.org:8333", "https://x.org:8333/"),
+            ("x.org:443", "https://x.org/"),
+            ("127.0.0.1", "http://127.0.0.1:9000/"),
+            ("10.0.0.0/8", "http://10.200.3.4/"),
+            ("0.0.0.0/0", "http://10.200.3.4/"),
+            ("::1", "http://[::1]:9000/"),
+            ("[::1]:9000", "http://[::1]:9000/"),
+            ("fd00::/8", "http://[fd12::1]/"),
+            // Of this machine alone, whatever the list says.
+            ("", "http://169.254.169.254/latest/meta-data/"),
+            ("", "http://[fd00:ec2::254]/latest"),
+        ] {
+            assert!(goes_past(list, url), "{list} {url}");
+        }
+        for (list, url) in [
+            ("", "https://x.org/"),
+            (",, .", "https://x.org/"),
+            ("x.org", "https://notx.org/"),
+            ("x.org", "https://x.org.evil/"),
+            ("x.org:8333", "https://x.org/"),
+            ("10.0.0.0/8", "http://11.0.0.1/"),
+            ("10.0.0.0/33", "http://10.0.0.1/"),
+            ("::/0", "http://10.0.0.1/"),
+            ("0.0.0.0/0", "http://x.org/"),
+            // As with curl, nothing is excepted by itself.
+            ("", "http://127.0.0.1:9000/"),
+            ("", "http://localhost/"),
+            ("127.0.0.1", "http://user@127.0.0.2:9000/127.0.0.1"),
+        ] {
+            assert!(!goes_past(list, url), "{list} {url}");
+        }
+    }
+
+    #[test]
+    fn a_proxy_that_cannot_be_used_is_never_passed_over_and_no_password_is_shown() {
+        for (text, why) in [
+            ("socks5h://u:s3cret@p:1080", "SOCKS"),
+            ("ftp://u:s3cret@p", "neither"),
+            ("http://u:s3cret#@p:1", "cannot be made out"),
+            ("http://u:s3cret @p:1", "%XX"),
+            ("http://u:s3cret@", "cannot be made out"),
+            ("http://p:port", "cannot be made out"),
+            ("http://p:99999", "cannot be made out"),
+            ("http://[::zz]:1", "cannot be made out"),
+        ] {
+            let proxies = of(&[("HTTPS_PROXY", text), ("NO_PROXY", "near")]);
+            let error = proxies.of_url("https://x/").unwrap_err();
+            assert!(error.contains(why) && error.contains("HTTPS_PROXY"), "{text}: {error}");
+            assert!(!format!("{error} {proxies:?}").contains("s3cret"), "{error} {proxies:?}");
+            assert!(proxies.of_url("https://near/").unwrap().is_none());
+        }
+        let proxies = of(&[("https_proxy", "http://user:s3cr%40t@[::1]:3128/")]);
+        let proxy = proxies.of_url("https://x/").unwrap().unwrap();
+        assert_eq!(proxy.url(), "http://user:s3cr%40t@[::1]:3128");
+        assert_eq!(proxy.to_string(), "http://[::1]:3128 (https_proxy)");
+        assert!(!format!("{proxies:?}").contains("s3cr"));
+    }
+}
