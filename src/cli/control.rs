@@ -16,9 +16,9 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc};
 
 use super::exit::{Exit, Failure, Outcome};
-use super::path_text;
 use super::report::{Progress, Report};
 use crate::gateway::ServeOptions;
+use crate::types::path_text;
 
 /// The socket's name in the vault's state directory.
 pub const SOCKET: &str = "control.sock";

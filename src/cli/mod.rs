@@ -29,7 +29,6 @@ mod messages;
 mod mountpoint;
 mod opening;
 mod output;
-mod path_text;
 mod paths;
 mod progress;
 mod report;

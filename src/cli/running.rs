@@ -1,7 +1,7 @@
 //! Which daemons of this user run: a small file for each daemon in the data directory, so
 //! that they are found whatever their state directory. A file whose process is gone, or is
 //! another one by now, or that is damaged, counts for nothing and is removed. A daemon in another
-//! container that shares this home is not seen from here, and its file is left to it.
+//! container, or on another machine, that shares this home is not seen from here, and its file is left to it.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::path_text;
-use crate::os::{make_private, read_small, replace};
+use crate::os::{boot_id, make_private, read_small, replace};
+use crate::types::path_text;
 use crate::vault;
 
 /// A note has a few paths.
@@ -29,6 +29,9 @@ pub struct Running {
     /// The namespace of that number (`pid_namespaces(7)`): elsewhere it means another process.
     #[serde(default)]
     pub namespace: u64,
+    /// The machine's boot that it lives in.
+    #[serde(default)]
+    pub boot: String,
     /// Where it mounted, if it did: one that only serves has no mount.
     #[serde(default, with = "path_text::option")]
     pub mountpoint: Option<PathBuf>,
@@ -108,12 +111,13 @@ impl Running {
             && started(self.pid).is_some_and(|started| started == self.started)
     }
 
-    /// Whether it may live in another namespace of processes: its vault's directory is locked.
+    /// Whether it may live where this process does not see it, in another container or on another machine: its vault's
+    /// directory is locked; or it is not to be seen from here either, and this machine has not been down since.
     fn is_elsewhere(&self) -> bool {
-        self.namespace != 0
-            && self.namespace != namespace()
-            && self.dir.is_dir()
-            && vault::is_held(&self.dir)
+        if self.dir.is_dir() {
+            return vault::is_held(&self.dir);
+        }
+        self.namespace != namespace() && self.boot == boot_id()
     }
 
     /// A handle on the very process, or `None` when it is gone.
@@ -217,6 +221,7 @@ mod tests {
             pid,
             started: started(pid).unwrap_or(0),
             namespace: namespace(),
+            boot: boot_id(),
             mountpoint: Some(mountpoint.into()),
             vault: "v".into(),
             bucket: "file:///x".into(),
@@ -271,6 +276,28 @@ mod tests {
         drop(held);
         assert!(Running::all(&notes).is_empty());
         assert_eq!(count(), 0);
+    }
+
+    #[test]
+    fn a_note_stays_that_another_machine_or_a_container_with_its_own_state_may_need() {
+        let dir = tempfile::tempdir().unwrap();
+        let (notes, state) = (dir.path().join("running"), dir.path().join("state"));
+        std::fs::create_dir_all(&state).unwrap();
+        let stays = |note: Running| {
+            let noted = note.note(&notes).unwrap();
+            assert!(Running::all(&notes).is_empty());
+            noted.0.exists()
+        };
+        let here = running(std::process::id(), "/m");
+        // Another machine with this home: its processes have numbers as ours.
+        let held = crate::os::try_lock(&state.join("lock")).unwrap();
+        assert!(stays(Running { started: 1, dir: state.clone(), ..here.clone() }));
+        drop(held);
+        assert!(!stays(Running { started: 1, dir: state, ..here.clone() }));
+        // A container whose state directory is not here: until the machine begins anew.
+        assert!(stays(Running { namespace: 1, ..here.clone() }));
+        assert!(!stays(Running { namespace: 1, boot: "before".into(), ..here.clone() }));
+        assert!(!stays(Running { started: 1, ..here }));
     }
 
     #[test]

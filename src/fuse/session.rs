@@ -146,12 +146,20 @@ impl Mounted {
     /// Unmounts, if it is still this mount that is there. [`Error::Busy`] while files are open in it; it can then be
     /// tried again. Blocks; not to be called on a thread that answers requests.
     pub fn unmount(&self) -> Result<()> {
-        if self.is_mounted() { mountpoint::unmount(&self.path) } else { Ok(()) }
+        self.gone_after(mountpoint::unmount)
     }
 
     /// Ends the mount whatever is open in it; see [`mountpoint::detach`].
     pub fn detach(&self) -> Result<()> {
-        if self.is_mounted() { mountpoint::detach(&self.path) } else { Ok(()) }
+        self.gone_after(mountpoint::detach)
+    }
+
+    /// What counts is that it is gone: a helper that was late, or that found nothing to do, is no failure then.
+    fn gone_after(&self, end: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+        if !self.is_mounted() {
+            return Ok(());
+        }
+        end(&self.path).or_else(|error| if self.is_mounted() { Err(error) } else { Ok(()) })
     }
 
     /// Returns when no more requests come: after an unmount, ours or somebody else's, and the last close.

@@ -9,6 +9,7 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
 use super::tls::{self, TlsFiles};
+use crate::types::path_text;
 
 /// How the service is to be. Paths are absolute.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +27,7 @@ pub struct ServeOptions {
     /// Seconds that a client may stall.
     pub client_timeout: u64,
     /// The file of the tokens; it need not be there.
+    #[serde(with = "path_text")]
     pub tokens: PathBuf,
 }
 

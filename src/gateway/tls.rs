@@ -10,13 +10,16 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{ServerConfig, crypto::ring};
 
 use super::ServeError;
+use crate::types::path_text;
 
 /// The files, PEM.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TlsFiles {
     /// The certificate, then those that lead to its root.
+    #[serde(with = "path_text")]
     pub certificate: PathBuf,
     /// Its key.
+    #[serde(with = "path_text")]
     pub key: PathBuf,
 }
 

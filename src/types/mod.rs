@@ -3,6 +3,7 @@
 
 mod extent;
 mod ids;
+pub mod path_text;
 mod time;
 
 pub use extent::{Extent, Reference};

@@ -1,9 +1,9 @@
 //! The files of one directory, behind a trait: tests put a disk there that forgets or fails.
 
 use std::fmt::Debug;
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -48,9 +48,9 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// Opens it, or makes it with mode 0700 (its parents too).
+    /// Opens it, or makes it with mode 0700 (its parents too), durably.
     pub fn open(path: &Path) -> io::Result<Self> {
-        DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+        crate::os::make_private(path)?;
         Ok(Self { path: path.to_owned(), handle: File::open(path)? })
     }
 }

@@ -12,6 +12,7 @@ fn daemon(dir: &std::path::Path) -> (Child, Running) {
         pid: child.id(),
         started: started(child.id()).unwrap(),
         namespace: namespace(),
+        boot: crate::os::boot_id(),
         mountpoint: Some("/m".into()),
         vault: "v".into(),
         bucket: "file:///x".into(),
@@ -34,6 +35,7 @@ fn who_lost_the_connection_hears_how_the_daemon_ended() {
         let (child, running) = daemon(dir.path());
         last::keep(&running, &outcome).unwrap();
         end(child);
+        assert_eq!(umount::ends_well(&running), outcome.is_ok());
         assert_eq!(finish(&running, &Request::Umount), outcome);
     }
 }
@@ -51,6 +53,7 @@ fn what_is_not_known_is_not_called_missing() {
         }
         let (child, running) = daemon(dir.path());
         end(child);
+        assert!(!umount::ends_well(&running));
         let failure = finish(&running, &Request::Umount).unwrap_err();
         assert_eq!(failure.exit, Exit::Other);
         assert!(failure.message.contains("not known"), "{failure}");

@@ -1,11 +1,13 @@
 //! `s3vault umount`
 
+use std::io;
 use std::path::Path;
 
 use super::{END_WAIT, finish, not_mounted, report_of, silent};
 use crate::cli::args::Umount;
 use crate::cli::control::{Client, Reply, Request};
 use crate::cli::exit::{Exit, Failure, Outcome};
+use crate::cli::last;
 use crate::cli::mountpoint;
 use crate::cli::paths::{Places, absolute};
 use crate::cli::report::{Report, State};
@@ -105,15 +107,21 @@ fn is_quiet(report: &Report) -> bool {
     report.state != State::Silent && report.progress.is_done()
 }
 
-/// Whether the daemon, with nothing to send, ends by itself within a moment.
-fn ends_well(running: &Running) -> bool {
-    let Ok(mut client) = Client::ask(&running.dir, &Request::Umount, END_WAIT) else {
-        return false;
-    };
+/// Whether the daemon, with nothing to send, ends by itself within a moment. One whose connection was lost may have
+/// ended well: it left word of that before.
+pub(super) fn ends_well(running: &Running) -> bool {
+    asked_to_end(running).unwrap_or_else(|_| last::of(running) == Some(Ok(())))
+}
+
+fn asked_to_end(running: &Running) -> io::Result<bool> {
+    let mut client = Client::ask(&running.dir, &Request::Umount, END_WAIT)?;
     // It speaks every half second: about as many words as fit into the wait.
-    (0..20).find_map(|_| match client.next() {
-        Ok(Reply::Done) => Some(true),
-        Ok(Reply::Progress(progress)) if progress.is_done() => None,
-        _ => Some(false),
-    }) == Some(true)
+    for _ in 0..20 {
+        match client.next()? {
+            Reply::Done => return Ok(true),
+            Reply::Progress(progress) if progress.is_done() => {}
+            _ => break,
+        }
+    }
+    Ok(false)
 }

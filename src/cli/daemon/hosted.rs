@@ -23,6 +23,7 @@ use crate::cli::running::{Running, namespace, started};
 use crate::cli::target::Target;
 use crate::fuse::{self, MountOptions, Mounted};
 use crate::gateway::{self, Caller, Gateway, Listening, ServeOptions, Server};
+use crate::os::boot_id;
 use crate::types::Hash;
 use crate::vault::{
     self, Deadlines, Fsync, Kind, Machine, MasterKey, Options, Secret, Unlocked, Vault,
@@ -113,6 +114,7 @@ impl Hosted {
             pid,
             started,
             namespace: namespace(),
+            boot: boot_id(),
             mountpoint: spec.mountpoint.clone(),
             vault: spec.vault.clone(),
             bucket: target.describe(),

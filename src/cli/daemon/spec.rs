@@ -8,9 +8,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::cli::exit::Failure;
-use crate::cli::path_text;
 use crate::cli::report::{Progress, Report};
 use crate::gateway::ServeOptions;
+use crate::types::path_text;
 
 /// A line is at most this long: a pipe takes it without a reader.
 const LINE_MAX: u64 = 64 << 10;
@@ -162,6 +162,11 @@ mod tests {
     use std::os::unix::ffi::OsStringExt;
 
     use super::*;
+    use crate::gateway::TlsFiles;
+
+    fn bytes(path: &[u8]) -> PathBuf {
+        OsString::from_vec(path.to_vec()).into()
+    }
 
     #[test]
     fn a_key_goes_over_the_pipe_and_is_never_shown() {
@@ -176,8 +181,16 @@ mod tests {
     #[test]
     fn a_spec_reads_back_and_a_cut_one_does_not() {
         let spec = Spec {
-            mountpoint: Some(OsString::from_vec(b"/m\xff\n".to_vec()).into()),
-            serve: None,
+            mountpoint: Some(bytes(b"/m\xff\n")),
+            serve: Some(ServeOptions {
+                listen: ([127, 0, 0, 1], 0).into(),
+                open: false,
+                hosts: Vec::new(),
+                tls: Some(TlsFiles { certificate: bytes(b"/c\xff"), key: bytes(b"/k\xff") }),
+                max_upload: 1,
+                client_timeout: 1,
+                tokens: bytes(b"/t\xff"),
+            }),
             url: "s3://b".into(),
             endpoint: None,
             region: None,

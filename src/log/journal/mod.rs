@@ -11,7 +11,6 @@ mod tests;
 
 use std::collections::VecDeque;
 use std::fs;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -132,10 +131,7 @@ impl Journal {
     /// `noted` is the head of the log, which holds nothing of this journal.
     pub fn create(dir: &Path, options: JournalOptions, noted: NotedCommit) -> Result<Self> {
         let id = JournalId(crypto::random());
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(dir)
+        crate::os::make_private(dir)
             .map_err(Error::io("the journal's directory cannot be made"))?;
         let inner = Inner {
             segments: VecDeque::new(),
