@@ -46,6 +46,8 @@ pub use replaced::{Answers, Counted, Question};
 pub use rewrite::Copied;
 pub use version::VersionHash;
 
+pub use crate::upload::Reservation;
+
 /// Budgets of this room.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {

@@ -225,6 +225,13 @@ impl Uploader {
         *self.shared.confirmed.borrow()
     }
 
+    /// Bytes of packs and commits that the other end has taken; it only grows. What is taken and lost, and sent again,
+    /// counts once.
+    #[must_use]
+    pub fn carried(&self) -> u64 {
+        self.shared.wire.lock().carried()
+    }
+
     /// For `status`.
     #[must_use]
     pub fn status(&self) -> Status {
@@ -241,7 +248,7 @@ impl Uploader {
         Status {
             staging: shared.staging.usage(),
             sending: shared.sending(),
-            carried: shared.wire.lock().carried(),
+            carried: self.carried(),
             appended: shared.journal.appended(),
             confirmed: self.confirmed(),
             trouble: troubles.into_iter().flatten().collect(),

@@ -16,6 +16,8 @@ pub(super) struct Wire {
     commit: Option<(u64, Moved)>,
     /// Bytes of packs and commits that the bucket has confirmed.
     confirmed: u64,
+    /// The most that was carried.
+    furthest: u64,
     /// Bytes of full packs that are through, ever. Small ones measure the store's answers, not the link.
     through: u64,
     link: Link,
@@ -51,11 +53,12 @@ impl Wire {
 
     /// Bytes that the other end has taken. No pack or commit counts for more than its length, however often it is
     /// sent: a store that takes bytes and then fails, for ever, brings nobody beyond a point that was reached before.
-    pub(super) fn carried(&self) -> u64 {
+    pub(super) fn carried(&mut self) -> u64 {
         let packs = self.flights.values().map(|(job, moved)| (job.length, moved));
         let commit = self.commit.iter().map(|(length, moved)| (*length, moved));
         let flying = packs.chain(commit).map(|(length, moved)| moved.bytes().min(length));
-        self.confirmed + flying.sum::<u64>()
+        self.furthest = self.furthest.max(self.confirmed + flying.sum::<u64>());
+        self.furthest
     }
 
     fn full(&self) -> impl Iterator<Item = (u64, u64)> {

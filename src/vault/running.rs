@@ -103,6 +103,10 @@ impl Durability for ToDisk {
         let usage = self.staging.usage();
         Some(usage.budget.saturating_sub(usage.used + usage.reserved))
     }
+
+    fn carried(&self) -> u64 {
+        self.uploader.lock().as_ref().map_or(0, |uploader| uploader.carried())
+    }
 }
 
 /// A reader has nothing to make durable.
@@ -118,6 +122,9 @@ impl Durability for Nothing {
     }
     fn free(&self) -> Option<u64> {
         None
+    }
+    fn carried(&self) -> u64 {
+        0
     }
 }
 

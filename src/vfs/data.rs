@@ -1,10 +1,11 @@
 //! Bytes: read, write, length.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::content::{self, Answers, File, Took, extents};
+use crate::content::{self, Answers, File, Reservation, Took, extents};
 use crate::log::Inode;
 use crate::types::{InodeNo, Timestamp};
 
@@ -14,6 +15,9 @@ use super::{Attributes, Error, HandleId, Result, SIZE_MAX, Vfs, acl, remove, req
 
 /// How often a read looks again when what it was about to read was overwritten, and removed unsent, meanwhile.
 const LOOKS: usize = 8;
+
+/// A write that waits for room has this long until the next look whether anything moves; longer than staging's own wait.
+const ROOM_WAIT: Duration = Duration::from_secs(35);
 
 /// Where a write goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,6 +109,20 @@ impl Vfs {
         self.settle(handle, taken).await
     }
 
+    /// Room in staging for a write. While anything gets to the bucket, a full area is waited for, however slow the link:
+    /// a pack may take minutes. No lock is held.
+    async fn room(&self, file: &File, length: usize) -> Result<Reservation> {
+        loop {
+            let before = self.inner.durability.carried();
+            match file.room(length).await {
+                Err(full) if full.is_full() && self.inner.durability.carried() > before => {
+                    request::takes(ROOM_WAIT);
+                }
+                room => return Ok(room?),
+            }
+        }
+    }
+
     /// First half of a write: its bytes are taken, every reader sees them. Pending only before anything is taken: while
     /// staging is full, the map must be fetched, or what is unpublished fills a transaction (V1). So it may be dropped and
     /// tried again. A write that alone replaces too many records is taken in parts, and pending between them; it is
@@ -120,7 +138,7 @@ impl Vfs {
             return Ok(Taken { length, must_publish: false });
         }
         let file = &handle.file;
-        let mut room = file.room(data.len()).await?;
+        let mut room = self.room(file, data.len()).await?;
         let offset = match at {
             WriteAt::Offset(offset) => offset,
             WriteAt::End => self.attributes(file.ino()).await?.size,

@@ -104,6 +104,8 @@ pub trait Durability: Send + Sync + 'static {
     async fn bucket(&self, upto: Seq) -> std::result::Result<(), DurabilityError>;
     /// Bytes that can still be written as things are, for `statfs`; `None`: no end is known. Does not wait.
     fn free(&self) -> Option<u64>;
+    /// Bytes that the store has taken since the mount: while this grows, a full staging area gets room again.
+    fn carried(&self) -> u64;
 }
 
 /// How far `fsync` goes.

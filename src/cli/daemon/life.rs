@@ -355,23 +355,20 @@ impl Life {
 struct Stall {
     patience: Patience,
     last: Progress,
-    furthest: u64,
     since: Instant,
 }
 
 impl Stall {
     fn new(last: Progress, patience: Patience) -> Self {
-        Self { patience, furthest: last.moved_bytes, last, since: Instant::now() }
+        Self { patience, last, since: Instant::now() }
     }
 
     fn is_stuck(&mut self, now: &Progress) -> bool {
-        let fewer = (now.unsent_bytes, now.unsent_packs, now.unsent_changes)
-            != (self.last.unsent_bytes, self.last.unsent_packs, self.last.unsent_changes);
-        // What is sent a second time brings nobody further.
-        let further = now.moved_bytes > self.furthest;
-        self.furthest = now.moved_bytes.max(self.furthest);
+        let of =
+            |at: &Progress| (at.unsent_bytes, at.unsent_packs, at.unsent_changes, at.moved_bytes);
+        let moved = of(now) != of(&self.last);
         self.last = now.clone();
-        if fewer || further {
+        if moved {
             self.since = Instant::now();
         }
         let limit =

@@ -64,6 +64,9 @@ pub(super) struct Durable {
     pub(super) bucket: AtomicU64,
     /// What `free` says, in bytes; 0: that no end is known.
     pub(super) free: AtomicU64,
+    /// What the store has taken; each look finds `moves` more.
+    pub(super) carried: AtomicU64,
+    pub(super) moves: AtomicU64,
 }
 
 #[async_trait]
@@ -80,6 +83,10 @@ impl Durability for Durable {
 
     fn free(&self) -> Option<u64> {
         Some(self.free.load(Ordering::SeqCst)).filter(|free| *free > 0)
+    }
+
+    fn carried(&self) -> u64 {
+        self.carried.fetch_add(self.moves.load(Ordering::SeqCst), Ordering::SeqCst)
     }
 }
 

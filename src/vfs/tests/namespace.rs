@@ -191,6 +191,28 @@ async fn a_full_staging_area_is_enospc_at_write_and_unlink_still_works() {
 }
 
 #[tokio::test]
+async fn a_full_staging_area_is_waited_for_while_anything_gets_to_the_bucket() {
+    let world = World::with(Options::default(), 1 << 20).await;
+    let vfs = world.vfs();
+    let (_, handle) = vfs.create(&ALICE, ROOT, b"f", 0o644, WRITE).await.unwrap();
+    let mut held = Vec::new();
+    while let Some(part) = world.staging.try_reserve(32 << 10).unwrap() {
+        held.push(part);
+    }
+    let data = vec![1; 64 << 10];
+    let write = || vfs.write(handle, WriteAt::Offset(0), &data);
+    assert_eq!(write().await.unwrap_err().errno(), libc::ENOSPC);
+    // The link moves: six times as long as staging itself waits, and it would wait on.
+    world.durable.moves.store(1, Ordering::SeqCst);
+    let write = write();
+    tokio::pin!(write);
+    assert!(tokio::time::timeout(Duration::from_millis(300), &mut write).await.is_err());
+    held.clear();
+    assert_eq!(write.await.unwrap(), 64 << 10);
+    vfs.flush(handle).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_reader_with_o_noatime_leaves_the_atime_alone() {
     let world = World::new().await;
     let vfs = world.vfs();
