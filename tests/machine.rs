@@ -134,6 +134,12 @@ fn a_shell_that_limits_files_is_outgrown_or_told() {
     let home = with_vault();
     // Soft: raised. (Of dash, the unit is 512 bytes.)
     run_by(&home, &["sh", "-c", "ulimit -S -f 2000; exec \"$0\" \"$@\""], "mount vault").exits(0);
+    // Beyond whatever limit a write is to fail, not to kill.
+    let status = format!("/proc/{}/status", home.daemon(&home.path("vault")));
+    let status = fs::read_to_string(status).unwrap();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap();
+    let ignored = u64::from_str_radix(ignored.trim(), 16).unwrap();
+    assert!(ignored & (1 << (libc::SIGXFSZ - 1)) != 0, "{status}");
     fs::write(home.path("vault/file"), vec![7; 9 << 20]).unwrap();
     home.type_in("umount vault").exits(0);
     // Hard, by one who may not raise it: enough is said, too little is refused.
@@ -160,6 +166,11 @@ fn a_mountpoint_that_is_no_utf8_works() {
     home.run(arguments("mount")).exits(11);
     home.run(arguments("umount")).exits(0);
     assert_eq!(fs::read_dir(&vault).unwrap().count(), 0);
+    // For whoever would have lost the connection before it.
+    let vaults = fs::read_dir(home.state()).unwrap();
+    let last = vaults.last().unwrap().unwrap().path().join("last.json");
+    let last: serde_json::Value = serde_json::from_slice(&fs::read(last).unwrap()).unwrap();
+    assert!(last["pid"].is_u64() && last["failure"].is_null(), "{last}");
 }
 
 #[test]

@@ -136,6 +136,7 @@ pub fn detach(path: &Path) -> Result<()> {
 }
 
 fn run(path: &Path, flags: i32, fusermount: &[&str]) -> Result<()> {
+    use io::ErrorKind::{NotFound, PermissionDenied};
     let failed = |cause: io::Error| match cause.raw_os_error() {
         Some(libc::EBUSY) => Error::Busy(path.to_owned()),
         _ => Error::Unmount { path: path.to_owned(), cause },
@@ -153,9 +154,19 @@ fn run(path: &Path, flags: i32, fusermount: &[&str]) -> Result<()> {
         _ => return Err(failed(error)),
     }
     // Whoever is not root asks the helper that mounted it.
-    let mut command = Command::new("fusermount3");
-    command.args(fusermount).arg("--").arg(path);
-    let output = helper::run(&mut command, helper::LIMIT).map_err(failed)?;
+    let ask = |program: &str| {
+        let mut command = Command::new(program);
+        command.args(fusermount).arg("--").arg(path);
+        helper::run(&mut command, helper::LIMIT)
+    };
+    let output = match ask("fusermount3") {
+        // Not in this PATH: fuser, which mounted it, looks here, too.
+        Err(error) if matches!(error.kind(), NotFound | PermissionDenied) => {
+            ask("/bin/fusermount3")
+        }
+        asked => asked,
+    };
+    let output = output.map_err(failed)?;
     if output.status.success() {
         return Ok(());
     }

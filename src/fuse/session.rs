@@ -63,7 +63,7 @@ pub fn mount(vfs: Vfs, path: &Path, options: &MountOptions, runtime: Handle) -> 
         {
             let _ = mountpoint::detach(&path);
         }
-        failed(error)
+        failed(in_one_line(error))
     })?;
     let device = match mountpoint::mounted_at(&path) {
         Ok(Some(mount)) => mount.device,
@@ -93,6 +93,14 @@ fn config(options: &MountOptions, read_only: bool) -> Config {
     // Each thread its own queue in the kernel.
     config.clone_fd = true;
     config
+}
+
+/// What fusermount3 says ends with a newline.
+fn in_one_line(error: std::io::Error) -> std::io::Error {
+    if error.raw_os_error().is_some() {
+        return error;
+    }
+    std::io::Error::new(error.kind(), error.to_string().trim().replace('\n', "; "))
 }
 
 /// The cure, by what the kernel, fuser or fusermount3 says.
