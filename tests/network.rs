@@ -6,9 +6,10 @@ mod home;
 mod support;
 
 use std::fs;
+use std::time::Instant;
 
-use home::Home;
-use support::{ForwardProxy, TestBucket, TlsFront, noise, weed};
+use home::{Home, wait_until};
+use support::{ForwardProxy, Manners, Strange, TestBucket, TlsFront, noise, weed};
 
 fn home(bucket: &TestBucket) -> Home {
     let home = Home::new().with("S3VAULT_PASSPHRASE", "correct horse");
@@ -109,4 +110,114 @@ fn the_store_is_asked_through_the_proxy_and_past_it_where_it_is_to_be() {
         let done = done.exits(code).says(words).says("https_proxy");
         assert!(!done.err.contains("s3cret"), "{}", done.err);
     }
+}
+
+/// A home and a store that knows one access key at a time.
+struct Changing {
+    home: Home,
+    store: Strange,
+    /// Before the store, so that the bucket outlives the mount.
+    bucket: TestBucket,
+}
+
+impl Changing {
+    fn new() -> Self {
+        let bucket = weed().bucket();
+        let store = Strange::start(weed().port(), Manners::default());
+        let home = Home::new()
+            .with("S3VAULT_PASSPHRASE", "correct horse")
+            .with("AWS_EC2_METADATA_DISABLED", "true")
+            .with("AWS_CONFIG_FILE", "config")
+            .with("AWS_SHARED_CREDENTIALS_FILE", "keys");
+        Self { home, store, bucket }
+    }
+
+    fn warnings(&self) -> String {
+        self.home.status(&self.home.path("vault"))["warnings"].to_string()
+    }
+
+    fn is_sent(&self) -> bool {
+        let status = self.home.status(&self.home.path("vault"));
+        status["unsent_changes"] == 0 && status["open_files"] == 0
+    }
+
+    /// The store knows another key from now on: what is written is kept, and why it is not sent is said.
+    fn refuses_all_but(&self, key: &'static str) {
+        self.store.change(|manners| manners.knows = Some(key));
+        let path = self.home.path("vault").join(format!("written before {key}"));
+        fs::write(path, noise(3, 100_000)).unwrap();
+        wait_until("it is said", || self.warnings().contains("refuses the credentials"));
+        let said = self.warnings();
+        assert!(said.contains("since 20") && said.contains("s3vault credentials"), "{said}");
+        assert!(!self.is_sent());
+    }
+
+    /// What was kept is sent, within a minute of the change and without a remount.
+    fn resumes(&self) {
+        let begun = Instant::now();
+        wait_until("it is sent", || self.is_sent());
+        wait_until("nothing is wrong", || !self.warnings().contains("credentials"));
+        assert!(begun.elapsed().as_secs() < 60);
+    }
+}
+
+fn keys(id: &str) -> String {
+    format!("[default]\naws_access_key_id = {id}\naws_secret_access_key = s3cret\n")
+}
+
+#[test]
+fn credentials_change_under_a_mount_and_nothing_is_lost() {
+    let there = Changing::new();
+    let (home, bucket) = (&there.home, &there.bucket);
+    let init = line("init", bucket, &there.store.endpoint());
+    home.type_in(&init).exits(6).says("neither environment nor profile");
+    fs::write(home.path("keys"), keys("FILE1")).unwrap();
+    home.type_in(&init).exits(0);
+    home.type_in("mount vault").exits(0);
+    there.refuses_all_but("FILE2");
+    fs::write(home.path("keys"), keys("FILE2")).unwrap();
+    there.resumes();
+    home.type_in("umount vault").exits(0);
+
+    // A process that gives them.
+    fs::remove_file(home.path("keys")).unwrap();
+    let json = |id: &str| {
+        let text =
+            format!(r#"{{"Version": 1, "AccessKeyId": "{id}", "SecretAccessKey": "s3cret"}}"#);
+        fs::write(home.path("keys.json"), text).unwrap();
+    };
+    let process = format!("cat {}", home.path("keys.json").display());
+    fs::write(home.path("config"), format!("[default]\ncredential_process = {process}\n")).unwrap();
+    json("FILE2");
+    home.type_in("mount vault").exits(0);
+    there.refuses_all_but("PROCESS");
+    json("PROCESS");
+    there.resumes();
+    home.type_in("umount vault").exits(0);
+
+    // Those of the environment are handed over.
+    let with = |id: &str, words: &str| {
+        let mut command = home.command(words.split(' '));
+        command.env("AWS_ACCESS_KEY_ID", id).env("AWS_SECRET_ACCESS_KEY", "s3cret-of-mine");
+        home::Done::from(command.output().unwrap())
+    };
+    with("PROCESS", "mount vault").exits(0);
+    there.refuses_all_but("HANDED");
+    assert!(there.warnings().contains("from the environment"), "{}", there.warnings());
+    with("OTHER", "credentials vault").exits(6).says("those before stay");
+    assert!(!there.is_sent());
+    with("HANDED", "credentials").exits(0).says("access key HANDED");
+    there.resumes();
+    home.type_in("umount vault").exits(0);
+    let log =
+        fs::read_dir(home.state()).unwrap().flatten().map(|dir| dir.path().join("daemon.log"));
+    let log: String = log.filter_map(|path| fs::read_to_string(path).ok()).collect();
+    assert!(log.contains("handed over") && !log.contains("s3cret"), "{log}");
+
+    with("HANDED", "mount vault").exits(0);
+    for key in ["FILE2", "PROCESS", "HANDED"] {
+        let path = home.path("vault").join(format!("written before {key}"));
+        assert!(fs::read(path).unwrap() == noise(3, 100_000), "{key}");
+    }
+    home.type_in("umount vault").exits(0);
 }

@@ -79,6 +79,8 @@ pub enum Command {
     Status(Status),
     /// Check that what the vault refers to is in the bucket, whole
     Check(Check),
+    /// Hand the AWS credentials of this shell to a mount or service that runs
+    Credentials(CredentialsArgs),
     /// The background process; started by mount or serve, which send it what to do
     #[command(hide = true)]
     Daemon(Daemon),
@@ -259,6 +261,12 @@ pub struct Check {
 }
 
 #[derive(Debug, Args)]
+pub struct CredentialsArgs {
+    /// [default: the only one of this user]
+    pub mountpoint: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
 pub struct Daemon {
     /// For ps only: what counts comes over the pipe.
     pub mountpoint: Option<OsString>,
@@ -295,6 +303,8 @@ mod tests {
             "s3vault sync /m/file",
             "s3vault status --json",
             "s3vault status /m",
+            "s3vault credentials",
+            "s3vault credentials /m",
             "s3vault check --bucket s3://b --read-data",
             "s3vault --state-dir /s --config /c --passphrase-file /p -v check",
             "s3vault check --state-dir /s --config /c --passphrase-file /p -vv",

@@ -11,10 +11,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader as AsyncReader};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc};
+use zeroize::Zeroizing;
 
+use super::daemon::spec::Credentials;
 use super::exit::{Exit, Failure, Outcome};
 use super::report::{Progress, Report};
 use crate::gateway::ServeOptions;
@@ -24,6 +26,8 @@ use crate::types::path_text;
 pub const SOCKET: &str = "control.sock";
 /// A request is one short line, with a few paths in it at most; more is not ours.
 const REQUEST_MAX: u64 = 32 << 10;
+/// For a whole request, so that none is copied while it grows.
+const ROOM: usize = 33 << 10;
 /// A reply is one line; a report lists a bounded number of things.
 const REPLY_MAX: u64 = 1 << 20;
 /// How long a client may take to ask, and to take a reply.
@@ -58,6 +62,8 @@ pub enum Request {
     Serve(ServeOptions),
     /// Stop the service; without a mount, end as with `Umount`.
     Unserve,
+    /// Sign with these from now on.
+    Credentials(Credentials),
 }
 
 /// What the daemon says.
@@ -89,6 +95,8 @@ pub trait Answer: Send + Sync + 'static {
     async fn serve(&self, options: ServeOptions) -> Outcome;
     /// Stops serving; what has no mount then ends as with `umount`.
     async fn unserve(&self, progress: &mpsc::Sender<Reply>) -> Outcome;
+    /// Takes others for the store.
+    async fn credentials(&self, given: Credentials) -> Outcome;
 }
 
 /// Makes the socket (0600), in the place of one that a dead daemon left. The caller holds
@@ -162,16 +170,22 @@ async fn converse(mut stream: UnixStream, answer: Arc<dyn Answer>) -> io::Result
         return Ok(());
     }
     let (read, mut write) = stream.split();
-    let mut line = String::new();
-    let mut lines = AsyncReader::new(read.take(REQUEST_MAX));
-    tokio::time::timeout(PATIENCE, lines.read_line(&mut line)).await??;
-    let request = match serde_json::from_str(&line) {
+    // It may hold a secret: there is one copy of it, and that is wiped.
+    let mut line = Zeroizing::new(Vec::with_capacity(ROOM));
+    let mut read = read.take(REQUEST_MAX);
+    let whole = async {
+        while !line.ends_with(b"\n") && read.read_buf(&mut *line).await? > 0 {}
+        io::Result::Ok(())
+    };
+    tokio::time::timeout(PATIENCE, whole).await??;
+    let request = match serde_json::from_slice(&line) {
         Ok(request) => request,
         Err(error) => {
             let failure = Failure::new(Exit::Usage, format!("not a request: {error}"));
             return send(&mut write, &Reply::Failed(failure)).await;
         }
     };
+    drop(line);
     if request == Request::Status {
         return send(&mut write, &Reply::Status(Box::new(answer.report()))).await;
     }
@@ -185,6 +199,7 @@ async fn converse(mut stream: UnixStream, answer: Arc<dyn Answer>) -> io::Result
             }
             Request::Serve(options) => answer.serve(options).await,
             Request::Unserve => answer.unserve(&progress).await,
+            Request::Credentials(given) => answer.credentials(given).await,
             Request::Sync | Request::Status => answer.sync(&progress).await,
         };
         let last = outcome.map_or_else(Reply::Failed, |()| Reply::Done);
@@ -216,7 +231,8 @@ impl Client {
         let mut stream = Stream::connect(short(&handle))?;
         stream.set_read_timeout(Some(silence))?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        let mut line = serde_json::to_vec(request)?;
+        let mut line = Zeroizing::new(Vec::with_capacity(ROOM));
+        serde_json::to_writer(&mut *line, request)?;
         line.push(b'\n');
         stream.write_all(&line)?;
         Ok(Self { stream: BufReader::new(stream) })

@@ -3,6 +3,7 @@
 use parking_lot::Mutex;
 
 use super::*;
+use crate::cli::daemon::spec::Hidden;
 
 #[derive(Default)]
 struct Played {
@@ -36,6 +37,10 @@ impl Answer for Played {
         self.heard.lock().push("serve");
         Ok(())
     }
+    async fn credentials(&self, given: Credentials) -> Outcome {
+        Err(Failure::new(Exit::Denied, given.access_key))
+    }
+
     async fn unserve(&self, _: &mpsc::Sender<Reply>) -> Outcome {
         self.heard.lock().push("unserve");
         Ok(())
@@ -94,6 +99,20 @@ fn requests_are_answered_with_progress_and_an_end() {
         assert_eq!(replies(&dir, request), [Reply::Done]);
     }
     assert_eq!(*daemon.heard.lock(), ["sync", "umount", "mount", "serve", "unserve"]);
+}
+
+#[test]
+fn credentials_are_heard_and_never_shown() {
+    let (_base, dir, _, _runtime) = played();
+    let hidden = |text: &str| Hidden(text.to_owned().into());
+    let (secret, token) = (hidden("s3cret"), Some(hidden(&"s3cret".repeat(2000))));
+    let given =
+        Credentials { access_key: "ID".into(), secret, session_token: token, expires: Some(7) };
+    assert_eq!(Credentials::from_store(&given.to_store()), given);
+    let request = Request::Credentials(given);
+    assert!(!format!("{request:?}").contains("s3cret"));
+    let heard = replies(&dir, request);
+    assert!(matches!(&heard[..], [Reply::Failed(failure)] if failure.message == "ID"), "{heard:?}");
 }
 
 #[test]

@@ -36,10 +36,10 @@ pub fn of_store(error: &StoreError, place: &str) -> Failure {
         ),
         StoreError::Settings { what } => (Exit::Usage, format!("{what}; nothing was changed")),
         StoreError::NoConditions { .. } => (Exit::UnsafeStore, unsafe_store(place)),
-        StoreError::NoCredentials { .. } => (
+        StoreError::NoCredentials { cause } => (
             Exit::Denied,
             format!(
-                "no credentials for {place}; nothing was changed; set AWS_ACCESS_KEY_ID and \
+                "no credentials for {place} ({cause}); nothing was changed; set AWS_ACCESS_KEY_ID and \
                  AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
             ),
         ),
@@ -77,6 +77,31 @@ pub fn of_store(error: &StoreError, place: &str) -> Failure {
         StoreError::Exists { .. } | StoreError::Unsupported { .. } | StoreError::Other { .. } => {
             (Exit::Other, format!("{place} failed: {}", error.chain()))
         }
+    };
+    Failure::new(exit, text).because(error)
+}
+
+/// Credentials were handed over to a mount of `place`.
+pub fn of_hand_over(error: &StoreError, place: &str) -> Failure {
+    let (exit, text) = match error {
+        StoreError::Denied { .. } => (
+            Exit::Denied,
+            format!(
+                "{place} refuses these credentials ({}); they are not taken, and those before stay; check what this shell \
+                 has (`aws sts get-caller-identity`)",
+                error.chain()
+            ),
+        ),
+        StoreError::Unsupported { .. } => {
+            (Exit::Usage, format!("{place} asks for no credentials; nothing was changed"))
+        }
+        error => (
+            Exit::Unreachable,
+            format!(
+                "they are taken, but whether {place} accepts them is not known ({}); `s3vault status` tells",
+                error.chain()
+            ),
+        ),
     };
     Failure::new(exit, text).because(error)
 }

@@ -10,7 +10,7 @@ use super::exit::{Exit, Failure, Outcome};
 use super::messages;
 use super::paths::Places;
 use super::running::Running;
-use crate::vault::{Bucket, Deadlines, S3Credentials, S3Options, StoreUrl};
+use crate::vault::{Bucket, Deadlines, S3Options, StoreUrl};
 
 /// How long the store may take to answer a person, repetitions included: half of what the
 /// mount itself allows it.
@@ -137,11 +137,7 @@ impl Target {
         let options = S3Options {
             endpoint_url: self.endpoint.clone(),
             region: self.region.clone(),
-            credentials: credentials.map(|given| S3Credentials {
-                access_key: given.access_key.clone(),
-                secret_key: given.secret.0.clone(),
-                session_token: given.session_token.as_ref().map(|token| token.0.clone()),
-            }),
+            credentials: credentials.map(Credentials::to_store),
         };
         let opened = Bucket::open(&self.url, &options, limits).await;
         opened.map_err(|error| messages::of_store(&error, &self.describe()))
@@ -167,6 +163,7 @@ pub fn environment_credentials() -> Option<Credentials> {
         access_key: get("AWS_ACCESS_KEY_ID")?,
         secret: hidden(get("AWS_SECRET_ACCESS_KEY")?),
         session_token: get("AWS_SESSION_TOKEN").map(hidden),
+        expires: None,
     })
 }
 

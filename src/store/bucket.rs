@@ -19,7 +19,7 @@ use super::object::{Begin, Body, Fetched, Head, Listed, Moved, PutReply, Store};
 use super::probe::{self, Conditional};
 use super::quirks::Quirks;
 use super::retry::Retrying;
-use super::s3::{S3Options, S3Store};
+use super::s3::{S3Credentials, S3Options, S3Store};
 use super::url::StoreUrl;
 
 /// Pages of a listing in a row that bring nothing, at most. Some stores pass over what was deleted in this way.
@@ -84,6 +84,8 @@ struct Inner {
     /// Bytes of all puts together.
     moved: Moved,
     quirks: Arc<Quirks>,
+    /// The same as `raw`, if it is one: what has credentials.
+    s3: Option<Arc<S3Store>>,
 }
 
 impl Bucket {
@@ -92,10 +94,12 @@ impl Bucket {
     pub async fn open(url: &StoreUrl, options: &S3Options, limits: Deadlines) -> Result<Self> {
         let bucket = match url {
             StoreUrl::S3 { bucket, prefix } => {
-                let store = S3Store::open(bucket, options, limits).await?;
-                let quirks = store.quirks();
-                let bucket = Self::build(Arc::new(store), prefix, limits, url.to_string());
-                Self::with(bucket, |inner| inner.quirks = quirks)
+                let store = Arc::new(S3Store::open(bucket, options, limits).await?);
+                let bucket = Self::build(store.clone(), prefix, limits, url.to_string());
+                Self::with(bucket, |inner| {
+                    inner.quirks = store.quirks();
+                    inner.s3 = Some(store);
+                })
             }
             StoreUrl::File(path) => {
                 let store = DirectoryStore::open(path).await?;
@@ -125,8 +129,8 @@ impl Bucket {
         let prefix = prefix.trim_end_matches('/');
         let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
         let store = Retrying::over(Checked::over(raw.clone()), limits);
-        let (directory, moved, quirks) = (None, Moved::default(), Arc::default());
-        Inner { store, raw, prefix, shown, counters, limits, directory, moved, quirks }
+        let (directory, moved, quirks, s3) = (None, Moved::default(), Arc::default(), None);
+        Inner { store, raw, prefix, shown, counters, limits, directory, moved, quirks, s3 }
     }
 
     /// Makes the store hold exactly these bytes under this name. Repeated, verified; a put whose
@@ -271,6 +275,21 @@ impl Bucket {
     /// Takes in what [`Bucket::learned`] said in an earlier process.
     pub fn recall(&self, learned: &str) {
         self.inner.quirks.recall(learned);
+    }
+
+    /// That the store refuses the credentials, since when, and what to do; for people.
+    pub fn refuses_credentials(&self) -> Option<String> {
+        self.inner.s3.as_ref()?.refuses_credentials()
+    }
+
+    /// Signs with these from now on. [`Error::Denied`]: the store refuses them, and those before stay; after any other
+    /// error they are taken, and whether the store accepts them is not known.
+    pub async fn hand_over(&self, given: &S3Credentials) -> Result<()> {
+        let Some(s3) = &self.inner.s3 else {
+            let what = "a directory asks for no credentials".to_owned();
+            return Err(Error::Unsupported { what });
+        };
+        s3.hand_over(given, &self.full("superblock/")).await
     }
 
     /// The place in words, for messages; no secrets.

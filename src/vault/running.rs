@@ -316,6 +316,7 @@ impl Vault {
         let cache = self.cache.usage();
         let mut warnings = self.warnings.clone();
         warnings.extend(self.options.bucket.quirks());
+        warnings.extend(self.options.bucket.refuses_credentials());
         let mut staging = (0, 0);
         if let Some(writer) = &self.writer {
             let usage = writer.staging.usage();

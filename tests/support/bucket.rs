@@ -63,6 +63,7 @@ impl TestBucket {
                 access_key: ACCESS_KEY.to_owned(),
                 secret_key: SECRET_KEY.to_owned().into(),
                 session_token: None,
+                expires: None,
             }),
         }
     }

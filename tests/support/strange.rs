@@ -61,6 +61,8 @@ pub struct Manners {
     pub cuts: u32,
     /// So many of the next puts are carried out and not answered.
     pub loses: u32,
+    /// The one access key that it knows; `None`: any.
+    pub knows: Option<&'static str>,
     /// Bytes a second that it takes.
     pub uplink: Option<Uplink>,
 }
@@ -275,6 +277,12 @@ fn refusal(
     let now = seconds_now() + manners.clock;
     if signed.is_some_and(|signed| (seconds_of(signed) - now).abs() > 15 * 60) {
         return Some((403, "RequestTimeTooSkewed"));
+    }
+    let signed = request.headers().get("authorization").and_then(|signed| signed.to_str().ok());
+    if let (Some(key), Some(signed)) = (manners.knows, signed)
+        && !signed.contains(&format!("Credential={key}/"))
+    {
+        return Some((403, "InvalidAccessKeyId"));
     }
     if request.method() != Method::PUT {
         return None;

@@ -1,6 +1,7 @@
 //! What each command does, one file each.
 
 mod check;
+mod credentials;
 mod init;
 mod mount;
 mod serve;
@@ -10,6 +11,7 @@ mod token;
 mod umount;
 
 pub use check::check;
+pub use credentials::credentials;
 pub use init::init;
 pub use mount::mount;
 pub use serve::serve;

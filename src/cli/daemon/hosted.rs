@@ -15,7 +15,7 @@ use super::life::Live;
 use super::logfile;
 use super::memory::resident;
 use super::process;
-use super::spec::Spec;
+use super::spec::{Credentials, Spec};
 use crate::cli::exit::{Exit, Failure, Outcome};
 use crate::cli::messages;
 use crate::cli::report::{Head, Progress, Report, Usage};
@@ -321,6 +321,14 @@ impl Live for Hosted {
         *self.service.lock() = None;
         tracing::info!("not serving any more");
         true
+    }
+
+    async fn credentials(&self, given: Credentials) -> Outcome {
+        let place = self.target.describe();
+        match self.vault.options().bucket.hand_over(&given.to_store()).await {
+            Ok(()) => Ok(()),
+            Err(error) => Err(messages::of_hand_over(&error, &place)),
+        }
     }
 
     fn unmount(&self) -> Outcome {

@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use super::process::Voice;
-use super::spec::Word;
+use super::spec::{Credentials, Word};
 use crate::cli::control::{Answer, Reply};
 use crate::cli::exit::{Exit, Failure, Outcome};
 use crate::cli::report::{Progress, Report, State};
@@ -73,6 +73,8 @@ pub trait Live: Send + Sync + 'static {
     async fn serve(&self, options: ServeOptions) -> Outcome;
     /// Stops serving, within a deadline of its own; whether it did serve.
     async fn unserve(&self) -> bool;
+    /// Takes other credentials for the store.
+    async fn credentials(&self, given: Credentials) -> Outcome;
     /// Unmounts, unless files are open ([`Exit::Busy`]); without a mount it is over at once. May block for a moment.
     fn unmount(&self) -> Outcome;
     /// Unmounts lazily: out of sight now, whatever is open.
@@ -319,6 +321,11 @@ impl Answer for Life {
             self.live.unserve().await;
         }
         usable
+    }
+
+    async fn credentials(&self, given: Credentials) -> Outcome {
+        // While it ends, too: what is unsent may wait for nothing else.
+        self.live.credentials(given).await
     }
 
     async fn unserve(&self, progress: &mpsc::Sender<Reply>) -> Outcome {

@@ -73,6 +73,10 @@ impl Live for Played {
         self.calls.lock().push("serve");
         Ok(())
     }
+    async fn credentials(&self, _: Credentials) -> Outcome {
+        Ok(())
+    }
+
     async fn unserve(&self) -> bool {
         let mut calls = self.calls.lock();
         let mut serves = calls.iter().filter(|call| call.ends_with("serve"));

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io::{self, BufRead, Read, Write};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::{Zeroize, Zeroizing};
@@ -11,6 +12,7 @@ use crate::cli::exit::Failure;
 use crate::cli::report::{Progress, Report};
 use crate::gateway::ServeOptions;
 use crate::types::path_text;
+use crate::vault::S3Credentials;
 
 /// A line is at most this long: a pipe takes it without a reader.
 const LINE_MAX: u64 = 64 << 10;
@@ -54,15 +56,42 @@ pub struct Spec {
     pub verbose: u8,
 }
 
-/// The credentials that the environment held.
-#[derive(Debug, Serialize, Deserialize)]
+/// The credentials that an environment held.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Credentials {
     pub access_key: String,
     pub secret: Hidden,
     pub session_token: Option<Hidden>,
+    /// When they expire, in seconds since 1970, if that is known.
+    #[serde(default)]
+    pub expires: Option<u64>,
+}
+
+impl Credentials {
+    /// For the store.
+    pub fn to_store(&self) -> S3Credentials {
+        S3Credentials {
+            access_key: self.access_key.clone(),
+            secret_key: self.secret.0.clone(),
+            session_token: self.session_token.as_ref().map(|token| token.0.clone()),
+            expires: self.expires.map(|end| SystemTime::UNIX_EPOCH + Duration::from_secs(end)),
+        }
+    }
+
+    /// For the way to the daemon.
+    pub fn from_store(found: &S3Credentials) -> Self {
+        let seconds = |end: SystemTime| end.duration_since(SystemTime::UNIX_EPOCH).ok();
+        Self {
+            access_key: found.access_key.clone(),
+            secret: Hidden(found.secret_key.clone()),
+            session_token: found.session_token.clone().map(Hidden),
+            expires: found.expires.and_then(seconds).map(|end| end.as_secs()),
+        }
+    }
 }
 
 /// Text that is not shown and is wiped.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Hidden(pub Zeroizing<String>);
 
 impl fmt::Debug for Hidden {

@@ -7,6 +7,7 @@ use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 
 use super::super::error::{Cause, Error};
 use super::http;
+use super::keys::Lacking;
 use super::wire::Wire;
 
 /// What the server, or the SDK, said, in one line.
@@ -62,8 +63,8 @@ where
                 return Error::Certificate { object, cause: said(why) };
             }
             // Credentials are looked up within the request; the SDK has no kind for their lack.
-            if words.contains("redentials") || words.contains("dentity") {
-                return Error::NoCredentials { cause: said(words) };
+            if let Some(lacking) = chain(error).find_map(|error| error.downcast_ref::<Lacking>()) {
+                return Error::NoCredentials { cause: said(lacking.0.clone()) };
             }
             if matches!(error, SdkError::ConstructionFailure(_)) {
                 return Error::Other { object, cause: said(words) };
@@ -154,7 +155,7 @@ fn chain<'a>(
 }
 
 /// The chain of causes, each once.
-fn one_line(error: &(dyn std::error::Error + 'static)) -> String {
+pub(super) fn one_line(error: &(dyn std::error::Error + 'static)) -> String {
     let mut words = String::new();
     for more in chain(error).map(ToString::to_string) {
         if words.is_empty() {

@@ -1,6 +1,7 @@
 //! The client, with settings that third-party servers can live with.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use aws_config::BehaviorVersion;
 use aws_config::environment::EnvironmentVariableRegionProvider;
@@ -10,15 +11,17 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{
-    Credentials, Region, RequestChecksumCalculation, ResponseChecksumValidation,
+    Credentials, IdentityCache, Region, RequestChecksumCalculation, ResponseChecksumValidation,
     StalledStreamProtectionConfig,
 };
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use zeroize::Zeroizing;
 
 use super::super::deadlines::Deadlines;
 use super::super::error::{Error, Result};
+use super::keys::{Chain, Find, Keys};
 use super::proxy::Proxies;
-use super::{http, trust};
+use super::{answer, http, trust};
 
 /// The region when none is known and an endpoint is given: what servers of one's own expect.
 const REGION: &str = "us-east-1";
@@ -32,6 +35,29 @@ pub struct S3Credentials {
     pub secret_key: Zeroizing<String>,
     /// The token of temporary credentials.
     pub session_token: Option<Zeroizing<String>>,
+    /// When they expire, if that is known.
+    pub expires: Option<SystemTime>,
+}
+
+impl S3Credentials {
+    /// Those that the chain of `aws` finds for this process: environment, profile, and so on.
+    pub async fn find() -> Result<Self> {
+        let (http, _) = network().await?;
+        let found = Chain::new(http, configured_region().await).find().await;
+        let found = found.map_err(|why| Error::NoCredentials { cause: answer::said(why) })?;
+        Ok(Self {
+            access_key: found.access_key_id().to_owned(),
+            secret_key: found.secret_access_key().to_owned().into(),
+            session_token: found.session_token().map(|token| token.to_owned().into()),
+            expires: found.expiry(),
+        })
+    }
+
+    pub(super) fn to_sdk(&self) -> Credentials {
+        let token = self.session_token.as_ref().map(|token| token.to_string());
+        let (id, secret) = (self.access_key.clone(), self.secret_key.to_string());
+        Credentials::new(id, secret, token, self.expires, "s3vault")
+    }
 }
 
 impl std::fmt::Debug for S3Credentials {
@@ -51,37 +77,28 @@ pub struct S3Options {
     pub credentials: Option<S3Credentials>,
 }
 
-/// The client, and whether it speaks TLS.
-pub(super) async fn build(options: &S3Options, limits: &Deadlines) -> Result<(Client, bool)> {
-    let settings = |what| Error::Settings { what };
-    let proxies = Arc::new(Proxies::of(|name| std::env::var_os(name)));
-    let http = http::client(trust::find().await.map_err(settings)?, &proxies);
+/// The client, what it signs with, and whether it speaks TLS.
+pub(super) async fn build(options: &S3Options, limits: &Deadlines) -> Result<(Client, Keys, bool)> {
+    let (http, proxies) = network().await?;
     let region = match &options.region {
-        Some(region) => RegionProviderChain::first_try(Region::new(region.clone())),
+        Some(region) => Some(Region::new(region.clone())),
         // With an endpoint of one's own, the instance's metadata service is not asked: elsewhere it
         // answers by a timeout.
-        None if options.endpoint_url.is_some() => {
-            RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new())
-                .or_else(ProfileFileRegionProvider::new())
-        }
-        None => RegionProviderChain::default_provider(),
+        None if options.endpoint_url.is_some() => configured_region().await,
+        None => RegionProviderChain::default_provider().region().await,
     };
+    let region = region.unwrap_or(Region::from_static(REGION));
+    let given = options.credentials.as_ref().map(S3Credentials::to_sdk);
+    let source = || -> Box<dyn Find> { Box::new(Chain::new(http.clone(), Some(region.clone()))) };
+    let source = given.is_none().then(source);
+    // A request that waits for a look-up is to have time left for itself.
+    let keys = Keys::new(given, source, limits.stall_get * 3 / 4);
     let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
         .http_client(http)
-        .region(region.or_else(Region::new(REGION)));
+        .region(region.clone())
+        .credentials_provider(keys.clone());
     if let Some(endpoint) = &options.endpoint_url {
         loader = loader.endpoint_url(endpoint);
-    }
-    if let Some(given) = &options.credentials {
-        let token = given.session_token.as_ref().map(|token| token.to_string());
-        let credentials = Credentials::new(
-            given.access_key.clone(),
-            given.secret_key.to_string(),
-            token,
-            None,
-            "s3vault",
-        );
-        loader = loader.credentials_provider(credentials);
     }
     let shared = loader.load().await;
     let endpoint = options
@@ -90,7 +107,6 @@ pub(super) async fn build(options: &S3Options, limits: &Deadlines) -> Result<(Cl
         .or_else(|| std::env::var("AWS_ENDPOINT_URL_S3").ok())
         .or_else(|| shared.endpoint_url().map(str::to_owned));
     // A proxy that cannot be used is said now. Which host Amazon's endpoint is, the SDK decides; this is like it.
-    let region = shared.region().map_or(REGION, |region| region.as_ref());
     let amazon = || format!("https://s3.{region}.amazonaws.com");
     let proxy = proxies.of_url(&endpoint.clone().unwrap_or_else(amazon)).map_err(settings)?;
     if let Some(proxy) = proxy {
@@ -102,11 +118,30 @@ pub(super) async fn build(options: &S3Options, limits: &Deadlines) -> Result<(Cl
         // The SDK's own CRC trailers break third-party servers; the header is set by hand.
         .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
         .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
-        // Repetition and deadlines are the decorators'.
+        // Repetition and deadlines are the decorators', what is kept of credentials is the keys'.
+        .identity_cache(IdentityCache::no_cache())
         .retry_config(RetryConfig::disabled())
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
         .timeout_config(TimeoutConfig::builder().connect_timeout(limits.connect).build())
         .build();
+    keys.begin(limits.operation).await;
     let encrypted = endpoint.is_none_or(|endpoint| endpoint.starts_with("https://"));
-    Ok((Client::from_conf(config), encrypted))
+    Ok((Client::from_conf(config), keys, encrypted))
+}
+
+/// The way to whoever is asked.
+async fn network() -> Result<(SharedHttpClient, Arc<Proxies>)> {
+    let proxies = Arc::new(Proxies::of(|name| std::env::var_os(name)));
+    let trusted = trust::find().await.map_err(settings)?;
+    Ok((http::client(trusted, &proxies), proxies))
+}
+
+fn settings(what: String) -> Error {
+    Error::Settings { what }
+}
+
+/// The region of environment and profile.
+async fn configured_region() -> Option<Region> {
+    let chain = RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new());
+    chain.or_else(ProfileFileRegionProvider::new()).region().await
 }

@@ -5,6 +5,7 @@ mod buffers;
 mod client;
 mod get;
 mod http;
+mod keys;
 mod proxy;
 mod put;
 mod socket;
@@ -25,6 +26,7 @@ use aws_sdk_s3::types::{Delete, ObjectIdentifier};
 
 use self::buffers::Buffers;
 pub use self::client::{S3Credentials, S3Options};
+use self::keys::{For, Keys};
 use self::wire::{Tap, Wire};
 use super::deadlines::Deadlines;
 use super::error::{Error, Result};
@@ -41,6 +43,7 @@ pub struct S3Store {
     limits: Deadlines,
     buffers: Buffers,
     quirks: Arc<Quirks>,
+    keys: Keys,
 }
 
 impl fmt::Debug for S3Store {
@@ -53,15 +56,45 @@ impl S3Store {
     /// Builds the client. Sends nothing to the bucket; finding a region may ask the machine's
     /// metadata service.
     pub async fn open(bucket: &str, options: &S3Options, limits: Deadlines) -> Result<Self> {
-        let (client, encrypted) = client::build(options, &limits).await?;
+        let (client, keys, encrypted) = client::build(options, &limits).await?;
         let (bucket, signs_payload) = (bucket.to_owned(), !encrypted);
         let (buffers, quirks) = (Buffers::default(), Arc::default());
-        Ok(Self { client, bucket, signs_payload, limits, buffers, quirks })
+        Ok(Self { client, bucket, signs_payload, limits, buffers, quirks, keys })
     }
 
     /// What it learns of the server, for the door.
     pub(super) fn quirks(&self) -> Arc<Quirks> {
         self.quirks.clone()
+    }
+
+    /// That the store refuses the credentials, for people.
+    pub(super) fn refuses_credentials(&self) -> Option<String> {
+        self.keys.trouble()
+    }
+
+    /// Takes others in the place of the current ones. When the store refuses them, too, those stay; when it does not
+    /// answer, the new ones are taken all the same, and the error says so.
+    pub(super) async fn hand_over(&self, given: &S3Credentials, prefix: &str) -> Result<()> {
+        let wire = Arc::new(Wire::default());
+        let config = aws_sdk_s3::config::Builder::new().credentials_provider(given.to_sdk());
+        let send = self
+            .client
+            .list_objects_v2()
+            .bucket(&self.bucket)
+            .prefix(prefix)
+            .max_keys(1)
+            .customize()
+            .interceptor(Tap::receiving(wire.clone()))
+            .config_override(config)
+            .send();
+        let tried = match self.soon(prefix, send).await {
+            Ok(reply) => reply.map(drop).map_err(|error| self.refusal(&error, &wire, prefix)),
+            Err(error) => Err(error),
+        };
+        if !matches!(tried, Err(Error::Denied { .. })) {
+            self.keys.hand_over(given.to_sdk());
+        }
+        tried
     }
 
     fn stalled(name: &str, after: Duration) -> Error {
@@ -113,36 +146,8 @@ impl S3Store {
             None => Ok(()),
         }
     }
-}
 
-/// A count from the wire; nonsense becomes a length that fits nothing.
-fn length(value: Option<i64>) -> u64 {
-    value.and_then(|value| u64::try_from(value).ok()).unwrap_or(u64::MAX)
-}
-
-fn modified(time: Option<&DateTime>) -> SystemTime {
-    time.and_then(|time| SystemTime::try_from(*time).ok()).unwrap_or(SystemTime::UNIX_EPOCH)
-}
-
-fn etag(value: Option<&str>) -> Option<String> {
-    value.map(|value| value.trim_matches('"').to_owned())
-}
-
-#[async_trait]
-impl Store for S3Store {
-    async fn put(&self, name: &str, body: &Body, condition: Put) -> Result<PutReply> {
-        self.put_object(name, body, condition).await
-    }
-
-    async fn get(&self, name: &str, range: Option<Range<u64>>) -> Result<Fetched> {
-        self.get_object(name, range).await
-    }
-
-    async fn head(&self, name: &str) -> Result<Head> {
-        self.head_object(name).await
-    }
-
-    async fn list(&self, prefix: &str, begin: &Begin) -> Result<Listing> {
+    async fn list_objects(&self, prefix: &str, begin: &Begin) -> Result<Listing> {
         let wire = Arc::new(Wire::default());
         let (after, token) = match begin {
             Begin::First => (None, None),
@@ -186,7 +191,7 @@ impl Store for S3Store {
         Ok(Listing { objects, more, time: wire.date() })
     }
 
-    async fn delete(&self, names: &[String]) -> Result<()> {
+    async fn delete_objects(&self, names: &[String]) -> Result<()> {
         let Some(first) = names.first() else { return Ok(()) };
         if names.len() == 1 {
             return self.delete_one(first).await;
@@ -200,6 +205,42 @@ impl Store for S3Store {
             self.delete_one(name).await?;
         }
         Ok(())
+    }
+}
+
+/// A count from the wire; nonsense becomes a length that fits nothing.
+fn length(value: Option<i64>) -> u64 {
+    value.and_then(|value| u64::try_from(value).ok()).unwrap_or(u64::MAX)
+}
+
+fn modified(time: Option<&DateTime>) -> SystemTime {
+    time.and_then(|time| SystemTime::try_from(*time).ok()).unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
+fn etag(value: Option<&str>) -> Option<String> {
+    value.map(|value| value.trim_matches('"').to_owned())
+}
+
+#[async_trait]
+impl Store for S3Store {
+    async fn put(&self, name: &str, body: &Body, condition: Put) -> Result<PutReply> {
+        keys::with(&self.keys, For::Writing, || self.put_object(name, body, condition)).await
+    }
+
+    async fn get(&self, name: &str, range: Option<Range<u64>>) -> Result<Fetched> {
+        keys::with(&self.keys, For::Reading, || self.get_object(name, range.clone())).await
+    }
+
+    async fn head(&self, name: &str) -> Result<Head> {
+        keys::with(&self.keys, For::Reading, || self.head_object(name)).await
+    }
+
+    async fn list(&self, prefix: &str, begin: &Begin) -> Result<Listing> {
+        keys::with(&self.keys, For::Reading, || self.list_objects(prefix, begin)).await
+    }
+
+    async fn delete(&self, names: &[String]) -> Result<()> {
+        keys::with(&self.keys, For::Writing, || self.delete_objects(names)).await
     }
 }
 

@@ -1,0 +1,322 @@
+//! The credentials that requests are signed with, and how they change while a vault is mounted: files are rewritten,
+//! processes and metadata services give new ones, users hand them over.
+//!
+//! The SDK's own cache and its chain keep what they found: a file is read once, and what the store refuses is signed with
+//! again until it expires. So both are made anew for each look-up, and this decides when there is one.
+
+mod policy;
+mod source;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::error::CredentialsError;
+use aws_credential_types::provider::{ProvideCredentials, future};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use self::policy::{Need, Use};
+use self::source::Stamp;
+pub(super) use self::source::{Chain, Find};
+use super::super::error::{Error, Result};
+use crate::os;
+
+/// A look-up that has brought nothing after this is given up.
+const GIVEN_UP: Duration = Duration::from_secs(120);
+
+/// The credentials of one store. A clone is the same ones.
+#[derive(Clone)]
+pub(super) struct Keys(Arc<Inner>);
+
+struct Inner {
+    /// Where new ones are found; `None`: nowhere, they were given once.
+    source: Option<Box<dyn Find>>,
+    /// How long a request waits for a look-up.
+    patience: Duration,
+    /// A leaf, and never held across a look-up.
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    current: Option<Credentials>,
+    /// Counts the times that others took the place of the current ones.
+    generation: u64,
+    policy: policy::Policy,
+    /// Since when the store refuses them, for reading and for writing.
+    refused: [Option<SystemTime>; 2],
+    /// Why the last look-up brought none.
+    lack: Option<String>,
+    stamp: Option<Stamp>,
+    /// The look-up under way; the channel closes when it is over.
+    flight: Option<watch::Receiver<()>>,
+}
+
+/// What requests are for: a policy may allow the one and not the other.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum For {
+    Reading,
+    Writing,
+}
+
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Keys(…)")
+    }
+}
+
+impl Keys {
+    /// Those that were given, for good; else those that a source finds.
+    pub(super) fn new(
+        given: Option<Credentials>,
+        source: Option<Box<dyn Find>>,
+        patience: Duration,
+    ) -> Self {
+        let state = State { current: given, ..State::default() };
+        Self(Arc::new(Inner { source, patience, state: Mutex::new(state) }))
+    }
+
+    /// Waits for the first ones, longer than a request would.
+    pub(super) async fn begin(&self, patience: Duration) {
+        drop(self.usable(patience, false).await); // the first request says why there are none
+    }
+
+    /// Those to sign with now. Waits only where the current ones are known to be of no use; with `joins`, for any
+    /// look-up that is under way.
+    async fn usable(
+        &self,
+        patience: Duration,
+        joins: bool,
+    ) -> std::result::Result<Credentials, String> {
+        let deadline = tokio::time::Instant::now() + patience;
+        loop {
+            let flight = {
+                let mut state = self.0.state.lock();
+                let need = self.need(&state);
+                if need != Need::Nothing && state.flight.is_none() {
+                    self.look_up(&mut state, need);
+                }
+                match &state.flight {
+                    Some(flight) if need == Need::Now || joins || state.current.is_none() => {
+                        flight.clone()
+                    }
+                    _ => return state.those(),
+                }
+            };
+            if !over(flight, deadline).await {
+                let silent = || {
+                    let asked = patience.as_secs();
+                    format!("whoever gives them has not answered for {asked} s, and is waited for")
+                };
+                return self.0.state.lock().current.clone().ok_or_else(silent);
+            }
+        }
+    }
+
+    fn need(&self, state: &State) -> Need {
+        if self.0.source.is_none() {
+            return Need::Nothing;
+        }
+        let of = Use {
+            has: state.current.is_some(),
+            expires: state.current.as_ref().and_then(Credentials::expiry),
+            refused: state.refused.iter().any(Option::is_some),
+        };
+        state.policy.need(&of, Instant::now(), SystemTime::now())
+    }
+
+    /// Begins a look-up, in the background: it goes on when the request that asked for it is gone. One at a time.
+    fn look_up(&self, state: &mut State, need: Need) {
+        let (over, flight) = watch::channel(());
+        state.flight = Some(flight);
+        state.policy.begins(need, Instant::now());
+        let keys = self.clone();
+        tokio::spawn(async move {
+            let looked = os::watched("looking for credentials", keys.find(need)).await;
+            let mut state = keys.0.state.lock();
+            if looked.is_err() {
+                state.policy.ends(false, Instant::now());
+            }
+            state.flight = None;
+            drop(over);
+        });
+    }
+
+    async fn find(&self, need: Need) {
+        let Some(source) = &self.0.source else { return };
+        let stamp = source.stamp().await;
+        let (changed, before) = {
+            let mut state = self.0.state.lock();
+            let changed = state.stamp.as_ref().is_some_and(|known| *known != stamp);
+            state.stamp = Some(stamp);
+            if need == Need::Look && !changed {
+                return;
+            }
+            (changed, state.generation)
+        };
+        let found = tokio::time::timeout(GIVEN_UP, source.find()).await;
+        let mut state = self.0.state.lock();
+        let now = Instant::now();
+        match found {
+            // Others were handed over meanwhile: that was later.
+            _ if state.generation != before => state.policy.ends(true, now),
+            Ok(Ok(found)) => {
+                state.lack = None;
+                let new = state.take(found);
+                state.policy.ends(new || changed, now);
+                if new {
+                    tracing::info!("new credentials");
+                }
+            }
+            Ok(Err(why)) => {
+                tracing::warn!(why, "no credentials were found");
+                state.lack = Some(why);
+                state.policy.ends(changed, now);
+            }
+            Err(_) => {
+                let asked = GIVEN_UP.as_secs();
+                state.lack = Some(format!("whoever gives them did not answer within {asked} s"));
+                state.policy.gave_up(now);
+            }
+        }
+    }
+
+    /// Which ones requests are signed with now.
+    pub(super) fn generation(&self) -> u64 {
+        self.0.state.lock().generation
+    }
+
+    /// The store takes them.
+    pub(super) fn accepted(&self, used: u64, what: For) {
+        let mut state = self.0.state.lock();
+        if used == state.generation && state.refused[what as usize].take().is_some() {
+            tracing::info!("the store accepts the credentials again");
+        }
+    }
+
+    /// The store refused those of this generation, or there were none. Looks for others; answers whether there are.
+    pub(super) async fn refused(&self, used: u64, what: For) -> bool {
+        {
+            let mut state = self.0.state.lock();
+            if state.generation != used {
+                return true;
+            }
+            if state.refused[what as usize].is_none() {
+                tracing::warn!("the store refuses the credentials, or there are none");
+                state.refused[what as usize] = Some(SystemTime::now());
+            }
+        }
+        drop(self.usable(self.0.patience, true).await); // what becomes of it, the generation says
+        self.generation() != used
+    }
+
+    /// Others, which a user hands over.
+    pub(super) fn hand_over(&self, given: Credentials) {
+        let mut state = self.0.state.lock();
+        state.take(given);
+        (state.refused, state.lack) = ([None; 2], None);
+        state.policy.ends(true, Instant::now());
+        tracing::info!("credentials were handed over");
+    }
+
+    /// For people: that the store refuses them, since when, and what to do.
+    pub(super) fn trouble(&self) -> Option<String> {
+        let state = self.0.state.lock();
+        let since = state.refused.iter().flatten().min()?;
+        let since = since.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        let since = jiff::Timestamp::from_second(since.cast_signed())
+            .map_or_else(|_| format!("{since} s after 1970"), |time| time.to_string());
+        let cure = if self.0.source.is_none() {
+            "they came from the environment at the start, where they cannot change: run `s3vault credentials` in a \
+             shell that has others, which hands them over"
+        } else {
+            "others are looked for at least once a minute where `aws` finds them (profile, process, role), or hand some \
+             over: `s3vault credentials`"
+        };
+        let lack = state.lack.as_ref().map_or_else(String::new, |why| format!(" ({why})"));
+        let what = if state.current.is_some() {
+            "the store refuses the credentials, or what they may do,"
+        } else {
+            "there are no credentials for the store"
+        };
+        Some(format!(
+            "{what} since {since}{lack}; nothing is lost: what is written stays on this disk and is sent when that ends; \
+             {cure}"
+        ))
+    }
+}
+
+impl State {
+    fn those(&self) -> std::result::Result<Credentials, String> {
+        let lack = || self.lack.clone().unwrap_or_else(|| "none were found".to_owned());
+        self.current.clone().ok_or_else(lack)
+    }
+
+    /// Puts them in the place of the current ones; answers whether they are others.
+    fn take(&mut self, found: Credentials) -> bool {
+        let new = self.current.as_ref().is_none_or(|current| {
+            current.access_key_id() != found.access_key_id()
+                || current.secret_access_key() != found.secret_access_key()
+                || current.session_token() != found.session_token()
+        });
+        // The same with another expiry count, too.
+        self.current = Some(found);
+        self.generation += u64::from(new);
+        new
+    }
+}
+
+/// Waits until a look-up is over; false: not until then.
+async fn over(mut flight: watch::Receiver<()>, deadline: tokio::time::Instant) -> bool {
+    tokio::time::timeout_at(deadline, flight.changed()).await.is_ok()
+}
+
+/// Why there is nothing to sign with.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct Lacking(pub(super) String);
+
+impl ProvideCredentials for Keys {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        future::ProvideCredentials::new(async {
+            let found = self.usable(self.0.patience, false).await;
+            found.map_err(|why| CredentialsError::provider_error(Lacking(why)))
+        })
+    }
+}
+
+/// Makes a request; when the store refuses the credentials and others are found, once again with those.
+pub(super) async fn with<T, F: Future<Output = Result<T>>>(
+    keys: &Keys,
+    what: For,
+    attempt: impl Fn() -> F,
+) -> Result<T> {
+    let used = keys.generation();
+    let answer = attempt().await;
+    match &answer {
+        Err(Error::Denied { .. } | Error::NoCredentials { .. }) => {}
+        // Whatever else it answers, it has believed the signature; and who did not answer has said nothing.
+        Ok(_) | Err(Error::NotFound { .. } | Error::Exists { .. }) => {
+            keys.accepted(used, what);
+            return answer;
+        }
+        Err(_) => return answer,
+    }
+    if !keys.refused(used, what).await {
+        return answer;
+    }
+    let used = keys.generation();
+    let answer = attempt().await;
+    if !matches!(answer, Err(Error::Denied { .. } | Error::NoCredentials { .. })) {
+        keys.accepted(used, what);
+    }
+    answer
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,131 @@
+//! When others are looked for: pure, by a clock that is told.
+
+use std::time::{Duration, Instant, SystemTime};
+
+/// How often it is looked whether the files have changed, while requests are made.
+const LOOK: Duration = Duration::from_secs(5);
+/// How soon after a look-up that brought nothing new the next one may begin; it doubles from there.
+const PAUSE: Duration = Duration::from_secs(5);
+/// The longest: what is new is taken within a minute.
+const PAUSE_MAX: Duration = Duration::from_secs(50);
+/// After one that was given up: it may have left a process behind that hangs.
+const PAUSE_GIVEN_UP: Duration = Duration::from_secs(600);
+/// So long before they expire, others are looked for while these still serve.
+const AHEAD: Duration = Duration::from_secs(300);
+/// So long before, they are as good as expired: the store's clock is another one.
+const EXPIRED: Duration = Duration::from_secs(10);
+
+/// What is to be done before the next request is signed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Need {
+    Nothing,
+    /// Look whether the files have changed, in the background; if so, look for others.
+    Look,
+    /// Look for others in the background: the current ones serve meanwhile.
+    Soon,
+    /// Look for others, and wait.
+    Now,
+}
+
+/// The credentials, as far as it matters.
+#[derive(Clone, Copy)]
+pub(super) struct Use {
+    pub(super) has: bool,
+    pub(super) expires: Option<SystemTime>,
+    pub(super) refused: bool,
+}
+
+/// What was done when.
+#[derive(Debug, Default)]
+pub(super) struct Policy {
+    /// No look-up before; `None`: at once.
+    next: Option<Instant>,
+    pause: Option<Duration>,
+    looked: Option<Instant>,
+}
+
+impl Policy {
+    pub(super) fn need(&self, of: &Use, now: Instant, wall: SystemTime) -> Need {
+        let may = self.next.is_none_or(|next| now >= next);
+        let expires_within = |time| of.expires.is_some_and(|end| end <= wall + time);
+        match () {
+            () if may && (!of.has || of.refused || expires_within(EXPIRED)) => Need::Now,
+            () if may && expires_within(AHEAD) => Need::Soon,
+            () if self.looked.is_none_or(|looked| now >= looked + LOOK) => Need::Look,
+            () => Need::Nothing,
+        }
+    }
+
+    /// A look-up, or a look at the files, begins.
+    pub(super) fn begins(&mut self, need: Need, now: Instant) {
+        self.looked = Some(now);
+        if need != Need::Look {
+            // Whatever becomes of it: until it says so itself.
+            self.next = Some(now + PAUSE);
+        }
+    }
+
+    /// A look-up ends; `new`: it brought something new, so that the next one may be soon.
+    pub(super) fn ends(&mut self, new: bool, now: Instant) {
+        let longer = self.pause.map_or(PAUSE, |pause| (pause * 2).min(PAUSE_MAX));
+        self.pause = if new { None } else { Some(longer) };
+        self.next = Some(now + self.pause.unwrap_or(PAUSE));
+    }
+
+    /// A look-up never ended.
+    pub(super) fn gave_up(&mut self, now: Instant) {
+        self.next = Some(now + PAUSE_GIVEN_UP);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: Use = Use { has: true, expires: None, refused: false };
+
+    #[test]
+    fn what_is_refused_or_lacking_is_looked_for_at_once_and_then_at_most_every_minute() {
+        for of in [Use { refused: true, ..GOOD }, Use { has: false, ..GOOD }] {
+            let (mut policy, mut now, wall) =
+                (Policy::default(), Instant::now(), SystemTime::now());
+            let mut waited = Vec::new();
+            for _ in 0..6 {
+                let begun = now;
+                while policy.need(&of, now, wall) != Need::Now {
+                    if policy.need(&of, now, wall) == Need::Look {
+                        policy.begins(Need::Look, now);
+                    }
+                    now += Duration::from_secs(1);
+                }
+                waited.push((now - begun).as_secs());
+                policy.begins(Need::Now, now);
+                policy.ends(false, now);
+            }
+            assert_eq!(waited, [0, 5, 10, 20, 40, 50]);
+            // Something new: the next one is soon again.
+            policy.ends(true, now);
+            assert_eq!(policy.need(&of, now + Duration::from_secs(5), wall), Need::Now);
+            // What hangs is not begun again and again.
+            policy.gave_up(now);
+            assert_ne!(policy.need(&of, now + Duration::from_secs(599), wall), Need::Now);
+            assert_eq!(policy.need(&of, now + Duration::from_secs(600), wall), Need::Now);
+        }
+    }
+
+    #[test]
+    fn what_expires_is_renewed_before_and_files_are_looked_at() {
+        let (mut policy, now, wall) = (Policy::default(), Instant::now(), SystemTime::now());
+        let expires = |seconds| Use { expires: Some(wall + Duration::from_secs(seconds)), ..GOOD };
+        assert_eq!(policy.need(&expires(301), now, wall), Need::Look);
+        assert_eq!(policy.need(&expires(300), now, wall), Need::Soon);
+        assert_eq!(policy.need(&expires(10), now, wall), Need::Now);
+        policy.begins(Need::Soon, now);
+        assert_eq!(policy.need(&expires(300), now, wall), Need::Nothing);
+        let later = now + LOOK;
+        assert_eq!(policy.need(&GOOD, later, wall), Need::Look);
+        policy.begins(Need::Look, later);
+        assert_eq!(policy.need(&GOOD, later, wall), Need::Nothing);
+        assert_eq!(policy.need(&GOOD, later + LOOK, wall), Need::Look);
+    }
+}
