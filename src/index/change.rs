@@ -13,7 +13,7 @@ use super::layers::Layers;
 use super::table::Table;
 use super::{Draft, Error, Point, Result, Totals, View};
 use crate::crypto::Keys;
-use crate::log::{Base, Change, Journal, Journaled, Link, Pins, Receipt, Transaction};
+use crate::log::{Base, Change, Journal, Journaled, Link, Need, Pins, Receipt, Transaction};
 use crate::types::{CommitNo, Hash, JournalId, Seq};
 
 /// The memory layer is written to sled in one batch when it is this long, in bytes.
@@ -21,6 +21,9 @@ const DRAIN_AT: usize = 512 << 10;
 /// Above this, whoever changes something waits until it is written: the memory is bounded. Until a batch is whole, sled
 /// keeps every version of every node that it made: 15 times the batch.
 const DRAIN_NOW: usize = 2 << 20;
+
+/// With as much as this in memory, because the disk is full, only changes that free room are taken.
+const POSTPONED_MAX: usize = 8 << 20;
 
 /// What an index is made of.
 pub struct IndexOptions {
@@ -167,9 +170,15 @@ impl Index {
                 match draft.take_miss() {
                     None => {
                         let value = result?;
+                        let need = draft.need();
                         let (changes, given) = draft.finish();
+                        let is_full =
+                            need == Need::Change && layers.active.bytes() >= POSTPONED_MAX;
                         drop(layers);
-                        let seq = self.append(changes, &pins)?;
+                        if is_full {
+                            self.drain()?; // `Full`, or there is room again
+                        }
+                        let seq = self.append(changes, need, &pins)?;
                         *numbers = given;
                         return Ok((value, seq));
                     }
@@ -181,7 +190,7 @@ impl Index {
     }
 
     /// Under the append lock: journal first, then the layers (J1). Whatever can fail does so before the journal has it.
-    fn append(&self, changes: Vec<Change>, pins: &Pins) -> Result<Seq> {
+    fn append(&self, changes: Vec<Change>, need: Need, pins: &Pins) -> Result<Seq> {
         let Some(journal) = self.0.journal.get() else {
             return Err(Error::ReadOnly("it was opened for reading".into()));
         };
@@ -191,7 +200,7 @@ impl Index {
         let weight = self.0.layers.read().weigh(&changes, pins);
         let weight = self.0.watched(weight)?;
         let transaction = Transaction::new(changes);
-        let (seq, hash) = journal.append(&transaction)?;
+        let (seq, hash) = journal.append_for(&transaction, need)?;
         let bytes = {
             let mut layers = self.0.layers.write();
             layers.apply(transaction.changes, weight);
@@ -218,7 +227,11 @@ impl Index {
 
     fn make_room(&self, bytes: usize) -> Result<()> {
         if bytes >= DRAIN_NOW {
-            self.drain()?;
+            match self.drain() {
+                // The journal has it; whoever changes something is told before the layer is too large.
+                Err(error) if error.is_full() => {}
+                other => other?,
+            }
         } else if bytes >= DRAIN_AT {
             self.1.wake();
         }
@@ -278,7 +291,11 @@ impl Index {
 
     /// As [`Index::drain`], the point also when no record changed: the journal has changed under the records.
     pub fn persist_point(&self) -> Result<()> {
-        self.0.store(true)
+        match self.0.store(true) {
+            // Then the records are not there either: at worst the index is made anew (J4).
+            Err(error) if error.is_full() => Ok(()),
+            other => other,
+        }
     }
 
     /// Makes everything durable in sled; the transaction up to which a journal can go (J5). Blocks.
@@ -297,23 +314,33 @@ impl Index {
         let Some((commit, hash)) = base.manifest().map(|m| (m.commit, m.commit_hash)) else {
             return Ok(());
         };
-        let covered = {
-            let mut layers = self.0.layers.write();
+        let switched = self.0.store_with(true, |layers| {
             if commit > layers.point.commit || commit <= layers.point.base {
-                return Ok(());
+                return None;
             }
             layers.base = base;
             layers.point.base = commit;
             layers.point.base_hash = hash;
             let covered = layers.counts.get(&commit).copied();
             layers.counts = layers.counts.split_off(&commit);
-            covered
+            Some(covered)
+        });
+        let covered = match switched {
+            // The next checkpoint, or mount, finds room: all is right over the old base too.
+            Err(error) if error.is_full() => {
+                tracing::info!(commit = commit.0, "the disk is full: the base stays what it was");
+                return Ok(());
+            }
+            other => other?,
         };
-        self.0.store(true)?;
-        self.0.watched(self.0.table.flush())?;
         // Of a commit that the index did not see, it does not know what it covers: all stays, and is right.
-        let Some(count) = covered else { return Ok(()) };
-        let dropped = self.0.watched(self.0.table.drop_covered(count, commit))?;
+        let Some(Some(count)) = covered else { return Ok(()) };
+        let dropped = match self.0.watched(self.0.table.flush()) {
+            Err(error) if error.is_full() => 0,
+            other => {
+                other.and_then(|()| self.0.watched(self.0.table.drop_covered(count, commit)))?
+            }
+        };
         tracing::debug!(commit = commit.0, dropped, "the base moved");
         Ok(())
     }
@@ -367,24 +394,41 @@ impl Inner {
 
     /// As [`Inner::drain`]; `point`: also when only that has changed.
     fn store(&self, point: bool) -> Result<()> {
+        self.store_with(point, |_| Some(())).map(drop)
+    }
+
+    /// As [`Inner::store`]; `first` comes in the same moment, unless there is nothing to store, or no room for it. With
+    /// `None` from it nothing is stored.
+    fn store_with<T>(
+        &self,
+        point: bool,
+        first: impl FnOnce(&mut Layers) -> Option<T>,
+    ) -> Result<Option<T>> {
         let _one = self.drain.lock();
-        let (memory, counts, point) = {
+        let bytes = {
+            let layers = self.layers.read();
+            if layers.active.is_empty() && layers.new_counts.is_empty() && !point {
+                return Ok(None);
+            }
+            layers.active.bytes() + DRAIN_AT // what comes until it is taken
+        };
+        // sled does not survive a full disk: it is not led there. Not under the lock of the layers: it may take a moment.
+        self.table.take_room(bytes as u64)?;
+        let (memory, counts, point, made) = {
             let mut layers = self.layers.write();
             if layers.draining.is_some() {
                 return Err(Error::Damaged("what was to be written before is not in it".into()));
             }
-            if layers.active.is_empty() && layers.new_counts.is_empty() && !point {
-                return Ok(());
-            }
+            let Some(made) = first(&mut layers) else { return Ok(None) };
             let memory = Arc::new(std::mem::take(&mut layers.active));
             layers.draining = Some(memory.clone());
             let counts = std::mem::take(&mut layers.new_counts);
-            (memory, counts, layers.point.clone())
+            (memory, counts, layers.point.clone(), made)
         };
         // On failure the layer stays where readers find it, no point is stored any more, and nothing more is accepted.
         self.watched(self.table.apply(&memory, &counts, &point))?;
         self.layers.write().draining = None;
-        Ok(())
+        Ok(Some(made))
     }
 
     /// Refuses all changes from now on, for this reason. The first reason stays.

@@ -3,7 +3,7 @@
 use std::ops::Deref;
 
 use super::{Result, View};
-use crate::log::{Change, Entry, Inode, Key, MetaKey, Orphan, Xattr, encode_value};
+use crate::log::{Change, Entry, Inode, Key, MetaKey, Need, Orphan, Xattr, encode_value};
 use crate::types::{Extent, InodeNo};
 
 /// Numbers are reserved in the map in runs of this many, so that most new files write no
@@ -14,6 +14,7 @@ const INODE_RUN: u64 = 1024;
 pub struct Draft<'a> {
     view: View<'a>,
     numbers: Numbers,
+    need: Need,
 }
 
 /// Inode numbers that this process may give.
@@ -33,12 +34,21 @@ impl<'a> Deref for Draft<'a> {
 
 impl<'a> Draft<'a> {
     pub(super) fn new(view: View<'a>, numbers: Numbers) -> Self {
-        Self { view, numbers }
+        Self { view, numbers, need: Need::Change }
     }
 
     pub(super) fn finish(self) -> (Vec<Change>, Numbers) {
         let changes = self.view.drafted.into_iter().map(|(key, value)| Change { key, value });
         (changes.collect(), self.numbers)
+    }
+
+    /// The change takes something away: it may use what is kept back for that when there is no room (J8).
+    pub fn frees_room(&mut self) {
+        self.need = Need::Frees;
+    }
+
+    pub(super) fn need(&self) -> Need {
+        self.need
     }
 
     fn put<T: minicbor::Encode<()>>(&mut self, key: &Key, value: &T) {

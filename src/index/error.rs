@@ -26,6 +26,14 @@ pub enum Error {
     Deadline,
 }
 
+impl Error {
+    /// Whether there was no room on the disk, and nothing else is wrong (J8).
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        matches!(self, Self::Log(log::Error::Full))
+    }
+}
+
 impl From<sled::Error> for Error {
     fn from(error: sled::Error) -> Self {
         Self::Damaged(error.to_string())

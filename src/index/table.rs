@@ -12,7 +12,8 @@ use bytes::Bytes;
 use super::layers::{Memory, Slot};
 use super::{Error, Point, Result};
 use crate::crypto::{self, IndexKeys, IndexSession, Keys};
-use crate::log::{Key, decode_value, encode_value};
+use crate::log::{self, Key, decode_value, encode_value};
+use crate::os;
 use crate::types::{CommitNo, InodeNo, MIB};
 
 /// sled's own cache: small, since what is hot lies in the layer above it or was just read.
@@ -20,6 +21,14 @@ const SLED_CACHE: u64 = 8 * MIB;
 
 /// Rounds of collection after a batch. Each frees up to 8 bags of 64 (crossbeam-epoch); a batch fills some hundreds.
 const COLLECTIONS: usize = 128;
+
+/// sled takes the disk in pieces of 512 KiB, several for a batch; nothing is written when less than this is to be had.
+const BATCH_FLOOR: u64 = 8 * MIB;
+/// What sled writes for each byte of a batch, at most.
+const BATCH_FACTOR: u64 = 4;
+
+/// Rows that go before the disk is asked for its room again.
+const ROOM_EVERY: usize = 1024;
 
 /// Keys of the table that are not of the map; no map's tag is this high.
 const POINT: &[u8] = b"\xff point";
@@ -31,6 +40,8 @@ pub(super) struct Table {
     /// `None` only while it is dropped.
     db: Option<sled::Db>,
     dir: PathBuf,
+    /// Its file: room is taken for it, nothing is written to it.
+    file: Option<fs::File>,
     condemned: AtomicBool,
     keys: Keys,
     numbers: IndexKeys,
@@ -67,13 +78,19 @@ impl Table {
         let db = Some(opened.map_err(|_| Error::Damaged("sled cannot open it".into()))??);
         let numbers = keys.index();
         let session = numbers.session(crypto::random());
+        let file = fs::File::options().write(true).open(dir.join("db"));
+        let file = file.inspect_err(
+            |error| tracing::warn!(%error, "no room is taken ahead for the local index"),
+        );
+        let file = file.ok();
         let (dir, condemned) = (dir.to_owned(), AtomicBool::new(false));
         #[cfg(not(test))]
-        return Ok(Self { db, dir, condemned, keys, numbers, session });
+        return Ok(Self { db, dir, file, condemned, keys, numbers, session });
         #[cfg(test)]
         Ok(Self {
             db,
             dir,
+            file,
             condemned,
             keys,
             numbers,
@@ -82,11 +99,37 @@ impl Table {
         })
     }
 
+    /// Sees to it that the disk has room for a batch of so many bytes, with all that sled makes of it.
+    ///
+    /// # Errors
+    /// [`log::Error::Full`]: sled does not survive a full disk, and is not led there (J8).
+    pub(super) fn take_room(&self, bytes: u64) -> Result<()> {
+        let wanted = BATCH_FLOOR + BATCH_FACTOR * bytes;
+        let taken = match &self.file {
+            // sled writes behind the end of its file, or where something was before.
+            Some(file) => {
+                file.metadata().and_then(|file_is| os::take_room(file, file_is.len(), wanted))
+            }
+            None => Ok(false),
+        };
+        match taken {
+            Ok(true) => Ok(()),
+            Ok(false) if os::free_bytes(&self.dir).is_ok_and(|free| free >= wanted) => Ok(()),
+            Ok(false) => Err(Error::Log(log::Error::Full)),
+            Err(error) => {
+                if !os::is_full(&error) {
+                    tracing::warn!(%error, "room for the local index cannot be taken");
+                }
+                Err(Error::Log(log::Error::Full))
+            }
+        }
+    }
+
     /// Deletes the database's files, and then the note that they are damaged, if there is one.
     pub(super) fn wipe(dir: &Path) -> io::Result<()> {
         if_there(fs::remove_dir_all(dir))?;
         if let Some(parent) = dir.parent().filter(|parent| parent.is_dir()) {
-            crate::os::sync_dir(parent)?;
+            os::sync_dir(parent)?;
         }
         if_there(fs::remove_file(note_of(dir)))
     }
@@ -96,7 +139,7 @@ impl Table {
         if self.condemned.swap(true, Ordering::Relaxed) {
             return;
         }
-        let Err(error) = crate::os::replace(&note_of(&self.dir), reason.as_bytes()) else { return };
+        let Err(error) = os::replace(&note_of(&self.dir), reason.as_bytes()) else { return };
         // On a full disk: a database without its file is empty, and so not at a point of any journal.
         match fs::remove_file(self.dir.join("db")) {
             Ok(()) => {
@@ -233,15 +276,19 @@ impl Table {
 
     /// Makes it durable; blocks.
     pub(super) fn flush(&self) -> Result<()> {
+        self.take_room(0)?;
         self.guarded(|db| Ok(db.flush()?))?;
         Ok(())
     }
 
     /// Drops the rows that a base covers: those last changed at or before `count` (J9), and the
-    /// counts of commits below it. Rows that change meanwhile stay.
+    /// counts of commits below it. Rows that change meanwhile stay; so does the rest once the disk has no room.
     pub(super) fn drop_covered(&self, count: u64, base: CommitNo) -> Result<usize> {
         let mut dropped = 0;
-        for row in self.rows(|db| db.range(..[COUNTS]))? {
+        for (n, row) in self.rows(|db| db.range(..[COUNTS]))?.enumerate() {
+            if n % ROOM_EVERY == 0 && self.take_room(0).is_err() {
+                return Ok(dropped);
+            }
             let (name, sealed) = row?;
             let (_, slot) = self.row(&name, &sealed)?;
             if slot.count <= count {

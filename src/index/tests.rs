@@ -13,6 +13,7 @@ use crate::log::{
     Base, BuildContext, Chain, CommitSource, Committer, Entry, Head, Inode, Journal,
     JournalOptions, Key, LogEnd, NotedCommit, RealDisk, Sizes, SourcedCommit, build,
 };
+use crate::os::SmallDisk;
 use crate::store::{Bucket, Deadlines, MemoryStore};
 use crate::types::{
     CommitNo, EXTENT_MAX, Extent, ExtentId, Generation, Hash, InodeNo, MIB, PackId, Reference, Seq,
@@ -44,7 +45,10 @@ impl CommitSource for FromBucket<'_> {
 
 impl World {
     fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        Self::in_dir(tempfile::tempdir().unwrap())
+    }
+
+    fn in_dir(dir: tempfile::TempDir) -> Self {
         let keys = Keys::derive(&MasterKey::from_bytes([7; 32]), VaultId([1; 16]), FIRST_EPOCH);
         let bucket = Bucket::over(Arc::new(MemoryStore::new()), "", Deadlines::default());
         let budgets = Budgets { memory: 8 * MIB, disk: 64 * MIB };
@@ -55,6 +59,7 @@ impl World {
             boot: "boot".into(),
             disk: Arc::new(RealDisk),
             watcher: None,
+            room: None,
         };
         let journal = Journal::create(&dir.path().join("journal"), options, noted).unwrap();
         let head =
@@ -361,6 +366,71 @@ async fn j9_nothing_is_dropped_for_a_base_that_the_point_does_not_name() {
     let manifest = world.base.manifest().unwrap();
     assert_eq!((stored.base, stored.base_hash), (manifest.commit, manifest.commit_hash));
     assert_eq!(world.index().rows(), 0);
+}
+
+#[tokio::test]
+async fn j8_a_full_disk_holds_up_the_index_and_damages_nothing() {
+    let disk = SmallDisk::of(64 * MIB);
+    let mut world = World::in_dir(tempfile::tempdir_in(disk.path()).unwrap());
+    let put = |n: u64| {
+        move |draft: &mut Draft<'_>| {
+            draft.put_inode(InodeNo(n), &Inode::default());
+            Ok::<_, Error>(())
+        }
+    };
+    world.index().change(put(2)).await.unwrap();
+    world.index().flush().unwrap();
+    world.index().change(put(3)).await.unwrap();
+    disk.fill();
+    // What room was taken before is used up.
+    for n in 4.. {
+        world.index().change(put(n)).await.unwrap();
+        if world.index().drain().is_err_and(|error| error.is_full()) {
+            break;
+        }
+    }
+    let stored = world.index().0.table.point().unwrap().unwrap();
+    assert!(world.index().flush().unwrap_err().is_full());
+    world.index().persist_point().unwrap();
+    // The base stays what it was: a point that names another is not to be stored.
+    world.checkpoint().await;
+    let (before, rows) = (world.index().base_commit(), world.index().rows());
+    assert!(before < world.base.manifest().unwrap().commit && rows > 0);
+    assert_eq!(world.index().0.table.point().unwrap().unwrap().seq, stored.seq);
+    assert!(world.index().read_only().is_none(), "it is not damaged");
+    assert!(!world.dir.path().join("index.damaged").exists());
+    assert!(world.index().read(|view| view.inode(InodeNo(3))).await.unwrap().is_some());
+    disk.empty();
+    world.kill();
+    let base = std::mem::replace(&mut world.base, Base::empty());
+    world.open();
+    assert!(world.index().read(|view| view.inode(InodeNo(3))).await.unwrap().is_some());
+    world.index().change(put(2)).await.unwrap();
+    world.base = base;
+    world.checkpoint().await;
+    assert!(world.index().base_commit() > before && world.index().rows() == 0);
+}
+
+/// What sled makes of a batch is known, with some to spare.
+#[test]
+fn j8_the_room_for_a_batch_is_what_sled_takes() {
+    let world = World::new();
+    let (file, table) = (world.dir.path().join("index/db"), &world.index().0.table);
+    let length = || file.metadata().unwrap().len();
+    for (n, (many, value)) in [(10_000, 20), (10_000, 20), (2000, 400)].into_iter().enumerate() {
+        let mut memory = super::layers::Memory::default();
+        for m in 0..many {
+            let hash = crate::crypto::sha256(format!("{n} {m}").as_bytes());
+            let ino = u64::from_be_bytes(hash.0[..8].try_into().unwrap()) % 100_000;
+            let slot = super::layers::Slot { count: 1, value: Some(vec![7; value].into()) };
+            memory.insert(Key::Inode(InodeNo(ino)).encode(), slot);
+        }
+        let before = length();
+        table.apply(&memory, &BTreeMap::new(), &Point::default()).unwrap();
+        table.flush().unwrap();
+        let (took, bytes) = (length() - before, memory.bytes() as u64);
+        assert!(took > 0 && took < 4 * bytes, "{took} for {bytes}");
+    }
 }
 
 #[test]

@@ -51,6 +51,9 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// There is no room for the journal, on the disk or in the budget (ENOSPC): nothing was written (J8).
+    #[error("there is no room for changes that are not in the bucket yet")]
+    Full,
     /// An earlier write or fsync of the journal or of staging failed (rule J6).
     #[error("no more changes until the vault is mounted again: {0}")]
     Poisoned(String),

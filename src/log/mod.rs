@@ -33,8 +33,8 @@ pub use committer::{COMMIT_BYTES, CommitError, Committer, LogEnd};
 pub use disk::{Disk, RealDisk};
 pub use error::{Error, Result};
 pub use journal::{
-    Damage, DroppedPack, Inspection, Journal, JournalOptions, Journaled, Mark, NotedCommit,
-    PackWatcher, UnsentTx,
+    DROPPED_AT_ONCE, Damage, DroppedPack, Inspection, Journal, JournalOptions, JournalRoom,
+    Journaled, Mark, Need, NotedCommit, PackWatcher, UnsentTx,
 };
 pub use receipt::{CommitSize, Receipt};
 pub use records::{

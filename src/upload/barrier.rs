@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
@@ -12,12 +13,14 @@ use super::error::{Error, Result};
 use super::packs::ToSync;
 use super::staging::{Staging, closed_name, pack_object};
 use super::steps::{Step, Steps};
-use crate::log::{Journal, NotedCommit, Receipt};
+use crate::log::{DROPPED_AT_ONCE, Journal, NotedCommit, Receipt};
 use crate::os;
 use crate::types::{PackId, Seq};
 
 /// How long anything stays unsynced (J2).
 pub const SYNC_EVERY: Duration = Duration::from_secs(5);
+/// What had no room is tried again after this.
+const FULL_AGAIN: Duration = Duration::from_secs(1);
 
 /// Takes over the file of a pack that the bucket has: (object, file). It moves the file away, or fails, and then it is
 /// removed.
@@ -54,6 +57,8 @@ struct Inner {
     leaving: Semaphore,
     /// The journal or what is durable of it moved: the task looks again.
     noted: Notify,
+    /// The journal had no room for the last note of what is dropped.
+    drops_wait: AtomicBool,
     durable: watch::Sender<Seq>,
 }
 
@@ -78,8 +83,18 @@ impl Barrier {
         let durable = watch::Sender::new(journal.durable());
         let (turn, leaving) = (Arc::new(Semaphore::new(1)), Semaphore::new(1));
         let noted = Notify::new();
-        let inner = Inner { staging, journal, adopt, steps, every, turn, leaving, noted, durable };
-        let inner = Arc::new(inner);
+        let inner = Arc::new(Inner {
+            staging,
+            journal,
+            adopt,
+            steps,
+            every,
+            turn,
+            leaving,
+            noted,
+            drops_wait: AtomicBool::new(false),
+            durable,
+        });
         let task = tokio::spawn(watch(inner.clone()));
         Self { inner, task: Arc::new(Task(task)) }
     }
@@ -87,7 +102,8 @@ impl Barrier {
     /// Makes everything up to `upto` survive the loss of power (J2). Concurrent callers share one round.
     ///
     /// # Errors
-    /// `Poisoned`, or the failure itself: it is never retried as if it could succeed (J6).
+    /// `Poisoned`, or the failure itself: it is never retried as if it could succeed (J6). `Full`: nothing is promised,
+    /// and nothing has failed; it is tried again by itself.
     pub async fn sync(&self, upto: Seq) -> Result<()> {
         Inner::sync(&self.inner, upto).await
     }
@@ -106,7 +122,7 @@ impl Barrier {
         Ok(())
     }
 
-    /// Tells up to where everything is durable here; the index flushes after it (J4).
+    /// Tells up to where everything is durable here, also when only more of it is confirmed; the index flushes after it (J4).
     #[must_use]
     pub fn subscribe(&self) -> watch::Receiver<Seq> {
         self.inner.durable.subscribe()
@@ -161,10 +177,12 @@ async fn run(inner: Arc<Inner>) {
         let changed = inner.staging.shared.changed.notified();
         appended.mark_unchanged();
         Inner::release(&inner).await;
+        let has_tails = inner.write_tails().await;
         let dead = inner.staging.shared.table.lock().has_dead();
         if !dead && !inner.journal.unsynced() {
             due = None;
             tokio::select! {
+                () = tokio::time::sleep(FULL_AGAIN), if has_tails => (),
                 gone = appended.changed() => if gone.is_err() { return },
                 () = inner.noted.notified() => (),
                 () = changed => (),
@@ -176,12 +194,16 @@ async fn run(inner: Arc<Inner>) {
         let pressed = *waiting.borrow_and_update() > 0 && (dead || inner.would_release());
         if pressed || Instant::now() >= at {
             due = None;
-            if Inner::sync_now(&inner).await.is_err() {
-                return; // poisoned; whoever changes something next is told
+            match Inner::sync_now(&inner).await {
+                Ok(()) if !(pressed && inner.is_in_vain()) => (),
+                // There is no room to say what is durable, what is confirmed, or what is dropped.
+                Ok(()) | Err(Error::Full) => tokio::time::sleep(FULL_AGAIN.min(inner.every)).await,
+                Err(_) => return, // poisoned; whoever changes something next is told
             }
             continue;
         }
         tokio::select! {
+            () = tokio::time::sleep(FULL_AGAIN), if has_tails => (),
             () = tokio::time::sleep_until(at) => (),
             _ = waiting.changed() => (),
             () = inner.noted.notified() => (),
@@ -227,6 +249,19 @@ impl Inner {
         tokio::task::spawn_blocking(round).await.unwrap_or(Err(Error::Stopped))
     }
 
+    /// Whether anything still waits for room on the disk.
+    async fn write_tails(self: &Arc<Self>) -> bool {
+        if !self.staging.shared.tails.any() {
+            return false;
+        }
+        let inner = self.clone();
+        let written = tokio::task::spawn_blocking(move || inner.staging.shared.write_tails()).await;
+        if let Ok(Err(error)) = written {
+            tracing::error!(%error, "writing what waited for room");
+        }
+        self.staging.shared.tails.any()
+    }
+
     /// J2, in its order. The mark comes first: what is appended from here on is not covered by this barrier, for its
     /// packs may not be.
     fn round_blocking(&self) -> Result<()> {
@@ -249,13 +284,19 @@ impl Inner {
             self.steps.done(Step::DirectorySynced);
         }
         self.staging.shared.table.lock().synced(&packs);
-        let upto = self.journal.sync_data(mark).map_err(|error| self.poisoned_by(&error))?;
+        let noted = self.journal.durable_noted().upto;
+        let upto = self.journal.sync_data(mark).map_err(|error| match error {
+            crate::log::Error::Full => Error::Full,
+            error => self.poisoned_by(&error),
+        })?;
         self.steps.done(Step::BarrierWritten);
+        // A note that is durable lets segments of the journal go (J5), also when nothing else is new.
+        let is_noted = self.journal.durable_noted().upto > noted;
         doomed.into_iter().for_each(|pack| self.remove(pack));
         self.durable.send_if_modified(|durable| {
             let further = upto > *durable;
             *durable = upto.max(*durable);
-            further
+            further || is_noted
         });
         self.noted.notify_one(); // packs may leave now
         Ok(())
@@ -266,17 +307,25 @@ impl Inner {
     fn note_dropped(&self) -> Vec<PackId> {
         let shared = &self.staging.shared;
         let dead = shared.table.lock().take_dead();
-        if !dead.is_empty() {
-            let noted = self.journal.note_dropped(&dead);
+        let mut has_room = true;
+        // One record each time, which is written or not: what is noted is dropped, the rest is not.
+        for part in dead.chunks(DROPPED_AT_ONCE) {
+            let noted = self.journal.note_dropped(part);
             let mut table = shared.table.lock();
             match noted {
-                Ok(()) => table.noted_dropped(&dead),
+                Ok(()) => table.noted_dropped(part),
+                Err(crate::log::Error::Full) => {
+                    table.not_dropped(part, true);
+                    has_room = false;
+                }
                 Err(error) => {
                     tracing::warn!(%error, "packs that nothing refers to are sent all the same");
-                    table.not_dropped(&dead);
+                    table.not_dropped(part, false);
                 }
             }
-            drop(table);
+        }
+        self.drops_wait.store(!has_room, Ordering::Relaxed);
+        if !dead.is_empty() {
             self.steps.done(Step::DropsNoted);
             shared.changed.notify_waiters(); // commits may go on, or packs be sent
         }
@@ -335,6 +384,11 @@ impl Inner {
     fn would_release(&self) -> bool {
         let noted = self.journal.noted().upto;
         noted > self.settled().upto() && self.staging.shared.table.lock().may_leave(noted)
+    }
+
+    /// Whether the round just made leaves things as they were, for want of room for a note: the next would too.
+    fn is_in_vain(&self) -> bool {
+        self.would_release() || self.drops_wait.load(Ordering::Relaxed)
     }
 
     /// C4: gives the packs that nothing needs here any more to the cache. One at a time, so that what a release

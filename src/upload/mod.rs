@@ -23,6 +23,7 @@ mod reserve;
 mod send;
 mod staging;
 mod steps;
+mod tail;
 #[cfg(test)]
 mod tests;
 mod wire;

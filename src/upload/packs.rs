@@ -110,8 +110,8 @@ pub(super) struct Table {
 
 impl Table {
     /// A pack just made.
-    pub(super) fn created(&mut self, id: PackId, file: Arc<dyn DiskFile>) {
-        self.insert(id, 0, Some(file), false);
+    pub(super) fn created(&mut self, id: PackId, file: Option<Arc<dyn DiskFile>>) {
+        self.insert(id, 0, file, false);
         if let Some(pack) = self.packs.get_mut(&id) {
             pack.made_here = true;
         }
@@ -158,6 +158,13 @@ impl Table {
         self.dropped.contains(&id)
     }
 
+    /// A pack that was made without a file has one now.
+    pub(super) fn set_file(&mut self, id: PackId, file: Arc<dyn DiskFile>) {
+        if let Some(pack) = self.packs.get_mut(&id) {
+            pack.file = Some(file);
+        }
+    }
+
     pub(super) fn set_length(&mut self, id: PackId, length: u64) {
         if let Some(pack) = self.packs.get_mut(&id) {
             pack.length = length;
@@ -198,7 +205,12 @@ impl Table {
     /// C4: from now on the packs stay until `seq` is confirmed. Those that are not here are in the bucket, or an
     /// error if they were dropped. Answers which are here.
     pub(super) fn appending(&mut self, seq: Seq, packs: &[PackId]) -> Result<Vec<PackId>> {
-        if let Some(gone) = packs.iter().find(|id| self.dropped.contains(id)) {
+        let is_gone = |id: &&PackId| {
+            // Taken out of the queue to be dropped: the note of that may be written in this moment.
+            let taken = self.packs.get(id).is_some_and(|pack| pack.stage == Stage::Dropped);
+            taken || self.dropped.contains(id)
+        };
+        if let Some(gone) = packs.iter().find(is_gone) {
             return Err(Error::Gone(*gone));
         }
         let mut here = Vec::new();
@@ -292,11 +304,13 @@ impl Table {
         }
     }
 
-    /// The journal could not take the note: they are sent after all.
-    pub(super) fn not_dropped(&mut self, packs: &[DroppedPack]) {
+    /// The journal did not take the note: they are in the queue again. `once_more`: tried again, unless they are sent first.
+    pub(super) fn not_dropped(&mut self, packs: &[DroppedPack], once_more: bool) {
         for dropped in packs {
             let id = dropped.pack;
-            self.living.forget(id);
+            if !once_more {
+                self.living.forget(id);
+            }
             let Some(pack) = self.packs.get_mut(&id) else { continue };
             pack.stage = Stage::Closed;
             let queue = if pack.length >= FULL { &mut self.full } else { &mut self.partial };

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use super::error::{Error, Result};
 use super::packs::Stage;
-use super::staging::{Staging, closed_name, open_name, parse_name};
+use super::staging::{Staging, parse_name};
+use super::tail::Tail;
 use crate::types::PackId;
 
 /// Judges and makes footers: the vault has the keys, this room has not.
@@ -56,11 +57,15 @@ impl Staging {
                 return Err(Error::Short { pack, length, wanted: end });
             }
             if footers.is_good(self, pack, length) {
-                if !renamed {
-                    let done = disk.rename(&name, &closed_name(pack));
-                    done.map_err(Error::io("closing a pack found in staging"))?;
-                }
-                self.shared.table.lock().closed(pack, Some(end));
+                let tail = Tail {
+                    file: Some(self.shared.open_file(pack, renamed).map_err(Error::io("a pack"))?),
+                    written: length,
+                    closes: true,
+                    renamed,
+                    extents_end: Some(end),
+                    ..Tail::default()
+                };
+                self.shared.write_or_keep(pack, tail)?;
                 done.whole += 1;
             } else {
                 self.mend(pack, renamed, length, end, footers)?;
@@ -85,18 +90,19 @@ impl Staging {
         let file = self.shared.open_file(pack, renamed).map_err(Error::io(what))?;
         // First cut, then the footer: a crash between leaves a pack without one, as it was found.
         file.set_length(end).map_err(Error::io(what))?;
-        file.write_at(&footer, end).map_err(Error::io(what))?;
-        if !renamed {
-            let done = self.shared.disk.rename(&open_name(pack), &closed_name(pack));
-            done.map_err(Error::io(what))?;
-        }
-        let now = end + footer.len() as u64;
-        self.shared.room.shrank(length);
-        self.shared.room.grew(now);
-        let mut table = self.shared.table.lock();
-        table.set_length(pack, now);
-        table.closed(pack, Some(end));
-        Ok(())
+        self.shared.room.shrank(length - end);
+        self.shared.table.lock().set_length(pack, end);
+        // On a full disk both come when there is room.
+        let tail = Tail {
+            file: Some(file),
+            written: end,
+            bytes: footer,
+            closes: true,
+            renamed,
+            extents_end: Some(end),
+            ..Tail::default()
+        };
+        self.shared.write_or_keep(pack, tail)
     }
 
     fn forget_found(&self, pack: PackId, name: &str, length: u64) -> Result<()> {

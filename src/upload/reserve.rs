@@ -8,12 +8,13 @@ use tokio::sync::watch;
 
 use super::disk::Disk;
 use super::error::{Error, Result};
+use crate::log::{JournalRoom, Need};
 use crate::types::{GIB, KIB, MIB};
 
 /// Budgets of the staging area.
 #[derive(Clone, Copy, Debug)]
 pub struct StagingLimits {
-    /// Bytes that staging may take on disk, the reserve that is kept back included.
+    /// Bytes that staging and the journal may take on disk, the reserve that is kept back included.
     pub budget: u64,
     /// Bytes of its file system that stay free.
     pub free_floor: u64,
@@ -27,11 +28,15 @@ impl Default for StagingLimits {
     }
 }
 
-/// Kept back from writes, so that what frees room (unlink, truncate, journal, barrier, commit) works when staging
-/// is full: some thousands of transactions. At most an eighth of the budget.
+/// Kept back from writes for the journal: one half for changes, so that what is written can be published when staging
+/// is full; the other for what frees room (unlink, truncate) and what must go on (barrier, receipt). At most an eighth
+/// of the budget.
 const KEPT_BACK: u64 = 32 * MIB;
-/// Of the disk's free bytes, what even an essential reservation leaves: the file system's own needs.
-const ESSENTIAL_FLOOR: u64 = 16 * MIB;
+/// What the journal takes of the disk ahead of its end, so that it is there whoever fills the disk: some ten thousand
+/// transactions. At most a sixteenth of the budget.
+const KEPT_AHEAD: u64 = 8 * MIB;
+/// Of the disk's free bytes, what even these leave: the file system's own needs.
+const LAST_FLOOR: u64 = 16 * MIB;
 /// The disk is asked for its free bytes this often at most.
 const MEASURE_EVERY: Duration = Duration::from_secs(1);
 /// One reservation's share of header, tag and footer entry (a name is up to 255 bytes), in bytes.
@@ -80,7 +85,7 @@ impl Room {
         self.limits.budget
     }
 
-    /// (bytes in packs, bytes promised).
+    /// (bytes in packs and the journal, bytes promised).
     pub(super) fn taken(&self) -> (u64, u64) {
         let accounts = self.accounts.lock();
         (accounts.used, accounts.reserved)
@@ -90,9 +95,14 @@ impl Room {
         self.waiting.subscribe()
     }
 
-    /// A pack grew.
+    /// A pack, or the journal, grew.
     pub(super) fn grew(&self, bytes: u64) {
         self.accounts.lock().used += bytes;
+    }
+
+    /// The disk turned out to be full: what was measured before does not count any more.
+    pub(super) fn met_full_disk(&self) {
+        self.accounts.lock().measured = None;
     }
 
     /// A pack left, or was cut.
@@ -104,7 +114,7 @@ impl Room {
         self.wake();
     }
 
-    fn give_back(&self, bytes: u64) {
+    fn unreserve(&self, bytes: u64) {
         let mut accounts = self.accounts.lock();
         accounts.reserved = accounts.reserved.saturating_sub(bytes);
         drop(accounts);
@@ -117,21 +127,28 @@ impl Room {
         }
     }
 
-    /// The most that `used + reserved` may come to for this kind of reservation.
-    fn budget_for(&self, essential: bool) -> u64 {
-        let kept = if essential { 0 } else { KEPT_BACK.min(self.limits.budget / 8) };
-        self.limits.budget - kept
+    fn kept_back(&self) -> u64 {
+        KEPT_BACK.min(self.limits.budget / 8)
     }
 
-    pub(super) fn admit(
-        self: &Arc<Self>,
-        bytes: u64,
-        essential: bool,
-    ) -> Result<Option<Reservation>> {
-        let mut accounts = self.accounts.lock();
+    /// The most that `used + reserved` may come to, and what stays free on the disk: of writes (`None`), and of what the
+    /// journal needs.
+    fn bounds(&self, need: Option<Need>) -> (u64, u64) {
+        let StagingLimits { budget, free_floor, .. } = self.limits;
+        let kept = self.kept_back();
+        match need {
+            None => (budget - kept, free_floor),
+            Some(Need::Change) => (budget - kept / 2, free_floor.saturating_sub(kept / 2)),
+            Some(Need::Frees | Need::Upkeep) => (budget, LAST_FLOOR.min(free_floor)),
+        }
+    }
+
+    /// Whether there is room for so many bytes more.
+    fn fits(&self, accounts: &mut Accounts, bytes: u64, need: Option<Need>) -> Result<bool> {
+        let (budget, floor) = self.bounds(need);
         let wanted = accounts.used.saturating_add(accounts.reserved).saturating_add(bytes);
-        if wanted > self.budget_for(essential) {
-            return Ok(None);
+        if wanted > budget {
+            return Ok(false);
         }
         if accounts.measured.as_ref().is_none_or(|m| m.at.elapsed() > MEASURE_EVERY) {
             // statvfs of a local disk answers from memory: short enough to be under the lock.
@@ -140,13 +157,13 @@ impl Room {
             let ceiling = accounts.used.saturating_add(free);
             accounts.measured = Some(Measured { at: Instant::now(), ceiling });
         }
-        let floor = if essential {
-            ESSENTIAL_FLOOR.min(self.limits.free_floor)
-        } else {
-            self.limits.free_floor
-        };
         let ceiling = accounts.measured.as_ref().map_or(0, |m| m.ceiling.saturating_sub(floor));
-        if wanted > ceiling {
+        Ok(wanted <= ceiling)
+    }
+
+    pub(super) fn admit(self: &Arc<Self>, bytes: u64) -> Result<Option<Reservation>> {
+        let mut accounts = self.accounts.lock();
+        if !self.fits(&mut accounts, bytes, None)? {
             return Ok(None);
         }
         accounts.reserved += bytes;
@@ -155,17 +172,17 @@ impl Room {
 
     /// Waits for room until the deadline of the limits.
     pub(super) async fn reserve(self: &Arc<Self>, bytes: u64) -> Result<Reservation> {
-        if let Some(reservation) = self.admit(bytes, false)? {
+        if let Some(reservation) = self.admit(bytes)? {
             return Ok(reservation);
         }
-        if bytes > self.budget_for(false) {
+        if bytes > self.bounds(None).0 {
             return Err(Error::Full); // it could never be
         }
         let _waiting = Waiting::new(&self.waiting);
         let deadline = tokio::time::Instant::now() + self.limits.wait;
         loop {
             let freed = self.freed.notified();
-            if let Some(reservation) = self.admit(bytes, false)? {
+            if let Some(reservation) = self.admit(bytes)? {
                 return Ok(reservation);
             }
             // The disk may also be freed by others, who do not tell: looked at once a second.
@@ -173,9 +190,34 @@ impl Room {
             if tokio::time::timeout_at(look.min(deadline), freed).await.is_err()
                 && tokio::time::Instant::now() >= deadline
             {
-                return self.admit(bytes, false)?.ok_or(Error::Full);
+                return self.admit(bytes)?.ok_or(Error::Full);
             }
         }
+    }
+}
+
+/// The journal is counted beside the packs (J8).
+impl JournalRoom for Room {
+    fn kept_ahead(&self) -> u64 {
+        KEPT_AHEAD.min(self.limits.budget / 16)
+    }
+
+    fn take(&self, bytes: u64, need: Need) -> bool {
+        let mut accounts = self.accounts.lock();
+        let fits = self.fits(&mut accounts, bytes, Some(need)).unwrap_or_else(|error| {
+            tracing::warn!(%error, "no more room for the journal");
+            false
+        });
+        accounts.used += if fits { bytes } else { 0 };
+        fits
+    }
+
+    fn found(&self, bytes: u64) {
+        self.grew(bytes);
+    }
+
+    fn give_back(&self, bytes: u64) {
+        self.shrank(bytes);
     }
 }
 
@@ -226,7 +268,7 @@ impl Reservation {
 impl Drop for Reservation {
     fn drop(&mut self) {
         if self.bytes > 0 {
-            self.room.give_back(self.bytes);
+            self.room.unreserve(self.bytes);
         }
     }
 }

@@ -13,7 +13,9 @@ use super::disk::{Directory, Disk, DiskFile};
 use super::error::{Error, Result};
 use super::packs::{Stage, Table};
 use super::reserve::{Reservation, Room, StagingLimits, cost};
-use crate::log::{DroppedPack, PackWatcher};
+use super::tail::{Tail, Tails};
+use crate::log::{DroppedPack, JournalRoom, PackWatcher};
+use crate::os::is_full;
 use crate::types::{PackId, Seq};
 
 /// What staging holds, for `status` and `statfs`. Bytes on disk.
@@ -21,7 +23,7 @@ use crate::types::{PackId, Seq};
 pub struct Usage {
     /// The budget.
     pub budget: u64,
-    /// Bytes of all packs here.
+    /// Bytes of all packs here, and of the journal.
     pub used: u64,
     /// Bytes promised to writes that are not sealed yet.
     pub reserved: u64,
@@ -46,6 +48,7 @@ pub(super) struct Shared {
     pub(super) room: Arc<Room>,
     /// Something can be sent, committed or released that could not before.
     pub(super) changed: Notify,
+    pub(super) tails: Tails,
     is_poisoned: AtomicBool,
     poison: watch::Sender<Option<String>>,
 }
@@ -64,7 +67,8 @@ pub struct PackHold {
 pub struct OpenPack {
     shared: Arc<Shared>,
     id: PackId,
-    file: Arc<dyn DiskFile>,
+    /// `None`: there was no room for it, all of the pack waits in memory.
+    file: Option<Arc<dyn DiskFile>>,
     length: u64,
     closed: bool,
 }
@@ -73,6 +77,7 @@ impl PackWatcher for Staging {
     fn appending(&self, seq: Seq, packs: &[PackId]) -> crate::log::Result<Vec<PackId>> {
         Self::appending(self, seq, packs).map_err(|error| match error {
             Error::Gone(pack) => crate::log::Error::Removed(pack),
+            Error::Full => crate::log::Error::Full,
             error => crate::log::Error::Poisoned(error.to_string()),
         })
     }
@@ -137,6 +142,7 @@ impl Staging {
             table: Mutex::new(table),
             room,
             changed: Notify::new(),
+            tails: Tails::default(),
             is_poisoned: AtomicBool::new(false),
             poison: watch::channel(None).0,
         };
@@ -146,9 +152,15 @@ impl Staging {
     /// Begins a new pack, `<id>.open`.
     pub fn create(&self, pack: PackId) -> Result<OpenPack> {
         self.shared.check()?;
-        let created = self.shared.disk.create(&open_name(pack));
-        let file = created.map_err(|e| self.shared.fail("making a pack in staging", e))?;
+        let file = match self.shared.disk.create(&open_name(pack)) {
+            Err(error) if is_full(&error) => None,
+            created => Some(created.map_err(|e| self.shared.fail("making a pack in staging", e))?),
+        };
         self.shared.table.lock().created(pack, file.clone());
+        if file.is_none() {
+            self.shared.tails.keep(pack, Tail::default());
+            self.shared.room.met_full_disk();
+        }
         Ok(OpenPack { shared: self.shared.clone(), id: pack, file, length: 0, closed: false })
     }
 
@@ -168,14 +180,13 @@ impl Staging {
     /// As `reserve`, but `None` instead of waiting.
     pub fn try_reserve(&self, plain: u64) -> Result<Option<Reservation>> {
         self.shared.check()?;
-        self.shared.room.admit(cost(plain), false)
+        self.shared.room.admit(cost(plain))
     }
 
-    /// For what frees room (unlink, truncate) and what must go on when writes do not: may use the reserve that is
-    /// kept back (J8). `bytes` as they are, no overhead added.
-    pub fn reserve_essential(&self, bytes: u64) -> Result<Reservation> {
-        self.shared.check()?;
-        self.shared.room.admit(bytes, true)?.ok_or(Error::Full)
+    /// Where the journal is counted: in the same accounts, with what is kept back for it (J8).
+    #[must_use]
+    pub fn journal_room(&self) -> Arc<dyn JournalRoom> {
+        self.shared.room.clone()
     }
 
     /// How many reservations wait for room. While it is not zero, unpublished writes should be published and shared
@@ -188,7 +199,7 @@ impl Staging {
     /// The bytes of a pack that is here, open or closed; `None` if it is not here. Not checked: the caller opens the seal.
     pub fn read(&self, pack: PackId, range: Range<u64>) -> Result<Option<Bytes>> {
         // No more than what is there: a wrong length must not decide how much memory is taken.
-        let length = range.end.min(self.length(pack).unwrap_or(0)).saturating_sub(range.start);
+        let length = range.end.min(self.shared.readable(pack)).saturating_sub(range.start);
         let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
         Ok(self.read_into(pack, range, &mut bytes)?.then(|| bytes.into()))
     }
@@ -206,6 +217,9 @@ impl Staging {
             (entry.file.clone(), entry.length, entry.renamed)
         };
         if range.end > length {
+            if self.shared.read_tail(pack, range.clone(), into)? {
+                return Ok(true);
+            }
             return Err(Error::Short { pack, length, wanted: range.end });
         }
         let file = match file {
@@ -262,11 +276,14 @@ impl Staging {
     /// C4, K5: a transaction that refers to these packs is about to be appended; under the append lock. Answers which
     /// of them are here: these stay until the transaction is confirmed, so a crash that loses one of them makes the
     /// transaction bad (J3); the others are in the bucket. The vault calls it too for each unconfirmed transaction
-    /// that it finds in the journal. An error (`Gone`, `Poisoned`): it must not be appended.
+    /// that it finds in the journal. An error (`Gone`, `Full`, `Poisoned`): it must not be appended.
     pub fn appending(&self, seq: Seq, packs: &[PackId]) -> Result<Vec<PackId>> {
         self.shared.check()?;
         if packs.is_empty() {
             return Ok(Vec::new());
+        }
+        if self.shared.tails.hold_extents_of(packs) {
+            return Err(Error::Full); // J1: they are not in staging yet
         }
         self.shared.table.lock().appending(seq, packs)
     }
@@ -343,6 +360,11 @@ impl Shared {
     /// Removes a pack if nothing refers to it, nor will.
     pub(super) fn discard_unwanted(&self, pack: PackId, even_open: bool) -> bool {
         let Some(entry) = self.table.lock().take_unwanted(pack, even_open) else { return false };
+        let had_file = self.tails.of(pack).is_none_or(|tail| tail.lock().file.is_some());
+        self.tails.forget(pack);
+        if !had_file {
+            return true;
+        }
         let name = if entry.renamed { closed_name(pack) } else { open_name(pack) };
         if let Err(error) = self.disk.remove(&name) {
             tracing::warn!(%pack, %error, "removing a pack that nothing refers to");
@@ -384,29 +406,29 @@ impl OpenPack {
         self.length
     }
 
-    /// Appends sealed bytes by `write(2)`; answers the offset at which they begin. A failure poisons (J6).
+    /// Appends sealed bytes by `write(2)`; answers the offset at which they begin. A failure poisons (J6). A full disk
+    /// is none: what has no room waits in memory, and until it is written no transaction refers to it.
     pub fn append(&mut self, sealed: &[u8]) -> Result<u64> {
+        self.put(sealed, false)
+    }
+
+    fn put(&mut self, sealed: &[u8], is_footer: bool) -> Result<u64> {
         self.shared.check()?;
         let offset = self.length;
-        let written = self.file.write_at(sealed, offset);
-        written.map_err(|e| self.shared.fail("writing to a pack in staging", e))?;
+        self.shared.put(self.id, self.file.as_ref(), offset, sealed, is_footer)?;
+        if self.file.is_none() {
+            self.file = self.shared.table.lock().get(self.id).and_then(|pack| pack.file.clone());
+        }
         self.length += sealed.len() as u64;
-        self.shared.room.grew(sealed.len() as u64);
-        self.shared.table.lock().set_length(self.id, self.length);
         Ok(offset)
     }
 
     /// Appends the footer and renames to `<id>.pack`: from here on it is never appended to, and it is in the
     /// upload queue (J7). A pack that nothing refers to and nobody holds is removed instead.
     pub fn close(mut self, footer: &[u8]) -> Result<()> {
-        self.append(footer)?;
+        self.put(footer, true)?;
         self.closed = true; // whatever comes: a failure poisons, and recovery decides about the file
-        let renamed = self.shared.disk.rename(&open_name(self.id), &closed_name(self.id));
-        renamed.map_err(|e| self.shared.fail("renaming a pack in staging", e))?;
-        self.shared.table.lock().closed(self.id, None);
-        self.shared.discard_unwanted(self.id, false);
-        self.shared.changed.notify_waiters();
-        Ok(())
+        self.shared.finish(self.id, self.length, self.file.as_ref())
     }
 }
 

@@ -3,15 +3,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::{Error, Result};
 use crate::crypto::{Keys, Place};
 use crate::index::{self, Index};
 use crate::log::{Change, Inspection, Journal, Key, Transaction, encode_value};
+use crate::os::sync_dir;
 use crate::types::{InodeNo, PackId, Seq};
 
-const PLACE: Place = Place::Local("set aside", 0);
+pub(super) const PLACE: Place = Place::Local("set aside", 0);
 
 /// What is set aside.
 pub(super) struct Aside<'a> {
@@ -29,16 +32,20 @@ impl Aside<'_> {
     pub async fn set_aside(&self, index: Option<&Index>) -> Result<PathBuf> {
         let parent = self.state_dir.join("set-aside");
         let name = self.found.journal.to_string();
-        let folder = parent.join(format!("{name}-{}", self.confirmed));
-        let making = parent.join(format!("{name}.new"));
+        let journal = self.state_dir.join("journal");
         let failed = || Error::io("what was not uploaded cannot be set aside");
+        if let Some(folder) = self.set_aside_before(&parent, &name).map_err(failed())? {
+            remove_files(&journal).map_err(failed())?;
+            return Ok(folder);
+        }
+        let folder = free_name(&parent.join(format!("{name}-{}", self.confirmed)));
+        let making = parent.join(format!("{name}.new"));
         if making.exists() {
             fs::remove_dir_all(&making).map_err(failed())?;
         }
         for part in ["journal", "staging"] {
             super::machine::make_private(&making.join(part))?;
         }
-        let journal = self.state_dir.join("journal");
         link_all(&journal, &making.join("journal"), |_| true).map_err(failed())?;
         let packs = self.packs();
         let wanted = |name: &str| packs.iter().any(|pack| name.starts_with(&pack.to_string()));
@@ -52,6 +59,35 @@ impl Aside<'_> {
         sync_dir(&parent).map_err(failed())?;
         remove_files(&journal).map_err(failed())?;
         Ok(folder)
+    }
+
+    /// The folder that holds all of it already: the process ended before the journal was taken away. Its files are
+    /// links to the journal's, so they are told by their inodes.
+    fn set_aside_before(&self, parent: &Path, name: &str) -> std::io::Result<Option<PathBuf>> {
+        let journal = self.state_dir.join("journal");
+        let entries = match fs::read_dir(parent) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            other => other?,
+        };
+        let mut packs = self.packs();
+        self.found.dropped().for_each(|dropped| _ = packs.remove(&dropped.pack));
+        for entry in entries {
+            let (folder, prefix) = (entry?.path(), format!("{name}-"));
+            let is_of_it =
+                folder.file_name().is_some_and(|n| n.as_bytes().starts_with(prefix.as_bytes()));
+            let there = folder.join("staging");
+            let has_pack = |pack: &PackId| {
+                ["open", "pack"].iter().any(|end| there.join(format!("{pack}.{end}")).exists())
+            };
+            if is_of_it
+                && folder.join("records").exists()
+                && has_links_to_all(&journal, &folder.join("journal"))?
+                && packs.iter().all(has_pack)
+            {
+                return Ok(Some(folder));
+            }
+        }
+        Ok(None)
     }
 
     fn unsent(&self) -> impl Iterator<Item = &crate::log::UnsentTx> {
@@ -119,19 +155,42 @@ fn link_all(from: &Path, to: &Path, wanted: impl Fn(&str) -> bool) -> std::io::R
     Ok(())
 }
 
+/// Whether each file of a directory is in the other too: the same file, not a copy.
+fn has_links_to_all(from: &Path, to: &Path) -> std::io::Result<bool> {
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let (here, there) = (entry.metadata()?, to.join(entry.file_name()).metadata());
+        if !there.is_ok_and(|there| (there.dev(), there.ino()) == (here.dev(), here.ino())) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// The name, or the first of its kind that nothing has.
+fn free_name(wanted: &Path) -> PathBuf {
+    let mut name = wanted.to_owned();
+    for n in 2.. {
+        if !name.exists() {
+            break;
+        }
+        name.set_file_name(format!("{}.{n}", wanted.file_name().unwrap_or_default().display()));
+    }
+    name
+}
+
+/// Removes the files of a directory, the last first: what a crash leaves of a journal is its beginning, which is one.
 pub(super) fn remove_files(dir: &Path) -> std::io::Result<()> {
     let entries = match fs::read_dir(dir) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         other => other?,
     };
-    for entry in entries {
-        fs::remove_file(entry?.path())?;
+    let mut files = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;
+    files.sort();
+    for file in files.iter().rev() {
+        fs::remove_file(file)?;
     }
-    Ok(())
-}
-
-fn sync_dir(dir: &Path) -> std::io::Result<()> {
-    fs::File::open(dir)?.sync_all()
+    sync_dir(dir)
 }
 
 fn sync_tree(dir: &Path) -> std::io::Result<()> {

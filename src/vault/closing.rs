@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::running::{Vault, Writer};
 use super::{Error, Result};
 use crate::log::{CommitError, Committer, Head, NotedCommit};
+use crate::{index, log, upload};
 
 /// How often a release is tried before the vault is left claimed by this machine.
 const RELEASE_TRIES: usize = 4;
@@ -83,13 +84,25 @@ impl Vault {
 
     /// All that is here is durable, and the journal says that nothing was cut off.
     async fn mark_clean(&self, writer: &Writer) -> Result<()> {
-        writer.barrier.finish().await?;
+        let finished = writer.barrier.finish().await.map_err(Error::from);
         let (journal, index) = (writer.journal.clone(), self.index.clone());
         let marked = tokio::task::spawn_blocking(move || {
             index.flush()?;
             Ok::<_, Error>(journal.mark_clean()?)
         });
-        marked.await.map_err(|panic| Error::Local(panic.to_string()))?
+        let marked = marked.await.map_err(|panic| Error::Local(panic.to_string()))?;
+        match finished.and(marked) {
+            // All is in the bucket; that it ended well is not noted here, and the next mount looks closer.
+            Err(
+                Error::Upload(upload::Error::Full)
+                | Error::Log(log::Error::Full)
+                | Error::Index(index::Error::Log(log::Error::Full)),
+            ) => {
+                tracing::warn!("the disk is full: the clean end is not noted");
+                Ok(())
+            }
+            other => other,
+        }
     }
 
     async fn release(&self, writer: &Writer, committer: &mut Committer) -> Result<()> {

@@ -50,6 +50,8 @@ fn of_log(error: &log::Error) -> Kind<'_> {
         log::Error::Store(error) => Kind::Store(error),
         log::Error::Cache(error) => of_cache(error),
         log::Error::Io { .. } | log::Error::Poisoned(_) => Kind::LocalDisk,
+        // Uploads make room.
+        log::Error::Full => Kind::Unfinished,
         log::Error::Malformed { .. }
         | log::Error::Seal { .. }
         | log::Error::Gap { .. }

@@ -384,6 +384,7 @@ impl Opener<'_> {
             boot: boot_id(),
             disk: Arc::new(RealDisk),
             watcher: Some(Arc::new(staging.clone())),
+            room: Some(staging.journal_room()),
         };
         let dir = self.places.journal();
         let head = (survey.head.number, survey.head.hash);

@@ -22,6 +22,7 @@ use crate::log::{Chain, Head, Inode, Journal, Receipt};
 use crate::os;
 use crate::store::Bucket;
 use crate::types::{InodeNo, Seq, Timestamp};
+use crate::upload;
 use crate::upload::{
     Barrier, Hooks, Parts, SYNC_EVERY, Staging, StagingLimits, Steps, UploadLimits, Uploader,
 };
@@ -83,7 +84,11 @@ struct ToDisk {
 #[async_trait]
 impl Durability for ToDisk {
     async fn fsync(&self, upto: Seq) -> Result<(), DurabilityError> {
-        Ok(self.barrier.sync(upto).await?)
+        self.barrier.sync(upto).await.map_err(|error| match error {
+            // Of all rooms' errors the one that the caller of fsync must tell apart.
+            upload::Error::Full => std::io::Error::from(std::io::ErrorKind::StorageFull).into(),
+            error => error.into(),
+        })
     }
 
     async fn bucket(&self, upto: Seq) -> Result<(), DurabilityError> {

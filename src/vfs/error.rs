@@ -1,6 +1,6 @@
 //! What can go wrong, and the one place where it becomes an errno.
 
-use crate::{content, index};
+use crate::{content, index, log};
 
 /// What can go wrong in a call. Variants without a cause are what POSIX names them.
 #[derive(Debug, thiserror::Error)]
@@ -120,6 +120,7 @@ impl Error {
             Self::ReadOnly => libc::EROFS,
             Self::Index(error) => index_errno(error),
             Self::Content(error) => content_errno(error),
+            Self::Durability(error) if is_full(error.as_ref()) => libc::ENOSPC,
             Self::Late | Self::Unheard | Self::Durability(_) => libc::EIO,
         }
     }
@@ -131,7 +132,7 @@ impl Error {
         match self {
             Self::ReadOnly => Trouble::ReadOnly("it was opened for reading".into()),
             Self::Index(index::Error::ReadOnly(reason)) => Trouble::ReadOnly(reason.clone()),
-            Self::NoSpace => Trouble::Full,
+            Self::NoSpace | Self::Index(index::Error::Log(log::Error::Full)) => Trouble::Full,
             Self::Content(error) if error.is_full() => Trouble::Full,
             Self::Content(error) if error.is_transient() => Trouble::Store,
             Self::Index(index::Error::Deadline) | Self::Durability(_) => Trouble::Store,
@@ -141,9 +142,16 @@ impl Error {
     }
 }
 
+/// Whether an fsync had no room to say what is durable; nothing has failed.
+fn is_full(error: &(dyn std::error::Error + 'static)) -> bool {
+    let error = error.downcast_ref::<std::io::Error>();
+    error.is_some_and(|error| error.kind() == std::io::ErrorKind::StorageFull)
+}
+
 fn index_errno(error: &index::Error) -> i32 {
     match error {
         index::Error::ReadOnly(_) => libc::EROFS,
+        index::Error::Log(log::Error::Full) => libc::ENOSPC,
         _ => libc::EIO,
     }
 }

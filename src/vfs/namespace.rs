@@ -244,6 +244,7 @@ impl Vfs {
                 if entry.kind == libc::S_IFDIR {
                     return Err(Error::IsDirectory);
                 }
+                draft.frees_room();
                 draft.delete_entry(parent, name);
                 let fate = drop_name(draft, leaving, &self.inner.bare, entry.ino, now)?;
                 changed(draft, parent, &mut dir, now);
@@ -272,6 +273,7 @@ impl Vfs {
                 if entry.kind != libc::S_IFDIR {
                     return Err(Error::NotDirectory);
                 }
+                draft.frees_room();
                 let fate = drop_directory(draft, leaving, &self.inner.bare, entry.ino, now)?;
                 draft.delete_entry(parent, name);
                 dir.nlink = dir.nlink.saturating_sub(1);

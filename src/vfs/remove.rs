@@ -119,6 +119,7 @@ pub(super) fn cut(
         inode.size = size;
         return Ok(true);
     }
+    draft.frees_room();
     if inode.extent.is_some() {
         edit(draft, ino, inode, size..inode.size, |old| {
             let ends_beyond = |(offset, extent): &(u64, Extent)| offset + extent.length > size;
@@ -212,6 +213,7 @@ impl Vfs {
     async fn trim(&self, ino: InodeNo, from: u64) -> Result<()> {
         let is_done = self
             .tidy(|draft| {
+                draft.frees_room();
                 let beyond = draft.extents_from(ino, from, STEP + 1)?;
                 let is_last = beyond.len() <= STEP;
                 let step = &beyond[..beyond.len().min(STEP)];
@@ -241,6 +243,7 @@ impl Vfs {
             let leaving = Leaving::new(&self.inner.holders);
             let is_done = self
                 .tidy(|draft| {
+                    draft.frees_room();
                     leaving.again();
                     let orphan = draft.orphan(ino)?;
                     if orphan.is_none_or(|orphan| orphan.from.is_some()) {

@@ -152,6 +152,7 @@ impl Step<'_, '_> {
             if target.ino == source.ino {
                 return Ok(Outcome::Nothing);
             }
+            self.draft.frees_room();
             replaced = Some((target.ino, self.drop_target(is_dir, target, leaving, bare)?));
             loses_dir = target.kind == libc::S_IFDIR;
         }

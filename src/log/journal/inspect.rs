@@ -73,6 +73,40 @@ pub(super) fn inspect(dir: &Path, keys: &Keys) -> Result<Option<Inspection>> {
     let Some(journal) = files.iter().find_map(|(_, journal, _)| *journal) else {
         return Ok(None);
     };
+    // What a removal (J5) left before a gap is done with, if what follows the gap says so.
+    let after_gap = files.windows(2).rposition(|two| two[0].0 + 1 != two[1].0).map(|at| at + 1);
+    if let Some(at) = after_gap
+        && let Ok(state) = read_run(dir, keys, journal, &files[at..])
+        && state.starts_after_confirmed()
+    {
+        tracing::info!(segments = at, "segments of the journal that a removal left");
+        return Ok(Some(state));
+    }
+    let state = read_run(dir, keys, journal, &files)?;
+    if state.segments.is_empty() {
+        return Ok(None);
+    }
+    if !state.starts_after_confirmed() {
+        let (Some(first), durable) = (state.segments.first(), state.durable) else {
+            return Ok(None);
+        };
+        tracing::warn!(segment = first.number, "the journal begins after changes that are nowhere");
+        if durable >= first.first {
+            return Err(Error::Damaged { segment: first.number, offset: 0 });
+        }
+        // Nothing says that it was ever durable: all of it is a torn tail.
+        return Ok(None);
+    }
+    Ok(Some(state))
+}
+
+/// Reads these segments, which follow each other as far as they are whole.
+fn read_run(
+    dir: &Path,
+    keys: &Keys,
+    journal: JournalId,
+    files: &[(u64, Option<JournalId>, u64)],
+) -> Result<Inspection> {
     let mut state = Inspection {
         journal,
         noted: NotedCommit { upto: Seq(0), number: crate::types::CommitNo(0), hash: Hash::ZERO },
@@ -86,7 +120,7 @@ pub(super) fn inspect(dir: &Path, keys: &Keys) -> Result<Option<Inspection>> {
         dropped: Vec::new(),
     };
     let mut expected = None;
-    for (number, named, length) in files {
+    for &(number, named, length) in files {
         let path = segment::path(dir, number);
         let file = File::open(&path).map_err(Error::io("a journal segment cannot be read"))?;
         let mut frames = Frames::new(keys, journal, number, &file, length);
@@ -111,7 +145,7 @@ pub(super) fn inspect(dir: &Path, keys: &Keys) -> Result<Option<Inspection>> {
     let noted = state.noted.upto;
     state.unsent.retain(|tx| tx.seq > noted);
     state.dropped.retain(|(dropped, _)| dropped.last > noted);
-    Ok(if state.segments.is_empty() { None } else { Some(state) })
+    Ok(state)
 }
 
 fn reading(source: std::io::Error) -> Error {
@@ -145,7 +179,14 @@ fn read_segment(
                 state.boot = start.boot;
                 state.segments.push(Whole { number, first: start.first, end: next });
             }
-            _ if first => return Ok(Some(0)),
+            // Earlier versions could leave a segment without a Start: where it follows another, all is known.
+            record if first => {
+                if state.segments.is_empty() {
+                    return Ok(Some(0));
+                }
+                state.segments.push(Whole { number, first: state.last.next(), end: next });
+                take(record, number, at, state)?;
+            }
             record => take(record, number, at, state)?,
         }
         first = false;
@@ -200,6 +241,11 @@ impl Inspection {
     /// Packs that the bucket never gets, as far as something that refers to them may be unsent.
     pub fn dropped(&self) -> impl Iterator<Item = DroppedPack> {
         self.dropped.iter().map(|(dropped, _)| *dropped)
+    }
+
+    /// Whether all that came before its first segment is noted as confirmed.
+    fn starts_after_confirmed(&self) -> bool {
+        self.segments.first().is_some_and(|whole| whole.first <= self.noted.upto.next())
     }
 
     /// What dropping `tx` and all that follow it would mean: a torn tail, or damage, when a

@@ -2,9 +2,13 @@
 //! durable after a barrier (J2), removed once the bucket has them (J5).
 
 mod frame;
+#[cfg(test)]
+mod full_tests;
 mod inspect;
+mod read;
 #[cfg(test)]
 mod read_tests;
+mod room;
 mod segment;
 #[cfg(test)]
 mod tests;
@@ -20,12 +24,15 @@ use tokio::sync::watch;
 
 pub use self::frame::{DroppedPack, NotedCommit};
 pub use self::inspect::{Damage, Inspection, UnsentTx};
+pub use self::room::{JournalRoom, Need};
 
-use self::frame::{BarrierMark, FRAME_HEADER, Frames, Record, Start};
-use self::segment::{SEGMENT_BYTES, Segment};
+use self::frame::{BarrierMark, Record, Start};
+use self::room::Share;
+use self::segment::{HEADER, Segment};
 use super::{Disk, Error, Result, Transaction};
 use crate::crypto::{self, Keys};
-use crate::types::{Hash, JournalId, PackId, Seq};
+use crate::os::is_full;
+use crate::types::{Hash, JournalId, KIB, PackId, Seq};
 
 /// Who must know of a reference to a pack before it is journaled: staging (C4, K5).
 pub trait PackWatcher: Send + Sync {
@@ -53,10 +60,10 @@ pub struct Journaled {
 }
 
 /// Packs in one record that says that they are dropped.
-const DROPPED_AT_ONCE: usize = 4096;
+pub const DROPPED_AT_ONCE: usize = 4096;
 
-/// How much [`Journal::read_found`] returns at once.
-const FOUND_BYTES: usize = 4 << 20;
+/// After a segment could not be made, the next is tried so many bytes later.
+const ROLL_AGAIN: u64 = 64 * KIB;
 
 /// What a journal needs beside its directory.
 pub struct JournalOptions {
@@ -68,6 +75,8 @@ pub struct JournalOptions {
     pub disk: Arc<dyn Disk>,
     /// Told of references before they are journaled.
     pub watcher: Option<Arc<dyn PackWatcher>>,
+    /// Where what it takes of the disk is counted (J8); `None`: nowhere, and nothing is kept back.
+    pub room: Option<Arc<dyn JournalRoom>>,
 }
 
 /// The journal of a vault that this machine writes. One lock, held for one write(2).
@@ -75,6 +84,7 @@ pub struct Journal {
     dir: PathBuf,
     id: JournalId,
     options: JournalOptions,
+    share: Share,
     inner: Mutex<Inner>,
     cursor: Mutex<Cursor>,
     appended: watch::Sender<Seq>,
@@ -111,6 +121,37 @@ struct Inner {
     unsynced: bool,
     poison: Option<String>,
     closed: bool,
+    owed: Owed,
+    /// The last segment is followed by the next once it is this long.
+    roll_at: u64,
+}
+
+/// What is written as soon as there is room again: nothing was promised by it.
+#[derive(Default)]
+struct Owed {
+    boot: bool,
+    note: Option<NotedCommit>,
+}
+
+impl Inner {
+    /// At the end of these segments; nothing is known to be durable beyond what is given.
+    fn new(segments: VecDeque<Segment>, seq: Seq, noted: NotedCommit, durable: Seq) -> Self {
+        let first_unsynced = segments.front().map_or(0, |segment| segment.number);
+        Self {
+            segments,
+            seq,
+            noted,
+            durable_noted: noted,
+            durable,
+            first_unsynced,
+            dir_unsynced: true,
+            unsynced: true,
+            poison: None,
+            closed: false,
+            owed: Owed::default(),
+            roll_at: 0,
+        }
+    }
 }
 
 /// Where the reader of unsent transactions is.
@@ -133,104 +174,45 @@ impl Journal {
         let id = JournalId(crypto::random());
         crate::os::make_private(dir)
             .map_err(Error::io("the journal's directory cannot be made"))?;
-        let inner = Inner {
-            segments: VecDeque::new(),
-            seq: noted.upto,
-            noted,
-            durable_noted: noted,
-            durable: noted.upto,
-            first_unsynced: 1,
-            dir_unsynced: true,
-            unsynced: true,
-            poison: None,
-            closed: false,
-        };
+        let inner = Inner::new(VecDeque::new(), noted.upto, noted, noted.upto);
         let journal = Self::new(dir, id, options, inner);
         journal.roll(&mut journal.inner.lock(), 1)?;
         Ok(journal)
     }
 
-    /// The transactions after `after` of a journal that is not written any more; some MiB of
-    /// them, none at its end.
-    pub fn read_found(
-        dir: &Path,
-        keys: &Keys,
-        found: &Inspection,
-        after: Seq,
-    ) -> Result<Vec<Journaled>> {
-        let reading = || Error::io("the journal cannot be read");
-        let mut part = Vec::new();
-        let mut bytes = 0;
-        let from = found.segments.iter().rposition(|whole| whole.first <= after.next());
-        for whole in found.segments.iter().skip(from.unwrap_or(0)) {
-            let file = fs::File::open(segment::path(dir, whole.number)).map_err(reading())?;
-            let mut frames = Frames::new(keys, found.journal, whole.number, &file, whole.end);
-            let (mut at, mut seq) = (segment::HEADER, Seq(whole.first.0 - 1));
-            while at < whole.end && bytes < FOUND_BYTES {
-                let damaged = Error::Damaged { segment: whole.number, offset: at };
-                let (record, next) = frames.at(at).map_err(reading())?.ok_or(damaged)?;
-                at = next;
-                let Record::Transaction { bytes: plain, .. } = record else { continue };
-                seq = seq.next();
-                if seq > after {
-                    bytes += plain.len();
-                    part.push(journaled(seq, plain)?);
-                }
-            }
-        }
-        Ok(part)
-    }
-
     /// Goes on with an inspected journal: drops its torn tail, if it has one.
     pub fn resume(dir: &Path, options: JournalOptions, found: &Inspection) -> Result<Self> {
         let failed = || Error::io("the journal's torn tail cannot be dropped");
-        let last = found.segments.last().map_or(0, |whole| whole.number);
         for (number, ..) in segment::list(dir).map_err(failed())? {
-            if number > last {
+            // Behind the torn tail, or left over from a removal.
+            if !found.segments.iter().any(|whole| whole.number == number) {
                 fs::remove_file(segment::path(dir, number)).map_err(failed())?;
             }
         }
         let mut segments = VecDeque::new();
         for whole in &found.segments {
             let path = segment::path(dir, whole.number);
-            let file =
-                fs::OpenOptions::new().read(true).write(true).open(&path).map_err(failed())?;
-            if file.metadata().map_err(failed())?.len() != whole.end {
-                file.set_len(whole.end).map_err(failed())?;
-            }
-            segments.push_back(Segment {
-                number: whole.number,
-                first: whole.first,
-                file: Arc::new(file),
-                path,
-                end: whole.end,
-                room: 0,
-            });
+            let segment = Segment::found(path, whole.number, whole.first, whole.end);
+            segments.push_back(segment.map_err(failed())?);
         }
-        let first_unsynced = segments.front().map_or(0, |segment| segment.number);
-        let inner = Inner {
-            segments,
-            seq: found.last,
-            noted: found.noted,
-            durable_noted: found.noted,
-            durable: found.durable,
-            first_unsynced,
-            dir_unsynced: true,
-            unsynced: true,
-            poison: None,
-            closed: false,
-        };
-        let boot = Record::Boot(options.boot.clone());
+        let inner = Inner::new(segments, found.last, found.noted, found.durable);
         let journal = Self::new(dir, found.journal, options, inner);
-        journal.write(&mut journal.inner.lock(), &boot)?;
+        {
+            let mut inner = journal.inner.lock();
+            journal.share.found(&mut inner.segments.iter());
+            inner.roll_at = journal.share.segment_bytes();
+            inner.owed.boot = true;
+            journal.pay(&mut inner)?;
+        }
         Ok(journal)
     }
 
     fn new(dir: &Path, id: JournalId, options: JournalOptions, inner: Inner) -> Self {
+        let share = Share(options.room.clone());
         let cursor = Cursor { seq: Seq(0), segment: 0, offset: 0 };
         let appended = watch::Sender::new(inner.seq);
         let (inner, cursor) = (Mutex::new(inner), Mutex::new(cursor));
-        Self { dir: dir.to_owned(), id, options, inner, cursor, appended }
+        Self { dir: dir.to_owned(), id, options, share, inner, cursor, appended }
     }
 
     /// The journal's id.
@@ -238,13 +220,18 @@ impl Journal {
         self.id
     }
 
+    /// As [`Journal::append_for`], a change like any other.
+    pub fn append(&self, transaction: &Transaction) -> Result<(Seq, Hash)> {
+        self.append_for(transaction, Need::Change)
+    }
+
     /// Appends a transaction; after that it survives the death of the process. Its count, and
     /// the hash that it is known by.
     ///
     /// # Errors
-    /// [`Error::TooLarge`]; [`Error::Io`] when the disk is full (nothing was written);
-    /// [`Error::Poisoned`] after any other failed write.
-    pub fn append(&self, transaction: &Transaction) -> Result<(Seq, Hash)> {
+    /// [`Error::TooLarge`]; [`Error::Full`] when there is no room for what `need` says (nothing was
+    /// written); [`Error::Poisoned`] after any other failed write.
+    pub fn append_for(&self, transaction: &Transaction, need: Need) -> Result<(Seq, Hash)> {
         let bytes = transaction.encode()?;
         let hash = Transaction::hash_of(&bytes);
         let changed = transaction.packs()?;
@@ -259,7 +246,7 @@ impl Journal {
             _ => Vec::new(),
         };
         let length = bytes.len();
-        self.write(&mut inner, &Record::Transaction { staged, bytes: bytes.into() })?;
+        self.write(&mut inner, &Record::Transaction { staged, bytes: bytes.into() }, need)?;
         inner.seq = seq;
         if let Some(watcher) = &self.options.watcher {
             watcher.appended(seq, length, &changed);
@@ -287,12 +274,13 @@ impl Journal {
     /// Whether there is anything that a barrier would make durable.
     pub fn unsynced(&self) -> bool {
         let inner = self.inner.lock();
-        inner.unsynced && inner.poison.is_none()
+        (inner.unsynced || inner.owed.note.is_some()) && inner.poison.is_none()
     }
 
-    /// The last commit that the journal knows to be in the bucket.
+    /// The last commit that is known to be in the bucket.
     pub fn noted(&self) -> NotedCommit {
-        self.inner.lock().noted
+        let inner = self.inner.lock();
+        inner.owed.note.unwrap_or(inner.noted)
     }
 
     /// As [`Journal::noted`], as far as it is durable: what C4 may rely on.
@@ -320,8 +308,8 @@ impl Journal {
     /// # Errors
     /// [`Error::Poisoned`].
     pub fn mark(&self) -> Result<Mark> {
-        let inner = self.inner.lock();
-        self.check(&inner)?;
+        let mut inner = self.inner.lock();
+        self.pay(&mut inner)?;
         let from = inner.first_unsynced;
         let segments = inner.segments.iter().filter(|s| s.number >= from).cloned().collect();
         let Some(last) = inner.segments.back() else {
@@ -335,7 +323,8 @@ impl Journal {
     /// to the mark refer to must have been synced since it was taken. Blocks.
     ///
     /// # Errors
-    /// A failed fsync poisons: it is never retried as if it could succeed (J6).
+    /// A failed fsync poisons: it is never retried as if it could succeed (J6). [`Error::Full`]: there is
+    /// no room to say that it is durable; nothing is promised, and the next barrier may.
     pub fn sync_data(&self, mark: Mark) -> Result<Seq> {
         let Mark { segments: files, sync_dir, place: mark, noted } = mark;
         for segment in &files {
@@ -347,12 +336,13 @@ impl Journal {
             synced.map_err(|error| self.failed("an fsync of the journal failed", error))?;
         }
         let mut inner = self.inner.lock();
-        // What was written while the fsync ran is not covered by it.
+        self.pay(&mut inner)?;
+        // What was written while the fsync ran is not covered by it, nor is what is owed and had no room before.
         let more = inner
             .segments
             .back()
             .is_some_and(|last| (last.number, last.end) != (mark.segment, mark.offset));
-        self.write(&mut inner, &Record::Barrier(mark))?;
+        self.write(&mut inner, &Record::Barrier(mark), Need::Upkeep)?;
         inner.unsynced = more || inner.segments.back().is_some_and(|s| s.number != mark.segment);
         inner.first_unsynced = inner.first_unsynced.max(mark.segment);
         if sync_dir && inner.segments.back().is_some_and(|last| last.number == mark.segment) {
@@ -363,19 +353,21 @@ impl Journal {
         Ok(mark.upto)
     }
 
-    /// Notes that a receipt confirmed the transactions up to `noted.upto` (J5).
+    /// Notes that a receipt confirmed the transactions up to `noted.upto` (J5); where there is no room for
+    /// that now, as soon as there is.
     pub fn note_confirmed(&self, noted: NotedCommit) -> Result<()> {
         let mut inner = self.inner.lock();
-        self.write(&mut inner, &Record::Confirmed(noted))?;
-        inner.noted = noted;
-        Ok(())
+        inner.owed.note = Some(noted);
+        self.pay(&mut inner)
     }
 
-    /// Notes that these packs never get into the bucket. They may go once a barrier that was marked after this is there.
+    /// Notes that these packs, at most [`DROPPED_AT_ONCE`], never get into the bucket, all or none. They may go once a
+    /// barrier that was marked after this is there.
+    ///
+    /// # Errors
+    /// [`Error::Full`], though this may use all that is kept back; nothing is noted.
     pub fn note_dropped(&self, packs: &[DroppedPack]) -> Result<()> {
-        let mut inner = self.inner.lock();
-        let mut parts = packs.chunks(DROPPED_AT_ONCE);
-        parts.try_for_each(|part| self.write(&mut inner, &Record::Dropped(part.to_vec())))
+        self.write(&mut self.inner.lock(), &Record::Dropped(packs.to_vec()), Need::Upkeep)
     }
 
     /// The last transaction's count, after which none is accepted: a release follows (W1).
@@ -398,7 +390,7 @@ impl Journal {
     pub fn mark_clean(&self) -> Result<()> {
         self.sync_data(self.mark()?)?;
         let mut inner = self.inner.lock();
-        self.write(&mut inner, &Record::Clean)?;
+        self.write(&mut inner, &Record::Clean, Need::Upkeep)?;
         let Some(last) = inner.segments.back().cloned() else { return Ok(()) };
         drop(inner);
         let synced = self.options.disk.sync_file(&last.file, &last.path);
@@ -411,81 +403,26 @@ impl Journal {
         inner.segments.get(1).is_some_and(|s| s.first <= inner.durable_noted.upto.next())
     }
 
-    /// Removes the segments whose transactions the bucket has and the index has flushed (J5).
+    /// Removes the segments whose transactions the bucket has and the index has flushed (J5), the oldest first: what
+    /// a crash leaves of them is told by the note that a later one has. Blocks.
     pub fn trim(&self, flushed: Seq) -> Result<()> {
-        let mut inner = self.inner.lock();
-        let keep_from = flushed.min(inner.durable_noted.upto);
-        while inner.segments.len() > 1 && inner.segments[1].first <= keep_from.next() {
-            let path = inner.segments[0].path.clone();
-            fs::remove_file(path).map_err(Error::io("an old journal segment"))?;
-            inner.segments.pop_front();
-        }
-        Ok(())
-    }
-
-    /// The transactions after `seq`, about `max_bytes` of them and at least one if there is one.
-    /// Not before the oldest segment.
-    pub fn read_after(&self, seq: Seq, max_bytes: usize) -> Result<Vec<Journaled>> {
-        self.read_between(seq, Seq(u64::MAX), max_bytes)
-    }
-
-    /// As [`Journal::read_after`], up to `upto` at most. Whoever goes on where the last call ended
-    /// reads on from there: what it does not want yet is not read twice.
-    pub fn read_between(&self, seq: Seq, upto: Seq, max_bytes: usize) -> Result<Vec<Journaled>> {
-        let (segments, last) = {
-            let inner = self.inner.lock();
-            (inner.segments.clone(), inner.seq.min(upto))
-        };
-        let mut found = Vec::new();
-        if seq >= last {
-            return Ok(found);
-        }
-        let mut at = self.cursor_for(seq, &segments);
-        let mut bytes = 0;
-        let from = at.segment;
-        for segment in segments.iter().filter(|s| s.number >= from) {
-            // The place stays where the batch ends, or the rest of that segment would be skipped.
-            if at.seq >= last || bytes >= max_bytes {
-                break;
-            }
-            if segment.number > at.segment {
-                at = Cursor { seq: at.seq, segment: segment.number, offset: segment::HEADER };
-            }
-            let keys = &self.options.keys;
-            let mut frames = Frames::new(keys, self.id, segment.number, &segment.file, segment.end);
-            while at.offset < segment.end && at.seq < last && bytes < max_bytes {
-                let (record, next) = frames
-                    .at(at.offset)
-                    .map_err(Error::io("the journal cannot be read"))?
-                    .ok_or(Error::Damaged { segment: segment.number, offset: at.offset })?;
-                at.offset = next;
-                let Record::Transaction { bytes: plain, .. } = record else { continue };
-                at.seq = at.seq.next();
-                if at.seq > seq {
-                    bytes += plain.len() + FRAME_HEADER;
-                    found.push(journaled(at.seq, plain)?);
-                }
+        let mut done_with = Vec::new();
+        {
+            let mut inner = self.inner.lock();
+            let keep_from = flushed.min(inner.durable_noted.upto);
+            while inner.segments.len() > 1 && inner.segments[1].first <= keep_from.next() {
+                done_with.extend(inner.segments.pop_front());
             }
         }
-        *self.cursor.lock() = at;
-        Ok(found)
-    }
-
-    /// The place from which to read on to find the transaction after `seq`.
-    fn cursor_for(&self, seq: Seq, segments: &VecDeque<Segment>) -> Cursor {
-        let cursor = *self.cursor.lock();
-        if cursor.segment > 0 && cursor.seq <= seq {
-            let holder = segments.iter().rfind(|s| s.first <= seq.next());
-            if holder.is_none_or(|holder| holder.number <= cursor.segment) {
-                return cursor;
-            }
+        for segment in &done_with {
+            fs::remove_file(&segment.path).map_err(Error::io("an old journal segment"))?;
+            self.share.give_back(segment.room);
         }
-        let from = segments.iter().rfind(|s| s.first <= seq.next()).or(segments.front());
-        from.map_or(cursor, |segment| Cursor {
-            seq: Seq(segment.first.0 - 1),
-            segment: segment.number,
-            offset: segment::HEADER,
-        })
+        if done_with.is_empty() {
+            return Ok(());
+        }
+        let synced = self.options.disk.sync_dir(&self.dir);
+        synced.map_err(|error| self.failed("an fsync of the journal failed", error))
     }
 
     fn check(&self, inner: &Inner) -> Result<()> {
@@ -500,24 +437,59 @@ impl Journal {
         Error::Io { what: what.into(), source: error }
     }
 
-    fn write(&self, inner: &mut Inner, record: &Record) -> Result<()> {
-        self.check(inner)?;
-        if let Some(full) = inner.segments.back().filter(|s| s.end >= SEGMENT_BYTES) {
-            let next = full.number + 1;
-            self.roll(inner, next)?;
-        }
-        self.write_here(inner, record)
+    fn write(&self, inner: &mut Inner, record: &Record, need: Need) -> Result<()> {
+        self.pay(inner)?;
+        self.write_next(inner, record, need)
     }
 
-    fn write_here(&self, inner: &mut Inner, record: &Record) -> Result<()> {
+    /// Writes what is owed, as far as there is room for it.
+    fn pay(&self, inner: &mut Inner) -> Result<()> {
+        self.check(inner)?;
+        if inner.owed.boot {
+            let boot = Record::Boot(self.options.boot.clone());
+            inner.owed.boot = !self.written(inner, &boot)?;
+        }
+        if let Some(noted) = inner.owed.note
+            && self.written(inner, &Record::Confirmed(noted))?
+        {
+            inner.noted = noted;
+            inner.owed.note = None;
+        }
+        Ok(())
+    }
+
+    /// Whether there was room for it.
+    fn written(&self, inner: &mut Inner, record: &Record) -> Result<bool> {
+        match self.write_next(inner, record, Need::Upkeep) {
+            Err(Error::Full) => Ok(false),
+            other => other.map(|()| true),
+        }
+    }
+
+    /// Writes it into the last segment, or, where that is long enough, into the next.
+    fn write_next(&self, inner: &mut Inner, record: &Record, need: Need) -> Result<()> {
+        if let Some((number, end)) = inner.segments.back().map(|last| (last.number, last.end))
+            && end >= inner.roll_at
+            && let Err(error) = self.roll(inner, number + 1)
+        {
+            // It goes on in this one; the next is tried again some records later.
+            tracing::warn!(error = &error as &dyn std::error::Error, "no new journal segment");
+            inner.roll_at = end + ROLL_AGAIN;
+        }
+        self.write_here(inner, record, need)
+    }
+
+    fn write_here(&self, inner: &mut Inner, record: &Record, need: Need) -> Result<()> {
         let Some(segment) = inner.segments.back_mut() else {
             return Err(Error::Poisoned("the journal has no segment".into()));
         };
         let frame = frame::seal(&self.options.keys, self.id, segment.number, segment.end, record);
-        segment
-            .ensure_room(frame.len() as u64)
-            .map_err(Error::io("there is no room for the journal"))?;
+        self.share.ensure(segment, frame.len() as u64, need)?;
         if let Err(source) = segment.append(&frame) {
+            // What is there of it would be in the way of what comes next.
+            if is_full(&source) && self.share.cut(segment) {
+                return Err(Error::Full);
+            }
             let what = "a write to the journal failed";
             tracing::error!(error = %source, "{what}");
             inner.poison = Some(format!("{what}: {source}"));
@@ -529,14 +501,34 @@ impl Journal {
         Ok(())
     }
 
+    /// Begins the next segment. It is part of the journal once its header and Start are written, no sooner.
     fn roll(&self, inner: &mut Inner, number: u64) -> Result<()> {
         let first = inner.seq.next();
         let start = Start { first, noted: inner.noted, boot: self.options.boot.clone() };
-        let segment = Segment::create(&self.dir, self.id, number, first)
-            .map_err(Error::io("a new journal segment"))?;
+        let record = Record::Start(start);
+        let frame = frame::seal(&self.options.keys, self.id, number, HEADER, &record);
+        let full_or = |source| match is_full(&source) {
+            true => Error::Full,
+            false => Error::Io { what: "a new journal segment".into(), source },
+        };
+        let is_first = inner.segments.is_empty();
+        let begin = || -> Result<Segment> {
+            let mut segment =
+                Segment::make(&self.dir, self.id, number, first, &frame).map_err(full_or)?;
+            self.share.begin(&mut segment, is_first)?;
+            segment.name().map_err(full_or).inspect_err(|_| self.share.give_back(segment.room))?;
+            Ok(segment)
+        };
+        let segment = begin().inspect_err(|_| Segment::unmake(&self.dir))?;
+        if let Some(last) = inner.segments.back_mut() {
+            // Room that it does not need any more; left where it is should that fail.
+            self.share.cut(last);
+        }
         inner.segments.push_back(segment);
+        inner.roll_at = self.share.segment_bytes();
         inner.dir_unsynced = true;
-        self.write_here(inner, &Record::Start(start))
+        inner.unsynced = true;
+        Ok(())
     }
 }
 
@@ -545,12 +537,6 @@ fn distinct(changed: &[(&[u8], Option<PackId>)]) -> Vec<PackId> {
     packs.sort_unstable();
     packs.dedup();
     packs
-}
-
-fn journaled(seq: Seq, plain: Vec<u8>) -> Result<Journaled> {
-    let hash = Transaction::hash_of(&plain);
-    let packs = distinct(&Transaction::decode(&plain)?.packs()?);
-    Ok(Journaled { seq, bytes: plain.into(), hash, packs })
 }
 
 impl std::fmt::Debug for Journal {

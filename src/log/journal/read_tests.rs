@@ -10,7 +10,7 @@ use crate::types::{CommitNo, VaultId};
 fn journal(dir: &Path) -> Journal {
     let keys = Keys::derive(&MasterKey::from_bytes([7; 32]), VaultId([1; 16]), FIRST_EPOCH);
     let disk = Arc::new(RealDisk);
-    let options = JournalOptions { keys, boot: "boot".into(), disk, watcher: None };
+    let options = JournalOptions { keys, boot: "boot".into(), disk, watcher: None, room: None };
     let noted = NotedCommit { upto: Seq(0), number: CommitNo(0), hash: Hash::ZERO };
     Journal::create(dir, options, noted).unwrap()
 }

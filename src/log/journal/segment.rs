@@ -2,16 +2,17 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::os;
 use crate::types::{JournalId, MIB, Seq};
 
 /// A segment is followed by the next once it is this long.
 pub(super) const SEGMENT_BYTES: u64 = 16 * MIB;
-/// Room on the disk is taken in steps of this, before it is written to (J8).
-const ROOM_STEP: u64 = 4 * MIB;
+/// What a segment is called until it is one.
+const MAKING: &str = "making";
 
 const MAGIC: [u8; 8] = *b"S3VJRNL1";
 /// Magic, journal id, segment number: in the clear.
@@ -27,7 +28,7 @@ pub(super) struct Segment {
     pub path: PathBuf,
     /// Where the next frame goes.
     pub end: u64,
-    /// Up to where the disk has room for it.
+    /// Up to where the disk has room for it: never before its end.
     pub room: u64,
 }
 
@@ -44,40 +45,66 @@ fn header(journal: JournalId, number: u64) -> [u8; HEADER as usize] {
 }
 
 impl Segment {
-    /// A new file, with its header written.
-    pub(super) fn create(
+    /// A new segment with its header and first record, which is sealed for byte `HEADER` of it. It is none before it
+    /// has its name; one that was left by a failure or a crash is nobody's.
+    pub(super) fn make(
         dir: &Path,
         journal: JournalId,
         number: u64,
         first: Seq,
+        first_record: &[u8],
     ) -> io::Result<Self> {
-        let path = path(dir, number);
-        let file =
-            OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(true).mode(0o600);
+        let file = options.open(dir.join(MAKING))?;
         file.write_all_at(&header(journal, number), 0)?;
-        Ok(Self { number, first, file: Arc::new(file), path, end: HEADER, room: 0 })
+        file.write_all_at(first_record, HEADER)?;
+        let end = HEADER + first_record.len() as u64;
+        let path = path(dir, number);
+        Ok(Self { number, first, file: Arc::new(file), path, end, room: end })
     }
 
-    /// Writes at the end. A full disk is told apart from a failed write: nothing is written then.
-    pub(super) fn ensure_room(&mut self, length: u64) -> io::Result<()> {
-        use std::os::fd::AsRawFd;
-        if self.end + length <= self.room {
-            return Ok(());
+    /// It has its name from now on.
+    pub(super) fn name(&self) -> io::Result<()> {
+        fs::rename(self.path.with_file_name(MAKING), &self.path)
+    }
+
+    /// What was made for a segment goes.
+    pub(super) fn unmake(dir: &Path) {
+        // What cannot be removed is overwritten the next time.
+        drop(fs::remove_file(dir.join(MAKING)));
+    }
+
+    /// One that was found, whole up to `end`: what follows is dropped.
+    pub(super) fn found(path: PathBuf, number: u64, first: Seq, end: u64) -> io::Result<Self> {
+        let file = OpenOptions::new().read(true).write(true).open(&path)?;
+        let metadata = file.metadata()?;
+        // What the disk keeps for it beyond its end is still there, unless it has to be cut.
+        let room = metadata.blocks() * 512;
+        let mut segment = Self { number, first, file: Arc::new(file), path, end, room };
+        segment.room = segment.room.max(end);
+        if metadata.len() != end {
+            segment.cut()?;
         }
-        let wanted = (self.end + length).next_multiple_of(ROOM_STEP);
-        let (from, to) = (self.end.cast_signed(), (wanted - self.end).cast_signed());
-        // SAFETY: the descriptor is open for as long as `self`; no memory is passed.
-        let result =
-            unsafe { libc::fallocate(self.file.as_raw_fd(), libc::FALLOC_FL_KEEP_SIZE, from, to) };
-        match (result, io::Error::last_os_error()) {
-            (0, _) => self.room = wanted,
-            // A file system without fallocate: the write itself finds out.
-            (_, error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => self.room = u64::MAX,
-            (_, error) => return Err(error),
-        }
+        Ok(segment)
+    }
+
+    /// Takes room on the disk up to byte `wanted`, so that a full disk is told apart from a failed write.
+    pub(super) fn extend(&mut self, wanted: u64) -> io::Result<()> {
+        // Where there is no such thing, the write itself finds out.
+        os::take_room(&self.file, self.room, wanted.saturating_sub(self.room))?;
+        self.room = wanted;
         Ok(())
     }
 
+    /// Gives back what lies beyond its end: a part of a frame, and room that was taken ahead.
+    pub(super) fn cut(&mut self) -> io::Result<()> {
+        self.file.set_len(self.end)?;
+        self.room = self.end;
+        Ok(())
+    }
+
+    /// Writes at the end.
     pub(super) fn append(&mut self, frame: &[u8]) -> io::Result<()> {
         self.file.write_all_at(frame, self.end)?;
         self.end += frame.len() as u64;

@@ -5,16 +5,16 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::*;
 use crate::crypto::{FIRST_EPOCH, MasterKey};
 use crate::log::{Change, Key, RealDisk};
 use crate::types::{CommitNo, InodeNo, VaultId};
 
-/// A disk that can fail.
+/// A disk that can fail, and counts what is asked of it for directories.
 #[derive(Debug, Default)]
-struct Failing(AtomicBool);
+struct Failing(AtomicBool, AtomicUsize);
 
 impl Disk for Failing {
     fn sync_file(&self, file: &File, path: &Path) -> io::Result<()> {
@@ -24,25 +24,27 @@ impl Disk for Failing {
         }
     }
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        self.1.fetch_add(1, Ordering::Relaxed);
         RealDisk.sync_dir(path)
     }
 }
 
-fn keys() -> Keys {
+pub(super) fn keys() -> Keys {
     Keys::derive(&MasterKey::from_bytes([3; 32]), VaultId([1; 16]), FIRST_EPOCH)
 }
 
-fn options(disk: Arc<dyn Disk>) -> JournalOptions {
-    JournalOptions { keys: keys(), boot: "this boot".into(), disk, watcher: None }
+pub(super) fn options(disk: Arc<dyn Disk>) -> JournalOptions {
+    JournalOptions { keys: keys(), boot: "this boot".into(), disk, watcher: None, room: None }
 }
 
-const NOTHING: NotedCommit = NotedCommit { upto: Seq(0), number: CommitNo(0), hash: Hash::ZERO };
+pub(super) const NOTHING: NotedCommit =
+    NotedCommit { upto: Seq(0), number: CommitNo(0), hash: Hash::ZERO };
 
-fn create(dir: &Path) -> Journal {
+pub(super) fn create(dir: &Path) -> Journal {
     Journal::create(dir, options(Arc::new(RealDisk)), NOTHING).unwrap()
 }
 
-fn change(number: u64, length: usize) -> Transaction {
+pub(super) fn change(number: u64, length: usize) -> Transaction {
     Transaction::new(vec![
         Change { key: Key::Inode(InodeNo(number)).encode(), value: None },
         Change {
@@ -184,7 +186,8 @@ fn j3_a_missing_extent_is_torn_after_the_barrier_and_damage_before_it() {
 #[test]
 fn j5_segments_go_when_confirmed_durable_and_flushed() {
     let dir = tempfile::tempdir().unwrap();
-    let journal = create(dir.path());
+    let disk = Arc::new(Failing::default());
+    let journal = Journal::create(dir.path(), options(disk.clone()), NOTHING).unwrap();
     let count = |dir: &Path| fs::read_dir(dir).unwrap().count();
     while count(dir.path()) < 4 {
         journal.append(&change(1, 1 << 20)).unwrap();
@@ -199,8 +202,10 @@ fn j5_segments_go_when_confirmed_durable_and_flushed() {
     journal.sync_data(journal.mark().unwrap()).unwrap();
     journal.trim(Seq(0)).unwrap();
     assert_eq!(count(dir.path()), 4, "the index has not flushed");
+    let synced = disk.1.load(Ordering::Relaxed);
     journal.trim(last).unwrap();
     assert_eq!(count(dir.path()), 1);
+    assert_eq!(disk.1.load(Ordering::Relaxed), synced + 1, "what is gone is gone for good");
     append(&journal, 2);
     drop(journal);
     let found = Journal::inspect(dir.path(), &keys()).unwrap().unwrap();

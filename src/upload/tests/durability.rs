@@ -285,13 +285,21 @@ async fn j6_after_a_failed_fsync_everything_refuses_and_nothing_is_sent() {
 #[tokio::test]
 async fn j6_a_poisoned_uploader_sends_nothing_more() {
     let rig = Rig::new();
-    let uploader = rig.uploader(quick()).await;
+    let committer = rig.committer().await;
+    // There is a pack to send, and a transaction that waits for nothing.
+    rig.touch(1);
+    rig.file(2, 1000);
+    rig.store.take_requests();
     rig.staging.poison("a write failed");
+    let uploader = rig.start(committer, quick());
     until("the journal is told", || rig.journal.poisoned().is_some()).await;
     let synced = uploader.sync(Seq(1), SOON).await;
     assert!(matches!(synced, Err(Error::Poisoned(reason)) if reason == "a write failed"));
     assert_eq!(uploader.status().poisoned.as_deref(), Some("a write failed"));
+    // So long that each would have been sent several times.
+    tokio::time::sleep(4 * quick().linger).await;
     assert!(rig.store.take_requests().is_empty());
+    assert_eq!(uploader.confirmed(), Seq(0));
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 mod crashes;
 mod dropped;
 mod durability;
+mod full;
 mod powercut;
 mod rig;
 mod sending;

@@ -109,6 +109,7 @@ pub(super) fn journal_options(keys: &Keys, staging: &Staging) -> JournalOptions 
         boot: "boot".into(),
         disk: Arc::new(RealDisk),
         watcher: Some(Arc::new(staging.clone())),
+        room: None,
     }
 }
 
@@ -131,12 +132,23 @@ impl Rig {
         sync_every: Duration,
         observer: impl Fn(Step) + Send + Sync + 'static,
     ) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        let limits = StagingLimits { budget, free_floor: 0, wait: Duration::from_secs(5) };
+        Self::placed(tempfile::tempdir().unwrap(), limits, false, sync_every, observer)
+    }
+
+    /// In a directory of the caller's; with the journal in staging's accounts, if asked.
+    pub(super) fn placed(
+        dir: tempfile::TempDir,
+        limits: StagingLimits,
+        counts_journal: bool,
+        sync_every: Duration,
+        observer: impl Fn(Step) + Send + Sync + 'static,
+    ) -> Self {
         let memory = Arc::new(MemoryStore::new());
         let keys = keys();
-        let limits = StagingLimits { budget, free_floor: 0, wait: Duration::from_secs(5) };
         let staging = Staging::open(&dir.path().join("staging"), limits).unwrap();
-        let options = journal_options(&keys, &staging);
+        let mut options = journal_options(&keys, &staging);
+        options.room = counts_journal.then(|| staging.journal_room());
         let journal = Journal::create(&dir.path().join("journal"), options, nothing_noted());
         let journal = Arc::new(journal.unwrap());
         let store = Faulty::over(memory.clone());

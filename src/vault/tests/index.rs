@@ -157,7 +157,7 @@ async fn j4_after_an_unclean_reboot_the_index_is_made_anew() {
             let (dir, disk) = (world.state_dir("a").join("journal"), Arc::new(RealDisk));
             let found = Journal::inspect(&dir, &unlocked.keys).unwrap().unwrap();
             let (keys, boot) = (unlocked.keys.clone(), "another boot".into());
-            let options = JournalOptions { keys, boot, disk, watcher: None };
+            let options = JournalOptions { keys, boot, disk, watcher: None, room: None };
             drop(Journal::resume(&dir, options, &found).unwrap());
         }
         let again = world.open("a").await;

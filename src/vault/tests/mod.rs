@@ -1,11 +1,13 @@
 //! A vault as a whole over a store in memory: reopened from each of its forms.
 
+mod aside;
 mod checkpoints;
 mod dropped;
 mod durable;
 mod index;
 mod opening;
 mod random;
+mod staged;
 mod writers;
 
 use std::collections::BTreeMap;
@@ -40,6 +42,8 @@ pub(super) struct Machines<'a> {
     pub take_over: bool,
     pub accept_rollback: bool,
     pub read_only: bool,
+    /// Instead of what all others have.
+    pub cache_size: Option<u64>,
 }
 
 pub(super) fn machine(name: &str) -> Machines<'_> {
@@ -88,7 +92,7 @@ impl World {
             state_dir: self.state_dir(who.name),
             machine,
             memory: 64 * MIB,
-            cache_size: Some(512 * MIB),
+            cache_size: who.cache_size.or(Some(512 * MIB)),
             read_only: who.read_only,
             take_over: who.take_over,
             accept_rollback: who.accept_rollback,

@@ -125,6 +125,15 @@ async fn w1_nothing_is_sent_before_the_claim() {
         .collect();
     assert!(puts[0].starts_with("log/"), "{puts:?}");
     assert!(world.memory.names().len() > before + 2);
+    // A machine that does not know the store yet tries it first (W6): with what is not part of the vault.
+    let other = world.open("b").await;
+    write(&other.vfs(), "f", b"x").await;
+    other.close(LONG).await.unwrap();
+    let requests = world.faulty.take_requests().into_iter();
+    let puts = requests.filter(|request| request.verb == crate::store::Verb::Put);
+    let puts: Vec<_> = puts.map(|request| request.name).collect();
+    let claim = puts.iter().position(|name| name.starts_with("log/")).unwrap();
+    assert!(claim > 0 && puts[..claim].iter().all(|name| name.starts_with("probe/")), "{puts:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -131,6 +131,7 @@ impl World {
             boot: "boot".into(),
             disk: Arc::new(RealDisk),
             watcher: Some(Arc::new(Watch(staging.clone()))),
+            room: None,
         };
         let journal = Journal::create(&dir.path().join("journal"), journal_options, noted).unwrap();
         let journal = Arc::new(journal);

@@ -1,0 +1,82 @@
+//! A disk so small that a test can fill it.
+
+use std::ffi::CString;
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// A file system of its own, unmounted when dropped. Mounting takes root.
+pub(crate) struct SmallDisk {
+    place: tempfile::TempDir,
+}
+
+impl SmallDisk {
+    /// In memory, of so many bytes.
+    pub(crate) fn of(bytes: u64) -> Self {
+        let disk = Self { place: tempfile::tempdir().unwrap() };
+        let target = CString::new(disk.path().as_os_str().as_bytes()).unwrap();
+        let options = CString::new(format!("size={bytes},nr_inodes=200,mode=0700")).unwrap();
+        // SAFETY: mount(2) reads C strings that live until it returns.
+        let mounted = unsafe {
+            let (kind, options) = (c"tmpfs".as_ptr(), options.as_ptr().cast());
+            libc::mount(kind, target.as_ptr(), kind, 0, options)
+        };
+        assert_eq!(mounted, 0, "mounting: {}", std::io::Error::last_os_error());
+        disk
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.place.path()
+    }
+
+    fn filler(&self) -> PathBuf {
+        self.path().join("others")
+    }
+
+    fn names(&self) -> PathBuf {
+        self.path().join("names")
+    }
+
+    /// Others take all that is free.
+    pub(crate) fn fill(&self) {
+        let mut file = File::options().append(true).create(true).open(self.filler()).unwrap();
+        for size in [1 << 20, 4096] {
+            let block = vec![1; size];
+            while file.write_all(&block).is_ok() {}
+        }
+    }
+
+    /// Others take every name that is free, too.
+    pub(crate) fn fill_names(&self) {
+        fs::create_dir(self.names()).unwrap();
+        let mut free = 0..;
+        while free.next().is_some_and(|n| File::create(self.names().join(n.to_string())).is_ok()) {}
+    }
+
+    /// They give it back.
+    pub(crate) fn empty(&self) {
+        fs::remove_file(self.filler()).unwrap();
+        drop(fs::remove_dir_all(self.names()));
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let target = CString::new(self.path().as_os_str().as_bytes()).unwrap();
+        // SAFETY: umount2(2) reads a C string that lives until it returns.
+        unsafe { libc::umount2(target.as_ptr(), libc::MNT_DETACH) };
+    }
+}
+
+#[test]
+fn a_small_disk_is_filled_and_emptied() {
+    let disk = SmallDisk::of(1 << 20);
+    disk.fill();
+    assert_eq!(super::free_bytes(disk.path()).unwrap(), 0);
+    assert!(fs::write(disk.path().join("file"), [0; 4096]).is_err());
+    disk.fill_names();
+    assert!(File::create(disk.path().join("empty")).is_err());
+    disk.empty();
+    fs::write(disk.path().join("empty"), [0; 4096]).unwrap();
+}
