@@ -7,6 +7,7 @@ mod support;
 
 use std::ffi::CString;
 use std::fs;
+use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -84,6 +85,47 @@ fn a_small_disk_has_room_and_one_that_is_full_is_named() {
     home.type_in("mount vault").exits(19).says("--state-dir").says("needs 72");
     home.type_in("mount vault --read-only").exits(0);
     assert_eq!(fs::read(vault.join("unsent")).unwrap(), b"x");
+    home.type_in("umount vault").exits(0);
+}
+
+/// J8, with every byte of the disk taken by others: not even the daemon's log has room.
+#[test]
+fn j8_on_a_disk_that_others_fill_all_goes_on_that_needs_no_room() {
+    let home = Home::new();
+    let disk = SmallDisk::new(home.state(), 300);
+    let vault = home.path("vault");
+    home.type_in("mount vault --cache-size 64M").exits(0);
+    fs::write(vault.join("sent"), noise(1, 300_000)).unwrap();
+    home.type_in("sync vault").exits(0);
+    fs::rename(home.data().join("store"), home.path("away")).unwrap();
+    fs::write(vault.join("unsent"), noise(2, 300_000)).unwrap();
+    fs::write(vault.join("removed"), noise(3, 300_000)).unwrap();
+    let mut filler = fs::File::create(disk.0.join("filler")).unwrap();
+    let mut fill = || {
+        for size in [1 << 20, 4096] {
+            while filler.write_all(&vec![1; size]).is_ok() {}
+        }
+    };
+    fill();
+    fs::create_dir(vault.join("directory")).unwrap();
+    fs::remove_file(vault.join("removed")).unwrap();
+    fs::File::open(vault.join("unsent")).unwrap().sync_all().unwrap();
+    fs::rename(home.path("away"), home.data().join("store")).unwrap();
+    fill();
+    home.type_in("sync vault").exits(0);
+    fs::create_dir(vault.join("later")).unwrap();
+    let daemon = home.daemon(&vault);
+    signal(daemon, libc::SIGKILL);
+    wait_until("the daemon ends", || !runs(daemon));
+    fill();
+    home.type_in("mount vault --cache-size 64M").exits(0);
+    assert_eq!(fs::read(vault.join("sent")).unwrap(), noise(1, 300_000));
+    assert_eq!(fs::read(vault.join("unsent")).unwrap(), noise(2, 300_000));
+    assert!(vault.join("directory").is_dir() && vault.join("later").is_dir());
+    assert!(!vault.join("removed").exists());
+    drop(filler);
+    fs::remove_file(disk.0.join("filler")).unwrap();
+    wait_until("there is room", || fs::write(vault.join("again"), noise(4, 300_000)).is_ok());
     home.type_in("umount vault").exits(0);
 }
 

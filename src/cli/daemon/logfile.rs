@@ -22,7 +22,15 @@ const LIMIT: u64 = 8 << 20;
 pub struct LogFile {
     path: PathBuf,
     limit: u64,
-    open: Mutex<(File, u64)>,
+    open: Mutex<Open>,
+}
+
+#[derive(Debug)]
+struct Open {
+    file: File,
+    length: u64,
+    /// Lines since the last that had room.
+    lost: u64,
 }
 
 impl LogFile {
@@ -34,26 +42,47 @@ impl LogFile {
     fn with_limit(path: &Path, limit: u64) -> io::Result<Arc<Self>> {
         let file = append(path)?;
         let length = file.metadata()?.len();
-        Ok(Arc::new(Self { path: path.to_path_buf(), limit, open: Mutex::new((file, length)) }))
+        let open = Mutex::new(Open { file, length, lost: 0 });
+        Ok(Arc::new(Self { path: path.to_path_buf(), limit, open }))
     }
 
-    fn write_all(&self, line: &[u8]) -> io::Result<()> {
+    /// Writes a line, as far as it can: there is nobody to tell that the disk is full, and whoever logs something does
+    /// not end over it. The next line that has room says that some are missing.
+    fn add(&self, line: &[u8]) {
         let mut open = self.open.lock();
-        if open.1 >= self.limit {
-            let mut old = self.path.clone().into_os_string();
-            old.push(".1");
-            std::fs::rename(&self.path, old)?;
-            let fresh = append(&self.path)?;
-            // Standard error goes to the same file (a panic's message); it follows.
-            // SAFETY: dup2 takes two descriptors that are open.
-            if unsafe { libc::fcntl(2, libc::F_GETFD) } >= 0 && same_file(&open.0, 2) {
-                // SAFETY: as above.
-                unsafe { libc::dup2(fresh.as_raw_fd(), 2) };
-            }
-            *open = (fresh, 0);
+        if open.length >= self.limit {
+            // Else it goes on in this one.
+            drop(self.begin_anew(&mut open));
         }
-        open.1 += line.len() as u64;
-        open.0.write_all(line)
+        if open.lost > 0 {
+            let gap = format!("\n({} lines had no room here)\n", open.lost);
+            if open.file.write_all(gap.as_bytes()).is_ok() {
+                open.lost = 0;
+            }
+        }
+        open.length += line.len() as u64;
+        if open.lost > 0 || open.file.write_all(line).is_err() {
+            open.lost += 1;
+        }
+    }
+
+    fn begin_anew(&self, open: &mut Open) -> io::Result<()> {
+        let mut old = self.path.clone().into_os_string();
+        old.push(".1");
+        match std::fs::rename(&self.path, old) {
+            // It was renamed before, and there was no room for the next.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => (),
+            other => other?,
+        }
+        let fresh = append(&self.path)?;
+        // Standard error goes to the same file (a panic's message); it follows.
+        // SAFETY: dup2 takes two descriptors that are open.
+        if unsafe { libc::fcntl(2, libc::F_GETFD) } >= 0 && same_file(&open.file, 2) {
+            // SAFETY: as above.
+            unsafe { libc::dup2(fresh.as_raw_fd(), 2) };
+        }
+        *open = Open { file: fresh, length: 0, lost: open.lost };
+        Ok(())
     }
 }
 
@@ -78,7 +107,7 @@ pub struct Line<'a>(&'a LogFile);
 
 impl Write for Line<'_> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.0.write_all(line)?;
+        self.0.add(line);
         Ok(line.len())
     }
 
@@ -116,6 +145,8 @@ pub fn start(log: Arc<LogFile>, verbose: u8) {
         tracing_subscriber::fmt()
             .with_env_filter(filter)
             .with_ansi(false)
+            // They would go to standard error, which is this file, and panic where that is full.
+            .log_internal_errors(false)
             .with_writer(Writer(log))
             .try_init(),
     );
@@ -143,5 +174,21 @@ mod tests {
         assert!(sizes.iter().all(|size| *size <= 150), "{sizes:?}");
         assert!(std::fs::read_to_string(&path).unwrap().contains("line 49"));
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn j8_a_log_without_room_ends_nobody_and_says_what_is_missing() {
+        let disk = crate::os::SmallDisk::of(1 << 20);
+        let path = disk.path().join(NAME);
+        let log = LogFile::with_limit(&path, 100).unwrap();
+        writeln!(Line(&log), "before").unwrap();
+        disk.fill();
+        for number in 0..400 {
+            Line(&log).write_all(format!("{number:0200}\n").as_bytes()).unwrap();
+        }
+        disk.empty();
+        writeln!(Line(&log), "after").unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.contains("lines had no room here)\nafter\n"), "{text}");
     }
 }
