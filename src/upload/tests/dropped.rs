@@ -54,6 +54,23 @@ async fn c1_what_was_removed_unsent_gives_its_room_back_and_is_not_sent() {
     assert_eq!(rig.logged().iter().sum::<usize>(), 8);
 }
 
+/// Taken out of the queue, and not noted yet; then there was no room for the note.
+#[tokio::test]
+async fn c4_nothing_refers_to_what_is_about_to_be_dropped() {
+    let rig = Rig::new();
+    rig.file(1, SIZE);
+    remove(&rig, 1, 1);
+    let table = &rig.staging.shared.table;
+    let dead = table.lock().take_dead();
+    assert_eq!(dead.len(), 1);
+    assert!(matches!(rig.staging.appending(Seq(99), &[id(1)]), Err(Error::Gone(_))));
+    table.lock().not_dropped(&dead, true);
+    assert!(table.lock().has_queue() && table.lock().has_dead(), "sent, or tried again");
+    assert_eq!(table.lock().take_dead(), dead);
+    table.lock().not_dropped(&dead, false);
+    assert!(table.lock().has_queue() && !table.lock().has_dead(), "sent");
+}
+
 /// What is open, held or on its way is not touched; it is later, or not at all.
 #[tokio::test]
 async fn c4_a_pack_that_is_open_held_or_being_sent_is_not_dropped() {
