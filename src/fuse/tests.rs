@@ -165,17 +165,3 @@ fn steal(mount: &Mount) -> Mounted {
     mounted.path = mount.mounted.path.clone();
     mounted
 }
-
-/// For suites that are run by hand: `S3VAULT_TEST_MOUNT=/dir cargo test --lib fuse::tests::serve -- --ignored`.
-#[test]
-#[ignore = "serves until it is unmounted"]
-fn serve() {
-    let Some(path) = std::env::var_os("S3VAULT_TEST_MOUNT") else { return };
-    let mount = Mount::new().unwrap();
-    fs::create_dir_all(&path).unwrap();
-    let options = MountOptions { name: "serve".into(), allow_other: true };
-    let vfs = mount.world.as_ref().unwrap().vfs().clone();
-    let _periodic = vfs.start(mount.runtime.handle());
-    let served = super::mount(vfs, Path::new(&path), &options, mount.runtime.handle().clone());
-    mount.runtime.block_on(served.unwrap().ended());
-}
