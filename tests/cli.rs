@@ -7,9 +7,10 @@ mod home;
 use std::fs;
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
+use std::process::Command;
 
 use home::{Home, detach, mounts_below, runs, signal, wait_until};
 
@@ -459,4 +460,42 @@ fn at_a_terminal_a_passphrase_is_asked_for_and_never_shown() {
     let (code, said) =
         at_a_terminal(&home, "mount vault", &["wrong", "wrong", "wrong", "correct horse"]);
     assert_eq!(code, 4, "{said}");
+}
+
+/// What the daemons of all mounts so far have logged.
+fn log(home: &Home) -> String {
+    let vaults = fs::read_dir(home.state()).unwrap().flatten();
+    vaults.filter_map(|vault| fs::read_to_string(vault.path().join("daemon.log")).ok()).collect()
+}
+
+#[test]
+fn with_vv_the_log_shows_each_request_with_its_inode_and_never_a_name() {
+    let home = Home::new();
+    home.type_in("mount vault -v").exits(0);
+    let file = home.path("vault/very-private-name");
+    fs::write(&file, b"very private content").unwrap();
+    home.type_in("umount vault").exits(0);
+    assert!(!log(&home).contains("request{"), "{}", log(&home));
+
+    home.type_in("mount vault -vv").exits(0);
+    fs::write(&file, b"other private content").unwrap();
+    let ino = fs::metadata(&file).unwrap().ino();
+    Command::new("getfattr").args(["-n", "user.none"]).arg(&file).output().unwrap();
+    fs::rename(&file, home.path("vault/another-private-name")).unwrap();
+    home.type_in("umount vault").exits(0);
+    let log = log(&home);
+    let errno = format!(" errno={}}}", libc::ENODATA);
+    for (op, ino, end) in [
+        ("lookup", 1, "}"),
+        ("write", ino, "}"),
+        ("flush", ino, "}"),
+        ("getxattr", ino, &errno),
+        ("rename", 1, "}"),
+    ] {
+        let request = format!("request{{op={op} ino={ino} number=");
+        let is_it = |line: &&str| line.contains(&request) && line.contains(end);
+        let line = log.lines().find(is_it).unwrap_or_else(|| panic!("no {request:?} in:\n{log}"));
+        assert!(line.contains("close time.busy="), "{line}");
+    }
+    assert!(!log.contains("private"), "{log}");
 }

@@ -31,7 +31,7 @@ const FLOOR_SHOWN: &str = "64MB";
     name = "s3vault",
     version,
     max_term_width = 100,
-    after_help = "Exit codes and what each call promises: README.md"
+    after_help = "Exit codes: src/MANUAL.md. What each call promises: src/SEMANTICS.md"
 )]
 pub struct Arguments {
     #[command(flatten)]
@@ -58,7 +58,7 @@ pub struct Global {
     /// A file with the passphrase or the recovery key; also: S3VAULT_PASSPHRASE
     #[arg(long, global = true, value_name = "FILE")]
     pub passphrase_file: Option<PathBuf>,
-    /// Log more; say the causes of an error
+    /// Log more (-vv: every request of the kernel); say the causes of an error
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
 }

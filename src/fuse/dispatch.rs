@@ -13,7 +13,9 @@ use fuser::Errno;
 use futures_util::FutureExt;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout_at};
+use tracing::Instrument;
 
+use super::operation::Operation;
 use crate::vfs;
 
 /// After this the caller gets EIO, and the operation does not happen. The rooms below have deadlines of 30 s: this is for
@@ -75,27 +77,28 @@ impl Dispatch {
         Self { runtime, patience: Patience { deadline: DEADLINE, grace: GRACE } }
     }
 
-    /// Answers `reply` by `ok` with what `work` yields, or with its errno. `what` is a word for the log.
+    /// Answers `reply` by `ok` with what `work` yields, or with its errno. All of it happens in the operation's span.
     pub(super) fn answer<R: Fails, T: Send + 'static>(
         &self,
-        what: &'static str,
+        op: Operation,
         reply: R,
         work: impl Future<Output = vfs::Result<T>> + Send + 'static,
         ok: impl FnOnce(R, T) + Send + 'static,
     ) {
         let request = vfs::Request::default();
-        let mut work = Box::pin(AssertUnwindSafe(request.run(work)).catch_unwind());
+        let work = AssertUnwindSafe(request.run(work)).catch_unwind();
+        let mut work = Box::pin(work.instrument(op.span.clone()));
         let _runtime = self.runtime.enter();
         // Whoever is pending is polled again at once by the task, with its own waker.
         let mut context = Context::from_waker(Waker::noop());
         match work.as_mut().poll(&mut context) {
-            Poll::Ready(outcome) => finish(what, reply, outcome, ok),
+            Poll::Ready(outcome) => finish(&op, reply, outcome, ok),
             Poll::Pending => {
                 let patience = self.patience;
                 self.runtime.spawn(async move {
                     match in_time(patience, &request, work.as_mut()).await {
-                        Some(outcome) => finish(what, reply, outcome, ok),
-                        None => too_late(what, reply, &request, work).await,
+                        Some(outcome) => finish(&op, reply, outcome, ok),
+                        None => too_late(&op, reply, &request, work).await,
                     }
                 });
             }
@@ -103,12 +106,13 @@ impl Dispatch {
     }
 
     /// Does what no caller waits for, to its end.
-    pub(super) fn tend(&self, what: &'static str, work: impl Future<Output = ()> + Send + 'static) {
-        let mut work = Box::pin(AssertUnwindSafe(work).catch_unwind());
+    pub(super) fn tend(&self, op: Operation, work: impl Future<Output = ()> + Send + 'static) {
+        let work = AssertUnwindSafe(work).catch_unwind();
+        let mut work = Box::pin(work.instrument(op.span.clone()));
         let _runtime = self.runtime.enter();
         let tended = move |outcome: std::thread::Result<()>| {
             if outcome.is_err() {
-                tracing::error!(what, "what no caller waits for panicked");
+                tracing::error!(what = op.kind, ino = op.ino, "what no caller waits for panicked");
             }
         };
         match work.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
@@ -119,8 +123,8 @@ impl Dispatch {
 
     /// Runs `first`, the part of a request that borrows its bytes, inside the runtime; a panic counts as pending,
     /// and comes again where it is caught.
-    pub(super) fn now<T>(&self, first: impl FnOnce() -> Option<T>) -> Option<T> {
-        let _runtime = self.runtime.enter();
+    pub(super) fn now<T>(&self, op: &Operation, first: impl FnOnce() -> Option<T>) -> Option<T> {
+        let (_runtime, _span) = (self.runtime.enter(), op.span.enter());
         std::panic::catch_unwind(AssertUnwindSafe(first)).unwrap_or(None)
     }
 }
@@ -150,36 +154,44 @@ async fn in_time<T>(
 /// V5. An operation without an effect is dropped before its caller hears that it failed, so that it has none afterwards;
 /// of another one the end is waited for, which has no further effect.
 async fn too_late<R: Fails, T>(
-    what: &'static str,
+    op: &Operation,
     reply: R,
     request: &vfs::Request,
     work: Pin<Box<impl Future<Output = Outcome<T>>>>,
 ) {
-    tracing::error!(what, "a request was not answered in time: EIO");
+    tracing::error!(what = op.kind, ino = op.ino, "a request was not answered in time: EIO");
     request.answered();
     if !request.has_effect() {
         drop(work);
-        return reply.fail(Errno::EIO);
+        return refuse(op, reply, Errno::EIO);
     }
-    reply.fail(Errno::EIO);
+    refuse(op, reply, Errno::EIO);
     if let Ok(Err(error)) = work.await {
-        tracing::error!(what, %error, "it failed in the end");
+        tracing::error!(what = op.kind, ino = op.ino, %error, "it failed in the end");
     }
 }
 
-fn finish<R: Fails, T>(what: &'static str, reply: R, outcome: Outcome<T>, ok: impl FnOnce(R, T)) {
+/// Answers with an errno.
+pub(super) fn refuse<R: Fails>(op: &Operation, reply: R, errno: Errno) {
+    op.failed(errno.code());
+    reply.fail(errno);
+}
+
+fn finish<R: Fails, T>(op: &Operation, reply: R, outcome: Outcome<T>, ok: impl FnOnce(R, T)) {
+    let _span = op.span.enter();
     match outcome {
         Ok(Ok(value)) => ok(reply, value),
         Ok(Err(error)) => {
             let errno = Errno::from_i32(error.errno());
             if errno == Errno::EIO {
-                tracing::error!(what, error = &error as &dyn std::error::Error, "EIO");
+                let error = &error as &dyn std::error::Error;
+                tracing::error!(what = op.kind, ino = op.ino, error, "EIO");
             }
-            reply.fail(errno);
+            refuse(op, reply, errno);
         }
         Err(_panic) => {
-            tracing::error!(what, "a request's handler panicked: EIO");
-            reply.fail(Errno::EIO);
+            tracing::error!(what = op.kind, ino = op.ino, "a request's handler panicked: EIO");
+            refuse(op, reply, Errno::EIO);
         }
     }
 }
@@ -207,7 +219,7 @@ mod tests {
         work: impl Future<Output = vfs::Result<()>> + Send + 'static,
     ) -> Receiver<Result<ThreadId, i32>> {
         let (sender, receiver) = channel();
-        dispatch.answer("test", Reply(sender), work, |reply, ()| {
+        dispatch.answer(Operation::new("test", 1, 1), Reply(sender), work, |reply, ()| {
             reply.0.send(Ok(std::thread::current().id())).unwrap();
         });
         receiver
@@ -369,8 +381,8 @@ mod tests {
     async fn what_no_caller_waits_for_is_done_to_its_end() {
         let (done, mut seen) = tokio::sync::oneshot::channel();
         let dispatch = hasty();
-        dispatch.tend("test", async { panic!("of no consequence") });
-        dispatch.tend("test", async {
+        dispatch.tend(Operation::new("test", 1, 1), async { panic!("of no consequence") });
+        dispatch.tend(Operation::new("test", 2, 1), async {
             tokio::time::sleep(5 * SHORT).await;
             done.send(()).unwrap();
         });

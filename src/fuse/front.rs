@@ -13,6 +13,8 @@ use tokio::sync::watch;
 
 use super::decode::{file_attr, handle, ino, kind, moves_atime, nothing};
 use super::dispatch::Dispatch;
+use super::operation::Operation;
+use crate::types::InodeNo;
 use crate::vfs::{Error, Known, OpenFlags as Open, Result, Vfs, WriteAt};
 
 /// For how long the kernel may answer from its own memory. A writer's mount is the only one that changes the vault. Its
@@ -56,28 +58,28 @@ impl Front {
         how
     }
 
-    pub(super) fn entry<F>(&self, what: &'static str, reply: ReplyEntry, work: F)
+    pub(super) fn entry<F>(&self, op: Operation, reply: ReplyEntry, work: F)
     where
         F: Future<Output = Result<Known>> + Send + 'static,
     {
         let ttl = self.ttl();
-        self.dispatch.answer(what, reply, work, move |reply, seen| {
+        self.dispatch.answer(op, reply, work, move |reply, seen| {
             reply.entry(&ttl, &file_attr(&seen.told()), GENERATION);
         });
     }
 
-    pub(super) fn empty<F>(&self, what: &'static str, reply: ReplyEmpty, work: F)
+    pub(super) fn empty<F>(&self, op: Operation, reply: ReplyEmpty, work: F)
     where
         F: Future<Output = Result<()>> + Send + 'static,
     {
-        self.dispatch.answer(what, reply, work, |reply, ()| reply.ok());
+        self.dispatch.answer(op, reply, work, |reply, ()| reply.ok());
     }
 
-    pub(super) fn xattr<F>(&self, what: &'static str, size: u32, reply: ReplyXattr, work: F)
+    pub(super) fn xattr<F>(&self, op: Operation, size: u32, reply: ReplyXattr, work: F)
     where
         F: Future<Output = Result<Vec<u8>>> + Send + 'static,
     {
-        self.dispatch.answer(what, reply, work, move |reply, value| {
+        self.dispatch.answer(op, reply, work, move |reply, value| {
             match u32::try_from(value.len()) {
                 Ok(length) if size == 0 => reply.size(length),
                 Ok(length) if length <= size => reply.data(&value),
@@ -90,18 +92,19 @@ impl Front {
     pub(super) fn over(&self) {
         self.vfs.nobody_listens();
         let vfs = self.vfs.clone();
-        self.dispatch.tend("destroy", async move { vfs.forget_all().await });
+        let op = Operation::new("destroy", 0, InodeNo::ROOT.0);
+        self.dispatch.tend(op, async move { vfs.forget_all().await });
         self.ended.send_replace(true);
     }
 
     /// The kernel forgets what it was told of.
-    pub(super) fn forgotten(&self, node: INodeNo, times: u64) {
+    pub(super) fn forgotten(&self, op: Operation, node: INodeNo, times: u64) {
         let vfs = self.vfs.clone();
-        self.dispatch.tend("forget", async move { vfs.forget(ino(node), times).await });
+        self.dispatch.tend(op, async move { vfs.forget(ino(node), times).await });
     }
 
     /// `lookup`; that a name is not there is remembered by the kernel too.
-    pub(super) fn look_up(&self, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+    pub(super) fn look_up(&self, op: Operation, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let (vfs, name, ttl) = (self.vfs.clone(), name.as_bytes().to_vec(), self.ttl());
         let work = async move {
             match vfs.lookup(ino(parent), &name).await {
@@ -110,7 +113,7 @@ impl Front {
                 Err(error) => Err(error),
             }
         };
-        self.dispatch.answer("lookup", reply, work, move |reply, seen| {
+        self.dispatch.answer(op, reply, work, move |reply, seen| {
             let attr = seen.map_or_else(nothing, |seen| file_attr(&seen.told()));
             reply.entry(&ttl, &attr, GENERATION);
         });
@@ -119,6 +122,7 @@ impl Front {
     /// `write`: taken from the request's own buffer if there is room at once; copied only to wait for it.
     pub(super) fn write_bytes(
         &self,
+        op: Operation,
         fh: FileHandle,
         offset: u64,
         data: &[u8],
@@ -133,7 +137,7 @@ impl Front {
             WriteAt::Offset(offset)
         };
         let (vfs, id) = (self.vfs.clone(), handle(fh));
-        let taken = self.dispatch.now(|| vfs.take(id, at, data).now_or_never());
+        let taken = self.dispatch.now(&op, || vfs.take(id, at, data).now_or_never());
         let data = if taken.is_none() { data.to_vec() } else { Vec::new() };
         let work = async move {
             let taken = match taken {
@@ -142,11 +146,18 @@ impl Front {
             };
             vfs.settle(id, taken).await
         };
-        self.dispatch.answer("write", reply, work, ReplyWrite::written);
+        self.dispatch.answer(op, reply, work, ReplyWrite::written);
     }
 
     /// `readdir`.
-    pub(super) fn list(&self, node: INodeNo, fh: FileHandle, offset: u64, reply: ReplyDirectory) {
+    pub(super) fn list(
+        &self,
+        op: Operation,
+        node: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        reply: ReplyDirectory,
+    ) {
         let vfs = self.vfs.clone();
         let work = async move {
             if offset == 0 && moves_atime(fh) {
@@ -154,7 +165,7 @@ impl Front {
             }
             vfs.read_dir(ino(node), offset, DIR_BATCH).await
         };
-        self.dispatch.answer("readdir", reply, work, |mut reply, list| {
+        self.dispatch.answer(op, reply, work, |mut reply, list| {
             for entry in list {
                 let name = OsStr::from_bytes(&entry.name);
                 if reply.add(INodeNo(entry.ino.0), entry.cookie, kind(entry.kind), name) {
@@ -168,6 +179,7 @@ impl Front {
     /// `readdirplus`.
     pub(super) fn list_plus(
         &self,
+        op: Operation,
         node: INodeNo,
         fh: FileHandle,
         offset: u64,
@@ -180,7 +192,7 @@ impl Front {
             }
             vfs.read_dir_plus(ino(node), offset, DIR_BATCH).await
         };
-        self.dispatch.answer("readdirplus", reply, work, move |mut reply, list| {
+        self.dispatch.answer(op, reply, work, move |mut reply, list| {
             for entry in list {
                 let name = OsStr::from_bytes(&entry.name);
                 let Some(seen) = entry.attributes else { continue };

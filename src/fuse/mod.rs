@@ -7,6 +7,7 @@ mod front;
 mod helper;
 pub mod mountpoint;
 mod notify;
+mod operation;
 mod ops;
 mod session;
 #[cfg(test)]

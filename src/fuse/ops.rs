@@ -16,7 +16,9 @@ use fuser::{
 use super::decode::{
     caller, configure, directory_handle, file_attr, handle, ino, rename_mode, set_time, setter,
 };
+use super::dispatch::refuse;
 use super::front::{Front, GENERATION};
+use super::operation::Operation;
 use crate::vfs::{NAME_MAX, OpenFlags as Open, Seek, SetAttributes};
 
 impl Filesystem for Front {
@@ -29,25 +31,28 @@ impl Filesystem for Front {
         self.over();
     }
 
-    fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        self.look_up(parent, name, reply);
+    fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let op = Operation::of("lookup", request, parent);
+        self.look_up(op, parent, name, reply);
     }
 
-    fn forget(&self, _: &Request, node: INodeNo, times: u64) {
-        self.forgotten(node, times);
+    fn forget(&self, request: &Request, node: INodeNo, times: u64) {
+        let op = Operation::of("forget", request, node);
+        self.forgotten(op, node, times);
     }
 
-    fn getattr(&self, _: &Request, node: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
+    fn getattr(&self, request: &Request, node: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
+        let op = Operation::of("getattr", request, node);
         let (vfs, ttl) = (self.vfs.clone(), self.ttl());
         let work = async move { vfs.attributes(ino(node)).await };
-        self.dispatch.answer("getattr", reply, work, move |reply, seen| {
+        self.dispatch.answer(op, reply, work, move |reply, seen| {
             reply.attr(&ttl, &file_attr(&seen));
         });
     }
 
     fn setattr(
         &self,
-        _: &Request,
+        request: &Request,
         node: INodeNo,
         mode: Option<u32>,
         uid: Option<u32>,
@@ -63,6 +68,7 @@ impl Filesystem for Front {
         _flags: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
+        let op = Operation::of("setattr", request, node);
         let set = SetAttributes {
             mode,
             uid,
@@ -73,15 +79,16 @@ impl Filesystem for Front {
         };
         let (vfs, ttl) = (self.vfs.clone(), self.ttl());
         let work = async move { vfs.set_attributes(ino(node), &set).await };
-        self.dispatch.answer("setattr", reply, work, move |reply, seen| {
+        self.dispatch.answer(op, reply, work, move |reply, seen| {
             reply.attr(&ttl, &file_attr(&seen));
         });
     }
 
-    fn readlink(&self, _: &Request, node: INodeNo, reply: ReplyData) {
+    fn readlink(&self, request: &Request, node: INodeNo, reply: ReplyData) {
+        let op = Operation::of("readlink", request, node);
         let vfs = self.vfs.clone();
         let work = async move { vfs.read_link(ino(node)).await };
-        self.dispatch.answer("readlink", reply, work, |reply, target| reply.data(&target));
+        self.dispatch.answer(op, reply, work, |reply, target| reply.data(&target));
     }
 
     fn mknod(
@@ -94,11 +101,14 @@ impl Filesystem for Front {
         rdev: u32,
         reply: ReplyEntry,
     ) {
+        let op = Operation::of("mknod", request, parent);
         let (vfs, name, caller) =
             (self.vfs.clone(), name.as_bytes().to_vec(), caller(request, umask));
-        self.entry("mknod", reply, async move {
-            vfs.mknod(&caller, ino(parent), &name, mode, rdev).await
-        });
+        self.entry(
+            op,
+            reply,
+            async move { vfs.mknod(&caller, ino(parent), &name, mode, rdev).await },
+        );
     }
 
     fn mkdir(
@@ -110,23 +120,22 @@ impl Filesystem for Front {
         umask: u32,
         reply: ReplyEntry,
     ) {
+        let op = Operation::of("mkdir", request, parent);
         let (vfs, name, caller) =
             (self.vfs.clone(), name.as_bytes().to_vec(), caller(request, umask));
-        self.entry(
-            "mkdir",
-            reply,
-            async move { vfs.mkdir(&caller, ino(parent), &name, mode).await },
-        );
+        self.entry(op, reply, async move { vfs.mkdir(&caller, ino(parent), &name, mode).await });
     }
 
-    fn unlink(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+    fn unlink(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let op = Operation::of("unlink", request, parent);
         let (vfs, name) = (self.vfs.clone(), name.as_bytes().to_vec());
-        self.empty("unlink", reply, async move { vfs.unlink(ino(parent), &name).await });
+        self.empty(op, reply, async move { vfs.unlink(ino(parent), &name).await });
     }
 
-    fn rmdir(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+    fn rmdir(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let op = Operation::of("rmdir", request, parent);
         let (vfs, name) = (self.vfs.clone(), name.as_bytes().to_vec());
-        self.empty("rmdir", reply, async move { vfs.rmdir(ino(parent), &name).await });
+        self.empty(op, reply, async move { vfs.rmdir(ino(parent), &name).await });
     }
 
     fn symlink(
@@ -137,16 +146,19 @@ impl Filesystem for Front {
         target: &Path,
         reply: ReplyEntry,
     ) {
+        let op = Operation::of("symlink", request, parent);
         let (vfs, name, caller) = (self.vfs.clone(), name.as_bytes().to_vec(), caller(request, 0));
         let target = target.as_os_str().as_bytes().to_vec();
-        self.entry("symlink", reply, async move {
-            vfs.symlink(&caller, ino(parent), &name, &target).await
-        });
+        self.entry(
+            op,
+            reply,
+            async move { vfs.symlink(&caller, ino(parent), &name, &target).await },
+        );
     }
 
     fn rename(
         &self,
-        _: &Request,
+        request: &Request,
         parent: INodeNo,
         name: &OsStr,
         new_parent: INodeNo,
@@ -154,32 +166,34 @@ impl Filesystem for Front {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        let Some(mode) = rename_mode(flags) else { return reply.error(Errno::EINVAL) };
+        let op = Operation::of("rename", request, parent);
+        let Some(mode) = rename_mode(flags) else { return refuse(&op, reply, Errno::EINVAL) };
         let (vfs, from, to) =
             (self.vfs.clone(), name.as_bytes().to_vec(), new_name.as_bytes().to_vec());
-        self.empty("rename", reply, async move {
+        self.empty(op, reply, async move {
             vfs.rename((ino(parent), &from), (ino(new_parent), &to), mode).await
         });
     }
 
     fn link(
         &self,
-        _: &Request,
+        request: &Request,
         node: INodeNo,
         new_parent: INodeNo,
         new_name: &OsStr,
         reply: ReplyEntry,
     ) {
+        let op = Operation::of("link", request, node);
         let (vfs, name) = (self.vfs.clone(), new_name.as_bytes().to_vec());
-        self.entry("link", reply, async move { vfs.link(ino(node), ino(new_parent), &name).await });
+        self.entry(op, reply, async move { vfs.link(ino(node), ino(new_parent), &name).await });
     }
 
-    fn open(&self, _: &Request, node: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+    fn open(&self, request: &Request, node: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        let op = Operation::of("open", request, node);
         let flags = Open::from_bits(flags.0);
         let (vfs, how) = (self.vfs.clone(), self.open_flags(flags));
         let work = async move { vfs.open(ino(node), flags).await };
-        self.dispatch
-            .answer("open", reply, work, move |reply, id| reply.opened(FileHandle(id.0), how));
+        self.dispatch.answer(op, reply, work, move |reply, id| reply.opened(FileHandle(id.0), how));
     }
 
     fn create(
@@ -192,20 +206,21 @@ impl Filesystem for Front {
         flags: i32,
         reply: ReplyCreate,
     ) {
+        let op = Operation::of("create", request, parent);
         let (vfs, name, caller) =
             (self.vfs.clone(), name.as_bytes().to_vec(), caller(request, umask));
         let flags = Open::from_bits(flags);
         let (ttl, how) = (self.ttl(), self.open_flags(flags));
         let work = async move { vfs.create(&caller, ino(parent), &name, mode, flags).await };
-        self.dispatch.answer("create", reply, work, move |reply, (seen, id)| {
+        self.dispatch.answer(op, reply, work, move |reply, (seen, id)| {
             reply.created(&ttl, &file_attr(&seen.told()), GENERATION, FileHandle(id.0), how);
         });
     }
 
     fn read(
         &self,
-        _: &Request,
-        _: INodeNo,
+        request: &Request,
+        node: INodeNo,
         fh: FileHandle,
         offset: u64,
         size: u32,
@@ -213,15 +228,16 @@ impl Filesystem for Front {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
+        let op = Operation::of("read", request, node);
         let vfs = self.vfs.clone();
         let work = async move { vfs.read_data(handle(fh), offset, size).await };
-        self.dispatch.answer("read", reply, work, |reply, bytes| reply.data(&bytes));
+        self.dispatch.answer(op, reply, work, |reply, bytes| reply.data(&bytes));
     }
 
     fn write(
         &self,
-        _: &Request,
-        _: INodeNo,
+        request: &Request,
+        node: INodeNo,
         fh: FileHandle,
         offset: u64,
         data: &[u8],
@@ -230,68 +246,91 @@ impl Filesystem for Front {
         _: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        self.write_bytes(fh, offset, data, (write_flags, flags), reply);
+        let op = Operation::of("write", request, node);
+        self.write_bytes(op, fh, offset, data, (write_flags, flags), reply);
     }
 
-    fn flush(&self, _: &Request, _: INodeNo, fh: FileHandle, _: LockOwner, reply: ReplyEmpty) {
+    fn flush(
+        &self,
+        request: &Request,
+        node: INodeNo,
+        fh: FileHandle,
+        _: LockOwner,
+        reply: ReplyEmpty,
+    ) {
+        let op = Operation::of("flush", request, node);
         let vfs = self.vfs.clone();
-        self.empty("flush", reply, async move { vfs.flush(handle(fh)).await });
+        self.empty(op, reply, async move { vfs.flush(handle(fh)).await });
     }
 
     fn release(
         &self,
-        _: &Request,
-        _: INodeNo,
+        request: &Request,
+        node: INodeNo,
         fh: FileHandle,
         _: OpenFlags,
         _: Option<LockOwner>,
         _: bool,
         reply: ReplyEmpty,
     ) {
+        let op = Operation::of("release", request, node);
         let vfs = self.vfs.clone();
-        self.empty("release", reply, async move { vfs.release(handle(fh)).await });
+        self.empty(op, reply, async move { vfs.release(handle(fh)).await });
     }
 
-    fn fsync(&self, _: &Request, _: INodeNo, fh: FileHandle, _: bool, reply: ReplyEmpty) {
+    fn fsync(&self, request: &Request, node: INodeNo, fh: FileHandle, _: bool, reply: ReplyEmpty) {
+        let op = Operation::of("fsync", request, node);
         let vfs = self.vfs.clone();
-        self.empty("fsync", reply, async move { vfs.fsync(handle(fh)).await });
+        self.empty(op, reply, async move { vfs.fsync(handle(fh)).await });
     }
 
-    fn fsyncdir(&self, _: &Request, _: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
+    fn fsyncdir(
+        &self,
+        request: &Request,
+        node: INodeNo,
+        _: FileHandle,
+        _: bool,
+        reply: ReplyEmpty,
+    ) {
+        let op = Operation::of("fsyncdir", request, node);
         let vfs = self.vfs.clone();
-        self.empty("fsyncdir", reply, async move { vfs.fsync_directory().await });
+        self.empty(op, reply, async move { vfs.fsync_directory().await });
     }
 
-    fn opendir(&self, _: &Request, _: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+    fn opendir(&self, request: &Request, node: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        drop(Operation::of("opendir", request, node));
         reply.opened(directory_handle(flags), FopenFlags::empty());
     }
 
     fn readdir(
         &self,
-        _: &Request,
+        request: &Request,
         node: INodeNo,
         fh: FileHandle,
         offset: u64,
         reply: ReplyDirectory,
     ) {
-        self.list(node, fh, offset, reply);
+        let op = Operation::of("readdir", request, node);
+        self.list(op, node, fh, offset, reply);
     }
 
     fn readdirplus(
         &self,
-        _: &Request,
+        request: &Request,
         node: INodeNo,
         fh: FileHandle,
         offset: u64,
         reply: ReplyDirectoryPlus,
     ) {
-        self.list_plus(node, fh, offset, reply);
+        let op = Operation::of("readdirplus", request, node);
+        self.list_plus(op, node, fh, offset, reply);
     }
 
-    fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {
+    fn statfs(&self, request: &Request, node: INodeNo, reply: ReplyStatfs) {
+        let op = Operation::of("statfs", request, node);
         let vfs = self.vfs.clone();
         let work = async move { vfs.space().await };
-        self.dispatch.answer("statfs", reply, work, |reply, space| {
+        self.dispatch.answer(op, reply, work, |reply, space| {
             let block = u32::try_from(space.block).unwrap_or(4096);
             let longest = u32::try_from(NAME_MAX).unwrap_or(u32::MAX);
             let (blocks, free) = (space.blocks, space.free);
@@ -318,21 +357,33 @@ impl Filesystem for Front {
         _: u32,
         reply: ReplyEmpty,
     ) {
+        let op = Operation::of("setxattr", request, node);
         let (vfs, name, value) = (self.vfs.clone(), name.as_bytes().to_vec(), value.to_vec());
         let by = setter(request, &name);
-        self.empty("setxattr", reply, async move {
-            vfs.set_xattr(ino(node), &name, &value, flags, &by).await
-        });
+        self.empty(
+            op,
+            reply,
+            async move { vfs.set_xattr(ino(node), &name, &value, flags, &by).await },
+        );
     }
 
-    fn getxattr(&self, _: &Request, node: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+    fn getxattr(
+        &self,
+        request: &Request,
+        node: INodeNo,
+        name: &OsStr,
+        size: u32,
+        reply: ReplyXattr,
+    ) {
+        let op = Operation::of("getxattr", request, node);
         let (vfs, name) = (self.vfs.clone(), name.as_bytes().to_vec());
-        self.xattr("getxattr", size, reply, async move { vfs.xattr(ino(node), &name).await });
+        self.xattr(op, size, reply, async move { vfs.xattr(ino(node), &name).await });
     }
 
     fn listxattr(&self, request: &Request, node: INodeNo, size: u32, reply: ReplyXattr) {
+        let op = Operation::of("listxattr", request, node);
         let (vfs, all) = (self.vfs.clone(), request.uid() == 0);
-        self.xattr("listxattr", size, reply, async move {
+        self.xattr(op, size, reply, async move {
             // As on a local disk, only the superuser sees those that are only the superuser's.
             let shown = |name: &Vec<u8>| all || !name.starts_with(b"trusted.");
             let names = vfs.xattrs(ino(node)).await?.into_iter().filter(shown);
@@ -340,53 +391,56 @@ impl Filesystem for Front {
         });
     }
 
-    fn removexattr(&self, _: &Request, node: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+    fn removexattr(&self, request: &Request, node: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let op = Operation::of("removexattr", request, node);
         let (vfs, name) = (self.vfs.clone(), name.as_bytes().to_vec());
-        self.empty("removexattr", reply, async move { vfs.remove_xattr(ino(node), &name).await });
+        self.empty(op, reply, async move { vfs.remove_xattr(ino(node), &name).await });
     }
 
     fn fallocate(
         &self,
-        _: &Request,
-        _: INodeNo,
+        request: &Request,
+        node: INodeNo,
         fh: FileHandle,
         offset: u64,
         length: u64,
         mode: i32,
         reply: ReplyEmpty,
     ) {
+        let op = Operation::of("fallocate", request, node);
         let vfs = self.vfs.clone();
-        self.empty("fallocate", reply, async move {
+        self.empty(op, reply, async move {
             vfs.allocate(handle(fh), mode, offset..offset.saturating_add(length)).await
         });
     }
 
     fn lseek(
         &self,
-        _: &Request,
-        _: INodeNo,
+        request: &Request,
+        node: INodeNo,
         fh: FileHandle,
         offset: i64,
         whence: i32,
         reply: ReplyLseek,
     ) {
+        let op = Operation::of("lseek", request, node);
         let what = match whence {
             libc::SEEK_DATA => Seek::Data,
             libc::SEEK_HOLE => Seek::Hole,
-            _ => return reply.error(Errno::EINVAL), // the others the kernel does itself
+            _ => return refuse(&op, reply, Errno::EINVAL), // the others the kernel does itself
         };
-        let Ok(offset) = u64::try_from(offset) else { return reply.error(Errno::ENXIO) };
+        let Ok(offset) = u64::try_from(offset) else { return refuse(&op, reply, Errno::ENXIO) };
         let vfs = self.vfs.clone();
         let work = async move { vfs.seek(handle(fh), offset, what).await };
-        self.dispatch.answer("lseek", reply, work, |reply, at| {
+        self.dispatch.answer(op, reply, work, |reply, at| {
             reply.offset(i64::try_from(at).unwrap_or(i64::MAX));
         });
     }
 
     fn copy_file_range(
         &self,
-        _: &Request,
-        _: INodeNo,
+        request: &Request,
+        node: INodeNo,
         from: FileHandle,
         from_offset: u64,
         _: INodeNo,
@@ -396,11 +450,12 @@ impl Filesystem for Front {
         _: CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
+        let op = Operation::of("copy_file_range", request, node);
         let vfs = self.vfs.clone();
         let work = async move {
             vfs.copy_range((handle(from), from_offset), (handle(to), to_offset), length).await
         };
-        self.dispatch.answer("copy_file_range", reply, work, |reply, copied| {
+        self.dispatch.answer(op, reply, work, |reply, copied| {
             reply.written(u32::try_from(copied).unwrap_or(u32::MAX));
         });
     }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::FmtSpan;
 
 /// The log's name in the vault's state directory; the one before it ends in `.1`.
 pub const NAME: &str = "daemon.log";
@@ -145,6 +146,8 @@ pub fn start(log: Arc<LogFile>, verbose: u8) {
         tracing_subscriber::fmt()
             .with_env_filter(filter)
             .with_ansi(false)
+            // The end of a request of the kernel, with the time that it took (-vv).
+            .with_span_events(FmtSpan::CLOSE)
             // They would go to standard error, which is this file, and panic where that is full.
             .log_internal_errors(false)
             .with_writer(Writer(log))
