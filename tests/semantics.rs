@@ -1,4 +1,4 @@
-//! What the README says of the meaning of calls, on a real mount: its examples, and many users at once.
+//! What `src/SEMANTICS.md` says of the meaning of calls, on a real mount: its examples, and many users at once.
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
 #[path = "support/home.rs"]
@@ -14,14 +14,14 @@ use std::time::Instant;
 
 use home::{Home, PATIENCE, wait_until};
 
-const README: &str = include_str!("../README.md");
+const SEMANTICS: &str = include_str!("../src/SEMANTICS.md");
 /// The heading of the table.
 const SECTION: &str = "## What works as on a local disk";
 
 /// The section's table, and the block of examples after it.
 fn section() -> (&'static str, &'static str) {
-    let from = README.find(SECTION).expect("the section");
-    let (table, rest) = README[from..].split_once("```sh\n").expect("a block of examples");
+    let from = SEMANTICS.find(SECTION).expect("the section");
+    let (table, rest) = SEMANTICS[from..].split_once("```sh\n").expect("a block of examples");
     let (block, _) = rest.split_once("```").expect("its end");
     (table, block)
 }
@@ -50,7 +50,7 @@ fn examples(block: &str) -> Vec<Example> {
 }
 
 #[test]
-fn the_readme_says_what_is_so() {
+fn the_page_says_what_is_so() {
     let (table, block) = section();
     let examples = examples(block);
     let rows = table.lines().filter_map(|line| line.strip_prefix("| ")?.split(" |").next());

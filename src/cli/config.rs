@@ -126,7 +126,7 @@ impl Config {
         }
     }
 
-    /// The rule: `--bucket`; else the one remembered for this mountpoint; else the
+    /// The manual's rule ("Which vault"): `--bucket`; else the one remembered for this mountpoint; else the
     /// only one; else an error that lists them.
     pub fn choose(
         &self,

@@ -166,14 +166,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_case_has_a_number_of_its_own_and_the_readme_lists_it() {
-        let readme = include_str!("../../README.md");
+    fn every_case_has_a_number_of_its_own_and_the_manual_lists_it() {
+        let manual = include_str!("../MANUAL.md");
         for (number, exit) in Exit::ALL.into_iter().enumerate() {
             assert_eq!(usize::from(exit.code()), number);
             assert_eq!(Exit::from_code(i32::try_from(number).unwrap()), exit);
             assert!(
-                readme.contains(&format!("\n| {number} | ")),
-                "README.md lacks exit code {number}"
+                manual.contains(&format!("\n| {number} | ")),
+                "MANUAL.md lacks exit code {number}"
             );
         }
         assert_eq!(Exit::from_code(99), Exit::Other);
