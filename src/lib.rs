@@ -1,7 +1,4 @@
-//! s3vault: an S3 bucket as an ordinary directory, encrypted on this machine.
-//!
-//! The map of the rooms, the arrows between them and the walks through them are in
-//! `ARCHITECTURE.md` beside this file.
+#![doc = include_str!("ARCHITECTURE.md")]
 
 pub mod cache;
 pub mod cli;

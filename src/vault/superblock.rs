@@ -20,7 +20,7 @@ const ASKS: u32 = 3;
 #[derive(Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Superblock {
-    /// [`FORMAT`] of the vault.
+    /// `FORMAT` of the vault.
     #[n(0)]
     pub format: u32,
     /// Features without which the vault cannot be read. None is defined yet.
