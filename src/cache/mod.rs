@@ -21,6 +21,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::store::{self, Bucket};
 use crate::types::MIB;
@@ -43,6 +45,8 @@ const MISSED_MAX: usize = 10_000;
 const DOWN: Duration = Duration::from_secs(2);
 #[cfg(test)]
 const DOWN: Duration = Duration::from_millis(300);
+/// How long the end waits for bytes that are on their way to the disk.
+const LAST_WRITES: Duration = Duration::from_secs(10);
 /// An object larger than this is no pack of ours, and not fetched as a whole.
 const WHOLE_MAX: u64 = 20 * MIB;
 
@@ -143,6 +147,10 @@ struct Inner {
     fetched_bytes: AtomicU64,
     /// When somebody last waited in vain.
     gave_up: Mutex<Option<Instant>>,
+    /// The tasks of all flights.
+    tasks: TaskTracker,
+    /// Nothing is fetched any more.
+    ended: CancellationToken,
 }
 
 impl Cache {
@@ -165,6 +173,8 @@ impl Cache {
             fetches: AtomicU64::new(0),
             fetched_bytes: AtomicU64::new(0),
             gave_up: Mutex::default(),
+            tasks: TaskTracker::new(),
+            ended: CancellationToken::new(),
         })))
     }
 
@@ -292,6 +302,16 @@ impl Cache {
         self.0.missed.lock().remove(object);
     }
 
+    /// Ends what is under way: who waits for it learns [`Error::Stopped`], as does who asks from now on. When this
+    /// returns, nothing writes to the directory any more (unless the disk takes longer than 10 s for a write).
+    pub async fn end(&self) {
+        self.0.ended.cancel();
+        self.0.tasks.close();
+        if tokio::time::timeout(LAST_WRITES, self.0.tasks.wait()).await.is_err() {
+            tracing::warn!("the cache's disk does not answer: a write to it is left behind");
+        }
+    }
+
     /// Figures for `status`.
     pub fn usage(&self) -> Usage {
         let (block_hits, block_misses) = self.0.blocks.hits_and_misses();
@@ -364,11 +384,14 @@ impl Cache {
         range: Range<u64>,
         purpose: Purpose,
     ) -> Option<(Arc<Flight>, bool)> {
+        if self.0.ended.is_cancelled() {
+            return None;
+        }
         match self.0.registry.board(object, range, purpose)? {
             Boarding::Joined(flight) => Some((flight, true)),
             Boarding::New(pilot) => {
                 let flight = pilot.0.clone();
-                tokio::spawn(fly(self.0.clone(), pilot));
+                self.0.tasks.spawn(fly(self.0.clone(), pilot));
                 Some((flight, false))
             }
         }
@@ -378,10 +401,15 @@ impl Cache {
 /// One flight from the request to the disk.
 async fn fly(inner: Arc<Inner>, pilot: Pilot) {
     let flight = pilot.0.clone();
-    if !inner.registry.admit(&flight).await {
+    let fetch = async {
+        if !inner.registry.admit(&flight).await {
+            return None;
+        }
+        Some(inner.bucket.get_timed(flight.object(), Some(flight.range().clone())).await)
+    };
+    let Some(Some(fetched)) = inner.ended.run_until_cancelled(fetch).await else {
         return flight.land(Err(Error::Stopped));
-    }
-    let fetched = inner.bucket.get_timed(flight.object(), Some(flight.range().clone())).await;
+    };
     let bytes = match fetched {
         Ok(fetched) => {
             inner.count_fetch(fetched.bytes.len());

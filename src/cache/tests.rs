@@ -253,3 +253,37 @@ async fn read_ahead_is_bounded_and_found_while_it_is_held() {
     settled(&s.cache).await;
     assert!(s.cache.read_ahead(PACK, 40_000_000..40_000_100).is_some());
 }
+
+#[tokio::test]
+async fn the_end_leaves_nobody_who_waits_and_nothing_that_writes() {
+    let s = setup();
+    s.store.plant(PACK, pattern(100_000));
+    s.faults.inject(On::next(Verb::Get, "pack/"), Fault::Delays(Duration::from_secs(3600)));
+    let cache = s.cache.clone();
+    let waits = tokio::spawn(async move { cache.sealed(PACK, 0..10).await });
+    while s.cache.0.tasks.is_empty() {
+        tokio::task::yield_now().await;
+    }
+    s.cache.end().await;
+    assert!(s.cache.0.tasks.is_empty());
+    assert!(matches!(waits.await.unwrap(), Err(Error::Stopped)));
+    assert!(matches!(s.cache.sealed(PACK, 20..30).await, Err(Error::Stopped)));
+    assert!(s.cache.read_ahead(PACK, 0..10).is_none());
+    assert_eq!(s.cache.usage().disk_files, 0);
+}
+
+#[tokio::test]
+async fn what_was_fetched_is_on_the_disk_at_the_end() {
+    let s = setup();
+    let bytes = pattern(4 * PIECE);
+    s.store.plant(PACK, bytes.clone());
+    for start in (0..4).map(|n| n * PIECE) {
+        s.cache.sealed(PACK, start..start + PIECE).await.unwrap();
+    }
+    // Who asked has its bytes before they are written.
+    s.cache.end().await;
+    let again = open(&s.dir, &s.bucket);
+    for start in (0..4).map(|n| n * PIECE) {
+        assert!(again.sealed_local(PACK, start..start + PIECE).is_some(), "{start}");
+    }
+}

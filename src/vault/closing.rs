@@ -34,7 +34,10 @@ impl Vault {
     /// unsent stays on this machine, for another try or the next mount. Another try goes on where
     /// this one ended.
     pub async fn close(&self, deadline: Duration) -> Result<()> {
-        let Some(writer) = &self.writer else { return Ok(()) };
+        let Some(writer) = &self.writer else {
+            self.cache().end().await;
+            return Ok(());
+        };
         let mut ending = writer.ending.lock().await;
         if matches!(*ending, Ending::Open) {
             *ending = Ending::Sent(self.stop_sending(writer, deadline).await?.map(Box::new));
@@ -50,6 +53,7 @@ impl Vault {
         }
         self.mark_clean(writer).await?;
         released?;
+        self.cache().end().await;
         *ending = Ending::Closed;
         Ok(())
     }

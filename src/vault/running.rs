@@ -279,9 +279,8 @@ impl Vault {
         self.vfs.clone()
     }
 
-    #[cfg(test)]
-    pub(super) fn cache(&self) -> Cache {
-        self.cache.clone()
+    pub(super) fn cache(&self) -> &Cache {
+        &self.cache
     }
 
     #[cfg(test)]

@@ -73,7 +73,7 @@ async fn k1_a_checkpoint_made_while_eight_write_equals_a_replay() {
         vault.sync(LONG).await.unwrap();
         vault.checkpoint().await.unwrap();
         let found = manifest(&world, &keys).await;
-        let base = Base::new(found.clone(), keys.clone(), vault.cache());
+        let base = Base::new(found.clone(), keys.clone(), vault.cache().clone());
         assert_eq!(checkpointed(&base).await, replayed(&world, &keys, found.commit).await);
         compared += 1;
         while let Some(done) = writers.try_join_next() {

@@ -66,7 +66,10 @@ async fn elsewhere(
     assert_eq!(&tree(&other).await, model, "on another machine");
     other.close(LONG).await.unwrap();
     drop(other);
-    std::fs::remove_dir_all(world.state_dir("b")).unwrap();
+    if let Err(error) = std::fs::remove_dir_all(world.state_dir("b")) {
+        let left = walkdir::WalkDir::new(world.state_dir("b"));
+        panic!("{error}: {:?}", left.into_iter().collect::<Vec<_>>());
+    }
     world.open("a").await
 }
 
