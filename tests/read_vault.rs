@@ -13,16 +13,16 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use s3vault::cache::{Budgets, Cache};
+use s3vault::checkpoint::{
+    self, Base, BuildContext, CommitSource, Manifest, Sizes, SourcedCommit, build,
+};
 use s3vault::content::{Footer, FooterEntry, seal_footer};
 use s3vault::crypto::{
     Argon2Params, FIRST_EPOCH, KeySlot, Keys, MasterKey, Passphrase, Place, RecoveryKey, random,
     sha256,
 };
-use s3vault::log::{
-    Base, BuildContext, Change, CommitContent, CommitHeader, CommitSource, Entry, Inode, Key,
-    Manifest, Orphan, Sizes, SourcedCommit, Transaction, Xattr, build, encode_value, open_commit,
-    seal_commit,
-};
+use s3vault::log::{CommitContent, CommitHeader, open_commit, seal_commit};
+use s3vault::records::{Change, Entry, Inode, Key, Orphan, Transaction, Xattr, encode_value};
 use s3vault::store::{Bucket, Deadlines, DirectoryStore};
 use s3vault::types::{
     CommitNo, Extent, ExtentId, Generation, Hash, InodeNo, NameHash, PackId, Reference, Timestamp,
@@ -372,7 +372,7 @@ struct Commits<'a>(&'a Fixture);
 
 #[async_trait]
 impl CommitSource for Commits<'_> {
-    async fn get(&self, number: CommitNo) -> s3vault::log::Result<SourcedCommit> {
+    async fn get(&self, number: CommitNo) -> checkpoint::Result<SourcedCommit> {
         let sealed = fs::read(self.0.dir.path().join(format!("log/{number}"))).unwrap();
         let content = open_commit(&self.0.keys, number, &sealed)?;
         Ok(SourcedCommit { hash: sha256(&sealed), content })

@@ -6,16 +6,32 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Who may use whom. Everyone may use `types` and `os`; `main.rs` counts as `cli`.
-const ARROWS: [(&str, &[&str]); 15] = [
+const ARROWS: [(&str, &[&str]); 17] = [
     ("cli", &["vault", "fuse", "gateway"]),
     ("gateway", &["vault", "vfs", "crypto"]),
     ("fuse", &["vfs"]),
-    ("vault", &["vfs", "content", "upload", "index", "log", "cache", "crypto", "store"]),
-    ("vfs", &["content", "index", "log"]),
+    (
+        "vault",
+        &[
+            "vfs",
+            "content",
+            "upload",
+            "index",
+            "checkpoint",
+            "log",
+            "records",
+            "cache",
+            "crypto",
+            "store",
+        ],
+    ),
+    ("vfs", &["content", "index", "records"]),
     ("content", &["upload", "cache", "crypto", "store"]),
-    ("upload", &["log", "store"]),
-    ("index", &["log", "cache", "crypto"]),
-    ("log", &["cache", "crypto", "store"]),
+    ("upload", &["log", "records", "store"]),
+    ("index", &["checkpoint", "log", "records", "crypto"]),
+    ("checkpoint", &["log", "records", "cache", "crypto", "store"]),
+    ("log", &["records", "crypto", "store"]),
+    ("records", &["crypto"]),
     ("cache", &["crypto", "store"]),
     ("crypto", &[]),
     ("store", &[]),

@@ -494,6 +494,10 @@ fn many_at_once_are_served_and_too_many_are_told_when_to_come_again() {
             });
         }
     });
+    // A client has its answer a moment before its place is free.
+    wait_until("all places are free", || {
+        place.get("/metrics").text().contains("s3vault_http_requests_in_flight 1\n")
+    });
     // Uploads that have begun and wait for their clients.
     let mut waiting = Vec::new();
     for number in 0..128 {

@@ -12,8 +12,10 @@ use super::drainer::Drainer;
 use super::layers::Layers;
 use super::table::Table;
 use super::{Draft, Error, Point, Result, Totals, View};
+use crate::checkpoint::{Base, Pins};
 use crate::crypto::Keys;
-use crate::log::{Base, Change, Journal, Journaled, Link, Need, Pins, Receipt, Transaction};
+use crate::log::{Journal, Journaled, Link, Need, Receipt};
+use crate::records::{Change, Transaction};
 use crate::types::{CommitNo, Hash, JournalId, Seq};
 
 /// The memory layer is written to sled in one batch when it is this long, in bytes.
@@ -364,12 +366,12 @@ impl Index {
 #[cfg(test)]
 impl Index {
     /// Puts bytes where a record is.
-    pub(crate) fn spoil(&self, key: &crate::log::Key, bytes: &[u8]) {
+    pub(crate) fn spoil(&self, key: &crate::records::Key, bytes: &[u8]) {
         self.0.table.spoil(&key.encode(), bytes);
     }
 
     /// Says that there is no such record, under a good seal.
-    pub(crate) fn lie(&self, key: &crate::log::Key) {
+    pub(crate) fn lie(&self, key: &crate::records::Key) {
         let mut memory = super::layers::Memory::default();
         memory.insert(key.encode(), super::layers::Slot { count: 1, value: None });
         self.0.table.apply(&memory, &std::collections::BTreeMap::default(), &self.point()).unwrap();

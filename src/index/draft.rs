@@ -3,7 +3,8 @@
 use std::ops::Deref;
 
 use super::{Result, View};
-use crate::log::{Change, Entry, Inode, Key, MetaKey, Need, Orphan, Xattr, encode_value};
+use crate::log::Need;
+use crate::records::{Change, Entry, Inode, Key, MetaKey, Orphan, Xattr, encode_value};
 use crate::types::{Extent, InodeNo};
 
 /// Numbers are reserved in the map in runs of this many, so that most new files write no

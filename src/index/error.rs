@@ -1,6 +1,6 @@
 //! What can go wrong in the index.
 
-use crate::log;
+use crate::{checkpoint, log, records};
 
 /// Shorthand for this room.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -18,12 +18,12 @@ pub enum Error {
     /// sled failed, or a record in it does not open: the index is to be made anew.
     #[error("the local index is damaged ({0}); it is made anew at the next mount, nothing is lost")]
     Damaged(String),
-    /// The page could not be brought, or the journal refused.
+    /// The journal refused, or holds what is no record.
     #[error(transparent)]
     Log(#[from] log::Error),
-    /// The page did not come within the deadline.
-    #[error("the store did not answer in time")]
-    Deadline,
+    /// A page of the base could not be brought.
+    #[error(transparent)]
+    Base(#[from] checkpoint::Error),
 }
 
 impl Error {
@@ -31,6 +31,22 @@ impl Error {
     #[must_use]
     pub fn is_full(&self) -> bool {
         matches!(self, Self::Log(log::Error::Full))
+    }
+
+    /// Whether the store does not answer, rather than something being broken or missing.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Log(error) => error.is_transient(),
+            Self::Base(error) => error.is_transient(),
+            Self::Miss | Self::ReadOnly(_) | Self::Damaged(_) => false,
+        }
+    }
+}
+
+impl From<records::Error> for Error {
+    fn from(error: records::Error) -> Self {
+        Self::Log(error.into())
     }
 }
 

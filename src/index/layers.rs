@@ -7,7 +7,8 @@ use bytes::Bytes;
 
 use super::table::Table;
 use super::{Point, Result};
-use crate::log::{Base, Change, Found, Inode, Miss, Pins, decode_value};
+use crate::checkpoint::{Base, Found, Miss, Pins};
+use crate::records::{Change, Inode, decode_value};
 use crate::types::{CommitNo, Hash, Seq};
 
 /// A record that changed since the base: its last change's count, its value or `None` if it

@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::layers::{Layers, Slot};
 use super::{Error, Result};
-use crate::log::{Miss, Pins};
+use crate::checkpoint::{Miss, Pins};
 
 /// A merged record, or the page that is needed to go on.
 pub(super) enum Step {
@@ -23,7 +23,7 @@ type Source<'a> = Peekable<Box<dyn Iterator<Item = Result<(Vec<u8>, Option<Bytes
 /// table's keys begin with one.
 pub(super) struct Merge<'a> {
     sources: Vec<Source<'a>>,
-    base: crate::log::Scan,
+    base: crate::checkpoint::Scan,
     base_head: Option<(Bytes, Bytes)>,
     base_read: bool,
     pins: &'a Pins,

@@ -12,8 +12,9 @@ use bytes::Bytes;
 use super::layers::{Memory, Slot};
 use super::{Error, Point, Result};
 use crate::crypto::{self, IndexKeys, IndexSession, Keys};
-use crate::log::{self, Key, decode_value, encode_value};
+use crate::log;
 use crate::os;
+use crate::records::{Key, decode_value, encode_value};
 use crate::types::{CommitNo, InodeNo, MIB};
 
 /// sled's own cache: small, since what is hot lies in the layer above it or was just read.

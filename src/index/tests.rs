@@ -8,12 +8,11 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::cache::{Budgets, Cache};
+use crate::checkpoint::{Base, BuildContext, CommitSource, Sizes, SourcedCommit, build};
 use crate::crypto::{FIRST_EPOCH, Keys, MasterKey};
-use crate::log::{
-    Base, BuildContext, Chain, CommitSource, Committer, Entry, Head, Inode, Journal,
-    JournalOptions, Key, LogEnd, NotedCommit, RealDisk, Sizes, SourcedCommit, build,
-};
+use crate::log::{Chain, Committer, Head, Journal, JournalOptions, LogEnd, NotedCommit, RealDisk};
 use crate::os::SmallDisk;
+use crate::records::{Entry, Inode, Key};
 use crate::store::{Bucket, Deadlines, MemoryStore};
 use crate::types::{
     CommitNo, EXTENT_MAX, Extent, ExtentId, Generation, Hash, InodeNo, MIB, PackId, Reference, Seq,
@@ -35,7 +34,7 @@ struct FromBucket<'a>(&'a World);
 
 #[async_trait]
 impl CommitSource for FromBucket<'_> {
-    async fn get(&self, number: CommitNo) -> crate::log::Result<SourcedCommit> {
+    async fn get(&self, number: CommitNo) -> crate::checkpoint::Result<SourcedCommit> {
         let chain = Chain::new(self.0.bucket.clone(), self.0.keys.clone());
         let sealed = chain.sealed(number).await?.unwrap();
         let content = crate::log::open_commit(&self.0.keys, number, &sealed)?;
@@ -310,8 +309,8 @@ async fn j4_a_commit_is_reached_when_what_it_holds_is_here() {
     let before = index.point();
     let between = index.0.append.lock();
     let key = Key::Inode(InodeNo(3)).encode();
-    let value = Some(crate::log::encode_value(&Inode::default()));
-    let transaction = crate::log::Transaction::new(vec![crate::log::Change { key, value }]);
+    let value = Some(crate::records::encode_value(&Inode::default()));
+    let transaction = crate::records::Transaction::new(vec![crate::records::Change { key, value }]);
     world.journal.append(&transaction).unwrap();
     let transactions = world.journal.read_after(world.committer.upto(), usize::MAX).unwrap();
     world.committer.prepare(&transactions);
@@ -453,7 +452,7 @@ async fn a_failed_change_changes_nothing_and_numbers_are_never_given_twice() {
             .change(|draft| {
                 let ino = draft.new_ino()?;
                 draft.put_inode(ino, &Inode::default());
-                if round % 7 == 0 { Err(Error::Deadline) } else { Ok(ino) }
+                if round % 7 == 0 { Err(Error::Miss) } else { Ok(ino) }
             })
             .await;
         if let Ok((ino, _)) = given {
@@ -526,7 +525,7 @@ async fn a_piece_of_a_file_of_many_is_found_without_reading_all_that_lie_before(
         draft.put_raw(&Key::Extent(InodeNo(2), 0), b"no extent");
         let near = draft.extents(InodeNo(2), 0..4096);
         *seen.lock().unwrap() = Some((draft.extents(InodeNo(2), last.clone()), near));
-        Err::<(), _>(Error::Deadline)
+        Err::<(), _>(Error::Miss)
     };
     world.index().change(look).await.unwrap_err();
     let (far, near) = seen.into_inner().unwrap().unwrap();

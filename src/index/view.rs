@@ -9,10 +9,9 @@ use bytes::Bytes;
 use super::layers::{Layers, Looked};
 use super::scan::{Merge, Step};
 use super::{Error, Result, Totals};
+use crate::checkpoint::{Miss, Pins};
 use crate::crypto::Keys;
-use crate::log::{
-    Entry, Inode, Key, MetaKey, Miss, Orphan, Pins, WriterClaim, Xattr, decode_value,
-};
+use crate::records::{Entry, Inode, Key, MetaKey, Orphan, WriterClaim, Xattr, decode_value};
 use crate::types::{EXTENT_MAX, Extent, InodeNo, NameHash};
 
 /// A consistent state of the map. A look-up that needs a page which is not here fails with

@@ -4,30 +4,42 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::Result;
-use crate::store::Bucket;
+use super::Error;
+use crate::store::{self, Bucket};
 
 /// How often an object is asked for before it is believed to be damaged.
 const ASKS: u32 = 3;
 /// What lies between.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// What may be said of an object that was to be opened.
+pub trait Opening: From<store::Error> + std::fmt::Display {
+    /// Whether what came is not what it must be; it may have changed on the way.
+    fn is_damage(&self) -> bool;
+}
+
+impl Opening for Error {
+    fn is_damage(&self) -> bool {
+        Error::is_damage(self)
+    }
+}
+
 /// An object from the bucket, opened. What does not open is asked for again, until it opens, the same bytes come twice
 /// (then that is what the bucket holds), or it was asked for three times. `first`: its bytes, if it was fetched already.
 ///
 /// # Errors
 /// What `open` says of the last bytes, and what the store says.
-pub async fn open_object<T>(
+pub async fn open_object<T, E: Opening>(
     bucket: &Bucket,
     name: &str,
     first: Option<Bytes>,
-    open: impl Fn(&Bytes) -> Result<T> + Send,
-) -> Result<T> {
+    open: impl Fn(&Bytes) -> Result<T, E> + Send,
+) -> Result<T, E> {
     let (mut next, mut before) = (first, None);
     for asked in 1.. {
         let fetched = match next.take() {
             Some(bytes) => Ok(bytes),
-            None => bucket.get(name, None).await.map_err(Into::into),
+            None => bucket.get(name, None).await.map_err(E::from),
         };
         let (bytes, error) = match fetched {
             Ok(bytes) => match open(&bytes) {

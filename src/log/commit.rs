@@ -3,8 +3,9 @@
 use bytes::Bytes;
 use minicbor::{Decode, Encode};
 
-use super::{Change, Error, Result, Transaction, commit_name};
+use super::{Error, Result, commit_name};
 use crate::crypto::{Keys, Place};
+use crate::records::{self, Change, Transaction};
 use crate::types::{CommitNo, Generation, Hash, MIB, Timestamp, VaultId};
 
 /// A commit's sealed length at most; what is longer is refused before it is read.
@@ -77,7 +78,7 @@ pub fn seal_commit(keys: &Keys, content: &CommitContent) -> Bytes {
         header: content.header.clone(),
         transactions: content.transactions.iter().map(|t| WireTransaction(t.to_vec())).collect(),
     };
-    let plain = super::encode_value(&wire);
+    let plain = records::encode_value(&wire);
     keys.seal(Place::Commit(content.header.number), &plain).into_bytes()
 }
 
@@ -88,7 +89,7 @@ pub fn open_commit(keys: &Keys, number: CommitNo, sealed: &[u8]) -> Result<Commi
         return Err(Error::malformed(name, "longer than a commit can be"));
     }
     let plain = keys.open(Place::Commit(number), sealed).map_err(Error::seal(name.clone()))?;
-    let wire: Wire = super::decode_value("commits", &plain)?;
+    let wire: Wire = records::decode_value("commits", &plain)?;
     if wire.header.vault != keys.vault() || wire.header.number != number {
         return Err(Error::malformed(name, "it names another vault or number"));
     }

@@ -6,10 +6,12 @@ use bytes::Bytes;
 
 use super::chain::Head;
 use super::{
-    Chain, Change, Claimant, CommitContent, CommitHeader, CommitSize, Error, Journaled, Key,
-    Receipt, WriterClaim, commit_name, encode_value, seal_commit,
+    Chain, CommitContent, CommitHeader, CommitSize, Error, Journaled, Receipt, commit_name,
+    seal_commit,
 };
 use crate::crypto::{self, Keys};
+use crate::records::Claimant;
+use crate::records::{Change, Key, WriterClaim, encode_value};
 use crate::store::{self, Bucket, Moved};
 use crate::types::{CommitNo, Generation, Hash, MIB, Seq, Timestamp};
 

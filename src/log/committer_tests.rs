@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use super::chain::Head;
 use super::*;
 use crate::crypto::{FIRST_EPOCH, Keys, MasterKey};
+use crate::records::{Change, Claimant, Key, Transaction, WriterClaim, decode_value};
 use crate::store::{Bucket, Deadlines, Fault, Faulty, MemoryStore, On, Verb};
 use crate::types::{CommitNo, Generation, Hash, JournalId, Seq, VaultId};
 

@@ -3,22 +3,17 @@
 use std::io;
 
 use crate::types::{CommitNo, PackId};
-use crate::{cache, crypto, store};
+use crate::{crypto, records, store};
 
 /// Shorthand for this room.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// An error of the journal, the commits or the checkpoints. The cause is kept.
+/// An error of the journal or the commits. The cause is kept.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Bytes that open but do not say what they must.
-    #[error("{what} is malformed: {why}")]
-    Malformed {
-        /// Which object or record.
-        what: String,
-        /// What is wrong with it.
-        why: String,
-    },
+    #[error(transparent)]
+    Records(#[from] records::Error),
     /// A seal that does not open: changed, swapped, truncated, or of another vault.
     #[error("{what} does not open with this vault's key: it was changed or is not its own")]
     Seal {
@@ -72,15 +67,9 @@ pub enum Error {
     /// A change refers to a pack that was removed because nothing referred to it (K5).
     #[error("a change refers to pack {0}, which was removed")]
     Removed(PackId),
-    /// A transaction larger than a record may be.
-    #[error("a change of {0} bytes is larger than one transaction can hold")]
-    TooLarge(usize),
     /// The object store failed.
     #[error(transparent)]
     Store(#[from] store::Error),
-    /// A page could not be fetched.
-    #[error(transparent)]
-    Cache(#[from] cache::Error),
 }
 
 impl Error {
@@ -88,7 +77,6 @@ impl Error {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Store(error) => error.is_transient(),
-            Self::Cache(error) => error.is_transient(),
             _ => false,
         }
     }
@@ -96,7 +84,7 @@ impl Error {
     /// Whether what came is not what it must be; it may have changed on the way.
     pub fn is_damage(&self) -> bool {
         match self {
-            Self::Malformed { .. } | Self::Seal { .. } => true,
+            Self::Records(_) | Self::Seal { .. } => true,
             Self::Store(error) => matches!(error, store::Error::Corrupt { .. }),
             _ => false,
         }
@@ -104,7 +92,7 @@ impl Error {
 
     /// An object or record that opens but is not what it must be.
     pub fn malformed(what: impl Into<String>, why: impl ToString) -> Self {
-        Self::Malformed { what: what.into(), why: why.to_string() }
+        records::Error::malformed(what, why).into()
     }
 
     pub(super) fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
@@ -112,7 +100,8 @@ impl Error {
         move |source| Self::Io { what, source }
     }
 
-    pub(super) fn seal(what: impl Into<String>) -> impl FnOnce(crypto::Error) -> Self {
+    /// A seal that does not open.
+    pub fn seal(what: impl Into<String>) -> impl FnOnce(crypto::Error) -> Self {
         let what = what.into();
         move |source| Self::Seal { what, source }
     }

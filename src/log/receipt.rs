@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use super::Change;
+use crate::records::Change;
 use crate::types::{CommitNo, Hash, Seq};
 
 /// Proof that commit `number` is in the bucket and is ours: the only thing that turns

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 
 use minicbor::{Decode, Encode};
 
-use super::{Error, Result, decode_value, encode_value};
+use super::{Error, Result};
 use crate::crypto::{Keys, Place};
 use crate::os;
+use crate::records::{decode_value, encode_value};
 use crate::types::{CommitNo, Generation, Hash};
 
 /// The last commit that was read in the chain or believed by C2, and the superblock.
@@ -42,7 +43,7 @@ impl Seen {
     /// What was remembered; `None` on a machine that never saw the vault.
     ///
     /// # Errors
-    /// [`Error::Seal`] or [`Error::Malformed`] when the file was changed, cut or emptied: it is not ignored, or a
+    /// [`Error::Seal`] or [`Error::Records`] when the file was changed, cut or emptied: it is not ignored, or a
     /// rollback could be hidden.
     pub fn load(dir: &Path, keys: &Keys) -> Result<Option<Self>> {
         let sealed = match os::read_small(&Self::path(dir, keys), LENGTH_MAX) {
@@ -54,7 +55,7 @@ impl Seen {
             Err(error) => return Err(Error::io(WHAT)(error)),
         };
         let plain = keys.open(PLACE, &sealed).map_err(Error::seal(WHAT))?;
-        decode_value(WHAT, &plain).map(Some)
+        Ok(Some(decode_value(WHAT, &plain)?))
     }
 
     /// Remembers, whole and durable.

@@ -7,7 +7,8 @@ use tokio::time::Instant;
 use super::health::{Pace, Shared, Stop};
 use super::send::chain;
 use super::steps::Step;
-use crate::log::{COMMIT_BYTES, CommitError, Committer, Journaled, Receipt, TRANSACTION_MAX};
+use crate::log::{COMMIT_BYTES, CommitError, Committer, Journaled, Receipt};
+use crate::records::TRANSACTION_MAX;
 use crate::types::Seq;
 
 /// Writes commits until stopped; gives the committer back, so that a release can follow.

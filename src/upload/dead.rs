@@ -5,7 +5,8 @@ use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::ops::Range;
 
-use crate::log::{COMMIT_BYTES, DroppedPack, TRANSACTION_MAX};
+use crate::log::{COMMIT_BYTES, DroppedPack};
+use crate::records::TRANSACTION_MAX;
 use crate::types::{PackId, Seq};
 
 /// The first reference to a pack and the transaction that took the last one away lie in one commit, which is applied

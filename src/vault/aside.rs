@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 use super::{Error, Result};
 use crate::crypto::{Keys, Place};
 use crate::index::{self, Index};
-use crate::log::{Change, Inspection, Journal, Key, Transaction, encode_value};
+use crate::log::{Inspection, Journal};
 use crate::os::sync_dir;
+use crate::records::{Change, Key, Transaction, encode_value};
 use crate::types::{InodeNo, PackId, Seq};
 
 pub(super) const PLACE: Place = Place::Local("set aside", 0);

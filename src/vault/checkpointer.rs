@@ -11,12 +11,12 @@ use tokio::sync::Notify;
 
 use super::{Error, Result};
 use crate::cache::Cache;
+use crate::checkpoint::{
+    self, Base, BuildContext, CommitSource, SinceCheckpoint, Sizes, SourcedCommit, build,
+};
 use crate::crypto::{self, Keys};
 use crate::index::Index;
-use crate::log::{
-    self, Base, BuildContext, COMMIT_MAX, CommitSource, Receipt, SinceCheckpoint, Sizes,
-    SourcedCommit, build, commit_name, open_commit, open_object, parse_commit_name,
-};
+use crate::log::{COMMIT_MAX, Receipt, commit_name, open_commit, open_object, parse_commit_name};
 use crate::store::Bucket;
 use crate::types::{CommitNo, Generation, Timestamp};
 
@@ -146,7 +146,7 @@ struct Commits<'a> {
 
 #[async_trait]
 impl CommitSource for Commits<'_> {
-    async fn get(&self, number: CommitNo) -> log::Result<SourcedCommit> {
+    async fn get(&self, number: CommitNo) -> checkpoint::Result<SourcedCommit> {
         let name = commit_name(number);
         let open = |sealed: &Bytes| {
             let content = open_commit(&self.at.keys, number, sealed)?;
@@ -155,7 +155,7 @@ impl CommitSource for Commits<'_> {
         let length = self.lengths.get(&number).filter(|length| **length <= COMMIT_MAX as u64);
         if let Some(length) = length {
             let cached = self.at.cache.sealed(&name, 0..*length).await;
-            match cached.map_err(log::Error::from).and_then(|sealed| open(&sealed)) {
+            match cached.map_err(checkpoint::Error::from).and_then(|sealed| open(&sealed)) {
                 Ok((_, commit)) => return Ok(commit),
                 Err(error) if error.is_transient() => return Err(error),
                 Err(error) => {

@@ -1,7 +1,7 @@
 //! What can go wrong with a vault as a whole. The messages are for people.
 
 use crate::types::{CommitNo, Timestamp};
-use crate::{content, crypto, index, log, store, upload, vfs};
+use crate::{checkpoint, content, crypto, index, log, records, store, upload, vfs};
 
 /// Shorthand for this room.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -119,6 +119,9 @@ pub enum Error {
     /// The log, or the journal.
     #[error(transparent)]
     Log(log::Error),
+    /// A checkpoint.
+    #[error(transparent)]
+    Checkpoint(checkpoint::Error),
     /// The local index.
     #[error(transparent)]
     Index(#[from] index::Error),
@@ -161,6 +164,21 @@ impl From<log::Error> for Error {
             log::Error::Store(error) => Self::Store(error),
             other => Self::Log(other),
         }
+    }
+}
+
+impl From<checkpoint::Error> for Error {
+    fn from(error: checkpoint::Error) -> Self {
+        match error {
+            checkpoint::Error::Log(error) => error.into(),
+            other @ checkpoint::Error::Cache(_) => Self::Checkpoint(other),
+        }
+    }
+}
+
+impl From<records::Error> for Error {
+    fn from(error: records::Error) -> Self {
+        Self::Log(error.into())
     }
 }
 

@@ -1,7 +1,7 @@
 //! What an error means for whoever asked, however deep it comes from.
 
 use super::Error;
-use crate::{cache, content, index, log, store, upload, vfs};
+use crate::{cache, checkpoint, content, index, log, store, upload, vfs};
 
 /// What an error means for whoever asked.
 #[derive(Debug)]
@@ -28,6 +28,7 @@ impl Error {
         match self {
             Self::Store(error) => Kind::Store(error),
             Self::Log(error) => of_log(error),
+            Self::Checkpoint(error) => of_checkpoint(error),
             Self::Index(error) => of_index(error),
             Self::Upload(error) => of_upload(error),
             Self::Content(error) => of_content(error),
@@ -35,7 +36,7 @@ impl Error {
             Self::Vfs(vfs::Error::Content(error)) => of_content(error),
             Self::Vfs(vfs::Error::ReadOnly) => Kind::ReadOnly,
             // Staging is full: uploads make room.
-            Self::Vfs(vfs::Error::NoSpace) => Kind::Unfinished,
+            Self::Vfs(vfs::Error::NoSpace | vfs::Error::PushedOut) => Kind::Unfinished,
             Self::Io { .. } | Self::SmallDisk { .. } => Kind::LocalDisk,
             Self::Contended => Kind::Fenced,
             Self::Unfinished(_) => Kind::Unfinished,
@@ -48,25 +49,31 @@ impl Error {
 fn of_log(error: &log::Error) -> Kind<'_> {
     match error {
         log::Error::Store(error) => Kind::Store(error),
-        log::Error::Cache(error) => of_cache(error),
         log::Error::Io { .. } | log::Error::Poisoned(_) => Kind::LocalDisk,
         // Uploads make room.
         log::Error::Full => Kind::Unfinished,
-        log::Error::Malformed { .. }
+        log::Error::Records(_)
         | log::Error::Seal { .. }
         | log::Error::Gap { .. }
         | log::Error::Fork { .. }
         | log::Error::Damaged { .. } => Kind::Damaged,
-        _ => Kind::Other,
+        log::Error::Removed(_) => Kind::Other,
+    }
+}
+
+fn of_checkpoint(error: &checkpoint::Error) -> Kind<'_> {
+    match error {
+        checkpoint::Error::Log(error) => of_log(error),
+        checkpoint::Error::Cache(error) => of_cache(error),
     }
 }
 
 fn of_index(error: &index::Error) -> Kind<'_> {
     match error {
         index::Error::Log(error) => of_log(error),
+        index::Error::Base(error) => of_checkpoint(error),
         index::Error::ReadOnly(_) => Kind::ReadOnly,
         index::Error::Damaged(_) => Kind::Damaged,
-        index::Error::Deadline => Kind::Unfinished,
         index::Error::Miss => Kind::Other,
     }
 }

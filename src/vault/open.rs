@@ -11,14 +11,16 @@ use super::machine::make_private;
 use super::survey::{Outcome, Survey, Surveyor, fits_base, fits_journal};
 use super::{Error, Options, Result};
 use crate::cache::{Budgets, Cache};
+use crate::checkpoint::{Base, Manifest, newest};
 use crate::content::{Content, FooterKeys, Limits};
 use crate::crypto::{Keys, Place};
 use crate::index::{self, Index, IndexOptions, Point};
 use crate::log::{
-    self, Base, Chain, Claimant, CommitError, Committer, Inspection, Journal, JournalOptions,
-    LogEnd, Manifest, NotedCommit, RealDisk, Receipt, Seen, newest,
+    self, Chain, CommitError, Committer, Inspection, Journal, JournalOptions, LogEnd, NotedCommit,
+    RealDisk, Receipt, Seen,
 };
 use crate::os::{boot_id, read_small, replace};
+use crate::records::Claimant;
 use crate::store::{Bucket, Conditional};
 use crate::types::{GIB, InodeNo, MIB, PackId, Seq};
 use crate::upload::{Staging, StagingLimits};
@@ -152,7 +154,7 @@ impl Opener<'_> {
     fn seen(&self) -> Result<Option<Seen>> {
         let dir = &self.options.machine.data_dir;
         let source = match Seen::load(dir, self.keys()) {
-            Err(source @ (log::Error::Seal { .. } | log::Error::Malformed { .. })) => source,
+            Err(source @ (log::Error::Seal { .. } | log::Error::Records(_))) => source,
             other => return Ok(other?),
         };
         let path = Seen::path(dir, self.keys());

@@ -179,9 +179,9 @@ pub async fn vault_id(bucket: &Bucket) -> Result<VaultId> {
 
 /// Writes a superblock of a generation that is not there yet, and reads it back.
 pub(super) async fn write(bucket: &Bucket, keys: &Keys, superblock: &Superblock) -> Result<()> {
-    let body = crate::log::encode_value(superblock).to_vec();
+    let body = crate::records::encode_value(superblock).to_vec();
     let mac = keys.superblock_mac(&body).to_vec();
-    let bytes = crate::log::encode_value(&Wire { body, mac });
+    let bytes = crate::records::encode_value(&Wire { body, mac });
     let object = name(superblock.generation);
     bucket.put_new(&object, bytes.clone()).await?;
     for _ in 0..ASKS {

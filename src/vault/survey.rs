@@ -3,11 +3,10 @@
 use std::time::{Duration, SystemTime};
 
 use super::{Error, Result};
+use crate::checkpoint::{Manifest, SinceCheckpoint};
 use crate::index::{self, Index};
-use crate::log::{
-    Chain, Head, Inspection, Key, Link, LogEnd, Manifest, MetaKey, Seen, SinceCheckpoint,
-    Transaction, WriterClaim, decode_value,
-};
+use crate::log::{Chain, Head, Inspection, Link, LogEnd, Seen};
+use crate::records::{Key, MetaKey, Transaction, WriterClaim, decode_value};
 use crate::types::{CommitNo, Generation, Hash, Seq};
 
 /// What the log says to a machine that is about to use it.

@@ -2,7 +2,7 @@
 //! (`FUSE_POSIX_ACL`); to keep mode and ACL the same, and to inherit them, is the file system's part.
 
 use crate::index::Draft;
-use crate::log::Inode;
+use crate::records::Inode;
 use crate::types::InodeNo;
 
 use super::{Error, Result, Setter};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::content::{File, extents};
 use crate::index::{Draft, View};
-use crate::log::Inode;
+use crate::records::Inode;
 use crate::types::{Extent, GIB, InodeNo, Timestamp};
 
 use super::publish::{apply, edit, lay};

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use parking_lot::Mutex;
 
 use crate::index::Draft;
-use crate::log::Inode;
+use crate::records::Inode;
 use crate::types::{InodeNo, Timestamp};
 
 use super::{Caller, Result};

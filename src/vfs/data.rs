@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::content::{self, Answers, File, Reservation, Took, extents};
-use crate::log::Inode;
+use crate::records::Inode;
 use crate::types::{InodeNo, Timestamp};
 
 use super::attr::{self, SetAttributes};

@@ -1,6 +1,6 @@
 //! What can go wrong, and the one place where it becomes an errno.
 
-use crate::{content, index, log};
+use crate::{content, index};
 
 /// What can go wrong in a call. Variants without a cause are what POSIX names them.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +65,9 @@ pub enum Error {
     /// EIO: its caller has been answered, before it was done (V5).
     #[error("too late: it was answered already")]
     Late,
+    /// EIO: what was fetched went from memory again before it was used. The same may work later.
+    #[error("memory is short: what was fetched is gone again")]
+    PushedOut,
     /// The mount has not heard of earlier changes yet (EIO; the kernel itself never sees it).
     #[error("the mount does not take the news of changes")]
     Unheard,
@@ -121,7 +124,7 @@ impl Error {
             Self::Index(error) => index_errno(error),
             Self::Content(error) => content_errno(error),
             Self::Durability(error) if is_full(error.as_ref()) => libc::ENOSPC,
-            Self::Late | Self::Unheard | Self::Durability(_) => libc::EIO,
+            Self::Late | Self::PushedOut | Self::Unheard | Self::Durability(_) => libc::EIO,
         }
     }
 }
@@ -132,11 +135,12 @@ impl Error {
         match self {
             Self::ReadOnly => Trouble::ReadOnly("it was opened for reading".into()),
             Self::Index(index::Error::ReadOnly(reason)) => Trouble::ReadOnly(reason.clone()),
-            Self::NoSpace | Self::Index(index::Error::Log(log::Error::Full)) => Trouble::Full,
+            Self::NoSpace => Trouble::Full,
+            Self::Index(error) if error.is_full() => Trouble::Full,
             Self::Content(error) if error.is_full() => Trouble::Full,
             Self::Content(error) if error.is_transient() => Trouble::Store,
-            Self::Index(index::Error::Deadline) | Self::Durability(_) => Trouble::Store,
-            Self::Index(index::Error::Log(error)) if error.is_transient() => Trouble::Store,
+            Self::PushedOut | Self::Durability(_) => Trouble::Store,
+            Self::Index(error) if error.is_transient() => Trouble::Store,
             _ => Trouble::Other,
         }
     }
@@ -151,7 +155,7 @@ fn is_full(error: &(dyn std::error::Error + 'static)) -> bool {
 fn index_errno(error: &index::Error) -> i32 {
     match error {
         index::Error::ReadOnly(_) => libc::EROFS,
-        index::Error::Log(log::Error::Full) => libc::ENOSPC,
+        error if error.is_full() => libc::ENOSPC,
         _ => libc::EIO,
     }
 }

@@ -44,7 +44,7 @@ use tokio::sync::mpsc;
 
 use crate::content::{Content, Unpublished};
 use crate::index::{Draft, Index, View};
-use crate::log::Inode;
+use crate::records::Inode;
 use crate::types::{InodeNo, Seq, Timestamp};
 
 pub use acl::is_acl;

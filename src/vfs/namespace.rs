@@ -1,7 +1,7 @@
 //! Names: looking up, making, linking, removing.
 
 use crate::index::{Draft, View};
-use crate::log::{Entry, Inode};
+use crate::records::{Entry, Inode};
 use crate::types::{InodeNo, Timestamp};
 
 use super::holders::Held;

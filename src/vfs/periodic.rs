@@ -14,7 +14,7 @@ use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt, stream};
 
 use crate::content::File;
-use crate::log::Orphan;
+use crate::records::Orphan;
 use crate::types::InodeNo;
 
 use super::{Inner, Result, Vfs, defragment};

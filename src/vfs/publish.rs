@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::content::{Counted, File, Publication, Question, extents};
 use crate::index::{Draft, View};
-use crate::log::Inode;
+use crate::records::Inode;
 use crate::types::{EXTENT_MAX, Extent, InodeNo};
 
 use super::{Error, Result, Vfs};

@@ -6,8 +6,8 @@ use std::time::Duration;
 use futures_util::FutureExt;
 
 use crate::content::{File, extents};
-use crate::index::{self, Draft, View};
-use crate::log::{Inode, Orphan};
+use crate::index::{Draft, View};
+use crate::records::{Inode, Orphan};
 use crate::types::{Extent, InodeNo, Timestamp};
 
 use super::holders::Leaving;
@@ -202,7 +202,7 @@ impl Vfs {
                 match self.trim(ino, from).now_or_never() {
                     Some(done) => done?,
                     // They went again: memory is short.
-                    None => return Err(index::Error::Deadline.into()),
+                    None => return Err(Error::PushedOut),
                 }
             }
         }

@@ -1,7 +1,7 @@
 //! Renaming: over what is there, not over it, or in exchange.
 
 use crate::index::Draft;
-use crate::log::{Entry, Inode};
+use crate::records::{Entry, Inode};
 use crate::types::{InodeNo, Timestamp};
 
 use super::holders::Leaving;

@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::log::{Entry, Inode, Orphan};
+use crate::records::{Entry, Inode, Orphan};
 use crate::types::{Hash, InodeNo, Timestamp};
 
 use super::holders::{Held, Holder, Holders};

@@ -2,7 +2,7 @@
 
 use crate::content::{Unpublished, VersionHash};
 use crate::index::View;
-use crate::log::{Inode, Key};
+use crate::records::{Inode, Key};
 use crate::types::{Hash, InodeNo};
 
 use super::remove::STEP;

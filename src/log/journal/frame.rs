@@ -10,7 +10,8 @@ use std::os::unix::fs::FileExt;
 use minicbor::{Decode, Encode};
 
 use crate::crypto::{Keys, Place};
-use crate::log::{Error, Result, TRANSACTION_MAX, decode_value, encode_value};
+use crate::log::{Error, Result};
+use crate::records::{TRANSACTION_MAX, decode_value, encode_value};
 use crate::types::{CommitNo, Hash, JournalId, KIB, PackId, Seq};
 
 /// Begins every frame, so that frames behind a damaged one can be found again.

@@ -6,7 +6,8 @@ use std::path::Path;
 use super::frame::{DroppedPack, Frames, NotedCommit, Record};
 use super::segment::{self, HEADER};
 use crate::crypto::Keys;
-use crate::log::{Error, Result, Transaction};
+use crate::log::{Error, Result};
+use crate::records::Transaction;
 use crate::types::{Hash, JournalId, Reference, Seq};
 
 /// A transaction of the journal that it does not know to be in the bucket.

@@ -29,9 +29,10 @@ pub use self::room::{JournalRoom, Need};
 use self::frame::{BarrierMark, Record, Start};
 use self::room::Share;
 use self::segment::{HEADER, Segment};
-use super::{Disk, Error, Result, Transaction};
+use super::{Disk, Error, Result};
 use crate::crypto::{self, Keys};
 use crate::os::is_full;
+use crate::records::Transaction;
 use crate::types::{Hash, JournalId, KIB, PackId, Seq};
 
 /// Who must know of a reference to a pack before it is journaled: staging (C4, K5).
@@ -229,7 +230,7 @@ impl Journal {
     /// the hash that it is known by.
     ///
     /// # Errors
-    /// [`Error::TooLarge`]; [`Error::Full`] when there is no room for what `need` says (nothing was
+    /// [`records::Error::TooLarge`](crate::records::Error); [`Error::Full`] when there is no room for what `need` says (nothing was
     /// written); [`Error::Poisoned`] after any other failed write.
     pub fn append_for(&self, transaction: &Transaction, need: Need) -> Result<(Seq, Hash)> {
         let bytes = transaction.encode()?;

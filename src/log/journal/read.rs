@@ -9,7 +9,8 @@ use super::inspect::Inspection;
 use super::segment::{self, Segment};
 use super::{Cursor, Journal, Journaled, distinct};
 use crate::crypto::Keys;
-use crate::log::{Error, Result, Transaction};
+use crate::log::{Error, Result};
+use crate::records::Transaction;
 use crate::types::Seq;
 
 /// How much [`Journal::read_found`] returns at once.

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::*;
 use crate::crypto::{FIRST_EPOCH, MasterKey};
-use crate::log::{Change, RealDisk};
+use crate::log::RealDisk;
+use crate::records::Change;
 use crate::types::{CommitNo, VaultId};
 
 fn journal(dir: &Path) -> Journal {

@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::*;
 use crate::crypto::{FIRST_EPOCH, MasterKey};
-use crate::log::{Change, Key, RealDisk};
+use crate::log::RealDisk;
+use crate::records::{Change, Key};
 use crate::types::{CommitNo, InodeNo, VaultId};
 
 /// A disk that can fail, and counts what is asked of it for directories.

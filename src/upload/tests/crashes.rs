@@ -10,9 +10,9 @@ use parking_lot::Mutex;
 
 use super::rig::*;
 use crate::crypto::Keys;
-use crate::log::{
-    Chain, Claimant, Committer, Journal, LogEnd, NotedCommit, Transaction, commit_name,
-};
+use crate::log::{Chain, Committer, Journal, LogEnd, NotedCommit, commit_name};
+use crate::records::Claimant;
+use crate::records::Transaction;
 use crate::store::{Bucket, Deadlines, MemoryStore};
 use crate::types::{CommitNo, Generation, Hash, MIB, PackId, Seq};
 use crate::upload::{

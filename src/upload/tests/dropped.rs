@@ -1,7 +1,8 @@
 //! Packs that nothing refers to any more before they were sent.
 
 use super::rig::*;
-use crate::log::{Change, Journal, Key, Transaction};
+use crate::log::Journal;
+use crate::records::{Change, Key, Transaction};
 use crate::store::{Fault, On, Verb};
 use crate::types::{InodeNo, MIB, Seq};
 use crate::upload::{Error, Staging, StagingLimits, Step};

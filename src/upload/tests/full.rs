@@ -104,8 +104,11 @@ async fn j8_a_barrier_without_room_promises_nothing_and_is_made_when_there_is() 
     let before: Vec<_> = (0..100).map(|_| rig.journal.mark().unwrap()).collect();
     let mut last = rig.touch(2);
     for length in [20_000, 1000, 1] {
-        let change = || crate::log::Change { key: vec![1, 1], value: Some(vec![0; length].into()) };
-        while let Ok((seq, _)) = rig.journal.append(&crate::log::Transaction::new(vec![change()])) {
+        let change =
+            || crate::records::Change { key: vec![1, 1], value: Some(vec![0; length].into()) };
+        while let Ok((seq, _)) =
+            rig.journal.append(&crate::records::Transaction::new(vec![change()]))
+        {
             last = seq;
         }
     }
@@ -132,8 +135,9 @@ async fn j8_the_journal_is_in_the_budget_and_leaves_it_again() {
     let uploader = rig.uploader(quick()).await;
     rig.store.disappear();
     let big = || {
-        let change = crate::log::Change { key: vec![1, 1], value: Some(vec![0; 20_000].into()) };
-        crate::log::Transaction::new(vec![change])
+        let change =
+            crate::records::Change { key: vec![1, 1], value: Some(vec![0; 20_000].into()) };
+        crate::records::Transaction::new(vec![change])
     };
     while rig.journal.append(&big()).is_ok() {}
     let used = rig.staging.usage().used;

@@ -8,9 +8,10 @@ use parking_lot::Mutex;
 
 use crate::crypto::{Keys, MasterKey};
 use crate::log::{
-    Change, Claimant, Committer, Head, Inode, Journal, JournalOptions, Key, LogEnd, NotedCommit,
-    RealDisk, Transaction, encode_value, open_commit,
+    Committer, Head, Journal, JournalOptions, LogEnd, NotedCommit, RealDisk, open_commit,
 };
+use crate::records::Claimant;
+use crate::records::{Change, Inode, Key, Transaction, encode_value};
 use crate::store::{Bucket, Deadlines, Faulty, MemoryStore};
 use crate::types::{
     CommitNo, Extent, ExtentId, Generation, Hash, InodeNo, KeyEpoch, MIB, PackId, Reference, Seq,

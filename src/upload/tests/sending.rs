@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::rig::*;
-use crate::log::TRANSACTION_MAX;
+use crate::records::TRANSACTION_MAX;
 use crate::store::{Error as StoreError, Fault, On, Verb};
 use crate::types::{MIB, Seq};
 use crate::upload::{Error, Step, pack_object};
@@ -87,9 +87,9 @@ async fn c1_a_commit_is_at_most_16_mib() {
     let uploader = {
         for n in 0..10 {
             let value = Some(vec![n; 3 << 20].into());
-            let key = crate::log::Key::Pin(vec![n]).encode();
-            let change = crate::log::Change { key, value };
-            rig.journal.append(&crate::log::Transaction::new(vec![change])).unwrap();
+            let key = crate::records::Key::Pin(vec![n]).encode();
+            let change = crate::records::Change { key, value };
+            rig.journal.append(&crate::records::Transaction::new(vec![change])).unwrap();
         }
         rig.uploader(quick()).await
     };

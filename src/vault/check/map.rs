@@ -6,12 +6,11 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 
 use super::report::Problem;
-use super::{Result, about_the_object};
+use super::{Result, about_the_object, about_the_page};
+use crate::checkpoint::{self, Manifest, PageRecords, PageRef, manifest_name, newest, open_page};
 use crate::crypto::Keys;
-use crate::log::{
-    self, Chain, Key, Manifest, PageRecords, PageRef, Seen, Transaction, extent_of, manifest_name,
-    newest, open_object, open_page,
-};
+use crate::log::{self, Chain, Seen, open_object};
+use crate::records::{Key, Transaction, extent_of};
 use crate::store::Bucket;
 use crate::types::{CommitNo, Extent, Generation, Hash, InodeNo};
 
@@ -93,7 +92,7 @@ impl<'a> Map<'a> {
                 for bytes in &link.content.transactions {
                     Transaction::visit(bytes, |key, value| {
                         changed.insert(key.to_vec(), value.map(Bytes::copy_from_slice));
-                        Ok(())
+                        Ok::<_, log::Error>(())
                     })?;
                 }
                 Ok::<_, log::Error>(())
@@ -129,7 +128,7 @@ impl<'a> Map<'a> {
     pub(super) async fn walk(
         &self,
         mut each: impl FnMut(Record<'_>) -> Result<()>,
-    ) -> Result<Vec<(&PageRef, log::Error)>> {
+    ) -> Result<Vec<(&PageRef, checkpoint::Error)>> {
         let mut changed = self.changed.iter().peekable();
         let mut bad = Vec::new();
         let mut pages = stream::iter(self.pages())
@@ -138,7 +137,7 @@ impl<'a> Map<'a> {
         while let Some((page, records)) = pages.next().await {
             let mut records = match records {
                 Ok(records) => records,
-                Err(error) if about_the_object(&error) => {
+                Err(error) if about_the_page(&error) => {
                     bad.push((page, error));
                     continue;
                 }
@@ -159,7 +158,7 @@ impl<'a> Map<'a> {
         Ok(bad)
     }
 
-    async fn page(&self, page: &PageRef) -> log::Result<PageRecords> {
+    async fn page(&self, page: &PageRef) -> checkpoint::Result<PageRecords> {
         let open = |sealed: &Bytes| open_page(self.keys, page, sealed);
         open_object(self.bucket, &page.name(), None, open).await
     }

@@ -20,8 +20,10 @@ use std::path::Path;
 pub use report::{Problem, Report};
 
 use super::{Result, Unlocked};
+use crate::checkpoint::{self, PackInfo};
 use crate::crypto::Keys;
-use crate::log::{self, Key, PackInfo, Seen, decode_value, extent_of};
+use crate::log::{self, Seen};
+use crate::records::{Key, decode_value, extent_of};
 use crate::store::{self, Bucket};
 use crate::types::{Generation, InodeNo, PackId};
 use crate::upload::pack_object;
@@ -211,13 +213,17 @@ impl Survey {
 fn about_the_object(error: &log::Error) -> bool {
     match error {
         log::Error::Store(error) => is_finding(error),
-        log::Error::Malformed { .. }
+        log::Error::Records(_)
         | log::Error::Seal { .. }
         | log::Error::Gap { .. }
-        | log::Error::TooLarge(_)
         | log::Error::Fork { .. } => true,
         _ => false,
     }
+}
+
+/// The same of a page.
+fn about_the_page(error: &checkpoint::Error) -> bool {
+    matches!(error, checkpoint::Error::Log(error) if about_the_object(error))
 }
 
 fn is_finding(error: &store::Error) -> bool {

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use super::map::Map;
 use super::report::printable;
 use super::{Check, Flaws, Problem, Report, Result};
-use crate::log::{Entry, Key, decode_value};
+use crate::records::{Entry, Key, decode_value};
 use crate::types::{InodeNo, PackId};
 use crate::upload::pack_object;
 

@@ -6,12 +6,11 @@ use bytes::Bytes;
 
 use super::*;
 use crate::cache::{Budgets, Cache};
+use crate::checkpoint::{Base, BuildContext, CommitSource, Sizes, SourcedCommit, build};
 use crate::content::{Footer, FooterEntry, seal_footer};
 use crate::crypto::{self, FIRST_EPOCH, MasterKey, Place, layout};
-use crate::log::{
-    Base, BuildContext, Change, CommitContent, CommitHeader, CommitSource, Entry, Inode, Sizes,
-    SourcedCommit, Transaction, build, commit_name, encode_value, open_commit, seal_commit,
-};
+use crate::log::{CommitContent, CommitHeader, commit_name, open_commit, seal_commit};
+use crate::records::{Change, Entry, Inode, Transaction, encode_value};
 use crate::store::{
     Begin, Body, Deadlines, Fault, Faulty, Fetched, Listing, MemoryStore, On, Put, PutReply, Verb,
 };
@@ -184,7 +183,7 @@ impl World {
 
 #[async_trait::async_trait]
 impl CommitSource for World {
-    async fn get(&self, number: CommitNo) -> log::Result<SourcedCommit> {
+    async fn get(&self, number: CommitNo) -> crate::checkpoint::Result<SourcedCommit> {
         let sealed = self.bucket.get(&commit_name(number), None).await?;
         let content = open_commit(&self.keys, number, &sealed)?;
         Ok(SourcedCommit { hash: crypto::sha256(&sealed), content })

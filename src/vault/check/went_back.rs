@@ -2,7 +2,8 @@
 
 use super::map::{Map, Record};
 use super::{Check, Result, about_the_object};
-use crate::log::{self, Chain, Key, decode_value};
+use crate::log::{self, Chain};
+use crate::records::{Key, decode_value};
 use crate::types::{CommitNo, Hash};
 
 /// How many hashes one history record holds.

@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::crypto::Keys;
-use crate::log::{Change, Journal, Key, decode_value};
+use crate::log::Journal;
+use crate::records::{Change, Key, decode_value};
 
 /// A machine whose unsent changes cannot go on: the file `late`, of its own pack.
 async fn fenced(world: &World) {

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use super::*;
-use crate::log::{Base, Chain, Error as LogError, Link, Manifest, Pins, newest};
+use crate::checkpoint::{Base, Manifest, Pins, newest};
+use crate::log::{Chain, Error as LogError, Link};
 use crate::types::{CommitNo, Hash};
 
 /// All records that the commits up to `upto` leave, in the order of the map. The table of packs

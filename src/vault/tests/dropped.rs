@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, HashMap};
 use proptest::prelude::*;
 
 use super::*;
-use crate::log::{self, Chain, extent_of};
+use crate::log::{self, Chain};
+use crate::records::extent_of;
 use crate::types::{CommitNo, Hash, PackId};
 use crate::upload::pack_object;
 use crate::vfs::HandleId;

@@ -1,8 +1,10 @@
 //! The index of a machine against damage: of its base in the bucket, of its own files, of the journal under it.
 
 use super::*;
+use crate::checkpoint::Base;
 use crate::index::{Index, IndexOptions};
-use crate::log::{Base, Journal, JournalOptions, Key, RealDisk};
+use crate::log::{Journal, JournalOptions, RealDisk};
+use crate::records::Key;
 use crate::store::{Fault, On, Verb};
 use crate::types::CommitNo;
 

@@ -2,7 +2,7 @@
 
 use super::rules::{extents_of, open_new, scattered, write};
 use super::*;
-use crate::log::Orphan;
+use crate::records::Orphan;
 use crate::types::{EXTENT_MAX, KIB};
 use crate::vfs::periodic::Publisher;
 use crate::vfs::remove::STEP;

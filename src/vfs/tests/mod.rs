@@ -21,10 +21,11 @@ use async_trait::async_trait;
 
 use super::*;
 use crate::cache::{Budgets, Cache};
+use crate::checkpoint::Base;
 use crate::content::Limits;
 use crate::crypto::{FIRST_EPOCH, Keys, MasterKey};
 use crate::index::IndexOptions;
-use crate::log::{Base, Journal, JournalOptions, NotedCommit, PackWatcher, RealDisk};
+use crate::log::{Journal, JournalOptions, NotedCommit, PackWatcher, RealDisk};
 use crate::store::{Bucket, Deadlines, MemoryStore};
 use crate::types::{CommitNo, Hash, MIB, PackId, VaultId};
 use crate::upload::{Staging, StagingLimits};

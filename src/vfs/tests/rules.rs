@@ -1,7 +1,7 @@
 //! The rules of `PROTOCOL.md` that are this room's, one by one.
 
 use super::*;
-use crate::log::Orphan;
+use crate::records::Orphan;
 use crate::vfs::periodic::Publisher;
 use crate::vfs::remove::STEP;
 

@@ -5,7 +5,7 @@ use minicbor::decode::{self, Decoder};
 use minicbor::encode::{self, Encoder, Write};
 use minicbor::{Decode, Encode};
 
-use super::records::may_refer;
+use super::record::may_refer;
 use super::{Error, Result, extent_of};
 use crate::crypto;
 use crate::types::{Hash, MIB, PackId, Reference};
@@ -97,10 +97,10 @@ impl Transaction {
 
     /// Goes over the changes of an encoded transaction, without copies of them: key, and the
     /// value or `None` for a delete.
-    pub fn visit(
+    pub fn visit<E: From<Error>>(
         bytes: &[u8],
-        mut change: impl FnMut(&[u8], Option<&[u8]>) -> Result<()>,
-    ) -> Result<()> {
+        mut change: impl FnMut(&[u8], Option<&[u8]>) -> Result<(), E>,
+    ) -> Result<(), E> {
         let bad = |error: decode::Error| Error::malformed("a record of transactions", error);
         let mut d = Decoder::new(bytes);
         for _ in 0..d.map().map_err(bad)?.unwrap_or(0) {
@@ -159,7 +159,7 @@ mod tests {
             let mut visited = Vec::new();
             Transaction::visit(&bytes, |key, value| {
                 visited.push(Change { key: key.to_vec(), value: value.map(Bytes::copy_from_slice) });
-                Ok(())
+                Ok::<_, Error>(())
             }).unwrap();
             prop_assert_eq!(visited, transaction.changes);
         }
@@ -167,7 +167,7 @@ mod tests {
         #[test]
         fn random_bytes_do_not_panic(bytes in any::<Vec<u8>>()) {
             let _ = Transaction::decode(&bytes);
-            let _ = Transaction::visit(&bytes, |_, _| Ok(()));
+            let _ = Transaction::visit(&bytes, |_, _| Ok::<_, Error>(()));
         }
     }
 }

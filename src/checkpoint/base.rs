@@ -14,10 +14,10 @@ use bytes::Bytes;
 use super::manifest::{Manifest, PageRef};
 use super::page::{BlockIndex, Records, chunk_at};
 use super::scan::{Scan, within};
+use super::{Error, Result};
 use crate::cache::{BlockId, Cache, Use};
 use crate::crypto::Keys;
 use crate::crypto::layout;
-use crate::log::{Error, Result};
 use crate::types::{KIB, PageId};
 
 /// Pages up to this sealed length are fetched whole: one GET instead of two, and the second

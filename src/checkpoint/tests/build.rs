@@ -152,7 +152,7 @@ async fn k1_only_commits_that_continue_each_other_are_merged() {
             _ => world.log.commits[4].content.header.number = CommitNo(6),
         }
         let refused = world.try_build(&base, &world.cold()).await;
-        assert!(matches!(refused, Err(Error::Fork { .. })), "{refused:?}");
+        assert!(matches!(refused, Err(Error::Log(crate::log::Error::Fork { .. }))), "{refused:?}");
         assert_eq!(world.newest().await.manifest(), base.manifest());
     }
 }

@@ -1,8 +1,9 @@
 //! Finds the newest manifest that verifies (rule O1).
 
 use super::manifest::{MANIFEST_MAX, MANIFESTS, Manifest, manifest_name};
+use super::{Error, Result};
 use crate::crypto::Keys;
-use crate::log::{Error, Result, open_object};
+use crate::log::{self, open_object};
 use crate::store::{self, Bucket};
 use crate::types::CommitNo;
 
@@ -30,7 +31,9 @@ pub async fn newest(bucket: &Bucket, keys: &Keys) -> Result<Newest> {
     for (number, length) in numbers.into_iter().rev() {
         match open(bucket, keys, number, length).await {
             Ok(manifest) => return Ok(Newest { manifest: Some(manifest), refused }),
-            Err(Error::Store(error)) if !is_about_the_object(&error) => return Err(error.into()),
+            Err(Error::Log(log::Error::Store(error))) if !is_about_the_object(&error) => {
+                return Err(error.into());
+            }
             Err(error) => {
                 tracing::warn!(object = manifest_name(number), %error, "a manifest is not used");
                 refused.push((number, error));

@@ -6,8 +6,9 @@ use tokio::task::JoinSet;
 use super::build::BuildContext;
 use super::manifest::{PageRef, page_name};
 use super::page::{PageRecords, PlainPage, open_page};
+use super::{Error, Result};
 use crate::crypto::{self, Place};
-use crate::log::{Error, Result, open_object};
+use crate::log::open_object;
 use crate::types::{CommitNo, PageId};
 
 /// Uploads at once: enough to fill a link beside the rest, at 6 MiB of memory.

@@ -4,9 +4,9 @@ use std::ops::Bound;
 
 use bytes::Bytes;
 
+use super::Error;
 use super::base::{Base, Miss, Part, Pins, read_index};
 use super::page::Records;
-use crate::log::Error;
 
 /// Whether `key` is not beyond the upper bound `to`.
 pub(super) fn within(key: &[u8], to: Bound<&[u8]>) -> bool {

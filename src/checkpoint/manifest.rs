@@ -4,9 +4,10 @@ use bytes::Bytes;
 use minicbor::{Decode, Encode};
 
 use super::page::PAGE_MAX;
+use super::{Error, Result};
 use crate::crypto::layout;
 use crate::crypto::{Keys, Place};
-use crate::log::{Error, Key, Result, decode_value, encode_value};
+use crate::records::{Key, decode_value, encode_value};
 use crate::types::{CommitNo, Generation, Hash, MIB, PageId, Timestamp};
 
 /// A sealed manifest's length at most: 70,000 pages, 70 GiB of metadata.

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::packs::{PackDelta, Part, part_of};
-use crate::log::{CommitContent, Error, Key, Result, Transaction};
+use super::{Error, Result};
+use crate::log::CommitContent;
+use crate::records::{Key, Transaction};
 use crate::types::CommitNo;
 
 /// What a changed record costs in memory beside its key and value: nodes and vectors.

@@ -7,7 +7,8 @@ use std::collections::HashMap;
 
 use minicbor::{Decode, Encode};
 
-use crate::log::{Error, Result, extent_of};
+use super::{Error, Result};
+use crate::records::extent_of;
 use crate::types::{CommitNo, PackId};
 
 /// A row of the table of packs: the value under `Key::Pack`.

@@ -7,6 +7,7 @@
 mod base;
 mod build;
 mod changes;
+mod error;
 mod manifest;
 mod merge;
 mod newest;
@@ -19,6 +20,7 @@ mod tests;
 
 pub use base::{Base, Found, Miss, Pins};
 pub use build::{BuildContext, CommitSource, SinceCheckpoint, SourcedCommit, build};
+pub use error::{Error, Result};
 pub use manifest::{MANIFEST_MAX, MANIFESTS, Manifest, PageRef, Table, manifest_name, page_name};
 pub use newest::{Newest, newest};
 pub use packs::PackInfo;

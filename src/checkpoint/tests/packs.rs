@@ -5,7 +5,7 @@ async fn rows(base: &Base) -> BTreeMap<PackId, PackInfo> {
     let mut found = BTreeMap::new();
     for (key, value) in all(base).await {
         if let Key::Pack(id) = Key::decode(&key).unwrap() {
-            found.insert(id, crate::log::decode_value("packs", &value).unwrap());
+            found.insert(id, crate::records::decode_value("packs", &value).unwrap());
         }
     }
     found
@@ -81,7 +81,7 @@ async fn k3_a_commit_cannot_bring_rows_of_its_own() {
     let row = put(&Key::Pack(PackId([1; 16])), encode_value(&row(1, 1, 1, None)));
     world.commit(vec![], vec![vec![row]]);
     let refused = world.try_build(&Base::empty(), &world.cold()).await;
-    assert!(matches!(refused, Err(Error::Malformed { .. })), "{refused:?}");
+    assert!(matches!(refused, Err(Error::Log(crate::log::Error::Records(_)))), "{refused:?}");
 }
 
 #[test]

@@ -12,9 +12,10 @@ use super::manifest::Manifest;
 use super::merge::{Merge, Merged};
 use super::page::Sizes;
 use super::page_io::PageIo;
+use super::{Error, Result};
 use crate::cache::Cache;
 use crate::crypto::Keys;
-use crate::log::{CommitContent, Error, LogEnd, Result, open_object};
+use crate::log::{self, CommitContent, LogEnd, open_object};
 use crate::store::{self, Bucket};
 use crate::types::{CommitNo, Generation, Hash, MIB, Timestamp};
 
@@ -161,7 +162,7 @@ async fn gather(
         let commit = commits.get(number).await?;
         let header = &commit.content.header;
         if header.number != number || header.previous != hash {
-            return Err(Error::Fork { number });
+            return Err(log::Error::Fork { number }.into());
         }
         hash = commit.hash;
         LogEnd::note(&mut recent, number, &hash);

@@ -12,7 +12,8 @@ use super::manifest::{PageRef, Table};
 use super::packs::{PackDelta, PackDeltas, PackInfo, part_of};
 use super::page::{PageRecords, Pending, Sizes};
 use super::page_io::PageIo;
-use crate::log::{Error, Key, Result, decode_value, encode_value};
+use super::{Error, Result};
+use crate::records::{Key, decode_value, encode_value};
 
 type Changes = Peekable<IntoIter<Vec<u8>, Changed>>;
 

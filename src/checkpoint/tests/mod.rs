@@ -22,10 +22,8 @@ use super::packs::part_of;
 use super::*;
 use crate::cache::{Budgets, Cache};
 use crate::crypto::{self, FIRST_EPOCH, Keys, MasterKey};
-use crate::log::{
-    Change, CommitContent, CommitHeader, Entry, Error, Inode, Key, Result, Transaction,
-    encode_value, seal_commit,
-};
+use crate::log::{CommitContent, CommitHeader, seal_commit};
+use crate::records::{Change, Entry, Inode, Key, Transaction, encode_value};
 use crate::store::{Bucket, Deadlines, Faulty, MemoryStore};
 use crate::types::{
     CommitNo, Extent, ExtentId, Generation, Hash, InodeNo, KIB, MIB, NameHash, PackId, Reference,

@@ -16,8 +16,8 @@ use bytes::Bytes;
 use minicbor::{Decoder, Encoder};
 
 use super::manifest::PageRef;
+use super::{Error, Result};
 use crate::crypto::{self, Keys, layout};
-use crate::log::{Error, Result};
 use crate::types::MIB;
 
 /// Plaintext bytes of a chunk.

@@ -1,0 +1,16 @@
+//! The records of the map, the transactions that change them, and their bytes (CBOR).
+//!
+//! What a vault holds is one ordered map of records. Everything that is above agrees on its words: the journal and the
+//! commits hold transactions, the checkpoints hold the map, the index shows both as one.
+
+mod claim;
+mod error;
+mod record;
+mod transaction;
+
+pub use claim::{Claimant, WriterClaim};
+pub use error::{Error, Result};
+pub use record::{
+    Entry, Inode, Key, MetaKey, Orphan, Xattr, decode_value, encode_value, extent_of,
+};
+pub use transaction::{Change, TRANSACTION_MAX, Transaction};
