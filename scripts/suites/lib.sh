@@ -4,6 +4,7 @@
 #     step SECONDS WHAT COMMAND...   runs a command or a function with a time limit; its output goes to the log
 #     remount                        unmounts (until everything is in the bucket), drops the page cache, mounts
 #     finish TEXT                    unmounts, checks the bucket, prints the one line of the suite
+#     helpers                        pids of what a suite itself keeps running: ended before the last unmount
 #
 # Progress goes to standard error, the one line to standard output. The log stays in target/suites/NAME.log; what
 # fails shows the end of it. S3VAULT_BIN names the program, if not target/release/s3vault.
@@ -116,15 +117,16 @@ real_tree() {
     rm "$1.list"
 }
 
-# same A B: two trees are identical in content, owners, modes, times, links, holes' bytes, xattrs and ACLs.
+# same A B [OPTION of rsync]: two trees are identical in content, owners, modes, times, links, holes' bytes, xattrs and
+# ACLs.
 same() {
     local differ
-    differ=$(rsync -aHAXnic --delete --modify-window=-1 "$1/" "$2/")
+    differ=$(rsync -aHAXnic --delete --modify-window=-1 "${@:3}" "$1/" "$2/")
     [ -z "$differ" ] || { echo "$1 and $2 differ: $differ"; return 1; }
 }
 
 begin() {
-    suite=$1 quick='' mnt='' failed='' server='' running='' begun=$SECONDS mount_options=${mount_options:-}
+    suite=$1 quick='' mnt='' failed='' server='' running='' helpers='' begun=$SECONDS mount_options=${mount_options:-}
     case "${2:-}" in
     '') ;;
     --quick) quick=1 ;;
@@ -176,6 +178,7 @@ cleanup() {
         tail -n "${S3VAULT_SUITES_TAIL:-100}" "$log" >&2
         echo "$suite: FAILED: ${failed:-status $status}"
     fi
+    [ -z "$helpers" ] || { kill $helpers; wait $helpers; } 2>/dev/null
     if [ -n "$mnt" ] && grep -qs " $mnt fuse" /proc/mounts; then
         timeout -k 5 60 bash -c 's3vault umount --force "$mnt"' >>"$log" 2>&1
         grep -qs " $mnt fuse" /proc/mounts && umount -l "$mnt"
