@@ -1,18 +1,68 @@
 #![doc = include_str!("ARCHITECTURE.md")]
 
-pub mod cache;
-pub mod checkpoint;
+mod cache;
+mod checkpoint;
 pub mod cli;
-pub mod content;
-pub mod crypto;
-pub mod fuse;
-pub mod gateway;
-pub mod index;
-pub mod log;
-pub mod os;
-pub mod records;
-pub mod store;
-pub mod types;
-pub mod upload;
-pub mod vault;
-pub mod vfs;
+mod content;
+mod crypto;
+mod fuse;
+mod gateway;
+mod index;
+mod log;
+mod os;
+mod records;
+mod store;
+mod types;
+mod upload;
+mod vault;
+mod vfs;
+
+/// The rooms, for `tests/`: not for programs, and nothing here is promised.
+#[cfg(feature = "testing")]
+pub mod testing {
+    pub mod cache {
+        pub use crate::cache::*;
+    }
+    pub mod checkpoint {
+        pub use crate::checkpoint::*;
+    }
+    pub mod content {
+        pub use crate::content::*;
+    }
+    pub mod crypto {
+        pub use crate::crypto::*;
+    }
+    pub mod fuse {
+        pub use crate::fuse::*;
+    }
+    pub mod gateway {
+        pub use crate::gateway::*;
+    }
+    pub mod index {
+        pub use crate::index::*;
+    }
+    pub mod log {
+        pub use crate::log::*;
+    }
+    pub mod os {
+        pub use crate::os::*;
+    }
+    pub mod records {
+        pub use crate::records::*;
+    }
+    pub mod store {
+        pub use crate::store::*;
+    }
+    pub mod types {
+        pub use crate::types::*;
+    }
+    pub mod upload {
+        pub use crate::upload::*;
+    }
+    pub mod vault {
+        pub use crate::vault::*;
+    }
+    pub mod vfs {
+        pub use crate::vfs::*;
+    }
+}

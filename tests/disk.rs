@@ -63,7 +63,7 @@ fn a_small_disk_has_room_and_one_that_is_full_is_named() {
 
     // Full for now: mounted, and said there and in `status`; with room it goes on by itself.
     let filler = disk.0.join("filler");
-    let free = s3vault::os::free_bytes(&disk.0).unwrap();
+    let free = s3vault::testing::os::free_bytes(&disk.0).unwrap();
     fs::write(&filler, vec![1; usize::try_from(free - (24 << 20)).unwrap()]).unwrap();
     home.type_in("mount vault --cache-size 64M").exits(0).says("30 MiB of it stay free");
     assert!(warnings(&home, &vault).contains("ENOSPC until there are"));

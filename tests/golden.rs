@@ -17,13 +17,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use home::Home;
-use s3vault::crypto::sha256;
-use s3vault::types::{InodeNo, MIB};
-use s3vault::vault::{
+use s3vault::testing::crypto::sha256;
+use s3vault::testing::types::{InodeNo, MIB};
+use s3vault::testing::vault::{
     Argon2Params, Bucket, Deadlines, Fsync, InitSecrets, Machine, Options, Passphrase, S3Options,
     Vault, init,
 };
-use s3vault::vfs::{Caller, OpenFlags, RenameMode, SetAttributes, Setter, WriteAt};
+use s3vault::testing::vfs::{Caller, OpenFlags, RenameMode, SetAttributes, Setter, WriteAt};
 
 const PASSPHRASE: &str = "golden, for ever";
 const LONG: Duration = Duration::from_secs(60);

@@ -12,19 +12,21 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use s3vault::cache::{Budgets, Cache};
-use s3vault::checkpoint::{
+use s3vault::testing::cache::{Budgets, Cache};
+use s3vault::testing::checkpoint::{
     self, Base, BuildContext, CommitSource, Manifest, Sizes, SourcedCommit, build,
 };
-use s3vault::content::{Footer, FooterEntry, seal_footer};
-use s3vault::crypto::{
+use s3vault::testing::content::{Footer, FooterEntry, seal_footer};
+use s3vault::testing::crypto::{
     Argon2Params, FIRST_EPOCH, KeySlot, Keys, MasterKey, Passphrase, Place, RecoveryKey, random,
     sha256,
 };
-use s3vault::log::{CommitContent, CommitHeader, open_commit, seal_commit};
-use s3vault::records::{Change, Entry, Inode, Key, Orphan, Transaction, Xattr, encode_value};
-use s3vault::store::{Bucket, Deadlines, DirectoryStore};
-use s3vault::types::{
+use s3vault::testing::log::{CommitContent, CommitHeader, open_commit, seal_commit};
+use s3vault::testing::records::{
+    Change, Entry, Inode, Key, Orphan, Transaction, Xattr, encode_value,
+};
+use s3vault::testing::store::{Bucket, Deadlines, DirectoryStore};
+use s3vault::testing::types::{
     CommitNo, Extent, ExtentId, Generation, Hash, InodeNo, NameHash, PackId, Reference, Timestamp,
     VaultId,
 };

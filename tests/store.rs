@@ -8,7 +8,7 @@ mod support;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use s3vault::store::{
+use s3vault::testing::store::{
     Bucket, Conditional, Deadlines, Error, S3Options, S3Store, StoreUrl, conformance,
 };
 use support::{Proxy, Rclone, Trouble, weed};

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use home::Home;
-use s3vault::store::{Bucket, Conditional, Deadlines, Error, S3Store, conformance};
+use s3vault::testing::store::{Bucket, Conditional, Deadlines, Error, S3Store, conformance};
 use support::{Manners, Strange, TestBucket, Uplink, noise, weed};
 
 /// A bucket behind a proxy.

@@ -255,6 +255,7 @@ impl Cache {
 
     /// All bytes of an object whose length is not known (a commit, a manifest), from this
     /// machine or the bucket; kept on disk.
+    #[cfg(test)]
     pub async fn whole(&self, object: &str) -> Result<Bytes> {
         if let Some(bytes) = self.whole_local(object) {
             return Ok(bytes);
@@ -463,6 +464,7 @@ impl Error {
     }
 
     /// The bucket has no such object.
+    #[cfg(test)]
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::Store(store::Error::NotFound { .. }))
     }

@@ -135,6 +135,7 @@ impl Base {
     }
 
     /// The first record between two keys.
+    #[cfg(test)]
     pub fn next(
         &self,
         from: Bound<&[u8]>,

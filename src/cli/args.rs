@@ -33,7 +33,7 @@ const FLOOR_SHOWN: &str = "64MB";
     max_term_width = 100,
     after_help = "Exit codes: src/MANUAL.md. What each call promises: src/SEMANTICS.md"
 )]
-pub struct Arguments {
+pub(super) struct Arguments {
     #[command(flatten)]
     pub global: Global,
     #[command(subcommand)]
@@ -42,7 +42,7 @@ pub struct Arguments {
 
 /// Options that every command takes, before or after its name.
 #[derive(Debug, Clone, Default, Args)]
-pub struct Global {
+pub(super) struct Global {
     /// The S3 server, when it is not AWS; also: AWS_ENDPOINT_URL
     #[arg(long, global = true, value_name = "URL")]
     pub endpoint_url: Option<String>,
@@ -64,7 +64,7 @@ pub struct Global {
 }
 
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(super) enum Command {
     /// Make a vault in a bucket, and remember it
     Init(Init),
     /// Mount a vault at a directory; with no vault known yet, make one on this disk
@@ -88,14 +88,14 @@ pub enum Command {
 
 /// Which bucket, for the commands that open one.
 #[derive(Debug, Clone, Default, Args)]
-pub struct BucketArg {
+pub(super) struct BucketArg {
     /// s3://bucket[/prefix] or file:///dir
     #[arg(long, value_name = "URL", env = "S3VAULT_BUCKET")]
     pub bucket: Option<String>,
 }
 
 #[derive(Debug, Args)]
-pub struct Init {
+pub(super) struct Init {
     #[command(flatten)]
     pub bucket: BucketArg,
     /// Accept a store that ignores conditional puts; only one machine may then use the vault
@@ -104,7 +104,7 @@ pub struct Init {
 }
 
 #[derive(Debug, Args)]
-pub struct Mount {
+pub(super) struct Mount {
     /// An empty directory (made when missing) [default: the one used before]
     pub mountpoint: Option<PathBuf>,
     #[command(flatten)]
@@ -119,7 +119,7 @@ pub struct Mount {
 /// How a daemon that is started opens its vault; what runs already stays as it is.
 #[derive(Debug, Args)]
 #[allow(clippy::struct_excessive_bools)] // each is a switch of its own on the command line
-pub struct OpeningArgs {
+pub(super) struct OpeningArgs {
     /// Stay until it is over; SIGINT and SIGTERM end it
     #[arg(long)]
     pub foreground: bool,
@@ -148,7 +148,7 @@ pub struct OpeningArgs {
 
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
-pub struct Serve {
+pub(super) struct Serve {
     #[command(subcommand)]
     pub command: Option<ServeCommand>,
     #[command(flatten)]
@@ -183,14 +183,14 @@ pub struct Serve {
 }
 
 #[derive(Debug, Subcommand)]
-pub enum ServeCommand {
+pub(super) enum ServeCommand {
     /// Who may use the service: tokens for `Authorization: Bearer`, on this machine, for this vault
     #[command(subcommand)]
     Token(TokenCommand),
 }
 
 #[derive(Debug, Subcommand)]
-pub enum TokenCommand {
+pub(super) enum TokenCommand {
     /// Make a token, and print it this once
     #[command(group = clap::ArgGroup::new("access").required(true))]
     Add {
@@ -221,7 +221,7 @@ pub enum TokenCommand {
 
 /// What fsync waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Fsync {
+pub(super) enum Fsync {
     /// This machine's disk
     Local,
     /// The bucket
@@ -229,7 +229,7 @@ pub enum Fsync {
 }
 
 #[derive(Debug, Args)]
-pub struct Umount {
+pub(super) struct Umount {
     pub mountpoint: PathBuf,
     /// End it now, whatever is open or unsent; what is unsent stays on this disk
     #[arg(long)]
@@ -237,13 +237,13 @@ pub struct Umount {
 }
 
 #[derive(Debug, Args)]
-pub struct Sync {
+pub(super) struct Sync {
     /// A path in the mount [default: every daemon of this user]
     pub path: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
-pub struct Status {
+pub(super) struct Status {
     /// [default: every daemon of this user]
     pub mountpoint: Option<PathBuf>,
     /// For programs: one JSON object
@@ -252,7 +252,7 @@ pub struct Status {
 }
 
 #[derive(Debug, Args)]
-pub struct Check {
+pub(super) struct Check {
     #[command(flatten)]
     pub bucket: BucketArg,
     /// Fetch and open everything, too
@@ -261,13 +261,13 @@ pub struct Check {
 }
 
 #[derive(Debug, Args)]
-pub struct CredentialsArgs {
+pub(super) struct CredentialsArgs {
     /// [default: the only one of this user]
     pub mountpoint: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
-pub struct Daemon {
+pub(super) struct Daemon {
     /// For ps only: what counts comes over the pipe.
     pub mountpoint: Option<OsString>,
 }

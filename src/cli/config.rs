@@ -15,7 +15,7 @@ const HEADER: &str = "# The vaults that s3vault knows. Written by `s3vault init`
 /// The file's content.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Config {
+pub(super) struct Config {
     /// In the order in which they became known.
     #[serde(default, rename = "vault", skip_serializing_if = "Vec::is_empty")]
     pub vaults: Vec<Known>,
@@ -24,7 +24,7 @@ pub struct Config {
 /// A vault, and how to reach it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Known {
+pub(super) struct Known {
     /// The vault's id: 32 hex digits.
     pub id: String,
     /// `s3://bucket[/prefix]` or `file:///dir`.
@@ -42,7 +42,7 @@ pub struct Known {
 
 /// Which vault a command means.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Choice {
+pub(super) enum Choice {
     /// One that is remembered.
     Known(Known),
     /// A bucket that was named and is not remembered.
@@ -53,7 +53,7 @@ pub enum Choice {
 
 impl Config {
     /// Reads the file; a missing one is an empty one.
-    pub fn read(path: &Path) -> Outcome<Self> {
+    pub(super) fn read(path: &Path) -> Outcome<Self> {
         let text = match std::fs::read_to_string(path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
@@ -79,7 +79,7 @@ impl Config {
     }
 
     /// Reads the file, changes it and writes it back, one process at a time, atomically.
-    pub fn update(path: &Path, change: impl FnOnce(&mut Self)) -> Outcome {
+    pub(super) fn update(path: &Path, change: impl FnOnce(&mut Self)) -> Outcome {
         let wrote = |error| {
             Failure::io(
                 format_args!("the configuration {} cannot be written", path.display()),
@@ -103,7 +103,7 @@ impl Config {
     }
 
     /// Notes that this vault is at this place (and was mounted there).
-    pub fn remember(&mut self, vault: Known, mountpoint: Option<&str>) {
+    pub(super) fn remember(&mut self, vault: Known, mountpoint: Option<&str>) {
         let known = if let Some(known) = self.vaults.iter_mut().find(|known| known.id == vault.id) {
             (known.url, known.endpoint, known.region) = (vault.url, vault.endpoint, vault.region);
             known
@@ -128,7 +128,7 @@ impl Config {
 
     /// The manual's rule ("Which vault"): `--bucket`; else the one remembered for this mountpoint; else the
     /// only one; else an error that lists them.
-    pub fn choose(
+    pub(super) fn choose(
         &self,
         bucket: Option<&str>,
         endpoint: Option<&str>,
@@ -171,7 +171,7 @@ impl Config {
 
 impl Known {
     /// For messages: the URL, and the server when it is not AWS.
-    pub fn describe(&self) -> String {
+    pub(super) fn describe(&self) -> String {
         match &self.endpoint {
             Some(endpoint) => format!("{} (at {endpoint})", self.url),
             None => self.url.clone(),
@@ -179,7 +179,7 @@ impl Known {
     }
 
     /// The mountpoint of a `mount` that names none.
-    pub fn only_mountpoint(&self) -> Option<PathBuf> {
+    pub(super) fn only_mountpoint(&self) -> Option<PathBuf> {
         match self.mountpoints.as_slice() {
             [only] => Some(PathBuf::from(only)),
             _ => None,

@@ -23,7 +23,7 @@ use crate::gateway::ServeOptions;
 use crate::types::path_text;
 
 /// The socket's name in the vault's state directory.
-pub const SOCKET: &str = "control.sock";
+pub(super) const SOCKET: &str = "control.sock";
 /// A request is one short line, with a few paths in it at most; more is not ours.
 const REQUEST_MAX: u64 = 32 << 10;
 /// For a whole request, so that none is copied while it grows.
@@ -38,12 +38,12 @@ const CLIENTS: usize = 16;
 const REPLIES: usize = 4;
 /// How long a client waits for the daemon's next word. The daemon speaks at least once a
 /// second while it works, so this long a silence means that it hangs.
-pub const SILENCE: Duration = Duration::from_secs(30);
+pub(super) const SILENCE: Duration = Duration::from_secs(30);
 
 /// What a client asks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "lowercase")]
-pub enum Request {
+pub(super) enum Request {
     /// How things are: one report.
     Status,
     /// Wait until everything written so far is in the bucket.
@@ -69,7 +69,7 @@ pub enum Request {
 /// What the daemon says.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "reply", rename_all = "lowercase")]
-pub enum Reply {
+pub(super) enum Reply {
     /// To `Status`; ends it.
     Status(Box<Report>),
     /// Still at it.
@@ -82,7 +82,7 @@ pub enum Reply {
 
 /// Who answers: the daemon, or what stands for it in a test.
 #[async_trait]
-pub trait Answer: Send + Sync + 'static {
+pub(super) trait Answer: Send + Sync + 'static {
     /// How things are. Asks nobody and does not block.
     fn report(&self) -> Report;
     /// Returns when everything written before is in the bucket, or says what is missing.
@@ -101,7 +101,7 @@ pub trait Answer: Send + Sync + 'static {
 
 /// Makes the socket (0600), in the place of one that a dead daemon left. The caller holds
 /// the vault, so no live daemon listens there.
-pub fn listen(dir: &Path) -> io::Result<UnixListener> {
+pub(super) fn listen(dir: &Path) -> io::Result<UnixListener> {
     let handle = std::fs::File::open(dir)?;
     match std::fs::remove_file(dir.join(SOCKET)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -121,7 +121,7 @@ fn short(dir: &std::fs::File) -> PathBuf {
 
 /// The clients that are being served.
 #[derive(Clone)]
-pub struct Clients(Arc<Semaphore>);
+pub(super) struct Clients(Arc<Semaphore>);
 
 impl Default for Clients {
     fn default() -> Self {
@@ -131,7 +131,7 @@ impl Default for Clients {
 
 impl Clients {
     /// Returns when every one of them has its last word. Nobody new is served after that.
-    pub async fn served(&self) {
+    pub(super) async fn served(&self) {
         if let Ok(all) = self.0.acquire_many(u32::try_from(CLIENTS).unwrap_or(u32::MAX)).await {
             all.forget();
         }
@@ -139,7 +139,7 @@ impl Clients {
 }
 
 /// Answers clients until dropped.
-pub async fn serve(listener: UnixListener, answer: Arc<dyn Answer>, clients: Clients) {
+pub(super) async fn serve(listener: UnixListener, answer: Arc<dyn Answer>, clients: Clients) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
@@ -220,13 +220,13 @@ async fn send(to: &mut (impl AsyncWriteExt + Unpin), reply: &Reply) -> io::Resul
 
 /// A client's side of one conversation.
 #[derive(Debug)]
-pub struct Client {
+pub(super) struct Client {
     stream: BufReader<Stream>,
 }
 
 impl Client {
     /// Asks the daemon whose socket lies in `dir`.
-    pub fn ask(dir: &Path, request: &Request, silence: Duration) -> io::Result<Self> {
+    pub(super) fn ask(dir: &Path, request: &Request, silence: Duration) -> io::Result<Self> {
         let handle = std::fs::File::open(dir)?;
         let mut stream = Stream::connect(short(&handle))?;
         stream.set_read_timeout(Some(silence))?;
@@ -239,7 +239,7 @@ impl Client {
     }
 
     /// The daemon's next word.
-    pub fn next(&mut self) -> io::Result<Reply> {
+    pub(super) fn next(&mut self) -> io::Result<Reply> {
         let mut line = String::new();
         (&mut self.stream).take(REPLY_MAX).read_line(&mut line)?;
         if !line.ends_with('\n') {

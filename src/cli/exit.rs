@@ -113,7 +113,7 @@ impl From<Exit> for ExitCode {
 /// Why a command did not do what it was asked, as it travels: from the daemon over a pipe
 /// or socket to whoever asked, and from there to the terminal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Failure {
+pub(super) struct Failure {
     /// The exit code.
     pub exit: Exit,
     /// What happened; what it means; what to do. One line, without a final full stop.
@@ -125,7 +125,7 @@ pub struct Failure {
 
 impl Failure {
     /// A failure with its one line.
-    pub fn new(exit: Exit, message: impl Into<String>) -> Self {
+    pub(super) fn new(exit: Exit, message: impl Into<String>) -> Self {
         // A cause from elsewhere may span lines; scripts and logs want one.
         let message: String = message.into();
         let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -134,13 +134,13 @@ impl Failure {
 
     /// This failure, with an error and what caused that as its causes.
     #[must_use]
-    pub fn because(mut self, error: &(dyn std::error::Error + 'static)) -> Self {
+    pub(super) fn because(mut self, error: &(dyn std::error::Error + 'static)) -> Self {
         self.causes.extend(chain(error));
         self
     }
 
     /// A failure of this machine's disk or system: `what` could not be done, because of `error`.
-    pub fn io(what: impl fmt::Display, error: &std::io::Error) -> Self {
+    pub(super) fn io(what: impl fmt::Display, error: &std::io::Error) -> Self {
         Self::new(Exit::LocalDisk, format!("{what}: {error}"))
     }
 }
@@ -159,7 +159,7 @@ impl fmt::Display for Failure {
 impl std::error::Error for Failure {}
 
 /// What every command returns.
-pub type Outcome<T = ()> = Result<T, Failure>;
+pub(super) type Outcome<T = ()> = Result<T, Failure>;
 
 #[cfg(test)]
 mod tests {

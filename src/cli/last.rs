@@ -24,7 +24,7 @@ struct Last {
 }
 
 /// Keeps how this daemon ended.
-pub fn keep(running: &Running, outcome: &Outcome) -> io::Result<()> {
+pub(super) fn keep(running: &Running, outcome: &Outcome) -> io::Result<()> {
     let last = Last {
         pid: running.pid,
         started: running.started,
@@ -35,7 +35,7 @@ pub fn keep(running: &Running, outcome: &Outcome) -> io::Result<()> {
 }
 
 /// How this very daemon ended; `None` when it was killed, or could not say.
-pub fn of(running: &Running) -> Option<Outcome> {
+pub(super) fn of(running: &Running) -> Option<Outcome> {
     let text = read_small(&path(&running.dir), LENGTH_MAX).ok()??;
     let last: Last = serde_json::from_slice(&text).ok()?;
     let same = (last.pid, last.started, last.namespace)

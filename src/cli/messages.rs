@@ -8,7 +8,7 @@ use crate::types::Timestamp;
 use crate::vault::{self, StoreError};
 
 /// A request to the store failed. `place` names the bucket.
-pub fn of_store(error: &StoreError, place: &str) -> Failure {
+pub(super) fn of_store(error: &StoreError, place: &str) -> Failure {
     let (exit, text) = match error {
         StoreError::Unreachable { .. } | StoreError::Deadline { .. } | StoreError::Busy { .. } => (
             Exit::Unreachable,
@@ -82,7 +82,7 @@ pub fn of_store(error: &StoreError, place: &str) -> Failure {
 }
 
 /// Credentials were handed over to a mount of `place`.
-pub fn of_hand_over(error: &StoreError, place: &str) -> Failure {
+pub(super) fn of_hand_over(error: &StoreError, place: &str) -> Failure {
     let (exit, text) = match error {
         StoreError::Denied { .. } => (
             Exit::Denied,
@@ -107,7 +107,7 @@ pub fn of_hand_over(error: &StoreError, place: &str) -> Failure {
 }
 
 /// Said at every mount of a store that ignores conditional puts (W6).
-pub const UNSAFE_STORE: &str = "This store does not honour conditional puts: nothing stops a second machine from \
+pub(super) const UNSAFE_STORE: &str = "This store does not honour conditional puts: nothing stops a second machine from \
                                 overwriting changes. Mount this vault on one machine only.";
 
 fn unsafe_store(place: &str) -> String {
@@ -118,7 +118,7 @@ fn unsafe_store(place: &str) -> String {
 }
 
 /// A vault could not be made, unlocked, opened, or kept going. `place` names the bucket.
-pub fn of_vault(error: &vault::Error, place: &str) -> Failure {
+pub(super) fn of_vault(error: &vault::Error, place: &str) -> Failure {
     use vault::{Error, Kind};
     if let Kind::Store(error) = error.kind() {
         return of_store(error, place);
@@ -237,7 +237,7 @@ fn by_kind(error: &vault::Error, place: &str) -> (Exit, String) {
 }
 
 /// The kernel's part failed.
-pub fn of_fuse(error: &fuse::Error) -> Failure {
+pub(super) fn of_fuse(error: &fuse::Error) -> Failure {
     let exit = match error {
         fuse::Error::Busy(_) => Exit::Busy,
         fuse::Error::Mount { .. } | fuse::Error::Unmount { .. } => Exit::Fuse,
@@ -247,7 +247,7 @@ pub fn of_fuse(error: &fuse::Error) -> Failure {
 }
 
 /// The HTTP service does not begin.
-pub fn of_service(error: &ServeError) -> Failure {
+pub(super) fn of_service(error: &ServeError) -> Failure {
     let exit = match error {
         ServeError::OpenToAll(_) | ServeError::Tls { .. } => Exit::Usage,
         ServeError::Listen { .. } => Exit::Listen,
@@ -256,7 +256,7 @@ pub fn of_service(error: &ServeError) -> Failure {
 }
 
 /// A time for people: UTC, whole seconds.
-pub fn when(time: Timestamp) -> String {
+pub(super) fn when(time: Timestamp) -> String {
     jiff::Timestamp::from_second(time.seconds)
         .map_or_else(|_| format!("{} s after 1970", time.seconds), |time| time.to_string())
 }

@@ -7,19 +7,19 @@ use super::exit::{Exit, Failure, Outcome};
 use super::messages;
 use crate::fuse::mountpoint::{self, MountInfo};
 
-pub use crate::fuse::mountpoint::{detach, is_dead};
+pub(super) use crate::fuse::mountpoint::{detach, is_dead};
 
 /// The type that the fuse room gives our mounts.
 const KIND: &str = "fuse.s3vault";
 
 /// What is mounted at `path` (the uppermost), if it is one of ours.
-pub fn ours_at(path: &Path) -> Option<MountInfo> {
+pub(super) fn ours_at(path: &Path) -> Option<MountInfo> {
     mountpoint::mounted_at(path).ok().flatten().filter(|mount| mount.kind == KIND)
 }
 
 /// Cleans up a dead mount at `path`, says so, and then sees whether the directory is one to
 /// mount at. Changes nothing else: a missing one is no fault, [`make`] makes it.
-pub fn look(path: &Path) -> Outcome {
+pub(super) fn look(path: &Path) -> Outcome {
     let shown = path.display();
     if is_dead(path) {
         detach(path).map_err(|error| {
@@ -38,7 +38,7 @@ pub fn look(path: &Path) -> Outcome {
 }
 
 /// Makes the directory when it is missing, and sees that it can be mounted at.
-pub fn make(path: &Path) -> Outcome {
+pub(super) fn make(path: &Path) -> Outcome {
     mountpoint::prepare(path).map(drop).map_err(|error| messages::of_fuse(&error))
 }
 

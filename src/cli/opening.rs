@@ -18,7 +18,7 @@ use crate::vault::{
 };
 
 /// Asks for, finds, or makes secrets, for one target.
-pub struct Opening<'a> {
+pub(super) struct Opening<'a> {
     pub global: &'a Global,
     pub places: &'a Places,
     pub target: &'a Target,
@@ -35,7 +35,7 @@ impl Opening<'_> {
     }
 
     /// Makes the vault, says how it can be opened again, and remembers it.
-    pub async fn make(&self, bucket: &Bucket, single_machine: bool) -> Outcome {
+    pub(super) async fn make(&self, bucket: &Bucket, single_machine: bool) -> Outcome {
         let place = self.target.describe();
         let given = self.with_sources(|sources| sources.for_new(&place))?;
         let show = |recovery: &RecoveryKey| output::write(&keys_text(&given, recovery));
@@ -52,7 +52,7 @@ impl Opening<'_> {
     }
 
     /// Unlocks the vault. A person at a terminal may try again.
-    pub async fn unlock(&self, bucket: &Bucket) -> Outcome<Unlocked> {
+    pub(super) async fn unlock(&self, bucket: &Bucket) -> Outcome<Unlocked> {
         let place = self.target.describe();
         for attempt in 1.. {
             let given = self.with_sources(|sources| sources.existing(&place))?;
@@ -115,14 +115,14 @@ impl Opening<'_> {
     }
 
     /// Whether the bucket holds a vault.
-    pub async fn is_made(&self, bucket: &Bucket) -> Outcome<bool> {
+    pub(super) async fn is_made(&self, bucket: &Bucket) -> Outcome<bool> {
         vault::exists(bucket)
             .await
             .map_err(|error| messages::of_vault(&error, &self.target.describe()))
     }
 
     /// The directory of a store on this machine: `init` makes it.
-    pub fn make_directory(&self) -> Outcome {
+    pub(super) fn make_directory(&self) -> Outcome {
         match self.target.directory() {
             Some(path) if !path.exists() => make_private(&path).map_err(|error| {
                 Failure::io(format_args!("{} cannot be made", path.display()), &error)

@@ -24,7 +24,7 @@ static LOOK: extern "C" fn() = {
 };
 
 /// Writes all of it and a newline, to the end.
-pub fn write(text: &str) -> io::Result<()> {
+pub(super) fn write(text: &str) -> io::Result<()> {
     if CLOSED.load(Relaxed) {
         return Err(io::Error::from_raw_os_error(libc::EBADF));
     }
@@ -35,7 +35,7 @@ pub fn write(text: &str) -> io::Result<()> {
 }
 
 /// Prints a report. A reader that has seen enough (`| head`) is no failure; a full disk or a closed output is.
-pub fn show(text: &str) -> Outcome {
+pub(super) fn show(text: &str) -> Outcome {
     match write(text) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(failure(&error)),
         _ => Ok(()),
@@ -43,7 +43,7 @@ pub fn show(text: &str) -> Outcome {
 }
 
 /// The output cannot be written.
-pub fn failure(error: &io::Error) -> Failure {
+pub(super) fn failure(error: &io::Error) -> Failure {
     Failure::new(
         Exit::Other,
         format!(

@@ -10,7 +10,7 @@ use super::exit::{Exit, Failure, Outcome};
 
 /// The places of one run: all absolute.
 #[derive(Debug, Clone)]
-pub struct Places {
+pub(super) struct Places {
     /// The configuration file.
     pub config: PathBuf,
     /// Journal, staging, cache, index and log, in a directory for each vault.
@@ -22,7 +22,7 @@ pub struct Places {
 
 impl Places {
     /// The places that options and environment name.
-    pub fn find(global: &Global) -> Outcome<Self> {
+    pub(super) fn find(global: &Global) -> Outcome<Self> {
         let homeless = || {
             Failure::new(
                 Exit::Usage,
@@ -44,29 +44,29 @@ impl Places {
     }
 
     /// The directory of the store that needs no account.
-    pub fn embedded_store(&self) -> PathBuf {
+    pub(super) fn embedded_store(&self) -> PathBuf {
         self.data.join("store")
     }
 
     /// The key file that `init` makes for the embedded store when nobody gives a passphrase.
-    pub fn key_file(&self) -> PathBuf {
+    pub(super) fn key_file(&self) -> PathBuf {
         self.config.with_file_name("embedded.key")
     }
 
     /// The file of the tokens for the HTTP service of a vault.
-    pub fn tokens(&self, vault: &str) -> PathBuf {
+    pub(super) fn tokens(&self, vault: &str) -> PathBuf {
         self.data.join("tokens").join(vault)
     }
 
     /// Where running mounts are noted, whatever their state directory.
-    pub fn running(&self) -> PathBuf {
+    pub(super) fn running(&self) -> PathBuf {
         self.data.join("running")
     }
 }
 
 /// `path`, absolute, without `.` and `..`, symlinks followed as far as it exists. Asks no
 /// file system that may be mounted there: a dead or hanging mount must not stop us.
-pub fn absolute(path: &Path) -> Outcome<PathBuf> {
+pub(super) fn absolute(path: &Path) -> Outcome<PathBuf> {
     let full = std::path::absolute(path).map_err(|error| {
         Failure::io(format_args!("{} cannot be resolved", path.display()), &error)
     })?;

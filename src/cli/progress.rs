@@ -8,14 +8,14 @@ use super::report::Progress;
 
 /// Shows how much is still on its way.
 #[derive(Debug)]
-pub struct Meter {
+pub(super) struct Meter {
     bar: ProgressBar,
     most: u64,
 }
 
 impl Meter {
     /// A meter named after what it is about.
-    pub fn new(name: &str) -> Self {
+    pub(super) fn new(name: &str) -> Self {
         if !std::io::stderr().is_terminal() {
             return Self { bar: ProgressBar::hidden(), most: 0 };
         }
@@ -29,7 +29,7 @@ impl Meter {
     }
 
     /// What is on its way now. More may be written meanwhile: then the whole grows.
-    pub fn show(&mut self, progress: &Progress) {
+    pub(super) fn show(&mut self, progress: &Progress) {
         let sent = self.bar.position();
         self.most = self.most.max(sent + progress.unsent_bytes);
         self.bar.set_length(self.most);
@@ -40,7 +40,7 @@ impl Meter {
     }
 
     /// Prints a line without tearing the bar.
-    pub fn say(&self, line: &str) {
+    pub(super) fn say(&self, line: &str) {
         self.bar.suspend(|| complain!("{line}"));
     }
 }
@@ -53,11 +53,11 @@ impl Drop for Meter {
 
 /// A count of things on the terminal.
 #[derive(Debug)]
-pub struct Count(ProgressBar);
+pub(super) struct Count(ProgressBar);
 
 impl Count {
     /// A count named after what is counted.
-    pub fn new(name: &str) -> Self {
+    pub(super) fn new(name: &str) -> Self {
         if !std::io::stderr().is_terminal() {
             return Self(ProgressBar::hidden());
         }
@@ -69,7 +69,7 @@ impl Count {
     }
 
     /// So many of so many.
-    pub fn show(&self, done: u64, all: u64) {
+    pub(super) fn show(&self, done: u64, all: u64) {
         self.0.set_length(all);
         self.0.set_position(done);
     }

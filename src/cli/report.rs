@@ -9,7 +9,7 @@ use crate::gateway::ServiceStatus;
 
 /// What is still on its way to the bucket.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Progress {
+pub(super) struct Progress {
     /// Sealed bytes that the bucket has not confirmed.
     pub unsent_bytes: u64,
     /// Packs among them.
@@ -28,7 +28,7 @@ pub struct Progress {
 
 impl Progress {
     /// Whether nothing is on its way.
-    pub fn is_done(&self) -> bool {
+    pub(super) fn is_done(&self) -> bool {
         self.unsent_bytes == 0
             && self.unsent_packs == 0
             && self.unsent_changes == 0
@@ -36,7 +36,7 @@ impl Progress {
     }
 
     /// What is missing in the bucket, in words.
-    pub fn describe(&self) -> String {
+    pub(super) fn describe(&self) -> String {
         if self.is_done() {
             return "everything is in the bucket".to_owned();
         }
@@ -72,7 +72,7 @@ fn plural(count: u64) -> &'static str {
 /// The state of a mount's daemon.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum State {
+pub(super) enum State {
     /// Mounted.
     #[default]
     Mounted,
@@ -86,7 +86,7 @@ pub enum State {
 
 /// How a mount is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Report {
+pub(super) struct Report {
     /// The state of its daemon.
     pub state: State,
     /// Where it is (lossy, when that is no UTF-8); empty without a mount.
@@ -133,7 +133,7 @@ pub struct Report {
 
 /// The newest commit known: what a machine that never saw the vault can compare.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Head {
+pub(super) struct Head {
     /// Its number.
     pub number: u64,
     /// When it was made (RFC 3339, UTC).
@@ -144,7 +144,7 @@ pub struct Head {
 
 /// A budget and what is used of it, in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Usage {
+pub(super) struct Usage {
     /// Used now.
     pub used: u64,
     /// At most.
@@ -153,7 +153,7 @@ pub struct Usage {
 
 impl Report {
     /// For people.
-    pub fn describe(&self) -> String {
+    pub(super) fn describe(&self) -> String {
         let place = if self.mountpoint.is_empty() { "no mount" } else { &self.mountpoint };
         let mut lines = vec![format!("{place}  ({})", self.state.describe())];
         let mut line = |name: &str, text: String| lines.push(format!("  {name:<12}{text}"));
@@ -193,7 +193,7 @@ impl Report {
 }
 
 /// Where, and who may use it.
-pub fn describe_service(service: &ServiceStatus) -> String {
+pub(super) fn describe_service(service: &ServiceStatus) -> String {
     let who = match service.tokens {
         _ if service.open => "open to anyone on this machine".to_owned(),
         0 => "no tokens yet".to_owned(),

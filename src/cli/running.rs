@@ -21,7 +21,7 @@ const NOTE_MAX: u64 = 64 << 10;
 /// One running daemon.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(clippy::unsafe_derive_deserialize)] // the system calls below rely on no field
-pub struct Running {
+pub(super) struct Running {
     /// Its process.
     pub pid: u32,
     /// When the process began, in clock ticks since boot: tells it from a later one.
@@ -51,12 +51,12 @@ pub struct Running {
 
 impl Running {
     /// Notes this process.
-    pub fn note(&self, directory: &Path) -> io::Result<Noted> {
+    pub(super) fn note(&self, directory: &Path) -> io::Result<Noted> {
         self.renote(directory).map(Noted)
     }
 
     /// Notes what has changed of it.
-    pub fn renote(&self, directory: &Path) -> io::Result<PathBuf> {
+    pub(super) fn renote(&self, directory: &Path) -> io::Result<PathBuf> {
         make_private(directory)?;
         let path = directory.join(format!("{}-{}.json", self.namespace, self.pid));
         replace(&path, &serde_json::to_vec(self)?)?;
@@ -64,7 +64,7 @@ impl Running {
     }
 
     /// For messages: where it is mounted, or what it serves.
-    pub fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         match &self.mountpoint {
             Some(path) => path.display().to_string(),
             None => format!("the service of {}", self.bucket),
@@ -72,7 +72,7 @@ impl Running {
     }
 
     /// All that run, in the order of their mountpoints.
-    pub fn all(directory: &Path) -> Vec<Self> {
+    pub(super) fn all(directory: &Path) -> Vec<Self> {
         let Ok(entries) = std::fs::read_dir(directory) else { return Vec::new() };
         let mut found = Vec::new();
         for path in entries.flatten().map(|entry| entry.path()) {
@@ -92,14 +92,14 @@ impl Running {
     }
 
     /// The one mounted at `path`; of several, one that is mounted still, not one that only sends.
-    pub fn at(directory: &Path, path: &Path) -> Option<Self> {
+    pub(super) fn at(directory: &Path, path: &Path) -> Option<Self> {
         Self::all(directory)
             .into_iter()
             .rfind(|running| running.mountpoint.as_deref() == Some(path))
     }
 
     /// The one that `path` lies in: of mounts in mounts, the innermost.
-    pub fn around(directory: &Path, path: &Path) -> Option<Self> {
+    pub(super) fn around(directory: &Path, path: &Path) -> Option<Self> {
         Self::all(directory)
             .into_iter()
             .filter(|running| running.mountpoint.as_ref().is_some_and(|at| path.starts_with(at)))
@@ -121,7 +121,7 @@ impl Running {
     }
 
     /// A handle on the very process, or `None` when it is gone.
-    pub fn process(&self) -> io::Result<Option<Process>> {
+    pub(super) fn process(&self) -> io::Result<Option<Process>> {
         // SAFETY: pidfd_open takes two integers.
         let fd = unsafe {
             libc::syscall(libc::SYS_pidfd_open, libc::pid_t::try_from(self.pid).unwrap_or(-1), 0)
@@ -145,11 +145,11 @@ impl Running {
 
 /// A process by its descriptor, which never comes to mean another one.
 #[derive(Debug)]
-pub struct Process(OwnedFd);
+pub(super) struct Process(OwnedFd);
 
 impl Process {
     /// Ends it at once.
-    pub fn kill(&self) -> io::Result<()> {
+    pub(super) fn kill(&self) -> io::Result<()> {
         // SAFETY: the descriptor is open; a null siginfo is allowed.
         let sent = unsafe {
             libc::syscall(
@@ -165,7 +165,7 @@ impl Process {
     }
 
     /// Waits until it is gone; `false` when it is not within `limit`.
-    pub fn wait(&self, limit: Duration) -> bool {
+    pub(super) fn wait(&self, limit: Duration) -> bool {
         let deadline = Instant::now() + limit;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -184,7 +184,7 @@ impl Process {
 
 /// Takes the note away when dropped.
 #[derive(Debug)]
-pub struct Noted(PathBuf);
+pub(super) struct Noted(PathBuf);
 
 impl Drop for Noted {
     fn drop(&mut self) {
@@ -193,12 +193,12 @@ impl Drop for Noted {
 }
 
 /// The namespace of this process's number; 0 where the kernel does not say.
-pub fn namespace() -> u64 {
+pub(super) fn namespace() -> u64 {
     std::fs::metadata("/proc/self/ns/pid").map_or(0, |metadata| metadata.ino())
 }
 
 /// When a living process began (`man 5 proc`: field 22 of `stat`).
-pub fn started(pid: u32) -> Option<u64> {
+pub(super) fn started(pid: u32) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The second field is a name in parentheses and may hold anything, so count from its end.
     let after = &stat[stat.rfind(')')? + 1..];

@@ -12,17 +12,17 @@ use super::exit::{Exit, Failure, Outcome};
 use crate::os;
 
 /// The environment variable with the passphrase.
-pub const VARIABLE: &str = "S3VAULT_PASSPHRASE";
+pub(super) const VARIABLE: &str = "S3VAULT_PASSPHRASE";
 /// A passphrase file is read up to here: nobody types more, and the wrong file may be huge.
 const FILE_MAX: u64 = 64 << 10;
 /// How often a person may try at the terminal.
-pub const TRIES: u32 = 3;
+pub(super) const TRIES: u32 = 3;
 
 /// What somebody gave as a passphrase (or recovery key): its bytes, less one final newline.
-pub type Bytes = Zeroizing<Vec<u8>>;
+pub(super) type Bytes = Zeroizing<Vec<u8>>;
 
 /// A passphrase, and where it is from.
-pub struct Given {
+pub(super) struct Given {
     /// The passphrase.
     pub bytes: Bytes,
     /// Where from.
@@ -31,7 +31,7 @@ pub struct Given {
 
 /// Where a passphrase is from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
+pub(super) enum Source {
     /// `--passphrase-file`.
     File(PathBuf),
     /// `S3VAULT_PASSPHRASE`.
@@ -43,7 +43,7 @@ pub enum Source {
 }
 
 /// What may be asked for a secret, in this order.
-pub struct Sources<'a> {
+pub(super) struct Sources<'a> {
     /// `--passphrase-file`.
     pub file: Option<&'a Path>,
     /// The embedded store's key file: for that store only.
@@ -53,7 +53,7 @@ pub struct Sources<'a> {
 }
 
 /// A terminal, or what stands for one in a test.
-pub trait Ask {
+pub(super) trait Ask {
     /// Whether there is one.
     fn is_there(&self) -> bool;
     /// Asks for a line that is not shown.
@@ -62,7 +62,7 @@ pub trait Ask {
 
 /// The terminal that controls this process, if standard input is one. (With another
 /// standard input there may still be one, but nobody is expected to sit there.)
-pub struct Terminal;
+pub(super) struct Terminal;
 
 impl Ask for Terminal {
     fn is_there(&self) -> bool {
@@ -76,7 +76,7 @@ impl Ask for Terminal {
 
 impl Sources<'_> {
     /// The passphrase or recovery key of a vault that exists.
-    pub fn existing(&self, vault: &str) -> Outcome<Given> {
+    pub(super) fn existing(&self, vault: &str) -> Outcome<Given> {
         if let Some(given) = self.silent()? {
             return Ok(given);
         }
@@ -93,7 +93,7 @@ impl Sources<'_> {
 
     /// The passphrase of a vault that is about to be made. With a key file allowed, none
     /// given and nobody to ask (or an empty answer), the key file is made.
-    pub fn for_new(&self, vault: &str) -> Outcome<Given> {
+    pub(super) fn for_new(&self, vault: &str) -> Outcome<Given> {
         if let Some(given) = self.silent()? {
             return Ok(given);
         }
@@ -188,7 +188,7 @@ const FORMS_MAX: usize = 6;
 
 /// What a passphrase may have been when it was set, typed or saved by another system: the forms nearest to it first, each
 /// with what it differs in.
-pub fn other_forms(given: &[u8]) -> Vec<(Bytes, String)> {
+pub(super) fn other_forms(given: &[u8]) -> Vec<(Bytes, String)> {
     const MARK: &[u8] = "\u{feff}".as_bytes();
     let (had_mark, rest) = match given.strip_prefix(MARK) {
         Some(rest) => (true, rest),

@@ -21,7 +21,7 @@ const REGION_VARIABLES: [&str; 2] = ["AWS_REGION", "AWS_DEFAULT_REGION"];
 
 /// A place for a vault.
 #[derive(Debug, Clone)]
-pub struct Target {
+pub(super) struct Target {
     /// Where.
     pub url: StoreUrl,
     /// The S3 server, when it is not AWS.
@@ -36,7 +36,7 @@ pub struct Target {
 
 impl Target {
     /// The vault that options, environment and configuration mean.
-    pub fn choose(
+    pub(super) fn choose(
         global: &Global,
         places: &Places,
         config: &Config,
@@ -56,13 +56,13 @@ impl Target {
     }
 
     /// The place where `init` makes a vault.
-    pub fn new(global: &Global, places: &Places, bucket: Option<&str>) -> Outcome<Self> {
+    pub(super) fn new(global: &Global, places: &Places, bucket: Option<&str>) -> Outcome<Self> {
         let url = bucket.map_or_else(|| Ok(StoreUrl::File(places.embedded_store())), parse)?;
         Ok(Self::at(global, places, url, None))
     }
 
     /// The place that the front process chose.
-    pub fn of_spec(spec: &Spec) -> Outcome<Self> {
+    pub(super) fn of_spec(spec: &Spec) -> Outcome<Self> {
         let (endpoint, region) = (spec.endpoint.clone(), spec.region.clone());
         Ok(Self { url: parse(&spec.url)?, endpoint, region, known: None, embedded: false })
     }
@@ -89,7 +89,7 @@ impl Target {
     }
 
     /// The daemon of this user that has it open; of several, one that writes.
-    pub fn running(&self, places: &Places) -> Option<Running> {
+    pub(super) fn running(&self, places: &Places) -> Option<Running> {
         let same = |running: &Running| match &self.known {
             Some(known) => running.vault == known.id,
             None => running.bucket == self.describe(),
@@ -99,7 +99,7 @@ impl Target {
     }
 
     /// For messages.
-    pub fn describe(&self) -> String {
+    pub(super) fn describe(&self) -> String {
         match &self.endpoint {
             Some(endpoint) => format!("{} (at {endpoint})", self.url),
             None => self.url.to_string(),
@@ -107,7 +107,7 @@ impl Target {
     }
 
     /// The directory of a store on this machine.
-    pub fn directory(&self) -> Option<PathBuf> {
+    pub(super) fn directory(&self) -> Option<PathBuf> {
         match &self.url {
             StoreUrl::File(path) => Some(path.clone()),
             StoreUrl::S3 { .. } => None,
@@ -115,12 +115,12 @@ impl Target {
     }
 
     /// Opens the way to the bucket, for a command that somebody waits for.
-    pub async fn open(&self) -> Outcome<Bucket> {
+    pub(super) async fn open(&self) -> Outcome<Bucket> {
         self.open_with(None, Deadlines::of(ANSWER)).await
     }
 
     /// Opens the way to the bucket. Credentials come from the standard chain unless given.
-    pub async fn open_with(
+    pub(super) async fn open_with(
         &self,
         credentials: Option<&Credentials>,
         limits: Deadlines,
@@ -144,7 +144,7 @@ impl Target {
     }
 
     /// What the configuration is to remember.
-    pub fn remembered(&self, id: String) -> Known {
+    pub(super) fn remembered(&self, id: String) -> Known {
         Known {
             id,
             url: self.url.to_string(),
@@ -156,7 +156,7 @@ impl Target {
 }
 
 /// The AWS credentials in the environment, which the daemon's is rid of.
-pub fn environment_credentials() -> Option<Credentials> {
+pub(super) fn environment_credentials() -> Option<Credentials> {
     let get = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let hidden = |value: String| Hidden(value.into());
     Some(Credentials {

@@ -13,12 +13,12 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    pub fn new(limit: u64) -> Self {
+    pub(super) fn new(limit: u64) -> Self {
         Self { limit, used: AtomicU64::new(0), turn: Mutex::new(()) }
     }
 
     /// A file's buffers take `now` bytes instead of `before`.
-    pub fn charge(&self, before: u64, now: u64) {
+    pub(super) fn charge(&self, before: u64, now: u64) {
         if now > before {
             self.used.fetch_add(now - before, Ordering::Relaxed);
         } else {
@@ -26,13 +26,13 @@ impl Budget {
         }
     }
 
-    pub fn used(&self) -> u64 {
+    pub(super) fn used(&self) -> u64 {
         self.used.load(Ordering::Relaxed)
     }
 
     /// The turn to make room, if it is this caller's: somebody else's suffices while the budget is exceeded by less
     /// than a quarter; beyond, writers wait for it.
-    pub fn turn_to_relieve(&self) -> Option<MutexGuard<'_, ()>> {
+    pub(super) fn turn_to_relieve(&self) -> Option<MutexGuard<'_, ()>> {
         let used = self.used();
         if used <= self.limit {
             return None;
@@ -45,7 +45,7 @@ impl Budget {
     }
 
     /// Whether enough room was made: so much that the next write does not ask again.
-    pub fn is_relieved(&self) -> bool {
+    pub(super) fn is_relieved(&self) -> bool {
         self.used() <= self.limit / 4 * 3
     }
 }

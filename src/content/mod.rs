@@ -150,6 +150,7 @@ impl Content {
     }
 
     /// Bytes of plaintext in write buffers now.
+    #[cfg(test)]
     pub fn buffered(&self) -> u64 {
         self.inner.sealing.budget.used()
     }

@@ -33,6 +33,7 @@ pub enum Source {
         /// The part.
         extent: Extent,
         /// Keeps its pack in staging while this overlay lives.
+        #[allow(dead_code, reason = "only kept")]
         hold: Arc<Message>,
     },
 }

@@ -38,7 +38,7 @@ pub(super) struct Origin {
 }
 
 impl Origin {
-    pub fn entry(&self, reference: Reference, offset: u64) -> FooterEntry {
+    pub(super) fn entry(&self, reference: Reference, offset: u64) -> FooterEntry {
         FooterEntry { reference, inode: self.inode, offset, name: self.name.to_vec() }
     }
 }
@@ -72,13 +72,13 @@ struct Open {
 }
 
 impl Packer {
-    pub fn new(keys: Keys, staging: Staging, linger: Linger) -> Self {
+    pub(super) fn new(keys: Keys, staging: Staging, linger: Linger) -> Self {
         let (state, wake) = (Mutex::default(), Condvar::new());
         Self { shared: Arc::new(Shared { keys, staging, linger, state, wake }) }
     }
 
     /// Seals `parts`, one after the other, as one extent at `offset` of the file; it is in staging when this returns.
-    pub fn add(&self, origin: &Origin, offset: u64, parts: &[&[u8]]) -> Result<Message> {
+    pub(super) fn add(&self, origin: &Origin, offset: u64, parts: &[&[u8]]) -> Result<Message> {
         let plain_length: usize = parts.iter().map(|part| part.len()).sum();
         let plain_length = plain_length as u64;
         let extent = ExtentId(random());
@@ -120,7 +120,7 @@ impl Packer {
     }
 
     /// Closes the pack if one is open: it is in the upload queue when this returns.
-    pub fn close(&self) -> Result<()> {
+    pub(super) fn close(&self) -> Result<()> {
         self.shared.close(&mut self.shared.state.lock())
     }
 }

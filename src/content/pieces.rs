@@ -29,11 +29,11 @@ pub(super) struct Piece {
 }
 
 impl Piece {
-    pub fn buffer(bytes: &[u8]) -> Self {
+    pub(super) fn buffer(bytes: &[u8]) -> Self {
         Self { data: Data::Buffer(bytes.to_vec()), version: 0 }
     }
 
-    pub fn length(&self) -> u64 {
+    pub(super) fn length(&self) -> u64 {
         match &self.data {
             Data::Buffer(bytes) => bytes.len() as u64,
             Data::Streaming { length, .. } | Data::Sealed { length, .. } => *length,
@@ -73,35 +73,35 @@ pub(super) struct Pieces {
 }
 
 impl Pieces {
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.map.is_empty()
     }
 
-    pub fn count(&self) -> u64 {
+    pub(super) fn count(&self) -> u64 {
         self.map.len() as u64
     }
 
     /// Bytes in buffers.
-    pub fn buffered(&self) -> u64 {
+    pub(super) fn buffered(&self) -> u64 {
         self.buffered
     }
 
     /// How many buffers.
-    pub fn buffers(&self) -> u64 {
+    pub(super) fn buffers(&self) -> u64 {
         self.buffers
     }
 
     /// Where the last piece ends; 0 without pieces.
-    pub fn end(&self) -> u64 {
+    pub(super) fn end(&self) -> u64 {
         self.map.last_key_value().map_or(0, |(offset, piece)| offset + piece.length())
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = (u64, &Piece)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u64, &Piece)> {
         self.map.iter().map(|(offset, piece)| (*offset, piece))
     }
 
     /// The pieces that overlap `range`, whole.
-    pub fn overlapping(&self, range: Range<u64>) -> impl Iterator<Item = (u64, &Piece)> {
+    pub(super) fn overlapping(&self, range: Range<u64>) -> impl Iterator<Item = (u64, &Piece)> {
         let first = self.before(range.start).map_or(range.start, |(offset, _)| offset);
         let from = first..range.end.max(first);
         let pieces = self.map.range(from).map(|(offset, piece)| (*offset, piece));
@@ -132,7 +132,7 @@ impl Pieces {
     }
 
     /// Forgets the bytes of `range`: pieces that reach into it are cut.
-    pub fn carve(&mut self, range: Range<u64>) {
+    pub(super) fn carve(&mut self, range: Range<u64>) {
         if range.is_empty() {
             return;
         }
@@ -144,7 +144,7 @@ impl Pieces {
     }
 
     /// Makes two of a piece that reaches over `offset`.
-    pub fn split(&mut self, offset: u64) {
+    pub(super) fn split(&mut self, offset: u64) {
         if let Some((at, piece)) = self.before(offset)
             && at < offset
             && at + piece.length() > offset
@@ -157,13 +157,13 @@ impl Pieces {
     }
 
     /// Puts a piece in, over whatever was there.
-    pub fn put(&mut self, offset: u64, piece: Piece) {
+    pub(super) fn put(&mut self, offset: u64, piece: Piece) {
         self.carve(offset..offset + piece.length());
         self.add(offset, piece);
     }
 
     /// Takes bytes into buffers: in place, or on to the buffer before, or into a new one.
-    pub fn write(&mut self, offset: u64, bytes: &[u8]) {
+    pub(super) fn write(&mut self, offset: u64, bytes: &[u8]) {
         let end = offset + bytes.len() as u64;
         if let Some((&at, Piece { data: Data::Buffer(buffer), .. })) =
             self.map.range_mut(..=offset).next_back()
@@ -187,7 +187,7 @@ impl Pieces {
     }
 
     /// Where the run of buffers begins that ends exactly at `offset`; `offset` itself if there is none.
-    pub fn run_before(&self, offset: u64) -> u64 {
+    pub(super) fn run_before(&self, offset: u64) -> u64 {
         let mut start = offset;
         for (at, piece) in self.map.range(..offset).rev() {
             if at + piece.length() != start || !matches!(piece.data, Data::Buffer(_)) {
@@ -199,7 +199,7 @@ impl Pieces {
     }
 
     /// Takes out the buffer that begins at `offset`.
-    pub fn take_buffer(&mut self, offset: u64) -> Option<Vec<u8>> {
+    pub(super) fn take_buffer(&mut self, offset: u64) -> Option<Vec<u8>> {
         if !matches!(self.map.get(&offset)?.data, Data::Buffer(_)) {
             return None;
         }
@@ -210,7 +210,7 @@ impl Pieces {
     }
 
     /// The stream took `length` bytes at `offset`, from byte `skip` of its open extent on.
-    pub fn streamed(&mut self, offset: u64, skip: u64, length: u64) {
+    pub(super) fn streamed(&mut self, offset: u64, skip: u64, length: u64) {
         self.carve(offset..offset + length);
         if let Some((&at, Piece { data: Data::Streaming { skip: first, length: before }, .. })) =
             self.map.range_mut(..offset).next_back()
@@ -224,7 +224,7 @@ impl Pieces {
     }
 
     /// The stream's open extent, which held bytes of `range`, has become this message.
-    pub fn extent_done(&mut self, range: Range<u64>, message: &Arc<Message>, version: u64) {
+    pub(super) fn extent_done(&mut self, range: Range<u64>, message: &Arc<Message>, version: u64) {
         for (_, piece) in self.map.range_mut(range) {
             if let Data::Streaming { skip, length } = piece.data {
                 piece.data = Data::Sealed { message: message.clone(), skip, length };
@@ -235,7 +235,7 @@ impl Pieces {
 
     /// The first run of buffers that touch, of `most` bytes at most (but at least one buffer): where it begins,
     /// and the buffers.
-    pub fn first_run(&self, from: u64, most: u64) -> Option<(u64, Vec<&[u8]>)> {
+    pub(super) fn first_run(&self, from: u64, most: u64) -> Option<(u64, Vec<&[u8]>)> {
         let (mut start, mut end, mut run) = (0, 0, Vec::new());
         for (offset, piece) in self.map.range(from..) {
             match &piece.data {
@@ -257,7 +257,7 @@ impl Pieces {
     }
 
     /// Drops the sealed pieces of this version and before it.
-    pub fn drop_sealed(&mut self, version: u64) {
+    pub(super) fn drop_sealed(&mut self, version: u64) {
         self.map.retain(|_, p| !matches!(p.data, Data::Sealed { .. }) || p.version > version);
     }
 }

@@ -87,12 +87,12 @@ pub(super) struct Replaced {
 }
 
 impl Replaced {
-    pub fn new(limit: u64) -> Self {
+    pub(super) fn new(limit: u64) -> Self {
         Self { limit, windows: HashMap::new(), sum: 0, epoch: 1, version: 0 }
     }
 
     /// What a publication of so many pieces weighs now.
-    pub fn weight(&self, pieces: u64) -> u64 {
+    pub(super) fn weight(&self, pieces: u64) -> u64 {
         pieces.saturating_mul(PIECE).saturating_add(self.sum.saturating_mul(OLD))
     }
 
@@ -103,7 +103,7 @@ impl Replaced {
 
     /// Weighs a write of `range` when so many pieces are unpublished. It is taken whole, unless it alone replaces more
     /// than a part of a transaction: then from the front.
-    pub fn take(&mut self, pieces: u64, range: Range<u64>, answers: &Answers) -> Weighed {
+    pub(super) fn take(&mut self, pieces: u64, range: Range<u64>, answers: &Answers) -> Weighed {
         let most = self.limit / OLD / 4;
         let (mut at, mut sum) = (range.start, 0);
         let mut added = Vec::new();
@@ -164,13 +164,13 @@ impl Replaced {
     }
 
     /// All of it is sealed for a publication; the sum that this is of.
-    pub fn sealed(&mut self) -> u64 {
+    pub(super) fn sealed(&mut self) -> u64 {
         self.epoch += 1;
         self.sum
     }
 
     /// The publication of these pieces was appended; `is_left`: something was written since it was sealed.
-    pub fn published(&mut self, sum: u64, pieces: &[(u64, Extent)], is_left: bool) {
+    pub(super) fn published(&mut self, sum: u64, pieces: &[(u64, Extent)], is_left: bool) {
         self.sum = self.sum.saturating_sub(sum);
         self.version += 1;
         for (offset, extent) in pieces {
@@ -191,7 +191,7 @@ impl Replaced {
     }
 
     /// The published records were changed in another way, and are so many more at most.
-    pub fn changed(&mut self, more: u64, is_left: bool) {
+    pub(super) fn changed(&mut self, more: u64, is_left: bool) {
         self.version += 1;
         self.windows.clear();
         self.left(is_left, more);

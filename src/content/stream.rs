@@ -34,7 +34,7 @@ pub(super) struct OpenExtent {
 impl OpenExtent {
     /// Begins at byte `start` of a file; full where the file's next 16 MiB begin, so that a window that is rewritten
     /// replaces whole extents.
-    pub fn begin(keys: &Keys, staging: &Staging, start: u64) -> Result<Self> {
+    pub(super) fn begin(keys: &Keys, staging: &Staging, start: u64) -> Result<Self> {
         let pack = staging.create(PackId(random()))?;
         let hold = staging.hold(pack.id());
         let id = ExtentId(random());
@@ -45,27 +45,27 @@ impl OpenExtent {
     }
 
     /// Plaintext taken so far.
-    pub fn length(&self) -> u64 {
+    pub(super) fn length(&self) -> u64 {
         self.sealer.plain_length()
     }
 
     /// How much more it takes.
-    pub fn room(&self) -> u64 {
+    pub(super) fn room(&self) -> u64 {
         self.most - self.length()
     }
 
     /// The bytes of the file that it holds.
-    pub fn range(&self) -> Range<u64> {
+    pub(super) fn range(&self) -> Range<u64> {
         self.start..self.start + self.length()
     }
 
     /// Memory that it takes, about.
-    pub fn memory(&self) -> u64 {
+    pub(super) fn memory(&self) -> u64 {
         self.out.capacity() as u64 + layout::CHUNK
     }
 
     /// Takes the next bytes; no more than `room`.
-    pub fn push(&mut self, plain: &[u8]) -> Result<()> {
+    pub(super) fn push(&mut self, plain: &[u8]) -> Result<()> {
         for part in plain.chunks(BATCH) {
             self.sealer.update(part, &mut self.out);
             if self.out.len() >= BATCH {
@@ -84,7 +84,7 @@ impl OpenExtent {
     }
 
     /// The extent is as long as it gets: it and its pack's footer are in staging, and the pack is in the upload queue.
-    pub fn finish(mut self, keys: &Keys, origin: &Origin) -> Result<Arc<Message>> {
+    pub(super) fn finish(mut self, keys: &Keys, origin: &Origin) -> Result<Arc<Message>> {
         let plain_length = self.length();
         let (salt, commitment) = (self.sealer.salt(), self.sealer.commitment());
         self.sealer.finish(&mut self.out);
@@ -107,7 +107,12 @@ impl OpenExtent {
     }
 
     /// Bytes of the extent, by their place in it, while it is still open: from the pack as far as chunks are full.
-    pub fn read(&mut self, keys: &Keys, staging: &Staging, range: Range<u64>) -> Result<Bytes> {
+    pub(super) fn read(
+        &mut self,
+        keys: &Keys,
+        staging: &Staging,
+        range: Range<u64>,
+    ) -> Result<Bytes> {
         let extent = self.id;
         let failed = |_| Error::Seal { extent };
         let pending_from = self.length() - self.sealer.pending().len() as u64;

@@ -29,11 +29,11 @@ impl Table {
         &self.shards[usize::try_from(ino.0 % SHARDS as u64).unwrap_or(0)]
     }
 
-    pub fn get(&self, ino: InodeNo) -> Option<Arc<File>> {
+    pub(super) fn get(&self, ino: InodeNo) -> Option<Arc<File>> {
         self.shard(ino).lock().files.get(&ino).and_then(Weak::upgrade)
     }
 
-    pub fn get_or_new(self: &Arc<Self>, ino: InodeNo, sealing: &Arc<Sealing>) -> Arc<File> {
+    pub(super) fn get_or_new(self: &Arc<Self>, ino: InodeNo, sealing: &Arc<Sealing>) -> Arc<File> {
         let mut shard = self.shard(ino).lock();
         if let Some(file) = shard.files.get(&ino).and_then(Weak::upgrade) {
             return file;
@@ -44,7 +44,7 @@ impl Table {
     }
 
     /// Something of the file is unpublished from now on: it is kept.
-    pub fn keep(&self, ino: InodeNo) {
+    pub(super) fn keep(&self, ino: InodeNo) {
         let mut shard = self.shard(ino).lock();
         if let Some(file) = shard.files.get(&ino).and_then(Weak::upgrade) {
             shard.dirty.insert(ino, file);
@@ -52,12 +52,12 @@ impl Table {
     }
 
     /// Nothing of it is unpublished any more. The caller drops the answer after it let go of the file's lock.
-    pub fn release(&self, ino: InodeNo) -> Option<Arc<File>> {
+    pub(super) fn release(&self, ino: InodeNo) -> Option<Arc<File>> {
         self.shard(ino).lock().dirty.remove(&ino)
     }
 
     /// The files of which something is unpublished.
-    pub fn dirty(&self) -> Vec<Arc<File>> {
+    pub(super) fn dirty(&self) -> Vec<Arc<File>> {
         self.shards
             .iter()
             .flat_map(|shard| shard.lock().dirty.values().cloned().collect::<Vec<_>>())
@@ -65,7 +65,7 @@ impl Table {
     }
 
     /// A file's last holder let go of it. There may be a new one under its number already.
-    pub fn forget(&self, ino: InodeNo) {
+    pub(super) fn forget(&self, ino: InodeNo) {
         let mut shard = self.shard(ino).lock();
         if shard.files.get(&ino).is_some_and(|file| file.strong_count() == 0) {
             shard.files.remove(&ino);
@@ -73,7 +73,7 @@ impl Table {
     }
 
     /// The vault closes: what is unpublished is let go of.
-    pub fn clear(&self) {
+    pub(super) fn clear(&self) {
         for shard in &self.shards {
             let dirty = std::mem::take(&mut shard.lock().dirty);
             drop(dirty);

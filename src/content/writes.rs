@@ -38,7 +38,7 @@ pub(super) struct Sealing {
 impl Sealing {
     /// Seals up to `EXTENT_MAX` bytes that are in memory as one extent: into the shared pack, or, where they would have
     /// been a stream if they had come in order, into one of their own.
-    pub fn seal(
+    pub(super) fn seal(
         &self,
         who: &Origin,
         offset: u64,
@@ -81,7 +81,7 @@ pub(super) struct Writes {
 }
 
 impl Writes {
-    pub fn new(limits: &Limits) -> Self {
+    pub(super) fn new(limits: &Limits) -> Self {
         Self {
             pieces: Pieces::default(),
             replaced: Replaced::new(limits.records),
@@ -98,7 +98,7 @@ impl Writes {
 
     /// Takes bytes if one transaction can publish them with what is unpublished already, or says what is to be done
     /// before.
-    pub fn take_weighed(
+    pub(super) fn take_weighed(
         &mut self,
         to: &Sealing,
         who: &Origin,
@@ -123,7 +123,7 @@ impl Writes {
     }
 
     /// Takes bytes, written now.
-    pub fn write(
+    pub(super) fn write(
         &mut self,
         to: &Sealing,
         who: &Origin,
@@ -243,7 +243,7 @@ impl Writes {
     }
 
     /// Seals buffers early, to give their memory back; the stream too where it takes most of it.
-    pub fn spill(&mut self, to: &Sealing, who: &Origin) -> Result<()> {
+    pub(super) fn spill(&mut self, to: &Sealing, who: &Origin) -> Result<()> {
         self.check()?;
         let spilled = if self.pieces.buffered() < self.stream_memory() {
             self.end_stream(to, who)
@@ -255,7 +255,7 @@ impl Writes {
     }
 
     /// Seals everything, and says what to publish.
-    pub fn seal(&mut self, to: &Sealing, who: &Origin) -> Result<Publication> {
+    pub(super) fn seal(&mut self, to: &Sealing, who: &Origin) -> Result<Publication> {
         self.check()?;
         let sealed = self.end_stream(to, who).and_then(|()| self.seal_buffers(to, who));
         self.settle(to, sealed)?;
@@ -282,7 +282,7 @@ impl Writes {
     }
 
     /// The publication's transaction was appended.
-    pub fn published(&mut self, to: &Sealing, publication: &Publication) {
+    pub(super) fn published(&mut self, to: &Sealing, publication: &Publication) {
         self.pieces.drop_sealed(publication.version);
         let (sum, is_left) = (publication.replaced, !self.pieces.is_empty());
         self.replaced.published(sum, &publication.pieces, is_left);
@@ -293,12 +293,12 @@ impl Writes {
     }
 
     /// The map has up to so many more records of the file, by what is no publication.
-    pub fn records_changed(&mut self, more: u64) {
+    pub(super) fn records_changed(&mut self, more: u64) {
         self.replaced.changed(more, !self.pieces.is_empty());
     }
 
     /// The file was cut to `size` in the map.
-    pub fn truncated(&mut self, to: &Sealing, size: u64) {
+    pub(super) fn truncated(&mut self, to: &Sealing, size: u64) {
         self.version += 1;
         self.pieces.carve(size..u64::MAX);
         self.records_changed(0);
@@ -306,7 +306,7 @@ impl Writes {
     }
 
     /// Nothing of it is wanted any more.
-    pub fn discard(&mut self, to: &Sealing) {
+    pub(super) fn discard(&mut self, to: &Sealing) {
         self.version += 1;
         self.pieces = Pieces::default();
         (self.stream, self.mtime, self.staged) = (None, None, 0);
@@ -315,7 +315,7 @@ impl Writes {
     }
 
     /// The pieces of `range`.
-    pub fn overlay(&mut self, to: &Sealing, range: &Range<u64>) -> Result<Overlay> {
+    pub(super) fn overlay(&mut self, to: &Sealing, range: &Range<u64>) -> Result<Overlay> {
         let mut overlay = Overlay { pieces: Vec::new() };
         for (offset, piece) in self.pieces.overlapping(range.clone()) {
             let start = range.start.max(offset);
@@ -343,14 +343,14 @@ impl Writes {
         Ok(overlay)
     }
 
-    pub fn ranges(&self, range: Range<u64>) -> Vec<Range<u64>> {
+    pub(super) fn ranges(&self, range: Range<u64>) -> Vec<Range<u64>> {
         let clip = |(offset, piece): (u64, &Piece)| {
             offset.max(range.start)..(offset + piece.length()).min(range.end)
         };
         self.pieces.overlapping(range.clone()).map(clip).collect()
     }
 
-    pub fn unpublished(&self, limits: &Limits) -> Option<Unpublished> {
+    pub(super) fn unpublished(&self, limits: &Limits) -> Option<Unpublished> {
         let since = self.since?;
         let mtime = self.mtime.map(|(_, time)| time);
         Some(Unpublished {
@@ -363,18 +363,18 @@ impl Writes {
     }
 
     /// V1: too much of it is unpublished.
-    pub fn must_publish(&self, limits: &Limits) -> bool {
+    pub(super) fn must_publish(&self, limits: &Limits) -> bool {
         self.staged + self.pieces.buffered() >= limits.unpublished
             || self.replaced.weight(self.pieces.count()) >= limits.records
     }
 
     /// Whether anything is unpublished.
-    pub fn is_dirty(&self) -> bool {
+    pub(super) fn is_dirty(&self) -> bool {
         self.since.is_some()
     }
 
     /// Memory that it takes, about.
-    pub fn charged(&self) -> u64 {
+    pub(super) fn charged(&self) -> u64 {
         self.charged
     }
 

@@ -17,7 +17,7 @@ const KIND_PAGE: u8 = 4;
 const KIND_MANIFEST: u8 = 5;
 const KIND_SLOT: u8 = 6;
 const KIND_TRAILER: u8 = 7;
-const KIND_JOURNAL_SEGMENT: u8 = 32;
+// 32 was meant for the head of a journal's segment, and was never written.
 const KIND_JOURNAL_RECORD: u8 = 33;
 const KIND_LOCAL: u8 = 34;
 
@@ -36,13 +36,6 @@ pub enum Place {
     Page(CommitNo, PageId),
     /// The manifest of a checkpoint.
     Manifest(CommitNo),
-    /// The head of a journal's segment.
-    JournalSegment {
-        /// The journal's id.
-        journal: JournalId,
-        /// The segment's number.
-        segment: u64,
-    },
     /// A record of a journal.
     JournalRecord {
         /// The journal's id.
@@ -63,7 +56,7 @@ impl Place {
             Self::Extent(_) | Self::Footer(_) | Self::Trailer(_) => Label::Content,
             Self::Commit(_) => Label::Commits,
             Self::Page(..) | Self::Manifest(_) => Label::Pages,
-            Self::JournalSegment { .. } | Self::JournalRecord { .. } => Label::Journal,
+            Self::JournalRecord { .. } => Label::Journal,
             Self::Local(..) => Label::Local,
         }
     }
@@ -80,9 +73,6 @@ impl Place {
             }
             Self::Manifest(number) => {
                 bytes(vault, epoch, KIND_MANIFEST, &[&number.0.to_be_bytes()])
-            }
-            Self::JournalSegment { journal, segment } => {
-                bytes(vault, epoch, KIND_JOURNAL_SEGMENT, &[&journal.0, &segment.to_be_bytes()])
             }
             Self::JournalRecord { journal, segment, offset } => bytes(
                 vault,
@@ -151,7 +141,6 @@ mod tests {
             Place::Manifest(CommitNo(1)),
             Place::Page(CommitNo(1), PageId([1; 16])),
             Place::Page(CommitNo(2), PageId([1; 16])),
-            Place::JournalSegment { journal, segment: 1 },
             Place::JournalRecord { journal, segment: 1, offset: 0 },
             Place::JournalRecord { journal, segment: 0, offset: 1 },
             Place::Local("a", 1),

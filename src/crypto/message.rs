@@ -18,6 +18,7 @@ macro_rules! newtype {
             }
 
             /// The bytes, shared.
+            #[cfg(test)]
             pub fn bytes(&self) -> &Bytes {
                 &self.0
             }

@@ -10,6 +10,7 @@ pub struct Passphrase(Zeroizing<Vec<u8>>);
 
 impl Passphrase {
     /// Takes the bytes as typed or as read from a file, and strips ONE final newline.
+    #[cfg(any(test, feature = "testing"))]
     pub fn from_bytes(bytes: Vec<u8>) -> Self {
         let mut bytes = Zeroizing::new(bytes);
         if bytes.last() == Some(&b'\n') {
@@ -24,6 +25,7 @@ impl Passphrase {
     }
 
     /// Nothing was typed.
+    #[cfg(test)]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -164,6 +164,7 @@ impl KeySlot {
     }
 
     /// The key epoch of the master key in it.
+    #[cfg(test)]
     pub fn epoch(&self) -> KeyEpoch {
         self.epoch
     }

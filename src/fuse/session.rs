@@ -39,6 +39,7 @@ pub struct Mounted {
     pub(super) device: String,
     ended: watch::Receiver<bool>,
     /// Never dropped: that would unmount whatever is at the path then.
+    #[allow(dead_code, reason = "only kept: it is never joined")]
     session: ManuallyDrop<BackgroundSession>,
 }
 
@@ -178,6 +179,7 @@ impl Mounted {
     }
 
     /// Whether it has ended.
+    #[cfg(test)]
     pub fn has_ended(&self) -> bool {
         *self.ended.borrow() || self.session.guard.is_finished()
     }

@@ -19,7 +19,7 @@ pub(super) const FILES: &str = "/files/";
 pub(super) const OPENAPI: &str = include_str!("openapi.json");
 
 /// Everything that needs a [`super::Session`]: `/upload/`, `/download/`, `/files/`, `/openapi.json` and the page.
-pub fn router(gateway: Arc<Gateway>) -> Router {
+pub(super) fn router(gateway: Arc<Gateway>) -> Router {
     let upload = post(upload::post);
     let download = get(download::by_s3_key);
     let list = get(listing::list);
@@ -42,7 +42,7 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
 }
 
 /// What needs no session: the style and script of the page.
-pub fn public() -> Router {
+pub(super) fn public() -> Router {
     super::page::assets()
 }
 

@@ -61,7 +61,7 @@ enum By {
 }
 
 impl Gate {
-    pub fn new(options: &ServeOptions, address: std::net::SocketAddr) -> Self {
+    pub(super) fn new(options: &ServeOptions, address: std::net::SocketAddr) -> Self {
         let tls = options.tls.is_some();
         // Cookies are shared by all ports of a machine; two services there must not log each other out.
         let port = address.port();
@@ -78,12 +78,12 @@ impl Gate {
     }
 
     /// The word for the log-in form.
-    pub fn word(&self) -> &str {
+    pub(super) fn word(&self) -> &str {
         &self.word
     }
 
     /// Lets a request through, with a [`Session`] in its extensions where it has one; or says why not.
-    pub fn admit(&self, request: &mut Request, need: Need) -> Result<(), Refused> {
+    pub(super) fn admit(&self, request: &mut Request, need: Need) -> Result<(), Refused> {
         let (headers, method) = (request.headers(), request.method());
         let asked_for = self.hosts.asked_for(request.uri(), headers).map_err(refused)?;
         if !is_safe(method) {
@@ -179,7 +179,7 @@ impl Gate {
     }
 
     /// Opens a session for whoever knows this token, and goes to the page; `None` when nobody has that token.
-    pub fn log_in(&self, secret: &str) -> Result<Option<Response>, Refused> {
+    pub(super) fn log_in(&self, secret: &str) -> Result<Option<Response>, Refused> {
         let secret = secret.trim();
         let known = match secret.len() <= CREDENTIAL_MAX {
             true => self.tokens()?.by_secret(secret).map(|token| token.hash),
@@ -192,7 +192,7 @@ impl Gate {
     }
 
     /// Ends the session, and goes to the log-in form.
-    pub fn log_out(&self, headers: &HeaderMap) -> Response {
+    pub(super) fn log_out(&self, headers: &HeaderMap) -> Response {
         if let Some(value) = self.cookie(headers) {
             self.sessions.close(value);
         }
@@ -214,12 +214,12 @@ impl Gate {
     }
 
     /// Whether nobody logs in.
-    pub fn is_open(&self) -> bool {
+    pub(super) fn is_open(&self) -> bool {
         self.open
     }
 
     /// How many tokens there are; 0 also when they cannot be read.
-    pub fn token_count(&self) -> usize {
+    pub(super) fn token_count(&self) -> usize {
         self.tokens.now().map_or(0, |tokens| tokens.iter().count())
     }
 }

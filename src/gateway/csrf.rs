@@ -27,7 +27,7 @@ pub(super) enum Refusal {
 }
 
 impl Hosts {
-    pub fn new(address: SocketAddr, names: &[String]) -> Self {
+    pub(super) fn new(address: SocketAddr, names: &[String]) -> Self {
         let names = names.iter().map(|name| name.to_ascii_lowercase()).collect();
         Self { address: address.ip(), names }
     }
@@ -35,7 +35,7 @@ impl Hosts {
     /// The authority (`name:port`) by which this request asks for us, if it is one that it may use. Ports do not
     /// matter: they may be forwarded. An address is never a trick, since it cannot be made to lead elsewhere; so all
     /// are right when we listen on all.
-    pub fn asked_for(&self, uri: &Uri, headers: &HeaderMap) -> Result<String, Refusal> {
+    pub(super) fn asked_for(&self, uri: &Uri, headers: &HeaderMap) -> Result<String, Refusal> {
         let mut hosts = headers.get_all(header::HOST).iter();
         let host = match (hosts.next(), hosts.next()) {
             (Some(host), None) => host.to_str().map_err(|_| Refusal::NoHost)?,

@@ -86,7 +86,7 @@ pub(super) struct Inflow {
 }
 
 impl Inflow {
-    pub fn new(body: Body, limit: u64, stall: Duration, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(body: Body, limit: u64, stall: Duration, metrics: Arc<Metrics>) -> Self {
         Self { body, left: limit, limit, pace: Pace::new(stall), metrics }
     }
 }
@@ -167,7 +167,7 @@ pub(super) struct Paced<T> {
 }
 
 impl<T> Paced<T> {
-    pub fn new(stream: T, stall: Duration) -> Self {
+    pub(super) fn new(stream: T, stall: Duration) -> Self {
         Self { stream, pace: Pace::new(stall), lingering: None }
     }
 
@@ -267,7 +267,7 @@ pub(super) struct Peer {
 
 impl Peers {
     /// A place for one more, if the address has not too many.
-    pub fn admit(&self, address: IpAddr) -> Option<Peer> {
+    pub(super) fn admit(&self, address: IpAddr) -> Option<Peer> {
         // An IPv4 client of an IPv6 socket is the same client.
         let address = address.to_canonical();
         let mut peers = self.0.lock();

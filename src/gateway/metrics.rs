@@ -54,7 +54,7 @@ pub(super) struct Connected(Arc<Metrics>);
 
 impl Metrics {
     /// A request begins.
-    pub fn begin(self: &Arc<Self>, method: &Method, route: &str) -> InFlight {
+    pub(super) fn begin(self: &Arc<Self>, method: &Method, route: &str) -> InFlight {
         self.in_flight.fetch_add(1, Relaxed);
         InFlight {
             metrics: self.clone(),
@@ -67,28 +67,28 @@ impl Metrics {
     }
 
     /// A connection begins.
-    pub fn connect(self: &Arc<Self>) -> Connected {
+    pub(super) fn connect(self: &Arc<Self>) -> Connected {
         self.connections.fetch_add(1, Relaxed);
         Connected(self.clone())
     }
 
     /// Bytes of bodies came.
-    pub fn received(&self, bytes: u64) {
+    pub(super) fn received(&self, bytes: u64) {
         self.received.fetch_add(bytes, Relaxed);
     }
 
     /// A connection was refused: there were too many.
-    pub fn refuse(&self) {
+    pub(super) fn refuse(&self) {
         self.refused.fetch_add(1, Relaxed);
     }
 
     /// Requests at work now.
-    pub fn in_flight(&self) -> u64 {
+    pub(super) fn in_flight(&self) -> u64 {
         self.in_flight.load(Relaxed)
     }
 
     /// Everything, and how the vault is.
-    pub fn text(&self, vault: &Status) -> String {
+    pub(super) fn text(&self, vault: &Status) -> String {
         let mut text = String::new();
         let counts: Vec<_> =
             self.requests.lock().iter().map(|(label, count)| (label.clone(), *count)).collect();
@@ -157,12 +157,12 @@ impl Metrics {
 
 impl InFlight {
     /// It is answered with this status.
-    pub fn answered(&mut self, status: u16) {
+    pub(super) fn answered(&mut self, status: u16) {
         self.status = status;
     }
 
     /// Bytes of its answer were handed on.
-    pub fn sent(&self, bytes: u64) {
+    pub(super) fn sent(&self, bytes: u64) {
         self.metrics.sent.fetch_add(bytes, Relaxed);
     }
 }

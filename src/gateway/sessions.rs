@@ -35,7 +35,7 @@ pub(super) fn random_word() -> String {
 
 impl Sessions {
     /// Opens a session with the token that has this hash; returns the cookie's value.
-    pub fn open(&self, token: Hash) -> String {
+    pub(super) fn open(&self, token: Hash) -> String {
         self.open_at(token, Instant::now())
     }
 
@@ -53,7 +53,7 @@ impl Sessions {
     }
 
     /// The token's hash and the word for forms, if this is the value of a living session's cookie.
-    pub fn find(&self, value: &str) -> Option<(Hash, String)> {
+    pub(super) fn find(&self, value: &str) -> Option<(Hash, String)> {
         self.find_at(value, Instant::now())
     }
 
@@ -70,7 +70,7 @@ impl Sessions {
     }
 
     /// Ends it.
-    pub fn close(&self, value: &str) {
+    pub(super) fn close(&self, value: &str) {
         self.0.lock().remove(&crypto::sha256(value.as_bytes()));
     }
 }

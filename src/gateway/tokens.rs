@@ -20,9 +20,9 @@ use crate::types::{Hash, Timestamp};
 /// What every token begins with, so that one that leaked is found by those who look for such things.
 const PREFIX: &str = "s3vault_";
 /// The longest name of a token.
-pub const NAME_MAX: usize = 64;
+pub(super) const NAME_MAX: usize = 64;
 /// How many there may be: each request looks at all.
-pub const TOKENS_MAX: usize = 1000;
+pub(super) const TOKENS_MAX: usize = 1000;
 /// Bytes of the file at most.
 const FILE_MAX: u64 = 256 << 10;
 /// What stands at the head of the file.
@@ -180,7 +180,7 @@ pub(super) struct TokenFile {
 }
 
 impl TokenFile {
-    pub fn new(path: PathBuf) -> Self {
+    pub(super) fn new(path: PathBuf) -> Self {
         Self { path, last: Mutex::new(None) }
     }
 
@@ -188,7 +188,7 @@ impl TokenFile {
     ///
     /// # Errors
     /// It cannot be read or is not understood: then nobody is let in.
-    pub fn now(&self) -> io::Result<Arc<Tokens>> {
+    pub(super) fn now(&self) -> io::Result<Arc<Tokens>> {
         let metadata = match std::fs::metadata(&self.path) {
             Ok(metadata) => metadata,
             Err(error) if error.kind() == ErrorKind::NotFound => {

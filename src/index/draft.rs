@@ -140,6 +140,7 @@ impl<'a> Draft<'a> {
     }
 
     /// How many bytes the transaction would take, about.
+    #[cfg(test)]
     pub fn size(&self) -> usize {
         let sizes = self.view.drafted.iter();
         sizes.map(|(key, value)| key.len() + value.as_ref().map_or(0, bytes::Bytes::len) + 8).sum()

@@ -115,11 +115,13 @@ impl Committer {
     }
 
     /// The last confirmed commit.
+    #[cfg(test)]
     pub fn head(&self) -> Head {
         self.head
     }
 
     /// 16-byte hashes of the commits from the last multiple of 256 to the head.
+    #[cfg(test)]
     pub fn recent(&self) -> &[[u8; 16]] {
         &self.recent
     }
@@ -130,6 +132,7 @@ impl Committer {
     }
 
     /// The commit that fenced this writer, if one did.
+    #[cfg(test)]
     pub fn fenced(&self) -> Option<CommitNo> {
         self.fenced
     }

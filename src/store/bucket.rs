@@ -54,6 +54,7 @@ impl Uploaded {
     }
 
     /// The CRC-32 of its bytes.
+    #[cfg(test)]
     pub fn crc32(&self) -> u32 {
         self.crc32
     }
@@ -113,6 +114,7 @@ impl Bucket {
     }
 
     /// The part of a given store below `prefix`, for tests.
+    #[cfg(any(test, feature = "testing"))]
     pub fn over(store: Arc<dyn Store>, prefix: &str, limits: Deadlines) -> Self {
         let shown = format!("{store:?}");
         Self { inner: Arc::new(Self::build(store, prefix, limits, shown)) }
@@ -159,12 +161,14 @@ impl Bucket {
 
     /// Bytes of all puts that the other end has taken. While that grows, whoever waits for the bucket waits for a
     /// slow link, not for a dead one.
+    #[cfg(any(test, feature = "testing"))]
     pub fn moved(&self) -> u64 {
         self.inner.moved.bytes()
     }
 
     /// One attempt at a conditional put (rule C2), verified. After any error it is not known whether
     /// it was carried out.
+    #[cfg(any(test, feature = "testing"))]
     pub async fn put_once(&self, name: &str, body: Bytes) -> Result<Uploaded> {
         self.put_once_counted(name, body, &self.moving()).await
     }
@@ -293,16 +297,19 @@ impl Bucket {
     }
 
     /// The place in words, for messages; no secrets.
+    #[cfg(any(test, feature = "testing"))]
     pub fn describe(&self) -> String {
         self.inner.shown.clone()
     }
 
     /// What was asked of the store so far.
+    #[allow(dead_code, reason = "tests count requests")]
     pub fn requests(&self) -> Counts {
         self.inner.counters.read()
     }
 
     /// The limits that it was opened with.
+    #[cfg(any(test, feature = "testing"))]
     pub fn deadlines(&self) -> Deadlines {
         self.inner.limits
     }
@@ -326,6 +333,7 @@ impl fmt::Debug for Bucket {
 /// Whether an error says that nothing is there, for `match`es that read better so.
 impl Error {
     /// True of [`Error::NotFound`].
+    #[cfg(any(test, feature = "testing"))]
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::NotFound { .. })
     }

@@ -31,6 +31,7 @@ pub struct Counts {
 
 impl Counts {
     /// All requests together.
+    #[allow(dead_code, reason = "tests count them")]
     pub fn requests(&self) -> u64 {
         self.puts + self.gets + self.heads + self.lists + self.deletes
     }

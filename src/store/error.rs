@@ -156,11 +156,6 @@ impl Error {
         matches!(self, Self::Unreachable { .. } | Self::Busy { .. } | Self::Deadline { .. })
     }
 
-    /// Whether the request may have been carried out all the same.
-    pub fn is_ambiguous(&self) -> bool {
-        self.is_transient() || matches!(self, Self::Other { .. })
-    }
-
     /// The error with its causes, in one line.
     pub fn chain(&self) -> String {
         let mut line = self.to_string();

@@ -11,12 +11,15 @@
 
 mod bucket;
 mod checked;
+#[cfg(any(test, feature = "testing"))]
 pub mod conformance;
 mod counted;
 mod deadlines;
 mod directory;
 mod error;
+#[cfg(any(test, feature = "testing"))]
 mod faulty;
+#[cfg(any(test, feature = "testing"))]
 mod memory;
 mod object;
 mod probe;
@@ -32,7 +35,9 @@ pub use counted::Counts;
 pub use deadlines::Deadlines;
 pub use directory::DirectoryStore;
 pub use error::{Cause, Error, Result};
+#[cfg(any(test, feature = "testing"))]
 pub use faulty::{Fault, Faulty, On, Request, Verb};
+#[cfg(any(test, feature = "testing"))]
 pub use memory::MemoryStore;
 pub use object::{
     Begin, Body, Fetched, Head, Listed, Listing, Moved, OBJECT_MAX, Put, PutReply, Store,

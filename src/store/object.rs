@@ -120,6 +120,7 @@ pub struct Fetched {
     /// How many bytes the whole object has.
     pub object_length: u64,
     /// The store's clock when it answered.
+    #[allow(dead_code, reason = "what a store must say; conformance reads it")]
     pub time: SystemTime,
 }
 
@@ -135,6 +136,7 @@ pub struct Head {
     /// How many bytes it has.
     pub length: u64,
     /// When it was put, by the store's clock.
+    #[allow(dead_code, reason = "what a store must say; conformance reads it")]
     pub modified: SystemTime,
     /// The CRC-32 of the whole, if the store says.
     pub crc32: Option<u32>,

@@ -109,6 +109,7 @@ impl Barrier {
     }
 
     /// As `sync`, of everything that was appended.
+    #[cfg(test)]
     pub async fn sync_all(&self) -> Result<()> {
         self.sync(self.inner.journal.appended()).await
     }
@@ -135,6 +136,7 @@ impl Barrier {
     }
 
     /// Ends the task; `sync` goes on working.
+    #[cfg(test)]
     pub fn stop(&self) {
         self.task.0.abort();
     }

@@ -80,6 +80,7 @@ pub struct Status {
     /// Packs and bytes here and unsent.
     pub staging: Usage,
     /// Packs on the wire.
+    #[allow(dead_code, reason = "tests wait for it")]
     pub sending: u64,
     /// Bytes that the other end has taken: while this grows the link lives.
     pub carried: u64,
@@ -215,6 +216,7 @@ impl Uploader {
     }
 
     /// Waits until everything that was appended is in the bucket.
+    #[cfg(test)]
     pub async fn finish(&self, deadline: Duration) -> Result<()> {
         self.sync(self.shared.journal.appended(), deadline).await
     }

@@ -268,6 +268,7 @@ impl Staging {
     }
 
     /// All packs here with their lengths.
+    #[cfg(test)]
     #[must_use]
     pub fn packs(&self) -> Vec<(PackId, u64)> {
         self.shared.table.lock().iter().map(|(id, pack)| (id, pack.length)).collect()
@@ -297,12 +298,6 @@ impl Staging {
     /// J6: nothing is accepted any more. The journal's failures are told here too.
     pub fn poison(&self, reason: &str) {
         self.shared.poison(reason);
-    }
-
-    /// Turns into `Some` when poisoned.
-    #[must_use]
-    pub fn subscribe_poison(&self) -> watch::Receiver<Option<String>> {
-        self.shared.poison.subscribe()
     }
 
     /// For `status`.
@@ -376,6 +371,7 @@ impl Shared {
 
 impl PackHold {
     /// The pack held.
+    #[cfg(test)]
     #[must_use]
     pub fn pack(&self) -> PackId {
         self.pack

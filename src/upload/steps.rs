@@ -36,6 +36,7 @@ pub struct Steps(Option<Arc<dyn Fn(Step) + Send + Sync>>);
 
 impl Steps {
     /// Calls `observer` after each step.
+    #[cfg(test)]
     pub fn watched(observer: impl Fn(Step) + Send + Sync + 'static) -> Self {
         Self(Some(Arc::new(observer)))
     }

@@ -30,7 +30,7 @@ impl Aside<'_> {
     /// Copies (by hard links) the journal and the packs of its unsent transactions into a folder
     /// of their own, with the resulting records of the files that they touch; durable before
     /// anything is taken away. Returns the folder.
-    pub async fn set_aside(&self, index: Option<&Index>) -> Result<PathBuf> {
+    pub(super) async fn set_aside(&self, index: Option<&Index>) -> Result<PathBuf> {
         let parent = self.state_dir.join("set-aside");
         let name = self.found.journal.to_string();
         let journal = self.state_dir.join("journal");

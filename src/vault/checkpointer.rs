@@ -43,7 +43,7 @@ struct State {
 }
 
 impl Checkpointer {
-    pub fn new(
+    pub(super) fn new(
         (keys, bucket, cache): (Keys, Bucket, Cache),
         index: Index,
         generation: Generation,
@@ -57,7 +57,7 @@ impl Checkpointer {
     }
 
     /// Takes in that a commit is in the bucket.
-    pub fn confirmed(&self, receipt: &Receipt) {
+    pub(super) fn confirmed(&self, receipt: &Receipt) {
         let mut state = self.state.lock();
         state.head = receipt.number();
         state.since.commits += 1;
@@ -70,13 +70,13 @@ impl Checkpointer {
     }
 
     /// Why the last attempt failed, if it did.
-    pub fn trouble(&self) -> Option<String> {
+    pub(super) fn trouble(&self) -> Option<String> {
         self.state.lock().failed.clone()
     }
 
     /// Makes checkpoints as they become due. A failed one is tried again when more was committed:
     /// nothing depends on it but the length of the log.
-    pub async fn run(self: Arc<Self>) {
+    pub(super) async fn run(self: Arc<Self>) {
         loop {
             let due = self.state.lock().since.is_due();
             if !due {
@@ -93,7 +93,7 @@ impl Checkpointer {
     }
 
     /// Makes one as of the last confirmed commit.
-    pub async fn checkpoint(&self) -> Result<()> {
+    pub(super) async fn checkpoint(&self) -> Result<()> {
         let _one = self.one.lock().await;
         let (upto, before) = {
             let state = self.state.lock();

@@ -31,6 +31,7 @@ pub struct Initialised {
     /// Its id.
     pub vault: VaultId,
     /// Its keys.
+    #[allow(dead_code, reason = "tests open it with them")]
     pub unlocked: Unlocked,
     /// What the test of conditional puts found (W6).
     pub conditional: Conditional,

@@ -25,20 +25,20 @@ pub(super) struct Memory {
 }
 
 impl Memory {
-    pub fn new(dir: PathBuf, keys: Keys, generation: Generation) -> Arc<Self> {
+    pub(super) fn new(dir: PathBuf, keys: Keys, generation: Generation) -> Arc<Self> {
         let (wanted, written) = (Mutex::new(None), Mutex::new(CommitNo(0)));
         Arc::new(Self { dir, keys, generation, wanted, written })
     }
 
     /// Remembers now. A failure is told in the log and tried again with the next commit: a rollback of
     /// one commit might go unnoticed until then.
-    pub fn remember(&self, number: CommitNo, hash: Hash) {
+    pub(super) fn remember(&self, number: CommitNo, hash: Hash) {
         self.want(number, hash);
         self.write();
     }
 
     /// Remembers in a moment: the one task that commits does not wait for this disk.
-    pub fn confirmed(self: &Arc<Self>, receipt: &Receipt) {
+    pub(super) fn confirmed(self: &Arc<Self>, receipt: &Receipt) {
         if !self.want(receipt.number(), receipt.hash()) {
             return; // the one that is under way takes the newest
         }

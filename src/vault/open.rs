@@ -34,17 +34,17 @@ pub(super) struct Places {
 }
 
 impl Places {
-    pub fn journal(&self) -> PathBuf {
+    pub(super) fn journal(&self) -> PathBuf {
         self.root.join("journal")
     }
-    pub fn staging(&self) -> PathBuf {
+    pub(super) fn staging(&self) -> PathBuf {
         self.root.join("staging")
     }
-    pub fn cache(&self) -> PathBuf {
+    pub(super) fn cache(&self) -> PathBuf {
         self.root.join("cache")
     }
     /// A reader has an index of its own: the writer's is at a point of the journal, which a reader does not see.
-    pub fn index(&self, read_only: bool) -> PathBuf {
+    pub(super) fn index(&self, read_only: bool) -> PathBuf {
         self.root.join(if read_only { "index-reader" } else { "index" })
     }
 }
@@ -79,7 +79,7 @@ pub(super) struct Shares {
 }
 
 impl Shares {
-    pub fn of(memory: u64) -> Self {
+    pub(super) fn of(memory: u64) -> Self {
         let memory = memory.max(64 * MIB);
         Self { cache: memory / 16 * 5, buffers: memory / 8, wire: memory / 4 }
     }
@@ -102,7 +102,7 @@ impl Opener<'_> {
     }
 
     /// Rule W6, once on each machine: is there one winner among parallel conditional puts?
-    pub async fn check_conditional_puts(&self) -> Result<Option<String>> {
+    pub(super) async fn check_conditional_puts(&self) -> Result<Option<String>> {
         const SINGLE: &str = "the store does not honour conditional puts: only one machine may ever write \
                               this vault (--single-machine)";
         let single = self.options.single_machine;
@@ -139,7 +139,7 @@ impl Opener<'_> {
         Ok(Some(SINGLE.into()))
     }
 
-    pub async fn newest_manifest(&self) -> Result<Option<Manifest>> {
+    pub(super) async fn newest_manifest(&self) -> Result<Option<Manifest>> {
         let newest = newest(self.bucket(), self.keys()).await?;
         if let Some(manifest) = &newest.manifest
             && manifest.generation > self.options.unlocked.generation
@@ -173,7 +173,7 @@ impl Opener<'_> {
         Ok(None)
     }
 
-    pub fn base(&self, manifest: Option<Manifest>) -> Base {
+    pub(super) fn base(&self, manifest: Option<Manifest>) -> Base {
         let (keys, cache) = (self.keys().clone(), self.cache.clone());
         manifest.map_or_else(Base::empty, |manifest| Base::new(manifest, keys, cache))
     }
@@ -207,7 +207,7 @@ impl Opener<'_> {
     }
 
     /// The index brought up to the head of the log, and what the log says (O1, O2, W1).
-    pub async fn survey(
+    pub(super) async fn survey(
         &self,
         journal: Option<&Inspection>,
         afresh: bool,
@@ -245,7 +245,7 @@ impl Opener<'_> {
 
     /// A writer (W1): reads, decides, claims. Nothing is sent before the claim, and nothing
     /// local is changed before the journal is known to be whole (J3).
-    pub async fn writer(&self) -> Result<Opened> {
+    pub(super) async fn writer(&self) -> Result<Opened> {
         let mut index_was_damaged = false;
         for _ in 0..CLAIM_TRIES {
             match self.try_claim().await {

@@ -331,7 +331,6 @@ impl Vault {
             warnings.extend(writer.restarts.troubles());
         }
         Status {
-            vault: self.options.unlocked.vault,
             progress: self.progress(),
             head: head.number,
             fingerprint: head.hash,
@@ -342,7 +341,6 @@ impl Vault {
             staging,
             cache_disk: cache.disk_bytes,
             disk_budget: disk_budget(&self.options.state_dir, self.options.cache_size),
-            cache_memory: cache.block_bytes,
             warnings,
         }
     }
@@ -365,6 +363,7 @@ impl Vault {
     }
 
     /// Makes a checkpoint of what is in the bucket now.
+    #[cfg(any(test, feature = "testing"))]
     pub async fn checkpoint(&self) -> Result<()> {
         match &self.writer {
             Some(writer) => writer.checkpointer.checkpoint().await,

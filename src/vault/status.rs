@@ -1,6 +1,6 @@
 //! How a vault is, for `status`.
 
-use crate::types::{CommitNo, Hash, Timestamp, VaultId};
+use crate::types::{CommitNo, Hash, Timestamp};
 
 /// What is not in the bucket yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,8 +24,6 @@ pub struct Progress {
 /// How a vault is.
 #[derive(Clone, Debug)]
 pub struct Status {
-    /// Its id.
-    pub vault: VaultId,
     /// What is on its way.
     pub progress: Progress,
     /// The last commit that is known to be in the bucket.
@@ -46,8 +44,6 @@ pub struct Status {
     pub cache_disk: u64,
     /// Bytes that staging and disk cache may take together (`--cache-size`).
     pub disk_budget: u64,
-    /// Bytes of decrypted blocks in memory.
-    pub cache_memory: u64,
     /// What the user should know: torn tails, changes set aside, a store without conditional puts.
     pub warnings: Vec<String>,
 }

@@ -9,7 +9,7 @@ use crate::store::Bucket;
 use crate::types::{Generation, KeyEpoch, Timestamp, VaultId};
 
 /// The format that this code writes, and the newest that it reads.
-pub const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 1;
 
 /// A superblock is a few KiB; what is longer is refused.
 const LENGTH_MAX: usize = 64 << 10;

@@ -91,7 +91,7 @@ impl Surveyor<'_> {
     ///
     /// # Errors
     /// [`Error::Rollback`] (O2) unless `accept_rollback`; what the chain says.
-    pub async fn read(&self, index: &Index, accept_rollback: bool) -> Result<Outcome> {
+    pub(super) async fn read(&self, index: &Index, accept_rollback: bool) -> Result<Outcome> {
         let anchor = self.anchor();
         let point = index.point();
         if point.commit < anchor.0 || point.commit == anchor.0 && point.commit_hash != anchor.1 {

@@ -11,7 +11,7 @@ use crate::types::{InodeNo, Timestamp};
 use super::{Caller, Result};
 
 /// Permission bits and setuid, setgid, sticky: what `chmod` changes.
-pub const MODE_BITS: u32 = 0o7777;
+pub(super) const MODE_BITS: u32 = 0o7777;
 
 /// Bytes that a directory seems to have; as on ext4, so that no tool takes it for empty.
 const DIRECTORY_SIZE: u64 = 4096;

@@ -9,7 +9,7 @@ use crate::types::{InodeNo, Timestamp};
 use super::{Error, Result, Vfs, acl};
 
 /// The longest value, in bytes (`XATTR_SIZE_MAX`).
-pub const VALUE_MAX: usize = 64 * 1024;
+pub(super) const VALUE_MAX: usize = 64 * 1024;
 /// All names of one inode with their NULs, in bytes (`XATTR_LIST_MAX`).
 const LIST_MAX: usize = 64 * 1024;
 /// The longest name, in bytes (`XATTR_NAME_MAX`).

@@ -1,12 +1,14 @@
 //! A bucket for one test.
 
+#![allow(unreachable_pub, reason = "each test has its own copy")]
+
 use std::time::Duration;
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_s3::primitives::ByteStream;
 use aws_smithy_http_client::Builder;
-use s3vault::store::{Bucket, Deadlines, S3Credentials, S3Options, StoreUrl};
+use s3vault::testing::store::{Bucket, Deadlines, S3Credentials, S3Options, StoreUrl};
 
 /// The one identity that the test servers know.
 pub const ACCESS_KEY: &str = "s3vault-test";

@@ -1,6 +1,7 @@
 //! A user on a machine of their own: a home directory, a machine id, and the program as they
 //! would type it. Leaves no mount and no process behind, also when the test fails.
 
+#![allow(unreachable_pub, reason = "each test has its own copy")]
 #![allow(dead_code, reason = "each test uses its own part of this")]
 
 use std::ffi::{CString, OsStr};

@@ -5,6 +5,7 @@
 #![allow(dead_code, unused_imports, reason = "each test uses its own part of this")]
 #![allow(clippy::unused_self, reason = "what a bucket is asked for may depend on it later")]
 #![allow(clippy::zombie_processes, reason = "the server outlives the test that started it")]
+#![allow(unreachable_pub, reason = "each test has its own copy")]
 
 mod bucket;
 mod network;

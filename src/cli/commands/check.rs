@@ -14,7 +14,7 @@ use crate::cli::target::Target;
 use crate::vault::{self, Deadlines};
 
 /// Checks that what the vault refers to is in the bucket, whole; changes nothing.
-pub async fn check(global: &Global, places: &Places, args: &Check) -> Outcome {
+pub(crate) async fn check(global: &Global, places: &Places, args: &Check) -> Outcome {
     let config = Config::read(&places.config)?;
     let target = Target::choose(global, places, &config, args.bucket.bucket.as_deref(), None)?;
     let place = target.describe();

@@ -12,7 +12,7 @@ use crate::vault::S3Credentials;
 
 /// Hands a daemon the credentials that this shell has, or that `aws` would find from here. They go over the control
 /// socket, which hears this user alone, and are kept in memory alone.
-pub async fn credentials(places: &Places, args: &CredentialsArgs) -> Outcome {
+pub(crate) async fn credentials(places: &Places, args: &CredentialsArgs) -> Outcome {
     let all = Running::all(&places.running());
     let running = match &args.mountpoint {
         Some(path) => {

@@ -9,7 +9,7 @@ use crate::cli::target::Target;
 use crate::vault;
 
 /// Makes a vault, and remembers it.
-pub async fn init(global: &Global, places: &Places, args: &Init) -> Outcome {
+pub(crate) async fn init(global: &Global, places: &Places, args: &Init) -> Outcome {
     let target = Target::new(global, places, args.bucket.bucket.as_deref())?;
     let opening = Opening { global, places, target: &target };
     opening.make_directory()?;

@@ -10,14 +10,14 @@ mod sync;
 mod token;
 mod umount;
 
-pub use check::check;
-pub use credentials::credentials;
-pub use init::init;
-pub use mount::mount;
-pub use serve::serve;
-pub use status::status;
-pub use sync::sync;
-pub use umount::umount;
+pub(super) use check::check;
+pub(super) use credentials::credentials;
+pub(super) use init::init;
+pub(super) use mount::mount;
+pub(super) use serve::serve;
+pub(super) use status::status;
+pub(super) use sync::sync;
+pub(super) use umount::umount;
 
 use std::io;
 use std::time::Duration;

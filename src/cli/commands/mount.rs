@@ -18,7 +18,7 @@ use crate::cli::target::{Target, environment_credentials};
 use crate::vault::{Bucket, Unlocked};
 
 /// Mounts a vault; returns when the mount is usable, or with `--foreground` when it is over.
-pub async fn mount(global: &Global, places: &Places, args: &Mount) -> Outcome {
+pub(crate) async fn mount(global: &Global, places: &Places, args: &Mount) -> Outcome {
     let config = Config::read(&places.config)?;
     let named = args.mountpoint.as_deref().map(absolute).transpose()?;
     let target =
@@ -102,7 +102,7 @@ fn remembered_mountpoint(target: &Target) -> Outcome<PathBuf> {
 }
 
 /// Refuses what this user has in use already.
-pub fn not_in_use_yet(places: &Places, same: impl Fn(&Running) -> bool) -> Outcome {
+pub(super) fn not_in_use_yet(places: &Places, same: impl Fn(&Running) -> bool) -> Outcome {
     let Some(running) = Running::all(&places.running()).into_iter().find(same) else {
         return Ok(());
     };
@@ -130,7 +130,7 @@ pub fn not_in_use_yet(places: &Places, same: impl Fn(&Running) -> bool) -> Outco
 }
 
 /// The bucket. The store that needs no account gets its vault at the first mount or service.
-pub async fn open_or_make(opening: &Opening<'_>, args: &OpeningArgs) -> Outcome<Bucket> {
+pub(super) async fn open_or_make(opening: &Opening<'_>, args: &OpeningArgs) -> Outcome<Bucket> {
     let target = opening.target;
     let first = target.embedded && target.known.is_none();
     if first && !args.read_only {
@@ -144,7 +144,7 @@ pub async fn open_or_make(opening: &Opening<'_>, args: &OpeningArgs) -> Outcome<
 }
 
 /// What a daemon is told that neither mounts nor serves yet.
-pub fn spec(
+pub(super) fn spec(
     global: &Global,
     places: &Places,
     args: &OpeningArgs,

@@ -19,7 +19,7 @@ use crate::cli::target::Target;
 use crate::gateway::{Listening, ServeOptions, TlsFiles};
 
 /// Which vault a command means, and who has it open.
-pub enum Which {
+pub(super) enum Which {
     /// A daemon of this user.
     Running(Running),
     /// Nobody.
@@ -28,7 +28,7 @@ pub enum Which {
 
 impl Which {
     /// The vault that is named, or the only one that is in use, or the only one that is known.
-    pub fn find(global: &Global, places: &Places, bucket: Option<&str>) -> Outcome<Self> {
+    pub(super) fn find(global: &Global, places: &Places, bucket: Option<&str>) -> Outcome<Self> {
         let config = Config::read(&places.config)?;
         if bucket.is_none() && config.vaults.len() > 1 {
             let mut running = Running::all(&places.running());
@@ -45,7 +45,7 @@ impl Which {
 }
 
 /// Serves a vault; returns when clients can connect, or with `--foreground` when it is over.
-pub async fn serve(global: &Global, places: &Places, args: &Serve) -> Outcome {
+pub(crate) async fn serve(global: &Global, places: &Places, args: &Serve) -> Outcome {
     if let Some(ServeCommand::Token(command)) = &args.command {
         return token(global, places, command).await;
     }

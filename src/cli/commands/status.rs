@@ -12,7 +12,7 @@ use crate::cli::report::Report;
 use crate::cli::running::Running;
 
 /// Shows every mount and service of this user, or one.
-pub fn status(places: &Places, args: &Status) -> Outcome {
+pub(crate) fn status(places: &Places, args: &Status) -> Outcome {
     let all = Running::all(&places.running());
     let chosen: Vec<_> = match &args.mountpoint {
         None => all,

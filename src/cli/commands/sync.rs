@@ -9,7 +9,7 @@ use crate::cli::running::Running;
 
 /// Waits until everything written before is in the bucket: of one mount, or of all. With
 /// several, all are waited for, and the first failure is returned, the others printed.
-pub fn sync(places: &Places, args: &Sync) -> Outcome {
+pub(crate) fn sync(places: &Places, args: &Sync) -> Outcome {
     let chosen = match &args.path {
         Some(path) => {
             let path = absolute(path)?;

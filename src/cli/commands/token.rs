@@ -15,7 +15,7 @@ use crate::types::Timestamp;
 use crate::vault;
 
 /// Makes, shows or takes back tokens.
-pub async fn token(global: &Global, places: &Places, command: &TokenCommand) -> Outcome {
+pub(super) async fn token(global: &Global, places: &Places, command: &TokenCommand) -> Outcome {
     let (TokenCommand::Add { bucket, .. }
     | TokenCommand::List { bucket }
     | TokenCommand::Remove { bucket, .. }) = command;

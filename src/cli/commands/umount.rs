@@ -14,7 +14,7 @@ use crate::cli::report::{Report, State};
 use crate::cli::running::{Process, Running};
 
 /// Unmounts and waits for the uploads; with `--force`, ends it whatever happens.
-pub fn umount(places: &Places, args: &Umount) -> Outcome {
+pub(crate) fn umount(places: &Places, args: &Umount) -> Outcome {
     let path = absolute(&args.mountpoint)?;
     let shown = path.display();
     let Some(running) = Running::at(&places.running(), &path) else {
@@ -35,7 +35,7 @@ pub fn umount(places: &Places, args: &Umount) -> Outcome {
 }
 
 /// After its last word: so that whoever starts it again at once finds nothing in the way.
-pub fn wait_for_end(running: &Running, process: Option<Process>) {
+pub(super) fn wait_for_end(running: &Running, process: Option<Process>) {
     if process.is_some_and(|process| !process.wait(END_WAIT)) {
         complain!("s3vault: the daemon (process {}) is slow to end", running.pid);
     }

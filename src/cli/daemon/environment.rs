@@ -17,7 +17,7 @@ const FILES: [&str; 6] = [
 const DIRECTORIES: &str = "SSL_CERT_DIR";
 
 /// The daemon works elsewhere: what is named from here is named from the root.
-pub fn with_absolute_paths(command: &mut Command) {
+pub(super) fn with_absolute_paths(command: &mut Command) {
     let Ok(here) = std::env::current_dir() else { return };
     let get = |name| std::env::var_os(name).filter(|value| !value.is_empty());
     for name in FILES {

@@ -22,7 +22,7 @@ use crate::cli::report::Report;
 use crate::os::make_private;
 
 /// A daemon that was started.
-pub struct Front {
+pub(crate) struct Front {
     child: Child,
     words: Lines<BufReader<pipe::Receiver>>,
     /// While it is open the daemon knows that somebody waits for it.
@@ -36,7 +36,7 @@ pub struct Front {
 
 impl Front {
     /// Starts this program anew as a daemon, and tells it what to do. Inside a runtime.
-    pub fn start(spec: &Spec) -> Outcome<Self> {
+    pub(crate) fn start(spec: &Spec) -> Outcome<Self> {
         // Heard from the beginning, so that none ends this process without the daemon's word.
         let heard = |kind| {
             signal(kind).map_err(|error| Failure::io("signals cannot be listened for", &error))
@@ -74,7 +74,7 @@ impl Front {
 
     /// Waits until the mount or the service is usable. While this waits, the end of this process is the
     /// end of the daemon, too.
-    pub async fn ready(&mut self) -> Outcome<Report> {
+    pub(crate) async fn ready(&mut self) -> Outcome<Report> {
         loop {
             match self.word().await {
                 Some(Word::Ready(report)) => return Ok(*report),
@@ -87,12 +87,12 @@ impl Front {
     }
 
     /// Lets the daemon go: from here on it lives by itself.
-    pub fn release(self) {
+    pub(crate) fn release(self) {
         drop(self.leash);
     }
 
     /// Stays until the daemon is over.
-    pub async fn stay(&mut self, name: &str) -> Outcome {
+    pub(crate) async fn stay(&mut self, name: &str) -> Outcome {
         let mut meter = None;
         while let Some(word) = self.word().await {
             match word {

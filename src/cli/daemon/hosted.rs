@@ -39,7 +39,7 @@ const FILE_FLOOR: u64 = 64 << 20;
 const UMASK: u32 = 0o022;
 
 /// The vault, open and in use.
-pub struct Hosted {
+pub(crate) struct Hosted {
     vault: Arc<Vault>,
     mount: watch::Sender<Mount>,
     service: Mutex<Option<Arc<Server>>>,
@@ -65,7 +65,7 @@ enum Mount {
 
 impl Hosted {
     /// Opens the vault, and mounts and serves it as the spec says.
-    pub async fn open(spec: &Spec) -> Outcome<Self> {
+    pub(crate) async fn open(spec: &Spec) -> Outcome<Self> {
         let short_files = short_files()?;
         // The address first: if it is taken, nothing was claimed.
         let listening = match &spec.serve {
@@ -135,7 +135,7 @@ impl Hosted {
     }
 
     /// How others find this daemon.
-    pub fn running(&self) -> std::io::Result<Running> {
+    pub(crate) fn running(&self) -> std::io::Result<Running> {
         self.running.clone().ok_or_else(|| std::io::Error::other("/proc shows no start time"))
     }
 

@@ -28,7 +28,7 @@ use crate::gateway::ServeOptions;
 
 /// How long a life waits for what.
 #[derive(Debug, Clone, Copy)]
-pub struct Patience {
+pub(crate) struct Patience {
     /// How often progress is told, and a stall looked for.
     tick: Duration,
     /// Attempts fail, and nothing has moved for this long: stuck.
@@ -40,7 +40,7 @@ pub struct Patience {
 impl Patience {
     /// Failing: longer than a request's deadline (30 s) and a retry, so that one lost reply
     /// is no reason to give up. Silent: one pack of 16 MiB through a link of 30 KB/s.
-    pub const USUAL: Self = Self {
+    pub(crate) const USUAL: Self = Self {
         tick: Duration::from_millis(500),
         failing: Duration::from_secs(90),
         silent: Duration::from_mins(10),
@@ -55,7 +55,7 @@ const SYNC_STEP: Duration = Duration::from_hours(1);
 
 /// The mounted or served vault, as its life sees it; played in tests.
 #[async_trait]
-pub trait Live: Send + Sync + 'static {
+pub(crate) trait Live: Send + Sync + 'static {
     /// How things are, but for the state.
     fn report(&self) -> Report;
     /// What is on its way. Does not block.
@@ -97,7 +97,7 @@ enum Phase {
 }
 
 /// A daemon's life. Shared by the control socket, which asks, and [`Life::run`].
-pub struct Life {
+pub(crate) struct Life {
     live: Arc<dyn Live>,
     patience: Patience,
     phase: watch::Sender<Phase>,
@@ -105,12 +105,12 @@ pub struct Life {
 
 impl Life {
     /// A life that begins usable.
-    pub fn new(live: Arc<dyn Live>, patience: Patience) -> Arc<Self> {
+    pub(crate) fn new(live: Arc<dyn Live>, patience: Patience) -> Arc<Self> {
         Arc::new(Self { live, patience, phase: watch::Sender::new(Phase::Usable) })
     }
 
     /// Runs until it is over. `front`: closes when a front process that stays is gone.
-    pub async fn run(
+    pub(crate) async fn run(
         &self,
         mut signals: mpsc::Receiver<&'static str>,
         front: Option<mpsc::Receiver<()>>,

@@ -13,14 +13,14 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::FmtSpan;
 
 /// The log's name in the vault's state directory; the one before it ends in `.1`.
-pub const NAME: &str = "daemon.log";
+pub(crate) const NAME: &str = "daemon.log";
 /// Bytes after which a new file is begun. Two files together: enough for weeks of trouble,
 /// too little to fill a disk.
 const LIMIT: u64 = 8 << 20;
 
 /// A file that is set aside when it has become long.
 #[derive(Debug)]
-pub struct LogFile {
+pub(crate) struct LogFile {
     path: PathBuf,
     limit: u64,
     open: Mutex<Open>,
@@ -36,7 +36,7 @@ struct Open {
 
 impl LogFile {
     /// Opens the log for appending.
-    pub fn open(path: &Path) -> io::Result<Arc<Self>> {
+    pub(crate) fn open(path: &Path) -> io::Result<Arc<Self>> {
         Self::with_limit(path, LIMIT)
     }
 
@@ -104,7 +104,7 @@ fn same_file(file: &File, fd: i32) -> bool {
 
 /// One event's way to the file: a whole line in one write.
 #[derive(Debug)]
-pub struct Line<'a>(&'a LogFile);
+pub(crate) struct Line<'a>(&'a LogFile);
 
 impl Write for Line<'_> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
@@ -133,7 +133,7 @@ impl<'a> MakeWriter<'a> for Writer {
 /// overrides how much; others' crates are heard from warnings up, since they know no rule
 /// about names. fuser is not: it calls an error what is none (a reply to a request that was
 /// interrupted), and what it fails at it returns.
-pub fn start(log: Arc<LogFile>, verbose: u8) {
+pub(crate) fn start(log: Arc<LogFile>, verbose: u8) {
     let level = match verbose {
         0 => "info",
         1 => "debug",

@@ -11,7 +11,7 @@ const SHORT_TICK: Duration = Duration::from_millis(100);
 /// glibc keeps freed memory per thread (arenas) and grows its mmap threshold to 32 MiB with
 /// the first large block freed, so that buffers of 16 MiB fragment the heap: few arenas, and
 /// large blocks back to the kernel.
-pub fn tune_malloc() {
+pub(crate) fn tune_malloc() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // SAFETY: mallopt takes integers and may be called at any time.
     unsafe {
@@ -23,7 +23,7 @@ pub fn tune_malloc() {
 
 /// Has malloc give free pages inside its heaps back whenever the process nears `budget` bytes: among cached blocks of a
 /// few KiB that come and go, a third of the heap is free and resident.
-pub fn keep_within(budget: u64) -> std::io::Result<()> {
+pub(crate) fn keep_within(budget: u64) -> std::io::Result<()> {
     let watch = move || {
         // What a trim leaves is in use: it pays again when there is more.
         let (mut left, mut now) = (0, 0);
@@ -48,7 +48,7 @@ fn give_back() {
 }
 
 /// Bytes of memory that this process has in use (`VmRSS`); 0 where /proc does not tell.
-pub fn resident() -> u64 {
+pub(crate) fn resident() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());

@@ -5,11 +5,11 @@
 //! never this process's.
 
 mod environment;
-pub mod front;
-pub mod hosted;
-pub mod life;
-pub mod logfile;
-pub mod memory;
-pub mod process;
-pub mod serve;
-pub mod spec;
+pub(super) mod front;
+pub(super) mod hosted;
+pub(super) mod life;
+pub(super) mod logfile;
+pub(super) mod memory;
+pub(super) mod process;
+pub(super) mod serve;
+pub(super) mod spec;

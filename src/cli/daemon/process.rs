@@ -12,11 +12,11 @@ use super::memory;
 use super::spec::{Spec, Word};
 
 /// What the front process takes out of the daemon's environment.
-pub const SECRET_VARIABLES: [&str; 3] =
+pub(crate) const SECRET_VARIABLES: [&str; 3] =
     ["S3VAULT_PASSPHRASE", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
 
 /// The daemon's end of its link with the front process.
-pub struct Link {
+pub(crate) struct Link {
     /// What to do.
     pub spec: Spec,
     /// What the front process hears.
@@ -26,15 +26,15 @@ pub struct Link {
 }
 
 /// Closes when the front process is gone; brings nothing before that.
-pub type Presence = mpsc::Receiver<()>;
+pub(crate) type Presence = mpsc::Receiver<()>;
 
 /// Speaks to the front process while it listens. Never waits for it.
 #[derive(Clone, Debug)]
-pub struct Voice(Arc<File>);
+pub(crate) struct Voice(Arc<File>);
 
 impl Voice {
     /// Says one word; one that finds the pipe full or closed is lost.
-    pub fn say(&self, word: &Word) {
+    pub(crate) fn say(&self, word: &Word) {
         let Ok(mut line) = serde_json::to_vec(word) else { return };
         line.push(b'\n');
         // One write: up to 4096 bytes go whole or not at all, and a longer one (`Ready`)
@@ -44,12 +44,12 @@ impl Voice {
 
     /// Speaks to nobody.
     #[cfg(test)]
-    pub fn silent() -> Self {
+    pub(crate) fn silent() -> Self {
         Self(Arc::new(OpenOptions::new().write(true).open("/dev/null").unwrap()))
     }
 
     /// Says a line for people, and logs it.
-    pub fn tell(&self, text: impl Into<String>) {
+    pub(crate) fn tell(&self, text: impl Into<String>) {
         let text = text.into();
         tracing::info!("{text}");
         self.say(&Word::Said(text));
@@ -58,7 +58,7 @@ impl Voice {
 
 /// Becomes a daemon. Called at once, while there is one thread: standard input brings the
 /// spec, standard output takes words, standard error is the log already.
-pub fn become_daemon() -> io::Result<Link> {
+pub(crate) fn become_daemon() -> io::Result<Link> {
     memory::tune_malloc();
     // What the caller's shell left open (another's pipe, say) would stay open with the daemon.
     // SAFETY: nothing of this process is open yet but the three standard descriptors.
@@ -107,7 +107,7 @@ fn watch(mut input: impl BufRead + Send + 'static) -> io::Result<Presence> {
 }
 
 /// SIGINT and SIGTERM, as they come. At least two fit, the second of which counts.
-pub fn signals() -> io::Result<mpsc::Receiver<&'static str>> {
+pub(crate) fn signals() -> io::Result<mpsc::Receiver<&'static str>> {
     let (sender, receiver) = mpsc::channel(4);
     for (kind, name) in [(SignalKind::interrupt(), "SIGINT"), (SignalKind::terminate(), "SIGTERM")]
     {
@@ -148,7 +148,7 @@ fn raise_limits() {
 }
 
 /// Bytes that a file of this process may have (`ulimit -f`); `None`: any number.
-pub fn file_limit() -> Option<u64> {
+pub(crate) fn file_limit() -> Option<u64> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the pointer is to `limit`, which lives across the call.
     let asked = unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &raw mut limit) };

@@ -21,7 +21,7 @@ const STACK: usize = 2 << 20;
 const LAST_WORD: Duration = Duration::from_secs(30);
 
 /// The hidden command `daemon`.
-pub fn main() -> Exit {
+pub(crate) fn main() -> Exit {
     let Link { spec, voice, front } = match process::become_daemon() {
         Ok(link) => link,
         Err(error) => {

@@ -20,7 +20,7 @@ const LINE_MAX: u64 = 64 << 10;
 /// Everything that the daemon needs to know. Paths are absolute.
 #[derive(Debug, Serialize, Deserialize)]
 #[allow(clippy::struct_excessive_bools)] // as on the command line
-pub struct Spec {
+pub(crate) struct Spec {
     /// Where to mount, if at all.
     #[serde(with = "path_text::option")]
     pub mountpoint: Option<PathBuf>,
@@ -58,7 +58,7 @@ pub struct Spec {
 
 /// The credentials that an environment held.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Credentials {
+pub(crate) struct Credentials {
     pub access_key: String,
     pub secret: Hidden,
     pub session_token: Option<Hidden>,
@@ -69,7 +69,7 @@ pub struct Credentials {
 
 impl Credentials {
     /// For the store.
-    pub fn to_store(&self) -> S3Credentials {
+    pub(crate) fn to_store(&self) -> S3Credentials {
         S3Credentials {
             access_key: self.access_key.clone(),
             secret_key: self.secret.0.clone(),
@@ -79,7 +79,7 @@ impl Credentials {
     }
 
     /// For the way to the daemon.
-    pub fn from_store(found: &S3Credentials) -> Self {
+    pub(crate) fn from_store(found: &S3Credentials) -> Self {
         let seconds = |end: SystemTime| end.duration_since(SystemTime::UNIX_EPOCH).ok();
         Self {
             access_key: found.access_key.clone(),
@@ -92,7 +92,7 @@ impl Credentials {
 
 /// Text that is not shown and is wiped.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Hidden(pub Zeroizing<String>);
+pub(crate) struct Hidden(pub Zeroizing<String>);
 
 impl fmt::Debug for Hidden {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -114,7 +114,7 @@ impl<'de> Deserialize<'de> for Hidden {
 
 impl Hidden {
     /// 32 bytes as hex.
-    pub fn from_key(key: &[u8; 32]) -> Self {
+    pub(crate) fn from_key(key: &[u8; 32]) -> Self {
         let digit = |half: u8| char::from(b"0123456789abcdef"[usize::from(half)]);
         let mut text = Zeroizing::new(String::with_capacity(64));
         for byte in key {
@@ -125,7 +125,7 @@ impl Hidden {
     }
 
     /// Back from hex; `None` when it is not 32 bytes of it.
-    pub fn to_key(&self) -> Option<Zeroizing<[u8; 32]>> {
+    pub(crate) fn to_key(&self) -> Option<Zeroizing<[u8; 32]>> {
         let digits = self.0.as_bytes();
         let mut key = Zeroizing::new([0; 32]);
         if digits.len() != 64 {
@@ -142,12 +142,12 @@ impl Hidden {
 
 impl Spec {
     /// What the list of processes shows of it.
-    pub fn shown(&self) -> &Path {
+    pub(crate) fn shown(&self) -> &Path {
         self.mountpoint.as_ref().unwrap_or(&self.dir)
     }
 
     /// Sends it to the daemon.
-    pub fn send(&self, to: &mut impl Write) -> io::Result<()> {
+    pub(crate) fn send(&self, to: &mut impl Write) -> io::Result<()> {
         // As large as it may become, so that no copy of the key stays behind in a smaller one.
         let mut line = Zeroizing::new(Vec::with_capacity(usize::try_from(LINE_MAX).unwrap_or(0)));
         serde_json::to_writer(&mut *line, self)?;
@@ -159,7 +159,7 @@ impl Spec {
     }
 
     /// Receives it from the front process.
-    pub fn receive(from: &mut impl BufRead) -> io::Result<Self> {
+    pub(crate) fn receive(from: &mut impl BufRead) -> io::Result<Self> {
         let mut line = Zeroizing::new(Vec::with_capacity(usize::try_from(LINE_MAX).unwrap_or(0)));
         from.take(LINE_MAX).read_until(b'\n', &mut line)?;
         if line.last() != Some(&b'\n') {
@@ -174,7 +174,7 @@ impl Spec {
 /// What the daemon tells the front process.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Word {
+pub(crate) enum Word {
     /// The mount, or the service, is usable.
     Ready(Box<Report>),
     /// A line for people.

@@ -8,7 +8,7 @@ use super::frame::page;
 
 /// The form that posts `token` to `/login`; `csrf` is the word that its action carries, `failed` what was wrong with
 /// the last try.
-pub fn login(csrf: &str, failed: Option<&str>) -> Response {
+pub(crate) fn login(csrf: &str, failed: Option<&str>) -> Response {
     let status = if failed.is_some() { StatusCode::UNAUTHORIZED } else { StatusCode::OK };
     let main = html! {
         section.card.login aria-labelledby="title" {

@@ -18,7 +18,7 @@ use axum::routing::{get, post};
 use super::errors::Result;
 use super::{Access, Gateway, Problem, Session};
 
-pub use login::login;
+pub(super) use login::login;
 
 /// The page and what its forms post to.
 pub(super) fn router() -> Router<Arc<Gateway>> {

@@ -57,6 +57,7 @@ pub struct Journaled {
     /// SHA-256 of them.
     pub hash: Hash,
     /// The packs that it refers to.
+    #[allow(dead_code, reason = "tests compare it")]
     pub packs: Vec<PackId>,
 }
 
@@ -102,6 +103,7 @@ pub struct Mark {
 
 impl Mark {
     /// The last transaction that it covers.
+    #[cfg(test)]
     pub fn upto(&self) -> Seq {
         self.place.upto
     }
@@ -222,6 +224,7 @@ impl Journal {
     }
 
     /// As [`Journal::append_for`], a change like any other.
+    #[cfg(test)]
     pub fn append(&self, transaction: &Transaction) -> Result<(Seq, Hash)> {
         self.append_for(transaction, Need::Change)
     }

@@ -51,7 +51,7 @@ pub(super) fn machine(name: &str) -> Machines<'_> {
 }
 
 impl World {
-    pub async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         let memory = Arc::new(MemoryStore::new());
         let faulty = Faulty::over(memory.clone());
         let limits = Deadlines::of(Duration::from_secs(2));
@@ -75,11 +75,11 @@ impl World {
         Self { memory, faulty, bucket, secret, dir: tempfile::tempdir().unwrap() }
     }
 
-    pub fn state_dir(&self, name: &str) -> PathBuf {
+    pub(super) fn state_dir(&self, name: &str) -> PathBuf {
         self.dir.path().join(name).join("state")
     }
 
-    pub async fn try_open(&self, who: Machines<'_>) -> Result<Arc<Vault>> {
+    pub(super) async fn try_open(&self, who: Machines<'_>) -> Result<Arc<Vault>> {
         let secret = Secret::Master(MasterKey::from_bytes(self.secret));
         let unlocked = unlock(&self.bucket, &secret).await?;
         let data = self.dir.path().join(who.name).join("data");
@@ -103,12 +103,12 @@ impl World {
         Vault::open(options).await
     }
 
-    pub async fn open(&self, name: &str) -> Arc<Vault> {
+    pub(super) async fn open(&self, name: &str) -> Arc<Vault> {
         self.try_open(machine(name)).await.unwrap()
     }
 
     /// Another machine, which has only the bucket, finds just this.
-    pub async fn shows_elsewhere(&self, model: &BTreeMap<String, Vec<u8>>) {
+    pub(super) async fn shows_elsewhere(&self, model: &BTreeMap<String, Vec<u8>>) {
         let elsewhere = self.open("b").await;
         assert_eq!(tree(&elsewhere).await, *model);
         elsewhere.close(LONG).await.unwrap();
