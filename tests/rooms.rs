@@ -505,3 +505,80 @@ fn this_test_sees_what_it_should() {
         ["a-b", "c"]
     );
 }
+
+/// The pages for people.
+const PAGES: [&str; 9] = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "SECURITY.md",
+    "src/ARCHITECTURE.md",
+    "src/FORMAT.md",
+    "src/MANUAL.md",
+    "src/PROTOCOL.md",
+    "src/SEMANTICS.md",
+];
+
+/// A heading's anchor, as hosting sites make it.
+fn anchor(heading: &str) -> String {
+    let kept = heading.trim().to_lowercase().replace(' ', "-");
+    kept.chars().filter(|c| c.is_alphanumeric() || "-_".contains(*c)).collect()
+}
+
+#[test]
+fn every_link_of_a_page_leads_somewhere() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut broken = Vec::new();
+    for page in PAGES {
+        let text = fs::read_to_string(root.join(page)).expect("the page is there");
+        let links = text.split("](").skip(1).filter_map(|rest| rest.split_once(')'));
+        for (link, _) in links.filter(|(link, _)| !link.starts_with("http")) {
+            let (file, place) = link.split_once('#').unwrap_or((link, ""));
+            let target = root.join(page).with_file_name(file);
+            let target = if file.is_empty() { root.join(page) } else { target };
+            let text = fs::read_to_string(&target).unwrap_or_default();
+            let headings = text.lines().filter(|line| line.starts_with('#'));
+            let mut places = headings.map(|line| anchor(line.trim_start_matches('#')));
+            if !target.exists() || !place.is_empty() && !places.any(|found| found == place) {
+                broken.push(format!("{page}: {link} leads nowhere"));
+            }
+        }
+    }
+    fail_on(&broken);
+}
+
+#[test]
+fn contributing_names_every_script() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(root.join("CONTRIBUTING.md")).expect("the page is there");
+    let mut missing = Vec::new();
+    for entry in walkdir::WalkDir::new(root.join("scripts")).sort_by_file_name() {
+        let entry = entry.expect("scripts can be read");
+        let path = entry.path().strip_prefix(root).expect("below the root").display().to_string();
+        let name = entry.file_name().to_string_lossy();
+        let is_ours = entry.file_type().is_file() && !path.contains("__pycache__");
+        let is_named = text.contains(&format!("`{path}`"))
+            || text.contains(&format!("`{path} "))
+            || path.contains("/suites/") && text.contains(&format!("`{name}`"));
+        if is_ours && !is_named {
+            missing.push(format!("CONTRIBUTING.md does not name {path}"));
+        }
+    }
+    fail_on(&missing);
+}
+
+#[test]
+fn the_picture_of_tasks_has_every_thread() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let picture = fs::read_to_string(root.join("src/ARCHITECTURE.md")).expect("the page is there");
+    let mut problems = Vec::new();
+    for source in sources("src") {
+        let named = source.text.split(".name(\"").skip(1);
+        for (name, _) in named.filter_map(|rest| rest.split_once("\".into())")) {
+            if !name.contains('"') && !picture.contains(&format!("\"{name}\"")) {
+                problems.push(format!("{}: no thread {name:?} there", source.path.display()));
+            }
+        }
+    }
+    fail_on(&problems);
+}
