@@ -243,16 +243,17 @@ impl Vfs {
             // The transaction holds whatever comes of the rest: that lies beyond the end, where nobody looks, and
             // whoever would raise the size finishes it first (`Vfs::turn`).
             self.inner.trims.lock().insert(ino, size);
+            let begun = self.inner.left_over.begin();
             let finish = tokio::time::timeout(remove::REMOVAL_WAIT, self.finish_trim(ino));
             match finish.await {
                 Ok(Ok(())) => {
+                    begun.done();
                     inode = self.read(|view| view.inode(ino)?.ok_or(Error::Stale)).await?;
                 }
                 Ok(Err(error)) => {
                     tracing::warn!(%error, ino = ino.0, "a truncation goes on later");
-                    self.inner.left_over.set();
                 }
-                Err(_elapsed) => self.inner.left_over.set(),
+                Err(_elapsed) => {}
             }
         }
         drop(publication);

@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 
 use crate::types::InodeNo;
 
+use super::remove::LeftOver;
 use super::{Error, Result};
 
 /// Who.
@@ -262,23 +263,30 @@ impl Drop for Leaving<'_> {
 }
 
 /// The hold on an inode that a transaction makes or gives a name: taken under the append lock, so that no unlink comes
-/// between.
+/// between. Given up, it is let go; whoever let go last without a caller that waits leaves the removal to the background.
 pub(super) struct Held<'a> {
     holders: &'a Holders,
+    left_over: &'a LeftOver,
     by: Holder,
     ino: Mutex<Option<InodeNo>>,
 }
 
 impl<'a> Held<'a> {
-    pub(super) fn new(holders: &'a Holders, by: Holder) -> Self {
-        Self { holders, by, ino: Mutex::new(None) }
+    pub(super) fn new(holders: &'a Holders, left_over: &'a LeftOver, by: Holder) -> Self {
+        Self { holders, left_over, by, ino: Mutex::new(None) }
+    }
+
+    /// Takes over a hold that there is.
+    pub(super) fn taking_over(mut self, ino: InodeNo) -> Self {
+        *self.ino.get_mut() = Some(ino);
+        self
     }
 
     /// Holds `ino` instead of what an earlier run of the transaction held.
     pub(super) fn hold(&self, ino: InodeNo) -> Result<()> {
         let mut held = self.ino.lock();
         if let Some(before) = held.take() {
-            self.holders.let_go(before, self.by, 1);
+            self.let_go(before);
         }
         self.holders.hold(ino, self.by)?;
         *held = Some(ino);
@@ -289,12 +297,18 @@ impl<'a> Held<'a> {
     pub(super) fn keep(mut self) {
         self.ino.get_mut().take();
     }
+
+    fn let_go(&self, ino: InodeNo) {
+        if self.holders.let_go(ino, self.by, 1) {
+            self.left_over.set();
+        }
+    }
 }
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
         if let Some(ino) = self.ino.get_mut().take() {
-            self.holders.let_go(ino, self.by, 1);
+            self.let_go(ino);
         }
     }
 }

@@ -89,7 +89,12 @@ impl Vfs {
 
     /// For a transaction that makes an inode or gives it a name: holds it for the kernel, if it is the kernel's.
     pub(super) fn holding(&self) -> Option<Held<'_>> {
-        (self.by == By::Kernel).then(|| Held::new(&self.inner.holders, Holder::Kernel))
+        (self.by == By::Kernel).then(|| self.holding_as(Holder::Kernel))
+    }
+
+    /// A hold that is let go unless it is kept.
+    pub(super) fn holding_as(&self, by: Holder) -> Held<'_> {
+        Held::new(&self.inner.holders, &self.inner.left_over, by)
     }
 
     /// The transaction was applied.

@@ -6,7 +6,7 @@ use crate::content::File;
 use crate::types::InodeNo;
 
 use super::handles::Handle;
-use super::holders::{Held, Holder};
+use super::holders::Holder;
 use super::{
     Caller, Error, FsyncTo, HandleId, Known, OpenFlags, Result, SetAttributes, Vfs, request,
 };
@@ -22,7 +22,7 @@ impl Vfs {
     }
 
     /// Opens it after `look`. The handle is the last thing that is made: none is left that its caller never hears of.
-    async fn open_and<T>(
+    pub(super) async fn open_and<T>(
         &self,
         ino: InodeNo,
         flags: OpenFlags,
@@ -31,7 +31,7 @@ impl Vfs {
         if flags.write || flags.truncate {
             self.writable()?;
         }
-        let held = Held::new(&self.inner.holders, Holder::Handle);
+        let held = self.holding_as(Holder::Handle);
         while held.hold(ino).is_err() {
             // It is just being removed. What comes instead is there when it has gone.
             self.inner.holders.left(ino).await;
@@ -104,7 +104,7 @@ impl Vfs {
         mode: u32,
         flags: OpenFlags,
     ) -> Result<Option<(Known, HandleId)>> {
-        let held = Held::new(&self.inner.holders, Holder::Handle);
+        let held = self.holding_as(Holder::Handle);
         match self.make_file(caller, parent, name, mode & !libc::S_IFMT, &held).await {
             Ok(known) => {
                 held.keep();
@@ -173,9 +173,12 @@ impl Vfs {
     /// published; an unlinked file is removed.
     pub async fn release(&self, handle: HandleId) -> Result<()> {
         let handle = self.inner.handles.remove(handle)?;
+        let ino = handle.file.ino();
+        let held = self.holding_as(Holder::Handle).taking_over(ino);
         request::took_effect();
         let published = self.publish_named(&handle).await;
-        self.unhold(handle.file.ino()).await;
+        held.keep();
+        self.unhold(ino).await;
         published
     }
 

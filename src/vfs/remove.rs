@@ -295,14 +295,14 @@ impl Vfs {
     /// As `remove_orphan`, for a caller who has got what was asked for: it waits a little, and the rest goes on in the
     /// background, or at the next mount.
     pub(super) async fn finish_orphan(&self, ino: InodeNo) {
+        let begun = self.inner.left_over.begin();
         match tokio::time::timeout(REMOVAL_WAIT, self.remove_orphan(ino)).await {
-            Ok(Ok(())) => return,
+            Ok(Ok(())) => begun.done(),
             Ok(Err(error)) => {
                 tracing::warn!(%error, ino = ino.0, "an unlinked file stays for now");
             }
             Err(_elapsed) => {}
         }
-        self.inner.left_over.set();
     }
 }
 
@@ -317,5 +317,28 @@ impl LeftOver {
 
     pub(super) fn take(&self) -> bool {
         self.0.swap(false, Ordering::AcqRel)
+    }
+
+    /// What begins here is left over unless it is [`Begun::done`]: also when its caller gives it up in the middle.
+    pub(super) fn begin(&self) -> Begun<'_> {
+        Begun(Some(self))
+    }
+}
+
+/// A piece of work that the background finishes if its caller does not.
+#[must_use]
+pub(super) struct Begun<'a>(Option<&'a LeftOver>);
+
+impl Begun<'_> {
+    pub(super) fn done(mut self) {
+        self.0.take();
+    }
+}
+
+impl Drop for Begun<'_> {
+    fn drop(&mut self) {
+        if let Some(left_over) = self.0 {
+            left_over.set();
+        }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::records::{Entry, Inode, Orphan};
 use crate::types::{Hash, InodeNo, Timestamp};
 
-use super::holders::{Held, Holder, Holders};
+use super::holders::{Holder, Holders};
 use super::namespace::{changed, named as names, unnamed};
 use super::publish::apply;
 use super::remove::drop_name;
@@ -35,7 +35,7 @@ impl Vfs {
         likely_name: &[u8],
     ) -> Result<HandleId> {
         let holders = &self.inner.holders;
-        let held = Held::new(holders, Holder::Handle);
+        let held = self.holding_as(Holder::Handle);
         let mode = libc::S_IFREG | mode & attr::MODE_BITS & !(caller.umask & 0o777);
         let ino = self
             .change(|draft| {

@@ -1,5 +1,7 @@
 //! What goes on without a caller, and in whose way it does not stand.
 
+use futures_util::FutureExt;
+
 use super::rules::{extents_of, open_new, scattered, write};
 use super::*;
 use crate::records::Orphan;
@@ -157,4 +159,64 @@ async fn v3_the_rest_of_a_cut_is_taken_away_without_a_caller() {
     .await;
     assert_eq!(extents_of(&world, ino).await, [0]);
     drop(periodic);
+}
+
+/// Until no orphan is left.
+async fn none_left(world: &World) {
+    in_time("a removal", async {
+        while !world.vfs().orphans().await.unwrap().is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn v3_an_open_that_is_given_up_keeps_nothing_that_was_removed_meanwhile() {
+    let world = World::new().await;
+    let vfs = world.vfs();
+    let periodic = vfs.start(&tokio::runtime::Handle::current());
+    let ino = world.file("f", b"x").await;
+    {
+        let mut opening = Box::pin(vfs.open_and(ino, READ, std::future::pending::<Result<()>>()));
+        assert!((&mut opening).now_or_never().is_none());
+        vfs.unlink(InodeNo::ROOT, b"f").await.unwrap();
+        assert_eq!(vfs.orphans().await.unwrap().len(), 1, "it may be opened still");
+    }
+    none_left(&world).await;
+    drop(periodic);
+}
+
+#[tokio::test]
+async fn v3_a_release_that_is_given_up_lets_go_all_the_same() {
+    let world = World::new().await;
+    let vfs = world.vfs();
+    let periodic = vfs.start(&tokio::runtime::Handle::current());
+    for removed_meanwhile in [false, true] {
+        let (ino, handle) = open_new(&world, "f").await;
+        write(&world, handle, 0, b"unpublished").await;
+        let turn = vfs.inner.content.file(ino).turn().await;
+        let mut releasing = Box::pin(vfs.release(handle));
+        assert!((&mut releasing).now_or_never().is_none());
+        if removed_meanwhile {
+            vfs.unlink(InodeNo::ROOT, b"f").await.unwrap();
+            assert_eq!(vfs.orphans().await.unwrap().len(), 1, "its release goes on");
+        }
+        drop((releasing, turn));
+        assert_eq!(vfs.inner.holders.len(), 0);
+        if !removed_meanwhile {
+            vfs.unlink(InodeNo::ROOT, b"f").await.unwrap();
+        }
+        none_left(&world).await;
+    }
+    drop(periodic);
+}
+
+#[test]
+fn v3_what_is_begun_and_given_up_is_left_over() {
+    let left_over = super::super::remove::LeftOver::default();
+    left_over.begin().done();
+    assert!(!left_over.take());
+    drop(left_over.begin());
+    assert!(left_over.take());
 }
