@@ -6,10 +6,10 @@ mod home;
 mod support;
 
 use std::fs;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use home::{Home, wait_until};
-use support::{ForwardProxy, Manners, Strange, TestBucket, TlsFront, noise, weed};
+use support::{ForwardProxy, Giver, Manners, Strange, TestBucket, TlsFront, noise, weed};
 
 fn home(bucket: &TestBucket) -> Home {
     let home = Home::new().with("S3VAULT_PASSPHRASE", "correct horse");
@@ -132,6 +132,31 @@ impl Changing {
         Self { home, store, bucket }
     }
 
+    fn with(self, name: &str, value: &str) -> Self {
+        Self { home: self.home.with(name, value), ..self }
+    }
+
+    /// Makes a vault and mounts it, with the one key that the store knows.
+    fn begins(&self, key: &'static str) {
+        self.store.change(|manners| manners.knows = Some(key));
+        self.home.type_in(&line("init", &self.bucket, &self.store.endpoint())).exits(0);
+        self.home.type_in("mount vault").exits(0);
+        write(&self.home, "at first");
+    }
+
+    /// Ends it: everything is in the bucket, and nobody was told a secret.
+    fn ends(&self) {
+        self.home.type_in("umount vault").exits(0);
+        let log = self.log();
+        assert!(!log.contains("s3cret") && !log.contains("tok3n"), "{log}");
+    }
+
+    fn log(&self) -> String {
+        let dirs = fs::read_dir(self.home.state()).unwrap().flatten();
+        let logs = dirs.filter_map(|dir| fs::read_to_string(dir.path().join("daemon.log")).ok());
+        logs.collect()
+    }
+
     fn warnings(&self) -> String {
         self.home.status(&self.home.path("vault"))["warnings"].to_string()
     }
@@ -209,9 +234,7 @@ fn credentials_change_under_a_mount_and_nothing_is_lost() {
     with("HANDED", "credentials").exits(0).says("access key HANDED");
     there.resumes();
     home.type_in("umount vault").exits(0);
-    let log =
-        fs::read_dir(home.state()).unwrap().flatten().map(|dir| dir.path().join("daemon.log"));
-    let log: String = log.filter_map(|path| fs::read_to_string(path).ok()).collect();
+    let log = there.log();
     assert!(log.contains("handed over") && !log.contains("s3cret"), "{log}");
 
     with("HANDED", "mount vault").exits(0);
@@ -220,4 +243,130 @@ fn credentials_change_under_a_mount_and_nothing_is_lost() {
         assert!(fs::read(path).unwrap() == noise(3, 100_000), "{key}");
     }
     home.type_in("umount vault").exits(0);
+}
+
+const HOUR: Duration = Duration::from_hours(1);
+
+#[test]
+fn a_web_identity_that_is_renewed_gives_new_credentials_under_a_mount() {
+    let sts = Giver::start();
+    let there = Changing::new()
+        .with("AWS_ENDPOINT_URL_STS", &sts.url())
+        .with("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/backup")
+        .with("AWS_WEB_IDENTITY_TOKEN_FILE", "token");
+    fs::write(there.home.path("token"), "tok3n-1").unwrap();
+    sts.gives("WEB1", HOUR, "tok3n-1");
+    there.begins("WEB1");
+    // The role's session is revoked, and the token is not taken any more.
+    sts.gives("WEB2", HOUR, "tok3n-2");
+    there.refuses_all_but("WEB2");
+    wait_until("STS was asked", || sts.refused() > 0);
+    assert_eq!(sts.given("WEB2"), 0);
+    // Whoever runs the pods writes a new one.
+    fs::write(there.home.path("token"), "tok3n-2").unwrap();
+    there.resumes();
+    there.ends();
+}
+
+#[test]
+fn the_credentials_of_an_instance_role_are_renewed_before_they_expire() {
+    let imds = Giver::start();
+    let there = Changing::new()
+        .with("AWS_EC2_METADATA_DISABLED", "false")
+        .with("AWS_EC2_METADATA_SERVICE_ENDPOINT", &imds.url());
+    // Five minutes before the end others are asked for, while these serve.
+    imds.gives("IMDS1", Duration::from_mins(4), "");
+    there.begins("IMDS1");
+    there.store.change(|manners| manners.knows = None); // both, for a while
+    imds.gives("IMDS2", HOUR, "");
+    wait_until("it is renewed", || {
+        write(&there.home, "while it serves");
+        there.log().matches("new credentials").count() == 2
+    });
+    assert_eq!(imds.given("IMDS2"), 1);
+    assert!(!there.warnings().contains("credentials"), "{}", there.warnings());
+    there.store.change(|manners| manners.knows = Some("IMDS2"));
+    write(&there.home, "with the new ones");
+    assert!(!there.warnings().contains("credentials") && !there.log().contains("refuses"));
+    there.ends();
+}
+
+#[test]
+fn a_new_login_by_sso_gives_new_credentials_under_a_mount() {
+    let portal = Giver::start();
+    let there = Changing::new().with("AWS_ENDPOINT_URL_SSO", &portal.url());
+    let profile = "[default]\nsso_session = work\nsso_account_id = 123456789012\nsso_role_name = backup\n\
+         [sso-session work]\nsso_region = us-east-1\nsso_start_url = https://work.invalid/start\n";
+    fs::write(there.home.path("config"), profile).unwrap();
+    // As `aws sso login` leaves it: by the SHA-1 of the session's name.
+    let cache = there.home.path(".aws/sso/cache");
+    fs::create_dir_all(&cache).unwrap();
+    let login = |token: &str| {
+        let text = format!(r#"{{"accessToken": "{token}", "expiresAt": "2126-01-01T00:00:00Z"}}"#);
+        fs::write(cache.join("e274eeff768c6396088ec6eb091f4bf4d47ab1e0.json"), text).unwrap();
+    };
+    login("tok3n-1");
+    portal.gives("SSO1", HOUR, "tok3n-1");
+    there.begins("SSO1");
+    // The session ends.
+    portal.gives("SSO2", HOUR, "tok3n-2");
+    there.refuses_all_but("SSO2");
+    wait_until("the portal was asked", || portal.refused() > 0);
+    assert_eq!(portal.given("SSO2"), 0);
+    login("tok3n-2");
+    there.resumes();
+    there.ends();
+}
+
+#[test]
+fn the_keys_of_the_environment_come_first_and_the_daemon_has_them_from_the_pipe_alone() {
+    let sts = Giver::start();
+    // As `aws` without `--profile`: the role that these keys might assume is not asked for.
+    let there = Changing::new()
+        .with("AWS_ENDPOINT_URL_STS", &sts.url())
+        .with("AWS_PROFILE", "role")
+        .with("AWS_ACCESS_KEY_ID", "ENVIRONMENT")
+        .with("AWS_SECRET_ACCESS_KEY", " ") // blank counts as none
+        .with("SECRET_ACCESS_KEY", "s3cret-of-mine");
+    let profile = "[profile role]\nrole_arn = arn:aws:iam::123456789012:role/backup\n\
+         credential_source = Environment\n";
+    fs::write(there.home.path("config"), profile).unwrap();
+    there.begins("ENVIRONMENT");
+    let daemon = there.home.daemon(&there.home.path("vault"));
+    for part in ["environ", "cmdline"] {
+        let shown = fs::read(format!("/proc/{daemon}/{part}")).unwrap();
+        let shown = String::from_utf8_lossy(&shown).into_owned();
+        assert!(!shown.contains("s3cret"), "{shown:?}");
+    }
+    there.ends();
+    assert_eq!((sts.refused(), sts.given("")), (0, 0));
+}
+
+#[test]
+fn credentials_reach_a_service_without_a_mount_by_its_bucket() {
+    let buckets = [weed().bucket(), weed().bucket()];
+    let home = home(&buckets[0]);
+    for bucket in &buckets {
+        home.type_in(&line("init", bucket, bucket.endpoint())).exits(0);
+        let serve = format!("serve --listen 127.0.0.1:0 --bucket {}", bucket.url());
+        home.type_in(&serve).exits(0);
+    }
+    home.type_in("credentials").exits(2).says("--bucket").says(&buckets[0].url().to_string());
+    let has = |dir: &fs::DirEntry| {
+        fs::read_to_string(dir.path().join("daemon.log"))
+            .is_ok_and(|log| log.contains("handed over"))
+    };
+    let reached = || fs::read_dir(home.state()).unwrap().flatten().filter(has).count();
+    for (before, bucket) in buckets.iter().enumerate() {
+        assert_eq!(reached(), before);
+        let url = bucket.url();
+        let hand_over = format!("credentials --bucket {url}");
+        home.type_in(&hand_over).exits(0).says(&format!("the service of {url} "));
+    }
+    assert_eq!(reached(), 2);
+    home.type_in(&format!("serve --stop --bucket {}", buckets[0].url())).exits(0);
+    let gone = format!("credentials --bucket {}", buckets[0].url());
+    home.type_in(&gone).exits(13).says("neither mounted nor served");
+    home.type_in("credentials").exits(0).says(&buckets[1].url().to_string());
+    home.type_in(&format!("serve --stop --bucket {}", buckets[1].url())).exits(0);
 }

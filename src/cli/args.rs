@@ -262,8 +262,10 @@ pub(super) struct Check {
 
 #[derive(Debug, Args)]
 pub(super) struct CredentialsArgs {
-    /// [default: the only one of this user]
+    /// [default: the mount or service of --bucket, else the only one of this user]
     pub mountpoint: Option<PathBuf>,
+    #[command(flatten)]
+    pub bucket: BucketArg,
 }
 
 #[derive(Debug, Args)]
@@ -305,6 +307,7 @@ mod tests {
             "s3vault status /m",
             "s3vault credentials",
             "s3vault credentials /m",
+            "s3vault credentials --bucket s3://b",
             "s3vault check --bucket s3://b --read-data",
             "s3vault --state-dir /s --config /c --passphrase-file /p -v check",
             "s3vault check --state-dir /s --config /c --passphrase-file /p -vv",

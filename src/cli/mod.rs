@@ -90,7 +90,7 @@ fn run(arguments: &Arguments) -> Outcome {
             Command::Mount(args) => commands::mount(global, places, args).await,
             Command::Serve(args) => commands::serve(global, places, args).await,
             Command::Check(args) => commands::check(global, places, args).await,
-            Command::Credentials(args) => commands::credentials(places, args).await,
+            Command::Credentials(args) => commands::credentials(global, places, args).await,
             Command::Umount(_) | Command::Sync(_) | Command::Status(_) | Command::Daemon(_) => {
                 Ok(())
             }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::args::Global;
 use super::config::{Choice, Config, Known};
-use super::daemon::spec::{Credentials, Hidden, Spec};
+use super::daemon::spec::{Credentials, Spec};
 use super::exit::{Exit, Failure, Outcome};
 use super::messages;
 use super::paths::Places;
@@ -153,18 +153,6 @@ impl Target {
             mountpoints: Vec::new(),
         }
     }
-}
-
-/// The AWS credentials in the environment, which the daemon's is rid of.
-pub(super) fn environment_credentials() -> Option<Credentials> {
-    let get = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let hidden = |value: String| Hidden(value.into());
-    Some(Credentials {
-        access_key: get("AWS_ACCESS_KEY_ID")?,
-        secret: hidden(get("AWS_SECRET_ACCESS_KEY")?),
-        session_token: get("AWS_SESSION_TOKEN").map(hidden),
-        expires: None,
-    })
 }
 
 fn parse(url: &str) -> Outcome<StoreUrl> {

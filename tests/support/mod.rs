@@ -8,6 +8,7 @@
 #![allow(unreachable_pub, reason = "each test has its own copy")]
 
 mod bucket;
+mod giver;
 mod network;
 mod proxy;
 mod rclone;
@@ -17,6 +18,7 @@ mod tools;
 mod weed;
 
 pub use bucket::{ACCESS_KEY, SECRET_KEY, TestBucket, block_on};
+pub use giver::Giver;
 pub use network::{ForwardProxy, TlsFront};
 pub use proxy::{Exchange, Proxy, Trouble};
 pub use rclone::Rclone;

@@ -449,6 +449,8 @@ fn sign(headers: &mut hyper::HeaderMap, method: &Method, target: &str) {
     let now = DateTime::from_secs(seconds_now()).fmt(DateTimeFormat::DateTime).expect("a time");
     let stamp: String = now.chars().filter(|c| !"-:".contains(*c)).collect();
     let day = stamp[..8].to_owned();
+    // Of temporary credentials, which the server behind this one never heard of.
+    headers.remove("x-amz-security-token");
     let name = HeaderName::from_static("x-amz-date");
     headers.insert(name, HeaderValue::from_str(&stamp).expect("a time"));
     let value =

@@ -1,41 +1,65 @@
 //! `s3vault credentials`
 
 use super::{change, not_mounted};
-use crate::cli::args::CredentialsArgs;
+use crate::cli::args::{CredentialsArgs, Global};
+use crate::cli::config::Config;
 use crate::cli::control::Request;
 use crate::cli::daemon::spec::Credentials;
 use crate::cli::exit::{Exit, Failure, Outcome};
 use crate::cli::messages;
 use crate::cli::paths::{Places, absolute};
 use crate::cli::running::Running;
+use crate::cli::target::Target;
 use crate::vault::S3Credentials;
 
 /// Hands a daemon the credentials that this shell has, or that `aws` would find from here. They go over the control
 /// socket, which hears this user alone, and are kept in memory alone.
-pub(crate) async fn credentials(places: &Places, args: &CredentialsArgs) -> Outcome {
-    let all = Running::all(&places.running());
-    let running = match &args.mountpoint {
-        Some(path) => {
-            let path = absolute(path)?;
-            let found = Running::at(&places.running(), &path);
-            found.ok_or_else(|| not_mounted(&path.display().to_string(), &all))?
-        }
-        None => match all.as_slice() {
-            [only] => only.clone(),
-            [] => {
-                let text = "no mount or service of this user runs, so nobody needs credentials";
-                return Err(Failure::new(Exit::NotMounted, text));
-            }
-            several => {
-                let names: Vec<_> = several.iter().map(Running::name).collect();
-                let text = format!("say which one is to have them: {}", names.join(", "));
-                return Err(Failure::new(Exit::Usage, text));
-            }
-        },
-    };
+pub(crate) async fn credentials(
+    global: &Global,
+    places: &Places,
+    args: &CredentialsArgs,
+) -> Outcome {
+    let running = who(global, places, args)?;
     let found = S3Credentials::find().await;
     let found = found.map_err(|error| messages::of_store(&error, &running.bucket))?;
     change(&running, &Request::Credentials(Credentials::from_store(&found)))?;
     say!("{} goes on with the access key {}.", running.name(), found.access_key);
     Ok(())
+}
+
+/// Whose they are to be: by its mountpoint, which is one daemon's; else by its vault, as a service has no other name;
+/// else there is one alone.
+fn who(global: &Global, places: &Places, args: &CredentialsArgs) -> Outcome<Running> {
+    let mut all = Running::all(&places.running());
+    if let Some(path) = &args.mountpoint {
+        let path = absolute(path)?;
+        let found = Running::at(&places.running(), &path);
+        return found.ok_or_else(|| not_mounted(&path.display().to_string(), &all));
+    }
+    if let Some(bucket) = &args.bucket.bucket {
+        let config = Config::read(&places.config)?;
+        let target = Target::choose(global, places, &config, Some(bucket), None)?;
+        return target.running(places).ok_or_else(|| {
+            let text = format!(
+                "{} is neither mounted nor served by this user, so nobody needs credentials for it",
+                target.describe()
+            );
+            Failure::new(Exit::NotMounted, text)
+        });
+    }
+    match all.len() {
+        1 => Ok(all.remove(0)),
+        0 => {
+            let text = "no mount or service of this user runs, so nobody needs credentials";
+            Err(Failure::new(Exit::NotMounted, text))
+        }
+        _ => {
+            let names: Vec<_> = all.iter().map(Running::name).collect();
+            let text = format!(
+                "say which one is to have them, by its mountpoint or its --bucket: {}",
+                names.join(", ")
+            );
+            Err(Failure::new(Exit::Usage, text))
+        }
+    }
 }

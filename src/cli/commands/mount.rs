@@ -7,15 +7,15 @@ use crate::cli::args::{Fsync, Global, Mount, OpeningArgs};
 use crate::cli::config::{Config, Known};
 use crate::cli::control::Request;
 use crate::cli::daemon::front::Front;
-use crate::cli::daemon::spec::{Hidden, Spec};
+use crate::cli::daemon::spec::{Credentials, Hidden, Spec};
 use crate::cli::exit::{Exit, Failure, Outcome};
 use crate::cli::mountpoint;
 use crate::cli::opening::Opening;
 use crate::cli::paths::{Places, absolute};
 use crate::cli::report::Report;
 use crate::cli::running::Running;
-use crate::cli::target::{Target, environment_credentials};
-use crate::vault::{Bucket, Unlocked};
+use crate::cli::target::Target;
+use crate::vault::{Bucket, S3Credentials, Unlocked};
 
 /// Mounts a vault; returns when the mount is usable, or with `--foreground` when it is over.
 pub(crate) async fn mount(global: &Global, places: &Places, args: &Mount) -> Outcome {
@@ -161,7 +161,8 @@ pub(super) fn spec(
         dir: places.state.join(&vault),
         vault,
         master: Hidden::from_key(unlocked.master.expose()),
-        credentials: environment_credentials(),
+        // The daemon's environment is rid of them.
+        credentials: S3Credentials::of_environment().as_ref().map(Credentials::from_store),
         data: places.data.clone(),
         foreground: args.foreground,
         read_only: args.read_only,

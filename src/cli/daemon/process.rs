@@ -12,8 +12,12 @@ use super::memory;
 use super::spec::{Spec, Word};
 
 /// What the front process takes out of the daemon's environment.
-pub(crate) const SECRET_VARIABLES: [&str; 3] =
-    ["S3VAULT_PASSPHRASE", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
+pub(crate) const SECRET_VARIABLES: [&str; 4] = [
+    "S3VAULT_PASSPHRASE",
+    "AWS_SECRET_ACCESS_KEY",
+    "SECRET_ACCESS_KEY", // the SDK takes it in the place of the one before
+    "AWS_SESSION_TOKEN",
+];
 
 /// The daemon's end of its link with the front process.
 pub(crate) struct Link {

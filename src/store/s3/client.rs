@@ -4,9 +4,12 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use aws_config::BehaviorVersion;
-use aws_config::environment::EnvironmentVariableRegionProvider;
+use aws_config::environment::{
+    EnvironmentVariableCredentialsProvider, EnvironmentVariableRegionProvider,
+};
 use aws_config::meta::region::RegionProviderChain;
 use aws_config::profile::ProfileFileRegionProvider;
+use aws_credential_types::provider::ProvideCredentials;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
@@ -15,6 +18,7 @@ use aws_sdk_s3::config::{
     StalledStreamProtectionConfig,
 };
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use futures_util::FutureExt;
 use zeroize::Zeroizing;
 
 use super::super::deadlines::Deadlines;
@@ -45,12 +49,24 @@ impl S3Credentials {
         let (http, _) = network().await?;
         let found = Chain::new(http, configured_region().await).find().await;
         let found = found.map_err(|why| Error::NoCredentials { cause: answer::said(why) })?;
-        Ok(Self {
+        Ok(Self::of_sdk(&found))
+    }
+
+    /// Those of this process's environment, which come before all others: what the chain takes for them, to the letter.
+    /// So nobody who is rid of that environment misses any, nor has any that the chain passes over.
+    pub fn of_environment() -> Option<Self> {
+        let environment = EnvironmentVariableCredentialsProvider::new();
+        let found = environment.provide_credentials().now_or_never()?; // it waits for nothing
+        found.ok().as_ref().map(Self::of_sdk)
+    }
+
+    fn of_sdk(found: &Credentials) -> Self {
+        Self {
             access_key: found.access_key_id().to_owned(),
             secret_key: found.secret_access_key().to_owned().into(),
             session_token: found.session_token().map(|token| token.to_owned().into()),
             expires: found.expiry(),
-        })
+        }
     }
 
     pub(super) fn to_sdk(&self) -> Credentials {
