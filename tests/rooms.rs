@@ -311,6 +311,10 @@ fn arrows_point_down_only() {
     let mut problems = Vec::new();
     for source in sources("src") {
         let room = source.room();
+        // What the crate shows of its rooms is no arrow.
+        if room == "lib" {
+            continue;
+        }
         let Some(below) = arrows.get(room) else {
             problems.push(format!("{}: {room} is no room", source.path.display()));
             continue;
