@@ -5,40 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Who may use whom. Everyone may use `types` and `os`; `main.rs` counts as `cli`.
-const ARROWS: [(&str, &[&str]); 17] = [
-    ("cli", &["vault", "fuse", "gateway"]),
-    ("gateway", &["vault", "vfs", "crypto"]),
-    ("fuse", &["vfs"]),
-    (
-        "vault",
-        &[
-            "vfs",
-            "content",
-            "upload",
-            "index",
-            "checkpoint",
-            "log",
-            "records",
-            "cache",
-            "crypto",
-            "store",
-        ],
-    ),
-    ("vfs", &["content", "index", "records"]),
-    ("content", &["upload", "cache", "crypto", "store"]),
-    ("upload", &["log", "records", "store"]),
-    ("index", &["checkpoint", "log", "records", "crypto"]),
-    ("checkpoint", &["log", "records", "cache", "crypto", "store"]),
-    ("log", &["records", "crypto", "store"]),
-    ("records", &["crypto"]),
-    ("cache", &["crypto", "store"]),
-    ("crypto", &[]),
-    ("store", &[]),
-    ("os", &[]),
-    ("types", &[]),
-    ("lib", &[]),
-];
+/// The rooms for everyone: no arrows are drawn to them.
+const FOR_EVERYONE: [&str; 2] = ["os", "types"];
 
 /// Modules that other rooms may reach into; all others are private, and what is meant for others
 /// is re-exported at the room's door.
@@ -71,13 +39,6 @@ const SHARED: [&str; 15] = [
 
 /// Crates whose library is named otherwise than the package.
 const LIBRARY_NAMES: [(&str, &str); 1] = [("md-5", "md5")];
-
-/// The rules that the code so far keeps. K4, K5, W4 and W5 come with deletion, `recover` and
-/// readers that follow.
-const RULES: [&str; 29] = [
-    "j1", "j2", "j3", "j4", "j5", "j6", "j7", "j8", "j9", "v1", "v2", "v3", "v4", "v5", "c1", "c2",
-    "c3", "c4", "c5", "o1", "o2", "w1", "w2", "w3", "w6", "k1", "k2", "k3", "k6",
-];
 
 /// What makes names that a power cut may take, and where it may be used: where they are synced, may go, or are the
 /// user's own. `os::make_private` and `os::replace` are for everyone.
@@ -301,13 +262,65 @@ fn members(code: &str, before: &str, found: &mut Vec<String>) {
     }
 }
 
+fn page(path: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    fs::read_to_string(path).expect("the page can be read")
+}
+
+/// The rooms in the order of ARCHITECTURE's table, each with those that it may use; `main.rs` counts as `cli`.
+fn arrows(page: &str) -> Vec<(String, Vec<String>)> {
+    let table = page.lines().skip_while(|line| !line.starts_with("| room |")).skip(2);
+    let rows = table.take_while(|line| line.starts_with('|')).map(|line| {
+        let cells: Vec<_> = line.split('|').map(str::trim).collect();
+        let [_, room, _, _, below, _] = cells[..] else { panic!("not a row of rooms: {line}") };
+        let room = room.split('`').rev().find_map(|word| word.strip_suffix('/'));
+        (room.expect("a room's name ends with /").to_owned(), below)
+    });
+    let rows: Vec<_> = rows.collect();
+    let names: Vec<_> = rows.iter().map(|(room, _)| room.clone()).collect();
+    let below = |at: usize, cell: &str| match cell {
+        "all below" => {
+            let all = names[at + 1..].iter().cloned();
+            all.filter(|room| !FOR_EVERYONE.contains(&room.as_str())).collect()
+        }
+        cell => cell
+            .split(',')
+            .map(|word| word.split_whitespace().next().unwrap_or_default().to_owned())
+            .filter(|word| !word.is_empty())
+            .collect(),
+    };
+    rows.iter().enumerate().map(|(at, (room, cell))| (room.clone(), below(at, cell))).collect()
+}
+
+/// The rules of PROTOCOL, lower case, without those that it says are not built yet.
+fn rules(page: &str) -> BTreeSet<String> {
+    let is_rule = |word: &str| {
+        word.len() == 2
+            && word.as_bytes()[0].is_ascii_uppercase()
+            && word.as_bytes()[1].is_ascii_digit()
+    };
+    let from = page.find("Not built yet").expect("it says what is not built");
+    let unbuilt = page[from..].split("\n\n").next().unwrap_or_default();
+    let unbuilt: BTreeSet<_> =
+        unbuilt.split(|c: char| !c.is_alphanumeric()).filter(|word| is_rule(word)).collect();
+    page.lines()
+        .filter_map(|line| line.strip_prefix("- **")?.get(..2))
+        .filter(|word| is_rule(word) && !unbuilt.contains(word))
+        .map(str::to_lowercase)
+        .collect()
+}
+
 fn fail_on(problems: &[String]) {
     assert!(problems.is_empty(), "\n{}\n", problems.join("\n"));
 }
 
 #[test]
-fn arrows_point_down_only() {
-    let arrows: BTreeMap<_, _> = ARROWS.into_iter().collect();
+fn arrows_are_those_of_the_table_and_each_is_drawn() {
+    let table: BTreeMap<_, _> = arrows(&page("src/ARCHITECTURE.md")).into_iter().collect();
+    let mut undrawn: BTreeSet<_> = table
+        .iter()
+        .flat_map(|(room, below)| below.iter().map(|target| (room.clone(), target.clone())))
+        .collect();
     let mut problems = Vec::new();
     for source in sources("src") {
         let room = source.room();
@@ -315,31 +328,33 @@ fn arrows_point_down_only() {
         if room == "lib" {
             continue;
         }
-        let Some(below) = arrows.get(room) else {
+        if !table.contains_key(room) {
             problems.push(format!("{}: {room} is no room", source.path.display()));
             continue;
-        };
+        }
         for path in paths(&source, &source.product) {
             let target = path.split("::").next().unwrap_or_default();
-            if arrows.contains_key(target)
-                && target != room
-                && target != "types"
-                && target != "os"
-                && !below.contains(&target)
-            {
+            if !table.contains_key(target) || target == room || FOR_EVERYONE.contains(&target) {
+                continue;
+            }
+            undrawn.remove(&(room.to_owned(), target.to_owned()));
+            if !table[room].iter().any(|below| below == target) {
                 problems.push(format!("{}: {room} uses {path}", source.path.display()));
             }
         }
     }
+    let unused = undrawn.iter().map(|(room, target)| format!("nothing in {room} uses {target}"));
+    problems.extend(unused);
     fail_on(&problems);
 }
 
 #[test]
 fn the_arrows_have_no_cycle() {
     // Each room needs only rooms that come after it in the table.
-    let order: Vec<_> = ARROWS.iter().map(|(room, _)| *room).collect();
-    let place = |room: &str| order.iter().position(|other| *other == room).expect("a room");
-    for (room, below) in ARROWS {
+    let table = arrows(&page("src/ARCHITECTURE.md"));
+    assert!(table.len() >= 15, "the table of rooms was not found whole: {table:?}");
+    let place = |room: &str| table.iter().position(|(other, _)| other == room).expect("a room");
+    for (room, below) in &table {
         for target in below {
             assert!(place(target) > place(room), "{room} -> {target}");
         }
@@ -480,8 +495,23 @@ fn every_rule_of_the_protocol_has_its_test() {
             }
         }
     }
-    let missing: Vec<_> = RULES.iter().filter(|rule| !tested.contains(**rule)).collect();
+    let rules = rules(&page("src/PROTOCOL.md"));
+    assert!(rules.len() >= 29, "the rules were not found: {rules:?}");
+    let missing: Vec<_> = rules.difference(&tested).collect();
     assert!(missing.is_empty(), "no test's name begins with these: {missing:?}");
+}
+
+#[test]
+fn the_pages_are_read_as_they_are_meant() {
+    let table = "| room | c | w | below |\n| --- |\n| `main.rs`, `a/` | x | | b (hashes), c |\n\
+         | `b/` | | | all below |\n| `c/` | | | |\n| `os/` | | | |\n\n| `d/` | | | |\n";
+    let told = |room: &str, below: &[&str]| {
+        (room.to_owned(), below.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>())
+    };
+    let expected = [told("a", &["b", "c"]), told("b", &["c"]), told("c", &[]), told("os", &[])];
+    assert_eq!(arrows(table), expected);
+    let text = "Not built yet: W4 (x), K5.\n\n- **J1** a\n- **W4** b\n- **K5** c\n- **K6** d\n- **Not** e\n";
+    assert_eq!(rules(text).into_iter().collect::<Vec<_>>(), ["j1", "k6"]);
 }
 
 #[test]
