@@ -15,7 +15,7 @@ use super::file::Message;
 use super::readahead::PerFile;
 use super::*;
 use crate::cache::Budgets;
-use crate::crypto::{MasterKey, Place, layout, random};
+use crate::crypto::{MasterKey, Place, random};
 use crate::store::{Bucket, Deadlines, Fault, Faulty, MemoryStore, On, Verb};
 use crate::types::{EXTENT_MAX, Extent, ExtentId, KIB, KeyEpoch, PackId, Reference, Seq, VaultId};
 use crate::upload::{StagingLimits, pack_object};

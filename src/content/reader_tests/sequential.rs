@@ -1,4 +1,4 @@
-//! Reading a large file in order; figures.
+//! Reading a large file in order.
 
 use super::*;
 
@@ -69,71 +69,4 @@ async fn readers_in_parallel_share_the_room() {
     // Without read-ahead it would be a fetch for each request: 192 of each file.
     assert!(usage.fetches < 490, "{usage:?}");
     assert!(usage.fetched_bytes < 6 * 36 * MIB + 49 * MIB, "{usage:?}");
-}
-
-/// CPU seconds of this process so far.
-fn cpu() -> f64 {
-    // SAFETY: all zeros is a value of it, and the call fills it in.
-    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-    // SAFETY: it points to a `rusage` of ours.
-    unsafe { libc::getrusage(libc::RUSAGE_SELF, &raw mut usage) };
-    #[allow(clippy::cast_precision_loss, reason = "a few seconds")]
-    let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
-    seconds(usage.ru_utime) + seconds(usage.ru_stime)
-}
-
-/// Figures, not a judgement: `cargo test --release --lib reads_in_figures -- --ignored --nocapture`.
-#[test]
-#[ignore = "prints timings"]
-fn reads_in_figures() {
-    runtime().block_on(async {
-        let world = World::new();
-        let (list, plain) = large(&world, 32);
-        let delay = Fault::Delays(Duration::from_millis(30));
-        world.faults.inject(On::next(Verb::Get, "pack/").always(), delay);
-        let (begun, used) = (Instant::now(), cpu());
-        read_through(&world, &list, &plain).await;
-        let (took, used) = (begun.elapsed().as_secs_f64(), cpu() - used);
-        println!("512 MiB sequential, cold, 30 ms: {:.0} MiB/s, {used:.2} s CPU", 512. / took);
-        println!("{:?}", world.inner().cache.usage());
-        let begun = Instant::now();
-        let gets = list.iter().flat_map(|(_, extent)| {
-            (0..4).map(|n| (pack_object(extent.reference.pack), n * 4 * MIB..(n + 1) * 4 * MIB))
-        });
-        let mut running = tokio::task::JoinSet::new();
-        for (object, range) in gets {
-            if running.len() == 10 {
-                running.join_next().await.unwrap().unwrap();
-            }
-            let bucket = world.bucket.clone();
-            running.spawn(async move { drop(bucket.get(&object, Some(range)).await.unwrap()) });
-        }
-        running.join_all().await;
-        let took = begun.elapsed();
-        println!("512 MiB by ten parallel bare GETs: {:.0} MiB/s", 512. / took.as_secs_f64());
-        let begun = Instant::now();
-        for n in 0..200_000_u64 {
-            let at = n * 7919 % 400 * 16 * KIB;
-            world.read(&list, at..at + 4096).await.unwrap();
-        }
-        let each = begun.elapsed() / 200_000;
-        println!("4 KiB from memory: {each:?}");
-        let begun = Instant::now();
-        for n in 0..2_000_u64 {
-            let at = n * 128 * KIB;
-            world.read(&list, at..at + 128 * KIB).await.unwrap();
-        }
-        println!("128 KiB from disk: {:?}", begun.elapsed() / 2000);
-        let begun = Instant::now();
-        let object = pack_object(list[0].1.reference.pack);
-        let _ = layout::CHUNK;
-        for n in 0..20_u64 {
-            world.inner().cache.forget(&object);
-            let at = (500 + n) * 16 * KIB;
-            let file =
-                [(0, Extent { skip: at, length: 4096, reference: list[0].1.reference.clone() })];
-            world.read(&file, 0..4096).await.unwrap();
-        }
-        println!("4 KiB cold at 30 ms: {:?}", begun.elapsed() / 20);
-    });
 }

@@ -1,6 +1,5 @@
 //! The write path against a byte array, on a real staging area; what was sealed is opened with nothing but the keys.
 
-mod figures;
 mod model;
 mod rules;
 mod shared;
