@@ -84,7 +84,7 @@ impl Error {
     /// Whether what came is not what it must be; it may have changed on the way.
     pub fn is_damage(&self) -> bool {
         match self {
-            Self::Records(_) | Self::Seal { .. } => true,
+            Self::Records(records::Error::Malformed { .. }) | Self::Seal { .. } => true,
             Self::Store(error) => matches!(error, store::Error::Corrupt { .. }),
             _ => false,
         }
@@ -104,5 +104,16 @@ impl Error {
     pub fn seal(what: impl Into<String>) -> impl FnOnce(crypto::Error) -> Self {
         let what = what.into();
         move |source| Self::Seal { what, source }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_that_is_too_large_is_no_damage() {
+        assert!(!Error::from(records::Error::TooLarge(1)).is_damage());
+        assert!(Error::malformed("a page", "cut").is_damage());
     }
 }

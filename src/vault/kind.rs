@@ -1,7 +1,7 @@
 //! What an error means for whoever asked, however deep it comes from.
 
 use super::Error;
-use crate::{cache, checkpoint, content, index, log, store, upload, vfs};
+use crate::{cache, checkpoint, content, index, log, records, store, upload, vfs};
 
 /// What an error means for whoever asked.
 #[derive(Debug)]
@@ -52,12 +52,12 @@ fn of_log(error: &log::Error) -> Kind<'_> {
         log::Error::Io { .. } | log::Error::Poisoned(_) => Kind::LocalDisk,
         // Uploads make room.
         log::Error::Full => Kind::Unfinished,
-        log::Error::Records(_)
+        log::Error::Records(records::Error::Malformed { .. })
         | log::Error::Seal { .. }
         | log::Error::Gap { .. }
         | log::Error::Fork { .. }
         | log::Error::Damaged { .. } => Kind::Damaged,
-        log::Error::Removed(_) => Kind::Other,
+        log::Error::Records(records::Error::TooLarge(_)) | log::Error::Removed(_) => Kind::Other,
     }
 }
 
