@@ -20,6 +20,7 @@ use super::daemon::spec::Credentials;
 use super::exit::{Exit, Failure, Outcome};
 use super::report::{Progress, Report};
 use crate::gateway::ServeOptions;
+use crate::os;
 use crate::types::path_text;
 
 /// The socket's name in the vault's state directory.
@@ -163,8 +164,7 @@ pub(super) async fn serve(listener: UnixListener, answer: Arc<dyn Answer>, clien
 
 async fn converse(mut stream: UnixStream, answer: Arc<dyn Answer>) -> io::Result<()> {
     let peer = stream.peer_cred()?.uid();
-    // SAFETY: geteuid has no preconditions.
-    let own = unsafe { libc::geteuid() };
+    let (own, _) = os::effective_ids();
     if peer != own && peer != 0 {
         tracing::warn!(uid = peer, "another user asked at the control socket; not heard");
         return Ok(());

@@ -40,15 +40,15 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+use crate::os;
+
 use args::{Arguments, Command};
 use exit::{Exit, Failure, Outcome};
 use paths::Places;
 
 /// Does what the command line says.
 pub fn main() -> ExitCode {
-    // Beyond `ulimit -f` a write is to fail, not to kill.
-    // SAFETY: it takes integers alone, and no other thread runs that could mind.
-    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+    os::survive_file_limit();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {

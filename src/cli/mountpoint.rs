@@ -5,23 +5,24 @@ use std::path::Path;
 
 use super::exit::{Exit, Failure, Outcome};
 use super::messages;
-use crate::fuse::mountpoint::{self, MountInfo};
+use crate::fuse::mountpoint;
+use crate::os::{self, MountInfo};
 
-pub(super) use crate::fuse::mountpoint::{detach, is_dead};
+pub(super) use crate::fuse::mountpoint::detach;
 
 /// The type that the fuse room gives our mounts.
 const KIND: &str = "fuse.s3vault";
 
 /// What is mounted at `path` (the uppermost), if it is one of ours.
 pub(super) fn ours_at(path: &Path) -> Option<MountInfo> {
-    mountpoint::mounted_at(path).ok().flatten().filter(|mount| mount.kind == KIND)
+    os::mounted_at(path).ok().flatten().filter(|mount| mount.kind == KIND)
 }
 
 /// Cleans up a dead mount at `path`, says so, and then sees whether the directory is one to
 /// mount at. Changes nothing else: a missing one is no fault, [`make`] makes it.
 pub(super) fn look(path: &Path) -> Outcome {
     let shown = path.display();
-    if is_dead(path) {
+    if os::is_dead_mount(path) {
         detach(path).map_err(|error| {
             let why = format!(
                 "{shown} is a dead mount that cannot be cleaned up ({error}); no data is lost; run \

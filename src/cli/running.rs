@@ -4,14 +4,13 @@
 //! container, or on another machine, that shares this home is not seen from here, and its file is left to it.
 
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::os::{boot_id, make_private, read_small, replace};
+use crate::os::{
+    ProcessHandle, boot_id, make_private, pid_namespace, read_small, replace, started,
+};
 use crate::types::path_text;
 use crate::vault;
 
@@ -20,7 +19,6 @@ const NOTE_MAX: u64 = 64 << 10;
 
 /// One running daemon.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[allow(clippy::unsafe_derive_deserialize)] // the system calls below rely on no field
 pub(super) struct Running {
     /// Its process.
     pub pid: u32,
@@ -107,7 +105,7 @@ impl Running {
     }
 
     fn is_alive(&self) -> bool {
-        (self.namespace == 0 || self.namespace == namespace())
+        (self.namespace == 0 || self.namespace == pid_namespace())
             && started(self.pid).is_some_and(|started| started == self.started)
     }
 
@@ -117,68 +115,14 @@ impl Running {
         if self.dir.is_dir() {
             return vault::is_held(&self.dir);
         }
-        self.namespace != namespace() && self.boot == boot_id()
+        self.namespace != pid_namespace() && self.boot == boot_id()
     }
 
     /// A handle on the very process, or `None` when it is gone.
-    pub(super) fn process(&self) -> io::Result<Option<Process>> {
-        // SAFETY: pidfd_open takes two integers.
-        let fd = unsafe {
-            libc::syscall(libc::SYS_pidfd_open, libc::pid_t::try_from(self.pid).unwrap_or(-1), 0)
-        };
-        let fd = match i32::try_from(fd) {
-            // SAFETY: the kernel just gave us this descriptor, and nobody else has it.
-            Ok(fd) if fd >= 0 => unsafe { OwnedFd::from_raw_fd(fd) },
-            _ => {
-                let error = io::Error::last_os_error();
-                return if error.raw_os_error() == Some(libc::ESRCH) {
-                    Ok(None)
-                } else {
-                    Err(error)
-                };
-            }
-        };
+    pub(super) fn process(&self) -> io::Result<Option<ProcessHandle>> {
+        let Some(process) = ProcessHandle::open(self.pid)? else { return Ok(None) };
         // Looked at after the handle is held: if it is ours now, the handle is ours for good.
-        Ok(self.is_alive().then_some(Process(fd)))
-    }
-}
-
-/// A process by its descriptor, which never comes to mean another one.
-#[derive(Debug)]
-pub(super) struct Process(OwnedFd);
-
-impl Process {
-    /// Ends it at once.
-    pub(super) fn kill(&self) -> io::Result<()> {
-        // SAFETY: the descriptor is open; a null siginfo is allowed.
-        let sent = unsafe {
-            libc::syscall(
-                libc::SYS_pidfd_send_signal,
-                self.0.as_raw_fd(),
-                libc::SIGKILL,
-                std::ptr::null::<libc::siginfo_t>(),
-                0,
-            )
-        };
-        let error = io::Error::last_os_error();
-        if sent == 0 || error.raw_os_error() == Some(libc::ESRCH) { Ok(()) } else { Err(error) }
-    }
-
-    /// Waits until it is gone; `false` when it is not within `limit`.
-    pub(super) fn wait(&self, limit: Duration) -> bool {
-        let deadline = Instant::now() + limit;
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let mut poll =
-                libc::pollfd { fd: self.0.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-            let millis = i32::try_from(left.as_millis()).unwrap_or(i32::MAX);
-            // SAFETY: one pollfd, which lives across the call.
-            match unsafe { libc::poll(&raw mut poll, 1, millis) } {
-                1.. => return true,
-                0 if left.is_zero() => return false,
-                _ => {} // a signal, or a rounded-down millisecond
-            }
-        }
+        Ok(self.is_alive().then_some(process))
     }
 }
 
@@ -192,27 +136,10 @@ impl Drop for Noted {
     }
 }
 
-/// The namespace of this process's number; 0 where the kernel does not say.
-pub(super) fn namespace() -> u64 {
-    std::fs::metadata("/proc/self/ns/pid").map_or(0, |metadata| metadata.ino())
-}
-
-/// When a living process began (`man 5 proc`: field 22 of `stat`).
-pub(super) fn started(pid: u32) -> Option<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The second field is a name in parentheses and may hold anything, so count from its end.
-    let after = &stat[stat.rfind(')')? + 1..];
-    let mut fields = after.split_whitespace();
-    let state = fields.next()?;
-    if matches!(state, "Z" | "X") {
-        return None; // dead, not yet reaped
-    }
-    fields.nth(18)?.parse().ok()
-}
-
 #[cfg(test)]
 mod tests {
     use std::process::Command;
+    use std::time::Duration;
 
     use super::*;
 
@@ -220,7 +147,7 @@ mod tests {
         Running {
             pid,
             started: started(pid).unwrap_or(0),
-            namespace: namespace(),
+            namespace: pid_namespace(),
             boot: boot_id(),
             mountpoint: Some(mountpoint.into()),
             vault: "v".into(),

@@ -270,12 +270,7 @@ fn make_key_file(path: &Path) -> Outcome<Given> {
     if path.exists() {
         return Ok(Given { bytes: read(path)?, source });
     }
-    let mut random = Zeroizing::new([0_u8; 32]);
-    // SAFETY: the pointer and length are of `random`, which lives across the call.
-    let got = unsafe { libc::getrandom(random.as_mut_ptr().cast(), random.len(), 0) };
-    if got != 32 {
-        return Err(Failure::io("the kernel gave no random bytes", &io::Error::last_os_error()));
-    }
+    let random = Zeroizing::new(os::random::<32>());
     let mut bytes = Zeroizing::new(Vec::with_capacity(65));
     for byte in random.iter() {
         for digit in [byte >> 4, byte & 15] {

@@ -42,19 +42,6 @@ pub fn same(a: &Hash, b: &Hash) -> bool {
     a.0.ct_eq(&b.0).into()
 }
 
-/// Random bytes: one call of getrandom(2) each time, so that neither a fork nor a cloned machine
-/// repeats any (no state is kept in the process).
-///
-/// # Panics
-/// When the kernel gives none: nothing may be sealed then.
-pub fn random<const N: usize>() -> [u8; N] {
-    let mut bytes = [0; N];
-    if let Err(error) = getrandom::fill(&mut bytes) {
-        panic!("getrandom(2) failed: {error}");
-    }
-    bytes
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -82,10 +69,5 @@ mod tests {
             other.0[place] ^= 1;
             assert!(!same(&hash, &other));
         }
-    }
-
-    #[test]
-    fn random_bytes_do_not_repeat() {
-        assert_ne!(random::<32>(), random::<32>());
     }
 }

@@ -17,10 +17,11 @@ mod recovery;
 mod secret;
 mod slots;
 
+pub use crate::os::random;
 pub use cobblestone::{Opener, Sealer};
 pub use context::Place;
 pub use error::Error;
-pub use hash::{Sha256Stream, random, same, sha256};
+pub use hash::{Sha256Stream, same, sha256};
 pub use index_seal::{IndexKeys, IndexSession};
 pub use keys::{FIRST_EPOCH, Keys, MasterKey};
 pub use layout::padme;

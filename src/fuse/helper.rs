@@ -5,6 +5,8 @@ use std::process::{Command, Output, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use crate::os::{self, ProcessStat, Signal};
+
 /// How long the helper, or mount(2), may take. It takes milliseconds.
 pub(super) const LIMIT: Duration = Duration::from_secs(60);
 /// How long until one that was killed is gone.
@@ -72,8 +74,8 @@ fn late(limit: Duration) -> io::Error {
 
 /// Kills the helpers among the children of a process, or the process itself if it is one, and what they started.
 fn end_helpers(root: u32) {
-    let all = processes();
-    let is_helper = |process: &Process| {
+    let all = ProcessStat::all();
+    let is_helper = |process: &ProcessStat| {
         NAMES.contains(&process.name.as_str()) && (process.parent == root || process.pid == root)
     };
     let mut doomed: Vec<u32> = all.iter().filter(|p| is_helper(p)).map(|p| p.pid).collect();
@@ -86,30 +88,9 @@ fn end_helpers(root: u32) {
         at += 1;
     }
     for pid in doomed {
-        if let Ok(pid) = libc::pid_t::try_from(pid) {
-            // SAFETY: kill takes two integers. It is ours: a child whose end nobody has waited for keeps its number.
-            unsafe { libc::kill(pid, libc::SIGKILL) };
-        }
+        // It is ours: a child whose end nobody has waited for keeps its number.
+        os::signal_child(pid, Signal::KILL);
     }
-}
-
-struct Process {
-    pid: u32,
-    parent: u32,
-    name: String,
-}
-
-/// What runs (`proc_pid_stat(5)`: number, name in parentheses, state, parent).
-fn processes() -> Vec<Process> {
-    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
-    let read = |pid: u32| {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        let (begin, end) = (stat.find('(')? + 1, stat.rfind(')')?);
-        let name = stat.get(begin..end)?.to_owned();
-        let parent = stat.get(end + 1..)?.split_whitespace().nth(1)?.parse().ok()?;
-        Some(Process { pid, parent, name })
-    };
-    entries.flatten().filter_map(|entry| read(entry.file_name().to_str()?.parse().ok()?)).collect()
 }
 
 #[cfg(test)]
@@ -126,8 +107,8 @@ mod tests {
     }
 
     fn helpers() -> usize {
-        let ours = |p: &&Process| p.parent == std::process::id() && p.name == NAMES[0];
-        processes().iter().filter(ours).count()
+        let ours = |p: &&ProcessStat| p.parent == std::process::id() && p.name == NAMES[0];
+        ProcessStat::all().iter().filter(ours).count()
     }
 
     #[test]

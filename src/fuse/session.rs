@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use super::dispatch::Dispatch;
 use super::front::Front;
 use super::{Error, Result, helper, mountpoint, notify};
+use crate::os;
 use crate::vfs::Vfs;
 
 /// The type that `/proc/mounts` shows is `fuse.s3vault`.
@@ -60,13 +61,13 @@ pub fn mount(vfs: Vfs, path: &Path, options: &MountOptions, runtime: Handle) -> 
     let session = session.map_err(|error| {
         // The helper may have mounted it before it got stuck.
         if error.kind() == std::io::ErrorKind::TimedOut
-            && let Ok(Some(_)) = mountpoint::mounted_at(&path)
+            && let Ok(Some(_)) = os::mounted_at(&path)
         {
             let _ = mountpoint::detach(&path);
         }
         failed(in_one_line(error))
     })?;
-    let device = match mountpoint::mounted_at(&path) {
+    let device = match os::mounted_at(&path) {
         Ok(Some(mount)) => mount.device,
         Ok(None) => return Err(failed(std::io::ErrorKind::NotFound.into())),
         Err(error) => return Err(failed(error)),
@@ -148,7 +149,7 @@ impl Mounted {
 
     /// Whether it is still in the tree: somebody else may have unmounted it.
     pub fn is_mounted(&self) -> bool {
-        let top = mountpoint::mounted_at(&self.path).ok().flatten();
+        let top = os::mounted_at(&self.path).ok().flatten();
         top.is_some_and(|mount| mount.device == self.device)
     }
 
@@ -214,8 +215,7 @@ mod advice_tests {
         }
         assert!(advice(&Error::from(ErrorKind::NotFound)).contains("package fuse3"));
         // As root the device opens: what may not be run is the helper.
-        // SAFETY: geteuid has no preconditions.
-        if unsafe { libc::geteuid() } == 0 && std::path::Path::new("/dev/fuse").exists() {
+        if crate::os::effective_ids().0 == 0 && std::path::Path::new("/dev/fuse").exists() {
             assert!(advice(&Error::from(ErrorKind::PermissionDenied)).contains("executable"));
         }
     }

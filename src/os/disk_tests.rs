@@ -1,9 +1,7 @@
 //! A disk so small that a test can fill it.
 
-use std::ffi::CString;
 use std::fs::{self, File};
 use std::io::Write;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// A file system of its own, unmounted when dropped. Mounting takes root.
@@ -15,14 +13,9 @@ impl SmallDisk {
     /// In memory, of so many bytes.
     pub(crate) fn of(bytes: u64) -> Self {
         let disk = Self { place: tempfile::tempdir().unwrap() };
-        let target = CString::new(disk.path().as_os_str().as_bytes()).unwrap();
-        let options = CString::new(format!("size={bytes},nr_inodes=200,mode=0700")).unwrap();
-        // SAFETY: mount(2) reads C strings that live until it returns.
-        let mounted = unsafe {
-            let (kind, options) = (c"tmpfs".as_ptr(), options.as_ptr().cast());
-            libc::mount(kind, target.as_ptr(), kind, 0, options)
-        };
-        assert_eq!(mounted, 0, "mounting: {}", std::io::Error::last_os_error());
+        let options = std::ffi::CString::new(format!("size={bytes},nr_inodes=200,mode=0700"));
+        let (kind, flags) = (c"tmpfs", rustix::mount::MountFlags::empty());
+        rustix::mount::mount(kind, disk.path(), kind, flags, options.unwrap().as_c_str()).unwrap();
         disk
     }
 
@@ -63,9 +56,7 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        let target = CString::new(self.path().as_os_str().as_bytes()).unwrap();
-        // SAFETY: umount2(2) reads a C string that lives until it returns.
-        unsafe { libc::umount2(target.as_ptr(), libc::MNT_DETACH) };
+        rustix::mount::unmount(self.path(), rustix::mount::UnmountFlags::DETACH).unwrap();
     }
 }
 

@@ -26,6 +26,15 @@ pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     write().inspect_err(|_| drop(fs::remove_file(&temporary)))
 }
 
+/// Renames a file unless something has the new name (`RENAME_NOREPLACE`).
+///
+/// # Errors
+/// `AlreadyExists`; some file systems have no such thing, and say `InvalidInput`.
+pub fn rename_if_absent(from: &Path, to: &Path) -> io::Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    Ok(renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE)?)
+}
+
 /// A small file as it is, `None` if there is none.
 ///
 /// # Errors

@@ -2,7 +2,9 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd;
+
+use rustix::fs::{FallocateFlags, fallocate};
+use rustix::io::Errno;
 
 /// Whether a disk has no room (or a quota none), rather than something being broken.
 pub fn is_full(error: &io::Error) -> bool {
@@ -13,13 +15,9 @@ pub fn is_full(error: &io::Error) -> bool {
 /// does not find the disk full, whoever fills it. The file's length stays. Whether there is such a thing here: some file
 /// systems have none.
 pub fn take_room(file: &File, from: u64, length: u64) -> io::Result<bool> {
-    let (fd, keep_size) = (file.as_raw_fd(), libc::FALLOC_FL_KEEP_SIZE);
-    // SAFETY: the descriptor is open for as long as `file`; no memory is passed.
-    match unsafe { libc::fallocate(fd, keep_size, from.cast_signed(), length.cast_signed()) } {
-        0 => Ok(true),
-        _ => match io::Error::last_os_error() {
-            error if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(false),
-            error => Err(error),
-        },
+    match fallocate(file, FallocateFlags::KEEP_SIZE, from, length) {
+        Ok(()) => Ok(true),
+        Err(Errno::OPNOTSUPP) => Ok(false),
+        Err(error) => Err(error.into()),
     }
 }

@@ -1,9 +1,7 @@
 //! What the machine says of itself.
 
-use std::ffi::CString;
 use std::fs;
 use std::io;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 /// The id of the running boot: an unclean reboot is told by it (J3). Empty where the kernel does not say.
@@ -24,21 +22,11 @@ pub struct Space {
 
 /// The room of the file system of a path (statvfs(3)).
 pub fn space(path: &Path) -> io::Result<Space> {
-    let path = CString::new(path.as_os_str().as_bytes())?;
-    // SAFETY: statvfs(3) writes into the zeroed struct that it is given, and reads a C string.
-    let (result, stat) = unsafe {
-        let mut stat: libc::statvfs = std::mem::zeroed();
-        (libc::statvfs(path.as_ptr(), &raw mut stat), stat)
-    };
-    match result {
-        0 => {
-            // What only root may fill is neither.
-            let total = stat.f_blocks.saturating_sub(stat.f_bfree.saturating_sub(stat.f_bavail));
-            let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
-            Ok(Space { total: bytes(total), free: bytes(stat.f_bavail) })
-        }
-        _ => Err(io::Error::last_os_error()),
-    }
+    let stat = rustix::fs::statvfs(path)?;
+    // What only root may fill is neither.
+    let total = stat.f_blocks.saturating_sub(stat.f_bfree.saturating_sub(stat.f_bavail));
+    let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
+    Ok(Space { total: bytes(total), free: bytes(stat.f_bavail) })
 }
 
 /// Bytes that users may still write to the file system of a path.

@@ -1,18 +1,37 @@
-//! The machine below us, as far as more than one room needs it: small files that are replaced whole, private
-//! directories, locks, free space, tasks that are watched. Like `types`, it may be used by every room, and uses none.
+//! The machine below us: small files that are replaced whole, private directories, locks, free space, processes, mounts,
+//! sockets, tasks that are watched. Like `types`, it may be used by every room, and uses none.
 
+mod daemon;
 mod dirs;
 #[cfg(test)]
 mod disk_tests;
 mod files;
 mod full;
 mod machine;
+mod mounts;
+mod process;
+mod socket;
+mod syscalls;
 mod tasks;
+#[cfg(test)]
+mod test_syscalls;
 
+pub use daemon::{
+    become_daemon, file_limit, move_stderr, survive_file_limit, take_stdin, take_stdout,
+};
 pub use dirs::{make_private, sync_dir};
 #[cfg(test)]
 pub(crate) use disk_tests::SmallDisk;
-pub use files::{FileLock, lock, read_small, replace, try_lock};
+pub use files::{FileLock, lock, read_small, rename_if_absent, replace, try_lock};
 pub use full::{is_full, take_room};
 pub use machine::{Space, boot_id, free_bytes, keep_free, space};
+pub use mounts::{MountInfo, is_dead_mount, mounted_at, mounts, unmount};
+pub use process::{
+    ProcessHandle, ProcessStat, Signal, effective_ids, pid_namespace, random, real_ids,
+    resident_memory, signal_child, started,
+};
+pub use socket::{acknowledged, addresses, connect_abstract, end_accepting, peer_user};
+pub use syscalls::{stdout_was_closed, trim_malloc, tune_malloc};
 pub use tasks::{Panicked, Restarts, watched, watched_here};
+#[cfg(test)]
+pub(crate) use test_syscalls::{Aio, FileHandle, get_xattr, listen_as, set_xattr, truncate};

@@ -1,10 +1,9 @@
 //! A directory as a store: each object a file, each put atomic and synced.
 
-use std::ffi::{CString, OsStr};
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::ops::Range;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,6 +17,7 @@ use super::error::{Error, Result};
 use super::object::{
     Begin, Body, Fetched, Head, Listed, Listing, OBJECT_MAX, Put, PutReply, Store,
 };
+use crate::os;
 
 /// Where files are written before they get their names; no object's name begins so.
 const TEMPORARY: &str = ".tmp";
@@ -250,19 +250,7 @@ fn name_if_absent(temporary: &Path, path: &Path) -> io::Result<()> {
             ) => {}
         done => return done,
     }
-    let text = |path: &Path| CString::new(path.as_os_str().as_bytes());
-    let (from, to) = (text(temporary)?, text(path)?);
-    // SAFETY: both are strings that end in NUL and live across the call.
-    let done = unsafe {
-        libc::renameat2(
-            libc::AT_FDCWD,
-            from.as_ptr(),
-            libc::AT_FDCWD,
-            to.as_ptr(),
-            libc::RENAME_NOREPLACE,
-        )
-    };
-    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    os::rename_if_absent(temporary, path)
 }
 
 /// The file's bytes, or those of them that the range covers, and its length.

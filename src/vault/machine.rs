@@ -2,10 +2,9 @@
 
 use std::fs;
 use std::io::{self, Read, Write};
-use std::mem::{offset_of, size_of};
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -132,8 +131,7 @@ pub fn is_held(state_dir: &Path) -> bool {
 
 /// What a machine-id(5) is hashed with, so that it does not itself become known.
 fn hashed(machine_id: &str) -> String {
-    // SAFETY: getuid(2) has no preconditions and cannot fail.
-    let uid = unsafe { libc::getuid() };
+    let (uid, _) = os::real_ids();
     crypto::sha256(format!("s3vault machine {machine_id} {uid}").as_bytes()).to_string()[..32]
         .into()
 }
@@ -207,8 +205,7 @@ impl Drop for Voice {
     fn drop(&mut self) {
         // Ends accept(2) in the thread, which then closes its descriptor: the name is free when
         // ours is closed too, right after this.
-        // SAFETY: the descriptor is open; shutdown(2) takes no memory.
-        unsafe { libc::shutdown(self.listener.as_raw_fd(), libc::SHUT_RDWR) };
+        os::end_accepting(&self.listener);
         if let Some(thread) = self.thread.take() {
             // It neither panics nor waits for anyone longer than a second.
             let _ = thread.join();
@@ -218,10 +215,9 @@ impl Drop for Voice {
 
 /// Where the one that holds the name has the vault, if it is of this user. What it says is bounded, in length and time.
 fn ask(name: &str) -> io::Result<String> {
-    let mut stream = connect(name)?;
-    let peer = peer_of(&stream)?;
-    // SAFETY: geteuid(2) has no preconditions and cannot fail.
-    if peer != unsafe { libc::geteuid() } {
+    let mut stream = os::connect_abstract(name, ANSWER_WAIT)?;
+    let peer = os::peer_user(&stream)?;
+    if peer != os::effective_ids().0 {
         return Err(io::Error::other(format!("it is of user {peer}")));
     }
     let begun = Instant::now();
@@ -241,49 +237,6 @@ fn ask(name: &str) -> io::Result<String> {
     Ok(shown(Some(&said)))
 }
 
-/// Connects to an abstract name. Bounded, unlike std's: who listens and never accepts lets others wait (unix(7)).
-fn connect(name: &str) -> io::Result<UnixStream> {
-    // SAFETY: socket(2) takes no memory.
-    let raw = unsafe { libc::socket(libc::AF_UNIX, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) };
-    if raw < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: it was just made, and is nobody else's.
-    let stream = UnixStream::from(unsafe { OwnedFd::from_raw_fd(raw) });
-    stream.set_write_timeout(Some(ANSWER_WAIT))?;
-    // SAFETY: a sockaddr_un is plain numbers.
-    let mut to: libc::sockaddr_un = unsafe { std::mem::zeroed() };
-    to.sun_family = libc::AF_UNIX as libc::sa_family_t;
-    // The first byte stays 0: abstract.
-    if name.len() >= to.sun_path.len() {
-        return Err(io::ErrorKind::InvalidInput.into());
-    }
-    for (to, from) in to.sun_path[1..].iter_mut().zip(name.bytes()) {
-        *to = libc::c_char::from_ne_bytes([from]);
-    }
-    let length = offset_of!(libc::sockaddr_un, sun_path) + 1 + name.len();
-    // SAFETY: the descriptor is open, and `length` bytes of `to` live across the call.
-    let done = unsafe { libc::connect(raw, (&raw const to).cast(), length as libc::socklen_t) };
-    if done == 0 { Ok(stream) } else { Err(io::Error::last_os_error()) }
-}
-
-/// Whose process listens at the other end, as the kernel says (unix(7)).
-fn peer_of(stream: &UnixStream) -> io::Result<libc::uid_t> {
-    let mut peer = libc::ucred { pid: 0, uid: 0, gid: 0 };
-    let mut length = size_of::<libc::ucred>() as libc::socklen_t;
-    // SAFETY: the descriptor is open; both pointers are to values that live across the call.
-    let asked = unsafe {
-        libc::getsockopt(
-            stream.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_PEERCRED,
-            (&raw mut peer).cast(),
-            &raw mut length,
-        )
-    };
-    if asked == 0 { Ok(peer.uid) } else { Err(io::Error::last_os_error()) }
-}
-
 /// What another process wrote, fit for a terminal: one line, without control characters.
 fn shown(said: Option<&[u8]>) -> String {
     let text = said.map(String::from_utf8_lossy).unwrap_or_default();
@@ -294,8 +247,7 @@ fn shown(said: Option<&[u8]>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::IntoRawFd;
-    use std::os::unix::process::CommandExt;
+    use std::os::unix::net::UnixStream;
 
     use super::*;
 
@@ -342,32 +294,16 @@ mod tests {
         drop(reader);
         // Somebody else's process has taken the name: the vault is ours all the same.
         let name = crypto::sha256(format!("s3vault {} {vault}", machine.id).as_bytes()).to_string();
-        // SAFETY: getuid(2) has no preconditions.
-        if unsafe { libc::getuid() } != 0 {
+        if os::real_ids().0 != 0 {
             return;
         }
         // One that listens; and one whose queue is full, where a connection would wait for ever.
         let address = SocketAddr::from_abstract_name(&name).unwrap();
         for full in [false, true] {
-            let mut stranger = std::process::Command::new("cat");
-            stranger.uid(65534).gid(65534).stdin(std::process::Stdio::piped());
-            let own = address.clone();
-            let listen = move || {
-                let listener = UnixListener::bind_addr(&own)?;
-                let raw = listener.into_raw_fd();
-                // SAFETY: the descriptor is open; neither call takes memory. It is kept across exec.
-                match unsafe { libc::listen(raw, 0) | libc::fcntl(raw, libc::F_SETFD, 0) } {
-                    0 => Ok(()),
-                    _ => Err(io::Error::last_os_error()),
-                }
-            };
-            // SAFETY: between fork and exec it makes system calls only.
-            unsafe { stranger.pre_exec(listen) };
-            let mut stranger = stranger.spawn().unwrap();
+            let stranger = os::listen_as(65534, &address);
             let _waits = full.then(|| UnixStream::connect_addr(&address).unwrap());
             let taken = machine.lock(vault, &one, "/mine", false);
-            drop(stranger.stdin.take());
-            stranger.wait().unwrap();
+            drop(stranger);
             drop(taken.unwrap());
         }
     }

@@ -426,8 +426,7 @@ fn hooks(
 /// The root directory of a vault that has none yet: it belongs to whoever mounts it first.
 async fn make_root(index: &Index) -> Result<()> {
     let now = Timestamp::from(SystemTime::now());
-    // SAFETY: getuid(2) and getgid(2) have no preconditions and cannot fail.
-    let (uid, gid) = unsafe { (libc::getuid(), libc::getgid()) };
+    let (uid, gid) = os::real_ids();
     let root = Inode {
         mode: libc::S_IFDIR | 0o755,
         uid,

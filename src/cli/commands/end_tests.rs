@@ -3,7 +3,7 @@
 use std::process::{Child, Command};
 
 use super::*;
-use crate::cli::running::{namespace, started};
+use crate::os::{pid_namespace, started};
 
 /// A process that stands for a daemon which listens to nobody.
 fn daemon(dir: &std::path::Path) -> (Child, Running) {
@@ -11,7 +11,7 @@ fn daemon(dir: &std::path::Path) -> (Child, Running) {
     let running = Running {
         pid: child.id(),
         started: started(child.id()).unwrap(),
-        namespace: namespace(),
+        namespace: pid_namespace(),
         boot: crate::os::boot_id(),
         mountpoint: Some("/m".into()),
         vault: "v".into(),

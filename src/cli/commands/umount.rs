@@ -11,7 +11,8 @@ use crate::cli::last;
 use crate::cli::mountpoint;
 use crate::cli::paths::{Places, absolute};
 use crate::cli::report::{Report, State};
-use crate::cli::running::{Process, Running};
+use crate::cli::running::Running;
+use crate::os::{self, ProcessHandle};
 
 /// Unmounts and waits for the uploads; with `--force`, ends it whatever happens.
 pub(crate) fn umount(places: &Places, args: &Umount) -> Outcome {
@@ -35,7 +36,7 @@ pub(crate) fn umount(places: &Places, args: &Umount) -> Outcome {
 }
 
 /// After its last word: so that whoever starts it again at once finds nothing in the way.
-pub(super) fn wait_for_end(running: &Running, process: Option<Process>) {
+pub(super) fn wait_for_end(running: &Running, process: Option<ProcessHandle>) {
     if process.is_some_and(|process| !process.wait(END_WAIT)) {
         complain!("s3vault: the daemon (process {}) is slow to end", running.pid);
     }
@@ -44,7 +45,7 @@ pub(super) fn wait_for_end(running: &Running, process: Option<Process>) {
 /// No daemon is known: what is there may be the dead mount of one that crashed.
 fn without_daemon(places: &Places, path: &Path) -> Outcome {
     let shown = path.display();
-    if mountpoint::is_dead(path) {
+    if os::is_dead_mount(path) {
         let failed = |error| {
             let text = format!(
                 "the dead mount at {shown} cannot be cleaned up: {error}; as root: `umount -l {shown}`"
@@ -89,7 +90,7 @@ fn force(running: &Running, path: &Path) -> Outcome {
         return Err(Failure::new(Exit::Forced, text));
     }
     // A mount whose daemon is gone; the lazy unmount above took all but races away.
-    if mountpoint::is_dead(path) {
+    if os::is_dead_mount(path) {
         drop(mountpoint::detach(path));
     }
     let missing = match before.state {

@@ -10,7 +10,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::net::unix::pipe;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{self, SignalKind, signal};
 
 use super::environment;
 use super::logfile;
@@ -19,7 +19,7 @@ use super::spec::{Spec, Word};
 use crate::cli::exit::{Exit, Failure, Outcome};
 use crate::cli::progress::Meter;
 use crate::cli::report::Report;
-use crate::os::make_private;
+use crate::os::{self, Signal, make_private};
 
 /// A daemon that was started.
 pub(crate) struct Front {
@@ -28,7 +28,7 @@ pub(crate) struct Front {
     /// While it is open the daemon knows that somebody waits for it.
     leash: ChildStdin,
     /// SIGINT and SIGTERM, when they are the daemon's.
-    signals: Option<(Signal, Signal)>,
+    signals: Option<(unix::Signal, unix::Signal)>,
     /// The last failure that the daemon told.
     failure: Option<Failure>,
     log: String,
@@ -113,12 +113,8 @@ impl Front {
         if failure.exit == Exit::Done { Ok(()) } else { Err(failure) }
     }
 
-    /// A child that was not waited for: its number is nobody else's.
-    fn forward(&self, signal: i32) {
-        if let Ok(pid) = libc::pid_t::try_from(self.child.id()) {
-            // SAFETY: kill takes two integers.
-            unsafe { libc::kill(pid, signal) };
-        }
+    fn forward(&self, signal: Signal) {
+        os::signal_child(self.child.id(), signal);
     }
 
     /// The daemon's next word; signals that come meanwhile are handed on to it.
@@ -128,8 +124,8 @@ impl Front {
             let signalled = async {
                 match signals {
                     Some((interrupt, terminate)) => tokio::select! {
-                        _ = interrupt.recv() => libc::SIGINT,
-                        _ = terminate.recv() => libc::SIGTERM,
+                        _ = interrupt.recv() => Signal::INT,
+                        _ = terminate.recv() => Signal::TERM,
                     },
                     None => std::future::pending().await,
                 }

@@ -13,17 +13,16 @@ use zeroize::Zeroizing;
 
 use super::life::Live;
 use super::logfile;
-use super::memory::resident;
-use super::process;
 use super::spec::{Credentials, Spec};
 use crate::cli::exit::{Exit, Failure, Outcome};
 use crate::cli::messages;
 use crate::cli::report::{Head, Progress, Report, Usage};
-use crate::cli::running::{Running, namespace, started};
+use crate::cli::running::Running;
 use crate::cli::target::Target;
 use crate::fuse::{self, MountOptions, Mounted};
 use crate::gateway::{self, Caller, Gateway, Listening, ServeOptions, Server};
 use crate::os::boot_id;
+use crate::os::{self, pid_namespace, started};
 use crate::types::Hash;
 use crate::vault::{
     self, Deadlines, Fsync, Kind, Machine, MasterKey, Options, Secret, Unlocked, Vault,
@@ -113,7 +112,7 @@ impl Hosted {
         let running = started(pid).map(|started| Running {
             pid,
             started,
-            namespace: namespace(),
+            namespace: pid_namespace(),
             boot: boot_id(),
             mountpoint: spec.mountpoint.clone(),
             vault: spec.vault.clone(),
@@ -148,8 +147,7 @@ impl Hosted {
     }
 
     fn start(&self, listening: Listening) {
-        // SAFETY: geteuid and getegid have no preconditions.
-        let (uid, gid) = unsafe { (libc::geteuid(), libc::getegid()) };
+        let (uid, gid) = os::effective_ids();
         let gateway = Gateway {
             vfs: self.vault.vfs(),
             host: Arc::new(Host(self.vault.clone())),
@@ -180,7 +178,7 @@ impl Hosted {
 
 /// What `ulimit -f` leaves: too little is refused, and what may become too little is said.
 fn short_files() -> Outcome<Option<String>> {
-    let Some(limit) = process::file_limit() else { return Ok(None) };
+    let Some(limit) = os::file_limit() else { return Ok(None) };
     let shown = ByteSize::b(limit);
     if limit < FILE_FLOOR {
         let text = format!(
@@ -246,7 +244,7 @@ impl Live for Hosted {
             progress: self.progress(),
             files: status.inodes,
             bytes: status.bytes,
-            memory: Usage { used: resident(), limit: self.vault.options().memory },
+            memory: Usage { used: os::resident_memory(), limit: self.vault.options().memory },
             disk,
             warnings: [self.fixed.warnings.clone(), status.warnings].concat(),
             ..self.fixed.clone()

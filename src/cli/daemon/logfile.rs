@@ -2,7 +2,6 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,6 +10,8 @@ use parking_lot::Mutex;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::FmtSpan;
+
+use crate::os;
 
 /// The log's name in the vault's state directory; the one before it ends in `.1`.
 pub(crate) const NAME: &str = "daemon.log";
@@ -77,11 +78,7 @@ impl LogFile {
         }
         let fresh = append(&self.path)?;
         // Standard error goes to the same file (a panic's message); it follows.
-        // SAFETY: dup2 takes two descriptors that are open.
-        if unsafe { libc::fcntl(2, libc::F_GETFD) } >= 0 && same_file(&open.file, 2) {
-            // SAFETY: as above.
-            unsafe { libc::dup2(fresh.as_raw_fd(), 2) };
-        }
+        os::move_stderr(&open.file, &fresh);
         *open = Open { file: fresh, length: 0, lost: open.lost };
         Ok(())
     }
@@ -89,17 +86,6 @@ impl LogFile {
 
 fn append(path: &Path) -> io::Result<File> {
     OpenOptions::new().append(true).create(true).mode(0o600).open(path)
-}
-
-/// Whether a descriptor refers to this very file.
-fn same_file(file: &File, fd: i32) -> bool {
-    let stat = |fd: i32| {
-        // SAFETY: an all-zero stat is a valid value, which fstat overwrites.
-        let mut stat: libc::stat = unsafe { std::mem::zeroed() };
-        // SAFETY: the pointer is to `stat`, which lives across the call.
-        (unsafe { libc::fstat(fd, &raw mut stat) } == 0).then_some((stat.st_dev, stat.st_ino))
-    };
-    stat(file.as_raw_fd()).is_some_and(|own| stat(fd) == Some(own))
 }
 
 /// One event's way to the file: a whole line in one write.

@@ -1,47 +1,14 @@
 //! Calls by name beside renames and unlinks of it: as on a local disk none of them meets an inode that is gone.
 
-use std::ffi::CString;
-use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::os::{get_xattr, set_xattr, truncate};
 
 const ROUNDS: usize = 1500;
 
 type Call = fn(&Path) -> std::io::Result<()>;
-
-fn c_path(path: &Path) -> CString {
-    CString::new(path.as_os_str().as_bytes()).unwrap()
-}
-
-fn checked(returned: impl Into<i64>) -> std::io::Result<()> {
-    if returned.into() < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
-}
-
-fn set_xattr(path: &Path) -> std::io::Result<()> {
-    let (path, value) = (c_path(path), b"1");
-    // SAFETY: all pointers are to values that live across the call.
-    let done = unsafe {
-        libc::setxattr(path.as_ptr(), c"user.x".as_ptr(), value.as_ptr().cast(), value.len(), 0)
-    };
-    checked(done)
-}
-
-fn get_xattr(path: &Path) -> std::io::Result<()> {
-    let (path, mut value) = (c_path(path), [0_u8; 8]);
-    // SAFETY: as above.
-    let length = unsafe {
-        libc::getxattr(path.as_ptr(), c"user.x".as_ptr(), value.as_mut_ptr().cast(), value.len())
-    };
-    checked(length as i64)
-}
-
-fn truncate(path: &Path) -> std::io::Result<()> {
-    let path = c_path(path);
-    // SAFETY: as above.
-    checked(unsafe { libc::truncate(path.as_ptr(), 3) })
-}
 
 #[test]
 fn v3_every_call_by_a_name_that_is_always_there_succeeds() {
@@ -55,7 +22,7 @@ fn v3_every_call_by_a_name_that_is_always_there_succeeds() {
             OpenOptions::new().write(true).create(true).truncate(false).open(path).map(drop)
         }),
         ("read", |path| fs::read(path).map(drop)),
-        ("truncate", truncate),
+        ("truncate", |path| truncate(path, 3)),
         ("setxattr", set_xattr),
         ("getxattr", get_xattr),
         ("stat", |path| fs::metadata(path).map(drop)),

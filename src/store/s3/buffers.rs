@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// Answers below this are no trouble to the allocator.
 const LEAST: usize = 256 << 10;
@@ -18,7 +19,7 @@ const STEP: usize = 256 << 10;
 
 const PAGE: usize = 4096;
 
-#[derive(Clone)]
+#[derive(Clone, FromBytes, Immutable, IntoBytes)]
 #[repr(C, align(4096))]
 struct Page([u8; PAGE]);
 
@@ -108,14 +109,11 @@ pub(super) struct Filled {
 
 impl Filled {
     fn all(&self) -> &[u8] {
-        // SAFETY: a page is `PAGE` initialised bytes without padding, and pages of a `Vec` lie side by side.
-        unsafe { std::slice::from_raw_parts(self.pages.as_ptr().cast(), self.pages.len() * PAGE) }
+        self.pages.as_bytes()
     }
 
     fn all_mut(&mut self) -> &mut [u8] {
-        let length = self.pages.len() * PAGE;
-        // SAFETY: as above, and `self` is borrowed mutably.
-        unsafe { std::slice::from_raw_parts_mut(self.pages.as_mut_ptr().cast(), length) }
+        self.pages.as_mut_bytes()
     }
 }
 

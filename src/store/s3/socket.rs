@@ -2,10 +2,10 @@
 //!
 //! The SDK tells a connection's two addresses, not its descriptor, so that is found among our own.
 
-use std::io;
-use std::mem::{ManuallyDrop, MaybeUninit};
-use std::net::{SocketAddr, TcpStream};
-use std::os::fd::{FromRawFd, RawFd};
+use std::net::SocketAddr;
+use std::os::fd::RawFd;
+
+use crate::os;
 
 /// A TCP connection of this process.
 #[derive(Debug)]
@@ -42,34 +42,19 @@ impl Socket {
 }
 
 fn is(descriptor: RawFd, here: SocketAddr, there: SocketAddr) -> bool {
-    // SAFETY: it is neither closed nor kept here. Whatever has this number now, or nothing, the two questions
-    // below only ask; what is no such socket answers an error.
-    let socket = ManuallyDrop::new(unsafe { TcpStream::from_raw_fd(descriptor) });
-    socket.local_addr().is_ok_and(|address| address == here)
-        && socket.peer_addr().is_ok_and(|address| address == there)
+    os::addresses(descriptor) == Some((here, there))
 }
 
 /// Of all that was written to it, ever.
 fn acknowledged(descriptor: RawFd) -> Option<u64> {
-    let mut info = MaybeUninit::<libc::tcp_info>::zeroed();
-    let mut length = libc::socklen_t::try_from(size_of::<libc::tcp_info>()).ok()?;
-    let into = info.as_mut_ptr().cast();
-    // SAFETY: the kernel writes at most `length` bytes, which are the struct's.
-    let done = unsafe {
-        libc::getsockopt(descriptor, libc::IPPROTO_TCP, libc::TCP_INFO, into, &raw mut length)
-    };
-    if done != 0 {
-        tracing::debug!(error = %io::Error::last_os_error(), "a connection tells nothing of itself");
-        return None;
-    }
-    // SAFETY: plain numbers, of which every bit pattern is one; those that an older kernel left out are zero.
-    Some(unsafe { info.assume_init() }.tcpi_bytes_acked)
+    let told = os::acknowledged(descriptor);
+    told.inspect_err(|error| tracing::debug!(%error, "a connection tells nothing of itself")).ok()
 }
 
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
-    use std::net::TcpListener;
+    use std::net::{TcpListener, TcpStream};
 
     use super::*;
 

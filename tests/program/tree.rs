@@ -1,9 +1,4 @@
 //! A tree of all kinds of files, in by the tools that people use, and out on another machine.
-#![allow(clippy::unwrap_used, reason = "a test may fail")]
-
-#[path = "support/home.rs"]
-mod home;
-mod support;
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -15,8 +10,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-use home::{Home, runs, signal, wait_until};
-use support::{TestBucket, weed};
+use rustix::process::Signal;
+
+use crate::support::home::{Home, runs, signal, wait_until};
+use crate::support::{TestBucket, weed};
 
 const MIB: usize = 1 << 20;
 /// In every name and in every file that is long enough: nothing that leaves this machine, or
@@ -220,6 +217,7 @@ fn second_reader(home: &Home, objects: Vec<(String, bytes::Bytes)>, vault: &Path
 }
 
 /// `fs::write` does not hear what close(2) says, and it is close that promises.
+#[allow(unsafe_code, reason = "nothing safe returns what close(2) says")]
 fn write_and_close(path: &Path, n: u64) -> std::io::Result<()> {
     let mut file = File::create(path)?;
     file.write_all(&Random(n + 1).content(3000))?;
@@ -249,7 +247,7 @@ fn after_kill_in_the_middle_of_a_copy_every_closed_file_is_there() {
             }
         });
         wait_until("some files", || closed.load(std::sync::atomic::Ordering::SeqCst) > 500);
-        signal(daemon, libc::SIGKILL);
+        signal(daemon, Signal::KILL);
         wait_until("its end", || !runs(daemon));
     });
     let closed = closed.into_inner();
@@ -261,7 +259,7 @@ fn after_kill_in_the_middle_of_a_copy_every_closed_file_is_there() {
     }
     // And once more, with nothing but the bucket left: a consistent state of the recent past.
     let daemon = home.daemon(&vault);
-    signal(daemon, libc::SIGKILL);
+    signal(daemon, Signal::KILL);
     wait_until("its end", || !runs(daemon));
     fs::remove_dir_all(home.state()).unwrap();
     home.type_in("mount vault").exits(0);

@@ -1,12 +1,5 @@
 //! The HTTP service's API over real HTTP, against vaults on SeaweedFS: as curl asks, beside the mount, from a second
-//! machine, from many clients, and from clients that go away. How it is hosted is tested in `tests/serve.rs`.
-#![allow(clippy::unwrap_used, reason = "helpers of tests")]
-
-#[path = "support/home.rs"]
-mod home;
-#[path = "support/http.rs"]
-mod http;
-mod support;
+//! machine, from many clients, and from clients that go away. How it is hosted is tested in `tests/program/serve.rs`.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -14,10 +7,12 @@ use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 
-use home::{Home, runs, signal, wait_until};
-use http::Place;
+use rustix::process::Signal;
+
+use crate::support::home::{Home, runs, signal, wait_until};
+use crate::support::http::Place;
+use crate::support::{TestBucket, noise, weed};
 use serde_json::Value;
-use support::{TestBucket, noise, weed};
 
 /// A user of a vault on the shared server, on a machine of their own.
 struct User {
@@ -274,7 +269,7 @@ fn who_goes_away_half_way_leaves_nothing_not_even_after_a_crash() {
     user.home.type_in("sync").exits(0);
     assert_eq!(paths(&place), BTreeSet::from(["whole".to_owned()]));
     let daemon = user.daemon();
-    signal(daemon, libc::SIGKILL);
+    signal(daemon, Signal::KILL);
     wait_until("the daemon is gone", || !runs(daemon));
     drop(open);
     user.home.type_in("mount vault").exits(0);

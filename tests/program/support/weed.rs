@@ -5,8 +5,6 @@
 //! it had it ten times in a row, nobody is left, and it kills the server by its pid and deletes
 //! its files. So it ends after the tests however they end. Files: `target/tmp/weed/`.
 
-#![allow(unreachable_pub, reason = "each test has its own copy")]
-
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};

@@ -1,8 +1,4 @@
 //! What `src/SEMANTICS.md` says of the meaning of calls, on a real mount: its examples, and many users at once.
-#![allow(clippy::unwrap_used, reason = "a test may fail")]
-
-#[path = "support/home.rs"]
-mod home;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,9 +8,9 @@ use std::process::Command;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Instant;
 
-use home::{Home, PATIENCE, wait_until};
+use crate::support::home::{Home, PATIENCE, wait_until};
 
-const SEMANTICS: &str = include_str!("../src/SEMANTICS.md");
+const SEMANTICS: &str = include_str!("../../src/SEMANTICS.md");
 /// The heading of the table.
 const SECTION: &str = "## What works as on a local disk";
 

@@ -1,17 +1,12 @@
 //! What a mount asks of the server, counted by a proxy that adds a round trip of 30 ms.
-#![allow(clippy::unwrap_used, reason = "a test may fail")]
-
-#[path = "support/home.rs"]
-mod home;
-mod support;
 
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
-use home::{Home, wait_until};
-use support::{Exchange, Proxy, TestBucket, block_on, weed};
+use crate::support::home::{Home, wait_until};
+use crate::support::{Exchange, Proxy, TestBucket, block_on, weed};
 
 const ROUND_TRIP: Duration = Duration::from_millis(30);
 const MIB: u64 = 1 << 20;

@@ -1,8 +1,5 @@
 //! A plain HTTP client, to the byte: what a test sends is what is written here, also when it is nonsense.
 
-#![allow(unreachable_pub, reason = "each test has its own copy")]
-#![allow(dead_code, reason = "each test uses its own part of this")]
-
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;

@@ -1,8 +1,6 @@
 //! A child process that never outlives the test, not even one that is killed: a shell waits for the end of a
 //! pipe that the test holds, and then kills the child by its own pid.
 
-#![allow(unreachable_pub, reason = "each test has its own copy")]
-
 use std::ffi::OsStr;
 use std::process::{Child, Command, Stdio};
 

@@ -1,9 +1,5 @@
 //! The program on machines as they are: small files that a power cut emptied, two containers with one home, outputs that are
 //! full, limits, names that are no text, passphrases that other systems wrote.
-#![allow(clippy::unwrap_used, reason = "helpers of tests")]
-
-#[path = "support/home.rs"]
-mod home;
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -11,7 +7,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use home::{Done, Home, mounts_below, runs};
+use crate::support::home::{Done, Home, mounts_below, runs};
 
 /// A home whose vault at `file://.../bucket` has a passphrase.
 fn with_vault() -> Home {

@@ -4,8 +4,6 @@
 //! signs for the proxy's address, and the server verifies the header as it arrives. HTTP/1.1 is
 //! followed on the side, as far as it takes to tell one request from the next.
 
-#![allow(unreachable_pub, reason = "each test has its own copy")]
-
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -1,10 +1,6 @@
 //! A vault of each format version, committed, which must open for ever: by the program and by the second reader.
 //!
-//! `S3VAULT_MAKE_GOLDEN=1 cargo test --test golden` makes the one of the current version, if it is not there.
-#![allow(clippy::unwrap_used, reason = "a test may fail")]
-
-#[path = "support/home.rs"]
-mod home;
+//! `S3VAULT_MAKE_GOLDEN=1 cargo test --test program golden::` makes the one of the current version, if it is not there.
 
 use std::ffi::OsStr;
 use std::fmt::Write;
@@ -16,7 +12,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use home::Home;
+use crate::support::home::Home;
 use s3vault::testing::crypto::sha256;
 use s3vault::testing::types::{InodeNo, MIB};
 use s3vault::testing::vault::{

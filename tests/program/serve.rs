@@ -1,23 +1,17 @@
 //! The HTTP service as it is hosted: beside a mount and without, who gets in, what it bears. Real HTTP, against vaults
-//! on SeaweedFS. What the API itself answers is tested in `tests/gateway.rs`.
-#![allow(clippy::unwrap_used, reason = "helpers of tests")]
-
-#[path = "support/home.rs"]
-mod home;
-#[path = "support/http.rs"]
-mod http;
-mod support;
+//! on SeaweedFS. What the API itself answers is tested in `tests/program/gateway.rs`.
 
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use home::{Done, Home, mounts_below, runs, signal, wait_until};
-use http::{Answer, Place};
-use support::{TestBucket, noise, weed};
+use rustix::process::Signal;
+
+use crate::support::home::{Done, Home, mounts_below, runs, signal, wait_until};
+use crate::support::http::{Answer, Place};
+use crate::support::{TestBucket, noise, weed};
 
 /// A user with a vault on the shared server.
 struct User {
@@ -162,7 +156,7 @@ fn beside_a_mount_both_see_the_same_and_end_as_they_should() {
     user.home.type_in("mount elsewhere").exits(11);
     // A signal ends both, and everything is sent.
     place.put("/files/last", b"last").is(201);
-    signal(daemon, libc::SIGTERM);
+    signal(daemon, Signal::TERM);
     wait_until("the daemon is gone", || !runs(daemon));
     assert!(mounts_below(&vault).is_empty());
     assert_eq!(user.elsewhere("last"), b"last");
@@ -176,7 +170,7 @@ fn in_the_foreground_it_stays_and_a_signal_ends_it() {
     let place = user.place();
     place.put("/files/file", b"x").is(201);
     let daemon = user.daemon();
-    signal(front.id(), libc::SIGTERM);
+    signal(front.id(), Signal::TERM);
     assert_eq!(front.wait().unwrap().code(), Some(0));
     assert!(!runs(daemon));
     assert_eq!(user.elsewhere("file"), b"x");
@@ -404,18 +398,7 @@ async fn over_tls_it_is_the_same_and_the_cookie_is_secure() {
 
 /// Lets a socket take little that nobody reads.
 fn small_window(stream: &TcpStream) {
-    let size: libc::c_int = 4096;
-    // SAFETY: the pointer is to an int, whose size is given.
-    let set = unsafe {
-        libc::setsockopt(
-            stream.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_RCVBUF,
-            (&raw const size).cast(),
-            4,
-        )
-    };
-    assert_eq!(set, 0);
+    rustix::net::sockopt::set_socket_recv_buffer_size(stream, 4096).unwrap();
 }
 
 #[test]

@@ -1,17 +1,13 @@
 //! The store on real servers: SeaweedFS, which keeps its word about conditional puts, and rclone, which does
 //! not.
 
-#![allow(clippy::unwrap_used, clippy::cast_possible_truncation, reason = "a test")]
-
-mod support;
-
 use std::time::{Duration, SystemTime};
 
+use crate::support::{Proxy, Rclone, Trouble, weed};
 use bytes::Bytes;
 use s3vault::testing::store::{
     Bucket, Conditional, Deadlines, Error, S3Options, S3Store, StoreUrl, conformance,
 };
-use support::{Proxy, Rclone, Trouble, weed};
 
 async fn open(url: &StoreUrl, options: &S3Options) -> Result<Bucket, Error> {
     Bucket::open(url, options, Deadlines::default()).await

@@ -1,15 +1,10 @@
 //! The way to the store as companies have it: proxies, and certificates that only they know.
-#![allow(clippy::unwrap_used, reason = "a test")]
-
-#[path = "support/home.rs"]
-mod home;
-mod support;
 
 use std::fs;
 use std::time::{Duration, Instant};
 
-use home::{Home, wait_until};
-use support::{ForwardProxy, Giver, Manners, Strange, TestBucket, TlsFront, noise, weed};
+use crate::support::home::{Home, wait_until};
+use crate::support::{ForwardProxy, Giver, Manners, Strange, TestBucket, TlsFront, noise, weed};
 
 fn home(bucket: &TestBucket) -> Home {
     let home = Home::new().with("S3VAULT_PASSPHRASE", "correct horse");
@@ -106,7 +101,9 @@ fn the_store_is_asked_through_the_proxy_and_past_it_where_it_is_to_be() {
         [(wrong.as_str(), 5, "through the proxy"), ("socks5h://s3cret:s3cret@p", 2, "SOCKS")]
     {
         let mut command = home.command(to.split_whitespace());
-        let done = home::Done::from(command.env("https_proxy", url).arg("-v").output().unwrap());
+        let done = crate::support::home::Done::from(
+            command.env("https_proxy", url).arg("-v").output().unwrap(),
+        );
         let done = done.exits(code).says(words).says("https_proxy");
         assert!(!done.err.contains("s3cret"), "{}", done.err);
     }
@@ -224,7 +221,7 @@ fn credentials_change_under_a_mount_and_nothing_is_lost() {
     let with = |id: &str, words: &str| {
         let mut command = home.command(words.split(' '));
         command.env("AWS_ACCESS_KEY_ID", id).env("AWS_SECRET_ACCESS_KEY", "s3cret-of-mine");
-        home::Done::from(command.output().unwrap())
+        crate::support::home::Done::from(command.output().unwrap())
     };
     with("PROCESS", "mount vault").exits(0);
     there.refuses_all_but("HANDED");

@@ -1,7 +1,5 @@
 //! `rclone serve s3`: a server that ignores the condition of a put.
 
-#![allow(unreachable_pub, reason = "each test has its own copy")]
-
 use std::fs::File;
 
 use super::bucket::{ACCESS_KEY, SECRET_KEY, TestBucket};

@@ -3,8 +3,6 @@
 //!
 //! The server sees requests that this proxy signed: what is asked can be changed, and the proxy has a clock of its own.
 
-#![allow(unreachable_pub, reason = "each test has its own copy")]
-
 use std::convert::Infallible;
 use std::fmt::Write;
 use std::io;

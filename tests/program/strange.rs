@@ -1,18 +1,13 @@
 //! Stores and networks as they are, played by a proxy before SeaweedFS. Right is, for each: it works, or `init` says in one
 //! clear line why not; never half-way, never "there is no vault", "older than what this machine saw" or "credentials".
-#![allow(clippy::unwrap_used, clippy::cast_possible_truncation, reason = "a test")]
-
-#[path = "support/home.rs"]
-mod home;
-mod support;
 
 use std::fs;
 use std::time::{Duration, Instant, SystemTime};
 
+use crate::support::home::Home;
+use crate::support::{Manners, Strange, TestBucket, Uplink, noise, weed};
 use bytes::Bytes;
-use home::Home;
 use s3vault::testing::store::{Bucket, Conditional, Deadlines, Error, S3Store, conformance};
-use support::{Manners, Strange, TestBucket, Uplink, noise, weed};
 
 /// A bucket behind a proxy.
 struct Far {

@@ -1,19 +1,17 @@
 //! The machine's disk as it is: small, full, and with more written to it than it has room for. Real mounts.
-#![allow(clippy::unwrap_used, reason = "helpers of tests")]
-
-#[path = "support/home.rs"]
-mod home;
-mod support;
 
 use std::ffi::CString;
 use std::fs;
 use std::io::Write;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use home::{Home, detach, runs, signal, wait_until};
-use support::{Proxy, noise, weed};
+use rustix::mount::MountFlags;
+
+use rustix::process::Signal;
+
+use crate::support::home::{Home, detach, runs, signal, wait_until};
+use crate::support::{Proxy, noise, weed};
 
 /// A disk of its own at a directory; gone when dropped.
 struct SmallDisk(PathBuf);
@@ -21,12 +19,14 @@ struct SmallDisk(PathBuf);
 impl SmallDisk {
     fn new(at: PathBuf, mib: u64) -> Self {
         fs::create_dir_all(&at).unwrap();
-        mount(&at, mib, 0);
+        let (kind, flags) = (c"tmpfs", MountFlags::empty());
+        rustix::mount::mount(kind, &at, kind, flags, options(mib).as_c_str()).unwrap();
         Self(at)
     }
 
     fn resize(&self, mib: u64) {
-        mount(&self.0, mib, libc::MS_REMOUNT);
+        let flags = MountFlags::empty();
+        rustix::mount::mount_remount(&self.0, flags, options(mib).as_c_str()).unwrap();
     }
 }
 
@@ -36,14 +36,8 @@ impl Drop for SmallDisk {
     }
 }
 
-fn mount(at: &Path, mib: u64, flags: libc::c_ulong) {
-    let at = CString::new(at.as_os_str().as_bytes()).unwrap();
-    let data = CString::new(format!("size={mib}m,mode=0700")).unwrap();
-    // SAFETY: mount(2) reads these C strings, which live across the call.
-    let done = unsafe {
-        libc::mount(c"tmpfs".as_ptr(), at.as_ptr(), c"tmpfs".as_ptr(), flags, data.as_ptr().cast())
-    };
-    assert_eq!(done, 0, "mounting a tmpfs: {}", std::io::Error::last_os_error());
+fn options(mib: u64) -> CString {
+    CString::new(format!("size={mib}m,mode=0700")).unwrap()
 }
 
 fn warnings(home: &Home, vault: &Path) -> String {
@@ -75,7 +69,7 @@ fn a_small_disk_has_room_and_one_that_is_full_is_named() {
     fs::rename(home.data().join("store"), home.path("away")).unwrap();
     fs::write(vault.join("unsent"), "x").unwrap();
     let daemon = home.daemon(&vault);
-    signal(daemon, libc::SIGKILL);
+    signal(daemon, Signal::KILL);
     wait_until("the daemon ends", || !runs(daemon));
     fs::rename(home.path("away"), home.data().join("store")).unwrap();
     disk.resize(70);
@@ -115,7 +109,7 @@ fn j8_on_a_disk_that_others_fill_all_goes_on_that_needs_no_room() {
     home.type_in("sync vault").exits(0);
     fs::create_dir(vault.join("later")).unwrap();
     let daemon = home.daemon(&vault);
-    signal(daemon, libc::SIGKILL);
+    signal(daemon, Signal::KILL);
     wait_until("the daemon ends", || !runs(daemon));
     fill();
     home.type_in("mount vault --cache-size 64M").exits(0);
@@ -166,8 +160,9 @@ fn what_is_removed_unsent_gives_its_room_back_while_the_store_is_away() {
     proxy.take();
     proxy.heal();
     home.type_in("sync vault").exits(0);
-    let put =
-        |e: &support::Exchange| e.method == "PUT" && e.target.contains("/pack/") && e.status == 200;
+    let put = |e: &crate::support::Exchange| {
+        e.method == "PUT" && e.target.contains("/pack/") && e.status == 200
+    };
     let puts = proxy.take().iter().filter(|e| put(e)).count();
     assert!(puts <= 13 + ON_THE_WIRE, "{puts} packs were put");
     home.type_in("umount vault").exits(0);

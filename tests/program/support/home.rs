@@ -1,14 +1,14 @@
 //! A user on a machine of their own: a home directory, a machine id, and the program as they
 //! would type it. Leaves no mount and no process behind, also when the test fails.
 
-#![allow(unreachable_pub, reason = "each test has its own copy")]
-#![allow(dead_code, reason = "each test uses its own part of this")]
-
-use std::ffi::{CString, OsStr};
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
+
+use rustix::mount::UnmountFlags;
+use rustix::process::Signal;
 
 /// How long anything may take before the test fails: many times what it needs, on a machine
 /// that does other things.
@@ -152,9 +152,9 @@ impl Home {
     }
 
     /// The daemons of this home: their command line names their mountpoint, which is below it.
-    fn daemons(&self) -> Vec<libc::pid_t> {
+    fn daemons(&self) -> Vec<u32> {
         let Ok(processes) = std::fs::read_dir("/proc") else { return Vec::new() };
-        let ours = |pid: &libc::pid_t| {
+        let ours = |pid: &u32| {
             let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
             let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
             matches!(words[..], [b"s3vault", b"daemon", mountpoint, ..]
@@ -180,8 +180,7 @@ impl Drop for Home {
                 break;
             }
             for pid in daemons {
-                // SAFETY: kill takes two integers; the process was just seen to be ours.
-                unsafe { libc::kill(pid, libc::SIGKILL) };
+                signal(pid, Signal::KILL); // it was just seen to be ours
             }
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -193,8 +192,8 @@ impl Drop for Home {
 
 /// What is mounted below a directory, innermost first.
 pub fn mounts_below(directory: &Path) -> Vec<PathBuf> {
-    let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let paths = table.lines().filter_map(|line| line.split(' ').nth(4)).map(PathBuf::from);
+    let all = s3vault::testing::os::mounts().unwrap_or_default();
+    let paths = all.into_iter().map(|mount| mount.path);
     let mut below: Vec<PathBuf> = paths.filter(|path| path.starts_with(directory)).collect();
     below.reverse();
     below
@@ -202,17 +201,15 @@ pub fn mounts_below(directory: &Path) -> Vec<PathBuf> {
 
 /// Unmounts lazily, as somebody else would.
 pub fn detach(path: &Path) {
-    let name = CString::new(path.as_os_str().as_bytes()).expect("no NUL");
-    // SAFETY: umount2 reads the C string, which lives across the call.
-    if unsafe { libc::umount2(name.as_ptr(), libc::MNT_DETACH) } != 0 {
+    if rustix::mount::unmount(path, UnmountFlags::DETACH).is_err() {
         let _ = Command::new("fusermount3").args(["-u", "-z"]).arg(path).status();
     }
 }
 
 /// Sends a signal to a process that the test knows.
-pub fn signal(pid: u32, signal: i32) {
-    // SAFETY: kill takes two integers.
-    unsafe { libc::kill(libc::pid_t::try_from(pid).expect("a pid"), signal) };
+pub fn signal(pid: u32, signal: Signal) {
+    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw).expect("a pid");
+    let _ = rustix::process::kill_process(pid, signal); // it may be gone
 }
 
 /// Whether a process runs (one that waits to be reaped does not).

@@ -1,7 +1,5 @@
 //! Where the installed tools are.
 
-#![allow(unreachable_pub, reason = "each test has its own copy")]
-
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};

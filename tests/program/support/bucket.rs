@@ -1,7 +1,5 @@
 //! A bucket for one test.
 
-#![allow(unreachable_pub, reason = "each test has its own copy")]
-
 use std::time::Duration;
 
 use aws_sdk_s3::Client;

@@ -1,18 +1,17 @@
 //! The program as people and scripts use it: real mounts on directories as stores.
-#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
-#[path = "support/home.rs"]
-mod home;
-
+use std::ffi::OsString;
 use std::fs;
 use std::io::{Read, Write};
-use std::os::fd::{AsRawFd, FromRawFd};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::os::unix::process::CommandExt;
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::process::Command;
 
-use home::{Home, detach, mounts_below, runs, signal, wait_until};
+use rustix::process::Signal;
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+
+use crate::support::home::{Home, detach, mounts_below, runs, signal, wait_until};
 
 /// A home whose vault at `file://.../bucket` has a passphrase.
 fn with_vault() -> Home {
@@ -216,7 +215,7 @@ fn force_ends_a_daemon_that_hangs() {
     let vault = home.path("vault");
     fs::write(vault.join("closed"), "closed").unwrap();
     let daemon = home.daemon(&vault);
-    signal(daemon, libc::SIGSTOP);
+    signal(daemon, Signal::STOP);
     home.type_in("status vault").exits(0).says("does not answer");
     home.type_in("umount vault --force").exits(22).says("unknown");
     assert!(!runs(daemon) && mounts_below(&vault).is_empty());
@@ -234,7 +233,7 @@ fn a_dead_mount_is_cleaned_up_and_closed_files_are_there() {
         fs::write(vault.join(number.to_string()), format!("file {number}")).unwrap();
     }
     let daemon = home.daemon(&vault);
-    signal(daemon, libc::SIGKILL);
+    signal(daemon, Signal::KILL);
     wait_until("the daemon is gone", || !runs(daemon));
     home.type_in("mount vault").exits(0).says("Cleaned up a dead mount");
     for number in 0..20 {
@@ -244,7 +243,7 @@ fn a_dead_mount_is_cleaned_up_and_closed_files_are_there() {
         );
     }
     let daemon = home.daemon(&vault);
-    signal(daemon, libc::SIGKILL);
+    signal(daemon, Signal::KILL);
     wait_until("the daemon is gone", || !runs(daemon));
     home.type_in("umount vault").exits(0).says("dead mount");
     assert!(mounts_below(&vault).is_empty());
@@ -259,7 +258,7 @@ fn sigterm_finishes_and_releases() {
     // Busy or not: a signal is no question.
     let open = fs::File::open(vault.join("file")).unwrap();
     let daemon = home.daemon(&vault);
-    signal(daemon, libc::SIGTERM);
+    signal(daemon, Signal::TERM);
     wait_until("the daemon is gone", || !runs(daemon));
     drop(open);
     // Released: another machine needs no --take-over.
@@ -296,7 +295,7 @@ fn in_the_foreground_signals_are_handed_on_and_the_end_of_one_is_the_end_of_both
     let mut front = home.spawn("mount vault --foreground");
     wait_until("it is mounted", mounted);
     fs::write(vault.join("file"), "x").unwrap();
-    signal(front.id(), libc::SIGINT);
+    signal(front.id(), Signal::INT);
     assert_eq!(front.wait().unwrap().code(), Some(0));
     assert!(!mounted());
 
@@ -386,42 +385,31 @@ fn check_says_what_is_missing() {
 
 /// Whether what is typed shows.
 fn echoes(terminal: &fs::File) -> bool {
-    // SAFETY: all zeros is a value of it, and the call fills it in; the descriptor is open.
-    let mut settings: libc::termios = unsafe { std::mem::zeroed() };
-    // SAFETY: as above.
-    let asked = unsafe { libc::tcgetattr(terminal.as_raw_fd(), &raw mut settings) };
-    assert_eq!(asked, 0);
-    settings.c_lflag & libc::ECHO != 0
+    let settings = rustix::termios::tcgetattr(terminal).unwrap();
+    settings.local_modes.contains(rustix::termios::LocalModes::ECHO)
 }
 
 /// A terminal with somebody at it, who types `answers` one after the other, each when asked.
 fn at_a_terminal(home: &Home, line: &str, answers: &[&str]) -> (i32, String) {
-    let (mut master, mut slave) = (0, 0);
-    // SAFETY: the first two pointers are to descriptors; null is allowed for the others.
-    let opened = unsafe {
-        libc::openpty(
-            &raw mut master,
-            &raw mut slave,
-            std::ptr::null_mut(),
-            std::ptr::null(),
-            std::ptr::null(),
-        )
-    };
-    assert_eq!(opened, 0);
-    // SAFETY: openpty just gave us these descriptors.
-    let (mut master, slave) =
-        unsafe { (fs::File::from_raw_fd(master), fs::File::from_raw_fd(slave)) };
-    let mut command = home.command(line.split_whitespace());
+    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+    grantpt(&master).unwrap();
+    unlockpt(&master).unwrap();
+    let name = OsString::from_vec(ptsname(&master, Vec::new()).unwrap().into_bytes());
+    let (mut master, slave) = (fs::File::from(master), fs::File::options());
+    let slave = { slave }.read(true).write(true).custom_flags(libc::O_NOCTTY).open(name).unwrap();
+    let inner = home.command(line.split_whitespace());
+    // It makes the terminal the one of the command's own session.
+    let mut command = Command::new("setsid");
+    command.arg("--ctty").arg(inner.get_program()).args(inner.get_args());
+    for (name, value) in inner.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    command.current_dir(inner.get_current_dir().unwrap_or(Path::new(".")));
     let copy = || slave.try_clone().unwrap();
     command.stdin(copy()).stdout(copy()).stderr(copy());
-    // SAFETY: setsid and ioctl are safe between fork and exec.
-    unsafe {
-        command.pre_exec(|| {
-            libc::setsid();
-            libc::ioctl(0, libc::TIOCSCTTY, 0);
-            Ok(())
-        });
-    }
     let mut child = command.spawn().unwrap();
     drop((command, slave));
     let mut said = String::new();

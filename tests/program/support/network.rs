@@ -1,7 +1,5 @@
 //! What may stand between the program and a server: one that speaks TLS, and a forward proxy.
 
-#![allow(unreachable_pub, reason = "each test has its own copy")]
-
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;

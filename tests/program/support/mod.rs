@@ -1,14 +1,12 @@
 //! What the integration tests stand on: a real S3 server that they share, a proxy before it that adds a
 //! round trip, counts and breaks things, and a server that ignores conditional puts.
 //!
-//! `mod support;` in a test, then [`weed`]. `scripts/test` installs what is started here.
-#![allow(dead_code, unused_imports, reason = "each test uses its own part of this")]
-#![allow(clippy::unused_self, reason = "what a bucket is asked for may depend on it later")]
-#![allow(clippy::zombie_processes, reason = "the server outlives the test that started it")]
-#![allow(unreachable_pub, reason = "each test has its own copy")]
+//! [`weed`] is the server; `scripts/test` installs what is started here.
 
 mod bucket;
 mod giver;
+pub mod home;
+pub mod http;
 mod network;
 mod proxy;
 mod rclone;

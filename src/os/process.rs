@@ -1,0 +1,178 @@
+//! Processes: who this one is, which others run, and their ends.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::{
+    Pid, PidfdFlags, getegid, geteuid, getgid, getuid, kill_process, pidfd_open, pidfd_send_signal,
+};
+
+pub use rustix::process::Signal;
+
+/// User and group that started this process (getuid(2)).
+pub fn real_ids() -> (u32, u32) {
+    (getuid().as_raw(), getgid().as_raw())
+}
+
+/// User and group that this process acts as (geteuid(2)).
+pub fn effective_ids() -> (u32, u32) {
+    (geteuid().as_raw(), getegid().as_raw())
+}
+
+/// Random bytes of the kernel, by one call of getrandom(2): neither a fork nor a cloned machine repeats them.
+///
+/// # Panics
+/// When the kernel has none to give, which no supported one does: to go on without would cost secrecy.
+pub fn random<const N: usize>() -> [u8; N] {
+    const { assert!(N <= 256, "more may come in parts (getrandom(2))") };
+    let mut bytes = [0; N];
+    loop {
+        match rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()) {
+            Ok(count) if count == N => return bytes,
+            Err(Errno::INTR) => {}
+            other => panic!("getrandom(2) failed: {other:?}"),
+        }
+    }
+}
+
+/// The namespace of process numbers that this process lives in (`pid_namespaces(7)`); 0 where the kernel does not say.
+pub fn pid_namespace() -> u64 {
+    std::fs::metadata("/proc/self/ns/pid").map_or(0, |metadata| metadata.ino())
+}
+
+/// Bytes of memory that this process has in use (`VmRSS`); 0 where /proc does not tell.
+pub fn resident_memory() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    kib.unwrap_or(0) * 1024
+}
+
+/// What `/proc` says of a process (`proc_pid_stat(5)`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProcessStat {
+    /// Its number.
+    pub pid: u32,
+    /// Its program's name, at most 15 bytes of it.
+    pub name: String,
+    /// The number of the process that started it.
+    pub parent: u32,
+    /// When it began, in clock ticks since boot: tells it from a later one of the same number.
+    pub started: u64,
+    /// It is dead, and nobody has waited for its end yet.
+    pub is_dead: bool,
+}
+
+impl ProcessStat {
+    /// Of one process; `None` when there is none of that number.
+    pub fn of(pid: u32) -> Option<Self> {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // The second field is a name in parentheses and may hold anything, so count from its end.
+        let (begin, end) = (stat.find('(')? + 1, stat.rfind(')')?);
+        let name = stat.get(begin..end)?.to_owned();
+        let mut fields = stat.get(end + 1..)?.split_whitespace();
+        let is_dead = matches!(fields.next()?, "Z" | "X");
+        let parent = fields.next()?.parse().ok()?;
+        let started = fields.nth(17)?.parse().ok()?;
+        Some(Self { pid, name, parent, started, is_dead })
+    }
+
+    /// Of all that this process sees.
+    pub fn all() -> Vec<Self> {
+        let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
+        let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        pids.filter_map(Self::of).collect()
+    }
+}
+
+/// When a living process began, in clock ticks since boot; `None` for a dead one.
+pub fn started(pid: u32) -> Option<u64> {
+    ProcessStat::of(pid).filter(|process| !process.is_dead).map(|process| process.started)
+}
+
+/// Sends a signal to a child that nobody has waited for: its number is nobody else's. One that is gone hears nothing.
+pub fn signal_child(pid: u32, signal: Signal) {
+    if let Some(pid) = pid.try_into().ok().and_then(Pid::from_raw) {
+        let _ = kill_process(pid, signal);
+    }
+}
+
+/// A process by its descriptor, which never comes to mean another one (`pidfd_open(2)`).
+#[derive(Debug)]
+pub struct ProcessHandle(OwnedFd);
+
+impl ProcessHandle {
+    /// `None` when there is no process of that number.
+    pub fn open(pid: u32) -> io::Result<Option<Self>> {
+        let Some(pid) = pid.try_into().ok().and_then(Pid::from_raw) else { return Ok(None) };
+        match pidfd_open(pid, PidfdFlags::empty()) {
+            Ok(fd) => Ok(Some(Self(fd))),
+            Err(Errno::SRCH) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Ends it at once. One that is gone already is no error.
+    pub fn kill(&self) -> io::Result<()> {
+        match pidfd_send_signal(&self.0, Signal::KILL) {
+            Ok(()) | Err(Errno::SRCH) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Waits until it is gone; `false` when it is not within `limit`.
+    pub fn wait(&self, limit: Duration) -> bool {
+        let deadline = Instant::now() + limit;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let timeout = Timespec::try_from(left).ok();
+            match poll(&mut [PollFd::new(&self.0, PollFlags::IN)], timeout.as_ref()) {
+                Ok(1..) => return true,
+                Ok(_) if left.is_zero() => return false,
+                _ => {} // a signal
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn a_child_is_seen_and_ended_by_its_handle_and_by_its_number() {
+        for by_number in [false, true] {
+            let mut child = Command::new("sleep").arg("100").spawn().unwrap();
+            let handle = ProcessHandle::open(child.id()).unwrap().unwrap();
+            let seen = ProcessStat::all().into_iter().find(|one| one.pid == child.id()).unwrap();
+            assert_eq!(seen.parent, std::process::id());
+            assert_eq!(started(child.id()), Some(seen.started));
+            assert!(!handle.wait(Duration::ZERO));
+            match by_number {
+                true => signal_child(child.id(), Signal::KILL),
+                false => handle.kill().unwrap(),
+            }
+            assert!(handle.wait(Duration::from_secs(10)));
+            assert_eq!(started(child.id()), None, "dead, and not waited for");
+            child.wait().unwrap();
+            handle.kill().unwrap();
+            assert!(ProcessHandle::open(child.id()).unwrap().is_none());
+            assert_eq!(ProcessStat::of(child.id()), None);
+        }
+    }
+
+    #[test]
+    fn this_process_is_told_of_itself() {
+        assert!(resident_memory() > 1 << 20 && pid_namespace() != 0);
+        assert_ne!(random::<32>(), random::<32>());
+        assert_eq!(real_ids(), effective_ids());
+        assert!(ProcessStat::of(std::process::id()).is_some_and(|own| !own.is_dead));
+        assert!(ProcessHandle::open(0).unwrap().is_none());
+    }
+}

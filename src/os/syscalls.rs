@@ -1,0 +1,86 @@
+//! Calls of the system and of the C library for which neither std nor `rustix` has a safe word. All that is unsafe in
+//! this program is here.
+#![allow(unsafe_code, reason = "this is where it may be; Cargo.toml denies it elsewhere")]
+
+use std::mem::MaybeUninit;
+use std::os::fd::{BorrowedFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+/// Closes every descriptor but the three standard ones. To be called first of all: what this process opened would go too.
+pub(super) fn close_inherited() {
+    // SAFETY: the caller has nothing open yet; so nobody relies on any of these.
+    unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0) };
+}
+
+/// Has a signal do nothing to this process.
+pub(super) fn ignore(signal: i32) {
+    // SAFETY: SIG_IGN is no handler: no code of ours runs.
+    unsafe { libc::signal(signal, libc::SIG_IGN) };
+}
+
+/// Whether this process was started without a standard output.
+static STDOUT_CLOSED: AtomicBool = AtomicBool::new(false);
+
+/// Rust puts /dev/null in the place of a standard descriptor that is closed, before `main`: after that, nobody can tell.
+/// So the loader calls this before.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static LOOK_AT_STDOUT: extern "C" fn() = {
+    extern "C" fn look() {
+        // SAFETY: fcntl(2) with F_GETFD takes two integers and changes nothing.
+        if unsafe { libc::fcntl(1, libc::F_GETFD) } < 0 {
+            STDOUT_CLOSED.store(true, Relaxed);
+        }
+    }
+    look
+};
+
+/// Whether standard output was closed when this process began. What is written there now is lost.
+pub fn stdout_was_closed() -> bool {
+    STDOUT_CLOSED.load(Relaxed)
+}
+
+/// glibc keeps freed memory for each thread (arenas), and raises its mmap threshold to 32 MiB with the first large block
+/// that is freed, so that buffers of 16 MiB fragment the heap. This asks for few arenas, and gives large blocks back to
+/// the kernel.
+pub fn tune_malloc() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: mallopt(3) takes integers and may be called at any time.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 2);
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 20);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, 1 << 20);
+    }
+}
+
+/// Has malloc give the free pages inside its heaps back to the kernel.
+pub fn trim_malloc() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: malloc_trim(3) takes an integer and may be called at any time.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
+/// Asks something of a descriptor that somebody else in this process owns, and may have closed meanwhile.
+pub(super) fn of_descriptor<T>(raw: RawFd, ask: impl FnOnce(BorrowedFd<'_>) -> T) -> Option<T> {
+    // SAFETY: it is neither closed nor kept here. Whatever has this number now, or nothing, `ask` only asks of it: for
+    // what is no such thing the kernel returns an error. -1 alone is no number of a descriptor.
+    (raw >= 0).then(|| ask(unsafe { BorrowedFd::borrow_raw(raw) }))
+}
+
+/// Bytes of all that was ever written to a TCP connection that the other end has acknowledged (tcp(7), `TCP_INFO`).
+pub(super) fn acknowledged(raw: RawFd) -> std::io::Result<u64> {
+    let mut info = MaybeUninit::<libc::tcp_info>::zeroed();
+    let mut length = size_of::<libc::tcp_info>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` bytes, which are the struct's.
+    let done = unsafe {
+        let into = info.as_mut_ptr().cast();
+        libc::getsockopt(raw, libc::IPPROTO_TCP, libc::TCP_INFO, into, &raw mut length)
+    };
+    if done != 0 {
+        return Err(std::io::Error::last_os_error());
+    }
+    // SAFETY: plain numbers, of which every bit pattern is one; those that an older kernel leaves out are zero.
+    Ok(unsafe { info.assume_init() }.tcpi_bytes_acked)
+}

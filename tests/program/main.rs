@@ -1,0 +1,25 @@
+//! The program as people and other programs use it: real mounts, a real S3 server, real tools. One binary, as linking takes
+//! longer than most of these tests; nextest gives each test a process of its own.
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "a test fails by panicking"
+)]
+#![allow(unreachable_pub, reason = "a module of tests is public to the others")]
+#![allow(clippy::unused_self, reason = "what a bucket is asked for may depend on it later")]
+#![allow(clippy::zombie_processes, reason = "the server outlives the test that started it")]
+
+mod cli;
+mod counted;
+mod disk;
+mod gateway;
+mod golden;
+mod machine;
+mod network;
+mod read_vault;
+mod semantics;
+mod serve;
+mod store;
+mod strange;
+mod support;
+mod tree;
