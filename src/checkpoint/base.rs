@@ -13,7 +13,6 @@ use bytes::Bytes;
 
 use super::manifest::{Manifest, PageRef};
 use super::page::{BlockIndex, Records, chunk_at};
-use super::scan::{Scan, within};
 use super::{Error, Result};
 use crate::cache::{BlockId, Cache, Use};
 use crate::crypto::Keys;
@@ -61,13 +60,13 @@ pub struct Miss {
 }
 
 #[derive(Clone, Copy)]
-pub(super) struct Part {
+pub(super) struct BlockSpan {
     block: u64,
     first: u64,
     end: u64,
 }
 
-pub(super) struct Opened {
+pub(super) struct OpenBase {
     pub(super) manifest: Manifest,
     /// The block indexes that the manifest has.
     indexes: HashMap<PageId, Bytes>,
@@ -77,7 +76,7 @@ pub(super) struct Opened {
 
 /// The map as of one checkpoint. A clone is another handle to the same.
 #[derive(Clone)]
-pub struct Base(pub(super) Option<Arc<Opened>>);
+pub struct Base(pub(super) Option<Arc<OpenBase>>);
 
 impl fmt::Debug for Base {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -98,7 +97,7 @@ impl Base {
     pub fn new(manifest: Manifest, keys: Keys, cache: Cache) -> Self {
         let index = |page: &PageRef| Some((page.id, Bytes::copy_from_slice(page.index.as_ref()?)));
         let indexes = manifest.pages.iter().filter_map(index).collect();
-        Self(Some(Arc::new(Opened { manifest, indexes, keys, cache })))
+        Self(Some(Arc::new(OpenBase { manifest, indexes, keys, cache })))
     }
 
     /// The manifest, unless the base is empty.
@@ -121,28 +120,12 @@ impl Base {
         let page = &opened.manifest.pages[at];
         let bytes = opened.index(page, pins).ok_or_else(missing)?;
         let index = read_index(page, &bytes).map_err(|e| missing().flawed(&e))?;
-        let part = Part::of(&index, index.block_of(key));
+        let part = BlockSpan::of(&index, index.block_of(key));
         let block = opened.block(page, part, pins).ok_or_else(missing)?;
         match Records::of(block).find(key).map_err(|e| missing().flawed(&e))? {
             Some(value) => Ok(Found::Value(value)),
             None => Ok(Found::Absent),
         }
-    }
-
-    /// The records between two keys, in order.
-    pub fn range(&self, from: Bound<&[u8]>, to: Bound<&[u8]>) -> Scan {
-        Scan::new(self, from, to)
-    }
-
-    /// The first record between two keys.
-    #[cfg(test)]
-    pub fn next(
-        &self,
-        from: Bound<&[u8]>,
-        to: Bound<&[u8]>,
-        pins: &Pins,
-    ) -> Result<Option<(Bytes, Bytes)>, Miss> {
-        self.range(from, to).next(pins)
     }
 
     /// Brings what a look-up missed, and, for a scan, what it will ask for next.
@@ -173,7 +156,7 @@ impl Base {
     }
 }
 
-impl Part {
+impl BlockSpan {
     pub(super) fn of(index: &BlockIndex<'_>, block: usize) -> Self {
         let chunks = index.chunks(block);
         Self { block: block as u64, first: chunks.start, end: chunks.end }
@@ -197,20 +180,20 @@ impl Miss {
     }
 
     /// The blocks to fetch in one GET: from the first that is not here, as far as it makes sense.
-    fn parts(&self, index: &BlockIndex<'_>, here: impl Fn(Part) -> bool) -> Vec<Part> {
+    fn parts(&self, index: &BlockIndex<'_>, here: impl Fn(BlockSpan) -> bool) -> Vec<BlockSpan> {
         let first = index.block_of(&self.from);
         let last = match &self.to {
             None => first,
             Some(Bound::Unbounded) => index.len() - 1,
             Some(Bound::Included(to) | Bound::Excluded(to)) => index.block_of(to).max(first),
         };
-        let parts = (first..=last).map(|block| Part::of(index, block));
+        let parts = (first..=last).map(|block| BlockSpan::of(index, block));
         let missing = parts.skip_while(|&part| here(part));
         missing.take_while(|&part| !here(part)).take(SCAN_BLOCKS).collect()
     }
 }
 
-impl Opened {
+impl OpenBase {
     /// The page whose range `key` is in; none if it is before all.
     pub(super) fn page_of(&self, key: &[u8]) -> Option<usize> {
         let pages = &self.manifest.pages;
@@ -223,9 +206,9 @@ impl Opened {
         table.is_some_and(|table| key <= table.bound.as_slice())
     }
 
-    fn index_part(page: &PageRef) -> Part {
+    fn index_part(page: &PageRef) -> BlockSpan {
         let first = page.index_offset / layout::CHUNK;
-        Part { block: INDEX, first, end: layout::chunk_count(page.plain_length) }
+        BlockSpan { block: INDEX, first, end: layout::chunk_count(page.plain_length) }
     }
 
     pub(super) fn index(&self, page: &PageRef, pins: &Pins) -> Option<Bytes> {
@@ -236,7 +219,7 @@ impl Opened {
     }
 
     /// A part of a page from memory, the pins or the local disk.
-    pub(super) fn block(&self, page: &PageRef, part: Part, pins: &Pins) -> Option<Bytes> {
+    pub(super) fn block(&self, page: &PageRef, part: BlockSpan, pins: &Pins) -> Option<Bytes> {
         let id = BlockId::Page(page.id, part.block);
         if let Some(block) = self.cache.block(&id, Use::Again).or_else(|| pins.0.get(&id).cloned())
         {
@@ -306,7 +289,12 @@ impl Opened {
         Ok(self.keep(page, INDEX, &bytes, pins))
     }
 
-    async fn fetch_blocks(&self, page: &PageRef, parts: &[Part], pins: &mut Pins) -> Result<()> {
+    async fn fetch_blocks(
+        &self,
+        page: &PageRef,
+        parts: &[BlockSpan],
+        pins: &mut Pins,
+    ) -> Result<()> {
         let (Some(first), Some(last)) = (parts.first(), parts.last()) else { return Ok(()) };
         let bytes = self.fetch_chunks(page, first.first..last.end).await?;
         for part in parts {
@@ -323,11 +311,20 @@ impl Opened {
         let index = self.keep(page, INDEX, &bytes[chunk_at(last.first)..], pins);
         let index = read_index(page, &index)?;
         for block in 0..index.len() {
-            let part = Part::of(&index, block);
+            let part = BlockSpan::of(&index, block);
             let bytes = &bytes[chunk_at(part.first)..chunk_at(part.end)];
             self.keep(page, part.block, bytes, pins);
         }
         Ok(())
+    }
+}
+
+/// Whether `key` is not beyond the upper bound `to`.
+pub(super) fn within(key: &[u8], to: Bound<&[u8]>) -> bool {
+    match to {
+        Bound::Unbounded => true,
+        Bound::Included(to) => key <= to,
+        Bound::Excluded(to) => key < to,
     }
 }
 

@@ -7,17 +7,16 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::base::Base;
+use super::build_context::BuildContext;
 use super::changes::{Changed, Gathered, history_begins, packs_begin};
 use super::manifest::Manifest;
 use super::merge::{Merge, Merged};
 use super::page::Sizes;
 use super::page_io::PageIo;
 use super::{Error, Result};
-use crate::cache::Cache;
-use crate::crypto::Keys;
 use crate::log::{self, CommitContent, LogEnd, open_object};
-use crate::store::{self, Bucket};
-use crate::types::{CommitNo, Generation, Hash, MIB, Timestamp};
+use crate::store;
+use crate::types::{CommitNo, Hash, MIB};
 
 /// A commit, opened, and the hash of its sealed bytes.
 #[derive(Clone, Debug)]
@@ -34,23 +33,6 @@ pub struct SourcedCommit {
 pub trait CommitSource: Send + Sync {
     /// The confirmed commit of this number, its seal and number verified.
     async fn get(&self, number: CommitNo) -> Result<SourcedCommit>;
-}
-
-/// What a build works with.
-#[derive(Clone, Debug)]
-pub struct BuildContext<'a> {
-    /// The vault's keys.
-    pub keys: &'a Keys,
-    /// Where pages and manifest go.
-    pub bucket: &'a Bucket,
-    /// Keeps the new pages at hand.
-    pub cache: &'a Cache,
-    /// The superblock's generation.
-    pub generation: Generation,
-    /// The clock of this machine.
-    pub time: Timestamp,
-    /// How large the parts become.
-    pub sizes: Sizes,
 }
 
 /// What happened since the last checkpoint, or since the vault was made.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::packs::{PackDelta, Part, part_of};
+use super::pack_rows::{PackDelta, PackShare, pack_share_of};
 use super::{Error, Result};
 use crate::log::CommitContent;
 use crate::records::{Key, Transaction};
@@ -17,7 +17,7 @@ const OVERHEAD: usize = 160;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Version {
     pub(super) commit: CommitNo,
-    pub(super) part: Option<Part>,
+    pub(super) part: Option<PackShare>,
 }
 
 /// What happened to one record.
@@ -109,7 +109,7 @@ impl Gathered {
         if outside || key < self.from.as_slice() {
             return Ok(());
         }
-        let part = value.map(|value| part_of(key, value)).transpose()?.flatten();
+        let part = value.map(|value| pack_share_of(key, value)).transpose()?.flatten();
         self.note(Version { commit, part }, key, value);
         while self.weight > self.budget && self.records.len() > 1 {
             let Some((key, changed)) = self.records.pop_last() else { break };

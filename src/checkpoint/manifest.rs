@@ -110,7 +110,7 @@ impl PageRef {
 /// What a manifest knows of one table without a look at its pages.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
-pub struct Table {
+pub struct TableSummary {
     /// The tag that its keys begin with.
     #[n(0)]
     pub tag: u8,
@@ -140,7 +140,7 @@ pub struct Manifest {
     pub time: Timestamp,
     /// The tables that have records, in the map's order.
     #[n(4)]
-    pub tables: Vec<Table>,
+    pub tables: Vec<TableSummary>,
     /// The sum of all packs' live bytes (rule K3): plaintext bytes of content.
     #[n(5)]
     pub live_bytes: u64,
@@ -170,7 +170,7 @@ impl Manifest {
     }
 
     /// The table with this tag, if it has records.
-    pub fn table(&self, tag: u8) -> Option<&Table> {
+    pub fn table(&self, tag: u8) -> Option<&TableSummary> {
         self.tables.iter().find(|table| table.tag == tag)
     }
 
@@ -230,7 +230,7 @@ impl Manifest {
         if !self.tables.is_sorted_by(|a, b| a.tag < b.tag) {
             return Err("its tables are not in order");
         }
-        let known = |table: &Table| Key::TAGS.contains(&table.tag) && table.records > 0;
+        let known = |table: &TableSummary| Key::TAGS.contains(&table.tag) && table.records > 0;
         if !self.tables.iter().all(|t| known(t) && t.bound.first() == Some(&t.tag)) {
             return Err("a table of it cannot be");
         }

@@ -8,14 +8,14 @@ use std::iter::Peekable;
 use bytes::Bytes;
 
 use super::changes::Changed;
-use super::manifest::{PageRef, Table};
-use super::packs::{PackDelta, PackDeltas, PackInfo, part_of};
-use super::page::{PageRecords, Pending, Sizes};
+use super::manifest::{PageRef, TableSummary};
+use super::pack_rows::{PackDelta, PackDeltas, PackInfo, pack_share_of};
+use super::page::{PageBuilder, PageRecords, Sizes};
 use super::page_io::PageIo;
 use super::{Error, Result};
 use crate::records::{Key, decode_value, encode_value};
 
-type Changes = Peekable<IntoIter<Vec<u8>, Changed>>;
+type SortedChanges = Peekable<IntoIter<Vec<u8>, Changed>>;
 
 /// A page of the checkpoint before whose records are being merged.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ struct OpenPage {
 #[derive(Debug)]
 pub(super) struct Merged {
     pub(super) pages: Vec<PageRef>,
-    pub(super) tables: Vec<Table>,
+    pub(super) tables: Vec<TableSummary>,
     pub(super) live: i64,
 }
 
@@ -41,9 +41,9 @@ pub(super) struct Merge<'a> {
     /// The next page of `previous` that was neither opened nor shared.
     at: usize,
     open: Option<OpenPage>,
-    pending: Pending,
+    pending: PageBuilder,
     pages: Vec<PageRef>,
-    tables: BTreeMap<u8, Table>,
+    tables: BTreeMap<u8, TableSummary>,
     packs: PackDeltas,
     live: i64,
 }
@@ -53,7 +53,7 @@ impl<'a> Merge<'a> {
     pub(super) fn new(
         io: PageIo<'a>,
         previous: &'a [PageRef],
-        tables: &[Table],
+        tables: &[TableSummary],
         sizes: Sizes,
     ) -> Self {
         Self {
@@ -61,7 +61,7 @@ impl<'a> Merge<'a> {
             previous,
             at: 0,
             open: None,
-            pending: Pending::new(sizes),
+            pending: PageBuilder::new(sizes),
             pages: Vec::new(),
             tables: tables.iter().map(|table| (table.tag, table.clone())).collect(),
             packs: PackDeltas::default(),
@@ -108,7 +108,7 @@ impl<'a> Merge<'a> {
     async fn merge_open(
         &mut self,
         open: &mut OpenPage,
-        changes: &mut Changes,
+        changes: &mut SortedChanges,
         until: Option<&[u8]>,
     ) -> Result<bool> {
         loop {
@@ -138,8 +138,8 @@ impl<'a> Merge<'a> {
         }
     }
 
-    /// Changes behind the last page.
-    async fn append_rest(&mut self, changes: Changes) -> Result<()> {
+    /// SortedChanges behind the last page.
+    async fn append_rest(&mut self, changes: SortedChanges) -> Result<()> {
         for (key, changed) in changes {
             self.apply(&key, None, changed).await?;
         }
@@ -151,7 +151,8 @@ impl<'a> Merge<'a> {
         let new = match changed {
             Changed::Pack(delta) => Some(new_row(&delta, old.as_deref())?),
             Changed::Record { versions, last } => {
-                let mut before = old.as_deref().map(|old| part_of(key, old)).transpose()?.flatten();
+                let mut before =
+                    old.as_deref().map(|old| pack_share_of(key, old)).transpose()?.flatten();
                 for version in versions {
                     self.packs.note(before, version.part, version.commit);
                     before = version.part;
@@ -168,7 +169,10 @@ impl<'a> Merge<'a> {
 
     fn count(&mut self, key: &[u8], before: bool, after: bool) -> Result<()> {
         let tag = Key::decode(key)?.tag();
-        let table = self.tables.entry(tag).or_insert_with(|| Table { tag, ..Table::default() });
+        let table = self
+            .tables
+            .entry(tag)
+            .or_insert_with(|| TableSummary { tag, ..TableSummary::default() });
         let records = table.records + u64::from(after);
         table.records = records
             .checked_sub(u64::from(before))

@@ -5,24 +5,31 @@
 //! (O1). [`Base`] answers look-ups from its pages, block by block (J9).
 
 mod base;
+mod base_scan;
 mod build;
+mod build_context;
 mod changes;
 mod error;
 mod manifest;
 mod merge;
 mod newest;
-mod packs;
+mod pack_rows;
+
 mod page;
 mod page_io;
-mod scan;
+
 #[cfg(test)]
 mod tests;
 
 pub use base::{Base, Found, Miss, Pins};
-pub use build::{BuildContext, CommitSource, SinceCheckpoint, SourcedCommit, build};
+pub use base_scan::Scan;
+pub use build::{CommitSource, SinceCheckpoint, SourcedCommit, build};
+pub use build_context::BuildContext;
 pub use error::{Error, Result};
-pub use manifest::{MANIFEST_MAX, MANIFESTS, Manifest, PageRef, Table, manifest_name, page_name};
+pub use manifest::{
+    MANIFEST_MAX, MANIFESTS, Manifest, PageRef, TableSummary, manifest_name, page_name,
+};
 pub use newest::{Newest, newest};
-pub use packs::PackInfo;
-pub use page::{PageRecords, Sizes, open_page};
-pub use scan::Scan;
+pub use pack_rows::PackInfo;
+pub use page::{PageRecords, Sizes};
+pub use page_io::open_page;

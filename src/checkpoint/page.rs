@@ -15,9 +15,8 @@ use std::ops::Range;
 use bytes::Bytes;
 use minicbor::{Decoder, Encoder};
 
-use super::manifest::PageRef;
 use super::{Error, Result};
-use crate::crypto::{self, Keys, layout};
+use crate::crypto::layout;
 use crate::types::MIB;
 
 /// Plaintext bytes of a chunk.
@@ -73,13 +72,13 @@ pub(super) struct PlainPage {
 
 /// Records in order on their way into pages.
 #[derive(Debug)]
-pub(super) struct Pending {
+pub(super) struct PageBuilder {
     sizes: Sizes,
     blocks: VecDeque<Block>,
     bytes: usize,
 }
 
-impl Pending {
+impl PageBuilder {
     pub(super) fn new(sizes: Sizes) -> Self {
         Self { sizes, blocks: VecDeque::new(), bytes: 0 }
     }
@@ -320,18 +319,6 @@ impl<'a> BlockIndex<'a> {
         let end = self.blocks.get(block + 1).map_or(self.end, |&(_, chunk)| chunk);
         self.blocks[block].1..end
     }
-}
-
-/// Opens a page as it lies in the bucket, whole.
-///
-/// # Errors
-/// When it is not, byte for byte, the page that its manifest names, or is malformed.
-pub fn open_page(keys: &Keys, page: &PageRef, sealed: &[u8]) -> Result<PageRecords> {
-    if crypto::sha256(sealed) != page.hash {
-        return Err(Error::malformed(page.name(), "it is not the page that its manifest names"));
-    }
-    let plain = keys.open(page.place(), sealed).map_err(Error::seal(page.name()))?;
-    PageRecords::of(&plain.into_bytes(), page.index_offset)
 }
 
 /// Every record of a whole page in order; what is not in order is refused.

@@ -1,20 +1,32 @@
-//! Pages to and from the bucket, for the merge.
+//! Pages to and from the bucket.
 
 use bytes::Bytes;
 use tokio::task::JoinSet;
 
-use super::build::BuildContext;
+use super::build_context::BuildContext;
 use super::manifest::{PageRef, page_name};
-use super::page::{PageRecords, PlainPage, open_page};
+use super::page::{PageRecords, PlainPage};
 use super::{Error, Result};
-use crate::crypto::{self, Place};
+use crate::crypto::{self, Keys, Place};
 use crate::log::open_object;
 use crate::types::{CommitNo, PageId};
 
 /// Uploads at once: enough to fill a link beside the rest, at 6 MiB of memory.
 const UPLOADS: usize = 4;
 
-/// Reads the pages before and writes the new ones, a few at a time.
+/// Opens a page as it lies in the bucket, whole.
+///
+/// # Errors
+/// When it is not, byte for byte, the page that its manifest names, or is malformed.
+pub fn open_page(keys: &Keys, page: &PageRef, sealed: &[u8]) -> Result<PageRecords> {
+    if crypto::sha256(sealed) != page.hash {
+        return Err(Error::malformed(page.name(), "it is not the page that its manifest names"));
+    }
+    let plain = keys.open(page.place(), sealed).map_err(Error::seal(page.name()))?;
+    PageRecords::of(&plain.into_bytes(), page.index_offset)
+}
+
+/// For a merge: reads the pages of the checkpoint before, and writes the new ones, a few at a time.
 pub(super) struct PageIo<'a> {
     context: &'a BuildContext<'a>,
     number: CommitNo,

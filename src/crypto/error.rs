@@ -1,4 +1,4 @@
-use super::RecoveryKeyError;
+//! Why something does not open.
 
 /// Why something did not open. None of these says anything about the plaintext or a key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -42,4 +42,15 @@ pub enum Error {
     /// Not as it must be laid out.
     #[error("malformed: {0}")]
     Malformed(&'static str),
+}
+
+/// Why a text is no recovery key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RecoveryKeyError {
+    /// Other symbols, or more or fewer of them, than a recovery key has.
+    #[error("a recovery key is 8 groups of 7 letters and digits")]
+    Shape,
+    /// The checksum does not fit.
+    #[error("a letter or digit is wrong, or two groups are exchanged")]
+    Checksum,
 }

@@ -14,8 +14,8 @@ use parking_lot::Mutex;
 use sha2::Sha512;
 
 use super::Error;
-use super::keys::{Key, expand};
 use super::labels::Label;
+use super::symmetric_key::{SymmetricKey, expand};
 use crate::types::KeyEpoch;
 
 /// Bytes that a sealed value is longer than its plaintext: session (32), counter (8), tag (16).
@@ -31,12 +31,12 @@ const SESSIONS_KEPT: usize = 64;
 pub struct IndexKeys(Arc<Inner>);
 
 struct Inner {
-    values: Key,
+    values: SymmetricKey,
     numbers: Aes256,
 }
 
 impl IndexKeys {
-    pub(super) fn new(values: Key, numbers: &Key) -> Self {
+    pub(super) fn new(values: SymmetricKey, numbers: &SymmetricKey) -> Self {
         let numbers: &[u8; 32] = numbers;
         Self(Arc::new(Inner { values, numbers: Aes256::new(numbers.into()) }))
     }

@@ -1,53 +1,24 @@
 //! The master key, and the subkeys of one vault and key epoch. All are wiped when dropped.
 
 use std::fmt;
-use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use hkdf::Hkdf;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Sha256, Sha512};
 use subtle::ConstantTimeEq;
-use zeroize::Zeroizing;
 
 use super::labels::Label;
+use super::symmetric_key::{SymmetricKey, expand};
 use super::{Error, IndexKeys, Opener, Place, Plain, Sealed, Sealer, cobblestone, random};
 use crate::types::{InodeNo, KeyEpoch, NameHash, VaultId};
 
 /// The key epoch that a new vault begins with.
 pub const FIRST_EPOCH: KeyEpoch = KeyEpoch(1);
 
-/// 32 bytes in one place in memory, so that moving them leaves no copy; wiped when dropped.
-pub(super) struct Key(Box<Zeroizing<[u8; 32]>>);
-
-impl Key {
-    pub(super) fn new(bytes: [u8; 32]) -> Self {
-        Self(Box::new(Zeroizing::new(bytes)))
-    }
-}
-
-impl Clone for Key {
-    fn clone(&self) -> Self {
-        Self::new(**self.0)
-    }
-}
-
-impl Deref for Key {
-    type Target = [u8; 32];
-    fn deref(&self) -> &[u8; 32] {
-        &self.0
-    }
-}
-
-impl DerefMut for Key {
-    fn deref_mut(&mut self) -> &mut [u8; 32] {
-        &mut self.0
-    }
-}
-
 /// The 32 random bytes that everything in a vault hangs on. Never stored but in a key slot.
 #[derive(Clone)]
-pub struct MasterKey(Key);
+pub struct MasterKey(SymmetricKey);
 
 impl MasterKey {
     /// A new random one.
@@ -57,7 +28,7 @@ impl MasterKey {
 
     /// One that came out of a key slot, or over a pipe.
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
-        Self(Key::new(bytes))
+        Self(SymmetricKey::new(bytes))
     }
 
     /// The bytes; for a pipe to the daemon, never for a file or a log.
@@ -79,13 +50,13 @@ pub struct Keys(Arc<Subkeys>);
 struct Subkeys {
     vault: VaultId,
     epoch: KeyEpoch,
-    content: Key,
-    commits: Key,
-    pages: Key,
-    superblock: Key,
-    journal: Key,
-    local: Key,
-    names: Key,
+    content: SymmetricKey,
+    commits: SymmetricKey,
+    pages: SymmetricKey,
+    superblock: SymmetricKey,
+    journal: SymmetricKey,
+    local: SymmetricKey,
+    names: SymmetricKey,
     index: IndexKeys,
 }
 
@@ -195,17 +166,8 @@ impl fmt::Debug for Keys {
     }
 }
 
-/// One 32-byte key from an HKDF that was extracted.
-pub(super) fn expand(hkdf: &Hkdf<Sha512>, label: Label, epoch: KeyEpoch) -> Key {
-    let mut key = Key::new([0; 32]);
-    // HKDF refuses only what is longer than 255 hashes.
-    #[allow(clippy::expect_used)]
-    hkdf.expand(&label.info(epoch), &mut key[..]).expect("32 bytes can be expanded");
-    key
-}
-
 /// HMAC-SHA-256 of the parts in a row.
-pub(super) fn hmac_sha256(key: &[u8; 32], parts: &[&[u8]]) -> [u8; 32] {
+fn hmac_sha256(key: &[u8; 32], parts: &[&[u8]]) -> [u8; 32] {
     // A key of any length is valid for HMAC.
     #[allow(clippy::expect_used)]
     let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes any key length");

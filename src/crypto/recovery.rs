@@ -5,8 +5,8 @@ use std::fmt;
 use data_encoding::{Encoding, Specification};
 use zeroize::{Zeroize, Zeroizing};
 
-use super::keys::Key;
-use super::{random, sha256};
+use super::symmetric_key::SymmetricKey;
+use super::{RecoveryKeyError, random, sha256};
 
 /// Symbols of a printed key: 32 bytes and 3 of checksum in base 32.
 const SYMBOLS: usize = 56;
@@ -17,20 +17,9 @@ const CHECK: usize = 3;
 /// Before the key in what its checksum is the hash of.
 const CHECK_PREFIX: &[u8] = b"s3vault recovery key";
 
-/// Why a text is no recovery key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum RecoveryKeyError {
-    /// Other symbols, or more or fewer of them, than a recovery key has.
-    #[error("a recovery key is 8 groups of 7 letters and digits")]
-    Shape,
-    /// The checksum does not fit.
-    #[error("a letter or digit is wrong, or two groups are exchanged")]
-    Checksum,
-}
-
 /// A key that opens a vault when the passphrase is lost. Wiped when dropped. `Display` prints it, in
 /// 8 groups of 7 (Crockford's base 32: no I, L, O, U).
-pub struct RecoveryKey(Key);
+pub struct RecoveryKey(SymmetricKey);
 
 impl RecoveryKey {
     /// A new random one.
@@ -39,7 +28,7 @@ impl RecoveryKey {
     }
 
     fn from_bytes(bytes: [u8; 32]) -> Self {
-        Self(Key::new(bytes))
+        Self(SymmetricKey::new(bytes))
     }
 
     pub(super) fn expose(&self) -> &[u8; 32] {

@@ -1,4 +1,4 @@
-//! Key slots: the master key, sealed under a passphrase or the recovery key.
+//! SymmetricKey slots: the master key, sealed under a passphrase or the recovery key.
 //!
 //! Everything in a slot comes from the superblock before its MAC can be verified (the MAC's key is what the slot
 //! holds). So the work that a slot may ask for is bounded, and all it says is bound into its seal.
@@ -11,14 +11,14 @@ use minicbor::{Decode, Encode};
 use sha2::Sha512;
 use zeroize::Zeroizing;
 
-use super::keys::{Key, expand};
 use super::labels::Label;
+use super::symmetric_key::{SymmetricKey, expand};
 use super::{
     Error, MasterKey, Passphrase, RecoveryKey, RecoveryKeyError, cobblestone, context, random,
 };
 use crate::types::{KeyEpoch, VaultId};
 
-/// Key slots of a superblock at most.
+/// SymmetricKey slots of a superblock at most.
 pub const SLOTS_MAX: usize = 16;
 
 /// Kind numbers in a slot.
@@ -134,7 +134,7 @@ impl KeySlot {
         vault: VaultId,
         epoch: KeyEpoch,
         kind: SlotKind,
-        key: &Key,
+        key: &SymmetricKey,
     ) -> Self {
         let (kind, salt, params) = match kind {
             SlotKind::Passphrase { params, salt } => (PASSPHRASE, salt, params),
@@ -180,7 +180,7 @@ impl KeySlot {
         context::of_slot(vault, self.epoch, &parameters)
     }
 
-    fn open(&self, vault: VaultId, key: &Key) -> Result<MasterKey, Error> {
+    fn open(&self, vault: VaultId, key: &SymmetricKey) -> Result<MasterKey, Error> {
         let plain = cobblestone::open(key, &self.context(vault), &self.sealed);
         let plain = Zeroizing::new(plain.map_err(|_| Error::WrongSecret)?);
         let bytes = <[u8; 32]>::try_from(&plain[..]);
@@ -229,13 +229,13 @@ fn passphrase_key(
     passphrase: &Passphrase,
     params: Argon2Params,
     salt: &[u8; 32],
-) -> Result<Key, Error> {
+) -> Result<SymmetricKey, Error> {
     params.check()?;
     let Argon2Params { memory_kib, passes, lanes } = params;
     let bad = |_| Error::SlotParameters("refused by Argon2id");
     let argon2 = Params::new(memory_kib, passes, lanes, Some(32)).map_err(bad)?;
     let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, argon2);
-    let mut key = Key::new([0; 32]);
+    let mut key = SymmetricKey::new([0; 32]);
     match argon2.hash_password_into(passphrase.expose(), salt, &mut key[..]) {
         Ok(()) => Ok(key),
         Err(argon2::Error::OutOfMemory) => Err(Error::Memory { mib: memory_kib >> 10 }),
@@ -243,7 +243,7 @@ fn passphrase_key(
     }
 }
 
-fn recovery_key(recovery: &RecoveryKey, salt: &[u8; 32]) -> Key {
+fn recovery_key(recovery: &RecoveryKey, salt: &[u8; 32]) -> SymmetricKey {
     let hkdf = Hkdf::<Sha512>::new(Some(salt), recovery.expose());
     expand(&hkdf, Label::RecoverySlot, KeyEpoch(0))
 }

@@ -15,7 +15,7 @@ use super::counted::{Counted, Counters, Counts};
 use super::deadlines::Deadlines;
 use super::directory::DirectoryStore;
 use super::error::{Error, Result};
-use super::object::{Begin, Body, Fetched, Head, Listed, Moved, PutReply, Store};
+use super::object::{Begin, Body, Fetched, HeadReply, Listed, Moved, PutReply, Store};
 use super::probe::{self, Conditional};
 use super::quirks::Quirks;
 use super::retry::Retrying;
@@ -63,6 +63,13 @@ impl Uploaded {
     pub fn time(&self) -> SystemTime {
         self.time
     }
+}
+
+/// How often a put is made.
+#[derive(Clone, Copy)]
+enum Attempts {
+    One,
+    UntilItIsThere,
 }
 
 /// A vault's part of a store: names are below its prefix, each request has a deadline and is
@@ -149,9 +156,7 @@ impl Bucket {
         body: Bytes,
         moved: &Moved,
     ) -> Result<Uploaded> {
-        let body = Body::from(body).counted_by(moved.clone());
-        let reply = self.inner.store.put_new(&self.full(name), &body).await?;
-        Ok(Uploaded::new(name, &body, &reply))
+        self.put(name, body, moved, Attempts::UntilItIsThere).await
     }
 
     /// A count for one put, which is a part of [`Bucket::moved`].
@@ -180,8 +185,22 @@ impl Bucket {
         body: Bytes,
         moved: &Moved,
     ) -> Result<Uploaded> {
+        self.put(name, body, moved, Attempts::One).await
+    }
+
+    async fn put(
+        &self,
+        name: &str,
+        body: Bytes,
+        moved: &Moved,
+        attempts: Attempts,
+    ) -> Result<Uploaded> {
         let body = Body::from(body).counted_by(moved.clone());
-        let reply = self.inner.store.put_once(&self.full(name), &body).await?;
+        let (store, full) = (&self.inner.store, self.full(name));
+        let reply = match attempts {
+            Attempts::One => store.put_once(&full, &body).await?,
+            Attempts::UntilItIsThere => store.put_new(&full, &body).await?,
+        };
         Ok(Uploaded::new(name, &body, &reply))
     }
 
@@ -196,7 +215,7 @@ impl Bucket {
     }
 
     /// What the store says of an object.
-    pub async fn head(&self, name: &str) -> Result<Head> {
+    pub async fn head(&self, name: &str) -> Result<HeadReply> {
         self.inner.store.head(&self.full(name)).await
     }
 

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use md5::{Digest, Md5};
 
 use super::error::{Error, Result};
-use super::object::{Begin, Body, Fetched, Head, Listing, OBJECT_MAX, Put, PutReply, Store};
+use super::object::{Begin, Body, Fetched, HeadReply, Listing, OBJECT_MAX, Put, PutReply, Store};
 
 /// What a store holds under a name, compared with what it should hold.
 pub(super) enum Compared {
@@ -147,7 +147,7 @@ impl Store for Checked {
         Ok(fetched)
     }
 
-    async fn head(&self, name: &str) -> Result<Head> {
+    async fn head(&self, name: &str) -> Result<HeadReply> {
         self.inner.head(name).await
     }
 

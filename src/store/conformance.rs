@@ -16,12 +16,12 @@ const RACERS: usize = 8;
 
 /// What the suite found.
 #[derive(Debug, Default)]
-pub struct Report {
+pub struct SuiteReport {
     /// Each check's name, and what was wrong with it.
     pub checks: Vec<(&'static str, std::result::Result<(), String>)>,
 }
 
-impl Report {
+impl SuiteReport {
     /// Panics with all that failed.
     pub fn assert_passed(&self) {
         let failed: Vec<_> = self.checks.iter().filter(|(_, result)| result.is_err()).collect();
@@ -33,17 +33,17 @@ impl Report {
         self.checks.iter().any(|(check, result)| *check == name && result.is_ok())
     }
 
-    async fn check(&mut self, name: &'static str, check: impl Future<Output = Outcome>) {
+    async fn check(&mut self, name: &'static str, check: impl Future<Output = CheckResult>) {
         self.checks.push((name, check.await));
     }
 }
 
-type Outcome = std::result::Result<(), String>;
+type CheckResult = std::result::Result<(), String>;
 
 /// Runs every check below a prefix (empty, or ending with a slash), and deletes what it put.
-pub async fn run(store: &dyn Store, prefix: &str) -> Report {
+pub async fn run(store: &dyn Store, prefix: &str) -> SuiteReport {
     let suite = Suite { store, prefix: format!("{prefix}conformance-{:016x}/", random()) };
-    let mut report = Report::default();
+    let mut report = SuiteReport::default();
     report.check("put, get, head", suite.round_trip()).await;
     report.check("16 MiB", suite.large()).await;
     report.check("ranges", suite.ranges()).await;
@@ -68,7 +68,7 @@ fn said<T>(result: Result<T>) -> std::result::Result<T, String> {
     result.map_err(|error| error.chain())
 }
 
-fn expect(holds: bool, words: impl FnOnce() -> String) -> Outcome {
+fn expect(holds: bool, words: impl FnOnce() -> String) -> CheckResult {
     if holds { Ok(()) } else { Err(words()) }
 }
 
@@ -88,16 +88,16 @@ impl Suite<'_> {
         format!("{}{name}", self.prefix)
     }
 
-    async fn put(&self, name: &str, bytes: impl Into<Bytes>) -> Outcome {
+    async fn put(&self, name: &str, bytes: impl Into<Bytes>) -> CheckResult {
         let body = Body::from(bytes);
         said(self.store.put(&self.name(name), &body, Put::IfAbsent).await).map(drop)
     }
 
-    async fn sweep(&self, names: &[String]) -> Outcome {
+    async fn sweep(&self, names: &[String]) -> CheckResult {
         said(self.store.delete(names).await)
     }
 
-    async fn round_trip(&self) -> Outcome {
+    async fn round_trip(&self) -> CheckResult {
         for (length, name) in [(0, "empty"), (1, "one"), (70_000, "some")] {
             let name = self.name(name);
             let body = Body::from(noise(length, 1));
@@ -117,7 +117,7 @@ impl Suite<'_> {
         Ok(())
     }
 
-    async fn large(&self) -> Outcome {
+    async fn large(&self) -> CheckResult {
         let name = self.name("large");
         let body = Body::from(noise(16 << 20, 2));
         said(self.store.put(&name, &body, Put::IfAbsent).await)?;
@@ -127,7 +127,7 @@ impl Suite<'_> {
     }
 
     #[allow(clippy::cast_possible_truncation, reason = "300,000 at most")]
-    async fn ranges(&self) -> Outcome {
+    async fn ranges(&self) -> CheckResult {
         let name = self.name("ranges");
         let bytes = noise(300_000, 3);
         self.put("ranges", bytes.clone()).await?;
@@ -147,7 +147,7 @@ impl Suite<'_> {
         self.sweep(&[name]).await
     }
 
-    async fn absent(&self) -> Outcome {
+    async fn absent(&self) -> CheckResult {
         let name = self.name("absent");
         let got = self.store.get(&name, None).await;
         expect(matches!(got, Err(Error::NotFound { .. })), || format!("get: {got:?}"))?;
@@ -157,7 +157,7 @@ impl Suite<'_> {
         expect(matches!(head, Err(Error::NotFound { .. })), || format!("head: {head:?}"))
     }
 
-    async fn conditional(&self) -> Outcome {
+    async fn conditional(&self) -> CheckResult {
         let name = self.name("conditional");
         self.put("conditional", "first").await?;
         for second in ["second", "first"] {
@@ -172,7 +172,7 @@ impl Suite<'_> {
         self.sweep(&[name]).await
     }
 
-    async fn race(&self) -> Outcome {
+    async fn race(&self) -> CheckResult {
         let name = self.name("race");
         let bodies: Vec<_> = (0..RACERS).map(|i| Body::from(format!("racer {i}"))).collect();
         let puts = bodies.iter().map(|body| self.store.put(&name, body, Put::IfAbsent));
@@ -191,7 +191,7 @@ impl Suite<'_> {
         self.sweep(&[name]).await
     }
 
-    async fn replace(&self) -> Outcome {
+    async fn replace(&self) -> CheckResult {
         let name = self.name("replace");
         for text in ["first", "the second"] {
             said(self.store.put(&name, &Body::from(text), Put::Always).await)?;
@@ -225,7 +225,7 @@ impl Suite<'_> {
         }
     }
 
-    async fn listing(&self) -> Outcome {
+    async fn listing(&self) -> CheckResult {
         let names = [
             "log/0000000000000001",
             "log/0000000000000002",
@@ -266,7 +266,7 @@ impl Suite<'_> {
         expect(found.is_empty(), || format!("{found:?} is left"))
     }
 
-    async fn pages(&self) -> Outcome {
+    async fn pages(&self) -> CheckResult {
         let names: BTreeSet<_> = (0..1_050).map(|i| format!("pages/{:016x}", i * 7)).collect();
         let all: Vec<_> = names.iter().collect();
         for some in all.chunks(32) {
@@ -286,7 +286,7 @@ impl Suite<'_> {
         expect(found.is_empty(), || format!("{} objects are left", found.len()))
     }
 
-    async fn list_after_write(&self) -> Outcome {
+    async fn list_after_write(&self) -> CheckResult {
         for i in 0..10 {
             let name = format!("fresh/{i}");
             self.put(&name, "x").await?;
@@ -302,7 +302,7 @@ impl Suite<'_> {
         Ok(())
     }
 
-    async fn clock(&self) -> Outcome {
+    async fn clock(&self) -> CheckResult {
         let name = self.name("clock");
         let mut last = SystemTime::UNIX_EPOCH + Duration::from_secs(1);
         for _ in 0..3 {
@@ -324,7 +324,7 @@ impl Suite<'_> {
         self.sweep(&[name]).await
     }
 
-    async fn deletion(&self) -> Outcome {
+    async fn deletion(&self) -> CheckResult {
         let names = [self.name("gone/1"), self.name("gone/2"), self.name("gone/never")];
         self.put("gone/1", "x").await?;
         self.put("gone/2", "x").await?;

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use async_trait::async_trait;
 
 use super::error::Result;
-use super::object::{Begin, Body, Fetched, Head, Listing, Put, PutReply, Store};
+use super::object::{Begin, Body, Fetched, HeadReply, Listing, Put, PutReply, Store};
 
 /// How many requests were made, and the bytes of objects that they moved.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -94,7 +94,7 @@ impl Store for Counted {
         Ok(fetched)
     }
 
-    async fn head(&self, name: &str) -> Result<Head> {
+    async fn head(&self, name: &str) -> Result<HeadReply> {
         self.counters.heads.fetch_add(1, Relaxed);
         self.inner.head(name).await
     }

@@ -15,7 +15,7 @@ use bytes::Bytes;
 
 use super::error::{Error, Result};
 use super::object::{
-    Begin, Body, Fetched, Head, Listed, Listing, OBJECT_MAX, Put, PutReply, Store,
+    Begin, Body, Fetched, HeadReply, Listed, Listing, OBJECT_MAX, Put, PutReply, Store,
 };
 use crate::os;
 
@@ -91,14 +91,14 @@ impl Store for DirectoryStore {
         .await
     }
 
-    async fn head(&self, name: &str) -> Result<Head> {
+    async fn head(&self, name: &str) -> Result<HeadReply> {
         let (path, object) = (self.path(name)?, name.to_owned());
         blocking(name, move || {
             let found = fs::metadata(&path).and_then(|found| {
                 if found.is_file() { Ok(found) } else { Err(io::ErrorKind::NotFound.into()) }
             });
             let found = found.map_err(|cause| failed(&object, cause))?;
-            Ok(Head {
+            Ok(HeadReply {
                 length: found.len(),
                 modified: found.modified().unwrap_or(SystemTime::UNIX_EPOCH),
                 crc32: None,
@@ -114,7 +114,7 @@ impl Store for DirectoryStore {
         let after = begin.word().unwrap_or_default().to_owned();
         let time = SystemTime::now();
         blocking("", move || {
-            let mut walk = Walk { prefix: &prefix, after: &after, found: Vec::new() };
+            let mut walk = ListingWalk { prefix: &prefix, after: &after, found: Vec::new() };
             walk.directory(&root, "").map_err(|cause| failed(&prefix, cause))?;
             let mut objects = walk.found;
             let more = (objects.len() > PAGE).then(|| Begin::Token(objects[PAGE - 1].name.clone()));
@@ -274,13 +274,13 @@ fn read(path: &Path, range: Option<Range<u64>>) -> io::Result<(Bytes, u64)> {
 }
 
 /// Collects the objects after `after` whose names begin with `prefix`, in order, one more than a page has.
-struct Walk<'a> {
+struct ListingWalk<'a> {
     prefix: &'a str,
     after: &'a str,
     found: Vec<Listed>,
 }
 
-impl Walk<'_> {
+impl ListingWalk<'_> {
     fn directory(&mut self, path: &Path, name: &str) -> io::Result<()> {
         let entries = match fs::read_dir(path) {
             // Deleted while the walk was on its way.

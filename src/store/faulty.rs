@@ -10,7 +10,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::error::{Error, Result};
-use super::object::{Begin, Body, Fetched, Head, Listing, Put, PutReply, Store};
+use super::object::{Begin, Body, Fetched, HeadReply, Listing, Put, PutReply, Store};
 
 /// What is asked of a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub enum Verb {
 
 /// A request that reached the faulty store.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Request {
+pub struct StoreRequest {
     /// What was asked.
     pub verb: Verb,
     /// The object's name (of a listing the prefix, of a DELETE the first name).
@@ -114,7 +114,7 @@ pub struct Faulty {
 struct State {
     script: Vec<(On, Fault)>,
     gone: bool,
-    requests: Vec<Request>,
+    requests: Vec<StoreRequest>,
 }
 
 impl Faulty {
@@ -141,13 +141,13 @@ impl Faulty {
     }
 
     /// What was asked since the last call.
-    pub fn take_requests(&self) -> Vec<Request> {
+    pub fn take_requests(&self) -> Vec<StoreRequest> {
         std::mem::take(&mut self.state.lock().requests)
     }
 
     fn arrives(&self, verb: Verb, name: &str) -> Option<Fault> {
         let mut state = self.state.lock();
-        state.requests.push(Request { verb, name: name.to_owned() });
+        state.requests.push(StoreRequest { verb, name: name.to_owned() });
         if state.gone {
             return Some(Fault::Breaks);
         }
@@ -273,7 +273,7 @@ impl Store for Faulty {
         Ok(fetched)
     }
 
-    async fn head(&self, name: &str) -> Result<Head> {
+    async fn head(&self, name: &str) -> Result<HeadReply> {
         let fault = self.arrives(Verb::Head, name);
         let mut head = Self::suffer(fault.as_ref(), name, self.inner.head(name)).await?;
         if matches!(fault, Some(Fault::TellsNothing)) {

@@ -20,7 +20,7 @@ mod error;
 #[cfg(any(test, feature = "testing"))]
 mod faulty;
 #[cfg(any(test, feature = "testing"))]
-mod memory;
+mod memory_store;
 mod object;
 mod probe;
 mod quirks;
@@ -36,11 +36,11 @@ pub use deadlines::Deadlines;
 pub use directory::DirectoryStore;
 pub use error::{Cause, Error, Result};
 #[cfg(any(test, feature = "testing"))]
-pub use faulty::{Fault, Faulty, On, Request, Verb};
+pub use faulty::{Fault, Faulty, On, StoreRequest, Verb};
 #[cfg(any(test, feature = "testing"))]
-pub use memory::MemoryStore;
+pub use memory_store::MemoryStore;
 pub use object::{
-    Begin, Body, Fetched, Head, Listed, Listing, Moved, OBJECT_MAX, Put, PutReply, Store,
+    Begin, Body, Fetched, HeadReply, Listed, Listing, Moved, OBJECT_MAX, Put, PutReply, Store,
 };
 pub use probe::Conditional;
 pub use s3::{S3Credentials, S3Options, S3Store};

@@ -132,7 +132,7 @@ impl Debug for Fetched {
 
 /// What a store says of an object.
 #[derive(Clone, Debug)]
-pub struct Head {
+pub struct HeadReply {
     /// How many bytes it has.
     pub length: u64,
     /// When it was put, by the store's clock.
@@ -200,7 +200,7 @@ pub trait Store: Send + Sync + Debug {
     async fn get(&self, name: &str, range: Option<Range<u64>>) -> Result<Fetched>;
 
     /// What the store says of an object.
-    async fn head(&self, name: &str) -> Result<Head>;
+    async fn head(&self, name: &str) -> Result<HeadReply>;
 
     /// A page of the objects whose names begin with `prefix`. What was not asked for may be in it, too.
     async fn list(&self, prefix: &str, begin: &Begin) -> Result<Listing>;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::deadlines::Deadlines;
 use super::error::{Error, Result};
 use super::object::{Body, Put, Store};
-use super::retry::Patience;
+use super::retry::RetryPlan;
 
 /// Puts of one key at once. More make a wrong store show itself more surely; some right ones take seconds
 /// over a race.
@@ -34,13 +34,13 @@ pub(super) async fn run(
     prefix: &str,
     limits: &Deadlines,
 ) -> Result<Conditional> {
-    let mut patience = Patience::new(limits, limits.operation);
+    let mut plan = RetryPlan::new(limits, limits.operation);
     loop {
         let error = match once(store, prefix, limits).await {
             Ok(found) => return Ok(found),
             Err(error) => error,
         };
-        patience.after(error).await?;
+        plan.after(error).await?;
     }
 }
 
@@ -64,14 +64,14 @@ async fn put(
     body: &Body,
     limits: &Deadlines,
 ) -> (Result<()>, bool) {
-    let mut patience = Patience::new(limits, limits.operation);
+    let mut plan = RetryPlan::new(limits, limits.operation);
     let mut open = false;
     loop {
         let Err(error) = store.put(name, body, Put::IfAbsent).await else {
             return (Ok(()), open);
         };
         open |= error.is_transient();
-        if let Err(error) = patience.after(error).await {
+        if let Err(error) = plan.after(error).await {
             return (Err(error), open);
         }
     }
@@ -142,14 +142,14 @@ fn may_be_the_condition(error: &Error) -> bool {
 /// Deletes the probe until it is gone. A store that let several puts of one key win at once may bring one of them
 /// back after the first delete (`rclone serve s3` does).
 async fn sweep(store: &Arc<dyn Store>, name: &str, limits: &Deadlines) -> Result<()> {
-    let mut patience = Patience::new(limits, limits.operation);
+    let mut plan = RetryPlan::new(limits, limits.operation);
     for sweep in 1..=SWEEPS {
         while let Err(error) = store.delete(&[name.to_owned()]).await {
-            patience.after(error).await?;
+            plan.after(error).await?;
         }
         match store.head(name).await {
             Err(Error::NotFound { .. }) => return Ok(()),
-            Err(error) => patience.after(error).await?,
+            Err(error) => plan.after(error).await?,
             Ok(_) => tokio::time::sleep(Duration::from_millis(20) * sweep).await,
         }
     }

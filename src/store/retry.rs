@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::checked::{Checked, Compared};
 use super::deadlines::Deadlines;
 use super::error::{Error, Result};
-use super::object::{Begin, Body, Fetched, Head, Listing, OBJECT_MAX, Put, PutReply, Store};
+use super::object::{Begin, Body, Fetched, HeadReply, Listing, OBJECT_MAX, Put, PutReply, Store};
 
 /// How often something that came back wrong is asked for again: a broken-off transfer heals,
 /// a broken object does not.
@@ -31,13 +31,13 @@ pub(super) struct Retrying {
 }
 
 /// When to pause and when to give up.
-pub(super) struct Patience {
+pub(super) struct RetryPlan {
     pauses: backon::ExponentialBackoff,
     end: Instant,
     corrupt: u32,
 }
 
-impl Patience {
+impl RetryPlan {
     pub(super) fn new(limits: &Deadlines, total: Duration) -> Self {
         let pauses = backon::ExponentialBuilder::default()
             .with_min_delay(limits.pause)
@@ -137,7 +137,7 @@ impl Retrying {
     /// [`Error::Corrupt`] if the store acknowledged ours before.
     pub(super) async fn put_new(&self, name: &str, body: &Body) -> Result<PutReply> {
         let limit = self.limits.get(body.length());
-        let mut patience = Patience::new(&self.limits, self.limits.operation);
+        let mut plan = RetryPlan::new(&self.limits, self.limits.operation);
         let mut acknowledged = false;
         loop {
             let mut error = match self.put_once(name, body).await {
@@ -160,7 +160,7 @@ impl Retrying {
                     Err(error) => error,
                 };
             }
-            patience.after(error).await?;
+            plan.after(error).await?;
         }
     }
 
@@ -173,7 +173,7 @@ impl Retrying {
         self.repeat(name, one, total, attempt).await
     }
 
-    pub(super) async fn head(&self, name: &str) -> Result<Head> {
+    pub(super) async fn head(&self, name: &str) -> Result<HeadReply> {
         let (one, total) = (self.limits.stall_get, self.limits.operation);
         self.repeat(name, one, total, || self.store.head(name)).await
     }
@@ -202,9 +202,9 @@ impl Retrying {
         total: Duration,
         attempt: impl Fn() -> F,
     ) -> Result<T> {
-        let mut patience = Patience::new(&self.limits, total);
+        let mut plan = RetryPlan::new(&self.limits, total);
         loop {
-            let left = patience.end.saturating_duration_since(Instant::now());
+            let left = plan.end.saturating_duration_since(Instant::now());
             match within(object, one.min(left), attempt()).await {
                 Ok(answer) => {
                     self.is_failing.store(false, Ordering::Relaxed);
@@ -212,7 +212,7 @@ impl Retrying {
                 }
                 Err(error) => {
                     self.is_failing.store(error.is_unanswered(), Ordering::Relaxed);
-                    patience.after(error).await?;
+                    plan.after(error).await?;
                 }
             }
         }

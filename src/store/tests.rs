@@ -210,7 +210,7 @@ impl Store for Careless {
     async fn get(&self, name: &str, range: Option<std::ops::Range<u64>>) -> Result<Fetched> {
         self.0.get(name, range).await
     }
-    async fn head(&self, name: &str) -> Result<Head> {
+    async fn head(&self, name: &str) -> Result<HeadReply> {
         self.0.head(name).await
     }
     async fn list(&self, prefix: &str, begin: &Begin) -> Result<Listing> {
@@ -257,7 +257,7 @@ impl Store for Pages {
     async fn get(&self, name: &str, range: Option<std::ops::Range<u64>>) -> Result<Fetched> {
         self.0.get(name, range).await
     }
-    async fn head(&self, name: &str) -> Result<Head> {
+    async fn head(&self, name: &str) -> Result<HeadReply> {
         self.0.head(name).await
     }
     async fn list(&self, _: &str, begin: &Begin) -> Result<Listing> {

@@ -2,11 +2,11 @@
 
 use proptest::prelude::*;
 
-use super::super::page::{BlockIndex, PageRecords, Pending, Records};
+use super::super::page::{BlockIndex, PageBuilder, PageRecords, Records};
 use super::*;
 
 fn sample() -> (Bytes, u64, usize) {
-    let mut pending = Pending::new(Sizes { block: 300, page: 1 << 20, pass: 1 });
+    let mut pending = PageBuilder::new(Sizes { block: 300, page: 1 << 20, pass: 1 });
     for n in 0u32..200 {
         pending.push(&n.to_be_bytes(), &vec![n as u8; (n % 70) as usize * 9]);
     }
@@ -36,7 +36,7 @@ fn a_page_reads_back() {
 #[test]
 fn values_of_every_length_read_back() {
     let lengths = [0, 1, 23, 24, 255, 256, 16_000, 16_384, 65_535, 65_536, 300_000];
-    let mut pending = Pending::new(Sizes::default());
+    let mut pending = PageBuilder::new(Sizes::default());
     for (n, &length) in lengths.iter().enumerate() {
         pending.push(&[1, n as u8], &vec![n as u8; length]);
     }
@@ -69,7 +69,7 @@ fn a_manifest() -> Manifest {
         commit_hash: Hash([1; 32]),
         generation: Generation(1),
         time: Timestamp::default(),
-        tables: vec![Table { tag: 2, records: 8, bound: vec![2, 99] }],
+        tables: vec![TableSummary { tag: 2, records: 8, bound: vec![2, 99] }],
         live_bytes: 7,
         pages: vec![page(1), page(2)],
         recent: vec![0; 80],

@@ -18,7 +18,7 @@ use async_trait::async_trait;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::packs::part_of;
+use super::pack_rows::pack_share_of;
 use super::*;
 use crate::cache::{Budgets, Cache};
 use crate::crypto::{self, FIRST_EPOCH, Keys, MasterKey};
@@ -119,7 +119,7 @@ impl World {
         }
         let mut now: BTreeMap<PackId, PackInfo> = BTreeMap::new();
         for (key, value) in &self.model {
-            let Some((pack, bytes)) = part_of(key, value).unwrap() else { continue };
+            let Some((pack, bytes)) = pack_share_of(key, value).unwrap() else { continue };
             let row = now.entry(pack).or_default();
             row.references += 1;
             row.live += bytes;

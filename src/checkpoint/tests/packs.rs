@@ -1,4 +1,4 @@
-use super::super::packs::PackDeltas;
+use super::super::pack_rows::PackDeltas;
 use super::*;
 
 async fn rows(base: &Base) -> BTreeMap<PackId, PackInfo> {

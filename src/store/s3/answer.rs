@@ -6,9 +6,8 @@ use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 
 use super::super::error::{Cause, Error};
+use super::exchange::Exchange;
 use super::http;
-use super::keys::Lacking;
-use super::wire::Wire;
 
 /// What the server, or the SDK, said, in one line.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +17,11 @@ struct Said(String);
 pub(super) fn said(words: String) -> Cause {
     Arc::new(Said(words))
 }
+
+/// Why there is nothing to sign with.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct Lacking(pub(super) String);
 
 /// Whether the server may have refused a header of the request, rather than the request: 501, or a 400 that says
 /// nothing that we know.
@@ -37,7 +41,7 @@ where
 /// The error of a request for `object`.
 pub(super) fn error<E>(
     error: &SdkError<E, HttpResponse>,
-    wire: &Wire,
+    exchange: &Exchange,
     bucket: &str,
     object: &str,
 ) -> Error
@@ -50,7 +54,7 @@ where
             let status = answer.raw().status().as_u16();
             match by_status(status, code, message, bucket, object) {
                 // Whatever it says: a signature from another time is none.
-                Error::Denied { object, cause } if wire.is_skewed() => {
+                Error::Denied { object, cause } if exchange.is_skewed() => {
                     Error::Clock { object, cause }
                 }
                 error => error,

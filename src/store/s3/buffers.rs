@@ -21,7 +21,7 @@ const PAGE: usize = 4096;
 
 #[derive(Clone, FromBytes, Immutable, IntoBytes)]
 #[repr(C, align(4096))]
-struct Page([u8; PAGE]);
+struct AlignedPage([u8; PAGE]);
 
 /// The buffers of one store. All clones are one.
 #[derive(Clone, Default)]
@@ -29,7 +29,7 @@ pub(super) struct Buffers(Arc<Mutex<Free>>);
 
 #[derive(Default)]
 struct Free {
-    pages: Vec<Vec<Page>>,
+    pages: Vec<Vec<AlignedPage>>,
     bytes: usize,
 }
 
@@ -41,16 +41,17 @@ impl Buffers {
         }
         let mut free = self.0.lock();
         // Not one much too large: the memory that an answer holds is counted by its length.
-        let fits = |pages: &Vec<Page>| (length..=length + length / 2).contains(&bytes_of(pages));
+        let fits =
+            |pages: &Vec<AlignedPage>| (length..=length + length / 2).contains(&bytes_of(pages));
         let found = free.pages.iter().position(fits).map(|at| free.pages.swap_remove(at));
         free.bytes -= found.as_deref().map_or(0, bytes_of);
         drop(free);
-        let new = || vec![Page([0; PAGE]); length.next_multiple_of(STEP) / PAGE];
+        let new = || vec![AlignedPage([0; PAGE]); length.next_multiple_of(STEP) / PAGE];
         let pages = found.unwrap_or_else(new);
         Filling::Large(Filled { pages, length: 0, home: self.clone() })
     }
 
-    fn give_back(&self, pages: Vec<Page>) {
+    fn give_back(&self, pages: Vec<AlignedPage>) {
         let mut free = self.0.lock();
         let bytes = bytes_of(&pages);
         if free.bytes + bytes <= KEPT {
@@ -60,7 +61,7 @@ impl Buffers {
     }
 }
 
-fn bytes_of(pages: &[Page]) -> usize {
+fn bytes_of(pages: &[AlignedPage]) -> usize {
     pages.len() * PAGE
 }
 
@@ -102,7 +103,7 @@ impl Filling {
 
 /// Pages of which the first `length` bytes are filled.
 pub(super) struct Filled {
-    pages: Vec<Page>,
+    pages: Vec<AlignedPage>,
     length: usize,
     home: Buffers,
 }

@@ -23,7 +23,8 @@ use zeroize::Zeroizing;
 
 use super::super::deadlines::Deadlines;
 use super::super::error::{Error, Result};
-use super::keys::{Chain, Find, Keys};
+use super::credential_chain::{AwsChain, FindCredentials};
+use super::credentials::CredentialCache;
 use super::proxy::Proxies;
 use super::{answer, http, trust};
 
@@ -47,7 +48,7 @@ impl S3Credentials {
     /// Those that the chain of `aws` finds for this process: environment, profile, and so on.
     pub async fn find() -> Result<Self> {
         let (http, _) = network().await?;
-        let found = Chain::new(http, configured_region().await).find().await;
+        let found = AwsChain::new(http, configured_region().await).find().await;
         let found = found.map_err(|why| Error::NoCredentials { cause: answer::said(why) })?;
         Ok(Self::of_sdk(&found))
     }
@@ -94,7 +95,10 @@ pub struct S3Options {
 }
 
 /// The client, what it signs with, and whether it speaks TLS.
-pub(super) async fn build(options: &S3Options, limits: &Deadlines) -> Result<(Client, Keys, bool)> {
+pub(super) async fn build(
+    options: &S3Options,
+    limits: &Deadlines,
+) -> Result<(Client, CredentialCache, bool)> {
     let (http, proxies) = network().await?;
     let region = match &options.region {
         Some(region) => Some(Region::new(region.clone())),
@@ -105,14 +109,16 @@ pub(super) async fn build(options: &S3Options, limits: &Deadlines) -> Result<(Cl
     };
     let region = region.unwrap_or(Region::from_static(REGION));
     let given = options.credentials.as_ref().map(S3Credentials::to_sdk);
-    let source = || -> Box<dyn Find> { Box::new(Chain::new(http.clone(), Some(region.clone()))) };
+    let source = || -> Box<dyn FindCredentials> {
+        Box::new(AwsChain::new(http.clone(), Some(region.clone())))
+    };
     let source = given.is_none().then(source);
     // A request that waits for a look-up is to have time left for itself.
-    let keys = Keys::new(given, source, limits.stall_get * 3 / 4);
+    let credentials = CredentialCache::new(given, source, limits.stall_get * 3 / 4);
     let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
         .http_client(http)
         .region(region.clone())
-        .credentials_provider(keys.clone());
+        .credentials_provider(credentials.clone());
     if let Some(endpoint) = &options.endpoint_url {
         loader = loader.endpoint_url(endpoint);
     }
@@ -134,15 +140,15 @@ pub(super) async fn build(options: &S3Options, limits: &Deadlines) -> Result<(Cl
         // The SDK's own CRC trailers break third-party servers; the header is set by hand.
         .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
         .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
-        // Repetition and deadlines are the decorators', what is kept of credentials is the keys'.
+        // Repetition and deadlines are the decorators', what is kept of credentials is the cache's.
         .identity_cache(IdentityCache::no_cache())
         .retry_config(RetryConfig::disabled())
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
         .timeout_config(TimeoutConfig::builder().connect_timeout(limits.connect).build())
         .build();
-    keys.begin(limits.operation).await;
+    credentials.begin(limits.operation).await;
     let encrypted = endpoint.is_none_or(|endpoint| endpoint.starts_with("https://"));
-    Ok((Client::from_conf(config), keys, encrypted))
+    Ok((Client::from_conf(config), credentials, encrypted))
 }
 
 /// The way to whoever is asked.

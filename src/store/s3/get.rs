@@ -10,9 +10,9 @@ use aws_sdk_s3::types::ChecksumMode;
 use bytes::Bytes;
 
 use super::super::error::{Error, Result};
-use super::super::object::{Fetched, Head, OBJECT_MAX};
+use super::super::object::{Fetched, HeadReply, OBJECT_MAX};
 use super::buffers::Filling;
-use super::wire::{self, Tap, Wire};
+use super::exchange::{self, Exchange, Tap};
 use super::{S3Store, etag, modified};
 
 /// What a body is, and what of it is wanted.
@@ -50,7 +50,7 @@ impl S3Store {
         name: &str,
         range: Option<Range<u64>>,
     ) -> Result<Fetched> {
-        let wire = Arc::new(Wire::default());
+        let exchange = Arc::new(Exchange::default());
         let asked = range.as_ref().map(|r| format!("bytes={}-{}", r.start, r.end - 1));
         let send = self
             .client
@@ -59,10 +59,10 @@ impl S3Store {
             .key(name)
             .set_range(asked)
             .customize()
-            .interceptor(Tap::receiving(wire.clone()))
+            .interceptor(Tap::receiving(exchange.clone()))
             .send();
         let reply = self.soon(name, send).await?;
-        let reply = reply.map_err(|error| self.refusal(&error, &wire, name))?;
+        let reply = reply.map_err(|error| self.refusal(&error, &exchange, name))?;
         let announced = reply.content_length().and_then(|length| u64::try_from(length).ok());
         let (start, total) = match reply.content_range() {
             Some(text) => match part(text) {
@@ -85,7 +85,7 @@ impl S3Store {
         } else if is_part && total.is_none_or(|total| start + all != total) {
             return Err(corrupt(name, "a part came where all was asked for".to_owned()));
         }
-        if announced.is_none() && !is_part && !wire.is_chunked() {
+        if announced.is_none() && !is_part && !exchange.is_chunked() {
             // It ended with the connection, which may have broken off.
             let said = self.ask_head(name).await?.0.content_length();
             if said.is_some_and(|said| u64::try_from(said) != Ok(all)) {
@@ -94,11 +94,11 @@ impl S3Store {
         }
         // Of `bytes 0-99/*` it is only known that so many are there.
         let object_length = total.unwrap_or(start + all);
-        Ok(Fetched { bytes, object_length, time: wire.date() })
+        Ok(Fetched { bytes, object_length, time: exchange.date() })
     }
 
-    async fn ask_head(&self, name: &str) -> Result<(HeadObjectOutput, Arc<Wire>)> {
-        let wire = Arc::new(Wire::default());
+    async fn ask_head(&self, name: &str) -> Result<(HeadObjectOutput, Arc<Exchange>)> {
+        let exchange = Arc::new(Exchange::default());
         let checksums = !self.quirks.without_checksums.load(Relaxed);
         let send = self
             .client
@@ -107,15 +107,15 @@ impl S3Store {
             .key(name)
             .set_checksum_mode(checksums.then_some(ChecksumMode::Enabled))
             .customize()
-            .interceptor(Tap::receiving(wire.clone()))
+            .interceptor(Tap::receiving(exchange.clone()))
             .send();
         let reply = self.soon(name, send).await?;
-        let reply = reply.map_err(|error| self.refusal(&error, &wire, name))?;
-        Ok((reply, wire))
+        let reply = reply.map_err(|error| self.refusal(&error, &exchange, name))?;
+        Ok((reply, exchange))
     }
 
-    pub(super) async fn head_object(&self, name: &str) -> Result<Head> {
-        let (reply, wire) = self.ask_head(name).await?;
+    pub(super) async fn head_object(&self, name: &str) -> Result<HeadReply> {
+        let (reply, exchange) = self.ask_head(name).await?;
         let length = match reply.content_length().and_then(|length| u64::try_from(length).ok()) {
             Some(length) => length,
             // A server that does not say it here says it with the first byte, if there is one.
@@ -124,12 +124,12 @@ impl S3Store {
                 other => other?.object_length,
             },
         };
-        Ok(Head {
+        Ok(HeadReply {
             length,
             modified: modified(reply.last_modified()),
-            crc32: reply.checksum_crc32().and_then(wire::crc32_from_text),
+            crc32: reply.checksum_crc32().and_then(exchange::crc32_from_text),
             etag: etag(reply.e_tag()),
-            time: wire.date(),
+            time: exchange.date(),
         })
     }
 

@@ -3,14 +3,16 @@
 mod answer;
 mod buffers;
 mod client;
+mod credential_chain;
+mod credentials;
+mod exchange;
 mod get;
 mod http;
-mod keys;
 mod proxy;
 mod put;
+mod refresh;
 mod socket;
 mod trust;
-mod wire;
 
 use std::fmt;
 use std::ops::Range;
@@ -26,11 +28,11 @@ use aws_sdk_s3::types::{Delete, ObjectIdentifier};
 
 use self::buffers::Buffers;
 pub use self::client::{S3Credentials, S3Options};
-use self::keys::{For, Keys};
-use self::wire::{Tap, Wire};
+use self::credentials::{CredentialCache, For};
+use self::exchange::{Exchange, Tap};
 use super::deadlines::Deadlines;
 use super::error::{Error, Result};
-use super::object::{Begin, Body, Fetched, Head, Listed, Listing, Put, PutReply, Store};
+use super::object::{Begin, Body, Fetched, HeadReply, Listed, Listing, Put, PutReply, Store};
 use super::quirks::Quirks;
 
 /// A bucket on an S3 server. It neither repeats nor verifies: decorators do.
@@ -43,7 +45,7 @@ pub struct S3Store {
     limits: Deadlines,
     buffers: Buffers,
     quirks: Arc<Quirks>,
-    keys: Keys,
+    credentials: CredentialCache,
 }
 
 impl fmt::Debug for S3Store {
@@ -56,10 +58,10 @@ impl S3Store {
     /// Builds the client. Sends nothing to the bucket; finding a region may ask the machine's
     /// metadata service.
     pub async fn open(bucket: &str, options: &S3Options, limits: Deadlines) -> Result<Self> {
-        let (client, keys, encrypted) = client::build(options, &limits).await?;
+        let (client, credentials, encrypted) = client::build(options, &limits).await?;
         let (bucket, signs_payload) = (bucket.to_owned(), !encrypted);
         let (buffers, quirks) = (Buffers::default(), Arc::default());
-        Ok(Self { client, bucket, signs_payload, limits, buffers, quirks, keys })
+        Ok(Self { client, bucket, signs_payload, limits, buffers, quirks, credentials })
     }
 
     /// What it learns of the server, for the door.
@@ -69,13 +71,13 @@ impl S3Store {
 
     /// That the store refuses the credentials, for people.
     pub(super) fn refuses_credentials(&self) -> Option<String> {
-        self.keys.trouble()
+        self.credentials.trouble()
     }
 
     /// Takes others in the place of the current ones. When the store refuses them, too, those stay; when it does not
     /// answer, the new ones are taken all the same, and the error says so.
     pub(super) async fn hand_over(&self, given: &S3Credentials, prefix: &str) -> Result<()> {
-        let wire = Arc::new(Wire::default());
+        let exchange = Arc::new(Exchange::default());
         let config = aws_sdk_s3::config::Builder::new().credentials_provider(given.to_sdk());
         let send = self
             .client
@@ -84,15 +86,15 @@ impl S3Store {
             .prefix(prefix)
             .max_keys(1)
             .customize()
-            .interceptor(Tap::receiving(wire.clone()))
+            .interceptor(Tap::receiving(exchange.clone()))
             .config_override(config)
             .send();
         let tried = match self.soon(prefix, send).await {
-            Ok(reply) => reply.map(drop).map_err(|error| self.refusal(&error, &wire, prefix)),
+            Ok(reply) => reply.map(drop).map_err(|error| self.refusal(&error, &exchange, prefix)),
             Err(error) => Err(error),
         };
         if !matches!(tried, Err(Error::Denied { .. })) {
-            self.keys.hand_over(given.to_sdk());
+            self.credentials.hand_over(given.to_sdk());
         }
         tried
     }
@@ -111,19 +113,24 @@ impl S3Store {
     }
 
     /// What the server's refusal means.
-    fn refusal<E>(&self, error: &SdkError<E, HttpResponse>, wire: &Wire, name: &str) -> Error
+    fn refusal<E>(
+        &self,
+        error: &SdkError<E, HttpResponse>,
+        exchange: &Exchange,
+        name: &str,
+    ) -> Error
     where
         E: std::error::Error + ProvideErrorMetadata + Send + Sync + 'static,
     {
-        answer::error(error, wire, &self.bucket, name)
+        answer::error(error, exchange, &self.bucket, name)
     }
 
     async fn delete_one(&self, name: &str) -> Result<()> {
-        let wire = Arc::new(Wire::default());
+        let exchange = Arc::new(Exchange::default());
         let request = self.client.delete_object().bucket(&self.bucket).key(name).customize();
-        let send = request.interceptor(Tap::receiving(wire.clone())).send();
+        let send = request.interceptor(Tap::receiving(exchange.clone())).send();
         let reply = self.soon(name, send).await?;
-        match reply.map_err(|error| self.refusal(&error, &wire, name)) {
+        match reply.map_err(|error| self.refusal(&error, &exchange, name)) {
             Ok(_) | Err(Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(error),
         }
@@ -136,11 +143,11 @@ impl S3Store {
             delete = delete.objects(ObjectIdentifier::builder().key(name).build().map_err(other)?);
         }
         let delete = delete.build().map_err(other)?;
-        let wire = Arc::new(Wire::default());
+        let exchange = Arc::new(Exchange::default());
         let request = self.client.delete_objects().bucket(&self.bucket).delete(delete).customize();
-        let send = request.interceptor(Tap::receiving(wire.clone())).send();
+        let send = request.interceptor(Tap::receiving(exchange.clone())).send();
         let reply = Self::within(first, self.limits.operation, send).await?;
-        let reply = reply.map_err(|error| self.refusal(&error, &wire, first))?;
+        let reply = reply.map_err(|error| self.refusal(&error, &exchange, first))?;
         match reply.errors().iter().find(|error| error.code() != Some("NoSuchKey")) {
             Some(error) => Err(answer::refused_deletion(error)),
             None => Ok(()),
@@ -148,7 +155,7 @@ impl S3Store {
     }
 
     async fn list_objects(&self, prefix: &str, begin: &Begin) -> Result<Listing> {
-        let wire = Arc::new(Wire::default());
+        let exchange = Arc::new(Exchange::default());
         let (after, token) = match begin {
             Begin::First => (None, None),
             Begin::After(name) => (Some(name.clone()), None),
@@ -162,11 +169,11 @@ impl S3Store {
             .set_start_after(after)
             .set_continuation_token(token)
             .customize()
-            .interceptor(Tap::receiving(wire.clone()))
+            .interceptor(Tap::receiving(exchange.clone()))
             .send();
         // Some stores walk a whole tree for this: give them the operation's time.
         let reply = Self::within(prefix, self.limits.operation, send).await?;
-        let reply = reply.map_err(|error| self.refusal(&error, &wire, prefix))?;
+        let reply = reply.map_err(|error| self.refusal(&error, &exchange, prefix))?;
         let mut objects = Vec::with_capacity(reply.contents().len());
         for object in reply.contents() {
             objects.push(Listed {
@@ -188,7 +195,7 @@ impl S3Store {
                 }
             },
         };
-        Ok(Listing { objects, more, time: wire.date() })
+        Ok(Listing { objects, more, time: exchange.date() })
     }
 
     async fn delete_objects(&self, names: &[String]) -> Result<()> {
@@ -224,23 +231,23 @@ fn etag(value: Option<&str>) -> Option<String> {
 #[async_trait]
 impl Store for S3Store {
     async fn put(&self, name: &str, body: &Body, condition: Put) -> Result<PutReply> {
-        keys::with(&self.keys, For::Writing, || self.put_object(name, body, condition)).await
+        self.credentials.signed(For::Writing, || self.put_object(name, body, condition)).await
     }
 
     async fn get(&self, name: &str, range: Option<Range<u64>>) -> Result<Fetched> {
-        keys::with(&self.keys, For::Reading, || self.get_object(name, range.clone())).await
+        self.credentials.signed(For::Reading, || self.get_object(name, range.clone())).await
     }
 
-    async fn head(&self, name: &str) -> Result<Head> {
-        keys::with(&self.keys, For::Reading, || self.head_object(name)).await
+    async fn head(&self, name: &str) -> Result<HeadReply> {
+        self.credentials.signed(For::Reading, || self.head_object(name)).await
     }
 
     async fn list(&self, prefix: &str, begin: &Begin) -> Result<Listing> {
-        keys::with(&self.keys, For::Reading, || self.list_objects(prefix, begin)).await
+        self.credentials.signed(For::Reading, || self.list_objects(prefix, begin)).await
     }
 
     async fn delete(&self, names: &[String]) -> Result<()> {
-        keys::with(&self.keys, For::Writing, || self.delete_objects(names)).await
+        self.credentials.signed(For::Writing, || self.delete_objects(names)).await
     }
 }
 

@@ -18,13 +18,13 @@ const METADATA: [&str; 5] =
 /// The environment's proxies.
 #[derive(Debug, Default)]
 pub(super) struct Proxies {
-    http: Option<Entry>,
-    https: Option<Entry>,
+    http: Option<ProxySetting>,
+    https: Option<ProxySetting>,
     except: Vec<Exception>,
 }
 
 /// What a variable says; or why that is no proxy.
-type Entry = std::result::Result<Proxy, String>;
+type ProxySetting = std::result::Result<Proxy, String>;
 
 /// One proxy.
 #[derive(Clone)]
@@ -82,7 +82,7 @@ impl Proxies {
 
     /// The usable ones: for `http://`, and for `https://`.
     pub(super) fn usable(&self) -> (Option<&Proxy>, Option<&Proxy>) {
-        fn usable(entry: Option<&Entry>) -> Option<&Proxy> {
+        fn usable(entry: Option<&ProxySetting>) -> Option<&Proxy> {
             entry?.as_ref().ok()
         }
         (usable(self.http.as_ref()), usable(self.https.as_ref()))
@@ -99,8 +99,8 @@ impl Proxies {
         let authority = authority.rsplit_once('@').map_or(authority, |(_, place)| place);
         let (host, port) = split_port(authority);
         let port = port.unwrap_or(if encrypted { 443 } else { 80 });
-        let host = Host::of(host);
-        let own = METADATA.iter().any(|address| host == Host::of(address));
+        let host = Target::of(host);
+        let own = METADATA.iter().any(|address| host == Target::of(address));
         if own || self.except.iter().any(|exception| exception.covers(&host, port)) {
             return Ok(None);
         }
@@ -110,7 +110,7 @@ impl Proxies {
 
 /// A variable's value: `[http[s]://][user[:password]@]host[:port]`. Nothing of it is in the error: it may hold a
 /// password.
-fn parse(name: &str, text: Option<String>) -> Entry {
+fn parse(name: &str, text: Option<String>) -> ProxySetting {
     let no = |why: &str| {
         format!(
             "{name} does not name a proxy that can be used: {why} (http://[USER:PASSWORD@]HOST:PORT)"
@@ -171,13 +171,13 @@ fn split_port(place: &str) -> (&str, Option<u16>) {
 
 /// Who is asked.
 #[derive(Debug, PartialEq, Eq)]
-enum Host {
+enum Target {
     Address(IpAddr),
     /// In lower case, without a dot at either end.
     Name(String),
 }
 
-impl Host {
+impl Target {
     fn of(text: &str) -> Self {
         let bare = text.trim_start_matches('[').trim_end_matches(']');
         match bare.parse() {
@@ -192,7 +192,7 @@ impl Host {
 enum Exception {
     Everything,
     /// This host, a name also with all below it; at this port, if one is named.
-    Host(Host, Option<u16>),
+    Host(Target, Option<u16>),
     /// Addresses of which so many bits are these.
     Network(IpAddr, u8),
 }
@@ -215,8 +215,8 @@ fn exception(word: &str) -> Option<Exception> {
         return (bits <= width(&address)).then_some(Exception::Network(address, bits));
     }
     let (host, port) = split_port(word);
-    match Host::of(host.strip_prefix("*.").unwrap_or(host)) {
-        Host::Name(name) if name.is_empty() => None,
+    match Target::of(host.strip_prefix("*.").unwrap_or(host)) {
+        Target::Name(name) if name.is_empty() => None,
         host => Some(Exception::Host(host, port)),
     }
 }
@@ -234,20 +234,20 @@ fn bits(address: &IpAddr) -> u128 {
 }
 
 impl Exception {
-    fn covers(&self, host: &Host, port: u16) -> bool {
+    fn covers(&self, host: &Target, port: u16) -> bool {
         match (self, host) {
             (Self::Everything, _) => true,
             (Self::Host(_, Some(only)), _) if *only != port => false,
-            (Self::Host(Host::Name(name), _), Host::Name(host)) => host
+            (Self::Host(Target::Name(name), _), Target::Name(host)) => host
                 .strip_suffix(name.as_str())
                 .is_some_and(|before| before.is_empty() || before.ends_with('.')),
             (Self::Host(named, _), host) => named == host,
-            (Self::Network(network, length), Host::Address(address)) => {
+            (Self::Network(network, length), Target::Address(address)) => {
                 let shift = u32::from(width(network) - length);
                 let front = |address| bits(address).checked_shr(shift).unwrap_or(0);
                 network.is_ipv4() == address.is_ipv4() && front(network) == front(address)
             }
-            (Self::Network(..), Host::Name(_)) => false,
+            (Self::Network(..), Target::Name(_)) => false,
         }
     }
 }

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::super::error::{Error, Result};
 use super::super::object::{Body, Put, PutReply};
-use super::wire::{self, Tap, Wire};
+use super::exchange::{self, Exchange, Tap};
 use super::{S3Store, answer, etag};
 
 /// How often it is looked how far a body is.
@@ -17,18 +17,18 @@ const LOOK: Duration = Duration::from_millis(250);
 
 /// How one attempt at a put asks.
 #[derive(Clone, Copy)]
-struct Form {
+struct PutHeaders {
     conditional: bool,
     checksum: bool,
 }
 
 /// Why an attempt failed, and whether a header of it may be why.
-struct Refused {
+struct PutRefusal {
     error: Error,
     header: bool,
 }
 
-impl From<Error> for Refused {
+impl From<Error> for PutRefusal {
     fn from(error: Error) -> Self {
         Self { error, header: false }
     }
@@ -53,14 +53,14 @@ impl S3Store {
             }
         }
         let checksum = !self.quirks.without_checksums.load(Relaxed);
-        let first = match self.put_as(name, body, Form { conditional, checksum }).await {
+        let first = match self.put_as(name, body, PutHeaders { conditional, checksum }).await {
             Ok(reply) => return Ok(reply),
-            Err(Refused { error, header: false }) => return Err(error),
-            Err(Refused { error, header: true }) => error,
+            Err(PutRefusal { error, header: false }) => return Err(error),
+            Err(PutRefusal { error, header: true }) => error,
         };
-        let other = Form { conditional, checksum: !checksum };
+        let other = PutHeaders { conditional, checksum: !checksum };
         match self.put_as(name, body, other).await {
-            Err(Refused { error, header: true }) => Err(match (first, error) {
+            Err(PutRefusal { error, header: true }) => Err(match (first, error) {
                 // With the checksum and without it: what is left is the condition.
                 (Error::Unsupported { what }, _) | (_, Error::Unsupported { what })
                     if conditional =>
@@ -69,7 +69,7 @@ impl S3Store {
                 }
                 (first, _) => first,
             }),
-            Err(Refused { error, .. }) if !matches!(error, Error::Exists { .. }) => Err(error),
+            Err(PutRefusal { error, .. }) if !matches!(error, Error::Exists { .. }) => Err(error),
             answered => {
                 self.quirks.without_checksums.store(checksum, Relaxed);
                 if checksum {
@@ -84,28 +84,28 @@ impl S3Store {
         &self,
         name: &str,
         body: &Body,
-        form: Form,
-    ) -> std::result::Result<PutReply, Refused> {
-        let wire = Arc::new(Wire::default());
+        headers: PutHeaders,
+    ) -> std::result::Result<PutReply, PutRefusal> {
+        let exchange = Arc::new(Exchange::default());
         let request = self
             .client
             .put_object()
             .bucket(&self.bucket)
             .key(name)
-            .set_checksum_crc32(form.checksum.then(|| wire::crc32_to_text(body.crc32())))
-            .set_if_none_match(form.conditional.then(|| "*".to_owned()))
+            .set_checksum_crc32(headers.checksum.then(|| exchange::crc32_to_text(body.crc32())))
+            .set_if_none_match(headers.conditional.then(|| "*".to_owned()))
             .body(ByteStream::new(SdkBody::from(body.bytes().clone())))
             .customize()
-            .interceptor(Tap::sending(wire.clone(), body.bytes().clone()));
+            .interceptor(Tap::sending(exchange.clone(), body.bytes().clone()));
         let request = if self.signs_payload { request } else { request.disable_payload_signing() };
-        let answer = self.while_moving(name, &wire, body, request.send()).await?;
-        let reply = answer.map_err(|error| Refused {
+        let answer = self.while_moving(name, &exchange, body, request.send()).await?;
+        let reply = answer.map_err(|error| PutRefusal {
             header: answer::is_about_a_header(&error),
-            error: self.refusal(&error, &wire, name),
+            error: self.refusal(&error, &exchange, name),
         })?;
         Ok(PutReply {
-            time: wire.date(),
-            crc32: reply.checksum_crc32().and_then(wire::crc32_from_text),
+            time: exchange.date(),
+            crc32: reply.checksum_crc32().and_then(exchange::crc32_from_text),
             etag: etag(reply.e_tag()),
         })
     }
@@ -115,7 +115,7 @@ impl S3Store {
     async fn while_moving<T, E>(
         &self,
         name: &str,
-        wire: &Wire,
+        exchange: &Exchange,
         body: &Body,
         send: impl Future<Output = std::result::Result<T, E>>,
     ) -> Result<std::result::Result<T, E>> {
@@ -127,7 +127,7 @@ impl S3Store {
             let moved = match answer {
                 Ok(Ok(_)) => body.length(),
                 Ok(Err(_)) => counted, // what was refused went nowhere
-                Err(_) => wire.moved(),
+                Err(_) => exchange.moved(),
             };
             if moved > counted {
                 body.moved().add(moved - counted);

@@ -421,8 +421,8 @@ impl store::Store for Liar {
     async fn get(&self, name: &str, range: Option<Range<u64>>) -> store::Result<Fetched> {
         self.0.get(name, range).await
     }
-    async fn head(&self, name: &str) -> store::Result<store::Head> {
-        Ok(store::Head { length: u64::MAX, ..self.0.head(name).await? })
+    async fn head(&self, name: &str) -> store::Result<store::HeadReply> {
+        Ok(store::HeadReply { length: u64::MAX, ..self.0.head(name).await? })
     }
     async fn list(&self, prefix: &str, begin: &Begin) -> store::Result<Listing> {
         let mut listing = self.0.list(prefix, begin).await?;

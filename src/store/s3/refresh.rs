@@ -17,7 +17,7 @@ const EXPIRED: Duration = Duration::from_secs(10);
 
 /// What is to be done before the next request is signed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Need {
+pub(super) enum Refresh {
     Nothing,
     /// Look whether the files have changed, in the background; if so, look for others.
     Look,
@@ -29,7 +29,7 @@ pub(super) enum Need {
 
 /// The credentials, as far as it matters.
 #[derive(Clone, Copy)]
-pub(super) struct Use {
+pub(super) struct CredentialState {
     pub(super) has: bool,
     pub(super) expires: Option<SystemTime>,
     pub(super) refused: bool,
@@ -37,29 +37,29 @@ pub(super) struct Use {
 
 /// What was done when.
 #[derive(Debug, Default)]
-pub(super) struct Policy {
+pub(super) struct RefreshPolicy {
     /// No look-up before; `None`: at once.
     next: Option<Instant>,
     pause: Option<Duration>,
     looked: Option<Instant>,
 }
 
-impl Policy {
-    pub(super) fn need(&self, of: &Use, now: Instant, wall: SystemTime) -> Need {
+impl RefreshPolicy {
+    pub(super) fn need(&self, of: &CredentialState, now: Instant, wall: SystemTime) -> Refresh {
         let may = self.next.is_none_or(|next| now >= next);
         let expires_within = |time| of.expires.is_some_and(|end| end <= wall + time);
         match () {
-            () if may && (!of.has || of.refused || expires_within(EXPIRED)) => Need::Now,
-            () if may && expires_within(AHEAD) => Need::Soon,
-            () if self.looked.is_none_or(|looked| now >= looked + LOOK) => Need::Look,
-            () => Need::Nothing,
+            () if may && (!of.has || of.refused || expires_within(EXPIRED)) => Refresh::Now,
+            () if may && expires_within(AHEAD) => Refresh::Soon,
+            () if self.looked.is_none_or(|looked| now >= looked + LOOK) => Refresh::Look,
+            () => Refresh::Nothing,
         }
     }
 
     /// A look-up, or a look at the files, begins.
-    pub(super) fn begins(&mut self, need: Need, now: Instant) {
+    pub(super) fn begins(&mut self, need: Refresh, now: Instant) {
         self.looked = Some(now);
-        if need != Need::Look {
+        if need != Refresh::Look {
             // Whatever becomes of it: until it says so itself.
             self.next = Some(now + PAUSE);
         }
@@ -82,50 +82,55 @@ impl Policy {
 mod tests {
     use super::*;
 
-    const GOOD: Use = Use { has: true, expires: None, refused: false };
+    const GOOD: CredentialState = CredentialState { has: true, expires: None, refused: false };
 
     #[test]
     fn what_is_refused_or_lacking_is_looked_for_at_once_and_then_at_most_every_minute() {
-        for of in [Use { refused: true, ..GOOD }, Use { has: false, ..GOOD }] {
+        for of in
+            [CredentialState { refused: true, ..GOOD }, CredentialState { has: false, ..GOOD }]
+        {
             let (mut policy, mut now, wall) =
-                (Policy::default(), Instant::now(), SystemTime::now());
+                (RefreshPolicy::default(), Instant::now(), SystemTime::now());
             let mut waited = Vec::new();
             for _ in 0..6 {
                 let begun = now;
-                while policy.need(&of, now, wall) != Need::Now {
-                    if policy.need(&of, now, wall) == Need::Look {
-                        policy.begins(Need::Look, now);
+                while policy.need(&of, now, wall) != Refresh::Now {
+                    if policy.need(&of, now, wall) == Refresh::Look {
+                        policy.begins(Refresh::Look, now);
                     }
                     now += Duration::from_secs(1);
                 }
                 waited.push((now - begun).as_secs());
-                policy.begins(Need::Now, now);
+                policy.begins(Refresh::Now, now);
                 policy.ends(false, now);
             }
             assert_eq!(waited, [0, 5, 10, 20, 40, 50]);
             // Something new: the next one is soon again.
             policy.ends(true, now);
-            assert_eq!(policy.need(&of, now + Duration::from_secs(5), wall), Need::Now);
+            assert_eq!(policy.need(&of, now + Duration::from_secs(5), wall), Refresh::Now);
             // What hangs is not begun again and again.
             policy.gave_up(now);
-            assert_ne!(policy.need(&of, now + Duration::from_secs(599), wall), Need::Now);
-            assert_eq!(policy.need(&of, now + Duration::from_secs(600), wall), Need::Now);
+            assert_ne!(policy.need(&of, now + Duration::from_secs(599), wall), Refresh::Now);
+            assert_eq!(policy.need(&of, now + Duration::from_secs(600), wall), Refresh::Now);
         }
     }
 
     #[test]
     fn what_expires_is_renewed_before_and_files_are_looked_at() {
-        let (mut policy, now, wall) = (Policy::default(), Instant::now(), SystemTime::now());
-        let expires = |seconds| Use { expires: Some(wall + Duration::from_secs(seconds)), ..GOOD };
-        assert_eq!(policy.need(&expires(301), now, wall), Need::Look);
-        assert_eq!(policy.need(&expires(300), now, wall), Need::Soon);
-        assert_eq!(policy.need(&expires(10), now, wall), Need::Now);
-        policy.begins(Need::Soon, now);
-        assert_eq!(policy.need(&expires(300), now, wall), Need::Nothing);
+        let (mut policy, now, wall) = (RefreshPolicy::default(), Instant::now(), SystemTime::now());
+        let expires = |seconds| CredentialState {
+            expires: Some(wall + Duration::from_secs(seconds)),
+            ..GOOD
+        };
+        assert_eq!(policy.need(&expires(301), now, wall), Refresh::Look);
+        assert_eq!(policy.need(&expires(300), now, wall), Refresh::Soon);
+        assert_eq!(policy.need(&expires(10), now, wall), Refresh::Now);
+        policy.begins(Refresh::Soon, now);
+        assert_eq!(policy.need(&expires(300), now, wall), Refresh::Nothing);
         let later = now + LOOK;
-        assert_eq!(policy.need(&GOOD, later, wall), Need::Look);
-        policy.begins(Need::Look, later);
-        assert_eq!(policy.need(&GOOD, later, wall), Need::Nothing);
-        assert_eq!(policy.need(&GOOD, later + LOOK, wall), Need::Look);
+        assert_eq!(policy.need(&GOOD, later, wall), Refresh::Look);
+        policy.begins(Refresh::Look, later);
+        assert_eq!(policy.need(&GOOD, later, wall), Refresh::Nothing);
+        assert_eq!(policy.need(&GOOD, later + LOOK, wall), Refresh::Look);
     }
 }

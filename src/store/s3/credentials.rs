@@ -4,9 +4,6 @@
 //! The SDK's own cache and its chain keep what they found: a file is read once, and what the store refuses is signed with
 //! again until it expires. So both are made anew for each look-up, and this decides when there is one.
 
-mod policy;
-mod source;
-
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -17,10 +14,10 @@ use aws_credential_types::provider::{ProvideCredentials, future};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use self::policy::{Need, Use};
-use self::source::Stamp;
-pub(super) use self::source::{Chain, Find};
 use super::super::error::{Error, Result};
+use super::answer::Lacking;
+use super::credential_chain::{FileStamps, FindCredentials};
+use super::refresh::{CredentialState, Refresh, RefreshPolicy};
 use crate::os;
 
 /// A look-up that has brought nothing after this is given up.
@@ -28,13 +25,13 @@ const GIVEN_UP: Duration = Duration::from_secs(120);
 
 /// The credentials of one store. A clone is the same ones.
 #[derive(Clone)]
-pub(super) struct Keys(Arc<Inner>);
+pub(super) struct CredentialCache(Arc<Inner>);
 
 struct Inner {
     /// Where new ones are found; `None`: nowhere, they were given once.
-    source: Option<Box<dyn Find>>,
+    source: Option<Box<dyn FindCredentials>>,
     /// How long a request waits for a look-up.
-    patience: Duration,
+    wait: Duration,
     /// A leaf, and never held across a look-up.
     state: Mutex<State>,
 }
@@ -44,12 +41,12 @@ struct State {
     current: Option<Credentials>,
     /// Counts the times that others took the place of the current ones.
     generation: u64,
-    policy: policy::Policy,
+    policy: RefreshPolicy,
     /// Since when the store refuses them, for reading and for writing.
     refused: [Option<SystemTime>; 2],
     /// Why the last look-up brought none.
     lack: Option<String>,
-    stamp: Option<Stamp>,
+    stamp: Option<FileStamps>,
     /// The look-up under way; the channel closes when it is over.
     flight: Option<watch::Receiver<()>>,
 }
@@ -61,45 +58,45 @@ pub(super) enum For {
     Writing,
 }
 
-impl fmt::Debug for Keys {
+impl fmt::Debug for CredentialCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Keys(…)")
+        f.write_str("CredentialCache(…)")
     }
 }
 
-impl Keys {
+impl CredentialCache {
     /// Those that were given, for good; else those that a source finds.
     pub(super) fn new(
         given: Option<Credentials>,
-        source: Option<Box<dyn Find>>,
-        patience: Duration,
+        source: Option<Box<dyn FindCredentials>>,
+        wait: Duration,
     ) -> Self {
         let state = State { current: given, ..State::default() };
-        Self(Arc::new(Inner { source, patience, state: Mutex::new(state) }))
+        Self(Arc::new(Inner { source, wait, state: Mutex::new(state) }))
     }
 
     /// Waits for the first ones, longer than a request would.
-    pub(super) async fn begin(&self, patience: Duration) {
-        drop(self.usable(patience, false).await); // the first request says why there are none
+    pub(super) async fn begin(&self, wait: Duration) {
+        drop(self.usable(wait, false).await); // the first request says why there are none
     }
 
     /// Those to sign with now. Waits only where the current ones are known to be of no use; with `joins`, for any
     /// look-up that is under way.
     async fn usable(
         &self,
-        patience: Duration,
+        wait: Duration,
         joins: bool,
     ) -> std::result::Result<Credentials, String> {
-        let deadline = tokio::time::Instant::now() + patience;
+        let deadline = tokio::time::Instant::now() + wait;
         loop {
             let flight = {
                 let mut state = self.0.state.lock();
                 let need = self.need(&state);
-                if need != Need::Nothing && state.flight.is_none() {
+                if need != Refresh::Nothing && state.flight.is_none() {
                     self.look_up(&mut state, need);
                 }
                 match &state.flight {
-                    Some(flight) if need == Need::Now || joins || state.current.is_none() => {
+                    Some(flight) if need == Refresh::Now || joins || state.current.is_none() => {
                         flight.clone()
                     }
                     _ => return state.those(),
@@ -107,7 +104,7 @@ impl Keys {
             };
             if !over(flight, deadline).await {
                 let silent = || {
-                    let asked = patience.as_secs();
+                    let asked = wait.as_secs();
                     format!("whoever gives them has not answered for {asked} s, and is waited for")
                 };
                 return self.0.state.lock().current.clone().ok_or_else(silent);
@@ -115,11 +112,11 @@ impl Keys {
         }
     }
 
-    fn need(&self, state: &State) -> Need {
+    fn need(&self, state: &State) -> Refresh {
         if self.0.source.is_none() {
-            return Need::Nothing;
+            return Refresh::Nothing;
         }
-        let of = Use {
+        let of = CredentialState {
             has: state.current.is_some(),
             expires: state.current.as_ref().and_then(Credentials::expiry),
             refused: state.refused.iter().any(Option::is_some),
@@ -128,14 +125,14 @@ impl Keys {
     }
 
     /// Begins a look-up, in the background: it goes on when the request that asked for it is gone. One at a time.
-    fn look_up(&self, state: &mut State, need: Need) {
+    fn look_up(&self, state: &mut State, need: Refresh) {
         let (over, flight) = watch::channel(());
         state.flight = Some(flight);
         state.policy.begins(need, Instant::now());
-        let keys = self.clone();
+        let cache = self.clone();
         tokio::spawn(async move {
-            let looked = os::watched("looking for credentials", keys.find(need)).await;
-            let mut state = keys.0.state.lock();
+            let looked = os::watched("looking for credentials", cache.find(need)).await;
+            let mut state = cache.0.state.lock();
             if looked.is_err() {
                 state.policy.ends(false, Instant::now());
             }
@@ -144,14 +141,14 @@ impl Keys {
         });
     }
 
-    async fn find(&self, need: Need) {
+    async fn find(&self, need: Refresh) {
         let Some(source) = &self.0.source else { return };
         let stamp = source.stamp().await;
         let (changed, before) = {
             let mut state = self.0.state.lock();
             let changed = state.stamp.as_ref().is_some_and(|known| *known != stamp);
             state.stamp = Some(stamp);
-            if need == Need::Look && !changed {
+            if need == Refresh::Look && !changed {
                 return;
             }
             (changed, state.generation)
@@ -208,8 +205,36 @@ impl Keys {
                 state.refused[what as usize] = Some(SystemTime::now());
             }
         }
-        drop(self.usable(self.0.patience, true).await); // what becomes of it, the generation says
+        drop(self.usable(self.0.wait, true).await); // what becomes of it, the generation says
         self.generation() != used
+    }
+
+    /// Makes a request; when the store refuses the credentials and others are found, once again with those.
+    pub(super) async fn signed<T, F: Future<Output = Result<T>>>(
+        &self,
+        what: For,
+        attempt: impl Fn() -> F,
+    ) -> Result<T> {
+        let used = self.generation();
+        let answer = attempt().await;
+        match &answer {
+            Err(Error::Denied { .. } | Error::NoCredentials { .. }) => {}
+            // Whatever else it answers, it has believed the signature; and who did not answer has said nothing.
+            Ok(_) | Err(Error::NotFound { .. } | Error::Exists { .. }) => {
+                self.accepted(used, what);
+                return answer;
+            }
+            Err(_) => return answer,
+        }
+        if !self.refused(used, what).await {
+            return answer;
+        }
+        let used = self.generation();
+        let answer = attempt().await;
+        if !matches!(answer, Err(Error::Denied { .. } | Error::NoCredentials { .. })) {
+            self.accepted(used, what);
+        }
+        answer
     }
 
     /// Others, which a user hands over.
@@ -273,49 +298,16 @@ async fn over(mut flight: watch::Receiver<()>, deadline: tokio::time::Instant) -
     tokio::time::timeout_at(deadline, flight.changed()).await.is_ok()
 }
 
-/// Why there is nothing to sign with.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub(super) struct Lacking(pub(super) String);
-
-impl ProvideCredentials for Keys {
+impl ProvideCredentials for CredentialCache {
     fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
     where
         Self: 'a,
     {
         future::ProvideCredentials::new(async {
-            let found = self.usable(self.0.patience, false).await;
+            let found = self.usable(self.0.wait, false).await;
             found.map_err(|why| CredentialsError::provider_error(Lacking(why)))
         })
     }
-}
-
-/// Makes a request; when the store refuses the credentials and others are found, once again with those.
-pub(super) async fn with<T, F: Future<Output = Result<T>>>(
-    keys: &Keys,
-    what: For,
-    attempt: impl Fn() -> F,
-) -> Result<T> {
-    let used = keys.generation();
-    let answer = attempt().await;
-    match &answer {
-        Err(Error::Denied { .. } | Error::NoCredentials { .. }) => {}
-        // Whatever else it answers, it has believed the signature; and who did not answer has said nothing.
-        Ok(_) | Err(Error::NotFound { .. } | Error::Exists { .. }) => {
-            keys.accepted(used, what);
-            return answer;
-        }
-        Err(_) => return answer,
-    }
-    if !keys.refused(used, what).await {
-        return answer;
-    }
-    let used = keys.generation();
-    let answer = attempt().await;
-    if !matches!(answer, Err(Error::Denied { .. } | Error::NoCredentials { .. })) {
-        keys.accepted(used, what);
-    }
-    answer
 }
 
 #[cfg(test)]

@@ -12,29 +12,29 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::config::Region;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 
-use super::super::answer;
+use super::answer;
 
 /// What finds credentials.
 #[async_trait]
-pub(in super::super) trait Find: Send + Sync {
+pub(super) trait FindCredentials: Send + Sync {
     /// Those that are to be found now, or why there are none.
     async fn find(&self) -> Result<Credentials, String>;
     /// As long as this is the same, the files are.
-    async fn stamp(&self) -> Stamp;
+    async fn stamp(&self) -> FileStamps;
 }
 
 /// Of each file, when it was changed and how long it is.
-pub(in super::super) type Stamp = Vec<Option<(SystemTime, u64)>>;
+pub(super) type FileStamps = Vec<Option<(SystemTime, u64)>>;
 
 /// The chain of `aws`: environment, profile (keys, process, role, SSO), web identity, container, instance.
-pub(in super::super) struct Chain {
+pub(super) struct AwsChain {
     http: SharedHttpClient,
     region: Option<Region>,
     files: Vec<PathBuf>,
 }
 
-impl Chain {
-    pub(in super::super) fn new(http: SharedHttpClient, region: Option<Region>) -> Self {
+impl AwsChain {
+    pub(super) fn new(http: SharedHttpClient, region: Option<Region>) -> Self {
         let get = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
         let home = get("HOME").map(PathBuf::from).unwrap_or_default();
         let at_home = |path: PathBuf| match path.strip_prefix("~") {
@@ -52,7 +52,7 @@ impl Chain {
 }
 
 #[async_trait]
-impl Find for Chain {
+impl FindCredentials for AwsChain {
     async fn find(&self) -> Result<Credentials, String> {
         let config = ProviderConfig::without_region()
             .with_http_client(self.http.clone())
@@ -70,7 +70,7 @@ impl Find for Chain {
     }
 
     /// Not on a thread of the runtime: the files may lie in a mount that this process serves.
-    async fn stamp(&self) -> Stamp {
+    async fn stamp(&self) -> FileStamps {
         let files = self.files.clone();
         let read = move || files.iter().map(|path| stamp(path)).collect();
         tokio::task::spawn_blocking(read).await.unwrap_or_default()

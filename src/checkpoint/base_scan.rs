@@ -5,17 +5,8 @@ use std::ops::Bound;
 use bytes::Bytes;
 
 use super::Error;
-use super::base::{Base, Miss, Part, Pins, read_index};
+use super::base::{Base, BlockSpan, Miss, Pins, read_index, within};
 use super::page::Records;
-
-/// Whether `key` is not beyond the upper bound `to`.
-pub(super) fn within(key: &[u8], to: Bound<&[u8]>) -> bool {
-    match to {
-        Bound::Unbounded => true,
-        Bound::Included(to) => key <= to,
-        Bound::Excluded(to) => key < to,
-    }
-}
 
 /// Goes over the records of a range. After a [`Miss`] is fetched, `next` goes on where it was.
 #[derive(Debug)]
@@ -45,8 +36,26 @@ enum At {
     End,
 }
 
+impl Base {
+    /// The records between two keys, in order.
+    pub fn range(&self, from: Bound<&[u8]>, to: Bound<&[u8]>) -> Scan {
+        Scan::new(self, from, to)
+    }
+
+    /// The first record between two keys.
+    #[cfg(test)]
+    pub fn next(
+        &self,
+        from: Bound<&[u8]>,
+        to: Bound<&[u8]>,
+        pins: &Pins,
+    ) -> Result<Option<(Bytes, Bytes)>, Miss> {
+        self.range(from, to).next(pins)
+    }
+}
+
 impl Scan {
-    pub(super) fn new(base: &Base, from: Bound<&[u8]>, to: Bound<&[u8]>) -> Self {
+    fn new(base: &Base, from: Bound<&[u8]>, to: Bound<&[u8]>) -> Self {
         let from = from.map(Bytes::copy_from_slice);
         let to = to.map(<[u8]>::to_vec);
         let mut scan = Self { base: base.clone(), from, to, at: At::Start };
@@ -124,7 +133,7 @@ impl Scan {
             self.at = At::End;
             return Ok(false);
         }
-        let part = Part::of(&index, block);
+        let part = BlockSpan::of(&index, block);
         let content = opened.block(page, part, pins).ok_or_else(|| self.miss(at))?;
         let mut records = Records::of(content);
         match &self.from {

@@ -30,10 +30,10 @@ pub struct PackInfo {
 }
 
 /// What one version of a record means to a pack: which, and how many bytes of it.
-pub(super) type Part = (PackId, u64);
+pub(super) type PackShare = (PackId, u64);
 
 /// The part that a record refers to, if it does.
-pub(super) fn part_of(key: &[u8], value: &[u8]) -> Result<Option<Part>> {
+pub(super) fn pack_share_of(key: &[u8], value: &[u8]) -> Result<Option<PackShare>> {
     let extent = extent_of(key, value)?;
     Ok(extent.map(|extent| (extent.reference.pack, extent.length)))
 }
@@ -77,7 +77,12 @@ pub(super) struct PackDeltas {
 
 impl PackDeltas {
     /// A record that meant `before` means `after` from `commit` on.
-    pub(super) fn note(&mut self, before: Option<Part>, after: Option<Part>, commit: CommitNo) {
+    pub(super) fn note(
+        &mut self,
+        before: Option<PackShare>,
+        after: Option<PackShare>,
+        commit: CommitNo,
+    ) {
         if before == after {
             return;
         }

@@ -30,7 +30,7 @@ const SKEWED: Duration = Duration::from_secs(4 * 60);
 
 /// What was seen of one request.
 #[derive(Debug, Default)]
-pub(super) struct Wire {
+pub(super) struct Exchange {
     handed: AtomicU64,
     date: AtomicU64,
     signed: AtomicU64,
@@ -39,7 +39,7 @@ pub(super) struct Wire {
     socket: Mutex<Option<Socket>>,
 }
 
-impl Wire {
+impl Exchange {
     /// How far the body is, as a count that grows while it moves. The kernel takes megabytes that then lie there on
     /// a slow link, so what counts is what the other end has acknowledged; without a socket to ask, what the
     /// connection has taken.
@@ -77,25 +77,25 @@ impl Wire {
 /// Watches one request from inside the SDK.
 #[derive(Debug)]
 pub(super) struct Tap {
-    wire: Arc<Wire>,
+    exchange: Arc<Exchange>,
     body: Option<Bytes>,
 }
 
 impl Tap {
     /// Watches a put: after it was signed, its body is handed over in pieces that are counted.
-    pub(super) fn sending(wire: Arc<Wire>, body: Bytes) -> Self {
-        Self { wire, body: Some(body) }
+    pub(super) fn sending(exchange: Arc<Exchange>, body: Bytes) -> Self {
+        Self { exchange, body: Some(body) }
     }
 
     /// Watches only the answer.
-    pub(super) fn receiving(wire: Arc<Wire>) -> Self {
-        Self { wire, body: None }
+    pub(super) fn receiving(exchange: Arc<Exchange>) -> Self {
+        Self { exchange, body: None }
     }
 }
 
 impl Intercept for Tap {
     fn name(&self) -> &'static str {
-        "s3vault wire"
+        "s3vault exchange"
     }
 
     fn modify_before_transmit(
@@ -105,9 +105,9 @@ impl Intercept for Tap {
         _config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
         let signed = context.request().headers().get("x-amz-date").and_then(signing_time);
-        self.wire.signed.store(signed.unwrap_or(0), Relaxed);
+        self.exchange.signed.store(signed.unwrap_or(0), Relaxed);
         if let Some(left) = self.body.clone().filter(|body| !body.is_empty()) {
-            let pieces = Pieces { left, wire: self.wire.clone() };
+            let pieces = BodyPieces { left, exchange: self.exchange.clone() };
             *context.request_mut().body_mut() = SdkBody::from_body_1_x(pieces);
         }
         Ok(())
@@ -120,7 +120,7 @@ impl Intercept for Tap {
         config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
         // The SDK's own, with which it closes broken connections: it knows the addresses once there is one.
-        *self.wire.connection.lock() = config.load::<CaptureSmithyConnection>().cloned();
+        *self.exchange.connection.lock() = config.load::<CaptureSmithyConnection>().cloned();
         Ok(())
     }
 
@@ -132,23 +132,23 @@ impl Intercept for Tap {
     ) -> Result<(), BoxError> {
         let headers = context.response().headers();
         let coding = headers.get("transfer-encoding").unwrap_or_default();
-        self.wire.chunked.store(coding.to_ascii_lowercase().contains("chunked"), Relaxed);
+        self.exchange.chunked.store(coding.to_ascii_lowercase().contains("chunked"), Relaxed);
         let date = headers.get("date");
         if let Some(date) = date.and_then(|date| httpdate::parse_http_date(date).ok()) {
             let seconds = date.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-            self.wire.date.store(seconds, Relaxed);
+            self.exchange.date.store(seconds, Relaxed);
         }
         Ok(())
     }
 }
 
 /// A body in pieces, none of them copied.
-struct Pieces {
+struct BodyPieces {
     left: Bytes,
-    wire: Arc<Wire>,
+    exchange: Arc<Exchange>,
 }
 
-impl http_body::Body for Pieces {
+impl http_body::Body for BodyPieces {
     type Data = Bytes;
     type Error = BoxError;
 
@@ -160,7 +160,7 @@ impl http_body::Body for Pieces {
             return Poll::Ready(None);
         }
         let piece = PIECE.min(self.left.len());
-        self.wire.handed.fetch_add(piece as u64, Relaxed);
+        self.exchange.handed.fetch_add(piece as u64, Relaxed);
         Poll::Ready(Some(Ok(Frame::data(self.left.split_to(piece)))))
     }
 
@@ -204,13 +204,13 @@ mod tests {
         for bad in ["", "2026", "20261328T224712Z", "2026112éT224712Z"] {
             assert_eq!(signing_time(bad), None, "{bad}");
         }
-        let wire = Wire::default();
+        let exchange = Exchange::default();
         for (signed, date, skewed) in
             [(0, 5000, false), (5000, 0, false), (5000, 5240, false), (5000, 4000, true)]
         {
-            wire.signed.store(signed, Relaxed);
-            wire.date.store(date, Relaxed);
-            assert_eq!(wire.is_skewed(), skewed, "{signed} {date}");
+            exchange.signed.store(signed, Relaxed);
+            exchange.date.store(date, Relaxed);
+            assert_eq!(exchange.is_skewed(), skewed, "{signed} {date}");
         }
     }
 

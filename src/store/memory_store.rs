@@ -10,7 +10,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::error::{Error, Result};
-use super::object::{Begin, Body, Fetched, Head, Listed, Listing, Put, PutReply, Store};
+use super::object::{Begin, Body, Fetched, HeadReply, Listed, Listing, Put, PutReply, Store};
 
 /// Objects of one page of a listing: S3's number.
 const PAGE: usize = 1000;
@@ -121,10 +121,10 @@ impl Store for MemoryStore {
         Ok(Fetched { bytes, object_length, time: inner.clock.now() })
     }
 
-    async fn head(&self, name: &str) -> Result<Head> {
+    async fn head(&self, name: &str) -> Result<HeadReply> {
         let inner = self.inner.lock();
         let (bytes, modified) = find(&inner, name)?;
-        Ok(Head {
+        Ok(HeadReply {
             length: bytes.len() as u64,
             modified: *modified,
             crc32: Some(crc32fast::hash(bytes)),

@@ -1,0 +1,130 @@
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use async_trait::async_trait;
+
+use super::*;
+
+/// A source that a test turns.
+#[derive(Default)]
+struct ScriptedSource {
+    key: Mutex<Option<&'static str>>,
+    written: Mutex<u64>,
+    hangs: std::sync::atomic::AtomicBool,
+    asked: AtomicUsize,
+}
+
+#[async_trait]
+impl FindCredentials for Arc<ScriptedSource> {
+    async fn find(&self) -> std::result::Result<Credentials, String> {
+        self.asked.fetch_add(1, Relaxed);
+        if self.hangs.load(Relaxed) {
+            std::future::pending::<()>().await;
+        }
+        self.key.lock().map(key).ok_or_else(|| "there is none".to_owned())
+    }
+
+    async fn stamp(&self) -> FileStamps {
+        vec![Some((SystemTime::UNIX_EPOCH, *self.written.lock()))]
+    }
+}
+
+fn key(id: &str) -> Credentials {
+    Credentials::new(id, "s3cret", None, None, "test")
+}
+
+fn cache_of(source: &Arc<ScriptedSource>) -> CredentialCache {
+    let cache =
+        CredentialCache::new(None, Some(Box::new(source.clone())), Duration::from_millis(200));
+    assert_eq!(format!("{cache:?}"), "CredentialCache(…)");
+    cache
+}
+
+/// A store that knows one key.
+async fn ask(cache: &CredentialCache, known: &str) -> Result<String> {
+    cache
+        .signed(For::Writing, || async {
+            let object = || "o".to_owned();
+            let cause = |words: &str| -> super::super::super::error::Cause {
+                Arc::from(Box::<dyn std::error::Error + Send + Sync>::from(words.to_owned()))
+            };
+            match cache.provide_credentials().await {
+                Ok(found) if found.access_key_id() == known => Ok(found.access_key_id().to_owned()),
+                Ok(_) => Err(Error::Denied { object: object(), cause: cause("403") }),
+                Err(error) => Err(Error::NoCredentials { cause: cause(&answer(&error)) }),
+            }
+        })
+        .await
+}
+
+fn answer(error: &CredentialsError) -> String {
+    std::error::Error::source(error).map_or_else(String::new, ToString::to_string)
+}
+
+#[tokio::test]
+async fn what_the_store_refuses_is_looked_for_at_once_and_asked_again_with() {
+    let source = Arc::new(ScriptedSource::default());
+    *source.key.lock() = Some("old");
+    let cache = cache_of(&source);
+    assert_eq!(ask(&cache, "old").await.unwrap(), "old");
+    assert!(cache.trouble().is_none());
+    *source.key.lock() = Some("new");
+    assert_eq!(ask(&cache, "old").await.unwrap(), "old", "nobody refuses them");
+    assert_eq!(source.asked.load(Relaxed), 1);
+    // Well after the first look-up; in a moment they would be looked for again, but not at once.
+    cache.0.state.lock().policy = RefreshPolicy::default();
+    assert_eq!(ask(&cache, "new").await.unwrap(), "new", "within one request");
+    assert_eq!(source.asked.load(Relaxed), 2);
+    assert!(cache.trouble().is_none());
+    // Refused for good: said, and not looked for by every request.
+    for _ in 0..20 {
+        ask(&cache, "newer").await.unwrap_err();
+    }
+    assert!(source.asked.load(Relaxed) <= 3);
+    let said = cache.trouble().unwrap();
+    assert!(said.contains("since 2") && said.contains("s3vault credentials"), "{said}");
+    assert!(!said.contains("s3cret"));
+    cache.hand_over(key("newer"));
+    assert_eq!(ask(&cache, "newer").await.unwrap(), "newer");
+    assert!(cache.trouble().is_none());
+}
+
+#[tokio::test]
+async fn a_file_that_is_rewritten_is_taken_though_nobody_refuses() {
+    let source = Arc::new(ScriptedSource::default());
+    *source.key.lock() = Some("old");
+    let cache = cache_of(&source);
+    ask(&cache, "old").await.unwrap();
+    (*source.key.lock(), *source.written.lock()) = (Some("new"), 1);
+    // Five seconds later.
+    cache.0.state.lock().policy = RefreshPolicy::default();
+    ask(&cache, "old").await.unwrap();
+    let begun = Instant::now();
+    while cache.generation() == 1 && begun.elapsed() < Duration::from_secs(10) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(ask(&cache, "new").await.unwrap(), "new");
+}
+
+#[tokio::test]
+async fn who_gives_none_or_hangs_keeps_a_request_no_longer_than_its_patience() {
+    let source = Arc::new(ScriptedSource::default());
+    let cache = cache_of(&source);
+    let none = ask(&cache, "any").await.unwrap_err();
+    assert!(none.chain().contains("there is none"), "{}", none.chain());
+    assert!(cache.trouble().unwrap().contains("no credentials"));
+    source.hangs.store(true, Relaxed);
+    cache.0.state.lock().policy = RefreshPolicy::default();
+    let begun = Instant::now();
+    for _ in 0..3 {
+        ask(&cache, "any").await.unwrap_err();
+    }
+    assert!(begun.elapsed() < Duration::from_secs(10));
+    assert_eq!(source.asked.load(Relaxed), 2, "one look-up at a time, however many wait");
+    cache.hand_over(key("any"));
+    assert_eq!(ask(&cache, "any").await.unwrap(), "any", "nobody waits for what hangs");
+    // What was given once is all that there is.
+    let given = CredentialCache::new(Some(key("old")), None, Duration::from_millis(200));
+    ask(&given, "new").await.unwrap_err();
+    assert!(given.trouble().unwrap().contains("environment"));
+    assert!(ask(&given, "old").await.is_ok() && given.trouble().is_none());
+}
