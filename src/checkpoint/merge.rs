@@ -138,7 +138,7 @@ impl<'a> Merge<'a> {
         }
     }
 
-    /// SortedChanges behind the last page.
+    /// Changes behind the last page.
     async fn append_rest(&mut self, changes: SortedChanges) -> Result<()> {
         for (key, changed) in changes {
             self.apply(&key, None, changed).await?;

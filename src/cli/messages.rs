@@ -119,8 +119,8 @@ fn unsafe_store(place: &str) -> String {
 
 /// A vault could not be made, unlocked, opened, or kept going. `place` names the bucket.
 pub(super) fn of_vault(error: &vault::Error, place: &str) -> Failure {
-    use vault::{Error, Kind};
-    if let Kind::Store(error) = error.kind() {
+    use vault::{Error, ErrorClass};
+    if let ErrorClass::Store(error) = error.class() {
         return of_store(error, place);
     }
     let (exit, text) = match error {
@@ -204,35 +204,35 @@ fn made_anew() -> &'static str {
 
 /// What needs no words of its own.
 fn by_kind(error: &vault::Error, place: &str) -> (Exit, String) {
-    use vault::Kind;
-    match error.kind() {
-        Kind::Fenced => (
+    use vault::ErrorClass;
+    match error.class() {
+        ErrorClass::Fenced => (
             Exit::Fenced,
             format!(
                 "another machine has taken {place} over; nothing more is written from here, and what was not in \
                  the bucket stays sealed on this disk; unmount, and mount again to see how things are"
             ),
         ),
-        Kind::Unfinished => (
+        ErrorClass::Unfinished => (
             Exit::Unsent,
             format!(
                 "not everything is in {place}: {error}; what is missing stays sealed on this disk; try again"
             ),
         ),
-        Kind::ReadOnly => (
+        ErrorClass::ReadOnly => (
             Exit::LocalDisk,
             format!(
                 "{place}: {error}; what was closed stays sealed on this disk; unmount, and mount again"
             ),
         ),
-        Kind::Damaged => (Exit::Damaged, format!("{place}: {error}; nothing was changed")),
-        Kind::LocalDisk => (
+        ErrorClass::Damaged => (Exit::Damaged, format!("{place}: {error}; nothing was changed")),
+        ErrorClass::LocalDisk => (
             Exit::LocalDisk,
             format!(
                 "{error}; what was closed is not lost; see to this machine's disk, then mount again"
             ),
         ),
-        Kind::Store(_) | Kind::Other => (Exit::Other, format!("{place}: {error}")),
+        ErrorClass::Store(_) | ErrorClass::Other => (Exit::Other, format!("{place}: {error}")),
     }
 }
 

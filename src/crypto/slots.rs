@@ -1,4 +1,4 @@
-//! SymmetricKey slots: the master key, sealed under a passphrase or the recovery key.
+//! Key slots: the master key, sealed under a passphrase or the recovery key.
 //!
 //! Everything in a slot comes from the superblock before its MAC can be verified (the MAC's key is what the slot
 //! holds). So the work that a slot may ask for is bounded, and all it says is bound into its seal.
@@ -18,7 +18,7 @@ use super::{
 };
 use crate::types::{KeyEpoch, VaultId};
 
-/// SymmetricKey slots of a superblock at most.
+/// Key slots of a superblock at most.
 pub const SLOTS_MAX: usize = 16;
 
 /// Kind numbers in a slot.

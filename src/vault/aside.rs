@@ -45,7 +45,7 @@ impl Aside<'_> {
             fs::remove_dir_all(&making).map_err(failed())?;
         }
         for part in ["journal", "staging"] {
-            super::machine::make_private(&making.join(part))?;
+            super::this_machine::make_private(&making.join(part))?;
         }
         link_all(&journal, &making.join("journal"), |_| true).map_err(failed())?;
         let packs = self.packs();

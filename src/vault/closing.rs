@@ -3,27 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::running::{Vault, Writer};
+use super::open_vault::{Ending, Vault, Writer};
 use super::{Error, Result};
 use crate::log::{CommitError, Committer, Head, NotedCommit};
 use crate::{index, log, upload};
 
 /// How often a release is tried before the vault is left claimed by this machine.
 const RELEASE_TRIES: usize = 4;
-
-/// How far the vault is closed.
-#[derive(Default)]
-pub(super) enum Ending {
-    /// Changes are taken and sent.
-    #[default]
-    Open,
-    /// Everything is in the bucket, and no change is taken. With this the claim is to be released.
-    Sent(Option<Box<Committer>>),
-    /// The claim is released.
-    Released,
-    /// So it stands on this machine too.
-    Closed,
-}
 
 impl Vault {
     /// Sends what is unsent, releases the claim and ends all tasks. The mount must be gone: what
@@ -114,7 +100,7 @@ impl Vault {
             match committer.release().await {
                 Ok(receipt) => {
                     self.index.confirmed(&receipt);
-                    writer.memory.remember(receipt.number(), receipt.hash());
+                    writer.recorder.remember(receipt.number(), receipt.hash());
                     let (upto, number, hash) = (receipt.upto(), receipt.number(), receipt.hash());
                     *self.head.lock() = Head { number, hash, seen: receipt.time() };
                     writer.journal.note_confirmed(NotedCommit { upto, number, hash })?;

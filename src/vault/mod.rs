@@ -1,32 +1,39 @@
 //! A vault as a whole: made, opened, watched, synced, closed. Builds every room below.
 
 mod aside;
+mod assembly;
+mod budgets;
 mod check;
 mod checkpointer;
+mod claiming;
 mod closing;
+mod disk_space;
+mod durability;
 mod error;
+mod error_class;
+mod head_recorder;
 mod init;
-mod keeper;
-mod kind;
-mod machine;
-mod manners;
+mod journal_trim;
 mod open;
-mod room;
-mod running;
+mod open_vault;
+mod resume;
+mod state_dir;
 mod status;
+mod store_facts;
 mod superblock;
 mod survey;
 #[cfg(test)]
 mod tests;
+mod this_machine;
 
-pub use check::{OnProgress, Problem, Report, check};
+pub use check::{CheckReport, Finding, OnProgress, check};
 pub use error::{Error, Result};
+pub use error_class::ErrorClass;
 pub use init::{InitSecrets, Initialised, exists, init};
-pub use kind::Kind;
-pub use machine::{Machine, MachineLock, is_held};
-pub use running::Vault;
-pub use status::{Progress, Status};
+pub use open_vault::Vault;
+pub use status::{Progress, VaultStatus};
 pub use superblock::{Secret, Superblock, Unlocked, unlock, vault_id, which_opens};
+pub use this_machine::{Machine, MachineLock, is_held};
 
 pub use crate::crypto::{Argon2Params, Error as CryptoError, MasterKey, Passphrase, RecoveryKey};
 pub use crate::store::{
@@ -37,7 +44,7 @@ pub use crate::vfs::FsyncTo as Fsync;
 use std::path::PathBuf;
 
 /// How a vault is opened.
-pub struct Options {
+pub struct VaultOptions {
     /// Where it is.
     pub bucket: Bucket,
     /// Its keys.

@@ -23,7 +23,7 @@ pub struct Progress {
 
 /// How a vault is.
 #[derive(Clone, Debug)]
-pub struct Status {
+pub struct VaultStatus {
     /// What is on its way.
     pub progress: Progress,
     /// The last commit that is known to be in the bucket.

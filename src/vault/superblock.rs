@@ -49,7 +49,7 @@ pub struct Superblock {
 /// The object: the superblock's bytes, and HMAC-SHA-256 of them under a key of the master key.
 #[derive(Encode, Decode)]
 #[cbor(map)]
-struct Wire {
+struct Envelope {
     #[cbor(n(0), with = "minicbor::bytes")]
     body: Vec<u8>,
     #[cbor(n(1), with = "minicbor::bytes")]
@@ -117,13 +117,13 @@ async fn fetch(bucket: &Bucket) -> Result<(Generation, Bytes)> {
 }
 
 /// Decodes a superblock; it is not verified: that takes the key.
-fn decode(highest: Generation, bytes: &Bytes) -> Result<(Superblock, Wire)> {
+fn decode(highest: Generation, bytes: &Bytes) -> Result<(Superblock, Envelope)> {
     let object = name(highest);
     let bad = |why: &str| Error::Superblock { object: object.clone(), why: why.to_owned() };
     if bytes.len() > LENGTH_MAX {
         return Err(bad("it is longer than a superblock can be"));
     }
-    let wire: Wire = minicbor::decode(bytes).map_err(|error| bad(&error.to_string()))?;
+    let wire: Envelope = minicbor::decode(bytes).map_err(|error| bad(&error.to_string()))?;
     let superblock: Superblock =
         minicbor::decode(&wire.body).map_err(|error| bad(&error.to_string()))?;
     if superblock.generation != highest {
@@ -135,7 +135,7 @@ fn decode(highest: Generation, bytes: &Bytes) -> Result<(Superblock, Wire)> {
     Ok((superblock, wire))
 }
 
-fn verified(superblock: &Superblock, wire: &Wire, master: MasterKey) -> Result<Unlocked> {
+fn verified(superblock: &Superblock, wire: &Envelope, master: MasterKey) -> Result<Unlocked> {
     let keys = Keys::derive(&master, superblock.vault, superblock.epoch);
     if !keys.verify_superblock_mac(&wire.body, &wire.mac) {
         let why = "its MAC is wrong: it was changed by someone without the key".into();
@@ -181,7 +181,7 @@ pub async fn vault_id(bucket: &Bucket) -> Result<VaultId> {
 pub(super) async fn write(bucket: &Bucket, keys: &Keys, superblock: &Superblock) -> Result<()> {
     let body = crate::records::encode_value(superblock).to_vec();
     let mac = keys.superblock_mac(&body).to_vec();
-    let bytes = crate::records::encode_value(&Wire { body, mac });
+    let bytes = crate::records::encode_value(&Envelope { body, mac });
     let object = name(superblock.generation);
     bucket.put_new(&object, bytes.clone()).await?;
     for _ in 0..ASKS {

@@ -24,7 +24,7 @@ pub(super) struct Survey {
 
 /// Why the index that is here cannot be used: it is made anew (J4).
 #[derive(Debug)]
-pub(super) enum Outcome {
+pub(super) enum Surveyed {
     Done(Box<Survey>),
     IndexIsForeign,
 }
@@ -91,11 +91,11 @@ impl Surveyor<'_> {
     ///
     /// # Errors
     /// [`Error::Rollback`] (O2) unless `accept_rollback`; what the chain says.
-    pub(super) async fn read(&self, index: &Index, accept_rollback: bool) -> Result<Outcome> {
+    pub(super) async fn read(&self, index: &Index, accept_rollback: bool) -> Result<Surveyed> {
         let anchor = self.anchor();
         let point = index.point();
         if point.commit < anchor.0 || point.commit == anchor.0 && point.commit_hash != anchor.1 {
-            return Ok(Outcome::IndexIsForeign);
+            return Ok(Surveyed::IndexIsForeign);
         }
         let mut own = OwnRun::new(self.journal);
         self.before_anchor(&mut own).await?;
@@ -138,7 +138,7 @@ impl Surveyor<'_> {
             return Err(Error::Rollback { number: seen.number });
         }
         if foreign || point.commit > head.number {
-            return Ok(Outcome::IndexIsForeign);
+            return Ok(Surveyed::IndexIsForeign);
         }
         self.seen_before_anchor(index, accept_rollback).await?;
         let writer = match writer {
@@ -149,7 +149,7 @@ impl Surveyor<'_> {
         let continues = own.continues && noted <= head.number;
         let confirmed = own.confirmed;
         let survey = Survey { head, recent, writer, confirmed, continues, since };
-        Ok(Outcome::Done(Box::new(survey)))
+        Ok(Surveyed::Done(Box::new(survey)))
     }
 
     /// The commits between the one that the journal notes and the newest manifest: they count

@@ -16,8 +16,8 @@ use crate::support::home::Home;
 use s3vault::testing::crypto::sha256;
 use s3vault::testing::types::{InodeNo, MIB};
 use s3vault::testing::vault::{
-    Argon2Params, Bucket, Deadlines, Fsync, InitSecrets, Machine, Options, Passphrase, S3Options,
-    Vault, init,
+    Argon2Params, Bucket, Deadlines, Fsync, InitSecrets, Machine, Passphrase, S3Options, Vault,
+    VaultOptions, init,
 };
 use s3vault::testing::vfs::{Caller, OpenFlags, RenameMode, SetAttributes, Setter, WriteAt};
 
@@ -122,7 +122,7 @@ fn make(at: &Path) {
             init(&bucket, InitSecrets { passphrase, argon }, false, |_| Ok(())).await.unwrap();
         let machine =
             Machine::identify(Some("golden".into()), &scratch.path().join("data")).unwrap();
-        let options = Options {
+        let options = VaultOptions {
             bucket,
             unlocked: made.unlocked,
             state_dir: scratch.path().join("state"),

@@ -40,18 +40,18 @@ pub(crate) async fn check(global: &Global, places: &Places, args: &Check) -> Out
             ByteSize::b(found.unused.1)
         ));
     }
-    text.extend(found.problems.iter().map(|problem| format!("  damaged: {problem}")));
+    text.extend(found.findings.iter().map(|finding| format!("  damaged: {finding}")));
     let rollback = found
         .went_back
         .map(|number| messages::of_vault(&vault::Error::Rollback { number }, &place));
-    if let (Some(rollback), true) = (&rollback, found.problems.is_empty()) {
+    if let (Some(rollback), true) = (&rollback, found.findings.is_empty()) {
         if let Err(failure) = output::show(&text.join("\n")) {
             complain!("s3vault: {failure}");
         }
         return Err(rollback.clone());
     }
     text.extend(rollback.map(|rollback| format!("  {}", rollback.message)));
-    if found.problems.is_empty() {
+    if found.findings.is_empty() {
         let how = if args.read_data { "is there, and opens" } else { "is there, whole" };
         text.push(format!("Everything that the vault refers to {how}."));
         return output::show(&text.join("\n"));
@@ -60,7 +60,7 @@ pub(crate) async fn check(global: &Global, places: &Places, args: &Check) -> Out
     let text = format!(
         "{} of the objects in {place} are damaged or missing, as listed; the rest is intact; restore them from a \
          copy of the bucket, or the files from a backup",
-        found.problems.len()
+        found.findings.len()
     );
     if let Err(failure) = shown {
         complain!("s3vault: {failure}");

@@ -25,7 +25,7 @@ use crate::os::boot_id;
 use crate::os::{self, pid_namespace, started};
 use crate::types::Hash;
 use crate::vault::{
-    self, Deadlines, Fsync, Kind, Machine, MasterKey, Options, Secret, Unlocked, Vault,
+    self, Deadlines, ErrorClass, Fsync, Machine, MasterKey, Secret, Unlocked, Vault, VaultOptions,
 };
 
 /// For the last commit, the release: everything else is in the bucket before.
@@ -169,7 +169,7 @@ impl Hosted {
     fn failure(&self, error: &vault::Error) -> Failure {
         let place = self.target.describe();
         // What is read-only because another machine has taken over is better said so.
-        if matches!(error.kind(), Kind::ReadOnly) && self.vault.progress().fenced {
+        if matches!(error.class(), ErrorClass::ReadOnly) && self.vault.progress().fenced {
             return messages::of_vault(&vault::Error::Contended, &place);
         }
         messages::of_vault(error, &place)
@@ -207,7 +207,7 @@ async fn open_vault(spec: &Spec, target: &Target, mountpoint: String) -> Outcome
     let unlocked: Unlocked = vault::unlock(&bucket, &secret).await.map_err(fail)?;
     let named = std::env::var("S3VAULT_MACHINE_ID").ok().filter(|id| !id.is_empty());
     let machine = Machine::identify(named, &spec.data).map_err(fail)?;
-    let options = Options {
+    let options = VaultOptions {
         bucket,
         unlocked,
         state_dir: spec.dir.clone(),

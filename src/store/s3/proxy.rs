@@ -99,8 +99,8 @@ impl Proxies {
         let authority = authority.rsplit_once('@').map_or(authority, |(_, place)| place);
         let (host, port) = split_port(authority);
         let port = port.unwrap_or(if encrypted { 443 } else { 80 });
-        let host = Target::of(host);
-        let own = METADATA.iter().any(|address| host == Target::of(address));
+        let host = Destination::of(host);
+        let own = METADATA.iter().any(|address| host == Destination::of(address));
         if own || self.except.iter().any(|exception| exception.covers(&host, port)) {
             return Ok(None);
         }
@@ -171,13 +171,13 @@ fn split_port(place: &str) -> (&str, Option<u16>) {
 
 /// Who is asked.
 #[derive(Debug, PartialEq, Eq)]
-enum Target {
+enum Destination {
     Address(IpAddr),
     /// In lower case, without a dot at either end.
     Name(String),
 }
 
-impl Target {
+impl Destination {
     fn of(text: &str) -> Self {
         let bare = text.trim_start_matches('[').trim_end_matches(']');
         match bare.parse() {
@@ -192,7 +192,7 @@ impl Target {
 enum Exception {
     Everything,
     /// This host, a name also with all below it; at this port, if one is named.
-    Host(Target, Option<u16>),
+    Host(Destination, Option<u16>),
     /// Addresses of which so many bits are these.
     Network(IpAddr, u8),
 }
@@ -215,8 +215,8 @@ fn exception(word: &str) -> Option<Exception> {
         return (bits <= width(&address)).then_some(Exception::Network(address, bits));
     }
     let (host, port) = split_port(word);
-    match Target::of(host.strip_prefix("*.").unwrap_or(host)) {
-        Target::Name(name) if name.is_empty() => None,
+    match Destination::of(host.strip_prefix("*.").unwrap_or(host)) {
+        Destination::Name(name) if name.is_empty() => None,
         host => Some(Exception::Host(host, port)),
     }
 }
@@ -234,20 +234,20 @@ fn bits(address: &IpAddr) -> u128 {
 }
 
 impl Exception {
-    fn covers(&self, host: &Target, port: u16) -> bool {
+    fn covers(&self, host: &Destination, port: u16) -> bool {
         match (self, host) {
             (Self::Everything, _) => true,
             (Self::Host(_, Some(only)), _) if *only != port => false,
-            (Self::Host(Target::Name(name), _), Target::Name(host)) => host
+            (Self::Host(Destination::Name(name), _), Destination::Name(host)) => host
                 .strip_suffix(name.as_str())
                 .is_some_and(|before| before.is_empty() || before.ends_with('.')),
             (Self::Host(named, _), host) => named == host,
-            (Self::Network(network, length), Target::Address(address)) => {
+            (Self::Network(network, length), Destination::Address(address)) => {
                 let shift = u32::from(width(network) - length);
                 let front = |address| bits(address).checked_shr(shift).unwrap_or(0);
                 network.is_ipv4() == address.is_ipv4() && front(network) == front(address)
             }
-            (Self::Network(..), Target::Name(_)) => false,
+            (Self::Network(..), Destination::Name(_)) => false,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use futures_util::{StreamExt, stream};
 
-use super::{Check, Flaw, Flaws, Result, Survey, is_finding};
+use super::{Checker, Flaw, Flaws, PackTally, Result, is_finding};
 use crate::content::open_footer;
 use crate::store;
 use crate::types::{KIB, PackId};
@@ -15,12 +15,12 @@ const PARALLEL: usize = 16;
 /// What is fetched of a pack's end: nearly every footer whole, in one request.
 const TAIL: u64 = 16 * KIB;
 
-impl Check<'_> {
+impl Checker<'_> {
     /// Opens the footer of every pack that is there; with `read_data` that comes later, with the
     /// pack as a whole.
     pub(super) async fn footers(
         &self,
-        survey: &Survey,
+        survey: &PackTally,
         flaws: &mut Flaws,
         read_data: bool,
     ) -> Result<()> {

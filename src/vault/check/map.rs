@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 
-use super::report::Problem;
+use super::findings::Finding;
 use super::{Result, about_the_object, about_the_page};
 use crate::checkpoint::{self, Manifest, PageRecords, PageRef, manifest_name, newest, open_page};
 use crate::crypto::Keys;
@@ -36,13 +36,13 @@ pub(super) struct Map<'a> {
 }
 
 /// A record on the way: what the checkpoint says, and what holds now.
-pub(super) struct Record<'a> {
+pub(super) struct MergedRecord<'a> {
     pub(super) key: &'a [u8],
     pub(super) base: Option<&'a Bytes>,
     pub(super) now: Option<&'a Bytes>,
 }
 
-impl Record<'_> {
+impl MergedRecord<'_> {
     /// The extent that it refers to now, and whose it is.
     pub(super) fn extent(&self) -> Result<Option<(InodeNo, Extent)>> {
         let Some(now) = self.now else { return Ok(None) };
@@ -59,12 +59,12 @@ impl<'a> Map<'a> {
         bucket: &'a Bucket,
         keys: &'a Keys,
         seen: Option<Seen>,
-        problems: &mut Vec<Problem>,
+        findings: &mut Vec<Finding>,
     ) -> Result<Self> {
         let found = newest(bucket, keys).await?;
         for (number, error) in found.refused {
             let what = format!("{error}; an older checkpoint and the log make up for it");
-            problems.push(Problem::of(manifest_name(number), what));
+            findings.push(Finding::of(manifest_name(number), what));
         }
         let mut map = Self {
             bucket,
@@ -107,7 +107,7 @@ impl<'a> Map<'a> {
                      vault does not mount",
                     anchor.0.0 + map.commits + 1
                 );
-                problems.push(Problem::of("log/", what));
+                findings.push(Finding::of("log/", what));
             }
             Err(error) => return Err(error.into()),
         }
@@ -127,7 +127,7 @@ impl<'a> Map<'a> {
     /// Goes over all records in order; a page that cannot be read is skipped, and returned.
     pub(super) async fn walk(
         &self,
-        mut each: impl FnMut(Record<'_>) -> Result<()>,
+        mut each: impl FnMut(MergedRecord<'_>) -> Result<()>,
     ) -> Result<Vec<(&PageRef, checkpoint::Error)>> {
         let mut changed = self.changed.iter().peekable();
         let mut bad = Vec::new();
@@ -145,15 +145,15 @@ impl<'a> Map<'a> {
             };
             while let Some((key, value)) = records.next()? {
                 while let Some((key, now)) = changed.next_if(|(changed, _)| changed[..] < key[..]) {
-                    each(Record { key, base: None, now: now.as_ref() })?;
+                    each(MergedRecord { key, base: None, now: now.as_ref() })?;
                 }
                 let now = changed.next_if(|(changed, _)| changed[..] == key[..]);
                 let now = now.map_or(Some(&value), |(_, now)| now.as_ref());
-                each(Record { key: &key, base: Some(&value), now })?;
+                each(MergedRecord { key: &key, base: Some(&value), now })?;
             }
         }
         for (key, now) in changed {
-            each(Record { key, base: None, now: now.as_ref() })?;
+            each(MergedRecord { key, base: None, now: now.as_ref() })?;
         }
         Ok(bad)
     }

@@ -5,10 +5,10 @@
 //! extent too. Changes nothing. Memory: the changes since the checkpoint, 40 bytes for each pack,
 //! and the references of one round ([`REFERENCES`]).
 
+mod findings;
 mod footers;
 mod map;
 mod names;
-mod report;
 mod rounds;
 #[cfg(test)]
 mod tests;
@@ -17,7 +17,7 @@ mod went_back;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-pub use report::{Problem, Report};
+pub use findings::{CheckReport, Finding};
 
 use super::{Result, Unlocked};
 use crate::checkpoint::{self, PackInfo};
@@ -27,7 +27,7 @@ use crate::records::{Key, decode_value, extent_of};
 use crate::store::{self, Bucket};
 use crate::types::{Generation, InodeNo, PackId};
 use crate::upload::pack_object;
-use map::{Map, Record};
+use map::{Map, MergedRecord};
 
 /// References held at once while data is read: about 100 MiB.
 const REFERENCES: usize = 500_000;
@@ -45,14 +45,14 @@ pub async fn check(
     read_data: bool,
     data_dir: Option<&Path>,
     progress: OnProgress<'_>,
-) -> Result<Report> {
+) -> Result<CheckReport> {
     let (keys, generation) = (&unlocked.keys, unlocked.generation);
     let seen = data_dir.map(|dir| Seen::load(dir, keys)).transpose()?.flatten();
-    let check = Check { bucket, keys, generation, seen, progress, references: REFERENCES };
+    let check = Checker { bucket, keys, generation, seen, progress, references: REFERENCES };
     check.run(read_data).await
 }
 
-struct Check<'a> {
+struct Checker<'a> {
     bucket: &'a Bucket,
     keys: &'a Keys,
     /// Of the superblock that the vault was unlocked with.
@@ -65,7 +65,7 @@ struct Check<'a> {
 
 /// What one look over the map says of the packs.
 #[derive(Default)]
-struct Survey {
+struct PackTally {
     /// Where in each pack the last thing that is needed ends.
     ends: HashMap<PackId, u64>,
     /// What the checkpoint's records refer to: references and bytes.
@@ -83,14 +83,14 @@ struct Flaw {
 
 type Flaws = BTreeMap<PackId, Flaw>;
 
-impl Check<'_> {
-    async fn run(&self, read_data: bool) -> Result<Report> {
-        let mut report = Report::default();
-        let map = Map::open(self.bucket, self.keys, self.seen, &mut report.problems).await?;
+impl Checker<'_> {
+    async fn run(&self, read_data: bool) -> Result<CheckReport> {
+        let mut report = CheckReport::default();
+        let map = Map::open(self.bucket, self.keys, self.seen, &mut report.findings).await?;
         let newest = self.seen.map_or(map.generation, |seen| seen.generation.max(map.generation));
         if newest > self.generation {
             let what = "the newest superblock is gone: an older one was put in its place (O1)";
-            report.problems.push(Problem::of(format!("superblock/{newest}"), what));
+            report.findings.push(Finding::of(format!("superblock/{newest}"), what));
         }
         report.commits = map.commits;
         report.pages = map.pages().len() as u64;
@@ -106,8 +106,8 @@ impl Check<'_> {
     }
 
     /// Goes over the map once: counts, and what is needed of each pack.
-    async fn survey(&self, map: &Map<'_>, report: &mut Report) -> Result<Survey> {
-        let mut survey = Survey::default();
+    async fn survey(&self, map: &Map<'_>, report: &mut CheckReport) -> Result<PackTally> {
+        let mut survey = PackTally::default();
         let mut impossible = Vec::new();
         let (wanted, mut history) = (self.history_of_seen(map), None);
         let bad_pages = map
@@ -140,22 +140,22 @@ impl Check<'_> {
             for id in survey.mismatches() {
                 let what = "the checkpoint's table of packs counts its references wrongly: \
                             its space must not be given back";
-                report.problems.push(Problem::of(pack_object(id), what));
+                report.findings.push(Finding::of(pack_object(id), what));
             }
         }
         for (page, error) in bad_pages {
             let what = format!("{error}; up to {} records (names, files) are lost", page.records);
-            report.problems.push(Problem::of(page.name(), what));
+            report.findings.push(Finding::of(page.name(), what));
         }
         for id in impossible {
             let what = "a record refers to a part of it that cannot be";
-            report.problems.push(Problem::of(pack_object(id), what));
+            report.findings.push(Finding::of(pack_object(id), what));
         }
         Ok(survey)
     }
 
     /// Compares what is needed with what the bucket lists.
-    async fn listed(&self, survey: &Survey, report: &mut Report) -> Result<Flaws> {
+    async fn listed(&self, survey: &PackTally, report: &mut CheckReport) -> Result<Flaws> {
         let (listed, _) = self.bucket.list_all("pack/").await?;
         let mut flaws = Flaws::new();
         let mut lengths = HashMap::with_capacity(listed.len());
@@ -183,9 +183,9 @@ impl Check<'_> {
     }
 }
 
-impl Survey {
+impl PackTally {
     /// Rule K3, checked: the rows of the table come after all records that refer to packs.
-    fn count_base(&mut self, record: &Record<'_>) -> Result<()> {
+    fn count_base(&mut self, record: &MergedRecord<'_>) -> Result<()> {
         let Some(base) = record.base else { return Ok(()) };
         if let Key::Pack(id) = Key::decode(record.key)? {
             let row: PackInfo = decode_value("packs", base)?;

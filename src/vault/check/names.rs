@@ -1,10 +1,10 @@
-//! Which files a problem is about, by their paths.
+//! Which files a finding is about, by their paths.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
+use super::findings::printable;
 use super::map::Map;
-use super::report::printable;
-use super::{Check, Flaws, Problem, Report, Result};
+use super::{CheckReport, Checker, Finding, Flaws, Result};
 use crate::records::{Entry, Key, decode_value};
 use crate::types::{InodeNo, PackId};
 use crate::upload::pack_object;
@@ -16,15 +16,15 @@ const DIRECTORIES: usize = 1_000_000;
 const NAMED: usize = 1000;
 
 /// A name and the directory that it is in.
-type Place = (InodeNo, Vec<u8>);
+type ParentName = (InodeNo, Vec<u8>);
 
-impl Check<'_> {
-    /// Makes problems of the flaws: how many files each is about, and which.
+impl Checker<'_> {
+    /// Makes findings of the flaws: how many files each is about, and which.
     pub(super) async fn name(
         &self,
         map: &Map<'_>,
         flaws: Flaws,
-        report: &mut Report,
+        report: &mut CheckReport,
     ) -> Result<()> {
         if flaws.is_empty() {
             return Ok(());
@@ -38,7 +38,7 @@ impl Check<'_> {
             let mut files: Vec<_> = files.take(NAMED).collect();
             files.sort();
             let inodes = inodes.len() as u64;
-            report.problems.push(Problem {
+            report.findings.push(Finding {
                 object: pack_object(id),
                 what: flaw.what,
                 inodes,
@@ -73,7 +73,7 @@ async fn suffering(map: &Map<'_>, flaws: &Flaws) -> Result<HashMap<PackId, BTree
 }
 
 /// Where the wanted files are, and all directories.
-async fn places(map: &Map<'_>, wanted: &HashSet<InodeNo>) -> Result<HashMap<InodeNo, Place>> {
+async fn places(map: &Map<'_>, wanted: &HashSet<InodeNo>) -> Result<HashMap<InodeNo, ParentName>> {
     let (mut places, mut directories) = (HashMap::new(), 0);
     if wanted.is_empty() {
         return Ok(places);
@@ -94,7 +94,7 @@ async fn places(map: &Map<'_>, wanted: &HashSet<InodeNo>) -> Result<HashMap<Inod
     Ok(places)
 }
 
-fn path(ino: InodeNo, places: &HashMap<InodeNo, Place>) -> Option<Vec<u8>> {
+fn path(ino: InodeNo, places: &HashMap<InodeNo, ParentName>) -> Option<Vec<u8>> {
     let (mut parent, mut path) = places.get(&ino).cloned()?;
     // A depth that no path has: a circle would be a damaged map.
     for _ in 0..4096 {

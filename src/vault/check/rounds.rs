@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use futures_util::{StreamExt, stream};
 
 use super::map::Map;
-use super::{Check, Flaw, Flaws, Result, is_finding};
+use super::{Checker, Flaw, Flaws, Result, is_finding};
 use crate::content::open_footer;
 use crate::crypto::Place;
 use crate::types::{InodeNo, PackId, Reference};
@@ -15,19 +15,19 @@ use crate::upload::pack_object;
 const PARALLEL: usize = 4;
 
 /// What the map refers to in some packs, and which files do.
-type Wanted = BTreeMap<PackId, References>;
+type WantedPacks = BTreeMap<PackId, References>;
 
 /// What the map refers to in one pack, and which files do.
 type References = HashMap<Reference, Vec<InodeNo>>;
 
 /// The packs of one round: those from `from` on that fit.
 struct Round {
-    wanted: Wanted,
+    wanted: WantedPacks,
     references: usize,
     until: Option<PackId>,
 }
 
-impl Check<'_> {
+impl Checker<'_> {
     /// In rounds of so many references as fit into memory, by the order of the packs' ids.
     pub(super) async fn read_data(&self, map: &Map<'_>, flaws: &mut Flaws) -> Result<()> {
         let (mut from, mut done) = (Some(PackId([0; 16])), 0);
@@ -51,7 +51,7 @@ impl Check<'_> {
     }
 
     async fn gather(&self, map: &Map<'_>, from: PackId) -> Result<Round> {
-        let mut round = Round { wanted: Wanted::new(), references: 0, until: None };
+        let mut round = Round { wanted: WantedPacks::new(), references: 0, until: None };
         map.walk(|record| {
             let Some((ino, extent)) = record.extent()? else { return Ok(()) };
             let pack = extent.reference.pack;

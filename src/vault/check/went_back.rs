@@ -1,7 +1,7 @@
 //! Whether the bucket is as new as what this machine saw of it (O2), as a mount would find.
 
-use super::map::{Map, Record};
-use super::{Check, Result, about_the_object};
+use super::map::{Map, MergedRecord};
+use super::{Checker, Result, about_the_object};
 use crate::log::{self, Chain};
 use crate::records::{Key, decode_value};
 use crate::types::{CommitNo, Hash};
@@ -9,7 +9,7 @@ use crate::types::{CommitNo, Hash};
 /// How many hashes one history record holds.
 const HISTORY: u64 = 256;
 
-impl Check<'_> {
+impl Checker<'_> {
     /// The key of the record that has the hash of what this machine saw, if that is older than the checkpoint.
     pub(super) fn history_of_seen(&self, map: &Map<'_>) -> Option<Vec<u8>> {
         let seen = self.seen.filter(|seen| seen.number < map.anchor().0 && seen.number.0 > 0)?;
@@ -56,7 +56,7 @@ impl Check<'_> {
 }
 
 /// Keeps the value of the record with this key, when it comes by.
-pub(super) fn catch(record: &Record<'_>, key: Option<&Vec<u8>>, into: &mut Option<Vec<u8>>) {
+pub(super) fn catch(record: &MergedRecord<'_>, key: Option<&Vec<u8>>, into: &mut Option<Vec<u8>>) {
     if let (Some(key), Some(now)) = (key, record.now)
         && record.key == key.as_slice()
     {

@@ -128,7 +128,7 @@ async fn k3_check_finds_a_vault_in_use_whole_and_its_packs_counted() {
         for read_data in [false, true] {
             let report =
                 check(&world.bucket, &unlocked, read_data, None, &|_, _| ()).await.unwrap();
-            assert_eq!(report.problems, [], "round {round}");
+            assert_eq!(report.findings, [], "round {round}");
             assert!(report.packs > 0 && report.bytes > 2 << 20);
         }
     }
@@ -138,7 +138,7 @@ async fn k3_check_finds_a_vault_in_use_whole_and_its_packs_counted() {
     for pack in world.memory.names().into_iter().filter(|name| name.starts_with("pack/")) {
         let bytes = world.memory.steal(&pack).unwrap();
         let report = check(&world.bucket, &unlocked, false, None, &|_, _| ()).await.unwrap();
-        let named: Vec<_> = report.problems.iter().map(|problem| &problem.object).collect();
+        let named: Vec<_> = report.findings.iter().map(|finding| &finding.object).collect();
         assert!(named.is_empty() || named == [&pack], "{named:?} instead of {pack}");
         (missed, counted) = (missed + named.len() as u64, report.packs);
         world.memory.plant(&pack, bytes.to_vec());

@@ -155,7 +155,7 @@ async fn every_commit_is_whole(world: &World) {
     let secret = Secret::Master(MasterKey::from_bytes(world.secret));
     let unlocked = unlock(&world.bucket, &secret).await.unwrap();
     let report = check(&world.bucket, &unlocked, true, None, &|_, _| ()).await.unwrap();
-    assert!(report.problems.is_empty(), "{:?}", report.problems);
+    assert!(report.findings.is_empty(), "{:?}", report.findings);
 }
 
 async fn apply(ops: Vec<Op>) {

@@ -86,7 +86,7 @@ impl World {
         // The machine lock is one for all processes: the test's own directory is part of the name.
         let id = format!("{} {}", who.name, self.dir.path().display());
         let machine = Machine::identify(Some(id), &data)?;
-        let options = Options {
+        let options = VaultOptions {
             bucket: self.bucket.clone(),
             unlocked,
             state_dir: self.state_dir(who.name),

@@ -163,7 +163,7 @@ async fn o2_a_bucket_that_went_back_is_refused_until_accepted() {
     let data = world.dir.path().join("a").join("data");
     for (data, knows) in [(Some(data.as_path()), true), (None, false)] {
         let report = check(&world.bucket, &unlocked, false, data, &|_, _| ()).await.unwrap();
-        assert_eq!(report.problems, []);
+        assert_eq!(report.findings, []);
         assert_eq!(report.went_back.is_some(), knows);
     }
     let refused = world.try_open(machine("a")).await.err().unwrap();

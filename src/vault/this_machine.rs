@@ -92,14 +92,19 @@ impl Machine {
 
     /// The abstract socket of a writer, by which one with another state directory finds it. Only our own user is
     /// believed: anybody can take the name.
-    fn speak(&self, vault: VaultId, mountpoint: &str, begun: Instant) -> Result<Option<Voice>> {
+    fn speak(
+        &self,
+        vault: VaultId,
+        mountpoint: &str,
+        begun: Instant,
+    ) -> Result<Option<HolderSocket>> {
         let failed = || Error::io("the vault cannot be locked on this machine");
         let name = crypto::sha256(format!("s3vault {} {vault}", self.id).as_bytes()).to_string();
         let address = SocketAddr::from_abstract_name(&name).map_err(failed())?;
         loop {
             match UnixListener::bind_addr(&address) {
                 Ok(listener) => {
-                    return Voice::serve(listener, mountpoint.to_owned())
+                    return HolderSocket::serve(listener, mountpoint.to_owned())
                         .map(Some)
                         .map_err(failed());
                 }
@@ -177,18 +182,18 @@ pub(super) fn make_private(dir: &Path) -> Result<()> {
 #[derive(Debug)]
 pub struct MachineLock {
     /// Before the lock: once that is free, nothing speaks for it.
-    _voice: Option<Voice>,
+    _voice: Option<HolderSocket>,
     _directory: FileLock,
 }
 
 /// Tells whoever comes second where the vault is mounted.
 #[derive(Debug)]
-struct Voice {
+struct HolderSocket {
     listener: OwnedFd,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
-impl Voice {
+impl HolderSocket {
     fn serve(listener: UnixListener, mountpoint: String) -> io::Result<Self> {
         let own = listener.as_fd().try_clone_to_owned()?;
         let thread = std::thread::Builder::new().name("machine-lock".into()).spawn(move || {
@@ -201,7 +206,7 @@ impl Voice {
     }
 }
 
-impl Drop for Voice {
+impl Drop for HolderSocket {
     fn drop(&mut self) {
         // Ends accept(2) in the thread, which then closes its descriptor: the name is free when
         // ours is closed too, right after this.

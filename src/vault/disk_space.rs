@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Error, Options, Result};
+use super::{Error, Result, VaultOptions};
 use crate::log::Journal;
 use crate::os::{self, Space};
 use crate::types::MIB;
@@ -16,7 +16,7 @@ const WRITE_MAX: u64 = MIB;
 
 /// Refuses a mount for writing on a disk that is too small for one whatever is deleted on it. Not when something is
 /// unsent: a disk never stands between that and the bucket. Nothing is made.
-pub(super) fn check(options: &Options) -> Result<()> {
+pub(super) fn check(options: &VaultOptions) -> Result<()> {
     let Some(space) = space_at(&options.state_dir) else { return Ok(()) };
     if space.total.saturating_sub(os::keep_free(space.total)) >= NEEDED {
         return Ok(());

@@ -4,12 +4,12 @@ use std::fmt;
 
 use crate::types::CommitNo;
 
-/// Files that a problem names at most; the rest is counted.
+/// Files that a finding names at most; the rest is counted.
 const NAMED: usize = 10;
 
 /// What `check` found.
 #[derive(Clone, Debug, Default)]
-pub struct Report {
+pub struct CheckReport {
     /// Commits after the newest checkpoint, all of which were verified.
     pub commits: u64,
     /// Pages of that checkpoint.
@@ -27,12 +27,12 @@ pub struct Report {
     /// The commit that this machine saw and that the bucket does not have any more, or has as another one (O2).
     pub went_back: Option<CommitNo>,
     /// What is not as it must be.
-    pub problems: Vec<Problem>,
+    pub findings: Vec<Finding>,
 }
 
 /// Something in the bucket that is not as it must be.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
+pub struct Finding {
     /// The object.
     pub object: String,
     /// What is wrong with it, and what that means.
@@ -43,14 +43,14 @@ pub struct Problem {
     pub files: Vec<String>,
 }
 
-impl Problem {
-    /// A problem that no single file can be named for.
+impl Finding {
+    /// A finding that no single file can be named for.
     pub(super) fn of(object: impl Into<String>, what: impl Into<String>) -> Self {
         Self { object: object.into(), what: what.into(), inodes: 0, files: Vec::new() }
     }
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.object, self.what)?;
         match self.inodes {

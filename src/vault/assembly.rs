@@ -1,0 +1,253 @@
+//! Builds an open vault of its rooms, and starts what works between them.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use parking_lot::Mutex;
+use tokio::task::JoinHandle;
+
+use super::budgets::{Shares, disk_budget, open_cache, open_content};
+use super::checkpointer::Checkpointer;
+use super::claiming::Claimed;
+use super::durability::{Nothing, ToDisk};
+use super::head_recorder::HeadRecorder;
+use super::open::OpenContext;
+use super::open_vault::{Vault, Writer};
+use super::state_dir::StateDir;
+use super::this_machine::{MachineLock, make_private};
+use super::{Result, VaultOptions, disk_space, journal_trim, store_facts};
+use crate::cache::Cache;
+use crate::index::Index;
+use crate::log::{Chain, Head, Journal, Receipt};
+use crate::os;
+use crate::records::Inode;
+use crate::types::{InodeNo, Seq, Timestamp};
+use crate::upload::{
+    Barrier, Hooks, Parts, SYNC_EVERY, Staging, StagingLimits, Steps, UploadLimits, Uploader,
+};
+use crate::vfs::{self, Vfs};
+
+impl Vault {
+    /// Opens a vault and starts its tasks. Within a runtime.
+    ///
+    /// # Errors
+    /// See [`super::Error`]; nothing local was changed if the journal is damaged (J3).
+    pub async fn open(options: VaultOptions) -> Result<Arc<Self>> {
+        if !options.read_only {
+            disk_space::check(&options)?;
+        }
+        make_private(&options.state_dir)?;
+        // Before anything is looked at: a daemon that lives, in whatever namespaces, is not disturbed.
+        let lock = options.machine.lock(
+            options.unlocked.vault,
+            &options.state_dir,
+            &options.mountpoint,
+            options.read_only,
+        )?;
+        let warnings = options.machine.warning.iter().cloned().collect();
+        let state_dir = StateDir { root: options.state_dir.clone() };
+        if !options.read_only {
+            // Before anything local is touched: a damaged journal leaves all as it is.
+            Journal::inspect(&state_dir.journal(), &options.unlocked.keys)?;
+        }
+        let cache = open_cache(&options, &state_dir)?;
+        let chain = Chain::new(options.bucket.clone(), options.unlocked.keys.clone());
+        let warnings = Mutex::new(warnings);
+        let context = OpenContext {
+            options: &options,
+            state_dir: &state_dir,
+            cache: &cache,
+            chain,
+            warnings,
+        };
+        if options.read_only {
+            let (index, survey) = context.survey(None, true).await?;
+            // O2 is for readers too: what they saw must not go back unnoticed.
+            let (dir, keys) = (options.machine.data_dir.clone(), options.unlocked.keys.clone());
+            let recorder = HeadRecorder::new(dir, keys, options.unlocked.generation);
+            recorder.remember(survey.head.number, survey.head.hash);
+            let warnings = context.warnings.into_inner();
+            return Ok(Arc::new(Self::reader(options, cache, index, survey.head, warnings, lock)?));
+        }
+        store_facts::recall(&options);
+        let warning = store_facts::check_conditional_puts(&options).await?;
+        let mut claimed = context.writer().await?;
+        store_facts::remember(&options);
+        claimed.warnings.extend(context.warnings.into_inner());
+        claimed.warnings.extend(warning);
+        Self::writer(options, cache, claimed, lock).await
+    }
+
+    fn reader(
+        options: VaultOptions,
+        cache: Cache,
+        index: Index,
+        head: Head,
+        warnings: Vec<String>,
+        lock: MachineLock,
+    ) -> Result<Self> {
+        index.make_read_only("it was mounted with --read-only");
+        let staging = options.state_dir.join("reader");
+        make_private(&staging)?;
+        let staging = Staging::open(&staging, StagingLimits::default())?;
+        let content = open_content(&options, &cache, &staging, 0);
+        let how = vfs::Options { read_only: true, fsync: options.fsync };
+        let vfs = Vfs::new(index.clone(), content.clone(), Arc::new(Nothing), how, Seq(0));
+        let head = Arc::new(Mutex::new(head));
+        let writer = None;
+        Ok(Self { options, vfs, content, index, cache, head, warnings, writer, _lock: lock })
+    }
+
+    async fn writer(
+        options: VaultOptions,
+        cache: Cache,
+        claimed: Claimed,
+        lock: MachineLock,
+    ) -> Result<Arc<Self>> {
+        let Claimed { index, journal, staging, committer, survey, claim, warnings } = claimed;
+        let budget = disk_budget(&options.state_dir, options.cache_size) / 2;
+        let content = open_content(&options, &cache, &staging, budget);
+        let barrier = barrier(&staging, &journal, &cache);
+        let generation = options.unlocked.generation;
+        let keys = options.unlocked.keys.clone();
+        let dir = options.machine.data_dir.clone();
+        let recorder = HeadRecorder::new(dir, keys.clone(), generation);
+        recorder.remember(claim.number(), claim.hash());
+        let (number, hash, seen) = (claim.number(), claim.hash(), claim.time());
+        let head = Arc::new(Mutex::new(Head { number, hash, seen }));
+        let checkpointer = Checkpointer::new(
+            (keys, options.bucket.clone(), cache.clone()),
+            index.clone(),
+            generation,
+            survey.since,
+            number,
+        );
+        let hooks = hooks(&index, &recorder, &checkpointer, &head);
+        let parts = Parts {
+            staging: staging.clone(),
+            journal: journal.clone(),
+            committer,
+            bucket: options.bucket.clone(),
+            barrier: barrier.clone(),
+        };
+        let bytes = Shares::of(options.memory).wire;
+        let limits = UploadLimits { bytes, ..UploadLimits::default() };
+        let uploader = Uploader::start(parts, hooks, limits, Steps::default());
+        let uploader = Arc::new(Mutex::new(Some(Arc::new(uploader))));
+        let durability = ToDisk {
+            barrier: barrier.clone(),
+            uploader: uploader.clone(),
+            content: content.clone(),
+            staging: staging.clone(),
+            bucket: options.bucket.clone(),
+        };
+        let how = vfs::Options { read_only: false, fsync: options.fsync };
+        let journaled = journal.appended();
+        let vfs = Vfs::new(index.clone(), content.clone(), Arc::new(durability), how, journaled);
+        make_root(&index).await?;
+        vfs.recover().await?;
+        let periodic = vfs.start(&tokio::runtime::Handle::current());
+        let restarts = os::Restarts::default();
+        let tasks = tasks(&restarts, &journal, &index, &barrier, &checkpointer);
+        let writer = Some(Writer {
+            journal,
+            staging,
+            barrier,
+            uploader,
+            checkpointer,
+            recorder,
+            tasks,
+            restarts,
+            periodic: Mutex::new(Some(periodic)),
+            ending: tokio::sync::Mutex::default(),
+        });
+        Ok(Arc::new(Self {
+            options,
+            vfs,
+            content,
+            index,
+            cache,
+            head,
+            warnings,
+            writer,
+            _lock: lock,
+        }))
+    }
+}
+
+fn barrier(staging: &Staging, journal: &Arc<Journal>, cache: &Cache) -> Barrier {
+    let cache = cache.clone();
+    let adopt = Arc::new(move |object: &str, file: &std::path::Path| cache.adopt(object, file));
+    Barrier::start(staging.clone(), journal.clone(), adopt, SYNC_EVERY, Steps::default())
+}
+
+/// What the vault does in the background, besides what its rooms do.
+fn tasks(
+    restarts: &os::Restarts,
+    journal: &Arc<Journal>,
+    index: &Index,
+    barrier: &Barrier,
+    checkpointer: &Arc<Checkpointer>,
+) -> Vec<JoinHandle<()>> {
+    let (journal, index, durable) = (journal.clone(), index.clone(), barrier.subscribe());
+    let trim = move || journal_trim::trim(journal.clone(), index.clone(), durable.clone());
+    let checkpointer = checkpointer.clone();
+    let checkpoints = move || checkpointer.clone().run();
+    vec![
+        tokio::spawn(restarts.clone().run("trimming the journal", trim)),
+        tokio::spawn(restarts.clone().run("making checkpoints", checkpoints)),
+    ]
+}
+
+fn hooks(
+    index: &Index,
+    recorder: &Arc<HeadRecorder>,
+    checkpointer: &Arc<Checkpointer>,
+    head: &Arc<Mutex<Head>>,
+) -> Hooks {
+    let on_fenced = {
+        let index = index.clone();
+        Arc::new(move |found: crate::types::CommitNo| {
+            let number = found.0;
+            index.make_read_only(&format!(
+                "another machine has taken over this vault (commit {number}); what was not uploaded stays here"
+            ));
+        })
+    };
+    let (index, recorder, checkpointer, head) =
+        (index.clone(), recorder.clone(), checkpointer.clone(), head.clone());
+    let on_confirmed = Arc::new(move |receipt: &Receipt| {
+        index.confirmed(receipt);
+        recorder.confirmed(receipt);
+        checkpointer.confirmed(receipt);
+        let (number, hash, seen) = (receipt.number(), receipt.hash(), receipt.time());
+        *head.lock() = Head { number, hash, seen };
+    });
+    Hooks { on_confirmed, on_fenced }
+}
+
+/// The root directory of a vault that has none yet: it belongs to whoever mounts it first.
+async fn make_root(index: &Index) -> Result<()> {
+    let now = Timestamp::from(SystemTime::now());
+    let (uid, gid) = os::real_ids();
+    let root = Inode {
+        mode: libc::S_IFDIR | 0o755,
+        uid,
+        gid,
+        nlink: 2,
+        parent: InodeNo::ROOT,
+        atime: now,
+        mtime: now,
+        ctime: now,
+        created: now,
+        ..Inode::default()
+    };
+    let made = index.change(|draft| {
+        if draft.inode(InodeNo::ROOT)?.is_none() {
+            draft.put_inode(InodeNo::ROOT, &root);
+        }
+        Ok::<_, crate::index::Error>(())
+    });
+    made.await?;
+    Ok(())
+}

@@ -1,0 +1,132 @@
+//! Opening a vault for writing: who may (W2), what goes on and what is set aside, and the claim (W1).
+
+use std::sync::Arc;
+
+use super::aside::Aside;
+use super::open::OpenContext;
+use super::survey::Survey;
+use super::{Error, Result};
+use crate::index::{self, Index};
+use crate::log::{CommitError, Committer, Inspection, Journal, LogEnd, Receipt};
+use crate::records::Claimant;
+use crate::types::InodeNo;
+use crate::upload::Staging;
+
+/// How often two writers may race for the claim before we give up.
+const CLAIM_TRIES: usize = 5;
+
+/// A writer's rooms, opened and claimed; nothing runs yet.
+pub(super) struct Claimed {
+    pub index: Index,
+    pub journal: Arc<Journal>,
+    pub staging: Staging,
+    pub committer: Committer,
+    pub survey: Survey,
+    pub claim: Receipt,
+    pub warnings: Vec<String>,
+}
+
+impl OpenContext<'_> {
+    /// A writer (W1): reads, decides, claims. Nothing is sent before the claim, and nothing
+    /// local is changed before the journal is known to be whole (J3).
+    pub(super) async fn writer(&self) -> Result<Claimed> {
+        let mut index_was_damaged = false;
+        for _ in 0..CLAIM_TRIES {
+            match self.try_claim().await {
+                Ok(Some(opened)) => return Ok(opened),
+                Ok(None) => {}
+                // That is noted: the next try begins with an empty index, as the next mount would (J4).
+                Err(Error::Index(index::Error::Damaged(why))) if !index_was_damaged => {
+                    tracing::warn!(why, "the local index is damaged; it is made anew");
+                    index_was_damaged = true;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(Error::Contended)
+    }
+
+    async fn try_claim(&self) -> Result<Option<Claimed>> {
+        let mut warnings = Vec::new();
+        let mut journal = Journal::inspect(&self.state_dir.journal(), self.keys())?;
+        let (mut index, mut survey) = self.survey(journal.as_ref(), false).await?;
+        self.may_write(&survey)?;
+        let staging = self.open_staging()?;
+        if let Some(found) = &mut journal {
+            self.check_staged(&staging, found, survey.confirmed)?;
+            // The index was judged by the journal as it was before: it may hold what is dropped now (J4).
+            if index.point().journal == found.journal && index.point().seq > found.last {
+                tracing::info!("the local index is ahead of the journal; it is made anew");
+                drop(index);
+                (index, survey) = self.survey(Some(found), true).await?;
+            }
+        }
+        let unsent = |found: &Inspection| found.unsent.iter().any(|tx| tx.seq > survey.confirmed);
+        if let Some(found) = journal.take_if(|found| !survey.continues && unsent(found)) {
+            let confirmed = survey.confirmed;
+            let (state_dir, keys) = (&self.state_dir.root, self.keys());
+            let aside = Aside { state_dir, keys, found: &found, confirmed };
+            let folder = aside.set_aside(Some(&index)).await?;
+            tracing::warn!(folder = %folder.display(), "unsent changes are set aside");
+            warnings.push(format!(
+                "another machine wrote this vault while changes of this one were not uploaded; they \
+                 are kept in {}", folder.display()
+            ));
+            drop(index);
+            (index, survey) = self.survey(None, true).await?;
+        }
+        let journal = self.go_on(journal, &staging, &index, &survey, &mut warnings)?;
+        let end = LogEnd {
+            head: survey.head,
+            recent: survey.recent.clone(),
+            generation: self.options.unlocked.generation,
+            // Of the journal that goes on, which may be a new one: then nothing of it is in the log.
+            upto: journal.noted().upto,
+        };
+        let mut committer = Committer::new(self.bucket().clone(), self.keys().clone(), end);
+        // What every mount looks at first: damage in it is met while the index can still be made anew.
+        let first = index.read(|view| view.inode(InodeNo::ROOT).and(view.orphans().map(drop)));
+        first.await.map_err(Error::from)?;
+        let Some(claim) = self.claim(&mut committer, &journal).await? else { return Ok(None) };
+        index.confirmed(&claim);
+        let opened = Claimed { index, journal, staging, committer, survey, claim, warnings };
+        Ok(Some(opened))
+    }
+
+    /// Rule W2.
+    fn may_write(&self, survey: &Survey) -> Result<()> {
+        match &survey.writer {
+            Some(writer)
+                if writer.released.is_none()
+                    && writer.machine != self.options.machine.id
+                    && !self.options.take_over =>
+            {
+                Err(Error::OtherWriter { host: writer.host.clone(), claimed: writer.claimed })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// W1, step 4. `None`: somebody else wrote meanwhile; decide again by W2.
+    async fn claim(&self, committer: &mut Committer, journal: &Journal) -> Result<Option<Receipt>> {
+        let claimant = Claimant {
+            machine: self.options.machine.id.clone(),
+            host: self.options.machine.host.clone(),
+            journal: journal.id(),
+        };
+        let mut tries = 0;
+        loop {
+            match committer.claim(&claimant).await {
+                Ok(receipt) => return Ok(Some(receipt)),
+                Err(CommitError::Fenced { .. }) => return Ok(None),
+                Err(CommitError::Again { cause, .. }) => {
+                    tries += 1;
+                    if tries >= 4 {
+                        return Err(cause.map_or(Error::Contended, Error::Store));
+                    }
+                }
+                Err(CommitError::Log(error)) => return Err(error.into()),
+            }
+        }
+    }
+}

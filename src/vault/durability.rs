@@ -1,0 +1,79 @@
+//! What `fsync` means in an open vault: for the vfs, which knows neither disk nor bucket.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::open_vault::Sending;
+use crate::content::Content;
+use crate::store::Bucket;
+use crate::types::Seq;
+use crate::upload::{self, Barrier, Staging};
+use crate::vfs::{self, Durability, DurabilityError};
+
+/// How long an fsync with `--fsync bucket` waits while nothing gets to the bucket before it fails: longer than one request
+/// with its retries. As long as something does it waits on: a slow link is no error.
+const BUCKET_FSYNC: Duration = Duration::from_secs(120);
+/// So much later the caller's own deadline may come: whoever fails first can say why.
+const LATER: Duration = Duration::from_secs(5);
+
+/// `fsync`, for the vfs.
+pub(super) struct ToDisk {
+    pub(super) barrier: Barrier,
+    pub(super) uploader: Sending,
+    pub(super) content: Content,
+    pub(super) staging: Staging,
+    pub(super) bucket: Bucket,
+}
+
+#[async_trait]
+impl Durability for ToDisk {
+    async fn fsync(&self, upto: Seq) -> Result<(), DurabilityError> {
+        self.barrier.sync(upto).await.map_err(|error| match error {
+            // Of all rooms' errors the one that the caller of fsync must tell apart.
+            upload::Error::Full => std::io::Error::from(std::io::ErrorKind::StorageFull).into(),
+            error => error.into(),
+        })
+    }
+
+    async fn bucket(&self, upto: Seq) -> Result<(), DurabilityError> {
+        self.content.close_packs()?;
+        let uploader = self.uploader.lock().clone();
+        let uploader = uploader.ok_or("the vault is being closed")?;
+        let moves = || vfs::takes(BUCKET_FSYNC + LATER);
+        Ok(uploader.sync_while_moving(upto, BUCKET_FSYNC, moves).await?)
+    }
+
+    /// What the store has; while it takes nothing, what staging can still hold.
+    fn free(&self) -> Option<u64> {
+        let uploader = self.uploader.lock().clone();
+        if uploader.is_none_or(|uploader| uploader.status().trouble.is_empty()) {
+            return self.bucket.free();
+        }
+        let usage = self.staging.usage();
+        Some(usage.budget.saturating_sub(usage.used + usage.reserved))
+    }
+
+    fn carried(&self) -> u64 {
+        self.uploader.lock().as_ref().map_or(0, |uploader| uploader.carried())
+    }
+}
+
+/// A reader has nothing to make durable.
+pub(super) struct Nothing;
+
+#[async_trait]
+impl Durability for Nothing {
+    async fn fsync(&self, _: Seq) -> Result<(), DurabilityError> {
+        Ok(())
+    }
+    async fn bucket(&self, _: Seq) -> Result<(), DurabilityError> {
+        Ok(())
+    }
+    fn free(&self) -> Option<u64> {
+        None
+    }
+    fn carried(&self) -> u64 {
+        0
+    }
+}

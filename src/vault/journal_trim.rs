@@ -1,0 +1,45 @@
+//! The journal is trimmed while the vault is used (J5).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use crate::index::{self, Index};
+use crate::log::{self, Journal};
+use crate::types::Seq;
+
+/// What could not be done is tried again after this.
+const TRIM_AGAIN: Duration = Duration::from_secs(5);
+
+/// J5: after each barrier, segments of the journal go that the bucket has and the index has
+/// flushed. Ends with the barrier.
+pub(super) async fn trim(journal: Arc<Journal>, index: Index, mut durable: watch::Receiver<Seq>) {
+    let mut is_owed = false;
+    loop {
+        // Nobody tells that a disk has room again, and while the journal is full there are no changes that would.
+        let told = match is_owed {
+            true => timeout(TRIM_AGAIN, durable.changed()).await.unwrap_or(Ok(())),
+            false => durable.changed().await,
+        };
+        if told.is_err() {
+            return;
+        }
+        is_owed = false;
+        if !journal.is_trimmable() {
+            continue;
+        }
+        let (journal, index) = (journal.clone(), index.clone());
+        let done = tokio::task::spawn_blocking(move || {
+            let flushed = index.flush()?;
+            Ok::<_, index::Error>(journal.trim(flushed)?)
+        });
+        match done.await {
+            Ok(Ok(())) => {}
+            Ok(Err(index::Error::Log(log::Error::Full))) => is_owed = true,
+            Ok(Err(error)) => tracing::warn!(%error, "the journal is not trimmed"),
+            Err(panic) => tracing::error!(%panic, "trimming the journal"),
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! A vault that is open: its rooms, how it is doing, and the wait until all is in the bucket.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::task::JoinHandle;
+
+use super::budgets::disk_budget;
+use super::checkpointer::Checkpointer;
+use super::disk_space;
+use super::head_recorder::HeadRecorder;
+use super::status::{Progress, VaultStatus};
+use super::this_machine::MachineLock;
+use super::{Result, VaultOptions};
+use crate::cache::Cache;
+use crate::content::Content;
+use crate::index::Index;
+use crate::log::{Committer, Head, Journal};
+use crate::os;
+use crate::types::Timestamp;
+use crate::upload::{Barrier, Staging, Uploader};
+use crate::vfs::{Periodic, Vfs};
+
+/// An open vault.
+pub struct Vault {
+    pub(super) options: VaultOptions,
+    pub(super) vfs: Vfs,
+    pub(super) content: Content,
+    pub(super) index: Index,
+    pub(super) cache: Cache,
+    pub(super) head: Arc<Mutex<Head>>,
+    pub(super) warnings: Vec<String>,
+    pub(super) writer: Option<Writer>,
+    /// Last: nothing of ours is at work when another may come.
+    pub(super) _lock: MachineLock,
+}
+
+/// Taken out when the vault is closed.
+pub(super) type Sending = Arc<Mutex<Option<Arc<Uploader>>>>;
+
+/// What only a writer has.
+pub(super) struct Writer {
+    pub(super) journal: Arc<Journal>,
+    pub(super) staging: Staging,
+    pub(super) barrier: Barrier,
+    pub(super) uploader: Sending,
+    pub(super) checkpointer: Arc<Checkpointer>,
+    pub(super) recorder: Arc<HeadRecorder>,
+    pub(super) tasks: Vec<JoinHandle<()>>,
+    pub(super) restarts: os::Restarts,
+    pub(super) periodic: Mutex<Option<Periodic>>,
+    /// Held by whoever closes the vault.
+    pub(super) ending: tokio::sync::Mutex<Ending>,
+}
+
+/// How far the vault is closed.
+#[derive(Default)]
+pub(super) enum Ending {
+    /// Changes are taken and sent.
+    #[default]
+    Open,
+    /// Everything is in the bucket, and no change is taken. With this the claim is to be released.
+    Sent(Option<Box<Committer>>),
+    /// The claim is released.
+    Released,
+    /// So it stands on this machine too.
+    Closed,
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+impl Vault {
+    /// The vault as a file system.
+    pub fn vfs(&self) -> Vfs {
+        self.vfs.clone()
+    }
+
+    pub(super) fn cache(&self) -> &Cache {
+        &self.cache
+    }
+
+    #[cfg(test)]
+    pub(super) fn index(&self) -> &Index {
+        &self.index
+    }
+
+    /// How it was opened.
+    pub fn options(&self) -> &VaultOptions {
+        &self.options
+    }
+
+    /// What is on its way. Asks nobody and does not block.
+    pub fn progress(&self) -> Progress {
+        let Some(writer) = &self.writer else { return Progress::default() };
+        let usage = writer.staging.usage();
+        let uploads = writer.uploader.lock().as_ref().map(|uploader| uploader.status());
+        let trouble = uploads.as_ref().and_then(|status| {
+            let trouble = status.trouble.first().map(|trouble| trouble.error.clone());
+            trouble.or(status.poisoned.clone())
+        });
+        Progress {
+            unsent_bytes: usage.unsent_bytes,
+            unsent_packs: usage.unsent_packs,
+            unsent_changes: uploads.as_ref().map_or(0, crate::upload::Status::unsent_transactions),
+            moved_bytes: uploads.as_ref().map_or(0, |status| status.carried),
+            unpublished_files: self.content.unpublished().len() as u64,
+            fenced: uploads.as_ref().is_some_and(|status| status.fenced.is_some()),
+            trouble,
+        }
+    }
+
+    /// How things are. Asks nobody and does not block.
+    pub fn status(&self) -> VaultStatus {
+        let head = *self.head.lock();
+        let totals = self.index.totals();
+        let cache = self.cache.usage();
+        let mut warnings = self.warnings.clone();
+        warnings.extend(self.options.bucket.quirks());
+        warnings.extend(self.options.bucket.refuses_credentials());
+        let mut staging = (0, 0);
+        if let Some(writer) = &self.writer {
+            let usage = writer.staging.usage();
+            staging = (usage.used, usage.budget);
+            warnings.extend(writer.checkpointer.trouble());
+            warnings.extend(disk_space::warning(&self.options.state_dir));
+            warnings.extend(writer.restarts.troubles());
+        }
+        VaultStatus {
+            progress: self.progress(),
+            head: head.number,
+            fingerprint: head.hash,
+            head_time: Timestamp::from(head.seen),
+            read_only: self.index.read_only().or_else(|| self.poisoned()),
+            inodes: totals.inodes,
+            bytes: totals.bytes,
+            staging,
+            cache_disk: cache.disk_bytes,
+            disk_budget: disk_budget(&self.options.state_dir, self.options.cache_size),
+            warnings,
+        }
+    }
+
+    fn poisoned(&self) -> Option<String> {
+        self.writer.as_ref()?.barrier.poisoned()
+    }
+
+    /// Returns when everything written before is in the bucket.
+    ///
+    /// # Errors
+    /// [`super::Error::Unfinished`] at the deadline, naming what is missing; whatever makes it impossible.
+    pub async fn sync(&self, deadline: Duration) -> Result<()> {
+        let Some(writer) = &self.writer else { return Ok(()) };
+        self.vfs.publish_all().await?;
+        self.content.close_packs()?;
+        let uploader = writer.uploader.lock().clone();
+        let Some(uploader) = uploader else { return Ok(()) };
+        Ok(uploader.sync(writer.journal.appended(), deadline).await?)
+    }
+
+    /// Makes a checkpoint of what is in the bucket now.
+    #[cfg(any(test, feature = "testing"))]
+    pub async fn checkpoint(&self) -> Result<()> {
+        match &self.writer {
+            Some(writer) => writer.checkpointer.checkpoint().await,
+            None => Ok(()),
+        }
+    }
+}

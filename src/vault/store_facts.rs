@@ -1,0 +1,74 @@
+//! What this machine knows of a vault's store from earlier mounts: in what it must be asked otherwise than Amazon's,
+//! and whether its conditional puts hold (W6). What is lost is found out again.
+
+use std::path::PathBuf;
+
+use super::{Error, Result, VaultOptions};
+use crate::os::{read_small, replace};
+use crate::store::Conditional;
+
+/// Bytes of the file at most.
+const MOST: u64 = 4096;
+
+fn path(options: &VaultOptions) -> PathBuf {
+    options.machine.data_dir.join(format!("{}.store", options.unlocked.vault))
+}
+
+/// Tells the bucket what was learned in earlier processes, before anything is put there.
+pub(super) fn recall(options: &VaultOptions) {
+    match read_small(&path(options), MOST) {
+        Ok(known) => options.bucket.recall(&String::from_utf8_lossy(&known.unwrap_or_default())),
+        Err(error) => {
+            tracing::warn!(%error, "what is known of the store cannot be read; it is learned again");
+        }
+    }
+}
+
+/// Remembers what is known now, once something was put.
+pub(super) fn remember(options: &VaultOptions) {
+    let (path, learned) = (path(options), options.bucket.learned());
+    let known = read_small(&path, MOST).ok().flatten().unwrap_or_default();
+    if known != learned.as_bytes()
+        && let Err(error) = replace(&path, learned.as_bytes())
+    {
+        tracing::warn!(%error, "what was learned of the store is not remembered; it is learned again");
+    }
+}
+
+/// Rule W6, once on each machine: is there one winner among parallel conditional puts?
+pub(super) async fn check_conditional_puts(options: &VaultOptions) -> Result<Option<String>> {
+    const SINGLE: &str = "the store does not honour conditional puts: only one machine may ever write \
+                          this vault (--single-machine)";
+    let single = options.single_machine;
+    let marker = options.machine.data_dir.join(format!("{}.probed", options.unlocked.vault));
+    let known = read_small(&marker, 64).unwrap_or_else(|error| {
+        tracing::warn!(%error, "what is known of the store's conditional puts cannot be read");
+        None
+    });
+    let found = match known.as_deref() {
+        Some(b"ignored") => Conditional::Ignored,
+        Some(b"refused") => Conditional::Refused,
+        // Who says that one machine alone writes here may have a reason that is younger than this.
+        Some(b"not disproved") if !single => Conditional::NotDisproved,
+        // Missing or damaged: it is found out again.
+        _ => {
+            let found = options.bucket.probe_conditional().await?;
+            let word = match found {
+                Conditional::NotDisproved => "not disproved",
+                Conditional::Ignored => "ignored",
+                Conditional::Refused => "refused",
+            };
+            if let Err(error) = replace(&marker, word.as_bytes()) {
+                tracing::warn!(%error, "the result of a probe is not remembered; the next mount probes again");
+            }
+            found
+        }
+    };
+    match found {
+        Conditional::NotDisproved => return Ok(None),
+        _ if !single => return Err(Error::NoConditionalPuts),
+        Conditional::Ignored => {}
+        Conditional::Refused => options.bucket.do_without_conditions(),
+    }
+    Ok(Some(SINGLE.into()))
+}
