@@ -22,7 +22,7 @@ use crate::os;
 /// Where files are written before they get their names; no object's name begins so.
 const TEMPORARY: &str = ".tmp";
 
-/// After this time a temporary file belongs to nobody who still writes it.
+/// Nobody writes a temporary file any more that is older than this.
 const STALE: Duration = Duration::from_secs(24 * 3600);
 
 /// Objects of one page of a listing: S3's number.
@@ -131,6 +131,8 @@ impl Store for DirectoryStore {
         blocking("", move || {
             for (name, path) in paths {
                 match fs::remove_file(&path) {
+                    // A directory of that name is no object.
+                    Err(cause) if cause.kind() == io::ErrorKind::IsADirectory => {}
                     Err(cause) if !is_absent(&cause) => return Err(failed(&name, cause)),
                     _ => {}
                 }

@@ -17,7 +17,7 @@ use super::object::{Begin, Body, Fetched, HeadReply, Listing, OBJECT_MAX, Put, P
 /// a broken object does not.
 const CORRUPT_REPEATS: u32 = 2;
 
-/// Bytes that a get without a range is given time for: a vault's largest objects are about 16 MiB.
+/// A get without a range has the time that so many bytes take: a vault's largest objects have about 16 MiB.
 const WHOLE: u64 = 17 << 20;
 
 /// Requests with deadlines and repetitions. Not a [`Store`]: to repeat a conditional put takes more
@@ -26,7 +26,7 @@ const WHOLE: u64 = 17 << 20;
 pub(super) struct Retrying {
     store: Checked,
     limits: Deadlines,
-    /// The last attempt of all that reads are made of got no answer.
+    /// The last attempt at a read (or a listing, a deletion) got no answer.
     is_failing: AtomicBool,
 }
 
@@ -39,23 +39,32 @@ pub(super) struct RetryPlan {
 
 impl RetryPlan {
     pub(super) fn new(limits: &Deadlines, total: Duration) -> Self {
+        Self::beginning(Instant::now(), limits, total)
+    }
+
+    /// One that has `total` from `now` on.
+    pub(super) fn beginning(now: Instant, limits: &Deadlines, total: Duration) -> Self {
         let pauses = backon::ExponentialBuilder::default()
             .with_min_delay(limits.pause)
             .with_max_delay(limits.pause_max)
             .with_jitter()
             .without_max_times()
             .build();
-        Self { pauses, end: Instant::now() + total, corrupt: 0 }
+        Self { pauses, end: now + total, corrupt: 0 }
+    }
+
+    /// How long to pause before a repetition, after an attempt that failed at `now`; `None`: none is due.
+    pub(super) fn pause_after(&mut self, error: &Error, now: Instant) -> Option<Duration> {
+        self.corrupt += u32::from(matches!(error, Error::Corrupt { .. }));
+        let pause = self.pauses.next().unwrap_or_default();
+        let is_due =
+            error.is_transient() && self.corrupt <= CORRUPT_REPEATS && now + pause < self.end;
+        is_due.then_some(pause)
     }
 
     /// Pauses before a repetition; or returns the error when none is due.
     pub(super) async fn after(&mut self, error: Error) -> Result<()> {
-        self.corrupt += u32::from(matches!(error, Error::Corrupt { .. }));
-        let pause = self.pauses.next().unwrap_or_default();
-        let late = Instant::now() + pause >= self.end;
-        if !error.is_transient() || self.corrupt > CORRUPT_REPEATS || late {
-            return Err(error);
-        }
+        let Some(pause) = self.pause_after(&error, Instant::now()) else { return Err(error) };
         tracing::debug!(error = %error.chain(), ?pause, "asking the store again");
         tokio::time::sleep(pause).await;
         Ok(())
@@ -218,7 +227,7 @@ impl Retrying {
         }
     }
 
-    /// Whether the last attempt at reading anything came to nothing.
+    /// Whether the last attempt at a read got no answer.
     pub(super) fn is_failing(&self) -> bool {
         self.is_failing.load(Ordering::Relaxed)
     }

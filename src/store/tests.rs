@@ -1,10 +1,18 @@
 //! The decorators on a store that fails by script.
 
+mod directory;
+mod listings;
+mod odd;
+mod retries;
+mod urls;
+mod verification;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 
+use self::odd::OddStore;
 use super::*;
 
 fn faulty() -> (Arc<MemoryStore>, Arc<Faulty>, Bucket) {
@@ -198,27 +206,8 @@ async fn the_stores_time_is_told() {
 }
 
 /// A store that does not know what a condition is.
-#[derive(Debug)]
-struct Careless(MemoryStore);
-
-#[async_trait::async_trait]
-impl Store for Careless {
-    async fn put(&self, name: &str, body: &Body, _: Put) -> Result<PutReply> {
-        tokio::task::yield_now().await;
-        self.0.put(name, body, Put::Always).await
-    }
-    async fn get(&self, name: &str, range: Option<std::ops::Range<u64>>) -> Result<Fetched> {
-        self.0.get(name, range).await
-    }
-    async fn head(&self, name: &str) -> Result<HeadReply> {
-        self.0.head(name).await
-    }
-    async fn list(&self, prefix: &str, begin: &Begin) -> Result<Listing> {
-        self.0.list(prefix, begin).await
-    }
-    async fn delete(&self, names: &[String]) -> Result<()> {
-        self.0.delete(names).await
-    }
+fn careless() -> OddStore {
+    OddStore { is_careless: true, ..OddStore::default() }
 }
 
 #[tokio::test]
@@ -226,10 +215,10 @@ async fn w6_conditional_puts_are_tested_and_nothing_is_left_behind() {
     let (memory, faulty, bucket) = faulty();
     assert_eq!(bucket.probe_conditional().await.unwrap(), Conditional::NotDisproved);
     assert!(memory.names().is_empty());
-    let careless = Arc::new(Careless(MemoryStore::new()));
+    let careless = Arc::new(careless());
     let ignoring = Bucket::over(careless.clone(), "", bucket.deadlines());
     assert_eq!(ignoring.probe_conditional().await.unwrap(), Conditional::Ignored);
-    assert!(careless.0.names().is_empty());
+    assert!(careless.memory.names().is_empty());
     // What fails for a moment is repeated, also when it was carried out; a store that goes on failing has shown nothing.
     faulty.inject(On::next(Verb::Put, "").times(3), Fault::Breaks);
     faulty.inject(On::next(Verb::Put, "").times(3), Fault::LosesReply);
@@ -245,70 +234,9 @@ async fn w6_conditional_puts_are_tested_and_nothing_is_left_behind() {
     assert!(memory.names().is_empty());
 }
 
-/// Pages of a listing as a script has them.
-#[derive(Debug)]
-struct Pages(MemoryStore, Vec<(Vec<&'static str>, Option<Begin>)>);
-
-#[async_trait::async_trait]
-impl Store for Pages {
-    async fn put(&self, name: &str, body: &Body, condition: Put) -> Result<PutReply> {
-        self.0.put(name, body, condition).await
-    }
-    async fn get(&self, name: &str, range: Option<std::ops::Range<u64>>) -> Result<Fetched> {
-        self.0.get(name, range).await
-    }
-    async fn head(&self, name: &str) -> Result<HeadReply> {
-        self.0.head(name).await
-    }
-    async fn list(&self, _: &str, begin: &Begin) -> Result<Listing> {
-        let at = match begin {
-            Begin::Token(token) => token.parse().unwrap_or(0),
-            _ => 0,
-        };
-        let time = SystemTime::now();
-        let Some((names, more)) = self.1.get(at) else {
-            return Ok(Listing { objects: Vec::new(), more: None, time });
-        };
-        let listed = |name: &&str| Listed { name: (*name).to_owned(), length: 1, modified: time };
-        Ok(Listing { objects: names.iter().map(listed).collect(), more: more.clone(), time })
-    }
-    async fn delete(&self, names: &[String]) -> Result<()> {
-        self.0.delete(names).await
-    }
-}
-
-#[tokio::test]
-async fn a_listing_goes_on_where_the_store_says_and_ends_only_where_it_ends() {
-    let token = |n: usize| Some(Begin::Token(n.to_string()));
-    let list = |pages| async move {
-        let store = Arc::new(Pages(MemoryStore::new(), pages));
-        let bucket = Bucket::over(store, "", Deadlines::of(Duration::from_millis(300)));
-        let listed = bucket.list_after("log/", "log/1").await?;
-        Ok::<_, Error>(listed.0.into_iter().map(|object| object.name).collect::<Vec<_>>())
-    };
-    // Empty pages, names out of order and twice, one that is not after the given name.
-    let pages = vec![
-        (vec![], token(1)),
-        (vec!["log/5", "log/1"], token(2)),
-        (vec![], token(3)),
-        (vec!["log/2", "log/5", "log/4"], token(4)),
-        (vec!["log/3"], None),
-    ];
-    assert_eq!(list(pages).await.unwrap(), ["log/2", "log/3", "log/4", "log/5"]);
-    // One that goes round is said to do so.
-    for pages in [
-        vec![(vec!["log/2"], token(1)), (vec!["log/3"], token(0))],
-        vec![(vec!["log/2"], Some(Begin::After("log/2".into())))],
-        vec![(vec![], token(1)), (vec![], token(0))],
-    ] {
-        let error = list(pages).await.unwrap_err();
-        assert!(matches!(error, Error::Corrupt { .. }), "{error:?}");
-    }
-}
-
 #[tokio::test]
 async fn the_suite_finds_what_is_wrong_with_a_store() {
-    let report = conformance::run(&Careless(MemoryStore::new()), "").await;
+    let report = conformance::run(&careless(), "").await;
     assert!(report.passed("put, get, head") && report.passed("pages of a listing"));
     assert!(!report.passed("conditional put") && !report.passed("one winner of a race"));
 }

@@ -195,7 +195,20 @@ pub(super) fn crc32_from_text(text: &str) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn headers_read_back_and_no_text_panics(crc32: u32, seconds in 0i64..4_000_000_000, text: String) {
+            prop_assert_eq!(crc32_from_text(&crc32_to_text(crc32)), Some(crc32));
+            let time = DateTime::from_secs(seconds).fmt(DateTimeFormat::DateTime).unwrap();
+            let signed = time.replace(['-', ':'], "");
+            prop_assert_eq!(signing_time(&signed), u64::try_from(seconds).ok());
+            let _ = (signing_time(&text), crc32_from_text(&text));
+        }
+    }
 
     #[test]
     fn the_time_that_a_request_was_signed_with() {

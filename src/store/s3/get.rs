@@ -194,7 +194,20 @@ impl S3Store {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn a_range_reads_back_and_no_text_panics(first: u64, more in 0u64..1 << 40, text: String) {
+            let last = first.saturating_add(more);
+            let said = part(&format!("bytes {first}-{last}/{}", last.saturating_add(1)));
+            prop_assert_eq!(said, Some((first, Some(last.saturating_add(1)))));
+            prop_assert_eq!(part(&format!("bytes {first}-{last}/{text}")).map(|said| said.0), Some(first));
+            let _ = (part(&text), part(&format!("bytes {text}/1")));
+        }
+    }
 
     #[test]
     fn ranges_of_answers() {

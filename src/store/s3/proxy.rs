@@ -254,7 +254,28 @@ impl Exception {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        /// Whatever a variable holds: a proxy that is used, or an error; and of a password nothing is shown.
+        #[test]
+        fn any_text_is_a_proxy_or_an_error_and_shows_no_password(
+            text in "[ -~é]{0,30}",
+            password in "[A-Z%:#@/ ]{0,4}S3CRET[A-Z%:#@/ ]{0,4}",
+            url in "(https?://)?[a-z0-9@:/.\\[\\]]{0,30}",
+        ) {
+            for value in [text.clone(), format!("http://user:{password}@host:1"), format!("{password}{text}")] {
+                let proxies = of(&[("ALL_PROXY", &value), ("NO_PROXY", &text)]);
+                let asked = proxies.of_url(&url);
+                let shown = format!("{proxies:?} {:?}", asked.as_ref().map(|proxy| proxy.map(ToString::to_string)));
+                // What is taken for a host is shown: a password that nothing sets apart is none.
+                let is_host = proxies.usable().0.is_some_and(|proxy| !proxy.url().contains('@'));
+                prop_assert!(is_host || !shown.contains("S3CRET"), "{shown}");
+            }
+        }
+    }
 
     fn of(variables: &[(&str, &str)]) -> Proxies {
         Proxies::of(|name| {

@@ -1,0 +1,278 @@
+//! What is made of a server's answers, whatever they are.
+
+mod server;
+
+use self::server::{Server, answer, refusal};
+use super::super::object::OBJECT_MAX;
+use super::*;
+
+fn limits() -> Deadlines {
+    Deadlines::of(Duration::from_secs(2))
+}
+
+/// Bytes that tell where they are.
+fn object(range: Range<u8>) -> Vec<u8> {
+    range.collect()
+}
+
+fn shown<T: fmt::Debug>(result: &Result<T>) -> String {
+    format!("{result:?}")
+}
+
+#[test]
+fn what_the_server_says_of_lengths_and_tags() {
+    assert_eq!(length(Some(-1)), u64::MAX);
+    assert_eq!(etag(Some("\"abc\"")).as_deref(), Some("abc"));
+}
+
+#[tokio::test]
+async fn a_range_is_what_was_asked_for_or_an_error() {
+    let server = Server::start().await;
+    let store = server.store(limits()).await;
+    let part = |range: &str, bytes: Vec<u8>| answer(206, &[("content-range", range)], &bytes);
+    let asked = Some(10..20);
+    // What came, and how long the object is said to be.
+    for (came, whole) in [
+        (part("bytes 10-19/100", object(10..20)), 100),
+        // Ignored; or more than was asked for.
+        (answer(200, &[], &object(0..100)), 100),
+        (part("bytes 0-19/100", object(0..20)), 100),
+        (part("bytes 5-29/100", object(5..30)), 100),
+        // How long it is, is not known: so long at least.
+        (part("bytes 10-19/*", object(10..20)), 20),
+    ] {
+        server.answers([came]);
+        let got = store.get("pack/1", asked.clone()).await.unwrap();
+        assert_eq!((&got.bytes[..], got.object_length), (&object(10..20)[..], whole));
+        assert_ne!(got.time, SystemTime::UNIX_EPOCH);
+    }
+    assert!(server.take_asked().iter().all(|head| head.contains("range: bytes=10-19\r\n")));
+    for (came, why) in [
+        (part("bytes 12-19/100", object(12..20)), "from 12 on"),
+        (part("bytes 19-10/100", object(10..20)), "is no range"),
+        (part("10-19", object(10..20)), "is no range"),
+        (refusal(416, "InvalidRange"), "ends before"),
+    ] {
+        server.answers([came]);
+        let got = store.get("pack/1", asked.clone()).await;
+        assert!(matches!(got, Err(Error::Corrupt { .. })) && shown(&got).contains(why), "{got:?}");
+    }
+    // All was asked for.
+    server.answers([part("bytes 0-99/100", object(0..100))]);
+    assert_eq!(store.get("pack/1", None).await.unwrap().bytes, object(0..100));
+    for range in ["bytes 0-9/100", "bytes 0-9/*"] {
+        server.answers([part(range, object(0..10))]);
+        let got = store.get("pack/1", None).await;
+        assert!(matches!(got, Err(Error::Corrupt { .. })), "{got:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_is_as_long_as_it_was_announced() {
+    let server = Server::start().await;
+    let store = server.store(limits()).await;
+    // It breaks off.
+    server.answers([answer(200, &[("content-length", "100")], &object(0..50)).ending()]);
+    let got = store.get("pack/1", None).await;
+    assert!(matches!(got, Err(Error::Unreachable { .. })), "{got:?}");
+    // Nothing is taken of what no object is as long as.
+    let huge = (OBJECT_MAX + 1).to_string();
+    server.answers([answer(200, &[("content-length", &huge)], &object(0..50)).ending()]);
+    let got = store.get("pack/1", None).await;
+    assert!(matches!(got, Err(Error::Corrupt { .. })) && shown(&got).contains("more"), "{got:?}");
+    // Without a length it ends with the connection: whether that broke off, a HEAD tells.
+    for (length, whole) in [("50", true), ("100", false)] {
+        server.answers([
+            answer(200, &[("content-length", "")], &object(0..50)).ending(),
+            answer(200, &[("content-length", length)], b""),
+        ]);
+        let got = store.get("pack/1", None).await;
+        assert_eq!(got.is_ok(), whole, "{got:?}");
+    }
+    // In chunks, it says itself where it ends.
+    server.take_asked();
+    let chunked = [("content-length", ""), ("transfer-encoding", "chunked")];
+    server.answers([answer(200, &chunked, b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n")]);
+    assert_eq!(store.get("pack/1", None).await.unwrap().bytes, "abcde");
+    assert_eq!(server.take_asked().len(), 1);
+}
+
+#[tokio::test]
+async fn without_a_date_the_time_is_one_that_no_rule_believes() {
+    let server = Server::start().await;
+    let store = server.store(limits()).await;
+    for date in ["", "yesterday"] {
+        server.answers([answer(200, &[("date", date)], b"")]);
+        let put = store.put("log/1", &Body::from("x"), Put::IfAbsent).await.unwrap();
+        assert_eq!(put.time, SystemTime::UNIX_EPOCH);
+    }
+}
+
+#[tokio::test]
+async fn a_put_asks_by_its_checksum_and_tells_what_the_server_says_of_it() {
+    let server = Server::start().await;
+    let store = server.store(limits()).await;
+    let body = Body::from("123456789");
+    for (said, crc32) in [("y/Q5Jg==", Some(0xcbf4_3926)), ("y/Q5Jg==-2", None), ("", None)] {
+        let headers = [("x-amz-checksum-crc32", said), ("etag", "\"abc\"")];
+        server.answers([answer(200, &headers, b"")]);
+        let put = store.put("log/1", &body, Put::IfAbsent).await.unwrap();
+        assert_eq!((put.crc32, put.etag.as_deref()), (crc32, Some("abc")));
+    }
+    server.answers([answer(200, &[], b"")]);
+    store.put("log/1", &body, Put::Always).await.unwrap();
+    let asked = server.take_asked();
+    assert!(asked.iter().all(|head| head.contains("x-amz-checksum-crc32: y/q5jg==\r\n")));
+    let conditional = |head: &String| head.contains("if-none-match: *\r\n");
+    assert!(asked[..3].iter().all(conditional) && !conditional(&asked[3]));
+    assert_eq!(body.moved().bytes(), 4 * 9);
+}
+
+#[tokio::test]
+async fn what_a_server_refuses_of_a_put_is_left_out_once_and_for_all() {
+    let server = Server::start().await;
+    let store = server.store(limits()).await;
+    let body = Body::from("x");
+    let put = || store.put("log/1", &body, Put::IfAbsent);
+    let has_checksum = |head: &String| head.contains("x-amz-checksum-crc32");
+    server.answers([refusal(501, "NotImplemented"), answer(200, &[], b""), answer(200, &[], b"")]);
+    put().await.unwrap();
+    put().await.unwrap();
+    let asked: Vec<_> = server.take_asked().iter().map(has_checksum).collect();
+    assert_eq!(asked, [true, false, false]);
+    assert_eq!(store.quirks().text(), "no checksums\n");
+    // It turns out to demand one.
+    server.answers([refusal(400, "MissingChecksum"), answer(200, &[], b"")]);
+    put().await.unwrap();
+    assert_eq!(store.quirks().text(), "");
+    // With it and without: what is left is the condition, and that is not left out.
+    server.take_asked();
+    server.answers([refusal(501, "NotImplemented"), refusal(501, "NotImplemented")]);
+    let refused = put().await;
+    assert!(matches!(refused, Err(Error::NoConditions { .. })), "{refused:?}");
+    assert!(server.take_asked().iter().all(|head| head.contains("if-none-match")));
+    assert_eq!(store.quirks().text(), "");
+    // Where one machine alone writes, a look comes first.
+    store.quirks().looks_first.store(true, std::sync::atomic::Ordering::Relaxed);
+    server.answers([answer(200, &[("content-length", "1")], b"")]);
+    assert!(matches!(put().await, Err(Error::Exists { .. })));
+    server.answers([answer(404, &[], b""), answer(200, &[], b"")]);
+    put().await.unwrap();
+    let asked = server.take_asked();
+    assert!(asked[1].starts_with("head ") && !asked[2].contains("if-none-match"), "{asked:?}");
+}
+
+#[tokio::test]
+async fn refusals_of_a_put_are_what_they_mean() {
+    let server = Server::start().await;
+    let store = server.store(limits()).await;
+    let means: [(u16, &str, fn(&Error) -> bool); 8] = [
+        (412, "PreconditionFailed", |error| matches!(error, Error::Exists { .. })),
+        (409, "ConditionalRequestConflict", |error| matches!(error, Error::Exists { .. })),
+        (304, "", |error| matches!(error, Error::Exists { .. })),
+        (400, "BadDigest", |error| matches!(error, Error::Busy { .. })),
+        (503, "SlowDown", |error| matches!(error, Error::Busy { .. })),
+        (507, "InsufficientStorage", |error| matches!(error, Error::Full { .. })),
+        (403, "AccessDenied", |error| matches!(error, Error::Clock { .. })),
+        (404, "NoSuchBucket", |error| matches!(error, Error::NoBucket { .. })),
+    ];
+    for (status, code, is_meant) in means {
+        // A denial long after it was signed, by the store's clock, is about the clock.
+        let date = if status == 403 { "Thu, 29 Nov 2035 12:00:00 GMT" } else { "" };
+        let words = format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code></Error>");
+        let words = if status == 304 { "" } else { words.as_str() };
+        server.answers([answer(status, &[("date", date)], words.as_bytes())]);
+        let put = store.put("log/1", &Body::from("x"), Put::IfAbsent).await;
+        assert!(put.as_ref().is_err_and(is_meant), "{status}: {put:?}");
+    }
+}
+
+fn listing(truncated: &str, token: &str, names: &[&str]) -> server::Answer {
+    let contents = names.iter().map(|name| format!("<Contents><Key>{name}</Key></Contents>"));
+    let contents: String = contents.collect();
+    let text = format!(
+        "<?xml version=\"1.0\"?><ListBucketResult>{truncated}{token}{contents}</ListBucketResult>"
+    );
+    answer(200, &[("content-type", "application/xml")], text.as_bytes())
+}
+
+#[tokio::test]
+async fn a_listing_goes_on_where_the_server_says_or_after_its_last_name() {
+    let server = Server::start().await;
+    let store = server.store(limits()).await;
+    let (more, no_more) = ("<IsTruncated>true</IsTruncated>", "<IsTruncated>false</IsTruncated>");
+    let token = "<NextContinuationToken>t</NextContinuationToken>";
+    let empty = "<NextContinuationToken></NextContinuationToken>";
+    let at = |word: &str| Some(Begin::Token(word.to_owned()));
+    let after = Some(Begin::After("log/2".to_owned()));
+    for (truncated, token, next) in [
+        (more, token, at("t")),
+        ("", token, at("t")),
+        (no_more, token, None),
+        ("", "", None),
+        (more, "", after.clone()),
+        (more, empty, after),
+    ] {
+        server.answers([listing(truncated, token, &["log/1", "log/2"])]);
+        let page = store.list("log/", &Begin::First).await.unwrap();
+        assert_eq!((page.objects.len(), page.more), (2, next));
+        // A length that is not said fits nothing.
+        assert_eq!(page.objects[0].length, u64::MAX);
+    }
+    server.answers([listing(more, "", &[])]);
+    let page = store.list("log/", &Begin::First).await;
+    assert!(matches!(page, Err(Error::Corrupt { .. })), "{page:?}");
+    for begin in [Begin::After("log/2".to_owned()), Begin::Token("t".to_owned())] {
+        server.answers([listing(no_more, "", &[])]);
+        assert!(store.list("log/", &begin).await.unwrap().objects.is_empty());
+    }
+    let asked = server.take_asked();
+    let (after, token) = (&asked[asked.len() - 2], &asked[asked.len() - 1]);
+    assert!(after.contains("start-after=log%2f2") && token.contains("continuation-token=t"));
+}
+
+#[tokio::test]
+async fn objects_are_deleted_together_or_one_by_one() {
+    let server = Server::start().await;
+    let store = server.store(limits()).await;
+    let names = ["pack/1".to_owned(), "pack/2".to_owned()];
+    let told = |code: &str| {
+        let text = format!(
+            "<?xml version=\"1.0\"?><DeleteResult><Error><Key>pack/2</Key><Code>{code}</Code>\
+             </Error></DeleteResult>"
+        );
+        answer(200, &[("content-type", "application/xml")], text.as_bytes())
+    };
+    server.answers([told("NoSuchKey")]);
+    store.delete(&names).await.unwrap();
+    for (code, is_meant) in [("AccessDenied", "Denied"), ("SlowDown", "Busy")] {
+        server.answers([told(code)]);
+        assert!(shown(&store.delete(&names).await).contains(is_meant), "{code}");
+    }
+    // What it does not know, or words as nobody does, is asked for one by one; that one is not there is no error.
+    server.take_asked();
+    for refused in [refusal(501, "NotImplemented"), refusal(400, "MissingContentMD5")] {
+        server.answers([refused, answer(204, &[], b""), refusal(404, "NoSuchKey")]);
+        store.delete(&names).await.unwrap();
+        let asked = server.take_asked();
+        assert!(asked.len() == 3 && asked[1].starts_with("delete /bucket/pack/1"), "{asked:?}");
+    }
+    server.answers([refusal(503, "SlowDown")]);
+    assert!(store.delete(&names).await.unwrap_err().is_transient());
+    assert_eq!(server.take_asked().len(), 1, "a server that is busy is not asked one by one");
+}
+
+#[tokio::test]
+async fn a_server_that_says_nothing_is_given_up_in_time() {
+    let server = Server::start().await;
+    let store = server.store(Deadlines::of(Duration::from_millis(600))).await;
+    // It takes the request, and begins an answer that does not come.
+    server.answers([answer(200, &[("content-length", "100")], b"x")]);
+    let begun = std::time::Instant::now();
+    let got = store.get("pack/1", None).await;
+    assert!(matches!(got, Err(Error::Deadline { .. })), "{got:?}");
+    assert!(begun.elapsed() < Duration::from_millis(600), "{:?}", begun.elapsed());
+    // It closes the connection instead of an answer.
+    let got = store.get("pack/1", Some(0..1)).await;
+    assert!(matches!(got, Err(Error::Unreachable { .. })), "{got:?}");
+}
