@@ -59,6 +59,7 @@ pub struct Miss {
     flaw: Option<String>,
 }
 
+/// A block of a page, or its block index, and the chunks that it takes.
 #[derive(Clone, Copy)]
 pub(super) struct BlockSpan {
     block: u64,
@@ -66,6 +67,7 @@ pub(super) struct BlockSpan {
     end: u64,
 }
 
+/// A manifest, and what its pages are read with.
 pub(super) struct OpenBase {
     pub(super) manifest: Manifest,
     /// The block indexes that the manifest has.

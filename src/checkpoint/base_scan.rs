@@ -1,4 +1,4 @@
-//! A range of the base, record by record.
+//! Goes over a range of the base, record by record.
 
 use std::ops::Bound;
 

@@ -9,7 +9,7 @@ use minicbor::{Decode, Encode};
 use super::{Error, Result};
 use crate::types::{Extent, InodeNo, NameHash, PackId, Timestamp};
 
-/// Singular records of the vault.
+/// The records of which a vault has one each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum MetaKey {

@@ -73,7 +73,7 @@ enum Attempts {
 }
 
 /// A vault's part of a store: names are below its prefix, each request has a deadline and is
-/// repeated while that may help, and what was put or fetched is verified. A clone is the same one.
+/// repeated while that may help, and what was put or fetched is verified. A clone is the same bucket.
 #[derive(Clone)]
 pub struct Bucket {
     inner: Arc<Inner>,
@@ -142,9 +142,9 @@ impl Bucket {
         Inner { store, raw, prefix, shown, counters, limits, directory, moved, quirks, s3 }
     }
 
-    /// Makes the store hold exactly these bytes under this name. Repeated, verified; a put whose
-    /// reply was lost counts when the very bytes are there. [`Error::Exists`]: others are.
-    /// [`Error::Corrupt`]: a put of ours was answered 200, and others are there.
+    /// Makes the store hold exactly these bytes under this name. The put is repeated while that may help, and verified;
+    /// if its reply was lost, it counts when these very bytes are there. [`Error::Exists`]: other bytes are.
+    /// [`Error::Corrupt`]: the store acknowledged the put, and other bytes are there.
     pub async fn put_new(&self, name: &str, body: Bytes) -> Result<Uploaded> {
         self.put_new_counted(name, body, &self.moving()).await
     }
@@ -274,7 +274,7 @@ impl Bucket {
         probe::run(&self.inner.raw, &self.inner.prefix, &self.inner.limits).await
     }
 
-    /// Whether the last attempt at reading anything got no answer: who has waited in vain need not wait again at once.
+    /// Whether the last attempt at a read got no answer: then whoever comes next need not wait in vain, too.
     pub fn is_failing(&self) -> bool {
         self.inner.store.is_failing()
     }
@@ -300,13 +300,13 @@ impl Bucket {
         self.inner.quirks.recall(learned);
     }
 
-    /// That the store refuses the credentials, since when, and what to do; for people.
+    /// If the store refuses the credentials: since when, and what to do. For people.
     pub fn refuses_credentials(&self) -> Option<String> {
         self.inner.s3.as_ref()?.refuses_credentials()
     }
 
-    /// Signs with these from now on. [`Error::Denied`]: the store refuses them, and those before stay; after any other
-    /// error they are taken, and whether the store accepts them is not known.
+    /// Signs with these credentials from now on. [`Error::Denied`]: the store refuses them, and the former ones stay. After
+    /// any other error they are taken, and whether the store accepts them is not known.
     pub async fn hand_over(&self, given: &S3Credentials) -> Result<()> {
         let Some(s3) = &self.inner.s3 else {
             let what = "a directory asks for no credentials".to_owned();
@@ -321,7 +321,7 @@ impl Bucket {
         self.inner.shown.clone()
     }
 
-    /// What was asked of the store so far.
+    /// How many requests were made so far.
     #[allow(dead_code, reason = "tests count requests")]
     pub fn requests(&self) -> Counts {
         self.inner.counters.read()
@@ -349,7 +349,6 @@ impl fmt::Debug for Bucket {
     }
 }
 
-/// Whether an error says that nothing is there, for `match`es that read better so.
 impl Error {
     /// True of [`Error::NotFound`].
     #[cfg(any(test, feature = "testing"))]

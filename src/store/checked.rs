@@ -1,4 +1,4 @@
-//! Believes a store nothing: what it fetched has the length that was asked for, and what it took is
+//! A store is not taken at its word: what it returns must be as long as what was asked for, and what it took must be
 //! what was sent (rule C5).
 
 use std::fmt;

@@ -16,8 +16,8 @@ pub struct Deadlines {
     /// For the first byte of an answer, and between two pieces of one. A third of `operation`, so
     /// that a dead connection still leaves time to try again.
     pub stall_get: Duration,
-    /// While the other end neither takes a put's bytes nor answers. All of `operation`: a store may be long about
-    /// writing 16 MiB down.
+    /// While the other end neither takes a put's bytes nor answers. All of `operation`: a store may
+    /// take long to write 16 MiB down.
     pub stall_put: Duration,
     /// Bytes a second below which a put does not count as moving. Next to nothing: what is given up is sent again
     /// from its first byte, which helps nobody on a slow link.

@@ -1,4 +1,4 @@
-//! What a store can answer instead of what was asked.
+//! Why a request to a store fails.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +26,7 @@ pub enum Error {
         /// The object's name.
         object: String,
     },
-    /// The store knows neither these credentials nor lets them do this.
+    /// The store does not know these credentials, or does not let them do this.
     #[error("the store denies access to {object}")]
     Denied {
         /// The object's name, or what was asked.
@@ -57,8 +57,8 @@ pub enum Error {
         /// What, and why; without secrets.
         what: String,
     },
-    /// This machine's clock is so far from the store's that it refuses what we sign. Asked again, requests are signed by
-    /// the store's.
+    /// This machine's clock is so far from the store's that the store refuses what we sign. A request that is made again is
+    /// signed by the store's clock.
     #[error("this machine's clock is not the store's ({object})")]
     Clock {
         /// The object's name, or what was asked.
@@ -151,7 +151,7 @@ impl Error {
         self.is_unanswered() || matches!(self, Self::Corrupt { .. } | Self::Clock { .. })
     }
 
-    /// Whether there was no answer, or none but to come again.
+    /// Whether there was no answer, or only the answer to come again later.
     pub fn is_unanswered(&self) -> bool {
         matches!(self, Self::Unreachable { .. } | Self::Busy { .. } | Self::Deadline { .. })
     }

@@ -15,21 +15,21 @@ use super::error::Result;
 /// never decides how much memory is taken.
 pub const OBJECT_MAX: u64 = 64 << 20;
 
-/// How many bytes went out: a count that only grows, and a clone is the same one. As long as it grows, the link lives.
+/// How many bytes went out: a count that only grows. As long as it does, the link lives. A clone is the same count.
 #[derive(Clone, Debug, Default)]
 pub struct Moved {
     here: Arc<AtomicU64>,
-    /// What counts the same bytes for somebody else.
+    /// The count of which this one is a part, if it is.
     also: Option<Arc<AtomicU64>>,
 }
 
 impl Moved {
-    /// A count of its own, of which `all` has a part.
+    /// A count of its own that is a part of `all`.
     pub(super) fn part_of(all: &Moved) -> Self {
         Self { here: Arc::default(), also: Some(all.here.clone()) }
     }
 
-    /// So many so far.
+    /// Bytes so far.
     pub fn bytes(&self) -> u64 {
         self.here.load(Relaxed)
     }
@@ -202,7 +202,7 @@ pub trait Store: Send + Sync + Debug {
     /// What the store says of an object.
     async fn head(&self, name: &str) -> Result<HeadReply>;
 
-    /// A page of the objects whose names begin with `prefix`. What was not asked for may be in it, too.
+    /// A page of the objects whose names begin with `prefix`. It may hold others, too.
     async fn list(&self, prefix: &str, begin: &Begin) -> Result<Listing>;
 
     /// Deletes objects; that one is not there is no error.

@@ -12,7 +12,7 @@ use super::retry::RetryPlan;
 /// Puts of one key at once. More make a wrong store show itself more surely; some right ones take seconds
 /// over a race.
 const RACERS: u32 = 8;
-/// Times that the probe is deleted before it is called one that stays.
+/// How often the probe's object is deleted before it is said to stay.
 const SWEEPS: u32 = 8;
 
 /// What the test of conditional puts found.
@@ -27,8 +27,8 @@ pub enum Conditional {
     Refused,
 }
 
-/// Puts one key [`RACERS`] times at once, then once more, and deletes it. What fails on the way is repeated, and a test
-/// that shows nothing made again with another key, until the deadline.
+/// Puts one key [`RACERS`] times at once, then once more, and deletes it. A request that fails for a
+/// moment is repeated, and a test that shows nothing is made again with another key, until the deadline.
 pub(super) async fn run(
     store: &Arc<dyn Store>,
     prefix: &str,
@@ -57,7 +57,7 @@ async fn once(store: &Arc<dyn Store>, prefix: &str, limits: &Deadlines) -> Resul
     }
 }
 
-/// A put that is repeated while it fails for a moment, and whether one of its attempts left open what became of it.
+/// Repeats a put while that may help. Also returns whether any attempt left open if it was carried out.
 async fn put(
     store: &Arc<dyn Store>,
     name: &str,

@@ -14,7 +14,7 @@ pub(super) struct Quirks {
     pub(super) looks_first: AtomicBool,
 }
 
-/// The word of the first in a file that remembers it. The second shows by itself, and the third is asked for anew.
+/// How the file that remembers quirks names the first. The second shows by itself, and the third is found out anew.
 const NO_CHECKSUMS: &str = "no checksums";
 
 impl Quirks {
@@ -42,7 +42,7 @@ impl Quirks {
         }
     }
 
-    /// Takes in what was remembered; what it does not know it passes over. If it is not so any more, that shows.
+    /// Takes in what was remembered; unknown lines are passed over. What is not so any more shows at the next put.
     pub(super) fn recall(&self, text: &str) {
         self.without_checksums.store(text.lines().any(|line| line.trim() == NO_CHECKSUMS), Relaxed);
     }

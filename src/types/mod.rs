@@ -18,5 +18,5 @@ pub const KIB: u64 = 1 << 10;
 pub const MIB: u64 = 1 << 20;
 pub const GIB: u64 = 1 << 30;
 
-/// Plaintext bytes of one extent at most, and of a pack about (`DESIGN.md`, "In the bucket").
+/// Plaintext bytes of one extent at most; a pack has about as many.
 pub const EXTENT_MAX: u64 = 16 * MIB;

@@ -31,7 +31,9 @@ pub(super) struct Checkpointer {
     pub index: Index,
     pub generation: Generation,
     state: Mutex<State>,
+    /// A checkpoint may be due.
     changed: Notify,
+    /// Held while a checkpoint is made: one at a time.
     one: tokio::sync::Mutex<()>,
 }
 

@@ -14,8 +14,8 @@ const NEEDED: u64 = 64 * MIB;
 /// The largest write that the kernel asks for at once.
 const WRITE_MAX: u64 = MIB;
 
-/// Refuses a mount for writing on a disk that is too small for one whatever is deleted on it. Not when something is
-/// unsent: a disk never stands between that and the bucket. Nothing is made.
+/// Refuses a mount for writing on a disk that is too small for one, whatever is deleted on it. While something is unsent it
+/// never refuses: that must get to the bucket. Makes nothing on the disk.
 pub(super) fn check(options: &VaultOptions) -> Result<()> {
     let Some(space) = space_at(&options.state_dir) else { return Ok(()) };
     if space.total.saturating_sub(os::keep_free(space.total)) >= NEEDED {

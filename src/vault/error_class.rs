@@ -23,7 +23,7 @@ pub enum ErrorClass<'a> {
 }
 
 impl Error {
-    /// What it means.
+    /// What this error means for whoever asked.
     pub fn class(&self) -> ErrorClass<'_> {
         match self {
             Self::Store(error) => ErrorClass::Store(error),

@@ -9,14 +9,14 @@ use crate::crypto::Keys;
 use crate::log::{Receipt, Seen};
 use crate::types::{CommitNo, Generation, Hash};
 
-/// Remembers what this machine saw of the vault; on each commit.
+/// Remembers what this machine saw of the vault, at each commit.
 pub(super) struct HeadRecorder {
     dir: PathBuf,
     keys: Keys,
     generation: Generation,
     /// What is to be remembered and is not yet.
     wanted: Mutex<Option<Seen>>,
-    /// The last that was; held while it is written, so that an older one never comes after a newer.
+    /// The last commit that is remembered; held while it is written, so that an older one never comes after a newer.
     written: Mutex<CommitNo>,
 }
 
@@ -36,7 +36,7 @@ impl HeadRecorder {
     /// Remembers in a moment: the one task that commits does not wait for this disk.
     pub(super) fn confirmed(self: &Arc<Self>, receipt: &Receipt) {
         if !self.want(receipt.number(), receipt.hash()) {
-            return; // the one that is under way takes the newest
+            return; // the write that is under way takes the newest
         }
         let recorder = self.clone();
         match tokio::runtime::Handle::try_current() {
@@ -45,7 +45,7 @@ impl HeadRecorder {
         }
     }
 
-    /// Whether nothing was wanted before.
+    /// Notes what is to be remembered; returns whether nothing else was waiting for that.
     fn want(&self, number: CommitNo, hash: Hash) -> bool {
         let seen = Seen { number, hash, generation: self.generation };
         self.wanted.lock().replace(seen).is_none()

@@ -1,12 +1,12 @@
 //! Making a vault.
 
-use super::superblock::{self, FORMAT, Superblock, Unlocked};
+use super::superblock::{self, Superblock, Unlocked};
 use super::{Error, Result};
 use crate::crypto::{
     Argon2Params, FIRST_EPOCH, KeySlot, Keys, MasterKey, Passphrase, RecoveryKey, random,
 };
 use crate::store::{self, Bucket, Conditional};
-use crate::types::{Generation, Timestamp, VaultId};
+use crate::types::VaultId;
 
 const README: &str = "This bucket (or prefix) is an s3vault: files encrypted on the machines of their owner.\n\
     Do not change or delete objects here; `s3vault mount` with the passphrase or recovery key opens it.\n";
@@ -67,7 +67,6 @@ pub async fn init(
     let vault = VaultId(random());
     let keys = Keys::derive(&master, vault, FIRST_EPOCH);
     let recovery = RecoveryKey::generate();
-    let generation = Generation(1);
     let slots = vec![
         KeySlot::seal_with_passphrase(
             &master,
@@ -78,16 +77,7 @@ pub async fn init(
         )?,
         KeySlot::seal_with_recovery_key(&master, vault, FIRST_EPOCH, &recovery),
     ];
-    let superblock = Superblock {
-        format: FORMAT,
-        required: Vec::new(),
-        optional: Vec::new(),
-        vault,
-        generation,
-        epoch: FIRST_EPOCH,
-        slots,
-        created: Timestamp::now(),
-    };
+    let superblock = Superblock::first(vault, slots);
     show(&recovery).map_err(Error::NotShown)?;
     match bucket.put_new("README", README.into()).await {
         Ok(_) | Err(store::Error::Exists { .. }) => {}
@@ -97,6 +87,6 @@ pub async fn init(
         Err(Error::Store(store::Error::Exists { .. })) => return Err(Error::Exists),
         other => other?,
     }
-    let unlocked = Unlocked { vault, master, keys, generation };
+    let unlocked = Unlocked { vault, master, keys, generation: superblock.generation };
     Ok(Initialised { vault, unlocked, conditional })
 }

@@ -10,7 +10,7 @@ use crate::index::{self, Index};
 use crate::log::{self, Journal};
 use crate::types::Seq;
 
-/// What could not be done is tried again after this.
+/// A trim that a full disk prevented is tried again after this.
 const TRIM_AGAIN: Duration = Duration::from_secs(5);
 
 /// J5: after each barrier, segments of the journal go that the bucket has and the index has
@@ -18,7 +18,7 @@ const TRIM_AGAIN: Duration = Duration::from_secs(5);
 pub(super) async fn trim(journal: Arc<Journal>, index: Index, mut durable: watch::Receiver<Seq>) {
     let mut is_owed = false;
     loop {
-        // Nobody tells that a disk has room again, and while the journal is full there are no changes that would.
+        // Nothing tells that a disk has room again, and while the journal is full no change comes that would wake us.
         let told = match is_owed {
             true => timeout(TRIM_AGAIN, durable.changed()).await.unwrap_or(Ok(())),
             false => durable.changed().await,

@@ -60,11 +60,11 @@ pub(super) enum Ending {
     /// Changes are taken and sent.
     #[default]
     Open,
-    /// Everything is in the bucket, and no change is taken. With this the claim is to be released.
+    /// Everything is in the bucket, and no change is taken. The committer is to release the claim.
     Sent(Option<Box<Committer>>),
     /// The claim is released.
     Released,
-    /// So it stands on this machine too.
+    /// The journal on this machine says so, too.
     Closed,
 }
 

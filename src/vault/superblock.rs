@@ -4,12 +4,12 @@ use bytes::Bytes;
 use minicbor::{Decode, Encode};
 
 use super::{Error, Result};
-use crate::crypto::{KeySlot, Keys, MasterKey, Passphrase, unlock as unlock_slots};
+use crate::crypto::{FIRST_EPOCH, KeySlot, Keys, MasterKey, Passphrase, unlock as unlock_slots};
 use crate::store::Bucket;
 use crate::types::{Generation, KeyEpoch, Timestamp, VaultId};
 
 /// The format that this code writes, and the newest that it reads.
-pub(super) const FORMAT: u32 = 1;
+const FORMAT: u32 = 1;
 
 /// A superblock is a few KiB; what is longer is refused.
 const LENGTH_MAX: usize = 64 << 10;
@@ -44,6 +44,22 @@ pub struct Superblock {
     /// When the vault was made.
     #[n(7)]
     pub created: Timestamp,
+}
+
+impl Superblock {
+    /// That of a vault that is being made.
+    pub(super) fn first(vault: VaultId, slots: Vec<KeySlot>) -> Self {
+        Self {
+            format: FORMAT,
+            required: Vec::new(),
+            optional: Vec::new(),
+            vault,
+            generation: Generation(1),
+            epoch: FIRST_EPOCH,
+            slots,
+            created: Timestamp::now(),
+        }
+    }
 }
 
 /// The object: the superblock's bytes, and HMAC-SHA-256 of them under a key of the master key.
@@ -198,7 +214,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::crypto::{FIRST_EPOCH, random};
+    use crate::crypto::random;
     use crate::store::{Deadlines, Error as StoreError, Fault, Faulty, MemoryStore, On, Verb};
 
     #[tokio::test]
@@ -208,16 +224,7 @@ mod tests {
         let bucket = Bucket::over(faulty.clone(), "", Deadlines::default());
         let vault = VaultId(random());
         let keys = Keys::derive(&MasterKey::from_bytes([1; 32]), vault, FIRST_EPOCH);
-        let mut superblock = Superblock {
-            format: FORMAT,
-            required: Vec::new(),
-            optional: Vec::new(),
-            vault,
-            generation: Generation(1),
-            epoch: FIRST_EPOCH,
-            slots: Vec::new(),
-            created: Timestamp::now(),
-        };
+        let mut superblock = Superblock::first(vault, Vec::new());
         write(&bucket, &keys, &superblock).await.unwrap();
         let first = memory.peek(&name(Generation(1))).unwrap();
         // Another one of that generation: what is there stays.

@@ -22,10 +22,11 @@ pub(super) struct Survey {
     pub since: SinceCheckpoint,
 }
 
-/// Why the index that is here cannot be used: it is made anew (J4).
+/// What a survey comes to.
 #[derive(Debug)]
 pub(super) enum Surveyed {
     Done(Box<Survey>),
+    /// The index that is here is not of this log, and is made anew (J4).
     IndexIsForeign,
 }
 

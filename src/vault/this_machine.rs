@@ -84,15 +84,15 @@ impl Machine {
                 }
             }
         };
-        // Only for the message: who finds it held and no word in it says so.
+        // Only for the message of whoever comes second, which does without if it must.
         let _ = directory.note(mountpoint.as_bytes());
-        let voice = if read_only { None } else { self.speak(vault, mountpoint, begun)? };
-        Ok(MachineLock { _voice: voice, _directory: directory })
+        let socket = if read_only { None } else { self.take_name(vault, mountpoint, begun)? };
+        Ok(MachineLock { _socket: socket, _directory: directory })
     }
 
     /// The abstract socket of a writer, by which one with another state directory finds it. Only our own user is
     /// believed: anybody can take the name.
-    fn speak(
+    fn take_name(
         &self,
         vault: VaultId,
         mountpoint: &str,
@@ -113,7 +113,7 @@ impl Machine {
             }
             match ask(&name) {
                 Ok(mountpoint) => return Err(Error::MountedHere { mountpoint }),
-                // Just ending.
+                // It is just ending.
                 Err(error)
                     if error.kind() == io::ErrorKind::ConnectionRefused
                         && begun.elapsed() < LOCK_WAIT =>
@@ -181,8 +181,8 @@ pub(super) fn make_private(dir: &Path) -> Result<()> {
 /// Holds a vault on this machine.
 #[derive(Debug)]
 pub struct MachineLock {
-    /// Before the lock: once that is free, nothing speaks for it.
-    _voice: Option<HolderSocket>,
+    /// Dropped before the lock: once that is free, nothing answers for it.
+    _socket: Option<HolderSocket>,
     _directory: FileLock,
 }
 

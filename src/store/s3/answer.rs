@@ -53,7 +53,7 @@ where
             let (code, message) = (answer.err().code(), answer.err().message());
             let status = answer.raw().status().as_u16();
             match by_status(status, code, message, bucket, object) {
-                // Whatever it says: a signature from another time is none.
+                // Whatever the server says: it believes no signature from another time.
                 Error::Denied { object, cause } if exchange.is_skewed() => {
                     Error::Clock { object, cause }
                 }

@@ -23,7 +23,7 @@ const PAGE: usize = 4096;
 #[repr(C, align(4096))]
 struct AlignedPage([u8; PAGE]);
 
-/// The buffers of one store. All clones are one.
+/// The buffers of one store. A clone shares them.
 #[derive(Clone, Default)]
 pub(super) struct Buffers(Arc<Mutex<Free>>);
 

@@ -45,7 +45,7 @@ pub struct S3Credentials {
 }
 
 impl S3Credentials {
-    /// Those that the chain of `aws` finds for this process: environment, profile, and so on.
+    /// The credentials that the chain of `aws` finds for this process: environment, profile, and so on.
     pub async fn find() -> Result<Self> {
         let (http, _) = network().await?;
         let found = AwsChain::new(http, configured_region().await).find().await;
@@ -53,8 +53,8 @@ impl S3Credentials {
         Ok(Self::of_sdk(&found))
     }
 
-    /// Those of this process's environment, which come before all others: what the chain takes for them, to the letter.
-    /// So nobody who is rid of that environment misses any, nor has any that the chain passes over.
+    /// The credentials in this process's environment, which come before all others: exactly what the chain would take from
+    /// there. So a process that clears its environment afterwards misses none, and has none that the chain passes over.
     pub fn of_environment() -> Option<Self> {
         let environment = EnvironmentVariableCredentialsProvider::new();
         let found = environment.provide_credentials().now_or_never()?; // it waits for nothing
@@ -151,7 +151,7 @@ pub(super) async fn build(
     Ok((Client::from_conf(config), credentials, encrypted))
 }
 
-/// The way to whoever is asked.
+/// The HTTP client for everything that is asked, and the proxies that it goes through.
 async fn network() -> Result<(SharedHttpClient, Arc<Proxies>)> {
     let proxies = Arc::new(Proxies::of(|name| std::env::var_os(name)));
     let trusted = trust::find().await.map_err(settings)?;

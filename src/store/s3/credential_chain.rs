@@ -17,9 +17,9 @@ use super::answer;
 /// What finds credentials.
 #[async_trait]
 pub(super) trait FindCredentials: Send + Sync {
-    /// Those that are to be found now, or why there are none.
+    /// The credentials that can be found now, or why there are none.
     async fn find(&self) -> Result<Credentials, String>;
-    /// As long as this is the same, the files are.
+    /// Stays the same as long as the files do.
     async fn stamp(&self) -> FileStamps;
 }
 
@@ -58,7 +58,7 @@ impl FindCredentials for AwsChain {
             .with_http_client(self.http.clone())
             .with_region(self.region.clone());
         let mut chain = DefaultCredentialsChain::builder().configure(config);
-        // Else it is looked for, at the metadata service at last.
+        // Without this the chain looks for a region, in the end at the metadata service.
         chain.set_region(self.region.clone());
         match chain.build().await.provide_credentials().await {
             Ok(found) => Ok(found),

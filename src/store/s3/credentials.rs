@@ -2,7 +2,7 @@
 //! processes and metadata services give new ones, users hand them over.
 //!
 //! The SDK's own cache and its chain keep what they found: a file is read once, and what the store refuses is signed with
-//! again until it expires. So both are made anew for each look-up, and this decides when there is one.
+//! again until it expires. So both are made anew for each look-up, and this cache decides when there is one.
 
 use std::fmt;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use crate::os;
 /// A look-up that has brought nothing after this is given up.
 const GIVEN_UP: Duration = Duration::from_secs(120);
 
-/// The credentials of one store. A clone is the same ones.
+/// The credentials of one store. A clone is the same cache.
 #[derive(Clone)]
 pub(super) struct CredentialCache(Arc<Inner>);
 
@@ -65,7 +65,7 @@ impl fmt::Debug for CredentialCache {
 }
 
 impl CredentialCache {
-    /// Those that were given, for good; else those that a source finds.
+    /// Holds the credentials that were given, for good; else those that the source finds.
     pub(super) fn new(
         given: Option<Credentials>,
         source: Option<Box<dyn FindCredentials>>,
@@ -75,13 +75,13 @@ impl CredentialCache {
         Self(Arc::new(Inner { source, wait, state: Mutex::new(state) }))
     }
 
-    /// Waits for the first ones, longer than a request would.
+    /// Waits for the first credentials, longer than a request would.
     pub(super) async fn begin(&self, wait: Duration) {
         drop(self.usable(wait, false).await); // the first request says why there are none
     }
 
-    /// Those to sign with now. Waits only where the current ones are known to be of no use; with `joins`, for any
-    /// look-up that is under way.
+    /// The credentials to sign with now. Waits only if the current ones are known to be of no use; with `joins`, for any
+    /// look-up that is under way, too.
     async fn usable(
         &self,
         wait: Duration,
@@ -180,12 +180,12 @@ impl CredentialCache {
         }
     }
 
-    /// Which ones requests are signed with now.
+    /// The generation of the credentials that requests are signed with now.
     pub(super) fn generation(&self) -> u64 {
         self.0.state.lock().generation
     }
 
-    /// The store takes them.
+    /// Notes that the store accepted the credentials of this generation.
     pub(super) fn accepted(&self, used: u64, what: For) {
         let mut state = self.0.state.lock();
         if used == state.generation && state.refused[what as usize].take().is_some() {
@@ -193,7 +193,8 @@ impl CredentialCache {
         }
     }
 
-    /// The store refused those of this generation, or there were none. Looks for others; answers whether there are.
+    /// Notes that the store refused the credentials of this generation, or that there were none. Looks for others; returns
+    /// whether there are.
     pub(super) async fn refused(&self, used: u64, what: For) -> bool {
         {
             let mut state = self.0.state.lock();
@@ -209,7 +210,7 @@ impl CredentialCache {
         self.generation() != used
     }
 
-    /// Makes a request; when the store refuses the credentials and others are found, once again with those.
+    /// Makes a request, and once more if the store refuses the credentials and others are found.
     pub(super) async fn signed<T, F: Future<Output = Result<T>>>(
         &self,
         what: For,
@@ -219,7 +220,7 @@ impl CredentialCache {
         let answer = attempt().await;
         match &answer {
             Err(Error::Denied { .. } | Error::NoCredentials { .. }) => {}
-            // Whatever else it answers, it has believed the signature; and who did not answer has said nothing.
+            // So it believed the signature. Any other error says nothing of that.
             Ok(_) | Err(Error::NotFound { .. } | Error::Exists { .. }) => {
                 self.accepted(used, what);
                 return answer;
@@ -237,7 +238,7 @@ impl CredentialCache {
         answer
     }
 
-    /// Others, which a user hands over.
+    /// Takes credentials that a user hands over.
     pub(super) fn hand_over(&self, given: Credentials) {
         let mut state = self.0.state.lock();
         state.take(given);
@@ -279,7 +280,7 @@ impl State {
         self.current.clone().ok_or_else(lack)
     }
 
-    /// Puts them in the place of the current ones; answers whether they are others.
+    /// Puts these in the place of the current ones; returns whether they differ.
     fn take(&mut self, found: Credentials) -> bool {
         let new = self.current.as_ref().is_none_or(|current| {
             current.access_key_id() != found.access_key_id()
@@ -293,7 +294,7 @@ impl State {
     }
 }
 
-/// Waits until a look-up is over; false: not until then.
+/// Waits until a look-up is over; returns false if it is not at the deadline.
 async fn over(mut flight: watch::Receiver<()>, deadline: tokio::time::Instant) -> bool {
     tokio::time::timeout_at(deadline, flight.changed()).await.is_ok()
 }

@@ -1,4 +1,4 @@
-//! A put: in the words that the server takes, and for as long as it moves.
+//! A put: with the headers that the server accepts, and for as long as its bytes move.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -15,14 +15,14 @@ use super::{S3Store, answer, etag};
 /// How often it is looked how far a body is.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// How one attempt at a put asks.
+/// The headers that an attempt at a put may have or not.
 #[derive(Clone, Copy)]
 struct PutHeaders {
     conditional: bool,
     checksum: bool,
 }
 
-/// Why an attempt failed, and whether a header of it may be why.
+/// Why an attempt failed, and whether the reason may be one of its headers.
 struct PutRefusal {
     error: Error,
     header: bool,

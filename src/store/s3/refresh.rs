@@ -1,4 +1,4 @@
-//! When others are looked for: pure, by a clock that is told.
+//! When other credentials are looked for. Pure: the caller tells the time.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -6,13 +6,13 @@ use std::time::{Duration, Instant, SystemTime};
 const LOOK: Duration = Duration::from_secs(5);
 /// How soon after a look-up that brought nothing new the next one may begin; it doubles from there.
 const PAUSE: Duration = Duration::from_secs(5);
-/// The longest: what is new is taken within a minute.
+/// The longest such pause: new credentials are taken within a minute.
 const PAUSE_MAX: Duration = Duration::from_secs(50);
-/// After one that was given up: it may have left a process behind that hangs.
+/// The pause after a look-up that was given up: it may have left a process behind that hangs.
 const PAUSE_GIVEN_UP: Duration = Duration::from_secs(600);
 /// So long before they expire, others are looked for while these still serve.
 const AHEAD: Duration = Duration::from_secs(300);
-/// So long before, they are as good as expired: the store's clock is another one.
+/// So long before they expire, they count as expired: the store's clock is not this machine's.
 const EXPIRED: Duration = Duration::from_secs(10);
 
 /// What is to be done before the next request is signed.
@@ -38,7 +38,7 @@ pub(super) struct CredentialState {
 /// What was done when.
 #[derive(Debug, Default)]
 pub(super) struct RefreshPolicy {
-    /// No look-up before; `None`: at once.
+    /// No look-up begins before this; `None`: one may begin at once.
     next: Option<Instant>,
     pause: Option<Duration>,
     looked: Option<Instant>,
@@ -60,7 +60,7 @@ impl RefreshPolicy {
     pub(super) fn begins(&mut self, need: Refresh, now: Instant) {
         self.looked = Some(now);
         if need != Refresh::Look {
-            // Whatever becomes of it: until it says so itself.
+            // In case it never ends; its end sets this anew.
             self.next = Some(now + PAUSE);
         }
     }
@@ -72,7 +72,7 @@ impl RefreshPolicy {
         self.next = Some(now + self.pause.unwrap_or(PAUSE));
     }
 
-    /// A look-up never ended.
+    /// A look-up was given up: it never ended.
     pub(super) fn gave_up(&mut self, now: Instant) {
         self.next = Some(now + PAUSE_GIVEN_UP);
     }

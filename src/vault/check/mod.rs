@@ -77,7 +77,7 @@ struct PackTally {
 /// Something that is wrong with a pack, or with what is in it.
 struct Flaw {
     what: String,
-    /// Who suffers; `None` = all that refer to the pack.
+    /// The files that cannot be read because of it; `None`: all that refer to the pack.
     inodes: Option<Vec<InodeNo>>,
 }
 

@@ -15,11 +15,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::superblock::{self, FORMAT, Superblock};
+use super::superblock::{self, Superblock};
 use super::*;
 use crate::crypto::{FIRST_EPOCH, Keys, random};
 use crate::store::{Faulty, MemoryStore};
-use crate::types::{Generation, InodeNo, MIB, Timestamp, VaultId};
+use crate::types::{Generation, InodeNo, MIB, VaultId};
 use crate::vfs::{Caller, OpenFlags, SetAttributes, Vfs, WriteAt};
 
 pub(super) const LONG: Duration = Duration::from_secs(20);
@@ -61,16 +61,7 @@ impl World {
         let vault = VaultId(random());
         let keys = Keys::derive(&master, vault, FIRST_EPOCH);
         // No passphrase: Argon2's floor would make thousands of reopenings slow.
-        let superblock = Superblock {
-            format: FORMAT,
-            required: Vec::new(),
-            optional: Vec::new(),
-            vault,
-            generation: Generation(1),
-            epoch: FIRST_EPOCH,
-            slots: Vec::new(),
-            created: Timestamp::now(),
-        };
+        let superblock = Superblock::first(vault, Vec::new());
         superblock::write(&bucket, &keys, &superblock).await.unwrap();
         Self { memory, faulty, bucket, secret, dir: tempfile::tempdir().unwrap() }
     }
