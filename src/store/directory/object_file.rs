@@ -1,0 +1,127 @@
+//! The file of one object: written beside its place, synced, and named in one step.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::ops::Range;
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+
+use super::super::object::{Body, OBJECT_MAX, Put};
+use crate::os;
+
+/// Where files are written before they get their names; no object's name begins so.
+pub(super) const TEMPORARY: &str = ".tmp";
+
+/// Nobody writes a temporary file any more that is older than this.
+const STALE: Duration = Duration::from_secs(24 * 3600);
+
+/// Tells apart what this process writes at one time.
+static COUNT: AtomicU64 = AtomicU64::new(0);
+
+/// Whether there is no such file.
+pub(super) fn is_absent(cause: &io::Error) -> bool {
+    matches!(cause.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+/// Makes a directory and what is missing above it, and syncs each entry.
+pub(super) fn make_directories(path: &Path) -> io::Result<()> {
+    match fs::DirBuilder::new().mode(0o700).create(path) {
+        Ok(()) => path.parent().map_or(Ok(()), sync_directory),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            if path.is_dir() {
+                Ok(())
+            } else {
+                Err(io::ErrorKind::NotADirectory.into())
+            }
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let parent = path.parent().ok_or(error)?;
+            make_directories(parent)?;
+            make_directories(path)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn sync_directory(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+/// Removes what crashed writers left.
+pub(super) fn sweep(temporary: &Path) {
+    let Ok(entries) = fs::read_dir(temporary) else { return };
+    for entry in entries.flatten() {
+        let age = entry.metadata().and_then(|found| found.modified()).map(|time| time.elapsed());
+        if matches!(age, Ok(Ok(age)) if age > STALE) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// Writes and syncs a file beside its place, gives it its name in one step, and syncs the directory.
+pub(super) fn write(root: &Path, path: &Path, body: &Body, condition: Put) -> io::Result<()> {
+    let parent = path.parent().unwrap_or(root);
+    // Cheap, and saves the writing: the link below is what decides.
+    if condition == Put::IfAbsent && fs::symlink_metadata(path).is_ok() {
+        return Err(io::ErrorKind::AlreadyExists.into());
+    }
+    let count = COUNT.fetch_add(1, Relaxed);
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let unique = format!("{}-{:x}-{count}", std::process::id(), now.as_nanos());
+    let temporary = root.join(TEMPORARY).join(unique);
+    let written = (|| {
+        let mut file =
+            OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+        file.write_all(body.bytes())?;
+        file.sync_all()?;
+        if !parent.is_dir() {
+            make_directories(parent)?;
+        }
+        match condition {
+            Put::IfAbsent => name_if_absent(&temporary, path),
+            Put::Always => fs::rename(&temporary, path),
+        }
+    })();
+    // After a rename it is gone already.
+    let _ = fs::remove_file(&temporary);
+    written?;
+    sync_directory(parent)
+}
+
+/// Gives a file its name unless something has it: by link(2), or where the file system has no hard links by
+/// `RENAME_NOREPLACE`.
+fn name_if_absent(temporary: &Path, path: &Path) -> io::Result<()> {
+    match fs::hard_link(temporary, path) {
+        Err(error)
+            if matches!(
+                error.raw_os_error(),
+                Some(libc::EPERM | libc::EOPNOTSUPP | libc::ENOSYS | libc::EMLINK)
+            ) => {}
+        done => return done,
+    }
+    os::rename_if_absent(temporary, path)
+}
+
+/// The file's bytes, or those of them that the range covers, and its length.
+#[allow(clippy::cast_possible_truncation, reason = "checked against OBJECT_MAX")]
+pub(super) fn read(path: &Path, range: Option<Range<u64>>) -> io::Result<(Bytes, u64)> {
+    let file = File::open(path)?;
+    let found = file.metadata()?;
+    if !found.is_file() {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    let length = found.size();
+    let range = range.unwrap_or(0..length);
+    let end = range.end.min(length);
+    let count = end.saturating_sub(range.start);
+    if count > OBJECT_MAX {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than any object"));
+    }
+    let mut bytes = vec![0; count as usize];
+    file.read_exact_at(&mut bytes, range.start)?;
+    Ok((bytes.into(), length))
+}
