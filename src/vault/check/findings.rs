@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::types::CommitNo;
+use crate::{checkpoint, log, store};
 
 /// Files that a finding names at most; the rest is counted.
 const NAMED: usize = 10;
@@ -76,4 +77,26 @@ pub(super) fn printable(path: &[u8]) -> String {
     text.chars()
         .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })
         .collect()
+}
+
+/// Whether the store answered, and it is the object that is bad: a finding, not an error.
+pub(super) fn about_the_object(error: &log::Error) -> bool {
+    match error {
+        log::Error::Store(error) => is_finding(error),
+        log::Error::Records(_)
+        | log::Error::Seal { .. }
+        | log::Error::Gap { .. }
+        | log::Error::Fork { .. } => true,
+        _ => false,
+    }
+}
+
+/// The same of a page.
+pub(super) fn about_the_page(error: &checkpoint::Error) -> bool {
+    matches!(error, checkpoint::Error::Log(error) if about_the_object(error))
+}
+
+/// The same of the store's own error.
+pub(super) fn is_finding(error: &store::Error) -> bool {
+    matches!(error, store::Error::NotFound { .. } | store::Error::Corrupt { .. })
 }

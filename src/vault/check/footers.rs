@@ -4,7 +4,8 @@ use std::cell::Cell;
 
 use futures_util::{StreamExt, stream};
 
-use super::{Checker, Flaw, Flaws, PackTally, Result, is_finding};
+use super::findings::is_finding;
+use super::{Checker, Flaw, Flaws, PackTally, Result};
 use crate::content::open_footer;
 use crate::store;
 use crate::types::{KIB, PackId};

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 
-use super::findings::Finding;
-use super::{Result, about_the_object, about_the_page};
+use super::super::Result;
+use super::findings::{Finding, about_the_object, about_the_page};
 use crate::checkpoint::{self, Manifest, PageRecords, PageRef, manifest_name, newest, open_page};
 use crate::crypto::Keys;
 use crate::log::{self, Chain, Seen, open_object};

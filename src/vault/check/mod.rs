@@ -20,11 +20,11 @@ use std::path::Path;
 pub use findings::{CheckReport, Finding};
 
 use super::{Result, Unlocked};
-use crate::checkpoint::{self, PackInfo};
+use crate::checkpoint::PackInfo;
 use crate::crypto::Keys;
-use crate::log::{self, Seen};
+use crate::log::Seen;
 use crate::records::{Key, decode_value, extent_of};
-use crate::store::{self, Bucket};
+use crate::store::Bucket;
 use crate::types::{Generation, InodeNo, PackId};
 use crate::upload::pack_object;
 use map::{Map, MergedRecord};
@@ -207,25 +207,4 @@ impl PackTally {
         ids.sort_unstable();
         ids
     }
-}
-
-/// Whether the store answered, and it is the object that is bad: a finding, not an error.
-fn about_the_object(error: &log::Error) -> bool {
-    match error {
-        log::Error::Store(error) => is_finding(error),
-        log::Error::Records(_)
-        | log::Error::Seal { .. }
-        | log::Error::Gap { .. }
-        | log::Error::Fork { .. } => true,
-        _ => false,
-    }
-}
-
-/// The same of a page.
-fn about_the_page(error: &checkpoint::Error) -> bool {
-    matches!(error, checkpoint::Error::Log(error) if about_the_object(error))
-}
-
-fn is_finding(error: &store::Error) -> bool {
-    matches!(error, store::Error::NotFound { .. } | store::Error::Corrupt { .. })
 }

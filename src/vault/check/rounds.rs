@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 
 use futures_util::{StreamExt, stream};
 
+use super::findings::is_finding;
 use super::map::Map;
-use super::{Checker, Flaw, Flaws, Result, is_finding};
+use super::{Checker, Flaw, Flaws, Result};
 use crate::content::open_footer;
 use crate::crypto::Place;
 use crate::types::{InodeNo, PackId, Reference};

@@ -1,7 +1,8 @@
 //! Whether the bucket is as new as what this machine saw of it (O2), as a mount would find.
 
+use super::findings::about_the_object;
 use super::map::{Map, MergedRecord};
-use super::{Checker, Result, about_the_object};
+use super::{Checker, Result};
 use crate::log::{self, Chain};
 use crate::records::{Key, decode_value};
 use crate::types::{CommitNo, Hash};

@@ -11,7 +11,7 @@ use super::*;
 use crate::crypto::FIRST_EPOCH;
 use crate::records::encode_value;
 use crate::store::{
-    Begin, Body, Deadlines, Fault, Fetched, Listing, MemoryStore, On, Put, PutReply, Verb,
+    self, Begin, Body, Deadlines, Fault, Fetched, Listing, MemoryStore, On, Put, PutReply, Verb,
 };
 use crate::types::{Extent, ExtentId, Reference};
 
