@@ -21,7 +21,7 @@ const PAGE: usize = 4096;
 
 #[derive(Clone, FromBytes, Immutable, IntoBytes)]
 #[repr(C, align(4096))]
-struct AlignedPage([u8; PAGE]);
+struct MemoryPage([u8; PAGE]);
 
 /// The buffers of one store. A clone shares them.
 #[derive(Clone, Default)]
@@ -29,7 +29,7 @@ pub(super) struct Buffers(Arc<Mutex<Free>>);
 
 #[derive(Default)]
 struct Free {
-    pages: Vec<Vec<AlignedPage>>,
+    pages: Vec<Vec<MemoryPage>>,
     bytes: usize,
 }
 
@@ -42,16 +42,16 @@ impl Buffers {
         let mut free = self.0.lock();
         // Not one much too large: the memory that an answer holds is counted by its length.
         let fits =
-            |pages: &Vec<AlignedPage>| (length..=length + length / 2).contains(&bytes_of(pages));
+            |pages: &Vec<MemoryPage>| (length..=length + length / 2).contains(&bytes_of(pages));
         let found = free.pages.iter().position(fits).map(|at| free.pages.swap_remove(at));
         free.bytes -= found.as_deref().map_or(0, bytes_of);
         drop(free);
-        let new = || vec![AlignedPage([0; PAGE]); length.next_multiple_of(STEP) / PAGE];
+        let new = || vec![MemoryPage([0; PAGE]); length.next_multiple_of(STEP) / PAGE];
         let pages = found.unwrap_or_else(new);
         Filling::Large(Filled { pages, length: 0, home: self.clone() })
     }
 
-    fn give_back(&self, pages: Vec<AlignedPage>) {
+    fn give_back(&self, pages: Vec<MemoryPage>) {
         let mut free = self.0.lock();
         let bytes = bytes_of(&pages);
         if free.bytes + bytes <= KEPT {
@@ -61,7 +61,7 @@ impl Buffers {
     }
 }
 
-fn bytes_of(pages: &[AlignedPage]) -> usize {
+fn bytes_of(pages: &[MemoryPage]) -> usize {
     pages.len() * PAGE
 }
 
@@ -103,7 +103,7 @@ impl Filling {
 
 /// Pages of which the first `length` bytes are filled.
 pub(super) struct Filled {
-    pages: Vec<AlignedPage>,
+    pages: Vec<MemoryPage>,
     length: usize,
     home: Buffers,
 }

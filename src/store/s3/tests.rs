@@ -2,7 +2,7 @@
 
 mod server;
 
-use self::server::{Server, answer, refusal};
+use self::server::{ScriptedServer, answer, refusal};
 use super::super::object::OBJECT_MAX;
 use super::*;
 
@@ -27,7 +27,7 @@ fn what_the_server_says_of_lengths_and_tags() {
 
 #[tokio::test]
 async fn a_range_is_what_was_asked_for_or_an_error() {
-    let server = Server::start().await;
+    let server = ScriptedServer::start().await;
     let store = server.store(limits()).await;
     let part = |range: &str, bytes: Vec<u8>| answer(206, &[("content-range", range)], &bytes);
     let asked = Some(10..20);
@@ -69,7 +69,7 @@ async fn a_range_is_what_was_asked_for_or_an_error() {
 
 #[tokio::test]
 async fn a_body_is_as_long_as_it_was_announced() {
-    let server = Server::start().await;
+    let server = ScriptedServer::start().await;
     let store = server.store(limits()).await;
     // It breaks off.
     server.answers([answer(200, &[("content-length", "100")], &object(0..50)).ending()]);
@@ -99,7 +99,7 @@ async fn a_body_is_as_long_as_it_was_announced() {
 
 #[tokio::test]
 async fn without_a_date_the_time_is_one_that_no_rule_believes() {
-    let server = Server::start().await;
+    let server = ScriptedServer::start().await;
     let store = server.store(limits()).await;
     for date in ["", "yesterday"] {
         server.answers([answer(200, &[("date", date)], b"")]);
@@ -110,7 +110,7 @@ async fn without_a_date_the_time_is_one_that_no_rule_believes() {
 
 #[tokio::test]
 async fn a_put_asks_by_its_checksum_and_tells_what_the_server_says_of_it() {
-    let server = Server::start().await;
+    let server = ScriptedServer::start().await;
     let store = server.store(limits()).await;
     let body = Body::from("123456789");
     for (said, crc32) in [("y/Q5Jg==", Some(0xcbf4_3926)), ("y/Q5Jg==-2", None), ("", None)] {
@@ -130,7 +130,7 @@ async fn a_put_asks_by_its_checksum_and_tells_what_the_server_says_of_it() {
 
 #[tokio::test]
 async fn what_a_server_refuses_of_a_put_is_left_out_once_and_for_all() {
-    let server = Server::start().await;
+    let server = ScriptedServer::start().await;
     let store = server.store(limits()).await;
     let body = Body::from("x");
     let put = || store.put("log/1", &body, Put::IfAbsent);
@@ -164,7 +164,7 @@ async fn what_a_server_refuses_of_a_put_is_left_out_once_and_for_all() {
 
 #[tokio::test]
 async fn refusals_of_a_put_are_what_they_mean() {
-    let server = Server::start().await;
+    let server = ScriptedServer::start().await;
     let store = server.store(limits()).await;
     let means: [(u16, &str, fn(&Error) -> bool); 8] = [
         (412, "PreconditionFailed", |error| matches!(error, Error::Exists { .. })),
@@ -187,7 +187,7 @@ async fn refusals_of_a_put_are_what_they_mean() {
     }
 }
 
-fn listing(truncated: &str, token: &str, names: &[&str]) -> server::Answer {
+fn listing(truncated: &str, token: &str, names: &[&str]) -> server::ScriptedAnswer {
     let contents = names.iter().map(|name| format!("<Contents><Key>{name}</Key></Contents>"));
     let contents: String = contents.collect();
     let text = format!(
@@ -198,7 +198,7 @@ fn listing(truncated: &str, token: &str, names: &[&str]) -> server::Answer {
 
 #[tokio::test]
 async fn a_listing_goes_on_where_the_server_says_or_after_its_last_name() {
-    let server = Server::start().await;
+    let server = ScriptedServer::start().await;
     let store = server.store(limits()).await;
     let (more, no_more) = ("<IsTruncated>true</IsTruncated>", "<IsTruncated>false</IsTruncated>");
     let token = "<NextContinuationToken>t</NextContinuationToken>";
@@ -233,7 +233,7 @@ async fn a_listing_goes_on_where_the_server_says_or_after_its_last_name() {
 
 #[tokio::test]
 async fn objects_are_deleted_together_or_one_by_one() {
-    let server = Server::start().await;
+    let server = ScriptedServer::start().await;
     let store = server.store(limits()).await;
     let names = ["pack/1".to_owned(), "pack/2".to_owned()];
     let told = |code: &str| {
@@ -264,7 +264,7 @@ async fn objects_are_deleted_together_or_one_by_one() {
 
 #[tokio::test]
 async fn a_server_that_says_nothing_is_given_up_in_time() {
-    let server = Server::start().await;
+    let server = ScriptedServer::start().await;
     let store = server.store(Deadlines::of(Duration::from_millis(600))).await;
     // It takes the request, and begins an answer that does not come.
     server.answers([answer(200, &[("content-length", "100")], b"x")]);

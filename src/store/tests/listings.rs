@@ -6,7 +6,7 @@ use super::odd::OddStore;
 use super::*;
 
 /// Names of a page, and where the next one begins.
-type Page = (Vec<&'static str>, Option<Begin>);
+type ScriptedPage = (Vec<&'static str>, Option<Begin>);
 
 /// A page that lists these now.
 fn page<N: Into<String>>(names: impl IntoIterator<Item = N>, more: Option<Begin>) -> Listing {
@@ -28,7 +28,7 @@ fn number_of(begin: &Begin) -> usize {
 }
 
 /// A store whose pages are these.
-fn scripted(pages: Vec<Page>) -> OddStore {
+fn scripted(pages: Vec<ScriptedPage>) -> OddStore {
     let each = move |begin: &Begin| match pages.get(number_of(begin)) {
         Some((names, more)) => page(names.iter().copied(), more.clone()),
         None => page([""; 0], None),

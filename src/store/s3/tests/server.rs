@@ -13,13 +13,13 @@ use super::super::{Deadlines, S3Credentials, S3Options, S3Store};
 
 /// One answer: its bytes as they go over the connection, and whether that ends with it.
 #[derive(Clone)]
-pub(super) struct Answer {
+pub(super) struct ScriptedAnswer {
     bytes: Vec<u8>,
     ends: bool,
 }
 
 /// `bytes=...`, `Date` and the length go without saying; a header that is named again is as it is named.
-pub(super) fn answer(status: u16, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+pub(super) fn answer(status: u16, headers: &[(&str, &str)], body: &[u8]) -> ScriptedAnswer {
     let length = body.len().to_string();
     let usual = [("date", "Sun, 29 Nov 2026 12:00:00 GMT"), ("content-length", length.as_str())];
     let given = |name: &str| headers.iter().any(|(known, _)| *known == name);
@@ -29,16 +29,16 @@ pub(super) fn answer(status: u16, headers: &[(&str, &str)], body: &[u8]) -> Answ
     for (name, value) in headers.iter().chain(usual).filter(|(_, value)| !value.is_empty()) {
         head += &format!("{name}: {value}\r\n");
     }
-    Answer { bytes: [head.as_bytes(), b"\r\n", body].concat(), ends: false }
+    ScriptedAnswer { bytes: [head.as_bytes(), b"\r\n", body].concat(), ends: false }
 }
 
 /// A refusal as S3 words it.
-pub(super) fn refusal(status: u16, code: &str) -> Answer {
+pub(super) fn refusal(status: u16, code: &str) -> ScriptedAnswer {
     let text = format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code></Error>");
     answer(status, &[("content-type", "application/xml")], text.as_bytes())
 }
 
-impl Answer {
+impl ScriptedAnswer {
     /// After it the connection is closed.
     pub(super) fn ending(self) -> Self {
         Self { ends: true, ..self }
@@ -47,18 +47,18 @@ impl Answer {
 
 #[derive(Default)]
 struct Script {
-    answers: VecDeque<Answer>,
+    answers: VecDeque<ScriptedAnswer>,
     /// The head of each request, in lower case.
     asked: Vec<String>,
 }
 
 /// A server on a port of its own; it ends with the test's runtime.
-pub(super) struct Server {
+pub(super) struct ScriptedServer {
     address: SocketAddr,
     script: Arc<Mutex<Script>>,
 }
 
-impl Server {
+impl ScriptedServer {
     pub(super) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, script) = (listener.local_addr().unwrap(), Arc::<Mutex<Script>>::default());
@@ -89,7 +89,7 @@ impl Server {
     }
 
     /// What it answers to the next requests.
-    pub(super) fn answers(&self, answers: impl IntoIterator<Item = Answer>) {
+    pub(super) fn answers(&self, answers: impl IntoIterator<Item = ScriptedAnswer>) {
         self.script.lock().answers.extend(answers);
     }
 
