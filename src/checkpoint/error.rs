@@ -49,7 +49,7 @@ impl From<records::Error> for Error {
     }
 }
 
-impl log::Opening for Error {
+impl log::DamageError for Error {
     fn is_damage(&self) -> bool {
         matches!(self, Self::Log(error) if error.is_damage())
     }

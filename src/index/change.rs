@@ -14,7 +14,7 @@ use super::table::Table;
 use super::{Draft, Error, Point, Result, Totals, View};
 use crate::checkpoint::{Base, Pins};
 use crate::crypto::Keys;
-use crate::log::{Journal, Journaled, Link, Need, Receipt};
+use crate::log::{ChainedCommit, Journal, Journaled, Receipt, RoomClass};
 use crate::records::{Change, Transaction};
 use crate::types::{CommitNo, Hash, JournalId, Seq};
 
@@ -175,7 +175,7 @@ impl Index {
                         let need = draft.need();
                         let (changes, given) = draft.finish();
                         let is_full =
-                            need == Need::Change && layers.active.bytes() >= POSTPONED_MAX;
+                            need == RoomClass::Change && layers.active.bytes() >= POSTPONED_MAX;
                         drop(layers);
                         if is_full {
                             self.drain()?; // `Full`, or there is room again
@@ -192,7 +192,7 @@ impl Index {
     }
 
     /// Under the append lock: journal first, then the layers (J1). Whatever can fail does so before the journal has it.
-    fn append(&self, changes: Vec<Change>, need: Need, pins: &Pins) -> Result<Seq> {
+    fn append(&self, changes: Vec<Change>, need: RoomClass, pins: &Pins) -> Result<Seq> {
         let Some(journal) = self.0.journal.get() else {
             return Err(Error::ReadOnly("it was opened for reading".into()));
         };
@@ -263,7 +263,7 @@ impl Index {
 
     /// Applies a commit from the log. The caller replays what the journal has beyond the log
     /// after it: so it does not matter which of its transactions were here already (J4).
-    pub fn apply_commit(&self, link: &Link) -> Result<()> {
+    pub fn apply_commit(&self, link: &ChainedCommit) -> Result<()> {
         let changes = link.content.changes()?;
         self.take_in(changes, |layers| {
             let count = layers.point.count;

@@ -3,7 +3,7 @@
 use std::ops::Deref;
 
 use super::{Result, View};
-use crate::log::Need;
+use crate::log::RoomClass;
 use crate::records::{Change, Entry, Inode, Key, MetaKey, Orphan, Xattr, encode_value};
 use crate::types::{Extent, InodeNo};
 
@@ -15,7 +15,7 @@ const INODE_RUN: u64 = 1024;
 pub struct Draft<'a> {
     view: View<'a>,
     numbers: Numbers,
-    need: Need,
+    need: RoomClass,
 }
 
 /// Inode numbers that this process may give.
@@ -35,7 +35,7 @@ impl<'a> Deref for Draft<'a> {
 
 impl<'a> Draft<'a> {
     pub(super) fn new(view: View<'a>, numbers: Numbers) -> Self {
-        Self { view, numbers, need: Need::Change }
+        Self { view, numbers, need: RoomClass::Change }
     }
 
     pub(super) fn finish(self) -> (Vec<Change>, Numbers) {
@@ -45,10 +45,10 @@ impl<'a> Draft<'a> {
 
     /// The change takes something away: it may use what is kept back for that when there is no room (J8).
     pub fn frees_room(&mut self) {
-        self.need = Need::Frees;
+        self.need = RoomClass::FreesRoom;
     }
 
-    pub(super) fn need(&self) -> Need {
+    pub(super) fn need(&self) -> RoomClass {
         self.need
     }
 

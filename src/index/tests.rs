@@ -10,8 +10,8 @@ use super::*;
 use crate::cache::{Budgets, Cache};
 use crate::checkpoint::{Base, BuildContext, CommitSource, Sizes, SourcedCommit, build};
 use crate::crypto::{FIRST_EPOCH, Keys, MasterKey};
-use crate::log::{Chain, Committer, Head, Journal, JournalOptions, LogEnd, NotedCommit, RealDisk};
-use crate::os::SmallDisk;
+use crate::log::{Chain, Committer, Head, Journal, JournalOptions, LogEnd, NotedCommit};
+use crate::os::{Directory, SmallDisk};
 use crate::records::{Entry, Inode, Key};
 use crate::store::{Bucket, Deadlines, MemoryStore};
 use crate::types::{
@@ -56,11 +56,11 @@ impl World {
         let options = JournalOptions {
             keys: keys.clone(),
             boot: "boot".into(),
-            disk: Arc::new(RealDisk),
+            disk: Arc::new(Directory::open(&dir.path().join("journal")).unwrap()),
             watcher: None,
             room: None,
         };
-        let journal = Journal::create(&dir.path().join("journal"), options, noted).unwrap();
+        let journal = Journal::create(options, noted).unwrap();
         let head =
             Head { number: CommitNo(0), hash: Hash::ZERO, seen: std::time::SystemTime::now() };
         let end = LogEnd { head, recent: Vec::new(), generation: Generation(1), upto: Seq(0) };

@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
-use super::{CommitContent, CommitSize, Error, Result, open_commit, open_object};
+use super::commit::{CommitContent, commit_name, open_commit, parse_commit_name};
+use super::{CommitSize, Error, Result, open_object};
 use crate::crypto::{self, Keys};
 use crate::store::{self, Bucket};
 use crate::types::{CommitNo, Hash};
@@ -12,19 +13,9 @@ use std::time::SystemTime;
 /// Commits under way at once when a log is read: with commits of 16 MiB, 64 MiB of memory.
 const PARALLEL: usize = 4;
 
-/// The object of a commit.
-pub fn commit_name(number: CommitNo) -> String {
-    format!("log/{number}")
-}
-
-/// The number in a commit's object name.
-pub fn parse_commit_name(name: &str) -> Option<CommitNo> {
-    name.strip_prefix("log/")?.parse().ok()
-}
-
 /// A commit that was found where the chain says it must be.
 #[derive(Clone, Debug)]
-pub struct Link {
+pub struct ChainedCommit {
     /// Its number.
     pub number: CommitNo,
     /// SHA-256 of its sealed bytes.
@@ -89,7 +80,7 @@ impl Chain {
     pub async fn follow<E: From<Error>>(
         &self,
         anchor: (CommitNo, Hash),
-        take: impl FnMut(Link) -> Result<(), E> + Send,
+        take: impl FnMut(ChainedCommit) -> Result<(), E> + Send,
     ) -> Result<Head, E> {
         let (numbers, seen) = self.list(anchor.0).await?;
         let last = numbers.last().copied().unwrap_or(anchor.0);
@@ -105,7 +96,7 @@ impl Chain {
         &self,
         from: (CommitNo, Hash),
         last: CommitNo,
-        mut take: impl FnMut(Link) -> Result<(), E> + Send,
+        mut take: impl FnMut(ChainedCommit) -> Result<(), E> + Send,
     ) -> Result<(CommitNo, Hash), E> {
         let (mut number, mut hash) = from;
         let mut fetched = stream::iter((number.0 + 1)..=last.0)
@@ -120,18 +111,19 @@ impl Chain {
             hash = crypto::sha256(&sealed);
             let transactions = content.transactions.len() as u64;
             let size = CommitSize { transactions, sealed: sealed.len() as u64 };
-            take(Link { number, hash, content, size })?;
+            take(ChainedCommit { number, hash, content, size })?;
         }
         Ok((number, hash))
     }
 
-    /// Opens a commit that was fetched; one that does not open is asked for again.
+    /// Opens a commit that was fetched; if it does not open, it is asked for again.
     async fn opened(&self, number: CommitNo, sealed: Bytes) -> Result<(Bytes, CommitContent)> {
         let open = |bytes: &Bytes| Ok((bytes.clone(), open_commit(&self.keys, number, bytes)?));
         open_object(&self.bucket, &commit_name(number), Some(sealed), open).await
     }
 
-    /// Whether a commit that was found is this one, and not another: what does not open is asked for again first.
+    /// Whether the commit that was found under this number is ours, byte for byte. If it does not open, it is asked for
+    /// again first.
     pub(super) async fn is_same(
         &self,
         number: CommitNo,
@@ -148,8 +140,8 @@ impl Chain {
         }
     }
 
-    /// A commit that must be there: a listing may lag behind, so what it lacks is fetched, and
-    /// the listing made again, before it is called a gap (O1).
+    /// A commit that must be there. A listing may lag behind: a number that it lacks is fetched, and
+    /// the listing made again, before that is called a gap (O1).
     async fn present(&self, number: CommitNo, head: CommitNo) -> Result<Bytes> {
         if let Some(bytes) = self.sealed(number).await? {
             return Ok(bytes);

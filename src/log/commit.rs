@@ -3,13 +3,23 @@
 use bytes::Bytes;
 use minicbor::{Decode, Encode};
 
-use super::{Error, Result, commit_name};
+use super::{Error, Result};
 use crate::crypto::{Keys, Place};
 use crate::records::{self, Change, Transaction};
 use crate::types::{CommitNo, Generation, Hash, MIB, Timestamp, VaultId};
 
 /// A commit's sealed length at most; what is longer is refused before it is read.
 pub const COMMIT_MAX: usize = (24 * MIB) as usize;
+
+/// The object of a commit.
+pub fn commit_name(number: CommitNo) -> String {
+    format!("log/{number}")
+}
+
+/// The number in a commit's object name.
+pub fn parse_commit_name(name: &str) -> Option<CommitNo> {
+    name.strip_prefix("log/")?.parse().ok()
+}
 
 /// What a commit says of itself (rule C3).
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -40,17 +50,17 @@ pub struct CommitHeader {
 
 #[derive(Encode, Decode)]
 #[cbor(map)]
-struct Wire {
+struct EncodedCommit {
     #[n(0)]
     header: CommitHeader,
     #[n(1)]
-    transactions: Vec<WireTransaction>,
+    transactions: Vec<EncodedTransaction>,
 }
 
 /// The transaction's bytes as they were journaled, so that its hash is the same everywhere.
 #[derive(Encode, Decode)]
 #[cbor(transparent)]
-struct WireTransaction(#[cbor(n(0), with = "minicbor::bytes")] Vec<u8>);
+struct EncodedTransaction(#[cbor(n(0), with = "minicbor::bytes")] Vec<u8>);
 
 /// A commit, opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,9 +84,9 @@ impl CommitContent {
 
 /// Seals a commit; the bytes are the object `log/<number>`.
 pub fn seal_commit(keys: &Keys, content: &CommitContent) -> Bytes {
-    let wire = Wire {
+    let wire = EncodedCommit {
         header: content.header.clone(),
-        transactions: content.transactions.iter().map(|t| WireTransaction(t.to_vec())).collect(),
+        transactions: content.transactions.iter().map(|t| EncodedTransaction(t.to_vec())).collect(),
     };
     let plain = records::encode_value(&wire);
     keys.seal(Place::Commit(content.header.number), &plain).into_bytes()
@@ -89,7 +99,7 @@ pub fn open_commit(keys: &Keys, number: CommitNo, sealed: &[u8]) -> Result<Commi
         return Err(Error::malformed(name, "longer than a commit can be"));
     }
     let plain = keys.open(Place::Commit(number), sealed).map_err(Error::seal(name.clone()))?;
-    let wire: Wire = records::decode_value("commits", &plain)?;
+    let wire: EncodedCommit = records::decode_value("commits", &plain)?;
     if wire.header.vault != keys.vault() || wire.header.number != number {
         return Err(Error::malformed(name, "it names another vault or number"));
     }

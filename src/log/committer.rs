@@ -61,12 +61,12 @@ pub struct Committer {
     /// 16-byte hashes of the commits from the last multiple of 256 to the head.
     recent: Vec<[u8; 16]>,
     upto: Seq,
-    pending: Option<Pending>,
+    pending: Option<PendingCommit>,
     fenced: Option<CommitNo>,
 }
 
 #[derive(Debug)]
-struct Pending {
+struct PendingCommit {
     number: CommitNo,
     sealed: Bytes,
     hash: Hash,
@@ -76,7 +76,7 @@ struct Pending {
     moved: Moved,
 }
 
-/// What the log looks like to the one who is to write it.
+/// The end of the log, as whoever is to write there must know it.
 #[derive(Clone, Debug)]
 pub struct LogEnd {
     /// The head of the verified chain.
@@ -198,7 +198,7 @@ impl Committer {
         let size = CommitSize { transactions: count, sealed: sealed.len() as u64 };
         let hash = crypto::sha256(&sealed);
         let moved = self.bucket.moving();
-        self.pending = Some(Pending { number, sealed, hash, upto, records, size, moved });
+        self.pending = Some(PendingCommit { number, sealed, hash, upto, records, size, moved });
     }
 
     /// The hashes of the 256 commits before `number`; of the first run, number 0 is none.
@@ -210,7 +210,7 @@ impl Committer {
         Change { key, value: Some(encode_value(&minicbor::bytes::ByteVec::from(all))) }
     }
 
-    /// Puts the prepared commit once, and finds out whether it is in the log (C2).
+    /// Puts the prepared commit once, and determines whether it is in the log (C2).
     ///
     /// # Errors
     /// [`CommitError::Again`]: attempt again. [`CommitError::Fenced`]: never again (W3).
@@ -234,7 +234,7 @@ impl Committer {
         self.decide(cause).await
     }
 
-    /// What the log says when the reply did not.
+    /// Reads from the log what the reply to the put did not tell.
     async fn decide(&mut self, cause: Option<store::Error>) -> Result<Receipt, CommitError> {
         let Some(pending) = &self.pending else { unreachable!("attempt checked it") };
         let (number, ours) = (pending.number, pending.sealed.clone());
@@ -258,7 +258,7 @@ impl Committer {
 
     fn confirmed(&mut self, time: SystemTime) -> Receipt {
         let Some(pending) = self.pending.take() else { unreachable!("attempt checked it") };
-        let Pending { number, hash, upto, records, size, .. } = pending;
+        let PendingCommit { number, hash, upto, records, size, .. } = pending;
         self.head = Head { number, hash, seen: time };
         LogEnd::note(&mut self.recent, number, &hash);
         self.upto = upto;
@@ -291,7 +291,7 @@ impl Committer {
     }
 }
 
-/// A store that tells no date (1970 stands for it) is not believed: nothing says when it answered.
+/// A store that tells no date (1970 stands for it) is not believed: nothing says when it replied.
 fn believed(date: SystemTime, seen: SystemTime) -> bool {
     if date <= SystemTime::UNIX_EPOCH || seen <= SystemTime::UNIX_EPOCH {
         return false;

@@ -30,7 +30,7 @@ impl World {
     async fn committer(&self) -> Committer {
         let chain = Chain::new(self.bucket.clone(), self.keys.clone());
         let mut recent = Vec::new();
-        let noted = |link: Link| {
+        let noted = |link: ChainedCommit| {
             LogEnd::note(&mut recent, link.number, &link.hash);
             Ok::<_, Error>(())
         };

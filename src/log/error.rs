@@ -73,7 +73,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether the store does not answer, rather than something being broken or missing.
+    /// Whether the store cannot be reached, rather than something being broken or missing.
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Store(error) => error.is_transient(),
@@ -81,7 +81,7 @@ impl Error {
         }
     }
 
-    /// Whether what came is not what it must be; it may have changed on the way.
+    /// Whether bytes are not what they must be: they may have changed on the way.
     pub fn is_damage(&self) -> bool {
         match self {
             Self::Records(records::Error::Malformed { .. }) | Self::Seal { .. } => true,

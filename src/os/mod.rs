@@ -3,6 +3,7 @@
 
 mod daemon;
 mod dirs;
+mod disk;
 #[cfg(test)]
 mod disk_tests;
 mod files;
@@ -20,6 +21,7 @@ pub use daemon::{
     become_daemon, file_limit, move_stderr, survive_file_limit, take_stdin, take_stdout,
 };
 pub use dirs::{make_private, sync_dir};
+pub use disk::{Directory, Disk, DiskFile};
 #[cfg(test)]
 pub(crate) use disk_tests::SmallDisk;
 pub use files::{FileLock, lock, read_small, rename_if_absent, replace, try_lock};

@@ -1,39 +1,53 @@
 //! The way to the bucket: staged packs, then commits, in order; backpressure when it does not keep up.
 //!
-//! A pack is made by `content` in [`Staging`], and from its closing on it is in the queue. The [`Uploader`] puts packs in
+//! `content` makes packs in [`Staging`]; a pack is in the queue as soon as it is closed. The [`Uploader`] puts packs in
 //! parallel and verified, then the journal's transactions as commits, each when the bucket has all that it refers to.
 //! Only a `log::Receipt` makes anything sent. [`Barrier`] makes packs and journal durable on this machine, in that order, and
 //! lets packs leave for the cache once nothing needs them here.
 //!
-//! Locks: the table of packs, the accounts of the room and the wire are leaves; neither is held across I/O (but for one statvfs), an
-//! `await`, or the other. `Staging::appending` is called under the journal's append lock.
+//! Locks: the table of packs, the accounts of the room and what is in flight are leaves; none is held across I/O (but for
+//! one statvfs), an `await`, or another of them. `Staging::appending` is called under the journal's append lock.
 
+mod area;
+mod backoff;
+mod bandwidth;
 mod barrier;
-mod bodies;
+mod barrier_round;
+mod buffer_pool;
+mod commit_spans;
 mod commits;
-mod dead;
-mod disk;
 mod error;
 mod health;
-mod link;
-mod packs;
+mod in_flight;
+mod job;
+mod open_pack;
+mod pack;
+mod pack_names;
+mod pack_table;
+mod pack_writes;
 mod pipeline;
 mod recover;
+mod ref_counts;
 mod reserve;
 mod send;
+mod send_queue;
+mod settled;
 mod staging;
 mod steps;
-mod tail;
 #[cfg(test)]
 mod tests;
-mod wire;
+mod unwritten;
+mod uploader;
 
-pub use barrier::{Adopt, Barrier, SYNC_EVERY};
-pub use disk::{Directory, Disk, DiskFile};
+pub use barrier::{Barrier, SYNC_EVERY};
+pub use barrier_round::Adopt;
 pub use error::{Error, Result};
 pub use health::Trouble;
-pub use pipeline::{Hooks, Parts, Status, UploadLimits, Uploader};
+pub use open_pack::{OpenPack, PackHold};
+pub use pack_names::pack_object;
+pub use pipeline::{Hooks, UploadLimits};
 pub use recover::{Footers, Recovered};
 pub use reserve::{Reservation, StagingLimits, cost};
-pub use staging::{OpenPack, PackHold, Staging, Usage, pack_object};
-pub use steps::{Step, Steps};
+pub use staging::{Staging, StagingUsage};
+pub use steps::{StepObserver, UploadStep};
+pub use uploader::{Parts, UploadStatus, Uploader};

@@ -1,21 +1,24 @@
-//! The uploader: packs in parallel, then commits in order (C1). It sends nothing and wakes for nothing when idle.
+//! What the tasks of one uploader share: where packs and commits come from and go to, the limits, and whether to go on.
 
+use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use tokio::task::JoinHandle;
-use tokio::time::Instant;
+use parking_lot::Mutex;
+use tokio::sync::watch;
 
+use super::area::StagingArea;
+use super::backoff::Backoff;
 use super::barrier::Barrier;
-use super::error::{Error, Result};
-use super::health::{Shared, Stop, Trouble};
-use super::staging::{Staging, Usage};
-use super::steps::Steps;
-use super::{commits, send};
-use crate::log::{Committer, Journal, Receipt};
+use super::buffer_pool::BufferPool;
+use super::health::Health;
+use super::in_flight::UploadsInFlight;
+use super::steps::StepObserver;
+use crate::log::{Journal, Receipt};
 use crate::os;
 use crate::store::Bucket;
-use crate::types::{CommitNo, MIB, Seq};
+use crate::types::{CommitNo, MIB, PackId, Seq};
 
 /// How much is on the wire, and how long a commit waits for company.
 #[derive(Clone, Copy, Debug)]
@@ -48,10 +51,7 @@ impl Default for UploadLimits {
     }
 }
 
-/// How often somebody who waits as long as there is progress looks whether there is.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-
-/// Whom the uploader tells. Called on its tasks: short, no waiting.
+/// Whom the uploader tells. Its tasks call them: they are short, and do not wait.
 #[derive(Clone)]
 pub struct Hooks {
     /// A commit is in the bucket, and that is noted in the journal.
@@ -60,227 +60,117 @@ pub struct Hooks {
     pub on_fenced: Arc<dyn Fn(CommitNo) + Send + Sync>,
 }
 
-/// What the uploader works on.
-pub struct Parts {
-    /// Packs.
-    pub staging: Staging,
-    /// Transactions.
-    pub journal: Arc<Journal>,
-    /// The log's end, claimed.
-    pub committer: Committer,
-    /// Where to.
-    pub bucket: Bucket,
-    /// Notes what is confirmed, and lets packs leave.
-    pub barrier: Barrier,
+/// Why the pipeline does nothing any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum StopReason {
+    /// Told to.
+    Asked,
+    /// Another writer has this commit (W3).
+    Fenced(CommitNo),
+    /// The local disk failed (J6), or a task of the pipeline did.
+    Failed(String),
 }
 
-/// For `status`.
-#[derive(Clone, Debug)]
-pub struct Status {
-    /// Packs and bytes here and unsent.
-    pub staging: Usage,
-    /// Packs on the wire.
-    #[allow(dead_code, reason = "tests wait for it")]
-    pub sending: u64,
-    /// Bytes that the other end has taken: while this grows the link lives.
-    pub carried: u64,
-    /// The last transaction of the journal, and the last one in the bucket.
-    pub appended: Seq,
-    /// The last transaction that is in the bucket.
-    pub confirmed: Seq,
-    /// The trouble with packs, and with commits, if there is any now; both are tried again for ever.
-    pub trouble: Vec<Trouble>,
-    /// Another writer has this commit: nothing more is sent (W3).
-    pub fenced: Option<CommitNo>,
-    /// The local disk failed: nothing more is accepted or sent (J6).
-    pub poisoned: Option<String>,
+/// What the tasks of one uploader share.
+pub(super) struct Pipeline {
+    pub(super) area: Arc<StagingArea>,
+    pub(super) journal: Arc<Journal>,
+    pub(super) bucket: Bucket,
+    pub(super) barrier: Barrier,
+    pub(super) hooks: Hooks,
+    pub(super) limits: UploadLimits,
+    pub(super) steps: StepObserver,
+    pub(super) stop: watch::Sender<Option<StopReason>>,
+    /// Every transaction up to this one is in the log.
+    pub(super) confirmed: watch::Sender<Seq>,
+    /// Somebody waits for everything up to this one.
+    pub(super) wanted: watch::Sender<Seq>,
+    pub(super) packs_health: Health,
+    pub(super) commits_health: Health,
+    /// Packs of which the store said in this process that it took them, and kept something else.
+    pub(super) broken: Mutex<HashSet<PackId>>,
+    pub(super) buffers: Arc<BufferPool>,
+    /// A leaf: nothing is locked under it.
+    pub(super) in_flight: Mutex<UploadsInFlight>,
+    sending: AtomicI64,
 }
 
-impl Status {
-    /// Transactions that are not in the bucket.
-    #[must_use]
-    pub fn unsent_transactions(&self) -> u64 {
-        self.appended.0.saturating_sub(self.confirmed.0)
-    }
-
-    /// What is not in the bucket yet, and why, in words.
-    #[must_use]
-    pub fn missing(&self) -> String {
-        let Usage { unsent_packs, unsent_bytes, .. } = self.staging;
-        let changes = self.unsent_transactions();
-        let mut text = format!("{changes} changes, {unsent_bytes} bytes in {unsent_packs} packs");
-        for trouble in &self.trouble {
-            text = format!("{text}; {}", trouble.error);
-        }
-        text
-    }
-}
-
-/// The running pipeline. Dropping it ends its tasks; everything unsent stays where it is.
-pub struct Uploader {
-    shared: Arc<Shared>,
-    packs: JoinHandle<()>,
-    commits: Option<JoinHandle<Option<Committer>>>,
-}
-
-impl Uploader {
-    /// Starts sending. Within a runtime.
-    #[must_use]
-    pub fn start(parts: Parts, hooks: Hooks, limits: UploadLimits, steps: Steps) -> Self {
-        let Parts { staging, journal, committer, bucket, barrier } = parts;
-        let places = (staging, journal, bucket, barrier);
-        let shared = Arc::new(Shared::new(places, hooks, limits, steps, committer.upto()));
-        let packs = {
-            let shared = shared.clone();
-            tokio::spawn(async move {
-                let ended = os::watched("sending packs", send::run(shared.clone())).await;
-                ended.unwrap_or_else(|panicked| shared.give_up(panicked));
-            })
-        };
-        let commits = {
-            let shared = shared.clone();
-            tokio::spawn(async move {
-                let run = commits::run(shared.clone(), committer);
-                let ended = os::watched("writing commits", run).await;
-                ended.unwrap_or_else(|panicked| {
-                    shared.give_up(panicked);
-                    None
-                })
-            })
-        };
-        Self { shared, packs, commits: Some(commits) }
-    }
-
-    /// Waits until every transaction up to `upto` is in the bucket; no commit lingers meanwhile.
-    ///
-    /// # Errors
-    /// `Unfinished` at the deadline, naming what is missing; `Fenced`, `Poisoned`, `Stopped`: it never will be.
-    pub async fn sync(&self, upto: Seq, deadline: Duration) -> Result<()> {
-        self.want(upto);
-        self.wait(upto, Instant::now() + deadline).await
-    }
-
-    /// No commit lingers until this one, and what pauses because the store failed tries again now.
-    fn want(&self, upto: Seq) {
-        self.shared.wanted.send_modify(|wanted| *wanted = upto.max(*wanted));
-    }
-
-    async fn wait(&self, upto: Seq, until: Instant) -> Result<()> {
-        let mut confirmed = self.shared.confirmed.subscribe();
-        let mut stop = self.shared.stop.subscribe();
-        loop {
-            if *confirmed.borrow_and_update() >= upto {
-                return Ok(());
-            }
-            self.shared.halted(); // notices a poisoned disk
-            let stopped = stop.borrow_and_update().clone();
-            match stopped {
-                None => (),
-                Some(Stop::Asked) => return Err(Error::Stopped),
-                Some(Stop::Fenced(_)) => return Err(Error::Fenced),
-                Some(Stop::Failed(reason)) => return Err(Error::Poisoned(reason)),
-            }
-            tokio::select! {
-                _ = confirmed.changed() => (),
-                _ = stop.changed() => (),
-                () = tokio::time::sleep_until(until) => {
-                    return Err(Error::Unfinished { missing: self.status().missing() });
-                }
-            }
+impl Pipeline {
+    pub(super) fn new(
+        (area, journal, bucket, barrier): (Arc<StagingArea>, Arc<Journal>, Bucket, Barrier),
+        hooks: Hooks,
+        limits: UploadLimits,
+        steps: StepObserver,
+        confirmed: Seq,
+    ) -> Self {
+        Self {
+            area,
+            journal,
+            bucket,
+            barrier,
+            hooks,
+            limits,
+            steps,
+            stop: watch::Sender::new(None),
+            confirmed: watch::Sender::new(confirmed),
+            wanted: watch::Sender::new(Seq(0)),
+            packs_health: Health::default(),
+            commits_health: Health::default(),
+            broken: Mutex::default(),
+            buffers: BufferPool::new(limits.parallel, limits.bytes),
+            in_flight: Mutex::default(),
+            sending: AtomicI64::new(0),
         }
     }
 
-    /// As `sync`, but its deadline counts from the last progress: a slow link is no error. `moves` is called when it begins
-    /// and whenever it has come further.
-    pub async fn sync_while_moving(
-        &self,
-        upto: Seq,
-        patience: Duration,
-        moves: impl Fn() + Send,
-    ) -> Result<()> {
-        self.want(upto);
-        let look = (patience / 8).min(LOOK_EVERY);
-        let (mut reached, mut since) = ((Seq(0), 0), Instant::now());
-        loop {
-            let now = self.shared.progress();
-            if now.0 > reached.0 || now.1 > reached.1 {
-                reached = (now.0.max(reached.0), now.1.max(reached.1));
-                since = Instant::now();
-                moves();
-            }
-            match self.wait(upto, Instant::now() + look).await {
-                Err(Error::Unfinished { .. }) if since.elapsed() < patience => {}
-                done => return done,
-            }
+    /// The pauses of one task.
+    pub(super) fn backoff(&self) -> Backoff {
+        Backoff::new(self.limits.pause, self.limits.pause_max)
+    }
+
+    /// Whether the tasks must end. A poisoned disk may give other bytes than were written: nothing of it is sent.
+    pub(super) fn halted(&self) -> bool {
+        if self.stop.borrow().is_none()
+            && let Some(reason) = self.barrier.poisoned()
+        {
+            self.stop_for(&reason);
         }
+        self.stop.borrow().is_some()
     }
 
-    /// Waits until everything that was appended is in the bucket.
-    #[cfg(test)]
-    pub async fn finish(&self, deadline: Duration) -> Result<()> {
-        self.sync(self.shared.journal.appended(), deadline).await
+    pub(super) fn stop_for(&self, reason: &str) {
+        self.stop_with(StopReason::Failed(reason.to_owned()));
     }
 
-    /// Every transaction up to this one is in the bucket.
-    #[must_use]
-    pub fn confirmed(&self) -> Seq {
-        *self.shared.confirmed.borrow()
+    /// A task that cannot begin again ended by a panic: nothing more would be sent, so nothing more is accepted.
+    pub(super) fn give_up(&self, panicked: os::Panicked) {
+        let reason = panicked.to_string();
+        self.barrier.give_up(&reason);
+        self.stop_for(&reason);
     }
 
-    /// Bytes of packs and commits that the other end has taken; it only grows. What is taken and lost, and sent again,
-    /// counts once.
-    #[must_use]
-    pub fn carried(&self) -> u64 {
-        self.shared.wire.lock().carried()
+    /// The first reason stays.
+    pub(super) fn stop_with(&self, why: StopReason) {
+        self.stop.send_if_modified(|stop| {
+            let first = stop.is_none();
+            stop.get_or_insert(why);
+            first
+        });
     }
 
-    /// For `status`.
-    #[must_use]
-    pub fn status(&self) -> Status {
-        let shared = &self.shared;
-        let troubles = [shared.packs_health.trouble(), shared.commits_health.trouble()];
-        let fenced = match &*shared.stop.borrow() {
-            Some(Stop::Fenced(found)) => Some(*found),
-            _ => None,
-        };
-        let failed = match &*shared.stop.borrow() {
-            Some(Stop::Failed(reason)) => Some(reason.clone()),
-            _ => None,
-        };
-        Status {
-            staging: shared.staging.usage(),
-            sending: shared.sending(),
-            carried: self.carried(),
-            appended: shared.journal.appended(),
-            confirmed: self.confirmed(),
-            trouble: troubles.into_iter().flatten().collect(),
-            fenced,
-            poisoned: failed.or_else(|| shared.barrier.poisoned()),
-        }
+    pub(super) fn note_sending(&self, change: i64) {
+        self.sending.fetch_add(change, Ordering::Relaxed);
     }
 
-    /// Stops; gives the committer back, for a release if nothing is unsent. A request on the wire is cut off.
-    pub async fn stop(mut self) -> Option<Committer> {
-        self.shared.stop_with(Stop::Asked);
-        self.packs.abort();
-        match self.commits.take() {
-            Some(commits) => commits.await.ok().flatten(),
-            None => None,
-        }
+    /// How far everything has come on its way to the bucket: what is confirmed, and the bytes that moved. While commits
+    /// fail, the bytes count as none: packs that go on moving bring nobody further.
+    pub(super) fn progress(&self) -> (Seq, u64) {
+        let is_failing = self.commits_health.trouble().is_some();
+        let moved = if is_failing { 0 } else { self.in_flight.lock().carried() };
+        (*self.confirmed.borrow(), moved)
     }
-}
 
-impl Drop for Uploader {
-    fn drop(&mut self) {
-        self.packs.abort();
-        if let Some(commits) = &self.commits {
-            commits.abort();
-        }
-    }
-}
-
-impl std::fmt::Debug for Uploader {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Uploader").field("confirmed", &self.confirmed()).finish_non_exhaustive()
+    pub(super) fn sending(&self) -> u64 {
+        u64::try_from(self.sending.load(Ordering::Relaxed)).unwrap_or(0)
     }
 }

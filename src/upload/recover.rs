@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 
 use super::error::{Error, Result};
-use super::packs::Stage;
-use super::staging::{Staging, parse_name};
-use super::tail::Tail;
+use super::pack::Stage;
+use super::pack_names::parse_name;
+use super::staging::Staging;
+use super::unwritten::UnwrittenTail;
 use crate::types::PackId;
 
 /// Judges and makes footers: the vault has the keys, this room has not.
@@ -40,11 +41,11 @@ impl Staging {
         footers: &dyn Footers,
     ) -> Result<Recovered> {
         let mut done = Recovered::default();
-        let disk = &self.shared.disk;
+        let disk = &self.area.disk;
         let listed = disk.list().map_err(Error::io("listing the staging directory"))?;
         for (name, length) in listed {
             let Some((pack, renamed)) = parse_name(&name) else { continue };
-            let stage = self.shared.table.lock().get(pack).map(|pack| pack.stage);
+            let stage = self.area.table.lock().get(pack).map(|pack| pack.stage);
             if stage == Some(Stage::Dropped) {
                 continue; // it goes with the next barrier, which says so durably
             }
@@ -57,22 +58,22 @@ impl Staging {
                 return Err(Error::Short { pack, length, wanted: end });
             }
             if footers.is_good(self, pack, length) {
-                let tail = Tail {
-                    file: Some(self.shared.open_file(pack, renamed).map_err(Error::io("a pack"))?),
+                let tail = UnwrittenTail {
+                    file: Some(self.area.open_file(pack, renamed).map_err(Error::io("a pack"))?),
                     written: length,
                     closes: true,
                     renamed,
                     extents_end: Some(end),
-                    ..Tail::default()
+                    ..UnwrittenTail::default()
                 };
-                self.shared.write_or_keep(pack, tail)?;
+                self.area.write_or_keep(pack, tail)?;
                 done.whole += 1;
             } else {
                 self.mend(pack, renamed, length, end, footers)?;
                 done.mended += 1;
             }
         }
-        self.shared.changed.notify_waiters();
+        self.area.changed.notify_waiters();
         Ok(done)
     }
 
@@ -87,29 +88,29 @@ impl Staging {
     ) -> Result<()> {
         let what = "cutting a pack found in staging";
         let footer = footers.make(pack, end);
-        let file = self.shared.open_file(pack, renamed).map_err(Error::io(what))?;
+        let file = self.area.open_file(pack, renamed).map_err(Error::io(what))?;
         // First cut, then the footer: a crash between leaves a pack without one, as it was found.
         file.set_length(end).map_err(Error::io(what))?;
-        self.shared.room.shrank(length - end);
-        self.shared.table.lock().set_length(pack, end);
+        self.area.room.shrank(length - end);
+        self.area.table.lock().set_length(pack, end);
         // On a full disk both come when there is room.
-        let tail = Tail {
+        let tail = UnwrittenTail {
             file: Some(file),
             written: end,
             bytes: footer,
             closes: true,
             renamed,
             extents_end: Some(end),
-            ..Tail::default()
+            ..UnwrittenTail::default()
         };
-        self.shared.write_or_keep(pack, tail)
+        self.area.write_or_keep(pack, tail)
     }
 
     fn forget_found(&self, pack: PackId, name: &str, length: u64) -> Result<()> {
         tracing::info!(%pack, length, "a pack that nothing refers to is removed from staging");
-        self.shared.disk.remove(name).map_err(Error::io("removing a pack from staging"))?;
-        self.shared.table.lock().remove(pack);
-        self.shared.room.shrank(length);
+        self.area.disk.remove(name).map_err(Error::io("removing a pack from staging"))?;
+        self.area.table.lock().remove(pack);
+        self.area.room.shrank(length);
         Ok(())
     }
 }

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::disk::Disk;
 use super::error::{Error, Result};
-use crate::log::{JournalRoom, Need};
+use crate::log::{JournalRoom, RoomClass};
+use crate::os::Disk;
 use crate::types::{GIB, KIB, MIB};
 
 /// Budgets of the staging area.
@@ -35,11 +35,11 @@ const KEPT_BACK: u64 = 32 * MIB;
 /// What the journal takes of the disk ahead of its end, so that it is there whoever fills the disk: some ten thousand
 /// transactions. At most a sixteenth of the budget.
 const KEPT_AHEAD: u64 = 8 * MIB;
-/// Of the disk's free bytes, what even these leave: the file system's own needs.
+/// Free bytes of the disk that even the journal leaves alone: the file system needs them.
 const LAST_FLOOR: u64 = 16 * MIB;
 /// The disk is asked for its free bytes this often at most.
 const MEASURE_EVERY: Duration = Duration::from_secs(1);
-/// One reservation's share of header, tag and footer entry (a name is up to 255 bytes), in bytes.
+/// Bytes of header, tag and footer entry for one reservation (a name is up to 255 bytes).
 const FIXED_COST: u64 = KIB;
 
 /// What `plain` bytes of plaintext may take in staging: tags (1/1024), padding of a pack that holds one file alone
@@ -51,7 +51,7 @@ pub fn cost(plain: u64) -> u64 {
 
 /// The accounts of the staging area. Shared by staging and its reservations.
 #[derive(Debug)]
-pub(super) struct Room {
+pub(super) struct StagingRoom {
     limits: StagingLimits,
     disk: Arc<dyn Disk>,
     accounts: Mutex<Accounts>,
@@ -74,7 +74,7 @@ struct Measured {
     ceiling: u64,
 }
 
-impl Room {
+impl StagingRoom {
     pub(super) fn new(disk: Arc<dyn Disk>, limits: StagingLimits, used: u64) -> Arc<Self> {
         let accounts = Mutex::new(Accounts { used, ..Accounts::default() });
         let (waiting, _) = watch::channel(0);
@@ -133,25 +133,25 @@ impl Room {
 
     /// The most that `used + reserved` may come to, and what stays free on the disk: of writes (`None`), and of what the
     /// journal needs.
-    fn bounds(&self, need: Option<Need>) -> (u64, u64) {
+    fn bounds(&self, need: Option<RoomClass>) -> (u64, u64) {
         let StagingLimits { budget, free_floor, .. } = self.limits;
         let kept = self.kept_back();
         match need {
             None => (budget - kept, free_floor),
-            Some(Need::Change) => (budget - kept / 2, free_floor.saturating_sub(kept / 2)),
-            Some(Need::Frees | Need::Upkeep) => (budget, LAST_FLOOR.min(free_floor)),
+            Some(RoomClass::Change) => (budget - kept / 2, free_floor.saturating_sub(kept / 2)),
+            Some(RoomClass::FreesRoom | RoomClass::Upkeep) => (budget, LAST_FLOOR.min(free_floor)),
         }
     }
 
     /// Whether there is room for so many bytes more.
-    fn fits(&self, accounts: &mut Accounts, bytes: u64, need: Option<Need>) -> Result<bool> {
+    fn fits(&self, accounts: &mut Accounts, bytes: u64, need: Option<RoomClass>) -> Result<bool> {
         let (budget, floor) = self.bounds(need);
         let wanted = accounts.used.saturating_add(accounts.reserved).saturating_add(bytes);
         if wanted > budget {
             return Ok(false);
         }
         if accounts.measured.as_ref().is_none_or(|m| m.at.elapsed() > MEASURE_EVERY) {
-            // statvfs of a local disk answers from memory: short enough to be under the lock.
+            // statvfs of a local disk reads memory alone: short enough to be under the lock.
             let free = self.disk.free().map_err(Error::io("asking for the disk's free space"))?;
             // What is reserved is not on the disk yet; what is used is already missing from `free`.
             let ceiling = accounts.used.saturating_add(free);
@@ -176,7 +176,7 @@ impl Room {
             return Ok(reservation);
         }
         if bytes > self.bounds(None).0 {
-            return Err(Error::Full); // it could never be
+            return Err(Error::Full); // there could never be so much
         }
         let _waiting = Waiting::new(&self.waiting);
         let deadline = tokio::time::Instant::now() + self.limits.wait;
@@ -185,7 +185,7 @@ impl Room {
             if let Some(reservation) = self.admit(bytes)? {
                 return Ok(reservation);
             }
-            // The disk may also be freed by others, who do not tell: looked at once a second.
+            // Others may free the disk too, and do not tell: so it is looked at once a second.
             let look = tokio::time::Instant::now() + MEASURE_EVERY;
             if tokio::time::timeout_at(look.min(deadline), freed).await.is_err()
                 && tokio::time::Instant::now() >= deadline
@@ -197,12 +197,12 @@ impl Room {
 }
 
 /// The journal is counted beside the packs (J8).
-impl JournalRoom for Room {
+impl JournalRoom for StagingRoom {
     fn kept_ahead(&self) -> u64 {
         KEPT_AHEAD.min(self.limits.budget / 16)
     }
 
-    fn take(&self, bytes: u64, need: Need) -> bool {
+    fn take(&self, bytes: u64, need: RoomClass) -> bool {
         let mut accounts = self.accounts.lock();
         let fits = self.fits(&mut accounts, bytes, Some(need)).unwrap_or_else(|error| {
             tracing::warn!(%error, "no more room for the journal");
@@ -221,7 +221,7 @@ impl JournalRoom for Room {
     }
 }
 
-/// Counts one who waits, for as long as it lives: a cancelled wait is not counted on.
+/// Counts as one who waits for as long as it lives: so a wait that is cancelled is not counted any more.
 struct Waiting<'a>(&'a watch::Sender<usize>);
 
 impl<'a> Waiting<'a> {
@@ -241,7 +241,7 @@ impl Drop for Waiting<'_> {
 #[derive(Debug)]
 #[must_use]
 pub struct Reservation {
-    room: Arc<Room>,
+    room: Arc<StagingRoom>,
     /// On disk, overhead included.
     bytes: u64,
 }

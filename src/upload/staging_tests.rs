@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::*;
-use crate::log::Need;
+use crate::log::RoomClass;
 use crate::types::{KIB, MIB, PackId, Seq};
 use crate::upload::{Error, Footers, StagingLimits};
 
@@ -140,11 +140,11 @@ async fn j8_a_full_staging_is_backpressure_then_full_and_the_reserve_stays() {
     }
     assert!(staging.usage().reserved <= MIB / 8 * 7, "a reserve is kept back");
     let room = staging.journal_room();
-    assert!(room.take(60 * KIB, Need::Change), "what is written can be published");
-    assert!(!room.take(30 * KIB, Need::Change), "the other half is kept back from changes");
-    assert!(room.take(30 * KIB, Need::Frees), "for what frees room");
-    assert!(room.take(30 * KIB, Need::Upkeep), "and for what must go on");
-    assert!(!room.take(30 * KIB, Need::Upkeep), "but the budget is the budget");
+    assert!(room.take(60 * KIB, RoomClass::Change), "what is written can be published");
+    assert!(!room.take(30 * KIB, RoomClass::Change), "the other half is kept back from changes");
+    assert!(room.take(30 * KIB, RoomClass::FreesRoom), "for what frees room");
+    assert!(room.take(30 * KIB, RoomClass::Upkeep), "and for what must go on");
+    assert!(!room.take(30 * KIB, RoomClass::Upkeep), "but the budget is the budget");
     room.give_back(120 * KIB);
     drop(all);
 
@@ -183,8 +183,8 @@ fn j8_the_disk_keeps_its_floor() {
     let limits = StagingLimits { free_floor: u64::MAX, ..limits(MIB) };
     let staging = Staging::open(dir.path(), limits).unwrap();
     assert!(staging.try_reserve(1).unwrap().is_none());
-    assert!(!staging.journal_room().take(KIB, Need::Change), "of the journal too");
-    assert!(staging.journal_room().take(KIB, Need::Frees));
+    assert!(!staging.journal_room().take(KIB, RoomClass::Change), "of the journal too");
+    assert!(staging.journal_room().take(KIB, RoomClass::FreesRoom));
 }
 
 #[test]

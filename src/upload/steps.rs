@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 /// What has just been done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Step {
+pub enum UploadStep {
     /// A pack was read from staging, to be sent.
     PackRead,
     /// The bucket has a pack, verified.
@@ -32,24 +32,24 @@ pub enum Step {
 
 /// Tells a test of each step; does nothing otherwise.
 #[derive(Clone, Default)]
-pub struct Steps(Option<Arc<dyn Fn(Step) + Send + Sync>>);
+pub struct StepObserver(Option<Arc<dyn Fn(UploadStep) + Send + Sync>>);
 
-impl Steps {
+impl StepObserver {
     /// Calls `observer` after each step.
     #[cfg(test)]
-    pub fn watched(observer: impl Fn(Step) + Send + Sync + 'static) -> Self {
+    pub fn watched(observer: impl Fn(UploadStep) + Send + Sync + 'static) -> Self {
         Self(Some(Arc::new(observer)))
     }
 
-    pub(super) fn done(&self, step: Step) {
+    pub(super) fn done(&self, step: UploadStep) {
         if let Some(observer) = &self.0 {
             observer(step);
         }
     }
 }
 
-impl fmt::Debug for Steps {
+impl fmt::Debug for StepObserver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_some() { "Steps(watched)" } else { "Steps" })
+        f.write_str(if self.0.is_some() { "StepObserver(watched)" } else { "StepObserver" })
     }
 }

@@ -23,7 +23,7 @@ use crate::os;
 use crate::records::Inode;
 use crate::types::{InodeNo, Seq, Timestamp};
 use crate::upload::{
-    Barrier, Hooks, Parts, SYNC_EVERY, Staging, StagingLimits, Steps, UploadLimits, Uploader,
+    Barrier, Hooks, Parts, SYNC_EVERY, Staging, StagingLimits, StepObserver, UploadLimits, Uploader,
 };
 use crate::vfs::{self, Vfs};
 
@@ -46,10 +46,11 @@ impl Vault {
         )?;
         let warnings = options.machine.warning.iter().cloned().collect();
         let state_dir = StateDir { root: options.state_dir.clone() };
-        if !options.read_only {
-            // Before anything local is touched: a damaged journal leaves all as it is.
-            Journal::inspect(&state_dir.journal(), &options.unlocked.keys)?;
-        }
+        // Before anything local is touched: a damaged journal leaves all as it is.
+        let found = match options.read_only {
+            true => None,
+            false => Journal::inspect(&state_dir.journal(), &options.unlocked.keys)?,
+        };
         let cache = open_cache(&options, &state_dir)?;
         let chain = Chain::new(options.bucket.clone(), options.unlocked.keys.clone());
         let warnings = Mutex::new(warnings);
@@ -71,7 +72,7 @@ impl Vault {
         }
         store_facts::recall(&options);
         let warning = store_facts::check_conditional_puts(&options).await?;
-        let mut claimed = context.writer().await?;
+        let mut claimed = context.writer(found).await?;
         store_facts::remember(&options);
         claimed.warnings.extend(context.warnings.into_inner());
         claimed.warnings.extend(warning);
@@ -132,12 +133,11 @@ impl Vault {
         };
         let bytes = Shares::of(options.memory).wire;
         let limits = UploadLimits { bytes, ..UploadLimits::default() };
-        let uploader = Uploader::start(parts, hooks, limits, Steps::default());
-        let uploader = Arc::new(Mutex::new(Some(Arc::new(uploader))));
+        let uploader = Uploader::start(parts, hooks, limits, StepObserver::default());
+        let uploader = Arc::new(uploader);
         let durability = ToDisk {
             barrier: barrier.clone(),
             uploader: uploader.clone(),
-            content: content.clone(),
             staging: staging.clone(),
             bucket: options.bucket.clone(),
         };
@@ -178,7 +178,7 @@ impl Vault {
 fn barrier(staging: &Staging, journal: &Arc<Journal>, cache: &Cache) -> Barrier {
     let cache = cache.clone();
     let adopt = Arc::new(move |object: &str, file: &std::path::Path| cache.adopt(object, file));
-    Barrier::start(staging.clone(), journal.clone(), adopt, SYNC_EVERY, Steps::default())
+    Barrier::start(staging.clone(), journal.clone(), adopt, SYNC_EVERY, StepObserver::default())
 }
 
 /// What the vault does in the background, besides what its rooms do.

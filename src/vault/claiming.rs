@@ -28,11 +28,17 @@ pub(super) struct Claimed {
 
 impl OpenContext<'_> {
     /// A writer (W1): reads, decides, claims. Nothing is sent before the claim, and nothing
-    /// local is changed before the journal is known to be whole (J3).
-    pub(super) async fn writer(&self) -> Result<Claimed> {
+    /// local is changed before the journal is known to be whole (J3): `found` is what was found of it.
+    pub(super) async fn writer(&self, found: Option<Inspection>) -> Result<Claimed> {
+        let mut first = Some(found);
         let mut index_was_damaged = false;
         for _ in 0..CLAIM_TRIES {
-            match self.try_claim().await {
+            // A try that failed may have changed the journal.
+            let found = match first.take() {
+                Some(found) => found,
+                None => Journal::inspect(&self.state_dir.journal(), self.keys())?,
+            };
+            match self.try_claim(found).await {
                 Ok(Some(opened)) => return Ok(opened),
                 Ok(None) => {}
                 // That is noted: the next try begins with an empty index, as the next mount would (J4).
@@ -46,9 +52,8 @@ impl OpenContext<'_> {
         Err(Error::Contended)
     }
 
-    async fn try_claim(&self) -> Result<Option<Claimed>> {
+    async fn try_claim(&self, mut journal: Option<Inspection>) -> Result<Option<Claimed>> {
         let mut warnings = Vec::new();
-        let mut journal = Journal::inspect(&self.state_dir.journal(), self.keys())?;
         let (mut index, mut survey) = self.survey(journal.as_ref(), false).await?;
         self.may_write(&survey)?;
         let staging = self.open_staging()?;

@@ -1,6 +1,5 @@
 //! How a vault is closed: everything is in the bucket, then the claim is released (W1), then the journal says so.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::open_vault::{Ending, Vault, Writer};
@@ -49,27 +48,11 @@ impl Vault {
         self.sync(deadline).await?;
         writer.periodic.lock().take();
         let last = writer.journal.close_to_appends();
-        let uploader = writer.uploader.lock().clone();
-        let Some(uploader) = uploader else { return Ok(None) };
-        if let Err(error) = uploader.sync(last, deadline).await {
+        if let Err(error) = writer.uploader.sync(last, deadline).await {
             writer.journal.reopen_to_appends();
             return Err(error.into());
         }
-        drop(uploader);
-        let uploader = {
-            let mut place = writer.uploader.lock();
-            match place.take().map(Arc::try_unwrap) {
-                None => return Ok(None),
-                Some(Ok(uploader)) => uploader,
-                // Whoever waits is answered in a moment; then it can be ours alone.
-                Some(Err(shared)) => {
-                    *place = Some(shared);
-                    writer.journal.reopen_to_appends();
-                    return Err(Error::Unfinished("an fsync or a sync still waits".into()));
-                }
-            }
-        };
-        Ok(uploader.stop().await)
+        Ok(writer.uploader.stop().await)
     }
 
     /// All that is here is durable, and the journal says that nothing was cut off.

@@ -1,14 +1,13 @@
 //! What `fsync` means in an open vault: for the vfs, which knows neither disk nor bucket.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::open_vault::Sending;
-use crate::content::Content;
 use crate::store::Bucket;
 use crate::types::Seq;
-use crate::upload::{self, Barrier, Staging};
+use crate::upload::{self, Barrier, Staging, Uploader};
 use crate::vfs::{self, Durability, DurabilityError};
 
 /// How long an fsync with `--fsync bucket` waits while nothing gets to the bucket before it fails: longer than one request
@@ -20,8 +19,7 @@ const LATER: Duration = Duration::from_secs(5);
 /// `fsync`, for the vfs.
 pub(super) struct ToDisk {
     pub(super) barrier: Barrier,
-    pub(super) uploader: Sending,
-    pub(super) content: Content,
+    pub(super) uploader: Arc<Uploader>,
     pub(super) staging: Staging,
     pub(super) bucket: Bucket,
 }
@@ -37,17 +35,13 @@ impl Durability for ToDisk {
     }
 
     async fn bucket(&self, upto: Seq) -> Result<(), DurabilityError> {
-        self.content.close_packs()?;
-        let uploader = self.uploader.lock().clone();
-        let uploader = uploader.ok_or("the vault is being closed")?;
         let moves = || vfs::takes(BUCKET_FSYNC + LATER);
-        Ok(uploader.sync_while_moving(upto, BUCKET_FSYNC, moves).await?)
+        Ok(self.uploader.sync_while_moving(upto, BUCKET_FSYNC, moves).await?)
     }
 
     /// What the store has; while it takes nothing, what staging can still hold.
     fn free(&self) -> Option<u64> {
-        let uploader = self.uploader.lock().clone();
-        if uploader.is_none_or(|uploader| uploader.status().trouble.is_empty()) {
+        if self.uploader.status().trouble.is_empty() {
             return self.bucket.free();
         }
         let usage = self.staging.usage();
@@ -55,7 +49,7 @@ impl Durability for ToDisk {
     }
 
     fn carried(&self) -> u64 {
-        self.uploader.lock().as_ref().map_or(0, |uploader| uploader.carried())
+        self.uploader.carried()
     }
 }
 

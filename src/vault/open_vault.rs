@@ -36,15 +36,12 @@ pub struct Vault {
     pub(super) _lock: MachineLock,
 }
 
-/// Taken out when the vault is closed.
-pub(super) type Sending = Arc<Mutex<Option<Arc<Uploader>>>>;
-
 /// What only a writer has.
 pub(super) struct Writer {
     pub(super) journal: Arc<Journal>,
     pub(super) staging: Staging,
     pub(super) barrier: Barrier,
-    pub(super) uploader: Sending,
+    pub(super) uploader: Arc<Uploader>,
     pub(super) checkpointer: Arc<Checkpointer>,
     pub(super) recorder: Arc<HeadRecorder>,
     pub(super) tasks: Vec<JoinHandle<()>>,
@@ -98,18 +95,16 @@ impl Vault {
     pub fn progress(&self) -> Progress {
         let Some(writer) = &self.writer else { return Progress::default() };
         let usage = writer.staging.usage();
-        let uploads = writer.uploader.lock().as_ref().map(|uploader| uploader.status());
-        let trouble = uploads.as_ref().and_then(|status| {
-            let trouble = status.trouble.first().map(|trouble| trouble.error.clone());
-            trouble.or(status.poisoned.clone())
-        });
+        let uploads = writer.uploader.status();
+        let trouble = uploads.trouble.first().map(|trouble| trouble.error.clone());
+        let trouble = trouble.or_else(|| uploads.poisoned.clone());
         Progress {
             unsent_bytes: usage.unsent_bytes,
             unsent_packs: usage.unsent_packs,
-            unsent_changes: uploads.as_ref().map_or(0, crate::upload::Status::unsent_transactions),
-            moved_bytes: uploads.as_ref().map_or(0, |status| status.carried),
+            unsent_changes: uploads.unsent_transactions(),
+            moved_bytes: uploads.carried,
             unpublished_files: self.content.unpublished().len() as u64,
-            fenced: uploads.as_ref().is_some_and(|status| status.fenced.is_some()),
+            fenced: uploads.fenced.is_some(),
             trouble,
         }
     }
@@ -157,9 +152,7 @@ impl Vault {
         let Some(writer) = &self.writer else { return Ok(()) };
         self.vfs.publish_all().await?;
         self.content.close_packs()?;
-        let uploader = writer.uploader.lock().clone();
-        let Some(uploader) = uploader else { return Ok(()) };
-        Ok(uploader.sync(writer.journal.appended(), deadline).await?)
+        Ok(writer.uploader.sync(writer.journal.appended(), deadline).await?)
     }
 
     /// Makes a checkpoint of what is in the bucket now.

@@ -12,8 +12,8 @@ use super::{Error, Result};
 use crate::content::FooterKeys;
 use crate::crypto::Place;
 use crate::index::Index;
-use crate::log::{Inspection, Journal, JournalOptions, NotedCommit, RealDisk};
-use crate::os::boot_id;
+use crate::log::{Inspection, Journal, JournalOptions, NotedCommit};
+use crate::os::{Directory, boot_id};
 use crate::types::{PackId, Reference, Seq};
 use crate::upload::{Staging, StagingLimits};
 
@@ -76,14 +76,16 @@ impl OpenContext<'_> {
         survey: &Survey,
         warnings: &mut Vec<String>,
     ) -> Result<Arc<Journal>> {
+        let dir = self.state_dir.journal();
+        let disk = Directory::open(&dir)
+            .map_err(Error::io("the journal's directory cannot be opened or made"))?;
         let options = JournalOptions {
             keys: self.keys().clone(),
             boot: boot_id(),
-            disk: Arc::new(RealDisk),
+            disk: Arc::new(disk),
             watcher: Some(Arc::new(staging.clone())),
             room: Some(staging.journal_room()),
         };
-        let dir = self.state_dir.journal();
         let head = (survey.head.number, survey.head.hash);
         if let Some(torn) = found.as_ref().and_then(|found| found.torn) {
             tracing::warn!(
@@ -101,7 +103,7 @@ impl OpenContext<'_> {
             aside::remove_files(&dir).map_err(Error::io("the old journal cannot be removed"))?;
             staging.recover(&HashMap::new(), &self.footers())?;
             let noted = NotedCommit { upto: Seq(0), number: head.0, hash: head.1 };
-            let journal = Arc::new(Journal::create(&dir, options, noted)?);
+            let journal = Arc::new(Journal::create(options, noted)?);
             index.set_journal(journal.id(), Seq(0));
             index.attach(journal.clone());
             index.persist_point()?;
@@ -121,7 +123,7 @@ impl OpenContext<'_> {
             }
         }
         staging.recover(&referred, &self.footers())?;
-        let journal = Arc::new(Journal::resume(&dir, options, &found)?);
+        let journal = Arc::new(Journal::resume(options, &found)?);
         if survey.confirmed > found.noted.upto {
             let (number, hash) = head;
             journal.note_confirmed(NotedCommit { upto: survey.confirmed, number, hash })?;

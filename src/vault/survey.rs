@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use super::{Error, Result};
 use crate::checkpoint::{Manifest, SinceCheckpoint};
 use crate::index::{self, Index};
-use crate::log::{Chain, Head, Inspection, Link, LogEnd, Seen};
+use crate::log::{Chain, ChainedCommit, Head, Inspection, LogEnd, Seen};
 use crate::records::{Key, MetaKey, Transaction, WriterClaim, decode_value};
 use crate::types::{CommitNo, Generation, Hash, Seq};
 
@@ -55,7 +55,7 @@ impl<'a> OwnRun<'a> {
 
     /// Whether commit after commit holds nothing but this journal's claims, releases, header
     /// records and next transactions.
-    fn see(&mut self, link: &Link) -> Result<()> {
+    fn see(&mut self, link: &ChainedCommit) -> Result<()> {
         let Some(journal) = self.journal else { return Ok(()) };
         if link.number <= journal.noted.number {
             self.continues &= link.number < journal.noted.number || link.hash == journal.noted.hash;
@@ -210,7 +210,7 @@ impl Surveyor<'_> {
     }
 }
 
-fn claim_in(link: &Link) -> Result<Option<WriterClaim>> {
+fn claim_in(link: &ChainedCommit) -> Result<Option<WriterClaim>> {
     let key = Key::Meta(MetaKey::Writer).encode();
     let record = link.content.header.records.iter().rfind(|record| record.key == key);
     let value = record.and_then(|record| record.value.as_ref());

@@ -47,9 +47,6 @@ impl Patience {
     };
 }
 
-/// How often the release gives way to somebody who still waits for an fsync (which has a
-/// deadline of its own, of two minutes).
-const CLOSE_TRIES: u32 = 300;
 /// One attempt at a sync; at its end another begins. Only there so that no wait is endless.
 const SYNC_STEP: Duration = Duration::from_hours(1);
 
@@ -176,7 +173,7 @@ impl Life {
     async fn send_and_release(&self, hurried: &AtomicBool, voice: &Voice) -> Outcome {
         // Before anything is waited for: it may still write.
         self.live.unserve().await;
-        for attempt in 1.. {
+        loop {
             let sent = self
                 .sync_until_stuck(|progress, stuck| {
                     voice.say(&Word::Progress(progress.clone()));
@@ -185,8 +182,8 @@ impl Life {
                 .await;
             let outcome = match sent {
                 Ok(()) => match self.live.close().await {
-                    // Somebody else's wait was in the way, or a last write.
-                    Err(failure) if failure.exit == Exit::Unsent && attempt < CLOSE_TRIES => {
+                    // A last write came between: it is waited for as what came before.
+                    Err(failure) if failure.exit == Exit::Unsent => {
                         tokio::time::sleep(self.patience.tick).await;
                         continue;
                     }
@@ -202,7 +199,6 @@ impl Life {
                 outcome => return outcome,
             }
         }
-        Ok(()) // not reached: the loop has no end of its own
     }
 
     /// Waits for everything written before to be in the bucket. `go_on` hears of progress

@@ -315,7 +315,7 @@ async fn a_first_signal_does_not_interrupt_the_release() {
 }
 
 #[tokio::test]
-async fn a_release_in_somebodys_way_is_tried_again_and_a_failed_one_is_said() {
+async fn a_release_that_a_last_write_delays_is_tried_again_and_a_failed_one_is_said() {
     let scene_of = |fails: &[Exit]| scene(|vault| *vault.close_fails.lock() = fails.to_vec());
     let waits = scene_of(&[Exit::Unsent, Exit::Unsent]);
     waits.vault.unmounted.send_replace(true);

@@ -3,14 +3,13 @@
 //! The message is bound to journal, segment and offset (J3), so a record that was moved,
 //! or belongs to an older journal, does not open.
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 
 use minicbor::{Decode, Encode};
 
 use crate::crypto::{Keys, Place};
 use crate::log::{Error, Result};
+use crate::os::DiskFile;
 use crate::records::{TRANSACTION_MAX, decode_value, encode_value};
 use crate::types::{CommitNo, Hash, JournalId, KIB, PackId, Seq};
 
@@ -18,7 +17,7 @@ use crate::types::{CommitNo, Hash, JournalId, KIB, PackId, Seq};
 const MARKER: [u8; 4] = *b"\xf5S3J";
 /// Marker and length.
 pub(super) const FRAME_HEADER: usize = 8;
-/// What a sealed record may be long: the largest transaction, and room for its seal.
+/// Bytes of a sealed record at most: the largest transaction, and room for its seal.
 const SEALED_MAX: usize = TRANSACTION_MAX + (64 * KIB) as usize;
 
 /// The last commit that the journal knows to be in the bucket, and how far it reaches (J5).
@@ -80,7 +79,7 @@ pub(super) struct BarrierMark {
 
 /// What a record says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Record {
+pub(super) enum JournalRecord {
     Start(Start),
     /// The packs that were in staging then: those must be there as long as it is unconfirmed
     /// (J3); what else it refers to was in the bucket already.
@@ -98,7 +97,7 @@ pub(super) enum Record {
     Dropped(Vec<DroppedPack>),
 }
 
-impl Record {
+impl JournalRecord {
     fn plain(&self) -> Vec<u8> {
         let (kind, body) = match self {
             Self::Start(start) => (0, encode_value(start)),
@@ -139,12 +138,12 @@ fn plain_transaction(staged: &[PackId], bytes: &[u8]) -> Vec<u8> {
     plain
 }
 
-fn parse_transaction(body: &[u8]) -> Option<Record> {
+fn parse_transaction(body: &[u8]) -> Option<JournalRecord> {
     let (count, rest) = body.split_first_chunk::<4>()?;
     let length = usize::try_from(u32::from_le_bytes(*count)).ok()?.checked_mul(16)?;
     let (packs, bytes) = rest.split_at_checked(length)?;
     let staged = packs.as_chunks::<16>().0.iter().map(|id| PackId(*id)).collect();
-    Some(Record::Transaction { staged, bytes: bytes.to_vec() })
+    Some(JournalRecord::Transaction { staged, bytes: bytes.to_vec() })
 }
 
 /// The frame of `record` at this place.
@@ -153,7 +152,7 @@ pub(super) fn seal(
     journal: JournalId,
     segment: u64,
     offset: u64,
-    record: &Record,
+    record: &JournalRecord,
 ) -> Vec<u8> {
     let place = Place::JournalRecord { journal, segment, offset };
     let sealed = keys.seal(place, &record.plain());
@@ -170,7 +169,7 @@ pub(super) struct Frames<'a> {
     keys: &'a Keys,
     journal: JournalId,
     segment: u64,
-    file: &'a File,
+    file: &'a dyn DiskFile,
     end: u64,
     buffer: Vec<u8>,
     buffer_at: u64,
@@ -185,7 +184,7 @@ impl<'a> Frames<'a> {
         keys: &'a Keys,
         journal: JournalId,
         segment: u64,
-        file: &'a File,
+        file: &'a dyn DiskFile,
         end: u64,
     ) -> Self {
         Self { keys, journal, segment, file, end, buffer: Vec::new(), buffer_at: 0 }
@@ -200,7 +199,7 @@ impl<'a> Frames<'a> {
         if offset < have.start || stop > have.end {
             let wanted = (stop - offset).max(READ_AHEAD).min(self.end - offset);
             self.buffer.resize(usize::try_from(wanted).map_err(io::Error::other)?, 0);
-            self.file.read_exact_at(&mut self.buffer, offset)?;
+            self.file.read_at(&mut self.buffer, offset)?;
             self.buffer_at = offset;
         }
         let at = usize::try_from(offset - self.buffer_at).map_err(io::Error::other)?;
@@ -209,7 +208,7 @@ impl<'a> Frames<'a> {
 
     /// The record at `offset` and where the next one begins; `None` if what is there is not
     /// a record of this place.
-    pub(super) fn at(&mut self, offset: u64) -> io::Result<Option<(Record, u64)>> {
+    pub(super) fn at(&mut self, offset: u64) -> io::Result<Option<(JournalRecord, u64)>> {
         let Some(header) = self.bytes(offset, FRAME_HEADER)? else { return Ok(None) };
         let Some(length) = header.strip_prefix(&MARKER) else { return Ok(None) };
         let Ok(length) = length.try_into().map(u32::from_le_bytes) else { return Ok(None) };
@@ -224,7 +223,7 @@ impl<'a> Frames<'a> {
         };
         let Ok(plain) = keys.open(place, sealed) else { return Ok(None) };
         let next = offset + (FRAME_HEADER + length) as u64;
-        Ok(Record::parse(&plain).ok().map(|record| (record, next)))
+        Ok(JournalRecord::parse(&plain).ok().map(|record| (record, next)))
     }
 
     /// Whether a barrier that covers `offset` lies behind it, though the record there is bad.
@@ -232,7 +231,7 @@ impl<'a> Frames<'a> {
         let mut at = offset;
         while at + (FRAME_HEADER as u64) < self.end {
             match self.at(at)? {
-                Some((Record::Barrier(mark), _))
+                Some((JournalRecord::Barrier(mark), _))
                     if mark.segment > self.segment
                         || mark.segment == self.segment && mark.offset > offset =>
                 {

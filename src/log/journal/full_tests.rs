@@ -5,11 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::tests::{NOTHING, change, create, keys, options};
+use super::tests::{NOTHING, change, create, keys, options, real};
 use super::*;
-use crate::log::RealDisk;
 use crate::os::SmallDisk;
-use crate::types::{CommitNo, MIB};
+use crate::types::{CommitNo, KIB, MIB};
 
 /// Room without a budget: what the disk has.
 #[derive(Default)]
@@ -23,7 +22,7 @@ impl JournalRoom for Plain {
     fn kept_ahead(&self) -> u64 {
         AHEAD
     }
-    fn take(&self, bytes: u64, _: Need) -> bool {
+    fn take(&self, bytes: u64, _: RoomClass) -> bool {
         self.taken.fetch_add(bytes, Ordering::Relaxed);
         true
     }
@@ -35,8 +34,8 @@ impl JournalRoom for Plain {
     }
 }
 
-fn roomy(room: &Arc<Plain>) -> JournalOptions {
-    JournalOptions { room: Some(room.clone()), ..options(Arc::new(RealDisk)) }
+fn roomy(dir: &Path, room: &Arc<Plain>) -> JournalOptions {
+    JournalOptions { room: Some(room.clone()), ..options(real(dir)) }
 }
 
 fn count(dir: &Path) -> usize {
@@ -56,7 +55,7 @@ fn is_full<T>(result: &Result<T>) -> bool {
 fn j8_on_a_full_disk_changes_are_refused_and_what_frees_room_and_upkeep_go_on() {
     let disk = SmallDisk::of(6 * MIB);
     let (dir, room) = (disk.path().join("journal"), Arc::new(Plain::default()));
-    let journal = Journal::create(&dir, roomy(&room), NOTHING).unwrap();
+    let journal = Journal::create(roomy(&dir, &room), NOTHING).unwrap();
     // Over segments, until the disk is full.
     let refused = loop {
         if let Err(error) = journal.append(&change(1, 20_000)) {
@@ -69,14 +68,14 @@ fn j8_on_a_full_disk_changes_are_refused_and_what_frees_room_and_upkeep_go_on() 
     while journal.append(&change(1, 100)).is_ok() {}
     let last = journal.appended();
     assert!(is_full(&journal.append(&change(1, 100))), "what is kept back is kept");
-    journal.append_for(&change(1, 100), Need::Frees).unwrap();
+    journal.append_for(&change(1, 100), RoomClass::FreesRoom).unwrap();
     let noted = NotedCommit { upto: last, number: CommitNo(7), hash: Hash([7; 32]) };
     journal.note_confirmed(noted).unwrap();
     journal.sync_data(journal.mark().unwrap()).unwrap();
     assert_eq!((journal.durable_noted(), journal.durable()), (noted, last.next()));
     // What frees room does not take the last of it.
     for length in [1000, 1] {
-        while journal.append_for(&change(1, length), Need::Frees).is_ok() {}
+        while journal.append_for(&change(1, length), RoomClass::FreesRoom).is_ok() {}
     }
     let last = journal.appended();
     // More of them than what a change had no room in could hold.
@@ -89,7 +88,7 @@ fn j8_on_a_full_disk_changes_are_refused_and_what_frees_room_and_upkeep_go_on() 
     drop(journal);
     let found = Journal::inspect(&dir, &keys()).unwrap().unwrap();
     assert_eq!((found.last, found.torn, found.noted), (last, None, noted));
-    let journal = Journal::resume(&dir, roomy(&Arc::default()), &found).unwrap();
+    let journal = Journal::resume(roomy(&dir, &Arc::default()), &found).unwrap();
     assert!(is_full(&journal.append(&change(1, 100))));
     journal.trim(last).unwrap();
     disk.empty();
@@ -108,7 +107,7 @@ fn j8_without_any_room_notes_and_barriers_are_made_up_for() {
     let disk = SmallDisk::of(3 * MIB);
     let dir = disk.path().join("journal");
     // Nothing is kept ahead.
-    let journal = Journal::create(&dir, options(Arc::new(RealDisk)), NOTHING).unwrap();
+    let journal = Journal::create(options(real(&dir)), NOTHING).unwrap();
     journal.append(&change(1, 900_000)).unwrap();
     disk.fill();
     while journal.append(&change(1, 100)).is_ok() {}
@@ -135,7 +134,7 @@ fn j8_without_any_room_notes_and_barriers_are_made_up_for() {
 fn j8_the_journal_counts_what_it_takes_of_the_disk() {
     let dir = tempfile::tempdir().unwrap();
     let room = Arc::new(Plain::default());
-    let journal = Journal::create(dir.path(), roomy(&room), NOTHING).unwrap();
+    let journal = Journal::create(roomy(dir.path(), &room), NOTHING).unwrap();
     let agree = |room: &Plain| {
         let (counted, there) = (room.taken.load(Ordering::Relaxed), on_disk(dir.path()));
         assert!(counted.abs_diff(there) <= 64 * KIB, "{counted} counted, {there} taken");
@@ -156,7 +155,7 @@ fn j8_the_journal_counts_what_it_takes_of_the_disk() {
     drop(journal);
     let found = Journal::inspect(dir.path(), &keys()).unwrap().unwrap();
     let again = Arc::new(Plain::default());
-    let _journal = Journal::resume(dir.path(), roomy(&again), &found).unwrap();
+    let _journal = Journal::resume(roomy(dir.path(), &again), &found).unwrap();
     agree(&again);
 }
 
@@ -164,7 +163,7 @@ fn j8_the_journal_counts_what_it_takes_of_the_disk() {
 fn j1_a_segment_that_cannot_be_begun_is_tried_again_and_is_none_until_it_has_its_start() {
     let dir = tempfile::tempdir().unwrap();
     let room = Arc::new(Plain::default());
-    let journal = Journal::create(dir.path(), roomy(&room), NOTHING).unwrap();
+    let journal = Journal::create(roomy(dir.path(), &room), NOTHING).unwrap();
     // In the way of whatever is made there.
     let obstacle = dir.path().join("making");
     fs::create_dir(&obstacle).unwrap();
@@ -198,7 +197,7 @@ fn j3_a_last_segment_without_a_start_is_a_torn_tail() {
         fs::write(dir.path().join("making"), left).unwrap();
         let found = Journal::inspect(dir.path(), &keys()).unwrap().unwrap();
         assert_eq!((found.last, found.torn.is_some()), (Seq(1), true));
-        let journal = Journal::resume(dir.path(), options(Arc::new(RealDisk)), &found).unwrap();
+        let journal = Journal::resume(options(real(dir.path())), &found).unwrap();
         journal.append(&change(1, 40)).unwrap();
         assert!(!segment::path(dir.path(), 2).exists());
     }
@@ -206,7 +205,7 @@ fn j3_a_last_segment_without_a_start_is_a_torn_tail() {
 
 /// A journal of four segments or more, all durable, and confirmed as far as said.
 fn long(dir: &Path, is_confirmed: bool) -> Journal {
-    let journal = Journal::create(dir, roomy(&Arc::default()), NOTHING).unwrap();
+    let journal = Journal::create(roomy(dir, &Arc::default()), NOTHING).unwrap();
     while count(dir) < 4 {
         journal.append(&change(1, 20_000)).unwrap();
     }
@@ -232,7 +231,7 @@ fn j5_what_a_removal_left_of_confirmed_segments_is_no_damage() {
         let found = Journal::inspect(dir.path(), &keys()).unwrap().unwrap();
         assert_eq!((found.last, found.torn), (last, None), "without {gone:?}");
         assert_eq!(found.unsent.len(), 1);
-        let journal = Journal::resume(dir.path(), roomy(&Arc::default()), &found).unwrap();
+        let journal = Journal::resume(roomy(dir.path(), &Arc::default()), &found).unwrap();
         journal.append(&change(1, 40)).unwrap();
         drop(journal);
         let found = Journal::inspect(dir.path(), &keys()).unwrap().unwrap();

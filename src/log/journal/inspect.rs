@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::path::Path;
 
-use super::frame::{DroppedPack, Frames, NotedCommit, Record};
+use super::frame::{DroppedPack, Frames, JournalRecord, NotedCommit};
 use super::segment::{self, HEADER};
 use crate::crypto::Keys;
 use crate::log::{Error, Result};
@@ -56,6 +56,11 @@ pub struct Inspection {
     pub(super) dropped: Vec<(DroppedPack, Damage)>,
 }
 
+/// The directories of all journals that were inspected in this process: each inspection reads a whole journal.
+#[cfg(test)]
+pub(super) static INSPECTED: parking_lot::Mutex<Vec<std::path::PathBuf>> =
+    parking_lot::Mutex::new(Vec::new());
+
 /// A segment and how much of it is whole.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Whole {
@@ -69,6 +74,8 @@ pub(super) struct Whole {
 /// # Errors
 /// [`Error::Damaged`] when a record before the last barrier is bad.
 pub(super) fn inspect(dir: &Path, keys: &Keys) -> Result<Option<Inspection>> {
+    #[cfg(test)]
+    INSPECTED.lock().push(dir.to_owned());
     let files = segment::list(dir).map_err(Error::io("the journal cannot be listed"))?;
     // The newest journal that any file names; files of another one are leftovers of a creation.
     let Some(journal) = files.iter().find_map(|(_, journal, _)| *journal) else {
@@ -167,7 +174,7 @@ fn read_segment(
             return Ok(Some(if first { 0 } else { at }));
         };
         match record {
-            Record::Start(start) if first => {
+            JournalRecord::Start(start) if first => {
                 if state.segments.is_empty() {
                     state.last = Seq(start.first.0.saturating_sub(1));
                     state.durable = state.last;
@@ -199,13 +206,13 @@ fn read_segment(
     Ok(if first { Some(0) } else { None })
 }
 
-fn take(record: Record, segment: u64, offset: u64, state: &mut Inspection) -> Result<()> {
+fn take(record: JournalRecord, segment: u64, offset: u64, state: &mut Inspection) -> Result<()> {
     state.clean = false;
     match record {
-        Record::Start(_) => {
+        JournalRecord::Start(_) => {
             return Err(Error::malformed("the journal", "a segment that starts twice"));
         }
-        Record::Transaction { staged, bytes } => {
+        JournalRecord::Transaction { staged, bytes } => {
             state.last = state.last.next();
             let mut references = Transaction::decode(&bytes)?.references()?;
             references.retain(|reference| staged.contains(&reference.pack));
@@ -218,14 +225,14 @@ fn take(record: Record, segment: u64, offset: u64, state: &mut Inspection) -> Re
                 offset,
             });
         }
-        Record::Barrier(mark) => state.durable = state.durable.max(mark.upto),
-        Record::Confirmed(noted) => state.noted = noted,
-        Record::Boot(id) => state.boot = id,
-        Record::Clean => {
+        JournalRecord::Barrier(mark) => state.durable = state.durable.max(mark.upto),
+        JournalRecord::Confirmed(noted) => state.noted = noted,
+        JournalRecord::Boot(id) => state.boot = id,
+        JournalRecord::Clean => {
             state.clean = true;
             state.durable = state.last;
         }
-        Record::Dropped(packs) => {
+        JournalRecord::Dropped(packs) => {
             let place = Damage { segment, offset };
             state.dropped.extend(packs.into_iter().map(|dropped| (dropped, place)));
         }
@@ -249,8 +256,10 @@ impl Inspection {
         self.segments.first().is_some_and(|whole| whole.first <= self.noted.upto.next())
     }
 
-    /// What dropping `tx` and all that follow it would mean: a torn tail, or damage, when a
-    /// barrier says that it was whole once.
+    /// Drops `tx` and all that follow it, as a torn tail.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] when a barrier says that `tx` was whole once; then nothing is dropped.
     pub fn drop_from(&mut self, tx: Seq) -> Result<()> {
         let Some(index) = self.unsent.iter().position(|unsent| unsent.seq == tx) else {
             return Ok(());

@@ -4,10 +4,11 @@ use std::collections::VecDeque;
 use std::fs;
 use std::path::Path;
 
-use super::frame::{FRAME_HEADER, Frames, Record};
+use super::frame::{FRAME_HEADER, Frames, JournalRecord};
 use super::inspect::Inspection;
 use super::segment::{self, Segment};
-use super::{Cursor, Journal, Journaled, distinct};
+use super::state::Cursor;
+use super::{Journal, Journaled, distinct};
 use crate::crypto::Keys;
 use crate::log::{Error, Result};
 use crate::records::Transaction;
@@ -17,8 +18,8 @@ use crate::types::Seq;
 const FOUND_BYTES: usize = 4 << 20;
 
 impl Journal {
-    /// The transactions after `after` of a journal that is not written any more; some MiB of
-    /// them, none at its end.
+    /// The transactions after `after` of a journal that is not written any more: some MiB of
+    /// them, or none at the journal's end.
     pub fn read_found(
         dir: &Path,
         keys: &Keys,
@@ -37,7 +38,7 @@ impl Journal {
                 let damaged = Error::Damaged { segment: whole.number, offset: at };
                 let (record, next) = frames.at(at).map_err(reading())?.ok_or(damaged)?;
                 at = next;
-                let Record::Transaction { bytes: plain, .. } = record else { continue };
+                let JournalRecord::Transaction { bytes: plain, .. } = record else { continue };
                 seq = seq.next();
                 if seq > after {
                     bytes += plain.len();
@@ -54,12 +55,12 @@ impl Journal {
         self.read_between(seq, Seq(u64::MAX), max_bytes)
     }
 
-    /// As [`Journal::read_after`], up to `upto` at most. Whoever goes on where the last call ended
-    /// reads on from there: what it does not want yet is not read twice.
+    /// As [`Journal::read_after`], up to `upto` at most. A call that goes on where the last one ended
+    /// does not read from the beginning of the segment again.
     pub fn read_between(&self, seq: Seq, upto: Seq, max_bytes: usize) -> Result<Vec<Journaled>> {
         let (segments, last) = {
-            let inner = self.inner.lock();
-            (inner.segments.clone(), inner.seq.min(upto))
+            let state = self.state.lock();
+            (state.segments.clone(), state.seq.min(upto))
         };
         let mut found = Vec::new();
         if seq >= last {
@@ -77,14 +78,15 @@ impl Journal {
                 at = Cursor { seq: at.seq, segment: segment.number, offset: segment::HEADER };
             }
             let keys = &self.options.keys;
-            let mut frames = Frames::new(keys, self.id, segment.number, &segment.file, segment.end);
+            let mut frames =
+                Frames::new(keys, self.id, segment.number, &*segment.file, segment.end);
             while at.offset < segment.end && at.seq < last && bytes < max_bytes {
                 let (record, next) = frames
                     .at(at.offset)
                     .map_err(Error::io("the journal cannot be read"))?
                     .ok_or(Error::Damaged { segment: segment.number, offset: at.offset })?;
                 at.offset = next;
-                let Record::Transaction { bytes: plain, .. } = record else { continue };
+                let JournalRecord::Transaction { bytes: plain, .. } = record else { continue };
                 at.seq = at.seq.next();
                 if at.seq > seq {
                     bytes += plain.len() + FRAME_HEADER;

@@ -4,16 +4,16 @@ use std::sync::Arc;
 
 use super::*;
 use crate::crypto::{FIRST_EPOCH, MasterKey};
-use crate::log::RealDisk;
+use crate::os::Directory;
 use crate::records::Change;
 use crate::types::{CommitNo, VaultId};
 
 fn journal(dir: &Path) -> Journal {
     let keys = Keys::derive(&MasterKey::from_bytes([7; 32]), VaultId([1; 16]), FIRST_EPOCH);
-    let disk = Arc::new(RealDisk);
+    let disk = Arc::new(Directory::open(dir).unwrap());
     let options = JournalOptions { keys, boot: "boot".into(), disk, watcher: None, room: None };
     let noted = NotedCommit { upto: Seq(0), number: CommitNo(0), hash: Hash::ZERO };
-    Journal::create(dir, options, noted).unwrap()
+    Journal::create(options, noted).unwrap()
 }
 
 #[test]

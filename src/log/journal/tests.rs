@@ -1,33 +1,101 @@
 //! The journal's rules: what survives, what is torn, what is damage.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::*;
 use crate::crypto::{FIRST_EPOCH, MasterKey};
-use crate::log::RealDisk;
+use crate::os::{Directory, DiskFile};
 use crate::records::{Change, Key};
 use crate::types::{CommitNo, InodeNo, VaultId};
 
-/// A disk that can fail, and counts what is asked of it for directories.
-#[derive(Debug, Default)]
-struct Failing(AtomicBool, AtomicUsize);
+/// A disk whose fsyncs of files can fail, and which counts those of its directory.
+#[derive(Debug)]
+struct Failing {
+    real: Directory,
+    fails: Arc<AtomicBool>,
+    dir_syncs: AtomicUsize,
+}
+
+#[derive(Debug)]
+struct FailingFile {
+    real: Arc<dyn DiskFile>,
+    fails: Arc<AtomicBool>,
+}
+
+impl Failing {
+    fn over(dir: &Path) -> Arc<Self> {
+        let (fails, dir_syncs) = (Arc::default(), AtomicUsize::new(0));
+        Arc::new(Self { real: Directory::open(dir).unwrap(), fails, dir_syncs })
+    }
+
+    fn file(&self, real: Arc<dyn DiskFile>) -> Arc<dyn DiskFile> {
+        Arc::new(FailingFile { real, fails: self.fails.clone() })
+    }
+}
 
 impl Disk for Failing {
-    fn sync_file(&self, file: &File, path: &Path) -> io::Result<()> {
-        match self.0.load(Ordering::Relaxed) {
+    fn list(&self) -> io::Result<Vec<(String, u64)>> {
+        self.real.list()
+    }
+    fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+        Ok(self.file(self.real.create(name)?))
+    }
+    fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+        Ok(self.file(Disk::open(&self.real, name)?))
+    }
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.real.rename(from, to)
+    }
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.real.remove(name)
+    }
+    fn sync_dir(&self) -> io::Result<()> {
+        self.dir_syncs.fetch_add(1, Ordering::Relaxed);
+        self.real.sync_dir()
+    }
+    fn free(&self) -> io::Result<u64> {
+        self.real.free()
+    }
+    fn path(&self, name: &str) -> PathBuf {
+        self.real.path(name)
+    }
+}
+
+impl DiskFile for FailingFile {
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.real.write_at(bytes, offset)
+    }
+    fn read_at(&self, into: &mut [u8], offset: u64) -> io::Result<()> {
+        self.real.read_at(into, offset)
+    }
+    fn length(&self) -> io::Result<u64> {
+        self.real.length()
+    }
+    fn allocated(&self) -> io::Result<u64> {
+        self.real.allocated()
+    }
+    fn take_room(&self, from: u64, length: u64) -> io::Result<bool> {
+        self.real.take_room(from, length)
+    }
+    fn set_length(&self, length: u64) -> io::Result<()> {
+        self.real.set_length(length)
+    }
+    fn sync(&self) -> io::Result<()> {
+        match self.fails.load(Ordering::Relaxed) {
             true => Err(io::Error::from_raw_os_error(libc::EIO)),
-            false => RealDisk.sync_file(file, path),
+            false => self.real.sync(),
         }
     }
-    fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        self.1.fetch_add(1, Ordering::Relaxed);
-        RealDisk.sync_dir(path)
-    }
+}
+
+/// The directory of the operating system.
+pub(super) fn real(dir: &Path) -> Arc<dyn Disk> {
+    Arc::new(Directory::open(dir).unwrap())
 }
 
 pub(super) fn keys() -> Keys {
@@ -42,7 +110,7 @@ pub(super) const NOTHING: NotedCommit =
     NotedCommit { upto: Seq(0), number: CommitNo(0), hash: Hash::ZERO };
 
 pub(super) fn create(dir: &Path) -> Journal {
-    Journal::create(dir, options(Arc::new(RealDisk)), NOTHING).unwrap()
+    Journal::create(options(real(dir)), NOTHING).unwrap()
 }
 
 pub(super) fn change(number: u64, length: usize) -> Transaction {
@@ -83,7 +151,7 @@ fn j1_what_was_appended_is_there_after_a_kill() {
     assert_eq!((found.last, found.durable, found.torn), (Seq(100), Seq(0), None));
     assert_eq!(found.unsent.len(), 100);
     assert!(!found.clean);
-    let journal = Journal::resume(dir.path(), options(Arc::new(RealDisk)), &found).unwrap();
+    let journal = Journal::resume(options(real(dir.path())), &found).unwrap();
     assert_eq!(journal.appended(), Seq(100));
     let read = journal.read_after(Seq(40), usize::MAX).unwrap();
     assert_eq!(read.len(), 60);
@@ -104,7 +172,7 @@ fn j3_torn_tail_is_dropped_at_every_byte() {
         let found = Journal::inspect(dir.path(), &keys()).unwrap().unwrap();
         assert_eq!(found.last, Seq(3), "cut at {cut}");
         assert_eq!(found.torn.is_some(), cut > whole, "cut at {cut}");
-        let journal = Journal::resume(dir.path(), options(Arc::new(RealDisk)), &found).unwrap();
+        let journal = Journal::resume(options(real(dir.path())), &found).unwrap();
         assert_eq!(journal.append(&change(9, 40)).unwrap().0, Seq(4));
         let again = Journal::inspect(dir.path(), &keys()).unwrap().unwrap();
         assert_eq!((again.last, again.torn), (Seq(4), None));
@@ -180,15 +248,15 @@ fn j3_a_missing_extent_is_torn_after_the_barrier_and_damage_before_it() {
     assert!(matches!(found.drop_from(Seq(2)), Err(Error::Damaged { .. })));
     found.drop_from(Seq(4)).unwrap();
     assert_eq!(found.last, Seq(3));
-    let journal = Journal::resume(dir.path(), options(Arc::new(RealDisk)), &found).unwrap();
+    let journal = Journal::resume(options(real(dir.path())), &found).unwrap();
     assert_eq!(journal.read_after(Seq(0), usize::MAX).unwrap().len(), 3);
 }
 
 #[test]
 fn j5_segments_go_when_confirmed_durable_and_flushed() {
     let dir = tempfile::tempdir().unwrap();
-    let disk = Arc::new(Failing::default());
-    let journal = Journal::create(dir.path(), options(disk.clone()), NOTHING).unwrap();
+    let disk = Failing::over(dir.path());
+    let journal = Journal::create(options(disk.clone()), NOTHING).unwrap();
     let count = |dir: &Path| fs::read_dir(dir).unwrap().count();
     while count(dir.path()) < 4 {
         journal.append(&change(1, 1 << 20)).unwrap();
@@ -203,10 +271,10 @@ fn j5_segments_go_when_confirmed_durable_and_flushed() {
     journal.sync_data(journal.mark().unwrap()).unwrap();
     journal.trim(Seq(0)).unwrap();
     assert_eq!(count(dir.path()), 4, "the index has not flushed");
-    let synced = disk.1.load(Ordering::Relaxed);
+    let synced = disk.dir_syncs.load(Ordering::Relaxed);
     journal.trim(last).unwrap();
     assert_eq!(count(dir.path()), 1);
-    assert_eq!(disk.1.load(Ordering::Relaxed), synced + 1, "what is gone is gone for good");
+    assert_eq!(disk.dir_syncs.load(Ordering::Relaxed), synced + 1, "what is gone is gone for good");
     append(&journal, 2);
     drop(journal);
     let found = Journal::inspect(dir.path(), &keys()).unwrap().unwrap();
@@ -217,17 +285,17 @@ fn j5_segments_go_when_confirmed_durable_and_flushed() {
 #[test]
 fn j6_after_a_failed_fsync_nothing_is_accepted_until_reopened() {
     let dir = tempfile::tempdir().unwrap();
-    let disk = Arc::new(Failing::default());
-    let journal = Journal::create(dir.path(), options(disk.clone()), NOTHING).unwrap();
+    let disk = Failing::over(dir.path());
+    let journal = Journal::create(options(disk.clone()), NOTHING).unwrap();
     append(&journal, 1);
-    disk.0.store(true, Ordering::Relaxed);
+    disk.fails.store(true, Ordering::Relaxed);
     assert!(journal.sync_data(journal.mark().unwrap()).is_err());
-    disk.0.store(false, Ordering::Relaxed);
+    disk.fails.store(false, Ordering::Relaxed);
     assert!(matches!(journal.mark(), Err(Error::Poisoned(_))), "it is not retried");
     assert!(matches!(journal.append(&change(1, 1)), Err(Error::Poisoned(_))));
     assert!(journal.poisoned().is_some());
     let found = Journal::inspect(dir.path(), &keys()).unwrap().unwrap();
-    let journal = Journal::resume(dir.path(), options(disk), &found).unwrap();
+    let journal = Journal::resume(options(disk), &found).unwrap();
     journal.append(&change(1, 1)).unwrap();
 }
 
@@ -243,7 +311,7 @@ fn a_clean_end_is_told_and_ended_by_the_next_record() {
     let found = Journal::inspect(dir.path(), &keys()).unwrap().unwrap();
     assert!(found.clean);
     assert_eq!(found.durable, Seq(2));
-    Journal::resume(dir.path(), options(Arc::new(RealDisk)), &found).unwrap();
+    Journal::resume(options(real(dir.path())), &found).unwrap();
     assert!(!Journal::inspect(dir.path(), &keys()).unwrap().unwrap().clean);
 }
 

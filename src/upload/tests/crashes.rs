@@ -16,12 +16,13 @@ use crate::records::Transaction;
 use crate::store::{Bucket, Deadlines, MemoryStore};
 use crate::types::{CommitNo, Generation, Hash, MIB, PackId, Seq};
 use crate::upload::{
-    Barrier, Footers, Hooks, Parts, Staging, StagingLimits, Step, Steps, Uploader, pack_object,
+    Barrier, Footers, Hooks, Parts, Staging, StagingLimits, StepObserver, UploadStep, Uploader,
+    pack_object,
 };
 
 /// Everything that outlives the process, at one moment.
 struct Moment {
-    step: Step,
+    step: UploadStep,
     local: tempfile::TempDir,
     objects: Vec<(String, Bytes)>,
 }
@@ -38,7 +39,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-fn moment(step: Step, local: &Path, memory: &MemoryStore) -> Moment {
+fn moment(step: UploadStep, local: &Path, memory: &MemoryStore) -> Moment {
     let dir = tempfile::tempdir().unwrap();
     // In this order: what the first copy refers to, the later ones have, whatever goes on meanwhile.
     copy(&local.join("journal"), &dir.path().join("journal"));
@@ -63,7 +64,7 @@ impl Footers for AnyFooter {
 async fn read_log(bucket: &Bucket, keys: &Keys, memory: &MemoryStore) -> (LogEnd, Vec<Hash>) {
     let chain = Chain::new(bucket.clone(), keys.clone());
     let (mut recent, mut hashes) = (Vec::new(), Vec::new());
-    let take = |link: crate::log::Link| {
+    let take = |link: crate::log::ChainedCommit| {
         LogEnd::note(&mut recent, link.number, &link.hash);
         for bytes in &link.content.transactions {
             hashes.push(Transaction::hash_of(bytes));
@@ -80,7 +81,7 @@ async fn read_log(bucket: &Bucket, keys: &Keys, memory: &MemoryStore) -> (LogEnd
     (LogEnd { head, recent, generation: Generation(1), upto: Seq(0) }, hashes)
 }
 
-/// The next process: W1 in short. Answers how many transactions the log holds at the end.
+/// The next process: W1 in short. Returns how many transactions the log holds at the end.
 async fn go_on(moment: &Moment, keys: &Keys) -> usize {
     let memory = Arc::new(MemoryStore::new());
     for (name, bytes) in &moment.objects {
@@ -112,8 +113,8 @@ async fn go_on(moment: &Moment, keys: &Keys) -> usize {
         staging.appending(tx.seq, &packs).unwrap();
     }
     staging.recover(&referred, &AnyFooter).unwrap();
-    let options = journal_options(keys, &staging);
-    let journal = Arc::new(Journal::resume(&journal_dir, options, &found).unwrap());
+    let options = journal_options(keys, &staging, &journal_dir);
+    let journal = Arc::new(Journal::resume(options, &found).unwrap());
     let (number, hash) = (end.head.number, end.head.hash);
     journal.note_confirmed(NotedCommit { upto: confirmed, number, hash }).unwrap();
     end.upto = confirmed;
@@ -122,7 +123,7 @@ async fn go_on(moment: &Moment, keys: &Keys) -> usize {
     let (machine, host) = ("machine".into(), "host".into());
     committer.claim(&Claimant { machine, host, journal: journal.id() }).await.unwrap();
     let adopt = Arc::new(|_: &str, file: &Path| std::fs::remove_file(file));
-    let steps = Steps::default();
+    let steps = StepObserver::default();
     let every = Duration::from_secs(3600);
     let barrier = Barrier::start(staging.clone(), journal.clone(), adopt, every, steps.clone());
     let hooks = Hooks { on_confirmed: Arc::new(|_| ()), on_fenced: Arc::new(|_| ()) };
@@ -185,13 +186,13 @@ async fn c5_the_process_may_die_after_any_step_and_nothing_is_lost_or_sent_twice
     *place.lock() = None;
     let moments = std::mem::take(&mut *moments.lock());
     for step in [
-        Step::PackRead,
-        Step::PackConfirmed,
-        Step::CommitPrepared,
-        Step::CommitConfirmed,
-        Step::Noted,
-        Step::BarrierWritten,
-        Step::PackLeft,
+        UploadStep::PackRead,
+        UploadStep::PackConfirmed,
+        UploadStep::CommitPrepared,
+        UploadStep::CommitConfirmed,
+        UploadStep::Noted,
+        UploadStep::BarrierWritten,
+        UploadStep::PackLeft,
     ] {
         assert!(moments.iter().any(|moment| moment.step == step), "{step:?}");
     }

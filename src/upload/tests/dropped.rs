@@ -5,7 +5,7 @@ use crate::log::Journal;
 use crate::records::{Change, Key, Transaction};
 use crate::store::{Fault, On, Verb};
 use crate::types::{InodeNo, MIB, Seq};
-use crate::upload::{Error, Staging, StagingLimits, Step};
+use crate::upload::{Error, Staging, StagingLimits, UploadStep};
 
 const SIZE: usize = (1 << 20) + 1000;
 
@@ -41,8 +41,8 @@ async fn c1_what_was_removed_unsent_gives_its_room_back_and_is_not_sent() {
     // Said durably before it is done.
     let steps = rig.steps.lock().clone();
     let at = |step| steps.iter().position(|done| *done == step).unwrap();
-    assert!(at(Step::DropsNoted) < at(Step::BarrierWritten));
-    assert!(at(Step::BarrierWritten) < at(Step::PackDropped));
+    assert!(at(UploadStep::DropsNoted) < at(UploadStep::BarrierWritten));
+    assert!(at(UploadStep::BarrierWritten) < at(UploadStep::PackDropped));
     // A late reference would be a loss: it is an error.
     assert!(matches!(rig.staging.appending(Seq(99), &[id(1)]), Err(Error::Gone(_))));
     remove(&rig, 3, 1);
@@ -61,7 +61,7 @@ async fn c4_nothing_refers_to_what_is_about_to_be_dropped() {
     let rig = Rig::new();
     rig.file(1, SIZE);
     remove(&rig, 1, 1);
-    let table = &rig.staging.shared.table;
+    let table = &rig.staging.area.table;
     let dead = table.lock().take_dead();
     assert_eq!(dead.len(), 1);
     assert!(matches!(rig.staging.appending(Seq(99), &[id(1)]), Err(Error::Gone(_))));
@@ -80,7 +80,7 @@ async fn c4_a_pack_that_is_open_held_or_being_sent_is_not_dropped() {
     rig.publish(1, &[1], SIZE);
     drop(open_hold);
     rig.file(2, SIZE);
-    let job = rig.staging.shared.table.lock().take(u64::MAX, u64::MAX).unwrap();
+    let job = rig.staging.area.table.lock().take(u64::MAX, u64::MAX).unwrap();
     let (held, hold) = rig.pack(3, SIZE);
     rig.publish(3, &[3], SIZE);
     held.close(FOOTER).unwrap();
@@ -88,7 +88,7 @@ async fn c4_a_pack_that_is_open_held_or_being_sent_is_not_dropped() {
     rig.barrier.sync_all().await.unwrap();
     assert!((1..=3).all(|n| rig.staging.contains(id(n))));
     open.close(FOOTER).unwrap();
-    rig.staging.shared.table.lock().not_sent(job);
+    rig.staging.area.table.lock().not_sent(job);
     rig.publish(4, &[3], SIZE); // an unpublished write becomes a file after all
     drop(hold);
     rig.touch(5);
@@ -143,7 +143,7 @@ async fn j3_a_journal_that_goes_on_knows_what_was_dropped() {
     rig.file(2, SIZE);
     remove(&rig, 1, 1);
     rig.barrier.stop();
-    let dropped = rig.staging.shared.table.lock().take_dead();
+    let dropped = rig.staging.area.table.lock().take_dead();
     rig.journal.note_dropped(&dropped).unwrap();
     let found = Journal::inspect(&rig.dir.path().join("journal"), &rig.keys).unwrap().unwrap();
     assert_eq!(found.dropped().collect::<Vec<_>>(), dropped);
@@ -151,7 +151,7 @@ async fn j3_a_journal_that_goes_on_knows_what_was_dropped() {
     let limits = StagingLimits { free_floor: 0, ..StagingLimits::default() };
     let staging = Staging::open(&rig.dir.path().join("staging"), limits).unwrap();
     staging.restore_dropped(&dropped);
-    let table = staging.shared.table.lock();
+    let table = staging.area.table.lock();
     assert_eq!((table.doomed(), table.has_dead()), (vec![id(1)], true));
     assert_eq!([1, 2, 3].map(|upto| table.sendable(Seq(upto)).0), [0, 0, 3]);
 }

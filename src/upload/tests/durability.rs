@@ -11,14 +11,14 @@ use rand::{Rng, SeedableRng};
 use super::powercut::PowerCut;
 use super::rig::*;
 use crate::crypto::Keys;
-use crate::log::{Journal, JournalOptions};
+use crate::log::{Journal, JournalOptions, PackWatcher};
+use crate::os::{Directory, Disk};
 use crate::types::{PackId, Reference, Seq};
 use crate::upload::{
-    Barrier, Error, Footers, OpenPack, PackHold, Staging, StagingLimits, Step, Steps,
+    Barrier, Error, Footers, OpenPack, PackHold, Staging, StagingLimits, StepObserver, UploadStep,
 };
 
 struct Local {
-    _dir: tempfile::TempDir,
     disk: PowerCut,
     staging: Staging,
     journal: Arc<Journal>,
@@ -29,19 +29,20 @@ fn limits() -> StagingLimits {
     StagingLimits { free_floor: 0, ..StagingLimits::default() }
 }
 
-fn options(keys: &Keys, staging: &Staging, disk: &PowerCut) -> JournalOptions {
-    JournalOptions { disk: Arc::new(disk.clone()), ..journal_options(keys, staging) }
+fn options(keys: &Keys, staging: &Staging, disk: Arc<dyn Disk>) -> JournalOptions {
+    let watcher: Arc<dyn PackWatcher> = Arc::new(staging.clone());
+    let (keys, boot) = (keys.clone(), "boot".into());
+    JournalOptions { keys, boot, disk, watcher: Some(watcher), room: None }
 }
 
-fn local(keys: &Keys, cut_at: Option<usize>, every: Duration, steps: Steps) -> Local {
-    let dir = tempfile::tempdir().unwrap();
-    let disk = PowerCut::new(dir.path(), cut_at);
+fn local(keys: &Keys, cut_at: Option<usize>, every: Duration, steps: StepObserver) -> Local {
+    let disk = PowerCut::new(cut_at);
     let staging = Staging::over(Arc::new(disk.clone()), limits()).unwrap();
-    let journal = Journal::create(dir.path(), options(keys, &staging, &disk), nothing_noted());
-    let journal = Arc::new(journal.unwrap());
+    let options = options(keys, &staging, Arc::new(disk.journal()));
+    let journal = Arc::new(Journal::create(options, nothing_noted()).unwrap());
     let adopt = Arc::new(|_: &str, _: &Path| Ok(()));
     let barrier = Barrier::start(staging.clone(), journal.clone(), adopt, every, steps);
-    Local { _dir: dir, disk, staging, journal, barrier }
+    Local { disk, staging, journal, barrier }
 }
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -54,7 +55,7 @@ fn extent(pack: PackId, end: u64, length: usize) -> Vec<u8> {
     bytes
 }
 
-/// Writes packs and publishes what is in them, with barriers between and beside; answers the last transaction that was
+/// Writes packs and publishes what is in them, with barriers between and beside; returns the last transaction that was
 /// durable before the power went, and all references.
 async fn work(local: &Local, dice: &mut StdRng) -> (Seq, HashMap<(PackId, u64), usize>) {
     let mut extents = HashMap::new();
@@ -118,7 +119,7 @@ impl Footers for GoodFooters {
 fn reopen(keys: &Keys, cut: &PowerCut, extents: &HashMap<(PackId, u64), usize>, seed: u64) -> Seq {
     let dir = tempfile::tempdir().unwrap();
     let disk = cut.after(dir.path(), seed);
-    let staging = Staging::over(Arc::new(disk.clone()), limits()).unwrap();
+    let staging = Staging::over(Arc::new(disk), limits()).unwrap();
     let Some(mut found) = Journal::inspect(dir.path(), keys).unwrap() else { return Seq(0) };
     let intact = |pack: PackId, end: u64| {
         let length = extents[&(pack, end)];
@@ -145,7 +146,8 @@ fn reopen(keys: &Keys, cut: &PowerCut, extents: &HashMap<(PackId, u64), usize>, 
     for (pack, length) in staging.packs() {
         assert!(GoodFooters.is_good(&staging, pack, length));
     }
-    Journal::resume(dir.path(), options(keys, &staging, &disk), &found).unwrap();
+    let journal = Arc::new(Directory::open(dir.path()).unwrap());
+    Journal::resume(options(keys, &staging, journal), &found).unwrap();
     found.last
 }
 
@@ -155,8 +157,8 @@ async fn j2_what_a_barrier_covers_survives_the_loss_of_power_at_any_step() {
     let mut lost = 0;
     for seed in 0..150 {
         let mut dice = StdRng::seed_from_u64(seed);
-        let cut_at = dice.random_range(1..250);
-        let local = local(&keys, Some(cut_at), HOUR, Steps::default());
+        let cut_at = dice.random_range(1..350);
+        let local = local(&keys, Some(cut_at), HOUR, StepObserver::default());
         let (acknowledged, extents) = work(&local, &mut dice).await;
         for again in 0..4 {
             let last = reopen(&keys, &local.disk, &extents, seed * 10 + again);
@@ -169,9 +171,9 @@ async fn j2_what_a_barrier_covers_survives_the_loss_of_power_at_any_step() {
 
 #[tokio::test]
 async fn j2_packs_then_their_directory_then_the_journal() {
-    let steps: Arc<parking_lot::Mutex<Vec<Step>>> = Arc::default();
+    let steps: Arc<parking_lot::Mutex<Vec<UploadStep>>> = Arc::default();
     let seen = steps.clone();
-    let watched = Steps::watched(move |step| seen.lock().push(step));
+    let watched = StepObserver::watched(move |step| seen.lock().push(step));
     let local = local(&keys(), None, HOUR, watched);
     let mut one = local.staging.create(id(1)).unwrap();
     let _hold = local.staging.hold(id(1));
@@ -181,25 +183,28 @@ async fn j2_packs_then_their_directory_then_the_journal() {
     let mut two = local.staging.create(id(2)).unwrap();
     two.append(b"extent").unwrap();
     local.barrier.sync_all().await.unwrap();
-    assert_eq!(*steps.lock(), [Step::PackSynced, Step::DirectorySynced, Step::BarrierWritten]);
+    assert_eq!(
+        *steps.lock(),
+        [UploadStep::PackSynced, UploadStep::DirectorySynced, UploadStep::BarrierWritten]
+    );
     // What is durable is not synced again.
     local.journal.append(&transaction(2, &[(id(1), 6)])).unwrap();
     local.barrier.sync_all().await.unwrap();
-    assert_eq!(steps.lock()[3..], [Step::BarrierWritten]);
+    assert_eq!(steps.lock()[3..], [UploadStep::BarrierWritten]);
     local.barrier.sync_all().await.unwrap();
     assert_eq!(steps.lock().len(), 4, "nothing new: nothing to do");
     one.append(b"more").unwrap();
     local.journal.append(&transaction(3, &[(id(1), 10)])).unwrap();
     local.barrier.sync_all().await.unwrap();
-    assert_eq!(steps.lock()[4..], [Step::PackSynced, Step::BarrierWritten]);
+    assert_eq!(steps.lock()[4..], [UploadStep::PackSynced, UploadStep::BarrierWritten]);
 }
 
 #[tokio::test]
 async fn j2_a_transaction_that_comes_while_packs_are_synced_is_not_covered() {
     let late: Arc<parking_lot::Mutex<Option<(Staging, Arc<Journal>)>>> = Arc::default();
     let places = late.clone();
-    let watched = Steps::watched(move |step| {
-        if step == Step::PackSynced
+    let watched = StepObserver::watched(move |step| {
+        if step == UploadStep::PackSynced
             && let Some((staging, journal)) = places.lock().take()
         {
             let mut pack = staging.create(id(2)).unwrap();
@@ -222,7 +227,7 @@ async fn j2_a_transaction_that_comes_while_packs_are_synced_is_not_covered() {
 
 #[tokio::test]
 async fn j2_everything_is_synced_after_a_while() {
-    let local = local(&keys(), None, Duration::from_millis(50), Steps::default());
+    let local = local(&keys(), None, Duration::from_millis(50), StepObserver::default());
     local.journal.append(&transaction(1, &[])).unwrap();
     until("it is durable", || local.journal.durable() == Seq(1)).await;
     let mut durable = local.barrier.subscribe();
@@ -236,8 +241,8 @@ async fn j2_everything_is_synced_after_a_while() {
 async fn j2_callers_at_the_same_time_share_a_round() {
     let rounds = Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let counted = rounds.clone();
-    let watched = Steps::watched(move |step| {
-        if step == Step::BarrierWritten {
+    let watched = StepObserver::watched(move |step| {
+        if step == UploadStep::BarrierWritten {
             std::thread::sleep(Duration::from_millis(20));
             counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         }
@@ -261,7 +266,7 @@ async fn j2_callers_at_the_same_time_share_a_round() {
 #[tokio::test]
 async fn j6_after_a_failed_fsync_everything_refuses_and_nothing_is_sent() {
     for with_pack in [true, false] {
-        let local = local(&keys(), None, HOUR, Steps::default());
+        let local = local(&keys(), None, HOUR, StepObserver::default());
         let mut pack = local.staging.create(id(1)).unwrap();
         let _hold = local.staging.hold(id(1));
         pack.append(b"extent").unwrap();
@@ -322,6 +327,6 @@ async fn c4_confirmed_transactions_need_no_fsync_of_their_packs() {
     let seq = rig.file(1, 1000);
     uploader.sync(seq, SOON).await.unwrap();
     rig.barrier.sync(seq).await.unwrap();
-    assert_eq!(rig.stepped(Step::PackSynced), 0, "the bucket has them for good");
-    assert_eq!(rig.stepped(Step::BarrierWritten), 1);
+    assert_eq!(rig.stepped(UploadStep::PackSynced), 0, "the bucket has them for good");
+    assert_eq!(rig.stepped(UploadStep::BarrierWritten), 1);
 }

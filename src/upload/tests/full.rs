@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::rig::*;
-use crate::log::Need;
+use crate::log::RoomClass;
 use crate::os::SmallDisk;
 use crate::types::{KIB, MIB};
 use crate::upload::{Error, StagingLimits};
@@ -39,12 +39,12 @@ async fn j8_while_others_fill_the_disk_what_is_there_is_sent_and_what_comes_wait
     // J1: no transaction refers to it before it is written.
     let late = transaction(3, &[(id(3), 301_003)]);
     assert!(is_full(&rig.journal.append(&late)));
-    assert!(is_full(&rig.journal.append_for(&late, Need::Frees)));
+    assert!(is_full(&rig.journal.append_for(&late, RoomClass::FreesRoom)));
     pack.close(FOOTER).unwrap();
     assert!(matches!(rig.staging.reserve(1).await, Err(Error::Full)));
     // Nor is there room for other changes, once what is left is used up; but for those that free some.
     while rig.journal.append(&transaction(9, &[])).is_ok() {}
-    let (seq, _) = rig.journal.append_for(&transaction(4, &[]), Need::Frees).unwrap();
+    let (seq, _) = rig.journal.append_for(&transaction(4, &[]), RoomClass::FreesRoom).unwrap();
     rig.barrier.sync(seq).await.unwrap();
     assert_eq!(rig.journal.durable(), seq);
     // The store comes back: what is here is sent, and noted, with the disk still full.
@@ -67,7 +67,8 @@ async fn j8_a_pack_that_cannot_be_made_is_made_when_there_is_room() {
     let disk = SmallDisk::of(24 * MIB);
     let rig = rig(&disk);
     let uploader = rig.uploader(quick()).await;
-    let tails = &rig.staging.shared.tails;
+    let tails = &rig.staging.area.tails;
+    until("nothing else wakes the barrier", || !rig.journal.unsynced()).await;
     disk.fill();
     disk.fill_names();
     // One that is made while nobody writes to it, and one that is complete by then.
@@ -143,7 +144,7 @@ async fn j8_the_journal_is_in_the_budget_and_leaves_it_again() {
     let used = rig.staging.usage().used;
     assert!((7 * MIB..=8 * MIB).contains(&used), "{used}");
     assert!(matches!(rig.staging.reserve(KIB).await, Err(Error::Full)));
-    let (seq, _) = rig.journal.append_for(&big(), Need::Frees).unwrap();
+    let (seq, _) = rig.journal.append_for(&big(), RoomClass::FreesRoom).unwrap();
     assert!(rig.staging.usage().used <= 8 * MIB);
     rig.store.heal();
     uploader.sync(seq, SOON).await.unwrap();

@@ -1,7 +1,6 @@
 //! A disk whose power is cut at a chosen step: what was not fsynced is there, partly there, or not.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,7 +9,7 @@ use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{Rng, RngCore, SeedableRng};
 
-use crate::upload::{Disk, DiskFile};
+use crate::os::{Disk, DiskFile};
 
 /// Contents of a file, and what of it is durable.
 #[derive(Clone, Debug, Default)]
@@ -19,47 +18,59 @@ struct Contents {
     durable: Vec<u8>,
 }
 
-/// A staging directory in memory, and the durable part of a journal's directory on disk.
+/// The names of a directory, each with its file: now, and as of the last fsync of the directory.
+#[derive(Clone, Debug, Default)]
+struct Names {
+    now: BTreeMap<String, usize>,
+    durable: BTreeMap<String, usize>,
+}
+
+/// The directories of staging and the journal, in memory.
 #[derive(Clone, Debug, Default)]
 struct World {
     files: Vec<Contents>,
-    /// Staging: name to file; now, and as of the last fsync of the directory.
-    names: BTreeMap<String, usize>,
-    durable_names: BTreeMap<String, usize>,
-    /// Journal: by path; contents as of the last fsync of each, and names as of that of the directory.
-    journal: BTreeMap<PathBuf, Vec<u8>>,
-    journal_names: Vec<PathBuf>,
+    directories: [Names; 2],
 }
+
+const STAGING: usize = 0;
+const JOURNAL: usize = 1;
 
 #[derive(Debug, Default)]
 struct State {
     world: World,
     steps: usize,
     cut_at: Option<usize>,
-    journal_dir: PathBuf,
-    /// What was at the moment of the cut: the world, and the journal's files as they were in memory.
-    cut: Option<(World, BTreeMap<PathBuf, Vec<u8>>)>,
+    /// What was at the moment of the cut.
+    cut: Option<World>,
     fail_syncs: bool,
 }
 
-/// Staging's and the journal's disk in one.
-#[derive(Clone, Debug, Default)]
+/// One directory of a disk that staging and the journal share.
+#[derive(Clone, Debug)]
 pub(super) struct PowerCut {
     state: Arc<Mutex<State>>,
+    directory: usize,
 }
 
 #[derive(Debug)]
-struct Handle {
+struct CutFile {
     disk: PowerCut,
     file: usize,
 }
 
 impl PowerCut {
-    /// Cuts the power before step `cut_at` of the disk's calls.
-    pub(super) fn new(journal_dir: &Path, cut_at: Option<usize>) -> Self {
-        let journal_dir = journal_dir.to_owned();
-        let state = State { cut_at, journal_dir, ..State::default() };
-        Self { state: Arc::new(Mutex::new(state)) }
+    /// Staging's directory. The power is cut before step `cut_at` of all calls to the disk.
+    pub(super) fn new(cut_at: Option<usize>) -> Self {
+        Self::of(State { cut_at, ..State::default() })
+    }
+
+    fn of(state: State) -> Self {
+        Self { state: Arc::new(Mutex::new(state)), directory: STAGING }
+    }
+
+    /// The journal's directory on the same disk.
+    pub(super) fn journal(&self) -> Self {
+        Self { state: self.state.clone(), directory: JOURNAL }
     }
 
     pub(super) fn is_cut(&self) -> bool {
@@ -84,35 +95,30 @@ impl PowerCut {
         state
     }
 
-    /// What is there when the power comes back: a staging disk, and the journal's files written to `journal`.
+    /// What is there when the power comes back: staging's directory, and the journal's files in a real one.
     pub(super) fn after(&self, journal: &Path, seed: u64) -> Self {
         let mut dice = StdRng::seed_from_u64(seed);
         let state = self.state.lock();
-        let (world, cached) = state.cut.as_ref().unwrap();
-        let mut files = Vec::new();
-        for contents in &world.files {
+        let cut = state.cut.as_ref().unwrap();
+        let mut world = World::default();
+        for contents in &cut.files {
             let now = survivor(&contents.durable, &contents.now, &mut dice);
-            files.push(Contents { durable: now.clone(), now });
+            world.files.push(Contents { durable: now.clone(), now });
         }
-        let mut names = BTreeMap::new();
-        for file in 0..files.len() {
-            let durable = world.durable_names.iter().find(|(_, f)| **f == file);
-            let now = world.names.iter().find(|(_, f)| **f == file);
-            let either = if dice.random() { durable } else { now };
-            if let Some((name, _)) = either {
-                names.insert(name.clone(), file);
+        for (names, left) in cut.directories.iter().zip(&mut world.directories) {
+            for file in 0..cut.files.len() {
+                let among = |names: &BTreeMap<String, usize>| {
+                    names.iter().find(|(_, f)| **f == file).map(|(name, _)| name.clone())
+                };
+                let name = among(if dice.random() { &names.durable } else { &names.now });
+                left.now.extend(name.map(|name| (name, file)));
             }
+            left.durable = left.now.clone();
         }
-        for (path, cached) in cached {
-            let durable = world.journal.get(path).map_or(&[][..], Vec::as_slice);
-            if world.journal_names.contains(path) || dice.random() {
-                let file = journal.join(path.file_name().unwrap());
-                std::fs::write(file, survivor(durable, cached, &mut dice)).unwrap();
-            }
+        for (name, file) in &world.directories[JOURNAL].now {
+            std::fs::write(journal.join(name), &world.files[*file].now).unwrap();
         }
-        let world = World { files, durable_names: names.clone(), names, ..World::default() };
-        let journal_dir = journal.to_owned();
-        Self { state: Arc::new(Mutex::new(State { world, journal_dir, ..State::default() })) }
+        Self::of(State { world, ..State::default() })
     }
 }
 
@@ -150,13 +156,11 @@ impl State {
         if self.cut.is_some() {
             return;
         }
-        let mut cached = BTreeMap::new();
-        if let Ok(listed) = std::fs::read_dir(&self.journal_dir) {
-            for entry in listed.flatten() {
-                cached.insert(entry.path(), std::fs::read(entry.path()).unwrap_or_default());
-            }
-        }
-        self.cut = Some((self.world.clone(), cached));
+        self.cut = Some(self.world.clone());
+    }
+
+    fn names(&mut self, directory: usize) -> &mut Names {
+        &mut self.world.directories[directory]
     }
 
     fn check_sync(&self) -> io::Result<()> {
@@ -172,38 +176,45 @@ impl Disk for PowerCut {
     fn list(&self) -> io::Result<Vec<(String, u64)>> {
         let world = &self.state.lock().world;
         let length = |file: &usize| world.files[*file].now.len() as u64;
-        Ok(world.names.iter().map(|(name, file)| (name.clone(), length(file))).collect())
+        let names = world.directories[self.directory].now.iter();
+        Ok(names.map(|(name, file)| (name.clone(), length(file))).collect())
     }
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
         let mut state = self.step();
         let file = state.world.files.len();
+        if state.names(self.directory).now.contains_key(name) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        state.names(self.directory).now.insert(name.to_owned(), file);
         state.world.files.push(Contents::default());
-        state.world.names.insert(name.to_owned(), file);
         drop(state);
-        Ok(Arc::new(Handle { disk: self.clone(), file }))
+        Ok(Arc::new(CutFile { disk: self.clone(), file }))
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
-        let file = *self.state.lock().world.names.get(name).ok_or_else(missing)?;
-        Ok(Arc::new(Handle { disk: self.clone(), file }))
+        let mut state = self.state.lock();
+        let file = *state.names(self.directory).now.get(name).ok_or_else(missing)?;
+        Ok(Arc::new(CutFile { disk: self.clone(), file }))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let mut state = self.step();
-        let file = state.world.names.remove(from).ok_or_else(missing)?;
-        state.world.names.insert(to.to_owned(), file);
+        let names = &mut state.names(self.directory).now;
+        let file = names.remove(from).ok_or_else(missing)?;
+        names.insert(to.to_owned(), file);
         Ok(())
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        self.step().world.names.remove(name).map(drop).ok_or_else(missing)
+        self.step().names(self.directory).now.remove(name).map(drop).ok_or_else(missing)
     }
 
     fn sync_dir(&self) -> io::Result<()> {
         let mut state = self.step();
         state.check_sync()?;
-        state.world.durable_names = state.world.names.clone();
+        let names = state.names(self.directory);
+        names.durable = names.now.clone();
         Ok(())
     }
 
@@ -216,7 +227,7 @@ impl Disk for PowerCut {
     }
 }
 
-impl DiskFile for Handle {
+impl DiskFile for CutFile {
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         let mut state = self.disk.step();
         let now = &mut state.world.files[self.file].now;
@@ -234,6 +245,18 @@ impl DiskFile for Handle {
         Ok(())
     }
 
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.disk.state.lock().world.files[self.file].now.len() as u64)
+    }
+
+    fn allocated(&self) -> io::Result<u64> {
+        self.length()
+    }
+
+    fn take_room(&self, _: u64, _: u64) -> io::Result<bool> {
+        Ok(false)
+    }
+
     fn set_length(&self, length: u64) -> io::Result<()> {
         self.disk.step().world.files[self.file].now.resize(length as usize, 0);
         Ok(())
@@ -244,24 +267,6 @@ impl DiskFile for Handle {
         state.check_sync()?;
         let contents = &mut state.world.files[self.file];
         contents.durable.clone_from(&contents.now);
-        Ok(())
-    }
-}
-
-impl crate::log::Disk for PowerCut {
-    fn sync_file(&self, _: &File, path: &Path) -> io::Result<()> {
-        let mut state = self.step();
-        state.check_sync()?;
-        let bytes = std::fs::read(path)?;
-        state.world.journal.insert(path.to_owned(), bytes);
-        Ok(())
-    }
-
-    fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        let mut state = self.step();
-        state.check_sync()?;
-        let names = std::fs::read_dir(path)?.flatten().map(|entry| entry.path());
-        state.world.journal_names = names.collect();
         Ok(())
     }
 }

@@ -7,9 +7,8 @@ use std::time::{Duration, SystemTime};
 use parking_lot::Mutex;
 
 use crate::crypto::{Keys, MasterKey};
-use crate::log::{
-    Committer, Head, Journal, JournalOptions, LogEnd, NotedCommit, RealDisk, open_commit,
-};
+use crate::log::{Committer, Head, Journal, JournalOptions, LogEnd, NotedCommit, open_commit};
+use crate::os::Directory;
 use crate::records::Claimant;
 use crate::records::{Change, Inode, Key, Transaction, encode_value};
 use crate::store::{Bucket, Deadlines, Faulty, MemoryStore};
@@ -18,8 +17,8 @@ use crate::types::{
     Timestamp, VaultId,
 };
 use crate::upload::{
-    Adopt, Barrier, Hooks, OpenPack, PackHold, Parts, Staging, StagingLimits, Step, Steps,
-    UploadLimits, Uploader,
+    Adopt, Barrier, Hooks, OpenPack, PackHold, Parts, Staging, StagingLimits, StepObserver,
+    UploadLimits, UploadStep, Uploader,
 };
 
 pub(super) const FOOTER: &[u8] = b"<footer>";
@@ -92,8 +91,8 @@ pub(super) struct Rig {
     pub(super) staging: Staging,
     pub(super) journal: Arc<Journal>,
     pub(super) barrier: Barrier,
-    pub(super) steps: Arc<Mutex<Vec<Step>>>,
-    watched: Steps,
+    pub(super) steps: Arc<Mutex<Vec<UploadStep>>>,
+    watched: StepObserver,
     /// Objects that the cache was given.
     pub(super) adopted: Arc<Mutex<Vec<String>>>,
     pub(super) fenced: Arc<Mutex<Vec<CommitNo>>>,
@@ -104,11 +103,12 @@ pub(super) fn keys() -> Keys {
     Keys::derive(&MasterKey::generate(), VaultId([7; 16]), KeyEpoch(1))
 }
 
-pub(super) fn journal_options(keys: &Keys, staging: &Staging) -> JournalOptions {
+/// Of a journal in `dir`.
+pub(super) fn journal_options(keys: &Keys, staging: &Staging, dir: &Path) -> JournalOptions {
     JournalOptions {
         keys: keys.clone(),
         boot: "boot".into(),
-        disk: Arc::new(RealDisk),
+        disk: Arc::new(Directory::open(dir).unwrap()),
         watcher: Some(Arc::new(staging.clone())),
         room: None,
     }
@@ -131,7 +131,7 @@ impl Rig {
     pub(super) fn observed(
         budget: u64,
         sync_every: Duration,
-        observer: impl Fn(Step) + Send + Sync + 'static,
+        observer: impl Fn(UploadStep) + Send + Sync + 'static,
     ) -> Self {
         let limits = StagingLimits { budget, free_floor: 0, wait: Duration::from_secs(5) };
         Self::placed(tempfile::tempdir().unwrap(), limits, false, sync_every, observer)
@@ -143,14 +143,14 @@ impl Rig {
         limits: StagingLimits,
         counts_journal: bool,
         sync_every: Duration,
-        observer: impl Fn(Step) + Send + Sync + 'static,
+        observer: impl Fn(UploadStep) + Send + Sync + 'static,
     ) -> Self {
         let memory = Arc::new(MemoryStore::new());
         let keys = keys();
         let staging = Staging::open(&dir.path().join("staging"), limits).unwrap();
-        let mut options = journal_options(&keys, &staging);
+        let mut options = journal_options(&keys, &staging, &dir.path().join("journal"));
         options.room = counts_journal.then(|| staging.journal_room());
-        let journal = Journal::create(&dir.path().join("journal"), options, nothing_noted());
+        let journal = Journal::create(options, nothing_noted());
         let journal = Arc::new(journal.unwrap());
         let store = Faulty::over(memory.clone());
         let bucket = Bucket::over(store.clone(), "", Deadlines::of(Duration::from_millis(500)));
@@ -168,7 +168,7 @@ impl Rig {
         };
         let watched = {
             let steps = steps.clone();
-            Steps::watched(move |step| {
+            StepObserver::watched(move |step| {
                 steps.lock().push(step);
                 observer(step);
             })
@@ -266,7 +266,7 @@ impl Rig {
         opened.skip(1).collect() // the claim
     }
 
-    pub(super) fn stepped(&self, step: Step) -> usize {
+    pub(super) fn stepped(&self, step: UploadStep) -> usize {
         self.steps.lock().iter().filter(|done| **done == step).count()
     }
 }

@@ -7,7 +7,7 @@ use super::rig::*;
 use crate::records::TRANSACTION_MAX;
 use crate::store::{Error as StoreError, Fault, On, Verb};
 use crate::types::{MIB, Seq};
-use crate::upload::{Error, Step, pack_object};
+use crate::upload::{Error, UploadStep, pack_object};
 
 const MANY: usize = 2 << 20;
 
@@ -59,7 +59,7 @@ async fn c1_what_comes_while_a_commit_is_in_flight_rides_together() {
     let uploader = rig.uploader(quick()).await;
     rig.store.inject(On::next(Verb::Put, "log/"), Fault::Delays(Duration::from_millis(150)));
     rig.touch(1);
-    until("a commit is on the wire", || rig.stepped(Step::CommitPrepared) == 1).await;
+    until("a commit is on the wire", || rig.stepped(UploadStep::CommitPrepared) == 1).await;
     for n in 2..=500 {
         rig.touch(n);
     }
@@ -170,7 +170,7 @@ async fn c4_a_pack_stays_until_its_transactions_are_confirmed_and_that_is_synced
     rig.store.inject(On::next(Verb::Put, "log/").after(1).always(), Fault::Breaks);
     let uploader = rig.uploader(quick()).await;
     let seq = rig.file(1, 1000);
-    until("the pack is sent", || rig.stepped(Step::PackConfirmed) == 1).await;
+    until("the pack is sent", || rig.stepped(UploadStep::PackConfirmed) == 1).await;
     rig.barrier.sync(seq).await.unwrap();
     assert!(rig.staging.contains(id(1)), "its transaction is not confirmed");
     assert_eq!(rig.staging.usage().unsent_packs, 0);
@@ -192,7 +192,7 @@ async fn c4_a_pack_stays_while_an_unpublished_write_refers_to_it() {
     // A stream: its first pack is uploaded before anything refers to it (V1).
     let (pack, hold) = rig.pack(1, MANY);
     pack.close(FOOTER).unwrap();
-    until("the pack is sent", || rig.stepped(Step::PackConfirmed) == 1).await;
+    until("the pack is sent", || rig.stepped(UploadStep::PackConfirmed) == 1).await;
     rig.touch(7);
     uploader.finish(SOON).await.unwrap();
     rig.barrier.sync_all().await.unwrap();
@@ -416,7 +416,7 @@ async fn a_stopped_uploader_gives_the_committer_back_and_another_goes_on() {
     uploader.sync(seq, SOON).await.unwrap();
     rig.store.inject(On::next(Verb::Put, "log/"), Fault::Stalls);
     rig.touch(2);
-    until("a commit is on the wire", || rig.stepped(Step::CommitPrepared) == 2).await;
+    until("a commit is on the wire", || rig.stepped(UploadStep::CommitPrepared) == 2).await;
     let committer = uploader.stop().await.unwrap();
     assert!(committer.is_pending());
     let uploader = rig.start(committer, quick());
@@ -438,7 +438,7 @@ async fn thousands_of_small_transactions_are_few_commits() {
 }
 
 /// The first time that this step is done, its task panics.
-fn panics_at(at: Step) -> Rig {
+fn panics_at(at: UploadStep) -> Rig {
     let is_first = std::sync::atomic::AtomicBool::new(true);
     Rig::observed(64 * MIB, Duration::from_millis(150), move |step| {
         let panics = step == at && is_first.swap(false, std::sync::atomic::Ordering::Relaxed);
@@ -448,7 +448,7 @@ fn panics_at(at: Step) -> Rig {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn when_a_task_of_the_pipeline_panics_nobody_waits_for_it_and_nothing_more_is_taken() {
-    for at in [Step::PackConfirmed, Step::CommitPrepared, Step::CommitConfirmed] {
+    for at in [UploadStep::PackConfirmed, UploadStep::CommitPrepared, UploadStep::CommitConfirmed] {
         let rig = panics_at(at);
         let uploader = rig.uploader(quick()).await;
         let seq = rig.file(1, MANY);
@@ -464,7 +464,7 @@ async fn when_a_task_of_the_pipeline_panics_nobody_waits_for_it_and_nothing_more
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pack_whose_sending_panics_is_sent_again() {
-    let rig = panics_at(Step::PackRead);
+    let rig = panics_at(UploadStep::PackRead);
     let uploader = rig.uploader(quick()).await;
     let seq = rig.file(1, MANY);
     uploader.sync(seq, SOON).await.unwrap();

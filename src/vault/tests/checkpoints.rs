@@ -5,7 +5,7 @@ use std::ops::Bound;
 
 use super::*;
 use crate::checkpoint::{Base, Manifest, Pins, newest};
-use crate::log::{Chain, Error as LogError, Link};
+use crate::log::{Chain, ChainedCommit, Error as LogError};
 use crate::types::{CommitNo, Hash};
 
 /// All records that the commits up to `upto` leave, in the order of the map. The table of packs
@@ -13,7 +13,7 @@ use crate::types::{CommitNo, Hash};
 async fn replayed(world: &World, keys: &Keys, upto: CommitNo) -> BTreeMap<Vec<u8>, Vec<u8>> {
     let mut map = BTreeMap::new();
     let chain = Chain::new(world.bucket.clone(), keys.clone());
-    let apply = |link: Link| {
+    let apply = |link: ChainedCommit| {
         for change in link.content.changes()? {
             match change.value {
                 Some(value) => map.insert(change.key, value.to_vec()),

@@ -3,7 +3,8 @@
 use super::*;
 use crate::checkpoint::Base;
 use crate::index::{Index, IndexOptions};
-use crate::log::{Journal, JournalOptions, RealDisk};
+use crate::log::{Journal, JournalOptions};
+use crate::os::Directory;
 use crate::records::Key;
 use crate::store::{Fault, On, Verb};
 use crate::types::CommitNo;
@@ -156,11 +157,12 @@ async fn j4_after_an_unclean_reboot_the_index_is_made_anew() {
         // A lie that no seal shows, as a write that went elsewhere would be.
         world.index_of(&unlocked, "a").lie(&Key::Inode(at));
         if reboot {
-            let (dir, disk) = (world.state_dir("a").join("journal"), Arc::new(RealDisk));
+            let dir = world.state_dir("a").join("journal");
+            let disk = Arc::new(Directory::open(&dir).unwrap());
             let found = Journal::inspect(&dir, &unlocked.keys).unwrap().unwrap();
             let (keys, boot) = (unlocked.keys.clone(), "another boot".into());
             let options = JournalOptions { keys, boot, disk, watcher: None, room: None };
-            drop(Journal::resume(&dir, options, &found).unwrap());
+            drop(Journal::resume(options, &found).unwrap());
         }
         let again = world.open("a").await;
         let found = again.vfs().lookup(InodeNo::ROOT, b"x3").await;

@@ -1,6 +1,7 @@
 //! What a vault shows when it is opened again, here and elsewhere.
 
 use super::*;
+use crate::log::Journal;
 use crate::types::CommitNo;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -62,7 +63,10 @@ async fn j1_after_a_kill_every_closed_file_is_here() {
     let model = fill(&vault, "x").await;
     kill(vault).await;
     world.faulty.heal();
+    let journal = world.state_dir("a").join("journal");
+    let before = Journal::inspections(&journal);
     let again = world.open("a").await;
+    assert_eq!(Journal::inspections(&journal), before + 1, "a mount reads a journal whole once");
     assert_eq!(tree(&again).await, model);
     again.sync(LONG).await.unwrap();
     kill(again).await;

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::log::{Journal, JournalOptions, RealDisk};
+use crate::log::{Journal, JournalOptions};
+use crate::os::Directory;
 use crate::vfs::Setter;
 
 /// Files of over 1 MiB have packs of their own.
@@ -36,9 +37,9 @@ async fn rebooted(world: &World) {
     let keys = unlock(&world.bucket, &secret).await.unwrap().keys;
     let dir = world.state_dir("a").join("journal");
     let found = Journal::inspect(&dir, &keys).unwrap().unwrap();
-    let (boot, disk) = ("another boot".into(), Arc::new(RealDisk));
+    let (boot, disk) = ("another boot".into(), Arc::new(Directory::open(&dir).unwrap()));
     let options = JournalOptions { keys, boot, disk, watcher: None, room: None };
-    Journal::resume(&dir, options, &found).unwrap();
+    Journal::resume(options, &found).unwrap();
 }
 
 fn flip(pack: &std::path::Path) {

@@ -25,7 +25,8 @@ use crate::checkpoint::Base;
 use crate::content::Limits;
 use crate::crypto::{FIRST_EPOCH, Keys, MasterKey};
 use crate::index::IndexOptions;
-use crate::log::{Journal, JournalOptions, NotedCommit, PackWatcher, RealDisk};
+use crate::log::{Journal, JournalOptions, NotedCommit, PackWatcher};
+use crate::os::Directory;
 use crate::store::{Bucket, Deadlines, MemoryStore};
 use crate::types::{CommitNo, Hash, MIB, PackId, VaultId};
 use crate::upload::{Staging, StagingLimits};
@@ -130,11 +131,11 @@ impl World {
         let journal_options = JournalOptions {
             keys: keys.clone(),
             boot: "boot".into(),
-            disk: Arc::new(RealDisk),
+            disk: Arc::new(Directory::open(&dir.path().join("journal")).unwrap()),
             watcher: Some(Arc::new(Watch(staging.clone()))),
             room: None,
         };
-        let journal = Journal::create(&dir.path().join("journal"), journal_options, noted).unwrap();
+        let journal = Journal::create(journal_options, noted).unwrap();
         let journal = Arc::new(journal);
         let durable = Arc::default();
         let limits = content;

@@ -3,93 +3,26 @@
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
-use super::barrier::Settled;
-use super::dead::{Living, Spans};
-use super::disk::DiskFile;
+use super::commit_spans::CommitSpans;
 use super::error::{Error, Result};
-use super::send::InBucket;
+use super::job::{InBucket, PackJob};
+use super::pack::{PackToSync, Stage, StagedPack};
+use super::ref_counts::RefCounts;
+use super::send_queue::SendQueue;
+use super::settled::Settled;
 use crate::log::DroppedPack;
-use crate::types::{MIB, PackId, Seq};
+use crate::os::DiskFile;
+use crate::types::{PackId, Seq};
 
-/// From this length on a pack has earned a request of its own; of smaller ones one is in flight at a time, so that
-/// what comes meanwhile rides together (natural batching). A stream of over 1 MiB has a pack of its own.
-pub(super) const FULL: u64 = MIB;
 /// Files of closed packs that are kept open for readers; beyond that they are opened for each read.
 const OPEN_FILES: usize = 256;
 /// Ids of dropped packs that are remembered, so that a late reference is an error instead of a loss.
 const DROPPED_IDS: usize = 8192;
 
-/// Where a pack is on its way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stage {
-    /// Takes extents.
-    Open,
-    /// Waits for the uploader.
-    Closed,
-    /// On the wire.
-    Sending,
-    /// The bucket has it: it stays until what refers to it is confirmed (C4).
-    InBucket,
-    /// Being given to the cache.
-    Leaving,
-    /// Nothing refers to it any more, and it was not sent: it goes once the journal says so durably (J3).
-    Dropped,
-}
-
-#[derive(Debug)]
-pub(super) struct Pack {
-    pub(super) stage: Stage,
-    /// Made by this process: nothing that is confirmed refers to it before it is in the bucket.
-    made_here: bool,
-    pub(super) length: u64,
-    /// First and last transaction that refers to it, of those that this process knows.
-    refs: Option<(Seq, Seq)>,
-    /// Unpublished writes that refer to it.
-    holds: u32,
-    /// How far a transaction may refer into it, and how far it is durable, in bytes.
-    referred: u64,
-    synced: u64,
-    /// Its name in the directory is durable, and it is `<id>.pack`.
-    named: bool,
-    pub(super) renamed: bool,
-    /// Recovered after a crash: where its last extent ends. The bucket may have it with another footer (J7).
-    pub(super) extents_end: Option<u64>,
-    /// The bucket's object equals the file byte for byte.
-    same: bool,
-    pub(super) file: Option<Arc<dyn DiskFile>>,
-}
-
-/// A pack that the uploader may send.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Job {
-    pub(super) pack: PackId,
-    pub(super) length: u64,
-    pub(super) extents_end: Option<u64>,
-}
-
-impl Job {
-    /// Whether it is one of those that go side by side.
-    pub(super) fn is_full(&self) -> bool {
-        self.length >= FULL
-    }
-}
-
-/// A pack that a barrier must fsync (J2).
-#[derive(Debug)]
-pub(super) struct ToSync {
-    pub(super) pack: PackId,
-    pub(super) length: u64,
-    pub(super) renamed: bool,
-    pub(super) file: Option<Arc<dyn DiskFile>>,
-}
-
 #[derive(Debug, Default)]
-pub(super) struct Table {
-    packs: HashMap<PackId, Pack>,
-    /// Closed packs in the order of their closing.
-    full: VecDeque<PackId>,
-    partial: VecDeque<PackId>,
-    partial_in_flight: bool,
+pub(super) struct PackTable {
+    packs: HashMap<PackId, StagedPack>,
+    queue: SendQueue,
     /// By first transaction: packs that the bucket does not have. The smallest bounds the next commit (C1).
     blocking: BTreeSet<(Seq, PackId)>,
     /// Referred to further than they are durable.
@@ -100,51 +33,31 @@ pub(super) struct Table {
     kept_open: VecDeque<PackId>,
     dropped: HashSet<PackId>,
     dropped_order: VecDeque<PackId>,
-    /// What refers to packs that the bucket does not have.
-    living: Living,
+    /// How many records refer to packs that the bucket does not have.
+    refs: RefCounts,
     /// Runs of transactions that go into one commit, because a pack of theirs was dropped.
-    spans: Spans,
+    spans: CommitSpans,
     /// Packs that are dropped, and noted so in the journal: they go with the next barrier.
     doomed: HashSet<PackId>,
 }
 
-impl Table {
+impl PackTable {
     /// A pack just made.
     pub(super) fn created(&mut self, id: PackId, file: Option<Arc<dyn DiskFile>>) {
-        self.insert(id, 0, file, false);
-        if let Some(pack) = self.packs.get_mut(&id) {
-            pack.made_here = true;
-        }
+        let pack = StagedPack { made_here: true, ..StagedPack::new(0, file, false) };
+        self.packs.insert(id, pack);
     }
 
     /// A pack found at start: it waits for recovery.
     pub(super) fn found(&mut self, id: PackId, length: u64, renamed: bool) {
-        self.insert(id, length, None, renamed);
+        self.packs.insert(id, StagedPack::new(length, None, renamed));
     }
 
-    fn insert(&mut self, id: PackId, length: u64, file: Option<Arc<dyn DiskFile>>, renamed: bool) {
-        let pack = Pack {
-            stage: Stage::Open,
-            made_here: false,
-            length,
-            refs: None,
-            holds: 0,
-            referred: 0,
-            synced: 0,
-            named: false,
-            renamed,
-            extents_end: None,
-            same: false,
-            file,
-        };
-        self.packs.insert(id, pack);
-    }
-
-    pub(super) fn get(&self, id: PackId) -> Option<&Pack> {
+    pub(super) fn get(&self, id: PackId) -> Option<&StagedPack> {
         self.packs.get(&id)
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (PackId, &Pack)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (PackId, &StagedPack)> {
         self.packs.iter().map(|(id, pack)| (*id, pack))
     }
 
@@ -180,8 +93,7 @@ impl Table {
         if pack.file.is_some() {
             self.kept_open.push_back(id);
         }
-        let queue = if pack.length >= FULL { &mut self.full } else { &mut self.partial };
-        queue.push_back(id);
+        self.queue.push(id, pack.length);
         if self.kept_open.len() > OPEN_FILES
             && let Some(oldest) = self.kept_open.pop_front()
             && let Some(pack) = self.packs.get_mut(&oldest)
@@ -192,7 +104,7 @@ impl Table {
 
     /// Takes a pack out if nothing refers to it, nor will: closed (or `even_open`), not sent, not held. It is the
     /// caller who removes the file.
-    pub(super) fn take_unwanted(&mut self, id: PackId, even_open: bool) -> Option<Pack> {
+    pub(super) fn take_unwanted(&mut self, id: PackId, even_open: bool) -> Option<StagedPack> {
         let pack = self.packs.get(&id)?;
         let here = pack.stage == Stage::Closed || (even_open && pack.stage == Stage::Open);
         if !here || pack.refs.is_some() || pack.holds > 0 {
@@ -203,7 +115,7 @@ impl Table {
     }
 
     /// C4: from now on the packs stay until `seq` is confirmed. Those that are not here are in the bucket, or an
-    /// error if they were dropped. Answers which are here.
+    /// error if they were dropped. Returns which are here.
     pub(super) fn appending(&mut self, seq: Seq, packs: &[PackId]) -> Result<Vec<PackId>> {
         let is_gone = |id: &&PackId| {
             // Taken out of the queue to be dropped: the note of that may be written in this moment.
@@ -236,14 +148,14 @@ impl Table {
         self.packs.get_mut(&id).map(|pack| pack.holds += 1).is_some()
     }
 
-    /// A hold is let go. Answers whether that may let the pack leave.
+    /// A hold is let go. Returns whether that may let the pack leave.
     pub(super) fn unhold(&mut self, id: PackId) -> bool {
         let Some(pack) = self.packs.get_mut(&id) else { return false };
         pack.holds = pack.holds.saturating_sub(1);
-        pack.holds == 0 && (pack.stage == Stage::InBucket || self.living.is_dead(id))
+        pack.holds == 0 && (pack.stage == Stage::InBucket || self.refs.is_dead(id))
     }
 
-    /// A transaction was appended: what it put or deleted, and what that refers to now. Answers whether a pack that
+    /// A transaction was appended: what it put or deleted, and what that refers to now. Returns whether a pack that
     /// was not sent lost its last reference.
     pub(super) fn appended(
         &mut self,
@@ -254,11 +166,12 @@ impl Table {
         let packs = &self.packs;
         let begins = |id: PackId| {
             packs.get(&id).is_some_and(|pack| {
-                let unsent = matches!(pack.stage, Stage::Open | Stage::Closed | Stage::Sending);
-                pack.made_here && unsent && pack.refs.is_some_and(|(first, _)| first == seq)
+                pack.made_here
+                    && pack.is_unsent()
+                    && pack.refs.is_some_and(|(first, _)| first == seq)
             })
         };
-        self.living.appended(seq, bytes, changed, begins)
+        self.refs.appended(seq, bytes, changed, begins)
     }
 
     fn may_drop(&self, id: PackId) -> bool {
@@ -267,28 +180,26 @@ impl Table {
 
     /// Whether there is anything that a barrier would remove, or could.
     pub(super) fn has_dead(&self) -> bool {
-        !self.doomed.is_empty() || self.living.dead().any(|id| self.may_drop(id))
+        !self.doomed.is_empty() || self.refs.dead().any(|id| self.may_drop(id))
     }
 
     /// Packs that need not be sent any more: from here on nothing refers to them, and they are not in the queue. The
     /// caller notes that in the journal, and says so by `noted_dropped`, or calls `not_dropped`.
     pub(super) fn take_dead(&mut self) -> Vec<DroppedPack> {
-        let dead: Vec<_> = self.living.dead().filter(|id| self.may_drop(*id)).collect();
+        let dead: Vec<_> = self.refs.dead().filter(|id| self.may_drop(*id)).collect();
         let mut taken = Vec::new();
         for id in dead {
-            let bound = self.living.bind(id, &mut self.spans);
+            let bound = self.refs.bind(id, &mut self.spans);
             let Some(pack) = self.packs.get_mut(&id).filter(|_| bound.is_some()) else {
                 // Too much lies between its first reference and its last: it is sent as any other.
-                self.living.forget(id);
+                self.refs.forget(id);
                 continue;
             };
             pack.stage = Stage::Dropped;
             taken.extend(bound);
         }
         let packs = &self.packs;
-        let waits = |id: &PackId| packs.get(id).is_some_and(|pack| pack.stage == Stage::Closed);
-        self.full.retain(waits);
-        self.partial.retain(waits);
+        self.queue.retain(|id| packs.get(&id).is_some_and(|pack| pack.stage == Stage::Closed));
         taken
     }
 
@@ -296,7 +207,7 @@ impl Table {
     pub(super) fn noted_dropped(&mut self, packs: &[DroppedPack]) {
         for dropped in packs {
             let id = dropped.pack;
-            self.living.forget(id);
+            self.refs.forget(id);
             self.blocking.remove(&(dropped.first, id));
             self.unsynced.remove(&id);
             self.remember_dropped(id);
@@ -309,12 +220,11 @@ impl Table {
         for dropped in packs {
             let id = dropped.pack;
             if !once_more {
-                self.living.forget(id);
+                self.refs.forget(id);
             }
             let Some(pack) = self.packs.get_mut(&id) else { continue };
             pack.stage = Stage::Closed;
-            let queue = if pack.length >= FULL { &mut self.full } else { &mut self.partial };
-            queue.push_back(id);
+            self.queue.push(id, pack.length);
         }
     }
 
@@ -346,11 +256,10 @@ impl Table {
     }
 
     /// Takes a pack out.
-    pub(super) fn remove(&mut self, id: PackId) -> Option<Pack> {
+    pub(super) fn remove(&mut self, id: PackId) -> Option<StagedPack> {
         let pack = self.packs.remove(&id)?;
         if pack.stage == Stage::Closed {
-            self.full.retain(|other| *other != id);
-            self.partial.retain(|other| *other != id);
+            self.queue.retain(|other| other != id);
         }
         self.kept_open.retain(|other| *other != id);
         if let Some((first, _)) = pack.refs {
@@ -358,7 +267,7 @@ impl Table {
         }
         self.unsynced.remove(&id);
         self.done.remove(&id);
-        self.living.forget(id);
+        self.refs.forget(id);
         self.doomed.remove(&id);
         Some(pack)
     }
@@ -373,52 +282,35 @@ impl Table {
         }
     }
 
-    /// The next pack to send that is at most `most` bytes: the first of those that are not full, if none of them is in
-    /// flight (so that a small file does not wait behind a long stream), else the first full one, if it is at most
-    /// `most_full`.
-    pub(super) fn take(&mut self, most: u64, most_full: u64) -> Option<Job> {
-        let fits = |id: &PackId, most| self.packs.get(id).is_some_and(|p| p.length <= most);
-        let id = if !self.partial_in_flight && self.partial.front().is_some_and(|id| fits(id, most))
-        {
-            self.partial_in_flight = true;
-            self.partial.pop_front()
-        } else if self.full.front().is_some_and(|id| fits(id, most_full)) {
-            self.full.pop_front()
-        } else {
-            None
-        }?;
+    /// The next pack to send: see [`SendQueue::take`].
+    pub(super) fn take(&mut self, most: u64, most_full: u64) -> Option<PackJob> {
+        let id = self.queue.take(most, most_full)?;
         let pack = self.packs.get_mut(&id)?;
         pack.stage = Stage::Sending;
-        Some(Job { pack: id, length: pack.length, extents_end: pack.extents_end })
+        Some(PackJob { pack: id, length: pack.length, extents_end: pack.extents_end })
     }
 
     /// Whether anything waits to be sent.
     pub(super) fn has_queue(&self) -> bool {
-        !self.full.is_empty() || !self.partial.is_empty()
+        !self.queue.is_empty()
     }
 
     /// It was not sent: first in the queue again.
-    pub(super) fn not_sent(&mut self, job: Job) {
+    pub(super) fn not_sent(&mut self, job: PackJob) {
+        self.queue.landed(job);
         let Some(pack) = self.packs.get_mut(&job.pack) else { return };
         pack.stage = Stage::Closed;
-        if job.length >= FULL {
-            self.full.push_front(job.pack);
-        } else {
-            self.partial_in_flight = false;
-            self.partial.push_front(job.pack);
-        }
+        self.queue.put_back(job);
     }
 
     /// The bucket has it.
     pub(super) fn in_bucket(&mut self, proof: &InBucket) {
         let job = proof.job();
-        if job.length < FULL {
-            self.partial_in_flight = false;
-        }
+        self.queue.landed(job);
         let Some(pack) = self.packs.get_mut(&job.pack) else { return };
         pack.stage = Stage::InBucket;
         pack.same = proof.is_same();
-        self.living.forget(job.pack);
+        self.refs.forget(job.pack);
         if let Some((first, _)) = pack.refs {
             self.blocking.remove(&(first, job.pack));
         }
@@ -437,14 +329,14 @@ impl Table {
 
     /// J2: packs that transactions refer to further than they are durable. Those whose transactions are all
     /// confirmed are in the bucket for good, and need no fsync here.
-    pub(super) fn to_sync(&mut self, confirmed: Seq) -> Vec<ToSync> {
+    pub(super) fn to_sync(&mut self, confirmed: Seq) -> Vec<PackToSync> {
         let packs = &self.packs;
-        let settled = |p: &Pack| {
+        let settled = |p: &StagedPack| {
             p.stage == Stage::InBucket && p.refs.is_none_or(|(_, last)| last <= confirmed)
         };
         self.unsynced.retain(|id| packs.get(id).is_some_and(|p| !settled(p)));
         let to_sync = |id: &PackId| {
-            self.packs.get(id).map(|pack| ToSync {
+            self.packs.get(id).map(|pack| PackToSync {
                 pack: *id,
                 length: pack.length,
                 renamed: pack.renamed,
@@ -455,12 +347,12 @@ impl Table {
     }
 
     /// Whether the directory must be fsynced for any of these.
-    pub(super) fn any_unnamed(&self, packs: &[ToSync]) -> bool {
+    pub(super) fn any_unnamed(&self, packs: &[PackToSync]) -> bool {
         packs.iter().any(|p| self.packs.get(&p.pack).is_some_and(|pack| !pack.named))
     }
 
     /// These are durable up to the lengths given, and so are their names.
-    pub(super) fn synced(&mut self, packs: &[ToSync]) {
+    pub(super) fn synced(&mut self, packs: &[PackToSync]) {
         for done in packs {
             let Some(pack) = self.packs.get_mut(&done.pack) else { continue };
             pack.synced = pack.synced.max(done.length);
@@ -489,11 +381,5 @@ impl Table {
     /// Whether any could leave if everything up to `confirmed` were settled.
     pub(super) fn may_leave(&self, confirmed: Seq) -> bool {
         self.done.iter().filter_map(|id| self.packs.get(id)).any(|p| p.may_leave(confirmed))
-    }
-}
-
-impl Pack {
-    fn may_leave(&self, confirmed: Seq) -> bool {
-        self.holds == 0 && self.refs.is_none_or(|(_, last)| last <= confirmed)
     }
 }

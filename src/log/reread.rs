@@ -9,27 +9,27 @@ use crate::store::{self, Bucket};
 
 /// How often an object is asked for before it is believed to be damaged.
 const ASKS: u32 = 3;
-/// What lies between.
+/// The pause between two of these.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// What may be said of an object that was to be opened.
-pub trait Opening: From<store::Error> + std::fmt::Display {
-    /// Whether what came is not what it must be; it may have changed on the way.
+/// An error that tells damaged bytes from all else that can go wrong.
+pub trait DamageError: From<store::Error> + std::fmt::Display {
+    /// Whether the bytes are not what they must be: they may have changed on the way, so they are asked for again.
     fn is_damage(&self) -> bool;
 }
 
-impl Opening for Error {
+impl DamageError for Error {
     fn is_damage(&self) -> bool {
         Error::is_damage(self)
     }
 }
 
-/// An object from the bucket, opened. What does not open is asked for again, until it opens, the same bytes come twice
-/// (then that is what the bucket holds), or it was asked for three times. `first`: its bytes, if it was fetched already.
+/// Fetches an object and opens it. If it does not open, it is fetched again, until it opens, the same bytes come twice
+/// (then they are what the bucket holds), or it was fetched three times. `first`: its bytes, if the caller has them.
 ///
 /// # Errors
-/// What `open` says of the last bytes, and what the store says.
-pub async fn open_object<T, E: Opening>(
+/// What `open` returned for the last bytes, or the store's error.
+pub async fn open_object<T, E: DamageError>(
     bucket: &Bucket,
     name: &str,
     first: Option<Bytes>,

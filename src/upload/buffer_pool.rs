@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 
 /// The buffers of the packs that are sent at once.
 #[derive(Debug)]
-pub(super) struct Bodies {
+pub(super) struct BufferPool {
     state: Mutex<State>,
     /// Free ones that are kept at most.
     most: usize,
@@ -25,20 +25,20 @@ struct State {
 
 /// A buffer on loan.
 #[derive(Debug)]
-pub(super) struct Body {
+pub(super) struct PooledBuffer {
     buffer: Vec<u8>,
     length: usize,
-    home: Arc<Bodies>,
+    pool: Arc<BufferPool>,
 }
 
-impl Bodies {
+impl BufferPool {
     pub(super) fn new(most: usize, bytes: u64) -> Arc<Self> {
         let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
         Arc::new(Self { state: Mutex::default(), most, bytes })
     }
 
-    /// A buffer of this length; what is in it is of no meaning.
-    pub(super) fn take(self: &Arc<Self>, length: usize) -> Body {
+    /// A buffer of this length; its content is arbitrary.
+    pub(super) fn take(self: &Arc<Self>, length: usize) -> PooledBuffer {
         let mut given_up = Vec::new();
         let found = {
             let mut state = self.state.lock();
@@ -61,7 +61,7 @@ impl Bodies {
         };
         drop(given_up);
         let buffer = found.unwrap_or_else(|| vec![0; length]);
-        Body { buffer, length, home: self.clone() }
+        PooledBuffer { buffer, length, pool: self.clone() }
     }
 
     /// Gives all memory back: nothing is on the wire.
@@ -74,7 +74,7 @@ impl Bodies {
     }
 }
 
-impl Body {
+impl PooledBuffer {
     pub(super) fn as_mut(&mut self) -> &mut [u8] {
         &mut self.buffer[..self.length]
     }
@@ -85,16 +85,16 @@ impl Body {
     }
 }
 
-impl AsRef<[u8]> for Body {
+impl AsRef<[u8]> for PooledBuffer {
     fn as_ref(&self) -> &[u8] {
         &self.buffer[..self.length]
     }
 }
 
-impl Drop for Body {
+impl Drop for PooledBuffer {
     fn drop(&mut self) {
-        let mut state = self.home.state.lock();
-        if state.free.len() < self.home.most {
+        let mut state = self.pool.state.lock();
+        if state.free.len() < self.pool.most {
             state.free.push(std::mem::take(&mut self.buffer));
         } else {
             state.total -= self.buffer.len();
@@ -108,35 +108,35 @@ mod tests {
 
     #[test]
     fn buffers_come_home_with_their_last_clone_and_are_used_again() {
-        let bodies = Bodies::new(2, 100);
-        let mut body = bodies.take(10);
-        body.as_mut().fill(7);
-        let bytes = body.into_bytes();
+        let pool = BufferPool::new(2, 100);
+        let mut buffer = pool.take(10);
+        buffer.as_mut().fill(7);
+        let bytes = buffer.into_bytes();
         let at = bytes.as_ptr();
         let clone = bytes.slice(2..4);
         drop(bytes);
-        assert!(bodies.state.lock().free.is_empty(), "a clone is still out");
+        assert!(pool.state.lock().free.is_empty(), "a clone is still out");
         assert_eq!(clone, [7, 7].as_slice());
         drop(clone);
-        let shorter = bodies.take(3).into_bytes();
+        let shorter = pool.take(3).into_bytes();
         assert_eq!((shorter.as_ptr(), shorter.len()), (at, 3));
-        let more: Vec<_> = (0..4).map(|_| bodies.take(5)).collect();
-        assert_eq!(bodies.state.lock().total, 30);
+        let more: Vec<_> = (0..4).map(|_| pool.take(5)).collect();
+        assert_eq!(pool.state.lock().total, 30);
         drop((more, shorter));
-        assert_eq!(bodies.state.lock().free.len(), 2, "no more than so many are kept");
-        bodies.clear();
-        assert_eq!(bodies.state.lock().total, 0);
+        assert_eq!(pool.state.lock().free.len(), 2, "no more than so many are kept");
+        pool.clear();
+        assert_eq!(pool.state.lock().total, 0);
     }
 
     #[test]
     fn free_buffers_make_room_for_one_that_none_of_them_can_be() {
-        let bodies = Bodies::new(6, 100);
-        drop([bodies.take(30), bodies.take(40)]);
-        let large = bodies.take(60);
-        assert_eq!(bodies.state.lock().total, 100 - 10, "the one of 40 went");
-        let larger = bodies.take(90);
-        assert_eq!(bodies.state.lock().total, 150, "what is on loan stays");
+        let pool = BufferPool::new(6, 100);
+        drop([pool.take(30), pool.take(40)]);
+        let large = pool.take(60);
+        assert_eq!(pool.state.lock().total, 100 - 10, "the one of 40 went");
+        let larger = pool.take(90);
+        assert_eq!(pool.state.lock().total, 150, "what is on loan stays");
         drop((large, larger));
-        assert_eq!(bodies.state.lock().free.len(), 2);
+        assert_eq!(pool.state.lock().free.len(), 2);
     }
 }

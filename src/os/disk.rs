@@ -1,9 +1,9 @@
-//! The files of one directory, behind a trait: tests put a disk there that forgets or fails.
+//! The files of one directory, behind a trait: tests put a disk there that fails, or loses its power.
 
 use std::fmt::Debug;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ pub trait Disk: Debug + Send + Sync {
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
     /// Removes a file.
     fn remove(&self, name: &str) -> io::Result<()>;
-    /// fsync of the directory: names made or renamed before are durable.
+    /// fsync of the directory: names that were made, renamed or removed before are durably so.
     fn sync_dir(&self) -> io::Result<()>;
     /// Bytes that an unprivileged writer can still use on this file system.
     fn free(&self) -> io::Result<u64>;
@@ -34,6 +34,13 @@ pub trait DiskFile: Debug + Send + Sync {
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
     /// Fills the buffer from this offset; an error if the file ends before.
     fn read_at(&self, into: &mut [u8], offset: u64) -> io::Result<()>;
+    /// Its length in bytes.
+    fn length(&self) -> io::Result<u64>;
+    /// Bytes that the disk keeps for it, beyond its end too.
+    fn allocated(&self) -> io::Result<u64>;
+    /// Takes room for `length` bytes from byte `from` on, beyond its end too; its length stays. Returns whether this
+    /// disk knows such a thing (see [`super::take_room`]).
+    fn take_room(&self, from: u64, length: u64) -> io::Result<bool>;
     /// Cuts the file (or extends it by zeros).
     fn set_length(&self, length: u64) -> io::Result<()>;
     /// fdatasync: contents and length are durable.
@@ -50,7 +57,7 @@ pub struct Directory {
 impl Directory {
     /// Opens it, or makes it with mode 0700 (its parents too), durably.
     pub fn open(path: &Path) -> io::Result<Self> {
-        crate::os::make_private(path)?;
+        super::make_private(path)?;
         Ok(Self { path: path.to_owned(), handle: File::open(path)? })
     }
 }
@@ -91,7 +98,7 @@ impl Disk for Directory {
     }
 
     fn free(&self) -> io::Result<u64> {
-        crate::os::free_bytes(&self.path)
+        super::free_bytes(&self.path)
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -106,6 +113,18 @@ impl DiskFile for File {
 
     fn read_at(&self, into: &mut [u8], offset: u64) -> io::Result<()> {
         self.read_exact_at(into, offset)
+    }
+
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.metadata()?.len())
+    }
+
+    fn allocated(&self) -> io::Result<u64> {
+        Ok(self.metadata()?.blocks() * 512)
+    }
+
+    fn take_room(&self, from: u64, length: u64) -> io::Result<bool> {
+        super::take_room(self, from, length)
     }
 
     fn set_length(&self, length: u64) -> io::Result<()> {

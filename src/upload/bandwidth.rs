@@ -1,30 +1,31 @@
-//! How much goes side by side: what the link carries in a minute. On a fast one that is more than the other limits allow; on
-//! a slow one a pack goes alone, so that each is there soon after it was begun, and little is lost when it breaks off.
+//! How much goes side by side: as much as the link carries in a minute. On a fast link that is more than the other limits
+//! allow; on a slow one a pack goes alone, so that each is there soon after it was begun, and little is lost when the link
+//! breaks off.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// What is on the wire should be through within this time.
+/// All that is on the wire should be sent within this time.
 const HORIZON: Duration = Duration::from_secs(60);
-/// How long it is looked before the first estimate, unless a pack is through before.
+/// How long the link is watched before the first estimate, unless a pack is through before.
 const FIRST: Duration = Duration::from_millis(500);
-/// What was measured counts for about so long.
+/// A measurement counts for about so long.
 const MEMORY: Duration = Duration::from_secs(5);
-/// Two looks that are closer together are one.
+/// Looks that are closer together than this count as one.
 const APART: Duration = Duration::from_millis(50);
 
-/// What the link was seen to carry, while there was something to carry.
+/// How much the link carries, measured while there was something to carry.
 #[derive(Debug, Default)]
-pub(super) struct Link {
+pub(super) struct Bandwidth {
     /// Bytes a second.
     rate: Option<f64>,
-    /// Since when, and from what count on, nothing was taken into the rate.
+    /// When the rate was last computed, and what had been carried by then.
     since: Option<(Instant, u64)>,
 }
 
-impl Link {
-    /// Takes in that `carried` bytes have gone in all, ever. `ended`: a pack is through.
+impl Bandwidth {
+    /// Takes in that `carried` bytes were sent in all, ever. `ended`: a pack is through.
     pub(super) fn look(&mut self, now: Instant, carried: u64, ended: bool) {
         let Some((then, before)) = self.since else {
             self.since = Some((now, carried));
@@ -64,12 +65,12 @@ mod tests {
     use crate::types::MIB;
 
     /// A link that carries so much a second, looked at four times a second for so many seconds.
-    fn after(link: &mut Link, from: Instant, rate: u64, seconds: u64) -> Instant {
+    fn after(bandwidth: &mut Bandwidth, from: Instant, rate: u64, seconds: u64) -> Instant {
         let mut now = from;
         let mut carried = 0;
-        link.rest();
+        bandwidth.rest();
         for _ in 0..=seconds * 4 {
-            link.look(now, carried, false);
+            bandwidth.look(now, carried, false);
             now += Duration::from_millis(250);
             carried += rate / 4;
         }
@@ -78,35 +79,35 @@ mod tests {
 
     #[test]
     fn nothing_is_known_and_one_pack_goes_until_something_was_carried() {
-        let (mut link, now) = (Link::default(), Instant::now());
-        assert_eq!(link.room(0), 0);
-        link.look(now, 0, false);
-        link.look(now + Duration::from_millis(100), 5000, false);
-        assert_eq!(link.room(0), 0, "too soon to say");
-        link.look(now + Duration::from_millis(100), 10 * MIB, true);
-        assert_eq!(link.room(0), 6000 * MIB, "it is through: 100 MiB a second");
+        let (mut bandwidth, now) = (Bandwidth::default(), Instant::now());
+        assert_eq!(bandwidth.room(0), 0);
+        bandwidth.look(now, 0, false);
+        bandwidth.look(now + Duration::from_millis(100), 5000, false);
+        assert_eq!(bandwidth.room(0), 0, "too soon to say");
+        bandwidth.look(now + Duration::from_millis(100), 10 * MIB, true);
+        assert_eq!(bandwidth.room(0), 6000 * MIB, "it is through: 100 MiB a second");
     }
 
     #[test]
     fn a_slow_link_has_room_for_what_it_carries_in_a_minute() {
-        let mut link = Link::default();
-        let now = after(&mut link, Instant::now(), 30_000, 10);
-        assert!((1_700_000..1_900_000).contains(&link.room(0)), "{}", link.room(0));
-        assert!(link.room(MIB) < MIB, "a second pack of 1 MiB waits");
+        let mut bandwidth = Bandwidth::default();
+        let now = after(&mut bandwidth, Instant::now(), 30_000, 10);
+        assert!((1_700_000..1_900_000).contains(&bandwidth.room(0)), "{}", bandwidth.room(0));
+        assert!(bandwidth.room(MIB) < MIB, "a second pack of 1 MiB waits");
         // It becomes fast, and slow again.
-        let now = after(&mut link, now, 10_000_000, 10);
-        assert!(link.room(96 * MIB) > 102 * MIB);
-        after(&mut link, now, 30_000, 40);
-        assert!(link.room(MIB) < MIB, "{}", link.room(0));
+        let now = after(&mut bandwidth, now, 10_000_000, 10);
+        assert!(bandwidth.room(96 * MIB) > 102 * MIB);
+        after(&mut bandwidth, now, 30_000, 40);
+        assert!(bandwidth.room(MIB) < MIB, "{}", bandwidth.room(0));
     }
 
     #[test]
     fn time_without_anything_to_carry_says_nothing() {
-        let mut link = Link::default();
-        let now = after(&mut link, Instant::now(), 1_000_000, 5);
-        let room = link.room(0);
-        link.rest();
-        link.look(now + Duration::from_secs(3600), 0, false);
-        assert_eq!(link.room(0), room);
+        let mut bandwidth = Bandwidth::default();
+        let now = after(&mut bandwidth, Instant::now(), 1_000_000, 5);
+        let room = bandwidth.room(0);
+        bandwidth.rest();
+        bandwidth.look(now + Duration::from_secs(3600), 0, false);
+        assert_eq!(bandwidth.room(0), room);
     }
 }

@@ -1,5 +1,5 @@
-//! Room for the journal (J8): what it takes of the disk is counted with staging, some of it is taken ahead, and how far
-//! a record may go into that depends on what it is for.
+//! Room for the journal (J8). What the journal takes of the disk is counted with staging. It takes some room ahead of its
+//! end; how much of that a record may use depends on what the record is for.
 
 use std::sync::Arc;
 
@@ -8,13 +8,13 @@ use crate::log::{Error, Result};
 use crate::os::is_full;
 use crate::types::{KIB, MIB};
 
-/// What a record of the journal is for.
+/// What a record of the journal is for: this decides how much of the room that is kept back it may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Need {
-    /// A change like any other: it leaves alone what is kept back.
+pub enum RoomClass {
+    /// A change like any other: it uses nothing of what is kept back.
     Change,
     /// A change that frees room: it may use most of what is kept back.
-    Frees,
+    FreesRoom,
     /// What must go on for anything to go on: barriers, and notes of what the bucket has.
     Upkeep,
 }
@@ -23,18 +23,18 @@ pub enum Need {
 pub trait JournalRoom: Send + Sync {
     /// How much of the disk the journal takes ahead of its end, so that it is there whoever fills the disk.
     fn kept_ahead(&self) -> u64;
-    /// Counts so many bytes more, if `need` may have them. Answers at once.
-    fn take(&self, bytes: u64, need: Need) -> bool;
+    /// Counts so many bytes more, if `class` may have them, and returns whether it may. Does not wait.
+    fn take(&self, bytes: u64, class: RoomClass) -> bool;
     /// Counts so many bytes that are there already.
     fn found(&self, bytes: u64);
     /// These are free again.
     fn give_back(&self, bytes: u64);
 }
 
-/// The journal's share of the room.
-pub(super) struct Share(pub(super) Option<Arc<dyn JournalRoom>>);
+/// The room that the journal takes ahead of its end, in the accounts of a [`JournalRoom`] if there is one.
+pub(super) struct Preallocation(pub(super) Option<Arc<dyn JournalRoom>>);
 
-impl Share {
+impl Preallocation {
     fn ahead(&self) -> u64 {
         self.0.as_ref().map_or(0, |room| room.kept_ahead())
     }
@@ -48,10 +48,10 @@ impl Share {
         }
     }
 
-    /// Takes room up to byte `wanted` of the segment, if there is any to be had.
-    fn extend(&self, segment: &mut Segment, wanted: u64, need: Need) -> Result<()> {
+    /// Takes room up to byte `wanted` of the segment, if the accounts and the disk have it.
+    fn extend(&self, segment: &mut Segment, wanted: u64, class: RoomClass) -> Result<()> {
         let more = wanted.saturating_sub(segment.room);
-        if more == 0 || self.0.as_ref().is_some_and(|room| !room.take(more, need)) {
+        if more == 0 || self.0.as_ref().is_some_and(|room| !room.take(more, class)) {
             return Ok(());
         }
         segment.extend(wanted).or_else(|error| {
@@ -63,8 +63,8 @@ impl Share {
         })
     }
 
-    /// Takes room for `length` bytes more and for what is kept ahead, as far as there is any.
-    fn take_ahead(&self, segment: &mut Segment, length: u64, need: Need) -> Result<()> {
+    /// Takes room for `length` bytes more and for what is kept ahead, if there is any.
+    fn take_ahead(&self, segment: &mut Segment, length: u64, class: RoomClass) -> Result<()> {
         let wanted = segment.end + length + self.ahead();
         if segment.room >= wanted {
             return Ok(());
@@ -73,27 +73,32 @@ impl Share {
             0 => MIB,
             ahead => (ahead / 8).clamp(64 * KIB, MIB),
         };
-        self.extend(segment, wanted.next_multiple_of(step), need)
+        self.extend(segment, wanted.next_multiple_of(step), class)
     }
 
-    /// Sees to it that the disk has room for `length` bytes more, and for what is kept back from `need`.
+    /// Makes sure that the disk has room for `length` bytes more, and for what is kept back from `class`.
     ///
     /// # Errors
     /// [`Error::Full`]: nothing was written.
-    pub(super) fn ensure(&self, segment: &mut Segment, length: u64, need: Need) -> Result<()> {
-        self.take_ahead(segment, length, need)?;
-        let kept = match need {
-            Need::Change => self.ahead(),
-            Need::Frees => self.ahead() / 8,
-            Need::Upkeep => 0,
+    pub(super) fn ensure(
+        &self,
+        segment: &mut Segment,
+        length: u64,
+        class: RoomClass,
+    ) -> Result<()> {
+        self.take_ahead(segment, length, class)?;
+        let kept = match class {
+            RoomClass::Change => self.ahead(),
+            RoomClass::FreesRoom => self.ahead() / 8,
+            RoomClass::Upkeep => 0,
         };
         if segment.room >= segment.end + length + kept { Ok(()) } else { Err(Error::Full) }
     }
 
-    /// A segment begins: with all that is kept ahead, unless it is the first, which begins with what there is.
+    /// Takes room for a segment that begins: all that is kept ahead; for the first segment, what there is.
     pub(super) fn begin(&self, segment: &mut Segment, is_first: bool) -> Result<()> {
         self.found(&mut std::iter::once(&*segment));
-        let taken = self.take_ahead(segment, 0, Need::Upkeep);
+        let taken = self.take_ahead(segment, 0, RoomClass::Upkeep);
         if taken.is_ok() && (is_first || segment.room >= segment.end + self.ahead()) {
             return Ok(());
         }
@@ -101,7 +106,7 @@ impl Share {
         taken.and(Err(Error::Full))
     }
 
-    /// Cuts a segment after its last record; whether that worked.
+    /// Cuts a segment after its last record; returns whether that worked.
     pub(super) fn cut(&self, segment: &mut Segment) -> bool {
         let had = segment.room;
         let cut = segment.cut().is_ok();

@@ -1,79 +1,15 @@
-//! What of a pack waits for the disk, because others have filled it: nothing of it is lost, nothing refers to it yet,
-//! and it is written as soon as there is room (J8).
-//!
-//! In memory it is bounded by what was reserved before: while the disk is full nothing more is.
+//! Writing packs to the disk of the staging area, or keeping in memory what has no room on it (J8).
 
-use std::collections::HashMap;
-use std::ops::Range;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-
-use super::disk::DiskFile;
+use super::area::StagingArea;
 use super::error::{Error, Result};
-use super::staging::{Shared, closed_name, open_name};
-use crate::os::is_full;
+use super::pack_names::{closed_name, open_name};
+use super::unwritten::UnwrittenTail;
+use crate::os::{DiskFile, is_full};
 use crate::types::PackId;
 
-/// The end of one pack.
-#[derive(Debug, Default)]
-pub(super) struct Tail {
-    /// `None`: there was no room for the file itself.
-    pub(super) file: Option<Arc<dyn DiskFile>>,
-    /// What of the pack is in the file: the tail begins there.
-    pub(super) written: u64,
-    pub(super) bytes: Vec<u8>,
-    /// Whether extents are in it: then no transaction may refer to the pack (J1).
-    pub(super) has_extents: bool,
-    /// Whether its footer is in it, or was written: it is closed once the tail is empty.
-    pub(super) closes: bool,
-    pub(super) renamed: bool,
-    pub(super) extents_end: Option<u64>,
-}
-
-/// The tails there are. This lock is never taken before a tail's own and held.
-#[derive(Debug, Default)]
-pub(super) struct Tails(Mutex<HashMap<PackId, Arc<Mutex<Tail>>>>);
-
-impl Tails {
-    pub(super) fn of(&self, pack: PackId) -> Option<Arc<Mutex<Tail>>> {
-        self.0.lock().get(&pack).cloned()
-    }
-
-    pub(super) fn keep(&self, pack: PackId, tail: Tail) {
-        tracing::warn!(%pack, "the disk is full: a part of a pack waits in memory for room");
-        self.0.lock().insert(pack, Arc::new(Mutex::new(tail)));
-    }
-
-    pub(super) fn forget(&self, pack: PackId) {
-        self.0.lock().remove(&pack);
-    }
-
-    pub(super) fn any(&self) -> bool {
-        !self.0.lock().is_empty()
-    }
-
-    /// Whether a transaction that refers to one of these would refer to what is not in its file.
-    pub(super) fn hold_extents_of(&self, packs: &[PackId]) -> bool {
-        self.any() && packs.iter().any(|pack| self.of(*pack).is_some_and(|t| t.lock().has_extents))
-    }
-
-    fn all(&self) -> Vec<(PackId, Arc<Mutex<Tail>>)> {
-        self.0.lock().iter().map(|(pack, tail)| (*pack, tail.clone())).collect()
-    }
-}
-
-impl Tail {
-    fn end(&self) -> u64 {
-        self.written + self.bytes.len() as u64
-    }
-
-    fn is_waiting(&self) -> bool {
-        self.closes || !self.bytes.is_empty() || self.file.is_none()
-    }
-}
-
-impl Shared {
+impl StagingArea {
     /// Appends to a pack, behind what of it waits for the disk.
     pub(super) fn put(
         &self,
@@ -105,14 +41,14 @@ impl Shared {
             Err(error) if is_full(&error) => {
                 let cut = file.set_length(offset);
                 cut.map_err(|e| self.fail("cutting a pack in staging", e))?;
-                let tail = Tail {
+                let tail = UnwrittenTail {
                     file: Some(file),
                     written: offset,
                     bytes: sealed.to_vec(),
                     has_extents: !is_footer,
-                    ..Tail::default()
+                    ..UnwrittenTail::default()
                 };
-                self.tails.keep(pack, tail);
+                self.keep_tail(pack, tail);
                 self.room.met_full_disk();
                 Ok(())
             }
@@ -152,8 +88,9 @@ impl Shared {
             Ok(()) => self.closed(pack, None),
             Err(error) if is_full(&error) => {
                 let file = self.file_of(pack, file);
-                self.tails
-                    .keep(pack, Tail { file, written: length, closes: true, ..Tail::default() });
+                let rest = UnwrittenTail::default();
+                let tail = UnwrittenTail { file, written: length, closes: true, ..rest };
+                self.keep_tail(pack, tail);
             }
             Err(error) => return Err(self.fail("renaming a pack in staging", error)),
         }
@@ -177,7 +114,7 @@ impl Shared {
         Ok(())
     }
 
-    fn write_tail(&self, pack: PackId, tail: &mut Tail) -> Result<()> {
+    fn write_tail(&self, pack: PackId, tail: &mut UnwrittenTail) -> Result<()> {
         if self.table.lock().get(pack).is_none() {
             self.tails.forget(pack); // it was discarded
             return Ok(());
@@ -217,41 +154,9 @@ impl Shared {
         Ok(())
     }
 
-    /// As a pack's owner does: the tail is written now, or as soon as there is room.
-    pub(super) fn write_or_keep(&self, pack: PackId, tail: Tail) -> Result<()> {
-        self.tails.0.lock().insert(pack, Arc::new(Mutex::new(tail)));
-        match self.tails.of(pack) {
-            Some(tail) => self.write_tail(pack, &mut tail.lock()),
-            None => Ok(()),
-        }
-    }
-
-    /// Reads what lies in the tail of a pack, and before it; whether there is a tail that goes so far.
-    pub(super) fn read_tail(
-        &self,
-        pack: PackId,
-        range: Range<u64>,
-        into: &mut [u8],
-    ) -> Result<bool> {
-        let Some(tail) = self.tails.of(pack) else { return Ok(false) };
-        let tail = tail.lock();
-        if range.end > tail.end() {
-            return Ok(false);
-        }
-        let before = tail.written.clamp(range.start, range.end) - range.start;
-        let (in_file, in_tail) = into.split_at_mut(usize::try_from(before).unwrap_or(usize::MAX));
-        if let (Some(file), false) = (&tail.file, in_file.is_empty()) {
-            file.read_at(in_file, range.start).map_err(Error::io("reading a staged pack"))?;
-        }
-        let from =
-            usize::try_from(range.start.max(tail.written) - tail.written).unwrap_or(usize::MAX);
-        in_tail.copy_from_slice(&tail.bytes[from..from + in_tail.len()]);
-        Ok(true)
-    }
-
-    /// How much of a pack can be read.
-    pub(super) fn readable(&self, pack: PackId) -> u64 {
-        let in_file = self.table.lock().get(pack).map_or(0, |entry| entry.length);
-        self.tails.of(pack).map_or(in_file, |tail| tail.lock().end().max(in_file))
+    /// Takes a tail that recovery made: it is written now, or as soon as there is room.
+    pub(super) fn write_or_keep(&self, pack: PackId, tail: UnwrittenTail) -> Result<()> {
+        let tail = self.tails.add(pack, tail);
+        self.write_tail(pack, &mut tail.lock())
     }
 }

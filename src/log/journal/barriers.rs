@@ -1,0 +1,73 @@
+//! Barriers: making the journal durable, and saying so in it (J2).
+
+use super::Journal;
+use super::frame::{BarrierMark, JournalRecord};
+use super::preallocation::RoomClass;
+use super::state::Mark;
+use crate::log::{Error, Result};
+use crate::types::Seq;
+
+impl Journal {
+    /// What a barrier made now would cover. Taken before the packs are fsynced: a transaction
+    /// that comes between is not covered, for its packs may not be.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`].
+    pub fn mark(&self) -> Result<Mark> {
+        let mut state = self.state.lock();
+        self.pay(&mut state)?;
+        let from = state.first_unsynced;
+        let segments = state.segments.iter().filter(|s| s.number >= from).cloned().collect();
+        let Some(last) = state.segments.back() else {
+            return Err(Error::Poisoned("the journal has no segment".into()));
+        };
+        let place = BarrierMark { upto: state.seq, segment: last.number, offset: last.end };
+        Ok(Mark { segments, sync_dir: state.dir_unsynced, place, noted: state.noted })
+    }
+
+    /// J2, the journal's half: fsyncs it, then appends a barrier. The packs that transactions up
+    /// to the mark refer to must have been synced since it was taken. Blocks.
+    ///
+    /// # Errors
+    /// A failed fsync poisons: it is never retried as if it could succeed (J6). [`Error::Full`]: there is
+    /// no room to say that it is durable; nothing is promised, and the next barrier may.
+    pub fn sync_data(&self, mark: Mark) -> Result<Seq> {
+        let Mark { segments: files, sync_dir, place: mark, noted } = mark;
+        for segment in &files {
+            let synced = segment.file.sync();
+            synced.map_err(|error| self.failed("an fsync of the journal failed", error))?;
+        }
+        if sync_dir {
+            let synced = self.options.disk.sync_dir();
+            synced.map_err(|error| self.failed("an fsync of the journal failed", error))?;
+        }
+        let mut state = self.state.lock();
+        self.pay(&mut state)?;
+        // What was written while the fsync ran is not covered by it, nor is what is owed and had no room before.
+        let more = state
+            .segments
+            .back()
+            .is_some_and(|last| (last.number, last.end) != (mark.segment, mark.offset));
+        self.write(&mut state, &JournalRecord::Barrier(mark), RoomClass::Upkeep)?;
+        state.unsynced = more || state.segments.back().is_some_and(|s| s.number != mark.segment);
+        state.first_unsynced = state.first_unsynced.max(mark.segment);
+        if sync_dir && state.segments.back().is_some_and(|last| last.number == mark.segment) {
+            state.dir_unsynced = false;
+        }
+        state.durable = state.durable.max(mark.upto);
+        state.durable_noted = noted;
+        Ok(mark.upto)
+    }
+
+    /// Marks a clean unmount: the next mount need not suspect the disk. The packs must have been
+    /// synced, after the last append. Blocks.
+    pub fn mark_clean(&self) -> Result<()> {
+        self.sync_data(self.mark()?)?;
+        let mut state = self.state.lock();
+        self.write(&mut state, &JournalRecord::Clean, RoomClass::Upkeep)?;
+        let Some(last) = state.segments.back().cloned() else { return Ok(()) };
+        drop(state);
+        let synced = last.file.sync();
+        synced.map_err(|error| self.failed("an fsync of the journal failed", error))
+    }
+}

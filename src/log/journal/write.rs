@@ -1,0 +1,142 @@
+//! Writing records at the journal's end (J1, J8).
+
+use std::io;
+
+use super::Journal;
+use super::frame::{self, JournalRecord, Start};
+use super::preallocation::RoomClass;
+use super::segment::{HEADER, Segment};
+use super::state::JournalState;
+use crate::log::{Error, Result};
+use crate::os::is_full;
+use crate::types::KIB;
+
+/// After a segment could not be made, the next is tried so many bytes later.
+const ROLL_AGAIN: u64 = 64 * KIB;
+
+impl Journal {
+    fn check(&self, state: &JournalState) -> Result<()> {
+        match &state.poison {
+            Some(reason) => Err(Error::Poisoned(reason.clone())),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn failed(&self, what: &str, error: io::Error) -> Error {
+        self.poison(&format!("{what}: {error}"));
+        Error::Io { what: what.into(), source: error }
+    }
+
+    pub(super) fn write(
+        &self,
+        state: &mut JournalState,
+        record: &JournalRecord,
+        class: RoomClass,
+    ) -> Result<()> {
+        self.pay(state)?;
+        self.write_next(state, record, class)
+    }
+
+    /// Writes what is owed, as far as there is room for it.
+    pub(super) fn pay(&self, state: &mut JournalState) -> Result<()> {
+        self.check(state)?;
+        if state.owed.boot {
+            let boot = JournalRecord::Boot(self.options.boot.clone());
+            state.owed.boot = !self.written(state, &boot)?;
+        }
+        if let Some(noted) = state.owed.note
+            && self.written(state, &JournalRecord::Confirmed(noted))?
+        {
+            state.noted = noted;
+            state.owed.note = None;
+        }
+        Ok(())
+    }
+
+    /// Writes a record that can wait; returns whether there was room for it.
+    fn written(&self, state: &mut JournalState, record: &JournalRecord) -> Result<bool> {
+        match self.write_next(state, record, RoomClass::Upkeep) {
+            Err(Error::Full) => Ok(false),
+            other => other.map(|()| true),
+        }
+    }
+
+    /// Writes it into the last segment, or, where that is long enough, into the next.
+    fn write_next(
+        &self,
+        state: &mut JournalState,
+        record: &JournalRecord,
+        class: RoomClass,
+    ) -> Result<()> {
+        if let Some((number, end)) = state.segments.back().map(|last| (last.number, last.end))
+            && end >= state.roll_at
+            && let Err(error) = self.roll(state, number + 1)
+        {
+            // It goes on in this one; the next is tried again some records later.
+            tracing::warn!(error = &error as &dyn std::error::Error, "no new journal segment");
+            state.roll_at = end + ROLL_AGAIN;
+        }
+        self.write_here(state, record, class)
+    }
+
+    fn write_here(
+        &self,
+        state: &mut JournalState,
+        record: &JournalRecord,
+        class: RoomClass,
+    ) -> Result<()> {
+        let Some(segment) = state.segments.back_mut() else {
+            return Err(Error::Poisoned("the journal has no segment".into()));
+        };
+        let frame = frame::seal(&self.options.keys, self.id, segment.number, segment.end, record);
+        self.preallocation.ensure(segment, frame.len() as u64, class)?;
+        if let Err(source) = segment.append(&frame) {
+            // What is there of it would be in the way of what comes next.
+            if is_full(&source) && self.preallocation.cut(segment) {
+                return Err(Error::Full);
+            }
+            let what = "a write to the journal failed";
+            tracing::error!(error = %source, "{what}");
+            state.poison = Some(format!("{what}: {source}"));
+            return Err(Error::Io { what: what.into(), source });
+        }
+        if !matches!(record, JournalRecord::Barrier(_)) {
+            state.unsynced = true;
+        }
+        Ok(())
+    }
+
+    /// Begins the next segment. It is part of the journal once its header and Start are written, not before.
+    pub(super) fn roll(&self, state: &mut JournalState, number: u64) -> Result<()> {
+        let first = state.seq.next();
+        let start = Start { first, noted: state.noted, boot: self.options.boot.clone() };
+        let record = JournalRecord::Start(start);
+        let frame = frame::seal(&self.options.keys, self.id, number, HEADER, &record);
+        let full_or = |source| match is_full(&source) {
+            true => Error::Full,
+            false => Error::Io { what: "a new journal segment".into(), source },
+        };
+        let disk = &*self.options.disk;
+        let is_first = state.segments.is_empty();
+        let begin = || -> Result<Segment> {
+            let mut segment =
+                Segment::make(disk, self.id, number, first, &frame).map_err(full_or)?;
+            self.preallocation.begin(&mut segment, is_first)?;
+            segment
+                .publish(disk)
+                .map_err(full_or)
+                .inspect_err(|_| self.preallocation.give_back(segment.room))?;
+            Ok(segment)
+        };
+        let segment = begin().inspect_err(|_| Segment::unmake(disk))?;
+        if let Some(last) = state.segments.back_mut() {
+            // Room that it does not need any more; left where it is should that fail.
+            self.preallocation.cut(last);
+        }
+        state.segments.push_back(segment);
+        state.roll_at = self.preallocation.segment_bytes();
+        state.dir_unsynced = true;
+        state.unsynced = true;
+        Ok(())
+    }
+}

@@ -1,0 +1,108 @@
+//! A pack that takes extents, and what keeps a pack in staging.
+
+use std::sync::Arc;
+
+use super::area::StagingArea;
+use super::error::Result;
+use crate::os::DiskFile;
+use crate::types::PackId;
+
+/// Keeps a pack in staging while an unpublished write refers to it. Take it before the pack is closed; drop it after
+/// the transaction that publishes the write was appended (or the write was discarded).
+#[derive(Debug)]
+#[must_use]
+pub struct PackHold {
+    area: Arc<StagingArea>,
+    pack: PackId,
+}
+
+/// A pack that takes extents. If it is dropped without `close`, it stays for recovery if anything refers to it, else it is
+/// removed.
+#[derive(Debug)]
+pub struct OpenPack {
+    area: Arc<StagingArea>,
+    id: PackId,
+    /// `None`: there was no room for it, all of the pack waits in memory.
+    file: Option<Arc<dyn DiskFile>>,
+    length: u64,
+    closed: bool,
+}
+
+impl PackHold {
+    pub(super) fn new(area: Arc<StagingArea>, pack: PackId) -> Self {
+        Self { area, pack }
+    }
+
+    /// The pack held.
+    #[cfg(test)]
+    #[must_use]
+    pub fn pack(&self) -> PackId {
+        self.pack
+    }
+}
+
+impl Drop for PackHold {
+    fn drop(&mut self) {
+        let may_leave = self.area.table.lock().unhold(self.pack);
+        if may_leave {
+            self.area.changed.notify_waiters();
+        } else {
+            self.area.discard_unwanted(self.pack, false);
+        }
+    }
+}
+
+impl OpenPack {
+    /// One that was just made and is in the table.
+    pub(super) fn new(area: Arc<StagingArea>, id: PackId, file: Option<Arc<dyn DiskFile>>) -> Self {
+        Self { area, id, file, length: 0, closed: false }
+    }
+
+    /// The pack's id.
+    #[must_use]
+    pub fn id(&self) -> PackId {
+        self.id
+    }
+
+    /// Bytes so far: where the next append begins.
+    #[must_use]
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// Appends sealed bytes by `write(2)`; returns the offset at which they begin. A failure poisons (J6). A full disk
+    /// is none: what has no room waits in memory, and until it is written no transaction refers to it.
+    pub fn append(&mut self, sealed: &[u8]) -> Result<u64> {
+        self.put(sealed, false)
+    }
+
+    fn put(&mut self, sealed: &[u8], is_footer: bool) -> Result<u64> {
+        self.area.check()?;
+        let offset = self.length;
+        self.area.put(self.id, self.file.as_ref(), offset, sealed, is_footer)?;
+        if self.file.is_none() {
+            self.file = self.area.table.lock().get(self.id).and_then(|pack| pack.file.clone());
+        }
+        self.length += sealed.len() as u64;
+        Ok(offset)
+    }
+
+    /// Appends the footer and renames to `<id>.pack`: from here on it is never appended to, and it is in the
+    /// upload queue (J7). A pack that nothing refers to and nobody holds is removed instead.
+    pub fn close(mut self, footer: &[u8]) -> Result<()> {
+        self.put(footer, true)?;
+        self.closed = true; // whatever comes: a failure poisons, and recovery decides about the file
+        self.area.finish(self.id, self.length, self.file.as_ref())
+    }
+}
+
+impl Drop for OpenPack {
+    fn drop(&mut self) {
+        if self.closed || self.area.check().is_err() {
+            return;
+        }
+        if !self.area.discard_unwanted(self.id, true) {
+            tracing::error!(pack = %self.id, "a pack was dropped open; it is closed at the next mount");
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! One staged pack: who refers to it, and what of it is durable.
+
+use std::sync::Arc;
+
+use crate::os::DiskFile;
+use crate::types::{PackId, Seq};
+
+/// Where a pack is on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Takes extents.
+    Open,
+    /// Waits for the uploader.
+    Closed,
+    /// On the wire.
+    Sending,
+    /// The bucket has it: it stays until what refers to it is confirmed (C4).
+    InBucket,
+    /// Being given to the cache.
+    Leaving,
+    /// Nothing refers to it any more, and it was not sent: it goes once the journal says so durably (J3).
+    Dropped,
+}
+
+#[derive(Debug)]
+pub(super) struct StagedPack {
+    pub(super) stage: Stage,
+    /// Made by this process: nothing that is confirmed refers to it before it is in the bucket.
+    pub(super) made_here: bool,
+    pub(super) length: u64,
+    /// First and last transaction that refers to it, of those that this process knows.
+    pub(super) refs: Option<(Seq, Seq)>,
+    /// Unpublished writes that refer to it.
+    pub(super) holds: u32,
+    /// How far a transaction may refer into it, and how far it is durable, in bytes.
+    pub(super) referred: u64,
+    pub(super) synced: u64,
+    /// Its name in the directory is durable, and it is `<id>.pack`.
+    pub(super) named: bool,
+    pub(super) renamed: bool,
+    /// Recovered after a crash: where its last extent ends. The bucket may have it with another footer (J7).
+    pub(super) extents_end: Option<u64>,
+    /// The bucket's object equals the file byte for byte.
+    pub(super) same: bool,
+    pub(super) file: Option<Arc<dyn DiskFile>>,
+}
+
+/// A pack that a barrier must fsync (J2).
+#[derive(Debug)]
+pub(super) struct PackToSync {
+    pub(super) pack: PackId,
+    pub(super) length: u64,
+    pub(super) renamed: bool,
+    pub(super) file: Option<Arc<dyn DiskFile>>,
+}
+
+impl StagedPack {
+    /// An open pack to which nothing refers yet.
+    pub(super) fn new(length: u64, file: Option<Arc<dyn DiskFile>>, renamed: bool) -> Self {
+        Self {
+            stage: Stage::Open,
+            made_here: false,
+            length,
+            refs: None,
+            holds: 0,
+            referred: 0,
+            synced: 0,
+            named: false,
+            renamed,
+            extents_end: None,
+            same: false,
+            file,
+        }
+    }
+
+    /// Whether nothing needs it here once everything up to `confirmed` is settled (C4). It is in the bucket.
+    pub(super) fn may_leave(&self, confirmed: Seq) -> bool {
+        self.holds == 0 && self.refs.is_none_or(|(_, last)| last <= confirmed)
+    }
+
+    /// Whether the bucket does not have it, and is still to get it.
+    pub(super) fn is_unsent(&self) -> bool {
+        matches!(self.stage, Stage::Open | Stage::Closed | Stage::Sending)
+    }
+}
