@@ -17,6 +17,7 @@ use super::{Error, Result};
 use crate::cache::{BlockId, Cache, Use};
 use crate::crypto::Keys;
 use crate::crypto::layout;
+use crate::records::Tag;
 use crate::types::{KIB, PageId};
 
 /// Pages up to this sealed length are fetched whole: one GET instead of two, and the second
@@ -107,8 +108,8 @@ impl Base {
         self.0.as_deref().map(|opened| &opened.manifest)
     }
 
-    /// How many records the table with this tag has.
-    pub fn records(&self, tag: u8) -> u64 {
+    /// How many records a table has.
+    pub fn records(&self, tag: Tag) -> u64 {
         self.manifest().map_or(0, |manifest| manifest.records(tag))
     }
 
@@ -204,7 +205,7 @@ impl OpenBase {
 
     /// Whether a table can hold `key`: without a look at any page, a new inode has no records.
     fn may_hold(&self, key: &[u8]) -> bool {
-        let table = key.first().and_then(|&tag| self.manifest.table(tag));
+        let table = Tag::of(key).and_then(|tag| self.manifest.table(tag));
         table.is_some_and(|table| key <= table.bound.as_slice())
     }
 

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::Error;
 use super::base::{Base, BlockSpan, Miss, Pins, read_index, within};
 use super::page::Records;
+use crate::records::Tag;
 
 /// Goes over the records of a range. After a [`Miss`] is fetched, `next` goes on where it was.
 #[derive(Debug)]
@@ -69,11 +70,11 @@ impl Scan {
     fn is_beyond_its_table(&self) -> bool {
         let Some(manifest) = self.base.manifest() else { return true };
         let (Bound::Included(from) | Bound::Excluded(from)) = &self.from else { return false };
-        let Some(&tag) = from.first() else { return false };
+        let Some(tag) = Tag::of(from) else { return false };
         let in_one_table = match &self.to {
             Bound::Unbounded => false,
-            Bound::Included(to) => to.first() == Some(&tag),
-            Bound::Excluded(to) => to.first() == Some(&tag) || **to == [tag.saturating_add(1)],
+            Bound::Included(to) => Tag::of(to) == Some(tag),
+            Bound::Excluded(to) => Tag::of(to) == Some(tag) || **to == tag.end(),
         };
         let bound = manifest.table(tag).map(|table| table.bound.as_slice());
         in_one_table && bound.is_none_or(|bound| &from[..] > bound)

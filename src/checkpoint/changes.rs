@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::pack_rows::{PackDelta, PackShare, pack_share_of};
 use super::{Error, Result};
 use crate::log::CommitContent;
-use crate::records::{Key, Transaction};
+use crate::records::{Key, Tag, Transaction};
 use crate::types::CommitNo;
 
 /// What a changed record costs in memory beside its key and value: nodes and vectors.
@@ -56,12 +56,12 @@ pub(super) struct Gathered {
 
 /// The first key of the table of packs; what is gathered lies below it.
 pub(super) fn packs_begin() -> Vec<u8> {
-    vec![Key::Pack(crate::types::PackId([0; 16])).tag()]
+    Tag::Pack.begin().to_vec()
 }
 
 /// The first key of `history`, the table after the packs.
 pub(super) fn history_begins() -> Vec<u8> {
-    vec![Key::History(0).tag()]
+    Tag::History.begin().to_vec()
 }
 
 impl Gathered {

@@ -7,7 +7,7 @@ use super::page::PAGE_MAX;
 use super::{Error, Result};
 use crate::crypto::layout;
 use crate::crypto::{Keys, Place};
-use crate::records::{Key, decode_value, encode_value};
+use crate::records::{Tag, decode_value, encode_value};
 use crate::types::{CommitNo, Generation, Hash, MIB, PageId, Timestamp};
 
 /// A sealed manifest's length at most: 70,000 pages, 70 GiB of metadata.
@@ -164,14 +164,14 @@ impl Manifest {
         self.recent.as_chunks::<16>().0.to_vec()
     }
 
-    /// How many records the table with this tag has.
-    pub fn records(&self, tag: u8) -> u64 {
+    /// How many records a table has.
+    pub fn records(&self, tag: Tag) -> u64 {
         self.table(tag).map_or(0, |table| table.records)
     }
 
-    /// The table with this tag, if it has records.
-    pub fn table(&self, tag: u8) -> Option<&TableSummary> {
-        self.tables.iter().find(|table| table.tag == tag)
+    /// What is known of a table, if it has records.
+    pub fn table(&self, tag: Tag) -> Option<&TableSummary> {
+        self.tables.iter().find(|table| table.tag == tag.byte())
     }
 
     /// Bytes of all its pages as they lie in the bucket.
@@ -230,7 +230,7 @@ impl Manifest {
         if !self.tables.is_sorted_by(|a, b| a.tag < b.tag) {
             return Err("its tables are not in order");
         }
-        let known = |table: &TableSummary| Key::TAGS.contains(&table.tag) && table.records > 0;
+        let known = |table: &TableSummary| Tag::from_byte(table.tag).is_some() && table.records > 0;
         if !self.tables.iter().all(|t| known(t) && t.bound.first() == Some(&t.tag)) {
             return Err("a table of it cannot be");
         }

@@ -1,25 +1,25 @@
-//! The thread that writes the memory layer to sled while changes go on.
+//! The thread that writes the memtable to sled while changes go on.
 
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::{Builder, JoinHandle};
 
-use super::change::Inner;
+use super::inner::Inner;
 
-/// Ends, with what it is writing, when this is dropped: then nobody has the database open any more.
+/// When this is dropped, the thread writes what it has begun to write, and ends. So nobody has the database open then.
 pub(super) struct Drainer {
     due: Option<SyncSender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Drainer {
-    /// Should there be no thread to be had, whoever fills the layer writes it.
+    /// Starts the thread. Where the system has none to give, the memtable is written by whoever fills it.
     pub(super) fn start(inner: &Arc<Inner>) -> Self {
         let (sender, due) = sync_channel(1);
         let inner = inner.clone();
         let work = move || {
             while due.recv().is_ok() {
-                // What fails has made the index read-only, with the reason; the layer stays where readers find it.
+                // A failure has made the index read-only, with the reason; the memtable stays where readers find it.
                 drop(inner.drain());
             }
         };

@@ -5,64 +5,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::table::Table;
+use super::memtable::{DeltaRecord, Memtable};
+use super::sled_delta::SledDelta;
 use super::{Point, Result};
 use crate::checkpoint::{Base, Found, Miss, Pins};
-use crate::records::{Change, Inode, decode_value};
+use crate::records::{Change, Inode, Tag, decode_value};
 use crate::types::{CommitNo, Hash, Seq};
-
-/// A record that changed since the base: its last change's count, its value or `None` if it
-/// was deleted.
-#[derive(Clone, Debug)]
-pub(super) struct Slot {
-    pub count: u64,
-    pub value: Option<Bytes>,
-}
-
-/// Records that changed a moment ago, not yet in sled. The journal has them.
-#[derive(Default)]
-pub(super) struct Memory {
-    map: BTreeMap<Vec<u8>, Slot>,
-    bytes: usize,
-}
-
-/// What a record costs in memory beside its key and value.
-const SLOT_OVERHEAD: usize = 96;
-
-impl Memory {
-    pub(super) fn get(&self, key: &[u8]) -> Option<&Slot> {
-        self.map.get(key)
-    }
-
-    pub(super) fn insert(&mut self, key: Vec<u8>, slot: Slot) {
-        let size = |slot: &Slot| slot.value.as_ref().map_or(0, Bytes::len);
-        self.bytes += size(&slot);
-        let key_bytes = key.len();
-        match self.map.insert(key, slot) {
-            Some(old) => self.bytes -= size(&old),
-            None => self.bytes += SLOT_OVERHEAD + key_bytes,
-        }
-    }
-
-    pub(super) fn range<'a>(
-        &'a self,
-        from: &[u8],
-    ) -> impl Iterator<Item = (&'a Vec<u8>, &'a Slot)> + use<'a> {
-        self.map.range(from.to_vec()..)
-    }
-
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&Vec<u8>, &Slot)> {
-        self.map.iter()
-    }
-
-    pub(super) fn bytes(&self) -> usize {
-        self.bytes
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.map.is_empty()
-    }
-}
 
 /// How much the map holds; for statfs(2), not exact after another machine wrote.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -82,10 +30,11 @@ pub(super) struct Weight {
 
 /// The whole map. Behind one lock, which is never held across I/O on the network.
 pub(super) struct Layers {
-    pub active: Memory,
+    /// What changes go into.
+    pub active: Memtable,
     /// Being written to sled; readers need it until it is there.
-    pub draining: Option<Arc<Memory>>,
-    pub table: Arc<Table>,
+    pub draining: Option<Arc<Memtable>>,
+    pub sled: Arc<SledDelta>,
     pub base: Base,
     /// What all layers together hold.
     pub point: Point,
@@ -95,20 +44,22 @@ pub(super) struct Layers {
     pub counts: BTreeMap<CommitNo, u64>,
 }
 
-/// A record, a page that is needed to tell, or none.
-pub(super) enum Looked {
+/// What a look-up comes to.
+pub(super) enum Lookup {
     Value(Bytes),
+    /// The map has no such record.
     Absent,
+    /// This page is needed to tell.
     Miss(Miss),
 }
 
 impl Layers {
-    pub(super) fn new(table: Arc<Table>, base: Base, point: Point) -> Result<Self> {
-        let counts = table.counts()?;
+    pub(super) fn new(sled: Arc<SledDelta>, base: Base, point: Point) -> Result<Self> {
+        let counts = sled.counts()?;
         Ok(Self {
-            active: Memory::default(),
+            active: Memtable::default(),
             draining: None,
-            table,
+            sled,
             base,
             point,
             new_counts: BTreeMap::new(),
@@ -116,33 +67,33 @@ impl Layers {
         })
     }
 
-    pub(super) fn look(&self, key: &[u8], pins: &Pins) -> Result<Looked> {
-        Ok(match self.slot(key)? {
-            Some(Slot { value: Some(value), .. }) => Looked::Value(value),
-            Some(Slot { value: None, .. }) => Looked::Absent,
+    pub(super) fn look(&self, key: &[u8], pins: &Pins) -> Result<Lookup> {
+        Ok(match self.changed(key)? {
+            Some(DeltaRecord { value: Some(value), .. }) => Lookup::Value(value),
+            Some(DeltaRecord { value: None, .. }) => Lookup::Absent,
             None => match self.base.get(key, pins) {
-                Ok(Found::Value(value)) => Looked::Value(value),
-                Ok(Found::Absent) => Looked::Absent,
-                Err(miss) => Looked::Miss(miss),
+                Ok(Found::Value(value)) => Lookup::Value(value),
+                Ok(Found::Absent) => Lookup::Absent,
+                Err(miss) => Lookup::Miss(miss),
             },
         })
     }
 
     /// What changed of a record since the base.
-    fn slot(&self, key: &[u8]) -> Result<Option<Slot>> {
+    fn changed(&self, key: &[u8]) -> Result<Option<DeltaRecord>> {
         let newest = self.active.get(key).or_else(|| self.draining.as_ref()?.get(key));
         match newest {
-            Some(slot) => Ok(Some(slot.clone())),
-            None => self.table.get(key),
+            Some(record) => Ok(Some(record.clone())),
+            None => self.sled.get(key),
         }
     }
 
     /// Whether no commit that is known to be in the bucket holds the last change of a record (C5): its count is
     /// beyond what the last confirmed commit reaches.
     pub(super) fn is_unsent(&self, key: &[u8]) -> Result<bool> {
-        let Some(slot) = self.slot(key)? else { return Ok(false) };
+        let Some(record) = self.changed(key)? else { return Ok(false) };
         let reached = self.counts.last_key_value().map_or(0, |(_, reached)| *reached);
-        Ok(slot.count > reached)
+        Ok(record.count > reached)
     }
 
     /// Takes in a transaction: all of its records under one count. Cannot fail: what could is in its `weight`
@@ -152,7 +103,7 @@ impl Layers {
         self.point.bytes = self.point.bytes.saturating_add_signed(weight.bytes);
         self.point.count += 1;
         for Change { key, value } in changes {
-            self.active.insert(key, Slot { count: self.point.count, value });
+            self.active.insert(key, DeltaRecord { count: self.point.count, value });
         }
     }
 
@@ -178,14 +129,14 @@ impl Layers {
     pub(super) fn weigh(&self, changes: &[Change], pins: &Pins) -> Result<Weight> {
         let mut here: HashMap<&[u8], Option<i64>> = HashMap::new();
         let mut weight = Weight::default();
-        for change in changes.iter().filter(|change| change.key.first() == Some(&2)) {
-            let new = change.value.as_deref().map(parse).transpose()?;
+        for change in changes.iter().filter(|change| Tag::of(&change.key) == Some(Tag::Inode)) {
+            let new = change.value.as_deref().map(bytes_held).transpose()?;
             let old = match here.insert(&change.key, new) {
                 Some(old) => old,
                 None => match self.look(&change.key, pins)? {
-                    Looked::Value(value) => Some(parse(&value)?),
-                    Looked::Absent => None,
-                    Looked::Miss(_) => new,
+                    Lookup::Value(value) => Some(bytes_held(&value)?),
+                    Lookup::Absent => None,
+                    Lookup::Miss(_) => new,
                 },
             };
             weight.inodes += i64::from(new.is_some()) - i64::from(old.is_some());
@@ -201,7 +152,7 @@ impl Layers {
 }
 
 /// The bytes that a file's extents hold. Not its size: a few sparse files would overflow the sum.
-fn parse(value: &[u8]) -> Result<i64> {
+fn bytes_held(value: &[u8]) -> Result<i64> {
     let inode: Inode = decode_value("inode", value)?;
     Ok(i64::try_from(inode.allocated).unwrap_or(0))
 }

@@ -1,17 +1,22 @@
 //! The index: the map of records as it is now.
 //!
-//! Three layers, newest first (J9): records changed a moment ago in memory, records changed
-//! since the *base* in sled, and the base itself: pages of a checkpoint, read on demand.
-//! All of it can be deleted at any time at no loss but time.
+//! Three layers, newest first (J9): the memtable holds the records that changed a moment ago, sled those that changed
+//! since the *base*, and the base, pages of a checkpoint that are read on demand, all others. Memtable and sled are the
+//! *delta*. All of it can be deleted at any time at no loss but time.
 
 mod change;
 mod draft;
 mod drainer;
 mod error;
+mod inner;
 mod layers;
+mod memtable;
 mod point;
-mod scan;
-mod table;
+mod range_merge;
+mod rebase;
+mod replay;
+mod sled_db;
+mod sled_delta;
 #[cfg(test)]
 mod tests;
 mod view;

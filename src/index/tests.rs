@@ -1,4 +1,4 @@
-//! The index against a plain map: through the memory layer, sled, checkpoints and reopening.
+//! The index against a plain map: through memtable, sled, checkpoints and reopening.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,18 +6,48 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use proptest::prelude::*;
 
+use super::memtable::{DeltaRecord, Memtable};
+use super::sled_db::SledFault;
 use super::*;
 use crate::cache::{Budgets, Cache};
 use crate::checkpoint::{Base, BuildContext, CommitSource, Sizes, SourcedCommit, build};
 use crate::crypto::{FIRST_EPOCH, Keys, MasterKey};
 use crate::log::{Chain, Committer, Head, Journal, JournalOptions, LogEnd, NotedCommit};
 use crate::os::{Directory, SmallDisk};
-use crate::records::{Entry, Inode, Key};
+use crate::records::{Entry, Inode, Key, Tag};
 use crate::store::{Bucket, Deadlines, MemoryStore};
 use crate::types::{
     CommitNo, EXTENT_MAX, Extent, ExtentId, Generation, Hash, InodeNo, MIB, PackId, Reference, Seq,
     Timestamp, VaultId,
 };
+
+/// What tests do to the database.
+impl Index {
+    /// Puts bytes where a record is.
+    pub(crate) fn spoil(&self, key: &Key, bytes: &[u8]) {
+        self.0.sled.spoil(&key.encode(), bytes);
+    }
+
+    /// Says that there is no such record, under a good seal.
+    pub(crate) fn lie(&self, key: &Key) {
+        let mut memtable = Memtable::default();
+        let deleted = DeltaRecord { count: 1, value: None };
+        memtable.insert(key.encode(), deleted);
+        self.0.sled.apply(&memtable, &BTreeMap::new(), &self.point()).unwrap();
+    }
+
+    /// From now on every call of sled fails, or panics.
+    pub(crate) fn fail(&self, panics: bool) {
+        let fault = if panics { SledFault::Panics } else { SledFault::Fails };
+        self.0.sled.db().fail_from_now(Some(fault));
+    }
+
+    /// How many records sled has.
+    pub(crate) fn rows(&self) -> usize {
+        let tables = Tag::ALL.into_iter().filter(|tag| tag.has_inode());
+        tables.map(|tag| self.0.sled.scan_table(tag).unwrap().count()).sum()
+    }
+}
 
 struct World {
     dir: tempfile::TempDir,
@@ -252,7 +282,7 @@ async fn j9_rebase_drops_what_the_base_covers() {
         .await
         .unwrap();
     world.index().drain().unwrap();
-    let rows = world.index().0.layers.read().table.scan_table(2).unwrap().count();
+    let rows = world.index().0.layers.read().sled.scan_table(Tag::Inode).unwrap().count();
     assert_eq!(rows, 1, "only what changed since the base is in sled");
     for ino in 2..200 {
         let found = world.index().read(|view| view.inode(InodeNo(ino))).await.unwrap().unwrap();
@@ -322,7 +352,7 @@ async fn j4_a_commit_is_reached_when_what_it_holds_is_here() {
     };
     std::thread::sleep(std::time::Duration::from_millis(100));
     index.persist_point().unwrap();
-    assert_eq!(index.0.table.point().unwrap().unwrap().commit, before.commit, "it runs ahead");
+    assert_eq!(index.0.sled.point().unwrap().unwrap().commit, before.commit, "it runs ahead");
     index.replay(&transactions).unwrap();
     drop(between);
     confirming.join().unwrap();
@@ -361,7 +391,7 @@ async fn j9_nothing_is_dropped_for_a_base_that_the_point_does_not_name() {
     // Nothing but the point is left to be stored.
     world.index().drain().unwrap();
     world.checkpoint().await;
-    let stored = world.index().0.table.point().unwrap().unwrap();
+    let stored = world.index().0.sled.point().unwrap().unwrap();
     let manifest = world.base.manifest().unwrap();
     assert_eq!((stored.base, stored.base_hash), (manifest.commit, manifest.commit_hash));
     assert_eq!(world.index().rows(), 0);
@@ -388,14 +418,14 @@ async fn j8_a_full_disk_holds_up_the_index_and_damages_nothing() {
             break;
         }
     }
-    let stored = world.index().0.table.point().unwrap().unwrap();
+    let stored = world.index().0.sled.point().unwrap().unwrap();
     assert!(world.index().flush().unwrap_err().is_full());
     world.index().persist_point().unwrap();
     // The base stays what it was: a point that names another is not to be stored.
     world.checkpoint().await;
     let (before, rows) = (world.index().base_commit(), world.index().rows());
     assert!(before < world.base.manifest().unwrap().commit && rows > 0);
-    assert_eq!(world.index().0.table.point().unwrap().unwrap().seq, stored.seq);
+    assert_eq!(world.index().0.sled.point().unwrap().unwrap().seq, stored.seq);
     assert!(world.index().read_only().is_none(), "it is not damaged");
     assert!(!world.dir.path().join("index.damaged").exists());
     assert!(world.index().read(|view| view.inode(InodeNo(3))).await.unwrap().is_some());
@@ -414,20 +444,20 @@ async fn j8_a_full_disk_holds_up_the_index_and_damages_nothing() {
 #[test]
 fn j8_the_room_for_a_batch_is_what_sled_takes() {
     let world = World::new();
-    let (file, table) = (world.dir.path().join("index/db"), &world.index().0.table);
+    let (file, sled) = (world.dir.path().join("index/db"), &world.index().0.sled);
     let length = || file.metadata().unwrap().len();
     for (n, (many, value)) in [(10_000, 20), (10_000, 20), (2000, 400)].into_iter().enumerate() {
-        let mut memory = super::layers::Memory::default();
+        let mut memtable = Memtable::default();
         for m in 0..many {
             let hash = crate::crypto::sha256(format!("{n} {m}").as_bytes());
             let ino = u64::from_be_bytes(hash.0[..8].try_into().unwrap()) % 100_000;
-            let slot = super::layers::Slot { count: 1, value: Some(vec![7; value].into()) };
-            memory.insert(Key::Inode(InodeNo(ino)).encode(), slot);
+            let slot = DeltaRecord { count: 1, value: Some(vec![7; value].into()) };
+            memtable.insert(Key::Inode(InodeNo(ino)).encode(), slot);
         }
         let before = length();
-        table.apply(&memory, &BTreeMap::new(), &Point::default()).unwrap();
-        table.flush().unwrap();
-        let (took, bytes) = (length() - before, memory.bytes() as u64);
+        sled.apply(&memtable, &BTreeMap::new(), &Point::default()).unwrap();
+        sled.db().flush().unwrap();
+        let (took, bytes) = (length() - before, memtable.bytes() as u64);
         assert!(took > 0 && took < 4 * bytes, "{took} for {bytes}");
     }
 }
@@ -438,7 +468,7 @@ fn j4_a_note_of_damage_that_cannot_be_written_still_wipes() {
     let dir = world.dir.path().join("index");
     // No file can have that name.
     std::fs::create_dir(dir.with_extension("damaged")).unwrap();
-    world.index().0.table.condemn("a test says so");
+    world.index().0.sled.db().condemn("a test says so");
     assert!(!dir.join("db").exists());
 }
 
@@ -508,7 +538,11 @@ async fn the_extents_of_a_range_are_those_that_overlap_it() {
             |(at, piece): &(&u64, &Extent)| **at < range.end && **at + piece.length > start;
         let expected: Vec<_> =
             pieces.iter().filter(overlaps).map(|(at, piece)| (*at, piece.clone())).collect();
-        let read = world.index().read(|view| view.extents(InodeNo(2), range.clone())).await;
+        let look = |view: &View<'_>| {
+            let inode = view.inode(InodeNo(2))?.unwrap();
+            view.extents(InodeNo(2), &inode, range.clone())
+        };
+        let read = world.index().read(look).await;
         assert_eq!(read.unwrap(), expected, "{range:?}");
     }
 }
@@ -519,12 +553,13 @@ async fn a_piece_of_a_file_of_many_is_found_without_reading_all_that_lie_before(
     let last = MIB - 4096..MIB;
     let seen = std::sync::Mutex::new(None);
     let look = |draft: &mut Draft<'_>| {
-        draft.put_inode(InodeNo(2), &Inode { size: MIB, ..Inode::default() });
+        let inode = Inode { size: MIB, ..Inode::default() };
+        draft.put_inode(InodeNo(2), &inode);
         (0..256).for_each(|n| draft.put_extent(InodeNo(2), n * 4096, &piece(4096)));
         // Whoever reads this one notices.
         draft.put_raw(&Key::Extent(InodeNo(2), 0), b"no extent");
-        let near = draft.extents(InodeNo(2), 0..4096);
-        *seen.lock().unwrap() = Some((draft.extents(InodeNo(2), last.clone()), near));
+        let near = draft.extents(InodeNo(2), &inode, 0..4096);
+        *seen.lock().unwrap() = Some((draft.extents(InodeNo(2), &inode, last.clone()), near));
         Err::<(), _>(Error::Miss)
     };
     world.index().change(look).await.unwrap_err();

@@ -2,16 +2,17 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::ops::Range;
+use std::ops::{Bound, Range};
 
 use bytes::Bytes;
 
-use super::layers::{Layers, Looked};
-use super::scan::{Merge, Step};
+use super::layers::{Layers, Lookup};
+use super::memtable::Memtable;
+use super::range_merge::{MergeStep, RangeMerge};
 use super::{Error, Result, Totals};
 use crate::checkpoint::{Miss, Pins};
 use crate::crypto::Keys;
-use crate::records::{Entry, Inode, Key, MetaKey, Orphan, WriterClaim, Xattr, decode_value};
+use crate::records::{Entry, Inode, Key, MetaKey, Orphan, Tag, WriterClaim, Xattr, decode_value};
 use crate::types::{EXTENT_MAX, Extent, InodeNo, NameHash};
 
 /// A consistent state of the map. A look-up that needs a page which is not here fails with
@@ -65,9 +66,9 @@ impl<'a> View<'a> {
             return Ok(value.clone());
         }
         match self.heard(self.layers.look(&key, self.pins))? {
-            Looked::Value(value) => Ok(Some(value)),
-            Looked::Absent => Ok(None),
-            Looked::Miss(miss) => Err(self.missed(miss)),
+            Lookup::Value(value) => Ok(Some(value)),
+            Lookup::Absent => Ok(None),
+            Lookup::Miss(miss) => Err(self.missed(miss)),
         }
     }
 
@@ -96,8 +97,8 @@ impl<'a> View<'a> {
         let value = match self.drafted.get(&key) {
             Some(value) => value.clone(),
             None => match self.heard(self.layers.look(&key, self.pins))? {
-                Looked::Value(value) => Some(value),
-                Looked::Absent | Looked::Miss(_) => None,
+                Lookup::Value(value) => Some(value),
+                Lookup::Absent | Lookup::Miss(_) => None,
             },
         };
         Ok(value.map(|value| decode_value("inode", &value)).transpose()?)
@@ -143,15 +144,9 @@ impl<'a> View<'a> {
         Ok(self.entries(parent, None, 1)?.is_empty())
     }
 
-    /// The extents that overlap `range`, whole, in order. A file whose one extent lies in its
-    /// inode has it at 0.
-    pub fn extents(&self, ino: InodeNo, range: Range<u64>) -> Result<Vec<(u64, Extent)>> {
-        let Some(inode) = self.inode(ino)? else { return Ok(Vec::new()) };
-        self.extents_of(ino, &inode, range)
-    }
-
-    /// As [`View::extents`], of an inode that is at hand.
-    pub fn extents_of(
+    /// The extents of a file that overlap `range`, whole, in order. A file whose one extent lies in its
+    /// `inode` has it at 0. The caller has looked the inode up, so that nobody does it twice.
+    pub fn extents(
         &self,
         ino: InodeNo,
         inode: &Inode,
@@ -199,16 +194,17 @@ impl<'a> View<'a> {
         Ok(found)
     }
 
-    /// Up to `limit` extents that begin at or after `from`, in order. A file whose one extent
-    /// lies in its inode has it at 0.
+    /// Up to `limit` extents of a file that begin at or after `from`, in order; `inode` as for [`View::extents`].
     pub fn extents_from(
         &self,
         ino: InodeNo,
+        inode: &Inode,
         from: u64,
         limit: usize,
     ) -> Result<Vec<(u64, Extent)>> {
-        if let Some(extent) = self.inode(ino)?.and_then(|inode| inode.extent) {
-            return Ok((from == 0 && limit > 0).then_some((0, extent)).into_iter().collect());
+        if let Some(extent) = &inode.extent {
+            let is_asked_for = from == 0 && limit > 0;
+            return Ok(is_asked_for.then(|| (0, extent.clone())).into_iter().collect());
         }
         let from = Key::Extent(ino, from).encode();
         let to = Key::Extent(InodeNo(ino.0.saturating_add(1)), 0).encode();
@@ -263,23 +259,21 @@ impl<'a> View<'a> {
     /// All inodes with work left to do. They are few; a look at all of the table.
     pub fn orphans(&self) -> Result<Vec<(InodeNo, Orphan)>> {
         let mut found = BTreeMap::new();
-        if self.layers.base.records(Key::Orphan(InodeNo(0)).tag()) > 0 {
-            let from = Key::Orphan(InodeNo(0)).encode();
-            let to = [from[0] + 1];
-            let bounds = (std::ops::Bound::Included(&from[..]), std::ops::Bound::Excluded(&to[..]));
-            let mut scan = self.layers.base.range(bounds.0, bounds.1);
+        if self.layers.base.records(Tag::Orphan) > 0 {
+            let (from, to) = (Tag::Orphan.begin(), Tag::Orphan.end());
+            let mut scan = self.layers.base.range(Bound::Included(&from), Bound::Excluded(&to));
             while let Some((key, value)) = scan.next(self.pins).map_err(|miss| self.missed(miss))? {
                 found.insert(key.to_vec(), Some(value));
             }
         }
-        for row in self.heard(self.layers.table.scan_table(6))? {
-            let (key, slot) = self.heard(row)?;
-            found.insert(key, slot.value);
+        for row in self.heard(self.layers.sled.scan_table(Tag::Orphan))? {
+            let (key, record) = self.heard(row)?;
+            found.insert(key, record.value);
         }
-        let memories = self.layers.draining.as_deref().into_iter().chain([&self.layers.active]);
-        for (key, slot) in memories.flat_map(super::layers::Memory::iter) {
-            if key.first() == Some(&6) {
-                found.insert(key.clone(), slot.value.clone());
+        let memtables = self.layers.draining.as_deref().into_iter().chain([&self.layers.active]);
+        for (key, record) in memtables.flat_map(Memtable::iter) {
+            if Tag::of(key) == Some(Tag::Orphan) {
+                found.insert(key.clone(), record.value.clone());
             }
         }
         let live = found.into_iter().filter_map(|(key, value)| Some((key, value?)));
@@ -307,13 +301,14 @@ impl<'a> View<'a> {
     }
 
     fn range(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<(Vec<u8>, Bytes)>> {
-        let mut merge = self.heard(Merge::new(self.layers, &self.drafted, self.pins, from, to))?;
+        let mut merge =
+            self.heard(RangeMerge::new(self.layers, &self.drafted, self.pins, from, to))?;
         let mut found = Vec::new();
         while found.len() < limit {
             match self.heard(merge.step())? {
-                Step::Record(key, value) => found.push((key, value)),
-                Step::Miss(miss) => return Err(self.missed(miss)),
-                Step::End => break,
+                MergeStep::Record(key, value) => found.push((key, value)),
+                MergeStep::Miss(miss) => return Err(self.missed(miss)),
+                MergeStep::End => break,
             }
         }
         Ok(found)

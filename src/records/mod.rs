@@ -6,6 +6,7 @@
 mod claim;
 mod error;
 mod record;
+mod tag;
 mod transaction;
 
 pub use claim::{Claimant, WriterClaim};
@@ -13,4 +14,5 @@ pub use error::{Error, Result};
 pub use record::{
     Entry, Inode, Key, MetaKey, Orphan, Xattr, decode_value, encode_value, extent_of,
 };
+pub use tag::Tag;
 pub use transaction::{Change, TRANSACTION_MAX, Transaction};

@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use minicbor::{Decode, Encode};
 
-use super::{Error, Result};
+use super::{Error, Result, Tag};
 use crate::types::{Extent, InodeNo, NameHash, PackId, Timestamp};
 
 /// The records of which a vault has one each.
@@ -45,28 +45,32 @@ pub enum Key {
 }
 
 impl Key {
-    /// The tags of the tables, in the order of the map.
-    pub const TAGS: std::ops::RangeInclusive<u8> = 1..=9;
+    /// Bytes of an inode's number in a key.
+    pub const INO_WIDTH: usize = 8;
+    /// Bytes of a key up to the end of the inode's number, in the tables that have one ([`Tag::has_inode`]).
+    pub const INODE_PREFIX: usize = Tag::WIDTH + Self::INO_WIDTH;
+    /// The longest key, but for a pin's.
+    const USUAL_MAX: usize = Self::INODE_PREFIX + size_of::<NameHash>();
 
-    /// The table's tag: the first byte of the encoded key.
-    pub fn tag(&self) -> u8 {
+    /// The table that it is of: the first byte of the encoded key.
+    pub fn tag(&self) -> Tag {
         match self {
-            Self::Meta(_) => 1,
-            Self::Inode(_) => 2,
-            Self::Entry(..) => 3,
-            Self::Extent(..) => 4,
-            Self::Xattr(..) => 5,
-            Self::Orphan(_) => 6,
-            Self::Pin(_) => 7,
-            Self::Pack(_) => 8,
-            Self::History(_) => 9,
+            Self::Meta(_) => Tag::Meta,
+            Self::Inode(_) => Tag::Inode,
+            Self::Entry(..) => Tag::Entry,
+            Self::Extent(..) => Tag::Extent,
+            Self::Xattr(..) => Tag::Xattr,
+            Self::Orphan(_) => Tag::Orphan,
+            Self::Pin(_) => Tag::Pin,
+            Self::Pack(_) => Tag::Pack,
+            Self::History(_) => Tag::History,
         }
     }
 
     /// The bytes that order the map.
     pub fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(25);
-        bytes.push(self.tag());
+        let mut bytes = Vec::with_capacity(Self::USUAL_MAX);
+        bytes.push(self.tag().byte());
         match self {
             Self::Meta(which) => bytes.push(*which as u8),
             Self::Inode(ino) | Self::Orphan(ino) => bytes.extend(ino.0.to_be_bytes()),
@@ -88,32 +92,32 @@ impl Key {
     /// Reads what [`Key::encode`] wrote.
     pub fn decode(bytes: &[u8]) -> Result<Self> {
         let bad = || Error::malformed("a key", "no table has such keys");
-        let (&tag, rest) = bytes.split_first().ok_or_else(bad)?;
+        let tag = Tag::of(bytes).ok_or_else(bad)?;
+        let rest = &bytes[Tag::WIDTH..];
         let number = |part: &[u8]| part.try_into().map(u64::from_be_bytes).map_err(|_| bad());
         let pair = |rest: &[u8]| -> Result<(InodeNo, NameHash)> {
-            let (ino, hash) = rest.split_at_checked(8).ok_or_else(bad)?;
+            let (ino, hash) = rest.split_at_checked(Self::INO_WIDTH).ok_or_else(bad)?;
             let hash = NameHash(hash.try_into().map_err(|_| bad())?);
             Ok((InodeNo(number(ino)?), hash))
         };
         Ok(match tag {
-            1 => Self::Meta(match rest {
+            Tag::Meta => Self::Meta(match rest {
                 [1] => MetaKey::Writer,
                 [2] => MetaKey::Retention,
                 [3] => MetaKey::NextInode,
                 _ => return Err(bad()),
             }),
-            2 => Self::Inode(InodeNo(number(rest)?)),
-            3 => pair(rest).map(|(ino, hash)| Self::Entry(ino, hash))?,
-            4 => {
-                let (ino, offset) = rest.split_at_checked(8).ok_or_else(bad)?;
+            Tag::Inode => Self::Inode(InodeNo(number(rest)?)),
+            Tag::Entry => pair(rest).map(|(ino, hash)| Self::Entry(ino, hash))?,
+            Tag::Extent => {
+                let (ino, offset) = rest.split_at_checked(Self::INO_WIDTH).ok_or_else(bad)?;
                 Self::Extent(InodeNo(number(ino)?), number(offset)?)
             }
-            5 => pair(rest).map(|(ino, hash)| Self::Xattr(ino, hash))?,
-            6 => Self::Orphan(InodeNo(number(rest)?)),
-            7 => Self::Pin(rest.to_vec()),
-            8 => Self::Pack(PackId(rest.try_into().map_err(|_| bad())?)),
-            9 => Self::History(number(rest)?),
-            _ => return Err(bad()),
+            Tag::Xattr => pair(rest).map(|(ino, hash)| Self::Xattr(ino, hash))?,
+            Tag::Orphan => Self::Orphan(InodeNo(number(rest)?)),
+            Tag::Pin => Self::Pin(rest.to_vec()),
+            Tag::Pack => Self::Pack(PackId(rest.try_into().map_err(|_| bad())?)),
+            Tag::History => Self::History(number(rest)?),
         })
     }
 }
@@ -243,14 +247,14 @@ pub fn decode_value<'a, T: Decode<'a, ()>>(table: &str, bytes: &'a [u8]) -> Resu
 
 /// Whether a record is of a table that can refer to extents.
 pub(super) fn may_refer(key: &[u8]) -> bool {
-    matches!(key.first(), Some(2 | 4))
+    matches!(Tag::of(key), Some(Tag::Inode | Tag::Extent))
 }
 
 /// The extent that the record refers to, if it is of a table that does.
 pub fn extent_of(key: &[u8], value: &[u8]) -> Result<Option<Extent>> {
-    match key.first() {
-        Some(2) => Ok(decode_value::<Inode>("inode", value)?.extent),
-        Some(4) => decode_value::<Extent>("extent", value).map(Some),
+    match Tag::of(key) {
+        Some(Tag::Inode) => Ok(decode_value::<Inode>("inode", value)?.extent),
+        Some(Tag::Extent) => decode_value::<Extent>("extent", value).map(Some),
         _ => Ok(None),
     }
 }

@@ -137,7 +137,7 @@ async fn whole_file(index: &Index, ino: InodeNo) -> Result<Vec<(Vec<u8>, bytes::
         let mut rows = Vec::new();
         if let Some(inode) = view.inode(ino)? {
             rows.push((Key::Inode(ino).encode(), encode_value(&inode)));
-            for (offset, extent) in view.extents_from(ino, 0, usize::MAX)? {
+            for (offset, extent) in view.extents_from(ino, &inode, 0, usize::MAX)? {
                 rows.push((Key::Extent(ino, offset).encode(), encode_value(&extent)));
             }
         }

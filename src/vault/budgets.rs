@@ -11,7 +11,7 @@ use crate::types::{GIB, MIB};
 use crate::upload::Staging;
 
 /// The shares of the memory budget: caches, write buffers, and what is on the wire. sled, the
-/// index's memory layer and the process itself take about 80 MiB that are not in these.
+/// index's memtable and the process itself take about 80 MiB that are not in these.
 pub(super) struct Shares {
     pub cache: u64,
     pub buffers: u64,

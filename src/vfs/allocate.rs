@@ -148,7 +148,7 @@ fn share(
     // The target's records that go are of the same transaction.
     let mut target = draft.inode(to)?.ok_or(Error::Stale)?;
     let end = step_end(draft, to, &target, put_at..put_at + (end - start))? - put_at + start;
-    let list = extents::clip(&draft.extents(from, start..end)?, start..end);
+    let list = extents::clip(&draft.extents(from, &source, start..end)?, start..end);
     let pieces: Vec<_> =
         list.into_iter().map(|(offset, extent)| (offset - start + put_at, extent)).collect();
     let range = put_at..put_at + (end - start);
@@ -169,7 +169,7 @@ fn step_end(view: &View<'_>, ino: InodeNo, inode: &Inode, range: Range<u64>) -> 
     if inode.extent.is_some() || inode.size == 0 {
         return Ok(range.end);
     }
-    let list = view.extents_from(ino, range.start, STEP + 1)?;
+    let list = view.extents_from(ino, inode, range.start, STEP + 1)?;
     Ok(list.get(STEP).map_or(range.end, |(offset, _)| range.end.min(*offset)))
 }
 

@@ -88,7 +88,7 @@ impl Vfs {
                     return Ok((inode, Vec::new()));
                 }
                 // Beyond the published size there may be extents that a truncation has yet to take away.
-                let list = extents::clip(&view.extents(ino, wanted.clone())?, wanted);
+                let list = extents::clip(&view.extents(ino, &inode, wanted.clone())?, wanted);
                 Ok((inode, list))
             })
             .await?;

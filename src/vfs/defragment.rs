@@ -136,7 +136,7 @@ impl Vfs {
         let (size, list) = self
             .read(|view| {
                 let Some(inode) = view.inode(ino)? else { return Ok((0, Vec::new())) };
-                Ok((inode.size, view.extents_of(ino, &inode, window.clone())?))
+                Ok((inode.size, view.extents(ino, &inode, window.clone())?))
             })
             .await?;
         if extents::fragmented(&list).is_none() {
@@ -161,7 +161,7 @@ impl Vfs {
         let file = self.inner.content.file(ino);
         let is_put = |draft: &mut Draft<'_>| -> Result<bool> {
             let Some(mut inode) = draft.inode(ino)? else { return Ok(true) };
-            let now = draft.extents_of(ino, &inode, run.range.clone())?;
+            let now = draft.extents(ino, &inode, run.range.clone())?;
             // Beyond the size lies what a truncation has yet to take away.
             if inode.size < run.range.end || extents::clip(&now, run.range.clone()) != run.records {
                 return Ok(false);
@@ -171,7 +171,11 @@ impl Vfs {
             Ok(true)
         };
         // So that the pages are here.
-        self.read(|view| Ok(view.extents(ino, run.range.clone()).map(drop)?)).await?;
+        self.read(|view| {
+            let Some(inode) = view.inode(ino)? else { return Ok(()) };
+            Ok(view.extents(ino, &inode, run.range.clone()).map(drop)?)
+        })
+        .await?;
         let _turn = file.turn().await;
         let is_put = self.change(is_put).now_or_never().unwrap_or(Ok(false));
         // Of a record that reaches beyond the window on either side the rest is left.

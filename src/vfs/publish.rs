@@ -117,7 +117,7 @@ impl Vfs {
             if inode.extent.is_some() {
                 return Ok(Counted { records: 1, next: None });
             }
-            let mut list = view.extents_of(ino, &inode, range.start..range.start + 1)?;
+            let mut list = view.extents(ino, &inode, range.start..range.start + 1)?;
             let more =
                 view.extents_within(ino, range.start + 1..range.end, most.saturating_add(1))?;
             list.extend(more);
@@ -192,7 +192,7 @@ fn near(
     };
     // One byte more on either side: neighbours that go on in the same message become one record.
     let start = first.0.saturating_sub(1);
-    let mut old = view.extents_of(ino, inode, start..start + 1)?;
+    let mut old = view.extents(ino, inode, start..start + 1)?;
     let next = old.last().map_or(start, |(offset, _)| offset + 1).max(start);
     let seen = view.extents_within(ino, next..end(last).saturating_add(1), LOOK)?;
     if seen.len() < LOOK {
@@ -207,7 +207,7 @@ fn near(
         old.retain(|(offset, _)| *offset <= end(&pieces[count - 1]));
         return Ok((count, old));
     }
-    Ok((1, view.extents_of(ino, inode, start..end(first).saturating_add(1))?))
+    Ok((1, view.extents(ino, inode, start..end(first).saturating_add(1))?))
 }
 
 /// Changes the records of extents in `range` by `edits_of`, which gets all that overlap or touch it, and keeps
@@ -227,7 +227,7 @@ pub(super) fn edit(
         // One byte more on either side: neighbours that go on in the same message become one record.
         None => {
             let near = range.start.saturating_sub(1)..range.end.saturating_add(1);
-            draft.extents_of(ino, inode, near)?
+            draft.extents(ino, inode, near)?
         }
     };
     let edits = edits_of(&old);

@@ -90,7 +90,7 @@ fn drop_inode(
 /// Deletes an inode with all that it has, or takes one step towards it: `true` when it is gone.
 fn erase(draft: &mut Draft<'_>, bare: &Bare, ino: InodeNo, inode: &Inode) -> Result<bool> {
     if inode.is_file() && inode.extent.is_none() && inode.size > 0 {
-        let first = draft.extents_from(ino, 0, STEP + 1)?;
+        let first = draft.extents_from(ino, inode, 0, STEP + 1)?;
         for (offset, _) in first.iter().take(STEP) {
             draft.delete_extent(ino, *offset);
         }
@@ -128,7 +128,7 @@ pub(super) fn cut(
         inode.size = size;
         return Ok(true);
     }
-    let beyond = overlapping_from(draft, ino, size, STEP + 1)?;
+    let beyond = overlapping_from(draft, ino, inode, size, STEP + 1)?;
     let is_last = beyond.len() <= STEP;
     drop_extents(draft, ino, inode, &beyond[..beyond.len().min(STEP)], size);
     // Of an unlinked file the record says more already: all of it goes, with its last close.
@@ -143,12 +143,13 @@ pub(super) fn cut(
 pub(super) fn overlapping_from(
     view: &View<'_>,
     ino: InodeNo,
+    inode: &Inode,
     offset: u64,
     limit: usize,
 ) -> Result<Vec<(u64, Extent)>> {
-    let mut found = view.extents(ino, offset..offset.saturating_add(1))?;
+    let mut found = view.extents(ino, inode, offset..offset.saturating_add(1))?;
     let next = found.last().map_or(offset, |(offset, _)| offset + 1).max(offset);
-    let rest = view.extents_from(ino, next, limit)?;
+    let rest = view.extents_from(ino, inode, next, limit)?;
     found.extend(rest);
     Ok(found)
 }
@@ -193,8 +194,8 @@ impl Vfs {
         while let Some(from) = self.trim_from(ino) {
             // So that the pages are here.
             self.read(|view| {
-                view.inode(ino)?;
-                Ok(view.extents_from(ino, from, STEP + 1).map(drop)?)
+                let inode = view.inode(ino)?.unwrap_or_default();
+                Ok(view.extents_from(ino, &inode, from, STEP + 1).map(drop)?)
             })
             .await?;
             let _turn = file.turn().await;
@@ -214,15 +215,17 @@ impl Vfs {
         let is_done = self
             .tidy(|draft| {
                 draft.frees_room();
-                let beyond = draft.extents_from(ino, from, STEP + 1)?;
+                // The inode may have been removed meanwhile: what is cut off is nobody else's to remove.
+                let (mut inode, is_there) = match draft.inode(ino)? {
+                    Some(inode) => (inode, true),
+                    None => (Inode::default(), false),
+                };
+                let beyond = draft.extents_from(ino, &inode, from, STEP + 1)?;
                 let is_last = beyond.len() <= STEP;
                 let step = &beyond[..beyond.len().min(STEP)];
-                // The inode may have been removed meanwhile: what is cut off is nobody else's to remove.
-                let mut inode = draft.inode(ino)?;
-                let mut none = Inode::default();
-                drop_extents(draft, ino, inode.as_mut().unwrap_or(&mut none), step, from);
-                if let Some(inode) = &inode {
-                    draft.put_inode(ino, inode);
+                drop_extents(draft, ino, &mut inode, step, from);
+                if is_there {
+                    draft.put_inode(ino, &inode);
                 }
                 // One without an offset is of an unlink that came since: the inode's removal.
                 if is_last && draft.orphan(ino)?.is_some_and(|orphan| orphan.from.is_some()) {

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use crate::index::View;
+use crate::records::Inode;
 use crate::types::{Extent, InodeNo};
 
 use super::remove::overlapping_from;
@@ -52,7 +53,7 @@ impl Vfs {
                     if offset >= size {
                         return Err(Error::NoMoreData);
                     }
-                    let (data, known) = data_from(view, file.ino(), at..inode.size, &written)?;
+                    let (data, known) = data_from(view, file.ino(), &inode, at, &written)?;
                     Ok(match what {
                         Seek::Data => {
                             let first = data.first().ok_or(Error::NoMoreData)?;
@@ -78,27 +79,27 @@ fn block_of(offset: u64) -> u64 {
     offset - offset % BLOCK
 }
 
-/// The next ranges of data that end after `range.start`, by where they begin: what is published as far as `range.end`,
-/// and what is `written`. All of them that begin before the offset that comes with them; the first is among them.
+/// The next ranges of data that end after `at`, by where they begin: what is published, and what is `written`. All of them that begin before the offset that comes with them; the first is among them.
 fn data_from(
     view: &View<'_>,
     ino: InodeNo,
-    range: Range<u64>,
+    inode: &Inode,
+    at: u64,
     written: &[Range<u64>],
 ) -> Result<(Vec<Range<u64>>, u64)> {
     let mut known = u64::MAX;
     let mut data = Vec::new();
-    if !range.is_empty() {
-        let list = overlapping_from(view, ino, range.start, LOOK)?;
+    if at < inode.size {
+        let list = overlapping_from(view, ino, inode, at, LOOK)?;
         if list.len() >= LOOK {
             known = list.last().map_or(known, |(offset, extent)| offset + extent.length);
         }
         // Beyond the published size, published extents do not count.
         let clip =
-            |(offset, extent): &(u64, Extent)| *offset..(offset + extent.length).min(range.end);
+            |(offset, extent): &(u64, Extent)| *offset..(offset + extent.length).min(inode.size);
         data.extend(list.iter().map(clip).filter(|part| !part.is_empty()));
     }
-    let is_next = |part: &&Range<u64>| part.end > range.start && part.start < known;
+    let is_next = |part: &&Range<u64>| part.end > at && part.start < known;
     data.extend(written.iter().filter(is_next).cloned());
     data.sort_unstable_by_key(|part| part.start);
     Ok((data, known))

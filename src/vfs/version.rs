@@ -82,7 +82,7 @@ pub(super) fn version_of(view: &View<'_>, ino: InodeNo, inode: &Inode) -> Result
     let mut version = VersionHash::new(ino, inode.size);
     let mut from = 0;
     loop {
-        let mut list = view.extents_from(ino, from, STEP)?;
+        let mut list = view.extents_from(ino, inode, from, STEP)?;
         let Some((last, _)) = list.last() else { break };
         from = last + 1;
         // Beyond the end there may be extents that a truncation has yet to take away.

@@ -37,9 +37,9 @@ proptest! {
                 assert_eq!(all(&base).await, world.expected());
                 check_sizes(&base, world.sizes, 41 * KIB as usize);
                 let manifest = base.manifest().unwrap();
-                for tag in Key::TAGS {
+                for tag in Tag::ALL {
                     let expected = world.expected();
-                    let keys: Vec<_> = expected.keys().filter(|key| key[0] == tag).collect();
+                    let keys: Vec<_> = expected.keys().filter(|key| key[0] == tag.byte()).collect();
                     assert_eq!(manifest.records(tag), keys.len() as u64);
                     if let Some(last) = keys.last() {
                         assert!(manifest.table(tag).unwrap().bound >= **last);

@@ -69,7 +69,7 @@ fn a_manifest() -> Manifest {
         commit_hash: Hash([1; 32]),
         generation: Generation(1),
         time: Timestamp::default(),
-        tables: vec![TableSummary { tag: 2, records: 8, bound: vec![2, 99] }],
+        tables: vec![TableSummary { tag: Tag::Inode.byte(), records: 8, bound: vec![2, 99] }],
         live_bytes: 7,
         pages: vec![page(1), page(2)],
         recent: vec![0; 80],

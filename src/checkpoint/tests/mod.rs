@@ -23,7 +23,7 @@ use super::*;
 use crate::cache::{Budgets, Cache};
 use crate::crypto::{self, FIRST_EPOCH, Keys, MasterKey};
 use crate::log::{CommitContent, CommitHeader, seal_commit};
-use crate::records::{Change, Entry, Inode, Key, Transaction, encode_value};
+use crate::records::{Change, Entry, Inode, Key, Tag, Transaction, encode_value};
 use crate::store::{Bucket, Deadlines, Faulty, MemoryStore};
 use crate::types::{
     CommitNo, Extent, ExtentId, Generation, Hash, InodeNo, KIB, MIB, NameHash, PackId, Reference,

@@ -1,7 +1,7 @@
 //! Files of so many extents that one transaction does not hold them (V1, V2). The transactions of these tests are small;
 //! everything else is as it is.
 
-use super::rules::{extents_of, open_new, write};
+use super::rules::{extents_of, open_new, published, write};
 use super::*;
 use crate::types::KIB;
 
@@ -131,7 +131,7 @@ async fn v1_pieces_far_apart_find_their_records() {
     }
     world.vfs().flush(handle).await.unwrap();
     let seen = world.vfs().attributes(ino).await.unwrap();
-    let list = world.vfs().read(|view| Ok(view.extents(ino, 0..u64::MAX)?)).await.unwrap();
+    let list = published(&world, ino).await;
     let held: u64 = list.iter().map(|(_, extent)| extent.length).sum();
     assert_eq!(seen.blocks, held.div_ceil(512));
     ends_well(world, ino, &bytes).await;

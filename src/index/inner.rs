@@ -1,0 +1,115 @@
+//! What all handles of one index share: the layers, what is above and below them, and the way from the memtable to sled.
+//!
+//! Lock order: `append`, then `drain`, then `layers`. Journal and staging take their own below.
+
+use std::sync::{Arc, OnceLock};
+
+use parking_lot::{Mutex, RwLock};
+
+use super::draft::Numbers;
+use super::layers::Layers;
+use super::sled_delta::SledDelta;
+use super::{Error, Result};
+use crate::crypto::Keys;
+use crate::log::Journal;
+
+/// The memtable is written to sled in one batch when it is this long, in bytes.
+pub(super) const DRAIN_AT: usize = 512 << 10;
+
+pub(super) struct Inner {
+    pub(super) keys: Keys,
+    /// Computed and appended under this one lock (`PROTOCOL.md`, "One map").
+    pub(super) append: Mutex<Numbers>,
+    drain: Mutex<()>,
+    pub(super) layers: RwLock<Layers>,
+    pub(super) sled: Arc<SledDelta>,
+    pub(super) journal: OnceLock<Arc<Journal>>,
+    read_only: RwLock<Option<String>>,
+}
+
+impl Inner {
+    pub(super) fn new(keys: Keys, layers: Layers) -> Self {
+        Self {
+            keys,
+            append: Mutex::default(),
+            drain: Mutex::default(),
+            sled: layers.sled.clone(),
+            layers: RwLock::new(layers),
+            journal: OnceLock::new(),
+            read_only: RwLock::new(None),
+        }
+    }
+
+    /// Writes the memtable to sled, in one batch with its point (J4).
+    pub(super) fn drain(&self) -> Result<()> {
+        self.store(false)
+    }
+
+    /// As [`Inner::drain`]; `point`: also when only that has changed.
+    pub(super) fn store(&self, point: bool) -> Result<()> {
+        self.store_with(point, |_| Some(())).map(drop)
+    }
+
+    /// As [`Inner::store`]; `first` comes in the same moment, unless there is nothing to store, or no room for it. With
+    /// `None` from it nothing is stored.
+    pub(super) fn store_with<T>(
+        &self,
+        point: bool,
+        first: impl FnOnce(&mut Layers) -> Option<T>,
+    ) -> Result<Option<T>> {
+        let _one = self.drain.lock();
+        let bytes = {
+            let layers = self.layers.read();
+            if layers.active.is_empty() && layers.new_counts.is_empty() && !point {
+                return Ok(None);
+            }
+            layers.active.bytes() + DRAIN_AT // what comes until it is taken
+        };
+        // sled does not survive a full disk: it is not led there. Not under the lock of the layers: it may take a moment.
+        self.sled.db().take_room(bytes as u64)?;
+        let (memtable, counts, point, made) = {
+            let mut layers = self.layers.write();
+            if layers.draining.is_some() {
+                return Err(Error::Damaged("what was to be written before is not in it".into()));
+            }
+            let Some(made) = first(&mut layers) else { return Ok(None) };
+            let memtable = Arc::new(std::mem::take(&mut layers.active));
+            layers.draining = Some(memtable.clone());
+            let counts = std::mem::take(&mut layers.new_counts);
+            (memtable, counts, layers.point.clone(), made)
+        };
+        // On failure the layer stays where readers find it, no point is stored any more, and nothing more is accepted.
+        self.watched(self.sled.apply(&memtable, &counts, &point))?;
+        self.layers.write().draining = None;
+        Ok(Some(made))
+    }
+
+    /// Refuses all changes from now on, for this reason. The first reason stays.
+    pub(super) fn make_read_only(&self, reason: &str) {
+        let mut read_only = self.read_only.write();
+        if read_only.is_none() {
+            tracing::warn!(reason, "the vault is read-only from now on");
+            *read_only = Some(reason.to_owned());
+        }
+    }
+
+    /// Why changes are refused, if they are.
+    pub(super) fn read_only(&self) -> Option<String> {
+        self.read_only.read().clone()
+    }
+
+    /// While mounted, an error of sled makes the mount read-only, with the reason, and the next mount makes the index
+    /// anew (J4).
+    pub(super) fn damaged(&self, reason: &str) {
+        self.make_read_only(reason);
+        self.sled.db().condemn(reason);
+    }
+
+    /// Passes a result of sled on; if it says that sled is damaged, that is dealt with.
+    pub(super) fn watched<T>(&self, result: Result<T>) -> Result<T> {
+        if let Err(error @ Error::Damaged(_)) = &result {
+            self.damaged(&error.to_string());
+        }
+        result
+    }
+}

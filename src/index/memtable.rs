@@ -1,0 +1,59 @@
+//! The memtable: records that changed a moment ago, not yet in sled. The journal has them.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+/// A record that changed since the base.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct DeltaRecord {
+    /// The index's count of changes at its last one (J9).
+    pub count: u64,
+    /// `None`: a tombstone.
+    pub value: Option<Bytes>,
+}
+
+/// Changed records by key, and what they take of memory.
+#[derive(Default)]
+pub(super) struct Memtable {
+    records: BTreeMap<Vec<u8>, DeltaRecord>,
+    bytes: usize,
+}
+
+/// What a record costs in memory beside its key and value.
+const RECORD_OVERHEAD: usize = 96;
+
+impl Memtable {
+    pub(super) fn get(&self, key: &[u8]) -> Option<&DeltaRecord> {
+        self.records.get(key)
+    }
+
+    pub(super) fn insert(&mut self, key: Vec<u8>, record: DeltaRecord) {
+        let size = |record: &DeltaRecord| record.value.as_ref().map_or(0, Bytes::len);
+        self.bytes += size(&record);
+        let key_bytes = key.len();
+        match self.records.insert(key, record) {
+            Some(old) => self.bytes -= size(&old),
+            None => self.bytes += RECORD_OVERHEAD + key_bytes,
+        }
+    }
+
+    pub(super) fn range<'a>(
+        &'a self,
+        from: &[u8],
+    ) -> impl Iterator<Item = (&'a Vec<u8>, &'a DeltaRecord)> + use<'a> {
+        self.records.range(from.to_vec()..)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&Vec<u8>, &DeltaRecord)> {
+        self.records.iter()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+}

@@ -1,0 +1,84 @@
+//! Taking in what journal or log have already: a replay, commits of the log, and what a receipt confirms.
+
+use super::layers::Layers;
+use super::memtable::DeltaRecord;
+use super::{Index, Point, Result};
+use crate::checkpoint::Pins;
+use crate::log::{ChainedCommit, Journaled, Receipt};
+use crate::records::{Change, Tag, Transaction};
+use crate::types::{Hash, JournalId, Seq};
+
+impl Index {
+    /// Takes in what journal or log have already; `then` moves the point.
+    fn take_in(&self, changes: Vec<Change>, then: impl FnOnce(&mut Layers)) -> Result<()> {
+        let applied = {
+            let mut layers = self.0.layers.write();
+            layers.weigh(&changes, &Pins::new()).map(|weight| {
+                layers.apply(changes, weight);
+                then(&mut layers);
+                layers.active.bytes()
+            })
+        };
+        self.make_room(self.0.watched(applied)?)
+    }
+
+    /// Starts from its base alone: what an empty index does (O1).
+    pub fn begin_at_base(&self) {
+        let mut layers = self.0.layers.write();
+        layers.point = layers.base.manifest().map_or_else(Point::default, |manifest| Point {
+            base: manifest.commit,
+            base_hash: manifest.commit_hash,
+            commit: manifest.commit,
+            commit_hash: manifest.commit_hash,
+            inodes: manifest.records(Tag::Inode),
+            bytes: manifest.live_bytes,
+            ..Point::default()
+        });
+    }
+
+    /// Applies transactions that are in the journal already: a replay.
+    pub fn replay(&self, transactions: &[Journaled]) -> Result<()> {
+        for journaled in transactions {
+            let changes = Transaction::decode(&journaled.bytes)?.changes;
+            self.take_in(changes, |layers| layers.reached(journaled.seq, journaled.hash))?;
+        }
+        Ok(())
+    }
+
+    /// Says of which journal the replay is, and that everything up to `seq` of it is here. What is here beyond that
+    /// stays known: should its tail be dropped one day, the index is not kept (J4).
+    pub fn set_journal(&self, journal: JournalId, seq: Seq) {
+        let mut layers = self.0.layers.write();
+        if layers.point.journal != journal {
+            layers.point.journal = journal;
+            layers.point.seq = Seq(0);
+            layers.point.hash = Hash::ZERO;
+        }
+        layers.reached(seq, Hash::ZERO);
+    }
+
+    /// Applies a commit from the log. The caller replays what the journal has beyond the log
+    /// after it: so it does not matter which of its transactions were here already (J4).
+    pub fn apply_commit(&self, link: &ChainedCommit) -> Result<()> {
+        let changes = link.content.changes()?;
+        self.take_in(changes, |layers| {
+            let count = layers.point.count;
+            layers.committed(link.number, link.hash, count);
+        })
+    }
+
+    /// That a commit of this journal is in the log: its header's records apply now, and the
+    /// counts say what a checkpoint of it will cover.
+    pub fn confirmed(&self, receipt: &Receipt) {
+        // What is in the commit is in the journal; under this lock it is in the layers too.
+        let _applied = self.0.append.lock();
+        let mut layers = self.0.layers.write();
+        let count = layers.point.count;
+        for Change { key, value } in receipt.records().iter().cloned() {
+            layers.active.insert(key, DeltaRecord { count, value });
+        }
+        // Every transaction of this journal since the mount counted one.
+        let behind = layers.point.seq.0.saturating_sub(receipt.upto().0);
+        layers.committed(receipt.number(), receipt.hash(), count.saturating_sub(behind));
+    }
+}
