@@ -1,7 +1,7 @@
 //! From a future of the vfs to a reply: on the request's own thread when nothing has to be waited for, else by a task.
 //!
-//! fuser passes no interrupts on, so a caller cannot be killed before its reply: every request is answered in time, and a
-//! panic is an EIO. What was answered as failed does not happen afterwards (V5).
+//! fuser passes no interrupts on, so a caller cannot be killed before its reply. So every request gets a reply in time, and
+//! a panic is an EIO. An operation whose caller was told that it failed does not happen afterwards (V5).
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -16,68 +16,39 @@ use tokio::time::{Instant, timeout_at};
 use tracing::Instrument;
 
 use super::operation::Operation;
+use super::reply::{Fails, refuse};
 use crate::vfs;
 
-/// After this the caller gets EIO, and the operation does not happen. The rooms below have deadlines of 30 s: this is for
-/// what they overlook. A step that takes longer although all is well says so (`vfs::takes`).
+/// After this the caller gets EIO, and the operation does not happen. The rooms below have deadlines of 30 s: this one is
+/// for what they overlook. A step that takes longer although all is well says so (`vfs::takes`).
 const DEADLINE: Duration = Duration::from_secs(35);
 /// An operation of which something has happened when its deadline comes has this long to end, so that its caller hears
 /// how.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// A reply that can say an errno.
-pub(super) trait Fails: Send + 'static {
-    fn fail(self, errno: Errno);
-}
-
-macro_rules! fails {
-    ($($reply:ident),*) => {
-        $(impl Fails for fuser::$reply {
-            fn fail(self, errno: Errno) {
-                self.error(errno);
-            }
-        })*
-    };
-}
-
-fails!(
-    ReplyEmpty,
-    ReplyData,
-    ReplyEntry,
-    ReplyAttr,
-    ReplyOpen,
-    ReplyWrite,
-    ReplyStatfs,
-    ReplyCreate,
-    ReplyDirectory,
-    ReplyDirectoryPlus,
-    ReplyXattr,
-    ReplyLseek
-);
-
-/// What a request comes to.
-type Outcome<T> = std::thread::Result<vfs::Result<T>>;
+/// What a request comes to; the outer `Err` is a panic.
+type CaughtResult<T> = std::thread::Result<vfs::Result<T>>;
 
 /// Runs requests.
 #[derive(Clone, Debug)]
 pub(super) struct Dispatch {
     runtime: Handle,
-    patience: Patience,
+    limits: TimeLimits,
 }
 
 /// How long callers wait.
 #[derive(Clone, Copy, Debug)]
-struct Patience {
+struct TimeLimits {
     deadline: Duration,
     grace: Duration,
 }
 
 impl Dispatch {
     pub(super) fn new(runtime: Handle) -> Self {
-        Self { runtime, patience: Patience { deadline: DEADLINE, grace: GRACE } }
+        Self { runtime, limits: TimeLimits { deadline: DEADLINE, grace: GRACE } }
     }
 
-    /// Answers `reply` by `ok` with what `work` yields, or with its errno. All of it happens in the operation's span.
+    /// Runs `work`, and replies by `ok` with what it yields, or with its errno. All of it happens in the operation's span.
     pub(super) fn answer<R: Fails, T: Send + 'static>(
         &self,
         op: Operation,
@@ -85,18 +56,18 @@ impl Dispatch {
         work: impl Future<Output = vfs::Result<T>> + Send + 'static,
         ok: impl FnOnce(R, T) + Send + 'static,
     ) {
-        let request = vfs::Request::default();
+        let request = vfs::TimedRequest::default();
         let work = AssertUnwindSafe(request.run(work)).catch_unwind();
         let mut work = Box::pin(work.instrument(op.span.clone()));
         let _runtime = self.runtime.enter();
-        // Whoever is pending is polled again at once by the task, with its own waker.
+        // Pending work is polled again at once by the task, with that task's waker.
         let mut context = Context::from_waker(Waker::noop());
         match work.as_mut().poll(&mut context) {
             Poll::Ready(outcome) => finish(&op, reply, outcome, ok),
             Poll::Pending => {
-                let patience = self.patience;
+                let limits = self.limits;
                 self.runtime.spawn(async move {
-                    match in_time(patience, &request, work.as_mut()).await {
+                    match in_time(limits, &request, work.as_mut()).await {
                         Some(outcome) => finish(&op, reply, outcome, ok),
                         None => too_late(&op, reply, &request, work).await,
                     }
@@ -105,7 +76,7 @@ impl Dispatch {
         }
     }
 
-    /// Does what no caller waits for, to its end.
+    /// Runs work that no caller waits for, to its end.
     pub(super) fn tend(&self, op: Operation, work: impl Future<Output = ()> + Send + 'static) {
         let work = AssertUnwindSafe(work).catch_unwind();
         let mut work = Box::pin(work.instrument(op.span.clone()));
@@ -121,8 +92,8 @@ impl Dispatch {
         }
     }
 
-    /// Runs `first`, the part of a request that borrows its bytes, inside the runtime; a panic counts as pending,
-    /// and comes again where it is caught.
+    /// Runs `first`, the part of a request that borrows the request's bytes, inside the runtime. `None`: it is pending, or
+    /// has panicked; then the whole of the request panics again, where [`Dispatch::answer`] catches it.
     pub(super) fn now<T>(&self, op: &Operation, first: impl FnOnce() -> Option<T>) -> Option<T> {
         let (_runtime, _span) = (self.runtime.enter(), op.span.enter());
         std::panic::catch_unwind(AssertUnwindSafe(first)).unwrap_or(None)
@@ -131,11 +102,11 @@ impl Dispatch {
 
 /// What the request comes to, if it does so while its caller waits.
 async fn in_time<T>(
-    patience: Patience,
-    request: &vfs::Request,
-    mut work: Pin<&mut impl Future<Output = Outcome<T>>>,
-) -> Option<Outcome<T>> {
-    let mut due = Instant::now() + patience.deadline;
+    limits: TimeLimits,
+    request: &vfs::TimedRequest,
+    mut work: Pin<&mut impl Future<Output = CaughtResult<T>>>,
+) -> Option<CaughtResult<T>> {
+    let mut due = Instant::now() + limits.deadline;
     loop {
         if let Ok(outcome) = timeout_at(due, work.as_mut()).await {
             return Some(outcome);
@@ -148,16 +119,16 @@ async fn in_time<T>(
     if !request.has_effect() {
         return None;
     }
-    timeout_at(due + patience.grace, work).await.ok()
+    timeout_at(due + limits.grace, work).await.ok()
 }
 
-/// V5. An operation without an effect is dropped before its caller hears that it failed, so that it has none afterwards;
-/// of another one the end is waited for, which has no further effect.
+/// V5. An operation without an effect is dropped before its caller hears that it failed, so that it has none afterwards. One
+/// that has had an effect is waited for to its end, and has no further one.
 async fn too_late<R: Fails, T>(
     op: &Operation,
     reply: R,
-    request: &vfs::Request,
-    work: Pin<Box<impl Future<Output = Outcome<T>>>>,
+    request: &vfs::TimedRequest,
+    work: Pin<Box<impl Future<Output = CaughtResult<T>>>>,
 ) {
     tracing::error!(what = op.kind, ino = op.ino, "a request was not answered in time: EIO");
     request.answered();
@@ -171,13 +142,7 @@ async fn too_late<R: Fails, T>(
     }
 }
 
-/// Answers with an errno.
-pub(super) fn refuse<R: Fails>(op: &Operation, reply: R, errno: Errno) {
-    op.failed(errno.code());
-    reply.fail(errno);
-}
-
-fn finish<R: Fails, T>(op: &Operation, reply: R, outcome: Outcome<T>, ok: impl FnOnce(R, T)) {
+fn finish<R: Fails, T>(op: &Operation, reply: R, outcome: CaughtResult<T>, ok: impl FnOnce(R, T)) {
     let _span = op.span.enter();
     match outcome {
         Ok(Ok(value)) => ok(reply, value),
@@ -265,8 +230,8 @@ mod tests {
 
     /// With next to no patience.
     fn hasty() -> Dispatch {
-        let patience = Patience { deadline: SHORT, grace: SHORT };
-        Dispatch { runtime: Handle::current(), patience }
+        let limits = TimeLimits { deadline: SHORT, grace: SHORT };
+        Dispatch { runtime: Handle::current(), limits }
     }
 
     const SHORT: Duration = Duration::from_millis(20);

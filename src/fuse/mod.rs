@@ -3,12 +3,14 @@
 mod decode;
 mod dispatch;
 mod error;
-mod front;
+mod filesystem;
 mod helper;
+mod listing;
 pub mod mountpoint;
 mod notify;
 mod operation;
 mod ops;
+mod reply;
 mod session;
 #[cfg(test)]
 mod tests;

@@ -9,15 +9,15 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use fuser::{INodeNo, Notifier};
 
-use crate::vfs::{Change, Changes};
+use crate::vfs::{Invalidation, Invalidations};
 
 /// Attributes only: of the pages of a file none is touched.
 const NO_PAGES: i64 = -1;
 
 /// Starts the thread. It ends when the mount has ended.
-pub(super) fn start(notifier: Notifier, mut changes: Changes) -> io::Result<()> {
+pub(super) fn start(notifier: Notifier, mut changes: Invalidations) -> io::Result<()> {
     let tell_all = move || {
-        while let Some(told) = changes.hear() {
+        while let Some(told) = changes.receive() {
             for change in &told.changes {
                 match catch_unwind(AssertUnwindSafe(|| tell(&notifier, change))) {
                     Ok(Ok(())) => {}
@@ -30,15 +30,15 @@ pub(super) fn start(notifier: Notifier, mut changes: Changes) -> io::Result<()> 
     std::thread::Builder::new().name("s3vault-notify".into()).spawn(tell_all).map(drop)
 }
 
-fn tell(notifier: &Notifier, change: &Change) -> io::Result<()> {
+fn tell(notifier: &Notifier, change: &Invalidation) -> io::Result<()> {
     let told = match change {
-        Change::Name(parent, name) => {
+        Invalidation::Name(parent, name) => {
             notifier.inval_entry(INodeNo(parent.0), OsStr::from_bytes(name))
         }
-        Change::Gone(parent, name, ino) => {
+        Invalidation::Gone(parent, name, ino) => {
             notifier.delete(INodeNo(parent.0), INodeNo(ino.0), OsStr::from_bytes(name))
         }
-        Change::Attributes(ino) => notifier.inval_inode(INodeNo(ino.0), NO_PAGES, 0),
+        Invalidation::Attributes(ino) => notifier.inval_inode(INodeNo(ino.0), NO_PAGES, 0),
     };
     match told {
         // Unknown to the kernel (fuser takes that for done), or gone with its mount; or it has forgotten the name and

@@ -1,4 +1,4 @@
-//! The requests of the kernel: decode, call the vfs, reply.
+//! The requests of the kernel, one by one: decode, call the vfs, reply.
 
 use std::ffi::OsStr;
 use std::io;
@@ -16,12 +16,12 @@ use fuser::{
 use super::decode::{
     caller, configure, directory_handle, file_attr, handle, ino, rename_mode, set_time, setter,
 };
-use super::dispatch::refuse;
-use super::front::{Front, GENERATION};
+use super::filesystem::{GENERATION, VaultFs};
 use super::operation::Operation;
-use crate::vfs::{NAME_MAX, OpenFlags as Open, Seek, SetAttributes};
+use super::reply::refuse;
+use crate::vfs::{OpenFlags as Open, SetAttributes};
 
-impl Filesystem for Front {
+impl Filesystem for VaultFs {
     fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
         configure(config, self.is_reader);
         Ok(())
@@ -32,22 +32,16 @@ impl Filesystem for Front {
     }
 
     fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let op = Operation::of("lookup", request, parent);
-        self.look_up(op, parent, name, reply);
+        self.look_up(Operation::of("lookup", request, parent), parent, name, reply);
     }
 
     fn forget(&self, request: &Request, node: INodeNo, times: u64) {
-        let op = Operation::of("forget", request, node);
-        self.forgotten(op, node, times);
+        self.forgotten(Operation::of("forget", request, node), node, times);
     }
 
     fn getattr(&self, request: &Request, node: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
         let op = Operation::of("getattr", request, node);
-        let (vfs, ttl) = (self.vfs.clone(), self.ttl());
-        let work = async move { vfs.attributes(ino(node)).await };
-        self.dispatch.answer(op, reply, work, move |reply, seen| {
-            reply.attr(&ttl, &file_attr(&seen));
-        });
+        self.attributes(op, reply, move |vfs| async move { vfs.attributes(ino(node)).await });
     }
 
     fn setattr(
@@ -77,18 +71,16 @@ impl Filesystem for Front {
             atime: atime.map(set_time),
             mtime: mtime.map(set_time),
         };
-        let (vfs, ttl) = (self.vfs.clone(), self.ttl());
-        let work = async move { vfs.set_attributes(ino(node), &set).await };
-        self.dispatch.answer(op, reply, work, move |reply, seen| {
-            reply.attr(&ttl, &file_attr(&seen));
-        });
+        self.attributes(
+            op,
+            reply,
+            move |vfs| async move { vfs.set_attributes(ino(node), &set).await },
+        );
     }
 
     fn readlink(&self, request: &Request, node: INodeNo, reply: ReplyData) {
         let op = Operation::of("readlink", request, node);
-        let vfs = self.vfs.clone();
-        let work = async move { vfs.read_link(ino(node)).await };
-        self.dispatch.answer(op, reply, work, |reply, target| reply.data(&target));
+        self.data(op, reply, move |vfs| async move { vfs.read_link(ino(node)).await });
     }
 
     fn mknod(
@@ -102,13 +94,10 @@ impl Filesystem for Front {
         reply: ReplyEntry,
     ) {
         let op = Operation::of("mknod", request, parent);
-        let (vfs, name, caller) =
-            (self.vfs.clone(), name.as_bytes().to_vec(), caller(request, umask));
-        self.entry(
-            op,
-            reply,
-            async move { vfs.mknod(&caller, ino(parent), &name, mode, rdev).await },
-        );
+        let (name, caller) = (name.as_bytes().to_vec(), caller(request, umask));
+        self.entry(op, reply, move |vfs| async move {
+            vfs.mknod(&caller, ino(parent), &name, mode, rdev).await
+        });
     }
 
     fn mkdir(
@@ -121,21 +110,22 @@ impl Filesystem for Front {
         reply: ReplyEntry,
     ) {
         let op = Operation::of("mkdir", request, parent);
-        let (vfs, name, caller) =
-            (self.vfs.clone(), name.as_bytes().to_vec(), caller(request, umask));
-        self.entry(op, reply, async move { vfs.mkdir(&caller, ino(parent), &name, mode).await });
+        let (name, caller) = (name.as_bytes().to_vec(), caller(request, umask));
+        self.entry(op, reply, move |vfs| async move {
+            vfs.mkdir(&caller, ino(parent), &name, mode).await
+        });
     }
 
     fn unlink(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let op = Operation::of("unlink", request, parent);
-        let (vfs, name) = (self.vfs.clone(), name.as_bytes().to_vec());
-        self.empty(op, reply, async move { vfs.unlink(ino(parent), &name).await });
+        let name = name.as_bytes().to_vec();
+        self.empty(op, reply, move |vfs| async move { vfs.unlink(ino(parent), &name).await });
     }
 
     fn rmdir(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let op = Operation::of("rmdir", request, parent);
-        let (vfs, name) = (self.vfs.clone(), name.as_bytes().to_vec());
-        self.empty(op, reply, async move { vfs.rmdir(ino(parent), &name).await });
+        let name = name.as_bytes().to_vec();
+        self.empty(op, reply, move |vfs| async move { vfs.rmdir(ino(parent), &name).await });
     }
 
     fn symlink(
@@ -147,13 +137,11 @@ impl Filesystem for Front {
         reply: ReplyEntry,
     ) {
         let op = Operation::of("symlink", request, parent);
-        let (vfs, name, caller) = (self.vfs.clone(), name.as_bytes().to_vec(), caller(request, 0));
+        let (name, caller) = (name.as_bytes().to_vec(), caller(request, 0));
         let target = target.as_os_str().as_bytes().to_vec();
-        self.entry(
-            op,
-            reply,
-            async move { vfs.symlink(&caller, ino(parent), &name, &target).await },
-        );
+        self.entry(op, reply, move |vfs| async move {
+            vfs.symlink(&caller, ino(parent), &name, &target).await
+        });
     }
 
     fn rename(
@@ -168,9 +156,8 @@ impl Filesystem for Front {
     ) {
         let op = Operation::of("rename", request, parent);
         let Some(mode) = rename_mode(flags) else { return refuse(&op, reply, Errno::EINVAL) };
-        let (vfs, from, to) =
-            (self.vfs.clone(), name.as_bytes().to_vec(), new_name.as_bytes().to_vec());
-        self.empty(op, reply, async move {
+        let (from, to) = (name.as_bytes().to_vec(), new_name.as_bytes().to_vec());
+        self.empty(op, reply, move |vfs| async move {
             vfs.rename((ino(parent), &from), (ino(new_parent), &to), mode).await
         });
     }
@@ -184,8 +171,10 @@ impl Filesystem for Front {
         reply: ReplyEntry,
     ) {
         let op = Operation::of("link", request, node);
-        let (vfs, name) = (self.vfs.clone(), new_name.as_bytes().to_vec());
-        self.entry(op, reply, async move { vfs.link(ino(node), ino(new_parent), &name).await });
+        let name = new_name.as_bytes().to_vec();
+        self.entry(op, reply, move |vfs| async move {
+            vfs.link(ino(node), ino(new_parent), &name).await
+        });
     }
 
     fn open(&self, request: &Request, node: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
@@ -229,9 +218,11 @@ impl Filesystem for Front {
         reply: ReplyData,
     ) {
         let op = Operation::of("read", request, node);
-        let vfs = self.vfs.clone();
-        let work = async move { vfs.read_data(handle(fh), offset, size).await };
-        self.dispatch.answer(op, reply, work, |reply, bytes| reply.data(&bytes));
+        self.data(
+            op,
+            reply,
+            move |vfs| async move { vfs.read_data(handle(fh), offset, size).await },
+        );
     }
 
     fn write(
@@ -259,8 +250,7 @@ impl Filesystem for Front {
         reply: ReplyEmpty,
     ) {
         let op = Operation::of("flush", request, node);
-        let vfs = self.vfs.clone();
-        self.empty(op, reply, async move { vfs.flush(handle(fh)).await });
+        self.empty(op, reply, move |vfs| async move { vfs.flush(handle(fh)).await });
     }
 
     fn release(
@@ -274,14 +264,12 @@ impl Filesystem for Front {
         reply: ReplyEmpty,
     ) {
         let op = Operation::of("release", request, node);
-        let vfs = self.vfs.clone();
-        self.empty(op, reply, async move { vfs.release(handle(fh)).await });
+        self.empty(op, reply, move |vfs| async move { vfs.release(handle(fh)).await });
     }
 
     fn fsync(&self, request: &Request, node: INodeNo, fh: FileHandle, _: bool, reply: ReplyEmpty) {
         let op = Operation::of("fsync", request, node);
-        let vfs = self.vfs.clone();
-        self.empty(op, reply, async move { vfs.fsync(handle(fh)).await });
+        self.empty(op, reply, move |vfs| async move { vfs.fsync(handle(fh)).await });
     }
 
     fn fsyncdir(
@@ -293,8 +281,7 @@ impl Filesystem for Front {
         reply: ReplyEmpty,
     ) {
         let op = Operation::of("fsyncdir", request, node);
-        let vfs = self.vfs.clone();
-        self.empty(op, reply, async move { vfs.fsync_directory().await });
+        self.empty(op, reply, move |vfs| async move { vfs.fsync_directory().await });
     }
 
     fn opendir(&self, request: &Request, node: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
@@ -327,24 +314,7 @@ impl Filesystem for Front {
     }
 
     fn statfs(&self, request: &Request, node: INodeNo, reply: ReplyStatfs) {
-        let op = Operation::of("statfs", request, node);
-        let vfs = self.vfs.clone();
-        let work = async move { vfs.space().await };
-        self.dispatch.answer(op, reply, work, |reply, space| {
-            let block = u32::try_from(space.block).unwrap_or(4096);
-            let longest = u32::try_from(NAME_MAX).unwrap_or(u32::MAX);
-            let (blocks, free) = (space.blocks, space.free);
-            reply.statfs(
-                blocks,
-                free,
-                free,
-                space.inodes,
-                space.free_inodes,
-                block,
-                longest,
-                block,
-            );
-        });
+        self.space(Operation::of("statfs", request, node), reply);
     }
 
     fn setxattr(
@@ -358,13 +328,11 @@ impl Filesystem for Front {
         reply: ReplyEmpty,
     ) {
         let op = Operation::of("setxattr", request, node);
-        let (vfs, name, value) = (self.vfs.clone(), name.as_bytes().to_vec(), value.to_vec());
+        let (name, value) = (name.as_bytes().to_vec(), value.to_vec());
         let by = setter(request, &name);
-        self.empty(
-            op,
-            reply,
-            async move { vfs.set_xattr(ino(node), &name, &value, flags, &by).await },
-        );
+        self.empty(op, reply, move |vfs| async move {
+            vfs.set_xattr(ino(node), &name, &value, flags, &by).await
+        });
     }
 
     fn getxattr(
@@ -382,19 +350,13 @@ impl Filesystem for Front {
 
     fn listxattr(&self, request: &Request, node: INodeNo, size: u32, reply: ReplyXattr) {
         let op = Operation::of("listxattr", request, node);
-        let (vfs, all) = (self.vfs.clone(), request.uid() == 0);
-        self.xattr(op, size, reply, async move {
-            // As on a local disk, only the superuser sees those that are only the superuser's.
-            let shown = |name: &Vec<u8>| all || !name.starts_with(b"trusted.");
-            let names = vfs.xattrs(ino(node)).await?.into_iter().filter(shown);
-            Ok(names.flat_map(|name| name.into_iter().chain([0])).collect())
-        });
+        self.list_xattrs(op, (node, request.uid() == 0), size, reply);
     }
 
     fn removexattr(&self, request: &Request, node: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let op = Operation::of("removexattr", request, node);
-        let (vfs, name) = (self.vfs.clone(), name.as_bytes().to_vec());
-        self.empty(op, reply, async move { vfs.remove_xattr(ino(node), &name).await });
+        let name = name.as_bytes().to_vec();
+        self.empty(op, reply, move |vfs| async move { vfs.remove_xattr(ino(node), &name).await });
     }
 
     fn fallocate(
@@ -408,8 +370,7 @@ impl Filesystem for Front {
         reply: ReplyEmpty,
     ) {
         let op = Operation::of("fallocate", request, node);
-        let vfs = self.vfs.clone();
-        self.empty(op, reply, async move {
+        self.empty(op, reply, move |vfs| async move {
             vfs.allocate(handle(fh), mode, offset..offset.saturating_add(length)).await
         });
     }
@@ -424,17 +385,7 @@ impl Filesystem for Front {
         reply: ReplyLseek,
     ) {
         let op = Operation::of("lseek", request, node);
-        let what = match whence {
-            libc::SEEK_DATA => Seek::Data,
-            libc::SEEK_HOLE => Seek::Hole,
-            _ => return refuse(&op, reply, Errno::EINVAL), // the others the kernel does itself
-        };
-        let Ok(offset) = u64::try_from(offset) else { return refuse(&op, reply, Errno::ENXIO) };
-        let vfs = self.vfs.clone();
-        let work = async move { vfs.seek(handle(fh), offset, what).await };
-        self.dispatch.answer(op, reply, work, |reply, at| {
-            reply.offset(i64::try_from(at).unwrap_or(i64::MAX));
-        });
+        self.seek(op, fh, (offset, whence), reply);
     }
 
     fn copy_file_range(

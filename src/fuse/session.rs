@@ -11,7 +11,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::dispatch::Dispatch;
-use super::front::Front;
+use super::filesystem::VaultFs;
 use super::{Error, Result, helper, mountpoint, notify};
 use crate::os;
 use crate::vfs::Vfs;
@@ -54,10 +54,10 @@ pub fn mount(vfs: Vfs, path: &Path, options: &MountOptions, runtime: Handle) -> 
     let path = path.canonicalize().map_err(failed)?;
     let (ended_sender, ended) = watch::channel(false);
     let config = config(options, vfs.options().read_only);
-    let (vfs, changes) = (vfs.for_kernel(), vfs.changes_of_others());
-    let front = Front::new(vfs, Dispatch::new(runtime), ended_sender);
+    let (vfs, changes) = (vfs.for_kernel(), vfs.invalidations());
+    let filesystem = VaultFs::new(vfs, Dispatch::new(runtime), ended_sender);
     let at = path.clone();
-    let session = helper::bounded(helper::LIMIT, move || Session::new(front, &at, &config));
+    let session = helper::bounded(helper::LIMIT, move || Session::new(filesystem, &at, &config));
     let session = session.map_err(|error| {
         // The helper may have mounted it before it got stuck.
         if error.kind() == std::io::ErrorKind::TimedOut

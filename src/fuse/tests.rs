@@ -13,17 +13,17 @@ use crate::vfs::tests::World;
 mod by_number;
 mod direct;
 mod names;
-mod others;
+mod notify;
 
 /// A mount for the length of a test; without /dev/fuse there is nothing to test.
-struct Mount {
+struct TestMount {
     runtime: tokio::runtime::Runtime,
     world: Option<World>,
     mounted: Mounted,
     dir: tempfile::TempDir,
 }
 
-impl Mount {
+impl TestMount {
     fn new() -> Option<Self> {
         if !Path::new("/dev/fuse").exists() {
             eprintln!("no /dev/fuse: skipped");
@@ -60,7 +60,7 @@ impl Drop for Over<'_> {
     }
 }
 
-impl Drop for Mount {
+impl Drop for TestMount {
     fn drop(&mut self) {
         let _ = self.mounted.detach();
         self.runtime.block_on(async {
@@ -73,7 +73,7 @@ impl Drop for Mount {
 
 #[test]
 fn a_mount_does_what_tools_need() {
-    let Some(mount) = Mount::new() else { return };
+    let Some(mount) = TestMount::new() else { return };
     let (file, dir) = (mount.path("file"), mount.path("dir"));
     fs::write(&file, b"hello").unwrap();
     assert_eq!(fs::read(&file).unwrap(), b"hello");
@@ -114,7 +114,7 @@ fn a_mount_does_what_tools_need() {
 
 #[test]
 fn a_program_that_runs_is_not_cut() {
-    let Some(mount) = Mount::new() else { return };
+    let Some(mount) = TestMount::new() else { return };
     let program = mount.path("program");
     fs::copy("/bin/sleep", &program).unwrap();
     let length = fs::metadata(&program).unwrap().len();
@@ -135,7 +135,7 @@ fn a_program_that_runs_is_not_cut() {
 
 #[test]
 fn an_unmount_waits_for_open_files_and_never_takes_another_mount() {
-    let Some(mount) = Mount::new() else { return };
+    let Some(mount) = TestMount::new() else { return };
     fs::write(mount.path("f"), b"x").unwrap();
     let open = File::open(mount.path("f")).unwrap();
     assert!(matches!(mount.mounted.unmount(), Err(Error::Busy(_))));
@@ -146,7 +146,7 @@ fn an_unmount_waits_for_open_files_and_never_takes_another_mount() {
     mount.runtime.block_on(mount.mounted.ended());
     assert!(mount.mounted.has_ended());
     // Somebody mounts something else there: it is not ours to unmount.
-    let other = Mount::at(tempfile::tempdir_in(mount.dir.path()).unwrap());
+    let other = TestMount::at(tempfile::tempdir_in(mount.dir.path()).unwrap());
     let ended = steal(&other);
     ended.unmount().unwrap();
     ended.detach().unwrap();
@@ -154,7 +154,7 @@ fn an_unmount_waits_for_open_files_and_never_takes_another_mount() {
 }
 
 /// The handle of a mount that has ended, at whose path another one is now.
-fn steal(mount: &Mount) -> Mounted {
+fn steal(mount: &TestMount) -> Mounted {
     let world = mount.runtime.block_on(World::new());
     let dir = tempfile::tempdir().unwrap();
     let options = MountOptions::default();

@@ -5,7 +5,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-use crate::vfs::{self, Trouble};
+use crate::vfs::{self, ErrorKind};
 
 /// Seconds after which a store that does not answer may be asked again.
 const STORE_RETRY: u32 = 30;
@@ -151,34 +151,34 @@ impl From<vfs::Error> for Problem {
                     BUSY_RETRY,
                 )
             }
-            _ => Self::of_trouble(&error),
+            _ => Self::of_kind(&error),
         }
     }
 }
 
 impl Problem {
     /// What nobody asked for.
-    fn of_trouble(error: &vfs::Error) -> Self {
-        match error.trouble() {
-            Trouble::ReadOnly(reason) => Self::new(
+    fn of_kind(error: &vfs::Error) -> Self {
+        match error.kind() {
+            ErrorKind::ReadOnly(reason) => Self::new(
                 StatusCode::FORBIDDEN,
                 "read_only",
                 format!("Nothing can be changed: the vault is read-only ({reason})."),
             ),
-            Trouble::Full => Self::new(
+            ErrorKind::Full => Self::new(
                 StatusCode::INSUFFICIENT_STORAGE,
                 "full",
                 "There is no room for what waits to be uploaded. Nothing was kept; try again when some of it is in the bucket.",
             )
             .retry_after(FULL_RETRY),
-            Trouble::Store => {
+            ErrorKind::Store => {
                 tracing::warn!(%error, "a request failed: the store");
                 Self::unavailable(
                     "The store does not answer, and this is not in the local cache. Nothing is lost; try again later.",
                     STORE_RETRY,
                 )
             }
-            Trouble::Other => {
+            ErrorKind::Other => {
                 tracing::error!(%error, "a request failed");
                 Self::new(
                     StatusCode::INTERNAL_SERVER_ERROR,

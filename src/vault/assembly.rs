@@ -92,7 +92,7 @@ impl Vault {
         make_private(&staging)?;
         let staging = Staging::open(&staging, StagingLimits::default())?;
         let content = open_content(&options, &cache, &staging, 0);
-        let how = vfs::Options { read_only: true, fsync: options.fsync };
+        let how = vfs::VfsOptions { read_only: true, fsync: options.fsync };
         let vfs = Vfs::new(index.clone(), content.clone(), Arc::new(Nothing), how, Seq(0));
         let head = Arc::new(Mutex::new(head));
         let writer = None;
@@ -141,7 +141,7 @@ impl Vault {
             staging: staging.clone(),
             bucket: options.bucket.clone(),
         };
-        let how = vfs::Options { read_only: false, fsync: options.fsync };
+        let how = vfs::VfsOptions { read_only: false, fsync: options.fsync };
         let journaled = journal.appended();
         let vfs = Vfs::new(index.clone(), content.clone(), Arc::new(durability), how, journaled);
         make_root(&index).await?;

@@ -5,7 +5,7 @@ use crate::index::Draft;
 use crate::records::Inode;
 use crate::types::InodeNo;
 
-use super::{Error, Result, Setter};
+use super::{Error, Result};
 
 /// The ACL by which access is decided.
 pub(super) const ACCESS: &[u8] = b"system.posix_acl_access";
@@ -25,29 +25,29 @@ const GROUP: u16 = 0x08;
 const MASK: u16 = 0x10;
 const OTHER: u16 = 0x20;
 
-/// One line of an ACL: tag, permissions (3 bits), and whose.
+/// One entry of an ACL: tag, permissions (3 bits), and whose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Line {
+struct AclEntry {
     tag: u16,
     perm: u16,
     id: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Acl(Vec<Line>);
+struct Acl(Vec<AclEntry>);
 
 impl Acl {
-    /// `linux/posix_acl_xattr.h`: a version, and 8 bytes a line, all little-endian.
+    /// `linux/posix_acl_xattr.h`: a version, and 8 bytes an entry, all little-endian.
     fn parse(bytes: &[u8]) -> Result<Self> {
-        let (version, lines) = bytes.split_first_chunk::<4>().ok_or(Error::Invalid)?;
-        let (lines, rest) = lines.as_chunks::<8>();
+        let (version, entries) = bytes.split_first_chunk::<4>().ok_or(Error::Invalid)?;
+        let (entries, rest) = entries.as_chunks::<8>();
         if u32::from_le_bytes(*version) != VERSION || !rest.is_empty() {
             return Err(Error::Invalid);
         }
         let acl = Self(
-            lines
+            entries
                 .iter()
-                .map(|&[t, u, p, q, a, b, c, d]| Line {
+                .map(|&[t, u, p, q, a, b, c, d]| AclEntry {
                     tag: u16::from_le_bytes([t, u]),
                     perm: u16::from_le_bytes([p, q]),
                     id: u32::from_le_bytes([a, b, c, d]),
@@ -58,10 +58,10 @@ impl Acl {
     }
 
     fn is_valid(&self) -> bool {
-        let count = |tag| self.0.iter().filter(|line| line.tag == tag).count();
+        let count = |tag| self.0.iter().filter(|entry| entry.tag == tag).count();
         let has_named = count(USER) + count(GROUP) > 0;
         let known = [USER_OBJ, USER, GROUP_OBJ, GROUP, MASK, OTHER];
-        self.0.iter().all(|line| known.contains(&line.tag) && line.perm & !7 == 0)
+        self.0.iter().all(|entry| known.contains(&entry.tag) && entry.perm & !7 == 0)
             && [USER_OBJ, GROUP_OBJ, OTHER].into_iter().all(|tag| count(tag) == 1)
             && count(MASK) <= 1
             && (!has_named || count(MASK) == 1)
@@ -69,35 +69,35 @@ impl Acl {
 
     fn encode(&self) -> Vec<u8> {
         let mut bytes = VERSION.to_le_bytes().to_vec();
-        for line in &self.0 {
-            bytes.extend(line.tag.to_le_bytes());
-            bytes.extend(line.perm.to_le_bytes());
-            bytes.extend(line.id.to_le_bytes());
+        for entry in &self.0 {
+            bytes.extend(entry.tag.to_le_bytes());
+            bytes.extend(entry.perm.to_le_bytes());
+            bytes.extend(entry.id.to_le_bytes());
         }
         bytes
     }
 
     /// Whether the nine bits of a mode say all that it says.
     fn is_mode(&self) -> bool {
-        self.0.iter().all(|line| matches!(line.tag, USER_OBJ | GROUP_OBJ | OTHER))
+        self.0.iter().all(|entry| matches!(entry.tag, USER_OBJ | GROUP_OBJ | OTHER))
     }
 
-    /// The line whose bits are the mode's for a class; the group's is the mask, where there is one.
-    fn class(&mut self, shift: u32) -> Option<&mut Line> {
-        let has_mask = self.0.iter().any(|line| line.tag == MASK);
+    /// The entry whose bits are the mode's for a class; the group's is the mask, where there is one.
+    fn class(&mut self, shift: u32) -> Option<&mut AclEntry> {
+        let has_mask = self.0.iter().any(|entry| entry.tag == MASK);
         let tag = match shift {
             6 => USER_OBJ,
             3 if has_mask => MASK,
             3 => GROUP_OBJ,
             _ => OTHER,
         };
-        self.0.iter_mut().find(|line| line.tag == tag)
+        self.0.iter_mut().find(|entry| entry.tag == tag)
     }
 
     /// `mode` with the nine bits that the ACL says.
     fn mode(&mut self, mode: u32) -> u32 {
         [6, 3, 0].into_iter().fold(mode, |mode, shift| {
-            let perm = self.class(shift).map_or(0, |line| line.perm);
+            let perm = self.class(shift).map_or(0, |entry| entry.perm);
             mode & !(7 << shift) | u32::from(perm) << shift
         })
     }
@@ -105,8 +105,8 @@ impl Acl {
     /// After `chmod`: the ACL says what the mode says.
     fn chmod(&mut self, mode: u32) {
         for shift in [6, 3, 0] {
-            if let Some(line) = self.class(shift) {
-                line.perm = (mode >> shift & 7) as u16;
+            if let Some(entry) = self.class(shift) {
+                entry.perm = (mode >> shift & 7) as u16;
             }
         }
     }
@@ -114,11 +114,30 @@ impl Acl {
     /// A new file's ACL from its directory's default and the mode asked for: only what both allow. Returns the mode.
     fn inherit(&mut self, mode: u32) -> u32 {
         for shift in [6, 3, 0] {
-            if let Some(line) = self.class(shift) {
-                line.perm &= (mode >> shift & 7) as u16;
+            if let Some(entry) = self.class(shift) {
+                entry.perm &= (mode >> shift & 7) as u16;
             }
         }
         self.mode(mode)
+    }
+}
+
+/// Who sets an ACL: setgid goes, as with `chmod`, where the file's group is not one of theirs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Setter {
+    /// The superuser keeps it.
+    Superuser,
+    /// A user with these groups.
+    Member(Vec<u32>),
+}
+
+impl Setter {
+    /// A mode that is set for a file of this group.
+    pub(super) fn allowed(&self, mode: u32, gid: u32) -> u32 {
+        match self {
+            Self::Member(groups) if !groups.contains(&gid) => mode & !libc::S_ISGID,
+            _ => mode,
+        }
     }
 }
 
@@ -194,8 +213,8 @@ pub(super) fn inherit(
 mod tests {
     use super::*;
 
-    fn acl(lines: &[(u16, u16)]) -> Acl {
-        Acl(lines.iter().map(|&(tag, perm)| Line { tag, perm, id: u32::MAX }).collect())
+    fn acl(entries: &[(u16, u16)]) -> Acl {
+        Acl(entries.iter().map(|&(tag, perm)| AclEntry { tag, perm, id: u32::MAX }).collect())
     }
 
     #[test]
@@ -205,7 +224,7 @@ mod tests {
         assert_eq!(acl.mode(libc::S_IFREG | 0o4000), libc::S_IFREG | 0o4741);
         acl.chmod(0o620);
         assert_eq!(acl.mode(0), 0o620);
-        assert_eq!(acl.0[2].perm, 5, "the group's own line stays");
+        assert_eq!(acl.0[2].perm, 5, "the group's own entry stays");
         assert!(!acl.is_mode());
     }
 
@@ -223,7 +242,7 @@ mod tests {
         let good = acl(&[(USER_OBJ, 7), (GROUP_OBJ, 5), (OTHER, 0)]).encode();
         assert!(Acl::parse(&good).is_ok());
         assert!(Acl::parse(&good[..good.len() - 1]).is_err());
-        assert!(Acl::parse(&good[..20]).is_err(), "no line for others");
+        assert!(Acl::parse(&good[..20]).is_err(), "no entry for others");
         assert!(Acl::parse(&[]).is_err());
         let unmasked = acl(&[(USER_OBJ, 7), (USER, 7), (GROUP_OBJ, 5), (OTHER, 0)]);
         assert!(Acl::parse(&unmasked.encode()).is_err());

@@ -22,8 +22,8 @@ const RELATIME_SECONDS: i64 = 24 * 60 * 60;
 /// Reads whose time is remembered until a transaction takes it along.
 const ATIMES_MAX: usize = 16 * 1024;
 
-/// How many of them one transaction takes: each is a record of some 200 bytes.
-const RIDERS_MAX: usize = 32;
+/// How many of them one transaction takes along: each is a record of some 200 bytes.
+const ATIMES_AT_ONCE: usize = 32;
 
 /// What `stat` shows of an inode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,10 +172,10 @@ impl Atimes {
         }
     }
 
-    /// Those that ride in the next transaction.
-    pub(super) fn riders(&self) -> Vec<(InodeNo, Timestamp)> {
+    /// Those that the next transaction takes along.
+    pub(super) fn next_batch(&self) -> Vec<(InodeNo, Timestamp)> {
         let pending = self.pending.lock();
-        pending.iter().take(RIDERS_MAX).map(|(ino, time)| (*ino, *time)).collect()
+        pending.iter().take(ATIMES_AT_ONCE).map(|(ino, time)| (*ino, *time)).collect()
     }
 
     /// The time was set.
@@ -184,9 +184,9 @@ impl Atimes {
     }
 
     /// These are journaled: what is newer stays.
-    pub(super) fn landed(&self, riders: &[(InodeNo, Timestamp)]) {
+    pub(super) fn journaled(&self, batch: &[(InodeNo, Timestamp)]) {
         let mut pending = self.pending.lock();
-        for (ino, time) in riders {
+        for (ino, time) in batch {
             if pending.get(ino) == Some(time) {
                 pending.remove(ino);
             }
@@ -194,13 +194,13 @@ impl Atimes {
     }
 }
 
-/// Lets pending atimes ride in a transaction that is made anyway, for inodes that are at hand: never a fetch, and
-/// never a transaction, for an atime alone.
-pub(super) fn ride(draft: &mut Draft<'_>, riders: &[(InodeNo, Timestamp)]) -> Result<()> {
+/// Puts pending atimes into a transaction that is made anyway, for inodes that are at hand: never a fetch, and never a
+/// transaction, for an atime alone.
+pub(super) fn put_atimes(draft: &mut Draft<'_>, batch: &[(InodeNo, Timestamp)]) -> Result<()> {
     if draft.is_empty() {
         return Ok(());
     }
-    for (ino, time) in riders {
+    for (ino, time) in batch {
         if let Some(mut inode) = draft.try_inode_cached(*ino)?
             && inode.atime < *time
         {

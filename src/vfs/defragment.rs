@@ -18,7 +18,7 @@ use crate::types::{EXTENT_MAX, Extent, InodeNo};
 
 use super::publish::lay;
 use super::remove::STEP;
-use super::{Result, Trouble, Vfs};
+use super::{ErrorKind, Result, Vfs};
 
 /// So many pieces published into one window later it is worth a look at how many it has.
 const LOOK_EVERY: u32 = 16;
@@ -34,11 +34,11 @@ const PATIENCE: Duration = Duration::from_mins(5);
 
 /// The windows that were published into.
 #[derive(Debug, Default)]
-pub(super) struct Windows(Mutex<HashMap<(InodeNo, u64), Window>>);
+pub(super) struct Windows(Mutex<HashMap<(InodeNo, u64), WindowChurn>>);
 
 /// What was published into a window since it was last written anew.
 #[derive(Clone, Copy, Debug)]
-struct Window {
+struct WindowChurn {
     pieces: u32,
     first: Instant,
     last: Instant,
@@ -64,7 +64,7 @@ impl Windows {
                 windows.clear();
             }
         }
-        let new = Window { pieces: 0, first: now, last: now };
+        let new = WindowChurn { pieces: 0, first: now, last: now };
         let window = windows.entry((ino, number)).or_insert(new);
         window.pieces = window.pieces.saturating_add(pieces);
         window.last = now;
@@ -77,7 +77,7 @@ impl Windows {
 
     /// Some of those that have many new pieces and were left alone for `quiet`.
     fn take(&self, quiet: Duration) -> Vec<(InodeNo, u64)> {
-        let is_due = |window: &Window| {
+        let is_due = |window: &WindowChurn| {
             let is_left = window.last.elapsed() >= quiet || window.first.elapsed() >= PATIENCE;
             window.pieces >= LOOK_EVERY && is_left
         };
@@ -112,7 +112,7 @@ impl Vfs {
                 Ok(false) => self.inner.windows.again(ino, window),
                 Err(error) => {
                     tracing::debug!(%error, ino = ino.0, "a fragmented file stays so for now");
-                    if matches!(error.trouble(), Trouble::Full | Trouble::Store) {
+                    if matches!(error.kind(), ErrorKind::Full | ErrorKind::Store) {
                         self.inner.windows.again(ino, window);
                     }
                 }

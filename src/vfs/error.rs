@@ -84,7 +84,7 @@ pub enum Error {
 
 /// What an error that nobody asked for is about, for those who tell people rather than the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Trouble {
+pub enum ErrorKind {
     /// Nothing can be changed, for this reason.
     ReadOnly(String),
     /// There is no room for what is not uploaded yet.
@@ -131,17 +131,17 @@ impl Error {
 
 impl Error {
     /// What it is about.
-    pub fn trouble(&self) -> Trouble {
+    pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::ReadOnly => Trouble::ReadOnly("it was opened for reading".into()),
-            Self::Index(index::Error::ReadOnly(reason)) => Trouble::ReadOnly(reason.clone()),
-            Self::NoSpace => Trouble::Full,
-            Self::Index(error) if error.is_full() => Trouble::Full,
-            Self::Content(error) if error.is_full() => Trouble::Full,
-            Self::Content(error) if error.is_transient() => Trouble::Store,
-            Self::PushedOut | Self::Durability(_) => Trouble::Store,
-            Self::Index(error) if error.is_transient() => Trouble::Store,
-            _ => Trouble::Other,
+            Self::ReadOnly => ErrorKind::ReadOnly("it was opened for reading".into()),
+            Self::Index(index::Error::ReadOnly(reason)) => ErrorKind::ReadOnly(reason.clone()),
+            Self::NoSpace => ErrorKind::Full,
+            Self::Index(error) if error.is_full() => ErrorKind::Full,
+            Self::Content(error) if error.is_full() => ErrorKind::Full,
+            Self::Content(error) if error.is_transient() => ErrorKind::Store,
+            Self::PushedOut | Self::Durability(_) => ErrorKind::Store,
+            Self::Index(error) if error.is_transient() => ErrorKind::Store,
+            _ => ErrorKind::Other,
         }
     }
 }

@@ -48,7 +48,7 @@ impl OpenFlags {
 }
 
 /// One open file.
-pub(super) struct Handle {
+pub(super) struct OpenFile {
     pub(super) file: Arc<File>,
     pub(super) flags: OpenFlags,
 }
@@ -57,22 +57,22 @@ pub(super) struct Handle {
 #[derive(Default)]
 pub(super) struct Handles {
     next: AtomicU64,
-    open: Mutex<HashMap<HandleId, Arc<Handle>>>,
+    open: Mutex<HashMap<HandleId, Arc<OpenFile>>>,
 }
 
 impl Handles {
     /// A handle for a file that is held already.
     pub(super) fn insert(&self, file: Arc<File>, flags: OpenFlags) -> HandleId {
         let id = HandleId(self.next.fetch_add(1, Ordering::Relaxed) + 1);
-        self.open.lock().insert(id, Arc::new(Handle { file, flags }));
+        self.open.lock().insert(id, Arc::new(OpenFile { file, flags }));
         id
     }
 
-    pub(super) fn get(&self, id: HandleId) -> Result<Arc<Handle>> {
+    pub(super) fn get(&self, id: HandleId) -> Result<Arc<OpenFile>> {
         self.open.lock().get(&id).cloned().ok_or(Error::BadHandle)
     }
 
-    pub(super) fn remove(&self, id: HandleId) -> Result<Arc<Handle>> {
+    pub(super) fn remove(&self, id: HandleId) -> Result<Arc<OpenFile>> {
         self.open.lock().remove(&id).ok_or(Error::BadHandle)
     }
 }

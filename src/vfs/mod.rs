@@ -11,24 +11,27 @@
 mod acl;
 mod allocate;
 mod attr;
-mod data;
 mod defragment;
-mod dir;
 mod error;
+mod file_version;
 mod handles;
-mod holders;
-mod known;
+mod hold_guard;
+mod holds;
+mod invalidate;
+mod known_to_kernel;
+mod leaving;
+mod left_over;
 mod namespace;
-mod open;
-mod others;
+mod open_files;
 mod periodic;
 mod publish;
+mod read_dir;
+mod read_write;
 mod remove;
 mod rename;
 mod request;
 mod seek;
 mod unnamed;
-mod version;
 mod xattr;
 
 #[cfg(test)]
@@ -47,26 +50,26 @@ use crate::index::{Draft, Index, View};
 use crate::records::Inode;
 use crate::types::{InodeNo, Seq, Timestamp};
 
-pub use acl::is_acl;
+pub use acl::{Setter, is_acl};
 pub use attr::{Attributes, SetAttributes, SetTime};
-pub use data::{Taken, WriteAt};
-pub use dir::DirEntry;
-pub use error::{Error, Result, Trouble};
+pub use error::{Error, ErrorKind, Result};
+pub use file_version::Inspected;
 pub use handles::{HandleId, OpenFlags};
-pub use known::Known;
-pub use others::{Change, Changes, Told};
+pub use invalidate::{Invalidation, Invalidations, Notification};
+pub use known_to_kernel::Known;
 pub use periodic::Periodic;
+pub use read_dir::DirEntry;
+pub use read_write::{TakenWrite, WriteAt};
 pub use rename::RenameMode;
-pub use request::{Request, takes};
+pub use request::{TimedRequest, takes};
 pub use seek::Seek;
 pub use unnamed::Named;
-pub use version::Inspected;
-pub use xattr::Setter;
 
 use attr::atime_moves;
 use handles::Handles;
-use holders::{Holders, Leaving};
-use known::By;
+use holds::Holds;
+use known_to_kernel::Via;
+use leaving::Leaving;
 
 /// The longest name, in bytes (`NAME_MAX`).
 pub const NAME_MAX: usize = 255;
@@ -120,7 +123,7 @@ pub enum FsyncTo {
 
 /// How a vault is presented.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Options {
+pub struct VfsOptions {
     /// Every change is refused with EROFS.
     pub read_only: bool,
     /// How far `fsync` goes.
@@ -129,7 +132,7 @@ pub struct Options {
 
 /// What `statfs` answers; sizes in blocks of `block` bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Space {
+pub struct StatFs {
     /// Bytes of a block.
     pub block: u64,
     /// Blocks in all.
@@ -147,23 +150,23 @@ pub struct Space {
 #[derive(Clone)]
 pub struct Vfs {
     inner: Arc<Inner>,
-    by: By,
+    via: Via,
 }
 
 struct Inner {
     index: Index,
     content: Content,
     durability: Arc<dyn Durability>,
-    options: Options,
+    options: VfsOptions,
     handles: Handles,
-    holders: Holders,
+    holds: Holds,
     /// Who mounts the vault, and is told what others change.
-    listener: Mutex<Option<mpsc::Sender<Told>>>,
+    listener: Mutex<Option<mpsc::Sender<Notification>>>,
     atimes: attr::Atimes,
     bare: xattr::Bare,
     /// Truncations under way, with the offset from which extents are still to go (rule V3).
     trims: Mutex<HashMap<InodeNo, u64>>,
-    left_over: remove::LeftOver,
+    left_over: left_over::LeftOver,
     windows: defragment::Windows,
     /// The highest `Seq` that a change of ours got: what `fsync` waits for.
     last: AtomicU64,
@@ -176,7 +179,7 @@ impl Vfs {
         index: Index,
         content: Content,
         durability: Arc<dyn Durability>,
-        options: Options,
+        options: VfsOptions,
         journaled: Seq,
     ) -> Self {
         let inner = Inner {
@@ -185,12 +188,12 @@ impl Vfs {
             durability,
             options,
             handles: Handles::default(),
-            holders: Holders::default(),
+            holds: Holds::default(),
             listener: Mutex::default(),
             atimes: attr::Atimes::default(),
             bare: xattr::Bare::default(),
             trims: Mutex::default(),
-            left_over: remove::LeftOver::default(),
+            left_over: left_over::LeftOver::default(),
             windows: defragment::Windows::default(),
             last: AtomicU64::new(journaled.0),
         };
@@ -198,11 +201,11 @@ impl Vfs {
     }
 
     fn of(inner: Arc<Inner>) -> Self {
-        Self { inner, by: By::Others }
+        Self { inner, via: Via::Others }
     }
 
     /// How it is presented.
-    pub fn options(&self) -> Options {
+    pub fn options(&self) -> VfsOptions {
         self.inner.options
     }
 
@@ -212,14 +215,14 @@ impl Vfs {
     }
 
     /// `statfs`: what is used, and beside it what is free.
-    pub async fn space(&self) -> Result<Space> {
+    pub async fn space(&self) -> Result<StatFs> {
         let totals = self.inner.index.read(|view| Ok::<_, Error>(view.stats())).await?;
         let used = totals.bytes.div_ceil(BLOCK);
         let free = self.inner.durability.free().unwrap_or(ENDLESS) / BLOCK;
         let inodes = u64::from(u32::MAX).max(totals.inodes);
         let free_inodes = inodes - totals.inodes;
         let blocks = used.saturating_add(free);
-        Ok(Space { block: BLOCK, blocks, free, inodes, free_inodes })
+        Ok(StatFs { block: BLOCK, blocks, free, inodes, free_inodes })
     }
 
     /// `stat`, and `fstat` of an unlinked file.
@@ -294,18 +297,18 @@ impl Vfs {
         f: impl Fn(&mut Draft<'_>) -> Result<T> + Send + Sync,
     ) -> Result<T> {
         self.writable()?;
-        let riders = self.inner.atimes.riders();
+        let atimes = self.inner.atimes.next_batch();
         let (value, seq) = self
             .inner
             .index
             .change(|draft: &mut Draft<'_>| {
                 let value = f(draft)?;
-                attr::ride(draft, &riders)?;
+                attr::put_atimes(draft, &atimes)?;
                 Ok::<_, Error>(value)
             })
             .await?;
         self.inner.last.fetch_max(seq.0, Ordering::AcqRel);
-        self.inner.atimes.landed(&riders);
+        self.inner.atimes.journaled(&atimes);
         Ok(value)
     }
 
@@ -314,7 +317,7 @@ impl Vfs {
         &self,
         f: impl Fn(&mut Draft<'_>, &Leaving<'_>) -> Result<T> + Send + Sync,
     ) -> Result<T> {
-        let leaving = Leaving::new(&self.inner.holders);
+        let leaving = Leaving::new(&self.inner.holds);
         let value = self
             .change(|draft| {
                 leaving.again();

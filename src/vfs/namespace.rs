@@ -4,8 +4,8 @@ use crate::index::{Draft, View};
 use crate::records::{Entry, Inode};
 use crate::types::{InodeNo, Timestamp};
 
-use super::holders::Held;
-use super::others::Change;
+use super::hold_guard::HoldGuard;
+use super::invalidate::Invalidation;
 use super::publish::apply;
 use super::remove::{Fate, drop_directory, drop_name};
 use super::{
@@ -51,7 +51,7 @@ impl Vfs {
             match found {
                 Ok(known) => return Ok(known),
                 // What the name names next is known when this one has gone.
-                Err(ino) => self.inner.holders.left(ino).await,
+                Err(ino) => self.inner.holds.left(ino).await,
             }
         }
     }
@@ -111,7 +111,7 @@ impl Vfs {
         parent: InodeNo,
         name: &[u8],
         mode: u32,
-        held: &Held<'_>,
+        held: &HoldGuard<'_>,
     ) -> Result<Known> {
         let mode = libc::S_IFREG | mode & attr::MODE_BITS;
         self.make(caller, parent, name, mode, Made::Plain, Some(held)).await
@@ -124,7 +124,7 @@ impl Vfs {
         name: &[u8],
         mode: u32,
         made: Made<'_>,
-        held: Option<&Held<'_>>,
+        held: Option<&HoldGuard<'_>>,
     ) -> Result<Known> {
         checked_name(name)?;
         self.writable()?;
@@ -217,7 +217,7 @@ impl Vfs {
             .await?;
         let telling = place.tell(|| {
             let mut changes = named(parent, name);
-            changes.push(Change::Attributes(ino));
+            changes.push(Invalidation::Attributes(ino));
             changes
         });
         if let Some(pending) = pending {
@@ -289,17 +289,21 @@ impl Vfs {
 }
 
 /// What the kernel is told when a name names something new.
-pub(super) fn named(parent: InodeNo, name: &[u8]) -> Vec<Change> {
-    vec![Change::Name(parent, name.to_vec()), Change::Attributes(parent)]
+pub(super) fn named(parent: InodeNo, name: &[u8]) -> Vec<Invalidation> {
+    vec![Invalidation::Name(parent, name.to_vec()), Invalidation::Attributes(parent)]
 }
 
 /// What the kernel is told when a name is gone, or names something else than `ino` now.
-pub(super) fn unnamed(parent: InodeNo, name: &[u8], (ino, fate): (InodeNo, Fate)) -> Vec<Change> {
+pub(super) fn unnamed(
+    parent: InodeNo,
+    name: &[u8],
+    (ino, fate): (InodeNo, Fate),
+) -> Vec<Invalidation> {
     let first = match fate {
-        Fate::Named => Change::Name(parent, name.to_vec()),
-        Fate::Gone | Fate::Orphan => Change::Gone(parent, name.to_vec(), ino),
+        Fate::Named => Invalidation::Name(parent, name.to_vec()),
+        Fate::Gone | Fate::Orphan => Invalidation::Gone(parent, name.to_vec(), ino),
     };
-    vec![first, Change::Attributes(ino), Change::Attributes(parent)]
+    vec![first, Invalidation::Attributes(ino), Invalidation::Attributes(parent)]
 }
 
 impl Made<'_> {

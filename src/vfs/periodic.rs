@@ -49,7 +49,7 @@ impl Vfs {
             return Periodic { tasks: Vec::new() };
         }
         let publishing = runtime.spawn(publish_in_time(Arc::downgrade(&self.inner)));
-        let rest = runtime.spawn(keep_house(Arc::downgrade(&self.inner)));
+        let rest = runtime.spawn(housekeeping(Arc::downgrade(&self.inner)));
         Periodic { tasks: vec![publishing, rest] }
     }
 
@@ -76,7 +76,7 @@ impl Vfs {
         for (ino, orphan) in self.orphans().await? {
             let finished = if orphan.from.is_some() {
                 self.trim_aside(&self.inner.content.file(ino)).await
-            } else if self.inner.holders.is_unlinked(ino) {
+            } else if self.inner.holds.is_unlinked(ino) {
                 Ok(()) // whoever lets go of it last removes it
             } else {
                 self.remove_orphan(ino).await
@@ -162,7 +162,7 @@ async fn publish_in_time(inner: Weak<Inner>) {
     }
 }
 
-async fn keep_house(inner: Weak<Inner>) {
+async fn housekeeping(inner: Weak<Inner>) {
     let mut ticks = ticks();
     loop {
         ticks.tick().await;

@@ -11,12 +11,12 @@ use super::{Error, Result, Vfs};
 
 /// A file's unpublished writes, sealed, for a transaction of its inode. While it lives, nothing else publishes or
 /// truncates the file.
-pub(super) struct Pending {
+pub(super) struct PendingWrites {
     pub(super) file: Arc<File>,
     pub(super) publication: Publication,
 }
 
-impl Pending {
+impl PendingWrites {
     /// The transaction was appended.
     pub(super) fn landed(self) {
         self.file.published(self.publication);
@@ -25,13 +25,13 @@ impl Pending {
 
 impl Vfs {
     /// What of `ino` a transaction must publish along with what it does (V2); `None` if nothing is unpublished.
-    pub(super) async fn pending(&self, ino: InodeNo) -> Result<Option<Pending>> {
+    pub(super) async fn pending(&self, ino: InodeNo) -> Result<Option<PendingWrites>> {
         let Some(file) = self.inner.content.known(ino) else { return Ok(None) };
         if file.unpublished().is_none() {
             return Ok(None);
         }
         let publication = self.turn(&file).await?;
-        Ok(Some(Pending { file, publication }))
+        Ok(Some(PendingWrites { file, publication }))
     }
 
     /// The file's publishing turn with all that is unpublished.

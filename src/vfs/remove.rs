@@ -1,6 +1,5 @@
 //! Taking away: names, inodes, and extents beyond an end, in transactions of bounded size (rule V3).
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -10,7 +9,7 @@ use crate::index::{Draft, View};
 use crate::records::{Inode, Orphan};
 use crate::types::{Extent, InodeNo, Timestamp};
 
-use super::holders::Leaving;
+use super::leaving::Leaving;
 use super::publish::edit;
 use super::xattr::Bare;
 use super::{Error, Result, Vfs};
@@ -243,7 +242,7 @@ impl Vfs {
     /// Removes an orphan that nobody holds, step by step.
     pub(super) async fn remove_orphan(&self, ino: InodeNo) -> Result<()> {
         loop {
-            let leaving = Leaving::new(&self.inner.holders);
+            let leaving = Leaving::new(&self.inner.holds);
             let is_done = self
                 .tidy(|draft| {
                     draft.frees_room();
@@ -254,7 +253,7 @@ impl Vfs {
                     }
                     if !leaving.claim(ino) {
                         // Whoever holds it will, also if that was only to look.
-                        self.inner.holders.unlinked(ino);
+                        self.inner.holds.unlinked(ino);
                         return Ok(None);
                     }
                     let is_done = match draft.inode(ino)? {
@@ -287,7 +286,7 @@ impl Vfs {
                 }
             }
             Fate::Orphan => {
-                if !self.inner.holders.is_unlinked(ino) {
+                if !self.inner.holds.is_unlinked(ino) {
                     // Too large for one transaction, or let go meanwhile.
                     self.finish_orphan(ino).await;
                 }
@@ -305,43 +304,6 @@ impl Vfs {
                 tracing::warn!(%error, ino = ino.0, "an unlinked file stays for now");
             }
             Err(_elapsed) => {}
-        }
-    }
-}
-
-/// That orphans or truncations are left to be finished in the background.
-#[derive(Debug, Default)]
-pub(super) struct LeftOver(AtomicBool);
-
-impl LeftOver {
-    pub(super) fn set(&self) {
-        self.0.store(true, Ordering::Release);
-    }
-
-    pub(super) fn take(&self) -> bool {
-        self.0.swap(false, Ordering::AcqRel)
-    }
-
-    /// What begins here is left over unless it is [`Begun::done`]: also when its caller gives it up in the middle.
-    pub(super) fn begin(&self) -> Begun<'_> {
-        Begun(Some(self))
-    }
-}
-
-/// A piece of work that the background finishes if its caller does not.
-#[must_use]
-pub(super) struct Begun<'a>(Option<&'a LeftOver>);
-
-impl Begun<'_> {
-    pub(super) fn done(mut self) {
-        self.0.take();
-    }
-}
-
-impl Drop for Begun<'_> {
-    fn drop(&mut self) {
-        if let Some(left_over) = self.0 {
-            left_over.set();
         }
     }
 }

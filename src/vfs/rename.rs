@@ -4,10 +4,10 @@ use crate::index::Draft;
 use crate::records::{Entry, Inode};
 use crate::types::{InodeNo, Timestamp};
 
-use super::holders::Leaving;
+use super::invalidate::Invalidation;
+use super::leaving::Leaving;
 use super::namespace::{changed, is_above, named, unnamed};
-use super::others::Change;
-use super::publish::{Pending, apply};
+use super::publish::{PendingWrites, apply};
 use super::remove::{Fate, drop_directory, drop_name};
 use super::xattr::Bare;
 use super::{Error, Result, Vfs, checked_name, directory};
@@ -25,7 +25,7 @@ pub enum RenameMode {
 }
 
 /// What the transaction came to.
-enum Outcome {
+enum Renamed {
     /// Another change of the names came between the look and the transaction.
     Again,
     /// Two names of one file: nothing happens (rename(2)), and nothing is published.
@@ -35,11 +35,11 @@ enum Outcome {
 }
 
 /// A name in a directory.
-type Place<'a> = (InodeNo, &'a [u8]);
+type Dentry<'a> = (InodeNo, &'a [u8]);
 
 impl Vfs {
     /// `rename`: in one transaction with what was written to the files that it moves (V2).
-    pub async fn rename(&self, from: Place<'_>, to: Place<'_>, mode: RenameMode) -> Result<()> {
+    pub async fn rename(&self, from: Dentry<'_>, to: Dentry<'_>, mode: RenameMode) -> Result<()> {
         checked_name(from.1)?;
         checked_name(to.1)?;
         self.writable()?;
@@ -47,7 +47,7 @@ impl Vfs {
         loop {
             let (source, target) = self
                 .read(|view| {
-                    let ino = |place: Place<'_>| -> Result<Option<InodeNo>> {
+                    let ino = |place: Dentry<'_>| -> Result<Option<InodeNo>> {
                         Ok(view.entry(place.0, place.1)?.map(|entry| entry.ino))
                     };
                     Ok((ino(from)?, ino(to)?))
@@ -58,9 +58,9 @@ impl Vfs {
             let outcome = self
                 .change_leaving(|draft, leaving| {
                     let mut step =
-                        Step { draft, from, to, now: Timestamp::now(), pending: &pending };
+                        Renaming { draft, from, to, now: Timestamp::now(), pending: &pending };
                     if step.is_other(source, exchanged)? {
-                        return Ok(Outcome::Again);
+                        return Ok(Renamed::Again);
                     }
                     match mode {
                         RenameMode::Exchange => step.exchange(),
@@ -70,12 +70,12 @@ impl Vfs {
                 .await?;
             match outcome {
                 // What was sealed belongs to files that these names no longer name: it stays unpublished.
-                Outcome::Again => continue,
-                Outcome::Nothing => {}
-                Outcome::Moved(replaced) => {
+                Renamed::Again => continue,
+                Renamed::Nothing => {}
+                Renamed::Moved(replaced) => {
                     let moved = [source, exchanged];
                     let telling = place.tell(|| renamed(from, to, replaced, moved));
-                    pending.into_iter().for_each(Pending::landed);
+                    pending.into_iter().for_each(PendingWrites::landed);
                     if let Some((ino, fate)) = replaced {
                         self.after_drop(ino, fate).await;
                     }
@@ -87,7 +87,11 @@ impl Vfs {
     }
 
     /// The unpublished writes of both, sealed in the order of their numbers.
-    async fn pending_of(&self, a: Option<InodeNo>, b: Option<InodeNo>) -> Result<Vec<Pending>> {
+    async fn pending_of(
+        &self,
+        a: Option<InodeNo>,
+        b: Option<InodeNo>,
+    ) -> Result<Vec<PendingWrites>> {
         let mut inodes: Vec<InodeNo> = a.into_iter().chain(b).collect();
         inodes.sort();
         inodes.dedup();
@@ -101,39 +105,39 @@ impl Vfs {
 
 /// What the kernel is told.
 fn renamed(
-    from: Place<'_>,
-    to: Place<'_>,
+    from: Dentry<'_>,
+    to: Dentry<'_>,
     replaced: Option<(InodeNo, Fate)>,
     moved: [Option<InodeNo>; 2],
-) -> Vec<Change> {
+) -> Vec<Invalidation> {
     let mut changes = named(from.0, from.1);
     match replaced {
         Some(replaced) => changes.extend(unnamed(to.0, to.1, replaced)),
         None => changes.extend(named(to.0, to.1)),
     }
-    changes.extend(moved.into_iter().flatten().map(Change::Attributes));
+    changes.extend(moved.into_iter().flatten().map(Invalidation::Attributes));
     changes
 }
 
 /// One rename in its transaction.
-struct Step<'a, 'd> {
+struct Renaming<'a, 'd> {
     draft: &'a mut Draft<'d>,
-    from: Place<'a>,
-    to: Place<'a>,
+    from: Dentry<'a>,
+    to: Dentry<'a>,
     now: Timestamp,
-    pending: &'a [Pending],
+    pending: &'a [PendingWrites],
 }
 
-impl Step<'_, '_> {
+impl Renaming<'_, '_> {
     /// Whether the names now name other inodes than those whose writes were sealed.
     fn is_other(&self, source: Option<InodeNo>, exchanged: Option<InodeNo>) -> Result<bool> {
-        let now_at = |place: Place<'_>| -> Result<Option<InodeNo>> {
+        let now_at = |place: Dentry<'_>| -> Result<Option<InodeNo>> {
             Ok(self.draft.entry(place.0, place.1)?.map(|entry| entry.ino))
         };
         Ok(now_at(self.from)? != source || (exchanged.is_some() && now_at(self.to)? != exchanged))
     }
 
-    fn replace(&mut self, mode: RenameMode, leaving: &Leaving<'_>, bare: &Bare) -> Result<Outcome> {
+    fn replace(&mut self, mode: RenameMode, leaving: &Leaving<'_>, bare: &Bare) -> Result<Renamed> {
         let (from, to) = (self.from, self.to);
         let mut old_dir = directory(self.draft, from.0)?;
         let source = self.draft.entry(from.0, from.1)?.ok_or(Error::NotFound)?;
@@ -150,7 +154,7 @@ impl Step<'_, '_> {
                 return Err(Error::Exists);
             }
             if target.ino == source.ino {
-                return Ok(Outcome::Nothing);
+                return Ok(Renamed::Nothing);
             }
             self.draft.frees_room();
             replaced = Some((target.ino, self.drop_target(is_dir, target, leaving, bare)?));
@@ -169,7 +173,7 @@ impl Step<'_, '_> {
             new_dir.nlink = relinked(&new_dir, is_dir, loses_dir);
             changed(self.draft, to.0, &mut new_dir, self.now);
         }
-        Ok(Outcome::Moved(replaced))
+        Ok(Renamed::Moved(replaced))
     }
 
     fn drop_target(
@@ -187,14 +191,14 @@ impl Step<'_, '_> {
         }
     }
 
-    fn exchange(&mut self) -> Result<Outcome> {
+    fn exchange(&mut self) -> Result<Renamed> {
         let (from, to) = (self.from, self.to);
         let mut from_dir = directory(self.draft, from.0)?;
         let a = self.draft.entry(from.0, from.1)?.ok_or(Error::NotFound)?;
         directory(self.draft, to.0)?;
         let b = self.draft.entry(to.0, to.1)?.ok_or(Error::NotFound)?;
         if a.ino == b.ino {
-            return Ok(Outcome::Nothing);
+            return Ok(Renamed::Nothing);
         }
         let is_dir = |entry: &Entry| entry.kind == libc::S_IFDIR;
         if from.0 != to.0
@@ -217,10 +221,10 @@ impl Step<'_, '_> {
             to_dir.nlink = relinked(&to_dir, a, b);
             changed(self.draft, to.0, &mut to_dir, self.now);
         }
-        Ok(Outcome::Moved(None))
+        Ok(Renamed::Moved(None))
     }
 
-    fn put(&mut self, place: Place<'_>, what: &Entry) {
+    fn put(&mut self, place: Dentry<'_>, what: &Entry) {
         let entry = Entry { name: place.1.to_vec(), ino: what.ino, kind: what.kind };
         self.draft.put_entry(place.0, &entry);
     }

@@ -21,7 +21,7 @@ tokio::task_local! {
 
 /// A request whose caller gets an answer in time. A clone is the same request.
 #[derive(Clone, Debug, Default)]
-pub struct Request(Arc<State>);
+pub struct TimedRequest(Arc<State>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -30,7 +30,7 @@ struct State {
     due: Mutex<Option<Instant>>,
 }
 
-impl Request {
+impl TimedRequest {
     /// `work` as the work of this request.
     pub fn run<F: Future>(&self, work: F) -> impl Future<Output = F::Output> + use<F> {
         REQUEST.scope(self.0.clone(), work)

@@ -1,4 +1,4 @@
-//! `lseek` for data and holes, in blocks as ext4 answers: a block is data if any byte of it is.
+//! `lseek` for data and holes, in blocks as on ext4: a block is data if any byte of it is.
 
 use std::ops::Range;
 
@@ -25,7 +25,7 @@ pub enum Seek {
 }
 
 /// What one look comes to.
-enum Looked {
+enum Sought {
     Found(u64),
     /// Data without a gap, up to here.
     Further(u64),
@@ -46,7 +46,7 @@ impl Vfs {
         };
         let end = unpublished.map_or(0, |unpublished| unpublished.end);
         loop {
-            let looked = self
+            let sought = self
                 .read(|view| {
                     let inode = view.inode(file.ino())?.ok_or(Error::Stale)?;
                     let size = inode.size.max(end);
@@ -57,18 +57,18 @@ impl Vfs {
                     Ok(match what {
                         Seek::Data => {
                             let first = data.first().ok_or(Error::NoMoreData)?;
-                            Looked::Found(block_of(first.start).max(offset))
+                            Sought::Found(block_of(first.start).max(offset))
                         }
                         Seek::Hole => match hole_after(&data, at) {
-                            Err(next) if next >= known && next < size => Looked::Further(next),
-                            Ok(hole) | Err(hole) => Looked::Found(hole.min(size).max(offset)),
+                            Err(next) if next >= known && next < size => Sought::Further(next),
+                            Ok(hole) | Err(hole) => Sought::Found(hole.min(size).max(offset)),
                         },
                     })
                 })
                 .await?;
-            match looked {
-                Looked::Found(found) => return Ok(found),
-                Looked::Further(next) => at = next,
+            match sought {
+                Sought::Found(found) => return Ok(found),
+                Sought::Further(next) => at = next,
             }
         }
     }

@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::records::{Entry, Inode, Orphan};
 use crate::types::{Hash, InodeNo, Timestamp};
 
-use super::holders::{Holder, Holders};
+use super::file_version::version_of;
+use super::holds::{Holder, Holds};
 use super::namespace::{changed, named as names, unnamed};
 use super::publish::apply;
 use super::remove::drop_name;
-use super::version::version_of;
 use super::{
     Attributes, Caller, Error, HandleId, OpenFlags, RenameMode, Result, Vfs, acl, attr,
     checked_name, directory, xattr,
@@ -34,7 +34,7 @@ impl Vfs {
         mode: u32,
         likely_name: &[u8],
     ) -> Result<HandleId> {
-        let holders = &self.inner.holders;
+        let holds = &self.inner.holds;
         let held = self.holding_as(Holder::Handle);
         let mode = libc::S_IFREG | mode & attr::MODE_BITS & !(caller.umask & 0o777);
         let ino = self
@@ -46,7 +46,7 @@ impl Vfs {
                 draft.put_orphan(ino, &Orphan { from: None });
                 held.hold(ino)?;
                 // Before anybody sees the orphan: what removes those that nobody holds must find it held.
-                holders.unlinked(ino);
+                holds.unlinked(ino);
                 Ok(ino)
             })
             .await?;
@@ -79,7 +79,7 @@ impl Vfs {
         self.is_bare(parent).await?;
         // Its orphan record goes: with it would go what says that a truncation is under way.
         let publication = self.turn_to(file, u64::MAX).await?;
-        let naming = Naming { holders: &self.inner.holders, ino, is_open: AtomicBool::new(false) };
+        let naming = Naming { holds: &self.inner.holds, ino, is_open: AtomicBool::new(false) };
         let _setting = self.inner.bare.setting(ino);
         let (inode, replaced) = self
             .change_leaving(|draft, leaving| {
@@ -139,7 +139,7 @@ impl Vfs {
 /// While a transaction gives an inode its name. The holders' table must know before anybody can see the name, or an
 /// unlink that comes at once would be forgotten; and if nothing comes of it, the last close removes the inode still.
 struct Naming<'a> {
-    holders: &'a Holders,
+    holds: &'a Holds,
     ino: InodeNo,
     /// Begun, and not known to be done.
     is_open: AtomicBool,
@@ -149,7 +149,7 @@ impl Naming<'_> {
     /// Under the append lock, when nothing can go wrong any more but the append.
     fn begin(&self) {
         self.is_open.store(true, Ordering::Release);
-        self.holders.named(self.ino);
+        self.holds.named(self.ino);
     }
 
     fn done(self) {
@@ -160,7 +160,7 @@ impl Naming<'_> {
 impl Drop for Naming<'_> {
     fn drop(&mut self) {
         if *self.is_open.get_mut() {
-            self.holders.unlinked(self.ino);
+            self.holds.unlinked(self.ino);
         }
     }
 }

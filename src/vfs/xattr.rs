@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 
 use crate::types::{InodeNo, Timestamp};
 
-use super::{Error, Result, Vfs, acl};
+use super::{Error, Result, Setter, Vfs, acl};
 
 /// The longest value, in bytes (`XATTR_SIZE_MAX`).
 pub(super) const VALUE_MAX: usize = 64 * 1024;
@@ -149,25 +149,6 @@ pub(super) fn checked(name: &[u8]) -> Result<()> {
         }
     }
     if acl::is_acl(name) { Ok(()) } else { Err(Error::NotSupported) }
-}
-
-/// Who sets an ACL: setgid goes, as with `chmod`, where the file's group is not one of theirs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Setter {
-    /// The superuser keeps it.
-    Superuser,
-    /// A user with these groups.
-    Member(Vec<u32>),
-}
-
-impl Setter {
-    /// A mode that is set for a file of this group.
-    pub(super) fn allowed(&self, mode: u32, gid: u32) -> u32 {
-        match self {
-            Self::Member(groups) if !groups.contains(&gid) => mode & !libc::S_ISGID,
-            _ => mode,
-        }
-    }
 }
 
 /// Inodes that are known to have no attributes.

@@ -9,7 +9,7 @@ use crate::os::FileHandle;
 
 #[test]
 fn a_file_handle_outlives_the_kernels_memory_and_the_mount() {
-    let Some(mut mount) = Mount::new() else { return };
+    let Some(mut mount) = TestMount::new() else { return };
     fs::create_dir_all(mount.path("a/b")).unwrap();
     for name in ["f", "goes", "a/b/g"] {
         fs::write(mount.path(name), name).unwrap();

@@ -11,11 +11,11 @@ const ROUNDS: u8 = 200;
 
 #[repr(align(4096))]
 #[derive(Clone, Copy)]
-struct Page([u8; PAGE]);
+struct AlignedPage([u8; PAGE]);
 
 #[test]
 fn what_is_written_directly_is_what_a_reader_through_the_page_cache_sees() {
-    let Some(mount) = Mount::new() else { return };
+    let Some(mount) = TestMount::new() else { return };
     let path = mount.path("disk");
     fs::write(&path, vec![0; PAGES * PAGE]).unwrap();
     let direct = OpenOptions::new().write(true).custom_flags(libc::O_DIRECT).open(&path).unwrap();
@@ -39,7 +39,7 @@ fn what_is_written_directly_is_what_a_reader_through_the_page_cache_sees() {
         for round in 1..=ROUNDS {
             let first = usize::from(round) * DEPTH;
             let pages: [_; DEPTH] =
-                std::array::from_fn(|i| ((first + i) % PAGES, Page([round; PAGE])));
+                std::array::from_fn(|i| ((first + i) % PAGES, AlignedPage([round; PAGE])));
             let pieces = pages.each_ref().map(|(at, page)| (at * PAGE, &page.0[..]));
             aio.write(&direct, &pieces);
             let mut seen = [0; PAGE];

@@ -12,7 +12,7 @@ type Call = fn(&Path) -> std::io::Result<()>;
 
 #[test]
 fn v3_every_call_by_a_name_that_is_always_there_succeeds() {
-    let Some(mount) = Mount::new() else { return };
+    let Some(mount) = TestMount::new() else { return };
     let path = mount.path("always");
     fs::write(&path, "old").unwrap();
     set_xattr(&path).unwrap();
@@ -71,7 +71,7 @@ fn v3_every_call_by_a_name_that_is_always_there_succeeds() {
 
 #[test]
 fn what_only_a_path_descriptor_holds_is_opened_again() {
-    let Some(mount) = Mount::new() else { return };
+    let Some(mount) = TestMount::new() else { return };
     let path = mount.path("f");
     fs::write(&path, "content").unwrap();
     let held = OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(&path).unwrap();
@@ -87,7 +87,7 @@ fn what_only_a_path_descriptor_holds_is_opened_again() {
 
 #[test]
 fn a_removed_file_gives_its_room_back_at_once() {
-    let Some(mount) = Mount::new() else { return };
+    let Some(mount) = TestMount::new() else { return };
     let path = mount.path("large");
     let world = mount.world.as_ref().unwrap();
     let before = world.staged();

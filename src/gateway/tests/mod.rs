@@ -19,7 +19,7 @@ use tower::ServiceExt;
 use super::{Access, Gateway, Host, Session, Status, api};
 use crate::types::InodeNo;
 use crate::vfs::tests::World;
-use crate::vfs::{Caller, Options, Vfs};
+use crate::vfs::{Caller, Vfs, VfsOptions};
 
 const OWNER: Caller = Caller { uid: 1000, gid: 100, pid: 0, umask: 0o022 };
 const BOUNDARY: &str = "multipart/form-data; boundary=XX";
@@ -100,7 +100,7 @@ impl Service {
 
     /// With room for few bytes that are not uploaded.
     async fn small() -> Self {
-        let world = World::with(Options::default(), 256 << 10).await;
+        let world = World::with(VfsOptions::default(), 256 << 10).await;
         Self::over(world, Access::Write, Status::default())
     }
 

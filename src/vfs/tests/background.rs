@@ -203,7 +203,7 @@ async fn v3_a_release_that_is_given_up_lets_go_all_the_same() {
             assert_eq!(vfs.orphans().await.unwrap().len(), 1, "its release goes on");
         }
         drop((releasing, turn));
-        assert_eq!(vfs.inner.holders.len(), 0);
+        assert_eq!(vfs.inner.holds.len(), 0);
         if !removed_meanwhile {
             vfs.unlink(InodeNo::ROOT, b"f").await.unwrap();
         }
@@ -214,7 +214,7 @@ async fn v3_a_release_that_is_given_up_lets_go_all_the_same() {
 
 #[test]
 fn v3_what_is_begun_and_given_up_is_left_over() {
-    let left_over = super::super::remove::LeftOver::default();
+    let left_over = super::super::left_over::LeftOver::default();
     left_over.begin().done();
     assert!(!left_over.take());
     drop(left_over.begin());

@@ -3,11 +3,11 @@
 #![allow(clippy::cast_possible_truncation, reason = "sizes of tests")]
 
 mod background;
-mod known;
+mod invalidate;
+mod known_to_kernel;
 mod many;
 mod model;
 mod namespace;
-mod others;
 mod random;
 mod rules;
 mod seek;
@@ -54,7 +54,7 @@ pub(crate) struct World {
     pub(super) staging: Staging,
     pub(super) journal: Arc<Journal>,
     pub(super) durable: Arc<Durable>,
-    options: Options,
+    options: VfsOptions,
     limits: Limits,
     vfs: Option<Vfs>,
 }
@@ -102,20 +102,20 @@ impl PackWatcher for Watch {
 
 impl World {
     pub(crate) async fn new() -> Self {
-        Self::with(Options::default(), 1 << 30).await
+        Self::with(VfsOptions::default(), 1 << 30).await
     }
 
-    pub(crate) async fn with(options: Options, staging_budget: u64) -> Self {
+    pub(crate) async fn with(options: VfsOptions, staging_budget: u64) -> Self {
         Self::limited(options, staging_budget, Limits::default()).await
     }
 
     /// With transactions that take so little of a publication (V1).
     pub(super) async fn of_small_transactions(records: u64) -> Self {
         let limits = Limits { records, ..Limits::default() };
-        Self::limited(Options::default(), 1 << 30, limits).await
+        Self::limited(VfsOptions::default(), 1 << 30, limits).await
     }
 
-    async fn limited(options: Options, staging_budget: u64, content: Limits) -> Self {
+    async fn limited(options: VfsOptions, staging_budget: u64, content: Limits) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let keys = Keys::derive(&MasterKey::from_bytes([7; 32]), VaultId([1; 16]), FIRST_EPOCH);
         let bucket = Bucket::over(Arc::new(MemoryStore::new()), "", Deadlines::default());

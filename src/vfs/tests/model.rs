@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use super::super::{OpenFlags, RenameMode};
 use crate::types::Timestamp;
 
-type Answer<T = ()> = Result<T, i32>;
+type OrErrno<T = ()> = Result<T, i32>;
 type Name = Vec<u8>;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum NodeKind {
     File(Vec<u8>),
     Directory { names: BTreeMap<Name, u64>, parent: u64 },
     Symlink(Vec<u8>),
@@ -18,7 +18,7 @@ pub(super) enum Kind {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Node {
-    pub(super) kind: Kind,
+    pub(super) kind: NodeKind,
     pub(super) mode: u32,
     pub(super) owner: (u32, u32),
     pub(super) nlink: u32,
@@ -33,7 +33,7 @@ pub(super) struct Node {
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Open {
+pub(super) struct OpenNode {
     pub(super) ino: u64,
     pub(super) flags: OpenFlags,
 }
@@ -46,13 +46,13 @@ pub(super) struct Model {
 impl Model {
     pub(super) fn new() -> Self {
         let mut model = Self::default();
-        let kind = Kind::Directory { names: BTreeMap::new(), parent: 1 };
+        let kind = NodeKind::Directory { names: BTreeMap::new(), parent: 1 };
         model.insert(1, kind, 0o755, (0, 0));
         model
     }
 
-    fn insert(&mut self, ino: u64, kind: Kind, mode: u32, owner: (u32, u32)) {
-        let nlink = if matches!(kind, Kind::Directory { .. }) { 2 } else { 1 };
+    fn insert(&mut self, ino: u64, kind: NodeKind, mode: u32, owner: (u32, u32)) {
+        let nlink = if matches!(kind, NodeKind::Directory { .. }) { 2 } else { 1 };
         let node = Node {
             kind,
             mode,
@@ -67,9 +67,9 @@ impl Model {
         self.nodes.insert(ino, node);
     }
 
-    pub(super) fn names(&self, dir: u64) -> Answer<&BTreeMap<Name, u64>> {
+    pub(super) fn names(&self, dir: u64) -> OrErrno<&BTreeMap<Name, u64>> {
         match self.nodes.get(&dir).map(|node| &node.kind) {
-            Some(Kind::Directory { names, .. }) => Ok(names),
+            Some(NodeKind::Directory { names, .. }) => Ok(names),
             Some(_) => Err(libc::ENOTDIR),
             None => Err(libc::ENOENT),
         }
@@ -79,32 +79,32 @@ impl Model {
         let node = self.nodes.get_mut(&dir).unwrap();
         node.mtime = None;
         match &mut node.kind {
-            Kind::Directory { names, .. } => names,
+            NodeKind::Directory { names, .. } => names,
             other => panic!("{other:?}"),
         }
     }
 
-    pub(super) fn lookup(&self, dir: u64, name: &[u8]) -> Answer<u64> {
+    pub(super) fn lookup(&self, dir: u64, name: &[u8]) -> OrErrno<u64> {
         self.names(dir).map_err(|_| libc::ENOENT)?.get(name).copied().ok_or(libc::ENOENT)
     }
 
     fn is_dir(&self, ino: u64) -> bool {
-        matches!(self.nodes[&ino].kind, Kind::Directory { .. })
+        matches!(self.nodes[&ino].kind, NodeKind::Directory { .. })
     }
 
     /// Whether a new name can be made there.
-    pub(super) fn can_make(&self, dir: u64, name: &[u8]) -> Answer {
+    pub(super) fn can_make(&self, dir: u64, name: &[u8]) -> OrErrno {
         if self.names(dir)?.contains_key(name) { Err(libc::EEXIST) } else { Ok(()) }
     }
 
-    pub(super) fn make(&mut self, dir: u64, name: &[u8], ino: u64, kind: Kind, mode: u32) {
+    pub(super) fn make(&mut self, dir: u64, name: &[u8], ino: u64, kind: NodeKind, mode: u32) {
         let parent = self.nodes.get_mut(&dir).unwrap();
         let (mut mode, mut group) = (mode, super::ALICE.gid);
         let inherits = parent.mode & libc::S_ISGID != 0;
         if inherits {
             group = parent.owner.1;
         }
-        if let Kind::Directory { .. } = kind {
+        if let NodeKind::Directory { .. } = kind {
             parent.nlink += 1;
             mode |= if inherits { libc::S_ISGID } else { 0 };
         }
@@ -112,7 +112,7 @@ impl Model {
         self.names_mut(dir).insert(name.to_vec(), ino);
     }
 
-    pub(super) fn link(&mut self, ino: u64, dir: u64, name: &[u8]) -> Answer {
+    pub(super) fn link(&mut self, ino: u64, dir: u64, name: &[u8]) -> OrErrno {
         let node = self.nodes.get(&ino).ok_or(libc::ENOENT)?;
         self.names(dir)?;
         if self.is_dir(ino) {
@@ -136,7 +136,7 @@ impl Model {
         }
     }
 
-    pub(super) fn unlink(&mut self, dir: u64, name: &[u8]) -> Answer {
+    pub(super) fn unlink(&mut self, dir: u64, name: &[u8]) -> OrErrno {
         self.names(dir)?;
         let ino = self.lookup(dir, name)?;
         if self.is_dir(ino) {
@@ -147,11 +147,11 @@ impl Model {
         Ok(())
     }
 
-    fn check_empty(&self, ino: u64) -> Answer {
+    fn check_empty(&self, ino: u64) -> OrErrno {
         if self.names(ino)?.is_empty() { Ok(()) } else { Err(libc::ENOTEMPTY) }
     }
 
-    pub(super) fn rmdir(&mut self, dir: u64, name: &[u8]) -> Answer {
+    pub(super) fn rmdir(&mut self, dir: u64, name: &[u8]) -> OrErrno {
         self.names(dir)?;
         let ino = self.lookup(dir, name)?;
         self.check_empty(ino)?;
@@ -167,7 +167,7 @@ impl Model {
                 return true;
             }
             match &self.nodes[&dir].kind {
-                Kind::Directory { parent, .. } if dir != 1 => dir = *parent,
+                NodeKind::Directory { parent, .. } if dir != 1 => dir = *parent,
                 _ => return false,
             }
         }
@@ -178,7 +178,7 @@ impl Model {
         from: (u64, &[u8]),
         to: (u64, &[u8]),
         mode: RenameMode,
-    ) -> Answer {
+    ) -> OrErrno {
         self.names(from.0)?;
         let source = self.lookup(from.0, from.1)?;
         self.names(to.0)?;
@@ -215,7 +215,7 @@ impl Model {
     /// Puts the inode, which was in `old`, at a place.
     fn place(&mut self, ino: u64, old: u64, to: (u64, &[u8])) {
         self.names_mut(to.0).insert(to.1.to_vec(), ino);
-        if let Kind::Directory { parent, .. } = &mut self.nodes.get_mut(&ino).unwrap().kind {
+        if let NodeKind::Directory { parent, .. } = &mut self.nodes.get_mut(&ino).unwrap().kind {
             *parent = to.0;
             self.nodes.get_mut(&old).unwrap().nlink -= 1;
             self.nodes.get_mut(&to.0).unwrap().nlink += 1;
@@ -223,7 +223,7 @@ impl Model {
         self.publish(ino);
     }
 
-    fn exchange(&mut self, from: (u64, &[u8]), a: u64, to: (u64, &[u8]), b: u64) -> Answer {
+    fn exchange(&mut self, from: (u64, &[u8]), a: u64, to: (u64, &[u8]), b: u64) -> OrErrno {
         if a == b {
             return Ok(());
         }
@@ -236,25 +236,25 @@ impl Model {
         Ok(())
     }
 
-    pub(super) fn can_open(&self, ino: u64) -> Answer {
+    pub(super) fn can_open(&self, ino: u64) -> OrErrno {
         match self.nodes.get(&ino).map(|node| &node.kind) {
             None => Err(libc::ESTALE),
-            Some(Kind::File(_)) => Ok(()),
-            Some(Kind::Directory { .. }) => Err(libc::EISDIR),
+            Some(NodeKind::File(_)) => Ok(()),
+            Some(NodeKind::Directory { .. }) => Err(libc::EISDIR),
             Some(_) => Err(libc::EINVAL),
         }
     }
 
-    pub(super) fn open(&mut self, ino: u64, flags: OpenFlags) -> Answer<Open> {
+    pub(super) fn open(&mut self, ino: u64, flags: OpenFlags) -> OrErrno<OpenNode> {
         self.can_open(ino)?;
         self.nodes.get_mut(&ino).unwrap().opens += 1;
         if flags.truncate {
             self.resize(ino, 0)?;
         }
-        Ok(Open { ino, flags })
+        Ok(OpenNode { ino, flags })
     }
 
-    pub(super) fn release(&mut self, open: Open) {
+    pub(super) fn release(&mut self, open: OpenNode) {
         let node = self.nodes.get_mut(&open.ino).unwrap();
         node.opens -= 1;
         if node.nlink == 0 {
@@ -268,14 +268,14 @@ impl Model {
 
     pub(super) fn data(&mut self, ino: u64) -> &mut Vec<u8> {
         match &mut self.nodes.get_mut(&ino).unwrap().kind {
-            Kind::File(data) => data,
+            NodeKind::File(data) => data,
             other => panic!("{other:?}"),
         }
     }
 
     pub(super) fn publish(&mut self, ino: u64) {
         if let Some(node) = self.nodes.get_mut(&ino)
-            && let Kind::File(data) = &node.kind
+            && let NodeKind::File(data) = &node.kind
         {
             node.published.clone_from(data);
             node.writes.clear();
@@ -309,7 +309,7 @@ impl Model {
     }
 
     /// `None` as the offset: at the end.
-    pub(super) fn write(&mut self, open: Open, offset: Option<usize>, bytes: &[u8]) -> Answer {
+    pub(super) fn write(&mut self, open: OpenNode, offset: Option<usize>, bytes: &[u8]) -> OrErrno {
         if !open.flags.write {
             return Err(libc::EBADF);
         }
@@ -328,7 +328,12 @@ impl Model {
         Ok(())
     }
 
-    pub(super) fn read(&mut self, open: Open, offset: usize, length: usize) -> Answer<Vec<u8>> {
+    pub(super) fn read(
+        &mut self,
+        open: OpenNode,
+        offset: usize,
+        length: usize,
+    ) -> OrErrno<Vec<u8>> {
         if !open.flags.read {
             return Err(libc::EBADF);
         }
@@ -337,7 +342,7 @@ impl Model {
         Ok(data.get(offset..end).unwrap_or_default().to_vec())
     }
 
-    pub(super) fn resize(&mut self, ino: u64, size: usize) -> Answer {
+    pub(super) fn resize(&mut self, ino: u64, size: usize) -> OrErrno {
         self.can_open(ino)?;
         self.data(ino).resize(size, 0);
         self.nodes.get_mut(&ino).unwrap().mtime = None;
@@ -345,7 +350,7 @@ impl Model {
         Ok(())
     }
 
-    pub(super) fn empty(&mut self, open: Open, from: usize, to: usize, keeps_size: bool) {
+    pub(super) fn empty(&mut self, open: OpenNode, from: usize, to: usize, keeps_size: bool) {
         let data = self.data(open.ino);
         if !keeps_size && data.len() < to {
             data.resize(to, 0);
@@ -362,7 +367,7 @@ impl Model {
     pub(super) fn ended(&mut self, was_killed: bool) {
         for node in self.nodes.values_mut() {
             node.opens = 0;
-            if let Kind::File(data) = &mut node.kind {
+            if let NodeKind::File(data) = &mut node.kind {
                 if was_killed {
                     if *data != node.published {
                         node.mtime = None;

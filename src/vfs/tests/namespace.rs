@@ -173,7 +173,7 @@ async fn a_listing_survives_changes_between_its_parts() {
 
 #[tokio::test]
 async fn a_full_staging_area_is_enospc_at_write_and_unlink_still_works() {
-    let world = World::with(Options::default(), 256 * 1024).await;
+    let world = World::with(VfsOptions::default(), 256 * 1024).await;
     let vfs = world.vfs();
     let (_, handle) = vfs.create(&ALICE, ROOT, b"f", 0o644, WRITE).await.unwrap();
     let mut offset = 0;
@@ -192,7 +192,7 @@ async fn a_full_staging_area_is_enospc_at_write_and_unlink_still_works() {
 
 #[tokio::test]
 async fn a_full_staging_area_is_waited_for_while_anything_gets_to_the_bucket() {
-    let world = World::with(Options::default(), 1 << 20).await;
+    let world = World::with(VfsOptions::default(), 1 << 20).await;
     let vfs = world.vfs();
     let (_, handle) = vfs.create(&ALICE, ROOT, b"f", 0o644, WRITE).await.unwrap();
     let mut held = Vec::new();

@@ -26,7 +26,7 @@ impl Pair {
             assert!(seen.is_empty());
             return;
         };
-        let Kind::Directory { names, parent } = &node.kind else { panic!("{node:?}") };
+        let NodeKind::Directory { names, parent } = &node.kind else { panic!("{node:?}") };
         assert_eq!(seen.remove(&b"."[..]), Some(dir));
         assert_eq!(seen.remove(&b".."[..]), Some(*parent));
         assert_eq!(seen, *names);
@@ -63,7 +63,7 @@ impl Pair {
             assert_eq!(&vfs.xattr(InodeNo(ino), name).await.unwrap(), value);
         }
         match &node.kind {
-            Kind::File(data) => {
+            NodeKind::File(data) => {
                 assert_eq!(seen.size, data.len() as u64, "{ino}");
                 let bytes =
                     match self.open.iter().find(|(_, open)| open.ino == ino && open.flags.read) {
@@ -80,16 +80,16 @@ impl Pair {
                 let differs = bytes.iter().zip(data).position(|(a, b)| a != b);
                 assert!(bytes == *data, "{ino}: other bytes from {differs:?} of {}", data.len());
             }
-            Kind::Symlink(target) => {
+            NodeKind::Symlink(target) => {
                 assert_eq!(&vfs.read_link(InodeNo(ino)).await.unwrap(), target);
             }
-            Kind::Directory { names, .. } => {
+            NodeKind::Directory { names, .. } => {
                 self.list(ino, 3).await;
                 for (name, child) in names {
                     assert_eq!(vfs.lookup(InodeNo(ino), name).await.unwrap().ino.0, *child);
                 }
             }
-            Kind::Fifo => assert_eq!(seen.kind(), libc::S_IFIFO),
+            NodeKind::Fifo => assert_eq!(seen.kind(), libc::S_IFIFO),
         }
     }
 }

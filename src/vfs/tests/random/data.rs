@@ -6,7 +6,7 @@ impl Pair {
     pub(super) async fn allocate(
         &mut self,
         id: HandleId,
-        open: Open,
+        open: OpenNode,
         mode: u8,
         (from, length): (u32, u32),
     ) {
@@ -34,7 +34,7 @@ impl Pair {
 
     pub(super) async fn copy(
         &mut self,
-        from: (HandleId, Open),
+        from: (HandleId, OpenNode),
         to: u8,
         at: (u32, u32),
         length: u32,
@@ -65,7 +65,7 @@ impl Pair {
     }
 
     /// What is said to be a hole must be zeros up to where data is said to begin; the end is a hole.
-    pub(super) async fn seek(&mut self, id: HandleId, open: Open, offset: usize, data: bool) {
+    pub(super) async fn seek(&mut self, id: HandleId, open: OpenNode, offset: usize, data: bool) {
         let what = if data { Seek::Data } else { Seek::Hole };
         let got = errno(self.world.vfs().seek(id, offset as u64, what).await);
         let content = self.model.data(open.ino).clone();

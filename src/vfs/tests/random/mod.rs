@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::model::{Kind, Model, Open};
+use super::model::{Model, NodeKind, OpenNode};
 use super::*;
 use ops::{Op, op};
 
@@ -17,7 +17,7 @@ use ops::{Op, op};
 struct Pair {
     world: World,
     model: Model,
-    open: Vec<(HandleId, Open)>,
+    open: Vec<(HandleId, OpenNode)>,
     /// Transactions are so small that much is published before anybody asks.
     publishes_early: bool,
     /// Every number that there ever was: gone ones are tried too.
@@ -56,7 +56,7 @@ impl Pair {
     async fn settle(&mut self) {
         let files = self.model.nodes.iter().filter(|(_, node)| node.nlink > 0);
         let files: Vec<u64> = files
-            .filter(|(_, node)| matches!(node.kind, Kind::File(_)))
+            .filter(|(_, node)| matches!(node.kind, NodeKind::File(_)))
             .map(|(ino, _)| *ino)
             .collect();
         for ino in files {
@@ -119,25 +119,25 @@ impl Pair {
     async fn make(&mut self, op: &Op) {
         let vfs = self.world.vfs().clone();
         let (dir, name, kind) = match op {
-            Op::Create { dir, name, .. } => (dir, name, Kind::File(Vec::new())),
+            Op::Create { dir, name, .. } => (dir, name, NodeKind::File(Vec::new())),
             Op::Mkdir { dir, name } => {
                 let parent = self.dir(*dir);
-                (dir, name, Kind::Directory { names: BTreeMap::new(), parent })
+                (dir, name, NodeKind::Directory { names: BTreeMap::new(), parent })
             }
-            Op::Symlink { dir, name } => (dir, name, Kind::Symlink(b"to/there".to_vec())),
-            Op::Fifo { dir, name } => (dir, name, Kind::Fifo),
+            Op::Symlink { dir, name } => (dir, name, NodeKind::Symlink(b"to/there".to_vec())),
+            Op::Fifo { dir, name } => (dir, name, NodeKind::Fifo),
             other => panic!("{other:?}"),
         };
         let (dir, name) = (self.dir(*dir), name_of(*name));
         let at = InodeNo(dir);
         let expected = self.model.can_make(dir, &name);
         let mode = match kind {
-            Kind::File(_) | Kind::Fifo => 0o644,
-            Kind::Directory { .. } => 0o755,
-            Kind::Symlink(_) => 0o777,
+            NodeKind::File(_) | NodeKind::Fifo => 0o644,
+            NodeKind::Directory { .. } => 0o755,
+            NodeKind::Symlink(_) => 0o777,
         };
         let got = match (&kind, op) {
-            (Kind::File(_), Op::Create { exclusive, truncate, .. }) => {
+            (NodeKind::File(_), Op::Create { exclusive, truncate, .. }) => {
                 let flags = OpenFlags { exclusive: *exclusive, truncate: *truncate, ..WRITE };
                 let got = errno(vfs.create(&ALICE, at, &name, 0o666, flags).await);
                 if expected == Err(libc::EEXIST) && !exclusive {
@@ -154,10 +154,10 @@ impl Pair {
                 }
                 got.map(|(seen, handle)| (seen, Some(handle)))
             }
-            (Kind::Directory { .. }, _) => {
+            (NodeKind::Directory { .. }, _) => {
                 errno(vfs.mkdir(&ALICE, at, &name, 0o777).await).map(|seen| (seen, None))
             }
-            (Kind::Symlink(target), _) => {
+            (NodeKind::Symlink(target), _) => {
                 errno(vfs.symlink(&ALICE, at, &name, target).await).map(|seen| (seen, None))
             }
             _ => {
@@ -170,7 +170,7 @@ impl Pair {
         let ino = seen.ino.0;
         assert!(!self.inodes.contains(&ino), "number {ino} was given before");
         self.inodes.push(ino);
-        if let Kind::Directory { .. } = kind {
+        if let NodeKind::Directory { .. } = kind {
             self.dirs.push(ino);
         }
         self.model.make(dir, &name, ino, kind, mode);

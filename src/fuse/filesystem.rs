@@ -1,21 +1,24 @@
-//! What fuser calls, and how answers of a kind are given.
+//! The vault as fuser sees it, and one reply of each kind. Which request comes to which is in `ops.rs`.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use fuser::{
-    Errno, FileHandle, FopenFlags, Generation, INodeNo, OpenFlags, ReplyDirectory,
-    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyWrite, ReplyXattr, WriteFlags,
+    Errno, FileHandle, FopenFlags, Generation, INodeNo, OpenFlags, ReplyAttr, ReplyData,
+    ReplyEmpty, ReplyEntry, ReplyLseek, ReplyStatfs, ReplyWrite, ReplyXattr, WriteFlags,
 };
 use futures_util::FutureExt;
 use tokio::sync::watch;
 
-use super::decode::{file_attr, handle, ino, kind, moves_atime, nothing};
+use super::decode::{file_attr, handle, ino, nothing};
 use super::dispatch::Dispatch;
 use super::operation::Operation;
+use super::reply::refuse;
 use crate::types::InodeNo;
-use crate::vfs::{Error, Known, OpenFlags as Open, Result, Vfs, WriteAt};
+use crate::vfs::{
+    Attributes, Error, Known, NAME_MAX, OpenFlags as Open, Result, Seek, Vfs, WriteAt,
+};
 
 /// For how long the kernel may answer from its own memory. A writer's mount is the only one that changes the vault. Its
 /// changes pass the kernel, which keeps what it knows right, or the kernel is told (`notify`); so this only bounds its
@@ -27,11 +30,8 @@ const TTL_READER: Duration = Duration::from_secs(1);
 /// Inode numbers are never given twice, so a generation says nothing.
 pub(super) const GENERATION: Generation = Generation(0);
 
-/// Entries asked of the vfs for one reply; what a page (4 KiB, or 128 KiB for a large buffer) holds of short names.
-const DIR_BATCH: usize = 128;
-
-/// What fuser calls.
-pub(super) struct Front {
+/// A vault as a file system: what fuser calls.
+pub(super) struct VaultFs {
     pub(super) vfs: Vfs,
     pub(super) dispatch: Dispatch,
     pub(super) is_reader: bool,
@@ -39,7 +39,7 @@ pub(super) struct Front {
     pub(super) ended: watch::Sender<bool>,
 }
 
-impl Front {
+impl VaultFs {
     pub(super) fn new(vfs: Vfs, dispatch: Dispatch, ended: watch::Sender<bool>) -> Self {
         let is_reader = vfs.options().read_only;
         Self { vfs, dispatch, is_reader, ended }
@@ -58,21 +58,43 @@ impl Front {
         how
     }
 
-    pub(super) fn entry<F>(&self, op: Operation, reply: ReplyEntry, work: F)
+    pub(super) fn entry<F>(&self, op: Operation, reply: ReplyEntry, work: impl FnOnce(Vfs) -> F)
     where
         F: Future<Output = Result<Known>> + Send + 'static,
     {
+        let work = work(self.vfs.clone());
         let ttl = self.ttl();
         self.dispatch.answer(op, reply, work, move |reply, seen| {
             reply.entry(&ttl, &file_attr(&seen.told()), GENERATION);
         });
     }
 
-    pub(super) fn empty<F>(&self, op: Operation, reply: ReplyEmpty, work: F)
+    pub(super) fn empty<F>(&self, op: Operation, reply: ReplyEmpty, work: impl FnOnce(Vfs) -> F)
     where
         F: Future<Output = Result<()>> + Send + 'static,
     {
+        let work = work(self.vfs.clone());
         self.dispatch.answer(op, reply, work, |reply, ()| reply.ok());
+    }
+
+    pub(super) fn data<B, F>(&self, op: Operation, reply: ReplyData, work: impl FnOnce(Vfs) -> F)
+    where
+        B: AsRef<[u8]> + Send + 'static,
+        F: Future<Output = Result<B>> + Send + 'static,
+    {
+        let work = work(self.vfs.clone());
+        self.dispatch.answer(op, reply, work, |reply, bytes| reply.data(bytes.as_ref()));
+    }
+
+    pub(super) fn attributes<F>(&self, op: Operation, reply: ReplyAttr, work: impl FnOnce(Vfs) -> F)
+    where
+        F: Future<Output = Result<Attributes>> + Send + 'static,
+    {
+        let work = work(self.vfs.clone());
+        let ttl = self.ttl();
+        self.dispatch.answer(op, reply, work, move |reply, seen| {
+            reply.attr(&ttl, &file_attr(&seen));
+        });
     }
 
     pub(super) fn xattr<F>(&self, op: Operation, size: u32, reply: ReplyXattr, work: F)
@@ -149,60 +171,53 @@ impl Front {
         self.dispatch.answer(op, reply, work, ReplyWrite::written);
     }
 
-    /// `readdir`.
-    pub(super) fn list(
+    /// `listxattr`. As on a local disk, only the superuser sees the names that only the superuser can use.
+    pub(super) fn list_xattrs(
         &self,
         op: Operation,
-        node: INodeNo,
-        fh: FileHandle,
-        offset: u64,
-        reply: ReplyDirectory,
+        (node, is_superuser): (INodeNo, bool),
+        size: u32,
+        reply: ReplyXattr,
     ) {
         let vfs = self.vfs.clone();
-        let work = async move {
-            if offset == 0 && moves_atime(fh) {
-                vfs.note_listing(ino(node)).await?;
-            }
-            vfs.read_dir(ino(node), offset, DIR_BATCH).await
-        };
-        self.dispatch.answer(op, reply, work, |mut reply, list| {
-            for entry in list {
-                let name = OsStr::from_bytes(&entry.name);
-                if reply.add(INodeNo(entry.ino.0), entry.cookie, kind(entry.kind), name) {
-                    break;
-                }
-            }
-            reply.ok();
+        self.xattr(op, size, reply, async move {
+            let is_shown = |name: &Vec<u8>| is_superuser || !name.starts_with(b"trusted.");
+            let names = vfs.xattrs(ino(node)).await?.into_iter().filter(is_shown);
+            Ok(names.flat_map(|name| name.into_iter().chain([0])).collect())
         });
     }
 
-    /// `readdirplus`.
-    pub(super) fn list_plus(
+    /// `lseek` for data and holes; all else the kernel does itself.
+    pub(super) fn seek(
         &self,
         op: Operation,
-        node: INodeNo,
         fh: FileHandle,
-        offset: u64,
-        reply: ReplyDirectoryPlus,
+        (offset, whence): (i64, i32),
+        reply: ReplyLseek,
     ) {
-        let (vfs, ttl) = (self.vfs.clone(), self.ttl());
-        let work = async move {
-            if offset == 0 && moves_atime(fh) {
-                vfs.note_listing(ino(node)).await?;
-            }
-            vfs.read_dir_plus(ino(node), offset, DIR_BATCH).await
+        let what = match whence {
+            libc::SEEK_DATA => Seek::Data,
+            libc::SEEK_HOLE => Seek::Hole,
+            _ => return refuse(&op, reply, Errno::EINVAL),
         };
-        self.dispatch.answer(op, reply, work, move |mut reply, list| {
-            for entry in list {
-                let name = OsStr::from_bytes(&entry.name);
-                let Some(seen) = entry.attributes else { continue };
-                let id = INodeNo(entry.ino.0);
-                if reply.add(id, entry.cookie, name, &ttl, &file_attr(&seen), GENERATION) {
-                    break; // this one, and what is after it, the kernel is not told
-                }
-                seen.told();
-            }
-            reply.ok();
+        let Ok(offset) = u64::try_from(offset) else { return refuse(&op, reply, Errno::ENXIO) };
+        let vfs = self.vfs.clone();
+        let work = async move { vfs.seek(handle(fh), offset, what).await };
+        self.dispatch.answer(op, reply, work, |reply, at| {
+            reply.offset(i64::try_from(at).unwrap_or(i64::MAX));
+        });
+    }
+
+    /// `statfs`.
+    pub(super) fn space(&self, op: Operation, reply: ReplyStatfs) {
+        let vfs = self.vfs.clone();
+        let work = async move { vfs.space().await };
+        self.dispatch.answer(op, reply, work, |reply, space| {
+            let block = u32::try_from(space.block).unwrap_or(4096);
+            let longest = u32::try_from(NAME_MAX).unwrap_or(u32::MAX);
+            let (blocks, free) = (space.blocks, space.free);
+            let (inodes, free_inodes) = (space.inodes, space.free_inodes);
+            reply.statfs(blocks, free, free, inodes, free_inodes, block, longest, block);
         });
     }
 }

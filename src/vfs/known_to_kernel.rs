@@ -1,19 +1,20 @@
-//! What the kernel was told of. It may come back to it by its number, without a name, until it forgets it: so long the
-//! inode lives, with all that it has (rule V3).
+//! The inodes that the kernel was told of. It may come back to one by its number, without a name, until it forgets it: as
+//! long as that, the inode lives, with all that it has (rule V3).
 
 use std::fmt;
 use std::ops::Deref;
 
-use super::holders::{Held, Holder};
+use super::hold_guard::HoldGuard;
+use super::holds::Holder;
 use super::{Attributes, Result, Vfs};
 use crate::types::InodeNo;
 
-/// Through whom calls come; each clone of a [`Vfs`] says it.
+/// Through whom the calls of a clone of [`Vfs`] come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum By {
+pub(super) enum Via {
     /// The kernel. It remembers what it is told, and forgets it by [`Vfs::forget`]; what it changes it knows.
     Kernel,
-    /// Somebody else: what they change the kernel is told (`others.rs`).
+    /// Somebody else: of what they change the kernel is told (`invalidate.rs`).
     Others,
 }
 
@@ -21,16 +22,16 @@ pub(super) enum By {
 /// unless [`Known::told`] says that the kernel has it, that ends with this.
 pub struct Known {
     attributes: Attributes,
-    hold: Hold,
+    hold: KernelHold,
 }
 
 /// The kernel's hold on an inode, until it is told.
-struct Hold(Option<(Vfs, InodeNo)>);
+struct KernelHold(Option<(Vfs, InodeNo)>);
 
-impl Drop for Hold {
+impl Drop for KernelHold {
     fn drop(&mut self) {
         let Some((vfs, ino)) = self.0.take() else { return };
-        if !vfs.inner.holders.let_go(ino, Holder::Kernel, 1) {
+        if !vfs.inner.holds.let_go(ino, Holder::Kernel, 1) {
             return;
         }
         // It has lost its name meanwhile. Requests run inside the runtime; what is left the next mount removes.
@@ -49,7 +50,7 @@ impl Known {
 
     /// What the kernel does not count (`.` and `..` in a listing).
     pub(super) fn uncounted(attributes: Attributes) -> Self {
-        Self { attributes, hold: Hold(None) }
+        Self { attributes, hold: KernelHold(None) }
     }
 
     /// The same inode, as it is now.
@@ -84,23 +85,23 @@ impl Vfs {
     /// For the kernel's requests: what they are told is to be told on ([`Known::told`]) and forgotten.
     #[must_use]
     pub fn for_kernel(&self) -> Self {
-        Self { by: By::Kernel, ..self.clone() }
+        Self { via: Via::Kernel, ..self.clone() }
     }
 
     /// For a transaction that makes an inode or gives it a name: holds it for the kernel, if it is the kernel's.
-    pub(super) fn holding(&self) -> Option<Held<'_>> {
-        (self.by == By::Kernel).then(|| self.holding_as(Holder::Kernel))
+    pub(super) fn holding(&self) -> Option<HoldGuard<'_>> {
+        (self.via == Via::Kernel).then(|| self.holding_as(Holder::Kernel))
     }
 
     /// A hold that is let go unless it is kept.
-    pub(super) fn holding_as(&self, by: Holder) -> Held<'_> {
-        Held::new(&self.inner.holders, &self.inner.left_over, by)
+    pub(super) fn holding_as(&self, by: Holder) -> HoldGuard<'_> {
+        HoldGuard::new(&self.inner.holds, &self.inner.left_over, by)
     }
 
     /// The transaction was applied.
-    pub(super) fn known(&self, attributes: Attributes, held: Option<Held<'_>>) -> Known {
+    pub(super) fn known(&self, attributes: Attributes, held: Option<HoldGuard<'_>>) -> Known {
         let ino = attributes.ino;
-        let hold = Hold(held.is_some().then(|| (self.clone(), ino)));
+        let hold = KernelHold(held.is_some().then(|| (self.clone(), ino)));
         if let Some(held) = held {
             held.keep();
         }
@@ -114,9 +115,9 @@ impl Vfs {
         ino: InodeNo,
         f: impl FnOnce() -> Result<Attributes>,
     ) -> Result<Known> {
-        let mut hold = Hold(None);
-        if self.by == By::Kernel {
-            self.inner.holders.hold(ino, Holder::Kernel)?;
+        let mut hold = KernelHold(None);
+        if self.via == Via::Kernel {
+            self.inner.holds.hold(ino, Holder::Kernel)?;
             hold.0 = Some((self.clone(), ino));
         }
         Ok(Known { attributes: f()?, hold })
@@ -125,14 +126,14 @@ impl Vfs {
     /// The kernel forgets an inode that it was told of so many times. If nobody else holds it, and it has no name, it
     /// is removed.
     pub async fn forget(&self, ino: InodeNo, times: u64) {
-        if self.inner.holders.let_go(ino, Holder::Kernel, times) {
+        if self.inner.holds.let_go(ino, Holder::Kernel, times) {
             self.finish_orphan(ino).await;
         }
     }
 
     /// The mount has ended: the kernel knows nothing any more.
     pub async fn forget_all(&self) {
-        for ino in self.inner.holders.let_all_go(Holder::Kernel) {
+        for ino in self.inner.holds.let_all_go(Holder::Kernel) {
             self.finish_orphan(ino).await;
         }
     }

@@ -63,7 +63,7 @@ async fn v3_what_the_kernel_was_told_of_lives_until_it_forgets_it() {
         assert!(matches!(vfs.attributes(*ino).await, Err(Error::Stale)));
     }
     assert!(vfs.orphans().await.unwrap().is_empty());
-    assert_eq!(vfs.inner.holders.len(), 0);
+    assert_eq!(vfs.inner.holds.len(), 0);
 }
 
 #[tokio::test]
@@ -113,16 +113,16 @@ async fn v3_it_counts_how_often_the_kernel_was_told_and_only_that() {
     let world = World::new().await;
     let vfs = world.vfs().for_kernel();
     let ino = world.file("f", b"x").await;
-    assert_eq!(vfs.inner.holders.len(), 0, "others do not count");
+    assert_eq!(vfs.inner.holds.len(), 0, "others do not count");
     drop(vfs.lookup(ROOT, b"f").await.unwrap());
     drop(vfs.read_dir_plus(ROOT, 0, 10).await.unwrap());
-    assert_eq!(vfs.inner.holders.len(), 0, "what was not told was not told");
+    assert_eq!(vfs.inner.holds.len(), 0, "what was not told was not told");
     vfs.lookup(ROOT, b"f").await.unwrap().told();
     vfs.link(ino, ROOT, b"g").await.unwrap().told();
     for entry in vfs.read_dir_plus(ROOT, 0, 10).await.unwrap() {
         entry.attributes.unwrap().told();
     }
-    assert_eq!(vfs.inner.holders.len(), 1, "without . and ..");
+    assert_eq!(vfs.inner.holds.len(), 1, "without . and ..");
     vfs.unlink(ROOT, b"f").await.unwrap();
     vfs.unlink(ROOT, b"g").await.unwrap();
     vfs.forget(ino, 1).await;
@@ -192,5 +192,5 @@ async fn v3_what_was_found_by_its_name_can_be_opened_whatever_replaces_it() {
         opener.await.unwrap();
     }
     assert!(kernel.orphans().await.unwrap().is_empty());
-    assert_eq!(kernel.inner.holders.len(), 0);
+    assert_eq!(kernel.inner.holds.len(), 0);
 }

@@ -7,7 +7,7 @@ use crate::vfs::{Caller, RenameMode, Vfs, WriteAt};
 const OWNER: Caller = Caller { uid: 0, gid: 0, pid: 0, umask: 0o022 };
 const ROOT: InodeNo = InodeNo::ROOT;
 
-impl Mount {
+impl TestMount {
     fn others(&self) -> Vfs {
         self.world.as_ref().unwrap().vfs().clone()
     }
@@ -32,7 +32,7 @@ impl Mount {
 
 #[test]
 fn the_kernel_knows_at_once_what_others_change() {
-    let Some(mount) = Mount::new() else { return };
+    let Some(mount) = TestMount::new() else { return };
     let vfs = mount.others();
     let list = || {
         let list = fs::read_dir(mount.dir.path()).unwrap();
@@ -90,7 +90,7 @@ fn the_kernel_knows_at_once_what_others_change() {
 
 #[test]
 fn the_kernel_hears_of_others_beside_all_that_it_does_itself() {
-    let Some(mount) = Mount::new() else { return };
+    let Some(mount) = TestMount::new() else { return };
     let vfs = mount.others();
     mount.put(ROOT, "always", b"0");
     let is_over = AtomicBool::new(false);

@@ -1,34 +1,35 @@
-//! Changes that the kernel does not make: today those by HTTP. It remembers names (also those that are not there) and
-//! attributes for an hour, so whoever mounts the vault is told, in order, before the change's caller has its answer.
+//! Tells the kernel what somebody else changed: today those who come by HTTP. The kernel remembers names (also those that
+//! are not there) and attributes for an hour. So whoever mounts the vault gets invalidations, in the order of the changes,
+//! each before the caller who made the change has a reply.
 //!
 //! Names, and the attributes that change with them, are all that others change: what replaces a file is another inode.
-//! Whoever lets them do more (write into a file that has a name, `chmod`) says it here, too.
+//! Code that lets them do more (write into a file that has a name, `chmod`) sends an invalidation for it, too.
 
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
-use super::known::By;
+use super::known_to_kernel::Via;
 use super::{Error, Result, Vfs};
 use crate::types::InodeNo;
 
-/// Changes that wait to be told. A place is taken before the change is made, so that none is lost.
+/// Notifications that wait for the kernel. A place is taken before the change is made, so that none is lost.
 const QUEUE: usize = 256;
 /// For a place in the queue: as long as a request of the kernel may take that keeps a directory locked.
 #[cfg(not(test))]
 const PLACE_WAIT: Duration = Duration::from_secs(40);
 #[cfg(test)]
 const PLACE_WAIT: Duration = Duration::from_millis(50);
-/// For the kernel to have been told; after that the caller has its answer all the same, and the kernel is told later.
+/// For the kernel to have been told; after that the caller gets its reply all the same, and the kernel is told later.
 #[cfg(not(test))]
 const TOLD_WAIT: Duration = Duration::from_secs(10);
 #[cfg(test)]
 const TOLD_WAIT: Duration = Duration::from_millis(50);
 
-/// What of its memory the kernel must not use any more.
+/// What the kernel must not answer from its memory any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
+pub enum Invalidation {
     /// What a name names, or that it names nothing.
     Name(InodeNo, Vec<u8>),
     /// The same; and the inode that it named has no name any more.
@@ -37,38 +38,38 @@ pub enum Change {
     Attributes(InodeNo),
 }
 
-/// The changes of one transaction. Dropping it says that the kernel knows.
+/// What one transaction invalidates. Dropping it says that the kernel knows.
 #[derive(Debug)]
-pub struct Told {
+pub struct Notification {
     /// In order.
-    pub changes: Vec<Change>,
+    pub changes: Vec<Invalidation>,
     _done: oneshot::Sender<()>,
 }
 
-/// What others change from now on, for the one who mounts the vault.
+/// The queue of what others change from now on, for whoever mounts the vault.
 #[derive(Debug)]
-pub struct Changes(mpsc::Receiver<Told>);
+pub struct Invalidations(mpsc::Receiver<Notification>);
 
-impl Changes {
+impl Invalidations {
     /// The next one; `None` when the mount has ended. Blocks: not to be called in the runtime.
-    pub fn hear(&mut self) -> Option<Told> {
+    pub fn receive(&mut self) -> Option<Notification> {
         self.0.blocking_recv()
     }
 }
 
 /// A place in the queue, if anybody listens.
-pub(super) struct Place(Option<mpsc::OwnedPermit<Told>>);
+pub(super) struct QueuePlace(Option<mpsc::OwnedPermit<Notification>>);
 
-/// On its way to the kernel.
+/// A notification on its way to the kernel.
 #[must_use]
 pub(super) struct Telling(Option<oneshot::Receiver<()>>);
 
-impl Place {
+impl QueuePlace {
     /// Right after the transaction, without waiting for anything between.
-    pub(super) fn tell(self, changes: impl FnOnce() -> Vec<Change>) -> Telling {
+    pub(super) fn tell(self, changes: impl FnOnce() -> Vec<Invalidation>) -> Telling {
         Telling(self.0.map(|place| {
             let (done, told) = oneshot::channel();
-            place.send(Told { changes: changes(), _done: done });
+            place.send(Notification { changes: changes(), _done: done });
             told
         }))
     }
@@ -85,11 +86,11 @@ impl Telling {
 }
 
 impl Vfs {
-    /// From now on others' changes come here, and no longer to who listened before.
-    pub fn changes_of_others(&self) -> Changes {
+    /// From now on the changes of others come here, and no longer to whoever listened before.
+    pub fn invalidations(&self) -> Invalidations {
         let (sender, receiver) = mpsc::channel(QUEUE);
         *self.inner.listener.lock() = Some(sender);
-        Changes(receiver)
+        Invalidations(receiver)
     }
 
     /// The mount has ended: nobody listens.
@@ -98,15 +99,17 @@ impl Vfs {
     }
 
     /// Before a change: a place for the news of it. [`Error::Unheard`]: there is none, and nothing may be changed.
-    pub(super) async fn place(&self) -> Result<Place> {
-        if self.by == By::Kernel {
-            return Ok(Place(None));
+    pub(super) async fn place(&self) -> Result<QueuePlace> {
+        if self.via == Via::Kernel {
+            return Ok(QueuePlace(None));
         }
-        let Some(listener) = self.inner.listener.lock().clone() else { return Ok(Place(None)) };
+        let Some(listener) = self.inner.listener.lock().clone() else {
+            return Ok(QueuePlace(None));
+        };
         match timeout(PLACE_WAIT, listener.reserve_owned()).await {
-            Ok(Ok(place)) => Ok(Place(Some(place))),
+            Ok(Ok(place)) => Ok(QueuePlace(Some(place))),
             // The mount has just ended.
-            Ok(Err(_)) => Ok(Place(None)),
+            Ok(Err(_)) => Ok(QueuePlace(None)),
             Err(_) => Err(Error::Unheard),
         }
     }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use crate::content::File;
 use crate::types::InodeNo;
 
-use super::handles::Handle;
-use super::holders::Holder;
+use super::handles::OpenFile;
+use super::holds::Holder;
 use super::{
     Caller, Error, FsyncTo, HandleId, Known, OpenFlags, Result, SetAttributes, Vfs, request,
 };
@@ -34,7 +34,7 @@ impl Vfs {
         let held = self.holding_as(Holder::Handle);
         while held.hold(ino).is_err() {
             // It is just being removed. What comes instead is there when it has gone.
-            self.inner.holders.left(ino).await;
+            self.inner.holds.left(ino).await;
         }
         let look = async {
             let file = self.opened(ino, flags).await?;
@@ -67,7 +67,7 @@ impl Vfs {
         if !inode.is_file() {
             return Err(if inode.is_dir() { Error::IsDirectory } else { Error::Invalid });
         }
-        if inode.nlink == 0 && !self.inner.holders.is_unlinked(ino) {
+        if inode.nlink == 0 && !self.inner.holds.is_unlinked(ino) {
             return Err(Error::Stale);
         }
         let file = self.inner.content.file(ino);
@@ -135,9 +135,8 @@ impl Vfs {
     }
 
     /// Nobody can open an unlinked file after a crash, so its close needs no transaction.
-    async fn publish_named(&self, handle: &Handle) -> Result<()> {
-        if handle.file.unpublished().is_none() || self.inner.holders.is_unlinked(handle.file.ino())
-        {
+    async fn publish_named(&self, handle: &OpenFile) -> Result<()> {
+        if handle.file.unpublished().is_none() || self.inner.holds.is_unlinked(handle.file.ino()) {
             return Ok(());
         }
         self.publish(&handle.file).await
@@ -183,7 +182,7 @@ impl Vfs {
     }
 
     async fn unhold(&self, ino: InodeNo) {
-        if self.inner.holders.let_go(ino, Holder::Handle, 1) {
+        if self.inner.holds.let_go(ino, Holder::Handle, 1) {
             self.finish_orphan(ino).await;
         }
     }

@@ -5,10 +5,10 @@ use super::*;
 const ROOT: InodeNo = InodeNo::ROOT;
 
 /// Takes what is told, at once, from a thread of its own; returns it all at the end.
-fn listen(mut changes: Changes) -> std::thread::JoinHandle<Vec<Change>> {
+fn listen(mut changes: Invalidations) -> std::thread::JoinHandle<Vec<Invalidation>> {
     std::thread::spawn(move || {
         let mut all = Vec::new();
-        while let Some(told) = changes.hear() {
+        while let Some(told) = changes.receive() {
             all.extend(told.changes.clone());
         }
         all
@@ -20,16 +20,16 @@ async fn every_name_that_others_change_is_told() {
     let world = World::new().await;
     let (vfs, kernel) = (world.vfs(), world.vfs().for_kernel());
     kernel.mkdir(&ALICE, ROOT, b"the kernel knows", 0o755).await.unwrap().told();
-    let listener = listen(vfs.changes_of_others());
-    let name = |name: &[u8]| Change::Name(ROOT, name.to_vec());
-    let gone = |name: &[u8], ino| Change::Gone(ROOT, name.to_vec(), ino);
-    let root = Change::Attributes(ROOT);
+    let listener = listen(vfs.invalidations());
+    let name = |name: &[u8]| Invalidation::Name(ROOT, name.to_vec());
+    let gone = |name: &[u8], ino| Invalidation::Gone(ROOT, name.to_vec(), ino);
+    let root = Invalidation::Attributes(ROOT);
     let mut expected = Vec::new();
     let dir = vfs.mkdir(&ALICE, ROOT, b"d", 0o755).await.unwrap().ino;
     expected.extend([name(b"d"), root.clone()]);
     let a = world.file("a", b"x").await;
     expected.extend([name(b"a"), root.clone()]);
-    let first = Change::Attributes(a);
+    let first = Invalidation::Attributes(a);
     vfs.link(a, ROOT, b"b").await.unwrap();
     expected.extend([name(b"b"), root.clone(), first.clone()]);
     vfs.unlink(ROOT, b"b").await.unwrap();
@@ -40,7 +40,7 @@ async fn every_name_that_others_change_is_told() {
     vfs.release(handle).await.unwrap();
     expected.extend([gone(b"a", a), first, root.clone()]);
     let replaced = vfs.lookup(ROOT, b"a").await.unwrap().ino;
-    let (last, moved) = (world.file("c", b"y").await, Change::Attributes);
+    let (last, moved) = (world.file("c", b"y").await, Invalidation::Attributes);
     expected.extend([name(b"c"), root.clone()]);
     vfs.rename((ROOT, b"c"), (ROOT, b"a"), RenameMode::Replace).await.unwrap();
     expected.extend([name(b"c"), root.clone()]);
@@ -59,7 +59,7 @@ async fn every_name_that_others_change_is_told() {
 async fn without_a_place_for_the_news_nothing_is_changed_and_none_is_lost() {
     let world = World::new().await;
     let vfs = world.vfs();
-    let changes = vfs.changes_of_others();
+    let changes = vfs.invalidations();
     // Nobody takes them: each caller goes on after a while.
     let made = futures_util::future::join_all((0..256).map(|i| async move {
         vfs.mkdir(&ALICE, ROOT, format!("{i}").as_bytes(), 0o755).await.map(drop)
@@ -77,9 +77,9 @@ async fn without_a_place_for_the_news_nothing_is_changed_and_none_is_lost() {
     vfs.rmdir(ROOT, b"0").await.unwrap();
     vfs.nobody_listens();
     let told = listener.join().unwrap();
-    let names = told.iter().filter(|change| matches!(change, Change::Name(..))).count();
+    let names = told.iter().filter(|change| matches!(change, Invalidation::Name(..))).count();
     assert_eq!(names, 256);
     // A mount that has just ended is no reason to refuse.
-    drop(vfs.changes_of_others());
+    drop(vfs.invalidations());
     vfs.rmdir(ROOT, b"1").await.unwrap();
 }

@@ -31,7 +31,7 @@ pub enum WriteAt {
 /// A write whose bytes are taken; [`Vfs::settle`] finishes it.
 #[derive(Clone, Copy, Debug)]
 #[must_use]
-pub struct Taken {
+pub struct TakenWrite {
     length: u32,
     must_publish: bool,
 }
@@ -127,7 +127,7 @@ impl Vfs {
     /// staging is full, the map must be fetched, or what is unpublished fills a transaction (V1). So it may be dropped and
     /// tried again. A write that alone replaces too many records is taken in parts, and pending between them; it is
     /// never one at the end, and tried again it puts the same bytes at the same place.
-    pub async fn take(&self, handle: HandleId, at: WriteAt, data: &[u8]) -> Result<Taken> {
+    pub async fn take(&self, handle: HandleId, at: WriteAt, data: &[u8]) -> Result<TakenWrite> {
         self.writable()?;
         let handle = self.inner.handles.get(handle)?;
         if !handle.flags.write {
@@ -135,7 +135,7 @@ impl Vfs {
         }
         let length = u32::try_from(data.len()).map_err(|_| Error::Invalid)?;
         if length == 0 {
-            return Ok(Taken { length, must_publish: false });
+            return Ok(TakenWrite { length, must_publish: false });
         }
         let file = &handle.file;
         let mut room = self.room(file, data.len()).await?;
@@ -146,7 +146,7 @@ impl Vfs {
         if offset.checked_add(length.into()).is_none_or(|end| end > SIZE_MAX) {
             return Err(Error::TooBig);
         }
-        let (mut left, mut taken) = (data, Taken { length, must_publish: false });
+        let (mut left, mut taken) = (data, TakenWrite { length, must_publish: false });
         let mut answers = Answers::default();
         while !left.is_empty() {
             let at = offset + (data.len() - left.len()) as u64;
@@ -167,7 +167,7 @@ impl Vfs {
     }
 
     /// Second half: publishes what has become too much to stay unpublished (V1). Returns the bytes written.
-    pub async fn settle(&self, handle: HandleId, taken: Taken) -> Result<u32> {
+    pub async fn settle(&self, handle: HandleId, taken: TakenWrite) -> Result<u32> {
         if taken.must_publish {
             let handle = self.inner.handles.get(handle)?;
             self.publish(&handle.file).await?;

@@ -1,0 +1,230 @@
+//! Who keeps an inode that has no names: the handles that are open, and the kernel, which may come back to whatever it
+//! was told of until it forgets it (rule V3).
+
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::types::InodeNo;
+
+use super::{Error, Result};
+
+/// Who holds an inode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Holder {
+    /// An open file, once for each handle.
+    Handle,
+    /// The kernel, once for each time that it was told.
+    Kernel,
+}
+
+/// How often each inode is held. A leaf: taken under the index's locks, nothing is taken under it.
+#[derive(Default)]
+pub(super) struct Holds {
+    table: Mutex<HoldTable>,
+    /// Some inode is no longer leaving.
+    left: Notify,
+}
+
+#[derive(Default)]
+struct HoldTable {
+    held: HashMap<InodeNo, HoldCounts>,
+    /// Those of them that have no name any more: whoever lets go last removes them.
+    unlinked: HashSet<InodeNo>,
+    /// Transactions under way take their last name, and leave them to who holds them then: so far whoever lets go last
+    /// removes nothing, and the next one who holds them may find the name still.
+    losing: HashMap<InodeNo, u32>,
+    /// A transaction that removes them is under way, or several that try: nobody can hold them.
+    leaving: HashMap<InodeNo, u32>,
+}
+
+/// Small, as the kernel may know millions.
+#[derive(Default)]
+struct HoldCounts {
+    handles: u32,
+    /// At its end it stays there: until the mount ends it is known.
+    lookups: u32,
+}
+
+impl HoldCounts {
+    fn add(&mut self, by: Holder) {
+        let count = match by {
+            Holder::Handle => &mut self.handles,
+            Holder::Kernel => &mut self.lookups,
+        };
+        *count = count.saturating_add(1);
+    }
+
+    /// `true` when nobody is left.
+    fn take(&mut self, by: Holder, times: u64) -> bool {
+        let count = match by {
+            Holder::Handle => &mut self.handles,
+            Holder::Kernel => &mut self.lookups,
+        };
+        if *count != u32::MAX {
+            *count = count.saturating_sub(u32::try_from(times).unwrap_or(u32::MAX));
+        }
+        self.handles == 0 && self.lookups == 0
+    }
+}
+
+impl HoldTable {
+    /// Nobody holds it any more; whether it has no name either.
+    fn gone(&mut self, ino: InodeNo) -> bool {
+        // A kernel that forgets a million inodes takes no memory for them here.
+        let (used, room) = (self.held.len(), self.held.capacity());
+        if room > 4096 && used < room / 8 {
+            self.held.shrink_to(used * 2);
+        }
+        self.unlinked.remove(&ino)
+    }
+
+    fn mark(&mut self, ino: InodeNo) -> bool {
+        let is_held = self.held.contains_key(&ino);
+        if is_held {
+            self.unlinked.insert(ino);
+        }
+        is_held
+    }
+}
+
+impl Holds {
+    /// Counts one more: from here on an unlink leaves the inode until it is let go. [`Error::Stale`]: a transaction
+    /// that removes it is under way.
+    pub(super) fn hold(&self, ino: InodeNo, by: Holder) -> Result<()> {
+        let mut table = self.table.lock();
+        if table.leaving.contains_key(&ino) {
+            return Err(Error::Stale);
+        }
+        table.held.entry(ino).or_default().add(by);
+        Ok(())
+    }
+
+    /// Takes `hold`s back; `true` if nobody is left and the inode is to be removed.
+    pub(super) fn let_go(&self, ino: InodeNo, by: Holder, times: u64) -> bool {
+        let mut table = self.table.lock();
+        let Entry::Occupied(mut counts) = table.held.entry(ino) else { return false };
+        if !counts.get_mut().take(by, times) {
+            return false;
+        }
+        counts.remove();
+        table.gone(ino)
+    }
+
+    /// The kernel knows nothing any more. Returns what is to be removed.
+    pub(super) fn let_all_go(&self, by: Holder) -> Vec<InodeNo> {
+        let mut table = self.table.lock();
+        let mut gone = Vec::new();
+        table.held.retain(|ino, counts| {
+            match by {
+                Holder::Handle => counts.handles = 0,
+                Holder::Kernel => counts.lookups = 0,
+            }
+            let is_held = counts.handles > 0 || counts.lookups > 0;
+            if !is_held {
+                gone.push(*ino);
+            }
+            is_held
+        });
+        gone.retain(|ino| table.gone(*ino));
+        gone
+    }
+
+    /// It has no name. `true` if it is held, and then whoever lets go last removes it.
+    pub(super) fn unlinked(&self, ino: InodeNo) -> bool {
+        self.table.lock().mark(ino)
+    }
+
+    /// It gets a name: whoever lets go last leaves it.
+    pub(super) fn named(&self, ino: InodeNo) {
+        self.table.lock().unlinked.remove(&ino);
+    }
+
+    /// Whether it is held and has no name, or is just losing it.
+    pub(super) fn is_unlinked(&self, ino: InodeNo) -> bool {
+        let table = self.table.lock();
+        table.unlinked.contains(&ino) || table.losing.contains_key(&ino)
+    }
+
+    /// Returns when no transaction that removes it is under way.
+    pub(super) async fn left(&self, ino: InodeNo) {
+        loop {
+            // Made before the look: from here on it hears of every change.
+            let changed = self.left.notified();
+            if !self.table.lock().leaving.contains_key(&ino) {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// `true` if nobody holds the inode; then nobody can until [`Holds::end_leaving`].
+    pub(super) fn begin_leaving(&self, ino: InodeNo) -> bool {
+        let mut table = self.table.lock();
+        let is_free = !table.held.contains_key(&ino);
+        if is_free {
+            *table.leaving.entry(ino).or_default() += 1;
+        }
+        is_free
+    }
+
+    /// One transaction less removes it: it has, or has failed.
+    pub(super) fn end_leaving(&self, ino: InodeNo) {
+        take_one(&mut self.table.lock().leaving, ino);
+        self.left.notify_waiters();
+    }
+
+    /// Until [`Holds::end_losing`] whoever lets go of it last removes nothing.
+    pub(super) fn begin_losing(&self, ino: InodeNo) {
+        *self.table.lock().losing.entry(ino).or_default() += 1;
+    }
+
+    /// One transaction less takes its last name: it has, or has failed.
+    pub(super) fn end_losing(&self, ino: InodeNo) {
+        take_one(&mut self.table.lock().losing, ino);
+    }
+
+    /// How many inodes are held.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.table.lock().held.len()
+    }
+}
+
+fn take_one(counts: &mut HashMap<InodeNo, u32>, ino: InodeNo) {
+    if let Entry::Occupied(mut count) = counts.entry(ino) {
+        *count.get_mut() -= 1;
+        if *count.get() == 0 {
+            count.remove();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INO: InodeNo = InodeNo(7);
+
+    #[test]
+    fn v3_handles_and_the_kernel_both_keep_it() {
+        let holds = Holds::default();
+        for by in [Holder::Handle, Holder::Kernel, Holder::Kernel, Holder::Kernel] {
+            holds.hold(INO, by).unwrap();
+        }
+        assert!(holds.unlinked(INO) && holds.is_unlinked(INO));
+        assert!(!holds.let_go(INO, Holder::Kernel, 2));
+        assert!(!holds.let_go(INO, Holder::Handle, 1));
+        assert!(holds.let_go(INO, Holder::Kernel, 1));
+        assert!(!holds.is_unlinked(INO) && holds.len() == 0);
+        holds.hold(INO, Holder::Kernel).unwrap();
+        holds.hold(INO, Holder::Handle).unwrap();
+        assert!(holds.let_all_go(Holder::Kernel).is_empty(), "it is open");
+        assert!(holds.unlinked(INO) && holds.let_go(INO, Holder::Handle, 1));
+        holds.hold(INO, Holder::Kernel).unwrap();
+        assert!(holds.unlinked(INO));
+        assert_eq!(holds.let_all_go(Holder::Kernel), [INO]);
+    }
+}
