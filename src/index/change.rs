@@ -16,10 +16,10 @@ use crate::types::{CommitNo, Seq};
 
 /// Above this, whoever changes something waits until the memtable is written: memory is bounded. Until a batch is
 /// whole, sled keeps every version of every node that it made: 15 times the batch.
-const DRAIN_NOW: usize = 2 << 20;
+pub(super) const DRAIN_NOW: usize = 2 << 20;
 
 /// With as much as this in memory, because the disk is full, only changes that free room are taken.
-const POSTPONED_MAX: usize = 8 << 20;
+pub(super) const POSTPONED_MAX: usize = 8 << 20;
 
 /// What an index is made of.
 pub struct IndexOptions {
@@ -75,7 +75,7 @@ impl Index {
         self.0.layers.read().base.clone()
     }
 
-    /// From now on changes are appended to this journal. Once.
+    /// From now on changes are appended to this journal. To be called once.
     pub fn attach(&self, journal: Arc<Journal>) {
         {
             let mut layers = self.0.layers.write();

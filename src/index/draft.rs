@@ -56,10 +56,10 @@ impl<'a> Draft<'a> {
         self.view.drafted.insert(key.encode(), Some(encode_value(value)));
     }
 
-    /// Puts bytes that are no record.
+    /// Puts or deletes under an encoded key; the bytes need not be a record.
     #[cfg(test)]
-    pub(super) fn put_raw(&mut self, key: &Key, value: &'static [u8]) {
-        self.view.drafted.insert(key.encode(), Some(bytes::Bytes::from_static(value)));
+    pub(super) fn put_encoded(&mut self, key: Vec<u8>, value: Option<bytes::Bytes>) {
+        self.view.drafted.insert(key, value);
     }
 
     fn delete(&mut self, key: &Key) {
@@ -71,7 +71,7 @@ impl<'a> Draft<'a> {
         self.put(&Key::Inode(ino), inode);
     }
 
-    /// The end of an inode. Its extents and xattrs are deleted by themselves.
+    /// Deletes an inode's attributes. Its extents and xattrs are records of their own: the caller deletes them.
     pub fn delete_inode(&mut self, ino: InodeNo) {
         self.delete(&Key::Inode(ino));
     }
@@ -111,12 +111,12 @@ impl<'a> Draft<'a> {
         self.delete(&Key::Xattr(ino, hash));
     }
 
-    /// Work that is left to do on an inode.
+    /// Notes work that is left to do on an inode.
     pub fn put_orphan(&mut self, ino: InodeNo, orphan: &Orphan) {
         self.put(&Key::Orphan(ino), orphan);
     }
 
-    /// That work is done.
+    /// Notes that no work is left to do on an inode.
     pub fn delete_orphan(&mut self, ino: InodeNo) {
         self.delete(&Key::Orphan(ino));
     }

@@ -57,3 +57,27 @@ impl Memtable {
         self.records.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn its_bytes_are_those_of_what_it_holds(
+            puts in prop::collection::vec((0..20_u8, prop::option::of(0..500_usize)), 0..80),
+        ) {
+            let mut memtable = Memtable::default();
+            for (key, length) in puts {
+                let value = length.map(|length| vec![0; length].into());
+                memtable.insert(vec![key; key.into()], DeltaRecord { count: 1, value });
+            }
+            let value = |record: &DeltaRecord| record.value.as_ref().map_or(0, Bytes::len);
+            let sizes = memtable.iter().map(|(key, record)| key.len() + value(record));
+            let expected: usize = sizes.map(|size| size + RECORD_OVERHEAD).sum();
+            prop_assert_eq!(memtable.bytes(), expected);
+        }
+    }
+}

@@ -40,6 +40,8 @@ pub(super) struct SledDb {
 pub(super) enum SledFault {
     Fails,
     Panics,
+    /// sled works, but the disk has no room for more.
+    Full,
 }
 
 impl SledDb {
@@ -76,6 +78,10 @@ impl SledDb {
     /// # Errors
     /// [`log::Error::Full`]: sled does not survive a full disk, and is not led there (J8).
     pub(super) fn take_room(&self, bytes: u64) -> Result<()> {
+        #[cfg(test)]
+        if *self.fault.lock() == Some(SledFault::Full) {
+            return Err(Error::Log(log::Error::Full));
+        }
         let wanted = BATCH_FLOOR + BATCH_FACTOR * bytes;
         let taken = match &self.file {
             // sled writes behind the end of its file, or where something was before.
@@ -139,7 +145,7 @@ impl SledDb {
     fn injected_fault(&self) -> Result<()> {
         let fault = *self.fault.lock();
         match fault {
-            None => Ok(()),
+            None | Some(SledFault::Full) => Ok(()),
             Some(SledFault::Fails) => Err(sled::Error::Unsupported("a test says so".into()).into()),
             Some(SledFault::Panics) => panic!("a test says so"),
         }

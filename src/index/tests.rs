@@ -13,13 +13,10 @@ use crate::cache::{Budgets, Cache};
 use crate::checkpoint::{Base, BuildContext, CommitSource, Sizes, SourcedCommit, build};
 use crate::crypto::{FIRST_EPOCH, Keys, MasterKey};
 use crate::log::{Chain, Committer, Head, Journal, JournalOptions, LogEnd, NotedCommit};
-use crate::os::{Directory, SmallDisk};
+use crate::os::Directory;
 use crate::records::{Entry, Inode, Key, Tag};
 use crate::store::{Bucket, Deadlines, MemoryStore};
-use crate::types::{
-    CommitNo, EXTENT_MAX, Extent, ExtentId, Generation, Hash, InodeNo, MIB, PackId, Reference, Seq,
-    Timestamp, VaultId,
-};
+use crate::types::{CommitNo, Generation, Hash, InodeNo, MIB, Seq, Timestamp, VaultId};
 
 /// What tests do to the database.
 impl Index {
@@ -38,8 +35,11 @@ impl Index {
 
     /// From now on every call of sled fails, or panics.
     pub(crate) fn fail(&self, panics: bool) {
-        let fault = if panics { SledFault::Panics } else { SledFault::Fails };
-        self.0.sled.db().fail_from_now(Some(fault));
+        self.set_fault(Some(if panics { SledFault::Panics } else { SledFault::Fails }));
+    }
+
+    fn set_fault(&self, fault: Option<SledFault>) {
+        self.0.sled.db().fail_from_now(fault);
     }
 
     /// How many records sled has.
@@ -48,6 +48,10 @@ impl Index {
         tables.map(|tag| self.0.sled.scan_table(tag).unwrap().count()).sum()
     }
 }
+
+mod range;
+mod rebase;
+mod trouble;
 
 struct World {
     dir: tempfile::TempDir,
@@ -58,6 +62,8 @@ struct World {
     committer: Committer,
     index: Option<Index>,
     base: Base,
+    /// Of the pages that are built.
+    sizes: Sizes,
 }
 
 struct FromBucket<'a>(&'a World);
@@ -96,8 +102,17 @@ impl World {
         let end = LogEnd { head, recent: Vec::new(), generation: Generation(1), upto: Seq(0) };
         let committer = Committer::new(bucket.clone(), keys.clone(), end);
         let journal = Arc::new(journal);
-        let mut world =
-            Self { dir, keys, bucket, cache, journal, committer, index: None, base: Base::empty() };
+        let mut world = Self {
+            dir,
+            keys,
+            bucket,
+            cache,
+            journal,
+            committer,
+            index: None,
+            base: Base::empty(),
+            sizes: Sizes::default(),
+        };
         world.open();
         world
     }
@@ -144,11 +159,12 @@ impl World {
         self.index().confirmed(&receipt);
     }
 
-    async fn checkpoint(&mut self) {
+    /// Commits, and builds the checkpoint of that; the index goes on over the base that it has.
+    async fn build(&mut self) -> Option<Base> {
         self.commit().await;
         let upto = self.committer.head().number;
         if upto == CommitNo(0) {
-            return;
+            return None;
         }
         let context = BuildContext {
             keys: &self.keys,
@@ -156,40 +172,91 @@ impl World {
             cache: &self.cache,
             generation: Generation(1),
             time: Timestamp::now(),
-            sizes: Sizes::default(),
+            sizes: self.sizes,
         };
         let manifest = build(&self.base, &FromBucket(self), upto, &context).await.unwrap();
-        self.base = Base::new(manifest, self.keys.clone(), self.cache.clone());
+        Some(Base::new(manifest, self.keys.clone(), self.cache.clone()))
+    }
+
+    fn rebase(&mut self, base: Base) {
+        self.base = base;
         self.index().rebase(self.base.clone()).unwrap();
+    }
+
+    async fn checkpoint(&mut self) {
+        if let Some(base) = self.build().await {
+            self.rebase(base);
+        }
+    }
+
+    /// One transaction that cannot fail.
+    async fn put(&self, draft: impl Fn(&mut Draft<'_>) + Sync) {
+        let put = |d: &mut Draft<'_>| {
+            draft(d);
+            Ok::<_, Error>(())
+        };
+        self.index().change(put).await.unwrap();
+    }
+
+    async fn inode(&self, ino: u64) -> Option<Inode> {
+        self.index().read(|view| view.inode(InodeNo(ino))).await.unwrap()
     }
 }
 
-type Model = BTreeMap<(u64, Vec<u8>), u64>;
+#[derive(Default)]
+struct Model {
+    entries: BTreeMap<(u64, Vec<u8>), u64>,
+    /// The bytes that each holds.
+    inodes: BTreeMap<u64, u64>,
+}
 
 #[derive(Clone, Debug)]
 enum Op {
     Put(u64, u8, u64),
     Delete(u64, u8),
+    PutInode(u64, u64),
+    DeleteInode(u64),
     Drain,
+    Flush,
     Reopen,
+    Kill,
+    /// All of the journal once more.
+    Replay,
     Commit,
     Checkpoint,
+    /// A checkpoint is built; changes go on until the index moves to it.
+    Build,
+    Rebase,
 }
 
 fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         8 => (1..4u64, 0..20u8, 2..99u64).prop_map(|(p, n, i)| Op::Put(p, n, i)),
         4 => (1..4u64, 0..20u8).prop_map(|(p, n)| Op::Delete(p, n)),
+        4 => (2..12u64, 0..1000u64).prop_map(|(ino, bytes)| Op::PutInode(ino, bytes)),
+        2 => (2..12u64).prop_map(Op::DeleteInode),
         1 => Just(Op::Drain),
+        1 => Just(Op::Flush),
         1 => Just(Op::Reopen),
+        1 => Just(Op::Kill),
+        1 => Just(Op::Replay),
+        1 => Just(Op::Build),
+        1 => Just(Op::Rebase),
         1 => Just(Op::Commit),
         1 => Just(Op::Checkpoint),
     ]
 }
 
 async fn check(index: &Index, model: &Model) {
+    let totals = Totals { inodes: model.inodes.len() as u64, bytes: model.inodes.values().sum() };
+    assert_eq!(index.totals(), totals);
+    for ino in 2..12 {
+        let found = index.read(|view| view.inode(InodeNo(ino))).await.unwrap();
+        assert_eq!(found.map(|inode| inode.allocated), model.inodes.get(&ino).copied());
+    }
     for parent in 1..4u64 {
         let expected: BTreeMap<Vec<u8>, u64> = model
+            .entries
             .iter()
             .filter(|((p, _), _)| *p == parent)
             .map(|((_, name), ino)| (name.clone(), *ino))
@@ -224,69 +291,55 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let mut world = World::new();
-            let mut model = Model::new();
+            let (mut model, mut built) = (Model::default(), None);
             for op in ops {
                 match op {
                     Op::Put(parent, name, ino) => {
                         let entry = Entry { name: vec![name], ino: InodeNo(ino), kind: 0 };
-                        let put = |draft: &mut Draft<'_>| {
-                            draft.put_entry(InodeNo(parent), &entry);
-                            Ok::<_, Error>(())
-                        };
-                        world.index().change(put).await.unwrap();
-                        model.insert((parent, vec![name]), ino);
+                        world.put(|draft| draft.put_entry(InodeNo(parent), &entry)).await;
+                        model.entries.insert((parent, vec![name]), ino);
                     }
                     Op::Delete(parent, name) => {
-                        let delete = |draft: &mut Draft<'_>| {
-                            draft.delete_entry(InodeNo(parent), &[name]);
-                            Ok::<_, Error>(())
-                        };
-                        world.index().change(delete).await.unwrap();
-                        model.remove(&(parent, vec![name]));
+                        world.put(|draft| draft.delete_entry(InodeNo(parent), &[name])).await;
+                        model.entries.remove(&(parent, vec![name]));
+                    }
+                    Op::PutInode(ino, allocated) => {
+                        let inode = Inode { allocated, ..Inode::default() };
+                        world.put(|draft| draft.put_inode(InodeNo(ino), &inode)).await;
+                        model.inodes.insert(ino, allocated);
+                    }
+                    Op::DeleteInode(ino) => {
+                        world.put(|draft| draft.delete_inode(InodeNo(ino))).await;
+                        model.inodes.remove(&ino);
                     }
                     Op::Drain => world.index().drain().unwrap(),
+                    Op::Flush => drop(world.index().flush().unwrap()),
                     Op::Reopen => world.open(),
+                    Op::Kill => {
+                        world.kill();
+                        world.open();
+                    }
+                    Op::Replay => {
+                        let all = world.journal.read_after(Seq(0), usize::MAX).unwrap();
+                        world.index().replay(&all).unwrap();
+                    }
                     Op::Commit => world.commit().await,
-                    Op::Checkpoint => world.checkpoint().await,
+                    Op::Checkpoint => {
+                        built = None;
+                        world.checkpoint().await;
+                    }
+                    Op::Build => built = world.build().await,
+                    Op::Rebase => {
+                        if let Some(base) = built.take() {
+                            world.rebase(base);
+                        }
+                    }
                 }
             }
             check(world.index(), &model).await;
             world.checkpoint().await;
             check(world.index(), &model).await;
         });
-    }
-}
-
-#[tokio::test]
-async fn j9_rebase_drops_what_the_base_covers() {
-    let mut world = World::new();
-    for ino in 2..200 {
-        let inode = Inode { size: ino, ..Inode::default() };
-        world
-            .index()
-            .change(|draft| {
-                draft.put_inode(InodeNo(ino), &inode);
-                Ok::<_, Error>(())
-            })
-            .await
-            .unwrap();
-    }
-    world.checkpoint().await;
-    let late = Inode { size: 7, ..Inode::default() };
-    world
-        .index()
-        .change(|draft| {
-            draft.put_inode(InodeNo(5), &late);
-            Ok::<_, Error>(())
-        })
-        .await
-        .unwrap();
-    world.index().drain().unwrap();
-    let rows = world.index().0.layers.read().sled.scan_table(Tag::Inode).unwrap().count();
-    assert_eq!(rows, 1, "only what changed since the base is in sled");
-    for ino in 2..200 {
-        let found = world.index().read(|view| view.inode(InodeNo(ino))).await.unwrap().unwrap();
-        assert_eq!(found.size, if ino == 5 { 7 } else { ino });
     }
 }
 
@@ -360,119 +413,6 @@ async fn j4_a_commit_is_reached_when_what_it_holds_is_here() {
 }
 
 #[tokio::test]
-async fn j4_a_change_that_the_index_cannot_take_is_not_journaled() {
-    for panics in [false, true] {
-        let world = World::new();
-        let put = |draft: &mut Draft<'_>| {
-            draft.put_inode(InodeNo(2), &Inode::default());
-            Ok::<_, Error>(())
-        };
-        world.index().fail(panics);
-        let (before, journaled) = (world.index().point(), world.journal.appended());
-        let error = world.index().change(put).await.unwrap_err();
-        assert!(matches!(error, Error::Damaged(_)), "{error}");
-        assert_eq!(world.journal.appended(), journaled);
-        assert_eq!(world.index().point(), before);
-        let error = world.index().change(put).await.unwrap_err();
-        assert!(matches!(error, Error::ReadOnly(_)), "{error}");
-    }
-}
-
-/// The point that names the new base is stored before what it covers goes.
-#[tokio::test]
-async fn j9_nothing_is_dropped_for_a_base_that_the_point_does_not_name() {
-    let mut world = World::new();
-    let put = |draft: &mut Draft<'_>| {
-        draft.put_inode(InodeNo(2), &Inode::default());
-        Ok::<_, Error>(())
-    };
-    world.index().change(put).await.unwrap();
-    world.commit().await;
-    // Nothing but the point is left to be stored.
-    world.index().drain().unwrap();
-    world.checkpoint().await;
-    let stored = world.index().0.sled.point().unwrap().unwrap();
-    let manifest = world.base.manifest().unwrap();
-    assert_eq!((stored.base, stored.base_hash), (manifest.commit, manifest.commit_hash));
-    assert_eq!(world.index().rows(), 0);
-}
-
-#[tokio::test]
-async fn j8_a_full_disk_holds_up_the_index_and_damages_nothing() {
-    let disk = SmallDisk::of(64 * MIB);
-    let mut world = World::in_dir(tempfile::tempdir_in(disk.path()).unwrap());
-    let put = |n: u64| {
-        move |draft: &mut Draft<'_>| {
-            draft.put_inode(InodeNo(n), &Inode::default());
-            Ok::<_, Error>(())
-        }
-    };
-    world.index().change(put(2)).await.unwrap();
-    world.index().flush().unwrap();
-    world.index().change(put(3)).await.unwrap();
-    disk.fill();
-    // What room was taken before is used up.
-    for n in 4.. {
-        world.index().change(put(n)).await.unwrap();
-        if world.index().drain().is_err_and(|error| error.is_full()) {
-            break;
-        }
-    }
-    let stored = world.index().0.sled.point().unwrap().unwrap();
-    assert!(world.index().flush().unwrap_err().is_full());
-    world.index().persist_point().unwrap();
-    // The base stays what it was: a point that names another is not to be stored.
-    world.checkpoint().await;
-    let (before, rows) = (world.index().base_commit(), world.index().rows());
-    assert!(before < world.base.manifest().unwrap().commit && rows > 0);
-    assert_eq!(world.index().0.sled.point().unwrap().unwrap().seq, stored.seq);
-    assert!(world.index().read_only().is_none(), "it is not damaged");
-    assert!(!world.dir.path().join("index.damaged").exists());
-    assert!(world.index().read(|view| view.inode(InodeNo(3))).await.unwrap().is_some());
-    disk.empty();
-    world.kill();
-    let base = std::mem::replace(&mut world.base, Base::empty());
-    world.open();
-    assert!(world.index().read(|view| view.inode(InodeNo(3))).await.unwrap().is_some());
-    world.index().change(put(2)).await.unwrap();
-    world.base = base;
-    world.checkpoint().await;
-    assert!(world.index().base_commit() > before && world.index().rows() == 0);
-}
-
-/// What sled makes of a batch is known, with some to spare.
-#[test]
-fn j8_the_room_for_a_batch_is_what_sled_takes() {
-    let world = World::new();
-    let (file, sled) = (world.dir.path().join("index/db"), &world.index().0.sled);
-    let length = || file.metadata().unwrap().len();
-    for (n, (many, value)) in [(10_000, 20), (10_000, 20), (2000, 400)].into_iter().enumerate() {
-        let mut memtable = Memtable::default();
-        for m in 0..many {
-            let hash = crate::crypto::sha256(format!("{n} {m}").as_bytes());
-            let ino = u64::from_be_bytes(hash.0[..8].try_into().unwrap()) % 100_000;
-            let slot = DeltaRecord { count: 1, value: Some(vec![7; value].into()) };
-            memtable.insert(Key::Inode(InodeNo(ino)).encode(), slot);
-        }
-        let before = length();
-        sled.apply(&memtable, &BTreeMap::new(), &Point::default()).unwrap();
-        sled.db().flush().unwrap();
-        let (took, bytes) = (length() - before, memtable.bytes() as u64);
-        assert!(took > 0 && took < 4 * bytes, "{took} for {bytes}");
-    }
-}
-
-#[test]
-fn j4_a_note_of_damage_that_cannot_be_written_still_wipes() {
-    let world = World::new();
-    let dir = world.dir.path().join("index");
-    // No file can have that name.
-    std::fs::create_dir(dir.with_extension("damaged")).unwrap();
-    world.index().0.sled.db().condemn("a test says so");
-    assert!(!dir.join("db").exists());
-}
-
-#[tokio::test]
 async fn a_failed_change_changes_nothing_and_numbers_are_never_given_twice() {
     let world = World::new();
     let mut seen = std::collections::BTreeSet::new();
@@ -491,79 +431,4 @@ async fn a_failed_change_changes_nothing_and_numbers_are_never_given_twice() {
         }
     }
     assert_eq!(world.index().totals().inodes, seen.len() as u64);
-}
-
-fn piece(length: u64) -> Extent {
-    let reference = Reference {
-        pack: PackId([1; 16]),
-        offset: 0,
-        sealed_length: length + 72,
-        extent: ExtentId([2; 16]),
-        plain_length: length,
-        codec: 0,
-        salt: [0; 24],
-        commitment: [0; 32],
-        epoch: FIRST_EPOCH,
-    };
-    Extent { skip: 0, length, reference }
-}
-
-#[tokio::test]
-async fn the_extents_of_a_range_are_those_that_overlap_it() {
-    let world = World::new();
-    let (mut pieces, mut at) = (BTreeMap::new(), 0);
-    let holes = [0, 1, 0, 70_000, 3 * MIB, 0, 20 * MIB];
-    let lengths = [1, 4096, 65_536, 65_537, MIB, MIB + 1, 5 * MIB, EXTENT_MAX, EXTENT_MAX - 1];
-    for (n, length) in lengths.iter().cycle().take(60).enumerate() {
-        at += holes[n % holes.len()];
-        pieces.insert(at, piece(*length));
-        at += length;
-    }
-    let half = pieces.keys().copied().nth(30).unwrap();
-    for (from, to) in [(half, u64::MAX), (0, half)] {
-        let put = |draft: &mut Draft<'_>| {
-            draft.put_inode(InodeNo(2), &Inode { size: at, ..Inode::default() });
-            pieces.range(from..to).for_each(|(at, piece)| draft.put_extent(InodeNo(2), *at, piece));
-            Ok::<_, Error>(())
-        };
-        world.index().change(put).await.unwrap();
-        world.index().drain().unwrap();
-    }
-    let edges = pieces.iter().flat_map(|(at, Extent { length, .. })| {
-        [at.saturating_sub(1), *at, at + 1, at + length / 2, at + length - 1, at + length]
-    });
-    for (start, length) in edges.flat_map(|at| [(at, 1), (at, 4096), (at, 40 * MIB)]) {
-        let range = start..start + length;
-        let overlaps =
-            |(at, piece): &(&u64, &Extent)| **at < range.end && **at + piece.length > start;
-        let expected: Vec<_> =
-            pieces.iter().filter(overlaps).map(|(at, piece)| (*at, piece.clone())).collect();
-        let look = |view: &View<'_>| {
-            let inode = view.inode(InodeNo(2))?.unwrap();
-            view.extents(InodeNo(2), &inode, range.clone())
-        };
-        let read = world.index().read(look).await;
-        assert_eq!(read.unwrap(), expected, "{range:?}");
-    }
-}
-
-#[tokio::test]
-async fn a_piece_of_a_file_of_many_is_found_without_reading_all_that_lie_before() {
-    let world = World::new();
-    let last = MIB - 4096..MIB;
-    let seen = std::sync::Mutex::new(None);
-    let look = |draft: &mut Draft<'_>| {
-        let inode = Inode { size: MIB, ..Inode::default() };
-        draft.put_inode(InodeNo(2), &inode);
-        (0..256).for_each(|n| draft.put_extent(InodeNo(2), n * 4096, &piece(4096)));
-        // Whoever reads this one notices.
-        draft.put_raw(&Key::Extent(InodeNo(2), 0), b"no extent");
-        let near = draft.extents(InodeNo(2), &inode, 0..4096);
-        *seen.lock().unwrap() = Some((draft.extents(InodeNo(2), &inode, last.clone()), near));
-        Err::<(), _>(Error::Miss)
-    };
-    world.index().change(look).await.unwrap_err();
-    let (far, near) = seen.into_inner().unwrap().unwrap();
-    assert_eq!(far.unwrap(), [(last.start, piece(4096))]);
-    near.unwrap_err();
 }
