@@ -157,7 +157,7 @@ pub(super) fn configure(config: &mut KernelConfig, is_reader: bool) {
             tracing::info!(?flag, "this kernel does not offer it");
         }
     }
-    // Each setter answers the nearest value that is allowed, as an error.
+    // A setter that refuses a value returns the nearest one that is allowed, as its error.
     if let Err(nearest) = config.set_max_write(MAX_WRITE) {
         let _ = config.set_max_write(nearest);
     }

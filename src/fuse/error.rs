@@ -27,7 +27,7 @@ pub enum Error {
     Mountpoint {
         /// The mountpoint.
         path: PathBuf,
-        /// The system's answer.
+        /// What the system says.
         #[source]
         cause: io::Error,
     },
@@ -36,7 +36,7 @@ pub enum Error {
     Mount {
         /// The mountpoint.
         path: PathBuf,
-        /// The system's answer.
+        /// What the system says.
         #[source]
         cause: io::Error,
         /// What to do about it, beginning with a separator; may be empty.
@@ -52,7 +52,7 @@ pub enum Error {
     Unmount {
         /// The mountpoint.
         path: PathBuf,
-        /// The system's answer.
+        /// What the system says.
         #[source]
         cause: io::Error,
     },

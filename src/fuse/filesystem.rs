@@ -119,7 +119,7 @@ impl VaultFs {
         self.ended.send_replace(true);
     }
 
-    /// The kernel forgets what it was told of.
+    /// `forget`: the kernel forgets what it was told of.
     pub(super) fn forgotten(&self, op: Operation, node: INodeNo, times: u64) {
         let vfs = self.vfs.clone();
         self.dispatch.tend(op, async move { vfs.forget(ino(node), times).await });

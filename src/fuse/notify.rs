@@ -1,6 +1,6 @@
-//! Tells the kernel what others changed, so that it does not answer from its memory. Such a notification waits for the
-//! locks of directories and inodes, which requests hold whose answers are ours to give: so this is a thread of its own,
-//! that no answer waits for and that holds nothing.
+//! Tells the kernel what others changed, so that it does not answer from its memory. The kernel takes such a notification
+//! only when it has the locks of the directory and the inode, which requests hold that wait for our replies. So this is a
+//! thread of its own: it holds nothing, and no reply to the kernel waits for it.
 
 use std::ffi::OsStr;
 use std::io;

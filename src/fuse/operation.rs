@@ -4,7 +4,7 @@ use fuser::{INodeNo, Request};
 use tracing::Span;
 use tracing::field::Empty;
 
-/// One request: its kind, its inode, and its span. Where nobody listens at this level the span is none: nothing is
+/// One request: its kind, its inode, and its span. Where nobody listens at this level there is no span: nothing is
 /// formatted or kept for it. Names never get here.
 #[derive(Clone, Debug)]
 pub(super) struct Operation {

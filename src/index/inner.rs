@@ -45,13 +45,13 @@ impl Inner {
         self.store(false)
     }
 
-    /// As [`Inner::drain`]; `point`: also when only that has changed.
+    /// As [`Inner::drain`]; with `point`, also when nothing but the point has changed.
     pub(super) fn store(&self, point: bool) -> Result<()> {
         self.store_with(point, |_| Some(())).map(drop)
     }
 
-    /// As [`Inner::store`]; `first` comes in the same moment, unless there is nothing to store, or no room for it. With
-    /// `None` from it nothing is stored.
+    /// As [`Inner::store`]; `first` runs under the same lock of the layers, unless there is nothing to store, or no room
+    /// for it. If it returns `None`, nothing is stored.
     pub(super) fn store_with<T>(
         &self,
         point: bool,

@@ -107,8 +107,8 @@ impl Layers {
         }
     }
 
-    /// That the records of this transaction of the journal, and of all before it, are here. Never goes back: a replay
-    /// goes over some again, while those of later ones are here already.
+    /// Notes that the records of this transaction of the journal, and of all before it, are here. Never goes back: a replay
+    /// applies some of them again, when those of later ones are here already.
     pub(super) fn reached(&mut self, seq: Seq, hash: Hash) {
         if seq > self.point.seq {
             self.point.seq = seq;
@@ -116,7 +116,7 @@ impl Layers {
         }
     }
 
-    /// That the records up to `count` are in commit `number`.
+    /// Notes that the records up to `count` are in commit `number`.
     pub(super) fn committed(&mut self, number: CommitNo, hash: Hash, count: u64) {
         self.point.commit = number;
         self.point.commit_hash = hash;
@@ -124,8 +124,8 @@ impl Layers {
         self.counts.insert(number, count);
     }
 
-    /// What changes do to the totals. What a page that is not here would tell is taken to be unchanged. A commit's
-    /// transactions come as one here, in which a record can be put several times.
+    /// What changes do to the totals. Where only a page that is not here could tell what was before, nothing is taken to
+    /// change. A commit's transactions come here as one list, in which a record can be put several times.
     pub(super) fn weigh(&self, changes: &[Change], pins: &Pins) -> Result<Weight> {
         let mut here: HashMap<&[u8], Option<i64>> = HashMap::new();
         let mut weight = Weight::default();

@@ -57,8 +57,8 @@ impl Index {
         layers.reached(seq, Hash::ZERO);
     }
 
-    /// Applies a commit from the log. The caller replays what the journal has beyond the log
-    /// after it: so it does not matter which of its transactions were here already (J4).
+    /// Applies a commit from the log. After it the caller replays what the journal has beyond the log: so it does not
+    /// matter which of the commit's transactions were here already (J4).
     pub fn apply_commit(&self, link: &ChainedCommit) -> Result<()> {
         let changes = link.content.changes()?;
         self.take_in(changes, |layers| {
@@ -67,8 +67,8 @@ impl Index {
         })
     }
 
-    /// That a commit of this journal is in the log: its header's records apply now, and the
-    /// counts say what a checkpoint of it will cover.
+    /// Notes that a commit of this journal is in the log: its header's records apply now, and the counts say what a
+    /// checkpoint of it will cover.
     pub fn confirmed(&self, receipt: &Receipt) {
         // What is in the commit is in the journal; under this lock it is in the layers too.
         let _applied = self.0.append.lock();

@@ -20,16 +20,16 @@ use super::publish::lay;
 use super::remove::STEP;
 use super::{ErrorKind, Result, Vfs};
 
-/// So many pieces published into one window later it is worth a look at how many it has.
+/// When this many pieces were published into a window, it is worth a look at how many it has.
 const LOOK_EVERY: u32 = 16;
 /// Windows of which publications are counted; beyond it counting begins anew.
 const WINDOWS_MAX: usize = 4096;
 /// Windows that are written anew before it is looked again which need it.
 const AT_ONCE: usize = 4;
-/// A window into which nothing was published for so long is written anew: while a file is written at random, its windows
-/// would be written anew over and over.
+/// A window is written anew when nothing was published into it for this long: else, while a file is written at random, its
+/// windows would be written anew over and over.
 pub(super) const QUIET: Duration = Duration::from_secs(10);
-/// One that is never quiet is written anew after this.
+/// A window that is never quiet is written anew after this.
 const PATIENCE: Duration = Duration::from_mins(5);
 
 /// The windows that were published into.

@@ -62,8 +62,8 @@ pub enum Error {
     /// EROFS
     #[error("the mount is read-only")]
     ReadOnly,
-    /// EIO: its caller has been answered, before it was done (V5).
-    #[error("too late: it was answered already")]
+    /// EIO: its caller got a reply before it was done (V5).
+    #[error("too late: its caller has had a reply")]
     Late,
     /// EIO: what was fetched went from memory again before it was used. The same may work later.
     #[error("memory is short: what was fetched is gone again")]
@@ -82,7 +82,7 @@ pub enum Error {
     Durability(#[source] super::DurabilityError),
 }
 
-/// What an error that nobody asked for is about, for those who tell people rather than the kernel.
+/// What an error is about that is not of the caller's making, for those who tell people rather than the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
     /// Nothing can be changed, for this reason.
@@ -130,7 +130,7 @@ impl Error {
 }
 
 impl Error {
-    /// What it is about.
+    /// What the error is about.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::ReadOnly => ErrorKind::ReadOnly("it was opened for reading".into()),

@@ -48,7 +48,7 @@ impl Known {
         self.attributes
     }
 
-    /// What the kernel does not count (`.` and `..` in a listing).
+    /// An inode that the kernel is told of without counting it (`.` and `..` in a listing).
     pub(super) fn uncounted(attributes: Attributes) -> Self {
         Self { attributes, hold: KernelHold(None) }
     }

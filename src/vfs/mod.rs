@@ -130,7 +130,7 @@ pub struct VfsOptions {
     pub fsync: FsyncTo,
 }
 
-/// What `statfs` answers; sizes in blocks of `block` bytes.
+/// What `statfs` returns; sizes in blocks of `block` bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StatFs {
     /// Bytes of a block.

@@ -20,8 +20,8 @@ pub(super) const STEP: usize = 4096;
 #[cfg(test)]
 pub(super) const STEP: usize = 4;
 
-/// A caller whose removal or truncation is decided waits so long for what is left to be done: pages of the map may have
-/// to come from afar.
+/// How long a caller whose removal or truncation is decided waits for the rest of the work: pages of the map may have to
+/// be fetched.
 pub(super) const REMOVAL_WAIT: Duration = Duration::from_secs(5);
 
 /// What became of an inode that lost a name.

@@ -1,9 +1,9 @@
-//! What an operation may still do when its caller got an answer before it ended (V5).
+//! What an operation may still do when its caller got a reply before the operation ended (V5).
 //!
 //! A caller is told within its deadline, whatever the operation waits for. The operation and its deadline are polled by
 //! one task, so neither comes between two steps of the other that have no `await` between them: an operation that has
 //! had no effect yet is dropped, and then its caller is told that it failed. One that has had an effect is not cut off in
-//! the middle of what belongs to it; should it be answered all the same, it has no further effect.
+//! the middle of what belongs to it; should its caller get a reply all the same, it has no further effect.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,7 +19,7 @@ tokio::task_local! {
     static REQUEST: Arc<State>;
 }
 
-/// A request whose caller gets an answer in time. A clone is the same request.
+/// A request whose caller gets a reply in time. A clone is the same request.
 #[derive(Clone, Debug, Default)]
 pub struct TimedRequest(Arc<State>);
 
@@ -41,19 +41,19 @@ impl TimedRequest {
         self.0.has_effect.load(Ordering::Relaxed)
     }
 
-    /// Its caller has been answered, or is in this moment: no further effect.
+    /// Its caller gets a reply in this moment: no further effect.
     pub fn answered(&self) {
         self.0.is_answered.store(true, Ordering::Relaxed);
     }
 
-    /// When it is to be answered at the latest, if a step of it asked for time of its own ([`takes`]).
+    /// When its caller is to get a reply at the latest, if a step of it asked for time of its own ([`takes`]).
     pub fn due(&self) -> Option<Instant> {
         *self.0.due.lock()
     }
 }
 
 /// The step that begins now, or goes on, has a deadline of its own, this long from now: the request that it is part of
-/// (if it is part of one) is not answered before. For what is long although all is well: a slow link that moves.
+/// (if it is part of one) gets no reply before. For what is long although all is well: a slow link that moves.
 pub fn takes(time: Duration) {
     let due = Instant::now() + time;
     _ = REQUEST.try_with(|request| {

@@ -18,7 +18,7 @@ const NAME_MAX: usize = 255;
 const BARE_MAX: usize = 64 * 1024;
 
 impl Vfs {
-    /// `getxattr`. The kernel asks for `security.capability` before every write: answered from memory.
+    /// `getxattr`. The kernel asks for `security.capability` before every write: that is known from memory.
     pub async fn xattr(&self, ino: InodeNo, name: &[u8]) -> Result<Vec<u8>> {
         checked(name)?;
         if self.is_bare(ino).await? {
