@@ -169,7 +169,10 @@ impl<'a> Merge<'a> {
 
     fn count(&mut self, key: &[u8], before: bool, after: bool) -> Result<()> {
         let tag = Key::decode(key)?.tag().byte();
-        let table = self.tables.entry(tag).or_insert_with(|| TableSummary { tag, ..TableSummary::default() });
+        let table = self
+            .tables
+            .entry(tag)
+            .or_insert_with(|| TableSummary { tag, ..TableSummary::default() });
         let records = table.records + u64::from(after);
         table.records = records
             .checked_sub(u64::from(before))
