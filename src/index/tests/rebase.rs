@@ -155,7 +155,9 @@ async fn numbers_are_never_given_twice_although_the_index_is_lost() {
             last = ino;
         }
         match round {
-            0 => world.open(),
+            0 => {
+                world.open();
+            }
             1 => world.checkpoint().await,
             2 => {
                 world.kill();
