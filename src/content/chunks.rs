@@ -6,8 +6,9 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use super::overlay::{OverlayPiece, Source};
+use super::seal;
 use crate::crypto::layout::{self, CHUNK};
-use crate::types::{EXTENT_MAX, Extent, MIB, PackId, Reference};
+use crate::types::{Extent, MIB, PackId, Reference};
 
 /// Chunks of one fetch of read-ahead at most, and the grid within an extent at which one ends:
 /// 4 MiB of plaintext.
@@ -102,25 +103,6 @@ fn clip(part: &Range<u64>, to: &Range<u64>) -> Range<u64> {
     part.start.max(to.start)..part.end.min(to.end)
 }
 
-/// Can the extent be followed? Everything below relies on it. The reason if not.
-pub(super) fn check(extent: &Extent) -> Result<(), &'static str> {
-    let reference = &extent.reference;
-    let end = extent.skip.checked_add(extent.length);
-    if reference.codec != 0 {
-        Err("its codec is not known to this version")
-    } else if reference.plain_length == 0 || reference.plain_length > EXTENT_MAX {
-        Err("its length is out of bounds")
-    } else if extent.length == 0 || end.is_none_or(|end| end > reference.plain_length) {
-        Err("its part is out of bounds")
-    } else if reference.sealed_length != layout::sealed_length(reference.plain_length) {
-        Err("its lengths contradict each other")
-    } else if reference.offset.checked_add(reference.sealed_length).is_none() {
-        Err("its offset is out of bounds")
-    } else {
-        Ok(())
-    }
-}
-
 /// The chunks of the message in which the extent's part lies.
 pub(super) fn chunks(extent: &Extent) -> Range<u64> {
     layout::chunks_of(&(extent.skip..extent.skip + extent.length))
@@ -162,7 +144,7 @@ pub(super) fn segments(published: &[(u64, Extent)], window: &Range<u64>) -> (Vec
         .partition_point(|(offset, extent)| offset.saturating_add(extent.length) <= window.start);
     for (offset, extent) in &published[first..] {
         let beyond = offset.checked_add(extent.length).is_none_or(|end| end > i64::MAX as u64);
-        if *offset >= window.end || beyond || check(extent).is_err() {
+        if *offset >= window.end || beyond || seal::flaw(extent).is_some() {
             break;
         }
         // File offset of the message's first byte, as a difference: it may lie before the file.

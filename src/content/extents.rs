@@ -150,25 +150,14 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::types::{ExtentId, KeyEpoch, PackId, Reference};
+    use crate::types::Reference;
 
     const SIZE: usize = 64;
     /// Each byte of a file: which message, and which byte of it.
     type Model = [Option<(u8, u64)>; SIZE];
 
     fn extent(id: u8, skip: u64, length: u64) -> Extent {
-        let reference = Reference {
-            pack: PackId([id; 16]),
-            offset: 0,
-            sealed_length: 1 << 20,
-            extent: ExtentId([id; 16]),
-            plain_length: 1 << 20,
-            codec: 0,
-            salt: [0; 24],
-            commitment: [0; 32],
-            epoch: KeyEpoch(0),
-        };
-        Extent { skip, length, reference }
+        Extent { skip, length, reference: Reference::made_up(id, 1 << 20) }
     }
 
     fn model(list: &[(u64, Extent)]) -> Model {

@@ -22,6 +22,7 @@ mod reader;
 mod reader_tests;
 mod replaced;
 mod rewrite;
+mod seal;
 mod stream;
 mod table;
 mod version;
@@ -44,6 +45,7 @@ pub use footer::{Footer, FooterEntry, FooterKeys, open_footer, seal_footer};
 pub use overlay::{Overlay, OverlayPiece, Source};
 pub use replaced::{Answers, Counted, Question};
 pub use rewrite::Copied;
+pub use seal::{SealedExtent, extent_opens, seal_extent};
 pub use version::VersionHash;
 
 pub use crate::upload::Reservation;

@@ -8,9 +8,10 @@ use parking_lot::{Condvar, Mutex};
 use super::Result;
 use super::file::Message;
 use super::footer::{Footer, FooterEntry, seal_footer};
-use crate::crypto::{Keys, Place, layout, random};
+use super::seal::seal_extent;
+use crate::crypto::{Keys, layout, random};
 use crate::os;
-use crate::types::{EXTENT_MAX, ExtentId, InodeNo, PackId, Reference};
+use crate::types::{EXTENT_MAX, InodeNo, PackId, Reference};
 use crate::upload::{OpenPack, Staging};
 
 /// How long a shared pack waits for company.
@@ -79,17 +80,8 @@ impl Packer {
 
     /// Seals `parts`, one after the other, as one extent at `offset` of the file; it is in staging when this returns.
     pub(super) fn add(&self, origin: &Origin, offset: u64, parts: &[&[u8]]) -> Result<Message> {
-        let plain_length: usize = parts.iter().map(|part| part.len()).sum();
-        let plain_length = plain_length as u64;
-        let extent = ExtentId(random());
-        let mut sealer = self.shared.keys.sealer(Place::Extent(extent));
         let mut sealed = Vec::new();
-        // In memory anyway: it fits.
-        sealed.reserve_exact(usize::try_from(layout::sealed_length(plain_length)).unwrap_or(0));
-        sealed.extend_from_slice(&sealer.header());
-        let (salt, commitment) = (sealer.salt(), sealer.commitment());
-        parts.iter().for_each(|part| sealer.update(part, &mut sealed));
-        sealer.finish(&mut sealed);
+        let extent = seal_extent(&self.shared.keys, parts, &mut sealed);
 
         let mut state = self.shared.state.lock();
         let open = match &mut state.open {
@@ -98,17 +90,7 @@ impl Packer {
         };
         let hold = self.shared.staging.hold(open.pack.id());
         let at = open.pack.append(&sealed)?;
-        let reference = Reference {
-            pack: open.pack.id(),
-            offset: at,
-            sealed_length: sealed.len() as u64,
-            extent,
-            plain_length,
-            codec: 0,
-            salt,
-            commitment,
-            epoch: self.shared.keys.epoch(),
-        };
+        let reference = extent.at(open.pack.id(), at);
         let entry = origin.entry(reference.clone(), offset);
         open.footer_weight += entry.weight();
         open.footer.entries.push(entry);

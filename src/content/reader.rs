@@ -16,9 +16,10 @@ use parking_lot::Mutex;
 
 use super::chunks::{self, Fetch, Piece};
 use super::readahead::{Holders, PerFile, Sources};
+use super::seal::{self, ExtentOpener};
 use super::{Content, Error, File, Inner, Overlay, Result};
 use crate::cache::{BlockId, Use};
-use crate::crypto::{Opener, Place, layout};
+use crate::crypto::layout;
 use crate::types::{Extent, InodeNo, Reference};
 use crate::upload::pack_object;
 
@@ -140,7 +141,7 @@ impl Inner {
                 Piece::Hole(length) => Part::Hole(length),
                 Piece::Plain(bytes) => Part::Plain(bytes),
                 Piece::Sealed(extent) => {
-                    self.check(&extent)?;
+                    seal::check(&self.keys, &extent)?;
                     let mut slots = Vec::with_capacity(1);
                     let how = if scan { Use::Once } else { Use::Again };
                     self.find(&extent.reference, chunks::chunks(&extent), how, &mut slots)?;
@@ -151,15 +152,6 @@ impl Inner {
         let length = range.end - range.start;
         let length = usize::try_from(length).map_err(|_| Error::TooLarge)?;
         Ok(Answer { length, parts, scan })
-    }
-
-    fn check(&self, extent: &Extent) -> Result<()> {
-        let reason = match chunks::check(extent) {
-            Ok(()) if extent.reference.epoch == self.keys.epoch() => return Ok(()),
-            Ok(()) => "it is sealed under another key",
-            Err(reason) => reason,
-        };
-        Err(Error::BadExtent { extent: extent.reference.extent, reason })
     }
 
     /// Blocks from memory, and between them what is here sealed.
@@ -318,7 +310,7 @@ impl Inner {
                 Slot::Sealed { chunks, bytes, .. } => {
                     let opener = match &mut opener {
                         Some(opener) => opener,
-                        none => none.insert(self.opener(reference).map_err(Err)?),
+                        none => none.insert(ExtentOpener::new(&self.keys, reference).map_err(Err)?),
                     };
                     self.open_slot(extent, chunks, bytes, opener, scan, out).ok_or(Ok(at))?;
                 }
@@ -327,18 +319,12 @@ impl Inner {
         Ok(())
     }
 
-    fn opener(&self, reference: &Reference) -> Result<Opener> {
-        let place = Place::Extent(reference.extent);
-        let opener = self.keys.opener(place, &reference.salt, &reference.commitment);
-        opener.map_err(|_| Error::Seal { extent: reference.extent })
-    }
-
     fn open_slot(
         &self,
         extent: &Extent,
         range: &Range<u64>,
         bytes: &Bytes,
-        opener: &Opener,
+        opener: &ExtentOpener,
         scan: bool,
         out: &mut Vec<u8>,
     ) -> Option<()> {

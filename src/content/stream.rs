@@ -9,9 +9,10 @@ use bytes::Bytes;
 use super::file::Message;
 use super::footer::{Footer, seal_footer};
 use super::packer::Origin;
+use super::seal::ExtentSealer;
 use super::{Error, Result};
-use crate::crypto::{Keys, Place, Sealer, layout, random};
-use crate::types::{EXTENT_MAX, ExtentId, KIB, PackId, Reference};
+use crate::crypto::{Keys, layout, random};
+use crate::types::{EXTENT_MAX, KIB, PackId};
 use crate::upload::{OpenPack, PackHold, Staging};
 
 /// Sealed bytes are written to staging in batches of this.
@@ -22,8 +23,7 @@ pub(super) struct OpenExtent {
     start: u64,
     /// Plaintext that it will hold at most.
     most: u64,
-    id: ExtentId,
-    sealer: Sealer,
+    sealer: ExtentSealer,
     /// Sealed, not yet in the pack.
     out: Vec<u8>,
     // Dropped in this order: without the hold, a pack that is dropped open is removed.
@@ -37,11 +37,9 @@ impl OpenExtent {
     pub(super) fn begin(keys: &Keys, staging: &Staging, start: u64) -> Result<Self> {
         let pack = staging.create(PackId(random()))?;
         let hold = staging.hold(pack.id());
-        let id = ExtentId(random());
-        let sealer = keys.sealer(Place::Extent(id));
         let mut out = Vec::with_capacity(2 * BATCH);
-        out.extend_from_slice(&sealer.header());
-        Ok(Self { start, most: EXTENT_MAX - start % EXTENT_MAX, id, sealer, out, hold, pack })
+        let sealer = ExtentSealer::begin(keys, &mut out);
+        Ok(Self { start, most: EXTENT_MAX - start % EXTENT_MAX, sealer, out, hold, pack })
     }
 
     /// Plaintext taken so far.
@@ -85,21 +83,9 @@ impl OpenExtent {
 
     /// The extent is as long as it gets: it and its pack's footer are in staging, and the pack is in the upload queue.
     pub(super) fn finish(mut self, keys: &Keys, origin: &Origin) -> Result<Arc<Message>> {
-        let plain_length = self.length();
-        let (salt, commitment) = (self.sealer.salt(), self.sealer.commitment());
-        self.sealer.finish(&mut self.out);
+        let extent = self.sealer.finish(&mut self.out);
         self.pack.append(&self.out)?;
-        let reference = Reference {
-            pack: self.pack.id(),
-            offset: 0,
-            sealed_length: self.pack.length(),
-            extent: self.id,
-            plain_length,
-            codec: 0,
-            salt,
-            commitment,
-            epoch: keys.epoch(),
-        };
+        let reference = extent.at(self.pack.id(), 0);
         let footer = Footer { entries: vec![origin.entry(reference.clone(), self.start)] };
         let footer = seal_footer(keys, self.pack.id(), &footer, self.pack.length());
         self.pack.close(&footer)?;
@@ -113,25 +99,18 @@ impl OpenExtent {
         staging: &Staging,
         range: Range<u64>,
     ) -> Result<Bytes> {
-        let extent = self.id;
-        let failed = |_| Error::Seal { extent };
         let pending_from = self.length() - self.sealer.pending().len() as u64;
         let mut plain = Vec::new();
         let whole = range.start..range.end.min(pending_from);
         let chunks = layout::chunks_of(&whole);
         if !chunks.is_empty() {
-            let (salt, commitment) = (self.sealer.salt(), self.sealer.commitment());
-            let opener = keys.opener(Place::Extent(self.id), &salt, &commitment).map_err(failed)?;
+            let opener = self.sealer.opener(keys)?;
             let sealed = layout::sealed_range(&chunks, pending_from);
             self.flush()?;
             let pack = self.pack.id();
             let sealed = staging.read(pack, sealed)?.ok_or(Error::Staged(pack))?;
             // Of a message that goes on: none of these chunks is its last.
-            let size = (layout::CHUNK + layout::TAG) as usize;
-            for (index, chunk) in (chunks.start..).zip(sealed.chunks(size)) {
-                let opened = opener.open_chunk(index, false, chunk, &mut plain);
-                opened.map_err(failed)?;
-            }
+            opener.open_chunks(chunks.start, pending_from, &sealed, &mut plain)?;
             let skip = in_memory(range.start - chunks.start * layout::CHUNK);
             plain.truncate(skip + in_memory(whole.end - whole.start));
             plain.drain(..skip);

@@ -1,8 +1,41 @@
 //! What a range of a file refers to.
 
-use minicbor::{Decode, Encode};
+use minicbor::{Decode, Decoder, Encode, Encoder, decode, encode};
 
 use super::{ExtentId, KeyEpoch, PackId};
+
+/// How the plaintext of a message becomes a file's bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Codec {
+    /// 0: it is the bytes.
+    Plain,
+    /// Another number, of a later version. The record is carried along as it is; the extent is refused where it would
+    /// be opened.
+    Unknown(u8),
+}
+
+impl<C> Encode<C> for Codec {
+    fn encode<W: encode::Write>(
+        &self,
+        encoder: &mut Encoder<W>,
+        _: &mut C,
+    ) -> Result<(), encode::Error<W::Error>> {
+        let number = match self {
+            Self::Plain => 0,
+            Self::Unknown(number) => *number,
+        };
+        encoder.u8(number)?.ok()
+    }
+}
+
+impl<'b, C> Decode<'b, C> for Codec {
+    fn decode(decoder: &mut Decoder<'b>, _: &mut C) -> Result<Self, decode::Error> {
+        Ok(match decoder.u8()? {
+            0 => Self::Plain,
+            number => Self::Unknown(number),
+        })
+    }
+}
 
 /// Names one sealed message in one pack, and exactly that message: salt and commitment
 /// are part of it, so that nothing else under the same id opens.
@@ -24,9 +57,9 @@ pub struct Reference {
     /// Length of the plaintext, in bytes; 1 to `EXTENT_MAX`.
     #[n(4)]
     pub plain_length: u64,
-    /// How the plaintext is encoded; 0 = as it is. Nothing else is defined yet.
+    /// How the plaintext is encoded.
     #[n(5)]
-    pub codec: u8,
+    pub codec: Codec,
     /// The message's salt.
     #[cbor(n(6), with = "minicbor::bytes")]
     pub salt: [u8; 24],
@@ -62,5 +95,40 @@ impl Extent {
     pub fn part(&self, from: u64, to: u64) -> Self {
         assert!(from <= to && to <= self.length, "{from}..{to} of {}", self.length);
         Self { skip: self.skip + from, length: to - from, reference: self.reference.clone() }
+    }
+}
+
+#[cfg(test)]
+impl Reference {
+    /// To `length` bytes that nobody sealed, in the pack numbered `id`: for tests that only carry references about.
+    pub fn made_up(id: u8, length: u64) -> Self {
+        Self {
+            pack: PackId([id; 16]),
+            offset: 0,
+            sealed_length: length + 72,
+            extent: ExtentId([id; 16]),
+            plain_length: length,
+            codec: Codec::Plain,
+            salt: [id; 24],
+            commitment: [id; 32],
+            epoch: KeyEpoch(1),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_codec_is_its_number_and_one_that_is_not_known_is_carried_along() {
+        for (number, codec) in
+            (0..=255).zip([Codec::Plain].into_iter().chain((1..=255).map(Codec::Unknown)))
+        {
+            let bytes = minicbor::to_vec(codec).unwrap();
+            assert_eq!(bytes, minicbor::to_vec(number as u8).unwrap());
+            assert_eq!(minicbor::decode::<Codec>(&bytes).unwrap(), codec);
+        }
+        assert!(minicbor::decode::<Codec>(&minicbor::to_vec(256_u16).unwrap()).is_err());
     }
 }

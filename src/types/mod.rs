@@ -6,7 +6,7 @@ mod ids;
 pub mod path_text;
 mod time;
 
-pub use extent::{Extent, Reference};
+pub use extent::{Codec, Extent, Reference};
 pub use ids::{
     CommitNo, ExtentId, Generation, Hash, InodeNo, JournalId, KeyEpoch, NameHash, PackId, PageId,
     ParseIdError, Seq, VaultId,

@@ -9,8 +9,7 @@ use super::open::OpenContext;
 use super::survey::Survey;
 use super::this_machine::make_private;
 use super::{Error, Result};
-use crate::content::FooterKeys;
-use crate::crypto::Place;
+use crate::content::{FooterKeys, extent_opens};
 use crate::index::Index;
 use crate::log::{Inspection, Journal, JournalOptions, NotedCommit};
 use crate::os::{Directory, boot_id};
@@ -63,8 +62,7 @@ impl OpenContext<'_> {
     fn opens(&self, staging: &Staging, reference: &Reference) -> bool {
         let range = reference.offset..reference.offset + reference.sealed_length;
         let Ok(Some(sealed)) = staging.read(reference.pack, range) else { return false };
-        sealed.starts_with(&reference.salt)
-            && self.keys().open(Place::Extent(reference.extent), &sealed).is_ok()
+        extent_opens(self.keys(), reference, &sealed)
     }
 
     /// The journal that is written from now on, with the index at its end.

@@ -14,10 +14,9 @@ use s3vault::testing::cache::{Budgets, Cache};
 use s3vault::testing::checkpoint::{
     self, Base, BuildContext, CommitSource, Manifest, Sizes, SourcedCommit, build,
 };
-use s3vault::testing::content::{Footer, FooterEntry, seal_footer};
+use s3vault::testing::content::{Footer, FooterEntry, seal_extent, seal_footer};
 use s3vault::testing::crypto::{
-    Argon2Params, FIRST_EPOCH, KeySlot, Keys, MasterKey, Passphrase, Place, RecoveryKey, random,
-    sha256,
+    Argon2Params, FIRST_EPOCH, KeySlot, Keys, MasterKey, Passphrase, RecoveryKey, random, sha256,
 };
 use s3vault::testing::log::{CommitContent, CommitHeader, open_commit, seal_commit};
 use s3vault::testing::records::{
@@ -25,8 +24,7 @@ use s3vault::testing::records::{
 };
 use s3vault::testing::store::{Bucket, Deadlines, DirectoryStore};
 use s3vault::testing::types::{
-    CommitNo, Extent, ExtentId, Generation, Hash, InodeNo, NameHash, PackId, Reference, Timestamp,
-    VaultId,
+    CommitNo, Extent, Generation, Hash, InodeNo, NameHash, PackId, Reference, Timestamp, VaultId,
 };
 
 const PASSPHRASE: &str = "correct horse";
@@ -127,20 +125,8 @@ impl Fixture {
     fn pack(&self, contents: &[&[u8]]) -> Vec<Reference> {
         let (pack, mut bytes, mut references) = (PackId(random()), Vec::new(), Vec::new());
         for content in contents {
-            let (offset, extent) = (bytes.len() as u64, ExtentId(random()));
-            let (salt, commitment) =
-                self.keys.seal_into(Place::Extent(extent), content, &mut bytes);
-            references.push(Reference {
-                pack,
-                offset,
-                sealed_length: bytes.len() as u64 - offset,
-                extent,
-                plain_length: content.len() as u64,
-                codec: 0,
-                salt,
-                commitment,
-                epoch: FIRST_EPOCH,
-            });
+            let offset = bytes.len() as u64;
+            references.push(seal_extent(&self.keys, &[content], &mut bytes).at(pack, offset));
         }
         let entries = references.iter().enumerate().map(|(n, reference)| FooterEntry {
             reference: reference.clone(),

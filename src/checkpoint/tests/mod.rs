@@ -26,8 +26,8 @@ use crate::log::{CommitContent, CommitHeader, seal_commit};
 use crate::records::{Change, Entry, Inode, Key, Tag, Transaction, encode_value};
 use crate::store::{Bucket, Deadlines, Faulty, MemoryStore};
 use crate::types::{
-    CommitNo, Extent, ExtentId, Generation, Hash, InodeNo, KIB, MIB, NameHash, PackId, Reference,
-    Timestamp, VaultId,
+    CommitNo, Extent, Generation, Hash, InodeNo, KIB, MIB, NameHash, PackId, Reference, Timestamp,
+    VaultId,
 };
 
 /// A vault in memory, and what it must hold.
@@ -212,18 +212,7 @@ pub(super) fn delete(key: &Key) -> Change {
 
 /// `length` bytes in the pack numbered `pack`.
 pub(super) fn extent(pack: u8, length: u64) -> Extent {
-    let reference = Reference {
-        pack: PackId([pack; 16]),
-        offset: 0,
-        sealed_length: length + 72,
-        extent: ExtentId([pack; 16]),
-        plain_length: length,
-        codec: 0,
-        salt: [pack; 24],
-        commitment: [pack; 32],
-        epoch: FIRST_EPOCH,
-    };
-    Extent { skip: 0, length, reference }
+    Extent { skip: 0, length, reference: Reference::made_up(pack, length) }
 }
 
 pub(super) fn file(extent: Option<Extent>) -> Bytes {

@@ -15,9 +15,9 @@ use super::file::Message;
 use super::readahead::PerFile;
 use super::*;
 use crate::cache::Budgets;
-use crate::crypto::{MasterKey, Place, random};
+use crate::crypto::{MasterKey, random};
 use crate::store::{Bucket, Deadlines, Fault, Faulty, MemoryStore, On, Verb};
-use crate::types::{EXTENT_MAX, Extent, ExtentId, KIB, KeyEpoch, PackId, Reference, Seq, VaultId};
+use crate::types::{Codec, EXTENT_MAX, Extent, KIB, KeyEpoch, PackId, Reference, Seq, VaultId};
 use crate::upload::{StagingLimits, pack_object};
 
 struct World {
@@ -69,20 +69,8 @@ impl World {
 
     /// Seals one message to the end of a pack that is being made.
     fn seal(&self, pack: PackId, plain: &[u8], into: &mut Vec<u8>) -> Reference {
-        let extent = ExtentId(random());
         let offset = into.len() as u64;
-        let (salt, commitment) = self.keys.seal_into(Place::Extent(extent), plain, into);
-        Reference {
-            pack,
-            offset,
-            sealed_length: into.len() as u64 - offset,
-            extent,
-            plain_length: plain.len() as u64,
-            codec: 0,
-            salt,
-            commitment,
-            epoch: KeyEpoch(1),
-        }
+        seal_extent(&self.keys, &[plain], into).at(pack, offset)
     }
 
     /// A file of one message in a pack of its own, in the bucket.

@@ -20,6 +20,24 @@ async fn damage_within_what_is_read_is_told_as_such() {
 }
 
 #[tokio::test]
+async fn an_extent_that_this_version_cannot_open_is_refused_and_never_fetched() {
+    let world = World::new();
+    let [(_, sound)] = &world.lone(&noise(10_000, 1))[..] else { panic!("one extent") };
+    let mut other_codec = sound.clone();
+    other_codec.reference.codec = Codec::Unknown(1);
+    let mut other_key = sound.clone();
+    other_key.reference.epoch = KeyEpoch(2);
+    for (extent, why) in [(other_codec, "codec"), (other_key, "key")] {
+        let error = world.read(&[(0, extent)], 0..100).await.unwrap_err();
+        assert!(
+            matches!(&error, Error::BadExtent { reason, .. } if reason.contains(why)),
+            "{error}"
+        );
+    }
+    assert_eq!(world.inner().cache.usage().fetches, 0);
+}
+
+#[tokio::test]
 async fn a_damaged_cache_is_healed_from_the_bucket() {
     let mut world = World::new();
     let plain = noise(100_000, 1);

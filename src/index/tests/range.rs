@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
-use crate::types::{EXTENT_MAX, Extent, ExtentId, NameHash, PackId, Reference};
+use crate::types::{EXTENT_MAX, Extent, NameHash, Reference};
 
 const FILE: InodeNo = InodeNo(2);
 
@@ -180,18 +180,7 @@ async fn a_range_goes_on_over_pages_that_must_be_fetched() {
 }
 
 fn piece(length: u64) -> Extent {
-    let reference = Reference {
-        pack: PackId([1; 16]),
-        offset: 0,
-        sealed_length: length + 72,
-        extent: ExtentId([2; 16]),
-        plain_length: length,
-        codec: 0,
-        salt: [0; 24],
-        commitment: [0; 32],
-        epoch: FIRST_EPOCH,
-    };
-    Extent { skip: 0, length, reference }
+    Extent { skip: 0, length, reference: Reference::made_up(1, length) }
 }
 
 #[tokio::test]

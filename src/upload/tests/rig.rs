@@ -13,8 +13,8 @@ use crate::records::Claimant;
 use crate::records::{Change, Inode, Key, Transaction, encode_value};
 use crate::store::{Bucket, Deadlines, Faulty, MemoryStore};
 use crate::types::{
-    CommitNo, Extent, ExtentId, Generation, Hash, InodeNo, KeyEpoch, MIB, PackId, Reference, Seq,
-    Timestamp, VaultId,
+    CommitNo, Extent, Generation, Hash, InodeNo, KeyEpoch, MIB, PackId, Reference, Seq, Timestamp,
+    VaultId,
 };
 use crate::upload::{
     Adopt, Barrier, Hooks, OpenPack, PackHold, Parts, Staging, StagingLimits, StepObserver,
@@ -44,17 +44,8 @@ pub(super) fn quick() -> UploadLimits {
 pub(super) fn transaction(ino: u64, packs: &[(PackId, u64)]) -> Transaction {
     let mut changes = Vec::new();
     for (n, (pack, end)) in packs.iter().enumerate() {
-        let reference = Reference {
-            pack: *pack,
-            offset: 0,
-            sealed_length: *end,
-            extent: ExtentId([1; 16]),
-            plain_length: *end,
-            codec: 0,
-            salt: [0; 24],
-            commitment: [0; 32],
-            epoch: KeyEpoch(1),
-        };
+        let reference =
+            Reference { pack: *pack, sealed_length: *end, ..Reference::made_up(1, *end) };
         let extent = Extent { skip: 0, length: *end, reference };
         let key = Key::Extent(InodeNo(ino), n as u64 * MIB).encode();
         changes.push(Change { key, value: Some(encode_value(&extent)) });

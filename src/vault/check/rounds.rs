@@ -7,8 +7,7 @@ use futures_util::{StreamExt, stream};
 use super::findings::is_finding;
 use super::map::Map;
 use super::{Checker, Flaw, Flaws, Result};
-use crate::content::open_footer;
-use crate::crypto::Place;
+use crate::content::{extent_opens, open_footer};
 use crate::types::{InodeNo, PackId, Reference};
 use crate::upload::pack_object;
 
@@ -90,12 +89,8 @@ impl Checker<'_> {
         let all = wanted.len();
         for (reference, by) in wanted {
             let end = reference.offset.saturating_add(reference.sealed_length);
-            let opens = slice(reference.offset, end).is_some_and(|sealed| {
-                let named = sealed.get(..24) == Some(&reference.salt)
-                    && sealed.get(24..56) == Some(&reference.commitment);
-                let plain = self.keys.open(Place::Extent(reference.extent), &sealed);
-                named && plain.is_ok_and(|plain| plain.len() as u64 == reference.plain_length)
-            });
+            let opens = slice(reference.offset, end)
+                .is_some_and(|sealed| extent_opens(self.keys, reference, &sealed));
             if !opens {
                 bad += 1;
                 inodes.extend(by);

@@ -13,7 +13,7 @@ use crate::records::encode_value;
 use crate::store::{
     self, Begin, Body, Deadlines, Fault, Fetched, Listing, MemoryStore, On, Put, PutReply, Verb,
 };
-use crate::types::{Extent, ExtentId, Reference};
+use crate::types::{Extent, Reference};
 
 /// What all findings say, in one text.
 fn text(report: &CheckReport) -> String {
@@ -187,17 +187,7 @@ async fn o1_an_old_superblock_is_named() {
 
 #[test]
 fn k3_a_row_that_counts_wrongly_is_found() {
-    let reference = |pack: u8| Reference {
-        pack: PackId([pack; 16]),
-        offset: 0,
-        sealed_length: 100,
-        extent: ExtentId([1; 16]),
-        plain_length: 28,
-        codec: 0,
-        salt: [0; 24],
-        commitment: [0; 32],
-        epoch: FIRST_EPOCH,
-    };
+    let reference = |pack: u8| Reference::made_up(pack, 28);
     let wrong = |rows: &[(u8, u64, u64)]| {
         let mut survey = PackTally::default();
         let mut see = |key: Key, value: Bytes| {

@@ -8,12 +8,12 @@ use bytes::Bytes;
 use super::super::*;
 use crate::cache::{Budgets, Cache};
 use crate::checkpoint::{Base, BuildContext, CommitSource, Sizes, SourcedCommit, build};
-use crate::content::{Footer, FooterEntry, seal_footer};
-use crate::crypto::{self, FIRST_EPOCH, MasterKey, Place, layout};
+use crate::content::{Footer, FooterEntry, seal_extent, seal_footer};
+use crate::crypto::{self, FIRST_EPOCH, MasterKey};
 use crate::log::{CommitContent, CommitHeader, commit_name, open_commit, seal_commit};
 use crate::records::{Change, Entry, Inode, Transaction, encode_value};
 use crate::store::{Deadlines, Faulty, MemoryStore};
-use crate::types::{CommitNo, Extent, ExtentId, Hash, MIB, Reference, Timestamp, VaultId};
+use crate::types::{CommitNo, Extent, Hash, MIB, Timestamp, VaultId};
 
 /// A vault of a few files, made by hand.
 pub(super) struct World {
@@ -71,21 +71,9 @@ impl World {
         let (mut bytes, mut footer) = (Vec::new(), Footer::default());
         for number in 0..3u8 {
             let ino = self.ino();
-            let extent = ExtentId(crypto::random());
             let plain = vec![number; 20_000];
             let offset = bytes.len() as u64;
-            let (salt, commitment) = self.keys.seal_into(Place::Extent(extent), &plain, &mut bytes);
-            let reference = Reference {
-                pack,
-                offset,
-                sealed_length: layout::sealed_length(20_000),
-                extent,
-                plain_length: 20_000,
-                codec: 0,
-                salt,
-                commitment,
-                epoch: FIRST_EPOCH,
-            };
+            let reference = seal_extent(&self.keys, &[&plain], &mut bytes).at(pack, offset);
             let name = format!("file-{number}").into_bytes();
             changes.push(self.entry(dir, &name, ino, libc::S_IFREG));
             let entry = FooterEntry { reference: reference.clone(), inode: ino, offset: 0, name };

@@ -1,0 +1,172 @@
+//! How an extent is sealed and how it is opened: the one place that knows which key, which place and which codec an
+//! extent's message has. Where its bytes lie, and how they get there, is others' business.
+
+use super::{Error, Result};
+use crate::crypto::{Keys, Opener, Place, Sealer, layout, random};
+use crate::types::{Codec, EXTENT_MAX, Extent, ExtentId, KeyEpoch, PackId, Reference};
+
+/// A sealed extent that has no place in a pack yet.
+#[derive(Debug)]
+pub struct SealedExtent {
+    id: ExtentId,
+    plain_length: u64,
+    salt: [u8; 24],
+    commitment: [u8; 32],
+    epoch: KeyEpoch,
+}
+
+impl SealedExtent {
+    /// The reference to it, now that its message begins at byte `offset` of this pack.
+    pub fn at(self, pack: PackId, offset: u64) -> Reference {
+        Reference {
+            pack,
+            offset,
+            sealed_length: layout::sealed_length(self.plain_length),
+            extent: self.id,
+            plain_length: self.plain_length,
+            codec: Codec::Plain,
+            salt: self.salt,
+            commitment: self.commitment,
+            epoch: self.epoch,
+        }
+    }
+}
+
+/// Seals one extent as its bytes come. What it appends to the callers' buffers, in a row, is the message.
+pub(super) struct ExtentSealer {
+    id: ExtentId,
+    epoch: KeyEpoch,
+    sealer: Sealer,
+}
+
+impl ExtentSealer {
+    /// Begins an extent with a new id; appends the message's header.
+    pub(super) fn begin(keys: &Keys, out: &mut Vec<u8>) -> Self {
+        let id = ExtentId(random());
+        let sealer = keys.sealer(Place::Extent(id));
+        out.extend_from_slice(&sealer.header());
+        Self { id, epoch: keys.epoch(), sealer }
+    }
+
+    /// Bytes of the file taken so far.
+    pub(super) fn plain_length(&self) -> u64 {
+        self.sealer.plain_length()
+    }
+
+    /// The last of them, which fill no chunk yet.
+    pub(super) fn pending(&self) -> &[u8] {
+        self.sealer.pending()
+    }
+
+    /// Takes more bytes of the file; appends the chunks that they fill.
+    pub(super) fn update(&mut self, plain: &[u8], out: &mut Vec<u8>) {
+        self.sealer.update(plain, out);
+    }
+
+    /// Appends the message's end.
+    pub(super) fn finish(self, out: &mut Vec<u8>) -> SealedExtent {
+        let (salt, commitment) = (self.sealer.salt(), self.sealer.commitment());
+        let sealed = SealedExtent {
+            id: self.id,
+            plain_length: self.plain_length(),
+            salt,
+            commitment,
+            epoch: self.epoch,
+        };
+        self.sealer.finish(out);
+        sealed
+    }
+
+    /// Opens the chunks that are full already, while the message goes on.
+    pub(super) fn opener(&self, keys: &Keys) -> Result<ExtentOpener> {
+        let (salt, commitment) = (self.sealer.salt(), self.sealer.commitment());
+        ExtentOpener::by_header(keys, self.id, &salt, &commitment)
+    }
+}
+
+/// Seals the parts, one after the other, as one extent; appends its message to `out`.
+pub fn seal_extent(keys: &Keys, parts: &[&[u8]], out: &mut Vec<u8>) -> SealedExtent {
+    let plain_length: usize = parts.iter().map(|part| part.len()).sum();
+    let sealed_length = layout::sealed_length(plain_length as u64);
+    // The parts are in memory: their sum fits.
+    out.reserve_exact(usize::try_from(sealed_length).unwrap_or(0));
+    let mut sealer = ExtentSealer::begin(keys, out);
+    parts.iter().for_each(|part| sealer.update(part, out));
+    sealer.finish(out)
+}
+
+/// What makes an extent's record impossible to follow, whatever the bucket holds; `None` if nothing does.
+pub(super) fn flaw(extent: &Extent) -> Option<&'static str> {
+    let reference = &extent.reference;
+    let end = extent.skip.checked_add(extent.length);
+    if reference.codec != Codec::Plain {
+        Some("its codec is not known to this version")
+    } else if reference.plain_length == 0 || reference.plain_length > EXTENT_MAX {
+        Some("its length is out of bounds")
+    } else if extent.length == 0 || end.is_none_or(|end| end > reference.plain_length) {
+        Some("its part is out of bounds")
+    } else if reference.sealed_length != layout::sealed_length(reference.plain_length) {
+        Some("its lengths contradict each other")
+    } else if reference.offset.checked_add(reference.sealed_length).is_none() {
+        Some("its offset is out of bounds")
+    } else {
+        None
+    }
+}
+
+/// Refuses an extent whose record cannot be followed with these keys. The reader looks before it fetches anything.
+pub(super) fn check(keys: &Keys, extent: &Extent) -> Result<()> {
+    let other_key = || {
+        let is_other = extent.reference.epoch != keys.epoch();
+        is_other.then_some("it is sealed under another key")
+    };
+    match flaw(extent).or_else(other_key) {
+        None => Ok(()),
+        Some(reason) => Err(Error::BadExtent { extent: extent.reference.extent, reason }),
+    }
+}
+
+/// Opens chunks of one extent, in any order.
+pub(super) struct ExtentOpener {
+    id: ExtentId,
+    opener: Opener,
+}
+
+impl ExtentOpener {
+    /// For exactly the message that the reference names; `check` has found nothing wrong with it.
+    pub(super) fn new(keys: &Keys, reference: &Reference) -> Result<Self> {
+        Self::by_header(keys, reference.extent, &reference.salt, &reference.commitment)
+    }
+
+    fn by_header(
+        keys: &Keys,
+        id: ExtentId,
+        salt: &[u8; 24],
+        commitment: &[u8; 32],
+    ) -> Result<Self> {
+        let opener = keys.opener(Place::Extent(id), salt, commitment);
+        Ok(Self { id, opener: opener.map_err(|_| Error::Seal { extent: id })? })
+    }
+
+    /// Opens the chunks from `first` on that `sealed` holds, of an extent of `plain_length` bytes, and appends the
+    /// bytes of the file to `into`, which is unchanged after an error.
+    pub(super) fn open_chunks(
+        &self,
+        first: u64,
+        plain_length: u64,
+        sealed: &[u8],
+        into: &mut Vec<u8>,
+    ) -> Result<()> {
+        let opened = self.opener.open_chunks(first, plain_length, sealed, into);
+        opened.map_err(|_| Error::Seal { extent: self.id })
+    }
+}
+
+/// Whether `sealed` is exactly the message that the reference names, and all of it opens. For whoever has all of it:
+/// a check, and a mount after a crash.
+pub fn extent_opens(keys: &Keys, reference: &Reference, sealed: &[u8]) -> bool {
+    let is_named = sealed.get(..24) == Some(&reference.salt)
+        && sealed.get(24..56) == Some(&reference.commitment);
+    let plain = keys.open(Place::Extent(reference.extent), sealed);
+    is_named && plain.is_ok_and(|plain| plain.len() as u64 == reference.plain_length)
+}
