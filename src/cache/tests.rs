@@ -1,12 +1,15 @@
 //! The cache over a store that counts, stalls and fails.
 
+use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::fetcher::DOWN;
 use super::*;
-use crate::store::{Deadlines, Fault, Faulty, MemoryStore, On, Verb};
+use crate::store::{Bucket, Deadlines, Fault, Faulty, MemoryStore, On, Verb};
+use crate::types::MIB;
 
 const PACK: &str = "pack/ab/abcd";
 
@@ -241,14 +244,15 @@ async fn read_ahead_is_bounded_and_found_while_it_is_held() {
     let s = setup();
     let bytes = pattern(64 * MIB);
     s.store.plant(PACK, bytes.clone());
-    let flights: Vec<_> =
-        (0..16).map_while(|n| s.cache.read_ahead(PACK, n * PIECE..(n + 1) * PIECE)).collect();
-    assert_eq!(flights.len() as u64, s.cache.ahead_capacity() / PIECE);
+    let flights: Vec<_> = (0..16)
+        .map_while(|n| s.cache.read_ahead(PACK, n * FETCH_MAX..(n + 1) * FETCH_MAX))
+        .collect();
+    assert_eq!(flights.len() as u64, s.cache.ahead_capacity() / FETCH_MAX);
     for flight in &flights {
         flight.wait().await.unwrap();
     }
     assert_eq!(s.cache.sealed_local(PACK, 10..20), Some(bytes.slice(10..20)));
-    assert!(s.cache.usage().flight_bytes >= flights.len() as u64 * PIECE);
+    assert!(s.cache.usage().flight_bytes >= flights.len() as u64 * FETCH_MAX);
     drop(flights);
     settled(&s.cache).await;
     assert!(s.cache.read_ahead(PACK, 40_000_000..40_000_100).is_some());
@@ -261,11 +265,11 @@ async fn the_end_leaves_nobody_who_waits_and_nothing_that_writes() {
     s.faults.inject(On::next(Verb::Get, "pack/"), Fault::Delays(Duration::from_secs(3600)));
     let cache = s.cache.clone();
     let waits = tokio::spawn(async move { cache.sealed(PACK, 0..10).await });
-    while s.cache.0.tasks.is_empty() {
+    while s.cache.is_idle() {
         tokio::task::yield_now().await;
     }
     s.cache.end().await;
-    assert!(s.cache.0.tasks.is_empty());
+    assert!(s.cache.is_idle());
     assert!(matches!(waits.await.unwrap(), Err(Error::Stopped)));
     assert!(matches!(s.cache.sealed(PACK, 20..30).await, Err(Error::Stopped)));
     assert!(s.cache.read_ahead(PACK, 0..10).is_none());
@@ -275,15 +279,15 @@ async fn the_end_leaves_nobody_who_waits_and_nothing_that_writes() {
 #[tokio::test]
 async fn what_was_fetched_is_on_the_disk_at_the_end() {
     let s = setup();
-    let bytes = pattern(4 * PIECE);
+    let bytes = pattern(4 * FETCH_MAX);
     s.store.plant(PACK, bytes.clone());
-    for start in (0..4).map(|n| n * PIECE) {
-        s.cache.sealed(PACK, start..start + PIECE).await.unwrap();
+    for start in (0..4).map(|n| n * FETCH_MAX) {
+        s.cache.sealed(PACK, start..start + FETCH_MAX).await.unwrap();
     }
     // Who asked has its bytes before they are written.
     s.cache.end().await;
     let again = open(&s.dir, &s.bucket);
-    for start in (0..4).map(|n| n * PIECE) {
-        assert!(again.sealed_local(PACK, start..start + PIECE).is_some(), "{start}");
+    for start in (0..4).map(|n| n * FETCH_MAX) {
+        assert!(again.sealed_local(PACK, start..start + FETCH_MAX).is_some(), "{start}");
     }
 }

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use super::manifest::{Manifest, PageRef};
 use super::page::{BlockIndex, Records, chunk_at};
 use super::{Error, Result};
-use crate::cache::{BlockId, Cache, Use};
+use crate::cache::{BlockId, Cache, Reuse};
 use crate::crypto::Keys;
 use crate::crypto::layout;
 use crate::records::Tag;
@@ -224,7 +224,8 @@ impl OpenBase {
     /// A part of a page from memory, the pins or the local disk.
     pub(super) fn block(&self, page: &PageRef, part: BlockSpan, pins: &Pins) -> Option<Bytes> {
         let id = BlockId::Page(page.id, part.block);
-        if let Some(block) = self.cache.block(&id, Use::Again).or_else(|| pins.0.get(&id).cloned())
+        if let Some(block) =
+            self.cache.block(&id, Reuse::Expected).or_else(|| pins.0.get(&id).cloned())
         {
             return Some(block);
         }

@@ -1,32 +1,30 @@
-//! All offset arithmetic of reading: a range of a file -> pieces of extents -> chunks -> sealed
-//! bytes of a pack. Pure.
+//! All offset arithmetic of reading: a range of a file -> parts of extents -> chunks -> sealed bytes of a pack. Pure.
 
 use std::ops::Range;
 
 use bytes::Bytes;
 
-use super::overlay::{OverlayPiece, Source};
+use super::overlay::{OverlayBytes, OverlayPiece};
 use super::seal;
 use crate::crypto::layout::{self, CHUNK};
 use crate::types::{Extent, MIB, PackId, Reference};
 
-/// Chunks of one fetch of read-ahead at most, and the grid within an extent at which one ends:
-/// 4 MiB of plaintext.
+/// A prefetch has so many chunks at most, 4 MiB of plaintext, and ends at a multiple of them within its extent.
 const GRID: u64 = 256;
-/// Where a fetch of read-ahead ends that the window cuts: so that fetches do not get tiny.
+/// Where the window cuts an extent, a prefetch ends at a multiple of this, so that none gets tiny.
 const FINE_GRID: u64 = 64;
-/// What a read misses is fetched by groups of so many chunks, 128 KiB: a request costs more than they do, and what was
-/// fetched is a file of the disk cache.
+/// What a read misses is fetched by groups of so many chunks, 128 KiB: a request costs more than they do, and whatever
+/// was fetched is a file of its own in the disk tier.
 const GROUP: u64 = 8;
 /// A message up to this long lies in a pack that it shares; a longer one has a pack of its own
 /// (`PROTOCOL.md`, "Settled details": streams of over 1 MiB).
 const SHARED_MAX: u64 = MIB + MIB / 8;
-/// What lies between two extents of a pack is fetched along if it is no more than this.
+/// A gap between two extents of a pack is fetched with them if it is no longer than this.
 const GAP: u64 = MIB / 16;
 
-/// Where the bytes of a piece of a file come from.
+/// Where the next bytes of a range of a file come from.
 #[derive(Clone, Debug)]
-pub(super) enum Piece {
+pub(super) enum ReadSpan {
     /// Nothing was ever written there: this many zeros.
     Hole(u64),
     /// Written, not sealed yet.
@@ -35,7 +33,7 @@ pub(super) enum Piece {
     Sealed(Extent),
 }
 
-impl Piece {
+impl ReadSpan {
     #[cfg(test)]
     fn length(&self) -> u64 {
         match self {
@@ -46,14 +44,14 @@ impl Piece {
     }
 }
 
-/// The pieces that make up `range`, in order: the overlay over the published extents over zeros.
+/// The spans that make up `range`, in order: the overlay over the published extents over zeros.
 /// Both lists are sorted by offset; what lies outside of `range`, or under an earlier one, is left out.
-pub(super) fn pieces(
+pub(super) fn spans(
     range: &Range<u64>,
     overlay: Vec<OverlayPiece>,
     published: &[(u64, Extent)],
-) -> Vec<Piece> {
-    let mut pieces = Vec::with_capacity(overlay.len() + 2);
+) -> Vec<ReadSpan> {
+    let mut spans = Vec::with_capacity(overlay.len() + 2);
     let mut at = range.start;
     for piece in overlay {
         let whole = piece.offset..piece.offset.saturating_add(piece.length());
@@ -61,22 +59,22 @@ pub(super) fn pieces(
         if part.is_empty() {
             continue;
         }
-        fill(&mut pieces, at..part.start, published);
+        fill(&mut spans, at..part.start, published);
         at = part.end;
         let (from, to) = (part.start - whole.start, part.end - whole.start);
-        pieces.push(match piece.source {
+        spans.push(match piece.bytes {
             // Both are at most the length of a buffer in memory.
             #[allow(clippy::cast_possible_truncation)]
-            Source::Bytes(bytes) => Piece::Plain(bytes.slice(from as usize..to as usize)),
-            Source::Sealed { extent, .. } => Piece::Sealed(extent.part(from, to)),
+            OverlayBytes::Plain(bytes) => ReadSpan::Plain(bytes.slice(from as usize..to as usize)),
+            OverlayBytes::Sealed { extent, .. } => ReadSpan::Sealed(extent.part(from, to)),
         });
     }
-    fill(&mut pieces, at..range.end, published);
-    pieces
+    fill(&mut spans, at..range.end, published);
+    spans
 }
 
-/// Appends the pieces of `range` from the published extents alone.
-fn fill(pieces: &mut Vec<Piece>, range: Range<u64>, published: &[(u64, Extent)]) {
+/// Appends the spans of `range` from the published extents alone.
+fn fill(spans: &mut Vec<ReadSpan>, range: Range<u64>, published: &[(u64, Extent)]) {
     let mut at = range.start;
     let first = published
         .partition_point(|(offset, extent)| offset.saturating_add(extent.length) <= range.start);
@@ -89,13 +87,13 @@ fn fill(pieces: &mut Vec<Piece>, range: Range<u64>, published: &[(u64, Extent)])
             continue;
         }
         if at < part.start {
-            pieces.push(Piece::Hole(part.start - at));
+            spans.push(ReadSpan::Hole(part.start - at));
         }
-        pieces.push(Piece::Sealed(extent.part(part.start - offset, part.end - offset)));
+        spans.push(ReadSpan::Sealed(extent.part(part.start - offset, part.end - offset)));
         at = part.end;
     }
     if at < range.end {
-        pieces.push(Piece::Hole(range.end - at));
+        spans.push(ReadSpan::Hole(range.end - at));
     }
 }
 
@@ -124,21 +122,21 @@ pub(super) fn in_pack(reference: &Reference, chunks: &Range<u64>) -> Range<u64> 
     reference.offset + within.start..reference.offset + within.end
 }
 
-/// A range of a pack that read-ahead fetches in one go.
+/// A range of a pack that read-ahead fetches with one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Segment {
+pub(super) struct Prefetch {
     /// The pack.
     pub pack: PackId,
     /// Bytes of the pack.
     pub range: Range<u64>,
-    /// Where in the file it is used up.
+    /// The offset in the file at which a reader has used it up.
     pub until: u64,
 }
 
-/// What to fetch for `window` of a file, in order, and how far that reaches: to the window's end,
-/// or less if that would cut an extent at an odd place, or nothing is known there.
-pub(super) fn segments(published: &[(u64, Extent)], window: &Range<u64>) -> (Vec<Segment>, u64) {
-    let mut segments: Vec<Segment> = Vec::new();
+/// What to fetch for `window` of a file, in order, and how far that reaches: to the window's end, or less where the end
+/// cuts an extent off the grid, or where nothing is known of the extents.
+pub(super) fn prefetches(published: &[(u64, Extent)], window: &Range<u64>) -> (Vec<Prefetch>, u64) {
+    let mut prefetches: Vec<Prefetch> = Vec::new();
     let mut reached = window.start;
     let first = published
         .partition_point(|(offset, extent)| offset.saturating_add(extent.length) <= window.start);
@@ -162,12 +160,12 @@ pub(super) fn segments(published: &[(u64, Extent)], window: &Range<u64>) -> (Vec
             let to = (from / GRID + 1).saturating_mul(GRID).min(stop);
             let until = if to == last { end } else { in_file((to * CHUNK).max(extent.skip)) };
             let range = in_pack(&extent.reference, &(from..to));
-            push(&mut segments, Segment { pack: extent.reference.pack, range, until });
+            push(&mut prefetches, Prefetch { pack: extent.reference.pack, range, until });
             reached = reached.max(until);
             from = to;
         }
     }
-    (segments, reached)
+    (prefetches, reached)
 }
 
 /// One request for sealed bytes of a pack that a read misses.
@@ -177,7 +175,7 @@ pub(super) struct Fetch {
     pub pack: PackId,
     /// Bytes of the pack.
     pub range: Range<u64>,
-    /// All messages in it are small: they share the pack with others.
+    /// All messages in it are small: their packs hold other messages, too.
     pub shared: bool,
 }
 
@@ -224,10 +222,10 @@ pub(super) fn fetches<'a>(
     fetches
 }
 
-/// Appends a segment, or lets the last one grow if the two lie together in one pack.
-fn push(segments: &mut Vec<Segment>, new: Segment) {
+/// Appends a prefetch, or extends the last one if the two lie together in one pack.
+fn push(prefetches: &mut Vec<Prefetch>, new: Prefetch) {
     let sealed_grid = GRID * (CHUNK + layout::TAG) + layout::HEADER;
-    match segments.last_mut() {
+    match prefetches.last_mut() {
         Some(last)
             if last.pack == new.pack
                 && last.range.end <= new.range.start
@@ -237,7 +235,7 @@ fn push(segments: &mut Vec<Segment>, new: Segment) {
             last.range.end = new.range.end;
             last.until = new.until;
         }
-        _ => segments.push(new),
+        _ => prefetches.push(new),
     }
 }
 

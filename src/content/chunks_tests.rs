@@ -40,27 +40,27 @@ fn byte(list: &[(u64, Extent)], at: u64) -> Option<(ExtentId, u64)> {
 
 proptest! {
     #[test]
-    fn pieces_and_chunks_are_the_bytes_of_the_range(
+    fn spans_and_chunks_are_the_bytes_of_the_range(
         list in any_file(), start in 0..8_000_000_u64, length in 1..300_000_u64, buffered in any::<bool>(),
     ) {
         let range = start..start + length;
         let overlay = if buffered {
-            let source = Source::Bytes(Bytes::from(vec![7; 1000]));
-            vec![OverlayPiece { offset: start + length / 2, source }]
+            let bytes = OverlayBytes::Plain(Bytes::from(vec![7; 1000]));
+            vec![OverlayPiece { offset: start + length / 2, bytes }]
         } else {
             Vec::new()
         };
         let buffer = start + length / 2..start + length / 2 + if buffered { 1000 } else { 0 };
         let mut at = range.start;
-        for piece in pieces(&range, overlay, &list) {
-            let end = at + piece.length();
+        for span in spans(&range, overlay, &list) {
+            let end = at + span.length();
             prop_assert!(end > at);
-            match piece {
-                Piece::Plain(_) => prop_assert!(buffer.contains(&at) && end <= buffer.end),
-                Piece::Hole(_) => for at in [at, end - 1] {
+            match span {
+                ReadSpan::Plain(_) => prop_assert!(buffer.contains(&at) && end <= buffer.end),
+                ReadSpan::Hole(_) => for at in [at, end - 1] {
                     prop_assert!(byte(&list, at).is_none() && !buffer.contains(&at));
                 }
-                Piece::Sealed(extent) => {
+                ReadSpan::Sealed(extent) => {
                     prop_assert_eq!(seal::flaw(&extent), None);
                     let id = extent.reference.extent;
                     for (at, plain) in [(at, extent.skip), (end - 1, extent.skip + extent.length - 1)] {
@@ -86,27 +86,27 @@ proptest! {
         prop_assert_eq!(at, range.end);
     }
 
-    /// Whatever chunk a reader needs in the part that was reached lies whole in one segment.
+    /// Whatever chunk a reader needs in the part that was reached lies whole in one prefetch.
     #[test]
     fn segments_hold_every_chunk_they_reach(
         list in any_file(), start in 0..8_000_000_u64, length in 0..9_000_000_u64,
     ) {
         let window = start..start + length;
-        let (segments, reached) = segments(&list, &window);
-        prop_assert!(reached >= window.start && (reached <= window.end || segments.is_empty()));
-        for segment in &segments {
-            prop_assert!(segment.range.end - segment.range.start <= GRID * (CHUNK + 16) + 56);
-            prop_assert!(segment.until <= reached);
+        let (prefetches, reached) = prefetches(&list, &window);
+        prop_assert!(reached >= window.start && (reached <= window.end || prefetches.is_empty()));
+        for prefetch in &prefetches {
+            prop_assert!(prefetch.range.end - prefetch.range.start <= GRID * (CHUNK + 16) + 56);
+            prop_assert!(prefetch.until <= reached);
         }
         if reached == window.start {
             return Ok(());
         }
-        for piece in pieces(&(window.start..reached), Vec::new(), &list) {
-            let Piece::Sealed(extent) = piece else { continue };
+        for span in spans(&(window.start..reached), Vec::new(), &list) {
+            let ReadSpan::Sealed(extent) = span else { continue };
             for index in chunks(&extent) {
                 let sealed = in_pack(&extent.reference, &(index..index + 1));
-                prop_assert!(segments.iter().any(|segment| segment.pack == extent.reference.pack
-                    && segment.range.start <= sealed.start && sealed.end <= segment.range.end));
+                prop_assert!(prefetches.iter().any(|prefetch| prefetch.pack == extent.reference.pack
+                    && prefetch.range.start <= sealed.start && sealed.end <= prefetch.range.end));
             }
         }
     }
@@ -125,8 +125,8 @@ proptest! {
             let _ = seal::flaw(extent);
         }
         let sound: Vec<_> = list.into_iter().filter(|(_, extent)| seal::flaw(extent).is_none()).collect();
-        pieces(&range, Vec::new(), &sound);
-        segments(&sound, &range);
+        spans(&range, Vec::new(), &sound);
+        prefetches(&sound, &range);
     }
 }
 
@@ -134,19 +134,19 @@ proptest! {
 fn small_extents_that_lie_together_are_fetched_together() {
     let small = layout::sealed_length(1000);
     let list: Vec<_> = (0..100).map(|n| (n * 1000, extent(0, n * small, 1000, 0, 1000))).collect();
-    let (segments, reached) = segments(&list, &(0..100_000));
-    assert_eq!((segments.len(), reached), (1, 100_000));
-    assert!(segments[0].range.end <= 100 * small);
+    let (prefetches, reached) = prefetches(&list, &(0..100_000));
+    assert_eq!((prefetches.len(), reached), (1, 100_000));
+    assert!(prefetches[0].range.end <= 100 * small);
 }
 
 #[test]
-fn a_large_extent_is_fetched_in_pieces_of_the_grid() {
+fn a_large_extent_is_fetched_in_parts_of_the_grid() {
     let list = [(0, extent(0, 0, EXTENT_MAX, 0, EXTENT_MAX))];
-    let (segments, reached) = segments(&list, &(MIB..EXTENT_MAX));
-    assert_eq!((segments.len(), reached), (4, EXTENT_MAX));
-    let (cut, reached) = super::segments(&list, &(MIB..3 * MIB + 5));
+    let (prefetches, reached) = prefetches(&list, &(MIB..EXTENT_MAX));
+    assert_eq!((prefetches.len(), reached), (4, EXTENT_MAX));
+    let (cut, reached) = super::prefetches(&list, &(MIB..3 * MIB + 5));
     assert_eq!((cut.len(), reached), (1, 3 * MIB));
-    assert_eq!(cut[0].range.end, segments[0].range.end - 64 * 16400);
+    assert_eq!(cut[0].range.end, prefetches[0].range.end - 64 * 16400);
 }
 
 #[test]

@@ -42,6 +42,11 @@ pub enum Error {
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
+    /// The file's stream failed, and bytes that were taken are lost with it (J6).
+    pub(super) fn broken(reason: &str) -> Self {
+        Self::Staging(crate::upload::Error::Poisoned(reason.to_owned()))
+    }
+
     /// Whether the store does not answer, rather than something being broken or missing.
     pub fn is_transient(&self) -> bool {
         match self {

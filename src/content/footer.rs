@@ -4,6 +4,8 @@
 //! sealed for the place `Footer(pack)`. The trailer, sealed for `Trailer(pack)`, says where the footer begins (8 bytes,
 //! big-endian): in the clear it would tell where the extents end, and so the length that the padding hides.
 
+use std::sync::Arc;
+
 use minicbor::{Decode, Encode};
 
 use crate::crypto::{Keys, Place, layout, padme};
@@ -49,6 +51,20 @@ impl FooterEntry {
     /// About how long it is in the footer, in bytes.
     pub(super) fn weight(&self) -> u64 {
         180 + self.name.len() as u64
+    }
+}
+
+/// Whose bytes an extent holds, for the footer.
+#[derive(Clone, Debug)]
+pub(super) struct Origin {
+    pub inode: InodeNo,
+    /// Empty if not known.
+    pub name: Arc<[u8]>,
+}
+
+impl Origin {
+    pub(super) fn entry(&self, reference: Reference, offset: u64) -> FooterEntry {
+        FooterEntry { reference, inode: self.inode, offset, name: self.name.to_vec() }
     }
 }
 

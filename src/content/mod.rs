@@ -1,9 +1,10 @@
 //! A file's bytes: what is written and not yet published, how it is sealed into packs, and how ranges are read.
 //!
-//! Write path: `File::write` (writes.rs) buffers; what runs on in order streams into a pack of its own (stream.rs);
-//! `File::seal` puts the rest into the shared open pack (packer.rs). Then the caller publishes the pieces in one
-//! transaction (extents.rs says which records change) and says so by `File::published`.
-//! Read path: `Content::read` (reader.rs) lays the overlay of unpublished pieces over the published extents.
+//! Write path: `File::take` (writes.rs) buffers (write_buffer.rs); what runs on in order streams into a pack of its own
+//! (stream.rs); `File::seal` puts the rest into the shared open pack (packer.rs). Then the caller publishes the pieces in
+//! one transaction (extents.rs says which records change) and says so by `File::published`.
+//! Read path: `Content::read` (reader.rs) lays the overlay of unpublished pieces over the published extents, and opens
+//! what it finds or fetches (partial_read.rs). How an extent is sealed and opened is known to seal.rs alone.
 //!
 //! Order of locks: a file's publishing lock, then the file's state, then the open pack, then staging.
 
@@ -13,9 +14,12 @@ mod error;
 pub mod extents;
 mod file;
 mod footer;
+mod open_files;
 mod overlay;
 mod packer;
-mod pieces;
+mod partial_read;
+mod piece_map;
+mod publication;
 mod readahead;
 mod reader;
 #[cfg(test)]
@@ -23,29 +27,36 @@ mod reader_tests;
 mod replaced;
 mod rewrite;
 mod seal;
+mod staged_extent;
+mod staging_writer;
 mod stream;
-mod table;
 mod version;
+mod write_buffer;
 mod writes;
 
 #[cfg(test)]
 mod write_tests;
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use crate::cache::Cache;
 use crate::crypto::Keys;
-use crate::types::{InodeNo, MIB};
+use crate::types::{Extent, InodeNo, MIB};
 use crate::upload::Staging;
 
 pub use error::{Error, Result};
-pub use file::{File, Message, Publication, Took, Turn, Unpublished};
+pub use file::File;
 pub use footer::{Footer, FooterEntry, FooterKeys, open_footer, seal_footer};
-pub use overlay::{Overlay, OverlayPiece, Source};
-pub use replaced::{Answers, Counted, Question};
+pub use overlay::{Overlay, OverlayBytes, OverlayPiece};
+pub use publication::{Publication, Took, Turn, Unpublished};
+pub use replaced::{Answers, OverlapCount, Question};
 pub use rewrite::Copied;
 pub use seal::{SealedExtent, extent_opens, seal_extent};
+pub use staged_extent::StagedExtent;
 pub use version::VersionHash;
 
 pub use crate::upload::Reservation;
@@ -81,13 +92,9 @@ pub struct Content {
 }
 
 struct Inner {
-    keys: Keys,
-    cache: Cache,
-    staging: Staging,
-    limits: Limits,
-    sealing: Arc<writes::Sealing>,
-    files: Arc<table::Table>,
-    readers: reader::Shared,
+    reader: reader::Reader,
+    writer: Arc<staging_writer::StagingWriter>,
+    files: Arc<open_files::OpenFiles<File>>,
 }
 
 impl Content {
@@ -104,23 +111,21 @@ impl Content {
         limits: Limits,
         linger: packer::Linger,
     ) -> Self {
-        let readers = reader::Shared::default();
-        let packer = packer::Packer::new(keys.clone(), staging.clone(), linger);
-        let budget = budget::Budget::new(limits.buffers);
-        let sealing = writes::Sealing {
+        let writer = staging_writer::StagingWriter {
             keys: keys.clone(),
             staging: staging.clone(),
-            packer,
-            budget,
+            packer: packer::Packer::new(keys.clone(), staging.clone(), linger),
+            budget: budget::Budget::new(limits.buffers),
             limits,
         };
-        let (sealing, files) = (Arc::new(sealing), Arc::default());
-        Self { inner: Arc::new(Inner { keys, cache, staging, limits, sealing, files, readers }) }
+        let reader = reader::Reader::new(keys, cache, staging, limits.deadline);
+        Self { inner: Arc::new(Inner { reader, writer: Arc::new(writer), files: Arc::default() }) }
     }
 
     /// The one `File` of this inode. A handle keeps it; so does what is unpublished in it.
     pub fn file(&self, ino: InodeNo) -> Arc<File> {
-        self.inner.files.get_or_new(ino, &self.inner.sealing)
+        let Inner { writer, files, .. } = &*self.inner;
+        files.get_or_new(ino, || File::new(ino, writer.clone(), files.clone()))
     }
 
     /// The file of this inode if anyone has it open or something of it is unpublished.
@@ -139,22 +144,44 @@ impl Content {
     /// everything while a writer waits for room in staging. To be asked about once a second.
     pub fn overdue(&self, age: Duration) -> Vec<Arc<File>> {
         let mut files = self.unpublished();
-        if *self.inner.sealing.staging.waiting().borrow() == 0 {
+        if *self.inner.writer.staging.waiting().borrow() == 0 {
             let due = |now: Unpublished| now.must_publish || now.since.elapsed() >= age;
             files.retain(|file| file.unpublished().is_some_and(due));
         }
         files
     }
 
+    /// The bytes of `range`, cut at `size`: the overlay over the published extents, zeros where there is neither.
+    /// Ready at the first poll when all of it is on this machine. `published` holds at least the extents of `range`;
+    /// with those of `File::window` the read-ahead knows what to fetch. Within a tokio runtime.
+    ///
+    /// # Errors
+    /// `Seal` when bytes are not what they must be, `Cache` when the bucket fails, `Deadline`.
+    pub async fn read(
+        &self,
+        file: &File,
+        range: Range<u64>,
+        overlay: Overlay,
+        published: Vec<(u64, Extent)>,
+        size: u64,
+    ) -> Result<Bytes> {
+        let reader = &self.inner.reader;
+        let read = reader.read(&file.reads, range, overlay, &published, size).await;
+        read.inspect_err(|error| match error {
+            Error::Removed(_) => {} // the caller looks again
+            error => reader.report(file.ino(), error),
+        })
+    }
+
     /// Closes the shared open pack, so that it is uploaded now (`sync`, `fsync` into the bucket).
     pub fn close_packs(&self) -> Result<()> {
-        self.inner.sealing.packer.close()
+        self.inner.writer.packer.close()
     }
 
     /// Bytes of plaintext in write buffers now.
     #[cfg(test)]
     pub fn buffered(&self) -> u64 {
-        self.inner.sealing.budget.used()
+        self.inner.writer.budget.used()
     }
 }
 
@@ -163,4 +190,9 @@ impl Drop for Inner {
         // Files that are kept refer to the table that keeps them.
         self.files.clear();
     }
+}
+
+/// A distance inside bytes that are in memory, as an index of them: it fits.
+fn in_memory(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::file::Message;
+use super::staged_extent::StagedExtent;
 use crate::types::Extent;
 
 /// The unpublished pieces of a range: sorted, disjoint, clipped to it.
@@ -19,31 +19,31 @@ pub struct Overlay {
 pub struct OverlayPiece {
     /// Where in the file it begins, in bytes.
     pub offset: u64,
-    /// Its bytes.
-    pub source: Source,
+    /// What is there.
+    pub bytes: OverlayBytes,
 }
 
 /// Where the bytes of a piece are.
 #[derive(Debug)]
-pub enum Source {
+pub enum OverlayBytes {
     /// Here: plaintext.
-    Bytes(Bytes),
+    Plain(Bytes),
     /// Sealed in staging (or, when it was published meanwhile, wherever published extents are).
     Sealed {
         /// The part.
         extent: Extent,
         /// Keeps its pack in staging while this overlay lives.
         #[allow(dead_code, reason = "only kept")]
-        hold: Arc<Message>,
+        hold: Arc<StagedExtent>,
     },
 }
 
 impl OverlayPiece {
     /// Length in bytes.
     pub fn length(&self) -> u64 {
-        match &self.source {
-            Source::Bytes(bytes) => bytes.len() as u64,
-            Source::Sealed { extent, .. } => extent.length,
+        match &self.bytes {
+            OverlayBytes::Plain(bytes) => bytes.len() as u64,
+            OverlayBytes::Sealed { extent, .. } => extent.length,
         }
     }
 }

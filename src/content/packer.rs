@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 
 use super::Result;
-use super::file::Message;
-use super::footer::{Footer, FooterEntry, seal_footer};
+use super::footer::{Footer, Origin, seal_footer};
 use super::seal::seal_extent;
+use super::staged_extent::StagedExtent;
 use crate::crypto::{Keys, layout, random};
 use crate::os;
-use crate::types::{EXTENT_MAX, InodeNo, PackId, Reference};
+use crate::types::{EXTENT_MAX, PackId};
 use crate::upload::{OpenPack, Staging};
 
 /// How long a shared pack waits for company.
@@ -30,26 +30,12 @@ pub(super) const LINGER: Linger =
 /// After a panic the thread goes on so much later.
 const AGAIN: Duration = Duration::from_millis(100);
 
-/// Whose bytes an extent holds, for the footer.
-#[derive(Clone, Debug)]
-pub(super) struct Origin {
-    pub inode: InodeNo,
-    /// Empty if not known.
-    pub name: Arc<[u8]>,
-}
-
-impl Origin {
-    pub(super) fn entry(&self, reference: Reference, offset: u64) -> FooterEntry {
-        FooterEntry { reference, inode: self.inode, offset, name: self.name.to_vec() }
-    }
-}
-
 /// The shared pack. Its thread closes it when it lingered.
 pub(super) struct Packer {
-    shared: Arc<Shared>,
+    inner: Arc<Inner>,
 }
 
-struct Shared {
+struct Inner {
     keys: Keys,
     staging: Staging,
     linger: Linger,
@@ -59,12 +45,12 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    open: Option<Open>,
+    open: Option<SharedPack>,
     has_thread: bool,
     stopped: bool,
 }
 
-struct Open {
+struct SharedPack {
     pack: OpenPack,
     footer: Footer,
     footer_weight: u64,
@@ -75,20 +61,25 @@ struct Open {
 impl Packer {
     pub(super) fn new(keys: Keys, staging: Staging, linger: Linger) -> Self {
         let (state, wake) = (Mutex::default(), Condvar::new());
-        Self { shared: Arc::new(Shared { keys, staging, linger, state, wake }) }
+        Self { inner: Arc::new(Inner { keys, staging, linger, state, wake }) }
     }
 
     /// Seals `parts`, one after the other, as one extent at `offset` of the file; it is in staging when this returns.
-    pub(super) fn add(&self, origin: &Origin, offset: u64, parts: &[&[u8]]) -> Result<Message> {
+    pub(super) fn add(
+        &self,
+        origin: &Origin,
+        offset: u64,
+        parts: &[&[u8]],
+    ) -> Result<StagedExtent> {
         let mut sealed = Vec::new();
-        let extent = seal_extent(&self.shared.keys, parts, &mut sealed);
+        let extent = seal_extent(&self.inner.keys, parts, &mut sealed);
 
-        let mut state = self.shared.state.lock();
+        let mut state = self.inner.state.lock();
         let open = match &mut state.open {
             Some(open) if open.has_room(sealed.len() as u64) => open,
-            _ => self.shared.begin(&mut state)?,
+            _ => self.inner.begin(&mut state)?,
         };
-        let hold = self.shared.staging.hold(open.pack.id());
+        let hold = self.inner.staging.hold(open.pack.id());
         let at = open.pack.append(&sealed)?;
         let reference = extent.at(open.pack.id(), at);
         let entry = origin.entry(reference.clone(), offset);
@@ -96,29 +87,29 @@ impl Packer {
         open.footer.entries.push(entry);
         open.last = Instant::now();
         if !open.has_room(0) {
-            self.shared.close(&mut state)?;
+            self.inner.close(&mut state)?;
         }
-        Ok(Message { reference, _hold: hold })
+        Ok(StagedExtent::new(reference, hold))
     }
 
     /// Closes the pack if one is open: it is in the upload queue when this returns.
     pub(super) fn close(&self) -> Result<()> {
-        self.shared.close(&mut self.shared.state.lock())
+        self.inner.close(&mut self.inner.state.lock())
     }
 }
 
 impl Drop for Packer {
     fn drop(&mut self) {
-        let mut state = self.shared.state.lock();
+        let mut state = self.inner.state.lock();
         state.stopped = true;
-        self.shared.wake.notify_all();
-        if let Err(error) = self.shared.close(&mut state) {
+        self.inner.wake.notify_all();
+        if let Err(error) = self.inner.close(&mut state) {
             tracing::warn!(%error, "the open pack was left for the next mount to close");
         }
     }
 }
 
-impl Open {
+impl SharedPack {
     /// Whether the pack stays within the size of a full one with another `sealed` bytes.
     fn has_room(&self, sealed: u64) -> bool {
         let full = layout::sealed_length(EXTENT_MAX);
@@ -126,9 +117,9 @@ impl Open {
     }
 }
 
-impl Shared {
+impl Inner {
     /// A new open pack, instead of the one that is there.
-    fn begin<'a>(self: &Arc<Self>, state: &'a mut State) -> Result<&'a mut Open> {
+    fn begin<'a>(self: &Arc<Self>, state: &'a mut State) -> Result<&'a mut SharedPack> {
         self.close(state)?;
         if !state.has_thread {
             let this = self.clone();
@@ -148,7 +139,7 @@ impl Shared {
         let now = Instant::now();
         self.wake.notify_all();
         let footer = Footer::default();
-        Ok(state.open.insert(Open { pack, footer, footer_weight: 0, first: now, last: now }))
+        Ok(state.open.insert(SharedPack { pack, footer, footer_weight: 0, first: now, last: now }))
     }
 
     fn close(&self, state: &mut State) -> Result<()> {

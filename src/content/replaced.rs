@@ -32,7 +32,7 @@ pub struct Question {
 
 /// The map's answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counted {
+pub struct OverlapCount {
     /// Records that overlap the range, `most` at most.
     pub records: u64,
     /// Where the first begins that is beyond `most`.
@@ -41,15 +41,15 @@ pub struct Counted {
 
 /// What was asked for one write.
 #[derive(Debug, Default)]
-pub struct Answers(Vec<(Question, Counted)>);
+pub struct Answers(Vec<(Question, OverlapCount)>);
 
 impl Answers {
     /// The answer to a question.
-    pub fn add(&mut self, question: Question, counted: Counted) {
+    pub fn add(&mut self, question: Question, counted: OverlapCount) {
         self.0.push((question, counted));
     }
 
-    fn to(&self, question: &Question) -> Option<Counted> {
+    fn to(&self, question: &Question) -> Option<OverlapCount> {
         self.0.iter().find(|(asked, _)| asked == question).map(|(_, counted)| *counted)
     }
 }
@@ -154,7 +154,7 @@ impl Replaced {
         Weighed::Taken(at)
     }
 
-    fn know(&mut self, window: u64, counted: Counted) -> u64 {
+    fn know(&mut self, window: u64, counted: OverlapCount) -> u64 {
         if self.windows.len() >= WINDOWS_MAX {
             self.windows.clear();
         }
@@ -221,7 +221,7 @@ mod tests {
                     let next = question.range.start + question.most * 1024 / density.max(1);
                     let next = (there > question.most).then_some(next);
                     let records = there.min(question.most);
-                    answers.add(question, Counted { records, next });
+                    answers.add(question, OverlapCount { records, next });
                 }
                 other => return other,
             }
@@ -271,7 +271,7 @@ mod tests {
         let mut replaced = Replaced::new(LIMIT);
         let mut answers = Answers::default();
         let Weighed::Ask(question) = replaced.take(0, 0..4096, &answers) else { panic!() };
-        answers.add(question.clone(), Counted { records: 3, next: None });
+        answers.add(question.clone(), OverlapCount { records: 3, next: None });
         replaced.changed(100, true);
         assert_eq!(replaced.sum(), 100, "what is written may replace what came");
         let Weighed::Ask(again) = replaced.take(1, 0..4096, &answers) else { panic!() };

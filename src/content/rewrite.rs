@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::file::Message;
+use super::staged_extent::StagedExtent;
+use super::staging_writer::STREAM_MIN;
 use super::stream::OpenExtent;
-use super::writes::STREAM_MIN;
 use super::{Error, File, Result};
 use crate::types::{EXTENT_MAX, Extent, MIB};
 
@@ -20,7 +20,7 @@ pub struct Copied {
     /// What can take the place of the records of the range: sorted, disjoint.
     pub pieces: Vec<(u64, Extent)>,
     /// The packs stay in staging until the transaction says that it refers to them (C4).
-    _holds: Vec<Arc<Message>>,
+    _holds: Vec<Arc<StagedExtent>>,
 }
 
 impl File {
@@ -39,16 +39,16 @@ impl File {
     where
         R: Future<Output = Result<Bytes>>,
     {
-        let room = self.sealing.staging.try_reserve(range.end - range.start)?;
+        let room = self.writer.staging.try_reserve(range.end - range.start)?;
         let _room = room.ok_or(Error::Staging(crate::upload::Error::Full))?;
         let (mut pieces, mut holds) = (Vec::new(), Vec::new());
         let mut start = range.start;
         while start < range.end {
             // As a stream's: an extent ends with its window.
             let end = range.end.min((start / EXTENT_MAX + 1) * EXTENT_MAX);
-            let message = self.seal_anew(start..end, &read).await?;
-            pieces.push((start, message.extent(0, end - start)));
-            holds.push(message);
+            let extent = self.seal_anew(start..end, &read).await?;
+            pieces.push((start, extent.part(0, end - start)));
+            holds.push(extent);
             start = end;
         }
         Ok(Copied { pieces, _holds: holds })
@@ -59,11 +59,11 @@ impl File {
         &self,
         range: Range<u64>,
         read: impl Fn(Range<u64>) -> R,
-    ) -> Result<Arc<Message>>
+    ) -> Result<Arc<StagedExtent>>
     where
         R: Future<Output = Result<Bytes>>,
     {
-        let (to, who) = (&*self.sealing, self.origin());
+        let (to, who) = (&*self.writer, self.origin());
         if range.end - range.start <= STREAM_MIN {
             let data = read(range.clone()).await?;
             return to.seal(&who, range.start, &[&data], data.len() as u64);

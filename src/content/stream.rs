@@ -6,11 +6,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::file::Message;
-use super::footer::{Footer, seal_footer};
-use super::packer::Origin;
+use super::footer::{Footer, Origin, seal_footer};
 use super::seal::ExtentSealer;
-use super::{Error, Result};
+use super::staged_extent::StagedExtent;
+use super::{Error, Result, in_memory};
 use crate::crypto::{Keys, layout, random};
 use crate::types::{EXTENT_MAX, KIB, PackId};
 use crate::upload::{OpenPack, PackHold, Staging};
@@ -82,14 +81,14 @@ impl OpenExtent {
     }
 
     /// The extent is as long as it gets: it and its pack's footer are in staging, and the pack is in the upload queue.
-    pub(super) fn finish(mut self, keys: &Keys, origin: &Origin) -> Result<Arc<Message>> {
+    pub(super) fn finish(mut self, keys: &Keys, origin: &Origin) -> Result<Arc<StagedExtent>> {
         let extent = self.sealer.finish(&mut self.out);
         self.pack.append(&self.out)?;
         let reference = extent.at(self.pack.id(), 0);
         let footer = Footer { entries: vec![origin.entry(reference.clone(), self.start)] };
         let footer = seal_footer(keys, self.pack.id(), &footer, self.pack.length());
         self.pack.close(&footer)?;
-        Ok(Arc::new(Message { reference, _hold: self.hold }))
+        Ok(Arc::new(StagedExtent::new(reference, self.hold)))
     }
 
     /// Bytes of the extent, by their place in it, while it is still open: from the pack as far as chunks are full.
@@ -132,14 +131,9 @@ pub(super) fn seal_alone(
     origin: &Origin,
     start: u64,
     parts: &[&[u8]],
-) -> Result<Arc<Message>> {
+) -> Result<Arc<StagedExtent>> {
     let mut extent = OpenExtent::begin(keys, staging, start)?;
     extent.most = EXTENT_MAX;
     parts.iter().try_for_each(|part| extent.push(part))?;
     extent.finish(keys, origin)
-}
-
-fn in_memory(bytes: u64) -> usize {
-    // A distance inside bytes that are in memory: it fits.
-    usize::try_from(bytes).unwrap_or(usize::MAX)
 }

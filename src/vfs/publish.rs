@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::content::{Counted, File, Publication, Question, extents};
+use crate::content::{File, OverlapCount, Publication, Question, extents};
 use crate::index::{Draft, View};
 use crate::records::Inode;
 use crate::types::{EXTENT_MAX, Extent, InodeNo};
@@ -105,24 +105,24 @@ impl Vfs {
     }
 
     /// How many published records a write would take the place of: what content asks before it takes one (V1).
-    pub(super) async fn count(&self, ino: InodeNo, question: &Question) -> Result<Counted> {
+    pub(super) async fn count(&self, ino: InodeNo, question: &Question) -> Result<OverlapCount> {
         let most = usize::try_from(question.most).unwrap_or(usize::MAX);
         self.read(|view| {
-            let Some(inode) = view.inode(ino)? else { return Ok(Counted::default()) };
+            let Some(inode) = view.inode(ino)? else { return Ok(OverlapCount::default()) };
             // Beyond the end lies what a truncation takes away before anything is published there.
             let range = question.range.start..question.range.end.min(inode.size);
             if range.is_empty() {
-                return Ok(Counted::default());
+                return Ok(OverlapCount::default());
             }
             if inode.extent.is_some() {
-                return Ok(Counted { records: 1, next: None });
+                return Ok(OverlapCount { records: 1, next: None });
             }
             let mut list = view.extents(ino, &inode, range.start..range.start + 1)?;
             let more =
                 view.extents_within(ino, range.start + 1..range.end, most.saturating_add(1))?;
             list.extend(more);
             let next = list.get(most).map(|(offset, _)| *offset);
-            Ok(Counted { records: list.len().min(most) as u64, next })
+            Ok(OverlapCount { records: list.len().min(most) as u64, next })
         })
         .await
     }

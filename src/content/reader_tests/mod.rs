@@ -11,8 +11,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures_util::FutureExt;
 
-use super::file::Message;
-use super::readahead::PerFile;
+use super::readahead::Readahead;
 use super::*;
 use crate::cache::Budgets;
 use crate::crypto::{MasterKey, random};
@@ -63,8 +62,8 @@ impl World {
         self.content = Self::content(&self.dir, &self.bucket, &self.keys, deadline);
     }
 
-    fn inner(&self) -> &Inner {
-        &self.content.inner
+    fn reader(&self) -> &reader::Reader {
+        &self.content.inner.reader
     }
 
     /// Seals one message to the end of a pack that is being made.
@@ -83,32 +82,32 @@ impl World {
     }
 
     fn stage(&self, pack: PackId, bytes: &[u8]) {
-        let mut open = self.inner().staging.create(pack).unwrap();
+        let mut open = self.reader().staging.create(pack).unwrap();
         open.append(bytes).unwrap();
         // Something refers to it, or it would not stay.
-        self.inner().staging.appending(Seq(1), &[pack]).unwrap();
+        self.reader().staging.appending(Seq(1), &[pack]).unwrap();
         open.close(b"").unwrap();
     }
 
     async fn read(&self, published: &[(u64, Extent)], range: Range<u64>) -> Result<Bytes> {
         let size = published.iter().map(|(at, extent)| at + extent.length).max().unwrap_or(0);
-        self.read_as(&PerFile::default(), published, range, Overlay::default(), size).await
+        self.read_as(&Readahead::default(), published, range, Overlay::default(), size).await
     }
 
     async fn read_as(
         &self,
-        file: &PerFile,
+        file: &Readahead,
         published: &[(u64, Extent)],
         range: Range<u64>,
         overlay: Overlay,
         size: u64,
     ) -> Result<Bytes> {
-        self.inner().read_range(file, range, overlay, published, size).await
+        self.reader().read(file, range, overlay, published, size).await
     }
 
     async fn settled(&self) {
         for _ in 0..1000 {
-            if self.inner().cache.usage().flight_bytes == 0 {
+            if self.reader().cache.usage().flight_bytes == 0 {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(2)).await;

@@ -53,7 +53,7 @@ fn build(world: &World, shapes: &[Shape], homes: &[Home]) -> (Vec<(u64, Extent)>
         match home {
             Home::Bucket => world.store.plant(&pack_object(pack), sealed),
             Home::Staging => world.stage(pack, &sealed),
-            Home::Disk => world.inner().cache.insert_whole(&pack_object(pack), sealed.into()),
+            Home::Disk => world.reader().cache.insert_whole(&pack_object(pack), sealed.into()),
         }
     }
     (list, bytes)
@@ -80,7 +80,7 @@ proptest! {
         let fresh = noise(end - at, 99);
         model[usize::try_from(at).unwrap()..usize::try_from(end).unwrap()].copy_from_slice(&fresh);
         let fresh = Bytes::from(fresh);
-        let file = PerFile::default();
+        let file = Readahead::default();
         runtime().block_on(async {
             let mut next = 0;
             for (start, length) in reads {
@@ -88,8 +88,8 @@ proptest! {
                 next = (start + length).min(size);
                 let mut overlay = Overlay::default();
                 if at < end {
-                    let source = Source::Bytes(fresh.clone());
-                    overlay.pieces.push(OverlayPiece { offset: at, source });
+                    let bytes = OverlayBytes::Plain(fresh.clone());
+                    overlay.pieces.push(OverlayPiece { offset: at, bytes });
                 }
                 let got = world.read_as(&file, &list, start..start + length, overlay, size).await;
                 let got = got.map_err(|error| TestCaseError::fail(format!("{error:?}")))?;
@@ -131,13 +131,13 @@ proptest! {
             }
         }
         world.store.plant(victim, bytes);
-        let file = PerFile::default();
+        let file = Readahead::default();
         runtime().block_on(async {
             let mut from = 0;
             while from < size {
                 let to = (from + 30_000).min(size);
                 let range = from..to;
-                let file = if in_order { file.clone() } else { PerFile::default() };
+                let file = if in_order { file.clone() } else { Readahead::default() };
                 if let Ok(got) = world.read_as(&file, &list, range.clone(), Overlay::default(), size).await {
                     prop_assert!(got == part(&model, range.clone()), "{:?}", range);
                 }

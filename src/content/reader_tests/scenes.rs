@@ -34,7 +34,7 @@ async fn an_extent_that_this_version_cannot_open_is_refused_and_never_fetched() 
             "{error}"
         );
     }
-    assert_eq!(world.inner().cache.usage().fetches, 0);
+    assert_eq!(world.reader().cache.usage().fetches, 0);
 }
 
 #[tokio::test]
@@ -75,10 +75,10 @@ async fn what_is_on_this_machine_is_answered_at_the_first_poll() {
     let read = world.read(&[(0, extent.clone())], 0..300_000).now_or_never().expect("staged");
     assert_eq!(read.unwrap(), plain);
     // Unpublished pieces are read the same way.
-    let hold = Arc::new(Message { reference, _hold: world.inner().staging.hold(pack) });
-    let source = Source::Sealed { extent, hold };
-    let overlay = Overlay { pieces: vec![OverlayPiece { offset: 10, source }] };
-    let file = PerFile::default();
+    let hold = Arc::new(StagedExtent::new(reference, world.reader().staging.hold(pack)));
+    let bytes = OverlayBytes::Sealed { extent, hold };
+    let overlay = Overlay { pieces: vec![OverlayPiece { offset: 10, bytes }] };
+    let file = Readahead::default();
     let read = world.read_as(&file, &[], 0..500, overlay, 300_010).now_or_never().unwrap();
     assert_eq!(read.unwrap()[10..], plain[..490]);
 }
@@ -89,10 +89,10 @@ async fn a_cold_small_read_is_one_get_of_its_group_of_chunks() {
     let plain = noise(EXTENT_MAX, 1);
     let list = world.lone(&plain);
     for (n, at) in [5_000_000, 90_000, 12_000_000].into_iter().enumerate() {
-        let before = world.inner().cache.usage();
+        let before = world.reader().cache.usage();
         let read = world.read(&list, at..at + 4096).await.unwrap();
         assert_eq!(read, part(&plain, at..at + 4096));
-        let after = world.inner().cache.usage();
+        let after = world.reader().cache.usage();
         assert_eq!(after.fetches - before.fetches, 1, "{n}");
         assert!(after.fetched_bytes - before.fetched_bytes <= 129 * KIB);
     }
@@ -114,10 +114,10 @@ async fn small_files_that_share_a_pack_cost_few_gets() {
     for (n, (list, plain)) in files.iter().enumerate() {
         assert_eq!(world.read(list, 0..4096).await.unwrap(), plain);
         if n == 0 {
-            assert!(world.inner().cache.usage().fetched_bytes <= 64 * KIB);
+            assert!(world.reader().cache.usage().fetched_bytes <= 64 * KIB);
         }
     }
-    let usage = world.inner().cache.usage();
+    let usage = world.reader().cache.usage();
     assert!(usage.fetches <= 4, "{usage:?}");
 }
 

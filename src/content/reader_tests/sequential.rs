@@ -11,14 +11,14 @@ fn large(world: &World, count: u64) -> (Vec<(u64, Extent)>, Vec<u8>) {
 
 /// Reads in requests of 128 KiB, as the kernel does, with the extents of the window alone.
 async fn read_through(world: &World, list: &[(u64, Extent)], plain: &[u8]) {
-    let file = PerFile::default();
+    let file = Readahead::default();
     let size = list.len() as u64 * EXTENT_MAX;
     read_part(world, &file, list, plain, 0..size).await;
 }
 
 async fn read_part(
     world: &World,
-    file: &PerFile,
+    file: &Readahead,
     list: &[(u64, Extent)],
     plain: &[u8],
     part_of_file: Range<u64>,
@@ -43,7 +43,7 @@ async fn a_sequential_reader_gets_large_pieces_ahead_each_once() {
     let world = World::new();
     let (list, plain) = large(&world, 5);
     read_through(&world, &list, &plain).await;
-    let usage = world.inner().cache.usage();
+    let usage = world.reader().cache.usage();
     assert!(usage.fetched_bytes < 81 * MIB + MIB / 2, "{usage:?}");
     assert!(usage.fetches <= 32, "{usage:?}");
     assert!(usage.block_bytes < MIB, "a scan leaves nothing in memory: {usage:?}");
@@ -54,8 +54,8 @@ async fn a_sequential_reader_gets_large_pieces_ahead_each_once() {
 async fn readers_in_parallel_share_the_room() {
     let world = World::new();
     let (list, plain) = large(&world, 3);
-    let files: Vec<_> = (0..6).map(|_| (large(&world, 3).0, PerFile::default())).collect();
-    let old = PerFile::default();
+    let files: Vec<_> = (0..6).map(|_| (large(&world, 3).0, Readahead::default())).collect();
+    let old = Readahead::default();
     read_part(&world, &old, &list, &plain, 0..24 * MIB).await;
     let step = 2 * MIB;
     for from in (0..24 * MIB).step_by(2 << 20) {
@@ -65,7 +65,7 @@ async fn readers_in_parallel_share_the_room() {
         let from = 24 * MIB + from;
         read_part(&world, &old, &list, &plain, from..from + step).await;
     }
-    let usage = world.inner().cache.usage();
+    let usage = world.reader().cache.usage();
     // Without read-ahead it would be a fetch for each request: 192 of each file.
     assert!(usage.fetches < 490, "{usage:?}");
     assert!(usage.fetched_bytes < 6 * 36 * MIB + 49 * MIB, "{usage:?}");

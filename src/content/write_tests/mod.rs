@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::overlay::Source;
 use super::packer::Linger;
 use super::*;
 use crate::cache::Budgets;
@@ -95,9 +94,9 @@ impl World {
             assert!(piece.offset >= end && piece.length() > 0, "sorted, disjoint, not empty");
             end = piece.offset + piece.length();
             assert!(end <= range.end, "clipped");
-            match piece.source {
-                Source::Bytes(part) => put(piece.offset, &part),
-                Source::Sealed { extent, .. } => put(piece.offset, &self.open(&extent)),
+            match piece.bytes {
+                OverlayBytes::Plain(part) => put(piece.offset, &part),
+                OverlayBytes::Sealed { extent, .. } => put(piece.offset, &self.open(&extent)),
             }
         }
         bytes

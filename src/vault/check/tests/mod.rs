@@ -8,7 +8,6 @@ use bytes::Bytes;
 
 use self::world::World;
 use super::*;
-use crate::crypto::FIRST_EPOCH;
 use crate::records::encode_value;
 use crate::store::{
     self, Begin, Body, Deadlines, Fault, Fetched, Listing, MemoryStore, On, Put, PutReply, Verb,

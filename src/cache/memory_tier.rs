@@ -1,8 +1,8 @@
-//! Decrypted blocks in memory: 16 KiB chunks of extents, blocks of pages.
+//! The memory tier: decrypted blocks, that is 16 KiB chunks of extents and blocks of pages.
 //!
 //! A segmented LRU in independent shards. A content block begins on *probation* and is *kept*
 //! once it was used a second time, so a long scan passes through the probation part only.
-//! Blocks of pages have a part of their own and go last: every path needs them.
+//! MemoryTier of pages have a part of their own and go last: every path needs them.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,22 +27,23 @@ pub enum BlockId {
     Page(PageId, u64),
 }
 
-/// How a look-up counts.
+/// How a look-up of a block counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Use {
+pub enum Reuse {
     /// Whoever asks may ask again: the block is worth keeping.
-    Again,
+    Expected,
     /// A scan passes by: the block stays on probation.
-    Once,
+    Unlikely,
 }
 
+/// One part of the segmented LRU, and what is in it.
 #[derive(Debug)]
-struct Segment {
+struct WeighedLru {
     lru: LruCache<BlockId, Bytes>,
     bytes: u64,
 }
 
-impl Segment {
+impl WeighedLru {
     fn new() -> Self {
         Self { lru: LruCache::unbounded(), bytes: 0 }
     }
@@ -70,9 +71,9 @@ impl Segment {
 #[derive(Debug)]
 struct Shard {
     budget: u64,
-    pages: Segment,
-    kept: Segment,
-    probation: Segment,
+    pages: WeighedLru,
+    kept: WeighedLru,
+    probation: WeighedLru,
 }
 
 impl Shard {
@@ -85,14 +86,14 @@ impl Shard {
         self.budget.saturating_sub(self.pages.bytes) / 4 * 3
     }
 
-    fn get(&mut self, id: &BlockId, how: Use) -> Option<Bytes> {
+    fn get(&mut self, id: &BlockId, reuse: Reuse) -> Option<Bytes> {
         if matches!(id, BlockId::Page(..)) {
             return self.pages.lru.get(id).cloned();
         }
         if let Some(block) = self.kept.lru.get(id) {
             return Some(block.clone());
         }
-        if how == Use::Once {
+        if reuse == Reuse::Unlikely {
             return self.probation.lru.get(id).cloned();
         }
         let block = self.probation.take(id)?;
@@ -131,22 +132,22 @@ impl Shard {
 
 /// The blocks of one vault. All methods are short, without I/O.
 #[derive(Debug)]
-pub(super) struct Blocks {
+pub(super) struct MemoryTier {
     shards: Box<[Mutex<Shard>]>,
     hasher: RandomState,
     hits: AtomicU64,
     misses: AtomicU64,
 }
 
-impl Blocks {
+impl MemoryTier {
     /// Holds at most `budget` bytes, overhead included.
     pub(super) fn new(budget: u64) -> Self {
         let count = (budget / MIB).clamp(1, SHARDS);
         let shard = || Shard {
             budget: budget / count,
-            pages: Segment::new(),
-            kept: Segment::new(),
-            probation: Segment::new(),
+            pages: WeighedLru::new(),
+            kept: WeighedLru::new(),
+            probation: WeighedLru::new(),
         };
         Self {
             shards: (0..count).map(|_| Mutex::new(shard())).collect(),
@@ -163,8 +164,8 @@ impl Blocks {
         &self.shards[usize::try_from(hash % count).unwrap_or(0)]
     }
 
-    pub(super) fn get(&self, id: &BlockId, how: Use) -> Option<Bytes> {
-        let found = self.shard(id).lock().get(id, how);
+    pub(super) fn get(&self, id: &BlockId, reuse: Reuse) -> Option<Bytes> {
+        let found = self.shard(id).lock().get(id, reuse);
         let counter = if found.is_some() { &self.hits } else { &self.misses };
         counter.fetch_add(1, Ordering::Relaxed);
         found
@@ -207,19 +208,19 @@ mod tests {
     }
 
     /// One shard, room for about 100 blocks.
-    fn small() -> Blocks {
-        Blocks::new(100 * (1024 + OVERHEAD))
+    fn small() -> MemoryTier {
+        MemoryTier::new(100 * (1024 + OVERHEAD))
     }
 
     #[test]
     fn what_is_put_in_comes_out_and_the_budget_holds() {
-        let blocks = Blocks::new(4 * MIB);
+        let blocks = MemoryTier::new(4 * MIB);
         for n in 0..10_000 {
             blocks.insert(extent(n), block(n));
             assert!(blocks.bytes() <= 4 * MIB);
         }
-        assert_eq!(blocks.get(&extent(9_999), Use::Again), Some(block(9_999)));
-        assert_eq!(blocks.get(&extent(0), Use::Again), None);
+        assert_eq!(blocks.get(&extent(9_999), Reuse::Expected), Some(block(9_999)));
+        assert_eq!(blocks.get(&extent(0), Reuse::Expected), None);
         assert_eq!(blocks.hits_and_misses(), (1, 1));
     }
 
@@ -228,14 +229,14 @@ mod tests {
         let blocks = small();
         for n in 0..50 {
             blocks.insert(extent(n), block(n));
-            assert!(blocks.get(&extent(n), Use::Again).is_some());
+            assert!(blocks.get(&extent(n), Reuse::Expected).is_some());
         }
         for n in 1_000..3_000 {
             blocks.insert(extent(n), block(n));
-            assert!(blocks.get(&extent(n), Use::Once).is_some());
+            assert!(blocks.get(&extent(n), Reuse::Unlikely).is_some());
         }
         for n in 0..50 {
-            assert!(blocks.get(&extent(n), Use::Again).is_some(), "{n}");
+            assert!(blocks.get(&extent(n), Reuse::Expected).is_some(), "{n}");
         }
     }
 
@@ -246,13 +247,13 @@ mod tests {
         (0..40).for_each(|n| blocks.insert(page(n), block(n)));
         for n in 0..1_000 {
             blocks.insert(extent(n), block(n));
-            blocks.get(&extent(n), Use::Again);
+            blocks.get(&extent(n), Reuse::Expected);
         }
-        assert!((0..40).all(|n| blocks.get(&page(n), Use::Again).is_some()));
+        assert!((0..40).all(|n| blocks.get(&page(n), Reuse::Expected).is_some()));
         // And yet they do not take everything.
         (0..1_000).for_each(|n| blocks.insert(page(n), block(n)));
         blocks.insert(extent(5_000), block(1));
-        assert!(blocks.get(&extent(5_000), Use::Once).is_some());
+        assert!(blocks.get(&extent(5_000), Reuse::Unlikely).is_some());
     }
 
     #[test]
@@ -260,9 +261,9 @@ mod tests {
         let blocks = small();
         for n in 0..1_000 {
             blocks.insert(extent(n), block(n));
-            blocks.get(&extent(n), Use::Again);
+            blocks.get(&extent(n), Reuse::Expected);
         }
-        assert!(blocks.get(&extent(999), Use::Again).is_some());
+        assert!(blocks.get(&extent(999), Reuse::Expected).is_some());
         assert!(blocks.bytes() <= 100 * (1024 + OVERHEAD));
     }
 
@@ -272,6 +273,6 @@ mod tests {
         (0..1_000).for_each(|n| blocks.insert(extent(1), block(n)));
         assert_eq!(blocks.bytes(), 1024 + OVERHEAD);
         blocks.insert(extent(2), Bytes::from(vec![0; 90 * 1024]));
-        assert_eq!(blocks.get(&extent(2), Use::Again), None, "larger than its share");
+        assert_eq!(blocks.get(&extent(2), Reuse::Expected), None, "larger than its share");
     }
 }

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::file::Message;
+use super::in_memory;
+use super::staged_extent::StagedExtent;
 use crate::types::MIB;
 
 /// One buffer holds at most this; longer runs are several buffers side by side. So an append moves little.
@@ -12,67 +13,67 @@ pub(super) const BUFFER_MAX: u64 = MIB;
 
 /// Where a piece's bytes are.
 #[derive(Debug)]
-pub(super) enum Data {
+pub(super) enum PieceBytes {
     /// In memory, sealed nowhere yet.
     Buffer(Vec<u8>),
     /// In the stream's open extent, from byte `skip` of it.
     Streaming { skip: u64, length: u64 },
-    /// In a sealed message, from byte `skip` of its plaintext.
-    Sealed { message: Arc<Message>, skip: u64, length: u64 },
+    /// In a sealed extent, from byte `skip` of its plaintext.
+    Sealed { extent: Arc<StagedExtent>, skip: u64, length: u64 },
 }
 
 /// A piece, and the file's version when its bytes were sealed (a buffer's says nothing).
 #[derive(Debug)]
 pub(super) struct Piece {
-    pub data: Data,
+    pub bytes: PieceBytes,
     pub version: u64,
 }
 
 impl Piece {
     pub(super) fn buffer(bytes: &[u8]) -> Self {
-        Self { data: Data::Buffer(bytes.to_vec()), version: 0 }
+        Self { bytes: PieceBytes::Buffer(bytes.to_vec()), version: 0 }
     }
 
     pub(super) fn length(&self) -> u64 {
-        match &self.data {
-            Data::Buffer(bytes) => bytes.len() as u64,
-            Data::Streaming { length, .. } | Data::Sealed { length, .. } => *length,
+        match &self.bytes {
+            PieceBytes::Buffer(bytes) => bytes.len() as u64,
+            PieceBytes::Streaming { length, .. } | PieceBytes::Sealed { length, .. } => *length,
         }
     }
 
-    /// Keeps the first `at` bytes, answers the rest.
+    /// Keeps the first `at` bytes, returns the rest.
     fn split_off(&mut self, at: u64) -> Self {
-        let data = match &mut self.data {
-            Data::Buffer(bytes) => {
-                let rest = bytes.split_off(index(at));
+        let rest = match &mut self.bytes {
+            PieceBytes::Buffer(bytes) => {
+                let rest = bytes.split_off(in_memory(at));
                 bytes.shrink_to_fit();
-                Data::Buffer(rest)
+                PieceBytes::Buffer(rest)
             }
-            Data::Streaming { skip, length } => {
-                let rest = Data::Streaming { skip: *skip + at, length: *length - at };
+            PieceBytes::Streaming { skip, length } => {
+                let rest = PieceBytes::Streaming { skip: *skip + at, length: *length - at };
                 *length = at;
                 rest
             }
-            Data::Sealed { message, skip, length } => {
+            PieceBytes::Sealed { extent, skip, length } => {
                 let (skip, rest) = (*skip + at, *length - at);
                 *length = at;
-                Data::Sealed { message: message.clone(), skip, length: rest }
+                PieceBytes::Sealed { extent: extent.clone(), skip, length: rest }
             }
         };
-        Self { data, version: self.version }
+        Self { bytes: rest, version: self.version }
     }
 }
 
 /// The pieces of one file.
 #[derive(Debug, Default)]
-pub(super) struct Pieces {
+pub(super) struct PieceMap {
     map: BTreeMap<u64, Piece>,
     /// Bytes in buffers, and how many buffers.
     buffered: u64,
     buffers: u64,
 }
 
-impl Pieces {
+impl PieceMap {
     pub(super) fn is_empty(&self) -> bool {
         self.map.is_empty()
     }
@@ -114,7 +115,7 @@ impl Pieces {
     }
 
     fn add(&mut self, offset: u64, piece: Piece) {
-        if let Data::Buffer(bytes) = &piece.data {
+        if let PieceBytes::Buffer(bytes) = &piece.bytes {
             self.buffered += bytes.len() as u64;
             self.buffers += 1;
         }
@@ -124,7 +125,7 @@ impl Pieces {
 
     fn remove(&mut self, offset: u64) -> Option<Piece> {
         let piece = self.map.remove(&offset)?;
-        if let Data::Buffer(bytes) = &piece.data {
+        if let PieceBytes::Buffer(bytes) = &piece.bytes {
             self.buffered -= bytes.len() as u64;
             self.buffers -= 1;
         }
@@ -165,18 +166,19 @@ impl Pieces {
     /// Takes bytes into buffers: in place, or on to the buffer before, or into a new one.
     pub(super) fn write(&mut self, offset: u64, bytes: &[u8]) {
         let end = offset + bytes.len() as u64;
-        if let Some((&at, Piece { data: Data::Buffer(buffer), .. })) =
+        if let Some((&at, Piece { bytes: PieceBytes::Buffer(buffer), .. })) =
             self.map.range_mut(..=offset).next_back()
         {
             let here = at + buffer.len() as u64;
             if end <= here {
-                buffer[index(offset - at)..index(end - at)].copy_from_slice(bytes);
+                buffer[in_memory(offset - at)..in_memory(end - at)].copy_from_slice(bytes);
                 return;
             }
             if offset <= here && end - at <= BUFFER_MAX {
                 self.carve(here..end);
-                if let Some(Piece { data: Data::Buffer(buffer), .. }) = self.map.get_mut(&at) {
-                    buffer.truncate(index(offset - at));
+                if let Some(Piece { bytes: PieceBytes::Buffer(buffer), .. }) = self.map.get_mut(&at)
+                {
+                    buffer.truncate(in_memory(offset - at));
                     buffer.extend_from_slice(bytes);
                     self.buffered += end - here;
                 }
@@ -190,7 +192,7 @@ impl Pieces {
     pub(super) fn run_before(&self, offset: u64) -> u64 {
         let mut start = offset;
         for (at, piece) in self.map.range(..offset).rev() {
-            if at + piece.length() != start || !matches!(piece.data, Data::Buffer(_)) {
+            if at + piece.length() != start || !matches!(piece.bytes, PieceBytes::Buffer(_)) {
                 break;
             }
             start = *at;
@@ -200,11 +202,11 @@ impl Pieces {
 
     /// Takes out the buffer that begins at `offset`.
     pub(super) fn take_buffer(&mut self, offset: u64) -> Option<Vec<u8>> {
-        if !matches!(self.map.get(&offset)?.data, Data::Buffer(_)) {
+        if !matches!(self.map.get(&offset)?.bytes, PieceBytes::Buffer(_)) {
             return None;
         }
-        match self.remove(offset)?.data {
-            Data::Buffer(bytes) => Some(bytes),
+        match self.remove(offset)?.bytes {
+            PieceBytes::Buffer(bytes) => Some(bytes),
             _ => None,
         }
     }
@@ -212,22 +214,29 @@ impl Pieces {
     /// The stream took `length` bytes at `offset`, from byte `skip` of its open extent on.
     pub(super) fn streamed(&mut self, offset: u64, skip: u64, length: u64) {
         self.carve(offset..offset + length);
-        if let Some((&at, Piece { data: Data::Streaming { skip: first, length: before }, .. })) =
-            self.map.range_mut(..offset).next_back()
+        if let Some((
+            &at,
+            Piece { bytes: PieceBytes::Streaming { skip: first, length: before }, .. },
+        )) = self.map.range_mut(..offset).next_back()
             && at + *before == offset
             && *first + *before == skip
         {
             *before += length;
             return;
         }
-        self.add(offset, Piece { data: Data::Streaming { skip, length }, version: 0 });
+        self.add(offset, Piece { bytes: PieceBytes::Streaming { skip, length }, version: 0 });
     }
 
-    /// The stream's open extent, which held bytes of `range`, has become this message.
-    pub(super) fn extent_done(&mut self, range: Range<u64>, message: &Arc<Message>, version: u64) {
+    /// The stream's open extent, which held bytes of `range`, is sealed now.
+    pub(super) fn extent_done(
+        &mut self,
+        range: Range<u64>,
+        extent: &Arc<StagedExtent>,
+        version: u64,
+    ) {
         for (_, piece) in self.map.range_mut(range) {
-            if let Data::Streaming { skip, length } = piece.data {
-                piece.data = Data::Sealed { message: message.clone(), skip, length };
+            if let PieceBytes::Streaming { skip, length } = piece.bytes {
+                piece.bytes = PieceBytes::Sealed { extent: extent.clone(), skip, length };
                 piece.version = version;
             }
         }
@@ -238,12 +247,12 @@ impl Pieces {
     pub(super) fn first_run(&self, from: u64, most: u64) -> Option<(u64, Vec<&[u8]>)> {
         let (mut start, mut end, mut run) = (0, 0, Vec::new());
         for (offset, piece) in self.map.range(from..) {
-            match &piece.data {
-                Data::Buffer(bytes) if run.is_empty() => {
+            match &piece.bytes {
+                PieceBytes::Buffer(bytes) if run.is_empty() => {
                     (start, end) = (*offset, offset + bytes.len() as u64);
                     run.push(bytes.as_slice());
                 }
-                Data::Buffer(bytes)
+                PieceBytes::Buffer(bytes)
                     if *offset == end && end + bytes.len() as u64 - start <= most =>
                 {
                     end += bytes.len() as u64;
@@ -258,11 +267,7 @@ impl Pieces {
 
     /// Drops the sealed pieces of this version and before it.
     pub(super) fn drop_sealed(&mut self, version: u64) {
-        self.map.retain(|_, p| !matches!(p.data, Data::Sealed { .. }) || p.version > version);
+        self.map
+            .retain(|_, p| !matches!(p.bytes, PieceBytes::Sealed { .. }) || p.version > version);
     }
-}
-
-fn index(bytes: u64) -> usize {
-    // Offsets inside one buffer, which is in memory: they fit.
-    usize::try_from(bytes).unwrap_or(usize::MAX)
 }

@@ -1,8 +1,8 @@
-//! Sealed byte ranges on disk: one file each, named after the object and the range, so that a
-//! listing says all there is to know after a restart.
+//! The disk tier: sealed byte ranges, one file each, named after the object and the range, so that a listing of the
+//! directory says all there is to know after a restart.
 //!
-//! Nothing here is fsynced: whoever reads it opens its seal, and what does not open is
-//! forgotten and fetched again. A file appears under its name by a rename, whole.
+//! Nothing here is fsynced: whoever reads a range opens its seal, and what does not open is forgotten and fetched again.
+//! A file appears under its name by a rename, whole.
 
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -17,11 +17,11 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use super::shelf::{PARTS_MAX, Part, Shelf};
+use super::range_table::{CachedRange, RANGES_MAX, RangeTable};
 use crate::os;
 use crate::types::GIB;
 
-/// Of the file system the cache leaves this many times as much free as staging does (`PROTOCOL.md`, "Settled details"):
+/// The cache leaves so many times as much of the disk free as staging does, as a fraction (`PROTOCOL.md`, "Settled details"):
 /// what can be fetched again gives way to what is written.
 const CACHE_KEEPS: (u64, u64) = (3, 2);
 /// What `O_DIRECT` wants memory, offset and length to be multiples of: no disk asks for more (open(2)).
@@ -32,14 +32,14 @@ const DIRECT_MIN: usize = 256 << 10;
 const UNFINISHED: &str = "new-";
 
 #[derive(Debug)]
-pub(super) struct Disk {
+pub(super) struct DiskTier {
     dir: PathBuf,
-    shelf: Mutex<Shelf>,
+    ranges: Mutex<RangeTable>,
     next: AtomicU64,
     keep_free: u64,
 }
 
-impl Disk {
+impl DiskTier {
     /// Opens the directory, makes it if it is not there, and lists what it holds.
     pub(super) fn open(dir: &Path, budget: u64) -> io::Result<Self> {
         let kept = os::space(dir).map_or(GIB, |space| os::keep_free(space.total));
@@ -48,24 +48,24 @@ impl Disk {
 
     fn open_keeping(dir: &Path, budget: u64, keep_free: u64) -> io::Result<Self> {
         DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-        let mut shelf = Shelf::new(budget);
+        let mut ranges = RangeTable::new(budget);
         for (_, part) in list(dir)? {
-            for gone in shelf.insert(&part) {
+            for gone in ranges.insert(&part) {
                 remove(&dir.join(file_name(&gone)));
             }
         }
-        let (dir, shelf, next) = (dir.to_owned(), Mutex::new(shelf), AtomicU64::new(0));
-        Ok(Self { dir, shelf, next, keep_free })
+        let (dir, ranges, next) = (dir.to_owned(), Mutex::new(ranges), AtomicU64::new(0));
+        Ok(Self { dir, ranges, next, keep_free })
     }
 
-    /// Is every byte of `range` here? Says nothing of whether the bytes are right.
+    /// Whether every byte of `range` is here; they may be wrong.
     pub(super) fn has(&self, object: &str, range: &Range<u64>) -> bool {
-        self.shelf.lock().cover(object, range).is_some()
+        self.ranges.lock().cover(object, range).is_some()
     }
 
     /// The bytes of `range`, if all are here. Local I/O, blocking.
     pub(super) fn read(&self, object: &str, range: &Range<u64>) -> Option<Bytes> {
-        let parts = self.shelf.lock().cover(object, range)?;
+        let parts = self.ranges.lock().cover(object, range)?;
         let mut bytes = vec![0; usize::try_from(range.end.checked_sub(range.start)?).ok()?];
         let mut rest = &mut bytes[..];
         for (part, piece) in &parts {
@@ -85,18 +85,18 @@ impl Disk {
 
     /// All bytes of an object that was stored as a whole.
     pub(super) fn read_whole(&self, object: &str) -> Option<Bytes> {
-        let part = self.shelf.lock().whole(object)?;
+        let part = self.ranges.lock().whole(object)?;
         self.read(object, &part.range)
     }
 
-    /// Stores bytes from `start` on; without an error, yet perhaps without effect: a cache may
-    /// decline. Local I/O, blocking.
+    /// Stores an object's bytes from `start` on, or declines: where there is no room, and after an error, which is logged.
+    /// Local I/O, blocking.
     pub(super) fn write(&self, object: &str, start: u64, bytes: &[u8], whole: bool) {
         let range = start..start + bytes.len() as u64;
         if bytes.is_empty() || !is_plain(object) || (!whole && self.has(object, &range)) {
             return;
         }
-        let part = Part { object: Arc::from(object), range, whole };
+        let part = CachedRange { object: Arc::from(object), range, whole };
         if !self.make_room(bytes.len() as u64) {
             return;
         }
@@ -116,29 +116,32 @@ impl Disk {
         if length == 0 || !is_plain(object) {
             return fs::remove_file(file);
         }
-        self.publish(file, &Part { object: Arc::from(object), range: 0..length, whole: true })?;
-        // It takes no more room than before, but nobody else gives any back to what is written next.
+        self.publish(
+            file,
+            &CachedRange { object: Arc::from(object), range: 0..length, whole: true },
+        )?;
+        // The disk is as full as before; but staging needs room for what is written next, and only the cache gives any.
         self.make_room(0);
         Ok(())
     }
 
     /// Drops all that is stored of an object.
     pub(super) fn forget(&self, object: &str) {
-        let gone = self.shelf.lock().forget(object);
+        let gone = self.ranges.lock().forget(object);
         self.remove_all(&gone);
     }
 
     pub(super) fn usage(&self) -> (u64, usize) {
-        let table = self.shelf.lock();
+        let table = self.ranges.lock();
         (table.bytes(), table.count())
     }
 
-    fn publish(&self, file: &Path, part: &Part) -> io::Result<()> {
+    fn publish(&self, file: &Path, part: &CachedRange) -> io::Result<()> {
         fs::rename(file, self.dir.join(file_name(part)))?;
-        // Noted after the rename: what the shelf names is there. What it lets go is removed
-        // after the lock; if the same part is published in between, its file goes too, and
-        // the next read finds that out and forgets it.
-        let gone = self.shelf.lock().insert(part);
+        // Noted after the rename: whatever the table names is there. Files that it lets go of are removed after its lock
+        // is released. If the same range is published in between, its file goes too, and the next read finds that out
+        // and forgets it.
+        let gone = self.ranges.lock().insert(part);
         self.remove_all(&gone);
         Ok(())
     }
@@ -148,7 +151,7 @@ impl Disk {
         let Ok(free) = os::free_bytes(&self.dir) else { return false };
         let mut missing = (self.keep_free + length).saturating_sub(free);
         while missing > 0 {
-            let evicted = self.shelf.lock().evict();
+            let evicted = self.ranges.lock().evict();
             let Some(gone) = evicted else { return false };
             self.remove_all(&gone);
             let freed: u64 = gone.iter().map(|part| part.range.end - part.range.start).sum();
@@ -157,7 +160,7 @@ impl Disk {
         true
     }
 
-    fn remove_all(&self, parts: &[Part]) {
+    fn remove_all(&self, parts: &[CachedRange]) {
         for part in parts {
             remove(&self.dir.join(file_name(part)));
         }
@@ -181,7 +184,7 @@ fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
                 let tail = OpenOptions::new().append(true).open(path);
                 return tail.and_then(|mut file| file.write_all(&bytes[direct..]));
             }
-            // This file system knows nothing of it, or wants other alignment.
+            // This file system does not know O_DIRECT, or wants another alignment.
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => {}
             Err(error) => return Err(error),
         }
@@ -197,8 +200,8 @@ fn remove(path: &Path) {
     }
 }
 
-/// Only names of this form become file names: no way out of the directory, and `+` and `@`
-/// are free to mean something.
+/// Whether an object's name may become a file's: none leads out of the directory, and none has the `+` and `@` that
+/// mean something in a file's name.
 fn is_plain(object: &str) -> bool {
     let plain = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'/' | b'-' | b'.');
     !object.is_empty()
@@ -208,18 +211,18 @@ fn is_plain(object: &str) -> bool {
 }
 
 /// `pack/ab/abcd`, bytes 0 to 99 -> `pack+ab+abcd@0-100`; `@all-100` if that is all of it.
-fn file_name(part: &Part) -> String {
+fn file_name(part: &CachedRange) -> String {
     let Range { start, end } = part.range;
     let object = part.object.replace('/', "+");
     if part.whole { format!("{object}@all-{end}") } else { format!("{object}@{start}-{end}") }
 }
 
-fn parse_name(name: &OsStr) -> Option<Part> {
+fn parse_name(name: &OsStr) -> Option<CachedRange> {
     let (object, range) = name.to_str()?.rsplit_once('@')?;
     let (start, end) = range.split_once('-')?;
     let whole = start == "all";
     let range = if whole { 0 } else { start.parse().ok()? }..end.parse().ok()?;
-    let part = Part { object: Arc::from(object.replace('+', "/")), range, whole };
+    let part = CachedRange { object: Arc::from(object.replace('+', "/")), range, whole };
     // Only names that we would give ourselves: removal goes by them.
     (part.range.start < part.range.end && is_plain(&part.object) && *name == *file_name(&part))
         .then_some(part)
@@ -227,7 +230,7 @@ fn parse_name(name: &OsStr) -> Option<Part> {
 
 /// The parts in the directory, least recently used first (as far as the file system noted
 /// reads: relatime does about daily). What is unfinished, or not as long as its name says, is removed.
-fn list(dir: &Path) -> io::Result<Vec<(SystemTime, Part)>> {
+fn list(dir: &Path) -> io::Result<Vec<(SystemTime, CachedRange)>> {
     let mut parts = Vec::new();
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
@@ -237,7 +240,7 @@ fn list(dir: &Path) -> io::Result<Vec<(SystemTime, Part)>> {
         });
         match part {
             // Twice the limit can only be there if the limit was lowered: memory stays bounded.
-            Some(part) if parts.len() < 2 * PARTS_MAX => {
+            Some(part) if parts.len() < 2 * RANGES_MAX => {
                 let changed = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
                 parts.push((metadata.accessed().map_or(changed, |at| at.max(changed)), part));
             }
@@ -255,8 +258,8 @@ mod tests {
 
     use super::*;
 
-    fn open(dir: &Path, budget: u64) -> Disk {
-        Disk::open_keeping(dir, budget, 0).unwrap()
+    fn open(dir: &Path, budget: u64) -> DiskTier {
+        DiskTier::open_keeping(dir, budget, 0).unwrap()
     }
 
     #[test]
@@ -351,7 +354,7 @@ mod tests {
     #[test]
     fn a_full_disk_gets_nothing_more() {
         let dir = tempfile::tempdir().unwrap();
-        let disk = Disk::open_keeping(dir.path(), 1 << 20, u64::MAX / 2).unwrap();
+        let disk = DiskTier::open_keeping(dir.path(), 1 << 20, u64::MAX / 2).unwrap();
         disk.write("pack/ab/abcd", 0, b"hello", false);
         assert!(!disk.has("pack/ab/abcd", &(0..5)));
     }
@@ -359,7 +362,8 @@ mod tests {
     #[test]
     fn what_was_sent_gives_way_on_a_full_disk() {
         let dir = tempfile::tempdir().unwrap();
-        let disk = Disk::open_keeping(&dir.path().join("cache"), 1 << 20, u64::MAX / 2).unwrap();
+        let disk =
+            DiskTier::open_keeping(&dir.path().join("cache"), 1 << 20, u64::MAX / 2).unwrap();
         let staged = dir.path().join("staged");
         fs::write(&staged, b"hello world").unwrap();
         disk.adopt("pack/ab/abcd", &staged).unwrap();

@@ -1,8 +1,8 @@
-//! Sealed ranges from the bucket: each is under way once, however many wait for it.
+//! Single flight: each sealed range is fetched from the bucket once, however many wait for it.
 //!
-//! A *flight* is a task of its own, so a caller that is cancelled takes nobody with it. It stays
-//! findable until its bytes are on disk, or until the last one that holds it lets go; while it
-//! lives it holds room of the budget, so what is in memory is bounded.
+//! A *flight* is a task of its own, so a caller that is cancelled takes nobody with it. It can be found until its bytes
+//! are on disk, or until the last one that holds it lets go. While it lives it holds its bytes' share of the memory, so
+//! what is in memory is bounded.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -14,28 +14,28 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 
-use super::room::{Place, Room, Turn};
+use super::admission::{Admission, Admitted, Priority};
 use super::{Error, Result};
 use crate::types::KIB;
 
-/// Why a range is fetched, which decides who waits for room in memory.
+/// Why a range is fetched, which decides who waits for memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
     /// Somebody waits for it.
     Demand,
-    /// It lies beside what somebody asked for: it gets room when nobody waits for any, soon or not at all.
+    /// It lies beside what somebody asked for: it gets memory when nobody waits for any, soon or not at all.
     Beside,
-    /// Somebody will probably ask for it: it gets room at once or not at all.
+    /// Somebody will probably ask for it: it gets memory at once or not at all.
     Ahead,
 }
 
-/// How long what nobody waits for waits for room, before it is given up.
+/// How long a flight that nobody waits for may wait for memory, before it is given up.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Room that a flight has. Only kept.
+/// The memory that a flight has. Only kept.
 #[derive(Debug)]
-enum Held {
-    Demand { _place: Place },
+enum FlightMemory {
+    Demand { _admitted: Admitted },
     Ahead { _permit: OwnedSemaphorePermit },
 }
 
@@ -46,7 +46,7 @@ pub struct Flight {
     range: Range<u64>,
     purpose: Purpose,
     outcome: watch::Sender<Option<Result<Bytes>>>,
-    room: Mutex<Option<Held>>,
+    memory: Mutex<Option<FlightMemory>>,
     /// Somebody waits for it after all.
     wanted: Notify,
     /// Its bytes are said to be wrong: they do not go to disk.
@@ -95,50 +95,51 @@ impl Flight {
         self.forgotten.load(Ordering::Relaxed)
     }
 
-    pub(super) fn land(&self, outcome: Result<Bytes>) {
+    pub(super) fn complete(&self, outcome: Result<Bytes>) {
         self.outcome.send_replace(Some(outcome));
     }
 }
 
-/// The task that fetches owns this: if it dies without an outcome, the waiters learn of it.
+/// Who fetches for all that wait. Its task owns this: if the task dies without an outcome, the waiters learn of it.
 #[derive(Debug)]
-pub(super) struct Pilot(pub(super) Arc<Flight>);
+pub(super) struct Leader(pub(super) Arc<Flight>);
 
-impl Drop for Pilot {
+impl Drop for Leader {
     fn drop(&mut self) {
         if self.0.outcome.borrow().is_none() {
-            self.0.land(Err(Error::Stopped));
+            self.0.complete(Err(Error::Stopped));
         }
     }
 }
 
-/// All flights of a vault, and the room that they share.
+/// All flights of a vault, and the memory that they share.
 #[derive(Debug)]
-pub(super) struct Registry {
+pub(super) struct SingleFlight {
     flights: Mutex<HashMap<Arc<str>, Vec<Weak<Flight>>>>,
     /// How many objects the table had after it was last swept. Locked within `flights` only.
     live: Mutex<usize>,
-    demand: Arc<Room>,
+    demand: Arc<Admission>,
     ahead: Arc<Semaphore>,
+    /// Bytes of each.
     capacity: [u64; 2],
 }
 
-/// What a request for a flight got.
+/// The flight of whoever asked for a range.
 #[derive(Debug)]
-pub(super) enum Boarding {
+pub(super) enum Joined {
     /// It was under way already.
-    Joined(Arc<Flight>),
-    /// It is new: whoever asked must spawn the task that fetches it.
-    New(Pilot),
+    UnderWay(Arc<Flight>),
+    /// It is new: whoever asked must spawn the task that leads it.
+    New(Leader),
 }
 
-impl Registry {
+impl SingleFlight {
     /// `demand` and `ahead` are bytes in memory, each.
     pub(super) fn new(demand: u64, ahead: u64) -> Self {
         Self {
             flights: Mutex::default(),
             live: Mutex::new(0),
-            demand: Room::new(in_units(demand)),
+            demand: Admission::new(in_units(demand)),
             ahead: Arc::new(Semaphore::new(in_units(ahead) as usize)),
             capacity: [demand, ahead],
         }
@@ -149,27 +150,22 @@ impl Registry {
         find(self.flights.lock().get(object)?, range)
     }
 
-    /// As `find`, else a new one. An `Ahead` that finds no room is `None`.
-    pub(super) fn board(
-        &self,
-        object: &str,
-        range: Range<u64>,
-        purpose: Purpose,
-    ) -> Option<Boarding> {
+    /// As `find`, else a new one. `None` for an `Ahead` that finds no memory.
+    pub(super) fn join(&self, object: &str, range: Range<u64>, purpose: Purpose) -> Option<Joined> {
         let mut flights = self.flights.lock();
         if let Some(flight) = flights.get(object).and_then(|list| find(list, &range)) {
             if purpose == Purpose::Demand {
                 flight.wanted.notify_one();
             }
-            return Some(Boarding::Joined(flight));
+            return Some(Joined::UnderWay(flight));
         }
         let length = range.end.saturating_sub(range.start);
-        let room = match purpose {
+        let memory = match purpose {
             Purpose::Demand | Purpose::Beside => None,
             Purpose::Ahead => {
                 let units = in_units(length);
                 let permit = self.ahead.clone().try_acquire_many_owned(units).ok()?;
-                Some(Held::Ahead { _permit: permit })
+                Some(FlightMemory::Ahead { _permit: permit })
             }
         };
         // Flights do not deregister (a last `Arc` may be dropped under this very lock): the dead
@@ -187,39 +183,40 @@ impl Registry {
             range,
             purpose,
             outcome: watch::Sender::new(None),
-            room: Mutex::new(room),
+            memory: Mutex::new(memory),
             wanted: Notify::new(),
             forgotten: AtomicBool::new(false),
         });
         let list = flights.entry(object).or_default();
         list.retain(|flight| flight.strong_count() > 0);
         list.push(Arc::downgrade(&flight));
-        Some(Boarding::New(Pilot(flight)))
+        Some(Joined::New(Leader(flight)))
     }
 
-    /// Takes room for a flight; waits for it. `false`: there was none, and nobody waits for what it would bring.
+    /// Waits for the memory of a flight. `false`: there was none in time, and nobody waits for the flight.
     pub(super) async fn admit(&self, flight: &Flight) -> bool {
         if flight.purpose == Purpose::Ahead {
             return true;
         }
         let length = flight.range.end - flight.range.start;
-        // One that is larger than all the room takes all of it, so that it gets in at all.
+        // One that is larger than all the memory takes all of it, so that it gets in at all.
         let units = in_units(length.min(self.capacity[0]));
-        let place = match flight.purpose {
+        let admitted = match flight.purpose {
             Purpose::Beside => tokio::select! {
                 biased;
-                place = self.demand.take(units, Turn::Later) => place,
-                () = flight.wanted.notified() => self.demand.take(units, Turn::Now).await,
+                admitted = self.demand.admit(units, Priority::Later) => admitted,
+                () = flight.wanted.notified() => self.demand.admit(units, Priority::Now).await,
                 () = tokio::time::sleep(PATIENCE) => None,
             },
-            _ => self.demand.take(units, Turn::Now).await,
+            _ => self.demand.admit(units, Priority::Now).await,
         };
-        let is_in = place.is_some();
-        *flight.room.lock() = place.map(|place| Held::Demand { _place: place });
+        let is_in = admitted.is_some();
+        *flight.memory.lock() =
+            admitted.map(|admitted| FlightMemory::Demand { _admitted: admitted });
         is_in
     }
 
-    /// No flight of this object is found any more (its bytes are wrong); who waits, waits on.
+    /// No flight of this object is found any more (its bytes are wrong). Those who wait for one get its bytes.
     pub(super) fn forget(&self, object: &str) {
         let gone = self.flights.lock().remove(object);
         for flight in gone.iter().flatten().filter_map(Weak::upgrade) {
@@ -227,7 +224,7 @@ impl Registry {
         }
     }
 
-    /// Bytes of the room that are taken.
+    /// Bytes of memory that flights have.
     pub(super) fn bytes(&self) -> u64 {
         let free = u64::from(self.demand.free()) + self.ahead.available_permits() as u64;
         self.capacity.iter().map(|bytes| u64::from(in_units(*bytes)) * KIB).sum::<u64>()

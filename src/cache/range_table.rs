@@ -1,22 +1,22 @@
-//! What lies on disk, as the memory knows it: object -> byte ranges, in the order of use.
-//! Pure bookkeeping; `disk.rs` does the I/O that it asks for.
+//! What the disk tier holds: object -> byte ranges, in the order of use. Pure bookkeeping: `disk_tier.rs` does the I/O
+//! that it asks for.
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use lru::LruCache;
 
-/// Ranges kept at most, over all objects. It bounds the memory of the table (about 150 bytes
-/// each, so 10 MiB) and the time to list the directory at open (well under a second).
-pub(super) const PARTS_MAX: usize = 1 << 16;
+/// Ranges at most, over all objects. This bounds the memory of the table (about 150 bytes each, so 10 MiB), and the time
+/// to list the directory when the cache is opened (well under a second).
+pub(super) const RANGES_MAX: usize = 1 << 16;
 /// Ranges of one object at most: a look-up walks through them.
-const PARTS_OF_ONE: usize = 1024;
+const RANGES_OF_ONE: usize = 1024;
 /// What the file system allocates at once.
 const FS_BLOCK: u64 = 4096;
 
-/// A part of an object that is a file of its own.
+/// A range of an object that is a file of its own.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Part {
+pub(super) struct CachedRange {
     /// The object's name in the bucket.
     pub object: Arc<str>,
     /// Which of its bytes, never empty.
@@ -25,7 +25,7 @@ pub(super) struct Part {
     pub whole: bool,
 }
 
-impl Part {
+impl CachedRange {
     fn disk_bytes(&self) -> u64 {
         disk_bytes(&self.range)
     }
@@ -41,9 +41,9 @@ struct Stored {
     parts: Vec<(Range<u64>, bool)>,
 }
 
-/// The table. The least recently used *object* leaves first, with all its parts.
+/// The table. The least recently used *object* leaves first, with all its ranges.
 #[derive(Debug)]
-pub(super) struct Shelf {
+pub(super) struct RangeTable {
     content: LruCache<Arc<str>, Stored>,
     pages: LruCache<Arc<str>, Stored>,
     bytes: u64,
@@ -52,12 +52,12 @@ pub(super) struct Shelf {
     budget: u64,
 }
 
-/// Pages, manifests and commits are needed to find anything at all: they go last.
+/// Whether an object is a pack. Pages, manifests and commits are needed to find anything at all: they go last.
 fn is_content(object: &str) -> bool {
     object.starts_with("pack/")
 }
 
-impl Shelf {
+impl RangeTable {
     pub(super) fn new(budget: u64) -> Self {
         let (content, pages) = (LruCache::unbounded(), LruCache::unbounded());
         Self { content, pages, bytes: 0, page_bytes: 0, count: 0, budget }
@@ -75,13 +75,13 @@ impl Shelf {
         self.count
     }
 
-    /// The parts that together hold `range`, in order, each with the piece of the object to
-    /// take from it; `None` when a byte is missing. Counts as a use of the object.
+    /// The cached ranges that together hold `range`, in order, each with the bytes of the object to take from it; `None`
+    /// when a byte is missing. Counts as a use of the object.
     pub(super) fn cover(
         &mut self,
         object: &str,
         range: &Range<u64>,
-    ) -> Option<Vec<(Part, Range<u64>)>> {
+    ) -> Option<Vec<(CachedRange, Range<u64>)>> {
         let (name, stored) = self.table(object).get_key_value(object)?;
         let mut found = Vec::with_capacity(1);
         let mut at = range.start;
@@ -91,23 +91,23 @@ impl Shelf {
             let until = stored.parts.partition_point(|(part, _)| part.start <= at);
             let (part, whole) = stored.parts[..until].last().filter(|(part, _)| part.end > at)?;
             let to = part.end.min(range.end);
-            let part = Part { object: name.clone(), range: part.clone(), whole: *whole };
+            let part = CachedRange { object: name.clone(), range: part.clone(), whole: *whole };
             found.push((part, at..to));
             at = to;
         }
         Some(found)
     }
 
-    /// The part that is known to be the whole object, if there is one.
-    pub(super) fn whole(&mut self, object: &str) -> Option<Part> {
+    /// The range that is known to be the whole object, if there is one.
+    pub(super) fn whole(&mut self, object: &str) -> Option<CachedRange> {
         let stored = self.table(object).get(object)?;
         let range = stored.parts.iter().find(|(_, whole)| *whole)?.0.clone();
-        Some(Part { object: Arc::from(object), range, whole: true })
+        Some(CachedRange { object: Arc::from(object), range, whole: true })
     }
 
-    /// Notes a part that was published, and returns those whose files may go now: what it
-    /// covers, and what the budget has no room for any more.
-    pub(super) fn insert(&mut self, new: &Part) -> Vec<Part> {
+    /// Notes a range whose file is there now, and returns those whose files may go: what it covers, and what the budget
+    /// has no room for any more.
+    pub(super) fn insert(&mut self, new: &CachedRange) -> Vec<CachedRange> {
         let object = &new.object;
         let stored = self.table(object).get_or_insert_mut(object.clone(), Stored::default);
         let contains = |outer: &Range<u64>, inner: &Range<u64>| {
@@ -120,19 +120,19 @@ impl Shelf {
             stored.parts.extract_if(.., |(part, _)| contains(&new.range, part)).collect();
         let at = stored.parts.partition_point(|(part, _)| part.start < new.range.start);
         stored.parts.insert(at, (new.range.clone(), new.whole));
-        let crowded = stored.parts.len() > PARTS_OF_ONE;
-        let part = |(range, whole)| Part { object: object.clone(), range, whole };
+        let crowded = stored.parts.len() > RANGES_OF_ONE;
+        let part = |(range, whole)| CachedRange { object: object.clone(), range, whole };
         let mut gone: Vec<_> = covered.into_iter().map(part).collect();
         for part in &gone {
             self.subtract(part);
         }
         self.add(new);
-        // The same part published again is the same file: it stays.
+        // The same range again is the same file: it stays.
         gone.retain(|part| part != new);
         if crowded {
             gone.extend(self.forget(object));
         }
-        while self.bytes > self.budget || self.count > PARTS_MAX {
+        while self.bytes > self.budget || self.count > RANGES_MAX {
             match self.evict() {
                 Some(parts) => gone.extend(parts),
                 None => break,
@@ -141,7 +141,7 @@ impl Shelf {
         gone
     }
 
-    fn add(&mut self, part: &Part) {
+    fn add(&mut self, part: &CachedRange) {
         self.bytes += part.disk_bytes();
         self.count += 1;
         if !is_content(&part.object) {
@@ -149,7 +149,7 @@ impl Shelf {
         }
     }
 
-    fn subtract(&mut self, part: &Part) {
+    fn subtract(&mut self, part: &CachedRange) {
         self.bytes -= part.disk_bytes();
         self.count -= 1;
         if !is_content(&part.object) {
@@ -157,24 +157,24 @@ impl Shelf {
         }
     }
 
-    /// Lets the object go that was not used for longest; its parts are returned.
-    pub(super) fn evict(&mut self) -> Option<Vec<Part>> {
+    /// Drops the least recently used object, and returns its ranges.
+    pub(super) fn evict(&mut self) -> Option<Vec<CachedRange>> {
         let from_pages = self.page_bytes > self.budget / 2 || self.content.is_empty();
         let table = if from_pages { &mut self.pages } else { &mut self.content };
         let (object, stored) = table.pop_lru()?;
         Some(self.leave(&object, stored))
     }
 
-    /// Lets an object go; its parts are returned.
-    pub(super) fn forget(&mut self, object: &str) -> Vec<Part> {
+    /// Drops an object, and returns its ranges.
+    pub(super) fn forget(&mut self, object: &str) -> Vec<CachedRange> {
         match self.table(object).pop(object) {
             Some(stored) => self.leave(&Arc::from(object), stored),
             None => Vec::new(),
         }
     }
 
-    fn leave(&mut self, object: &Arc<str>, stored: Stored) -> Vec<Part> {
-        let part = |(range, whole)| Part { object: object.clone(), range, whole };
+    fn leave(&mut self, object: &Arc<str>, stored: Stored) -> Vec<CachedRange> {
+        let part = |(range, whole)| CachedRange { object: object.clone(), range, whole };
         let parts: Vec<_> = stored.parts.into_iter().map(part).collect();
         for part in &parts {
             self.subtract(part);
@@ -189,32 +189,32 @@ mod tests {
 
     use super::*;
 
-    fn part(object: &str, range: Range<u64>) -> Part {
-        Part { object: Arc::from(object), range, whole: false }
+    fn part(object: &str, range: Range<u64>) -> CachedRange {
+        CachedRange { object: Arc::from(object), range, whole: false }
     }
 
     #[test]
     fn the_object_used_least_recently_leaves_first_and_pages_last() {
-        let mut shelf = Shelf::new(4 * FS_BLOCK);
+        let mut table = RangeTable::new(4 * FS_BLOCK);
         for object in ["page/1/a", "pack/aa/a", "pack/bb/b", "pack/cc/c"] {
-            assert_eq!(shelf.insert(&part(object, 0..4096)), []);
+            assert_eq!(table.insert(&part(object, 0..4096)), []);
         }
-        assert!(shelf.cover("pack/aa/a", &(0..4096)).is_some());
-        let gone = shelf.insert(&part("pack/dd/d", 0..4096));
+        assert!(table.cover("pack/aa/a", &(0..4096)).is_some());
+        let gone = table.insert(&part("pack/dd/d", 0..4096));
         assert_eq!(gone, [part("pack/bb/b", 0..4096)]);
-        assert!(shelf.cover("page/1/a", &(5..9)).is_some());
+        assert!(table.cover("page/1/a", &(5..9)).is_some());
     }
 
     #[test]
     fn a_part_published_twice_is_counted_once_and_its_file_stays() {
-        let mut shelf = Shelf::new(1 << 20);
-        assert_eq!(shelf.insert(&part("pack/aa/a", 0..100)), []);
-        assert_eq!(shelf.insert(&part("pack/aa/a", 0..100)), []);
-        assert_eq!((shelf.bytes(), shelf.count()), (4096, 1));
+        let mut table = RangeTable::new(1 << 20);
+        assert_eq!(table.insert(&part("pack/aa/a", 0..100)), []);
+        assert_eq!(table.insert(&part("pack/aa/a", 0..100)), []);
+        assert_eq!((table.bytes(), table.count()), (4096, 1));
         // One that is covered already need not stay.
-        assert_eq!(shelf.insert(&part("pack/aa/a", 10..20)), [part("pack/aa/a", 10..20)]);
-        assert_eq!(shelf.insert(&part("pack/aa/a", 0..200)), [part("pack/aa/a", 0..100)]);
-        assert_eq!((shelf.bytes(), shelf.count()), (4096, 1));
+        assert_eq!(table.insert(&part("pack/aa/a", 10..20)), [part("pack/aa/a", 10..20)]);
+        assert_eq!(table.insert(&part("pack/aa/a", 0..200)), [part("pack/aa/a", 0..100)]);
+        assert_eq!((table.bytes(), table.count()), (4096, 1));
     }
 
     proptest! {
@@ -225,23 +225,23 @@ mod tests {
             asked in (0..3_usize, 0..200_u64, 1..80_u64),
         ) {
             let names = ["pack/aa/a", "pack/bb/b", "page/0/c"];
-            let mut shelf = Shelf::new(1 << 30);
+            let mut table = RangeTable::new(1 << 30);
             let mut model = vec![[false; 300]; 3];
             let mut files = std::collections::HashSet::new();
             for (which, start, length) in parts {
                 let new = part(names[which], start..start + length);
                 files.insert(new.clone());
-                for gone in shelf.insert(&new) {
+                for gone in table.insert(&new) {
                     files.remove(&gone);
                 }
                 (start..start + length).for_each(|at| model[which][usize::try_from(at).unwrap()] = true);
             }
-            prop_assert_eq!(shelf.count(), files.len());
-            prop_assert_eq!(shelf.bytes(), files.iter().map(Part::disk_bytes).sum::<u64>());
+            prop_assert_eq!(table.count(), files.len());
+            prop_assert_eq!(table.bytes(), files.iter().map(CachedRange::disk_bytes).sum::<u64>());
             let (which, start, length) = asked;
             let range = start..start + length;
             let there = range.clone().all(|at| model[which][usize::try_from(at).unwrap()]);
-            match shelf.cover(names[which], &range) {
+            match table.cover(names[which], &range) {
                 None => prop_assert!(!there),
                 Some(pieces) => {
                     prop_assert!(there);

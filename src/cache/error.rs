@@ -1,0 +1,71 @@
+//! What goes wrong with a fetch.
+
+use std::io;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::store;
+
+/// Errors of the cache. Cheap to clone: all who wait for a range get the same one.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    /// The bucket did not answer, or not as it must.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// The cache's directory cannot be used.
+    #[error("the cache directory {path}")]
+    Directory {
+        /// Which directory.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        cause: Arc<io::Error>,
+    },
+    /// The bucket has fewer bytes than the range that was asked for.
+    #[error("{object} has {length} bytes, of which {}..{} were asked for", range.start, range.end)]
+    Short {
+        /// The object's name.
+        object: String,
+        /// The object's length in bytes.
+        length: u64,
+        /// The range in bytes.
+        range: Range<u64>,
+    },
+    /// Somebody waited in vain for a whole deadline a moment ago, and nothing has come since.
+    #[error("the store did not answer a moment ago")]
+    Down,
+    /// The task that fetched ended without an answer (the daemon is stopping).
+    #[error("the fetch was stopped")]
+    Stopped,
+}
+
+impl Error {
+    /// Whether the same may work later, rather than something being broken or missing.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Store(error) => error.is_transient(),
+            Self::Down | Self::Stopped => true,
+            Self::Directory { .. } | Self::Short { .. } => false,
+        }
+    }
+
+    /// Whether asking again at once cannot help.
+    pub(super) fn is_final(&self) -> bool {
+        matches!(self, Self::Store(cause) if !cause.is_transient())
+    }
+
+    /// Whether the bucket gave no answer for as long as it was asked.
+    pub(super) fn is_unanswered(&self) -> bool {
+        matches!(self, Self::Store(cause) if cause.is_unanswered())
+    }
+
+    /// Whether the bucket has no such object.
+    #[cfg(test)]
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Store(store::Error::NotFound { .. }))
+    }
+}
+
+/// Results of the cache.
+pub type Result<T> = std::result::Result<T, Error>;

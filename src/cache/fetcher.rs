@@ -1,0 +1,247 @@
+//! How sealed ranges come here: joined where they are under way already, bounded in memory, written to the disk tier.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::disk_tier::DiskTier;
+use super::single_flight::{Flight, Joined, Leader, Purpose, SingleFlight};
+use super::{Error, Result};
+use crate::store::Bucket;
+use crate::types::MIB;
+
+/// A fetch has so many bytes at most; a pack that is fetched whole is cut at multiples of it. Large enough that the
+/// round trip does not count (30 ms at 130 MiB/s), small enough that several run in parallel within one pack and a
+/// reader does not wait long for its first byte.
+pub const FETCH_MAX: u64 = 4 * MIB;
+/// Packs whose length is remembered; beyond, the table begins anew. About 100 bytes each.
+const LENGTHS_MAX: usize = 10_000;
+/// After somebody waited in vain for a whole deadline, others are refused for so long without a wait, unless something
+/// comes: the kernel asks for each page again whose read-ahead failed.
+#[cfg(not(test))]
+const DOWN: Duration = Duration::from_secs(2);
+#[cfg(test)]
+pub(super) const DOWN: Duration = Duration::from_millis(300);
+/// How long the end waits for bytes that are on their way to the disk.
+const LAST_WRITES: Duration = Duration::from_secs(10);
+
+/// All fetches of a cache.
+#[derive(Debug)]
+pub(super) struct Fetcher {
+    bucket: Bucket,
+    disk: Arc<DiskTier>,
+    flights: SingleFlight,
+    /// The length of each pack of which a range was fetched: the next miss in it fetches more.
+    lengths: Mutex<HashMap<Box<str>, u64>>,
+    /// Bytes that wait to be written to disk.
+    unwritten: AtomicU64,
+    /// Beyond this many of them, what was read ahead is not written.
+    unwritten_max: u64,
+    fetches: AtomicU64,
+    fetched_bytes: AtomicU64,
+    /// When somebody last waited in vain.
+    gave_up: Mutex<Option<Instant>>,
+    /// The tasks of all flights.
+    tasks: TaskTracker,
+    /// Nothing is fetched any more.
+    ended: CancellationToken,
+}
+
+impl Fetcher {
+    /// `memory` is for sealed ranges on their way, in bytes.
+    pub(super) fn new(bucket: Bucket, disk: Arc<DiskTier>, memory: u64) -> Self {
+        // Whatever the budget: one fetch of each kind must fit, or nothing ever gets in.
+        let (demand, ahead) = ((memory / 3).max(FETCH_MAX), (memory / 3 * 2).max(FETCH_MAX));
+        Self {
+            bucket,
+            disk,
+            flights: SingleFlight::new(demand, ahead),
+            lengths: Mutex::default(),
+            unwritten: AtomicU64::new(0),
+            unwritten_max: memory / 3,
+            fetches: AtomicU64::new(0),
+            fetched_bytes: AtomicU64::new(0),
+            gave_up: Mutex::default(),
+            tasks: TaskTracker::new(),
+            ended: CancellationToken::new(),
+        }
+    }
+
+    pub(super) fn flights(&self) -> &SingleFlight {
+        &self.flights
+    }
+
+    /// The length of a pack, if a range of it was fetched before.
+    pub(super) fn length_of(&self, object: &str) -> Option<u64> {
+        self.lengths.lock().get(object).copied()
+    }
+
+    /// How many ranges were fetched, and how many bytes.
+    pub(super) fn fetched(&self) -> (u64, u64) {
+        (self.fetches.load(Ordering::Relaxed), self.fetched_bytes.load(Ordering::Relaxed))
+    }
+
+    /// What is under way of this object is not found any more.
+    pub(super) fn forget(&self, object: &str) {
+        self.flights.forget(object);
+        self.lengths.lock().remove(object);
+    }
+
+    /// See `Cache::end`.
+    pub(super) async fn end(&self) {
+        self.ended.cancel();
+        self.tasks.close();
+        if tokio::time::timeout(LAST_WRITES, self.tasks.wait()).await.is_err() {
+            tracing::warn!("the cache's disk does not answer: a write to it is left behind");
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_idle(&self) -> bool {
+        self.tasks.is_empty()
+    }
+
+    /// Somebody waited for the bucket for a whole deadline, in vain.
+    pub(super) fn gave_up(&self) {
+        *self.gave_up.lock() = Some(Instant::now());
+    }
+
+    /// Whether to wait is known to be in vain. As soon as anything is read from the bucket it is not.
+    fn is_down(&self) -> bool {
+        self.bucket.is_failing() && self.gave_up.lock().is_some_and(|when| when.elapsed() < DOWN)
+    }
+
+    /// Asks the bucket for these very bytes, whatever else is under way.
+    pub(super) async fn get(&self, object: &str, range: Option<Range<u64>>) -> Result<Bytes> {
+        let bytes = self.bucket.get(object, range).await?;
+        self.count(bytes.len());
+        Ok(bytes)
+    }
+
+    /// Fetches `whole` (or joins whoever does) and returns its part `range`.
+    pub(super) async fn fetch(
+        self: &Arc<Self>,
+        object: &str,
+        whole: Range<u64>,
+        range: &Range<u64>,
+    ) -> Result<Bytes> {
+        // A waiter whose leader failed tries itself, once: the leader may have been late in its
+        // deadline, or its store was just failing.
+        let mut tries = 2;
+        loop {
+            tries -= 1;
+            if self.is_down() {
+                return Err(Error::Down);
+            }
+            let Some((flight, joined)) = self.join(object, whole.clone(), Purpose::Demand) else {
+                return Err(Error::Stopped);
+            };
+            match flight.wait().await {
+                Ok(bytes) => {
+                    let short = || Error::Short {
+                        object: object.to_owned(),
+                        length: flight.range().start + bytes.len() as u64,
+                        range: range.clone(),
+                    };
+                    return flight.slice(&bytes, range).ok_or_else(short);
+                }
+                Err(error) => {
+                    if error.is_unanswered() {
+                        self.gave_up();
+                    }
+                    if !joined || tries == 0 || error.is_final() {
+                        return Err(error);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The flight that brings `range`, begun if nobody began it. `None` when there is no memory for it, or the end came.
+    pub(super) fn begin(
+        self: &Arc<Self>,
+        object: &str,
+        range: Range<u64>,
+        purpose: Purpose,
+    ) -> Option<Arc<Flight>> {
+        self.join(object, range, purpose).map(|(flight, _)| flight)
+    }
+
+    /// As `begin`, and whether the flight was under way already.
+    fn join(
+        self: &Arc<Self>,
+        object: &str,
+        range: Range<u64>,
+        purpose: Purpose,
+    ) -> Option<(Arc<Flight>, bool)> {
+        if self.ended.is_cancelled() {
+            return None;
+        }
+        match self.flights.join(object, range, purpose)? {
+            Joined::UnderWay(flight) => Some((flight, true)),
+            Joined::New(leader) => {
+                let flight = leader.0.clone();
+                self.tasks.spawn(self.clone().lead(leader));
+                Some((flight, false))
+            }
+        }
+    }
+
+    /// One flight from the request to the disk.
+    async fn lead(self: Arc<Self>, leader: Leader) {
+        let flight = leader.0.clone();
+        let fetch = async {
+            if !self.flights.admit(&flight).await {
+                return None;
+            }
+            Some(self.bucket.get_timed(flight.object(), Some(flight.range().clone())).await)
+        };
+        let Some(Some(fetched)) = self.ended.run_until_cancelled(fetch).await else {
+            return flight.complete(Err(Error::Stopped));
+        };
+        let bytes = match fetched {
+            Ok(fetched) => {
+                self.count(fetched.bytes.len());
+                self.note_length(flight.object(), fetched.object_length);
+                fetched.bytes
+            }
+            Err(error) => return flight.complete(Err(error.into())),
+        };
+        flight.complete(Ok(bytes.clone()));
+        let length = bytes.len() as u64;
+        let waiting = self.unwritten.fetch_add(length, Ordering::Relaxed) + length;
+        // When the disk does not keep up, a scan must not wait for it. What is asked for singly is
+        // little, and the rest of a pack is wanted next.
+        if flight.purpose() != Purpose::Ahead || waiting <= self.unwritten_max {
+            let (disk, flight) = (self.disk.clone(), flight.clone());
+            let write = move || {
+                if !flight.forgotten() {
+                    disk.write(flight.object(), flight.range().start, &bytes, false);
+                }
+            };
+            // Fails only while the runtime shuts down: then it is not cached.
+            let _ = tokio::task::spawn_blocking(write).await;
+        }
+        self.unwritten.fetch_sub(length, Ordering::Relaxed);
+    }
+
+    fn count(&self, bytes: usize) {
+        self.fetches.fetch_add(1, Ordering::Relaxed);
+        self.fetched_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    fn note_length(&self, object: &str, length: u64) {
+        let mut lengths = self.lengths.lock();
+        if lengths.len() >= LENGTHS_MAX {
+            lengths.clear();
+        }
+        lengths.insert(object.into(), length);
+    }
+}

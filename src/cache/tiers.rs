@@ -1,0 +1,228 @@
+//! The cache as its users see it: the memory tier, the disk tier, and the bucket below them.
+
+use std::io;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::disk_tier::DiskTier;
+use super::fetcher::{FETCH_MAX, Fetcher};
+use super::memory_tier::{BlockId, MemoryTier, Reuse};
+use super::single_flight::{Flight, Purpose};
+use super::{Error, Result};
+use crate::store::Bucket;
+use crate::types::MIB;
+
+/// An object larger than this is no pack of ours, and not fetched as a whole.
+const WHOLE_MAX: u64 = 20 * MIB;
+
+/// Limits of a cache, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Budgets {
+    /// Memory in all: half for decrypted blocks, the rest for sealed ranges on their way (two thirds of that for
+    /// read-ahead).
+    pub memory: u64,
+    /// Sealed bytes on disk.
+    pub disk: u64,
+}
+
+/// What a cache holds and did, for `status`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Bytes of decrypted blocks.
+    pub block_bytes: u64,
+    /// Look-ups of blocks that found one.
+    pub block_hits: u64,
+    /// Look-ups of blocks that found none.
+    pub block_misses: u64,
+    /// Bytes of sealed ranges in memory: on their way, or waiting to be read or written.
+    pub flight_bytes: u64,
+    /// Bytes on disk.
+    pub disk_bytes: u64,
+    /// Files on disk.
+    pub disk_files: usize,
+    /// Ranges that were fetched from the bucket, and their bytes.
+    pub fetches: u64,
+    pub fetched_bytes: u64,
+}
+
+/// The cache of one vault. Cheap to clone: all clones are one.
+#[derive(Clone, Debug)]
+pub struct Cache(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    memory: MemoryTier,
+    disk: Arc<DiskTier>,
+    fetcher: Arc<Fetcher>,
+}
+
+impl Cache {
+    /// Opens the directory (made if it is not there, 0700) and lists what is in it: at most
+    /// 65,536 files. Blocking.
+    pub fn open(dir: &Path, bucket: Bucket, budgets: Budgets) -> Result<Self> {
+        let disk = DiskTier::open(dir, budgets.disk)
+            .map_err(|cause| Error::Directory { path: dir.to_owned(), cause: Arc::new(cause) })?;
+        let disk = Arc::new(disk);
+        let fetcher = Arc::new(Fetcher::new(bucket, disk.clone(), budgets.memory / 2));
+        Ok(Self(Arc::new(Inner { memory: MemoryTier::new(budgets.memory / 2), disk, fetcher })))
+    }
+
+    /// A decrypted block, if it is in memory. Short, no I/O.
+    pub fn block(&self, id: &BlockId, reuse: Reuse) -> Option<Bytes> {
+        self.0.memory.get(id, reuse)
+    }
+
+    /// Keeps a decrypted block for as long as there is room. Its buffer should be its own: a
+    /// slice of a larger one keeps all of that in memory.
+    pub fn insert_block(&self, id: BlockId, block: Bytes) {
+        self.0.memory.insert(id, block);
+    }
+
+    /// The range (bytes of the object), if all of it is on this machine. Short local I/O.
+    pub fn sealed_local(&self, object: &str, range: Range<u64>) -> Option<Bytes> {
+        if let Some(flight) = self.0.fetcher.flights().find(object, &range)
+            && let Some(Ok(bytes)) = flight.ready()
+        {
+            return flight.slice(&bytes, &range);
+        }
+        self.0.disk.read(object, &range)
+    }
+
+    /// Whether the range is on this machine, or on its way.
+    pub fn expects(&self, object: &str, range: &Range<u64>) -> bool {
+        self.0.fetcher.flights().find(object, range).is_some() || self.0.disk.has(object, range)
+    }
+
+    /// The range, from this machine or the bucket. One GET however many ask; kept on disk.
+    /// Bounded by the bucket's deadlines. To be awaited within a tokio runtime.
+    pub async fn sealed(&self, object: &str, range: Range<u64>) -> Result<Bytes> {
+        if let Some(bytes) = self.sealed_local(object, range.clone()) {
+            return Ok(bytes);
+        }
+        self.0.fetcher.fetch(object, range.clone(), &range).await
+    }
+
+    /// For a range that is here and did not open: drops all that is here of the object, and asks the bucket for these
+    /// very bytes, whatever else is under way. They replace what was on disk.
+    pub async fn sealed_anew(&self, object: &str, range: Range<u64>) -> Result<Bytes> {
+        self.forget(object);
+        let bytes = self.0.fetcher.get(object, Some(range.clone())).await?;
+        // Once more: a flight with the wrong bytes may have reached the disk meanwhile.
+        self.forget(object);
+        self.0.disk.write(object, range.start, &bytes, false);
+        Ok(bytes)
+    }
+
+    /// As `sealed`, for a small message in a pack that it shares with others: the second miss in a pack brings all of it,
+    /// because whoever reads two neighbours reads more.
+    pub async fn sealed_and_neighbours(&self, object: &str, range: Range<u64>) -> Result<Bytes> {
+        if let Some(bytes) = self.sealed_local(object, range.clone()) {
+            return Ok(bytes);
+        }
+        let length = self.0.fetcher.length_of(object);
+        let whole = length.filter(|length| range.end <= *length && *length <= WHOLE_MAX);
+        let Some(length) = whole else {
+            return self.0.fetcher.fetch(object, range.clone(), &range).await;
+        };
+        let first = range.start / FETCH_MAX * FETCH_MAX;
+        let mine = first..range.end.next_multiple_of(FETCH_MAX).min(length);
+        let bytes = self.0.fetcher.fetch(object, mine.clone(), &range);
+        // Begun after `mine` is polled below, so that what is waited for goes out first.
+        let others = async {
+            let starts = (0..length.div_ceil(FETCH_MAX)).map(|n| n * FETCH_MAX);
+            for start in starts.filter(|start| !mine.contains(start)) {
+                let range = start..(start + FETCH_MAX).min(length);
+                if !self.0.disk.has(object, &range) {
+                    drop(self.0.fetcher.begin(object, range, Purpose::Beside));
+                }
+            }
+        };
+        let (bytes, ()) = tokio::join!(bytes, others);
+        bytes
+    }
+
+    /// All bytes of an object whose length is not known (a commit, a manifest), from this
+    /// machine or the bucket; kept on disk.
+    #[cfg(test)]
+    pub async fn whole(&self, object: &str) -> Result<Bytes> {
+        if let Some(bytes) = self.whole_local(object) {
+            return Ok(bytes);
+        }
+        let bytes = self.0.fetcher.get(object, None).await?;
+        self.insert_whole(object, bytes.clone());
+        Ok(bytes)
+    }
+
+    /// All bytes of an object, if it is on this machine as a whole. Short local I/O.
+    pub fn whole_local(&self, object: &str) -> Option<Bytes> {
+        self.0.disk.read_whole(object)
+    }
+
+    /// Keeps all bytes of an object (as long as they last). Short local I/O; a full disk or an
+    /// error of it only means that they are not kept.
+    #[allow(clippy::needless_pass_by_value, reason = "who gives them is done with them")]
+    pub fn insert_whole(&self, object: &str, bytes: Bytes) {
+        self.0.disk.write(object, 0, &bytes, true);
+    }
+
+    /// Begins to fetch a range that will probably be asked for. `None` when there is no room for
+    /// it now. The bytes are found by `sealed_local` for as long as the flight is held, and
+    /// afterwards when they went to disk. Within a tokio runtime.
+    pub fn read_ahead(&self, object: &str, range: Range<u64>) -> Option<Arc<Flight>> {
+        self.0.fetcher.begin(object, range, Purpose::Ahead)
+    }
+
+    /// Bytes that all read-ahead together may hold.
+    pub fn ahead_capacity(&self) -> u64 {
+        self.0.fetcher.flights().ahead_capacity()
+    }
+
+    /// Takes over the file of a staged pack that is in the bucket now (a rename: same file system).
+    pub fn adopt(&self, object: &str, file: &Path) -> io::Result<()> {
+        self.0.disk.adopt(object, file)
+    }
+
+    /// Drops what is here of an object that does not open, or is gone, so that the next `sealed` asks the bucket. Blocks
+    /// in memory stay: they were verified.
+    pub fn forget(&self, object: &str) {
+        self.0.fetcher.forget(object);
+        self.0.disk.forget(object);
+    }
+
+    /// Ends what is under way: those who wait get [`Error::Stopped`], as does whoever asks from now on. When this
+    /// returns, nothing writes to the directory any more (unless the disk takes longer than 10 s for a write).
+    pub async fn end(&self) {
+        self.0.fetcher.end().await;
+    }
+
+    /// Figures for `status`.
+    pub fn usage(&self) -> Usage {
+        let (block_hits, block_misses) = self.0.memory.hits_and_misses();
+        let (disk_bytes, disk_files) = self.0.disk.usage();
+        let (fetches, fetched_bytes) = self.0.fetcher.fetched();
+        Usage {
+            block_bytes: self.0.memory.bytes(),
+            block_hits,
+            block_misses,
+            flight_bytes: self.0.fetcher.flights().bytes(),
+            disk_bytes,
+            disk_files,
+            fetches,
+            fetched_bytes,
+        }
+    }
+
+    /// The caller waited for the bucket for a whole deadline, in vain.
+    pub fn gave_up(&self) {
+        self.0.fetcher.gave_up();
+    }
+
+    /// Whether no flight's task is left.
+    #[cfg(test)]
+    pub(super) fn is_idle(&self) -> bool {
+        self.0.fetcher.is_idle()
+    }
+}
