@@ -4,11 +4,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
 
-/// A shared budget in bytes. It may be exceeded by what is written while somebody makes room.
+/// A shared budget in bytes. It is exceeded by what others write while one of them makes room.
 pub(super) struct Budget {
     limit: u64,
     used: AtomicU64,
-    /// One at a time makes room.
+    /// Taken by the one who makes room.
     turn: Mutex<()>,
 }
 
@@ -30,8 +30,8 @@ impl Budget {
         self.used.load(Ordering::Relaxed)
     }
 
-    /// The turn to make room, if it is this caller's: somebody else's suffices while the budget is exceeded by less
-    /// than a quarter; beyond, writers wait for it.
+    /// The turn to make room, if the caller is to make some. While the budget is exceeded by no more than a quarter, it
+    /// suffices that somebody else does; beyond that, writers wait for their turn.
     pub(super) fn turn_to_relieve(&self) -> Option<MutexGuard<'_, ()>> {
         let used = self.used();
         if used <= self.limit {
@@ -44,7 +44,7 @@ impl Budget {
         (self.used() > self.limit).then_some(turn)
     }
 
-    /// Whether enough room was made: so much that the next write does not ask again.
+    /// Whether so much room was made that the next write need not make any.
     pub(super) fn is_relieved(&self) -> bool {
         self.used() <= self.limit / 4 * 3
     }

@@ -16,7 +16,7 @@ pub enum Error {
         /// The extent.
         extent: crate::types::ExtentId,
     },
-    /// A record of the map cannot be followed: bounds or codec make no sense (EIO).
+    /// A record of the map cannot be followed: its bounds are impossible, or its codec or key is not known (EIO).
     #[error("the map's record of extent {extent} is unusable: {reason}")]
     BadExtent {
         /// The extent.
@@ -27,7 +27,7 @@ pub enum Error {
     /// Sealed bytes in staging are shorter than what was appended (EIO).
     #[error("pack {0} in staging lacks bytes that were written to it")]
     Staged(crate::types::PackId),
-    /// The pack was removed unsent: nothing refers to this any more, whatever was read before. Look again.
+    /// The pack was removed unsent: nothing refers to it any more, so the extents that were read are old. Look again.
     #[error("what pack {0} held was removed meanwhile")]
     Removed(crate::types::PackId),
     /// The range ends beyond what a file can have (EFBIG).

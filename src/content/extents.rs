@@ -7,8 +7,8 @@ use std::ops::Range;
 
 use crate::types::{EXTENT_MAX, Extent};
 
-/// Records of one window from which on it is rewritten (`DESIGN.md`, "In the bucket").
-pub const WINDOW_PIECES: usize = 64;
+/// A window with more records than this is rewritten.
+pub const WINDOW_RECORDS: usize = 64;
 
 /// A change of one record of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub enum Edit {
 }
 
 /// The edits that lay `new` over `old`: no record is put that is there already. `old` holds at least every record
-/// that overlaps a new piece; more is allowed, and lets neighbours merge that continue each other in one message.
+/// that overlaps a new piece; with their neighbours in it, those that continue each other in one message are merged.
 pub fn publish(old: &[(u64, Extent)], new: &[(u64, Extent)]) -> Vec<Edit> {
     let mut list = subtract(old, new.iter().map(range));
     list.extend(new.iter().cloned());
@@ -60,7 +60,7 @@ pub fn apply(old: &[(u64, Extent)], edits: &[Edit]) -> Vec<(u64, Extent)> {
     map.into_iter().collect()
 }
 
-/// The first aligned 16 MiB window with more than `WINDOW_PIECES` records in it: it is to be rewritten, so that
+/// The first aligned 16 MiB window with more than `WINDOW_RECORDS` records in it: it is to be rewritten, so that
 /// reading it does not cost as many requests.
 pub fn fragmented(list: &[(u64, Extent)]) -> Option<Range<u64>> {
     let (mut window, mut count) = (0, 0);
@@ -71,7 +71,7 @@ pub fn fragmented(list: &[(u64, Extent)]) -> Option<Range<u64>> {
                 (window, count) = (touched, 0);
             }
             count += 1;
-            if count > WINDOW_PIECES {
+            if count > WINDOW_RECORDS {
                 return Some(window * EXTENT_MAX..(window + 1) * EXTENT_MAX);
             }
         }
@@ -263,12 +263,12 @@ mod tests {
     }
 
     #[test]
-    fn only_a_window_of_many_pieces_is_rewritten() {
-        let step = EXTENT_MAX / WINDOW_PIECES as u64;
+    fn only_a_window_of_many_records_is_rewritten() {
+        let step = EXTENT_MAX / WINDOW_RECORDS as u64;
         let pieces = |count: u64| -> Vec<_> {
             (0..count).map(|i| (EXTENT_MAX + i * step / 2, extent(1, 0, 1))).collect()
         };
-        assert_eq!(fragmented(&pieces(WINDOW_PIECES as u64)), None);
+        assert_eq!(fragmented(&pieces(WINDOW_RECORDS as u64)), None);
         assert_eq!(fragmented(&pieces(65)), Some(EXTENT_MAX..2 * EXTENT_MAX));
         let even: Vec<_> = (0..500).map(|i| (i * step, extent(1, 0, step))).collect();
         assert_eq!(fragmented(&even), None);

@@ -1,4 +1,4 @@
-//! One inode's contents: the door that vfs uses.
+//! The contents of one inode, as vfs uses them.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ pub struct File {
     /// One publication at a time: held from `seal` until its transaction was appended.
     turn: Arc<tokio::sync::Mutex<()>>,
     state: Mutex<State>,
-    /// What the eviction of buffers looks at without the lock: memory that the buffers take.
+    /// Memory that the buffers take, for `relieve`, which looks at it without the lock.
     charged: AtomicU64,
     pub(super) reads: Readahead,
 }
@@ -82,8 +82,8 @@ impl File {
         Ok(self.writer.staging.reserve(length as u64).await?)
     }
 
-    /// Takes bytes: into a buffer, or the stream; seen by every overlay from here on. Or says what must come first: then
-    /// nothing is taken, and the caller does that and comes again.
+    /// Takes bytes into a buffer or the stream: every overlay shows them from here on. Or takes nothing and says what must
+    /// come first: then the caller does that, and calls again.
     pub fn take(
         &self,
         room: &mut Reservation,
@@ -103,7 +103,8 @@ impl File {
         Ok(took)
     }
 
-    /// Takes all of the bytes, of a file whose published records do not count; whether it must be published.
+    /// As `take`, for a file whose published records do not count: takes all of the bytes. Returns whether the file must
+    /// be published.
     #[cfg(test)]
     pub(super) async fn write(&self, offset: u64, data: &[u8]) -> Result<bool> {
         let room = self.room(data.len()).await?;
@@ -175,8 +176,8 @@ impl File {
         (publication.staged, publication.replaced) = (0, 0);
     }
 
-    /// The map has up to so many more records of the file, by a change that is no publication. Said in the turn in which
-    /// it was made.
+    /// Says that the map may have so many more records of the file, by a change that is no publication. Called in the
+    /// turn in which that was made.
     pub fn records_changed(&self, more: u64) {
         _ = self.change(|writes, _| {
             writes.records_changed(more);
@@ -202,12 +203,12 @@ impl File {
         });
     }
 
-    /// Who this is, for the footers of packs.
+    /// What the footers of packs say of the file.
     pub(super) fn origin(&self) -> Origin {
         Origin { inode: self.ino, name: self.state.lock().name.clone() }
     }
 
-    /// Changes the unpublished state, and keeps what others look at without its lock in step.
+    /// Changes the unpublished state, and keeps in step with it what others look at without its lock.
     fn change<T>(&self, change: impl FnOnce(&mut Writes, &Origin) -> Result<T>) -> Result<T> {
         let mut state = self.state.lock();
         let who = Origin { inode: self.ino, name: state.name.clone() };
@@ -230,7 +231,7 @@ impl File {
         self.change(|writes, who| writes.spill(&self.writer, who))
     }
 
-    /// Where the budget for buffers is exceeded, the largest are sealed until it is not.
+    /// While the budget for buffers is exceeded, seals those of the files that have most.
     fn relieve(&self) {
         let budget = &self.writer.budget;
         let Some(_turn) = budget.turn_to_relieve() else { return };

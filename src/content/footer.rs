@@ -16,8 +16,8 @@ use crate::upload::Staging;
 const TRAILER: u64 = layout::sealed_length(8);
 /// A footer is refused beyond this: the entries of 16 MiB of the smallest extents, and padding.
 const FOOTER_MAX: u64 = 2 * EXTENT_MAX;
-/// A pack of one full extent is padded to that extent and this: more than any one entry takes, so all such packs are
-/// of one length.
+/// What follows the extent in a pack of one full extent, at least: more than any one entry takes, so all such packs
+/// are of one length.
 const FULL_PACK_END: u64 = 2 * KIB;
 
 /// What a pack holds.
@@ -75,14 +75,14 @@ pub fn seal_footer(keys: &Keys, pack: PackId, footer: &Footer, end: u64) -> Vec<
     _ = minicbor::encode(footer, &mut plain);
     let bare = end + layout::sealed_length(plain.len() as u64) + TRAILER;
     let padded = match &footer.entries[..] {
-        // Full: its length says nothing but that, whatever the file's.
+        // A full extent: the pack's length says that, and nothing of the file.
         [one] if one.reference.plain_length == EXTENT_MAX => Some(bare.max(end + FULL_PACK_END)),
-        // One file alone: the length must not tell the file's.
+        // One file alone: the pack's length must not tell the file's.
         [one, rest @ ..] if rest.iter().all(|entry| entry.inode == one.inode) => Some(padme(bare)),
         _ => None,
     };
     if let Some(mut total) = padded {
-        // No message is as long as a tag alone would make it: then the next length.
+        // Not every length is a message's (none ends within a tag): then the next one.
         let length = loop {
             match layout::plain_length(total - end - TRAILER) {
                 Some(length) => break length,
@@ -134,7 +134,7 @@ pub fn open_footer<E: std::fmt::Display>(
     }
 }
 
-/// For `Staging::recover` (J7): this room knows what a footer is, and has the keys.
+/// For `Staging::recover` (J7), which has no keys and does not know what a footer is.
 #[derive(Clone)]
 pub struct FooterKeys(pub Keys);
 
@@ -147,7 +147,7 @@ impl crate::upload::Footers for FooterKeys {
         open_footer(&self.0, pack, length, read).is_ok()
     }
 
-    /// What the lost footer said of the extents is not known any more: the journal's records say it.
+    /// Without entries: what the lost one said of the extents is in the journal's records.
     fn make(&self, pack: PackId, end: u64) -> Vec<u8> {
         seal_footer(&self.0, pack, &Footer::default(), end)
     }

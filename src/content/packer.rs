@@ -14,12 +14,12 @@ use crate::os;
 use crate::types::{EXTENT_MAX, PackId};
 use crate::upload::{OpenPack, Staging};
 
-/// How long a shared pack waits for company.
+/// How long a shared pack waits for more extents.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Linger {
-    /// It is closed this long after its first extent,
+    /// It is closed so long after its first extent,
     pub age: Duration,
-    /// or this long after its last.
+    /// or so long after its last.
     pub quiet: Duration,
 }
 
@@ -27,10 +27,10 @@ pub(super) struct Linger {
 pub(super) const LINGER: Linger =
     Linger { age: Duration::from_millis(200), quiet: Duration::from_millis(50) };
 
-/// After a panic the thread goes on so much later.
+/// After a panic the thread begins again so much later.
 const AGAIN: Duration = Duration::from_millis(100);
 
-/// The shared pack. Its thread closes it when it lingered.
+/// The shared pack, and the thread that closes it when it has lingered.
 pub(super) struct Packer {
     inner: Arc<Inner>,
 }
@@ -131,7 +131,7 @@ impl Inner {
             let spawned = std::thread::Builder::new().name("packer".into()).spawn(close);
             match spawned {
                 Ok(_) => state.has_thread = true,
-                // Packs then close when they are full, or by `close`; the next pack tries again.
+                // Packs then close when they are full, or by `close`; the next one tries for a thread again.
                 Err(error) => tracing::error!(%error, "no thread to close packs"),
             }
         }
@@ -160,7 +160,7 @@ impl Inner {
             if Instant::now() < due {
                 self.wake.wait_until(&mut state, due);
             } else if let Err(error) = self.close(&mut state) {
-                // Staging is poisoned by it (J6): everybody else is told there.
+                // This has poisoned staging (J6): everybody else is told there.
                 tracing::error!(%error, "closing a pack");
             }
         }

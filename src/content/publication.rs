@@ -50,7 +50,9 @@ pub struct Publication {
     pub end: u64,
     /// The new mtime (and ctime), if a write came since the last publication.
     pub mtime: Option<Timestamp>,
+    /// That of the file's buffer when it was sealed.
     pub(super) version: u64,
+    /// Its bytes, as the buffer counts them.
     pub(super) staged: u64,
     /// Published records that it takes the place of, at most.
     pub(super) replaced: u64,
@@ -75,12 +77,12 @@ impl Turn {
 }
 
 impl Publication {
-    /// It takes so much of a transaction that nothing else should be in it.
+    /// Whether it takes so much of a transaction that nothing else should be in it.
     pub fn is_large(&self) -> bool {
         self.is_large
     }
 
-    /// Nothing was unpublished.
+    /// Whether nothing was unpublished.
     pub fn is_empty(&self) -> bool {
         self.pieces.is_empty() && self.mtime.is_none()
     }

@@ -1,23 +1,24 @@
-//! How many published records the unpublished writes of a file take the place of, at most. A publication deletes them in
-//! its one transaction, and a transaction has an end: so they are counted before a write is taken (V1). No I/O here: the
-//! caller asks the map, and only where the count of bytes does not say enough.
+//! How many published records the unpublished writes of a file replace, at most. A publication deletes them in its one
+//! transaction, and a transaction is bounded: so they are counted before a write is taken (V1). No I/O here: the caller
+//! asks the map, and only where the number of bytes does not say enough.
 
 use std::collections::HashMap;
 use std::ops::Range;
 
 use crate::types::{EXTENT_MAX, Extent};
 
-/// What an unpublished piece adds to the transaction at most: its record, and what it leaves of old ones before it and
+/// Bytes that an unpublished piece adds to the transaction at most: its record, and what is left of old ones before and
 /// behind it.
 const PIECE: u64 = 500;
-/// What a record that goes counts. In the transaction it takes a third of that; the rest stands for the memory, and the
+/// What a record that is replaced counts. In the transaction it takes a third of that; the rest stands for memory, and
 /// time under the append lock.
 const OLD: u64 = 64;
-/// A window with so many records at most counts as a whole, once. In one with more, each write asks for its own range.
+/// A window with so many records at most is counted as a whole, once. In one with more, each write asks for its own
+/// range.
 const FEW: u64 = 64;
-/// Of a window: more than `FEW`.
+/// The count of a window that has more than `FEW`.
 const MANY: u64 = u64::MAX;
-/// Windows of which the count is remembered; beyond it that begins anew.
+/// Windows whose count is remembered; beyond, the memory begins anew.
 const WINDOWS_MAX: usize = 4096;
 
 /// What a caller must ask the map before a write can be taken.
@@ -39,12 +40,12 @@ pub struct OverlapCount {
     pub next: Option<u64>,
 }
 
-/// What was asked for one write.
+/// What was asked for one write, and the answers.
 #[derive(Debug, Default)]
 pub struct Answers(Vec<(Question, OverlapCount)>);
 
 impl Answers {
-    /// The answer to a question.
+    /// Adds the answer to a question.
     pub fn add(&mut self, question: Question, counted: OverlapCount) {
         self.0.push((question, counted));
     }
@@ -59,9 +60,9 @@ impl Answers {
 pub(super) enum Weighed {
     /// Taken up to this offset, and counted.
     Taken(u64),
-    /// That depends.
+    /// That depends on the answer.
     Ask(Question),
-    /// Not before what is unpublished is published.
+    /// It must wait until what is unpublished is published.
     Publish,
 }
 
@@ -80,7 +81,7 @@ pub(super) struct Replaced {
     limit: u64,
     windows: HashMap<u64, Window>,
     sum: u64,
-    /// Begins anew with each seal: what is written after it is not of its publication.
+    /// Counts the seals: what is written after one is not of its publication.
     epoch: u64,
     /// Changes with the published records.
     version: u64,
@@ -102,7 +103,7 @@ impl Replaced {
     }
 
     /// Weighs a write of `range` when so many pieces are unpublished. It is taken whole, unless it alone replaces more
-    /// than a part of a transaction: then from the front.
+    /// than its share of a transaction: then from the front.
     pub(super) fn take(&mut self, pieces: u64, range: Range<u64>, answers: &Answers) -> Weighed {
         let most = self.limit / OLD / 4;
         let (mut at, mut sum) = (range.start, 0);
@@ -163,13 +164,14 @@ impl Replaced {
         records
     }
 
-    /// All of it is sealed for a publication; the sum that this is of.
+    /// All of it is sealed for a publication; returns the sum of what that replaces.
     pub(super) fn sealed(&mut self) -> u64 {
         self.epoch += 1;
         self.sum
     }
 
-    /// The publication of these pieces was appended; `is_left`: something was written since it was sealed.
+    /// The publication of these pieces, which replaced `sum` records, was appended. `is_left`: something was written since
+    /// it was sealed.
     pub(super) fn published(&mut self, sum: u64, pieces: &[(u64, Extent)], is_left: bool) {
         self.sum = self.sum.saturating_sub(sum);
         self.version += 1;
@@ -190,14 +192,14 @@ impl Replaced {
         self.left(is_left, 2 * pieces.len() as u64);
     }
 
-    /// The published records were changed in another way, and are so many more at most.
+    /// The published records were changed in another way, and there may be so many more.
     pub(super) fn changed(&mut self, more: u64, is_left: bool) {
         self.version += 1;
         self.windows.clear();
         self.left(is_left, more);
     }
 
-    /// What was written meanwhile may replace what came meanwhile.
+    /// What was written meanwhile may replace the records that came meanwhile.
     fn left(&mut self, is_left: bool, more: u64) {
         self.sum = if is_left { self.sum + more } else { 0 };
     }

@@ -1,4 +1,4 @@
-//! The background rewrite of what has come to consist of too many pieces.
+//! The background rewrite of what has come to consist of too many records.
 
 use std::ops::Range;
 use std::sync::Arc;

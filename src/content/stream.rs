@@ -1,5 +1,5 @@
-//! A file that is written from one end: sealed chunk by chunk while it comes, each extent into a pack of its own, which
-//! is closed, and on its way, as soon as the extent is full.
+//! A file that is written in order: sealed chunk by chunk while it comes, each extent into a pack of its own, which is
+//! closed and uploaded as soon as the extent is full.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -80,7 +80,7 @@ impl OpenExtent {
         Ok(())
     }
 
-    /// The extent is as long as it gets: it and its pack's footer are in staging, and the pack is in the upload queue.
+    /// Ends the extent. It and its pack's footer are in staging when this returns, and the pack is in the upload queue.
     pub(super) fn finish(mut self, keys: &Keys, origin: &Origin) -> Result<Arc<StagedExtent>> {
         let extent = self.sealer.finish(&mut self.out);
         self.pack.append(&self.out)?;
@@ -91,7 +91,7 @@ impl OpenExtent {
         Ok(Arc::new(StagedExtent::new(reference, self.hold)))
     }
 
-    /// Bytes of the extent, by their place in it, while it is still open: from the pack as far as chunks are full.
+    /// Bytes of the extent while it is still open: `range` counts from its first. Full chunks are read back from the pack.
     pub(super) fn read(
         &mut self,
         keys: &Keys,

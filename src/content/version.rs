@@ -6,9 +6,9 @@ use crate::types::{Extent, Hash, InodeNo};
 /// What is hashed first, so that no other hash of the vault is equal.
 const LABEL: &[u8] = b"s3vault version of a file 1\0";
 
-/// Hashes a file's number, its size and what its bytes refer to. Messages are immutable and their ids are never used
-/// twice, so equal hashes are equal contents, and whatever changes the content changes the hash. What moves a message
-/// to another pack does not.
+/// Hashes a file's inode number, its size and its extents. Extents are immutable and their ids are never used twice, so
+/// equal hashes are equal contents, and whatever changes the content changes the hash. Moving an extent to another pack
+/// does not.
 #[derive(Debug)]
 pub struct VersionHash(Sha256Stream);
 

@@ -115,7 +115,7 @@ impl Writes {
         })
     }
 
-    /// The publication's transaction was appended.
+    /// The transaction with this publication was appended.
     pub(super) fn published(&mut self, to: &StagingWriter, publication: &Publication) {
         self.buffer.published(publication.version, publication.staged);
         let (sum, is_left) = (publication.replaced, !self.buffer.pieces().is_empty());
@@ -125,7 +125,7 @@ impl Writes {
         _ = self.settle(to, Ok(()));
     }
 
-    /// The map has up to so many more records of the file, by what is no publication.
+    /// The map may have so many more records of the file, by a change that is no publication.
     pub(super) fn records_changed(&mut self, more: u64) {
         self.replaced.changed(more, !self.buffer.pieces().is_empty());
     }
@@ -197,8 +197,8 @@ impl Writes {
         }
     }
 
-    /// After every change: what it takes of memory and of staging's room is what it needs. A failure on the way to
-    /// staging leaves the stream in pieces: nothing of the file can be sealed any more, nor can staging take more.
+    /// After every change: brings what is charged of memory, and reserved in staging, down to what is needed. A failure
+    /// on the way to staging breaks the stream: nothing of the file can be sealed any more, nor does staging take more.
     fn settle(&mut self, to: &StagingWriter, done: Result<()>) -> Result<()> {
         if let Err(error) = &done {
             self.broken = Some(error.to_string());
