@@ -147,7 +147,7 @@ fn pattern(seed: u64, length: usize) -> Vec<u8> {
 }
 
 /// A file as the vfs would keep it: its published map, and beside it the bytes it must have.
-struct Inode {
+struct TestFile {
     file: Arc<File>,
     staging: Staging,
     map: Vec<(u64, Extent)>,
@@ -155,7 +155,7 @@ struct Inode {
     bytes: Vec<u8>,
 }
 
-impl Inode {
+impl TestFile {
     fn new(world: &World, ino: u64) -> Self {
         let file = world.content.file(InodeNo(ino));
         Self { file, staging: world.staging.clone(), map: Vec::new(), size: 0, bytes: Vec::new() }

@@ -43,7 +43,7 @@ fn op(size: u64) -> impl Strategy<Value = Op> {
 
 fn run(ops: Vec<Op>) {
     let world = world();
-    let mut inode = Inode::new(&world, 5);
+    let mut inode = TestFile::new(&world, 5);
     let mut last = 0;
     for (seed, op) in ops.into_iter().enumerate() {
         let seed = seed as u64;
@@ -82,7 +82,7 @@ fn run(ops: Vec<Op>) {
 }
 
 /// What is unpublished stays over it.
-fn rewrite(world: &World, inode: &mut Inode, range: Range<u64>) {
+fn rewrite(world: &World, inode: &mut TestFile, range: Range<u64>) {
     let read = |part: Range<u64>| std::future::ready(Ok(world.published(&inode.map, part).into()));
     let copied = now(inode.file.copy_anew(range, read)).unwrap();
     let _turn = now(inode.file.turn());
@@ -108,7 +108,7 @@ fn sizes_at_the_edges() {
     let world = world();
     for (i, edge) in [0, 1, 16 * KIB, MIB, EXTENT_MAX, EXTENT_MAX + MIB].into_iter().enumerate() {
         for (j, size) in [edge.saturating_sub(1), edge, edge + 1].into_iter().enumerate() {
-            let mut inode = Inode::new(&world, (10 * i + j) as u64);
+            let mut inode = TestFile::new(&world, (10 * i + j) as u64);
             let data = pattern(size, at(size));
             for (k, part) in data.chunks(128 << 10).enumerate() {
                 inode.write((k as u64) << 17, part);
@@ -129,7 +129,7 @@ fn sizes_at_the_edges() {
 #[test]
 fn what_a_stream_overtakes_is_not_fed_twice() {
     let world = world();
-    let mut inode = Inode::new(&world, 1);
+    let mut inode = TestFile::new(&world, 1);
     inode.write(1 << 20, &pattern(1, 200_000));
     inode.write(0, &pattern(2, 1 << 20));
     // Begins the stream, over what came before.
@@ -159,7 +159,7 @@ fn a_pack_of_one_file_does_not_tell_its_length() {
 #[test]
 fn a_fragmented_window_becomes_one_extent_again() {
     let world = world();
-    let mut inode = Inode::new(&world, 1);
+    let mut inode = TestFile::new(&world, 1);
     inode.write(0, &pattern(1, 3 << 20));
     inode.publish();
     for i in 0..100 {
@@ -182,7 +182,7 @@ fn a_fragmented_window_becomes_one_extent_again() {
 fn a_stream_that_begins_shortly_before_a_window_has_no_tiny_pack() {
     for before in [1u64, 100_000, (1 << 20) - 1, 1 << 20, (1 << 20) + 1] {
         let world = world();
-        let mut inode = Inode::new(&world, 1);
+        let mut inode = TestFile::new(&world, 1);
         let start = EXTENT_MAX - before;
         for i in 0..40 {
             inode.write(start + (i << 17), &pattern(i, 1 << 17));

@@ -5,7 +5,7 @@ use super::*;
 #[test]
 fn v1_what_streams_is_on_its_way_before_the_file_is_closed() {
     let world = world();
-    let mut inode = Inode::new(&world, 1);
+    let mut inode = TestFile::new(&world, 1);
     let piece = pattern(1, 1 << 20);
     for i in 0..40 {
         inode.write(i << 20, &piece);
@@ -22,7 +22,7 @@ fn v1_what_streams_is_on_its_way_before_the_file_is_closed() {
 #[test]
 fn v1_writes_a_little_out_of_order_still_stream() {
     let world = world();
-    let mut inode = Inode::new(&world, 1);
+    let mut inode = TestFile::new(&world, 1);
     // As the kernel's parallel requests may arrive.
     let order = [1u64, 0, 3, 2, 5, 7, 6, 4];
     for round in 0..32 {
@@ -40,7 +40,7 @@ fn v1_writes_a_little_out_of_order_still_stream() {
 #[test]
 fn v1_a_short_end_rides_in_the_shared_pack() {
     let world = world();
-    let mut inode = Inode::new(&world, 1);
+    let mut inode = TestFile::new(&world, 1);
     for i in 0..129 {
         inode.write(i << 17, &pattern(i, 1 << 17));
     }
@@ -55,7 +55,7 @@ fn v1_a_short_end_rides_in_the_shared_pack() {
 #[test]
 fn v1_one_publication_at_a_time() {
     let world = world();
-    let mut inode = Inode::new(&world, 1);
+    let mut inode = TestFile::new(&world, 1);
     inode.write(0, b"old");
     let first = now(inode.file.seal()).unwrap();
     let file = inode.file.clone();
@@ -99,7 +99,7 @@ fn v1_limits_ask_for_publication() {
 #[test]
 fn j1_extents_are_in_staging_before_they_are_published() {
     let world = world();
-    let mut inode = Inode::new(&world, 1);
+    let mut inode = TestFile::new(&world, 1);
     inode.write(0, &pattern(1, 5000));
     inode.write(10_000, &pattern(2, 5000));
     inode.write(1 << 30, &pattern(3, 3 << 20));
@@ -120,7 +120,7 @@ fn j7_a_pack_ends_in_a_footer_that_says_what_is_in_it() {
     let world = world();
     let mut files = Vec::new();
     for i in 1..=20u64 {
-        let mut inode = Inode::new(&world, i);
+        let mut inode = TestFile::new(&world, i);
         inode.file.note_name(format!("name {i}").as_bytes());
         inode.write(i, &pattern(i, 1000 * at(i)));
         let publication = now(inode.file.seal()).unwrap();
@@ -139,7 +139,7 @@ fn j7_a_pack_ends_in_a_footer_that_says_what_is_in_it() {
         assert_eq!(entry.name, format!("name {}", i + 1).as_bytes());
     }
     // The next extent begins a new pack.
-    let mut inode = Inode::new(&world, 99);
+    let mut inode = TestFile::new(&world, 99);
     inode.write(0, b"later");
     inode.publish();
     assert_ne!(inode.map[0].1.reference.pack, pack);

@@ -86,7 +86,7 @@ fn scattered_writes_keep_to_the_memory_budget() {
     let limits = Limits { buffers: 4 * MIB, ..Limits::default() };
     let staging = StagingLimits { budget: 1 << 30, free_floor: 0, wait: Duration::from_millis(50) };
     let world = world_with(limits, staging);
-    let mut inodes: Vec<_> = (1..=8).map(|ino| Inode::new(&world, ino)).collect();
+    let mut inodes: Vec<_> = (1..=8).map(|ino| TestFile::new(&world, ino)).collect();
     let mut most = 0;
     for i in 0..4000u64 {
         let inode = &mut inodes[at(i * 7919 % 8)];
