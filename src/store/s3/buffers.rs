@@ -1,7 +1,7 @@
 //! Memory for the bodies of large answers: aligned to pages, and used again.
 //!
 //! Fresh memory is dear: the kernel zeroes each page at its first touch, which was a sixth of the CPU of a
-//! cold read. And what is aligned can go to disk past the page cache (`cache/disk.rs`).
+//! cold read. And what is aligned can go to disk past the page cache (`cache/disk_tier.rs`).
 
 use std::sync::Arc;
 
