@@ -2,7 +2,7 @@
 //!
 //! A segmented LRU in independent shards. A content block begins on *probation* and is *kept*
 //! once it was used a second time, so a long scan passes through the probation part only.
-//! MemoryTier of pages have a part of their own and go last: every path needs them.
+//! Blocks of pages have a part of their own and go last: every path needs them.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};

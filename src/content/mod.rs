@@ -1,10 +1,10 @@
 //! A file's bytes: what is written and not yet published, how it is sealed into packs, and how ranges are read.
 //!
-//! Write path: `File::take` (writes.rs) buffers (write_buffer.rs); what runs on in order streams into a pack of its own
+//! Write path: `File::take` (writes.rs) buffers (`write_buffer.rs`); what runs on in order streams into a pack of its own
 //! (stream.rs); `File::seal` puts the rest into the shared open pack (packer.rs). Then the caller publishes the pieces in
 //! one transaction (extents.rs says which records change) and says so by `File::published`.
 //! Read path: `Content::read` (reader.rs) lays the overlay of unpublished pieces over the published extents, and opens
-//! what it finds or fetches (partial_read.rs). How an extent is sealed and opened is known to seal.rs alone.
+//! what it finds or fetches (`partial_read.rs`). How an extent is sealed and opened is known to seal.rs alone.
 //!
 //! Order of locks: a file's publishing lock, then the file's state, then the open pack, then staging.
 

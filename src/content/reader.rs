@@ -175,7 +175,7 @@ impl Reader {
                 Ok(bytes) => return Ok(bytes),
                 Err(Obstacle::Error(error)) => return Err(error),
                 Err(Obstacle::Run(span, run)) => {
-                    self.ask_again(&mut partial.spans[span], run).await?
+                    self.ask_again(&mut partial.spans[span], run).await?;
                 }
             }
         }
