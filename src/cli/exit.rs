@@ -6,6 +6,8 @@ use std::process::ExitCode;
 
 use serde::{Deserialize, Serialize};
 
+use crate::types::causes;
+
 /// The exit codes. Scripts rely on the numbers: a new case gets a new one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -135,7 +137,9 @@ impl Failure {
     /// This failure, with an error and what caused that as its causes.
     #[must_use]
     pub(super) fn because(mut self, error: &(dyn std::error::Error + 'static)) -> Self {
-        self.causes.extend(chain(error));
+        self.causes.extend(causes(error).map(ToString::to_string));
+        // One that holds another shows the other's text.
+        self.causes.dedup();
         self
     }
 
@@ -143,11 +147,6 @@ impl Failure {
     pub(super) fn io(what: impl fmt::Display, error: &std::io::Error) -> Self {
         Self::new(Exit::LocalDisk, format!("{what}: {error}"))
     }
-}
-
-/// An error and its sources, outermost first.
-fn chain<'a>(error: &'a (dyn std::error::Error + 'static)) -> impl Iterator<Item = String> + 'a {
-    std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string)
 }
 
 impl fmt::Display for Failure {

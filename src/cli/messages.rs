@@ -4,7 +4,7 @@
 use super::exit::{Exit, Failure};
 use crate::fuse;
 use crate::gateway::ServeError;
-use crate::types::Timestamp;
+use crate::types::{Timestamp, with_causes};
 use crate::vault::{self, StoreError};
 
 /// A request to the store failed. `place` names the bucket.
@@ -15,7 +15,7 @@ pub(super) fn of_store(error: &StoreError, place: &str) -> Failure {
             format!(
                 "{place} does not answer ({}); nothing is lost; check the network and --endpoint-url, and try \
                  again",
-                error.chain()
+                with_causes(error)
             ),
         ),
         StoreError::Clock { .. } => (
@@ -23,7 +23,7 @@ pub(super) fn of_store(error: &StoreError, place: &str) -> Failure {
             format!(
                 "{place} refuses requests because this machine's clock is not its own ({}); nothing is lost; set the \
                  clock, and try again",
-                error.chain()
+                with_causes(error)
             ),
         ),
         StoreError::Certificate { cause, .. } => (
@@ -48,7 +48,7 @@ pub(super) fn of_store(error: &StoreError, place: &str) -> Failure {
             format!(
                 "{place} refuses access ({}); nothing was changed; check the credentials (AWS_*) and what they \
                  may do: read, write, list and delete",
-                error.chain()
+                with_causes(error)
             ),
         ),
         StoreError::NoBucket { .. } => (
@@ -67,7 +67,7 @@ pub(super) fn of_store(error: &StoreError, place: &str) -> Failure {
             Exit::Damaged,
             format!(
                 "{place} holds or sends other bytes than it should ({}); nothing was believed",
-                error.chain()
+                with_causes(error)
             ),
         ),
         StoreError::NotFound { object } => (
@@ -75,7 +75,7 @@ pub(super) fn of_store(error: &StoreError, place: &str) -> Failure {
             format!("{object} is missing in {place}; run `s3vault check` to see what else is"),
         ),
         StoreError::Exists { .. } | StoreError::Unsupported { .. } | StoreError::Other { .. } => {
-            (Exit::Other, format!("{place} failed: {}", error.chain()))
+            (Exit::Other, format!("{place} failed: {}", with_causes(error)))
         }
     };
     Failure::new(exit, text).because(error)
@@ -89,7 +89,7 @@ pub(super) fn of_hand_over(error: &StoreError, place: &str) -> Failure {
             format!(
                 "{place} refuses these credentials ({}); they are not taken, and those before stay; check what this shell \
                  has (`aws sts get-caller-identity`)",
-                error.chain()
+                with_causes(error)
             ),
         ),
         StoreError::Unsupported { .. } => {
@@ -99,7 +99,7 @@ pub(super) fn of_hand_over(error: &StoreError, place: &str) -> Failure {
             Exit::Unreachable,
             format!(
                 "they are taken, but whether {place} accepts them is not known ({}); `s3vault status` tells",
-                error.chain()
+                with_causes(error)
             ),
         ),
     };

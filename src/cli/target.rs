@@ -155,6 +155,32 @@ impl Target {
     }
 }
 
+/// Which vault a command means, and whether a daemon of this user has it open.
+pub(super) enum WhichVault {
+    /// One has.
+    Open(Running),
+    /// None has.
+    Closed(Box<Target>),
+}
+
+impl WhichVault {
+    /// The vault that is named, or the only one that is open, or the only one that is known.
+    pub(super) fn find(global: &Global, places: &Places, bucket: Option<&str>) -> Outcome<Self> {
+        let config = Config::read(&places.config)?;
+        if bucket.is_none() && config.vaults.len() > 1 {
+            let mut running = Running::all(&places.running());
+            if running.len() == 1 {
+                return Ok(Self::Open(running.remove(0)));
+            }
+        }
+        let target = Target::choose(global, places, &config, bucket, None)?;
+        Ok(match target.running(places) {
+            Some(running) => Self::Open(running),
+            None => Self::Closed(Box::new(target)),
+        })
+    }
+}
+
 fn parse(url: &str) -> Outcome<StoreUrl> {
     url.parse().map_err(|error| Failure::new(Exit::Usage, format!("{error}")))
 }

@@ -23,7 +23,7 @@ use super::seal;
 use super::{Error, Result};
 use crate::cache::{BlockId, Cache, Reuse};
 use crate::crypto::Keys;
-use crate::types::{Extent, InodeNo, Reference};
+use crate::types::{Extent, InodeNo, Reference, with_causes};
 use crate::upload::{Staging, pack_object};
 
 /// Failures that are remembered as logged; beyond, the memory begins anew.
@@ -211,15 +211,7 @@ impl Reader {
 
     /// Logs why a file cannot be read: the inode and the object, never a name; each cause once.
     pub(super) fn report(&self, ino: InodeNo, error: &Error) {
-        let mut cause = error.to_string();
-        let mut next = std::error::Error::source(error);
-        while let Some(error) = next {
-            let text = error.to_string();
-            if !cause.ends_with(&text) {
-                cause = format!("{cause}: {text}");
-            }
-            next = error.source();
-        }
+        let cause = with_causes(error);
         let mut reported = self.reported.lock();
         if reported.len() >= REPORTED_MAX {
             reported.clear();

@@ -4,16 +4,11 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::http::{StatusCode, Uri, header};
+use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
 
-use super::errors::Result;
-use super::key::Key;
 use super::{Gateway, Problem, download, listing, upload};
-
-/// What is before the path of a file.
-pub(super) const FILES: &str = "/files/";
 
 /// What `/openapi.json` answers: exact, as its tests and schemathesis say.
 pub(super) const OPENAPI: &str = include_str!("openapi.json");
@@ -44,11 +39,6 @@ pub(super) fn router(gateway: Arc<Gateway>) -> Router {
 /// What needs no session: the style and script of the page.
 pub(super) fn public() -> Router {
     super::page::assets()
-}
-
-/// The file that a path below `/files/` is about.
-pub(super) fn key_of(uri: &Uri) -> Result<Key> {
-    Key::from_url(uri.path().strip_prefix(FILES).unwrap_or_default())
 }
 
 async fn openapi() -> impl IntoResponse {

@@ -64,7 +64,7 @@ pub(super) async fn by_path(
     headers: HeaderMap,
 ) -> Result<Response> {
     let query = Query::parse(query.as_deref(), &["metadata"])?;
-    let key = super::api::key_of(&uri)?;
+    let key = Key::of_request(&uri)?;
     if query.flag("metadata", false)? {
         let (inspected, _) = gateway.inspect(&key).await?;
         return Ok(Json(FileInfo::new(&key, &inspected)).into_response());

@@ -5,6 +5,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
+use crate::types::cause;
 use crate::vfs::{self, ErrorKind};
 
 /// Seconds after which a store that does not answer may be asked again.
@@ -199,20 +200,6 @@ impl IntoResponse for Problem {
         }
         response
     }
-}
-
-/// The first error of this type in the chain of causes.
-fn cause<'a, T: std::error::Error + 'static>(
-    error: &'a (dyn std::error::Error + 'static),
-) -> Option<&'a T> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(found) = error.downcast_ref::<T>() {
-            return Some(found);
-        }
-        next = error.source();
-    }
-    None
 }
 
 #[cfg(test)]

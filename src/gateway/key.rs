@@ -2,14 +2,18 @@
 
 use std::fmt;
 
+use axum::http::Uri;
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, percent_encode};
 
 use super::Problem;
 use super::errors::Result;
-use crate::vfs::NAME_MAX;
+use crate::vfs::{NAME_MAX, PATH_MAX};
+
+/// What is before the path of a file in its URL.
+pub(super) const FILES: &str = "/files/";
 
 /// The longest key, in bytes: a path that the mount can name.
-pub(super) const KEY_MAX: usize = 4095;
+pub(super) const KEY_MAX: usize = PATH_MAX;
 
 /// What a path in a URL does not say as it is. (A slash is between names.)
 const ESCAPED: &AsciiSet = &CONTROLS
@@ -77,6 +81,11 @@ impl Key {
         Self::parse(&decoded.join(&b'/'))
     }
 
+    /// The file that a request for a path below `/files/` is about.
+    pub(super) fn of_request(uri: &Uri) -> Result<Self> {
+        Self::from_url(uri.path().strip_prefix(FILES).unwrap_or_default())
+    }
+
     /// The names, outermost first.
     pub(super) fn names(&self) -> &[Vec<u8>] {
         &self.0
@@ -108,9 +117,9 @@ impl Key {
         self.0.join(&b'/')
     }
 
-    /// Below a prefix such as `/files/`, as a URL says it.
-    pub(super) fn url(&self, prefix: &str) -> String {
-        format!("{prefix}{}", escape(&self.bytes()))
+    /// Where the file is had: `/files/a/b/c`, as a URL says it.
+    pub(super) fn url(&self) -> String {
+        format!("{FILES}{}", escape(&self.bytes()))
     }
 }
 
@@ -165,7 +174,7 @@ mod tests {
     fn a_key_is_a_path_below_the_root() {
         let key = Key::parse(b"a/b c/\xffd").unwrap();
         assert_eq!(key.split().unwrap().1, b"\xffd");
-        assert_eq!(key.url("/files/"), "/files/a/b%20c/%FFd");
+        assert_eq!(key.url(), "/files/a/b%20c/%FFd");
         assert_eq!(Key::from_url("a/b%20c/%FFd").unwrap(), key);
         assert_eq!(key.bytes(), b"a/b c/\xffd");
         assert!(Key::parse_directory(b"").unwrap().names().is_empty());

@@ -1,64 +1,14 @@
-//! Where the service listens and how; what of that may be refused, before anything is opened.
+//! Takes the address that the service listens on, and its certificate; what of that may be refused, before anything is
+//! opened.
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
-use super::tls::{self, TlsFiles};
-use crate::types::path_text;
-
-/// How the service is to be. Paths are absolute.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ServeOptions {
-    /// Address and port; port 0 takes a free one.
-    pub listen: SocketAddr,
-    /// No tokens: whoever reaches it may do everything. On loopback only.
-    pub open: bool,
-    /// Names besides the address by which it may be asked for.
-    pub hosts: Vec<String>,
-    /// Certificate and key, for TLS.
-    pub tls: Option<TlsFiles>,
-    /// Bytes of a request's body at most.
-    pub max_upload: u64,
-    /// Seconds that a client may stall.
-    pub client_timeout: u64,
-    /// The file of the tokens; it need not be there.
-    #[serde(with = "path_text")]
-    pub tokens: PathBuf,
-}
-
-/// Why the service does not begin. Nothing was changed.
-#[derive(Debug, thiserror::Error)]
-pub enum ServeError {
-    /// `--open` for others than this machine.
-    #[error(
-        "--open lets everybody in who reaches {0}, so it is for loopback addresses only (127.0.0.1, [::1]); leave \
-         --open out, and make tokens: s3vault serve token add NAME --read-only|--write"
-    )]
-    OpenToAll(SocketAddr),
-    /// The address cannot be listened on.
-    #[error("{address} cannot be listened on: {source}{advice}")]
-    Listen {
-        /// The address.
-        address: SocketAddr,
-        /// What to do.
-        advice: &'static str,
-        /// Why.
-        source: io::Error,
-    },
-    /// Certificate or key.
-    #[error("TLS: {} {what}; nothing is served", path.display())]
-    Tls {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        what: String,
-    },
-}
+use super::options::{ServeError, ServeOptions};
+use super::tls;
 
 /// A socket that listens; connections wait in it until somebody serves them.
 pub struct Listening {
@@ -101,6 +51,8 @@ impl Listening {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
 
     #[tokio::test]

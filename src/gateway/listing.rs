@@ -11,12 +11,11 @@ use tokio::time::timeout;
 
 use super::errors::Result;
 use super::key::{KEY_MAX, Key};
-use super::metadata::{ATTRIBUTE, FileInfo, Kind};
+use super::metadata::{ATTRIBUTE, FileInfo};
 use super::order::{Best, Order, Sort};
 use super::query::Query;
-use super::walk::Walk;
 use super::{Gateway, Problem};
-use crate::vfs::Error;
+use crate::vfs::{Error, TreeWalk};
 
 /// Entries of a page, if the client does not say.
 const LIMIT: usize = 100;
@@ -100,7 +99,7 @@ async fn find(gateway: &Gateway, wanted: &Wanted) -> Result<Page> {
     let slash = wanted.prefix.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
     let start = wanted.prefix[..slash].to_vec();
     let names = Key::parse_directory(&start)?;
-    let directory = match gateway.directory(names.names()).await {
+    let directory = match gateway.vfs.directory_at(names.names()).await {
         Ok(directory) => directory,
         Err(Error::NotFound | Error::NotDirectory) => {
             return Ok(Page { files: Vec::new(), next: None });
@@ -108,11 +107,10 @@ async fn find(gateway: &Gateway, wanted: &Wanted) -> Result<Page> {
         Err(error) => return Err(error.into()),
     };
     let mut best = Best::new(wanted.order, after, wanted.limit);
-    let mut walk = Walk::new(gateway, directory, start, wanted.order.sort != Sort::Name);
+    let mut walk = TreeWalk::new(&gateway.vfs, directory, start, wanted.order.sort != Sort::Name);
     while let Some(found) = walk.next().await? {
         let is_below = found.path.starts_with(&wanted.prefix);
-        let is_directory = found.kind == Kind::Directory;
-        if wanted.is_recursive && is_directory {
+        if wanted.is_recursive && found.is_directory() {
             // A part of the prefix may be the beginning of this one's name.
             if is_below && best.may_hold(&found.path) {
                 walk.enter(&found);
@@ -148,7 +146,7 @@ pub(super) async fn delete(
     RawQuery(query): RawQuery,
 ) -> Result<StatusCode> {
     Query::parse(query.as_deref(), &[])?;
-    remove(&gateway, &super::api::key_of(&uri)?).await?;
+    remove(&gateway, &Key::of_request(&uri)?).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -151,7 +151,7 @@ impl FileInfo {
             size: attributes.size,
             modified: rfc3339(attributes.mtime),
             state: if inspected.is_durable { State::Durable } else { State::Uploading },
-            href: key.url("/files/"),
+            href: key.url(),
             id: record.as_ref().map(|record| hex(&record.id)),
             sha256: record.as_ref().map(|record| record.sha256.to_string()),
             uploaded_at: record.as_ref().map(|record| rfc3339(record.uploaded_at)),

@@ -22,6 +22,7 @@ mod listen;
 mod listing;
 mod metadata;
 mod metrics;
+mod options;
 mod order;
 mod page;
 mod query;
@@ -34,7 +35,6 @@ mod tls;
 mod tokens;
 mod tree;
 mod upload;
-mod walk;
 
 use std::fmt;
 use std::sync::Arc;
@@ -46,9 +46,9 @@ use crate::vfs::Vfs;
 pub use crate::vfs::Caller;
 
 pub use errors::{BodyError, Problem};
-pub use listen::{Listening, ServeError, ServeOptions};
+pub use listen::Listening;
+pub use options::{ServeError, ServeOptions, TlsFiles};
 pub use serve::{GRACE, Server, ServiceStatus};
-pub use tls::TlsFiles;
 pub use tokens::{Secret, Token, TokenError, Tokens};
 
 /// What the gateway serves from.

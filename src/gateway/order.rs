@@ -8,8 +8,7 @@ use percent_encoding::percent_decode_str;
 use super::Problem;
 use super::errors::Result;
 use super::key::escape;
-use super::metadata::Kind;
-use super::walk::Found;
+use crate::vfs::TreeEntry;
 
 /// What a listing is ordered by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +55,7 @@ impl PartialOrd for Place {
 
 impl Order {
     /// Where it stands. Sizes and times need the attributes.
-    pub(super) fn place(self, found: &Found) -> Place {
+    pub(super) fn place(self, found: &TreeEntry) -> Place {
         let rank = match (self.sort, &found.attributes) {
             (Sort::Name, _) | (_, None) => 0,
             (Sort::Size, Some(seen)) => seen.size.into(),
@@ -64,7 +63,7 @@ impl Order {
                 i128::from(seen.mtime.seconds) * 1_000_000_000 + i128::from(seen.mtime.nanos)
             }
         };
-        let is_last = self.directories_first && found.kind != Kind::Directory;
+        let is_last = self.directories_first && !found.is_directory();
         Place { order: self, is_last, rank, path: found.path.clone() }
     }
 
@@ -115,7 +114,7 @@ pub(super) struct Best {
     order: Order,
     after: Option<Place>,
     room: usize,
-    kept: BTreeMap<Place, Found>,
+    kept: BTreeMap<Place, TreeEntry>,
 }
 
 impl Best {
@@ -124,7 +123,7 @@ impl Best {
         Self { order, after, room: limit + 1, kept: BTreeMap::new() }
     }
 
-    pub(super) fn show(&mut self, found: Found) {
+    pub(super) fn show(&mut self, found: TreeEntry) {
         let place = self.order.place(&found);
         if self.after.as_ref().is_some_and(|after| place <= *after) {
             return;
@@ -158,7 +157,7 @@ impl Best {
     }
 
     /// What was kept, in order, and where the next page begins, if there is more.
-    pub(super) fn finish(mut self) -> (Vec<Found>, Option<Place>) {
+    pub(super) fn finish(mut self) -> (Vec<TreeEntry>, Option<Place>) {
         let has_more = self.kept.len() == self.room;
         if has_more {
             self.kept.pop_last();
@@ -174,7 +173,7 @@ mod tests {
     use crate::types::{InodeNo, Timestamp};
     use crate::vfs::Attributes;
 
-    fn found(path: &str, size: u64, kind: Kind) -> Found {
+    fn found(path: &str, size: u64, kind: u32) -> TreeEntry {
         let time = Timestamp { seconds: -size.cast_signed(), nanos: 5 };
         let attributes = Attributes {
             ino: InodeNo(2),
@@ -190,7 +189,7 @@ mod tests {
             ctime: time,
             created: time,
         };
-        Found {
+        TreeEntry {
             parent: InodeNo(1),
             path: path.into(),
             name_length: path.rsplit('/').next().map_or(0, str::len),
@@ -200,7 +199,7 @@ mod tests {
         }
     }
 
-    fn pages(order: Order, all: &[Found], limit: usize) -> Vec<String> {
+    fn pages(order: Order, all: &[TreeEntry], limit: usize) -> Vec<String> {
         let (mut listed, mut after) = (Vec::new(), None);
         loop {
             let mut best = Best::new(order, after, limit);
@@ -219,7 +218,7 @@ mod tests {
     #[test]
     fn pages_of_any_length_are_the_whole_in_order() {
         let all: Vec<_> = [("b", 3), ("a/x", 1), ("a", 3), ("ä .%", 2), ("c/d/e", 0), ("a.b", 3)]
-            .map(|(path, size)| found(path, size, Kind::File))
+            .map(|(path, size)| found(path, size, libc::S_IFREG))
             .to_vec();
         let expected: [(Sort, [&str; 6]); 3] = [
             (Sort::Name, ["a", "a.b", "a/x", "b", "c/d/e", "ä .%"]),
@@ -240,10 +239,10 @@ mod tests {
     #[test]
     fn directories_come_first_in_either_order() {
         let all = [
-            found("a", 1, Kind::File),
-            found("b", 1, Kind::Directory),
-            found("c", 1, Kind::File),
-            found("d", 1, Kind::Directory),
+            found("a", 1, libc::S_IFREG),
+            found("b", 1, libc::S_IFDIR),
+            found("c", 1, libc::S_IFREG),
+            found("d", 1, libc::S_IFDIR),
         ];
         let order = Order { sort: Sort::Name, is_descending: false, directories_first: true };
         assert_eq!(pages(order, &all, 1), ["b", "d", "a", "c"]);
@@ -253,18 +252,18 @@ mod tests {
     #[test]
     fn what_cannot_be_on_the_page_is_not_entered() {
         let order = Order { sort: Sort::Name, is_descending: false, directories_first: false };
-        let after = Some(order.place(&found("m/n", 0, Kind::File)));
+        let after = Some(order.place(&found("m/n", 0, libc::S_IFREG)));
         let mut best = Best::new(order, after.clone(), 1);
         assert!(!best.may_hold(b"a") && best.may_hold(b"m") && best.may_hold(b"z"));
-        best.show(found("p/q", 0, Kind::File));
-        best.show(found("r", 0, Kind::File));
+        best.show(found("p/q", 0, libc::S_IFREG));
+        best.show(found("r", 0, libc::S_IFREG));
         assert!(best.may_hold(b"p") && best.may_hold(b"n") && !best.may_hold(b"s"));
         let down = Order { is_descending: true, ..order };
-        let after = Some(down.place(&found("m/n", 0, Kind::File)));
+        let after = Some(down.place(&found("m/n", 0, libc::S_IFREG)));
         let mut best = Best::new(down, after, 1);
         assert!(best.may_hold(b"a") && best.may_hold(b"m") && !best.may_hold(b"z"));
-        best.show(found("k", 0, Kind::File));
-        best.show(found("c/d", 0, Kind::File));
+        best.show(found("k", 0, libc::S_IFREG));
+        best.show(found("c/d", 0, libc::S_IFREG));
         assert!(!best.may_hold(b"a") && best.may_hold(b"c") && best.may_hold(b"e"));
         let by_size = Order { sort: Sort::Size, ..order };
         assert!(Best::new(by_size, None, 1).may_hold(b"a"));

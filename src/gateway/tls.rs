@@ -1,29 +1,16 @@
 //! TLS by rustls: 1.3 and 1.2, with the certificate and key that the user names.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::pki_types::pem::{Error as PemError, PemObject};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{ServerConfig, crypto::ring};
 
-use super::ServeError;
-use crate::types::path_text;
+use super::options::{ServeError, TlsFiles};
 
-/// The files, PEM.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TlsFiles {
-    /// The certificate, then those that lead to its root.
-    #[serde(with = "path_text")]
-    pub certificate: PathBuf,
-    /// Its key.
-    #[serde(with = "path_text")]
-    pub key: PathBuf,
-}
-
-/// Reads them.
+/// Reads certificate and key.
 pub(super) fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor, ServeError> {
     let chain = CertificateDer::pem_file_iter(&files.certificate)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)

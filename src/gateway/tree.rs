@@ -12,28 +12,15 @@ use crate::vfs::{Error, Inspected};
 const DIRECTORY_MODE: u32 = 0o755;
 
 impl Gateway {
-    /// The directory of these names; [`Error::NotDirectory`] if one of them is something else.
-    pub(super) async fn directory(&self, names: &[Vec<u8>]) -> std::result::Result<InodeNo, Error> {
-        let mut at = InodeNo::ROOT;
-        for name in names {
-            let seen = self.vfs.lookup(at, name).await?;
-            if Kind::of(seen.mode) != Kind::Directory {
-                return Err(Error::NotDirectory);
-            }
-            at = seen.ino;
-        }
-        Ok(at)
-    }
-
     /// Whether [`Gateway::make_directory`] can be had: nothing else stands where a directory is to be.
     pub(super) async fn may_make(&self, names: &[Vec<u8>]) -> Result<()> {
-        match self.directory(names).await {
+        match self.vfs.directory_at(names).await {
             Ok(_) | Err(Error::NotFound) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// As [`Gateway::directory`]; those that are missing are made, for the daemon's user.
+    /// The directory that these names lead to; those that are missing are made, for the daemon's user.
     pub(super) async fn make_directory(&self, names: &[Vec<u8>]) -> Result<InodeNo> {
         let mut at = InodeNo::ROOT;
         for name in names {
@@ -58,7 +45,7 @@ impl Gateway {
     /// The directory that a key's last name is in, and that name. The root is in none: 409.
     pub(super) async fn place<'k>(&self, key: &'k Key) -> Result<(InodeNo, &'k [u8])> {
         let (directories, name) = key.split().ok_or_else(|| Problem::from(Error::IsDirectory))?;
-        match self.directory(directories).await {
+        match self.vfs.directory_at(directories).await {
             Ok(parent) => Ok((parent, name)),
             // Nothing is below a file.
             Err(Error::NotDirectory) => Err(Error::NotFound.into()),

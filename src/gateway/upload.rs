@@ -10,7 +10,6 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::api::FILES;
 use super::errors::Result;
 use super::form::{Form, Part};
 use super::incoming::{Incoming, Kept, Taken};
@@ -42,7 +41,7 @@ pub(super) async fn post(
     let waits = waits(&query)?;
     let directory = Key::parse_directory(query.bytes("directory").unwrap_or(DIRECTORY))?;
     let kept = take(&gateway, &directory, request).await?;
-    let location = kept.first().map(|kept| kept.key.url(FILES));
+    let location = kept.first().map(|kept| kept.key.url());
     let mut files: Vec<_> = kept.into_iter().map(|kept| kept.info).collect();
     if waits {
         in_bucket(&gateway).await?;
@@ -115,7 +114,7 @@ pub(super) async fn put(
 ) -> Result<Response> {
     let query = Query::parse(query.as_deref(), &["wait"])?;
     let waits = waits(&query)?;
-    let key = super::api::key_of(&uri)?;
+    let key = Key::of_request(&uri)?;
     let taken = condition(&headers)?;
     replaceable(&gateway, &key).await?;
     let said = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
@@ -137,7 +136,7 @@ pub(super) async fn put(
         return Ok((StatusCode::OK, Json(info)).into_response());
     }
     let mut response = (StatusCode::CREATED, Json(info)).into_response();
-    locate(&mut response, Some(kept.key.url(FILES)));
+    locate(&mut response, Some(kept.key.url()));
     Ok(response)
 }
 

@@ -10,6 +10,7 @@ use futures_util::future::join_all;
 use super::error::{Error, Result};
 use super::object::{Begin, Body, Listed, Put, Store};
 use super::probe::random;
+use crate::types::with_causes;
 
 /// Puts of one key at once.
 const RACERS: usize = 8;
@@ -65,7 +66,7 @@ struct Suite<'a> {
 }
 
 fn said<T>(result: Result<T>) -> std::result::Result<T, String> {
-    result.map_err(|error| error.chain())
+    result.map_err(|error| with_causes(&error))
 }
 
 fn expect(holds: bool, words: impl FnOnce() -> String) -> CheckResult {
@@ -182,7 +183,7 @@ impl Suite<'_> {
             match put {
                 Ok(_) => winners.push(body),
                 Err(Error::Exists { .. }) => {}
-                Err(error) => return Err(error.chain()),
+                Err(error) => return Err(with_causes(&error)),
             }
         }
         expect(winners.len() == 1, || format!("{} puts won", winners.len()))?;

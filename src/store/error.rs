@@ -155,19 +155,4 @@ impl Error {
     pub fn is_unanswered(&self) -> bool {
         matches!(self, Self::Unreachable { .. } | Self::Busy { .. } | Self::Deadline { .. })
     }
-
-    /// The error with its causes, in one line.
-    pub fn chain(&self) -> String {
-        let mut line = self.to_string();
-        let mut next = std::error::Error::source(self);
-        while let Some(error) = next {
-            let text = error.to_string();
-            if !line.ends_with(&text) {
-                line.push_str(": ");
-                line.push_str(&text);
-            }
-            next = error.source();
-        }
-        line
-    }
 }

@@ -12,6 +12,7 @@ use super::checked::{Checked, Compared};
 use super::deadlines::Deadlines;
 use super::error::{Error, Result};
 use super::object::{Begin, Body, Fetched, HeadReply, Listing, OBJECT_MAX, Put, PutReply, Store};
+use crate::types::with_causes;
 
 /// How often something that came back wrong is asked for again: a broken-off transfer heals,
 /// a broken object does not.
@@ -65,7 +66,7 @@ impl RetryPlan {
     /// Pauses before a repetition; or returns the error when none is due.
     pub(super) async fn after(&mut self, error: Error) -> Result<()> {
         let Some(pause) = self.pause_after(&error, Instant::now()) else { return Err(error) };
-        tracing::debug!(error = %error.chain(), ?pause, "asking the store again");
+        tracing::debug!(error = %with_causes(&error), ?pause, "asking the store again");
         tokio::time::sleep(pause).await;
         Ok(())
     }

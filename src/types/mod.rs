@@ -1,11 +1,13 @@
 //! The words that every room shares: numbers, ids, hashes, and what an extent is.
 //! Nothing here does I/O.
 
+mod causes;
 mod extent;
 mod ids;
 pub mod path_text;
 mod time;
 
+pub use causes::{cause, causes, with_causes};
 pub use extent::{Codec, Extent, Reference};
 pub use ids::{
     CommitNo, ExtentId, Generation, Hash, InodeNo, JournalId, KeyEpoch, NameHash, PackId, PageId,

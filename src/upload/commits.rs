@@ -5,12 +5,11 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::backoff::Backoff;
-use super::error::with_causes;
 use super::pipeline::{Pipeline, StopReason};
 use super::steps::UploadStep;
 use crate::log::{COMMIT_BYTES, CommitError, Committer, Journaled, Receipt};
 use crate::records::TRANSACTION_MAX;
-use crate::types::Seq;
+use crate::types::{Seq, with_causes};
 
 /// Writes commits until stopped; gives the committer back, so that a release can follow.
 pub(super) async fn run(pipeline: Arc<Pipeline>, mut committer: Committer) -> Option<Committer> {

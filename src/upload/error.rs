@@ -58,17 +58,3 @@ impl Error {
 
 /// What this room's functions return.
 pub type Result<T> = std::result::Result<T, Error>;
-
-/// An error with its causes, in one line.
-pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut line = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let text = cause.to_string();
-        if !line.ends_with(&text) {
-            line = format!("{line}: {text}");
-        }
-        next = cause.source();
-    }
-    line
-}

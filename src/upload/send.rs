@@ -8,13 +8,13 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::backoff::Backoff;
-use super::error::with_causes;
 use super::job::{InBucket, PackJob};
 use super::pack_names::pack_object;
 use super::pipeline::Pipeline;
 use super::steps::UploadStep;
 use crate::os;
 use crate::store::{self, Moved};
+use crate::types::with_causes;
 
 /// Why a pack is not in the bucket yet.
 #[derive(Debug, thiserror::Error)]

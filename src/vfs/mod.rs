@@ -32,6 +32,7 @@ mod rename;
 mod request;
 mod seek;
 mod unnamed;
+mod walk;
 mod xattr;
 
 #[cfg(test)]
@@ -64,6 +65,7 @@ pub use rename::RenameMode;
 pub use request::{TimedRequest, takes};
 pub use seek::Seek;
 pub use unnamed::Named;
+pub use walk::{PATH_MAX, TreeEntry, TreeWalk};
 
 use attr::atime_moves;
 use handles::Handles;

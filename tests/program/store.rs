@@ -8,6 +8,7 @@ use bytes::Bytes;
 use s3vault::testing::store::{
     Bucket, Conditional, Deadlines, Error, S3Options, S3Store, StoreUrl, conformance,
 };
+use s3vault::testing::types::with_causes;
 
 async fn open(url: &StoreUrl, options: &S3Options) -> Result<Bucket, Error> {
     Bucket::open(url, options, Deadlines::default()).await
@@ -107,7 +108,7 @@ async fn without_credentials_the_error_says_so() {
     let options = S3Options { endpoint_url: Some(endpoint), ..S3Options::default() };
     let opened = open(&"s3://bucket".parse().unwrap(), &options).await;
     let said = matches!(&opened, Err(error @ Error::NoCredentials { .. })
-        if error.chain().contains("credentials"));
+        if with_causes(error).contains("credentials"));
     assert!(said, "{opened:?}");
 }
 

@@ -15,49 +15,23 @@ use crate::cli::opening::Opening;
 use crate::cli::paths::{Places, absolute};
 use crate::cli::report::{Report, describe_service};
 use crate::cli::running::Running;
-use crate::cli::target::Target;
+use crate::cli::target::{Target, WhichVault};
 use crate::gateway::{Listening, ServeOptions, TlsFiles};
-
-/// Which vault a command means, and who has it open.
-pub(super) enum Which {
-    /// A daemon of this user.
-    Running(Running),
-    /// Nobody.
-    Target(Box<Target>),
-}
-
-impl Which {
-    /// The vault that is named, or the only one that is in use, or the only one that is known.
-    pub(super) fn find(global: &Global, places: &Places, bucket: Option<&str>) -> Outcome<Self> {
-        let config = Config::read(&places.config)?;
-        if bucket.is_none() && config.vaults.len() > 1 {
-            let mut running = Running::all(&places.running());
-            if running.len() == 1 {
-                return Ok(Self::Running(running.remove(0)));
-            }
-        }
-        let target = Target::choose(global, places, &config, bucket, None)?;
-        Ok(match target.running(places) {
-            Some(running) => Self::Running(running),
-            None => Self::Target(Box::new(target)),
-        })
-    }
-}
 
 /// Serves a vault; returns when clients can connect, or with `--foreground` when it is over.
 pub(crate) async fn serve(global: &Global, places: &Places, args: &Serve) -> Outcome {
     if let Some(ServeCommand::Token(command)) = &args.command {
         return token(global, places, command).await;
     }
-    match (Which::find(global, places, args.bucket.bucket.as_deref())?, args.stop) {
-        (Which::Running(running), true) => stop(&running),
-        (Which::Target(target), true) => {
+    match (WhichVault::find(global, places, args.bucket.bucket.as_deref())?, args.stop) {
+        (WhichVault::Open(running), true) => stop(&running),
+        (WhichVault::Closed(target), true) => {
             let text =
                 format!("{} is not served by this user; nothing was stopped", target.describe());
             Err(Failure::new(Exit::NotMounted, text))
         }
-        (Which::Running(running), false) => ask(places, args, &running),
-        (Which::Target(target), false) => start(global, places, args, &target).await,
+        (WhichVault::Open(running), false) => ask(places, args, &running),
+        (WhichVault::Closed(target), false) => start(global, places, args, &target).await,
     }
 }
 

@@ -3,12 +3,12 @@
 use std::io;
 use std::path::Path;
 
-use super::serve::Which;
 use crate::cli::args::{Global, TokenCommand};
 use crate::cli::exit::{Exit, Failure, Outcome};
 use crate::cli::messages;
 use crate::cli::output;
 use crate::cli::paths::Places;
+use crate::cli::target::WhichVault;
 use crate::gateway::{Access, Token, Tokens};
 use crate::os::{lock, make_private, replace};
 use crate::types::Timestamp;
@@ -61,9 +61,9 @@ pub(super) async fn token(global: &Global, places: &Places, command: &TokenComma
 
 /// The id of the vault that is meant; asks the bucket only when it is not known here.
 async fn vault_of(global: &Global, places: &Places, bucket: Option<&str>) -> Outcome<String> {
-    let target = match Which::find(global, places, bucket)? {
-        Which::Running(running) => return Ok(running.vault),
-        Which::Target(target) => target,
+    let target = match WhichVault::find(global, places, bucket)? {
+        WhichVault::Open(running) => return Ok(running.vault),
+        WhichVault::Closed(target) => target,
     };
     if let Some(known) = &target.known {
         return Ok(known.id.clone());

@@ -11,7 +11,7 @@ use super::frame::page;
 use super::show::{minute, size};
 use super::{Who, may_write, session};
 use crate::gateway::errors::Result;
-use crate::gateway::key::{Key, escape};
+use crate::gateway::key::{FILES, Key, escape};
 use crate::gateway::listing::{self, Page, Wanted};
 use crate::gateway::metadata::{FileInfo, Kind, State as FileState};
 use crate::gateway::order::{Order, Sort};
@@ -104,7 +104,7 @@ async fn find(gateway: &Gateway, view: &View) -> Result<Page> {
     let is_search = !view.name.is_empty();
     let key = Key::parse_directory(&view.path)?;
     // A listing of what is not there is empty; a person wants to know.
-    gateway.directory(key.names()).await.map_err(|error| match Problem::from(error) {
+    gateway.vfs.directory_at(key.names()).await.map_err(|error| match Problem::from(error) {
         problem if problem.status() == StatusCode::NOT_FOUND => {
             Problem::not_found("There is no such directory (any more).")
         }
@@ -257,7 +257,7 @@ fn row(session: &Session, view: &View, file: &FileInfo) -> Markup {
         false => file.s3_key.get(view.path.len() + 1..).unwrap_or(&file.s3_key),
     };
     // The part of the URL below `/files/` is the path, escaped: as it is even where it is not UTF-8.
-    let path = file.href.strip_prefix(crate::gateway::api::FILES).unwrap_or_default();
+    let path = file.href.strip_prefix(FILES).unwrap_or_default();
     let (state, word) = match file.state {
         FileState::Durable => ("durable", "In the bucket"),
         FileState::Uploading => ("uploading", "Uploading"),

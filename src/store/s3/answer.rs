@@ -8,6 +8,7 @@ use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use super::super::error::{Cause, Error};
 use super::exchange::Exchange;
 use super::http;
+use crate::types::{cause, causes, with_causes};
 
 /// What the server, or the SDK, said, in one line.
 #[derive(Debug, thiserror::Error)]
@@ -67,7 +68,7 @@ where
                 return Error::Certificate { object, cause: said(why) };
             }
             // Credentials are looked up within the request; the SDK has no kind for their lack.
-            if let Some(lacking) = chain(error).find_map(|error| error.downcast_ref::<Lacking>()) {
+            if let Some(lacking) = cause::<Lacking>(error) {
                 return Error::NoCredentials { cause: said(lacking.0.clone()) };
             }
             if matches!(error, SdkError::ConstructionFailure(_)) {
@@ -140,35 +141,17 @@ pub(super) fn refused_deletion(error: &aws_sdk_s3::types::Error) -> Error {
 /// What is wrong with a certificate, if that is why there is no connection.
 fn refused_certificate(error: &(dyn std::error::Error + 'static)) -> Option<String> {
     use rustls::Error as Tls;
-    let tls = chain(error).find_map(|error| error.downcast_ref::<Tls>())?;
+    let tls = cause::<Tls>(error)?;
     let of_certificate = matches!(tls, Tls::InvalidCertificate(_) | Tls::NoCertificatesPresented);
     let proxy =
-        chain(error).map(ToString::to_string).find(|words| words.starts_with(http::THROUGH));
+        causes(error).map(ToString::to_string).find(|words| words.starts_with(http::THROUGH));
     let proxy = proxy.map_or_else(String::new, |words| format!(", {words}"));
     of_certificate.then(|| format!("{tls}{proxy}"))
 }
 
-/// An error and those beneath it. What an [`std::io::Error`] holds is passed over by its `source`.
-fn chain<'a>(
-    error: &'a (dyn std::error::Error + 'static),
-) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
-    std::iter::successors(Some(error), |error| match error.downcast_ref::<std::io::Error>() {
-        Some(error) => error.get_ref().map(|inner| inner as &(dyn std::error::Error + 'static)),
-        None => error.source(),
-    })
-}
-
-/// The chain of causes, each once.
+/// An error with its causes in one line, which is not longer than a log bears.
 pub(super) fn one_line(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut words = String::new();
-    for more in chain(error).map(ToString::to_string) {
-        if words.is_empty() {
-            words = more;
-        } else if !words.contains(&more) {
-            words = format!("{words}: {more}");
-        }
-    }
-    words.chars().take(500).collect()
+    with_causes(error).chars().take(500).collect()
 }
 
 #[cfg(test)]
@@ -191,7 +174,7 @@ mod tests {
         assert!(of(500, "InternalError").is_transient());
         assert!(!of(403, "AccessDenied").is_transient());
         assert_eq!(
-            of(403, "AccessDenied").chain(),
+            with_causes(&of(403, "AccessDenied")),
             "the store denies access to o: 403 AccessDenied m"
         );
     }

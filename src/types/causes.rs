@@ -1,0 +1,59 @@
+//! An error and what caused it.
+
+use std::error::Error;
+use std::io;
+use std::iter::successors;
+
+/// An error, then its causes, outermost first.
+pub fn causes<'a>(
+    error: &'a (dyn Error + 'static),
+) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    successors(Some(error), |&error| match error.downcast_ref::<io::Error>() {
+        // The `source` of an `io::Error` passes over the error that it holds.
+        Some(error) => error.get_ref().map(|held| held as &(dyn Error + 'static)),
+        None => error.source(),
+    })
+}
+
+/// The first error of this type among an error and its causes.
+pub fn cause<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
+    causes(error).find_map(|error| error.downcast_ref())
+}
+
+/// An error with its causes in one line. A cause that the line has already is left out: many errors quote theirs.
+pub fn with_causes(error: &(dyn Error + 'static)) -> String {
+    let mut line = String::new();
+    for text in causes(error).map(ToString::to_string) {
+        if line.is_empty() {
+            line = text;
+        } else if !line.contains(&text) {
+            line = format!("{line}: {text}");
+        }
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    enum Planted {
+        #[error("no map")]
+        Map(#[source] Box<Planted>),
+        #[error("no page ({0})")]
+        Page(#[source] io::Error),
+        #[error("no disk")]
+        Disk,
+    }
+
+    #[test]
+    fn every_cause_is_found_and_said_once() {
+        let held = io::Error::other(Planted::Disk);
+        let error = Planted::Map(Box::new(Planted::Page(held)));
+        assert_eq!(causes(&error).count(), 4);
+        assert_eq!(with_causes(&error), "no map: no page (no disk)");
+        assert!(cause::<io::Error>(&error).is_some());
+        assert!(cause::<std::fmt::Error>(&error).is_none());
+    }
+}

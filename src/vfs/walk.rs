@@ -1,0 +1,203 @@
+//! Going down the tree by names: to one directory, or through all that is below one, in memory that does not grow with
+//! the tree. Symlinks are not followed.
+
+use std::collections::VecDeque;
+
+use crate::types::InodeNo;
+
+use super::{Attributes, DirEntry, Error, Result, Vfs};
+
+/// The longest path below the root, in bytes: what the mount can name (`PATH_MAX` less the NUL).
+pub const PATH_MAX: usize = 4095;
+
+/// Entries that are read at a time near the top of a walk, and so many levels deep; below that fewer, since each
+/// level keeps what is left of its page.
+const PAGE: usize = 256;
+const PAGE_BELOW: usize = 16;
+const LEVELS: usize = 32;
+
+impl Vfs {
+    /// The directory that these names lead to, from the root.
+    ///
+    /// # Errors
+    /// [`Error::NotDirectory`]: one of the names is that of something else.
+    pub async fn directory_at(&self, names: &[Vec<u8>]) -> Result<InodeNo> {
+        let mut at = InodeNo::ROOT;
+        for name in names {
+            let seen = self.lookup(at, name).await?;
+            if !is_directory(seen.mode) {
+                return Err(Error::NotDirectory);
+            }
+            at = seen.ino;
+        }
+        Ok(at)
+    }
+}
+
+/// What a walk comes by.
+#[derive(Clone, Debug)]
+pub struct TreeEntry {
+    /// The directory that it is in.
+    pub parent: InodeNo,
+    /// Its path from the root, `a/b/c`.
+    pub path: Vec<u8>,
+    /// How much of the path its name is, in bytes.
+    pub name_length: usize,
+    /// Its type bits, `S_IFMT`.
+    pub kind: u32,
+    /// Its inode.
+    pub ino: InodeNo,
+    /// What `stat` shows of it, if the walk was asked for that.
+    pub attributes: Option<Attributes>,
+}
+
+impl TreeEntry {
+    /// Its name in its directory.
+    pub fn name(&self) -> &[u8] {
+        &self.path[self.path.len() - self.name_length..]
+    }
+
+    /// Whether it can be entered.
+    pub fn is_directory(&self) -> bool {
+        is_directory(self.kind)
+    }
+}
+
+/// A walk: each entry before what is below it. A directory is entered only if the caller says so.
+pub struct TreeWalk<'v> {
+    vfs: &'v Vfs,
+    wants_attributes: bool,
+    levels: Vec<Level>,
+}
+
+struct Level {
+    directory: InodeNo,
+    /// With a slash at its end; empty for the root.
+    path: Vec<u8>,
+    page: VecDeque<DirEntry>,
+    cookie: u64,
+}
+
+impl<'v> TreeWalk<'v> {
+    /// A walk through what is in a directory, whose path ends in a slash (the root's is empty).
+    pub fn new(vfs: &'v Vfs, directory: InodeNo, path: Vec<u8>, wants_attributes: bool) -> Self {
+        let mut walk = Self { vfs, wants_attributes, levels: Vec::new() };
+        walk.push(directory, path);
+        walk
+    }
+
+    /// Goes into a directory: what is in it comes next. One whose entries have too long a path is left out.
+    pub fn enter(&mut self, entry: &TreeEntry) {
+        if entry.path.len() + 2 <= PATH_MAX {
+            let mut path = entry.path.clone();
+            path.push(b'/');
+            self.push(entry.ino, path);
+        }
+    }
+
+    fn push(&mut self, directory: InodeNo, path: Vec<u8>) {
+        self.levels.push(Level { directory, path, page: VecDeque::new(), cookie: 0 });
+    }
+
+    /// The next entry; `None` at the end.
+    pub async fn next(&mut self) -> Result<Option<TreeEntry>> {
+        loop {
+            let page = if self.levels.len() <= LEVELS { PAGE } else { PAGE_BELOW };
+            let Some(level) = self.levels.last_mut() else { return Ok(None) };
+            let Some(entry) = level.page.pop_front() else {
+                // What is at hand is read without waiting: others, and deadlines, get their turn here.
+                tokio::task::yield_now().await;
+                let read = match self.wants_attributes {
+                    true => self.vfs.read_dir_plus(level.directory, level.cookie, page).await,
+                    false => self.vfs.read_dir(level.directory, level.cookie, page).await,
+                };
+                let list = match read {
+                    // Removed, or replaced by something else, since it was seen.
+                    Err(Error::NotFound | Error::Stale | Error::NotDirectory) => Vec::new(),
+                    list => list?,
+                };
+                match list.last() {
+                    None => _ = self.levels.pop(),
+                    Some(last) => {
+                        level.cookie = last.cookie;
+                        level.page = list.into();
+                    }
+                }
+                continue;
+            };
+            if entry.name == b"." || entry.name == b".." {
+                continue;
+            }
+            let mut path = level.path.clone();
+            path.extend_from_slice(&entry.name);
+            if path.len() > PATH_MAX {
+                continue;
+            }
+            return Ok(Some(TreeEntry {
+                parent: level.directory,
+                path,
+                name_length: entry.name.len(),
+                kind: entry.kind,
+                ino: entry.ino,
+                attributes: entry.attributes.as_deref().copied(),
+            }));
+        }
+    }
+}
+
+fn is_directory(mode: u32) -> bool {
+    mode & libc::S_IFMT == libc::S_IFDIR
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{ALICE, World};
+    use super::*;
+
+    async fn world() -> (World, InodeNo) {
+        let world = World::new().await;
+        let outer = world.vfs().mkdir(&ALICE, InodeNo::ROOT, b"a", 0o755).await.unwrap().ino;
+        let inner = world.vfs().mkdir(&ALICE, outer, b"b", 0o755).await.unwrap().ino;
+        world.file("f", b"12345").await;
+        for number in 0..300 {
+            let name = format!("{number}");
+            world.vfs().mkdir(&ALICE, inner, name.as_bytes(), 0o755).await.unwrap();
+        }
+        (world, inner)
+    }
+
+    #[tokio::test]
+    async fn a_directory_is_found_by_its_names() {
+        let (world, inner) = world().await;
+        let find = async |names: &[&str]| {
+            let names: Vec<_> = names.iter().map(|name| name.as_bytes().to_vec()).collect();
+            world.vfs().directory_at(&names).await
+        };
+        assert_eq!(find(&[]).await.unwrap(), InodeNo::ROOT);
+        assert_eq!(find(&["a", "b"]).await.unwrap(), inner);
+        assert!(matches!(find(&["a", "f"]).await, Err(Error::NotFound)));
+        assert!(matches!(find(&["f"]).await, Err(Error::NotDirectory)));
+    }
+
+    #[tokio::test]
+    async fn a_walk_comes_by_everything_once_and_enters_what_it_is_told_to() {
+        let (world, _) = world().await;
+        for enters in [false, true] {
+            let mut walk = TreeWalk::new(world.vfs(), InodeNo::ROOT, Vec::new(), true);
+            let mut paths = Vec::new();
+            while let Some(entry) = walk.next().await.unwrap() {
+                if entry.is_directory() && enters {
+                    walk.enter(&entry);
+                }
+                if entry.name() == b"f" {
+                    assert_eq!(entry.attributes.unwrap().size, 5);
+                }
+                paths.push(String::from_utf8(entry.path).unwrap());
+            }
+            assert_eq!(paths.len(), if enters { 303 } else { 2 });
+            let at = |path: &str| paths.iter().position(|other| other == path);
+            assert_eq!(at("a/b/299").is_some(), enters);
+            assert!(at("a/b/299").is_none_or(|below| at("a/b").unwrap() < below));
+        }
+    }
+}
