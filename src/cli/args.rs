@@ -66,24 +66,24 @@ pub(super) struct Global {
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Make a vault in a bucket, and remember it
-    Init(Init),
+    Init(InitArgs),
     /// Mount a vault at a directory; with no vault known yet, make one on this disk
-    Mount(Mount),
+    Mount(MountArgs),
     /// Unmount, and wait until everything is in the bucket
-    Umount(Umount),
+    Umount(UmountArgs),
     /// Serve a vault by HTTP: upload, download, a page; alone, or beside its mount on this machine
-    Serve(Serve),
+    Serve(ServeArgs),
     /// Wait until everything written so far is in the bucket
-    Sync(Sync),
+    Sync(SyncArgs),
     /// Show what is mounted, what is still on its way, and what went wrong
-    Status(Status),
+    Status(StatusArgs),
     /// Check that what the vault refers to is in the bucket, whole
-    Check(Check),
+    Check(CheckArgs),
     /// Hand the AWS credentials of this shell to a mount or service that runs
     Credentials(CredentialsArgs),
     /// The background process; started by mount or serve, which send it what to do
     #[command(hide = true)]
-    Daemon(Daemon),
+    Daemon(DaemonArgs),
 }
 
 /// Which bucket, for the commands that open one.
@@ -95,7 +95,7 @@ pub(super) struct BucketArg {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Init {
+pub(super) struct InitArgs {
     #[command(flatten)]
     pub bucket: BucketArg,
     /// Accept a store that ignores conditional puts; only one machine may then use the vault
@@ -104,7 +104,7 @@ pub(super) struct Init {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Mount {
+pub(super) struct MountArgs {
     /// An empty directory (made when missing) [default: the one used before]
     pub mountpoint: Option<PathBuf>,
     #[command(flatten)]
@@ -148,7 +148,7 @@ pub(super) struct OpeningArgs {
 
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
-pub(super) struct Serve {
+pub(super) struct ServeArgs {
     #[command(subcommand)]
     pub command: Option<ServeCommand>,
     #[command(flatten)]
@@ -229,7 +229,7 @@ pub(super) enum Fsync {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Umount {
+pub(super) struct UmountArgs {
     pub mountpoint: PathBuf,
     /// End it now, whatever is open or unsent; what is unsent stays on this disk
     #[arg(long)]
@@ -237,13 +237,13 @@ pub(super) struct Umount {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Sync {
+pub(super) struct SyncArgs {
     /// A path in the mount [default: every daemon of this user]
     pub path: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Status {
+pub(super) struct StatusArgs {
     /// [default: every daemon of this user]
     pub mountpoint: Option<PathBuf>,
     /// For programs: one JSON object
@@ -252,7 +252,7 @@ pub(super) struct Status {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Check {
+pub(super) struct CheckArgs {
     #[command(flatten)]
     pub bucket: BucketArg,
     /// Fetch and open everything, too
@@ -269,7 +269,7 @@ pub(super) struct CredentialsArgs {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Daemon {
+pub(super) struct DaemonArgs {
     /// For ps only: what counts comes over the pipe.
     pub mountpoint: Option<OsString>,
 }

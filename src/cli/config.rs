@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::exit::{Exit, Failure, Outcome};
+use super::exit::{CliResult, Exit, Failure};
 use crate::os;
 
 /// What stands at the head of the file.
@@ -18,13 +18,13 @@ const HEADER: &str = "# The vaults that s3vault knows. Written by `s3vault init`
 pub(super) struct Config {
     /// In the order in which they became known.
     #[serde(default, rename = "vault", skip_serializing_if = "Vec::is_empty")]
-    pub vaults: Vec<Known>,
+    pub vaults: Vec<KnownVault>,
 }
 
 /// A vault, and how to reach it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Known {
+pub(super) struct KnownVault {
     /// The vault's id: 32 hex digits.
     pub id: String,
     /// `s3://bucket[/prefix]` or `file:///dir`.
@@ -44,7 +44,7 @@ pub(super) struct Known {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Choice {
     /// One that is remembered.
-    Known(Known),
+    Known(KnownVault),
     /// A bucket that was named and is not remembered.
     Named(String),
     /// None is known and none was named: the store that needs no account.
@@ -53,7 +53,7 @@ pub(super) enum Choice {
 
 impl Config {
     /// Reads the file; a missing one is an empty one.
-    pub(super) fn read(path: &Path) -> Outcome<Self> {
+    pub(super) fn read(path: &Path) -> CliResult<Self> {
         let text = match std::fs::read_to_string(path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
@@ -79,7 +79,7 @@ impl Config {
     }
 
     /// Reads the file, changes it and writes it back, one process at a time, atomically.
-    pub(super) fn update(path: &Path, change: impl FnOnce(&mut Self)) -> Outcome {
+    pub(super) fn update(path: &Path, change: impl FnOnce(&mut Self)) -> CliResult {
         let wrote = |error| {
             Failure::io(
                 format_args!("the configuration {} cannot be written", path.display()),
@@ -103,14 +103,14 @@ impl Config {
     }
 
     /// Notes that this vault is at this place (and was mounted there).
-    pub(super) fn remember(&mut self, vault: Known, mountpoint: Option<&str>) {
+    pub(super) fn remember(&mut self, vault: KnownVault, mountpoint: Option<&str>) {
         let known = if let Some(known) = self.vaults.iter_mut().find(|known| known.id == vault.id) {
             (known.url, known.endpoint, known.region) = (vault.url, vault.endpoint, vault.region);
             known
         } else {
             // Another vault at the same place is gone: something new was made there.
             self.vaults.retain(|old| (&old.url, &old.endpoint) != (&vault.url, &vault.endpoint));
-            self.vaults.push(Known { mountpoints: Vec::new(), ..vault });
+            self.vaults.push(KnownVault { mountpoints: Vec::new(), ..vault });
             // Just pushed.
             let last = self.vaults.len() - 1;
             &mut self.vaults[last]
@@ -133,9 +133,9 @@ impl Config {
         bucket: Option<&str>,
         endpoint: Option<&str>,
         mountpoint: Option<&Path>,
-    ) -> Outcome<Choice> {
+    ) -> CliResult<Choice> {
         if let Some(url) = bucket {
-            let same = |known: &&Known| {
+            let same = |known: &&KnownVault| {
                 known.url == url && (endpoint.is_none() || endpoint == known.endpoint.as_deref())
             };
             let mut found = self.vaults.iter().filter(same);
@@ -144,7 +144,7 @@ impl Config {
                 _ => Choice::Named(url.to_owned()),
             });
         }
-        let at = |known: &&Known| {
+        let at = |known: &&KnownVault| {
             mountpoint
                 .is_some_and(|path| known.mountpoints.iter().any(|other| Path::new(other) == path))
         };
@@ -155,7 +155,7 @@ impl Config {
             [] => Ok(Choice::Embedded),
             [only] => Ok(Choice::Known(only.clone())),
             several => {
-                let list: Vec<_> = several.iter().map(Known::describe).collect();
+                let list: Vec<_> = several.iter().map(KnownVault::describe).collect();
                 Err(Failure::new(
                     Exit::Usage,
                     format!(
@@ -169,7 +169,7 @@ impl Config {
     }
 }
 
-impl Known {
+impl KnownVault {
     /// For messages: the URL, and the server when it is not AWS.
     pub(super) fn describe(&self) -> String {
         match &self.endpoint {
@@ -193,12 +193,12 @@ mod tests {
 
     use super::*;
 
-    fn known(id: &str, url: &str, mountpoints: &[&str]) -> Known {
-        Known {
+    fn known(id: &str, url: &str, mountpoints: &[&str]) -> KnownVault {
+        KnownVault {
             id: id.into(),
             url: url.into(),
             mountpoints: mountpoints.iter().map(ToString::to_string).collect(),
-            ..Known::default()
+            ..KnownVault::default()
         }
     }
 
@@ -233,7 +233,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("deep/config.toml");
         assert_eq!(Config::read(&path).unwrap(), Config::default());
-        let remember = |vault: Known, at: Option<&str>| {
+        let remember = |vault: KnownVault, at: Option<&str>| {
             Config::update(&path, |config| config.remember(vault, at)).unwrap();
         };
         remember(known("1", "s3://a", &[]), Some("/m"));

@@ -17,11 +17,11 @@ use tokio::sync::{Semaphore, mpsc};
 use zeroize::Zeroizing;
 
 use super::daemon::spec::Credentials;
-use super::exit::{Exit, Failure, Outcome};
-use super::report::{Progress, Report};
+use super::daemon_report::DaemonReport;
+use super::exit::{CliResult, Exit, Failure};
 use crate::gateway::ServeOptions;
 use crate::os;
-use crate::types::path_text;
+use crate::types::{Progress, path_text};
 
 /// The socket's name in the vault's state directory.
 pub(super) const SOCKET: &str = "control.sock";
@@ -44,7 +44,7 @@ pub(super) const SILENCE: Duration = Duration::from_secs(30);
 /// What a client asks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "lowercase")]
-pub(super) enum Request {
+pub(super) enum ControlRequest {
     /// How things are: one report.
     Status,
     /// Wait until everything written so far is in the bucket.
@@ -70,9 +70,9 @@ pub(super) enum Request {
 /// What the daemon says.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "reply", rename_all = "lowercase")]
-pub(super) enum Reply {
+pub(super) enum ControlReply {
     /// To `Status`; ends it.
-    Status(Box<Report>),
+    Status(Box<DaemonReport>),
     /// Still at it.
     Progress(Progress),
     /// It holds; ends it.
@@ -83,21 +83,21 @@ pub(super) enum Reply {
 
 /// Who answers: the daemon, or what stands for it in a test.
 #[async_trait]
-pub(super) trait Answer: Send + Sync + 'static {
+pub(super) trait ControlHandler: Send + Sync + 'static {
     /// How things are. Asks nobody and does not block.
-    fn report(&self) -> Report;
+    fn report(&self) -> DaemonReport;
     /// Returns when everything written before is in the bucket, or says what is missing.
-    async fn sync(&self, progress: &mpsc::Sender<Reply>) -> Outcome;
+    async fn sync(&self, progress: &mpsc::Sender<ControlReply>) -> CliResult;
     /// Unmounts, and returns when everything is in the bucket and the vault is released.
-    async fn umount(&self, progress: &mpsc::Sender<Reply>) -> Outcome;
+    async fn umount(&self, progress: &mpsc::Sender<ControlReply>) -> CliResult;
     /// Mounts what is only served so far.
-    async fn mount(&self, mountpoint: &Path, allow_other: bool) -> Outcome;
+    async fn mount(&self, mountpoint: &Path, allow_other: bool) -> CliResult;
     /// Serves by HTTP, and returns when clients can connect.
-    async fn serve(&self, options: ServeOptions) -> Outcome;
+    async fn serve(&self, options: ServeOptions) -> CliResult;
     /// Stops serving; what has no mount then ends as with `umount`.
-    async fn unserve(&self, progress: &mpsc::Sender<Reply>) -> Outcome;
+    async fn unserve(&self, progress: &mpsc::Sender<ControlReply>) -> CliResult;
     /// Takes others for the store.
-    async fn credentials(&self, given: Credentials) -> Outcome;
+    async fn credentials(&self, given: Credentials) -> CliResult;
 }
 
 /// Makes the socket (0600), in the place of one that a dead daemon left. The caller holds
@@ -140,15 +140,19 @@ impl Clients {
 }
 
 /// Answers clients until dropped.
-pub(super) async fn serve(listener: UnixListener, answer: Arc<dyn Answer>, clients: Clients) {
+pub(super) async fn serve(
+    listener: UnixListener,
+    handler: Arc<dyn ControlHandler>,
+    clients: Clients,
+) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
                 // The semaphore is never closed.
                 let Ok(place) = clients.0.clone().acquire_owned().await else { return };
-                let answer = answer.clone();
+                let handler = handler.clone();
                 tokio::spawn(async move {
-                    if let Err(error) = converse(stream, answer).await {
+                    if let Err(error) = converse(stream, handler).await {
                         tracing::debug!(%error, "a client of the control socket went away");
                     }
                     drop(place);
@@ -162,7 +166,7 @@ pub(super) async fn serve(listener: UnixListener, answer: Arc<dyn Answer>, clien
     }
 }
 
-async fn converse(mut stream: UnixStream, answer: Arc<dyn Answer>) -> io::Result<()> {
+async fn converse(mut stream: UnixStream, handler: Arc<dyn ControlHandler>) -> io::Result<()> {
     let peer = stream.peer_cred()?.uid();
     let (own, _) = os::effective_ids();
     if peer != own && peer != 0 {
@@ -182,27 +186,27 @@ async fn converse(mut stream: UnixStream, answer: Arc<dyn Answer>) -> io::Result
         Ok(request) => request,
         Err(error) => {
             let failure = Failure::new(Exit::Usage, format!("not a request: {error}"));
-            return send(&mut write, &Reply::Failed(failure)).await;
+            return send(&mut write, &ControlReply::Failed(failure)).await;
         }
     };
     drop(line);
-    if request == Request::Status {
-        return send(&mut write, &Reply::Status(Box::new(answer.report()))).await;
+    if request == ControlRequest::Status {
+        return send(&mut write, &ControlReply::Status(Box::new(handler.report()))).await;
     }
     let (progress, mut replies) = mpsc::channel(REPLIES);
     // A task of its own: what was asked goes on when the client goes away.
     tokio::spawn(async move {
         let outcome = match request {
-            Request::Umount => answer.umount(&progress).await,
-            Request::Mount { mountpoint, allow_other } => {
-                answer.mount(&mountpoint, allow_other).await
+            ControlRequest::Umount => handler.umount(&progress).await,
+            ControlRequest::Mount { mountpoint, allow_other } => {
+                handler.mount(&mountpoint, allow_other).await
             }
-            Request::Serve(options) => answer.serve(options).await,
-            Request::Unserve => answer.unserve(&progress).await,
-            Request::Credentials(given) => answer.credentials(given).await,
-            Request::Sync | Request::Status => answer.sync(&progress).await,
+            ControlRequest::Serve(options) => handler.serve(options).await,
+            ControlRequest::Unserve => handler.unserve(&progress).await,
+            ControlRequest::Credentials(given) => handler.credentials(given).await,
+            ControlRequest::Sync | ControlRequest::Status => handler.sync(&progress).await,
         };
-        let last = outcome.map_or_else(Reply::Failed, |()| Reply::Done);
+        let last = outcome.map_or_else(ControlReply::Failed, |()| ControlReply::Done);
         drop(progress.send(last).await); // fails only when the client is gone
     });
     while let Some(reply) = replies.recv().await {
@@ -211,7 +215,7 @@ async fn converse(mut stream: UnixStream, answer: Arc<dyn Answer>) -> io::Result
     Ok(())
 }
 
-async fn send(to: &mut (impl AsyncWriteExt + Unpin), reply: &Reply) -> io::Result<()> {
+async fn send(to: &mut (impl AsyncWriteExt + Unpin), reply: &ControlReply) -> io::Result<()> {
     let mut line = serde_json::to_vec(reply)?;
     line.push(b'\n');
     tokio::time::timeout(PATIENCE, to.write_all(&line)).await??;
@@ -226,7 +230,7 @@ pub(super) struct Client {
 
 impl Client {
     /// Asks the daemon whose socket lies in `dir`.
-    pub(super) fn ask(dir: &Path, request: &Request, silence: Duration) -> io::Result<Self> {
+    pub(super) fn ask(dir: &Path, request: &ControlRequest, silence: Duration) -> io::Result<Self> {
         let handle = std::fs::File::open(dir)?;
         let mut stream = Stream::connect(short(&handle))?;
         stream.set_read_timeout(Some(silence))?;
@@ -239,7 +243,7 @@ impl Client {
     }
 
     /// The daemon's next word.
-    pub(super) fn next(&mut self) -> io::Result<Reply> {
+    pub(super) fn next(&mut self) -> io::Result<ControlReply> {
         let mut line = String::new();
         (&mut self.stream).take(REPLY_MAX).read_line(&mut line)?;
         if !line.ends_with('\n') {

@@ -6,42 +6,42 @@ use super::*;
 use crate::cli::daemon::spec::Hidden;
 
 #[derive(Default)]
-struct Played {
+struct FakeDaemon {
     heard: Mutex<Vec<&'static str>>,
 }
 
 #[async_trait]
-impl Answer for Played {
-    fn report(&self) -> Report {
-        Report { mountpoint: "/m".into(), ..Report::default() }
+impl ControlHandler for FakeDaemon {
+    fn report(&self) -> DaemonReport {
+        DaemonReport { mountpoint: "/m".into(), ..DaemonReport::default() }
     }
-    async fn sync(&self, progress: &mpsc::Sender<Reply>) -> Outcome {
+    async fn sync(&self, progress: &mpsc::Sender<ControlReply>) -> CliResult {
         for unsent_bytes in [2, 1] {
             let step = Progress { unsent_bytes, ..Progress::default() };
-            progress.send(Reply::Progress(step)).await.unwrap();
+            progress.send(ControlReply::Progress(step)).await.unwrap();
         }
         self.heard.lock().push("sync");
         Ok(())
     }
-    async fn umount(&self, _: &mpsc::Sender<Reply>) -> Outcome {
+    async fn umount(&self, _: &mpsc::Sender<ControlReply>) -> CliResult {
         self.heard.lock().push("umount");
         Err(Failure::new(Exit::Busy, "open files"))
     }
-    async fn mount(&self, mountpoint: &Path, allow_other: bool) -> Outcome {
+    async fn mount(&self, mountpoint: &Path, allow_other: bool) -> CliResult {
         assert!(mountpoint == Path::new("/n") && allow_other);
         self.heard.lock().push("mount");
         Ok(())
     }
-    async fn serve(&self, options: ServeOptions) -> Outcome {
+    async fn serve(&self, options: ServeOptions) -> CliResult {
         assert_eq!(options, service());
         self.heard.lock().push("serve");
         Ok(())
     }
-    async fn credentials(&self, given: Credentials) -> Outcome {
+    async fn credentials(&self, given: Credentials) -> CliResult {
         Err(Failure::new(Exit::Denied, given.access_key))
     }
 
-    async fn unserve(&self, _: &mpsc::Sender<Reply>) -> Outcome {
+    async fn unserve(&self, _: &mpsc::Sender<ControlReply>) -> CliResult {
         self.heard.lock().push("unserve");
         Ok(())
     }
@@ -61,11 +61,11 @@ fn service() -> ServeOptions {
 }
 
 /// A daemon in a directory whose path is longer than a socket's may be.
-fn played() -> (tempfile::TempDir, PathBuf, Arc<Played>, tokio::runtime::Runtime) {
+fn played() -> (tempfile::TempDir, PathBuf, Arc<FakeDaemon>, tokio::runtime::Runtime) {
     let base = tempfile::tempdir().unwrap();
     let dir = base.path().join("d".repeat(120));
     std::fs::create_dir(&dir).unwrap();
-    let daemon = Arc::new(Played::default());
+    let daemon = Arc::new(FakeDaemon::default());
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let listener = runtime.block_on(async { listen(&dir) }).unwrap();
@@ -73,7 +73,7 @@ fn played() -> (tempfile::TempDir, PathBuf, Arc<Played>, tokio::runtime::Runtime
     (base, dir, daemon, runtime)
 }
 
-fn replies(dir: &Path, request: Request) -> Vec<Reply> {
+fn replies(dir: &Path, request: ControlRequest) -> Vec<ControlReply> {
     let mut client = Client::ask(dir, &request, SILENCE).unwrap();
     std::iter::from_fn(|| client.next().ok()).collect()
 }
@@ -82,21 +82,26 @@ fn replies(dir: &Path, request: Request) -> Vec<Reply> {
 fn requests_are_answered_with_progress_and_an_end() {
     let (_base, dir, daemon, _runtime) = played();
     assert_eq!(dir.join(SOCKET).metadata().unwrap().permissions().mode() & 0o777, 0o600);
-    let [Reply::Status(report)] = &replies(&dir, Request::Status)[..] else { panic!("status") };
+    let [ControlReply::Status(report)] = &replies(&dir, ControlRequest::Status)[..] else {
+        panic!("status")
+    };
     assert_eq!(report.mountpoint, "/m");
-    let heard = replies(&dir, Request::Sync);
+    let heard = replies(&dir, ControlRequest::Sync);
     assert!(
-        matches!(heard[..], [Reply::Progress(_), Reply::Progress(_), Reply::Done]),
+        matches!(
+            heard[..],
+            [ControlReply::Progress(_), ControlReply::Progress(_), ControlReply::Done]
+        ),
         "{heard:?}"
     );
-    let heard = replies(&dir, Request::Umount);
+    let heard = replies(&dir, ControlRequest::Umount);
     assert!(
-        matches!(&heard[..], [Reply::Failed(failure)] if failure.exit == Exit::Busy),
+        matches!(&heard[..], [ControlReply::Failed(failure)] if failure.exit == Exit::Busy),
         "{heard:?}"
     );
-    let mount = Request::Mount { mountpoint: "/n".into(), allow_other: true };
-    for request in [mount, Request::Serve(service()), Request::Unserve] {
-        assert_eq!(replies(&dir, request), [Reply::Done]);
+    let mount = ControlRequest::Mount { mountpoint: "/n".into(), allow_other: true };
+    for request in [mount, ControlRequest::Serve(service()), ControlRequest::Unserve] {
+        assert_eq!(replies(&dir, request), [ControlReply::Done]);
     }
     assert_eq!(*daemon.heard.lock(), ["sync", "umount", "mount", "serve", "unserve"]);
 }
@@ -109,10 +114,13 @@ fn credentials_are_heard_and_never_shown() {
     let given =
         Credentials { access_key: "ID".into(), secret, session_token: token, expires: Some(7) };
     assert_eq!(Credentials::from_store(&given.to_store()), given);
-    let request = Request::Credentials(given);
+    let request = ControlRequest::Credentials(given);
     assert!(!format!("{request:?}").contains("s3cret"));
     let heard = replies(&dir, request);
-    assert!(matches!(&heard[..], [Reply::Failed(failure)] if failure.message == "ID"), "{heard:?}");
+    assert!(
+        matches!(&heard[..], [ControlReply::Failed(failure)] if failure.message == "ID"),
+        "{heard:?}"
+    );
 }
 
 #[test]
@@ -130,7 +138,7 @@ fn garbage_is_answered_and_changes_nothing() {
         assert!(answer.is_empty() || answer.contains("usage"), "{answer}");
     }
     assert!(daemon.heard.lock().is_empty());
-    assert_eq!(replies(&dir, Request::Status).len(), 1);
+    assert_eq!(replies(&dir, ControlRequest::Status).len(), 1);
 }
 
 #[test]
@@ -139,5 +147,5 @@ fn a_dead_daemons_socket_is_replaced() {
     runtime.shutdown_background();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let _listening = runtime.block_on(async { listen(&dir) }).unwrap();
-    assert!(Client::ask(&dir, &Request::Status, Duration::from_millis(100)).is_ok());
+    assert!(Client::ask(&dir, &ControlRequest::Status, Duration::from_millis(100)).is_ok());
 }

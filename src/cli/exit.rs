@@ -158,7 +158,7 @@ impl fmt::Display for Failure {
 impl std::error::Error for Failure {}
 
 /// What every command returns.
-pub(super) type Outcome<T = ()> = Result<T, Failure>;
+pub(super) type CliResult<T = ()> = Result<T, Failure>;
 
 #[cfg(test)]
 mod tests {

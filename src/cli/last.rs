@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::exit::{Failure, Outcome};
-use super::running::Running;
+use super::exit::{CliResult, Failure};
+use super::registry::RunningDaemon;
 use crate::os::{read_small, replace};
 
 /// The file's name in the vault's state directory.
@@ -24,7 +24,7 @@ struct Last {
 }
 
 /// Keeps how this daemon ended.
-pub(super) fn keep(running: &Running, outcome: &Outcome) -> io::Result<()> {
+pub(super) fn keep(running: &RunningDaemon, outcome: &CliResult) -> io::Result<()> {
     let last = Last {
         pid: running.pid,
         started: running.started,
@@ -35,7 +35,7 @@ pub(super) fn keep(running: &Running, outcome: &Outcome) -> io::Result<()> {
 }
 
 /// How this very daemon ended; `None` when it was killed, or could not say.
-pub(super) fn of(running: &Running) -> Option<Outcome> {
+pub(super) fn of(running: &RunningDaemon) -> Option<CliResult> {
     let text = read_small(&path(&running.dir), LENGTH_MAX).ok()??;
     let last: Last = serde_json::from_slice(&text).ok()?;
     let same = (last.pid, last.started, last.namespace)

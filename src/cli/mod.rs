@@ -23,18 +23,18 @@ mod commands;
 mod config;
 mod control;
 mod daemon;
+mod daemon_report;
 mod exit;
 mod last;
 mod messages;
-mod mountpoint;
-mod opening;
+mod mount_dir;
 mod output;
 mod paths;
 mod progress;
-mod report;
-mod running;
+mod registry;
 mod secrets;
 mod target;
+mod unlock;
 
 use std::process::ExitCode;
 
@@ -43,8 +43,8 @@ use clap::Parser;
 use crate::os;
 
 use args::{Arguments, Command};
-use exit::{Exit, Failure, Outcome};
-use paths::Places;
+use exit::{CliResult, Exit, Failure};
+use paths::UserPaths;
 
 /// Does what the command line says.
 pub fn main() -> ExitCode {
@@ -58,7 +58,7 @@ pub fn main() -> ExitCode {
         }
     };
     if let Command::Daemon(_) = arguments.command {
-        return daemon::serve::main().into();
+        return daemon::run::main().into();
     }
     match run(&arguments) {
         Ok(()) => Exit::Done.into(),
@@ -72,13 +72,13 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: &Arguments) -> Outcome {
+fn run(arguments: &Arguments) -> CliResult {
     let global = &arguments.global;
-    let places = &Places::find(global)?;
+    let paths = &UserPaths::find(global)?;
     match &arguments.command {
-        Command::Umount(args) => return commands::umount(places, args),
-        Command::Sync(args) => return commands::sync(places, args),
-        Command::Status(args) => return commands::status(places, args),
+        Command::Umount(args) => return commands::umount(paths, args),
+        Command::Sync(args) => return commands::sync(paths, args),
+        Command::Status(args) => return commands::status(paths, args),
         _ => {}
     }
     // Few requests, one after the other: one thread.
@@ -86,11 +86,11 @@ fn run(arguments: &Arguments) -> Outcome {
     let runtime = runtime.map_err(|error| Failure::io("no runtime could be started", &error))?;
     let outcome = runtime.block_on(async {
         match &arguments.command {
-            Command::Init(args) => commands::init(global, places, args).await,
-            Command::Mount(args) => commands::mount(global, places, args).await,
-            Command::Serve(args) => commands::serve(global, places, args).await,
-            Command::Check(args) => commands::check(global, places, args).await,
-            Command::Credentials(args) => commands::credentials(global, places, args).await,
+            Command::Init(args) => commands::init(global, paths, args).await,
+            Command::Mount(args) => commands::mount(global, paths, args).await,
+            Command::Serve(args) => commands::serve(global, paths, args).await,
+            Command::Check(args) => commands::check(global, paths, args).await,
+            Command::Credentials(args) => commands::credentials(global, paths, args).await,
             Command::Umount(_) | Command::Sync(_) | Command::Status(_) | Command::Daemon(_) => {
                 Ok(())
             }

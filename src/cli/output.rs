@@ -3,7 +3,7 @@
 
 use std::io::{self, Write};
 
-use super::exit::{Exit, Failure, Outcome};
+use super::exit::{CliResult, Exit, Failure};
 use crate::os;
 
 /// Writes all of it and a newline, to the end.
@@ -18,7 +18,7 @@ pub(super) fn write(text: &str) -> io::Result<()> {
 }
 
 /// Prints a report. A reader that has seen enough (`| head`) is no failure; a full disk or a closed output is.
-pub(super) fn show(text: &str) -> Outcome {
+pub(super) fn show(text: &str) -> CliResult {
     match write(text) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(failure(&error)),
         _ => Ok(()),

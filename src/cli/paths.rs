@@ -6,11 +6,11 @@ use std::path::{Component, Path, PathBuf};
 use directories::ProjectDirs;
 
 use super::args::Global;
-use super::exit::{Exit, Failure, Outcome};
+use super::exit::{CliResult, Exit, Failure};
 
-/// The places of one run: all absolute.
+/// The paths of one run: all absolute.
 #[derive(Debug, Clone)]
-pub(super) struct Places {
+pub(super) struct UserPaths {
     /// The configuration file.
     pub config: PathBuf,
     /// Journal, staging, cache, index and log, in a directory for each vault.
@@ -20,9 +20,9 @@ pub(super) struct Places {
     pub data: PathBuf,
 }
 
-impl Places {
-    /// The places that options and environment name.
-    pub(super) fn find(global: &Global) -> Outcome<Self> {
+impl UserPaths {
+    /// The paths that options and environment name.
+    pub(super) fn find(global: &Global) -> CliResult<Self> {
         let homeless = || {
             Failure::new(
                 Exit::Usage,
@@ -66,7 +66,7 @@ impl Places {
 
 /// `path`, absolute, without `.` and `..`, symlinks followed as far as it exists. Asks no
 /// file system that may be mounted there: a dead or hanging mount must not stop us.
-pub(super) fn absolute(path: &Path) -> Outcome<PathBuf> {
+pub(super) fn absolute(path: &Path) -> CliResult<PathBuf> {
     let full = std::path::absolute(path).map_err(|error| {
         Failure::io(format_args!("{} cannot be resolved", path.display()), &error)
     })?;

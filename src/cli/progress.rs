@@ -4,16 +4,16 @@ use std::io::IsTerminal;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::report::Progress;
+use crate::types::Progress;
 
 /// Shows how much is still on its way.
 #[derive(Debug)]
-pub(super) struct Meter {
+pub(super) struct UploadBar {
     bar: ProgressBar,
     most: u64,
 }
 
-impl Meter {
+impl UploadBar {
     /// A meter named after what it is about.
     pub(super) fn new(name: &str) -> Self {
         if !std::io::stderr().is_terminal() {
@@ -45,7 +45,7 @@ impl Meter {
     }
 }
 
-impl Drop for Meter {
+impl Drop for UploadBar {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
     }
@@ -53,9 +53,9 @@ impl Drop for Meter {
 
 /// A count of things on the terminal.
 #[derive(Debug)]
-pub(super) struct Count(ProgressBar);
+pub(super) struct CheckBar(ProgressBar);
 
-impl Count {
+impl CheckBar {
     /// A count named after what is counted.
     pub(super) fn new(name: &str) -> Self {
         if !std::io::stderr().is_terminal() {
@@ -75,7 +75,7 @@ impl Count {
     }
 }
 
-impl Drop for Count {
+impl Drop for CheckBar {
     fn drop(&mut self) {
         self.0.finish_and_clear();
     }

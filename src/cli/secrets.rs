@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use icu_normalizer::{ComposingNormalizerBorrowed, DecomposingNormalizerBorrowed};
 use zeroize::Zeroizing;
 
-use super::exit::{Exit, Failure, Outcome};
+use super::exit::{CliResult, Exit, Failure};
 use crate::os;
 
 /// The environment variable with the passphrase.
@@ -22,16 +22,16 @@ pub(super) const TRIES: u32 = 3;
 pub(super) type Bytes = Zeroizing<Vec<u8>>;
 
 /// A passphrase, and where it is from.
-pub(super) struct Given {
+pub(super) struct GivenPassphrase {
     /// The passphrase.
     pub bytes: Bytes,
     /// Where from.
-    pub source: Source,
+    pub source: PassphraseSource,
 }
 
 /// Where a passphrase is from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Source {
+pub(super) enum PassphraseSource {
     /// `--passphrase-file`.
     File(PathBuf),
     /// `S3VAULT_PASSPHRASE`.
@@ -43,7 +43,7 @@ pub(super) enum Source {
 }
 
 /// What may be asked for a secret, in this order.
-pub(super) struct Sources<'a> {
+pub(super) struct PassphraseSources<'a> {
     /// `--passphrase-file`.
     pub file: Option<&'a Path>,
     /// The embedded store's key file: for that store only.
@@ -74,16 +74,19 @@ impl Ask for Terminal {
     }
 }
 
-impl Sources<'_> {
+impl PassphraseSources<'_> {
     /// The passphrase or recovery key of a vault that exists.
-    pub(super) fn existing(&self, vault: &str) -> Outcome<Given> {
+    pub(super) fn existing(&self, vault: &str) -> CliResult<GivenPassphrase> {
         if let Some(given) = self.silent()? {
             return Ok(given);
         }
         if let Some(path) = self.key_file
             && path.exists()
         {
-            return Ok(Given { bytes: read(path)?, source: Source::KeyFile(path.to_path_buf()) });
+            return Ok(GivenPassphrase {
+                bytes: read(path)?,
+                source: PassphraseSource::KeyFile(path.to_path_buf()),
+            });
         }
         if !self.terminal.is_there() {
             return Err(nobody_to_ask());
@@ -93,7 +96,7 @@ impl Sources<'_> {
 
     /// The passphrase of a vault that is about to be made. With a key file allowed, none
     /// given and nobody to ask (or an empty answer), the key file is made.
-    pub(super) fn for_new(&self, vault: &str) -> Outcome<Given> {
+    pub(super) fn for_new(&self, vault: &str) -> CliResult<GivenPassphrase> {
         if let Some(given) = self.silent()? {
             return Ok(given);
         }
@@ -119,13 +122,16 @@ impl Sources<'_> {
                 "the two passphrases differ; nothing was made; try again",
             ));
         }
-        Ok(Given { bytes: first, source: Source::Terminal })
+        Ok(GivenPassphrase { bytes: first, source: PassphraseSource::Terminal })
     }
 
     /// From option or environment.
-    fn silent(&self) -> Outcome<Option<Given>> {
+    fn silent(&self) -> CliResult<Option<GivenPassphrase>> {
         let given = if let Some(path) = self.file {
-            Given { bytes: read(path)?, source: Source::File(path.to_path_buf()) }
+            GivenPassphrase {
+                bytes: read(path)?,
+                source: PassphraseSource::File(path.to_path_buf()),
+            }
         } else if let Some(value) = std::env::var_os(VARIABLE) {
             from_variable(value)
         } else {
@@ -133,7 +139,7 @@ impl Sources<'_> {
         };
         if given.bytes.is_empty() {
             let whence = match &given.source {
-                Source::File(path) => path.display().to_string(),
+                PassphraseSource::File(path) => path.display().to_string(),
                 _ => VARIABLE.to_owned(),
             };
             return Err(Failure::new(
@@ -144,11 +150,11 @@ impl Sources<'_> {
         Ok(Some(given))
     }
 
-    fn typed(&self, prompt: &str) -> Outcome<Given> {
-        Ok(Given { bytes: self.ask(prompt)?, source: Source::Terminal })
+    fn typed(&self, prompt: &str) -> CliResult<GivenPassphrase> {
+        Ok(GivenPassphrase { bytes: self.ask(prompt)?, source: PassphraseSource::Terminal })
     }
 
-    fn ask(&self, prompt: &str) -> Outcome<Bytes> {
+    fn ask(&self, prompt: &str) -> CliResult<Bytes> {
         self.terminal.ask(prompt).map_err(|error| {
             Failure::new(
                 Exit::NoPassphrase,
@@ -171,8 +177,11 @@ fn nobody_to_ask() -> Failure {
     )
 }
 
-fn from_variable(value: OsString) -> Given {
-    Given { bytes: strip(Zeroizing::new(value.into_vec())), source: Source::Environment }
+fn from_variable(value: OsString) -> GivenPassphrase {
+    GivenPassphrase {
+        bytes: strip(Zeroizing::new(value.into_vec())),
+        source: PassphraseSource::Environment,
+    }
 }
 
 /// A passphrase is its bytes, less one final newline.
@@ -238,7 +247,7 @@ pub(super) fn other_forms(given: &[u8]) -> Vec<(Bytes, String)> {
     found.into_iter().take(FORMS_MAX).map(|(_, form, how)| (form, how)).collect()
 }
 
-fn read(path: &Path) -> Outcome<Bytes> {
+fn read(path: &Path) -> CliResult<Bytes> {
     let mut bytes = Zeroizing::new(Vec::new());
     let fail = |error: io::Error| {
         let what = format!("the passphrase file {} cannot be read", path.display());
@@ -265,10 +274,10 @@ fn read(path: &Path) -> Outcome<Bytes> {
 }
 
 /// 256 random bits as hex: what stands in for a passphrase. One that is there is used.
-fn make_key_file(path: &Path) -> Outcome<Given> {
-    let source = Source::KeyFile(path.to_path_buf());
+fn make_key_file(path: &Path) -> CliResult<GivenPassphrase> {
+    let source = PassphraseSource::KeyFile(path.to_path_buf());
     if path.exists() {
-        return Ok(Given { bytes: read(path)?, source });
+        return Ok(GivenPassphrase { bytes: read(path)?, source });
     }
     let random = Zeroizing::new(os::random::<32>());
     let mut bytes = Zeroizing::new(Vec::with_capacity(65));
@@ -282,7 +291,7 @@ fn make_key_file(path: &Path) -> Outcome<Given> {
     os::make_private(dir).and_then(|()| os::replace(path, &bytes)).map_err(|error| {
         Failure::io(format_args!("the key file {} cannot be written", path.display()), &error)
     })?;
-    Ok(Given { bytes: strip(bytes), source })
+    Ok(GivenPassphrase { bytes: strip(bytes), source })
 }
 
 #[cfg(test)]
@@ -311,7 +320,7 @@ mod tests {
         }
     }
 
-    fn exit_of(given: Outcome<Given>) -> Exit {
+    fn exit_of(given: CliResult<GivenPassphrase>) -> Exit {
         given.map(|given| panic!("{:?}", given.source)).unwrap_err().exit
     }
 
@@ -321,12 +330,16 @@ mod tests {
         let path = dir.path().join("pass");
         for (content, means) in [("a b\n", "a b"), ("a\n\n", "a\n"), ("a\r\n", "a\r"), ("a", "a")] {
             std::fs::write(&path, content).unwrap();
-            let sources =
-                Sources { file: Some(&path), key_file: None, terminal: &Typist::new(&[]) };
+            let sources = PassphraseSources {
+                file: Some(&path),
+                key_file: None,
+                terminal: &Typist::new(&[]),
+            };
             assert_eq!(*sources.existing("v").unwrap().bytes, means.as_bytes());
         }
         std::fs::write(&path, "\n").unwrap();
-        let sources = Sources { file: Some(&path), key_file: None, terminal: &Typist::new(&[]) };
+        let sources =
+            PassphraseSources { file: Some(&path), key_file: None, terminal: &Typist::new(&[]) };
         assert_eq!(exit_of(sources.existing("v")), Exit::Usage);
     }
 
@@ -362,7 +375,7 @@ mod tests {
 
     #[test]
     fn without_a_terminal_nothing_asks() {
-        let sources = Sources { file: None, key_file: None, terminal: &Typist::new(&[]) };
+        let sources = PassphraseSources { file: None, key_file: None, terminal: &Typist::new(&[]) };
         assert_eq!(exit_of(sources.existing("v")), Exit::NoPassphrase);
         assert_eq!(exit_of(sources.for_new("v")), Exit::NoPassphrase);
     }
@@ -370,7 +383,8 @@ mod tests {
     #[test]
     fn a_new_passphrase_is_typed_twice() {
         let new = |answers: &[&'static str]| {
-            Sources { file: None, key_file: None, terminal: &Typist::new(answers) }.for_new("v")
+            PassphraseSources { file: None, key_file: None, terminal: &Typist::new(answers) }
+                .for_new("v")
         };
         assert_eq!(*new(&["one", "one"]).unwrap().bytes, b"one");
         assert_eq!(exit_of(new(&["one", "two"])), Exit::Usage);
@@ -382,19 +396,19 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("conf/embedded.key");
         let nobody = Typist::new(&[]);
-        let sources = Sources { file: None, key_file: Some(&path), terminal: &nobody };
+        let sources = PassphraseSources { file: None, key_file: Some(&path), terminal: &nobody };
         let made = sources.for_new("v").unwrap();
-        assert_eq!(made.source, Source::KeyFile(path.clone()));
+        assert_eq!(made.source, PassphraseSource::KeyFile(path.clone()));
         assert_eq!(made.bytes.len(), 64);
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(sources.existing("v").unwrap().bytes, made.bytes);
         assert_eq!(sources.for_new("v").unwrap().bytes, made.bytes);
         // Who presses return at the terminal gets one, too; who types has a passphrase.
         let terminal = Typist::new(&[""]);
-        let sources = Sources { file: None, key_file: Some(&path), terminal: &terminal };
-        assert_eq!(sources.for_new("v").unwrap().source, Source::KeyFile(path.clone()));
+        let sources = PassphraseSources { file: None, key_file: Some(&path), terminal: &terminal };
+        assert_eq!(sources.for_new("v").unwrap().source, PassphraseSource::KeyFile(path.clone()));
         let terminal = Typist::new(&["x", "x"]);
-        let sources = Sources { file: None, key_file: Some(&path), terminal: &terminal };
-        assert_eq!(sources.for_new("v").unwrap().source, Source::Terminal);
+        let sources = PassphraseSources { file: None, key_file: Some(&path), terminal: &terminal };
+        assert_eq!(sources.for_new("v").unwrap().source, PassphraseSource::Terminal);
     }
 }

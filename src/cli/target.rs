@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::args::Global;
-use super::config::{Choice, Config, Known};
+use super::config::{Choice, Config, KnownVault};
 use super::daemon::spec::{Credentials, Spec};
-use super::exit::{Exit, Failure, Outcome};
+use super::exit::{CliResult, Exit, Failure};
 use super::messages;
-use super::paths::Places;
-use super::running::Running;
+use super::paths::UserPaths;
+use super::registry::RunningDaemon;
 use crate::vault::{Bucket, Deadlines, S3Options, StoreUrl};
 
 /// How long the store may take to answer a person, repetitions included: half of what the
@@ -29,7 +29,7 @@ pub(super) struct Target {
     /// The bucket's region.
     pub region: Option<String>,
     /// The vault that the configuration remembers here.
-    pub known: Option<Known>,
+    pub known: Option<KnownVault>,
     /// Whether this is the store that needs no account, and may have a key file.
     pub embedded: bool,
 }
@@ -38,37 +38,37 @@ impl Target {
     /// The vault that options, environment and configuration mean.
     pub(super) fn choose(
         global: &Global,
-        places: &Places,
+        paths: &UserPaths,
         config: &Config,
         bucket: Option<&str>,
         mountpoint: Option<&Path>,
-    ) -> Outcome<Self> {
+    ) -> CliResult<Self> {
         let named = bucket.map(parse).transpose()?;
         let text = named.as_ref().map(ToString::to_string);
         let choice = config.choose(text.as_deref(), global.endpoint_url.as_deref(), mountpoint)?;
-        let embedded = StoreUrl::File(places.embedded_store());
+        let embedded = StoreUrl::File(paths.embedded_store());
         let (url, known) = match choice {
             Choice::Known(known) => (parse(&known.url)?, Some(known)),
             Choice::Named(url) => (parse(&url)?, None),
             Choice::Embedded => (embedded.clone(), None),
         };
-        Ok(Self::at(global, places, url, known))
+        Ok(Self::at(global, paths, url, known))
     }
 
     /// The place where `init` makes a vault.
-    pub(super) fn new(global: &Global, places: &Places, bucket: Option<&str>) -> Outcome<Self> {
-        let url = bucket.map_or_else(|| Ok(StoreUrl::File(places.embedded_store())), parse)?;
-        Ok(Self::at(global, places, url, None))
+    pub(super) fn new(global: &Global, paths: &UserPaths, bucket: Option<&str>) -> CliResult<Self> {
+        let url = bucket.map_or_else(|| Ok(StoreUrl::File(paths.embedded_store())), parse)?;
+        Ok(Self::at(global, paths, url, None))
     }
 
     /// The place that the front process chose.
-    pub(super) fn of_spec(spec: &Spec) -> Outcome<Self> {
+    pub(super) fn of_spec(spec: &Spec) -> CliResult<Self> {
         let (endpoint, region) = (spec.endpoint.clone(), spec.region.clone());
         Ok(Self { url: parse(&spec.url)?, endpoint, region, known: None, embedded: false })
     }
 
-    fn at(global: &Global, places: &Places, url: StoreUrl, known: Option<Known>) -> Self {
-        let embedded = url == StoreUrl::File(places.embedded_store());
+    fn at(global: &Global, paths: &UserPaths, url: StoreUrl, known: Option<KnownVault>) -> Self {
+        let embedded = url == StoreUrl::File(paths.embedded_store());
         let remote = matches!(url, StoreUrl::S3 { .. });
         // What is remembered was said for this very vault; the environment is for all.
         let find = |option: &Option<String>, known: Option<String>, variables: &[&str]| {
@@ -76,7 +76,7 @@ impl Target {
             let found = option.clone().or(known).or_else(environment);
             found.filter(|text| remote && !text.is_empty())
         };
-        let of = |field: fn(&Known) -> &Option<String>| {
+        let of = |field: fn(&KnownVault) -> &Option<String>| {
             known.as_ref().and_then(|known| field(known).clone())
         };
         Self {
@@ -89,12 +89,12 @@ impl Target {
     }
 
     /// The daemon of this user that has it open; of several, one that writes.
-    pub(super) fn running(&self, places: &Places) -> Option<Running> {
-        let same = |running: &Running| match &self.known {
+    pub(super) fn running(&self, paths: &UserPaths) -> Option<RunningDaemon> {
+        let same = |running: &RunningDaemon| match &self.known {
             Some(known) => running.vault == known.id,
             None => running.bucket == self.describe(),
         };
-        let all = Running::all(&places.running()).into_iter();
+        let all = RunningDaemon::all(&paths.running()).into_iter();
         all.filter(same).min_by_key(|running| running.read_only)
     }
 
@@ -115,7 +115,7 @@ impl Target {
     }
 
     /// Opens the way to the bucket, for a command that somebody waits for.
-    pub(super) async fn open(&self) -> Outcome<Bucket> {
+    pub(super) async fn open(&self) -> CliResult<Bucket> {
         self.open_with(None, Deadlines::of(ANSWER)).await
     }
 
@@ -124,7 +124,7 @@ impl Target {
         &self,
         credentials: Option<&Credentials>,
         limits: Deadlines,
-    ) -> Outcome<Bucket> {
+    ) -> CliResult<Bucket> {
         if let Some(path) = self.directory()
             && !path.is_dir()
         {
@@ -144,8 +144,8 @@ impl Target {
     }
 
     /// What the configuration is to remember.
-    pub(super) fn remembered(&self, id: String) -> Known {
-        Known {
+    pub(super) fn remembered(&self, id: String) -> KnownVault {
+        KnownVault {
             id,
             url: self.url.to_string(),
             endpoint: self.endpoint.clone(),
@@ -158,30 +158,34 @@ impl Target {
 /// Which vault a command means, and whether a daemon of this user has it open.
 pub(super) enum WhichVault {
     /// One has.
-    Open(Running),
+    Open(RunningDaemon),
     /// None has.
     Closed(Box<Target>),
 }
 
 impl WhichVault {
     /// The vault that is named, or the only one that is open, or the only one that is known.
-    pub(super) fn find(global: &Global, places: &Places, bucket: Option<&str>) -> Outcome<Self> {
-        let config = Config::read(&places.config)?;
+    pub(super) fn find(
+        global: &Global,
+        paths: &UserPaths,
+        bucket: Option<&str>,
+    ) -> CliResult<Self> {
+        let config = Config::read(&paths.config)?;
         if bucket.is_none() && config.vaults.len() > 1 {
-            let mut running = Running::all(&places.running());
+            let mut running = RunningDaemon::all(&paths.running());
             if running.len() == 1 {
                 return Ok(Self::Open(running.remove(0)));
             }
         }
-        let target = Target::choose(global, places, &config, bucket, None)?;
-        Ok(match target.running(places) {
+        let target = Target::choose(global, paths, &config, bucket, None)?;
+        Ok(match target.running(paths) {
             Some(running) => Self::Open(running),
             None => Self::Closed(Box::new(target)),
         })
     }
 }
 
-fn parse(url: &str) -> Outcome<StoreUrl> {
+fn parse(url: &str) -> CliResult<StoreUrl> {
     url.parse().map_err(|error| Failure::new(Exit::Usage, format!("{error}")))
 }
 
@@ -189,26 +193,26 @@ fn parse(url: &str) -> Outcome<StoreUrl> {
 mod tests {
     use super::*;
 
-    fn places() -> Places {
-        Places { config: "/c/config.toml".into(), state: "/s".into(), data: "/d".into() }
+    fn paths() -> UserPaths {
+        UserPaths { config: "/c/config.toml".into(), state: "/s".into(), data: "/d".into() }
     }
 
     #[test]
     fn nothing_known_and_nothing_named_means_the_embedded_store() {
         let global = Global::default();
-        let target = Target::choose(&global, &places(), &Config::default(), None, None).unwrap();
+        let target = Target::choose(&global, &paths(), &Config::default(), None, None).unwrap();
         assert!(target.embedded);
         assert_eq!(target.url.to_string(), "file:///d/store");
-        let named = Target::choose(&global, &places(), &Config::default(), Some("file:///x"), None)
-            .unwrap();
+        let named =
+            Target::choose(&global, &paths(), &Config::default(), Some("file:///x"), None).unwrap();
         assert!(!named.embedded);
-        let wrong = Target::choose(&global, &places(), &Config::default(), Some("ftp://x"), None);
+        let wrong = Target::choose(&global, &paths(), &Config::default(), Some("ftp://x"), None);
         assert_eq!(wrong.unwrap_err().exit, Exit::Usage);
     }
 
     #[test]
     fn an_option_counts_before_what_is_remembered() {
-        let known = Known {
+        let known = KnownVault {
             id: "1".into(),
             url: "s3://bucket/a".into(),
             endpoint: Some("http://old".into()),
@@ -216,17 +220,17 @@ mod tests {
             mountpoints: vec![],
         };
         let config = Config { vaults: vec![known] };
-        let target = Target::choose(&Global::default(), &places(), &config, None, None).unwrap();
+        let target = Target::choose(&Global::default(), &paths(), &config, None, None).unwrap();
         assert_eq!(target.endpoint.as_deref(), Some("http://old"));
         let global = Global { endpoint_url: Some("http://new".into()), ..Global::default() };
-        let target = Target::choose(&global, &places(), &config, None, None).unwrap();
+        let target = Target::choose(&global, &paths(), &config, None, None).unwrap();
         assert_eq!(
             (target.endpoint.as_deref(), target.region.as_deref()),
             (Some("http://new"), Some("r"))
         );
         // The same bucket, however it is written.
         let target =
-            Target::choose(&Global::default(), &places(), &config, Some("s3://bucket/a/"), None)
+            Target::choose(&Global::default(), &paths(), &config, Some("s3://bucket/a/"), None)
                 .unwrap();
         assert!(target.known.is_some());
     }

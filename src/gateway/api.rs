@@ -8,7 +8,7 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
 
-use super::{Gateway, Problem, download, listing, upload};
+use super::{Gateway, HttpProblem, download, listing, upload};
 
 /// What `/openapi.json` answers: exact, as its tests and schemathesis say.
 pub(super) const OPENAPI: &str = include_str!("openapi.json");
@@ -45,12 +45,12 @@ async fn openapi() -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "application/json")], OPENAPI)
 }
 
-async fn unknown() -> Problem {
-    Problem::not_found("Nothing is served under this path; what is: /openapi.json.")
+async fn unknown() -> HttpProblem {
+    HttpProblem::not_found("Nothing is served under this path; what is: /openapi.json.")
 }
 
-async fn not_allowed() -> Problem {
-    Problem::new(
+async fn not_allowed() -> HttpProblem {
+    HttpProblem::new(
         StatusCode::METHOD_NOT_ALLOWED,
         "method_not_allowed",
         "This path is not for this method; what is for what: /openapi.json.",

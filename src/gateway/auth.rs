@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 use super::csrf::{Hosts, Refusal, check_origin, is_from_browser, is_safe};
 use super::sessions::{LIFETIME, Sessions, random_word};
 use super::tokens::{TokenFile, Tokens};
-use super::{Access, Problem, ServeOptions, Session};
+use super::{Access, HttpProblem, ServeOptions, Session};
 use crate::crypto;
 use crate::types::Hash;
 
@@ -18,9 +18,9 @@ use crate::types::Hash;
 const CREDENTIAL_MAX: usize = 256;
 
 /// The answer to a request that is not let through.
-pub(super) struct Refused(pub Box<Response>);
+pub(super) struct Rejection(pub Box<Response>);
 
-impl Refused {
+impl Rejection {
     fn with(response: impl IntoResponse) -> Self {
         Self(Box::new(response.into_response()))
     }
@@ -41,7 +41,7 @@ pub(super) struct Gate {
 
 /// What a request needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Need {
+pub(super) enum Requirement {
     /// Nothing.
     Nothing,
     /// Somebody whom we know.
@@ -51,7 +51,7 @@ pub(super) enum Need {
 }
 
 /// How somebody said who they are.
-enum By {
+enum AuthMethod {
     /// There is nothing to say: `--open`.
     Open,
     /// A bearer token.
@@ -83,7 +83,7 @@ impl Gate {
     }
 
     /// Lets a request through, with a [`Session`] in its extensions where it has one; or says why not.
-    pub(super) fn admit(&self, request: &mut Request, need: Need) -> Result<(), Refused> {
+    pub(super) fn admit(&self, request: &mut Request, needs: Requirement) -> Result<(), Rejection> {
         let (headers, method) = (request.headers(), request.method());
         let asked_for = self.hosts.asked_for(request.uri(), headers).map_err(refused)?;
         if !is_safe(method) {
@@ -91,21 +91,25 @@ impl Gate {
         }
         let who = self.who(headers)?;
         let Some((session, by)) = who else {
-            if need == Need::Nothing {
+            if needs == Requirement::Nothing {
                 return self.check_word(request, &self.word, false);
             }
             let page = *method == Method::GET && accepts_html(headers);
-            return Err(if page { Refused::with(Redirect::to("/login")) } else { unknown(false) });
+            return Err(if page {
+                Rejection::with(Redirect::to("/login"))
+            } else {
+                unknown(false)
+            });
         };
         // Also where the word is not needed it is right, or the form is not ours.
-        let cookie = matches!(by, By::Cookie);
-        if !matches!(by, By::Bearer) {
+        let cookie = matches!(by, AuthMethod::Cookie);
+        if !matches!(by, AuthMethod::Bearer) {
             self.check_word(request, &session.csrf, cookie)?;
         }
         let access = if is_safe(request.method()) { Access::Read } else { Access::Write };
-        if need == Need::Access && session.access < access {
+        if needs == Requirement::Access && session.access < access {
             let text = "This token is read-only; changing anything needs one made with --write.";
-            return Err(Refused::with(Problem::new(
+            return Err(Rejection::with(HttpProblem::new(
                 StatusCode::FORBIDDEN,
                 "read_only_token",
                 text,
@@ -116,7 +120,7 @@ impl Gate {
     }
 
     /// What a browser sends and changes something carries the word of the form that we gave it.
-    fn check_word(&self, request: &Request, word: &str, cookie: bool) -> Result<(), Refused> {
+    fn check_word(&self, request: &Request, word: &str, cookie: bool) -> Result<(), Rejection> {
         let headers = request.headers();
         if is_safe(request.method()) || !cookie && !is_from_browser(headers) {
             return Ok(());
@@ -130,23 +134,26 @@ impl Gate {
             Some(given) if same(given, word) || login && same(given, &self.word) => Ok(()),
             _ => {
                 let text = "The form is out of date, or not ours; load the page again.";
-                Err(Refused::with(Problem::new(StatusCode::FORBIDDEN, "csrf", text)))
+                Err(Rejection::with(HttpProblem::new(StatusCode::FORBIDDEN, "csrf", text)))
             }
         }
     }
 
     /// Who it is; `None` when they do not say.
-    fn who(&self, headers: &HeaderMap) -> Result<Option<(Session, By)>, Refused> {
+    fn who(&self, headers: &HeaderMap) -> Result<Option<(Session, AuthMethod)>, Rejection> {
         if self.open {
             let csrf = self.word.clone();
-            return Ok(Some((Session { access: Access::Write, name: None, csrf }, By::Open)));
+            return Ok(Some((
+                Session { access: Access::Write, name: None, csrf },
+                AuthMethod::Open,
+            )));
         }
         if let Some(value) = headers.get(header::AUTHORIZATION) {
             let secret = bearer(value).ok_or_else(|| unknown(true))?;
             let tokens = self.tokens()?;
             let token = tokens.by_secret(secret).ok_or_else(|| unknown(true))?;
             let (access, name) = (token.access, Some(token.name.clone()));
-            return Ok(Some((Session { access, name, csrf: String::new() }, By::Bearer)));
+            return Ok(Some((Session { access, name, csrf: String::new() }, AuthMethod::Bearer)));
         }
         let Some((hash, csrf)) = self.cookie(headers).and_then(|value| self.sessions.find(value))
         else {
@@ -156,14 +163,14 @@ impl Gate {
         let tokens = self.tokens()?;
         Ok(tokens.by_hash(&hash).map(|token| {
             let (access, name) = (token.access, Some(token.name.clone()));
-            (Session { access, name, csrf }, By::Cookie)
+            (Session { access, name, csrf }, AuthMethod::Cookie)
         }))
     }
 
-    fn tokens(&self) -> Result<Arc<Tokens>, Refused> {
+    fn tokens(&self) -> Result<Arc<Tokens>, Rejection> {
         self.tokens.now().map_err(|error| {
             tracing::error!(%error, "the file of the tokens cannot be used; nobody is let in");
-            Refused::with(Problem::unavailable(
+            Rejection::with(HttpProblem::unavailable(
                 "The tokens cannot be read on the server; see its log.",
                 10,
             ))
@@ -179,7 +186,7 @@ impl Gate {
     }
 
     /// Opens a session for whoever knows this token, and goes to the page; `None` when nobody has that token.
-    pub(super) fn log_in(&self, secret: &str) -> Result<Option<Response>, Refused> {
+    pub(super) fn log_in(&self, secret: &str) -> Result<Option<Response>, Rejection> {
         let secret = secret.trim();
         let known = match secret.len() <= CREDENTIAL_MAX {
             true => self.tokens()?.by_secret(secret).map(|token| token.hash),
@@ -242,16 +249,17 @@ fn accepts_html(headers: &HeaderMap) -> bool {
 }
 
 /// 401: nobody said who they are, or `wrong`ly.
-fn unknown(wrong: bool) -> Refused {
+fn unknown(wrong: bool) -> Rejection {
     let text = if wrong {
         "This token is not known, or was removed. `s3vault serve token list` on the server shows which are."
     } else {
         "A token is needed: `Authorization: Bearer TOKEN`. One is made on the server with `s3vault serve token add \
          NAME --read-only|--write`."
     };
-    let mut response = Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", text).into_response();
+    let mut response =
+        HttpProblem::new(StatusCode::UNAUTHORIZED, "unauthorized", text).into_response();
     challenge(&mut response, wrong);
-    Refused::with(response)
+    Rejection::with(response)
 }
 
 /// What every 401 says of how to do better.
@@ -265,21 +273,21 @@ pub(super) fn challenge(response: &mut Response, wrong: bool) {
     response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
 }
 
-fn refused(refusal: Refusal) -> Refused {
+fn refused(refusal: Refusal) -> Rejection {
     let problem = match refusal {
         Refusal::NoHost => {
-            Problem::bad_request("The request says not, or not clearly, which host it is for.")
+            HttpProblem::bad_request("The request says not, or not clearly, which host it is for.")
         }
-        Refusal::Host => Problem::new(
+        Refusal::Host => HttpProblem::new(
             StatusCode::FORBIDDEN,
             "host_not_allowed",
             "The service does not go by this name; if it should: s3vault serve --host NAME.",
         ),
-        Refusal::Origin => Problem::new(
+        Refusal::Origin => HttpProblem::new(
             StatusCode::FORBIDDEN,
             "cross_origin",
             "A page of another site sent this; only our own page and programs may change anything.",
         ),
     };
-    Refused::with(problem)
+    Rejection::with(problem)
 }

@@ -14,12 +14,12 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
 use super::conditions::{Validators, Verdict};
 use super::errors::Result;
-use super::incoming::Open;
-use super::key::Key;
-use super::metadata::{self, FileInfo, Record, hex, rfc3339};
+use super::incoming::OpenFile;
+use super::metadata::{self, FileInfo, UploadNote, hex, rfc3339};
 use super::query::Query;
-use super::ranges::{Wanted, wanted};
-use super::{Gateway, Problem};
+use super::ranges::{RequestedRange, requested};
+use super::s3_key::S3Key;
+use super::{Gateway, HttpProblem};
 use crate::vfs::{Inspected, OpenFlags};
 
 /// What is read and sent at a time, in bytes. Reading ahead is the vault's.
@@ -50,9 +50,9 @@ pub(super) async fn by_s3_key(
 ) -> Result<Response> {
     let query = Query::parse(query.as_deref(), &["s3_key"])?;
     let key = query.bytes("s3_key").ok_or_else(|| {
-        Problem::bad_request("Which file? /download/?s3_key=PATH, as in encrypted/file.txt.")
+        HttpProblem::bad_request("Which file? /download/?s3_key=PATH, as in encrypted/file.txt.")
     })?;
-    send(&gateway, &Key::parse(key)?, &method, &headers).await
+    send(&gateway, &S3Key::parse(key)?, &method, &headers).await
 }
 
 /// `GET /files/PATH`; with `?metadata=true` what is known of it instead of its content.
@@ -64,7 +64,7 @@ pub(super) async fn by_path(
     headers: HeaderMap,
 ) -> Result<Response> {
     let query = Query::parse(query.as_deref(), &["metadata"])?;
-    let key = Key::of_request(&uri)?;
+    let key = S3Key::of_request(&uri)?;
     if query.flag("metadata", false)? {
         let (inspected, _) = gateway.inspect(&key).await?;
         return Ok(Json(FileInfo::new(&key, &inspected)).into_response());
@@ -77,7 +77,7 @@ const TRIES: usize = 100;
 
 async fn send(
     gateway: &Arc<Gateway>,
-    key: &Key,
+    key: &S3Key,
     method: &Method,
     headers: &HeaderMap,
 ) -> Result<Response> {
@@ -92,7 +92,7 @@ async fn send(
 /// What the key names now; `None`: it was replaced or removed before it could be opened.
 async fn send_this(
     gateway: &Arc<Gateway>,
-    key: &Key,
+    key: &S3Key,
     method: &Method,
     headers: &HeaderMap,
 ) -> Result<Option<Response>> {
@@ -110,7 +110,7 @@ async fn send_this(
             return Ok(Some((StatusCode::NOT_MODIFIED, about).into_response()));
         }
         Verdict::Failed => {
-            return Err(Problem::new(
+            return Err(HttpProblem::new(
                 StatusCode::PRECONDITION_FAILED,
                 "precondition_failed",
                 "The file is another version than the one that was asked for.",
@@ -122,10 +122,10 @@ async fn send_this(
     let range = (method == Method::GET && validators.allows_part(headers))
         .then(|| headers.get(header::RANGE)?.to_str().ok())
         .flatten();
-    let (status, range) = match wanted(range, size) {
-        Wanted::All => (StatusCode::OK, 0..size),
-        Wanted::Part(range) => (StatusCode::PARTIAL_CONTENT, range),
-        Wanted::Beyond => return Ok(Some(beyond(size))),
+    let (status, range) = match requested(range, size) {
+        RequestedRange::All => (StatusCode::OK, 0..size),
+        RequestedRange::Part(range) => (StatusCode::PARTIAL_CONTENT, range),
+        RequestedRange::Beyond => return Ok(Some(beyond(size))),
     };
     if status == StatusCode::PARTIAL_CONTENT {
         let (first, last) = (range.start, range.end - 1);
@@ -140,19 +140,19 @@ async fn send_this(
         Err(crate::vfs::Error::Stale) => return Ok(None),
         handle => handle?,
     };
-    let open = Open::new(&gateway.vfs, handle);
+    let open = OpenFile::new(&gateway.vfs, handle);
     let body = content(Reading { open, inspected, range }).await?;
     Ok(Some((status, about, body).into_response()))
 }
 
-fn changed() -> Problem {
-    Problem::unavailable("The file was changed just now. Ask again.", 1)
+fn changed() -> HttpProblem {
+    HttpProblem::unavailable("The file was changed just now. Ask again.", 1)
 }
 
 /// What the headers say of a file.
-fn describe(about: &mut HeaderMap, key: &Key, inspected: &Inspected, validators: &Validators) {
-    let record = Record::of(inspected);
-    let kind = record.as_ref().map(|record| record.content_type.as_str());
+fn describe(about: &mut HeaderMap, key: &S3Key, inspected: &Inspected, validators: &Validators) {
+    let known = UploadNote::of(inspected);
+    let kind = known.as_ref().map(|known| known.content_type.as_str());
     set(about, header::CONTENT_TYPE, metadata::content_type(kind, key.name()));
     set(about, header::CONTENT_DISPOSITION, disposition(key.name()));
     if let Some(date) = validators.last_modified() {
@@ -172,12 +172,12 @@ fn describe(about: &mut HeaderMap, key: &Key, inspected: &Inspected, validators:
     }
     let state = if inspected.is_durable { "durable" } else { "uploading" };
     about.insert(HeaderName::from_static("x-s3vault-state"), HeaderValue::from_static(state));
-    if let Some(record) = record {
-        let digest = data_encoding::BASE64.encode(&record.sha256.0);
+    if let Some(known) = known {
+        let digest = data_encoding::BASE64.encode(&known.sha256.0);
         let own = HeaderName::from_static;
         set(about, own("repr-digest"), format!("sha-256=:{digest}:"));
-        set(about, own("x-s3vault-id"), hex(&record.id));
-        set(about, own("x-s3vault-uploaded-at"), rfc3339(record.uploaded_at));
+        set(about, own("x-s3vault-id"), hex(&known.id));
+        set(about, own("x-s3vault-uploaded-at"), rfc3339(known.uploaded_at));
     }
 }
 
@@ -189,7 +189,7 @@ fn set(headers: &mut HeaderMap, name: HeaderName, value: String) {
 }
 
 fn beyond(size: u64) -> Response {
-    let problem = Problem::new(
+    let problem = HttpProblem::new(
         StatusCode::RANGE_NOT_SATISFIABLE,
         "range_not_satisfiable",
         format!("The file has {size} bytes, none of which are in the range that was asked for."),
@@ -212,8 +212,8 @@ fn disposition(name: &[u8]) -> String {
 /// answer is told as what it is; what goes wrong later breaks the connection, which no client takes for the end.
 async fn content(mut reading: Reading) -> Result<Body> {
     let first = reading.next().await.map_err(|failure| match failure {
-        Failure::Vault(error) => Problem::from(error),
-        Failure::Changed => changed(),
+        DownloadError::Vault(error) => HttpProblem::from(error),
+        DownloadError::Changed => changed(),
     })?;
     let Some(first) = first else { return Ok(Body::empty()) };
     if reading.range.is_empty() {
@@ -237,7 +237,7 @@ async fn content(mut reading: Reading) -> Result<Body> {
 
 /// A download under way.
 struct Reading {
-    open: Open,
+    open: OpenFile,
     /// As it was when it began.
     inspected: Inspected,
     /// What is still to be sent.
@@ -246,7 +246,7 @@ struct Reading {
 
 /// Why a download ends early.
 #[derive(Debug, thiserror::Error)]
-enum Failure {
+enum DownloadError {
     #[error(transparent)]
     Vault(#[from] crate::vfs::Error),
     #[error("the file was changed meanwhile")]
@@ -254,7 +254,7 @@ enum Failure {
 }
 
 impl Reading {
-    async fn next(&mut self) -> std::result::Result<Option<Bytes>, Failure> {
+    async fn next(&mut self) -> std::result::Result<Option<Bytes>, DownloadError> {
         if self.range.is_empty() {
             return Ok(None);
         }
@@ -262,18 +262,18 @@ impl Reading {
             u32::try_from((self.range.end - self.range.start).min(PIECE)).unwrap_or(u32::MAX);
         let piece = self.open.vfs().read_data(self.open.handle(), self.range.start, size).await?;
         if piece.len() != size as usize {
-            return Err(Failure::Changed);
+            return Err(DownloadError::Changed);
         }
         self.range.start += u64::from(size);
         // With the last piece it would be whole: never one that is mixed of two versions.
         if self.range.is_empty() && self.is_changed().await? {
-            return Err(Failure::Changed);
+            return Err(DownloadError::Changed);
         }
         Ok(Some(piece))
     }
 
     /// Whether the file that was opened has another content now. (What has the name may be another file.)
-    async fn is_changed(&self) -> std::result::Result<bool, Failure> {
+    async fn is_changed(&self) -> std::result::Result<bool, DownloadError> {
         let Some(version) = self.inspected.version else { return Ok(false) };
         let ino = self.inspected.attributes.ino;
         Ok(self.open.vfs().version(ino).await? != Some(version))

@@ -17,7 +17,7 @@ const FULL_RETRY: u32 = 60;
 
 /// An answer that says no: `{"error": code, "message": what happened and what to do}`.
 #[derive(Clone, Debug)]
-pub struct Problem {
+pub struct HttpProblem {
     status: StatusCode,
     code: &'static str,
     message: String,
@@ -26,7 +26,7 @@ pub struct Problem {
 }
 
 /// What the answering half returns.
-pub(super) type Result<T> = std::result::Result<T, Problem>;
+pub(super) type Result<T> = std::result::Result<T, HttpProblem>;
 
 /// Why a request's body ended early. The middleware makes it, as the error of the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -44,12 +44,12 @@ pub enum BodyError {
 
 /// What is sent.
 #[derive(Serialize)]
-struct Body<'a> {
+struct ProblemBody<'a> {
     error: &'a str,
     message: &'a str,
 }
 
-impl Problem {
+impl HttpProblem {
     /// Any; `code` is a word of the API, `message` says what happened and what to do.
     pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
         Self { status, code, message: message.into(), retry_after: None }
@@ -116,7 +116,7 @@ impl Problem {
     }
 }
 
-impl From<vfs::Error> for Problem {
+impl From<vfs::Error> for HttpProblem {
     fn from(error: vfs::Error) -> Self {
         use vfs::Error as E;
         match &error {
@@ -157,7 +157,7 @@ impl From<vfs::Error> for Problem {
     }
 }
 
-impl Problem {
+impl HttpProblem {
     /// What nobody asked for.
     fn of_kind(error: &vfs::Error) -> Self {
         match error.kind() {
@@ -191,9 +191,9 @@ impl Problem {
     }
 }
 
-impl IntoResponse for Problem {
+impl IntoResponse for HttpProblem {
     fn into_response(self) -> Response {
-        let body = Body { error: self.code, message: &self.message };
+        let body = ProblemBody { error: self.code, message: &self.message };
         let mut response = (self.status, Json(body)).into_response();
         if let Some(seconds) = self.retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
@@ -208,7 +208,7 @@ mod tests {
 
     #[test]
     fn every_status_that_the_vault_makes() {
-        let status = |error: vfs::Error| Problem::from(error).status().as_u16();
+        let status = |error: vfs::Error| HttpProblem::from(error).status().as_u16();
         assert_eq!(status(vfs::Error::NotFound), 404);
         assert_eq!(status(vfs::Error::Stale), 404);
         for error in [vfs::Error::Exists, vfs::Error::NotDirectory, vfs::Error::IsDirectory] {
@@ -226,9 +226,12 @@ mod tests {
     #[test]
     fn a_limit_is_found_behind_the_errors_of_others() {
         let wrapped = axum::Error::new(axum::Error::new(BodyError::TooLarge(7)));
-        assert_eq!(Problem::of_body(&wrapped).status(), StatusCode::PAYLOAD_TOO_LARGE);
+        assert_eq!(HttpProblem::of_body(&wrapped).status(), StatusCode::PAYLOAD_TOO_LARGE);
         let wrapped = axum::Error::new(BodyError::TooSlow);
-        assert_eq!(Problem::of_body(&wrapped).status(), StatusCode::REQUEST_TIMEOUT);
-        assert_eq!(Problem::of_body(&axum::Error::new("gone")).status(), StatusCode::BAD_REQUEST);
+        assert_eq!(HttpProblem::of_body(&wrapped).status(), StatusCode::REQUEST_TIMEOUT);
+        assert_eq!(
+            HttpProblem::of_body(&axum::Error::new("gone")).status(),
+            StatusCode::BAD_REQUEST
+        );
     }
 }

@@ -6,9 +6,9 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 
 use super::errors::Result;
-use super::key::{Key, numbered};
-use super::metadata::{ATTRIBUTE, FileInfo, Record, content_type, hex};
-use super::{Gateway, Problem};
+use super::metadata::{ATTRIBUTE, FileInfo, UploadNote, content_type, hex};
+use super::s3_key::{S3Key, numbered};
+use super::{Gateway, HttpProblem};
 use crate::crypto::{Sha256Stream, random};
 use crate::types::{Hash, Timestamp};
 use crate::vfs::{Error, HandleId, RenameMode, Vfs, WriteAt};
@@ -19,12 +19,12 @@ const FILE_MODE: u32 = 0o666;
 const NUMBERS: u32 = 100;
 
 /// An open file that is closed however its user ends.
-pub(super) struct Open {
+pub(super) struct OpenFile {
     vfs: Vfs,
     handle: HandleId,
 }
 
-impl Open {
+impl OpenFile {
     pub(super) fn new(vfs: &Vfs, handle: HandleId) -> Self {
         Self { vfs: vfs.clone(), handle }
     }
@@ -38,7 +38,7 @@ impl Open {
     }
 }
 
-impl Drop for Open {
+impl Drop for OpenFile {
     fn drop(&mut self) {
         let (vfs, handle) = (self.vfs.clone(), self.handle);
         // A client that goes away drops us in the middle of anything, and a close may have to wait.
@@ -54,22 +54,22 @@ impl Drop for Open {
 /// A whole file without a name.
 pub(super) struct Incoming {
     gateway: Arc<Gateway>,
-    open: Open,
+    open: OpenFile,
     sha256: Hash,
     content_type: String,
 }
 
 /// Whether a name that is taken is an error, is replaced, or makes for another name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Taken {
-    Fails,
-    Replaced,
-    Numbered,
+pub(super) enum OnConflict {
+    Fail,
+    Replace,
+    Number,
 }
 
 /// What became of an upload.
 pub(super) struct Kept {
-    pub(super) key: Key,
+    pub(super) key: S3Key,
     pub(super) info: FileInfo,
     /// Whether there was a file of this name before.
     pub(super) has_replaced: bool,
@@ -89,10 +89,10 @@ impl Incoming {
     {
         let vfs = &gateway.vfs;
         let handle = vfs.create_unnamed(&gateway.owner, FILE_MODE, name).await?;
-        let open = Open::new(vfs, handle);
+        let open = OpenFile::new(vfs, handle);
         let (mut sha256, mut size) = (Sha256Stream::new(), 0_u64);
         while let Some(part) = body.next().await {
-            let part = part.map_err(|error| Problem::of_body(&error))?;
+            let part = part.map_err(|error| HttpProblem::of_body(&error))?;
             vfs.write(handle, WriteAt::Offset(size), &part).await?;
             sha256.update(&part);
             size += part.len() as u64;
@@ -103,21 +103,22 @@ impl Incoming {
 
     /// Gives it its name, and what is known of it: from here on it is in the tree, whole. Missing directories are
     /// made.
-    pub(super) async fn keep(self, key: Key, taken: Taken) -> Result<Kept> {
-        let (directories, name) = key.split().ok_or_else(|| Problem::from(Error::IsDirectory))?;
+    pub(super) async fn keep(self, key: S3Key, on_conflict: OnConflict) -> Result<Kept> {
+        let (directories, name) =
+            key.split().ok_or_else(|| HttpProblem::from(Error::IsDirectory))?;
         let parent = self.gateway.make_directory(directories).await?;
-        let directory = Key::parse_directory(&directories.join(&b'/'))?;
-        let record = Record {
+        let directory = S3Key::parse_directory(&directories.join(&b'/'))?;
+        let known = UploadNote {
             version: Hash::ZERO,
             id: random(),
             content_type: self.content_type.clone(),
             sha256: self.sha256,
             uploaded_at: Timestamp::now(),
         };
-        let note = |version| Record { version, ..record.clone() }.encode();
-        let mode = match taken {
-            Taken::Replaced => RenameMode::Replace,
-            Taken::Fails | Taken::Numbered => RenameMode::NoReplace,
+        let note = |version| UploadNote { version, ..known.clone() }.encode();
+        let mode = match on_conflict {
+            OnConflict::Replace => RenameMode::Replace,
+            OnConflict::Fail | OnConflict::Number => RenameMode::NoReplace,
         };
         let mut name = name.to_vec();
         let mut tries = 0;
@@ -130,7 +131,7 @@ impl Incoming {
                 (ATTRIBUTE, note),
             );
             match named.await {
-                Err(Error::Exists) if taken == Taken::Numbered => {
+                Err(Error::Exists) if on_conflict == OnConflict::Number => {
                     tries += 1;
                     let suffix = match tries {
                         ..=NUMBERS => tries.to_string(),
@@ -155,10 +156,10 @@ impl Incoming {
         };
         let mut info = FileInfo::new(&key, &inspected);
         // The answer is about what was uploaded, whatever became of it since.
-        info.id = Some(hex(&record.id));
-        info.sha256 = Some(record.sha256.to_string());
-        info.uploaded_at = Some(super::metadata::rfc3339(record.uploaded_at));
-        info.content_type = Some(record.content_type.clone());
+        info.id = Some(hex(&known.id));
+        info.sha256 = Some(known.sha256.to_string());
+        info.uploaded_at = Some(super::metadata::rfc3339(known.uploaded_at));
+        info.content_type = Some(known.content_type.clone());
         Ok(Kept { key, info, has_replaced: named.has_replaced })
     }
 }

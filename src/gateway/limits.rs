@@ -40,7 +40,7 @@ const LEAST: u64 = 16 << 10;
 
 /// Whether the other side moves. Only time in which we wait for it counts.
 #[derive(Debug)]
-struct Pace {
+struct StallTimer {
     limit: Duration,
     waited: Duration,
     since: Option<Instant>,
@@ -48,7 +48,7 @@ struct Pace {
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
-impl Pace {
+impl StallTimer {
     fn new(limit: Duration) -> Self {
         Self { limit, waited: Duration::ZERO, since: None, moved: 0, sleep: None }
     }
@@ -77,21 +77,21 @@ impl Pace {
 }
 
 /// A request's body: bounded, counted, and not too slow. Its errors are [`BodyError`]s.
-pub(super) struct Inflow {
+pub(super) struct LimitedBody {
     body: Body,
     left: u64,
     limit: u64,
-    pace: Pace,
+    timer: StallTimer,
     metrics: Arc<Metrics>,
 }
 
-impl Inflow {
+impl LimitedBody {
     pub(super) fn new(body: Body, limit: u64, stall: Duration, metrics: Arc<Metrics>) -> Self {
-        Self { body, left: limit, limit, pace: Pace::new(stall), metrics }
+        Self { body, left: limit, limit, timer: StallTimer::new(stall), metrics }
     }
 }
 
-impl HttpBody for Inflow {
+impl HttpBody for LimitedBody {
     type Data = Bytes;
     type Error = BoxError;
 
@@ -101,14 +101,14 @@ impl HttpBody for Inflow {
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = &mut *self;
         match Pin::new(&mut this.body).poll_frame(cx) {
-            Poll::Pending if this.pace.is_up(cx) => {
+            Poll::Pending if this.timer.is_up(cx) => {
                 Poll::Ready(Some(Err(BodyError::TooSlow.into())))
             }
             Poll::Pending => Poll::Pending,
             Poll::Ready(Some(Ok(frame))) => {
                 let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
                 this.metrics.received(bytes);
-                this.pace.moved(bytes);
+                this.timer.moved(bytes);
                 let Some(left) = this.left.checked_sub(bytes) else {
                     return Poll::Ready(Some(Err(BodyError::TooLarge(this.limit).into())));
                 };
@@ -130,12 +130,12 @@ impl HttpBody for Inflow {
 }
 
 /// An answer's body: counted; the request is over when it is.
-pub(super) struct Outflow {
+pub(super) struct CountedBody {
     pub body: Body,
     pub request: InFlight,
 }
 
-impl HttpBody for Outflow {
+impl HttpBody for CountedBody {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -162,13 +162,13 @@ impl HttpBody for Outflow {
 /// A connection whose other side must take what we send.
 pub(super) struct Paced<T> {
     stream: T,
-    pace: Pace,
+    timer: StallTimer,
     lingering: Option<Pin<Box<Sleep>>>,
 }
 
 impl<T> Paced<T> {
     pub(super) fn new(stream: T, stall: Duration) -> Self {
-        Self { stream, pace: Pace::new(stall), lingering: None }
+        Self { stream, timer: StallTimer::new(stall), lingering: None }
     }
 
     fn paced<R>(
@@ -178,9 +178,9 @@ impl<T> Paced<T> {
         bytes: impl Fn(&R) -> u64,
     ) -> Poll<io::Result<R>> {
         match &polled {
-            Poll::Ready(Ok(done)) => self.pace.moved(bytes(done)),
+            Poll::Ready(Ok(done)) => self.timer.moved(bytes(done)),
             Poll::Ready(Err(_)) => {}
-            Poll::Pending if self.pace.is_up(cx) => {
+            Poll::Pending if self.timer.is_up(cx) => {
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }
             Poll::Pending => {}
@@ -311,7 +311,7 @@ mod tests {
         } else {
             Body::from_stream(sent.chain(futures_util::stream::pending()))
         };
-        let mut body = Inflow::new(body, limit, STALL, Arc::default());
+        let mut body = LimitedBody::new(body, limit, STALL, Arc::default());
         let mut count = 0;
         while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
             match frame {

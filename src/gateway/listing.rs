@@ -10,11 +10,11 @@ use serde::Serialize;
 use tokio::time::timeout;
 
 use super::errors::Result;
-use super::key::{KEY_MAX, Key};
 use super::metadata::{ATTRIBUTE, FileInfo};
 use super::order::{Best, Order, Sort};
 use super::query::Query;
-use super::{Gateway, Problem};
+use super::s3_key::{KEY_MAX, S3Key};
+use super::{Gateway, HttpProblem};
 use crate::vfs::{Error, TreeWalk};
 
 /// Entries of a page, if the client does not say.
@@ -26,14 +26,14 @@ const DEADLINE: Duration = Duration::from_secs(25);
 
 /// One page.
 #[derive(Serialize)]
-pub(super) struct Page {
+pub(super) struct ListingPage {
     pub(super) files: Vec<FileInfo>,
     /// The `cursor` of the next page; `None`: this is the last.
     pub(super) next: Option<String>,
 }
 
 /// What is asked for.
-pub(super) struct Wanted {
+pub(super) struct ListingQuery {
     /// Paths that begin so.
     pub(super) prefix: Vec<u8>,
     /// Names that hold this, in small letters (of ASCII).
@@ -49,10 +49,10 @@ pub(super) struct Wanted {
 pub(super) async fn list(
     State(gateway): State<Arc<Gateway>>,
     RawQuery(query): RawQuery,
-) -> Result<Json<Page>> {
+) -> Result<Json<ListingPage>> {
     let known = ["prefix", "name", "sort", "order", "recursive", "limit", "cursor"];
     let query = Query::parse(query.as_deref(), &known)?;
-    let wanted = Wanted {
+    let wanted = ListingQuery {
         prefix: query.bytes("prefix").unwrap_or_default().to_vec(),
         name: query.bytes("name").unwrap_or_default().to_ascii_lowercase(),
         order: Order {
@@ -79,30 +79,34 @@ pub(super) fn is_descending(query: &Query) -> Result<bool> {
 }
 
 /// Looks for one page.
-pub(super) async fn page(gateway: &Gateway, wanted: &Wanted) -> Result<Page> {
+pub(super) async fn page(gateway: &Gateway, wanted: &ListingQuery) -> Result<ListingPage> {
     timeout(DEADLINE, find(gateway, wanted)).await.map_err(|_| {
-        Problem::unavailable(
+        HttpProblem::unavailable(
             "Too many files to look at in time. Narrow it down by a longer prefix, or sort by name.",
             60,
         )
     })?
 }
 
-async fn find(gateway: &Gateway, wanted: &Wanted) -> Result<Page> {
+async fn find(gateway: &Gateway, wanted: &ListingQuery) -> Result<ListingPage> {
     let after = wanted.cursor.as_deref().map(|cursor| wanted.order.parse(cursor)).transpose()?;
     if wanted.prefix.contains(&0) || wanted.name.contains(&0) {
-        return Err(Problem::bad_request("The prefix or the name holds a NUL, which no path has."));
+        return Err(HttpProblem::bad_request(
+            "The prefix or the name holds a NUL, which no path has.",
+        ));
     }
     if wanted.prefix.len() > KEY_MAX {
-        return Err(Problem::bad_request(format!("The prefix is longer than {KEY_MAX} bytes.")));
+        return Err(HttpProblem::bad_request(format!(
+            "The prefix is longer than {KEY_MAX} bytes."
+        )));
     }
     let slash = wanted.prefix.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
     let start = wanted.prefix[..slash].to_vec();
-    let names = Key::parse_directory(&start)?;
+    let names = S3Key::parse_directory(&start)?;
     let directory = match gateway.vfs.directory_at(names.names()).await {
         Ok(directory) => directory,
         Err(Error::NotFound | Error::NotDirectory) => {
-            return Ok(Page { files: Vec::new(), next: None });
+            return Ok(ListingPage { files: Vec::new(), next: None });
         }
         Err(error) => return Err(error.into()),
     };
@@ -123,13 +127,13 @@ async fn find(gateway: &Gateway, wanted: &Wanted) -> Result<Page> {
     let mut files = Vec::with_capacity(found.len());
     for found in found {
         match gateway.vfs.inspect(found.parent, found.name(), ATTRIBUTE).await {
-            Ok(inspected) => files.push(FileInfo::new(&Key::parse(&found.path)?, &inspected)),
+            Ok(inspected) => files.push(FileInfo::new(&S3Key::parse(&found.path)?, &inspected)),
             // Removed or renamed just now.
             Err(Error::NotFound | Error::Stale) => {}
             Err(error) => return Err(error.into()),
         }
     }
-    Ok(Page { files, next: next.map(|next| next.cursor()) })
+    Ok(ListingPage { files, next: next.map(|next| next.cursor()) })
 }
 
 /// Whether a name holds a word, which is in small letters.
@@ -146,12 +150,12 @@ pub(super) async fn delete(
     RawQuery(query): RawQuery,
 ) -> Result<StatusCode> {
     Query::parse(query.as_deref(), &[])?;
-    remove(&gateway, &Key::of_request(&uri)?).await?;
+    remove(&gateway, &S3Key::of_request(&uri)?).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 /// Removes a file, an empty directory, or a symlink (never what it leads to).
-pub(super) async fn remove(gateway: &Gateway, key: &Key) -> Result<()> {
+pub(super) async fn remove(gateway: &Gateway, key: &S3Key) -> Result<()> {
     let (parent, name) = gateway.place(key).await?;
     match gateway.vfs.unlink(parent, name).await {
         Err(Error::IsDirectory) => Ok(gateway.vfs.rmdir(parent, name).await?),

@@ -4,7 +4,7 @@
 use minicbor::{Decode, Encode};
 use serde::Serialize;
 
-use super::key::Key;
+use super::s3_key::S3Key;
 use crate::types::{Hash, Timestamp};
 use crate::vfs::Inspected;
 
@@ -20,7 +20,7 @@ pub(super) const OCTETS: &str = "application/octet-stream";
 /// The attribute's value: CBOR with integer keys, as all that the vault keeps.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
-pub(super) struct Record {
+pub(super) struct UploadNote {
     /// The version of the file that all of this is about.
     #[n(0)]
     pub(super) version: Hash,
@@ -38,13 +38,13 @@ pub(super) struct Record {
     pub(super) uploaded_at: Timestamp,
 }
 
-impl Record {
+impl UploadNote {
     /// What is known of the file, if it is still the one that was uploaded.
     pub(super) fn of(inspected: &Inspected) -> Option<Self> {
-        let record: Self = minicbor::decode(inspected.note.as_deref()?).ok()?;
+        let known: Self = minicbor::decode(inspected.note.as_deref()?).ok()?;
         // Whoever may write the file may write the attribute: what is in it is checked before it is sent.
-        let is_good = is_content_type(&record.content_type);
-        (is_good && Some(record.version) == inspected.version).then_some(record)
+        let is_good = is_content_type(&known.content_type);
+        (is_good && Some(known.version) == inspected.version).then_some(known)
     }
 
     /// The attribute's value.
@@ -90,7 +90,7 @@ fn guess(name: &[u8]) -> String {
 /// What a name names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Kind {
+pub(super) enum FileKind {
     File,
     Directory,
     Symlink,
@@ -98,7 +98,7 @@ pub(super) enum Kind {
     Other,
 }
 
-impl Kind {
+impl FileKind {
     /// From the type bits of a mode.
     pub(super) fn of(mode: u32) -> Self {
         match mode & libc::S_IFMT {
@@ -113,7 +113,7 @@ impl Kind {
 /// Whether the bucket has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum State {
+pub(super) enum FileState {
     /// On its way: on this machine alone.
     Uploading,
     /// In the bucket, as it is.
@@ -126,36 +126,36 @@ pub(super) struct FileInfo {
     pub(super) id: Option<String>,
     pub(super) file_name: String,
     pub(super) s3_key: String,
-    pub(super) kind: Kind,
+    pub(super) kind: FileKind,
     /// Bytes.
     pub(super) size: u64,
     pub(super) content_type: Option<String>,
     pub(super) sha256: Option<String>,
     pub(super) uploaded_at: Option<String>,
     pub(super) modified: String,
-    pub(super) state: State,
+    pub(super) state: FileState,
     /// Where it is to be had, also if its name is not UTF-8 (then `s3_key` cannot say it).
     pub(super) href: String,
 }
 
 impl FileInfo {
     /// Of what was found under a key.
-    pub(super) fn new(key: &Key, inspected: &Inspected) -> Self {
-        let record = Record::of(inspected);
+    pub(super) fn new(key: &S3Key, inspected: &Inspected) -> Self {
+        let known = UploadNote::of(inspected);
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let attributes = &inspected.attributes;
         Self {
             file_name: text(key.name()),
             s3_key: text(&key.bytes()),
-            kind: Kind::of(attributes.mode),
+            kind: FileKind::of(attributes.mode),
             size: attributes.size,
             modified: rfc3339(attributes.mtime),
-            state: if inspected.is_durable { State::Durable } else { State::Uploading },
+            state: if inspected.is_durable { FileState::Durable } else { FileState::Uploading },
             href: key.url(),
-            id: record.as_ref().map(|record| hex(&record.id)),
-            sha256: record.as_ref().map(|record| record.sha256.to_string()),
-            uploaded_at: record.as_ref().map(|record| rfc3339(record.uploaded_at)),
-            content_type: record.map(|record| record.content_type),
+            id: known.as_ref().map(|known| hex(&known.id)),
+            sha256: known.as_ref().map(|known| known.sha256.to_string()),
+            uploaded_at: known.as_ref().map(|known| rfc3339(known.uploaded_at)),
+            content_type: known.map(|known| known.content_type),
         }
     }
 }
@@ -206,26 +206,26 @@ mod tests {
 
     #[test]
     fn a_record_counts_for_its_version_only_and_must_make_sense() {
-        let record = Record {
+        let known = UploadNote {
             version: Hash([1; 32]),
             id: [2; 16],
             content_type: "a/b".into(),
             sha256: Hash([3; 32]),
             uploaded_at: Timestamp { seconds: 5, nanos: 0 },
         };
-        assert_eq!(minicbor::decode::<Record>(&record.encode()).unwrap(), record);
-        let bad = Record { content_type: "a/b\r\nEvil: yes".into(), ..record.clone() };
+        assert_eq!(minicbor::decode::<UploadNote>(&known.encode()).unwrap(), known);
+        let bad = UploadNote { content_type: "a/b\r\nEvil: yes".into(), ..known.clone() };
         for (version, note, is_known) in [
-            (Some(Hash([1; 32])), Some(record.encode()), true),
-            (Some(Hash([9; 32])), Some(record.encode()), false),
-            (None, Some(record.encode()), false),
+            (Some(Hash([1; 32])), Some(known.encode()), true),
+            (Some(Hash([9; 32])), Some(known.encode()), false),
+            (None, Some(known.encode()), false),
             (Some(Hash([1; 32])), Some(bad.encode()), false),
             (Some(Hash([1; 32])), Some(b"junk".to_vec()), false),
             (Some(Hash([1; 32])), None, false),
         ] {
             let inspected = Inspected { attributes: attributes(), version, is_durable: true, note };
-            assert_eq!(Record::of(&inspected).is_some(), is_known);
-            let info = FileInfo::new(&Key::parse(b"d/f").unwrap(), &inspected);
+            assert_eq!(UploadNote::of(&inspected).is_some(), is_known);
+            let info = FileInfo::new(&S3Key::parse(b"d/f").unwrap(), &inspected);
             assert_eq!((info.id.is_some(), info.sha256.is_some()), (is_known, is_known));
         }
     }

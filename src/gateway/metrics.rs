@@ -11,7 +11,7 @@ use axum::http::Method;
 use parking_lot::Mutex;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::Status;
+use crate::types::VaultStatus;
 
 /// What the status of a request counts as whose client went away before it had an answer.
 const CLIENT_GONE: u16 = 499;
@@ -19,7 +19,7 @@ const CLIENT_GONE: u16 = 499;
 /// Everything that is counted.
 #[derive(Debug, Default)]
 pub(super) struct Metrics {
-    requests: Mutex<BTreeMap<Label, Count>>,
+    requests: Mutex<BTreeMap<RequestLabels, Count>>,
     in_flight: AtomicU64,
     connections: AtomicU64,
     refused: AtomicU64,
@@ -28,7 +28,7 @@ pub(super) struct Metrics {
 }
 
 /// Few: methods are from a list, routes from the router, statuses from ours.
-type Label = (&'static str, String, u16);
+type RequestLabels = (&'static str, String, u16);
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Count {
@@ -88,7 +88,7 @@ impl Metrics {
     }
 
     /// Everything, and how the vault is.
-    pub(super) fn text(&self, vault: &Status) -> String {
+    pub(super) fn text(&self, vault: &VaultStatus) -> String {
         let mut text = String::new();
         let counts: Vec<_> =
             self.requests.lock().iter().map(|(label, count)| (label.clone(), *count)).collect();
@@ -100,7 +100,7 @@ impl Metrics {
             }
         };
         let by_label = |value: fn(&Count) -> f64| -> Vec<_> {
-            let line = |((method, route, status), count): &(Label, Count)| {
+            let line = |((method, route, status), count): &(RequestLabels, Count)| {
                 let route = route.replace('\\', "\\\\").replace('"', "\\\"");
                 let labels =
                     format!("{{method=\"{method}\",route=\"{route}\",status=\"{status}\"}}");
@@ -137,13 +137,14 @@ impl Metrics {
             &of(&self.received),
         );
         family("http_sent_bytes_total", "counter", "Bytes of answers' bodies.", &of(&self.sent));
+        let progress = &vault.progress;
         let vault: [(&str, &str, u64); 9] = [
-            ("unsent_bytes", "Sealed bytes that are not in the bucket yet.", vault.unsent_bytes),
-            ("unsent_changes", "Changes that are not in the bucket yet.", vault.unsent_changes),
-            ("unpublished_files", "Files that are being written.", vault.unpublished_files),
+            ("unsent_bytes", "Sealed bytes that are not in the bucket yet.", progress.unsent_bytes),
+            ("unsent_changes", "Changes that are not in the bucket yet.", progress.unsent_changes),
+            ("unpublished_files", "Files that are being written.", progress.unpublished_files),
             ("staging_bytes", "Bytes of staging in use.", vault.staging.0),
             ("staging_limit_bytes", "Bytes that staging may take.", vault.staging.1),
-            ("upload_trouble", "1 while uploads fail.", u64::from(vault.trouble.is_some())),
+            ("upload_trouble", "1 while uploads fail.", u64::from(progress.trouble.is_some())),
             ("read_only", "1 while nothing can be changed.", u64::from(vault.read_only.is_some())),
             ("files", "Files, directories and the like.", vault.inodes),
             ("content_bytes", "Bytes of content.", vault.bytes),
@@ -203,6 +204,7 @@ fn name(method: &Method) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::Progress;
 
     #[test]
     fn what_happened_is_counted_and_nothing_else_is_said() {
@@ -216,7 +218,10 @@ mod tests {
         let invented = Method::from_bytes(b"INVENTED").unwrap();
         drop(metrics.begin(&invented, "(none)"));
         metrics.received(7);
-        let text = metrics.text(&Status { unsent_bytes: 3, ..Status::default() });
+        let text = metrics.text(&VaultStatus {
+            progress: Progress { unsent_bytes: 3, ..Progress::default() },
+            ..VaultStatus::default()
+        });
         for line in [
             "s3vault_http_requests_total{method=\"GET\",route=\"/files/{*path}\",status=\"200\"} 1",
             "s3vault_http_requests_total{method=\"other\",route=\"(none)\",status=\"499\"} 1",
@@ -230,6 +235,6 @@ mod tests {
             assert!(text.lines().any(|found| found == line), "no {line} in\n{text}");
         }
         drop(connected);
-        assert!(metrics.text(&Status::default()).contains("s3vault_http_connections 0\n"));
+        assert!(metrics.text(&VaultStatus::default()).contains("s3vault_http_connections 0\n"));
     }
 }

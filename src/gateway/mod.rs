@@ -14,9 +14,7 @@ mod conditions;
 mod csrf;
 mod download;
 mod errors;
-mod form;
 mod incoming;
-mod key;
 mod limits;
 mod listen;
 mod listing;
@@ -27,7 +25,8 @@ mod order;
 mod page;
 mod query;
 mod ranges;
-mod serve;
+mod s3_key;
+mod server;
 mod sessions;
 #[cfg(test)]
 mod tests;
@@ -35,63 +34,39 @@ mod tls;
 mod tokens;
 mod tree;
 mod upload;
+mod upload_form;
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::types::Timestamp;
+use crate::types::VaultStatus;
 use crate::vfs::Vfs;
 
 pub use crate::vfs::Caller;
 
-pub use errors::{BodyError, Problem};
+pub use errors::{BodyError, HttpProblem};
 pub use listen::Listening;
 pub use options::{ServeError, ServeOptions, TlsFiles};
-pub use serve::{GRACE, Server, ServiceStatus};
-pub use tokens::{Secret, Token, TokenError, Tokens};
+pub use server::{GRACE, Server, ServiceStatus};
+pub use tokens::{Token, TokenError, TokenSecret, Tokens};
 
 /// What the gateway serves from.
 pub struct Gateway {
     /// The vault's files.
     pub vfs: Vfs,
-    /// Who knows about the vault as a whole.
-    pub host: Arc<dyn Host>,
+    /// How the vault as a whole is.
+    pub vault: Arc<dyn StatusSource>,
     /// The owner of new files: the daemon's user, umask 022.
     pub owner: Caller,
     /// How long `?wait=durable` waits at most.
     pub durable_deadline: Duration,
 }
 
-/// What the daemon tells the gateway.
-pub trait Host: Send + Sync + 'static {
+/// Where the gateway learns how the vault as a whole is.
+pub trait StatusSource: Send + Sync + 'static {
     /// How the vault is now; cheap.
-    fn status(&self) -> Status;
-}
-
-/// How the vault is.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Status {
-    /// Sealed bytes that the bucket has not confirmed.
-    pub unsent_bytes: u64,
-    /// Changes that no confirmed commit holds.
-    pub unsent_changes: u64,
-    /// Files that are being written.
-    pub unpublished_files: u64,
-    /// Why nothing can be changed, if so.
-    pub read_only: Option<String>,
-    /// What is wrong with the uploads now, if anything.
-    pub trouble: Option<String>,
-    /// Bytes of staging in use, and its budget.
-    pub staging: (u64, u64),
-    /// Files, directories and the like.
-    pub inodes: u64,
-    /// Bytes of content.
-    pub bytes: u64,
-    /// When the last commit was confirmed, by the store's clock.
-    pub head_time: Timestamp,
-    /// What the user should know.
-    pub warnings: Vec<String>,
+    fn status(&self) -> VaultStatus;
 }
 
 /// What somebody may do.

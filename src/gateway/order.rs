@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 
 use percent_encoding::percent_decode_str;
 
-use super::Problem;
+use super::HttpProblem;
 use super::errors::Result;
-use super::key::escape;
+use super::s3_key::escape;
 use crate::vfs::TreeEntry;
 
 /// What a listing is ordered by.
@@ -32,14 +32,14 @@ pub(super) struct Order {
 
 /// Where something stands in an order; unique, since paths are.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct SortKey {
     order: Order,
     is_last: bool,
     rank: i128,
     path: Vec<u8>,
 }
 
-impl Ord for Place {
+impl Ord for SortKey {
     fn cmp(&self, other: &Self) -> Ordering {
         let by_rank = (self.rank, &self.path).cmp(&(other.rank, &other.path));
         let by_rank = if self.order.is_descending { by_rank.reverse() } else { by_rank };
@@ -47,7 +47,7 @@ impl Ord for Place {
     }
 }
 
-impl PartialOrd for Place {
+impl PartialOrd for SortKey {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
@@ -55,7 +55,7 @@ impl PartialOrd for Place {
 
 impl Order {
     /// Where it stands. Sizes and times need the attributes.
-    pub(super) fn place(self, found: &TreeEntry) -> Place {
+    pub(super) fn sort_key(self, found: &TreeEntry) -> SortKey {
         let rank = match (self.sort, &found.attributes) {
             (Sort::Name, _) | (_, None) => 0,
             (Sort::Size, Some(seen)) => seen.size.into(),
@@ -64,13 +64,13 @@ impl Order {
             }
         };
         let is_last = self.directories_first && !found.is_directory();
-        Place { order: self, is_last, rank, path: found.path.clone() }
+        SortKey { order: self, is_last, rank, path: found.path.clone() }
     }
 
-    /// From what [`Place::cursor`] made.
-    pub(super) fn parse(self, cursor: &[u8]) -> Result<Place> {
+    /// From what [`SortKey::cursor`] made.
+    pub(super) fn parse(self, cursor: &[u8]) -> Result<SortKey> {
         let bad = || {
-            Problem::bad_request(
+            HttpProblem::bad_request(
                 "The cursor is not one of this listing. Use `next` as it came, with the same sort, order and filters.",
             )
         };
@@ -86,7 +86,7 @@ impl Order {
             return Err(bad());
         }
         let rank = rank.parse().map_err(|_| bad())?;
-        Ok(Place { order: self, is_last, rank, path: percent_decode_str(path).collect() })
+        Ok(SortKey { order: self, is_last, rank, path: percent_decode_str(path).collect() })
     }
 
     fn word(self) -> &'static str {
@@ -101,7 +101,7 @@ impl Order {
     }
 }
 
-impl Place {
+impl SortKey {
     /// What a client sends to get what comes after it.
     pub(super) fn cursor(&self) -> String {
         let last = u8::from(self.is_last);
@@ -109,32 +109,32 @@ impl Place {
     }
 }
 
-/// The first so many of all that it is shown, after a place.
+/// The first so many of all entries that it is shown, in an order, after a place in it.
 pub(super) struct Best {
     order: Order,
-    after: Option<Place>,
+    after: Option<SortKey>,
     room: usize,
-    kept: BTreeMap<Place, TreeEntry>,
+    kept: BTreeMap<SortKey, TreeEntry>,
 }
 
 impl Best {
     /// Keeps one more than `limit`, which tells whether there are more.
-    pub(super) fn new(order: Order, after: Option<Place>, limit: usize) -> Self {
+    pub(super) fn new(order: Order, after: Option<SortKey>, limit: usize) -> Self {
         Self { order, after, room: limit + 1, kept: BTreeMap::new() }
     }
 
     pub(super) fn show(&mut self, found: TreeEntry) {
-        let place = self.order.place(&found);
-        if self.after.as_ref().is_some_and(|after| place <= *after) {
+        let key = self.order.sort_key(&found);
+        if self.after.as_ref().is_some_and(|after| key <= *after) {
             return;
         }
         if self.kept.len() == self.room {
-            if self.kept.last_key_value().is_some_and(|(worst, _)| place > *worst) {
+            if self.kept.last_key_value().is_some_and(|(worst, _)| key > *worst) {
                 return;
             }
             self.kept.pop_last();
         }
-        self.kept.insert(place, found);
+        self.kept.insert(key, found);
     }
 
     /// Whether anything below a directory could be kept still: by its path alone, which says it when the order is
@@ -146,8 +146,8 @@ impl Best {
         let mut below = directory.to_vec();
         below.push(b'/');
         // All that is below begins so, and stands together in the order.
-        let is_before = |place: &Place| !place.path.starts_with(&below) && below < place.path;
-        let is_after = |place: &Place| !place.path.starts_with(&below) && below > place.path;
+        let is_before = |key: &SortKey| !key.path.starts_with(&below) && below < key.path;
+        let is_after = |key: &SortKey| !key.path.starts_with(&below) && below > key.path;
         let worst = (self.kept.len() == self.room).then(|| self.kept.last_key_value()).flatten();
         let (after, worst) = (self.after.as_ref(), worst.map(|(worst, _)| worst));
         match self.order.is_descending {
@@ -157,12 +157,12 @@ impl Best {
     }
 
     /// What was kept, in order, and where the next page begins, if there is more.
-    pub(super) fn finish(mut self) -> (Vec<TreeEntry>, Option<Place>) {
+    pub(super) fn finish(mut self) -> (Vec<TreeEntry>, Option<SortKey>) {
         let has_more = self.kept.len() == self.room;
         if has_more {
             self.kept.pop_last();
         }
-        let next = self.kept.last_key_value().filter(|_| has_more).map(|(place, _)| place.clone());
+        let next = self.kept.last_key_value().filter(|_| has_more).map(|(key, _)| key.clone());
         (self.kept.into_values().collect(), next)
     }
 }
@@ -252,14 +252,14 @@ mod tests {
     #[test]
     fn what_cannot_be_on_the_page_is_not_entered() {
         let order = Order { sort: Sort::Name, is_descending: false, directories_first: false };
-        let after = Some(order.place(&found("m/n", 0, libc::S_IFREG)));
+        let after = Some(order.sort_key(&found("m/n", 0, libc::S_IFREG)));
         let mut best = Best::new(order, after.clone(), 1);
         assert!(!best.may_hold(b"a") && best.may_hold(b"m") && best.may_hold(b"z"));
         best.show(found("p/q", 0, libc::S_IFREG));
         best.show(found("r", 0, libc::S_IFREG));
         assert!(best.may_hold(b"p") && best.may_hold(b"n") && !best.may_hold(b"s"));
         let down = Order { is_descending: true, ..order };
-        let after = Some(down.place(&found("m/n", 0, libc::S_IFREG)));
+        let after = Some(down.sort_key(&found("m/n", 0, libc::S_IFREG)));
         let mut best = Best::new(down, after, 1);
         assert!(best.may_hold(b"a") && best.may_hold(b"m") && !best.may_hold(b"z"));
         best.show(found("k", 0, libc::S_IFREG));

@@ -1,6 +1,6 @@
 //! What stands after the `?`: bytes, since names of files are bytes.
 
-use super::Problem;
+use super::HttpProblem;
 use super::errors::Result;
 
 /// The parameters of a request. One that is given twice, or that the path does not know, is an error: a slip of the
@@ -14,15 +14,17 @@ impl Query {
         for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let name = String::from_utf8(decoded(name))
-                .map_err(|_| Problem::bad_request("A parameter's name is not UTF-8."))?;
+                .map_err(|_| HttpProblem::bad_request("A parameter's name is not UTF-8."))?;
             if !known.contains(&name.as_str()) {
                 let known = known.join(", ");
-                return Err(Problem::bad_request(format!(
+                return Err(HttpProblem::bad_request(format!(
                     "Unknown parameter in the URL. Known here: {known}."
                 )));
             }
             if found.iter().any(|(other, _)| *other == name) {
-                return Err(Problem::bad_request(format!("The parameter {name} is given twice.")));
+                return Err(HttpProblem::bad_request(format!(
+                    "The parameter {name} is given twice."
+                )));
             }
             found.push((name, decoded(value)));
         }
@@ -40,7 +42,10 @@ impl Query {
         let found = words.iter().find(|(word, _)| word.as_bytes() == value);
         found.map(|(_, meaning)| *meaning).ok_or_else(|| {
             let words: Vec<_> = words.iter().map(|(word, _)| *word).collect();
-            Problem::bad_request(format!("The parameter {name} is one of: {}.", words.join(", ")))
+            HttpProblem::bad_request(format!(
+                "The parameter {name} is one of: {}.",
+                words.join(", ")
+            ))
         })
     }
 
@@ -64,7 +69,7 @@ impl Query {
             .filter(|number| limits.contains(number))
             .ok_or_else(|| {
                 let (least, most) = (limits.start(), limits.end());
-                Problem::bad_request(format!(
+                HttpProblem::bad_request(format!(
                     "The parameter {name} is a number from {least} to {most}."
                 ))
             })

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 /// What a `Range` asks of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Wanted {
+pub(super) enum RequestedRange {
     /// All of it, with 200: nothing asked for, or not so that it must be heeded (another unit, several ranges, no
     /// sense in it).
     All,
@@ -15,28 +15,32 @@ pub(super) enum Wanted {
 }
 
 /// Of a file of `size` bytes.
-pub(super) fn wanted(header: Option<&str>, size: u64) -> Wanted {
+pub(super) fn requested(header: Option<&str>, size: u64) -> RequestedRange {
     let Some(set) = header.and_then(|header| {
         let (unit, set) = header.split_once('=')?;
         unit.trim().eq_ignore_ascii_case("bytes").then_some(set.trim())
     }) else {
-        return Wanted::All;
+        return RequestedRange::All;
     };
     let Some((first, last)) = set.split_once('-').filter(|_| !set.contains(',')) else {
-        return Wanted::All;
+        return RequestedRange::All;
     };
     let (first, last) = (first.trim(), last.trim());
     match (number(first), number(last)) {
-        (Some(first), Some(last)) if first > last => Wanted::All,
+        (Some(first), Some(last)) if first > last => RequestedRange::All,
         (Some(first), _) if last.is_empty() || number(last).is_some() => {
             let end = number(last).map_or(size, |last| last.saturating_add(1).min(size));
-            if first < size { Wanted::Part(first..end) } else { Wanted::Beyond }
+            if first < size { RequestedRange::Part(first..end) } else { RequestedRange::Beyond }
         }
         (None, Some(count)) if first.is_empty() => {
             let count = count.min(size);
-            if count > 0 { Wanted::Part(size - count..size) } else { Wanted::Beyond }
+            if count > 0 {
+                RequestedRange::Part(size - count..size)
+            } else {
+                RequestedRange::Beyond
+            }
         }
-        _ => Wanted::All,
+        _ => RequestedRange::All,
     }
 }
 
@@ -52,7 +56,7 @@ mod tests {
 
     #[test]
     fn one_range_is_heeded_and_nothing_else() {
-        let part = |range: Range<u64>| Wanted::Part(range);
+        let part = |range: Range<u64>| RequestedRange::Part(range);
         for (header, size, expected) in [
             ("bytes=0-0", 10, part(0..1)),
             ("bytes=2-5", 10, part(2..6)),
@@ -61,23 +65,23 @@ mod tests {
             ("bytes=-3", 10, part(7..10)),
             ("bytes=-30", 10, part(0..10)),
             ("bytes=0-99999999999999999999", 10, part(0..10)),
-            ("bytes=10-", 10, Wanted::Beyond),
-            ("bytes=10-12", 10, Wanted::Beyond),
-            ("bytes=-0", 10, Wanted::Beyond),
-            ("bytes=0-", 0, Wanted::Beyond),
-            ("bytes=-5", 0, Wanted::Beyond),
-            ("bytes=5-2", 10, Wanted::All),
-            ("bytes=0-1,4-5", 10, Wanted::All),
-            ("bytes=", 10, Wanted::All),
-            ("bytes=-", 10, Wanted::All),
-            ("bytes=a-b", 10, Wanted::All),
-            ("bytes=+1-2", 10, Wanted::All),
-            ("bytes=1--2", 10, Wanted::All),
-            ("lines=0-1", 10, Wanted::All),
-            ("0-1", 10, Wanted::All),
+            ("bytes=10-", 10, RequestedRange::Beyond),
+            ("bytes=10-12", 10, RequestedRange::Beyond),
+            ("bytes=-0", 10, RequestedRange::Beyond),
+            ("bytes=0-", 0, RequestedRange::Beyond),
+            ("bytes=-5", 0, RequestedRange::Beyond),
+            ("bytes=5-2", 10, RequestedRange::All),
+            ("bytes=0-1,4-5", 10, RequestedRange::All),
+            ("bytes=", 10, RequestedRange::All),
+            ("bytes=-", 10, RequestedRange::All),
+            ("bytes=a-b", 10, RequestedRange::All),
+            ("bytes=+1-2", 10, RequestedRange::All),
+            ("bytes=1--2", 10, RequestedRange::All),
+            ("lines=0-1", 10, RequestedRange::All),
+            ("0-1", 10, RequestedRange::All),
         ] {
-            assert_eq!(wanted(Some(header), size), expected, "{header} of {size}");
+            assert_eq!(requested(Some(header), size), expected, "{header} of {size}");
         }
-        assert_eq!(wanted(None, 10), Wanted::All);
+        assert_eq!(requested(None, 10), RequestedRange::All);
     }
 }

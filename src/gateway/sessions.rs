@@ -17,7 +17,7 @@ const IDLE: Duration = Duration::from_secs(2 * 3600);
 const SESSIONS_MAX: usize = 1024;
 
 /// One that is logged in.
-struct Entry {
+struct LoggedIn {
     token: Hash,
     csrf: String,
     begun: Instant,
@@ -26,7 +26,7 @@ struct Entry {
 
 /// All that are. Each lies under the SHA-256 of its cookie's value, so that the time of a look-up tells nothing.
 #[derive(Default)]
-pub(super) struct Sessions(Mutex<HashMap<Hash, Entry>>);
+pub(super) struct Sessions(Mutex<HashMap<Hash, LoggedIn>>);
 
 /// 256 random bits as hex: a cookie's value, or what a form carries.
 pub(super) fn random_word() -> String {
@@ -41,7 +41,7 @@ impl Sessions {
 
     fn open_at(&self, token: Hash, now: Instant) -> String {
         let value = random_word();
-        let entry = Entry { token, csrf: random_word(), begun: now, used: now };
+        let entry = LoggedIn { token, csrf: random_word(), begun: now, used: now };
         let mut table = self.0.lock();
         table.retain(|_, entry| entry.lives(now));
         if table.len() >= SESSIONS_MAX {
@@ -75,7 +75,7 @@ impl Sessions {
     }
 }
 
-impl Entry {
+impl LoggedIn {
     fn lives(&self, now: Instant) -> bool {
         now < self.begun + LIFETIME && now < self.used + IDLE
     }

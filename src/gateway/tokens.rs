@@ -64,18 +64,18 @@ pub enum TokenError {
 }
 
 /// A token in the clear: shown once, wiped when dropped.
-pub struct Secret(Zeroizing<String>);
+pub struct TokenSecret(Zeroizing<String>);
 
-impl Secret {
+impl TokenSecret {
     /// For the one that it is made for.
     pub fn expose(&self) -> &str {
         &self.0
     }
 }
 
-impl fmt::Debug for Secret {
+impl fmt::Debug for TokenSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(..)")
+        f.write_str("TokenSecret(..)")
     }
 }
 
@@ -98,7 +98,7 @@ impl Tokens {
     }
 
     /// Makes a token.
-    pub fn add(&mut self, name: &str, access: Access) -> Result<Secret, TokenError> {
+    pub fn add(&mut self, name: &str, access: Access) -> Result<TokenSecret, TokenError> {
         if !is_name(name) {
             return Err(TokenError::Name);
         }
@@ -119,7 +119,7 @@ impl Tokens {
         let hash = crypto::sha256(secret.as_bytes());
         let created = Timestamp::now().seconds;
         self.0.push(Token { name: name.to_owned(), access, created, hash });
-        Ok(Secret(secret))
+        Ok(TokenSecret(secret))
     }
 
     /// Takes one out; whether it was there.
@@ -170,13 +170,13 @@ fn token(line: &str) -> Option<Token> {
 }
 
 /// What tells one state of a file from another: a rename in its place changes the inode and its ctime.
-type Stamp = (u64, i64, i64, u64);
+type FileStamp = (u64, i64, i64, u64);
 
 /// The file, as the running service reads it.
 #[derive(Debug)]
 pub(super) struct TokenFile {
     path: PathBuf,
-    last: Mutex<Option<(Stamp, Arc<Tokens>)>>,
+    last: Mutex<Option<(FileStamp, Arc<Tokens>)>>,
 }
 
 impl TokenFile {
@@ -223,7 +223,7 @@ mod tests {
         let write = tokens.add("laptop", Access::Write).unwrap();
         assert!(read.expose().starts_with(PREFIX) && read.expose().len() == PREFIX.len() + 64);
         assert_ne!(read.expose(), write.expose());
-        assert_eq!(format!("{read:?}"), "Secret(..)");
+        assert_eq!(format!("{read:?}"), "TokenSecret(..)");
         let text = tokens.text();
         assert!(!text.contains(read.expose()) && !text.contains(&read.expose()[PREFIX.len()..]));
         let back = Tokens::parse(&text).unwrap();

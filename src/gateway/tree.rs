@@ -1,10 +1,10 @@
 //! From a key to what it names. Symlinks are not followed.
 
 use super::Gateway;
-use super::Problem;
+use super::HttpProblem;
 use super::errors::Result;
-use super::key::Key;
-use super::metadata::{ATTRIBUTE, Kind};
+use super::metadata::{ATTRIBUTE, FileKind};
+use super::s3_key::S3Key;
 use crate::types::InodeNo;
 use crate::vfs::{Error, Inspected};
 
@@ -34,7 +34,7 @@ impl Gateway {
                 }
                 seen => seen?,
             };
-            if Kind::of(seen.mode) != Kind::Directory {
+            if FileKind::of(seen.mode) != FileKind::Directory {
                 return Err(Error::NotDirectory.into());
             }
             at = seen.ino;
@@ -43,8 +43,9 @@ impl Gateway {
     }
 
     /// The directory that a key's last name is in, and that name. The root is in none: 409.
-    pub(super) async fn place<'k>(&self, key: &'k Key) -> Result<(InodeNo, &'k [u8])> {
-        let (directories, name) = key.split().ok_or_else(|| Problem::from(Error::IsDirectory))?;
+    pub(super) async fn place<'k>(&self, key: &'k S3Key) -> Result<(InodeNo, &'k [u8])> {
+        let (directories, name) =
+            key.split().ok_or_else(|| HttpProblem::from(Error::IsDirectory))?;
         match self.vfs.directory_at(directories).await {
             Ok(parent) => Ok((parent, name)),
             // Nothing is below a file.
@@ -54,25 +55,25 @@ impl Gateway {
     }
 
     /// What a key names.
-    pub(super) async fn inspect(&self, key: &Key) -> Result<(Inspected, InodeNo)> {
+    pub(super) async fn inspect(&self, key: &S3Key) -> Result<(Inspected, InodeNo)> {
         let (parent, name) = self.place(key).await?;
         Ok((self.vfs.inspect(parent, name, ATTRIBUTE).await?, parent))
     }
 
     /// As [`Gateway::inspect`], of a regular file; anything else is an error that says what it is.
-    pub(super) async fn inspect_file(&self, key: &Key) -> Result<Inspected> {
+    pub(super) async fn inspect_file(&self, key: &S3Key) -> Result<Inspected> {
         let (inspected, _) = self.inspect(key).await?;
-        match Kind::of(inspected.attributes.mode) {
-            Kind::File => Ok(inspected),
-            Kind::Directory => Err(Problem::conflict(
+        match FileKind::of(inspected.attributes.mode) {
+            FileKind::File => Ok(inspected),
+            FileKind::Directory => Err(HttpProblem::conflict(
                 "is_a_directory",
                 "This is a directory. GET /files/?prefix=PATH/ lists what is in it.",
             )),
-            Kind::Symlink => Err(Problem::conflict(
+            FileKind::Symlink => Err(HttpProblem::conflict(
                 "not_a_file",
                 "This is a symlink, and this service follows none. Name the file itself.",
             )),
-            Kind::Other => Err(Problem::conflict(
+            FileKind::Other => Err(HttpProblem::conflict(
                 "not_a_file",
                 "This is a device, a fifo or a socket: it has no content to send.",
             )),

@@ -11,12 +11,12 @@ use serde::Serialize;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::errors::Result;
-use super::form::{Form, Part};
-use super::incoming::{Incoming, Kept, Taken};
-use super::key::Key;
-use super::metadata::{FileInfo, State as FileState};
+use super::incoming::{Incoming, Kept, OnConflict};
+use super::metadata::{FileInfo, FileState};
 use super::query::Query;
-use super::{Gateway, Problem};
+use super::s3_key::S3Key;
+use super::upload_form::{FormPart, UploadForm};
+use super::{Gateway, HttpProblem};
 
 /// Where a POST puts files unless it says otherwise.
 pub(super) const DIRECTORY: &[u8] = b"encrypted";
@@ -39,7 +39,7 @@ pub(super) async fn post(
 ) -> Result<Response> {
     let query = Query::parse(query.as_deref(), &["wait", "directory"])?;
     let waits = waits(&query)?;
-    let directory = Key::parse_directory(query.bytes("directory").unwrap_or(DIRECTORY))?;
+    let directory = S3Key::parse_directory(query.bytes("directory").unwrap_or(DIRECTORY))?;
     let kept = take(&gateway, &directory, request).await?;
     let location = kept.first().map(|kept| kept.key.url());
     let mut files: Vec<_> = kept.into_iter().map(|kept| kept.info).collect();
@@ -58,11 +58,11 @@ pub(super) async fn post(
 /// Takes all files of a multipart body in, and then gives all of them their names: what ends early leaves nothing.
 pub(super) async fn take(
     gateway: &Arc<Gateway>,
-    directory: &Key,
+    directory: &S3Key,
     request: Request,
 ) -> Result<Vec<Kept>> {
     gateway.may_make(directory.names()).await?;
-    let mut form = Form::of(request).await?;
+    let mut form = UploadForm::of(request).await?;
     let mut whole = Vec::new();
     while let Some(part) = form.next().await? {
         if part.name() != Some("file") {
@@ -70,7 +70,7 @@ pub(super) async fn take(
             continue;
         }
         if whole.len() == FILES_MAX {
-            return Err(Problem::bad_request(format!(
+            return Err(HttpProblem::bad_request(format!(
                 "More than {FILES_MAX} files in one request. Nothing was kept; send fewer at a time."
             )));
         }
@@ -79,7 +79,7 @@ pub(super) async fn take(
         whole.push((Incoming::receive(gateway, key.name(), said.as_deref(), part).await?, key));
     }
     if whole.is_empty() {
-        return Err(Problem::new(
+        return Err(HttpProblem::new(
             StatusCode::UNPROCESSABLE_ENTITY,
             "no_file",
             "The form has no field `file` with a file. With curl: -F 'file=@PATH'.",
@@ -87,15 +87,15 @@ pub(super) async fn take(
     }
     let mut kept = Vec::new();
     for (file, key) in whole {
-        kept.push(file.keep(key, Taken::Numbered).await?);
+        kept.push(file.keep(key, OnConflict::Number).await?);
     }
     Ok(kept)
 }
 
 /// A browser and curl escape these three in a name, and nothing else (HTML, "multipart/form-data").
-fn file_name(part: &Part<'_>) -> Result<Vec<u8>> {
+fn file_name(part: &FormPart<'_>) -> Result<Vec<u8>> {
     let name = part.file_name().filter(|name| !name.is_empty()).ok_or_else(|| {
-        Problem::new(
+        HttpProblem::new(
             StatusCode::UNPROCESSABLE_ENTITY,
             "no_file_name",
             "A field `file` has no file name. Nothing was kept. With curl: -F 'file=@PATH;filename=NAME'.",
@@ -114,13 +114,13 @@ pub(super) async fn put(
 ) -> Result<Response> {
     let query = Query::parse(query.as_deref(), &["wait"])?;
     let waits = waits(&query)?;
-    let key = Key::of_request(&uri)?;
-    let taken = condition(&headers)?;
+    let key = S3Key::of_request(&uri)?;
+    let on_conflict = condition(&headers)?;
     replaceable(&gateway, &key).await?;
     let said = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let file = Incoming::receive(&gateway, key.name(), said, body.into_data_stream()).await?;
-    let kept = file.keep(key, taken).await.map_err(|problem| match taken {
-        Taken::Fails if problem.status() == StatusCode::CONFLICT => Problem::new(
+    let kept = file.keep(key, on_conflict).await.map_err(|problem| match on_conflict {
+        OnConflict::Fail if problem.status() == StatusCode::CONFLICT => HttpProblem::new(
             StatusCode::PRECONDITION_FAILED,
             "precondition_failed",
             "There is something of this name already, and If-None-Match: * was asked for. Nothing was changed.",
@@ -141,34 +141,34 @@ pub(super) async fn put(
 }
 
 /// What the headers of a PUT ask for; what they cannot have is refused rather than ignored.
-fn condition(headers: &HeaderMap) -> Result<Taken> {
+fn condition(headers: &HeaderMap) -> Result<OnConflict> {
     if headers.contains_key(header::CONTENT_RANGE) {
-        return Err(Problem::bad_request(
+        return Err(HttpProblem::bad_request(
             "A part of a file cannot be put (Content-Range). Send all of it.",
         ));
     }
     let encoding = headers.get(header::CONTENT_ENCODING).map(HeaderValue::as_bytes);
     if encoding.is_some_and(|encoding| !encoding.eq_ignore_ascii_case(b"identity")) {
-        return Err(Problem::new(
+        return Err(HttpProblem::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "content_encoding",
             "The body is encoded (Content-Encoding), and would be kept so. Send it as it is.",
         ));
     }
     if headers.contains_key(header::IF_MATCH) || headers.contains_key(header::IF_UNMODIFIED_SINCE) {
-        return Err(Problem::bad_request(
+        return Err(HttpProblem::bad_request(
             "A PUT here knows no If-Match and no If-Unmodified-Since, only If-None-Match: *.",
         ));
     }
     match headers.get(header::IF_NONE_MATCH).map(HeaderValue::as_bytes) {
-        None => Ok(Taken::Replaced),
-        Some(b"*") => Ok(Taken::Fails),
-        Some(_) => Err(Problem::bad_request("A PUT here knows If-None-Match: * only.")),
+        None => Ok(OnConflict::Replace),
+        Some(b"*") => Ok(OnConflict::Fail),
+        Some(_) => Err(HttpProblem::bad_request("A PUT here knows If-None-Match: * only.")),
     }
 }
 
 /// Before a long body is read: what is there is a file, or nothing.
-async fn replaceable(gateway: &Gateway, key: &Key) -> Result<()> {
+async fn replaceable(gateway: &Gateway, key: &S3Key) -> Result<()> {
     gateway.may_make(key.split().map_or(&[], |(directories, _)| directories)).await?;
     match gateway.inspect_file(key).await {
         Err(problem) if problem.status() == StatusCode::NOT_FOUND => Ok(()),
@@ -188,7 +188,7 @@ async fn in_bucket(gateway: &Gateway) -> Result<()> {
         loop {
             let Err(error) = gateway.vfs.in_bucket().await else { return Ok(()) };
             // Another machine took over, or the disk failed: no waiting helps.
-            if let Some(reason) = gateway.host.status().read_only {
+            if let Some(reason) = gateway.vault.status().read_only {
                 return Err(format!("and the vault is read-only now ({reason})"));
             }
             tracing::warn!(%error, "a client waits for the bucket");
@@ -200,7 +200,7 @@ async fn in_bucket(gateway: &Gateway) -> Result<()> {
         Ok(Err(why)) => why,
         Err(_) => "after the longest time that a request may wait".to_owned(),
     };
-    Err(Problem::unavailable(
+    Err(HttpProblem::unavailable(
         format!(
             "The file is kept on this machine under its name, but is not in the bucket yet, {why}. Do not send it again; its state tells when it is durable."
         ),

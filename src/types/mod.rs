@@ -1,4 +1,4 @@
-//! The words that every room shares: numbers, ids, hashes, and what an extent is.
+//! The words that every room shares: numbers, ids, hashes, what an extent is, how a vault is, an error with its causes.
 //! Nothing here does I/O.
 
 mod causes;
@@ -6,6 +6,7 @@ mod extent;
 mod ids;
 pub mod path_text;
 mod time;
+mod vault_status;
 
 pub use causes::{cause, causes, with_causes};
 pub use extent::{Codec, Extent, Reference};
@@ -14,6 +15,7 @@ pub use ids::{
     ParseIdError, Seq, VaultId,
 };
 pub use time::Timestamp;
+pub use vault_status::{Progress, VaultStatus};
 
 /// KiB, MiB and GiB in bytes.
 pub const KIB: u64 = 1 << 10;

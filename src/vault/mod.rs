@@ -18,7 +18,6 @@ mod open;
 mod open_vault;
 mod resume;
 mod state_dir;
-mod status;
 mod store_facts;
 mod superblock;
 mod survey;
@@ -31,7 +30,6 @@ pub use error::{Error, Result};
 pub use error_class::ErrorClass;
 pub use init::{InitSecrets, Initialised, exists, init};
 pub use open_vault::Vault;
-pub use status::{Progress, VaultStatus};
 pub use superblock::{Secret, Superblock, Unlocked, unlock, vault_id, which_opens};
 pub use this_machine::{Machine, MachineLock, is_held};
 

@@ -10,7 +10,6 @@ use super::budgets::disk_budget;
 use super::checkpointer::Checkpointer;
 use super::disk_space;
 use super::head_recorder::HeadRecorder;
-use super::status::{Progress, VaultStatus};
 use super::this_machine::MachineLock;
 use super::{Result, VaultOptions};
 use crate::cache::Cache;
@@ -18,7 +17,7 @@ use crate::content::Content;
 use crate::index::Index;
 use crate::log::{Committer, Head, Journal};
 use crate::os;
-use crate::types::Timestamp;
+use crate::types::{Progress, Timestamp, VaultStatus};
 use crate::upload::{Barrier, Staging, Uploader};
 use crate::vfs::{Periodic, Vfs};
 

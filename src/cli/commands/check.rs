@@ -2,26 +2,26 @@
 
 use bytesize::ByteSize;
 
-use crate::cli::args::{Check, Global};
+use crate::cli::args::{CheckArgs, Global};
 use crate::cli::config::Config;
-use crate::cli::exit::{Exit, Failure, Outcome};
+use crate::cli::exit::{CliResult, Exit, Failure};
 use crate::cli::messages;
-use crate::cli::opening::Opening;
 use crate::cli::output;
-use crate::cli::paths::Places;
-use crate::cli::progress::Count;
+use crate::cli::paths::UserPaths;
+use crate::cli::progress::CheckBar;
 use crate::cli::target::Target;
+use crate::cli::unlock::Unlocker;
 use crate::vault::{self, Deadlines};
 
 /// Checks that what the vault refers to is in the bucket, whole; changes nothing.
-pub(crate) async fn check(global: &Global, places: &Places, args: &Check) -> Outcome {
-    let config = Config::read(&places.config)?;
-    let target = Target::choose(global, places, &config, args.bucket.bucket.as_deref(), None)?;
+pub(crate) async fn check(global: &Global, paths: &UserPaths, args: &CheckArgs) -> CliResult {
+    let config = Config::read(&paths.config)?;
+    let target = Target::choose(global, paths, &config, args.bucket.bucket.as_deref(), None)?;
     let place = target.describe();
     let bucket = target.open_with(None, Deadlines::default()).await?;
-    let unlocked = Opening { global, places, target: &target }.unlock(&bucket).await?;
-    let count = Count::new("checked");
-    let seen = Some(places.data.as_path());
+    let unlocked = Unlocker { global, paths, target: &target }.unlock(&bucket).await?;
+    let count = CheckBar::new("checked");
+    let seen = Some(paths.data.as_path());
     let show = |done, all| count.show(done, all);
     let found = vault::check(&bucket, &unlocked, args.read_data, seen, &show).await;
     drop(count);

@@ -3,12 +3,12 @@
 use super::{change, not_mounted};
 use crate::cli::args::{CredentialsArgs, Global};
 use crate::cli::config::Config;
-use crate::cli::control::Request;
+use crate::cli::control::ControlRequest;
 use crate::cli::daemon::spec::Credentials;
-use crate::cli::exit::{Exit, Failure, Outcome};
+use crate::cli::exit::{CliResult, Exit, Failure};
 use crate::cli::messages;
-use crate::cli::paths::{Places, absolute};
-use crate::cli::running::Running;
+use crate::cli::paths::{UserPaths, absolute};
+use crate::cli::registry::RunningDaemon;
 use crate::cli::target::Target;
 use crate::vault::S3Credentials;
 
@@ -16,30 +16,30 @@ use crate::vault::S3Credentials;
 /// socket, which hears this user alone, and are kept in memory alone.
 pub(crate) async fn credentials(
     global: &Global,
-    places: &Places,
+    paths: &UserPaths,
     args: &CredentialsArgs,
-) -> Outcome {
-    let running = who(global, places, args)?;
+) -> CliResult {
+    let running = who(global, paths, args)?;
     let found = S3Credentials::find().await;
     let found = found.map_err(|error| messages::of_store(&error, &running.bucket))?;
-    change(&running, &Request::Credentials(Credentials::from_store(&found)))?;
+    change(&running, &ControlRequest::Credentials(Credentials::from_store(&found)))?;
     say!("{} goes on with the access key {}.", running.name(), found.access_key);
     Ok(())
 }
 
 /// Whose they are to be: by its mountpoint, which is one daemon's; else by its vault, as a service has no other name;
 /// else there is one alone.
-fn who(global: &Global, places: &Places, args: &CredentialsArgs) -> Outcome<Running> {
-    let mut all = Running::all(&places.running());
+fn who(global: &Global, paths: &UserPaths, args: &CredentialsArgs) -> CliResult<RunningDaemon> {
+    let mut all = RunningDaemon::all(&paths.running());
     if let Some(path) = &args.mountpoint {
         let path = absolute(path)?;
-        let found = Running::at(&places.running(), &path);
+        let found = RunningDaemon::at(&paths.running(), &path);
         return found.ok_or_else(|| not_mounted(&path.display().to_string(), &all));
     }
     if let Some(bucket) = &args.bucket.bucket {
-        let config = Config::read(&places.config)?;
-        let target = Target::choose(global, places, &config, Some(bucket), None)?;
-        return target.running(places).ok_or_else(|| {
+        let config = Config::read(&paths.config)?;
+        let target = Target::choose(global, paths, &config, Some(bucket), None)?;
+        return target.running(paths).ok_or_else(|| {
             let text = format!(
                 "{} is neither mounted nor served by this user, so nobody needs credentials for it",
                 target.describe()
@@ -54,7 +54,7 @@ fn who(global: &Global, places: &Places, args: &CredentialsArgs) -> Outcome<Runn
             Err(Failure::new(Exit::NotMounted, text))
         }
         _ => {
-            let names: Vec<_> = all.iter().map(Running::name).collect();
+            let names: Vec<_> = all.iter().map(RunningDaemon::name).collect();
             let text = format!(
                 "say which one is to have them, by its mountpoint or its --bucket: {}",
                 names.join(", ")

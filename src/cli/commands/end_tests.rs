@@ -6,9 +6,9 @@ use super::*;
 use crate::os::{pid_namespace, started};
 
 /// A process that stands for a daemon which listens to nobody.
-fn daemon(dir: &std::path::Path) -> (Child, Running) {
+fn daemon(dir: &std::path::Path) -> (Child, RunningDaemon) {
     let child = Command::new("sleep").arg("100").spawn().unwrap();
-    let running = Running {
+    let running = RunningDaemon {
         pid: child.id(),
         started: started(child.id()).unwrap(),
         namespace: pid_namespace(),
@@ -36,7 +36,7 @@ fn who_lost_the_connection_hears_how_the_daemon_ended() {
         last::keep(&running, &outcome).unwrap();
         end(child);
         assert_eq!(umount::ends_well(&running), outcome.is_ok());
-        assert_eq!(finish(&running, &Request::Umount), outcome);
+        assert_eq!(finish(&running, &ControlRequest::Umount), outcome);
     }
 }
 
@@ -54,7 +54,7 @@ fn what_is_not_known_is_not_called_missing() {
         let (child, running) = daemon(dir.path());
         end(child);
         assert!(!umount::ends_well(&running));
-        let failure = finish(&running, &Request::Umount).unwrap_err();
+        let failure = finish(&running, &ControlRequest::Umount).unwrap_err();
         assert_eq!(failure.exit, Exit::Other);
         assert!(failure.message.contains("not known"), "{failure}");
     }

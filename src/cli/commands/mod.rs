@@ -22,12 +22,12 @@ pub(super) use umount::umount;
 use std::io;
 use std::time::Duration;
 
-use super::control::{Client, Reply, Request, SILENCE};
-use super::exit::{Exit, Failure, Outcome};
+use super::control::{Client, ControlReply, ControlRequest, SILENCE};
+use super::daemon_report::{DaemonReport, State};
+use super::exit::{CliResult, Exit, Failure};
 use super::last;
-use super::progress::Meter;
-use super::report::{Report, State};
-use super::running::Running;
+use super::progress::UploadBar;
+use super::registry::RunningDaemon;
 
 /// How long a daemon may take to say how it is: it answers from memory.
 const STATUS_WAIT: Duration = Duration::from_secs(5);
@@ -48,12 +48,12 @@ fn program() -> String {
 }
 
 /// How a mount is; one that does not answer is `Silent`.
-fn report_of(running: &Running) -> Report {
-    let answer = Client::ask(&running.dir, &Request::Status, STATUS_WAIT)
+fn report_of(running: &RunningDaemon) -> DaemonReport {
+    let answer = Client::ask(&running.dir, &ControlRequest::Status, STATUS_WAIT)
         .and_then(|mut client| client.next());
     match answer {
-        Ok(Reply::Status(report)) => *report,
-        _ => Report {
+        Ok(ControlReply::Status(report)) => *report,
+        _ => DaemonReport {
             state: State::Silent,
             mountpoint: running
                 .mountpoint
@@ -64,13 +64,13 @@ fn report_of(running: &Running) -> Report {
             pid: running.pid,
             log: running.log.display().to_string(),
             read_only: running.read_only,
-            ..Report::default()
+            ..DaemonReport::default()
         },
     }
 }
 
 /// Asks for what is answered by "everything is in the bucket", or by what is missing, and follows it to the end.
-fn finish(running: &Running, request: &Request) -> Outcome {
+fn finish(running: &RunningDaemon, request: &ControlRequest) -> CliResult {
     match Client::ask(&running.dir, request, SILENCE) {
         Ok(mut client) => {
             follow(&mut client, running).unwrap_or_else(|error| lost(running, &error))
@@ -80,7 +80,7 @@ fn finish(running: &Running, request: &Request) -> Outcome {
 }
 
 /// Asks for something else, which only the daemon itself can say to be done.
-fn change(running: &Running, request: &Request) -> Outcome {
+fn change(running: &RunningDaemon, request: &ControlRequest) -> CliResult {
     let mut client =
         Client::ask(&running.dir, request, SILENCE).map_err(|error| silent(running, &error))?;
     follow(&mut client, running).unwrap_or_else(|error| Err(silent(running, &error)))
@@ -88,25 +88,25 @@ fn change(running: &Running, request: &Request) -> Outcome {
 
 /// Reads a daemon's replies to the last one, and shows its progress. An error is of the connection: what became of the
 /// request is not known.
-fn follow(client: &mut Client, running: &Running) -> io::Result<Outcome> {
+fn follow(client: &mut Client, running: &RunningDaemon) -> io::Result<CliResult> {
     let shown = running.name();
-    let mut meter = Meter::new(&shown);
+    let mut bar = UploadBar::new(&shown);
     loop {
         match client.next()? {
-            Reply::Progress(progress) => meter.show(&progress),
-            Reply::Done => return Ok(Ok(())),
-            Reply::Failed(failure) => {
+            ControlReply::Progress(progress) => bar.show(&progress),
+            ControlReply::Done => return Ok(Ok(())),
+            ControlReply::Failed(failure) => {
                 let message = format!("{shown}: {}", failure.message);
                 return Ok(Err(Failure { message, ..failure }));
             }
-            Reply::Status(_) => return Err(io::Error::other("a reply to something else")),
+            ControlReply::Status(_) => return Err(io::Error::other("a reply to something else")),
         }
     }
 }
 
 /// The connection was lost: a daemon that has ended left word of how. Nobody is told that something is missing when
 /// that is not known.
-fn lost(running: &Running, error: &io::Error) -> Outcome {
+fn lost(running: &RunningDaemon, error: &io::Error) -> CliResult {
     let ended = match running.process() {
         Ok(Some(process)) => process.wait(END_WAIT),
         Ok(None) => true,
@@ -128,7 +128,7 @@ fn lost(running: &Running, error: &io::Error) -> Outcome {
 }
 
 /// The daemon hangs, or died just now.
-fn silent(running: &Running, error: &io::Error) -> Failure {
+fn silent(running: &RunningDaemon, error: &io::Error) -> Failure {
     let text = format!(
         "the daemon of {} (process {}) does not answer ({error}); whether everything is in the bucket is not known; \
          what is not stays on this disk; see its log, {}; `{}` ends it",
@@ -141,7 +141,7 @@ fn silent(running: &Running, error: &io::Error) -> Failure {
 }
 
 /// What ends a daemon, whatever it does.
-fn end_by_force(running: &Running) -> String {
+fn end_by_force(running: &RunningDaemon) -> String {
     match &running.mountpoint {
         Some(path) => format!("s3vault umount --force {}", path.display()),
         None => format!("kill -9 {}", running.pid),
@@ -149,8 +149,8 @@ fn end_by_force(running: &Running) -> String {
 }
 
 /// Nothing of ours runs at the place that was named.
-fn not_mounted(what: &str, running: &[Running]) -> Failure {
-    let list: Vec<_> = running.iter().map(Running::name).collect();
+fn not_mounted(what: &str, running: &[RunningDaemon]) -> Failure {
+    let list: Vec<_> = running.iter().map(RunningDaemon::name).collect();
     let known = if list.is_empty() {
         "no mount or service of this user runs".to_owned()
     } else {

@@ -3,69 +3,75 @@
 use std::path::{Path, PathBuf};
 
 use super::{change, program, report_of};
-use crate::cli::args::{Fsync, Global, Mount, OpeningArgs};
-use crate::cli::config::{Config, Known};
-use crate::cli::control::Request;
-use crate::cli::daemon::front::Front;
+use crate::cli::args::{Fsync, Global, MountArgs, OpeningArgs};
+use crate::cli::config::{Config, KnownVault};
+use crate::cli::control::ControlRequest;
+use crate::cli::daemon::launch::LaunchedDaemon;
 use crate::cli::daemon::spec::{Credentials, Hidden, Spec};
-use crate::cli::exit::{Exit, Failure, Outcome};
-use crate::cli::mountpoint;
-use crate::cli::opening::Opening;
-use crate::cli::paths::{Places, absolute};
-use crate::cli::report::Report;
-use crate::cli::running::Running;
+use crate::cli::daemon_report::DaemonReport;
+use crate::cli::exit::{CliResult, Exit, Failure};
+use crate::cli::mount_dir;
+use crate::cli::paths::{UserPaths, absolute};
+use crate::cli::registry::RunningDaemon;
 use crate::cli::target::Target;
+use crate::cli::unlock::Unlocker;
 use crate::vault::{Bucket, S3Credentials, Unlocked};
 
 /// Mounts a vault; returns when the mount is usable, or with `--foreground` when it is over.
-pub(crate) async fn mount(global: &Global, places: &Places, args: &Mount) -> Outcome {
-    let config = Config::read(&places.config)?;
+pub(crate) async fn mount(global: &Global, paths: &UserPaths, args: &MountArgs) -> CliResult {
+    let config = Config::read(&paths.config)?;
     let named = args.mountpoint.as_deref().map(absolute).transpose()?;
     let target =
-        Target::choose(global, places, &config, args.bucket.bucket.as_deref(), named.as_deref())?;
+        Target::choose(global, paths, &config, args.bucket.bucket.as_deref(), named.as_deref())?;
     let path = match named {
         Some(path) => path,
         None => remembered_mountpoint(&target)?,
     };
-    not_in_use_yet(places, |running| running.mountpoint.as_ref() == Some(&path))?;
-    mountpoint::look(&path)?;
-    if let Some(running) = served_only(places, &target) {
-        return join(places, args, &target, &path, &running);
+    not_in_use_yet(paths, |running| running.mountpoint.as_ref() == Some(&path))?;
+    mount_dir::look(&path)?;
+    if let Some(running) = served_only(paths, &target) {
+        return join(paths, args, &target, &path, &running);
     }
 
-    let opening = Opening { global, places, target: &target };
-    let bucket = open_or_make(&opening, &args.opening).await?;
-    let unlocked = opening.unlock(&bucket).await?;
+    let unlocker = Unlocker { global, paths, target: &target };
+    let bucket = open_or_make(&unlocker, &args.opening).await?;
+    let unlocked = unlocker.unlock(&bucket).await?;
     let id = unlocked.vault.to_string();
     // Another state directory has a journal of its own; there, the vault decides.
-    let dir = places.state.join(&id);
-    not_in_use_yet(places, |running| running.dir == dir)?;
-    mountpoint::make(&path)?;
+    let dir = paths.state.join(&id);
+    not_in_use_yet(paths, |running| running.dir == dir)?;
+    mount_dir::make(&path)?;
 
     let spec = Spec {
         mountpoint: Some(path.clone()),
         allow_other: args.allow_other,
-        ..spec(global, places, &args.opening, &target, &unlocked)
+        ..spec(global, paths, &args.opening, &target, &unlocked)
     };
     drop((unlocked, bucket)); // the key is with the daemon from here on
-    let mut front = Front::start(&spec)?;
-    let report = front.ready().await?;
-    remember(places, &target, &id, &path);
+    let mut daemon = LaunchedDaemon::start(&spec)?;
+    let report = daemon.ready().await?;
+    remember(paths, &target, &id, &path);
     announce(&report, args.opening.foreground);
     if args.opening.foreground {
-        return front.stay(&path.display().to_string()).await;
+        return daemon.stay(&path.display().to_string()).await;
     }
-    front.release();
+    daemon.release();
     Ok(())
 }
 
 /// The daemon that serves this vault, and has no mount yet.
-fn served_only(places: &Places, target: &Target) -> Option<Running> {
-    target.running(places).filter(|running| running.mountpoint.is_none())
+fn served_only(paths: &UserPaths, target: &Target) -> Option<RunningDaemon> {
+    target.running(paths).filter(|running| running.mountpoint.is_none())
 }
 
 /// Asks the daemon that serves the vault to mount it, too: it has the vault, and there is one writer.
-fn join(places: &Places, args: &Mount, target: &Target, path: &Path, running: &Running) -> Outcome {
+fn join(
+    paths: &UserPaths,
+    args: &MountArgs,
+    target: &Target,
+    path: &Path,
+    running: &RunningDaemon,
+) -> CliResult {
     if args.opening.foreground || args.opening.read_only != running.read_only {
         let option = if args.opening.foreground { "--foreground" } else { "--read-only" };
         let text = format!(
@@ -77,10 +83,11 @@ fn join(places: &Places, args: &Mount, target: &Target, path: &Path, running: &R
         );
         return Err(Failure::new(Exit::MountedAlready, text));
     }
-    mountpoint::make(path)?;
-    let request = Request::Mount { mountpoint: path.to_path_buf(), allow_other: args.allow_other };
+    mount_dir::make(path)?;
+    let request =
+        ControlRequest::Mount { mountpoint: path.to_path_buf(), allow_other: args.allow_other };
     change(running, &request)?;
-    remember(places, target, &running.vault, path);
+    remember(paths, target, &running.vault, path);
     announce(&report_of(running), false);
     say!(
         "  note   process {} served the vault already and has it still; memory, cache and fsync stay as they were",
@@ -89,8 +96,8 @@ fn join(places: &Places, args: &Mount, target: &Target, path: &Path, running: &R
     Ok(())
 }
 
-fn remembered_mountpoint(target: &Target) -> Outcome<PathBuf> {
-    let known = target.known.as_ref().and_then(Known::only_mountpoint);
+fn remembered_mountpoint(target: &Target) -> CliResult<PathBuf> {
+    let known = target.known.as_ref().and_then(KnownVault::only_mountpoint);
     known.ok_or_else(|| {
         let text = format!(
             "where to mount? This vault was not mounted at just one place before; name an empty directory: {} \
@@ -102,12 +109,15 @@ fn remembered_mountpoint(target: &Target) -> Outcome<PathBuf> {
 }
 
 /// Refuses what this user has in use already.
-pub(super) fn not_in_use_yet(places: &Places, same: impl Fn(&Running) -> bool) -> Outcome {
-    let Some(running) = Running::all(&places.running()).into_iter().find(same) else {
+pub(super) fn not_in_use_yet(
+    paths: &UserPaths,
+    same: impl Fn(&RunningDaemon) -> bool,
+) -> CliResult {
+    let Some(running) = RunningDaemon::all(&paths.running()).into_iter().find(same) else {
         return Ok(());
     };
     let (pid, program) = (running.pid, program());
-    let mounted = running.mountpoint.as_ref().map(|path| mountpoint::ours_at(path).is_some());
+    let mounted = running.mountpoint.as_ref().map(|path| mount_dir::ours_at(path).is_some());
     let text = match mounted {
         None => format!(
             "{} is served already (process {pid}); stop that first: {program} serve --stop",
@@ -130,15 +140,15 @@ pub(super) fn not_in_use_yet(places: &Places, same: impl Fn(&Running) -> bool) -
 }
 
 /// The bucket. The store that needs no account gets its vault at the first mount or service.
-pub(super) async fn open_or_make(opening: &Opening<'_>, args: &OpeningArgs) -> Outcome<Bucket> {
-    let target = opening.target;
+pub(super) async fn open_or_make(unlocker: &Unlocker<'_>, args: &OpeningArgs) -> CliResult<Bucket> {
+    let target = unlocker.target;
     let first = target.embedded && target.known.is_none();
     if first && !args.read_only {
-        opening.make_directory()?;
+        unlocker.make_directory()?;
     }
     let bucket = target.open().await?;
-    if first && !args.read_only && !opening.is_made(&bucket).await? {
-        opening.make(&bucket, args.single_machine).await?;
+    if first && !args.read_only && !unlocker.is_made(&bucket).await? {
+        unlocker.make(&bucket, args.single_machine).await?;
     }
     Ok(bucket)
 }
@@ -146,7 +156,7 @@ pub(super) async fn open_or_make(opening: &Opening<'_>, args: &OpeningArgs) -> O
 /// What a daemon is told that neither mounts nor serves yet.
 pub(super) fn spec(
     global: &Global,
-    places: &Places,
+    paths: &UserPaths,
     args: &OpeningArgs,
     target: &Target,
     unlocked: &Unlocked,
@@ -158,12 +168,12 @@ pub(super) fn spec(
         url: target.url.to_string(),
         endpoint: target.endpoint.clone(),
         region: target.region.clone(),
-        dir: places.state.join(&vault),
+        dir: paths.state.join(&vault),
         vault,
         master: Hidden::from_key(unlocked.master.expose()),
         // The daemon's environment is rid of them.
         credentials: S3Credentials::of_environment().as_ref().map(Credentials::from_store),
-        data: places.data.clone(),
+        data: paths.data.clone(),
         foreground: args.foreground,
         read_only: args.read_only,
         take_over: args.take_over,
@@ -179,20 +189,19 @@ pub(super) fn spec(
 
 /// The next `mount` needs neither `--bucket` nor a mountpoint. A mount that works is not
 /// undone because this does not.
-fn remember(places: &Places, target: &Target, id: &str, path: &Path) {
+fn remember(paths: &UserPaths, target: &Target, id: &str, path: &Path) {
     let known = target.remembered(id.to_owned());
     let Some(text) = path.to_str() else {
         complain!("s3vault: the mountpoint is not remembered: its name is no UTF-8");
         return;
     };
-    if let Err(failure) =
-        Config::update(&places.config, |config| config.remember(known, Some(text)))
+    if let Err(failure) = Config::update(&paths.config, |config| config.remember(known, Some(text)))
     {
         complain!("s3vault: mounted, but not remembered: {failure}");
     }
 }
 
-fn announce(report: &Report, foreground: bool) {
+fn announce(report: &DaemonReport, foreground: bool) {
     let access = if report.read_only { ", read-only" } else { "" };
     say!(
         "{} is mounted{access}: what you put there is encrypted here and stored in",

@@ -4,70 +4,70 @@ use super::mount::{not_in_use_yet, open_or_make, spec};
 use super::token::token;
 use super::umount::wait_for_end;
 use super::{change, finish, program, report_of, silent};
-use crate::cli::args::{Global, Serve, ServeCommand};
+use crate::cli::args::{Global, ServeArgs, ServeCommand};
 use crate::cli::config::Config;
-use crate::cli::control::Request;
-use crate::cli::daemon::front::Front;
+use crate::cli::control::ControlRequest;
+use crate::cli::daemon::launch::LaunchedDaemon;
 use crate::cli::daemon::spec::Spec;
-use crate::cli::exit::{Exit, Failure, Outcome};
+use crate::cli::daemon_report::{DaemonReport, describe_service};
+use crate::cli::exit::{CliResult, Exit, Failure};
 use crate::cli::messages;
-use crate::cli::opening::Opening;
-use crate::cli::paths::{Places, absolute};
-use crate::cli::report::{Report, describe_service};
-use crate::cli::running::Running;
+use crate::cli::paths::{UserPaths, absolute};
+use crate::cli::registry::RunningDaemon;
 use crate::cli::target::{Target, WhichVault};
+use crate::cli::unlock::Unlocker;
 use crate::gateway::{Listening, ServeOptions, TlsFiles};
 
 /// Serves a vault; returns when clients can connect, or with `--foreground` when it is over.
-pub(crate) async fn serve(global: &Global, places: &Places, args: &Serve) -> Outcome {
+pub(crate) async fn serve(global: &Global, paths: &UserPaths, args: &ServeArgs) -> CliResult {
     if let Some(ServeCommand::Token(command)) = &args.command {
-        return token(global, places, command).await;
+        return token(global, paths, command).await;
     }
-    match (WhichVault::find(global, places, args.bucket.bucket.as_deref())?, args.stop) {
+    match (WhichVault::find(global, paths, args.bucket.bucket.as_deref())?, args.stop) {
         (WhichVault::Open(running), true) => stop(&running),
         (WhichVault::Closed(target), true) => {
             let text =
                 format!("{} is not served by this user; nothing was stopped", target.describe());
             Err(Failure::new(Exit::NotMounted, text))
         }
-        (WhichVault::Open(running), false) => ask(places, args, &running),
-        (WhichVault::Closed(target), false) => start(global, places, args, &target).await,
+        (WhichVault::Open(running), false) => ask(paths, args, &running),
+        (WhichVault::Closed(target), false) => start(global, paths, args, &target).await,
     }
 }
 
 /// Starts a daemon that only serves.
-async fn start(global: &Global, places: &Places, args: &Serve, target: &Target) -> Outcome {
+async fn start(global: &Global, paths: &UserPaths, args: &ServeArgs, target: &Target) -> CliResult {
     // Before anybody is asked for a passphrase; the daemon decides it for good.
-    let dry = Listening::open(options(places, args, "")?).await;
+    let dry = Listening::open(options(paths, args, "")?).await;
     drop(dry.map_err(|error| messages::of_service(&error))?);
 
-    let opening = Opening { global, places, target };
-    let bucket = open_or_make(&opening, &args.opening).await?;
-    let unlocked = opening.unlock(&bucket).await?;
+    let unlocker = Unlocker { global, paths, target };
+    let bucket = open_or_make(&unlocker, &args.opening).await?;
+    let unlocked = unlocker.unlock(&bucket).await?;
     let id = unlocked.vault.to_string();
-    let dir = places.state.join(&id);
-    not_in_use_yet(places, |running| running.dir == dir)?;
+    let dir = paths.state.join(&id);
+    not_in_use_yet(paths, |running| running.dir == dir)?;
     let spec = Spec {
-        serve: Some(options(places, args, &id)?),
-        ..spec(global, places, &args.opening, target, &unlocked)
+        serve: Some(options(paths, args, &id)?),
+        ..spec(global, paths, &args.opening, target, &unlocked)
     };
     drop((unlocked, bucket)); // the key is with the daemon from here on
-    let mut front = Front::start(&spec)?;
-    let report = front.ready().await?;
+    let mut daemon = LaunchedDaemon::start(&spec)?;
+    let report = daemon.ready().await?;
     let known = target.remembered(id);
-    if let Err(failure) = Config::update(&places.config, |config| config.remember(known, None)) {
+    if let Err(failure) = Config::update(&paths.config, |config| config.remember(known, None)) {
         complain!("s3vault: served, but not remembered: {failure}");
     }
     announce(&report, args.opening.foreground);
     if args.opening.foreground {
-        return front.stay(&format!("the service of {}", report.bucket)).await;
+        return daemon.stay(&format!("the service of {}", report.bucket)).await;
     }
-    front.release();
+    daemon.release();
     Ok(())
 }
 
 /// Has the daemon serve that has the vault.
-fn ask(places: &Places, args: &Serve, running: &Running) -> Outcome {
+fn ask(paths: &UserPaths, args: &ServeArgs, running: &RunningDaemon) -> CliResult {
     if args.opening.foreground {
         let text = format!(
             "{} is open already, in process {}, which would serve it in the background: leave --foreground out, or end \
@@ -76,19 +76,19 @@ fn ask(places: &Places, args: &Serve, running: &Running) -> Outcome {
         );
         return Err(Failure::new(Exit::MountedAlready, text));
     }
-    let options = options(places, args, &running.vault)?;
-    change(running, &Request::Serve(options))?;
+    let options = options(paths, args, &running.vault)?;
+    change(running, &ControlRequest::Serve(options))?;
     announce(&report_of(running), false);
     Ok(())
 }
 
-fn stop(running: &Running) -> Outcome {
+fn stop(running: &RunningDaemon) -> CliResult {
     let process = running.process().map_err(|error| silent(running, &error))?;
     let before = report_of(running);
     // With a mount it lives on, and its end would say nothing of the service.
     match running.mountpoint {
-        None => finish(running, &Request::Unserve)?,
-        Some(_) => change(running, &Request::Unserve)?,
+        None => finish(running, &ControlRequest::Unserve)?,
+        Some(_) => change(running, &ControlRequest::Unserve)?,
     }
     let url = before.service.map_or_else(|| "nowhere".to_owned(), |service| service.url);
     if running.mountpoint.is_none() {
@@ -104,7 +104,7 @@ fn stop(running: &Running) -> Outcome {
     Ok(())
 }
 
-fn options(places: &Places, args: &Serve, vault: &str) -> Outcome<ServeOptions> {
+fn options(paths: &UserPaths, args: &ServeArgs, vault: &str) -> CliResult<ServeOptions> {
     let tls = match (&args.tls_cert, &args.tls_key) {
         (Some(certificate), Some(key)) => {
             Some(TlsFiles { certificate: absolute(certificate)?, key: absolute(key)? })
@@ -118,11 +118,11 @@ fn options(places: &Places, args: &Serve, vault: &str) -> Outcome<ServeOptions> 
         tls,
         max_upload: args.max_upload.as_u64(),
         client_timeout: args.client_timeout,
-        tokens: places.tokens(vault),
+        tokens: paths.tokens(vault),
     })
 }
 
-fn announce(report: &Report, foreground: bool) {
+fn announce(report: &DaemonReport, foreground: bool) {
     let program = program();
     let Some(service) = &report.service else {
         complain!("s3vault: the service has ended already; see {}", report.log);

@@ -3,17 +3,17 @@
 use serde_json::json;
 
 use super::{not_mounted, report_of};
-use crate::cli::args::Status;
+use crate::cli::args::StatusArgs;
 use crate::cli::config::Config;
-use crate::cli::exit::Outcome;
+use crate::cli::daemon_report::DaemonReport;
+use crate::cli::exit::CliResult;
 use crate::cli::output;
-use crate::cli::paths::{Places, absolute};
-use crate::cli::report::Report;
-use crate::cli::running::Running;
+use crate::cli::paths::{UserPaths, absolute};
+use crate::cli::registry::RunningDaemon;
 
 /// Shows every mount and service of this user, or one.
-pub(crate) fn status(places: &Places, args: &Status) -> Outcome {
-    let all = Running::all(&places.running());
+pub(crate) fn status(paths: &UserPaths, args: &StatusArgs) -> CliResult {
+    let all = RunningDaemon::all(&paths.running());
     let chosen: Vec<_> = match &args.mountpoint {
         None => all,
         Some(path) => {
@@ -33,10 +33,10 @@ pub(crate) fn status(places: &Places, args: &Status) -> Outcome {
     if args.json {
         return output::show(&json!({ "mounts": reports }).to_string());
     }
-    let mut text: Vec<_> = reports.iter().map(Report::describe).collect();
+    let mut text: Vec<_> = reports.iter().map(DaemonReport::describe).collect();
     if reports.is_empty() {
         text.push("No mount or service of this user runs.".to_owned());
-        for known in Config::read(&places.config)?.vaults {
+        for known in Config::read(&paths.config)?.vaults {
             text.push(format!("known: {}  (vault {})", known.describe(), known.id));
         }
     }

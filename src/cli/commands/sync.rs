@@ -1,24 +1,24 @@
 //! `s3vault sync`
 
 use super::{finish, not_mounted};
-use crate::cli::args::Sync;
-use crate::cli::control::Request;
-use crate::cli::exit::{Exit, Failure, Outcome};
-use crate::cli::paths::{Places, absolute};
-use crate::cli::running::Running;
+use crate::cli::args::SyncArgs;
+use crate::cli::control::ControlRequest;
+use crate::cli::exit::{CliResult, Exit, Failure};
+use crate::cli::paths::{UserPaths, absolute};
+use crate::cli::registry::RunningDaemon;
 
 /// Waits until everything written before is in the bucket: of one mount, or of all. With
 /// several, all are waited for, and the first failure is returned, the others printed.
-pub(crate) fn sync(places: &Places, args: &Sync) -> Outcome {
+pub(crate) fn sync(paths: &UserPaths, args: &SyncArgs) -> CliResult {
     let chosen = match &args.path {
         Some(path) => {
             let path = absolute(path)?;
-            let found = Running::around(&places.running(), &path);
+            let found = RunningDaemon::around(&paths.running(), &path);
             vec![found.ok_or_else(|| {
-                not_mounted(&path.display().to_string(), &Running::all(&places.running()))
+                not_mounted(&path.display().to_string(), &RunningDaemon::all(&paths.running()))
             })?]
         }
-        None => Running::all(&places.running()),
+        None => RunningDaemon::all(&paths.running()),
     };
     if chosen.is_empty() {
         let text = "no mount or service of this user runs, so nothing was sent; what an earlier one left unsent goes \
@@ -36,6 +36,6 @@ pub(crate) fn sync(places: &Places, args: &Sync) -> Outcome {
     first
 }
 
-fn sync_one(running: &Running) -> Outcome {
-    finish(running, &Request::Sync)
+fn sync_one(running: &RunningDaemon) -> CliResult {
+    finish(running, &ControlRequest::Sync)
 }

@@ -4,10 +4,10 @@ use std::io;
 use std::path::Path;
 
 use crate::cli::args::{Global, TokenCommand};
-use crate::cli::exit::{Exit, Failure, Outcome};
+use crate::cli::exit::{CliResult, Exit, Failure};
 use crate::cli::messages;
 use crate::cli::output;
-use crate::cli::paths::Places;
+use crate::cli::paths::UserPaths;
 use crate::cli::target::WhichVault;
 use crate::gateway::{Access, Token, Tokens};
 use crate::os::{lock, make_private, replace};
@@ -15,12 +15,12 @@ use crate::types::Timestamp;
 use crate::vault;
 
 /// Makes, shows or takes back tokens.
-pub(super) async fn token(global: &Global, places: &Places, command: &TokenCommand) -> Outcome {
+pub(super) async fn token(global: &Global, paths: &UserPaths, command: &TokenCommand) -> CliResult {
     let (TokenCommand::Add { bucket, .. }
     | TokenCommand::List { bucket }
     | TokenCommand::Remove { bucket, .. }) = command;
-    let vault = vault_of(global, places, bucket.bucket.as_deref()).await?;
-    let path = places.tokens(&vault);
+    let vault = vault_of(global, paths, bucket.bucket.as_deref()).await?;
+    let path = paths.tokens(&vault);
     match command {
         TokenCommand::Add { name, write, .. } => {
             let access = if *write { Access::Write } else { Access::Read };
@@ -60,8 +60,8 @@ pub(super) async fn token(global: &Global, places: &Places, command: &TokenComma
 }
 
 /// The id of the vault that is meant; asks the bucket only when it is not known here.
-async fn vault_of(global: &Global, places: &Places, bucket: Option<&str>) -> Outcome<String> {
-    let target = match WhichVault::find(global, places, bucket)? {
+async fn vault_of(global: &Global, paths: &UserPaths, bucket: Option<&str>) -> CliResult<String> {
+    let target = match WhichVault::find(global, paths, bucket)? {
         WhichVault::Open(running) => return Ok(running.vault),
         WhichVault::Closed(target) => target,
     };
@@ -78,7 +78,7 @@ fn usage(text: &str) -> Failure {
     Failure::new(Exit::Usage, format!("{text}; nothing was changed"))
 }
 
-fn read(path: &Path) -> Outcome<Tokens> {
+fn read(path: &Path) -> CliResult<Tokens> {
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Tokens::default()),
@@ -90,7 +90,7 @@ fn read(path: &Path) -> Outcome<Tokens> {
 }
 
 /// Changes the file: one process at a time, whole or not at all.
-fn update<T>(path: &Path, change: impl FnOnce(&mut Tokens) -> Outcome<T>) -> Outcome<T> {
+fn update<T>(path: &Path, change: impl FnOnce(&mut Tokens) -> CliResult<T>) -> CliResult<T> {
     let dir = path.parent().unwrap_or(Path::new("/"));
     let failed = |error| Failure::io(format_args!("{} cannot be written", path.display()), &error);
     make_private(dir).map_err(failed)?;

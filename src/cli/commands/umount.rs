@@ -4,29 +4,29 @@ use std::io;
 use std::path::Path;
 
 use super::{END_WAIT, finish, not_mounted, report_of, silent};
-use crate::cli::args::Umount;
-use crate::cli::control::{Client, Reply, Request};
-use crate::cli::exit::{Exit, Failure, Outcome};
+use crate::cli::args::UmountArgs;
+use crate::cli::control::{Client, ControlReply, ControlRequest};
+use crate::cli::daemon_report::{DaemonReport, State, describe_progress};
+use crate::cli::exit::{CliResult, Exit, Failure};
 use crate::cli::last;
-use crate::cli::mountpoint;
-use crate::cli::paths::{Places, absolute};
-use crate::cli::report::{Report, State};
-use crate::cli::running::Running;
+use crate::cli::mount_dir;
+use crate::cli::paths::{UserPaths, absolute};
+use crate::cli::registry::RunningDaemon;
 use crate::os::{self, ProcessHandle};
 
 /// Unmounts and waits for the uploads; with `--force`, ends it whatever happens.
-pub(crate) fn umount(places: &Places, args: &Umount) -> Outcome {
+pub(crate) fn umount(paths: &UserPaths, args: &UmountArgs) -> CliResult {
     let path = absolute(&args.mountpoint)?;
     let shown = path.display();
-    let Some(running) = Running::at(&places.running(), &path) else {
-        return without_daemon(places, &path);
+    let Some(running) = RunningDaemon::at(&paths.running(), &path) else {
+        return without_daemon(paths, &path);
     };
     if args.force {
         return force(&running, &path);
     }
     let process = running.process().map_err(|error| silent(&running, &error))?;
     let service = report_of(&running).service;
-    finish(&running, &Request::Umount)?;
+    finish(&running, &ControlRequest::Umount)?;
     wait_for_end(&running, process);
     if let Some(service) = service {
         say!("The service at {} has ended with it.", service.url);
@@ -36,14 +36,14 @@ pub(crate) fn umount(places: &Places, args: &Umount) -> Outcome {
 }
 
 /// After its last word: so that whoever starts it again at once finds nothing in the way.
-pub(super) fn wait_for_end(running: &Running, process: Option<ProcessHandle>) {
+pub(super) fn wait_for_end(running: &RunningDaemon, process: Option<ProcessHandle>) {
     if process.is_some_and(|process| !process.wait(END_WAIT)) {
         complain!("s3vault: the daemon (process {}) is slow to end", running.pid);
     }
 }
 
 /// No daemon is known: what is there may be the dead mount of one that crashed.
-fn without_daemon(places: &Places, path: &Path) -> Outcome {
+fn without_daemon(paths: &UserPaths, path: &Path) -> CliResult {
     let shown = path.display();
     if os::is_dead_mount(path) {
         let failed = |error| {
@@ -52,24 +52,24 @@ fn without_daemon(places: &Places, path: &Path) -> Outcome {
             );
             Failure::new(Exit::Mountpoint, text)
         };
-        mountpoint::detach(path).map_err(failed)?;
+        mount_dir::detach(path).map_err(failed)?;
         say!(
             "Cleaned up a dead mount at {shown}. What its daemon had not sent is on this disk; the next mount \
              goes on with it."
         );
         return Ok(());
     }
-    Err(not_mounted(&shown.to_string(), &Running::all(&places.running())))
+    Err(not_mounted(&shown.to_string(), &RunningDaemon::all(&paths.running())))
 }
 
 /// Ends the mount now: out of sight first, then, unless it can end well at once, by the
 /// death of the very process that was noted.
-fn force(running: &Running, path: &Path) -> Outcome {
+fn force(running: &RunningDaemon, path: &Path) -> CliResult {
     let shown = path.display();
     let process = running.process().map_err(|error| silent(running, &error))?;
     let before = report_of(running);
-    if mountpoint::ours_at(path).is_some()
-        && let Err(error) = mountpoint::detach(path)
+    if mount_dir::ours_at(path).is_some()
+        && let Err(error) = mount_dir::detach(path)
     {
         complain!("s3vault: {shown} stays in sight: {error}");
     }
@@ -91,11 +91,11 @@ fn force(running: &Running, path: &Path) -> Outcome {
     }
     // A mount whose daemon is gone; the lazy unmount above took all but races away.
     if os::is_dead_mount(path) {
-        drop(mountpoint::detach(path));
+        drop(mount_dir::detach(path));
     }
     let missing = match before.state {
         State::Silent => "what was unsent is unknown, its daemon did not answer".to_owned(),
-        _ => before.progress.describe(),
+        _ => describe_progress(&before.progress),
     };
     let text = format!(
         "{shown} was ended at once: {missing}; closed files are safe on this disk, and the next mount of \
@@ -104,23 +104,23 @@ fn force(running: &Running, path: &Path) -> Outcome {
     Err(Failure::new(Exit::Forced, text))
 }
 
-fn is_quiet(report: &Report) -> bool {
+fn is_quiet(report: &DaemonReport) -> bool {
     report.state != State::Silent && report.progress.is_done()
 }
 
 /// Whether the daemon, with nothing to send, ends by itself within a moment. One whose connection was lost may have
 /// ended well: it left word of that before.
-pub(super) fn ends_well(running: &Running) -> bool {
+pub(super) fn ends_well(running: &RunningDaemon) -> bool {
     asked_to_end(running).unwrap_or_else(|_| last::of(running) == Some(Ok(())))
 }
 
-fn asked_to_end(running: &Running) -> io::Result<bool> {
-    let mut client = Client::ask(&running.dir, &Request::Umount, END_WAIT)?;
+fn asked_to_end(running: &RunningDaemon) -> io::Result<bool> {
+    let mut client = Client::ask(&running.dir, &ControlRequest::Umount, END_WAIT)?;
     // It speaks every half second: about as many words as fit into the wait.
     for _ in 0..20 {
         match client.next()? {
-            Reply::Done => return Ok(true),
-            Reply::Progress(progress) if progress.is_done() => {}
+            ControlReply::Done => return Ok(true),
+            ControlReply::Progress(progress) if progress.is_done() => {}
             _ => break,
         }
     }

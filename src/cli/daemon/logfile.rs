@@ -24,11 +24,11 @@ const LIMIT: u64 = 8 << 20;
 pub(crate) struct LogFile {
     path: PathBuf,
     limit: u64,
-    open: Mutex<Open>,
+    open: Mutex<OpenLog>,
 }
 
 #[derive(Debug)]
-struct Open {
+struct OpenLog {
     file: File,
     length: u64,
     /// Lines since the last that had room.
@@ -44,7 +44,7 @@ impl LogFile {
     fn with_limit(path: &Path, limit: u64) -> io::Result<Arc<Self>> {
         let file = append(path)?;
         let length = file.metadata()?.len();
-        let open = Mutex::new(Open { file, length, lost: 0 });
+        let open = Mutex::new(OpenLog { file, length, lost: 0 });
         Ok(Arc::new(Self { path: path.to_path_buf(), limit, open }))
     }
 
@@ -68,7 +68,7 @@ impl LogFile {
         }
     }
 
-    fn begin_anew(&self, open: &mut Open) -> io::Result<()> {
+    fn begin_anew(&self, open: &mut OpenLog) -> io::Result<()> {
         let mut old = self.path.clone().into_os_string();
         old.push(".1");
         match std::fs::rename(&self.path, old) {
@@ -79,7 +79,7 @@ impl LogFile {
         let fresh = append(&self.path)?;
         // Standard error goes to the same file (a panic's message); it follows.
         os::move_stderr(&open.file, &fresh);
-        *open = Open { file: fresh, length: 0, lost: open.lost };
+        *open = OpenLog { file: fresh, length: 0, lost: open.lost };
         Ok(())
     }
 }
@@ -90,9 +90,9 @@ fn append(path: &Path) -> io::Result<File> {
 
 /// One event's way to the file: a whole line in one write.
 #[derive(Debug)]
-pub(crate) struct Line<'a>(&'a LogFile);
+pub(crate) struct LogLine<'a>(&'a LogFile);
 
-impl Write for Line<'_> {
+impl Write for LogLine<'_> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.0.add(line);
         Ok(line.len())
@@ -105,13 +105,13 @@ impl Write for Line<'_> {
 
 /// tracing's door to the log.
 #[derive(Debug)]
-struct Writer(Arc<LogFile>);
+struct LogWriter(Arc<LogFile>);
 
-impl<'a> MakeWriter<'a> for Writer {
-    type Writer = Line<'a>;
+impl<'a> MakeWriter<'a> for LogWriter {
+    type Writer = LogLine<'a>;
 
-    fn make_writer(&'a self) -> Line<'a> {
-        Line(&self.0)
+    fn make_writer(&'a self) -> LogLine<'a> {
+        LogLine(&self.0)
     }
 }
 
@@ -136,7 +136,7 @@ pub(crate) fn start(log: Arc<LogFile>, verbose: u8) {
             .with_span_events(FmtSpan::CLOSE)
             // They would go to standard error, which is this file, and panic where that is full.
             .log_internal_errors(false)
-            .with_writer(Writer(log))
+            .with_writer(LogWriter(log))
             .try_init(),
     );
 }
@@ -153,7 +153,7 @@ mod tests {
         let path = dir.path().join(NAME);
         let log = LogFile::with_limit(&path, 100).unwrap();
         for number in 0..50 {
-            writeln!(Line(&log), "line {number}, ten of them fill the file").unwrap();
+            writeln!(LogLine(&log), "line {number}, ten of them fill the file").unwrap();
         }
         let sizes: Vec<u64> = std::fs::read_dir(dir.path())
             .unwrap()
@@ -170,13 +170,13 @@ mod tests {
         let disk = crate::os::SmallDisk::of(1 << 20);
         let path = disk.path().join(NAME);
         let log = LogFile::with_limit(&path, 100).unwrap();
-        writeln!(Line(&log), "before").unwrap();
+        writeln!(LogLine(&log), "before").unwrap();
         disk.fill();
         for number in 0..400 {
-            Line(&log).write_all(format!("{number:0200}\n").as_bytes()).unwrap();
+            LogLine(&log).write_all(format!("{number:0200}\n").as_bytes()).unwrap();
         }
         disk.empty();
-        writeln!(Line(&log), "after").unwrap();
+        writeln!(LogLine(&log), "after").unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(text.contains("lines had no room here)\nafter\n"), "{text}");
     }

@@ -1,15 +1,15 @@
 //! The background process of a mount, of a service, or of both. The front process (`mount`, `serve`) finds and unlocks the
 //! vault, then starts this program anew as the hidden command `daemon`, and tells it over
-//! a pipe what to do ([`spec`]); the daemon answers over another ([`spec::Word`]). So the
+//! a pipe what to do ([`spec`]); the daemon answers over another ([`spec::DaemonMessage`]). So the
 //! key is never in an argument or the environment, and the 256 MiB that Argon2 needs are
 //! never this process's.
 
 mod environment;
-pub(super) mod front;
-pub(super) mod hosted;
-pub(super) mod life;
+pub(super) mod launch;
+pub(super) mod lifecycle;
 pub(super) mod logfile;
-pub(super) mod memory;
+pub(super) mod malloc;
+pub(super) mod open_vault;
 pub(super) mod process;
-pub(super) mod serve;
+pub(super) mod run;
 pub(super) mod spec;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-use super::spec::{Spec, Word};
+use super::spec::{DaemonMessage, Spec};
 use crate::os;
 
 /// What the front process takes out of the daemon's environment.
@@ -19,11 +19,11 @@ pub(crate) const SECRET_VARIABLES: [&str; 4] = [
 ];
 
 /// The daemon's end of its link with the front process.
-pub(crate) struct Link {
+pub(crate) struct FrontLink {
     /// What to do.
     pub spec: Spec,
     /// What the front process hears.
-    pub voice: Voice,
+    pub to_front: FrontSender,
     /// Whether it is there.
     pub front: Presence,
 }
@@ -33,12 +33,12 @@ pub(crate) type Presence = mpsc::Receiver<()>;
 
 /// Speaks to the front process while it listens. Never waits for it.
 #[derive(Clone, Debug)]
-pub(crate) struct Voice(Arc<File>);
+pub(crate) struct FrontSender(Arc<File>);
 
-impl Voice {
+impl FrontSender {
     /// Says one word; one that finds the pipe full or closed is lost.
-    pub(crate) fn say(&self, word: &Word) {
-        let Ok(mut line) = serde_json::to_vec(word) else { return };
+    pub(crate) fn say(&self, message: &DaemonMessage) {
+        let Ok(mut line) = serde_json::to_vec(message) else { return };
         line.push(b'\n');
         // One write: up to 4096 bytes go whole or not at all, and a longer one (`Ready`)
         // finds the pipe empty.
@@ -55,19 +55,19 @@ impl Voice {
     pub(crate) fn tell(&self, text: impl Into<String>) {
         let text = text.into();
         tracing::info!("{text}");
-        self.say(&Word::Said(text));
+        self.say(&DaemonMessage::Said(text));
     }
 }
 
 /// Becomes a daemon. Called at once, while there is one thread: standard input brings the
 /// spec, standard output takes words, standard error is the log already.
-pub(crate) fn become_daemon() -> io::Result<Link> {
+pub(crate) fn become_daemon() -> io::Result<FrontLink> {
     os::tune_malloc();
     os::become_daemon()?;
     let (input, output) = (os::take_stdin()?, os::take_stdout()?);
     let mut input = BufReader::new(input);
     let spec = Spec::receive(&mut input)?;
-    Ok(Link { spec, voice: Voice(Arc::new(output)), front: watch(input)? })
+    Ok(FrontLink { spec, to_front: FrontSender(Arc::new(output)), front: watch(input)? })
 }
 
 /// The channel closes when the front process's end of the pipe does. A thread of its own:

@@ -8,10 +8,10 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::{Zeroize, Zeroizing};
 
+use crate::cli::daemon_report::DaemonReport;
 use crate::cli::exit::Failure;
-use crate::cli::report::{Progress, Report};
 use crate::gateway::ServeOptions;
-use crate::types::path_text;
+use crate::types::{Progress, path_text};
 use crate::vault::S3Credentials;
 
 /// A line is at most this long: a pipe takes it without a reader.
@@ -174,9 +174,9 @@ impl Spec {
 /// What the daemon tells the front process.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Word {
+pub(crate) enum DaemonMessage {
     /// The mount, or the service, is usable.
-    Ready(Box<Report>),
+    Ready(Box<DaemonReport>),
     /// A line for people.
     Said(String),
     /// What is still on its way, at the end.

@@ -7,25 +7,25 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use maud::{Markup, html};
 
-use super::frame::page;
+use super::document::page;
 use super::show::{minute, size};
 use super::{Who, may_write, session};
 use crate::gateway::errors::Result;
-use crate::gateway::key::{FILES, Key, escape};
-use crate::gateway::listing::{self, Page, Wanted};
-use crate::gateway::metadata::{FileInfo, Kind, State as FileState};
+use crate::gateway::listing::{self, ListingPage, ListingQuery};
+use crate::gateway::metadata::{FileInfo, FileKind, FileState};
 use crate::gateway::order::{Order, Sort};
 use crate::gateway::query::Query;
-use crate::gateway::{Gateway, Problem, Session};
+use crate::gateway::s3_key::{FILES, S3Key, escape};
+use crate::gateway::{Gateway, HttpProblem, Session};
 
-mod status;
+mod vault_status;
 
 /// Rows of a page.
 const ROWS: usize = 100;
 
 /// What is looked at.
 #[derive(Clone, Default)]
-pub(super) struct View {
+pub(super) struct DirectoryView {
     /// The directory, without a slash at its end.
     path: Vec<u8>,
     /// If anything is looked for: everywhere below the directory.
@@ -36,7 +36,7 @@ pub(super) struct View {
     done: Option<&'static str>,
 }
 
-impl View {
+impl DirectoryView {
     /// All of a directory, from its beginning.
     pub(super) fn of(path: Vec<u8>) -> Self {
         Self { path, ..Self::default() }
@@ -54,7 +54,7 @@ pub(super) async fn browse(
     let query = Query::parse(query.as_deref(), &known)?;
     let words = [("uploaded", Some("Uploaded.")), ("deleted", Some("Deleted."))];
     let path = query.bytes("path").unwrap_or_default();
-    let view = View {
+    let view = DirectoryView {
         path: path.strip_suffix(b"/").unwrap_or(path).to_vec(),
         name: query.bytes("name").unwrap_or_default().to_vec(),
         sort: Some(listing::sort(&query)?),
@@ -69,8 +69,8 @@ pub(super) async fn browse(
 pub(super) async fn show(
     gateway: &Arc<Gateway>,
     session: &Session,
-    view: &View,
-    problem: Option<&Problem>,
+    view: &DirectoryView,
+    problem: Option<&HttpProblem>,
 ) -> Result<Response> {
     let found = find(gateway, view).await;
     let code = match (problem, &found) {
@@ -86,7 +86,7 @@ pub(super) async fn show(
         @if let Some(done) = view.done.filter(|_| problem.is_none()) {
             p.notice.good role="status" { (done) }
         }
-        (status::show(&gateway.host.status()))
+        (vault_status::show(&gateway.vault.status()))
         div.bar {
             (trail(&view.path))
             (search(view))
@@ -100,15 +100,17 @@ pub(super) async fn show(
     Ok(page(code, &title, Some(session), main))
 }
 
-async fn find(gateway: &Gateway, view: &View) -> Result<Page> {
+async fn find(gateway: &Gateway, view: &DirectoryView) -> Result<ListingPage> {
     let is_search = !view.name.is_empty();
-    let key = Key::parse_directory(&view.path)?;
+    let key = S3Key::parse_directory(&view.path)?;
     // A listing of what is not there is empty; a person wants to know.
-    gateway.vfs.directory_at(key.names()).await.map_err(|error| match Problem::from(error) {
-        problem if problem.status() == StatusCode::NOT_FOUND => {
-            Problem::not_found("There is no such directory (any more).")
+    gateway.vfs.directory_at(key.names()).await.map_err(|error| {
+        match HttpProblem::from(error) {
+            problem if problem.status() == StatusCode::NOT_FOUND => {
+                HttpProblem::not_found("There is no such directory (any more).")
+            }
+            problem => problem,
         }
-        problem => problem,
     })?;
     let mut prefix = view.path.clone();
     if !prefix.is_empty() {
@@ -119,7 +121,7 @@ async fn find(gateway: &Gateway, view: &View) -> Result<Page> {
         is_descending: view.is_descending,
         directories_first: !is_search,
     };
-    let wanted = Wanted {
+    let wanted = ListingQuery {
         prefix,
         name: view.name.to_ascii_lowercase(),
         order,
@@ -154,7 +156,7 @@ fn trail(path: &[u8]) -> Markup {
     }
 }
 
-fn search(view: &View) -> Markup {
+fn search(view: &DirectoryView) -> Markup {
     html! {
         form.search role="search" method="get" action="/" {
             input type="hidden" name="path" value=(String::from_utf8_lossy(&view.path));
@@ -166,7 +168,7 @@ fn search(view: &View) -> Markup {
     }
 }
 
-fn upload(session: &Session, view: &View) -> Markup {
+fn upload(session: &Session, view: &DirectoryView) -> Markup {
     let path = escape(&view.path);
     html! {
         form.card.upload id="upload" method="post" enctype="multipart/form-data"
@@ -183,7 +185,7 @@ fn upload(session: &Session, view: &View) -> Markup {
     }
 }
 
-fn table(session: &Session, view: &View, found: &Page) -> Markup {
+fn table(session: &Session, view: &DirectoryView, found: &ListingPage) -> Markup {
     let columns = [
         ("Name", Sort::Name, "name"),
         ("Size", Sort::Size, "size"),
@@ -218,10 +220,13 @@ fn table(session: &Session, view: &View, found: &Page) -> Markup {
 }
 
 /// A column's head: a link that sorts by it.
-fn column(view: &View, label: &str, sort: Sort, word: &str) -> Markup {
+fn column(view: &DirectoryView, label: &str, sort: Sort, word: &str) -> Markup {
     let is_own = view.sort.unwrap_or(Sort::Name) == sort;
-    let turned =
-        View { sort: Some(sort), is_descending: is_own && !view.is_descending, ..view.clone() };
+    let turned = DirectoryView {
+        sort: Some(sort),
+        is_descending: is_own && !view.is_descending,
+        ..view.clone()
+    };
     let now = match (is_own, view.is_descending) {
         (false, _) => None,
         (true, false) => Some("ascending"),
@@ -233,7 +238,7 @@ fn column(view: &View, label: &str, sort: Sort, word: &str) -> Markup {
 }
 
 /// The page of a view, at a place in it.
-fn link(view: &View, cursor: Option<&str>) -> String {
+fn link(view: &DirectoryView, cursor: Option<&str>) -> String {
     let sort = match view.sort {
         Some(Sort::Size) => "size",
         Some(Sort::Time) => "time",
@@ -249,7 +254,7 @@ fn link(view: &View, cursor: Option<&str>) -> String {
     format!("/?path={path}&sort={sort}&order={order}{name}{cursor}")
 }
 
-fn row(session: &Session, view: &View, file: &FileInfo) -> Markup {
+fn row(session: &Session, view: &DirectoryView, file: &FileInfo) -> Markup {
     // What was found is told by its path from here.
     let shown = match view.name.is_empty() || view.path.is_empty() {
         true if view.name.is_empty() => file.file_name.as_str(),
@@ -266,13 +271,13 @@ fn row(session: &Session, view: &View, file: &FileInfo) -> Markup {
         tr data-state=(state) {
             th.name scope="row" {
                 @match file.kind {
-                    Kind::Directory => a.directory href={ "/?path=" (path) } { (shown) },
-                    Kind::File => a.file href=(file.href) download=(file.file_name) { (shown) },
-                    Kind::Symlink => span.other title="A symlink; this service follows none" { (shown) },
-                    Kind::Other => span.other title="A device, fifo or socket" { (shown) },
+                    FileKind::Directory => a.directory href={ "/?path=" (path) } { (shown) },
+                    FileKind::File => a.file href=(file.href) download=(file.file_name) { (shown) },
+                    FileKind::Symlink => span.other title="A symlink; this service follows none" { (shown) },
+                    FileKind::Other => span.other title="A device, fifo or socket" { (shown) },
                 }
             }
-            td.size { @if file.kind == Kind::File { (size(file.size)) } }
+            td.size { @if file.kind == FileKind::File { (size(file.size)) } }
             td.time { time datetime=(file.modified) { (minute(&file.modified)) } }
             td.state { span class={ "badge " (state) } { (word) } }
             td.act { @if may_write(session) { (delete(session, file, path)) } }

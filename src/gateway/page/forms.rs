@@ -5,11 +5,11 @@ use std::sync::Arc;
 use axum::extract::{RawQuery, Request, State};
 use axum::response::{IntoResponse, Redirect, Response};
 
-use super::browse::{View, show};
+use super::browse::{DirectoryView, show};
 use super::{Who, session};
 use crate::gateway::errors::Result;
-use crate::gateway::key::{Key, escape};
 use crate::gateway::query::Query;
+use crate::gateway::s3_key::{S3Key, escape};
 use crate::gateway::{Gateway, Session, listing, upload};
 
 /// `POST /page/upload?path=DIRECTORY&csrf=WORD`, multipart.
@@ -23,7 +23,7 @@ pub(super) async fn upload(
     let query = Query::parse(query.as_deref(), &["path", "csrf"])?;
     let path = query.bytes("path").unwrap_or_default().to_vec();
     let done = async {
-        let directory = Key::parse_directory(&path)?;
+        let directory = S3Key::parse_directory(&path)?;
         upload::take(&gateway, &directory, request).await.map(|_| "uploaded")
     };
     outcome(&gateway, &session, path.clone(), done.await).await
@@ -39,7 +39,7 @@ pub(super) async fn delete(
     let query = Query::parse(query.as_deref(), &["path", "name", "csrf"])?;
     let path = query.bytes("path").unwrap_or_default().to_vec();
     let done = async {
-        let key = Key::parse_directory(&path)?.join(query.bytes("name").unwrap_or_default())?;
+        let key = S3Key::parse_directory(&path)?.join(query.bytes("name").unwrap_or_default())?;
         listing::remove(&gateway, &key).await.map(|()| "deleted")
     };
     outcome(&gateway, &session, path.clone(), done.await).await
@@ -57,6 +57,6 @@ async fn outcome(
             let to = format!("/?path={}&done={done}", escape(&path));
             Ok(Redirect::to(&to).into_response())
         }
-        Err(problem) => show(gateway, session, &View::of(path), Some(&problem)).await,
+        Err(problem) => show(gateway, session, &DirectoryView::of(path), Some(&problem)).await,
     }
 }

@@ -4,7 +4,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use maud::html;
 
-use super::frame::page;
+use super::document::page;
 
 /// The form that posts `token` to `/login`; `csrf` is the word that its action carries, `failed` what was wrong with
 /// the last try.

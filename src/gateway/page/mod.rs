@@ -3,8 +3,8 @@
 
 mod assets;
 mod browse;
+mod document;
 mod forms;
-mod frame;
 mod login;
 mod show;
 
@@ -16,7 +16,7 @@ use axum::http::StatusCode;
 use axum::routing::{get, post};
 
 use super::errors::Result;
-use super::{Access, Gateway, Problem, Session};
+use super::{Access, Gateway, HttpProblem, Session};
 
 pub(super) use login::login;
 
@@ -41,7 +41,8 @@ type Who = Option<Extension<Session>>;
 
 /// A request without a session never comes through the middleware.
 fn session(who: Who) -> Result<Session> {
-    let nobody = || Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", "Log in first: /login.");
+    let nobody =
+        || HttpProblem::new(StatusCode::UNAUTHORIZED, "unauthorized", "Log in first: /login.");
     who.map(|Extension(session)| session).ok_or_else(nobody)
 }
 

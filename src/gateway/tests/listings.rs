@@ -20,7 +20,7 @@ async fn keys(service: &Service, query: &str) -> Vec<String> {
             keys.push(file["s3_key"].as_str().unwrap().to_owned());
         }
         let Some(next) = page["next"].as_str() else { return keys };
-        cursor = format!("&cursor={}", crate::gateway::key::escape(next.as_bytes()));
+        cursor = format!("&cursor={}", crate::gateway::s3_key::escape(next.as_bytes()));
     }
 }
 

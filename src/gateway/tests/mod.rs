@@ -16,18 +16,19 @@ use axum::http::{HeaderMap, Method, Request, StatusCode};
 use serde_json::Value;
 use tower::ServiceExt;
 
-use super::{Access, Gateway, Host, Session, Status, api};
-use crate::types::InodeNo;
+use super::{Access, Gateway, Session, StatusSource, api};
+use crate::types::{InodeNo, VaultStatus};
 use crate::vfs::tests::World;
 use crate::vfs::{Caller, Vfs, VfsOptions};
 
 const OWNER: Caller = Caller { uid: 1000, gid: 100, pid: 0, umask: 0o022 };
 const BOUNDARY: &str = "multipart/form-data; boundary=XX";
 
-struct Quiet(Status);
+/// A vault that is as a test says.
+struct Quiet(VaultStatus);
 
-impl Host for Quiet {
-    fn status(&self) -> Status {
+impl StatusSource for Quiet {
+    fn status(&self) -> VaultStatus {
         self.0.clone()
     }
 }
@@ -39,13 +40,13 @@ struct Service {
 }
 
 /// An answer, whole.
-struct Answer {
+struct HttpAnswer {
     status: u16,
     headers: HeaderMap,
     body: Vec<u8>,
 }
 
-impl Answer {
+impl HttpAnswer {
     #[track_caller]
     fn is(self, status: u16) -> Self {
         assert_eq!(self.status, status, "{}", self.text());
@@ -83,13 +84,13 @@ impl Answer {
 
 impl Service {
     async fn new() -> Self {
-        Self::over(World::new().await, Access::Write, Status::default())
+        Self::over(World::new().await, Access::Write, VaultStatus::default())
     }
 
-    fn over(world: World, access: Access, status: Status) -> Self {
+    fn over(world: World, access: Access, status: VaultStatus) -> Self {
         let gateway = Gateway {
             vfs: world.vfs().clone(),
-            host: Arc::new(Quiet(status)),
+            vault: Arc::new(Quiet(status)),
             owner: OWNER,
             durable_deadline: Duration::from_secs(5),
         };
@@ -101,21 +102,27 @@ impl Service {
     /// With room for few bytes that are not uploaded.
     async fn small() -> Self {
         let world = World::with(VfsOptions::default(), 256 << 10).await;
-        Self::over(world, Access::Write, Status::default())
+        Self::over(world, Access::Write, VaultStatus::default())
     }
 
     fn vfs(&self) -> &Vfs {
         self.world.vfs()
     }
 
-    async fn send(&self, request: Request<Body>) -> Answer {
+    async fn send(&self, request: Request<Body>) -> HttpAnswer {
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         let body = to_bytes(body, usize::MAX).await.unwrap().to_vec();
-        Answer { status: parts.status.as_u16(), headers: parts.headers, body }
+        HttpAnswer { status: parts.status.as_u16(), headers: parts.headers, body }
     }
 
-    async fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Body) -> Answer {
+    async fn ask(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Body,
+    ) -> HttpAnswer {
         let mut request = Request::builder().method(method).uri(path);
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -123,16 +130,16 @@ impl Service {
         self.send(request.body(body).unwrap()).await
     }
 
-    async fn get(&self, path: &str) -> Answer {
+    async fn get(&self, path: &str) -> HttpAnswer {
         self.ask("GET", path, &[], Body::empty()).await
     }
 
-    async fn put(&self, path: &str, body: impl Into<Body>) -> Answer {
+    async fn put(&self, path: &str, body: impl Into<Body>) -> HttpAnswer {
         self.ask("PUT", path, &[], body.into()).await
     }
 
     /// POSTs files: name, content type, content.
-    async fn post(&self, path: &str, files: &[(&str, &str, &[u8])]) -> Answer {
+    async fn post(&self, path: &str, files: &[(&str, &str, &[u8])]) -> HttpAnswer {
         self.ask("POST", path, &[("content-type", BOUNDARY)], form(files).into()).await
     }
 

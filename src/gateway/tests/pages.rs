@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::gateway::page;
+use crate::types::Progress;
 
 async fn page(service: &Service, path: &str) -> String {
     let answer = service.get(path).await.is(200);
@@ -85,13 +86,16 @@ async fn pages_of_a_long_directory_follow_each_other() {
 
 #[tokio::test]
 async fn who_may_only_read_gets_no_forms_and_trouble_is_shown() {
-    let status = Status {
-        unsent_changes: 2,
-        unsent_bytes: 1_200_000,
-        trouble: Some("no <answer>".into()),
+    let status = VaultStatus {
+        progress: Progress {
+            unsent_changes: 2,
+            unsent_bytes: 1_200_000,
+            trouble: Some("no <answer>".into()),
+            ..Progress::default()
+        },
         warnings: vec!["a torn tail".into()],
         read_only: Some("taken over".into()),
-        ..Status::default()
+        ..VaultStatus::default()
     };
     let service = Service::over(World::new().await, Access::Read, status);
     let text = page(&service, "/").await;
@@ -127,7 +131,7 @@ async fn nobody_gets_nothing() {
     let world = World::new().await;
     let gateway = Gateway {
         vfs: world.vfs().clone(),
-        host: Arc::new(Quiet(Status::default())),
+        vault: Arc::new(Quiet(VaultStatus::default())),
         owner: OWNER,
         durable_deadline: Duration::ZERO,
     };

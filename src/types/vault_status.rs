@@ -1,9 +1,11 @@
-//! How a vault is, for `status`.
+//! How a vault is: what `vault` knows, `gateway` shows, and `cli` tells.
 
-use crate::types::{CommitNo, Hash, Timestamp};
+use serde::{Deserialize, Serialize};
 
-/// What is not in the bucket yet.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+use super::{CommitNo, Hash, Timestamp};
+
+/// What is on its way to the bucket. Its JSON is a part of `status --json`, which scripts rely on: fields are only added.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
     /// Sealed bytes of packs that the bucket has not confirmed.
     pub unsent_bytes: u64,
@@ -11,14 +13,28 @@ pub struct Progress {
     pub unsent_packs: u64,
     /// Transactions that no confirmed commit holds.
     pub unsent_changes: u64,
-    /// Bytes that the store has taken: while this grows, the link is slow, not dead.
+    /// Bytes that the store has taken since the vault was opened: while this grows, the link is slow, not dead.
+    #[serde(default)]
     pub moved_bytes: u64,
-    /// Files with writes that are not published yet.
+    /// Files with writes that are not published yet: they are open, and were written just now.
+    #[serde(rename = "open_files")]
     pub unpublished_files: u64,
     /// Whether another machine has taken over (W3): nothing more will be sent.
+    #[serde(skip)]
     pub fenced: bool,
     /// What is wrong with the uploads now, if anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
+}
+
+impl Progress {
+    /// Whether nothing is on its way.
+    pub fn is_done(&self) -> bool {
+        self.unsent_bytes == 0
+            && self.unsent_packs == 0
+            && self.unsent_changes == 0
+            && self.unpublished_files == 0
+    }
 }
 
 /// How a vault is.
@@ -46,4 +62,23 @@ pub struct VaultStatus {
     pub disk_budget: u64,
     /// What the user should know: torn tails, changes set aside, a store without conditional puts.
     pub warnings: Vec<String>,
+}
+
+/// A vault that holds nothing.
+impl Default for VaultStatus {
+    fn default() -> Self {
+        Self {
+            progress: Progress::default(),
+            head: CommitNo(0),
+            fingerprint: Hash::ZERO,
+            head_time: Timestamp::default(),
+            read_only: None,
+            inodes: 0,
+            bytes: 0,
+            staging: (0, 0),
+            cache_disk: 0,
+            disk_budget: 0,
+            warnings: Vec::new(),
+        }
+    }
 }

@@ -19,7 +19,7 @@ const NOTE_MAX: u64 = 64 << 10;
 
 /// One running daemon.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Running {
+pub(super) struct RunningDaemon {
     /// Its process.
     pub pid: u32,
     /// When the process began, in clock ticks since boot: tells it from a later one.
@@ -47,7 +47,7 @@ pub(super) struct Running {
     pub read_only: bool,
 }
 
-impl Running {
+impl RunningDaemon {
     /// Notes this process.
     pub(super) fn note(&self, directory: &Path) -> io::Result<Noted> {
         self.renote(directory).map(Noted)
@@ -143,8 +143,8 @@ mod tests {
 
     use super::*;
 
-    fn running(pid: u32, mountpoint: &str) -> Running {
-        Running {
+    fn running(pid: u32, mountpoint: &str) -> RunningDaemon {
+        RunningDaemon {
             pid,
             started: started(pid).unwrap_or(0),
             namespace: pid_namespace(),
@@ -163,26 +163,29 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut child = Command::new("sleep").arg("100").spawn().unwrap();
         let noted = running(child.id(), "/m").note(dir.path()).unwrap();
-        let mut later = Running { mountpoint: None, ..running(std::process::id(), "") };
+        let mut later = RunningDaemon { mountpoint: None, ..running(std::process::id(), "") };
         let other = later.note(dir.path()).unwrap();
-        assert!(Running::around(dir.path(), Path::new("/elsewhere")).is_none());
+        assert!(RunningDaemon::around(dir.path(), Path::new("/elsewhere")).is_none());
         later.mountpoint = Some("/m/inner".into());
         later.renote(dir.path()).unwrap();
-        assert_eq!(Running::all(dir.path()).len(), 2);
+        assert_eq!(RunningDaemon::all(dir.path()).len(), 2);
         assert_eq!(
-            Running::around(dir.path(), Path::new("/m/inner/x")).unwrap().pid,
+            RunningDaemon::around(dir.path(), Path::new("/m/inner/x")).unwrap().pid,
             std::process::id()
         );
-        assert_eq!(Running::around(dir.path(), Path::new("/m/innerx")).unwrap().pid, child.id());
+        assert_eq!(
+            RunningDaemon::around(dir.path(), Path::new("/m/innerx")).unwrap().pid,
+            child.id()
+        );
         drop(other);
-        let found = Running::at(dir.path(), Path::new("/m")).unwrap();
+        let found = RunningDaemon::at(dir.path(), Path::new("/m")).unwrap();
         let process = found.process().unwrap().unwrap();
         assert!(!process.wait(Duration::ZERO));
         process.kill().unwrap();
         assert!(process.wait(Duration::from_secs(10)));
         child.wait().unwrap();
         assert!(found.process().unwrap().is_none());
-        assert!(Running::all(dir.path()).is_empty());
+        assert!(RunningDaemon::all(dir.path()).is_empty());
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "the stale note goes");
         drop(noted);
     }
@@ -198,10 +201,10 @@ mod tests {
         std::fs::write(notes.join("7-7.json"), "").unwrap();
         let count = || std::fs::read_dir(&notes).unwrap().count();
         let held = crate::os::try_lock(&state.join("lock")).unwrap();
-        assert!(Running::all(&notes).is_empty());
+        assert!(RunningDaemon::all(&notes).is_empty());
         assert_eq!(count(), 1);
         drop(held);
-        assert!(Running::all(&notes).is_empty());
+        assert!(RunningDaemon::all(&notes).is_empty());
         assert_eq!(count(), 0);
     }
 
@@ -210,21 +213,21 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (notes, state) = (dir.path().join("running"), dir.path().join("state"));
         std::fs::create_dir_all(&state).unwrap();
-        let stays = |note: Running| {
+        let stays = |note: RunningDaemon| {
             let noted = note.note(&notes).unwrap();
-            assert!(Running::all(&notes).is_empty());
+            assert!(RunningDaemon::all(&notes).is_empty());
             noted.0.exists()
         };
         let here = running(std::process::id(), "/m");
         // Another machine with this home: its processes have numbers as ours.
         let held = crate::os::try_lock(&state.join("lock")).unwrap();
-        assert!(stays(Running { started: 1, dir: state.clone(), ..here.clone() }));
+        assert!(stays(RunningDaemon { started: 1, dir: state.clone(), ..here.clone() }));
         drop(held);
-        assert!(!stays(Running { started: 1, dir: state, ..here.clone() }));
+        assert!(!stays(RunningDaemon { started: 1, dir: state, ..here.clone() }));
         // A container whose state directory is not here: until the machine begins anew.
-        assert!(stays(Running { namespace: 1, ..here.clone() }));
-        assert!(!stays(Running { namespace: 1, boot: "before".into(), ..here.clone() }));
-        assert!(!stays(Running { started: 1, ..here }));
+        assert!(stays(RunningDaemon { namespace: 1, ..here.clone() }));
+        assert!(!stays(RunningDaemon { namespace: 1, boot: "before".into(), ..here.clone() }));
+        assert!(!stays(RunningDaemon { started: 1, ..here }));
     }
 
     #[test]

@@ -6,63 +6,35 @@ use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 
 use crate::gateway::ServiceStatus;
+use crate::types::Progress;
 
-/// What is still on its way to the bucket.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Progress {
-    /// Sealed bytes that the bucket has not confirmed.
-    pub unsent_bytes: u64,
-    /// Packs among them.
-    pub unsent_packs: u64,
-    /// Changes (transactions) that no confirmed commit holds.
-    pub unsent_changes: u64,
-    /// Bytes that the store has taken since the mount: while this grows the link lives.
-    #[serde(default)]
-    pub moved_bytes: u64,
-    /// Files with writes that no change holds yet: they are open, and were written just now.
-    pub open_files: u64,
-    /// Why the last attempt failed, while attempts fail.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub trouble: Option<String>,
-}
-
-impl Progress {
-    /// Whether nothing is on its way.
-    pub(super) fn is_done(&self) -> bool {
-        self.unsent_bytes == 0
-            && self.unsent_packs == 0
-            && self.unsent_changes == 0
-            && self.open_files == 0
+/// What is missing in the bucket, in words.
+pub(super) fn describe_progress(progress: &Progress) -> String {
+    if progress.is_done() {
+        return "everything is in the bucket".to_owned();
     }
-
-    /// What is missing in the bucket, in words.
-    pub(super) fn describe(&self) -> String {
-        if self.is_done() {
-            return "everything is in the bucket".to_owned();
-        }
-        let mut text = format!(
-            "{} in {} pack{} and {} change{} not in the bucket yet",
-            ByteSize::b(self.unsent_bytes),
-            self.unsent_packs,
-            plural(self.unsent_packs),
-            self.unsent_changes,
-            plural(self.unsent_changes),
+    let mut text = format!(
+        "{} in {} pack{} and {} change{} not in the bucket yet",
+        ByteSize::b(progress.unsent_bytes),
+        progress.unsent_packs,
+        plural(progress.unsent_packs),
+        progress.unsent_changes,
+        plural(progress.unsent_changes),
+    );
+    if progress.unpublished_files > 0 {
+        // Writing to a String cannot fail.
+        let _ = write!(
+            text,
+            ", {} open file{} being written",
+            progress.unpublished_files,
+            plural(progress.unpublished_files)
         );
-        if self.open_files > 0 {
-            // As below.
-            let _ = write!(
-                text,
-                ", {} open file{} being written",
-                self.open_files,
-                plural(self.open_files)
-            );
-        }
-        if let Some(trouble) = &self.trouble {
-            // Writing to a String cannot fail.
-            let _ = write!(text, "; the last attempt failed: {trouble}");
-        }
-        text
     }
+    if let Some(trouble) = &progress.trouble {
+        // As above.
+        let _ = write!(text, "; the last attempt failed: {trouble}");
+    }
+    text
 }
 
 fn plural(count: u64) -> &'static str {
@@ -86,7 +58,7 @@ pub(super) enum State {
 
 /// How a mount is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Report {
+pub(super) struct DaemonReport {
     /// The state of its daemon.
     pub state: State,
     /// Where it is (lossy, when that is no UTF-8); empty without a mount.
@@ -114,7 +86,7 @@ pub(super) struct Report {
     pub service: Option<ServiceStatus>,
     /// The newest commit known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub head: Option<Head>,
+    pub head: Option<NewestCommit>,
     /// What is on its way.
     #[serde(flatten)]
     pub progress: Progress,
@@ -123,9 +95,9 @@ pub(super) struct Report {
     /// Bytes of content.
     pub bytes: u64,
     /// Resident bytes of the daemon, and the budget (`--memory`) of its caches and buffers.
-    pub memory: Usage,
+    pub memory: BudgetUsage,
     /// Bytes of disk in cache and staging, and their bound.
-    pub disk: Usage,
+    pub disk: BudgetUsage,
     /// What the user should know, a line each.
     #[serde(default)]
     pub warnings: Vec<String>,
@@ -133,7 +105,7 @@ pub(super) struct Report {
 
 /// The newest commit known: what a machine that never saw the vault can compare.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Head {
+pub(super) struct NewestCommit {
     /// Its number.
     pub number: u64,
     /// When it was made (RFC 3339, UTC).
@@ -144,14 +116,14 @@ pub(super) struct Head {
 
 /// A budget and what is used of it, in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Usage {
+pub(super) struct BudgetUsage {
     /// Used now.
     pub used: u64,
     /// At most.
     pub limit: u64,
 }
 
-impl Report {
+impl DaemonReport {
     /// For people.
     pub(super) fn describe(&self) -> String {
         let place = if self.mountpoint.is_empty() { "no mount" } else { &self.mountpoint };
@@ -176,10 +148,10 @@ impl Report {
         match (&self.read_only_reason, self.read_only) {
             (Some(reason), _) => line("READ-ONLY", reason.clone()),
             (None, true) => line("read-only", "as asked".to_owned()),
-            (None, false) => line("on its way", self.progress.describe()),
+            (None, false) => line("on its way", describe_progress(&self.progress)),
         }
         if self.read_only_reason.is_some() && !self.progress.is_done() {
-            line("on its way", self.progress.describe());
+            line("on its way", describe_progress(&self.progress));
         }
         line("holds", format!("{} files and directories, {}", self.files, ByteSize::b(self.bytes)));
         line("memory", self.memory.describe());
@@ -213,7 +185,7 @@ impl State {
     }
 }
 
-impl Usage {
+impl BudgetUsage {
     fn describe(self) -> String {
         format!("{} of {}", ByteSize::b(self.used), ByteSize::b(self.limit))
     }
@@ -225,30 +197,31 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_named() {
-        assert_eq!(Progress::default().describe(), "everything is in the bucket");
+        assert_eq!(describe_progress(&Progress::default()), "everything is in the bucket");
         let progress = Progress {
             moved_bytes: 1 << 20,
             unsent_bytes: 3 << 20,
             unsent_packs: 1,
             unsent_changes: 2,
-            open_files: 0,
+            unpublished_files: 0,
+            fenced: false,
             trouble: Some("no route".into()),
         };
         assert_eq!(
-            progress.describe(),
+            describe_progress(&progress),
             "3.0 MiB in 1 pack and 2 changes not in the bucket yet; the last attempt failed: no route"
         );
     }
 
     #[test]
     fn the_json_is_flat_where_scripts_look() {
-        let report = Report {
+        let report = DaemonReport {
             progress: Progress { unsent_bytes: 7, ..Progress::default() },
-            ..Report::default()
+            ..DaemonReport::default()
         };
         let value = serde_json::to_value(&report).unwrap();
         assert_eq!(value["unsent_bytes"], 7);
         assert_eq!(value["state"], "mounted");
-        assert_eq!(serde_json::from_value::<Report>(value).unwrap(), report);
+        assert_eq!(serde_json::from_value::<DaemonReport>(value).unwrap(), report);
     }
 }

@@ -11,19 +11,19 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
-use super::life::Live;
+use super::lifecycle::HostedVault;
 use super::logfile;
 use super::spec::{Credentials, Spec};
-use crate::cli::exit::{Exit, Failure, Outcome};
+use crate::cli::daemon_report::{BudgetUsage, DaemonReport, NewestCommit};
+use crate::cli::exit::{CliResult, Exit, Failure};
 use crate::cli::messages;
-use crate::cli::report::{Head, Progress, Report, Usage};
-use crate::cli::running::Running;
+use crate::cli::registry::RunningDaemon;
 use crate::cli::target::Target;
 use crate::fuse::{self, MountOptions, Mounted};
-use crate::gateway::{self, Caller, Gateway, Listening, ServeOptions, Server};
-use crate::os::boot_id;
-use crate::os::{self, pid_namespace, started};
-use crate::types::Hash;
+use crate::gateway::{Caller, Gateway, Listening, ServeOptions, Server, StatusSource};
+
+use crate::os::{self, boot_id, pid_namespace, started};
+use crate::types::{Hash, Progress, VaultStatus};
 use crate::vault::{
     self, Deadlines, ErrorClass, Fsync, Machine, MasterKey, Secret, Unlocked, Vault, VaultOptions,
 };
@@ -38,33 +38,34 @@ const FILE_FLOOR: u64 = 64 << 20;
 const UMASK: u32 = 0o022;
 
 /// The vault, open and in use.
-pub(crate) struct Hosted {
+pub(crate) struct OpenVault {
     vault: Arc<Vault>,
-    mount: watch::Sender<Mount>,
+    mount: watch::Sender<MountState>,
     service: Mutex<Option<Arc<Server>>>,
     /// Held while mounting, serving or stopping: one at a time.
     changing: tokio::sync::Mutex<()>,
     target: Target,
-    running: Option<Running>,
+    running: Option<RunningDaemon>,
     /// Where running daemons are noted.
     notes: PathBuf,
     /// What of the report never changes.
-    fixed: Report,
+    fixed: DaemonReport,
 }
 
 /// Whether there is a mount.
 #[derive(Clone)]
-enum Mount {
+enum MountState {
     /// Not yet.
-    None,
-    There(Arc<Mounted>),
+    NotYet,
+    /// At the place that the session knows.
+    Mounted(Arc<Mounted>),
     /// There was none, and none will be.
     Over,
 }
 
-impl Hosted {
+impl OpenVault {
     /// Opens the vault, and mounts and serves it as the spec says.
-    pub(crate) async fn open(spec: &Spec) -> Outcome<Self> {
+    pub(crate) async fn open(spec: &Spec) -> CliResult<Self> {
         let short_files = short_files()?;
         // The address first: if it is taken, nothing was claimed.
         let listening = match &spec.serve {
@@ -99,7 +100,7 @@ impl Hosted {
     fn new(spec: &Spec, target: Target, vault: Arc<Vault>) -> Self {
         let log = spec.dir.join(logfile::NAME);
         let pid = std::process::id();
-        let fixed = Report {
+        let fixed = DaemonReport {
             vault: spec.vault.clone(),
             bucket: target.url.to_string(),
             endpoint: target.endpoint.clone(),
@@ -107,9 +108,9 @@ impl Hosted {
             log: log.display().to_string(),
             read_only: spec.read_only,
             fsync: if spec.fsync_bucket { "bucket" } else { "local" }.to_owned(),
-            ..Report::default()
+            ..DaemonReport::default()
         };
-        let running = started(pid).map(|started| Running {
+        let running = started(pid).map(|started| RunningDaemon {
             pid,
             started,
             namespace: pid_namespace(),
@@ -123,7 +124,7 @@ impl Hosted {
         });
         Self {
             vault,
-            mount: watch::Sender::new(Mount::None),
+            mount: watch::Sender::new(MountState::NotYet),
             service: Mutex::new(None),
             changing: tokio::sync::Mutex::new(()),
             target,
@@ -134,15 +135,15 @@ impl Hosted {
     }
 
     /// How others find this daemon.
-    pub(crate) fn running(&self) -> std::io::Result<Running> {
+    pub(crate) fn running(&self) -> std::io::Result<RunningDaemon> {
         self.running.clone().ok_or_else(|| std::io::Error::other("/proc shows no start time"))
     }
 
-    fn mount_at(&self, path: &Path, allow_other: bool) -> Outcome {
+    fn mount_at(&self, path: &Path, allow_other: bool) -> CliResult {
         let options = MountOptions { name: self.target.url.to_string(), allow_other };
         let session = fuse::mount(self.vault.vfs(), path, &options, Handle::current())
             .map_err(|error| messages::of_fuse(&error))?;
-        self.mount.send_replace(Mount::There(Arc::new(session)));
+        self.mount.send_replace(MountState::Mounted(Arc::new(session)));
         Ok(())
     }
 
@@ -150,7 +151,7 @@ impl Hosted {
         let (uid, gid) = os::effective_ids();
         let gateway = Gateway {
             vfs: self.vault.vfs(),
-            host: Arc::new(Host(self.vault.clone())),
+            vault: self.vault.clone(),
             owner: Caller { uid, gid, pid: std::process::id(), umask: UMASK },
             durable_deadline: DURABLE,
         };
@@ -161,8 +162,8 @@ impl Hosted {
 
     fn session(&self) -> Option<Arc<Mounted>> {
         match &*self.mount.borrow() {
-            Mount::There(session) => Some(session.clone()),
-            Mount::None | Mount::Over => None,
+            MountState::Mounted(session) => Some(session.clone()),
+            MountState::NotYet | MountState::Over => None,
         }
     }
 
@@ -177,7 +178,7 @@ impl Hosted {
 }
 
 /// What `ulimit -f` leaves: too little is refused, and what may become too little is said.
-fn short_files() -> Outcome<Option<String>> {
+fn short_files() -> CliResult<Option<String>> {
     let Some(limit) = os::file_limit() else { return Ok(None) };
     let shown = ByteSize::b(limit);
     if limit < FILE_FLOOR {
@@ -193,11 +194,11 @@ fn short_files() -> Outcome<Option<String>> {
     )))
 }
 
-async fn listen(options: ServeOptions) -> Outcome<Listening> {
+async fn listen(options: ServeOptions) -> CliResult<Listening> {
     Listening::open(options).await.map_err(|error| messages::of_service(&error))
 }
 
-async fn open_vault(spec: &Spec, target: &Target, mountpoint: String) -> Outcome<Arc<Vault>> {
+async fn open_vault(spec: &Spec, target: &Target, mountpoint: String) -> CliResult<Arc<Vault>> {
     let place = target.describe();
     let fail = |error: vault::Error| messages::of_vault(&error, &place);
     let bucket = target.open_with(spec.credentials.as_ref(), Deadlines::default()).await?;
@@ -225,26 +226,27 @@ async fn open_vault(spec: &Spec, target: &Target, mountpoint: String) -> Outcome
 }
 
 #[async_trait]
-impl Live for Hosted {
-    fn report(&self) -> Report {
+impl HostedVault for OpenVault {
+    fn report(&self) -> DaemonReport {
         let status = self.vault.status();
-        let head = (status.head.0 > 0).then(|| Head {
+        let head = (status.head.0 > 0).then(|| NewestCommit {
             number: status.head.0,
             time: messages::when(status.head_time),
             fingerprint: fingerprint(&status.fingerprint),
         });
-        let disk = Usage { used: status.staging.0 + status.cache_disk, limit: status.disk_budget };
+        let disk =
+            BudgetUsage { used: status.staging.0 + status.cache_disk, limit: status.disk_budget };
         let mountpoint = self.session().map(|session| session.path().display().to_string());
         let service = self.service.lock().clone();
-        Report {
+        DaemonReport {
             mountpoint: mountpoint.unwrap_or_default(),
             service: service.map(|server| server.status()),
             head,
             read_only_reason: status.read_only.filter(|_| !self.fixed.read_only),
-            progress: self.progress(),
+            progress: status.progress,
             files: status.inodes,
             bytes: status.bytes,
-            memory: Usage { used: os::resident_memory(), limit: self.vault.options().memory },
+            memory: BudgetUsage { used: os::resident_memory(), limit: self.vault.options().memory },
             disk,
             warnings: [self.fixed.warnings.clone(), status.warnings].concat(),
             ..self.fixed.clone()
@@ -252,30 +254,22 @@ impl Live for Hosted {
     }
 
     fn progress(&self) -> Progress {
-        let progress = self.vault.progress();
-        Progress {
-            unsent_bytes: progress.unsent_bytes,
-            unsent_packs: progress.unsent_packs,
-            unsent_changes: progress.unsent_changes,
-            moved_bytes: progress.moved_bytes,
-            open_files: progress.unpublished_files,
-            trouble: progress.trouble,
-        }
+        self.vault.progress()
     }
 
-    async fn sync(&self, limit: Duration) -> Outcome {
+    async fn sync(&self, limit: Duration) -> CliResult {
         self.vault.sync(limit).await.map_err(|error| self.failure(&error))
     }
 
-    async fn close(&self) -> Outcome {
+    async fn close(&self) -> CliResult {
         self.vault.close(CLOSE).await.map_err(|error| self.failure(&error))
     }
 
     fn has_mount(&self) -> bool {
-        matches!(*self.mount.borrow(), Mount::There(_))
+        matches!(*self.mount.borrow(), MountState::Mounted(_))
     }
 
-    async fn mount(&self, mountpoint: &Path, allow_other: bool) -> Outcome {
+    async fn mount(&self, mountpoint: &Path, allow_other: bool) -> CliResult {
         let _turn = self.changing.lock().await;
         if let Some(session) = self.session() {
             let text = format!("it is mounted already, at {}", session.path().display());
@@ -293,7 +287,7 @@ impl Live for Hosted {
         Ok(())
     }
 
-    async fn serve(&self, options: ServeOptions) -> Outcome {
+    async fn serve(&self, options: ServeOptions) -> CliResult {
         let _turn = self.changing.lock().await;
         let there = self.service.lock().clone();
         if let Some(server) = there {
@@ -321,7 +315,7 @@ impl Live for Hosted {
         true
     }
 
-    async fn credentials(&self, given: Credentials) -> Outcome {
+    async fn credentials(&self, given: Credentials) -> CliResult {
         let place = self.target.describe();
         match self.vault.options().bucket.hand_over(&given.to_store()).await {
             Ok(()) => Ok(()),
@@ -329,19 +323,19 @@ impl Live for Hosted {
         }
     }
 
-    fn unmount(&self) -> Outcome {
+    fn unmount(&self) -> CliResult {
         if let Some(session) = self.session() {
             return session.unmount().map_err(|error| messages::of_fuse(&error));
         }
-        self.mount.send_replace(Mount::Over);
+        self.mount.send_replace(MountState::Over);
         Ok(())
     }
 
-    fn detach(&self) -> Outcome {
+    fn detach(&self) -> CliResult {
         if let Some(session) = self.session() {
             return session.detach().map_err(|error| messages::of_fuse(&error));
         }
-        self.mount.send_replace(Mount::Over);
+        self.mount.send_replace(MountState::Over);
         Ok(())
     }
 
@@ -350,33 +344,19 @@ impl Live for Hosted {
         loop {
             let now = mount.borrow_and_update().clone();
             match now {
-                Mount::Over => return,
-                Mount::There(session) => return session.ended().await,
+                MountState::Over => return,
+                MountState::Mounted(session) => return session.ended().await,
                 // The sender is ours: it does not go away before us.
-                Mount::None => drop(mount.changed().await),
+                MountState::NotYet => drop(mount.changed().await),
             }
         }
     }
 }
 
-/// What the service wants to know of the vault.
-struct Host(Arc<Vault>);
-
-impl gateway::Host for Host {
-    fn status(&self) -> gateway::Status {
-        let status = self.0.status();
-        gateway::Status {
-            unsent_bytes: status.progress.unsent_bytes,
-            unsent_changes: status.progress.unsent_changes,
-            unpublished_files: status.progress.unpublished_files,
-            read_only: status.read_only,
-            trouble: status.progress.trouble,
-            staging: status.staging,
-            inodes: status.inodes,
-            bytes: status.bytes,
-            head_time: status.head_time,
-            warnings: status.warnings,
-        }
+/// The service shows how the vault is.
+impl StatusSource for Vault {
+    fn status(&self) -> VaultStatus {
+        Self::status(self)
     }
 }
 

@@ -19,16 +19,17 @@ use async_trait::async_trait;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
-use super::process::Voice;
-use super::spec::{Credentials, Word};
-use crate::cli::control::{Answer, Reply};
-use crate::cli::exit::{Exit, Failure, Outcome};
-use crate::cli::report::{Progress, Report, State};
+use super::process::FrontSender;
+use super::spec::{Credentials, DaemonMessage};
+use crate::cli::control::{ControlHandler, ControlReply};
+use crate::cli::daemon_report::{DaemonReport, State, describe_progress};
+use crate::cli::exit::{CliResult, Exit, Failure};
 use crate::gateway::ServeOptions;
+use crate::types::Progress;
 
 /// How long a life waits for what.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Patience {
+pub(crate) struct StallLimits {
     /// How often progress is told, and a stall looked for.
     tick: Duration,
     /// Attempts fail, and nothing has moved for this long: stuck.
@@ -37,7 +38,7 @@ pub(crate) struct Patience {
     silent: Duration,
 }
 
-impl Patience {
+impl StallLimits {
     /// Failing: longer than a request's deadline (30 s) and a retry, so that one lost reply
     /// is no reason to give up. Silent: one pack of 16 MiB through a link of 30 KB/s.
     pub(crate) const USUAL: Self = Self {
@@ -52,30 +53,30 @@ const SYNC_STEP: Duration = Duration::from_hours(1);
 
 /// The mounted or served vault, as its life sees it; played in tests.
 #[async_trait]
-pub(crate) trait Live: Send + Sync + 'static {
+pub(crate) trait HostedVault: Send + Sync + 'static {
     /// How things are, but for the state.
-    fn report(&self) -> Report;
+    fn report(&self) -> DaemonReport;
     /// What is on its way. Does not block.
     fn progress(&self) -> Progress;
     /// Returns when everything written before is in the bucket. Fails after `limit`, or when
     /// that will not become true by waiting ([`is_final`]).
-    async fn sync(&self, limit: Duration) -> Outcome;
+    async fn sync(&self, limit: Duration) -> CliResult;
     /// Finishes and releases the vault. Nothing is unsent before.
-    async fn close(&self) -> Outcome;
+    async fn close(&self) -> CliResult;
     /// Whether there is, or was, a mount.
     fn has_mount(&self) -> bool;
     /// Mounts; there is no mount yet.
-    async fn mount(&self, mountpoint: &Path, allow_other: bool) -> Outcome;
+    async fn mount(&self, mountpoint: &Path, allow_other: bool) -> CliResult;
     /// Serves by HTTP.
-    async fn serve(&self, options: ServeOptions) -> Outcome;
+    async fn serve(&self, options: ServeOptions) -> CliResult;
     /// Stops serving, within a deadline of its own; whether it did serve.
     async fn unserve(&self) -> bool;
     /// Takes other credentials for the store.
-    async fn credentials(&self, given: Credentials) -> Outcome;
+    async fn credentials(&self, given: Credentials) -> CliResult;
     /// Unmounts, unless files are open ([`Exit::Busy`]); without a mount it is over at once. May block for a moment.
-    fn unmount(&self) -> Outcome;
+    fn unmount(&self) -> CliResult;
     /// Unmounts lazily: out of sight now, whatever is open.
-    fn detach(&self) -> Outcome;
+    fn detach(&self) -> CliResult;
     /// Returns when it is unmounted, by whomever, or over without a mount.
     async fn ended(&self);
 }
@@ -90,20 +91,20 @@ fn is_final(exit: Exit) -> bool {
 enum Phase {
     Usable,
     Finishing,
-    Ended(Outcome),
+    Ended(CliResult),
 }
 
-/// A daemon's life. Shared by the control socket, which asks, and [`Life::run`].
-pub(crate) struct Life {
-    live: Arc<dyn Live>,
-    patience: Patience,
+/// A daemon's lifecycle. Shared by the control socket, which asks, and [`Lifecycle::run`].
+pub(crate) struct Lifecycle {
+    vault: Arc<dyn HostedVault>,
+    limits: StallLimits,
     phase: watch::Sender<Phase>,
 }
 
-impl Life {
+impl Lifecycle {
     /// A life that begins usable.
-    pub(crate) fn new(live: Arc<dyn Live>, patience: Patience) -> Arc<Self> {
-        Arc::new(Self { live, patience, phase: watch::Sender::new(Phase::Usable) })
+    pub(crate) fn new(vault: Arc<dyn HostedVault>, limits: StallLimits) -> Arc<Self> {
+        Arc::new(Self { vault, limits, phase: watch::Sender::new(Phase::Usable) })
     }
 
     /// Runs until it is over. `front`: closes when a front process that stays is gone.
@@ -111,8 +112,8 @@ impl Life {
         &self,
         mut signals: mpsc::Receiver<&'static str>,
         front: Option<mpsc::Receiver<()>>,
-        voice: &Voice,
-    ) -> Outcome {
+        to_front: &FrontSender,
+    ) -> CliResult {
         let gone = async {
             match front {
                 Some(mut front) => while front.recv().await.is_some() {},
@@ -122,15 +123,15 @@ impl Life {
         let told = tokio::select! {
             Some(signal) = signals.recv() => Some(format!("Got {signal}")),
             () = gone => Some("The front process is gone".to_owned()),
-            () = self.live.ended() => None,
+            () = self.vault.ended() => None,
         };
         if let Some(why) = &told {
-            voice.tell(format!(
+            to_front.tell(format!(
                 "{why}: ending; what is unsent is being sent. Once more ends it at once."
             ));
-            let live = self.live.clone();
+            let vault = self.vault.clone();
             let unmounted =
-                tokio::task::spawn_blocking(move || live.unmount().or_else(|_| live.detach()));
+                tokio::task::spawn_blocking(move || vault.unmount().or_else(|_| vault.detach()));
             if let Ok(Err(error)) = unmounted.await {
                 tracing::warn!(%error, "not unmounted; it will be dead when this process ends");
             }
@@ -138,9 +139,9 @@ impl Life {
             tracing::info!("ending; what is unsent is being sent");
         }
         self.phase.send_replace(Phase::Finishing);
-        let outcome = self.finish(told.is_some(), &mut signals, voice).await;
+        let outcome = self.finish(told.is_some(), &mut signals, to_front).await;
         match &outcome {
-            Ok(()) => voice.tell("It is over; everything is in the bucket."),
+            Ok(()) => to_front.tell("It is over; everything is in the bucket."),
             Err(failure) => tracing::error!("{failure}"),
         }
         self.phase.send_replace(Phase::Ended(outcome.clone()));
@@ -152,39 +153,39 @@ impl Life {
         &self,
         signalled: bool,
         signals: &mut mpsc::Receiver<&'static str>,
-        voice: &Voice,
-    ) -> Outcome {
+        to_front: &FrontSender,
+    ) -> CliResult {
         let hurried = AtomicBool::new(signalled);
         // Never interrupted by the first signal: half a release is none.
-        let mut work = Box::pin(self.send_and_release(&hurried, voice));
+        let mut work = Box::pin(self.send_and_release(&hurried, to_front));
         loop {
             tokio::select! {
                 outcome = &mut work => return outcome,
                 Some(signal) = signals.recv() => {
                     // The first one: from now on it may give up.
                     if hurried.swap(true, Relaxed) {
-                        return Err(forced(signal, &self.live.progress()));
+                        return Err(forced(signal, &self.vault.progress()));
                     }
                 }
             }
         }
     }
 
-    async fn send_and_release(&self, hurried: &AtomicBool, voice: &Voice) -> Outcome {
+    async fn send_and_release(&self, hurried: &AtomicBool, to_front: &FrontSender) -> CliResult {
         // Before anything is waited for: it may still write.
-        self.live.unserve().await;
+        self.vault.unserve().await;
         loop {
             let sent = self
                 .sync_until_stuck(|progress, stuck| {
-                    voice.say(&Word::Progress(progress.clone()));
+                    to_front.say(&DaemonMessage::Progress(progress.clone()));
                     !(stuck && hurried.load(Relaxed))
                 })
                 .await;
             let outcome = match sent {
-                Ok(()) => match self.live.close().await {
+                Ok(()) => match self.vault.close().await {
                     // A last write came between: it is waited for as what came before.
                     Err(failure) if failure.exit == Exit::Unsent => {
-                        tokio::time::sleep(self.patience.tick).await;
+                        tokio::time::sleep(self.limits.tick).await;
                         continue;
                     }
                     closed => return closed.map_err(unreleased),
@@ -194,7 +195,7 @@ impl Life {
             match outcome {
                 Err(failure) if !hurried.load(Relaxed) && !is_final(failure.exit) => {
                     tracing::warn!("{failure}; trying again");
-                    tokio::time::sleep(self.patience.tick).await;
+                    tokio::time::sleep(self.limits.tick).await;
                 }
                 outcome => return outcome,
             }
@@ -203,12 +204,12 @@ impl Life {
 
     /// Waits for everything written before to be in the bucket. `go_on` hears of progress
     /// at every tick, and whether it is stuck; it says whether to go on.
-    async fn sync_until_stuck(&self, mut go_on: impl FnMut(&Progress, bool) -> bool) -> Outcome {
-        let mut stall = Stall::new(self.live.progress(), self.patience);
-        let mut ticks = interval(self.patience.tick);
+    async fn sync_until_stuck(&self, mut go_on: impl FnMut(&Progress, bool) -> bool) -> CliResult {
+        let mut stall = Stall::new(self.vault.progress(), self.limits);
+        let mut ticks = interval(self.limits.tick);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let mut sync = self.live.sync(SYNC_STEP);
+            let mut sync = self.vault.sync(SYNC_STEP);
             let failure = loop {
                 tokio::select! {
                     outcome = &mut sync => match outcome {
@@ -217,7 +218,7 @@ impl Life {
                         Err(failure) => break failure,
                     },
                     _ = ticks.tick() => {
-                        let progress = self.live.progress();
+                        let progress = self.vault.progress();
                         let stuck = stall.is_stuck(&progress);
                         if !go_on(&progress, stuck) {
                             return Err(unsent(&progress));
@@ -227,7 +228,7 @@ impl Life {
             };
             tracing::debug!(%failure, "sync is not through yet");
             ticks.tick().await;
-            let progress = self.live.progress();
+            let progress = self.vault.progress();
             let stuck = stall.is_stuck(&progress);
             if !go_on(&progress, stuck) {
                 return Err(Failure { causes: failure.causes, ..unsent(&progress) });
@@ -237,60 +238,58 @@ impl Life {
 }
 
 #[async_trait]
-impl Answer for Life {
-    fn report(&self) -> Report {
+impl ControlHandler for Lifecycle {
+    fn report(&self) -> DaemonReport {
         let state = match *self.phase.borrow() {
-            Phase::Usable if self.live.has_mount() => State::Mounted,
+            Phase::Usable if self.vault.has_mount() => State::Mounted,
             Phase::Usable => State::Serving,
             Phase::Finishing | Phase::Ended(_) => State::Finishing,
         };
-        Report { state, ..self.live.report() }
+        DaemonReport { state, ..self.vault.report() }
     }
 
-    async fn sync(&self, progress: &mpsc::Sender<Reply>) -> Outcome {
+    async fn sync(&self, progress: &mpsc::Sender<ControlReply>) -> CliResult {
         self.sync_until_stuck(|now, stuck| {
             // A client that does not read misses a word; one that is gone needs no answer.
-            drop(progress.try_send(Reply::Progress(now.clone())));
+            drop(progress.try_send(ControlReply::Progress(now.clone())));
             !stuck && !progress.is_closed()
         })
         .await
     }
 
-    async fn umount(&self, progress: &mpsc::Sender<Reply>) -> Outcome {
+    async fn umount(&self, progress: &mpsc::Sender<ControlReply>) -> CliResult {
         let mut phase = self.phase.subscribe();
         if *phase.borrow() == Phase::Usable {
-            let live = self.live.clone();
-            let mut unmounted = tokio::task::spawn_blocking(move || live.unmount());
+            let vault = self.vault.clone();
+            let mut unmounted = tokio::task::spawn_blocking(move || vault.unmount());
             loop {
                 // umount(2) returns only when the kernel has let go of every inode, which takes it seconds for a
-                // million of them; the mount is over long before, and then so may be this life.
+                // million of them; the mount is over long before, and then so may be this lifecycle.
                 tokio::select! {
                     done = &mut unmounted => {
                         done.unwrap_or_else(|error| Err(Failure::new(Exit::Other, error.to_string())))?;
                         break;
                     }
                     _ = phase.wait_for(|phase| *phase != Phase::Usable) => break,
-                    () = tokio::time::sleep(self.patience.tick) => {
-                        drop(progress.try_send(Reply::Progress(self.live.progress())));
+                    () = tokio::time::sleep(self.limits.tick) => {
+                        drop(progress.try_send(ControlReply::Progress(self.vault.progress())));
                     }
                 }
             }
         }
-        let mut stall = Stall::new(self.live.progress(), self.patience);
+        let mut stall = Stall::new(self.vault.progress(), self.limits);
         loop {
             // Ends at the latest when the life does: the sender is `self`'s.
-            let ended = timeout(
-                self.patience.tick,
-                phase.wait_for(|phase| matches!(phase, Phase::Ended(_))),
-            )
-            .await;
+            let ended =
+                timeout(self.limits.tick, phase.wait_for(|phase| matches!(phase, Phase::Ended(_))))
+                    .await;
             if let Ok(Ok(phase)) = ended
                 && let Phase::Ended(outcome) = &*phase
             {
                 return outcome.clone();
             }
-            let now = self.live.progress();
-            drop(progress.try_send(Reply::Progress(now.clone())));
+            let now = self.vault.progress();
+            drop(progress.try_send(ControlReply::Progress(now.clone())));
             if stall.is_stuck(&now) {
                 let mut failure = unsent(&now);
                 failure.message.push_str(
@@ -302,49 +301,49 @@ impl Answer for Life {
         }
     }
 
-    async fn mount(&self, mountpoint: &Path, allow_other: bool) -> Outcome {
+    async fn mount(&self, mountpoint: &Path, allow_other: bool) -> CliResult {
         self.is_usable()?;
-        self.live.mount(mountpoint, allow_other).await?;
+        self.vault.mount(mountpoint, allow_other).await?;
         self.is_usable()
     }
 
-    async fn serve(&self, options: ServeOptions) -> Outcome {
+    async fn serve(&self, options: ServeOptions) -> CliResult {
         self.is_usable()?;
-        self.live.serve(options).await?;
+        self.vault.serve(options).await?;
         // It may have begun to end meanwhile, after which nobody else would stop the service.
         let usable = self.is_usable();
         if usable.is_err() {
-            self.live.unserve().await;
+            self.vault.unserve().await;
         }
         usable
     }
 
-    async fn credentials(&self, given: Credentials) -> Outcome {
+    async fn credentials(&self, given: Credentials) -> CliResult {
         // While it ends, too: what is unsent may wait for nothing else.
-        self.live.credentials(given).await
+        self.vault.credentials(given).await
     }
 
-    async fn unserve(&self, progress: &mpsc::Sender<Reply>) -> Outcome {
-        if !self.live.has_mount() {
+    async fn unserve(&self, progress: &mpsc::Sender<ControlReply>) -> CliResult {
+        if !self.vault.has_mount() {
             return self.umount(progress).await;
         }
-        let mut ticks = interval(self.patience.tick);
-        let mut unserved = self.live.unserve();
+        let mut ticks = interval(self.limits.tick);
+        let mut unserved = self.vault.unserve();
         loop {
             tokio::select! {
                 was = &mut unserved => return match was {
                     true => Ok(()),
                     false => Err(Failure::new(Exit::NotMounted, "nothing is served there")),
                 },
-                // So that the client hears that we live.
-                _ = ticks.tick() => drop(progress.try_send(Reply::Progress(self.live.progress()))),
+                // So that the client hears that we vault.
+                _ = ticks.tick() => drop(progress.try_send(ControlReply::Progress(self.vault.progress()))),
             }
         }
     }
 }
 
-impl Life {
-    fn is_usable(&self) -> Outcome {
+impl Lifecycle {
+    fn is_usable(&self) -> CliResult {
         if *self.phase.borrow() == Phase::Usable {
             return Ok(());
         }
@@ -356,14 +355,14 @@ impl Life {
 
 /// Notices that nothing moves.
 struct Stall {
-    patience: Patience,
+    limits: StallLimits,
     last: Progress,
     since: Instant,
 }
 
 impl Stall {
-    fn new(last: Progress, patience: Patience) -> Self {
-        Self { patience, last, since: Instant::now() }
+    fn new(last: Progress, limits: StallLimits) -> Self {
+        Self { limits, last, since: Instant::now() }
     }
 
     fn is_stuck(&mut self, now: &Progress) -> bool {
@@ -374,8 +373,7 @@ impl Stall {
         if moved {
             self.since = Instant::now();
         }
-        let limit =
-            if now.trouble.is_some() { self.patience.failing } else { self.patience.silent };
+        let limit = if now.trouble.is_some() { self.limits.failing } else { self.limits.silent };
         self.since.elapsed() >= limit
     }
 }
@@ -383,7 +381,7 @@ impl Stall {
 fn unsent(progress: &Progress) -> Failure {
     let text = format!(
         "{}; nothing is lost: it is sealed on this disk and is sent as soon as the store takes it",
-        progress.describe()
+        describe_progress(progress)
     );
     Failure::new(Exit::Unsent, text)
 }
@@ -398,7 +396,7 @@ fn unreleased(failure: Failure) -> Failure {
 }
 
 fn forced(signal: &str, progress: &Progress) -> Failure {
-    let what = progress.describe();
+    let what = describe_progress(progress);
     let text = format!(
         "ended at once by a second {signal}: {what}; the next mount of this vault here goes on with it"
     );
@@ -406,5 +404,5 @@ fn forced(signal: &str, progress: &Progress) -> Failure {
 }
 
 #[cfg(test)]
-#[path = "life_tests.rs"]
+#[path = "lifecycle_tests.rs"]
 mod tests;

@@ -3,15 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::hosted::Hosted;
-use super::life::{Life, Live, Patience};
+use super::lifecycle::{HostedVault, Lifecycle, StallLimits};
 use super::logfile::{self, LogFile};
-use super::memory;
-use super::process::{self, Link, Voice};
-use super::spec::{Spec, Word};
-use crate::cli::control::{self, Answer};
-use crate::cli::exit::{Exit, Failure, Outcome};
+use super::malloc;
+use super::open_vault::OpenVault;
+use super::process::{self, FrontLink, FrontSender};
+use super::spec::{DaemonMessage, Spec};
+use crate::cli::control::{self, ControlHandler};
+use crate::cli::exit::{CliResult, Exit, Failure};
 use crate::cli::last;
+use crate::os::watched;
 
 /// Threads for what waits for the disk (fsync, sealing): more would not make it faster.
 const BLOCKING_THREADS: usize = 16;
@@ -22,28 +23,28 @@ const LAST_WORD: Duration = Duration::from_secs(30);
 
 /// The hidden command `daemon`.
 pub(crate) fn main() -> Exit {
-    let Link { spec, voice, front } = match process::become_daemon() {
+    let FrontLink { spec, to_front, front } = match process::become_daemon() {
         Ok(link) => link,
         Err(error) => {
             complain!("s3vault: this command is for `s3vault mount` and `serve` to call: {error}");
             return Exit::Usage;
         }
     };
-    let outcome = begin(&spec, &voice, front);
+    let outcome = begin(&spec, &to_front, front);
     let exit = outcome.as_ref().map_or_else(|failure| failure.exit, |()| Exit::Done);
     if let Err(failure) = &outcome {
         tracing::error!(causes = ?failure.causes, "{failure}");
     }
-    voice.say(&Word::Ended(outcome.err()));
+    to_front.say(&DaemonMessage::Ended(outcome.err()));
     exit
 }
 
-fn begin(spec: &Spec, voice: &Voice, front: process::Presence) -> Outcome {
+fn begin(spec: &Spec, to_front: &FrontSender, front: process::Presence) -> CliResult {
     let log = LogFile::open(&spec.dir.join(logfile::NAME))
         .map_err(|error| Failure::io("the log cannot be written", &error))?;
     logfile::start(log, spec.verbose);
     tracing::info!(pid = std::process::id(), version = env!("CARGO_PKG_VERSION"), "starting");
-    memory::keep_within(spec.memory)
+    malloc::keep_within(spec.memory)
         .map_err(|error| Failure::io("no thread could be started", &error))?;
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -53,18 +54,18 @@ fn begin(spec: &Spec, voice: &Voice, front: process::Presence) -> Outcome {
         .enable_all()
         .build()
         .map_err(|error| Failure::io("no runtime could be started", &error))?;
-    let outcome = runtime.block_on(run(spec, voice, front));
+    let outcome = runtime.block_on(run(spec, to_front, front));
     // What still runs then (a request that waits for the store) holds nothing that counts.
     runtime.shutdown_timeout(Duration::from_millis(500));
     outcome
 }
 
 /// From the spec to the end.
-async fn run(spec: &Spec, voice: &Voice, mut front: process::Presence) -> Outcome {
+async fn run(spec: &Spec, to_front: &FrontSender, mut front: process::Presence) -> CliResult {
     let mut signals = process::signals()
         .map_err(|error| Failure::io("signals cannot be listened for", &error))?;
-    let hosted = tokio::select! {
-        hosted = Hosted::open(spec) => hosted?,
+    let vault = tokio::select! {
+        vault = OpenVault::open(spec) => vault?,
         Some(signal) = signals.recv() => {
             return Err(Failure::new(Exit::Forced, format!("ended by {signal} before it was usable; nothing was changed")));
         }
@@ -72,16 +73,16 @@ async fn run(spec: &Spec, voice: &Voice, mut front: process::Presence) -> Outcom
             return Err(Failure::new(Exit::Forced, "given up before it was usable; nothing was changed"));
         }
     };
-    let hosted = Arc::new(hosted);
-    let life = Life::new(hosted.clone(), Patience::USUAL);
+    let vault = Arc::new(vault);
+    let lifecycle = Lifecycle::new(vault.clone(), StallLimits::USUAL);
     let control = control::listen(&spec.dir).and_then(|listener| {
-        let noted = hosted.running()?.note(&spec.data.join("running"))?;
+        let noted = vault.running()?.note(&spec.data.join("running"))?;
         Ok((listener, noted))
     });
     let (listener, noted) = match control {
         Ok(control) => control,
         Err(error) => {
-            drop(hosted.detach());
+            drop(vault.detach());
             return Err(Failure::io(
                 format_args!("no control socket in {}", spec.dir.display()),
                 &error,
@@ -89,11 +90,14 @@ async fn run(spec: &Spec, voice: &Voice, mut front: process::Presence) -> Outcom
         }
     };
     let clients = control::Clients::default();
-    tokio::spawn(control::serve(listener, life.clone(), clients.clone()));
+    tokio::spawn(watched(
+        "answering at the control socket",
+        control::serve(listener, lifecycle.clone(), clients.clone()),
+    ));
     tracing::info!("{}", if spec.mountpoint.is_some() { "mounted" } else { "serving" });
-    voice.say(&Word::Ready(Box::new(life.report())));
-    let outcome = life.run(signals, spec.foreground.then_some(front), voice).await;
-    if let Ok(running) = hosted.running()
+    to_front.say(&DaemonMessage::Ready(Box::new(lifecycle.report())));
+    let outcome = lifecycle.run(signals, spec.foreground.then_some(front), to_front).await;
+    if let Ok(running) = vault.running()
         && let Err(error) = last::keep(&running, &outcome)
     {
         tracing::warn!(%error, "how it ended is not kept");

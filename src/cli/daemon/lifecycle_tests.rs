@@ -1,4 +1,4 @@
-//! Lives of a vault that is played, with little patience.
+//! Whole lives of a daemon over a vault that a test plays, with short limits.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 
@@ -9,7 +9,7 @@ use super::*;
 
 /// A vault of which the test decides what works.
 #[derive(Default)]
-struct Played {
+struct FakeVault {
     unsent: AtomicU64,
     /// What the store has taken; each look finds this much more.
     moved: AtomicU64,
@@ -30,9 +30,9 @@ struct Played {
 }
 
 #[async_trait]
-impl Live for Played {
-    fn report(&self) -> Report {
-        Report::default()
+impl HostedVault for FakeVault {
+    fn report(&self) -> DaemonReport {
+        DaemonReport::default()
     }
     fn progress(&self) -> Progress {
         let trouble = self.offline.load(SeqCst).then(|| "no route".to_owned());
@@ -40,7 +40,7 @@ impl Live for Played {
         let unsent_bytes = self.unsent.load(SeqCst);
         Progress { unsent_bytes, moved_bytes, trouble, ..Progress::default() }
     }
-    async fn sync(&self, limit: Duration) -> Outcome {
+    async fn sync(&self, limit: Duration) -> CliResult {
         if self.fenced.load(SeqCst) {
             return Err(Failure::new(Exit::Fenced, "fenced"));
         }
@@ -53,7 +53,7 @@ impl Live for Played {
         };
         timeout(limit, all_sent).await.map_err(|_| Failure::new(Exit::Unsent, "deadline"))
     }
-    async fn close(&self) -> Outcome {
+    async fn close(&self) -> CliResult {
         assert_eq!(self.unsent.load(SeqCst), 0, "released with data unsent");
         tokio::time::sleep(Duration::from_millis(30)).await;
         if let Some(exit) = self.close_fails.lock().pop() {
@@ -65,15 +65,15 @@ impl Live for Played {
     fn has_mount(&self) -> bool {
         !self.serves_only.load(SeqCst)
     }
-    async fn mount(&self, _: &Path, _: bool) -> Outcome {
+    async fn mount(&self, _: &Path, _: bool) -> CliResult {
         self.serves_only.store(false, SeqCst);
         Ok(())
     }
-    async fn serve(&self, _: ServeOptions) -> Outcome {
+    async fn serve(&self, _: ServeOptions) -> CliResult {
         self.calls.lock().push("serve");
         Ok(())
     }
-    async fn credentials(&self, _: Credentials) -> Outcome {
+    async fn credentials(&self, _: Credentials) -> CliResult {
         Ok(())
     }
 
@@ -87,7 +87,7 @@ impl Live for Played {
         }
         was
     }
-    fn unmount(&self) -> Outcome {
+    fn unmount(&self) -> CliResult {
         self.calls.lock().push("unmount");
         if self.busy.load(SeqCst) {
             return Err(Failure::new(Exit::Busy, "open files"));
@@ -98,7 +98,7 @@ impl Live for Played {
         }
         Ok(())
     }
-    fn detach(&self) -> Outcome {
+    fn detach(&self) -> CliResult {
         self.calls.lock().push("detach");
         Ok(())
     }
@@ -108,31 +108,31 @@ impl Live for Played {
 }
 
 struct Scene {
-    vault: Arc<Played>,
-    life: Arc<Life>,
+    vault: Arc<FakeVault>,
+    lifecycle: Arc<Lifecycle>,
     signals: mpsc::Sender<&'static str>,
-    run: tokio::task::JoinHandle<Outcome>,
+    run: tokio::task::JoinHandle<CliResult>,
 }
 
-fn scene(prepare: impl FnOnce(&Played)) -> Scene {
-    let vault = Arc::new(Played::default());
+fn scene(prepare: impl FnOnce(&FakeVault)) -> Scene {
+    let vault = Arc::new(FakeVault::default());
     vault.unsent.store(7, SeqCst);
     prepare(&vault);
-    let patience = Patience {
+    let limits = StallLimits {
         tick: Duration::from_millis(5),
         failing: Duration::from_millis(200),
         silent: Duration::from_mins(1),
     };
-    let life = Life::new(vault.clone(), patience);
+    let lifecycle = Lifecycle::new(vault.clone(), limits);
     let (signals, receiver) = mpsc::channel(4);
     let run = tokio::spawn({
-        let life = life.clone();
-        async move { life.run(receiver, None, &Voice::silent()).await }
+        let lifecycle = lifecycle.clone();
+        async move { lifecycle.run(receiver, None, &FrontSender::silent()).await }
     });
-    Scene { vault, life, signals, run }
+    Scene { vault, lifecycle, signals, run }
 }
 
-fn channel() -> (mpsc::Sender<Reply>, mpsc::Receiver<Reply>) {
+fn channel() -> (mpsc::Sender<ControlReply>, mpsc::Receiver<ControlReply>) {
     mpsc::channel(1000)
 }
 
@@ -169,17 +169,17 @@ fn service() -> ServeOptions {
 async fn a_service_beside_a_mount_stops_alone_and_ends_with_it() {
     let scene = scene(|_| ());
     let (sender, _receiver) = channel();
-    assert_eq!(scene.life.unserve(&sender).await.unwrap_err().exit, Exit::NotMounted);
-    assert_eq!(scene.life.serve(service()).await, Ok(()));
-    assert_eq!(scene.life.unserve(&sender).await, Ok(()));
-    assert_eq!(scene.life.report().state, State::Mounted);
-    assert_eq!(scene.life.serve(service()).await, Ok(()));
-    assert_eq!(scene.life.umount(&sender).await, Ok(()));
+    assert_eq!(scene.lifecycle.unserve(&sender).await.unwrap_err().exit, Exit::NotMounted);
+    assert_eq!(scene.lifecycle.serve(service()).await, Ok(()));
+    assert_eq!(scene.lifecycle.unserve(&sender).await, Ok(()));
+    assert_eq!(scene.lifecycle.report().state, State::Mounted);
+    assert_eq!(scene.lifecycle.serve(service()).await, Ok(()));
+    assert_eq!(scene.lifecycle.umount(&sender).await, Ok(()));
     assert_eq!(scene.run.await.unwrap(), Ok(()));
     assert_eq!(*scene.vault.calls.lock(), ["serve", "unserve", "serve", "unmount", "unserve"]);
     // Too late.
-    assert_eq!(scene.life.serve(service()).await.unwrap_err().exit, Exit::MountedAlready);
-    let late = Answer::mount(&*scene.life, Path::new("/m"), false).await;
+    assert_eq!(scene.lifecycle.serve(service()).await.unwrap_err().exit, Exit::MountedAlready);
+    let late = ControlHandler::mount(&*scene.lifecycle, Path::new("/m"), false).await;
     assert_eq!(late.unwrap_err().exit, Exit::MountedAlready);
 }
 
@@ -187,17 +187,17 @@ async fn a_service_beside_a_mount_stops_alone_and_ends_with_it() {
 async fn a_service_without_a_mount_ends_when_it_is_stopped_unless_it_was_mounted_meanwhile() {
     let alone = scene(|vault| vault.serves_only.store(true, SeqCst));
     let (sender, _receiver) = channel();
-    assert_eq!(alone.life.report().state, State::Serving);
-    assert_eq!(alone.life.serve(service()).await, Ok(()));
-    assert_eq!(alone.life.unserve(&sender).await, Ok(()));
+    assert_eq!(alone.lifecycle.report().state, State::Serving);
+    assert_eq!(alone.lifecycle.serve(service()).await, Ok(()));
+    assert_eq!(alone.lifecycle.unserve(&sender).await, Ok(()));
     assert_eq!(alone.run.await.unwrap(), Ok(()));
     assert!(alone.vault.closed.load(SeqCst));
 
     let joined = scene(|vault| vault.serves_only.store(true, SeqCst));
-    assert_eq!(joined.life.serve(service()).await, Ok(()));
-    assert_eq!(Answer::mount(&*joined.life, Path::new("/m"), false).await, Ok(()));
-    assert_eq!(joined.life.unserve(&sender).await, Ok(()));
-    assert_eq!(joined.life.report().state, State::Mounted);
+    assert_eq!(joined.lifecycle.serve(service()).await, Ok(()));
+    assert_eq!(ControlHandler::mount(&*joined.lifecycle, Path::new("/m"), false).await, Ok(()));
+    assert_eq!(joined.lifecycle.unserve(&sender).await, Ok(()));
+    assert_eq!(joined.lifecycle.report().state, State::Mounted);
     assert!(!joined.vault.closed.load(SeqCst));
     joined.signals.send("SIGTERM").await.unwrap();
     assert_eq!(joined.run.await.unwrap(), Ok(()));
@@ -229,7 +229,7 @@ async fn after_an_unmount_from_outside_it_goes_on_until_all_is_sent() {
     scene.vault.unmounted.send_replace(true);
     tokio::time::sleep(Duration::from_millis(600)).await;
     assert!(!scene.run.is_finished());
-    assert_eq!(scene.life.report().state, State::Finishing);
+    assert_eq!(scene.lifecycle.report().state, State::Finishing);
     scene.vault.offline.store(false, SeqCst);
     scene.vault.sent.notify_waiters();
     assert_eq!(scene.run.await.unwrap(), Ok(()));
@@ -247,10 +247,10 @@ async fn fenced_is_the_end_and_says_so() {
 async fn umount_is_refused_while_files_are_open_and_changes_nothing() {
     let scene = scene(|vault| vault.busy.store(true, SeqCst));
     let (sender, _receiver) = channel();
-    assert_eq!(scene.life.umount(&sender).await.unwrap_err().exit, Exit::Busy);
-    assert_eq!(scene.life.report().state, State::Mounted);
+    assert_eq!(scene.lifecycle.umount(&sender).await.unwrap_err().exit, Exit::Busy);
+    assert_eq!(scene.lifecycle.report().state, State::Mounted);
     scene.vault.busy.store(false, SeqCst);
-    assert_eq!(scene.life.umount(&sender).await, Ok(()));
+    assert_eq!(scene.lifecycle.umount(&sender).await, Ok(()));
     assert!(scene.vault.closed.load(SeqCst));
     assert_eq!(scene.run.await.unwrap(), Ok(()));
 }
@@ -260,8 +260,8 @@ async fn umount_is_answered_when_all_is_sent_though_the_kernel_still_forgets_ino
     let (kernel, waits) = std::sync::mpsc::channel::<()>();
     let scene = scene(|vault| *vault.inodes.lock() = Some(waits));
     let (sender, mut receiver) = channel();
-    let life = scene.life.clone();
-    let umount = tokio::spawn(async move { life.umount(&sender).await });
+    let lifecycle = scene.lifecycle.clone();
+    let umount = tokio::spawn(async move { lifecycle.umount(&sender).await });
     assert_eq!(scene.run.await.unwrap(), Ok(()));
     let answer = timeout(Duration::from_secs(20), umount).await;
     assert_eq!(answer.expect("an answer while the kernel is busy").unwrap(), Ok(()));
@@ -274,30 +274,30 @@ async fn umount_is_answered_when_all_is_sent_though_the_kernel_still_forgets_ino
 async fn umount_of_a_vault_whose_store_is_gone_says_what_is_missing_and_the_daemon_goes_on() {
     let scene = scene(|vault| vault.offline.store(true, SeqCst));
     let (sender, mut receiver) = channel();
-    let failure = scene.life.umount(&sender).await.unwrap_err();
+    let failure = scene.lifecycle.umount(&sender).await.unwrap_err();
     assert_eq!(failure.exit, Exit::Unsent);
     assert!(failure.message.contains("goes on trying"), "{failure}");
-    assert!(matches!(receiver.recv().await, Some(Reply::Progress(_))));
+    assert!(matches!(receiver.recv().await, Some(ControlReply::Progress(_))));
     assert!(!scene.run.is_finished());
     // Asked again, it waits again; and is through when the store is back.
     scene.vault.offline.store(false, SeqCst);
     scene.vault.sent.notify_waiters();
-    assert_eq!(scene.life.umount(&sender).await, Ok(()));
+    assert_eq!(scene.lifecycle.umount(&sender).await, Ok(()));
 }
 
 #[tokio::test]
 async fn sync_waits_and_fails_when_stuck() {
     let scene = scene(|_| ());
     let (sender, _receiver) = channel();
-    assert_eq!(Answer::sync(&*scene.life, &sender).await, Ok(()));
+    assert_eq!(ControlHandler::sync(&*scene.lifecycle, &sender).await, Ok(()));
     scene.vault.unsent.store(9, SeqCst);
     scene.vault.offline.store(true, SeqCst);
-    let failure = Answer::sync(&*scene.life, &sender).await.unwrap_err();
+    let failure = ControlHandler::sync(&*scene.lifecycle, &sender).await.unwrap_err();
     assert_eq!(failure.exit, Exit::Unsent);
     assert!(failure.message.contains("9 B"), "{failure}");
     // A link that moves is waited for, though its last attempt failed.
     scene.vault.moves.store(1, SeqCst);
-    let sync = Answer::sync(&*scene.life, &sender);
+    let sync = ControlHandler::sync(&*scene.lifecycle, &sender);
     tokio::pin!(sync);
     assert!(timeout(Duration::from_millis(600), &mut sync).await.is_err());
     scene.vault.moves.store(0, SeqCst);

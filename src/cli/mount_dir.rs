@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use super::exit::{Exit, Failure, Outcome};
+use super::exit::{CliResult, Exit, Failure};
 use super::messages;
 use crate::fuse::mountpoint;
 use crate::os::{self, MountInfo};
@@ -20,7 +20,7 @@ pub(super) fn ours_at(path: &Path) -> Option<MountInfo> {
 
 /// Cleans up a dead mount at `path`, says so, and then sees whether the directory is one to
 /// mount at. Changes nothing else: a missing one is no fault, [`make`] makes it.
-pub(super) fn look(path: &Path) -> Outcome {
+pub(super) fn look(path: &Path) -> CliResult {
     let shown = path.display();
     if os::is_dead_mount(path) {
         detach(path).map_err(|error| {
@@ -39,7 +39,7 @@ pub(super) fn look(path: &Path) -> Outcome {
 }
 
 /// Makes the directory when it is missing, and sees that it can be mounted at.
-pub(super) fn make(path: &Path) -> Outcome {
+pub(super) fn make(path: &Path) -> CliResult {
     mountpoint::prepare(path).map(drop).map_err(|error| messages::of_fuse(&error))
 }
 

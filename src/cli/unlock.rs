@@ -5,11 +5,13 @@ use std::fmt::Write;
 
 use zeroize::Zeroizing;
 
-use super::exit::{Exit, Failure, Outcome};
+use super::exit::{CliResult, Exit, Failure};
 use super::messages;
 use super::output;
-use super::paths::Places;
-use super::secrets::{Given, Source, Sources, TRIES, Terminal, other_forms};
+use super::paths::UserPaths;
+use super::secrets::{
+    GivenPassphrase, PassphraseSource, PassphraseSources, TRIES, Terminal, other_forms,
+};
 use super::target::Target;
 use super::{args::Global, config::Config};
 use crate::os::make_private;
@@ -18,16 +20,16 @@ use crate::vault::{
 };
 
 /// Asks for, finds, or makes secrets, for one target.
-pub(super) struct Opening<'a> {
+pub(super) struct Unlocker<'a> {
     pub global: &'a Global,
-    pub places: &'a Places,
+    pub paths: &'a UserPaths,
     pub target: &'a Target,
 }
 
-impl Opening<'_> {
-    fn with_sources<T>(&self, use_them: impl FnOnce(&Sources<'_>) -> T) -> T {
-        let key_file = self.places.key_file();
-        use_them(&Sources {
+impl Unlocker<'_> {
+    fn with_sources<T>(&self, use_them: impl FnOnce(&PassphraseSources<'_>) -> T) -> T {
+        let key_file = self.paths.key_file();
+        use_them(&PassphraseSources {
             file: self.global.passphrase_file.as_deref(),
             key_file: self.target.embedded.then_some(&key_file),
             terminal: &Terminal,
@@ -35,7 +37,7 @@ impl Opening<'_> {
     }
 
     /// Makes the vault, says how it can be opened again, and remembers it.
-    pub(super) async fn make(&self, bucket: &Bucket, single_machine: bool) -> Outcome {
+    pub(super) async fn make(&self, bucket: &Bucket, single_machine: bool) -> CliResult {
         let place = self.target.describe();
         let given = self.with_sources(|sources| sources.for_new(&place))?;
         let show = |recovery: &RecoveryKey| output::write(&keys_text(&given, recovery));
@@ -48,11 +50,11 @@ impl Opening<'_> {
             say!("{}", messages::UNSAFE_STORE);
         }
         let known = self.target.remembered(id);
-        Config::update(&self.places.config, |config| config.remember(known, None))
+        Config::update(&self.paths.config, |config| config.remember(known, None))
     }
 
     /// Unlocks the vault. A person at a terminal may try again.
-    pub(super) async fn unlock(&self, bucket: &Bucket) -> Outcome<Unlocked> {
+    pub(super) async fn unlock(&self, bucket: &Bucket) -> CliResult<Unlocked> {
         let place = self.target.describe();
         for attempt in 1.. {
             let given = self.with_sources(|sources| sources.existing(&place))?;
@@ -60,7 +62,7 @@ impl Opening<'_> {
                 Ok(unlocked) => return self.the_known_one(unlocked),
                 Err(error) => {
                     let failure = messages::of_vault(&error, &place);
-                    let again = given.source == Source::Terminal && attempt < TRIES;
+                    let again = given.source == PassphraseSource::Terminal && attempt < TRIES;
                     if failure.exit != Exit::WrongPassphrase {
                         return Err(failure);
                     }
@@ -80,7 +82,7 @@ impl Opening<'_> {
         mut failure: Failure,
         error: &vault::Error,
         bucket: &Bucket,
-        given: &Given,
+        given: &GivenPassphrase,
     ) -> Failure {
         if !matches!(error, vault::Error::WrongSecret) {
             return failure;
@@ -97,7 +99,7 @@ impl Opening<'_> {
     }
 
     /// What is remembered is a certain vault, not whatever lies at its place now.
-    fn the_known_one(&self, unlocked: Unlocked) -> Outcome<Unlocked> {
+    fn the_known_one(&self, unlocked: Unlocked) -> CliResult<Unlocked> {
         let id = unlocked.vault.to_string();
         match &self.target.known {
             Some(known) if known.id != id => {
@@ -106,7 +108,7 @@ impl Opening<'_> {
                      meant, take the old one out of {}",
                     self.target.describe(),
                     known.id,
-                    self.places.config.display()
+                    self.paths.config.display()
                 );
                 Err(Failure::new(Exit::Rollback, text))
             }
@@ -115,14 +117,14 @@ impl Opening<'_> {
     }
 
     /// Whether the bucket holds a vault.
-    pub(super) async fn is_made(&self, bucket: &Bucket) -> Outcome<bool> {
+    pub(super) async fn is_made(&self, bucket: &Bucket) -> CliResult<bool> {
         vault::exists(bucket)
             .await
             .map_err(|error| messages::of_vault(&error, &self.target.describe()))
     }
 
     /// The directory of a store on this machine: `init` makes it.
-    pub(super) fn make_directory(&self) -> Outcome {
+    pub(super) fn make_directory(&self) -> CliResult {
         match self.target.directory() {
             Some(path) if !path.exists() => make_private(&path).map_err(|error| {
                 Failure::io(format_args!("{} cannot be made", path.display()), &error)
@@ -133,10 +135,10 @@ impl Opening<'_> {
 }
 
 /// What opens the vault that is about to be made. Wiped when dropped.
-fn keys_text(given: &Given, recovery: &RecoveryKey) -> Zeroizing<String> {
+fn keys_text(given: &GivenPassphrase, recovery: &RecoveryKey) -> Zeroizing<String> {
     // As large as it becomes, so that no copy stays behind in a smaller one.
     let mut text = Zeroizing::new(String::with_capacity(8192));
-    if let Source::KeyFile(path) = &given.source {
+    if let PassphraseSource::KeyFile(path) = &given.source {
         // Writing to a String cannot fail.
         let _ = writeln!(
             text,
@@ -154,7 +156,7 @@ fn keys_text(given: &Given, recovery: &RecoveryKey) -> Zeroizing<String> {
     text
 }
 
-fn passphrase(given: &Given) -> Passphrase {
+fn passphrase(given: &GivenPassphrase) -> Passphrase {
     // The one final newline is gone already: another one is part of the passphrase.
     Passphrase::exact(given.bytes.to_vec())
 }

@@ -15,18 +15,18 @@ use tokio::signal::unix::{self, SignalKind, signal};
 use super::environment;
 use super::logfile;
 use super::process::SECRET_VARIABLES;
-use super::spec::{Spec, Word};
-use crate::cli::exit::{Exit, Failure, Outcome};
-use crate::cli::progress::Meter;
-use crate::cli::report::Report;
+use super::spec::{DaemonMessage, Spec};
+use crate::cli::daemon_report::DaemonReport;
+use crate::cli::exit::{CliResult, Exit, Failure};
+use crate::cli::progress::UploadBar;
 use crate::os::{self, Signal, make_private};
 
 /// A daemon that was started.
-pub(crate) struct Front {
+pub(crate) struct LaunchedDaemon {
     child: Child,
-    words: Lines<BufReader<pipe::Receiver>>,
+    messages: Lines<BufReader<pipe::Receiver>>,
     /// While it is open the daemon knows that somebody waits for it.
-    leash: ChildStdin,
+    stdin: ChildStdin,
     /// SIGINT and SIGTERM, when they are the daemon's.
     signals: Option<(unix::Signal, unix::Signal)>,
     /// The last failure that the daemon told.
@@ -34,9 +34,9 @@ pub(crate) struct Front {
     log: String,
 }
 
-impl Front {
+impl LaunchedDaemon {
     /// Starts this program anew as a daemon, and tells it what to do. Inside a runtime.
-    pub(crate) fn start(spec: &Spec) -> Outcome<Self> {
+    pub(crate) fn start(spec: &Spec) -> CliResult<Self> {
         // Heard from the beginning, so that none ends this process without the daemon's word.
         let heard = |kind| {
             signal(kind).map_err(|error| Failure::io("signals cannot be listened for", &error))
@@ -62,25 +62,25 @@ impl Front {
         environment::with_absolute_paths(&mut command);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(errors);
         let mut child = command.spawn().map_err(failed)?;
-        let (Some(mut leash), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
+        let (Some(mut stdin), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(failed(io::Error::other("no pipes")));
         };
-        spec.send(&mut leash).map_err(failed)?;
-        leash.flush().map_err(failed)?;
-        let words = pipe::Receiver::from_owned_fd(OwnedFd::from(output)).map_err(failed)?;
-        let words = BufReader::new(words).lines();
-        Ok(Self { child, words, leash, signals, failure: None, log: log.display().to_string() })
+        spec.send(&mut stdin).map_err(failed)?;
+        stdin.flush().map_err(failed)?;
+        let messages = pipe::Receiver::from_owned_fd(OwnedFd::from(output)).map_err(failed)?;
+        let messages = BufReader::new(messages).lines();
+        Ok(Self { child, messages, stdin, signals, failure: None, log: log.display().to_string() })
     }
 
     /// Waits until the mount or the service is usable. While this waits, the end of this process is the
     /// end of the daemon, too.
-    pub(crate) async fn ready(&mut self) -> Outcome<Report> {
+    pub(crate) async fn ready(&mut self) -> CliResult<DaemonReport> {
         loop {
-            match self.word().await {
-                Some(Word::Ready(report)) => return Ok(*report),
-                Some(Word::Said(text)) => complain!("{text}"),
-                Some(Word::Progress(_)) => {}
-                Some(Word::Ended(failure)) => self.failure = failure,
+            match self.next_message().await {
+                Some(DaemonMessage::Ready(report)) => return Ok(*report),
+                Some(DaemonMessage::Said(text)) => complain!("{text}"),
+                Some(DaemonMessage::Progress(_)) => {}
+                Some(DaemonMessage::Ended(failure)) => self.failure = failure,
                 None => return Err(self.over()),
             }
         }
@@ -88,27 +88,27 @@ impl Front {
 
     /// Lets the daemon go: from here on it lives by itself.
     pub(crate) fn release(self) {
-        drop(self.leash);
+        drop(self.stdin);
     }
 
     /// Stays until the daemon is over.
-    pub(crate) async fn stay(&mut self, name: &str) -> Outcome {
-        let mut meter = None;
-        while let Some(word) = self.word().await {
-            match word {
-                Word::Progress(progress) => {
-                    let new = || Meter::new(name);
-                    meter.get_or_insert_with(new).show(&progress);
+    pub(crate) async fn stay(&mut self, name: &str) -> CliResult {
+        let mut bar = None;
+        while let Some(message) = self.next_message().await {
+            match message {
+                DaemonMessage::Progress(progress) => {
+                    let new = || UploadBar::new(name);
+                    bar.get_or_insert_with(new).show(&progress);
                 }
-                Word::Said(text) => match &meter {
-                    Some(meter) => meter.say(&text),
+                DaemonMessage::Said(text) => match &bar {
+                    Some(bar) => bar.say(&text),
                     None => complain!("{text}"),
                 },
-                Word::Ready(_) => {}
-                Word::Ended(failure) => self.failure = failure,
+                DaemonMessage::Ready(_) => {}
+                DaemonMessage::Ended(failure) => self.failure = failure,
             }
         }
-        drop(meter);
+        drop(bar);
         let failure = self.over();
         if failure.exit == Exit::Done { Ok(()) } else { Err(failure) }
     }
@@ -118,9 +118,9 @@ impl Front {
     }
 
     /// The daemon's next word; signals that come meanwhile are handed on to it.
-    async fn word(&mut self) -> Option<Word> {
+    async fn next_message(&mut self) -> Option<DaemonMessage> {
         loop {
-            let (words, signals) = (&mut self.words, &mut self.signals);
+            let (messages, signals) = (&mut self.messages, &mut self.signals);
             let signalled = async {
                 match signals {
                     Some((interrupt, terminate)) => tokio::select! {
@@ -132,7 +132,7 @@ impl Front {
             };
             tokio::select! {
                 // A line that is no word comes from nobody; it ends the talk as an end of file does.
-                line = words.next_line() => return serde_json::from_str(&line.ok()??).ok(),
+                line = messages.next_line() => return serde_json::from_str(&line.ok()??).ok(),
                 signal = signalled => self.forward(signal),
             }
         }

@@ -12,35 +12,35 @@ use axum::extract::{FromRequest, Multipart, Request};
 use futures_util::{Stream, StreamExt};
 
 use super::errors::Result;
-use super::{BodyError, Problem};
+use super::{BodyError, HttpProblem};
 
 /// What the parser may take in from one event to the next, in bytes: what is before the first part, the head of a
 /// part, and the longest piece of its content.
 const BETWEEN: usize = 64 << 10;
 
 /// A form on its way in.
-pub(super) struct Form {
+pub(super) struct UploadForm {
     parts: Multipart,
-    given: Given,
+    given: FedBytes,
 }
 
 /// Bytes that the parser was given since its last event; `LOOK` when it has one, and nothing was given since.
-type Given = Arc<AtomicUsize>;
+type FedBytes = Arc<AtomicUsize>;
 
 /// The parser looks at what it has before it is given more: it takes all that it can get before it looks, and many
 /// small parts would each let it keep as much again.
 const LOOK: usize = usize::MAX;
 
-impl Form {
+impl UploadForm {
     /// The body of a request, which must say that it is one.
     pub(super) async fn of(request: Request) -> Result<Self> {
-        let given = Given::default();
+        let given = FedBytes::default();
         let bounded = request.map(|body| {
             let (body, given) = (body.into_data_stream(), given.clone());
             Body::from_stream(Bounded { body, rest: Bytes::new(), given, is_full: false })
         });
         let parts = Multipart::from_request(bounded, &()).await.map_err(|_| {
-            Problem::bad_request(
+            HttpProblem::bad_request(
                 "The body is no form with files (multipart/form-data with a boundary). With curl: -F 'file=@PATH'.",
             )
         })?;
@@ -48,21 +48,21 @@ impl Form {
     }
 
     /// The next part. The one before has been read to its end, or skipped.
-    pub(super) async fn next(&mut self) -> Result<Option<Part<'_>>> {
-        let field = self.parts.next_field().await.map_err(|error| Problem::of_body(&error))?;
+    pub(super) async fn next(&mut self) -> Result<Option<FormPart<'_>>> {
+        let field = self.parts.next_field().await.map_err(|error| HttpProblem::of_body(&error))?;
         self.given.store(LOOK, Ordering::Relaxed);
         let given = self.given.clone();
-        Ok(field.map(|field| Part { field, given }))
+        Ok(field.map(|field| FormPart { field, given }))
     }
 }
 
 /// A part: its content as a stream, piece by piece.
-pub(super) struct Part<'a> {
+pub(super) struct FormPart<'a> {
     field: Field<'a>,
-    given: Given,
+    given: FedBytes,
 }
 
-impl Part<'_> {
+impl FormPart<'_> {
     /// The field's name.
     pub(super) fn name(&self) -> Option<&str> {
         self.field.name()
@@ -81,13 +81,13 @@ impl Part<'_> {
     /// Takes its content, and forgets it. (Left to the parser, all of it would be one gap between two events.)
     pub(super) async fn skip(mut self) -> Result<()> {
         while let Some(piece) = self.next().await {
-            piece.map_err(|error| Problem::of_body(&error))?;
+            piece.map_err(|error| HttpProblem::of_body(&error))?;
         }
         Ok(())
     }
 }
 
-impl Stream for Part<'_> {
+impl Stream for FormPart<'_> {
     type Item = std::result::Result<Bytes, MultipartError>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -102,7 +102,7 @@ struct Bounded {
     body: BodyDataStream,
     /// What came and is not given out yet: of one frame.
     rest: Bytes,
-    given: Given,
+    given: FedBytes,
     /// The parser was told to make do with what it has.
     is_full: bool,
 }
@@ -146,8 +146,8 @@ mod tests {
     use super::*;
 
     /// A form of so many parts without content, each a frame of its own, and how many were asked for.
-    fn small_parts(count: usize) -> (Request, Given) {
-        let asked = Given::default();
+    fn small_parts(count: usize) -> (Request, FedBytes) {
+        let asked = FedBytes::default();
         let counted = asked.clone();
         let frames = (0..count).map(move |_| {
             counted.fetch_add(1, Ordering::Relaxed);
@@ -163,7 +163,7 @@ mod tests {
     #[tokio::test]
     async fn small_parts_are_taken_in_as_they_are_used() {
         let (request, asked) = small_parts(20_000);
-        let mut form = Form::of(request).await.unwrap();
+        let mut form = UploadForm::of(request).await.unwrap();
         let mut seen = 0;
         while let Some(part) = form.next().await.unwrap() {
             assert_eq!(part.name(), Some("note"));

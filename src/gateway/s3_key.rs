@@ -5,7 +5,7 @@ use std::fmt;
 use axum::http::Uri;
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, percent_encode};
 
-use super::Problem;
+use super::HttpProblem;
 use super::errors::Result;
 use crate::vfs::{NAME_MAX, PATH_MAX};
 
@@ -40,19 +40,19 @@ const ESCAPED: &AsciiSet = &CONTROLS
 /// A path below the root: names that are neither empty nor `.` nor `..`, hold no slash and no NUL, and are not too
 /// long. Names are bytes, as in the mount.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct Key(Vec<Vec<u8>>);
+pub(super) struct S3Key(Vec<Vec<u8>>);
 
-impl Key {
+impl S3Key {
     /// From `a/b/c`.
     pub(super) fn parse(path: &[u8]) -> Result<Self> {
         if path.is_empty() {
-            return Err(Problem::bad_request(
+            return Err(HttpProblem::bad_request(
                 "The path is empty. Name a file, as in encrypted/file.txt.",
             ));
         }
         let key = Self::parse_directory(path)?;
         if path.ends_with(b"/") {
-            return Err(Problem::bad_request("The path ends in a slash, so it names no file."));
+            return Err(HttpProblem::bad_request("The path ends in a slash, so it names no file."));
         }
         Ok(key)
     }
@@ -61,7 +61,7 @@ impl Key {
     pub(super) fn parse_directory(path: &[u8]) -> Result<Self> {
         if path.len() > KEY_MAX {
             let message = format!("The path is longer than {KEY_MAX} bytes.");
-            return Err(Problem::bad_request(message));
+            return Err(HttpProblem::bad_request(message));
         }
         if path.is_empty() {
             return Ok(Self(Vec::new()));
@@ -76,7 +76,7 @@ impl Key {
         let decoded: Vec<Vec<u8>> =
             path.split('/').map(|name| percent_decode_str(name).collect()).collect();
         if decoded.iter().any(|name| name.contains(&b'/')) {
-            return Err(Problem::bad_request("A name in the path holds a slash (%2F)."));
+            return Err(HttpProblem::bad_request("A name in the path holds a slash (%2F)."));
         }
         Self::parse(&decoded.join(&b'/'))
     }
@@ -107,7 +107,9 @@ impl Key {
         names.push(checked_name(name)?);
         let key = Self(names);
         match key.bytes().len() > KEY_MAX {
-            true => Err(Problem::bad_request(format!("The path is longer than {KEY_MAX} bytes."))),
+            true => {
+                Err(HttpProblem::bad_request(format!("The path is longer than {KEY_MAX} bytes.")))
+            }
             false => Ok(key),
         }
     }
@@ -124,9 +126,9 @@ impl Key {
 }
 
 /// File names stay out of logs.
-impl fmt::Debug for Key {
+impl fmt::Debug for S3Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Key({} names)", self.0.len())
+        write!(f, "S3Key({} names)", self.0.len())
     }
 }
 
@@ -144,7 +146,7 @@ fn checked_name(name: &[u8]) -> Result<Vec<u8>> {
         name if name.len() > NAME_MAX => "a name longer than 255 bytes",
         name => return Ok(name.to_vec()),
     };
-    Err(Problem::bad_request(format!(
+    Err(HttpProblem::bad_request(format!(
         "The path has {problem}. Paths are relative to the vault's root, as in encrypted/file.txt."
     )))
 }
@@ -172,13 +174,13 @@ mod tests {
 
     #[test]
     fn a_key_is_a_path_below_the_root() {
-        let key = Key::parse(b"a/b c/\xffd").unwrap();
+        let key = S3Key::parse(b"a/b c/\xffd").unwrap();
         assert_eq!(key.split().unwrap().1, b"\xffd");
         assert_eq!(key.url(), "/files/a/b%20c/%FFd");
-        assert_eq!(Key::from_url("a/b%20c/%FFd").unwrap(), key);
+        assert_eq!(S3Key::from_url("a/b%20c/%FFd").unwrap(), key);
         assert_eq!(key.bytes(), b"a/b c/\xffd");
-        assert!(Key::parse_directory(b"").unwrap().names().is_empty());
-        assert_eq!(Key::parse_directory(b"a/b/").unwrap(), Key::parse(b"a/b").unwrap());
+        assert!(S3Key::parse_directory(b"").unwrap().names().is_empty());
+        assert_eq!(S3Key::parse_directory(b"a/b/").unwrap(), S3Key::parse(b"a/b").unwrap());
     }
 
     #[test]
@@ -200,13 +202,13 @@ mod tests {
             &deep,
         ];
         for path in bad {
-            let refused = Key::parse(path).expect_err("refused");
+            let refused = S3Key::parse(path).expect_err("refused");
             assert_eq!(refused.status().as_u16(), 400);
         }
         for path in ["a%2Fb", "..", "%2e%2e/x", "a/%00", "", "/x"] {
-            assert!(Key::from_url(path).is_err(), "{path}");
+            assert!(S3Key::from_url(path).is_err(), "{path}");
         }
-        assert!(Key::parse(b"...").is_ok() && Key::parse(&[b'x'; 255]).is_ok());
+        assert!(S3Key::parse(b"...").is_ok() && S3Key::parse(&[b'x'; 255]).is_ok());
     }
 
     #[test]

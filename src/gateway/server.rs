@@ -23,13 +23,15 @@ use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, watch};
 use zeroize::Zeroizing;
 
-use super::auth::{self, Gate, Need};
+use super::auth::{self, Gate, Requirement};
 use super::limits::{
-    BUFFER, CONNECTIONS, HANDSHAKE, HEADER_BYTES, HEADERS, Inflow, Outflow, Paced, Peers, REQUESTS,
+    BUFFER, CONNECTIONS, CountedBody, HANDSHAKE, HEADER_BYTES, HEADERS, LimitedBody, Paced, Peers,
+    REQUESTS,
 };
 use super::listen::Listening;
 use super::metrics::Metrics;
-use super::{Gateway, Problem, ServeOptions, Session, api, page};
+use super::{Gateway, HttpProblem, ServeOptions, Session, api, page};
+use crate::os::watched;
 
 /// How long requests at work have to end by themselves when the service stops.
 pub const GRACE: Duration = Duration::from_secs(20);
@@ -52,7 +54,7 @@ const HEADERS_OF_ALL: [(HeaderName, &str); 6] = [
 
 /// A running service. It goes on when this is dropped: [`Server::stop`] ends it.
 pub struct Server {
-    front: Arc<Front>,
+    state: Arc<ServerState>,
     address: SocketAddr,
     stop: watch::Sender<bool>,
     ended: watch::Receiver<bool>,
@@ -74,7 +76,7 @@ pub struct ServiceStatus {
 }
 
 /// What stands before the API.
-struct Front {
+struct ServerState {
     gate: Gate,
     metrics: Arc<Metrics>,
     gateway: Arc<Gateway>,
@@ -86,7 +88,7 @@ impl Server {
     /// Serves `gateway` to whoever connects. Within a runtime.
     pub fn start(gateway: Gateway, listening: Listening) -> Self {
         let (options, address) = (listening.options.clone(), listening.address);
-        let front = Arc::new(Front {
+        let state = Arc::new(ServerState {
             gate: Gate::new(&options, address),
             metrics: Arc::default(),
             gateway: Arc::new(gateway),
@@ -95,29 +97,30 @@ impl Server {
         });
         let (stop, stopped) = watch::channel(false);
         let (ending, ended) = watch::channel(false);
-        let accept = accept(listening, front.clone(), stopped);
+        let accept = accept(listening, state.clone(), stopped);
         tokio::spawn(async move {
-            accept.await;
+            // After a panic, which is logged, the service is over just as after a stop.
+            let _ = watched("accepting connections by HTTP", accept).await;
             ending.send_replace(true);
         });
-        Self { front, address, stop, ended }
+        Self { state, address, stop, ended }
     }
 
     /// How it was asked to be.
     pub fn options(&self) -> &ServeOptions {
-        &self.front.options
+        &self.state.options
     }
 
     /// How it is. Asks nobody.
     pub fn status(&self) -> ServiceStatus {
-        let (tls, open) = (self.front.options.tls.is_some(), self.front.gate.is_open());
+        let (tls, open) = (self.state.options.tls.is_some(), self.state.gate.is_open());
         let scheme = if tls { "https" } else { "http" };
         ServiceStatus {
             url: format!("{scheme}://{}", self.address),
             open,
             tls,
-            tokens: if open { 0 } else { self.front.gate.token_count() },
-            requests: self.front.metrics.in_flight(),
+            tokens: if open { 0 } else { self.state.gate.token_count() },
+            requests: self.state.metrics.in_flight(),
         }
     }
 
@@ -132,7 +135,7 @@ impl Server {
 
 /// Everything that a connection needs.
 #[derive(Clone)]
-struct Lines {
+struct ConnectionSetup {
     router: Router,
     http: http1::Builder,
     cut: watch::Receiver<bool>,
@@ -140,17 +143,17 @@ struct Lines {
 }
 
 /// Accepts until it is stopped, then ends what is left.
-async fn accept(listening: Listening, front: Arc<Front>, mut stopped: watch::Receiver<bool>) {
+async fn accept(listening: Listening, state: Arc<ServerState>, mut stopped: watch::Receiver<bool>) {
     let graceful = GracefulShutdown::new();
     let (cutting, cut) = watch::channel(false);
-    let stall = Duration::from_secs(front.options.client_timeout.max(1));
+    let stall = Duration::from_secs(state.options.client_timeout.max(1));
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
         .header_read_timeout(stall)
         .max_header_size(HEADER_BYTES)
         .max_headers(HEADERS)
         .max_buf_size(BUFFER);
-    let lines = Lines { router: router(&front), http, cut, stall };
+    let setup = ConnectionSetup { router: router(&state), http, cut, stall };
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     let peers = Peers::default();
     let Listening { listener, tls, .. } = listening;
@@ -168,30 +171,30 @@ async fn accept(listening: Listening, front: Arc<Front>, mut stopped: watch::Rec
             }
         };
         let Ok(place) = places.clone().try_acquire_owned() else {
-            front.metrics.refuse();
+            state.metrics.refuse();
             refuse(stream, tls.is_some(), StatusCode::SERVICE_UNAVAILABLE);
             continue;
         };
         let Some(peer) = peers.admit(address.ip()) else {
-            front.metrics.refuse();
+            state.metrics.refuse();
             refuse(stream, tls.is_some(), StatusCode::TOO_MANY_REQUESTS);
             continue;
         };
         // Answers are written whole; there is nothing to gather.
         drop(stream.set_nodelay(true));
-        let connected = front.metrics.connect();
-        let (tls, lines, watcher) = (tls.clone(), lines.clone(), graceful.watcher());
+        let connected = state.metrics.connect();
+        let (tls, setup, watcher) = (tls.clone(), setup.clone(), graceful.watcher());
         tokio::spawn(async move {
             match tls {
-                None => lines.serve(stream, watcher).await,
+                None => setup.serve(stream, watcher).await,
                 Some(tls) => {
-                    let mut cut = lines.cut.clone();
+                    let mut cut = setup.cut.clone();
                     let shaken = tokio::select! {
                         shaken = tokio::time::timeout(HANDSHAKE, tls.accept(stream)) => shaken,
                         _ = cut.wait_for(|cut| *cut) => return,
                     };
                     if let Ok(Ok(stream)) = shaken {
-                        lines.serve(stream, watcher).await;
+                        setup.serve(stream, watcher).await;
                     }
                 }
             }
@@ -200,7 +203,7 @@ async fn accept(listening: Listening, front: Arc<Front>, mut stopped: watch::Rec
     }
     drop(listener);
     if tokio::time::timeout(GRACE, graceful.shutdown()).await.is_err() {
-        let left = front.metrics.in_flight();
+        let left = state.metrics.in_flight();
         tracing::warn!(left, "requests are cut off: the service stops");
         cutting.send_replace(true);
     }
@@ -211,7 +214,7 @@ async fn accept(listening: Listening, front: Arc<Front>, mut stopped: watch::Rec
     }
 }
 
-impl Lines {
+impl ConnectionSetup {
     async fn serve<S>(mut self, stream: S, watcher: Watcher)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -245,50 +248,52 @@ fn refuse(stream: TcpStream, tls: bool, status: StatusCode) {
 }
 
 /// The API, what is ours beside it, and what stands before both.
-fn router(front: &Arc<Front>) -> Router {
-    let before = |need: Need| middleware::from_fn_with_state((front.clone(), need), before);
+fn router(state: &Arc<ServerState>) -> Router {
+    let before =
+        |needs: Requirement| middleware::from_fn_with_state((state.clone(), needs), before);
     let login = get(login_form).post(log_in).layer(DefaultBodyLimit::max(LOGIN_MAX));
     let public = api::public()
-        .route("/healthz", get(health).with_state(front.clone()))
-        .route("/login", login.with_state(front.clone()))
-        .layer(before(Need::Nothing));
+        .route("/healthz", get(health).with_state(state.clone()))
+        .route("/login", login.with_state(state.clone()))
+        .layer(before(Requirement::Nothing));
     let log_out = Router::new()
-        .route("/logout", post(log_out).with_state(front.clone()))
-        .layer(before(Need::Somebody));
-    api::router(front.gateway.clone())
-        .route("/metrics", get(metrics).with_state(front.clone()))
-        .layer(before(Need::Access))
+        .route("/logout", post(log_out).with_state(state.clone()))
+        .layer(before(Requirement::Somebody));
+    api::router(state.gateway.clone())
+        .route("/metrics", get(metrics).with_state(state.clone()))
+        .layer(before(Requirement::Access))
         .merge(public)
         .merge(log_out)
 }
 
 /// What happens to every request.
 async fn before(
-    State((front, need)): State<(Arc<Front>, Need)>,
+    State((state, needs)): State<(Arc<ServerState>, Requirement)>,
     mut request: Request,
     next: Next,
 ) -> Response {
     let route = request.extensions().get::<MatchedPath>();
     let route = route.map_or("(none)", MatchedPath::as_str).to_owned();
-    let mut counted = front.metrics.begin(request.method(), &route);
+    let mut counted = state.metrics.begin(request.method(), &route);
     // Who looks after us is answered also when all places are taken.
     let watched = matches!(route.as_str(), "/healthz" | "/metrics");
-    counted.permit = front.places.clone().try_acquire_owned().ok();
+    counted.permit = state.places.clone().try_acquire_owned().ok();
     let mut response = if counted.permit.is_none() && !watched {
-        Problem::unavailable("Too many requests are at work; try again soon.", 1).into_response()
-    } else if let Err(refused) = front.gate.admit(&mut request, need) {
-        *refused.0
+        HttpProblem::unavailable("Too many requests are at work; try again soon.", 1)
+            .into_response()
+    } else if let Err(rejection) = state.gate.admit(&mut request, needs) {
+        *rejection.0
     } else {
-        front.handed_on(request, next).await
+        state.handed_on(request, next).await
     };
     for (name, value) in HEADERS_OF_ALL {
         response.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
     }
     counted.answered(response.status().as_u16());
-    response.map(|body| Body::new(Outflow { body, request: counted }))
+    response.map(|body| Body::new(CountedBody { body, request: counted }))
 }
 
-impl Front {
+impl ServerState {
     async fn handed_on(&self, request: Request, next: Next) -> Response {
         let limit = self.options.max_upload;
         let length = request.headers().get(header::CONTENT_LENGTH);
@@ -296,11 +301,12 @@ impl Front {
         if length.is_some_and(|length| length > limit) {
             let text =
                 format!("The body is longer than the {limit} bytes that one request may have.");
-            return Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", text).into_response();
+            return HttpProblem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", text)
+                .into_response();
         }
         let stall = Duration::from_secs(self.options.client_timeout.max(1));
         let metrics = self.metrics.clone();
-        let request = request.map(|body| Body::new(Inflow::new(body, limit, stall, metrics)));
+        let request = request.map(|body| Body::new(LimitedBody::new(body, limit, stall, metrics)));
         // A handler that panics is an answer, not the end of the connection; nothing of it is left half done
         // that a client that goes away would not leave, too.
         match AssertUnwindSafe(next.run(request)).catch_unwind().await {
@@ -308,7 +314,8 @@ impl Front {
             Err(_) => {
                 tracing::error!("a handler of the service panicked");
                 let text = "The service made a mistake; see its log.";
-                Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", text).into_response()
+                HttpProblem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", text)
+                    .into_response()
             }
         }
     }
@@ -316,29 +323,29 @@ impl Front {
 
 /// What `/healthz` says.
 #[derive(Serialize)]
-struct Health {
+struct HealthBody {
     status: &'static str,
 }
 
 /// 200 while it does what it is there for; 503 when what is uploaded would be refused although it is to be taken.
 /// A store that does not answer is 200 still: uploads go on, into staging.
-async fn health(State(front): State<Arc<Front>>) -> Response {
-    let status = front.gateway.host.status();
-    let as_asked = front.gateway.vfs.options().read_only;
-    let (code, status) = match (&status.read_only, &status.trouble) {
+async fn health(State(state): State<Arc<ServerState>>) -> Response {
+    let status = state.gateway.vault.status();
+    let as_asked = state.gateway.vfs.options().read_only;
+    let (code, status) = match (&status.read_only, &status.progress.trouble) {
         (Some(_), _) if !as_asked => (StatusCode::SERVICE_UNAVAILABLE, "read-only"),
         (_, Some(_)) => (StatusCode::OK, "degraded"),
         _ => (StatusCode::OK, "ok"),
     };
-    let mut response = (code, Json(Health { status })).into_response();
+    let mut response = (code, Json(HealthBody { status })).into_response();
     if code == StatusCode::SERVICE_UNAVAILABLE {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("60"));
     }
     response
 }
 
-async fn metrics(State(front): State<Arc<Front>>) -> Response {
-    let text = front.metrics.text(&front.gateway.host.status());
+async fn metrics(State(state): State<Arc<ServerState>>) -> Response {
+    let text = state.metrics.text(&state.gateway.vault.status());
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
 
@@ -349,29 +356,29 @@ struct Login {
 }
 
 async fn login_form(
-    State(front): State<Arc<Front>>,
+    State(state): State<Arc<ServerState>>,
     session: Option<axum::Extension<Session>>,
 ) -> Response {
     match session {
         // Logged in already, or nobody needs to.
         Some(_) => Redirect::to("/").into_response(),
-        None => page::login(front.gate.word(), None),
+        None => page::login(state.gate.word(), None),
     }
 }
 
-async fn log_in(State(front): State<Arc<Front>>, Form(form): Form<Login>) -> Response {
-    match front.gate.log_in(&Zeroizing::new(form.token)) {
+async fn log_in(State(state): State<Arc<ServerState>>, Form(form): Form<Login>) -> Response {
+    match state.gate.log_in(&Zeroizing::new(form.token)) {
         Ok(Some(response)) => response,
-        Err(refused) => *refused.0,
+        Err(rejection) => *rejection.0,
         Ok(None) => {
             let said = "This token is not known, or was removed.";
-            let mut response = page::login(front.gate.word(), Some(said));
+            let mut response = page::login(state.gate.word(), Some(said));
             auth::challenge(&mut response, true);
             response
         }
     }
 }
 
-async fn log_out(State(front): State<Arc<Front>>, headers: HeaderMap) -> Response {
-    front.gate.log_out(&headers)
+async fn log_out(State(state): State<Arc<ServerState>>, headers: HeaderMap) -> Response {
+    state.gate.log_out(&headers)
 }

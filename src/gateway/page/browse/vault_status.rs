@@ -3,12 +3,13 @@
 use maud::{Markup, html};
 
 use super::super::show::{count, minute, size};
-use crate::gateway::Status;
 use crate::gateway::metadata::rfc3339;
+use crate::types::{Progress, VaultStatus};
 
-pub(super) fn show(status: &Status) -> Markup {
-    let is_sent = status.unsent_changes == 0 && status.unpublished_files == 0;
-    let is_bad = status.read_only.is_some() || status.trouble.is_some();
+pub(super) fn show(status: &VaultStatus) -> Markup {
+    let progress = &status.progress;
+    let is_sent = progress.unsent_changes == 0 && progress.unpublished_files == 0;
+    let is_bad = status.read_only.is_some() || progress.trouble.is_some();
     let class = match (is_bad, is_sent) {
         (true, _) => "bad",
         (false, true) => "durable",
@@ -21,7 +22,7 @@ pub(super) fn show(status: &Status) -> Markup {
         section.status id="status" data-state=(class) aria-label="The vault" {
             p.now {
                 span class={ "badge " (class) } {
-                    @if is_sent { "Everything is in the bucket" } @else { (on_its_way(status)) }
+                    @if is_sent { "Everything is in the bucket" } @else { (on_its_way(progress)) }
                 }
                 span.figures {
                     (count(status.inodes, "entry", "entries")) " · " (size(status.bytes))
@@ -34,7 +35,7 @@ pub(super) fn show(status: &Status) -> Markup {
             @if let Some(reason) = &status.read_only {
                 p.notice.bad { "Nothing can be changed: " (reason) "." }
             }
-            @if let Some(trouble) = &status.trouble {
+            @if let Some(trouble) = &progress.trouble {
                 p.notice.bad { "Uploads do not go through now: " (trouble) ". Nothing is lost; they are tried again." }
             }
             @for warning in &status.warnings { p.notice { (warning) } }
@@ -42,16 +43,16 @@ pub(super) fn show(status: &Status) -> Markup {
     }
 }
 
-fn on_its_way(status: &Status) -> String {
+fn on_its_way(progress: &Progress) -> String {
     let mut parts = Vec::new();
-    if status.unsent_changes > 0 {
-        parts.push(count(status.unsent_changes, "change", "changes"));
+    if progress.unsent_changes > 0 {
+        parts.push(count(progress.unsent_changes, "change", "changes"));
     }
-    if status.unpublished_files > 0 {
-        parts.push(count(status.unpublished_files, "file being written", "files being written"));
+    if progress.unpublished_files > 0 {
+        parts.push(count(progress.unpublished_files, "file being written", "files being written"));
     }
-    if status.unsent_bytes > 0 {
-        parts.push(size(status.unsent_bytes));
+    if progress.unsent_bytes > 0 {
+        parts.push(size(progress.unsent_bytes));
     }
     format!("On the way to the bucket: {}", parts.join(", "))
 }
