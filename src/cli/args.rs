@@ -10,8 +10,8 @@ use std::path::PathBuf;
 use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-/// Bytes of memory, and of disk, below which the parts that they are divided into do not work: buffers that hold one
-/// pack each of what is written, read and sent; staging with two packs and its reserve.
+/// The least memory, and the least disk, in bytes. Memory is divided among buffers that each hold one pack of what is
+/// written, read and sent; disk holds staging with two packs and its reserve. With less, these parts do not work.
 const FLOOR: u64 = 64_000_000;
 
 fn at_least_the_floor(text: &str) -> Result<ByteSize, String> {
@@ -31,7 +31,7 @@ const FLOOR_SHOWN: &str = "64MB";
     name = "s3vault",
     version,
     max_term_width = 100,
-    after_help = "Exit codes: src/MANUAL.md. What each call promises: src/SEMANTICS.md"
+    after_help = "Exit codes, files and settings: src/MANUAL.md. What a mount promises: src/SEMANTICS.md"
 )]
 pub(super) struct Arguments {
     #[command(flatten)]
@@ -43,43 +43,43 @@ pub(super) struct Arguments {
 /// Options that every command takes, before or after its name.
 #[derive(Debug, Clone, Default, Args)]
 pub(super) struct Global {
-    /// The S3 server, when it is not AWS; also: AWS_ENDPOINT_URL
+    /// URL of the S3 server, if it is not AWS; also: AWS_ENDPOINT_URL
     #[arg(long, global = true, value_name = "URL")]
     pub endpoint_url: Option<String>,
     /// The bucket's region; also: AWS_REGION
     #[arg(long, global = true, value_name = "R")]
     pub region: Option<String>,
-    /// Where journal, staging, cache and logs lie [default: $XDG_STATE_HOME/s3vault]
+    /// Directory for unsent data, the cache and the logs [default: $XDG_STATE_HOME/s3vault]
     #[arg(long, global = true, value_name = "DIR", env = "S3VAULT_STATE_DIR")]
     pub state_dir: Option<PathBuf>,
-    /// The file that remembers vaults [default: $XDG_CONFIG_HOME/s3vault/config.toml]
+    /// File that lists the vaults this user knows [default: $XDG_CONFIG_HOME/s3vault/config.toml]
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// A file with the passphrase or the recovery key; also: S3VAULT_PASSPHRASE
+    /// File that holds the passphrase or the recovery key; else: S3VAULT_PASSPHRASE, which is one
     #[arg(long, global = true, value_name = "FILE")]
     pub passphrase_file: Option<PathBuf>,
-    /// Log more (-vv: every request of the kernel); say the causes of an error
+    /// Log more (-vv: also every request of the kernel), and print the causes of an error
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
 }
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Make a vault in a bucket, and remember it
+    /// Make a vault in a bucket, and remember it for later commands
     Init(InitArgs),
-    /// Mount a vault at a directory; with no vault known yet, make one on this disk
+    /// Mount a vault at a directory; if no vault is known yet, one is made on this disk
     Mount(MountArgs),
     /// Unmount, and wait until everything is in the bucket
     Umount(UmountArgs),
-    /// Serve a vault by HTTP: upload, download, a page; alone, or beside its mount on this machine
+    /// Serve a vault over HTTP (upload, download, a web page), with or without a mount on this machine
     Serve(ServeArgs),
     /// Wait until everything written so far is in the bucket
     Sync(SyncArgs),
-    /// Show what is mounted, what is still on its way, and what went wrong
+    /// Show what is mounted and served, what is not in the bucket yet, and what went wrong
     Status(StatusArgs),
-    /// Check that what the vault refers to is in the bucket, whole
+    /// Check that everything the vault refers to is in the bucket, and complete
     Check(CheckArgs),
-    /// Hand the AWS credentials of this shell to a mount or service that runs
+    /// Give the AWS credentials of this shell to a running mount or service
     Credentials(CredentialsArgs),
     /// The background process; started by mount or serve, which send it what to do
     #[command(hide = true)]
@@ -89,7 +89,7 @@ pub(super) enum Command {
 /// Which bucket, for the commands that open one.
 #[derive(Debug, Clone, Default, Args)]
 pub(super) struct BucketArg {
-    /// s3://bucket[/prefix] or file:///dir
+    /// Where the vault is: s3://bucket[/prefix] or file:///dir
     #[arg(long, value_name = "URL", env = "S3VAULT_BUCKET")]
     pub bucket: Option<String>,
 }
@@ -105,13 +105,13 @@ pub(super) struct InitArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct MountArgs {
-    /// An empty directory (made when missing) [default: the one used before]
+    /// An empty directory; it is made if it does not exist [default: the one used before]
     pub mountpoint: Option<PathBuf>,
     #[command(flatten)]
     pub bucket: BucketArg,
     #[command(flatten)]
     pub opening: OpeningArgs,
-    /// Let other users of this machine in (permissions are checked)
+    /// Let other users of this machine use the mount; the permissions of each file apply
     #[arg(long)]
     pub allow_other: bool,
 }
@@ -120,19 +120,19 @@ pub(super) struct MountArgs {
 #[derive(Debug, Args)]
 #[allow(clippy::struct_excessive_bools)] // each is a switch of its own on the command line
 pub(super) struct OpeningArgs {
-    /// Stay until it is over; SIGINT and SIGTERM end it
+    /// Stay in the foreground until the mount or service ends; SIGINT (Ctrl-C) and SIGTERM end it
     #[arg(long)]
     pub foreground: bool,
-    /// Change nothing in the bucket
+    /// Open the vault for reading only; nothing in the bucket is changed
     #[arg(long, conflicts_with = "take_over")]
     pub read_only: bool,
-    /// Become the writer although another machine is
+    /// Become the writer although another machine is; what that one has not uploaded stays on it
     #[arg(long)]
     pub take_over: bool,
-    /// Open although the bucket is older than what this machine saw last
+    /// Open the vault although the bucket is older than what this machine saw last
     #[arg(long)]
     pub accept_rollback: bool,
-    /// Use a store that ignores conditional puts; nothing then stops a second writer
+    /// Use a store that ignores conditional puts; nothing then stops a second machine from overwriting changes
     #[arg(long)]
     pub single_machine: bool,
     /// What fsync waits for
@@ -141,7 +141,7 @@ pub(super) struct OpeningArgs {
     /// Memory for all caches and buffers, for example 256MiB; at least 64MB
     #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = at_least_the_floor)]
     pub memory: ByteSize,
-    /// Disk for cache and what is not yet sent, at least 64MB [default: 20GiB, or a fifth of what is free]
+    /// Disk space for the cache and for unsent data, at least 64MB [default: 20GiB, or a fifth of what is free]
     #[arg(long, value_name = "SIZE", value_parser = at_least_the_floor)]
     pub cache_size: Option<ByteSize>,
 }
@@ -153,29 +153,29 @@ pub(super) struct ServeArgs {
     pub command: Option<ServeCommand>,
     #[command(flatten)]
     pub bucket: BucketArg,
-    /// Where to listen
+    /// Address and port to listen on
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8000")]
     pub listen: SocketAddr,
-    /// Ask for no tokens: anyone on this machine may do everything (loopback addresses only)
+    /// Require no token: anyone on this machine may read and change everything (loopback addresses only)
     #[arg(long)]
     pub open: bool,
-    /// Speak TLS with this certificate (PEM, and what leads to its root)
+    /// Use TLS with this certificate (PEM, followed by its intermediate certificates)
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     pub tls_cert: Option<PathBuf>,
-    /// The certificate's key (PEM)
+    /// The certificate's private key (PEM)
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
-    /// A name besides the address by which the service may be asked for; may be repeated
+    /// A host name by which clients may reach the service, besides its address; may be repeated
     #[arg(long = "host", value_name = "NAME")]
     pub hosts: Vec<String>,
-    /// The longest body of one request
+    /// The largest body that one request may have
     #[arg(long, value_name = "SIZE", default_value = "1TiB")]
     pub max_upload: ByteSize,
-    /// How long a client may stall before it is cut off
+    /// How long a client may send or take nothing before it is cut off
     #[arg(long, value_name = "SECONDS", default_value_t = 30,
         value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub client_timeout: u64,
-    /// Stop the service; a daemon without a mount then ends, as with umount
+    /// Stop the service; without a mount, wait until everything is in the bucket, as umount does
     #[arg(long)]
     pub stop: bool,
     #[command(flatten)]
@@ -184,35 +184,35 @@ pub(super) struct ServeArgs {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ServeCommand {
-    /// Who may use the service: tokens for `Authorization: Bearer`, on this machine, for this vault
+    /// Make, list and revoke the access tokens of a vault's service on this machine
     #[command(subcommand)]
     Token(TokenCommand),
 }
 
 #[derive(Debug, Subcommand)]
 pub(super) enum TokenCommand {
-    /// Make a token, and print it this once
+    /// Make a token, and print it; it is shown only this once
     #[command(group = clap::ArgGroup::new("access").required(true))]
     Add {
-        /// What you call it: letters, digits, . _ -
+        /// A name of your choice: letters, digits, . _ -
         name: String,
-        /// It may look and download
+        /// The token may list and download
         #[arg(long, group = "access")]
         read_only: bool,
-        /// It may do everything
+        /// The token may do everything
         #[arg(long, group = "access")]
         write: bool,
         #[command(flatten)]
         bucket: BucketArg,
     },
-    /// Show the tokens' names
+    /// List the tokens: access, when each was made, name
     List {
         #[command(flatten)]
         bucket: BucketArg,
     },
-    /// Take a token back; it is refused at once, also by a service that runs
+    /// Revoke a token; a running service refuses it at once
     Remove {
-        /// Its name
+        /// The token's name
         name: String,
         #[command(flatten)]
         bucket: BucketArg,
@@ -230,23 +230,24 @@ pub(super) enum Fsync {
 
 #[derive(Debug, Args)]
 pub(super) struct UmountArgs {
+    /// Where the vault is mounted
     pub mountpoint: PathBuf,
-    /// End it now, whatever is open or unsent; what is unsent stays on this disk
+    /// End the mount now, even with open files or unsent data; what is unsent stays on this disk
     #[arg(long)]
     pub force: bool,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct SyncArgs {
-    /// A path in the mount [default: every daemon of this user]
+    /// A path in a mount [default: every mount and service of this user]
     pub path: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct StatusArgs {
-    /// [default: every daemon of this user]
+    /// Where the vault is mounted [default: every mount and service of this user]
     pub mountpoint: Option<PathBuf>,
-    /// For programs: one JSON object
+    /// Print one JSON object, for programs
     #[arg(long)]
     pub json: bool,
 }
@@ -255,14 +256,14 @@ pub(super) struct StatusArgs {
 pub(super) struct CheckArgs {
     #[command(flatten)]
     pub bucket: BucketArg,
-    /// Fetch and open everything, too
+    /// Also fetch all data, and check that it decrypts
     #[arg(long)]
     pub read_data: bool,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct CredentialsArgs {
-    /// [default: the mount or service of --bucket, else the only one of this user]
+    /// Where the vault is mounted [default: the mount or service of --bucket, else the only one of this user]
     pub mountpoint: Option<PathBuf>,
     #[command(flatten)]
     pub bucket: BucketArg,
@@ -270,7 +271,7 @@ pub(super) struct CredentialsArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct DaemonArgs {
-    /// For ps only: what counts comes over the pipe.
+    /// Only for the list of processes: what the daemon is to do comes over the pipe.
     pub mountpoint: Option<OsString>,
 }
 

@@ -37,7 +37,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const CLIENTS: usize = 16;
 /// Replies on their way to one client; progress waits behind them.
 const REPLIES: usize = 4;
-/// How long a client waits for the daemon's next word. The daemon speaks at least once a
+/// How long a client waits for the daemon's next reply. The daemon sends one at least once a
 /// second while it works, so this long a silence means that it hangs.
 pub(super) const SILENCE: Duration = Duration::from_secs(30);
 
@@ -71,17 +71,17 @@ pub(super) enum ControlRequest {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "reply", rename_all = "lowercase")]
 pub(super) enum ControlReply {
-    /// To `Status`; ends it.
+    /// To `Status`; the last reply.
     Status(Box<DaemonReport>),
-    /// Still at it.
+    /// What was asked for is under way.
     Progress(Progress),
-    /// It holds; ends it.
+    /// It is done; the last reply.
     Done,
-    /// It does not hold, and why; ends it.
+    /// It could not be done, and why; the last reply.
     Failed(Failure),
 }
 
-/// Who answers: the daemon, or what stands for it in a test.
+/// Does what clients ask: the daemon, or what stands for it in a test.
 #[async_trait]
 pub(super) trait ControlHandler: Send + Sync + 'static {
     /// How things are. Asks nobody and does not block.
@@ -96,7 +96,7 @@ pub(super) trait ControlHandler: Send + Sync + 'static {
     async fn serve(&self, options: ServeOptions) -> CliResult;
     /// Stops serving; what has no mount then ends as with `umount`.
     async fn unserve(&self, progress: &mpsc::Sender<ControlReply>) -> CliResult;
-    /// Takes others for the store.
+    /// Takes other credentials for the store.
     async fn credentials(&self, given: Credentials) -> CliResult;
 }
 
@@ -131,7 +131,7 @@ impl Default for Clients {
 }
 
 impl Clients {
-    /// Returns when every one of them has its last word. Nobody new is served after that.
+    /// Returns when every one of them has its last reply. Nobody new is served after that.
     pub(super) async fn served(&self) {
         if let Ok(all) = self.0.acquire_many(u32::try_from(CLIENTS).unwrap_or(u32::MAX)).await {
             all.forget();
@@ -139,7 +139,7 @@ impl Clients {
     }
 }
 
-/// Answers clients until dropped.
+/// Serves clients until this is dropped.
 pub(super) async fn serve(
     listener: UnixListener,
     handler: Arc<dyn ControlHandler>,
@@ -242,7 +242,7 @@ impl Client {
         Ok(Self { stream: BufReader::new(stream) })
     }
 
-    /// The daemon's next word.
+    /// The daemon's next reply.
     pub(super) fn next(&mut self) -> io::Result<ControlReply> {
         let mut line = String::new();
         (&mut self.stream).take(REPLY_MAX).read_line(&mut line)?;

@@ -1,4 +1,4 @@
-//! A daemon's last word, kept beside its journal: for whoever lost the connection before hearing it.
+//! How a daemon ended, kept beside its journal: for a client that lost the connection before it heard.
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -21,7 +21,8 @@ pub(super) fn of_store(error: &StoreError, place: &str) -> Failure {
         StoreError::Clock { .. } => (
             Exit::Unreachable,
             format!(
-                "{place} refuses requests because this machine's clock is not its own ({}); nothing is lost; set the \
+                "{place} refuses requests because this machine's clock differs from its own ({}); nothing is lost; \
+                 set the \
                  clock, and try again",
                 with_causes(error)
             ),
@@ -66,7 +67,8 @@ pub(super) fn of_store(error: &StoreError, place: &str) -> Failure {
         StoreError::Corrupt { .. } => (
             Exit::Damaged,
             format!(
-                "{place} holds or sends other bytes than it should ({}); nothing was believed",
+                "{place} holds or sends other bytes than were stored there ({}); none of them were used; `s3vault \
+                 check` shows what else is damaged",
                 with_causes(error)
             ),
         ),
@@ -81,14 +83,14 @@ pub(super) fn of_store(error: &StoreError, place: &str) -> Failure {
     Failure::new(exit, text).because(error)
 }
 
-/// Credentials were handed over to a mount of `place`.
+/// What became of credentials that were handed to a mount of `place`.
 pub(super) fn of_hand_over(error: &StoreError, place: &str) -> Failure {
     let (exit, text) = match error {
         StoreError::Denied { .. } => (
             Exit::Denied,
             format!(
-                "{place} refuses these credentials ({}); they are not taken, and those before stay; check what this shell \
-                 has (`aws sts get-caller-identity`)",
+                "{place} refuses these credentials ({}); they were not handed over, and the ones before stay in use; \
+                 check what this shell has (`aws sts get-caller-identity`)",
                 with_causes(error)
             ),
         ),
@@ -98,7 +100,8 @@ pub(super) fn of_hand_over(error: &StoreError, place: &str) -> Failure {
         error => (
             Exit::Unreachable,
             format!(
-                "they are taken, but whether {place} accepts them is not known ({}); `s3vault status` tells",
+                "the credentials were handed over, but whether {place} accepts them is not known yet ({}); \
+                 `s3vault status` shows it",
                 with_causes(error)
             ),
         ),
@@ -153,7 +156,8 @@ pub(super) fn of_vault(error: &vault::Error, place: &str) -> Failure {
         Error::Crypto(vault::CryptoError::RecoveryKey(why)) => (
             Exit::WrongPassphrase,
             format!(
-                "that looks like a recovery key of {place}, and has a typing error ({why}); nothing was changed; \
+                "what was given looks like a recovery key of {place}, but has a typing error ({why}); \
+                 nothing was changed; \
                  compare it with what `init` printed"
             ),
         ),
@@ -161,8 +165,9 @@ pub(super) fn of_vault(error: &vault::Error, place: &str) -> Failure {
         Error::OtherWriter { host, claimed } => (
             Exit::OtherMachine,
             format!(
-                "{host} has {place} mounted for writing (since {}); unmount it there, look with --read-only, or, \
-                 if that machine is gone, --take-over: what it has not uploaded stays on it{}",
+                "{host} has {place} mounted for writing (since {}); unmount it there, or mount it here with \
+                 --read-only; if that machine is gone for good, \
+                 --take-over makes this one the writer, and what the other has not uploaded stays on it{}",
                 when(*claimed),
                 made_anew()
             ),
@@ -176,14 +181,14 @@ pub(super) fn of_vault(error: &vault::Error, place: &str) -> Failure {
         Error::Rollback { number } => (
             Exit::Rollback,
             format!(
-                "{place} went back: commit {} that this machine saw is not there any more, or is another one; \
+                "{place} went back: commit {}, which this machine saw there, is missing or is a different one now; \
                  nothing was changed; if you restored the bucket yourself, mount with --accept-rollback",
                 number.0
             ),
         ),
         Error::Io { what, source } => (
             Exit::LocalDisk,
-            format!("{what}: {source}; nothing that was closed is lost; check this machine's disk"),
+            format!("{what}: {source}; no file that was closed is lost; check this machine's disk"),
         ),
         Error::SmallDisk { .. } => (Exit::LocalDisk, format!("{error}; nothing was made")),
         error => by_kind(error, place),
@@ -191,45 +196,46 @@ pub(super) fn of_vault(error: &vault::Error, place: &str) -> Failure {
     Failure::new(exit, text).because(error)
 }
 
-/// For those who are the same machine, and do not know that they do not look it.
+/// What to add for somebody in a container, which looks like another machine each time that it is made.
 fn made_anew() -> &'static str {
     match std::env::var_os("S3VAULT_MACHINE_ID") {
         Some(id) if !id.is_empty() => "",
         _ => {
-            " (a container that is made anew is another machine, unless S3VAULT_MACHINE_ID is set, always to the same \
-             name)"
+            " (a container that is made anew counts as another machine, unless S3VAULT_MACHINE_ID has the \
+             same value in each)"
         }
     }
 }
 
-/// What needs no words of its own.
+/// The text for an error that needs none of its own.
 fn by_kind(error: &vault::Error, place: &str) -> (Exit, String) {
     use vault::ErrorClass;
     match error.class() {
         ErrorClass::Fenced => (
             Exit::Fenced,
             format!(
-                "another machine has taken {place} over; nothing more is written from here, and what was not in \
-                 the bucket stays sealed on this disk; unmount, and mount again to see how things are"
+                "another machine has taken {place} over; nothing more is written from here, and what was not in the \
+                 bucket yet stays encrypted on this disk; unmount, then mount again to \
+                 see what the bucket holds now"
             ),
         ),
         ErrorClass::Unfinished => (
             Exit::Unsent,
             format!(
-                "not everything is in {place}: {error}; what is missing stays sealed on this disk; try again"
+                "not everything is in {place}: {error}; what is missing stays encrypted on this disk; try again"
             ),
         ),
         ErrorClass::ReadOnly => (
             Exit::LocalDisk,
             format!(
-                "{place}: {error}; what was closed stays sealed on this disk; unmount, and mount again"
+                "{place}: {error}; files that were closed stay encrypted on this disk; unmount, and mount again"
             ),
         ),
         ErrorClass::Damaged => (Exit::Damaged, format!("{place}: {error}; nothing was changed")),
         ErrorClass::LocalDisk => (
             Exit::LocalDisk,
             format!(
-                "{error}; what was closed is not lost; see to this machine's disk, then mount again"
+                "{error}; files that were closed are not lost; repair or free this machine's disk, then mount again"
             ),
         ),
         ErrorClass::Store(_) | ErrorClass::Other => (Exit::Other, format!("{place}: {error}")),

@@ -25,7 +25,8 @@ pub(super) fn look(path: &Path) -> CliResult {
     if os::is_dead_mount(path) {
         detach(path).map_err(|error| {
             let why = format!(
-                "{shown} is a dead mount that cannot be cleaned up ({error}); no data is lost; run \
+                "{shown} is a dead mount (its daemon is gone) that cannot be cleaned up ({error}); no data \
+                 is lost; run \
                  `fusermount3 -u -z {shown}` as the user that mounted it"
             );
             Failure::new(Exit::Mountpoint, why)

@@ -116,7 +116,7 @@ impl PassphraseSources<'_> {
             }
             _ => {}
         }
-        if *self.ask("The same once more: ")? != *first {
+        if *self.ask("The same passphrase again: ")? != *first {
             return Err(Failure::new(
                 Exit::Usage,
                 "the two passphrases differ; nothing was made; try again",

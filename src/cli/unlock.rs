@@ -93,7 +93,8 @@ impl Unlocker<'_> {
         if let Ok(Some(which)) = vault::which_opens(bucket, secrets).await {
             let how = &forms[which].1;
             // Writing to a String cannot fail.
-            let _ = write!(failure.message, "; the same text {how} opens it: give it so");
+            let _ =
+                write!(failure.message, "; the same text {how} opens the vault: enter it that way");
         }
         failure
     }
@@ -104,8 +105,8 @@ impl Unlocker<'_> {
         match &self.target.known {
             Some(known) if known.id != id => {
                 let text = format!(
-                    "{} holds another vault ({id}) than the one remembered ({}); nothing was changed; if that is \
-                     meant, take the old one out of {}",
+                    "{} holds another vault ({id}) than the one that is remembered there ({}); nothing was \
+                     changed; if that is intended, remove the old one from {}",
                     self.target.describe(),
                     known.id,
                     self.paths.config.display()

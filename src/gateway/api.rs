@@ -1,4 +1,4 @@
-//! Who answers which path.
+//! Which function serves which path.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use axum::routing::{get, post};
 
 use super::{Gateway, HttpProblem, download, listing, upload};
 
-/// What `/openapi.json` answers: exact, as its tests and schemathesis say.
+/// What `/openapi.json` returns. It describes the service exactly, which its tests and schemathesis check.
 pub(super) const OPENAPI: &str = include_str!("openapi.json");
 
 /// Everything that needs a [`super::Session`]: `/upload/`, `/download/`, `/files/`, `/openapi.json` and the page.
@@ -31,7 +31,7 @@ pub(super) fn router(gateway: Arc<Gateway>) -> Router {
         .merge(super::page::router())
         .fallback(unknown)
         .method_not_allowed_fallback(not_allowed)
-        // Bodies are streamed; what is too long the middleware says.
+        // Bodies are streamed; the middleware refuses one that is too long.
         .layer(DefaultBodyLimit::disable())
         .with_state(gateway)
 }
@@ -46,13 +46,13 @@ async fn openapi() -> impl IntoResponse {
 }
 
 async fn unknown() -> HttpProblem {
-    HttpProblem::not_found("Nothing is served under this path; what is: /openapi.json.")
+    HttpProblem::not_found("Nothing is served under this path. /openapi.json lists what is.")
 }
 
 async fn not_allowed() -> HttpProblem {
     HttpProblem::new(
         StatusCode::METHOD_NOT_ALLOWED,
         "method_not_allowed",
-        "This path is not for this method; what is for what: /openapi.json.",
+        "This path does not know this method. /openapi.json lists which method each path knows.",
     )
 }

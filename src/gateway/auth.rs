@@ -1,5 +1,5 @@
-//! Who asks, and whether they may: the name that we are asked for by, where the request came from, token or
-//! session, and what that allows. Nothing else looks at these.
+//! Decides who sends a request, and whether they may: by the host name that it is for, by the page that it came from, and
+//! by the token or session that it carries. Nothing else looks at these.
 
 use std::sync::Arc;
 
@@ -33,8 +33,8 @@ pub(super) struct Gate {
     hosts: Hosts,
     tokens: TokenFile,
     sessions: Sessions,
-    /// The word for forms where there is no session: `--open`, and the log-in form. A page elsewhere can make a
-    /// browser send, but it cannot read, so this needs to be no more than unknown to it.
+    /// The word in forms that belong to no session: with `--open`, and to log in. A page of another site can make a
+    /// browser send a form, but cannot read ours: it is enough that it does not know the word.
     word: String,
     cookie: String,
 }
@@ -44,15 +44,15 @@ pub(super) struct Gate {
 pub(super) enum Requirement {
     /// Nothing.
     Nothing,
-    /// Somebody whom we know.
+    /// A token or a session that we know.
     Somebody,
-    /// One who may do this: read, to ask; write, to change.
+    /// One that allows this request: read access to ask, write access to change something.
     Access,
 }
 
-/// How somebody said who they are.
+/// How a request shows who sends it.
 enum AuthMethod {
-    /// There is nothing to say: `--open`.
+    /// Not at all, and nobody needs to: `--open`.
     Open,
     /// A bearer token.
     Bearer,
@@ -101,7 +101,7 @@ impl Gate {
                 unknown(false)
             });
         };
-        // Also where the word is not needed it is right, or the form is not ours.
+        // Only programs send a bearer token. Anything else may be a form, and must be one of ours.
         let cookie = matches!(by, AuthMethod::Cookie);
         if !matches!(by, AuthMethod::Bearer) {
             self.check_word(request, &session.csrf, cookie)?;
@@ -119,7 +119,7 @@ impl Gate {
         Ok(())
     }
 
-    /// What a browser sends and changes something carries the word of the form that we gave it.
+    /// Refuses a request from a browser that changes something and lacks the word that our page puts into its forms.
     fn check_word(&self, request: &Request, word: &str, cookie: bool) -> Result<(), Rejection> {
         let headers = request.headers();
         if is_safe(request.method()) || !cookie && !is_from_browser(headers) {
@@ -133,13 +133,13 @@ impl Gate {
         match header.or_else(query) {
             Some(given) if same(given, word) || login && same(given, &self.word) => Ok(()),
             _ => {
-                let text = "The form is out of date, or not ours; load the page again.";
+                let text = "This form is out of date, or was not made by this service. Load the page again.";
                 Err(Rejection::with(HttpProblem::new(StatusCode::FORBIDDEN, "csrf", text)))
             }
         }
     }
 
-    /// Who it is; `None` when they do not say.
+    /// Who sends this; `None` if the request does not say.
     fn who(&self, headers: &HeaderMap) -> Result<Option<(Session, AuthMethod)>, Rejection> {
         if self.open {
             let csrf = self.word.clone();
@@ -159,7 +159,7 @@ impl Gate {
         else {
             return Ok(None);
         };
-        // A session is not better than its token, which may be gone.
+        // A session is worth no more than its token, which may have been removed.
         let tokens = self.tokens()?;
         Ok(tokens.by_hash(&hash).map(|token| {
             let (access, name) = (token.access, Some(token.name.clone()));
@@ -171,7 +171,7 @@ impl Gate {
         self.tokens.now().map_err(|error| {
             tracing::error!(%error, "the file of the tokens cannot be used; nobody is let in");
             Rejection::with(HttpProblem::unavailable(
-                "The tokens cannot be read on the server; see its log.",
+                "The server cannot read its tokens, so nobody is let in; its log says why.",
                 10,
             ))
         })
@@ -231,7 +231,7 @@ impl Gate {
     }
 }
 
-/// Equal, in a time that does not tell how much of it is.
+/// Compares in a time that does not depend on how much of the two is equal.
 fn same(given: &str, own: &str) -> bool {
     let hash = |text: &str| -> Hash { crypto::sha256(text.as_bytes()) };
     given.len() <= CREDENTIAL_MAX && crypto::same(&hash(given), &hash(own))
@@ -248,10 +248,11 @@ fn accepts_html(headers: &HeaderMap) -> bool {
     accepts.is_some_and(|types| types.contains("text/html"))
 }
 
-/// 401: nobody said who they are, or `wrong`ly.
+/// 401: the request carries no token, or (`wrong`) one that we do not know.
 fn unknown(wrong: bool) -> Rejection {
     let text = if wrong {
-        "This token is not known, or was removed. `s3vault serve token list` on the server shows which are."
+        "This token is not known, or was removed. `s3vault serve token list` on the server shows which \
+         tokens there are."
     } else {
         "A token is needed: `Authorization: Bearer TOKEN`. One is made on the server with `s3vault serve token add \
          NAME --read-only|--write`."
@@ -262,7 +263,7 @@ fn unknown(wrong: bool) -> Rejection {
     Rejection::with(response)
 }
 
-/// What every 401 says of how to do better.
+/// Adds to a 401 how a client is to authenticate.
 pub(super) fn challenge(response: &mut Response, wrong: bool) {
     let challenge = if wrong {
         "Bearer realm=\"s3vault\", error=\"invalid_token\""
@@ -275,18 +276,20 @@ pub(super) fn challenge(response: &mut Response, wrong: bool) {
 
 fn refused(refusal: Refusal) -> Rejection {
     let problem = match refusal {
-        Refusal::NoHost => {
-            HttpProblem::bad_request("The request says not, or not clearly, which host it is for.")
-        }
+        Refusal::NoHost => HttpProblem::bad_request(
+            "The request does not say which host it is for, or does not say it clearly (the header Host).",
+        ),
         Refusal::Host => HttpProblem::new(
             StatusCode::FORBIDDEN,
             "host_not_allowed",
-            "The service does not go by this name; if it should: s3vault serve --host NAME.",
+            "The service may not be reached by this host name. If it is to be, start it with this option: \
+             s3vault serve --host NAME.",
         ),
         Refusal::Origin => HttpProblem::new(
             StatusCode::FORBIDDEN,
             "cross_origin",
-            "A page of another site sent this; only our own page and programs may change anything.",
+            "A page of another site sent this request. Only the service's own page, and programs, may change \
+             anything.",
         ),
     };
     Rejection::with(problem)

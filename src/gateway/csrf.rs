@@ -1,6 +1,6 @@
-//! That a web page elsewhere cannot use the service through somebody's browser: by which name it is asked for (a
-//! name of the attacker's that leads to this machine is "DNS rebinding"), and where a request that changes
-//! something came from.
+//! Keeps a page of another site from using the service through somebody's browser. Two things are checked: the host name
+//! that a request is for (an attacker's name that leads to this machine is "DNS rebinding"), and the page that a request
+//! to change something came from.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -32,9 +32,9 @@ impl Hosts {
         Self { address: address.ip(), names }
     }
 
-    /// The authority (`name:port`) by which this request asks for us, if it is one that it may use. Ports do not
-    /// matter: they may be forwarded. An address is never a trick, since it cannot be made to lead elsewhere; so all
-    /// are right when we listen on all.
+    /// The authority (`name:port`) that this request is for, if the service goes by it. Ports do not matter: they may be
+    /// forwarded. An address cannot be made to lead elsewhere, as a name can; so when we listen on all addresses, each
+    /// of them is right.
     pub(super) fn asked_for(&self, uri: &Uri, headers: &HeaderMap) -> Result<String, Refusal> {
         let mut hosts = headers.get_all(header::HOST).iter();
         let host = match (hosts.next(), hosts.next()) {
@@ -73,13 +73,12 @@ fn name_of(authority: &str) -> Option<&str> {
     (!name.is_empty() && !name.contains(['/', '@', ' '])).then_some(name)
 }
 
-/// Whether a method only asks.
+/// Whether a method changes nothing.
 pub(super) fn is_safe(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
 }
 
-/// Whether a browser sent it, as far as it says so: every browser of today sends one of these with what changes
-/// something.
+/// Whether a browser sent this: every browser of today sends one of these headers with a request that changes something.
 pub(super) fn is_from_browser(headers: &HeaderMap) -> bool {
     headers.contains_key(header::ORIGIN) || headers.contains_key("sec-fetch-site")
 }

@@ -24,9 +24,9 @@ use crate::vfs::{Inspected, OpenFlags};
 
 /// What is read and sent at a time, in bytes. Reading ahead is the vault's.
 const PIECE: u64 = 1 << 20;
-/// Whatever somebody has uploaded is nothing that may act in our name.
+/// A file that somebody uploaded must not act in the service's name when a browser opens it.
 const HARMLESS: &str = "sandbox; default-src 'none'";
-/// What RFC 8187 lets stand as it is.
+/// Escapes all but what RFC 8187 lets stand as it is.
 const EXTENDED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'!')
     .remove(b'#')
@@ -50,7 +50,9 @@ pub(super) async fn by_s3_key(
 ) -> Result<Response> {
     let query = Query::parse(query.as_deref(), &["s3_key"])?;
     let key = query.bytes("s3_key").ok_or_else(|| {
-        HttpProblem::bad_request("Which file? /download/?s3_key=PATH, as in encrypted/file.txt.")
+        HttpProblem::bad_request(
+            "No file is named. Use /download/?s3_key=PATH, as in encrypted/file.txt.",
+        )
     })?;
     send(&gateway, &S3Key::parse(key)?, &method, &headers).await
 }
@@ -72,7 +74,7 @@ pub(super) async fn by_path(
     send(&gateway, &key, &method, &headers).await
 }
 
-/// How often it is looked again for a file that is replaced between the look and its opening.
+/// How often a file is looked up again that was replaced between its look-up and its opening.
 const TRIES: usize = 100;
 
 async fn send(
@@ -113,7 +115,7 @@ async fn send_this(
             return Err(HttpProblem::new(
                 StatusCode::PRECONDITION_FAILED,
                 "precondition_failed",
-                "The file is another version than the one that was asked for.",
+                "The file is not the version that was asked for.",
             ));
         }
     }
@@ -181,7 +183,7 @@ fn describe(about: &mut HeaderMap, key: &S3Key, inspected: &Inspected, validator
     }
 }
 
-/// A value that was checked before, or is ours.
+/// Sets a header to a value that was checked before, or is ours.
 fn set(headers: &mut HeaderMap, name: HeaderName, value: String) {
     if let Ok(value) = HeaderValue::try_from(value) {
         headers.insert(name, value);
@@ -199,7 +201,7 @@ fn beyond(size: u64) -> Response {
     response
 }
 
-/// Always as a download, under its name: for old clients in ASCII, for all others as it is (RFC 6266, RFC 8187).
+/// A file is always a download, under its name: in ASCII for old clients, as it is for all others (RFC 6266, RFC 8187).
 fn disposition(name: &[u8]) -> String {
     let text = String::from_utf8_lossy(name);
     let plain = |c: char| if (' '..='~').contains(&c) && !"\"\\%/".contains(c) { c } else { '_' };
@@ -208,8 +210,8 @@ fn disposition(name: &[u8]) -> String {
     format!("attachment; filename=\"{ascii}\"; filename*=UTF-8''{extended}")
 }
 
-/// The bytes of a range, piece by piece. The first is read before the answer begins, so that a store that does not
-/// answer is told as what it is; what goes wrong later breaks the connection, which no client takes for the end.
+/// The bytes of a range, piece by piece. The first is read before the response begins, so that the client is told when
+/// the store does not answer. What goes wrong later breaks the connection, which no client takes for the end of the file.
 async fn content(mut reading: Reading) -> Result<Body> {
     let first = reading.next().await.map_err(|failure| match failure {
         DownloadError::Vault(error) => HttpProblem::from(error),
@@ -265,7 +267,7 @@ impl Reading {
             return Err(DownloadError::Changed);
         }
         self.range.start += u64::from(size);
-        // With the last piece it would be whole: never one that is mixed of two versions.
+        // The last piece would make the client's copy whole, and that must never be a mix of two versions.
         if self.range.is_empty() && self.is_changed().await? {
             return Err(DownloadError::Changed);
         }

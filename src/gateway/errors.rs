@@ -1,4 +1,4 @@
-//! What can go wrong, as the client is told: the one place that decides the status.
+//! What can go wrong, and what the client is told: the one place that decides the status of an error.
 
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -15,7 +15,7 @@ const BUSY_RETRY: u32 = 10;
 /// Seconds after which there may be room in staging again.
 const FULL_RETRY: u32 = 60;
 
-/// An answer that says no: `{"error": code, "message": what happened and what to do}`.
+/// The response to a request that failed: `{"error": code, "message": what happened and what to do}`.
 #[derive(Clone, Debug)]
 pub struct HttpProblem {
     status: StatusCode,
@@ -104,7 +104,8 @@ impl HttpProblem {
                 ),
             ),
             Some(BodyError::Shapeless(limit)) => Self::bad_request(format!(
-                "In {limit} bytes of the form no part begins, or the head of one has no end. Nothing was kept. Is the boundary in the Content-Type the one of the body?"
+                "In {limit} bytes of the form, no part begins, or the head of a part does not end. Nothing \
+                 was kept. Is the boundary in the Content-Type the one that the body uses?"
             )),
             Some(BodyError::TooSlow) => Self::new(
                 StatusCode::REQUEST_TIMEOUT,
@@ -158,7 +159,7 @@ impl From<vfs::Error> for HttpProblem {
 }
 
 impl HttpProblem {
-    /// What nobody asked for.
+    /// What is no fault of the request.
     fn of_kind(error: &vfs::Error) -> Self {
         match error.kind() {
             ErrorKind::ReadOnly(reason) => Self::new(

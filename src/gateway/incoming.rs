@@ -18,7 +18,7 @@ const FILE_MODE: u32 = 0o666;
 /// How many numbers are tried for a name that is taken, before one that nobody else tries.
 const NUMBERS: u32 = 100;
 
-/// An open file that is closed however its user ends.
+/// An open file, which is closed when this is dropped.
 pub(super) struct OpenFile {
     vfs: Vfs,
     handle: HandleId,
@@ -51,7 +51,7 @@ impl Drop for OpenFile {
     }
 }
 
-/// A whole file without a name.
+/// A file that was received whole, and has no name yet.
 pub(super) struct Incoming {
     gateway: Arc<Gateway>,
     open: OpenFile,
@@ -59,7 +59,7 @@ pub(super) struct Incoming {
     content_type: String,
 }
 
-/// Whether a name that is taken is an error, is replaced, or makes for another name.
+/// What happens when the name is taken: an error, a replacement, or another name with a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum OnConflict {
     Fail,

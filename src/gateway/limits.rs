@@ -35,10 +35,10 @@ pub(super) const BUFFER: usize = 128 << 10;
 pub(super) const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long a client whose connection is closed may still send.
 const LINGER: Duration = Duration::from_secs(1);
-/// What a client must move while we wait for it as long as it may stall: 16 KiB in 30 s is less than a modem's pace.
+/// The bytes that a client must move in the time for which it may stall: 16 KiB in 30 s is less than a modem's pace.
 const LEAST: u64 = 16 << 10;
 
-/// Whether the other side moves. Only time in which we wait for it counts.
+/// Tells when the other side is too slow. Only time in which we wait for it counts.
 #[derive(Debug)]
 struct StallTimer {
     limit: Duration,
@@ -64,7 +64,7 @@ impl StallTimer {
         }
     }
 
-    /// We wait for it: has it taken too long? If not, the task is woken when it has.
+    /// Called while we wait: whether the other side has taken too long. If not, the task is woken when it has.
     fn is_up(&mut self, cx: &mut Context<'_>) -> bool {
         let left = self.limit.saturating_sub(self.waited);
         let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep(left)));
@@ -129,7 +129,7 @@ impl HttpBody for LimitedBody {
     }
 }
 
-/// An answer's body: counted; the request is over when it is.
+/// The body of a response, counted. The request is over when this is dropped.
 pub(super) struct CountedBody {
     pub body: Body,
     pub request: InFlight,

@@ -21,7 +21,8 @@ use crate::vfs::{Error, TreeWalk};
 const LIMIT: usize = 100;
 /// Entries of a page at most.
 const LIMIT_MAX: usize = 1000;
-/// How long a page may be looked for: a vault can have millions of files, and an order by size or time looks at all.
+/// How long the search for a page may take: a vault can have millions of files, and an order by size or time needs a look
+/// at all of them.
 const DEADLINE: Duration = Duration::from_secs(25);
 
 /// One page.
@@ -82,7 +83,7 @@ pub(super) fn is_descending(query: &Query) -> Result<bool> {
 pub(super) async fn page(gateway: &Gateway, wanted: &ListingQuery) -> Result<ListingPage> {
     timeout(DEADLINE, find(gateway, wanted)).await.map_err(|_| {
         HttpProblem::unavailable(
-            "Too many files to look at in time. Narrow it down by a longer prefix, or sort by name.",
+            "There are too many files to look at in time. Ask for fewer by a longer prefix, or sort by name.",
             60,
         )
     })?

@@ -14,7 +14,7 @@ pub(super) const ATTRIBUTE: &[u8] = b"user.s3vault.upload";
 const YEAR_0: i64 = -62_167_219_200;
 /// The longest content type that is kept, in bytes.
 const CONTENT_TYPE_MAX: usize = 255;
-/// What is said of a file of which nobody knows better.
+/// The type of a file of which nothing better is known.
 pub(super) const OCTETS: &str = "application/octet-stream";
 
 /// The attribute's value: CBOR with integer keys, as all that the vault keeps.
@@ -56,7 +56,7 @@ impl UploadNote {
     }
 }
 
-/// Whether it can be sent as the header that it came from.
+/// Whether a content type can be sent in a header again.
 fn is_content_type(text: &str) -> bool {
     let is_visible = text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
     let parts = text.split(';').next().and_then(|kind| kind.trim().split_once('/'));

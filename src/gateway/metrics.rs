@@ -13,7 +13,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::types::VaultStatus;
 
-/// What the status of a request counts as whose client went away before it had an answer.
+/// The status that a request is counted with when its client went away before it had a response.
 const CLIENT_GONE: u16 = 499;
 
 /// Everything that is counted.
@@ -187,7 +187,7 @@ impl Drop for Connected {
     }
 }
 
-/// Anybody may make methods up; they are one to us.
+/// Clients may make methods up; those are counted as one.
 fn name(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",

@@ -1,12 +1,12 @@
-//! The HTTP service: what is uploaded by it is a file of the vault, and the reverse. No plaintext on the disk, no side
-//! files: what it knows of a file is an xattr of it.
+//! The HTTP service. What is uploaded over HTTP is a file of the vault, and any file of the vault can be downloaded. The
+//! service keeps no plaintext on the disk and no files of its own: what it knows of a file is an xattr of that file.
 //!
-//! Two halves. What *hosts* it (listening, TLS, who asks, limits) makes a [`Gateway`], wraps `api::router` in its
-//! middleware and puts a [`Session`] into the extensions of every request that it lets through. What *answers* trusts
-//! that: GET and HEAD came with [`Access::Read`] at least, every other method with [`Access::Write`], and what a
-//! browser sends with a cookie or an `Origin` came from our own page. Its part of the page is the form of
-//! `page::login(csrf, failed)`, which posts `token` to `/login` (answer: 303 to `/`), a `POST /logout` (303 to `/login`),
-//! a 303 to `/login` for a browser (`Accept: text/html`) that is nobody yet, and `api::public` for everybody.
+//! It has two halves. The hosting half (listening, TLS, who asks, limits) makes a [`Gateway`], wraps `api::router` in its
+//! middleware, and puts a [`Session`] into the extensions of every request that it lets through. The answering half
+//! trusts that: GET and HEAD came with [`Access::Read`] at least, every other method with [`Access::Write`], and what a
+//! browser sends with a cookie or an `Origin` came from our own page. For people, the hosting half shows the form of
+//! `page::login(csrf, failed)`, which posts `token` to `/login` (303 to `/`), takes `POST /logout` (303 to `/login`), sends
+//! a browser (`Accept: text/html`) without a session to `/login` by 303, and serves `api::public` to everybody.
 
 mod api;
 mod auth;

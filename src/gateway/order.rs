@@ -30,7 +30,7 @@ pub(super) struct Order {
     pub(super) directories_first: bool,
 }
 
-/// Where something stands in an order; unique, since paths are.
+/// What an entry is sorted by; unique, since paths are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct SortKey {
     order: Order,
@@ -54,7 +54,7 @@ impl PartialOrd for SortKey {
 }
 
 impl Order {
-    /// Where it stands. Sizes and times need the attributes.
+    /// What this entry is sorted by. In an order by size or time it must have its attributes.
     pub(super) fn sort_key(self, found: &TreeEntry) -> SortKey {
         let rank = match (self.sort, &found.attributes) {
             (Sort::Name, _) | (_, None) => 0,
@@ -137,8 +137,8 @@ impl Best {
         self.kept.insert(key, found);
     }
 
-    /// Whether anything below a directory could be kept still: by its path alone, which says it when the order is
-    /// that of paths.
+    /// Whether an entry below this directory could still be kept. The directory's path tells only when the order is by
+    /// path.
     pub(super) fn may_hold(&self, directory: &[u8]) -> bool {
         if self.order.sort != Sort::Name || self.order.directories_first {
             return true;

@@ -3,8 +3,8 @@
 use super::HttpProblem;
 use super::errors::Result;
 
-/// The parameters of a request. One that is given twice, or that the path does not know, is an error: a slip of the
-/// pen should not do something else than was meant.
+/// The parameters of a request. One that is given twice, or that the path does not know, is an error: a typing error
+/// must not do something that was not meant.
 pub(super) struct Query(Vec<(String, Vec<u8>)>);
 
 impl Query {

@@ -15,7 +15,7 @@ pub(super) const FILES: &str = "/files/";
 /// The longest key, in bytes: a path that the mount can name.
 pub(super) const KEY_MAX: usize = PATH_MAX;
 
-/// What a path in a URL does not say as it is. (A slash is between names.)
+/// What is escaped in the path of a URL. A slash is not: it stands between names.
 const ESCAPED: &AsciiSet = &CONTROLS
     .add(b' ')
     .add(b'"')

@@ -1,4 +1,4 @@
-//! The service as it runs: accepts, lets in, hands on to the API, and ends.
+//! The running service: accepts connections, checks every request, passes it to the API, and stops.
 
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
@@ -41,8 +41,8 @@ const CUT: Duration = Duration::from_secs(5);
 const LOGIN_MAX: usize = 4 << 10;
 /// Pause after a failed accept(2): out of descriptors, most likely.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// What every answer says unless it says otherwise: no guessing of types, no other page may use it, nothing keeps
-/// it, and were it a page, it could do nothing.
+/// The headers of every response that does not set them itself: browsers guess no type, other sites cannot embed it,
+/// nothing caches it, and were it a page, it could run and load nothing.
 const HEADERS_OF_ALL: [(HeaderName, &str); 6] = [
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
@@ -75,7 +75,7 @@ pub struct ServiceStatus {
     pub requests: u64,
 }
 
-/// What stands before the API.
+/// What every request is checked by and counted in.
 struct ServerState {
     gate: Gate,
     metrics: Arc<Metrics>,
@@ -231,7 +231,7 @@ impl ConnectionSetup {
     }
 }
 
-/// Says why not, as far as that goes without waiting: the words fit into the socket's empty buffer.
+/// Tells a client that its connection is refused, without waiting: the text fits into the socket's empty buffer.
 fn refuse(stream: TcpStream, tls: bool, status: StatusCode) {
     if tls {
         return;
@@ -247,7 +247,7 @@ fn refuse(stream: TcpStream, tls: bool, status: StatusCode) {
     drop(stream.try_write(text.as_bytes()));
 }
 
-/// The API, what is ours beside it, and what stands before both.
+/// All routes, each with the middleware before it.
 fn router(state: &Arc<ServerState>) -> Router {
     let before =
         |needs: Requirement| middleware::from_fn_with_state((state.clone(), needs), before);
@@ -266,7 +266,7 @@ fn router(state: &Arc<ServerState>) -> Router {
         .merge(log_out)
 }
 
-/// What happens to every request.
+/// The middleware: counts a request, takes a place for it, and checks it before it is handled.
 async fn before(
     State((state, needs)): State<(Arc<ServerState>, Requirement)>,
     mut request: Request,
@@ -275,12 +275,15 @@ async fn before(
     let route = request.extensions().get::<MatchedPath>();
     let route = route.map_or("(none)", MatchedPath::as_str).to_owned();
     let mut counted = state.metrics.begin(request.method(), &route);
-    // Who looks after us is answered also when all places are taken.
+    // Those who monitor the service are answered even when all places are taken.
     let watched = matches!(route.as_str(), "/healthz" | "/metrics");
     counted.permit = state.places.clone().try_acquire_owned().ok();
     let mut response = if counted.permit.is_none() && !watched {
-        HttpProblem::unavailable("Too many requests are at work; try again soon.", 1)
-            .into_response()
+        HttpProblem::unavailable(
+            "The service is at work on too many requests. Try again in a second.",
+            1,
+        )
+        .into_response()
     } else if let Err(rejection) = state.gate.admit(&mut request, needs) {
         *rejection.0
     } else {
@@ -307,13 +310,13 @@ impl ServerState {
         let stall = Duration::from_secs(self.options.client_timeout.max(1));
         let metrics = self.metrics.clone();
         let request = request.map(|body| Body::new(LimitedBody::new(body, limit, stall, metrics)));
-        // A handler that panics is an answer, not the end of the connection; nothing of it is left half done
-        // that a client that goes away would not leave, too.
+        // A handler that panics gives a response, and does not end the connection. It leaves nothing half done that a
+        // client that goes away would not leave, too.
         match AssertUnwindSafe(next.run(request)).catch_unwind().await {
             Ok(response) => response,
             Err(_) => {
                 tracing::error!("a handler of the service panicked");
-                let text = "The service made a mistake; see its log.";
+                let text = "The service failed because of a bug; its log says where.";
                 HttpProblem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", text)
                     .into_response()
             }
@@ -327,8 +330,8 @@ struct HealthBody {
     status: &'static str,
 }
 
-/// 200 while it does what it is there for; 503 when what is uploaded would be refused although it is to be taken.
-/// A store that does not answer is 200 still: uploads go on, into staging.
+/// 200 while the service works; 503 when it would refuse uploads although the vault was opened for writing. While the
+/// store does not answer it is still 200: uploads go on, into staging.
 async fn health(State(state): State<Arc<ServerState>>) -> Response {
     let status = state.gateway.vault.status();
     let as_asked = state.gateway.vfs.options().read_only;

@@ -16,7 +16,7 @@ const IDLE: Duration = Duration::from_secs(2 * 3600);
 /// How many there may be; the one not used for longest makes room.
 const SESSIONS_MAX: usize = 1024;
 
-/// One that is logged in.
+/// Somebody who is logged in.
 struct LoggedIn {
     token: Hash,
     csrf: String,
@@ -24,7 +24,7 @@ struct LoggedIn {
     used: Instant,
 }
 
-/// All that are. Each lies under the SHA-256 of its cookie's value, so that the time of a look-up tells nothing.
+/// All sessions, each by the SHA-256 of its cookie's value, so that the time of a look-up tells nothing of the value.
 #[derive(Default)]
 pub(super) struct Sessions(Mutex<HashMap<Hash, LoggedIn>>);
 

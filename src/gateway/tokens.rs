@@ -17,7 +17,7 @@ use super::Access;
 use crate::crypto;
 use crate::types::{Hash, Timestamp};
 
-/// What every token begins with, so that one that leaked is found by those who look for such things.
+/// What every token begins with, so that scanners for leaked secrets recognise one.
 const PREFIX: &str = "s3vault_";
 /// The longest name of a token.
 pub(super) const NAME_MAX: usize = 64;
@@ -58,7 +58,7 @@ pub enum TokenError {
     /// The name has other characters than it may.
     #[error("a token's name is 1 to {NAME_MAX} letters, digits, and any of . _ -")]
     Name,
-    /// There are enough.
+    /// There are as many as there may be.
     #[error("there are {TOKENS_MAX} tokens; remove some first")]
     Many,
 }

@@ -22,7 +22,7 @@ use super::{Gateway, HttpProblem};
 pub(super) const DIRECTORY: &[u8] = b"encrypted";
 /// Files that one POST may hold: each is open until all are whole.
 const FILES_MAX: usize = 100;
-/// How often it is tried anew to get something into the bucket while somebody waits for it.
+/// The pause before another attempt to have something in the bucket, while a client waits for it.
 const DURABLE_AGAIN: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// The answer to several files.
@@ -152,22 +152,25 @@ fn condition(headers: &HeaderMap) -> Result<OnConflict> {
         return Err(HttpProblem::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "content_encoding",
-            "The body is encoded (Content-Encoding), and would be kept so. Send it as it is.",
+            "The body is encoded (Content-Encoding), and would be stored that way. Send it without that encoding.",
         ));
     }
     if headers.contains_key(header::IF_MATCH) || headers.contains_key(header::IF_UNMODIFIED_SINCE) {
         return Err(HttpProblem::bad_request(
-            "A PUT here knows no If-Match and no If-Unmodified-Since, only If-None-Match: *.",
+            "This service supports no If-Match and no If-Unmodified-Since on PUT, only If-None-Match: *. \
+             Nothing was changed.",
         ));
     }
     match headers.get(header::IF_NONE_MATCH).map(HeaderValue::as_bytes) {
         None => Ok(OnConflict::Replace),
         Some(b"*") => Ok(OnConflict::Fail),
-        Some(_) => Err(HttpProblem::bad_request("A PUT here knows If-None-Match: * only.")),
+        Some(_) => Err(HttpProblem::bad_request(
+            "This service supports If-None-Match on PUT only as If-None-Match: *. Nothing was changed.",
+        )),
     }
 }
 
-/// Before a long body is read: what is there is a file, or nothing.
+/// Called before a long body is read: what has this name is a file, or nothing has it.
 async fn replaceable(gateway: &Gateway, key: &S3Key) -> Result<()> {
     gateway.may_make(key.split().map_or(&[], |(directories, _)| directories)).await?;
     match gateway.inspect_file(key).await {

@@ -420,7 +420,7 @@ fn at_a_terminal(home: &Home, line: &str, answers: &[&str]) -> (i32, String) {
         said.push(char::from(buffer[0]));
         // A question ends in ": " and waits; so does the beginning of a complaint, "s3vault: ".
         let line = said.lines().next_back().unwrap_or_default();
-        let asks = ["Passphrase ", "New passphrase ", "The same once more"];
+        let asks = ["Passphrase ", "New passphrase ", "The same passphrase again"];
         if said.ends_with(": ")
             && asks.iter().any(|question| line.starts_with(question))
             && let Some(answer) = left.next()

@@ -226,7 +226,7 @@ fn credentials_change_under_a_mount_and_nothing_is_lost() {
     with("PROCESS", "mount vault").exits(0);
     there.refuses_all_but("HANDED");
     assert!(there.warnings().contains("from the environment"), "{}", there.warnings());
-    with("OTHER", "credentials vault").exits(6).says("those before stay");
+    with("OTHER", "credentials vault").exits(6).says("the ones before stay");
     assert!(!there.is_sent());
     with("HANDED", "credentials").exits(0).says("access key HANDED");
     there.resumes();

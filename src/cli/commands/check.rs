@@ -35,7 +35,7 @@ pub(crate) async fn check(global: &Global, paths: &UserPaths, args: &CheckArgs) 
     )];
     if found.unused.0 > 0 {
         text.push(format!(
-            "  {} packs with {} are referred to by nothing (any more); they stay for now",
+            "  nothing refers to {} packs with {} (any more); they stay in the bucket for now",
             found.unused.0,
             ByteSize::b(found.unused.1)
         ));

@@ -23,7 +23,7 @@ pub(crate) async fn credentials(
     let found = S3Credentials::find().await;
     let found = found.map_err(|error| messages::of_store(&error, &running.bucket))?;
     change(&running, &ControlRequest::Credentials(Credentials::from_store(&found)))?;
-    say!("{} goes on with the access key {}.", running.name(), found.access_key);
+    say!("{} now uses the access key {}.", running.name(), found.access_key);
     Ok(())
 }
 
@@ -56,7 +56,8 @@ fn who(global: &Global, paths: &UserPaths, args: &CredentialsArgs) -> CliResult<
         _ => {
             let names: Vec<_> = all.iter().map(RunningDaemon::name).collect();
             let text = format!(
-                "say which one is to have them, by its mountpoint or its --bucket: {}",
+                "several mounts or services run; name the one that is to have the credentials, by its \
+                 mountpoint or --bucket: {}",
                 names.join(", ")
             );
             Err(Failure::new(Exit::Usage, text))

@@ -75,8 +75,9 @@ fn join(
     if args.opening.foreground || args.opening.read_only != running.read_only {
         let option = if args.opening.foreground { "--foreground" } else { "--read-only" };
         let text = format!(
-            "{} is open already: process {} serves it, and the mount would be its own, so {option} cannot be as \
-             asked; leave it as it is there, or end that first: {} serve --stop",
+            "{} is open already: process {} serves it and would run the mount, too, so {option} cannot \
+             differ from how that process runs; mount it as it is served, or stop the service first: {} \
+             serve --stop",
             running.bucket,
             running.pid,
             program()
@@ -90,7 +91,8 @@ fn join(
     remember(paths, target, &running.vault, path);
     announce(&report_of(running), false);
     say!(
-        "  note   process {} served the vault already and has it still; memory, cache and fsync stay as they were",
+        "  note   process {} served the vault already, and now mounts it, too; its memory, cache and fsync stay as \
+         they were",
         running.pid
     );
     Ok(())
@@ -192,7 +194,7 @@ pub(super) fn spec(
 fn remember(paths: &UserPaths, target: &Target, id: &str, path: &Path) {
     let known = target.remembered(id.to_owned());
     let Some(text) = path.to_str() else {
-        complain!("s3vault: the mountpoint is not remembered: its name is no UTF-8");
+        complain!("s3vault: the mountpoint is not remembered: its name is not UTF-8");
         return;
     };
     if let Err(failure) = Config::update(&paths.config, |config| config.remember(known, Some(text)))

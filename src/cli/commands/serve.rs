@@ -70,8 +70,8 @@ async fn start(global: &Global, paths: &UserPaths, args: &ServeArgs, target: &Ta
 fn ask(paths: &UserPaths, args: &ServeArgs, running: &RunningDaemon) -> CliResult {
     if args.opening.foreground {
         let text = format!(
-            "{} is open already, in process {}, which would serve it in the background: leave --foreground out, or end \
-             that first",
+            "{} is open already, in process {}, which would serve it in the background: leave --foreground out, or \
+             end that process first",
             running.bucket, running.pid
         );
         return Err(Failure::new(Exit::MountedAlready, text));
@@ -132,7 +132,7 @@ fn announce(report: &DaemonReport, foreground: bool) {
     let server = report.endpoint.as_ref().map(|url| format!(" (at {url})")).unwrap_or_default();
     say!("{}{server} is served{access}: {}", report.bucket, describe_service(service));
     if report.mountpoint.is_empty() {
-        say!("  mount  not; `{program} mount DIRECTORY` mounts it beside");
+        say!("  mount  not; `{program} mount DIRECTORY` mounts the vault, too");
     } else {
         say!("  mount  {}", report.mountpoint);
     }
@@ -149,7 +149,8 @@ fn announce(report: &DaemonReport, foreground: bool) {
     let local = service.url.contains("//127.") || service.url.contains("//[::1]");
     if !service.tls && !local {
         say!(
-            "  note   files and tokens travel in the clear: use --tls-cert and --tls-key, unless a proxy before it does"
+            "  note   files and tokens travel unencrypted: use --tls-cert and --tls-key, unless a proxy in front of \
+             the service speaks TLS"
         );
     }
     for warning in &report.warnings {

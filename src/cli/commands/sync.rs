@@ -21,8 +21,8 @@ pub(crate) fn sync(paths: &UserPaths, args: &SyncArgs) -> CliResult {
         None => RunningDaemon::all(&paths.running()),
     };
     if chosen.is_empty() {
-        let text = "no mount or service of this user runs, so nothing was sent; what an earlier one left unsent goes \
-                    on with the next";
+        let text = "no mount or service of this user runs, so nothing was sent; what an earlier one left unsent is \
+            sent by the next";
         return Err(Failure::new(Exit::NotMounted, text));
     }
     let mut first = Ok(());

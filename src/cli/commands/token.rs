@@ -31,8 +31,9 @@ pub(super) async fn token(global: &Global, paths: &UserPaths, command: &TokenCom
             };
             update(&path, add)?;
             complain!(
-                "Shown only this once. It is sent as `Authorization: Bearer TOKEN`, or typed at the page; {name} may {}.",
-                if *write { "do everything" } else { "look and download" }
+                "This token is shown only once. Send it as `Authorization: Bearer TOKEN`, or enter it on the \
+                 page; {name} may {}.",
+                if *write { "do everything" } else { "list and download" }
             );
         }
         TokenCommand::List { .. } => {
@@ -53,7 +54,7 @@ pub(super) async fn token(global: &Global, paths: &UserPaths, command: &TokenCom
                 )),
             };
             update(&path, remove)?;
-            say!("{name} is refused from now on.");
+            say!("The token {name} is refused from now on.");
         }
     }
     Ok(())

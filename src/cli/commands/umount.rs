@@ -38,7 +38,7 @@ pub(crate) fn umount(paths: &UserPaths, args: &UmountArgs) -> CliResult {
 /// After its last word: so that whoever starts it again at once finds nothing in the way.
 pub(super) fn wait_for_end(running: &RunningDaemon, process: Option<ProcessHandle>) {
     if process.is_some_and(|process| !process.wait(END_WAIT)) {
-        complain!("s3vault: the daemon (process {}) is slow to end", running.pid);
+        complain!("s3vault: the daemon (process {}) has not ended yet", running.pid);
     }
 }
 
@@ -54,8 +54,7 @@ fn without_daemon(paths: &UserPaths, path: &Path) -> CliResult {
         };
         mount_dir::detach(path).map_err(failed)?;
         say!(
-            "Cleaned up a dead mount at {shown}. What its daemon had not sent is on this disk; the next mount \
-             goes on with it."
+            "Cleaned up a dead mount at {shown}. What its daemon had not sent is on this disk; the next mount sends it."
         );
         return Ok(());
     }
@@ -71,7 +70,7 @@ fn force(running: &RunningDaemon, path: &Path) -> CliResult {
     if mount_dir::ours_at(path).is_some()
         && let Err(error) = mount_dir::detach(path)
     {
-        complain!("s3vault: {shown} stays in sight: {error}");
+        complain!("s3vault: {shown} cannot be detached and stays visible: {error}");
     }
     let Some(process) = process else {
         say!("{shown} is unmounted; its daemon had ended already.");
@@ -84,7 +83,8 @@ fn force(running: &RunningDaemon, path: &Path) -> CliResult {
     process.kill().map_err(|error| silent(running, &error))?;
     if !process.wait(END_WAIT) {
         let text = format!(
-            "{shown} is out of sight, but its daemon (process {}) does not end; the kernel holds it",
+            "{shown} is detached, but its daemon (process {}) does not end: the kernel holds it; what is \
+             unsent stays on this disk",
             running.pid
         );
         return Err(Failure::new(Exit::Forced, text));
@@ -94,12 +94,12 @@ fn force(running: &RunningDaemon, path: &Path) -> CliResult {
         drop(mount_dir::detach(path));
     }
     let missing = match before.state {
-        State::Silent => "what was unsent is unknown, its daemon did not answer".to_owned(),
+        State::Silent => "what was unsent is not known, as its daemon did not answer".to_owned(),
         _ => describe_progress(&before.progress),
     };
     let text = format!(
-        "{shown} was ended at once: {missing}; closed files are safe on this disk, and the next mount of \
-         this vault here goes on with them"
+        "the mount at {shown} was ended at once: {missing}; closed files are safe on this disk, and the next \
+         mount of this vault on this machine sends them"
     );
     Err(Failure::new(Exit::Forced, text))
 }

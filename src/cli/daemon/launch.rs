@@ -37,7 +37,7 @@ pub(crate) struct LaunchedDaemon {
 impl LaunchedDaemon {
     /// Starts this program anew as a daemon, and tells it what to do. Inside a runtime.
     pub(crate) fn start(spec: &Spec) -> CliResult<Self> {
-        // Heard from the beginning, so that none ends this process without the daemon's word.
+        // From the beginning, so that no signal ends this process before it heard how the daemon ended.
         let heard = |kind| {
             signal(kind).map_err(|error| Failure::io("signals cannot be listened for", &error))
         };
@@ -113,11 +113,12 @@ impl LaunchedDaemon {
         if failure.exit == Exit::Done { Ok(()) } else { Err(failure) }
     }
 
+    /// Passes a signal on to the daemon. Nobody waited for that child yet, so its number is no other process's.
     fn forward(&self, signal: Signal) {
         os::signal_child(self.child.id(), signal);
     }
 
-    /// The daemon's next word; signals that come meanwhile are handed on to it.
+    /// The daemon's next message; signals that come meanwhile are passed on to it.
     async fn next_message(&mut self) -> Option<DaemonMessage> {
         loop {
             let (messages, signals) = (&mut self.messages, &mut self.signals);
@@ -131,7 +132,7 @@ impl LaunchedDaemon {
                 }
             };
             tokio::select! {
-                // A line that is no word comes from nobody; it ends the talk as an end of file does.
+                // No daemon sends a line that is no message: such a line counts as the end, as an end of file does.
                 line = messages.next_line() => return serde_json::from_str(&line.ok()??).ok(),
                 signal = signalled => self.forward(signal),
             }
@@ -142,7 +143,7 @@ impl LaunchedDaemon {
     fn over(&mut self) -> Failure {
         let status = match self.child.wait() {
             Ok(status) => status,
-            Err(error) => return Failure::io("the daemon was lost sight of", &error),
+            Err(error) => return Failure::io("how the daemon ended cannot be told", &error),
         };
         match (self.failure.take(), status.code()) {
             (Some(failure), _) => failure,

@@ -27,7 +27,7 @@ use crate::cli::exit::{CliResult, Exit, Failure};
 use crate::gateway::ServeOptions;
 use crate::types::Progress;
 
-/// How long a life waits for what.
+/// How often a lifecycle looks whether anything moves, and after how long it gives up.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct StallLimits {
     /// How often progress is told, and a stall looked for.
@@ -51,7 +51,7 @@ impl StallLimits {
 /// One attempt at a sync; at its end another begins. Only there so that no wait is endless.
 const SYNC_STEP: Duration = Duration::from_hours(1);
 
-/// The mounted or served vault, as its life sees it; played in tests.
+/// The mounted or served vault, as the lifecycle sees it; tests have one of their own.
 #[async_trait]
 pub(crate) trait HostedVault: Send + Sync + 'static {
     /// How things are, but for the state.
@@ -81,12 +81,12 @@ pub(crate) trait HostedVault: Send + Sync + 'static {
     async fn ended(&self);
 }
 
-/// Whether waiting may help.
+/// Whether waiting cannot help any more.
 fn is_final(exit: Exit) -> bool {
     !matches!(exit, Exit::Unsent | Exit::Unreachable | Exit::Denied | Exit::Other)
 }
 
-/// Where a life stands.
+/// How far a lifecycle is.
 #[derive(Debug, Clone, PartialEq)]
 enum Phase {
     Usable,
@@ -102,7 +102,7 @@ pub(crate) struct Lifecycle {
 }
 
 impl Lifecycle {
-    /// A life that begins usable.
+    /// A lifecycle at its beginning: the vault is usable.
     pub(crate) fn new(vault: Arc<dyn HostedVault>, limits: StallLimits) -> Arc<Self> {
         Arc::new(Self { vault, limits, phase: watch::Sender::new(Phase::Usable) })
     }
@@ -127,7 +127,7 @@ impl Lifecycle {
         };
         if let Some(why) = &told {
             to_front.tell(format!(
-                "{why}: ending; what is unsent is being sent. Once more ends it at once."
+                "{why}: ending as soon as everything unsent is in the bucket. A second signal ends it at once."
             ));
             let vault = self.vault.clone();
             let unmounted =
@@ -141,7 +141,7 @@ impl Lifecycle {
         self.phase.send_replace(Phase::Finishing);
         let outcome = self.finish(told.is_some(), &mut signals, to_front).await;
         match &outcome {
-            Ok(()) => to_front.tell("It is over; everything is in the bucket."),
+            Ok(()) => to_front.tell("Ended; everything is in the bucket."),
             Err(failure) => tracing::error!("{failure}"),
         }
         self.phase.send_replace(Phase::Ended(outcome.clone()));
@@ -250,7 +250,7 @@ impl ControlHandler for Lifecycle {
 
     async fn sync(&self, progress: &mpsc::Sender<ControlReply>) -> CliResult {
         self.sync_until_stuck(|now, stuck| {
-            // A client that does not read misses a word; one that is gone needs no answer.
+            // A client that does not read misses a reply; one that is gone needs none.
             drop(progress.try_send(ControlReply::Progress(now.clone())));
             !stuck && !progress.is_closed()
         })
@@ -279,7 +279,7 @@ impl ControlHandler for Lifecycle {
         }
         let mut stall = Stall::new(self.vault.progress(), self.limits);
         loop {
-            // Ends at the latest when the life does: the sender is `self`'s.
+            // Ends at the latest when the lifecycle does: the sender is `self`'s.
             let ended =
                 timeout(self.limits.tick, phase.wait_for(|phase| matches!(phase, Phase::Ended(_))))
                     .await;
@@ -293,8 +293,8 @@ impl ControlHandler for Lifecycle {
             if stall.is_stuck(&now) {
                 let mut failure = unsent(&now);
                 failure.message.push_str(
-                    "; it is not in use any more, and the daemon goes on trying: see `s3vault status`; \
-                     `s3vault umount --force` or SIGKILL ends it",
+                    "; the vault is not in use any more, and its daemon goes on trying to send: see `s3vault \
+                     status`; `s3vault umount --force` or SIGKILL ends it",
                 );
                 return Err(failure);
             }
@@ -347,8 +347,8 @@ impl Lifecycle {
         if *self.phase.borrow() == Phase::Usable {
             return Ok(());
         }
-        let text =
-            "it is just ending; wait until it is gone (see `s3vault status`), then try again";
+        let text = "the daemon of this vault is just ending; wait until it is gone (see `s3vault status`), then try \
+            again";
         Err(Failure::new(Exit::MountedAlready, text))
     }
 }
@@ -380,7 +380,7 @@ impl Stall {
 
 fn unsent(progress: &Progress) -> Failure {
     let text = format!(
-        "{}; nothing is lost: it is sealed on this disk and is sent as soon as the store takes it",
+        "{}; nothing is lost: it is encrypted on this disk, and is sent as soon as the store takes it",
         describe_progress(progress)
     );
     Failure::new(Exit::Unsent, text)
@@ -389,7 +389,7 @@ fn unsent(progress: &Progress) -> Failure {
 fn unreleased(failure: Failure) -> Failure {
     let text = format!(
         "everything is in the bucket, but this machine's claim on the vault was not released ({}); nothing is lost; \
-         the next mount here does it, another machine needs --take-over",
+         the next mount on this machine releases it; another machine needs --take-over",
         failure.message
     );
     Failure { message: text, ..failure }
@@ -398,7 +398,7 @@ fn unreleased(failure: Failure) -> Failure {
 fn forced(signal: &str, progress: &Progress) -> Failure {
     let what = describe_progress(progress);
     let text = format!(
-        "ended at once by a second {signal}: {what}; the next mount of this vault here goes on with it"
+        "ended at once by a second {signal}: {what}; the next mount of this vault on this machine goes on with it"
     );
     Failure::new(Exit::Forced, text)
 }

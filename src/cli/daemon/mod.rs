@@ -1,6 +1,6 @@
 //! The background process of a mount, of a service, or of both. The front process (`mount`, `serve`) finds and unlocks the
 //! vault, then starts this program anew as the hidden command `daemon`, and tells it over
-//! a pipe what to do ([`spec`]); the daemon answers over another ([`spec::DaemonMessage`]). So the
+//! a pipe what to do ([`spec`]); the daemon tells it over another how that goes ([`spec::DaemonMessage`]). So the
 //! key is never in an argument or the environment, and the 256 MiB that Argon2 needs are
 //! never this process's.
 

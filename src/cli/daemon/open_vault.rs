@@ -183,7 +183,8 @@ fn short_files() -> CliResult<Option<String>> {
     let shown = ByteSize::b(limit);
     if limit < FILE_FLOOR {
         let text = format!(
-            "files of this user may have {shown} at most (`ulimit -f`), and the vault's need {}; nothing was changed; \
+            "files of this user may have {shown} at most (`ulimit -f`), and the vault's own files need {}; \
+             nothing was changed; \
              `ulimit -f unlimited`, or raise the limit in /etc/security/limits.conf, then try again",
             ByteSize::b(FILE_FLOOR)
         );
@@ -272,7 +273,7 @@ impl HostedVault for OpenVault {
     async fn mount(&self, mountpoint: &Path, allow_other: bool) -> CliResult {
         let _turn = self.changing.lock().await;
         if let Some(session) = self.session() {
-            let text = format!("it is mounted already, at {}", session.path().display());
+            let text = format!("the vault is mounted already, at {}", session.path().display());
             return Err(Failure::new(Exit::MountedAlready, text));
         }
         let mut running = self.running().map_err(|error| Failure::io("this process", &error))?;
@@ -295,8 +296,8 @@ impl HostedVault for OpenVault {
                 return Ok(());
             }
             let text = format!(
-                "it is served already, at {}, and nothing was changed; for other options stop that first: s3vault \
-                 serve --stop",
+                "the vault is served already, at {}; nothing was changed; to serve it with other options, \
+                 stop the service first: s3vault serve --stop",
                 server.status().url
             );
             return Err(Failure::new(Exit::Listen, text));

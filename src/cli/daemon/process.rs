@@ -36,7 +36,7 @@ pub(crate) type Presence = mpsc::Receiver<()>;
 pub(crate) struct FrontSender(Arc<File>);
 
 impl FrontSender {
-    /// Says one word; one that finds the pipe full or closed is lost.
+    /// Sends one message; it is lost if the pipe is full or closed.
     pub(crate) fn say(&self, message: &DaemonMessage) {
         let Ok(mut line) = serde_json::to_vec(message) else { return };
         line.push(b'\n');
@@ -60,7 +60,7 @@ impl FrontSender {
 }
 
 /// Becomes a daemon. Called at once, while there is one thread: standard input brings the
-/// spec, standard output takes words, standard error is the log already.
+/// spec, standard output takes messages, standard error is the log already.
 pub(crate) fn become_daemon() -> io::Result<FrontLink> {
     os::tune_malloc();
     os::become_daemon()?;

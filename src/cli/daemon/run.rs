@@ -18,7 +18,7 @@ use crate::os::watched;
 const BLOCKING_THREADS: usize = 16;
 /// Bytes of stack for each thread: twice tokio's need, a quarter of the system's habit.
 const STACK: usize = 2 << 20;
-/// How long clients that wait for the last word have to hear it: longer than one that does not read is waited for.
+/// How long clients have to take their last reply: longer than the socket waits for one that does not read.
 const LAST_WORD: Duration = Duration::from_secs(30);
 
 /// The hidden command `daemon`.

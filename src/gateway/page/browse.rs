@@ -18,7 +18,7 @@ use crate::gateway::query::Query;
 use crate::gateway::s3_key::{FILES, S3Key, escape};
 use crate::gateway::{Gateway, HttpProblem, Session};
 
-mod vault_status;
+mod status_line;
 
 /// Rows of a page.
 const ROWS: usize = 100;
@@ -86,7 +86,7 @@ pub(super) async fn show(
         @if let Some(done) = view.done.filter(|_| problem.is_none()) {
             p.notice.good role="status" { (done) }
         }
-        (vault_status::show(&gateway.vault.status()))
+        (status_line::show(&gateway.vault.status()))
         div.bar {
             (trail(&view.path))
             (search(view))
