@@ -9,22 +9,20 @@ use crate::vault::{self, StoreError};
 
 /// A request to the store failed. `place` names the bucket.
 pub(super) fn of_store(error: &StoreError, place: &str) -> Failure {
+    let causes = with_causes(error);
     let (exit, text) = match error {
         StoreError::Unreachable { .. } | StoreError::Deadline { .. } | StoreError::Busy { .. } => (
             Exit::Unreachable,
             format!(
-                "{place} does not answer ({}); nothing is lost; check the network and --endpoint-url, and try \
-                 again",
-                with_causes(error)
+                "{place} does not answer ({causes}); nothing is lost; check the network and --endpoint-url, and try \
+                 again"
             ),
         ),
         StoreError::Clock { .. } => (
             Exit::Unreachable,
             format!(
-                "{place} refuses requests because this machine's clock differs from its own ({}); nothing is lost; \
-                 set the \
-                 clock, and try again",
-                with_causes(error)
+                "{place} refuses requests because this machine's clock differs from its own ({causes}); nothing is \
+                 lost; set the clock, and try again"
             ),
         ),
         StoreError::Certificate { cause, .. } => (
@@ -47,9 +45,8 @@ pub(super) fn of_store(error: &StoreError, place: &str) -> Failure {
         StoreError::Denied { .. } => (
             Exit::Denied,
             format!(
-                "{place} refuses access ({}); nothing was changed; check the credentials (AWS_*) and what they \
-                 may do: read, write, list and delete",
-                with_causes(error)
+                "{place} refuses access ({causes}); nothing was changed; check the credentials (AWS_*) and what they \
+                 may do: read, write, list and delete"
             ),
         ),
         StoreError::NoBucket { .. } => (
@@ -67,9 +64,8 @@ pub(super) fn of_store(error: &StoreError, place: &str) -> Failure {
         StoreError::Corrupt { .. } => (
             Exit::Damaged,
             format!(
-                "{place} holds or sends other bytes than were stored there ({}); none of them were used; `s3vault \
-                 check` shows what else is damaged",
-                with_causes(error)
+                "{place} holds or sends other bytes than were stored there ({causes}); none of them were used; `s3vault \
+                 check` shows what else is damaged"
             ),
         ),
         StoreError::NotFound { object } => (
@@ -77,7 +73,7 @@ pub(super) fn of_store(error: &StoreError, place: &str) -> Failure {
             format!("{object} is missing in {place}; run `s3vault check` to see what else is"),
         ),
         StoreError::Exists { .. } | StoreError::Unsupported { .. } | StoreError::Other { .. } => {
-            (Exit::Other, format!("{place} failed: {}", with_causes(error)))
+            (Exit::Other, format!("{place} failed: {causes}"))
         }
     };
     Failure::new(exit, text).because(error)
@@ -157,8 +153,7 @@ pub(super) fn of_vault(error: &vault::Error, place: &str) -> Failure {
             Exit::WrongPassphrase,
             format!(
                 "what was given looks like a recovery key of {place}, but has a typing error ({why}); \
-                 nothing was changed; \
-                 compare it with what `init` printed"
+                 nothing was changed; compare it with what `init` printed"
             ),
         ),
         Error::NoConditionalPuts => (Exit::UnsafeStore, unsafe_store(place)),
@@ -166,8 +161,8 @@ pub(super) fn of_vault(error: &vault::Error, place: &str) -> Failure {
             Exit::OtherMachine,
             format!(
                 "{host} has {place} mounted for writing (since {}); unmount it there, or mount it here with \
-                 --read-only; if that machine is gone for good, \
-                 --take-over makes this one the writer, and what the other has not uploaded stays on it{}",
+                 --read-only; if that machine is gone for good, --take-over makes this one the writer, and what the \
+                 other has not uploaded stays on it{}",
                 when(*claimed),
                 made_anew()
             ),

@@ -27,8 +27,8 @@ pub(crate) async fn credentials(
     Ok(())
 }
 
-/// Whose they are to be: by its mountpoint, which is one daemon's; else by its vault, as a service has no other name;
-/// else there is one alone.
+/// The daemon that is to have them: the one at a mountpoint; else that of a vault, as a service has no other name; else
+/// the only one.
 fn who(global: &Global, paths: &UserPaths, args: &CredentialsArgs) -> CliResult<RunningDaemon> {
     let mut all = RunningDaemon::all(&paths.running());
     if let Some(path) = &args.mountpoint {

@@ -46,7 +46,7 @@ fn what_is_not_known_is_not_called_missing() {
     let (other, before) = daemon(dir.path());
     last::keep(&before, &Ok(())).unwrap();
     end(other);
-    // Another daemon's word, and then a damaged one, are no word of this one.
+    // The note of another daemon, and then a damaged one, say nothing of this one.
     for damaged in [false, true] {
         if damaged {
             std::fs::write(dir.path().join("last.json"), "").unwrap();

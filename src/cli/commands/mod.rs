@@ -32,7 +32,7 @@ use super::registry::RunningDaemon;
 /// How long a daemon may take to say how it is: it answers from memory.
 const STATUS_WAIT: Duration = Duration::from_secs(5);
 
-/// How long the daemon may take to end after its last word, or after SIGKILL.
+/// How long the daemon may take to end after its last reply, or after SIGKILL.
 const END_WAIT: Duration = Duration::from_secs(10);
 
 /// How this program is called again: by its name if the shell finds it so, else by its path.
@@ -69,7 +69,7 @@ fn report_of(running: &RunningDaemon) -> DaemonReport {
     }
 }
 
-/// Asks for what is answered by "everything is in the bucket", or by what is missing, and follows it to the end.
+/// Sends a request that is done when everything is in the bucket, and follows it to its end.
 fn finish(running: &RunningDaemon, request: &ControlRequest) -> CliResult {
     match Client::ask(&running.dir, request, SILENCE) {
         Ok(mut client) => {
@@ -79,7 +79,7 @@ fn finish(running: &RunningDaemon, request: &ControlRequest) -> CliResult {
     }
 }
 
-/// Asks for something else, which only the daemon itself can say to be done.
+/// Sends any other request. Only the daemon can say whether it was done.
 fn change(running: &RunningDaemon, request: &ControlRequest) -> CliResult {
     let mut client =
         Client::ask(&running.dir, request, SILENCE).map_err(|error| silent(running, &error))?;
@@ -104,7 +104,7 @@ fn follow(client: &mut Client, running: &RunningDaemon) -> io::Result<CliResult>
     }
 }
 
-/// The connection was lost: a daemon that has ended left word of how. Nobody is told that something is missing when
+/// The connection was lost. A daemon that has ended has noted how. Nobody is told that something is missing when
 /// that is not known.
 fn lost(running: &RunningDaemon, error: &io::Error) -> CliResult {
     let ended = match running.process() {
@@ -117,7 +117,7 @@ fn lost(running: &RunningDaemon, error: &io::Error) -> CliResult {
     }
     last::of(running).unwrap_or_else(|| {
         let text = format!(
-            "the daemon of {} (process {}) has ended without a last word ({error}); whether everything is in the bucket \
+            "the daemon of {} (process {}) has ended without saying how ({error}); whether everything is in the bucket \
              is not known; what is not stays on this disk, and the next mount goes on with it; see its log, {}",
             running.name(),
             running.pid,
@@ -127,7 +127,7 @@ fn lost(running: &RunningDaemon, error: &io::Error) -> CliResult {
     })
 }
 
-/// The daemon hangs, or died just now.
+/// The failure when the daemon hangs, or died just now.
 fn silent(running: &RunningDaemon, error: &io::Error) -> Failure {
     let text = format!(
         "the daemon of {} (process {}) does not answer ({error}); whether everything is in the bucket is not known; \
@@ -148,7 +148,7 @@ fn end_by_force(running: &RunningDaemon) -> String {
     }
 }
 
-/// Nothing of ours runs at the place that was named.
+/// The failure when nothing of ours runs at the place that was named.
 fn not_mounted(what: &str, running: &[RunningDaemon]) -> Failure {
     let list: Vec<_> = running.iter().map(RunningDaemon::name).collect();
     let known = if list.is_empty() {

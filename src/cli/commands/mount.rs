@@ -155,7 +155,7 @@ pub(super) async fn open_or_make(unlocker: &Unlocker<'_>, args: &OpeningArgs) ->
     Ok(bucket)
 }
 
-/// What a daemon is told that neither mounts nor serves yet.
+/// What a daemon is told, still without a mount and a service.
 pub(super) fn spec(
     global: &Global,
     paths: &UserPaths,

@@ -66,7 +66,7 @@ async fn start(global: &Global, paths: &UserPaths, args: &ServeArgs, target: &Ta
     Ok(())
 }
 
-/// Has the daemon serve that has the vault.
+/// Has the daemon that has the vault open serve it.
 fn ask(paths: &UserPaths, args: &ServeArgs, running: &RunningDaemon) -> CliResult {
     if args.opening.foreground {
         let text = format!(

@@ -35,7 +35,7 @@ pub(crate) fn umount(paths: &UserPaths, args: &UmountArgs) -> CliResult {
     Ok(())
 }
 
-/// After its last word: so that whoever starts it again at once finds nothing in the way.
+/// Waits for the daemon's end after its last reply, so that a new start finds nothing in the way.
 pub(super) fn wait_for_end(running: &RunningDaemon, process: Option<ProcessHandle>) {
     if process.is_some_and(|process| !process.wait(END_WAIT)) {
         complain!("s3vault: the daemon (process {}) has not ended yet", running.pid);
@@ -109,14 +109,14 @@ fn is_quiet(report: &DaemonReport) -> bool {
 }
 
 /// Whether the daemon, with nothing to send, ends by itself within a moment. One whose connection was lost may have
-/// ended well: it left word of that before.
+/// ended well, and has noted that before.
 pub(super) fn ends_well(running: &RunningDaemon) -> bool {
     asked_to_end(running).unwrap_or_else(|_| last::of(running) == Some(Ok(())))
 }
 
 fn asked_to_end(running: &RunningDaemon) -> io::Result<bool> {
     let mut client = Client::ask(&running.dir, &ControlRequest::Umount, END_WAIT)?;
-    // It speaks every half second: about as many words as fit into the wait.
+    // It tells its progress every half second: about as many replies as fit into the wait.
     for _ in 0..20 {
         match client.next()? {
             ControlReply::Done => return Ok(true),

@@ -184,8 +184,7 @@ fn short_files() -> CliResult<Option<String>> {
     if limit < FILE_FLOOR {
         let text = format!(
             "files of this user may have {shown} at most (`ulimit -f`), and the vault's own files need {}; \
-             nothing was changed; \
-             `ulimit -f unlimited`, or raise the limit in /etc/security/limits.conf, then try again",
+             nothing was changed; use `ulimit -f unlimited`, or raise the limit in /etc/security/limits.conf, then try again",
             ByteSize::b(FILE_FLOOR)
         );
         return Err(Failure::new(Exit::LocalDisk, text));
