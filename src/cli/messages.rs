@@ -157,16 +157,9 @@ pub(super) fn of_vault(error: &vault::Error, place: &str) -> Failure {
             ),
         ),
         Error::NoConditionalPuts => (Exit::UnsafeStore, unsafe_store(place)),
-        Error::OtherWriter { host, claimed } => (
-            Exit::OtherMachine,
-            format!(
-                "{host} has {place} mounted for writing (since {}); unmount it there, or mount it here with \
-                 --read-only; if that machine is gone for good, --take-over makes this one the writer, and what the \
-                 other has not uploaded stays on it{}",
-                when(*claimed),
-                made_anew()
-            ),
-        ),
+        Error::OtherWriter { host, claimed } => {
+            (Exit::OtherMachine, other_writer(host, *claimed, place))
+        }
         Error::MountedHere { mountpoint } => (
             Exit::MountedAlready,
             format!(
@@ -189,6 +182,17 @@ pub(super) fn of_vault(error: &vault::Error, place: &str) -> Failure {
         error => by_kind(error, place),
     };
     Failure::new(exit, text).because(error)
+}
+
+/// Another machine writes, or did when it was last heard of.
+fn other_writer(host: &str, claimed: Timestamp, place: &str) -> String {
+    format!(
+        "{host} has {place} mounted for writing (since {}); unmount it there, or mount it here with --read-only; if \
+         that machine is gone for good, --take-over makes this one the writer, and what the other has not uploaded \
+         stays on it{}",
+        when(claimed),
+        made_anew()
+    )
 }
 
 /// What to add for somebody in a container, which looks like another machine each time that it is made.

@@ -13,8 +13,8 @@ use tokio::net::unix::pipe;
 use tokio::signal::unix::{self, SignalKind, signal};
 
 use super::environment;
+use super::front_link::SECRET_VARIABLES;
 use super::logfile;
-use super::process::SECRET_VARIABLES;
 use super::spec::{DaemonMessage, Spec};
 use crate::cli::daemon_report::DaemonReport;
 use crate::cli::exit::{CliResult, Exit, Failure};

@@ -19,7 +19,7 @@ use async_trait::async_trait;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
-use super::process::FrontSender;
+use super::front_link::FrontSender;
 use super::spec::{Credentials, DaemonMessage};
 use crate::cli::control::{ControlHandler, ControlReply};
 use crate::cli::daemon_report::{DaemonReport, State, describe_progress};

@@ -5,11 +5,11 @@
 //! never this process's.
 
 mod environment;
+pub(super) mod front_link;
 pub(super) mod launch;
 pub(super) mod lifecycle;
 pub(super) mod logfile;
 pub(super) mod malloc;
-pub(super) mod open_vault;
-pub(super) mod process;
 pub(super) mod run;
 pub(super) mod spec;
+pub(super) mod vault_host;

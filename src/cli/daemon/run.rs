@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::front_link::{self, FrontLink, FrontSender};
 use super::lifecycle::{HostedVault, Lifecycle, StallLimits};
 use super::logfile::{self, LogFile};
 use super::malloc;
-use super::open_vault::OpenVault;
-use super::process::{self, FrontLink, FrontSender};
 use super::spec::{DaemonMessage, Spec};
+use super::vault_host::VaultHost;
 use crate::cli::control::{self, ControlHandler};
 use crate::cli::exit::{CliResult, Exit, Failure};
 use crate::cli::last;
@@ -23,7 +23,7 @@ const LAST_WORD: Duration = Duration::from_secs(30);
 
 /// The hidden command `daemon`.
 pub(crate) fn main() -> Exit {
-    let FrontLink { spec, to_front, front } = match process::become_daemon() {
+    let FrontLink { spec, to_front, front } = match front_link::become_daemon() {
         Ok(link) => link,
         Err(error) => {
             complain!("s3vault: this command is for `s3vault mount` and `serve` to call: {error}");
@@ -39,7 +39,7 @@ pub(crate) fn main() -> Exit {
     exit
 }
 
-fn begin(spec: &Spec, to_front: &FrontSender, front: process::Presence) -> CliResult {
+fn begin(spec: &Spec, to_front: &FrontSender, front: front_link::Presence) -> CliResult {
     let log = LogFile::open(&spec.dir.join(logfile::NAME))
         .map_err(|error| Failure::io("the log cannot be written", &error))?;
     logfile::start(log, spec.verbose);
@@ -61,11 +61,11 @@ fn begin(spec: &Spec, to_front: &FrontSender, front: process::Presence) -> CliRe
 }
 
 /// From the spec to the end.
-async fn run(spec: &Spec, to_front: &FrontSender, mut front: process::Presence) -> CliResult {
-    let mut signals = process::signals()
+async fn run(spec: &Spec, to_front: &FrontSender, mut front: front_link::Presence) -> CliResult {
+    let mut signals = front_link::signals()
         .map_err(|error| Failure::io("signals cannot be listened for", &error))?;
     let vault = tokio::select! {
-        vault = OpenVault::open(spec) => vault?,
+        vault = VaultHost::open(spec) => vault?,
         Some(signal) = signals.recv() => {
             return Err(Failure::new(Exit::Forced, format!("ended by {signal} before it was usable; nothing was changed")));
         }

@@ -38,7 +38,7 @@ const FILE_FLOOR: u64 = 64 << 20;
 const UMASK: u32 = 0o022;
 
 /// The vault, open and in use.
-pub(crate) struct OpenVault {
+pub(crate) struct VaultHost {
     vault: Arc<Vault>,
     mount: watch::Sender<MountState>,
     service: Mutex<Option<Arc<Server>>>,
@@ -63,7 +63,7 @@ enum MountState {
     Over,
 }
 
-impl OpenVault {
+impl VaultHost {
     /// Opens the vault, and mounts and serves it as the spec says.
     pub(crate) async fn open(spec: &Spec) -> CliResult<Self> {
         let short_files = short_files()?;
@@ -226,7 +226,7 @@ async fn open_vault(spec: &Spec, target: &Target, mountpoint: String) -> CliResu
 }
 
 #[async_trait]
-impl HostedVault for OpenVault {
+impl HostedVault for VaultHost {
     fn report(&self) -> DaemonReport {
         let status = self.vault.status();
         let head = (status.head.0 > 0).then(|| NewestCommit {
