@@ -14,7 +14,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
 use super::conditions::{Validators, Verdict};
 use super::errors::Result;
-use super::incoming::OpenFile;
+use super::incoming::HandleGuard;
 use super::metadata::{self, FileInfo, UploadNote, hex, rfc3339};
 use super::query::Query;
 use super::ranges::{RequestedRange, requested};
@@ -142,7 +142,7 @@ async fn send_this(
         Err(crate::vfs::Error::Stale) => return Ok(None),
         handle => handle?,
     };
-    let open = OpenFile::new(&gateway.vfs, handle);
+    let open = HandleGuard::new(&gateway.vfs, handle);
     let body = content(Reading { open, inspected, range }).await?;
     Ok(Some((status, about, body).into_response()))
 }
@@ -239,7 +239,7 @@ async fn content(mut reading: Reading) -> Result<Body> {
 
 /// A download under way.
 struct Reading {
-    open: OpenFile,
+    open: HandleGuard,
     /// As it was when it began.
     inspected: Inspected,
     /// What is still to be sent.

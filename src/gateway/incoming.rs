@@ -19,12 +19,12 @@ const FILE_MODE: u32 = 0o666;
 const NUMBERS: u32 = 100;
 
 /// An open file, which is closed when this is dropped.
-pub(super) struct OpenFile {
+pub(super) struct HandleGuard {
     vfs: Vfs,
     handle: HandleId,
 }
 
-impl OpenFile {
+impl HandleGuard {
     pub(super) fn new(vfs: &Vfs, handle: HandleId) -> Self {
         Self { vfs: vfs.clone(), handle }
     }
@@ -38,7 +38,7 @@ impl OpenFile {
     }
 }
 
-impl Drop for OpenFile {
+impl Drop for HandleGuard {
     fn drop(&mut self) {
         let (vfs, handle) = (self.vfs.clone(), self.handle);
         // A client that goes away drops us in the middle of anything, and a close may have to wait.
@@ -54,7 +54,7 @@ impl Drop for OpenFile {
 /// A file that was received whole, and has no name yet.
 pub(super) struct Incoming {
     gateway: Arc<Gateway>,
-    open: OpenFile,
+    open: HandleGuard,
     sha256: Hash,
     content_type: String,
 }
@@ -89,7 +89,7 @@ impl Incoming {
     {
         let vfs = &gateway.vfs;
         let handle = vfs.create_unnamed(&gateway.owner, FILE_MODE, name).await?;
-        let open = OpenFile::new(vfs, handle);
+        let open = HandleGuard::new(vfs, handle);
         let (mut sha256, mut size) = (Sha256Stream::new(), 0_u64);
         while let Some(part) = body.next().await {
             let part = part.map_err(|error| HttpProblem::of_body(&error))?;

@@ -1,6 +1,6 @@
 //! `s3vault credentials`
 
-use super::{change, not_mounted};
+use super::ask::{change, not_mounted};
 use crate::cli::args::{CredentialsArgs, Global};
 use crate::cli::config::Config;
 use crate::cli::control::ControlRequest;

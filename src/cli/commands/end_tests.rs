@@ -2,6 +2,7 @@
 
 use std::process::{Child, Command};
 
+use super::super::umount;
 use super::*;
 use crate::os::{pid_namespace, started};
 

@@ -19,6 +19,6 @@ pub(crate) async fn init(global: &Global, paths: &UserPaths, args: &InitArgs) ->
         return Err(messages::of_vault(&vault::Error::Exists, &target.describe()));
     }
     unlocker.make(&bucket, args.single_machine).await?;
-    say!("Mount it with: {} mount DIRECTORY", super::program());
+    say!("Mount it with: {} mount DIRECTORY", super::ask::program());
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{change, program, report_of};
+use super::ask::{change, program, report_of};
 use crate::cli::args::{Fsync, Global, MountArgs, OpeningArgs};
 use crate::cli::config::{Config, KnownVault};
 use crate::cli::control::ControlRequest;

@@ -1,9 +1,9 @@
 //! `s3vault serve`: asks the daemon that has the vault, or starts one that only serves.
 
+use super::ask::{change, finish, program, report_of, silent};
 use super::mount::{not_in_use_yet, open_or_make, spec};
 use super::token::token;
 use super::umount::wait_for_end;
-use super::{change, finish, program, report_of, silent};
 use crate::cli::args::{Global, ServeArgs, ServeCommand};
 use crate::cli::config::Config;
 use crate::cli::control::ControlRequest;

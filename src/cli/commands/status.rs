@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{not_mounted, report_of};
+use super::ask::{not_mounted, report_of};
 use crate::cli::args::StatusArgs;
 use crate::cli::config::Config;
 use crate::cli::daemon_report::DaemonReport;

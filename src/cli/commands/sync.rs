@@ -1,6 +1,6 @@
 //! `s3vault sync`
 
-use super::{finish, not_mounted};
+use super::ask::{finish, not_mounted};
 use crate::cli::args::SyncArgs;
 use crate::cli::control::ControlRequest;
 use crate::cli::exit::{CliResult, Exit, Failure};

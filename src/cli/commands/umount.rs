@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use super::{END_WAIT, finish, not_mounted, report_of, silent};
+use super::ask::{END_WAIT, finish, not_mounted, report_of, silent};
 use crate::cli::args::UmountArgs;
 use crate::cli::control::{Client, ControlReply, ControlRequest};
 use crate::cli::daemon_report::{DaemonReport, State, describe_progress};

@@ -1,0 +1,145 @@
+//! What the commands share: they ask a daemon at its control socket, and say what became of it.
+
+use std::io;
+use std::time::Duration;
+
+use crate::cli::control::{Client, ControlReply, ControlRequest, SILENCE};
+use crate::cli::daemon_report::{DaemonReport, State};
+use crate::cli::exit::{CliResult, Exit, Failure};
+use crate::cli::last;
+use crate::cli::progress::UploadBar;
+use crate::cli::registry::RunningDaemon;
+
+/// How long a daemon may take to say how it is: it answers from memory.
+const STATUS_WAIT: Duration = Duration::from_secs(5);
+
+/// How long the daemon may take to end after its last reply, or after SIGKILL.
+pub(super) const END_WAIT: Duration = Duration::from_secs(10);
+
+/// How this program is called again: by its name if the shell finds it so, else by its path.
+pub(super) fn program() -> String {
+    let Ok(own) = std::env::current_exe() else { return "s3vault".to_owned() };
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found =
+        std::env::split_paths(&path).map(|dir| dir.join("s3vault")).find(|file| file.exists());
+    match found.and_then(|file| file.canonicalize().ok()) {
+        Some(file) if file == own => "s3vault".to_owned(),
+        _ => own.display().to_string(),
+    }
+}
+
+/// How a mount is; one that does not answer is `Silent`.
+pub(super) fn report_of(running: &RunningDaemon) -> DaemonReport {
+    let answer = Client::ask(&running.dir, &ControlRequest::Status, STATUS_WAIT)
+        .and_then(|mut client| client.next());
+    match answer {
+        Ok(ControlReply::Status(report)) => *report,
+        _ => DaemonReport {
+            state: State::Silent,
+            mountpoint: running
+                .mountpoint
+                .as_ref()
+                .map_or_else(String::new, |path| path.display().to_string()),
+            vault: running.vault.clone(),
+            bucket: running.bucket.clone(),
+            pid: running.pid,
+            log: running.log.display().to_string(),
+            read_only: running.read_only,
+            ..DaemonReport::default()
+        },
+    }
+}
+
+/// Sends a request that is done when everything is in the bucket, and follows it to its end.
+pub(super) fn finish(running: &RunningDaemon, request: &ControlRequest) -> CliResult {
+    match Client::ask(&running.dir, request, SILENCE) {
+        Ok(mut client) => {
+            follow(&mut client, running).unwrap_or_else(|error| lost(running, &error))
+        }
+        Err(error) => lost(running, &error),
+    }
+}
+
+/// Sends any other request. Only the daemon can say whether it was done.
+pub(super) fn change(running: &RunningDaemon, request: &ControlRequest) -> CliResult {
+    let mut client =
+        Client::ask(&running.dir, request, SILENCE).map_err(|error| silent(running, &error))?;
+    follow(&mut client, running).unwrap_or_else(|error| Err(silent(running, &error)))
+}
+
+/// Reads a daemon's replies to the last one, and shows its progress. An error is of the connection: what became of the
+/// request is not known.
+fn follow(client: &mut Client, running: &RunningDaemon) -> io::Result<CliResult> {
+    let shown = running.name();
+    let mut bar = UploadBar::new(&shown);
+    loop {
+        match client.next()? {
+            ControlReply::Progress(progress) => bar.show(&progress),
+            ControlReply::Done => return Ok(Ok(())),
+            ControlReply::Failed(failure) => {
+                let message = format!("{shown}: {}", failure.message);
+                return Ok(Err(Failure { message, ..failure }));
+            }
+            ControlReply::Status(_) => return Err(io::Error::other("a reply to something else")),
+        }
+    }
+}
+
+/// The connection was lost. A daemon that has ended has noted how. Nobody is told that something is missing when
+/// that is not known.
+fn lost(running: &RunningDaemon, error: &io::Error) -> CliResult {
+    let ended = match running.process() {
+        Ok(Some(process)) => process.wait(END_WAIT),
+        Ok(None) => true,
+        Err(_) => false,
+    };
+    if !ended {
+        return Err(silent(running, error));
+    }
+    last::of(running).unwrap_or_else(|| {
+        let text = format!(
+            "the daemon of {} (process {}) has ended without saying how ({error}); whether everything is in the bucket \
+             is not known; what is not stays on this disk, and the next mount goes on with it; see its log, {}",
+            running.name(),
+            running.pid,
+            running.log.display()
+        );
+        Err(Failure::new(Exit::Other, text))
+    })
+}
+
+/// The failure when the daemon hangs, or died just now.
+pub(super) fn silent(running: &RunningDaemon, error: &io::Error) -> Failure {
+    let text = format!(
+        "the daemon of {} (process {}) does not answer ({error}); whether everything is in the bucket is not known; \
+         what is not stays on this disk; see its log, {}; `{}` ends it",
+        running.name(),
+        running.pid,
+        running.log.display(),
+        end_by_force(running)
+    );
+    Failure::new(Exit::Other, text)
+}
+
+/// What ends a daemon, whatever it does.
+fn end_by_force(running: &RunningDaemon) -> String {
+    match &running.mountpoint {
+        Some(path) => format!("s3vault umount --force {}", path.display()),
+        None => format!("kill -9 {}", running.pid),
+    }
+}
+
+/// The failure when nothing of ours runs at the place that was named.
+pub(super) fn not_mounted(what: &str, running: &[RunningDaemon]) -> Failure {
+    let list: Vec<_> = running.iter().map(RunningDaemon::name).collect();
+    let known = if list.is_empty() {
+        "no mount or service of this user runs".to_owned()
+    } else {
+        format!("there are: {}", list.join(", "))
+    };
+    Failure::new(Exit::NotMounted, format!("{what} is no s3vault mount of this user; {known}"))
+}
+
+#[cfg(test)]
+#[path = "end_tests.rs"]
+mod tests;
