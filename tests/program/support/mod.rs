@@ -15,13 +15,13 @@ mod supervised;
 mod tools;
 mod weed;
 
-pub use bucket::{ACCESS_KEY, SECRET_KEY, TestBucket, block_on};
+pub use bucket::{TestBucket, block_on};
 pub use giver::Giver;
 pub use network::{ForwardProxy, TlsFront};
 pub use proxy::{Exchange, Proxy, Trouble};
 pub use rclone::Rclone;
-pub use strange::{Asked, Manners, Strange, Uplink};
-pub use weed::{Weed, weed};
+pub use strange::{Manners, Strange, Uplink};
+pub use weed::weed;
 
 /// Bytes that do not repeat; different for each seed.
 pub fn noise(seed: u64, length: usize) -> Vec<u8> {

@@ -97,11 +97,6 @@ impl Proxy {
         std::mem::take(&mut self.state.lock().exchanges)
     }
 
-    /// How many requests there were since the last [`Proxy::take`].
-    pub fn count(&self) -> usize {
-        self.state.lock().exchanges.len()
-    }
-
     /// From now on, the next `times` requests of this method whose target has this part get into trouble.
     pub fn trouble(&self, method: &str, part: &str, times: u32, trouble: Trouble) {
         let rule = (method.to_owned(), part.to_owned(), times, trouble);

@@ -17,7 +17,6 @@ use super::tools::{free_ports, listens, tool, wait_for};
 /// The shared server.
 pub struct Weed {
     port: u16,
-    pid: u32,
     _user: File,
 }
 
@@ -38,11 +37,6 @@ impl Weed {
         self.port
     }
 
-    /// Its process.
-    pub fn pid(&self) -> u32 {
-        self.pid
-    }
-
     /// A new bucket for one test, warmed up; deleted when dropped.
     pub fn bucket(&self) -> TestBucket {
         TestBucket::new(&self.endpoint())
@@ -60,20 +54,20 @@ fn join_or_start() -> Weed {
     user.lock_shared().expect("flock works");
     let starting = open("starting");
     starting.lock().expect("flock works");
-    let (port, pid) = running(&home).unwrap_or_else(|| start(&home));
-    Weed { port, pid, _user: user }
+    let port = running(&home).unwrap_or_else(|| start(&home));
+    Weed { port, _user: user }
 }
 
-/// The server that runs already: its port and process.
-fn running(home: &Path) -> Option<(u16, u32)> {
+/// The port of the server that runs already.
+fn running(home: &Path) -> Option<u16> {
     let state = fs::read_to_string(home.join("state")).ok()?;
     let (port, pid) = state.trim().split_once(' ')?;
-    let (port, pid) = (port.parse().ok()?, pid.parse().ok()?);
+    let port = port.parse().ok()?;
     let command = fs::read_to_string(format!("/proc/{pid}/cmdline")).ok()?;
-    (command.contains("weed-4.48") && listens(port)).then_some((port, pid))
+    (command.contains("weed-4.48") && listens(port)).then_some(port)
 }
 
-/// Starts the server, in a session of its own so that an interrupted test run does not interrupt it.
+/// Runs the server, in a session of its own so that an interrupted test run does not interrupt it.
 const SHELL: &str = r#"
 exec 9>"$1/users"
 setpriv --pdeathsig KILL "$2" server $3 </dev/null >"$1/log" 2>&1 9>&- &
@@ -95,7 +89,8 @@ kill -9 "$weed" 2>/dev/null
 rm -rf "$1/data" "$1/state" "$1/pid"
 "#;
 
-fn start(home: &Path) -> (u16, u32) {
+/// Starts one, and returns its port.
+fn start(home: &Path) -> u16 {
     for name in ["data", "state", "pid"] {
         let path = home.join(name);
         let _ = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
@@ -131,9 +126,9 @@ fn start(home: &Path) -> (u16, u32) {
     wait_for(&format!("SeaweedFS makes a bucket (see {})", log.display()), 60, || {
         block_on(create_bucket(&test_client(&endpoint), "warm-up")).is_ok()
     });
-    let pid = pid.trim().parse().expect("a pid");
+    let pid: u32 = pid.trim().parse().expect("a pid");
     fs::write(home.join("state"), format!("{port} {pid}\n")).expect("target/tmp can be written");
-    (port, pid)
+    port
 }
 
 fn arguments(data: &Path, config: &Path, port: u16) -> String {
