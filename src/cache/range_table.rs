@@ -218,6 +218,7 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::types::testing::cases(256))]
         /// Against a model that knows each byte of each object.
         #[test]
         fn cover_finds_exactly_what_is_there(

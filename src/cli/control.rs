@@ -254,5 +254,4 @@ impl Client {
 }
 
 #[cfg(test)]
-#[path = "control_tests.rs"]
 mod tests;

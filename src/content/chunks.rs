@@ -240,5 +240,4 @@ fn push(prefetches: &mut Vec<Prefetch>, new: Prefetch) {
 }
 
 #[cfg(test)]
-#[path = "chunks_tests.rs"]
 mod tests;

@@ -292,5 +292,4 @@ pub(super) fn open(key: &[u8; 32], context: &[u8], sealed: &[u8]) -> Result<Vec<
 }
 
 #[cfg(test)]
-#[path = "cobblestone_tests.rs"]
 mod tests;

@@ -255,5 +255,4 @@ impl fmt::Debug for KeySlot {
 }
 
 #[cfg(test)]
-#[path = "slots_tests.rs"]
 mod tests;

@@ -244,6 +244,7 @@ mod tests {
     use crate::types::VaultId;
 
     proptest! {
+        #![proptest_config(crate::types::testing::cases(256))]
         #[test]
         fn rows_read_back(
             key in prop::collection::vec(any::<u8>(), 0..300),

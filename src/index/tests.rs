@@ -297,7 +297,7 @@ async fn check(index: &Index, model: &Model) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(crate::types::testing::cases(24))]
 
     #[test]
     fn j9_the_layers_together_are_the_map(ops in prop::collection::vec(op(), 1..60)) {

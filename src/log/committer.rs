@@ -299,3 +299,6 @@ fn believed(date: SystemTime, seen: SystemTime) -> bool {
     let apart = date.duration_since(seen).unwrap_or_else(|earlier| earlier.duration());
     apart <= BELIEVED
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,8 +7,6 @@
 mod chain;
 mod commit;
 mod committer;
-#[cfg(test)]
-mod committer_tests;
 mod error;
 mod journal;
 mod receipt;

@@ -4,8 +4,6 @@
 mod daemon;
 mod dirs;
 mod disk;
-#[cfg(test)]
-mod disk_tests;
 mod files;
 mod full;
 mod machine;
@@ -15,15 +13,13 @@ mod socket;
 mod syscalls;
 mod tasks;
 #[cfg(test)]
-mod test_syscalls;
+mod testing;
 
 pub use daemon::{
     become_daemon, file_limit, move_stderr, survive_file_limit, take_stdin, take_stdout,
 };
 pub use dirs::{make_private, sync_dir};
 pub use disk::{Directory, Disk, DiskFile};
-#[cfg(test)]
-pub(crate) use disk_tests::SmallDisk;
 pub use files::{FileLock, lock, read_small, rename_if_absent, replace, try_lock};
 pub use full::{is_full, take_room};
 pub use machine::{Space, boot_id, free_bytes, keep_free, space};
@@ -36,4 +32,4 @@ pub use socket::{acknowledged, addresses, connect_abstract, end_accepting, peer_
 pub use syscalls::{stdout_was_closed, trim_malloc, tune_malloc};
 pub use tasks::{Panicked, Restarts, watched, watched_here};
 #[cfg(test)]
-pub(crate) use test_syscalls::{Aio, FileHandle, get_xattr, listen_as, set_xattr, truncate};
+pub(crate) use testing::{Aio, FileHandle, SmallDisk, get_xattr, listen_as, set_xattr, truncate};

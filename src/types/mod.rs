@@ -5,6 +5,8 @@ mod causes;
 mod extent;
 mod ids;
 pub mod path_text;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 mod time;
 mod vault_status;
 

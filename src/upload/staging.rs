@@ -226,5 +226,4 @@ impl Staging {
 }
 
 #[cfg(test)]
-#[path = "staging_tests.rs"]
 mod tests;

@@ -1,5 +1,6 @@
 //! The test of the house: the rooms and their arrows are those of `src/ARCHITECTURE.md`, each outside crate lives in
 //! one room, files and functions can be read, and every rule of `src/PROTOCOL.md` has its test.
+#![allow(unreachable_pub, reason = "a module of tests is public to the others")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -154,7 +155,22 @@ fn each_outside_crate_is_named_in_one_room_only() {
     fail_on(&problems);
 }
 
-/// The packages under `[dependencies]`.
+#[test]
+fn tests_stand_where_contributing_says() {
+    let mut problems = Vec::new();
+    for source in sources("src").iter().chain(&sources("tests")) {
+        let last = source.modules.last().map_or("", String::as_str);
+        let name = source.path.display();
+        if source.code.contains("#[path") {
+            problems.push(format!("{name}: a module whose file is elsewhere"));
+        }
+        if last != "tests" && (last.ends_with("_tests") || last.starts_with("test_")) {
+            problems.push(format!("{name}: tests stand in a folder `tests`, or in `tests.rs`"));
+        }
+    }
+    fail_on(&problems);
+}
+
 #[test]
 fn names_are_made_durable_in_one_place() {
     let mut problems = Vec::new();
@@ -170,6 +186,7 @@ fn names_are_made_durable_in_one_place() {
     fail_on(&problems);
 }
 
+/// The packages under `[dependencies]`.
 fn dependencies(manifest: &str) -> Vec<String> {
     let lines = manifest.lines().skip_while(|line| *line != "[dependencies]").skip(1);
     lines

@@ -22,8 +22,7 @@ impl Source {
         let modules = inside.trim_end_matches(".rs").split('/').map(str::to_owned);
         let modules: Vec<_> = modules.filter(|part| part != "mod" && part != "lib").collect();
         let code = blank(text);
-        let is_test = modules.iter().any(|part| part == "tests" || part.ends_with("_tests"));
-        let is_test = is_test || modules.iter().any(|part| part.starts_with("test_"));
+        let is_test = modules.iter().any(|part| part == "tests" || part == "testing");
         let product = if is_test { String::new() } else { without_tests(&code) };
         Self { path: inside.into(), text: text.to_owned(), code, product, modules }
     }

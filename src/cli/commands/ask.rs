@@ -141,5 +141,4 @@ pub(super) fn not_mounted(what: &str, running: &[RunningDaemon]) -> Failure {
 }
 
 #[cfg(test)]
-#[path = "end_tests.rs"]
 mod tests;

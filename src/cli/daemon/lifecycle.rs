@@ -404,5 +404,4 @@ fn forced(signal: &str, progress: &Progress) -> Failure {
 }
 
 #[cfg(test)]
-#[path = "lifecycle_tests.rs"]
 mod tests;

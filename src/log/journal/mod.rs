@@ -3,13 +3,9 @@
 
 mod barriers;
 mod frame;
-#[cfg(test)]
-mod full_tests;
 mod inspect;
 mod preallocation;
 mod read;
-#[cfg(test)]
-mod read_tests;
 mod segment;
 mod state;
 #[cfg(test)]

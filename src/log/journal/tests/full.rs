@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::tests::{NOTHING, change, create, keys, options, real};
-use super::*;
+use super::super::*;
+use super::{NOTHING, change, create, keys, options, real};
 use crate::os::SmallDisk;
 use crate::types::{CommitNo, KIB, MIB};
 

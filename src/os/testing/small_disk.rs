@@ -64,7 +64,7 @@ impl Drop for SmallDisk {
 fn a_small_disk_is_filled_and_emptied() {
     let disk = SmallDisk::of(1 << 20);
     disk.fill();
-    assert_eq!(super::free_bytes(disk.path()).unwrap(), 0);
+    assert_eq!(super::super::free_bytes(disk.path()).unwrap(), 0);
     assert!(fs::write(disk.path().join("file"), [0; 4096]).is_err());
     disk.fill_names();
     assert!(File::create(disk.path().join("empty")).is_err());

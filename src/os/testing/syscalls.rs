@@ -1,5 +1,5 @@
 //! Calls that tests make as other programs do, and for which there is no safe word.
-#![allow(unsafe_code, reason = "as in syscalls.rs")]
+#![allow(unsafe_code, reason = "as in os/syscalls.rs")]
 
 use std::ffi::CString;
 use std::fs::File;

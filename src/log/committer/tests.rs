@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::chain::Head;
-use super::*;
+use super::super::chain::Head;
+use super::super::*;
 use crate::crypto::{FIRST_EPOCH, Keys, MasterKey};
 use crate::records::{Change, Claimant, Key, Transaction, WriterClaim, decode_value};
 use crate::store::{Bucket, Deadlines, Fault, Faulty, MemoryStore, On, Verb};

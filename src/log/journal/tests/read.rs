@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::*;
+use super::super::*;
 use crate::crypto::{FIRST_EPOCH, MasterKey};
 use crate::os::Directory;
 use crate::records::Change;

@@ -1,5 +1,8 @@
 //! The journal's rules: what survives, what is torn, what is damage.
 
+mod full;
+mod read;
+
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;

@@ -1,0 +1,7 @@
+//! What tests of all rooms need of the machine.
+
+mod small_disk;
+mod syscalls;
+
+pub(crate) use small_disk::SmallDisk;
+pub(crate) use syscalls::{Aio, FileHandle, get_xattr, listen_as, set_xattr, truncate};
