@@ -16,8 +16,8 @@ fn page<N: Into<String>>(names: impl IntoIterator<Item = N>, more: Option<Begin>
 }
 
 /// A token that says which page is next.
-fn token(number: usize) -> Option<Begin> {
-    Some(Begin::Token(number.to_string()))
+fn token(number: usize) -> Begin {
+    Begin::Token(number.to_string())
 }
 
 fn number_of(begin: &Begin) -> usize {
@@ -49,18 +49,18 @@ async fn a_listing_goes_on_where_the_store_says_and_ends_only_where_it_ends() {
     };
     // Empty pages, names out of order and twice, one that is not after the given name.
     let pages = vec![
-        (vec![], token(1)),
-        (vec!["log/5", "log/1"], token(2)),
-        (vec![], token(3)),
-        (vec!["log/2", "log/5", "log/4"], token(4)),
+        (vec![], Some(token(1))),
+        (vec!["log/5", "log/1"], Some(token(2))),
+        (vec![], Some(token(3))),
+        (vec!["log/2", "log/5", "log/4"], Some(token(4))),
         (vec!["log/3"], None),
     ];
     assert_eq!(list(pages).await.unwrap(), ["log/2", "log/3", "log/4", "log/5"]);
     // One that goes round is said to do so.
     for pages in [
-        vec![(vec!["log/2"], token(1)), (vec!["log/3"], token(0))],
+        vec![(vec!["log/2"], Some(token(1))), (vec!["log/3"], Some(token(0)))],
         vec![(vec!["log/2"], Some(Begin::After("log/2".into())))],
-        vec![(vec![], token(1)), (vec![], token(0))],
+        vec![(vec![], Some(token(1))), (vec![], Some(token(0)))],
     ] {
         let error = list(pages).await.unwrap_err();
         assert!(matches!(error, Error::Corrupt { .. }), "{error:?}");
@@ -92,7 +92,7 @@ proptest! {
             all.into_iter().filter(|name| after.as_ref().is_none_or(|after| name > after)).collect();
         let each = move |begin: &Begin| {
             let at = number_of(begin);
-            page(pages[at].clone(), (at + 1 < pages.len()).then(|| token(at + 1)).flatten())
+            page(pages[at].clone(), (at + 1 < pages.len()).then(|| token(at + 1)))
         };
         let (_, bucket) = OddStore { page: Some(Box::new(each)), ..OddStore::default() }.bucket();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -110,7 +110,7 @@ proptest! {
 async fn empty_pages_are_followed_for_long_and_not_for_ever() {
     for (empty, whole) in [(1000, true), (usize::MAX, false)] {
         let each = move |begin: &Begin| match number_of(begin) {
-            at if at < empty => page([""; 0], token(at + 1)),
+            at if at < empty => page([""; 0], Some(token(at + 1))),
             _ => page(["log/1"], None),
         };
         let (_, bucket) = OddStore { page: Some(Box::new(each)), ..OddStore::default() }.bucket();
@@ -124,7 +124,7 @@ async fn empty_pages_are_followed_for_long_and_not_for_ever() {
 
 #[tokio::test]
 async fn a_token_that_comes_back_and_a_stranger_are_no_listing() {
-    for (names, more) in [(vec!["log/1"], token(0)), (vec!["log/1", "pack/1"], None)] {
+    for (names, more) in [(vec!["log/1"], Some(token(0))), (vec!["log/1", "pack/1"], None)] {
         let each = move |_: &Begin| page(names.clone(), more.clone());
         let (_, bucket) = OddStore { page: Some(Box::new(each)), ..OddStore::default() }.bucket();
         let listed = bucket.list_all("log/").await;
@@ -139,7 +139,7 @@ async fn the_time_of_a_listing_is_that_of_its_first_page() {
     let each = move |begin: &Begin| {
         let at = number_of(begin);
         let time = noon + Duration::from_secs(60) * u32::try_from(at).unwrap();
-        Listing { time, ..page([format!("log/{at}")], (at < 2).then(|| token(at + 1)).flatten()) }
+        Listing { time, ..page([format!("log/{at}")], (at < 2).then(|| token(at + 1))) }
     };
     let (_, bucket) = OddStore { page: Some(Box::new(each)), ..OddStore::default() }.bucket();
     let (listed, time) = bucket.list_all("log/").await.unwrap();

@@ -12,7 +12,7 @@ fn telling(says: Says) -> (Arc<OddStore>, Bucket) {
 
 fn md5(bytes: &[u8]) -> String {
     use md5::{Digest, Md5};
-    Md5::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    data_encoding::HEXLOWER.encode(&Md5::digest(bytes))
 }
 
 #[tokio::test]

@@ -27,7 +27,9 @@ pub(super) fn answer(status: u16, headers: &[(&str, &str)], body: &[u8]) -> Scri
     let mut head = format!("HTTP/1.1 {status} x\r\n");
     // What is named with nothing is left out.
     for (name, value) in headers.iter().chain(usual).filter(|(_, value)| !value.is_empty()) {
-        head += &format!("{name}: {value}\r\n");
+        for part in [*name, ": ", *value, "\r\n"] {
+            head.push_str(part);
+        }
     }
     ScriptedAnswer { bytes: [head.as_bytes(), b"\r\n", body].concat(), ends: false }
 }
