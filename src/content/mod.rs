@@ -22,8 +22,6 @@ mod piece_map;
 mod publication;
 mod readahead;
 mod reader;
-#[cfg(test)]
-mod reader_tests;
 mod replaced;
 mod rewrite;
 mod seal;
@@ -35,7 +33,7 @@ mod write_buffer;
 mod writes;
 
 #[cfg(test)]
-mod write_tests;
+mod tests;
 
 use std::ops::Range;
 use std::sync::Arc;

@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures_util::FutureExt;
 
-use super::readahead::Readahead;
-use super::*;
 use crate::cache::Budgets;
+use crate::content::readahead::Readahead;
+use crate::content::*;
 use crate::crypto::{MasterKey, random};
 use crate::store::{Bucket, Deadlines, Fault, Faulty, MemoryStore, On, Verb};
 use crate::types::{Codec, EXTENT_MAX, Extent, KIB, KeyEpoch, PackId, Reference, Seq, VaultId};

@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::packer::Linger;
-use super::*;
 use crate::cache::Budgets;
+use crate::content::packer::Linger;
+use crate::content::*;
 use crate::crypto::{FIRST_EPOCH, MasterKey, Place, Plain};
 use crate::store::{Bucket, Deadlines, MemoryStore};
 use crate::types::{EXTENT_MAX, Extent, ExtentId, KIB, PackId, Reference, Seq, VaultId};
