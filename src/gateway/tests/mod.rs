@@ -192,5 +192,5 @@ fn form(files: &[(&str, &str, &[u8])]) -> Vec<u8> {
 }
 
 fn data(length: usize) -> Vec<u8> {
-    (0..length).map(|i| (i * 7 + i / 256) as u8).collect()
+    crate::types::testing::noise(1, length)
 }

@@ -1,6 +1,8 @@
 //! The index against a plain map: through memtable, sled, checkpoints and reopening.
 
+use crate::log::{Ground, NOTHING_NOTED};
 use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -54,9 +56,7 @@ mod rebase;
 mod trouble;
 
 struct World {
-    dir: tempfile::TempDir,
-    keys: Keys,
-    bucket: Bucket,
+    ground: Ground,
     cache: Cache,
     journal: Arc<Journal>,
     committer: Committer,
@@ -64,6 +64,14 @@ struct World {
     base: Base,
     /// Of the pages that are built.
     sizes: Sizes,
+}
+
+impl Deref for World {
+    type Target = Ground;
+
+    fn deref(&self) -> &Ground {
+        &self.ground
+    }
 }
 
 /// The index before its directory: sled may still write there.
@@ -91,28 +99,18 @@ impl World {
     }
 
     fn in_dir(dir: tempfile::TempDir) -> Self {
-        let keys = Keys::derive(&MasterKey::from_bytes([7; 32]), VaultId([1; 16]), FIRST_EPOCH);
-        let bucket = Bucket::over(Arc::new(MemoryStore::new()), "", Deadlines::default());
+        let ground = Ground::below("", Duration::from_secs(30), dir);
         let budgets = Budgets { memory: 8 * MIB, disk: 64 * MIB };
-        let cache = Cache::open(&dir.path().join("cache"), bucket.clone(), budgets).unwrap();
-        let noted = NotedCommit { upto: Seq(0), number: CommitNo(0), hash: Hash::ZERO };
-        let options = JournalOptions {
-            keys: keys.clone(),
-            boot: "boot".into(),
-            disk: Arc::new(Directory::open(&dir.path().join("journal")).unwrap()),
-            watcher: None,
-            room: None,
-        };
-        let journal = Journal::create(options, noted).unwrap();
+        let cache_dir = ground.dir.path().join("cache");
+        let cache = Cache::open(&cache_dir, ground.bucket.clone(), budgets).unwrap();
+        let journal = Journal::create(ground.journal_options(None), NOTHING_NOTED).unwrap();
         let head =
             Head { number: CommitNo(0), hash: Hash::ZERO, seen: std::time::SystemTime::now() };
         let end = LogEnd { head, recent: Vec::new(), generation: Generation(1), upto: Seq(0) };
-        let committer = Committer::new(bucket.clone(), keys.clone(), end);
+        let committer = Committer::new(ground.bucket.clone(), ground.keys.clone(), end);
         let journal = Arc::new(journal);
         let mut world = Self {
-            dir,
-            keys,
-            bucket,
+            ground,
             cache,
             journal,
             committer,

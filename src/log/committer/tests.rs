@@ -1,5 +1,6 @@
 //! C2 and C3: one in flight, the same bytes each time, and never two winners.
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -11,20 +12,20 @@ use crate::store::{Bucket, Deadlines, Fault, Faulty, MemoryStore, On, Verb};
 use crate::types::{CommitNo, Generation, Hash, JournalId, Seq, VaultId};
 
 struct World {
-    memory: Arc<MemoryStore>,
-    faulty: Arc<Faulty>,
-    bucket: Bucket,
-    keys: Keys,
+    ground: Ground,
+}
+
+impl Deref for World {
+    type Target = Ground;
+
+    fn deref(&self) -> &Ground {
+        &self.ground
+    }
 }
 
 impl World {
     fn new() -> Self {
-        let memory = Arc::new(MemoryStore::new());
-        let faulty = Faulty::over(memory.clone());
-        let limits = Deadlines::of(Duration::from_millis(200));
-        let bucket = Bucket::over(faulty.clone(), "", limits);
-        let keys = Keys::derive(&MasterKey::from_bytes([3; 32]), VaultId([1; 16]), FIRST_EPOCH);
-        Self { memory, faulty, bucket, keys }
+        Self { ground: Ground::new(Duration::from_millis(200)) }
     }
 
     async fn committer(&self) -> Committer {
@@ -68,19 +69,19 @@ async fn c3_each_commit_names_its_predecessor_and_gaps_and_strangers_are_told() 
     assert_eq!(world.head().await.number, CommitNo(5));
     let chain = Chain::new(world.bucket.clone(), world.keys.clone());
     let read = || chain.follow((CommitNo(0), Hash::ZERO), |_| Ok::<_, Error>(()));
-    let three = world.memory.steal("log/0000000000000003").unwrap();
+    let three = world.store.steal("log/0000000000000003").unwrap();
     let gap = read().await.unwrap_err();
     assert!(matches!(gap, Error::Gap { missing: CommitNo(3), .. }), "{gap}");
-    let two = world.memory.peek("log/0000000000000002").unwrap();
-    world.memory.plant("log/0000000000000003", two);
+    let two = world.store.peek("log/0000000000000002").unwrap();
+    world.store.plant("log/0000000000000003", two);
     assert!(matches!(read().await.unwrap_err(), Error::Seal { .. }));
     let mut cut = three.to_vec();
     cut.truncate(cut.len() - 1);
-    world.memory.steal("log/0000000000000003");
-    world.memory.plant("log/0000000000000003", cut);
+    world.store.steal("log/0000000000000003");
+    world.store.plant("log/0000000000000003", cut);
     assert!(matches!(read().await.unwrap_err(), Error::Seal { .. }));
-    world.memory.steal("log/0000000000000003");
-    world.memory.plant("log/0000000000000003", three);
+    world.store.steal("log/0000000000000003");
+    world.store.plant("log/0000000000000003", three);
     read().await.unwrap();
 }
 
@@ -106,7 +107,7 @@ async fn c2_an_attempt_that_was_not_applied_is_repeated_with_the_same_bytes() {
     let error = committer.attempt().await.unwrap_err();
     assert!(matches!(error, CommitError::Again { .. }), "{error}");
     committer.attempt().await.unwrap();
-    assert_eq!(world.memory.peek("log/0000000000000001"), sealed);
+    assert_eq!(world.store.peek("log/0000000000000001"), sealed);
 }
 
 #[tokio::test]
@@ -137,8 +138,8 @@ async fn c2_an_old_date_is_not_believed() {
         other.prepare(&[transaction(seq)]);
         other.attempt().await.unwrap();
     }
-    world.memory.steal("log/0000000000000001");
-    world.memory.advance(Duration::from_secs(4 * 24 * 60 * 60));
+    world.store.steal("log/0000000000000001");
+    world.store.advance(Duration::from_secs(4 * 24 * 60 * 60));
     let error = sleeper.attempt().await.unwrap_err();
     assert!(matches!(error, CommitError::Fenced { found: CommitNo(2) }), "{error}");
 }
@@ -146,7 +147,7 @@ async fn c2_an_old_date_is_not_believed() {
 #[tokio::test]
 async fn c2_a_store_that_tells_no_date_is_never_believed_at_once() {
     let world = World::new();
-    world.memory.set_time(SystemTime::UNIX_EPOCH);
+    world.store.set_time(SystemTime::UNIX_EPOCH);
     let mut sleeper = world.committer().await;
     sleeper.prepare(&[transaction(1)]);
     let mut other = world.committer().await;
@@ -154,7 +155,7 @@ async fn c2_a_store_that_tells_no_date_is_never_believed_at_once() {
         other.prepare(&[transaction(seq)]);
         assert_eq!(other.attempt().await.unwrap().number(), CommitNo(seq));
     }
-    world.memory.steal("log/0000000000000001");
+    world.store.steal("log/0000000000000001");
     let error = sleeper.attempt().await.unwrap_err();
     assert!(matches!(error, CommitError::Fenced { found: CommitNo(2) }), "{error}");
 }
@@ -163,7 +164,7 @@ async fn c2_a_store_that_tells_no_date_is_never_believed_at_once() {
 async fn c2_a_clock_that_moved_costs_a_listing_and_no_more() {
     let world = World::new();
     let mut committer = world.committer().await;
-    world.memory.set_time(SystemTime::now() + Duration::from_secs(40 * 24 * 60 * 60));
+    world.store.set_time(SystemTime::now() + Duration::from_secs(40 * 24 * 60 * 60));
     committer.prepare(&[transaction(1)]);
     assert_eq!(committer.attempt().await.unwrap().number(), CommitNo(1));
 }

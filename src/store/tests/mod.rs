@@ -24,7 +24,7 @@ fn faulty() -> (Arc<MemoryStore>, Arc<Faulty>, Bucket) {
 }
 
 fn body() -> Bytes {
-    (0..100_000u32).map(|i| i.wrapping_mul(i).to_be_bytes()[1]).collect::<Vec<_>>().into()
+    crate::types::testing::noise(1, 100_000).into()
 }
 
 #[tokio::test]

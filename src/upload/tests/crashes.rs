@@ -1,5 +1,6 @@
 //! C1, C4, C5, W1: the process dies after any step of the pipeline, and another goes on.
 
+use crate::log::NOTHING_NOTED;
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
@@ -164,7 +165,7 @@ async fn c5_the_process_may_die_after_any_step_and_nothing_is_lost_or_sent_twice
     };
     let rig = Rig::observed(64 * MIB, Duration::from_millis(20), observer);
     let uploader = rig.uploader(quick()).await;
-    *place.lock() = Some((rig.dir.path().to_owned(), rig.memory.clone()));
+    *place.lock() = Some((rig.dir.path().to_owned(), rig.store.clone()));
     for round in 0..3 {
         let n = round * 10;
         // A moment is not taken in the middle of this: the files are copied one after the other.

@@ -18,7 +18,7 @@ fn remove(rig: &Rig, ino: u16, extents: u64) -> Seq {
 }
 
 fn puts(rig: &Rig) -> Vec<String> {
-    let requests = rig.store.take_requests().into_iter();
+    let requests = rig.faulty.take_requests().into_iter();
     let puts = requests.filter(|request| request.verb == Verb::Put);
     puts.map(|request| request.name).filter(|name| name.starts_with("pack/")).collect()
 }
@@ -116,7 +116,7 @@ async fn c1_a_commit_holds_all_of_a_dropped_packs_life() {
     rig.touch(61);
     rig.barrier.sync_all().await.unwrap();
     let three = crate::upload::pack_object(id(3));
-    rig.store.inject(On::next(Verb::Put, &three).times(6), Fault::Breaks);
+    rig.faulty.inject(On::next(Verb::Put, &three).times(6), Fault::Breaks);
     let uploader = rig.uploader(quick()).await;
     uploader.sync(rig.journal.appended(), SOON).await.unwrap();
     let mut after = 0;

@@ -1,5 +1,6 @@
 //! J2, J6, J7: what a barrier promises, when the power goes or an fsync fails.
 
+use crate::log::NOTHING_NOTED;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -39,7 +40,7 @@ fn local(keys: &Keys, cut_at: Option<usize>, every: Duration, steps: StepObserve
     let disk = PowerCut::new(cut_at);
     let staging = Staging::over(Arc::new(disk.clone()), limits()).unwrap();
     let options = options(keys, &staging, Arc::new(disk.journal()));
-    let journal = Arc::new(Journal::create(options, nothing_noted()).unwrap());
+    let journal = Arc::new(Journal::create(options, NOTHING_NOTED).unwrap());
     let adopt = Arc::new(|_: &str, _: &Path| Ok(()));
     let barrier = Barrier::start(staging.clone(), journal.clone(), adopt, every, steps);
     Local { disk, staging, journal, barrier }
@@ -294,7 +295,7 @@ async fn j6_a_poisoned_uploader_sends_nothing_more() {
     // There is a pack to send, and a transaction that waits for nothing.
     rig.touch(1);
     rig.file(2, 1000);
-    rig.store.take_requests();
+    rig.faulty.take_requests();
     rig.staging.poison("a write failed");
     let uploader = rig.start(committer, quick());
     until("the journal is told", || rig.journal.poisoned().is_some()).await;
@@ -303,7 +304,7 @@ async fn j6_a_poisoned_uploader_sends_nothing_more() {
     assert_eq!(uploader.status().poisoned.as_deref(), Some("a write failed"));
     // So long that each would have been sent several times.
     tokio::time::sleep(4 * quick().linger).await;
-    assert!(rig.store.take_requests().is_empty());
+    assert!(rig.faulty.take_requests().is_empty());
     assert_eq!(uploader.confirmed(), Seq(0));
 }
 

@@ -24,7 +24,7 @@ async fn j8_while_others_fill_the_disk_what_is_there_is_sent_and_what_comes_wait
     let disk = SmallDisk::of(24 * MIB);
     let rig = rig(&disk);
     let uploader = rig.uploader(quick()).await;
-    rig.store.disappear();
+    rig.faulty.disappear();
     rig.file(1, 300_000);
     rig.file(2, 2000);
     let (mut pack, hold) = rig.pack(3, 1000);
@@ -48,7 +48,7 @@ async fn j8_while_others_fill_the_disk_what_is_there_is_sent_and_what_comes_wait
     rig.barrier.sync(seq).await.unwrap();
     assert_eq!(rig.journal.durable(), seq);
     // The store comes back: what is here is sent, and noted, with the disk still full.
-    rig.store.heal();
+    rig.faulty.heal();
     uploader.sync(seq, SOON).await.unwrap();
     until("it is noted", || rig.journal.durable_noted().upto == seq).await;
     until("it has left", || !rig.staging.contains(id(1))).await;
@@ -58,7 +58,7 @@ async fn j8_while_others_fill_the_disk_what_is_there_is_sent_and_what_comes_wait
     until("it is written", || rig.journal.append(&late).is_ok()).await;
     drop(hold);
     uploader.finish(SOON).await.unwrap();
-    assert_eq!(rig.memory.peek(&crate::upload::pack_object(id(3))).unwrap().len(), 301_003 + 8);
+    assert_eq!(rig.store.peek(&crate::upload::pack_object(id(3))).unwrap().len(), 301_003 + 8);
     drop(rig.staging.reserve(100_000).await.unwrap());
 }
 
@@ -87,7 +87,7 @@ async fn j8_a_pack_that_cannot_be_made_is_made_when_there_is_room() {
     drop((later_hold, whole_hold));
     uploader.finish(SOON).await.unwrap();
     for (n, length) in [(1, 3000), (2, 5003)] {
-        assert_eq!(rig.memory.peek(&crate::upload::pack_object(id(n))).unwrap().len(), length + 8);
+        assert_eq!(rig.store.peek(&crate::upload::pack_object(id(n))).unwrap().len(), length + 8);
     }
 }
 
@@ -134,7 +134,7 @@ async fn j8_the_journal_is_in_the_budget_and_leaves_it_again() {
     let limits = StagingLimits { budget: 8 * MIB, free_floor: 0, wait };
     let rig = Rig::placed(dir, limits, true, Duration::from_millis(50), |_| ());
     let uploader = rig.uploader(quick()).await;
-    rig.store.disappear();
+    rig.faulty.disappear();
     let big = || {
         let change =
             crate::records::Change { key: vec![1, 1], value: Some(vec![0; 20_000].into()) };
@@ -146,7 +146,7 @@ async fn j8_the_journal_is_in_the_budget_and_leaves_it_again() {
     assert!(matches!(rig.staging.reserve(KIB).await, Err(Error::Full)));
     let (seq, _) = rig.journal.append_for(&big(), RoomClass::FreesRoom).unwrap();
     assert!(rig.staging.usage().used <= 8 * MIB);
-    rig.store.heal();
+    rig.faulty.heal();
     uploader.sync(seq, SOON).await.unwrap();
     rig.barrier.sync_all().await.unwrap();
     until("it is noted", || rig.journal.durable_noted().upto == seq).await;

@@ -1,5 +1,7 @@
 //! A small vault's worth of rooms around the uploader.
 
+use crate::log::{Ground, NOTHING_NOTED};
+use std::ops::Deref;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -74,11 +76,7 @@ pub(super) fn transaction(ino: u64, packs: &[(PackId, u64)]) -> Transaction {
 
 /// The rooms around the uploader. What survives a restart is outside: directory, store, keys.
 pub(super) struct Rig {
-    pub(super) dir: tempfile::TempDir,
-    pub(super) memory: Arc<MemoryStore>,
-    pub(super) store: Arc<Faulty>,
-    pub(super) bucket: Bucket,
-    pub(super) keys: Keys,
+    ground: Ground,
     pub(super) staging: Staging,
     pub(super) journal: Arc<Journal>,
     pub(super) barrier: Barrier,
@@ -105,8 +103,12 @@ pub(super) fn journal_options(keys: &Keys, staging: &Staging, dir: &Path) -> Jou
     }
 }
 
-pub(super) fn nothing_noted() -> NotedCommit {
-    NotedCommit { upto: Seq(0), number: CommitNo(0), hash: Hash::ZERO }
+impl Deref for Rig {
+    type Target = Ground;
+
+    fn deref(&self) -> &Ground {
+        &self.ground
+    }
 }
 
 impl Rig {
@@ -136,15 +138,13 @@ impl Rig {
         sync_every: Duration,
         observer: impl Fn(UploadStep) + Send + Sync + 'static,
     ) -> Self {
-        let memory = Arc::new(MemoryStore::new());
-        let keys = keys();
+        let ground = Ground::below("", Duration::from_millis(500), dir);
+        let dir = &ground.dir;
         let staging = Staging::open(&dir.path().join("staging"), limits).unwrap();
-        let mut options = journal_options(&keys, &staging, &dir.path().join("journal"));
+        let mut options = ground.journal_options(Some(Arc::new(staging.clone())));
         options.room = counts_journal.then(|| staging.journal_room());
-        let journal = Journal::create(options, nothing_noted());
+        let journal = Journal::create(options, NOTHING_NOTED);
         let journal = Arc::new(journal.unwrap());
-        let store = Faulty::over(memory.clone());
-        let bucket = Bucket::over(store.clone(), "", Deadlines::of(Duration::from_millis(500)));
         let steps = Arc::new(Mutex::new(Vec::new()));
         let adopted = Arc::new(Mutex::new(Vec::new()));
         let cache = dir.path().join("cache");
@@ -167,21 +167,7 @@ impl Rig {
         let (watching, its_journal) = (watched.clone(), journal.clone());
         let barrier = Barrier::start(staging.clone(), its_journal, adopt, sync_every, watching);
         let (fenced, confirmed) = (Arc::default(), Arc::default());
-        Self {
-            dir,
-            memory,
-            store,
-            bucket,
-            keys,
-            staging,
-            journal,
-            barrier,
-            steps,
-            watched,
-            adopted,
-            fenced,
-            confirmed,
-        }
+        Self { ground, staging, journal, barrier, steps, watched, adopted, fenced, confirmed }
     }
 
     /// A committer that has claimed the vault, at the end of an empty log.
@@ -198,7 +184,7 @@ impl Rig {
 
     pub(super) async fn uploader(&self, limits: UploadLimits) -> Uploader {
         let committer = self.committer().await;
-        self.store.take_requests();
+        self.faulty.take_requests();
         self.start(committer, limits)
     }
 
@@ -247,11 +233,11 @@ impl Rig {
 
     /// How many transactions the log in the bucket holds, each commit in order; and of each commit how many.
     pub(super) fn logged(&self) -> Vec<usize> {
-        let names = self.memory.names();
+        let names = self.store.names();
         let commits = names.iter().filter_map(|name| name.strip_prefix("log/"));
         let opened = commits.map(|number| {
             let number: CommitNo = number.parse().unwrap();
-            let sealed = self.memory.peek(&format!("log/{number}")).unwrap();
+            let sealed = self.store.peek(&format!("log/{number}")).unwrap();
             open_commit(&self.keys, number, &sealed).unwrap().transactions.len()
         });
         opened.skip(1).collect() // the claim

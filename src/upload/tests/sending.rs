@@ -13,7 +13,7 @@ const MANY: usize = 2 << 20;
 
 /// Every put in order, and of each object the last only (attempts at it collapse).
 fn puts(rig: &Rig) -> Vec<String> {
-    let requests = rig.store.take_requests();
+    let requests = rig.faulty.take_requests();
     requests.into_iter().filter(|r| r.verb == Verb::Put).map(|r| r.name).collect()
 }
 
@@ -39,16 +39,16 @@ async fn c1_data_before_pointer() {
 #[tokio::test]
 async fn c1_a_run_ends_before_the_first_transaction_whose_pack_is_missing() {
     let rig = Rig::new();
-    rig.store.inject(On::next(Verb::Put, &pack_object(id(2))).always(), Fault::Breaks);
+    rig.faulty.inject(On::next(Verb::Put, &pack_object(id(2))).always(), Fault::Breaks);
     let uploader = rig.uploader(quick()).await;
     let first = rig.file(1, 100);
     rig.file(2, 100);
     let last = rig.file(3, MANY);
     uploader.sync(first, SOON).await.unwrap();
-    until("the third pack is sent", || rig.memory.peek(&pack_object(id(3))).is_some()).await;
+    until("the third pack is sent", || rig.store.peek(&pack_object(id(3))).is_some()).await;
     tokio::time::sleep(Duration::from_millis(150)).await;
     assert_eq!(uploader.confirmed(), first);
-    rig.store.heal();
+    rig.faulty.heal();
     uploader.sync(last, SOON).await.unwrap();
     assert_eq!(rig.logged(), [1, 2]);
 }
@@ -57,7 +57,7 @@ async fn c1_a_run_ends_before_the_first_transaction_whose_pack_is_missing() {
 async fn c1_what_comes_while_a_commit_is_in_flight_rides_together() {
     let rig = Rig::new();
     let uploader = rig.uploader(quick()).await;
-    rig.store.inject(On::next(Verb::Put, "log/"), Fault::Delays(Duration::from_millis(150)));
+    rig.faulty.inject(On::next(Verb::Put, "log/"), Fault::Delays(Duration::from_millis(150)));
     rig.touch(1);
     until("a commit is on the wire", || rig.stepped(UploadStep::CommitPrepared) == 1).await;
     for n in 2..=500 {
@@ -95,8 +95,8 @@ async fn c1_a_commit_is_at_most_16_mib() {
     };
     uploader.finish(SOON).await.unwrap();
     let most = 16 * (1 << 20) + (1 << 16);
-    let names = rig.memory.names();
-    assert!(names.iter().all(|name| rig.memory.peek(name).unwrap().len() <= most));
+    let names = rig.store.names();
+    assert!(names.iter().all(|name| rig.store.peek(name).unwrap().len() <= most));
     assert_eq!(rig.logged().iter().sum::<usize>(), 10);
     assert!(rig.logged().len() <= 4 && TRANSACTION_MAX < most);
 }
@@ -106,7 +106,7 @@ async fn a_sync_that_moves_is_not_given_up_and_one_that_does_not_is() {
     let rig = Rig::new();
     let patience = Duration::from_millis(400);
     let slow = Fault::Delays(patience / 2);
-    rig.store.inject(On::next(Verb::Put, "pack/").always(), slow);
+    rig.faulty.inject(On::next(Verb::Put, "pack/").always(), slow);
     let limits = crate::upload::UploadLimits { parallel: 1, ..quick() };
     let uploader = rig.uploader(limits).await;
     // One transaction that refers to all of them: no commit says how far it is.
@@ -124,8 +124,8 @@ async fn a_sync_that_moves_is_not_given_up_and_one_that_does_not_is() {
     assert!(began.elapsed() > 2 * patience, "or nothing is shown");
     assert!(moves.into_inner() >= 5);
 
-    rig.store.heal();
-    rig.store.inject(On::next(Verb::Put, "").always(), Fault::Breaks);
+    rig.faulty.heal();
+    rig.faulty.inject(On::next(Verb::Put, "").always(), Fault::Breaks);
     let seq = rig.touch(2);
     let began = std::time::Instant::now();
     let dead = uploader.sync_while_moving(seq, patience, || ()).await;
@@ -138,8 +138,8 @@ async fn one_pack_and_one_commit_that_move_are_waited_for_however_long_they_take
     let rig = Rig::new();
     let patience = Duration::from_millis(400);
     let slow = Fault::Trickles(8, patience / 4);
-    rig.store.inject(On::next(Verb::Put, "pack/"), slow.clone());
-    rig.store.inject(On::next(Verb::Put, "log/").after(1), slow); // the first is the claim
+    rig.faulty.inject(On::next(Verb::Put, "pack/"), slow.clone());
+    rig.faulty.inject(On::next(Verb::Put, "log/").after(1), slow); // the first is the claim
     let uploader = rig.uploader(quick()).await;
     let (pack, hold) = rig.pack(1, MANY);
     std::mem::forget(hold);
@@ -151,8 +151,8 @@ async fn one_pack_and_one_commit_that_move_are_waited_for_however_long_they_take
 
     // What is taken and then lost, again and again, is no progress, whatever the wire carries.
     for prefix in ["pack/", "log/"] {
-        rig.store.heal();
-        rig.store.inject(On::next(Verb::Put, prefix).always(), Fault::Wastes);
+        rig.faulty.heal();
+        rig.faulty.inject(On::next(Verb::Put, prefix).always(), Fault::Wastes);
         let (pack, hold) = rig.pack(if prefix == "log/" { 2 } else { 3 }, MANY);
         std::mem::forget(hold);
         pack.close(FOOTER).unwrap();
@@ -167,14 +167,14 @@ async fn one_pack_and_one_commit_that_move_are_waited_for_however_long_they_take
 #[tokio::test]
 async fn c4_a_pack_stays_until_its_transactions_are_confirmed_and_that_is_synced() {
     let rig = Rig::with(64 * MIB, Duration::from_secs(3600));
-    rig.store.inject(On::next(Verb::Put, "log/").after(1).always(), Fault::Breaks);
+    rig.faulty.inject(On::next(Verb::Put, "log/").after(1).always(), Fault::Breaks);
     let uploader = rig.uploader(quick()).await;
     let seq = rig.file(1, 1000);
     until("the pack is sent", || rig.stepped(UploadStep::PackConfirmed) == 1).await;
     rig.barrier.sync(seq).await.unwrap();
     assert!(rig.staging.contains(id(1)), "its transaction is not confirmed");
     assert_eq!(rig.staging.usage().unsent_packs, 0);
-    rig.store.heal();
+    rig.faulty.heal();
     uploader.sync(seq, SOON).await.unwrap();
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert!(rig.staging.contains(id(1)), "confirmed, but the journal's note may be lost");
@@ -221,16 +221,16 @@ async fn c4_a_pack_that_somebody_waits_for_leaves_at_once() {
 async fn c5_a_store_that_keeps_half_or_nothing_does_not_make_anything_sent() {
     for fault in [Fault::KeepsHalf, Fault::KeepsNothing, Fault::KeepsOther] {
         let rig = Rig::new();
-        rig.store.inject(On::next(Verb::Put, "pack/").times(12), fault.clone());
+        rig.faulty.inject(On::next(Verb::Put, "pack/").times(12), fault.clone());
         let uploader = rig.uploader(quick()).await;
         let seq = rig.file(1, 5000);
         until("it is tried", || uploader.status().trouble.len() == 1).await;
         assert_eq!(uploader.confirmed(), Seq(0));
         assert_eq!(uploader.status().staging.unsent_packs, 1, "{fault:?}");
         assert!(rig.logged().is_empty());
-        rig.store.heal();
+        rig.faulty.heal();
         uploader.sync(seq, SOON).await.unwrap();
-        assert_eq!(rig.memory.peek(&pack_object(id(1))).unwrap().len(), 5000 + FOOTER.len());
+        assert_eq!(rig.store.peek(&pack_object(id(1))).unwrap().len(), 5000 + FOOTER.len());
         assert!(uploader.status().trouble.is_empty());
     }
 }
@@ -239,7 +239,7 @@ async fn c5_a_store_that_keeps_half_or_nothing_does_not_make_anything_sent() {
 async fn c5_a_commit_that_was_answered_but_not_kept_is_put_again() {
     let rig = Rig::new();
     let uploader = rig.uploader(quick()).await;
-    rig.store.inject(On::next(Verb::Put, "log/").times(3), Fault::KeepsNothing);
+    rig.faulty.inject(On::next(Verb::Put, "log/").times(3), Fault::KeepsNothing);
     let seq = rig.touch(1);
     uploader.sync(seq, SOON).await.unwrap();
     assert_eq!(rig.logged(), [1]);
@@ -249,22 +249,22 @@ async fn c5_a_commit_that_was_answered_but_not_kept_is_put_again() {
 #[tokio::test]
 async fn c2_a_reply_lost_after_the_put_was_applied_is_no_second_object() {
     let rig = Rig::new();
-    rig.store.inject(On::next(Verb::Put, "pack/").times(2), Fault::LosesReply);
+    rig.faulty.inject(On::next(Verb::Put, "pack/").times(2), Fault::LosesReply);
     let uploader = rig.uploader(quick()).await;
-    rig.store.inject(On::next(Verb::Put, "log/").times(2), Fault::LosesReply);
+    rig.faulty.inject(On::next(Verb::Put, "log/").times(2), Fault::LosesReply);
     let seq = rig.file(1, 100);
     uploader.sync(seq, SOON).await.unwrap();
     let seq = rig.touch(2);
     uploader.sync(seq, SOON).await.unwrap();
     assert_eq!(rig.logged(), [1, 1]);
-    assert_eq!(rig.memory.names().len(), 4, "a pack, the claim, two commits");
+    assert_eq!(rig.store.names().len(), 4, "a pack, the claim, two commits");
 }
 
 #[tokio::test]
 async fn a_store_that_was_down_for_a_while_gets_everything_and_says_why_not_before() {
     let rig = Rig::new();
     let uploader = rig.uploader(quick()).await;
-    rig.store.disappear();
+    rig.faulty.disappear();
     for n in 1..=20 {
         rig.file(n, if n % 3 == 0 { MANY } else { 500 });
     }
@@ -273,7 +273,7 @@ async fn a_store_that_was_down_for_a_while_gets_everything_and_says_why_not_befo
     let status = uploader.status();
     assert!(status.trouble[0].error.contains("cannot be reached"), "{:?}", status.trouble);
     assert!(status.trouble[0].attempts >= 1 && status.unsent_transactions() == 20);
-    rig.store.heal();
+    rig.faulty.heal();
     uploader.finish(SOON).await.unwrap();
     assert!(uploader.status().trouble.is_empty());
     until("all leave", || rig.staging.packs().is_empty()).await;
@@ -285,7 +285,7 @@ async fn a_store_that_is_full_or_denies_is_tried_again() {
     let rig = Rig::new();
     let cause: Arc<dyn std::error::Error + Send + Sync> = Arc::from(Box::from("quota"));
     let full = StoreError::Full { object: "pack".into(), cause };
-    rig.store.inject(On::next(Verb::Put, "pack/").times(3), Fault::Fails(full));
+    rig.faulty.inject(On::next(Verb::Put, "pack/").times(3), Fault::Fails(full));
     let uploader = rig.uploader(quick()).await;
     let seq = rig.file(1, 100);
     until("it is said", || {
@@ -303,7 +303,7 @@ async fn a_store_that_is_full_or_denies_is_tried_again() {
 async fn w3_fenced_nothing_more_is_sent_and_everything_stays() {
     let rig = Rig::new();
     let uploader = rig.uploader(quick()).await;
-    rig.memory.plant("log/0000000000000002", "another writer's");
+    rig.store.plant("log/0000000000000002", "another writer's");
     let seq = rig.file(1, 100);
     assert!(matches!(uploader.sync(seq, SOON).await, Err(Error::Fenced)));
     assert_eq!(rig.fenced.lock().len(), 1);
@@ -337,12 +337,12 @@ async fn j7_what_was_put_before_a_crash_under_the_same_id_is_right_if_our_extent
         std::mem::forget((pack, hold)); // the crash
         let found = std::collections::HashMap::from([(id(1), 1000)]);
         rig.staging.recover(&found, &NoFooters).unwrap();
-        rig.memory.plant(&pack_object(id(1)), theirs.clone());
+        rig.store.plant(&pack_object(id(1)), theirs.clone());
         let uploader = rig.uploader(quick()).await;
         let wait = if right { SOON } else { Duration::from_millis(500) };
         assert_eq!(uploader.sync(seq, wait).await.is_ok(), right);
         assert_eq!(rig.logged().len(), usize::from(right));
-        let now = rig.memory.peek(&pack_object(id(1))).unwrap();
+        let now = rig.store.peek(&pack_object(id(1))).unwrap();
         assert_eq!(now, if kept { theirs } else { &ours });
         if !right {
             assert!(uploader.status().trouble[0].error.contains("something else"));
@@ -366,7 +366,7 @@ impl crate::upload::Footers for NoFooters {
 async fn at_once(sizes: &[usize]) -> u64 {
     let rig = Rig::new();
     let slow = Fault::Delays(Duration::from_millis(200));
-    rig.store.inject(On::next(Verb::Put, "pack/").always(), slow);
+    rig.faulty.inject(On::next(Verb::Put, "pack/").always(), slow);
     for (n, bytes) in (1..).zip(sizes) {
         rig.file(n, *bytes);
     }
@@ -374,7 +374,7 @@ async fn at_once(sizes: &[usize]) -> u64 {
     let mut most = 0;
     until("all are sent", || {
         most = most.max(uploader.status().sending);
-        rig.memory.names().len() > sizes.len()
+        rig.store.names().len() > sizes.len()
     })
     .await;
     uploader.finish(SOON).await.unwrap();
@@ -401,10 +401,10 @@ async fn an_idle_uploader_sends_nothing_and_steps_nowhere() {
     uploader.sync(seq, SOON).await.unwrap();
     until("the pack leaves", || rig.staging.packs().is_empty()).await;
     until("all is synced", || !rig.journal.unsynced()).await;
-    rig.store.take_requests();
+    rig.faulty.take_requests();
     rig.steps.lock().clear();
     tokio::time::sleep(Duration::from_millis(500)).await;
-    assert_eq!(rig.store.take_requests(), []);
+    assert_eq!(rig.faulty.take_requests(), []);
     assert_eq!(*rig.steps.lock(), []);
 }
 
@@ -414,7 +414,7 @@ async fn a_stopped_uploader_gives_the_committer_back_and_another_goes_on() {
     let uploader = rig.uploader(quick()).await;
     let seq = rig.file(1, 100);
     uploader.sync(seq, SOON).await.unwrap();
-    rig.store.inject(On::next(Verb::Put, "log/"), Fault::Stalls);
+    rig.faulty.inject(On::next(Verb::Put, "log/"), Fault::Stalls);
     rig.touch(2);
     until("a commit is on the wire", || rig.stepped(UploadStep::CommitPrepared) == 2).await;
     let committer = uploader.stop().await.unwrap();

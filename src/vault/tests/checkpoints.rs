@@ -97,11 +97,11 @@ async fn k2_a_manifest_that_cannot_be_trusted_is_not_used() {
     vault.checkpoint().await.unwrap();
     vault.close(LONG).await.unwrap();
     drop(vault);
-    let name = world.memory.names().into_iter().find(|n| n.starts_with("checkpoint/")).unwrap();
-    let mut damaged = world.memory.peek(&name).unwrap().to_vec();
+    let name = world.store.names().into_iter().find(|n| n.starts_with("checkpoint/")).unwrap();
+    let mut damaged = world.store.peek(&name).unwrap().to_vec();
     let middle = damaged.len() / 2;
     damaged[middle] ^= 1;
-    world.memory.plant(&name, damaged);
+    world.store.plant(&name, damaged);
     let elsewhere = world.open("b").await;
     assert_eq!(tree(&elsewhere).await, model, "the log from its beginning is still whole");
     elsewhere.close(LONG).await.unwrap();
@@ -135,13 +135,13 @@ async fn k3_check_finds_a_vault_in_use_whole_and_its_packs_counted() {
     vault.close(LONG).await.unwrap();
     // Each pack that is counted is missed, and no other.
     let (mut missed, mut counted) = (0, 0);
-    for pack in world.memory.names().into_iter().filter(|name| name.starts_with("pack/")) {
-        let bytes = world.memory.steal(&pack).unwrap();
+    for pack in world.store.names().into_iter().filter(|name| name.starts_with("pack/")) {
+        let bytes = world.store.steal(&pack).unwrap();
         let report = check(&world.bucket, &unlocked, false, None, &|_, _| ()).await.unwrap();
         let named: Vec<_> = report.findings.iter().map(|finding| &finding.object).collect();
         assert!(named.is_empty() || named == [&pack], "{named:?} instead of {pack}");
         (missed, counted) = (missed + named.len() as u64, report.packs);
-        world.memory.plant(&pack, bytes.to_vec());
+        world.store.plant(&pack, bytes.to_vec());
     }
     assert_eq!(missed, counted);
 }

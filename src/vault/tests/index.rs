@@ -17,11 +17,11 @@ impl World {
     }
 
     fn flip(&self, prefix: &str) {
-        let name = self.memory.names().into_iter().rfind(|name| name.starts_with(prefix)).unwrap();
-        let mut bytes = self.memory.peek(&name).unwrap().to_vec();
+        let name = self.store.names().into_iter().rfind(|name| name.starts_with(prefix)).unwrap();
+        let mut bytes = self.store.peek(&name).unwrap().to_vec();
         let middle = bytes.len() / 2;
         bytes[middle] ^= 1;
-        self.memory.plant(&name, bytes);
+        self.store.plant(&name, bytes);
     }
 }
 
@@ -201,12 +201,12 @@ async fn k1_a_commit_that_is_damaged_on_this_disk_is_fetched_anew() {
     let vault = world.open("a").await;
     let model = fill(&vault, "x").await;
     vault.sync(LONG).await.unwrap();
-    for name in world.memory.names().iter().filter(|name| name.starts_with("log/")) {
-        let length = world.memory.peek(name).unwrap().len();
+    for name in world.store.names().iter().filter(|name| name.starts_with("log/")) {
+        let length = world.store.peek(name).unwrap().len();
         vault.cache().insert_whole(name, vec![0; length].into());
     }
     vault.checkpoint().await.unwrap();
-    assert!(world.memory.names().iter().any(|name| name.starts_with("checkpoint/")));
+    assert!(world.store.names().iter().any(|name| name.starts_with("checkpoint/")));
     vault.close(LONG).await.unwrap();
     drop(vault);
     world.shows_elsewhere(&model).await;

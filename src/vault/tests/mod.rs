@@ -10,7 +10,9 @@ mod random;
 mod staged;
 mod writers;
 
+use crate::log::Ground;
 use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,11 +30,15 @@ pub(super) const USER: Caller = Caller { uid: 0, gid: 0, pid: 1, umask: 0o022 };
 
 /// A bucket and the machines that use it.
 pub(super) struct World {
-    pub memory: Arc<MemoryStore>,
-    pub faulty: Arc<Faulty>,
-    pub bucket: Bucket,
-    pub secret: [u8; 32],
-    pub dir: tempfile::TempDir,
+    ground: Ground,
+}
+
+impl Deref for World {
+    type Target = Ground;
+
+    fn deref(&self) -> &Ground {
+        &self.ground
+    }
 }
 
 /// One machine's name, its state directory and what it asks for.
@@ -52,18 +58,11 @@ pub(super) fn machine(name: &str) -> Machines<'_> {
 
 impl World {
     pub(super) async fn new() -> Self {
-        let memory = Arc::new(MemoryStore::new());
-        let faulty = Faulty::over(memory.clone());
-        let limits = Deadlines::of(Duration::from_secs(2));
-        let bucket = Bucket::over(faulty.clone(), "", limits);
-        let secret = random();
-        let master = MasterKey::from_bytes(secret);
-        let vault = VaultId(random());
-        let keys = Keys::derive(&master, vault, FIRST_EPOCH);
+        let ground = Ground::new(Duration::from_secs(2));
         // No passphrase: Argon2's floor would make thousands of reopenings slow.
-        let superblock = Superblock::first(vault, Vec::new());
-        superblock::write(&bucket, &keys, &superblock).await.unwrap();
-        Self { memory, faulty, bucket, secret, dir: tempfile::tempdir().unwrap() }
+        let superblock = Superblock::first(ground.keys.vault(), Vec::new());
+        superblock::write(&ground.bucket, &ground.keys, &superblock).await.unwrap();
+        Self { ground }
     }
 
     pub(super) fn state_dir(&self, name: &str) -> PathBuf {
@@ -71,7 +70,7 @@ impl World {
     }
 
     pub(super) async fn try_open(&self, who: Machines<'_>) -> Result<Arc<Vault>> {
-        let secret = Secret::Master(MasterKey::from_bytes(self.secret));
+        let secret = Secret::Master(MasterKey::from_bytes(self.master));
         let unlocked = unlock(&self.bucket, &secret).await?;
         let data = self.dir.path().join(who.name).join("data");
         // The machine lock is one for all processes: the test's own directory is part of the name.
@@ -218,7 +217,7 @@ pub(super) async fn tree(vault: &Vault) -> BTreeMap<String, Vec<u8>> {
 }
 
 pub(super) fn bytes(seed: usize, length: usize) -> Vec<u8> {
-    (0..length).map(|i| ((i * 31 + seed * 7 + i / 251) % 256) as u8).collect()
+    crate::types::testing::noise(seed as u64, length)
 }
 
 /// A few files of all kinds of size, and what they are.

@@ -155,14 +155,14 @@ async fn o2_a_bucket_that_went_back_is_refused_until_accepted() {
     let old = fill(&vault, "x").await;
     vault.close(LONG).await.unwrap();
     drop(vault);
-    let snapshot = world.memory.snapshot();
+    let snapshot = world.store.snapshot();
     let vault = world.open("a").await;
     fill(&vault, "y").await;
     vault.close(LONG).await.unwrap();
     drop(vault);
-    world.memory.restore(snapshot);
+    world.store.restore(snapshot);
     // `check` knows it as well, and a machine that saw nothing cannot.
-    let secret = Secret::Master(MasterKey::from_bytes(world.secret));
+    let secret = Secret::Master(MasterKey::from_bytes(world.master));
     let unlocked = unlock(&world.bucket, &secret).await.unwrap();
     let data = world.dir.path().join("a").join("data");
     for (data, knows) in [(Some(data.as_path()), true), (None, false)] {
@@ -195,15 +195,15 @@ async fn o1_a_missing_or_swapped_object_is_an_error_that_names_it() {
     }
     vault.close(LONG).await.unwrap();
     drop(vault);
-    let whole = world.memory.snapshot();
+    let whole = world.store.snapshot();
     let name = |n: u64| format!("log/{}", CommitNo(n));
-    world.memory.steal(&name(3));
+    world.store.steal(&name(3));
     let error = world.try_open(machine("b")).await.err().unwrap();
     assert!(error.to_string().contains("commit 0000000000000003 is missing"), "{error}");
-    world.memory.plant(&name(3), whole[&name(2)].clone());
+    world.store.plant(&name(3), whole[&name(2)].clone());
     let error = world.try_open(machine("b")).await.err().unwrap();
     assert!(error.to_string().contains(&name(3)), "{error}");
-    world.memory.restore(whole);
+    world.store.restore(whole);
     world.open("b").await.close(LONG).await.unwrap();
 }
 
@@ -211,16 +211,16 @@ async fn o1_a_missing_or_swapped_object_is_an_error_that_names_it() {
 async fn o1_a_superblock_that_does_not_verify_is_refused_never_skipped() {
     let world = World::new().await;
     let object = format!("superblock/{}", Generation(1));
-    let good = world.memory.peek(&object).unwrap();
+    let good = world.store.peek(&object).unwrap();
     let next = format!("superblock/{}", Generation(2));
-    world.memory.plant(&next, good.clone());
+    world.store.plant(&next, good.clone());
     let error = world.try_open(machine("a")).await.err().unwrap();
     assert!(error.to_string().contains(&next), "{error}");
-    world.memory.steal(&next);
+    world.store.steal(&next);
     let mut changed = good.to_vec();
     let last = changed.len() - 1;
     changed[last] ^= 1;
-    world.memory.plant(&object, changed);
+    world.store.plant(&object, changed);
     let error = world.try_open(machine("a")).await.err().unwrap();
     assert!(error.to_string().contains("MAC"), "{error}");
 }

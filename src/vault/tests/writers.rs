@@ -32,9 +32,9 @@ async fn w2_a_close_that_could_not_release_says_so_each_time_until_it_can() {
     }
     world.faulty.heal();
     one.close(LONG).await.unwrap();
-    let objects = world.memory.names();
+    let objects = world.store.names();
     one.close(LONG).await.unwrap();
-    assert_eq!(world.memory.names(), objects, "once is enough");
+    assert_eq!(world.store.names(), objects, "once is enough");
     world.open("b").await.close(LONG).await.unwrap();
 }
 
@@ -112,7 +112,7 @@ async fn w1_nothing_is_sent_before_the_claim() {
     fill(&one, "x").await;
     kill(one).await;
     world.faulty.heal();
-    let before = world.memory.names().len();
+    let before = world.store.names().len();
     world.faulty.take_requests();
     let again = world.open("a").await;
     again.close(LONG).await.unwrap();
@@ -124,7 +124,7 @@ async fn w1_nothing_is_sent_before_the_claim() {
         .map(|request| request.name)
         .collect();
     assert!(puts[0].starts_with("log/"), "{puts:?}");
-    assert!(world.memory.names().len() > before + 2);
+    assert!(world.store.names().len() > before + 2);
     // A machine that does not know the store yet tries it first (W6): with what is not part of the vault.
     let other = world.open("b").await;
     write(&other.vfs(), "f", b"x").await;
@@ -141,7 +141,7 @@ async fn w6_a_store_that_ignores_conditions_needs_single_machine() {
     let world = World::new().await;
     let data = world.dir.path().join("a").join("data");
     std::fs::create_dir_all(&data).unwrap();
-    let secret = Secret::Master(MasterKey::from_bytes(world.secret));
+    let secret = Secret::Master(MasterKey::from_bytes(world.master));
     let vault = unlock(&world.bucket, &secret).await.unwrap().vault;
     std::fs::write(data.join(format!("{vault}.probed")), "ignored").unwrap();
     let refused = world.try_open(machine("a")).await.err().unwrap();

@@ -13,6 +13,8 @@ mod rules;
 mod seek;
 mod unnamed;
 
+use crate::log::{Ground, NOTHING_NOTED};
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -48,8 +50,7 @@ pub(super) enum Reopen {
 
 /// A vault on this machine. `reopen` is the place for more ways to end a mount.
 pub(crate) struct World {
-    dir: tempfile::TempDir,
-    keys: Keys,
+    ground: Ground,
     cache: Cache,
     pub(super) staging: Staging,
     pub(super) journal: Arc<Journal>,
@@ -57,6 +58,14 @@ pub(crate) struct World {
     options: VfsOptions,
     limits: Limits,
     vfs: Option<Vfs>,
+}
+
+impl Deref for World {
+    type Target = Ground;
+
+    fn deref(&self) -> &Ground {
+        &self.ground
+    }
 }
 
 /// Counts what `fsync` asks for; fails when told to.
@@ -116,31 +125,24 @@ impl World {
     }
 
     async fn limited(options: VfsOptions, staging_budget: u64, content: Limits) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let keys = Keys::derive(&MasterKey::from_bytes([7; 32]), VaultId([1; 16]), FIRST_EPOCH);
-        let bucket = Bucket::over(Arc::new(MemoryStore::new()), "", Deadlines::default());
+        let ground = Ground::new(Duration::from_secs(30));
+        let dir = &ground.dir;
         let budgets = Budgets { memory: 8 * MIB, disk: 64 * MIB };
-        let cache = Cache::open(&dir.path().join("cache"), bucket, budgets).unwrap();
+        let cache = Cache::open(&dir.path().join("cache"), ground.bucket.clone(), budgets).unwrap();
         let limits = StagingLimits {
             budget: staging_budget,
             free_floor: 0,
             wait: Duration::from_millis(50),
         };
         let staging = Staging::open(&dir.path().join("staging"), limits).unwrap();
-        let noted = NotedCommit { upto: Seq(0), number: CommitNo(0), hash: Hash::ZERO };
-        let journal_options = JournalOptions {
-            keys: keys.clone(),
-            boot: "boot".into(),
-            disk: Arc::new(Directory::open(&dir.path().join("journal")).unwrap()),
-            watcher: Some(Arc::new(Watch(staging.clone()))),
-            room: None,
-        };
-        let journal = Journal::create(journal_options, noted).unwrap();
+        let watcher = Arc::new(Watch(staging.clone()));
+        let journal =
+            Journal::create(ground.journal_options(Some(watcher)), NOTHING_NOTED).unwrap();
         let journal = Arc::new(journal);
         let durable = Arc::default();
         let limits = content;
         let mut world =
-            Self { dir, keys, cache, staging, journal, durable, options, limits, vfs: None };
+            Self { ground, cache, staging, journal, durable, options, limits, vfs: None };
         world.open().await;
         let root = Inode {
             mode: libc::S_IFDIR | 0o755,

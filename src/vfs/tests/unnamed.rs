@@ -42,7 +42,7 @@ fn ino_of(world: &World, handle: HandleId) -> InodeNo {
 }
 
 fn data() -> Vec<u8> {
-    (0..300_000_u32).map(|i| (i % 251) as u8).collect()
+    crate::types::testing::noise(1, 300_000)
 }
 
 #[tokio::test]

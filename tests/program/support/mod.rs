@@ -20,19 +20,6 @@ pub use giver::Giver;
 pub use network::{ForwardProxy, TlsFront};
 pub use proxy::{Exchange, Proxy, Trouble};
 pub use rclone::Rclone;
+pub use s3vault::testing::types::testing::noise;
 pub use strange::{Manners, Strange, Uplink};
 pub use weed::weed;
-
-/// Bytes that do not repeat; different for each seed.
-pub fn noise(seed: u64, length: usize) -> Vec<u8> {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64 ^ seed << 32;
-    let mut bytes = Vec::with_capacity(length + 8);
-    while bytes.len() < length {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        bytes.extend_from_slice(&state.to_le_bytes());
-    }
-    bytes.truncate(length);
-    bytes
-}

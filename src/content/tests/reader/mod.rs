@@ -4,7 +4,7 @@ mod model;
 mod scenes;
 mod sequential;
 
-use std::ops::Range;
+use std::ops::{Deref, Range};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,17 +15,23 @@ use crate::cache::Budgets;
 use crate::content::readahead::Readahead;
 use crate::content::*;
 use crate::crypto::{MasterKey, random};
+use crate::log::Ground;
 use crate::store::{Bucket, Deadlines, Fault, Faulty, MemoryStore, On, Verb};
+use crate::types::testing::noise;
 use crate::types::{Codec, EXTENT_MAX, Extent, KIB, KeyEpoch, PackId, Reference, Seq, VaultId};
 use crate::upload::{StagingLimits, pack_object};
 
 struct World {
-    store: Arc<MemoryStore>,
-    faults: Arc<Faulty>,
-    bucket: Bucket,
-    keys: Keys,
     content: Content,
-    dir: tempfile::TempDir,
+    ground: Ground,
+}
+
+impl Deref for World {
+    type Target = Ground;
+
+    fn deref(&self) -> &Ground {
+        &self.ground
+    }
 }
 
 impl World {
@@ -34,21 +40,12 @@ impl World {
     }
 
     fn with_deadline(deadline: Duration) -> Self {
-        let store = Arc::new(MemoryStore::new());
-        let faults = Faulty::over(store.clone());
-        let bucket = Bucket::over(faults.clone(), "", Deadlines::of(Duration::from_secs(20)));
-        let keys = Keys::derive(&MasterKey::generate(), VaultId(random()), KeyEpoch(1));
-        let dir = tempfile::tempdir().unwrap();
-        let content = Self::content(&dir, &bucket, &keys, deadline);
-        Self { store, faults, bucket, keys, content, dir }
+        let ground = Ground::new(Duration::from_secs(20));
+        Self { content: Self::content(&ground, deadline), ground }
     }
 
-    fn content(
-        dir: &tempfile::TempDir,
-        bucket: &Bucket,
-        keys: &Keys,
-        deadline: Duration,
-    ) -> Content {
+    fn content(ground: &Ground, deadline: Duration) -> Content {
+        let Ground { dir, bucket, keys, .. } = ground;
         let staging = StagingLimits { budget: 1 << 30, free_floor: 0, wait: deadline };
         let staging = Staging::open(&dir.path().join("staging"), staging).unwrap();
         let budgets = Budgets { memory: 96 * MIB, disk: 1 << 30 };
@@ -58,8 +55,7 @@ impl World {
 
     /// Forgets what is in memory.
     fn restart(&mut self) {
-        let deadline = Duration::from_secs(20);
-        self.content = Self::content(&self.dir, &self.bucket, &self.keys, deadline);
+        self.content = Self::content(&self.ground, Duration::from_secs(20));
     }
 
     fn reader(&self) -> &reader::Reader {
@@ -114,17 +110,6 @@ impl World {
         }
         panic!("flights do not end");
     }
-}
-
-fn noise(length: u64, seed: u64) -> Vec<u8> {
-    let mut state = seed | 1;
-    let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap() + 8);
-    while (bytes.len() as u64) < length {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963);
-        bytes.extend_from_slice(&(state ^ (state >> 29)).to_le_bytes());
-    }
-    bytes.truncate(usize::try_from(length).unwrap());
-    bytes
 }
 
 fn part(bytes: &[u8], range: Range<u64>) -> &[u8] {

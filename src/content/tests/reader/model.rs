@@ -39,7 +39,7 @@ fn build(world: &World, shapes: &[Shape], homes: &[Home]) -> (Vec<(u64, Extent)>
         homes.iter().map(|home| (PackId(random()), *home, Vec::new())).collect();
     let (mut list, mut bytes) = (Vec::new(), Vec::new());
     for (n, (hole, length, skip, rest)) in shapes.iter().enumerate() {
-        let plain = noise(*length, n as u64 * 7919 + length);
+        let plain = noise(n as u64 * 7919 + length, usize::try_from(*length).unwrap());
         let which = n % packs.len();
         let (pack, _, sealed) = &mut packs[which];
         let reference = world.seal(*pack, &plain, sealed);
@@ -77,7 +77,7 @@ proptest! {
         let size = model.len() as u64;
         let (at, length) = (size * buffer.0 / 1000, buffer.1);
         let end = (at + length).min(size);
-        let fresh = noise(end - at, 99);
+        let fresh = noise(99, usize::try_from(end - at).unwrap());
         model[usize::try_from(at).unwrap()..usize::try_from(end).unwrap()].copy_from_slice(&fresh);
         let fresh = Bytes::from(fresh);
         let file = Readahead::default();
@@ -120,7 +120,7 @@ proptest! {
             0 => bytes[place] ^= 1 << (at % 8),
             1 => bytes.truncate(place),
             2 => bytes[place..].fill(0),
-            3 => bytes = noise(bytes.len() as u64, at),
+            3 => bytes = noise(at, bytes.len()),
             4 => bytes = good[&names[(usize::try_from(at).unwrap() + 1) % names.len()]].to_vec(),
             // Two chunks, or two messages, change places.
             _ => {

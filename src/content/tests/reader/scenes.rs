@@ -5,7 +5,7 @@ use super::*;
 #[tokio::test]
 async fn damage_within_what_is_read_is_told_as_such() {
     let world = World::new();
-    let plain = noise(400_000, 1);
+    let plain = noise(1, 400_000);
     let list = world.lone(&plain);
     let object = &world.store.names()[0];
     let mut bytes = world.store.peek(object).unwrap().to_vec();
@@ -22,7 +22,7 @@ async fn damage_within_what_is_read_is_told_as_such() {
 #[tokio::test]
 async fn an_extent_that_this_version_cannot_open_is_refused_and_never_fetched() {
     let world = World::new();
-    let [(_, sound)] = &world.lone(&noise(10_000, 1))[..] else { panic!("one extent") };
+    let [(_, sound)] = &world.lone(&noise(1, 10_000))[..] else { panic!("one extent") };
     let mut other_codec = sound.clone();
     other_codec.reference.codec = Codec::Unknown(1);
     let mut other_key = sound.clone();
@@ -40,7 +40,7 @@ async fn an_extent_that_this_version_cannot_open_is_refused_and_never_fetched() 
 #[tokio::test]
 async fn a_damaged_cache_is_healed_from_the_bucket() {
     let mut world = World::new();
-    let plain = noise(100_000, 1);
+    let plain = noise(1, 100_000);
     let list = world.lone(&plain);
     world.read(&list, 0..100_000).await.unwrap();
     world.settled().await;
@@ -57,7 +57,7 @@ async fn a_damaged_cache_is_healed_from_the_bucket() {
 #[tokio::test]
 async fn what_is_on_this_machine_is_answered_at_the_first_poll() {
     let mut world = World::new();
-    let plain = noise(300_000, 1);
+    let plain = noise(1, 300_000);
     let list = world.lone(&plain);
     assert!(world.read(&list, 0..1000).now_or_never().is_none());
     world.read(&list, 0..300_000).await.unwrap();
@@ -86,7 +86,7 @@ async fn what_is_on_this_machine_is_answered_at_the_first_poll() {
 #[tokio::test]
 async fn a_cold_small_read_is_one_get_of_its_group_of_chunks() {
     let world = World::new();
-    let plain = noise(EXTENT_MAX, 1);
+    let plain = noise(1, 16 << 20);
     let list = world.lone(&plain);
     for (n, at) in [5_000_000, 90_000, 12_000_000].into_iter().enumerate() {
         let before = world.reader().cache.usage();
@@ -105,7 +105,7 @@ async fn small_files_that_share_a_pack_cost_few_gets() {
     let mut sealed = Vec::new();
     let files: Vec<_> = (0..2000_u64)
         .map(|n| {
-            let plain = noise(4096, n);
+            let plain = noise(n, 4096);
             let reference = world.seal(pack, &plain, &mut sealed);
             (vec![(0, Extent { skip: 0, length: 4096, reference })], plain)
         })
@@ -124,8 +124,8 @@ async fn small_files_that_share_a_pack_cost_few_gets() {
 #[tokio::test]
 async fn a_store_that_stalls_is_an_error_at_the_deadline() {
     let world = World::with_deadline(Duration::from_millis(200));
-    let list = world.lone(&noise(10_000, 1));
-    world.faults.inject(On::next(Verb::Get, "pack/").always(), Fault::Stalls);
+    let list = world.lone(&noise(1, 10_000));
+    world.faulty.inject(On::next(Verb::Get, "pack/").always(), Fault::Stalls);
     let begun = Instant::now();
     let error = world.read(&list, 0..100).await.unwrap_err();
     assert!(matches!(error, Error::Deadline), "{error:?}");
@@ -136,11 +136,11 @@ async fn a_store_that_stalls_is_an_error_at_the_deadline() {
 fn a_read_that_failed_for_want_of_an_answer_fails_at_once_when_it_is_asked_for_again() {
     let deadline = Duration::from_millis(300);
     let world = World::with_deadline(deadline);
-    let plain = noise(100_000, 3);
+    let plain = noise(3, 100_000);
     runtime().block_on(async {
         let file = world.lone(&plain);
         // No connection: the bucket goes on trying for longer than the read may take.
-        world.faults.inject(On::next(Verb::Get, "pack/").always(), Fault::Breaks);
+        world.faulty.inject(On::next(Verb::Get, "pack/").always(), Fault::Breaks);
         let began = Instant::now();
         assert!(matches!(world.read(&file, 0..50_000).await, Err(Error::Deadline)));
         // The kernel asks for the page again whose read-ahead failed.

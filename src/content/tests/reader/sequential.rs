@@ -4,7 +4,7 @@ use super::*;
 
 /// A file of `count` messages of 16 MiB with the same bytes: sealing is what takes time here.
 fn large(world: &World, count: u64) -> (Vec<(u64, Extent)>, Vec<u8>) {
-    let plain = noise(EXTENT_MAX, 5);
+    let plain = noise(5, 16 << 20);
     let list = (0..count).map(|n| (n * EXTENT_MAX, world.lone(&plain).remove(0).1)).collect();
     (list, plain)
 }

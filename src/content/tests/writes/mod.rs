@@ -5,7 +5,7 @@ mod rules;
 mod shared;
 
 use std::collections::HashMap;
-use std::ops::Range;
+use std::ops::{Deref, Range};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,16 +15,25 @@ use crate::cache::Budgets;
 use crate::content::packer::Linger;
 use crate::content::*;
 use crate::crypto::{FIRST_EPOCH, MasterKey, Place, Plain};
+use crate::log::Ground;
 use crate::store::{Bucket, Deadlines, MemoryStore};
+use crate::types::testing::noise;
 use crate::types::{EXTENT_MAX, Extent, ExtentId, KIB, PackId, Reference, Seq, VaultId};
 use crate::upload::StagingLimits;
 
 struct World {
     content: Content,
-    keys: Keys,
     staging: Staging,
     opened: Mutex<HashMap<ExtentId, Plain>>,
-    dir: tempfile::TempDir,
+    ground: Ground,
+}
+
+impl Deref for World {
+    type Target = Ground;
+
+    fn deref(&self) -> &Ground {
+        &self.ground
+    }
 }
 
 /// Packs that do not close by themselves: what a test sees does not hang on the time that it takes.
@@ -36,14 +45,13 @@ fn world_with(limits: Limits, staging: StagingLimits) -> World {
 }
 
 fn lingering_world(limits: Limits, staging: StagingLimits, linger: Linger) -> World {
-    let dir = tempfile::tempdir().unwrap();
-    let keys = Keys::derive(&MasterKey::generate(), VaultId([7; 16]), FIRST_EPOCH);
-    let bucket = Bucket::over(Arc::new(MemoryStore::new()), "", Deadlines::default());
+    let ground = Ground::new(Duration::from_secs(20));
+    let Ground { dir, bucket, keys, .. } = &ground;
     let budgets = Budgets { memory: MIB, disk: MIB };
-    let cache = Cache::open(&dir.path().join("cache"), bucket, budgets).unwrap();
+    let cache = Cache::open(&dir.path().join("cache"), bucket.clone(), budgets).unwrap();
     let staging = Staging::open(&dir.path().join("staging"), staging).unwrap();
     let content = Content::lingering(keys.clone(), cache, staging.clone(), limits, linger);
-    World { content, keys, staging, opened: Mutex::default(), dir }
+    World { content, staging, opened: Mutex::default(), ground }
 }
 
 const ROOMY: StagingLimits =
@@ -133,17 +141,6 @@ impl World {
 
 fn at(offset: u64) -> usize {
     usize::try_from(offset).unwrap()
-}
-
-fn pattern(seed: u64, length: usize) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut bytes = Vec::with_capacity(length + 8);
-    while bytes.len() < length {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        bytes.extend_from_slice(&state.to_be_bytes());
-    }
-    bytes.truncate(length);
-    bytes
 }
 
 /// A file as the vfs would keep it: its published map, and beside it the bytes it must have.

@@ -50,13 +50,13 @@ fn run(ops: Vec<Op>) {
         match op {
             Op::Write(offset, ahead, length) => {
                 let offset = offset.unwrap_or(last) + ahead;
-                inode.write(offset, &pattern(seed, length));
+                inode.write(offset, &noise(seed, length));
                 last = offset + length as u64;
             }
             Op::Publish => inode.publish(),
             Op::PublishLate(offset, length) => {
                 let publication = now(inode.file.seal()).unwrap();
-                inode.write(offset, &pattern(seed, length));
+                inode.write(offset, &noise(seed, length));
                 inode.check(&world);
                 inode.commit(&publication);
                 inode.check(&world);
@@ -109,7 +109,7 @@ fn sizes_at_the_edges() {
     for (i, edge) in [0, 1, 16 * KIB, MIB, EXTENT_MAX, EXTENT_MAX + MIB].into_iter().enumerate() {
         for (j, size) in [edge.saturating_sub(1), edge, edge + 1].into_iter().enumerate() {
             let mut inode = TestFile::new(&world, (10 * i + j) as u64);
-            let data = pattern(size, at(size));
+            let data = noise(size, at(size));
             for (k, part) in data.chunks(128 << 10).enumerate() {
                 inode.write((k as u64) << 17, part);
             }
@@ -130,10 +130,10 @@ fn sizes_at_the_edges() {
 fn what_a_stream_overtakes_is_not_fed_twice() {
     let world = world();
     let mut inode = TestFile::new(&world, 1);
-    inode.write(1 << 20, &pattern(1, 200_000));
-    inode.write(0, &pattern(2, 1 << 20));
+    inode.write(1 << 20, &noise(1, 200_000));
+    inode.write(0, &noise(2, 1 << 20));
     // Begins the stream, over what came before.
-    inode.write(1 << 20, &pattern(3, 100_000));
+    inode.write(1 << 20, &noise(3, 100_000));
     inode.check(&world);
     inode.publish();
     inode.check(&world);
@@ -145,7 +145,7 @@ fn a_pack_of_one_file_does_not_tell_its_length() {
     let mut lengths = std::collections::BTreeSet::new();
     for size in 5_000..5_100 {
         let file = world.content.file(InodeNo(1));
-        _ = now(file.write(0, &pattern(1, size))).unwrap();
+        _ = now(file.write(0, &noise(1, size))).unwrap();
         let publication = now(file.seal()).unwrap();
         world.content.close_packs().unwrap();
         let pack = publication.pieces[0].1.reference.pack;
@@ -160,10 +160,10 @@ fn a_pack_of_one_file_does_not_tell_its_length() {
 fn a_fragmented_window_becomes_one_extent_again() {
     let world = world();
     let mut inode = TestFile::new(&world, 1);
-    inode.write(0, &pattern(1, 3 << 20));
+    inode.write(0, &noise(1, 3 << 20));
     inode.publish();
     for i in 0..100 {
-        inode.write(i * 20_000, &pattern(i, 5000));
+        inode.write(i * 20_000, &noise(i, 5000));
     }
     inode.publish();
     let window = extents::fragmented(&inode.map).unwrap();
@@ -185,7 +185,7 @@ fn a_stream_that_begins_shortly_before_a_window_has_no_tiny_pack() {
         let mut inode = TestFile::new(&world, 1);
         let start = EXTENT_MAX - before;
         for i in 0..40 {
-            inode.write(start + (i << 17), &pattern(i, 1 << 17));
+            inode.write(start + (i << 17), &noise(i, 1 << 17));
         }
         inode.check(&world);
         assert_eq!(world.closed_packs().len(), usize::from(before >= 1 << 20), "{before}");

@@ -6,7 +6,7 @@ use super::*;
 fn v1_what_streams_is_on_its_way_before_the_file_is_closed() {
     let world = world();
     let mut inode = TestFile::new(&world, 1);
-    let piece = pattern(1, 1 << 20);
+    let piece = noise(1, 1 << 20);
     for i in 0..40 {
         inode.write(i << 20, &piece);
     }
@@ -28,7 +28,7 @@ fn v1_writes_a_little_out_of_order_still_stream() {
     for round in 0..32 {
         for i in order {
             let at = (round * 8 + i) << 17;
-            inode.write(at, &pattern(at, 1 << 17));
+            inode.write(at, &noise(at, 1 << 17));
         }
     }
     assert_eq!(world.closed_packs().len(), 2);
@@ -42,7 +42,7 @@ fn v1_a_short_end_rides_in_the_shared_pack() {
     let world = world();
     let mut inode = TestFile::new(&world, 1);
     for i in 0..129 {
-        inode.write(i << 17, &pattern(i, 1 << 17));
+        inode.write(i << 17, &noise(i, 1 << 17));
     }
     inode.publish();
     inode.check(&world);
@@ -78,7 +78,7 @@ fn v1_limits_ask_for_publication() {
     let staging = StagingLimits { budget: 1 << 30, free_floor: 0, wait: Duration::from_millis(50) };
     let world = world_with(limits, staging);
     let file = world.content.file(InodeNo(1));
-    let piece = pattern(1, 1 << 20);
+    let piece = noise(1, 1 << 20);
     for i in 0..7 {
         assert!(!now(file.write(i << 20, &piece)).unwrap());
     }
@@ -100,9 +100,9 @@ fn v1_limits_ask_for_publication() {
 fn j1_extents_are_in_staging_before_they_are_published() {
     let world = world();
     let mut inode = TestFile::new(&world, 1);
-    inode.write(0, &pattern(1, 5000));
-    inode.write(10_000, &pattern(2, 5000));
-    inode.write(1 << 30, &pattern(3, 3 << 20));
+    inode.write(0, &noise(1, 5000));
+    inode.write(10_000, &noise(2, 5000));
+    inode.write(1 << 30, &noise(3, 3 << 20));
     let publication = now(inode.file.seal()).unwrap();
     assert_eq!(publication.pieces.len(), 3);
     // Another process's view of the directory: only what write(2) has put there.
@@ -122,7 +122,7 @@ fn j7_a_pack_ends_in_a_footer_that_says_what_is_in_it() {
     for i in 1..=20u64 {
         let mut inode = TestFile::new(&world, i);
         inode.file.note_name(format!("name {i}").as_bytes());
-        inode.write(i, &pattern(i, 1000 * at(i)));
+        inode.write(i, &noise(i, 1000 * at(i)));
         let publication = now(inode.file.seal()).unwrap();
         files.push((publication.pieces[0].clone(), publication));
     }
@@ -169,7 +169,7 @@ fn j8_a_full_staging_area_is_refused_at_the_write() {
     let world = world_with(Limits::default(), staging);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let file = world.content.file(InodeNo(1));
-    let piece = pattern(1, 1 << 20);
+    let piece = noise(1, 1 << 20);
     let mut accepted = 0;
     let error = loop {
         match runtime.block_on(file.write(accepted << 20, &piece)) {

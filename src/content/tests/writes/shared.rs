@@ -15,7 +15,7 @@ fn threads_on_one_file() {
             scope.spawn(move || {
                 for i in 0..600u64 {
                     let at = (thread * 600 + i * 7 % 600) * 10_000;
-                    _ = now(file.write(at, &pattern(at, 10_000))).unwrap();
+                    _ = now(file.write(at, &noise(at, 10_000))).unwrap();
                     if i % 50 == 0 {
                         let overlay = file.overlay(at..at + 10_000).unwrap();
                         assert!(
@@ -44,7 +44,7 @@ fn threads_on_one_file() {
     });
     let bytes = world.read(&file, &map, 0..24_000_000);
     for (i, part) in bytes.chunks(10_000).enumerate() {
-        assert!(part == pattern(i as u64 * 10_000, 10_000), "{i}");
+        assert!(part == noise(i as u64 * 10_000, 10_000), "{i}");
     }
     assert_eq!((world.content.buffered(), world.staging.usage().reserved), (0, 0));
 }
@@ -54,7 +54,7 @@ fn what_is_discarded_is_given_back() {
     let world = world();
     let file = world.content.file(InodeNo(1));
     for i in 0..20 {
-        _ = now(file.write(i << 20, &pattern(i, 1 << 20))).unwrap();
+        _ = now(file.write(i << 20, &noise(i, 1 << 20))).unwrap();
     }
     _ = now(file.write(100 << 20, b"scattered")).unwrap();
     assert!(world.staging.usage().reserved > 0 && world.content.buffered() > 0);
@@ -90,7 +90,7 @@ fn scattered_writes_keep_to_the_memory_budget() {
     let mut most = 0;
     for i in 0..4000u64 {
         let inode = &mut inodes[at(i * 7919 % 8)];
-        inode.write(i * 104_729 % 2048 * 4096, &pattern(i, 4096));
+        inode.write(i * 104_729 % 2048 * 4096, &noise(i, 4096));
         most = most.max(world.content.buffered());
     }
     assert!(most <= 4 * MIB + 64 * KIB, "{most}");
@@ -113,7 +113,7 @@ fn many_threads_share_packs() {
                 let mut done = Vec::new();
                 for i in 0..500 {
                     let file = world.content.file(InodeNo(thread * 1000 + i));
-                    let data = pattern(thread * 1000 + i, at(100 + i * 37 % 9000));
+                    let data = noise(thread * 1000 + i, at(100 + i * 37 % 9000));
                     _ = now(file.write(0, &data)).unwrap();
                     let publication = now(file.seal()).unwrap();
                     let map = publication.pieces.clone();

@@ -1,5 +1,7 @@
 //! A vault of a few files, made by hand, to be damaged.
 
+use crate::log::Ground;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,12 +19,17 @@ use crate::types::{CommitNo, Extent, Hash, MIB, Timestamp, VaultId};
 
 /// A vault of a few files, made by hand.
 pub(super) struct World {
-    pub(super) store: Arc<MemoryStore>,
-    pub(super) faulty: Arc<Faulty>,
-    pub(super) bucket: Bucket,
-    pub(super) keys: Keys,
+    ground: Ground,
     head: (CommitNo, Hash),
     next: u64,
+}
+
+impl Deref for World {
+    type Target = Ground;
+
+    fn deref(&self) -> &Ground {
+        &self.ground
+    }
 }
 
 fn put(key: &Key, value: Bytes) -> Change {
@@ -31,11 +38,9 @@ fn put(key: &Key, value: Bytes) -> Change {
 
 impl World {
     fn new() -> Self {
-        let store = Arc::new(MemoryStore::new());
-        let faulty = Faulty::over(store.clone());
-        let bucket = Bucket::over(faulty.clone(), "v/", Deadlines::of(Duration::from_millis(300)));
-        let keys = Keys::derive(&MasterKey::from_bytes([3; 32]), VaultId([1; 16]), FIRST_EPOCH);
-        Self { store, faulty, bucket, keys, head: (CommitNo(0), Hash::ZERO), next: 2 }
+        let dir = tempfile::tempdir().unwrap();
+        let ground = Ground::below("v/", Duration::from_millis(300), dir);
+        Self { ground, head: (CommitNo(0), Hash::ZERO), next: 2 }
     }
 
     /// Two directories with three files each; each directory's files share a pack.

@@ -11,6 +11,7 @@ use proptest::prelude::*;
 
 use super::model::{Model, NodeKind, OpenNode};
 use super::*;
+use crate::types::testing::noise;
 use ops::{Op, op};
 
 /// The two side by side.
@@ -35,10 +36,6 @@ fn name_of(choice: u8) -> Vec<u8> {
         6 => b"\xff\xfe not utf-8".to_vec(),
         short => vec![b'a' + short],
     }
-}
-
-fn pattern(fill: u8, length: usize) -> Vec<u8> {
-    (0..length).map(|at| fill ^ (at % 251) as u8).collect()
 }
 
 fn pick<T: Copy>(list: &[T], choice: u8) -> Option<T> {
@@ -254,7 +251,7 @@ impl Pair {
         let vfs = self.world.vfs().clone();
         let (got, ino, change) = match op {
             Op::SetXattr { node, name, length, flags } => {
-                let (ino, value) = (self.node(*node), pattern(3, (*length).into()));
+                let (ino, value) = (self.node(*node), noise(3, (*length).into()));
                 let flags = [0, libc::XATTR_CREATE, libc::XATTR_REPLACE][usize::from(*flags)];
                 let name = format!("user.{}", name % 3).into_bytes();
                 let got = errno(
@@ -322,7 +319,7 @@ impl Pair {
         let Some((id, open)) = pick(&self.open, choice) else { return };
         match op {
             Op::Write { offset, length, fill, .. } => {
-                let bytes = pattern(*fill, *length as usize);
+                let bytes = noise((*fill).into(), *length as usize);
                 let at = offset.map_or(WriteAt::End, |offset| WriteAt::Offset(offset.into()));
                 let got = errno(vfs.write(id, at, &bytes).await);
                 let offset = offset.map(|offset| offset as usize);
