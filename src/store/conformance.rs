@@ -10,8 +10,8 @@ use futures_util::future::join_all;
 use super::error::{Error, Result};
 use super::object::{Begin, Body, Listed, Put, Store};
 use super::probe::random;
-use crate::types::with_causes;
 use crate::types::testing::noise;
+use crate::types::with_causes;
 
 /// Puts of one key at once.
 const RACERS: usize = 8;

@@ -3,6 +3,7 @@
 use crate::log::{Ground, NOTHING_NOTED};
 use std::collections::BTreeMap;
 use std::ops::Deref;
+use std::time::Duration;
 use std::sync::Arc;
 
 use async_trait::async_trait;

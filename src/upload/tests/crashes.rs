@@ -1,6 +1,5 @@
 //! C1, C4, C5, W1: the process dies after any step of the pipeline, and another goes on.
 
-use crate::log::NOTHING_NOTED;
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
