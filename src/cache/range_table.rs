@@ -218,7 +218,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(crate::types::testing::cases(256))]
+        #![proptest_config(crate::types::cases(256))]
         /// Against a model that knows each byte of each object.
         #[test]
         fn cover_finds_exactly_what_is_there(

@@ -36,7 +36,7 @@ fn open(dir: &tempfile::TempDir, bucket: &Bucket) -> Cache {
 }
 
 fn pattern(length: u64) -> Bytes {
-    crate::types::testing::noise(1, usize::try_from(length).unwrap()).into()
+    crate::types::noise(1, usize::try_from(length).unwrap()).into()
 }
 
 /// Until nothing is in memory any more: what was fetched is on disk.

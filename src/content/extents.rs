@@ -194,7 +194,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(crate::types::testing::cases(256))]
+        #![proptest_config(crate::types::cases(256))]
         #[test]
         fn edits_agree_with_a_byte_array(ops in prop::collection::vec(op(), 1..30)) {
             let mut list: Vec<(u64, Extent)> = Vec::new();

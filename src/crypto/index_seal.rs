@@ -197,7 +197,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(crate::types::testing::cases(256))]
+        #![proptest_config(crate::types::cases(256))]
         #[test]
         fn arbitrary_values_do_not_open(value: Vec<u8>) {
             prop_assert!(keys().session([1; 32]).open(b"k", &value).is_err());

@@ -283,7 +283,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(crate::types::testing::cases(256))]
+        #![proptest_config(crate::types::cases(256))]
         #[test]
         fn names_hash_apart(one: (u64, Vec<u8>), other: (u64, Vec<u8>)) {
             let hash = |(parent, name): &(u64, Vec<u8>)| keys().name_hash(InodeNo(*parent), name);

@@ -116,7 +116,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(crate::types::testing::cases(256))]
+        #![proptest_config(crate::types::cases(256))]
         #[test]
         fn a_sealed_length_tells_the_plain_one(plain in 0u64..1 << 50) {
             prop_assert_eq!(plain_length(sealed_length(plain)), Some(plain));

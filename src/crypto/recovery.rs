@@ -140,7 +140,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(crate::types::testing::cases(256))]
+        #![proptest_config(crate::types::cases(256))]
         #[test]
         fn parsing_never_panics(text: Vec<u8>) {
             prop_assert!(RecoveryKey::parse(&text).is_err());

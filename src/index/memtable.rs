@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     proptest! {
-        #![proptest_config(crate::types::testing::cases(256))]
+        #![proptest_config(crate::types::cases(256))]
         #[test]
         fn its_bytes_are_those_of_what_it_holds(
             puts in prop::collection::vec((0..20_u8, prop::option::of(0..500_usize)), 0..80),

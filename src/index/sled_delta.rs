@@ -244,7 +244,7 @@ mod tests {
     use crate::types::VaultId;
 
     proptest! {
-        #![proptest_config(crate::types::testing::cases(256))]
+        #![proptest_config(crate::types::cases(256))]
         #[test]
         fn rows_read_back(
             key in prop::collection::vec(any::<u8>(), 0..300),

@@ -283,7 +283,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(crate::types::testing::cases(256))]
+        #![proptest_config(crate::types::cases(256))]
         #[test]
         fn keys_read_back_and_keep_their_order(a in any_key(), b in any_key()) {
             prop_assert_eq!(&Key::decode(&a.encode()).unwrap(), &a);

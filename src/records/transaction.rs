@@ -150,7 +150,7 @@ mod tests {
     use super::*;
 
     proptest! {
-        #![proptest_config(crate::types::testing::cases(256))]
+        #![proptest_config(crate::types::cases(256))]
         #[test]
         fn transactions_read_back(changes in prop::collection::vec((any::<Vec<u8>>(), any::<Option<Vec<u8>>>()), 0..9)) {
             let changes = changes.into_iter().map(|(key, value)| Change { key, value: value.map(Bytes::from) });

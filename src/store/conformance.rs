@@ -10,7 +10,7 @@ use futures_util::future::join_all;
 use super::error::{Error, Result};
 use super::object::{Begin, Body, Listed, Put, Store};
 use super::probe::random;
-use crate::types::testing::noise;
+use crate::types::noise;
 use crate::types::with_causes;
 
 /// Puts of one key at once.

@@ -123,10 +123,10 @@ mod tests {
     #[test]
     fn a_codec_is_its_number_and_one_that_is_not_known_is_carried_along() {
         for (number, codec) in
-            (0..=255).zip([Codec::Plain].into_iter().chain((1..=255).map(Codec::Unknown)))
+            (0..=255_u8).zip([Codec::Plain].into_iter().chain((1..=255).map(Codec::Unknown)))
         {
             let bytes = minicbor::to_vec(codec).unwrap();
-            assert_eq!(bytes, minicbor::to_vec(number as u8).unwrap());
+            assert_eq!(bytes, minicbor::to_vec(number).unwrap());
             assert_eq!(minicbor::decode::<Codec>(&bytes).unwrap(), codec);
         }
         assert!(minicbor::decode::<Codec>(&minicbor::to_vec(256_u16).unwrap()).is_err());

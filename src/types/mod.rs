@@ -6,7 +6,7 @@ mod extent;
 mod ids;
 pub mod path_text;
 #[cfg(any(test, feature = "testing"))]
-pub mod testing;
+mod testing;
 mod time;
 mod vault_status;
 
@@ -16,6 +16,10 @@ pub use ids::{
     CommitNo, ExtentId, Generation, Hash, InodeNo, JournalId, KeyEpoch, NameHash, PackId, PageId,
     ParseIdError, Seq, VaultId,
 };
+#[cfg(test)]
+pub use testing::cases;
+#[cfg(any(test, feature = "testing"))]
+pub use testing::noise;
 pub use time::Timestamp;
 pub use vault_status::{Progress, VaultStatus};
 

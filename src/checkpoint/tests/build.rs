@@ -20,7 +20,7 @@ fn check_sizes(base: &Base, sizes: Sizes, largest: usize) {
 }
 
 proptest! {
-    #![proptest_config(crate::types::testing::cases(40))]
+    #![proptest_config(crate::types::cases(40))]
 
     #[test]
     fn k1_checkpoints_in_steps_equal_the_map(

@@ -107,7 +107,7 @@ fn a_manifest_that_contradicts_itself_is_refused() {
 }
 
 proptest! {
-    #![proptest_config(crate::types::testing::cases(256))]
+    #![proptest_config(crate::types::cases(256))]
     #[test]
     fn mutated_pages_do_not_panic(changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8), cut: Option<u16>) {
         let (plain, index_offset, _) = sample();

@@ -23,13 +23,11 @@ use rand::{Rng, SeedableRng};
 use super::pack_rows::pack_share_of;
 use super::*;
 use crate::cache::{Budgets, Cache};
-use crate::crypto::{self, FIRST_EPOCH, Keys, MasterKey};
+use crate::crypto::{self};
 use crate::log::{CommitContent, CommitHeader, seal_commit};
 use crate::records::{Change, Entry, Inode, Key, Tag, Transaction, encode_value};
-use crate::store::{Bucket, Deadlines, Faulty, MemoryStore};
 use crate::types::{
     CommitNo, Extent, Generation, Hash, InodeNo, KIB, MIB, NameHash, PackId, Reference, Timestamp,
-    VaultId,
 };
 
 /// A vault in memory, and what it must hold.

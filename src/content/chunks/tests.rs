@@ -39,7 +39,7 @@ fn byte(list: &[(u64, Extent)], at: u64) -> Option<(ExtentId, u64)> {
 }
 
 proptest! {
-    #![proptest_config(crate::types::testing::cases(256))]
+    #![proptest_config(crate::types::cases(256))]
     #[test]
     fn spans_and_chunks_are_the_bytes_of_the_range(
         list in any_file(), start in 0..8_000_000_u64, length in 1..300_000_u64, buffered in any::<bool>(),

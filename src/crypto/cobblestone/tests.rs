@@ -15,7 +15,7 @@ fn sealed(context: &[u8], plain: &[u8]) -> Vec<u8> {
 }
 
 fn sample(length: usize) -> Vec<u8> {
-    crate::types::testing::noise(1, length)
+    crate::types::noise(1, length)
 }
 
 /// Every vector of wycheproof, valid and invalid, opened whole.
@@ -146,7 +146,7 @@ fn a_message_of_python_cryptography_opens() {
 const PYTHON: &str = "db94ef46a6e2ea2556099de7156b7fa53a654d8395a7acb4ab1a2f7b2dabb3200bc3e870faca8fd28ab0a7ccf00903a9dfeb56f989f852933a7829d1831988859e095e198f86b34590289bb974cf75f4f2a9b7";
 
 proptest! {
-    #![proptest_config(crate::types::testing::cases(64))]
+    #![proptest_config(crate::types::cases(64))]
 
     #[test]
     fn pieces_make_the_same_message_length_and_open(

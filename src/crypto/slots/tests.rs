@@ -150,7 +150,7 @@ fn debug_shows_no_secret() {
 }
 
 proptest! {
-    #![proptest_config(crate::types::testing::cases(256))]
+    #![proptest_config(crate::types::cases(256))]
     #[test]
     fn arbitrary_cbor_is_no_slot(bytes: Vec<u8>) {
         if let Ok(slot) = minicbor::decode::<KeySlot>(&bytes) {

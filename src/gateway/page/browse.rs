@@ -9,7 +9,7 @@ use maud::{Markup, html};
 
 use super::document::page;
 use super::show::{minute, size};
-use super::{Who, may_write, session};
+use super::visitor::{Who, may_write, session};
 use crate::gateway::errors::Result;
 use crate::gateway::listing::{self, ListingPage, ListingQuery};
 use crate::gateway::metadata::{FileInfo, FileKind, FileState};

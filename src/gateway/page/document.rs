@@ -5,6 +5,7 @@ use axum::response::{Html, IntoResponse, Response};
 use maud::{DOCTYPE, Markup, html};
 
 use super::assets::URLS;
+use super::visitor::may_write;
 use crate::gateway::Session;
 
 /// Nothing from elsewhere, nothing inline, in nobody's frame.
@@ -55,7 +56,7 @@ fn who(session: &Session) -> Markup {
         @match &session.name {
             Some(name) => {
                 form.who method="post" action={ "/logout?csrf=" (session.csrf) } {
-                    span { (name) @if !super::may_write(session) { " · read-only" } }
+                    span { (name) @if !may_write(session) { " · read-only" } }
                     button.quiet type="submit" { "Log out" }
                 }
             }

@@ -6,7 +6,7 @@ use axum::extract::{RawQuery, Request, State};
 use axum::response::{IntoResponse, Redirect, Response};
 
 use super::browse::{DirectoryView, show};
-use super::{Who, session};
+use super::visitor::{Who, session};
 use crate::gateway::errors::Result;
 use crate::gateway::query::Query;
 use crate::gateway::s3_key::{S3Key, escape};

@@ -7,16 +7,14 @@ mod document;
 mod forms;
 mod login;
 mod show;
+mod visitor;
 
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::Extension;
-use axum::http::StatusCode;
 use axum::routing::{get, post};
 
-use super::errors::Result;
-use super::{Access, Gateway, HttpProblem, Session};
+use super::Gateway;
 
 pub(super) use login::login;
 
@@ -34,18 +32,4 @@ pub(super) fn assets() -> Router {
         .route("/page/style.css", get(assets::style))
         .route("/page/script.js", get(assets::script))
         .route("/page/icon.svg", get(assets::icon))
-}
-
-/// Who asks, as the middleware says.
-type Who = Option<Extension<Session>>;
-
-/// A request without a session never comes through the middleware.
-fn session(who: Who) -> Result<Session> {
-    let nobody =
-        || HttpProblem::new(StatusCode::UNAUTHORIZED, "unauthorized", "Log in first: /login.");
-    who.map(|Extension(session)| session).ok_or_else(nobody)
-}
-
-fn may_write(session: &Session) -> bool {
-    session.access >= Access::Write
 }

@@ -192,5 +192,5 @@ fn form(files: &[(&str, &str, &[u8])]) -> Vec<u8> {
 }
 
 fn data(length: usize) -> Vec<u8> {
-    crate::types::testing::noise(1, length)
+    crate::types::noise(1, length)
 }

@@ -3,8 +3,8 @@
 use crate::log::{Ground, NOTHING_NOTED};
 use std::collections::BTreeMap;
 use std::ops::Deref;
-use std::time::Duration;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use proptest::prelude::*;
@@ -14,12 +14,9 @@ use super::sled_db::SledFault;
 use super::*;
 use crate::cache::{Budgets, Cache};
 use crate::checkpoint::{Base, BuildContext, CommitSource, Sizes, SourcedCommit, build};
-use crate::crypto::{FIRST_EPOCH, Keys, MasterKey};
-use crate::log::{Chain, Committer, Head, Journal, JournalOptions, LogEnd, NotedCommit};
-use crate::os::Directory;
+use crate::log::{Chain, Committer, Head, Journal, LogEnd};
 use crate::records::{Entry, Inode, Key, Tag};
-use crate::store::{Bucket, Deadlines, MemoryStore};
-use crate::types::{CommitNo, Generation, Hash, InodeNo, MIB, Seq, Timestamp, VaultId};
+use crate::types::{CommitNo, Generation, Hash, InodeNo, MIB, Seq, Timestamp};
 
 /// What tests do to the database.
 impl Index {
@@ -296,7 +293,7 @@ async fn check(index: &Index, model: &Model) {
 }
 
 proptest! {
-    #![proptest_config(crate::types::testing::cases(24))]
+    #![proptest_config(crate::types::cases(24))]
 
     #[test]
     fn j9_the_layers_together_are_the_map(ops in prop::collection::vec(op(), 1..60)) {

@@ -102,7 +102,7 @@ fn one_by_one(view: &View<'_>) -> Result<Vec<(u64, u64)>> {
 }
 
 proptest! {
-    #![proptest_config(crate::types::testing::cases(24))]
+    #![proptest_config(crate::types::cases(24))]
 
     #[test]
     fn j9_a_range_has_the_newest_of_each_key(

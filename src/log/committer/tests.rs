@@ -1,15 +1,13 @@
 //! C2 and C3: one in flight, the same bytes each time, and never two winners.
 
 use std::ops::Deref;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::super::chain::Head;
 use super::super::*;
-use crate::crypto::{FIRST_EPOCH, Keys, MasterKey};
 use crate::records::{Change, Claimant, Key, Transaction, WriterClaim, decode_value};
-use crate::store::{Bucket, Deadlines, Fault, Faulty, MemoryStore, On, Verb};
-use crate::types::{CommitNo, Generation, Hash, JournalId, Seq, VaultId};
+use crate::store::{Fault, On, Verb};
+use crate::types::{CommitNo, Generation, Hash, JournalId, Seq};
 
 struct World {
     ground: Ground,

@@ -200,7 +200,7 @@ mod tests {
     use super::*;
 
     proptest! {
-        #![proptest_config(crate::types::testing::cases(256))]
+        #![proptest_config(crate::types::cases(256))]
         #[test]
         fn headers_read_back_and_no_text_panics(crc32: u32, seconds in 0i64..4_000_000_000, text: String) {
             prop_assert_eq!(crc32_from_text(&crc32_to_text(crc32)), Some(crc32));

@@ -199,7 +199,7 @@ mod tests {
     use super::*;
 
     proptest! {
-        #![proptest_config(crate::types::testing::cases(256))]
+        #![proptest_config(crate::types::cases(256))]
         #[test]
         fn a_range_reads_back_and_no_text_panics(first: u64, more in 0u64..1 << 40, text: String) {
             let last = first.saturating_add(more);

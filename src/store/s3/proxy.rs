@@ -259,7 +259,7 @@ mod tests {
     use super::*;
 
     proptest! {
-        #![proptest_config(crate::types::testing::cases(256))]
+        #![proptest_config(crate::types::cases(256))]
         /// Whatever a variable holds: a proxy that is used, or an error; and of a password nothing is shown.
         #[test]
         fn any_text_is_a_proxy_or_an_error_and_shows_no_password(

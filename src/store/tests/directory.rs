@@ -63,7 +63,7 @@ async fn done(store: &dyn Store, op: &Op) -> Result<String> {
 }
 
 proptest! {
-    #![proptest_config(crate::types::testing::cases(40))]
+    #![proptest_config(crate::types::cases(40))]
 
     #[test]
     fn a_directory_does_what_the_store_in_memory_does(ops in prop::collection::vec(op(), 1..30)) {

@@ -68,7 +68,7 @@ async fn a_listing_goes_on_where_the_store_says_and_ends_only_where_it_ends() {
 }
 
 proptest! {
-    #![proptest_config(crate::types::testing::cases(100))]
+    #![proptest_config(crate::types::cases(100))]
 
     /// Whatever is cut where, comes twice, or out of order: each name after the given one is listed once, in order.
     #[test]

@@ -24,7 +24,7 @@ fn faulty() -> (Arc<MemoryStore>, Arc<Faulty>, Bucket) {
 }
 
 fn body() -> Bytes {
-    crate::types::testing::noise(1, 100_000).into()
+    crate::types::noise(1, 100_000).into()
 }
 
 #[tokio::test]

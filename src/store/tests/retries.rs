@@ -26,7 +26,7 @@ fn error(kind: u8) -> Error {
 }
 
 proptest! {
-    #![proptest_config(crate::types::testing::cases(256))]
+    #![proptest_config(crate::types::cases(256))]
     /// By a clock that is told: nothing is repeated that cannot help, nothing broken more than twice, nothing after the
     /// deadline, and no pause is longer than the longest.
     #[test]

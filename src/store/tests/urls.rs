@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 
 proptest! {
-    #![proptest_config(crate::types::testing::cases(256))]
+    #![proptest_config(crate::types::cases(256))]
     /// What is taken is shown as it reads back; and names below its prefix are names of objects.
     #[test]
     fn what_is_taken_reads_back(url in "(s3|file)://[a-zA-Z0-9._=/ -]{0,40}") {

@@ -41,7 +41,7 @@ async fn c5_a_tag_that_is_the_md5_spares_the_reading_back_and_no_other_does() {
 }
 
 proptest! {
-    #![proptest_config(crate::types::testing::cases(200))]
+    #![proptest_config(crate::types::cases(200))]
 
     /// Of whatever a store sends, exactly what was asked for passes.
     #[test]

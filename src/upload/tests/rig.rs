@@ -9,11 +9,10 @@ use std::time::{Duration, SystemTime};
 use parking_lot::Mutex;
 
 use crate::crypto::{Keys, MasterKey};
-use crate::log::{Committer, Head, Journal, JournalOptions, LogEnd, NotedCommit, open_commit};
+use crate::log::{Committer, Head, Journal, JournalOptions, LogEnd, open_commit};
 use crate::os::Directory;
 use crate::records::Claimant;
 use crate::records::{Change, Inode, Key, Transaction, encode_value};
-use crate::store::{Bucket, Deadlines, Faulty, MemoryStore};
 use crate::types::{
     CommitNo, Extent, Generation, Hash, InodeNo, KeyEpoch, MIB, PackId, Reference, Seq, Timestamp,
     VaultId,

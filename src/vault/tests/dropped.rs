@@ -198,7 +198,7 @@ async fn apply(ops: Vec<Op>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { max_shrink_iters: 20, ..crate::types::testing::cases(12) })]
+    #![proptest_config(ProptestConfig { max_shrink_iters: 20, ..crate::types::cases(12) })]
 
     #[test]
     fn c1_nothing_is_missing_for_what_was_removed_before_it_was_sent(

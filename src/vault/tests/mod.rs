@@ -19,9 +19,8 @@ use std::time::Duration;
 
 use super::superblock::{self, Superblock};
 use super::*;
-use crate::crypto::{FIRST_EPOCH, Keys, random};
-use crate::store::{Faulty, MemoryStore};
-use crate::types::{Generation, InodeNo, MIB, VaultId};
+use crate::crypto::Keys;
+use crate::types::{Generation, InodeNo, MIB};
 use crate::vfs::{Caller, OpenFlags, SetAttributes, Vfs, WriteAt};
 
 pub(super) const LONG: Duration = Duration::from_secs(20);
@@ -217,7 +216,7 @@ pub(super) async fn tree(vault: &Vault) -> BTreeMap<String, Vec<u8>> {
 }
 
 pub(super) fn bytes(seed: usize, length: usize) -> Vec<u8> {
-    crate::types::testing::noise(seed as u64, length)
+    crate::types::noise(seed as u64, length)
 }
 
 /// A few files of all kinds of size, and what they are.

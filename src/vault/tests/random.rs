@@ -123,7 +123,7 @@ async fn apply(ops: Vec<Op>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { max_shrink_iters: 40, ..crate::types::testing::cases(24) })]
+    #![proptest_config(ProptestConfig { max_shrink_iters: 40, ..crate::types::cases(24) })]
 
     #[test]
     fn j4_every_way_to_open_it_again_shows_the_same(ops in prop::collection::vec(op(), 60..140)) {

@@ -25,12 +25,9 @@ use super::*;
 use crate::cache::{Budgets, Cache};
 use crate::checkpoint::Base;
 use crate::content::Limits;
-use crate::crypto::{FIRST_EPOCH, Keys, MasterKey};
 use crate::index::IndexOptions;
-use crate::log::{Journal, JournalOptions, NotedCommit, PackWatcher};
-use crate::os::Directory;
-use crate::store::{Bucket, Deadlines, MemoryStore};
-use crate::types::{CommitNo, Hash, MIB, PackId, VaultId};
+use crate::log::{Journal, PackWatcher};
+use crate::types::{MIB, PackId};
 use crate::upload::{Staging, StagingLimits};
 
 pub(super) const ALICE: Caller = Caller { uid: 1000, gid: 100, pid: 1, umask: 0o022 };

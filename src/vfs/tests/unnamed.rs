@@ -42,7 +42,7 @@ fn ino_of(world: &World, handle: HandleId) -> InodeNo {
 }
 
 fn data() -> Vec<u8> {
-    crate::types::testing::noise(1, 300_000)
+    crate::types::noise(1, 300_000)
 }
 
 #[tokio::test]

@@ -20,6 +20,6 @@ pub use giver::Giver;
 pub use network::{ForwardProxy, TlsFront};
 pub use proxy::{Exchange, Proxy, Trouble};
 pub use rclone::Rclone;
-pub use s3vault::testing::types::testing::noise;
+pub use s3vault::testing::types::noise;
 pub use strange::{Manners, Strange, Uplink};
 pub use weed::weed;

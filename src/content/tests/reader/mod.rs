@@ -14,11 +14,11 @@ use futures_util::FutureExt;
 use crate::cache::Budgets;
 use crate::content::readahead::Readahead;
 use crate::content::*;
-use crate::crypto::{MasterKey, random};
+use crate::crypto::random;
 use crate::log::Ground;
-use crate::store::{Bucket, Deadlines, Fault, Faulty, MemoryStore, On, Verb};
-use crate::types::testing::noise;
-use crate::types::{Codec, EXTENT_MAX, Extent, KIB, KeyEpoch, PackId, Reference, Seq, VaultId};
+use crate::store::{Fault, On, Verb};
+use crate::types::noise;
+use crate::types::{Codec, EXTENT_MAX, Extent, KIB, KeyEpoch, PackId, Reference, Seq};
 use crate::upload::{StagingLimits, pack_object};
 
 struct World {

@@ -60,7 +60,7 @@ fn build(world: &World, shapes: &[Shape], homes: &[Home]) -> (Vec<(u64, Extent)>
 }
 
 proptest! {
-    #![proptest_config(crate::types::testing::cases(48))]
+    #![proptest_config(crate::types::cases(48))]
 
     #[test]
     fn reads_agree_with_a_model(

@@ -14,11 +14,10 @@ use parking_lot::Mutex;
 use crate::cache::Budgets;
 use crate::content::packer::Linger;
 use crate::content::*;
-use crate::crypto::{FIRST_EPOCH, MasterKey, Place, Plain};
+use crate::crypto::{Place, Plain};
 use crate::log::Ground;
-use crate::store::{Bucket, Deadlines, MemoryStore};
-use crate::types::testing::noise;
-use crate::types::{EXTENT_MAX, Extent, ExtentId, KIB, PackId, Reference, Seq, VaultId};
+use crate::types::noise;
+use crate::types::{EXTENT_MAX, Extent, ExtentId, KIB, PackId, Reference, Seq};
 use crate::upload::StagingLimits;
 
 struct World {

@@ -90,7 +90,7 @@ fn rewrite(world: &World, inode: &mut TestFile, range: Range<u64>) {
 }
 
 proptest! {
-    #![proptest_config(crate::types::testing::cases(24))]
+    #![proptest_config(crate::types::cases(24))]
 
     #[test]
     fn a_file_is_what_was_written(ops in prop::collection::vec(op(6 << 20), 1..40)) {

@@ -256,7 +256,7 @@ async fn lengths_that_no_object_has_end_no_check() {
         world.bucket.put_new(&pack_object(PackId([n; 16])), vec![1; 77].into()).await.unwrap();
     }
     let liar = Arc::new(Liar(world.store.clone()));
-    world.bucket = Bucket::over(liar, "v/", Deadlines::of(Duration::from_millis(300)));
+    world.ground.bucket = Bucket::over(liar, "v/", Deadlines::of(Duration::from_millis(300)));
     for read_data in [false, true] {
         let report = world.check(read_data).await;
         assert_eq!(report.unused, (2, u64::MAX));

@@ -2,7 +2,6 @@
 
 use crate::log::Ground;
 use std::ops::Deref;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,15 +10,14 @@ use super::super::*;
 use crate::cache::{Budgets, Cache};
 use crate::checkpoint::{Base, BuildContext, CommitSource, Sizes, SourcedCommit, build};
 use crate::content::{Footer, FooterEntry, seal_extent, seal_footer};
-use crate::crypto::{self, FIRST_EPOCH, MasterKey};
+use crate::crypto::{self};
 use crate::log::{CommitContent, CommitHeader, commit_name, open_commit, seal_commit};
 use crate::records::{Change, Entry, Inode, Transaction, encode_value};
-use crate::store::{Deadlines, Faulty, MemoryStore};
-use crate::types::{CommitNo, Extent, Hash, MIB, Timestamp, VaultId};
+use crate::types::{CommitNo, Extent, Hash, MIB, Timestamp};
 
 /// A vault of a few files, made by hand.
 pub(super) struct World {
-    ground: Ground,
+    pub(super) ground: Ground,
     head: (CommitNo, Hash),
     next: u64,
 }

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 
 use super::model::{Model, NodeKind, OpenNode};
 use super::*;
-use crate::types::testing::noise;
+use crate::types::noise;
 use ops::{Op, op};
 
 /// The two side by side.
@@ -373,7 +373,7 @@ fn block_on(work: impl Future<Output = ()>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { max_shrink_iters: 3000, ..crate::types::testing::cases(32) })]
+    #![proptest_config(ProptestConfig { max_shrink_iters: 3000, ..crate::types::cases(32) })]
     #[test]
     fn random_calls_do_what_the_model_does(ops in prop::collection::vec(op(), 50..300)) {
         block_on(async { run(World::new().await, false, &ops).await });
@@ -381,7 +381,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { max_shrink_iters: 3000, ..crate::types::testing::cases(16) })]
+    #![proptest_config(ProptestConfig { max_shrink_iters: 3000, ..crate::types::cases(16) })]
     #[test]
     fn v1_random_calls_in_small_transactions_leave_files_as_they_were_at_one_moment(
         ops in prop::collection::vec(op(), 50..300)
