@@ -470,3 +470,19 @@ async fn a_pack_whose_sending_panics_is_sent_again() {
     uploader.sync(seq, SOON).await.unwrap();
     assert!(uploader.status().trouble.is_empty());
 }
+
+#[tokio::test]
+async fn a_stopped_uploader_tells_whoever_waits_and_gives_its_committer_back_once() {
+    let rig = Rig::new();
+    let uploader = Arc::new(rig.uploader(quick()).await);
+    rig.store.disappear();
+    let seq = rig.touch(1);
+    let waits = tokio::spawn({
+        let uploader = uploader.clone();
+        async move { uploader.sync(seq, SOON).await }
+    });
+    until("a commit is tried", || rig.stepped(UploadStep::CommitPrepared) > 0).await;
+    assert!(uploader.stop().await.is_some());
+    assert!(matches!(waits.await.unwrap(), Err(Error::Stopped)));
+    assert!(uploader.stop().await.is_none());
+}
