@@ -194,12 +194,13 @@ impl Staging {
     }
 
     /// Why nothing is accepted any more (J6).
-    #[must_use]
+    #[cfg(test)]
     pub fn poisoned(&self) -> Option<String> {
         self.area.poisoned()
     }
 
-    /// J6: nothing is accepted any more. The journal's failures are told here too.
+    /// J6: nothing is accepted any more.
+    #[cfg(test)]
     pub fn poison(&self, reason: &str) {
         self.area.poison(reason);
     }

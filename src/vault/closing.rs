@@ -15,7 +15,7 @@ impl Vault {
     /// is written from now on is refused.
     ///
     /// # Errors
-    /// [`Error::Unfinished`] and what the store says; the vault then stays open, and everything
+    /// [`crate::upload::Error::Unfinished`] and what the store says; the vault then stays open, and everything
     /// unsent stays on this machine, for another try or the next mount. Another try goes on where
     /// this one ended.
     pub async fn close(&self, deadline: Duration) -> Result<()> {

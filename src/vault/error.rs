@@ -98,9 +98,6 @@ pub enum Error {
         /// What is wrong with it.
         source: log::Error,
     },
-    /// Not all is in the bucket.
-    #[error("not everything is in the bucket yet: {0}")]
-    Unfinished(String),
     /// A local file or directory.
     #[error("{what}")]
     Io {

@@ -146,7 +146,7 @@ impl Vault {
     /// Returns when everything written before is in the bucket.
     ///
     /// # Errors
-    /// [`super::Error::Unfinished`] at the deadline, naming what is missing; whatever makes it impossible.
+    /// [`crate::upload::Error::Unfinished`] at the deadline, naming what is missing; whatever makes it impossible.
     pub async fn sync(&self, deadline: Duration) -> Result<()> {
         let Some(writer) = &self.writer else { return Ok(()) };
         self.vfs.publish_all().await?;

@@ -15,7 +15,7 @@ fn written(code: &str) -> Vec<Module> {
     let mut found = Vec::new();
     for head in ["use ", "crate::", "super::", "self::"] {
         for (at, _) in code.match_indices(head) {
-            let before = code[..at].as_bytes().last();
+            let before = code.as_bytes()[..at].last();
             let inside = before.is_some_and(|byte| is_word(*byte) || b":$".contains(byte));
             if !inside {
                 let path = if head == "use " { &code[at + head.len()..] } else { &code[at..] };
@@ -48,7 +48,7 @@ fn expand(before: &[String], code: &str, found: &mut Vec<Module>) {
     if word.is_empty() {
         return;
     }
-    let path = [before, &[word.clone()]].concat();
+    let path = [before, std::slice::from_ref(&word)].concat();
     match code[word.len()..].trim_start().strip_prefix("::") {
         Some(rest) => expand(&path, rest, found),
         None => found.push(path),

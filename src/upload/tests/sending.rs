@@ -475,7 +475,7 @@ async fn a_pack_whose_sending_panics_is_sent_again() {
 async fn a_stopped_uploader_tells_whoever_waits_and_gives_its_committer_back_once() {
     let rig = Rig::new();
     let uploader = Arc::new(rig.uploader(quick()).await);
-    rig.store.disappear();
+    rig.faulty.disappear();
     let seq = rig.touch(1);
     let waits = tokio::spawn({
         let uploader = uploader.clone();
