@@ -37,8 +37,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const CLIENTS: usize = 16;
 /// Replies on their way to one client; progress waits behind them.
 const REPLIES: usize = 4;
-/// How long a client waits for the daemon's next reply. The daemon sends one at least once a
-/// second while it works, so this long a silence means that it hangs.
+/// How long a client waits for the daemon's next reply. What may take longer sends its progress about once a second (it
+/// is up to each method of [`ControlHandler`]), so this long a silence means that the daemon hangs.
 pub(super) const SILENCE: Duration = Duration::from_secs(30);
 
 /// What a client asks.
@@ -67,7 +67,8 @@ pub(super) enum ControlRequest {
     Credentials(Credentials),
 }
 
-/// What the daemon says.
+/// What the daemon says. Each variant is a unit, a struct or holds a struct: JSON with a tag inside has no place for a
+/// list or a number alone.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "reply", rename_all = "lowercase")]
 pub(super) enum ControlReply {

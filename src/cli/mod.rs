@@ -76,26 +76,23 @@ fn run(arguments: &Arguments) -> CliResult {
     let global = &arguments.global;
     let paths = &UserPaths::find(global)?;
     match &arguments.command {
-        Command::Umount(args) => return commands::umount(paths, args),
-        Command::Sync(args) => return commands::sync(paths, args),
-        Command::Status(args) => return commands::status(paths, args),
-        _ => {}
+        Command::Umount(args) => commands::umount(paths, args),
+        Command::Sync(args) => commands::sync(paths, args),
+        Command::Status(args) => commands::status(paths, args),
+        Command::Init(args) => wait_for(commands::init(global, paths, args)),
+        Command::Mount(args) => wait_for(commands::mount(global, paths, args)),
+        Command::Serve(args) => wait_for(commands::serve(global, paths, args)),
+        Command::Check(args) => wait_for(commands::check(global, paths, args)),
+        Command::Credentials(args) => wait_for(commands::credentials(global, paths, args)),
+        Command::Daemon(_) => Ok(()), // `main` has done it
     }
-    // Few requests, one after the other: one thread.
+}
+
+/// Runs what asks the network. Few requests, one after the other: one thread.
+fn wait_for(work: impl Future<Output = CliResult>) -> CliResult {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::io("no runtime could be started", &error))?;
-    let outcome = runtime.block_on(async {
-        match &arguments.command {
-            Command::Init(args) => commands::init(global, paths, args).await,
-            Command::Mount(args) => commands::mount(global, paths, args).await,
-            Command::Serve(args) => commands::serve(global, paths, args).await,
-            Command::Check(args) => commands::check(global, paths, args).await,
-            Command::Credentials(args) => commands::credentials(global, paths, args).await,
-            Command::Umount(_) | Command::Sync(_) | Command::Status(_) | Command::Daemon(_) => {
-                Ok(())
-            }
-        }
-    });
+    let outcome = runtime.block_on(work);
     runtime.shutdown_background();
     outcome
 }

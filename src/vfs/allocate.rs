@@ -8,7 +8,7 @@ use crate::index::{Draft, View};
 use crate::records::Inode;
 use crate::types::{Extent, GIB, InodeNo, Timestamp};
 
-use super::publish::{apply, edit, lay};
+use super::publish::{edit, lay, publish_into};
 use super::remove::STEP;
 use super::{Error, HandleId, Result, SIZE_MAX, Vfs};
 
@@ -57,7 +57,7 @@ impl Vfs {
                 .change(|draft| {
                     let now = Timestamp::now();
                     let mut inode = draft.inode(ino)?.ok_or(Error::Stale)?;
-                    apply(draft, ino, &mut inode, &publication)?;
+                    publish_into(draft, ino, &mut inode, &publication)?;
                     draft.put_inode(ino, &inode);
                     let end = left.end.min(inode.size);
                     let mut next = end;
@@ -118,7 +118,7 @@ impl Vfs {
             .change(|draft| {
                 for (file, publication) in &turns {
                     let mut inode = draft.inode(file.ino())?.ok_or(Error::Stale)?;
-                    apply(draft, file.ino(), &mut inode, publication)?;
+                    publish_into(draft, file.ino(), &mut inode, publication)?;
                     draft.put_inode(file.ino(), &inode);
                 }
                 share(draft, (from.ino(), start), (to.ino(), put_at), length)

@@ -115,7 +115,7 @@ pub struct SetAttributes {
     pub mtime: Option<SetTime>,
 }
 
-/// Applies everything but the size (which `data` does, with the extents).
+/// Applies everything but the size: that is `Vfs::resize`, together with the extents.
 pub(super) fn apply(inode: &mut Inode, set: &SetAttributes, now: Timestamp) {
     if let Some(mode) = set.mode {
         inode.mode = inode.mode & !MODE_BITS | mode & MODE_BITS;

@@ -6,7 +6,7 @@ use crate::types::{InodeNo, Timestamp};
 
 use super::hold_guard::HoldGuard;
 use super::invalidate::Invalidation;
-use super::publish::apply;
+use super::publish::publish_into;
 use super::remove::{Fate, drop_directory, drop_name};
 use super::{
     Attributes, Caller, Error, Known, Result, TARGET_MAX, Vfs, acl, attr, checked_name, directory,
@@ -202,7 +202,7 @@ impl Vfs {
                     return Err(Error::Exists);
                 }
                 if let Some(pending) = &pending {
-                    apply(draft, ino, &mut inode, &pending.publication)?;
+                    publish_into(draft, ino, &mut inode, &pending.publication)?;
                 }
                 inode.nlink += 1;
                 inode.ctime = now;

@@ -1,4 +1,5 @@
-//! The one place where written bytes become part of the map (rules V1 and V2).
+//! The one place where written bytes become part of the map (rules V1 and V2). Three others change what a file holds:
+//! `Vfs::resize` (truncation), and in allocate.rs `reshape` (holes, zeros) and `share` (reflinks).
 
 use std::sync::Arc;
 
@@ -93,7 +94,7 @@ impl Vfs {
         let is_there = self
             .change(|draft| {
                 let Some(mut inode) = draft.inode(ino)? else { return Ok(false) };
-                apply(draft, ino, &mut inode, publication)?;
+                publish_into(draft, ino, &mut inode, publication)?;
                 draft.put_inode(ino, &inode);
                 Ok(true)
             })
@@ -130,7 +131,7 @@ impl Vfs {
 
 /// Makes the publication part of the inode and its extents. The caller puts the inode, and before it looks for
 /// extents again: a view takes from the inode that was put whether it has records of them.
-pub(super) fn apply(
+pub(super) fn publish_into(
     draft: &mut Draft<'_>,
     ino: InodeNo,
     inode: &mut Inode,

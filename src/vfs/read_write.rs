@@ -10,7 +10,7 @@ use crate::records::Inode;
 use crate::types::{InodeNo, Timestamp};
 
 use super::attr::{self, SetAttributes};
-use super::publish::apply;
+use super::publish::publish_into;
 use super::{Attributes, Error, HandleId, Result, SIZE_MAX, Vfs, acl, remove, request};
 
 /// How often a read looks again when what it was about to read was overwritten, and removed unsent, meanwhile.
@@ -204,7 +204,7 @@ impl Vfs {
             .change(|draft| {
                 let mut inode = draft.inode(ino)?.ok_or(Error::Stale)?;
                 if let Some(pending) = &pending {
-                    apply(draft, ino, &mut inode, &pending.publication)?;
+                    publish_into(draft, ino, &mut inode, &pending.publication)?;
                 }
                 attr::apply(&mut inode, set, Timestamp::now());
                 if set.mode.is_some() && !self.inner.bare.contains(ino) {
@@ -229,7 +229,7 @@ impl Vfs {
                 if !inode.is_file() {
                     return Err(if inode.is_dir() { Error::IsDirectory } else { Error::Invalid });
                 }
-                apply(draft, ino, &mut inode, &publication)?;
+                publish_into(draft, ino, &mut inode, &publication)?;
                 draft.put_inode(ino, &inode);
                 let is_cut = remove::cut(draft, ino, &mut inode, size)?;
                 attr::apply(&mut inode, set, Timestamp::now());

@@ -7,7 +7,7 @@ use crate::types::{InodeNo, Timestamp};
 use super::invalidate::Invalidation;
 use super::leaving::Leaving;
 use super::namespace::{changed, is_above, named, unnamed};
-use super::publish::{PendingWrites, apply};
+use super::publish::{PendingWrites, publish_into};
 use super::remove::{Fate, drop_directory, drop_name};
 use super::xattr::Bare;
 use super::{Error, Result, Vfs, checked_name, directory};
@@ -234,7 +234,7 @@ impl Renaming<'_, '_> {
         let mut inode: Inode = self.draft.inode(ino)?.ok_or(Error::NotFound)?;
         let pending = self.pending.iter().find(|pending| pending.file.ino() == ino);
         if let Some(pending) = pending {
-            apply(self.draft, ino, &mut inode, &pending.publication)?;
+            publish_into(self.draft, ino, &mut inode, &pending.publication)?;
         }
         if inode.is_dir() {
             inode.parent = dir;

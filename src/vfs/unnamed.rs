@@ -9,7 +9,7 @@ use crate::types::{Hash, InodeNo, Timestamp};
 use super::file_version::version_of;
 use super::holds::{Holder, Holds};
 use super::namespace::{changed, named as names, unnamed};
-use super::publish::apply;
+use super::publish::publish_into;
 use super::remove::drop_name;
 use super::{
     Attributes, Caller, Error, HandleId, OpenFlags, RenameMode, Result, Vfs, acl, attr,
@@ -98,7 +98,7 @@ impl Vfs {
                     }
                     None => None,
                 };
-                apply(draft, ino, &mut inode, &publication)?;
+                publish_into(draft, ino, &mut inode, &publication)?;
                 inode.nlink = 1;
                 inode.ctime = now;
                 if dir.mode & libc::S_ISGID != 0 {

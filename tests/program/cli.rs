@@ -217,7 +217,7 @@ fn force_ends_a_daemon_that_hangs() {
     let daemon = home.daemon(&vault);
     signal(daemon, Signal::STOP);
     home.type_in("status vault").exits(0).says("does not answer");
-    home.type_in("umount vault --force").exits(22).says("unknown");
+    home.type_in("umount vault --force").exits(22).says("is not known");
     assert!(!runs(daemon) && mounts_below(&vault).is_empty());
     home.type_in("mount vault").exits(0);
     assert_eq!(fs::read_to_string(vault.join("closed")).unwrap(), "closed");

@@ -335,7 +335,7 @@ impl ControlHandler for Lifecycle {
                     true => Ok(()),
                     false => Err(Failure::new(Exit::NotMounted, "nothing is served there")),
                 },
-                // So that the client hears that we vault.
+                // So that the client hears that we live.
                 _ = ticks.tick() => drop(progress.try_send(ControlReply::Progress(self.vault.progress()))),
             }
         }
