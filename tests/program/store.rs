@@ -95,7 +95,7 @@ async fn without_credentials_the_error_says_so() {
     let Ok(endpoint) = std::env::var("S3VAULT_TEST_WITHOUT_CREDENTIALS") else {
         // Once more in a process of its own: it is about the environment.
         let output = std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "without_credentials_the_error_says_so", "--nocapture"])
+            .args(["--exact", "store::without_credentials_the_error_says_so", "--nocapture"])
             .env_clear()
             .envs([("HOME", "/nonexistent"), ("AWS_EC2_METADATA_DISABLED", "true")])
             .env("S3VAULT_TEST_WITHOUT_CREDENTIALS", weed().endpoint())
