@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::source::{Source, block, is_word, sources};
+use crate::source::{Source, group, is_word, sources};
 
 /// Files that are one thought, with the reason. Doors (`mod.rs` of a room) are not counted: they show what is inside.
 const ONE_THOUGHT: [(&[&str], &str); 0] = [];
@@ -28,20 +28,8 @@ fn written(code: &str) -> Vec<Module> {
 
 fn expand(before: &[String], code: &str, found: &mut Vec<Module>) {
     let code = code.trim_start();
-    if code.starts_with('{') {
-        let group = &code[1..block(code) - 1];
-        let (mut depth, mut start) = (0, 0);
-        for (at, character) in group.char_indices().chain([(group.len(), ',')]) {
-            match character {
-                '{' => depth += 1,
-                '}' => depth -= 1,
-                ',' if depth == 0 => {
-                    expand(before, &group[start..at], found);
-                    start = at + 1;
-                }
-                _ => {}
-            }
-        }
+    if let Some(group) = group(code) {
+        group.into_iter().for_each(|member| expand(before, member, found));
         return;
     }
     let word: String = code.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
@@ -57,12 +45,9 @@ fn expand(before: &[String], code: &str, found: &mut Vec<Module>) {
 
 /// A path as seen from a module, from the crate's root on.
 fn absolute(module: &[String], path: &[String]) -> Module {
-    let mut base = match path.first().map(String::as_str) {
-        Some("super" | "self") => module.to_vec(),
-        Some("crate") => Module::new(),
-        // Only a door may name its own files so.
-        _ => module.to_vec(),
-    };
+    // What begins with a plain word is below the module: a door names its own files so.
+    let from_root = path.first().is_some_and(|word| word == "crate");
+    let mut base = if from_root { Module::new() } else { module.to_vec() };
     let mut rest = path;
     while let Some(word @ ("super" | "self" | "crate")) = rest.first().map(String::as_str) {
         if word == "super" {

@@ -185,24 +185,29 @@ pub fn paths(source: &Source, code: &str) -> Vec<String> {
     found
 }
 
+/// The members of a group that begins here, `{a, b::{c, d}}`: two. `None` where none begins.
+pub fn group(code: &str) -> Option<Vec<&str>> {
+    let inside = code.starts_with('{').then(|| &code[1..block(code) - 1])?;
+    let (mut depth, mut start, mut found) = (0, 0, Vec::new());
+    for (at, character) in inside.char_indices().chain([(inside.len(), ',')]) {
+        match character {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            ',' if depth == 0 => {
+                found.push(&inside[start..at]);
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    found.retain(|member| !member.trim().is_empty());
+    Some(found)
+}
+
 fn members(code: &str, before: &str, found: &mut Vec<String>) {
     let code = code.trim_start();
-    if code.starts_with('{') {
-        let group = &code[1..block(code) - 1];
-        let (mut depth, mut start) = (0, 0);
-        for (at, character) in group.char_indices().chain([(group.len(), ',')]) {
-            match character {
-                '{' => depth += 1,
-                '}' => depth -= 1,
-                ',' if depth == 0 => {
-                    if !group[start..at].trim().is_empty() {
-                        members(&group[start..at], before, found);
-                    }
-                    start = at + 1;
-                }
-                _ => {}
-            }
-        }
+    if let Some(group) = group(code) {
+        group.into_iter().for_each(|member| members(member, before, found));
         return;
     }
     let word: String = code.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
