@@ -124,7 +124,8 @@ fn contributing_names_every_script() {
         let is_ours = entry.file_type().is_file() && !path.contains("__pycache__");
         let is_named = text.contains(&format!("`{path}`"))
             || text.contains(&format!("`{path} "))
-            || path.contains("/suites/") && text.contains(&format!("`{name}`"));
+            || ["/suites/", "/evidence/"].iter().any(|folder| path.contains(folder))
+                && text.contains(&format!("`{name}`"));
         if is_ours && !is_named {
             missing.push(format!("CONTRIBUTING.md does not name {path}"));
         }
