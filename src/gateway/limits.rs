@@ -7,14 +7,14 @@ use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::BoxError;
 use axum::body::{Body, Bytes, HttpBody};
 use hyper::body::{Frame, SizeHint};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 
 use super::BodyError;
 use super::metrics::{InFlight, Metrics};
@@ -70,7 +70,7 @@ impl StallTimer {
         let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep(left)));
         if self.since.is_none() {
             self.since = Some(Instant::now());
-            sleep.as_mut().reset(tokio::time::Instant::now() + left);
+            sleep.as_mut().reset(Instant::now() + left);
         }
         sleep.as_mut().poll(cx).is_ready()
     }
@@ -324,7 +324,7 @@ mod tests {
 
     use futures_util::StreamExt;
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_body_ends_at_its_limit_and_when_nothing_comes() {
         assert_eq!(inflow(vec![b"abc", b"def"], true, 6).await, Ok(6));
         assert_eq!(inflow(vec![b"abc", b"def"], true, 5).await, Err(BodyError::TooLarge(5)));
@@ -332,7 +332,7 @@ mod tests {
         assert_eq!(inflow(vec![], true, 0).await, Ok(0));
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn one_that_drips_is_cut_off_and_one_that_moves_is_not() {
         let dripping = |each: usize| async move {
             let (mut ours, theirs) = tokio::io::duplex(8);

@@ -17,15 +17,9 @@ use crate::types::InodeNo;
 /// Notifications that wait for the kernel. A place is taken before the change is made, so that none is lost.
 const QUEUE: usize = 256;
 /// For a place in the queue: as long as a request of the kernel may take that keeps a directory locked.
-#[cfg(not(test))]
 const PLACE_WAIT: Duration = Duration::from_secs(40);
-#[cfg(test)]
-const PLACE_WAIT: Duration = Duration::from_millis(50);
 /// For the kernel to have been told; after that the caller gets its reply all the same, and the kernel is told later.
-#[cfg(not(test))]
 const TOLD_WAIT: Duration = Duration::from_secs(10);
-#[cfg(test)]
-const TOLD_WAIT: Duration = Duration::from_millis(50);
 
 /// What the kernel must not answer from its memory any more.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -31,7 +31,8 @@ proptest! {
     /// deadline, and no pause is longer than the longest.
     #[test]
     fn a_plan_repeats_what_may_help_within_its_time(
-        kinds in prop::collection::vec(0u8..9, 1..60),
+        // What ends a plan at once is rare, or hardly any would go on for long.
+        kinds in prop::collection::vec(prop_oneof![20 => 0u8..5, 1 => 5u8..9], 1..60),
         operation in 1u64..60_000,
         attempt in 0u64..2_000,
     ) {
@@ -58,7 +59,11 @@ proptest! {
 
     /// Whoever sets the one deadline gets limits that fit into it and into each other.
     #[test]
-    fn limits_fit_into_each_other(millis in 0u64..10_000_000, bytes: u32, more: u32) {
+    fn limits_fit_into_each_other(
+        millis in prop_oneof![0u64..10_000, 0u64..10_000_000],
+        bytes: u32,
+        more: u32,
+    ) {
         let limits = Deadlines::of(Duration::from_millis(millis));
         for part in [limits.connect, limits.stall_get, limits.stall_put, limits.pause_max] {
             prop_assert!(part <= limits.operation);

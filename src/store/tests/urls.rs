@@ -8,7 +8,9 @@ proptest! {
     #![proptest_config(crate::types::cases(256))]
     /// What is taken is shown as it reads back; and names below its prefix are names of objects.
     #[test]
-    fn what_is_taken_reads_back(url in "(s3|file)://[a-zA-Z0-9._=/ -]{0,40}") {
+    fn what_is_taken_reads_back(
+        url in "(s3|file)://([a-zA-Z0-9._=/ -]{0,40}|ab(/[.]{1,3}|/[a-z]){0,3})"
+    ) {
         let Ok(place) = url.parse::<StoreUrl>() else { return Ok(()) };
         prop_assert_eq!(place.to_string().parse::<StoreUrl>().unwrap(), place.clone());
         match place {

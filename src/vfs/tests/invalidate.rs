@@ -55,7 +55,7 @@ async fn every_name_that_others_change_is_told() {
     assert_eq!(listener.join().unwrap(), expected);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn without_a_place_for_the_news_nothing_is_changed_and_none_is_lost() {
     let world = World::new().await;
     let vfs = world.vfs();
@@ -73,6 +73,7 @@ async fn without_a_place_for_the_news_nothing_is_changed_and_none_is_lost() {
         vfs.lookup(ROOT, name).await.unwrap();
     }
     vfs.for_kernel().rmdir(ROOT, b"2").await.unwrap();
+    tokio::time::resume();
     let listener = listen(changes);
     vfs.rmdir(ROOT, b"0").await.unwrap();
     vfs.nobody_listens();
