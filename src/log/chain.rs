@@ -44,6 +44,17 @@ pub struct Head {
     pub seen: SystemTime,
 }
 
+/// Whose commit lies under a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Whose {
+    /// Byte for byte what was to be put.
+    Ours,
+    /// A commit of this vault, and another one.
+    Theirs,
+    /// It does not open: it is no commit.
+    Nobodys,
+}
+
 impl Chain {
     /// The log in `bucket`.
     pub fn new(bucket: Bucket, keys: Keys) -> Self {
@@ -122,20 +133,19 @@ impl Chain {
         open_object(&self.bucket, &commit_name(number), Some(sealed), open).await
     }
 
-    /// Whether the commit that was found under this number is ours, byte for byte. If it does not open, it is asked for
-    /// again first.
-    pub(super) async fn is_same(
+    /// Whose the commit is that was found under this number. If it does not open, it is asked for again first.
+    pub(super) async fn whose(
         &self,
         number: CommitNo,
         found: Bytes,
         ours: &Bytes,
-    ) -> Result<bool> {
+    ) -> Result<Whose> {
         let open = |bytes: &Bytes| match *bytes == *ours {
-            true => Ok(true),
-            false => open_commit(&self.keys, number, bytes).map(|_| false),
+            true => Ok(Whose::Ours),
+            false => open_commit(&self.keys, number, bytes).map(|_| Whose::Theirs),
         };
         match open_object(&self.bucket, &commit_name(number), Some(found), open).await {
-            Err(error) if error.is_damage() => Ok(false),
+            Err(error) if error.is_damage() => Ok(Whose::Nobodys),
             other => other,
         }
     }

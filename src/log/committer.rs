@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
-use super::chain::Head;
+use super::chain::{Head, Whose};
 use super::{
     Chain, CommitContent, CommitHeader, CommitSize, Error, Journaled, Receipt, commit_name,
     seal_commit,
@@ -242,12 +242,22 @@ impl Committer {
         if let Some(found) = beyond.first() {
             return Err(self.fence(*found));
         }
-        match self.chain.sealed(number).await? {
-            Some(found) if self.chain.is_same(number, found.clone(), &ours).await? => {
-                Ok(self.confirmed(seen))
+        let Some(found) = self.chain.sealed(number).await? else {
+            return Err(CommitError::Again { number, cause });
+        };
+        match self.chain.whose(number, found, &ours).await? {
+            Whose::Ours => Ok(self.confirmed(seen)),
+            // The put took a free name and was answered 200: what lies there is what the store made of it (C5).
+            Whose::Nobodys if matches!(cause, Some(store::Error::Corrupt { .. })) => {
+                let name = commit_name(number);
+                tracing::warn!(
+                    object = name,
+                    "the store kept other bytes than it was sent: removed"
+                );
+                self.bucket.delete(&[name]).await.map_err(Error::from)?;
+                Err(CommitError::Again { number, cause })
             }
-            Some(_) => Err(self.fence(number)),
-            None => Err(CommitError::Again { number, cause }),
+            Whose::Theirs | Whose::Nobodys => Err(self.fence(number)),
         }
     }
 

@@ -109,23 +109,27 @@ impl StagingArea {
         true
     }
 
-    /// Fills the buffer, which is as long as the range; returns whether the pack is here.
+    /// Fills the buffer, which is as long as the range; returns whether that part of the pack is here.
     pub(super) fn read_into(
         &self,
         pack: PackId,
         range: Range<u64>,
         into: &mut [u8],
     ) -> Result<bool> {
-        let (file, length, renamed) = {
+        let (file, length, renamed, was_found) = {
             let table = self.table.lock();
             let Some(entry) = table.get(pack) else { return Ok(false) };
-            (entry.file.clone(), entry.length, entry.renamed)
+            (entry.file.clone(), entry.length, entry.renamed, entry.extents_end.is_some())
         };
         if range.end > length {
             if let Some(tail) = self.tails.of(pack)
                 && tail.lock().read(range.clone(), into)?
             {
                 return Ok(true);
+            }
+            // Cut after a crash, behind what is unsent (J7): what else it held is confirmed, so the bucket has it.
+            if was_found {
+                return Ok(false);
             }
             return Err(Error::Short { pack, length, wanted: range.end });
         }

@@ -115,6 +115,8 @@ fn j7_a_pack_without_a_good_footer_is_cut_after_the_last_extent_referred_to() {
         assert_eq!(staging.length(id(n)), Some(20));
     }
     assert_eq!(staging.length(id(2)), Some(17 + 8));
+    // What was cut off it is confirmed, and asked of the bucket.
+    assert!(staging.read(id(3), 12..400).unwrap().is_none());
     assert!(!staging.contains(id(4)), "nothing refers to it");
     assert_eq!(staging.usage().used, 20 + 20 + 25);
     // What is not here is taken to be in the bucket: a copied reference is no error.

@@ -237,13 +237,16 @@ async fn c5_a_store_that_keeps_half_or_nothing_does_not_make_anything_sent() {
 
 #[tokio::test]
 async fn c5_a_commit_that_was_answered_but_not_kept_is_put_again() {
-    let rig = Rig::new();
-    let uploader = rig.uploader(quick()).await;
-    rig.faulty.inject(On::next(Verb::Put, "log/").times(3), Fault::KeepsNothing);
-    let seq = rig.touch(1);
-    uploader.sync(seq, SOON).await.unwrap();
-    assert_eq!(rig.logged(), [1]);
-    assert!(puts(&rig).len() >= 4);
+    for fault in [Fault::KeepsHalf, Fault::KeepsNothing, Fault::KeepsOther] {
+        let rig = Rig::new();
+        let uploader = rig.uploader(quick()).await;
+        rig.faulty.inject(On::next(Verb::Put, "log/").times(3), fault.clone());
+        let seq = rig.touch(1);
+        uploader.sync(seq, SOON).await.unwrap();
+        assert_eq!(rig.logged(), [1], "{fault:?}");
+        assert!(puts(&rig).len() >= 4, "{fault:?}");
+        assert!(rig.fenced.lock().is_empty(), "{fault:?}");
+    }
 }
 
 #[tokio::test]
