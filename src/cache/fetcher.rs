@@ -4,16 +4,18 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::disk_tier::DiskTier;
 use super::single_flight::{Flight, Joined, Leader, Purpose, SingleFlight};
 use super::{Error, Result};
+use crate::os;
 use crate::store::Bucket;
 use crate::types::MIB;
 
@@ -227,7 +229,7 @@ impl Fetcher {
                 }
             };
             // Fails only while the runtime shuts down: then it is not cached.
-            let _ = tokio::task::spawn_blocking(write).await;
+            let _ = os::blocking(write).await;
         }
         self.unwritten.fetch_sub(length, Ordering::Relaxed);
     }

@@ -128,7 +128,7 @@ impl Inner {
                     std::thread::sleep(AGAIN);
                 }
             };
-            let spawned = std::thread::Builder::new().name("packer".into()).spawn(close);
+            let spawned = os::thread("packer", close);
             match spawned {
                 Ok(_) => state.has_thread = true,
                 // Packs then close when they are full, or by `close`; the next one tries for a thread again.

@@ -1,7 +1,7 @@
 //! What callers are told of a file's unpublished writes, and what they publish.
 
 use std::sync::Arc;
-use std::time::Instant;
+use tokio::time::Instant;
 
 use super::replaced::Question;
 use super::staged_extent::StagedExtent;

@@ -7,9 +7,10 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use super::chunks;
 use crate::cache::{Cache, FETCH_MAX, Flight};

@@ -1,7 +1,8 @@
 //! What of one inode is not published yet. Every function is called under the file's lock.
 
 use std::ops::Range;
-use std::time::Instant;
+
+use tokio::time::Instant;
 
 use super::footer::Origin;
 use super::overlay::Overlay;

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::thread::{Builder, JoinHandle};
+use std::thread::JoinHandle;
 
 use super::inner::Inner;
+use crate::os;
 
 /// When this is dropped, the thread writes what it has begun to write, and ends. So nobody has the database open then.
 pub(super) struct Drainer {
@@ -23,7 +24,7 @@ impl Drainer {
                 drop(inner.drain());
             }
         };
-        let thread = Builder::new().name("index".into()).spawn(work).ok();
+        let thread = os::thread("index", work).ok();
         Self { due: Some(sender), thread }
     }
 

@@ -5,10 +5,12 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 
+use super::medium::{DiskChange, Medium};
+
 /// Makes a directory and what is missing above it: readable by this user only (0700), and durable, each name fsynced
 /// in its parent. One that is there already is made private.
 pub fn make_private(dir: &Path) -> io::Result<()> {
-    match DirBuilder::new().mode(0o700).create(dir) {
+    match make(dir) {
         Ok(()) => sync_parent(dir),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => {
             fs::set_permissions(dir, Permissions::from_mode(0o700))
@@ -16,13 +18,18 @@ pub fn make_private(dir: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => match dir.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => {
                 make_missing(parent)?;
-                DirBuilder::new().mode(0o700).create(dir)?;
+                make(dir)?;
                 sync_parent(dir)
             }
             _ => Err(error),
         },
         Err(error) => Err(error),
     }
+}
+
+fn make(dir: &Path) -> io::Result<()> {
+    let make = || DirBuilder::new().mode(0o700).create(dir);
+    Medium::of(dir).change(DiskChange::MakeDir, make)
 }
 
 /// As [`make_private`], but what is there already keeps its permissions: it is not ours.
@@ -32,7 +39,8 @@ fn make_missing(dir: &Path) -> io::Result<()> {
 
 /// Makes the names in a directory durable: what was created, renamed or removed there.
 pub fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
+    let handle = File::open(dir)?;
+    Medium::of(dir).change(DiskChange::SyncDir(dir), || handle.sync_all())
 }
 
 fn sync_parent(path: &Path) -> io::Result<()> {

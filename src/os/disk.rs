@@ -7,6 +7,8 @@ use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::medium::{DiskChange, Medium};
+
 /// The files of one flat directory. Names are file names, not paths. What `sync` and `sync_dir` acknowledge
 /// survives power loss; nothing else is assumed (`PROTOCOL.md`, "The medium").
 pub trait Disk: Debug + Send + Sync {
@@ -52,13 +54,30 @@ pub trait DiskFile: Debug + Send + Sync {
 pub struct Directory {
     path: PathBuf,
     handle: File,
+    medium: Medium,
+}
+
+/// A file of such a directory.
+#[derive(Debug)]
+struct DirectoryFile {
+    file: File,
+    medium: Medium,
+}
+
+/// A file to read only, whose directory need not be there.
+pub fn open_to_read(path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+    Ok(Arc::new(DirectoryFile { file: File::open(path)?, medium: Medium::of(path) }))
 }
 
 impl Directory {
     /// Opens it, or makes it with mode 0700 (its parents too), durably.
     pub fn open(path: &Path) -> io::Result<Self> {
         super::make_private(path)?;
-        Ok(Self { path: path.to_owned(), handle: File::open(path)? })
+        Ok(Self { path: path.to_owned(), handle: File::open(path)?, medium: Medium::of(path) })
+    }
+
+    fn opened(&self, file: File) -> Arc<dyn DiskFile> {
+        Arc::new(DirectoryFile { file, medium: self.medium.clone() })
     }
 }
 
@@ -78,23 +97,25 @@ impl Disk for Directory {
     fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create_new(true).mode(0o600);
-        Ok(Arc::new(options.open(self.path.join(name))?))
+        let path = self.path.join(name);
+        let file = self.medium.change(DiskChange::Create(&path), || options.open(&path))?;
+        Ok(self.opened(file))
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(Arc::new(OpenOptions::new().read(true).write(true).open(self.path.join(name))?))
+        Ok(self.opened(OpenOptions::new().read(true).write(true).open(self.path.join(name))?))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        std::fs::rename(self.path.join(from), self.path.join(to))
+        super::rename(&self.path.join(from), &self.path.join(to))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        std::fs::remove_file(self.path.join(name))
+        super::remove(&self.path.join(name))
     }
 
     fn sync_dir(&self) -> io::Result<()> {
-        self.handle.sync_all()
+        self.medium.change(DiskChange::SyncDir(&self.path), || self.handle.sync_all())
     }
 
     fn free(&self) -> io::Result<u64> {
@@ -106,32 +127,32 @@ impl Disk for Directory {
     }
 }
 
-impl DiskFile for File {
+impl DiskFile for DirectoryFile {
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.write_all_at(bytes, offset)
+        self.medium.write(&self.file, bytes, offset)
     }
 
     fn read_at(&self, into: &mut [u8], offset: u64) -> io::Result<()> {
-        self.read_exact_at(into, offset)
+        self.file.read_exact_at(into, offset)
     }
 
     fn length(&self) -> io::Result<u64> {
-        Ok(self.metadata()?.len())
+        Ok(self.file.metadata()?.len())
     }
 
     fn allocated(&self) -> io::Result<u64> {
-        Ok(self.metadata()?.blocks() * 512)
+        Ok(self.file.metadata()?.blocks() * 512)
     }
 
     fn take_room(&self, from: u64, length: u64) -> io::Result<bool> {
-        super::take_room(self, from, length)
+        self.medium.change(DiskChange::TakeRoom, || super::take_room(&self.file, from, length))
     }
 
     fn set_length(&self, length: u64) -> io::Result<()> {
-        self.set_len(length)
+        self.medium.change(DiskChange::SetLength, || self.file.set_len(length))
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.sync_data()
+        self.medium.change(DiskChange::Sync(&self.file), || self.file.sync_data())
     }
 }

@@ -5,6 +5,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use super::medium::{DiskChange, Medium};
 use super::sync_dir;
 
 /// Replaces a file of this user only (0600): it is the old one or the new one, whole, also after a power cut; once this
@@ -14,16 +15,50 @@ pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let temporary = dir.join(format!(".{name}.{}", std::process::id()));
     let write = || {
-        let mut options = OpenOptions::new();
-        let mut file =
-            options.write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-        file.write_all(content)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)?;
+        create_durably(&temporary, content)?;
+        rename(&temporary, path)?;
         sync_dir(dir)
     };
     // What cannot be removed either is overwritten the next time.
     write().inspect_err(|_| drop(fs::remove_file(&temporary)))
+}
+
+/// Makes a file of this user only (0600), or replaces its content in place, and fsyncs it; its name is durable after
+/// [`sync_dir`].
+pub fn create_durably(path: &Path, content: &[u8]) -> io::Result<()> {
+    let medium = Medium::of(path);
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    let file = medium.change(DiskChange::Create(path), || options.open(path))?;
+    medium.write(&file, content, 0)?;
+    medium.change(DiskChange::Sync(&file), || file.sync_all())
+}
+
+/// rename(2): durable after [`sync_dir`] of both directories.
+pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    Medium::of(from).change(DiskChange::Rename(from, to), || fs::rename(from, to))
+}
+
+/// link(2): one name more for a file, durable after [`sync_dir`].
+pub fn link(from: &Path, to: &Path) -> io::Result<()> {
+    Medium::of(to).change(DiskChange::Link, || fs::hard_link(from, to))
+}
+
+/// unlink(2): durable after [`sync_dir`].
+pub fn remove(path: &Path) -> io::Result<()> {
+    Medium::of(path).change(DiskChange::Remove(path), || fs::remove_file(path))
+}
+
+/// fsync(2) of a file or a directory with all that is below it.
+pub fn sync_tree(path: &Path) -> io::Result<()> {
+    if !path.is_dir() {
+        let file = File::open(path)?;
+        return Medium::of(path).change(DiskChange::Sync(&file), || file.sync_all());
+    }
+    for entry in fs::read_dir(path)? {
+        sync_tree(&entry?.path())?;
+    }
+    sync_dir(path)
 }
 
 /// Renames a file unless something has the new name (`RENAME_NOREPLACE`).

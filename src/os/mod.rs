@@ -7,6 +7,7 @@ mod disk;
 mod files;
 mod full;
 mod machine;
+mod medium;
 mod mounts;
 mod process;
 mod socket;
@@ -19,8 +20,11 @@ pub use daemon::{
     become_daemon, file_limit, move_stderr, survive_file_limit, take_stdin, take_stdout,
 };
 pub use dirs::{make_private, sync_dir};
-pub use disk::{Directory, Disk, DiskFile};
-pub use files::{FileLock, lock, read_small, rename_if_absent, replace, try_lock};
+pub use disk::{Directory, Disk, DiskFile, open_to_read};
+pub use files::{
+    FileLock, create_durably, link, lock, read_small, remove, rename, rename_if_absent, replace,
+    sync_tree, try_lock,
+};
 pub use full::{is_full, take_room};
 pub use machine::{Space, boot_id, free_bytes, keep_free, space};
 pub use mounts::{MountInfo, is_dead_mount, mounted_at, mounts, unmount};
@@ -30,6 +34,9 @@ pub use process::{
 };
 pub use socket::{acknowledged, addresses, connect_abstract, end_accepting, peer_user};
 pub use syscalls::{stdout_was_closed, trim_malloc, tune_malloc};
-pub use tasks::{Panicked, Restarts, watched, watched_here};
+pub use tasks::{Panicked, Restarts, blocking, thread, watched, watched_here};
 #[cfg(test)]
-pub(crate) use testing::{Aio, FileHandle, SmallDisk, get_xattr, listen_as, set_xattr, truncate};
+pub(crate) use testing::{
+    Aio, DiskFault, FileHandle, Simulated, SimulatedDisk, SmallDisk, get_xattr, listen_as,
+    set_xattr, survivor, truncate,
+};

@@ -7,6 +7,9 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
+
+#[cfg(test)]
+use super::testing::Simulated;
 use rustix::process::{
     Pid, PidfdFlags, getegid, geteuid, getgid, getuid, kill_process, pidfd_open, pidfd_send_signal,
 };
@@ -30,6 +33,10 @@ pub fn effective_ids() -> (u32, u32) {
 pub fn random<const N: usize>() -> [u8; N] {
     const { assert!(N <= 256, "more may come in parts (getrandom(2))") };
     let mut bytes = [0; N];
+    #[cfg(test)]
+    if Simulated::fill(&mut bytes) {
+        return bytes;
+    }
     loop {
         match rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()) {
             Ok(count) if count == N => return bytes,

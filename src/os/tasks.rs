@@ -2,12 +2,17 @@
 //! was to do. So each is watched: a panic is said, and acted on by whoever started it.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use parking_lot::Mutex;
+use tokio::task::JoinHandle;
+
+#[cfg(test)]
+use super::testing::Simulated;
 
 /// The pause before a task begins again; it doubles from there.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -33,6 +38,27 @@ pub fn watched_here<T>(
     task: impl FnOnce() -> T,
 ) -> std::result::Result<T, Panicked> {
     catch_unwind(AssertUnwindSafe(task)).map_err(|_| panicked(name))
+}
+
+/// Runs what blocks beside the runtime's workers. It is begun at once, and goes on if nobody waits for it. Within a runtime.
+pub fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+    #[cfg(test)]
+    if Simulated::is_here() {
+        return tokio::spawn(async move { work() });
+    }
+    tokio::task::spawn_blocking(work)
+}
+
+/// A thread of its own. An error: the system has none to give, and who asked does without.
+pub fn thread(
+    name: &str,
+    work: impl FnOnce() + Send + 'static,
+) -> io::Result<std::thread::JoinHandle<()>> {
+    #[cfg(test)]
+    if Simulated::is_here() {
+        return Err(io::ErrorKind::Unsupported.into());
+    }
+    std::thread::Builder::new().name(name.into()).spawn(work)
 }
 
 fn panicked(name: &'static str) -> Panicked {

@@ -154,6 +154,7 @@ async fn run(inner: Arc<Inner>) {
         if !dead && !inner.rounds.journal.unsynced() {
             due = None;
             tokio::select! {
+                biased;
                 () = tokio::time::sleep(FULL_AGAIN), if has_tails => (),
                 gone = appended.changed() => if gone.is_err() { return },
                 () = inner.noted.notified() => (),
@@ -175,6 +176,7 @@ async fn run(inner: Arc<Inner>) {
             continue;
         }
         tokio::select! {
+            biased;
             () = tokio::time::sleep(FULL_AGAIN), if has_tails => (),
             () = tokio::time::sleep_until(at) => (),
             _ = waiting.changed() => (),
@@ -223,7 +225,7 @@ impl Inner {
             made
         };
         // An error: the runtime is shutting down.
-        tokio::task::spawn_blocking(round).await.unwrap_or(Err(Error::Stopped))
+        os::blocking(round).await.unwrap_or(Err(Error::Stopped))
     }
 
     /// Whether anything still waits for room on the disk.
@@ -232,7 +234,7 @@ impl Inner {
             return false;
         }
         let inner = self.clone();
-        let written = tokio::task::spawn_blocking(move || inner.rounds.area.write_tails()).await;
+        let written = os::blocking(move || inner.rounds.area.write_tails()).await;
         if let Ok(Err(error)) = written {
             tracing::error!(%error, "writing what waited for room");
         }
@@ -249,7 +251,7 @@ impl Inner {
             return;
         }
         let inner = self.clone();
-        let done = tokio::task::spawn_blocking(move || {
+        let done = os::blocking(move || {
             for (pack, keep) in leaving {
                 inner.rounds.let_go(pack, keep);
             }

@@ -8,6 +8,7 @@ use super::backoff::Backoff;
 use super::pipeline::{Pipeline, StopReason};
 use super::steps::UploadStep;
 use crate::log::{COMMIT_BYTES, CommitError, Committer, Journaled, Receipt};
+use crate::os;
 use crate::records::TRANSACTION_MAX;
 use crate::types::{Seq, with_causes};
 
@@ -23,7 +24,7 @@ pub(super) async fn run(pipeline: Arc<Pipeline>, mut committer: Committer) -> Op
             match read(&pipeline, from, upto).await {
                 // Sealing megabytes takes milliseconds: not on a worker of the runtime.
                 Ok(batch) => {
-                    let prepared = tokio::task::spawn_blocking(move || {
+                    let prepared = os::blocking(move || {
                         committer.prepare(&batch);
                         committer
                     });
@@ -47,6 +48,7 @@ pub(super) async fn run(pipeline: Arc<Pipeline>, mut committer: Committer) -> Op
         let mut stop = pipeline.stop.subscribe();
         pipeline.in_flight.lock().begin_commit(committer.moving());
         let attempt = tokio::select! {
+            biased;
             attempt = committer.attempt() => attempt,
             _ = stop.wait_for(Option::is_some) => break,
         };
@@ -97,6 +99,7 @@ async fn next_run(pipeline: &Pipeline, from: Seq, since: Option<Instant>) -> Opt
         if upto <= from {
             since = None;
             tokio::select! {
+                biased;
                 gone = appended.changed() => if gone.is_err() { return None },
                 () = changed => (),
                 _ = stop.changed() => (),
@@ -108,6 +111,7 @@ async fn next_run(pipeline: &Pipeline, from: Seq, since: Option<Instant>) -> Opt
             return Some(upto);
         }
         tokio::select! {
+            biased;
             () = tokio::time::sleep_until(leaves) => (),
             _ = wanted.changed() => (),
             _ = stop.changed() => (),
@@ -121,7 +125,7 @@ async fn read(pipeline: &Pipeline, from: Seq, upto: Seq) -> Result<Vec<Journaled
     // read again. A batch may be longer than its limit by one transaction.
     let most = pipeline.limits.commit.min(COMMIT_BYTES) - TRANSACTION_MAX;
     let read = move || journal.read_between(from, upto, most);
-    let read = tokio::task::spawn_blocking(read).await;
+    let read = os::blocking(read).await;
     let mut batch = read.map_err(|e| e.to_string())?.map_err(|e| with_causes(&e))?;
     let last = batch.last().map_or(from, |last| last.seq);
     let end = pipeline.area.table.lock().commit_end(from, last);
@@ -130,7 +134,7 @@ async fn read(pipeline: &Pipeline, from: Seq, upto: Seq) -> Result<Vec<Journaled
         // They hold together because of a pack that was dropped; `CommitSpans` sees to it that this is not too much.
         let journal = pipeline.journal.clone();
         let read = move || journal.read_between(last, end, COMMIT_BYTES);
-        let rest = tokio::task::spawn_blocking(read).await;
+        let rest = os::blocking(read).await;
         batch.extend(rest.map_err(|e| e.to_string())?.map_err(|e| with_causes(&e))?);
     }
     let mut next = from;
@@ -156,6 +160,7 @@ async fn fail(pipeline: &Pipeline, backoff: &mut Backoff, error: String) {
     let mut stop = pipeline.stop.subscribe();
     let mut wanted = pipeline.wanted.subscribe();
     tokio::select! {
+        biased;
         () = tokio::time::sleep(pause) => (),
         _ = wanted.changed() => (), // somebody waits: there may be reason to hope
         _ = stop.changed() => (),

@@ -1,10 +1,11 @@
 //! Room in staging: the budget, what is promised, what the disk has left (J8).
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::error::{Error, Result};
 use crate::log::{JournalRoom, RoomClass};
@@ -179,16 +180,16 @@ impl StagingRoom {
             return Err(Error::Full); // there could never be so much
         }
         let _waiting = Waiting::new(&self.waiting);
-        let deadline = tokio::time::Instant::now() + self.limits.wait;
+        let deadline = Instant::now() + self.limits.wait;
         loop {
             let freed = self.freed.notified();
             if let Some(reservation) = self.admit(bytes)? {
                 return Ok(reservation);
             }
             // Others may free the disk too, and do not tell: so it is looked at once a second.
-            let look = tokio::time::Instant::now() + MEASURE_EVERY;
+            let look = Instant::now() + MEASURE_EVERY;
             if tokio::time::timeout_at(look.min(deadline), freed).await.is_err()
-                && tokio::time::Instant::now() >= deadline
+                && Instant::now() >= deadline
             {
                 return self.admit(bytes)?.ok_or(Error::Full);
             }

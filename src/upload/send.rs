@@ -72,6 +72,7 @@ pub(super) async fn run(pipeline: Arc<Pipeline>) {
         // A pause is waited out only when there is something to send after it.
         let pause = backoff.until().filter(|_| !idle && flying.is_empty());
         tokio::select! {
+            biased;
             Some(done) = flying.join_next() => {
                 pipeline.note_sending(-1);
                 // A panic of the task is among the results, and no other error is possible.
@@ -122,7 +123,7 @@ fn settle(
 
 async fn send(pipeline: &Pipeline, job: PackJob, moved: &Moved) -> Result<InBucket, Error> {
     let (area, buffers) = (pipeline.area.clone(), pipeline.buffers.clone());
-    let read = tokio::task::spawn_blocking(move || {
+    let read = os::blocking(move || {
         let mut body = buffers.take(usize::try_from(job.length).unwrap_or(0));
         let read = area.read_into(job.pack, 0..job.length, body.as_mut());
         read.map(|here| here.then(|| body.into_bytes()))

@@ -106,6 +106,7 @@ impl Staging {
         }
         let mut poison = self.area.subscribe_poison();
         tokio::select! {
+            biased;
             reserved = self.area.room.reserve(cost(plain)) => reserved,
             _ = poison.wait_for(Option::is_some) => self.try_reserve(plain)?.ok_or(Error::Full),
         }

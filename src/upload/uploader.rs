@@ -145,6 +145,7 @@ impl Uploader {
                 Some(StopReason::Failed(reason)) => return Err(Error::Poisoned(reason)),
             }
             tokio::select! {
+                biased;
                 _ = confirmed.changed() => (),
                 _ = stop.changed() => (),
                 () = tokio::time::sleep_until(until) => {

@@ -11,7 +11,7 @@ use super::{Error, Result};
 use crate::crypto::{Keys, Place};
 use crate::index::{self, Index};
 use crate::log::{Inspection, Journal};
-use crate::os::sync_dir;
+use crate::os;
 use crate::records::{Change, Key, Transaction, encode_value};
 use crate::types::{InodeNo, PackId, Seq};
 
@@ -54,10 +54,10 @@ impl Aside<'_> {
         link_all(&staging, &making.join("staging"), wanted).map_err(failed())?;
         let records = self.records(index).await?;
         let sealed = self.keys.seal(PLACE, &encode_value(&records));
-        fs::write(making.join("records"), &sealed[..]).map_err(failed())?;
-        sync_tree(&making).map_err(failed())?;
-        fs::rename(&making, &folder).map_err(failed())?;
-        sync_dir(&parent).map_err(failed())?;
+        os::create_durably(&making.join("records"), &sealed[..]).map_err(failed())?;
+        os::sync_tree(&making).map_err(failed())?;
+        os::rename(&making, &folder).map_err(failed())?;
+        os::sync_dir(&parent).map_err(failed())?;
         remove_files(&journal).map_err(failed())?;
         Ok(folder)
     }
@@ -150,7 +150,7 @@ fn link_all(from: &Path, to: &Path, wanted: impl Fn(&str) -> bool) -> std::io::R
     for entry in fs::read_dir(from)? {
         let entry = entry?;
         if entry.file_name().to_str().is_some_and(&wanted) {
-            fs::hard_link(entry.path(), to.join(entry.file_name()))?;
+            os::link(&entry.path(), &to.join(entry.file_name()))?;
         }
     }
     Ok(())
@@ -189,19 +189,7 @@ pub(super) fn remove_files(dir: &Path) -> std::io::Result<()> {
     let mut files = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;
     files.sort();
     for file in files.iter().rev() {
-        fs::remove_file(file)?;
+        os::remove(file)?;
     }
-    sync_dir(dir)
-}
-
-fn sync_tree(dir: &Path) -> std::io::Result<()> {
-    for entry in fs::read_dir(dir)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            sync_tree(&entry.path())?;
-        } else {
-            fs::File::open(entry.path())?.sync_all()?;
-        }
-    }
-    sync_dir(dir)
+    os::sync_dir(dir)
 }

@@ -17,6 +17,7 @@ use crate::checkpoint::{
 use crate::crypto::{self, Keys};
 use crate::index::Index;
 use crate::log::{COMMIT_MAX, Receipt, commit_name, open_commit, open_object, parse_commit_name};
+use crate::os;
 use crate::store::Bucket;
 use crate::types::{CommitNo, Generation, Timestamp};
 
@@ -115,7 +116,7 @@ impl Checkpointer {
         let pages = manifest.page_bytes();
         let base = Base::new(manifest, self.keys.clone(), self.cache.clone());
         let index = self.index.clone();
-        tokio::task::spawn_blocking(move || index.rebase(base))
+        os::blocking(move || index.rebase(base))
             .await
             .map_err(|panic| Error::Local(panic.to_string()))??;
         let mut state = self.state.lock();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::open_vault::{Ending, Vault, Writer};
 use super::{Error, Result};
 use crate::log::{CommitError, Committer, Head, NotedCommit};
-use crate::{index, log, upload};
+use crate::{index, log, os, upload};
 
 /// How often a release is tried before the vault is left claimed by this machine.
 const RELEASE_TRIES: usize = 4;
@@ -59,7 +59,7 @@ impl Vault {
     async fn mark_clean(&self, writer: &Writer) -> Result<()> {
         let finished = writer.barrier.finish().await.map_err(Error::from);
         let (journal, index) = (writer.journal.clone(), self.index.clone());
-        let marked = tokio::task::spawn_blocking(move || {
+        let marked = os::blocking(move || {
             index.flush()?;
             Ok::<_, Error>(journal.mark_clean()?)
         });

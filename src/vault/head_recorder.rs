@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 
 use crate::crypto::Keys;
 use crate::log::{Receipt, Seen};
+use crate::os;
 use crate::types::{CommitNo, Generation, Hash};
 
 /// Remembers what this machine saw of the vault, at each commit.
@@ -40,7 +41,7 @@ impl HeadRecorder {
         }
         let recorder = self.clone();
         match tokio::runtime::Handle::try_current() {
-            Ok(runtime) => drop(runtime.spawn_blocking(move || recorder.write())),
+            Ok(_) => drop(os::blocking(move || recorder.write())),
             Err(_) => recorder.write(),
         }
     }

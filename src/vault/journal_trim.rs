@@ -8,6 +8,7 @@ use tokio::time::timeout;
 
 use crate::index::{self, Index};
 use crate::log::{self, Journal};
+use crate::os;
 use crate::types::Seq;
 
 /// A trim that a full disk prevented is tried again after this.
@@ -31,7 +32,7 @@ pub(super) async fn trim(journal: Arc<Journal>, index: Index, mut durable: watch
             continue;
         }
         let (journal, index) = (journal.clone(), index.clone());
-        let done = tokio::task::spawn_blocking(move || {
+        let done = os::blocking(move || {
             let flushed = index.flush()?;
             Ok::<_, index::Error>(journal.trim(flushed)?)
         });

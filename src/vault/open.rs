@@ -10,7 +10,6 @@ use crate::checkpoint::{Base, Manifest, newest};
 use crate::crypto::Keys;
 use crate::index::{self, Index, IndexOptions, Point};
 use crate::log::{self, Chain, Inspection, Seen};
-use crate::os::boot_id;
 use crate::store::Bucket;
 
 /// What is common to all attempts at opening.
@@ -79,7 +78,8 @@ impl OpenContext<'_> {
             Index::open(IndexOptions { dir: dir.clone(), keys, base })
         };
         if !afresh && dir.exists() {
-            let clean = journal.is_some_and(|journal| journal.clean || journal.boot == boot_id());
+            let clean = journal
+                .is_some_and(|journal| journal.clean || journal.boot == self.options.machine.boot);
             let fits = |point: &Point| {
                 fits_journal(point, journal, clean) && fits_base(point, base.manifest())
             };

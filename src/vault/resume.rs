@@ -12,7 +12,7 @@ use super::{Error, Result};
 use crate::content::{FooterKeys, extent_opens};
 use crate::index::Index;
 use crate::log::{Inspection, Journal, JournalOptions, NotedCommit};
-use crate::os::{Directory, boot_id};
+use crate::os::Directory;
 use crate::types::{PackId, Reference, Seq};
 use crate::upload::{Staging, StagingLimits};
 
@@ -43,7 +43,7 @@ impl OpenContext<'_> {
     }
 
     fn first_bad(&self, staging: &Staging, found: &Inspection, confirmed: Seq) -> Option<Seq> {
-        let open = !found.clean && found.boot != boot_id();
+        let open = !found.clean && found.boot != self.options.machine.boot;
         let dropped: HashSet<_> = found.dropped().map(|dropped| dropped.pack).collect();
         for tx in found.unsent.iter().filter(|tx| tx.seq > confirmed) {
             for reference in tx.staged.iter().filter(|r| !dropped.contains(&r.pack)) {
@@ -79,7 +79,7 @@ impl OpenContext<'_> {
             .map_err(Error::io("the journal's directory cannot be opened or made"))?;
         let options = JournalOptions {
             keys: self.keys().clone(),
-            boot: boot_id(),
+            boot: self.options.machine.boot.clone(),
             disk: Arc::new(disk),
             watcher: Some(Arc::new(staging.clone())),
             room: Some(staging.journal_room()),

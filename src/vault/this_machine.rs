@@ -29,6 +29,8 @@ pub struct Machine {
     pub id: String,
     /// What people call it; for messages.
     pub host: String,
+    /// The running boot ([`os::boot_id`]): after another one, what was not fsynced may be gone (J3).
+    pub boot: String,
     /// The user's data directory: what was last seen of each vault lies there (O2), never in
     /// the state directory.
     pub data_dir: PathBuf,
@@ -53,7 +55,8 @@ impl Machine {
                 _ => remembered(&data_dir.join("machine-id"))?,
             },
         };
-        Ok(Self { id, host, data_dir: data_dir.to_owned(), warning })
+        let boot = os::boot_id();
+        Ok(Self { id, host, boot, data_dir: data_dir.to_owned(), warning })
     }
 
     /// Takes a vault's state directory, and the vault for writing on this machine, for this process, until the

@@ -7,10 +7,11 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use crate::content::{Copied, Overlay, extents};
 use crate::index::Draft;

@@ -1,12 +1,12 @@
 //! Reading a journal without changing it: what is whole, what is torn, what is damaged (J3).
 
-use std::fs::File;
 use std::path::Path;
 
 use super::frame::{DroppedPack, Frames, JournalRecord, NotedCommit};
 use super::segment::{self, HEADER};
 use crate::crypto::Keys;
 use crate::log::{Error, Result};
+use crate::os;
 use crate::records::Transaction;
 use crate::types::{Hash, JournalId, Reference, Seq};
 
@@ -130,8 +130,9 @@ fn read_run(
     let mut expected = None;
     for &(number, named, length) in files {
         let path = segment::path(dir, number);
-        let file = File::open(&path).map_err(Error::io("a journal segment cannot be read"))?;
-        let mut frames = Frames::new(keys, journal, number, &file, length);
+        let file =
+            os::open_to_read(&path).map_err(Error::io("a journal segment cannot be read"))?;
+        let mut frames = Frames::new(keys, journal, number, &*file, length);
         let follows = expected.is_none_or(|expected| expected == number);
         expected = Some(number + 1);
         if state.torn.is_none() {

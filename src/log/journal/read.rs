@@ -1,7 +1,6 @@
 //! Reading transactions back: for commits, for a replay, for what is set aside.
 
 use std::collections::VecDeque;
-use std::fs;
 use std::path::Path;
 
 use super::frame::{FRAME_HEADER, Frames, JournalRecord};
@@ -11,6 +10,7 @@ use super::state::Cursor;
 use super::{Journal, Journaled, distinct};
 use crate::crypto::Keys;
 use crate::log::{Error, Result};
+use crate::os;
 use crate::records::Transaction;
 use crate::types::Seq;
 
@@ -31,8 +31,8 @@ impl Journal {
         let mut bytes = 0;
         let from = found.segments.iter().rposition(|whole| whole.first <= after.next());
         for whole in found.segments.iter().skip(from.unwrap_or(0)) {
-            let file = fs::File::open(segment::path(dir, whole.number)).map_err(reading())?;
-            let mut frames = Frames::new(keys, found.journal, whole.number, &file, whole.end);
+            let file = os::open_to_read(&segment::path(dir, whole.number)).map_err(reading())?;
+            let mut frames = Frames::new(keys, found.journal, whole.number, &*file, whole.end);
             let (mut at, mut seq) = (segment::HEADER, Seq(whole.first.0 - 1));
             while at < whole.end && bytes < FOUND_BYTES {
                 let damaged = Error::Damaged { segment: whole.number, offset: at };

@@ -1,11 +1,11 @@
 //! The files of a journal: `journal/<segment>`, each with a header that names the journal.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::os::{Disk, DiskFile};
+use crate::os::{self, Disk, DiskFile};
 use crate::types::{JournalId, MIB, Seq};
 
 /// A segment is followed by the next once it is this long.
@@ -134,7 +134,7 @@ pub(super) fn list(dir: &Path) -> io::Result<Vec<(u64, Option<JournalId>, u64)>>
     for entry in entries {
         let entry = entry?;
         let Some(number) = entry.file_name().to_str().and_then(parse_name) else { continue };
-        let file = File::open(entry.path())?;
+        let file = os::open_to_read(&entry.path())?;
         let mut bytes = [0; HEADER as usize];
         let journal = match file.read_at(&mut bytes, 0) {
             Ok(()) => {
@@ -145,7 +145,7 @@ pub(super) fn list(dir: &Path) -> io::Result<Vec<(u64, Option<JournalId>, u64)>>
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => None,
             Err(error) => return Err(error),
         };
-        found.push((number, journal, file.metadata()?.len()));
+        found.push((number, journal, file.length()?));
     }
     found.sort_unstable_by_key(|(number, ..)| *number);
     Ok(found)

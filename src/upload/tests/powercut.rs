@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
-use rand::{Rng, RngCore, SeedableRng};
+use rand::{Rng, SeedableRng};
 
-use crate::os::{Disk, DiskFile};
+use crate::os::{Disk, DiskFile, survivor};
 
 /// Contents of a file, and what of it is durable.
 #[derive(Clone, Debug, Default)]
@@ -120,35 +120,6 @@ impl PowerCut {
         }
         Self::of(State { world, ..State::default() })
     }
-}
-
-/// What is left of a file: the durable part for sure; of the rest as much as the dice say, and perhaps not as written.
-fn survivor(durable: &[u8], now: &[u8], dice: &mut StdRng) -> Vec<u8> {
-    let common = durable.iter().zip(now).take_while(|(a, b)| a == b).count();
-    let mut left = now[..common].to_vec();
-    let unsynced = &now[common..];
-    match dice.random_range(0..4) {
-        0 => left.extend_from_slice(&durable[common..]),
-        1 => left.extend_from_slice(unsynced),
-        2 => left.extend_from_slice(&unsynced[..dice.random_range(0..=unsynced.len())]),
-        _ => {
-            let mut torn = unsynced.to_vec();
-            if !torn.is_empty() {
-                let from = dice.random_range(0..torn.len());
-                if dice.random() {
-                    dice.fill_bytes(&mut torn[from..]);
-                } else {
-                    torn[from..].fill(0);
-                }
-            }
-            left.extend(torn);
-        }
-    }
-    // A file that was cut since keeps at least its durable length.
-    if left.len() < durable.len() {
-        left.extend_from_slice(&durable[left.len()..]);
-    }
-    left
 }
 
 impl State {

@@ -7,6 +7,7 @@ mod durable;
 mod index;
 mod opening;
 mod random;
+mod simulation;
 mod staged;
 mod writers;
 
@@ -21,7 +22,7 @@ use super::superblock::{self, Superblock};
 use super::*;
 use crate::crypto::Keys;
 use crate::types::{Generation, InodeNo, MIB};
-use crate::vfs::{Caller, OpenFlags, SetAttributes, Vfs, WriteAt};
+use crate::vfs::{Caller, HandleId, OpenFlags, SetAttributes, Vfs, WriteAt};
 
 pub(super) const LONG: Duration = Duration::from_secs(20);
 
@@ -181,19 +182,30 @@ pub(super) async fn try_write(vfs: &Vfs, name: &str, data: &[u8]) -> crate::vfs:
 
 pub(super) async fn read(vfs: &Vfs, name: &[u8]) -> Vec<u8> {
     let found = vfs.lookup(InodeNo::ROOT, name).await.unwrap();
+    let data = read_at(vfs, found.ino).await.unwrap();
+    assert_eq!(data.len() as u64, found.size);
+    data
+}
+
+/// A file by its number.
+pub(super) async fn read_at(vfs: &Vfs, ino: InodeNo) -> crate::vfs::Result<Vec<u8>> {
     let flags = OpenFlags { read: true, ..OpenFlags::default() };
-    let handle = vfs.open(found.ino, flags).await.unwrap();
+    let handle = vfs.open(ino, flags).await?;
+    let data = read_handle(vfs, handle).await;
+    vfs.release(handle).await?;
+    data
+}
+
+/// All that an open file shows.
+pub(super) async fn read_handle(vfs: &Vfs, handle: HandleId) -> crate::vfs::Result<Vec<u8>> {
     let mut data = Vec::new();
     loop {
-        let part = vfs.read_data(handle, data.len() as u64, 128 << 10).await.unwrap();
+        let part = vfs.read_data(handle, data.len() as u64, 128 << 10).await?;
         if part.is_empty() {
-            break;
+            return Ok(data);
         }
         data.extend_from_slice(&part);
     }
-    assert_eq!(data.len() as u64, found.size);
-    vfs.release(handle).await.unwrap();
-    data
 }
 
 /// Names and contents of the root's files.

@@ -1,0 +1,36 @@
+//! A thread on which nothing happens by chance: random bytes come from a seed, and what would run beside this thread runs
+//! on it. With a runtime of one thread, and a clock that stands still, the same seed gives the same run.
+
+use std::cell::RefCell;
+
+use rand::rngs::StdRng;
+use rand::{RngCore, SeedableRng};
+
+thread_local! {
+    static DICE: RefCell<Option<StdRng>> = const { RefCell::new(None) };
+}
+
+/// This thread is simulated until the value is dropped.
+pub(crate) struct Simulated(());
+
+impl Simulated {
+    pub(crate) fn begin(seed: u64) -> Self {
+        DICE.set(Some(StdRng::seed_from_u64(seed)));
+        Self(())
+    }
+
+    pub(crate) fn is_here() -> bool {
+        DICE.with_borrow(Option::is_some)
+    }
+
+    /// Fills the bytes, if this thread is simulated.
+    pub(crate) fn fill(bytes: &mut [u8]) -> bool {
+        DICE.with_borrow_mut(|dice| dice.as_mut().map(|dice| dice.fill_bytes(bytes)).is_some())
+    }
+}
+
+impl Drop for Simulated {
+    fn drop(&mut self) {
+        DICE.set(None);
+    }
+}

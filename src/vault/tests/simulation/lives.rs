@@ -1,0 +1,173 @@
+//! The lives of the program: how one ends, what the next one finds, and who else looks at the bucket.
+
+use std::sync::atomic::Ordering;
+
+use rand::Rng;
+
+use super::model::{SeenFrom, Tree};
+use super::run::{DiskPlan, LONG, Outcome, SimulatedRun};
+use super::world::{OWNER, Who, look};
+use crate::types::with_causes;
+use crate::vault::tests::write;
+
+impl SimulatedRun {
+    /// The process ends; the next one finds what is left.
+    pub(super) fn end(&mut self, how: SeenFrom) -> Outcome {
+        self.close_life();
+        match how {
+            SeenFrom::PowerCut => {
+                self.tally.power_cuts += 1;
+                self.world.reboot();
+            }
+            _ => {
+                self.tally.kills += 1;
+                self.world.disk.after_kill();
+            }
+        }
+        self.open(how)
+    }
+
+    fn close_life(&mut self) {
+        let next = self.world.begin();
+        let life = std::mem::replace(&mut self.life, next);
+        self.world.end(life);
+        if self.has_ended.swap(false, Ordering::Relaxed) {
+            self.heal_store();
+        }
+        self.plan = DiskPlan::default();
+    }
+
+    /// Opens the vault, through what goes wrong at first, and looks what is there.
+    pub(super) fn open(&mut self, how: SeenFrom) -> Outcome {
+        let mut how = how;
+        self.trouble_at_opening();
+        for attempt in 0..4 {
+            self.tally.openings += 1;
+            let opened = self.block(self.world.open(OWNER))?;
+            let ended = self.world.disk.has_ended();
+            self.trace(&[u64::from(opened.is_ok()), u64::from(ended)]);
+            match opened {
+                Ok(vault) if !ended => {
+                    self.life.vault = Some(vault);
+                    break;
+                }
+                Ok(vault) => self.life.vault = Some(vault),
+                Err(error) if attempt > 0 && self.healthy() && !ended => {
+                    let text = with_causes(&error);
+                    self.way_out(&text).ok_or(format!("it does not open: {text}"))?;
+                }
+                Err(_) => {}
+            }
+            // Ended in the middle, or not opened for a fault: again, without.
+            self.close_life();
+            if ended && self.by_power {
+                self.tally.power_cuts += 1;
+                self.world.reboot();
+                how = if how == SeenFrom::Bucket { how } else { SeenFrom::PowerCut };
+            } else {
+                self.world.disk.after_kill();
+            }
+            self.world.disk.heal();
+            self.heal_store();
+        }
+        let vault = self.vault();
+        self.world.disk.heal();
+        self.plan = DiskPlan::default();
+        self.heal_store();
+        let seen = self.block(look(&vault))?.map_err(|error| format!("after opening: {error}"))?;
+        self.tally.looks += 1;
+        self.model.see(how, &seen)?;
+        if how == SeenFrom::Bucket {
+            self.model.begin_at(seen);
+        }
+        Ok(())
+    }
+
+    /// A commit that the store broke, and that this machine never saw whole since it was killed in that moment: a mount is
+    /// refused, and names the object to be deleted.
+    fn way_out(&mut self, text: &str) -> Option<()> {
+        let (object, _) = text.split_once(" does not open")?;
+        let last =
+            self.world.ground.store.names().into_iter().rfind(|name| name.starts_with("log/"));
+        if !self.broke_objects || last? != object {
+            return None;
+        }
+        self.tally.deleted += 1;
+        self.world.ground.store.steal(object).map(drop)
+    }
+
+    /// Sometimes something happens in the middle of the opening.
+    fn trouble_at_opening(&mut self) {
+        let now = self.world.disk.changes();
+        let far = self.world.dice.random_range(0..80);
+        match self.world.dice.random_range(0..12) {
+            0..=1 => {
+                self.by_power = self.world.dice.random();
+                self.plan.ends = Some(now + far);
+            }
+            2 => self.plan.full = now + far..now + far + 20,
+            3 => self.plan.fails = Some(now + far),
+            _ => return,
+        }
+        self.apply_plan();
+    }
+
+    pub(super) fn lose(&mut self, what: &str) -> Outcome {
+        self.close_life();
+        self.tally.kills += 1;
+        self.world.disk.after_kill();
+        drop(std::fs::remove_dir_all(self.world.state_dir("a").join(what)));
+        self.open(SeenFrom::Kill)
+    }
+
+    pub(super) fn lose_state(&mut self) -> Outcome {
+        if !self.sync()? {
+            return Ok(());
+        }
+        self.close_life();
+        std::fs::remove_dir_all(self.world.state_dir("a")).map_err(|error| error.to_string())?;
+        self.world.disk.begin_anew();
+        self.open(SeenFrom::Bucket)
+    }
+
+    pub(super) fn look_from_bucket(&mut self) -> Outcome {
+        let name = self.world.stranger();
+        let who = Who { name: &name, read_only: true, take_over: false };
+        let seen = self.block(async {
+            let vault = self.world.open(who).await.map_err(|error| error.to_string())?;
+            let seen = look(&vault).await.map_err(|error| error.to_string());
+            drop(vault.close(LONG).await);
+            seen
+        })?;
+        drop(std::fs::remove_dir_all(self.world.ground.dir.path().join(&name)));
+        match seen {
+            Ok(seen) => {
+                self.tally.looks += 1;
+                self.model.see(SeenFrom::Bucket, &seen)
+            }
+            Err(error) => self.expected::<(), _>("a look from the bucket", Err(error)).map(drop),
+        }
+    }
+
+    /// Another machine takes the vault over, changes it, and leaves it. What this one had not sent is set aside.
+    pub(super) fn take_over(&mut self, seed: u64) -> Outcome {
+        self.close_life();
+        self.world.disk.after_kill();
+        self.heal_store();
+        let who = Who { name: "b", read_only: false, take_over: true };
+        let (before, after): (Tree, Tree) = self.block(async {
+            let vault = self.world.open(who).await.map_err(|error| error.to_string())?;
+            let before = look(&vault).await.map_err(|error| error.to_string())?;
+            let content = crate::types::noise(seed, 5000);
+            write(&vault.vfs(), &format!("b{}", seed % 3), &content).await;
+            let after = look(&vault).await.map_err(|error| error.to_string())?;
+            vault.close(LONG).await.map_err(|error| error.to_string())?;
+            Ok::<_, String>((before, after))
+        })??;
+        self.model.see(SeenFrom::Bucket, &before)?;
+        self.model.begin_at(after);
+        self.close_life();
+        self.world.disk.after_kill();
+        self.open(SeenFrom::Kill)
+    }
+}

@@ -1,0 +1,118 @@
+//! One world for faults: the whole vault (log, index, upload, content, vfs) on a disk, a store and a clock that one seed
+//! decides about. Programs change files; the disk is full, fails, loses its power; the store loses replies, breaks bytes, is
+//! gone for hours; the process is killed at any change of the disk, also while it opens. After each reopening the file system is
+//! compared with the model, on this machine and from the bucket alone.
+//!
+//! A failure prints the seed and the steps, as few as fail too. `S3VAULT_SIMULATE_SEED=n` runs that seed alone,
+//! `S3VAULT_SIMULATE_MINUTES=n` goes on with new seeds for so long; `scripts/soak` does that.
+
+mod lives;
+mod model;
+mod programs;
+mod run;
+mod step;
+mod world;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+
+use self::run::{SimulatedRun, Tally};
+use self::step::Step;
+
+/// Steps of a run.
+const STEPS: usize = 120;
+/// Runs in an ordinary test.
+const RUNS: u64 = 120;
+/// Runs that a failure may cost to be made shorter.
+const SHRINKS: usize = 400;
+
+fn steps_of(seed: u64) -> Vec<Step> {
+    step::steps(&mut StdRng::seed_from_u64(seed), STEPS)
+}
+
+fn try_steps(seed: u64, steps: &[Step]) -> Result<Tally, String> {
+    let run = || SimulatedRun::new(seed).and_then(|run| run.all(steps));
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        Err(format!("a panic: {}", text.unwrap_or_default()))
+    })
+}
+
+/// Leaves out what is not needed for a failure: halves, then quarters, down to single steps.
+fn shrink(seed: u64, steps: Vec<Step>, failure: String) -> (Vec<Step>, String) {
+    let (mut steps, mut failure, mut tries) = (steps, failure, 0);
+    let mut size = steps.len().div_ceil(2);
+    while size > 0 {
+        let mut at = 0;
+        while at < steps.len() && tries < SHRINKS {
+            let mut fewer = steps.clone();
+            fewer.drain(at..(at + size).min(steps.len()));
+            tries += 1;
+            match try_steps(seed, &fewer) {
+                Err(text) => (steps, failure) = (fewer, text),
+                Ok(_) => at += size,
+            }
+        }
+        size /= 2;
+    }
+    (steps, failure)
+}
+
+fn must_hold(seed: u64) -> Tally {
+    let steps = steps_of(seed);
+    let failure = match try_steps(seed, &steps) {
+        Ok(tally) => return tally,
+        Err(failure) => failure,
+    };
+    eprintln!("seed {seed}: {failure}");
+    let (steps, failure) = shrink(seed, steps, failure);
+    panic!("S3VAULT_SIMULATE_SEED={seed} fails with {steps:#?}\n{failure}");
+}
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|value| value.parse().unwrap())
+}
+
+fn add(total: &mut Tally, one: Tally) {
+    total.steps += one.steps;
+    total.kills += one.kills;
+    total.power_cuts += one.power_cuts;
+    total.faults += one.faults;
+    total.openings += one.openings;
+    total.looks += one.looks;
+    total.deleted += one.deleted;
+}
+
+#[test]
+fn nothing_is_lost_whatever_happens() {
+    let begun = Instant::now();
+    let time = number("S3VAULT_SIMULATE_MINUTES").map(|minutes| Duration::from_secs(60 * minutes));
+    let one = number("S3VAULT_SIMULATE_SEED");
+    // Other seeds in each long run, told by the time; the same ones in each test.
+    let first = one.unwrap_or_else(|| time.map_or(0, |_| u64::from(std::process::id()) << 20));
+    let (mut total, mut runs) = (Tally::default(), 0);
+    loop {
+        add(&mut total, must_hold(first + runs));
+        runs += 1;
+        let is_over = match time {
+            Some(time) => begun.elapsed() >= time,
+            None => runs >= RUNS,
+        };
+        if is_over || one.is_some() {
+            break;
+        }
+    }
+    println!("{runs} runs from seed {first} in {:?}: {total:?}", begun.elapsed());
+}
+
+#[test]
+fn the_same_seed_is_the_same_run() {
+    for seed in 0..6 {
+        let (one, other) = (must_hold(seed), must_hold(seed));
+        assert_eq!(one, other, "seed {seed}");
+    }
+}

@@ -1,0 +1,355 @@
+//! One run: the steps of a seed, one after the other, and after each reopening a look whether anything is lost.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::model::{Model, ModelNode, SeenFrom};
+use super::programs::Program;
+use super::step::Step;
+use super::world::{Life, PATIENCE, World, look};
+use crate::os::DiskFault;
+use crate::store::{Error as StoreError, Fault, On};
+use crate::vault::Vault;
+
+/// How a vault is closed, and waited for.
+pub(super) const LONG: Duration = Duration::from_secs(300);
+/// A disk that was full has room again: after so long nothing is refused any more.
+const RESUMES: Duration = Duration::from_secs(10);
+
+/// What is to happen to the disk, by the number of the change.
+#[derive(Clone, Default)]
+pub(super) struct DiskPlan {
+    pub(super) ends: Option<u64>,
+    pub(super) full: std::ops::Range<u64>,
+    pub(super) fails: Option<u64>,
+}
+
+/// What a run did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Tally {
+    pub(super) steps: u64,
+    pub(super) kills: u64,
+    pub(super) power_cuts: u64,
+    pub(super) faults: u64,
+    pub(super) openings: u64,
+    pub(super) looks: u64,
+    /// Broken commits that had to be deleted, as the refused mount said.
+    pub(super) deleted: u64,
+    /// Of all that happened, in order: the same for the same seed.
+    pub(super) trace: u64,
+}
+
+pub(super) struct SimulatedRun {
+    pub(super) world: World,
+    pub(super) life: Life,
+    pub(super) model: Model,
+    pub(super) tally: Tally,
+    pub(super) plan: DiskPlan,
+    /// Faults of the store were given since it was last healed.
+    store_fails: bool,
+    /// The store was told to break what it is given.
+    pub(super) broke_objects: bool,
+    /// How the process ends that ends by itself.
+    pub(super) by_power: bool,
+    /// The store is out of reach of a process that has ended.
+    pub(super) has_ended: Arc<AtomicBool>,
+}
+
+pub(super) type Outcome<T = ()> = Result<T, String>;
+
+impl SimulatedRun {
+    pub(super) fn new(seed: u64) -> Outcome<Self> {
+        let world = World::new(seed);
+        let life = world.begin();
+        let mut run = Self {
+            world,
+            life,
+            model: Model::new(),
+            tally: Tally::default(),
+            plan: DiskPlan::default(),
+            store_fails: false,
+            broke_objects: false,
+            by_power: false,
+            has_ended: Arc::default(),
+        };
+        run.open(SeenFrom::Kill)?;
+        Ok(run)
+    }
+
+    /// All of them, and then what is left of it: here, and in the bucket.
+    pub(super) fn all(mut self, steps: &[Step]) -> Outcome<Tally> {
+        for (number, step) in steps.iter().enumerate() {
+            let failed = |text: String| format!("step {number}, {step:?}: {text}");
+            self.step(step).map_err(failed)?;
+        }
+        let ends = [
+            Step::StoreHeals,
+            Step::DiskHeals,
+            Step::Kill,
+            Step::Sync,
+            Step::LookFromBucket,
+            Step::Reopen,
+        ];
+        for step in ends {
+            self.step(&step).map_err(|text| format!("at the end, {step:?}: {text}"))?;
+        }
+        self.world.end(self.life);
+        Ok(self.tally)
+    }
+
+    pub(super) fn vault(&self) -> Arc<Vault> {
+        self.life.vault.clone().unwrap_or_else(|| unreachable!("opened"))
+    }
+
+    pub(super) fn healthy(&self) -> bool {
+        !self.store_fails && self.plan.full.is_empty() && self.plan.fails.is_none()
+    }
+
+    /// Runs something in the program, which must end.
+    pub(super) fn block<T>(&self, work: impl Future<Output = T>) -> Outcome<T> {
+        let bounded = async { tokio::time::timeout(PATIENCE, work).await };
+        self.life.runtime.block_on(bounded).map_err(|_| "it hangs".into())
+    }
+
+    fn step(&mut self, step: &Step) -> Outcome {
+        self.tally.steps += 1;
+        self.happen(step)?;
+        self.world.tick(&self.life);
+        let requests = self.world.ground.faulty.take_requests().len() as u64;
+        self.trace(&[requests, self.world.disk.changes()]);
+        if self.world.disk.has_ended() {
+            let how = if self.by_power { SeenFrom::PowerCut } else { SeenFrom::Kill };
+            return self.end(how);
+        }
+        Ok(())
+    }
+
+    pub(super) fn trace(&mut self, what: &[u64]) {
+        for number in what {
+            self.tally.trace = (self.tally.trace ^ number).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+    }
+
+    fn happen(&mut self, step: &Step) -> Outcome {
+        match step {
+            Step::Look => self.look(),
+            Step::Sync => self.sync().map(drop),
+            Step::Checkpoint => {
+                if self.sync()? && self.life.vault.is_some() {
+                    let vault = self.vault();
+                    let made = self.block(vault.checkpoint())?;
+                    self.expected("a checkpoint", made)?;
+                }
+                Ok(())
+            }
+            Step::Reopen => self.reopen(),
+            Step::LookFromBucket => self.look_from_bucket(),
+            Step::TakeOver { seed } => self.take_over(*seed),
+            Step::Wait(milliseconds) => {
+                let time = Duration::from_millis(*milliseconds);
+                self.life.runtime.block_on(async { tokio::time::sleep(time).await });
+                // J2: nothing stays unsynced for longer.
+                if time >= Duration::from_secs(7) && self.healthy() && !self.is_read_only() {
+                    self.model.is_durable();
+                }
+                Ok(())
+            }
+            Step::Kill => self.end(SeenFrom::Kill),
+            Step::PowerCut => self.end(SeenFrom::PowerCut),
+            Step::LoseIndex => self.lose("index"),
+            Step::LoseCache => self.lose("cache"),
+            Step::LoseState => self.lose_state(),
+            Step::EndAt { .. }
+            | Step::DiskFull { .. }
+            | Step::DiskFails { .. }
+            | Step::DiskHeals
+            | Step::StoreFault { .. }
+            | Step::StoreGone
+            | Step::StoreHeals => {
+                self.befall(step);
+                Ok(())
+            }
+            program => self.program(program),
+        }
+    }
+
+    /// Disk and store change for the worse, or the better.
+    fn befall(&mut self, step: &Step) {
+        match step {
+            Step::EndAt { changes, power } => {
+                self.by_power = *power;
+                self.plan.ends = Some(self.world.disk.changes() + changes);
+                self.apply_plan();
+            }
+            Step::DiskFull { changes } => {
+                let now = self.world.disk.changes();
+                self.plan.full = now + changes.start..now + changes.end;
+                self.apply_plan();
+            }
+            Step::DiskFails { change } => {
+                self.plan.fails = Some(self.world.disk.changes() + change);
+                self.apply_plan();
+            }
+            Step::DiskHeals => {
+                (self.plan.full, self.plan.fails) = (0..0, None);
+                self.apply_plan();
+                // Everything resumes by itself, in a moment (J8).
+                self.life.runtime.block_on(async { tokio::time::sleep(RESUMES).await });
+            }
+            Step::StoreFault { verb, what, kind, skip, times } => {
+                self.tally.faults += 1;
+                self.store_fails = true;
+                let fault = fault(*kind, what);
+                self.broke_objects |= matches!(fault, Fault::KeepsOther | Fault::KeepsHalf);
+                // A pack that the store changed and never told: what lies there may be somebody's, and stays (C5).
+                let what = if matches!(fault, Fault::KeepsOther) { "log/" } else { what };
+                let on = On::next(*verb, what).after(*skip).times(*times);
+                self.world.ground.faulty.inject(on, fault);
+            }
+            Step::StoreGone => {
+                self.tally.faults += 1;
+                self.store_fails = true;
+                self.world.ground.faulty.disappear();
+            }
+            Step::StoreHeals => self.heal_store(),
+            _ => unreachable!("nobody's fault"),
+        }
+    }
+
+    pub(super) fn heal_store(&mut self) {
+        self.store_fails = false;
+        self.world.ground.faulty.heal();
+    }
+
+    pub(super) fn apply_plan(&mut self) {
+        self.tally.faults += 1;
+        let (plan, has_ended) = (self.plan.clone(), self.has_ended.clone());
+        let faulty = self.world.ground.faulty.clone();
+        self.world.disk.plan(move |change, _| {
+            if plan.ends.is_some_and(|ends| change >= ends) {
+                has_ended.store(true, Ordering::Relaxed);
+                faulty.disappear();
+                return Some(DiskFault::Ends);
+            }
+            if plan.fails == Some(change) {
+                return Some(DiskFault::Fails);
+            }
+            plan.full.contains(&change).then_some(DiskFault::Full)
+        });
+    }
+
+    fn is_read_only(&self) -> bool {
+        self.life.vault.as_ref().is_some_and(|vault| vault.status().read_only.is_some())
+    }
+
+    fn program(&mut self, step: &Step) -> Outcome {
+        let vault = self.vault();
+        let disk = self.world.disk.clone();
+        let was_read_only = self.is_read_only();
+        let mut program = Program {
+            vfs: vault.vfs(),
+            vault: &vault,
+            model: &mut self.model,
+            has_ended: &|| disk.has_ended(),
+            was_read_only,
+        };
+        let work = program.run(step);
+        let bounded = async { tokio::time::timeout(PATIENCE, work).await };
+        let done = self.life.runtime.block_on(bounded).map_err(|_| "it hangs".to_owned())?;
+        let errno = done.err().map_or(0, |error| error.errno());
+        self.trace(&[errno.cast_unsigned().into()]);
+        // What is refused for a reason of the program's own is no failure.
+        let why = [0, libc::ENOENT, libc::EEXIST, libc::ENOTEMPTY, libc::ENOTDIR, libc::EISDIR];
+        if !why.contains(&errno) && self.healthy() && !self.is_read_only() && !disk.has_ended() {
+            return Err(format!("errno {errno}, though nothing is wrong"));
+        }
+        Ok(())
+    }
+
+    /// A failure is one only if nothing is wrong.
+    pub(super) fn expected<T, E: std::fmt::Display>(
+        &self,
+        what: &str,
+        done: Result<T, E>,
+    ) -> Outcome<bool> {
+        match done {
+            Ok(_) => Ok(true),
+            Err(error)
+                if self.healthy() && !self.is_read_only() && !self.world.disk.has_ended() =>
+            {
+                Err(format!("{what} fails though nothing is wrong: {error}"))
+            }
+            Err(_) => Ok(false),
+        }
+    }
+
+    fn look(&mut self) -> Outcome {
+        let vault = self.vault();
+        match self.block(look(&vault))? {
+            Ok(_) if self.world.disk.has_ended() => Ok(()),
+            Ok(seen) => {
+                self.tally.looks += 1;
+                self.model.see(SeenFrom::Mount, &seen)
+            }
+            Err(error) => self.expected::<(), _>("a look", Err(error)).map(drop),
+        }
+    }
+
+    /// Whether everything is in the bucket.
+    pub(super) fn sync(&mut self) -> Outcome<bool> {
+        let vault = self.vault();
+        let synced = self.block(vault.sync(LONG))?;
+        let done = self.expected("sync", synced)?;
+        if done {
+            self.settle();
+        }
+        Ok(done)
+    }
+
+    /// What was unpublished is published, and all is in the bucket.
+    fn settle(&mut self) {
+        self.model.answered(|tree| {
+            for node in tree.values_mut() {
+                if let ModelNode::File(file) = node {
+                    file.or.clear();
+                }
+            }
+        });
+        self.model.is_in_bucket();
+    }
+
+    fn reopen(&mut self) -> Outcome {
+        let vault = self.vault();
+        let closed = self.block(vault.close(LONG))?;
+        if self.expected("closing", closed)? {
+            self.settle();
+        }
+        drop(vault);
+        self.end(SeenFrom::Kill)
+    }
+}
+
+/// What goes wrong with a request, of each kind.
+fn fault(kind: u8, what: &str) -> Fault {
+    let busy = || StoreError::Busy {
+        object: format!("{what}(injected)"),
+        cause: Arc::new(std::io::Error::other("503 Slow Down")),
+    };
+    match kind % 15 {
+        0 => Fault::Breaks,
+        1 | 2 => Fault::LosesReply,
+        3 => Fault::Stalls,
+        4 => Fault::Delays(Duration::from_millis(200)),
+        5 => Fault::Delays(Duration::from_secs(40)),
+        6 => Fault::Trickles(20, Duration::from_secs(2)),
+        7 => Fault::KeepsHalf,
+        8 => Fault::KeepsNothing,
+        9 => Fault::KeepsOther,
+        10 => Fault::TellsNothing,
+        11 => Fault::FlipsBit,
+        12 => Fault::CutsOff,
+        13 => Fault::Fails(busy()),
+        _ => Fault::Older(Duration::from_secs(u64::from(kind) * 3600)),
+    }
+}

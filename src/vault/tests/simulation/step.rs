@@ -1,0 +1,200 @@
+//! What can happen, and how a seed makes a run of it.
+
+use std::ops::Range;
+
+use rand::Rng;
+use rand::rngs::StdRng;
+
+use crate::store::Verb;
+
+/// One thing that happens.
+#[derive(Clone, Debug)]
+pub(super) enum Step {
+    // What programs do.
+    Write {
+        path: u8,
+        seed: u64,
+        length: usize,
+        fsync: bool,
+    },
+    Patch {
+        path: u8,
+        seed: u64,
+        at: u64,
+        length: usize,
+    },
+    Truncate {
+        path: u8,
+        size: u64,
+    },
+    Chmod {
+        path: u8,
+        mode: u32,
+    },
+    Rename {
+        from: u8,
+        to: u8,
+    },
+    Link {
+        from: u8,
+        to: u8,
+    },
+    Unlink {
+        path: u8,
+        while_open: bool,
+    },
+    MakeDir(u8),
+    RemoveDir(u8),
+    CopyRange {
+        from: u8,
+        to: u8,
+        length: u64,
+    },
+    Look,
+    // What people do.
+    Sync,
+    Checkpoint,
+    Reopen,
+    LookFromBucket,
+    TakeOver {
+        seed: u64,
+    },
+    /// Milliseconds.
+    Wait(u64),
+    // What befalls them.
+    Kill,
+    PowerCut,
+    LoseIndex,
+    LoseCache,
+    LoseState,
+    /// The process ends at a change of the disk that is so far ahead: by a kill, or a loss of power.
+    EndAt {
+        changes: u64,
+        power: bool,
+    },
+    DiskFull {
+        changes: Range<u64>,
+    },
+    DiskFails {
+        change: u64,
+    },
+    DiskHeals,
+    StoreFault {
+        verb: Verb,
+        what: &'static str,
+        kind: u8,
+        skip: u32,
+        times: u32,
+    },
+    StoreGone,
+    StoreHeals,
+}
+
+const NAMES: u8 = 5;
+const DIRECTORIES: u8 = 3;
+
+/// Paths are few, so that they meet: five names, in the root and in two directories.
+pub(super) fn path(number: u8) -> String {
+    match number / NAMES % DIRECTORIES {
+        0 => format!("f{}", number % NAMES),
+        directory => format!("d{directory}/f{}", number % NAMES),
+    }
+}
+
+/// The directories besides the root.
+pub(super) fn directory(number: u8) -> String {
+    format!("d{}", 1 + number % (DIRECTORIES - 1))
+}
+
+/// A length of a file: mostly small; around a chunk; sometimes more than a buffer.
+fn length(dice: &mut StdRng) -> usize {
+    match dice.random_range(0..20) {
+        0 => 0,
+        1..=13 => dice.random_range(1..3000),
+        14..=17 => dice.random_range(16_300..16_500),
+        18 => dice.random_range(30_000..90_000),
+        _ => dice.random_range(100_000..400_000),
+    }
+}
+
+fn program(dice: &mut StdRng) -> Step {
+    let path = |dice: &mut StdRng| dice.random_range(0..NAMES * DIRECTORIES);
+    let (one, other, seed) = (path(dice), path(dice), dice.random());
+    match dice.random_range(0..30) {
+        0..=10 => {
+            let (length, fsync) = (length(dice), dice.random_range(0..4) == 0);
+            Step::Write { path: one, seed, length, fsync }
+        }
+        11..=14 => {
+            let (at, length) = (dice.random_range(0..40_000), dice.random_range(1..2000));
+            Step::Patch { path: one, seed, at, length }
+        }
+        15..=16 => Step::Truncate { path: one, size: dice.random_range(0..40_000) },
+        17 => Step::Chmod { path: one, mode: dice.random_range(0..0o1000) },
+        18..=20 => Step::Rename { from: one, to: other },
+        21 => Step::Link { from: one, to: other },
+        22..=24 => Step::Unlink { path: one, while_open: dice.random() },
+        25..=26 => Step::MakeDir(dice.random()),
+        27 => Step::RemoveDir(dice.random()),
+        28 => Step::CopyRange { from: one, to: other, length: dice.random_range(1..60_000) },
+        _ => Step::Look,
+    }
+}
+
+fn people(dice: &mut StdRng) -> Step {
+    match dice.random_range(0..20) {
+        0..=5 => Step::Wait(dice.random_range(1..400)),
+        6..=7 => Step::Wait(dice.random_range(5_000..40_000)),
+        8 => Step::Wait(dice.random_range(3_600_000..8_000_000)),
+        9..=11 => Step::Sync,
+        12..=13 => Step::Checkpoint,
+        14..=15 => Step::Reopen,
+        16..=18 => Step::LookFromBucket,
+        _ => Step::TakeOver { seed: dice.random() },
+    }
+}
+
+fn trouble(dice: &mut StdRng) -> Step {
+    let few = |dice: &mut StdRng| {
+        if dice.random() { dice.random_range(1..12) } else { dice.random_range(1..120) }
+    };
+    match dice.random_range(0..30) {
+        0..=1 => Step::Kill,
+        2..=3 => Step::PowerCut,
+        4 => Step::LoseIndex,
+        5 => Step::LoseCache,
+        6 => Step::LoseState,
+        7..=12 => Step::EndAt { changes: few(dice), power: dice.random() },
+        13..=15 => {
+            let from = few(dice);
+            Step::DiskFull { changes: from..from + few(dice) }
+        }
+        16 => Step::DiskFails { change: few(dice) },
+        17..=18 => Step::DiskHeals,
+        19..=25 => {
+            let verbs = [Verb::Put, Verb::Put, Verb::Get, Verb::Head, Verb::List];
+            let what = ["", "log/", "pack/", "page/", "checkpoint/"];
+            Step::StoreFault {
+                verb: verbs[dice.random_range(0..verbs.len())],
+                what: what[dice.random_range(0..what.len())],
+                kind: dice.random(),
+                skip: dice.random_range(0..4),
+                times: dice.random_range(1..5),
+            }
+        }
+        26 => Step::StoreGone,
+        _ => Step::StoreHeals,
+    }
+}
+
+/// So many steps.
+pub(super) fn steps(dice: &mut StdRng, count: usize) -> Vec<Step> {
+    // Some runs are calm, some are not.
+    let (troubles, peoples) = (dice.random_range(1..12), dice.random_range(1..12));
+    let one = |_| match dice.random_range(0..40) {
+        n if n < troubles => trouble(dice),
+        n if n < troubles + peoples => people(dice),
+        _ => program(dice),
+    };
+    (0..count).map(one).collect()
+}
