@@ -21,6 +21,7 @@ import errno
 import os
 import random
 import threading
+import time
 
 from rig import PATIENCE, Trouble
 from tree import Tree, look, nodes
@@ -52,6 +53,8 @@ class Worker(threading.Thread):
         self.descriptors = {}
         self.operations = 0
         self.trouble = None
+        # The disk below is about to go: whatever fails from here on was to be expected.
+        self.power = True
         self._go, self._rest, self._resting, self._over = (threading.Event() for _ in range(4))
         self._resting.set()
         self.start()
@@ -59,7 +62,7 @@ class Worker(threading.Thread):
     # What a driver says.
 
     def begin(self, mountpoint):
-        self.root = os.path.join(mountpoint, self.name)
+        self.root, self.power = os.path.join(mountpoint, self.name), True
         self._rest.clear()
         self._resting.clear()
         self._go.set()
@@ -97,10 +100,14 @@ class Worker(threading.Thread):
     def in_bucket(self):
         return 0
 
-    def judge(self, mountpoint, at_least):
-        """Which beginning of the history stands there, with at least so many steps (a number, or `Worker.fsynced` ...)."""
+    def judge(self, mountpoint, at_least, may_fail=False):
+        """Which beginning of the history stands there, with at least so many steps (a number, or `Worker.fsynced` ...).
+        Where files `may_fail`, one that cannot be read (EIO) may be any."""
         at_least = at_least if isinstance(at_least, int) else at_least(self)
-        found, differences = look(os.path.join(mountpoint, self.name)), []
+        try:
+            found, differences = look(os.path.join(mountpoint, self.name), may_fail), []
+        except OSError as error:
+            raise Lost(f"{self.name}: {error}") from error
         steps = self.history + ([self.under_way] if self.under_way else [])
         # After a kill nearly everything is there, and replaying it all can be spared.
         near = at_least >= len(self.history)
@@ -120,8 +127,10 @@ class Worker(threading.Thread):
 
     def reopened(self, mountpoint, at_least):
         """Judges, and goes on from what was found."""
-        _, found = self.judge(mountpoint, at_least)
+        done, found = self.judge(mountpoint, at_least)
         self.forget_descriptors()
+        # What is lost does not come back.
+        del self.history[done:]
         self.under_way = None
         step = ("reopened", nodes(found))
         self.history.append(step)
@@ -148,7 +157,7 @@ class Worker(threading.Thread):
             try:
                 self.work()
             except OSError as error:
-                if error.errno not in DEAD and not dead(self.root):
+                if self.power and error.errno not in DEAD and not dead(self.root):
                     self.trouble = Lost(f"{self.name}: {step_name(self.under_way)} failed: {error}")
             except Exception as error:  # told to the driver's thread
                 self.trouble = error
@@ -328,6 +337,11 @@ class Workers:
         for worker in self.all:
             worker.begin(mountpoint)
 
+    def begin_for(self, mountpoint, seconds):
+        self.begin(mountpoint)
+        time.sleep(seconds)
+        self.rest()
+
     def rest(self):
         """Returns when none does anything any more: asked to, or since the mount died."""
         for worker in self.all:
@@ -335,13 +349,37 @@ class Workers:
         for worker in self.all:
             worker.wait_for_rest()
 
+    def power_off(self):
+        """Said before the disk goes."""
+        for worker in self.all:
+            worker.power = False
+
     def after_kill(self, mountpoint, at_least=Worker.in_journal):
         for worker in self.all:
             worker.reopened(mountpoint, at_least)
 
-    def judge(self, mountpoint, at_least):
-        """Compares only; the number of steps that are missing."""
-        return sum(len(worker.history) - worker.judge(mountpoint, at_least)[0] for worker in self.all)
+    def judge(self, mountpoint, at_least, may_fail=False):
+        """Compares only; how many workers lack something that was done before a kill."""
+        lacking = 0
+        for worker in self.all:
+            try:
+                worker.judge(mountpoint, Worker.in_journal, may_fail)
+            except Lost:
+                if at_least is Worker.in_journal:
+                    raise
+                worker.judge(mountpoint, at_least, may_fail)
+                lacking += 1
+        return lacking
+
+    def found(self, mountpoint):
+        """What stands there, readable or not: contents, and which names are one file, without the inodes' numbers."""
+        found = [look(os.path.join(mountpoint, worker.name), may_fail=True) for worker in self.all]
+        return [{path: (content, sorted(each for each in tree if tree[each][0] == inode))
+                 for path, (inode, content) in tree.items()} for tree in found]
+
+    def forget_descriptors(self):
+        for worker in self.all:
+            worker.forget_descriptors()
 
     def synced(self):
         for worker in self.all:

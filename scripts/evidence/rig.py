@@ -94,11 +94,11 @@ class Process:
 class Machine:
     """A user on a machine of their own."""
 
-    def __init__(self, rig, name, home=None, environment=None):
+    def __init__(self, rig, name, home=None, environment=None, mountpoint=None):
         self.rig, self.name = rig, name
         self.home = home or rig.scratch / name
         self.home.mkdir(mode=0o700, exist_ok=True)
-        self.mountpoint = self.home / "vault"
+        self.mountpoint = mountpoint or self.home / "vault"
         # For every command; a mount may have more.
         self.environment = environment or {}
         self.daemon = None
@@ -187,11 +187,10 @@ class Machine:
     def clean_up(self):
         """Ends every daemon below this home, and takes the mount away, whatever became of it."""
         self.forget_daemon()
-        for process in daemons_below(self.home):
+        for process in daemons_below(self.mountpoint.parent):
             with contextlib.closing(process):
                 process.kill()
-        if is_mounted(self.mountpoint):
-            subprocess.run(["umount", "-l", self.mountpoint], check=False)
+        take_mount_away(self.mountpoint)
 
 
 class Rig:
@@ -200,6 +199,8 @@ class Rig:
     def __init__(self, part, seed, store=DIRECTORY):
         self.part, self.seed, self.store = part, seed, store
         self.machines = []
+        # What a part itself has to clean up, when every daemon has ended.
+        self.at_end = contextlib.ExitStack()
         self._server = None
         self.bucket = self.endpoint = None
 
@@ -227,6 +228,7 @@ class Rig:
         if self._server:
             self._server.kill()
             self._server.wait()
+        self.at_end.close()
         shutil.rmtree(self.scratch, ignore_errors=True)
 
     def _start_server(self):
@@ -244,9 +246,10 @@ class Rig:
         """The options that name the vault."""
         return ["--bucket", self.bucket] + (["--endpoint-url", self.endpoint] if self.endpoint else [])
 
-    def machine(self, name, home=None, environment=None):
-        """A user on a machine of their own; `home` to have it on another disk."""
-        machine = Machine(self, name, home, environment)
+    def machine(self, name, home=None, environment=None, mountpoint=None):
+        """A user on a machine of their own; `home` to have it on another disk (then `mountpoint` in a directory that is not
+        on it)."""
+        machine = Machine(self, name, home, environment, mountpoint)
         self.machines.append(machine)
         return machine
 
@@ -256,10 +259,13 @@ class Rig:
         key = [line.split(":", 1)[1].strip() for line in said.splitlines() if line.startswith("Recovery key")]
         self.passphrase.write_text(key[0] + "\n")
 
-    def check(self):
-        """`check --read-data` by somebody who knows nothing else."""
+    def check(self, expected=0):
+        """`check --read-data` by somebody who knows nothing else, with the exit code that it must have."""
         with self._stranger() as stranger:
-            return stranger.must("check", "--read-data", *self.where, timeout=10 * PATIENCE)
+            done = stranger.run("check", "--read-data", *self.where, timeout=10 * PATIENCE)
+        if done.code != expected:
+            raise Trouble(f"`s3vault check --read-data` exits with {done.code}: {done.out}{done.err}")
+        return done
 
     @contextlib.contextmanager
     def from_bucket_alone(self, *options, take_over=False):
@@ -290,7 +296,8 @@ class Rig:
             for machine in self.machines:
                 for log in machine.home.glob(".local/state/s3vault/*/daemon.log"):
                     print(f"-- the daemon's log of {machine.name}", file=kept)
-                    with open(log, encoding="utf-8", errors="replace") as lines:
+                    # A part may have broken the disk that it lies on.
+                    with contextlib.suppress(OSError), open(log, encoding="utf-8", errors="replace") as lines:
                         kept.writelines(lines.readlines()[-2000:])
         say(f"the logs of the daemons are in {LOGS / self.part}.log")
 
@@ -298,6 +305,12 @@ class Rig:
 def is_mounted(path):
     """Also when the mount is dead."""
     return any(line.split()[1] == str(path) for line in open("/proc/mounts", encoding="utf-8", errors="surrogateescape"))
+
+
+def take_mount_away(path):
+    """Whatever became of it."""
+    if is_mounted(path):
+        subprocess.run(["umount", "-l", path], check=False)
 
 
 def daemons_below(directory):

@@ -1,10 +1,13 @@
 """What a directory must look like: steps applied to paths in memory, and the comparison with what is found."""
 
 import copy
+import errno
 import os
 import zlib
 
 PAGE = 4096
+# What a file shows that cannot be read, where that may be.
+UNREADABLE = "EIO"
 
 
 class File:
@@ -25,7 +28,7 @@ class File:
         self.states, self.writes = [self.states[-1]], []
 
     def may_show(self, content):
-        return content in self.states or any(
+        return content is UNREADABLE or content in self.states or any(
             content == overwritten(before, offset, data[:cut])
             for before, (offset, data) in zip(self.states, self.writes) for cut in cuts(offset, data))
 
@@ -134,8 +137,16 @@ class Tree:
         return None
 
 
-def look(root):
+def look(root, may_fail=False):
     """What stands below a directory: path -> (inode, content; None for a directory)."""
+
+    def read(file):
+        try:
+            return file.read()
+        except OSError as error:
+            if may_fail and error.errno == errno.EIO:
+                return UNREADABLE
+            raise
     found = {}
     if not os.path.exists(root):
         return found
@@ -148,7 +159,7 @@ def look(root):
                 walk(entry.path, path + "/")
             else:
                 with open(entry.path, "rb") as file:
-                    found[path] = (os.fstat(file.fileno()).st_ino, file.read())
+                    found[path] = (os.fstat(file.fileno()).st_ino, read(file))
     walk(root, "")
     return found
 
