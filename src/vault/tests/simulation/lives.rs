@@ -7,8 +7,8 @@ use rand::Rng;
 use super::model::{SeenFrom, Tree};
 use super::run::{DiskPlan, LONG, Outcome, SimulatedRun};
 use super::world::{OWNER, Who, look};
-use crate::types::with_causes;
-use crate::vault::tests::write;
+use crate::types::{InodeNo, with_causes};
+use crate::vault::tests::{USER, write};
 
 impl SimulatedRun {
     /// The process ends; the next one finds what is left.
@@ -149,10 +149,29 @@ impl SimulatedRun {
         }
     }
 
+    /// W3: what this machine still writes gets nowhere, and it is told.
+    fn is_fenced(&self) -> Outcome {
+        let vault = self.vault();
+        let refused = self.block(async {
+            let made = vault.vfs().mkdir(&USER, InodeNo::ROOT, b"too late", 0o755).await;
+            made.is_err() || vault.sync(LONG).await.is_err()
+        })?;
+        if refused && self.is_read_only() {
+            return Ok(());
+        }
+        Err("another machine took over, and this one goes on".into())
+    }
+
     /// Another machine takes the vault over, changes it, and leaves it. What this one had not sent is set aside.
     pub(super) fn take_over(&mut self, seed: u64) -> Outcome {
-        self.close_life();
-        self.world.disk.after_kill();
+        let lives_on = seed.is_multiple_of(2);
+        if lives_on {
+            self.plan = DiskPlan::default();
+            self.world.disk.heal();
+        } else {
+            self.close_life();
+            self.world.disk.after_kill();
+        }
         self.heal_store();
         let who = Who { name: "b", read_only: false, take_over: true };
         let (before, after): (Tree, Tree) = self.block(async {
@@ -166,6 +185,9 @@ impl SimulatedRun {
         })??;
         self.model.see(SeenFrom::Bucket, &before)?;
         self.model.begin_at(after);
+        if lives_on {
+            self.is_fenced()?;
+        }
         self.close_life();
         self.world.disk.after_kill();
         self.open(SeenFrom::Kill)

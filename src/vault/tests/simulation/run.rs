@@ -239,7 +239,7 @@ impl SimulatedRun {
         });
     }
 
-    fn is_read_only(&self) -> bool {
+    pub(super) fn is_read_only(&self) -> bool {
         self.life.vault.as_ref().is_some_and(|vault| vault.status().read_only.is_some())
     }
 
@@ -336,7 +336,7 @@ fn fault(kind: u8, what: &str) -> Fault {
         object: format!("{what}(injected)"),
         cause: Arc::new(std::io::Error::other("503 Slow Down")),
     };
-    match kind % 15 {
+    match kind % 17 {
         0 => Fault::Breaks,
         1 | 2 => Fault::LosesReply,
         3 => Fault::Stalls,
@@ -350,6 +350,7 @@ fn fault(kind: u8, what: &str) -> Fault {
         11 => Fault::FlipsBit,
         12 => Fault::CutsOff,
         13 => Fault::Fails(busy()),
+        14 | 15 => Fault::ListsLate,
         _ => Fault::Older(Duration::from_secs(u64::from(kind) * 3600)),
     }
 }
