@@ -15,6 +15,7 @@ use super::page::Sizes;
 use super::page_io::PageIo;
 use super::{Error, Result};
 use crate::log::{self, CommitContent, LogEnd, open_object};
+use crate::os::{self, PipelineStep};
 use crate::store;
 use crate::types::{CommitNo, Hash, MIB};
 
@@ -163,6 +164,7 @@ async fn publish(manifest: Manifest, context: &BuildContext<'_>) -> Result<Manif
         Err(store::Error::Exists { .. }) => true,
         Err(error) => return Err(error.into()),
     };
+    os::reached(PipelineStep::ManifestPut);
     let open = |there: &Bytes| {
         if !taken && *there != sealed {
             return Err(Error::malformed(&name, "the bucket does not hold what was written"));
@@ -173,5 +175,6 @@ async fn publish(manifest: Manifest, context: &BuildContext<'_>) -> Result<Manif
     if verified.commit_hash != manifest.commit_hash {
         return Err(Error::malformed(name, "it is as of another commit of this number"));
     }
+    os::reached(PipelineStep::CheckpointMade);
     Ok(verified)
 }

@@ -9,6 +9,7 @@ use super::page::{PageRecords, PlainPage};
 use super::{Error, Result};
 use crate::crypto::{self, Keys, Place};
 use crate::log::open_object;
+use crate::os::{self, PipelineStep};
 use crate::types::{CommitNo, PageId};
 
 /// Uploads at once: enough to fill a link beside the rest, at 6 MiB of memory.
@@ -78,6 +79,7 @@ impl<'a> PageIo<'a> {
         let name = page_name(self.number, id);
         self.uploads.spawn(async move {
             bucket.put_new(&name, sealed.clone()).await?;
+            os::reached(PipelineStep::PagePut);
             // What the index forgets at the rebase is asked from here next.
             cache.insert_whole(&name, sealed);
             Ok(())

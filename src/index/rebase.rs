@@ -2,6 +2,7 @@
 
 use super::{Index, Result};
 use crate::checkpoint::Base;
+use crate::os::{self, PipelineStep};
 use crate::types::Seq;
 
 impl Index {
@@ -54,6 +55,7 @@ impl Index {
             }
             other => other?,
         };
+        os::reached(PipelineStep::BaseSwitched);
         // Of a commit that the index did not see, it does not know what it covers: all stays, and is right.
         let Some(Some(count)) = covered else { return Ok(()) };
         let dropped = match self.0.watched(self.0.sled.db().flush()) {
@@ -62,6 +64,7 @@ impl Index {
                 other.and_then(|()| self.0.watched(self.0.sled.drop_covered(count, commit)))?
             }
         };
+        os::reached(PipelineStep::CoveredDropped);
         tracing::debug!(commit = commit.0, dropped, "the base moved");
         Ok(())
     }

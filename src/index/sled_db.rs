@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{Error, Result};
 use crate::log;
-use crate::os;
+use crate::os::{self, PipelineStep};
 use crate::types::MIB;
 
 /// sled's own cache: small, since what is hot lies in the layer above it or was just read.
@@ -159,7 +159,11 @@ impl SledDb {
 
     /// One batch: all of it is there after a crash, or nothing.
     pub(super) fn apply(&self, batch: sled::Batch) -> Result<()> {
-        self.guarded(|db| Ok(db.apply_batch(batch)?))?;
+        self.guarded(|db| {
+            os::before(PipelineStep::IndexWrite, || Ok(())).map_err(sled::Error::Io)?;
+            Ok(db.apply_batch(batch)?)
+        })?;
+        os::reached(PipelineStep::IndexWritten);
         free_garbage();
         Ok(())
     }
@@ -168,6 +172,7 @@ impl SledDb {
     pub(super) fn flush(&self) -> Result<()> {
         self.take_room(0)?;
         self.guarded(|db| Ok(db.flush()?))?;
+        os::reached(PipelineStep::IndexFlushed);
         Ok(())
     }
 

@@ -10,6 +10,7 @@ use super::{
     seal_commit,
 };
 use crate::crypto::{self, Keys};
+use crate::os::{self, PipelineStep};
 use crate::records::Claimant;
 use crate::records::{Change, Key, WriterClaim, encode_value};
 use crate::store::{self, Bucket, Moved};
@@ -222,15 +223,15 @@ impl Committer {
             return Err(Error::malformed("the committer", "nothing is prepared").into());
         };
         let name = commit_name(pending.number);
-        let cause =
-            match self.bucket.put_once_counted(&name, pending.sealed.clone(), &pending.moved).await
-            {
-                Ok(uploaded) if believed(uploaded.time(), self.head.seen) => {
-                    return Ok(self.confirmed(uploaded.time()));
-                }
-                Ok(_) => None,
-                Err(error) => Some(error),
-            };
+        let put = self.bucket.put_once_counted(&name, pending.sealed.clone(), &pending.moved).await;
+        os::reached(PipelineStep::CommitPut);
+        let cause = match put {
+            Ok(uploaded) if believed(uploaded.time(), self.head.seen) => {
+                return Ok(self.confirmed(uploaded.time()));
+            }
+            Ok(_) => None,
+            Err(error) => Some(error),
+        };
         self.decide(cause).await
     }
 

@@ -11,6 +11,7 @@ mod medium;
 mod mounts;
 mod process;
 mod socket;
+mod steps;
 mod syscalls;
 mod tasks;
 #[cfg(test)]
@@ -33,6 +34,9 @@ pub use process::{
     resident_memory, signal_child, started,
 };
 pub use socket::{acknowledged, addresses, connect_abstract, end_accepting, peer_user};
+#[cfg(feature = "testing")]
+pub use steps::{Observing, observe};
+pub use steps::{PipelineStep, before, reached};
 pub use syscalls::{stdout_was_closed, trim_malloc, tune_malloc};
 pub use tasks::{Panicked, Restarts, blocking, thread, watched, watched_here};
 #[cfg(test)]

@@ -10,9 +10,9 @@ use tokio::time::Instant;
 use super::barrier_round::{Adopt, Rounds};
 use super::error::{Error, Result};
 use super::staging::Staging;
-use super::steps::{StepObserver, UploadStep};
+use super::steps::StepObserver;
 use crate::log::{Journal, NotedCommit, Receipt};
-use crate::os;
+use crate::os::{self, PipelineStep};
 use crate::types::Seq;
 
 /// How long anything stays unsynced (J2).
@@ -123,7 +123,7 @@ impl Barrier {
         let noted = inner.rounds.journal.note_confirmed(NotedCommit { upto, number, hash });
         noted.map_err(|error| inner.rounds.poisoned_by(&error))?;
         inner.rounds.area.table.lock().confirmed(upto);
-        inner.rounds.steps.done(UploadStep::Noted);
+        inner.rounds.steps.done(PipelineStep::Noted);
         inner.noted.notify_one();
         Ok(())
     }

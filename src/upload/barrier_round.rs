@@ -12,8 +12,9 @@ use super::error::{Error, Result};
 use super::pack::PackToSync;
 use super::pack_names::{closed_name, pack_object};
 use super::settled::Settled;
-use super::steps::{StepObserver, UploadStep};
+use super::steps::StepObserver;
 use crate::log::{DROPPED_AT_ONCE, Journal};
+use crate::os::{self, PipelineStep};
 use crate::types::{PackId, Seq};
 
 /// Takes over the file of a pack that the bucket has: (object, file). It moves the file away, or fails, and then it is
@@ -62,7 +63,7 @@ impl Rounds {
         if unnamed {
             let synced = self.area.disk.sync_dir();
             synced.map_err(|e| self.failed("an fsync of the staging directory failed", e))?;
-            self.steps.done(UploadStep::DirectorySynced);
+            self.steps.done(PipelineStep::DirectorySynced);
         }
         self.area.table.lock().synced(&packs);
         let noted = self.journal.durable_noted().upto;
@@ -70,7 +71,7 @@ impl Rounds {
             crate::log::Error::Full => Error::Full,
             error => self.poisoned_by(&error),
         })?;
-        self.steps.done(UploadStep::BarrierWritten);
+        self.steps.done(PipelineStep::BarrierWritten);
         // A note that is durable lets segments of the journal go (J5), also when nothing else is new.
         let is_noted = self.journal.durable_noted().upto > noted;
         doomed.into_iter().for_each(|pack| self.remove(pack));
@@ -106,7 +107,7 @@ impl Rounds {
         }
         self.drops_wait.store(!has_room, Ordering::Relaxed);
         if !dead.is_empty() {
-            self.steps.done(UploadStep::DropsNoted);
+            self.steps.done(PipelineStep::DropsNoted);
             area.changed.notify_waiters(); // commits may go on, or packs be sent
         }
         area.table.lock().doomed()
@@ -120,7 +121,7 @@ impl Rounds {
         if let Some(entry) = area.table.lock().remove(pack) {
             area.room.shrank(entry.length);
         }
-        self.steps.done(UploadStep::PackDropped);
+        self.steps.done(PipelineStep::PackDropped);
     }
 
     fn sync_pack(&self, pack: &PackToSync) -> Result<()> {
@@ -129,14 +130,14 @@ impl Rounds {
             Some(file) => Ok(file.clone()),
             None => area.open_file(pack.pack, pack.renamed),
         };
-        let synced = file.and_then(|file| file.sync());
+        let synced = file.and_then(|file| os::before(PipelineStep::PackSync, || file.sync()));
         if let Err(error) = synced {
             if area.table.lock().has_left(pack.pack) {
                 return Ok(()); // in this moment: its transactions are all confirmed
             }
             return Err(self.failed("an fsync of a staged pack failed", error));
         }
-        self.steps.done(UploadStep::PackSynced);
+        self.steps.done(PipelineStep::PackSynced);
         Ok(())
     }
 
@@ -187,6 +188,6 @@ impl Rounds {
         if let Some(entry) = entry {
             area.room.shrank(entry.length);
         }
-        self.steps.done(UploadStep::PackLeft);
+        self.steps.done(PipelineStep::PackLeft);
     }
 }

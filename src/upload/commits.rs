@@ -6,9 +6,8 @@ use tokio::time::Instant;
 
 use super::backoff::Backoff;
 use super::pipeline::{Pipeline, StopReason};
-use super::steps::UploadStep;
 use crate::log::{COMMIT_BYTES, CommitError, Committer, Journaled, Receipt};
-use crate::os;
+use crate::os::{self, PipelineStep};
 use crate::records::TRANSACTION_MAX;
 use crate::types::{Seq, with_causes};
 
@@ -41,7 +40,7 @@ pub(super) async fn run(pipeline: Arc<Pipeline>, mut committer: Committer) -> Op
                     continue;
                 }
             }
-            pipeline.steps.done(UploadStep::CommitPrepared);
+            pipeline.steps.done(PipelineStep::CommitPrepared);
         }
         // What is appended while this commit is in flight goes into the next one, which lingers from here on.
         since = Some(Instant::now());
@@ -57,7 +56,7 @@ pub(super) async fn run(pipeline: Arc<Pipeline>, mut committer: Committer) -> Op
             Ok(receipt) => {
                 backoff.succeeded();
                 pipeline.commits_health.succeeded();
-                pipeline.steps.done(UploadStep::CommitConfirmed);
+                pipeline.steps.done(PipelineStep::CommitConfirmed);
                 if confirmed(&pipeline, &receipt).is_err() {
                     break; // the journal is poisoned
                 }

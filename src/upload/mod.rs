@@ -49,5 +49,5 @@ pub use pipeline::{Hooks, UploadLimits};
 pub use recover::{Footers, Recovered};
 pub use reserve::{Reservation, StagingLimits, cost};
 pub use staging::{Staging, StagingUsage};
-pub use steps::{StepObserver, UploadStep};
+pub use steps::StepObserver;
 pub use uploader::{Parts, UploadStatus, Uploader};

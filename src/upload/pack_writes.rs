@@ -6,7 +6,7 @@ use super::area::StagingArea;
 use super::error::{Error, Result};
 use super::pack_names::{closed_name, open_name};
 use super::unwritten::UnwrittenTail;
-use crate::os::{DiskFile, is_full};
+use crate::os::{self, DiskFile, PipelineStep, is_full};
 use crate::types::PackId;
 
 impl StagingArea {
@@ -33,8 +33,9 @@ impl StagingArea {
         let Some(file) = self.file_of(pack, file) else {
             return Err(Error::Poisoned("a pack without a file".into()));
         };
-        match file.write_at(sealed, offset) {
+        match os::before(PipelineStep::PackWrite, || file.write_at(sealed, offset)) {
             Ok(()) => {
+                os::reached(PipelineStep::PackWritten);
                 self.wrote(pack, sealed.len() as u64, offset + sealed.len() as u64);
                 Ok(())
             }
@@ -84,7 +85,10 @@ impl StagingArea {
                 return Ok(());
             }
         }
-        match self.disk.rename(&open_name(pack), &closed_name(pack)) {
+        let named = os::before(PipelineStep::PackClose, || {
+            self.disk.rename(&open_name(pack), &closed_name(pack))
+        });
+        match named {
             Ok(()) => self.closed(pack, None),
             Err(error) if is_full(&error) => {
                 let file = self.file_of(pack, file);
@@ -98,6 +102,7 @@ impl StagingArea {
     }
 
     fn closed(&self, pack: PackId, extents_end: Option<u64>) {
+        os::reached(PipelineStep::PackClosed);
         self.table.lock().closed(pack, extents_end);
         // Of one that was found, recovery has decided.
         if extents_end.is_none() {

@@ -7,6 +7,7 @@ use super::pack::Stage;
 use super::pack_names::parse_name;
 use super::staging::Staging;
 use super::unwritten::UnwrittenTail;
+use crate::os::{self, PipelineStep};
 use crate::types::PackId;
 
 /// Judges and makes footers: the vault has the keys, this room has not.
@@ -51,6 +52,7 @@ impl Staging {
             }
             let Some(end) = referred.get(&pack).copied() else {
                 self.forget_found(pack, &name, length)?;
+                os::reached(PipelineStep::PackForgotten);
                 done.removed += 1;
                 continue;
             };
@@ -72,6 +74,7 @@ impl Staging {
                 self.mend(pack, renamed, length, end, footers)?;
                 done.mended += 1;
             }
+            os::reached(PipelineStep::PackRecovered);
         }
         self.area.changed.notify_waiters();
         Ok(done)

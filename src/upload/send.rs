@@ -11,8 +11,7 @@ use super::backoff::Backoff;
 use super::job::{InBucket, PackJob};
 use super::pack_names::pack_object;
 use super::pipeline::Pipeline;
-use super::steps::UploadStep;
-use crate::os;
+use crate::os::{self, PipelineStep};
 use crate::store::{self, Moved};
 use crate::types::with_causes;
 
@@ -106,7 +105,7 @@ fn settle(
             drop(table);
             backoff.succeeded();
             pipeline.packs_health.succeeded();
-            pipeline.steps.done(UploadStep::PackConfirmed);
+            pipeline.steps.done(PipelineStep::PackConfirmed);
         }
         Err(error) => {
             table.not_sent(job);
@@ -134,9 +133,11 @@ async fn send(pipeline: &Pipeline, job: PackJob, moved: &Moved) -> Result<InBuck
         Ok(Err(error)) => return Err(Error::Read(job.pack, with_causes(&error))),
         Err(panic) => return Err(Error::Read(job.pack, panic.to_string())),
     };
-    pipeline.steps.done(UploadStep::PackRead);
+    pipeline.steps.done(PipelineStep::PackRead);
     let name = pack_object(job.pack);
-    let result = match pipeline.bucket.put_new_counted(&name, body.clone(), moved).await {
+    let put = pipeline.bucket.put_new_counted(&name, body.clone(), moved).await;
+    os::reached(PipelineStep::PackPut);
+    let result = match put {
         Ok(uploaded) => InBucket::put(job, &uploaded).ok_or(Error::Stranger(name)),
         Err(store::Error::Exists { .. }) => compare(pipeline, job, &name, &body).await,
         Err(error) => {

@@ -16,7 +16,7 @@ use super::pack_table::PackTable;
 use super::reserve::{Reservation, StagingLimits, StagingRoom, cost};
 use super::unwritten::UnwrittenTail;
 use crate::log::{DroppedPack, JournalRoom, PackWatcher};
-use crate::os::{Directory, Disk, is_full};
+use crate::os::{self, Directory, Disk, PipelineStep, is_full};
 use crate::types::{PackId, Seq};
 
 /// What staging holds, for `status` and `statfs`, in bytes on disk.
@@ -86,10 +86,12 @@ impl Staging {
     /// Begins a new pack, `<id>.open`.
     pub fn create(&self, pack: PackId) -> Result<OpenPack> {
         self.area.check()?;
-        let file = match self.area.disk.create(&open_name(pack)) {
+        let made = os::before(PipelineStep::PackMake, || self.area.disk.create(&open_name(pack)));
+        let file = match made {
             Err(error) if is_full(&error) => None,
             created => Some(created.map_err(|e| self.area.fail("making a pack in staging", e))?),
         };
+        os::reached(PipelineStep::PackMade);
         self.area.table.lock().created(pack, file.clone());
         if file.is_none() {
             self.area.keep_tail(pack, UnwrittenTail::default());

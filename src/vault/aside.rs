@@ -11,7 +11,7 @@ use super::{Error, Result};
 use crate::crypto::{Keys, Place};
 use crate::index::{self, Index};
 use crate::log::{Inspection, Journal};
-use crate::os;
+use crate::os::{self, PipelineStep};
 use crate::records::{Change, Key, Transaction, encode_value};
 use crate::types::{InodeNo, PackId, Seq};
 
@@ -52,11 +52,15 @@ impl Aside<'_> {
         let wanted = |name: &str| packs.iter().any(|pack| name.starts_with(&pack.to_string()));
         let staging = self.state_dir.join("staging");
         link_all(&staging, &making.join("staging"), wanted).map_err(failed())?;
+        os::reached(PipelineStep::AsideLinked);
         let records = self.records(index).await?;
         let sealed = self.keys.seal(PLACE, &encode_value(&records));
         os::create_durably(&making.join("records"), &sealed[..]).map_err(failed())?;
+        os::reached(PipelineStep::AsideRecorded);
         os::sync_tree(&making).map_err(failed())?;
+        os::reached(PipelineStep::AsideSynced);
         os::rename(&making, &folder).map_err(failed())?;
+        os::reached(PipelineStep::AsideNamed);
         os::sync_dir(&parent).map_err(failed())?;
         remove_files(&journal).map_err(failed())?;
         Ok(folder)
@@ -190,6 +194,7 @@ pub(super) fn remove_files(dir: &Path) -> std::io::Result<()> {
     files.sort();
     for file in files.iter().rev() {
         os::remove(file)?;
+        os::reached(PipelineStep::OldJournalRemoved);
     }
     os::sync_dir(dir)
 }

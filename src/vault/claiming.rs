@@ -8,6 +8,7 @@ use super::survey::Survey;
 use super::{Error, Result};
 use crate::index::{self, Index};
 use crate::log::{CommitError, Committer, Inspection, Journal, LogEnd, Receipt};
+use crate::os::{self, PipelineStep};
 use crate::records::Claimant;
 use crate::types::InodeNo;
 use crate::upload::Staging;
@@ -122,7 +123,10 @@ impl OpenContext<'_> {
         let mut tries = 0;
         loop {
             match committer.claim(&claimant).await {
-                Ok(receipt) => return Ok(Some(receipt)),
+                Ok(receipt) => {
+                    os::reached(PipelineStep::Claimed);
+                    return Ok(Some(receipt));
+                }
                 Err(CommitError::Fenced { .. }) => return Ok(None),
                 Err(CommitError::Again { cause, .. }) => {
                     tries += 1;

@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::open_vault::{Ending, Vault, Writer};
 use super::{Error, Result};
 use crate::log::{CommitError, Committer, Head, NotedCommit};
-use crate::{index, log, os, upload};
+use crate::os::{self, PipelineStep};
+use crate::{index, log, upload};
 
 /// How often a release is tried before the vault is left claimed by this machine.
 const RELEASE_TRIES: usize = 4;
@@ -74,7 +75,10 @@ impl Vault {
                 tracing::warn!("the disk is full: the clean end is not noted");
                 Ok(())
             }
-            other => other,
+            other => {
+                os::reached(PipelineStep::CleanNoted);
+                other
+            }
         }
     }
 
@@ -82,11 +86,13 @@ impl Vault {
         for attempt in 1.. {
             match committer.release().await {
                 Ok(receipt) => {
+                    os::reached(PipelineStep::Released);
                     self.index.confirmed(&receipt);
                     writer.recorder.remember(receipt.number(), receipt.hash());
                     let (upto, number, hash) = (receipt.upto(), receipt.number(), receipt.hash());
                     *self.head.lock() = Head { number, hash, seen: receipt.time() };
                     writer.journal.note_confirmed(NotedCommit { upto, number, hash })?;
+                    os::reached(PipelineStep::ReleaseNoted);
                     return Ok(());
                 }
                 Err(CommitError::Again { .. }) if attempt < RELEASE_TRIES => {}

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 
 use crate::crypto::Keys;
 use crate::log::{Receipt, Seen};
-use crate::os;
+use crate::os::{self, PipelineStep};
 use crate::types::{CommitNo, Generation, Hash};
 
 /// Remembers what this machine saw of the vault, at each commit.
@@ -59,7 +59,10 @@ impl HeadRecorder {
             return;
         }
         match seen.store(&self.dir, &self.keys) {
-            Ok(()) => *written = seen.number,
+            Ok(()) => {
+                os::reached(PipelineStep::HeadRemembered);
+                *written = seen.number;
+            }
             Err(error) => {
                 tracing::warn!(%error, "the head of the log is not remembered on this machine");
             }

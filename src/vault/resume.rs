@@ -12,7 +12,7 @@ use super::{Error, Result};
 use crate::content::{FooterKeys, extent_opens};
 use crate::index::Index;
 use crate::log::{Inspection, Journal, JournalOptions, NotedCommit};
-use crate::os::Directory;
+use crate::os::{self, Directory, PipelineStep};
 use crate::types::{PackId, Reference, Seq};
 use crate::upload::{Staging, StagingLimits};
 
@@ -102,6 +102,7 @@ impl OpenContext<'_> {
             staging.recover(&HashMap::new(), &self.footers())?;
             let noted = NotedCommit { upto: Seq(0), number: head.0, hash: head.1 };
             let journal = Arc::new(Journal::create(options, noted)?);
+            os::reached(PipelineStep::JournalBegun);
             index.set_journal(journal.id(), Seq(0));
             index.attach(journal.clone());
             index.persist_point()?;
@@ -122,6 +123,7 @@ impl OpenContext<'_> {
         }
         staging.recover(&referred, &self.footers())?;
         let journal = Arc::new(Journal::resume(options, &found)?);
+        os::reached(PipelineStep::JournalResumed);
         if survey.confirmed > found.noted.upto {
             let (number, hash) = head;
             journal.note_confirmed(NotedCommit { upto: survey.confirmed, number, hash })?;
@@ -134,6 +136,7 @@ impl OpenContext<'_> {
             after = last.seq;
             index.replay(&part)?;
         }
+        os::reached(PipelineStep::JournalReplayed);
         index.attach(journal.clone());
         index.persist_point()?;
         Ok(journal)

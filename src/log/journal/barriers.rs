@@ -5,6 +5,7 @@ use super::frame::{BarrierMark, JournalRecord};
 use super::preallocation::RoomClass;
 use super::state::Mark;
 use crate::log::{Error, Result};
+use crate::os::{self, PipelineStep};
 use crate::types::Seq;
 
 impl Journal {
@@ -34,13 +35,14 @@ impl Journal {
     pub fn sync_data(&self, mark: Mark) -> Result<Seq> {
         let Mark { segments: files, sync_dir, place: mark, noted } = mark;
         for segment in &files {
-            let synced = segment.file.sync();
+            let synced = os::before(PipelineStep::JournalSync, || segment.file.sync());
             synced.map_err(|error| self.failed("an fsync of the journal failed", error))?;
         }
         if sync_dir {
             let synced = self.options.disk.sync_dir();
             synced.map_err(|error| self.failed("an fsync of the journal failed", error))?;
         }
+        os::reached(PipelineStep::JournalSynced);
         let mut state = self.state.lock();
         self.pay(&mut state)?;
         // What was written while the fsync ran is not covered by it, nor is what is owed and had no room before.

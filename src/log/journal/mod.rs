@@ -31,7 +31,7 @@ use self::segment::Segment;
 use self::state::{Cursor, JournalState};
 use super::{Error, Result};
 use crate::crypto::{self, Keys};
-use crate::os::Disk;
+use crate::os::{self, Disk, PipelineStep};
 use crate::records::Transaction;
 use crate::types::{Hash, JournalId, PackId, Seq};
 
@@ -178,6 +178,7 @@ impl Journal {
         };
         let length = bytes.len();
         self.write(&mut state, &JournalRecord::Transaction { staged, bytes: bytes.into() }, class)?;
+        os::reached(PipelineStep::TransactionJournaled);
         state.seq = seq;
         if let Some(watcher) = &self.options.watcher {
             watcher.appended(seq, length, &changed);
@@ -289,6 +290,7 @@ impl Journal {
         for segment in &done_with {
             let removed = self.options.disk.remove(&segment::name(segment.number));
             removed.map_err(Error::io("an old journal segment"))?;
+            os::reached(PipelineStep::SegmentRemoved);
             self.preallocation.give_back(segment.room);
         }
         if done_with.is_empty() {

@@ -8,7 +8,7 @@ use super::preallocation::RoomClass;
 use super::segment::{HEADER, Segment};
 use super::state::JournalState;
 use crate::log::{Error, Result};
-use crate::os::is_full;
+use crate::os::{self, PipelineStep, is_full};
 use crate::types::KIB;
 
 /// After a segment could not be made, the next is tried so many bytes later.
@@ -90,7 +90,8 @@ impl Journal {
         };
         let frame = frame::seal(&self.options.keys, self.id, segment.number, segment.end, record);
         self.preallocation.ensure(segment, frame.len() as u64, class)?;
-        if let Err(source) = segment.append(&frame) {
+        let written = os::before(PipelineStep::JournalWrite, || segment.append(&frame));
+        if let Err(source) = written {
             // What is there of it would be in the way of what comes next.
             if is_full(&source) && self.preallocation.cut(segment) {
                 return Err(Error::Full);
@@ -100,6 +101,7 @@ impl Journal {
             state.poison = Some(format!("{what}: {source}"));
             return Err(Error::Io { what: what.into(), source });
         }
+        os::reached(PipelineStep::JournalWritten);
         if !matches!(record, JournalRecord::Barrier(_)) {
             state.unsynced = true;
         }
@@ -119,8 +121,9 @@ impl Journal {
         let disk = &*self.options.disk;
         let is_first = state.segments.is_empty();
         let begin = || -> Result<Segment> {
-            let mut segment =
-                Segment::make(disk, self.id, number, first, &frame).map_err(full_or)?;
+            let make = || Segment::make(disk, self.id, number, first, &frame);
+            let mut segment = os::before(PipelineStep::SegmentMake, make).map_err(full_or)?;
+            os::reached(PipelineStep::SegmentMade);
             self.preallocation.begin(&mut segment, is_first)?;
             segment
                 .publish(disk)
@@ -129,6 +132,7 @@ impl Journal {
             Ok(segment)
         };
         let segment = begin().inspect_err(|_| Segment::unmake(disk))?;
+        os::reached(PipelineStep::SegmentNamed);
         if let Some(last) = state.segments.back_mut() {
             // Room that it does not need any more; left where it is should that fail.
             self.preallocation.cut(last);

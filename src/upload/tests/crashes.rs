@@ -11,18 +11,18 @@ use parking_lot::Mutex;
 use super::rig::*;
 use crate::crypto::Keys;
 use crate::log::{Chain, Committer, Journal, LogEnd, NotedCommit, commit_name};
+use crate::os::PipelineStep;
 use crate::records::Claimant;
 use crate::records::Transaction;
 use crate::store::{Bucket, Deadlines, MemoryStore};
 use crate::types::{CommitNo, Generation, Hash, MIB, PackId, Seq};
 use crate::upload::{
-    Barrier, Footers, Hooks, Parts, Staging, StagingLimits, StepObserver, UploadStep, Uploader,
-    pack_object,
+    Barrier, Footers, Hooks, Parts, Staging, StagingLimits, StepObserver, Uploader, pack_object,
 };
 
 /// Everything that outlives the process, at one moment.
 struct Moment {
-    step: UploadStep,
+    step: PipelineStep,
     local: tempfile::TempDir,
     objects: Vec<(String, Bytes)>,
 }
@@ -39,7 +39,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-fn moment(step: UploadStep, local: &Path, memory: &MemoryStore) -> Moment {
+fn moment(step: PipelineStep, local: &Path, memory: &MemoryStore) -> Moment {
     let dir = tempfile::tempdir().unwrap();
     // In this order: what the first copy refers to, the later ones have, whatever goes on meanwhile.
     copy(&local.join("journal"), &dir.path().join("journal"));
@@ -186,13 +186,13 @@ async fn c5_the_process_may_die_after_any_step_and_nothing_is_lost_or_sent_twice
     *place.lock() = None;
     let moments = std::mem::take(&mut *moments.lock());
     for step in [
-        UploadStep::PackRead,
-        UploadStep::PackConfirmed,
-        UploadStep::CommitPrepared,
-        UploadStep::CommitConfirmed,
-        UploadStep::Noted,
-        UploadStep::BarrierWritten,
-        UploadStep::PackLeft,
+        PipelineStep::PackRead,
+        PipelineStep::PackConfirmed,
+        PipelineStep::CommitPrepared,
+        PipelineStep::CommitConfirmed,
+        PipelineStep::Noted,
+        PipelineStep::BarrierWritten,
+        PipelineStep::PackLeft,
     ] {
         assert!(moments.iter().any(|moment| moment.step == step), "{step:?}");
     }

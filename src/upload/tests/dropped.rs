@@ -2,10 +2,11 @@
 
 use super::rig::*;
 use crate::log::Journal;
+use crate::os::PipelineStep;
 use crate::records::{Change, Key, Transaction};
 use crate::store::{Fault, On, Verb};
 use crate::types::{InodeNo, MIB, Seq};
-use crate::upload::{Error, Staging, StagingLimits, UploadStep};
+use crate::upload::{Error, Staging, StagingLimits};
 
 const SIZE: usize = (1 << 20) + 1000;
 
@@ -41,8 +42,8 @@ async fn c1_what_was_removed_unsent_gives_its_room_back_and_is_not_sent() {
     // Said durably before it is done.
     let steps = rig.steps.lock().clone();
     let at = |step| steps.iter().position(|done| *done == step).unwrap();
-    assert!(at(UploadStep::DropsNoted) < at(UploadStep::BarrierWritten));
-    assert!(at(UploadStep::BarrierWritten) < at(UploadStep::PackDropped));
+    assert!(at(PipelineStep::DropsNoted) < at(PipelineStep::BarrierWritten));
+    assert!(at(PipelineStep::BarrierWritten) < at(PipelineStep::PackDropped));
     // A late reference would be a loss: it is an error.
     assert!(matches!(rig.staging.appending(Seq(99), &[id(1)]), Err(Error::Gone(_))));
     remove(&rig, 3, 1);

@@ -13,10 +13,10 @@ use super::powercut::PowerCut;
 use super::rig::*;
 use crate::crypto::Keys;
 use crate::log::{Journal, JournalOptions, PackWatcher};
-use crate::os::{Directory, Disk};
+use crate::os::{Directory, Disk, PipelineStep};
 use crate::types::{PackId, Reference, Seq};
 use crate::upload::{
-    Barrier, Error, Footers, OpenPack, PackHold, Staging, StagingLimits, StepObserver, UploadStep,
+    Barrier, Error, Footers, OpenPack, PackHold, Staging, StagingLimits, StepObserver,
 };
 
 struct Local {
@@ -172,7 +172,7 @@ async fn j2_what_a_barrier_covers_survives_the_loss_of_power_at_any_step() {
 
 #[tokio::test]
 async fn j2_packs_then_their_directory_then_the_journal() {
-    let steps: Arc<parking_lot::Mutex<Vec<UploadStep>>> = Arc::default();
+    let steps: Arc<parking_lot::Mutex<Vec<PipelineStep>>> = Arc::default();
     let seen = steps.clone();
     let watched = StepObserver::watched(move |step| seen.lock().push(step));
     let local = local(&keys(), None, HOUR, watched);
@@ -186,18 +186,18 @@ async fn j2_packs_then_their_directory_then_the_journal() {
     local.barrier.sync_all().await.unwrap();
     assert_eq!(
         *steps.lock(),
-        [UploadStep::PackSynced, UploadStep::DirectorySynced, UploadStep::BarrierWritten]
+        [PipelineStep::PackSynced, PipelineStep::DirectorySynced, PipelineStep::BarrierWritten]
     );
     // What is durable is not synced again.
     local.journal.append(&transaction(2, &[(id(1), 6)])).unwrap();
     local.barrier.sync_all().await.unwrap();
-    assert_eq!(steps.lock()[3..], [UploadStep::BarrierWritten]);
+    assert_eq!(steps.lock()[3..], [PipelineStep::BarrierWritten]);
     local.barrier.sync_all().await.unwrap();
     assert_eq!(steps.lock().len(), 4, "nothing new: nothing to do");
     one.append(b"more").unwrap();
     local.journal.append(&transaction(3, &[(id(1), 10)])).unwrap();
     local.barrier.sync_all().await.unwrap();
-    assert_eq!(steps.lock()[4..], [UploadStep::PackSynced, UploadStep::BarrierWritten]);
+    assert_eq!(steps.lock()[4..], [PipelineStep::PackSynced, PipelineStep::BarrierWritten]);
 }
 
 #[tokio::test]
@@ -205,7 +205,7 @@ async fn j2_a_transaction_that_comes_while_packs_are_synced_is_not_covered() {
     let late: Arc<parking_lot::Mutex<Option<(Staging, Arc<Journal>)>>> = Arc::default();
     let places = late.clone();
     let watched = StepObserver::watched(move |step| {
-        if step == UploadStep::PackSynced
+        if step == PipelineStep::PackSynced
             && let Some((staging, journal)) = places.lock().take()
         {
             let mut pack = staging.create(id(2)).unwrap();
@@ -243,7 +243,7 @@ async fn j2_callers_at_the_same_time_share_a_round() {
     let rounds = Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let counted = rounds.clone();
     let watched = StepObserver::watched(move |step| {
-        if step == UploadStep::BarrierWritten {
+        if step == PipelineStep::BarrierWritten {
             std::thread::sleep(Duration::from_millis(20));
             counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         }
@@ -328,6 +328,6 @@ async fn c4_confirmed_transactions_need_no_fsync_of_their_packs() {
     let seq = rig.file(1, 1000);
     uploader.sync(seq, SOON).await.unwrap();
     rig.barrier.sync(seq).await.unwrap();
-    assert_eq!(rig.stepped(UploadStep::PackSynced), 0, "the bucket has them for good");
-    assert_eq!(rig.stepped(UploadStep::BarrierWritten), 1);
+    assert_eq!(rig.stepped(PipelineStep::PackSynced), 0, "the bucket has them for good");
+    assert_eq!(rig.stepped(PipelineStep::BarrierWritten), 1);
 }

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 
 use crate::crypto::{Keys, MasterKey};
 use crate::log::{Committer, Head, Journal, JournalOptions, LogEnd, open_commit};
-use crate::os::Directory;
+use crate::os::{Directory, PipelineStep};
 use crate::records::Claimant;
 use crate::records::{Change, Inode, Key, Transaction, encode_value};
 use crate::types::{
@@ -19,7 +19,7 @@ use crate::types::{
 };
 use crate::upload::{
     Adopt, Barrier, Hooks, OpenPack, PackHold, Parts, Staging, StagingLimits, StepObserver,
-    UploadLimits, UploadStep, Uploader,
+    UploadLimits, Uploader,
 };
 
 pub(super) const FOOTER: &[u8] = b"<footer>";
@@ -79,7 +79,7 @@ pub(super) struct Rig {
     pub(super) staging: Staging,
     pub(super) journal: Arc<Journal>,
     pub(super) barrier: Barrier,
-    pub(super) steps: Arc<Mutex<Vec<UploadStep>>>,
+    pub(super) steps: Arc<Mutex<Vec<PipelineStep>>>,
     watched: StepObserver,
     /// Objects that the cache was given.
     pub(super) adopted: Arc<Mutex<Vec<String>>>,
@@ -123,7 +123,7 @@ impl Rig {
     pub(super) fn observed(
         budget: u64,
         sync_every: Duration,
-        observer: impl Fn(UploadStep) + Send + Sync + 'static,
+        observer: impl Fn(PipelineStep) + Send + Sync + 'static,
     ) -> Self {
         let limits = StagingLimits { budget, free_floor: 0, wait: Duration::from_secs(5) };
         Self::placed(tempfile::tempdir().unwrap(), limits, false, sync_every, observer)
@@ -135,7 +135,7 @@ impl Rig {
         limits: StagingLimits,
         counts_journal: bool,
         sync_every: Duration,
-        observer: impl Fn(UploadStep) + Send + Sync + 'static,
+        observer: impl Fn(PipelineStep) + Send + Sync + 'static,
     ) -> Self {
         let ground = Ground::below("", Duration::from_millis(500), dir);
         let dir = &ground.dir;
@@ -242,7 +242,7 @@ impl Rig {
         opened.skip(1).collect() // the claim
     }
 
-    pub(super) fn stepped(&self, step: UploadStep) -> usize {
+    pub(super) fn stepped(&self, step: PipelineStep) -> usize {
         self.steps.lock().iter().filter(|done| **done == step).count()
     }
 }

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::rig::*;
+use crate::os::PipelineStep;
 use crate::records::TRANSACTION_MAX;
 use crate::store::{Error as StoreError, Fault, On, Verb};
 use crate::types::{MIB, Seq};
-use crate::upload::{Error, UploadStep, pack_object};
+use crate::upload::{Error, pack_object};
 
 const MANY: usize = 2 << 20;
 
@@ -59,7 +60,7 @@ async fn c1_what_comes_while_a_commit_is_in_flight_rides_together() {
     let uploader = rig.uploader(quick()).await;
     rig.faulty.inject(On::next(Verb::Put, "log/"), Fault::Delays(Duration::from_millis(150)));
     rig.touch(1);
-    until("a commit is on the wire", || rig.stepped(UploadStep::CommitPrepared) == 1).await;
+    until("a commit is on the wire", || rig.stepped(PipelineStep::CommitPrepared) == 1).await;
     for n in 2..=500 {
         rig.touch(n);
     }
@@ -170,7 +171,7 @@ async fn c4_a_pack_stays_until_its_transactions_are_confirmed_and_that_is_synced
     rig.faulty.inject(On::next(Verb::Put, "log/").after(1).always(), Fault::Breaks);
     let uploader = rig.uploader(quick()).await;
     let seq = rig.file(1, 1000);
-    until("the pack is sent", || rig.stepped(UploadStep::PackConfirmed) == 1).await;
+    until("the pack is sent", || rig.stepped(PipelineStep::PackConfirmed) == 1).await;
     rig.barrier.sync(seq).await.unwrap();
     assert!(rig.staging.contains(id(1)), "its transaction is not confirmed");
     assert_eq!(rig.staging.usage().unsent_packs, 0);
@@ -192,7 +193,7 @@ async fn c4_a_pack_stays_while_an_unpublished_write_refers_to_it() {
     // A stream: its first pack is uploaded before anything refers to it (V1).
     let (pack, hold) = rig.pack(1, MANY);
     pack.close(FOOTER).unwrap();
-    until("the pack is sent", || rig.stepped(UploadStep::PackConfirmed) == 1).await;
+    until("the pack is sent", || rig.stepped(PipelineStep::PackConfirmed) == 1).await;
     rig.touch(7);
     uploader.finish(SOON).await.unwrap();
     rig.barrier.sync_all().await.unwrap();
@@ -419,7 +420,7 @@ async fn a_stopped_uploader_gives_the_committer_back_and_another_goes_on() {
     uploader.sync(seq, SOON).await.unwrap();
     rig.faulty.inject(On::next(Verb::Put, "log/"), Fault::Stalls);
     rig.touch(2);
-    until("a commit is on the wire", || rig.stepped(UploadStep::CommitPrepared) == 2).await;
+    until("a commit is on the wire", || rig.stepped(PipelineStep::CommitPrepared) == 2).await;
     let committer = uploader.stop().await.unwrap();
     assert!(committer.is_pending());
     let uploader = rig.start(committer, quick());
@@ -441,7 +442,7 @@ async fn thousands_of_small_transactions_are_few_commits() {
 }
 
 /// The first time that this step is done, its task panics.
-fn panics_at(at: UploadStep) -> Rig {
+fn panics_at(at: PipelineStep) -> Rig {
     let is_first = std::sync::atomic::AtomicBool::new(true);
     Rig::observed(64 * MIB, Duration::from_millis(150), move |step| {
         let panics = step == at && is_first.swap(false, std::sync::atomic::Ordering::Relaxed);
@@ -451,7 +452,9 @@ fn panics_at(at: UploadStep) -> Rig {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn when_a_task_of_the_pipeline_panics_nobody_waits_for_it_and_nothing_more_is_taken() {
-    for at in [UploadStep::PackConfirmed, UploadStep::CommitPrepared, UploadStep::CommitConfirmed] {
+    for at in
+        [PipelineStep::PackConfirmed, PipelineStep::CommitPrepared, PipelineStep::CommitConfirmed]
+    {
         let rig = panics_at(at);
         let uploader = rig.uploader(quick()).await;
         let seq = rig.file(1, MANY);
@@ -467,7 +470,7 @@ async fn when_a_task_of_the_pipeline_panics_nobody_waits_for_it_and_nothing_more
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pack_whose_sending_panics_is_sent_again() {
-    let rig = panics_at(UploadStep::PackRead);
+    let rig = panics_at(PipelineStep::PackRead);
     let uploader = rig.uploader(quick()).await;
     let seq = rig.file(1, MANY);
     uploader.sync(seq, SOON).await.unwrap();
@@ -484,7 +487,7 @@ async fn a_stopped_uploader_tells_whoever_waits_and_gives_its_committer_back_onc
         let uploader = uploader.clone();
         async move { uploader.sync(seq, SOON).await }
     });
-    until("a commit is tried", || rig.stepped(UploadStep::CommitPrepared) > 0).await;
+    until("a commit is tried", || rig.stepped(PipelineStep::CommitPrepared) > 0).await;
     assert!(uploader.stop().await.is_some());
     assert!(matches!(waits.await.unwrap(), Err(Error::Stopped)));
     assert!(uploader.stop().await.is_none());
