@@ -27,6 +27,7 @@ from rig import PATIENCE, Trouble
 from tree import Tree, look, nodes
 
 DEAD = {errno.ENOTCONN, errno.ECONNABORTED, errno.ENODEV}
+EXPECTED = {errno.EIO, errno.ENOSPC, errno.EROFS}
 WRITE_MAX = 128 << 10
 # Unpublished states that a file may have: each is kept, to be compared.
 UNPUBLISHED_MAX = 12
@@ -55,14 +56,17 @@ class Worker(threading.Thread):
         self.trouble = None
         # The disk below is about to go: whatever fails from here on was to be expected.
         self.power = True
+        self.errors = False
         self._go, self._rest, self._resting, self._over = (threading.Event() for _ in range(4))
         self._resting.set()
         self.start()
 
     # What a driver says.
 
-    def begin(self, mountpoint):
+    def begin(self, mountpoint, errors=False):
+        """With `errors`, calls may fail; then this worker rests. What failed has not happened."""
         self.root, self.power = os.path.join(mountpoint, self.name), True
+        self.errors = errors
         self._rest.clear()
         self._resting.clear()
         self._go.set()
@@ -157,11 +161,20 @@ class Worker(threading.Thread):
             try:
                 self.work()
             except OSError as error:
-                if self.power and error.errno not in DEAD and not dead(self.root):
+                if error.errno in DEAD or dead(self.root) or not self.power:
+                    pass  # it may have happened, or not
+                elif self.errors and error.errno in EXPECTED:
+                    self.refused()
+                else:
                     self.trouble = Lost(f"{self.name}: {step_name(self.under_way)} failed: {error}")
             except Exception as error:  # told to the driver's thread
                 self.trouble = error
             self._resting.set()
+
+    def refused(self):
+        """The step that is under way failed: it has not happened, and does not later. Of a write a part may."""
+        if self.under_way and self.under_way[0] != "write":
+            self.under_way = None
 
     def work(self):
         os.makedirs(self.root, exist_ok=True)
@@ -333,9 +346,13 @@ class Workers:
     def operations(self):
         return sum(worker.operations for worker in self.all)
 
-    def begin(self, mountpoint):
+    def begin(self, mountpoint, errors=False):
         for worker in self.all:
-            worker.begin(mountpoint)
+            worker.begin(mountpoint, errors)
+
+    def ask_to_rest(self):
+        for worker in self.all:
+            worker.ask_to_rest()
 
     def begin_for(self, mountpoint, seconds):
         self.begin(mountpoint)
@@ -344,8 +361,7 @@ class Workers:
 
     def rest(self):
         """Returns when none does anything any more: asked to, or since the mount died."""
-        for worker in self.all:
-            worker.ask_to_rest()
+        self.ask_to_rest()
         for worker in self.all:
             worker.wait_for_rest()
 

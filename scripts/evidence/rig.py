@@ -154,10 +154,11 @@ class Machine:
         return done
 
     def status(self):
-        """What `status --json` says of this machine's mount; {"pid": ...} at least."""
-        mounts = json.loads(self.must("status", "--json", self.mountpoint).out)["mounts"]
-        if not mounts:
-            raise ProcessLookupError(f"nothing is mounted at {self.mountpoint}")
+        """What `status --json` says of this machine's mount; ProcessLookupError when there is none, or a dead one."""
+        done = self.run("status", "--json", self.mountpoint)
+        mounts = json.loads(done.out)["mounts"] if done.code == 0 else []
+        if not mounts or "pid" not in mounts[0]:
+            raise ProcessLookupError(f"nothing is mounted at {self.mountpoint}: {done.err}")
         return mounts[0]
 
     def sync(self, timeout=PATIENCE):

@@ -2,7 +2,7 @@
 //!
 //! With the feature `testing`, `S3VAULT_FAILPOINT` arms one of them: `NAME,TIMES,WHAT`. When the step comes for the
 //! TIMES-th time the process does WHAT: `kill` is SIGKILL to itself; `EIO` and `ENOSPC` are the error of a step whose name
-//! begins with "before". Without the feature nothing of this is in the program (`scripts/evidence/kills.py` uses it).
+//! begins with "before". Without the feature nothing of this is in the program (`scripts/evidence/failpoints.py` uses it).
 
 use std::io;
 
@@ -30,7 +30,7 @@ macro_rules! steps {
     };
 }
 
-// `kills.py` reads this list, and brings every step about.
+// `failpoints.py` reads this list, and brings every step about.
 steps! {
     // A write, a close: packs in staging, then the journal (J1).
     PackMake = "before making a pack",

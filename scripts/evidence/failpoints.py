@@ -1,0 +1,268 @@
+"""Kills the daemon at each step of its work, lets steps fail, and compares what the next mount shows.
+
+The steps are those of src/os/steps.rs, armed by S3VAULT_FAILPOINT in a program that was built with the feature `testing`.
+One `life` is a mount that is armed with one step while several threads change files; it ends at that step, or else by a
+SIGKILL at some moment. Every step has to be reached: one that never is is an error of this driver.
+"""
+
+import contextlib
+import mmap
+import os
+import random
+import re
+import time
+
+from model import Worker, Workers
+from rig import PROGRAM, ROOT, Rig, Trouble, say
+
+STEPS = dict(re.findall(r'^    (\w+) = "(.*)",$', (ROOT / "src/os/steps.rs").read_text(), re.MULTILINE))
+# Small, so that segments of the journal end and go.
+OPTIONS = ("--cache-size", "64MB")
+# A vault for so many passes over the steps: nothing in a bucket is deleted yet, so a soak begins anew now and then.
+PASSES_PER_VAULT = 2
+RANDOM_KILLS = 8
+TRIES = 8
+# How long the threads work until a life is ended that did not reach its step.
+LIFE = 2.0
+
+CHECKPOINT = {"PagePut", "ManifestPut", "CheckpointMade", "BaseSwitched", "CoveredDropped"}
+SEGMENTS = {"SegmentMake", "SegmentMade", "SegmentNamed", "SegmentRemoved"}
+DROPS = {"DropsNoted", "PackDropped"}
+# At a mount that finds nothing unsent; one that finds something; one that finds a pack that nothing refers to.
+CLEAN, UNSENT, STREAM = {"JournalBegun", "OldJournalRemoved"}, {"PackRecovered", "JournalResumed", "JournalReplayed"}, {"PackForgotten"}
+ENDS = {"Released", "ReleaseNoted", "CleanNoted"}
+ASIDE = {"AsideLinked", "AsideRecorded", "AsideSynced", "AsideNamed"}
+# Those that come once in a life, or seldom.
+SELDOM = CHECKPOINT | SEGMENTS | DROPS | CLEAN | UNSENT | STREAM | ENDS | ASIDE | {"Claimed", "IndexWritten", "IndexWrite", "IndexFlushed"}
+# After ENOSPC at one of these everything goes on (J8).
+GOES_ON_WHEN_FULL = {"PackMake", "PackWrite", "PackClose", "JournalWrite", "SegmentMake"}
+
+
+def run(task):
+    program_has_failpoints()
+    while True:
+        with Rig(task.part, task.seed) as rig:
+            steps = Steps(task, rig)
+            with contextlib.closing(steps):
+                for _ in range(1 if task.quick else PASSES_PER_VAULT):
+                    steps.all_steps()
+                steps.end()
+        if task.quick or not task.goes_on():
+            return
+
+
+def program_has_failpoints():
+    with open(PROGRAM, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as program:
+        if program.find(b"S3VAULT_FAILPOINT") < 0:
+            raise Trouble(f"{PROGRAM} has no failpoints: build it with the feature `testing` (scripts/test does)")
+        if missing := [name for name in STEPS.values() if program.find(name.encode()) < 0]:
+            raise Trouble(f"{PROGRAM} was built from other sources: it has no step {missing}")
+
+
+class Steps:
+    """A vault, and what has been done to it."""
+
+    def __init__(self, task, rig):
+        self.task, self.rig = task, rig
+        self.random = random.Random(f"{task.seed}/steps/{task.trials}")
+        self.here, self.workers = rig.machine("here"), Workers(f"{task.seed}/{task.trials}")
+        self.operations_before = task.operations
+        rig.init(self.here)
+        # What every life leaves to be judged: everything that returned, or only what is in the bucket.
+        self.at_least = Worker.in_journal
+
+    def close(self):
+        self.workers.end()
+
+    # One pass.
+
+    def all_steps(self):
+        plan = [(step, "kill") for step in STEPS]
+        plan += [(step, error) for step in STEPS if STEPS[step].startswith("before") for error in ("EIO", "ENOSPC")]
+        plan += [(None, None)] * RANDOM_KILLS
+        self.random.shuffle(plan)
+        tries, unreached = {}, []
+        for done, (step, what) in enumerate(plan):
+            if not self.task.quick and not self.task.goes_on():
+                return
+            if step and not self.life(step, what, tries.get((step, what), 0)):
+                tries[step, what] = tries.get((step, what), 0) + 1
+                (plan if tries[step, what] < TRIES else unreached).append((step, what))
+            if not step:
+                self.random_kill()
+            if done % 10 == 9:
+                self.judge_bucket_alone()
+        if unreached:
+            raise Trouble(f"never reached: {[(STEPS[step], what) for step, what in unreached]}")
+
+    def random_kill(self):
+        self.mount_and_judge()
+        self.work(lambda: time.sleep(self.random.uniform(0.02, 0.8)))
+        self.kill()
+
+    def life(self, step, what, tries):
+        """Whether the step was reached; the mount is dead or gone afterwards."""
+        if step in ASIDE:
+            self.write_elsewhere()
+        elif step in CLEAN:
+            self.mount_and_judge()
+            self.umount()
+        elif step in UNSENT | STREAM:
+            self.mount_and_judge()
+            self.work(lambda: self.leave_a_stream() if step in STREAM else time.sleep(0.3))
+            self.kill()
+        times = 1 if step in SELDOM or tries > 1 else self.random.randrange(1, 30)
+        seen = self.log_length()
+        done = self.here.try_mount(*OPTIONS, environment={"S3VAULT_FAILPOINT": f"{STEPS[step]},{times},{what}"})
+        if done.code == 0 and self.here.daemon and self.judged_alive():
+            self.work(lambda: self.until_reached(step, seen), errors=what != "kill")
+            if what == "ENOSPC" and step in GOES_ON_WHEN_FULL and self.was_reached(step, seen):
+                self.goes_on()
+            if step in ENDS:
+                self.try_umount()
+            else:
+                self.kill()
+        elif not self.was_reached(step, seen):
+            raise Trouble(f"a mount ends with {done.code}, and not at {STEPS[step]!r}: {done.out}{done.err}")
+        reached = self.was_reached(step, seen)
+        self.task.faults += reached
+        return reached
+
+    # How a life begins, goes on and ends.
+
+    def mount_and_judge(self):
+        self.here.mount(*OPTIONS)
+        self.judge()
+
+    def judge(self):
+        self.workers.after_kill(self.here.mountpoint, self.at_least)
+        self.at_least = Worker.in_journal
+        self.task.trials += 1
+        self.task.operations = self.operations_before + self.workers.operations
+
+    def judged_alive(self):
+        """Judges, unless the daemon dies meanwhile: then the next mount does."""
+        try:
+            self.judge()
+        except OSError:
+            if not self.here.daemon.ended(1):
+                raise
+            self.here.forget_daemon()
+        return self.here.daemon is not None
+
+    def work(self, meanwhile, errors=False):
+        self.workers.begin(self.here.mountpoint, errors)
+        try:
+            meanwhile()
+        finally:
+            self.workers.ask_to_rest()
+
+    def kill(self):
+        if self.here.daemon:
+            self.here.kill()
+            self.task.faults += 1
+        self.workers.rest()
+
+    def umount(self):
+        self.workers.rest()
+        self.workers.close_files()
+        self.here.umount()
+        self.workers.synced()
+
+    def try_umount(self):
+        """It does not end well when the daemon dies on the way."""
+        self.workers.rest()
+        with contextlib.suppress(OSError):
+            self.workers.close_files()
+        self.here.run("umount", self.here.mountpoint)
+        if self.here.daemon and not self.here.daemon.ended(10):
+            raise Trouble("the daemon goes on after `umount`")
+        self.here.forget_daemon()
+
+    def end(self):
+        self.mount_and_judge()
+        self.umount()
+        self.rig.check()
+        self.judge_bucket_alone()
+
+    def judge_bucket_alone(self):
+        with self.rig.from_bucket_alone() as there:
+            self.workers.judge(there.mountpoint, Worker.in_bucket)
+        self.mount_and_judge()
+        self.here.sync()
+        self.workers.synced()
+        self.kill()
+        say(f"{self.task.part}: {self.task.trials} trials, {self.task.operations} operations")
+
+    # What brings a step about.
+
+    def until_reached(self, step, seen):
+        until = time.monotonic() + (4 * LIFE if step in CHECKPOINT | SEGMENTS | DROPS else LIFE)
+        with contextlib.suppress(OSError):  # the daemon dies
+            while time.monotonic() < until and not self.was_reached(step, seen):
+                if step in CHECKPOINT | SEGMENTS:
+                    self.lengthen_log()
+                elif step in DROPS:
+                    self.write_in_vain()
+                self.here.daemon.ended(0.05)
+
+    def elsewhere(self):
+        path = self.here.mountpoint / "elsewhere"
+        path.mkdir(exist_ok=True)
+        return path
+
+    def lengthen_log(self):
+        """Transactions of 1 MiB: a checkpoint is due after 8, a segment of this small a journal is full after 4."""
+        file = self.elsewhere() / "attributes"
+        file.touch()
+        for number in range(16):
+            os.setxattr(file, f"user.{number}", self.random.randbytes(60_000))
+
+    def write_in_vain(self):
+        """Packs that nothing refers to any more before they are sent."""
+        for number in range(4):
+            file = self.elsewhere() / f"in vain {number}"
+            file.write_bytes(self.random.randbytes(1_200_000))
+            file.unlink()
+
+    def leave_a_stream(self):
+        """A pack of its own, of a file that is not closed before the kill."""
+        time.sleep(0.1)
+        with open(self.elsewhere() / "stream", "wb", buffering=0) as file:
+            for _ in range(12):
+                file.write(self.random.randbytes(250_000))
+            self.here.kill()
+            with contextlib.suppress(OSError):
+                file.close()
+
+    def write_elsewhere(self):
+        """Leaves something unsent here, and lets another machine write meanwhile: it does not fit the log any more."""
+        armed = {"S3VAULT_FAILPOINT": f"{STEPS['CommitPrepared']},{self.random.randrange(2, 5)},kill"}
+        self.here.mount(*OPTIONS, environment=armed)
+        self.judge()
+        self.work(lambda: self.here.daemon.ended(10))
+        self.kill()
+        with self.rig.from_bucket_alone(take_over=True) as there:
+            (there.mountpoint / f"written there {self.task.trials}").touch()
+        # What was not sent is set aside: the mount shows what the bucket had.
+        self.at_least = Worker.in_bucket
+
+    def goes_on(self):
+        self.workers.rest()
+        path = self.elsewhere() / f"{self.random.randrange(1 << 32):x}"
+        path.write_bytes(self.random.randbytes(10_000))
+        path.unlink()
+
+    # What the daemon's log says of it.
+
+    def log_length(self):
+        try:
+            return self.here.log.stat().st_size
+        except (FileNotFoundError, StopIteration):
+            return 0  # it was not mounted yet
+
+    def was_reached(self, step, seen):
+        with open(self.here.log, "rb") as log:
+            # A long log is set aside, and begun anew.
+            log.seek(seen if seen <= os.fstat(log.fileno()).st_size else 0)
+            return any(b"a failpoint" in line and STEPS[step].encode() in line for line in log)
