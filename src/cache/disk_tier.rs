@@ -131,6 +131,12 @@ impl DiskTier {
         self.remove_all(&gone);
     }
 
+    /// From now on it takes so many bytes at most.
+    pub(super) fn limit(&self, budget: u64) {
+        let gone = self.ranges.lock().limit(budget);
+        self.remove_all(&gone);
+    }
+
     pub(super) fn usage(&self) -> (u64, usize) {
         let table = self.ranges.lock();
         (table.bytes(), table.count())
@@ -311,6 +317,19 @@ mod tests {
         assert!(!cache.join("new-0").exists() && !cache.join("pack+ab+abcd@7-99").exists());
         assert!(disk.has("pack/ab/abcd", &(0..5)));
         assert!(!disk.has("pack/ab/abcd", &(7..99)));
+    }
+
+    #[test]
+    fn a_lower_limit_holds_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let tier = open(dir.path(), 100_000);
+        for n in 0..5 {
+            tier.write(&format!("pack/{n}"), 0, &[1; 16_000], false);
+        }
+        assert_eq!(tier.usage().1, 5);
+        tier.limit(40_000);
+        assert_eq!((tier.usage().1, fs::read_dir(dir.path()).unwrap().count()), (2, 2));
+        assert!(tier.has("pack/4", &(0..16_000)), "the last used stays");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -31,6 +32,8 @@ const LENGTHS_MAX: usize = 10_000;
 const DOWN: Duration = Duration::from_secs(2);
 #[cfg(test)]
 pub(super) const DOWN: Duration = Duration::from_millis(300);
+/// Writes to the disk at once. Nobody waits for them, and the threads that block are few: an fsync, say, needs one, too.
+const WRITES: usize = 4;
 /// How long the end waits for bytes that are on their way to the disk.
 const LAST_WRITES: Duration = Duration::from_secs(10);
 
@@ -44,6 +47,7 @@ pub(super) struct Fetcher {
     lengths: Mutex<HashMap<Box<str>, u64>>,
     /// Bytes that wait to be written to disk.
     unwritten: AtomicU64,
+    writes: Semaphore,
     /// Beyond this many of them, what was read ahead is not written.
     unwritten_max: u64,
     fetches: AtomicU64,
@@ -67,6 +71,7 @@ impl Fetcher {
             flights: SingleFlight::new(demand, ahead),
             lengths: Mutex::default(),
             unwritten: AtomicU64::new(0),
+            writes: Semaphore::new(WRITES),
             unwritten_max: memory / 3,
             fetches: AtomicU64::new(0),
             fetched_bytes: AtomicU64::new(0),
@@ -190,7 +195,8 @@ impl Fetcher {
             Joined::UnderWay(flight) => Some((flight, true)),
             Joined::New(leader) => {
                 let flight = leader.0.clone();
-                self.tasks.spawn(self.clone().lead(leader));
+                // After a panic whoever waits is told by the leader's drop.
+                self.tasks.spawn(os::watched("fetching", self.clone().lead(leader)));
                 Some((flight, false))
             }
         }
@@ -228,6 +234,9 @@ impl Fetcher {
                     disk.write(flight.object(), flight.range().start, &bytes, false);
                 }
             };
+            let write = move || os::watched_here("writing to the cache", write);
+            // The semaphore is never closed.
+            let _one = self.writes.acquire().await;
             // Fails only while the runtime shuts down: then it is not cached.
             let _ = os::blocking(write).await;
         }

@@ -132,6 +132,18 @@ impl RangeTable {
         if crowded {
             gone.extend(self.forget(object));
         }
+        gone.extend(self.shrink());
+        gone
+    }
+
+    /// From now on the budget is this; returns what it has no room for any more.
+    pub(super) fn limit(&mut self, budget: u64) -> Vec<CachedRange> {
+        self.budget = budget;
+        self.shrink()
+    }
+
+    fn shrink(&mut self) -> Vec<CachedRange> {
+        let mut gone = Vec::new();
         while self.bytes > self.budget || self.count > RANGES_MAX {
             match self.evict() {
                 Some(parts) => gone.extend(parts),

@@ -70,6 +70,11 @@ impl Cache {
         Ok(Self(Arc::new(Inner { memory: MemoryTier::new(budgets.memory / 2), disk, fetcher })))
     }
 
+    /// From now on it takes so many bytes of the disk at most. Short local I/O.
+    pub fn limit_disk(&self, bytes: u64) {
+        self.0.disk.limit(bytes);
+    }
+
     /// A decrypted block, if it is in memory. Short, no I/O.
     pub fn block(&self, id: &BlockId, reuse: Reuse) -> Option<Bytes> {
         self.0.memory.get(id, reuse)

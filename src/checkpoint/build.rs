@@ -142,6 +142,8 @@ async fn gather(
     let mut hash = before.map_or(Hash::ZERO, |manifest| manifest.commit_hash);
     while number < upto {
         number = number.next();
+        // A commit that is here is not waited for: others have this thread in between.
+        tokio::task::yield_now().await;
         let commit = commits.get(number).await?;
         let header = &commit.content.header;
         if header.number != number || header.previous != hash {

@@ -42,6 +42,8 @@ impl<'a> PageIo<'a> {
 
     /// The records of a page, verified.
     pub(super) async fn load(&self, page: &PageRef) -> Result<PageRecords> {
+        // Pages that are here are not waited for, and a merge takes seconds: others have this thread in between.
+        tokio::task::yield_now().await;
         let (keys, name) = (self.context.keys, page.name());
         if let Some(local) = self.context.cache.whole_local(&name) {
             match open_page(keys, page, &local) {
@@ -54,6 +56,7 @@ impl<'a> PageIo<'a> {
 
     /// Seals a page and begins its upload.
     pub(super) async fn store(&mut self, page: PlainPage) -> Result<PageRef> {
+        tokio::task::yield_now().await;
         let id = PageId(crypto::random());
         let mut sealed = Vec::new();
         let place = Place::Page(self.number, id);

@@ -140,12 +140,17 @@ impl Clients {
     }
 }
 
-/// Serves clients until this is dropped.
+/// Serves clients until this is dropped. Nothing ends it before: nobody could ask the daemon anything any more.
 pub(super) async fn serve(
     listener: UnixListener,
     handler: Arc<dyn ControlHandler>,
     clients: Clients,
 ) {
+    let begin = || accept(&listener, &handler, &clients);
+    os::restarted("answering at the control socket", begin).await;
+}
+
+async fn accept(listener: &UnixListener, handler: &Arc<dyn ControlHandler>, clients: &Clients) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
@@ -153,7 +158,9 @@ pub(super) async fn serve(
                 let Ok(place) = clients.0.clone().acquire_owned().await else { return };
                 let handler = handler.clone();
                 tokio::spawn(async move {
-                    if let Err(error) = converse(stream, handler).await {
+                    // After a panic the stream is closed, and so its client told.
+                    let served = os::watched("serving a client", converse(stream, handler)).await;
+                    if let Ok(Err(error)) = served {
                         tracing::debug!(%error, "a client of the control socket went away");
                     }
                     drop(place);
@@ -197,16 +204,22 @@ async fn converse(mut stream: UnixStream, handler: Arc<dyn ControlHandler>) -> i
     let (progress, mut replies) = mpsc::channel(REPLIES);
     // A task of its own: what was asked goes on when the client goes away.
     tokio::spawn(async move {
-        let outcome = match request {
-            ControlRequest::Umount => handler.umount(&progress).await,
-            ControlRequest::Mount { mountpoint, allow_other } => {
-                handler.mount(&mountpoint, allow_other).await
+        let work = async {
+            match request {
+                ControlRequest::Umount => handler.umount(&progress).await,
+                ControlRequest::Mount { mountpoint, allow_other } => {
+                    handler.mount(&mountpoint, allow_other).await
+                }
+                ControlRequest::Serve(options) => handler.serve(options).await,
+                ControlRequest::Unserve => handler.unserve(&progress).await,
+                ControlRequest::Credentials(given) => handler.credentials(given).await,
+                ControlRequest::Sync | ControlRequest::Status => handler.sync(&progress).await,
             }
-            ControlRequest::Serve(options) => handler.serve(options).await,
-            ControlRequest::Unserve => handler.unserve(&progress).await,
-            ControlRequest::Credentials(given) => handler.credentials(given).await,
-            ControlRequest::Sync | ControlRequest::Status => handler.sync(&progress).await,
         };
+        let done = os::watched("what a client asked for", work).await;
+        let outcome = done.unwrap_or_else(|panicked| {
+            Err(Failure::new(Exit::Other, format!("{panicked}; the daemon's log says where")))
+        });
         let last = outcome.map_or_else(ControlReply::Failed, |()| ControlReply::Done);
         drop(progress.send(last).await); // fails only when the client is gone
     });

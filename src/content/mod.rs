@@ -59,6 +59,9 @@ pub use version::VersionHash;
 
 pub use crate::upload::Reservation;
 
+/// Unsent bytes: two full packs, which a link of 8 Mbit/s carries in half a minute.
+const PRESSED: u64 = 32 * MIB;
+
 /// Budgets of this room.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -169,6 +172,13 @@ impl Content {
             Error::Removed(_) => {} // the caller looks again
             error => reader.report(file.ino(), error),
         })
+    }
+
+    /// Whether much is on its way to the bucket, or a writer waits for room: then nothing is written anew, which would take
+    /// room and the link from those who wait.
+    pub fn is_pressed(&self) -> bool {
+        let staging = &self.inner.writer.staging;
+        *staging.waiting().borrow() > 0 || staging.usage().unsent_bytes > PRESSED
     }
 
     /// Closes the shared open pack, so that it is uploaded now (`sync`, `fsync` into the bucket).

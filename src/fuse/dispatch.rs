@@ -4,19 +4,18 @@
 //! a panic is an EIO. An operation whose caller was told that it failed does not happen afterwards (V5).
 
 use std::future::Future;
-use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use fuser::Errno;
-use futures_util::FutureExt;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout_at};
 use tracing::Instrument;
 
 use super::operation::Operation;
 use super::reply::{Fails, refuse};
+use crate::os;
 use crate::vfs;
 
 /// After this the caller gets EIO, and the operation does not happen. The rooms below have deadlines of 30 s: this one is
@@ -26,8 +25,8 @@ const DEADLINE: Duration = Duration::from_secs(35);
 /// how.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// What a request comes to; the outer `Err` is a panic.
-type CaughtResult<T> = std::thread::Result<vfs::Result<T>>;
+/// What a request comes to.
+type CaughtResult<T> = Result<vfs::Result<T>, os::Panicked>;
 
 /// Runs requests.
 #[derive(Clone, Debug)]
@@ -57,7 +56,7 @@ impl Dispatch {
         ok: impl FnOnce(R, T) + Send + 'static,
     ) {
         let request = vfs::TimedRequest::default();
-        let work = AssertUnwindSafe(request.run(work)).catch_unwind();
+        let work = os::watched("a request", request.run(work));
         let mut work = Box::pin(work.instrument(op.span.clone()));
         let _runtime = self.runtime.enter();
         // Pending work is polled again at once by the task, with that task's waker.
@@ -78,12 +77,12 @@ impl Dispatch {
 
     /// Runs work that no caller waits for, to its end.
     pub(super) fn tend(&self, op: Operation, work: impl Future<Output = ()> + Send + 'static) {
-        let work = AssertUnwindSafe(work).catch_unwind();
+        let work = os::watched("what no caller waits for", work);
         let mut work = Box::pin(work.instrument(op.span.clone()));
         let _runtime = self.runtime.enter();
-        let tended = move |outcome: std::thread::Result<()>| {
+        let tended = move |outcome: Result<(), os::Panicked>| {
             if outcome.is_err() {
-                tracing::error!(what = op.kind, ino = op.ino, "what no caller waits for panicked");
+                tracing::error!(what = op.kind, ino = op.ino, "it ended by that panic");
             }
         };
         match work.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
@@ -96,7 +95,7 @@ impl Dispatch {
     /// has panicked; then the whole of the request panics again, where [`Dispatch::answer`] catches it.
     pub(super) fn now<T>(&self, op: &Operation, first: impl FnOnce() -> Option<T>) -> Option<T> {
         let (_runtime, _span) = (self.runtime.enter(), op.span.enter());
-        std::panic::catch_unwind(AssertUnwindSafe(first)).unwrap_or(None)
+        os::watched_here("a request", first).unwrap_or(None)
     }
 }
 
@@ -145,7 +144,10 @@ async fn too_late<R: Fails, T>(
 fn finish<R: Fails, T>(op: &Operation, reply: R, outcome: CaughtResult<T>, ok: impl FnOnce(R, T)) {
     let _span = op.span.enter();
     match outcome {
-        Ok(Ok(value)) => ok(reply, value),
+        // fuser's thread outlives a panic in here; a reply that is dropped says EIO.
+        Ok(Ok(value)) => {
+            let _ = os::watched_here("a reply", || ok(reply, value));
+        }
         Ok(Err(error)) => {
             let errno = Errno::from_i32(error.errno());
             if errno == Errno::EIO {
@@ -154,7 +156,7 @@ fn finish<R: Fails, T>(op: &Operation, reply: R, outcome: CaughtResult<T>, ok: i
             }
             refuse(op, reply, errno);
         }
-        Err(_panic) => {
+        Err(_panicked) => {
             tracing::error!(what = op.kind, ino = op.ino, "a request's handler panicked: EIO");
             refuse(op, reply, Errno::EIO);
         }

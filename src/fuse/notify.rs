@@ -5,10 +5,10 @@
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use fuser::{INodeNo, Notifier};
 
+use crate::os;
 use crate::vfs::{Invalidation, Invalidations};
 
 /// Attributes only: of the pages of a file none is touched.
@@ -19,10 +19,10 @@ pub(super) fn start(notifier: Notifier, mut changes: Invalidations) -> io::Resul
     let tell_all = move || {
         while let Some(told) = changes.receive() {
             for change in &told.changes {
-                match catch_unwind(AssertUnwindSafe(|| tell(&notifier, change))) {
-                    Ok(Ok(())) => {}
-                    Ok(Err(error)) => tracing::warn!(%error, "the kernel was not told of a change"),
-                    Err(_) => tracing::error!("telling the kernel of a change panicked"),
+                let told =
+                    os::watched_here("telling the kernel of changes", || tell(&notifier, change));
+                if let Ok(Err(error)) = told {
+                    tracing::warn!(%error, "the kernel was not told of a change");
                 }
             }
         }

@@ -10,6 +10,7 @@ use super::metadata::{ATTRIBUTE, FileInfo, UploadNote, content_type, hex};
 use super::s3_key::{S3Key, numbered};
 use super::{Gateway, HttpProblem};
 use crate::crypto::{Sha256Stream, random};
+use crate::os;
 use crate::types::{Hash, Timestamp};
 use crate::vfs::{Error, HandleId, RenameMode, Vfs, WriteAt};
 
@@ -43,11 +44,11 @@ impl Drop for HandleGuard {
         let (vfs, handle) = (self.vfs.clone(), self.handle);
         // A client that goes away drops us in the middle of anything, and a close may have to wait.
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        runtime.spawn(async move {
+        runtime.spawn(os::watched("closing a file", async move {
             if let Err(error) = vfs.release(handle).await {
                 tracing::warn!(%error, "closing a file");
             }
-        });
+        }));
     }
 }
 

@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, watch};
+use tokio_rustls::TlsAcceptor;
 use zeroize::Zeroizing;
 
 use super::auth::{self, Gate, Requirement};
@@ -31,7 +32,7 @@ use super::limits::{
 use super::listen::Listening;
 use super::metrics::Metrics;
 use super::{Gateway, HttpProblem, ServeOptions, Session, api, page};
-use crate::os::watched;
+use crate::os::{restarted, watched};
 
 /// How long requests at work have to end by themselves when the service stops.
 pub const GRACE: Duration = Duration::from_secs(20);
@@ -100,7 +101,7 @@ impl Server {
         let accept = accept(listening, state.clone(), stopped);
         tokio::spawn(async move {
             // After a panic, which is logged, the service is over just as after a stop.
-            let _ = watched("accepting connections by HTTP", accept).await;
+            let _ = watched("serving by HTTP", accept).await;
             ending.send_replace(true);
         });
         Self { state, address, stop, ended }
@@ -143,7 +144,7 @@ struct ConnectionSetup {
 }
 
 /// Accepts until it is stopped, then ends what is left.
-async fn accept(listening: Listening, state: Arc<ServerState>, mut stopped: watch::Receiver<bool>) {
+async fn accept(listening: Listening, state: Arc<ServerState>, stopped: watch::Receiver<bool>) {
     let graceful = GracefulShutdown::new();
     let (cutting, cut) = watch::channel(false);
     let stall = Duration::from_secs(state.options.client_timeout.max(1));
@@ -157,50 +158,43 @@ async fn accept(listening: Listening, state: Arc<ServerState>, mut stopped: watc
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     let peers = Peers::default();
     let Listening { listener, tls, .. } = listening;
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            _ = stopped.wait_for(|stopped| *stopped) => break,
-        };
-        let (stream, address) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::warn!(%error, "a connection was not accepted");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
-        };
-        let Ok(place) = places.clone().try_acquire_owned() else {
-            state.metrics.refuse();
-            refuse(stream, tls.is_some(), StatusCode::SERVICE_UNAVAILABLE);
-            continue;
-        };
-        let Some(peer) = peers.admit(address.ip()) else {
-            state.metrics.refuse();
-            refuse(stream, tls.is_some(), StatusCode::TOO_MANY_REQUESTS);
-            continue;
-        };
-        // Answers are written whole; there is nothing to gather.
-        drop(stream.set_nodelay(true));
-        let connected = state.metrics.connect();
-        let (tls, setup, watcher) = (tls.clone(), setup.clone(), graceful.watcher());
-        tokio::spawn(async move {
-            match tls {
-                None => setup.serve(stream, watcher).await,
-                Some(tls) => {
-                    let mut cut = setup.cut.clone();
-                    let shaken = tokio::select! {
-                        shaken = tokio::time::timeout(HANDSHAKE, tls.accept(stream)) => shaken,
-                        _ = cut.wait_for(|cut| *cut) => return,
-                    };
-                    if let Ok(Ok(stream)) = shaken {
-                        setup.serve(stream, watcher).await;
-                    }
+    let begin = || async {
+        let mut stopped = stopped.clone();
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                _ = stopped.wait_for(|stopped| *stopped) => return,
+            };
+            let (stream, address) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::warn!(%error, "a connection was not accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
                 }
-            }
-            drop((connected, peer, place));
-        });
-    }
+            };
+            let Ok(place) = places.clone().try_acquire_owned() else {
+                state.metrics.refuse();
+                refuse(stream, tls.is_some(), StatusCode::SERVICE_UNAVAILABLE);
+                continue;
+            };
+            let Some(peer) = peers.admit(address.ip()) else {
+                state.metrics.refuse();
+                refuse(stream, tls.is_some(), StatusCode::TOO_MANY_REQUESTS);
+                continue;
+            };
+            // Answers are written whole; there is nothing to gather.
+            drop(stream.set_nodelay(true));
+            let kept = (state.metrics.connect(), peer, place);
+            let serve = setup.clone().connection(stream, tls.clone(), graceful.watcher());
+            tokio::spawn(async move {
+                // A panic ends this connection alone.
+                let _ = watched("serving a connection", serve).await;
+                drop(kept);
+            });
+        }
+    };
+    restarted("accepting connections by HTTP", begin).await;
     drop(listener);
     if tokio::time::timeout(GRACE, graceful.shutdown()).await.is_err() {
         let left = state.metrics.in_flight();
@@ -215,6 +209,18 @@ async fn accept(listening: Listening, state: Arc<ServerState>, mut stopped: watc
 }
 
 impl ConnectionSetup {
+    async fn connection(self, stream: TcpStream, tls: Option<TlsAcceptor>, watcher: Watcher) {
+        let Some(tls) = tls else { return self.serve(stream, watcher).await };
+        let mut cut = self.cut.clone();
+        let shaken = tokio::select! {
+            shaken = tokio::time::timeout(HANDSHAKE, tls.accept(stream)) => shaken,
+            _ = cut.wait_for(|cut| *cut) => return,
+        };
+        if let Ok(Ok(stream)) = shaken {
+            self.serve(stream, watcher).await;
+        }
+    }
+
     async fn serve<S>(mut self, stream: S, watcher: Watcher)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,

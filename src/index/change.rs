@@ -176,13 +176,19 @@ impl Index {
         let weight = self.0.layers.read().weigh(&changes, pins);
         let weight = self.0.watched(weight)?;
         let transaction = Transaction::new(changes);
-        let (seq, hash) = journal.append_for(&transaction, need)?;
-        let bytes = {
+        let taken = self.0.whole("taking in a change", || {
+            let (seq, hash) = journal.append_for(&transaction, need)?;
             let mut layers = self.0.layers.write();
             layers.apply(transaction.changes, weight);
             layers.reached(seq, hash);
-            layers.active.bytes()
-        };
+            Ok((seq, layers.active.bytes()))
+        });
+        let (seq, bytes) = taken.inspect_err(|error| {
+            if matches!(error, Error::Damaged(_)) {
+                // The journal may have it, and staging not know of it.
+                journal.poison(&error.to_string());
+            }
+        })?;
         // The change holds, also if the index has made itself read-only over this.
         drop(self.make_room(bytes));
         Ok(seq)

@@ -38,7 +38,7 @@ impl Drainer {
 impl Drop for Drainer {
     fn drop(&mut self) {
         self.due = None;
-        // A panic of sled in there has been seen as far as it can be.
+        // It does not panic (`Inner::whole`).
         drop(self.thread.take().map(JoinHandle::join));
     }
 }

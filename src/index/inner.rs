@@ -12,6 +12,7 @@ use super::sled_delta::SledDelta;
 use super::{Error, Result};
 use crate::crypto::Keys;
 use crate::log::Journal;
+use crate::os;
 
 /// The memtable is written to sled in one batch when it is this long, in bytes.
 pub(super) const DRAIN_AT: usize = 512 << 10;
@@ -58,6 +59,28 @@ impl Inner {
         first: impl FnOnce(&mut Layers) -> Option<T>,
     ) -> Result<Option<T>> {
         let _one = self.drain.lock();
+        self.whole("writing the index", || self.store_alone(point, first))
+    }
+
+    /// Does what must be done whole, or not at all: after a panic in the middle the layers may be anything, and are damaged
+    /// (J4). Nobody else would say so: most who write the memtable do it for others.
+    pub(super) fn whole<T>(
+        &self,
+        what: &'static str,
+        work: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
+        os::watched_here(what, work).unwrap_or_else(|panicked| {
+            let error = Error::Damaged(panicked.to_string());
+            self.damaged(&error.to_string());
+            Err(error)
+        })
+    }
+
+    fn store_alone<T>(
+        &self,
+        point: bool,
+        first: impl FnOnce(&mut Layers) -> Option<T>,
+    ) -> Result<Option<T>> {
         let bytes = {
             let layers = self.layers.read();
             if layers.active.is_empty() && layers.new_counts.is_empty() && !point {

@@ -38,7 +38,9 @@ pub use socket::{acknowledged, addresses, connect_abstract, end_accepting, peer_
 pub use steps::{Observing, observe};
 pub use steps::{PipelineStep, before, reached};
 pub use syscalls::{stdout_was_closed, trim_malloc, tune_malloc};
-pub use tasks::{Panicked, Restarts, blocking, thread, watched, watched_here};
+pub use tasks::{
+    Panicked, blocking, panics, restarted, restarted_here, thread, watched, watched_here,
+};
 #[cfg(test)]
 pub(crate) use testing::{
     Aio, DiskFault, FileHandle, Simulated, SimulatedDisk, SmallDisk, get_xattr, listen_as,

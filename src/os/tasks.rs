@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -19,12 +18,17 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// The longest pause.
 const PAUSE_MAX: Duration = Duration::from_secs(300);
 
+/// How often each task of this process panicked. A panic is a bug of the program, whichever room it is in: so the process
+/// keeps it, and `status` says it as long as the process lives.
+static PANICS: Mutex<BTreeMap<&'static str, u64>> = Mutex::new(BTreeMap::new());
+
 /// A task panicked; the log says where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0} ended by a panic, which is a bug")]
 pub struct Panicked(&'static str);
 
-/// Runs a task that cannot begin again to its end. `name` is what it does: "sending packs".
+/// Runs a task to its end. `name` is what it does: "sending packs". Whoever starts it decides what its panic means: it
+/// begins again ([`restarted`]), or nothing more can be promised.
 pub async fn watched<T>(
     name: &'static str,
     task: impl Future<Output = T>,
@@ -61,33 +65,36 @@ pub fn thread(
     std::thread::Builder::new().name(name.into()).spawn(work)
 }
 
+/// Runs a task that keeps nothing between two rounds of what it does to its end, from its beginning after each panic.
+pub async fn restarted<F: Future<Output = ()>>(name: &'static str, begin: impl Fn() -> F) {
+    let mut pause = PAUSE;
+    while watched(name, async { begin().await }).await.is_err() {
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(PAUSE_MAX);
+    }
+}
+
+/// As [`restarted`], for a thread of its own.
+pub fn restarted_here<T>(name: &'static str, begin: impl Fn() -> T) {
+    let mut pause = PAUSE;
+    while watched_here(name, &begin).is_err() {
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(PAUSE_MAX);
+    }
+}
+
 fn panicked(name: &'static str) -> Panicked {
-    tracing::error!(task = name, "a task in the background panicked");
+    tracing::error!(task = name, "a task panicked, which is a bug");
+    *PANICS.lock().entry(name).or_default() += 1;
     Panicked(name)
 }
 
-/// Tasks that keep nothing between two rounds of what they do, and so may begin again; and which of them had to.
-#[derive(Clone, Debug, Default)]
-pub struct Restarts(Arc<Mutex<BTreeMap<&'static str, u64>>>);
-
-impl Restarts {
-    /// Runs a task to its end, from its beginning after each panic.
-    pub async fn run<F: Future<Output = ()>>(self, name: &'static str, begin: impl Fn() -> F) {
-        let mut pause = PAUSE;
-        while watched(name, async { begin().await }).await.is_err() {
-            *self.0.lock().entry(name).or_default() += 1;
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(PAUSE_MAX);
-        }
-    }
-
-    /// For `status`: a line for each task that began again.
-    pub fn troubles(&self) -> Vec<String> {
-        let line = |(name, times): (&&str, &u64)| {
-            format!("{name}: began again {times} times after a panic, which is a bug (see the log)")
-        };
-        self.0.lock().iter().map(line).collect()
-    }
+/// For `status`: a line for each task that panicked since the process began.
+pub fn panics() -> Vec<String> {
+    let line = |(name, times): (&&str, &u64)| {
+        format!("{name}: panicked {times} times, which is a bug (see the log)")
+    };
+    PANICS.lock().iter().map(line).collect()
 }
 
 #[cfg(test)]
@@ -104,13 +111,12 @@ mod tests {
         let panicked = watched_here("failing", || panic!("planted"));
         assert_eq!(panicked, Err::<(), _>(Panicked("failing")));
 
-        let (restarts, rounds) = (Restarts::default(), AtomicU32::new(0));
-        let begin = || async {
-            assert!(rounds.fetch_add(1, Ordering::Relaxed) > 0, "planted");
-        };
-        restarts.clone().run("counting", begin).await;
-        assert_eq!(rounds.into_inner(), 2);
-        let troubles = restarts.troubles();
-        assert!(troubles.len() == 1 && troubles[0].contains("counting: began again 1 times"));
+        let rounds = AtomicU32::new(0);
+        let round = || assert!(rounds.fetch_add(1, Ordering::Relaxed) % 2 > 0, "planted");
+        restarted("counting", || async { round() }).await;
+        restarted_here("counting", round);
+        assert_eq!(rounds.into_inner(), 4);
+        let said = |line: &str| panics().iter().any(|panic| panic.starts_with(line));
+        assert!(said("counting: panicked 2 times") && said("failing: panicked 2 times"));
     }
 }

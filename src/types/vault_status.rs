@@ -58,6 +58,8 @@ pub struct VaultStatus {
     pub staging: (u64, u64),
     /// Bytes of the disk cache in use.
     pub cache_disk: u64,
+    /// Bytes that the index takes on this disk.
+    pub index_disk: u64,
     /// Bytes that staging and disk cache may take together (`--cache-size`).
     pub disk_budget: u64,
     /// What the user should know: torn tails, changes set aside, a store without conditional puts.
@@ -77,6 +79,7 @@ impl Default for VaultStatus {
             bytes: 0,
             staging: (0, 0),
             cache_disk: 0,
+            index_disk: 0,
             disk_budget: 0,
             warnings: Vec::new(),
         }

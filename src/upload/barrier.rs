@@ -234,10 +234,19 @@ impl Inner {
             return false;
         }
         let inner = self.clone();
-        let written = os::blocking(move || inner.rounds.area.write_tails()).await;
-        if let Ok(Err(error)) = written {
-            tracing::error!(%error, "writing what waited for room");
-        }
+        let write = move || {
+            let written = os::watched_here("writing what waited for room", || {
+                inner.rounds.area.write_tails()
+            });
+            match written {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::error!(%error, "writing what waited for room"),
+                // How far a tail was written is not known.
+                Err(panicked) => inner.rounds.poison(&panicked.to_string()),
+            }
+        };
+        // An error: the runtime is shutting down.
+        let _ = os::blocking(write).await;
         self.rounds.area.tails.any()
     }
 
@@ -251,14 +260,18 @@ impl Inner {
             return;
         }
         let inner = self.clone();
-        let done = os::blocking(move || {
-            for (pack, keep) in leaving {
-                inner.rounds.let_go(pack, keep);
+        let let_go = move || {
+            let done = os::watched_here("giving packs to the cache", || {
+                for (pack, keep) in leaving {
+                    inner.rounds.let_go(pack, keep);
+                }
+            });
+            if let Err(panicked) = done {
+                // What it was about would be neither here nor there: its room would never be free again.
+                inner.rounds.poison(&panicked.to_string());
             }
-        });
-        if let Err(panic) = done.await {
-            // What it was about would be neither here nor there: its room would never be free again.
-            self.rounds.poison(&format!("giving packs to the cache panicked: {panic}"));
-        }
+        };
+        // An error: the runtime is shutting down.
+        let _ = os::blocking(let_go).await;
     }
 }

@@ -23,16 +23,18 @@ pub(super) async fn run(pipeline: Arc<Pipeline>, mut committer: Committer) -> Op
             match read(&pipeline, from, upto).await {
                 // Sealing megabytes takes milliseconds: not on a worker of the runtime.
                 Ok(batch) => {
-                    let prepared = os::blocking(move || {
+                    let prepare = move || {
                         committer.prepare(&batch);
                         committer
-                    });
-                    match prepared.await {
-                        Ok(prepared) => committer = prepared,
-                        Err(panic) => {
-                            pipeline.stop_for(&format!("sealing a commit failed: {panic}"));
+                    };
+                    let prepare = move || os::watched_here("sealing a commit", prepare);
+                    match os::blocking(prepare).await {
+                        Ok(Ok(prepared)) => committer = prepared,
+                        Ok(Err(panicked)) => {
+                            pipeline.give_up(panicked);
                             return None;
                         }
+                        Err(_) => return None, // the runtime is shutting down
                     }
                 }
                 Err(error) => {

@@ -16,8 +16,8 @@ pub struct PackHold {
     pack: PackId,
 }
 
-/// A pack that takes extents. If it is dropped without `close`, it stays for recovery if anything refers to it, else it is
-/// removed.
+/// A pack that takes extents. If it is dropped without `close`, it is removed if nothing refers to it. Else it stays for
+/// recovery, and nothing is accepted any more: what refers to it can only be sent after the next mount.
 #[derive(Debug)]
 pub struct OpenPack {
     area: Arc<StagingArea>,
@@ -102,7 +102,8 @@ impl Drop for OpenPack {
             return;
         }
         if !self.area.discard_unwanted(self.id, true) {
-            tracing::error!(pack = %self.id, "a pack was dropped open; it is closed at the next mount");
+            let pack = self.id;
+            self.area.poison(&format!("pack {pack} was given up open; the next mount closes it"));
         }
     }
 }

@@ -65,6 +65,8 @@ pub(super) struct StagingRoom {
 struct Accounts {
     used: u64,
     reserved: u64,
+    /// What somebody else takes of the budget.
+    beside: u64,
     measured: Option<Measured>,
 }
 
@@ -90,6 +92,17 @@ impl StagingRoom {
     pub(super) fn taken(&self) -> (u64, u64) {
         let accounts = self.accounts.lock();
         (accounts.used, accounts.reserved)
+    }
+
+    pub(super) fn takes_beside(&self, bytes: u64) {
+        let before = std::mem::replace(&mut self.accounts.lock().beside, bytes);
+        if bytes < before {
+            self.wake();
+        }
+    }
+
+    pub(super) fn beside(&self) -> u64 {
+        self.accounts.lock().beside
     }
 
     pub(super) fn subscribe_waiting(&self) -> watch::Receiver<usize> {
@@ -148,7 +161,11 @@ impl StagingRoom {
     fn fits(&self, accounts: &mut Accounts, bytes: u64, need: Option<RoomClass>) -> Result<bool> {
         let (budget, floor) = self.bounds(need);
         let wanted = accounts.used.saturating_add(accounts.reserved).saturating_add(bytes);
-        if wanted > budget {
+        let beside = match need {
+            None | Some(RoomClass::Change) => accounts.beside,
+            Some(RoomClass::FreesRoom | RoomClass::Upkeep) => 0,
+        };
+        if wanted.saturating_add(beside) > budget {
             return Ok(false);
         }
         if accounts.measured.as_ref().is_none_or(|m| m.at.elapsed() > MEASURE_EVERY) {

@@ -28,6 +28,8 @@ pub struct StagingUsage {
     pub used: u64,
     /// Bytes promised to writes that are not sealed yet.
     pub reserved: u64,
+    /// Bytes of the budget that somebody else takes.
+    pub beside: u64,
     /// Packs that are not confirmed to be in the bucket, open ones included.
     pub unsent_packs: u64,
     /// Bytes of those.
@@ -118,6 +120,12 @@ impl Staging {
     pub fn try_reserve(&self, plain: u64) -> Result<Option<Reservation>> {
         self.area.check()?;
         self.area.room.admit(cost(plain))
+    }
+
+    /// So many bytes of the budget are taken by somebody else: what is written has so much less room. What frees room, or
+    /// must go on, has not (J8).
+    pub fn takes_beside(&self, bytes: u64) {
+        self.area.room.takes_beside(bytes);
     }
 
     /// Where the journal is counted: in the same accounts, with what is kept back for it (J8).
@@ -216,6 +224,7 @@ impl Staging {
             budget: self.area.room.budget(),
             used,
             reserved,
+            beside: self.area.room.beside(),
             ..StagingUsage::default()
         };
         for (_, pack) in self.area.table.lock().iter() {

@@ -11,6 +11,7 @@ use super::checkpointer::Checkpointer;
 use super::claiming::Claimed;
 use super::durability::{Nothing, ToDisk};
 use super::head_recorder::HeadRecorder;
+use super::index_room::IndexRoom;
 use super::open::OpenContext;
 use super::open_vault::{Vault, Writer};
 use super::state_dir::StateDir;
@@ -106,8 +107,10 @@ impl Vault {
         lock: MachineLock,
     ) -> Result<Arc<Self>> {
         let Claimed { index, journal, staging, committer, survey, claim, warnings } = claimed;
-        let budget = disk_budget(&options.state_dir, options.cache_size) / 2;
-        let content = open_content(&options, &cache, &staging, budget);
+        let budget = disk_budget(&options.state_dir, options.cache_size);
+        let content = open_content(&options, &cache, &staging, budget / 2);
+        let dir = StateDir { root: options.state_dir.clone() }.index(false);
+        let index_room = IndexRoom::new(dir, budget, cache.clone(), staging.clone());
         let barrier = barrier(&staging, &journal, &cache);
         let generation = options.unlocked.generation;
         let keys = options.unlocked.keys.clone();
@@ -147,8 +150,7 @@ impl Vault {
         make_root(&index).await?;
         vfs.recover().await?;
         let periodic = vfs.start(&tokio::runtime::Handle::current());
-        let restarts = os::Restarts::default();
-        let tasks = tasks(&restarts, &journal, &index, &barrier, &checkpointer);
+        let tasks = tasks(&journal, &index, &barrier, &checkpointer, &index_room);
         let writer = Some(Writer {
             journal,
             staging,
@@ -156,8 +158,8 @@ impl Vault {
             uploader,
             checkpointer,
             recorder,
+            index_room,
             tasks,
-            restarts,
             periodic: Mutex::new(Some(periodic)),
             ending: tokio::sync::Mutex::default(),
         });
@@ -183,19 +185,22 @@ fn barrier(staging: &Staging, journal: &Arc<Journal>, cache: &Cache) -> Barrier 
 
 /// What the vault does in the background, besides what its rooms do.
 fn tasks(
-    restarts: &os::Restarts,
     journal: &Arc<Journal>,
     index: &Index,
     barrier: &Barrier,
     checkpointer: &Arc<Checkpointer>,
+    index_room: &Arc<IndexRoom>,
 ) -> Vec<JoinHandle<()>> {
     let (journal, index, durable) = (journal.clone(), index.clone(), barrier.subscribe());
     let trim = move || journal_trim::trim(journal.clone(), index.clone(), durable.clone());
     let checkpointer = checkpointer.clone();
     let checkpoints = move || checkpointer.clone().run();
+    let index_room = index_room.clone();
+    let measure = move || index_room.clone().watch();
     vec![
-        tokio::spawn(restarts.clone().run("trimming the journal", trim)),
-        tokio::spawn(restarts.clone().run("making checkpoints", checkpoints)),
+        tokio::spawn(os::restarted("trimming the journal", trim)),
+        tokio::spawn(os::restarted("making checkpoints", checkpoints)),
+        tokio::spawn(os::restarted("measuring the index", measure)),
     ]
 }
 

@@ -116,9 +116,10 @@ impl Checkpointer {
         let pages = manifest.page_bytes();
         let base = Base::new(manifest, self.keys.clone(), self.cache.clone());
         let index = self.index.clone();
-        os::blocking(move || index.rebase(base))
-            .await
-            .map_err(|panic| Error::Local(panic.to_string()))??;
+        let rebase = move || os::watched_here("moving to a newer base", || index.rebase(base));
+        let rebased = os::blocking(rebase).await;
+        let rebased = rebased.map_err(|ended| Error::Local(ended.to_string()))?;
+        rebased.map_err(|panicked| Error::Local(panicked.to_string()))??;
         let mut state = self.state.lock();
         state.since.commits -= before.commits;
         state.since.transactions -= before.transactions;

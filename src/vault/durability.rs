@@ -45,7 +45,7 @@ impl Durability for ToDisk {
             return self.bucket.free();
         }
         let usage = self.staging.usage();
-        Some(usage.budget.saturating_sub(usage.used + usage.reserved))
+        Some(usage.budget.saturating_sub(usage.used + usage.reserved + usage.beside))
     }
 
     fn carried(&self) -> u64 {

@@ -10,6 +10,8 @@ use crate::log::{Receipt, Seen};
 use crate::os::{self, PipelineStep};
 use crate::types::{CommitNo, Generation, Hash};
 
+const TASK: &str = "remembering the head";
+
 /// Remembers what this machine saw of the vault, at each commit.
 pub(super) struct HeadRecorder {
     dir: PathBuf,
@@ -41,7 +43,8 @@ impl HeadRecorder {
         }
         let recorder = self.clone();
         match tokio::runtime::Handle::try_current() {
-            Ok(_) => drop(os::blocking(move || recorder.write())),
+            // After a panic the next commit's note takes its place.
+            Ok(_) => drop(os::blocking(move || os::watched_here(TASK, || recorder.write()))),
             Err(_) => recorder.write(),
         }
     }

@@ -32,15 +32,18 @@ pub(super) async fn trim(journal: Arc<Journal>, index: Index, mut durable: watch
             continue;
         }
         let (journal, index) = (journal.clone(), index.clone());
-        let done = os::blocking(move || {
+        let trim = move || {
             let flushed = index.flush()?;
             Ok::<_, index::Error>(journal.trim(flushed)?)
-        });
+        };
+        let done = os::blocking(move || os::watched_here("trimming the journal", trim));
         match done.await {
-            Ok(Ok(())) => {}
-            Ok(Err(index::Error::Log(log::Error::Full))) => is_owed = true,
-            Ok(Err(error)) => tracing::warn!(%error, "the journal is not trimmed"),
-            Err(panic) => tracing::error!(%panic, "trimming the journal"),
+            Ok(Ok(Ok(()))) => {}
+            Ok(Ok(Err(index::Error::Log(log::Error::Full)))) => is_owed = true,
+            Ok(Ok(Err(error))) => tracing::warn!(%error, "the journal is not trimmed"),
+            // It is said; the next barrier brings the next try.
+            Ok(Err(_panicked)) => {}
+            Err(_) => return, // the runtime is shutting down
         }
     }
 }

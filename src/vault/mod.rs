@@ -12,6 +12,7 @@ mod durability;
 mod error;
 mod error_class;
 mod head_recorder;
+mod index_room;
 mod init;
 mod journal_trim;
 mod open;

@@ -10,6 +10,7 @@ use super::budgets::disk_budget;
 use super::checkpointer::Checkpointer;
 use super::disk_space;
 use super::head_recorder::HeadRecorder;
+use super::index_room::IndexRoom;
 use super::this_machine::MachineLock;
 use super::{Result, VaultOptions};
 use crate::cache::Cache;
@@ -43,8 +44,8 @@ pub(super) struct Writer {
     pub(super) uploader: Arc<Uploader>,
     pub(super) checkpointer: Arc<Checkpointer>,
     pub(super) recorder: Arc<HeadRecorder>,
+    pub(super) index_room: Arc<IndexRoom>,
     pub(super) tasks: Vec<JoinHandle<()>>,
-    pub(super) restarts: os::Restarts,
     pub(super) periodic: Mutex<Option<Periodic>>,
     /// Held by whoever closes the vault.
     pub(super) ending: tokio::sync::Mutex<Ending>,
@@ -116,13 +117,14 @@ impl Vault {
         let mut warnings = self.warnings.clone();
         warnings.extend(self.options.bucket.quirks());
         warnings.extend(self.options.bucket.refuses_credentials());
-        let mut staging = (0, 0);
+        warnings.extend(os::panics());
+        let (mut staging, mut index_disk) = ((0, 0), 0);
         if let Some(writer) = &self.writer {
             let usage = writer.staging.usage();
             staging = (usage.used, usage.budget);
+            index_disk = writer.index_room.taken();
             warnings.extend(writer.checkpointer.trouble());
             warnings.extend(disk_space::warning(&self.options.state_dir));
-            warnings.extend(writer.restarts.troubles());
         }
         VaultStatus {
             progress: self.progress(),
@@ -134,6 +136,7 @@ impl Vault {
             bytes: totals.bytes,
             staging,
             cache_disk: cache.disk_bytes,
+            index_disk,
             disk_budget: disk_budget(&self.options.state_dir, self.options.cache_size),
             warnings,
         }

@@ -199,12 +199,14 @@ struct HolderSocket {
 impl HolderSocket {
     fn serve(listener: UnixListener, mountpoint: String) -> io::Result<Self> {
         let own = listener.as_fd().try_clone_to_owned()?;
-        let thread = std::thread::Builder::new().name("machine-lock".into()).spawn(move || {
+        let answer = move || {
             while let Ok((mut stream, _)) = listener.accept() {
                 let _ = stream.set_write_timeout(Some(Duration::from_secs(1)));
                 let _ = stream.write_all(mountpoint.as_bytes());
             }
-        })?;
+        };
+        let work = move || os::restarted_here("saying where the vault is mounted", answer);
+        let thread = std::thread::Builder::new().name("machine-lock".into()).spawn(work)?;
         Ok(Self { listener: own, thread: Some(thread) })
     }
 }

@@ -25,7 +25,7 @@ use super::{ErrorKind, Result, Vfs};
 const LOOK_EVERY: u32 = 16;
 /// Windows of which publications are counted; beyond it counting begins anew.
 const WINDOWS_MAX: usize = 4096;
-/// Windows that are written anew before it is looked again which need it.
+/// Windows that are written anew before other housekeeping has its turn.
 const AT_ONCE: usize = 4;
 /// A window is written anew when nothing was published into it for this long: else, while a file is written at random, its
 /// windows would be written anew over and over.
@@ -76,15 +76,14 @@ impl Windows {
         self.count(ino, number, LOOK_EVERY);
     }
 
-    /// Some of those that have many new pieces and were left alone for `quiet`.
-    fn take(&self, quiet: Duration) -> Vec<(InodeNo, u64)> {
+    /// One of those that have many new pieces and were left alone for `quiet`.
+    fn take(&self, quiet: Duration) -> Option<(InodeNo, u64)> {
         let is_due = |window: &WindowChurn| {
             let is_left = window.last.elapsed() >= quiet || window.first.elapsed() >= PATIENCE;
             window.pieces >= LOOK_EVERY && is_left
         };
         let mut windows = self.0.lock();
-        let due = windows.extract_if(|_, window| is_due(window));
-        due.map(|(window, _)| window).take(AT_ONCE).collect()
+        windows.extract_if(|_, window| is_due(window)).next().map(|(window, _)| window)
     }
 }
 
@@ -105,9 +104,13 @@ impl Run {
 }
 
 impl Vfs {
-    /// Writes the windows anew that need it and were left alone for `quiet`.
+    /// Writes the windows anew that need it and were left alone for `quiet`, as long as that is in nobody's way.
     pub(super) async fn defragment(&self, quiet: Duration) {
-        for (ino, window) in self.inner.windows.take(quiet) {
+        for _ in 0..AT_ONCE {
+            if self.inner.content.is_pressed() {
+                return;
+            }
+            let Some((ino, window)) = self.inner.windows.take(quiet) else { return };
             match self.defragment_window(ino, window).await {
                 Ok(true) => {}
                 Ok(false) => self.inner.windows.again(ino, window),

@@ -7,6 +7,7 @@ use std::ops::Deref;
 use super::hold_guard::HoldGuard;
 use super::holds::Holder;
 use super::{Attributes, Result, Vfs};
+use crate::os;
 use crate::types::InodeNo;
 
 /// Through whom the calls of a clone of [`Vfs`] come.
@@ -36,7 +37,10 @@ impl Drop for KernelHold {
         }
         // It has lost its name meanwhile. Requests run inside the runtime; what is left the next mount removes.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move { vfs.finish_orphan(ino).await });
+            // After a panic it is left over, and housekeeping ends it.
+            runtime.spawn(os::watched("removing a file", async move {
+                vfs.finish_orphan(ino).await;
+            }));
         }
     }
 }

@@ -1,11 +1,10 @@
 //! What goes on without a caller: publishing what is 30 s old, finishing what an earlier mount or an impatient caller
 //! left, and all of it at once for `sync` and unmount.
 //!
-//! Two tasks, so that nothing stands before V1: one publishes, one does the rest. Neither ends before the mount does:
-//! a panic costs the turn in which it happens.
+//! Two tasks, so that nothing stands before V1: one publishes, one does the rest. Neither ends before the mount does: after
+//! a panic, which is said, it begins again.
 
 use std::collections::HashSet;
-use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -14,6 +13,7 @@ use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt, stream};
 
 use crate::content::File;
+use crate::os;
 use crate::records::Orphan;
 use crate::types::InodeNo;
 
@@ -48,8 +48,12 @@ impl Vfs {
         if self.inner.options.read_only {
             return Periodic { tasks: Vec::new() };
         }
-        let publishing = runtime.spawn(publish_in_time(Arc::downgrade(&self.inner)));
-        let rest = runtime.spawn(housekeeping(Arc::downgrade(&self.inner)));
+        let inner = Arc::downgrade(&self.inner);
+        let publish = move || publish_in_time(inner.clone());
+        let publishing = runtime.spawn(os::restarted("publishing in time", publish));
+        let inner = Arc::downgrade(&self.inner);
+        let rest =
+            runtime.spawn(os::restarted("housekeeping", move || housekeeping(inner.clone())));
         Periodic { tasks: vec![publishing, rest] }
     }
 
@@ -144,7 +148,8 @@ async fn publish(vfs: Vfs, file: Arc<File>) -> InodeNo {
             tracing::warn!(%error, ino = ino.0, "writes stay unpublished for now");
         }
     };
-    guarded("publishing what is old", work).await;
+    // After a panic it is tried again at the next tick.
+    let _ = os::watched("publishing what is old", work).await;
     ino
 }
 
@@ -169,15 +174,16 @@ async fn housekeeping(inner: Weak<Inner>) {
         let Some(inner) = inner.upgrade() else { return };
         let vfs = Vfs::of(inner);
         if vfs.inner.left_over.take() {
-            let recovery = async {
-                if let Err(error) = vfs.finish_recovery().await {
+            // Left over again if it panics.
+            let begun = vfs.inner.left_over.begin();
+            match vfs.finish_recovery().await {
+                Ok(()) => begun.done(),
+                Err(error) => {
                     tracing::warn!(%error, "unlinked files and cut off ends stay for now");
-                    vfs.inner.left_over.set();
                 }
-            };
-            guarded("finishing removals", recovery).await;
+            }
         }
-        guarded("rewriting fragmented files", vfs.defragment(defragment::QUIET)).await;
+        vfs.defragment(defragment::QUIET).await;
     }
 }
 
@@ -185,11 +191,4 @@ fn ticks() -> tokio::time::Interval {
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     ticks
-}
-
-/// A panic is said, and ends this piece of work alone.
-async fn guarded(what: &'static str, work: impl Future<Output = ()>) {
-    if AssertUnwindSafe(work).catch_unwind().await.is_err() {
-        tracing::error!(what, "the work in the background panicked; it is tried again");
-    }
 }

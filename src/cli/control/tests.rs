@@ -1,5 +1,7 @@
 //! The control socket between a real client and a daemon that is played.
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
 use parking_lot::Mutex;
 
 use super::*;
@@ -8,11 +10,13 @@ use crate::cli::daemon::spec::Hidden;
 #[derive(Default)]
 struct FakeDaemon {
     heard: Mutex<Vec<&'static str>>,
+    is_broken: AtomicBool,
 }
 
 #[async_trait]
 impl ControlHandler for FakeDaemon {
     fn report(&self) -> DaemonReport {
+        assert!(!self.is_broken.load(Relaxed), "planted");
         DaemonReport { mountpoint: "/m".into(), ..DaemonReport::default() }
     }
     async fn sync(&self, progress: &mpsc::Sender<ControlReply>) -> CliResult {
@@ -43,6 +47,7 @@ impl ControlHandler for FakeDaemon {
 
     async fn unserve(&self, _: &mpsc::Sender<ControlReply>) -> CliResult {
         self.heard.lock().push("unserve");
+        assert!(!self.is_broken.load(Relaxed), "planted");
         Ok(())
     }
 }
@@ -76,6 +81,20 @@ fn played() -> (tempfile::TempDir, PathBuf, Arc<FakeDaemon>, tokio::runtime::Run
 fn replies(dir: &Path, request: ControlRequest) -> Vec<ControlReply> {
     let mut client = Client::ask(dir, &request, SILENCE).unwrap();
     std::iter::from_fn(|| client.next().ok()).collect()
+}
+
+#[test]
+fn a_panic_over_one_request_is_said_to_its_client_and_the_next_one_is_served() {
+    let (_base, dir, daemon, _runtime) = played();
+    daemon.is_broken.store(true, Relaxed);
+    let heard = replies(&dir, ControlRequest::Unserve);
+    let [ControlReply::Failed(failure)] = &heard[..] else { panic!("{heard:?}") };
+    assert!(failure.exit == Exit::Other && failure.message.contains("panic"), "{failure:?}");
+    let heard = replies(&dir, ControlRequest::Status);
+    assert!(heard.is_empty(), "the stream ends: {heard:?}");
+    daemon.is_broken.store(false, Relaxed);
+    assert!(matches!(replies(&dir, ControlRequest::Status)[..], [ControlReply::Status(_)]));
+    assert!(os::panics().iter().any(|line| line.starts_with("what a client asked for")));
 }
 
 #[test]

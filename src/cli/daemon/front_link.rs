@@ -90,10 +90,14 @@ pub(crate) fn signals() -> io::Result<mpsc::Receiver<&'static str>> {
         let mut signal = signal(kind)?;
         let sender = sender.clone();
         tokio::spawn(async move {
-            while signal.recv().await.is_some() {
-                // Full: more than two are waiting, which is as good as any number.
-                let _ = sender.try_send(name);
-            }
+            let mut hear = async || {
+                while signal.recv().await.is_some() {
+                    // Full: more than two are waiting, which is as good as any number.
+                    let _ = sender.try_send(name);
+                }
+            };
+            // Nobody else would hear the next signal.
+            while os::watched("hearing signals", hear()).await.is_err() {}
         });
     }
     Ok(receiver)

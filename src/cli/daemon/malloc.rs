@@ -23,5 +23,6 @@ pub(crate) fn keep_within(budget: u64) -> std::io::Result<()> {
             }
         }
     };
-    std::thread::Builder::new().name("memory".into()).stack_size(64 << 10).spawn(watch).map(drop)
+    let work = move || os::restarted_here("giving memory back", watch);
+    std::thread::Builder::new().name("memory".into()).stack_size(64 << 10).spawn(work).map(drop)
 }

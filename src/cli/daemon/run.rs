@@ -54,10 +54,13 @@ fn begin(spec: &Spec, to_front: &FrontSender, front: front_link::Presence) -> Cl
         .enable_all()
         .build()
         .map_err(|error| Failure::io("no runtime could be started", &error))?;
-    let outcome = runtime.block_on(run(spec, to_front, front));
+    let outcome = runtime.block_on(watched("the daemon's life", run(spec, to_front, front)));
     // What still runs then (a request that waits for the store) holds nothing that counts.
     runtime.shutdown_timeout(Duration::from_millis(500));
-    outcome
+    outcome.unwrap_or_else(|panicked| {
+        let text = format!("{panicked}; what was acknowledged is on this disk: mount again");
+        Err(Failure::new(Exit::Other, text))
+    })
 }
 
 /// From the spec to the end.
@@ -90,10 +93,7 @@ async fn run(spec: &Spec, to_front: &FrontSender, mut front: front_link::Presenc
         }
     };
     let clients = control::Clients::default();
-    tokio::spawn(watched(
-        "answering at the control socket",
-        control::serve(listener, lifecycle.clone(), clients.clone()),
-    ));
+    tokio::spawn(control::serve(listener, lifecycle.clone(), clients.clone()));
     tracing::info!("{}", if spec.mountpoint.is_some() { "mounted" } else { "serving" });
     to_front.say(&DaemonMessage::Ready(Box::new(lifecycle.report())));
     let outcome = lifecycle.run(signals, spec.foreground.then_some(front), to_front).await;

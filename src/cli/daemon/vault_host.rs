@@ -234,8 +234,8 @@ impl HostedVault for VaultHost {
             time: messages::when(status.head_time),
             fingerprint: fingerprint(&status.fingerprint),
         });
-        let disk =
-            BudgetUsage { used: status.staging.0 + status.cache_disk, limit: status.disk_budget };
+        let used = status.staging.0 + status.cache_disk + status.index_disk;
+        let disk = BudgetUsage { used, limit: status.disk_budget };
         let mountpoint = self.session().map(|session| session.path().display().to_string());
         let service = self.service.lock().clone();
         DaemonReport {

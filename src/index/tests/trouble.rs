@@ -103,6 +103,20 @@ async fn j4_a_panic_of_the_drainer_is_seen() {
     world.is_given_up(&[2]).await;
 }
 
+/// What is in memory may be half of a change: nobody builds on it.
+#[tokio::test]
+async fn j4_a_panic_in_the_middle_of_a_change_makes_the_index_anew() {
+    let mut world = World::new();
+    world.change(2).await.unwrap();
+    let broken =
+        world.index().0.whole("taking in a change", || -> Result<()> { panic!("planted") });
+    assert!(matches!(broken, Err(Error::Damaged(_))), "{broken:?}");
+    assert!(world.index().read_only().unwrap().contains("panic"));
+    assert!(world.change(3).await.is_err() && world.inode(2).await.is_some());
+    world.index = None;
+    assert!(matches!(world.try_open(), Err(Error::Damaged(_))));
+}
+
 #[tokio::test]
 async fn the_memtable_is_written_when_it_is_long_and_at_once_when_it_is_too_long() {
     let world = World::new();

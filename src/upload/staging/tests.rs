@@ -52,6 +52,36 @@ fn open_and_closed_packs_are_read_alike() {
     drop(hold);
 }
 
+/// As by a panic of whoever fills it: nobody would close it, and whoever waits for what refers to it would wait for ever.
+#[test]
+fn j6_a_pack_that_is_given_up_open_poisons_if_anything_refers_to_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let staging = open(&dir);
+    drop(staging.create(id(1)).unwrap());
+    assert_eq!((staging.poisoned(), staging.contains(id(1))), (None, false));
+    let pack = staging.create(id(2)).unwrap();
+    let _hold = staging.hold(id(2));
+    drop(pack);
+    assert!(staging.poisoned().is_some_and(|why| why.contains("open")));
+    assert!(staging.contains(id(2)), "the next mount closes it");
+}
+
+#[test]
+fn j8_what_is_taken_beside_is_missing_for_what_is_written_and_not_for_what_frees_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let staging = open(&dir);
+    let fits = |bytes| staging.try_reserve(bytes).unwrap().is_some();
+    assert!(fits(512 * KIB));
+    staging.takes_beside(512 * KIB);
+    assert!(!fits(512 * KIB) && fits(128 * KIB));
+    staging.takes_beside(MIB);
+    let journal = staging.journal_room();
+    assert!(!fits(1) && !journal.take(1, RoomClass::Change));
+    assert!(journal.take(1, RoomClass::FreesRoom) && journal.take(1, RoomClass::Upkeep));
+    staging.takes_beside(0);
+    assert!(fits(512 * KIB));
+}
+
 #[test]
 fn c4_a_pack_that_nothing_refers_to_goes_and_a_late_reference_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
