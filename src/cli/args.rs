@@ -132,6 +132,9 @@ pub(super) struct OpeningArgs {
     /// Open the vault although the bucket is older than what this machine saw last
     #[arg(long)]
     pub accept_rollback: bool,
+    /// Go on without changes that are damaged on this disk and not in the bucket; a copy of them is kept
+    #[arg(long)]
+    pub accept_damage: bool,
     /// Use a store that ignores conditional puts; nothing then stops a second machine from overwriting changes
     #[arg(long)]
     pub single_machine: bool,

@@ -57,6 +57,16 @@ impl Config {
         let text = match std::fs::read_to_string(path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                return Err(Failure::new(
+                    Exit::Usage,
+                    format!(
+                        "the configuration {} is not understood: it is no text; correct it, or move it away and name \
+                         the bucket with --bucket",
+                        path.display()
+                    ),
+                ));
+            }
             Err(error) => {
                 return Err(Failure::io(
                     format_args!("the configuration {} cannot be read", path.display()),

@@ -54,9 +54,7 @@ pub enum Error {
     Poisoned(String),
     /// The journal is damaged before its last barrier (rule J3).
     #[error(
-        "the journal is damaged in segment {segment:016x} at byte {offset}, before its last barrier; \
-         nothing was changed. What is in the bucket is whole. `s3vault check --repair` would drop \
-         this record and all that follow it"
+        "the journal is damaged in segment {segment:016x} at byte {offset}, before its last barrier"
     )]
     Damaged {
         /// Which segment.

@@ -29,14 +29,13 @@ pub(super) struct Aside<'a> {
 impl Aside<'_> {
     /// Copies (by hard links) the journal and the packs of its unsent transactions into a folder
     /// of their own, with the resulting records of the files that they touch; durable before
-    /// anything is taken away. Returns the folder.
+    /// anything is taken away: the caller does that, the packs first. Returns the folder.
     pub(super) async fn set_aside(&self, index: Option<&Index>) -> Result<PathBuf> {
         let parent = self.state_dir.join("set-aside");
         let name = self.found.journal.to_string();
         let journal = self.state_dir.join("journal");
         let failed = || Error::io("what was not uploaded cannot be set aside");
         if let Some(folder) = self.set_aside_before(&parent, &name).map_err(failed())? {
-            remove_files(&journal).map_err(failed())?;
             return Ok(folder);
         }
         let folder = free_name(&parent.join(format!("{name}-{}", self.confirmed)));
@@ -62,7 +61,6 @@ impl Aside<'_> {
         os::rename(&making, &folder).map_err(failed())?;
         os::reached(PipelineStep::AsideNamed);
         os::sync_dir(&parent).map_err(failed())?;
-        remove_files(&journal).map_err(failed())?;
         Ok(folder)
     }
 
@@ -148,6 +146,30 @@ async fn whole_file(index: &Index, ino: InodeNo) -> Result<Vec<(Vec<u8>, bytes::
         Ok::<_, index::Error>(rows)
     });
     Ok(found.await?)
+}
+
+/// A copy of journal and staging as they are, before anything in them is given up; durable. Packs are linked: what is
+/// given up of them goes by their names here.
+pub(super) fn keep_copy(state_dir: &Path) -> std::io::Result<PathBuf> {
+    let parent = state_dir.join("set-aside");
+    let folder = free_name(&parent.join("damaged"));
+    for part in ["journal", "staging"] {
+        os::make_private(&folder.join(part))?;
+    }
+    let (journal, staging) = (state_dir.join("journal"), state_dir.join("staging"));
+    if journal.exists() {
+        for entry in fs::read_dir(journal)? {
+            let entry = entry?;
+            let content = fs::read(entry.path())?;
+            os::create_durably(&folder.join("journal").join(entry.file_name()), &content)?;
+        }
+    }
+    if staging.exists() {
+        link_all(&staging, &folder.join("staging"), |_| true)?;
+    }
+    os::sync_tree(&folder)?;
+    os::sync_dir(&parent)?;
+    Ok(folder)
 }
 
 fn link_all(from: &Path, to: &Path, wanted: impl Fn(&str) -> bool) -> std::io::Result<()> {

@@ -47,11 +47,6 @@ impl Vault {
         )?;
         let warnings = options.machine.warning.iter().cloned().collect();
         let state_dir = StateDir { root: options.state_dir.clone() };
-        // Before anything local is touched: a damaged journal leaves all as it is.
-        let found = match options.read_only {
-            true => None,
-            false => Journal::inspect(&state_dir.journal(), &options.unlocked.keys)?,
-        };
         let cache = open_cache(&options, &state_dir)?;
         let chain = Chain::new(options.bucket.clone(), options.unlocked.keys.clone());
         let warnings = Mutex::new(warnings);
@@ -61,6 +56,11 @@ impl Vault {
             cache: &cache,
             chain,
             warnings,
+        };
+        // Before anything local is touched: a damaged journal leaves all as it is.
+        let found = match options.read_only {
+            true => None,
+            false => context.inspect_journal()?,
         };
         if options.read_only {
             let (index, survey) = context.survey(None, true).await?;

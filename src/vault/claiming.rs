@@ -37,7 +37,7 @@ impl OpenContext<'_> {
             // A try that failed may have changed the journal.
             let found = match first.take() {
                 Some(found) => found,
-                None => Journal::inspect(&self.state_dir.journal(), self.keys())?,
+                None => self.inspect_journal()?,
             };
             match self.try_claim(found).await {
                 Ok(Some(opened)) => return Ok(opened),
@@ -57,9 +57,9 @@ impl OpenContext<'_> {
         let mut warnings = Vec::new();
         let (mut index, mut survey) = self.survey(journal.as_ref(), false).await?;
         self.may_write(&survey)?;
-        let staging = self.open_staging()?;
+        let (staging, whole) = self.whole_staging(journal.as_ref(), survey.confirmed).await?;
         if let Some(found) = &mut journal {
-            self.check_staged(&staging, found, survey.confirmed)?;
+            self.check_staged(&staging, found, survey.confirmed, &whole)?;
             // The index was judged by the journal as it was before: it may hold what is dropped now (J4).
             if index.point().journal == found.journal && index.point().seq > found.last {
                 tracing::info!("the local index is ahead of the journal; it is made anew");

@@ -21,8 +21,9 @@ pub(super) fn check(options: &VaultOptions) -> Result<()> {
     if space.total.saturating_sub(os::keep_free(space.total)) >= NEEDED {
         return Ok(());
     }
-    let journal = Journal::inspect(&options.state_dir.join("journal"), &options.unlocked.keys)?;
-    if journal.is_some_and(|found| !found.unsent.is_empty()) {
+    let journal = Journal::inspect(&options.state_dir.join("journal"), &options.unlocked.keys);
+    // A damaged one has its own message.
+    if journal.map_or(true, |found| found.is_some_and(|found| !found.unsent.is_empty())) {
         return Ok(());
     }
     // A tenth stays free: of so much at least.

@@ -98,6 +98,18 @@ pub enum Error {
         /// What is wrong with it.
         source: log::Error,
     },
+    /// What is not in the bucket yet is damaged here (J3).
+    #[error(
+        "{} {why}; it holds changes that are not in the bucket yet, and what is in the bucket is whole. Bring that file \
+         back, or mount with --accept-damage, which goes on without what cannot be read, and keeps a copy of what is \
+         here", path.display()
+    )]
+    Unsent {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
     /// A local file or directory.
     #[error("{what}")]
     Io {

@@ -39,9 +39,10 @@ impl Error {
             Self::Vfs(vfs::Error::NoSpace | vfs::Error::PushedOut) => ErrorClass::Unfinished,
             Self::Io { .. } | Self::SmallDisk { .. } => ErrorClass::LocalDisk,
             Self::Contended => ErrorClass::Fenced,
-            Self::Superblock { .. } | Self::OldSuperblock | Self::Forgotten { .. } => {
-                ErrorClass::Damaged
-            }
+            Self::Superblock { .. }
+            | Self::OldSuperblock
+            | Self::Forgotten { .. }
+            | Self::Unsent { .. } => ErrorClass::Damaged,
             _ => ErrorClass::Other,
         }
     }

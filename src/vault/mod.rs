@@ -7,6 +7,7 @@ mod check;
 mod checkpointer;
 mod claiming;
 mod closing;
+mod damaged;
 mod disk_space;
 mod durability;
 mod error;
@@ -62,6 +63,8 @@ pub struct VaultOptions {
     pub take_over: bool,
     /// Open the bucket though it went back since this machine saw it (O2).
     pub accept_rollback: bool,
+    /// Go on without unsent changes that are damaged on this disk (J3).
+    pub accept_damage: bool,
     /// Use a store that ignores conditional puts (W6).
     pub single_machine: bool,
     /// How far `fsync` goes.

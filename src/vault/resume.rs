@@ -1,4 +1,4 @@
-//! What was here goes on: the journal as far as it is sound (J3), staging, and the index at the journal's end.
+//! What was here goes on: the journal, staging, and the index at the journal's end.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -9,11 +9,11 @@ use super::open::OpenContext;
 use super::survey::Survey;
 use super::this_machine::make_private;
 use super::{Error, Result};
-use crate::content::{FooterKeys, extent_opens};
+use crate::content::FooterKeys;
 use crate::index::Index;
 use crate::log::{Inspection, Journal, JournalOptions, NotedCommit};
 use crate::os::{self, Directory, PipelineStep};
-use crate::types::{PackId, Reference, Seq};
+use crate::types::{PackId, Seq};
 use crate::upload::{Staging, StagingLimits};
 
 impl OpenContext<'_> {
@@ -25,44 +25,6 @@ impl OpenContext<'_> {
         }
         make_private(&self.state_dir.staging())?;
         Ok(Staging::open(&self.state_dir.staging(), limits)?)
-    }
-
-    /// J3: an unconfirmed record is bad if an extent that it refers to is not in staging;
-    /// measured, and after an unclean reboot opened.
-    pub(super) fn check_staged(
-        &self,
-        staging: &Staging,
-        found: &mut Inspection,
-        confirmed: Seq,
-    ) -> Result<()> {
-        // A note that a pack was dropped may go with what is dropped: then what refers to it is looked at again.
-        while let Some(bad) = self.first_bad(staging, found, confirmed) {
-            found.drop_from(bad)?;
-        }
-        Ok(())
-    }
-
-    fn first_bad(&self, staging: &Staging, found: &Inspection, confirmed: Seq) -> Option<Seq> {
-        let open = !found.clean && found.boot != self.options.machine.boot;
-        let dropped: HashSet<_> = found.dropped().map(|dropped| dropped.pack).collect();
-        for tx in found.unsent.iter().filter(|tx| tx.seq > confirmed) {
-            for reference in tx.staged.iter().filter(|r| !dropped.contains(&r.pack)) {
-                let end = reference.offset + reference.sealed_length;
-                let there = staging.length(reference.pack).is_some_and(|length| length >= end);
-                let whole = there && (!open || self.opens(staging, reference));
-                if !whole {
-                    tracing::warn!(seq = tx.seq.0, pack = %reference.pack, "an extent of an unsent change is not in staging");
-                    return Some(tx.seq);
-                }
-            }
-        }
-        None
-    }
-
-    fn opens(&self, staging: &Staging, reference: &Reference) -> bool {
-        let range = reference.offset..reference.offset + reference.sealed_length;
-        let Ok(Some(sealed)) = staging.read(reference.pack, range) else { return false };
-        extent_opens(self.keys(), reference, &sealed)
     }
 
     /// The journal that is written from now on, with the index at its end.
@@ -98,8 +60,11 @@ impl OpenContext<'_> {
         }
         let unsent = found.filter(|found| found.unsent.iter().any(|tx| tx.seq > survey.confirmed));
         let Some(found) = unsent else {
-            aside::remove_files(&dir).map_err(Error::io("the old journal cannot be removed"))?;
+            // In this order, each step durable: packs without a journal are damage (J3).
             staging.recover(&HashMap::new(), &self.footers())?;
+            os::sync_dir(&self.state_dir.staging())
+                .map_err(Error::io("an fsync of staging failed"))?;
+            aside::remove_files(&dir).map_err(Error::io("the old journal cannot be removed"))?;
             let noted = NotedCommit { upto: Seq(0), number: head.0, hash: head.1 };
             let journal = Arc::new(Journal::create(options, noted)?);
             os::reached(PipelineStep::JournalBegun);

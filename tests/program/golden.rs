@@ -132,6 +132,7 @@ fn make(at: &Path) {
             read_only: false,
             take_over: false,
             accept_rollback: false,
+            accept_damage: false,
             single_machine: false,
             fsync: Fsync::Local,
             mountpoint: "golden".into(),

@@ -180,6 +180,7 @@ pub(super) fn spec(
         read_only: args.read_only,
         take_over: args.take_over,
         accept_rollback: args.accept_rollback,
+        accept_damage: args.accept_damage,
         single_machine: args.single_machine,
         allow_other: false,
         fsync_bucket: args.fsync == Fsync::Bucket,

@@ -45,6 +45,7 @@ pub(crate) struct Spec {
     pub read_only: bool,
     pub take_over: bool,
     pub accept_rollback: bool,
+    pub accept_damage: bool,
     pub single_machine: bool,
     pub allow_other: bool,
     /// Whether `fsync` waits for the bucket.
@@ -232,6 +233,7 @@ mod tests {
             read_only: true,
             take_over: false,
             accept_rollback: false,
+            accept_damage: false,
             single_machine: false,
             allow_other: false,
             fsync_bucket: false,

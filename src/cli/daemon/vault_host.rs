@@ -218,6 +218,7 @@ async fn open_vault(spec: &Spec, target: &Target, mountpoint: String) -> CliResu
         read_only: spec.read_only,
         take_over: spec.take_over,
         accept_rollback: spec.accept_rollback,
+        accept_damage: spec.accept_damage,
         single_machine: spec.single_machine,
         fsync: if spec.fsync_bucket { Fsync::Bucket } else { Fsync::Local },
         mountpoint,

@@ -69,11 +69,12 @@ pub(super) struct Whole {
     pub end: u64,
 }
 
-/// Reads a whole journal; `None` if there is none.
+/// Reads a whole journal; `None` if there is none. With `gives_up`, what is bad before the last barrier counts as a torn
+/// tail, too.
 ///
 /// # Errors
 /// [`Error::Damaged`] when a record before the last barrier is bad.
-pub(super) fn inspect(dir: &Path, keys: &Keys) -> Result<Option<Inspection>> {
+pub(super) fn inspect(dir: &Path, keys: &Keys, gives_up: bool) -> Result<Option<Inspection>> {
     #[cfg(test)]
     INSPECTED.lock().push(dir.to_owned());
     let files = segment::list(dir).map_err(Error::io("the journal cannot be listed"))?;
@@ -84,13 +85,13 @@ pub(super) fn inspect(dir: &Path, keys: &Keys) -> Result<Option<Inspection>> {
     // What a removal (J5) left before a gap is done with, if what follows the gap says so.
     let after_gap = files.windows(2).rposition(|two| two[0].0 + 1 != two[1].0).map(|at| at + 1);
     if let Some(at) = after_gap
-        && let Ok(state) = read_run(dir, keys, journal, &files[at..])
+        && let Ok(state) = read_run(dir, keys, journal, &files[at..], false)
         && state.starts_after_confirmed()
     {
         tracing::info!(segments = at, "segments of the journal that a removal left");
         return Ok(Some(state));
     }
-    let state = read_run(dir, keys, journal, &files)?;
+    let state = read_run(dir, keys, journal, &files, gives_up)?;
     if state.segments.is_empty() {
         return Ok(None);
     }
@@ -99,7 +100,7 @@ pub(super) fn inspect(dir: &Path, keys: &Keys) -> Result<Option<Inspection>> {
             return Ok(None);
         };
         tracing::warn!(segment = first.number, "the journal begins after changes that are nowhere");
-        if durable >= first.first {
+        if durable >= first.first && !gives_up {
             return Err(Error::Damaged { segment: first.number, offset: 0 });
         }
         // Nothing says that it was ever durable: all of it is a torn tail.
@@ -108,12 +109,27 @@ pub(super) fn inspect(dir: &Path, keys: &Keys) -> Result<Option<Inspection>> {
     Ok(Some(state))
 }
 
+/// Whether any segment begins with a whole record; `None` if there is no segment.
+pub(super) fn has_start(dir: &Path, keys: &Keys) -> Result<Option<bool>> {
+    let files = segment::list(dir).map_err(Error::io("the journal cannot be listed"))?;
+    for &(number, named, length) in &files {
+        let Some(journal) = named else { continue };
+        let file = os::open_to_read(&segment::path(dir, number)).map_err(reading)?;
+        let mut frames = Frames::new(keys, journal, number, &*file, length);
+        if frames.at(HEADER).map_err(reading)?.is_some() {
+            return Ok(Some(true));
+        }
+    }
+    Ok((!files.is_empty()).then_some(false))
+}
+
 /// Reads these segments, which follow each other as far as they are whole.
 fn read_run(
     dir: &Path,
     keys: &Keys,
     journal: JournalId,
     files: &[(u64, Option<JournalId>, u64)],
+    gives_up: bool,
 ) -> Result<Inspection> {
     let mut state = Inspection {
         journal,
@@ -145,8 +161,7 @@ fn read_run(
         }
         if let Some(bad) = state.torn {
             let from = if bad.segment == number { bad.offset.max(HEADER) } else { HEADER };
-            let beyond = frames.barrier_beyond(from).map_err(reading)?;
-            if beyond {
+            if !gives_up && frames.barrier_beyond(from).map_err(reading)? {
                 return Err(Error::Damaged { segment: bad.segment, offset: bad.offset });
             }
         }
@@ -262,22 +277,27 @@ impl Inspection {
     /// # Errors
     /// [`Error::Damaged`] when a barrier says that `tx` was whole once; then nothing is dropped.
     pub fn drop_from(&mut self, tx: Seq) -> Result<()> {
-        let Some(index) = self.unsent.iter().position(|unsent| unsent.seq == tx) else {
-            return Ok(());
-        };
-        let (segment, offset) = (self.unsent[index].segment, self.unsent[index].offset);
-        if tx <= self.durable {
-            return Err(Error::Damaged { segment, offset });
+        let of_it = self.unsent.iter().find(|unsent| unsent.seq == tx);
+        if let Some(unsent) = of_it.filter(|unsent| unsent.seq <= self.durable) {
+            return Err(Error::Damaged { segment: unsent.segment, offset: unsent.offset });
         }
+        self.give_up_from(tx);
+        Ok(())
+    }
+
+    /// Drops `tx` and all that follow it, whatever a barrier says.
+    pub fn give_up_from(&mut self, tx: Seq) {
+        let Some(index) = self.unsent.iter().position(|unsent| unsent.seq == tx) else { return };
+        let (segment, offset) = (self.unsent[index].segment, self.unsent[index].offset);
         self.torn = Some(Damage { segment, offset });
         let before = |place: &Damage| (place.segment, place.offset) < (segment, offset);
         self.dropped.retain(|(_, place)| before(place));
         self.unsent.truncate(index);
         self.last = Seq(tx.0 - 1);
+        self.durable = self.durable.min(self.last);
         self.segments.retain(|whole| whole.number <= segment);
         if let Some(whole) = self.segments.last_mut() {
             whole.end = offset;
         }
-        Ok(())
     }
 }

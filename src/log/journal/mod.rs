@@ -91,7 +91,17 @@ pub struct Journal {
 impl Journal {
     /// Reads what is there; changes nothing. `None`: no journal.
     pub fn inspect(dir: &Path, keys: &Keys) -> Result<Option<Inspection>> {
-        inspect::inspect(dir, keys)
+        inspect::inspect(dir, keys, false)
+    }
+
+    /// As [`Journal::inspect`], where damage is accepted: what comes before it is found.
+    pub fn inspect_up_to_damage(dir: &Path, keys: &Keys) -> Result<Option<Inspection>> {
+        inspect::inspect(dir, keys, true)
+    }
+
+    /// Whether any file of a journal begins as one does; `None` if there is no file.
+    pub fn has_start(dir: &Path, keys: &Keys) -> Result<Option<bool>> {
+        inspect::has_start(dir, keys)
     }
 
     /// How often the journal in this directory was inspected.

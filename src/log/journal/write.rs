@@ -125,10 +125,17 @@ impl Journal {
             let mut segment = os::before(PipelineStep::SegmentMake, make).map_err(full_or)?;
             os::reached(PipelineStep::SegmentMade);
             self.preallocation.begin(&mut segment, is_first)?;
+            if is_first {
+                // Packs of a journal that is not there are damage (J3): none comes before it is durable.
+                segment.file.sync().map_err(full_or)?;
+            }
             segment
                 .publish(disk)
                 .map_err(full_or)
                 .inspect_err(|_| self.preallocation.give_back(segment.room))?;
+            if is_first {
+                disk.sync_dir().map_err(full_or)?;
+            }
             Ok(segment)
         };
         let segment = begin().inspect_err(|_| Segment::unmake(disk))?;

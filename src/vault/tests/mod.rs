@@ -47,6 +47,7 @@ pub(super) struct Machines<'a> {
     pub name: &'a str,
     pub take_over: bool,
     pub accept_rollback: bool,
+    pub accept_damage: bool,
     pub read_only: bool,
     /// Instead of what all others have.
     pub cache_size: Option<u64>,
@@ -86,6 +87,7 @@ impl World {
             read_only: who.read_only,
             take_over: who.take_over,
             accept_rollback: who.accept_rollback,
+            accept_damage: who.accept_damage,
             single_machine: false,
             fsync: Fsync::Local,
             mountpoint: format!("/mnt/{}", who.name),

@@ -134,7 +134,7 @@ async fn j3_a_damaged_journal_refuses_and_changes_nothing() {
     std::fs::write(&segment, &content).unwrap();
     let before = image(&world.state_dir("a"));
     let refused = world.try_open(machine("a")).await.err().unwrap();
-    assert!(refused.to_string().contains("check --repair"), "{refused}");
+    assert!(refused.to_string().contains("--accept-damage"), "{refused}");
     assert_eq!(image(&world.state_dir("a")), before);
 }
 

@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use super::*;
 use crate::log::{Journal, JournalOptions};
 use crate::os::Directory;
+use crate::types::PackId;
+use crate::upload::pack_object;
 use crate::vfs::Setter;
 
 /// Files of over 1 MiB have packs of their own.
@@ -70,7 +72,7 @@ async fn j3_a_change_whose_extent_is_cut_is_a_torn_tail() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn j3_without_a_reboot_extents_are_measured_and_all_that_are_whole_stay() {
+async fn j3_without_a_reboot_all_that_is_whole_stays() {
     let world = World::new().await;
     written(&world, false).await;
     let again = world.open("a").await;
@@ -81,11 +83,13 @@ async fn j3_without_a_reboot_extents_are_measured_and_all_that_are_whole_stay() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn j3_after_a_reboot_extents_are_opened() {
-    for is_hurt in [true, false] {
+async fn j3_extents_are_opened_also_without_a_reboot() {
+    for (is_hurt, is_rebooted) in [(true, true), (false, true), (true, false)] {
         let world = World::new().await;
         let pack = written(&world, false).await;
-        rebooted(&world).await;
+        if is_rebooted {
+            rebooted(&world).await;
+        }
         if is_hurt {
             flip(&pack);
         }
@@ -107,11 +111,85 @@ async fn j3_before_the_barrier_a_missing_extent_is_damage_and_the_mount_is_refus
     let content = std::fs::read(&pack).unwrap();
     std::fs::write(&pack, &content[..LARGE / 2]).unwrap();
     let refused = world.try_open(machine("a")).await.err().unwrap();
-    assert!(refused.to_string().contains("check --repair"), "{refused}");
+    assert!(refused.to_string().contains("--accept-damage"), "{refused}");
     std::fs::write(&pack, &content).unwrap();
     let again = world.open("a").await;
     assert_eq!(tree(&again).await["hurt"], bytes(2, LARGE));
     again.close(LONG).await.unwrap();
+}
+
+fn accepting<'a>() -> Machines<'a> {
+    Machines { accept_damage: true, ..machine("a") }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn j3_damage_before_the_barrier_names_the_file_and_is_given_up_when_that_is_accepted() {
+    for is_cut in [false, true] {
+        let world = World::new().await;
+        let pack = written(&world, true).await;
+        match is_cut {
+            true => std::fs::write(&pack, b"cut").unwrap(),
+            false => flip(&pack),
+        }
+        let damaged = std::fs::read(&pack).unwrap();
+        let refused = world.try_open(machine("a")).await.err().unwrap().to_string();
+        assert!(refused.contains(pack.file_stem().unwrap().to_str().unwrap()), "{refused}");
+        assert!(refused.contains("--accept-damage"), "{refused}");
+        let again = world.try_open(accepting()).await.unwrap();
+        assert_eq!(read(&again.vfs(), b"kept").await, bytes(1, LARGE));
+        assert!(again.status().warnings.iter().any(|w| w.contains("given up")));
+        // Of a pack that is all there only what is hurt cannot be read.
+        let hurt = again.vfs().lookup(InodeNo::ROOT, b"hurt").await;
+        assert!(is_cut || hurt.unwrap().size == LARGE as u64);
+        let copy = world.state_dir("a").join("set-aside/damaged/staging");
+        assert_eq!(std::fs::read(copy.join(pack.file_name().unwrap())).unwrap(), damaged);
+        again.close(LONG).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn j3_a_damaged_pack_that_was_sent_is_taken_from_the_bucket() {
+    for is_cut in [false, true] {
+        let world = World::new().await;
+        let pack = written(&world, true).await;
+        let id: PackId = pack.file_stem().unwrap().to_str().unwrap().parse().unwrap();
+        let whole = std::fs::read(&pack).unwrap();
+        // The daemon died when the pack was sent, and no commit was.
+        world.bucket.put_new(&pack_object(id), whole.into()).await.unwrap();
+        match is_cut {
+            true => std::fs::remove_file(&pack).unwrap(),
+            false => flip(&pack),
+        }
+        let again = world.open("a").await;
+        assert_eq!(tree(&again).await["hurt"], bytes(2, LARGE));
+        assert!(again.status().warnings.is_empty());
+        again.close(LONG).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn j3_unsent_packs_without_a_journal_are_damage() {
+    for what in ["gone", "zeroed", "empty"] {
+        let world = World::new().await;
+        written(&world, true).await;
+        let journal = world.state_dir("a").join("journal");
+        let segment = files(&journal).pop_first().unwrap();
+        let length = usize::try_from(segment.metadata().unwrap().len()).unwrap();
+        match what {
+            "gone" => std::fs::remove_file(&segment).unwrap(),
+            "zeroed" => std::fs::write(&segment, vec![0; length]).unwrap(),
+            _ => std::fs::write(&segment, b"").unwrap(),
+        }
+        let refused = world.try_open(machine("a")).await.err().unwrap().to_string();
+        assert!(refused.contains(journal.to_str().unwrap()), "{what}: {refused}");
+        let packs = files(&world.state_dir("a").join("staging")).len();
+        let again = world.try_open(accepting()).await.unwrap();
+        assert!(tree(&again).await.is_empty(), "{what}");
+        assert!(again.status().warnings.iter().any(|w| w.contains("given up")), "{what}");
+        let copy = world.state_dir("a").join("set-aside/damaged/staging");
+        assert_eq!(files(&copy).len(), packs, "{what}");
+        again.close(LONG).await.unwrap();
+    }
 }
 
 /// What files take of the disk.

@@ -256,6 +256,42 @@ fn j3_a_missing_extent_is_torn_after_the_barrier_and_damage_before_it() {
 }
 
 #[test]
+fn j3_where_damage_is_accepted_what_comes_before_it_is_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = create(dir.path());
+    append(&journal, 5);
+    journal.sync_data(journal.mark().unwrap()).unwrap();
+    let third = journal.read_after(Seq(2), 1).unwrap().pop().unwrap();
+    drop(journal);
+    let mut found = Journal::inspect(dir.path(), &keys()).unwrap().unwrap();
+    found.give_up_from(third.seq);
+    assert_eq!((found.last, found.durable), (Seq(2), Seq(2)));
+    let offset = found.torn.unwrap().offset;
+    let mut bytes = fs::read(only_segment(dir.path())).unwrap();
+    bytes[usize::try_from(offset).unwrap() + 20] ^= 1;
+    fs::write(only_segment(dir.path()), bytes).unwrap();
+    let error = Journal::inspect(dir.path(), &keys()).unwrap_err();
+    assert!(matches!(error, Error::Damaged { offset: at, .. } if at == offset), "{error}");
+    let found = Journal::inspect_up_to_damage(dir.path(), &keys()).unwrap().unwrap();
+    assert_eq!(found.last, Seq(2));
+    let journal = Journal::resume(options(real(dir.path())), &found).unwrap();
+    assert_eq!(journal.read_after(Seq(0), usize::MAX).unwrap().len(), 2);
+}
+
+#[test]
+fn j3_a_new_journal_is_durable_before_anything_goes_into_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Failing::over(dir.path());
+    disk.fails.store(true, Ordering::Relaxed);
+    assert!(Journal::create(options(disk.clone()), NOTHING).is_err(), "its fsync failed");
+    assert!(Journal::has_start(dir.path(), &keys()).unwrap().is_none());
+    disk.fails.store(false, Ordering::Relaxed);
+    Journal::create(options(disk.clone()), NOTHING).unwrap();
+    assert_eq!(Journal::has_start(dir.path(), &keys()).unwrap(), Some(true));
+    assert_eq!(disk.dir_syncs.load(Ordering::Relaxed), 1);
+}
+
+#[test]
 fn j5_segments_go_when_confirmed_durable_and_flushed() {
     let dir = tempfile::tempdir().unwrap();
     let disk = Failing::over(dir.path());

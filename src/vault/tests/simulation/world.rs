@@ -102,6 +102,7 @@ impl World {
             read_only: who.read_only,
             take_over: who.take_over,
             accept_rollback: false,
+            accept_damage: false,
             single_machine: false,
             fsync: Fsync::Local,
             mountpoint: format!("/mnt/{}", who.name),

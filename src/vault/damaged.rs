@@ -1,0 +1,228 @@
+//! Whether what is not in the bucket yet is whole on this disk, and what becomes of it if not (J3).
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::aside;
+use super::open::OpenContext;
+use super::{Error, Result};
+use crate::content::extent_opens;
+use crate::log::{self, Inspection, Journal};
+use crate::os;
+use crate::store;
+use crate::types::{PackId, Reference, Seq};
+use crate::upload::{Staging, pack_object};
+
+/// How an extent is found in staging.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum StagedAs {
+    Whole,
+    /// All of its bytes, but they do not open.
+    Changed,
+    /// Not all of its bytes.
+    Missing,
+}
+
+impl OpenContext<'_> {
+    /// The journal as far as it is whole; `None` if there is none. Changes nothing, unless damage is accepted: then a copy
+    /// is kept.
+    ///
+    /// # Errors
+    /// [`Error::Unsent`] when something that was durable is not there.
+    pub(super) fn inspect_journal(&self) -> Result<Option<Inspection>> {
+        let dir = self.state_dir.journal();
+        let (path, why) = match Journal::inspect(&dir, self.keys()) {
+            Ok(Some(found)) => return Ok(Some(found)),
+            Ok(None) => {
+                let packs = lonely_packs(&self.state_dir.root)?;
+                match (Journal::has_start(&dir, self.keys())?, packs) {
+                    (Some(true), _) | (None, 0) => return Ok(None),
+                    (Some(false), _) => (first_file(&dir), "is no journal any more".to_owned()),
+                    (None, packs) => {
+                        (dir.clone(), format!("has no journal, but there are {packs} packs of one"))
+                    }
+                }
+            }
+            Err(log::Error::Damaged { segment, offset }) => {
+                let why = format!("is damaged at byte {offset}, before its last barrier");
+                (dir.join(format!("{segment:016x}")), why)
+            }
+            Err(error) => return Err(error.into()),
+        };
+        self.accept(path, why)?;
+        Ok(Journal::inspect_up_to_damage(&dir, self.keys())?)
+    }
+
+    /// Refuses the mount, unless damage is accepted: then what is here is copied, and that is said.
+    fn accept(&self, path: PathBuf, why: String) -> Result<()> {
+        if !self.options.accept_damage {
+            return Err(Error::Unsent { path, why });
+        }
+        let kept = aside::keep_copy(&self.state_dir.root)
+            .map_err(Error::io("what is damaged cannot be copied"))?;
+        tracing::warn!(path = %path.display(), why, kept = %kept.display(), "given up, as --accept-damage says");
+        self.warnings.lock().push(format!(
+            "{} {why}: changes that were not in the bucket yet are given up, as --accept-damage says; a copy of what was \
+             here is in {}", path.display(), kept.display()
+        ));
+        Ok(())
+    }
+
+    /// Staging, and the packs in it that are whole. What this disk damaged is taken from the bucket, if it was sent before
+    /// that.
+    pub(super) async fn whole_staging(
+        &self,
+        found: Option<&Inspection>,
+        confirmed: Seq,
+    ) -> Result<(Staging, HashSet<PackId>)> {
+        let staging = self.open_staging()?;
+        let mut whole = HashSet::new();
+        let Some(found) = found else { return Ok((staging, whole)) };
+        let mut is_changed = false;
+        for (pack, references) in unsent_references(found, confirmed) {
+            if references.iter().all(|reference| self.look(&staging, reference) == StagedAs::Whole)
+            {
+                whole.insert(pack);
+                continue;
+            }
+            let sent = match self.bucket().get(&pack_object(pack), None).await {
+                Err(store::Error::NotFound { .. }) => continue,
+                sent => sent?,
+            };
+            let opens = |reference: &&Reference| {
+                let end = reference.offset.saturating_add(reference.sealed_length);
+                let sealed = range_of(&sent, reference.offset, end);
+                sealed.is_some_and(|sealed| extent_opens(self.keys(), reference, sealed))
+            };
+            if references.iter().all(opens) {
+                let dir = self.state_dir.staging();
+                let replaced = os::replace(&dir.join(format!("{pack}.pack")), &sent);
+                replaced.map_err(Error::io("a damaged pack cannot be replaced"))?;
+                // Its file if it was never closed.
+                drop(os::remove(&dir.join(format!("{pack}.open"))));
+                tracing::warn!(%pack, "a pack was damaged in staging, and is taken from the bucket, where it is whole");
+                whole.insert(pack);
+                is_changed = true;
+            }
+        }
+        let staging = if is_changed { self.open_staging()? } else { staging };
+        Ok((staging, whole))
+    }
+
+    /// J3: an unconfirmed record is bad if an extent that it refers to is not in staging, or does not open.
+    pub(super) fn check_staged(
+        &self,
+        staging: &Staging,
+        found: &mut Inspection,
+        confirmed: Seq,
+        whole: &HashSet<PackId>,
+    ) -> Result<()> {
+        let (mut is_accepted, mut changed) = (false, HashSet::new());
+        // A note that a pack was dropped may go with what is dropped: then what refers to it is looked at again.
+        while let Some((seq, pack, how)) =
+            self.first_bad(staging, found, confirmed, (whole, &changed))
+        {
+            tracing::warn!(seq = seq.0, %pack, "an extent of an unsent change is not in staging, or does not open");
+            if seq > found.durable {
+                found.drop_from(seq)?;
+                continue;
+            }
+            let closed = self.state_dir.staging().join(format!("{pack}.pack"));
+            let why = match how {
+                StagedAs::Missing => "is cut, or missing",
+                _ => "is damaged: files with something in it cannot be read whole",
+            };
+            if !is_accepted {
+                self.accept(closed, why.into())?;
+            }
+            is_accepted = true;
+            match how {
+                StagedAs::Missing => found.give_up_from(seq),
+                _ => _ = changed.insert(pack),
+            }
+        }
+        Ok(())
+    }
+
+    fn first_bad(
+        &self,
+        staging: &Staging,
+        found: &Inspection,
+        confirmed: Seq,
+        (whole, changed): (&HashSet<PackId>, &HashSet<PackId>),
+    ) -> Option<(Seq, PackId, StagedAs)> {
+        let dropped: HashSet<_> = found.dropped().map(|dropped| dropped.pack).collect();
+        for tx in found.unsent.iter().filter(|tx| tx.seq > confirmed) {
+            let is_good = |pack: &PackId| dropped.contains(pack) || whole.contains(pack);
+            for reference in tx.staged.iter().filter(|reference| !is_good(&reference.pack)) {
+                match self.look(staging, reference) {
+                    StagedAs::Whole => {}
+                    // Accepted, and all of its bytes are there.
+                    StagedAs::Changed
+                        if tx.seq <= found.durable && changed.contains(&reference.pack) => {}
+                    how => return Some((tx.seq, reference.pack, how)),
+                }
+            }
+        }
+        None
+    }
+
+    fn look(&self, staging: &Staging, reference: &Reference) -> StagedAs {
+        let end = reference.offset + reference.sealed_length;
+        if staging.length(reference.pack).is_none_or(|length| length < end) {
+            return StagedAs::Missing;
+        }
+        match staging.read(reference.pack, reference.offset..end) {
+            Ok(Some(sealed)) if extent_opens(self.keys(), reference, &sealed) => StagedAs::Whole,
+            _ => StagedAs::Changed,
+        }
+    }
+}
+
+/// What unsent changes refer to in staging, by packs.
+fn unsent_references(found: &Inspection, confirmed: Seq) -> BTreeMap<PackId, Vec<&Reference>> {
+    let dropped: HashSet<_> = found.dropped().map(|dropped| dropped.pack).collect();
+    let mut packs: BTreeMap<PackId, Vec<&Reference>> = BTreeMap::new();
+    for tx in found.unsent.iter().filter(|tx| tx.seq > confirmed) {
+        for reference in tx.staged.iter().filter(|r| !dropped.contains(&r.pack)) {
+            packs.entry(reference.pack).or_default().push(reference);
+        }
+    }
+    packs
+}
+
+fn range_of(bytes: &[u8], from: u64, to: u64) -> Option<&[u8]> {
+    bytes.get(usize::try_from(from).ok()?..usize::try_from(to).ok()?)
+}
+
+/// Packs that are in staging and were not set aside.
+fn lonely_packs(state_dir: &Path) -> Result<usize> {
+    let failed = || Error::io("staging cannot be listed");
+    let mut packs = names(&state_dir.join("staging")).map_err(failed())?;
+    let is_pack = |name: &OsString| {
+        Path::new(name).extension().is_some_and(|kind| kind == "pack" || kind == "open")
+    };
+    packs.retain(is_pack);
+    let aside = state_dir.join("set-aside");
+    for folder in names(&aside).map_err(failed())? {
+        let there = names(&aside.join(folder).join("staging")).map_err(failed())?;
+        packs.retain(|pack| !there.contains(pack));
+    }
+    Ok(packs.len())
+}
+
+/// What is in a directory, which may not be there.
+fn names(dir: &Path) -> io::Result<BTreeSet<OsString>> {
+    match fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(BTreeSet::new()),
+        entries => entries?.map(|entry| Ok(entry?.file_name())).collect(),
+    }
+}
+
+/// The first segment of what should be a journal.
+fn first_file(dir: &Path) -> PathBuf {
+    names(dir).ok().and_then(|names| Some(dir.join(names.first()?))).unwrap_or_else(|| dir.into())
+}
