@@ -6,6 +6,7 @@
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -20,6 +21,20 @@ fn at_least_the_floor(text: &str) -> Result<ByteSize, String> {
         return Err(format!("it does not work with less than {FLOOR_SHOWN}"));
     }
     Ok(size)
+}
+
+/// A time as `timeout(1)` takes it: whole seconds, or with a unit.
+fn time(text: &str) -> Result<Duration, String> {
+    let unit = text.chars().last().and_then(|unit| match unit {
+        's' => Some(1),
+        'm' => Some(60),
+        'h' => Some(3600),
+        _ => None,
+    });
+    let number = if unit.is_some() { &text[..text.len() - 1] } else { text };
+    let seconds =
+        number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit.unwrap_or(1)));
+    seconds.map(Duration::from_secs).ok_or_else(|| "a time is 90, 90s, 5m or 2h".to_owned())
 }
 
 /// The floor, as it can be given.
@@ -114,6 +129,10 @@ pub(super) struct MountArgs {
     /// Let other users of this machine use the mount; the permissions of each file apply
     #[arg(long)]
     pub allow_other: bool,
+    /// Make the empty directory below the mount immutable, so that nothing can be written there while the vault is not
+    /// mounted; stays until `chattr -i DIR`, said as root when it is not mounted; for root only
+    #[arg(long)]
+    pub protect: bool,
 }
 
 /// How a daemon that is started opens its vault; what runs already stays as it is.
@@ -147,6 +166,9 @@ pub(super) struct OpeningArgs {
     /// Disk space for the cache and for unsent data, at least 64MB [default: 20GiB, or a fifth of what is free]
     #[arg(long, value_name = "SIZE", value_parser = at_least_the_floor)]
     pub cache_size: Option<ByteSize>,
+    /// How long sending what is left may take after SIGTERM; less than the service manager's own limit
+    #[arg(long, value_name = "TIME", default_value = "75s", value_parser = time)]
+    pub stop_timeout: Duration,
 }
 
 #[derive(Debug, Args)]
@@ -238,6 +260,10 @@ pub(super) struct UmountArgs {
     /// End the mount now, even with open files or unsent data; what is unsent stays on this disk
     #[arg(long)]
     pub force: bool,
+    /// Wait for this long at most, for example 90s or 5m; then say what is missing, and exit with 14, while the daemon
+    /// goes on sending
+    #[arg(long, value_name = "TIME", value_parser = time, conflicts_with = "force")]
+    pub timeout: Option<Duration>,
 }
 
 #[derive(Debug, Args)]
@@ -296,6 +322,9 @@ mod tests {
             "s3vault mount /m --take-over --single-machine --allow-other --fsync bucket",
             "s3vault mount /m --fsync local --memory 64MiB --cache-size 5GiB",
             "s3vault umount /m --force",
+            "s3vault umount /m --timeout 90",
+            "s3vault umount /m --timeout 5m",
+            "s3vault mount /m --protect --stop-timeout 2h",
             "s3vault serve",
             "s3vault serve --listen 127.0.0.1:8000 --open",
             "s3vault serve --listen [::]:443 --tls-cert /c --tls-key /k --host a --host b --bucket s3://b",
@@ -334,6 +363,10 @@ mod tests {
             "s3vault mount /m --cache-size 0",
             "s3vault mount /m --read-only --take-over",
             "s3vault umount",
+            "s3vault umount /m --timeout 5m --force",
+            "s3vault umount /m --timeout m",
+            "s3vault umount /m --timeout -1s",
+            "s3vault umount /m --timeout 9999999999999999999h",
             "s3vault serve --listen somewhere",
             "s3vault serve --tls-cert /c",
             "s3vault serve token add laptop",

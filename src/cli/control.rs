@@ -50,7 +50,11 @@ pub(super) enum ControlRequest {
     /// Wait until everything written so far is in the bucket.
     Sync,
     /// Unmount, stop the service, finish the uploads, release, end.
-    Umount,
+    Umount {
+        /// How long the client waits for that.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        within: Option<Duration>,
+    },
     /// Mount as well: the daemon only serves so far.
     Mount {
         /// An empty directory.
@@ -89,8 +93,13 @@ pub(super) trait ControlHandler: Send + Sync + 'static {
     fn report(&self) -> DaemonReport;
     /// Returns when everything written before is in the bucket, or says what is missing.
     async fn sync(&self, progress: &mpsc::Sender<ControlReply>) -> CliResult;
-    /// Unmounts, and returns when everything is in the bucket and the vault is released.
-    async fn umount(&self, progress: &mpsc::Sender<ControlReply>) -> CliResult;
+    /// Unmounts, and returns when everything is in the bucket and the vault is released; or, with what is missing,
+    /// after `within`.
+    async fn umount(
+        &self,
+        within: Option<Duration>,
+        progress: &mpsc::Sender<ControlReply>,
+    ) -> CliResult;
     /// Mounts what is only served so far.
     async fn mount(&self, mountpoint: &Path, allow_other: bool) -> CliResult;
     /// Serves by HTTP, and returns when clients can connect.
@@ -206,7 +215,7 @@ async fn converse(mut stream: UnixStream, handler: Arc<dyn ControlHandler>) -> i
     tokio::spawn(async move {
         let work = async {
             match request {
-                ControlRequest::Umount => handler.umount(&progress).await,
+                ControlRequest::Umount { within } => handler.umount(within, &progress).await,
                 ControlRequest::Mount { mountpoint, allow_other } => {
                     handler.mount(&mountpoint, allow_other).await
                 }

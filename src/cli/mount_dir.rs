@@ -33,6 +33,13 @@ pub(super) fn look(path: &Path) -> CliResult {
         })?;
         complain!("Cleaned up a dead mount at {shown}.");
     }
+    if os::effective_ids().0 != 0 && os::is_immutable(path) {
+        let why = format!(
+            "{shown} is protected (immutable), and fusermount3 mounts nothing there for other users than root; mount as \
+             root, or, as root: chattr -i {shown}"
+        );
+        return Err(Failure::new(Exit::Mountpoint, why));
+    }
     match path.symlink_metadata() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         _ => make(path),
@@ -42,6 +49,39 @@ pub(super) fn look(path: &Path) -> CliResult {
 /// Makes the directory when it is missing, and sees that it can be mounted at.
 pub(super) fn make(path: &Path) -> CliResult {
     mountpoint::prepare(path).map(drop).map_err(|error| messages::of_fuse(&error))
+}
+
+/// Makes the empty directory immutable: what would be written there while nothing is mounted (a backup that finds no
+/// mount, and fills the root disk) fails instead. It stays, for that is its point. What asked for it is refused where it
+/// cannot be had: who relies on it would learn of that from a full disk.
+pub(super) fn protect(path: &Path) -> CliResult {
+    let shown = path.display();
+    let refused = |why: &str, way_out: &str| {
+        let text = format!("{shown} cannot be protected: {why}; nothing is mounted; {way_out}");
+        Err(Failure::new(Exit::Mountpoint, text))
+    };
+    if os::effective_ids().0 != 0 {
+        return refused(
+            "only root can make a directory immutable, and fusermount3 mounts nothing for other users at one that is",
+            "mount without --protect, or as root (with --allow-other for other users)",
+        );
+    }
+    match os::make_immutable(path) {
+        Ok(()) => {
+            say!(
+                "{shown} itself takes no files now; to undo, while nothing is mounted there: chattr -i {shown}"
+            );
+            Ok(())
+        }
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => refused(
+            &format!("root may not make it immutable here ({error})"),
+            "give the container CAP_LINUX_IMMUTABLE, or mount without --protect",
+        ),
+        Err(error) => refused(
+            &format!("its file system has no immutable directories ({error})"),
+            "mount without --protect, or at a directory on ext4, XFS or Btrfs",
+        ),
+    }
 }
 
 #[cfg(test)]

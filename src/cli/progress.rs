@@ -1,23 +1,40 @@
-//! A bar on the terminal while uploads are finished; nothing where there is no terminal.
+//! A bar on the terminal while uploads are finished; a line now and then where there is no terminal.
 
 use std::io::IsTerminal;
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::daemon_report::describe_progress;
 use crate::types::Progress;
+
+/// When the first line comes where there is no terminal; each pause is twice as long as the one before, up to `LINES_MAX`.
+const LINES: Duration = Duration::from_secs(5);
+const LINES_MAX: Duration = Duration::from_mins(1);
 
 /// Shows how much is still on its way.
 #[derive(Debug)]
 pub(super) struct UploadBar {
     bar: ProgressBar,
     most: u64,
+    /// Where there is no terminal.
+    lines: Option<Lines>,
+}
+
+/// Lines of progress, for logs.
+#[derive(Debug)]
+struct Lines {
+    name: String,
+    last: Instant,
+    pause: Duration,
 }
 
 impl UploadBar {
     /// A meter named after what it is about.
     pub(super) fn new(name: &str) -> Self {
         if !std::io::stderr().is_terminal() {
-            return Self { bar: ProgressBar::hidden(), most: 0 };
+            let lines = Lines { name: name.to_owned(), last: Instant::now(), pause: LINES };
+            return Self { bar: ProgressBar::hidden(), most: 0, lines: Some(lines) };
         }
         let style = ProgressStyle::with_template(
             "{prefix}: {bar:24} {binary_bytes} of {binary_total_bytes} sent, {binary_bytes_per_sec} {msg}",
@@ -25,11 +42,15 @@ impl UploadBar {
         // The template above is right; were it not, the default style does.
         let bar = ProgressBar::no_length()
             .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        Self { bar: bar.with_prefix(name.to_owned()), most: 0 }
+        Self { bar: bar.with_prefix(name.to_owned()), most: 0, lines: None }
     }
 
     /// What is on its way now. More may be written meanwhile: then the whole grows.
     pub(super) fn show(&mut self, progress: &Progress) {
+        if let Some(lines) = &mut self.lines {
+            lines.show(progress);
+            return;
+        }
         let sent = self.bar.position();
         self.most = self.most.max(sent + progress.unsent_bytes);
         self.bar.set_length(self.most);
@@ -42,6 +63,16 @@ impl UploadBar {
     /// Prints a line without tearing the bar.
     pub(super) fn say(&self, line: &str) {
         self.bar.suspend(|| complain!("{line}"));
+    }
+}
+
+impl Lines {
+    fn show(&mut self, progress: &Progress) {
+        if self.last.elapsed() >= self.pause && !progress.is_done() {
+            complain!("{}: {}", self.name, describe_progress(progress));
+            self.last = Instant::now();
+            self.pause = LINES_MAX.min(self.pause * 2);
+        }
     }
 }
 

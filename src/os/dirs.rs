@@ -5,6 +5,8 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 
+use rustix::fs::IFlags;
+
 use super::medium::{DiskChange, Medium};
 
 /// Makes a directory and what is missing above it: readable by this user only (0700), and durable, each name fsynced
@@ -41,6 +43,26 @@ fn make_missing(dir: &Path) -> io::Result<()> {
 pub fn sync_dir(dir: &Path) -> io::Result<()> {
     let handle = File::open(dir)?;
     Medium::of(dir).change(DiskChange::SyncDir(dir), || handle.sync_all())
+}
+
+/// Makes a directory immutable (as `chattr +i` does): nothing can be made, renamed or removed in it, by root neither,
+/// until `chattr -i`. An error where its file system knows no such thing, or this process may not.
+pub fn make_immutable(dir: &Path) -> io::Result<()> {
+    let handle = File::open(dir)?;
+    let flags = rustix::fs::ioctl_getflags(&handle)?;
+    if !flags.contains(IFlags::IMMUTABLE) {
+        rustix::fs::ioctl_setflags(&handle, flags | IFlags::IMMUTABLE)?;
+        handle.sync_all()?;
+    }
+    Ok(())
+}
+
+/// Whether a directory is immutable; where that cannot be told, it is not.
+#[must_use]
+pub fn is_immutable(dir: &Path) -> bool {
+    File::open(dir).is_ok_and(|handle| {
+        rustix::fs::ioctl_getflags(&handle).is_ok_and(|flags| flags.contains(IFlags::IMMUTABLE))
+    })
 }
 
 fn sync_parent(path: &Path) -> io::Result<()> {

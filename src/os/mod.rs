@@ -20,7 +20,7 @@ mod testing;
 pub use daemon::{
     become_daemon, file_limit, move_stderr, survive_file_limit, take_stdin, take_stdout,
 };
-pub use dirs::{make_private, sync_dir};
+pub use dirs::{is_immutable, make_immutable, make_private, sync_dir};
 pub use disk::{Directory, Disk, DiskFile, open_to_read};
 pub use files::{
     FileLock, create_durably, link, lock, read_small, remove, rename, rename_if_absent, replace,

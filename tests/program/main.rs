@@ -12,6 +12,7 @@
 mod cli;
 mod counted;
 mod disk;
+mod ending;
 mod gateway;
 mod golden;
 mod machine;

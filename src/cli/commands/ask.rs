@@ -52,7 +52,18 @@ pub(super) fn report_of(running: &RunningDaemon) -> DaemonReport {
 
 /// Sends a request that is done when everything is in the bucket, and follows it to its end.
 pub(super) fn finish(running: &RunningDaemon, request: &ControlRequest) -> CliResult {
-    match Client::ask(&running.dir, request, SILENCE) {
+    finish_within(running, request, None)
+}
+
+/// As [`finish`], for a request that the daemon answers after `limit` at the latest.
+pub(super) fn finish_within(
+    running: &RunningDaemon,
+    request: &ControlRequest,
+    limit: Option<Duration>,
+) -> CliResult {
+    // One that hangs does not make this much longer.
+    let silence = limit.map_or(SILENCE, |limit| SILENCE.min(limit.saturating_add(STATUS_WAIT)));
+    match Client::ask(&running.dir, request, silence) {
         Ok(mut client) => {
             follow(&mut client, running).unwrap_or_else(|error| lost(running, &error))
         }

@@ -40,7 +40,7 @@ pub(crate) async fn mount(global: &Global, paths: &UserPaths, args: &MountArgs) 
     // Another state directory has a journal of its own; there, the vault decides.
     let dir = paths.state.join(&id);
     not_in_use_yet(paths, |running| running.dir == dir)?;
-    mount_dir::make(&path)?;
+    make_ready(&path, args.protect)?;
 
     let spec = Spec {
         mountpoint: Some(path.clone()),
@@ -57,6 +57,12 @@ pub(crate) async fn mount(global: &Global, paths: &UserPaths, args: &MountArgs) 
     }
     daemon.release();
     Ok(())
+}
+
+/// Makes the mountpoint, and protects it if that is asked.
+fn make_ready(path: &Path, protect: bool) -> CliResult {
+    mount_dir::make(path)?;
+    if protect { mount_dir::protect(path) } else { Ok(()) }
 }
 
 /// The daemon that serves this vault, and has no mount yet.
@@ -84,7 +90,7 @@ fn join(
         );
         return Err(Failure::new(Exit::MountedAlready, text));
     }
-    mount_dir::make(path)?;
+    make_ready(path, args.protect)?;
     let request =
         ControlRequest::Mount { mountpoint: path.to_path_buf(), allow_other: args.allow_other };
     change(running, &request)?;
@@ -186,6 +192,7 @@ pub(super) fn spec(
         fsync_bucket: args.fsync == Fsync::Bucket,
         memory: args.memory.as_u64(),
         cache_size: args.cache_size.map(|size| size.as_u64()),
+        stop_timeout: args.stop_timeout,
         verbose: global.verbose,
     }
 }

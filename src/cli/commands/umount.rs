@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use super::ask::{END_WAIT, finish, not_mounted, report_of, silent};
+use super::ask::{END_WAIT, finish_within, not_mounted, report_of, silent};
 use crate::cli::args::UmountArgs;
 use crate::cli::control::{Client, ControlReply, ControlRequest};
 use crate::cli::daemon_report::{DaemonReport, State, describe_progress};
@@ -14,7 +14,7 @@ use crate::cli::paths::{UserPaths, absolute};
 use crate::cli::registry::RunningDaemon;
 use crate::os::{self, ProcessHandle};
 
-/// Unmounts and waits for the uploads; with `--force`, ends it whatever happens.
+/// Unmounts and waits for the uploads, with `--timeout` so long; with `--force`, ends it whatever happens.
 pub(crate) fn umount(paths: &UserPaths, args: &UmountArgs) -> CliResult {
     let path = absolute(&args.mountpoint)?;
     let shown = path.display();
@@ -26,7 +26,7 @@ pub(crate) fn umount(paths: &UserPaths, args: &UmountArgs) -> CliResult {
     }
     let process = running.process().map_err(|error| silent(&running, &error))?;
     let service = report_of(&running).service;
-    finish(&running, &ControlRequest::Umount)?;
+    finish_within(&running, &ControlRequest::Umount { within: args.timeout }, args.timeout)?;
     wait_for_end(&running, process);
     if let Some(service) = service {
         say!("The service at {} has ended with it.", service.url);
@@ -115,7 +115,7 @@ pub(super) fn ends_well(running: &RunningDaemon) -> bool {
 }
 
 fn asked_to_end(running: &RunningDaemon) -> io::Result<bool> {
-    let mut client = Client::ask(&running.dir, &ControlRequest::Umount, END_WAIT)?;
+    let mut client = Client::ask(&running.dir, &ControlRequest::Umount { within: None }, END_WAIT)?;
     // It tells its progress every half second: about as many replies as fit into the wait.
     for _ in 0..20 {
         match client.next()? {

@@ -27,7 +27,8 @@ impl ControlHandler for FakeDaemon {
         self.heard.lock().push("sync");
         Ok(())
     }
-    async fn umount(&self, _: &mpsc::Sender<ControlReply>) -> CliResult {
+    async fn umount(&self, within: Option<Duration>, _: &mpsc::Sender<ControlReply>) -> CliResult {
+        assert_eq!(within, Some(Duration::from_secs(7)));
         self.heard.lock().push("umount");
         Err(Failure::new(Exit::Busy, "open files"))
     }
@@ -113,7 +114,7 @@ fn requests_are_answered_with_progress_and_an_end() {
         ),
         "{heard:?}"
     );
-    let heard = replies(&dir, ControlRequest::Umount);
+    let heard = replies(&dir, ControlRequest::Umount { within: Some(Duration::from_secs(7)) });
     assert!(
         matches!(&heard[..], [ControlReply::Failed(failure)] if failure.exit == Exit::Busy),
         "{heard:?}"

@@ -6,7 +6,8 @@
 //!   `serve --stop` is its `umount`.
 //! - Then the service stops, if there is one: requests at work have a moment to end.
 //! - Then what is unsent is sent. After `umount` or an unmount from outside this goes on for
-//!   as long as it takes; after a signal it gives up when it is stuck ([`Stall`]).
+//!   as long as it takes; after a signal it gives up when it is stuck ([`Stall`]), and after SIGTERM when
+//!   `--stop-timeout` is over, so that it can say what is missing before a SIGKILL.
 //! - Then the vault is released. A second signal ends the process at once, at any point:
 //!   what is unsent is in staging and the journal, and the next mount goes on with it.
 
@@ -19,35 +20,22 @@ use async_trait::async_trait;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
+use ending::{Demand, Stall, forced, left, not_waited_for, unreleased, unsent};
+
 use super::front_link::FrontSender;
 use super::spec::{Credentials, DaemonMessage};
 use crate::cli::control::{ControlHandler, ControlReply};
-use crate::cli::daemon_report::{DaemonReport, State, describe_progress};
+use crate::cli::daemon_report::{DaemonReport, State};
 use crate::cli::exit::{CliResult, Exit, Failure};
 use crate::gateway::ServeOptions;
 use crate::types::Progress;
 
-/// How often a lifecycle looks whether anything moves, and after how long it gives up.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct StallLimits {
-    /// How often progress is told, and a stall looked for.
-    tick: Duration,
-    /// Attempts fail, and nothing has moved for this long: stuck.
-    failing: Duration,
-    /// Nothing has moved for this long although nothing fails: stuck.
-    silent: Duration,
-}
+mod ending;
 
-impl StallLimits {
-    /// Failing: longer than a request's deadline (30 s) and a retry, so that one lost reply
-    /// is no reason to give up. Silent: one pack of 16 MiB through a link of 30 KB/s.
-    pub(crate) const USUAL: Self = Self {
-        tick: Duration::from_millis(500),
-        failing: Duration::from_secs(90),
-        silent: Duration::from_mins(10),
-    };
-}
+pub(crate) use ending::Limits;
 
+/// How long the kernel may take to let go; the rest of the end does not depend on it.
+const UNMOUNT: Duration = Duration::from_secs(10);
 /// One attempt at a sync; at its end another begins. Only there so that no wait is endless.
 const SYNC_STEP: Duration = Duration::from_hours(1);
 
@@ -97,13 +85,13 @@ enum Phase {
 /// A daemon's lifecycle. Shared by the control socket, which asks, and [`Lifecycle::run`].
 pub(crate) struct Lifecycle {
     vault: Arc<dyn HostedVault>,
-    limits: StallLimits,
+    limits: Limits,
     phase: watch::Sender<Phase>,
 }
 
 impl Lifecycle {
     /// A lifecycle at its beginning: the vault is usable.
-    pub(crate) fn new(vault: Arc<dyn HostedVault>, limits: StallLimits) -> Arc<Self> {
+    pub(crate) fn new(vault: Arc<dyn HostedVault>, limits: Limits) -> Arc<Self> {
         Arc::new(Self { vault, limits, phase: watch::Sender::new(Phase::Usable) })
     }
 
@@ -120,26 +108,27 @@ impl Lifecycle {
                 None => std::future::pending().await,
             }
         };
-        let told = tokio::select! {
-            Some(signal) = signals.recv() => Some(format!("Got {signal}")),
-            () = gone => Some("The front process is gone".to_owned()),
-            () = self.vault.ended() => None,
+        let (told, demand) = tokio::select! {
+            Some(signal) = signals.recv() => {
+                (Some(format!("Got {signal}")), Some(Demand::of(signal, self.limits)))
+            }
+            () = gone => (Some("The front process is gone".to_owned()), None),
+            () = self.vault.ended() => (None, None),
         };
         if let Some(why) = &told {
+            let limit = demand.and_then(|demand| demand.limit());
+            let limit = limit.map_or_else(String::new, |limit| {
+                format!(", or else in {} s (--stop-timeout)", limit.as_secs())
+            });
             to_front.tell(format!(
-                "{why}: ending as soon as everything unsent is in the bucket. A second signal ends it at once."
+                "{why}: ending as soon as everything unsent is in the bucket{limit}. A second signal ends it at once."
             ));
-            let vault = self.vault.clone();
-            let unmounted =
-                tokio::task::spawn_blocking(move || vault.unmount().or_else(|_| vault.detach()));
-            if let Ok(Err(error)) = unmounted.await {
-                tracing::warn!(%error, "not unmounted; it will be dead when this process ends");
-            }
+            self.leave().await;
         } else {
             tracing::info!("ending; what is unsent is being sent");
         }
         self.phase.send_replace(Phase::Finishing);
-        let outcome = self.finish(told.is_some(), &mut signals, to_front).await;
+        let outcome = self.finish(told.is_some(), demand, &mut signals, to_front).await;
         match &outcome {
             Ok(()) => to_front.tell("Ended; everything is in the bucket."),
             Err(failure) => tracing::error!("{failure}"),
@@ -148,24 +137,53 @@ impl Lifecycle {
         outcome
     }
 
+    /// Unmounts, lazily if need be. The kernel may be long about it: that stops nothing.
+    async fn leave(&self) {
+        let vault = self.vault.clone();
+        let unmounted =
+            tokio::task::spawn_blocking(move || vault.unmount().or_else(|_| vault.detach()));
+        match timeout(UNMOUNT, unmounted).await {
+            Ok(Ok(Err(error))) => {
+                tracing::warn!(%error, "not unmounted; it will be dead when this process ends");
+            }
+            Ok(_) => {}
+            Err(_) => tracing::warn!("not unmounted yet; what is unsent is being sent meanwhile"),
+        }
+    }
+
     /// Sends what is unsent, then releases.
     async fn finish(
         &self,
         signalled: bool,
+        mut demand: Option<Demand>,
         signals: &mut mpsc::Receiver<&'static str>,
         to_front: &FrontSender,
     ) -> CliResult {
         let hurried = AtomicBool::new(signalled);
-        // Never interrupted by the first signal: half a release is none.
+        // Never interrupted by the first signal, only by the end of its time: half a release is none.
         let mut work = Box::pin(self.send_and_release(&hurried, to_front));
         loop {
+            let over = async {
+                match &demand {
+                    Some(demand) => {
+                        demand.over().await;
+                        demand.out_of_time(&self.vault.progress())
+                    }
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 outcome = &mut work => return outcome,
+                failure = over => return Err(failure),
                 Some(signal) = signals.recv() => {
+                    if demand.is_some_and(|first| first.is_echo(signal)) {
+                        continue;
+                    }
                     // The first one: from now on it may give up.
                     if hurried.swap(true, Relaxed) {
                         return Err(forced(signal, &self.vault.progress()));
                     }
+                    demand = Some(Demand::of(signal, self.limits));
                 }
             }
         }
@@ -190,6 +208,10 @@ impl Lifecycle {
                     }
                     closed => return closed.map_err(unreleased),
                 },
+                // It ends now, and does not go on sending.
+                Err(failure) if failure.exit == Exit::Unsent && hurried.load(Relaxed) => {
+                    return Err(Failure { causes: failure.causes, ..left(&self.vault.progress()) });
+                }
                 Err(failure) => Err(failure),
             };
             match outcome {
@@ -252,12 +274,30 @@ impl ControlHandler for Lifecycle {
         self.sync_until_stuck(|now, stuck| {
             // A client that does not read misses a reply; one that is gone needs none.
             drop(progress.try_send(ControlReply::Progress(now.clone())));
-            !stuck && !progress.is_closed()
+            !stuck && !progress.is_closed() && !matches!(*self.phase.borrow(), Phase::Ended(_))
         })
         .await
     }
 
-    async fn umount(&self, progress: &mpsc::Sender<ControlReply>) -> CliResult {
+    async fn umount(
+        &self,
+        within: Option<Duration>,
+        progress: &mpsc::Sender<ControlReply>,
+    ) -> CliResult {
+        // One that is too far away is none.
+        let until = within.and_then(|within| Instant::now().checked_add(within));
+        let begun = Instant::now();
+        let late = |now: &Progress| match (until, within) {
+            (Some(until), Some(within)) if Instant::now() >= until => {
+                let why = format!("{} s are over (--timeout)", within.as_secs());
+                Err(not_waited_for(now, &why))
+            }
+            _ => Ok(()),
+        };
+        let tick = || {
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            self.limits.tick.min(left.unwrap_or(Duration::MAX))
+        };
         let mut phase = self.phase.subscribe();
         if *phase.borrow() == Phase::Usable {
             let vault = self.vault.clone();
@@ -272,7 +312,12 @@ impl ControlHandler for Lifecycle {
                     }
                     _ = phase.wait_for(|phase| *phase != Phase::Usable) => break,
                     () = tokio::time::sleep(self.limits.tick) => {
-                        drop(progress.try_send(ControlReply::Progress(self.vault.progress())));
+                        let now = self.vault.progress();
+                        drop(progress.try_send(ControlReply::Progress(now.clone())));
+                        // Time enough to hear that files are open.
+                        if begun.elapsed() >= UNMOUNT {
+                            late(&now)?;
+                        }
                     }
                 }
             }
@@ -281,8 +326,7 @@ impl ControlHandler for Lifecycle {
         loop {
             // Ends at the latest when the lifecycle does: the sender is `self`'s.
             let ended =
-                timeout(self.limits.tick, phase.wait_for(|phase| matches!(phase, Phase::Ended(_))))
-                    .await;
+                timeout(tick(), phase.wait_for(|phase| matches!(phase, Phase::Ended(_)))).await;
             if let Ok(Ok(phase)) = ended
                 && let Phase::Ended(outcome) = &*phase
             {
@@ -290,13 +334,9 @@ impl ControlHandler for Lifecycle {
             }
             let now = self.vault.progress();
             drop(progress.try_send(ControlReply::Progress(now.clone())));
+            late(&now)?;
             if stall.is_stuck(&now) {
-                let mut failure = unsent(&now);
-                failure.message.push_str(
-                    "; the vault is not in use any more, and its daemon goes on trying to send: see `s3vault \
-                     status`; `s3vault umount --force` or SIGKILL ends it",
-                );
-                return Err(failure);
+                return Err(not_waited_for(&now, "nothing moves any more"));
             }
         }
     }
@@ -325,7 +365,7 @@ impl ControlHandler for Lifecycle {
 
     async fn unserve(&self, progress: &mpsc::Sender<ControlReply>) -> CliResult {
         if !self.vault.has_mount() {
-            return self.umount(progress).await;
+            return self.umount(None, progress).await;
         }
         let mut ticks = interval(self.limits.tick);
         let mut unserved = self.vault.unserve();
@@ -351,56 +391,6 @@ impl Lifecycle {
             again";
         Err(Failure::new(Exit::MountedAlready, text))
     }
-}
-
-/// Notices that nothing moves.
-struct Stall {
-    limits: StallLimits,
-    last: Progress,
-    since: Instant,
-}
-
-impl Stall {
-    fn new(last: Progress, limits: StallLimits) -> Self {
-        Self { limits, last, since: Instant::now() }
-    }
-
-    fn is_stuck(&mut self, now: &Progress) -> bool {
-        let of =
-            |at: &Progress| (at.unsent_bytes, at.unsent_packs, at.unsent_changes, at.moved_bytes);
-        let moved = of(now) != of(&self.last);
-        self.last = now.clone();
-        if moved {
-            self.since = Instant::now();
-        }
-        let limit = if now.trouble.is_some() { self.limits.failing } else { self.limits.silent };
-        self.since.elapsed() >= limit
-    }
-}
-
-fn unsent(progress: &Progress) -> Failure {
-    let text = format!(
-        "{}; nothing is lost: it is encrypted on this disk, and is sent as soon as the store takes it",
-        describe_progress(progress)
-    );
-    Failure::new(Exit::Unsent, text)
-}
-
-fn unreleased(failure: Failure) -> Failure {
-    let text = format!(
-        "everything is in the bucket, but this machine's claim on the vault was not released ({}); nothing is lost; \
-         the next mount on this machine releases it; another machine needs --take-over",
-        failure.message
-    );
-    Failure { message: text, ..failure }
-}
-
-fn forced(signal: &str, progress: &Progress) -> Failure {
-    let what = describe_progress(progress);
-    let text = format!(
-        "ended at once by a second {signal}: {what}; the next mount of this vault on this machine goes on with it"
-    );
-    Failure::new(Exit::Forced, text)
 }
 
 #[cfg(test)]

@@ -54,6 +54,8 @@ pub(crate) struct Spec {
     pub memory: u64,
     /// Bytes; `None`: by what is free.
     pub cache_size: Option<u64>,
+    /// How long its end may take after SIGTERM.
+    pub stop_timeout: Duration,
     pub verbose: u8,
 }
 
@@ -239,6 +241,7 @@ mod tests {
             fsync_bucket: false,
             memory: 1,
             cache_size: None,
+            stop_timeout: Duration::from_secs(1),
             verbose: 0,
         };
         let mut sent = Vec::new();

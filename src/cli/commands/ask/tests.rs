@@ -37,7 +37,7 @@ fn who_lost_the_connection_hears_how_the_daemon_ended() {
         last::keep(&running, &outcome).unwrap();
         end(child);
         assert_eq!(umount::ends_well(&running), outcome.is_ok());
-        assert_eq!(finish(&running, &ControlRequest::Umount), outcome);
+        assert_eq!(finish(&running, &ControlRequest::Umount { within: None }), outcome);
     }
 }
 
@@ -55,7 +55,7 @@ fn what_is_not_known_is_not_called_missing() {
         let (child, running) = daemon(dir.path());
         end(child);
         assert!(!umount::ends_well(&running));
-        let failure = finish(&running, &ControlRequest::Umount).unwrap_err();
+        let failure = finish(&running, &ControlRequest::Umount { within: None }).unwrap_err();
         assert_eq!(failure.exit, Exit::Other);
         assert!(failure.message.contains("not known"), "{failure}");
     }

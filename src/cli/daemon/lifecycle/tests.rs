@@ -114,15 +114,22 @@ struct Scene {
     run: tokio::task::JoinHandle<CliResult>,
 }
 
+const LIMITS: Limits = Limits {
+    tick: Duration::from_millis(5),
+    failing: Duration::from_millis(200),
+    silent: Duration::from_mins(1),
+    stop: Duration::from_mins(1),
+    echo: Duration::ZERO,
+};
+
 fn scene(prepare: impl FnOnce(&FakeVault)) -> Scene {
+    scene_with(LIMITS, prepare)
+}
+
+fn scene_with(limits: Limits, prepare: impl FnOnce(&FakeVault)) -> Scene {
     let vault = Arc::new(FakeVault::default());
     vault.unsent.store(7, SeqCst);
     prepare(&vault);
-    let limits = StallLimits {
-        tick: Duration::from_millis(5),
-        failing: Duration::from_millis(200),
-        silent: Duration::from_mins(1),
-    };
     let lifecycle = Lifecycle::new(vault.clone(), limits);
     let (signals, receiver) = mpsc::channel(4);
     let run = tokio::spawn({
@@ -174,7 +181,7 @@ async fn a_service_beside_a_mount_stops_alone_and_ends_with_it() {
     assert_eq!(scene.lifecycle.unserve(&sender).await, Ok(()));
     assert_eq!(scene.lifecycle.report().state, State::Mounted);
     assert_eq!(scene.lifecycle.serve(service()).await, Ok(()));
-    assert_eq!(scene.lifecycle.umount(&sender).await, Ok(()));
+    assert_eq!(scene.lifecycle.umount(None, &sender).await, Ok(()));
     assert_eq!(scene.run.await.unwrap(), Ok(()));
     assert_eq!(*scene.vault.calls.lock(), ["serve", "unserve", "serve", "unmount", "unserve"]);
     // Too late.
@@ -223,6 +230,60 @@ async fn a_second_signal_ends_it_at_once() {
     assert!(begun.elapsed() < Duration::from_secs(2));
 }
 
+/// systemd sends a signal to each process of a unit, and the front process hands its own on.
+#[tokio::test]
+async fn a_signal_that_comes_by_two_ways_counts_once() {
+    let limits = Limits { echo: Duration::from_mins(1), failing: Duration::from_mins(1), ..LIMITS };
+    let scene = scene_with(limits, |vault| vault.offline.store(true, SeqCst));
+    scene.signals.send("SIGTERM").await.unwrap();
+    scene.signals.send("SIGTERM").await.unwrap();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(!scene.run.is_finished());
+    scene.signals.send("SIGINT").await.unwrap();
+    assert_eq!(scene.run.await.unwrap().unwrap_err().exit, Exit::Forced);
+}
+
+#[tokio::test]
+async fn sigterm_gives_up_when_its_time_is_over_though_bytes_move_and_sigint_does_not() {
+    let stop = Duration::from_millis(300);
+    let slow = |vault: &FakeVault| {
+        vault.offline.store(true, SeqCst);
+        vault.moves.store(1, SeqCst);
+    };
+    let limits = Limits { stop, failing: Duration::from_mins(1), ..LIMITS };
+    let asked = scene_with(limits, slow);
+    asked.signals.send("SIGINT").await.unwrap();
+    let told = scene_with(limits, slow);
+    let begun = Instant::now();
+    told.signals.send("SIGTERM").await.unwrap();
+    let (sender, _receiver) = channel();
+    let sync = ControlHandler::sync(&*told.lifecycle, &sender);
+    // Who waits for the daemon hears in time, too.
+    let (outcome, synced) = tokio::join!(told.run, sync);
+    let failure = outcome.unwrap().unwrap_err();
+    assert_eq!((failure.exit, synced.unwrap_err().exit), (Exit::Unsent, Exit::Unsent));
+    assert!(failure.message.contains("7 B") && failure.message.contains("next mount"), "{failure}");
+    assert!(begun.elapsed() >= stop && begun.elapsed() < Duration::from_secs(20));
+    assert!(!told.vault.closed.load(SeqCst) && !asked.run.is_finished());
+}
+
+#[tokio::test]
+async fn umount_with_a_timeout_says_what_is_missing_in_time_and_the_daemon_goes_on() {
+    let limits = Limits { failing: Duration::from_mins(1), ..LIMITS };
+    let scene = scene_with(limits, |vault| vault.offline.store(true, SeqCst));
+    let (sender, mut receiver) = channel();
+    let failure = scene.lifecycle.umount(Some(Duration::ZERO), &sender).await.unwrap_err();
+    assert_eq!(failure.exit, Exit::Unsent);
+    let within = Some(Duration::from_millis(100));
+    let failure = scene.lifecycle.umount(within, &sender).await.unwrap_err();
+    assert!(failure.message.contains("7 B") && failure.message.contains("--timeout"), "{failure}");
+    assert!(matches!(receiver.recv().await, Some(ControlReply::Progress(_))));
+    assert!(!scene.run.is_finished());
+    scene.vault.offline.store(false, SeqCst);
+    scene.vault.sent.notify_waiters();
+    assert_eq!(scene.lifecycle.umount(Some(Duration::MAX), &sender).await, Ok(()));
+}
+
 #[tokio::test]
 async fn after_an_unmount_from_outside_it_goes_on_until_all_is_sent() {
     let scene = scene(|vault| vault.offline.store(true, SeqCst));
@@ -247,10 +308,10 @@ async fn fenced_is_the_end_and_says_so() {
 async fn umount_is_refused_while_files_are_open_and_changes_nothing() {
     let scene = scene(|vault| vault.busy.store(true, SeqCst));
     let (sender, _receiver) = channel();
-    assert_eq!(scene.lifecycle.umount(&sender).await.unwrap_err().exit, Exit::Busy);
+    assert_eq!(scene.lifecycle.umount(None, &sender).await.unwrap_err().exit, Exit::Busy);
     assert_eq!(scene.lifecycle.report().state, State::Mounted);
     scene.vault.busy.store(false, SeqCst);
-    assert_eq!(scene.lifecycle.umount(&sender).await, Ok(()));
+    assert_eq!(scene.lifecycle.umount(None, &sender).await, Ok(()));
     assert!(scene.vault.closed.load(SeqCst));
     assert_eq!(scene.run.await.unwrap(), Ok(()));
 }
@@ -261,7 +322,7 @@ async fn umount_is_answered_when_all_is_sent_though_the_kernel_still_forgets_ino
     let scene = scene(|vault| *vault.inodes.lock() = Some(waits));
     let (sender, mut receiver) = channel();
     let lifecycle = scene.lifecycle.clone();
-    let umount = tokio::spawn(async move { lifecycle.umount(&sender).await });
+    let umount = tokio::spawn(async move { lifecycle.umount(None, &sender).await });
     assert_eq!(scene.run.await.unwrap(), Ok(()));
     let answer = timeout(Duration::from_secs(20), umount).await;
     assert_eq!(answer.expect("an answer while the kernel is busy").unwrap(), Ok(()));
@@ -274,7 +335,7 @@ async fn umount_is_answered_when_all_is_sent_though_the_kernel_still_forgets_ino
 async fn umount_of_a_vault_whose_store_is_gone_says_what_is_missing_and_the_daemon_goes_on() {
     let scene = scene(|vault| vault.offline.store(true, SeqCst));
     let (sender, mut receiver) = channel();
-    let failure = scene.lifecycle.umount(&sender).await.unwrap_err();
+    let failure = scene.lifecycle.umount(None, &sender).await.unwrap_err();
     assert_eq!(failure.exit, Exit::Unsent);
     assert!(failure.message.contains("goes on trying"), "{failure}");
     assert!(matches!(receiver.recv().await, Some(ControlReply::Progress(_))));
@@ -282,7 +343,7 @@ async fn umount_of_a_vault_whose_store_is_gone_says_what_is_missing_and_the_daem
     // Asked again, it waits again; and is through when the store is back.
     scene.vault.offline.store(false, SeqCst);
     scene.vault.sent.notify_waiters();
-    assert_eq!(scene.lifecycle.umount(&sender).await, Ok(()));
+    assert_eq!(scene.lifecycle.umount(None, &sender).await, Ok(()));
 }
 
 #[tokio::test]

@@ -1,0 +1,160 @@
+//! What bounds a daemon's end, and what is said when it ends before everything is in the bucket.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+
+use crate::cli::daemon_report::describe_progress;
+use crate::cli::exit::{Exit, Failure};
+use crate::types::Progress;
+
+/// How long a lifecycle waits, and for what.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// How often progress is told, and a stall looked for.
+    pub(super) tick: Duration,
+    /// Attempts fail, and nothing has moved for this long: stuck.
+    pub(super) failing: Duration,
+    /// Nothing has moved for this long although nothing fails: stuck.
+    pub(super) silent: Duration,
+    /// After SIGTERM it is over by then, whatever moves: who sends that (systemd, a shutdown) sends SIGKILL a little later.
+    pub(super) stop: Duration,
+    /// The same signal comes twice within this: systemd sends it to each process of a unit, and the front process hands
+    /// its own on. It counts once.
+    pub(super) echo: Duration,
+}
+
+impl Limits {
+    /// Failing: longer than a request's deadline (30 s) and a retry, so that one lost reply
+    /// is no reason to give up. Silent: one pack of 16 MiB through a link of 30 KB/s.
+    pub(crate) fn usual(stop: Duration) -> Self {
+        Self {
+            tick: Duration::from_millis(500),
+            failing: Duration::from_secs(90),
+            silent: Duration::from_mins(10),
+            stop,
+            echo: Duration::from_secs(1),
+        }
+    }
+}
+
+/// The first signal, and what it demands.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Demand {
+    signal: &'static str,
+    came: Instant,
+    limits: Limits,
+}
+
+impl Demand {
+    /// A signal came just now.
+    pub(super) fn of(signal: &'static str, limits: Limits) -> Self {
+        Self { signal, came: Instant::now(), limits }
+    }
+
+    /// Whether one that comes now is this one again, by another way.
+    pub(super) fn is_echo(&self, signal: &str) -> bool {
+        self.signal == signal && self.came.elapsed() < self.limits.echo
+    }
+
+    /// How long there is. SIGINT comes from somebody who looks on, and can send another.
+    pub(super) fn limit(&self) -> Option<Duration> {
+        (self.signal == "SIGTERM").then_some(self.limits.stop)
+    }
+
+    /// Returns when the time is over.
+    pub(super) async fn over(&self) {
+        match self.limit() {
+            Some(limit) => sleep_until(self.came + limit).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// The time is over.
+    pub(super) fn out_of_time(&self, progress: &Progress) -> Failure {
+        let limit = self.limits.stop.as_secs();
+        if progress.is_done() {
+            let text = format!("the store did not take it within {limit} s of {}", self.signal);
+            return unreleased(Failure::new(Exit::Unreachable, text));
+        }
+        let failure = left(progress);
+        let message = format!(
+            "{}; given up {limit} s after {} (--stop-timeout)",
+            failure.message, self.signal
+        );
+        Failure { message, ..failure }
+    }
+}
+
+/// Notices that nothing moves.
+pub(super) struct Stall {
+    limits: Limits,
+    last: Progress,
+    since: Instant,
+}
+
+impl Stall {
+    pub(super) fn new(last: Progress, limits: Limits) -> Self {
+        Self { limits, last, since: Instant::now() }
+    }
+
+    pub(super) fn is_stuck(&mut self, now: &Progress) -> bool {
+        let of =
+            |at: &Progress| (at.unsent_bytes, at.unsent_packs, at.unsent_changes, at.moved_bytes);
+        let moved = of(now) != of(&self.last);
+        self.last = now.clone();
+        if moved {
+            self.since = Instant::now();
+        }
+        let limit = if now.trouble.is_some() { self.limits.failing } else { self.limits.silent };
+        self.since.elapsed() >= limit
+    }
+}
+
+/// What is missing while the daemon goes on.
+pub(super) fn unsent(progress: &Progress) -> Failure {
+    let text = format!(
+        "{}; nothing is lost: it is encrypted on this disk, and is sent as soon as the store takes it",
+        describe_progress(progress)
+    );
+    Failure::new(Exit::Unsent, text)
+}
+
+/// What is missing when the daemon ends.
+pub(super) fn left(progress: &Progress) -> Failure {
+    let text = format!(
+        "{}; nothing is lost: it is encrypted on this disk, and the next mount of this vault on this machine sends it",
+        describe_progress(progress)
+    );
+    Failure::new(Exit::Unsent, text)
+}
+
+/// What an `umount` is told that does not wait any longer. `why` says for what it waited.
+pub(super) fn not_waited_for(progress: &Progress, why: &str) -> Failure {
+    let missing = match progress.is_done() {
+        true => "everything is in the bucket, but the vault is not released yet".to_owned(),
+        false => unsent(progress).message,
+    };
+    let text = format!(
+        "{missing}; {why}: the vault is not in use any more, and its daemon goes on trying to send: see `s3vault status`; \
+         `s3vault umount --force` or SIGKILL ends it"
+    );
+    Failure::new(Exit::Unsent, text)
+}
+
+pub(super) fn unreleased(failure: Failure) -> Failure {
+    let text = format!(
+        "everything is in the bucket, but this machine's claim on the vault was not released ({}); nothing is lost; \
+         the next mount on this machine releases it; another machine needs --take-over",
+        failure.message
+    );
+    Failure { message: text, ..failure }
+}
+
+pub(super) fn forced(signal: &str, progress: &Progress) -> Failure {
+    let what = describe_progress(progress);
+    let text = format!(
+        "ended at once by a second {signal}: {what}; the next mount of this vault on this machine goes on with it"
+    );
+    Failure::new(Exit::Forced, text)
+}
