@@ -15,6 +15,15 @@ pub struct Trouble {
     pub attempts: u64,
 }
 
+impl Trouble {
+    /// For people: what goes wrong, and since when.
+    pub fn describe(&self) -> String {
+        let plural = if self.attempts == 1 { "" } else { "s" };
+        let seconds = self.since.elapsed().unwrap_or_default().as_secs();
+        format!("{} (for {seconds} s, {} attempt{plural})", self.error, self.attempts)
+    }
+}
+
 /// Whether one of the tasks is in trouble now.
 #[derive(Debug, Default)]
 pub(super) struct Health(Mutex<Option<Trouble>>);
@@ -35,5 +44,29 @@ impl Health {
 
     pub(super) fn trouble(&self) -> Option<Trouble> {
         self.0.lock().clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn trouble_is_told_with_its_beginning_until_something_succeeds() {
+        let health = Health::default();
+        health.failed("no route".into());
+        let first = health.trouble().unwrap();
+        let long_ago = first.since - Duration::from_secs(65);
+        *health.0.lock() = Some(Trouble { since: long_ago, ..first });
+        health.failed("no answer".into());
+        let said = health.trouble().unwrap().describe();
+        assert!(
+            said.starts_with("no answer (for 6") && said.ends_with(" s, 2 attempts)"),
+            "{said}"
+        );
+        health.succeeded();
+        assert_eq!(health.trouble(), None);
     }
 }

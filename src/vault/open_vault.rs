@@ -19,7 +19,7 @@ use crate::index::Index;
 use crate::log::{Committer, Head, Journal};
 use crate::os;
 use crate::types::{Progress, Timestamp, VaultStatus};
-use crate::upload::{Barrier, Staging, Uploader};
+use crate::upload::{Barrier, Staging, Trouble, Uploader};
 use crate::vfs::{Periodic, Vfs};
 
 /// An open vault.
@@ -96,7 +96,7 @@ impl Vault {
         let Some(writer) = &self.writer else { return Progress::default() };
         let usage = writer.staging.usage();
         let uploads = writer.uploader.status();
-        let trouble = uploads.trouble.first().map(|trouble| trouble.error.clone());
+        let trouble = uploads.trouble.first().map(Trouble::describe);
         let trouble = trouble.or_else(|| uploads.poisoned.clone());
         Progress {
             unsent_bytes: usage.unsent_bytes,
