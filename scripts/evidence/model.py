@@ -339,8 +339,8 @@ class Worker(threading.Thread):
 class Workers:
     """All of them, as one."""
 
-    def __init__(self, seed, count=4):
-        self.all = [Worker(number, seed) for number in range(count)]
+    def __init__(self, seed, count=4, kind=Worker):
+        self.all = [kind(number, seed) for number in range(count)]
 
     @property
     def operations(self):
