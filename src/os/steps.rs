@@ -230,7 +230,7 @@ mod armed {
             let observing = observe({
                 let seen = seen.clone();
                 move |step| {
-                    _ = seen.fetch_add(u64::from(step == PipelineStep::Claimed), Ordering::Relaxed)
+                    seen.fetch_add(u64::from(step == PipelineStep::Claimed), Ordering::Relaxed);
                 }
             });
             super::super::reached(PipelineStep::Claimed);

@@ -112,7 +112,8 @@ mod tests {
         assert_eq!(panicked, Err::<(), _>(Panicked("failing")));
 
         let rounds = AtomicU32::new(0);
-        let round = || assert!(rounds.fetch_add(1, Ordering::Relaxed) % 2 > 0, "planted");
+        let round =
+            || assert!(!rounds.fetch_add(1, Ordering::Relaxed).is_multiple_of(2), "planted");
         restarted("counting", || async { round() }).await;
         restarted_here("counting", round);
         assert_eq!(rounds.into_inner(), 4);

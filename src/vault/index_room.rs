@@ -96,7 +96,7 @@ mod tests {
     fn a_directory_is_as_large_as_its_blocks() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("blobs")).unwrap();
-        std::fs::write(dir.path().join("blobs/1"), [1; 100_000]).unwrap();
+        std::fs::write(dir.path().join("blobs/1"), vec![1; 100_000]).unwrap();
         std::fs::File::create(dir.path().join("db")).unwrap().set_len(1 << 30).unwrap();
         let size = size_of(dir.path());
         assert!((100_000..MIB).contains(&size), "{size}");
