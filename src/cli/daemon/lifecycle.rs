@@ -32,7 +32,7 @@ use crate::types::Progress;
 
 mod ending;
 
-pub(crate) use ending::Limits;
+pub(crate) use ending::EndLimits;
 
 /// How long the kernel may take to let go; the rest of the end does not depend on it.
 const UNMOUNT: Duration = Duration::from_secs(10);
@@ -85,13 +85,13 @@ enum Phase {
 /// A daemon's lifecycle. Shared by the control socket, which asks, and [`Lifecycle::run`].
 pub(crate) struct Lifecycle {
     vault: Arc<dyn HostedVault>,
-    limits: Limits,
+    limits: EndLimits,
     phase: watch::Sender<Phase>,
 }
 
 impl Lifecycle {
     /// A lifecycle at its beginning: the vault is usable.
-    pub(crate) fn new(vault: Arc<dyn HostedVault>, limits: Limits) -> Arc<Self> {
+    pub(crate) fn new(vault: Arc<dyn HostedVault>, limits: EndLimits) -> Arc<Self> {
         Arc::new(Self { vault, limits, phase: watch::Sender::new(Phase::Usable) })
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::front_link::{self, FrontLink, FrontSender};
-use super::lifecycle::{HostedVault, Lifecycle, Limits};
+use super::lifecycle::{EndLimits, HostedVault, Lifecycle};
 use super::logfile::{self, LogFile};
 use super::malloc;
 use super::spec::{DaemonMessage, Spec};
@@ -77,7 +77,7 @@ async fn run(spec: &Spec, to_front: &FrontSender, mut front: front_link::Presenc
         }
     };
     let vault = Arc::new(vault);
-    let lifecycle = Lifecycle::new(vault.clone(), Limits::usual(spec.stop_timeout));
+    let lifecycle = Lifecycle::new(vault.clone(), EndLimits::usual(spec.stop_timeout));
     let control = control::listen(&spec.dir).and_then(|listener| {
         let noted = vault.running()?.note(&spec.data.join("running"))?;
         Ok((listener, noted))

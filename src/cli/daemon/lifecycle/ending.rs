@@ -10,7 +10,7 @@ use crate::types::Progress;
 
 /// How long a lifecycle waits, and for what.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Limits {
+pub(crate) struct EndLimits {
     /// How often progress is told, and a stall looked for.
     pub(super) tick: Duration,
     /// Attempts fail, and nothing has moved for this long: stuck.
@@ -24,7 +24,7 @@ pub(crate) struct Limits {
     pub(super) echo: Duration,
 }
 
-impl Limits {
+impl EndLimits {
     /// Failing: longer than a request's deadline (30 s) and a retry, so that one lost reply
     /// is no reason to give up. Silent: one pack of 16 MiB through a link of 30 KB/s.
     pub(crate) fn usual(stop: Duration) -> Self {
@@ -43,12 +43,12 @@ impl Limits {
 pub(super) struct Demand {
     signal: &'static str,
     came: Instant,
-    limits: Limits,
+    limits: EndLimits,
 }
 
 impl Demand {
     /// A signal came just now.
-    pub(super) fn of(signal: &'static str, limits: Limits) -> Self {
+    pub(super) fn of(signal: &'static str, limits: EndLimits) -> Self {
         Self { signal, came: Instant::now(), limits }
     }
 
@@ -88,13 +88,13 @@ impl Demand {
 
 /// Notices that nothing moves.
 pub(super) struct Stall {
-    limits: Limits,
+    limits: EndLimits,
     last: Progress,
     since: Instant,
 }
 
 impl Stall {
-    pub(super) fn new(last: Progress, limits: Limits) -> Self {
+    pub(super) fn new(last: Progress, limits: EndLimits) -> Self {
         Self { limits, last, since: Instant::now() }
     }
 

@@ -114,7 +114,7 @@ struct Scene {
     run: tokio::task::JoinHandle<CliResult>,
 }
 
-const LIMITS: Limits = Limits {
+const LIMITS: EndLimits = EndLimits {
     tick: Duration::from_millis(5),
     failing: Duration::from_millis(200),
     silent: Duration::from_mins(1),
@@ -126,7 +126,7 @@ fn scene(prepare: impl FnOnce(&FakeVault)) -> Scene {
     scene_with(LIMITS, prepare)
 }
 
-fn scene_with(limits: Limits, prepare: impl FnOnce(&FakeVault)) -> Scene {
+fn scene_with(limits: EndLimits, prepare: impl FnOnce(&FakeVault)) -> Scene {
     let vault = Arc::new(FakeVault::default());
     vault.unsent.store(7, SeqCst);
     prepare(&vault);
@@ -233,7 +233,8 @@ async fn a_second_signal_ends_it_at_once() {
 /// systemd sends a signal to each process of a unit, and the front process hands its own on.
 #[tokio::test]
 async fn a_signal_that_comes_by_two_ways_counts_once() {
-    let limits = Limits { echo: Duration::from_mins(1), failing: Duration::from_mins(1), ..LIMITS };
+    let limits =
+        EndLimits { echo: Duration::from_mins(1), failing: Duration::from_mins(1), ..LIMITS };
     let scene = scene_with(limits, |vault| vault.offline.store(true, SeqCst));
     scene.signals.send("SIGTERM").await.unwrap();
     scene.signals.send("SIGTERM").await.unwrap();
@@ -250,7 +251,7 @@ async fn sigterm_gives_up_when_its_time_is_over_though_bytes_move_and_sigint_doe
         vault.offline.store(true, SeqCst);
         vault.moves.store(1, SeqCst);
     };
-    let limits = Limits { stop, failing: Duration::from_mins(1), ..LIMITS };
+    let limits = EndLimits { stop, failing: Duration::from_mins(1), ..LIMITS };
     let asked = scene_with(limits, slow);
     asked.signals.send("SIGINT").await.unwrap();
     let told = scene_with(limits, slow);
@@ -269,7 +270,7 @@ async fn sigterm_gives_up_when_its_time_is_over_though_bytes_move_and_sigint_doe
 
 #[tokio::test]
 async fn umount_with_a_timeout_says_what_is_missing_in_time_and_the_daemon_goes_on() {
-    let limits = Limits { failing: Duration::from_mins(1), ..LIMITS };
+    let limits = EndLimits { failing: Duration::from_mins(1), ..LIMITS };
     let scene = scene_with(limits, |vault| vault.offline.store(true, SeqCst));
     let (sender, mut receiver) = channel();
     let failure = scene.lifecycle.umount(Some(Duration::ZERO), &sender).await.unwrap_err();
