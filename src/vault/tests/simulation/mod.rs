@@ -3,8 +3,8 @@
 //! gone for hours; the process is killed at any change of the disk, also while it opens. After each reopening the file system is
 //! compared with the model, on this machine and from the bucket alone.
 //!
-//! A failure prints the seed and the steps, as few as fail too. `S3VAULT_SIMULATE_SEED=n` runs that seed alone,
-//! `S3VAULT_SIMULATE_MINUTES=n` goes on with new seeds for so long; `scripts/soak` does that.
+//! A failure prints the seed and the steps, as few as fail too. `S3VAULT_SIMULATE_SEED=n` runs that seed alone; with
+//! `S3VAULT_SIMULATE_MINUTES=n` it goes on with the next ones for so long, as `scripts/soak simulation` does.
 
 mod lives;
 mod model;
@@ -100,9 +100,9 @@ fn nothing_is_lost_whatever_happens() {
         runs += 1;
         let is_over = match time {
             Some(time) => begun.elapsed() >= time,
-            None => runs >= RUNS,
+            None => one.is_some() || runs >= RUNS,
         };
-        if is_over || one.is_some() {
+        if is_over {
             break;
         }
     }
