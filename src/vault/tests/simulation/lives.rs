@@ -131,6 +131,10 @@ impl SimulatedRun {
     }
 
     pub(super) fn look_from_bucket(&mut self) -> Outcome {
+        // A stranger has nothing but the listing: that it is not late is assumed (PROTOCOL, "The medium").
+        if self.lists_late {
+            self.heal_store();
+        }
         let name = self.world.stranger();
         let who = Who { name: &name, read_only: true, take_over: false };
         let seen = self.block(async {

@@ -48,6 +48,8 @@ pub(super) struct SimulatedRun {
     pub(super) plan: DiskPlan,
     /// Faults of the store were given since it was last healed.
     store_fails: bool,
+    /// Listings may lack what came last.
+    pub(super) lists_late: bool,
     /// The store was told to break what it is given.
     pub(super) broke_objects: bool,
     /// How the process ends that ends by itself.
@@ -69,6 +71,7 @@ impl SimulatedRun {
             tally: Tally::default(),
             plan: DiskPlan::default(),
             store_fails: false,
+            lists_late: false,
             broke_objects: false,
             by_power: false,
             has_ended: Arc::default(),
@@ -201,6 +204,7 @@ impl SimulatedRun {
                 self.tally.faults += 1;
                 self.store_fails = true;
                 let fault = fault(*kind, what);
+                self.lists_late |= matches!(fault, Fault::ListsLate);
                 self.broke_objects |= matches!(fault, Fault::KeepsOther | Fault::KeepsHalf);
                 // A pack that the store changed and never told: what lies there may be somebody's, and stays (C5).
                 let what = if matches!(fault, Fault::KeepsOther) { "log/" } else { what };
@@ -218,7 +222,7 @@ impl SimulatedRun {
     }
 
     pub(super) fn heal_store(&mut self) {
-        self.store_fails = false;
+        (self.store_fails, self.lists_late) = (false, false);
         self.world.ground.faulty.heal();
     }
 
