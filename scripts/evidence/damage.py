@@ -234,8 +234,10 @@ class Damages:
 
     def end(self):
         self.here.umount()
-        if "panicked" in self.here.log.read_text(errors="replace"):
-            raise Trouble("something panicked")
+        panics = [line for line in self.here.log.read_text(errors="replace").splitlines() if " panicked at " in line]
+        # sled answers a damaged file by a panic in its own code, which is caught: the index is made anew (J4).
+        if ours := [line for line in panics if "/sled-" not in line]:
+            raise Trouble(f"something panicked: {ours[0]}")
 
     # Whole directories.
 
