@@ -5,12 +5,14 @@
 
 mod claim;
 mod error;
+mod pin;
 mod record;
 mod tag;
 mod transaction;
 
 pub use claim::{Claimant, WriterClaim};
 pub use error::{Error, Result};
+pub use pin::{Horizon, PIN_NAME_MAX, Pin};
 pub use record::{
     Entry, Inode, Key, MetaKey, Orphan, Xattr, decode_value, encode_value, extent_of,
 };

@@ -36,7 +36,7 @@ pub enum Key {
     Xattr(InodeNo, NameHash),
     /// An unlinked inode that was open, or one whose removal or truncation goes on.
     Orphan(InodeNo),
-    /// A named snapshot.
+    /// A named snapshot; of the empty name the horizon.
     Pin(Vec<u8>),
     /// A row of the table of packs; only in checkpoints (rule K3).
     Pack(PackId),
