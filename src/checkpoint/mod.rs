@@ -29,7 +29,7 @@ pub use error::{Error, Result};
 pub use manifest::{
     MANIFEST_MAX, MANIFESTS, Manifest, PageRef, TableSummary, manifest_name, page_name,
 };
-pub use newest::{Newest, newest};
+pub use newest::{ListedManifest, Newest, manifests, newest, newest_of};
 pub use pack_rows::PackInfo;
 pub use page::{PageRecords, Sizes};
 pub use page_io::open_page;

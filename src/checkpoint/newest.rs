@@ -1,4 +1,6 @@
-//! Finds the newest manifest that verifies (rule O1).
+//! Lists the manifests, and finds the newest one that verifies (rules O1, K4).
+
+use std::time::SystemTime;
 
 use super::manifest::{MANIFEST_MAX, MANIFESTS, Manifest, manifest_name};
 use super::{Error, Result};
@@ -6,6 +8,59 @@ use crate::crypto::Keys;
 use crate::log::{self, open_object};
 use crate::store::{self, Bucket};
 use crate::types::CommitNo;
+
+/// A manifest, as the bucket lists it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListedManifest {
+    /// Its commit.
+    pub number: CommitNo,
+    /// Length of the object, in bytes.
+    pub length: u64,
+    /// When it was put, by the store's clock.
+    pub modified: SystemTime,
+    /// It was put no earlier than one of a higher number: its writer had slept, and its pages may be gone. No base for
+    /// anybody (K4), but for a pin of it, which holds its pages.
+    pub overtaken: bool,
+}
+
+impl ListedManifest {
+    /// Fetches and opens it.
+    ///
+    /// # Errors
+    /// When it does not verify, or is gone; when the store does not answer.
+    pub async fn open(&self, bucket: &Bucket, keys: &Keys) -> Result<Manifest> {
+        let name = manifest_name(self.number);
+        if self.length > MANIFEST_MAX {
+            return Err(Error::malformed(name, "longer than a manifest can be"));
+        }
+        open_object(bucket, &name, None, |sealed| Manifest::open(keys, self.number, sealed)).await
+    }
+}
+
+/// All manifests in the bucket, ascending, and the store's time.
+///
+/// # Errors
+/// When the store does not answer.
+pub async fn manifests(bucket: &Bucket) -> Result<(Vec<ListedManifest>, SystemTime)> {
+    let (listed, time) = bucket.list_all(MANIFESTS).await?;
+    let number = |name: &str| name.strip_prefix(MANIFESTS)?.parse::<CommitNo>().ok();
+    let mut found: Vec<_> = listed
+        .iter()
+        .filter_map(|object| {
+            let (number, length, modified) =
+                (number(&object.name)?, object.length, object.modified);
+            Some(ListedManifest { number, length, modified, overtaken: false })
+        })
+        .collect();
+    found.sort_unstable_by_key(|manifest| manifest.number);
+    let mut earliest = None;
+    for manifest in found.iter_mut().rev() {
+        manifest.overtaken = earliest.is_some_and(|earliest| manifest.modified >= earliest);
+        earliest =
+            Some(earliest.map_or(manifest.modified, |e: SystemTime| e.min(manifest.modified)));
+    }
+    Ok((found, time))
+}
 
 /// What the bucket has in manifests.
 #[derive(Debug)]
@@ -22,33 +77,35 @@ pub struct Newest {
 /// # Errors
 /// When the store does not answer. A manifest that is bad is no error, but in `refused`.
 pub async fn newest(bucket: &Bucket, keys: &Keys) -> Result<Newest> {
-    let (listed, _) = bucket.list_all(MANIFESTS).await?;
-    let number = |name: &str| name.strip_prefix(MANIFESTS)?.parse::<CommitNo>().ok();
-    let mut numbers: Vec<_> =
-        listed.iter().filter_map(|o| Some((number(&o.name)?, o.length))).collect();
-    numbers.sort_unstable();
+    let (listed, _) = manifests(bucket).await?;
+    newest_of(&listed, CommitNo(u64::MAX), bucket, keys).await
+}
+
+/// As [`newest()`], among these, and of none above `last`.
+///
+/// # Errors
+/// As there.
+pub async fn newest_of(
+    listed: &[ListedManifest],
+    last: CommitNo,
+    bucket: &Bucket,
+    keys: &Keys,
+) -> Result<Newest> {
     let mut refused = Vec::new();
-    for (number, length) in numbers.into_iter().rev() {
-        match open(bucket, keys, number, length).await {
+    for listed in listed.iter().rev().filter(|m| m.number <= last && !m.overtaken) {
+        match listed.open(bucket, keys).await {
             Ok(manifest) => return Ok(Newest { manifest: Some(manifest), refused }),
             Err(Error::Log(log::Error::Store(error))) if !is_about_the_object(&error) => {
                 return Err(error.into());
             }
             Err(error) => {
-                tracing::warn!(object = manifest_name(number), %error, "a manifest is not used");
-                refused.push((number, error));
+                let object = manifest_name(listed.number);
+                tracing::warn!(object, %error, "a manifest is not used");
+                refused.push((listed.number, error));
             }
         }
     }
     Ok(Newest { manifest: None, refused })
-}
-
-async fn open(bucket: &Bucket, keys: &Keys, number: CommitNo, length: u64) -> Result<Manifest> {
-    let name = manifest_name(number);
-    if length > MANIFEST_MAX {
-        return Err(Error::malformed(name, "longer than a manifest can be"));
-    }
-    open_object(bucket, &name, None, |sealed| Manifest::open(keys, number, sealed)).await
 }
 
 /// Whether the store answered, and it is this object that is bad or gone.

@@ -123,3 +123,32 @@ async fn o1_a_manifest_that_does_not_verify_is_passed_over() {
     world.faulty.inject(On::next(Verb::Get, "vault/checkpoint/").always(), denied());
     assert!(newest(&world.bucket, &world.keys).await.is_err());
 }
+
+/// The manifest of a writer that slept: put after one of a higher number, so its pages may be gone.
+#[tokio::test]
+async fn k4_a_manifest_that_was_put_after_one_of_a_higher_number_is_passed_over() {
+    let (mut world, base, _) = two_steps().await;
+    let asleep = world.head();
+    let late = world.build(&base).await;
+    let sealed = world.store.steal(&format!("vault/{}", late.manifest().unwrap().name())).unwrap();
+    (0..3).for_each(|_| random_commit(&mut world, &mut rng(78)));
+    world.store.advance(Duration::from_secs(10));
+    let next = world.build(&base).await;
+    world.store.advance(Duration::from_secs(10));
+    world.store.plant(&format!("vault/{}", manifest_name(asleep)), sealed);
+
+    let (listed, time) = manifests(&world.bucket).await.unwrap();
+    let overtaken: Vec<_> = listed.iter().map(|m| (m.number, m.overtaken)).collect();
+    let first = base.manifest().unwrap().commit;
+    assert_eq!(overtaken, [(first, false), (asleep, true), (world.head(), false)]);
+    assert!(listed.iter().all(|manifest| manifest.modified <= time));
+    assert_eq!(world.newest().await.manifest(), next.manifest());
+    // Nor is it one when the newest is damaged.
+    world.store.plant(&format!("vault/{}", manifest_name(world.head())), vec![0; 2000]);
+    let found = newest_of(&listed, world.head(), &world.bucket, &world.keys).await.unwrap();
+    assert_eq!(found.refused.iter().map(|(n, _)| *n).collect::<Vec<_>>(), [world.head()]);
+    assert_eq!(found.manifest.as_ref(), base.manifest());
+    // Nothing above is looked at.
+    let found = newest_of(&listed, first, &world.bucket, &world.keys).await.unwrap();
+    assert!(found.refused.is_empty() && found.manifest.as_ref() == base.manifest());
+}
