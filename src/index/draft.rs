@@ -52,7 +52,7 @@ impl<'a> Draft<'a> {
         self.need
     }
 
-    fn put<T: minicbor::Encode<()>>(&mut self, key: &Key, value: &T) {
+    pub(super) fn put<T: minicbor::Encode<()>>(&mut self, key: &Key, value: &T) {
         self.view.drafted.insert(key.encode(), Some(encode_value(value)));
     }
 
@@ -62,7 +62,7 @@ impl<'a> Draft<'a> {
         self.view.drafted.insert(key, value);
     }
 
-    fn delete(&mut self, key: &Key) {
+    pub(super) fn delete(&mut self, key: &Key) {
         self.view.drafted.insert(key.encode(), None);
     }
 

@@ -77,7 +77,7 @@ impl<'a> View<'a> {
         Error::Miss
     }
 
-    fn typed<T: for<'b> minicbor::Decode<'b, ()>>(
+    pub(super) fn typed<T: for<'b> minicbor::Decode<'b, ()>>(
         &self,
         table: &str,
         key: &Key,
@@ -300,7 +300,12 @@ impl<'a> View<'a> {
         self.layers.totals()
     }
 
-    fn range(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<(Vec<u8>, Bytes)>> {
+    pub(super) fn range(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        limit: usize,
+    ) -> Result<Vec<(Vec<u8>, Bytes)>> {
         let mut merge =
             self.heard(RangeMerge::new(self.layers, &self.drafted, self.pins, from, to))?;
         let mut found = Vec::new();

@@ -5,6 +5,7 @@ mod causes;
 mod extent;
 mod ids;
 pub mod path_text;
+mod state_at;
 #[cfg(any(test, feature = "testing"))]
 mod testing;
 mod time;
@@ -16,6 +17,7 @@ pub use ids::{
     CommitNo, ExtentId, Generation, Hash, InodeNo, JournalId, KeyEpoch, NameHash, PackId, PageId,
     ParseIdError, Seq, VaultId,
 };
+pub use state_at::{AsOf, StateAt};
 #[cfg(test)]
 pub use testing::cases;
 #[cfg(any(test, feature = "testing"))]

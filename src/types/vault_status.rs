@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{CommitNo, Hash, Timestamp};
+use super::{AsOf, CommitNo, Hash, Timestamp};
 
 /// What is on its way to the bucket. Its JSON is a part of `status --json`, which scripts rely on: fields are only added.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +48,8 @@ pub struct VaultStatus {
     pub fingerprint: Hash,
     /// When it was confirmed or read, by the store's clock.
     pub head_time: Timestamp,
+    /// Of which moment it shows the state, if not of now.
+    pub as_of: Option<AsOf>,
     /// Why nothing can be changed, if so.
     pub read_only: Option<String>,
     /// Files, directories and the like.
@@ -74,6 +76,7 @@ impl Default for VaultStatus {
             head: CommitNo(0),
             fingerprint: Hash::ZERO,
             head_time: Timestamp::default(),
+            as_of: None,
             read_only: None,
             inodes: 0,
             bytes: 0,

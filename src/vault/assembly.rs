@@ -9,11 +9,12 @@ use tokio::task::JoinHandle;
 use super::budgets::{Shares, disk_budget, open_cache, open_content};
 use super::checkpointer::Checkpointer;
 use super::claiming::Claimed;
-use super::durability::{Nothing, ToDisk};
+use super::durability::ToDisk;
 use super::head_recorder::HeadRecorder;
 use super::index_room::IndexRoom;
 use super::open::OpenContext;
 use super::open_vault::{Vault, Writer};
+use super::reader::read_state;
 use super::state_dir::StateDir;
 use super::this_machine::{MachineLock, make_private};
 use super::{Result, VaultOptions, disk_space, journal_trim, store_facts};
@@ -22,9 +23,9 @@ use crate::index::Index;
 use crate::log::{Chain, Head, Journal, Receipt};
 use crate::os;
 use crate::records::Inode;
-use crate::types::{InodeNo, Seq, Timestamp};
+use crate::types::{InodeNo, Timestamp};
 use crate::upload::{
-    Barrier, Hooks, Parts, SYNC_EVERY, Staging, StagingLimits, StepObserver, UploadLimits, Uploader,
+    Barrier, Hooks, Parts, SYNC_EVERY, Staging, StepObserver, UploadLimits, Uploader,
 };
 use crate::vfs::{self, Vfs};
 
@@ -34,6 +35,9 @@ impl Vault {
     /// # Errors
     /// See [`super::Error`]; nothing local was changed if the journal is damaged (J3).
     pub async fn open(options: VaultOptions) -> Result<Arc<Self>> {
+        // What shows the past cannot change it.
+        let options =
+            VaultOptions { read_only: options.read_only || options.at.is_some(), ..options };
         if !options.read_only {
             disk_space::check(&options)?;
         }
@@ -63,13 +67,8 @@ impl Vault {
             false => context.inspect_journal()?,
         };
         if options.read_only {
-            let (index, survey) = context.survey(None, true).await?;
-            // O2 is for readers too: what they saw must not go back unnoticed.
-            let (dir, keys) = (options.machine.data_dir.clone(), options.unlocked.keys.clone());
-            let recorder = HeadRecorder::new(dir, keys, options.unlocked.generation);
-            recorder.remember(survey.head.number, survey.head.hash);
-            let warnings = context.warnings.into_inner();
-            return Ok(Arc::new(Self::reader(options, cache, index, survey.head, warnings, lock)?));
+            let shown = read_state(context).await?;
+            return Ok(Arc::new(Self::reader(options, cache, shown, lock)?));
         }
         store_facts::recall(&options);
         let warning = store_facts::check_conditional_puts(&options).await?;
@@ -78,26 +77,6 @@ impl Vault {
         claimed.warnings.extend(context.warnings.into_inner());
         claimed.warnings.extend(warning);
         Self::writer(options, cache, claimed, lock).await
-    }
-
-    fn reader(
-        options: VaultOptions,
-        cache: Cache,
-        index: Index,
-        head: Head,
-        warnings: Vec<String>,
-        lock: MachineLock,
-    ) -> Result<Self> {
-        index.make_read_only("it was mounted with --read-only");
-        let staging = options.state_dir.join("reader");
-        make_private(&staging)?;
-        let staging = Staging::open(&staging, StagingLimits::default())?;
-        let content = open_content(&options, &cache, &staging, 0);
-        let how = vfs::VfsOptions { read_only: true, fsync: options.fsync };
-        let vfs = Vfs::new(index.clone(), content.clone(), Arc::new(Nothing), how, Seq(0));
-        let head = Arc::new(Mutex::new(head));
-        let writer = None;
-        Ok(Self { options, vfs, content, index, cache, head, warnings, writer, _lock: lock })
     }
 
     async fn writer(
@@ -112,13 +91,12 @@ impl Vault {
         let dir = StateDir { root: options.state_dir.clone() }.index(false);
         let index_room = IndexRoom::new(dir, budget, cache.clone(), staging.clone());
         let barrier = barrier(&staging, &journal, &cache);
-        let generation = options.unlocked.generation;
-        let keys = options.unlocked.keys.clone();
-        let dir = options.machine.data_dir.clone();
-        let recorder = HeadRecorder::new(dir, keys.clone(), generation);
+        let (generation, keys) = (options.unlocked.generation, options.unlocked.keys.clone());
+        let data_dir = options.machine.data_dir.clone();
+        let recorder = HeadRecorder::new(data_dir, keys.clone(), generation);
         recorder.remember(claim.number(), claim.hash());
         let (number, hash, seen) = (claim.number(), claim.hash(), claim.time());
-        let head = Arc::new(Mutex::new(Head { number, hash, seen }));
+        let (head, as_of) = (Arc::new(Mutex::new(Head { number, hash, seen })), None);
         let checkpointer = Checkpointer::new(
             (keys, options.bucket.clone(), cache.clone()),
             index.clone(),
@@ -170,6 +148,7 @@ impl Vault {
             index,
             cache,
             head,
+            as_of,
             warnings,
             writer,
             _lock: lock,

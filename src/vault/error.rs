@@ -1,5 +1,6 @@
 //! What can go wrong with a vault as a whole. The messages are for people.
 
+use super::no_state::NoState;
 use crate::types::{CommitNo, Timestamp};
 use crate::{checkpoint, content, crypto, index, log, records, store, upload, vfs};
 
@@ -73,6 +74,9 @@ pub enum Error {
         /// The commit that this machine remembers.
         number: CommitNo,
     },
+    /// What was to be looked at is not there (K4).
+    #[error("{0}")]
+    NoState(NoState),
     /// The disk is too small for a mount that can write, also when it is empty.
     #[error(
         "the disk of {} has {} MiB in all, and a vault that is written to needs {}: 1 GiB or a tenth of the disk stays \

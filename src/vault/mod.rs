@@ -16,8 +16,11 @@ mod head_recorder;
 mod index_room;
 mod init;
 mod journal_trim;
+mod no_state;
 mod open;
 mod open_vault;
+mod past;
+mod reader;
 mod resume;
 mod state_dir;
 mod store_facts;
@@ -31,6 +34,7 @@ pub use check::{CheckReport, Finding, OnProgress, check};
 pub use error::{Error, Result};
 pub use error_class::ErrorClass;
 pub use init::{InitSecrets, Initialised, exists, init};
+pub use no_state::NoState;
 pub use open_vault::Vault;
 pub use superblock::{Secret, Superblock, Unlocked, unlock, vault_id, which_opens};
 pub use this_machine::{Machine, MachineLock, is_held};
@@ -42,6 +46,8 @@ pub use crate::store::{
 pub use crate::vfs::FsyncTo as Fsync;
 
 use std::path::PathBuf;
+
+use crate::types::StateAt;
 
 /// How a vault is opened.
 pub struct VaultOptions {
@@ -57,6 +63,8 @@ pub struct VaultOptions {
     pub memory: u64,
     /// Bytes of disk for cache and staging; `None`: 20 GiB, or a fifth of what is free.
     pub cache_size: Option<u64>,
+    /// Which state is shown, read-only; `None`: that of now.
+    pub at: Option<StateAt>,
     /// Nothing is written, here or in the bucket.
     pub read_only: bool,
     /// Claim the vault though another machine has not released it (W2).

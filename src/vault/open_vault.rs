@@ -18,7 +18,7 @@ use crate::content::Content;
 use crate::index::Index;
 use crate::log::{Committer, Head, Journal};
 use crate::os;
-use crate::types::{Progress, Timestamp, VaultStatus};
+use crate::types::{AsOf, Progress, Timestamp, VaultStatus};
 use crate::upload::{Barrier, Staging, Trouble, Uploader};
 use crate::vfs::{Periodic, Vfs};
 
@@ -30,6 +30,7 @@ pub struct Vault {
     pub(super) index: Index,
     pub(super) cache: Cache,
     pub(super) head: Arc<Mutex<Head>>,
+    pub(super) as_of: Option<AsOf>,
     pub(super) warnings: Vec<String>,
     pub(super) writer: Option<Writer>,
     /// Last: nothing of ours is at work when another may come.
@@ -131,6 +132,7 @@ impl Vault {
             head: head.number,
             fingerprint: head.hash,
             head_time: Timestamp::from(head.seen),
+            as_of: self.as_of.clone(),
             read_only: self.index.read_only().or_else(|| self.poisoned()),
             inodes: totals.inodes,
             bytes: totals.bytes,

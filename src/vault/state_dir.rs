@@ -17,6 +17,10 @@ impl StateDir {
     pub(super) fn cache(&self) -> PathBuf {
         self.root.join("cache")
     }
+    /// What shows the past has one more.
+    pub(super) fn past(&self) -> PathBuf {
+        self.root.join("index-past")
+    }
     /// A reader has an index of its own: the writer's is at a point of the journal, which a reader does not see.
     pub(super) fn index(&self, read_only: bool) -> PathBuf {
         self.root.join(if read_only { "index-reader" } else { "index" })

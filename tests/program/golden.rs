@@ -129,6 +129,7 @@ fn make(at: &Path) {
             machine,
             memory: 64 * MIB,
             cache_size: Some(64 * MIB),
+            at: None,
             read_only: false,
             take_over: false,
             accept_rollback: false,

@@ -182,6 +182,7 @@ pub(super) fn spec(
         // The daemon's environment is rid of them.
         credentials: S3Credentials::of_environment().as_ref().map(Credentials::from_store),
         data: paths.data.clone(),
+        at: None,
         foreground: args.foreground,
         read_only: args.read_only,
         take_over: args.take_over,

@@ -11,7 +11,7 @@ use zeroize::{Zeroize, Zeroizing};
 use crate::cli::daemon_report::DaemonReport;
 use crate::cli::exit::Failure;
 use crate::gateway::ServeOptions;
-use crate::types::{Progress, path_text};
+use crate::types::{Progress, StateAt, path_text};
 use crate::vault::S3Credentials;
 
 /// A line is at most this long: a pipe takes it without a reader.
@@ -41,6 +41,8 @@ pub(crate) struct Spec {
     /// The user's data directory.
     #[serde(with = "path_text")]
     pub data: PathBuf,
+    /// The state of the past that is mounted, if not that of now.
+    pub at: Option<StateAt>,
     pub foreground: bool,
     pub read_only: bool,
     pub take_over: bool,
@@ -231,6 +233,7 @@ mod tests {
             credentials: None,
             dir: "/s/v".into(),
             data: "/d".into(),
+            at: None,
             foreground: false,
             read_only: true,
             take_over: false,

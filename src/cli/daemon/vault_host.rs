@@ -215,6 +215,7 @@ async fn open_vault(spec: &Spec, target: &Target, mountpoint: String) -> CliResu
         machine,
         memory: spec.memory,
         cache_size: spec.cache_size,
+        at: spec.at.clone(),
         read_only: spec.read_only,
         take_over: spec.take_over,
         accept_rollback: spec.accept_rollback,

@@ -5,6 +5,7 @@ mod checkpoints;
 mod dropped;
 mod durable;
 mod index;
+mod looking_back;
 mod opening;
 mod random;
 mod simulation;
@@ -21,7 +22,7 @@ use std::time::Duration;
 use super::superblock::{self, Superblock};
 use super::*;
 use crate::crypto::Keys;
-use crate::types::{Generation, InodeNo, MIB};
+use crate::types::{Generation, InodeNo, MIB, StateAt};
 use crate::vfs::{Caller, HandleId, OpenFlags, SetAttributes, Vfs, WriteAt};
 
 pub(super) const LONG: Duration = Duration::from_secs(20);
@@ -49,6 +50,7 @@ pub(super) struct Machines<'a> {
     pub accept_rollback: bool,
     pub accept_damage: bool,
     pub read_only: bool,
+    pub at: Option<&'a StateAt>,
     /// Instead of what all others have.
     pub cache_size: Option<u64>,
 }
@@ -84,6 +86,7 @@ impl World {
             machine,
             memory: 64 * MIB,
             cache_size: who.cache_size.or(Some(512 * MIB)),
+            at: who.at.cloned(),
             read_only: who.read_only,
             take_over: who.take_over,
             accept_rollback: who.accept_rollback,

@@ -99,6 +99,7 @@ impl World {
             machine: Machine { boot: format!("boot {}", self.boot), ..machine },
             memory: 64 * MIB,
             cache_size: Some(128 * MIB),
+            at: None,
             read_only: who.read_only,
             take_over: who.take_over,
             accept_rollback: false,

@@ -1,0 +1,53 @@
+//! Why a state of the past cannot be shown.
+
+use std::fmt;
+
+use crate::types::{CommitNo, Timestamp};
+
+/// Why a state of the past is not there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoState {
+    /// No snapshot has that name.
+    NoSnapshot {
+        /// What was asked for.
+        name: String,
+        /// Those that there are.
+        there: Vec<String>,
+    },
+    /// The vault has no such commit.
+    NoCommit {
+        /// What was asked for.
+        number: u64,
+        /// The last one.
+        last: CommitNo,
+    },
+    /// It is older than the oldest that is kept.
+    TooOld {
+        /// The oldest.
+        oldest: CommitNo,
+        /// When that was put, by the store's clock, if that is known.
+        time: Option<Timestamp>,
+        /// Whether older ones were deleted; else there never were any.
+        deleted: bool,
+    },
+}
+
+impl fmt::Display for NoState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoSnapshot { name, there } if there.is_empty() => {
+                write!(f, "there is no snapshot {name}, nor any other")
+            }
+            Self::NoSnapshot { name, there } => {
+                write!(f, "there is no snapshot {name}; there are: {}", there.join(", "))
+            }
+            Self::NoCommit { number, last } => {
+                write!(f, "there is no commit {number}; the last one is {}", last.0)
+            }
+            Self::TooOld { oldest, deleted, .. } => {
+                let since = if *deleted { "that is kept" } else { "that there is" };
+                write!(f, "the oldest state {since} is that of commit {}", oldest.0)
+            }
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! Finds the state that is meant: its commit, the checkpoint to begin at, and that it is of this very log (O2).
+
+use std::time::SystemTime;
+
+use super::moment;
+use crate::checkpoint::{ListedManifest, Manifest, manifests, newest_of};
+use crate::crypto::Keys;
+use crate::index::Index;
+use crate::log::commit_name;
+use crate::records::{Key, Pin, decode_value};
+use crate::store::{self, Bucket};
+use crate::types::{AsOf, CommitNo, Hash, StateAt, Timestamp};
+use crate::vault::{Error, NoState, Result};
+
+/// How many hashes one history record holds.
+const HISTORY: u64 = 256;
+/// Snapshots that a message names at most.
+const NAMED: usize = 20;
+
+/// A state of the past that can be opened.
+#[derive(Clone, Debug)]
+pub(in crate::vault) struct PastState {
+    /// Which it is.
+    pub as_of: AsOf,
+    /// The checkpoint to begin at; none: at the first commit.
+    pub base: Option<Manifest>,
+    /// The commit's hash as later states know it, its first 16 bytes; `None`: it follows their newest checkpoint.
+    pub short_hash: Option<[u8; 16]>,
+}
+
+/// What is known of a vault's states.
+pub(in crate::vault) struct States<'a> {
+    bucket: &'a Bucket,
+    keys: &'a Keys,
+    /// The map now.
+    index: &'a Index,
+    /// The last commit.
+    head: CommitNo,
+    listed: Vec<ListedManifest>,
+    /// The store's clock.
+    now: SystemTime,
+}
+
+impl<'a> States<'a> {
+    pub(in crate::vault) async fn read(
+        bucket: &'a Bucket,
+        keys: &'a Keys,
+        index: &'a Index,
+        head: CommitNo,
+    ) -> Result<Self> {
+        let (listed, now) = manifests(bucket).await?;
+        Ok(Self { bucket, keys, index, head, listed, now })
+    }
+
+    /// The state that is meant.
+    ///
+    /// # Errors
+    /// [`Error::NoState`]; damage; what the store says.
+    pub(in crate::vault) async fn find(&self, at: &StateAt) -> Result<PastState> {
+        match at {
+            StateAt::Named(name, other) => match (self.pin(name).await?, other) {
+                (Some(pin), _) => self.pinned(pin.commit, Some(name.clone())).await,
+                (None, Some(other)) => Box::pin(self.find(other)).await,
+                (None, None) => {
+                    let there = self.names().await?.into_iter().take(NAMED).collect();
+                    Err(Error::NoState(NoState::NoSnapshot { name: name.clone(), there }))
+                }
+            },
+            StateAt::Commit(number) if *number == 0 || *number > self.head.0 => {
+                Err(Error::NoState(NoState::NoCommit { number: *number, last: self.head }))
+            }
+            StateAt::Commit(number) => self.at(CommitNo(*number), None).await,
+            StateAt::Time(_) | StateAt::Ago(_) => {
+                let until = moment(at, self.now).unwrap_or(self.now);
+                let number = self.last_until(until).await?;
+                self.at(number, Some(until)).await
+            }
+        }
+    }
+
+    async fn pin(&self, name: &str) -> Result<Option<Pin>> {
+        // What can be no snapshot's name is none.
+        let Ok(key) = Pin::key(name.as_bytes()) else { return Ok(None) };
+        let found = self.index.read(|view| view.get(&key)).await.map_err(Error::from)?;
+        let pin: Option<Pin> = found.map(|value| decode_value("pin", &value)).transpose()?;
+        Ok(pin.filter(|pin| pin.is_kept(self.now.into())))
+    }
+
+    async fn pins(&self) -> Result<Vec<(Vec<u8>, Pin)>> {
+        let mut pins = self.index.read(|view| view.pins()).await.map_err(Error::from)?;
+        pins.retain(|(_, pin)| pin.is_kept(self.now.into()));
+        Ok(pins)
+    }
+
+    /// The names of all snapshots that count.
+    pub(in crate::vault) async fn names(&self) -> Result<Vec<String>> {
+        let text = |name: &[u8]| String::from_utf8_lossy(name).into_owned();
+        Ok(self.pins().await?.iter().map(|(name, _)| text(name)).collect())
+    }
+
+    /// States before this commit are not promised.
+    async fn horizon(&self) -> Result<Option<CommitNo>> {
+        let horizon = self.index.read(|view| view.horizon()).await.map_err(Error::from)?;
+        Ok(horizon.map(|horizon| horizon.commit))
+    }
+
+    /// The state after a commit, if it is still promised, or pinned; `until`: what was asked for.
+    async fn at(&self, number: CommitNo, until: Option<SystemTime>) -> Result<PastState> {
+        let horizon = self.horizon().await?;
+        let deleted = horizon.is_some_and(|horizon| number < horizon);
+        if deleted && self.pins().await?.iter().any(|(_, pin)| pin.commit == number) {
+            return self.pinned(number, None).await;
+        }
+        let oldest = horizon.unwrap_or(CommitNo(1)).max(CommitNo(1));
+        let put = self.put_at(number).await?;
+        // Of a commit that was trimmed it is not known when it was put, but that its checkpoint came after it.
+        let unknown = until.is_some_and(|until| put.is_none_or(|put| put > until));
+        if number.0 == 0 || deleted || unknown {
+            let time = self.put_at(oldest).await?.map(Timestamp::from);
+            let deleted = horizon.is_some();
+            return Err(Error::NoState(NoState::TooOld { oldest, time, deleted }));
+        }
+        self.state(number, None).await
+    }
+
+    async fn state(&self, number: CommitNo, snapshot: Option<String>) -> Result<PastState> {
+        let time = self.put_at(number).await?.unwrap_or(self.now);
+        let base = newest_of(&self.listed, number, self.bucket, self.keys).await?.manifest;
+        let as_of = AsOf { commit: number, time: time.into(), snapshot };
+        Ok(PastState { as_of, base, short_hash: self.known_hash(number).await? })
+    }
+
+    /// The state of a pin: its manifest alone.
+    async fn pinned(&self, number: CommitNo, snapshot: Option<String>) -> Result<PastState> {
+        let time = self.put_at(number).await?.unwrap_or(self.now);
+        let listed = self.listed.iter().find(|listed| listed.number == number);
+        let lacking = || {
+            let object = crate::checkpoint::manifest_name(number);
+            Error::Store(store::Error::NotFound { object })
+        };
+        let base = listed.ok_or_else(lacking)?.open(self.bucket, self.keys).await?;
+        let as_of = AsOf { commit: number, time: time.into(), snapshot };
+        Ok(PastState { as_of, base: Some(base), short_hash: self.known_hash(number).await? })
+    }
+
+    /// When a commit was put, by the store's clock; of one that was trimmed, when its checkpoint was.
+    pub(in crate::vault) async fn put_at(&self, number: CommitNo) -> Result<Option<SystemTime>> {
+        if let Some(put) = self.commit_put(number).await? {
+            return Ok(Some(put));
+        }
+        let listed = self.listed.iter().find(|listed| listed.number == number);
+        Ok(listed.map(|listed| listed.modified))
+    }
+
+    async fn commit_put(&self, number: CommitNo) -> Result<Option<SystemTime>> {
+        match self.bucket.head(&commit_name(number)).await {
+            Ok(head) => Ok(Some(head.modified)),
+            Err(store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The last commit that was put no later; 0 if none was. A search by halves: a number that was trimmed is older
+    /// than all that are there.
+    async fn last_until(&self, until: SystemTime) -> Result<CommitNo> {
+        if until >= self.now {
+            return Ok(self.head);
+        }
+        let (mut low, mut high) = (0, self.head.0 + 1);
+        while low + 1 < high {
+            let middle = low + (high - low) / 2;
+            let is_later = self.commit_put(CommitNo(middle)).await?.is_some_and(|put| put > until);
+            *(if is_later { &mut high } else { &mut low }) = middle;
+        }
+        Ok(CommitNo(low))
+    }
+
+    /// The hash of a commit as the newest checkpoint knows it (O2).
+    async fn known_hash(&self, number: CommitNo) -> Result<Option<[u8; 16]>> {
+        let base = self.index.base();
+        let Some(newest) = base.manifest().filter(|newest| number <= newest.commit) else {
+            return Ok(None);
+        };
+        let run = number.0 / HISTORY;
+        let found = if newest.commit.0 / HISTORY == run {
+            let first = (run * HISTORY).max(1);
+            usize::try_from(number.0 - first)
+                .ok()
+                .and_then(|at| newest.recent_hashes().get(at).copied())
+        } else {
+            let key = Key::History(run);
+            let run = self.index.read(|view| view.get(&key)).await.map_err(Error::from)?;
+            let hashes: Option<minicbor::bytes::ByteVec> =
+                run.map(|run| decode_value("history", &run)).transpose()?;
+            let at = usize::try_from(number.0 % HISTORY).unwrap_or(0);
+            hashes.and_then(|hashes| hashes.as_chunks::<16>().0.get(at).copied())
+        };
+        found.map(Some).ok_or(Error::Rollback { number })
+    }
+}
+
+impl PastState {
+    /// Whether the commit that was read is the one that later states know.
+    pub(in crate::vault) fn is(&self, hash: &Hash) -> bool {
+        self.short_hash.is_none_or(|short| hash.0[..16] == short)
+    }
+}

@@ -1,0 +1,92 @@
+//! A vault that is opened for reading: as it is now, or as it was (K4).
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::budgets::open_content;
+use super::durability::Nothing;
+use super::head_recorder::HeadRecorder;
+use super::open::OpenContext;
+use super::open_vault::Vault;
+use super::past::{States, index_of};
+use super::this_machine::{MachineLock, make_private};
+use super::{Result, VaultOptions};
+use crate::cache::Cache;
+use crate::content::Content;
+use crate::index::Index;
+use crate::log::Head;
+use crate::types::{AsOf, Seq, StateAt};
+use crate::upload::{Staging, StagingLimits};
+use crate::vfs::{self, Vfs};
+
+/// What a reader shows.
+pub(super) struct Shown {
+    index: Index,
+    head: Head,
+    as_of: Option<AsOf>,
+    warnings: Vec<String>,
+}
+
+/// Reads the log to its end, and then, if that is asked for, the state of the past.
+pub(super) async fn read_state(context: OpenContext<'_>) -> Result<Shown> {
+    let (index, survey) = context.survey(None, true).await?;
+    // O2 is for readers too: what they saw must not go back unnoticed.
+    let options = context.options;
+    let (dir, keys) = (options.machine.data_dir.clone(), options.unlocked.keys.clone());
+    let recorder = HeadRecorder::new(dir, keys, options.unlocked.generation);
+    recorder.remember(survey.head.number, survey.head.hash);
+    let shown = match &options.at {
+        None => (index, survey.head, None),
+        Some(at) => past(&context, at, &index, survey.head).await?,
+    };
+    let (index, head, as_of) = shown;
+    Ok(Shown { index, head, as_of, warnings: context.warnings.into_inner() })
+}
+
+async fn past(
+    context: &OpenContext<'_>,
+    at: &StateAt,
+    now: &Index,
+    head: Head,
+) -> Result<(Index, Head, Option<AsOf>)> {
+    let (bucket, keys) = (context.bucket(), context.keys());
+    let state = States::read(bucket, keys, now, head.number).await?.find(at).await?;
+    let dir = context.state_dir.past();
+    let (index, head) = index_of(&state, &context.chain, keys, context.cache, &dir).await?;
+    Ok((index, head, Some(state.as_of)))
+}
+
+impl Vault {
+    pub(super) fn reader(
+        options: VaultOptions,
+        cache: Cache,
+        shown: Shown,
+        lock: MachineLock,
+    ) -> Result<Self> {
+        let Shown { index, head, as_of, warnings } = shown;
+        let reason = match &as_of {
+            None => "it was mounted with --read-only".to_owned(),
+            Some(as_of) => format!("it shows the state after commit {}", as_of.commit.0),
+        };
+        index.make_read_only(&reason);
+        let staging = options.state_dir.join("reader");
+        let content = content_of_reader(&options, &cache, &staging)?;
+        let how = vfs::VfsOptions { read_only: true, fsync: options.fsync };
+        let vfs = Vfs::new(index.clone(), content.clone(), Arc::new(Nothing), how, Seq(0));
+        let head = Arc::new(Mutex::new(head));
+        let writer = None;
+        Ok(Self { options, vfs, content, index, cache, head, as_of, warnings, writer, _lock: lock })
+    }
+}
+
+/// The bytes of files for one who only reads: staging is an empty directory.
+fn content_of_reader(
+    options: &VaultOptions,
+    cache: &Cache,
+    staging: &std::path::Path,
+) -> Result<Content> {
+    make_private(staging)?;
+    let staging = Staging::open(staging, StagingLimits::default())?;
+    Ok(open_content(options, cache, &staging, 0))
+}
