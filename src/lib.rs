@@ -10,6 +10,7 @@ mod gateway;
 mod index;
 mod log;
 mod os;
+mod reclaim;
 mod records;
 mod store;
 mod types;
@@ -46,6 +47,9 @@ pub mod testing {
     }
     pub mod os {
         pub use crate::os::*;
+    }
+    pub mod reclaim {
+        pub use crate::reclaim::*;
     }
     pub mod records {
         pub use crate::records::*;

@@ -8,7 +8,8 @@ use bytes::Bytes;
 
 use super::base::Base;
 use super::build_context::BuildContext;
-use super::changes::{Changed, Gathered, history_begins, packs_begin};
+use super::changes::{Changed, Gathered, PinChanges, history_begins, packs_begin};
+use super::kept_rows::rows_to_drop;
 use super::manifest::Manifest;
 use super::merge::{Merge, Merged};
 use super::page::Sizes;
@@ -83,7 +84,7 @@ pub async fn build(
     let (pages, tables) = before.map_or((&[][..], &[][..]), |m| (&m.pages[..], &m.tables[..]));
     let merge = Merge::new(PageIo::new(context, upto), pages, tables, context.sizes);
     let (merged, commit_hash, recent) =
-        merge_all(merge, before, commits, upto, context.sizes).await?;
+        merge_all(merge, previous, commits, upto, context.sizes).await?;
     let live_bytes = before.map_or(0, |manifest| manifest.live_bytes);
     let live_bytes = live_bytes.checked_add_signed(merged.live);
     let manifest = Manifest {
@@ -102,16 +103,16 @@ pub async fn build(
 
 async fn merge_all(
     mut merge: Merge<'_>,
-    before: Option<&Manifest>,
+    previous: &Base,
     commits: &dyn CommitSource,
     upto: CommitNo,
     sizes: Sizes,
 ) -> Result<(Merged, Hash, Vec<[u8; 16]>)> {
-    let mut history = BTreeMap::new();
+    let (mut history, mut pins) = (BTreeMap::new(), PinChanges::new());
     let mut from = Vec::new();
     let (hash, recent) = loop {
         let mut gathered = Gathered::new(from, sizes.pass);
-        let end = gather(&mut gathered, &mut history, before, commits, upto).await?;
+        let end = gather(&mut gathered, (&mut history, &mut pins), previous, commits, upto).await?;
         let peak = gathered.peak();
         let (changes, until) = gathered.into_parts();
         tracing::debug!(records = changes.len(), bytes = peak, "a pass over the commits");
@@ -122,7 +123,8 @@ async fn merge_all(
             None => break end,
         }
     };
-    let packs = merge.take_packs();
+    let mut packs = rows_to_drop(previous, &pins).await?;
+    packs.extend(merge.take_packs());
     merge.pass(packs, Some(&history_begins())).await?;
     merge.pass(history, None).await?;
     Ok((merge.finish().await?, hash, recent))
@@ -132,11 +134,12 @@ async fn merge_all(
 /// of 256.
 async fn gather(
     gathered: &mut Gathered,
-    history: &mut BTreeMap<Vec<u8>, Changed>,
-    before: Option<&Manifest>,
+    (history, pins): (&mut BTreeMap<Vec<u8>, Changed>, &mut PinChanges),
+    previous: &Base,
     commits: &dyn CommitSource,
     upto: CommitNo,
 ) -> Result<(Hash, Vec<[u8; 16]>)> {
+    let before = previous.manifest();
     let mut recent = before.map_or_else(Vec::new, Manifest::recent_hashes);
     let mut number = before.map_or(CommitNo(0), |manifest| manifest.commit);
     let mut hash = before.map_or(Hash::ZERO, |manifest| manifest.commit_hash);
@@ -151,7 +154,7 @@ async fn gather(
         }
         hash = commit.hash;
         LogEnd::note(&mut recent, number, &hash);
-        gathered.take(&commit.content, history)?;
+        gathered.take(&commit.content, history, pins)?;
     }
     Ok((hash, recent))
 }

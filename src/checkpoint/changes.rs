@@ -13,6 +13,9 @@ use crate::types::CommitNo;
 /// What a changed record costs in memory beside its key and value: nodes and vectors.
 const OVERHEAD: usize = 160;
 
+/// Pins and horizon as commits changed them; `None`: deleted.
+pub(super) type PinChanges = BTreeMap<Vec<u8>, Option<Bytes>>;
+
 /// One version of a record that refers to something else than the version before.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Version {
@@ -70,18 +73,19 @@ impl Gathered {
     }
 
     /// Takes what this pass can hold of a commit. Commits come in order. Its history records
-    /// go to `history` (16 bytes for each commit: never too much).
+    /// go to `history` (16 bytes for each commit: never too much), and what it says of pins to `pins`, too.
     pub(super) fn take(
         &mut self,
         commit: &CommitContent,
         history: &mut BTreeMap<Vec<u8>, Changed>,
+        pins: &mut PinChanges,
     ) -> Result<()> {
         let number = commit.header.number;
         for change in &commit.header.records {
-            self.change(number, &change.key, change.value.as_deref(), history)?;
+            self.change(number, &change.key, change.value.as_deref(), history, pins)?;
         }
         for bytes in &commit.transactions {
-            Transaction::visit(bytes, |key, value| self.change(number, key, value, history))?;
+            Transaction::visit(bytes, |key, value| self.change(number, key, value, history, pins))?;
         }
         Ok(())
     }
@@ -92,6 +96,7 @@ impl Gathered {
         key: &[u8],
         value: Option<&[u8]>,
         history: &mut BTreeMap<Vec<u8>, Changed>,
+        pins: &mut PinChanges,
     ) -> Result<()> {
         match Key::decode(key)? {
             Key::Pack(_) => {
@@ -102,6 +107,9 @@ impl Gathered {
                 let last = value.map(Bytes::copy_from_slice);
                 history.insert(key.to_vec(), Changed::Record { versions: Vec::new(), last });
                 return Ok(());
+            }
+            Key::Pin(_) => {
+                pins.insert(key.to_vec(), value.map(Bytes::copy_from_slice));
             }
             _ => {}
         }

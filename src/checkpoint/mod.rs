@@ -10,6 +10,7 @@ mod build;
 mod build_context;
 mod changes;
 mod error;
+mod kept_rows;
 mod manifest;
 mod merge;
 mod newest;
@@ -26,6 +27,7 @@ pub use base_scan::Scan;
 pub use build::{CommitSource, SinceCheckpoint, SourcedCommit, build};
 pub use build_context::BuildContext;
 pub use error::{Error, Result};
+pub use kept_rows::pack_row;
 pub use manifest::{
     MANIFEST_MAX, MANIFESTS, Manifest, PageRef, TableSummary, manifest_name, page_name,
 };

@@ -18,8 +18,8 @@ pub struct ListedManifest {
     pub length: u64,
     /// When it was put, by the store's clock.
     pub modified: SystemTime,
-    /// It was put no earlier than one of a higher number: its writer had slept, and its pages may be gone. No base for
-    /// anybody (K4), but for a pin of it, which holds its pages.
+    /// It was put no earlier than one of a higher number: if that one verifies, its writer had slept, and its pages may be
+    /// gone. Then it is no base for anybody (K4), but for a pin of it, which holds its pages.
     pub overtaken: bool,
 }
 
@@ -55,7 +55,10 @@ pub async fn manifests(bucket: &Bucket) -> Result<(Vec<ListedManifest>, SystemTi
     found.sort_unstable_by_key(|manifest| manifest.number);
     let mut earliest = None;
     for manifest in found.iter_mut().rev() {
-        manifest.overtaken = earliest.is_some_and(|earliest| manifest.modified >= earliest);
+        // Without a date nothing is known.
+        let is_dated = manifest.modified > SystemTime::UNIX_EPOCH;
+        manifest.overtaken =
+            is_dated && earliest.is_some_and(|earliest| manifest.modified >= earliest);
         earliest =
             Some(earliest.map_or(manifest.modified, |e: SystemTime| e.min(manifest.modified)));
     }
@@ -92,20 +95,43 @@ pub async fn newest_of(
     keys: &Keys,
 ) -> Result<Newest> {
     let mut refused = Vec::new();
-    for listed in listed.iter().rev().filter(|m| m.number <= last && !m.overtaken) {
-        match listed.open(bucket, keys).await {
+    for (at, candidate) in listed.iter().enumerate().rev().filter(|(_, m)| m.number <= last) {
+        if candidate.overtaken && is_overtaken(candidate, &listed[at + 1..], bucket, keys).await? {
+            continue;
+        }
+        match candidate.open(bucket, keys).await {
             Ok(manifest) => return Ok(Newest { manifest: Some(manifest), refused }),
             Err(Error::Log(log::Error::Store(error))) if !is_about_the_object(&error) => {
                 return Err(error.into());
             }
             Err(error) => {
-                let object = manifest_name(listed.number);
+                let object = manifest_name(candidate.number);
                 tracing::warn!(object, %error, "a manifest is not used");
-                refused.push((listed.number, error));
+                refused.push((candidate.number, error));
             }
         }
     }
     Ok(Newest { manifest: None, refused })
+}
+
+/// Whether one of these, of higher numbers, verifies and was put no later. What lies there without verifying says nothing:
+/// anybody who may write to the bucket can put it.
+async fn is_overtaken(
+    candidate: &ListedManifest,
+    higher: &[ListedManifest],
+    bucket: &Bucket,
+    keys: &Keys,
+) -> Result<bool> {
+    for other in higher.iter().rev().filter(|other| other.modified <= candidate.modified) {
+        match other.open(bucket, keys).await {
+            Ok(_) => return Ok(true),
+            Err(Error::Log(log::Error::Store(error))) if !is_about_the_object(&error) => {
+                return Err(error.into());
+            }
+            Err(_) => {}
+        }
+    }
+    Ok(false)
 }
 
 /// Whether the store answered, and it is this object that is bad or gone.

@@ -29,6 +29,18 @@ pub struct PackInfo {
     pub death: Option<CommitNo>,
 }
 
+impl PackInfo {
+    /// Whether nothing refers to it from `commit` on (K4).
+    pub fn is_dead_at(&self, commit: CommitNo) -> bool {
+        self.references == 0 && self.death.is_some_and(|death| death <= commit)
+    }
+
+    /// Whether it was born at or before `commit` and did not die until after it: the state as of that commit may need it.
+    pub fn lived_at(&self, commit: CommitNo) -> bool {
+        self.birth <= commit && self.death.is_none_or(|death| commit < death)
+    }
+}
+
 /// What one version of a record means to a pack: which, and how many bytes of it.
 pub(super) type PackShare = (PackId, u64);
 

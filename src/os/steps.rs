@@ -75,6 +75,10 @@ steps! {
     CheckpointMade = "a checkpoint was made",
     BaseSwitched = "the base was switched",
     CoveredDropped = "what the base covers was dropped",
+    // Deletion in the bucket (K5).
+    Frozen = "packs were frozen",
+    DeletionProven = "a deletion has its receipt",
+    Deleted = "objects were deleted",
     // A mount (W1, J7).
     PackRecovered = "a pack was recovered",
     PackForgotten = "a pack that nothing refers to was removed",

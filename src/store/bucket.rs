@@ -15,7 +15,7 @@ use super::counted::{Counted, Counters, Counts};
 use super::deadlines::Deadlines;
 use super::directory::DirectoryStore;
 use super::error::{Error, Result};
-use super::object::{Begin, Body, Fetched, HeadReply, Listed, Moved, PutReply, Store};
+use super::object::{Begin, Body, Fetched, HeadReply, Listed, Listing, Moved, PutReply, Store};
 use super::probe::{self, Conditional};
 use super::quirks::Quirks;
 use super::retry::Retrying;
@@ -260,6 +260,14 @@ impl Bucket {
         Ok((found, time.unwrap_or(SystemTime::UNIX_EPOCH)))
     }
 
+    pub(super) async fn list_page(&self, prefix: &str, begin: &Begin) -> Result<Listing> {
+        self.inner.store.list(prefix, begin).await
+    }
+
+    pub(super) fn prefix_length(&self) -> usize {
+        self.inner.prefix.len()
+    }
+
     /// Deletes these objects; that one is not there is no error.
     pub async fn delete(&self, names: &[String]) -> Result<()> {
         for batch in names.chunks(DELETE_BATCH) {
@@ -338,7 +346,7 @@ impl Bucket {
         crate::os::free_bytes(self.inner.directory.as_ref()?).ok()
     }
 
-    fn full(&self, name: &str) -> String {
+    pub(super) fn full(&self, name: &str) -> String {
         format!("{}{name}", self.inner.prefix)
     }
 }

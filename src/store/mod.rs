@@ -19,6 +19,7 @@ mod directory;
 mod error;
 #[cfg(any(test, feature = "testing"))]
 mod faulty;
+mod lister;
 #[cfg(any(test, feature = "testing"))]
 mod memory_store;
 mod object;
@@ -37,6 +38,7 @@ pub use directory::DirectoryStore;
 pub use error::{Cause, Error, Result};
 #[cfg(any(test, feature = "testing"))]
 pub use faulty::{Fault, Faulty, On, StoreRequest, Verb};
+pub use lister::Lister;
 #[cfg(any(test, feature = "testing"))]
 pub use memory_store::MemoryStore;
 pub use object::{

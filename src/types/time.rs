@@ -21,6 +21,16 @@ impl Timestamp {
     pub fn now() -> Self {
         SystemTime::now().into()
     }
+
+    /// So much later; the end of time at most.
+    #[must_use]
+    pub fn after(self, by: Duration) -> Self {
+        let nanos = self.nanos + by.subsec_nanos();
+        let whole = i64::try_from(by.as_secs()).unwrap_or(i64::MAX);
+        let seconds =
+            self.seconds.saturating_add(whole).saturating_add(i64::from(nanos / 1_000_000_000));
+        Self { seconds, nanos: nanos % 1_000_000_000 }
+    }
 }
 
 impl From<SystemTime> for Timestamp {

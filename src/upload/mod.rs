@@ -17,6 +17,7 @@ mod buffer_pool;
 mod commit_spans;
 mod commits;
 mod error;
+mod freezer;
 mod health;
 mod in_flight;
 mod job;

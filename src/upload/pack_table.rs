@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::commit_spans::CommitSpans;
 use super::error::{Error, Result};
+use super::freezer::Freezer;
 use super::job::{InBucket, PackJob};
 use super::pack::{PackToSync, Stage, StagedPack};
 use super::ref_counts::RefCounts;
@@ -39,6 +40,8 @@ pub(super) struct PackTable {
     spans: CommitSpans,
     /// Packs that are dropped, and noted so in the journal: they go with the next barrier.
     doomed: HashSet<PackId>,
+    /// What is being deleted in the bucket (K5).
+    pub(super) freezer: Freezer,
 }
 
 impl PackTable {
@@ -120,13 +123,14 @@ impl PackTable {
         let is_gone = |id: &&PackId| {
             // Taken out of the queue to be dropped: the note of that may be written in this moment.
             let taken = self.packs.get(id).is_some_and(|pack| pack.stage == Stage::Dropped);
-            taken || self.dropped.contains(id)
+            taken || self.dropped.contains(id) || self.freezer.is_frozen(**id)
         };
         if let Some(gone) = packs.iter().find(is_gone) {
             return Err(Error::Gone(*gone));
         }
         let mut here = Vec::new();
         for id in packs {
+            self.freezer.mention(*id);
             let Some(pack) = self.packs.get_mut(id).filter(|p| p.stage != Stage::Leaving) else {
                 continue;
             };
@@ -253,6 +257,16 @@ impl PackTable {
     /// Every transaction up to this one is in the bucket.
     pub(super) fn confirmed(&mut self, upto: Seq) {
         self.spans.confirmed(upto);
+    }
+
+    /// K5: of these packs in the bucket those that nothing here needs once everything up to `confirmed` is in it, and that
+    /// nothing was appended for since the deletion began. From now on nothing may refer to them.
+    pub(super) fn freeze(&mut self, packs: &[PackId], confirmed: Seq) -> Vec<PackId> {
+        let packs_here = &self.packs;
+        let unneeded = |id: &PackId| {
+            packs_here.get(id).is_none_or(|pack| !pack.is_unsent() && pack.may_leave(confirmed))
+        };
+        self.freezer.freeze(packs.iter().copied().filter(unneeded))
     }
 
     /// Takes a pack out.

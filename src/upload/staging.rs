@@ -204,6 +204,28 @@ impl Staging {
         self.area.table.lock().appending(seq, packs)
     }
 
+    /// K5: a deletion begins; which packs appends refer to is kept in mind until [`Staging::end_deletion`].
+    pub fn begin_deletion(&self) {
+        self.area.table.lock().freezer.begin();
+    }
+
+    /// K5: freezes those of these packs that nothing on this machine may need, as everything up to `confirmed` is in the
+    /// bucket; returns which. Appends that refer to one of them fail until it thaws.
+    #[must_use]
+    pub fn freeze(&self, packs: &[PackId], confirmed: Seq) -> Vec<PackId> {
+        self.area.table.lock().freeze(packs, confirmed)
+    }
+
+    /// What was frozen is gone from the bucket, or stays there.
+    pub fn thaw(&self) {
+        self.area.table.lock().freezer.thaw();
+    }
+
+    /// The deletion is over, or given up.
+    pub fn end_deletion(&self) {
+        self.area.table.lock().freezer.end();
+    }
+
     /// Why nothing is accepted any more (J6).
     #[cfg(test)]
     pub fn poisoned(&self) -> Option<String> {

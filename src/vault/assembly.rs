@@ -15,6 +15,7 @@ use super::index_room::IndexRoom;
 use super::open::OpenContext;
 use super::open_vault::{Vault, Writer};
 use super::reader::read_state;
+use super::reclaiming::Reclaiming;
 use super::state_dir::StateDir;
 use super::this_machine::{MachineLock, make_private};
 use super::{Result, VaultOptions, disk_space, journal_trim, store_facts};
@@ -22,6 +23,7 @@ use crate::cache::Cache;
 use crate::index::Index;
 use crate::log::{Chain, Head, Journal, Receipt};
 use crate::os;
+use crate::reclaim::Reclaimer;
 use crate::records::Inode;
 use crate::types::{InodeNo, Timestamp};
 use crate::upload::{
@@ -114,27 +116,25 @@ impl Vault {
         };
         let bytes = Shares::of(options.memory).wire;
         let limits = UploadLimits { bytes, ..UploadLimits::default() };
-        let uploader = Uploader::start(parts, hooks, limits, StepObserver::default());
-        let uploader = Arc::new(uploader);
-        let durability = ToDisk {
-            barrier: barrier.clone(),
-            uploader: uploader.clone(),
-            staging: staging.clone(),
-            bucket: options.bucket.clone(),
-        };
+        let uploader = Arc::new(Uploader::start(parts, hooks, limits, StepObserver::default()));
+        let reclaimer = reclaimer(&options, &index, (&staging, &journal, &uploader));
+        let reclaiming = Reclaiming::new(reclaimer, checkpointer.clone());
+        let durability = durability(&options, &staging, &barrier, &uploader);
         let how = vfs::VfsOptions { read_only: false, fsync: options.fsync };
         let journaled = journal.appended();
         let vfs = Vfs::new(index.clone(), content.clone(), Arc::new(durability), how, journaled);
         make_root(&index).await?;
         vfs.recover().await?;
         let periodic = vfs.start(&tokio::runtime::Handle::current());
-        let tasks = tasks(&journal, &index, &barrier, &checkpointer, &index_room);
+        let mut tasks = tasks(&journal, &index, &barrier, &checkpointer, &index_room);
+        tasks.push(deletion(&reclaiming));
         let writer = Some(Writer {
             journal,
             staging,
             barrier,
             uploader,
             checkpointer,
+            reclaiming,
             recorder,
             index_room,
             tasks,
@@ -153,6 +153,42 @@ impl Vault {
             writer,
             _lock: lock,
         }))
+    }
+}
+
+fn reclaimer(
+    options: &VaultOptions,
+    index: &Index,
+    (staging, journal, uploader): (&Staging, &Arc<Journal>, &Arc<Uploader>),
+) -> Reclaimer {
+    Reclaimer {
+        bucket: options.bucket.clone(),
+        keys: options.unlocked.keys.clone(),
+        generation: options.unlocked.generation,
+        index: index.clone(),
+        staging: staging.clone(),
+        journal: journal.clone(),
+        uploader: uploader.clone(),
+    }
+}
+
+fn deletion(reclaiming: &Arc<Reclaiming>) -> JoinHandle<()> {
+    let reclaiming = reclaiming.clone();
+    let delete = move || reclaiming.clone().watch();
+    tokio::spawn(os::restarted("deleting what is old", delete))
+}
+
+fn durability(
+    options: &VaultOptions,
+    staging: &Staging,
+    barrier: &Barrier,
+    uploader: &Arc<Uploader>,
+) -> ToDisk {
+    ToDisk {
+        barrier: barrier.clone(),
+        uploader: uploader.clone(),
+        staging: staging.clone(),
+        bucket: options.bucket.clone(),
     }
 }
 

@@ -95,8 +95,26 @@ impl Checkpointer {
         }
     }
 
-    /// Makes one as of the last confirmed commit.
-    pub(super) async fn checkpoint(&self) -> Result<()> {
+    /// The last confirmed commit.
+    pub(super) fn head(&self) -> CommitNo {
+        self.state.lock().head
+    }
+
+    /// Makes one if the map has changed since the last.
+    pub(super) async fn checkpoint_if_changed(&self) -> Result<()> {
+        let is_changed = self.state.lock().since.transactions > 0;
+        if is_changed { self.checkpoint().await.map(drop) } else { Ok(()) }
+    }
+
+    /// Makes one as of the last confirmed commit, or finds that the last is of this very map. The commit that it is of.
+    pub(super) async fn checkpoint_as_of_head(&self) -> Result<CommitNo> {
+        let is_changed = self.state.lock().since.transactions > 0;
+        let base = self.index.base_commit();
+        if !is_changed && base > CommitNo(0) { Ok(base) } else { self.checkpoint().await }
+    }
+
+    /// Makes one as of the last confirmed commit, and returns its number.
+    pub(super) async fn checkpoint(&self) -> Result<CommitNo> {
         let _one = self.one.lock().await;
         let (upto, before) = {
             let state = self.state.lock();
@@ -113,7 +131,7 @@ impl Checkpointer {
         };
         let commits = self.commits(self.index.base_commit()).await?;
         let manifest = build(&base, &commits, upto, &context).await?;
-        let pages = manifest.page_bytes();
+        let (made, pages) = (manifest.commit, manifest.page_bytes());
         let base = Base::new(manifest, self.keys.clone(), self.cache.clone());
         let index = self.index.clone();
         let rebase = move || os::watched_here("moving to a newer base", || index.rebase(base));
@@ -129,7 +147,7 @@ impl Checkpointer {
         state.since.age = std::time::Duration::ZERO;
         state.failed = None;
         tracing::info!(commit = upto.0, pages, "a checkpoint was made");
-        Ok(())
+        Ok(made)
     }
 
     async fn commits(&self, after: CommitNo) -> Result<Commits<'_>> {

@@ -6,6 +6,7 @@ use super::aside::Aside;
 use super::open::OpenContext;
 use super::survey::Survey;
 use super::{Error, Result};
+use crate::checkpoint::{MANIFESTS, manifest_name};
 use crate::index::{self, Index};
 use crate::log::{CommitError, Committer, Inspection, Journal, LogEnd, Receipt};
 use crate::os::{self, PipelineStep};
@@ -95,8 +96,23 @@ impl OpenContext<'_> {
         first.await.map_err(Error::from)?;
         let Some(claim) = self.claim(&mut committer, &journal).await? else { return Ok(None) };
         index.confirmed(&claim);
+        if self.base_is_old(&index).await? {
+            return Ok(None);
+        }
         let opened = Claimed { index, journal, staging, committer, survey, claim, warnings };
         Ok(Some(opened))
+    }
+
+    /// K5: whether a newer checkpoint came since the survey. Whoever made it may have deleted by it until the claim, and what
+    /// it deletes yet needs no claim any more.
+    async fn base_is_old(&self, index: &Index) -> Result<bool> {
+        let (listed, _) =
+            self.bucket().list_after(MANIFESTS, &manifest_name(index.base_commit())).await?;
+        if listed.is_empty() {
+            return Ok(false);
+        }
+        let newest = self.newest_manifest().await?;
+        Ok(newest.is_some_and(|newest| newest.commit > index.base_commit()))
     }
 
     /// Rule W2.

@@ -2,7 +2,7 @@
 
 use super::no_state::NoState;
 use crate::types::{CommitNo, Timestamp};
-use crate::{checkpoint, content, crypto, index, log, records, store, upload, vfs};
+use crate::{checkpoint, content, crypto, index, log, reclaim, records, store, upload, vfs};
 
 /// Shorthand for this room.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -147,6 +147,15 @@ pub enum Error {
     /// The file system.
     #[error(transparent)]
     Vfs(#[from] vfs::Error),
+    /// The vault is open for reading alone.
+    #[error("it is mounted read-only; nothing was changed")]
+    ReadOnlyMount,
+    /// A snapshot that cannot be made or ended.
+    #[error("{0}; nothing was changed")]
+    Snapshot(String),
+    /// Deletion of what is old.
+    #[error(transparent)]
+    Reclaim(reclaim::Error),
     /// Something on this machine that should not be.
     #[error("{0}")]
     Local(String),
@@ -192,6 +201,17 @@ impl From<checkpoint::Error> for Error {
 impl From<records::Error> for Error {
     fn from(error: records::Error) -> Self {
         Self::Log(error.into())
+    }
+}
+
+impl From<reclaim::Error> for Error {
+    fn from(error: reclaim::Error) -> Self {
+        match error {
+            reclaim::Error::Index(error) => Self::Index(error),
+            reclaim::Error::Checkpoint(error) => error.into(),
+            reclaim::Error::Upload(error) => Self::Upload(error),
+            other => Self::Reclaim(other),
+        }
     }
 }
 

@@ -17,10 +17,12 @@ mod index_room;
 mod init;
 mod journal_trim;
 mod no_state;
+mod old_states;
 mod open;
 mod open_vault;
 mod past;
 mod reader;
+mod reclaiming;
 mod resume;
 mod state_dir;
 mod store_facts;
@@ -35,11 +37,15 @@ pub use error::{Error, Result};
 pub use error_class::ErrorClass;
 pub use init::{InitSecrets, Initialised, exists, init};
 pub use no_state::NoState;
+pub use old_states::SnapshotInfo;
 pub use open_vault::Vault;
+pub use reclaiming::ReclaimState;
 pub use superblock::{Secret, Superblock, Unlocked, unlock, vault_id, which_opens};
 pub use this_machine::{Machine, MachineLock, is_held};
 
 pub use crate::crypto::{Argon2Params, Error as CryptoError, MasterKey, Passphrase, RecoveryKey};
+pub use crate::reclaim::{ObjectTally, Reclaimed};
+pub use crate::records::Pin;
 pub use crate::store::{
     Bucket, Conditional, Deadlines, Error as StoreError, S3Credentials, S3Options, StoreUrl,
 };

@@ -11,6 +11,7 @@ use super::checkpointer::Checkpointer;
 use super::disk_space;
 use super::head_recorder::HeadRecorder;
 use super::index_room::IndexRoom;
+use super::reclaiming::Reclaiming;
 use super::this_machine::MachineLock;
 use super::{Result, VaultOptions};
 use crate::cache::Cache;
@@ -44,6 +45,7 @@ pub(super) struct Writer {
     pub(super) barrier: Barrier,
     pub(super) uploader: Arc<Uploader>,
     pub(super) checkpointer: Arc<Checkpointer>,
+    pub(super) reclaiming: Arc<Reclaiming>,
     pub(super) recorder: Arc<HeadRecorder>,
     pub(super) index_room: Arc<IndexRoom>,
     pub(super) tasks: Vec<JoinHandle<()>>,
@@ -163,7 +165,7 @@ impl Vault {
     #[cfg(any(test, feature = "testing"))]
     pub async fn checkpoint(&self) -> Result<()> {
         match &self.writer {
-            Some(writer) => writer.checkpointer.checkpoint().await,
+            Some(writer) => writer.checkpointer.checkpoint().await.map(drop),
             None => Ok(()),
         }
     }

@@ -126,7 +126,7 @@ async fn k1_memory_is_bounded_by_more_passes() {
     loop {
         let mut gathered = Gathered::new(from, 30_000);
         for commit in &world.log.commits {
-            gathered.take(&commit.content, &mut history).unwrap();
+            gathered.take(&commit.content, &mut history, &mut BTreeMap::new()).unwrap();
         }
         assert!(gathered.peak() < 31_000, "{}", gathered.peak());
         let (records, until) = gathered.into_parts();

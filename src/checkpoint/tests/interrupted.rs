@@ -143,11 +143,18 @@ async fn k4_a_manifest_that_was_put_after_one_of_a_higher_number_is_passed_over(
     assert_eq!(overtaken, [(first, false), (asleep, true), (world.head(), false)]);
     assert!(listed.iter().all(|manifest| manifest.modified <= time));
     assert_eq!(world.newest().await.manifest(), next.manifest());
-    // Nor is it one when the newest is damaged.
-    world.store.plant(&format!("vault/{}", manifest_name(world.head())), vec![0; 2000]);
-    let found = newest_of(&listed, world.head(), &world.bucket, &world.keys).await.unwrap();
-    assert_eq!(found.refused.iter().map(|(n, _)| *n).collect::<Vec<_>>(), [world.head()]);
-    assert_eq!(found.manifest.as_ref(), base.manifest());
+    let found = newest_of(&listed, asleep, &world.bucket, &world.keys).await.unwrap();
+    assert!(found.refused.is_empty() && found.manifest.as_ref() == base.manifest());
+    // What does not verify overtakes nothing: else whoever may write to the bucket could hide every checkpoint.
+    let stranger = CommitNo(u64::MAX);
+    world.store.plant(&format!("vault/{}", manifest_name(stranger)), vec![0; 2000]);
+    world.store.advance(Duration::from_secs(10));
+    random_commit(&mut world, &mut rng(79));
+    let last = world.build(&next).await;
+    let (listed, _) = manifests(&world.bucket).await.unwrap();
+    let found = newest_of(&listed, stranger, &world.bucket, &world.keys).await.unwrap();
+    assert_eq!(found.refused.iter().map(|(n, _)| *n).collect::<Vec<_>>(), [stranger]);
+    assert_eq!(found.manifest.as_ref(), last.manifest());
     // Nothing above is looked at.
     let found = newest_of(&listed, first, &world.bucket, &world.keys).await.unwrap();
     assert!(found.refused.is_empty() && found.manifest.as_ref() == base.manifest());

@@ -8,6 +8,7 @@ mod index;
 mod looking_back;
 mod opening;
 mod random;
+mod reclaim;
 mod simulation;
 mod staged;
 mod writers;

@@ -1,0 +1,48 @@
+//! What can go wrong with a deletion. Whatever it is: only what nothing needs is gone.
+
+use crate::{checkpoint, index, log, records, store, upload};
+
+/// Shorthand for this room.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a deletion did not come to its end. The next one finds what this one left.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The index is not over the newest checkpoint (J9): the disk had no room for the move, or another one was just made.
+    #[error(
+        "the local index is not over the newest checkpoint yet; nothing was deleted, and it is tried again"
+    )]
+    OldBase,
+    /// Snapshots were made or ended meanwhile, again and again.
+    #[error(
+        "snapshots came or went while old objects were looked for; what was not deleted goes next time"
+    )]
+    PinsChanged,
+    /// The index: what a change says, and what a look-up does.
+    #[error(transparent)]
+    Index(#[from] index::Error),
+    /// The log, the manifests, or the store.
+    #[error(transparent)]
+    Checkpoint(#[from] checkpoint::Error),
+    /// What must be in the bucket first is not there yet.
+    #[error(transparent)]
+    Upload(#[from] upload::Error),
+}
+
+impl From<store::Error> for Error {
+    fn from(error: store::Error) -> Self {
+        Self::Checkpoint(error.into())
+    }
+}
+
+impl From<log::Error> for Error {
+    fn from(error: log::Error) -> Self {
+        Self::Checkpoint(error.into())
+    }
+}
+
+impl From<records::Error> for Error {
+    fn from(error: records::Error) -> Self {
+        Self::Checkpoint(error.into())
+    }
+}

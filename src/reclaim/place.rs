@@ -1,0 +1,50 @@
+//! Where deletion works, and what is asked of it.
+
+use std::sync::Arc;
+
+use super::reclaimed::Reclaimed;
+use crate::crypto::Keys;
+use crate::index::Index;
+use crate::log::Journal;
+use crate::store::Bucket;
+use crate::types::Generation;
+use crate::upload::{Staging, Uploader};
+
+/// How fast it goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// Somebody waits for it.
+    Full,
+    /// Nobody does: a tenth of the time, and behind all uploads.
+    Background,
+}
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct ReclaimPlan {
+    /// Nothing is deleted or written; what would be is told.
+    pub dry_run: bool,
+    /// How fast.
+    pub pace: Pace,
+}
+
+/// Hears how far a run has come.
+pub(super) type Tell<'a> = &'a (dyn Fn(&Reclaimed) + Send + Sync);
+
+/// What deletes in the bucket of an open vault that this process writes.
+pub struct Reclaimer {
+    /// Where.
+    pub bucket: Bucket,
+    /// The vault's keys.
+    pub keys: Keys,
+    /// The superblock that is open.
+    pub generation: Generation,
+    /// The map.
+    pub index: Index,
+    /// What is here, and must stay.
+    pub staging: Staging,
+    /// What was appended.
+    pub journal: Arc<Journal>,
+    /// Brings receipts.
+    pub uploader: Arc<Uploader>,
+}

@@ -1,0 +1,156 @@
+//! What is promised: which manifests count, which pages they name, what the log after the newest one refers to (K4).
+
+use std::collections::HashSet;
+use std::time::{Duration, SystemTime};
+
+use super::fate::Age;
+use super::place::Reclaimer;
+use super::{Error, Result};
+use crate::checkpoint::{self, Base, ListedManifest, Manifest, manifest_name, manifests};
+use crate::log::{self, Chain, DamageError};
+use crate::records::{Pin, Tag, Transaction, extent_of};
+use crate::types::{CommitNo, PackId, PageId, Timestamp};
+
+/// Commits that one record of `history` holds.
+const HISTORY: u64 = 256;
+
+/// What objects are judged by.
+pub(super) struct Promised {
+    /// N: the newest manifest's pages, with the table of packs.
+    pub(super) base: Base,
+    /// Its commit.
+    pub(super) newest: CommitNo,
+    /// R: states from this commit on are promised; 0: all are.
+    pub(super) from: CommitNo,
+    pub(super) retention: Duration,
+    /// The snapshots that count.
+    pub(super) pins: Vec<(Vec<u8>, Pin)>,
+    /// Snapshots whose time has come.
+    pub(super) ended: Vec<Vec<u8>>,
+    /// The pages of all manifests that stay.
+    pub(super) named: HashSet<(CommitNo, PageId)>,
+    /// Manifests that go.
+    pub(super) manifests: Vec<ListedManifest>,
+    /// Packs that commits after N refer to.
+    pub(super) referred: HashSet<PackId>,
+    /// Commits below this number are in `history`.
+    pub(super) in_history: CommitNo,
+    /// What the user should know.
+    pub(super) trouble: Vec<String>,
+}
+
+impl Promised {
+    /// Reads manifests, pins, and the log after the newest manifest. `None`: there is no checkpoint, so nothing is old.
+    pub(super) async fn make(at: &Reclaimer) -> Result<Option<Self>> {
+        let (retention, all_pins) =
+            at.index.read(|view| Ok::<_, Error>((view.retention()?, view.pins()?))).await?;
+        let (listed, now) = manifests(&at.bucket).await?;
+        let time = Timestamp::from(now);
+        let (pins, ended): (Vec<_>, Vec<_>) =
+            all_pins.into_iter().partition(|(_, pin)| pin.is_kept(time));
+        let base = at.index.base();
+        let Some(manifest) = base.manifest() else { return Ok(None) };
+        let (newest, hash) = (manifest.commit, manifest.commit_hash);
+        let in_history = CommitNo(manifest.records(Tag::History) * HISTORY);
+        let mut promised = Self {
+            base: base.clone(),
+            newest,
+            from: CommitNo(0),
+            retention,
+            pins,
+            ended: ended.into_iter().map(|(name, _)| name).collect(),
+            named: HashSet::new(),
+            manifests: Vec::new(),
+            referred: HashSet::new(),
+            in_history,
+            trouble: Vec::new(),
+        };
+        promised.judge_manifests(at, listed, now).await?;
+        promised.follow_log(at, (newest, hash)).await?;
+        Ok(Some(promised))
+    }
+
+    /// The commits of the snapshots.
+    pub(super) fn pinned(&self) -> Vec<CommitNo> {
+        self.pins.iter().map(|(_, pin)| pin.commit).collect()
+    }
+
+    /// From the newest on: those that verify count, down to the first that is older than the retention.
+    async fn judge_manifests(
+        &mut self,
+        at: &Reclaimer,
+        listed: Vec<ListedManifest>,
+        now: SystemTime,
+    ) -> Result<()> {
+        let pinned: HashSet<_> = self.pinned().into_iter().collect();
+        let (mut earliest, mut any, mut old) = (None::<SystemTime>, false, false);
+        for object in listed.into_iter().rev() {
+            let number = object.number;
+            let is_pinned = pinned.contains(&number);
+            if old && !is_pinned {
+                self.manifests.push(object);
+                continue;
+            }
+            let Some(manifest) = self.opened(at, &object).await? else { continue };
+            let age = Age { modified: object.modified, now };
+            // Its writer had slept, and its pages may be gone.
+            let has_slept = earliest.is_some_and(|earliest| object.modified >= earliest);
+            if has_slept && age.modified > SystemTime::UNIX_EPOCH && !is_pinned {
+                self.manifests.push(object);
+                continue;
+            }
+            if !any && number != self.newest {
+                return Err(Error::OldBase);
+            }
+            any = true;
+            earliest = Some(earliest.map_or(age.modified, |e| e.min(age.modified)));
+            self.named.extend(manifest.pages.iter().map(|page| (page.number, page.id)));
+            if !old && age.is_over(self.retention) {
+                (old, self.from) = (true, number);
+            }
+        }
+        if any { Ok(()) } else { Err(Error::OldBase) }
+    }
+
+    /// The manifest, if it verifies. One that does not is nobody's base; it is left alone, and said.
+    async fn opened(
+        &mut self,
+        at: &Reclaimer,
+        object: &ListedManifest,
+    ) -> Result<Option<Manifest>> {
+        match object.open(&at.bucket, &at.keys).await {
+            Ok(manifest) => Ok(Some(manifest)),
+            Err(error) if error.is_damage() => {
+                self.trouble.push(format!("{}: {error}", manifest_name(object.number)));
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Keeps in mind what commits after the newest manifest refer to: its table does not know it.
+    async fn follow_log(
+        &mut self,
+        at: &Reclaimer,
+        anchor: (CommitNo, crate::types::Hash),
+    ) -> Result<()> {
+        let referred = &mut self.referred;
+        let chain = Chain::new(at.bucket.clone(), at.keys.clone());
+        let mut see = |key: &[u8], value: Option<&[u8]>| {
+            let extent = value.map(|value| extent_of(key, value)).transpose()?.flatten();
+            referred.extend(extent.map(|extent| extent.reference.pack));
+            Ok::<_, log::Error>(())
+        };
+        let followed = chain.follow(anchor, |link| {
+            for change in &link.content.header.records {
+                see(&change.key, change.value.as_deref())?;
+            }
+            for bytes in &link.content.transactions {
+                Transaction::visit(bytes, &mut see)?;
+            }
+            Ok::<_, log::Error>(())
+        });
+        followed.await.map_err(checkpoint::Error::from)?;
+        Ok(())
+    }
+}

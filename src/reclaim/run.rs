@@ -1,0 +1,57 @@
+//! The door's one verb: a run from the first look to the last deletion.
+
+use std::time::Duration;
+
+use super::place::{ReclaimPlan, Reclaimer, Tell};
+use super::promised::Promised;
+use super::reclaimed::Reclaimed;
+use super::sweep::Sweep;
+use super::{Error, Result};
+use crate::upload::Staging;
+
+/// How often a run begins again because snapshots came or went.
+const TRIES: usize = 4;
+/// How long what was written before may take to get to the bucket while nothing moves.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// While it lives, what appends refer to is kept in mind.
+struct UnderWay<'a>(&'a Staging);
+
+impl<'a> UnderWay<'a> {
+    fn begin(staging: &'a Staging) -> Self {
+        staging.begin_deletion();
+        Self(staging)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.end_deletion();
+    }
+}
+
+impl Reclaimer {
+    /// Deletes what no promised state needs (K4, K5), as of the newest checkpoint. One run at a time: the caller sees to it.
+    ///
+    /// # Errors
+    /// See [`Error`]. What the store refuses to delete is none, but told in the report.
+    pub async fn run(&self, plan: ReclaimPlan, tell: Tell<'_>) -> Result<Reclaimed> {
+        let mut tries = 0;
+        loop {
+            match self.once(plan, tell).await {
+                Err(Error::PinsChanged) if tries < TRIES => tries += 1,
+                other => return other,
+            }
+        }
+    }
+
+    async fn once(&self, plan: ReclaimPlan, tell: Tell<'_>) -> Result<Reclaimed> {
+        let _under_way = UnderWay::begin(&self.staging);
+        let appended = self.journal.appended();
+        self.uploader.sync_while_moving(appended, PATIENCE, || {}).await?;
+        let Some(promised) = Promised::make(self).await? else {
+            return Ok(Reclaimed { dry_run: plan.dry_run, ..Reclaimed::default() });
+        };
+        Sweep::new(self, &promised, plan, tell).run().await
+    }
+}

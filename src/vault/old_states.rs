@@ -1,0 +1,141 @@
+//! Old states: for how long they are kept, those that have a name (snapshots), and the deletion of what none needs (K4).
+
+use std::time::Duration;
+
+use super::reclaiming::ReclaimState;
+use super::{Error, Result, Vault};
+use crate::index::{self, PINS_MAX};
+use crate::reclaim::{Pace, ReclaimPlan, Reclaimed};
+use crate::records::Pin;
+use crate::types::{CommitNo, Timestamp};
+
+/// How often a snapshot is begun again because deletion has passed its checkpoint meanwhile.
+const TRIES: usize = 3;
+/// How long its way into the bucket may take while nothing moves.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A snapshot, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotInfo {
+    /// Its name.
+    pub name: Vec<u8>,
+    /// The state that it is of.
+    pub pin: Pin,
+}
+
+impl Vault {
+    /// Deletes in the bucket what no promised state needs any more, or, dry, says what that would be.
+    ///
+    /// # Errors
+    /// What stood in the way; only what nothing needs is gone.
+    pub async fn reclaim(
+        &self,
+        dry_run: bool,
+        tell: &(dyn Fn(&Reclaimed) + Send + Sync),
+    ) -> Result<Reclaimed> {
+        let Some(writer) = &self.writer else { return Err(Error::ReadOnlyMount) };
+        writer.reclaiming.run(ReclaimPlan { dry_run, pace: Pace::Full }, tell).await
+    }
+
+    /// How deletion fares; `None` in a vault that is read only.
+    pub fn reclaim_state(&self) -> Option<ReclaimState> {
+        Some(self.writer.as_ref()?.reclaiming.state())
+    }
+
+    /// For how long old states are kept, by the store's clock.
+    pub async fn retention(&self) -> Result<Duration> {
+        Ok(self.index.read(|view| view.retention()).await?)
+    }
+
+    /// Keeps old states for so long from now on; at least a second. Returns when that is in the bucket.
+    pub async fn set_retention(&self, retention: Duration) -> Result<()> {
+        let put = self.index.change(|draft| {
+            draft.put_retention(retention.max(Duration::from_secs(1)));
+            Ok::<_, index::Error>(())
+        });
+        let ((), seq) = put.await?;
+        self.uploaded(seq).await
+    }
+
+    /// All snapshots, by name.
+    pub async fn snapshots(&self) -> Result<Vec<SnapshotInfo>> {
+        let pins = self.index.read(|view| view.pins()).await?;
+        Ok(pins.into_iter().map(|(name, pin)| SnapshotInfo { name, pin }).collect())
+    }
+
+    /// Names the state of this moment. Everything written before is in it, and in the bucket when this returns. It ends
+    /// after `keep`, if that is given.
+    ///
+    /// # Errors
+    /// [`Error::Snapshot`]: the name is taken, or none that a snapshot can have.
+    pub async fn make_snapshot(&self, name: &[u8], keep: Option<Duration>) -> Result<Pin> {
+        let Some(writer) = &self.writer else { return Err(Error::ReadOnlyMount) };
+        Pin::key(name).map_err(|error| Error::Snapshot(error.to_string()))?;
+        self.name_is_free(name).await?;
+        for _ in 0..TRIES {
+            self.vfs.publish_all().await?;
+            self.content.close_packs()?;
+            self.uploaded(writer.journal.appended()).await?;
+            let commit = writer.checkpointer.checkpoint_as_of_head().await?;
+            let now = Timestamp::from(self.head.lock().seen);
+            let ends = keep.map(|keep| now.after(keep));
+            let pin = Pin { commit, created: Timestamp::now(), ends };
+            if let Some(seq) = self.pin(name, &pin).await? {
+                self.uploaded(seq).await?;
+                return Ok(pin);
+            }
+        }
+        Err(Error::Snapshot("old states were deleted in the same moment; try again".to_owned()))
+    }
+
+    async fn name_is_free(&self, name: &[u8]) -> Result<()> {
+        let taken = self.index.read(|view| view.pin(name)).await?;
+        if taken.is_some() {
+            return Err(Error::Snapshot("there is a snapshot of that name".to_owned()));
+        }
+        Ok(())
+    }
+
+    /// Puts the record of a snapshot whose manifest is verified. `None`: deletion has passed that state (K4, K5).
+    async fn pin(&self, name: &[u8], pin: &Pin) -> Result<Option<crate::types::Seq>> {
+        let put = self.index.change(|draft| {
+            let refused = |why: &str| Err(Error::Snapshot(why.to_owned()));
+            if draft.pin(name)?.is_some() {
+                return refused("there is a snapshot of that name");
+            }
+            if draft.pins()?.len() >= PINS_MAX {
+                return refused("there are 10,000 snapshots already");
+            }
+            let passed = draft.horizon()?.map_or(CommitNo(0), |horizon| horizon.commit);
+            if passed > pin.commit {
+                return Ok(false);
+            }
+            draft.put_pin(name, pin)?;
+            Ok(true)
+        });
+        let (is_put, seq) = put.await?;
+        Ok(is_put.then_some(seq))
+    }
+
+    /// Ends a snapshot. What it alone needs goes with the next deletion.
+    ///
+    /// # Errors
+    /// [`Error::Snapshot`]: there is none of that name.
+    pub async fn delete_snapshot(&self, name: &[u8]) -> Result<()> {
+        let taken = self.index.change(|draft| {
+            if draft.pin(name)?.is_none() {
+                return Err(Error::Snapshot("there is no snapshot of that name".to_owned()));
+            }
+            draft.frees_room();
+            Ok(draft.delete_pin(name)?)
+        });
+        let ((), seq) = taken.await?;
+        self.uploaded(seq).await
+    }
+
+    /// Returns when everything up to this transaction is in the bucket.
+    async fn uploaded(&self, seq: crate::types::Seq) -> Result<()> {
+        let Some(writer) = &self.writer else { return Err(Error::ReadOnlyMount) };
+        Ok(writer.uploader.sync_while_moving(seq, PATIENCE, || {}).await?)
+    }
+}

@@ -1,0 +1,127 @@
+//! Deletion in the bucket while the vault is used, and by hand: when it is due, and what it came to (K4, K5).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::{Instant, sleep};
+
+use super::Result;
+use super::checkpointer::Checkpointer;
+use crate::index::Index;
+use crate::reclaim::{Pace, ReclaimPlan, Reclaimed, Reclaimer};
+use crate::types::{CommitNo, with_causes};
+
+/// How long after the mount the first run in the background may begin.
+const FIRST: Duration = Duration::from_secs(300);
+/// Runs in the background are at least so far apart, and at most as far as `LONGEST`; between, as far as the retention is long.
+const SHORTEST: Duration = Duration::from_secs(10);
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+/// After a run that took long, the next one waits so many times as long.
+const REST: u32 = 20;
+/// With a retention up to this, a run by hand waits for what it has just found to be old enough.
+const WAITED_FOR: Duration = Duration::from_secs(5);
+/// Below this retention a checkpoint is made for the sake of deletion; above, those that are made anyway do (K1).
+const CHECKPOINTS_BELOW: Duration = LONGEST;
+
+/// Deletion in an open vault.
+pub(super) struct Reclaiming {
+    reclaimer: Reclaimer,
+    checkpointer: Arc<Checkpointer>,
+    index: Index,
+    state: Mutex<ReclaimState>,
+    /// Held by a run: one at a time.
+    one: tokio::sync::Mutex<()>,
+}
+
+/// How deletion fares, for `status`.
+#[derive(Clone, Debug, Default)]
+pub struct ReclaimState {
+    /// A run is under way, and has come so far.
+    pub running: Option<Reclaimed>,
+    /// What the last complete run came to.
+    pub last: Option<Reclaimed>,
+    /// Why the last one did not come to its end.
+    pub failed: Option<String>,
+    /// The head as of the last complete run: while it is the same, nothing new can have died.
+    seen: Option<CommitNo>,
+}
+
+impl Reclaiming {
+    pub(super) fn new(reclaimer: Reclaimer, checkpointer: Arc<Checkpointer>) -> Arc<Self> {
+        let index = reclaimer.index.clone();
+        let (state, one) = (Mutex::default(), tokio::sync::Mutex::default());
+        Arc::new(Self { reclaimer, checkpointer, index, state, one })
+    }
+
+    /// How it fares.
+    pub(super) fn state(&self) -> ReclaimState {
+        self.state.lock().clone()
+    }
+
+    /// One run; by hand if somebody waits for it.
+    pub(super) async fn run(
+        &self,
+        plan: ReclaimPlan,
+        tell: &(dyn Fn(&Reclaimed) + Send + Sync),
+    ) -> Result<Reclaimed> {
+        let _one = self.one.lock().await;
+        let retention = self.retention().await?;
+        let by_hand = plan.pace == Pace::Full;
+        if !plan.dry_run && (by_hand || retention < CHECKPOINTS_BELOW) {
+            self.checkpointer.checkpoint_if_changed().await?;
+        }
+        if by_hand && !plan.dry_run && retention <= WAITED_FOR {
+            // Until the checkpoint is older than the retention, by a clock that counts in seconds.
+            sleep(retention + Duration::from_secs(1)).await;
+        }
+        let head = self.checkpointer.head();
+        let heard = |report: &Reclaimed| {
+            self.state.lock().running = Some(report.clone());
+            tell(report);
+        };
+        let done = self.reclaimer.run(plan, &heard).await;
+        let mut state = self.state.lock();
+        state.running = None;
+        match &done {
+            Ok(report) if plan.dry_run => tracing::debug!(?report, "what would be deleted"),
+            Ok(report) => {
+                let gone = report.gone();
+                tracing::info!(
+                    objects = gone.objects,
+                    bytes = gone.bytes,
+                    "old objects were deleted"
+                );
+                state.failed = None;
+                state.seen = (!report.leaves_something()).then_some(head);
+                state.last = Some(report.clone());
+            }
+            Err(error) => state.failed = Some(with_causes(error)),
+        }
+        Ok(done?)
+    }
+
+    async fn retention(&self) -> Result<Duration> {
+        Ok(self.index.read(|view| view.retention()).await?)
+    }
+
+    /// Runs in the background, for as long as the vault is open.
+    pub(super) async fn watch(self: Arc<Self>) {
+        let mut pause = FIRST;
+        loop {
+            sleep(pause).await;
+            let retention = self.retention().await.unwrap_or(LONGEST);
+            pause = retention.clamp(SHORTEST, LONGEST);
+            let seen = self.state.lock().seen;
+            if seen == Some(self.checkpointer.head()) || self.index.read_only().is_some() {
+                continue; // nothing can have died since: not a single request
+            }
+            let began = Instant::now();
+            let plan = ReclaimPlan { dry_run: false, pace: Pace::Background };
+            if let Err(error) = self.run(plan, &|_| {}).await {
+                tracing::warn!(error = %with_causes(&error), "old objects were not deleted; later again");
+            }
+            pause = pause.max(began.elapsed() * REST).min(LONGEST);
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! Deletion in the bucket (K4, K5): what goes, what stays, and that it can stop anywhere.
+
+use super::*;
+use crate::store::{Fault, On, Verb};
+use crate::types::CommitNo;
+use crate::vault::check;
+
+const RETENTION: Duration = Duration::from_secs(100);
+
+/// A vault on machine "a" that keeps old states for [`RETENTION`].
+async fn vault(world: &World) -> Arc<Vault> {
+    world.store.set_time(std::time::SystemTime::now());
+    let vault = world.open("a").await;
+    vault.set_retention(RETENTION).await.unwrap();
+    vault
+}
+
+async fn reclaim(vault: &Vault) -> Reclaimed {
+    vault.reclaim(false, &|_| {}).await.unwrap()
+}
+
+async fn unlink(vault: &Vault, name: &str) {
+    vault.vfs().unlink(InodeNo::ROOT, name.as_bytes()).await.unwrap();
+    vault.sync(LONG).await.unwrap();
+}
+
+/// What a store says that does not let these credentials delete.
+fn denied() -> StoreError {
+    let cause = Arc::new(std::io::Error::other("no"));
+    StoreError::Denied { object: "pack/".into(), cause }
+}
+
+fn count(world: &World, prefix: &str) -> usize {
+    world.store.names().iter().filter(|name| name.starts_with(prefix)).count()
+}
+
+/// Time goes by, and something happens: so there is a new checkpoint at the next run.
+async fn later(world: &World, vault: &Vault) {
+    world.store.advance(RETENTION + Duration::from_secs(2));
+    write(&vault.vfs(), "clock", b"ticks").await;
+    vault.sync(LONG).await.unwrap();
+}
+
+/// All is whole in the bucket, and another machine finds just this.
+async fn is_whole(world: &World, vault: Arc<Vault>, model: &BTreeMap<String, Vec<u8>>) {
+    vault.close(LONG).await.unwrap();
+    let secret = Secret::Master(MasterKey::from_bytes(world.master));
+    let unlocked = unlock(&world.bucket, &secret).await.unwrap();
+    drop(vault);
+    world.shows_elsewhere(model).await;
+    let report = check(&world.bucket, &unlocked, true, None, &|_, _| ()).await.unwrap();
+    assert!(report.findings.is_empty(), "{:?}", report.findings);
+}
+
+#[tokio::test]
+async fn k4_what_died_goes_when_the_retention_is_over() {
+    let world = World::new().await;
+    let vault = vault(&world).await;
+    let mut model = fill(&vault, "kept").await;
+    write(&vault.vfs(), "gone", &bytes(9, 3 << 20)).await;
+    vault.sync(LONG).await.unwrap();
+    vault.checkpoint().await.unwrap();
+    world.store.advance(Duration::from_secs(2));
+    unlink(&vault, "gone").await;
+    let packs = count(&world, "pack/");
+    // It has just died: every state of the last hundred seconds can be looked at.
+    let first = reclaim(&vault).await;
+    assert_eq!((first.gone().objects, first.oldest), (0, 0), "{first:?}");
+    assert_eq!(first.retained.objects, 1, "{first:?}");
+    // That run made a checkpoint. Once it is old enough, nothing promised begins with the one before it.
+    later(&world, &vault).await;
+    let second = reclaim(&vault).await;
+    assert!(second.packs.objects == 1 && second.packs.bytes > 3 << 20, "{second:?}");
+    assert!(second.checkpoints.objects > 0 && second.oldest > 0, "{second:?}");
+    assert_eq!(count(&world, "pack/"), packs, "one came, one went");
+    // The next checkpoint needs no row of what is gone.
+    let rows = |vault: &Vault| vault.index().base().records(crate::records::Tag::Pack);
+    let before = rows(&vault);
+    later(&world, &vault).await;
+    reclaim(&vault).await;
+    assert!(rows(&vault) <= before, "{} rows, {before} before", rows(&vault));
+    // A dry run says what would go, and takes nothing.
+    write(&vault.vfs(), "kept0", b"other").await;
+    model.insert("kept0".into(), b"other".to_vec());
+    model.insert("clock".into(), b"ticks".to_vec());
+    let all = world.store.names();
+    let dry = vault.reclaim(true, &|_| {}).await.unwrap();
+    assert!(dry.dry_run);
+    let gone: Vec<_> = all.iter().filter(|name| world.store.peek(name).is_none()).collect();
+    assert!(gone.is_empty(), "{gone:?}");
+    is_whole(&world, vault, &model).await;
+}
+
+#[tokio::test]
+async fn k4_a_snapshot_holds_what_it_shows_until_it_ends() {
+    let world = World::new().await;
+    let vault = vault(&world).await;
+    write(&vault.vfs(), "old", &bytes(1, 3 << 20)).await;
+    let pin = vault.make_snapshot(b"before", None).await.unwrap();
+    let taken = vault.make_snapshot(b"before", None).await.unwrap_err();
+    assert!(matches!(taken, Error::Snapshot(_)), "{taken}");
+    unlink(&vault, "old").await;
+    for _ in 0..3 {
+        later(&world, &vault).await;
+        reclaim(&vault).await;
+    }
+    let report = reclaim(&vault).await;
+    assert_eq!(report.pinned.objects, 1, "{report:?}");
+    assert!(report.alone["before"] > 3 << 20, "{report:?}");
+    let manifest = crate::checkpoint::manifest_name(pin.commit);
+    assert!(world.store.peek(&manifest).is_some(), "its manifest stays");
+    assert!(pin.commit < CommitNo(report.oldest));
+    // A second one, with an end, of what is there now.
+    write(&vault.vfs(), "next", &bytes(2, 2 << 20)).await;
+    let keep = Some(RETENTION);
+    vault.make_snapshot(b"short", keep).await.unwrap();
+    unlink(&vault, "next").await;
+    vault.delete_snapshot(b"before").await.unwrap();
+    for _ in 0..3 {
+        later(&world, &vault).await;
+        reclaim(&vault).await;
+    }
+    assert!(world.store.peek(&manifest).is_none());
+    assert!(vault.snapshots().await.unwrap().is_empty(), "its time is over");
+    let report = reclaim(&vault).await;
+    assert_eq!((report.pinned.objects, report.alone.len()), (0, 0), "{report:?}");
+    is_whole(&world, vault, &[("clock".into(), b"ticks".to_vec())].into()).await;
+}
+
+#[tokio::test]
+async fn k5_what_an_upload_left_goes_and_what_is_under_way_stays() {
+    let world = World::new().await;
+    let vault = vault(&world).await;
+    write(&vault.vfs(), "a", b"here").await;
+    vault.sync(LONG).await.unwrap();
+    vault.checkpoint().await.unwrap();
+    let stray = "pack/ab/abababababababababababababababab";
+    world.store.plant(stray, vec![7; 1000]);
+    world.store.plant("page/0000000000000001/abababababababababababababababab", vec![7; 10]);
+    let young = reclaim(&vault).await;
+    assert_eq!((young.young.objects, young.gone().objects), (1, 0), "{young:?}");
+    later(&world, &vault).await;
+    // Refers to nothing that a listing shows as old, and is needed: an open file, unpublished.
+    let flags = OpenFlags { write: true, ..OpenFlags::default() };
+    let open = vault.vfs().create(&USER, InodeNo::ROOT, b"open", 0o644, flags).await.unwrap().1;
+    vault.vfs().write(open, WriteAt::Offset(0), &bytes(3, 5 << 20)).await.unwrap();
+    let old = reclaim(&vault).await;
+    assert_eq!((old.packs.objects, old.young.objects), (1, 0), "{old:?}");
+    assert_eq!(old.checkpoints.objects, 1, "{old:?}");
+    assert!(world.store.peek(stray).is_none());
+    vault.vfs().flush(open).await.unwrap();
+    vault.vfs().release(open).await.unwrap();
+    let model =
+        [("a", b"here".to_vec()), ("clock", b"ticks".to_vec()), ("open", bytes(3, 5 << 20))];
+    is_whole(&world, vault, &model.map(|(name, data)| (name.to_owned(), data)).into()).await;
+}
+
+#[tokio::test]
+async fn k5_a_store_that_does_not_delete_is_said_and_no_more() {
+    let world = World::new().await;
+    let vault = vault(&world).await;
+    write(&vault.vfs(), "gone", &bytes(9, 3 << 20)).await;
+    vault.sync(LONG).await.unwrap();
+    unlink(&vault, "gone").await;
+    later(&world, &vault).await;
+    reclaim(&vault).await;
+    later(&world, &vault).await;
+    world.faulty.inject(On::next(Verb::Delete, "").times(u32::MAX), Fault::Fails(denied()));
+    let refused = reclaim(&vault).await;
+    assert_eq!(refused.gone().objects, 0);
+    assert!(refused.trouble[0].contains("did not delete"), "{refused:?}");
+    write(&vault.vfs(), "works", b"on").await;
+    vault.sync(LONG).await.unwrap();
+    world.faulty.heal();
+    assert!(reclaim(&vault).await.packs.objects > 0);
+}
