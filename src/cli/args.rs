@@ -11,6 +11,8 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::old_states_args::{GcArgs, RetentionArgs, SnapshotArgs};
+
 /// The least memory, and the least disk, in bytes. Memory is divided among buffers that each hold one pack of what is
 /// written, read and sent; disk holds staging with two packs and its reserve. With less, these parts do not work.
 const FLOOR: u64 = 64_000_000;
@@ -94,6 +96,12 @@ pub(super) enum Command {
     Status(StatusArgs),
     /// Check that everything the vault refers to is in the bucket, and complete
     Check(CheckArgs),
+    /// Delete in the bucket what neither the vault nor any state that is kept needs any more
+    Gc(GcArgs),
+    /// Show or set for how long old states are kept
+    Retention(RetentionArgs),
+    /// Keep states under a name
+    Snapshot(SnapshotArgs),
     /// Give the AWS credentials of this shell to a running mount or service
     Credentials(CredentialsArgs),
     /// The background process; started by mount or serve, which send it what to do
@@ -169,6 +177,24 @@ pub(super) struct OpeningArgs {
     /// How long sending what is left may take after SIGTERM; less than the service manager's own limit
     #[arg(long, value_name = "TIME", default_value = "75s", value_parser = time)]
     pub stop_timeout: Duration,
+}
+
+impl OpeningArgs {
+    /// As when none of them is given.
+    pub(super) fn usual() -> Self {
+        Self {
+            foreground: false,
+            read_only: false,
+            take_over: false,
+            accept_rollback: false,
+            accept_damage: false,
+            single_machine: false,
+            fsync: Fsync::Local,
+            memory: ByteSize::mib(256),
+            cache_size: None,
+            stop_timeout: Duration::from_secs(75),
+        }
+    }
 }
 
 #[derive(Debug, Args)]

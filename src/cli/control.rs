@@ -19,6 +19,7 @@ use zeroize::Zeroizing;
 use super::daemon::spec::Credentials;
 use super::daemon_report::DaemonReport;
 use super::exit::{CliResult, Exit, Failure};
+use super::old_states::OldStates;
 use crate::gateway::ServeOptions;
 use crate::os;
 use crate::types::{Progress, path_text};
@@ -69,6 +70,8 @@ pub(super) enum ControlRequest {
     Unserve,
     /// Sign with these from now on.
     Credentials(Credentials),
+    /// Deletion, retention, snapshots.
+    OldStates(OldStates),
 }
 
 /// What the daemon says. Each variant is a unit, a struct or holds a struct: JSON with a tag inside has no place for a
@@ -80,6 +83,11 @@ pub(super) enum ControlReply {
     Status(Box<DaemonReport>),
     /// What was asked for is under way.
     Progress(Progress),
+    /// A line for people.
+    Said {
+        /// What it says.
+        text: String,
+    },
     /// It is done; the last reply.
     Done,
     /// It could not be done, and why; the last reply.
@@ -108,6 +116,8 @@ pub(super) trait ControlHandler: Send + Sync + 'static {
     async fn unserve(&self, progress: &mpsc::Sender<ControlReply>) -> CliResult;
     /// Takes other credentials for the store.
     async fn credentials(&self, given: Credentials) -> CliResult;
+    /// Deletes what is old, changes for how long it is kept, makes and ends snapshots; says what came of it.
+    async fn old_states(&self, what: OldStates, told: &mpsc::Sender<ControlReply>) -> CliResult;
 }
 
 /// Makes the socket (0600), in the place of one that a dead daemon left. The caller holds
@@ -222,6 +232,7 @@ async fn converse(mut stream: UnixStream, handler: Arc<dyn ControlHandler>) -> i
                 ControlRequest::Serve(options) => handler.serve(options).await,
                 ControlRequest::Unserve => handler.unserve(&progress).await,
                 ControlRequest::Credentials(given) => handler.credentials(given).await,
+                ControlRequest::OldStates(what) => handler.old_states(what, &progress).await,
                 ControlRequest::Sync | ControlRequest::Status => handler.sync(&progress).await,
             }
         };

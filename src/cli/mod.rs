@@ -28,6 +28,8 @@ mod exit;
 mod last;
 mod messages;
 mod mount_dir;
+mod old_states;
+mod old_states_args;
 mod output;
 mod paths;
 mod progress;
@@ -83,6 +85,9 @@ fn run(arguments: &Arguments) -> CliResult {
         Command::Mount(args) => wait_for(commands::mount(global, paths, args)),
         Command::Serve(args) => wait_for(commands::serve(global, paths, args)),
         Command::Check(args) => wait_for(commands::check(global, paths, args)),
+        Command::Gc(args) => wait_for(commands::gc(global, paths, args)),
+        Command::Retention(args) => wait_for(commands::retention(global, paths, args)),
+        Command::Snapshot(args) => wait_for(commands::snapshot(global, paths, args)),
         Command::Credentials(args) => wait_for(commands::credentials(global, paths, args)),
         Command::Daemon(_) => Ok(()), // `main` has done it
     }

@@ -60,7 +60,12 @@ impl UploadBar {
         self.bar.tick();
     }
 
-    /// Prints a line without tearing the bar.
+    /// Prints a line of an answer without tearing the bar.
+    pub(super) fn tell(&self, line: &str) {
+        self.bar.suspend(|| say!("{line}"));
+    }
+
+    /// Prints a line for people without tearing the bar.
     pub(super) fn say(&self, line: &str) {
         self.bar.suspend(|| complain!("{line}"));
     }

@@ -54,16 +54,15 @@ impl Batch {
 }
 
 impl Reclaimer {
-    /// Deletes what of a batch nothing on this machine needs; `went` hears of each object's bytes. `false`: the store refuses,
-    /// and why is in `trouble`.
+    /// Deletes what of a batch nothing on this machine needs; `went` hears of each object's bytes. What the store
+    /// says if it refuses.
     pub(super) async fn delete(
         &self,
         promised: &Promised,
         batch: Batch,
         pace: Pace,
         mut went: impl FnMut(u64),
-        trouble: &mut Vec<String>,
-    ) -> Result<bool> {
+    ) -> Result<Option<String>> {
         let packs: Vec<_> = batch.packs.iter().map(|(pack, _)| *pack).collect();
         let frozen: std::collections::HashSet<_> =
             self.staging.freeze(&packs, self.uploader.confirmed()).into_iter().collect();
@@ -72,7 +71,7 @@ impl Reclaimer {
         let packs = packs.map(|(pack, bytes)| (pack_object(pack), bytes));
         let all: Vec<_> = packs.chain(batch.others).collect();
         if all.is_empty() {
-            return Ok(true);
+            return Ok(None);
         }
         let result = async {
             self.put_horizon(promised, None).await?;
@@ -84,9 +83,7 @@ impl Reclaimer {
                 let began = Instant::now();
                 let names: Vec<_> = some.iter().map(|(name, _)| name.clone()).collect();
                 if let Err(error) = self.bucket.delete(&names).await {
-                    let refusal = format!("the store did not delete: {}", with_causes(&error));
-                    trouble.push(refusal);
-                    return Ok(false);
+                    return Ok(Some(with_causes(&error)));
                 }
                 os::reached(PipelineStep::Deleted);
                 some.iter().for_each(|(_, bytes)| went(*bytes));
@@ -94,7 +91,7 @@ impl Reclaimer {
                     sleep(began.elapsed() * (SHARE - 1)).await;
                 }
             }
-            Ok(true)
+            Ok(None)
         };
         let result = result.await;
         self.staging.thaw();
@@ -136,7 +133,11 @@ impl Reclaimer {
     /// Waits for uploads to end, but not for ever.
     async fn give_way(&self) {
         let until = Instant::now() + GIVES_WAY;
-        while self.staging.usage().unsent_packs > 0 && Instant::now() < until {
+        let is_sending = || {
+            let usage = self.staging.usage();
+            usage.unsent_packs > usage.open_packs
+        };
+        while is_sending() && Instant::now() < until {
             sleep(Duration::from_secs(1)).await;
         }
     }

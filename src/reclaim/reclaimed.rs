@@ -54,8 +54,10 @@ pub struct Reclaimed {
     pub young: ObjectTally,
     /// The oldest state that is promised: 0 is the first.
     pub oldest: u64,
-    /// What the store refused, or what was in the way; the rest was done.
+    /// What the user should know of the bucket.
     pub trouble: Vec<String>,
+    /// Why the store did not delete all that was to go, if so.
+    pub refused: Option<String>,
 }
 
 impl Reclaimed {
@@ -70,6 +72,6 @@ impl Reclaimed {
 
     /// Whether something will go when it is old enough, without any further change.
     pub fn leaves_something(&self) -> bool {
-        self.retained.objects + self.young.objects > 0 || !self.trouble.is_empty()
+        self.retained.objects + self.young.objects > 0 || self.refused.is_some()
     }
 }

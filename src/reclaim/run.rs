@@ -45,10 +45,18 @@ impl Reclaimer {
         }
     }
 
+    /// Returns when everything appended before is in the bucket.
+    ///
+    /// # Errors
+    /// It is not, and nothing has moved for a minute.
+    pub async fn settle(&self) -> Result<()> {
+        let appended = self.journal.appended();
+        Ok(self.uploader.sync_while_moving(appended, PATIENCE, || {}).await?)
+    }
+
     async fn once(&self, plan: ReclaimPlan, tell: Tell<'_>) -> Result<Reclaimed> {
         let _under_way = UnderWay::begin(&self.staging);
-        let appended = self.journal.appended();
-        self.uploader.sync_while_moving(appended, PATIENCE, || {}).await?;
+        self.settle().await?;
         let Some(promised) = Promised::make(self).await? else {
             return Ok(Reclaimed { dry_run: plan.dry_run, ..Reclaimed::default() });
         };

@@ -27,9 +27,8 @@ pub(super) struct Sweep<'a> {
     promised: &'a Promised,
     plan: ReclaimPlan,
     tell: Tell<'a>,
+    /// Once the store has refused, nothing more is tried.
     report: Reclaimed,
-    /// The store refuses: nothing more is tried.
-    refused: bool,
 }
 
 impl<'a> Sweep<'a> {
@@ -45,7 +44,7 @@ impl<'a> Sweep<'a> {
             trouble: promised.trouble.clone(),
             ..Reclaimed::default()
         };
-        Self { at, promised, plan, tell, report, refused: false }
+        Self { at, promised, plan, tell, report }
     }
 
     /// All kinds. What makes an old state openable goes first, what it needs later.
@@ -60,7 +59,7 @@ impl<'a> Sweep<'a> {
         self.packs().await?;
         self.listed("superblock/", Kind::Others, Self::superblock_goes).await?;
         self.listed("probe/", Kind::Others, Self::probe_goes).await?;
-        let is_done = !self.plan.dry_run && !self.refused;
+        let is_done = !self.plan.dry_run && self.report.refused.is_none();
         if is_done && self.report.packs.objects > 0 {
             self.at.put_horizon(self.promised, Some(self.promised.from)).await?;
         } else if is_done && !self.promised.ended.is_empty() && self.report.gone().objects == 0 {
@@ -160,17 +159,16 @@ impl<'a> Sweep<'a> {
     }
 
     async fn carry_out(&mut self, batch: Batch, kind: Kind) -> Result<()> {
-        if batch.is_empty() || self.refused {
+        if batch.is_empty() || self.report.refused.is_some() {
             return Ok(());
         }
         let mut gone = ObjectTally::default();
         if self.plan.dry_run {
             batch.lengths().for_each(|bytes| gone.count(bytes));
         } else {
-            let trouble = &mut self.report.trouble;
             let went = |bytes| gone.count(bytes);
-            let deleted = self.at.delete(self.promised, batch, self.plan.pace, went, trouble);
-            self.refused = !deleted.await?;
+            let deleted = self.at.delete(self.promised, batch, self.plan.pace, went);
+            self.report.refused = deleted.await?;
         }
         let place = match kind {
             Kind::Packs => &mut self.report.packs,

@@ -34,6 +34,10 @@ impl Vault {
         tell: &(dyn Fn(&Reclaimed) + Send + Sync),
     ) -> Result<Reclaimed> {
         let Some(writer) = &self.writer else { return Err(Error::ReadOnlyMount) };
+        if !dry_run {
+            self.vfs.publish_all().await?;
+            self.content.close_packs()?;
+        }
         writer.reclaiming.run(ReclaimPlan { dry_run, pace: Pace::Full }, tell).await
     }
 

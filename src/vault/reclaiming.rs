@@ -68,6 +68,10 @@ impl Reclaiming {
         let _one = self.one.lock().await;
         let retention = self.retention().await?;
         let by_hand = plan.pace == Pace::Full;
+        if by_hand {
+            // What was just removed is in the checkpoint.
+            self.reclaimer.settle().await?;
+        }
         if !plan.dry_run && (by_hand || retention < CHECKPOINTS_BELOW) {
             self.checkpointer.checkpoint_if_changed().await?;
         }

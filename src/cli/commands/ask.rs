@@ -86,6 +86,7 @@ fn follow(client: &mut Client, running: &RunningDaemon) -> io::Result<CliResult>
     loop {
         match client.next()? {
             ControlReply::Progress(progress) => bar.show(&progress),
+            ControlReply::Said { text } => bar.tell(&text),
             ControlReply::Done => return Ok(Ok(())),
             ControlReply::Failed(failure) => {
                 let message = format!("{shown}: {}", failure.message);

@@ -35,7 +35,8 @@ pub(crate) async fn check(global: &Global, paths: &UserPaths, args: &CheckArgs) 
     )];
     if found.unused.0 > 0 {
         text.push(format!(
-            "  nothing refers to {} packs with {} (any more); they stay in the bucket for now",
+            "  nothing refers to {} packs with {} (any more): old states or snapshots may, and `s3vault gc` \
+             deletes what none needs",
             found.unused.0,
             ByteSize::b(found.unused.1)
         ));

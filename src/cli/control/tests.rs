@@ -46,6 +46,12 @@ impl ControlHandler for FakeDaemon {
         Err(Failure::new(Exit::Denied, given.access_key))
     }
 
+    async fn old_states(&self, _: OldStates, told: &mpsc::Sender<ControlReply>) -> CliResult {
+        let said = ControlReply::Said { text: "kept".to_owned() };
+        drop(told.send(said).await);
+        Ok(())
+    }
+
     async fn unserve(&self, _: &mpsc::Sender<ControlReply>) -> CliResult {
         self.heard.lock().push("unserve");
         assert!(!self.is_broken.load(Relaxed), "planted");

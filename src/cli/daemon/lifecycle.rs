@@ -27,9 +27,11 @@ use super::spec::{Credentials, DaemonMessage};
 use crate::cli::control::{ControlHandler, ControlReply};
 use crate::cli::daemon_report::{DaemonReport, State};
 use crate::cli::exit::{CliResult, Exit, Failure};
+use crate::cli::old_states::OldStates;
 use crate::gateway::ServeOptions;
 use crate::types::Progress;
 
+mod answer;
 mod ending;
 
 pub(crate) use ending::EndLimits;
@@ -61,6 +63,8 @@ pub(crate) trait HostedVault: Send + Sync + 'static {
     async fn unserve(&self) -> bool;
     /// Takes other credentials for the store.
     async fn credentials(&self, given: Credentials) -> CliResult;
+    /// Does what is asked about old states; the answer, a line each.
+    async fn old_states(&self, what: OldStates) -> CliResult<Vec<String>>;
     /// Unmounts, unless files are open ([`Exit::Busy`]); without a mount it is over at once. May block for a moment.
     fn unmount(&self) -> CliResult;
     /// Unmounts lazily: out of sight now, whatever is open.
@@ -361,6 +365,11 @@ impl ControlHandler for Lifecycle {
     async fn credentials(&self, given: Credentials) -> CliResult {
         // While it ends, too: what is unsent may wait for nothing else.
         self.vault.credentials(given).await
+    }
+
+    async fn old_states(&self, what: OldStates, told: &mpsc::Sender<ControlReply>) -> CliResult {
+        let work = self.vault.old_states(what);
+        answer::told(work, self.limits.tick, || self.vault.progress(), told).await
     }
 
     async fn unserve(&self, progress: &mpsc::Sender<ControlReply>) -> CliResult {

@@ -17,6 +17,7 @@ use super::spec::{Credentials, Spec};
 use crate::cli::daemon_report::{BudgetUsage, DaemonReport, NewestCommit};
 use crate::cli::exit::{CliResult, Exit, Failure};
 use crate::cli::messages;
+use crate::cli::old_states::{self, OldStates};
 use crate::cli::registry::RunningDaemon;
 use crate::cli::target::Target;
 use crate::fuse::{self, MountOptions, Mounted};
@@ -323,6 +324,11 @@ impl HostedVault for VaultHost {
             Ok(()) => Ok(()),
             Err(error) => Err(messages::of_hand_over(&error, &place)),
         }
+    }
+
+    async fn old_states(&self, what: OldStates) -> CliResult<Vec<String>> {
+        let done = old_states::carry_out(&self.vault, &what).await;
+        done.map_err(|error| self.failure(&error))
     }
 
     fn unmount(&self) -> CliResult {

@@ -77,6 +77,10 @@ impl HostedVault for FakeVault {
         Ok(())
     }
 
+    async fn old_states(&self, _: OldStates) -> CliResult<Vec<String>> {
+        Ok(vec!["kept".to_owned()])
+    }
+
     async fn unserve(&self) -> bool {
         let mut calls = self.calls.lock();
         let mut serves = calls.iter().filter(|call| call.ends_with("serve"));
