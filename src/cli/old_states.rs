@@ -157,6 +157,17 @@ fn describe(report: &Reclaimed, retention: Duration) -> Vec<String> {
     for (tally, why) in kept.into_iter().filter(|(tally, _)| tally.objects > 0) {
         lines.push(format!("       {} {why}", counted(tally, "pack")));
     }
+    if report.sparse.objects > 0 {
+        let done = match report.rewritten {
+            0 => String::new(),
+            bytes => format!("; {} of them written anew, the rest goes later", ByteSize::b(bytes)),
+        };
+        lines.push(format!(
+            "       {} in {} of these packs nobody needs any more{done}",
+            ByteSize::b(report.sparse.bytes),
+            report.sparse.objects
+        ));
+    }
     if report.oldest > 0 {
         lines.push(format!("The oldest state that is kept is that of commit {}.", report.oldest));
     }

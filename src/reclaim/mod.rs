@@ -15,4 +15,4 @@ mod sweep;
 
 pub use error::{Error, Result};
 pub use place::{Pace, ReclaimPlan, Reclaimer};
-pub use reclaimed::{ObjectTally, Reclaimed};
+pub use reclaimed::{ObjectTally, Reclaimed, SparsePack};

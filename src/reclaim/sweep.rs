@@ -5,7 +5,7 @@ use super::deletion::{Batch, names_of};
 use super::fate::{Age, COMMITS_KEPT, PackFate, PackJudge};
 use super::place::{ReclaimPlan, Reclaimer, Tell};
 use super::promised::Promised;
-use super::reclaimed::{ObjectTally, Reclaimed};
+use super::reclaimed::{ObjectTally, Reclaimed, SparsePack};
 use crate::checkpoint::{Pins, manifest_name, pack_row};
 use crate::log::parse_commit_name;
 use crate::store::{Listed, Lister};
@@ -65,6 +65,7 @@ impl<'a> Sweep<'a> {
         } else if is_done && !self.promised.ended.is_empty() && self.report.gone().objects == 0 {
             self.at.put_horizon(self.promised, None).await?;
         }
+        self.report.keep_worst();
         Ok(self.report)
     }
 
@@ -84,6 +85,9 @@ impl<'a> Sweep<'a> {
                     fate = PackFate::Live;
                 }
                 self.note(fate, &object, &names);
+                if let Some(row) = row.filter(|row| row.references > 0) {
+                    self.report.weigh(SparsePack::of(pack, object.length, &row));
+                }
                 if fate == PackFate::Goes {
                     batch.push_pack(pack, object.length);
                 }

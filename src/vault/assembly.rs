@@ -16,6 +16,7 @@ use super::open::OpenContext;
 use super::open_vault::{Vault, Writer};
 use super::reader::read_state;
 use super::reclaiming::Reclaiming;
+use super::rewriting::Rewriting;
 use super::state_dir::StateDir;
 use super::this_machine::{MachineLock, make_private};
 use super::{Result, VaultOptions, disk_space, journal_trim, store_facts};
@@ -117,8 +118,6 @@ impl Vault {
         let bytes = Shares::of(options.memory).wire;
         let limits = UploadLimits { bytes, ..UploadLimits::default() };
         let uploader = Arc::new(Uploader::start(parts, hooks, limits, StepObserver::default()));
-        let reclaimer = reclaimer(&options, &index, (&staging, &journal, &uploader));
-        let reclaiming = Reclaiming::new(reclaimer, checkpointer.clone());
         let durability = durability(&options, &staging, &barrier, &uploader);
         let how = vfs::VfsOptions { read_only: false, fsync: options.fsync };
         let journaled = journal.appended();
@@ -126,6 +125,8 @@ impl Vault {
         make_root(&index).await?;
         vfs.recover().await?;
         let periodic = vfs.start(&tokio::runtime::Handle::current());
+        let reclaimer = reclaimer(&options, &index, (&staging, &journal, &uploader));
+        let reclaiming = reclaiming(reclaimer, &vfs, &checkpointer);
         let mut tasks = tasks(&journal, &index, &barrier, &checkpointer, &index_room);
         tasks.push(deletion(&reclaiming));
         let writer = Some(Writer {
@@ -170,6 +171,16 @@ fn reclaimer(
         journal: journal.clone(),
         uploader: uploader.clone(),
     }
+}
+
+fn reclaiming(
+    reclaimer: Reclaimer,
+    vfs: &Vfs,
+    checkpointer: &Arc<Checkpointer>,
+) -> Arc<Reclaiming> {
+    let (bucket, keys) = (reclaimer.bucket.clone(), reclaimer.keys.clone());
+    let rewriting = Rewriting::new(bucket, keys, vfs.clone());
+    Reclaiming::new(reclaimer, rewriting, checkpointer.clone())
 }
 
 fn deletion(reclaiming: &Arc<Reclaiming>) -> JoinHandle<()> {

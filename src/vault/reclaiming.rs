@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep};
 
 use super::Result;
 use super::checkpointer::Checkpointer;
+use super::rewriting::Rewriting;
 use crate::index::Index;
 use crate::reclaim::{Pace, ReclaimPlan, Reclaimed, Reclaimer};
 use crate::types::{CommitNo, with_causes};
@@ -27,6 +28,7 @@ const CHECKPOINTS_BELOW: Duration = LONGEST;
 /// Deletion in an open vault.
 pub(super) struct Reclaiming {
     reclaimer: Reclaimer,
+    rewriting: Rewriting,
     checkpointer: Arc<Checkpointer>,
     index: Index,
     state: Mutex<ReclaimState>,
@@ -48,10 +50,14 @@ pub struct ReclaimState {
 }
 
 impl Reclaiming {
-    pub(super) fn new(reclaimer: Reclaimer, checkpointer: Arc<Checkpointer>) -> Arc<Self> {
+    pub(super) fn new(
+        reclaimer: Reclaimer,
+        rewriting: Rewriting,
+        checkpointer: Arc<Checkpointer>,
+    ) -> Arc<Self> {
         let index = reclaimer.index.clone();
         let (state, one) = (Mutex::default(), tokio::sync::Mutex::default());
-        Arc::new(Self { reclaimer, checkpointer, index, state, one })
+        Arc::new(Self { reclaimer, rewriting, checkpointer, index, state, one })
     }
 
     /// How it fares.
@@ -84,7 +90,12 @@ impl Reclaiming {
             self.state.lock().running = Some(report.clone());
             tell(report);
         };
-        let done = self.reclaimer.run(plan, &heard).await;
+        let mut done = self.reclaimer.run(plan, &heard).await;
+        if let Ok(report) = &mut done
+            && !plan.dry_run
+        {
+            report.rewritten = self.rewriting.run(&report.worst, !by_hand).await?;
+        }
         let mut state = self.state.lock();
         state.running = None;
         match &done {

@@ -96,6 +96,19 @@ pub(super) struct Run {
     size: u64,
 }
 
+impl Run {
+    /// Of records that go on without a hole; none without any.
+    pub(super) fn new(records: Vec<(u64, Extent)>, size: u64) -> Option<Self> {
+        let range = records.first()?.0..records.last().map(|(at, extent)| at + extent.length)?;
+        Some(Self { range, records, size })
+    }
+
+    /// In bytes.
+    pub(super) fn length(&self) -> u64 {
+        self.range.end - self.range.start
+    }
+}
+
 #[cfg(test)]
 impl Run {
     pub(super) fn ends_after(&self, offset: u64) -> bool {
@@ -192,11 +205,5 @@ impl Vfs {
 fn runs(list: &[(u64, Extent)], size: u64) -> Vec<Run> {
     let goes_on = |a: &(u64, Extent), b: &(u64, Extent)| a.0 + a.1.length == b.0;
     let whole = list.chunk_by(goes_on).flat_map(|run| run.chunks(STEP));
-    whole
-        .filter(|run| run.len() > 1)
-        .filter_map(|run| {
-            let range = run.first()?.0..run.last().map(|(at, extent)| at + extent.length)?;
-            Some(Run { range, records: run.to_vec(), size })
-        })
-        .collect()
+    whole.filter(|run| run.len() > 1).filter_map(|run| Run::new(run.to_vec(), size)).collect()
 }

@@ -1,20 +1,16 @@
 //! Each pack's end: that it has a footer that opens.
 
-use std::cell::Cell;
-
 use futures_util::{StreamExt, stream};
 
 use super::findings::is_finding;
 use super::{Checker, Flaw, Flaws, PackTally, Result};
-use crate::content::open_footer;
 use crate::store;
-use crate::types::{KIB, PackId};
+use crate::types::PackId;
 use crate::upload::pack_object;
+use crate::vault::pack_footer::read_footer;
 
 /// Footers fetched at once.
 const PARALLEL: usize = 16;
-/// What is fetched of a pack's end: nearly every footer whole, in one request.
-const TAIL: u64 = 16 * KIB;
 
 impl Checker<'_> {
     /// Opens the footer of every pack that is there; with `read_data` that comes later, with the
@@ -58,24 +54,8 @@ impl Checker<'_> {
 
     async fn footer_of(&self, name: &str, id: PackId) -> store::Result<Option<String>> {
         let length = self.bucket.head(name).await?.length;
-        let mut from = length.saturating_sub(TAIL);
-        loop {
-            let tail = self.bucket.get(name, Some(from..length)).await?;
-            let needed = Cell::new(from);
-            let found = open_footer(self.keys, id, length, |range| {
-                needed.set(needed.get().min(range.start));
-                let cut = |at: u64| usize::try_from(at.checked_sub(from)?).ok();
-                let range = cut(range.start).zip(cut(range.end));
-                range
-                    .filter(|range| range.1 <= tail.len())
-                    .map(|range| tail.slice(range.0..range.1))
-                    .ok_or("it is not there")
-            });
-            if needed.get() >= from {
-                let only = "it holds what is needed, but not what it takes to salvage it alone";
-                return Ok(found.err().map(|why| format!("its footer is bad ({why}); {only}")));
-            }
-            from = needed.get();
-        }
+        let found = read_footer(self.bucket, self.keys, id, length).await?;
+        let only = "it holds what is needed, but not what it takes to salvage it alone";
+        Ok(found.err().map(|why| format!("its footer is bad ({why}); {only}")))
     }
 }

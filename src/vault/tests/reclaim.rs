@@ -174,3 +174,55 @@ async fn k5_a_store_that_does_not_delete_is_said_and_no_more() {
     world.faulty.heal();
     assert!(reclaim(&vault).await.packs.objects > 0);
 }
+
+#[tokio::test]
+async fn k5_what_lives_in_a_mostly_dead_pack_is_written_anew() {
+    let world = World::new().await;
+    let vault = vault(&world).await;
+    let mut model = BTreeMap::new();
+    // One pack of many files, and a large file of which the middle is overwritten.
+    for n in 0..40 {
+        let (name, data) = (format!("small{n}"), bytes(n, 100_000));
+        write(&vault.vfs(), &name, &data).await;
+        model.insert(name, data);
+    }
+    vault.sync(LONG).await.unwrap();
+    let mut large = bytes(77, 9 << 20);
+    write(&vault.vfs(), "large", &large).await;
+    vault.sync(LONG).await.unwrap();
+    for n in (0..40).filter(|n| n % 8 > 0) {
+        unlink(&vault, &format!("small{n}")).await;
+        model.remove(&format!("small{n}"));
+    }
+    let found = vault.vfs().lookup(InodeNo::ROOT, b"large").await.unwrap();
+    let flags = OpenFlags { write: true, ..OpenFlags::default() };
+    let open = vault.vfs().open(found.ino, flags).await.unwrap();
+    let (over, at) = (bytes(78, 7 << 20), 1 << 20);
+    for (n, part) in over.chunks(128 << 10).enumerate() {
+        let to = (at + n * (128 << 10)) as u64;
+        vault.vfs().write(open, WriteAt::Offset(to), part).await.unwrap();
+    }
+    vault.vfs().flush(open).await.unwrap();
+    vault.vfs().release(open).await.unwrap();
+    large[at..at + over.len()].copy_from_slice(&over);
+    model.insert("large".into(), large);
+    vault.sync(LONG).await.unwrap();
+    let first = reclaim(&vault).await;
+    assert!(first.sparse.objects >= 2 && first.rewritten >= 2 << 20, "{first:?}");
+    assert!(first.rewritten < 4 << 20, "what lives, and no more: {first:?}");
+    for _ in 0..3 {
+        later(&world, &vault).await;
+        reclaim(&vault).await;
+    }
+    let last = reclaim(&vault).await;
+    assert_eq!((last.sparse.objects, last.rewritten), (0, 0), "{last:?}");
+    model.insert("clock".into(), b"ticks".to_vec());
+    let live: usize = model.values().map(Vec::len).sum();
+    let stored = |prefix: &str| -> usize {
+        let names = world.store.names();
+        let sizes = names.iter().filter(|name| name.starts_with(prefix));
+        sizes.map(|name| world.store.peek(name).unwrap().len()).sum()
+    };
+    assert!(stored("pack/") < live * 3 / 2, "{} bytes for {live}", stored("pack/"));
+    is_whole(&world, vault, &model).await;
+}
