@@ -58,22 +58,7 @@ class Server:
         self.request("PUT", "/bench/warm-up", b"x")
 
     def request(self, method, path, body=b"", connection=None):
-        now = datetime.datetime.now(datetime.timezone.utc)
-        stamp, day = now.strftime("%Y%m%dT%H%M%SZ"), now.strftime("%Y%m%d")
-        host = f"127.0.0.1:{self.port}"
-        payload = "UNSIGNED-PAYLOAD"
-        names = "host;x-amz-content-sha256;x-amz-date"
-        canonical = (f"{method}\n{path}\n\nhost:{host}\nx-amz-content-sha256:{payload}\nx-amz-date:{stamp}\n\n"
-                     f"{names}\n{payload}")
-        scope = f"{day}/us-east-1/s3/aws4_request"
-        to_sign = f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
-        key = ("AWS4" + SECRET).encode()
-        for part in (day, "us-east-1", "s3", "aws4_request"):
-            key = hmac.new(key, part.encode(), hashlib.sha256).digest()
-        signature = hmac.new(key, to_sign.encode(), hashlib.sha256).hexdigest()
-        headers = {"x-amz-date": stamp, "x-amz-content-sha256": payload,
-                   "Authorization": f"AWS4-HMAC-SHA256 Credential={KEY}/{scope}, SignedHeaders={names}, "
-                                    f"Signature={signature}"}
+        headers = signed(f"127.0.0.1:{self.port}", method, path, {})
         connection = connection or http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         connection.request(method, path, body=body, headers=headers)
         answer = connection.getresponse()
@@ -97,6 +82,28 @@ class Server:
     def stop(self):
         self.process.kill()
         self.process.wait()
+
+
+def signed(host, method, target, headers):
+    """The headers of a request, with a signature that the server believes."""
+    now = datetime.datetime.now(datetime.timezone.utc)
+    stamp, day = now.strftime("%Y%m%dT%H%M%SZ"), now.strftime("%Y%m%d")
+    headers = {name.lower(): value for name, value in headers.items()}
+    headers |= {"host": host, "x-amz-date": stamp, "x-amz-content-sha256": "UNSIGNED-PAYLOAD"}
+    names = sorted(name for name in headers if name == "host" or name.startswith("x-amz-"))
+    path, _, query = target.partition("?")
+    query = "&".join(sorted(part if "=" in part else part + "=" for part in query.split("&") if part))
+    lines = "".join(f"{name}:{headers[name].strip()}\n" for name in names)
+    canonical = f"{method}\n{path}\n{query}\n{lines}\n{';'.join(names)}\nUNSIGNED-PAYLOAD"
+    scope = f"{day}/us-east-1/s3/aws4_request"
+    to_sign = f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
+    key = ("AWS4" + SECRET).encode()
+    for part in (day, "us-east-1", "s3", "aws4_request"):
+        key = hmac.new(key, part.encode(), hashlib.sha256).digest()
+    signature = hmac.new(key, to_sign.encode(), hashlib.sha256).hexdigest()
+    headers["authorization"] = (f"AWS4-HMAC-SHA256 Credential={KEY}/{scope}, SignedHeaders={';'.join(names)}, "
+                                f"Signature={signature}")
+    return headers
 
 
 def free_ports():

@@ -10,8 +10,6 @@ that knows another key, would."""
 import contextlib
 import datetime
 import email.utils
-import hashlib
-import hmac
 import http.client
 import http.server
 import random
@@ -22,7 +20,7 @@ import threading
 import time
 import urllib.parse
 
-from rig import ACCESS_KEY, SECRET_KEY
+from weed import KEY, signed
 
 SKEW_ALLOWED = 15 * 60
 HOUR = 3600
@@ -55,7 +53,7 @@ class Faulty:
     def __init__(self, port, seed):
         self.port, self.random = port, random.Random(f"{seed}/faulty")
         self.kind, self.hits, self.lateness = None, 0, 1.0
-        self.knows = ACCESS_KEY
+        self.knows = KEY
         self.puts = {}
         self._lock, self._connections = threading.Lock(), set()
         self._server = None
@@ -125,7 +123,7 @@ class Faulty:
         """What the server says: status, headers, body."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
         with contextlib.closing(connection):
-            connection.request(method, target, body=body, headers=signed(self.port, method, target, headers))
+            connection.request(method, target, body=body, headers=signed(f"127.0.0.1:{self.port}", method, target, headers))
             answer = connection.getresponse()
             return answer.status, [(name, value) for name, value in answer.getheaders() if name.lower() not in
                                    ("date", "connection", "transfer-encoding", "content-length")], answer.read()
@@ -259,25 +257,3 @@ class Request(http.server.BaseHTTPRequestHandler):
 
 def error(status, code):
     return status, [("Content-Type", "application/xml")], f"<Error><Code>{code}</Code><Message>as told</Message></Error>".encode()
-
-
-def signed(port, method, target, headers):
-    """The headers, with a signature that the server believes."""
-    now = datetime.datetime.now(datetime.timezone.utc)
-    stamp, day = now.strftime("%Y%m%dT%H%M%SZ"), now.strftime("%Y%m%d")
-    headers = {name.lower(): value for name, value in headers.items()}
-    headers |= {"host": f"127.0.0.1:{port}", "x-amz-date": stamp, "x-amz-content-sha256": "UNSIGNED-PAYLOAD"}
-    names = sorted(name for name in headers if name == "host" or name.startswith("x-amz-"))
-    path, _, query = target.partition("?")
-    query = "&".join(sorted(part if "=" in part else part + "=" for part in query.split("&") if part))
-    lines = "".join(f"{name}:{headers[name].strip()}\n" for name in names)
-    canonical = f"{method}\n{path}\n{query}\n{lines}\n{';'.join(names)}\nUNSIGNED-PAYLOAD"
-    scope = f"{day}/us-east-1/s3/aws4_request"
-    to_sign = f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
-    key = ("AWS4" + SECRET_KEY).encode()
-    for part in (day, "us-east-1", "s3", "aws4_request"):
-        key = hmac.new(key, part.encode(), hashlib.sha256).digest()
-    signature = hmac.new(key, to_sign.encode(), hashlib.sha256).hexdigest()
-    headers["authorization"] = (f"AWS4-HMAC-SHA256 Credential={ACCESS_KEY}/{scope}, SignedHeaders={';'.join(names)}, "
-                                f"Signature={signature}")
-    return headers
