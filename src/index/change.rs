@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use super::drainer::Drainer;
 use super::inner::{DRAIN_AT, Inner};
@@ -63,6 +64,11 @@ impl Index {
     /// How much the map holds.
     pub fn totals(&self) -> Totals {
         self.0.layers.read().totals()
+    }
+
+    /// How often anything was written to its files, as they grow only with that. The count keeps nothing of them open.
+    pub fn writes(&self) -> Arc<AtomicU64> {
+        self.0.sled.db().writes()
     }
 
     /// The commit of the base.

@@ -4,7 +4,8 @@ use std::fs;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::{Error, Result};
 use crate::log;
@@ -30,6 +31,8 @@ pub(super) struct SledDb {
     /// Its file: room is taken for it, nothing is written to it.
     file: Option<fs::File>,
     condemned: AtomicBool,
+    /// How often anything was, or is about to be, written.
+    writes: Arc<AtomicU64>,
     #[cfg(test)]
     fault: parking_lot::Mutex<Option<SledFault>>,
 }
@@ -68,6 +71,7 @@ impl SledDb {
             dir: dir.to_owned(),
             file: file.ok(),
             condemned: AtomicBool::new(false),
+            writes: Arc::default(),
             #[cfg(test)]
             fault: parking_lot::Mutex::default(),
         })
@@ -82,6 +86,7 @@ impl SledDb {
         if *self.fault.lock() == Some(SledFault::Full) {
             return Err(Error::Log(log::Error::Full));
         }
+        self.writes.fetch_add(1, Ordering::Relaxed);
         let wanted = BATCH_FLOOR + BATCH_FACTOR * bytes;
         let taken = match &self.file {
             // sled writes behind the end of its file, or where something was before.
@@ -157,12 +162,18 @@ impl SledDb {
         *self.fault.lock() = fault;
     }
 
+    /// How often anything was written: as long as this stays, the files are as large as they were.
+    pub(super) fn writes(&self) -> Arc<AtomicU64> {
+        self.writes.clone()
+    }
+
     /// One batch: all of it is there after a crash, or nothing.
     pub(super) fn apply(&self, batch: sled::Batch) -> Result<()> {
         self.guarded(|db| {
             os::before(PipelineStep::IndexWrite, || Ok(())).map_err(sled::Error::Io)?;
             Ok(db.apply_batch(batch)?)
         })?;
+        self.writes.fetch_add(1, Ordering::Relaxed);
         os::reached(PipelineStep::IndexWritten);
         free_garbage();
         Ok(())
@@ -172,6 +183,7 @@ impl SledDb {
     pub(super) fn flush(&self) -> Result<()> {
         self.take_room(0)?;
         self.guarded(|db| Ok(db.flush()?))?;
+        self.writes.fetch_add(1, Ordering::Relaxed);
         os::reached(PipelineStep::IndexFlushed);
         Ok(())
     }

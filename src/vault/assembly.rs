@@ -92,7 +92,7 @@ impl Vault {
         let budget = disk_budget(&options.state_dir, options.cache_size);
         let content = open_content(&options, &cache, &staging, budget / 2);
         let dir = StateDir { root: options.state_dir.clone() }.index(false);
-        let index_room = IndexRoom::new(dir, budget, cache.clone(), staging.clone());
+        let index_room = IndexRoom::new((&index, dir), budget, cache.clone(), staging.clone());
         let barrier = barrier(&staging, &journal, &cache);
         let (generation, keys) = (options.unlocked.generation, options.unlocked.keys.clone());
         let data_dir = options.machine.data_dir.clone();

@@ -1,5 +1,6 @@
 //! The index counts in `--cache-size`, too (J8). It cannot be told how large to be: its file grows with what changed since
-//! the last checkpoint. So it is measured, and first the cache gives way to it, then what may be written.
+//! the last checkpoint. So it is measured while it is written to, and first the cache gives way to it, then what may be
+//! written.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -8,11 +9,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::cache::Cache;
+use crate::index::Index;
+use crate::os;
 use crate::types::MIB;
 use crate::upload::Staging;
 
-/// How often it is measured.
+/// How often it is measured, if anything was written to it.
 const LOOK: Duration = Duration::from_secs(1);
+/// If nothing was, it is measured once in so many times all the same: sled has threads of its own.
+const IDLE: u32 = 60;
 /// What it may grow by between two looks: a few batches. At most a sixteenth of the budget.
 const AHEAD: u64 = 4 * MIB;
 /// `stat` counts the disk in blocks of so many bytes.
@@ -22,15 +27,32 @@ const BLOCK: u64 = 512;
 pub(super) struct IndexRoom {
     dir: PathBuf,
     budget: u64,
+    /// How often the index was written to. Not the index itself: a look may outlive the vault for a moment.
+    writes: Arc<AtomicU64>,
     cache: Cache,
     staging: Staging,
     taken: AtomicU64,
 }
 
+/// When a look is worth it.
+#[derive(Default)]
+struct Looks {
+    /// How often the index was written to when it was last asked.
+    writes: Option<u64>,
+    /// How often it was asked since that changed.
+    idle: u32,
+}
+
 impl IndexRoom {
-    /// Of the index in `dir`; `budget` is for all that a vault has on this disk.
-    pub(super) fn new(dir: PathBuf, budget: u64, cache: Cache, staging: Staging) -> Arc<Self> {
-        Arc::new(Self { dir, budget, cache, staging, taken: AtomicU64::new(0) })
+    /// Of `index`, which is in `dir`; `budget` is for all that a vault has on this disk.
+    pub(super) fn new(
+        (index, dir): (&Index, PathBuf),
+        budget: u64,
+        cache: Cache,
+        staging: Staging,
+    ) -> Arc<Self> {
+        let writes = index.writes();
+        Arc::new(Self { dir, budget, writes, cache, staging, taken: AtomicU64::new(0) })
     }
 
     /// Bytes of the disk that the index takes, as last measured.
@@ -40,8 +62,16 @@ impl IndexRoom {
 
     /// Measures for as long as the vault is open.
     pub(super) async fn watch(self: Arc<Self>) {
+        let mut looks = Looks::default();
         loop {
-            self.look();
+            if looks.is_due(self.writes.load(Ordering::Relaxed)) {
+                let this = self.clone();
+                let look = move || os::watched_here("measuring the index", || this.look());
+                // A panic is said; the next look comes all the same.
+                if os::blocking(look).await.is_err() {
+                    return; // the runtime is shutting down
+                }
+            }
             tokio::time::sleep(LOOK).await;
         }
     }
@@ -52,6 +82,15 @@ impl IndexRoom {
         let (cache, beside) = shares(self.budget, taken);
         self.cache.limit_disk(cache);
         self.staging.takes_beside(beside);
+    }
+}
+
+impl Looks {
+    /// After a write, and once more after the last one: what sled wrote then may come to the disk a little later.
+    fn is_due(&mut self, writes: u64) -> bool {
+        let is_new = self.writes.replace(writes) != Some(writes);
+        self.idle = if is_new { 0 } else { self.idle + 1 };
+        self.idle <= 1 || self.idle.is_multiple_of(IDLE)
     }
 }
 
@@ -90,6 +129,14 @@ mod tests {
             assert!(cache + (budget / 2 - beside) + index * MIB <= budget, "{index}");
         }
         assert_eq!(shares(budget, 500 * MIB), (8 * MIB, 16 * MIB), "something can be sent always");
+    }
+
+    #[test]
+    fn an_index_that_nobody_writes_to_is_measured_seldom() {
+        let mut looks = Looks::default();
+        let due: Vec<_> = [3, 3, 3, 3, 4, 5, 5, 5].map(|writes| looks.is_due(writes)).into();
+        assert_eq!(due, [true, true, false, false, true, true, true, false]);
+        assert_eq!((0..6000).filter(|_| looks.is_due(5)).count(), 100);
     }
 
     #[test]
