@@ -53,7 +53,7 @@ pub use overlay::{Overlay, OverlayBytes, OverlayPiece};
 pub use publication::{Publication, Took, Turn, Unpublished};
 pub use replaced::{Answers, OverlapCount, Question};
 pub use rewrite::Copied;
-pub use seal::{SealedExtent, extent_opens, seal_extent};
+pub use seal::{SealedExtent, extent_opens, part_opens, seal_extent};
 pub use staged_extent::StagedExtent;
 pub use version::VersionHash;
 

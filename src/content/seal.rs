@@ -1,6 +1,7 @@
 //! How an extent is sealed and how it is opened: the one place that knows which key, which place and which codec an
 //! extent's message has. Where its bytes lie, and how they get there, is others' business.
 
+use super::chunks::chunks;
 use super::{Error, Result};
 use crate::crypto::{Keys, Opener, Place, Sealer, layout, random};
 use crate::types::{Codec, EXTENT_MAX, Extent, ExtentId, KeyEpoch, PackId, Reference};
@@ -169,4 +170,21 @@ pub fn extent_opens(keys: &Keys, reference: &Reference, sealed: &[u8]) -> bool {
         && sealed.get(24..56) == Some(&reference.commitment);
     let plain = keys.open(Place::Extent(reference.extent), sealed);
     is_named && plain.is_ok_and(|plain| plain.len() as u64 == reference.plain_length)
+}
+
+/// Whether a file can be read as far as it has something of the extent, from `sealed`, which is as long as its message:
+/// by the record alone, as readers do it. The message's header and its other chunks may be anything.
+pub fn part_opens(keys: &Keys, extent: &Extent, sealed: &[u8]) -> bool {
+    if check(keys, extent).is_err() {
+        return false;
+    }
+    let (reference, chunks) = (&extent.reference, chunks(extent));
+    let within = layout::sealed_range(&chunks, reference.plain_length);
+    let cut = usize::try_from(within.start).ok().zip(usize::try_from(within.end).ok());
+    let Some(sealed) = cut.and_then(|(from, to)| sealed.get(from..to)) else { return false };
+    let opener = ExtentOpener::new(keys, reference);
+    let into = &mut Vec::new();
+    opener.is_ok_and(|opener| {
+        opener.open_chunks(chunks.start, reference.plain_length, sealed, into).is_ok()
+    })
 }

@@ -7,8 +7,9 @@ use futures_util::{StreamExt, stream};
 use super::findings::is_finding;
 use super::map::Map;
 use super::{Checker, Flaw, Flaws, Result};
-use crate::content::{extent_opens, open_footer};
-use crate::types::{InodeNo, PackId, Reference};
+use crate::content::{extent_opens, open_footer, part_opens};
+use crate::crypto::Keys;
+use crate::types::{Extent, InodeNo, PackId, Reference};
 use crate::upload::pack_object;
 
 /// Packs read at once: 64 MiB of memory.
@@ -18,7 +19,15 @@ const PARALLEL: usize = 4;
 type WantedPacks = BTreeMap<PackId, References>;
 
 /// What the map refers to in one pack, and which files do.
-type References = HashMap<Reference, Vec<InodeNo>>;
+type References = HashMap<Reference, Vec<PartOfFile>>;
+
+/// A file, and what it has of an extent: that can be readable where the extent as a whole does not open.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct PartOfFile {
+    ino: InodeNo,
+    skip: u64,
+    length: u64,
+}
 
 /// The packs of one round: those from `from` on that fit.
 struct Round {
@@ -56,7 +65,8 @@ impl Checker<'_> {
             let Some((ino, extent)) = record.extent()? else { return Ok(()) };
             let pack = extent.reference.pack;
             if pack >= from && round.until.is_none_or(|until| pack < until) {
-                round.take(pack, extent.reference, ino, self.references);
+                let part = PartOfFile { ino, skip: extent.skip, length: extent.length };
+                round.take(extent.reference, part, self.references);
             }
             Ok(())
         })
@@ -89,15 +99,21 @@ impl Checker<'_> {
         let all = wanted.len();
         for (reference, by) in wanted {
             let end = reference.offset.saturating_add(reference.sealed_length);
-            let opens = slice(reference.offset, end)
-                .is_some_and(|sealed| extent_opens(self.keys, reference, &sealed));
-            if !opens {
-                bad += 1;
-                inodes.extend(by);
+            let sealed = slice(reference.offset, end);
+            if sealed.as_ref().is_some_and(|sealed| extent_opens(self.keys, reference, sealed)) {
+                continue;
             }
+            bad += 1;
+            let is_lost = |part: &&PartOfFile| {
+                !sealed.as_ref().is_some_and(|s| part.opens(self.keys, reference, s))
+            };
+            inodes.extend(by.iter().filter(is_lost).map(|part| part.ino));
         }
         if bad > 0 {
-            let what = format!("{bad} of its {all} extents do not open: it was changed");
+            let mut what = format!("{bad} of its {all} extents do not open whole: it was changed");
+            if inodes.is_empty() {
+                what += ", but not where a file needs it";
+            }
             return Ok(Some(Flaw { what, inodes: Some(inodes) }));
         }
         let read = |range: std::ops::Range<u64>| slice(range.start, range.end).ok_or("not there");
@@ -109,11 +125,19 @@ impl Checker<'_> {
     }
 }
 
+impl PartOfFile {
+    /// Whether it can be read from `sealed`, all that there is of the extent.
+    fn opens(self, keys: &Keys, reference: &Reference, sealed: &[u8]) -> bool {
+        let Self { skip, length, .. } = self;
+        part_opens(keys, &Extent { skip, length, reference: reference.clone() }, sealed)
+    }
+}
+
 impl Round {
-    fn take(&mut self, pack: PackId, reference: Reference, ino: InodeNo, budget: usize) {
-        let by = self.wanted.entry(pack).or_default().entry(reference).or_default();
-        if by.last() != Some(&ino) {
-            by.push(ino);
+    fn take(&mut self, reference: Reference, part: PartOfFile, budget: usize) {
+        let by = self.wanted.entry(reference.pack).or_default().entry(reference).or_default();
+        if by.last() != Some(&part) {
+            by.push(part);
             self.references += 1;
         }
         while self.references > budget && self.wanted.len() > 1 {
