@@ -119,7 +119,7 @@ impl StagingArea {
         let (file, length, renamed, was_found) = {
             let table = self.table.lock();
             let Some(entry) = table.get(pack) else { return Ok(false) };
-            (entry.file.clone(), entry.length, entry.renamed, entry.extents_end.is_some())
+            (entry.file.clone(), entry.length, entry.renamed, entry.parts.is_some())
         };
         if range.end > length {
             if let Some(tail) = self.tails.of(pack)

@@ -1,6 +1,7 @@
 //! A pack that is to be sent, and the proof that the bucket has it (C5).
 
 use super::pack_names::pack_object;
+use super::referred_parts::ReferredParts;
 use crate::store::Uploaded;
 use crate::types::{MIB, PackId};
 
@@ -18,7 +19,6 @@ pub(super) fn is_full_pack(length: u64) -> bool {
 pub(super) struct PackJob {
     pub(super) pack: PackId,
     pub(super) length: u64,
-    pub(super) extents_end: Option<u64>,
 }
 
 impl PackJob {
@@ -42,13 +42,17 @@ impl InBucket {
         is_it.then_some(Self { job, same: true })
     }
 
-    /// The store holds `theirs` under the pack's name: `None` unless our extents are in it, each byte in its place.
-    /// It may be longer than what is here, or end in another footer (J7).
-    pub(super) fn compared(job: PackJob, ours: &[u8], theirs: &[u8]) -> Option<Self> {
-        let extents = job.extents_end.and_then(|end| usize::try_from(end).ok());
+    /// The store holds `theirs` under the pack's name: `None` unless the extents that are referred to are in it, each byte
+    /// in its place. It may be longer than what is here, end in another footer, or differ between them (J7).
+    pub(super) fn compared(
+        job: PackJob,
+        parts: Option<&ReferredParts>,
+        ours: &[u8],
+        theirs: &[u8],
+    ) -> Option<Self> {
         let same = theirs == ours;
-        let holds = |end: usize| theirs.len() >= end && ours.get(..end) == theirs.get(..end);
-        (same || extents.is_some_and(holds)).then_some(Self { job, same })
+        let holds = |parts: &ReferredParts| parts.are_same_in(ours, theirs);
+        (same || parts.is_some_and(holds)).then_some(Self { job, same })
     }
 
     pub(super) fn job(&self) -> PackJob {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::referred_parts::ReferredParts;
 use crate::os::DiskFile;
 use crate::types::{PackId, Seq};
 
@@ -38,8 +39,8 @@ pub(super) struct StagedPack {
     /// Its name in the directory is durable, and it is `<id>.pack`.
     pub(super) named: bool,
     pub(super) renamed: bool,
-    /// Recovered after a crash: where its last extent ends. The bucket may have it with another footer (J7).
-    pub(super) extents_end: Option<u64>,
+    /// Recovered after a crash: what is needed of it. The bucket may have it with other bytes elsewhere (J7).
+    pub(super) parts: Option<Arc<ReferredParts>>,
     /// The bucket's object equals the file byte for byte.
     pub(super) same: bool,
     pub(super) file: Option<Arc<dyn DiskFile>>,
@@ -67,7 +68,7 @@ impl StagedPack {
             synced: 0,
             named: false,
             renamed,
-            extents_end: None,
+            parts: None,
             same: false,
             file,
         }

@@ -9,6 +9,7 @@ use super::freezer::Freezer;
 use super::job::{InBucket, PackJob};
 use super::pack::{PackToSync, Stage, StagedPack};
 use super::ref_counts::RefCounts;
+use super::referred_parts::ReferredParts;
 use super::send_queue::SendQueue;
 use super::settled::Settled;
 use crate::log::DroppedPack;
@@ -88,11 +89,11 @@ impl PackTable {
     }
 
     /// The pack has its footer and its name: it is in the queue.
-    pub(super) fn closed(&mut self, id: PackId, extents_end: Option<u64>) {
+    pub(super) fn closed(&mut self, id: PackId, parts: Option<Arc<ReferredParts>>) {
         let Some(pack) = self.packs.get_mut(&id) else { return };
         pack.stage = Stage::Closed;
         pack.renamed = true;
-        pack.extents_end = extents_end;
+        pack.parts = parts;
         if pack.file.is_some() {
             self.kept_open.push_back(id);
         }
@@ -301,7 +302,12 @@ impl PackTable {
         let id = self.queue.take(most, most_full)?;
         let pack = self.packs.get_mut(&id)?;
         pack.stage = Stage::Sending;
-        Some(PackJob { pack: id, length: pack.length, extents_end: pack.extents_end })
+        Some(PackJob { pack: id, length: pack.length })
+    }
+
+    /// Of a pack found after a crash: what is needed of it (J7).
+    pub(super) fn parts(&self, id: PackId) -> Option<Arc<ReferredParts>> {
+        self.packs.get(&id)?.parts.clone()
     }
 
     /// Whether anything waits to be sent.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::area::StagingArea;
 use super::error::{Error, Result};
 use super::pack_names::{closed_name, open_name};
+use super::referred_parts::ReferredParts;
 use super::unwritten::UnwrittenTail;
 use crate::os::{self, DiskFile, PipelineStep, is_full};
 use crate::types::PackId;
@@ -101,11 +102,12 @@ impl StagingArea {
         Ok(())
     }
 
-    fn closed(&self, pack: PackId, extents_end: Option<u64>) {
+    fn closed(&self, pack: PackId, parts: Option<Arc<ReferredParts>>) {
         os::reached(PipelineStep::PackClosed);
-        self.table.lock().closed(pack, extents_end);
+        let was_found = parts.is_some();
+        self.table.lock().closed(pack, parts);
         // Of one that was found, recovery has decided.
-        if extents_end.is_none() {
+        if !was_found {
             self.discard_unwanted(pack, false);
         }
         self.changed.notify_waiters();
@@ -154,7 +156,7 @@ impl StagingArea {
         }
         self.tails.forget(pack);
         if std::mem::take(&mut tail.closes) {
-            self.closed(pack, tail.extents_end);
+            self.closed(pack, tail.parts.take());
         }
         Ok(())
     }

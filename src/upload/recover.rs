@@ -1,10 +1,12 @@
 //! After a crash: packs that were never closed, and packs that lost their end (J7).
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::error::{Error, Result};
 use super::pack::Stage;
 use super::pack_names::parse_name;
+use super::referred_parts::ReferredParts;
 use super::staging::Staging;
 use super::unwritten::UnwrittenTail;
 use crate::os::{self, PipelineStep};
@@ -31,14 +33,14 @@ pub struct Recovered {
 
 impl Staging {
     /// J7, after `open` and once it is decided that the journal goes on: `referred` says, for each pack here that a
-    /// transaction of the journal refers to, where the last extent that is referred to ends. Packs without a good
-    /// footer are cut there and closed; packs that nothing refers to are removed. May be interrupted and repeated.
+    /// transaction of the journal refers to, which parts of it are referred to. Packs without a good
+    /// footer are cut behind the last of them and closed; packs that nothing refers to are removed. May be interrupted and repeated.
     ///
     /// # Errors
     /// `Short` when a pack lacks an extent that is referred to: J3 should have found that record bad.
     pub fn recover(
         &self,
-        referred: &HashMap<PackId, u64>,
+        referred: &HashMap<PackId, ReferredParts>,
         footers: &dyn Footers,
     ) -> Result<Recovered> {
         let mut done = Recovered::default();
@@ -50,12 +52,13 @@ impl Staging {
             if stage == Some(Stage::Dropped) {
                 continue; // it goes with the next barrier, which says so durably
             }
-            let Some(end) = referred.get(&pack).copied() else {
+            let Some(parts) = referred.get(&pack) else {
                 self.forget_found(pack, &name, length)?;
                 os::reached(PipelineStep::PackForgotten);
                 done.removed += 1;
                 continue;
             };
+            let end = parts.end();
             if length < end {
                 return Err(Error::Short { pack, length, wanted: end });
             }
@@ -65,13 +68,13 @@ impl Staging {
                     written: length,
                     closes: true,
                     renamed,
-                    extents_end: Some(end),
+                    parts: Some(Arc::new(parts.clone())),
                     ..UnwrittenTail::default()
                 };
                 self.area.write_or_keep(pack, tail)?;
                 done.whole += 1;
             } else {
-                self.mend(pack, renamed, length, end, footers)?;
+                self.mend((pack, renamed), length, parts, footers)?;
                 done.mended += 1;
             }
             os::reached(PipelineStep::PackRecovered);
@@ -83,13 +86,12 @@ impl Staging {
     /// Cuts a pack after its last extent that counts, and closes it.
     fn mend(
         &self,
-        pack: PackId,
-        renamed: bool,
+        (pack, renamed): (PackId, bool),
         length: u64,
-        end: u64,
+        parts: &ReferredParts,
         footers: &dyn Footers,
     ) -> Result<()> {
-        let what = "cutting a pack found in staging";
+        let (what, end) = ("cutting a pack found in staging", parts.end());
         let footer = footers.make(pack, end);
         let file = self.area.open_file(pack, renamed).map_err(Error::io(what))?;
         // First cut, then the footer: a crash between leaves a pack without one, as it was found.
@@ -103,7 +105,7 @@ impl Staging {
             bytes: footer,
             closes: true,
             renamed,
-            extents_end: Some(end),
+            parts: Some(Arc::new(parts.clone())),
             ..UnwrittenTail::default()
         };
         self.area.write_or_keep(pack, tail)

@@ -165,7 +165,8 @@ async fn compare(
     ours: &Bytes,
 ) -> Result<InBucket, Error> {
     let theirs = pipeline.bucket.get(name, None).await?;
-    if let Some(proof) = InBucket::compared(job, ours, &theirs) {
+    let parts = pipeline.area.table.lock().parts(job.pack);
+    if let Some(proof) = InBucket::compared(job, parts.as_deref(), ours, &theirs) {
         return Ok(proof);
     }
     if ours.starts_with(&theirs) || pipeline.broken.lock().contains(&job.pack) {

@@ -89,7 +89,7 @@ mod tests {
         );
         assert_eq!(queue.take(full, full - 1), None, "the full one has no room");
         assert_eq!(queue.take(full, full), Some(id(2)));
-        let job = PackJob { pack: id(1), length: 10, extents_end: None };
+        let job = PackJob { pack: id(1), length: 10 };
         queue.landed(job);
         queue.put_back(job);
         assert_eq!(queue.take(5, 0), None, "it is first again, and too large");

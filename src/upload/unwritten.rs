@@ -10,6 +10,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::error::{Error, Result};
+use super::referred_parts::ReferredParts;
 use crate::os::DiskFile;
 use crate::types::PackId;
 
@@ -26,7 +27,8 @@ pub(super) struct UnwrittenTail {
     /// Whether the footer is in `bytes`, or was written: the pack is closed once the tail is empty.
     pub(super) closes: bool,
     pub(super) renamed: bool,
-    pub(super) extents_end: Option<u64>,
+    /// Of a pack found after a crash.
+    pub(super) parts: Option<Arc<ReferredParts>>,
 }
 
 /// All tails. This lock is not held while a tail's own is taken.

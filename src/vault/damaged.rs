@@ -37,7 +37,7 @@ impl OpenContext<'_> {
         let (path, why) = match Journal::inspect(&dir, self.keys()) {
             Ok(Some(found)) => return Ok(Some(found)),
             Ok(None) => {
-                let packs = lonely_packs(&self.state_dir.root)?;
+                let packs = packs_in(&self.state_dir.staging())?;
                 match (Journal::has_start(&dir, self.keys())?, packs) {
                     (Some(true), _) | (None, 0) => return Ok(None),
                     (Some(false), _) => (first_file(&dir), "is no journal any more".to_owned()),
@@ -48,7 +48,7 @@ impl OpenContext<'_> {
             }
             Err(log::Error::Damaged { segment, offset }) => {
                 let why = format!("is damaged at byte {offset}, before its last barrier");
-                (dir.join(format!("{segment:016x}")), why)
+                (self.segment(segment), why)
             }
             Err(error) => return Err(error.into()),
         };
@@ -130,13 +130,9 @@ impl OpenContext<'_> {
                 found.drop_from(seq)?;
                 continue;
             }
-            let closed = self.state_dir.staging().join(format!("{pack}.pack"));
-            let why = match how {
-                StagedAs::Missing => "is cut, or missing",
-                _ => "is damaged: files with something in it cannot be read whole",
-            };
             if !is_accepted {
-                self.accept(closed, why.into())?;
+                let (path, why) = self.what_is_wrong(pack, how, found);
+                self.accept(path, why)?;
             }
             is_accepted = true;
             match how {
@@ -145,6 +141,34 @@ impl OpenContext<'_> {
             }
         }
         Ok(())
+    }
+
+    /// The file of a pack that is not in staging as it should be, and what is wrong with it.
+    fn what_is_wrong(&self, pack: PackId, how: StagedAs, found: &Inspection) -> (PathBuf, String) {
+        let file = |kind| self.state_dir.staging().join(format!("{pack}.{kind}"));
+        let (closed, open) = (file("pack"), file("open"));
+        let is_there = closed.exists() || open.exists();
+        let path = if closed.exists() || !open.exists() { closed } else { open };
+        let why = match (how, found.end()) {
+            (StagedAs::Missing, _) if is_there => "is cut".into(),
+            // A journal that is cut may have said, where it went on, that the pack was dropped.
+            (StagedAs::Missing, Some(end)) => {
+                let segment = self.segment(end.segment);
+                format!(
+                    "is missing, or else {} is cut, which ends at byte {}",
+                    segment.display(),
+                    end.offset
+                )
+            }
+            (StagedAs::Missing, None) => "is missing".into(),
+            _ => "is damaged: what of it does not open cannot be read".into(),
+        };
+        (path, why)
+    }
+
+    /// The file of a segment of the journal.
+    fn segment(&self, number: u64) -> PathBuf {
+        self.state_dir.journal().join(format!("{number:016x}"))
     }
 
     fn first_bad(
@@ -198,20 +222,14 @@ fn range_of(bytes: &[u8], from: u64, to: u64) -> Option<&[u8]> {
     bytes.get(usize::try_from(from).ok()?..usize::try_from(to).ok()?)
 }
 
-/// Packs that are in staging and were not set aside.
-fn lonely_packs(state_dir: &Path) -> Result<usize> {
-    let failed = || Error::io("staging cannot be listed");
-    let mut packs = names(&state_dir.join("staging")).map_err(failed())?;
-    let is_pack = |name: &OsString| {
+/// How many packs are in staging. Without a journal there should be none: they leave before it goes, or are set aside
+/// before (W1).
+fn packs_in(staging: &Path) -> Result<usize> {
+    let there = names(staging).map_err(Error::io("staging cannot be listed"))?;
+    let is_pack = |name: &&OsString| {
         Path::new(name).extension().is_some_and(|kind| kind == "pack" || kind == "open")
     };
-    packs.retain(is_pack);
-    let aside = state_dir.join("set-aside");
-    for folder in names(&aside).map_err(failed())? {
-        let there = names(&aside.join(folder).join("staging")).map_err(failed())?;
-        packs.retain(|pack| !there.contains(pack));
-    }
-    Ok(packs.len())
+    Ok(there.iter().filter(is_pack).count())
 }
 
 /// What is in a directory, which may not be there.

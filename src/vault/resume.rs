@@ -14,7 +14,7 @@ use crate::index::Index;
 use crate::log::{Inspection, Journal, JournalOptions, NotedCommit};
 use crate::os::{self, Directory, PipelineStep};
 use crate::types::{PackId, Seq};
-use crate::upload::{Staging, StagingLimits};
+use crate::upload::{ReferredParts, Staging, StagingLimits};
 
 impl OpenContext<'_> {
     pub(super) fn open_staging(&self) -> Result<Staging> {
@@ -76,14 +76,14 @@ impl OpenContext<'_> {
         let dropped: Vec<_> = found.dropped().collect();
         staging.restore_dropped(&dropped);
         let dropped: HashSet<_> = dropped.into_iter().map(|dropped| dropped.pack).collect();
-        let mut referred: HashMap<PackId, u64> = HashMap::new();
+        let mut referred: HashMap<PackId, ReferredParts> = HashMap::new();
         for tx in found.unsent.iter().filter(|tx| tx.seq > survey.confirmed) {
             let staged = || tx.staged.iter().filter(|r| !dropped.contains(&r.pack));
             let packs: Vec<_> = staged().map(|reference| reference.pack).collect();
             staging.appending(tx.seq, &packs)?;
             for reference in staged() {
-                let end = referred.entry(reference.pack).or_default();
-                *end = (*end).max(reference.offset + reference.sealed_length);
+                let part = reference.offset..reference.offset + reference.sealed_length;
+                referred.entry(reference.pack).or_default().add(part);
             }
         }
         staging.recover(&referred, &self.footers())?;

@@ -267,6 +267,13 @@ impl Inspection {
         self.dropped.iter().map(|(dropped, _)| *dropped)
     }
 
+    /// Where it ends: what comes after that is not there, or is not whole.
+    pub fn end(&self) -> Option<Damage> {
+        let last =
+            self.segments.last().map(|whole| Damage { segment: whole.number, offset: whole.end });
+        self.torn.or(last)
+    }
+
     /// Whether all that came before its first segment is noted as confirmed.
     fn starts_after_confirmed(&self) -> bool {
         self.segments.first().is_some_and(|whole| whole.first <= self.noted.upto.next())

@@ -136,7 +136,8 @@ fn j7_a_pack_without_a_good_footer_is_cut_after_the_last_extent_referred_to() {
     drop(staging);
 
     let staging = open(&dir);
-    let referred = HashMap::from([(id(1), 12), (id(2), 12), (id(3), 12)]);
+    let upto = |end| std::iter::once(0..end).collect();
+    let referred = HashMap::from([1, 2, 3].map(|n| (id(n), upto(12))));
     staging.appending(Seq(1), &[id(1), id(2), id(3)]).unwrap();
     let done = staging.recover(&referred, &TestFooters).unwrap();
     assert_eq!((done.whole, done.mended, done.removed), (1, 2, 1));
@@ -154,7 +155,7 @@ fn j7_a_pack_without_a_good_footer_is_cut_after_the_last_extent_referred_to() {
     // Interrupted and repeated it comes to the same.
     let again = open(&dir).recover(&referred, &TestFooters).unwrap();
     assert_eq!((again.whole, again.mended, again.removed), (3, 0, 0));
-    let too_far = HashMap::from([(id(1), 4 * KIB)]);
+    let too_far = HashMap::from([(id(1), upto(4 * KIB))]);
     assert!(matches!(open(&dir).recover(&too_far, &TestFooters), Err(Error::Short { .. })));
 }
 

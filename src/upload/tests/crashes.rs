@@ -17,7 +17,8 @@ use crate::records::Transaction;
 use crate::store::{Bucket, Deadlines, MemoryStore};
 use crate::types::{CommitNo, Generation, Hash, MIB, PackId, Seq};
 use crate::upload::{
-    Barrier, Footers, Hooks, Parts, Staging, StagingLimits, StepObserver, Uploader, pack_object,
+    Barrier, Footers, Hooks, Parts, ReferredParts, Staging, StagingLimits, StepObserver, Uploader,
+    pack_object,
 };
 
 /// Everything that outlives the process, at one moment.
@@ -106,8 +107,8 @@ async fn go_on(moment: &Moment, keys: &Keys) -> usize {
             let end = reference.offset + reference.sealed_length;
             let there = staging.length(reference.pack).is_some_and(|length| length >= end);
             assert!(there, "C4: {:?} needs {}, after {:?}", tx.seq, reference.pack, moment.step);
-            let last = referred.entry(reference.pack).or_insert(0);
-            *last = end.max(*last);
+            let parts: &mut ReferredParts = referred.entry(reference.pack).or_default();
+            parts.add(reference.offset..end);
         }
         let packs: Vec<_> = tx.staged.iter().map(|reference| reference.pack).collect();
         staging.appending(tx.seq, &packs).unwrap();

@@ -16,7 +16,8 @@ use crate::log::{Journal, JournalOptions, PackWatcher};
 use crate::os::{Directory, Disk, PipelineStep};
 use crate::types::{PackId, Reference, Seq};
 use crate::upload::{
-    Barrier, Error, Footers, OpenPack, PackHold, Staging, StagingLimits, StepObserver,
+    Barrier, Error, Footers, OpenPack, PackHold, ReferredParts, Staging, StagingLimits,
+    StepObserver,
 };
 
 struct Local {
@@ -137,8 +138,8 @@ fn reopen(keys: &Keys, cut: &PowerCut, extents: &HashMap<(PackId, u64), usize>, 
     }
     let mut referred = HashMap::new();
     for reference in found.unsent.iter().flat_map(|tx| &tx.staged) {
-        let last = referred.entry(reference.pack).or_insert(0);
-        *last = end(reference).max(*last);
+        let parts: &mut ReferredParts = referred.entry(reference.pack).or_default();
+        parts.add(reference.offset..end(reference));
     }
     staging.recover(&referred, &GoodFooters).unwrap();
     for tx in &found.unsent {

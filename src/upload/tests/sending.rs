@@ -323,15 +323,17 @@ async fn w3_fenced_nothing_more_is_sent_and_everything_stays() {
 
 #[tokio::test]
 async fn j7_what_was_put_before_a_crash_under_the_same_id_is_right_if_our_extents_are_in_it() {
-    // What the bucket has may be longer, or end otherwise, after the extents; but not differ in them.
+    // What the bucket has may be longer, end otherwise, or differ in what nothing refers to (this disk may have changed
+    // that); but not in the extents that are needed.
     let ours = [vec![1; 1000], FOOTER.to_vec()].concat();
     let longer = [vec![1; 1000], vec![9; 500], b"<another footer>".to_vec()].concat();
-    let mut stranger = ours.clone();
-    stranger[500] = 2;
+    let (mut elsewhere, mut stranger) = (ours.clone(), ours.clone());
+    (elsewhere[500], stranger[300]) = (2, 2);
     let broken = vec![1; 999]; // half a put: removed, and put again
     for (theirs, right, kept) in [
         (&ours, true, true),
         (&longer, true, true),
+        (&elsewhere, true, true),
         (&stranger, false, true),
         (&broken, true, false),
     ] {
@@ -339,7 +341,8 @@ async fn j7_what_was_put_before_a_crash_under_the_same_id_is_right_if_our_extent
         let (pack, hold) = rig.pack(1, 1000);
         let seq = rig.publish(1, &[1], 1000);
         std::mem::forget((pack, hold)); // the crash
-        let found = std::collections::HashMap::from([(id(1), 1000)]);
+        let parts = [0..400, 600..1000].into_iter().collect();
+        let found = std::collections::HashMap::from([(id(1), parts)]);
         rig.staging.recover(&found, &NoFooters).unwrap();
         rig.store.plant(&pack_object(id(1)), theirs.clone());
         let uploader = rig.uploader(quick()).await;
