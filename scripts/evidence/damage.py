@@ -198,11 +198,12 @@ class Damages:
         at_least = Worker.in_bucket if unsent and (refused or kind == "journal" and "cut" in damage) else \
             Worker.fsynced if unsent else Worker.in_journal
         lacking = self.workers.judge(here.mountpoint, at_least, may_fail=unsent and refused)
-        unreadable = any(content == UNREADABLE for tree in self.workers.found(here.mountpoint) for content, _ in tree.values())
+        unreadable = unreadable_in(self.workers.found(here.mountpoint))
         if (lacking or unreadable) and not re.search("dropped|given up", said):
             raise Trouble(f"something is lost, and nothing is said: {said}")
         if unsent or refused:
-            self.end_and_check(unreadable)
+            # Of a pack that is all there only what is damaged cannot be read, and a check finds that.
+            self.end_and_check(unreadable, path.stem if refused and "pack" in kind else None)
         else:
             self.end()
         outcome = "some files cannot be read" if unreadable else "the end of what was unsent is lost" if lacking else "all there"
@@ -219,14 +220,19 @@ class Damages:
         path.unlink()
         return []
 
-    def end_and_check(self, unreadable=False):
-        """What is there is in the bucket, whole (or what is not is found by a check); nothing panicked."""
+    def end_and_check(self, unreadable=(), damaged_pack=None):
+        """What is there is in the bucket, whole; nothing panicked. Of a pack that went there damaged a check says so, and
+        names the files that cannot be read, and no other."""
         found = [self.workers.found(self.here.mountpoint)]
         self.end()
-        if unreadable:
-            self.rig.check(expected=16)
-        else:
-            self.rig.check()
+        said = self.rig.check(0, 16).out if damaged_pack else self.rig.check().out
+        damaged = [line for line in said.splitlines() if line.strip().startswith("damaged: ")]
+        if any(f"/{damaged_pack}: " not in line for line in damaged) or len(damaged) > 1:
+            raise Trouble(f"not this one alone is damaged: {said}")
+        named = re.findall(r"cannot be read whole: (.*)", said)
+        named = {name for names in named for name in re.sub(r" and \d+ more$", "", names).split(", ")}
+        if len(named) != min(len(unreadable), 10) or not named <= {name for names in unreadable for name in names}:
+            raise Trouble(f"what cannot be read is {unreadable}, and a check says: {said}")
         with self.rig.from_bucket_alone() as there:
             found.append(self.workers.found(there.mountpoint))
         if found[0] != found[1]:
@@ -309,6 +315,12 @@ class Damages:
         self.workers.judge(self.here.mountpoint, Worker.in_journal)
         self.end_and_check()
         say(f"{self.task.part}: cloned state: all there")
+
+
+def unreadable_in(found):
+    """The files that cannot be read, each as all of its names."""
+    return {tuple(f"{worker}/{name}" for name in names)
+            for worker, tree in found.items() for content, names in tree.values() if content is UNREADABLE}
 
 
 def remove(path):

@@ -1,8 +1,10 @@
 """Kills the daemon at each step of its work, lets steps fail, and compares what the next mount shows.
 
 The steps are those of src/os/steps.rs, armed by S3VAULT_FAILPOINT in a program that was built with the feature `testing`.
-One `life` is a mount that is armed with one step while several threads change files; it ends at that step, or else by a
-SIGKILL at some moment. Every step has to be reached: one that never is is an error of this driver.
+A *life* has two mounts. In the first nothing is armed: what it shows is compared with what the threads did in the life
+before, and it is ended so that the step can come. The second is armed with one step while the threads change files; it
+ends at that step, or else by a SIGKILL at some moment. Every step has to be reached: one that never is is an error of this
+driver. `--quick` does `QUICK_LIVES`, some of each kind of step, chosen by the seed.
 """
 
 import contextlib
@@ -21,34 +23,44 @@ OPTIONS = ("--cache-size", "64MB")
 # A vault for so many passes over the steps: nothing in a bucket is deleted yet, so a soak begins anew now and then.
 PASSES_PER_VAULT = 2
 RANDOM_KILLS = 8
+QUICK_LIVES = 30
 TRIES = 8
 # How long the threads work until a life is ended that did not reach its step.
 LIFE = 2.0
 
 CHECKPOINT = {"PagePut", "ManifestPut", "CheckpointMade", "BaseSwitched", "CoveredDropped"}
-SEGMENTS = {"SegmentMake", "SegmentMade", "SegmentNamed", "SegmentRemoved"}
+# The index is flushed before a segment goes.
+SEGMENTS = {"SegmentMake", "SegmentMade", "SegmentNamed", "SegmentRemoved", "IndexFlushed"}
 DROPS = {"DropsNoted", "PackDropped"}
-# At a mount that finds nothing unsent; one that finds something; one that finds a pack that nothing refers to.
+# At a mount that finds nothing unsent; one that finds something; one that finds a pack that nothing refers to; one that
+# finds that another machine wrote.
 CLEAN, UNSENT, STREAM = {"JournalBegun", "OldJournalRemoved"}, {"PackRecovered", "JournalResumed", "JournalReplayed"}, {"PackForgotten"}
-ENDS = {"Released", "ReleaseNoted", "CleanNoted"}
 ASIDE = {"AsideLinked", "AsideRecorded", "AsideSynced", "AsideNamed"}
-# Those that come once in a life, or seldom.
-SELDOM = CHECKPOINT | SEGMENTS | DROPS | CLEAN | UNSENT | STREAM | ENDS | ASIDE | {"Claimed", "IndexWritten", "IndexWrite", "IndexFlushed"}
+ENDS = {"Released", "ReleaseNoted", "CleanNoted"}
+AT_MOUNT = CLEAN | UNSENT | STREAM | ASIDE | {"Claimed"}
+# Those that come once in a life, or seldom; those that come some times in a second; the others come often.
+SELDOM = CHECKPOINT | SEGMENTS | DROPS | AT_MOUNT | ENDS | {"IndexWritten", "IndexWrite"}
+AT_TIMES = {"CommitPrepared", "CommitPut", "CommitConfirmed", "Noted", "HeadRemembered", "PackLeft", "DirectorySynced"}
+# One of each of these is among the quick ones.
+KINDS = [CHECKPOINT, SEGMENTS, DROPS, CLEAN, UNSENT, STREAM, ASIDE, ENDS, AT_TIMES, set(STEPS) - SELDOM - AT_TIMES]
 # After ENOSPC at one of these everything goes on (J8).
 GOES_ON_WHEN_FULL = {"PackMake", "PackWrite", "PackClose", "JournalWrite", "SegmentMake"}
 
 
 def run(task):
     program_has_failpoints()
+    passes = 0
     while True:
         with Rig(task.part, task.seed) as rig:
             steps = Steps(task, rig)
             with contextlib.closing(steps):
                 for _ in range(1 if task.quick else PASSES_PER_VAULT):
-                    steps.all_steps()
+                    passes += steps.all_steps()
                 steps.end()
         if task.quick or not task.goes_on():
-            return
+            break
+    if not task.quick:
+        task.notes.append(f"{passes} whole passes over {len(STEPS)} steps")
 
 
 def program_has_failpoints():
@@ -77,23 +89,38 @@ class Steps:
     # One pass.
 
     def all_steps(self):
-        plan = [(step, "kill") for step in STEPS]
-        plan += [(step, error) for step in STEPS if STEPS[step].startswith("before") for error in ("EIO", "ENOSPC")]
-        plan += [(None, None)] * RANDOM_KILLS
-        self.random.shuffle(plan)
-        tries, unreached = {}, []
+        """Whether it was a whole one."""
+        plan, tries, unreached = self.plan(), {}, []
         for done, (step, what) in enumerate(plan):
             if not self.task.quick and not self.task.goes_on():
-                return
+                return False
+            begun = time.monotonic()
             if step and not self.life(step, what, tries.get((step, what), 0)):
                 tries[step, what] = tries.get((step, what), 0) + 1
                 (plan if tries[step, what] < TRIES else unreached).append((step, what))
             if not step:
                 self.random_kill()
+            if (took := time.monotonic() - begun) > 5 * LIFE:
+                say(f"{self.task.part}: {step} {what} after {tries.get((step, what), 0)} tries: {took:.0f} s")
             if done % 10 == 9:
                 self.judge_bucket_alone()
         if unreached:
             raise Trouble(f"never reached: {[(STEPS[step], what) for step, what in unreached]}")
+        return not self.task.quick
+
+    def plan(self):
+        """What is done at which step; None: a kill at any moment."""
+        plan = [(step, "kill") for step in STEPS]
+        plan += [(step, error) for step in STEPS if STEPS[step].startswith("before") for error in ("EIO", "ENOSPC")]
+        plan += [(None, None)] * RANDOM_KILLS
+        self.random.shuffle(plan)
+        if self.task.quick:
+            first = [next(each for each in plan if each[0] in kind) for kind in KINDS]
+            plan = (first + [each for each in plan if each not in first])[:QUICK_LIVES]
+            self.random.shuffle(plan)
+            self.task.notes.append("steps: " + ", ".join(f"{step} {what}" if step else "any" for step, what in plan))
+            say(f"{self.task.part}: {self.task.notes[-1]}")
+        return plan
 
     def random_kill(self):
         self.mount_and_judge()
@@ -102,53 +129,55 @@ class Steps:
 
     def life(self, step, what, tries):
         """Whether the step was reached; the mount is dead or gone afterwards."""
-        if step in ASIDE:
-            self.write_elsewhere()
-        elif step in CLEAN:
-            self.mount_and_judge()
-            self.umount()
-        elif step in UNSENT | STREAM:
-            self.mount_and_judge()
-            self.work(lambda: self.leave_a_stream() if step in STREAM else time.sleep(0.3))
-            self.kill()
-        times = 1 if step in SELDOM or tries > 1 else self.random.randrange(1, 30)
+        self.mount_and_judge()
+        self.prepare(step)
+        most = 2 if step in SELDOM or tries > 1 else 6 if step in AT_TIMES else 30
         seen = self.log_length()
-        done = self.here.try_mount(*OPTIONS, environment={"S3VAULT_FAILPOINT": f"{STEPS[step]},{times},{what}"})
-        if done.code == 0 and self.here.daemon and self.judged_alive():
-            self.work(lambda: self.until_reached(step, seen), errors=what != "kill")
-            if what == "ENOSPC" and step in GOES_ON_WHEN_FULL and self.was_reached(step, seen):
-                self.goes_on()
-            if step in ENDS:
-                self.try_umount()
-            else:
-                self.kill()
+        armed = {"S3VAULT_FAILPOINT": f"{STEPS[step]},{self.random.randrange(1, most)},{what}"}
+        done = self.here.try_mount(*OPTIONS, environment=armed)
+        if done.code == 0:
+            self.armed_life(step, what, seen)
         elif not self.was_reached(step, seen):
             raise Trouble(f"a mount ends with {done.code}, and not at {STEPS[step]!r}: {done.out}{done.err}")
         reached = self.was_reached(step, seen)
         self.task.faults += reached
         return reached
 
+    def armed_life(self, step, what, seen):
+        """Of a mount that was made, until its end."""
+        if step not in AT_MOUNT:
+            self.work(lambda: self.until_reached(step, seen), errors=what != "kill")
+            if what == "ENOSPC" and step in GOES_ON_WHEN_FULL and self.was_reached(step, seen):
+                self.goes_on()
+        is_dead = not self.here.daemon or self.here.daemon.ended()
+        if is_dead and (what != "kill" or not self.was_reached(step, seen)):
+            raise Trouble(f"the daemon ends by itself, armed with {STEPS[step]!r} {what}")
+        if step in ENDS:
+            self.try_umount()
+        else:
+            self.kill()
+
     # How a life begins, goes on and ends.
 
     def mount_and_judge(self):
+        """With nothing armed: nothing may fail."""
         self.here.mount(*OPTIONS)
-        self.judge()
-
-    def judge(self):
         self.workers.after_kill(self.here.mountpoint, self.at_least)
         self.at_least = Worker.in_journal
         self.task.trials += 1
         self.task.operations = self.operations_before + self.workers.operations
 
-    def judged_alive(self):
-        """Judges, unless the daemon dies meanwhile: then the next mount does."""
-        try:
-            self.judge()
-        except OSError:
-            if not self.here.daemon.ended(1):
-                raise
-            self.here.forget_daemon()
-        return self.here.daemon is not None
+    def prepare(self, step):
+        """Ends the mount so that the next one meets the step, or can."""
+        if step in ASIDE:
+            self.write_elsewhere()
+        elif step in CLEAN:
+            self.umount()
+        elif step in UNSENT | STREAM:
+            self.work(lambda: self.leave_a_stream() if step in STREAM else time.sleep(0.3))
+            self.kill()
+        else:
+            self.kill()
 
     def work(self, meanwhile, errors=False):
         self.workers.begin(self.here.mountpoint, errors)
@@ -198,32 +227,53 @@ class Steps:
 
     def until_reached(self, step, seen):
         until = time.monotonic() + (4 * LIFE if step in CHECKPOINT | SEGMENTS | DROPS else LIFE)
-        with contextlib.suppress(OSError):  # the daemon dies
+        away = self.store_away() if step in DROPS else contextlib.nullcontext()
+        with away, contextlib.suppress(OSError):  # the daemon dies
             while time.monotonic() < until and not self.was_reached(step, seen):
                 if step in CHECKPOINT | SEGMENTS:
-                    self.lengthen_log()
+                    self.lengthen_log(12)
                 elif step in DROPS:
                     self.write_in_vain()
                 self.here.daemon.ended(0.05)
+
+    @contextlib.contextmanager
+    def store_away(self):
+        bucket = self.rig.scratch / "bucket"
+        away = bucket.with_name("away")
+        bucket.rename(away)
+        try:
+            yield
+        finally:
+            away.rename(bucket)
 
     def elsewhere(self):
         path = self.here.mountpoint / "elsewhere"
         path.mkdir(exist_ok=True)
         return path
 
-    def lengthen_log(self):
-        """Transactions of 1 MiB: a checkpoint is due after 8, a segment of this small a journal is full after 4."""
+    def lengthen_log(self, mebibytes):
+        """A checkpoint is due after 8 MiB of the log, a segment of this small a journal is full after 4; it goes when the
+        bucket has all of it."""
         file = self.elsewhere() / "attributes"
         file.touch()
-        for number in range(16):
-            os.setxattr(file, f"user.{number}", self.random.randbytes(60_000))
+        for number in range(16 * mebibytes):
+            os.setxattr(file, f"user.{number % 16}", self.random.randbytes(60_000))
+        self.here.run("sync", self.here.mountpoint)
+        self.barrier()
 
     def write_in_vain(self):
-        """Packs that nothing refers to any more before they are sent."""
+        """Packs that nothing refers to any more, while the store is away: they go without having been sent, at a barrier
+        that notes them."""
         for number in range(4):
             file = self.elsewhere() / f"in vain {number}"
             file.write_bytes(self.random.randbytes(1_200_000))
             file.unlink()
+        self.barrier()
+
+    def barrier(self):
+        with open(self.elsewhere() / "barrier", "wb", buffering=0) as file:
+            file.write(b"x")
+            os.fsync(file.fileno())
 
     def leave_a_stream(self):
         """A pack of its own, of a file that is not closed before the kill."""
@@ -237,11 +287,9 @@ class Steps:
 
     def write_elsewhere(self):
         """Leaves something unsent here, and lets another machine write meanwhile: it does not fit the log any more."""
-        armed = {"S3VAULT_FAILPOINT": f"{STEPS['CommitPrepared']},{self.random.randrange(2, 5)},kill"}
-        self.here.mount(*OPTIONS, environment=armed)
-        self.judge()
-        self.work(lambda: self.here.daemon.ended(10))
-        self.kill()
+        with self.store_away():
+            self.work(lambda: time.sleep(0.3))
+            self.kill()
         with self.rig.from_bucket_alone(take_over=True) as there:
             (there.mountpoint / f"written there {self.task.trials}").touch()
         # What was not sent is set aside: the mount shows what the bucket had.
@@ -256,10 +304,7 @@ class Steps:
     # What the daemon's log says of it.
 
     def log_length(self):
-        try:
-            return self.here.log.stat().st_size
-        except (FileNotFoundError, StopIteration):
-            return 0  # it was not mounted yet
+        return self.here.log.stat().st_size
 
     def was_reached(self, step, seen):
         with open(self.here.log, "rb") as log:

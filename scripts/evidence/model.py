@@ -389,9 +389,9 @@ class Workers:
 
     def found(self, mountpoint):
         """What stands there, readable or not: contents, and which names are one file, without the inodes' numbers."""
-        found = [look(os.path.join(mountpoint, worker.name), may_fail=True) for worker in self.all]
-        return [{path: (content, sorted(each for each in tree if tree[each][0] == inode))
-                 for path, (inode, content) in tree.items()} for tree in found]
+        found = {worker.name: look(os.path.join(mountpoint, worker.name), may_fail=True) for worker in self.all}
+        return {name: {path: (content, sorted(each for each in tree if tree[each][0] == inode))
+                       for path, (inode, content) in tree.items()} for name, tree in found.items()}
 
     def forget_descriptors(self):
         for worker in self.all:

@@ -148,7 +148,9 @@ def look(root, may_fail=False):
                 return UNREADABLE
             raise
     found = {}
-    if not os.path.exists(root):
+    try:
+        os.lstat(root)
+    except FileNotFoundError:
         return found
 
     def walk(directory, prefix):
