@@ -10,7 +10,7 @@ use super::Result;
 use super::checkpointer::Checkpointer;
 use super::rewriting::Rewriting;
 use crate::index::Index;
-use crate::reclaim::{Pace, ReclaimPlan, Reclaimed, Reclaimer};
+use crate::reclaim::{self, Pace, ReclaimPlan, Reclaimed, Reclaimer};
 use crate::types::{CommitNo, with_causes};
 
 /// How long after the mount the first run in the background may begin.
@@ -91,6 +91,11 @@ impl Reclaiming {
             tell(report);
         };
         let mut done = self.reclaimer.run(plan, &heard).await;
+        if !plan.dry_run && matches!(done, Err(reclaim::Error::OldBase)) {
+            // The disk had no room for the move to the last one.
+            self.checkpointer.checkpoint().await?;
+            done = self.reclaimer.run(plan, &heard).await;
+        }
         if let Ok(report) = &mut done
             && !plan.dry_run
         {

@@ -16,6 +16,8 @@ use crate::vault::Vault;
 pub(super) const LONG: Duration = Duration::from_secs(300);
 /// A disk that was full has room again: after so long nothing is refused any more.
 const RESUMES: Duration = Duration::from_secs(10);
+/// For how long old states are kept once something was deleted.
+const RETENTION: Duration = Duration::from_secs(30);
 
 /// What is to happen to the disk, by the number of the change.
 #[derive(Clone, Default)]
@@ -146,6 +148,7 @@ impl SimulatedRun {
                 }
                 Ok(())
             }
+            Step::Gc => self.gc(),
             Step::Reopen => self.reopen(),
             Step::LookFromBucket => self.look_from_bucket(),
             Step::TakeOver { seed } => self.take_over(*seed),
@@ -175,6 +178,20 @@ impl SimulatedRun {
             }
             program => self.program(program),
         }
+    }
+
+    fn gc(&mut self) -> Outcome {
+        if !self.sync()? || self.life.vault.is_none() {
+            return Ok(());
+        }
+        let vault = self.vault();
+        let deleted = self.block(async {
+            if vault.retention().await? != RETENTION {
+                vault.set_retention(RETENTION).await?;
+            }
+            vault.reclaim(false, &|_| {}).await.map(drop)
+        })?;
+        self.expected("a deletion", deleted).map(drop)
     }
 
     /// Disk and store change for the worse, or the better.

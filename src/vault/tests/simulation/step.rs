@@ -54,6 +54,8 @@ pub(super) enum Step {
     // What people do.
     Sync,
     Checkpoint,
+    /// Old states are kept for half a minute, and what none needs is deleted.
+    Gc,
     Reopen,
     LookFromBucket,
     TakeOver {
@@ -142,7 +144,8 @@ fn program(dice: &mut StdRng) -> Step {
 }
 
 fn people(dice: &mut StdRng) -> Step {
-    match dice.random_range(0..20) {
+    match dice.random_range(0..22) {
+        20..=21 => Step::Gc,
         0..=5 => Step::Wait(dice.random_range(1..400)),
         6..=7 => Step::Wait(dice.random_range(5_000..40_000)),
         8 => Step::Wait(dice.random_range(3_600_000..8_000_000)),
@@ -172,7 +175,7 @@ fn trouble(dice: &mut StdRng) -> Step {
         16 => Step::DiskFails { change: few(dice) },
         17..=18 => Step::DiskHeals,
         19..=25 => {
-            let verbs = [Verb::Put, Verb::Put, Verb::Get, Verb::Head, Verb::List];
+            let verbs = [Verb::Put, Verb::Put, Verb::Get, Verb::Head, Verb::List, Verb::Delete];
             let what = ["", "log/", "pack/", "page/", "checkpoint/"];
             Step::StoreFault {
                 verb: verbs[dice.random_range(0..verbs.len())],
