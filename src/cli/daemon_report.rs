@@ -6,7 +6,7 @@ use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 
 use crate::gateway::ServiceStatus;
-use crate::types::Progress;
+use crate::types::{OldStatesStatus, Progress};
 
 /// What is missing in the bucket, in words.
 pub(super) fn describe_progress(progress: &Progress) -> String {
@@ -98,6 +98,9 @@ pub(super) struct DaemonReport {
     pub memory: BudgetUsage,
     /// Bytes of disk in cache and staging, and their bound.
     pub disk: BudgetUsage,
+    /// What old states hold in the bucket, and what was deleted of it.
+    #[serde(default)]
+    pub old_states: OldStatesStatus,
     /// What the user should know, a line each.
     #[serde(default)]
     pub warnings: Vec<String>,
@@ -154,6 +157,9 @@ impl DaemonReport {
             line("on its way", describe_progress(&self.progress));
         }
         line("holds", format!("{} files and directories, {}", self.files, ByteSize::b(self.bytes)));
+        if self.old_states != OldStatesStatus::default() {
+            line("old states", describe_old_states(&self.old_states));
+        }
         line("memory", self.memory.describe());
         line("disk", self.disk.describe());
         line("daemon", format!("process {}, log {}", self.pid, self.log));
@@ -162,6 +168,24 @@ impl DaemonReport {
         }
         lines.join("\n")
     }
+}
+
+/// What old states hold, and what went, in words.
+fn describe_old_states(old: &OldStatesStatus) -> String {
+    if old.running && old.runs == 0 {
+        return "being looked through for the first time".to_owned();
+    }
+    let (held, pinned) = (ByteSize::b(old.retained_bytes), ByteSize::b(old.pinned_bytes));
+    let mut text = format!("hold {held}, snapshots {pinned}");
+    if old.deleted_objects > 0 {
+        let (gone, bytes) = (old.deleted_objects, ByteSize::b(old.deleted_bytes));
+        // Writing to a String cannot fail; below, too.
+        let _ = write!(text, "; deleted so far: {gone} object{} ({bytes})", plural(gone));
+    }
+    if let Some(trouble) = &old.trouble {
+        let _ = write!(text, "; not all could be deleted: {trouble}");
+    }
+    text
 }
 
 /// Where, and who may use it.

@@ -116,9 +116,9 @@ async fn list(vault: &Vault) -> Result<Vec<String>, Error> {
     if snapshots.is_empty() {
         return Ok(vec!["There are no snapshots.".to_owned()]);
     }
-    let held = match vault.reclaim_state() {
-        Some(_) => Some(vault.reclaim(true, &|_| {}).await?.alone),
-        None => None,
+    let held = match vault.is_writer() {
+        true => Some(vault.reclaim(true, &|_| {}).await?.alone),
+        false => None,
     };
     let line = |SnapshotInfo { name, pin }: &SnapshotInfo| {
         let name = String::from_utf8_lossy(name).into_owned();

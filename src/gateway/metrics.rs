@@ -137,23 +137,37 @@ impl Metrics {
             &of(&self.received),
         );
         family("http_sent_bytes_total", "counter", "Bytes of answers' bodies.", &of(&self.sent));
-        let progress = &vault.progress;
-        let vault: [(&str, &str, u64); 9] = [
-            ("unsent_bytes", "Sealed bytes that are not in the bucket yet.", progress.unsent_bytes),
-            ("unsent_changes", "Changes that are not in the bucket yet.", progress.unsent_changes),
-            ("unpublished_files", "Files that are being written.", progress.unpublished_files),
-            ("staging_bytes", "Bytes of staging in use.", vault.staging.0),
-            ("staging_limit_bytes", "Bytes that staging may take.", vault.staging.1),
-            ("upload_trouble", "1 while uploads fail.", u64::from(progress.trouble.is_some())),
-            ("read_only", "1 while nothing can be changed.", u64::from(vault.read_only.is_some())),
-            ("files", "Files, directories and the like.", vault.inodes),
-            ("content_bytes", "Bytes of content.", vault.bytes),
-        ];
-        for (name, help, value) in vault {
+        family(
+            "deleted_bytes_total",
+            "counter",
+            "Bytes of objects that were deleted in the bucket, as nothing needed them.",
+            &one(vault.old_states.deleted_bytes),
+        );
+        for (name, help, value) in gauges(vault) {
             family(name, "gauge", help, &one(value));
         }
         text
     }
+}
+
+/// How the vault is, in numbers that go up and down: name, help, value.
+fn gauges(vault: &VaultStatus) -> [(&'static str, &'static str, u64); 13] {
+    let (progress, old) = (&vault.progress, &vault.old_states);
+    [
+        ("unsent_bytes", "Sealed bytes that are not in the bucket yet.", progress.unsent_bytes),
+        ("unsent_changes", "Changes that are not in the bucket yet.", progress.unsent_changes),
+        ("unpublished_files", "Files that are being written.", progress.unpublished_files),
+        ("staging_bytes", "Bytes of staging in use.", vault.staging.0),
+        ("staging_limit_bytes", "Bytes that staging may take.", vault.staging.1),
+        ("upload_trouble", "1 while uploads fail.", u64::from(progress.trouble.is_some())),
+        ("read_only", "1 while nothing can be changed.", u64::from(vault.read_only.is_some())),
+        ("files", "Files, directories and the like.", vault.inodes),
+        ("content_bytes", "Bytes of content.", vault.bytes),
+        ("retained_bytes", "Bytes that stay for old states alone.", old.retained_bytes),
+        ("pinned_bytes", "Bytes that stay for snapshots alone.", old.pinned_bytes),
+        ("sparse_bytes", "Dead bytes in packs that live.", old.sparse_bytes),
+        ("deletion_trouble", "1 while deleting fails.", u64::from(old.trouble.is_some())),
+    ]
 }
 
 impl InFlight {

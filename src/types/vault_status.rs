@@ -37,6 +37,29 @@ impl Progress {
     }
 }
 
+/// What old states hold in the bucket, and what was deleted of it; as of the last deletion in this mount. A part of
+/// `status --json`: fields are only added.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OldStatesStatus {
+    /// Deletions that came to their end since the vault was opened.
+    pub runs: u64,
+    /// Whether one is under way.
+    pub running: bool,
+    /// Objects that were deleted since then.
+    pub deleted_objects: u64,
+    /// Their bytes.
+    pub deleted_bytes: u64,
+    /// Bytes of packs that stay for the retention alone.
+    pub retained_bytes: u64,
+    /// Bytes of packs that stay for snapshots alone.
+    pub pinned_bytes: u64,
+    /// Dead bytes in packs that live.
+    pub sparse_bytes: u64,
+    /// Why the last one did not come to its end, or the store did not delete.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
+}
+
 /// How a vault is.
 #[derive(Clone, Debug)]
 pub struct VaultStatus {
@@ -64,6 +87,8 @@ pub struct VaultStatus {
     pub index_disk: u64,
     /// Bytes that staging and disk cache may take together (`--cache-size`).
     pub disk_budget: u64,
+    /// What old states hold.
+    pub old_states: OldStatesStatus,
     /// What the user should know: torn tails, changes set aside, a store without conditional puts.
     pub warnings: Vec<String>,
 }
@@ -84,6 +109,7 @@ impl Default for VaultStatus {
             cache_disk: 0,
             index_disk: 0,
             disk_budget: 0,
+            old_states: OldStatesStatus::default(),
             warnings: Vec::new(),
         }
     }

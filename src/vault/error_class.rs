@@ -39,7 +39,6 @@ impl Error {
             Self::Vfs(vfs::Error::NoSpace | vfs::Error::PushedOut) => ErrorClass::Unfinished,
             Self::Io { .. } | Self::SmallDisk { .. } => ErrorClass::LocalDisk,
             Self::Contended => ErrorClass::Fenced,
-            Self::ReadOnlyMount => ErrorClass::ReadOnly,
             Self::Superblock { .. }
             | Self::OldSuperblock
             | Self::Forgotten { .. }

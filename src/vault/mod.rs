@@ -41,7 +41,6 @@ pub use init::{InitSecrets, Initialised, exists, init};
 pub use no_state::NoState;
 pub use old_states::SnapshotInfo;
 pub use open_vault::Vault;
-pub use reclaiming::ReclaimState;
 pub use superblock::{Secret, Superblock, Unlocked, unlock, vault_id, which_opens};
 pub use this_machine::{Machine, MachineLock, is_held};
 

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use super::reclaiming::ReclaimState;
 use super::{Error, Result, Vault};
 use crate::index::{self, PINS_MAX};
 use crate::reclaim::{Pace, ReclaimPlan, Reclaimed};
@@ -41,9 +40,9 @@ impl Vault {
         writer.reclaiming.run(ReclaimPlan { dry_run, pace: Pace::Full }, tell).await
     }
 
-    /// How deletion fares; `None` in a vault that is read only.
-    pub fn reclaim_state(&self) -> Option<ReclaimState> {
-        Some(self.writer.as_ref()?.reclaiming.state())
+    /// Whether it can be changed, as far as how it was opened goes.
+    pub fn is_writer(&self) -> bool {
+        self.writer.is_some()
     }
 
     /// For how long old states are kept, by the store's clock.

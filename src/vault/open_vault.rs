@@ -19,7 +19,7 @@ use crate::content::Content;
 use crate::index::Index;
 use crate::log::{Committer, Head, Journal};
 use crate::os;
-use crate::types::{AsOf, Progress, Timestamp, VaultStatus};
+use crate::types::{AsOf, OldStatesStatus, Progress, Timestamp, VaultStatus};
 use crate::upload::{Barrier, Staging, Trouble, Uploader};
 use crate::vfs::{Periodic, Vfs};
 
@@ -121,11 +121,12 @@ impl Vault {
         warnings.extend(self.options.bucket.quirks());
         warnings.extend(self.options.bucket.refuses_credentials());
         warnings.extend(os::panics());
-        let (mut staging, mut index_disk) = ((0, 0), 0);
+        let (mut staging, mut index_disk, mut old_states) = ((0, 0), 0, OldStatesStatus::default());
         if let Some(writer) = &self.writer {
             let usage = writer.staging.usage();
             staging = (usage.used, usage.budget);
             index_disk = writer.index_room.taken();
+            old_states = writer.reclaiming.status();
             warnings.extend(writer.checkpointer.trouble());
             warnings.extend(disk_space::warning(&self.options.state_dir));
         }
@@ -142,6 +143,7 @@ impl Vault {
             cache_disk: cache.disk_bytes,
             index_disk,
             disk_budget: disk_budget(&self.options.state_dir, self.options.cache_size),
+            old_states,
             warnings,
         }
     }

@@ -11,7 +11,7 @@ use super::checkpointer::Checkpointer;
 use super::rewriting::Rewriting;
 use crate::index::Index;
 use crate::reclaim::{self, Pace, ReclaimPlan, Reclaimed, Reclaimer};
-use crate::types::{CommitNo, with_causes};
+use crate::types::{CommitNo, OldStatesStatus, with_causes};
 
 /// How long after the mount the first run in the background may begin.
 const FIRST: Duration = Duration::from_secs(300);
@@ -36,15 +36,11 @@ pub(super) struct Reclaiming {
     one: tokio::sync::Mutex<()>,
 }
 
-/// How deletion fares, for `status`.
+/// How deletion fares.
 #[derive(Clone, Debug, Default)]
-pub struct ReclaimState {
-    /// A run is under way, and has come so far.
-    pub running: Option<Reclaimed>,
-    /// What the last complete run came to.
-    pub last: Option<Reclaimed>,
-    /// Why the last one did not come to its end.
-    pub failed: Option<String>,
+struct ReclaimState {
+    /// For `status`.
+    told: OldStatesStatus,
     /// The head as of the last complete run: while it is the same, nothing new can have died.
     seen: Option<CommitNo>,
 }
@@ -61,8 +57,8 @@ impl Reclaiming {
     }
 
     /// How it fares.
-    pub(super) fn state(&self) -> ReclaimState {
-        self.state.lock().clone()
+    pub(super) fn status(&self) -> OldStatesStatus {
+        self.state.lock().told.clone()
     }
 
     /// One run; by hand if somebody waits for it.
@@ -86,15 +82,12 @@ impl Reclaiming {
             sleep(retention + Duration::from_secs(1)).await;
         }
         let head = self.checkpointer.head();
-        let heard = |report: &Reclaimed| {
-            self.state.lock().running = Some(report.clone());
-            tell(report);
-        };
-        let mut done = self.reclaimer.run(plan, &heard).await;
+        self.state.lock().told.running = true;
+        let mut done = self.reclaimer.run(plan, tell).await;
         if !plan.dry_run && matches!(done, Err(reclaim::Error::OldBase)) {
             // The disk had no room for the move to the last one.
             self.checkpointer.checkpoint().await?;
-            done = self.reclaimer.run(plan, &heard).await;
+            done = self.reclaimer.run(plan, tell).await;
         }
         if let Ok(report) = &mut done
             && !plan.dry_run
@@ -102,7 +95,7 @@ impl Reclaiming {
             report.rewritten = self.rewriting.run(&report.worst, !by_hand).await?;
         }
         let mut state = self.state.lock();
-        state.running = None;
+        state.told.running = false;
         match &done {
             Ok(report) if plan.dry_run => tracing::debug!(?report, "what would be deleted"),
             Ok(report) => {
@@ -112,11 +105,10 @@ impl Reclaiming {
                     bytes = gone.bytes,
                     "old objects were deleted"
                 );
-                state.failed = None;
                 state.seen = (!report.leaves_something()).then_some(head);
-                state.last = Some(report.clone());
+                take(&mut state.told, report);
             }
-            Err(error) => state.failed = Some(with_causes(error)),
+            Err(error) => state.told.trouble = Some(with_causes(error)),
         }
         Ok(done?)
     }
@@ -144,4 +136,16 @@ impl Reclaiming {
             pause = pause.max(began.elapsed() * REST).min(LONGEST);
         }
     }
+}
+
+/// Takes in what a run came to.
+fn take(status: &mut OldStatesStatus, report: &Reclaimed) {
+    let gone = report.gone();
+    status.runs += 1;
+    status.deleted_objects += gone.objects;
+    status.deleted_bytes += gone.bytes;
+    status.retained_bytes = report.retained.bytes;
+    status.pinned_bytes = report.pinned.bytes;
+    status.sparse_bytes = report.sparse.bytes;
+    status.trouble.clone_from(&report.refused);
 }

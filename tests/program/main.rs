@@ -17,6 +17,7 @@ mod gateway;
 mod golden;
 mod machine;
 mod network;
+mod old_states;
 mod read_vault;
 mod semantics;
 mod serve;

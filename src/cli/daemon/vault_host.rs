@@ -251,6 +251,7 @@ impl HostedVault for VaultHost {
             bytes: status.bytes,
             memory: BudgetUsage { used: os::resident_memory(), limit: self.vault.options().memory },
             disk,
+            old_states: status.old_states,
             warnings: [self.fixed.warnings.clone(), status.warnings].concat(),
             ..self.fixed.clone()
         }
