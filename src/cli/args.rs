@@ -11,7 +11,9 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::looking_back::state_at;
 use super::old_states_args::{GcArgs, RetentionArgs, SnapshotArgs};
+use crate::types::StateAt;
 
 /// The least memory, and the least disk, in bytes. Memory is divided among buffers that each hold one pack of what is
 /// written, read and sent; disk holds staging with two packs and its reserve. With less, these parts do not work.
@@ -94,6 +96,10 @@ pub(super) enum Command {
     Sync(SyncArgs),
     /// Show what is mounted and served, what is not in the bucket yet, and what went wrong
     Status(StatusArgs),
+    /// Show the versions of a file or directory in a mount, as far back as they are kept
+    History(HistoryArgs),
+    /// Bring a file or directory in a mount back as it was
+    Restore(RestoreArgs),
     /// Check that everything the vault refers to is in the bucket, and complete
     Check(CheckArgs),
     /// Delete in the bucket what neither the vault nor any state that is kept needs any more
@@ -130,6 +136,10 @@ pub(super) struct InitArgs {
 pub(super) struct MountArgs {
     /// An empty directory; it is made if it does not exist [default: the one used before]
     pub mountpoint: Option<PathBuf>,
+    /// Mount the vault as it was, for reading: at a time (RFC 3339, '2026-11-28 14:00', '3h ago'), or in a snapshot
+    #[arg(long, value_name = "TIME|NAME", value_parser = state_at,
+        conflicts_with_all = ["take_over", "accept_damage", "single_machine", "protect"])]
+    pub at: Option<StateAt>,
     #[command(flatten)]
     pub bucket: BucketArg,
     #[command(flatten)]
@@ -299,6 +309,25 @@ pub(super) struct SyncArgs {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct HistoryArgs {
+    /// A path in a mount; it need not be there any more
+    pub path: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RestoreArgs {
+    /// A path in a mount; it need not be there any more
+    pub path: PathBuf,
+    /// From which state: a time (RFC 3339, '2026-11-28 14:00', '3h ago'), or a snapshot's name [default: the newest
+    /// in which it was another than now, or, if it is gone, the last in which it was there]
+    #[arg(long, value_name = "TIME|NAME", value_parser = state_at)]
+    pub at: Option<StateAt>,
+    /// To where in the same mount [default: to where it was; a file that is there is replaced]
+    #[arg(long, value_name = "PATH")]
+    pub to: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct StatusArgs {
     /// Where the vault is mounted [default: every mount and service of this user]
     pub mountpoint: Option<PathBuf>,
@@ -345,6 +374,7 @@ mod tests {
             "s3vault init --bucket s3://b/p --endpoint-url http://h:1 --region eu",
             "s3vault mount",
             "s3vault mount /m --bucket file:///d --foreground --read-only --accept-rollback",
+            "s3vault mount /m --at snapshot --foreground",
             "s3vault mount /m --take-over --single-machine --allow-other --fsync bucket",
             "s3vault mount /m --fsync local --memory 64MiB --cache-size 5GiB",
             "s3vault umount /m --force",
@@ -362,6 +392,8 @@ mod tests {
             "s3vault serve token remove laptop",
             "s3vault sync",
             "s3vault sync /m/file",
+            "s3vault history /m/file",
+            "s3vault restore /m/file --at snapshot --to /m/other",
             "s3vault status --json",
             "s3vault status /m",
             "s3vault credentials",
@@ -388,6 +420,7 @@ mod tests {
             "s3vault mount /m --cache-size 63MB",
             "s3vault mount /m --cache-size 0",
             "s3vault mount /m --read-only --take-over",
+            "s3vault mount /m --at now --take-over",
             "s3vault umount",
             "s3vault umount /m --timeout 5m --force",
             "s3vault umount /m --timeout m",

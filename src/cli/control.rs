@@ -22,7 +22,7 @@ use super::exit::{CliResult, Exit, Failure};
 use super::old_states::OldStates;
 use crate::gateway::ServeOptions;
 use crate::os;
-use crate::types::{Progress, path_text};
+use crate::types::{Progress, StateAt, path_text};
 
 /// The socket's name in the vault's state directory.
 pub(super) const SOCKET: &str = "control.sock";
@@ -68,6 +68,23 @@ pub(super) enum ControlRequest {
     Serve(ServeOptions),
     /// Stop the service; without a mount, end as with `Umount`.
     Unserve,
+    /// The versions of a path.
+    History {
+        /// From the root of the mount.
+        #[serde(with = "path_text")]
+        path: PathBuf,
+    },
+    /// Bring a path back as it was.
+    Restore {
+        /// From the root of the mount.
+        #[serde(with = "path_text")]
+        path: PathBuf,
+        /// From which state.
+        at: Option<StateAt>,
+        /// To where, if not to where it was.
+        #[serde(with = "path_text::option")]
+        to: Option<PathBuf>,
+    },
     /// Sign with these from now on.
     Credentials(Credentials),
     /// Deletion, retention, snapshots.
@@ -118,6 +135,21 @@ pub(super) trait ControlHandler: Send + Sync + 'static {
     async fn credentials(&self, given: Credentials) -> CliResult;
     /// Deletes what is old, changes for how long it is kept, makes and ends snapshots; says what came of it.
     async fn old_states(&self, what: OldStates, told: &mpsc::Sender<ControlReply>) -> CliResult;
+    /// Tells the versions of a path.
+    async fn history(&self, path: &Path, told: &mpsc::Sender<ControlReply>) -> CliResult;
+    /// Brings a path back as it was.
+    async fn restore(&self, what: PathRestore, told: &mpsc::Sender<ControlReply>) -> CliResult;
+}
+
+/// What [`ControlRequest::Restore`] asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct PathRestore {
+    /// From the root of the mount.
+    pub path: PathBuf,
+    /// From which state.
+    pub at: Option<StateAt>,
+    /// To where, if not to where it was.
+    pub to: Option<PathBuf>,
 }
 
 /// Makes the socket (0600), in the place of one that a dead daemon left. The caller holds
@@ -233,6 +265,10 @@ async fn converse(mut stream: UnixStream, handler: Arc<dyn ControlHandler>) -> i
                 ControlRequest::Unserve => handler.unserve(&progress).await,
                 ControlRequest::Credentials(given) => handler.credentials(given).await,
                 ControlRequest::OldStates(what) => handler.old_states(what, &progress).await,
+                ControlRequest::History { path } => handler.history(&path, &progress).await,
+                ControlRequest::Restore { path, at, to } => {
+                    handler.restore(PathRestore { path, at, to }, &progress).await
+                }
                 ControlRequest::Sync | ControlRequest::Status => handler.sync(&progress).await,
             }
         };

@@ -5,8 +5,9 @@ use std::fmt::Write;
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 
+use super::messages;
 use crate::gateway::ServiceStatus;
-use crate::types::{OldStatesStatus, Progress};
+use crate::types::{AsOf, OldStatesStatus, Progress};
 
 /// What is missing in the bucket, in words.
 pub(super) fn describe_progress(progress: &Progress) -> String {
@@ -87,6 +88,9 @@ pub(super) struct DaemonReport {
     /// The newest commit known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub head: Option<NewestCommit>,
+    /// The state of the past that it shows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub as_of: Option<PastReport>,
     /// What is on its way.
     #[serde(flatten)]
     pub progress: Progress,
@@ -115,6 +119,30 @@ pub(super) struct NewestCommit {
     pub time: String,
     /// The first bits of its hash.
     pub fingerprint: String,
+}
+
+/// A state of the past.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct PastReport {
+    /// The last commit that is in it.
+    pub commit: u64,
+    /// When that was put (RFC 3339, UTC), by the store's clock.
+    pub time: String,
+    /// The snapshot that it was asked for as.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<String>,
+}
+
+impl PastReport {
+    pub(super) fn of(as_of: &AsOf) -> Self {
+        let (commit, time) = (as_of.commit.0, messages::when(as_of.time));
+        Self { commit, time, snapshot: as_of.snapshot.clone() }
+    }
+
+    pub(super) fn describe(&self) -> String {
+        let name = self.snapshot.as_ref().map(|name| format!(" (snapshot {name})"));
+        format!("as of commit {}, {}{}", self.commit, self.time, name.unwrap_or_default())
+    }
 }
 
 /// A budget and what is used of it, in bytes.
@@ -150,7 +178,10 @@ impl DaemonReport {
         }
         match (&self.read_only_reason, self.read_only) {
             (Some(reason), _) => line("READ-ONLY", reason.clone()),
-            (None, true) => line("read-only", "as asked".to_owned()),
+            (None, true) => {
+                let as_of = self.as_of.as_ref().map(PastReport::describe);
+                line("read-only", as_of.unwrap_or_else(|| "as asked".to_owned()));
+            }
             (None, false) => line("on its way", describe_progress(&self.progress)),
         }
         if self.read_only_reason.is_some() && !self.progress.is_done() {

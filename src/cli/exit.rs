@@ -63,6 +63,8 @@ pub enum Exit {
     Listen = 23,
     /// The store's certificate is not trusted.
     Certificate = 24,
+    /// The state of the past that was asked for is not there, or not any more.
+    NoState = 25,
 }
 
 impl Exit {
@@ -77,7 +79,7 @@ impl Exit {
     }
 
     /// Every case, in order.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::Done,
         Self::Other,
         Self::Usage,
@@ -103,6 +105,7 @@ impl Exit {
         Self::Forced,
         Self::Listen,
         Self::Certificate,
+        Self::NoState,
     ];
 }
 

@@ -5,7 +5,7 @@ use super::exit::{Exit, Failure};
 use crate::fuse;
 use crate::gateway::ServeError;
 use crate::types::{Timestamp, with_causes};
-use crate::vault::{self, StoreError};
+use crate::vault::{self, NoState, StoreError};
 
 /// A request to the store failed. `place` names the bucket.
 pub(super) fn of_store(error: &StoreError, place: &str) -> Failure {
@@ -174,6 +174,8 @@ pub(super) fn of_vault(error: &vault::Error, place: &str) -> Failure {
                 number.0
             ),
         ),
+        Error::NotRestored(why) => (Exit::Other, why.clone()),
+        Error::NoState(why) => (Exit::NoState, no_state(why, place)),
         Error::Io { what, source } => (
             Exit::LocalDisk,
             format!("{what}: {source}; no file that was closed is lost; check this machine's disk"),
@@ -182,6 +184,30 @@ pub(super) fn of_vault(error: &vault::Error, place: &str) -> Failure {
         error => by_kind(error, place),
     };
     Failure::new(exit, text).because(error)
+}
+
+/// A state of the past that is not there.
+fn no_state(why: &NoState, place: &str) -> String {
+    match why {
+        NoState::NoSnapshot { name, .. } => format!(
+            "{name} is neither a time (RFC 3339, '2026-11-28 14:00', '3h ago') nor a snapshot of {place}: {why}"
+        ),
+        NoState::NoCommit { .. } => format!("{place}: {why}"),
+        NoState::NoOther => {
+            format!("{why}; nothing was changed; `s3vault history` shows what there is")
+        }
+        NoState::TooOld { oldest, time, deleted } => {
+            let time = time.map_or_else(String::new, |time| format!(" ({})", when(time)));
+            let rest = match deleted {
+                true => {
+                    "what only older ones needed was deleted, as the retention says; a longer one, set by `s3vault \
+                         retention`, keeps what comes, and a snapshot stays until it is deleted"
+                }
+                false => "the vault was empty before",
+            };
+            format!("the oldest state of {place} is that of commit {}{time}; {rest}", oldest.0)
+        }
+    }
 }
 
 /// Another machine writes, or did when it was last heard of.

@@ -26,11 +26,13 @@ mod daemon;
 mod daemon_report;
 mod exit;
 mod last;
+mod looking_back;
 mod messages;
 mod mount_dir;
 mod old_states;
 mod old_states_args;
 mod output;
+mod past_dir;
 mod paths;
 mod progress;
 mod registry;
@@ -81,6 +83,8 @@ fn run(arguments: &Arguments) -> CliResult {
         Command::Umount(args) => commands::umount(paths, args),
         Command::Sync(args) => commands::sync(paths, args),
         Command::Status(args) => commands::status(paths, args),
+        Command::History(args) => commands::history(paths, args),
+        Command::Restore(args) => commands::restore(paths, args),
         Command::Init(args) => wait_for(commands::init(global, paths, args)),
         Command::Mount(args) => wait_for(commands::mount(global, paths, args)),
         Command::Serve(args) => wait_for(commands::serve(global, paths, args)),

@@ -45,6 +45,9 @@ pub(super) struct RunningDaemon {
     pub log: PathBuf,
     /// Whether it only reads.
     pub read_only: bool,
+    /// Whether it shows a state of the past, beside whoever has the vault.
+    #[serde(default)]
+    pub past: bool,
 }
 
 impl RunningDaemon {
@@ -155,6 +158,7 @@ mod tests {
             dir: "/s/v".into(),
             log: "/s/v/daemon.log".into(),
             read_only: false,
+            past: false,
         }
     }
 

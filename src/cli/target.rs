@@ -91,6 +91,7 @@ impl Target {
     /// The daemon of this user that has it open; of several, one that writes.
     pub(super) fn running(&self, paths: &UserPaths) -> Option<RunningDaemon> {
         let same = |running: &RunningDaemon| match &self.known {
+            _ if running.past => false,
             Some(known) => running.vault == known.id,
             None => running.bucket == self.describe(),
         };
@@ -173,6 +174,7 @@ impl WhichVault {
         let config = Config::read(&paths.config)?;
         if bucket.is_none() && config.vaults.len() > 1 {
             let mut running = RunningDaemon::all(&paths.running());
+            running.retain(|running| !running.past);
             if running.len() == 1 {
                 return Ok(Self::Open(running.remove(0)));
             }

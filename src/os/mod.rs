@@ -37,7 +37,7 @@ pub use socket::{acknowledged, addresses, connect_abstract, end_accepting, peer_
 #[cfg(feature = "testing")]
 pub use steps::{Observing, observe};
 pub use steps::{PipelineStep, before, reached};
-pub use syscalls::{stdout_was_closed, trim_malloc, tune_malloc};
+pub use syscalls::{local_time, stdout_was_closed, trim_malloc, tune_malloc};
 pub use tasks::{
     Panicked, blocking, panics, restarted, restarted_here, thread, watched, watched_here,
 };

@@ -5,6 +5,7 @@
 use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, SystemTime};
 
 /// Closes every descriptor but the three standard ones. To be called first of all: what this process opened would go too.
 pub(super) fn close_inherited() {
@@ -60,6 +61,21 @@ pub fn trim_malloc() {
     unsafe {
         libc::malloc_trim(0);
     }
+}
+
+/// The moment at which this machine's clock shows a date and time (year, month, day, hour, minute, second), by its time
+/// zone; `None` if there is none such.
+pub fn local_time([year, month, day, hour, minute, second]: [i32; 6]) -> Option<SystemTime> {
+    let mut shown = MaybeUninit::<libc::tm>::zeroed();
+    // SAFETY: plain numbers, and a pointer that may be null: of each all zeroes are a value.
+    let shown = unsafe { shown.assume_init_mut() };
+    (shown.tm_year, shown.tm_mon, shown.tm_mday) = (year.checked_sub(1900)?, month - 1, day);
+    (shown.tm_hour, shown.tm_min, shown.tm_sec) = (hour, minute, second);
+    shown.tm_isdst = -1; // whichever it was then
+    // SAFETY: mktime(3) reads and writes the struct alone, and the time zone's file.
+    let seconds = unsafe { libc::mktime(shown) };
+    let after = u64::try_from(seconds).ok()?;
+    SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(after))
 }
 
 /// Asks something of a descriptor that somebody else in this process owns, and may have closed meanwhile.

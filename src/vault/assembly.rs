@@ -19,7 +19,7 @@ use super::reclaiming::Reclaiming;
 use super::rewriting::Rewriting;
 use super::state_dir::StateDir;
 use super::this_machine::{MachineLock, make_private};
-use super::{Result, VaultOptions, disk_space, journal_trim, store_facts};
+use super::{Result, VaultOptions, disk_space, journal_trim, past, store_facts};
 use crate::cache::Cache;
 use crate::index::Index;
 use crate::log::{Chain, Head, Journal, Receipt};
@@ -52,6 +52,7 @@ impl Vault {
             &options.mountpoint,
             options.read_only,
         )?;
+        past::clear(&options.state_dir);
         let warnings = options.machine.warning.iter().cloned().collect();
         let state_dir = StateDir { root: options.state_dir.clone() };
         let cache = open_cache(&options, &state_dir)?;

@@ -74,6 +74,9 @@ pub enum Error {
         /// The commit that this machine remembers.
         number: CommitNo,
     },
+    /// A file or directory was not brought back.
+    #[error("{0}")]
+    NotRestored(String),
     /// What was to be looked at is not there (K4).
     #[error("{0}")]
     NoState(NoState),

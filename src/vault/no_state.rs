@@ -21,6 +21,8 @@ pub enum NoState {
         /// The last one.
         last: CommitNo,
     },
+    /// Of a file, no other version than the present one is kept.
+    NoOther,
     /// It is older than the oldest that is kept.
     TooOld {
         /// The oldest.
@@ -43,6 +45,9 @@ impl fmt::Display for NoState {
             }
             Self::NoCommit { number, last } => {
                 write!(f, "there is no commit {number}; the last one is {}", last.0)
+            }
+            Self::NoOther => {
+                f.write_str("no other version of it is kept than the one that is there")
             }
             Self::TooOld { oldest, deleted, .. } => {
                 let since = if *deleted { "that is kept" } else { "that there is" };

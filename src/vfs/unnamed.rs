@@ -3,6 +3,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::index::Draft;
 use crate::records::{Entry, Inode, Orphan};
 use crate::types::{Hash, InodeNo, Timestamp};
 
@@ -58,6 +59,11 @@ impl Vfs {
         Ok(self.inner.handles.insert(file, flags))
     }
 
+    /// The inode of an open file.
+    pub fn inode_of(&self, handle: HandleId) -> Result<InodeNo> {
+        Ok(self.inner.handles.get(handle)?.file.ino())
+    }
+
     /// Gives an unnamed file its name: one transaction with all that was written to it, and with the extended
     /// attribute `note.0`, whose value `note.1` makes of the version that the file then has. What has the name
     /// already is replaced as by rename(2), or ([`RenameMode::NoReplace`]) the call fails with [`Error::Exists`] and
@@ -70,8 +76,34 @@ impl Vfs {
         mode: RenameMode,
         note: (&[u8], impl Fn(Hash) -> Vec<u8> + Send + Sync),
     ) -> Result<Named> {
-        checked_name(name)?;
         xattr::checked(note.0)?;
+        let put_note = |draft: &mut Draft<'_>, ino: InodeNo, inode: &Inode| {
+            let version = version_of(draft, ino, inode)?;
+            draft.put_xattr(ino, note.0, &(note.1)(version));
+            Ok(())
+        };
+        self.name_unnamed(handle, (parent, name), mode, put_note).await
+    }
+
+    /// As [`Vfs::give_name`], without a note.
+    pub async fn give_name_alone(
+        &self,
+        handle: HandleId,
+        parent: InodeNo,
+        name: &[u8],
+        mode: RenameMode,
+    ) -> Result<Named> {
+        self.name_unnamed(handle, (parent, name), mode, |_, _, _| Ok(())).await
+    }
+
+    async fn name_unnamed(
+        &self,
+        handle: HandleId,
+        (parent, name): (InodeNo, &[u8]),
+        mode: RenameMode,
+        put_more: impl Fn(&mut Draft<'_>, InodeNo, &Inode) -> Result<()> + Send + Sync,
+    ) -> Result<Named> {
+        checked_name(name)?;
         self.writable()?;
         let handle = self.inner.handles.get(handle)?;
         let (file, ino) = (&handle.file, handle.file.ino());
@@ -110,8 +142,7 @@ impl Vfs {
                 draft.put_inode(ino, &inode);
                 draft.delete_orphan(ino);
                 draft.put_entry(parent, &Entry { name: name.to_vec(), ino, kind: inode.kind() });
-                let version = version_of(draft, ino, &inode)?;
-                draft.put_xattr(ino, note.0, &(note.1)(version));
+                put_more(draft, ino, &inode)?;
                 changed(draft, parent, &mut dir, now);
                 naming.begin();
                 Ok((inode, replaced))

@@ -15,6 +15,7 @@ mod disk;
 mod ending;
 mod gateway;
 mod golden;
+mod looking_back;
 mod machine;
 mod network;
 mod old_states;

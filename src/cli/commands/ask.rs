@@ -1,12 +1,14 @@
 //! What the commands share: they ask a daemon at its control socket, and say what became of it.
 
 use std::io;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::cli::control::{Client, ControlReply, ControlRequest, SILENCE};
 use crate::cli::daemon_report::{DaemonReport, State};
 use crate::cli::exit::{CliResult, Exit, Failure};
 use crate::cli::last;
+use crate::cli::paths::{UserPaths, absolute};
 use crate::cli::progress::UploadBar;
 use crate::cli::registry::RunningDaemon;
 
@@ -76,6 +78,41 @@ pub(super) fn change(running: &RunningDaemon, request: &ControlRequest) -> CliRe
     let mut client =
         Client::ask(&running.dir, request, SILENCE).map_err(|error| silent(running, &error))?;
     follow(&mut client, running).unwrap_or_else(|error| Err(silent(running, &error)))
+}
+
+/// A path in a mount of this user, as the mount's daemon knows it. Nothing need be there.
+pub(super) struct PathInMount {
+    /// The mount's daemon.
+    pub running: RunningDaemon,
+    /// From the mount's root.
+    pub path: PathBuf,
+}
+
+impl PathInMount {
+    pub(super) fn find(paths: &UserPaths, path: &Path) -> CliResult<Self> {
+        // A symlink at its end is meant itself.
+        let full = match (path.parent(), path.file_name()) {
+            (Some(parent), Some(name)) => {
+                let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+                absolute(parent)?.join(name)
+            }
+            _ => absolute(path)?,
+        };
+        let shown = full.display();
+        let found = RunningDaemon::around(&paths.running(), &full);
+        let running = found.ok_or_else(|| {
+            not_mounted(&shown.to_string(), &RunningDaemon::all(&paths.running()))
+        })?;
+        if running.past {
+            let text = format!(
+                "{shown} is in a mount that shows the past; name the path in the vault's own mount"
+            );
+            return Err(Failure::new(Exit::Usage, text));
+        }
+        let root = running.mountpoint.clone().unwrap_or_default();
+        let path = full.strip_prefix(&root).unwrap_or(Path::new("")).to_owned();
+        Ok(Self { running, path })
+    }
 }
 
 /// Reads a daemon's replies to the last one, and shows its progress. An error is of the connection: what became of the

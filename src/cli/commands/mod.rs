@@ -3,9 +3,11 @@
 mod ask;
 mod check;
 mod credentials;
+mod history;
 mod init;
 mod mount;
 mod old_states;
+mod restore;
 mod serve;
 mod status;
 mod sync;
@@ -14,9 +16,11 @@ mod umount;
 
 pub(super) use check::check;
 pub(super) use credentials::credentials;
+pub(super) use history::history;
 pub(super) use init::init;
 pub(super) use mount::mount;
 pub(super) use old_states::{gc, retention, snapshot};
+pub(super) use restore::restore;
 pub(super) use serve::serve;
 pub(super) use status::status;
 pub(super) use sync::sync;

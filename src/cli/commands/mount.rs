@@ -11,11 +11,15 @@ use crate::cli::daemon::spec::{Credentials, Hidden, Spec};
 use crate::cli::daemon_report::DaemonReport;
 use crate::cli::exit::{CliResult, Exit, Failure};
 use crate::cli::mount_dir;
+use crate::cli::past_dir;
 use crate::cli::paths::{UserPaths, absolute};
 use crate::cli::registry::RunningDaemon;
 use crate::cli::target::Target;
 use crate::cli::unlock::Unlocker;
 use crate::vault::{Bucket, S3Credentials, Unlocked};
+
+/// Disk for the cache of a mount of the past, unless more or less is asked for.
+const PAST_CACHE: u64 = 1 << 30;
 
 /// Mounts a vault; returns when the mount is usable, or with `--foreground` when it is over.
 pub(crate) async fn mount(global: &Global, paths: &UserPaths, args: &MountArgs) -> CliResult {
@@ -29,34 +33,52 @@ pub(crate) async fn mount(global: &Global, paths: &UserPaths, args: &MountArgs) 
     };
     not_in_use_yet(paths, |running| running.mountpoint.as_ref() == Some(&path))?;
     mount_dir::look(&path)?;
-    if let Some(running) = served_only(paths, &target) {
+    if let Some(running) = served_only(paths, &target).filter(|_| args.at.is_none()) {
         return join(paths, args, &target, &path, &running);
     }
 
     let unlocker = Unlocker { global, paths, target: &target };
-    let bucket = open_or_make(&unlocker, &args.opening).await?;
+    let bucket = match args.at {
+        None => open_or_make(&unlocker, &args.opening).await?,
+        Some(_) => target.open().await?,
+    };
     let unlocked = unlocker.unlock(&bucket).await?;
     let id = unlocked.vault.to_string();
     // Another state directory has a journal of its own; there, the vault decides.
-    let dir = paths.state.join(&id);
+    let mut dir = paths.state.join(&id);
+    if args.at.is_some() {
+        dir = past_dir::make(&dir)?;
+    }
     not_in_use_yet(paths, |running| running.dir == dir)?;
     make_ready(&path, args.protect)?;
 
     let spec = Spec {
         mountpoint: Some(path.clone()),
         allow_other: args.allow_other,
+        at: args.at.clone(),
+        read_only: args.opening.read_only || args.at.is_some(),
+        cache_size: cache_size(args),
+        dir,
         ..spec(global, paths, &args.opening, &target, &unlocked)
     };
     drop((unlocked, bucket)); // the key is with the daemon from here on
     let mut daemon = LaunchedDaemon::start(&spec)?;
     let report = daemon.ready().await?;
-    remember(paths, &target, &id, &path);
+    if args.at.is_none() {
+        remember(paths, &target, &id, &path);
+    }
     announce(&report, args.opening.foreground);
     if args.opening.foreground {
         return daemon.stay(&path.display().to_string()).await;
     }
     daemon.release();
     Ok(())
+}
+
+/// What looks back is there for a while, beside the one that is used.
+fn cache_size(args: &MountArgs) -> Option<u64> {
+    let asked = args.opening.cache_size.map(|size| size.as_u64());
+    asked.or_else(|| args.at.as_ref().map(|_| PAST_CACHE))
 }
 
 /// Makes the mountpoint, and protects it if that is asked.
@@ -213,7 +235,11 @@ fn remember(paths: &UserPaths, target: &Target, id: &str, path: &Path) {
 }
 
 fn announce(report: &DaemonReport, foreground: bool) {
-    let access = if report.read_only { ", read-only" } else { "" };
+    let access = match &report.as_of {
+        Some(as_of) => format!(", read-only, {}", as_of.describe()),
+        None if report.read_only => ", read-only".to_owned(),
+        None => String::new(),
+    };
     say!(
         "{} is mounted{access}: what you put there is encrypted here and stored in",
         report.mountpoint

@@ -31,7 +31,8 @@ pub(crate) fn umount(paths: &UserPaths, args: &UmountArgs) -> CliResult {
     if let Some(service) = service {
         say!("The service at {} has ended with it.", service.url);
     }
-    say!("{shown} is unmounted; everything is in the bucket.");
+    let sent = if running.past { "" } else { "; everything is in the bucket" };
+    say!("{shown} is unmounted{sent}.");
     Ok(())
 }
 

@@ -52,6 +52,15 @@ impl ControlHandler for FakeDaemon {
         Ok(())
     }
 
+    async fn history(&self, _: &Path, told: &mpsc::Sender<ControlReply>) -> CliResult {
+        drop(told.send(ControlReply::Said { text: "a version".into() }).await);
+        Ok(())
+    }
+
+    async fn restore(&self, _: PathRestore, _: &mpsc::Sender<ControlReply>) -> CliResult {
+        Ok(())
+    }
+
     async fn unserve(&self, _: &mpsc::Sender<ControlReply>) -> CliResult {
         self.heard.lock().push("unserve");
         assert!(!self.is_broken.load(Relaxed), "planted");

@@ -24,7 +24,7 @@ use ending::{Demand, Stall, forced, left, not_waited_for, unreleased, unsent};
 
 use super::front_link::FrontSender;
 use super::spec::{Credentials, DaemonMessage};
-use crate::cli::control::{ControlHandler, ControlReply};
+use crate::cli::control::{ControlHandler, ControlReply, PathRestore};
 use crate::cli::daemon_report::{DaemonReport, State};
 use crate::cli::exit::{CliResult, Exit, Failure};
 use crate::cli::old_states::OldStates;
@@ -65,6 +65,10 @@ pub(crate) trait HostedVault: Send + Sync + 'static {
     async fn credentials(&self, given: Credentials) -> CliResult;
     /// Does what is asked about old states; the answer, a line each.
     async fn old_states(&self, what: OldStates) -> CliResult<Vec<String>>;
+    /// Tells the versions of a path.
+    async fn history(&self, path: &Path, told: &mpsc::Sender<ControlReply>) -> CliResult;
+    /// Brings a path back as it was.
+    async fn restore(&self, what: PathRestore, told: &mpsc::Sender<ControlReply>) -> CliResult;
     /// Unmounts, unless files are open ([`Exit::Busy`]); without a mount it is over at once. May block for a moment.
     fn unmount(&self) -> CliResult;
     /// Unmounts lazily: out of sight now, whatever is open.
@@ -372,6 +376,16 @@ impl ControlHandler for Lifecycle {
         answer::told(work, self.limits.tick, || self.vault.progress(), told).await
     }
 
+    async fn history(&self, path: &Path, told: &mpsc::Sender<ControlReply>) -> CliResult {
+        self.is_usable()?;
+        self.while_told(self.vault.history(path, told), told).await
+    }
+
+    async fn restore(&self, what: PathRestore, told: &mpsc::Sender<ControlReply>) -> CliResult {
+        self.is_usable()?;
+        self.while_told(self.vault.restore(what, told), told).await
+    }
+
     async fn unserve(&self, progress: &mpsc::Sender<ControlReply>) -> CliResult {
         if !self.vault.has_mount() {
             return self.umount(None, progress).await;
@@ -392,6 +406,23 @@ impl ControlHandler for Lifecycle {
 }
 
 impl Lifecycle {
+    /// Does what may take long, while the client hears that we live; not for one that went away.
+    async fn while_told(
+        &self,
+        work: impl Future<Output = CliResult> + Send,
+        told: &mpsc::Sender<ControlReply>,
+    ) -> CliResult {
+        let mut work = Box::pin(work);
+        let mut ticks = interval(self.limits.tick);
+        loop {
+            tokio::select! {
+                outcome = &mut work => return outcome,
+                () = told.closed() => return Ok(()),
+                _ = ticks.tick() => drop(told.try_send(ControlReply::Progress(self.vault.progress()))),
+            }
+        }
+    }
+
     fn is_usable(&self) -> CliResult {
         if *self.phase.borrow() == Phase::Usable {
             return Ok(());

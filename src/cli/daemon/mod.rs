@@ -10,6 +10,7 @@ pub(super) mod launch;
 pub(super) mod lifecycle;
 pub(super) mod logfile;
 pub(super) mod malloc;
+mod past_host;
 pub(super) mod run;
 pub(super) mod spec;
 pub(super) mod vault_host;

@@ -12,6 +12,7 @@ use super::vault_host::VaultHost;
 use crate::cli::control::{self, ControlHandler};
 use crate::cli::exit::{CliResult, Exit, Failure};
 use crate::cli::last;
+use crate::cli::past_dir;
 use crate::os::watched;
 
 /// Threads for what waits for the disk (fsync, sealing): more would not make it faster.
@@ -34,6 +35,10 @@ pub(crate) fn main() -> Exit {
     let exit = outcome.as_ref().map_or_else(|failure| failure.exit, |()| Exit::Done);
     if let Err(failure) = &outcome {
         tracing::error!(causes = ?failure.causes, "{failure}");
+    }
+    // Nothing in it is worth keeping, but the log of what failed.
+    if spec.at.is_some() && exit == Exit::Done {
+        past_dir::remove(&spec.dir);
     }
     to_front.say(&DaemonMessage::Ended(outcome.err()));
     exit

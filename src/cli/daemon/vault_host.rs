@@ -8,13 +8,15 @@ use async_trait::async_trait;
 use bytesize::ByteSize;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use zeroize::Zeroizing;
 
 use super::lifecycle::HostedVault;
 use super::logfile;
+use super::past_host;
 use super::spec::{Credentials, Spec};
-use crate::cli::daemon_report::{BudgetUsage, DaemonReport, NewestCommit};
+use crate::cli::control::{ControlReply, PathRestore};
+use crate::cli::daemon_report::{BudgetUsage, DaemonReport, NewestCommit, PastReport};
 use crate::cli::exit::{CliResult, Exit, Failure};
 use crate::cli::messages;
 use crate::cli::old_states::{self, OldStates};
@@ -122,6 +124,7 @@ impl VaultHost {
             dir: spec.dir.clone(),
             log,
             read_only: spec.read_only,
+            past: spec.at.is_some(),
         });
         Self {
             vault,
@@ -245,6 +248,7 @@ impl HostedVault for VaultHost {
             mountpoint: mountpoint.unwrap_or_default(),
             service: service.map(|server| server.status()),
             head,
+            as_of: status.as_of.as_ref().map(PastReport::of),
             read_only_reason: status.read_only.filter(|_| !self.fixed.read_only),
             progress: status.progress,
             files: status.inodes,
@@ -330,6 +334,14 @@ impl HostedVault for VaultHost {
     async fn old_states(&self, what: OldStates) -> CliResult<Vec<String>> {
         let done = old_states::carry_out(&self.vault, &what).await;
         done.map_err(|error| self.failure(&error))
+    }
+
+    async fn history(&self, path: &Path, told: &mpsc::Sender<ControlReply>) -> CliResult {
+        past_host::history(&self.vault, path, told, |error| self.failure(error)).await
+    }
+
+    async fn restore(&self, what: PathRestore, told: &mpsc::Sender<ControlReply>) -> CliResult {
+        past_host::restore(&self.vault, what, told, |error| self.failure(error)).await
     }
 
     fn unmount(&self) -> CliResult {

@@ -78,6 +78,25 @@ impl<'a> States<'a> {
         }
     }
 
+    /// The oldest state that is promised, but for the pinned ones.
+    pub(in crate::vault) async fn oldest(&self) -> Result<PastState> {
+        let first = self.horizon().await?.map_or(CommitNo(1), |commit| commit.max(CommitNo(1)));
+        self.state(first, None).await
+    }
+
+    /// The snapshots of states that are older than this, the oldest first.
+    pub(in crate::vault) async fn pinned_before(
+        &self,
+        oldest: CommitNo,
+    ) -> Result<Vec<(String, CommitNo)>> {
+        let text = |name: &[u8]| String::from_utf8_lossy(name).into_owned();
+        let pins = self.pins().await?;
+        let older = pins.iter().filter(|(_, pin)| pin.commit < oldest);
+        let mut found: Vec<_> = older.map(|(name, pin)| (text(name), pin.commit)).collect();
+        found.sort_by_key(|(_, commit)| *commit);
+        Ok(found)
+    }
+
     async fn pin(&self, name: &str) -> Result<Option<Pin>> {
         // What can be no snapshot's name is none.
         let Ok(key) = Pin::key(name.as_bytes()) else { return Ok(None) };
@@ -131,7 +150,11 @@ impl<'a> States<'a> {
     }
 
     /// The state of a pin: its manifest alone.
-    async fn pinned(&self, number: CommitNo, snapshot: Option<String>) -> Result<PastState> {
+    pub(in crate::vault) async fn pinned(
+        &self,
+        number: CommitNo,
+        snapshot: Option<String>,
+    ) -> Result<PastState> {
         let time = self.put_at(number).await?.unwrap_or(self.now);
         let listed = self.listed.iter().find(|listed| listed.number == number);
         let lacking = || {

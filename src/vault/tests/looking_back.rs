@@ -1,12 +1,14 @@
 //! The vault as it was: by commit, by time, by name.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::time::{Duration, SystemTime};
 
 use super::*;
 use crate::records::{Horizon, Pin};
 use crate::types::{CommitNo, Timestamp};
-use crate::vault::NoState;
+use crate::vault::{FileVersion, Happened, HistoryStep, NoState, Restored, Restoring};
+use crate::vfs;
 
 /// What the vault held after each commit, and when that was put.
 type States = BTreeMap<CommitNo, (SystemTime, BTreeMap<String, Vec<u8>>)>;
@@ -178,4 +180,163 @@ async fn o2_a_state_that_is_not_of_this_log_is_refused() {
     world.store.set_time(time + Duration::from_hours(1));
     let refused = shows(&world, &StateAt::Commit(first.0)).await.unwrap_err();
     assert!(matches!(refused, Error::Rollback { number } if number == first), "{refused}");
+}
+
+/// What happened to a path, and at which commits.
+async fn told(vault: &Vault, path: &[&str]) -> Vec<FileVersion> {
+    let mut versions = Vec::new();
+    let mut tell = |step| {
+        if let HistoryStep::Version(version) = step {
+            versions.push(version);
+        }
+        ControlFlow::Continue(())
+    };
+    vault.history(&names(path), &mut tell).await.unwrap();
+    versions
+}
+
+fn names(path: &[&str]) -> Vec<Vec<u8>> {
+    path.iter().map(|name| name.as_bytes().to_vec()).collect()
+}
+
+async fn restored(
+    vault: &Vault,
+    path: &[&str],
+    at: Option<StateAt>,
+    to: Option<&[&str]>,
+) -> Result<Restored> {
+    let what = Restoring { path: names(path), at, to: to.map(names) };
+    vault.restore(&what, &mut |_| ControlFlow::Continue(())).await
+}
+
+fn happened(versions: &[FileVersion]) -> Vec<(Happened, u64)> {
+    versions.iter().map(|version| (version.what.clone(), version.size)).collect()
+}
+
+#[tokio::test]
+async fn a_history_tells_what_became_of_a_path() {
+    let world = World::new().await;
+    let vault = world.open("a").await;
+    lived(&world, &vault).await;
+    let versions = told(&vault, &["f1"]).await;
+    let size = |hour: u64| 1000 + 7000 * hour;
+    let expected = [
+        (Happened::Created, size(1)),
+        (Happened::Written, size(4)),
+        (Happened::Deleted, size(4)),
+        (Happened::Created, size(7)),
+    ];
+    // In the sixth hour it is written and deleted in one commit, or in two.
+    let mut found = happened(&versions);
+    found.retain(|found| *found != (Happened::Written, size(5)));
+    found.iter_mut().filter(|(what, _)| *what == Happened::Deleted).for_each(|f| f.1 = size(4));
+    assert_eq!(found, expected);
+    let hours = versions.first().unwrap().time;
+    assert_eq!(SystemTime::from(hours), noon() + Duration::from_hours(1));
+    assert!(versions.iter().all(|version| version.host.is_some()));
+
+    // Names on the way count too.
+    let vfs = vault.vfs();
+    let dir = vfs.mkdir(&USER, InodeNo::ROOT, b"dir", 0o755).await.unwrap().ino;
+    vfs.rename((InodeNo::ROOT, b"f1"), (dir, b"inner"), vfs::RenameMode::Replace).await.unwrap();
+    vault.sync(LONG).await.unwrap();
+    vfs.rename((InodeNo::ROOT, b"dir"), (InodeNo::ROOT, b"new"), vfs::RenameMode::Replace)
+        .await
+        .unwrap();
+    vault.sync(LONG).await.unwrap();
+    assert_eq!(told(&vault, &["f1"]).await.last().unwrap().what, Happened::Left);
+    let arrived = [(Happened::Arrived, size(7)), (Happened::Left, size(7))];
+    assert_eq!(happened(&told(&vault, &["dir", "inner"]).await), arrived);
+    assert_eq!(happened(&told(&vault, &["new", "inner"]).await), arrived[..1]);
+    assert_eq!(told(&vault, &["never"]).await, []);
+    vault.close(LONG).await.unwrap();
+}
+
+#[tokio::test]
+async fn v4_a_file_comes_back_as_it_was() {
+    let world = World::new().await;
+    let vault = world.open("a").await;
+    let vfs = vault.vfs();
+    let (old, new) = (bytes(1, 300_000), bytes(2, 5000));
+    write(&vfs, "f", &old).await;
+    let ino = vfs.lookup(InodeNo::ROOT, b"f").await.unwrap().ino;
+    let value = b"value";
+    vfs.set_xattr(ino, b"user.x", value, 0, &vfs::Setter::Superuser).await.unwrap();
+    vault.sync(LONG).await.unwrap();
+    let before = *vfs.lookup(InodeNo::ROOT, b"f").await.unwrap();
+    write(&vfs, "f", &new).await;
+    vault.sync(LONG).await.unwrap();
+    let only = restored(&vault, &["f"], None, Some(&["deep", "copy"])).await.unwrap();
+    assert_eq!((only.files, only.bytes), (1, old.len() as u64));
+    assert!(read(&vfs, b"f").await == new, "the one that is there stays");
+    let deep = vfs.lookup(InodeNo::ROOT, b"deep").await.unwrap().ino;
+    let copy = *vfs.lookup(deep, b"copy").await.unwrap();
+    assert!(read_at(&vfs, copy.ino).await.unwrap() == old);
+    assert_eq!((copy.mtime, copy.mode, copy.size), (before.mtime, before.mode, before.size));
+    assert_eq!(vfs.xattr(copy.ino, b"user.x").await.unwrap(), value);
+
+    // In its place, and back again: what was replaced is in the history.
+    restored(&vault, &["f"], None, None).await.unwrap();
+    assert!(read(&vfs, b"f").await == old);
+    vault.sync(LONG).await.unwrap();
+    restored(&vault, &["f"], None, None).await.unwrap();
+    assert!(read(&vfs, b"f").await == new);
+    vault.sync(LONG).await.unwrap();
+    vfs.unlink(InodeNo::ROOT, b"f").await.unwrap();
+    vault.sync(LONG).await.unwrap();
+    restored(&vault, &["f"], None, None).await.unwrap();
+    assert!(read(&vfs, b"f").await == new, "the last before it was deleted");
+    vault.sync(LONG).await.unwrap();
+    let refused = restored(&vault, &["never"], None, None).await.unwrap_err();
+    assert!(matches!(refused, Error::NoState(NoState::NoOther)), "{refused}");
+    // Nothing of the past stays on this disk.
+    let past = world.state_dir("a").join("past");
+    assert_eq!(std::fs::read_dir(past).unwrap().count(), 0);
+    vault.close(LONG).await.unwrap();
+    let model = BTreeMap::from([("f".to_owned(), new)]);
+    world.shows_elsewhere(&model).await;
+}
+
+#[tokio::test]
+async fn v4_a_directory_comes_back_with_all_that_it_had() {
+    let world = World::new().await;
+    let vault = world.open("a").await;
+    let vfs = vault.vfs();
+    let dir = vfs.mkdir(&USER, InodeNo::ROOT, b"dir", 0o750).await.unwrap().ino;
+    let sub = vfs.mkdir(&USER, dir, b"sub", 0o700).await.unwrap().ino;
+    write(&vfs, "f", &bytes(3, 40_000)).await;
+    let file = vfs.lookup(InodeNo::ROOT, b"f").await.unwrap().ino;
+    drop(vfs.link(file, sub, b"one").await.unwrap());
+    drop(vfs.link(file, sub, b"two").await.unwrap());
+    drop(vfs.symlink(&USER, dir, b"link", b"sub/one").await.unwrap());
+    drop(vfs.mknod(&USER, dir, b"fifo", libc::S_IFIFO | 0o600, 0).await.unwrap());
+    vault.sync(LONG).await.unwrap();
+    let at = StateAt::Commit(vault.status().head.0);
+    let was = vfs.attributes(sub).await.unwrap();
+    for (parent, name) in [(sub, &b"one"[..]), (sub, b"two"), (dir, b"link"), (dir, b"fifo")] {
+        vfs.unlink(parent, name).await.unwrap();
+    }
+    vault.sync(LONG).await.unwrap();
+    let refused = restored(&vault, &["dir"], Some(at.clone()), None).await.unwrap_err();
+    assert!(matches!(refused, Error::NotRestored(_)), "{refused}");
+    let refused = restored(&vault, &["dir"], None, None).await.unwrap_err();
+    assert!(matches!(refused, Error::NotRestored(_)), "{refused}");
+    let done = restored(&vault, &["dir"], Some(at.clone()), Some(&["back"])).await.unwrap();
+    assert_eq!((done.files, done.bytes), (6, 40_000));
+    let back = vfs.lookup(InodeNo::ROOT, b"back").await.unwrap();
+    assert_eq!(back.mode & 0o777, 0o750);
+    let inner = *vfs.lookup(back.ino, b"sub").await.unwrap();
+    assert_eq!((inner.mode, inner.mtime), (was.mode, was.mtime));
+    let one = *vfs.lookup(inner.ino, b"one").await.unwrap();
+    assert_eq!((one.ino, one.nlink), (vfs.lookup(inner.ino, b"two").await.unwrap().ino, 2));
+    assert!(read_at(&vfs, one.ino).await.unwrap() == bytes(3, 40_000));
+    let link = vfs.lookup(back.ino, b"link").await.unwrap().ino;
+    assert_eq!(vfs.read_link(link).await.unwrap(), b"sub/one");
+    let fifo = vfs.lookup(back.ino, b"fifo").await.unwrap();
+    assert_eq!(fifo.kind(), libc::S_IFIFO);
+    // One by one, a symlink over a file too.
+    write(&vfs, "f", b"x").await;
+    restored(&vault, &["dir", "link"], Some(at), Some(&["f"])).await.unwrap();
+    assert_eq!(vfs.lookup(InodeNo::ROOT, b"f").await.unwrap().kind(), libc::S_IFLNK);
+    vault.close(LONG).await.unwrap();
 }

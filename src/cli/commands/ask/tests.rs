@@ -20,6 +20,7 @@ fn daemon(dir: &std::path::Path) -> (Child, RunningDaemon) {
         dir: dir.to_owned(),
         log: dir.join("daemon.log"),
         read_only: false,
+        past: false,
     };
     (child, running)
 }

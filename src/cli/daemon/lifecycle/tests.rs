@@ -81,6 +81,15 @@ impl HostedVault for FakeVault {
         Ok(vec!["kept".to_owned()])
     }
 
+    async fn history(&self, _: &Path, told: &mpsc::Sender<ControlReply>) -> CliResult {
+        drop(told.send(ControlReply::Said { text: "a version".into() }).await);
+        Ok(())
+    }
+
+    async fn restore(&self, _: PathRestore, _: &mpsc::Sender<ControlReply>) -> CliResult {
+        Ok(())
+    }
+
     async fn unserve(&self) -> bool {
         let mut calls = self.calls.lock();
         let mut serves = calls.iter().filter(|call| call.ends_with("serve"));

@@ -1,0 +1,144 @@
+//! What the daemon tells of the past of its vault, in lines.
+
+use std::collections::VecDeque;
+use std::ops::ControlFlow;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path};
+use std::time::{Duration, Instant};
+
+use bytesize::ByteSize;
+use tokio::sync::mpsc;
+
+use crate::cli::control::{ControlReply, PathRestore};
+use crate::cli::exit::{CliResult, Exit, Failure};
+use crate::cli::messages;
+use crate::vault::{self, FileVersion, Happened, HistoryStep, Restored, Restoring, Vault};
+
+/// Versions that are told at most, the newest.
+const VERSIONS: usize = 10_000;
+/// How often a restoration says how far it is.
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// The names that a path in the mount is made of.
+fn names(path: &Path) -> Vec<Vec<u8>> {
+    path.components()
+        .filter_map(|part| match part {
+            Component::Normal(name) => Some(name.as_bytes().to_vec()),
+            _ => None,
+        })
+        .collect()
+}
+
+async fn say(told: &mpsc::Sender<ControlReply>, text: String) {
+    drop(told.send(ControlReply::Said { text }).await); // whoever went away needs none
+}
+
+/// Waits until what is written by now is in the bucket: the past is what is there.
+async fn settled(vault: &Vault) -> vault::Result<()> {
+    match vault.status().read_only {
+        Some(_) => Ok(()),
+        None => vault.sync(SYNC).await,
+    }
+}
+
+/// How long that may take; it is asked for by somebody who waits.
+const SYNC: Duration = Duration::from_mins(5);
+
+/// Tells the versions of a path.
+pub(super) async fn history(
+    vault: &Vault,
+    path: &Path,
+    told: &mpsc::Sender<ControlReply>,
+    fail: impl Fn(&vault::Error) -> Failure,
+) -> CliResult {
+    settled(vault).await.map_err(|error| fail(&error))?;
+    let (mut versions, mut left_out) = (VecDeque::new(), 0_u64);
+    let mut keep = |step: HistoryStep| {
+        if let HistoryStep::Version(version) = step {
+            versions.push_back(version);
+            if versions.len() > VERSIONS {
+                versions.pop_front();
+                left_out += 1;
+            }
+        }
+        ControlFlow::Continue(())
+    };
+    vault.history(&names(path), &mut keep).await.map_err(|error| fail(&error))?;
+    if versions.is_empty() {
+        let text = "nothing of that name was there in any state that is kept";
+        return Err(Failure::new(Exit::NoState, text));
+    }
+    if left_out > 0 {
+        say(told, format!("({left_out} older versions are not shown)")).await;
+    }
+    for version in versions {
+        say(told, line(&version)).await;
+    }
+    Ok(())
+}
+
+/// `2026-11-28T14:00:00Z  commit 17      12.3 KiB  written by host`
+fn line(version: &FileVersion) -> String {
+    let size = match version.kind {
+        libc::S_IFDIR => "directory".to_owned(),
+        _ if !version.is_there() => "-".to_owned(),
+        _ => ByteSize::b(version.size).to_string(),
+    };
+    let what = match &version.what {
+        Happened::Kept(Some(name)) => format!("in the snapshot {name}"),
+        Happened::Kept(None) => "in the oldest state that is kept".to_owned(),
+        Happened::Created => "created".to_owned(),
+        Happened::Arrived => "renamed to this".to_owned(),
+        Happened::Written => "written".to_owned(),
+        Happened::Left => "renamed to something else".to_owned(),
+        Happened::Deleted => "deleted".to_owned(),
+    };
+    let by = version.host.as_ref().map_or_else(String::new, |host| format!(" by {host}"));
+    let (time, commit) = (messages::when(version.time), version.commit.0);
+    format!("{time}  commit {commit:<8} {size:>10}  {what}{by}")
+}
+
+/// Brings a path back as it was.
+pub(super) async fn restore(
+    vault: &Vault,
+    what: PathRestore,
+    told: &mpsc::Sender<ControlReply>,
+    fail: impl Fn(&vault::Error) -> Failure,
+) -> CliResult {
+    if let Some(reason) = vault.status().read_only {
+        let text = format!("nothing can be brought back here, as nothing can be changed: {reason}");
+        return Err(Failure::new(Exit::Usage, text));
+    }
+    settled(vault).await.map_err(|error| fail(&error))?;
+    let what =
+        Restoring { path: names(&what.path), at: what.at, to: what.to.as_deref().map(names) };
+    let mut last = Instant::now();
+    let mut tell = |done: &Restored| {
+        if told.is_closed() {
+            return ControlFlow::Break(());
+        }
+        if last.elapsed() >= PAUSE {
+            last = Instant::now();
+            let text = format!("so far {}", amount(done));
+            drop(told.try_send(ControlReply::Said { text })); // the next one says more
+        }
+        ControlFlow::Continue(())
+    };
+    let done = vault.restore(&what, &mut tell).await.map_err(|error| fail(&error))?;
+    let from = done.as_of.as_ref().map_or_else(String::new, |as_of| {
+        let name = as_of.snapshot.as_ref().map(|name| format!(" (snapshot {name})"));
+        let (commit, time) = (as_of.commit.0, messages::when(as_of.time));
+        format!(" as of commit {commit}, {time}{}", name.unwrap_or_default())
+    });
+    say(told, format!("Brought back {}{from}.", amount(&done))).await;
+    Ok(())
+}
+
+fn amount(done: &Restored) -> String {
+    let things = if done.files == 1 {
+        "1 file".to_owned()
+    } else {
+        format!("{} files and directories", done.files)
+    };
+    format!("{things} with {}", ByteSize::b(done.bytes))
+}

@@ -1,0 +1,167 @@
+//! One file of the past becomes a new file.
+
+use std::ops::ControlFlow;
+
+use crate::types::{AsOf, InodeNo};
+use crate::vault::{Error, Result};
+use crate::vfs::{
+    self, Attributes, Caller, HandleId, OpenFlags, RenameMode, Seek, SetAttributes, SetTime,
+    Setter, Vfs, WriteAt,
+};
+
+/// Bytes that are read and written at a time.
+const PIECE: u64 = 1 << 20;
+
+/// What was brought back.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Restored {
+    /// Files, directories and the like.
+    pub files: u64,
+    /// Bytes of content.
+    pub bytes: u64,
+    /// From which state.
+    pub as_of: Option<AsOf>,
+}
+
+/// How far it has come; `Break` ends it.
+pub type OnRestore<'a> = &'a mut (dyn FnMut(&Restored) -> ControlFlow<()> + Send);
+
+/// One restoration under way.
+pub(super) struct Copying<'a> {
+    pub(super) past: &'a Vfs,
+    pub(super) live: &'a Vfs,
+    pub(super) done: Restored,
+    pub(super) tell: OnRestore<'a>,
+}
+
+impl Copying<'_> {
+    /// Tells how far it is.
+    pub(super) fn tell(&mut self) -> Result<()> {
+        match (self.tell)(&self.done) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => {
+                Err(refused("nobody waited for it any more; what was brought back so far is there"))
+            }
+        }
+    }
+}
+
+/// Who owned it: what is made belongs to the same.
+pub(super) fn owner(was: &Attributes) -> Caller {
+    Caller { uid: was.uid, gid: was.gid, pid: 0, umask: 0 }
+}
+
+pub(super) fn refused(why: impl Into<String>) -> Error {
+    Error::NotRestored(why.into())
+}
+
+/// A regular file, written whole before it gets its name; what has the name is replaced by it at that moment.
+pub(super) async fn copy_file(
+    copying: &mut Copying<'_>,
+    source: &Attributes,
+    parent: InodeNo,
+    name: &[u8],
+) -> Result<InodeNo> {
+    let (past, live) = (copying.past, copying.live);
+    let flags = OpenFlags { read: true, ..OpenFlags::default() };
+    let from = past.open(source.ino, flags).await?;
+    let made = match live.create_unnamed(&owner(source), source.mode, name).await {
+        Ok(to) => {
+            let named = fill(copying, source, from, to, (parent, name)).await;
+            let released = live.release(to).await;
+            named.and_then(|made| Ok(released.map(|()| made)?))
+        }
+        Err(error) => Err(error.into()),
+    };
+    past.release(from).await?;
+    made
+}
+
+async fn fill(
+    copying: &mut Copying<'_>,
+    source: &Attributes,
+    from: HandleId,
+    to: HandleId,
+    (parent, name): (InodeNo, &[u8]),
+) -> Result<InodeNo> {
+    let (past, live) = (copying.past, copying.live);
+    let mut at = 0;
+    loop {
+        let begin = match past.seek(from, at, Seek::Data).await {
+            Err(vfs::Error::NoMoreData) => break,
+            found => found?,
+        };
+        let end = past.seek(from, begin, Seek::Hole).await?;
+        at = begin;
+        while at < end {
+            let length = u32::try_from(PIECE.min(end - at)).unwrap_or(u32::MAX);
+            let data = past.read_data(from, at, length).await?;
+            if data.is_empty() {
+                break;
+            }
+            live.write(to, WriteAt::Offset(at), &data).await?;
+            at += data.len() as u64;
+            copying.done.bytes += data.len() as u64;
+            copying.tell()?;
+        }
+        if at < end {
+            break; // the end of the file lies before that of its last block
+        }
+    }
+    let made = live.inode_of(to)?;
+    if live.attributes(made).await?.size != source.size {
+        let size = Some(source.size);
+        live.set_attributes(made, &SetAttributes { size, ..SetAttributes::default() }).await?;
+    }
+    dress(past, live, source, made).await?;
+    live.give_name_alone(to, parent, name, RenameMode::Replace).await?;
+    Ok(made)
+}
+
+/// What is neither file nor directory. What has the name already is replaced by a rename.
+pub(super) async fn copy_other(
+    copying: &mut Copying<'_>,
+    source: &Attributes,
+    parent: InodeNo,
+    name: &[u8],
+    replaces: bool,
+) -> Result<InodeNo> {
+    let (past, live) = (copying.past, copying.live);
+    let aside = format!(".s3vault-restore-{}", source.ino.0);
+    let first = if replaces { aside.as_bytes() } else { name };
+    let made = if source.kind() == libc::S_IFLNK {
+        let target = past.read_link(source.ino).await?;
+        live.symlink(&owner(source), parent, first, &target).await?
+    } else {
+        live.mknod(&owner(source), parent, first, source.mode, source.rdev).await?
+    };
+    let made = made.ino;
+    dress(past, live, source, made).await?;
+    if replaces {
+        live.rename((parent, first), (parent, name), RenameMode::Replace).await?;
+    }
+    Ok(made)
+}
+
+/// Gives what was made the attributes that it had.
+pub(super) async fn dress(past: &Vfs, live: &Vfs, was: &Attributes, made: InodeNo) -> Result<()> {
+    let by = Setter::Superuser;
+    for name in past.xattrs(was.ino).await? {
+        match past.xattr(was.ino, &name).await {
+            Ok(value) => live.set_xattr(made, &name, &value, 0, &by).await?,
+            Err(vfs::Error::NoAttribute) => {}
+            Err(error) => return Err(Error::from(error)),
+        }
+    }
+    let is_link = was.kind() == libc::S_IFLNK;
+    let set = SetAttributes {
+        mode: (!is_link).then_some(was.mode),
+        uid: Some(was.uid),
+        gid: Some(was.gid),
+        size: None,
+        atime: Some(SetTime::To(was.atime)),
+        mtime: Some(SetTime::To(was.mtime)),
+    };
+    live.set_attributes(made, &set).await?;
+    Ok(())
+}

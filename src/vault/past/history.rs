@@ -1,0 +1,278 @@
+//! The versions of a path: the states' log is gone through, commit by commit, from the oldest state that is promised.
+
+use std::collections::HashSet;
+
+use super::version::{FileVersion, Happened, OnHistory, Teller};
+use super::{PastState, States};
+use crate::index::{self, Index};
+use crate::log::{self, Chain, ChainedCommit};
+use crate::records::{Change, Entry, Inode, Key, MetaKey, Tag, WriterClaim, decode_value};
+use crate::types::{CommitNo, Hash, InodeNo, Timestamp};
+use crate::vault::open_vault::Vault;
+use crate::vault::{Error, Result};
+
+/// Why the walk stopped.
+enum Stopped {
+    /// At a commit that concerns the path.
+    Here,
+    /// Nobody listens.
+    Unheard,
+    Failed(Error),
+}
+
+impl From<log::Error> for Stopped {
+    fn from(error: log::Error) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+impl From<index::Error> for Stopped {
+    fn from(error: index::Error) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+/// What is at the path, and what changes there.
+struct Watch {
+    /// Entries on the way, and the inode.
+    keys: HashSet<Vec<u8>>,
+    /// The beginning of the keys of its extents.
+    extents: Option<Vec<u8>>,
+    there: Option<(InodeNo, Inode)>,
+}
+
+impl Watch {
+    async fn new(index: &Index, names: &[Vec<u8>]) -> Result<Self> {
+        let found = index.read(|view| {
+            let (mut at, mut keys, mut whole) = (InodeNo::ROOT, HashSet::new(), true);
+            for name in names {
+                keys.insert(Key::Entry(at, view.name_hash(at, name)).encode());
+                match view.entry(at, name)? {
+                    Some(entry) => at = entry.ino,
+                    None => {
+                        whole = false;
+                        break;
+                    }
+                }
+            }
+            let there = if whole { view.inode(at)?.map(|inode| (at, inode)) } else { None };
+            Ok::<_, index::Error>((keys, there))
+        });
+        let (mut keys, there) = found.await?;
+        let extents = there.as_ref().map(|(ino, _)| {
+            keys.insert(Key::Inode(*ino).encode());
+            let mut begin = vec![Tag::Extent.byte()];
+            begin.extend(ino.0.to_be_bytes());
+            begin
+        });
+        Ok(Self { keys, extents, there })
+    }
+
+    fn is_extent(&self, key: &[u8]) -> bool {
+        self.extents.as_ref().is_some_and(|begin| key.starts_with(begin))
+    }
+
+    fn concerns(&self, change: &Change) -> bool {
+        self.keys.contains(&change.key) || self.is_extent(&change.key)
+    }
+}
+
+/// The inodes that these changes give this name, in whatever directory.
+fn named(changes: &[Change], name: Option<&Vec<u8>>) -> Result<Vec<InodeNo>> {
+    let mut found = Vec::new();
+    for change in changes.iter().filter(|change| Tag::of(&change.key) == Some(Tag::Entry)) {
+        if let Some(value) = &change.value {
+            let entry: Entry = decode_value("entry", value)?;
+            if Some(&entry.name) == name {
+                found.push(entry.ino);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Whether two versions of a file's inode, of which no record of extents changed, have the same content.
+fn is_same(before: &Inode, after: &Inode) -> bool {
+    before.is_dir() && after.is_dir()
+        || before.size == after.size
+            && before.extent == after.extent
+            && before.target == after.target
+            && (before.mtime == after.mtime || !after.is_file())
+}
+
+/// One look through the log.
+struct Walk<'a> {
+    states: States<'a>,
+    chain: Chain,
+    names: &'a [Vec<u8>],
+    index: Index,
+    watch: Watch,
+    claim: Option<WriterClaim>,
+    last: CommitNo,
+}
+
+impl Vault {
+    /// Tells the versions of a path, the oldest first: those of snapshots, and those since the oldest state that is
+    /// promised. What was written and is not in the bucket is none yet.
+    ///
+    /// # Errors
+    /// What the store and the log say.
+    pub async fn history(&self, names: &[Vec<u8>], tell: OnHistory<'_>) -> Result<()> {
+        let mut teller = Teller::new(tell);
+        if self.tell_history(names, &mut teller).await? {
+            teller.end();
+        }
+        Ok(())
+    }
+
+    /// Whether it was heard to the end.
+    async fn tell_history(&self, names: &[Vec<u8>], teller: &mut Teller<'_>) -> Result<bool> {
+        let states = self.states().await?;
+        let oldest = states.oldest().await?;
+        let mut before = None;
+        for (name, commit) in states.pinned_before(oldest.as_of.commit).await? {
+            let state = states.pinned(commit, Some(name)).await?;
+            let found = self.version_in(&state, names, &mut before).await?;
+            if found.is_some_and(|version| teller.version(version).is_break()) {
+                return Ok(false);
+            }
+        }
+        let (index, head, _dir) = self.index_of_past(&oldest).await?;
+        let watch = Watch::new(&index, names).await?;
+        let found = version_of(&watch, &oldest, &mut before, None);
+        if found.is_some_and(|version| teller.version(version).is_break()) {
+            return Ok(false);
+        }
+        let claim = index.read(|view| view.writer()).await.map_err(Error::from)?;
+        let chain = Chain::new(self.options().bucket.clone(), self.options().unlocked.keys.clone());
+        let last = self.head.lock().number.max(head.number);
+        let mut walk = Walk { states, chain, names, index, watch, claim, last };
+        walk.go((head.number, head.hash), teller).await
+    }
+
+    /// The version in a snapshot, unless it is the same as in the one before.
+    async fn version_in(
+        &self,
+        state: &PastState,
+        names: &[Vec<u8>],
+        before: &mut Option<(InodeNo, Inode)>,
+    ) -> Result<Option<FileVersion>> {
+        let (index, _, _dir) = self.index_of_past(state).await?;
+        let watch = Watch::new(&index, names).await?;
+        Ok(version_of(&watch, state, before, state.as_of.snapshot.clone()))
+    }
+}
+
+fn version_of(
+    watch: &Watch,
+    state: &PastState,
+    before: &mut Option<(InodeNo, Inode)>,
+    snapshot: Option<String>,
+) -> Option<FileVersion> {
+    let (ino, inode) = watch.there.as_ref()?;
+    let same = before.as_ref().is_some_and(|(old, was)| old == ino && is_same(was, inode));
+    *before = watch.there.clone();
+    if same {
+        return None;
+    }
+    Some(FileVersion {
+        commit: state.as_of.commit,
+        time: state.as_of.time,
+        what: Happened::Kept(snapshot),
+        kind: inode.kind(),
+        size: inode.size,
+        host: None,
+    })
+}
+
+impl Walk<'_> {
+    /// Whether it was heard to the end.
+    async fn go(&mut self, from: (CommitNo, Hash), teller: &mut Teller<'_>) -> Result<bool> {
+        let (mut at, first) = (from, from.0);
+        loop {
+            let mut found = None;
+            let (index, watch, claim) = (&self.index, &self.watch, &mut self.claim);
+            let all = self.last.0.saturating_sub(first.0);
+            let walked = self.chain.walk(at, self.last, |link| {
+                note_claim(claim, &link)?;
+                let changes = link.content.changes()?;
+                if changes.iter().any(|change| watch.concerns(change)) {
+                    found = Some((link, changes));
+                    return Err(Stopped::Here);
+                }
+                at = (link.number, link.hash);
+                index.apply_commit(&link)?;
+                if link.number.0.is_multiple_of(64)
+                    && teller.read(link.number.0 - first.0, all).is_break()
+                {
+                    return Err(Stopped::Unheard);
+                }
+                Ok(())
+            });
+            match walked.await {
+                Ok(_) => return Ok(true),
+                Err(Stopped::Unheard) => return Ok(false),
+                Err(Stopped::Failed(error)) => return Err(error),
+                Err(Stopped::Here) => {}
+            }
+            let Some((link, changes)) = found else { return Err(Error::Unreachable) };
+            at = (link.number, link.hash);
+            let version = self.step(&link, &changes).await?;
+            if version.is_some_and(|version| teller.version(version).is_break()) {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// Applies a commit that concerns the path, and says what it came to.
+    async fn step(
+        &mut self,
+        link: &ChainedCommit,
+        changes: &[Change],
+    ) -> Result<Option<FileVersion>> {
+        let named = named(changes, self.names.last())?;
+        let were_there = self.index.read(|view| {
+            let there = named.iter().map(|ino| Ok(view.inode(*ino)?.map(|_| *ino)));
+            there.collect::<Result<Vec<Option<InodeNo>>, index::Error>>()
+        });
+        let were_there = were_there.await?;
+        self.index.apply_commit(link)?;
+        let now = Watch::new(&self.index, self.names).await?;
+        let before = std::mem::replace(&mut self.watch, now);
+        let is_written = changes.iter().any(|change| before.is_extent(&change.key));
+        let what = match (&before.there, &self.watch.there) {
+            (None, None) => return Ok(None),
+            (None, Some((ino, _))) if were_there.contains(&Some(*ino)) => Happened::Arrived,
+            (None, Some(_)) => Happened::Created,
+            (Some((ino, _)), None) => {
+                let left = self.index.read(|view| view.inode(*ino)).await.map_err(Error::from)?;
+                let moved = left.is_some_and(|inode| inode.nlink > 0);
+                if moved { Happened::Left } else { Happened::Deleted }
+            }
+            (Some((old, was)), Some((ino, inode))) => {
+                if old == ino && !is_written && is_same(was, inode) {
+                    return Ok(None);
+                }
+                Happened::Written
+            }
+        };
+        let shown = self.watch.there.as_ref().or(before.there.as_ref());
+        let (kind, size) = shown.map_or((0, 0), |(_, inode)| (inode.kind(), inode.size));
+        let time = self.states.put_at(link.number).await?;
+        let time = time.map_or(link.content.header.time, Timestamp::from);
+        let claim = self.claim.as_ref().filter(|claim| claim.epoch == link.content.header.claim);
+        let host = claim.map(|claim| claim.host.clone());
+        Ok(Some(FileVersion { commit: link.number, time, what, kind, size, host }))
+    }
+}
+
+/// Keeps in mind who writes.
+fn note_claim(claim: &mut Option<WriterClaim>, link: &ChainedCommit) -> log::Result<()> {
+    let key = Key::Meta(MetaKey::Writer).encode();
+    for record in link.content.header.records.iter().filter(|record| record.key == key) {
+        if let Some(value) = &record.value {
+            *claim = Some(decode_value("meta", value)?);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,100 @@
+//! A state of the past that an open vault looks at, beside what is now.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::{PastState, States, index_of};
+use crate::crypto;
+use crate::index::Index;
+use crate::log::{Chain, Head};
+use crate::types::{AsOf, Seq, StateAt};
+use crate::upload::{Staging, StagingLimits};
+use crate::vault::budgets::open_content;
+use crate::vault::durability::Nothing;
+use crate::vault::open_vault::Vault;
+use crate::vault::this_machine::make_private;
+use crate::vault::{Fsync, Result};
+use crate::vfs::{Vfs, VfsOptions};
+
+/// The vault as it was; read-only.
+pub(in crate::vault) struct Past {
+    pub vfs: Vfs,
+    pub as_of: AsOf,
+    /// After what uses it.
+    _dir: PastDir,
+}
+
+/// A directory for the index of one state, gone with it.
+pub(in crate::vault) struct PastDir(PathBuf);
+
+impl PastDir {
+    fn new(state_dir: &Path) -> Result<Self> {
+        let name: String = crypto::random::<8>().iter().map(|byte| format!("{byte:02x}")).collect();
+        let dir = state_dir.join(PAST).join(name);
+        make_private(&dir)?;
+        Ok(Self(dir))
+    }
+
+    fn index(&self) -> PathBuf {
+        self.0.join("index")
+    }
+}
+
+impl Drop for PastDir {
+    fn drop(&mut self) {
+        // What stays is removed at the next mount.
+        if let Err(error) = fs::remove_dir_all(&self.0) {
+            tracing::warn!(%error, "an index of the past is not removed");
+        }
+    }
+}
+
+/// In a vault's state directory.
+const PAST: &str = "past";
+
+/// Removes what a vault that was killed left. Its state directory is locked.
+pub(in crate::vault) fn clear(state_dir: &Path) {
+    match fs::remove_dir_all(state_dir.join(PAST)) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            tracing::warn!(%error, "indexes of the past are not removed");
+        }
+        _ => {}
+    }
+}
+
+impl Vault {
+    /// What is known of the vault's states, those that are in the bucket.
+    pub(in crate::vault) async fn states(&self) -> Result<States<'_>> {
+        let options = self.options();
+        let head = self.head.lock().number;
+        States::read(&options.bucket, &options.unlocked.keys, &self.index, head).await
+    }
+
+    /// The map of a state, in an index that is gone with the second.
+    pub(in crate::vault) async fn index_of_past(
+        &self,
+        state: &PastState,
+    ) -> Result<(Index, Head, PastDir)> {
+        let options = self.options();
+        let keys = &options.unlocked.keys;
+        let chain = Chain::new(options.bucket.clone(), keys.clone());
+        let dir = PastDir::new(&options.state_dir)?;
+        let (index, head) = index_of(state, &chain, keys, self.cache(), &dir.index()).await?;
+        Ok((index, head, dir))
+    }
+
+    /// A state as a file system.
+    pub(in crate::vault) async fn past(&self, at: &StateAt) -> Result<Past> {
+        let state = self.states().await?.find(at).await?;
+        let (index, _, dir) = self.index_of_past(&state).await?;
+        index.make_read_only("it shows the past");
+        let staging = dir.0.join("staging");
+        make_private(&staging)?;
+        let staging = Staging::open(&staging, StagingLimits::default())?;
+        let content = open_content(self.options(), self.cache(), &staging, 0);
+        let how = VfsOptions { read_only: true, fsync: Fsync::Local };
+        let vfs = Vfs::new(index, content, Arc::new(Nothing), how, Seq(0));
+        Ok(Past { vfs, as_of: state.as_of, _dir: dir })
+    }
+}

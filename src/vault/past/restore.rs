@@ -1,0 +1,231 @@
+//! Brings back what was: bytes are copied, for a reference is only ever copied from the current map (V4).
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+
+use super::copy::{Copying, OnRestore, Restored, copy_file, copy_other, dress, owner, refused};
+use super::opened::Past;
+use super::version::{FileVersion, HistoryStep};
+use crate::types::{InodeNo, StateAt};
+use crate::vault::open_vault::Vault;
+use crate::vault::{Error, NoState, Result};
+use crate::vfs::{self, Attributes, PATH_MAX, TreeWalk, Vfs};
+
+/// Files with several names that are remembered while a directory is brought back.
+const LINKS_MAX: usize = 1 << 20;
+
+/// What is to be brought back.
+#[derive(Clone, Debug)]
+pub struct Restoring {
+    /// The names that lead to it from the root.
+    pub path: Vec<Vec<u8>>,
+    /// From which state; `None`: the newest that differs from now.
+    pub at: Option<StateAt>,
+    /// To where; `None`: to where it was.
+    pub to: Option<Vec<Vec<u8>>>,
+}
+
+impl Vault {
+    /// Brings a file or directory back as it was. A file that is in its place is replaced, in one transaction; nothing
+    /// else is.
+    ///
+    /// # Errors
+    /// [`Error::NotRestored`], [`Error::NoState`]; what store and disk say. Each file is there whole, or not at all.
+    pub async fn restore(&self, what: &Restoring, tell: OnRestore<'_>) -> Result<Restored> {
+        let at = match &what.at {
+            Some(at) => at.clone(),
+            None => self.newest_other(&what.path).await?,
+        };
+        let past = self.past(&at).await?;
+        let Some((name, parents)) = what.path.split_last() else {
+            return Err(refused(
+                "the root itself cannot be brought back; name what is in it, or mount it with --at",
+            ));
+        };
+        let source = match look(&past.vfs, &what.path).await? {
+            Some(source) => source,
+            None => return Err(refused(not_there(&past))),
+        };
+        let (to_name, to_parents) = match &what.to {
+            None => (name, parents),
+            Some(to) => to.split_last().ok_or_else(|| refused("the root cannot be replaced"))?,
+        };
+        let live = self.vfs();
+        let target = look(&live, &[to_parents, std::slice::from_ref(to_name)].concat()).await?;
+        may_take_place(&source, target.as_ref())?;
+        let model = what.to.is_none().then_some(&past.vfs);
+        let parent = make_parents(&live, model, to_parents).await?;
+        let done = Restored { as_of: Some(past.as_of.clone()), ..Restored::default() };
+        let mut copying = Copying { past: &past.vfs, live: &live, done, tell };
+        if is_dir(&source) {
+            copy_tree(&mut copying, &source, parent, to_name).await?;
+        } else {
+            copying.done.files = 1;
+            copy_node(&mut copying, &source, parent, to_name, target.is_some()).await?;
+        }
+        Ok(copying.done)
+    }
+
+    /// The newest state in which the path was there, and other than now.
+    async fn newest_other(&self, path: &[Vec<u8>]) -> Result<StateAt> {
+        let (mut there, mut last): (Vec<FileVersion>, Option<FileVersion>) = (Vec::new(), None);
+        let mut note = |step: HistoryStep| {
+            if let HistoryStep::Version(version) = step {
+                if version.is_there() {
+                    there.push(version.clone());
+                    there.drain(..there.len().saturating_sub(2));
+                }
+                last = Some(version);
+            }
+            ControlFlow::Continue(())
+        };
+        self.history(path, &mut note).await?;
+        let now = look(&self.vfs(), path).await?;
+        let number = match (&now, &last, &there[..]) {
+            (None, Some(gone), _) if !gone.is_there() => gone.commit.0 - 1,
+            (None, _, [.., newest]) => newest.commit.0,
+            (Some(now), _, _) if is_dir(now) => {
+                return Err(refused(
+                    "it is a directory that is there; say from when it is to be brought back (--at), and to where (--to)",
+                ));
+            }
+            (Some(_), _, [before, _]) => before.commit.0,
+            _ => return Err(Error::NoState(NoState::NoOther)),
+        };
+        Ok(StateAt::Commit(number))
+    }
+}
+
+fn not_there(past: &Past) -> String {
+    format!(
+        "it was not there as of commit {}; `s3vault history` shows when it was",
+        past.as_of.commit.0
+    )
+}
+
+/// What is at a path, if anything.
+async fn look(vfs: &Vfs, names: &[Vec<u8>]) -> Result<Option<Attributes>> {
+    let mut seen = vfs.attributes(InodeNo::ROOT).await?;
+    for name in names {
+        seen = match vfs.lookup(seen.ino, name).await {
+            Ok(found) => *found,
+            Err(vfs::Error::NotFound | vfs::Error::NotDirectory | vfs::Error::Stale) => {
+                return Ok(None);
+            }
+            Err(error) => return Err(error.into()),
+        };
+    }
+    Ok(Some(seen))
+}
+
+fn is_dir(seen: &Attributes) -> bool {
+    seen.kind() == libc::S_IFDIR
+}
+
+fn may_take_place(source: &Attributes, target: Option<&Attributes>) -> Result<()> {
+    match target {
+        None => Ok(()),
+        Some(_) if is_dir(source) => Err(refused(
+            "a directory is brought back only to where nothing is; name a new place with --to",
+        )),
+        Some(target) if is_dir(target) => {
+            Err(refused("there is a directory in its place; name another place with --to"))
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+/// The directory that these names lead to. Those that are missing are made, as they were if that is known.
+async fn make_parents(live: &Vfs, model: Option<&Vfs>, names: &[Vec<u8>]) -> Result<InodeNo> {
+    let mut parent = live.attributes(InodeNo::ROOT).await?;
+    for (depth, name) in names.iter().enumerate() {
+        parent = match live.lookup(parent.ino, name).await {
+            Ok(found) => *found,
+            Err(vfs::Error::NotFound) => {
+                let was = match model {
+                    Some(past) => look(past, &names[..=depth]).await?,
+                    None => None,
+                };
+                let like = was.unwrap_or(parent);
+                let made = live.mkdir(&owner(&like), parent.ino, name, like.mode).await?;
+                *made
+            }
+            Err(error) => return Err(error.into()),
+        };
+    }
+    Ok(parent.ino)
+}
+
+/// Anything but a directory.
+async fn copy_node(
+    copying: &mut Copying<'_>,
+    source: &Attributes,
+    parent: InodeNo,
+    name: &[u8],
+    replaces: bool,
+) -> Result<InodeNo> {
+    match source.kind() {
+        libc::S_IFREG => copy_file(copying, source, parent, name).await,
+        _ => copy_other(copying, source, parent, name, replaces).await,
+    }
+}
+
+/// A directory that is being filled.
+struct Level {
+    /// With a slash at its end.
+    path: Vec<u8>,
+    source: Attributes,
+    made: InodeNo,
+}
+
+/// A directory with all that is in it, one after the other. The times of a directory are set when it is full.
+async fn copy_tree(
+    copying: &mut Copying<'_>,
+    source: &Attributes,
+    parent: InodeNo,
+    name: &[u8],
+) -> Result<()> {
+    let made = copying.live.mkdir(&owner(source), parent, name, source.mode).await?.ino;
+    copying.done.files += 1;
+    let mut levels = vec![Level { path: Vec::new(), source: *source, made }];
+    let mut links: HashMap<InodeNo, InodeNo> = HashMap::new();
+    let past = copying.past;
+    let mut walk = TreeWalk::new(past, source.ino, Vec::new(), true);
+    while let Some(entry) = walk.next().await? {
+        let inside = &entry.path[..entry.path.len() - entry.name_length];
+        while levels.last().is_some_and(|level| level.path != inside) {
+            leave(copying, &mut levels).await?;
+        }
+        let (Some(level), Some(was)) = (levels.last(), entry.attributes) else {
+            return Err(Error::Unreachable);
+        };
+        let into = level.made;
+        copying.done.files += 1;
+        if entry.is_directory() {
+            let made = copying.live.mkdir(&owner(&was), into, entry.name(), was.mode).await?.ino;
+            if entry.path.len() + 2 > PATH_MAX {
+                return Err(refused("a path in it is too long"));
+            }
+            let path = [&entry.path[..], b"/"].concat();
+            levels.push(Level { path, source: was, made });
+            walk.enter(&entry);
+        } else if let Some(first) = links.get(&was.ino) {
+            drop(copying.live.link(*first, into, entry.name()).await?);
+        } else {
+            let made = copy_node(copying, &was, into, entry.name(), false).await?;
+            if was.nlink > 1 && links.len() < LINKS_MAX {
+                links.insert(was.ino, made);
+            }
+        }
+        copying.tell()?;
+    }
+    while !levels.is_empty() {
+        leave(copying, &mut levels).await?;
+    }
+    Ok(())
+}
+
+async fn leave(copying: &mut Copying<'_>, levels: &mut Vec<Level>) -> Result<()> {
+    let Some(level) = levels.pop() else { return Ok(()) };
+    dress(copying.past, copying.live, &level.source, level.made).await
+}

@@ -1,0 +1,139 @@
+//! Looking back as people do it: `mount --at`, `history`, `restore`, on real mounts over the store that needs no account.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::time::{Duration, SystemTime};
+
+use crate::support::home::{Home, mounts_below};
+
+/// Now, as `--at` takes it; nothing else happens in the same moment.
+fn moment() -> String {
+    std::thread::sleep(Duration::from_millis(20));
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    std::thread::sleep(Duration::from_millis(20));
+    let (days, rest) = (now.as_secs() / 86_400, now.as_secs() % 86_400);
+    // Howard Hinnant's civil_from_days.
+    let z = days as i64 + 719_468;
+    let (era, day) = (z / 146_097, z % 146_097);
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let of_year = day - (365 * year + year / 4 - year / 100);
+    let part = (5 * of_year + 2) / 153;
+    let date = of_year - (153 * part + 2) / 5 + 1;
+    let month = if part < 10 { part + 3 } else { part - 9 };
+    let year = year + era * 400 + i64::from(month <= 2);
+    let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
+    let nanos = now.subsec_nanos();
+    format!("{year:04}-{month:02}-{date:02}T{hour:02}:{minute:02}:{second:02}.{nanos:09}Z")
+}
+
+#[test]
+fn the_vault_as_it_was_is_mounted_beside_the_one_that_is_used() {
+    let home = Home::new();
+    home.type_in("mount vault").exits(0);
+    let vault = home.path("vault");
+    home.type_in("sync").exits(0);
+    let before = moment();
+    fs::write(vault.join("file"), "first").unwrap();
+    fs::create_dir(vault.join("dir")).unwrap();
+    fs::write(vault.join("dir/inner"), vec![7; 300_000]).unwrap();
+    home.type_in("sync").exits(0);
+    let first = moment();
+    fs::write(vault.join("file"), "second version").unwrap();
+    fs::remove_dir_all(vault.join("dir")).unwrap();
+    home.type_in("sync").exits(0);
+    let second = moment();
+    fs::remove_file(vault.join("file")).unwrap();
+    home.type_in("sync").exits(0);
+
+    // Two at once, beside the mount that goes on writing.
+    home.type_in(&format!("mount then --at {first}")).exits(0).says("as of commit");
+    home.type_in(&format!("mount later --at {second}")).exits(0).says("read-only");
+    let (then, later) = (home.path("then"), home.path("later"));
+    assert_eq!(fs::read_to_string(then.join("file")).unwrap(), "first");
+    assert_eq!(fs::read(then.join("dir/inner")).unwrap(), vec![7; 300_000]);
+    assert_eq!(fs::read_to_string(later.join("file")).unwrap(), "second version");
+    assert!(!later.join("dir").exists() && !vault.join("file").exists());
+    let refused = fs::write(then.join("new"), "x").unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
+    let status = home.status(&then);
+    assert_eq!(status["read_only"], true);
+    assert!(status["as_of"]["commit"].as_u64() < home.status(&later)["as_of"]["commit"].as_u64());
+    home.type_in("status then").exits(0).says("as of commit");
+    fs::write(vault.join("more"), "more").unwrap();
+    assert!(!then.join("more").exists());
+
+    // What is no state is said to be none.
+    home.type_in(&format!("mount none --at {before}")).exits(0);
+    assert_eq!(fs::read_dir(home.path("none")).unwrap().count(), 0);
+    home.type_in("mount nobody --at 2001-01-01").exits(25).says("the oldest state");
+    home.type_in("mount nobody --at tuesday").exits(25).says("no snapshot");
+    home.type_in("mount nobody --at now --take-over").exits(2);
+
+    // They end by themselves, and leave nothing; neither is where the vault is mounted next.
+    for mount in ["then", "later", "none"] {
+        home.type_in(&format!("umount {mount}")).exits(0).says("is unmounted");
+    }
+    let id = home.status(&vault)["vault"].as_str().unwrap().to_owned();
+    let left = fs::read_dir(home.state().join(id).join("at")).unwrap();
+    let left: Vec<_> = left.map(|entry| entry.unwrap().path()).collect();
+    // That of the mount that failed is kept, for its log.
+    assert!(left.len() <= 2, "{left:?}");
+    home.type_in("umount vault").exits(0);
+    home.type_in("mount").exits(0);
+    assert_eq!(fs::read_to_string(vault.join("more")).unwrap(), "more");
+    home.type_in("umount vault").exits(0);
+    // The vault need not be mounted to look back.
+    home.type_in(&format!("mount then --at {first}")).exits(0);
+    assert_eq!(fs::read_to_string(then.join("file")).unwrap(), "first");
+    home.type_in("umount then").exits(0);
+    assert!(mounts_below(&home.path("")).is_empty());
+}
+
+#[test]
+fn a_file_is_brought_back_and_its_history_is_told() {
+    let home = Home::new();
+    home.type_in("mount vault").exits(0);
+    let vault = home.path("vault");
+    let file = vault.join("report.txt");
+    fs::write(&file, "the first version").unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
+    home.type_in("sync").exits(0);
+    let mtime = file.metadata().unwrap().mtime();
+    fs::write(&file, "spoiled").unwrap();
+    home.type_in("sync").exits(0);
+    home.type_in("restore vault/report.txt").exits(0).says("Brought back 1 file");
+    assert_eq!(fs::read_to_string(&file).unwrap(), "the first version");
+    let found = file.metadata().unwrap();
+    assert_eq!((found.mtime(), found.permissions().mode() & 0o777), (mtime, 0o640));
+
+    home.type_in("sync").exits(0);
+    fs::remove_file(&file).unwrap();
+    let told = home.type_in("history vault/report.txt").exits(0).says("written").says("deleted");
+    let lines: Vec<_> = told.out.lines().collect();
+    assert!(lines[0].contains("created") && lines[0].contains("17 B"), "{lines:?}");
+    assert!(lines.last().unwrap().contains("deleted"), "{lines:?}");
+    home.type_in("restore vault/report.txt").exits(0);
+    assert_eq!(fs::read_to_string(&file).unwrap(), "the first version");
+
+    // A whole directory, from a time, to a new place.
+    fs::create_dir_all(vault.join("project/src")).unwrap();
+    for number in 0..20 {
+        fs::write(vault.join(format!("project/src/{number}")), format!("{number}")).unwrap();
+    }
+    home.type_in("sync").exits(0);
+    let then = moment();
+    fs::remove_dir_all(vault.join("project/src")).unwrap();
+    home.type_in(&format!("restore vault/project --at {then}")).exits(1).says("--to");
+    home.type_in(&format!("restore vault/project/src --at {then}")).exits(0);
+    home.type_in(&format!("restore vault/project --at {then} --to vault/copy/of")).exits(0);
+    for number in 0..20 {
+        for place in ["project", "copy/of"] {
+            let text = fs::read_to_string(vault.join(format!("{place}/src/{number}"))).unwrap();
+            assert_eq!(text, format!("{number}"));
+        }
+    }
+    home.type_in("restore vault/report.txt --to elsewhere").exits(2).says("not in the mount");
+    home.type_in("history vault/nothing").exits(25).says("nothing of that name");
+    home.type_in("history elsewhere").exits(13);
+    home.type_in("umount vault").exits(0);
+}
