@@ -7,6 +7,8 @@
 mod deletion;
 mod error;
 mod fate;
+#[cfg(test)]
+mod model;
 mod place;
 mod promised;
 mod reclaimed;
