@@ -111,8 +111,8 @@ impl Reclaimer {
             let is_ended = |name: &Vec<u8>| promised.ended.contains(name);
             let (ended, kept): (Vec<_>, Vec<_>) =
                 draft.pins()?.into_iter().partition(|(name, _)| is_ended(name));
-            if kept != promised.pins {
-                return Err(Error::PinsChanged);
+            if kept != promised.pins || draft.retention()? != promised.retention {
+                return Err(Error::PromisesChanged);
             }
             for (name, _) in ended {
                 draft.delete_pin(&name)?;

@@ -8,16 +8,15 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// Why a deletion did not come to its end. The next one finds what this one left.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The index is not over the newest checkpoint (J9): the disk had no room for the move, or another one was just made.
-    #[error(
-        "the local index is not over the newest checkpoint yet; nothing was deleted, and it is tried again"
-    )]
+    /// There is no checkpoint since this writer's claim, or the index is not over the newest (J9: the disk had no room for
+    /// the move, or another one was just made).
+    #[error("there is no new checkpoint to judge by; nothing was deleted, and it is tried again")]
     OldBase,
-    /// Snapshots were made or ended meanwhile, again and again.
+    /// Snapshots were made or ended meanwhile, or the retention was changed, again and again.
     #[error(
-        "snapshots came or went while old objects were looked for; what was not deleted goes next time"
+        "snapshots or the retention changed while old objects were looked for; what was not deleted goes next time"
     )]
-    PinsChanged,
+    PromisesChanged,
     /// The index: what a change says, and what a look-up does.
     #[error(transparent)]
     Index(#[from] index::Error),

@@ -7,7 +7,7 @@ use crate::crypto::Keys;
 use crate::index::Index;
 use crate::log::Journal;
 use crate::store::Bucket;
-use crate::types::Generation;
+use crate::types::{CommitNo, Generation};
 use crate::upload::{Staging, Uploader};
 
 /// How fast it goes.
@@ -37,6 +37,8 @@ pub struct Reclaimer {
     pub bucket: Bucket,
     /// The vault's keys.
     pub keys: Keys,
+    /// The commit of this writer's claim: only a checkpoint since then counts (K4).
+    pub claim: CommitNo,
     /// The superblock that is open.
     pub generation: Generation,
     /// The map.

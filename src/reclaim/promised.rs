@@ -41,7 +41,8 @@ pub(super) struct Promised {
 
 impl Promised {
     /// Reads manifests, pins, and the log after the newest manifest. `None`: there is no checkpoint, so nothing is old.
-    pub(super) async fn make(at: &Reclaimer) -> Result<Option<Self>> {
+    /// `by_any`: an older checkpoint than this writer's claim will do, as nothing is deleted by it.
+    pub(super) async fn make(at: &Reclaimer, by_any: bool) -> Result<Option<Self>> {
         let (retention, all_pins) =
             at.index.read(|view| Ok::<_, Error>((view.retention()?, view.pins()?))).await?;
         let (listed, now) = manifests(&at.bucket).await?;
@@ -51,6 +52,9 @@ impl Promised {
         let base = at.index.base();
         let Some(manifest) = base.manifest() else { return Ok(None) };
         let (newest, hash) = (manifest.commit, manifest.commit_hash);
+        if newest < at.claim && !by_any {
+            return Err(Error::OldBase);
+        }
         let in_history = CommitNo(manifest.records(Tag::History) * HISTORY);
         let mut promised = Self {
             base: base.clone(),
@@ -93,9 +97,11 @@ impl Promised {
             }
             let Some(manifest) = self.opened(at, &object).await? else { continue };
             let age = Age { modified: object.modified, now };
-            // Its writer had slept, and its pages may be gone.
-            let has_slept = earliest.is_some_and(|earliest| object.modified >= earliest);
-            if has_slept && age.modified > SystemTime::UNIX_EPOCH && !is_pinned {
+            // Its writer had slept, and its pages may be gone. (Two of this writer's own may be of one second.)
+            let has_slept = earliest.is_some_and(|earliest| object.modified >= earliest)
+                && age.modified > SystemTime::UNIX_EPOCH;
+            let is_own = number >= at.claim;
+            if has_slept && !is_own && !is_pinned {
                 self.manifests.push(object);
                 continue;
             }

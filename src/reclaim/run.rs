@@ -9,7 +9,7 @@ use super::sweep::Sweep;
 use super::{Error, Result};
 use crate::upload::Staging;
 
-/// How often a run begins again because snapshots came or went.
+/// How often a run begins again because what is promised changed.
 const TRIES: usize = 4;
 /// How long what was written before may take to get to the bucket while nothing moves.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -39,7 +39,7 @@ impl Reclaimer {
         let mut tries = 0;
         loop {
             match self.once(plan, tell).await {
-                Err(Error::PinsChanged) if tries < TRIES => tries += 1,
+                Err(Error::PromisesChanged) if tries < TRIES => tries += 1,
                 other => return other,
             }
         }
@@ -57,7 +57,7 @@ impl Reclaimer {
     async fn once(&self, plan: ReclaimPlan, tell: Tell<'_>) -> Result<Reclaimed> {
         let _under_way = UnderWay::begin(&self.staging);
         self.settle().await?;
-        let Some(promised) = Promised::make(self).await? else {
+        let Some(promised) = Promised::make(self, plan.dry_run).await? else {
             return Ok(Reclaimed { dry_run: plan.dry_run, ..Reclaimed::default() });
         };
         Sweep::new(self, &promised, plan, tell).run().await

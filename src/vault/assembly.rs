@@ -26,7 +26,7 @@ use crate::log::{Chain, Head, Journal, Receipt};
 use crate::os;
 use crate::reclaim::Reclaimer;
 use crate::records::Inode;
-use crate::types::{InodeNo, Timestamp};
+use crate::types::{CommitNo, InodeNo, Timestamp};
 use crate::upload::{
     Barrier, Hooks, Parts, SYNC_EVERY, Staging, StepObserver, UploadLimits, Uploader,
 };
@@ -126,7 +126,8 @@ impl Vault {
         make_root(&index).await?;
         vfs.recover().await?;
         let periodic = vfs.start(&tokio::runtime::Handle::current());
-        let reclaimer = reclaimer(&options, &index, (&staging, &journal, &uploader));
+        let reclaimer =
+            reclaimer(&options, &index, claim.number(), (&staging, &journal, &uploader));
         let reclaiming = reclaiming(reclaimer, &vfs, &checkpointer);
         let mut tasks = tasks(&journal, &index, &barrier, &checkpointer, &index_room);
         tasks.push(deletion(&reclaiming));
@@ -161,11 +162,13 @@ impl Vault {
 fn reclaimer(
     options: &VaultOptions,
     index: &Index,
+    claim: CommitNo,
     (staging, journal, uploader): (&Staging, &Arc<Journal>, &Arc<Uploader>),
 ) -> Reclaimer {
     Reclaimer {
         bucket: options.bucket.clone(),
         keys: options.unlocked.keys.clone(),
+        claim,
         generation: options.unlocked.generation,
         index: index.clone(),
         staging: staging.clone(),

@@ -85,7 +85,7 @@ impl Reclaiming {
         self.state.lock().told.running = true;
         let mut done = self.reclaimer.run(plan, tell).await;
         if !plan.dry_run && matches!(done, Err(reclaim::Error::OldBase)) {
-            // The disk had no room for the move to the last one.
+            // There is none since the claim, or the disk had no room for the move to it.
             self.checkpointer.checkpoint().await?;
             done = self.reclaimer.run(plan, tell).await;
         }
