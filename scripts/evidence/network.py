@@ -199,7 +199,7 @@ class Trial:
 
     def one_fault(self, kind):
         self.task.trials += 1
-        lasts = OUTAGE if kind == "black hole" or not self.task.quick else 1.5
+        lasts = 1.5 if self.task.quick else OUTAGE
         lateness = 1 if self.task.quick else 35
         say(f"{self.task.part}: {kind}: {FAULTS[kind]}")
         troubles = []
@@ -216,6 +216,9 @@ class Trial:
                 self.is_said(kind)
             if kind == "credentials":
                 self.rotate()
+            if kind == "black hole" and self.task.quick:
+                # Each caller has met its deadline: so it has lasted long enough.
+                self.join(callers, troubles)
             time.sleep(max(0, begun + lasts - time.monotonic()))
             if kind == "black hole":
                 self.join(callers, troubles)

@@ -32,8 +32,8 @@ pub enum Error {
         /// The range in bytes.
         range: Range<u64>,
     },
-    /// Somebody waited in vain for a whole deadline a moment ago, and nothing has come since.
-    #[error("the store did not answer a moment ago")]
+    /// Somebody waited in vain for a whole deadline, and nothing has come since: this caller did not wait as long.
+    #[error("the store has not answered for a while")]
     Down,
     /// The task that fetched ended without an answer (the daemon is stopping).
     #[error("the fetch was stopped")]
@@ -53,11 +53,6 @@ impl Error {
     /// Whether asking again at once cannot help.
     pub(super) fn is_final(&self) -> bool {
         matches!(self, Self::Store(cause) if !cause.is_transient())
-    }
-
-    /// Whether the bucket gave no answer for as long as it was asked.
-    pub(super) fn is_unanswered(&self) -> bool {
-        matches!(self, Self::Store(cause) if cause.is_unanswered())
     }
 
     /// Whether the bucket has no such object.

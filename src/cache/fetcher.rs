@@ -9,15 +9,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::disk_tier::DiskTier;
+use super::doubts::Doubts;
 use super::single_flight::{Flight, Joined, Leader, Purpose, SingleFlight};
 use super::{Error, Result};
 use crate::os;
-use crate::store::Bucket;
+use crate::store::{self, Bucket};
 use crate::types::MIB;
 
 /// A fetch has so many bytes at most; a pack that is fetched whole is cut at multiples of it. Large enough that the
@@ -26,12 +27,6 @@ use crate::types::MIB;
 pub const FETCH_MAX: u64 = 4 * MIB;
 /// Packs whose length is remembered; beyond, the table begins anew. About 100 bytes each.
 const LENGTHS_MAX: usize = 10_000;
-/// After somebody waited in vain for a whole deadline, others are refused for so long without a wait, unless something
-/// comes: the kernel asks for each page again whose read-ahead failed.
-#[cfg(not(test))]
-const DOWN: Duration = Duration::from_secs(2);
-#[cfg(test)]
-pub(super) const DOWN: Duration = Duration::from_millis(300);
 /// Writes to the disk at once. Nobody waits for them, and the threads that block are few: an fsync, say, needs one, too.
 const WRITES: usize = 4;
 /// How long the end waits for bytes that are on their way to the disk.
@@ -52,8 +47,7 @@ pub(super) struct Fetcher {
     unwritten_max: u64,
     fetches: AtomicU64,
     fetched_bytes: AtomicU64,
-    /// When somebody last waited in vain.
-    gave_up: Mutex<Option<Instant>>,
+    doubts: Doubts,
     /// The tasks of all flights.
     tasks: TaskTracker,
     /// Nothing is fetched any more.
@@ -65,6 +59,7 @@ impl Fetcher {
     pub(super) fn new(bucket: Bucket, disk: Arc<DiskTier>, memory: u64) -> Self {
         // Whatever the budget: one fetch of each kind must fit, or nothing ever gets in.
         let (demand, ahead) = ((memory / 3).max(FETCH_MAX), (memory / 3 * 2).max(FETCH_MAX));
+        let deadline = bucket.deadlines().operation;
         Self {
             bucket,
             disk,
@@ -75,7 +70,7 @@ impl Fetcher {
             unwritten_max: memory / 3,
             fetches: AtomicU64::new(0),
             fetched_bytes: AtomicU64::new(0),
-            gave_up: Mutex::default(),
+            doubts: Doubts::of(deadline),
             tasks: TaskTracker::new(),
             ended: CancellationToken::new(),
         }
@@ -115,21 +110,46 @@ impl Fetcher {
         self.tasks.is_empty()
     }
 
-    /// Somebody waited for the bucket for a whole deadline, in vain.
-    pub(super) fn gave_up(&self) {
-        *self.gave_up.lock() = Some(Instant::now());
+    /// How often the bucket answered so far.
+    pub(super) fn answers(&self) -> u64 {
+        self.bucket.answers()
     }
 
-    /// Whether to wait is known to be in vain. As soon as anything is read from the bucket it is not.
-    fn is_down(&self) -> bool {
-        self.bucket.is_failing() && self.gave_up.lock().is_some_and(|when| when.elapsed() < DOWN)
+    /// Somebody waited for a whole deadline, since the bucket had answered `before` times. On a slow link, where none of
+    /// its requests failed, that says nothing.
+    pub(super) fn gave_up(&self, before: u64) {
+        if self.bucket.is_failing() && self.answers() == before {
+            self.doubts.nothing_came(before);
+        }
     }
 
     /// Asks the bucket for these very bytes, whatever else is under way.
     pub(super) async fn get(&self, object: &str, range: Option<Range<u64>>) -> Result<Bytes> {
-        let bytes = self.bucket.get(object, range).await?;
+        let before = self.answers();
+        let got = self.in_time(object, self.bucket.get(object, range)).await?;
+        self.learn(object, before, got.as_ref().err());
+        let bytes = got?;
         self.count(bytes.len());
         Ok(bytes)
+    }
+
+    /// Waits as long as it makes sense.
+    async fn in_time<T>(&self, object: &str, what: impl Future<Output = T>) -> Result<T> {
+        match self.doubts.until(object, self.answers()) {
+            None => Ok(what.await),
+            Some(until) if until <= Instant::now() => Err(Error::Down),
+            Some(until) => timeout_at(until, what).await.map_err(|_| Error::Down),
+        }
+    }
+
+    /// Learns from how a request for an object ended, that began when the bucket had answered `before` times.
+    fn learn(&self, object: &str, before: u64, error: Option<&store::Error>) {
+        match error {
+            Some(error) if error.is_unanswered() => {
+                self.doubts.did_not_come(object, before, self.answers());
+            }
+            _ => self.doubts.came(object),
+        }
     }
 
     /// Fetches `whole` (or joins whoever does) and returns its part `range`.
@@ -144,13 +164,14 @@ impl Fetcher {
         let mut tries = 2;
         loop {
             tries -= 1;
-            if self.is_down() {
-                return Err(Error::Down);
-            }
-            let Some((flight, joined)) = self.join(object, whole.clone(), Purpose::Demand) else {
-                return Err(Error::Stopped);
+            let begin = || self.join(object, whole.clone(), Purpose::Demand).ok_or(Error::Stopped);
+            // The flight goes on, however long it is waited for: it finds out whether anything comes again.
+            let wait = async {
+                let (flight, joined) = begin()?;
+                Ok::<_, Error>((flight.wait().await, flight, joined))
             };
-            match flight.wait().await {
+            let (outcome, flight, joined) = self.in_time(object, wait).await??;
+            match outcome {
                 Ok(bytes) => {
                     let short = || Error::Short {
                         object: object.to_owned(),
@@ -159,14 +180,8 @@ impl Fetcher {
                     };
                     return flight.slice(&bytes, range).ok_or_else(short);
                 }
-                Err(error) => {
-                    if error.is_unanswered() {
-                        self.gave_up();
-                    }
-                    if !joined || tries == 0 || error.is_final() {
-                        return Err(error);
-                    }
-                }
+                Err(error) if !joined || tries == 0 || error.is_final() => return Err(error),
+                Err(_) => {}
             }
         }
     }
@@ -209,7 +224,10 @@ impl Fetcher {
             if !self.flights.admit(&flight).await {
                 return None;
             }
-            Some(self.bucket.get_timed(flight.object(), Some(flight.range().clone())).await)
+            let (object, before) = (flight.object(), self.answers());
+            let fetched = self.bucket.get_timed(object, Some(flight.range().clone())).await;
+            self.learn(object, before, fetched.as_ref().err());
+            Some(fetched)
         };
         let Some(Some(fetched)) = self.ended.run_until_cancelled(fetch).await else {
             return flight.complete(Err(Error::Stopped));

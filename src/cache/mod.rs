@@ -5,6 +5,7 @@
 
 mod admission;
 mod disk_tier;
+mod doubts;
 mod error;
 mod fetcher;
 mod memory_tier;

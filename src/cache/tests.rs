@@ -2,11 +2,10 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::fetcher::DOWN;
 use super::*;
 use crate::store::{Bucket, Deadlines, Fault, Faulty, MemoryStore, On, Verb};
 use crate::types::MIB;
@@ -149,33 +148,90 @@ async fn what_did_not_open_is_forgotten_and_fetched_anew() {
     assert_eq!(s.cache.sealed_local(PACK, 0..9), None);
 }
 
-#[tokio::test]
-async fn while_the_store_is_down_nobody_waits_for_it_again_and_again() {
+/// A cache whose requests have their 30 s, and a pack.
+fn patient() -> (Setup, Cache) {
     let s = setup();
-    let bucket = Bucket::over(s.faults.clone(), "", Deadlines::of(Duration::from_millis(300)));
-    let cache = open(&s.dir, &bucket);
+    let cache = open(&s.dir, &Bucket::over(s.faults.clone(), "", Deadlines::default()));
     s.store.plant(PACK, pattern(1000));
-    let ask = async |from: u64| {
-        let began = Instant::now();
-        (cache.sealed(PACK, from..from + 10).await, began.elapsed())
-    };
-    let stalls = || s.faults.inject(On::next(Verb::Get, "pack/").always(), Fault::Stalls);
-    stalls();
-    let (first, waited) = ask(0).await;
-    assert!(first.is_err() && waited > Duration::from_millis(200), "{first:?} {waited:?}");
-    let (again, waited) = ask(4).await;
-    assert!(matches!(again, Err(Error::Down)), "{again:?}");
-    assert!(waited < Duration::from_millis(100), "{waited:?}");
-    // It is back: that is noticed when anything comes from it,
+    (s, cache)
+}
+
+async fn timed(cache: &Cache, object: &str, from: u64) -> (Result<Bytes>, Duration) {
+    let begun = tokio::time::Instant::now();
+    (cache.sealed(object, from..from + 10).await, begun.elapsed())
+}
+
+/// As behind the kernel's lock of a directory, on a machine that takes its time between one and the next.
+async fn in_line(cache: &Cache, object: &str, between: Duration) -> Duration {
+    let mut waited = Duration::ZERO;
+    for at in 0..12 {
+        let (answer, took) = timed(cache, object, at).await;
+        assert!(answer.is_err(), "{answer:?}");
+        waited += took;
+        tokio::time::sleep(between).await;
+    }
+    waited
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_the_store_is_down_those_who_stand_in_line_do_not_wait_a_deadline_each() {
+    let (s, cache) = patient();
+    s.faults.inject(On::next(Verb::Get, "").always(), Fault::Stalls);
+    let waited = in_line(&cache, PACK, Duration::from_secs(3)).await;
+    assert!(waited > Duration::from_secs(29) && waited < Duration::from_secs(50), "{waited:?}");
+    assert!(matches!(timed(&cache, PACK, 1).await.0, Err(Error::Down)));
     s.faults.heal();
-    bucket.get(PACK, Some(0..1)).await.unwrap();
-    assert_eq!(ask(20).await.0.unwrap(), pattern(30).slice(20..));
-    // or in a moment.
-    stalls();
-    assert!(ask(40).await.0.is_err() && ask(50).await.0.is_err());
+    // It is back: whoever comes when a rest is over finds that out, if nothing else does,
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(timed(&cache, PACK, 20).await.0.unwrap(), pattern(30).slice(20..));
+    // and who comes then waits as long as ever.
+    s.faults.inject(On::next(Verb::Get, ""), Fault::Delays(Duration::from_secs(9)));
+    assert_eq!(timed(&cache, PACK, 40).await.0.unwrap(), pattern(50).slice(40..));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_comes_back_slowly_is_noticed_by_the_request_that_was_not_waited_for() {
+    let (s, cache) = patient();
+    s.faults.inject(On::next(Verb::Get, "").always(), Fault::Stalls);
+    timed(&cache, PACK, 0).await.0.unwrap_err();
     s.faults.heal();
-    tokio::time::sleep(DOWN).await;
-    assert_eq!(ask(60).await.0.unwrap(), pattern(70).slice(60..));
+    s.faults.inject(On::next(Verb::Get, "").always(), Fault::Delays(Duration::from_secs(8)));
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let (trial, waited) = timed(&cache, PACK, 20).await;
+    assert!(matches!(trial, Err(Error::Down)) && waited == Duration::from_secs(5), "{waited:?}");
+    let (rest, waited) = timed(&cache, PACK, 40).await;
+    assert!(matches!(rest, Err(Error::Down)) && waited == Duration::ZERO, "{waited:?}");
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert_eq!(timed(&cache, PACK, 20).await.1, Duration::ZERO, "it came after all");
+    let (other, waited) = timed(&cache, PACK, 60).await;
+    assert!(other.is_ok() && waited >= Duration::from_secs(8), "{other:?} {waited:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_object_that_hangs_alone_is_not_waited_for_again_and_again_and_others_are() {
+    let (s, cache) = patient();
+    let other = "pack/cd/cdef";
+    s.store.plant(other, pattern(1_000_000));
+    s.faults.inject(On::next(Verb::Get, PACK).always(), Fault::Stalls);
+    let others = tokio::spawn({
+        let cache = cache.clone();
+        async move {
+            for at in 0..100 {
+                let (answer, waited) = timed(&cache, other, at * 10).await;
+                assert!(answer.is_ok() && waited < Duration::from_secs(1), "{answer:?} {waited:?}");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
+    });
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    let waited = in_line(&cache, PACK, Duration::from_secs(3)).await;
+    assert!(waited > Duration::from_secs(29) && waited < Duration::from_secs(50), "{waited:?}");
+    others.await.unwrap();
+    s.faults.heal();
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(timed(&cache, PACK, 20).await.0.unwrap(), pattern(30).slice(20..));
+    s.faults.inject(On::next(Verb::Get, PACK), Fault::Delays(Duration::from_secs(9)));
+    assert_eq!(timed(&cache, PACK, 40).await.0.unwrap(), pattern(50).slice(40..));
 }
 
 #[tokio::test]

@@ -220,9 +220,14 @@ impl Cache {
         }
     }
 
-    /// The caller waited for the bucket for a whole deadline, in vain.
-    pub fn gave_up(&self) {
-        self.0.fetcher.gave_up();
+    /// How often the bucket answered so far.
+    pub fn answers(&self) -> u64 {
+        self.0.fetcher.answers()
+    }
+
+    /// The caller waited for the bucket for a whole deadline, in vain, since it had answered `before` times.
+    pub fn gave_up(&self, before: u64) {
+        self.0.fetcher.gave_up(before);
     }
 
     /// Whether no flight's task is left.

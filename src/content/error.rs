@@ -56,6 +56,11 @@ impl Error {
         }
     }
 
+    /// There is no room in staging, and it was not waited for.
+    pub fn full() -> Self {
+        Self::Staging(crate::upload::Error::Full)
+    }
+
     /// Whether there is no room in staging (ENOSPC), rather than something broken.
     pub fn is_full(&self) -> bool {
         matches!(self, Self::Staging(crate::upload::Error::Full))

@@ -105,6 +105,11 @@ impl Content {
         Self::lingering(keys, cache, staging, limits, packer::LINGER)
     }
 
+    /// How long a write waits for room in staging.
+    pub fn room_wait(&self) -> Duration {
+        self.inner.writer.staging.wait()
+    }
+
     fn lingering(
         keys: Keys,
         cache: Cache,

@@ -70,9 +70,10 @@ impl Reader {
             Err(Obstacle::Error(error)) => return Err(error),
             Err(Obstacle::Run(..)) => {}
         }
+        let before = self.cache.answers();
         let complete = self.complete(&mut partial);
         tokio::time::timeout(self.deadline, complete).await.unwrap_or_else(|_| {
-            self.cache.gave_up();
+            self.cache.gave_up(before);
             Err(Error::Deadline)
         })
     }

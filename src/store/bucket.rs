@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
@@ -24,6 +24,9 @@ use super::url::StoreUrl;
 
 /// Pages of a listing in a row that bring nothing, at most. Some stores pass over what was deleted in this way.
 const EMPTY_PAGES: u32 = 1000;
+
+/// What goes wrong for a shorter time than this is not worth a word.
+const SAID_AFTER: Duration = Duration::from_secs(5);
 
 /// Names of one DELETE: S3's limit.
 const DELETE_BATCH: usize = 1000;
@@ -282,9 +285,21 @@ impl Bucket {
         probe::run(&self.inner.raw, &self.inner.prefix, &self.inner.limits).await
     }
 
+    /// For people: why puts that are made again fail, when none was carried out for a while.
+    pub fn puts_fail(&self) -> Option<String> {
+        let (since, why) = self.inner.store.puts_fail()?;
+        let time = Some(since.elapsed()).filter(|time| *time >= SAID_AFTER)?;
+        Some(format!("{why} (for {} s)", time.as_secs()))
+    }
+
     /// Whether the last attempt at a read got no answer: then whoever comes next need not wait in vain, too.
     pub fn is_failing(&self) -> bool {
         self.inner.store.is_failing()
+    }
+
+    /// How often the store answered so far, whatever it said: while that stands still, nothing comes from it.
+    pub fn answers(&self) -> u64 {
+        self.inner.store.answers()
     }
 
     /// From now on, puts are not conditional, but preceded by a look: for a store that has no conditional puts
@@ -336,7 +351,6 @@ impl Bucket {
     }
 
     /// The limits that it was opened with.
-    #[cfg(any(test, feature = "testing"))]
     pub fn deadlines(&self) -> Deadlines {
         self.inner.limits
     }

@@ -2,10 +2,11 @@
 
 use std::future::Future;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use backon::BackoffBuilder;
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::checked::{Checked, Compared};
@@ -29,6 +30,10 @@ pub(super) struct Retrying {
     limits: Deadlines,
     /// The last attempt at a read (or a listing, a deletion) got no answer.
     is_failing: AtomicBool,
+    /// How often the store answered, whatever it said.
+    answers: AtomicU64,
+    /// Since when puts fail that are made again, and why the last one did.
+    puts_fail: Mutex<Option<(Instant, String)>>,
 }
 
 /// When to pause and when to give up.
@@ -86,15 +91,20 @@ async fn within<T>(
 
 impl Retrying {
     pub(super) fn over(store: Checked, limits: Deadlines) -> Self {
-        Self { store, limits, is_failing: AtomicBool::new(false) }
+        let (is_failing, answers, puts_fail) = Default::default();
+        Self { store, limits, is_failing, answers, puts_fail }
     }
 
     /// A conditional put, once: any error leaves open whether it was carried out.
     pub(super) async fn put_once(&self, name: &str, body: &Body) -> Result<PutReply> {
         let send = self.while_moving(name, body, self.store.send(name, body, Put::IfAbsent)).await;
+        if send.as_ref().err().is_none_or(|error| !error.is_unanswered()) {
+            self.answers.fetch_add(1, Ordering::Relaxed);
+        }
         let put = match send {
             // Reading it back may take what a get takes.
             Ok(reply) => {
+                *self.puts_fail.lock() = None;
                 let limit = self.limits.get(body.length());
                 within(name, limit, self.store.verify(name, body, reply)).await
             }
@@ -170,8 +180,23 @@ impl Retrying {
                     Err(error) => error,
                 };
             }
-            plan.after(error).await?;
+            self.put_failed(&error);
+            if let Err(error) = plan.after(error).await {
+                *self.puts_fail.lock() = None; // from here on whoever asked for it says so
+                return Err(error);
+            }
         }
+    }
+
+    fn put_failed(&self, error: &Error) {
+        let mut fails = self.puts_fail.lock();
+        let since = fails.as_ref().map_or_else(Instant::now, |(since, _)| *since);
+        *fails = Some((since, with_causes(error)));
+    }
+
+    /// Since when puts fail that are made again, and why.
+    pub(super) fn puts_fail(&self) -> Option<(Instant, String)> {
+        self.puts_fail.lock().clone()
     }
 
     pub(super) async fn get(&self, name: &str, range: Option<Range<u64>>) -> Result<Fetched> {
@@ -215,15 +240,13 @@ impl Retrying {
         let mut plan = RetryPlan::new(&self.limits, total);
         loop {
             let left = plan.end.saturating_duration_since(Instant::now());
-            match within(object, one.min(left), attempt()).await {
-                Ok(answer) => {
-                    self.is_failing.store(false, Ordering::Relaxed);
-                    return Ok(answer);
-                }
-                Err(error) => {
-                    self.is_failing.store(error.is_unanswered(), Ordering::Relaxed);
-                    plan.after(error).await?;
-                }
+            let answer = within(object, one.min(left), attempt()).await;
+            let fails = answer.as_ref().is_err_and(Error::is_unanswered);
+            self.is_failing.store(fails, Ordering::Relaxed);
+            self.answers.fetch_add(u64::from(!fails), Ordering::Relaxed);
+            match answer {
+                Ok(answer) => return Ok(answer),
+                Err(error) => plan.after(error).await?,
             }
         }
     }
@@ -231,5 +254,10 @@ impl Retrying {
     /// Whether the last attempt at a read got no answer.
     pub(super) fn is_failing(&self) -> bool {
         self.is_failing.load(Ordering::Relaxed)
+    }
+
+    /// How often the store answered.
+    pub(super) fn answers(&self) -> u64 {
+        self.answers.load(Ordering::Relaxed)
     }
 }

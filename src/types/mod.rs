@@ -5,6 +5,7 @@ mod causes;
 mod extent;
 mod ids;
 pub mod path_text;
+mod patience;
 mod state_at;
 #[cfg(any(test, feature = "testing"))]
 mod testing;
@@ -17,6 +18,7 @@ pub use ids::{
     CommitNo, ExtentId, Generation, Hash, InodeNo, JournalId, KeyEpoch, NameHash, PackId, PageId,
     ParseIdError, Seq, VaultId,
 };
+pub use patience::{Doubt, Patience, Terms};
 pub use state_at::{AsOf, StateAt};
 #[cfg(test)]
 pub use testing::cases;

@@ -88,6 +88,10 @@ impl StagingRoom {
         self.limits.budget
     }
 
+    pub(super) fn wait(&self) -> Duration {
+        self.limits.wait
+    }
+
     /// (bytes in packs and the journal, bytes promised).
     pub(super) fn taken(&self) -> (u64, u64) {
         let accounts = self.accounts.lock();

@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::watch;
@@ -114,6 +115,11 @@ impl Staging {
             reserved = self.area.room.reserve(cost(plain)) => reserved,
             _ = poison.wait_for(Option::is_some) => self.try_reserve(plain)?.ok_or(Error::Full),
         }
+    }
+
+    /// How long `reserve` waits.
+    pub fn wait(&self) -> Duration {
+        self.area.room.wait()
     }
 
     /// As `reserve`, but `None` instead of waiting.

@@ -149,10 +149,15 @@ impl Uploader {
                 _ = confirmed.changed() => (),
                 _ = stop.changed() => (),
                 () = tokio::time::sleep_until(until) => {
-                    return Err(Error::Unfinished { missing: self.status().missing() });
+                    return Err(self.unfinished());
                 }
             }
         }
+    }
+
+    /// That the bucket does not have everything yet, naming what is missing.
+    pub fn unfinished(&self) -> Error {
+        Error::Unfinished { missing: self.status().missing() }
     }
 
     /// As `sync`, but the deadline counts from the last progress: a slow link is no error. `moves` is called at the

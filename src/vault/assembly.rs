@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 use super::budgets::{Shares, disk_budget, open_cache, open_content};
 use super::checkpointer::Checkpointer;
 use super::claiming::Claimed;
-use super::durability::ToDisk;
+use super::durability::{BUCKET_FSYNC, ToDisk};
 use super::head_recorder::HeadRecorder;
 use super::index_room::IndexRoom;
 use super::open::OpenContext;
@@ -26,7 +26,7 @@ use crate::log::{Chain, Head, Journal, Receipt};
 use crate::os;
 use crate::reclaim::Reclaimer;
 use crate::records::Inode;
-use crate::types::{CommitNo, InodeNo, Timestamp};
+use crate::types::{CommitNo, InodeNo, Patience, Timestamp};
 use crate::upload::{
     Barrier, Hooks, Parts, SYNC_EVERY, Staging, StepObserver, UploadLimits, Uploader,
 };
@@ -204,6 +204,7 @@ fn durability(
         uploader: uploader.clone(),
         staging: staging.clone(),
         bucket: options.bucket.clone(),
+        patience: Patience::of(BUCKET_FSYNC),
     }
 }
 

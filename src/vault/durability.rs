@@ -4,15 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::time::timeout_at;
 
 use crate::store::Bucket;
-use crate::types::Seq;
+use crate::types::{Patience, Seq};
 use crate::upload::{self, Barrier, Staging, Uploader};
 use crate::vfs::{self, Durability, DurabilityError};
 
 /// How long an fsync with `--fsync bucket` waits while nothing gets to the bucket before it fails: longer than one request
 /// with its retries. As long as something does it waits on: a slow link is no error.
-const BUCKET_FSYNC: Duration = Duration::from_secs(120);
+pub(super) const BUCKET_FSYNC: Duration = Duration::from_secs(120);
 /// So much later the caller's own deadline may come: whoever fails first can say why.
 const LATER: Duration = Duration::from_secs(5);
 
@@ -22,6 +23,8 @@ pub(super) struct ToDisk {
     pub(super) uploader: Arc<Uploader>,
     pub(super) staging: Staging,
     pub(super) bucket: Bucket,
+    /// Of waits for the bucket ([`BUCKET_FSYNC`]): the kernel lets one fsync of a file wait for another.
+    pub(super) patience: Patience,
 }
 
 #[async_trait]
@@ -36,7 +39,23 @@ impl Durability for ToDisk {
 
     async fn bucket(&self, upto: Seq) -> Result<(), DurabilityError> {
         let moves = || vfs::takes(BUCKET_FSYNC + LATER);
-        Ok(self.uploader.sync_while_moving(upto, BUCKET_FSYNC, moves).await?)
+        let come = || self.uploader.confirmed().0 + self.uploader.carried();
+        loop {
+            let before = come();
+            let wait = self.uploader.sync_while_moving(upto, BUCKET_FSYNC, moves);
+            let done = match self.patience.until(before) {
+                None => wait.await,
+                Some(until) => match timeout_at(until, wait).await {
+                    Ok(done) => done,
+                    Err(_) if come() > before => continue,
+                    Err(_) => Err(self.uploader.unfinished()),
+                },
+            };
+            if matches!(done, Err(upload::Error::Unfinished { .. })) {
+                self.patience.in_vain(come());
+            }
+            return Ok(done?);
+        }
     }
 
     /// What the store has; while it takes nothing, what staging can still hold.

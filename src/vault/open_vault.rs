@@ -100,7 +100,9 @@ impl Vault {
         let usage = writer.staging.usage();
         let uploads = writer.uploader.status();
         let trouble = uploads.trouble.first().map(Trouble::describe);
-        let trouble = trouble.or_else(|| uploads.poisoned.clone());
+        // A request is made again for 30 s before it counts as failed: it is said sooner.
+        let failing = || self.options.bucket.puts_fail();
+        let trouble = trouble.or_else(|| uploads.poisoned.clone()).or_else(failing);
         Progress {
             unsent_bytes: usage.unsent_bytes,
             unsent_packs: usage.unsent_packs,

@@ -50,7 +50,7 @@ use tokio::sync::mpsc;
 use crate::content::{Content, Unpublished};
 use crate::index::{Draft, Index, View};
 use crate::records::Inode;
-use crate::types::{InodeNo, Seq, Timestamp};
+use crate::types::{InodeNo, Patience, Seq, Timestamp};
 
 pub use acl::{Setter, is_acl};
 pub use attr::{Attributes, SetAttributes, SetTime};
@@ -171,6 +171,8 @@ struct Inner {
     trims: Mutex<HashMap<InodeNo, u64>>,
     left_over: left_over::LeftOver,
     windows: defragment::Windows,
+    /// Of writes that wait for room in staging.
+    room_patience: Patience,
     /// The highest `Seq` that a change of ours got: what `fsync` waits for.
     last: AtomicU64,
 }
@@ -185,6 +187,7 @@ impl Vfs {
         options: VfsOptions,
         journaled: Seq,
     ) -> Self {
+        let room_patience = Patience::of(content.room_wait());
         let inner = Inner {
             index,
             content,
@@ -198,6 +201,7 @@ impl Vfs {
             trims: Mutex::default(),
             left_over: left_over::LeftOver::default(),
             windows: defragment::Windows::default(),
+            room_patience,
             last: AtomicU64::new(journaled.0),
         };
         Self::of(Arc::new(inner))

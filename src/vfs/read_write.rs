@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::time::timeout_at;
 
 use crate::content::{self, Answers, File, Reservation, Took, extents};
 use crate::records::Inode;
@@ -110,13 +111,24 @@ impl Vfs {
     }
 
     /// Room in staging for a write. While anything gets to the bucket, a full area is waited for, however slow the link:
-    /// a pack may take minutes. No lock is held.
+    /// a pack may take minutes. No lock is held here; the kernel holds the file's, behind which other writers stand.
     async fn room(&self, file: &File, length: usize) -> Result<Reservation> {
+        let carried = || self.inner.durability.carried();
         loop {
-            let before = self.inner.durability.carried();
-            match file.room(length).await {
-                Err(full) if full.is_full() && self.inner.durability.carried() > before => {
-                    request::takes(ROOM_WAIT);
+            let before = carried();
+            let room = match self.inner.room_patience.until(before) {
+                None => file.room(length).await,
+                // Where there is room it is had at the first poll.
+                Some(until) => {
+                    let room = timeout_at(until, file.room(length)).await;
+                    room.unwrap_or_else(|_| Err(content::Error::full()))
+                }
+            };
+            match room {
+                Err(full) if full.is_full() && carried() > before => request::takes(ROOM_WAIT),
+                Err(full) if full.is_full() => {
+                    self.inner.room_patience.in_vain(before);
+                    return Err(full.into());
                 }
                 room => return Ok(room?),
             }

@@ -47,8 +47,8 @@ struct State {
     /// Why the last look-up brought none.
     lack: Option<String>,
     stamp: Option<FileStamps>,
-    /// The look-up under way; the channel closes when it is over.
-    flight: Option<watch::Receiver<()>>,
+    /// The look-up under way, and when it began; the channel closes when it is over.
+    flight: Option<(tokio::time::Instant, watch::Receiver<()>)>,
 }
 
 /// What requests are for: a policy may allow the one and not the other.
@@ -89,7 +89,7 @@ impl CredentialCache {
     ) -> std::result::Result<Credentials, String> {
         let deadline = tokio::time::Instant::now() + wait;
         loop {
-            let flight = {
+            let (begun, flight) = {
                 let mut state = self.0.state.lock();
                 let need = self.need(&state);
                 if need != Refresh::Nothing && state.flight.is_none() {
@@ -102,7 +102,8 @@ impl CredentialCache {
                     _ => return state.those(),
                 }
             };
-            if !over(flight, deadline).await {
+            // Counted from its beginning: requests that are made one after the other do not each wait for it anew.
+            if !over(flight, deadline.min(begun + wait)).await {
                 let silent = || {
                     let asked = wait.as_secs();
                     format!("whoever gives them has not answered for {asked} s, and is waited for")
@@ -127,7 +128,7 @@ impl CredentialCache {
     /// Begins a look-up, in the background: it goes on when the request that asked for it is gone. One at a time.
     fn look_up(&self, state: &mut State, need: Refresh) {
         let (over, flight) = watch::channel(());
-        state.flight = Some(flight);
+        state.flight = Some((tokio::time::Instant::now(), flight));
         state.policy.begins(need, Instant::now());
         let cache = self.clone();
         tokio::spawn(async move {

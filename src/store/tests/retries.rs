@@ -145,6 +145,26 @@ async fn a_put_is_given_up_when_nothing_moves_and_not_before() {
     assert!((stall..stall * 2).contains(&begun.elapsed()), "{:?}", begun.elapsed());
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_put_that_is_made_again_and_again_is_said_before_it_is_given_up() {
+    let faulty = Faulty::over(Arc::new(MemoryStore::new()));
+    let bucket = Bucket::over(faulty.clone(), "", Deadlines::default());
+    faulty.inject(On::next(Verb::Put, "").always(), Fault::Breaks);
+    let put = tokio::spawn({
+        let bucket = bucket.clone();
+        async move { bucket.put_new("pack/1", body()).await }
+    });
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert_eq!(bucket.puts_fail(), None);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let said = bucket.puts_fail().unwrap();
+    assert!(said.contains("cannot be reached") && said.ends_with("(for 6 s)"), "{said}");
+    let before = bucket.answers();
+    faulty.heal();
+    put.await.unwrap().unwrap();
+    assert!(bucket.puts_fail().is_none() && bucket.answers() > before);
+}
+
 #[tokio::test]
 async fn only_the_lack_of_an_answer_counts_as_failing() {
     let (_, faulty, bucket) = faulty();

@@ -212,6 +212,34 @@ async fn a_full_staging_area_is_waited_for_while_anything_gets_to_the_bucket() {
     vfs.flush(handle).await.unwrap();
 }
 
+#[tokio::test(start_paused = true)]
+async fn writers_who_stand_in_line_at_one_file_wait_for_room_once() {
+    let world = World::with(VfsOptions::default(), 1 << 20).await;
+    let vfs = world.vfs();
+    let (_, handle) = vfs.create(&ALICE, ROOT, b"f", 0o644, WRITE).await.unwrap();
+    let mut held = Vec::new();
+    while let Some(part) = world.staging.try_reserve(32 << 10).unwrap() {
+        held.push(part);
+    }
+    let data = vec![1; 64 << 10];
+    let write = || vfs.write(handle, WriteAt::Offset(0), &data);
+    let (wait, begun) = (Duration::from_millis(50), tokio::time::Instant::now());
+    for _ in 0..20 {
+        assert_eq!(write().await.unwrap_err().errno(), libc::ENOSPC);
+    }
+    assert!((wait..2 * wait).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+    // Where there is room it is had at once, and where the link moves it is waited for.
+    let part = held.pop();
+    assert_eq!(write().await.unwrap_err().errno(), libc::ENOSPC, "not for all of it");
+    world.durable.moves.store(1, Ordering::SeqCst);
+    assert!(tokio::time::timeout(6 * wait, write()).await.is_err());
+    world.durable.moves.store(0, Ordering::SeqCst);
+    assert_eq!(write().await.unwrap_err().errno(), libc::ENOSPC);
+    drop((part, held));
+    assert_eq!(write().await.unwrap(), 64 << 10);
+    vfs.flush(handle).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_reader_with_o_noatime_leaves_the_atime_alone() {
     let world = World::new().await;
