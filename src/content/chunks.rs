@@ -101,11 +101,6 @@ fn clip(part: &Range<u64>, to: &Range<u64>) -> Range<u64> {
     part.start.max(to.start)..part.end.min(to.end)
 }
 
-/// The chunks of the message in which the extent's part lies.
-pub(super) fn chunks(extent: &Extent) -> Range<u64> {
-    layout::chunks_of(&(extent.skip..extent.skip + extent.length))
-}
-
 /// Which bytes of chunk `index`'s plaintext belong to the extent's part.
 pub(super) fn part_of_chunk(extent: &Extent, index: u64) -> Range<usize> {
     let start = index * CHUNK;
@@ -150,7 +145,7 @@ pub(super) fn prefetches(published: &[(u64, Extent)], window: &Range<u64>) -> (V
         let in_file = |at: u64| at - extent.skip + offset;
         let end = offset + extent.length;
         let mut from = in_message(window.start.max(*offset)) / CHUNK;
-        let last = chunks(extent).end;
+        let last = seal::chunks(extent).end;
         let stop = if window.end >= end {
             last
         } else {

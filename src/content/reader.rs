@@ -95,7 +95,7 @@ impl Reader {
                     seal::check(&self.keys, &extent)?;
                     let mut runs = Vec::with_capacity(1);
                     let reuse = if scan { Reuse::Unlikely } else { Reuse::Expected };
-                    self.find(&extent.reference, chunks::chunks(&extent), reuse, &mut runs)?;
+                    self.find(&extent.reference, seal::chunks(&extent), reuse, &mut runs)?;
                     PartialSpan::Sealed(extent, runs)
                 }
             });

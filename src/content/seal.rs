@@ -1,7 +1,6 @@
 //! How an extent is sealed and how it is opened: the one place that knows which key, which place and which codec an
 //! extent's message has. Where its bytes lie, and how they get there, is others' business.
 
-use super::chunks::chunks;
 use super::{Error, Result};
 use crate::crypto::{Keys, Opener, Place, Sealer, layout, random};
 use crate::types::{Codec, EXTENT_MAX, Extent, ExtentId, KeyEpoch, PackId, Reference};
@@ -170,6 +169,11 @@ pub fn extent_opens(keys: &Keys, reference: &Reference, sealed: &[u8]) -> bool {
         && sealed.get(24..56) == Some(&reference.commitment);
     let plain = keys.open(Place::Extent(reference.extent), sealed);
     is_named && plain.is_ok_and(|plain| plain.len() as u64 == reference.plain_length)
+}
+
+/// The chunks of the message in which the extent's part lies.
+pub(super) fn chunks(extent: &Extent) -> Range<u64> {
+    layout::chunks_of(&(extent.skip..extent.skip + extent.length))
 }
 
 /// Whether a file can be read as far as it has something of the extent, from `sealed`, which is as long as its message:

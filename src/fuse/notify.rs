@@ -19,9 +19,11 @@ pub(super) fn start(notifier: Notifier, mut changes: Invalidations) -> io::Resul
     let tell_all = move || {
         while let Some(told) = changes.receive() {
             for change in &told.changes {
-                let told =
-                    os::watched_here("telling the kernel of changes", || tell(&notifier, change));
-                if let Ok(Err(error)) = told {
+                let once = || {
+                    os::watched_here("telling the kernel of changes", || tell(&notifier, change))
+                };
+                // What it is not told it remembers for an hour, and telling it twice does no harm.
+                if let Ok(Err(error)) = once().or_else(|_panicked| once()) {
                     tracing::warn!(%error, "the kernel was not told of a change");
                 }
             }

@@ -9,6 +9,8 @@ mod full;
 mod machine;
 mod medium;
 mod mounts;
+#[cfg(feature = "testing")]
+mod planted;
 mod process;
 mod socket;
 mod steps;

@@ -10,6 +10,8 @@ use futures_util::FutureExt;
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 
+#[cfg(feature = "testing")]
+use super::planted::{self, PanicMoment};
 #[cfg(test)]
 use super::testing::Simulated;
 
@@ -33,6 +35,8 @@ pub async fn watched<T>(
     name: &'static str,
     task: impl Future<Output = T>,
 ) -> std::result::Result<T, Panicked> {
+    #[cfg(feature = "testing")]
+    let task = planted::within(name, task);
     AssertUnwindSafe(task).catch_unwind().await.map_err(|_| panicked(name))
 }
 
@@ -41,6 +45,13 @@ pub fn watched_here<T>(
     name: &'static str,
     task: impl FnOnce() -> T,
 ) -> std::result::Result<T, Panicked> {
+    #[cfg(feature = "testing")]
+    let task = || {
+        planted::meet(name, PanicMoment::Before);
+        let done = task();
+        planted::meet(name, PanicMoment::After);
+        done
+    };
     catch_unwind(AssertUnwindSafe(task)).map_err(|_| panicked(name))
 }
 

@@ -44,7 +44,11 @@ impl HeadRecorder {
         let recorder = self.clone();
         match tokio::runtime::Handle::try_current() {
             // After a panic the next commit's note takes its place.
-            Ok(_) => drop(os::blocking(move || os::watched_here(TASK, || recorder.write()))),
+            Ok(_) => drop(os::blocking(move || {
+                if os::watched_here(TASK, || recorder.write()).is_err() {
+                    recorder.wanted.lock().take(); // else it would count as under way for ever
+                }
+            })),
             Err(_) => recorder.write(),
         }
     }

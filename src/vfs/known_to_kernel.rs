@@ -38,9 +38,12 @@ impl Drop for KernelHold {
         // It has lost its name meanwhile. Requests run inside the runtime; what is left the next mount removes.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             // After a panic it is left over, and housekeeping ends it.
-            runtime.spawn(os::watched("removing a file", async move {
-                vfs.finish_orphan(ino).await;
-            }));
+            runtime.spawn(async move {
+                let remove = vfs.finish_orphan(ino);
+                if os::watched("removing a file", remove).await.is_err() {
+                    vfs.inner.left_over.set();
+                }
+            });
         }
     }
 }

@@ -19,6 +19,7 @@ mod looking_back;
 mod machine;
 mod network;
 mod old_states;
+mod panics;
 mod read_vault;
 mod semantics;
 mod serve;

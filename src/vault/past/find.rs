@@ -1,8 +1,7 @@
 //! Finds the state that is meant: its commit, the checkpoint to begin at, and that it is of this very log (O2).
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use super::moment;
 use crate::checkpoint::{ListedManifest, Manifest, manifests, newest_of};
 use crate::crypto::Keys;
 use crate::index::Index;
@@ -226,5 +225,19 @@ impl PastState {
     /// Whether the commit that was read is the one that later states know.
     pub(in crate::vault) fn is(&self, hash: &Hash) -> bool {
         self.short_hash.is_none_or(|short| hash.0[..16] == short)
+    }
+}
+
+/// What was asked for, as a moment of the store's clock, if it is one.
+fn moment(at: &StateAt, now: SystemTime) -> Option<SystemTime> {
+    match at {
+        // People and stores say whole seconds: such a one means all of it.
+        StateAt::Time(time) => {
+            let after = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+            let whole = after.subsec_nanos() == 0;
+            Some(if whole { *time + Duration::from_nanos(999_999_999) } else { *time })
+        }
+        StateAt::Ago(ago) => Some(now.checked_sub(*ago).unwrap_or(SystemTime::UNIX_EPOCH)),
+        StateAt::Commit(_) | StateAt::Named(..) => None,
     }
 }

@@ -171,7 +171,7 @@ fn version_of(
 ) -> Option<FileVersion> {
     let (ino, inode) = watch.there.as_ref()?;
     let same = before.as_ref().is_some_and(|(old, was)| old == ino && is_same(was, inode));
-    *before = watch.there.clone();
+    before.clone_from(&watch.there);
     if same {
         return None;
     }

@@ -30,7 +30,7 @@ pub(in crate::vault) struct PastDir(PathBuf);
 
 impl PastDir {
     fn new(state_dir: &Path) -> Result<Self> {
-        let name: String = crypto::random::<8>().iter().map(|byte| format!("{byte:02x}")).collect();
+        let name = format!("{:016x}", u64::from_be_bytes(crypto::random()));
         let dir = state_dir.join(PAST).join(name);
         make_private(&dir)?;
         Ok(Self(dir))

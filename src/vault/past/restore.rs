@@ -42,9 +42,8 @@ impl Vault {
                 "the root itself cannot be brought back; name what is in it, or mount it with --at",
             ));
         };
-        let source = match look(&past.vfs, &what.path).await? {
-            Some(source) => source,
-            None => return Err(refused(not_there(&past))),
+        let Some(source) = look(&past.vfs, &what.path).await? else {
+            return Err(refused(not_there(&past)));
         };
         let (to_name, to_parents) = match &what.to {
             None => (name, parents),
