@@ -1,6 +1,8 @@
 //! How an extent is sealed and how it is opened: the one place that knows which key, which place and which codec an
 //! extent's message has. Where its bytes lie, and how they get there, is others' business.
 
+use std::ops::Range;
+
 use super::{Error, Result};
 use crate::crypto::{Keys, Opener, Place, Sealer, layout, random};
 use crate::types::{Codec, EXTENT_MAX, Extent, ExtentId, KeyEpoch, PackId, Reference};

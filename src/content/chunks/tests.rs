@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::super::seal::chunks;
 use super::*;
 use crate::types::{EXTENT_MAX, ExtentId};
 

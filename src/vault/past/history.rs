@@ -33,7 +33,7 @@ impl From<index::Error> for Stopped {
 }
 
 /// What is at the path, and what changes there.
-struct Watch {
+struct WatchedNames {
     /// Entries on the way, and the inode.
     keys: HashSet<Vec<u8>>,
     /// The beginning of the keys of its extents.
@@ -41,7 +41,7 @@ struct Watch {
     there: Option<(InodeNo, Inode)>,
 }
 
-impl Watch {
+impl WatchedNames {
     async fn new(index: &Index, names: &[Vec<u8>]) -> Result<Self> {
         let found = index.read(|view| {
             let (mut at, mut keys, mut whole) = (InodeNo::ROOT, HashSet::new(), true);
@@ -106,7 +106,7 @@ struct Walk<'a> {
     chain: Chain,
     names: &'a [Vec<u8>],
     index: Index,
-    watch: Watch,
+    watch: WatchedNames,
     claim: Option<WriterClaim>,
     last: CommitNo,
 }
@@ -138,7 +138,7 @@ impl Vault {
             }
         }
         let (index, head, _dir) = self.index_of_past(&oldest).await?;
-        let watch = Watch::new(&index, names).await?;
+        let watch = WatchedNames::new(&index, names).await?;
         let found = version_of(&watch, &oldest, &mut before, None);
         if found.is_some_and(|version| teller.version(version).is_break()) {
             return Ok(false);
@@ -158,13 +158,13 @@ impl Vault {
         before: &mut Option<(InodeNo, Inode)>,
     ) -> Result<Option<FileVersion>> {
         let (index, _, _dir) = self.index_of_past(state).await?;
-        let watch = Watch::new(&index, names).await?;
+        let watch = WatchedNames::new(&index, names).await?;
         Ok(version_of(&watch, state, before, state.as_of.snapshot.clone()))
     }
 }
 
 fn version_of(
-    watch: &Watch,
+    watch: &WatchedNames,
     state: &PastState,
     before: &mut Option<(InodeNo, Inode)>,
     snapshot: Option<String>,
@@ -237,7 +237,7 @@ impl Walk<'_> {
         });
         let were_there = were_there.await?;
         self.index.apply_commit(link)?;
-        let now = Watch::new(&self.index, self.names).await?;
+        let now = WatchedNames::new(&self.index, self.names).await?;
         let before = std::mem::replace(&mut self.watch, now);
         let is_written = changes.iter().any(|change| before.is_extent(&change.key));
         let what = match (&before.there, &self.watch.there) {

@@ -170,7 +170,7 @@ async fn copy_node(
 }
 
 /// A directory that is being filled.
-struct Level {
+struct RestoredLevel {
     /// With a slash at its end.
     path: Vec<u8>,
     source: Attributes,
@@ -186,7 +186,7 @@ async fn copy_tree(
 ) -> Result<()> {
     let made = copying.live.mkdir(&owner(source), parent, name, source.mode).await?.ino;
     copying.done.files += 1;
-    let mut levels = vec![Level { path: Vec::new(), source: *source, made }];
+    let mut levels = vec![RestoredLevel { path: Vec::new(), source: *source, made }];
     let mut links: HashMap<InodeNo, InodeNo> = HashMap::new();
     let past = copying.past;
     let mut walk = TreeWalk::new(past, source.ino, Vec::new(), true);
@@ -206,7 +206,7 @@ async fn copy_tree(
                 return Err(refused("a path in it is too long"));
             }
             let path = [&entry.path[..], b"/"].concat();
-            levels.push(Level { path, source: was, made });
+            levels.push(RestoredLevel { path, source: was, made });
             walk.enter(&entry);
         } else if let Some(first) = links.get(&was.ino) {
             drop(copying.live.link(*first, into, entry.name()).await?);
@@ -224,7 +224,7 @@ async fn copy_tree(
     Ok(())
 }
 
-async fn leave(copying: &mut Copying<'_>, levels: &mut Vec<Level>) -> Result<()> {
+async fn leave(copying: &mut Copying<'_>, levels: &mut Vec<RestoredLevel>) -> Result<()> {
     let Some(level) = levels.pop() else { return Ok(()) };
     dress(copying.past, copying.live, &level.source, level.made).await
 }
