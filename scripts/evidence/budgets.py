@@ -2,7 +2,7 @@
 
 Memory is what the kernel says that the daemon had resident at most (VmHWM): 300 MiB with the defaults, `--memory` and 64 MiB
 otherwise. Disk is what all of the state directory takes, asked ten times a second while it is filled. `--quick` does a part of
-each (`Sizes`).
+each (`Sizes`), `--share N` an Nth.
 """
 
 import concurrent.futures
@@ -37,6 +37,11 @@ class Sizes:
     random_writes: int
     sources: int
 
+    def part(self, share):
+        """So much of all that is work; not of how fast the link is, or how many read at once."""
+        return dataclasses.replace(self, **{name: getattr(self, name) // share for name in
+                                            ("written", "files", "entries", "random_writes", "sources")})
+
 
 FULL = Sizes(written=20 * GIB, link=800 * MBIT, files=1_000_000, readers=64, each_reads=16 * MIB, entries=1_000_000,
              random_writes=200_000, sources=400)
@@ -45,7 +50,7 @@ QUICK = Sizes(written=256 * MIB, link=400 * MBIT, files=12_000, readers=64, each
 
 
 def run(task):
-    sizes = QUICK if task.quick else FULL
+    sizes = QUICK if task.quick else FULL.part(task.share)
     chance = random.Random(f"{task.seed}/budgets")
     if task.quick:
         plan = [(night, None), (memory, "64MiB"), (link_and_readers, None)]

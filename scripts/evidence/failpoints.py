@@ -23,7 +23,7 @@ OPTIONS = ("--cache-size", "64MB")
 # A vault for so many passes over the steps: nothing in a bucket is deleted yet, so a soak begins anew now and then.
 PASSES_PER_VAULT = 2
 RANDOM_KILLS = 8
-QUICK_LIVES = 30
+QUICK_LIVES = 24
 TRIES = 8
 # How long the threads work until a life is ended that did not reach its step.
 LIFE = 2.0
@@ -32,6 +32,7 @@ CHECKPOINT = {"PagePut", "ManifestPut", "CheckpointMade", "BaseSwitched", "Cover
 # The index is flushed before a segment goes.
 SEGMENTS = {"SegmentMake", "SegmentMade", "SegmentNamed", "SegmentRemoved", "IndexFlushed"}
 DROPS = {"DropsNoted", "PackDropped"}
+RECLAIM = {"Frozen", "DeletionProven", "Deleted"}
 # At a mount that finds nothing unsent; one that finds something; one that finds a pack that nothing refers to; one that
 # finds that another machine wrote.
 CLEAN, UNSENT, STREAM = {"JournalBegun", "OldJournalRemoved"}, {"PackRecovered", "JournalResumed", "JournalReplayed"}, {"PackForgotten"}
@@ -39,10 +40,10 @@ ASIDE = {"AsideLinked", "AsideRecorded", "AsideSynced", "AsideNamed"}
 ENDS = {"Released", "ReleaseNoted", "CleanNoted"}
 AT_MOUNT = CLEAN | UNSENT | STREAM | ASIDE | {"Claimed"}
 # Those that come once in a life, or seldom; those that come some times in a second; the others come often.
-SELDOM = CHECKPOINT | SEGMENTS | DROPS | AT_MOUNT | ENDS | {"IndexWritten", "IndexWrite"}
+SELDOM = CHECKPOINT | SEGMENTS | DROPS | RECLAIM | AT_MOUNT | ENDS | {"IndexWritten", "IndexWrite"}
 AT_TIMES = {"CommitPrepared", "CommitPut", "CommitConfirmed", "Noted", "HeadRemembered", "PackLeft", "DirectorySynced"}
 # One of each of these is among the quick ones.
-KINDS = [CHECKPOINT, SEGMENTS, DROPS, CLEAN, UNSENT, STREAM, ASIDE, ENDS, AT_TIMES, set(STEPS) - SELDOM - AT_TIMES]
+KINDS = [CHECKPOINT, SEGMENTS, DROPS, RECLAIM, CLEAN, UNSENT, STREAM, ASIDE, ENDS, AT_TIMES, set(STEPS) - SELDOM - AT_TIMES]
 # After ENOSPC at one of these everything goes on (J8).
 GOES_ON_WHEN_FULL = {"PackMake", "PackWrite", "PackClose", "JournalWrite", "SegmentMake"}
 
@@ -226,7 +227,7 @@ class Steps:
     # What brings a step about.
 
     def until_reached(self, step, seen):
-        until = time.monotonic() + (4 * LIFE if step in CHECKPOINT | SEGMENTS | DROPS else LIFE)
+        until = time.monotonic() + (4 * LIFE if step in CHECKPOINT | SEGMENTS | DROPS | RECLAIM else LIFE)
         away = self.store_away() if step in DROPS else contextlib.nullcontext()
         with away, contextlib.suppress(OSError):  # the daemon dies
             while time.monotonic() < until and not self.was_reached(step, seen):
@@ -234,6 +235,8 @@ class Steps:
                     self.lengthen_log(12)
                 elif step in DROPS:
                     self.write_in_vain()
+                elif step in RECLAIM:
+                    self.reclaim()
                 self.here.daemon.ended(0.05)
 
     @contextlib.contextmanager
@@ -269,6 +272,14 @@ class Steps:
             file.write_bytes(self.random.randbytes(1_200_000))
             file.unlink()
         self.barrier()
+
+    def reclaim(self):
+        """Something in the bucket dies, and is deleted there once it is older than the retention."""
+        file = self.elsewhere() / "dead"
+        file.write_bytes(self.random.randbytes(1_200_000))
+        for command in (["sync"], ["retention", "1s"], ["gc"]):
+            self.here.run(*command, self.here.mountpoint)
+            file.unlink(missing_ok=True)
 
     def barrier(self):
         with open(self.elsewhere() / "barrier", "wb", buffering=0) as file:

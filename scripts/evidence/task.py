@@ -9,8 +9,8 @@ class Task:
     A part is a module with `run(task)`, which goes on while `task.goes_on()`, or in its quick form until it has done what
     CI asks of it; it raises `rig.Trouble` when anything is lost, wrong or hangs."""
 
-    def __init__(self, part, seed, minutes, quick):
-        self.part, self.seed, self.quick = part, seed, quick
+    def __init__(self, part, seed, minutes, quick, share=1):
+        self.part, self.seed, self.quick, self.share = part, seed, quick, share
         self.begun = time.monotonic()
         self.until = self.begun + 60 * minutes
         self.trials = self.operations = self.faults = 0
