@@ -242,7 +242,12 @@ impl Walk<'_> {
         let is_written = changes.iter().any(|change| before.is_extent(&change.key));
         let what = match (&before.there, &self.watch.there) {
             (None, None) => return Ok(None),
-            (None, Some((ino, _))) if were_there.contains(&Some(*ino)) => Happened::Arrived,
+            // With a directory on the way it comes without a change of its own.
+            (None, Some((ino, _)))
+                if were_there.contains(&Some(*ino)) || !is_changed(changes, *ino) =>
+            {
+                Happened::Arrived
+            }
             (None, Some(_)) => Happened::Created,
             (Some((ino, _)), None) => {
                 let left = self.index.read(|view| view.inode(*ino)).await.map_err(Error::from)?;
@@ -264,6 +269,12 @@ impl Walk<'_> {
         let host = claim.map(|claim| claim.host.clone());
         Ok(Some(FileVersion { commit: link.number, time, what, kind, size, host }))
     }
+}
+
+/// Whether an inode's own record is put.
+fn is_changed(changes: &[Change], ino: InodeNo) -> bool {
+    let key = Key::Inode(ino).encode();
+    changes.iter().any(|change| change.key == key)
 }
 
 /// Keeps in mind who writes.
