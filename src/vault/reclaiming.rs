@@ -124,9 +124,11 @@ impl Reclaiming {
             sleep(pause).await;
             let retention = self.retention().await.unwrap_or(LONGEST);
             pause = retention.clamp(SHORTEST, LONGEST);
-            let seen = self.state.lock().seen;
-            if seen == Some(self.checkpointer.head()) || self.index.read_only().is_some() {
-                continue; // nothing can have died since: not a single request
+            let (head, seen) = (self.checkpointer.head(), self.state.lock().seen);
+            // A mount that changes nothing deletes nothing, and nothing can have died since: not a single request.
+            let is_idle = head == self.reclaimer.claim || seen == Some(head);
+            if is_idle || self.index.read_only().is_some() {
+                continue;
             }
             let began = Instant::now();
             let plan = ReclaimPlan { dry_run: false, pace: Pace::Background };

@@ -240,10 +240,11 @@ fn announce(report: &DaemonReport, foreground: bool) {
         None if report.read_only => ", read-only".to_owned(),
         None => String::new(),
     };
-    say!(
-        "{} is mounted{access}: what you put there is encrypted here and stored in",
-        report.mountpoint
-    );
+    let what = match report.read_only {
+        true => "what it shows comes from",
+        false => "what you put there is encrypted here and stored in",
+    };
+    say!("{} is mounted{access}: {what}", report.mountpoint);
     let server = report.endpoint.as_ref().map(|url| format!(" (at {url})")).unwrap_or_default();
     say!("  data   {}{server}", report.bucket);
     if let Some(head) = &report.head {
