@@ -58,7 +58,7 @@ const END_CHANGES: &[(&str, &[&str])] = &[
     ("sending packs", &["3"]),
     ("writing commits", &["3"]),
     ("taking in a change", &["5", "9,after"]),
-    ("writing the index", &["1", "1,after"]),
+    ("writing the index", &["2", "2,after"]), // the first is at the mount, which begins with an empty one
 ];
 /// How many of them write to this disk, and how many to the bucket.
 const DISK: usize = 4;
@@ -367,11 +367,13 @@ fn changes_end_after(task: &str, moment: &str) {
     assert!([Some(libc::EROFS), Some(libc::EIO)].contains(&refused), "{panic}: {refused:?}");
     drop(mounted.sync_last()); // it is durable, or not: but that is said in time
     let sync = in_time("sync", || mounted.home.type_in("sync vault"));
-    assert_ne!(sync.code, 0, "{panic}: {sync:?}");
+    // A task that writes to this disk may have ended when the bucket had everything.
+    let is_sent = mounted.status()["unsent_changes"] == 0;
+    assert_eq!(sync.code == 0, is_sent, "{panic}: {sync:?}");
     mounted.has_everything();
     let daemon = mounted.daemon();
     let umount = in_time("umount", || mounted.home.type_in("umount vault"));
-    assert_ne!(umount.code, 0, "{panic}: {umount:?}");
+    assert!(umount.code != 0 || is_sent, "{panic}: {umount:?}");
     wait_until("the daemon ends", || !runs(daemon));
     mounted.mounts_again();
 }
