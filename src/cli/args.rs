@@ -147,6 +147,9 @@ pub(super) struct MountArgs {
     /// Let other users of this machine use the mount; the permissions of each file apply
     #[arg(long)]
     pub allow_other: bool,
+    /// Do without the directory .snapshots in the root, which leads to the snapshots
+    #[arg(long)]
+    pub no_snapshots_dir: bool,
     /// Make the empty directory below the mount immutable, so that nothing can be written there while the vault is not
     /// mounted; stays until `chattr -i DIR`, said as root when it is not mounted; for root only
     #[arg(long)]
@@ -375,6 +378,7 @@ mod tests {
             "s3vault mount",
             "s3vault mount /m --bucket file:///d --foreground --read-only --accept-rollback",
             "s3vault mount /m --at snapshot --foreground",
+            "s3vault mount /m --no-snapshots-dir",
             "s3vault mount /m --take-over --single-machine --allow-other --fsync bucket",
             "s3vault mount /m --fsync local --memory 64MiB --cache-size 5GiB",
             "s3vault umount /m --force",

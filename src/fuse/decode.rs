@@ -10,6 +10,8 @@ use fuser::{
 use crate::types::{InodeNo, Timestamp};
 use crate::vfs::{Attributes, Caller, HandleId, RenameMode, SetTime, Setter, is_acl};
 
+/// Bits of a number that are the inode's own. A vault has given 2^48 numbers after a million a second for nine years.
+pub(super) const OWN_BITS: u32 = 48;
 /// Read-ahead and writeback requests that the kernel keeps in flight: the read-ahead is ours, but each 128 KiB of a
 /// buffered read is a request of its own.
 const MAX_BACKGROUND: u16 = 64;
@@ -46,8 +48,13 @@ fn groups(status: &str) -> Vec<u32> {
     line.split_whitespace().filter_map(|gid| gid.parse().ok()).collect()
 }
 
+fn own(number: u64) -> InodeNo {
+    InodeNo(number & ((1 << OWN_BITS) - 1))
+}
+
+/// The inode's own number, whichever room it is in (`rooms.rs`).
 pub(super) fn ino(ino: INodeNo) -> InodeNo {
-    InodeNo(ino.0)
+    own(ino.0)
 }
 
 pub(super) fn handle(handle: FileHandle) -> HandleId {

@@ -2,19 +2,21 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use fuser::{
     Errno, FileHandle, FopenFlags, Generation, INodeNo, OpenFlags, ReplyAttr, ReplyData,
-    ReplyEmpty, ReplyEntry, ReplyLseek, ReplyStatfs, ReplyWrite, ReplyXattr, WriteFlags,
+    ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, WriteFlags,
 };
 use futures_util::FutureExt;
 use tokio::sync::watch;
 
-use super::decode::{file_attr, handle, ino, nothing};
+use super::decode::{handle, ino, nothing};
 use super::dispatch::Dispatch;
 use super::operation::Operation;
-use super::reply::refuse;
+use super::reply::{Fails, refuse};
+use super::rooms::{NAME, Room, Rooms, attr_in, room_of};
 use crate::types::InodeNo;
 use crate::vfs::{
     Attributes, Error, Known, NAME_MAX, OpenFlags as Open, Result, Seek, Vfs, WriteAt,
@@ -33,6 +35,8 @@ pub(super) const GENERATION: Generation = Generation(0);
 /// A vault as a file system: what fuser calls.
 pub(super) struct VaultFs {
     pub(super) vfs: Vfs,
+    /// States of the past, if they are shown.
+    pub(super) rooms: Option<Arc<Rooms>>,
     pub(super) dispatch: Dispatch,
     pub(super) is_reader: bool,
     /// Says that the session is over.
@@ -40,9 +44,34 @@ pub(super) struct VaultFs {
 }
 
 impl VaultFs {
-    pub(super) fn new(vfs: Vfs, dispatch: Dispatch, ended: watch::Sender<bool>) -> Self {
+    pub(super) fn new(
+        vfs: Vfs,
+        rooms: Option<Arc<Rooms>>,
+        dispatch: Dispatch,
+        ended: watch::Sender<bool>,
+    ) -> Self {
         let is_reader = vfs.options().read_only;
-        Self { vfs, dispatch, is_reader, ended }
+        Self { vfs, rooms, dispatch, is_reader, ended }
+    }
+
+    /// Where a request belongs, by the number of its inode.
+    pub(super) fn room(&self, op: &Operation) -> Room {
+        match (&self.rooms, room_of(op.ino)) {
+            (_, 0) => Room::In(self.vfs.clone(), 0),
+            (Some(rooms), _) => rooms.find(op.ino),
+            (None, _) => Room::Gone,
+        }
+    }
+
+    /// The file system of a request, and its room; without one, the request is refused.
+    pub(super) fn inside<R: Fails>(&self, op: &Operation, reply: R) -> Option<(Vfs, u16, R)> {
+        match self.room(op) {
+            Room::In(vfs, room) => return Some((vfs, room, reply)),
+            Room::List if op.kind.ends_with("xattr") => refuse(op, reply, Errno::EOPNOTSUPP),
+            Room::List => refuse(op, reply, Errno::EROFS),
+            Room::Gone => refuse(op, reply, Errno::ESTALE),
+        }
+        None
     }
 
     pub(super) fn ttl(&self) -> Duration {
@@ -62,10 +91,10 @@ impl VaultFs {
     where
         F: Future<Output = Result<Known>> + Send + 'static,
     {
-        let work = work(self.vfs.clone());
-        let ttl = self.ttl();
+        let Some((vfs, room, reply)) = self.inside(&op, reply) else { return };
+        let (work, ttl) = (work(vfs), self.ttl());
         self.dispatch.answer(op, reply, work, move |reply, seen| {
-            reply.entry(&ttl, &file_attr(&seen.told()), GENERATION);
+            reply.entry(&ttl, &attr_in(room, &seen.told()), GENERATION);
         });
     }
 
@@ -73,8 +102,8 @@ impl VaultFs {
     where
         F: Future<Output = Result<()>> + Send + 'static,
     {
-        let work = work(self.vfs.clone());
-        self.dispatch.answer(op, reply, work, |reply, ()| reply.ok());
+        let Some((vfs, _, reply)) = self.inside(&op, reply) else { return };
+        self.dispatch.answer(op, reply, work(vfs), |reply, ()| reply.ok());
     }
 
     pub(super) fn data<B, F>(&self, op: Operation, reply: ReplyData, work: impl FnOnce(Vfs) -> F)
@@ -82,26 +111,35 @@ impl VaultFs {
         B: AsRef<[u8]> + Send + 'static,
         F: Future<Output = Result<B>> + Send + 'static,
     {
-        let work = work(self.vfs.clone());
-        self.dispatch.answer(op, reply, work, |reply, bytes| reply.data(bytes.as_ref()));
+        let Some((vfs, _, reply)) = self.inside(&op, reply) else { return };
+        self.dispatch.answer(op, reply, work(vfs), |reply, bytes| reply.data(bytes.as_ref()));
     }
 
     pub(super) fn attributes<F>(&self, op: Operation, reply: ReplyAttr, work: impl FnOnce(Vfs) -> F)
     where
         F: Future<Output = Result<Attributes>> + Send + 'static,
     {
-        let work = work(self.vfs.clone());
-        let ttl = self.ttl();
+        if let (Room::List, "getattr") = (self.room(&op), op.kind) {
+            return self.list_attributes(op, reply);
+        }
+        let Some((vfs, room, reply)) = self.inside(&op, reply) else { return };
+        let (work, ttl) = (work(vfs), self.ttl());
         self.dispatch.answer(op, reply, work, move |reply, seen| {
-            reply.attr(&ttl, &file_attr(&seen));
+            reply.attr(&ttl, &attr_in(room, &seen));
         });
     }
 
-    pub(super) fn xattr<F>(&self, op: Operation, size: u32, reply: ReplyXattr, work: F)
-    where
+    pub(super) fn xattr<F>(
+        &self,
+        op: Operation,
+        size: u32,
+        reply: ReplyXattr,
+        work: impl FnOnce(Vfs) -> F,
+    ) where
         F: Future<Output = Result<Vec<u8>>> + Send + 'static,
     {
-        self.dispatch.answer(op, reply, work, move |reply, value| {
+        let Some((vfs, _, reply)) = self.inside(&op, reply) else { return };
+        self.dispatch.answer(op, reply, work(vfs), move |reply, value| {
             match u32::try_from(value.len()) {
                 Ok(length) if size == 0 => reply.size(length),
                 Ok(length) if length <= size => reply.data(&value),
@@ -121,24 +159,81 @@ impl VaultFs {
 
     /// `forget`: the kernel forgets what it was told of.
     pub(super) fn forgotten(&self, op: Operation, node: INodeNo, times: u64) {
-        let vfs = self.vfs.clone();
-        self.dispatch.tend(op, async move { vfs.forget(ino(node), times).await });
+        // What is past stays as it is, whether the kernel knows it or not.
+        if room_of(node.0) == 0 {
+            let vfs = self.vfs.clone();
+            self.dispatch.tend(op, async move { vfs.forget(ino(node), times).await });
+        }
     }
 
     /// `lookup`; that a name is not there is remembered by the kernel too.
     pub(super) fn look_up(&self, op: Operation, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let (vfs, name, ttl) = (self.vfs.clone(), name.as_bytes().to_vec(), self.ttl());
+        let (rooms, name) = (self.rooms.clone(), name.as_bytes().to_vec());
+        if let (Room::List, Some(rooms)) = (self.room(&op), rooms.clone()) {
+            let work = async move { rooms.enter(&name).await };
+            return self.dispatch.answer(op, reply, work, |reply, attr| {
+                reply.entry(&TTL_READER, &attr, GENERATION);
+            });
+        }
+        let Some((vfs, room, reply)) = self.inside(&op, reply) else { return };
+        let (ttl, parent) = (self.ttl(), ino(parent));
+        let leads_back = room == 0 && rooms.is_some() && parent == InodeNo::ROOT && name == NAME;
         let work = async move {
-            match vfs.lookup(ino(parent), &name).await {
-                Ok(seen) => Ok(Some(seen)),
-                Err(Error::NotFound) => Ok(None),
+            match vfs.lookup(parent, &name).await {
+                Ok(seen) => Ok((attr_in(room, &seen.told()), ttl)),
+                // Something of the vault's own goes first.
+                Err(Error::NotFound) if leads_back => {
+                    Ok((Rooms::list_attr(&vfs.attributes(parent).await?), TTL_READER))
+                }
+                Err(Error::NotFound) => Ok((nothing(), ttl)),
                 Err(error) => Err(error),
             }
         };
-        self.dispatch.answer(op, reply, work, move |reply, seen| {
-            let attr = seen.map_or_else(nothing, |seen| file_attr(&seen.told()));
+        self.dispatch.answer(op, reply, work, |reply, (attr, ttl)| {
             reply.entry(&ttl, &attr, GENERATION);
         });
+    }
+
+    /// What the directory of the snapshots shows of itself.
+    fn list_attributes(&self, op: Operation, reply: ReplyAttr) {
+        let vfs = self.vfs.clone();
+        let work = async move { vfs.attributes(InodeNo::ROOT).await };
+        self.dispatch.answer(op, reply, work, |reply, root| {
+            reply.attr(&TTL_READER, &Rooms::list_attr(&root));
+        });
+    }
+
+    /// `open`. What is past is opened for reading only.
+    pub(super) fn open_file(&self, op: Operation, node: INodeNo, flags: Open, reply: ReplyOpen) {
+        let Some((vfs, room, reply)) = self.inside(&op, reply) else { return };
+        if room != 0 && flags.write {
+            return refuse(&op, reply, Errno::EROFS);
+        }
+        let (how, rooms) = (self.open_flags(flags), self.rooms.clone().filter(|_| room != 0));
+        let work = async move { vfs.open(ino(node), flags).await };
+        self.dispatch.answer(op, reply, work, move |reply, id| {
+            if let Some(rooms) = rooms {
+                rooms.counts(node.0, true);
+            }
+            reply.opened(FileHandle(id.0), how);
+        });
+    }
+
+    /// `release`.
+    pub(super) fn release_file(&self, op: Operation, fh: FileHandle, reply: ReplyEmpty) {
+        if let (1.., Some(rooms)) = (room_of(op.ino), &self.rooms) {
+            rooms.counts(op.ino, false);
+        }
+        self.empty(op, reply, move |vfs| async move { vfs.release(handle(fh)).await });
+    }
+
+    /// `rename` and `link`: whether both are of one time.
+    pub(super) fn one_room<R: Fails>(&self, op: &Operation, other: INodeNo, reply: R) -> Option<R> {
+        if room_of(op.ino) == room_of(other.0) {
+            return Some(reply);
+        }
+        refuse(op, reply, Errno::EXDEV);
+        None
     }
 
     /// `write`: taken from the request's own buffer if there is room at once; copied only to wait for it.
@@ -158,7 +253,11 @@ impl VaultFs {
         } else {
             WriteAt::Offset(offset)
         };
-        let (vfs, id) = (self.vfs.clone(), handle(fh));
+        let Some((vfs, room, reply)) = self.inside(&op, reply) else { return };
+        if room != 0 {
+            return refuse(&op, reply, Errno::EROFS);
+        }
+        let id = handle(fh);
         let taken = self.dispatch.now(&op, || vfs.take(id, at, data).now_or_never());
         let data = if taken.is_none() { data.to_vec() } else { Vec::new() };
         let work = async move {
@@ -179,8 +278,7 @@ impl VaultFs {
         size: u32,
         reply: ReplyXattr,
     ) {
-        let vfs = self.vfs.clone();
-        self.xattr(op, size, reply, async move {
+        self.xattr(op, size, reply, move |vfs| async move {
             let is_shown = |name: &Vec<u8>| is_superuser || !name.starts_with(b"trusted.");
             let names = vfs.xattrs(ino(node)).await?.into_iter().filter(is_shown);
             Ok(names.flat_map(|name| name.into_iter().chain([0])).collect())
@@ -201,7 +299,7 @@ impl VaultFs {
             _ => return refuse(&op, reply, Errno::EINVAL),
         };
         let Ok(offset) = u64::try_from(offset) else { return refuse(&op, reply, Errno::ENXIO) };
-        let vfs = self.vfs.clone();
+        let Some((vfs, _, reply)) = self.inside(&op, reply) else { return };
         let work = async move { vfs.seek(handle(fh), offset, what).await };
         self.dispatch.answer(op, reply, work, |reply, at| {
             reply.offset(i64::try_from(at).unwrap_or(i64::MAX));
@@ -210,7 +308,10 @@ impl VaultFs {
 
     /// `statfs`.
     pub(super) fn space(&self, op: Operation, reply: ReplyStatfs) {
-        let vfs = self.vfs.clone();
+        let vfs = match self.room(&op) {
+            Room::In(vfs, _) => vfs,
+            Room::List | Room::Gone => self.vfs.clone(),
+        };
         let work = async move { vfs.space().await };
         self.dispatch.answer(op, reply, work, |reply, space| {
             let block = u32::try_from(space.block).unwrap_or(4096);

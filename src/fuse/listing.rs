@@ -2,12 +2,15 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
 
-use fuser::{FileHandle, INodeNo, ReplyDirectory, ReplyDirectoryPlus};
+use fuser::{FileHandle, FileType, INodeNo, ReplyDirectory, ReplyDirectoryPlus};
 
-use super::decode::{file_attr, ino, kind, moves_atime};
+use super::decode::{ino, kind, moves_atime};
 use super::filesystem::{GENERATION, VaultFs};
 use super::operation::Operation;
+use super::rooms::{Room, Rooms, attr_in, tagged};
+use crate::types::InodeNo;
 
 /// Entries asked of the vfs for one reply; what a page (4 KiB, or 128 KiB for a large buffer) holds of short names.
 const DIR_BATCH: usize = 128;
@@ -22,17 +25,30 @@ impl VaultFs {
         offset: u64,
         reply: ReplyDirectory,
     ) {
-        let vfs = self.vfs.clone();
+        if let (Room::List, Some(rooms)) = (self.room(&op), self.rooms.clone()) {
+            let work = async move { rooms.entries(offset).await };
+            return self.dispatch.answer(op, reply, work, |mut reply, list| {
+                for (cookie, number, name) in list {
+                    let name = OsStr::from_bytes(&name);
+                    if reply.add(INodeNo(number), cookie, FileType::Directory, name) {
+                        break;
+                    }
+                }
+                reply.ok();
+            });
+        }
+        let Some((vfs, room, reply)) = self.inside(&op, reply) else { return };
         let work = async move {
             if offset == 0 && moves_atime(fh) {
                 vfs.note_listing(ino(node)).await?;
             }
             vfs.read_dir(ino(node), offset, DIR_BATCH).await
         };
-        self.dispatch.answer(op, reply, work, |mut reply, list| {
+        self.dispatch.answer(op, reply, work, move |mut reply, list| {
             for entry in list {
                 let name = OsStr::from_bytes(&entry.name);
-                if reply.add(INodeNo(entry.ino.0), entry.cookie, kind(entry.kind), name) {
+                if reply.add(INodeNo(tagged(room, entry.ino)), entry.cookie, kind(entry.kind), name)
+                {
                     break;
                 }
             }
@@ -49,7 +65,25 @@ impl VaultFs {
         offset: u64,
         reply: ReplyDirectoryPlus,
     ) {
-        let (vfs, ttl) = (self.vfs.clone(), self.ttl());
+        if let (Room::List, Some(rooms)) = (self.room(&op), self.rooms.clone()) {
+            let vfs = self.vfs.clone();
+            let work = async move {
+                let root = vfs.attributes(InodeNo::ROOT).await?;
+                Ok((rooms.entries(offset).await?, root))
+            };
+            return self.dispatch.answer(op, reply, work, |mut reply, (list, root)| {
+                for (cookie, number, name) in list {
+                    let (id, name) = (INodeNo(number), OsStr::from_bytes(&name));
+                    let attr = Rooms::entry_attr(&root, number);
+                    if reply.add(id, cookie, name, &Duration::ZERO, &attr, GENERATION) {
+                        break;
+                    }
+                }
+                reply.ok();
+            });
+        }
+        let Some((vfs, room, reply)) = self.inside(&op, reply) else { return };
+        let ttl = self.ttl();
         let work = async move {
             if offset == 0 && moves_atime(fh) {
                 vfs.note_listing(ino(node)).await?;
@@ -60,8 +94,8 @@ impl VaultFs {
             for entry in list {
                 let name = OsStr::from_bytes(&entry.name);
                 let Some(seen) = entry.attributes else { continue };
-                let id = INodeNo(entry.ino.0);
-                if reply.add(id, entry.cookie, name, &ttl, &file_attr(&seen), GENERATION) {
+                let id = INodeNo(tagged(room, entry.ino));
+                if reply.add(id, entry.cookie, name, &ttl, &attr_in(room, &seen), GENERATION) {
                     break; // this one, and what is after it, the kernel is not told
                 }
                 seen.told();

@@ -11,9 +11,11 @@ mod notify;
 mod operation;
 mod ops;
 mod reply;
+mod rooms;
 mod session;
 #[cfg(test)]
 mod tests;
 
 pub use error::{Error, Result};
+pub use rooms::{SnapshotError, SnapshotRoom, Snapshots};
 pub use session::{MountOptions, Mounted, mount};

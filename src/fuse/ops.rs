@@ -156,6 +156,7 @@ impl Filesystem for VaultFs {
     ) {
         let op = Operation::of("rename", request, parent);
         let Some(mode) = rename_mode(flags) else { return refuse(&op, reply, Errno::EINVAL) };
+        let Some(reply) = self.one_room(&op, new_parent, reply) else { return };
         let (from, to) = (name.as_bytes().to_vec(), new_name.as_bytes().to_vec());
         self.empty(op, reply, move |vfs| async move {
             vfs.rename((ino(parent), &from), (ino(new_parent), &to), mode).await
@@ -171,6 +172,7 @@ impl Filesystem for VaultFs {
         reply: ReplyEntry,
     ) {
         let op = Operation::of("link", request, node);
+        let Some(reply) = self.one_room(&op, new_parent, reply) else { return };
         let name = new_name.as_bytes().to_vec();
         self.entry(op, reply, move |vfs| async move {
             vfs.link(ino(node), ino(new_parent), &name).await
@@ -179,10 +181,7 @@ impl Filesystem for VaultFs {
 
     fn open(&self, request: &Request, node: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         let op = Operation::of("open", request, node);
-        let flags = Open::from_bits(flags.0);
-        let (vfs, how) = (self.vfs.clone(), self.open_flags(flags));
-        let work = async move { vfs.open(ino(node), flags).await };
-        self.dispatch.answer(op, reply, work, move |reply, id| reply.opened(FileHandle(id.0), how));
+        self.open_file(op, node, Open::from_bits(flags.0), reply);
     }
 
     fn create(
@@ -196,8 +195,11 @@ impl Filesystem for VaultFs {
         reply: ReplyCreate,
     ) {
         let op = Operation::of("create", request, parent);
-        let (vfs, name, caller) =
-            (self.vfs.clone(), name.as_bytes().to_vec(), caller(request, umask));
+        let Some((vfs, room, reply)) = self.inside(&op, reply) else { return };
+        if room != 0 {
+            return refuse(&op, reply, Errno::EROFS);
+        }
+        let (name, caller) = (name.as_bytes().to_vec(), caller(request, umask));
         let flags = Open::from_bits(flags);
         let (ttl, how) = (self.ttl(), self.open_flags(flags));
         let work = async move { vfs.create(&caller, ino(parent), &name, mode, flags).await };
@@ -264,7 +266,7 @@ impl Filesystem for VaultFs {
         reply: ReplyEmpty,
     ) {
         let op = Operation::of("release", request, node);
-        self.empty(op, reply, move |vfs| async move { vfs.release(handle(fh)).await });
+        self.release_file(op, fh, reply);
     }
 
     fn fsync(&self, request: &Request, node: INodeNo, fh: FileHandle, _: bool, reply: ReplyEmpty) {
@@ -344,8 +346,8 @@ impl Filesystem for VaultFs {
         reply: ReplyXattr,
     ) {
         let op = Operation::of("getxattr", request, node);
-        let (vfs, name) = (self.vfs.clone(), name.as_bytes().to_vec());
-        self.xattr(op, size, reply, async move { vfs.xattr(ino(node), &name).await });
+        let name = name.as_bytes().to_vec();
+        self.xattr(op, size, reply, move |vfs| async move { vfs.xattr(ino(node), &name).await });
     }
 
     fn listxattr(&self, request: &Request, node: INodeNo, size: u32, reply: ReplyXattr) {
@@ -394,7 +396,7 @@ impl Filesystem for VaultFs {
         node: INodeNo,
         from: FileHandle,
         from_offset: u64,
-        _: INodeNo,
+        to_node: INodeNo,
         to: FileHandle,
         to_offset: u64,
         length: u64,
@@ -402,7 +404,9 @@ impl Filesystem for VaultFs {
         reply: ReplyWrite,
     ) {
         let op = Operation::of("copy_file_range", request, node);
-        let vfs = self.vfs.clone();
+        // Programs copy the bytes themselves then.
+        let Some(reply) = self.one_room(&op, to_node, reply) else { return };
+        let Some((vfs, _, reply)) = self.inside(&op, reply) else { return };
         let work = async move {
             vfs.copy_range((handle(from), from_offset), (handle(to), to_offset), length).await
         };

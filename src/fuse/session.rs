@@ -5,6 +5,7 @@
 
 use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use fuser::{BackgroundSession, Config, MountOption, Session, SessionACL};
 use tokio::runtime::Handle;
@@ -12,6 +13,7 @@ use tokio::sync::watch;
 
 use super::dispatch::Dispatch;
 use super::filesystem::VaultFs;
+use super::rooms::{Rooms, Snapshots};
 use super::{Error, Result, helper, mountpoint, notify};
 use crate::os;
 use crate::vfs::Vfs;
@@ -24,12 +26,14 @@ const SUBTYPE: &str = "s3vault";
 const THREADS: std::ops::RangeInclusive<usize> = 2..=4;
 
 /// How to mount.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default)]
 pub struct MountOptions {
     /// What `df` shows as the source: the bucket, never a secret.
     pub name: String,
     /// Other users may use it too (permissions are checked by the kernel).
     pub allow_other: bool,
+    /// What `.snapshots` in the root leads to, if anything.
+    pub snapshots: Option<Arc<dyn Snapshots>>,
 }
 
 /// A mounted vault. Dropping it does not unmount: [`Mounted::unmount`] does.
@@ -55,7 +59,8 @@ pub fn mount(vfs: Vfs, path: &Path, options: &MountOptions, runtime: Handle) -> 
     let (ended_sender, ended) = watch::channel(false);
     let config = config(options, vfs.options().read_only);
     let (vfs, changes) = (vfs.for_kernel(), vfs.invalidations());
-    let filesystem = VaultFs::new(vfs, Dispatch::new(runtime), ended_sender);
+    let rooms = options.snapshots.clone().map(|source| Arc::new(Rooms::new(source)));
+    let filesystem = VaultFs::new(vfs, rooms, Dispatch::new(runtime), ended_sender);
     let at = path.clone();
     let session = helper::bounded(helper::LIMIT, move || Session::new(filesystem, &at, &config));
     let session = session.map_err(|error| {

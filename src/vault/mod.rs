@@ -41,7 +41,9 @@ pub use init::{InitSecrets, Initialised, exists, init};
 pub use no_state::NoState;
 pub use old_states::SnapshotInfo;
 pub use open_vault::Vault;
-pub use past::{FileVersion, Happened, HistoryStep, OnHistory, OnRestore, Restored, Restoring};
+pub use past::{
+    FileVersion, Happened, HistoryStep, OnHistory, OnRestore, Past, Restored, Restoring,
+};
 pub use superblock::{Secret, Superblock, Unlocked, unlock, vault_id, which_opens};
 pub use this_machine::{Machine, MachineLock, is_held};
 

@@ -126,3 +126,83 @@ fn a_file_is_brought_back_and_its_history_is_told() {
     home.type_in("history elsewhere").exits(13);
     home.type_in("umount vault").exits(0);
 }
+
+fn run(program: &str, arguments: &[&str]) -> String {
+    let done = std::process::Command::new(program).args(arguments).output().unwrap();
+    assert!(done.status.success(), "{program} {arguments:?}: {done:?}");
+    String::from_utf8(done.stdout).unwrap()
+}
+
+#[test]
+fn snapshots_are_looked_up_by_name_in_the_root_and_hidden_from_listings() {
+    let home = Home::new();
+    home.type_in("mount vault").exits(0);
+    let vault = home.path("vault");
+    fs::create_dir_all(vault.join("dir/sub")).unwrap();
+    fs::write(vault.join("dir/file"), "as it was").unwrap();
+    fs::write(vault.join("dir/sub/large"), vec![5; 400_000]).unwrap();
+    home.type_in("snapshot create monday vault").exits(0);
+    fs::write(vault.join("dir/file"), "as it is").unwrap();
+    fs::remove_dir_all(vault.join("dir/sub")).unwrap();
+    home.type_in("snapshot create tuesday vault").exits(0);
+
+    let names = |path: &std::path::Path| {
+        let entries = fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name());
+        let mut names: Vec<_> = entries.map(|name| name.into_string().unwrap()).collect();
+        names.sort();
+        names
+    };
+    let (all, monday) = (vault.join(".snapshots"), vault.join(".snapshots/monday"));
+    assert_eq!(names(&vault), ["dir"]);
+    assert_eq!(names(&all), ["monday", "tuesday"]);
+    assert_eq!(names(&monday), ["dir"]);
+    assert_eq!(fs::read_to_string(monday.join("dir/file")).unwrap(), "as it was");
+    assert_eq!(fs::read_to_string(all.join("tuesday/dir/file")).unwrap(), "as it is");
+    assert_eq!(fs::read_to_string(vault.join("dir/file")).unwrap(), "as it is");
+    assert!(!all.join("tuesday/dir/sub").exists() && !all.join("friday").exists());
+
+    // Numbers are of their own: nothing takes one file for another.
+    let ino = |path: &std::path::Path| path.symlink_metadata().unwrap().ino();
+    let inodes = [&vault, &monday, &all.join("tuesday")].map(|root| ino(&root.join("dir/file")));
+    assert!(inodes[0] != inodes[1] && inodes[1] != inodes[2]);
+
+    // Nothing there changes, and nothing goes from one to the other but by its bytes.
+    let errno = |done: std::io::Result<()>| done.unwrap_err().raw_os_error().unwrap();
+    for done in [
+        fs::write(monday.join("dir/file"), "x"),
+        fs::write(monday.join("new"), "x"),
+        fs::remove_file(monday.join("dir/file")),
+        fs::create_dir(monday.join("dir/new")),
+        fs::create_dir(all.join("new")),
+        fs::rename(monday.join("dir/file"), monday.join("dir/other")),
+        fs::set_permissions(monday.join("dir/file"), fs::Permissions::from_mode(0o600)),
+    ] {
+        assert_eq!(errno(done), 30, "EROFS");
+    }
+    assert_eq!(errno(fs::rename(monday.join("dir/file"), vault.join("moved"))), 18, "EXDEV");
+    assert_eq!(errno(fs::hard_link(monday.join("dir/file"), vault.join("linked"))), 18, "EXDEV");
+    fs::copy(monday.join("dir/sub/large"), vault.join("back")).unwrap();
+    assert!(fs::read(vault.join("back")).unwrap() == vec![5; 400_000]);
+
+    // As other programs see it.
+    let path = |path: &std::path::Path| path.display().to_string();
+    assert!(!run("find", &[&path(&vault)]).contains(".snapshots"));
+    assert!(run("find", &[&path(&monday), "-type", "f"]).contains("dir/sub/large"));
+    assert!(!run("ls", &["-la", &path(&vault)]).contains(".snapshots"));
+    assert!(run("ls", &["-la", &path(&all)]).contains("monday"));
+    run("cp", &["-a", &path(&monday.join("dir")), &path(&home.path("copy"))]);
+    run("diff", &["-r", &path(&monday.join("dir")), &path(&home.path("copy"))]);
+    run("du", &["-s", &path(&vault)]);
+    let tar = path(&home.path("t.tar"));
+    run("tar", &["-cf", &tar, "-C", &path(&monday), "dir"]);
+    assert!(run("tar", &["-tf", &tar]).contains("dir/sub/large"));
+
+    home.type_in("snapshot delete monday vault").exits(0);
+    std::thread::sleep(Duration::from_millis(1100));
+    assert_eq!(names(&all), ["tuesday"]);
+    assert!(!monday.join("dir").exists());
+    home.type_in("umount vault").exits(0);
+    home.type_in("mount vault --no-snapshots-dir").exits(0);
+    assert!(!all.exists());
+    home.type_in("umount vault").exits(0);
+}

@@ -55,6 +55,7 @@ pub(crate) async fn mount(global: &Global, paths: &UserPaths, args: &MountArgs) 
     let spec = Spec {
         mountpoint: Some(path.clone()),
         allow_other: args.allow_other,
+        snapshots_dir: !args.no_snapshots_dir,
         at: args.at.clone(),
         read_only: args.opening.read_only || args.at.is_some(),
         cache_size: cache_size(args),
@@ -212,6 +213,7 @@ pub(super) fn spec(
         accept_damage: args.accept_damage,
         single_machine: args.single_machine,
         allow_other: false,
+        snapshots_dir: true,
         fsync_bucket: args.fsync == Fsync::Bucket,
         memory: args.memory.as_u64(),
         cache_size: args.cache_size.map(|size| size.as_u64()),

@@ -4,14 +4,18 @@ use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use async_trait::async_trait;
 use bytesize::ByteSize;
 use tokio::sync::mpsc;
 
 use crate::cli::control::{ControlReply, PathRestore};
 use crate::cli::exit::{CliResult, Exit, Failure};
 use crate::cli::messages;
+use crate::fuse::{SnapshotError, SnapshotRoom, Snapshots};
+use crate::types::StateAt;
 use crate::vault::{self, FileVersion, Happened, HistoryStep, Restored, Restoring, Vault};
 
 /// Versions that are told at most, the newest.
@@ -141,4 +145,33 @@ fn amount(done: &Restored) -> String {
         format!("{} files and directories", done.files)
     };
     format!("{things} with {}", ByteSize::b(done.bytes))
+}
+
+/// The snapshots, for the mount.
+struct SnapshotRooms(Weak<Vault>);
+
+/// What `.snapshots` in a mount of this vault leads to.
+pub(super) fn snapshots(vault: &Arc<Vault>) -> Arc<dyn Snapshots> {
+    // The mount outlives nothing: the vault is closed after it.
+    Arc::new(SnapshotRooms(Arc::downgrade(vault)))
+}
+
+#[async_trait]
+impl Snapshots for SnapshotRooms {
+    async fn names(&self) -> Result<Vec<(Vec<u8>, u64)>, SnapshotError> {
+        let Some(vault) = self.0.upgrade() else { return Ok(Vec::new()) };
+        let names = vault.snapshot_names().await?;
+        Ok(names.into_iter().map(|(name, commit)| (name, commit.0)).collect())
+    }
+
+    async fn open(&self, name: &[u8]) -> Result<Option<SnapshotRoom>, SnapshotError> {
+        let Some(vault) = self.0.upgrade() else { return Ok(None) };
+        // By what it names now, so that a name that is no UTF-8 is found, too.
+        let names = vault.snapshot_names().await?;
+        let Some((_, commit)) = names.iter().find(|(there, _)| there == name) else {
+            return Ok(None);
+        };
+        let past = vault.past(&StateAt::Commit(commit.0)).await?;
+        Ok(Some(SnapshotRoom { vfs: past.vfs.clone(), keep: Box::new(past) }))
+    }
 }

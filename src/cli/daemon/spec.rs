@@ -50,6 +50,8 @@ pub(crate) struct Spec {
     pub accept_damage: bool,
     pub single_machine: bool,
     pub allow_other: bool,
+    /// Whether the root has `.snapshots`.
+    pub snapshots_dir: bool,
     /// Whether `fsync` waits for the bucket.
     pub fsync_bucket: bool,
     /// Bytes.
@@ -241,6 +243,7 @@ mod tests {
             accept_damage: false,
             single_machine: false,
             allow_other: false,
+            snapshots_dir: true,
             fsync_bucket: false,
             memory: 1,
             cache_size: None,

@@ -51,6 +51,8 @@ pub(crate) struct VaultHost {
     running: Option<RunningDaemon>,
     /// Where running daemons are noted.
     notes: PathBuf,
+    /// Whether a mount has `.snapshots`.
+    shows_snapshots: bool,
     /// What of the report never changes.
     fixed: DaemonReport,
 }
@@ -134,6 +136,7 @@ impl VaultHost {
             target,
             running,
             notes: spec.data.join("running"),
+            shows_snapshots: spec.snapshots_dir && spec.at.is_none(),
             fixed,
         }
     }
@@ -144,7 +147,9 @@ impl VaultHost {
     }
 
     fn mount_at(&self, path: &Path, allow_other: bool) -> CliResult {
-        let options = MountOptions { name: self.target.url.to_string(), allow_other };
+        let snapshots = self.shows_snapshots.then(|| past_host::snapshots(&self.vault));
+        let name = self.target.url.to_string();
+        let options = MountOptions { name, allow_other, snapshots };
         let session = fuse::mount(self.vault.vfs(), path, &options, Handle::current())
             .map_err(|error| messages::of_fuse(&error))?;
         self.mount.send_replace(MountState::Mounted(Arc::new(session)));

@@ -25,7 +25,8 @@ fn a_file_handle_outlives_the_kernels_memory_and_the_mount() {
     // A new mount: the kernel knows nothing.
     mount.mounted.unmount().unwrap();
     mount.runtime.block_on(mount.mounted.ended());
-    let options = MountOptions { name: "again".into(), allow_other: true };
+    let options =
+        MountOptions { name: "again".into(), allow_other: true, ..MountOptions::default() };
     let vfs = mount.world.as_ref().unwrap().vfs().clone();
     let runtime = mount.runtime.handle().clone();
     mount.mounted = super::super::mount(vfs, mount.dir.path(), &options, runtime).unwrap();

@@ -40,7 +40,8 @@ impl TestMount {
             .build()
             .unwrap();
         let world = runtime.block_on(World::new());
-        let options = MountOptions { name: "test".into(), allow_other: true };
+        let options =
+            MountOptions { name: "test".into(), allow_other: true, ..MountOptions::default() };
         let vfs = world.vfs().clone();
         let mounted = mount(vfs, dir.path(), &options, runtime.handle().clone()).unwrap();
         Self { runtime, world: Some(world), mounted, dir }

@@ -11,6 +11,7 @@ mod version;
 pub use copy::{OnRestore, Restored};
 pub(super) use find::{PastState, States};
 pub(super) use index::index_of;
+pub use opened::Past;
 pub(super) use opened::clear;
 pub use restore::Restoring;
 pub use version::{FileVersion, Happened, HistoryStep, OnHistory};

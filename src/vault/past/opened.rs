@@ -8,18 +8,20 @@ use super::{PastState, States, index_of};
 use crate::crypto;
 use crate::index::Index;
 use crate::log::{Chain, Head};
-use crate::types::{AsOf, Seq, StateAt};
+use crate::types::{AsOf, CommitNo, Seq, StateAt, Timestamp};
 use crate::upload::{Staging, StagingLimits};
 use crate::vault::budgets::open_content;
 use crate::vault::durability::Nothing;
 use crate::vault::open_vault::Vault;
 use crate::vault::this_machine::make_private;
-use crate::vault::{Fsync, Result};
+use crate::vault::{Error, Fsync, Result};
 use crate::vfs::{Vfs, VfsOptions};
 
 /// The vault as it was; read-only.
-pub(in crate::vault) struct Past {
+pub struct Past {
+    /// As a file system, as long as this is there.
     pub vfs: Vfs,
+    /// Which state it is.
     pub as_of: AsOf,
     /// After what uses it.
     _dir: PastDir,
@@ -84,8 +86,21 @@ impl Vault {
         Ok((index, head, dir))
     }
 
+    /// The names of all snapshots that count, by this machine's clock, and which state each names. Asks nobody.
+    ///
+    /// # Errors
+    /// What the index says.
+    pub async fn snapshot_names(&self) -> Result<Vec<(Vec<u8>, CommitNo)>> {
+        let pins = self.index.read(|view| view.pins()).await.map_err(Error::from)?;
+        let kept = pins.into_iter().filter(|(_, pin)| pin.is_kept(Timestamp::now()));
+        Ok(kept.map(|(name, pin)| (name, pin.commit)).collect())
+    }
+
     /// A state as a file system.
-    pub(in crate::vault) async fn past(&self, at: &StateAt) -> Result<Past> {
+    ///
+    /// # Errors
+    /// [`Error::NoState`]; what the store and the log say.
+    pub async fn past(&self, at: &StateAt) -> Result<Past> {
         let state = self.states().await?.find(at).await?;
         let (index, _, dir) = self.index_of_past(&state).await?;
         index.make_read_only("it shows the past");
