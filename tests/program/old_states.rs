@@ -62,8 +62,8 @@ fn what_is_removed_comes_back_as_room_and_snapshots_hold_it() {
     home.type_in("umount vault").exits(0);
     let bucket = format!("--bucket {}", kept.bucket.url());
     home.type_in(&format!("snapshot delete before {bucket}")).exits(0).says("before is deleted");
-    home.type_in(&format!("gc --dry-run {bucket}")).exits(0).says("Would delete 1 pack (4.");
-    home.type_in(&format!("gc {bucket}")).exits(0).says("Deleted 1 pack (4.");
+    home.type_in(&format!("gc --dry-run {bucket}")).exits(0).says("Would delete").says(" (4.");
+    home.type_in(&format!("gc {bucket}")).exits(0).says("Deleted").says(" (4.");
     home.type_in(&format!("snapshot list {bucket}")).exits(0).says("no snapshots");
     home.type_in(&format!("check --read-data {bucket}")).exits(0);
     kept.mount();

@@ -367,9 +367,9 @@ fn changes_end_after(task: &str, moment: &str) {
     assert!([Some(libc::EROFS), Some(libc::EIO)].contains(&refused), "{panic}: {refused:?}");
     drop(mounted.sync_last()); // it is durable, or not: but that is said in time
     let sync = in_time("sync", || mounted.home.type_in("sync vault"));
-    // A task that writes to this disk may have ended when the bucket had everything.
+    // A task that writes to this disk may have ended when the bucket had everything; 0 says nothing less.
     let is_sent = mounted.status()["unsent_changes"] == 0;
-    assert_eq!(sync.code == 0, is_sent, "{panic}: {sync:?}");
+    assert!(sync.code != 0 || is_sent, "{panic}: {sync:?}");
     mounted.has_everything();
     let daemon = mounted.daemon();
     let umount = in_time("umount", || mounted.home.type_in("umount vault"));
