@@ -406,7 +406,8 @@ impl ControlHandler for Lifecycle {
 }
 
 impl Lifecycle {
-    /// Does what may take long, while the client hears that we live; not for one that went away.
+    /// Does what may take long, while the client hears that we live. It is not cut off when the client goes away: it looks for
+    /// that itself, where it holds nothing (a file that is being brought back is open until then).
     async fn while_told(
         &self,
         work: impl Future<Output = CliResult> + Send,
@@ -417,7 +418,6 @@ impl Lifecycle {
         loop {
             tokio::select! {
                 outcome = &mut work => return outcome,
-                () = told.closed() => return Ok(()),
                 _ = ticks.tick() => drop(told.try_send(ControlReply::Progress(self.vault.progress()))),
             }
         }
