@@ -188,11 +188,10 @@ fn version_of(
 impl Walk<'_> {
     /// Whether it was heard to the end.
     async fn go(&mut self, from: (CommitNo, Hash), teller: &mut Teller<'_>) -> Result<bool> {
-        let (mut at, first) = (from, from.0);
+        let mut at = from;
         loop {
             let mut found = None;
             let (index, watch, claim) = (&self.index, &self.watch, &mut self.claim);
-            let all = self.last.0.saturating_sub(first.0);
             let walked = self.chain.walk(at, self.last, |link| {
                 note_claim(claim, &link)?;
                 let changes = link.content.changes()?;
@@ -202,9 +201,7 @@ impl Walk<'_> {
                 }
                 at = (link.number, link.hash);
                 index.apply_commit(&link)?;
-                if link.number.0.is_multiple_of(64)
-                    && teller.read(link.number.0 - first.0, all).is_break()
-                {
+                if link.number.0.is_multiple_of(64) && teller.read().is_break() {
                     return Err(Stopped::Unheard);
                 }
                 Ok(())

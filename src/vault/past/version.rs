@@ -57,8 +57,8 @@ pub type OnHistory<'a> = &'a mut (dyn FnMut(HistoryStep) -> ControlFlow<()> + Se
 pub enum HistoryStep {
     /// A version, the oldest first.
     Version(FileVersion),
-    /// So many commits of so many.
-    Read(u64, u64),
+    /// More commits were read.
+    Read,
 }
 
 /// Tells versions, each once it is known what came next.
@@ -83,8 +83,8 @@ impl<'a> Teller<'a> {
         ControlFlow::Continue(())
     }
 
-    pub(super) fn read(&mut self, done: u64, all: u64) -> ControlFlow<()> {
-        (self.tell)(HistoryStep::Read(done, all))
+    pub(super) fn read(&mut self) -> ControlFlow<()> {
+        (self.tell)(HistoryStep::Read)
     }
 
     /// There is no other.
