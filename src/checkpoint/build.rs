@@ -53,9 +53,10 @@ pub struct SinceCheckpoint {
 }
 
 impl SinceCheckpoint {
-    /// Whether a checkpoint is due (rule K1).
-    pub fn is_due(&self) -> bool {
-        let log_limit = (self.checkpoint_bytes / 4).max(8 * MIB);
+    /// Whether a checkpoint is due (rule K1). More of the log than `log_max` is not waited for, however large the checkpoint
+    /// is: the index keeps what changed since.
+    pub fn is_due(&self, log_max: u64) -> bool {
+        let log_limit = (self.checkpoint_bytes / 4).min(log_max).max(8 * MIB);
         let daily = self.age >= Duration::from_hours(24) && self.transactions > 0;
         self.log_bytes > log_limit || self.commits >= 1024 || daily
     }

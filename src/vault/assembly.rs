@@ -105,8 +105,8 @@ impl Vault {
             (keys, options.bucket.clone(), cache.clone()),
             index.clone(),
             generation,
-            survey.since,
-            number,
+            Shares::of(options.memory),
+            (survey.since, number),
         );
         let hooks = hooks(&index, &recorder, &checkpointer, &head);
         let parts = Parts {

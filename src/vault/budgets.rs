@@ -10,18 +10,26 @@ use crate::content::{Content, Limits};
 use crate::types::{GIB, MIB};
 use crate::upload::Staging;
 
-/// The shares of the memory budget: caches, write buffers, and what is on the wire. sled, the
-/// index's memtable and the process itself take about 80 MiB that are not in these.
+/// The shares of the memory budget: caches, write buffers, what is on the wire, and the changes that a checkpoint holds at
+/// a time. sled, the index's memtable and the process itself take some 80 MiB that are not in these; what sled takes grows
+/// with the log since the last checkpoint (by half as much), so that is bounded, too.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Shares {
     pub cache: u64,
     pub buffers: u64,
     pub wire: u64,
+    /// Of changed records, in a pass of a checkpoint over the commits.
+    pub pass: usize,
+    /// Of the log, after which a checkpoint is due at the latest (K1).
+    pub log: u64,
 }
 
 impl Shares {
     pub(super) fn of(memory: u64) -> Self {
         let memory = memory.max(64 * MIB);
-        Self { cache: memory / 16 * 5, buffers: memory / 8, wire: memory / 4 }
+        let pass = usize::try_from((memory / 8).min(32 * MIB)).unwrap_or(usize::MAX);
+        let (cache, buffers, wire) = (memory / 16 * 5, memory / 8, memory / 4);
+        Self { cache, buffers, wire, pass, log: memory / 4 }
     }
 }
 

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use super::budgets::Shares;
 use super::{Error, Result};
 use crate::cache::Cache;
 use crate::checkpoint::{
@@ -31,6 +32,7 @@ pub(super) struct Checkpointer {
     pub cache: Cache,
     pub index: Index,
     pub generation: Generation,
+    shares: Shares,
     state: Mutex<State>,
     /// A checkpoint may be due.
     changed: Notify,
@@ -50,13 +52,13 @@ impl Checkpointer {
         (keys, bucket, cache): (Keys, Bucket, Cache),
         index: Index,
         generation: Generation,
-        since: SinceCheckpoint,
-        head: CommitNo,
+        shares: Shares,
+        (since, head): (SinceCheckpoint, CommitNo),
     ) -> Arc<Self> {
         let began = SystemTime::now() - since.age;
         let state = Mutex::new(State { since, began, head, failed: None });
         let (changed, one) = (Notify::new(), tokio::sync::Mutex::default());
-        Arc::new(Self { keys, bucket, cache, index, generation, state, changed, one })
+        Arc::new(Self { keys, bucket, cache, index, generation, shares, state, changed, one })
     }
 
     /// Takes in that a commit is in the bucket.
@@ -67,7 +69,7 @@ impl Checkpointer {
         state.since.transactions += receipt.size().transactions;
         state.since.log_bytes += receipt.size().sealed;
         state.since.age = state.began.elapsed().unwrap_or_default();
-        if state.since.is_due() {
+        if state.since.is_due(self.shares.log) {
             self.changed.notify_one();
         }
     }
@@ -81,7 +83,7 @@ impl Checkpointer {
     /// nothing depends on it but the length of the log.
     pub(super) async fn run(self: Arc<Self>) {
         loop {
-            let due = self.state.lock().since.is_due();
+            let due = self.state.lock().since.is_due(self.shares.log);
             if !due {
                 self.changed.notified().await;
                 continue;
@@ -127,7 +129,7 @@ impl Checkpointer {
             cache: &self.cache,
             generation: self.generation,
             time: Timestamp::now(),
-            sizes: Sizes::default(),
+            sizes: Sizes { pass: self.shares.pass, ..Sizes::default() },
         };
         let commits = self.commits(self.index.base_commit()).await?;
         let manifest = build(&base, &commits, upto, &context).await?;

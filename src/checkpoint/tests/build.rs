@@ -169,7 +169,7 @@ async fn k1_without_new_commits_nothing_is_made() {
 
 #[test]
 fn k1_a_checkpoint_is_due() {
-    let is_due = |since: SinceCheckpoint| since.is_due();
+    let is_due = |since: SinceCheckpoint| since.is_due(64 * MIB);
     let day = Duration::from_hours(24);
     let since = SinceCheckpoint::default();
     assert!(!is_due(since));
@@ -184,6 +184,11 @@ fn k1_a_checkpoint_is_due() {
     let large = SinceCheckpoint { checkpoint_bytes: 100 * MIB, ..since };
     assert!(!is_due(SinceCheckpoint { log_bytes: 25 * MIB, ..large }));
     assert!(is_due(SinceCheckpoint { log_bytes: 25 * MIB + 1, ..large }));
+    // The memory that the index takes is bounded, however large the vault.
+    let huge = SinceCheckpoint { checkpoint_bytes: 1000 * MIB, ..since };
+    assert!(!is_due(SinceCheckpoint { log_bytes: 64 * MIB, ..huge }));
+    assert!(is_due(SinceCheckpoint { log_bytes: 64 * MIB + 1, ..huge }));
+    assert!(!SinceCheckpoint { log_bytes: 8 * MIB, ..huge }.is_due(MIB), "never more often");
     assert!(!is_due(SinceCheckpoint { age: 9 * day, commits: 2, ..since }), "nothing changed");
     assert!(is_due(SinceCheckpoint { age: day, commits: 2, transactions: 1, ..since }));
 }
