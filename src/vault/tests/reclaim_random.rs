@@ -128,9 +128,11 @@ impl ReclaimedLife {
         self.record().await;
     }
 
-    /// kill -9: open files are gone, with what nobody published.
+    /// kill -9: of open files the names are there, and what nobody published is not.
     async fn end(&mut self) {
-        self.held.clear();
+        for (_, name, _) in std::mem::take(&mut self.held) {
+            self.tree.insert(name, Vec::new());
+        }
         kill(self.vault.take().unwrap()).await;
     }
 
