@@ -35,7 +35,7 @@ impl Aside<'_> {
         let name = self.found.journal.to_string();
         let journal = self.state_dir.join("journal");
         let failed = || Error::io("what was not uploaded cannot be set aside");
-        if let Some(folder) = self.set_aside_before(&parent, &name).map_err(failed())? {
+        if let Some(folder) = self.set_aside_before()? {
             return Ok(folder);
         }
         let folder = free_name(&parent.join(format!("{name}-{}", self.confirmed)));
@@ -66,9 +66,14 @@ impl Aside<'_> {
 
     /// The folder that holds all of it already: the process ended before the journal was taken away. Its files are
     /// links to the journal's, so they are told by their inodes.
-    fn set_aside_before(&self, parent: &Path, name: &str) -> std::io::Result<Option<PathBuf>> {
+    pub(super) fn set_aside_before(&self) -> Result<Option<PathBuf>> {
+        self.folder_of_all().map_err(Error::io("what was set aside cannot be looked at"))
+    }
+
+    fn folder_of_all(&self) -> std::io::Result<Option<PathBuf>> {
+        let (parent, name) = (self.state_dir.join("set-aside"), self.found.journal.to_string());
         let journal = self.state_dir.join("journal");
-        let entries = match fs::read_dir(parent) {
+        let entries = match fs::read_dir(&parent) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             other => other?,
         };

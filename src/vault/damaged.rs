@@ -7,6 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::aside;
+use super::aside::Aside;
 use super::open::OpenContext;
 use super::{Error, Result};
 use crate::content::extent_opens;
@@ -81,8 +82,15 @@ impl OpenContext<'_> {
         let staging = self.open_staging()?;
         let mut whole = HashSet::new();
         let Some(found) = found else { return Ok((staging, whole)) };
+        let (state_dir, keys) = (&self.state_dir.root, self.keys());
+        let aside = Aside { state_dir, keys, found, confirmed }.set_aside_before()?;
         let mut is_changed = false;
         for (pack, references) in unsent_references(found, confirmed) {
+            // The process ended when its packs were taken away already, and this journal not: they are where it is going, too.
+            if aside.is_some() {
+                whole.insert(pack);
+                continue;
+            }
             if references.iter().all(|reference| self.look(&staging, reference) == StagedAs::Whole)
             {
                 whole.insert(pack);

@@ -62,6 +62,9 @@ fn shrink(seed: u64, steps: Vec<Step>, failure: String) -> (Vec<Step>, String) {
     (steps, failure)
 }
 
+/// Seeds that found something: a mount that ended between the packs and the journal of what was set aside was refused.
+const FOUND: [u64; 1] = [8_001_075];
+
 fn must_hold(seed: u64) -> Tally {
     let steps = steps_of(seed);
     let failure = match try_steps(seed, &steps) {
@@ -95,6 +98,9 @@ fn nothing_is_lost_whatever_happens() {
     // Other seeds in each long run, told by the time; the same ones in each test.
     let first = one.unwrap_or_else(|| time.map_or(0, |_| u64::from(std::process::id()) << 20));
     let (mut total, mut runs) = (Tally::default(), 0);
+    if one.is_none() {
+        FOUND.into_iter().for_each(|seed| add(&mut total, must_hold(seed)));
+    }
     loop {
         add(&mut total, must_hold(first + runs));
         runs += 1;
