@@ -86,13 +86,22 @@ impl Reclaiming {
         let mut done = self.reclaimer.run(plan, tell).await;
         if !plan.dry_run && matches!(done, Err(reclaim::Error::OldBase)) {
             // There is none since the claim, or the disk had no room for the move to it.
-            self.checkpointer.checkpoint().await?;
+            if let Err(error) = self.checkpointer.checkpoint().await {
+                let mut state = self.state.lock();
+                state.told.running = false;
+                state.told.trouble = Some(with_causes(&error));
+                return Err(error);
+            }
             done = self.reclaimer.run(plan, tell).await;
         }
         if let Ok(report) = &mut done
             && !plan.dry_run
         {
-            report.rewritten = self.rewriting.run(&report.worst, !by_hand).await?;
+            // What was deleted is deleted, and is told, whatever becomes of this.
+            match self.rewriting.run(&report.worst, !by_hand).await {
+                Ok(bytes) => report.rewritten = bytes,
+                Err(error) => report.trouble.push(with_causes(&error)),
+            }
         }
         let mut state = self.state.lock();
         state.told.running = false;
