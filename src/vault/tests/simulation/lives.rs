@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use rand::Rng;
 
 use super::model::{SeenFrom, Tree};
-use super::run::{DiskPlan, LONG, Outcome, SimulatedRun};
+use super::run::{DiskPlan, LONG, Outcome, RESUMES, SimulatedRun};
 use super::world::{OWNER, Who, look};
 use crate::types::{InodeNo, with_causes};
 use crate::vault::tests::{USER, write};
@@ -158,7 +158,13 @@ impl SimulatedRun {
         let vault = self.vault();
         let (made, sent) = self.block(async {
             let made = vault.vfs().mkdir(&USER, InodeNo::ROOT, b"too late", 0o755).await;
-            (made.is_ok(), vault.sync(LONG).await.is_ok())
+            let mut sent = vault.sync(LONG).await;
+            if sent.is_err() && !self.is_read_only() {
+                // The disk was full until now: what waits for room is refused once more, and done in a moment (J8).
+                tokio::time::sleep(RESUMES).await;
+                sent = vault.sync(LONG).await;
+            }
+            (made.is_ok(), sent.is_ok())
         })?;
         // What is refused, as on a full disk, was not tried; and who has nothing to send is not told.
         if !made || (!sent && self.is_read_only()) {

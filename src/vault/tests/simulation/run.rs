@@ -15,7 +15,7 @@ use crate::vault::Vault;
 /// How a vault is closed, and waited for.
 pub(super) const LONG: Duration = Duration::from_secs(300);
 /// A disk that was full has room again: after so long nothing is refused any more.
-const RESUMES: Duration = Duration::from_secs(10);
+pub(super) const RESUMES: Duration = Duration::from_secs(10);
 /// For how long old states are kept once something was deleted.
 const RETENTION: Duration = Duration::from_secs(30);
 
