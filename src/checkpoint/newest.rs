@@ -2,12 +2,19 @@
 
 use std::time::SystemTime;
 
+use futures_util::{StreamExt, TryStreamExt, stream};
+
 use super::manifest::{MANIFEST_MAX, MANIFESTS, Manifest, manifest_name};
 use super::{Error, Result};
-use crate::crypto::Keys;
+use crate::crypto::{HEADER, Keys, Place};
 use crate::log::{self, open_object};
 use crate::store::{self, Bucket};
 use crate::types::CommitNo;
+
+/// Requests under way at once, while it is told which of many objects are manifests.
+const PARALLEL: usize = 16;
+/// How often the beginning of one is asked for: a bit may have changed on the way.
+const ASKS: u32 = 2;
 
 /// A manifest, as the bucket lists it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +41,23 @@ impl ListedManifest {
             return Err(Error::malformed(name, "longer than a manifest can be"));
         }
         open_object(bucket, &name, None, |sealed| Manifest::open(keys, self.number, sealed)).await
+    }
+
+    /// Whether it begins as a message that was sealed with the vault's key for this very place, which 56 bytes tell:
+    /// whoever has no key cannot make one. It may be damaged all the same, and one that is gone is for who opens it to tell.
+    async fn is_sealed(&self, bucket: &Bucket, keys: &Keys) -> Result<bool> {
+        let name = manifest_name(self.number);
+        for _ in 0..ASKS {
+            match bucket.get(&name, Some(0..HEADER)).await {
+                Ok(header) if keys.sealed(Place::Manifest(self.number), &header) => {
+                    return Ok(true);
+                }
+                Ok(_) => {}
+                Err(error) if is_about_the_object(&error) => return Ok(true),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(false)
     }
 }
 
@@ -66,7 +90,7 @@ pub async fn manifests(bucket: &Bucket) -> Result<(Vec<ListedManifest>, SystemTi
 }
 
 /// What the bucket has in manifests.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Newest {
     /// The newest one that verifies.
     pub manifest: Option<Manifest>,
@@ -94,24 +118,85 @@ pub async fn newest_of(
     bucket: &Bucket,
     keys: &Keys,
 ) -> Result<Newest> {
-    let mut refused = Vec::new();
+    let mut found = Newest::default();
+    // As a rule the highest verifies, and nothing else is asked for.
+    let listed = match listed.split_last() {
+        Some((highest, lower)) if highest.number <= last => {
+            if found.tried(highest, bucket, keys).await? {
+                return Ok(found);
+            }
+            lower
+        }
+        _ => listed,
+    };
+    let listed = found.sealed_of(listed, last, bucket, keys).await?;
     for (at, candidate) in listed.iter().enumerate().rev().filter(|(_, m)| m.number <= last) {
         if candidate.overtaken && is_overtaken(candidate, &listed[at + 1..], bucket, keys).await? {
             continue;
         }
+        if found.tried(candidate, bucket, keys).await? {
+            break;
+        }
+    }
+    Ok(found)
+}
+
+impl Newest {
+    /// Opens one; whether it verifies.
+    async fn tried(
+        &mut self,
+        candidate: &ListedManifest,
+        bucket: &Bucket,
+        keys: &Keys,
+    ) -> Result<bool> {
         match candidate.open(bucket, keys).await {
-            Ok(manifest) => return Ok(Newest { manifest: Some(manifest), refused }),
+            Ok(manifest) => {
+                self.manifest = Some(manifest);
+                return Ok(true);
+            }
             Err(Error::Log(log::Error::Store(error))) if !is_about_the_object(&error) => {
                 return Err(error.into());
             }
             Err(error) => {
                 let object = manifest_name(candidate.number);
                 tracing::warn!(object, %error, "a manifest is not used");
-                refused.push((candidate.number, error));
+                self.refused.push((candidate.number, error));
             }
         }
+        Ok(false)
     }
-    Ok(Newest { manifest: None, refused })
+
+    /// Those of `listed` that were sealed with the vault's key. Anybody who may write to the bucket can put a thousand
+    /// objects there: none of them is fetched whole.
+    async fn sealed_of(
+        &mut self,
+        listed: &[ListedManifest],
+        last: CommitNo,
+        bucket: &Bucket,
+        keys: &Keys,
+    ) -> Result<Vec<ListedManifest>> {
+        let told = |manifest: ListedManifest| async move {
+            Ok::<_, Error>((manifest, manifest.is_sealed(bucket, keys).await?))
+        };
+        let asked = stream::iter(listed.iter().copied()).map(told).buffered(PARALLEL);
+        let told: Vec<_> = asked.try_collect().await?;
+        let (sealed, others): (Vec<_>, Vec<_>) = told.into_iter().partition(|(_, sealed)| *sealed);
+        if let Some((first, _)) = others.first() {
+            let (object, count) = (manifest_name(first.number), others.len());
+            tracing::warn!(
+                object,
+                count,
+                "objects that no holder of the key put there are ignored"
+            );
+        }
+        let refusal = |(manifest, _): (ListedManifest, bool)| {
+            let name = manifest_name(manifest.number);
+            (manifest.number, Error::malformed(name, "it was not sealed with this vault's key"))
+        };
+        let of_these = others.into_iter().rev().filter(|(manifest, _)| manifest.number <= last);
+        self.refused.extend(of_these.map(refusal));
+        Ok(sealed.into_iter().map(|(manifest, _)| manifest).collect())
+    }
 }
 
 /// Whether one of these, of higher numbers, verifies and was put no later. What lies there without verifying says nothing:

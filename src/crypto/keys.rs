@@ -111,6 +111,12 @@ impl Keys {
         Sealer::new(self.key(place), &self.context(place))
     }
 
+    /// Whether a message that begins with `header` (salt and commitment) was sealed with this key for this place.
+    pub fn sealed(&self, place: Place, header: &[u8]) -> bool {
+        let Some((salt, rest)) = header.split_first_chunk::<24>() else { return false };
+        rest.first_chunk::<32>().is_some_and(|given| self.opener(place, salt, given).is_ok())
+    }
+
     /// Opens chunks of the message that a reference names by `salt` and `commitment`; fails if these
     /// are not of a message sealed for this place.
     pub fn opener(

@@ -25,7 +25,7 @@ pub use error::{Error, RecoveryKeyError};
 pub use hash::{Sha256Stream, same, sha256};
 pub use index_seal::{IndexKeys, IndexSession};
 pub use keys::{FIRST_EPOCH, Keys, MasterKey};
-pub use layout::padme;
+pub use layout::{HEADER, padme};
 pub use message::{Plain, Sealed};
 pub use passphrase::Passphrase;
 pub use recovery::RecoveryKey;

@@ -10,6 +10,9 @@ use crate::store::{self, Bucket};
 use crate::types::{CommitNo, Hash};
 use std::time::SystemTime;
 
+/// So many objects above the end of the log are opened at most, to see whether one is a commit: half of them the first.
+const WITNESSES: usize = 8;
+
 /// Commits under way at once when a log is read: with commits of 16 MiB, 64 MiB of memory.
 const PARALLEL: usize = 4;
 
@@ -53,6 +56,12 @@ pub(super) enum Whose {
     Theirs,
     /// It does not open: it is no commit.
     Nobodys,
+}
+
+/// These objects are no commits of this vault.
+pub(super) fn strangers(numbers: &[CommitNo]) -> Error {
+    let first = numbers.first().copied().unwrap_or_default();
+    Error::Stranger { object: commit_name(first), more: numbers.len().saturating_sub(1) }
 }
 
 impl Chain {
@@ -113,9 +122,17 @@ impl Chain {
         let mut fetched = stream::iter((number.0 + 1)..=last.0)
             .map(|number| self.present(CommitNo(number), last))
             .buffered(PARALLEL);
-        while let Some(sealed) = fetched.try_next().await? {
+        loop {
+            let next = match fetched.try_next().await {
+                Ok(None) => break,
+                Ok(Some(sealed)) => self.opened(number.next(), sealed).await,
+                Err(error) => Err(error),
+            };
+            let (sealed, content) = match next {
+                Ok(next) => next,
+                Err(error) => return Err(self.stranger_or(number, error).await.into()),
+            };
             number = number.next();
-            let (sealed, content) = self.opened(number, sealed).await?;
             if content.header.previous != hash {
                 return Err(Error::Fork { number }.into());
             }
@@ -127,10 +144,40 @@ impl Chain {
         Ok((number, hash))
     }
 
+    /// What is said of a log that ends in damage or a gap: strangers, if nothing that is listed above `end` opens.
+    async fn stranger_or(&self, end: CommitNo, error: Error) -> Error {
+        if !error.is_damage() && !matches!(error, Error::Gap { .. }) {
+            return error;
+        }
+        let Ok((above, _)) = self.list(end).await else { return error };
+        match self.first_that_opens(&above).await {
+            Ok(None) if !above.is_empty() => strangers(&above),
+            _ => error,
+        }
+    }
+
     /// Opens a commit that was fetched; if it does not open, it is asked for again.
     async fn opened(&self, number: CommitNo, sealed: Bytes) -> Result<(Bytes, CommitContent)> {
         let open = |bytes: &Bytes| Ok((bytes.clone(), open_commit(&self.keys, number, bytes)?));
         open_object(&self.bucket, &commit_name(number), Some(sealed), open).await
+    }
+
+    /// The first of these numbers under which a commit of this vault lies, whatever it continues. Of many, a few are
+    /// opened, from both ends: a commit that another writer put has all the others of its run beside it.
+    pub(super) async fn first_that_opens(&self, numbers: &[CommitNo]) -> Result<Option<CommitNo>> {
+        let half = WITNESSES / 2;
+        let (first, rest) = numbers.split_at(numbers.len().min(half));
+        let last = &rest[rest.len().saturating_sub(half)..];
+        for number in first.iter().chain(last.iter().rev()) {
+            let open = |bytes: &Bytes| open_commit(&self.keys, *number, bytes);
+            match open_object(&self.bucket, &commit_name(*number), None, open).await {
+                Ok(_) => return Ok(Some(*number)),
+                Err(error) if error.is_damage() => {}
+                Err(Error::Store(store::Error::NotFound { .. })) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
     }
 
     /// Whose the commit is that was found under this number. If it does not open, it is asked for again first.

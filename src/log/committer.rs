@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
-use super::chain::{Head, Whose};
+use super::chain::{Head, Whose, strangers};
 use super::{
     Chain, CommitContent, CommitHeader, CommitSize, Error, Journaled, Receipt, commit_name,
     seal_commit,
@@ -240,8 +240,12 @@ impl Committer {
         let Some(pending) = &self.pending else { unreachable!("attempt checked it") };
         let (number, ours) = (pending.number, pending.sealed.clone());
         let (beyond, seen) = self.chain.list(number).await?;
-        if let Some(found) = beyond.first() {
-            return Err(self.fence(*found));
+        if !beyond.is_empty() {
+            // Anybody who may write to the bucket can put objects there: only a commit of this vault fences.
+            return match self.chain.first_that_opens(&beyond).await? {
+                Some(found) => Err(self.fence(found)),
+                None => Err(strangers(&beyond).into()),
+            };
         }
         let Some(found) = self.chain.sealed(number).await? else {
             return Err(CommitError::Again { number, cause });
@@ -258,7 +262,8 @@ impl Committer {
                 self.bucket.delete(&[name]).await.map_err(Error::from)?;
                 Err(CommitError::Again { number, cause })
             }
-            Whose::Theirs | Whose::Nobodys => Err(self.fence(number)),
+            Whose::Theirs => Err(self.fence(number)),
+            Whose::Nobodys => Err(strangers(&[number]).into()),
         }
     }
 

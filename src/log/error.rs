@@ -31,6 +31,19 @@ pub enum Error {
         /// The highest number in the log.
         head: CommitNo,
     },
+    /// Objects above the end of the log that do not open: nobody with the key put them there as they are now, so they say
+    /// nothing of who writes (C2), and are in the way of the next commit.
+    #[error(
+        "{object} does not open with this vault's key, and no commit of this vault comes after it: it was put there by \
+         someone without the key, or damaged in the bucket. Delete it from the bucket to go on without it{}",
+        if *more > 0 { format!(" ({more} more come after it)") } else { String::new() }
+    )]
+    Stranger {
+        /// The first of them.
+        object: String,
+        /// So many more are listed after it.
+        more: usize,
+    },
     /// A commit that does not continue the one before it.
     #[error("commit {number} does not continue the commit before it: the log was tampered with")]
     Fork {

@@ -25,6 +25,10 @@ use super::url::StoreUrl;
 /// Pages of a listing in a row that bring nothing, at most. Some stores pass over what was deleted in this way.
 const EMPTY_PAGES: u32 = 1000;
 
+/// So many objects a listing that is collected has at most: some 100 MB of memory. Of what is listed so there are few, but of
+/// commits since a checkpoint, of which there is one for each few thousand. What grows with a vault is listed by `Lister`.
+const LISTED_MAX: usize = 1 << 20;
+
 /// What goes wrong for a shorter time than this is not worth a word.
 const SAID_AFTER: Duration = Duration::from_secs(5);
 
@@ -251,6 +255,11 @@ impl Bucket {
             empty = if by_name.len() > was { 0 } else { empty + 1 };
             if empty > 0 && (repeats || empty > EMPTY_PAGES) {
                 let reason = "its listing does not go forward".to_owned();
+                return Err(Error::Corrupt { object: prefix, reason });
+            }
+            if by_name.len() > LISTED_MAX {
+                let reason =
+                    format!("more than {LISTED_MAX} objects are listed there: not by s3vault");
                 return Err(Error::Corrupt { object: prefix, reason });
             }
         }

@@ -8,6 +8,8 @@ use super::object::{Begin, Listed};
 
 /// Pages in a row that bring nothing, at most: some stores pass over what was deleted in this way.
 const EMPTY_PAGES: u32 = 1000;
+/// Pages at most, mostly of 1,000 objects: a listing that goes on for longer never ends.
+const PAGES_MAX: u32 = 100_000;
 
 /// A listing under way, in whatever order the store has. What is put or deleted meanwhile may be in it or not.
 #[derive(Debug)]
@@ -18,13 +20,14 @@ pub struct Lister {
     /// `None`: that was the last page.
     next: Option<Begin>,
     empty: u32,
+    pages: u32,
 }
 
 impl Lister {
     /// The objects whose names begin with `prefix`.
     pub fn of(bucket: &Bucket, prefix: &str) -> Self {
         let (bucket, prefix) = (bucket.clone(), bucket.full(prefix));
-        Self { bucket, prefix, next: Some(Begin::First), empty: 0 }
+        Self { bucket, prefix, next: Some(Begin::First), empty: 0, pages: 0 }
     }
 
     /// The next page, and the store's clock at it; `None` at the end.
@@ -35,15 +38,15 @@ impl Lister {
         while let Some(begin) = &self.next {
             let mut page = self.bucket.list_page(&self.prefix, begin).await?;
             self.next = page.more;
+            self.pages += 1;
+            self.empty = if page.objects.is_empty() { self.empty + 1 } else { 0 };
+            if self.empty > EMPTY_PAGES || self.pages > PAGES_MAX {
+                let reason = "its listing does not go forward".to_owned();
+                return Err(Error::Corrupt { object: self.prefix.clone(), reason });
+            }
             if page.objects.is_empty() {
-                self.empty += 1;
-                if self.empty > EMPTY_PAGES {
-                    let reason = "its listing does not go forward".to_owned();
-                    return Err(Error::Corrupt { object: self.prefix.clone(), reason });
-                }
                 continue;
             }
-            self.empty = 0;
             let cut = self.bucket.prefix_length();
             page.objects.iter_mut().for_each(|object| drop(object.name.drain(..cut)));
             return Ok(Some((page.objects, page.time)));

@@ -57,6 +57,7 @@ fn of_log(error: &log::Error) -> ErrorClass<'_> {
         log::Error::Records(records::Error::Malformed { .. })
         | log::Error::Seal { .. }
         | log::Error::Gap { .. }
+        | log::Error::Stranger { .. }
         | log::Error::Fork { .. }
         | log::Error::Damaged { .. } => ErrorClass::Damaged,
         log::Error::Records(records::Error::TooLarge(_)) | log::Error::Removed(_) => {

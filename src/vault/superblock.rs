@@ -5,7 +5,7 @@ use minicbor::{Decode, Encode};
 
 use super::{Error, Result};
 use crate::crypto::{FIRST_EPOCH, KeySlot, Keys, MasterKey, Passphrase, unlock as unlock_slots};
-use crate::store::Bucket;
+use crate::store::{Bucket, Listed};
 use crate::types::{Generation, KeyEpoch, Timestamp, VaultId};
 
 /// The format that this code writes, and the newest that it reads.
@@ -124,11 +124,13 @@ async fn read<T>(
 
 async fn fetch(bucket: &Bucket) -> Result<(Generation, Bytes)> {
     let (listed, _) = bucket.list_all("superblock/").await?;
-    let highest = listed
-        .iter()
-        .filter_map(|object| object.name.strip_prefix("superblock/")?.parse::<Generation>().ok())
-        .max()
-        .ok_or(Error::NoVault)?;
+    let generation = |object: &str| object.strip_prefix("superblock/")?.parse::<Generation>().ok();
+    let of = |object: &Listed| Some((generation(&object.name)?, object.length));
+    let (highest, length) = listed.iter().filter_map(of).max().ok_or(Error::NoVault)?;
+    if length > LENGTH_MAX as u64 {
+        let why = "it is longer than a superblock can be".to_owned();
+        return Err(Error::Superblock { object: name(highest), why });
+    }
     Ok((highest, bucket.get(&name(highest), None).await?))
 }
 

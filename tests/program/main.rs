@@ -9,6 +9,7 @@
 #![allow(clippy::unused_self, reason = "what a bucket is asked for may depend on it later")]
 #![allow(clippy::zombie_processes, reason = "the server outlives the test that started it")]
 
+mod attacks;
 mod cli;
 mod counted;
 mod disk;

@@ -124,6 +124,26 @@ async fn o1_a_manifest_that_does_not_verify_is_passed_over() {
     assert!(newest(&world.bucket, &world.keys).await.is_err());
 }
 
+/// Whoever may write to the bucket can put a thousand objects beside the manifests: each costs 56 bytes, and none is fetched
+/// whole but the highest.
+#[tokio::test]
+async fn o1_a_thousand_strangers_cost_their_first_bytes() {
+    let (world, base, before) = two_steps().await;
+    for n in 0..1000 {
+        world
+            .store
+            .plant(&format!("vault/{}", manifest_name(CommitNo(u64::MAX - n))), vec![7; 100_000]);
+    }
+    let received = || world.bucket.requests().bytes_got;
+    let at_first = received();
+    let found = newest(&world.bucket, &world.keys).await.unwrap();
+    assert_eq!(found.manifest.as_ref(), base.manifest());
+    assert_eq!(found.refused.len(), 1000);
+    let fetched = received() - at_first;
+    assert!(fetched < 500_000, "{fetched}");
+    assert_eq!(all(&world.newest().await).await, before);
+}
+
 /// The manifest of a writer that slept: put after one of a higher number, so its pages may be gone.
 #[tokio::test]
 async fn k4_a_manifest_that_was_put_after_one_of_a_higher_number_is_passed_over() {

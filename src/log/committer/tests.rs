@@ -126,6 +126,49 @@ async fn c2_the_loser_of_a_race_is_fenced_for_good() {
 }
 
 #[tokio::test]
+async fn c2_what_someone_without_the_key_puts_fences_nobody_and_is_named() {
+    let world = World::new();
+    let mut committer = world.committer().await;
+    committer.prepare(&[transaction(1)]);
+    committer.attempt().await.unwrap();
+    let first = world.store.peek("log/0000000000000001").unwrap();
+    let numbers = [2, 3, u64::MAX];
+    for (n, bytes) in numbers.into_iter().zip([first.to_vec(), vec![7; 100], Vec::new()]) {
+        let name = format!("log/{}", CommitNo(n));
+        world.store.plant(&name, bytes);
+        if !committer.is_pending() {
+            committer.prepare(&[transaction(2)]);
+        }
+        for _ in 0..2 {
+            // Nothing is listed after a put that is believed.
+            world.faulty.inject(On::next(Verb::Put, "log/"), Fault::Breaks);
+            let error = committer.attempt().await.unwrap_err();
+            assert!(matches!(error, CommitError::Log(Error::Stranger { .. })), "{error}");
+            assert!(error.to_string().starts_with(&name), "{error}");
+        }
+        // A new machine is told as well.
+        let chain = Chain::new(world.bucket.clone(), world.keys.clone());
+        let told = chain.follow((CommitNo(0), Hash::ZERO), |_| Ok::<_, Error>(())).await;
+        assert!(told.is_err_and(|error| error.to_string().starts_with(&name)));
+        world.store.steal(&name);
+    }
+    // Once it is gone, all goes on.
+    assert_eq!(committer.attempt().await.unwrap().number(), CommitNo(2));
+    // A commit of another writer among strangers fences all the same.
+    let mut other = world.committer().await;
+    for seq in 1..=2 {
+        other.prepare(&[transaction(seq)]);
+        other.attempt().await.unwrap();
+    }
+    world.store.steal("log/0000000000000003");
+    world.store.plant(&format!("log/{}", CommitNo(u64::MAX)), b"x".to_vec());
+    committer.prepare(&[transaction(3)]);
+    world.faulty.inject(On::next(Verb::Put, "log/"), Fault::Breaks);
+    let fenced = committer.attempt().await.unwrap_err();
+    assert!(matches!(fenced, CommitError::Fenced { found: CommitNo(4) }), "{fenced}");
+}
+
+#[tokio::test]
 async fn c2_an_old_date_is_not_believed() {
     let world = World::new();
     let mut sleeper = world.committer().await;

@@ -123,6 +123,29 @@ async fn empty_pages_are_followed_for_long_and_not_for_ever() {
 }
 
 #[tokio::test]
+async fn a_listing_that_never_ends_is_none() {
+    let endless = |size: usize| OddStore {
+        page: Some(Box::new(move |begin: &Begin| {
+            let at = number_of(begin);
+            page((0..size).map(|n| format!("log/{at:08}-{n:06}")), Some(token(at + 1)))
+        })),
+        ..OddStore::default()
+    };
+    let (_, bucket) = endless(100_000).bucket();
+    let listed = bucket.list_all("log/").await;
+    assert!(matches!(listed, Err(Error::Corrupt { .. })), "it ends");
+    assert!(bucket.requests().lists <= 11, "{}", bucket.requests().lists);
+    let (_, bucket) = endless(1).bucket();
+    let mut lister = Lister::of(&bucket, "log/");
+    let ended = loop {
+        if let Err(error) = lister.next().await {
+            break error;
+        }
+    };
+    assert!(matches!(ended, Error::Corrupt { .. }), "{ended}");
+}
+
+#[tokio::test]
 async fn a_token_that_comes_back_and_a_stranger_are_no_listing() {
     for (names, more) in [(vec!["log/1"], Some(token(0))), (vec!["log/1", "pack/1"], None)] {
         let each = move |_: &Begin| page(names.clone(), more.clone());

@@ -86,6 +86,7 @@ pub(super) fn about_the_object(error: &log::Error) -> bool {
         log::Error::Records(_)
         | log::Error::Seal { .. }
         | log::Error::Gap { .. }
+        | log::Error::Stranger { .. }
         | log::Error::Fork { .. } => true,
         _ => false,
     }

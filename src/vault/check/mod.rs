@@ -24,7 +24,7 @@ use crate::checkpoint::PackInfo;
 use crate::crypto::Keys;
 use crate::log::Seen;
 use crate::records::{Key, decode_value, extent_of};
-use crate::store::Bucket;
+use crate::store::{Bucket, Lister};
 use crate::types::{Generation, InodeNo, PackId};
 use crate::upload::pack_object;
 use map::{Map, MergedRecord};
@@ -156,15 +156,19 @@ impl Checker<'_> {
 
     /// Compares what is needed with what the bucket lists.
     async fn listed(&self, survey: &PackTally, report: &mut CheckReport) -> Result<Flaws> {
-        let (listed, _) = self.bucket.list_all("pack/").await?;
+        let mut lister = Lister::of(self.bucket, "pack/");
         let mut flaws = Flaws::new();
-        let mut lengths = HashMap::with_capacity(listed.len());
-        for object in listed {
-            let Some(id) = object.name.rsplit('/').next().and_then(|id| id.parse().ok()) else {
-                continue;
-            };
-            if pack_object(id) == object.name {
-                lengths.insert(id, object.length);
+        let mut lengths = HashMap::with_capacity(survey.ends.len());
+        let mut unused = (0, 0_u64);
+        while let Some((page, _)) = lister.next().await? {
+            for object in page {
+                let id = object.name.rsplit('/').next().and_then(|id| id.parse().ok());
+                let Some(id) = id.filter(|id| pack_object(*id) == object.name) else { continue };
+                if survey.ends.contains_key(&id) {
+                    lengths.insert(id, object.length);
+                } else {
+                    unused = (unused.0 + 1, unused.1.saturating_add(object.length));
+                }
             }
         }
         for (&id, &end) in &survey.ends {
@@ -177,8 +181,7 @@ impl Checker<'_> {
             };
             flaws.insert(id, Flaw { what, inodes: None });
         }
-        let bytes = lengths.values().fold(0, |sum: u64, length| sum.saturating_add(*length));
-        report.unused = (lengths.len() as u64, bytes);
+        report.unused = unused;
         Ok(flaws)
     }
 }

@@ -1,0 +1,283 @@
+//! What the bucket's owner can try without the key, on a real vault through a real mount: on a machine that knows nothing
+//! of the vault but its passphrase, and on the one that wrote it. Never wrong data: what is shown is what was written, or
+//! an error; a mount that is refused names the object. SECURITY.md has the table.
+
+mod scene;
+
+use std::fs::{self, File};
+
+use crate::support::home::{Home, wait_until};
+use scene::{CHUNK, Fate, Scene, Seen};
+
+fn says(words: impl IntoIterator<Item = impl Into<String>>) -> Fate {
+    Fate::Refused(words.into_iter().map(Into::into).collect())
+}
+
+/// What is in a pack is an error where it is read from the bucket.
+fn in_a_pack(seen: Seen) -> Fate {
+    if seen == Seen::Strangers { Fate::Errors } else { Fate::NeverWrong }
+}
+
+/// Who wrote it knows that there was more.
+fn rolled_back(seen: Seen) -> Fate {
+    if seen == Seen::Strangers { Fate::Early } else { says(["went back"]) }
+}
+
+#[test]
+fn packs_that_were_exchanged_cut_or_changed_are_errors() {
+    let scene = Scene::new();
+    scene.restore(Seen::Writers);
+    let large = scene.large_pack();
+    let length = scene.read(&large).len();
+    let other = scene.objects("pack").into_iter().find(|name| *name != large).unwrap();
+    scene.attack("two packs are swapped", |s| s.swap(&large, &other), in_a_pack);
+    let moved = large.replace(&large[5..7], "00");
+    let to = moved.clone();
+    scene.attack(
+        "a pack is moved",
+        |s| {
+            s.put(&to, s.read(&large));
+            fs::remove_file(s.object(&large)).unwrap();
+        },
+        in_a_pack,
+    );
+    scene.attack("a pack is gone", |s| fs::remove_file(s.object(&large)).unwrap(), in_a_pack);
+    let chunk = |n: usize| 56 + n * CHUNK..56 + (n + 1) * CHUNK;
+    scene.attack(
+        "two chunks change places",
+        |s| {
+            s.edit(&large, |bytes| {
+                let (one, two) = (bytes[chunk(1)].to_vec(), bytes[chunk(2)].to_vec());
+                bytes[chunk(1)].copy_from_slice(&two);
+                bytes[chunk(2)].copy_from_slice(&one);
+            });
+        },
+        in_a_pack,
+    );
+    scene.attack(
+        "a chunk is dropped",
+        |s| s.edit(&large, |bytes| drop(bytes.drain(chunk(3)))),
+        in_a_pack,
+    );
+    scene.attack(
+        "a chunk comes twice",
+        |s| {
+            s.edit(&large, |bytes| {
+                let twice = bytes[chunk(3)].to_vec();
+                bytes[chunk(4)].copy_from_slice(&twice);
+            });
+        },
+        in_a_pack,
+    );
+    for keeps in [0, 1, 55, 56, 57, 56 + CHUNK - 1, 56 + CHUNK, 56 + CHUNK + 1, length / 2] {
+        scene.attack(
+            &format!("a pack of {keeps} bytes"),
+            |s| s.edit(&large, |bytes| bytes.truncate(keeps)),
+            in_a_pack,
+        );
+    }
+    scene.attack("a pack of zeros", |s| s.edit(&large, |bytes| bytes.fill(0)), in_a_pack);
+    for at in [60, 56 + CHUNK - 1, 1_000_000] {
+        scene.attack(
+            &format!("a bit at {at}"),
+            |s| s.edit(&large, |bytes| bytes[at] ^= 4),
+            in_a_pack,
+        );
+    }
+    // Salt and commitment are in the map, too.
+    scene.attack("a bit of its salt", |s| s.edit(&large, |bytes| bytes[3] ^= 4), |_| Fate::Whole);
+}
+
+#[test]
+fn a_log_that_was_cut_mixed_or_rolled_back_is_refused_or_told() {
+    let scene = Scene::new();
+    scene.restore(Seen::Writers);
+    let log = scene.objects("log");
+    let [.., before, last] = &log[..] else { panic!("{log:?}") };
+    scene.attack("the whole bucket went back", |s| s.copy("early", "bucket"), rolled_back);
+    scene.attack(
+        "and without a checkpoint between",
+        |s| {
+            s.copy("early", "bucket");
+            s.objects("checkpoint")
+                .iter()
+                .for_each(|name| fs::remove_file(s.object(name)).unwrap());
+        },
+        rolled_back,
+    );
+    scene.attack(
+        "a commit in the middle is gone",
+        |s| fs::remove_file(s.object(before)).unwrap(),
+        |_| says(["is missing"]),
+    );
+    scene.attack(
+        "two commits are swapped",
+        |s| s.swap(before, last),
+        |_| says([before, "Delete it"]),
+    );
+    scene.fork();
+    let theirs = |name: &str| fs::read(scene.home.path("fork").join(name)).unwrap();
+    scene.attack(
+        "a commit of another history",
+        |s| s.put(last, theirs(last)),
+        |_| says([&last[4..]]),
+    );
+    scene.attack("another history", |s| s.copy("fork", "bucket"), rolled_back);
+    scene.attack(
+        "an old commit under a new number",
+        |s| s.put(last, s.read(&log[0])),
+        |_| says([last]),
+    );
+    for (what, bytes) in
+        [("zeros", vec![0; 500]), ("nothing", Vec::new()), ("a long one", vec![1; 5 << 20])]
+    {
+        scene.attack(
+            &format!("the last commit is {what}"),
+            |s| s.put(last, &bytes),
+            |_| says([last, "Delete it"]),
+        );
+    }
+    // Above the end.
+    let head = u64::from_str_radix(&last[4..], 16).unwrap();
+    for number in [head + 1, head + 2, u64::MAX] {
+        let name = format!("log/{number:016x}");
+        scene.attack(
+            &name,
+            |s| s.put(&name, "no commit"),
+            |_| says([&*name, "without the key", "Delete it"]),
+        );
+    }
+    scene.attack(
+        "a commit of 5 GB that is a hole",
+        |s| {
+            let name = format!("log/{:016x}", head + 1);
+            File::create(s.object(&name)).unwrap().set_len(5 << 30).unwrap();
+        },
+        |_| says([format!("log/{:016x}", head + 1)]),
+    );
+}
+
+#[test]
+fn checkpoints_that_were_forged_or_changed_change_nothing() {
+    let scene = Scene::new();
+    scene.restore(Seen::Writers);
+    let newest = scene.last("checkpoint");
+    let oldest = scene.objects("checkpoint").remove(0);
+    let pages = scene.objects("page");
+    scene.attack(
+        "an old manifest under the newest's name",
+        |s| s.put(&newest, s.read(&oldest)),
+        |_| Fate::Whole,
+    );
+    scene.attack(
+        "the newest manifest is gone",
+        |s| fs::remove_file(s.object(&newest)).unwrap(),
+        |_| Fate::Whole,
+    );
+    scene.attack("a bit of it", |s| s.edit(&newest, |bytes| bytes[80] ^= 1), |_| Fate::Whole);
+    scene.attack(
+        "a thousand strangers",
+        |s| {
+            (0..1000)
+                .for_each(|n| s.put(&format!("checkpoint/{:016x}", u64::MAX - n), vec![5; 5000]));
+        },
+        |_| Fate::Whole,
+    );
+    scene.attack(
+        "one of 5 GB that is a hole",
+        |s| {
+            File::create(s.object("checkpoint/ffffffffffffffff"))
+                .unwrap()
+                .set_len(5 << 30)
+                .unwrap();
+        },
+        |_| Fate::Whole,
+    );
+    scene.attack(
+        "names that are none",
+        |s| {
+            for name in [
+                "checkpoint/x",
+                "log/-1",
+                "log/1",
+                "pack/zz/zz",
+                "superblock/x",
+                "page/0",
+                "\u{1b}[31m",
+            ] {
+                s.put(name, "?");
+            }
+        },
+        |_| Fate::Whole,
+    );
+    scene.attack(
+        "all pages are zeros",
+        |s| pages.iter().for_each(|name| s.edit(name, |bytes| bytes.fill(0))),
+        in_a_pack,
+    );
+}
+
+#[test]
+fn a_superblock_that_was_changed_is_refused_and_asks_for_nothing_beyond_bounds() {
+    let scene = Scene::new();
+    let mine = "superblock/0000000000000001";
+    let other = Home::new().with("S3VAULT_PASSPHRASE", "correct horse");
+    other.type_in(&format!("init --bucket file://{}", other.path("b").display())).exits(0);
+    let theirs = fs::read(other.path("b").join(mine)).unwrap();
+    scene.attack(
+        "another vault's, same passphrase",
+        |s| s.put(mine, &theirs),
+        |_| Fate::Refused(Vec::new()),
+    );
+    let length = fs::read(scene.object(mine)).unwrap().len();
+    // Every byte counts: format, features, ids, parameters and slots lie in the first part, the MAC at the end.
+    for at in (0..length).step_by(length / 12) {
+        scene.attack(
+            &format!("a bit at {at}"),
+            |s| s.edit(mine, |bytes| bytes[at] ^= 1),
+            |_| Fate::Refused(Vec::new()),
+        );
+    }
+    let forged = "superblock/ffffffffffffffff";
+    for bytes in [Vec::new(), vec![0; 100], scene.read(mine)] {
+        scene.attack("one of a higher generation", |s| s.put(forged, &bytes), |_| says([forged]));
+    }
+    scene.attack(
+        "one of 5 GB that is a hole",
+        |s| {
+            File::create(s.object(forged)).unwrap().set_len(5 << 30).unwrap();
+        },
+        |_| says([forged]),
+    );
+    scene.attack(
+        "none",
+        |s| fs::remove_file(s.object(mine)).unwrap(),
+        |_| Fate::Refused(Vec::new()),
+    );
+}
+
+#[test]
+fn what_someone_without_the_key_puts_into_the_log_fences_no_writer() {
+    let scene = Scene::new();
+    let home = &scene.home;
+    scene.restore(Seen::Writers);
+    home.type_in("mount vault").exits(0);
+    let head = u64::from_str_radix(&scene.last("log")[4..], 16).unwrap();
+    for number in [head + 1, u64::MAX] {
+        let name = format!("log/{number:016x}");
+        scene.put(&name, "no commit");
+        fs::write(home.path("vault/new"), "kept").unwrap();
+        let mut sync = home.spawn("sync vault");
+        let vault = home.path("vault");
+        // Beyond the next number it is in nobody's way, until the next mount.
+        if number == head + 1 {
+            let told = || home.status(&vault).to_string().contains(&name);
+            wait_until("status says what is in the way", told);
+            assert!(!home.status(&vault).to_string().contains("another machine"));
+        }
+        fs::remove_file(scene.object(&name)).unwrap();
+        assert!(sync.wait().unwrap().success());
+        home.type_in("sync vault").exits(0);
+    }
+    home.type_in("umount vault").exits(0);
+}

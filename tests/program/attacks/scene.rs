@@ -1,0 +1,215 @@
+//! A vault to be attacked, with what is known of it, and what is seen of it afterwards.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::support::home::Home;
+use crate::support::noise;
+
+/// A sealed chunk.
+pub const CHUNK: usize = 16384 + 16;
+
+/// Content by name.
+type Tree = BTreeMap<String, Vec<u8>>;
+
+/// The writer's own machine, or one that never saw the vault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen {
+    Writers,
+    Strangers,
+}
+
+/// What may come of an attack.
+pub enum Fate {
+    /// The mount is refused, and says all of these.
+    Refused(Vec<String>),
+    /// Some files are errors, all others are whole.
+    Errors,
+    /// Nothing comes of it.
+    Whole,
+    /// Errors or not: what was read before lies on this disk.
+    NeverWrong,
+    /// The state that the bucket was brought back to, whole.
+    Early,
+}
+
+/// A vault, its writer, and copies of both to begin with.
+pub struct Scene {
+    pub home: Home,
+    late: Tree,
+    early: Tree,
+}
+
+impl Scene {
+    /// Two states, each with a checkpoint and commits after it; the second one's commits were read by nobody else.
+    pub fn new() -> Self {
+        let home = Home::new().with("S3VAULT_PASSPHRASE", "correct horse");
+        let url = format!("file://{}", home.path("bucket").display());
+        home.type_in(&format!("init --bucket {url}")).exits(0);
+        home.type_in(&format!("mount vault --bucket {url}")).exits(0);
+        let mut scene = Self { home, late: Tree::new(), early: Tree::new() };
+        for n in 0..6 {
+            scene.write(&format!("small-{n}"), n, 3000 + n as usize);
+        }
+        scene.write("large", 10, 3_000_000);
+        scene.type_in("gc vault"); // makes a checkpoint
+        scene.write("after", 11, 20_000);
+        scene.early = scene.late.clone();
+        scene.copy("bucket", "early");
+        for n in 3..9 {
+            scene.write(&format!("small-{n}"), 20 + n, 4000 + n as usize);
+        }
+        scene.write("other", 12, 2_500_000);
+        scene.type_in("gc vault");
+        for n in 0..3 {
+            scene.write(&format!("last-{n}"), 40 + n, 900);
+        }
+        scene.type_in("umount vault");
+        for what in ["bucket", ".local"] {
+            scene.copy(what, &format!("good{what}"));
+        }
+        scene
+    }
+
+    pub fn type_in(&self, line: &str) {
+        self.home.type_in(line).exits(0);
+    }
+
+    fn write(&mut self, name: &str, seed: u64, length: usize) {
+        let content = noise(seed, length);
+        fs::write(self.home.path("vault").join(name), &content).unwrap();
+        self.late.insert(name.to_owned(), content);
+        self.type_in("sync vault");
+    }
+
+    /// With the times of all objects.
+    pub fn copy(&self, from: &str, to: &str) {
+        let to = self.home.path(to);
+        drop(fs::remove_dir_all(&to));
+        let copied = Command::new("cp").arg("-a").args([self.home.path(from), to]).status();
+        assert!(copied.unwrap().success());
+    }
+
+    /// Everything as it was before the attack.
+    pub fn restore(&self, seen: Seen) {
+        self.copy("goodbucket", "bucket");
+        self.copy("good.local", ".local");
+        if seen == Seen::Strangers {
+            fs::remove_dir_all(self.home.path(".local")).unwrap();
+        }
+    }
+
+    pub fn object(&self, name: &str) -> PathBuf {
+        self.home.path("bucket").join(name)
+    }
+
+    /// The objects below a prefix, in order, by name.
+    pub fn objects(&self, prefix: &str) -> Vec<String> {
+        let root = self.home.path("bucket");
+        let entries = walkdir::WalkDir::new(root.join(prefix)).sort_by_file_name();
+        let files = entries.into_iter().flatten().filter(|entry| entry.file_type().is_file());
+        let name = |path: &Path| path.strip_prefix(&root).unwrap().display().to_string();
+        files.map(|entry| name(entry.path())).collect()
+    }
+
+    pub fn last(&self, prefix: &str) -> String {
+        self.objects(prefix).pop().expect("one is there")
+    }
+
+    pub fn read(&self, name: &str) -> Vec<u8> {
+        fs::read(self.object(name)).unwrap()
+    }
+
+    pub fn put(&self, name: &str, bytes: impl AsRef<[u8]>) {
+        fs::create_dir_all(self.object(name).parent().unwrap()).unwrap();
+        fs::write(self.object(name), bytes).unwrap();
+    }
+
+    pub fn swap(&self, one: &str, other: &str) {
+        let (first, second) = (self.read(one), self.read(other));
+        self.put(one, second);
+        self.put(other, first);
+    }
+
+    /// What another machine made of the early state: the same files, another history.
+    pub fn fork(&self) {
+        self.copy("early", "fork");
+        let other = Home::new().with("S3VAULT_PASSPHRASE", "correct horse");
+        let url = format!("file://{}", self.home.path("fork").display());
+        other.type_in(&format!("mount vault --take-over --bucket {url}")).exits(0);
+        for _ in 0..12 {
+            fs::write(other.path("vault/small-0"), &self.early["small-0"]).unwrap();
+            other.type_in("sync vault").exits(0);
+        }
+        other.type_in("umount vault").exits(0);
+    }
+
+    /// Changes bytes of an object in place.
+    pub fn edit(&self, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
+        let mut bytes = self.read(name);
+        change(&mut bytes);
+        self.put(name, bytes);
+    }
+
+    /// Tries one attack on both machines.
+    pub fn attack(&self, what: &str, attack: impl Fn(&Self), fate: impl Fn(Seen) -> Fate) {
+        for seen in [Seen::Strangers, Seen::Writers] {
+            self.restore(seen);
+            attack(self);
+            let begun = Instant::now();
+            let done = self.home.type_in("mount vault --read-only");
+            let what = format!("{what}, {seen:?}: {}{}", done.out, done.err);
+            match fate(seen) {
+                Fate::Refused(words) => {
+                    assert_ne!(done.code, 0, "{what}");
+                    words
+                        .iter()
+                        .for_each(|word| assert!(done.err.contains(word), "{word}: {what}"));
+                    assert!(!done.err.contains("panic"), "{what}");
+                }
+                expected => {
+                    assert_eq!(done.code, 0, "{what}");
+                    self.look(&what, &expected);
+                    self.type_in("umount vault");
+                }
+            }
+            assert!(begun.elapsed() < Duration::from_secs(30), "{what}: {:?}", begun.elapsed());
+        }
+    }
+
+    fn look(&self, what: &str, fate: &Fate) {
+        let tree = if matches!(fate, Fate::Early) { &self.early } else { &self.late };
+        let mut errors = 0;
+        for (name, content) in tree {
+            match fs::read(self.home.path("vault").join(name)) {
+                Ok(shown) => assert!(shown == *content, "wrong data in {name}: {what}"),
+                Err(error) if error.raw_os_error() == Some(libc::EIO) => errors += 1,
+                Err(error) => panic!("{name}: {error}: {what}"),
+            }
+        }
+        let listed =
+            fs::read_dir(self.home.path("vault")).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+        match listed {
+            Ok(entries) => assert_eq!(entries.len(), tree.len(), "{what}"),
+            Err(error) => {
+                let is_told = error.raw_os_error() == Some(libc::EIO);
+                assert!(is_told && matches!(fate, Fate::Errors), "{error}: {what}");
+            }
+        }
+        match fate {
+            Fate::Errors => assert!(errors > 0, "nobody noticed: {what}"),
+            Fate::NeverWrong => {}
+            Fate::Whole | Fate::Early => assert_eq!(errors, 0, "{what}"),
+            Fate::Refused(_) => unreachable!("it is mounted"),
+        }
+    }
+
+    /// The pack of `large`: the largest.
+    pub fn large_pack(&self) -> String {
+        let length = |name: &String| fs::metadata(self.object(name)).unwrap().len();
+        self.objects("pack").into_iter().max_by_key(length).unwrap()
+    }
+}
