@@ -6,7 +6,8 @@
 macro_rules! say {
     ($($text:tt)*) => {{
         use std::io::Write as _;
-        let _ = std::io::stdout().write_all(format!("{}\n", format_args!($($text)*)).as_bytes());
+        let text = $crate::types::printable(&format!("{}\n", format_args!($($text)*)));
+        let _ = std::io::stdout().write_all(text.as_bytes());
     }};
 }
 
@@ -14,7 +15,8 @@ macro_rules! say {
 macro_rules! complain {
     ($($text:tt)*) => {{
         use std::io::Write as _;
-        let _ = std::io::stderr().write_all(format!("{}\n", format_args!($($text)*)).as_bytes());
+        let text = $crate::types::printable(&format!("{}\n", format_args!($($text)*)));
+        let _ = std::io::stderr().write_all(text.as_bytes());
     }};
 }
 

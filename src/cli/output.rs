@@ -5,6 +5,7 @@ use std::io::{self, Write};
 
 use super::exit::{CliResult, Exit, Failure};
 use crate::os;
+use crate::types::printable;
 
 /// Writes all of it and a newline, to the end.
 pub(super) fn write(text: &str) -> io::Result<()> {
@@ -12,7 +13,7 @@ pub(super) fn write(text: &str) -> io::Result<()> {
         return Err(io::Error::from_raw_os_error(libc::EBADF));
     }
     let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())?;
+    out.write_all(printable(text).as_bytes())?;
     out.write_all(b"\n")?;
     out.flush()
 }

@@ -20,6 +20,20 @@ pub fn cause<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option
     causes(error).find_map(|error| error.downcast_ref())
 }
 
+/// A text for people, of somebody else's words: what a terminal would obey, or what turns the order of letters, is escaped.
+/// Lines stay lines.
+pub fn printable(text: &str) -> String {
+    let is_obeyed = |c: char| {
+        c.is_control() && !matches!(c, '\n' | '\t')
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    let mut printed = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_obeyed(c) { printed.extend(c.escape_default()) } else { printed.push(c) }
+    }
+    printed
+}
+
 /// An error with its causes in one line. A cause that the line has already is left out: many errors quote theirs.
 pub fn with_causes(error: &(dyn Error + 'static)) -> String {
     let mut line = String::new();
@@ -30,7 +44,7 @@ pub fn with_causes(error: &(dyn Error + 'static)) -> String {
             line = format!("{line}: {text}");
         }
     }
-    line
+    printable(&line.replace('\n', " "))
 }
 
 #[cfg(test)]
@@ -45,6 +59,13 @@ mod tests {
         Page(#[source] io::Error),
         #[error("no disk")]
         Disk,
+    }
+
+    #[test]
+    fn what_a_terminal_would_obey_is_escaped() {
+        let words = io::Error::other("\u{1b}]0;x\u{7}\u{1b}[2J\u{202e}\nall is well");
+        assert_eq!(with_causes(&words), "\\u{1b}]0;x\\u{7}\\u{1b}[2J\\u{202e} all is well");
+        assert_eq!(printable("a\n\tb ü\u{9b}"), "a\n\tb ü\\u{9b}");
     }
 
     #[test]

@@ -12,7 +12,7 @@ mod testing;
 mod time;
 mod vault_status;
 
-pub use causes::{cause, causes, with_causes};
+pub use causes::{cause, causes, printable, with_causes};
 pub use extent::{Codec, Extent, Reference};
 pub use ids::{
     CommitNo, ExtentId, Generation, Hash, InodeNo, JournalId, KeyEpoch, NameHash, PackId, PageId,

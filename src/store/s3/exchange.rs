@@ -7,8 +7,8 @@ use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_sdk_s3::config::interceptors::{
-    BeforeDeserializationInterceptorContextRef, BeforeTransmitInterceptorContextMut,
-    BeforeTransmitInterceptorContextRef,
+    BeforeDeserializationInterceptorContextMut, BeforeDeserializationInterceptorContextRef,
+    BeforeTransmitInterceptorContextMut, BeforeTransmitInterceptorContextRef,
 };
 use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_s3::error::BoxError;
@@ -27,6 +27,10 @@ const PIECE: usize = 64 << 10;
 /// How far a request's time may be from the store's clock before a refusal is laid to that: stores take a quarter
 /// of an hour, some less.
 const SKEWED: Duration = Duration::from_secs(4 * 60);
+
+/// What an answer that is no object's bytes has at most: a page of a listing has 1,000 names of 1 KiB. The SDK reads such a
+/// body whole before it looks at it.
+const ANSWER_MAX: u64 = 8 << 20;
 
 /// What was seen of one request.
 #[derive(Debug, Default)]
@@ -79,17 +83,24 @@ impl Exchange {
 pub(super) struct Tap {
     exchange: Arc<Exchange>,
     body: Option<Bytes>,
+    /// The answer is an object's bytes: they are taken as they come.
+    fetches: bool,
 }
 
 impl Tap {
     /// Watches a put: after it was signed, its body is handed over in pieces that are counted.
     pub(super) fn sending(exchange: Arc<Exchange>, body: Bytes) -> Self {
-        Self { exchange, body: Some(body) }
+        Self { exchange, body: Some(body), fetches: false }
     }
 
     /// Watches only the answer.
     pub(super) fn receiving(exchange: Arc<Exchange>) -> Self {
-        Self { exchange, body: None }
+        Self { exchange, body: None, fetches: false }
+    }
+
+    /// Watches only the answer, which is an object.
+    pub(super) fn fetching(exchange: Arc<Exchange>) -> Self {
+        Self { exchange, body: None, fetches: true }
     }
 }
 
@@ -124,6 +135,20 @@ impl Intercept for Tap {
         Ok(())
     }
 
+    fn modify_before_deserialization(
+        &self,
+        context: &mut BeforeDeserializationInterceptorContextMut<'_>,
+        _components: &RuntimeComponents,
+        _config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let answer = context.response_mut();
+        if !(self.fetches && answer.status().is_success()) {
+            let inner = std::mem::replace(answer.body_mut(), SdkBody::taken());
+            *answer.body_mut() = SdkBody::from_body_1_x(AnswerBody { inner, left: ANSWER_MAX });
+        }
+        Ok(())
+    }
+
     fn read_after_transmit(
         &self,
         context: &BeforeDeserializationInterceptorContextRef<'_>,
@@ -139,6 +164,41 @@ impl Intercept for Tap {
             self.exchange.date.store(seconds, Relaxed);
         }
         Ok(())
+    }
+}
+
+/// A body that ends in an error where it is longer than it can be.
+#[derive(Debug)]
+struct AnswerBody {
+    inner: SdkBody,
+    left: u64,
+}
+
+impl http_body::Body for AnswerBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let polled = Pin::new(&mut self.inner).poll_frame(context);
+        if let Poll::Ready(Some(Ok(frame))) = &polled {
+            let length = frame.data_ref().map_or(0, Bytes::len) as u64;
+            match self.left.checked_sub(length) {
+                Some(left) => self.left = left,
+                None => return Poll::Ready(Some(Err("the answer does not end".into()))),
+            }
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        http_body::Body::size_hint(&self.inner)
     }
 }
 

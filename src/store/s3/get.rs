@@ -59,7 +59,7 @@ impl S3Store {
             .key(name)
             .set_range(asked)
             .customize()
-            .interceptor(Tap::receiving(exchange.clone()))
+            .interceptor(Tap::fetching(exchange.clone()))
             .send();
         let reply = self.soon(name, send).await?;
         let reply = reply.map_err(|error| self.refusal(&error, &exchange, name))?;

@@ -71,12 +71,11 @@ impl fmt::Display for Finding {
     }
 }
 
-/// A path for the terminal: what could be taken for something else is escaped.
+/// A path for people, on one line.
 pub(super) fn printable(path: &[u8]) -> String {
-    let text = String::from_utf8_lossy(path);
-    text.chars()
-        .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })
-        .collect()
+    crate::types::printable(
+        &String::from_utf8_lossy(path).replace('\n', "\\n").replace('\t', "\\t"),
+    )
 }
 
 /// Whether the store answered, and it is the object that is bad: a finding, not an error.

@@ -1,0 +1,195 @@
+//! A store that answers with what no store answers: whoever asks it ends in time, with an error, in bounded memory, and
+//! nothing that a terminal obeys gets to the terminal.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::Stdio;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::support::home::{Done, Home};
+
+/// The deadline of an operation, and as much again for a machine that does other things.
+const IN_TIME: Duration = Duration::from_secs(75);
+/// What a daemon may have in all.
+const MEMORY_KIB: u64 = 300 << 10;
+
+/// What is answered to a request, by its first line; `Err` ends the connection.
+type Answer = fn(&str, &mut TcpStream) -> std::io::Result<()>;
+
+fn serve(answer: Answer) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            thread::spawn(move || converse(stream, answer));
+        }
+    });
+    port
+}
+
+fn converse(mut stream: TcpStream, answer: Answer) {
+    let Ok(copy) = stream.try_clone() else { return };
+    let mut lines = BufReader::new(copy).lines();
+    while let Some(Ok(first)) = lines.next() {
+        if !lines.by_ref().take_while(Result::is_ok).flatten().any(|line| line.is_empty()) {
+            return;
+        }
+        if answer(&first, &mut stream).is_err() {
+            return;
+        }
+    }
+}
+
+fn whole(stream: &mut TcpStream, status: &str, body: &str) -> std::io::Result<()> {
+    let date = "Date: Sun, 29 Nov 2026 12:00:00 GMT\r\nContent-Type: application/xml";
+    write!(stream, "HTTP/1.1 {status}\r\n{date}\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+}
+
+fn listing(size: &str) -> String {
+    let object = format!(
+        "<Contents><Key>superblock/0000000000000001</Key><LastModified>2026-11-29T12:00:00.000Z</LastModified>\
+         <Size>{size}</Size></Contents>"
+    );
+    format!("<ListBucketResult><IsTruncated>false</IsTruncated>{object}</ListBucketResult>")
+}
+
+/// Sends the same piece until the other end has had enough.
+fn for_ever(stream: &mut TcpStream, head: &str, piece: &[u8]) -> std::io::Result<()> {
+    stream.write_all(head.as_bytes())?;
+    loop {
+        stream.write_all(piece)?;
+    }
+}
+
+const CHUNKED: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+
+fn chunk(text: &str) -> Vec<u8> {
+    let body = text.repeat(65536 / text.len());
+    format!("{:x}\r\n{body}\r\n", body.len()).into_bytes()
+}
+
+/// A listing as it should be; then `then`.
+fn listed(first: &str, stream: &mut TcpStream, size: &str, then: Answer) -> std::io::Result<()> {
+    if first.contains("list-type") {
+        whole(stream, "200 OK", &listing(size))
+    } else {
+        then(first, stream)
+    }
+}
+
+const ANSWERS: [(&str, Answer); 12] = [
+    ("escapes", |_, stream| {
+        let words = "\u{1b}]0;owned\u{7}\u{1b}[2J\r\n\u{202e}s3vault: everything is in the bucket";
+        let xml = format!("<Error><Code>Evil\u{1b}[31m</Code><Message>{words}</Message></Error>");
+        whole(stream, "400 Bad Request", &xml)
+    }),
+    ("an endless listing", |_, stream| {
+        for_ever(
+            stream,
+            CHUNKED,
+            &chunk("<Contents><Key>log/0000000000000001</Key><Size>1</Size></Contents>"),
+        )
+    }),
+    ("an endless refusal", |_, stream| {
+        for_ever(
+            stream,
+            &CHUNKED.replace("200 OK", "403 Forbidden"),
+            &chunk("<Error><Code>x</Code>"),
+        )
+    }),
+    ("endless headers", |_, stream| {
+        for_ever(stream, "HTTP/1.1 200 OK\r\n", b"X-A: aaaaaaaaaaaaaaaaaaaaa\r\n")
+    }),
+    ("one endless header", |_, stream| for_ever(stream, "HTTP/1.1 200 OK\r\nX-A: ", &[b'a'; 4096])),
+    ("a listing within itself", |_, stream| whole(stream, "200 OK", &"<a>".repeat(1 << 20))),
+    ("pages for ever", |first, stream| {
+        let next = first.len() + first.matches("continuation").count();
+        let token = format!(
+            "<IsTruncated>true</IsTruncated><NextContinuationToken>{next}</NextContinuationToken>"
+        );
+        whole(stream, "200 OK", &format!("<ListBucketResult>{token}</ListBucketResult>"))
+    }),
+    ("an endless object", |first, stream| {
+        listed(first, stream, "500", |_, stream| for_ever(stream, CHUNKED, &chunk("x")))
+    }),
+    ("an object of 2^63 bytes", |first, stream| {
+        listed(first, stream, "9223372036854775807", |_, stream| {
+            for_ever(
+                stream,
+                "HTTP/1.1 200 OK\r\nContent-Length: 9223372036854775807\r\n\r\n",
+                &[0; 65536],
+            )
+        })
+    }),
+    ("sizes that are none", |first, stream| {
+        listed(first, stream, "-1", |_, stream| {
+            write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n")
+        })
+    }),
+    ("a range of nothing that was asked", |first, stream| {
+        listed(first, stream, "500", |_, stream| {
+            let range = "Content-Range: bytes 18446744073709551615-18446744073709551615/1";
+            write!(stream, "HTTP/1.1 206 Partial Content\r\n{range}\r\nContent-Length: 1\r\n\r\nx")
+        })
+    }),
+    ("a superblock of nested arrays", |first, stream| {
+        listed(first, stream, "60000", |_, stream| {
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n")?;
+            // A map whose one key is not known, so that its value is passed over.
+            stream.write_all(&[&[0xa1, 0x18, 0x63][..], &[0x81; 59997]].concat())
+        })
+    }),
+];
+
+/// Runs a command to its end; its largest memory.
+fn watched(home: &Home, line: &str) -> (Done, u64) {
+    let mut command = home.command(line.split_whitespace());
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let status = format!("/proc/{}/status", child.id());
+    let watching = thread::spawn(move || {
+        let mut most = 0;
+        while let Ok(text) = fs::read_to_string(&status) {
+            let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+            let Some(now) = line.and_then(|line| line.trim().split(' ').next()?.parse().ok())
+            else {
+                break;
+            };
+            most = now;
+            thread::sleep(Duration::from_millis(5));
+        }
+        most
+    });
+    let done = child.wait_with_output().unwrap().into();
+    (done, watching.join().unwrap())
+}
+
+#[test]
+fn a_forged_store_is_an_error_in_time_and_in_bounds() {
+    thread::scope(|scope| {
+        for (what, answer) in ANSWERS {
+            scope.spawn(move || {
+                let home = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "S3VAULT_PASSPHRASE"]
+                    .into_iter()
+                    .fold(Home::new(), |home, name| home.with(name, "x"));
+                let begun = Instant::now();
+                let url = format!("http://127.0.0.1:{}", serve(answer));
+                let (done, kib) =
+                    watched(&home, &format!("check --bucket s3://forged --endpoint-url {url}"));
+                let said = format!("{}{}", done.out, done.err);
+                assert!(done.code > 0, "{what}: {} {said:?}", done.code);
+                assert!(
+                    done.err.lines().any(|line| line.starts_with("s3vault: ")),
+                    "{what}: {said:?}"
+                );
+                let plain = |c: char| c == '\n' || !c.is_control() && c != '\u{202e}';
+                assert!(said.chars().all(plain), "{what}: {said:?}");
+                assert!(!said.contains("panic"), "{what}: {said}");
+                assert!(begun.elapsed() < IN_TIME, "{what}: {:?} {said}", begun.elapsed());
+                assert!(kib < MEMORY_KIB, "{what}: {kib} KiB {said}");
+                println!("{what}: {:?}, {kib} KiB: {}", begun.elapsed(), done.err.trim());
+            });
+        }
+    });
+}
