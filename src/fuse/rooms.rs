@@ -2,13 +2,14 @@
 //! number that the kernel knows it by: a *room*. The vault as it is now is room 0.
 
 use std::any::Any;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use fuser::FileAttr;
 use parking_lot::Mutex;
+use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
 use super::decode::{OWN_BITS, file_attr};
@@ -19,7 +20,7 @@ use crate::vfs::{self, Attributes, Error, Vfs};
 pub(super) const NAME: &[u8] = b".snapshots";
 /// The directory that lists the names.
 const LIST: u16 = u16::MAX;
-/// States that are open at once. Each has an index of its own, and blocks of pages in memory.
+/// States that are open, or being opened, at once. Each has an index of its own, and blocks of pages in memory.
 const OPEN: usize = 8;
 /// One in which nothing was looked at for so long, and nothing is open, is closed when another is opened.
 const UNUSED: Duration = Duration::from_mins(10);
@@ -70,12 +71,39 @@ struct OpenRoom {
     _keep: Box<dyn Any + Send + Sync>,
 }
 
-/// The states that are open.
+/// The states that are open, and those that are being opened.
 pub(super) struct Rooms {
     source: Arc<dyn Snapshots>,
-    open: Mutex<BTreeMap<u16, OpenRoom>>,
-    /// Held while one is opened: two that ask for one name get the same.
-    opening: tokio::sync::Mutex<u16>,
+    table: Mutex<RoomTable>,
+}
+
+#[derive(Default)]
+struct RoomTable {
+    open: BTreeMap<u16, OpenRoom>,
+    /// By name and state: who asks for one that is being opened waits for that, and for no other.
+    opening: HashMap<(Vec<u8>, u64), Arc<RoomOpening>>,
+    /// The number that was given last.
+    last: u16,
+}
+
+/// Where a state will be once it is open.
+type RoomOpening = OnceCell<(u16, Vfs)>;
+
+/// A part in the opening of a state: the last one to let go of it, however that ends, forgets it.
+struct PartInOpening<'a> {
+    rooms: &'a Rooms,
+    key: (Vec<u8>, u64),
+    opening: Arc<RoomOpening>,
+}
+
+impl Drop for PartInOpening<'_> {
+    fn drop(&mut self) {
+        let mut table = self.rooms.table.lock();
+        // The table's own, and this one.
+        if Arc::strong_count(&self.opening) <= 2 {
+            table.opening.remove(&self.key);
+        }
+    }
 }
 
 /// The room of a number.
@@ -95,7 +123,7 @@ pub(super) fn attr_in(room: u16, seen: &Attributes) -> FileAttr {
 
 impl Rooms {
     pub(super) fn new(source: Arc<dyn Snapshots>) -> Self {
-        Self { source, open: Mutex::default(), opening: tokio::sync::Mutex::new(0) }
+        Self { source, table: Mutex::default() }
     }
 
     /// Where a number belongs that is not of now.
@@ -104,7 +132,7 @@ impl Rooms {
         if room == LIST {
             return Room::List;
         }
-        match self.open.lock().get_mut(&room) {
+        match self.table.lock().open.get_mut(&room) {
             Some(open) => {
                 open.used = Instant::now();
                 Room::In(open.vfs.clone(), room)
@@ -115,55 +143,55 @@ impl Rooms {
 
     /// A file was opened there, or closed.
     pub(super) fn counts(&self, number: u64, opened: bool) {
-        if let Some(open) = self.open.lock().get_mut(&room_of(number)) {
+        if let Some(open) = self.table.lock().open.get_mut(&room_of(number)) {
             open.handles = if opened { open.handles + 1 } else { open.handles.saturating_sub(1) };
         }
     }
 
-    /// The root of a snapshot, which is opened if it is not.
+    /// The root of a snapshot, which is opened if it is not. Nothing is held meanwhile: other snapshots are entered as ever.
     pub(super) async fn enter(&self, name: &[u8]) -> vfs::Result<FileAttr> {
-        let mut last = self.opening.lock().await;
         let names = self.source.names().await.map_err(failed)?;
         let state = names.iter().find(|(there, _)| there == name).map(|(_, state)| *state);
         let state = state.ok_or(Error::NotFound)?;
-        if let Some((room, vfs)) = self.at_hand(name, state) {
-            return Ok(attr_in(room, &vfs.attributes(InodeNo::ROOT).await?));
-        }
-        self.make_room()?;
+        let at_hand = self.table.lock().at_hand(name, state);
+        let (room, vfs) = match at_hand {
+            Some(found) => found,
+            None => {
+                let part = self.take_part(name, state)?;
+                let entered = part.opening.get_or_try_init(|| self.open_room(name, state)).await?;
+                entered.clone()
+            }
+        };
+        Ok(attr_in(room, &vfs.attributes(InodeNo::ROOT).await?))
+    }
+
+    /// A part in the opening of a state that is not open, if there is room for one more.
+    fn take_part(&self, name: &[u8], state: u64) -> vfs::Result<PartInOpening<'_>> {
+        let mut table = self.table.lock();
+        let key = (name.to_vec(), state);
+        let opening = match table.opening.get(&key) {
+            Some(opening) => opening.clone(),
+            None => {
+                table.make_room()?;
+                table.opening.entry(key.clone()).or_default().clone()
+            }
+        };
+        Ok(PartInOpening { rooms: self, key, opening })
+    }
+
+    async fn open_room(&self, name: &[u8], state: u64) -> vfs::Result<(u16, Vfs)> {
         let opened = self.source.open(name).await.map_err(failed)?;
         let SnapshotRoom { vfs, keep } = opened.ok_or(Error::NotFound)?;
-        let root = vfs.attributes(InodeNo::ROOT).await?;
-        // Never the number of one that was there a moment ago, which the kernel may still know.
-        *last = if *last + 1 == LIST { 1 } else { *last + 1 };
-        let (name, used) = (name.to_vec(), Instant::now());
-        let open = OpenRoom { name, state, vfs, handles: 0, used, _keep: keep };
-        self.open.lock().insert(*last, open);
-        Ok(attr_in(*last, &root))
-    }
-
-    fn at_hand(&self, name: &[u8], state: u64) -> Option<(u16, Vfs)> {
-        let mut open = self.open.lock();
-        let found = open.iter_mut().find(|(_, open)| open.name == name && open.state == state);
-        found.map(|(room, open)| {
-            open.used = Instant::now();
-            (*room, open.vfs.clone())
-        })
-    }
-
-    /// Closes what nobody uses, and if that is not enough, what was not used for longest.
-    fn make_room(&self) -> vfs::Result<()> {
-        let mut open = self.open.lock();
-        open.retain(|_, open| open.handles > 0 || open.used.elapsed() < UNUSED);
-        if open.len() < OPEN {
-            return Ok(());
+        let mut table = self.table.lock();
+        // Somebody whose part was forgotten a moment ago may have been as quick.
+        if let Some(found) = table.at_hand(name, state) {
+            return Ok(found);
         }
-        let idle = open.iter().filter(|(_, open)| open.handles == 0);
-        let Some(oldest) = idle.min_by_key(|(_, open)| open.used).map(|(room, _)| *room) else {
-            tracing::warn!(OPEN, "files are open in as many snapshots as can be open at once");
-            return Err(Error::PushedOut);
-        };
-        open.remove(&oldest);
-        Ok(())
+        let (name, used) = (name.to_vec(), Instant::now());
+        let open = OpenRoom { name, state, vfs: vfs.clone(), handles: 0, used, _keep: keep };
+        let room = table.next();
+        table.open.insert(room, open);
+        Ok((room, vfs))
     }
 
     /// What the directory of the names shows of itself; it belongs to whom the root does.
@@ -192,5 +220,104 @@ impl Rooms {
     pub(super) fn entry_attr(root: &Attributes, number: u64) -> FileAttr {
         let mode = libc::S_IFDIR | 0o555;
         file_attr(&Attributes { ino: InodeNo(number), mode, nlink: 2, ..*root })
+    }
+}
+
+impl RoomTable {
+    fn at_hand(&mut self, name: &[u8], state: u64) -> Option<(u16, Vfs)> {
+        let found = self.open.iter_mut().find(|(_, open)| open.name == name && open.state == state);
+        found.map(|(room, open)| {
+            open.used = Instant::now();
+            (*room, open.vfs.clone())
+        })
+    }
+
+    /// A number for one more. Never that of one that was there a moment ago, which the kernel may still know.
+    fn next(&mut self) -> u16 {
+        loop {
+            self.last = if self.last + 1 == LIST { 1 } else { self.last + 1 };
+            if !self.open.contains_key(&self.last) {
+                return self.last;
+            }
+        }
+    }
+
+    /// Closes what nobody uses, and if that is not enough, what was not used for longest.
+    fn make_room(&mut self) -> vfs::Result<()> {
+        self.open.retain(|_, open| open.handles > 0 || open.used.elapsed() < UNUSED);
+        if self.open.len() + self.opening.len() < OPEN {
+            return Ok(());
+        }
+        let idle = self.open.iter().filter(|(_, open)| open.handles == 0);
+        let Some(oldest) = idle.min_by_key(|(_, open)| open.used).map(|(room, _)| *room) else {
+            tracing::warn!(OPEN, "as many snapshots as can be open at once are in use");
+            return Err(Error::PushedOut);
+        };
+        self.open.remove(&oldest);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::vfs::tests::World;
+
+    /// Snapshots of which one is on a store that does not answer.
+    struct Slow {
+        vfs: Vfs,
+        opened: AtomicUsize,
+        go: tokio::sync::Semaphore,
+    }
+
+    #[async_trait]
+    impl Snapshots for Slow {
+        async fn names(&self) -> Result<Vec<(Vec<u8>, u64)>, SnapshotError> {
+            let names = ["slow", "fast", "waits"].map(|name| (name.as_bytes().to_vec(), 7));
+            Ok(names.to_vec())
+        }
+
+        async fn open(&self, name: &[u8]) -> Result<Option<SnapshotRoom>, SnapshotError> {
+            self.opened.fetch_add(1, Ordering::Relaxed);
+            match name {
+                b"slow" => std::future::pending().await,
+                b"waits" => self.go.acquire().await?.forget(),
+                _ => {}
+            }
+            Ok(Some(SnapshotRoom { vfs: self.vfs.clone(), keep: Box::new(()) }))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_snapshot_that_hangs_keeps_nobody_from_another_and_one_is_opened_once() {
+        let world = World::new().await;
+        let (opened, go) = (AtomicUsize::new(0), tokio::sync::Semaphore::new(0));
+        let slow = Arc::new(Slow { vfs: world.vfs().clone(), opened, go });
+        let rooms = Arc::new(Rooms::new(slow.clone()));
+        let enter = |name: &'static str| {
+            let rooms = rooms.clone();
+            tokio::spawn(async move { rooms.enter(name.as_bytes()).await })
+        };
+        let hangs = enter("slow");
+        let both = [enter("waits"), enter("waits")];
+        let within = Duration::from_secs(10);
+        tokio::time::timeout(within, enter("fast")).await.unwrap().unwrap().unwrap();
+        while slow.opened.load(Ordering::Relaxed) < 3 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        slow.go.add_permits(1);
+        let mut seen = Vec::new();
+        for one in both {
+            let attr = tokio::time::timeout(within, one).await.unwrap().unwrap().unwrap();
+            seen.push(room_of(attr.ino.0));
+        }
+        assert_eq!(seen[0], seen[1], "it was opened once");
+        assert_eq!(slow.opened.load(Ordering::Relaxed), 3);
+        // Who gives up leaves nothing behind.
+        hangs.abort();
+        assert!(hangs.await.is_err());
+        assert!(rooms.table.lock().opening.is_empty());
     }
 }
