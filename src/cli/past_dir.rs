@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::daemon::logfile;
 use super::exit::{CliResult, Exit, Failure};
 use crate::os::make_private;
 use crate::vault;
@@ -39,6 +40,24 @@ pub(super) fn make(vault_dir: &Path) -> CliResult<PathBuf> {
 pub(super) fn remove(dir: &Path) {
     if let Err(error) = fs::remove_dir_all(dir) {
         tracing::warn!(%error, "the directory of this mount is not removed");
+    }
+}
+
+/// Removes all but the log of one whose mount has failed. A later [`make`] removes the rest.
+pub(super) fn keep_log(dir: &Path) {
+    let Ok(entries) = fs::read_dir(dir) else { return };
+    for entry in entries.flatten() {
+        let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        let path = entry.path();
+        let is_log = entry.file_name().as_encoded_bytes().starts_with(logfile::NAME.as_bytes());
+        let removed = match is_dir {
+            _ if is_log => Ok(()),
+            true => fs::remove_dir_all(path),
+            false => fs::remove_file(path),
+        };
+        if let Err(error) = removed {
+            tracing::warn!(%error, "something of this mount is not removed");
+        }
     }
 }
 

@@ -46,11 +46,13 @@ pub(crate) async fn mount(global: &Global, paths: &UserPaths, args: &MountArgs) 
     let id = unlocked.vault.to_string();
     // Another state directory has a journal of its own; there, the vault decides.
     let mut dir = paths.state.join(&id);
+    if args.at.is_none() {
+        not_in_use_yet(paths, |running| running.dir == dir)?;
+    }
+    make_ready(&path, args.protect)?;
     if args.at.is_some() {
         dir = past_dir::make(&dir)?;
     }
-    not_in_use_yet(paths, |running| running.dir == dir)?;
-    make_ready(&path, args.protect)?;
 
     let spec = Spec {
         mountpoint: Some(path.clone()),
@@ -63,7 +65,11 @@ pub(crate) async fn mount(global: &Global, paths: &UserPaths, args: &MountArgs) 
         ..spec(global, paths, &args.opening, &target, &unlocked)
     };
     drop((unlocked, bucket)); // the key is with the daemon from here on
-    let mut daemon = LaunchedDaemon::start(&spec)?;
+    let started = LaunchedDaemon::start(&spec);
+    if started.is_err() && args.at.is_some() {
+        past_dir::remove(&spec.dir); // else the daemon does
+    }
+    let mut daemon = started?;
     let report = daemon.ready().await?;
     if args.at.is_none() {
         remember(paths, &target, &id, &path);

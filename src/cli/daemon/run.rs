@@ -1,5 +1,6 @@
 //! The daemon: opens the vault that the spec names, mounts or serves it, and lives until it is over.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,20 +32,29 @@ pub(crate) fn main() -> Exit {
             return Exit::Usage;
         }
     };
-    let outcome = begin(&spec, &to_front, front);
+    let usable = Cell::new(false);
+    let outcome = begin(&spec, &to_front, front, &usable);
     let exit = outcome.as_ref().map_or_else(|failure| failure.exit, |()| Exit::Done);
     if let Err(failure) = &outcome {
         tracing::error!(causes = ?failure.causes, "{failure}");
     }
-    // Nothing in it is worth keeping, but the log of what failed.
-    if spec.at.is_some() && exit == Exit::Done {
-        past_dir::remove(&spec.dir);
+    // Nothing in it is worth keeping, but the log of what failed when nobody listened any more.
+    if spec.at.is_some() {
+        let leave =
+            if usable.get() && exit != Exit::Done { past_dir::keep_log } else { past_dir::remove };
+        leave(&spec.dir);
     }
     to_front.say(&DaemonMessage::Ended(outcome.err()));
     exit
 }
 
-fn begin(spec: &Spec, to_front: &FrontSender, front: front_link::Presence) -> CliResult {
+/// `usable` becomes true when the front process was told so.
+fn begin(
+    spec: &Spec,
+    to_front: &FrontSender,
+    front: front_link::Presence,
+    usable: &Cell<bool>,
+) -> CliResult {
     let log = LogFile::open(&spec.dir.join(logfile::NAME))
         .map_err(|error| Failure::io("the log cannot be written", &error))?;
     logfile::start(log, spec.verbose);
@@ -59,7 +69,8 @@ fn begin(spec: &Spec, to_front: &FrontSender, front: front_link::Presence) -> Cl
         .enable_all()
         .build()
         .map_err(|error| Failure::io("no runtime could be started", &error))?;
-    let outcome = runtime.block_on(watched("the daemon's life", run(spec, to_front, front)));
+    let outcome =
+        runtime.block_on(watched("the daemon's life", run(spec, to_front, front, usable)));
     // What still runs then (a request that waits for the store) holds nothing that counts.
     runtime.shutdown_timeout(Duration::from_millis(500));
     outcome.unwrap_or_else(|panicked| {
@@ -69,7 +80,12 @@ fn begin(spec: &Spec, to_front: &FrontSender, front: front_link::Presence) -> Cl
 }
 
 /// From the spec to the end.
-async fn run(spec: &Spec, to_front: &FrontSender, mut front: front_link::Presence) -> CliResult {
+async fn run(
+    spec: &Spec,
+    to_front: &FrontSender,
+    mut front: front_link::Presence,
+    usable: &Cell<bool>,
+) -> CliResult {
     let mut signals = front_link::signals()
         .map_err(|error| Failure::io("signals cannot be listened for", &error))?;
     let vault = tokio::select! {
@@ -101,6 +117,7 @@ async fn run(spec: &Spec, to_front: &FrontSender, mut front: front_link::Presenc
     tokio::spawn(control::serve(listener, lifecycle.clone(), clients.clone()));
     tracing::info!("{}", if spec.mountpoint.is_some() { "mounted" } else { "serving" });
     to_front.say(&DaemonMessage::Ready(Box::new(lifecycle.report())));
+    usable.set(true);
     let outcome = lifecycle.run(signals, spec.foreground.then_some(front), to_front).await;
     if let Ok(running) = vault.running()
         && let Err(error) = last::keep(&running, &outcome)
