@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::place::{Pace, Reclaimer};
+use super::place::Reclaimer;
 use super::promised::Promised;
+use super::runs::Pace;
 use super::{Error, Result};
 use crate::os::{self, PipelineStep};
 use crate::records::{Horizon, Pin};
@@ -22,6 +23,14 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const SHARE: u32 = 10;
 /// How long a deletion in the background waits for uploads to end, before each request.
 const GIVES_WAY: Duration = Duration::from_secs(600);
+
+/// Why not all of a batch went.
+pub(super) enum EndedEarly {
+    /// What the store says, which refuses.
+    Refused(String),
+    /// Somebody waits for a run, and this one is for nobody.
+    Wanted,
+}
 
 /// Objects that go together.
 #[derive(Debug, Default)]
@@ -54,15 +63,15 @@ impl Batch {
 }
 
 impl Reclaimer {
-    /// Deletes what of a batch nothing on this machine needs; `went` hears of each object's bytes. What the store
-    /// says if it refuses.
+    /// Deletes what of a batch nothing on this machine needs; `went` hears of each object's bytes. Why it ended before
+    /// the last, if it did.
     pub(super) async fn delete(
         &self,
         promised: &Promised,
         batch: Batch,
         pace: Pace,
         mut went: impl FnMut(u64),
-    ) -> Result<Option<String>> {
+    ) -> Result<Option<EndedEarly>> {
         let packs: Vec<_> = batch.packs.iter().map(|(pack, _)| *pack).collect();
         let frozen: std::collections::HashSet<_> =
             self.staging.freeze(&packs, self.uploader.confirmed()).into_iter().collect();
@@ -78,17 +87,21 @@ impl Reclaimer {
             os::reached(PipelineStep::DeletionProven);
             for some in all.chunks(AT_ONCE) {
                 if pace == Pace::Background {
-                    self.give_way().await;
+                    let _ = self.runs.unless_wanted(pace, self.uploads_end()).await;
+                }
+                if self.runs.gives_way(pace) {
+                    return Ok(Some(EndedEarly::Wanted));
                 }
                 let began = Instant::now();
                 let names: Vec<_> = some.iter().map(|(name, _)| name.clone()).collect();
                 if let Err(error) = self.bucket.delete(&names).await {
-                    return Ok(Some(with_causes(&error)));
+                    return Ok(Some(EndedEarly::Refused(with_causes(&error))));
                 }
                 os::reached(PipelineStep::Deleted);
                 some.iter().for_each(|(_, bytes)| went(*bytes));
                 if pace == Pace::Background {
-                    sleep(began.elapsed() * (SHARE - 1)).await;
+                    let rest = sleep(began.elapsed() * (SHARE - 1));
+                    let _ = self.runs.unless_wanted(pace, rest).await;
                 }
             }
             Ok(None)
@@ -131,7 +144,7 @@ impl Reclaimer {
     }
 
     /// Waits for uploads to end, but not for ever.
-    async fn give_way(&self) {
+    async fn uploads_end(&self) {
         let until = Instant::now() + GIVES_WAY;
         let is_sending = || {
             let usage = self.staging.usage();

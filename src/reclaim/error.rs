@@ -17,6 +17,9 @@ pub enum Error {
         "snapshots or the retention changed while old objects were looked for; what was not deleted goes next time"
     )]
     PromisesChanged,
+    /// Somebody waits for a run, and this one is for nobody.
+    #[error("old objects are looked for later, as somebody asks for it now")]
+    Wanted,
     /// The index: what a change says, and what a look-up does.
     #[error(transparent)]
     Index(#[from] index::Error),

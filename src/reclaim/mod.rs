@@ -13,8 +13,10 @@ mod place;
 mod promised;
 mod reclaimed;
 mod run;
+mod runs;
 mod sweep;
 
 pub use error::{Error, Result};
-pub use place::{Pace, ReclaimPlan, Reclaimer};
+pub use place::{ReclaimPlan, Reclaimer};
 pub use reclaimed::{ObjectTally, Reclaimed, SparsePack};
+pub use runs::{Pace, RunUnderWay, Runs};

@@ -3,21 +3,14 @@
 use std::sync::Arc;
 
 use super::reclaimed::Reclaimed;
+use super::runs::{Pace, Runs};
+use super::{Error, Result};
 use crate::crypto::Keys;
 use crate::index::Index;
 use crate::log::Journal;
 use crate::store::Bucket;
 use crate::types::{CommitNo, Generation};
 use crate::upload::{Staging, Uploader};
-
-/// How fast it goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pace {
-    /// Somebody waits for it.
-    Full,
-    /// Nobody does: a tenth of the time, and behind all uploads.
-    Background,
-}
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +19,14 @@ pub struct ReclaimPlan {
     pub dry_run: bool,
     /// How fast.
     pub pace: Pace,
+}
+
+impl Reclaimer {
+    /// # Errors
+    /// [`Error::Wanted`]: a run of this pace should end.
+    pub(super) fn goes_on(&self, pace: Pace) -> Result<()> {
+        if self.runs.gives_way(pace) { Err(Error::Wanted) } else { Ok(()) }
+    }
 }
 
 /// Hears how far a run has come.
@@ -49,4 +50,6 @@ pub struct Reclaimer {
     pub journal: Arc<Journal>,
     /// Brings receipts.
     pub uploader: Arc<Uploader>,
+    /// Who waits for a run.
+    pub runs: Arc<Runs>,
 }

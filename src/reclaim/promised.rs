@@ -4,10 +4,11 @@ use std::collections::HashSet;
 use std::time::{Duration, SystemTime};
 
 use super::fate::Age;
-use super::place::Reclaimer;
+use super::place::{ReclaimPlan, Reclaimer};
+use super::runs::Pace;
 use super::{Error, Result};
-use crate::checkpoint::{self, Base, ListedManifest, Manifest, manifest_name, manifests};
-use crate::log::{self, Chain, DamageError};
+use crate::checkpoint::{Base, ListedManifest, Manifest, manifest_name, manifests};
+use crate::log::{Chain, DamageError};
 use crate::records::{Pin, Tag, Transaction, extent_of};
 use crate::types::{CommitNo, PackId, PageId, Timestamp};
 
@@ -41,18 +42,21 @@ pub(super) struct Promised {
 
 impl Promised {
     /// Reads manifests, pins, and the log after the newest manifest. `None`: there is no checkpoint, so nothing is old.
-    /// `by_any`: an older checkpoint than this writer's claim will do, as nothing is deleted by it.
-    pub(super) async fn make(at: &Reclaimer, by_any: bool) -> Result<Option<Self>> {
+    /// For a dry run an older checkpoint than this writer's claim will do, as nothing is deleted by it.
+    ///
+    /// # Errors
+    /// [`Error::Wanted`], too: it is for nobody, and somebody waits.
+    pub(super) async fn make(at: &Reclaimer, plan: ReclaimPlan) -> Result<Option<Self>> {
         let (retention, all_pins) =
             at.index.read(|view| Ok::<_, Error>((view.retention()?, view.pins()?))).await?;
         let (listed, now) = manifests(&at.bucket).await?;
-        let time = Timestamp::from(now);
+        let time = Timestamp::of_store(now);
         let (pins, ended): (Vec<_>, Vec<_>) =
             all_pins.into_iter().partition(|(_, pin)| pin.is_kept(time));
         let base = at.index.base();
         let Some(manifest) = base.manifest() else { return Ok(None) };
         let (newest, hash) = (manifest.commit, manifest.commit_hash);
-        if newest < at.claim && !by_any {
+        if newest < at.claim && !plan.dry_run {
             return Err(Error::OldBase);
         }
         let in_history = CommitNo(manifest.records(Tag::History) * HISTORY);
@@ -69,8 +73,8 @@ impl Promised {
             in_history,
             trouble: Vec::new(),
         };
-        promised.judge_manifests(at, listed, now).await?;
-        promised.follow_log(at, (newest, hash)).await?;
+        promised.judge_manifests(at, listed, now, plan.pace).await?;
+        promised.follow_log(at, (newest, hash), plan.pace).await?;
         Ok(Some(promised))
     }
 
@@ -85,6 +89,7 @@ impl Promised {
         at: &Reclaimer,
         listed: Vec<ListedManifest>,
         now: SystemTime,
+        pace: Pace,
     ) -> Result<()> {
         let pinned: HashSet<_> = self.pinned().into_iter().collect();
         let (mut earliest, mut any, mut old) = (None::<SystemTime>, false, false);
@@ -95,6 +100,7 @@ impl Promised {
                 self.manifests.push(object);
                 continue;
             }
+            at.goes_on(pace)?;
             let Some(manifest) = self.opened(at, &object).await? else { continue };
             let age = Age { modified: object.modified, now };
             // Its writer had slept, and its pages may be gone. (Two of this writer's own may be of one second.)
@@ -139,24 +145,26 @@ impl Promised {
         &mut self,
         at: &Reclaimer,
         anchor: (CommitNo, crate::types::Hash),
+        pace: Pace,
     ) -> Result<()> {
         let referred = &mut self.referred;
         let chain = Chain::new(at.bucket.clone(), at.keys.clone());
         let mut see = |key: &[u8], value: Option<&[u8]>| {
             let extent = value.map(|value| extent_of(key, value)).transpose()?.flatten();
             referred.extend(extent.map(|extent| extent.reference.pack));
-            Ok::<_, log::Error>(())
+            Ok::<_, Error>(())
         };
         let followed = chain.follow(anchor, |link| {
+            at.goes_on(pace)?;
             for change in &link.content.header.records {
                 see(&change.key, change.value.as_deref())?;
             }
             for bytes in &link.content.transactions {
                 Transaction::visit(bytes, &mut see)?;
             }
-            Ok::<_, log::Error>(())
+            Ok::<_, Error>(())
         });
-        followed.await.map_err(checkpoint::Error::from)?;
+        followed.await?;
         Ok(())
     }
 }

@@ -92,6 +92,9 @@ pub struct Reclaimed {
     /// The packs among them that are worth it most, the worst first.
     #[serde(skip)]
     pub worst: Vec<SparsePack>,
+    /// It ended early, as somebody waits for a run; the next one goes on.
+    #[serde(skip)]
+    pub gave_way: bool,
     /// What the user should know of the bucket.
     pub trouble: Vec<String>,
     /// Why the store did not delete all that was to go, if so.
@@ -130,6 +133,6 @@ impl Reclaimed {
 
     /// Whether something will go when it is old enough, without any further change.
     pub fn leaves_something(&self) -> bool {
-        self.retained.objects + self.young.objects > 0 || self.refused.is_some()
+        self.retained.objects + self.young.objects > 0 || self.refused.is_some() || self.gave_way
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::place::{ReclaimPlan, Reclaimer, Tell};
 use super::promised::Promised;
 use super::reclaimed::Reclaimed;
+use super::runs::RunUnderWay;
 use super::sweep::Sweep;
 use super::{Error, Result};
 use crate::upload::Staging;
@@ -31,11 +32,17 @@ impl Drop for UnderWay<'_> {
 }
 
 impl Reclaimer {
-    /// Deletes what no promised state needs (K4, K5), as of the newest checkpoint. One run at a time: the caller sees to it.
+    /// Deletes what no promised state needs (K4, K5), as of the newest checkpoint. In the background it ends after its step
+    /// when somebody waits for a run, and says so in the report.
     ///
     /// # Errors
     /// See [`Error`]. What the store refuses to delete is none, but told in the report.
-    pub async fn run(&self, plan: ReclaimPlan, tell: Tell<'_>) -> Result<Reclaimed> {
+    pub async fn run(
+        &self,
+        plan: ReclaimPlan,
+        _one: &RunUnderWay<'_>,
+        tell: Tell<'_>,
+    ) -> Result<Reclaimed> {
         let mut tries = 0;
         loop {
             match self.once(plan, tell).await {
@@ -56,9 +63,17 @@ impl Reclaimer {
 
     async fn once(&self, plan: ReclaimPlan, tell: Tell<'_>) -> Result<Reclaimed> {
         let _under_way = UnderWay::begin(&self.staging);
-        self.settle().await?;
-        let Some(promised) = Promised::make(self, plan.dry_run).await? else {
-            return Ok(Reclaimed { dry_run: plan.dry_run, ..Reclaimed::default() });
+        let nothing = Reclaimed { dry_run: plan.dry_run, ..Reclaimed::default() };
+        let gave_way = Reclaimed { gave_way: true, ..nothing.clone() };
+        match self.runs.unless_wanted(plan.pace, self.settle()).await {
+            Some(settled) => settled?,
+            None => return Ok(gave_way),
+        }
+        let promised = match Promised::make(self, plan).await {
+            Ok(Some(promised)) => promised,
+            Ok(None) => return Ok(nothing),
+            Err(Error::Wanted) => return Ok(gave_way),
+            Err(error) => return Err(error),
         };
         Sweep::new(self, &promised, plan, tell).run().await
     }

@@ -1,7 +1,7 @@
 //! Goes over the objects of each kind, page by page, and judges them (K4).
 
 use super::Result;
-use super::deletion::{Batch, names_of};
+use super::deletion::{Batch, EndedEarly, names_of};
 use super::fate::{Age, COMMITS_KEPT, PackFate, PackJudge};
 use super::place::{ReclaimPlan, Reclaimer, Tell};
 use super::promised::Promised;
@@ -59,7 +59,8 @@ impl<'a> Sweep<'a> {
         self.packs().await?;
         self.listed("superblock/", Kind::Others, Self::superblock_goes).await?;
         self.listed("probe/", Kind::Others, Self::probe_goes).await?;
-        let is_done = !self.plan.dry_run && self.report.refused.is_none();
+        let ended_early = self.report.refused.is_some() || self.report.gave_way;
+        let is_done = !self.plan.dry_run && !ended_early;
         if is_done && self.report.packs.objects > 0 {
             self.at.put_horizon(self.promised, Some(self.promised.from)).await?;
         } else if is_done && !self.promised.ended.is_empty() && self.report.gone().objects == 0 {
@@ -67,6 +68,12 @@ impl<'a> Sweep<'a> {
         }
         self.report.keep_worst();
         Ok(self.report)
+    }
+
+    /// Whether it is to end, as it is for nobody, and somebody waits. What was found is found again.
+    fn gives_way(&mut self) -> bool {
+        self.report.gave_way |= self.at.runs.gives_way(self.plan.pace);
+        self.report.gave_way
     }
 
     async fn packs(&mut self) -> Result<()> {
@@ -78,6 +85,9 @@ impl<'a> Sweep<'a> {
         while let Some((objects, now)) = lister.next().await? {
             let mut blocks = Pins::new();
             for object in objects {
+                if self.gives_way() {
+                    return Ok(());
+                }
                 let Some(pack) = pack_of(&object.name) else { continue };
                 let row = pack_row(&self.promised.base, pack, &mut blocks).await?;
                 let mut fate = promise.fate(row.as_ref(), Age { modified: object.modified, now });
@@ -126,6 +136,9 @@ impl<'a> Sweep<'a> {
         let mut lister = Lister::of(&self.at.bucket, prefix);
         let mut batch = Batch::default();
         while let Some((objects, now)) = lister.next().await? {
+            if self.gives_way() {
+                return Ok(());
+            }
             for object in objects {
                 if goes(self, &object, Age { modified: object.modified, now }) {
                     batch.push(object.name, object.length);
@@ -163,7 +176,7 @@ impl<'a> Sweep<'a> {
     }
 
     async fn carry_out(&mut self, batch: Batch, kind: Kind) -> Result<()> {
-        if batch.is_empty() || self.report.refused.is_some() {
+        if batch.is_empty() || self.report.refused.is_some() || self.gives_way() {
             return Ok(());
         }
         let mut gone = ObjectTally::default();
@@ -172,7 +185,11 @@ impl<'a> Sweep<'a> {
         } else {
             let went = |bytes| gone.count(bytes);
             let deleted = self.at.delete(self.promised, batch, self.plan.pace, went);
-            self.report.refused = deleted.await?;
+            match deleted.await? {
+                Some(EndedEarly::Refused(why)) => self.report.refused = Some(why),
+                Some(EndedEarly::Wanted) => self.report.gave_way = true,
+                None => {}
+            }
         }
         let place = match kind {
             Kind::Packs => &mut self.report.packs,

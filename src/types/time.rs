@@ -22,6 +22,11 @@ impl Timestamp {
         SystemTime::now().into()
     }
 
+    /// What a store's answer says of its clock; this machine's clock, if it does not say.
+    pub fn of_store(said: SystemTime) -> Self {
+        if said > UNIX_EPOCH { said.into() } else { Self::now() }
+    }
+
     /// So much later; the end of time at most.
     #[must_use]
     pub fn after(self, by: Duration) -> Self {

@@ -174,6 +174,7 @@ fn reclaimer(
         staging: staging.clone(),
         journal: journal.clone(),
         uploader: uploader.clone(),
+        runs: Arc::default(),
     }
 }
 

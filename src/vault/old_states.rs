@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{Error, Result, Vault};
+use crate::checkpoint::manifests;
 use crate::index::{self, PINS_MAX};
 use crate::reclaim::{Pace, ReclaimPlan, Reclaimed};
 use crate::records::Pin;
@@ -80,8 +81,10 @@ impl Vault {
             self.content.close_packs()?;
             self.uploaded(writer.journal.appended()).await?;
             let commit = writer.checkpointer.checkpoint_as_of_head().await?;
-            let now = Timestamp::from(self.head.lock().seen);
-            let ends = keep.map(|keep| now.after(keep));
+            let ends = match keep {
+                Some(keep) => Some(self.store_clock().await?.after(keep)),
+                None => None,
+            };
             let pin = Pin { commit, created: Timestamp::now(), ends };
             if let Some(seq) = self.pin(name, &pin).await? {
                 self.uploaded(seq).await?;
@@ -89,6 +92,12 @@ impl Vault {
             }
         }
         Err(Error::Snapshot("old states were deleted in the same moment; try again".to_owned()))
+    }
+
+    /// What the store's clock says now: the last commit may be days old.
+    async fn store_clock(&self) -> Result<Timestamp> {
+        let (_, now) = manifests(&self.options().bucket).await?;
+        Ok(Timestamp::of_store(now))
     }
 
     async fn name_is_free(&self, name: &[u8]) -> Result<()> {

@@ -10,7 +10,7 @@ use super::Result;
 use super::checkpointer::Checkpointer;
 use super::rewriting::Rewriting;
 use crate::index::Index;
-use crate::reclaim::{self, Pace, ReclaimPlan, Reclaimed, Reclaimer};
+use crate::reclaim::{self, Pace, ReclaimPlan, Reclaimed, Reclaimer, RunUnderWay};
 use crate::types::{CommitNo, OldStatesStatus, with_causes};
 
 /// How long after the mount the first run in the background may begin.
@@ -20,6 +20,8 @@ const SHORTEST: Duration = Duration::from_secs(10);
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 /// After a run that took long, the next one waits so many times as long.
 const REST: u32 = 20;
+/// After one that gave way to somebody, the next one waits so long.
+const AFTER_GIVING_WAY: Duration = Duration::from_secs(60);
 /// With a retention up to this, a run by hand waits for what it has just found to be old enough.
 const WAITED_FOR: Duration = Duration::from_secs(5);
 /// Below this retention a checkpoint is made for the sake of deletion; above, those that are made anyway do (K1).
@@ -32,8 +34,6 @@ pub(super) struct Reclaiming {
     checkpointer: Arc<Checkpointer>,
     index: Index,
     state: Mutex<ReclaimState>,
-    /// Held by a run: one at a time.
-    one: tokio::sync::Mutex<()>,
 }
 
 /// How deletion fares.
@@ -52,8 +52,7 @@ impl Reclaiming {
         checkpointer: Arc<Checkpointer>,
     ) -> Arc<Self> {
         let index = reclaimer.index.clone();
-        let (state, one) = (Mutex::default(), tokio::sync::Mutex::default());
-        Arc::new(Self { reclaimer, rewriting, checkpointer, index, state, one })
+        Arc::new(Self { reclaimer, rewriting, checkpointer, index, state: Mutex::default() })
     }
 
     /// How it fares.
@@ -61,48 +60,33 @@ impl Reclaiming {
         self.state.lock().told.clone()
     }
 
-    /// One run; by hand if somebody waits for it.
+    /// One run; by hand if somebody waits for it. In the background it ends after its step when somebody waits for one.
     pub(super) async fn run(
         &self,
         plan: ReclaimPlan,
         tell: &(dyn Fn(&Reclaimed) + Send + Sync),
     ) -> Result<Reclaimed> {
-        let _one = self.one.lock().await;
         let retention = self.retention().await?;
         let by_hand = plan.pace == Pace::Full;
+        if !by_hand && retention < CHECKPOINTS_BELOW {
+            // Before it is the one that runs: that may take long.
+            self.checkpointer.checkpoint_if_changed().await?;
+        }
+        let one = self.reclaimer.runs.begin(plan.pace).await;
         if by_hand {
             // What was just removed is in the checkpoint.
             self.reclaimer.settle().await?;
         }
-        if !plan.dry_run && (by_hand || retention < CHECKPOINTS_BELOW) {
+        if by_hand && !plan.dry_run {
             self.checkpointer.checkpoint_if_changed().await?;
-        }
-        if by_hand && !plan.dry_run && retention <= WAITED_FOR {
-            // Until the checkpoint is older than the retention, by a clock that counts in seconds.
-            sleep(retention + Duration::from_secs(1)).await;
+            if retention <= WAITED_FOR {
+                // Until the checkpoint is older than the retention, by a clock that counts in seconds.
+                sleep(retention + Duration::from_secs(1)).await;
+            }
         }
         let head = self.checkpointer.head();
         self.state.lock().told.running = true;
-        let mut done = self.reclaimer.run(plan, tell).await;
-        if !plan.dry_run && matches!(done, Err(reclaim::Error::OldBase)) {
-            // There is none since the claim, or the disk had no room for the move to it.
-            if let Err(error) = self.checkpointer.checkpoint().await {
-                let mut state = self.state.lock();
-                state.told.running = false;
-                state.told.trouble = Some(with_causes(&error));
-                return Err(error);
-            }
-            done = self.reclaimer.run(plan, tell).await;
-        }
-        if let Ok(report) = &mut done
-            && !plan.dry_run
-        {
-            // What was deleted is deleted, and is told, whatever becomes of this.
-            match self.rewriting.run(&report.worst, !by_hand).await {
-                Ok(bytes) => report.rewritten = bytes,
-                Err(error) => report.trouble.push(with_causes(&error)),
-            }
-        }
+        let done = self.alone(plan, &one, tell).await;
         let mut state = self.state.lock();
         state.told.running = false;
         match &done {
@@ -119,7 +103,32 @@ impl Reclaiming {
             }
             Err(error) => state.told.trouble = Some(with_causes(error)),
         }
-        Ok(done?)
+        done
+    }
+
+    /// Deletes what may go, and then empties what is mostly dead.
+    async fn alone(
+        &self,
+        plan: ReclaimPlan,
+        one: &RunUnderWay<'_>,
+        tell: &(dyn Fn(&Reclaimed) + Send + Sync),
+    ) -> Result<Reclaimed> {
+        let mut done = self.reclaimer.run(plan, one, tell).await;
+        if !plan.dry_run && matches!(done, Err(reclaim::Error::OldBase)) {
+            // There is none since the claim, or the disk had no room for the move to it.
+            self.checkpointer.checkpoint().await?;
+            done = self.reclaimer.run(plan, one, tell).await;
+        }
+        let mut report = done?;
+        if !plan.dry_run && !report.gave_way {
+            let runs = &self.reclaimer.runs;
+            let (bytes, ended) = self.rewriting.run(&report.worst, plan.pace, runs).await;
+            report.rewritten = bytes;
+            report.gave_way = runs.gives_way(plan.pace);
+            // What was deleted is deleted, and is told, whatever becomes of this.
+            report.trouble.extend(ended.err().map(|error| with_causes(&error)));
+        }
+        Ok(report)
     }
 
     async fn retention(&self) -> Result<Duration> {
@@ -141,10 +150,15 @@ impl Reclaiming {
             }
             let began = Instant::now();
             let plan = ReclaimPlan { dry_run: false, pace: Pace::Background };
-            if let Err(error) = self.run(plan, &|_| {}).await {
-                tracing::warn!(error = %with_causes(&error), "old objects were not deleted; later again");
-            }
+            let done = self.run(plan, &|_| {}).await;
             pause = pause.max(began.elapsed() * REST).min(LONGEST);
+            match done {
+                Ok(report) if report.gave_way => pause = AFTER_GIVING_WAY,
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::warn!(error = %with_causes(&error), "old objects were not deleted; later again");
+                }
+            }
         }
     }
 }
@@ -155,6 +169,9 @@ fn take(status: &mut OldStatesStatus, report: &Reclaimed) {
     status.runs += 1;
     status.deleted_objects += gone.objects;
     status.deleted_bytes += gone.bytes;
+    if report.gave_way {
+        return; // it has not seen all
+    }
     status.retained_bytes = report.retained.bytes;
     status.pinned_bytes = report.pinned.bytes;
     status.sparse_bytes = report.sparse.bytes;

@@ -12,13 +12,13 @@ use tokio::time::{Instant, sleep};
 use super::Result;
 use super::pack_footer::read_footer;
 use crate::crypto::Keys;
-use crate::reclaim::SparsePack;
+use crate::reclaim::{Pace, Runs, SparsePack};
 use crate::store::Bucket;
 use crate::types::{EXTENT_MAX, InodeNo, PackId};
 use crate::vfs::Vfs;
 
-/// Packs that were tried and are remembered, so that they are not tried over and over.
-const TRIED: usize = 65_536;
+/// Packs that were gone through and are remembered, so that they are not gone through over and over.
+const DONE: usize = 65_536;
 /// In the background, of so much time one part is spent.
 const SHARE: u32 = 10;
 
@@ -27,39 +27,69 @@ pub(super) struct Rewriting {
     pub(super) bucket: Bucket,
     pub(super) keys: Keys,
     pub(super) vfs: Vfs,
-    tried: Mutex<HashSet<PackId>>,
+    done: Mutex<HashSet<PackId>>,
 }
 
 impl Rewriting {
     pub(super) fn new(bucket: Bucket, keys: Keys, vfs: Vfs) -> Self {
-        Self { bucket, keys, vfs, tried: Mutex::default() }
+        Self { bucket, keys, vfs, done: Mutex::default() }
     }
 
-    /// Writes anew what lives in these packs; returns its bytes. `paced`: nobody waits for it.
-    pub(super) async fn run(&self, packs: &[SparsePack], paced: bool) -> Result<u64> {
+    /// Writes anew what lives in these packs; its bytes, and why it ended before the last, if something failed. It ends early
+    /// while staging is in need of room, and in the background when somebody waits for a run: what is left is for a later run.
+    pub(super) async fn run(
+        &self,
+        packs: &[SparsePack],
+        pace: Pace,
+        runs: &Runs,
+    ) -> (u64, Result<()>) {
         let all: HashSet<PackId> = packs.iter().map(|sparse| sparse.pack).collect();
         let mut moved = 0;
-        for sparse in packs {
-            if !self.is_new(sparse.pack) {
-                continue;
-            }
+        for sparse in packs.iter().filter(|sparse| !self.done.lock().contains(&sparse.pack)) {
             let began = Instant::now();
-            for (ino, window) in self.windows(sparse).await? {
-                moved += self.vfs.move_out(ino, window * EXTENT_MAX, &all).await?;
+            let goes_on = || !self.vfs.is_pressed() && !runs.gives_way(pace);
+            if !goes_on() {
+                break;
             }
-            if paced {
-                sleep((began.elapsed() * (SHARE - 1)).min(Duration::from_secs(60))).await;
+            match self.empty(sparse, &all, &mut moved, goes_on).await {
+                Ok(true) => self.remember(sparse.pack),
+                Ok(false) => {}
+                Err(error) => return (moved, Err(error)),
+            }
+            if pace == Pace::Background {
+                let rest = (began.elapsed() * (SHARE - 1)).min(Duration::from_secs(60));
+                let _ = runs.unless_wanted(pace, sleep(rest)).await;
             }
         }
-        Ok(moved)
+        (moved, Ok(()))
     }
 
-    fn is_new(&self, pack: PackId) -> bool {
-        let mut tried = self.tried.lock();
-        if tried.len() >= TRIED {
-            tried.clear();
+    /// Whether all was done for a pack that can be done.
+    async fn empty(
+        &self,
+        sparse: &SparsePack,
+        all: &HashSet<PackId>,
+        moved: &mut u64,
+        goes_on: impl Fn() -> bool,
+    ) -> Result<bool> {
+        let mut is_whole = true;
+        for (ino, window) in self.windows(sparse).await? {
+            if !goes_on() {
+                return Ok(false);
+            }
+            let out = self.vfs.move_out(ino, window * EXTENT_MAX, all).await?;
+            *moved += out.bytes;
+            is_whole &= out.is_whole;
         }
-        tried.insert(pack)
+        Ok(is_whole)
+    }
+
+    fn remember(&self, pack: PackId) {
+        let mut done = self.done.lock();
+        if done.len() >= DONE {
+            done.clear();
+        }
+        done.insert(pack);
     }
 
     /// The windows of files that the footer says the pack has parts of.

@@ -9,8 +9,22 @@ use super::{Result, Vfs};
 use crate::content::extents;
 use crate::types::{EXTENT_MAX, Extent, InodeNo, PackId};
 
+/// What came of moving a window of a file out of packs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MovedOut {
+    /// Bytes that were written anew.
+    pub bytes: u64,
+    /// Whether nothing of the window is left there.
+    pub is_whole: bool,
+}
+
 impl Vfs {
-    /// Writes anew what of a file, in the window of 16 MiB around `offset`, lies in these packs; as many bytes as it returns.
+    /// Whether staging is in need of room: then nothing should be written anew.
+    pub fn is_pressed(&self) -> bool {
+        self.inner.content.is_pressed()
+    }
+
+    /// Writes anew what of a file, in the window of 16 MiB around `offset`, lies in these packs.
     /// Nobody waits for it: it ends early while staging is in need of room, and leaves alone what changes meanwhile. The
     /// content stays what it is, to the byte, and so does every attribute.
     pub async fn move_out(
@@ -18,17 +32,19 @@ impl Vfs {
         ino: InodeNo,
         offset: u64,
         packs: &HashSet<PackId>,
-    ) -> Result<u64> {
+    ) -> Result<MovedOut> {
         let start = offset / EXTENT_MAX * EXTENT_MAX;
         let window = start..start.saturating_add(EXTENT_MAX);
-        let mut moved = 0;
+        let mut moved = MovedOut { bytes: 0, is_whole: true };
         for run in self.runs_in(ino, window, packs).await? {
-            if self.inner.content.is_pressed() {
+            if self.is_pressed() {
+                moved.is_whole = false;
                 break;
             }
             let copied = self.copy_run(ino, &run).await?;
-            if self.put_run(ino, &run, &copied).await? {
-                moved += run.length();
+            match self.put_run(ino, &run, &copied).await? {
+                true => moved.bytes += run.length(),
+                false => moved.is_whole = false,
             }
         }
         Ok(moved)

@@ -101,12 +101,12 @@ impl<'a> States<'a> {
         let Ok(key) = Pin::key(name.as_bytes()) else { return Ok(None) };
         let found = self.index.read(|view| view.get(&key)).await.map_err(Error::from)?;
         let pin: Option<Pin> = found.map(|value| decode_value("pin", &value)).transpose()?;
-        Ok(pin.filter(|pin| pin.is_kept(self.now.into())))
+        Ok(pin.filter(|pin| pin.is_kept(Timestamp::of_store(self.now))))
     }
 
     async fn pins(&self) -> Result<Vec<(Vec<u8>, Pin)>> {
         let mut pins = self.index.read(|view| view.pins()).await.map_err(Error::from)?;
-        pins.retain(|(_, pin)| pin.is_kept(self.now.into()));
+        pins.retain(|(_, pin)| pin.is_kept(Timestamp::of_store(self.now)));
         Ok(pins)
     }
 

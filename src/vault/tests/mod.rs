@@ -9,6 +9,7 @@ mod looking_back;
 mod opening;
 mod random;
 mod reclaim;
+mod reclaim_gives_way;
 mod reclaim_random;
 mod simulation;
 mod staged;
