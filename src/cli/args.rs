@@ -110,6 +110,9 @@ pub(super) enum Command {
     Snapshot(SnapshotArgs),
     /// Give the AWS credentials of this shell to a running mount or service
     Credentials(CredentialsArgs),
+    /// What a mount or service in the foreground becomes once its daemon runs: it waits for it
+    #[command(hide = true)]
+    Attend(AttendArgs),
     /// The background process; started by mount or serve, which send it what to do
     #[command(hide = true)]
     Daemon(DaemonArgs),
@@ -354,6 +357,18 @@ pub(super) struct CredentialsArgs {
     pub mountpoint: Option<PathBuf>,
     #[command(flatten)]
     pub bucket: BucketArg,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct AttendArgs {
+    /// The daemon's number: a child of this process.
+    pub daemon: u32,
+    /// Where its log is.
+    pub log: String,
+    /// What it has mounted, or serves.
+    pub name: String,
+    /// The beginning of its next message, which had come already.
+    pub begun: String,
 }
 
 #[derive(Debug, Args)]

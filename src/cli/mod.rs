@@ -6,8 +6,8 @@
 macro_rules! say {
     ($($text:tt)*) => {{
         use std::io::Write as _;
-        let text = $crate::types::printable(&format!("{}\n", format_args!($($text)*)));
-        let _ = std::io::stdout().write_all(text.as_bytes());
+        let text = format!("{}\n", format_args!($($text)*));
+        let _ = std::io::stdout().write_all($crate::types::printable(&text).as_bytes());
     }};
 }
 
@@ -15,8 +15,8 @@ macro_rules! say {
 macro_rules! complain {
     ($($text:tt)*) => {{
         use std::io::Write as _;
-        let text = $crate::types::printable(&format!("{}\n", format_args!($($text)*)));
-        let _ = std::io::stderr().write_all(text.as_bytes());
+        let text = format!("{}\n", format_args!($($text)*));
+        let _ = std::io::stderr().write_all($crate::types::printable(&text).as_bytes());
     }};
 }
 
@@ -49,11 +49,13 @@ use clap::Parser;
 use crate::os;
 
 use args::{Arguments, Command};
+use daemon::launch::LaunchedDaemon;
 use exit::{CliResult, Exit, Failure};
 use paths::UserPaths;
 
 /// Does what the command line says.
 pub fn main() -> ExitCode {
+    os::keep_secrets();
     os::survive_file_limit();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
@@ -95,6 +97,7 @@ fn run(arguments: &Arguments) -> CliResult {
         Command::Retention(args) => wait_for(commands::retention(global, paths, args)),
         Command::Snapshot(args) => wait_for(commands::snapshot(global, paths, args)),
         Command::Credentials(args) => wait_for(commands::credentials(global, paths, args)),
+        Command::Attend(args) => wait_for(LaunchedDaemon::attend(args)),
         Command::Daemon(_) => Ok(()), // `main` has done it
     }
 }

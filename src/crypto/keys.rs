@@ -26,9 +26,15 @@ impl MasterKey {
         Self::from_bytes(random())
     }
 
-    /// One that came out of a key slot, or over a pipe.
+    /// One that came out of a key slot.
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(SymmetricKey::new(bytes))
+    }
+
+    /// One that `fill` writes where it is to lie, so that no copy is left elsewhere; `None` when it says that there is none.
+    pub fn written(fill: impl FnOnce(&mut [u8; 32]) -> Option<()>) -> Option<Self> {
+        let mut key = SymmetricKey::new([0; 32]);
+        fill(&mut key).map(|()| Self(key))
     }
 
     /// The bytes; for a pipe to the daemon, never for a file or a log.

@@ -4,23 +4,30 @@ use std::ops::{Deref, DerefMut};
 
 use hkdf::Hkdf;
 use sha2::Sha512;
-use zeroize::Zeroizing;
+use zeroize::Zeroize;
 
 use super::labels::Label;
+use crate::os::LockedKey;
 use crate::types::KeyEpoch;
 
-/// 32 bytes in one place in memory, so that moving them leaves no copy; wiped when dropped.
-pub(super) struct SymmetricKey(Box<Zeroizing<[u8; 32]>>);
+/// 32 bytes in one place in memory, a locked page of keys, so that moving them leaves no copy; wiped when dropped.
+pub(super) struct SymmetricKey(LockedKey);
 
 impl SymmetricKey {
-    pub(super) fn new(bytes: [u8; 32]) -> Self {
-        Self(Box::new(Zeroizing::new(bytes)))
+    /// Takes the bytes, and wipes them here. Where the caller had them, the caller wipes them.
+    pub(super) fn new(mut bytes: [u8; 32]) -> Self {
+        let mut key = LockedKey::zeroed();
+        key.copy_from_slice(&bytes);
+        bytes.zeroize();
+        Self(key)
     }
 }
 
 impl Clone for SymmetricKey {
     fn clone(&self) -> Self {
-        Self::new(**self.0)
+        let mut key = LockedKey::zeroed();
+        key.copy_from_slice(&self[..]);
+        Self(key)
     }
 }
 

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags, fcntl_setfl};
-use rustix::io::{fcntl_dupfd_cloexec, fcntl_getfd};
+use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_getfd, fcntl_setfd};
 use rustix::process::{
     DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit, setsid, umask,
 };
@@ -21,10 +21,26 @@ pub fn become_daemon() -> io::Result<()> {
     let _ = setsid(); // fails only when this process leads a group already: a session is a courtesy
     umask(Mode::RWXG | Mode::RWXO);
     syscalls::ignore(libc::SIGHUP);
-    // A core dump would put the key and plaintext on the disk.
-    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     raise_limits();
     std::env::set_current_dir("/")
+}
+
+/// No core dump, which would put keys and plaintext on the disk, and no look at its memory for other processes of this user
+/// (`PR_SET_DUMPABLE`, prctl(2)). A program that is started from here is what it was.
+pub fn keep_secrets() {
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    let limit = getrlimit(Resource::Core);
+    let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), ..limit });
+}
+
+/// Has standard input come from `from`, in the program that takes this one's place, too.
+pub fn put_stdin(from: &impl AsFd) -> io::Result<()> {
+    Ok(dup2_stdin(from)?)
+}
+
+/// Leaves it open in the program that takes this one's place.
+pub fn leave_open(file: &impl AsFd) -> io::Result<()> {
+    Ok(fcntl_setfd(file, FdFlags::empty())?)
 }
 
 /// Beyond `ulimit -f` a write is to fail, not to kill.

@@ -6,6 +6,7 @@ mod dirs;
 mod disk;
 mod files;
 mod full;
+mod locked_key;
 mod machine;
 mod medium;
 mod mounts;
@@ -20,7 +21,8 @@ mod tasks;
 mod testing;
 
 pub use daemon::{
-    become_daemon, file_limit, move_stderr, survive_file_limit, take_stdin, take_stdout,
+    become_daemon, file_limit, keep_secrets, leave_open, move_stderr, put_stdin,
+    survive_file_limit, take_stdin, take_stdout,
 };
 pub use dirs::{is_immutable, make_immutable, make_private, sync_dir};
 pub use disk::{Directory, Disk, DiskFile, open_to_read};
@@ -29,17 +31,18 @@ pub use files::{
     sync_tree, try_lock,
 };
 pub use full::{is_full, take_room};
+pub use locked_key::LockedKey;
 pub use machine::{Space, boot_id, free_bytes, keep_free, space};
 pub use mounts::{MountInfo, is_dead_mount, mounted_at, mounts, unmount};
 pub use process::{
     ProcessHandle, ProcessStat, Signal, effective_ids, pid_namespace, random, real_ids,
-    resident_memory, signal_child, started,
+    resident_memory, signal_child, started, wait_for_child,
 };
 pub use socket::{acknowledged, addresses, connect_abstract, end_accepting, peer_user};
 #[cfg(feature = "testing")]
 pub use steps::{Observing, observe};
 pub use steps::{PipelineStep, before, reached};
-pub use syscalls::{local_time, stdout_was_closed, trim_malloc, tune_malloc};
+pub use syscalls::{hold_signals, local_time, stdout_was_closed, trim_malloc, tune_malloc};
 pub use tasks::{
     Panicked, blocking, panics, restarted, restarted_here, thread, watched, watched_here,
 };

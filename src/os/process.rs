@@ -3,6 +3,8 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -11,7 +13,8 @@ use rustix::io::Errno;
 #[cfg(test)]
 use super::testing::Simulated;
 use rustix::process::{
-    Pid, PidfdFlags, getegid, geteuid, getgid, getuid, kill_process, pidfd_open, pidfd_send_signal,
+    Pid, PidfdFlags, WaitOptions, getegid, geteuid, getgid, getuid, kill_process, pidfd_open,
+    pidfd_send_signal, waitpid,
 };
 
 pub use rustix::process::Signal;
@@ -105,6 +108,20 @@ pub fn started(pid: u32) -> Option<u64> {
 pub fn signal_child(pid: u32, signal: Signal) {
     if let Some(pid) = pid.try_into().ok().and_then(Pid::from_raw) {
         let _ = kill_process(pid, signal);
+    }
+}
+
+/// Waits for the end of a child that nobody has waited for.
+pub fn wait_for_child(pid: u32) -> io::Result<ExitStatus> {
+    let Some(pid) = pid.try_into().ok().and_then(Pid::from_raw) else {
+        return Err(Errno::CHILD.into());
+    };
+    loop {
+        match waitpid(Some(pid), WaitOptions::empty()) {
+            Ok(Some((_, status))) => return Ok(ExitStatus::from_raw(status.as_raw())),
+            Ok(None) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
 }
 

@@ -19,6 +19,45 @@ pub(super) fn ignore(signal: i32) {
     unsafe { libc::signal(signal, libc::SIG_IGN) };
 }
 
+/// Whether SIGINT and SIGTERM wait, in this thread and in the program that takes this process's place (execve(2)), instead
+/// of being delivered.
+pub fn hold_signals(held: bool) {
+    let how = if held { libc::SIG_BLOCK } else { libc::SIG_UNBLOCK };
+    let mut set = MaybeUninit::<libc::sigset_t>::zeroed();
+    // SAFETY: sigemptyset(3) makes the set whole; the others read it and change this thread's mask alone.
+    unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        libc::sigaddset(set.as_mut_ptr(), libc::SIGINT);
+        libc::sigaddset(set.as_mut_ptr(), libc::SIGTERM);
+        libc::pthread_sigmask(how, set.as_ptr(), std::ptr::null_mut());
+    }
+}
+
+/// How large a page for keys is.
+const SECRET_PAGE: usize = 4096;
+
+/// A page of zeros for keys alone: locked, where the limits allow that, and in no core dump. It is never given back.
+pub(super) fn secret_page() -> &'static mut [[u8; 32]] {
+    let (rights, kind) =
+        (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+    // SAFETY: a new mapping, at an address that the kernel chooses, is nobody else's.
+    let page = unsafe { libc::mmap(std::ptr::null_mut(), SECRET_PAGE, rights, kind, -1, 0) };
+    if page == libc::MAP_FAILED {
+        tracing::warn!("no page for keys: they lie in common memory");
+        return Box::leak(Box::new([[0; 32]; SECRET_PAGE / 32]));
+    }
+    // SAFETY: both change what the kernel does with this page, which is ours.
+    let locked = unsafe {
+        libc::madvise(page, SECRET_PAGE, libc::MADV_DONTDUMP);
+        libc::mlock(page, SECRET_PAGE) == 0
+    };
+    if !locked {
+        tracing::warn!("keys cannot be locked in memory (ulimit -l): they may be swapped out");
+    }
+    // SAFETY: page-aligned, zeroed, of this length, and never unmapped nor given out twice.
+    unsafe { std::slice::from_raw_parts_mut(page.cast(), SECRET_PAGE / 32) }
+}
+
 /// Whether this process was started without a standard output.
 static STDOUT_CLOSED: AtomicBool = AtomicBool::new(false);
 

@@ -1,5 +1,6 @@
 //! An error and what caused it.
 
+use std::borrow::Cow;
 use std::error::Error;
 use std::io;
 use std::iter::successors;
@@ -22,16 +23,20 @@ pub fn cause<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option
 
 /// A text for people, of somebody else's words: what a terminal would obey, or what turns the order of letters, is escaped.
 /// Lines stay lines.
-pub fn printable(text: &str) -> String {
+pub fn printable(text: &str) -> Cow<'_, str> {
     let is_obeyed = |c: char| {
         c.is_control() && !matches!(c, '\n' | '\t')
             || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
     };
+    // Not copied without need: it may be a secret that is shown once.
+    if !text.contains(is_obeyed) {
+        return Cow::Borrowed(text);
+    }
     let mut printed = String::with_capacity(text.len());
     for c in text.chars() {
         if is_obeyed(c) { printed.extend(c.escape_default()) } else { printed.push(c) }
     }
-    printed
+    Cow::Owned(printed)
 }
 
 /// An error with its causes in one line. A cause that the line has already is left out: many errors quote theirs.
@@ -44,7 +49,7 @@ pub fn with_causes(error: &(dyn Error + 'static)) -> String {
             line = format!("{line}: {text}");
         }
     }
-    printable(&line.replace('\n', " "))
+    printable(&line.replace('\n', " ")).into_owned()
 }
 
 #[cfg(test)]

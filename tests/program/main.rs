@@ -23,6 +23,7 @@ mod network;
 mod old_states;
 mod panics;
 mod read_vault;
+mod secrets_in_memory;
 mod semantics;
 mod serve;
 mod store;

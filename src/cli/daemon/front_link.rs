@@ -1,7 +1,7 @@
 //! What makes a process a daemon: session, descriptors, limits, environment.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, Read, Write};
 use std::sync::Arc;
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -64,15 +64,14 @@ impl FrontSender {
 pub(crate) fn become_daemon() -> io::Result<FrontLink> {
     os::tune_malloc();
     os::become_daemon()?;
-    let (input, output) = (os::take_stdin()?, os::take_stdout()?);
-    let mut input = BufReader::new(input);
+    let (mut input, output) = (os::take_stdin()?, os::take_stdout()?);
     let spec = Spec::receive(&mut input)?;
     Ok(FrontLink { spec, to_front: FrontSender(Arc::new(output)), front: watch(input)? })
 }
 
 /// The channel closes when the front process's end of the pipe does. A thread of its own:
 /// it sleeps in read(2) for as long as the front process lives.
-fn watch(mut input: impl BufRead + Send + 'static) -> io::Result<Presence> {
+fn watch(mut input: impl Read + Send + 'static) -> io::Result<Presence> {
     let (alive, front) = mpsc::channel(1);
     std::thread::Builder::new().name("front".into()).stack_size(64 << 10).spawn(move || {
         let mut byte = [0];

@@ -2,33 +2,43 @@
 //! with `--foreground`, until it is over.
 
 use std::fs::OpenOptions;
-use std::io::{self, Write};
+use std::io::{self, Cursor, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{ChildStdin, Command, Stdio};
+use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Chain, Lines};
 use tokio::net::unix::pipe;
 use tokio::signal::unix::{self, SignalKind, signal};
+use tokio::time::timeout;
 
 use super::environment;
 use super::front_link::SECRET_VARIABLES;
 use super::logfile;
 use super::spec::{DaemonMessage, Spec};
+use crate::cli::args::AttendArgs;
 use crate::cli::daemon_report::DaemonReport;
 use crate::cli::exit::{CliResult, Exit, Failure};
 use crate::cli::progress::UploadBar;
 use crate::os::{self, Signal, make_private};
 
+/// What the daemon says: what of it had been read before this process took over, then the rest.
+type Messages = BufReader<Chain<Cursor<Vec<u8>>, pipe::Receiver>>;
+
+/// How long a signal that came just before may take to be heard.
+const HEARD: Duration = Duration::from_millis(20);
+
 /// A daemon that was started.
 pub(crate) struct LaunchedDaemon {
-    child: Child,
-    messages: Lines<BufReader<pipe::Receiver>>,
-    /// While it is open the daemon knows that somebody waits for it.
-    stdin: ChildStdin,
+    /// A child that nobody has waited for yet, so its number is no other process's.
+    daemon: u32,
+    messages: Lines<Messages>,
+    /// While it is open the daemon knows that somebody waits for it. `None`: it was left open for this process.
+    stdin: Option<ChildStdin>,
     /// SIGINT and SIGTERM, when they are the daemon's.
-    signals: Option<(unix::Signal, unix::Signal)>,
+    signals: Option<Signals>,
     /// The last failure that the daemon told.
     failure: Option<Failure>,
     log: String,
@@ -38,13 +48,7 @@ impl LaunchedDaemon {
     /// Starts this program anew as a daemon, and tells it what to do. Inside a runtime.
     pub(crate) fn start(spec: &Spec) -> CliResult<Self> {
         // From the beginning, so that no signal ends this process before it heard how the daemon ended.
-        let heard = |kind| {
-            signal(kind).map_err(|error| Failure::io("signals cannot be listened for", &error))
-        };
-        let signals = match spec.foreground {
-            true => Some((heard(SignalKind::interrupt())?, heard(SignalKind::terminate())?)),
-            false => None,
-        };
+        let signals = if spec.foreground { Some(hear_signals()?) } else { None };
         let log = spec.dir.join(logfile::NAME);
         let failed = |error| Failure::io("the daemon cannot be started", &error);
         make_private(&spec.dir).map_err(|error| {
@@ -67,9 +71,21 @@ impl LaunchedDaemon {
         };
         spec.send(&mut stdin).map_err(failed)?;
         stdin.flush().map_err(failed)?;
-        let messages = pipe::Receiver::from_owned_fd(OwnedFd::from(output)).map_err(failed)?;
-        let messages = BufReader::new(messages).lines();
-        Ok(Self { child, messages, stdin, signals, failure: None, log: log.display().to_string() })
+        let messages = listen(Vec::new(), output.into()).map_err(failed)?;
+        let (stdin, log) = (Some(stdin), log.display().to_string());
+        Ok(Self { daemon: child.id(), messages, stdin, signals, failure: None, log })
+    }
+
+    /// What this process goes on as after [`LaunchedDaemon::stay`].
+    pub(crate) async fn attend(args: &AttendArgs) -> CliResult {
+        let failed = |error| Failure::io("the daemon cannot be waited for", &error);
+        let signals = Some(hear_signals()?);
+        os::hold_signals(false);
+        let messages = os::take_stdin().map_err(failed)?;
+        let messages = listen(args.begun.clone().into(), messages.into()).map_err(failed)?;
+        let (daemon, log) = (args.daemon, args.log.clone());
+        let mut attended = Self { daemon, messages, stdin: None, signals, failure: None, log };
+        attended.wait(&args.name).await
     }
 
     /// Waits until the mount or the service is usable. While this waits, the end of this process is the
@@ -91,8 +107,48 @@ impl LaunchedDaemon {
         drop(self.stdin);
     }
 
-    /// Stays until the daemon is over.
-    pub(crate) async fn stay(&mut self, name: &str) -> CliResult {
+    /// Stays until the daemon is over: as a program that never saw a secret. This one has had the passphrase, the master
+    /// key and the store's credentials in its memory and its environment, and a mount can last for months.
+    pub(crate) async fn stay(mut self, name: &str) -> CliResult {
+        os::hold_signals(true);
+        // One that came before is heard here, one that comes from now on by the other.
+        while let Ok(signal) = timeout(HEARD, next_signal(&mut self.signals)).await {
+            self.forward(signal);
+        }
+        let error = self.become_attendant(name);
+        // Nothing is lost by that.
+        tracing::debug!(%error, "this process stays what it is");
+        os::hold_signals(false);
+        self.wait(name).await
+    }
+
+    /// Returns only when it fails.
+    fn become_attendant(&mut self, name: &str) -> io::Error {
+        // Whole lines were taken so far, so what is ahead of the next one is in the buffer.
+        let reader = self.messages.get_ref();
+        let (ahead, pipe) = reader.get_ref().get_ref();
+        let mut begun = reader.buffer().to_vec();
+        begun.extend_from_slice(
+            ahead.get_ref().get(ahead.position() as usize..).unwrap_or_default(),
+        );
+        let begun = match String::from_utf8(begun) {
+            Ok(begun) => begun,
+            Err(error) => return io::Error::other(error),
+        };
+        let ready = os::put_stdin(pipe);
+        let Some(stdin) = &self.stdin else { return io::ErrorKind::NotFound.into() };
+        if let Err(error) = ready.and_then(|()| os::leave_open(stdin)) {
+            return error;
+        }
+        let mut command = Command::new("/proc/self/exe");
+        command.arg0("s3vault").args(["attend", &self.daemon.to_string(), &self.log, name, &begun]);
+        for name in SECRET_VARIABLES {
+            command.env_remove(name);
+        }
+        command.exec()
+    }
+
+    async fn wait(&mut self, name: &str) -> CliResult {
         let mut bar = None;
         while let Some(message) = self.next_message().await {
             match message {
@@ -113,35 +169,26 @@ impl LaunchedDaemon {
         if failure.exit == Exit::Done { Ok(()) } else { Err(failure) }
     }
 
-    /// Passes a signal on to the daemon. Nobody waited for that child yet, so its number is no other process's.
+    /// Passes a signal on to the daemon.
     fn forward(&self, signal: Signal) {
-        os::signal_child(self.child.id(), signal);
+        os::signal_child(self.daemon, signal);
     }
 
     /// The daemon's next message; signals that come meanwhile are passed on to it.
     async fn next_message(&mut self) -> Option<DaemonMessage> {
         loop {
             let (messages, signals) = (&mut self.messages, &mut self.signals);
-            let signalled = async {
-                match signals {
-                    Some((interrupt, terminate)) => tokio::select! {
-                        _ = interrupt.recv() => Signal::INT,
-                        _ = terminate.recv() => Signal::TERM,
-                    },
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
                 // No daemon sends a line that is no message: such a line counts as the end, as an end of file does.
                 line = messages.next_line() => return serde_json::from_str(&line.ok()??).ok(),
-                signal = signalled => self.forward(signal),
+                signal = next_signal(signals) => self.forward(signal),
             }
         }
     }
 
     /// The daemon closed its end: how did it end?
     fn over(&mut self) -> Failure {
-        let status = match self.child.wait() {
+        let status = match os::wait_for_child(self.daemon) {
             Ok(status) => status,
             Err(error) => return Failure::io("how the daemon ended cannot be told", &error),
         };
@@ -158,4 +205,28 @@ impl LaunchedDaemon {
             }
         }
     }
+}
+
+type Signals = (unix::Signal, unix::Signal);
+
+fn hear_signals() -> CliResult<Signals> {
+    let heard =
+        |kind| signal(kind).map_err(|error| Failure::io("signals cannot be listened for", &error));
+    Ok((heard(SignalKind::interrupt())?, heard(SignalKind::terminate())?))
+}
+
+/// The next SIGINT or SIGTERM, if they are listened for.
+async fn next_signal(signals: &mut Option<Signals>) -> Signal {
+    match signals {
+        Some((interrupt, terminate)) => tokio::select! {
+            _ = interrupt.recv() => Signal::INT,
+            _ = terminate.recv() => Signal::TERM,
+        },
+        None => std::future::pending().await,
+    }
+}
+
+fn listen(begun: Vec<u8>, rest: OwnedFd) -> io::Result<Lines<Messages>> {
+    let rest = pipe::Receiver::from_owned_fd(rest)?;
+    Ok(BufReader::new(Cursor::new(begun).chain(rest)).lines())
 }

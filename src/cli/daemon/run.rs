@@ -15,6 +15,7 @@ use crate::cli::exit::{CliResult, Exit, Failure};
 use crate::cli::last;
 use crate::cli::past_dir;
 use crate::os::watched;
+use crate::vault::MasterKey;
 
 /// Threads for what waits for the disk (fsync, sealing): more would not make it faster.
 const BLOCKING_THREADS: usize = 16;
@@ -25,7 +26,7 @@ const LAST_WORD: Duration = Duration::from_secs(30);
 
 /// The hidden command `daemon`.
 pub(crate) fn main() -> Exit {
-    let FrontLink { spec, to_front, front } = match front_link::become_daemon() {
+    let FrontLink { mut spec, to_front, front } = match front_link::become_daemon() {
         Ok(link) => link,
         Err(error) => {
             complain!("s3vault: this command is for `s3vault mount` and `serve` to call: {error}");
@@ -33,7 +34,8 @@ pub(crate) fn main() -> Exit {
         }
     };
     let usable = Cell::new(false);
-    let outcome = begin(&spec, &to_front, front, &usable);
+    let key = spec.take_key();
+    let outcome = begin(&spec, key, &to_front, front, &usable);
     let exit = outcome.as_ref().map_or_else(|failure| failure.exit, |()| Exit::Done);
     if let Err(failure) = &outcome {
         tracing::error!(causes = ?failure.causes, "{failure}");
@@ -51,6 +53,7 @@ pub(crate) fn main() -> Exit {
 /// `usable` becomes true when the front process was told so.
 fn begin(
     spec: &Spec,
+    key: Option<MasterKey>,
     to_front: &FrontSender,
     front: front_link::Presence,
     usable: &Cell<bool>,
@@ -70,7 +73,7 @@ fn begin(
         .build()
         .map_err(|error| Failure::io("no runtime could be started", &error))?;
     let outcome =
-        runtime.block_on(watched("the daemon's life", run(spec, to_front, front, usable)));
+        runtime.block_on(watched("the daemon's life", run(spec, key, to_front, front, usable)));
     // What still runs then (a request that waits for the store) holds nothing that counts.
     runtime.shutdown_timeout(Duration::from_millis(500));
     outcome.unwrap_or_else(|panicked| {
@@ -82,6 +85,7 @@ fn begin(
 /// From the spec to the end.
 async fn run(
     spec: &Spec,
+    key: Option<MasterKey>,
     to_front: &FrontSender,
     mut front: front_link::Presence,
     usable: &Cell<bool>,
@@ -89,7 +93,7 @@ async fn run(
     let mut signals = front_link::signals()
         .map_err(|error| Failure::io("signals cannot be listened for", &error))?;
     let vault = tokio::select! {
-        vault = VaultHost::open(spec) => vault?,
+        vault = VaultHost::open(spec, key) => vault?,
         Some(signal) = signals.recv() => {
             return Err(Failure::new(Exit::Forced, format!("ended by {signal} before it was usable; nothing was changed")));
         }

@@ -1,7 +1,7 @@
 //! What front process and daemon tell each other: one JSON object a line.
 
 use std::fmt;
-use std::io::{self, BufRead, Read, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -12,7 +12,7 @@ use crate::cli::daemon_report::DaemonReport;
 use crate::cli::exit::Failure;
 use crate::gateway::ServeOptions;
 use crate::types::{Progress, StateAt, path_text};
-use crate::vault::S3Credentials;
+use crate::vault::{MasterKey, S3Credentials};
 
 /// A line is at most this long: a pipe takes it without a reader.
 const LINE_MAX: u64 = 64 << 10;
@@ -132,22 +132,29 @@ impl Hidden {
     }
 
     /// Back from hex; `None` when it is not 32 bytes of it.
-    pub(crate) fn to_key(&self) -> Option<Zeroizing<[u8; 32]>> {
+    pub(crate) fn to_key(&self) -> Option<MasterKey> {
         let digits = self.0.as_bytes();
-        let mut key = Zeroizing::new([0; 32]);
-        if digits.len() != 64 {
-            return None;
-        }
         let half =
             |digit: u8| char::from(digit).to_digit(16).and_then(|half| u8::try_from(half).ok());
-        for (byte, pair) in key.iter_mut().zip(digits.chunks_exact(2)) {
-            *byte = half(pair[0])? << 4 | half(pair[1])?;
-        }
-        Some(key)
+        MasterKey::written(|key| {
+            if digits.len() != 64 {
+                return None;
+            }
+            for (byte, pair) in key.iter_mut().zip(digits.chunks_exact(2)) {
+                *byte = half(pair[0])? << 4 | half(pair[1])?;
+            }
+            Some(())
+        })
     }
 }
 
 impl Spec {
+    /// Takes the master key out of it; `None` when there is none.
+    pub(crate) fn take_key(&mut self) -> Option<MasterKey> {
+        let text = std::mem::replace(&mut self.master, Hidden(Zeroizing::default()));
+        text.to_key()
+    }
+
     /// What the list of processes shows of it.
     pub(crate) fn shown(&self) -> &Path {
         self.mountpoint.as_ref().unwrap_or(&self.dir)
@@ -166,12 +173,17 @@ impl Spec {
     }
 
     /// Receives it from the front process.
-    pub(crate) fn receive(from: &mut impl BufRead) -> io::Result<Self> {
-        let mut line = Zeroizing::new(Vec::with_capacity(usize::try_from(LINE_MAX).unwrap_or(0)));
-        from.take(LINE_MAX).read_until(b'\n', &mut line)?;
-        if line.last() != Some(&b'\n') {
-            return Err(io::ErrorKind::UnexpectedEof.into());
+    pub(crate) fn receive(from: &mut impl Read) -> io::Result<Self> {
+        // Without a buffer of the reader's own, which would keep the key for as long as it lives. Nothing follows the line.
+        let mut line = Zeroizing::new(vec![0; usize::try_from(LINE_MAX).unwrap_or(0)]);
+        let mut length = 0;
+        while !line[..length].ends_with(b"\n") {
+            match from.read(&mut line[length..])? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                count => length += count,
+            }
         }
+        line.truncate(length);
         let spec = serde_json::from_slice(&line);
         line.zeroize();
         Ok(spec?)
@@ -208,7 +220,7 @@ mod tests {
     fn a_key_goes_over_the_pipe_and_is_never_shown() {
         let key: [u8; 32] = std::array::from_fn(|i| u8::try_from(i * 7 + 13).unwrap());
         let hidden = Hidden::from_key(&key);
-        assert_eq!(*hidden.to_key().unwrap(), key);
+        assert_eq!(*hidden.to_key().unwrap().expose(), key);
         assert_eq!(format!("{hidden:?}"), "(hidden)");
         assert!(Hidden(Zeroizing::new("xy".repeat(32))).to_key().is_none());
         assert!(Hidden(Zeroizing::new("ab".repeat(31))).to_key().is_none());
@@ -253,7 +265,7 @@ mod tests {
         let mut sent = Vec::new();
         spec.send(&mut sent).unwrap();
         let back = Spec::receive(&mut &sent[..]).unwrap();
-        assert_eq!(*back.master.to_key().unwrap(), [7; 32]);
+        assert_eq!(*back.master.to_key().unwrap().expose(), [7; 32]);
         assert!(back.read_only && back.mountpoint == spec.mountpoint);
         assert!(Spec::receive(&mut &sent[..sent.len() - 1]).is_err());
         assert!(!format!("{spec:?}").contains("0707"));

@@ -9,7 +9,6 @@ use bytesize::ByteSize;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
-use zeroize::Zeroizing;
 
 use super::lifecycle::HostedVault;
 use super::logfile;
@@ -70,7 +69,7 @@ enum MountState {
 
 impl VaultHost {
     /// Opens the vault, and mounts and serves it as the spec says.
-    pub(crate) async fn open(spec: &Spec) -> CliResult<Self> {
+    pub(crate) async fn open(spec: &Spec, key: Option<MasterKey>) -> CliResult<Self> {
         let short_files = short_files()?;
         // The address first: if it is taken, nothing was claimed.
         let listening = match &spec.serve {
@@ -84,7 +83,7 @@ impl VaultHost {
             }
             _ => spec.shown().display().to_string(),
         };
-        let vault = open_vault(spec, &target, shown).await?;
+        let vault = open_vault(spec, key, &target, shown).await?;
         let mut hosted = Self::new(spec, target, vault);
         hosted.fixed.warnings.extend(short_files);
         if let Some(path) = &spec.mountpoint
@@ -207,13 +206,17 @@ async fn listen(options: ServeOptions) -> CliResult<Listening> {
     Listening::open(options).await.map_err(|error| messages::of_service(&error))
 }
 
-async fn open_vault(spec: &Spec, target: &Target, mountpoint: String) -> CliResult<Arc<Vault>> {
+async fn open_vault(
+    spec: &Spec,
+    key: Option<MasterKey>,
+    target: &Target,
+    mountpoint: String,
+) -> CliResult<Arc<Vault>> {
     let place = target.describe();
     let fail = |error: vault::Error| messages::of_vault(&error, &place);
     let bucket = target.open_with(spec.credentials.as_ref(), Deadlines::default()).await?;
-    let key: Option<Zeroizing<[u8; 32]>> = spec.master.to_key();
     let key = key.ok_or_else(|| Failure::new(Exit::Other, "the front process sent no key"))?;
-    let secret = Secret::Master(MasterKey::from_bytes(*key));
+    let secret = Secret::Master(key);
     let unlocked: Unlocked = vault::unlock(&bucket, &secret).await.map_err(fail)?;
     let named = std::env::var("S3VAULT_MACHINE_ID").ok().filter(|id| !id.is_empty());
     let machine = Machine::identify(named, &spec.data).map_err(fail)?;

@@ -73,9 +73,8 @@ impl fmt::Display for Finding {
 
 /// A path for people, on one line.
 pub(super) fn printable(path: &[u8]) -> String {
-    crate::types::printable(
-        &String::from_utf8_lossy(path).replace('\n', "\\n").replace('\t', "\\t"),
-    )
+    let line = String::from_utf8_lossy(path).replace('\n', "\\n").replace('\t', "\\t");
+    crate::types::printable(&line).into_owned()
 }
 
 /// Whether the store answered, and it is the object that is bad: a finding, not an error.

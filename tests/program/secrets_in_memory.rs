@@ -1,0 +1,122 @@
+//! Whoever may look into the memory of a mount's processes (root, a core made on purpose, a swap file) finds no passphrase
+//! there, in the process that waits in the foreground no secret at all, and the master key in a locked page alone.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+
+use crate::support::home::{Home, mounts_below, signal, wait_until};
+use crate::support::{block_on, weed};
+use rustix::process::Signal;
+use s3vault::testing::types::Hash;
+use s3vault::testing::vault::{Passphrase, Secret, unlock};
+
+const PASSPHRASE: &str = "a passphrase like no other text";
+
+/// What a process has at an address, of memory that it wrote to; and whether that is locked and in no core dump.
+struct Region {
+    begin: u64,
+    end: u64,
+    is_guarded: bool,
+}
+
+fn regions(pid: u32) -> Vec<Region> {
+    let smaps = fs::read_to_string(format!("/proc/{pid}/smaps")).unwrap();
+    let mut regions = Vec::new();
+    let mut is_written = false;
+    for line in smaps.lines() {
+        let first = line.split(' ').next().unwrap_or_default();
+        if let Some((begin, end)) = first.split_once('-') {
+            let at = |text| u64::from_str_radix(text, 16).unwrap();
+            is_written = line.contains(" rw") && !line.contains("[vvar");
+            regions.push(Region { begin: at(begin), end: at(end), is_guarded: false });
+        } else if let Some(flags) = line.strip_prefix("VmFlags:") {
+            let last = regions.last_mut().unwrap();
+            let flags: BTreeSet<_> = flags.split_whitespace().collect();
+            last.is_guarded = flags.contains("lo") && flags.contains("dd");
+            if !is_written {
+                regions.pop();
+            }
+        }
+    }
+    regions
+}
+
+/// Whether `bytes` has `what` in it.
+fn has(bytes: &[u8], what: &[u8]) -> bool {
+    let mut from = 0;
+    while let Some(at) = bytes[from..].iter().position(|byte| *byte == what[0]) {
+        if bytes[from + at..].starts_with(what) {
+            return true;
+        }
+        from += at + 1;
+    }
+    false
+}
+
+/// Bytes that are looked at together.
+const STEP: u64 = 1 << 16;
+
+/// Where a process has these bytes: in guarded memory, and elsewhere.
+fn places(pid: u32, what: &[u8]) -> (usize, usize) {
+    let memory = File::open(format!("/proc/{pid}/mem")).unwrap();
+    let mut found = (0, 0);
+    for region in regions(pid) {
+        let mut at = region.begin;
+        let mut piece = vec![0; STEP as usize + what.len()];
+        while at < region.end {
+            let length = (region.end - at).min(piece.len() as u64) as usize;
+            let read = memory.read_at(&mut piece[..length], at).unwrap_or(0);
+            let is_empty = piece[..read].iter().all(|byte| *byte == 0);
+            if !is_empty && has(&piece[..read], what) {
+                if region.is_guarded { found.0 += 1 } else { found.1 += 1 }
+            }
+            at += STEP;
+        }
+    }
+    found
+}
+
+#[test]
+fn secrets_lie_nowhere_but_in_a_locked_page() {
+    let bucket = weed().bucket();
+    let home = Home::new().with("S3VAULT_PASSPHRASE", PASSPHRASE);
+    let environment = bucket.environment();
+    let secret_key =
+        environment.iter().find(|(name, _)| *name == "AWS_SECRET_ACCESS_KEY").unwrap().1.clone();
+    let home = environment.into_iter().fold(home, |home, (name, value)| home.with(name, &value));
+    let place = format!("--bucket {} --endpoint-url {}", bucket.url(), bucket.endpoint());
+    home.type_in(&format!("init {place}")).exits(0);
+    let master = block_on(async {
+        let secret = Secret::Passphrase(Passphrase::from_bytes(PASSPHRASE.into()));
+        *unlock(&bucket.open().await, &secret).await.unwrap().master.expose()
+    });
+
+    let mut front = home.spawn("mount vault --foreground");
+    let vault = home.path("vault");
+    wait_until("it is mounted", || !mounts_below(&vault).is_empty());
+    let daemon = home.daemon(&vault);
+    let attends = || {
+        fs::read(format!("/proc/{}/cmdline", front.id()))
+            .is_ok_and(|line| line.starts_with(b"s3vault\0attend\0"))
+    };
+    wait_until("the front process waits", attends);
+    fs::write(vault.join("file"), "content").unwrap();
+    home.type_in("sync vault").exits(0);
+
+    for pid in [front.id(), daemon] {
+        assert_eq!(places(pid, PASSPHRASE.as_bytes()), (0, 0), "{pid}");
+        let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+        let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+        assert_eq!(core.split_whitespace().nth(4), Some("0"), "{core}");
+        assert_eq!(places(pid, Hash(master).to_string().as_bytes()), (0, 0), "{pid}: as text");
+        let (guarded, elsewhere) = places(pid, &master);
+        assert_eq!(elsewhere, 0, "{pid}: the master key in common memory");
+        assert_eq!(guarded > 0, pid == daemon, "{pid}");
+    }
+    // The daemon signs with it.
+    assert_eq!(places(front.id(), secret_key.as_bytes()), (0, 0));
+    assert!(places(daemon, secret_key.as_bytes()).1 > 0, "the search finds what is there");
+    signal(front.id(), Signal::TERM);
+    assert!(front.wait().unwrap().success());
+}
