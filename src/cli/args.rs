@@ -12,6 +12,7 @@ use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::looking_back::state_at;
+use super::old_states::span;
 use super::old_states_args::{GcArgs, RetentionArgs, SnapshotArgs};
 use crate::types::StateAt;
 
@@ -269,6 +270,12 @@ pub(super) enum TokenCommand {
         /// The token may do everything
         #[arg(long, group = "access")]
         write: bool,
+        /// It is refused after so long: 12h, 30d [default: when it is removed]
+        #[arg(long, value_name = "DURATION", value_parser = span)]
+        expires: Option<Duration>,
+        /// It is good for this directory or file of the vault alone, and for what is below it
+        #[arg(long, value_name = "PATH")]
+        only: Option<OsString>,
         #[command(flatten)]
         bucket: BucketArg,
     },

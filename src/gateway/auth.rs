@@ -3,13 +3,13 @@
 
 use std::sync::Arc;
 
-use axum::extract::Request;
+use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
 
-use super::csrf::{Hosts, Refusal, check_origin, is_from_browser, is_safe};
+use super::csrf::{Hosts, Refusal, check_origin, check_page, is_from_browser, is_safe};
 use super::sessions::{LIFETIME, Sessions, random_word};
-use super::tokens::{TokenFile, Tokens};
+use super::tokens::{Token, TokenFile, Tokens};
 use super::{Access, HttpProblem, ServeOptions, Session};
 use crate::crypto;
 use crate::types::Hash;
@@ -86,10 +86,15 @@ impl Gate {
     pub(super) fn admit(&self, request: &mut Request, needs: Requirement) -> Result<(), Rejection> {
         let (headers, method) = (request.headers(), request.method());
         let asked_for = self.hosts.asked_for(request.uri(), headers).map_err(refused)?;
-        if !is_safe(method) {
+        if is_safe(method) {
+            check_page(headers, request.uri(), &asked_for, self.tls).map_err(refused)?;
+        } else {
             check_origin(headers, &asked_for, self.tls).map_err(refused)?;
         }
-        let who = self.who(headers)?;
+        let route = request.extensions().get::<MatchedPath>().map_or("(none)", MatchedPath::as_str);
+        let within =
+            |token: &Token| token.scope().is_none_or(|scope| scope.allows(route, request.uri()));
+        let who = self.who(headers, within)?;
         let Some((session, by)) = who else {
             if needs == Requirement::Nothing {
                 return self.check_word(request, &self.word, false);
@@ -140,11 +145,15 @@ impl Gate {
     }
 
     /// Who sends this; `None` if the request does not say.
-    fn who(&self, headers: &HeaderMap) -> Result<Option<(Session, AuthMethod)>, Rejection> {
+    fn who(
+        &self,
+        headers: &HeaderMap,
+        within: impl Fn(&Token) -> bool,
+    ) -> Result<Option<(Session, AuthMethod)>, Rejection> {
         if self.open {
             let csrf = self.word.clone();
             return Ok(Some((
-                Session { access: Access::Write, name: None, csrf },
+                Session { access: Access::Write, name: None, csrf, token: None },
                 AuthMethod::Open,
             )));
         }
@@ -152,8 +161,7 @@ impl Gate {
             let secret = bearer(value).ok_or_else(|| unknown(true))?;
             let tokens = self.tokens()?;
             let token = tokens.by_secret(secret).ok_or_else(|| unknown(true))?;
-            let (access, name) = (token.access, Some(token.name.clone()));
-            return Ok(Some((Session { access, name, csrf: String::new() }, AuthMethod::Bearer)));
+            return Ok(Some((session(token, String::new(), within)?, AuthMethod::Bearer)));
         }
         let Some((hash, csrf)) = self.cookie(headers).and_then(|value| self.sessions.find(value))
         else {
@@ -161,10 +169,13 @@ impl Gate {
         };
         // A session is worth no more than its token, which may have been removed.
         let tokens = self.tokens()?;
-        Ok(tokens.by_hash(&hash).map(|token| {
-            let (access, name) = (token.access, Some(token.name.clone()));
-            (Session { access, name, csrf }, AuthMethod::Cookie)
-        }))
+        let Some(token) = tokens.by_hash(&hash) else { return Ok(None) };
+        Ok(Some((session(token, csrf, within)?, AuthMethod::Cookie)))
+    }
+
+    /// Whether a token is still good. A file that cannot be read lets nobody in, and throws nobody out.
+    pub(super) fn is_known(&self, token: &Hash) -> bool {
+        self.tokens.now().map_or(true, |tokens| tokens.by_hash(token).is_some())
     }
 
     fn tokens(&self) -> Result<Arc<Tokens>, Rejection> {
@@ -231,6 +242,21 @@ impl Gate {
     }
 }
 
+/// What a token allows, if what is asked for is within what it is good for.
+fn session(
+    token: &Token,
+    csrf: String,
+    within: impl Fn(&Token) -> bool,
+) -> Result<Session, Rejection> {
+    if !within(token) {
+        let text = "This token is good for a part of the vault only, and this is not within it. Name a path, or a prefix \
+                    with a slash after it, within that part.";
+        return Err(Rejection::with(HttpProblem::new(StatusCode::FORBIDDEN, "out_of_scope", text)));
+    }
+    let (access, name, hash) = (token.access, Some(token.name.clone()), Some(token.hash));
+    Ok(Session { access, name, csrf, token: hash })
+}
+
 /// Compares in a time that does not depend on how much of the two is equal.
 fn same(given: &str, own: &str) -> bool {
     let hash = |text: &str| -> Hash { crypto::sha256(text.as_bytes()) };
@@ -288,8 +314,8 @@ fn refused(refusal: Refusal) -> Rejection {
         Refusal::Origin => HttpProblem::new(
             StatusCode::FORBIDDEN,
             "cross_origin",
-            "A page of another site sent this request. Only the service's own page, and programs, may change \
-             anything.",
+            "A page of another site sent this request. Only the service's own page, and programs, may ask for \
+             anything; a link elsewhere may lead to the page.",
         ),
     };
     Rejection::with(problem)

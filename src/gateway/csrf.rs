@@ -106,6 +106,22 @@ pub(super) fn check_origin(headers: &HeaderMap, asked_for: &str, tls: bool) -> R
     Ok(())
 }
 
+/// Refuses what a page elsewhere asks for, though it could not read the answer: it would make us work, and by the time that
+/// takes it could tell which paths there are. A link may lead to our page. ("Elsewhere" is another port of this machine, too.)
+pub(super) fn check_page(
+    headers: &HeaderMap,
+    uri: &Uri,
+    asked_for: &str,
+    tls: bool,
+) -> Result<(), Refusal> {
+    let says = |name: &str, word: &str| headers.get(name).is_some_and(|value| value == word);
+    let is_shown = says("sec-fetch-mode", "navigate") && says("sec-fetch-dest", "document");
+    if is_shown && matches!(uri.path(), "/" | "/login") {
+        return Ok(());
+    }
+    check_origin(headers, asked_for, tls)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -182,5 +198,29 @@ mod tests {
             assert!(!check(false, &[own, ("sec-fetch-site", site)]), "{site}");
         }
         assert!(!check(false, &[own, ("origin", "http://evil.example")]));
+    }
+    #[test]
+    fn a_page_elsewhere_may_lead_here_and_ask_for_nothing() {
+        let check = |path: &'static str, list: &[(&'static str, &'static str)]| {
+            let headers = list.iter().map(|(name, value)| {
+                (header::HeaderName::from_static(name), header::HeaderValue::from_static(value))
+            });
+            check_page(&headers.collect(), &Uri::from_static(path), "localhost:8000", false).is_ok()
+        };
+        let (link, document) = (("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document"));
+        assert!(check("/files/a", &[]), "a program");
+        assert!(check("/files/a", &[("sec-fetch-site", "same-origin")]));
+        assert!(check("/files/a", &[("sec-fetch-site", "none")]), "typed");
+        for site in ["cross-site", "same-site", ""] {
+            let site = ("sec-fetch-site", site);
+            assert!(check("/", &[site, link, document]));
+            assert!(!check("/files/a", &[site, link, document]), "a download");
+            assert!(!check("/", &[site, link, ("sec-fetch-dest", "iframe")]));
+            assert!(!check(
+                "/",
+                &[site, ("sec-fetch-mode", "no-cors"), ("sec-fetch-dest", "image")]
+            ));
+            assert!(!check("/healthz", &[site]));
+        }
     }
 }

@@ -40,6 +40,9 @@ pub enum BodyError {
     /// Nothing came for too long, or all of it took too long.
     #[error("the body did not come in time")]
     TooSlow,
+    /// The token that it came with was removed meanwhile, or its time is up.
+    #[error("the token is not known any more")]
+    Revoked,
 }
 
 /// What is sent.
@@ -107,6 +110,11 @@ impl HttpProblem {
                 "In {limit} bytes of the form, no part begins, or the head of a part does not end. Nothing \
                  was kept. Is the boundary in the Content-Type the one that the body uses?"
             )),
+            Some(BodyError::Revoked) => Self::new(
+                StatusCode::UNAUTHORIZED,
+                "unauthorized",
+                "This token was removed, or its time is up. Nothing was kept.",
+            ),
             Some(BodyError::TooSlow) => Self::new(
                 StatusCode::REQUEST_TIMEOUT,
                 "too_slow",

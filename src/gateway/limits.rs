@@ -268,8 +268,7 @@ pub(super) struct Peer {
 impl Peers {
     /// A place for one more, if the address has not too many.
     pub(super) fn admit(&self, address: IpAddr) -> Option<Peer> {
-        // An IPv4 client of an IPv6 socket is the same client.
-        let address = address.to_canonical();
+        let address = client_of(address);
         let mut peers = self.0.lock();
         let count = peers.entry(address).or_default();
         if *count >= CONNECTIONS_OF_ONE {
@@ -277,6 +276,16 @@ impl Peers {
         }
         *count += 1;
         Some(Peer { peers: self.clone(), address })
+    }
+}
+
+/// Whose address it is. An IPv4 client of an IPv6 socket is the same client; one of IPv6 has all of a /64 (RFC 6177).
+fn client_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) if !address.is_loopback() => {
+            IpAddr::V6((address.to_bits() & (u128::MAX << 64)).into())
+        }
+        address => address,
     }
 }
 
@@ -323,6 +332,16 @@ mod tests {
     }
 
     use futures_util::StreamExt;
+
+    #[test]
+    fn one_client_has_a_whole_network_of_ipv6() {
+        let client = |text: &str| client_of(text.parse().unwrap());
+        assert_eq!(client("2001:db8:1:2::1"), client("2001:db8:1:2:ffff::9"));
+        assert_ne!(client("2001:db8:1:2::1"), client("2001:db8:1:3::1"));
+        assert_eq!(client("::ffff:10.0.0.1"), client("10.0.0.1"));
+        assert_ne!(client("10.0.0.1"), client("10.0.0.2"));
+        assert_eq!(client("::1"), IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1]));
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_body_ends_at_its_limit_and_when_nothing_comes() {

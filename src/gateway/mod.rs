@@ -25,7 +25,9 @@ mod order;
 mod page;
 mod query;
 mod ranges;
+mod revocation;
 mod s3_key;
+mod scope;
 mod server;
 mod sessions;
 #[cfg(test)]
@@ -40,7 +42,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::types::VaultStatus;
+use crate::types::{Hash, VaultStatus};
 use crate::vfs::Vfs;
 
 pub use crate::vfs::Caller;
@@ -49,7 +51,7 @@ pub use errors::{BodyError, HttpProblem};
 pub use listen::Listening;
 pub use options::{ServeError, ServeOptions, TlsFiles};
 pub use server::{GRACE, Server, ServiceStatus};
-pub use tokens::{Token, TokenError, TokenSecret, Tokens};
+pub use tokens::{Token, TokenError, TokenLimits, TokenSecret, Tokens};
 
 /// What the gateway serves from.
 pub struct Gateway {
@@ -97,4 +99,6 @@ pub struct Session {
     /// What the page puts into its forms: as `?csrf=` in a form's action (so that it is checked before a body of any
     /// size is read), as the header `X-CSRF-Token` from script. ASCII letters, digits, `-` and `_` only.
     pub csrf: String,
+    /// What their token is known by; `None` under `--open`.
+    pub token: Option<Hash>,
 }

@@ -31,6 +31,7 @@ use super::limits::{
 };
 use super::listen::Listening;
 use super::metrics::Metrics;
+use super::revocation::RevocableBody;
 use super::{Gateway, HttpProblem, ServeOptions, Session, api, page};
 use crate::os::{restarted, watched};
 
@@ -78,7 +79,7 @@ pub struct ServiceStatus {
 
 /// What every request is checked by and counted in.
 struct ServerState {
-    gate: Gate,
+    gate: Arc<Gate>,
     metrics: Arc<Metrics>,
     gateway: Arc<Gateway>,
     places: Arc<Semaphore>,
@@ -90,7 +91,7 @@ impl Server {
     pub fn start(gateway: Gateway, listening: Listening) -> Self {
         let (options, address) = (listening.options.clone(), listening.address);
         let state = Arc::new(ServerState {
-            gate: Gate::new(&options, address),
+            gate: Arc::new(Gate::new(&options, address)),
             metrics: Arc::default(),
             gateway: Arc::new(gateway),
             places: Arc::new(Semaphore::new(REQUESTS)),
@@ -293,7 +294,12 @@ async fn before(
     } else if let Err(rejection) = state.gate.admit(&mut request, needs) {
         *rejection.0
     } else {
-        state.handed_on(request, next).await
+        let token = request.extensions().get::<Session>().and_then(|session| session.token);
+        let revocable = |body| match token {
+            Some(token) => Body::new(RevocableBody::new(body, state.gate.clone(), token)),
+            None => body,
+        };
+        state.handed_on(request.map(revocable), next).await.map(revocable)
     };
     for (name, value) in HEADERS_OF_ALL {
         response.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));

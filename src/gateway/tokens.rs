@@ -9,11 +9,15 @@ use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
+use percent_encoding::percent_decode_str;
 use zeroize::Zeroizing;
 
 use super::Access;
+use super::s3_key::escape;
+use super::scope::Scope;
 use crate::crypto;
 use crate::types::{Hash, Timestamp};
 
@@ -26,8 +30,13 @@ pub(super) const TOKENS_MAX: usize = 1000;
 /// Bytes of the file at most.
 const FILE_MAX: u64 = 256 << 10;
 /// What stands at the head of the file.
-const HEADER: &str = "# Who may use `s3vault serve`: SHA-256 of the token, access, made at, name.\n\
+const HEADER: &str = "# Who may use `s3vault serve`: SHA-256 of the token, access, made at, name, until=, only=.\n\
                       # Written by `s3vault serve token`; a line that is taken out is refused at once.\n";
+
+/// Begins the word that says when a token ends.
+const UNTIL: &str = "until=";
+/// Begins the word that says what alone it is good for.
+const ONLY: &str = "only=";
 
 /// One token, as far as it is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,8 +47,47 @@ pub struct Token {
     pub access: Access,
     /// When it was made, in seconds since 1970.
     pub created: i64,
+    /// How long and where it is good.
+    pub(super) limits: Limits,
     /// SHA-256 of it.
     pub(super) hash: Hash,
+}
+
+/// How long and where a token is good.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Limits {
+    /// In seconds since 1970.
+    expires: Option<i64>,
+    scope: Option<Scope>,
+}
+
+/// What a token that is made may be limited to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TokenLimits<'a> {
+    /// From now on.
+    pub lasts: Option<Duration>,
+    /// A directory or a file, and what is below it.
+    pub only: Option<&'a [u8]>,
+}
+
+impl Token {
+    /// When it stops being good, in seconds since 1970.
+    pub fn expires(&self) -> Option<i64> {
+        self.limits.expires
+    }
+
+    /// What alone it is good for: a path.
+    pub fn only(&self) -> Option<Vec<u8>> {
+        self.limits.scope.as_ref().map(Scope::bytes)
+    }
+
+    pub(super) fn scope(&self) -> Option<&Scope> {
+        self.limits.scope.as_ref()
+    }
+
+    fn is_good(&self) -> bool {
+        self.limits.expires.is_none_or(|end| Timestamp::now().seconds < end)
+    }
 }
 
 /// All tokens of a vault on this machine.
@@ -58,6 +106,9 @@ pub enum TokenError {
     /// The name has other characters than it may.
     #[error("a token's name is 1 to {NAME_MAX} letters, digits, and any of . _ -")]
     Name,
+    /// `--only` names no path.
+    #[error("--only names a directory or a file of the vault, as in photos/2026, and not the root")]
+    Scope,
     /// There are as many as there may be.
     #[error("there are {TOKENS_MAX} tokens; remove some first")]
     Many,
@@ -91,14 +142,22 @@ impl Tokens {
     /// As the file's text.
     pub fn text(&self) -> String {
         let line = |token: &Token| {
-            let Token { name, access, created, hash } = token;
-            format!("{hash} {access} {created} {name}\n")
+            let Token { name, access, created, hash, limits } = token;
+            let until = limits.expires.map(|end| format!(" {UNTIL}{end}")).unwrap_or_default();
+            let only =
+                limits.scope.as_ref().map(|scope| format!(" {ONLY}{}", escape(&scope.bytes())));
+            format!("{hash} {access} {created} {name}{until}{}\n", only.unwrap_or_default())
         };
         std::iter::once(HEADER.to_owned()).chain(self.0.iter().map(line)).collect()
     }
 
     /// Makes a token.
-    pub fn add(&mut self, name: &str, access: Access) -> Result<TokenSecret, TokenError> {
+    pub fn add(
+        &mut self,
+        name: &str,
+        access: Access,
+        limits: TokenLimits<'_>,
+    ) -> Result<TokenSecret, TokenError> {
         if !is_name(name) {
             return Err(TokenError::Name);
         }
@@ -108,6 +167,15 @@ impl Tokens {
         if self.0.len() >= TOKENS_MAX {
             return Err(TokenError::Many);
         }
+        let scope = match limits.only {
+            Some(path) => Some(Scope::parse(path).ok_or(TokenError::Scope)?),
+            None => None,
+        };
+        let created = Timestamp::now().seconds;
+        let end = |lasts: Duration| {
+            created.saturating_add(i64::try_from(lasts.as_secs()).unwrap_or(i64::MAX))
+        };
+        let limits = Limits { expires: limits.lasts.map(end), scope };
         let random = Zeroizing::new(crypto::random::<32>());
         let mut secret = Zeroizing::new(String::with_capacity(PREFIX.len() + 64));
         secret.push_str(PREFIX);
@@ -117,8 +185,7 @@ impl Tokens {
             }
         }
         let hash = crypto::sha256(secret.as_bytes());
-        let created = Timestamp::now().seconds;
-        self.0.push(Token { name: name.to_owned(), access, created, hash });
+        self.0.push(Token { name: name.to_owned(), access, created, limits, hash });
         Ok(TokenSecret(secret))
     }
 
@@ -140,14 +207,17 @@ impl Tokens {
         self.by_hash(&crypto::sha256(secret.as_bytes()))
     }
 
-    /// The one with this hash.
+    /// The one with this hash, if its time is not up.
     pub(super) fn by_hash(&self, hash: &Hash) -> Option<&Token> {
-        self.0.iter().fold(
-            None,
-            |found, token| {
-                if crypto::same(&token.hash, hash) { Some(token) } else { found }
-            },
-        )
+        self.0
+            .iter()
+            .fold(
+                None,
+                |found, token| {
+                    if crypto::same(&token.hash, hash) { Some(token) } else { found }
+                },
+            )
+            .filter(|token| token.is_good())
     }
 }
 
@@ -166,7 +236,16 @@ fn token(line: &str) -> Option<Token> {
     };
     let created = words.next()?.parse().ok()?;
     let name = words.next().filter(|name| is_name(name))?.to_owned();
-    words.next().is_none().then_some(Token { name, access, created, hash })
+    let mut limits = Limits::default();
+    for word in words {
+        if let Some(end) = word.strip_prefix(UNTIL) {
+            limits.expires = Some(end.parse().ok()?);
+        } else {
+            let path: Vec<u8> = percent_decode_str(word.strip_prefix(ONLY)?).collect();
+            limits.scope = Some(Scope::parse(&path)?);
+        }
+    }
+    Some(Token { name, access, created, limits, hash })
 }
 
 /// What tells one state of a file from another: a rename in its place changes the inode and its ctime.
@@ -216,11 +295,33 @@ impl TokenFile {
 mod tests {
     use super::*;
 
+    const ALWAYS: TokenLimits<'static> = TokenLimits { lasts: None, only: None };
+
+    #[test]
+    fn a_token_ends_when_its_time_is_up_and_keeps_its_place() {
+        let mut tokens = Tokens::default();
+        let only = Some(&b"photos/a b"[..]);
+        let limits = TokenLimits { lasts: Some(Duration::from_secs(100)), only };
+        let limited = tokens.add("phone", Access::Read, limits).unwrap();
+        let over = TokenLimits { lasts: Some(Duration::ZERO), only: None };
+        let over = tokens.add("old", Access::Read, over).unwrap();
+        let back = Tokens::parse(&tokens.text()).unwrap();
+        assert_eq!(back, tokens);
+        let found = back.by_secret(limited.expose()).unwrap();
+        assert_eq!(found.only().unwrap(), b"photos/a b");
+        assert_eq!(found.expires(), Some(found.created + 100));
+        assert!(back.by_secret(over.expose()).is_none());
+        for only in [&b""[..], b"/", b"a/../b"] {
+            let limits = TokenLimits { only: Some(only), ..ALWAYS };
+            assert_eq!(tokens.add("none", Access::Read, limits).unwrap_err(), TokenError::Scope);
+        }
+    }
+
     #[test]
     fn a_token_is_found_by_its_secret_alone_and_reads_back() {
         let mut tokens = Tokens::default();
-        let read = tokens.add("backup-1", Access::Read).unwrap();
-        let write = tokens.add("laptop", Access::Write).unwrap();
+        let read = tokens.add("backup-1", Access::Read, ALWAYS).unwrap();
+        let write = tokens.add("laptop", Access::Write, ALWAYS).unwrap();
         assert!(read.expose().starts_with(PREFIX) && read.expose().len() == PREFIX.len() + 64);
         assert_ne!(read.expose(), write.expose());
         assert_eq!(format!("{read:?}"), "TokenSecret(..)");
@@ -240,10 +341,14 @@ mod tests {
     #[test]
     fn names_and_lines_that_do_not_fit_are_refused() {
         let mut tokens = Tokens::default();
-        tokens.add("one", Access::Read).unwrap();
-        assert_eq!(tokens.add("one", Access::Write).unwrap_err(), TokenError::Taken);
+        tokens.add("one", Access::Read, ALWAYS).unwrap();
+        assert_eq!(tokens.add("one", Access::Write, ALWAYS).unwrap_err(), TokenError::Taken);
         for name in ["", "a b", "a\n", "ä", &"x".repeat(NAME_MAX + 1)] {
-            assert_eq!(tokens.add(name, Access::Read).unwrap_err(), TokenError::Name, "{name:?}");
+            assert_eq!(
+                tokens.add(name, Access::Read, ALWAYS).unwrap_err(),
+                TokenError::Name,
+                "{name:?}"
+            );
         }
         let line = tokens.text().lines().last().unwrap().to_owned();
         for wrong in [&line[1..], &line.replace("read", "admin"), &format!("{line} more")] {
@@ -263,7 +368,7 @@ mod tests {
             std::fs::rename(dir.path().join("new"), &path).unwrap();
         };
         for name in ["a", "b", "c"] {
-            let secret = tokens.add(name, Access::Read).unwrap();
+            let secret = tokens.add(name, Access::Read, ALWAYS).unwrap();
             write(&tokens);
             assert_eq!(file.now().unwrap().by_secret(secret.expose()).unwrap().name, name);
             tokens.remove(name);

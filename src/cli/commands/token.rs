@@ -1,6 +1,7 @@
 //! `s3vault serve token`: who may use the service of a vault. A file on this machine that the running service reads.
 
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use crate::cli::args::{Global, TokenCommand};
@@ -9,7 +10,7 @@ use crate::cli::messages;
 use crate::cli::output;
 use crate::cli::paths::UserPaths;
 use crate::cli::target::WhichVault;
-use crate::gateway::{Access, Token, Tokens};
+use crate::gateway::{Access, Token, TokenLimits, Tokens};
 use crate::os::{lock, make_private, replace};
 use crate::types::Timestamp;
 use crate::vault;
@@ -22,10 +23,13 @@ pub(super) async fn token(global: &Global, paths: &UserPaths, command: &TokenCom
     let vault = vault_of(global, paths, bucket.bucket.as_deref()).await?;
     let path = paths.tokens(&vault);
     match command {
-        TokenCommand::Add { name, write, .. } => {
+        TokenCommand::Add { name, write, expires, only, .. } => {
             let access = if *write { Access::Write } else { Access::Read };
             let add = |tokens: &mut Tokens| {
-                let secret = tokens.add(name, access).map_err(|error| usage(&error.to_string()))?;
+                let only = only.as_ref().map(|only| only.as_bytes());
+                let limits = TokenLimits { lasts: *expires, only };
+                let secret =
+                    tokens.add(name, access, limits).map_err(|error| usage(&error.to_string()))?;
                 // Before it is kept: a token that nobody has seen is made for nobody.
                 output::write(secret.expose()).map_err(|error| output::failure(&error))
             };
@@ -39,7 +43,13 @@ pub(super) async fn token(global: &Global, paths: &UserPaths, command: &TokenCom
         TokenCommand::List { .. } => {
             let line = |token: &Token| {
                 let made = messages::when(Timestamp { seconds: token.created, nanos: 0 });
-                format!("{:5}  {made}  {}", token.access, token.name)
+                let until = token.expires().map(|seconds| {
+                    format!("  until {}", messages::when(Timestamp { seconds, nanos: 0 }))
+                });
+                let only =
+                    token.only().map(|only| format!("  only {}", String::from_utf8_lossy(&only)));
+                let (until, only) = (until.unwrap_or_default(), only.unwrap_or_default());
+                format!("{:5}  {made}  {}{until}{only}", token.access, token.name)
             };
             let lines: Vec<_> = read(&path)?.iter().map(line).collect();
             if !lines.is_empty() {

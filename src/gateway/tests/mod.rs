@@ -94,7 +94,8 @@ impl Service {
             owner: OWNER,
             durable_deadline: Duration::from_secs(5),
         };
-        let session = Session { access, name: Some("anna".into()), csrf: "word-1".into() };
+        let session =
+            Session { access, name: Some("anna".into()), csrf: "word-1".into(), token: None };
         let router = api::router(Arc::new(gateway)).layer(axum::Extension(session));
         Self { world, router: router.merge(api::public()) }
     }

@@ -1,0 +1,127 @@
+//! What a token may see of the vault (`serve token add --only PATH`). Decided before a request is handled, by what it asks
+//! for; what is not known here to stay within is refused.
+
+use axum::http::Uri;
+
+use super::query::Query;
+use super::s3_key::S3Key;
+use super::upload::DIRECTORY;
+
+/// A directory, or a file: what is below it, or is it, is within.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Scope(S3Key);
+
+impl Scope {
+    /// Of a path as a user types it; `None` when it is none, or the root, which limits nothing.
+    pub(super) fn parse(path: &[u8]) -> Option<Self> {
+        let key = S3Key::parse_directory(path.strip_prefix(b"/").unwrap_or(path)).ok()?;
+        (!key.names().is_empty()).then_some(Self(key))
+    }
+
+    /// `a/b/c`.
+    pub(super) fn bytes(&self) -> Vec<u8> {
+        self.0.bytes()
+    }
+
+    /// Whether all that this request can touch is within. `route`: as the router matched it.
+    pub(super) fn allows(&self, route: &str, uri: &Uri) -> bool {
+        let asked = match route {
+            "/files/{*path}" => S3Key::of_request(uri).ok(),
+            "/files" | "/files/" => return self.lists(uri),
+            "/download" | "/download/" => {
+                value(uri, "s3_key").and_then(|key| S3Key::parse(&key).ok())
+            }
+            "/upload" | "/upload/" => {
+                let directory = value(uri, "directory").unwrap_or_else(|| DIRECTORY.to_vec());
+                S3Key::parse_directory(&directory).ok()
+            }
+            // What says nothing of the vault, and the way out.
+            "/openapi.json" | "/healthz" | "/login" | "/logout" => return true,
+            _ => None,
+        };
+        asked.is_some_and(|key| key.names().starts_with(self.0.names()))
+    }
+
+    /// A listing's prefix is text: only with a slash after it does it mean nothing beside the directory.
+    fn lists(&self, uri: &Uri) -> bool {
+        let within = [self.bytes(), b"/".to_vec()].concat();
+        value(uri, "prefix").is_some_and(|prefix| {
+            prefix.starts_with(&within) && S3Key::parse_directory(&directory_of(&prefix)).is_ok()
+        })
+    }
+}
+
+/// File names stay out of logs.
+impl std::fmt::Debug for Scope {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Scope(..)")
+    }
+}
+
+fn directory_of(prefix: &[u8]) -> Vec<u8> {
+    let slash = prefix.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
+    prefix[..slash].to_vec()
+}
+
+/// A parameter, as the handler will read it; `None` also when it is given twice.
+fn value(uri: &Uri, name: &str) -> Option<Vec<u8>> {
+    let known = [
+        "prefix",
+        "name",
+        "sort",
+        "order",
+        "recursive",
+        "limit",
+        "cursor",
+        "s3_key",
+        "directory",
+        "wait",
+    ];
+    let query = Query::parse(uri.query(), &known).ok()?;
+    query.bytes(name).map(<[u8]>::to_vec)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_known_to_stay_within_is_refused() {
+        let scope = Scope::parse(b"/photos/2026/").unwrap();
+        let allows = |route: &str, uri: &str| scope.allows(route, &uri.parse().unwrap());
+        for (route, uri) in [
+            ("/files/{*path}", "/files/photos/2026/a.jpg"),
+            ("/files/{*path}", "/files/photos/2026"),
+            ("/files/{*path}", "/files/photos%2F2026/x?download=1".replace("%2F", "/").as_str()),
+            ("/files/", "/files/?prefix=photos/2026/&limit=3"),
+            ("/files", "/files?prefix=photos%2F2026%2Fsummer/b"),
+            ("/download/", "/download/?s3_key=photos/2026/a"),
+            ("/upload/", "/upload/?directory=photos/2026&wait=durable"),
+            ("/openapi.json", "/openapi.json"),
+        ] {
+            assert!(allows(route, uri), "{uri}");
+        }
+        for (route, uri) in [
+            ("/files/{*path}", "/files/photos/2026x/a.jpg"),
+            ("/files/{*path}", "/files/photos/a"),
+            ("/files/{*path}", "/files/photos/2026/../secret"),
+            ("/files/{*path}", "/files/photos/2026/%2e%2e/secret"),
+            ("/files/", "/files/"),
+            ("/files/", "/files/?prefix=photos/2026"),
+            ("/files/", "/files/?prefix=photos/2026/../"),
+            ("/files/", "/files/?prefix=photos/2026/&prefix=secret/"),
+            ("/files/", "/files/?prefix=photos/2026/&directory=x&what=1"),
+            ("/download/", "/download/?s3_key=secret"),
+            ("/download/", "/download/"),
+            ("/upload/", "/upload/"),
+            ("/upload/", "/upload/?directory="),
+            ("/", "/?path=photos/2026"),
+            ("/metrics", "/metrics"),
+            ("(none)", "/files/photos/2026/a"),
+        ] {
+            assert!(!allows(route, uri), "{uri}");
+        }
+        assert!(Scope::parse(b"").is_none() && Scope::parse(b"/").is_none());
+        assert!(Scope::parse(b"a/../b").is_none() && Scope::parse(b"a\0").is_none());
+    }
+}
