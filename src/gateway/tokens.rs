@@ -48,14 +48,14 @@ pub struct Token {
     /// When it was made, in seconds since 1970.
     pub created: i64,
     /// How long and where it is good.
-    pub(super) limits: Limits,
+    pub(super) limits: KeptLimits,
     /// SHA-256 of it.
     pub(super) hash: Hash,
 }
 
 /// How long and where a token is good.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Limits {
+pub(super) struct KeptLimits {
     /// In seconds since 1970.
     expires: Option<i64>,
     scope: Option<Scope>,
@@ -175,7 +175,7 @@ impl Tokens {
         let end = |lasts: Duration| {
             created.saturating_add(i64::try_from(lasts.as_secs()).unwrap_or(i64::MAX))
         };
-        let limits = Limits { expires: limits.lasts.map(end), scope };
+        let limits = KeptLimits { expires: limits.lasts.map(end), scope };
         let random = Zeroizing::new(crypto::random::<32>());
         let mut secret = Zeroizing::new(String::with_capacity(PREFIX.len() + 64));
         secret.push_str(PREFIX);
@@ -236,7 +236,7 @@ fn token(line: &str) -> Option<Token> {
     };
     let created = words.next()?.parse().ok()?;
     let name = words.next().filter(|name| is_name(name))?.to_owned();
-    let mut limits = Limits::default();
+    let mut limits = KeptLimits::default();
     for word in words {
         if let Some(end) = word.strip_prefix(UNTIL) {
             limits.expires = Some(end.parse().ok()?);
