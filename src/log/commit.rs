@@ -1,15 +1,19 @@
 //! A commit: a sealed run of consecutive transactions under a number that is claimed once.
 
 use bytes::Bytes;
+use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 
 use super::{Error, Result};
-use crate::crypto::{Keys, Place};
+use crate::crypto::{self, Keys, Place};
 use crate::records::{self, Change, Transaction};
 use crate::types::{CommitNo, Generation, Hash, MIB, Timestamp, VaultId};
 
 /// A commit's sealed length at most; what is longer is refused before it is read.
 pub const COMMIT_MAX: usize = (24 * MIB) as usize;
+
+/// A commit's plaintext at least: most changes alone are shorter.
+const PLAIN_MIN: usize = 1 << 10;
 
 /// The object of a commit.
 pub fn commit_name(number: CommitNo) -> String {
@@ -55,6 +59,35 @@ struct EncodedCommit {
     header: CommitHeader,
     #[n(1)]
     transactions: Vec<EncodedTransaction>,
+    /// Zeros, so that its length tells no more than a class: that of a lone change would tell how long a name is.
+    #[n(2)]
+    padding: Option<ByteVec>,
+    /// Empty: for a length that the other alone cannot make.
+    #[n(3)]
+    more: Option<ByteVec>,
+}
+
+impl EncodedCommit {
+    /// Fills it up to a plaintext of [`PLAIN_MIN`], or of the next length of Padmé.
+    fn padded(mut self) -> Vec<u8> {
+        let bare = records::encode_value(&self).len();
+        // A field of `zeros` bytes is so long: its key, and what CBOR says of its length.
+        let field = |zeros: usize| match zeros {
+            0..24 => 2 + zeros,
+            24..256 => 3 + zeros,
+            256..65536 => 4 + zeros,
+            _ => 6 + zeros,
+        };
+        let least = (bare + field(0)).max(PLAIN_MIN) as u64;
+        let missing = usize::try_from(crypto::padme(least)).unwrap_or(bare).saturating_sub(bare);
+        let most = missing.saturating_sub(field(0));
+        let fits = |zeros: &usize| field(*zeros) == missing || field(*zeros) + field(0) == missing;
+        // At most 4 bytes are said of its length beside the two of an empty one.
+        let zeros = (most.saturating_sub(6)..=most).rev().find(fits);
+        self.padding = zeros.map(|zeros| vec![0; zeros].into());
+        self.more = zeros.filter(|zeros| field(*zeros) != missing).map(|_| Vec::new().into());
+        records::encode_value(&self).to_vec()
+    }
 }
 
 /// The transaction's bytes as they were journaled, so that its hash is the same everywhere.
@@ -87,8 +120,10 @@ pub fn seal_commit(keys: &Keys, content: &CommitContent) -> Bytes {
     let wire = EncodedCommit {
         header: content.header.clone(),
         transactions: content.transactions.iter().map(|t| EncodedTransaction(t.to_vec())).collect(),
+        padding: None,
+        more: None,
     };
-    let plain = records::encode_value(&wire);
+    let plain = wire.padded();
     keys.seal(Place::Commit(content.header.number), &plain).into_bytes()
 }
 
@@ -105,4 +140,37 @@ pub fn open_commit(keys: &Keys, number: CommitNo, sealed: &[u8]) -> Result<Commi
     }
     let transactions = wire.transactions.into_iter().map(|t| t.0.into()).collect();
     Ok(CommitContent { header: wire.header, transactions })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::crypto::{FIRST_EPOCH, MasterKey};
+
+    proptest! {
+        #![proptest_config(crate::types::cases(512))]
+
+        /// Whatever is in it, it is as long as its class, and reads back.
+        #[test]
+        fn the_length_of_a_commit_is_that_of_its_class(
+            length in prop_oneof![0usize..5000, 60_000usize..70_000, 500_000usize..2_200_000],
+            number in 1u64..,
+        ) {
+            let vault = VaultId([3; 16]);
+            let keys = Keys::derive(&MasterKey::from_bytes([5; 32]), vault, FIRST_EPOCH);
+            let number = CommitNo(number);
+            let header = CommitHeader {
+                vault, number, previous: Hash([9; 32]), claim: number, generation: Generation(1),
+                time: Timestamp { seconds: 1, nanos: 2 }, records: Vec::new(),
+            };
+            let content = CommitContent { header, transactions: vec![vec![7; length].into()] };
+            let sealed = seal_commit(&keys, &content);
+            let plain = keys.open(Place::Commit(number), &sealed).unwrap().len();
+            prop_assert!(plain >= PLAIN_MIN);
+            prop_assert_eq!(crypto::padme(plain as u64), plain as u64);
+            prop_assert_eq!(open_commit(&keys, number, &sealed).unwrap(), content);
+        }
+    }
 }
