@@ -151,6 +151,7 @@ fn failed(object: &str, cause: io::Error) -> Error {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             Error::Full { object, cause: Arc::new(cause) }
         }
+        io::ErrorKind::InvalidData => Error::Corrupt { object, reason: cause.to_string() },
         _ => Error::Other { object, cause: Arc::new(cause) },
     }
 }
@@ -158,6 +159,16 @@ fn failed(object: &str, cause: io::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn what_is_longer_than_any_object_is_damage_as_it_is_on_s3() {
+        let (directory, store) = open().await;
+        let file = std::fs::File::create(directory.path().join("a/b/hole")).unwrap();
+        file.set_len(5 << 30).unwrap();
+        let read = store.get("hole", None).await;
+        assert!(matches!(read, Err(Error::Corrupt { .. })), "{read:?}");
+        assert_eq!(store.get("hole", Some(7..9)).await.unwrap().bytes, [0; 2][..]);
+    }
 
     async fn open() -> (tempfile::TempDir, DirectoryStore) {
         let directory = tempfile::tempdir().unwrap();

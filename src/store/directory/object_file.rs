@@ -119,7 +119,7 @@ pub(super) fn read(path: &Path, range: Option<Range<u64>>) -> io::Result<(Bytes,
     let end = range.end.min(length);
     let count = end.saturating_sub(range.start);
     if count > OBJECT_MAX {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than any object"));
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "it is longer than any object"));
     }
     let mut bytes = vec![0; count as usize];
     file.read_exact_at(&mut bytes, range.start)?;

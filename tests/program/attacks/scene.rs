@@ -162,7 +162,9 @@ impl Scene {
             let begun = Instant::now();
             let done = self.home.type_in("mount vault --read-only");
             let what = format!("{what}, {seen:?}: {}{}", done.out, done.err);
-            match fate(seen) {
+            let fate = fate(seen);
+            let is_damage = matches!(fate, Fate::Refused(_) | Fate::Errors | Fate::NeverWrong);
+            match fate {
                 Fate::Refused(words) => {
                     assert_ne!(done.code, 0, "{what}");
                     words
@@ -176,6 +178,15 @@ impl Scene {
                     self.type_in("umount vault");
                 }
             }
+            // `check` sees what a mount may never touch, and what this machine saw.
+            let checked = self.home.type_in("check --read-data");
+            let said = format!("check, {what}: {}{}", checked.out, checked.err);
+            assert!(
+                checked.code == 0 && !is_damage || checked.code > 2,
+                "{}: {said}",
+                checked.code
+            );
+            assert!(!said.contains("panic"), "{said}");
             assert!(begun.elapsed() < Duration::from_secs(30), "{what}: {:?}", begun.elapsed());
         }
     }
