@@ -8,6 +8,7 @@ driver. `--quick` does `QUICK_LIVES`, some of each kind of step, chosen by the s
 """
 
 import contextlib
+import json
 import mmap
 import os
 import random
@@ -33,6 +34,7 @@ CHECKPOINT = {"PagePut", "ManifestPut", "CheckpointMade", "BaseSwitched", "Cover
 SEGMENTS = {"SegmentMake", "SegmentMade", "SegmentNamed", "SegmentRemoved", "IndexFlushed"}
 DROPS = {"DropsNoted", "PackDropped"}
 RECLAIM = {"Frozen", "DeletionProven", "Deleted"}
+KEYS = {"SuperblockPut", "OldSuperblocksGone"}
 # At a mount that finds nothing unsent; one that finds something; one that finds a pack that nothing refers to; one that
 # finds that another machine wrote.
 CLEAN, UNSENT, STREAM = {"JournalBegun", "OldJournalRemoved"}, {"PackRecovered", "JournalResumed", "JournalReplayed"}, {"PackForgotten"}
@@ -40,10 +42,10 @@ ASIDE = {"AsideLinked", "AsideRecorded", "AsideSynced", "AsideNamed"}
 ENDS = {"Released", "ReleaseNoted", "CleanNoted"}
 AT_MOUNT = CLEAN | UNSENT | STREAM | ASIDE | {"Claimed"}
 # Those that come once in a life, or seldom; those that come some times in a second; the others come often.
-SELDOM = CHECKPOINT | SEGMENTS | DROPS | RECLAIM | AT_MOUNT | ENDS | {"IndexWritten", "IndexWrite"}
+SELDOM = CHECKPOINT | SEGMENTS | DROPS | RECLAIM | KEYS | AT_MOUNT | ENDS | {"IndexWritten", "IndexWrite"}
 AT_TIMES = {"CommitPrepared", "CommitPut", "CommitConfirmed", "Noted", "HeadRemembered", "PackLeft", "DirectorySynced"}
 # One of each of these is among the quick ones.
-KINDS = [CHECKPOINT, SEGMENTS, DROPS, RECLAIM, CLEAN, UNSENT, STREAM, ASIDE, ENDS, AT_TIMES, set(STEPS) - SELDOM - AT_TIMES]
+KINDS = [CHECKPOINT, SEGMENTS, DROPS, RECLAIM, KEYS, CLEAN, UNSENT, STREAM, ASIDE, ENDS, AT_TIMES, set(STEPS) - SELDOM - AT_TIMES]
 # After ENOSPC at one of these everything goes on (J8).
 GOES_ON_WHEN_FULL = {"PackMake", "PackWrite", "PackClose", "JournalWrite", "SegmentMake"}
 
@@ -227,7 +229,7 @@ class Steps:
     # What brings a step about.
 
     def until_reached(self, step, seen):
-        until = time.monotonic() + (4 * LIFE if step in CHECKPOINT | SEGMENTS | DROPS | RECLAIM else LIFE)
+        until = time.monotonic() + (4 * LIFE if step in CHECKPOINT | SEGMENTS | DROPS | RECLAIM | KEYS else LIFE)
         away = self.store_away() if step in DROPS else contextlib.nullcontext()
         with away, contextlib.suppress(OSError):  # the daemon dies
             while time.monotonic() < until and not self.was_reached(step, seen):
@@ -237,7 +239,22 @@ class Steps:
                     self.write_in_vain()
                 elif step in RECLAIM:
                     self.reclaim()
+                elif step in KEYS:
+                    self.change_keys()
                 self.here.daemon.ended(0.05)
+
+    def change_keys(self):
+        """A passphrase comes, or goes; the recovery key that opens the vault stays."""
+        listed = self.here.run("key", "list", "--json", self.here.mountpoint)
+        if listed.code != 0:
+            return
+        added = [slot["id"] for slot in json.loads(listed.out)["slots"] if slot["label"] == "added"]
+        if added:
+            self.here.run("key", "remove", added[0], self.here.mountpoint)
+        else:
+            secret = self.rig.scratch / "added"
+            secret.write_text("a passphrase that comes and goes")
+            self.here.run("key", "add", self.here.mountpoint, "--label", "added", "--new-passphrase-file", secret)
 
     @contextlib.contextmanager
     def store_away(self):

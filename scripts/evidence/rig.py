@@ -121,7 +121,7 @@ class Machine:
     def run(self, *arguments, environment=None, timeout=PATIENCE):
         """A command, as typed; it ends in time or is Trouble."""
         command = [PROGRAM, "--passphrase-file", self.rig.passphrase, *arguments]
-        own = {"PATH": os.environ["PATH"], "HOME": str(self.home), "S3VAULT_MACHINE_ID": str(self.home),
+        own = {"PATH": os.environ["PATH"], "HOME": str(self.home), "S3VAULT_MACHINE_ID": str(self.home), "S3VAULT_RECOVERY_FILE": "-",
                "AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_EC2_METADATA_DISABLED": "true"}
         own |= self.environment | (environment or {})
         try:

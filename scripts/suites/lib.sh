@@ -21,7 +21,7 @@ say() { echo "$suite: $* ($(date +%T))" >&2; }
 
 # The program, as a user with a home directory of their own.
 s3vault() {
-    env -i PATH="$PATH" HOME="$scratch/home" S3VAULT_MACHINE_ID="suites-$scratch" AWS_ACCESS_KEY_ID=bench \
+    env -i PATH="$PATH" HOME="$scratch/home" S3VAULT_MACHINE_ID="suites-$scratch" S3VAULT_RECOVERY_FILE=- AWS_ACCESS_KEY_ID=bench \
         AWS_SECRET_ACCESS_KEY=secret-of-the-bench AWS_EC2_METADATA_DISABLED=true \
         "$program" --passphrase-file "$scratch/home/passphrase" "$@"
 }

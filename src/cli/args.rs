@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::keys_args::{KeyArgs, RecoveryFileArg};
 use super::looking_back::state_at;
 use super::old_states::span;
 use super::old_states_args::{GcArgs, RetentionArgs, SnapshotArgs};
@@ -109,6 +110,8 @@ pub(super) enum Command {
     Retention(RetentionArgs),
     /// Keep states under a name
     Snapshot(SnapshotArgs),
+    /// Show and change what opens a vault: passphrases, key files, the recovery key
+    Key(KeyArgs),
     /// Give the AWS credentials of this shell to a running mount or service
     Credentials(CredentialsArgs),
     /// What a mount or service in the foreground becomes once its daemon runs: it waits for it
@@ -131,6 +134,8 @@ pub(super) struct BucketArg {
 pub(super) struct InitArgs {
     #[command(flatten)]
     pub bucket: BucketArg,
+    #[command(flatten)]
+    pub recovery: RecoveryFileArg,
     /// Accept a store that ignores conditional puts; only one machine may then use the vault
     #[arg(long)]
     pub single_machine: bool,

@@ -19,6 +19,7 @@ use zeroize::Zeroizing;
 use super::daemon::spec::Credentials;
 use super::daemon_report::DaemonReport;
 use super::exit::{CliResult, Exit, Failure};
+use super::keys::KeysAsked;
 use super::old_states::OldStates;
 use crate::gateway::ServeOptions;
 use crate::os;
@@ -89,6 +90,8 @@ pub(super) enum ControlRequest {
     Credentials(Credentials),
     /// Deletion, retention, snapshots.
     OldStates(OldStates),
+    /// What opens the vault.
+    Keys(KeysAsked),
 }
 
 /// What the daemon says. Each variant is a unit, a struct or holds a struct: JSON with a tag inside has no place for a
@@ -135,6 +138,8 @@ pub(super) trait ControlHandler: Send + Sync + 'static {
     async fn credentials(&self, given: Credentials) -> CliResult;
     /// Deletes what is old, changes for how long it is kept, makes and ends snapshots; says what came of it.
     async fn old_states(&self, what: OldStates, told: &mpsc::Sender<ControlReply>) -> CliResult;
+    /// Tells or changes what opens the vault.
+    async fn keys(&self, what: KeysAsked, told: &mpsc::Sender<ControlReply>) -> CliResult;
     /// Tells the versions of a path.
     async fn history(&self, path: &Path, told: &mpsc::Sender<ControlReply>) -> CliResult;
     /// Brings a path back as it was.
@@ -265,6 +270,7 @@ async fn converse(mut stream: UnixStream, handler: Arc<dyn ControlHandler>) -> i
                 ControlRequest::Unserve => handler.unserve(&progress).await,
                 ControlRequest::Credentials(given) => handler.credentials(given).await,
                 ControlRequest::OldStates(what) => handler.old_states(what, &progress).await,
+                ControlRequest::Keys(what) => handler.keys(what, &progress).await,
                 ControlRequest::History { path } => handler.history(&path, &progress).await,
                 ControlRequest::Restore { path, at, to } => {
                     handler.restore(PathRestore { path, at, to }, &progress).await

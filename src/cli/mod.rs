@@ -27,16 +27,20 @@ mod control;
 mod daemon;
 mod daemon_report;
 mod exit;
+mod keys;
+mod keys_args;
 mod last;
 mod looking_back;
 mod messages;
 mod mount_dir;
+mod new_secret;
 mod old_states;
 mod old_states_args;
 mod output;
 mod past_dir;
 mod paths;
 mod progress;
+mod recovery_output;
 mod registry;
 mod secrets;
 mod target;
@@ -96,6 +100,7 @@ fn run(arguments: &Arguments) -> CliResult {
         Command::Gc(args) => wait_for(commands::gc(global, paths, args)),
         Command::Retention(args) => wait_for(commands::retention(global, paths, args)),
         Command::Snapshot(args) => wait_for(commands::snapshot(global, paths, args)),
+        Command::Key(args) => wait_for(commands::key(global, paths, args)),
         Command::Credentials(args) => wait_for(commands::credentials(global, paths, args)),
         Command::Attend(args) => wait_for(LaunchedDaemon::attend(args)),
         Command::Daemon(_) => Ok(()), // `main` has done it

@@ -103,6 +103,11 @@ impl PassphraseSources<'_> {
         if !self.terminal.is_there() {
             return self.key_file.map_or_else(|| Err(nobody_to_ask()), make_key_file);
         }
+        self.typed_twice(vault)
+    }
+
+    /// A new passphrase, asked for twice.
+    pub(super) fn typed_twice(&self, vault: &str) -> CliResult<GivenPassphrase> {
         let hint =
             if self.key_file.is_some() { " (empty: keep a key in a file instead)" } else { "" };
         let first = self.ask(&format!("New passphrase for {vault}{hint}: "))?;
@@ -247,7 +252,7 @@ pub(super) fn other_forms(given: &[u8]) -> Vec<(Bytes, String)> {
     found.into_iter().take(FORMS_MAX).map(|(_, form, how)| (form, how)).collect()
 }
 
-fn read(path: &Path) -> CliResult<Bytes> {
+pub(super) fn read(path: &Path) -> CliResult<Bytes> {
     let mut bytes = Zeroizing::new(Vec::new());
     let fail = |error: io::Error| {
         let what = format!("the passphrase file {} cannot be read", path.display());
@@ -279,6 +284,22 @@ fn make_key_file(path: &Path) -> CliResult<GivenPassphrase> {
     if path.exists() {
         return Ok(GivenPassphrase { bytes: read(path)?, source });
     }
+    Ok(GivenPassphrase { bytes: write_key_file(path)?, source })
+}
+
+/// A key file that is not there yet: what is there may be anything.
+pub(super) fn make_new_key_file(path: &Path) -> CliResult<Bytes> {
+    if path.symlink_metadata().is_ok() {
+        let text = format!(
+            "{} exists already; nothing was changed; name a new file, or use what is in it: --new-passphrase-file",
+            path.display()
+        );
+        return Err(Failure::new(Exit::Usage, text));
+    }
+    write_key_file(path)
+}
+
+fn write_key_file(path: &Path) -> CliResult<Bytes> {
     let random = Zeroizing::new(os::random::<32>());
     let mut bytes = Zeroizing::new(Vec::with_capacity(65));
     for byte in random.iter() {
@@ -288,10 +309,13 @@ fn make_key_file(path: &Path) -> CliResult<GivenPassphrase> {
     }
     bytes.push(b'\n');
     let dir = path.parent().unwrap_or(Path::new("/"));
-    os::make_private(dir).and_then(|()| os::replace(path, &bytes)).map_err(|error| {
+    let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
+    // A directory that is there stays as it is.
+    let ready = if dir.is_dir() { Ok(()) } else { os::make_private(dir) };
+    ready.and_then(|()| os::replace(path, &bytes)).map_err(|error| {
         Failure::io(format_args!("the key file {} cannot be written", path.display()), &error)
     })?;
-    Ok(GivenPassphrase { bytes: strip(bytes), source })
+    Ok(strip(bytes))
 }
 
 #[cfg(test)]

@@ -3,20 +3,18 @@
 
 use std::fmt::Write;
 
-use zeroize::Zeroizing;
-
 use super::exit::{CliResult, Exit, Failure};
 use super::messages;
-use super::output;
 use super::paths::UserPaths;
+use super::recovery_output::RecoveryOutput;
 use super::secrets::{
-    GivenPassphrase, PassphraseSource, PassphraseSources, TRIES, Terminal, other_forms,
+    Ask, GivenPassphrase, PassphraseSource, PassphraseSources, TRIES, Terminal, other_forms,
 };
 use super::target::Target;
 use super::{args::Global, config::Config};
 use crate::os::make_private;
 use crate::vault::{
-    self, Bucket, Conditional, InitSecrets, Passphrase, RecoveryKey, Secret, Unlocked,
+    self, Bucket, Conditional, InitSecrets, OpenedBySecret, Passphrase, RecoveryKey, Unlocked,
 };
 
 /// Asks for, finds, or makes secrets, for one target.
@@ -27,20 +25,30 @@ pub(super) struct Unlocker<'a> {
 }
 
 impl Unlocker<'_> {
-    fn with_sources<T>(&self, use_them: impl FnOnce(&PassphraseSources<'_>) -> T) -> T {
+    fn with_sources<T>(
+        &self,
+        keyed: bool,
+        use_them: impl FnOnce(&PassphraseSources<'_>) -> T,
+    ) -> T {
         let key_file = self.paths.key_file();
         use_them(&PassphraseSources {
             file: self.global.passphrase_file.as_deref(),
-            key_file: self.target.embedded.then_some(&key_file),
+            key_file: (keyed && self.target.embedded).then_some(&key_file),
             terminal: &Terminal,
         })
     }
 
     /// Makes the vault, says how it can be opened again, and remembers it.
-    pub(super) async fn make(&self, bucket: &Bucket, single_machine: bool) -> CliResult {
+    /// `recovery`: where the recovery key goes.
+    pub(super) async fn make(
+        &self,
+        bucket: &Bucket,
+        single_machine: bool,
+        recovery: &RecoveryOutput,
+    ) -> CliResult {
         let place = self.target.describe();
-        let given = self.with_sources(|sources| sources.for_new(&place))?;
-        let show = |recovery: &RecoveryKey| output::write(&keys_text(&given, recovery));
+        let given = self.with_sources(true, |sources| sources.for_new(&place))?;
+        let show = |key: &RecoveryKey| recovery.give(&key_file_text(&given), key);
         let secrets = InitSecrets::new(passphrase(&given));
         let made = vault::init(bucket, secrets, single_machine, show).await;
         let made = made.map_err(|error| messages::of_vault(&error, &place))?;
@@ -55,12 +63,32 @@ impl Unlocker<'_> {
 
     /// Unlocks the vault. A person at a terminal may try again.
     pub(super) async fn unlock(&self, bucket: &Bucket) -> CliResult<Unlocked> {
+        Ok(self.open(bucket).await?.0.unlocked)
+    }
+
+    /// Unlocks the vault; also says what opened it.
+    pub(super) async fn open(
+        &self,
+        bucket: &Bucket,
+    ) -> CliResult<(OpenedBySecret, GivenPassphrase)> {
         let place = self.target.describe();
+        let mut keyed = true;
         for attempt in 1.. {
-            let given = self.with_sources(|sources| sources.existing(&place))?;
-            match vault::unlock(bucket, &Secret::Passphrase(passphrase(&given))).await {
-                Ok(unlocked) => return self.the_known_one(unlocked),
+            let given = self.with_sources(keyed, |sources| sources.existing(&place))?;
+            match vault::open_by(bucket, &passphrase(&given)).await {
+                Ok(opened) => {
+                    self.the_known_one(&opened.unlocked)?;
+                    return Ok((opened, given));
+                }
                 Err(error) => {
+                    // The key file of a vault whose passphrase was changed: there is somebody to ask.
+                    if let (PassphraseSource::KeyFile(path), vault::Error::WrongSecret, true) =
+                        (&given.source, &error, Terminal.is_there())
+                    {
+                        complain!("The key file {} does not open the vault.", path.display());
+                        keyed = false;
+                        continue;
+                    }
                     let failure = messages::of_vault(&error, &place);
                     let again = given.source == PassphraseSource::Terminal && attempt < TRIES;
                     if failure.exit != Exit::WrongPassphrase {
@@ -100,7 +128,7 @@ impl Unlocker<'_> {
     }
 
     /// What is remembered is a certain vault, not whatever lies at its place now.
-    fn the_known_one(&self, unlocked: Unlocked) -> CliResult<Unlocked> {
+    fn the_known_one(&self, unlocked: &Unlocked) -> CliResult {
         let id = unlocked.vault.to_string();
         match &self.target.known {
             Some(known) if known.id != id => {
@@ -113,7 +141,7 @@ impl Unlocker<'_> {
                 );
                 Err(Failure::new(Exit::Rollback, text))
             }
-            _ => Ok(unlocked),
+            _ => Ok(()),
         }
     }
 
@@ -135,29 +163,18 @@ impl Unlocker<'_> {
     }
 }
 
-/// What opens the vault that is about to be made. Wiped when dropped.
-fn keys_text(given: &GivenPassphrase, recovery: &RecoveryKey) -> Zeroizing<String> {
-    // As large as it becomes, so that no copy stays behind in a smaller one.
-    let mut text = Zeroizing::new(String::with_capacity(8192));
-    if let PassphraseSource::KeyFile(path) = &given.source {
-        // Writing to a String cannot fail.
-        let _ = writeln!(
-            text,
-            "No passphrase was given, so a key was generated: {} (only this user can read it).\n  Whoever has that file \
-             can open the vault, and without it, or the recovery key, nobody can:\n  it protects the bucket, not this \
-             machine. Keep a copy elsewhere.",
-            path.display()
-        );
-    }
-    let _ = write!(
-        text,
-        "Recovery key, shown only this once: {recovery}\n  It opens the vault when the passphrase is lost. Write it down \
-         and keep it apart from this machine."
-    );
-    text
+/// What to say of a key file that was made, or is used, for a new vault.
+fn key_file_text(given: &GivenPassphrase) -> String {
+    let PassphraseSource::KeyFile(path) = &given.source else { return String::new() };
+    format!(
+        "No passphrase was given, so a key was generated: {} (only this user can read it).\n  Whoever has that file \
+         can open the vault, and without it, or the recovery key, nobody can:\n  it protects the bucket, not this \
+         machine. Keep a copy elsewhere.\n",
+        path.display()
+    )
 }
 
-fn passphrase(given: &GivenPassphrase) -> Passphrase {
+pub(super) fn passphrase(given: &GivenPassphrase) -> Passphrase {
     // The one final newline is gone already: another one is part of the passphrase.
     Passphrase::exact(given.bytes.to_vec())
 }

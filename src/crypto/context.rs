@@ -17,6 +17,7 @@ const KIND_PAGE: u8 = 4;
 const KIND_MANIFEST: u8 = 5;
 const KIND_SLOT: u8 = 6;
 const KIND_TRAILER: u8 = 7;
+const KIND_SLOT_NOTE: u8 = 8;
 // 32 was meant for the head of a journal's segment, and was never written.
 const KIND_JOURNAL_RECORD: u8 = 33;
 const KIND_LOCAL: u8 = 34;
@@ -36,6 +37,8 @@ pub enum Place {
     Page(CommitNo, PageId),
     /// The manifest of a checkpoint.
     Manifest(CommitNo),
+    /// What people know a key slot by; of the slot with this salt.
+    SlotNote([u8; 32]),
     /// A record of a journal.
     JournalRecord {
         /// The journal's id.
@@ -57,6 +60,7 @@ impl Place {
             Self::Commit(_) => Label::Commits,
             Self::Page(..) | Self::Manifest(_) => Label::Pages,
             Self::JournalRecord { .. } => Label::Journal,
+            Self::SlotNote(_) => Label::SlotNotes,
             Self::Local(..) => Label::Local,
         }
     }
@@ -74,6 +78,7 @@ impl Place {
             Self::Manifest(number) => {
                 bytes(vault, epoch, KIND_MANIFEST, &[&number.0.to_be_bytes()])
             }
+            Self::SlotNote(salt) => bytes(vault, epoch, KIND_SLOT_NOTE, &[salt]),
             Self::JournalRecord { journal, segment, offset } => bytes(
                 vault,
                 epoch,

@@ -33,6 +33,12 @@ pub enum Error {
     /// More key slots than are ever tried.
     #[error("{0} key slots are more than are allowed")]
     TooManySlots(usize),
+    /// All key slots together ask for more work than is ever done.
+    #[error("its key slots ask for more work than is ever done (Argon2id over {gib} GiB in all)")]
+    SlotWork {
+        /// What they ask for.
+        gib: u64,
+    },
     /// Argon2id's memory could not be had.
     #[error("not enough memory for the passphrase: {mib} MiB are needed")]
     Memory {

@@ -19,6 +19,8 @@ pub(super) enum Label {
     Pages,
     /// MAC of the superblock.
     Superblock,
+    /// Notes in key slots.
+    SlotNotes,
     /// The local journal.
     Journal,
     /// Values of the local index.
@@ -35,11 +37,12 @@ pub(super) enum Label {
 
 impl Label {
     #[cfg(test)]
-    pub(super) const ALL: [Self; 10] = [
+    pub(super) const ALL: [Self; 11] = [
         Self::Content,
         Self::Commits,
         Self::Pages,
         Self::Superblock,
+        Self::SlotNotes,
         Self::Journal,
         Self::IndexValues,
         Self::IndexNumbers,
@@ -54,6 +57,7 @@ impl Label {
             Self::Commits => b"commits",
             Self::Pages => b"pages",
             Self::Superblock => b"superblock mac",
+            Self::SlotNotes => b"slot notes",
             Self::Journal => b"journal",
             Self::IndexValues => b"index values",
             Self::IndexNumbers => b"index numbers",

@@ -15,6 +15,7 @@ pub mod layout;
 mod message;
 mod passphrase;
 mod recovery;
+mod slot_note;
 mod slots;
 mod symmetric_key;
 
@@ -29,4 +30,5 @@ pub use layout::{HEADER, padme};
 pub use message::{Plain, Sealed};
 pub use passphrase::Passphrase;
 pub use recovery::RecoveryKey;
+pub use slot_note::{LABEL_MAX, SlotNote};
 pub use slots::{Argon2Params, KeySlot, SLOTS_MAX, SlotKind, unlock};

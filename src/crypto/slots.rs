@@ -6,7 +6,9 @@
 use std::fmt;
 
 use argon2::{Algorithm, Argon2, Params, Version};
+use data_encoding::HEXLOWER;
 use hkdf::Hkdf;
+use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 use sha2::Sha512;
 use zeroize::Zeroizing;
@@ -14,12 +16,17 @@ use zeroize::Zeroizing;
 use super::labels::Label;
 use super::symmetric_key::{SymmetricKey, expand};
 use super::{
-    Error, MasterKey, Passphrase, RecoveryKey, RecoveryKeyError, cobblestone, context, random,
+    Error, Keys, MasterKey, Passphrase, RecoveryKey, RecoveryKeyError, SlotNote, cobblestone,
+    context, random,
 };
 use crate::types::{KeyEpoch, VaultId};
 
 /// Key slots of a superblock at most.
 pub const SLOTS_MAX: usize = 16;
+
+/// What all slots that are tried may ask for together: 64 GiB filled, a minute or two. Sixteen slots of 1 GiB and 4
+/// passes each. The slots are tried one after the other, so that of memory one counts at a time.
+pub(super) const WORK_MAX: u64 = 64 << 20;
 
 /// Kind numbers in a slot.
 const PASSPHRASE: u8 = 1;
@@ -41,6 +48,11 @@ impl Argon2Params {
     pub const FLOOR: Self = Self { memory_kib: 64 << 10, passes: 3, lanes: 1 };
     /// The most that is accepted, so that a forged slot cannot exhaust this machine: 2 GiB, 64 passes.
     pub const CEILING: Self = Self { memory_kib: 2 << 20, passes: 64, lanes: 16 };
+
+    /// What a guess at it takes: KiB that are filled, all passes together.
+    fn work(self) -> u64 {
+        u64::from(self.memory_kib) * u64::from(self.passes)
+    }
 
     fn check(self) -> Result<(), Error> {
         let within = |value, floor, ceiling| floor <= value && value <= ceiling;
@@ -100,6 +112,9 @@ pub struct KeySlot {
     lanes: u32,
     #[cbor(n(6), with = "minicbor::bytes")]
     sealed: Vec<u8>,
+    /// A sealed [`SlotNote`]; slots of `init` by earlier versions have none.
+    #[n(7)]
+    note: Option<ByteVec>,
 }
 
 impl KeySlot {
@@ -143,7 +158,8 @@ impl KeySlot {
             }
         };
         let Argon2Params { memory_kib, passes, lanes } = params;
-        let mut slot = Self { kind, epoch, salt, memory_kib, passes, lanes, sealed: Vec::new() };
+        let sealed = Vec::new();
+        let mut slot = Self { kind, epoch, salt, memory_kib, passes, lanes, sealed, note: None };
         let context = slot.context(vault);
         cobblestone::seal(key, &context, master.expose(), &mut slot.sealed);
         slot
@@ -160,6 +176,48 @@ impl KeySlot {
             }
             RECOVERY => Ok(SlotKind::Recovery { salt }),
             other => Err(Error::SlotKind(other)),
+        }
+    }
+
+    /// The same slot, with what people know it by.
+    pub fn with_note(mut self, keys: &Keys, note: &SlotNote) -> Result<Self, Error> {
+        self.note = Some(note.seal(keys, self.salt)?.into());
+        Ok(self)
+    }
+
+    /// What people know it by; `None` for one without a note, or with one that does not open.
+    pub fn note(&self, keys: &Keys) -> Option<SlotNote> {
+        SlotNote::open(keys, self.salt, self.note.as_ref()?).ok()
+    }
+
+    /// What a person names it by: the first bytes of its salt, which no other slot has.
+    pub fn id(&self) -> String {
+        HEXLOWER.encode(&self.salt[..4])
+    }
+
+    /// Whether a recovery key opens it.
+    pub fn is_recovery(&self) -> bool {
+        self.kind == RECOVERY
+    }
+
+    /// Its bytes as text. They are as they lie in the bucket: no secret.
+    pub fn to_text(&self) -> String {
+        // Writing into a Vec has no errors.
+        minicbor::to_vec(self).map_or_else(|_| String::new(), |bytes| HEXLOWER.encode(&bytes))
+    }
+
+    /// Back from text.
+    pub fn from_text(text: &str) -> Result<Self, Error> {
+        let bad = || Error::Malformed("a key slot");
+        let bytes = HEXLOWER.decode(text.as_bytes()).map_err(|_| bad())?;
+        minicbor::decode(&bytes).map_err(|_| bad())
+    }
+
+    /// What a guess at it takes; `None` where nothing is computed.
+    fn work(&self) -> Option<u64> {
+        match self.kind() {
+            Ok(SlotKind::Passphrase { params, .. }) => Some(params.work()),
+            _ => None,
         }
     }
 
@@ -189,23 +247,28 @@ impl KeySlot {
 }
 
 /// Opens the first slot of key epoch `epoch` that the secret fits: as a recovery key if it is one, and as a
-/// passphrase. Slots of unknown kinds are passed over. The work is bounded by `SLOTS_MAX` and
-/// [`Argon2Params::CEILING`].
+/// passphrase; also says which that was. Slots of unknown kinds are passed over. The work is bounded, for each slot by
+/// [`Argon2Params::CEILING`], and for all of them together by [`WORK_MAX`] before any of it is done.
 pub fn unlock(
     slots: &[KeySlot],
     vault: VaultId,
     epoch: KeyEpoch,
     secret: &Passphrase,
-) -> Result<MasterKey, Error> {
+) -> Result<(MasterKey, usize), Error> {
     if slots.len() > SLOTS_MAX {
         return Err(Error::TooManySlots(slots.len()));
+    }
+    let asked = slots.iter().filter(|slot| slot.epoch == epoch).filter_map(KeySlot::work);
+    let asked = asked.sum::<u64>();
+    if asked > WORK_MAX {
+        return Err(Error::SlotWork { gib: asked >> 20 });
     }
     let recovery = RecoveryKey::parse(secret.expose());
     let mut refused = None;
     // Recovery slots first: they cost nothing.
-    let of_epoch = || slots.iter().filter(|slot| slot.epoch == epoch);
-    let recoveries = of_epoch().filter(|slot| slot.kind == RECOVERY);
-    for slot in recoveries.chain(of_epoch().filter(|slot| slot.kind != RECOVERY)) {
+    let of_epoch = || slots.iter().enumerate().filter(|(_, slot)| slot.epoch == epoch);
+    let recoveries = of_epoch().filter(|(_, slot)| slot.is_recovery());
+    for (at, slot) in recoveries.chain(of_epoch().filter(|(_, slot)| !slot.is_recovery())) {
         let key = match (slot.kind(), &recovery) {
             (Ok(SlotKind::Recovery { salt }), Ok(recovery)) => Ok(recovery_key(recovery, &salt)),
             (Ok(SlotKind::Recovery { .. }), Err(_)) => continue,
@@ -213,7 +276,7 @@ pub fn unlock(
             (Err(error), _) => Err(error),
         };
         match key.and_then(|key| slot.open(vault, &key)) {
-            Ok(master) => return Ok(master),
+            Ok(master) => return Ok((master, at)),
             Err(Error::WrongSecret | Error::SlotKind(_)) => {}
             Err(error) => refused = Some(error),
         }

@@ -14,7 +14,7 @@ use crate::os::{self, PipelineStep};
 use crate::records::Claimant;
 use crate::records::{Change, Key, WriterClaim, encode_value};
 use crate::store::{self, Bucket, Moved};
-use crate::types::{CommitNo, Generation, Hash, MIB, Seq, Timestamp};
+use crate::types::{CommitNo, CurrentGeneration, Generation, Hash, MIB, Seq, Timestamp};
 
 /// Transactions in one commit at most, in bytes (C1).
 pub const COMMIT_BYTES: usize = (16 * MIB) as usize;
@@ -58,7 +58,7 @@ pub struct Committer {
     head: Head,
     claim: CommitNo,
     writer: Option<WriterClaim>,
-    generation: Generation,
+    generation: CurrentGeneration,
     /// 16-byte hashes of the commits from the last multiple of 256 to the head.
     recent: Vec<[u8; 16]>,
     upto: Seq,
@@ -111,6 +111,7 @@ impl Committer {
     pub fn new(bucket: Bucket, keys: Keys, end: LogEnd) -> Self {
         let chain = Chain::new(bucket.clone(), keys.clone());
         let LogEnd { head, recent, generation, upto } = end;
+        let generation = generation.into();
         let (claim, writer, pending, fenced) = (CommitNo(0), None, None, None);
         Self { bucket, chain, keys, head, claim, writer, generation, recent, upto, pending, fenced }
     }
@@ -125,6 +126,11 @@ impl Committer {
     #[cfg(test)]
     pub fn recent(&self) -> &[[u8; 16]] {
         &self.recent
+    }
+
+    /// The superblock's generation that the next commit names; whoever changes the keys raises it (K6).
+    pub fn generation(&self) -> CurrentGeneration {
+        self.generation.clone()
     }
 
     /// Every transaction up to this one is in the log.
@@ -190,7 +196,7 @@ impl Committer {
             number,
             previous: self.head.hash,
             claim,
-            generation: self.generation,
+            generation: self.generation.get(),
             time: Timestamp::now(),
             records: records.clone(),
         };

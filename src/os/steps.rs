@@ -79,6 +79,9 @@ steps! {
     Frozen = "packs were frozen",
     DeletionProven = "a deletion has its receipt",
     Deleted = "objects were deleted",
+    // A change of the keys (K6).
+    SuperblockPut = "a superblock was put",
+    OldSuperblocksGone = "old superblocks were deleted",
     // A mount (W1, J7).
     PackRecovered = "a pack was recovered",
     PackForgotten = "a pack that nothing refers to was removed",

@@ -9,7 +9,7 @@ use crate::crypto::Keys;
 use crate::index::Index;
 use crate::log::Journal;
 use crate::store::Bucket;
-use crate::types::{CommitNo, Generation};
+use crate::types::{CommitNo, CurrentGeneration};
 use crate::upload::{Staging, Uploader};
 
 /// What is asked for.
@@ -40,8 +40,8 @@ pub struct Reclaimer {
     pub keys: Keys,
     /// The commit of this writer's claim: only a checkpoint since then counts (K4).
     pub claim: CommitNo,
-    /// The superblock that is open.
-    pub generation: Generation,
+    /// The superblock that counts.
+    pub generation: CurrentGeneration,
     /// The map.
     pub index: Index,
     /// What is here, and must stay.

@@ -168,7 +168,7 @@ impl<'a> Sweep<'a> {
 
     fn superblock_goes(&self, object: &Listed, _: Age) -> bool {
         let number = object.name.strip_prefix("superblock/").and_then(|n| n.parse().ok());
-        number.is_some_and(|number: Generation| number < self.at.generation)
+        number.is_some_and(|number: Generation| number < self.at.generation.get())
     }
 
     fn probe_goes(&self, _: &Listed, age: Age) -> bool {

@@ -2,6 +2,8 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use minicbor::{Decode, Encode};
 
@@ -144,6 +146,29 @@ number_type!(
     /// The count of a transaction in its journal, from 1; 0 is "before the first".
     Seq, u64
 );
+
+/// The generation of the superblock that counts, as this process knows it: it grows when this process changes the keys
+/// (K6). A clone shares it.
+#[derive(Clone, Debug)]
+pub struct CurrentGeneration(Arc<AtomicU64>);
+
+impl CurrentGeneration {
+    /// What it is now.
+    pub fn get(&self) -> Generation {
+        Generation(self.0.load(Ordering::SeqCst))
+    }
+
+    /// One is in the bucket, and was read back from there.
+    pub fn raise(&self, to: Generation) {
+        self.0.fetch_max(to.0, Ordering::SeqCst);
+    }
+}
+
+impl From<Generation> for CurrentGeneration {
+    fn from(generation: Generation) -> Self {
+        Self(Arc::new(AtomicU64::new(generation.0)))
+    }
+}
 
 impl InodeNo {
     /// The root directory: FUSE's own number for it.

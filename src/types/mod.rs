@@ -15,8 +15,8 @@ mod vault_status;
 pub use causes::{cause, causes, printable, with_causes};
 pub use extent::{Codec, Extent, Reference};
 pub use ids::{
-    CommitNo, ExtentId, Generation, Hash, InodeNo, JournalId, KeyEpoch, NameHash, PackId, PageId,
-    ParseIdError, Seq, VaultId,
+    CommitNo, CurrentGeneration, ExtentId, Generation, Hash, InodeNo, JournalId, KeyEpoch,
+    NameHash, PackId, PageId, ParseIdError, Seq, VaultId,
 };
 pub use patience::{Doubt, Patience, Terms};
 pub use state_at::{AsOf, StateAt};

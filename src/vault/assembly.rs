@@ -26,7 +26,7 @@ use crate::log::{Chain, Head, Journal, Receipt};
 use crate::os;
 use crate::reclaim::Reclaimer;
 use crate::records::Inode;
-use crate::types::{CommitNo, InodeNo, Patience, Timestamp};
+use crate::types::{CommitNo, CurrentGeneration, InodeNo, Patience, Timestamp};
 use crate::upload::{
     Barrier, Hooks, Parts, SYNC_EVERY, Staging, StepObserver, UploadLimits, Uploader,
 };
@@ -95,16 +95,16 @@ impl Vault {
         let dir = StateDir { root: options.state_dir.clone() }.index(false);
         let index_room = IndexRoom::new((&index, dir), budget, cache.clone(), staging.clone());
         let barrier = barrier(&staging, &journal, &cache);
-        let (generation, keys) = (options.unlocked.generation, options.unlocked.keys.clone());
+        let (generation, keys) = (committer.generation(), options.unlocked.keys.clone());
         let data_dir = options.machine.data_dir.clone();
-        let recorder = HeadRecorder::new(data_dir, keys.clone(), generation);
+        let recorder = HeadRecorder::new(data_dir, keys.clone(), generation.clone());
         recorder.remember(claim.number(), claim.hash());
         let (number, hash, seen) = (claim.number(), claim.hash(), claim.time());
         let (head, as_of) = (Arc::new(Mutex::new(Head { number, hash, seen })), None);
         let checkpointer = Checkpointer::new(
             (keys, options.bucket.clone(), cache.clone()),
             index.clone(),
-            generation,
+            generation.clone(),
             Shares::of(options.memory),
             (survey.since, number),
         );
@@ -126,8 +126,8 @@ impl Vault {
         make_root(&index).await?;
         vfs.recover().await?;
         let periodic = vfs.start(&tokio::runtime::Handle::current());
-        let reclaimer =
-            reclaimer(&options, &index, claim.number(), (&staging, &journal, &uploader));
+        let who = (claim.number(), &generation);
+        let reclaimer = reclaimer(&options, &index, who, (&staging, &journal, &uploader));
         let reclaiming = reclaiming(reclaimer, &vfs, &checkpointer);
         let mut tasks = tasks(&journal, &index, &barrier, &checkpointer, &index_room);
         tasks.push(deletion(&reclaiming));
@@ -139,6 +139,7 @@ impl Vault {
             checkpointer,
             reclaiming,
             recorder,
+            generation: tokio::sync::Mutex::new(generation),
             index_room,
             tasks,
             periodic: Mutex::new(Some(periodic)),
@@ -162,14 +163,14 @@ impl Vault {
 fn reclaimer(
     options: &VaultOptions,
     index: &Index,
-    claim: CommitNo,
+    (claim, generation): (CommitNo, &CurrentGeneration),
     (staging, journal, uploader): (&Staging, &Arc<Journal>, &Arc<Uploader>),
 ) -> Reclaimer {
     Reclaimer {
         bucket: options.bucket.clone(),
         keys: options.unlocked.keys.clone(),
         claim,
-        generation: options.unlocked.generation,
+        generation: generation.clone(),
         index: index.clone(),
         staging: staging.clone(),
         journal: journal.clone(),

@@ -20,7 +20,7 @@ use crate::index::Index;
 use crate::log::{COMMIT_MAX, Receipt, commit_name, open_commit, open_object, parse_commit_name};
 use crate::os;
 use crate::store::Bucket;
-use crate::types::{CommitNo, Generation, Timestamp};
+use crate::types::{CommitNo, CurrentGeneration, Timestamp};
 
 /// How long after a failed checkpoint the next may begin: each leaves pages that no manifest names.
 const AGAIN: Duration = Duration::from_secs(300);
@@ -31,7 +31,7 @@ pub(super) struct Checkpointer {
     pub bucket: Bucket,
     pub cache: Cache,
     pub index: Index,
-    pub generation: Generation,
+    pub generation: CurrentGeneration,
     shares: Shares,
     state: Mutex<State>,
     /// A checkpoint may be due.
@@ -51,7 +51,7 @@ impl Checkpointer {
     pub(super) fn new(
         (keys, bucket, cache): (Keys, Bucket, Cache),
         index: Index,
-        generation: Generation,
+        generation: CurrentGeneration,
         shares: Shares,
         (since, head): (SinceCheckpoint, CommitNo),
     ) -> Arc<Self> {
@@ -127,7 +127,7 @@ impl Checkpointer {
             keys: &self.keys,
             bucket: &self.bucket,
             cache: &self.cache,
-            generation: self.generation,
+            generation: self.generation.get(),
             time: Timestamp::now(),
             sizes: Sizes { pass: self.shares.pass, ..Sizes::default() },
         };

@@ -156,6 +156,9 @@ pub enum Error {
     /// A snapshot that cannot be made or ended.
     #[error("{0}; nothing was changed")]
     Snapshot(String),
+    /// A change of the keys that cannot be made.
+    #[error("{0}; nothing was changed")]
+    Keys(String),
     /// Deletion of what is old.
     #[error(transparent)]
     Reclaim(reclaim::Error),

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use crate::crypto::Keys;
 use crate::log::{Receipt, Seen};
 use crate::os::{self, PipelineStep};
-use crate::types::{CommitNo, Generation, Hash};
+use crate::types::{CommitNo, CurrentGeneration, Hash};
 
 const TASK: &str = "remembering the head";
 
@@ -16,7 +16,7 @@ const TASK: &str = "remembering the head";
 pub(super) struct HeadRecorder {
     dir: PathBuf,
     keys: Keys,
-    generation: Generation,
+    generation: CurrentGeneration,
     /// What is to be remembered and is not yet.
     wanted: Mutex<Option<Seen>>,
     /// The last commit that is remembered; held while it is written, so that an older one never comes after a newer.
@@ -24,7 +24,7 @@ pub(super) struct HeadRecorder {
 }
 
 impl HeadRecorder {
-    pub(super) fn new(dir: PathBuf, keys: Keys, generation: Generation) -> Arc<Self> {
+    pub(super) fn new(dir: PathBuf, keys: Keys, generation: CurrentGeneration) -> Arc<Self> {
         let (wanted, written) = (Mutex::new(None), Mutex::new(CommitNo(0)));
         Arc::new(Self { dir, keys, generation, wanted, written })
     }
@@ -55,7 +55,7 @@ impl HeadRecorder {
 
     /// Notes what is to be remembered; returns whether nothing else was waiting for that.
     fn want(&self, number: CommitNo, hash: Hash) -> bool {
-        let seen = Seen { number, hash, generation: self.generation };
+        let seen = Seen { number, hash, generation: self.generation.get() };
         self.wanted.lock().replace(seen).is_none()
     }
 

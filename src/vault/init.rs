@@ -1,12 +1,11 @@
 //! Making a vault.
 
+use super::key_slots::{first_slot, seal_recovery};
 use super::superblock::{self, Superblock, Unlocked};
 use super::{Error, Result};
-use crate::crypto::{
-    Argon2Params, FIRST_EPOCH, KeySlot, Keys, MasterKey, Passphrase, RecoveryKey, random,
-};
+use crate::crypto::{Argon2Params, FIRST_EPOCH, Keys, MasterKey, Passphrase, RecoveryKey, random};
 use crate::store::{self, Bucket, Conditional};
-use crate::types::VaultId;
+use crate::types::{Generation, VaultId};
 
 const README: &str = "This bucket (or prefix) is an s3vault: files encrypted on the machines of their owner.\n\
     Do not change or delete objects here; `s3vault mount` with the passphrase or recovery key opens it.\n";
@@ -67,26 +66,19 @@ pub async fn init(
     let vault = VaultId(random());
     let keys = Keys::derive(&master, vault, FIRST_EPOCH);
     let recovery = RecoveryKey::generate();
-    let slots = vec![
-        KeySlot::seal_with_passphrase(
-            &master,
-            vault,
-            FIRST_EPOCH,
-            &secrets.passphrase,
-            secrets.argon,
-        )?,
-        KeySlot::seal_with_recovery_key(&master, vault, FIRST_EPOCH, &recovery),
-    ];
+    let InitSecrets { passphrase, argon } = secrets;
+    let unlocked = Unlocked { vault, master, keys, generation: Generation(1) };
+    let slots =
+        vec![first_slot(&unlocked, &passphrase, argon)?, seal_recovery(&unlocked, &recovery)?];
     let superblock = Superblock::first(vault, slots);
     show(&recovery).map_err(Error::NotShown)?;
     match bucket.put_new("README", README.into()).await {
         Ok(_) | Err(store::Error::Exists { .. }) => {}
         Err(error) => return Err(error.into()),
     }
-    match superblock::write(bucket, &keys, &superblock).await {
+    match superblock::write(bucket, &unlocked.keys, &superblock).await {
         Err(Error::Store(store::Error::Exists { .. })) => return Err(Error::Exists),
         other => other?,
     }
-    let unlocked = Unlocked { vault, master, keys, generation: superblock.generation };
     Ok(Initialised { vault, unlocked, conditional })
 }

@@ -16,6 +16,7 @@ mod head_recorder;
 mod index_room;
 mod init;
 mod journal_trim;
+mod key_slots;
 mod no_state;
 mod old_states;
 mod open;
@@ -38,16 +39,21 @@ pub use check::{CheckReport, Finding, OnProgress, check};
 pub use error::{Error, Result};
 pub use error_class::ErrorClass;
 pub use init::{InitSecrets, Initialised, exists, init};
+pub use key_slots::{ChangedKeys, KeyChange, SlotInfo, seal_passphrase, seal_recovery};
 pub use no_state::NoState;
 pub use old_states::SnapshotInfo;
 pub use open_vault::Vault;
 pub use past::{
     FileVersion, Happened, HistoryStep, OnHistory, OnRestore, Past, Restored, Restoring,
 };
-pub use superblock::{Secret, Superblock, Unlocked, unlock, vault_id, which_opens};
+pub use superblock::{
+    OpenedBySecret, Secret, Superblock, Unlocked, open_by, unlock, vault_id, which_opens,
+};
 pub use this_machine::{Machine, MachineLock, is_held};
 
-pub use crate::crypto::{Argon2Params, Error as CryptoError, MasterKey, Passphrase, RecoveryKey};
+pub use crate::crypto::{
+    Argon2Params, Error as CryptoError, KeySlot, LABEL_MAX, MasterKey, Passphrase, RecoveryKey,
+};
 pub use crate::reclaim::{ObjectTally, Reclaimed};
 pub use crate::records::Pin;
 pub use crate::store::{

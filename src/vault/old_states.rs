@@ -146,7 +146,7 @@ impl Vault {
     }
 
     /// Returns when everything up to this transaction is in the bucket.
-    async fn uploaded(&self, seq: crate::types::Seq) -> Result<()> {
+    pub(super) async fn uploaded(&self, seq: crate::types::Seq) -> Result<()> {
         let Some(writer) = &self.writer else { return Err(Error::ReadOnlyMount) };
         Ok(writer.uploader.sync_while_moving(seq, PATIENCE, || {}).await?)
     }

@@ -19,7 +19,7 @@ use crate::content::Content;
 use crate::index::Index;
 use crate::log::{Committer, Head, Journal};
 use crate::os;
-use crate::types::{AsOf, OldStatesStatus, Progress, Timestamp, VaultStatus};
+use crate::types::{AsOf, CurrentGeneration, OldStatesStatus, Progress, Timestamp, VaultStatus};
 use crate::upload::{Barrier, Staging, Trouble, Uploader};
 use crate::vfs::{Periodic, Vfs};
 
@@ -47,6 +47,8 @@ pub(super) struct Writer {
     pub(super) checkpointer: Arc<Checkpointer>,
     pub(super) reclaiming: Arc<Reclaiming>,
     pub(super) recorder: Arc<HeadRecorder>,
+    /// Held while key slots are changed: one change at a time.
+    pub(super) generation: tokio::sync::Mutex<CurrentGeneration>,
     pub(super) index_room: Arc<IndexRoom>,
     pub(super) tasks: Vec<JoinHandle<()>>,
     pub(super) periodic: Mutex<Option<Periodic>>,

@@ -34,7 +34,7 @@ pub(super) async fn read_state(context: OpenContext<'_>) -> Result<Shown> {
     // O2 is for readers too: what they saw must not go back unnoticed.
     let options = context.options;
     let (dir, keys) = (options.machine.data_dir.clone(), options.unlocked.keys.clone());
-    let recorder = HeadRecorder::new(dir, keys, options.unlocked.generation);
+    let recorder = HeadRecorder::new(dir, keys, options.unlocked.generation.into());
     recorder.remember(survey.head.number, survey.head.hash);
     let shown = match &options.at {
         None => (index, survey.head, None),

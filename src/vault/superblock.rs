@@ -4,8 +4,11 @@ use bytes::Bytes;
 use minicbor::{Decode, Encode};
 
 use super::{Error, Result};
-use crate::crypto::{FIRST_EPOCH, KeySlot, Keys, MasterKey, Passphrase, unlock as unlock_slots};
-use crate::store::{Bucket, Listed};
+use crate::crypto::{
+    Error as CryptoError, FIRST_EPOCH, KeySlot, Keys, MasterKey, Passphrase, unlock as unlock_slots,
+};
+use crate::os::{self, PipelineStep};
+use crate::store::{Bucket, Error as StoreError, Listed};
 use crate::types::{Generation, KeyEpoch, Timestamp, VaultId};
 
 /// The format that this code writes, and the newest that it reads.
@@ -15,6 +18,9 @@ const FORMAT: u32 = 1;
 const LENGTH_MAX: usize = 64 << 10;
 /// How often it is asked for before it is believed to be damaged.
 const ASKS: u32 = 3;
+
+/// How many slots are tried for a hint, all forms of a passphrase together.
+const HINTS: usize = 6;
 
 /// What a vault says of itself before it is unlocked.
 #[derive(Clone, PartialEq, Eq, Encode, Decode)]
@@ -123,15 +129,28 @@ async fn read<T>(
 }
 
 async fn fetch(bucket: &Bucket) -> Result<(Generation, Bytes)> {
+    for asked in 1.. {
+        let all = generations(bucket).await?;
+        let (highest, length) = all.into_iter().max().ok_or(Error::NoVault)?;
+        if length > LENGTH_MAX as u64 {
+            let why = "it is longer than a superblock can be".to_owned();
+            return Err(Error::Superblock { object: name(highest), why });
+        }
+        match bucket.get(&name(highest), None).await {
+            // One that goes between listing and asking has a successor (K6).
+            Err(error) if error.is_not_found() && asked < ASKS => {}
+            got => return Ok((highest, got?)),
+        }
+    }
+    unreachable!("it returns at the last of its tries")
+}
+
+/// Those in the bucket, in no order, and how long each is.
+async fn generations(bucket: &Bucket) -> Result<Vec<(Generation, u64)>> {
     let (listed, _) = bucket.list_all("superblock/").await?;
     let generation = |object: &str| object.strip_prefix("superblock/")?.parse::<Generation>().ok();
     let of = |object: &Listed| Some((generation(&object.name)?, object.length));
-    let (highest, length) = listed.iter().filter_map(of).max().ok_or(Error::NoVault)?;
-    if length > LENGTH_MAX as u64 {
-        let why = "it is longer than a superblock can be".to_owned();
-        return Err(Error::Superblock { object: name(highest), why });
-    }
-    Ok((highest, bucket.get(&name(highest), None).await?))
+    Ok(listed.iter().filter_map(of).collect())
 }
 
 /// Decodes a superblock; it is not verified: that takes the key.
@@ -162,21 +181,57 @@ fn verified(superblock: &Superblock, wire: &Envelope, master: MasterKey) -> Resu
     Ok(Unlocked { vault: superblock.vault, master, keys, generation: superblock.generation })
 }
 
+/// Tries a secret at its slots. What they ask for beyond all bounds is the superblock's fault, which is named.
+fn open_slot(superblock: &Superblock, secret: &Passphrase) -> Result<(MasterKey, usize)> {
+    let opened = unlock_slots(&superblock.slots, superblock.vault, superblock.epoch, secret);
+    opened.map_err(|error| match error {
+        CryptoError::SlotParameters(_)
+        | CryptoError::SlotWork { .. }
+        | CryptoError::TooManySlots(_)
+        | CryptoError::Malformed(_) => {
+            let object = name(superblock.generation);
+            Error::Superblock { object, why: format!("{error}; none of it was done") }
+        }
+        other => other.into(),
+    })
+}
+
 /// Finds the vault in `bucket` and its master key. Argon2id takes about a second of CPU here.
 ///
 /// # Errors
 /// [`Error::NoVault`], [`Error::WrongSecret`], [`Error::Superblock`] for one that does not
 /// verify (an older one is not tried: O1), [`Error::Format`].
 pub async fn unlock(bucket: &Bucket, secret: &Secret) -> Result<Unlocked> {
+    let secret = match secret {
+        Secret::Passphrase(secret) => return Ok(open_by(bucket, secret).await?.unlocked),
+        Secret::Master(master) => master,
+    };
     let open = |generation: Generation, bytes: &Bytes| {
         let (superblock, wire) = decode(generation, bytes)?;
-        let master = match secret {
-            Secret::Passphrase(secret) => {
-                unlock_slots(&superblock.slots, superblock.vault, superblock.epoch, secret)?
-            }
-            Secret::Master(master) => master.clone(),
-        };
-        verified(&superblock, &wire, master)
+        verified(&superblock, &wire, secret.clone())
+    };
+    read(bucket, open).await
+}
+
+/// A vault that a passphrase or a recovery key opened.
+pub struct OpenedBySecret {
+    /// Its keys.
+    pub unlocked: Unlocked,
+    /// What the superblock says.
+    pub superblock: Superblock,
+    /// Which of its slots the secret opened.
+    pub slot: usize,
+}
+
+/// As [`unlock`]; also says which slot the secret opened.
+///
+/// # Errors
+/// As [`unlock`].
+pub async fn open_by(bucket: &Bucket, secret: &Passphrase) -> Result<OpenedBySecret> {
+    let open = |generation: Generation, bytes: &Bytes| {
+        let (superblock, wire) = decode(generation, bytes)?;
+        let (master, slot) = open_slot(&superblock, secret)?;
+        Ok(OpenedBySecret { unlocked: verified(&superblock, &wire, master)?, superblock, slot })
     };
     read(bucket, open).await
 }
@@ -184,10 +239,22 @@ pub async fn unlock(bucket: &Bucket, secret: &Secret) -> Result<Unlocked> {
 /// The first of these secrets that opens a slot of the vault, for a hint. Each takes about a second.
 pub async fn which_opens(bucket: &Bucket, secrets: Vec<Passphrase>) -> Result<Option<usize>> {
     let (superblock, _) = read(bucket, decode).await?;
-    let opens = |secret: &Passphrase| {
-        unlock_slots(&superblock.slots, superblock.vault, superblock.epoch, secret).is_ok()
+    // A hint is worth a few seconds, however many slots there are.
+    let slots = superblock.slots.iter().filter(|slot| !slot.is_recovery()).count();
+    let tried = secrets.iter().take((HINTS / slots.max(1)).max(1));
+    Ok(tried.into_iter().position(|secret| open_slot(&superblock, secret).is_ok()))
+}
+
+/// The superblock that counts, verified.
+///
+/// # Errors
+/// [`Error::Superblock`] for one that is not sealed by the vault's keys.
+pub(super) async fn newest(bucket: &Bucket, unlocked: &Unlocked) -> Result<Superblock> {
+    let open = |generation: Generation, bytes: &Bytes| {
+        let (superblock, wire) = decode(generation, bytes)?;
+        verified(&superblock, &wire, unlocked.master.clone()).map(|_| superblock)
     };
-    Ok(secrets.iter().position(opens))
+    read(bucket, open).await
 }
 
 /// The id of the vault in a bucket, without its key; not verified.
@@ -197,18 +264,58 @@ pub async fn vault_id(bucket: &Bucket) -> Result<VaultId> {
 
 /// Writes a superblock of a generation that is not there yet, and reads it back.
 pub(super) async fn write(bucket: &Bucket, keys: &Keys, superblock: &Superblock) -> Result<()> {
+    let (object, bytes) = sealed(keys, superblock);
+    bucket.put_new(&object, bytes.clone()).await?;
+    read_back(bucket, &object, &bytes).await
+}
+
+/// Writes the successor of a superblock (K6). Whether it is the one that counts now: if it is not, somebody else wrote
+/// one, and whoever wants a change begins again with that.
+pub(super) async fn succeed(bucket: &Bucket, keys: &Keys, next: &Superblock) -> Result<bool> {
+    let (object, bytes) = sealed(keys, next);
+    let put = bucket.put_new(&object, bytes.clone()).await;
+    os::reached(PipelineStep::SuperblockPut);
+    if let Err(error) = put {
+        // The reply may have been lost. What is random in it makes it ours, and nobody else's.
+        match bucket.get(&object, None).await {
+            Ok(there) if there == bytes => {}
+            Ok(_) if matches!(error, StoreError::Exists { .. }) => return Ok(false),
+            _ => return Err(error.into()),
+        }
+    }
+    // A number that was given long ago is free again: whoever slept over that finds a higher one.
+    if generations(bucket).await?.into_iter().any(|(other, _)| other > next.generation) {
+        return Ok(false);
+    }
+    read_back(bucket, &object, &bytes).await?;
+    Ok(true)
+}
+
+/// Deletes the superblocks before one that was read back: they would open with secrets that count no more.
+pub(super) async fn delete_before(bucket: &Bucket, generation: Generation) -> Result<()> {
+    let old = generations(bucket).await?.into_iter().map(|(old, _)| old);
+    let old: Vec<String> = old.filter(|old| *old < generation).map(name).collect();
+    if !old.is_empty() {
+        bucket.delete(&old).await?;
+    }
+    os::reached(PipelineStep::OldSuperblocksGone);
+    Ok(())
+}
+
+fn sealed(keys: &Keys, superblock: &Superblock) -> (String, Bytes) {
     let body = crate::records::encode_value(superblock).to_vec();
     let mac = keys.superblock_mac(&body).to_vec();
-    let bytes = crate::records::encode_value(&Envelope { body, mac });
-    let object = name(superblock.generation);
-    bucket.put_new(&object, bytes.clone()).await?;
+    (name(superblock.generation), crate::records::encode_value(&Envelope { body, mac }))
+}
+
+async fn read_back(bucket: &Bucket, object: &str, bytes: &Bytes) -> Result<()> {
     for _ in 0..ASKS {
-        if bucket.get(&object, None).await? == bytes {
+        if bucket.get(object, None).await? == *bytes {
             return Ok(());
         }
     }
     let why = "the store does not return what was just written to it".into();
-    Err(Error::Superblock { object, why })
+    Err(Error::Superblock { object: object.to_owned(), why })
 }
 
 #[cfg(test)]
@@ -217,7 +324,7 @@ mod tests {
 
     use super::*;
     use crate::crypto::random;
-    use crate::store::{Deadlines, Error as StoreError, Fault, Faulty, MemoryStore, On, Verb};
+    use crate::store::{Deadlines, Fault, Faulty, MemoryStore, On, Verb};
 
     #[tokio::test]
     async fn k6_a_generation_is_written_once_and_read_back() {

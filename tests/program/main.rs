@@ -17,6 +17,7 @@ mod ending;
 mod forged_store;
 mod gateway;
 mod golden;
+mod keys;
 mod looking_back;
 mod machine;
 mod network;

@@ -4,6 +4,7 @@ use crate::cli::args::{Global, InitArgs};
 use crate::cli::exit::CliResult;
 use crate::cli::messages;
 use crate::cli::paths::UserPaths;
+use crate::cli::recovery_output::RecoveryOutput;
 use crate::cli::target::Target;
 use crate::cli::unlock::Unlocker;
 use crate::vault;
@@ -11,6 +12,7 @@ use crate::vault;
 /// Makes a vault, and remembers it.
 pub(crate) async fn init(global: &Global, paths: &UserPaths, args: &InitArgs) -> CliResult {
     let target = Target::new(global, paths, args.bucket.bucket.as_deref())?;
+    let recovery = RecoveryOutput::choose(args.recovery.recovery_file.as_deref())?;
     let unlocker = Unlocker { global, paths, target: &target };
     unlocker.make_directory()?;
     let bucket = target.open().await?;
@@ -18,7 +20,7 @@ pub(crate) async fn init(global: &Global, paths: &UserPaths, args: &InitArgs) ->
     if unlocker.is_made(&bucket).await? {
         return Err(messages::of_vault(&vault::Error::Exists, &target.describe()));
     }
-    unlocker.make(&bucket, args.single_machine).await?;
+    unlocker.make(&bucket, args.single_machine, &recovery).await?;
     say!("Mount it with: {} mount DIRECTORY", super::ask::program());
     Ok(())
 }

@@ -13,6 +13,7 @@ use crate::cli::exit::{CliResult, Exit, Failure};
 use crate::cli::mount_dir;
 use crate::cli::past_dir;
 use crate::cli::paths::{UserPaths, absolute};
+use crate::cli::recovery_output::RecoveryOutput;
 use crate::cli::registry::RunningDaemon;
 use crate::cli::target::Target;
 use crate::cli::unlock::Unlocker;
@@ -185,7 +186,8 @@ pub(super) async fn open_or_make(unlocker: &Unlocker<'_>, args: &OpeningArgs) ->
     }
     let bucket = target.open().await?;
     if first && !args.read_only && !unlocker.is_made(&bucket).await? {
-        unlocker.make(&bucket, args.single_machine).await?;
+        let recovery = RecoveryOutput::beside(&unlocker.paths.key_file());
+        unlocker.make(&bucket, args.single_machine, &recovery).await?;
     }
     Ok(bucket)
 }

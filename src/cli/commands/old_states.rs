@@ -14,6 +14,7 @@ use crate::cli::paths::{UserPaths, absolute};
 use crate::cli::registry::RunningDaemon;
 use crate::cli::target::Target;
 use crate::cli::unlock::Unlocker;
+use crate::vault::Unlocked;
 
 /// Deletes in the bucket what no promised state needs any more.
 pub(crate) async fn gc(global: &Global, paths: &UserPaths, args: &GcArgs) -> CliResult {
@@ -88,12 +89,24 @@ async fn alone(
 ) -> CliResult {
     let bucket = target.open().await?;
     let unlocked = Unlocker { global, paths, target }.unlock(&bucket).await?;
+    drop(bucket);
+    by_itself(global, paths, target, unlocked, request).await
+}
+
+/// The same, for a vault that is unlocked already.
+pub(super) async fn by_itself(
+    global: &Global,
+    paths: &UserPaths,
+    target: &Target,
+    unlocked: Unlocked,
+    request: &ControlRequest,
+) -> CliResult {
     let dir = paths.state.join(unlocked.vault.to_string());
     not_in_use_yet(paths, |running| running.dir == dir)?;
     // It ends when this process does, whatever happens to it.
     let opening = OpeningArgs { foreground: true, ..OpeningArgs::usual() };
     let spec: Spec = spec(global, paths, &opening, target, &unlocked);
-    drop((unlocked, bucket));
+    drop(unlocked);
     let mut daemon = LaunchedDaemon::start(&spec)?;
     daemon.ready().await?;
     let found = RunningDaemon::all(&paths.running()).into_iter().find(|running| running.dir == dir);

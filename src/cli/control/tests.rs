@@ -46,6 +46,9 @@ impl ControlHandler for FakeDaemon {
         Err(Failure::new(Exit::Denied, given.access_key))
     }
 
+    async fn keys(&self, _: KeysAsked, _: &mpsc::Sender<ControlReply>) -> CliResult {
+        Ok(())
+    }
     async fn old_states(&self, _: OldStates, told: &mpsc::Sender<ControlReply>) -> CliResult {
         let said = ControlReply::Said { text: "kept".to_owned() };
         drop(told.send(said).await);

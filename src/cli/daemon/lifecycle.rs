@@ -27,6 +27,7 @@ use super::spec::{Credentials, DaemonMessage};
 use crate::cli::control::{ControlHandler, ControlReply, PathRestore};
 use crate::cli::daemon_report::{DaemonReport, State};
 use crate::cli::exit::{CliResult, Exit, Failure};
+use crate::cli::keys::KeysAsked;
 use crate::cli::old_states::OldStates;
 use crate::gateway::ServeOptions;
 use crate::types::Progress;
@@ -65,6 +66,8 @@ pub(crate) trait HostedVault: Send + Sync + 'static {
     async fn credentials(&self, given: Credentials) -> CliResult;
     /// Does what is asked about old states; the answer, a line each.
     async fn old_states(&self, what: OldStates) -> CliResult<Vec<String>>;
+    /// Tells or changes what opens the vault; the answer, a line each.
+    async fn keys(&self, what: KeysAsked) -> CliResult<Vec<String>>;
     /// Tells the versions of a path.
     async fn history(&self, path: &Path, told: &mpsc::Sender<ControlReply>) -> CliResult;
     /// Brings a path back as it was.
@@ -373,6 +376,12 @@ impl ControlHandler for Lifecycle {
 
     async fn old_states(&self, what: OldStates, told: &mpsc::Sender<ControlReply>) -> CliResult {
         let work = self.vault.old_states(what);
+        answer::told(work, self.limits.tick, || self.vault.progress(), told).await
+    }
+
+    async fn keys(&self, what: KeysAsked, told: &mpsc::Sender<ControlReply>) -> CliResult {
+        self.is_usable()?;
+        let work = self.vault.keys(what);
         answer::told(work, self.limits.tick, || self.vault.progress(), told).await
     }
 

@@ -17,6 +17,7 @@ use super::spec::{Credentials, Spec};
 use crate::cli::control::{ControlReply, PathRestore};
 use crate::cli::daemon_report::{BudgetUsage, DaemonReport, NewestCommit, PastReport};
 use crate::cli::exit::{CliResult, Exit, Failure};
+use crate::cli::keys::{self, KeysAsked};
 use crate::cli::messages;
 use crate::cli::old_states::{self, OldStates};
 use crate::cli::registry::RunningDaemon;
@@ -341,6 +342,11 @@ impl HostedVault for VaultHost {
 
     async fn old_states(&self, what: OldStates) -> CliResult<Vec<String>> {
         let done = old_states::carry_out(&self.vault, &what).await;
+        done.map_err(|error| self.failure(&error))
+    }
+
+    async fn keys(&self, what: KeysAsked) -> CliResult<Vec<String>> {
+        let done = keys::carry_out(&self.vault, &what).await;
         done.map_err(|error| self.failure(&error))
     }
 

@@ -20,7 +20,7 @@ fn by_passphrase(text: &str) -> KeySlot {
 }
 
 fn try_unlock(slots: &[KeySlot], secret: &str) -> Result<[u8; 32], Error> {
-    unlock(slots, VAULT, FIRST_EPOCH, &passphrase(secret)).map(|master| *master.expose())
+    unlock(slots, VAULT, FIRST_EPOCH, &passphrase(secret)).map(|(master, _)| *master.expose())
 }
 
 fn reread(slot: &KeySlot) -> KeySlot {
@@ -117,6 +117,10 @@ fn weak_and_exhausting_parameters_are_refused_before_any_work() {
         );
         assert!(matches!(sealed, Err(Error::SlotParameters(_))));
     }
+    // Each within its bounds, and together more than is ever done: not even one that would open is tried.
+    let dear = KeySlot { memory_kib: 2 << 20, passes: 30, ..slot.clone() };
+    let all = [slot.clone(), dear.clone(), dear];
+    assert_eq!(try_unlock(&all, "word"), Err(Error::SlotWork { gib: 120 }));
     assert!(began.elapsed().as_secs() < 20);
     let many = vec![slot; SLOTS_MAX + 1];
     assert_eq!(try_unlock(&many, "word"), Err(Error::TooManySlots(SLOTS_MAX + 1)));

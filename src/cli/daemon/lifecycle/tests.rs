@@ -77,6 +77,10 @@ impl HostedVault for FakeVault {
         Ok(())
     }
 
+    async fn keys(&self, _: KeysAsked) -> CliResult<Vec<String>> {
+        Ok(Vec::new())
+    }
+
     async fn old_states(&self, _: OldStates) -> CliResult<Vec<String>> {
         Ok(vec!["kept".to_owned()])
     }

@@ -1,0 +1,228 @@
+//! `s3vault key`: what opens a vault. The secrets stay in this process: it seals the new slot, and whoever has the vault open
+//! puts it into the bucket.
+
+use super::ask::{change, not_mounted};
+use super::old_states::by_itself;
+use crate::cli::args::Global;
+use crate::cli::config::Config;
+use crate::cli::control::ControlRequest;
+use crate::cli::exit::{CliResult, Exit, Failure};
+use crate::cli::keys::{KeysAsked, list};
+use crate::cli::keys_args::{KeyArgs, KeyCommand, NewPassphraseArg};
+use crate::cli::messages;
+use crate::cli::new_secret::NewSecret;
+use crate::cli::old_states::WhichOne;
+use crate::cli::output;
+use crate::cli::paths::{UserPaths, absolute};
+use crate::cli::recovery_output::RecoveryOutput;
+use crate::cli::registry::RunningDaemon;
+use crate::cli::secrets::{Bytes, GivenPassphrase, PassphraseSource, Terminal};
+use crate::cli::target::Target;
+use crate::cli::unlock::Unlocker;
+use crate::vault::{
+    self, Argon2Params, KeySlot, OpenedBySecret, Passphrase, RecoveryKey, SlotInfo,
+};
+
+/// Shows or changes what opens a vault.
+pub(crate) async fn key(global: &Global, paths: &UserPaths, args: &KeyArgs) -> CliResult {
+    let path = match &args.command {
+        KeyCommand::List { mountpoint, .. }
+        | KeyCommand::Add { mountpoint, .. }
+        | KeyCommand::Passphrase { mountpoint, .. }
+        | KeyCommand::Recovery { mountpoint, .. }
+        | KeyCommand::Remove { mountpoint, .. } => mountpoint.clone(),
+    };
+    let which = WhichOne { path, bucket: args.bucket.bucket.clone() };
+    let place = KeyedVault::find(global, paths, &which)?;
+    match &args.command {
+        KeyCommand::List { json, .. } => place.list(*json).await,
+        KeyCommand::Add { label, new, new_key_file, .. } => {
+            let secret = match new_key_file {
+                Some(path) => NewSecret::KeyFile(path),
+                None => of(new),
+            };
+            let label =
+                label.as_deref().unwrap_or(if new_key_file.is_some() { "key file" } else { "" });
+            let (opened, _) = place.open().await?;
+            let slot = place.seal(&opened, &secret, label)?.to_text();
+            place.ask(opened, KeysAsked::Add { slot }).await
+        }
+        KeyCommand::Passphrase { new, .. } => place.passphrase(&of(new)).await,
+        KeyCommand::Recovery { recovery, .. } => {
+            let to = RecoveryOutput::choose(recovery.recovery_file.as_deref())?;
+            place.recovery(&to).await
+        }
+        KeyCommand::Remove { slot, .. } => place.remove(slot).await,
+    }
+}
+
+fn of(new: &NewPassphraseArg) -> NewSecret<'_> {
+    new.new_passphrase_file.as_deref().map_or(NewSecret::Typed, NewSecret::File)
+}
+
+/// A vault, and who has it open.
+struct KeyedVault<'a> {
+    global: &'a Global,
+    paths: &'a UserPaths,
+    target: Target,
+    running: Option<RunningDaemon>,
+}
+
+impl<'a> KeyedVault<'a> {
+    fn find(global: &'a Global, paths: &'a UserPaths, which: &WhichOne) -> CliResult<Self> {
+        let config = Config::read(&paths.config)?;
+        let all = RunningDaemon::all(&paths.running());
+        let writers: Vec<_> = all.iter().filter(|running| !running.read_only).collect();
+        let running = match (&which.path, &which.bucket, &writers[..]) {
+            (Some(path), ..) => {
+                let path = absolute(path)?;
+                let found = RunningDaemon::around(&paths.running(), &path);
+                Some(found.ok_or_else(|| not_mounted(&path.display().to_string(), &all))?)
+            }
+            (None, None, [only]) => Some((*only).clone()),
+            _ => None,
+        };
+        if let Some(running) = running {
+            let known = config.vaults.iter().find(|known| known.id == running.vault);
+            let url = known.map(|known| known.url.as_str()).or(which.bucket.as_deref());
+            let target =
+                Target::choose(global, paths, &config, url, running.mountpoint.as_deref())?;
+            return Ok(Self { global, paths, target, running: Some(running) });
+        }
+        let target = Target::choose(global, paths, &config, which.bucket.as_deref(), None)?;
+        let running = target.running(paths);
+        Ok(Self { global, paths, target, running })
+    }
+
+    async fn list(&self, json: bool) -> CliResult {
+        if let Some(running) = &self.running {
+            return change(running, &ControlRequest::Keys(KeysAsked::List { json }));
+        }
+        let (opened, _) = self.open().await?;
+        output::show(&list(&opened.slots(), json).join("\n"))
+    }
+
+    /// Opens the vault with a secret that its owner has: that somebody may use the mount does not make them its owner.
+    async fn open(&self) -> CliResult<(OpenedBySecret, GivenPassphrase)> {
+        let bucket = self.target.open().await?;
+        let unlocker = Unlocker { global: self.global, paths: self.paths, target: &self.target };
+        let opened = unlocker.open(&bucket).await?;
+        match &self.running {
+            Some(running) if running.vault != opened.0.unlocked.vault.to_string() => {
+                let text = format!(
+                    "{} is mounted from another bucket than {}; nothing was changed; name it with --bucket",
+                    running.name(),
+                    self.target.describe()
+                );
+                Err(Failure::new(Exit::Usage, text))
+            }
+            _ => Ok(opened),
+        }
+    }
+
+    fn seal(
+        &self,
+        opened: &OpenedBySecret,
+        new: &NewSecret<'_>,
+        label: &str,
+    ) -> CliResult<KeySlot> {
+        let place = self.target.describe();
+        let secret: Bytes = new.get(&place, &Terminal)?;
+        let secret = Passphrase::exact(secret.to_vec());
+        let argon = Argon2Params::default();
+        vault::seal_passphrase(&opened.unlocked, &secret, argon, label)
+            .map_err(|error| messages::of_vault(&error, &place))
+    }
+
+    /// Has it done by whoever has the vault open, or by a daemon that is started for it.
+    async fn ask(&self, opened: OpenedBySecret, what: KeysAsked) -> CliResult {
+        let request = ControlRequest::Keys(what);
+        let done = match self.running.as_ref().filter(|running| !running.read_only) {
+            Some(running) => change(running, &request),
+            None => {
+                by_itself(self.global, self.paths, &self.target, opened.unlocked, &request).await
+            }
+        };
+        done.map_err(|failure| match failure.message.contains("nothing was changed") {
+            true => failure,
+            false => {
+                let text = format!(
+                    "{}; whether the change was made, `s3vault key list` tells: what opened the vault before, or what \
+                     was to open it, does",
+                    failure.message
+                );
+                Failure { message: text, ..failure }
+            }
+        })
+    }
+
+    async fn passphrase(&self, new: &NewSecret<'_>) -> CliResult {
+        let (opened, given) = self.open().await?;
+        let slots = opened.slots();
+        let old = replaced(&slots, opened.slot)?.clone();
+        let slot = self.seal(&opened, new, &old.label)?.to_text();
+        let by_slot = slots.get(opened.slot).is_some_and(|slot| slot.id == old.id);
+        self.ask(opened, KeysAsked::Replace { old: old.id, slot }).await?;
+        if let (PassphraseSource::KeyFile(path), true) = (&given.source, by_slot) {
+            say!("The key file {} opens nothing any more; remove it.", path.display());
+        }
+        Ok(())
+    }
+
+    async fn recovery(&self, to: &RecoveryOutput) -> CliResult {
+        let (opened, _) = self.open().await?;
+        let recovery = RecoveryKey::generate();
+        let slot = vault::seal_recovery(&opened.unlocked, &recovery)
+            .map_err(|error| messages::of_vault(&error, &self.target.describe()))?;
+        // Before anything is changed, as at `init`: a key that nobody has opens nothing for anybody.
+        to.give("", &recovery).map_err(|error| output::failure(&error))?;
+        drop(recovery);
+        let asked = KeysAsked::Recovery { slot: slot.to_text() };
+        self.ask(opened, asked).await.map_err(|failure| {
+            let text = format!(
+                "{}; while it is not made, the recovery key above opens nothing, and the one before still counts",
+                failure.message
+            );
+            Failure { message: text, ..failure }
+        })
+    }
+
+    async fn remove(&self, id: &str) -> CliResult {
+        let (opened, _) = self.open().await?;
+        let slots = opened.slots();
+        let refused =
+            |text: String| Err(Failure::new(Exit::Usage, format!("{text}; nothing was changed")));
+        if !slots.iter().any(|slot| slot.id == id) {
+            return refused(format!("there is no key slot {id}; `s3vault key list` shows them"));
+        }
+        if slots.len() == 1 {
+            return refused(format!("key slot {id} is the last one that opens the vault"));
+        }
+        // So nobody is left with a vault that opens only by what they do not have.
+        if slots.get(opened.slot).is_some_and(|slot| slot.id == id) {
+            return refused(format!(
+                "what was given opens key slot {id} itself; give a passphrase, or the recovery key, of a slot that stays \
+                 (--passphrase-file FILE)"
+            ));
+        }
+        self.ask(opened, KeysAsked::Remove { id: id.to_owned() }).await
+    }
+}
+
+/// Whose place a new passphrase takes: that of the one that was given, or, for the recovery key, of the only one.
+fn replaced(slots: &[SlotInfo], opened: usize) -> CliResult<&SlotInfo> {
+    let passphrases: Vec<_> = slots.iter().filter(|slot| !slot.recovery).collect();
+    match (slots.get(opened).filter(|slot| !slot.recovery), &passphrases[..]) {
+        (Some(slot), _) => Ok(slot),
+        (None, [only]) => Ok(only),
+        (None, []) => Err(Failure::new(
+            Exit::Usage,
+            "no passphrase opens the vault yet, so there is none to change; nothing was changed; add one: s3vault key add",
+        )),
+        (None, _) => Err(Failure::new(
+            Exit::Usage,
+            "the recovery key was given, and several passphrases open the vault, so it is not clear which one to change; \
+             nothing was changed; use `s3vault key add`, then `s3vault key remove`",
+        )),
+    }
+}

@@ -1,0 +1,150 @@
+//! What people ask about the keys of a vault, and the words in which it answers. Nothing here is a secret: a new slot is
+//! sealed by whoever asks, and goes to the daemon as it will lie in the bucket.
+
+use serde::{Deserialize, Serialize};
+
+use super::messages;
+use crate::vault::{Error, KeyChange, KeySlot, SlotInfo, Vault};
+
+/// A question or a wish. Slots are as text.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum KeysAsked {
+    /// What opens the vault.
+    List {
+        /// For programs.
+        json: bool,
+    },
+    /// One more secret.
+    Add {
+        /// Sealed under it.
+        slot: String,
+    },
+    /// A secret in the place of another.
+    Replace {
+        /// The id of the slot that goes.
+        old: String,
+        /// Sealed under the new one.
+        slot: String,
+    },
+    /// The one recovery key.
+    Recovery {
+        /// Sealed under it.
+        slot: String,
+    },
+    /// One secret fewer.
+    Remove {
+        /// The id of its slot.
+        id: String,
+    },
+}
+
+/// Does what is asked; the answer, a line each.
+pub(super) async fn carry_out(vault: &Vault, what: &KeysAsked) -> Result<Vec<String>, Error> {
+    let read = |text: &String| KeySlot::from_text(text).map_err(Error::Crypto);
+    let (change, headline) = match what {
+        KeysAsked::List { json } => return Ok(list(&vault.key_slots().await?, *json)),
+        KeysAsked::Add { slot } => {
+            let slot = read(slot)?;
+            let headline = format!("Key slot {} is added.", slot.id());
+            (KeyChange::Add(slot), headline)
+        }
+        KeysAsked::Replace { old, slot } => {
+            let slot = read(slot)?;
+            let headline = format!(
+                "The passphrase is changed (key slot {}, in the place of {old}); the one before opens nothing any more.",
+                slot.id()
+            );
+            (KeyChange::Replace { old: old.clone(), new: slot }, headline)
+        }
+        KeysAsked::Recovery { slot } => {
+            let headline = "The new recovery key counts; the one before opens nothing any more.";
+            (KeyChange::Recovery(read(slot)?), headline.to_owned())
+        }
+        KeysAsked::Remove { id } => {
+            let headline = format!("Key slot {id} is removed; its secret opens nothing any more.");
+            (KeyChange::Remove(id.clone()), headline)
+        }
+    };
+    let changed = vault.change_keys(&change).await?;
+    let mut lines = vec![headline, "What opens the vault now:".to_owned()];
+    lines.extend(list(&changed.slots, false));
+    lines.extend(changed.trouble.iter().map(|trouble| format!("Note: {trouble}.")));
+    Ok(lines)
+}
+
+/// A slot, as `--json` has it.
+#[derive(Serialize)]
+struct SlotReport<'a> {
+    id: &'a str,
+    kind: &'static str,
+    label: &'a str,
+    made: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory_kib: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    passes: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lanes: Option<u32>,
+}
+
+/// The slots as a table of less than 80 columns, but for long labels; or as one JSON object.
+pub(super) fn list(slots: &[SlotInfo], json: bool) -> Vec<String> {
+    let kind = |slot: &SlotInfo| if slot.recovery { "recovery key" } else { "passphrase" };
+    if json {
+        let report = |slot: &SlotInfo| {
+            serde_json::json!(SlotReport {
+                id: &slot.id,
+                kind: kind(slot),
+                label: &slot.label,
+                made: messages::when(slot.made),
+                memory_kib: slot.argon.map(|argon| argon.memory_kib),
+                passes: slot.argon.map(|argon| argon.passes),
+                lanes: slot.argon.map(|argon| argon.lanes),
+            })
+        };
+        let slots: Vec<_> = slots.iter().map(report).collect();
+        return vec![serde_json::json!({ "slots": slots }).to_string()];
+    }
+    let row = |id: &str, kind: &str, made: &str, work: &str, label: &str| {
+        format!("{id:<8}  {kind:<12}  {made:<20}  {work:<15}  {label}").trim_end().to_owned()
+    };
+    let mut lines = vec![row("SLOT", "OPENED BY", "MADE", "A GUESS TAKES", "LABEL")];
+    lines.extend(slots.iter().map(|slot| {
+        let work =
+            slot.argon.map(|argon| format!("{} MiB x {}", argon.memory_kib >> 10, argon.passes));
+        let made = messages::when(slot.made);
+        row(&slot.id, kind(slot), &made, work.as_deref().unwrap_or("-"), &clean(&slot.label))
+    }));
+    lines
+}
+
+/// A label was typed on some machine: a terminal gets its letters only.
+fn clean(label: &str) -> String {
+    label.chars().filter(|c| !c.is_control()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::Timestamp;
+    use crate::vault::Argon2Params;
+
+    #[test]
+    fn a_table_fits_a_terminal_and_shows_no_escapes() {
+        let made = Timestamp { seconds: 1_764_460_800, nanos: 0 };
+        let argon = Some(Argon2Params { memory_kib: 1 << 20, passes: 3, lanes: 1 });
+        let (id, label) = ("0a1b2c3d".to_owned(), "\x1b[2Jlaptop".to_owned());
+        let slots = [
+            SlotInfo { id: id.clone(), recovery: false, label, made, argon },
+            SlotInfo { id, recovery: true, label: String::new(), made, argon: None },
+        ];
+        let lines = list(&slots, false);
+        assert!(lines.iter().all(|line| line.len() < 80 && !line.contains('\x1b')), "{lines:?}");
+        assert!(lines[1].ends_with("1024 MiB x 3     [2Jlaptop"), "{lines:?}");
+        let json: serde_json::Value = serde_json::from_str(&list(&slots, true)[0]).unwrap();
+        assert_eq!(json["slots"][0]["memory_kib"], 1 << 20);
+        assert_eq!(json["slots"][1]["kind"], "recovery key");
+        assert!(json["slots"][1]["passes"].is_null());
+    }
+}

@@ -1,0 +1,47 @@
+//! A new secret for a vault that is there: typed twice, from a file, or made as a key file.
+
+use std::path::Path;
+
+use super::exit::{CliResult, Exit, Failure};
+use super::secrets::{Bytes, GivenPassphrase, PassphraseSources, make_new_key_file, read};
+use crate::cli::secrets::Ask;
+
+/// Where a new secret is from.
+pub(super) enum NewSecret<'a> {
+    /// Asked for, twice.
+    Typed,
+    /// What this file holds.
+    File(&'a Path),
+    /// A random key in a file that is made for it.
+    KeyFile(&'a Path),
+}
+
+impl NewSecret<'_> {
+    /// The secret. `terminal`: who asks.
+    pub(super) fn get(&self, vault: &str, terminal: &dyn Ask) -> CliResult<Bytes> {
+        match self {
+            Self::File(path) => {
+                let bytes = read(path)?;
+                if bytes.is_empty() {
+                    let text = format!(
+                        "the new passphrase in {} is empty; nothing was changed",
+                        path.display()
+                    );
+                    return Err(Failure::new(Exit::Usage, text));
+                }
+                Ok(bytes)
+            }
+            Self::KeyFile(path) => make_new_key_file(path),
+            Self::Typed if !terminal.is_there() => Err(Failure::new(
+                Exit::NoPassphrase,
+                "a new passphrase is needed, and there is no terminal to ask at; nothing was changed; give \
+                 --new-passphrase-file FILE",
+            )),
+            Self::Typed => {
+                let sources = PassphraseSources { file: None, key_file: None, terminal };
+                let GivenPassphrase { bytes, .. } = sources.typed_twice(vault)?;
+                Ok(bytes)
+            }
+        }
+    }
+}

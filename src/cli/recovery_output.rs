@@ -1,0 +1,123 @@
+//! Where a recovery key is shown, once: at a terminal, or in a file that is asked for. Never by accident in a pipe, a journal
+//! or the log of a CI, where it would stay.
+
+use std::fs::OpenOptions;
+use std::io::{self, IsTerminal, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+use super::exit::{CliResult, Exit, Failure};
+use super::output;
+use crate::vault::RecoveryKey;
+
+/// Where it goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum RecoveryOutput {
+    /// Standard output: a terminal, or asked for.
+    Shown,
+    /// A new file of this user alone.
+    File(PathBuf),
+}
+
+impl RecoveryOutput {
+    /// By what was asked for. Before anything is made or asked: whoever would lose the key hears so first.
+    pub(super) fn choose(asked: Option<&Path>) -> CliResult<Self> {
+        match asked {
+            Some(path) if path == Path::new("-") => Ok(Self::Shown),
+            Some(path) if path.symlink_metadata().is_ok() => Err(Failure::new(
+                Exit::Usage,
+                format!("{} exists already; nothing was made; name a new file", path.display()),
+            )),
+            Some(path) => Ok(Self::File(path.to_path_buf())),
+            None if io::stdout().is_terminal() => Ok(Self::Shown),
+            None => Err(Failure::new(
+                Exit::Usage,
+                "the recovery key is shown only once, and standard output is no terminal but may be a log that keeps \
+                 it; nothing was made; give --recovery-file FILE, or --recovery-file - to have it there all the same",
+            )),
+        }
+    }
+
+    /// That of the store that needs no account: at a terminal, else in a file beside its key file.
+    pub(super) fn beside(key_file: &Path) -> Self {
+        if io::stdout().is_terminal() {
+            return Self::Shown;
+        }
+        let name = |n: u32| match n {
+            1 => key_file.with_extension("recovery"),
+            n => key_file.with_extension(format!("recovery-{n}")),
+        };
+        let free = (1..100).map(name).find(|path| path.symlink_metadata().is_err());
+        Self::File(free.unwrap_or_else(|| name(100)))
+    }
+
+    /// Gives the key to its owner, with a word of what it is for. `before`: what else there is to say.
+    pub(super) fn give(&self, before: &str, recovery: &RecoveryKey) -> io::Result<()> {
+        // As large as it becomes, so that no copy stays behind in a smaller one.
+        let mut text = Zeroizing::new(String::with_capacity(8192));
+        text.push_str(before);
+        let shown = match self {
+            Self::Shown => fill(
+                &mut text,
+                format_args!(
+                    "Recovery key, shown only this once: {recovery}\n  It opens the vault when the passphrase is lost. Write \
+                 it down and keep it apart from this machine."
+                ),
+            ),
+            Self::File(path) => {
+                write_new(path, recovery)?;
+                fill(
+                    &mut text,
+                    format_args!(
+                        "Recovery key: in {}, which only this user can read.\n  It opens the vault when the passphrase is \
+                     lost. Move it to a place apart from this machine.",
+                        path.display()
+                    ),
+                )
+            }
+        };
+        shown.map_err(io::Error::other)?;
+        output::write(&text)
+    }
+}
+
+fn fill(text: &mut String, words: std::fmt::Arguments<'_>) -> std::fmt::Result {
+    std::fmt::Write::write_fmt(text, words)
+}
+
+/// Whole and durable, or the vault is not made.
+fn write_new(path: &Path, recovery: &RecoveryKey) -> io::Result<()> {
+    let named =
+        |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+    if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty() && !dir.exists()) {
+        crate::os::make_private(dir).map_err(named)?;
+    }
+    let mut text = Zeroizing::new(String::with_capacity(128));
+    fill(&mut text, format_args!("{recovery}\n")).map_err(io::Error::other)?;
+    let mut file =
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(named)?;
+    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(named)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_file_is_new_private_and_holds_what_opens_the_vault() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("recovery");
+        let to = RecoveryOutput::choose(Some(&path)).unwrap();
+        let key = RecoveryKey::generate();
+        to.give("", &key).unwrap();
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), format!("{key}\n"));
+        assert_eq!(RecoveryOutput::choose(Some(&path)).unwrap_err().exit, Exit::Usage);
+        assert!(to.give("", &key).is_err(), "what is there stays");
+        assert_eq!(RecoveryOutput::choose(Some(Path::new("-"))).unwrap(), RecoveryOutput::Shown);
+    }
+}

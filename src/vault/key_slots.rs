@@ -1,0 +1,243 @@
+//! The key slots of a vault that is there: what opens it, and how that is changed (K6). No data moves: the master key stays.
+
+use super::superblock::{self, Superblock};
+use super::{Error, OpenedBySecret, Result, Unlocked, Vault};
+use crate::crypto::{
+    Argon2Params, KeySlot, Keys, Passphrase, RecoveryKey, SLOTS_MAX, SlotKind, SlotNote,
+    unlock as unlock_slots,
+};
+use crate::index;
+use crate::types::Timestamp;
+
+/// How often a change is begun again because another superblock came between.
+const TRIES: usize = 5;
+
+/// One of the slots, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SlotInfo {
+    /// What it is named by.
+    pub id: String,
+    /// Whether a recovery key opens it; else a passphrase does.
+    pub recovery: bool,
+    /// What its owner calls it; may be empty.
+    pub label: String,
+    /// When it was made.
+    pub made: Timestamp,
+    /// What a guess at its passphrase takes.
+    pub argon: Option<Argon2Params>,
+}
+
+/// A change of what opens the vault. Whoever asks for it has the master key, and has sealed the new slot; nothing here is
+/// a secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeyChange {
+    /// One more secret.
+    Add(KeySlot),
+    /// A secret in the place of another.
+    Replace {
+        /// The slot that goes.
+        old: String,
+        /// The one that comes.
+        new: KeySlot,
+    },
+    /// The one recovery key: every other goes.
+    Recovery(KeySlot),
+    /// One secret fewer.
+    Remove(String),
+}
+
+/// What came of a change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChangedKeys {
+    /// The slots that open the vault now.
+    pub slots: Vec<SlotInfo>,
+    /// What the owner should know.
+    pub trouble: Vec<String>,
+}
+
+impl KeyChange {
+    /// Makes the change in these slots; false if it is made already (by this very change, whose reply was lost).
+    fn apply(&self, slots: &mut Vec<KeySlot>, again: bool) -> Result<bool> {
+        let refused = |why: String| Err(Error::Keys(why));
+        match self {
+            Self::Add(new) | Self::Replace { new, .. } | Self::Recovery(new)
+                if slots.contains(new) =>
+            {
+                return Ok(false);
+            }
+            Self::Add(_) if slots.len() >= SLOTS_MAX => {
+                return refused(format!("a vault has {SLOTS_MAX} key slots at most; remove one"));
+            }
+            Self::Add(new) => slots.push(new.clone()),
+            Self::Replace { old, new } => match slots.iter_mut().find(|slot| slot.id() == *old) {
+                Some(slot) => *slot = new.clone(),
+                None => return refused(format!("there is no key slot {old} any more")),
+            },
+            Self::Recovery(new) => {
+                slots.retain(|slot| !slot.is_recovery());
+                slots.push(new.clone());
+            }
+            Self::Remove(id) => match slots.iter().position(|slot| slot.id() == *id) {
+                Some(_) if slots.iter().filter(|slot| slot.kind().is_ok()).count() < 2 => {
+                    return refused("it is the last one that opens the vault".to_owned());
+                }
+                Some(at) => drop(slots.remove(at)),
+                None if again => return Ok(false),
+                None => return refused(format!("there is no key slot {id}")),
+            },
+        }
+        Ok(true)
+    }
+}
+
+/// The slot that a vault is made with.
+pub(super) fn first_slot(
+    unlocked: &Unlocked,
+    passphrase: &Passphrase,
+    argon: Argon2Params,
+) -> Result<KeySlot> {
+    let Unlocked { vault, master, keys, .. } = unlocked;
+    let slot = KeySlot::seal_with_passphrase(master, *vault, keys.epoch(), passphrase, argon)?;
+    noted(slot, keys, "")
+}
+
+/// Seals the vault's master key under a new passphrase.
+///
+/// # Errors
+/// What Argon2id says; a label that is too long.
+pub fn seal_passphrase(
+    unlocked: &Unlocked,
+    passphrase: &Passphrase,
+    argon: Argon2Params,
+    label: &str,
+) -> Result<KeySlot> {
+    let Unlocked { vault, master, keys, .. } = unlocked;
+    let slot = KeySlot::seal_with_passphrase(master, *vault, keys.epoch(), passphrase, argon)?;
+    // Before an old one goes for it: a bit that flipped here would open for nobody.
+    let opened = unlock_slots(std::slice::from_ref(&slot), *vault, keys.epoch(), passphrase)?;
+    if opened.0.expose() != master.expose() {
+        return Err(Error::Keys("the new key slot does not hold the vault's key".to_owned()));
+    }
+    noted(slot, keys, label)
+}
+
+/// Seals the vault's master key under a new recovery key.
+///
+/// # Errors
+/// None that should come.
+pub fn seal_recovery(unlocked: &Unlocked, recovery: &RecoveryKey) -> Result<KeySlot> {
+    let Unlocked { vault, master, keys, .. } = unlocked;
+    let slot = KeySlot::seal_with_recovery_key(master, *vault, keys.epoch(), recovery);
+    noted(slot, keys, "")
+}
+
+fn noted(slot: KeySlot, keys: &Keys, label: &str) -> Result<KeySlot> {
+    let note = SlotNote { label: label.to_owned(), made: Timestamp::now() };
+    Ok(slot.with_note(keys, &note)?)
+}
+
+fn infos(superblock: &Superblock, keys: &Keys) -> Vec<SlotInfo> {
+    let info = |slot: &KeySlot| {
+        let note = slot.note(keys);
+        SlotInfo {
+            id: slot.id(),
+            recovery: slot.is_recovery(),
+            // One without a note is as old as the vault: only `init` made such slots.
+            made: note.as_ref().map_or(superblock.created, |note| note.made),
+            label: note.map_or_else(String::new, |note| note.label),
+            argon: match slot.kind() {
+                Ok(SlotKind::Passphrase { params, .. }) => Some(params),
+                _ => None,
+            },
+        }
+    };
+    superblock.slots.iter().map(info).collect()
+}
+
+impl OpenedBySecret {
+    /// All slots, for people.
+    pub fn slots(&self) -> Vec<SlotInfo> {
+        infos(&self.superblock, &self.unlocked.keys)
+    }
+}
+
+impl Vault {
+    /// What opens the vault now.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub async fn key_slots(&self) -> Result<Vec<SlotInfo>> {
+        let Self { options, .. } = self;
+        let superblock = superblock::newest(&options.bucket, &options.unlocked).await?;
+        Ok(infos(&superblock, &options.unlocked.keys))
+    }
+
+    /// Changes what opens the vault (K6). When this returns well, the change counts for everybody, and the log says so; the
+    /// superblocks before are gone, or what came in the way is told.
+    ///
+    /// # Errors
+    /// [`Error::Keys`] for a change that cannot be made; what the store says. It may then be made all the same: the slots
+    /// that the bucket has tell.
+    pub async fn change_keys(&self, change: &KeyChange) -> Result<ChangedKeys> {
+        let Some(writer) = &self.writer else { return Err(Error::ReadOnlyMount) };
+        let generation = writer.generation.lock().await;
+        let (bucket, unlocked) = (&self.options.bucket, &self.options.unlocked);
+        for tried in 0..TRIES {
+            // Only who has the claim writes one.
+            if writer.uploader.status().fenced.is_some() {
+                return Err(Error::Contended);
+            }
+            let before = superblock::newest(bucket, unlocked).await?;
+            let mut next = Superblock { generation: before.generation.next(), ..before.clone() };
+            let counts = match change.apply(&mut next.slots, tried > 0)? {
+                true => superblock::succeed(bucket, &unlocked.keys, &next).await?,
+                false => {
+                    next = before;
+                    true
+                }
+            };
+            if counts {
+                generation.raise(next.generation);
+                let trouble = self.settle(&next).await;
+                return Ok(ChangedKeys { slots: infos(&next, &unlocked.keys), trouble });
+            }
+        }
+        Err(Error::Keys("other machines change its keys in the same moment; try again".to_owned()))
+    }
+
+    /// What follows once a superblock counts: no older one, and a commit that names it, so that an older one that is put
+    /// back is refused (O1).
+    async fn settle(&self, superblock: &Superblock) -> Vec<String> {
+        let mut trouble = Vec::new();
+        let gone = superblock::delete_before(&self.options.bucket, superblock.generation).await;
+        if let Err(error) = gone {
+            tracing::warn!(%error, "old superblocks are still there");
+            trouble.push(format!(
+                "the superblocks before are still in the bucket ({error}): with a copy of one, a secret that counts no \
+                 more still opens the vault; `s3vault gc` deletes them when these credentials may"
+            ));
+        }
+        if let Err(error) = self.name_in_the_log().await {
+            tracing::warn!(%error, "no commit names the new superblock yet");
+            trouble.push(format!(
+                "the change counts, but no commit names it yet ({error}); the next that is sent does"
+            ));
+        }
+        trouble
+    }
+
+    /// A transaction that changes nothing, and its commit.
+    async fn name_in_the_log(&self) -> Result<()> {
+        let put = self.index.change(|draft| {
+            let retention = draft.retention()?;
+            draft.put_retention(retention);
+            draft.frees_room();
+            Ok::<_, index::Error>(())
+        });
+        let ((), seq) = put.await?;
+        self.uploaded(seq).await
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,181 @@
+//! The keys of a vault as a user changes them: `s3vault key`, mounted and not.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use crate::support::home::{Done, Home, runs, wait_until};
+
+/// A vault in a directory that opens by the passphrase in `one`, or by the recovery key in `recovery`.
+struct Keyed {
+    home: Home,
+}
+
+impl Keyed {
+    fn new() -> Self {
+        let home = Home::new();
+        for (file, secret) in [("one", "one horse"), ("two", "two horses"), ("three", "a third")] {
+            fs::write(home.path(file), secret).unwrap();
+        }
+        let keyed = Self { home };
+        let init = format!("init --recovery-file recovery {}", keyed.bucket());
+        keyed.by("one", &init).exits(0).says("which only this user can read");
+        keyed
+    }
+
+    fn bucket(&self) -> String {
+        format!("--bucket file://{}", self.home.path("bucket").display())
+    }
+
+    /// A command with the secret in this file.
+    fn by(&self, secret: &str, line: &str) -> Done {
+        self.home.type_in(&format!("{line} --passphrase-file {secret}"))
+    }
+
+    /// The slots, as somebody with this secret sees them: id, kind, label.
+    fn slots(&self, secret: &str) -> Vec<[String; 3]> {
+        let said = self.by(secret, &format!("key list --json {}", self.bucket())).exits(0).out;
+        let list: serde_json::Value = serde_json::from_str(&said).unwrap();
+        let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+        let slot = |slot: &serde_json::Value| {
+            assert!(text(&slot["made"]).starts_with("20"), "{slot}");
+            ["id", "kind", "label"].map(|key| text(&slot[key]))
+        };
+        list["slots"].as_array().unwrap().iter().map(slot).collect()
+    }
+
+    fn opens(&self, secret: &str) -> bool {
+        let line = format!("key list {}", self.bucket());
+        // Without a mount: nobody else has the key.
+        let done = self.by(secret, &line);
+        assert!([0, 4].contains(&done.code), "{done:?}");
+        done.code == 0
+    }
+
+    fn superblocks(&self) -> Vec<String> {
+        let all = fs::read_dir(self.home.path("bucket/superblock")).unwrap();
+        all.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+}
+
+#[test]
+fn keys_are_changed_without_a_mount() {
+    let keyed = Keyed::new();
+    let (home, bucket) = (&keyed.home, keyed.bucket());
+    let mode = |name: &str| home.path(name).metadata().unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode("recovery"), 0o600);
+    keyed
+        .by("one", &format!("key passphrase --new-passphrase-file two {bucket}"))
+        .exits(0)
+        .says("the one before opens nothing any more");
+    assert!(!keyed.opens("one") && keyed.opens("recovery"));
+    // A second one, with a label; a key file.
+    let add = format!("key add --label third --new-passphrase-file three {bucket}");
+    keyed.by("two", &add).exits(0).says("is added").says("third");
+    keyed.by("recovery", &format!("key add --new-key-file kf {bucket}")).exits(0);
+    assert_eq!(mode("kf"), 0o600);
+    keyed.by("two", &format!("key add --new-key-file kf {bucket}")).exits(2).says("exists already");
+    // The recovery key stands for none of several passphrases.
+    let change = format!("key passphrase --new-passphrase-file one {bucket}");
+    keyed.by("recovery", &change).exits(2).says("not clear which one");
+    // A new recovery key: what is there is not overwritten; where it would stay in a log it does not go.
+    let recovery = format!("key recovery --recovery-file recovery {bucket}");
+    keyed.by("two", &recovery).exits(2).says("exists already");
+    keyed.by("two", &recovery.replace("file recovery", "file again")).exits(0);
+    assert!(keyed.opens("again") && keyed.slots("again").len() == 4);
+    // What goes must not be the only one that its owner has.
+    let slots = keyed.slots("again");
+    let id = |label: &str, kind: &str| {
+        let found = slots.iter().find(|slot| slot[1] == kind && slot[2] == label);
+        found.map(|[id, ..]| id.clone()).unwrap()
+    };
+    let third = id("third", "passphrase");
+    keyed.by("three", &format!("key remove {third} {bucket}")).exits(2).says("a slot that stays");
+    keyed.by("two", &format!("key remove 00000000 {bucket}")).exits(2).says("no key slot");
+    keyed.by("two", &format!("key remove {third} {bucket}")).exits(0).says("What opens the vault");
+    for slot in [id("key file", "passphrase"), id("", "recovery key")] {
+        keyed.by("two", &format!("key remove {slot} {bucket}")).exits(0);
+    }
+    let last = id("", "passphrase");
+    keyed.by("two", &format!("key remove {last} {bucket}")).exits(2).says("the last one");
+    assert_eq!(keyed.superblocks().len(), 1);
+    assert!(!keyed.opens("three"));
+}
+
+#[test]
+fn keys_are_changed_under_a_mount_which_goes_on() {
+    let keyed = Keyed::new();
+    let home = &keyed.home;
+    keyed.by("one", &format!("mount vault {}", keyed.bucket())).exits(0);
+    fs::write(home.path("vault/file"), "before").unwrap();
+    // Who may use the mount sees what opens it, and changes it only with a secret.
+    home.type_in("key list vault").exits(0).says("recovery key").says("256 MiB x 3");
+    let change = "key passphrase vault --new-passphrase-file two";
+    home.type_in(change).exits(3);
+    keyed.by("three", change).exits(4);
+    keyed.by("one", change).exits(0).says("the one before opens nothing any more");
+    fs::write(home.path("vault/file"), "after").unwrap();
+    assert!(!keyed.opens("two") || fs::read(home.path("vault/file")).unwrap() == b"after");
+    keyed.by("recovery", "key passphrase vault --new-passphrase-file three").exits(0);
+    home.type_in("sync vault").exits(0);
+    home.type_in("umount vault").exits(0);
+    // A machine that knows nothing, with what counts; and one with what does not.
+    let other = Home::new();
+    for (secret, code) in [("two", 4), ("three", 0)] {
+        let secret = home.path(secret);
+        let mount =
+            format!("mount there {} --passphrase-file {}", keyed.bucket(), secret.display());
+        other.type_in(&mount).exits(code);
+    }
+    assert_eq!(fs::read(other.path("there/file")).unwrap(), b"after");
+    other.type_in("umount there").exits(0);
+}
+
+/// Killed in the middle: what opened the vault before, or what was to open it, does. Then the change is made again.
+#[test]
+fn k6_a_change_that_is_cut_off_leaves_one_of_the_two_secrets() {
+    for step in ["a superblock was put", "old superblocks were deleted"] {
+        let keyed = Keyed::new();
+        let home = &keyed.home;
+        let mount = format!("mount vault {} --passphrase-file one", keyed.bucket());
+        let mut mount = home.command(mount.split_whitespace());
+        let mounted: Done =
+            mount.env("S3VAULT_FAILPOINT", format!("{step},1,kill")).output().unwrap().into();
+        mounted.exits(0);
+        let daemon = home.daemon(&home.path("vault"));
+        let cut = keyed.by("one", "key passphrase vault --new-passphrase-file two").exits(1);
+        cut.says("`s3vault key list` tells");
+        wait_until("the daemon is gone", || !runs(daemon));
+        crate::support::home::detach(&home.path("vault"));
+        keyed.by("two", &format!("mount vault {}", keyed.bucket())).exits(0);
+        keyed.by("two", "key passphrase vault --new-passphrase-file three").exits(0);
+        home.type_in("umount vault").exits(0);
+        assert!(keyed.opens("three"));
+        assert_eq!(keyed.superblocks().len(), 1);
+    }
+}
+
+#[test]
+fn a_recovery_key_goes_to_no_log_by_accident() {
+    let home = Home::new().with("S3VAULT_PASSPHRASE", "one horse");
+    let url = format!("file://{}", home.path("bucket").display());
+    let unasked = |line: &str| -> Done {
+        let mut command = home.command(line.split_whitespace());
+        command.env_remove("S3VAULT_RECOVERY_FILE").output().unwrap().into()
+    };
+    let init = format!("init --bucket {url}");
+    unasked(&init).exits(2).says("--recovery-file").says("nothing was made");
+    assert!(!Path::new(&home.path("bucket")).exists());
+    unasked(&format!("{init} --recovery-file key")).exits(0);
+    let key = fs::read_to_string(home.path("key")).unwrap();
+    assert_eq!(key.trim().len(), 63);
+    unasked("key recovery").exits(2).says("--recovery-file").says("nothing was made");
+    // The first mount of the store that needs no account asks for nothing: a file beside the key file has it.
+    let nobody = Home::new();
+    let mut mount = nobody.command(["mount", "vault"]);
+    let done: Done = mount.env_remove("S3VAULT_RECOVERY_FILE").output().unwrap().into();
+    let done = done.exits(0).says("embedded.recovery");
+    let key = fs::read_to_string(nobody.config().join("embedded.recovery")).unwrap();
+    assert!(key.trim().len() == 63 && !done.out.contains(key.trim()));
+    nobody.type_in("umount vault").exits(0);
+}
