@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 
 use crate::types::InodeNo;
 
+use super::lookup_counts::LookupCounts;
 use super::{Error, Result};
 
 /// Who holds an inode.
@@ -30,7 +31,10 @@ pub(super) struct Holds {
 
 #[derive(Default)]
 struct HoldTable {
-    held: HashMap<InodeNo, HoldCounts>,
+    /// Open files: once for each handle.
+    handles: HashMap<InodeNo, u32>,
+    /// What the kernel was told of.
+    kernel: LookupCounts,
     /// Those of them that have no name any more: whoever lets go last removes them.
     unlinked: HashSet<InodeNo>,
     /// Transactions under way take their last name, and leave them to who holds them then: so far whoever lets go last
@@ -40,49 +44,13 @@ struct HoldTable {
     leaving: HashMap<InodeNo, u32>,
 }
 
-/// Small, as the kernel may know millions.
-#[derive(Default)]
-struct HoldCounts {
-    handles: u32,
-    /// At its end it stays there: until the mount ends it is known.
-    lookups: u32,
-}
-
-impl HoldCounts {
-    fn add(&mut self, by: Holder) {
-        let count = match by {
-            Holder::Handle => &mut self.handles,
-            Holder::Kernel => &mut self.lookups,
-        };
-        *count = count.saturating_add(1);
-    }
-
-    /// `true` when nobody is left.
-    fn take(&mut self, by: Holder, times: u64) -> bool {
-        let count = match by {
-            Holder::Handle => &mut self.handles,
-            Holder::Kernel => &mut self.lookups,
-        };
-        if *count != u32::MAX {
-            *count = count.saturating_sub(u32::try_from(times).unwrap_or(u32::MAX));
-        }
-        self.handles == 0 && self.lookups == 0
-    }
-}
-
 impl HoldTable {
-    /// Nobody holds it any more; whether it has no name either.
-    fn gone(&mut self, ino: InodeNo) -> bool {
-        // A kernel that forgets a million inodes takes no memory for them here.
-        let (used, room) = (self.held.len(), self.held.capacity());
-        if room > 4096 && used < room / 8 {
-            self.held.shrink_to(used * 2);
-        }
-        self.unlinked.remove(&ino)
+    fn is_held(&self, ino: InodeNo) -> bool {
+        self.handles.contains_key(&ino) || self.kernel.has(ino)
     }
 
     fn mark(&mut self, ino: InodeNo) -> bool {
-        let is_held = self.held.contains_key(&ino);
+        let is_held = self.is_held(ino);
         if is_held {
             self.unlinked.insert(ino);
         }
@@ -98,38 +66,32 @@ impl Holds {
         if table.leaving.contains_key(&ino) {
             return Err(Error::Stale);
         }
-        table.held.entry(ino).or_default().add(by);
+        match by {
+            Holder::Handle => *table.handles.entry(ino).or_default() += 1,
+            Holder::Kernel => table.kernel.add(ino),
+        }
         Ok(())
     }
 
-    /// Takes `hold`s back; `true` if nobody is left and the inode is to be removed.
+    /// Takes `hold`s back, a handle's or so many of the kernel's; `true` if nobody is left and the inode is to be removed.
     pub(super) fn let_go(&self, ino: InodeNo, by: Holder, times: u64) -> bool {
         let mut table = self.table.lock();
-        let Entry::Occupied(mut counts) = table.held.entry(ino) else { return false };
-        if !counts.get_mut().take(by, times) {
+        if !table.is_held(ino) {
             return false;
         }
-        counts.remove();
-        table.gone(ino)
+        match by {
+            Holder::Handle => take_one(&mut table.handles, ino),
+            Holder::Kernel => table.kernel.take(ino, times),
+        }
+        !table.is_held(ino) && table.unlinked.remove(&ino)
     }
 
     /// The kernel knows nothing any more. Returns what is to be removed.
-    pub(super) fn let_all_go(&self, by: Holder) -> Vec<InodeNo> {
+    pub(super) fn kernel_is_gone(&self) -> Vec<InodeNo> {
         let mut table = self.table.lock();
-        let mut gone = Vec::new();
-        table.held.retain(|ino, counts| {
-            match by {
-                Holder::Handle => counts.handles = 0,
-                Holder::Kernel => counts.lookups = 0,
-            }
-            let is_held = counts.handles > 0 || counts.lookups > 0;
-            if !is_held {
-                gone.push(*ino);
-            }
-            is_held
-        });
-        gone.retain(|ino| table.gone(*ino));
-        gone
+        let HoldTable { handles, kernel, unlinked, .. } = &mut *table;
+        kernel.clear();
+        unlinked.extract_if(|ino| !handles.contains_key(ino)).collect()
     }
 
     /// It has no name. `true` if it is held, and then whoever lets go last removes it.
@@ -163,7 +125,7 @@ impl Holds {
     /// `true` if nobody holds the inode; then nobody can until [`Holds::end_leaving`].
     pub(super) fn begin_leaving(&self, ino: InodeNo) -> bool {
         let mut table = self.table.lock();
-        let is_free = !table.held.contains_key(&ino);
+        let is_free = !table.is_held(ino);
         if is_free {
             *table.leaving.entry(ino).or_default() += 1;
         }
@@ -189,7 +151,10 @@ impl Holds {
     /// How many inodes are held.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        self.table.lock().held.len()
+        let table = self.table.lock();
+        let inodes: HashSet<_> =
+            table.handles.keys().copied().chain(table.kernel.known()).collect();
+        inodes.len()
     }
 }
 
@@ -221,10 +186,10 @@ mod tests {
         assert!(!holds.is_unlinked(INO) && holds.len() == 0);
         holds.hold(INO, Holder::Kernel).unwrap();
         holds.hold(INO, Holder::Handle).unwrap();
-        assert!(holds.let_all_go(Holder::Kernel).is_empty(), "it is open");
+        assert!(holds.kernel_is_gone().is_empty(), "it is open");
         assert!(holds.unlinked(INO) && holds.let_go(INO, Holder::Handle, 1));
         holds.hold(INO, Holder::Kernel).unwrap();
         assert!(holds.unlinked(INO));
-        assert_eq!(holds.let_all_go(Holder::Kernel), [INO]);
+        assert_eq!(holds.kernel_is_gone(), [INO]);
     }
 }

@@ -140,7 +140,7 @@ impl Vfs {
 
     /// The mount has ended: the kernel knows nothing any more.
     pub async fn forget_all(&self) {
-        for ino in self.inner.holds.let_all_go(Holder::Kernel) {
+        for ino in self.inner.holds.kernel_is_gone() {
             self.finish_orphan(ino).await;
         }
     }

@@ -21,6 +21,7 @@ mod invalidate;
 mod known_to_kernel;
 mod leaving;
 mod left_over;
+mod lookup_counts;
 mod move_out;
 mod namespace;
 mod open_files;
