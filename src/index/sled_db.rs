@@ -175,8 +175,16 @@ impl SledDb {
         })?;
         self.writes.fetch_add(1, Ordering::Relaxed);
         os::reached(PipelineStep::IndexWritten);
-        free_garbage();
+        self.free_garbage();
         Ok(())
+    }
+
+    /// Frees what sled made garbage of: some KiB for each record that changed, all of it kept until a batch is whole, and
+    /// then freed a little at each look-up: on a busy machine it would grow to hundreds of MiB.
+    pub(super) fn free_garbage(&self) {
+        for _ in 0..COLLECTIONS {
+            crossbeam_epoch::pin().flush();
+        }
     }
 
     /// Makes all that was applied durable; blocks.
@@ -233,13 +241,5 @@ fn if_there(removed: io::Result<()>) -> io::Result<()> {
     match removed {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
-    }
-}
-
-/// Frees what sled made garbage of: some KiB for each record of a batch, all of it kept until the batch is whole, and
-/// then freed a little at each look-up: on a busy machine it would grow to hundreds of MiB.
-fn free_garbage() {
-    for _ in 0..COLLECTIONS {
-        crossbeam_epoch::pin().flush();
     }
 }

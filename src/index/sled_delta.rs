@@ -152,8 +152,11 @@ impl SledDelta {
     pub(super) fn drop_covered(&self, count: u64, base: CommitNo) -> Result<usize> {
         let mut dropped = 0;
         for (n, row) in self.db.rows(|db| db.range(..COUNTS))?.enumerate() {
-            if n % ROOM_EVERY == 0 && self.db.take_room(0).is_err() {
-                return Ok(dropped);
+            if n % ROOM_EVERY == 0 {
+                if self.db.take_room(0).is_err() {
+                    return Ok(dropped);
+                }
+                self.db.free_garbage();
             }
             let (name, sealed) = row?;
             let (_, record) = self.row(&name, &sealed)?;
