@@ -102,7 +102,7 @@ impl Content {
     /// Over an open staging area and cache; nothing is read or sent yet. The first small extent starts the thread
     /// that closes lingering packs, which ends with the last clone.
     pub fn new(keys: Keys, cache: Cache, staging: Staging, limits: Limits) -> Self {
-        Self::lingering(keys, cache, staging, limits, packer::LINGER)
+        Self::lingering(keys, cache, staging, limits, packer::Linger::of_program())
     }
 
     /// How long a write waits for room in staging.

@@ -24,8 +24,20 @@ pub(super) struct Linger {
 }
 
 /// `PROTOCOL.md`, "Settled details".
-pub(super) const LINGER: Linger =
-    Linger { age: Duration::from_millis(200), quiet: Duration::from_millis(50) };
+const LINGER: Linger = Linger { age: Duration::from_millis(200), quiet: Duration::from_millis(50) };
+
+impl Linger {
+    /// As it is in a program. One with the feature `testing` can be told otherwise, in seconds: what a test counts must
+    /// not depend on how long the machine takes for it.
+    pub(super) fn of_program() -> Self {
+        #[cfg(feature = "testing")]
+        if let Some(told) = std::env::var("S3VAULT_PACK_LINGER").ok().and_then(|s| s.parse().ok()) {
+            let told = Duration::from_secs(told);
+            return Self { age: told, quiet: told };
+        }
+        LINGER
+    }
+}
 
 /// After a panic the thread begins again so much later.
 const AGAIN: Duration = Duration::from_millis(100);
