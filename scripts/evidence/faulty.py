@@ -43,6 +43,8 @@ FAULTS = {
     "no bucket": "it is gone, for a while",
     "credentials": "they are refused: others are needed",
 }
+# No fault, but a store for a disk that has no room for what is written: of packs it keeps nothing but how long they were.
+FORGETS = "forgets packs"
 
 
 class Cut(Exception):
@@ -54,7 +56,7 @@ class Faulty:
         self.port, self.random = port, random.Random(f"{seed}/faulty")
         self.kind, self.hits, self.lateness = None, 0, 1.0
         self.knows = KEY
-        self.puts = {}
+        self.puts, self.forgotten = {}, {}
         self._lock, self._connections = threading.Lock(), set()
         self._server = None
         self._listen(0)
@@ -69,7 +71,7 @@ class Faulty:
 
     @contextlib.contextmanager
     def fault(self, kind, lateness=1.0):
-        """`lateness`: how late a late reply is, in seconds."""
+        """`kind`: one of FAULTS, or FORGETS. `lateness`: how late a late reply is, in seconds."""
         self.hits, self.lateness = 0, lateness
         self.kind = kind
         if kind == "refused":
@@ -175,6 +177,12 @@ class Request(http.server.BaseHTTPRequestHandler):
             raise Cut
         if refusal := self.refusal(kind):
             return refusal
+        if kind == FORGETS and method == "PUT" and "/pack/" in target:
+            store.forgotten[target.split("?")[0]] = len(body)
+            sums = [(name, value) for name, value in self.headers.items() if name.lower().startswith("x-amz-checksum-")]
+            return 200, [("ETag", '"forgotten"'), *sums], b""
+        if method == "HEAD" and (length := store.forgotten.get(target.split("?")[0])):
+            return 200, [("ETag", '"forgotten"'), ("Content-Length", str(length))], b""
         if kind == "latency" and store.hit():
             time.sleep(store.random.uniform(0.3, 1))
         headers = {name: value for name, value in self.headers.items() if name.lower() not in
