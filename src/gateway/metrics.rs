@@ -151,7 +151,7 @@ impl Metrics {
 }
 
 /// How the vault is, in numbers that go up and down: name, help, value.
-fn gauges(vault: &VaultStatus) -> [(&'static str, &'static str, u64); 13] {
+fn gauges(vault: &VaultStatus) -> [(&'static str, &'static str, u64); 14] {
     let (progress, old) = (&vault.progress, &vault.old_states);
     [
         ("unsent_bytes", "Sealed bytes that are not in the bucket yet.", progress.unsent_bytes),
@@ -166,6 +166,7 @@ fn gauges(vault: &VaultStatus) -> [(&'static str, &'static str, u64); 13] {
         ("retained_bytes", "Bytes that stay for old states alone.", old.retained_bytes),
         ("pinned_bytes", "Bytes that stay for snapshots alone.", old.pinned_bytes),
         ("sparse_bytes", "Dead bytes in packs that live.", old.sparse_bytes),
+        ("refused_deletions", "Deletions that the store refused.", old.refused_runs),
         ("deletion_trouble", "1 while deleting fails.", u64::from(old.trouble.is_some())),
     ]
 }

@@ -103,12 +103,14 @@ impl Promised {
             at.goes_on(pace)?;
             let Some(manifest) = self.opened(at, &object).await? else { continue };
             let age = Age { modified: object.modified, now };
-            // Its writer had slept, and its pages may be gone. (Two of this writer's own may be of one second.)
+            // Its writer had slept, and its pages may be gone: no promise begins at it. But in a bucket that was copied all
+            // dates are new: until R is beyond it, it stays, with all that it names and is there. (Two of this writer's own
+            // may be of one second.)
             let has_slept = earliest.is_some_and(|earliest| object.modified >= earliest)
                 && age.modified > SystemTime::UNIX_EPOCH;
             let is_own = number >= at.claim;
             if has_slept && !is_own && !is_pinned {
-                self.manifests.push(object);
+                self.named.extend(manifest.pages.iter().map(|page| (page.number, page.id)));
                 continue;
             }
             if !any && number != self.newest {

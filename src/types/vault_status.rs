@@ -55,6 +55,9 @@ pub struct OldStatesStatus {
     pub pinned_bytes: u64,
     /// Dead bytes in packs that live.
     pub sparse_bytes: u64,
+    /// Deletions that the store refused.
+    #[serde(default)]
+    pub refused_runs: u64,
     /// Why the last one did not come to its end, or the store did not delete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,

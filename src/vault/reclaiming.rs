@@ -169,6 +169,13 @@ fn take(status: &mut OldStatesStatus, report: &Reclaimed) {
     status.runs += 1;
     status.deleted_objects += gone.objects;
     status.deleted_bytes += gone.bytes;
+    status.refused_runs += u64::from(report.refused.is_some());
+    if let (None, Some(refused)) = (&status.trouble, &report.refused) {
+        tracing::warn!(
+            refused,
+            "the store did not let old objects be deleted; it is tried again, and this is not said again"
+        );
+    }
     if report.gave_way {
         return; // it has not seen all
     }

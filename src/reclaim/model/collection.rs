@@ -49,8 +49,9 @@ pub(super) fn list_manifests(to: &mut VaultMoment, machine: u8, space: &SearchSp
             || is_older(to, machine, to.manifests[usize::from(**number)].put, space)
     };
     let r = bases.iter().filter(is_enough).max().copied().unwrap_or(0);
-    let stays = |number: &&u8| **number >= r || Some(**number) == pin;
-    let keep = bases.iter().filter(stays).fold(0, |all, number| all | 1_u16 << number);
+    // Those that are no base stay, too, until R is beyond them.
+    let stays = |number: &u8| to.has_manifest(*number) && (*number >= r || Some(*number) == pin);
+    let keep = (1..NUMBERS as u8).filter(stays).fold(0, |all, number| all | 1_u16 << number);
     let listed = (1..NUMBERS).filter(|at| to.manifests[*at].put != NEVER);
     let manifests = listed.fold(0, |all, at| all | 1_u16 << at) & !keep;
     let it = to.machine(machine);
@@ -90,8 +91,10 @@ pub(super) fn list_rest(to: &mut VaultMoment, machine: u8, space: &SearchSpace) 
             doomed.commits |= 1 << number;
         }
     }
+    let is_last = to.left.batches == 0;
     let run = &mut to.machine(machine).collection;
-    (run.stage, run.doomed, run.keep) = (after(run.stage), doomed, 0);
+    (run.stage, run.doomed) = (after(run.stage), doomed);
+    run.keep = if is_last { 0 } else { run.keep };
 }
 
 fn doomed_packs(to: &VaultMoment, machine: u8, space: &SearchSpace) -> u8 {
@@ -143,7 +146,7 @@ pub(super) fn freeze(to: &mut VaultMoment, machine: u8, space: &SearchSpace) {
     let it = to.machine(machine);
     it.collection.stage = RunStage::Frozen;
     spare(to, machine, space);
-    if space.keeps(RulePart::ListedBeforeReceipt) {
+    if space.keeps(RulePart::ListedBeforeReceipt) && to.left.batches == 0 {
         let run = &mut to.machine(machine).collection;
         (run.n, run.mentioned, run.referred) = (0, 0, 0);
     }
@@ -337,6 +340,14 @@ fn go_on(all: &mut Steps<'_>, machine: u8) {
     }
     if run.doomed != Doomed::default() {
         return;
+    }
+    if all.from.left.batches > 0 {
+        // By the promises, the log and the mentions of before; the listing goes on.
+        all.may(machine, "lists the next batch", 0, |next| {
+            next.left.batches -= 1;
+            next.machine(machine).collection.stage = RunStage::HalfJudged;
+            list_rest(next, machine, space);
+        });
     }
     if !all.space.bounds.emptied {
         all.may(machine, "ends its gc", 0, |next| {

@@ -81,6 +81,8 @@ pub(super) struct Bounds {
     /// A checkpoint may write either half anew, not only the first.
     pub(super) halves: bool,
     pub(super) collections: u8,
+    /// Further batches of a run: each is listed, frozen, proven and deleted by the same judgement, after the one before.
+    pub(super) batches: u8,
     pub(super) kills: u8,
     pub(super) opens: u8,
     pub(super) pins: u8,

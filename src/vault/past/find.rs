@@ -143,9 +143,24 @@ impl<'a> States<'a> {
 
     async fn state(&self, number: CommitNo, snapshot: Option<String>) -> Result<PastState> {
         let time = self.put_at(number).await?.unwrap_or(self.now);
-        let base = newest_of(&self.listed, number, self.bucket, self.keys).await?.manifest;
+        let base = self.base_of(number).await?;
         let as_of = AsOf { commit: number, time: time.into(), snapshot };
         Ok(PastState { as_of, base, short_hash: self.known_hash(number).await? })
+    }
+
+    /// The checkpoint to begin at. One that was put no earlier than a higher one counts only where the commits after the
+    /// one before are gone: in a bucket that was copied all dates are new. If its writer had slept instead, pages of it may be
+    /// gone, and what needs them cannot be read.
+    async fn base_of(&self, number: CommitNo) -> Result<Option<Manifest>> {
+        let (bucket, keys) = (self.bucket, self.keys);
+        let base = newest_of(&self.listed, number, bucket, keys).await?.manifest;
+        let from = base.as_ref().map_or(CommitNo(0), |base| base.commit);
+        if from == number || self.commit_put(from.next()).await?.is_some() {
+            return Ok(base);
+        }
+        let any = self.listed.iter().map(|listed| ListedManifest { overtaken: false, ..*listed });
+        let any: Vec<_> = any.collect();
+        Ok(newest_of(&any, number, bucket, keys).await?.manifest.or(base))
     }
 
     /// The state of a pin: its manifest alone.

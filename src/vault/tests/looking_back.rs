@@ -340,3 +340,47 @@ async fn v4_a_directory_comes_back_with_all_that_it_had() {
     assert_eq!(vfs.lookup(InodeNo::ROOT, b"f").await.unwrap().kind(), libc::S_IFLNK);
     vault.close(LONG).await.unwrap();
 }
+
+#[tokio::test]
+async fn k4_a_copied_bucket_keeps_each_state_that_was_promised() {
+    let world = World::new().await;
+    let vault = world.open("a").await;
+    let states = lived(&world, &vault).await;
+    vault.checkpoint().await.unwrap();
+    let listed = crate::checkpoint::manifests(&world.bucket).await.unwrap().0;
+    let first = listed[0].number;
+    vault.close(LONG).await.unwrap();
+    drop(vault);
+    // The log was trimmed up to the first checkpoint, and then somebody copied it all: every date is new.
+    for number in 1..=first.0 {
+        world.store.steal(&crate::log::commit_name(CommitNo(number))).unwrap();
+    }
+    world.store.advance(Duration::from_hours(24));
+    world.store.restore(world.store.snapshot());
+    let promised = || states.iter().filter(|(number, _)| **number >= first);
+    assert!(promised().count() > 3);
+    let vault = world.open("a").await;
+    for round in 0..3 {
+        for (number, (_, model)) in promised() {
+            let found = shows(&world, &StateAt::Commit(number.0)).await;
+            assert_eq!(
+                &found.unwrap_or_else(|error| panic!("{round} {number:?}: {error}")).0,
+                model
+            );
+        }
+        let done = vault.reclaim(false, &|_| {}).await.unwrap();
+        assert_eq!((done.oldest, done.packs.objects), (0, 0), "{done:?}");
+        world.store.advance(Duration::from_hours(24));
+        write(&vault.vfs(), "more", &bytes(round, 1000)).await;
+        vault.sync(LONG).await.unwrap();
+    }
+    // When the retention is over, counted from the copy, they go.
+    for round in 0..2 {
+        world.store.advance(Duration::from_hours(8 * 24));
+        write(&vault.vfs(), "more", &bytes(round, 2000)).await;
+        vault.reclaim(false, &|_| {}).await.unwrap();
+    }
+    let left = crate::checkpoint::manifests(&world.bucket).await.unwrap().0;
+    assert!(left.iter().all(|manifest| manifest.number > listed[2].number), "{left:?}");
+    vault.close(LONG).await.unwrap();
+}

@@ -11,6 +11,7 @@ mod random;
 mod reclaim;
 mod reclaim_gives_way;
 mod reclaim_random;
+mod reclaim_readers;
 mod simulation;
 mod staged;
 mod writers;
