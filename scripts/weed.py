@@ -4,7 +4,8 @@
     scripts/weed.py DIR      starts it with its files in DIR (which it makes), makes the bucket "bench", prints the
                              port, and stops it at SIGTERM or SIGINT
 
-The credentials are KEY and SECRET below; S3VAULT_TEST_WEED names the binary, if not the one that
+The credentials are KEY and SECRET below, which may do everything, and those of MACHINE, which may read, write and list in
+"bench" and "locked", and what a policy of the bucket lets them; S3VAULT_TEST_WEED names the binary, if not the one that
 scripts/install-test-tools fetched.
 """
 
@@ -13,6 +14,7 @@ import datetime
 import hashlib
 import hmac
 import http.client
+import json
 import os
 import signal
 import socket
@@ -21,6 +23,7 @@ import sys
 import time
 
 KEY, SECRET = "bench", "secret-of-the-bench"
+MACHINE = ("machine", "secret-of-the-machine")
 MIB = 1 << 20
 
 
@@ -34,8 +37,9 @@ class Server:
         os.mkdir(data)
         config = os.path.join(scratch, "s3.json")
         with open(config, "w") as file:
-            file.write('{"identities":[{"name":"bench","credentials":[{"accessKey":"%s","secretKey":"%s"}],'
-                       '"actions":["Admin","Read","Write","List","Tagging"]}]}' % (KEY, SECRET))
+            json.dump({"identities": [identity("bench", (KEY, SECRET), ["Admin", "Read", "Write", "List", "Tagging"]),
+                                      identity("machine", MACHINE, [f"{verb}:{bucket}" for bucket in ("bench", "locked")
+                                                                    for verb in ("Read", "Write", "List")])]}, file)
         self.port = port = free_ports()
         words = f"""server -dir={data} -ip=127.0.0.1 -ip.bind=127.0.0.1 -master.telemetry=false -master.port={port + 1}
             -master.port.grpc={port + 11} -master.volumeSizeLimitMB=1024 -master.electionTimeout=1s
@@ -84,8 +88,14 @@ class Server:
         self.process.wait()
 
 
-def signed(host, method, target, headers):
+def identity(name, credentials, actions):
+    return {"name": name, "actions": actions,
+            "credentials": [{"accessKey": credentials[0], "secretKey": credentials[1]}]}
+
+
+def signed(host, method, target, headers, credentials=None):
     """The headers of a request, with a signature that the server believes."""
+    access, secret = credentials or (KEY, SECRET)
     now = datetime.datetime.now(datetime.timezone.utc)
     stamp, day = now.strftime("%Y%m%dT%H%M%SZ"), now.strftime("%Y%m%d")
     headers = {name.lower(): value for name, value in headers.items()}
@@ -97,11 +107,11 @@ def signed(host, method, target, headers):
     canonical = f"{method}\n{path}\n{query}\n{lines}\n{';'.join(names)}\nUNSIGNED-PAYLOAD"
     scope = f"{day}/us-east-1/s3/aws4_request"
     to_sign = f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
-    key = ("AWS4" + SECRET).encode()
+    key = ("AWS4" + secret).encode()
     for part in (day, "us-east-1", "s3", "aws4_request"):
         key = hmac.new(key, part.encode(), hashlib.sha256).digest()
     signature = hmac.new(key, to_sign.encode(), hashlib.sha256).hexdigest()
-    headers["authorization"] = (f"AWS4-HMAC-SHA256 Credential={KEY}/{scope}, SignedHeaders={';'.join(names)}, "
+    headers["authorization"] = (f"AWS4-HMAC-SHA256 Credential={access}/{scope}, SignedHeaders={';'.join(names)}, "
                                 f"Signature={signature}")
     return headers
 
