@@ -1,5 +1,6 @@
 //! Freeze, receipt, delete (K5): the one place that deletes what a vault had.
 
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
@@ -139,6 +140,7 @@ impl Reclaimer {
             Ok(())
         });
         let ((), seq) = put.await?;
+        self.horizons.fetch_add(1, Relaxed);
         self.uploader.sync_while_moving(seq, PATIENCE, || {}).await?;
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! Where deletion works, and what is asked of it.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use super::reclaimed::Reclaimed;
 use super::runs::{Pace, Runs};
@@ -52,4 +53,6 @@ pub struct Reclaimer {
     pub uploader: Arc<Uploader>,
     /// Who waits for a run.
     pub runs: Arc<Runs>,
+    /// Transactions that deletion itself has put: of these alone nothing can have died.
+    pub horizons: AtomicU64,
 }

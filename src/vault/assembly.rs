@@ -1,6 +1,7 @@
 //! Builds an open vault of its rooms, and starts what works between them.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::SystemTime;
 
 use parking_lot::Mutex;
@@ -176,6 +177,7 @@ fn reclaimer(
         journal: journal.clone(),
         uploader: uploader.clone(),
         runs: Arc::default(),
+        horizons: AtomicU64::default(),
     }
 }
 

@@ -102,6 +102,11 @@ impl Checkpointer {
         self.state.lock().head
     }
 
+    /// Transactions since the last one, as far as they are confirmed.
+    pub(super) fn changes(&self) -> u64 {
+        self.state.lock().since.transactions
+    }
+
     /// Makes one if the map has changed since the last.
     pub(super) async fn checkpoint_if_changed(&self) -> Result<()> {
         let is_changed = self.state.lock().since.transactions > 0;

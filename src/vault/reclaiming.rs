@@ -1,6 +1,7 @@
 //! Deletion in the bucket while the vault is used, and by hand: when it is due, and what it came to (K4, K5).
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -78,13 +79,15 @@ impl Reclaiming {
             self.reclaimer.settle().await?;
         }
         if by_hand && !plan.dry_run {
-            self.checkpointer.checkpoint_if_changed().await?;
+            if !self.has_seen_all() {
+                self.checkpointer.checkpoint_if_changed().await?;
+            }
             if retention <= WAITED_FOR {
                 // Until the checkpoint is older than the retention, by a clock that counts in seconds.
                 sleep(retention + Duration::from_secs(1)).await;
             }
         }
-        let head = self.checkpointer.head();
+        let (head, horizons) = (self.checkpointer.head(), self.horizons());
         self.state.lock().told.running = true;
         let done = self.alone(plan, &one, tell).await;
         let mut state = self.state.lock();
@@ -98,7 +101,10 @@ impl Reclaiming {
                     bytes = gone.bytes,
                     "old objects were deleted"
                 );
-                state.seen = (!report.leaves_something()).then_some(head);
+                // What it put itself lets nothing die: a mount that is idle comes to rest.
+                let is_alone = self.checkpointer.changes() == self.horizons() - horizons;
+                let seen = if is_alone { self.checkpointer.head() } else { head };
+                state.seen = (!report.leaves_something()).then_some(seen);
                 take(&mut state.told, report);
             }
             Err(error) => state.told.trouble = Some(with_causes(error)),
@@ -131,6 +137,20 @@ impl Reclaiming {
         Ok(report)
     }
 
+    fn horizons(&self) -> u64 {
+        self.reclaimer.horizons.load(Relaxed)
+    }
+
+    /// Whether nothing was changed since a run that left nothing to go.
+    fn has_seen_all(&self) -> bool {
+        self.state.lock().seen == Some(self.checkpointer.head())
+    }
+
+    /// Whether nothing can have died since the mount, or since the last run.
+    pub(super) fn is_idle(&self) -> bool {
+        self.checkpointer.head() == self.reclaimer.claim || self.has_seen_all()
+    }
+
     async fn retention(&self) -> Result<Duration> {
         Ok(self.index.read(|view| view.retention()).await?)
     }
@@ -142,10 +162,8 @@ impl Reclaiming {
             sleep(pause).await;
             let retention = self.retention().await.unwrap_or(LONGEST);
             pause = retention.clamp(SHORTEST, LONGEST);
-            let (head, seen) = (self.checkpointer.head(), self.state.lock().seen);
-            // A mount that changes nothing deletes nothing, and nothing can have died since: not a single request.
-            let is_idle = head == self.reclaimer.claim || seen == Some(head);
-            if is_idle || self.index.read_only().is_some() {
+            // A mount that changes nothing deletes nothing: not a single request.
+            if self.is_idle() || self.index.read_only().is_some() {
                 continue;
             }
             let began = Instant::now();

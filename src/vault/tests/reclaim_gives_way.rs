@@ -71,14 +71,15 @@ async fn k5_a_run_in_the_background_ends_after_its_step_when_somebody_waits() {
 async fn what_a_deletion_did_is_told_though_what_follows_it_fails_and_is_tried_again() {
     let world = World::new().await;
     let vault = with_a_dead_pack(&world).await;
-    // A pack of many files of which few are left.
-    for n in 0..40 {
-        write(&vault.vfs(), &format!("small{n}"), &bytes(n, 100_000)).await;
-    }
+    // A pack of a file that is overwritten but for its end.
+    write(&vault.vfs(), "large", &bytes(7, 5 << 20)).await;
     vault.sync(LONG).await.unwrap();
-    for n in (0..40).filter(|n| n % 8 > 0) {
-        vault.vfs().unlink(InodeNo::ROOT, format!("small{n}").as_bytes()).await.unwrap();
-    }
+    let found = vault.vfs().lookup(InodeNo::ROOT, b"large").await.unwrap();
+    let flags = OpenFlags { write: true, ..OpenFlags::default() };
+    let open = vault.vfs().open(found.ino, flags).await.unwrap();
+    vault.vfs().write(open, WriteAt::Offset(0), &bytes(8, 4 << 20)).await.unwrap();
+    vault.vfs().flush(open).await.unwrap();
+    vault.vfs().release(open).await.unwrap();
     vault.sync(LONG).await.unwrap();
     // Footers cannot be read: what is sparse stays as it is.
     let broken = || StoreError::Corrupt { object: "pack/".into(), reason: "a test".into() };
@@ -148,5 +149,31 @@ async fn k4_a_snapshot_over_a_store_that_tells_no_date_ends_by_this_machines_clo
     assert!(before.after(hour) <= ends && ends < before.after(2 * hour), "{ends:?}");
     let names = vault.snapshot_names().await.unwrap();
     assert_eq!(names, [(b"an-hour".to_vec(), pin.commit)]);
+    vault.close(LONG).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_mount_that_is_idle_comes_to_rest() {
+    let world = World::new().await;
+    let vault = with_a_dead_pack(&world).await;
+    let reclaiming = vault.writer.as_ref().unwrap().reclaiming.clone();
+    let mut runs = 0;
+    while !reclaiming.is_idle() {
+        runs += 1;
+        assert!(runs <= 4, "each run is the reason for the next");
+        in_the_background(&vault).await.unwrap();
+        world.store.advance(RETENTION + Duration::from_secs(2));
+    }
+    assert!(vault.status().old_states.deleted_objects > 0);
+    // By hand it looks, and makes nothing.
+    let head = vault.status().head;
+    let looked = vault.reclaim(false, &|_| {}).await.unwrap();
+    assert_eq!(looked.packs.objects, 0, "{looked:?}");
+    assert!(vault.status().head.0 <= head.0 + 1, "but for what was old by then");
+    assert!(reclaiming.is_idle());
+    // A change is looked at again.
+    write(&vault.vfs(), "kept", b"other").await;
+    vault.sync(LONG).await.unwrap();
+    assert!(!reclaiming.is_idle());
     vault.close(LONG).await.unwrap();
 }
