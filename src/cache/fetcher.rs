@@ -47,6 +47,8 @@ pub(super) struct Fetcher {
     unwritten_max: u64,
     fetches: AtomicU64,
     fetched_bytes: AtomicU64,
+    /// Requests for what is not in the bucket.
+    lacking: AtomicU64,
     doubts: Doubts,
     /// The tasks of all flights.
     tasks: TaskTracker,
@@ -70,6 +72,7 @@ impl Fetcher {
             unwritten_max: memory / 3,
             fetches: AtomicU64::new(0),
             fetched_bytes: AtomicU64::new(0),
+            lacking: AtomicU64::new(0),
             doubts: Doubts::of(deadline),
             tasks: TaskTracker::new(),
             ended: CancellationToken::new(),
@@ -144,12 +147,20 @@ impl Fetcher {
 
     /// Learns from how a request for an object ended, that began when the bucket had answered `before` times.
     fn learn(&self, object: &str, before: u64, error: Option<&store::Error>) {
+        if matches!(error, Some(store::Error::NotFound { .. })) {
+            self.lacking.fetch_add(1, Ordering::Relaxed);
+        }
         match error {
             Some(error) if error.is_unanswered() => {
                 self.doubts.did_not_come(object, before, self.answers());
             }
             _ => self.doubts.came(object),
         }
+    }
+
+    /// How often something was asked for that is not in the bucket.
+    pub(super) fn lacking(&self) -> u64 {
+        self.lacking.load(Ordering::Relaxed)
     }
 
     /// Fetches `whole` (or joins whoever does) and returns its part `range`.

@@ -46,6 +46,8 @@ pub struct Usage {
     /// Ranges that were fetched from the bucket, and their bytes.
     pub fetches: u64,
     pub fetched_bytes: u64,
+    /// How often something was asked for that is not in the bucket.
+    pub lacking: u64,
 }
 
 /// The cache of one vault. Cheap to clone: all clones are one.
@@ -217,6 +219,7 @@ impl Cache {
             disk_files,
             fetches,
             fetched_bytes,
+            lacking: self.0.fetcher.lacking(),
         }
     }
 

@@ -76,6 +76,11 @@ impl Drop for Writer {
     }
 }
 
+/// What a reader is told when something is gone that the state it shows needs.
+const GONE: &str = "parts of the state that this mount shows are not in the bucket any more: it is older than the retention, and was \
+     deleted there. What it still shows is right, the rest fails with EIO; unmount it, and mount it again to see the vault as it \
+     is now";
+
 impl Vault {
     /// The vault as a file system.
     pub fn vfs(&self) -> Vfs {
@@ -125,6 +130,9 @@ impl Vault {
         warnings.extend(self.options.bucket.quirks());
         warnings.extend(self.options.bucket.refuses_credentials());
         warnings.extend(os::panics());
+        if self.writer.is_none() && cache.lacking > 0 {
+            warnings.push(GONE.to_owned());
+        }
         let (mut staging, mut index_disk, mut old_states) = ((0, 0), 0, OldStatesStatus::default());
         if let Some(writer) = &self.writer {
             let usage = writer.staging.usage();

@@ -88,6 +88,8 @@ impl Reclaiming {
             }
         }
         let (head, horizons) = (self.checkpointer.head(), self.horizons());
+        let changes = self.checkpointer.changes();
+        let sees_all = changes == 0 || self.has_seen_all();
         self.state.lock().told.running = true;
         let done = self.alone(plan, &one, tell).await;
         let mut state = self.state.lock();
@@ -102,7 +104,8 @@ impl Reclaiming {
                     "old objects were deleted"
                 );
                 // What it put itself lets nothing die: a mount that is idle comes to rest.
-                let is_alone = self.checkpointer.changes() == self.horizons() - horizons;
+                let own = self.horizons() - horizons;
+                let is_alone = sees_all && self.checkpointer.changes() == changes + own;
                 let seen = if is_alone { self.checkpointer.head() } else { head };
                 state.seen = (!report.leaves_something()).then_some(seen);
                 take(&mut state.told, report);

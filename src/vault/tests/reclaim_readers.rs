@@ -55,6 +55,8 @@ async fn k4_a_reader_of_a_state_that_is_gone_gets_what_was_there_or_an_error() {
         gone += vault.reclaim(false, &|_| {}).await.unwrap().packs.objects;
     }
     assert!(gone > 2, "{gone}");
+    let says_so = || reader.status().warnings.iter().any(|said| said.contains("mount it again"));
+    assert!(!says_so());
     let (mut right, mut refused) = (0, 0);
     for (name, data) in &model {
         match seen(&reader, name).await {
@@ -70,6 +72,7 @@ async fn k4_a_reader_of_a_state_that_is_gone_gets_what_was_there_or_an_error() {
     }
     assert!(refused > 100 && right > 0, "{right} right, {refused} refused");
     assert!(seen(&reader, "clock").await.is_err(), "it is not followed");
+    assert!(says_so(), "{:?}", reader.status().warnings);
     reader.close(LONG).await.unwrap();
     drop(reader);
     // Opened again, the same machine, with what it has cached, shows what is now.
