@@ -81,13 +81,20 @@ pub(super) struct Rooms {
 struct RoomTable {
     open: BTreeMap<u16, OpenRoom>,
     /// By name and state: who asks for one that is being opened waits for that, and for no other.
-    opening: HashMap<(Vec<u8>, u64), Arc<RoomOpening>>,
+    opening: HashMap<(Vec<u8>, u64), SharedOpening>,
     /// The number that was given last.
     last: u16,
 }
 
 /// Where a state will be once it is open.
 type RoomOpening = OnceCell<(u16, Vfs)>;
+
+/// An opening that is under way, and how many take part in it.
+#[derive(Default)]
+struct SharedOpening {
+    opening: Arc<RoomOpening>,
+    parts: usize,
+}
 
 /// A part in the opening of a state: the last one to let go of it, however that ends, forgets it.
 struct PartInOpening<'a> {
@@ -99,9 +106,13 @@ struct PartInOpening<'a> {
 impl Drop for PartInOpening<'_> {
     fn drop(&mut self) {
         let mut table = self.rooms.table.lock();
-        // The table's own, and this one.
-        if Arc::strong_count(&self.opening) <= 2 {
-            table.opening.remove(&self.key);
+        let Some(shared) = table.opening.get_mut(&self.key) else { return };
+        // It may be a later one.
+        if Arc::ptr_eq(&shared.opening, &self.opening) {
+            shared.parts -= 1;
+            if shared.parts == 0 {
+                table.opening.remove(&self.key);
+            }
         }
     }
 }
@@ -169,20 +180,20 @@ impl Rooms {
     fn take_part(&self, name: &[u8], state: u64) -> vfs::Result<PartInOpening<'_>> {
         let mut table = self.table.lock();
         let key = (name.to_vec(), state);
-        let opening = match table.opening.get(&key) {
-            Some(opening) => opening.clone(),
-            None => {
-                table.make_room()?;
-                table.opening.entry(key.clone()).or_default().clone()
-            }
-        };
-        Ok(PartInOpening { rooms: self, key, opening })
+        if !table.opening.contains_key(&key) {
+            table.make_room()?;
+        }
+        let shared = table.opening.entry(key.clone()).or_default();
+        shared.parts += 1;
+        Ok(PartInOpening { rooms: self, opening: shared.opening.clone(), key })
     }
 
     async fn open_room(&self, name: &[u8], state: u64) -> vfs::Result<(u16, Vfs)> {
         let opened = self.source.open(name).await.map_err(failed)?;
         let SnapshotRoom { vfs, keep } = opened.ok_or(Error::NotFound)?;
         let mut table = self.table.lock();
+        // From here on it is at hand.
+        table.opening.remove(&(name.to_vec(), state));
         // Somebody whose part was forgotten a moment ago may have been as quick.
         if let Some(found) = table.at_hand(name, state) {
             return Ok(found);
