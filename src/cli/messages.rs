@@ -105,6 +105,11 @@ pub(super) fn of_hand_over(error: &StoreError, place: &str) -> Failure {
     Failure::new(exit, text).because(error)
 }
 
+/// Said when a vault is made where nobody would see its recovery key, or too many.
+pub(super) const NO_RECOVERY_KEY: &str = "No recovery key was made: there is no terminal to show it at, and a log would keep \
+                                          it.\n  Without the passphrase nobody can open this vault. A recovery key is made by: \
+                                          s3vault key recovery --recovery-file FILE";
+
 /// Said at every mount of a store that ignores conditional puts (W6).
 pub(super) const UNSAFE_STORE: &str = "This store does not honour conditional puts: nothing stops a second machine from \
                                 overwriting changes. Mount this vault on one machine only.";

@@ -40,6 +40,15 @@ impl RecoveryOutput {
         }
     }
 
+    /// As [`RecoveryOutput::choose`], of a vault that is made. `None`: nobody would see it, so none is made; it can have one
+    /// later.
+    pub(super) fn of_init(asked: Option<&Path>) -> CliResult<Option<Self>> {
+        if asked.is_none() && !io::stdout().is_terminal() {
+            return Ok(None);
+        }
+        Self::choose(asked).map(Some)
+    }
+
     /// That of the store that needs no account: at a terminal, else in a file beside its key file.
     pub(super) fn beside(key_file: &Path) -> Self {
         if io::stdout().is_terminal() {

@@ -39,20 +39,27 @@ impl Unlocker<'_> {
     }
 
     /// Makes the vault, says how it can be opened again, and remembers it.
-    /// `recovery`: where the recovery key goes.
+    /// `recovery`: where the recovery key goes; without one none is made.
     pub(super) async fn make(
         &self,
         bucket: &Bucket,
         single_machine: bool,
-        recovery: &RecoveryOutput,
+        recovery: Option<&RecoveryOutput>,
     ) -> CliResult {
         let place = self.target.describe();
         let given = self.with_sources(true, |sources| sources.for_new(&place))?;
-        let show = |key: &RecoveryKey| recovery.give(&key_file_text(&given), key);
-        let secrets = InitSecrets::new(passphrase(&given));
+        let show = |key: &RecoveryKey| match recovery {
+            Some(recovery) => recovery.give(&key_file_text(&given), key),
+            None => Ok(()),
+        };
+        let secrets =
+            InitSecrets { recovery: recovery.is_some(), ..InitSecrets::new(passphrase(&given)) };
         let made = vault::init(bucket, secrets, single_machine, show).await;
         let made = made.map_err(|error| messages::of_vault(&error, &place))?;
         let id = made.vault.to_string();
+        if recovery.is_none() {
+            say!("{}{}", key_file_text(&given), messages::NO_RECOVERY_KEY);
+        }
         say!("Made a vault in {place} (vault {id}).");
         if !matches!(made.conditional, Conditional::NotDisproved) {
             say!("{}", messages::UNSAFE_STORE);

@@ -16,12 +16,14 @@ pub struct InitSecrets {
     pub passphrase: Passphrase,
     /// How much work a guess at it takes.
     pub argon: Argon2Params,
+    /// Whether a recovery key is made, and shown.
+    pub recovery: bool,
 }
 
 impl InitSecrets {
     /// With the default work.
     pub fn new(passphrase: Passphrase) -> Self {
-        Self { passphrase, argon: Argon2Params::default() }
+        Self { passphrase, argon: Argon2Params::default(), recovery: true }
     }
 }
 
@@ -65,13 +67,15 @@ pub async fn init(
     let master = MasterKey::generate();
     let vault = VaultId(random());
     let keys = Keys::derive(&master, vault, FIRST_EPOCH);
-    let recovery = RecoveryKey::generate();
-    let InitSecrets { passphrase, argon } = secrets;
+    let InitSecrets { passphrase, argon, recovery } = secrets;
     let unlocked = Unlocked { vault, master, keys, generation: Generation(1) };
-    let slots =
-        vec![first_slot(&unlocked, &passphrase, argon)?, seal_recovery(&unlocked, &recovery)?];
+    let mut slots = vec![first_slot(&unlocked, &passphrase, argon)?];
+    if recovery {
+        let recovery = RecoveryKey::generate();
+        slots.push(seal_recovery(&unlocked, &recovery)?);
+        show(&recovery).map_err(Error::NotShown)?;
+    }
     let superblock = Superblock::first(vault, slots);
-    show(&recovery).map_err(Error::NotShown)?;
     match bucket.put_new("README", README.into()).await {
         Ok(_) | Err(store::Error::Exists { .. }) => {}
         Err(error) => return Err(error.into()),

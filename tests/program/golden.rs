@@ -119,7 +119,9 @@ fn make(at: &Path) {
         // The least that is allowed, so that opening it takes little.
         let argon = Argon2Params { memory_kib: 64 << 10, passes: 3, lanes: 1 };
         let made =
-            init(&bucket, InitSecrets { passphrase, argon }, false, |_| Ok(())).await.unwrap();
+            init(&bucket, InitSecrets { passphrase, argon, recovery: true }, false, |_| Ok(()))
+                .await
+                .unwrap();
         let machine =
             Machine::identify(Some("golden".into()), &scratch.path().join("data")).unwrap();
         let options = VaultOptions {

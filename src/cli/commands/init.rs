@@ -12,7 +12,7 @@ use crate::vault;
 /// Makes a vault, and remembers it.
 pub(crate) async fn init(global: &Global, paths: &UserPaths, args: &InitArgs) -> CliResult {
     let target = Target::new(global, paths, args.bucket.bucket.as_deref())?;
-    let recovery = RecoveryOutput::choose(args.recovery.recovery_file.as_deref())?;
+    let recovery = RecoveryOutput::of_init(args.recovery.recovery_file.as_deref())?;
     let unlocker = Unlocker { global, paths, target: &target };
     unlocker.make_directory()?;
     let bucket = target.open().await?;
@@ -20,7 +20,7 @@ pub(crate) async fn init(global: &Global, paths: &UserPaths, args: &InitArgs) ->
     if unlocker.is_made(&bucket).await? {
         return Err(messages::of_vault(&vault::Error::Exists, &target.describe()));
     }
-    unlocker.make(&bucket, args.single_machine, &recovery).await?;
+    unlocker.make(&bucket, args.single_machine, recovery.as_ref()).await?;
     say!("Mount it with: {} mount DIRECTORY", super::ask::program());
     Ok(())
 }

@@ -187,7 +187,7 @@ pub(super) async fn open_or_make(unlocker: &Unlocker<'_>, args: &OpeningArgs) ->
     let bucket = target.open().await?;
     if first && !args.read_only && !unlocker.is_made(&bucket).await? {
         let recovery = RecoveryOutput::beside(&unlocker.paths.key_file());
-        unlocker.make(&bucket, args.single_machine, &recovery).await?;
+        unlocker.make(&bucket, args.single_machine, Some(&recovery)).await?;
     }
     Ok(bucket)
 }
