@@ -79,6 +79,12 @@ pub(super) struct Global {
     /// File that holds the passphrase or the recovery key; else: S3VAULT_PASSPHRASE, which is one
     #[arg(long, global = true, value_name = "FILE")]
     pub passphrase_file: Option<PathBuf>,
+    /// Program that prints the passphrase; no shell reads it, its words are split at blanks
+    #[arg(long, global = true, value_name = "CMD", conflicts_with = "passphrase_file")]
+    pub passphrase_command: Option<String>,
+    /// Take the passphrase from the desktop's keyring (secret-tool lookup service s3vault vault URL)
+    #[arg(long, global = true, conflicts_with_all = ["passphrase_file", "passphrase_command"])]
+    pub passphrase_keyring: bool,
     /// Log more (-vv: also every request of the kernel), and print the causes of an error
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,

@@ -37,6 +37,8 @@ mod new_secret;
 mod old_states;
 mod old_states_args;
 mod output;
+mod passphrase_command;
+mod passphrase_strength;
 mod past_dir;
 mod paths;
 mod progress;

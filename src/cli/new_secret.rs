@@ -3,8 +3,19 @@
 use std::path::Path;
 
 use super::exit::{CliResult, Exit, Failure};
+use super::passphrase_strength::weakness;
 use super::secrets::{Bytes, GivenPassphrase, PassphraseSources, make_new_key_file, read};
 use crate::cli::secrets::Ask;
+
+/// Says what is weak about a new passphrase. It is taken all the same.
+pub(super) fn warn_of_weak(secret: &[u8]) {
+    if let Some(why) = weakness(secret) {
+        complain!(
+            "Note: this passphrase is weak: {why}. Whoever has a copy of the bucket can try passphrases at leisure; four or \
+             more random words hold. `s3vault key passphrase` changes it."
+        );
+    }
+}
 
 /// Where a new secret is from.
 pub(super) enum NewSecret<'a> {
@@ -19,6 +30,14 @@ pub(super) enum NewSecret<'a> {
 impl NewSecret<'_> {
     /// The secret. `terminal`: who asks.
     pub(super) fn get(&self, vault: &str, terminal: &dyn Ask) -> CliResult<Bytes> {
+        let secret = self.unjudged(vault, terminal)?;
+        if !matches!(self, Self::KeyFile(_)) {
+            warn_of_weak(&secret);
+        }
+        Ok(secret)
+    }
+
+    fn unjudged(&self, vault: &str, terminal: &dyn Ask) -> CliResult<Bytes> {
         match self {
             Self::File(path) => {
                 let bytes = read(path)?;
@@ -38,7 +57,8 @@ impl NewSecret<'_> {
                  --new-passphrase-file FILE",
             )),
             Self::Typed => {
-                let sources = PassphraseSources { file: None, key_file: None, terminal };
+                let sources =
+                    PassphraseSources { file: None, command: None, key_file: None, terminal };
                 let GivenPassphrase { bytes, .. } = sources.typed_twice(vault)?;
                 Ok(bytes)
             }

@@ -3,12 +3,14 @@
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Read};
 use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use icu_normalizer::{ComposingNormalizerBorrowed, DecomposingNormalizerBorrowed};
 use zeroize::Zeroizing;
 
 use super::exit::{CliResult, Exit, Failure};
+use super::passphrase_command;
 use crate::os;
 
 /// The environment variable with the passphrase.
@@ -34,6 +36,8 @@ pub(super) struct GivenPassphrase {
 pub(super) enum PassphraseSource {
     /// `--passphrase-file`.
     File(PathBuf),
+    /// A program: `--passphrase-command`, `--passphrase-keyring`.
+    Program,
     /// `S3VAULT_PASSPHRASE`.
     Environment,
     /// The embedded store's key file.
@@ -46,6 +50,8 @@ pub(super) enum PassphraseSource {
 pub(super) struct PassphraseSources<'a> {
     /// `--passphrase-file`.
     pub file: Option<&'a Path>,
+    /// The words of the program that prints it.
+    pub command: Option<Vec<String>>,
     /// The embedded store's key file: for that store only.
     pub key_file: Option<&'a Path>,
     /// Who asks at the terminal.
@@ -137,6 +143,9 @@ impl PassphraseSources<'_> {
                 bytes: read(path)?,
                 source: PassphraseSource::File(path.to_path_buf()),
             }
+        } else if let Some(words) = &self.command {
+            let bytes = passphrase_command::output_of(words)?;
+            GivenPassphrase { bytes, source: PassphraseSource::Program }
         } else if let Some(value) = std::env::var_os(VARIABLE) {
             from_variable(value)
         } else {
@@ -268,6 +277,13 @@ pub(super) fn read(path: &Path) -> CliResult<Bytes> {
         }
     };
     let file = std::fs::File::open(path).map_err(fail)?;
+    let about = file.metadata().map_err(fail)?;
+    if about.is_file() && about.mode() & 0o044 != 0 {
+        let shown = path.display();
+        complain!(
+            "Note: others on this machine may read {shown}, which opens the vault: chmod 600 {shown}"
+        );
+    }
     file.take(FILE_MAX + 1).read_to_end(&mut bytes).map_err(fail)?;
     if bytes.len() as u64 > FILE_MAX {
         return Err(Failure::new(
@@ -356,14 +372,19 @@ mod tests {
             std::fs::write(&path, content).unwrap();
             let sources = PassphraseSources {
                 file: Some(&path),
+                command: None,
                 key_file: None,
                 terminal: &Typist::new(&[]),
             };
             assert_eq!(*sources.existing("v").unwrap().bytes, means.as_bytes());
         }
         std::fs::write(&path, "\n").unwrap();
-        let sources =
-            PassphraseSources { file: Some(&path), key_file: None, terminal: &Typist::new(&[]) };
+        let sources = PassphraseSources {
+            file: Some(&path),
+            command: None,
+            key_file: None,
+            terminal: &Typist::new(&[]),
+        };
         assert_eq!(exit_of(sources.existing("v")), Exit::Usage);
     }
 
@@ -399,7 +420,12 @@ mod tests {
 
     #[test]
     fn without_a_terminal_nothing_asks() {
-        let sources = PassphraseSources { file: None, key_file: None, terminal: &Typist::new(&[]) };
+        let sources = PassphraseSources {
+            file: None,
+            command: None,
+            key_file: None,
+            terminal: &Typist::new(&[]),
+        };
         assert_eq!(exit_of(sources.existing("v")), Exit::NoPassphrase);
         assert_eq!(exit_of(sources.for_new("v")), Exit::NoPassphrase);
     }
@@ -407,8 +433,13 @@ mod tests {
     #[test]
     fn a_new_passphrase_is_typed_twice() {
         let new = |answers: &[&'static str]| {
-            PassphraseSources { file: None, key_file: None, terminal: &Typist::new(answers) }
-                .for_new("v")
+            PassphraseSources {
+                file: None,
+                command: None,
+                key_file: None,
+                terminal: &Typist::new(answers),
+            }
+            .for_new("v")
         };
         assert_eq!(*new(&["one", "one"]).unwrap().bytes, b"one");
         assert_eq!(exit_of(new(&["one", "two"])), Exit::Usage);
@@ -420,7 +451,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("conf/embedded.key");
         let nobody = Typist::new(&[]);
-        let sources = PassphraseSources { file: None, key_file: Some(&path), terminal: &nobody };
+        let sources = PassphraseSources {
+            file: None,
+            command: None,
+            key_file: Some(&path),
+            terminal: &nobody,
+        };
         let made = sources.for_new("v").unwrap();
         assert_eq!(made.source, PassphraseSource::KeyFile(path.clone()));
         assert_eq!(made.bytes.len(), 64);
@@ -429,10 +465,20 @@ mod tests {
         assert_eq!(sources.for_new("v").unwrap().bytes, made.bytes);
         // Who presses return at the terminal gets one, too; who types has a passphrase.
         let terminal = Typist::new(&[""]);
-        let sources = PassphraseSources { file: None, key_file: Some(&path), terminal: &terminal };
+        let sources = PassphraseSources {
+            file: None,
+            command: None,
+            key_file: Some(&path),
+            terminal: &terminal,
+        };
         assert_eq!(sources.for_new("v").unwrap().source, PassphraseSource::KeyFile(path.clone()));
         let terminal = Typist::new(&["x", "x"]);
-        let sources = PassphraseSources { file: None, key_file: Some(&path), terminal: &terminal };
+        let sources = PassphraseSources {
+            file: None,
+            command: None,
+            key_file: Some(&path),
+            terminal: &terminal,
+        };
         assert_eq!(sources.for_new("v").unwrap().source, PassphraseSource::Terminal);
     }
 }

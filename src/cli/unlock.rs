@@ -5,6 +5,8 @@ use std::fmt::Write;
 
 use super::exit::{CliResult, Exit, Failure};
 use super::messages;
+use super::new_secret::warn_of_weak;
+use super::passphrase_command;
 use super::paths::UserPaths;
 use super::recovery_output::RecoveryOutput;
 use super::secrets::{
@@ -33,9 +35,18 @@ impl Unlocker<'_> {
         let key_file = self.paths.key_file();
         use_them(&PassphraseSources {
             file: self.global.passphrase_file.as_deref(),
+            command: self.command(),
             key_file: (keyed && self.target.embedded).then_some(&key_file),
             terminal: &Terminal,
         })
+    }
+
+    /// The program that prints the passphrase, if one is to.
+    fn command(&self) -> Option<Vec<String>> {
+        let Global { passphrase_command, passphrase_keyring, .. } = self.global;
+        let keyring = || passphrase_command::keyring(&self.target.url.to_string());
+        let command = passphrase_command.as_deref().map(passphrase_command::words);
+        command.or_else(|| passphrase_keyring.then(keyring))
     }
 
     /// Makes the vault, says how it can be opened again, and remembers it.
@@ -48,6 +59,9 @@ impl Unlocker<'_> {
     ) -> CliResult {
         let place = self.target.describe();
         let given = self.with_sources(true, |sources| sources.for_new(&place))?;
+        if !matches!(given.source, PassphraseSource::KeyFile(_)) {
+            warn_of_weak(&given.bytes);
+        }
         let show = |key: &RecoveryKey| match recovery {
             Some(recovery) => recovery.give(&key_file_text(&given), key),
             None => Ok(()),

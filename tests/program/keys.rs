@@ -186,3 +186,32 @@ fn a_recovery_key_goes_to_no_log_by_accident() {
     assert!(key.trim().len() == 63 && !done.out.contains(key.trim()));
     nobody.type_in("umount vault").exits(0);
 }
+
+#[test]
+fn a_passphrase_comes_from_a_program_and_what_is_weak_about_it_is_said() {
+    let home = Home::new();
+    fs::write(home.path("secret"), "Password2026!").unwrap();
+    let url = format!("file://{}", home.path("bucket").display());
+    fs::set_permissions(home.path("secret"), fs::Permissions::from_mode(0o644)).unwrap();
+    home.type_in(&format!("init --bucket {url} --passphrase-file secret"))
+        .exits(0)
+        .says("is tried first")
+        .says("chmod 600");
+    let list = |command: &str| home.run(["key", "list", "--passphrase-command", command]);
+    list("echo Password2026!").exits(0).says("recovery key");
+    list("echo  $(cat secret)").exits(4);
+    list("false").exits(3).says("exit status: 1");
+    home.run(["key", "list", "--passphrase-command", "true", "--passphrase-file", "secret"])
+        .exits(2);
+    // The keyring's own program is asked for this very vault.
+    fs::create_dir(home.path("bin")).unwrap();
+    let tool =
+        "#!/bin/sh\n[ \"$*\" = \"lookup service s3vault vault $URL\" ] && echo 'Password2026!'\n";
+    fs::write(home.path("bin/secret-tool"), tool).unwrap();
+    let executable = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(home.path("bin/secret-tool"), executable).unwrap();
+    let mut command = home.command(["key", "list", "--passphrase-keyring"]);
+    let path = format!("{}:/usr/bin:/bin", home.path("bin").display());
+    let done: Done = command.env("PATH", path).env("URL", &url).output().unwrap().into();
+    done.exits(0).says("recovery key");
+}

@@ -1,0 +1,122 @@
+//! Whether a new passphrase is among the first that are guessed, and why. A warning, no more: what it does not find may be
+//! weak all the same.
+
+/// Shorter ones are tried one after the other, whatever they are.
+const SHORT: usize = 10;
+/// Digits alone are tried up to here.
+const DIGITS: usize = 16;
+/// What is typed along a row, or counted; each way.
+const ROWS: [&str; 5] = [
+    "abcdefghijklmnopqrstuvwxyz",
+    "01234567890",
+    "qwertyuiopasdfghjklzxcvbnm",
+    "qwertzuiopasdfghjklyxcvbnm",
+    "1q2w3e4r5t6y7u8i9o0p",
+];
+/// The words that lists of stolen passphrases begin with, in small letters and without what stands around them.
+const COMMON: [&str; 46] = [
+    "password",
+    "passwort",
+    "passw",
+    "pass",
+    "letmein",
+    "welcome",
+    "welcomehome",
+    "monkey",
+    "dragon",
+    "master",
+    "football",
+    "baseball",
+    "basketball",
+    "superman",
+    "batman",
+    "iloveyou",
+    "princess",
+    "sunshine",
+    "shadow",
+    "michael",
+    "jennifer",
+    "jordan",
+    "trustno",
+    "starwars",
+    "whatever",
+    "freedom",
+    "computer",
+    "internet",
+    "secret",
+    "admin",
+    "administrator",
+    "root",
+    "login",
+    "access",
+    "hello",
+    "helloworld",
+    "changeme",
+    "default",
+    "test",
+    "testing",
+    "backup",
+    "vault",
+    "svault",
+    "correcthorsebatterystaple",
+    "passphrase",
+    "encryption",
+];
+
+/// Why it is weak, if that shows.
+pub(super) fn weakness(passphrase: &[u8]) -> Option<String> {
+    let text = zeroize::Zeroizing::new(String::from_utf8_lossy(passphrase).to_lowercase());
+    let length = text.chars().count();
+    let letters =
+        zeroize::Zeroizing::new(text.chars().filter(|c| c.is_alphabetic()).collect::<String>());
+    let plain =
+        zeroize::Zeroizing::new(text.chars().filter(|c| c.is_alphanumeric()).collect::<String>());
+    let backwards = zeroize::Zeroizing::new(plain.chars().rev().collect::<String>());
+    let in_a_row = |row: &str| row.contains(plain.as_str()) || row.contains(backwards.as_str());
+    let mut different: Vec<char> = text.chars().collect();
+    different.sort_unstable();
+    different.dedup();
+    if COMMON.contains(&letters.as_str()) {
+        return Some("it is a word that is tried first, with or without digits".to_owned());
+    }
+    if !plain.is_empty() && ROWS.iter().any(|row| in_a_row(row)) {
+        return Some("it is a row of keys, or counts".to_owned());
+    }
+    if different.len() < 5 {
+        return Some(format!("it has only {} different characters", different.len()));
+    }
+    if length < SHORT {
+        return Some(format!("it has only {length} characters"));
+    }
+    if text.chars().all(|c| c.is_ascii_digit()) && length < DIGITS {
+        return Some("it is digits alone".to_owned());
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_guessed_first_is_told_with_its_reason() {
+        for (weak, why) in [
+            ("Password2026!", "tried first"),
+            ("CorrectHorseBatteryStaple", "tried first"),
+            ("qwertyuiopasdf", "a row of keys"),
+            ("9876543210", "a row of keys"),
+            ("aaaaaaaaaaaaaaaa", "only 1 different"),
+            ("ababababababab", "only 2 different"),
+            ("k7Q!x", "only 5 characters"),
+            ("190419731206", "digits alone"),
+            ("", "only 0"),
+        ] {
+            let told = weakness(weak.as_bytes()).unwrap_or_default();
+            assert!(told.contains(why), "{weak}: {told}");
+        }
+        for fine in ["correct horse", "r7#kq0-Zp!w2", "seven wet owls sing"] {
+            assert_eq!(weakness(fine.as_bytes()), None, "{fine}");
+        }
+        drop(weakness(b"\xff\xfe\x00\x01\x80")); // no text: whatever it says
+    }
+}
