@@ -382,7 +382,6 @@ impl fmt::Debug for Bucket {
 
 impl Error {
     /// True of [`Error::NotFound`].
-    #[cfg(any(test, feature = "testing"))]
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::NotFound { .. })
     }

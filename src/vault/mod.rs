@@ -47,7 +47,7 @@ pub use past::{
     FileVersion, Happened, HistoryStep, OnHistory, OnRestore, Past, Restored, Restoring,
 };
 pub use superblock::{
-    OpenedBySecret, Secret, Superblock, Unlocked, open_by, unlock, vault_id, which_opens,
+    OpenedBySecret, Superblock, Unlocked, open_by, unlock, vault_id, which_opens,
 };
 pub use this_machine::{Machine, MachineLock, is_held};
 

@@ -78,14 +78,6 @@ struct Envelope {
     mac: Vec<u8>,
 }
 
-/// What opens a vault.
-pub enum Secret {
-    /// A passphrase, or the recovery key.
-    Passphrase(Passphrase),
-    /// The master key itself, from a process that unlocked the vault (the daemon's front).
-    Master(MasterKey),
-}
-
 /// A vault whose master key is known.
 #[derive(Clone)]
 pub struct Unlocked {
@@ -196,19 +188,15 @@ fn open_slot(superblock: &Superblock, secret: &Passphrase) -> Result<(MasterKey,
     })
 }
 
-/// Finds the vault in `bucket` and its master key. Argon2id takes about a second of CPU here.
+/// Finds the vault in `bucket` that this is the master key of.
 ///
 /// # Errors
 /// [`Error::NoVault`], [`Error::WrongSecret`], [`Error::Superblock`] for one that does not
 /// verify (an older one is not tried: O1), [`Error::Format`].
-pub async fn unlock(bucket: &Bucket, secret: &Secret) -> Result<Unlocked> {
-    let secret = match secret {
-        Secret::Passphrase(secret) => return Ok(open_by(bucket, secret).await?.unlocked),
-        Secret::Master(master) => master,
-    };
+pub async fn unlock(bucket: &Bucket, master: &MasterKey) -> Result<Unlocked> {
     let open = |generation: Generation, bytes: &Bytes| {
         let (superblock, wire) = decode(generation, bytes)?;
-        verified(&superblock, &wire, secret.clone())
+        verified(&superblock, &wire, master.clone())
     };
     read(bucket, open).await
 }

@@ -9,7 +9,7 @@ use crate::support::home::{Home, mounts_below, signal, wait_until};
 use crate::support::{block_on, weed};
 use rustix::process::Signal;
 use s3vault::testing::types::Hash;
-use s3vault::testing::vault::{Passphrase, Secret, unlock};
+use s3vault::testing::vault::{Passphrase, open_by};
 
 const PASSPHRASE: &str = "a passphrase like no other text";
 
@@ -88,8 +88,8 @@ fn secrets_lie_nowhere_but_in_a_locked_page() {
     let place = format!("--bucket {} --endpoint-url {}", bucket.url(), bucket.endpoint());
     home.type_in(&format!("init {place}")).exits(0);
     let master = block_on(async {
-        let secret = Secret::Passphrase(Passphrase::from_bytes(PASSPHRASE.into()));
-        *unlock(&bucket.open().await, &secret).await.unwrap().master.expose()
+        let secret = Passphrase::from_bytes(PASSPHRASE.into());
+        *open_by(&bucket.open().await, &secret).await.unwrap().unlocked.master.expose()
     });
 
     let mut front = home.spawn("mount vault --foreground");

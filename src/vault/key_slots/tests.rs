@@ -4,7 +4,7 @@ use crate::crypto::random;
 use crate::store::{Error as StoreError, Fault, On, Verb};
 use crate::types::Generation;
 use crate::vault::tests::{LONG, World, machine};
-use crate::vault::{MasterKey, Secret, unlock};
+use crate::vault::{MasterKey, unlock};
 
 use super::*;
 
@@ -16,7 +16,7 @@ struct Held {
 
 impl Held {
     async fn new(world: &World) -> Self {
-        let master = Secret::Master(MasterKey::from_bytes(world.master));
+        let master = MasterKey::from_bytes(world.master);
         let unlocked = unlock(&world.bucket, &master).await.unwrap();
         let recovery = RecoveryKey::generate();
         Self { secret: recovery.to_string(), slot: seal_recovery(&unlocked, &recovery).unwrap() }
@@ -127,7 +127,7 @@ async fn k6_a_superblock_that_came_between_is_begun_with_again() {
         (Held::new(&world).await, Held::new(&world).await, Held::new(&world).await);
     vault.change_keys(&KeyChange::Add(one.slot.clone())).await.unwrap();
     // The other's: put between our look and our put; and once more beyond a number that is free again.
-    let master = Secret::Master(MasterKey::from_bytes(world.master));
+    let master = MasterKey::from_bytes(world.master);
     let unlocked = unlock(&world.bucket, &master).await.unwrap();
     let before = superblock::newest(&world.bucket, &unlocked).await.unwrap();
     for generation in [before.generation.next(), Generation(before.generation.0 + 5)] {
@@ -183,7 +183,7 @@ async fn o1_an_old_superblock_that_is_put_back_is_refused() {
 async fn a_note_shows_to_the_owner_alone_and_a_slot_without_one_is_as_old_as_the_vault() {
     let world = World::new().await;
     let vault = world.open("a").await;
-    let master = Secret::Master(MasterKey::from_bytes(world.master));
+    let master = MasterKey::from_bytes(world.master);
     let unlocked = unlock(&world.bucket, &master).await.unwrap();
     let recovery = RecoveryKey::generate();
     let bare = KeySlot::seal_with_recovery_key(

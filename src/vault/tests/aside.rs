@@ -26,7 +26,7 @@ fn folders(world: &World) -> Vec<PathBuf> {
 
 /// The folder holds the transactions, their pack, and the records of their file.
 async fn is_whole(world: &World, folder: &std::path::Path) {
-    let secret = Secret::Master(MasterKey::from_bytes(world.master));
+    let secret = MasterKey::from_bytes(world.master);
     let keys: Keys = unlock(&world.bucket, &secret).await.unwrap().keys;
     let found = Journal::inspect(&folder.join("journal"), &keys).unwrap().unwrap();
     assert!(found.unsent.iter().any(|tx| !tx.staged.is_empty()), "its transactions");

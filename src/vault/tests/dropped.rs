@@ -126,7 +126,7 @@ async fn change(vfs: &Vfs, model: &mut BTreeMap<String, Vec<u8>>, op: &Op) {
 
 /// The bucket as it was after each commit holds every pack that something refers to then.
 async fn every_commit_is_whole(world: &World) {
-    let secret = Secret::Master(MasterKey::from_bytes(world.master));
+    let secret = MasterKey::from_bytes(world.master);
     let keys = unlock(&world.bucket, &secret).await.unwrap().keys;
     let put = |prefix| async move {
         let listed = world.bucket.list_all(prefix).await.unwrap().0;
@@ -152,7 +152,7 @@ async fn every_commit_is_whole(world: &World) {
         Ok::<_, log::Error>(())
     });
     whole.await.unwrap();
-    let secret = Secret::Master(MasterKey::from_bytes(world.master));
+    let secret = MasterKey::from_bytes(world.master);
     let unlocked = unlock(&world.bucket, &secret).await.unwrap();
     let report = check(&world.bucket, &unlocked, true, None, &|_, _| ()).await.unwrap();
     assert!(report.findings.is_empty(), "{:?}", report.findings);

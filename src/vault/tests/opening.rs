@@ -162,7 +162,7 @@ async fn o2_a_bucket_that_went_back_is_refused_until_accepted() {
     drop(vault);
     world.store.restore(snapshot);
     // `check` knows it as well, and a machine that saw nothing cannot.
-    let secret = Secret::Master(MasterKey::from_bytes(world.master));
+    let secret = MasterKey::from_bytes(world.master);
     let unlocked = unlock(&world.bucket, &secret).await.unwrap();
     let data = world.dir.path().join("a").join("data");
     for (data, knows) in [(Some(data.as_path()), true), (None, false)] {

@@ -44,7 +44,7 @@ async fn later(world: &World, vault: &Vault) {
 /// All is whole in the bucket, and another machine finds just this.
 async fn is_whole(world: &World, vault: Arc<Vault>, model: &BTreeMap<String, Vec<u8>>) {
     vault.close(LONG).await.unwrap();
-    let secret = Secret::Master(MasterKey::from_bytes(world.master));
+    let secret = MasterKey::from_bytes(world.master);
     let unlocked = unlock(&world.bucket, &secret).await.unwrap();
     drop(vault);
     world.shows_elsewhere(model).await;

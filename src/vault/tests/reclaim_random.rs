@@ -303,7 +303,7 @@ fn live(deeds: Vec<Deed>) {
         life.close_files().await;
         drop(life.vault().reclaim(false, &|_| {}).await.unwrap());
         life.look().await;
-        let secret = Secret::Master(MasterKey::from_bytes(life.world.master));
+        let secret = MasterKey::from_bytes(life.world.master);
         let unlocked = unlock(&life.world.bucket, &secret).await.unwrap();
         let report = check(&life.world.bucket, &unlocked, true, None, &|_, _| ()).await.unwrap();
         assert!(report.findings.is_empty(), "{:?}", report.findings);

@@ -35,7 +35,7 @@ async fn written(world: &World, is_synced: bool) -> PathBuf {
 
 /// The journal as another boot of the machine has left it.
 async fn rebooted(world: &World) {
-    let secret = Secret::Master(MasterKey::from_bytes(world.master));
+    let secret = MasterKey::from_bytes(world.master);
     let keys = unlock(&world.bucket, &secret).await.unwrap().keys;
     let dir = world.state_dir("a").join("journal");
     let found = Journal::inspect(&dir, &keys).unwrap().unwrap();

@@ -14,7 +14,7 @@ use crate::os::{Simulated, SimulatedDisk};
 use crate::types::{InodeNo, MIB};
 use crate::vault::superblock::{self, Superblock};
 use crate::vault::tests::read_at;
-use crate::vault::{Fsync, Machine, MasterKey, Result, Secret, Vault, VaultOptions, unlock};
+use crate::vault::{Fsync, Machine, MasterKey, Result, Vault, VaultOptions, unlock};
 use crate::vfs::Vfs;
 
 /// The time at which every run begins.
@@ -87,7 +87,7 @@ impl World {
     }
 
     pub(super) async fn open(&self, who: Who<'_>) -> Result<Arc<Vault>> {
-        let secret = Secret::Master(MasterKey::from_bytes(self.ground.master));
+        let secret = MasterKey::from_bytes(self.ground.master);
         let unlocked = unlock(&self.ground.bucket, &secret).await?;
         let data = self.ground.dir.path().join(who.name).join("data");
         let id = format!("{} {}", who.name, self.ground.dir.path().display());
