@@ -248,7 +248,7 @@ impl KeySlot {
 
 /// Opens the first slot of key epoch `epoch` that the secret fits: as a recovery key if it is one, and as a
 /// passphrase; also says which that was. Slots of unknown kinds are passed over. The work is bounded, for each slot by
-/// [`Argon2Params::CEILING`], and for all of them together by [`WORK_MAX`] before any of it is done.
+/// [`Argon2Params::CEILING`], and for all of them together by `WORK_MAX` before any of it is done.
 pub fn unlock(
     slots: &[KeySlot],
     vault: VaultId,
