@@ -49,9 +49,14 @@ impl Vault {
         self.sync(deadline).await?;
         writer.periodic.lock().take();
         let last = writer.journal.close_to_appends();
-        if let Err(error) = writer.uploader.sync(last, deadline).await {
+        // Work in the background may have changed something meanwhile, with a pack that waits for company.
+        let sent = match self.content.close_packs() {
+            Ok(()) => writer.uploader.sync(last, deadline).await.map_err(Error::from),
+            Err(error) => Err(error.into()),
+        };
+        if let Err(error) = sent {
             writer.journal.reopen_to_appends();
-            return Err(error.into());
+            return Err(error);
         }
         Ok(writer.uploader.stop().await)
     }

@@ -78,7 +78,6 @@ impl Vault {
         self.name_is_free(name).await?;
         for _ in 0..TRIES {
             self.vfs.publish_all().await?;
-            self.content.close_packs()?;
             self.uploaded(writer.journal.appended()).await?;
             let commit = writer.checkpointer.checkpoint_as_of_head().await?;
             let ends = match keep {
@@ -148,6 +147,7 @@ impl Vault {
     /// Returns when everything up to this transaction is in the bucket.
     pub(super) async fn uploaded(&self, seq: crate::types::Seq) -> Result<()> {
         let Some(writer) = &self.writer else { return Err(Error::ReadOnlyMount) };
+        self.content.close_packs()?;
         Ok(writer.uploader.sync_while_moving(seq, PATIENCE, || {}).await?)
     }
 }

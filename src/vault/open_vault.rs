@@ -171,8 +171,10 @@ impl Vault {
     pub async fn sync(&self, deadline: Duration) -> Result<()> {
         let Some(writer) = &self.writer else { return Ok(()) };
         self.vfs.publish_all().await?;
+        let upto = writer.journal.appended();
+        // After that: so no pack that it waits for stays open.
         self.content.close_packs()?;
-        Ok(writer.uploader.sync(writer.journal.appended(), deadline).await?)
+        Ok(writer.uploader.sync(upto, deadline).await?)
     }
 
     /// Makes a checkpoint of what is in the bucket now.
