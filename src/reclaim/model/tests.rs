@@ -300,6 +300,6 @@ fn k5_wider_bounds_hold_too() {
     let retention = Bounds { commits: 6, ticks: 4, builds: 2, ..RETENTION };
     let packs = Bounds { commits: 7, collections: 2, emptied: true, ..PACKS };
     let two_runs = Bounds { commits: 7, ticks: 2, emptied: true, late: true, ..TWO_RUNS };
-    let batches = Bounds { ticks: 2, batches: 2, commits: 8, ..TWO_BATCHES };
+    let batches = Bounds { ticks: 2, batches: 2, commits: 7, ..TWO_BATCHES };
     holds(&[manifests, both, pins, retention, packs, two_runs, batches], None);
 }

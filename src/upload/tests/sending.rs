@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::rig::*;
+use crate::log::{CommitContent, CommitHeader, seal_commit};
 use crate::os::PipelineStep;
 use crate::records::TRANSACTION_MAX;
 use crate::store::{Error as StoreError, Fault, On, Verb};
-use crate::types::{MIB, Seq};
+use crate::types::{CommitNo, Generation, Hash, MIB, Seq, Timestamp};
 use crate::upload::{Error, pack_object};
 
 const MANY: usize = 2 << 20;
@@ -307,7 +308,17 @@ async fn a_store_that_is_full_or_denies_is_tried_again() {
 async fn w3_fenced_nothing_more_is_sent_and_everything_stays() {
     let rig = Rig::new();
     let uploader = rig.uploader(quick()).await;
-    rig.store.plant("log/0000000000000002", "another writer's");
+    let header = CommitHeader {
+        vault: rig.keys.vault(),
+        number: CommitNo(2),
+        previous: Hash([9; 32]),
+        claim: CommitNo(2),
+        generation: Generation(1),
+        time: Timestamp::now(),
+        records: Vec::new(),
+    };
+    let theirs = seal_commit(&rig.keys, &CommitContent { header, transactions: Vec::new() });
+    rig.store.plant("log/0000000000000002", theirs);
     let seq = rig.file(1, 100);
     assert!(matches!(uploader.sync(seq, SOON).await, Err(Error::Fenced)));
     assert_eq!(rig.fenced.lock().len(), 1);
@@ -319,6 +330,25 @@ async fn w3_fenced_nothing_more_is_sent_and_everything_stays() {
     assert!(puts(&rig).is_empty());
     assert!(rig.staging.contains(id(1)) && rig.staging.contains(id(2)));
     assert_eq!(rig.journal.read_after(Seq(0), 1 << 20).unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn c2_what_is_no_commit_stops_uploads_until_it_is_gone_and_is_named() {
+    let rig = Rig::new();
+    let uploader = rig.uploader(quick()).await;
+    rig.store.plant("log/0000000000000002", "nobody's");
+    let seq = rig.file(1, 100);
+    let waits = uploader.sync(seq, Duration::from_millis(500)).await;
+    assert!(matches!(waits, Err(Error::Unfinished { .. })), "{waits:?}");
+    let status = uploader.status();
+    assert!(status.fenced.is_none() && rig.fenced.lock().is_empty());
+    assert!(
+        format!("{:?}", status.trouble).contains("log/0000000000000002"),
+        "{:?}",
+        status.trouble
+    );
+    rig.store.steal("log/0000000000000002");
+    uploader.sync(seq, SOON).await.unwrap();
 }
 
 #[tokio::test]
