@@ -48,7 +48,10 @@ impl Scene {
     pub fn new() -> Self {
         let home = Home::new().with("S3VAULT_PASSPHRASE", "correct horse");
         let url = format!("file://{}", home.path("bucket").display());
-        home.type_in(&format!("init --bucket {url}")).exits(0);
+        home.type_in(&format!("init --recovery-file key --bucket {url}")).exits(0);
+        // From here on by the recovery key: it costs nothing, and each attack unlocks four times.
+        let key = fs::read_to_string(home.path("key")).unwrap();
+        let home = home.with("S3VAULT_PASSPHRASE", key.trim());
         home.type_in(&format!("mount vault --bucket {url}")).exits(0);
         let mut scene = Self { home, late: Tree::new(), early: Tree::new() };
         for n in 0..6 {
