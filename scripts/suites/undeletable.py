@@ -101,7 +101,8 @@ def bring_back(bucket):
     for item in bucket.versions():
         by_key.setdefault(item["Key"], []).append(item)
     for key, items in by_key.items():
-        items.sort(key=lambda item: item["LastModified"])
+        # Within a second the order of the listing tells: the latest comes first.
+        items = sorted(reversed(items), key=lambda item: item["LastModified"])
         first = [item for item in items if item["kind"] == "Version"][0]
         for item in items:
             if item["kind"] == "DeleteMarker":
