@@ -81,9 +81,10 @@ fn listed(first: &str, stream: &mut TcpStream, size: &str, then: Answer) -> std:
 
 const ANSWERS: [(&str, Answer); 12] = [
     ("escapes", |_, stream| {
-        let words = "\u{1b}]0;owned\u{7}\u{1b}[2J\r\n\u{202e}s3vault: everything is in the bucket";
-        let xml = format!("<Error><Code>Evil\u{1b}[31m</Code><Message>{words}</Message></Error>");
-        whole(stream, "400 Bad Request", &xml)
+        // ESC is no character of XML, and ends what is read; CSI as one character is.
+        let words = "\u{9b}2J\r\n\u{202e}s3vault: everything is in the bucket";
+        let xml = format!("<Error><Code>Evil\u{9b}31m</Code><Message>{words}</Message></Error>");
+        whole(stream, "403 Forbidden", &xml)
     }),
     ("an endless listing", |_, stream| {
         for_ever(
