@@ -83,7 +83,7 @@ impl Medium {
 
     pub(super) fn write(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
         let Some(disk) = &self.simulated else { return file.write_all_at(bytes, offset) };
-        let (part, failure) = disk.before_write(bytes.len());
+        let (part, failure) = disk.before_write(bytes);
         file.write_all_at(&bytes[..part], offset)?;
         failure.map_or(Ok(()), Err)
     }

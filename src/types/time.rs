@@ -4,6 +4,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use minicbor::{Decode, Encode};
 
+#[cfg(test)]
+thread_local! {
+    static CLOCK: std::cell::Cell<Option<SystemTime>> = const { std::cell::Cell::new(None) };
+}
+
 /// Seconds and nanoseconds since 1970-01-01 UTC; seconds may be negative (struct timespec).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 #[cbor(array)]
@@ -19,7 +24,22 @@ pub struct Timestamp {
 impl Timestamp {
     /// The system's clock now.
     pub fn now() -> Self {
+        #[cfg(test)]
+        if let Some(time) = CLOCK.get() {
+            return time.into();
+        }
         SystemTime::now().into()
+    }
+
+    /// How long ago it was, by the system's clock; nothing, if that is still to come.
+    pub fn age(self) -> Duration {
+        SystemTime::from(Self::now()).duration_since(self.into()).unwrap_or_default()
+    }
+
+    /// On this thread the system's clock stands at `time`, or goes on. How long a record is depends on the times in it.
+    #[cfg(test)]
+    pub(crate) fn set_clock(time: Option<SystemTime>) {
+        CLOCK.set(time);
     }
 
     /// What a store's answer says of its clock; this machine's clock, if it does not say.

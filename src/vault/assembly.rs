@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::SystemTime;
 
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
@@ -268,7 +267,7 @@ fn hooks(
 
 /// The root directory of a vault that has none yet: it belongs to whoever mounts it first.
 async fn make_root(index: &Index) -> Result<()> {
-    let now = Timestamp::from(SystemTime::now());
+    let now = Timestamp::now();
     let (uid, gid) = os::real_ids();
     let root = Inode {
         mode: libc::S_IFDIR | 0o755,

@@ -55,7 +55,7 @@ impl Checkpointer {
         shares: Shares,
         (since, head): (SinceCheckpoint, CommitNo),
     ) -> Arc<Self> {
-        let began = SystemTime::now() - since.age;
+        let began = SystemTime::from(Timestamp::now()) - since.age;
         let state = Mutex::new(State { since, began, head, failed: None });
         let (changed, one) = (Notify::new(), tokio::sync::Mutex::default());
         Arc::new(Self { keys, bucket, cache, index, generation, shares, state, changed, one })
@@ -68,7 +68,7 @@ impl Checkpointer {
         state.since.commits += 1;
         state.since.transactions += receipt.size().transactions;
         state.since.log_bytes += receipt.size().sealed;
-        state.since.age = state.began.elapsed().unwrap_or_default();
+        state.since.age = Timestamp::from(state.began).age();
         if state.since.is_due(self.shares.log) {
             self.changed.notify_one();
         }
@@ -150,7 +150,7 @@ impl Checkpointer {
         state.since.transactions -= before.transactions;
         state.since.log_bytes -= before.log_bytes;
         state.since.checkpoint_bytes = pages;
-        state.began = SystemTime::now();
+        state.began = Timestamp::now().into();
         state.since.age = std::time::Duration::ZERO;
         state.failed = None;
         tracing::info!(commit = upto.0, pages, "a checkpoint was made");

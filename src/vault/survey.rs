@@ -1,7 +1,5 @@
 //! Reading the log to its end: what is new, what of the journal is in it, who writes (O1, O2, W1).
 
-use std::time::{Duration, SystemTime};
-
 use super::{Error, Result};
 use crate::checkpoint::{Manifest, SinceCheckpoint};
 use crate::index::{self, Index};
@@ -201,10 +199,9 @@ impl Surveyor<'_> {
 
     fn since(&self) -> SinceCheckpoint {
         let Some(manifest) = self.manifest else { return SinceCheckpoint::default() };
-        let age = SystemTime::now().duration_since(manifest.time.into());
         SinceCheckpoint {
             checkpoint_bytes: manifest.page_bytes(),
-            age: age.unwrap_or(Duration::ZERO),
+            age: manifest.time.age(),
             ..SinceCheckpoint::default()
         }
     }

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
+use std::hash::{DefaultHasher, Hasher};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -42,6 +43,7 @@ struct FileContents {
 struct State {
     plan: Option<Plan>,
     changes: u64,
+    written: DefaultHasher,
     ended: bool,
     dice: u64,
     next: FileId,
@@ -140,9 +142,15 @@ impl SimulatedDisk {
         }
     }
 
-    /// How much of a write of so many bytes is made, and how it fails.
-    pub(crate) fn before_write(&self, length: usize) -> (usize, Option<io::Error>) {
-        let mut state = self.state.lock();
+    /// A digest of all that was to be written.
+    pub(crate) fn written(&self) -> u64 {
+        self.state.lock().written.finish()
+    }
+
+    /// How much of a write is made, and how it fails.
+    pub(crate) fn before_write(&self, bytes: &[u8]) -> (usize, Option<io::Error>) {
+        let (mut state, length) = (self.state.lock(), bytes.len());
+        state.written.write(bytes);
         let fault = state.next_fault("write");
         let part = state.roll() as usize % (length + 1);
         match fault {
@@ -253,8 +261,8 @@ impl SimulatedDisk {
     /// All that is there now is durable, and nothing is known of what was.
     pub(crate) fn begin_anew(&self) {
         let mut state = self.state.lock();
-        let (changes, next) = (state.changes, state.next);
-        *state = State { changes, next, ..State::default() };
+        let (changes, written, next) = (state.changes, state.written.clone(), state.next);
+        *state = State { changes, written, next, ..State::default() };
         for dir in self.directories() {
             let names = state.listing(&dir);
             for (name, id) in &names {

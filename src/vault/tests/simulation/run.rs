@@ -122,7 +122,8 @@ impl SimulatedRun {
         self.happen(step)?;
         self.world.tick(&self.life);
         let requests = self.world.ground.faulty.take_requests().len() as u64;
-        self.trace(&[requests, self.world.disk.changes()]);
+        let disk = &self.world.disk;
+        self.trace(&[requests, disk.changes(), disk.written()]);
         if self.world.disk.has_ended() {
             let how = if self.by_power { SeenFrom::PowerCut } else { SeenFrom::Kill };
             return self.end(how);

@@ -11,7 +11,7 @@ use tokio::runtime::Runtime;
 use super::model::{ModelFile, ModelNode, Tree};
 use crate::log::Ground;
 use crate::os::{Simulated, SimulatedDisk};
-use crate::types::{InodeNo, MIB};
+use crate::types::{InodeNo, MIB, Timestamp};
 use crate::vault::superblock::{self, Superblock};
 use crate::vault::tests::read_at;
 use crate::vault::{Fsync, Machine, MasterKey, Result, Vault, VaultOptions, unlock};
@@ -58,6 +58,7 @@ fn runtime() -> Runtime {
 impl World {
     pub(super) fn new(seed: u64) -> Self {
         let simulated = Simulated::begin(seed);
+        Timestamp::set_clock(Some(SystemTime::UNIX_EPOCH + BEGIN));
         let dir = tempfile::Builder::new().tempdir_in("/dev/shm").unwrap();
         let ground = Ground::below("", Duration::from_secs(30), dir);
         let disk = SimulatedDisk::at(&ground.dir.path().join("a"), &["index", "cache"]);
@@ -80,17 +81,20 @@ impl World {
         Life { runtime, vault: None, began }
     }
 
-    /// The store's clock goes on as the program's does.
+    /// The store's clock goes on as the program's does, and the machine's.
     pub(super) fn tick(&self, life: &Life) {
         let lived = life.runtime.block_on(async { life.began.elapsed() });
-        self.ground.store.set_time(SystemTime::UNIX_EPOCH + BEGIN + self.elapsed + lived);
+        let time = SystemTime::UNIX_EPOCH + BEGIN + self.elapsed + lived;
+        self.ground.store.set_time(time);
+        Timestamp::set_clock(Some(time));
     }
 
     pub(super) async fn open(&self, who: Who<'_>) -> Result<Arc<Vault>> {
         let secret = MasterKey::from_bytes(self.ground.master);
         let unlocked = unlock(&self.ground.bucket, &secret).await?;
         let data = self.ground.dir.path().join(who.name).join("data");
-        let id = format!("{} {}", who.name, self.ground.dir.path().display());
+        // Of this thread alone, and the same when it runs the seed again.
+        let id = format!("{} {} {:?}", who.name, std::process::id(), std::thread::current().id());
         let machine = Machine::identify(Some(id), &data)?;
         let options = VaultOptions {
             bucket: self.ground.bucket.clone(),
@@ -137,6 +141,12 @@ impl World {
     pub(super) fn reboot(&mut self) {
         self.disk.after_power_cut(&mut self.dice);
         self.boot += 1;
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        Timestamp::set_clock(None);
     }
 }
 
