@@ -5,6 +5,7 @@ mod checkpoint;
 pub mod cli;
 mod content;
 mod crypto;
+mod files;
 mod fuse;
 mod gateway;
 mod index;
@@ -32,6 +33,9 @@ pub mod testing {
     }
     pub mod crypto {
         pub use crate::crypto::*;
+    }
+    pub mod files {
+        pub use crate::files::*;
     }
     pub mod fuse {
         pub use crate::fuse::*;

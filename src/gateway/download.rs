@@ -14,12 +14,12 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
 use super::conditions::{Validators, Verdict};
 use super::errors::Result;
-use super::incoming::HandleGuard;
 use super::metadata::{self, FileInfo, UploadNote, hex, rfc3339};
 use super::query::Query;
 use super::ranges::{RequestedRange, requested};
 use super::s3_key::S3Key;
 use super::{Gateway, HttpProblem};
+use crate::files::HandleGuard;
 use crate::vfs::{Inspected, OpenFlags};
 
 /// What is read and sent at a time, in bytes. Reading ahead is the vault's.

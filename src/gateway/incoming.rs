@@ -10,47 +10,14 @@ use super::metadata::{ATTRIBUTE, FileInfo, UploadNote, content_type, hex};
 use super::s3_key::{S3Key, numbered};
 use super::{Gateway, HttpProblem};
 use crate::crypto::{Sha256Stream, random};
-use crate::os;
+use crate::files::HandleGuard;
 use crate::types::{Hash, Timestamp};
-use crate::vfs::{Error, HandleId, RenameMode, Vfs, WriteAt};
+use crate::vfs::{Error, RenameMode, WriteAt};
 
 /// New files can be read by everybody who can see the mount (0666 less the umask).
 const FILE_MODE: u32 = 0o666;
 /// How many numbers are tried for a name that is taken, before one that nobody else tries.
 const NUMBERS: u32 = 100;
-
-/// An open file, which is closed when this is dropped.
-pub(super) struct HandleGuard {
-    vfs: Vfs,
-    handle: HandleId,
-}
-
-impl HandleGuard {
-    pub(super) fn new(vfs: &Vfs, handle: HandleId) -> Self {
-        Self { vfs: vfs.clone(), handle }
-    }
-
-    pub(super) fn vfs(&self) -> &Vfs {
-        &self.vfs
-    }
-
-    pub(super) fn handle(&self) -> HandleId {
-        self.handle
-    }
-}
-
-impl Drop for HandleGuard {
-    fn drop(&mut self) {
-        let (vfs, handle) = (self.vfs.clone(), self.handle);
-        // A client that goes away drops us in the middle of anything, and a close may have to wait.
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        runtime.spawn(os::watched("closing a file", async move {
-            if let Err(error) = vfs.release(handle).await {
-                tracing::warn!(%error, "closing a file");
-            }
-        }));
-    }
-}
 
 /// A file that was received whole, and has no name yet.
 pub(super) struct Incoming {

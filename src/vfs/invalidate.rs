@@ -1,9 +1,9 @@
-//! Tells the kernel what somebody else changed: today those who come by HTTP. The kernel remembers names (also those that
+//! Tells the kernel what somebody else changed: those who come by HTTP or by commands. The kernel remembers names (also those that
 //! are not there) and attributes for an hour. So whoever mounts the vault gets invalidations, in the order of the changes,
 //! each before the caller who made the change has a reply.
 //!
-//! Names, and the attributes that change with them, are all that others change: what replaces a file is another inode.
-//! Code that lets them do more (write into a file that has a name, `chmod`) sends an invalidation for it, too.
+//! Names and attributes are all that others change: what replaces a file is another inode. Code that lets them do more
+//! (write into a file that has a name) sends an invalidation for it, too.
 
 use std::time::Duration;
 
@@ -66,6 +66,16 @@ impl QueuePlace {
             place.send(Notification { changes: changes(), _done: done });
             told
         }))
+    }
+}
+
+impl QueuePlace {
+    /// The same, of what `stat` shows of one inode. One without a name is not known to the kernel through others.
+    pub(super) fn tell_of(self, ino: InodeNo, names: u32) -> Telling {
+        if names == 0 {
+            return Telling(None);
+        }
+        self.tell(|| vec![Invalidation::Attributes(ino)])
     }
 }
 

@@ -199,14 +199,17 @@ impl Vfs {
             self.inner.atimes.forget(ino);
         }
         let noted = self.inner.atimes.get(ino);
+        let place = self.place().await?;
         let inode = match set.size {
             Some(size) => self.resize(ino, set, size).await?,
             None => self.set_but_size(ino, set).await?,
         };
+        let telling = place.tell_of(ino, inode.nlink);
         let unpublished = self.inner.content.known(ino).and_then(|file| file.unpublished());
         let mut seen = self.merged(ino, &inode, unpublished);
         // The transaction may have taken it along, after `inode` was made.
         seen.atime = noted.map_or(seen.atime, |noted| seen.atime.max(noted));
+        telling.heard().await;
         Ok(seen)
     }
 

@@ -56,7 +56,8 @@ impl Vfs {
             return self.set_permissions(ino, permissions, by).await;
         }
         let _setting = self.inner.bare.setting(ino);
-        self.change(|draft| {
+        let place = self.place().await?;
+        let change = self.change(|draft| {
             let mut inode = draft.inode(ino)?.ok_or(Error::Stale)?;
             let there = draft.xattr(ino, name)?;
             let is_there = there.is_some();
@@ -66,12 +67,12 @@ impl Vfs {
                 _ => {}
             }
             if there.is_some_and(|there| there == value) && !acl::is_acl(name) {
-                return Ok(()); // as on a local disk, the ctime stays too
+                return Ok(0); // as on a local disk, the ctime stays too
             }
             let before = inode.clone();
             if acl::set(draft, ino, &mut inode, (name, value), by)? {
                 if inode == before && !is_there {
-                    return Ok(()); // `cp -a` sets the ACL that the mode says already
+                    return Ok(0); // `cp -a` sets the ACL that the mode says already
                 }
             } else {
                 let names = draft.xattrs(ino)?;
@@ -83,15 +84,18 @@ impl Vfs {
             }
             inode.ctime = Timestamp::now();
             draft.put_inode(ino, &inode);
-            Ok(())
-        })
-        .await
+            Ok(inode.nlink)
+        });
+        let names = change.await?;
+        place.tell_of(ino, names).heard().await;
+        Ok(())
     }
 
     /// What `cp -a` and `install` do instead of `chmod`: an ACL that says no more than a mode, on an inode that has no
     /// attributes. None is kept, and none is looked for.
     async fn set_permissions(&self, ino: InodeNo, permissions: u32, by: &Setter) -> Result<()> {
-        self.change(|draft| {
+        let place = self.place().await?;
+        let change = self.change(|draft| {
             let mut inode = draft.inode(ino)?.ok_or(Error::Stale)?;
             let mode = by.allowed(inode.mode & !0o777 | permissions, inode.gid);
             if inode.mode != mode {
@@ -99,9 +103,11 @@ impl Vfs {
                 inode.ctime = Timestamp::now();
                 draft.put_inode(ino, &inode);
             }
-            Ok(())
-        })
-        .await
+            Ok(inode.nlink)
+        });
+        let names = change.await?;
+        place.tell_of(ino, names).heard().await;
+        Ok(())
     }
 
     /// `removexattr`.

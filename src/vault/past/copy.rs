@@ -2,11 +2,11 @@
 
 use std::ops::ControlFlow;
 
+use crate::files::{dress, owned_by};
 use crate::types::{AsOf, InodeNo};
 use crate::vault::{Error, Result};
 use crate::vfs::{
-    self, Attributes, Caller, HandleId, OpenFlags, RenameMode, Seek, SetAttributes, SetTime,
-    Setter, Vfs, WriteAt,
+    self, Attributes, HandleId, OpenFlags, RenameMode, Seek, SetAttributes, Vfs, WriteAt,
 };
 
 /// Bytes that are read and written at a time.
@@ -46,11 +46,6 @@ impl Copying<'_> {
     }
 }
 
-/// Who owned it: what is made belongs to the same.
-pub(super) fn owner(was: &Attributes) -> Caller {
-    Caller { uid: was.uid, gid: was.gid, pid: 0, umask: 0 }
-}
-
 pub(super) fn refused(why: impl Into<String>) -> Error {
     Error::NotRestored(why.into())
 }
@@ -65,7 +60,7 @@ pub(super) async fn copy_file(
     let (past, live) = (copying.past, copying.live);
     let flags = OpenFlags { read: true, ..OpenFlags::default() };
     let from = past.open(source.ino, flags).await?;
-    let made = match live.create_unnamed(&owner(source), source.mode, name).await {
+    let made = match live.create_unnamed(&owned_by(source), source.mode, name).await {
         Ok(to) => {
             let named = fill(copying, source, from, to, (parent, name)).await;
             let released = live.release(to).await;
@@ -131,9 +126,9 @@ pub(super) async fn copy_other(
     let first = if replaces { aside.as_bytes() } else { name };
     let made = if source.kind() == libc::S_IFLNK {
         let target = past.read_link(source.ino).await?;
-        live.symlink(&owner(source), parent, first, &target).await?
+        live.symlink(&owned_by(source), parent, first, &target).await?
     } else {
-        live.mknod(&owner(source), parent, first, source.mode, source.rdev).await?
+        live.mknod(&owned_by(source), parent, first, source.mode, source.rdev).await?
     };
     let made = made.ino;
     dress(past, live, source, made).await?;
@@ -141,27 +136,4 @@ pub(super) async fn copy_other(
         live.rename((parent, first), (parent, name), RenameMode::Replace).await?;
     }
     Ok(made)
-}
-
-/// Gives what was made the attributes that it had.
-pub(super) async fn dress(past: &Vfs, live: &Vfs, was: &Attributes, made: InodeNo) -> Result<()> {
-    let by = Setter::Superuser;
-    for name in past.xattrs(was.ino).await? {
-        match past.xattr(was.ino, &name).await {
-            Ok(value) => live.set_xattr(made, &name, &value, 0, &by).await?,
-            Err(vfs::Error::NoAttribute) => {}
-            Err(error) => return Err(Error::from(error)),
-        }
-    }
-    let is_link = was.kind() == libc::S_IFLNK;
-    let set = SetAttributes {
-        mode: (!is_link).then_some(was.mode),
-        uid: Some(was.uid),
-        gid: Some(was.gid),
-        size: None,
-        atime: Some(SetTime::To(was.atime)),
-        mtime: Some(SetTime::To(was.mtime)),
-    };
-    live.set_attributes(made, &set).await?;
-    Ok(())
 }

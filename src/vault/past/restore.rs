@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 
-use super::copy::{Copying, OnRestore, Restored, copy_file, copy_other, dress, owner, refused};
+use super::copy::{Copying, OnRestore, Restored, copy_file, copy_other, refused};
 use super::opened::Past;
 use super::version::{FileVersion, HistoryStep};
+use crate::files::{dress, owned_by};
 use crate::types::{InodeNo, StateAt};
 use crate::vault::open_vault::Vault;
 use crate::vault::{Error, NoState, Result};
@@ -146,7 +147,7 @@ async fn make_parents(live: &Vfs, model: Option<&Vfs>, names: &[Vec<u8>]) -> Res
                     None => None,
                 };
                 let like = was.unwrap_or(parent);
-                let made = live.mkdir(&owner(&like), parent.ino, name, like.mode).await?;
+                let made = live.mkdir(&owned_by(&like), parent.ino, name, like.mode).await?;
                 *made
             }
             Err(error) => return Err(error.into()),
@@ -184,7 +185,7 @@ async fn copy_tree(
     parent: InodeNo,
     name: &[u8],
 ) -> Result<()> {
-    let made = copying.live.mkdir(&owner(source), parent, name, source.mode).await?.ino;
+    let made = copying.live.mkdir(&owned_by(source), parent, name, source.mode).await?.ino;
     copying.done.files += 1;
     let mut levels = vec![RestoredLevel { path: Vec::new(), source: *source, made }];
     let mut links: HashMap<InodeNo, InodeNo> = HashMap::new();
@@ -201,7 +202,7 @@ async fn copy_tree(
         let into = level.made;
         copying.done.files += 1;
         if entry.is_directory() {
-            let made = copying.live.mkdir(&owner(&was), into, entry.name(), was.mode).await?.ino;
+            let made = copying.live.mkdir(&owned_by(&was), into, entry.name(), was.mode).await?.ino;
             if entry.path.len() + 2 > PATH_MAX {
                 return Err(refused("a path in it is too long"));
             }
@@ -226,5 +227,5 @@ async fn copy_tree(
 
 async fn leave(copying: &mut Copying<'_>, levels: &mut Vec<RestoredLevel>) -> Result<()> {
     let Some(level) = levels.pop() else { return Ok(()) };
-    dress(copying.past, copying.live, &level.source, level.made).await
+    Ok(dress(copying.past, copying.live, &level.source, level.made).await?)
 }

@@ -45,6 +45,21 @@ async fn every_name_that_others_change_is_told() {
     vfs.rename((ROOT, b"c"), (ROOT, b"a"), RenameMode::Replace).await.unwrap();
     expected.extend([name(b"c"), root.clone()]);
     expected.extend([gone(b"a", replaced), moved(replaced), root.clone(), moved(last)]);
+    // Attributes too; of what has no name the kernel does not know.
+    let mode = SetAttributes { mode: Some(0o700), ..SetAttributes::default() };
+    vfs.set_attributes(dir, &mode).await.unwrap();
+    let acl = [
+        &b"\x02\0\0\0"[..],
+        b"\x01\0\x07\0\xff\xff\xff\xff\x04\0\x05\0\xff\xff\xff\xff\x20\0\x05\0\xff\xff\xff\xff",
+    ];
+    vfs.set_xattr(dir, b"system.posix_acl_access", &acl.concat(), 0, &Setter::Superuser)
+        .await
+        .unwrap();
+    vfs.set_xattr(dir, b"user.note", b"x", 0, &Setter::Superuser).await.unwrap();
+    expected.extend([moved(dir), moved(dir), moved(dir)]);
+    let unnamed = vfs.create_unnamed(&ALICE, 0o644, b"u").await.unwrap();
+    vfs.set_attributes(vfs.inode_of(unnamed).unwrap(), &mode).await.unwrap();
+    vfs.release(unnamed).await.unwrap();
     vfs.rmdir(ROOT, b"d").await.unwrap();
     expected.extend([gone(b"d", dir), moved(dir), root.clone()]);
     // What fails changes nothing, and what the kernel does it knows.

@@ -1,0 +1,120 @@
+//! What comes in: written without a name, named when it is whole.
+
+use super::copy::aside;
+use super::{Error, Files, HandleGuard, Place, Result};
+use crate::types::{InodeNo, Timestamp};
+use crate::vfs::{self, Attributes, Caller, RenameMode, SetAttributes, SetTime, Setter, WriteAt};
+
+/// What something is to have besides its content; `None` and what is not named stay as they come.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Dress {
+    /// Permission bits.
+    pub mode: Option<u32>,
+    /// User and group.
+    pub owner: Option<(u32, u32)>,
+    /// Last change of the content.
+    pub mtime: Option<Timestamp>,
+    /// Extended attributes.
+    pub attributes: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+/// A file that has no name yet. Dropped before it has one, nothing of it is left.
+pub struct NewFile {
+    open: HandleGuard,
+    size: u64,
+}
+
+impl Files {
+    /// A new file. `likely_name` helps those who must salvage a damaged vault.
+    pub async fn create(&self, likely_name: &[u8]) -> Result<NewFile> {
+        let handle = self.vfs.create_unnamed(&self.owner, 0o666, likely_name).await?;
+        Ok(NewFile { open: HandleGuard::new(&self.vfs, handle), size: 0 })
+    }
+
+    /// A symlink, a fifo, a socket or a device. What is there already and is no directory is replaced.
+    pub async fn make_other(
+        &self,
+        place: &Place,
+        mode: u32,
+        target: &[u8],
+        rdev: u32,
+        dress: &Dress,
+    ) -> Result<()> {
+        let (parent, name) = place.names()?;
+        if place.is_directory() {
+            return Err(vfs::Error::IsDirectory.into());
+        }
+        let aside = aside();
+        let first = if place.there.is_some() { &aside[..] } else { name };
+        let owner = Caller { umask: 0, ..self.owner };
+        let made = match mode & libc::S_IFMT {
+            libc::S_IFLNK => self.vfs.symlink(&owner, parent, first, target).await?,
+            _ => self.vfs.mknod(&owner, parent, first, mode, rdev).await?,
+        };
+        let dress = match mode & libc::S_IFMT {
+            libc::S_IFLNK => Dress { mode: None, ..dress.clone() },
+            _ => dress.clone(),
+        };
+        self.dress(made.ino, &dress).await?;
+        if place.there.is_some() {
+            self.vfs.rename((parent, first), (parent, name), RenameMode::Replace).await?;
+        }
+        Ok(())
+    }
+
+    /// Gives something that is there its attributes.
+    pub async fn dress(&self, ino: InodeNo, dress: &Dress) -> Result<Attributes> {
+        for (name, value) in &dress.attributes {
+            self.vfs.set_xattr(ino, name, value, 0, &Setter::Superuser).await?;
+        }
+        let set = SetAttributes {
+            mode: dress.mode,
+            uid: dress.owner.map(|(uid, _)| uid),
+            gid: dress.owner.map(|(_, gid)| gid),
+            size: None,
+            atime: None,
+            mtime: dress.mtime.map(SetTime::To),
+        };
+        if set == SetAttributes::default() {
+            return Ok(self.vfs.attributes(ino).await?);
+        }
+        Ok(self.vfs.set_attributes(ino, &set).await?)
+    }
+}
+
+impl NewFile {
+    /// Writes; what is left out is a hole.
+    pub async fn write(&mut self, offset: u64, data: &[u8]) -> Result<()> {
+        self.open.vfs().write(self.open.handle(), WriteAt::Offset(offset), data).await?;
+        self.size = self.size.max(offset + data.len() as u64);
+        Ok(())
+    }
+
+    /// Gives it its length, its attributes and its name: from here on it is in the tree, whole, and what had the name is
+    /// replaced, unless that is a directory.
+    pub async fn keep(
+        self,
+        files: &Files,
+        place: &Place,
+        size: u64,
+        dress: &Dress,
+    ) -> Result<Attributes> {
+        let (parent, name) = place.names()?;
+        let vfs = self.open.vfs();
+        let ino = vfs.inode_of(self.open.handle())?;
+        match size {
+            size if size > self.size => {
+                let set = SetAttributes { size: Some(size), ..SetAttributes::default() };
+                vfs.set_attributes(ino, &set).await?;
+            }
+            size if size < self.size => return Err(Error::Changed),
+            _ => {}
+        }
+        if *dress != Dress::default() {
+            files.dress(ino, dress).await?;
+        }
+        let handle = self.open.handle();
+        let named = vfs.give_name_alone(handle, parent, name, RenameMode::Replace).await?;
+        Ok(named.attributes)
+    }
+}

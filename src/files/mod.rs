@@ -1,0 +1,150 @@
+//! Files by their paths, for those who are not the kernel: the command line without a mount, `WebDAV`. Paths lead from the
+//! root of the vault, symlinks are followed inside it, and whole trees are copied and removed. What it makes is named when
+//! it is whole, as an upload is: nobody sees half a file.
+
+mod copy;
+mod error;
+mod guard;
+mod incoming;
+mod outgoing;
+mod path;
+mod remove;
+#[cfg(test)]
+mod tests;
+mod transfer;
+
+pub use copy::{dress, owned_by};
+pub use error::{Error, Result};
+pub use guard::HandleGuard;
+pub use incoming::{Dress, NewFile};
+pub use outgoing::{OutgoingFile, OutgoingPiece};
+pub use path::{Found, Place};
+pub use transfer::{OnTree, TreeStep};
+
+pub use crate::vfs::{Attributes, Error as VfsError, ErrorKind, TreeEntry, TreeWalk};
+
+use crate::types::InodeNo;
+use crate::vfs::{Caller, DirEntry, RenameMode, Vfs};
+
+/// New directories can be read by everybody who can see the mount (0777 less the umask).
+const DIRECTORY_MODE: u32 = 0o777;
+/// Entries of a directory that are read at a time.
+const PAGE: usize = 256;
+
+/// The files of a vault, as one user sees and changes them. Cheap to clone.
+#[derive(Clone)]
+pub struct Files {
+    vfs: Vfs,
+    owner: Caller,
+}
+
+impl Files {
+    /// What is made belongs to `owner`, unless it is said otherwise.
+    pub fn new(vfs: Vfs, owner: Caller) -> Self {
+        Self { vfs, owner }
+    }
+
+    /// The file system below.
+    pub fn vfs(&self) -> &Vfs {
+        &self.vfs
+    }
+
+    /// Who owns what is made.
+    pub fn owner(&self) -> &Caller {
+        &self.owner
+    }
+
+    /// The target of a symlink.
+    pub async fn read_link(&self, ino: InodeNo) -> Result<Vec<u8>> {
+        Ok(self.vfs.read_link(ino).await?)
+    }
+
+    /// The extended attributes, names with values.
+    pub async fn attributes_beyond(&self, ino: InodeNo) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+        let mut all = Vec::new();
+        for name in self.vfs.xattrs(ino).await? {
+            match self.vfs.xattr(ino, &name).await {
+                Ok(value) => all.push((name, value)),
+                // Removed just now.
+                Err(VfsError::NoAttribute) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(all)
+    }
+
+    /// What is in a directory, in parts, with attributes; `.` and `..` are left out. `from` is 0, or what came with the part
+    /// before; `None` at the end.
+    pub async fn list(
+        &self,
+        directory: InodeNo,
+        from: u64,
+    ) -> Result<Option<(Vec<DirEntry>, u64)>> {
+        let mut page = self.vfs.read_dir_plus(directory, from, PAGE).await?;
+        let Some(next) = page.last().map(|last| last.cookie) else { return Ok(None) };
+        page.retain(|entry| !is_dots(&entry.name));
+        Ok(Some((page, next)))
+    }
+
+    /// Makes a directory; with `parents` also those above it, and one that is there is no error.
+    pub async fn make_directory(&self, path: &[u8], parents: bool) -> Result<InodeNo> {
+        if parents {
+            return self.make_directories(path).await;
+        }
+        let place = self.place(path).await?;
+        let (parent, name) = place.names()?;
+        Ok(self.vfs.mkdir(&self.owner, parent, name, DIRECTORY_MODE).await?.ino)
+    }
+
+    /// The directory of this path; what is missing of it is made.
+    pub async fn make_directories(&self, path: &[u8]) -> Result<InodeNo> {
+        let mut made: Vec<u8> = Vec::new();
+        let mut at = InodeNo::ROOT;
+        for name in path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {
+            made.push(b'/');
+            made.extend_from_slice(name);
+            at = match self.directory(&made).await {
+                Err(Error::Vfs(VfsError::NotFound)) => {
+                    let place = self.place(&made).await?;
+                    let (parent, name) = place.names()?;
+                    match self.vfs.mkdir(&self.owner, parent, name, DIRECTORY_MODE).await {
+                        // Somebody else was faster.
+                        Err(VfsError::Exists) => self.directory(&made).await?,
+                        made => made?.ino,
+                    }
+                }
+                found => found?,
+            };
+        }
+        Ok(at)
+    }
+
+    /// Renames as rename(2) does. A directory is not moved into itself.
+    pub async fn rename(&self, from: &Place, to: &Place) -> Result<()> {
+        let (from, to) = (from.names()?, to.names()?);
+        match self.vfs.rename(from, to, RenameMode::Replace).await {
+            Err(VfsError::Invalid) => Err(Error::IntoItself),
+            done => Ok(done?),
+        }
+    }
+
+    /// Another name for a file.
+    pub async fn link(&self, file: &Found, to: &Place) -> Result<()> {
+        if file.attributes.kind() == libc::S_IFDIR {
+            return Err(VfsError::IsDirectory.into());
+        }
+        let (parent, name) = to.names()?;
+        drop(self.vfs.link(file.attributes.ino, parent, name).await?);
+        Ok(())
+    }
+
+    /// Returns when all that was written before is in the bucket.
+    pub async fn in_bucket(&self) -> Result<()> {
+        Ok(self.vfs.in_bucket().await?)
+    }
+}
+
+/// Whether a name of a listing is that of the directory itself, or of the one above.
+fn is_dots(name: &[u8]) -> bool {
+    name == b"." || name == b".."
+}

@@ -1,0 +1,209 @@
+//! From a path to what it names. Symlinks are followed, but never out of the vault.
+
+use std::collections::VecDeque;
+
+use super::{Error, Files, Result};
+use crate::types::InodeNo;
+use crate::vfs::{self, Attributes, PATH_MAX};
+
+/// Symlinks on one way; as the kernel's own bound.
+const LINKS_MAX: usize = 40;
+
+/// What a path names.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// What `stat` shows of it.
+    pub attributes: Attributes,
+    /// The directory that it is in; the root's is the root.
+    pub parent: InodeNo,
+    /// Its name there; empty for the root.
+    pub name: Vec<u8>,
+}
+
+impl Found {
+    /// Whether it is a directory.
+    pub fn is_directory(&self) -> bool {
+        self.attributes.kind() == libc::S_IFDIR
+    }
+}
+
+/// Where something is, or is to be: a name in a directory that is there.
+#[derive(Clone, Debug)]
+pub struct Place {
+    parent: InodeNo,
+    name: Vec<u8>,
+    /// What is there now.
+    pub there: Option<Attributes>,
+}
+
+impl Place {
+    /// A name in a directory.
+    pub fn of(parent: InodeNo, name: &[u8], there: Option<Attributes>) -> Self {
+        Self { parent, name: name.to_vec(), there }
+    }
+
+    /// The directory and the name.
+    ///
+    /// # Errors
+    /// [`Error::Root`]: it is the root, which has none.
+    pub fn names(&self) -> Result<(InodeNo, &[u8])> {
+        if self.name.is_empty() { Err(Error::Root) } else { Ok((self.parent, &self.name)) }
+    }
+
+    /// Whether a directory is there.
+    pub fn is_directory(&self) -> bool {
+        self.there.is_some_and(|there| there.kind() == libc::S_IFDIR)
+    }
+}
+
+/// How far a path was followed.
+struct Walked {
+    /// The directories passed, the root first; the last one holds `name`.
+    above: Vec<InodeNo>,
+    /// Empty: the last of `above` is meant itself.
+    name: Vec<u8>,
+    there: Option<Attributes>,
+}
+
+impl Files {
+    /// What a path names. `follows`: a symlink at its end is not meant itself.
+    pub async fn find(&self, path: &[u8], follows: bool) -> Result<Found> {
+        let walked = self.walk(path, follows).await?;
+        let attributes = walked.there.ok_or(vfs::Error::NotFound)?;
+        let parent = walked.above.last().copied().unwrap_or(InodeNo::ROOT);
+        Ok(Found { attributes, parent, name: walked.name })
+    }
+
+    /// The directory that a path names.
+    pub async fn directory(&self, path: &[u8]) -> Result<InodeNo> {
+        let found = self.find(path, true).await?;
+        if found.is_directory() {
+            Ok(found.attributes.ino)
+        } else {
+            Err(vfs::Error::NotDirectory.into())
+        }
+    }
+
+    /// The place that a path names, whether or not something is there. A symlink at its end is meant itself, unless the
+    /// path ends in a slash.
+    pub async fn place(&self, path: &[u8]) -> Result<Place> {
+        let walked = self.walk(path, false).await?;
+        let parent = walked.above.last().copied().unwrap_or(InodeNo::ROOT);
+        Ok(Place { parent, name: walked.name, there: walked.there })
+    }
+
+    async fn walk(&self, path: &[u8], follows: bool) -> Result<Walked> {
+        if path.len() > PATH_MAX {
+            return Err(vfs::Error::NameTooLong.into());
+        }
+        let must_be_directory = path.ends_with(b"/");
+        let mut left: VecDeque<Vec<u8>> = parts(path).collect();
+        let mut above = vec![InodeNo::ROOT];
+        let mut links = 0;
+        while let Some(name) = left.pop_front() {
+            let at = above.last().copied().unwrap_or(InodeNo::ROOT);
+            if name == b".." {
+                if above.len() > 1 {
+                    above.pop();
+                }
+                continue;
+            }
+            let is_last = left.is_empty();
+            let seen = match self.vfs.lookup(at, &name).await {
+                Ok(seen) => *seen,
+                Err(vfs::Error::NotFound) if is_last => {
+                    return Ok(Walked { above, name, there: None });
+                }
+                Err(error) => return Err(error.into()),
+            };
+            match seen.kind() {
+                libc::S_IFLNK if !is_last || follows || must_be_directory => {
+                    links += 1;
+                    if links > LINKS_MAX {
+                        return Err(Error::Loop);
+                    }
+                    let target = self.vfs.read_link(seen.ino).await?;
+                    if target.starts_with(b"/") {
+                        return Err(Error::Outside);
+                    }
+                    if leaves(above.len() - 1, &target) {
+                        return Err(Error::Outside);
+                    }
+                    for part in parts(&target).collect::<Vec<_>>().into_iter().rev() {
+                        left.push_front(part);
+                    }
+                }
+                libc::S_IFDIR if is_last => {
+                    return Ok(Walked { above, name, there: Some(seen) });
+                }
+                libc::S_IFDIR => above.push(seen.ino),
+                _ if is_last && !must_be_directory => {
+                    return Ok(Walked { above, name, there: Some(seen) });
+                }
+                _ => return Err(vfs::Error::NotDirectory.into()),
+            }
+        }
+        // A directory that was come to by `..`, or the root: it has its name above.
+        self.itself(above).await
+    }
+
+    /// The last of these directories, by its name if it has one.
+    async fn itself(&self, mut above: Vec<InodeNo>) -> Result<Walked> {
+        let ino = above.last().copied().unwrap_or(InodeNo::ROOT);
+        let there = Some(self.vfs.attributes(ino).await?);
+        if above.len() > 1 {
+            above.pop();
+            let parent = above.last().copied().unwrap_or(InodeNo::ROOT);
+            if let Some(name) = self.name_of(parent, ino).await? {
+                return Ok(Walked { above, name, there });
+            }
+            return Err(vfs::Error::NotFound.into());
+        }
+        Ok(Walked { above, name: Vec::new(), there })
+    }
+
+    /// The name of a directory in the one that it is in.
+    async fn name_of(&self, parent: InodeNo, ino: InodeNo) -> Result<Option<Vec<u8>>> {
+        let mut from = 0;
+        while let Some((page, next)) = self.list(parent, from).await? {
+            if let Some(entry) = page.into_iter().find(|entry| entry.ino == ino) {
+                return Ok(Some(entry.name));
+            }
+            from = next;
+        }
+        Ok(None)
+    }
+
+    /// Whether a directory is `above`, or lies below it.
+    pub(super) async fn is_within(&self, directory: InodeNo, above: InodeNo) -> Result<bool> {
+        let mut at = directory;
+        loop {
+            if at == above {
+                return Ok(true);
+            }
+            if at == InodeNo::ROOT {
+                return Ok(false);
+            }
+            at = self.vfs.lookup(at, b"..").await?.ino;
+        }
+    }
+}
+
+/// The names of a path, without those that change nothing.
+fn parts(path: &[u8]) -> impl Iterator<Item = Vec<u8>> + '_ {
+    let names = path.split(|byte| *byte == b'/');
+    names.filter(|name| !name.is_empty() && *name != b".").map(<[u8]>::to_vec)
+}
+
+/// Whether a symlink's target, seen from so far below the root, goes above it.
+fn leaves(depth: usize, target: &[u8]) -> bool {
+    let mut depth = Some(depth);
+    for part in parts(target) {
+        depth = match (depth, &part[..]) {
+            (Some(depth), b"..") => depth.checked_sub(1),
+            (Some(depth), _) => Some(depth + 1),
+            (None, _) => return true,
+        };
+    }
+    depth.is_none()
+}
