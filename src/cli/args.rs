@@ -11,11 +11,21 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::examples;
 use super::keys_args::{KeyArgs, RecoveryFileArg};
 use super::looking_back::state_at;
+use super::mount_look::LookWord;
 use super::old_states::span;
 use super::old_states_args::{GcArgs, RetentionArgs, SnapshotArgs};
 use crate::types::StateAt;
+
+/// The groups in which `--help` shows the options.
+const OPENING: &str = "How the vault is opened";
+const ROOM: &str = "Durability, memory and disk";
+const PROCESS: &str = "The process";
+const ADDRESS: &str = "Where it listens, and to whom";
+const LIMITS: &str = "Limits";
+const SHOWN: &str = "What the mount shows";
 
 /// The least memory, and the least disk, in bytes. Memory is divided among buffers that each hold one pack of what is
 /// written, read and sent; disk holds staging with two packs and its reserve. With less, these parts do not work.
@@ -27,6 +37,13 @@ fn at_least_the_floor(text: &str) -> Result<ByteSize, String> {
         return Err(format!("it does not work with less than {FLOOR_SHOWN}"));
     }
     Ok(size)
+}
+
+/// What a vault may be called: it is told from a URL and from a path.
+fn vault_name(text: &str) -> Result<String, String> {
+    let fits = |c: char| c.is_alphanumeric() || "._-".contains(c);
+    let good = text.chars().all(fits) && text.starts_with(char::is_alphanumeric);
+    good.then(|| text.to_owned()).ok_or_else(|| "a name has letters, digits and . _ -".to_owned())
 }
 
 /// A time as `timeout(1)` takes it: whole seconds, or with a unit.
@@ -63,6 +80,7 @@ pub(super) struct Arguments {
 
 /// Options that every command takes, before or after its name.
 #[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Global options")]
 pub(super) struct Global {
     /// URL of the S3 server, if it is not AWS; also: AWS_ENDPOINT_URL
     #[arg(long, global = true, value_name = "URL")]
@@ -93,33 +111,53 @@ pub(super) struct Global {
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Make a vault in a bucket, and remember it for later commands
+    #[command(after_help = examples::INIT)]
     Init(InitArgs),
     /// Mount a vault at a directory; if no vault is known yet, one is made on this disk
+    #[command(after_help = examples::MOUNT)]
     Mount(MountArgs),
     /// Unmount, and wait until everything is in the bucket
+    #[command(after_help = examples::UMOUNT)]
     Umount(UmountArgs),
     /// Serve a vault over HTTP (upload, download, a web page), with or without a mount on this machine
+    #[command(after_help = examples::SERVE)]
     Serve(ServeArgs),
     /// Wait until everything written so far is in the bucket
+    #[command(after_help = examples::SYNC)]
     Sync(SyncArgs),
     /// Show what is mounted and served, what is not in the bucket yet, and what went wrong
+    #[command(after_help = examples::STATUS)]
     Status(StatusArgs),
     /// Show the versions of a file or directory in a mount, as far back as they are kept
+    #[command(after_help = examples::HISTORY)]
     History(HistoryArgs),
     /// Bring a file or directory in a mount back as it was
+    #[command(after_help = examples::RESTORE)]
     Restore(RestoreArgs),
     /// Check that everything the vault refers to is in the bucket, and complete
+    #[command(after_help = examples::CHECK)]
     Check(CheckArgs),
     /// Delete in the bucket what neither the vault nor any state that is kept needs any more
+    #[command(after_help = examples::GC)]
     Gc(GcArgs),
     /// Show or set for how long old states are kept
+    #[command(after_help = examples::RETENTION)]
     Retention(RetentionArgs),
     /// Keep states under a name
+    #[command(after_help = examples::SNAPSHOT)]
     Snapshot(SnapshotArgs),
     /// Show and change what opens a vault: passphrases, key files, the recovery key
+    #[command(after_help = examples::KEY)]
     Key(KeyArgs),
     /// Give the AWS credentials of this shell to a running mount or service
+    #[command(after_help = examples::CREDENTIALS)]
     Credentials(CredentialsArgs),
+    /// Print what completes this command line in a shell
+    #[command(after_help = examples::COMPLETIONS)]
+    Completions(CompletionsArgs),
+    /// Print a manual page
+    #[command(after_help = examples::MAN)]
+    Man(ManArgs),
     /// What a mount or service in the foreground becomes once its daemon runs: it waits for it
     #[command(hide = true)]
     Attend(AttendArgs),
@@ -142,6 +180,9 @@ pub(super) struct InitArgs {
     pub bucket: BucketArg,
     #[command(flatten)]
     pub recovery: RecoveryFileArg,
+    /// What to call it here: `s3vault mount NAME`
+    #[arg(long, value_name = "NAME", value_parser = vault_name)]
+    pub name: Option<String>,
     /// Accept a store that ignores conditional puts; only one machine may then use the vault
     #[arg(long)]
     pub single_machine: bool,
@@ -152,7 +193,7 @@ pub(super) struct MountArgs {
     /// An empty directory; it is made if it does not exist [default: the one used before]
     pub mountpoint: Option<PathBuf>,
     /// Mount the vault as it was, for reading: at a time (RFC 3339, '2026-11-28 14:00', '3h ago'), or in a snapshot
-    #[arg(long, value_name = "TIME|NAME", value_parser = state_at,
+    #[arg(help_heading = SHOWN, long, value_name = "TIME|NAME", value_parser = state_at,
         conflicts_with_all = ["take_over", "accept_damage", "single_machine", "protect"])]
     pub at: Option<StateAt>,
     #[command(flatten)]
@@ -160,50 +201,57 @@ pub(super) struct MountArgs {
     #[command(flatten)]
     pub opening: OpeningArgs,
     /// Let other users of this machine use the mount; the permissions of each file apply
-    #[arg(long)]
+    #[arg(help_heading = SHOWN, long)]
     pub allow_other: bool,
+    /// Options of mount(8): fsname=NAME (the first field of /proc/mounts), ro, allow_other, uid=, gid=, umask=, nosuid,
+    /// nodev, noexec ...; several with commas
+    #[arg(short = 'o', help_heading = SHOWN, value_name = "OPTIONS", value_delimiter = ',')]
+    pub look: Vec<LookWord>,
     /// Do without the directory .snapshots in the root, which leads to the snapshots
-    #[arg(long)]
+    #[arg(help_heading = SHOWN, long)]
     pub no_snapshots_dir: bool,
     /// Make the empty directory below the mount immutable, so that nothing can be written there while the vault is not
     /// mounted; stays until `chattr -i DIR`, said as root when it is not mounted; for root only
-    #[arg(long)]
+    #[arg(help_heading = SHOWN, long)]
     pub protect: bool,
+    /// For mount(8): say nothing but what went wrong, and remember nothing
+    #[arg(long, hide = true)]
+    pub unremembered: bool,
 }
 
 /// How a daemon that is started opens its vault; what runs already stays as it is.
 #[derive(Debug, Args)]
 #[allow(clippy::struct_excessive_bools)] // each is a switch of its own on the command line
 pub(super) struct OpeningArgs {
-    /// Stay in the foreground until the mount or service ends; SIGINT (Ctrl-C) and SIGTERM end it
-    #[arg(long)]
-    pub foreground: bool,
     /// Open the vault for reading only; nothing in the bucket is changed
-    #[arg(long, conflicts_with = "take_over")]
+    #[arg(help_heading = OPENING, long, conflicts_with = "take_over")]
     pub read_only: bool,
     /// Become the writer although another machine is; what that one has not uploaded stays on it
-    #[arg(long)]
+    #[arg(help_heading = OPENING, long)]
     pub take_over: bool,
     /// Open the vault although the bucket is older than what this machine saw last
-    #[arg(long)]
+    #[arg(help_heading = OPENING, long)]
     pub accept_rollback: bool,
     /// Go on without changes that are damaged on this disk and not in the bucket; a copy of them is kept
-    #[arg(long)]
+    #[arg(help_heading = OPENING, long)]
     pub accept_damage: bool,
     /// Use a store that ignores conditional puts; nothing then stops a second machine from overwriting changes
-    #[arg(long)]
+    #[arg(help_heading = OPENING, long)]
     pub single_machine: bool,
     /// What fsync waits for
-    #[arg(long, value_enum, default_value_t = Fsync::Local, value_name = "WHERE")]
+    #[arg(help_heading = ROOM, long, value_enum, default_value_t = Fsync::Local, value_name = "WHERE")]
     pub fsync: Fsync,
     /// Memory for all caches and buffers, for example 256MiB; at least 64MB
-    #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = at_least_the_floor)]
+    #[arg(help_heading = ROOM, long, value_name = "SIZE", default_value = "256MiB", value_parser = at_least_the_floor)]
     pub memory: ByteSize,
     /// Disk space for the cache and for unsent data, at least 64MB [default: 20GiB, or a fifth of what is free]
-    #[arg(long, value_name = "SIZE", value_parser = at_least_the_floor)]
+    #[arg(help_heading = ROOM, long, value_name = "SIZE", value_parser = at_least_the_floor)]
     pub cache_size: Option<ByteSize>,
+    /// Stay in the foreground until the mount or service ends; SIGINT (Ctrl-C) and SIGTERM end it
+    #[arg(help_heading = PROCESS, long)]
+    pub foreground: bool,
     /// How long sending what is left may take after SIGTERM; less than the service manager's own limit
-    #[arg(long, value_name = "TIME", default_value = "75s", value_parser = time)]
+    #[arg(help_heading = PROCESS, long, value_name = "TIME", default_value = "75s", value_parser = time)]
     pub stop_timeout: Duration,
 }
 
@@ -233,25 +281,25 @@ pub(super) struct ServeArgs {
     #[command(flatten)]
     pub bucket: BucketArg,
     /// Address and port to listen on
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8000")]
+    #[arg(help_heading = ADDRESS, long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8000")]
     pub listen: SocketAddr,
     /// Require no token: anyone on this machine may read and change everything (loopback addresses only)
-    #[arg(long)]
+    #[arg(help_heading = ADDRESS, long)]
     pub open: bool,
     /// Use TLS with this certificate (PEM, followed by its intermediate certificates)
-    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    #[arg(help_heading = ADDRESS, long, value_name = "FILE", requires = "tls_key")]
     pub tls_cert: Option<PathBuf>,
     /// The certificate's private key (PEM)
-    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    #[arg(help_heading = ADDRESS, long, value_name = "FILE", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
     /// A host name by which clients may reach the service, besides its address; may be repeated
-    #[arg(long = "host", value_name = "NAME")]
+    #[arg(help_heading = ADDRESS, long = "host", value_name = "NAME")]
     pub hosts: Vec<String>,
     /// The largest body that one request may have
-    #[arg(long, value_name = "SIZE", default_value = "1TiB")]
+    #[arg(help_heading = LIMITS, long, value_name = "SIZE", default_value = "1TiB")]
     pub max_upload: ByteSize,
     /// How long a client may send or take nothing before it is cut off
-    #[arg(long, value_name = "SECONDS", default_value_t = 30,
+    #[arg(help_heading = LIMITS, long, value_name = "SECONDS", default_value_t = 30,
         value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub client_timeout: u64,
     /// Stop the service; without a mount, wait until everything is in the bucket, as umount does
@@ -264,14 +312,14 @@ pub(super) struct ServeArgs {
 #[derive(Debug, Subcommand)]
 pub(super) enum ServeCommand {
     /// Make, list and revoke the access tokens of a vault's service on this machine
-    #[command(subcommand)]
+    #[command(subcommand, after_help = examples::TOKEN)]
     Token(TokenCommand),
 }
 
 #[derive(Debug, Subcommand)]
 pub(super) enum TokenCommand {
     /// Make a token, and print it; it is shown only this once
-    #[command(group = clap::ArgGroup::new("access").required(true))]
+    #[command(group = clap::ArgGroup::new("access").required(true), after_help = examples::TOKEN_ADD)]
     Add {
         /// A name of your choice: letters, digits, . _ -
         name: String,
@@ -291,11 +339,13 @@ pub(super) enum TokenCommand {
         bucket: BucketArg,
     },
     /// List the tokens: access, when each was made, name
+    #[command(after_help = examples::TOKEN_LIST)]
     List {
         #[command(flatten)]
         bucket: BucketArg,
     },
     /// Revoke a token; a running service refuses it at once
+    #[command(after_help = examples::TOKEN_REMOVE)]
     Remove {
         /// The token's name
         name: String,
@@ -320,6 +370,12 @@ pub(super) struct UmountArgs {
     /// End the mount now, even with open files or unsent data; what is unsent stays on this disk
     #[arg(long)]
     pub force: bool,
+    /// For umount(8): take it out of the tree now; what is unsent is sent in the background
+    #[arg(long, hide = true, conflicts_with_all = ["force", "timeout"])]
+    pub lazy: bool,
+    /// For umount(8): also a mount of another user, which only the kernel knows here
+    #[arg(long, hide = true)]
+    pub any: bool,
     /// Wait for this long at most, for example 90s or 5m; then say what is missing, and exit with 14, while the daemon
     /// goes on sending
     #[arg(long, value_name = "TIME", value_parser = time, conflicts_with = "force")]
@@ -378,6 +434,27 @@ pub(super) struct CredentialsArgs {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct CompletionsArgs {
+    /// Which shell
+    #[arg(value_enum)]
+    pub shell: Shell,
+}
+
+/// The shells that have completions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Shell {
+    Bash,
+    Zsh,
+    Fish,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ManArgs {
+    /// Of which command, in its words: `mount`, `key add` [default: of the program]
+    pub command: Vec<String>,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct AttendArgs {
     /// The daemon's number: a child of this process.
     pub daemon: u32,
@@ -412,6 +489,7 @@ mod tests {
             "s3vault mount /m --bucket file:///d --foreground --read-only --accept-rollback",
             "s3vault mount /m --at snapshot --foreground",
             "s3vault mount /m --no-snapshots-dir",
+            "s3vault mount /m -o fsname=backup,ro -o allow_other",
             "s3vault mount /m --take-over --single-machine --allow-other --fsync bucket",
             "s3vault mount /m --fsync local --memory 64MiB --cache-size 5GiB",
             "s3vault umount /m --force",
@@ -437,6 +515,12 @@ mod tests {
             "s3vault credentials /m",
             "s3vault credentials --bucket s3://b",
             "s3vault check --bucket s3://b --read-data",
+            "s3vault completions bash",
+            "s3vault completions zsh",
+            "s3vault completions fish",
+            "s3vault man",
+            "s3vault man mount",
+            "s3vault man key add",
             "s3vault --state-dir /s --config /c --passphrase-file /p -v check",
             "s3vault check --state-dir /s --config /c --passphrase-file /p -vv",
         ] {
@@ -451,6 +535,7 @@ mod tests {
         for line in [
             "s3vault",
             "s3vault mount /m --fsync never",
+            "s3vault mount /m -o fsnam=x",
             "s3vault mount /m --memory lots",
             "s3vault mount /m --memory 1MiB",
             "s3vault serve --memory 63MB",

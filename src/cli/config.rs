@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::exit::{CliResult, Exit, Failure};
+use super::nearest::nearest;
 use crate::os;
 
 /// What stands at the head of the file.
@@ -25,7 +26,11 @@ pub(super) struct Config {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct KnownVault {
-    /// The vault's id: 32 hex digits.
+    /// What it is called here: `s3vault mount NAME`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The vault's id: 32 hex digits. Empty until it was opened, when somebody wrote this by hand.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub id: String,
     /// `s3://bucket[/prefix]` or `file:///dir`.
     pub url: String,
@@ -75,14 +80,14 @@ impl Config {
             }
         };
         toml::from_str(&text).map_err(|error| {
-            let line = error.span().map_or(1, |span| text[..span.start].lines().count().max(1));
+            let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
             Failure::new(
                 Exit::Usage,
                 format!(
                     "the configuration {} is not understood, line {line}: {}; correct it, or move \
                      it away and name the bucket with --bucket",
                     path.display(),
-                    error.message()
+                    with_nearest(error.message())
                 ),
             )
         })
@@ -114,7 +119,21 @@ impl Config {
 
     /// Notes that this vault is at this place (and was mounted there).
     pub(super) fn remember(&mut self, vault: KnownVault, mountpoint: Option<&str>) {
+        if vault.name.is_some() {
+            let others = self.vaults.iter_mut().filter(|known| known.id != vault.id);
+            others.filter(|known| known.name == vault.name).for_each(|known| known.name = None);
+        }
+        // Written by hand, and opened for the first time.
+        let blank = |known: &&mut KnownVault| {
+            known.id.is_empty() && (&known.url, &known.endpoint) == (&vault.url, &vault.endpoint)
+        };
+        if !self.vaults.iter().any(|known| known.id == vault.id)
+            && let Some(known) = self.vaults.iter_mut().find(blank)
+        {
+            known.id.clone_from(&vault.id);
+        }
         let known = if let Some(known) = self.vaults.iter_mut().find(|known| known.id == vault.id) {
+            known.name = vault.name.or_else(|| known.name.take());
             (known.url, known.endpoint, known.region) = (vault.url, vault.endpoint, vault.region);
             known
         } else {
@@ -134,6 +153,20 @@ impl Config {
                 }
             }
         }
+    }
+
+    /// The vault of a name, which is no URL.
+    pub(super) fn named(&self, name: &str) -> CliResult<&KnownVault> {
+        let found = self.vaults.iter().find(|known| known.name.as_deref() == Some(name));
+        found.ok_or_else(|| {
+            let names = self.vaults.iter().filter_map(|known| known.name.as_deref());
+            let text = format!(
+                "no vault is called {name}{}; name its bucket: s3://bucket[/prefix] or file:///dir; or write `name = \
+                 \"{name}\"` into the configuration, below its [[vault]]",
+                nearest(name, names)
+            );
+            Failure::new(Exit::Usage, text)
+        })
     }
 
     /// The manual's rule ("Which vault"): `--bucket`; else the one remembered for this mountpoint; else the
@@ -177,6 +210,15 @@ impl Config {
             }
         }
     }
+}
+
+/// What toml says, with the word that may be meant.
+fn with_nearest(message: &str) -> String {
+    let message = message.trim_end();
+    let word = message.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next());
+    let known = ["vault", "name", "id", "url", "endpoint", "region", "mountpoints"];
+    let hint = word.map(|word| nearest(word, known)).unwrap_or_default();
+    format!("{message}{hint}")
 }
 
 impl KnownVault {
@@ -258,6 +300,34 @@ mod tests {
         let config = Config::read(&path).unwrap();
         assert_eq!(config.vaults, [known("2", "s3://b", &["/m"]), known("3", "s3://a", &[])]);
         assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn names_are_one_vaults_each_and_hand_written_vaults_get_their_id() {
+        let mut config = Config::default();
+        let by_hand = KnownVault { name: Some("b".into()), ..known("", "s3://b", &[]) };
+        config.vaults = vec![known("1", "s3://a", &[]), by_hand];
+        assert_eq!(config.named("b").unwrap().url, "s3://b");
+        config.remember(known("2", "s3://b", &[]), Some("/m"));
+        assert_eq!(config.vaults.len(), 2);
+        assert_eq!(
+            (config.vaults[1].id.as_str(), config.named("b").unwrap().id.as_str()),
+            ("2", "2")
+        );
+        config.remember(KnownVault { name: Some("b".into()), ..known("1", "s3://a", &[]) }, None);
+        assert_eq!(config.named("b").unwrap().id, "1");
+        assert_eq!(config.vaults[1].name, None);
+        assert!(config.named("bb").unwrap_err().message.contains("is b meant"));
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_with_the_nearest() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.toml");
+        std::fs::write(&path, "[[vault]]\nurl = \"s3://b\"\nendpiont = \"x\"\n").unwrap();
+        let error = Config::read(&path).unwrap_err();
+        assert!(error.message.contains("line 3"), "{error}");
+        assert!(error.message.contains("is endpoint meant"), "{error}");
     }
 
     #[test]

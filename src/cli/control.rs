@@ -20,6 +20,7 @@ use super::daemon::spec::Credentials;
 use super::daemon_report::DaemonReport;
 use super::exit::{CliResult, Exit, Failure};
 use super::keys::KeysAsked;
+use super::mount_look::MountLook;
 use super::old_states::OldStates;
 use crate::gateway::ServeOptions;
 use crate::os;
@@ -62,8 +63,9 @@ pub(super) enum ControlRequest {
         /// An empty directory.
         #[serde(with = "path_text")]
         mountpoint: PathBuf,
-        /// For other users of this machine, too.
-        allow_other: bool,
+        /// How it looks.
+        #[serde(default)]
+        look: MountLook,
     },
     /// Serve by HTTP as well.
     Serve(ServeOptions),
@@ -129,7 +131,7 @@ pub(super) trait ControlHandler: Send + Sync + 'static {
         progress: &mpsc::Sender<ControlReply>,
     ) -> CliResult;
     /// Mounts what is only served so far.
-    async fn mount(&self, mountpoint: &Path, allow_other: bool) -> CliResult;
+    async fn mount(&self, mountpoint: &Path, look: &MountLook) -> CliResult;
     /// Serves by HTTP, and returns when clients can connect.
     async fn serve(&self, options: ServeOptions) -> CliResult;
     /// Stops serving; what has no mount then ends as with `umount`.
@@ -263,8 +265,8 @@ async fn converse(mut stream: UnixStream, handler: Arc<dyn ControlHandler>) -> i
         let work = async {
             match request {
                 ControlRequest::Umount { within } => handler.umount(within, &progress).await,
-                ControlRequest::Mount { mountpoint, allow_other } => {
-                    handler.mount(&mountpoint, allow_other).await
+                ControlRequest::Mount { mountpoint, look } => {
+                    handler.mount(&mountpoint, &look).await
                 }
                 ControlRequest::Serve(options) => handler.serve(options).await,
                 ControlRequest::Unserve => handler.unserve(&progress).await,

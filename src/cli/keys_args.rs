@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use super::examples;
 use super::old_states_args::OfBucket;
 use crate::vault::LABEL_MAX;
 
@@ -34,6 +35,7 @@ fn label(text: &str) -> Result<String, String> {
 #[derive(Debug, Subcommand)]
 pub(super) enum KeyCommand {
     /// Show what opens the vault: a passphrase, a key file, a recovery key each have a slot
+    #[command(after_help = examples::KEY_LIST)]
     List {
         /// A mount [default: the one that there is, else the vault of --bucket]
         mountpoint: Option<PathBuf>,
@@ -42,8 +44,7 @@ pub(super) enum KeyCommand {
         json: bool,
     },
     /// Add a passphrase or a key file that opens the vault, too
-    ///
-    /// Example: s3vault key add --label backup --new-key-file /root/vault.key
+    #[command(after_help = examples::KEY_ADD)]
     Add {
         /// A mount [default: the one that there is, else the vault of --bucket]
         mountpoint: Option<PathBuf>,
@@ -59,7 +60,7 @@ pub(super) enum KeyCommand {
     /// Change the passphrase: the new one counts in the place of the one that was given
     ///
     /// With the recovery key given instead, it is the vault's only passphrase that is changed.
-    /// Example: s3vault key passphrase ~/vault
+    #[command(after_help = examples::KEY_PASSPHRASE)]
     Passphrase {
         /// A mount [default: the one that there is, else the vault of --bucket]
         mountpoint: Option<PathBuf>,
@@ -67,8 +68,7 @@ pub(super) enum KeyCommand {
         new: NewPassphraseArg,
     },
     /// Make a new recovery key; the one before opens nothing any more
-    ///
-    /// Example: s3vault key recovery ~/vault
+    #[command(after_help = examples::KEY_RECOVERY)]
     Recovery {
         /// A mount [default: the one that there is, else the vault of --bucket]
         mountpoint: Option<PathBuf>,
@@ -76,8 +76,7 @@ pub(super) enum KeyCommand {
         recovery: RecoveryFileArg,
     },
     /// Remove a slot: its secret opens nothing any more. Asks for one that stays
-    ///
-    /// Example: s3vault key remove 3f8a2c1e
+    #[command(after_help = examples::KEY_REMOVE)]
     Remove {
         /// Its id, as the list shows it
         slot: String,

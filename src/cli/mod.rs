@@ -26,6 +26,7 @@ mod config;
 mod control;
 mod daemon;
 mod daemon_report;
+mod examples;
 mod exit;
 mod keys;
 mod keys_args;
@@ -33,6 +34,9 @@ mod last;
 mod looking_back;
 mod messages;
 mod mount_dir;
+mod mount_helper;
+mod mount_look;
+mod nearest;
 mod new_secret;
 mod old_states;
 mod old_states_args;
@@ -48,6 +52,7 @@ mod secrets;
 mod target;
 mod unlock;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -57,37 +62,57 @@ use crate::os;
 use args::{Arguments, Command};
 use daemon::launch::LaunchedDaemon;
 use exit::{CliResult, Exit, Failure};
+use mount_helper::CalledAs;
 use paths::UserPaths;
 
 /// Does what the command line says.
 pub fn main() -> ExitCode {
     os::keep_secrets();
     os::survive_file_limit();
-    let arguments = match Arguments::try_parse() {
+    let called = CalledAs::by(std::env::args_os().next().as_deref());
+    let exit = match called.translate(std::env::args_os()) {
+        Ok(Some(words)) => run_words(&words),
+        Ok(None) => Exit::Done, // all is well, and nothing is wanted
+        Err(failure) => {
+            complain!("s3vault: {failure}.");
+            failure.exit
+        }
+    };
+    ExitCode::from(called.code(exit))
+}
+
+fn run_words(words: &[OsString]) -> Exit {
+    let arguments = match Arguments::try_parse_from(words) {
         Ok(arguments) => arguments,
         Err(error) => {
             // Help and version are no errors; clap knows. A closed terminal is not our matter.
             drop(error.print());
-            return if error.use_stderr() { Exit::Usage } else { Exit::Done }.into();
+            return if error.use_stderr() { Exit::Usage } else { Exit::Done };
         }
     };
     if let Command::Daemon(_) = arguments.command {
-        return daemon::run::main().into();
+        return daemon::run::main();
     }
     match run(&arguments) {
-        Ok(()) => Exit::Done.into(),
+        Ok(()) => Exit::Done,
         Err(failure) => {
             complain!("s3vault: {failure}.");
             if arguments.global.verbose > 0 {
                 failure.causes.iter().for_each(|cause| complain!("  because: {cause}"));
             }
-            failure.exit.into()
+            failure.exit
         }
     }
 }
 
 fn run(arguments: &Arguments) -> CliResult {
     let global = &arguments.global;
+    // What is printed of the command line itself wants no home directory.
+    match &arguments.command {
+        Command::Completions(args) => return commands::completions(args),
+        Command::Man(args) => return commands::man(args),
+        _ => {}
+    }
     let paths = &UserPaths::find(global)?;
     match &arguments.command {
         Command::Umount(args) => commands::umount(paths, args),
@@ -105,7 +130,7 @@ fn run(arguments: &Arguments) -> CliResult {
         Command::Key(args) => wait_for(commands::key(global, paths, args)),
         Command::Credentials(args) => wait_for(commands::credentials(global, paths, args)),
         Command::Attend(args) => wait_for(LaunchedDaemon::attend(args)),
-        Command::Daemon(_) => Ok(()), // `main` has done it
+        Command::Completions(_) | Command::Man(_) | Command::Daemon(_) => Ok(()), // done by now
     }
 }
 

@@ -8,7 +8,7 @@ use super::messages;
 use crate::fuse::mountpoint;
 use crate::os::{self, MountInfo};
 
-pub(super) use crate::fuse::mountpoint::detach;
+pub(super) use crate::fuse::mountpoint::{detach, unmount};
 
 /// The type that the fuse room gives our mounts.
 const KIND: &str = "fuse.s3vault";

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
+use super::examples;
 use super::old_states::span;
 
 /// Which vault, where no path says it.
@@ -50,6 +51,7 @@ pub(super) struct SnapshotArgs {
 #[derive(Debug, Subcommand)]
 pub(super) enum SnapshotCommand {
     /// Keep the state of now under a name; everything written before is in it, and in the bucket
+    #[command(after_help = examples::SNAPSHOT_CREATE)]
     Create {
         /// Its name: as a file's, and without a dot at its beginning
         name: String,
@@ -60,11 +62,13 @@ pub(super) enum SnapshotCommand {
         keep: Option<Duration>,
     },
     /// Show the snapshots, and what each alone holds
+    #[command(after_help = examples::SNAPSHOT_LIST)]
     List {
         /// A mount [default: the one that there is, else the vault of --bucket]
         mountpoint: Option<PathBuf>,
     },
     /// End a snapshot
+    #[command(after_help = examples::SNAPSHOT_DELETE)]
     Delete {
         /// Its name
         name: String,

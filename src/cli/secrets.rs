@@ -15,6 +15,8 @@ use crate::os;
 
 /// The environment variable with the passphrase.
 pub(super) const VARIABLE: &str = "S3VAULT_PASSPHRASE";
+/// The credential of a systemd unit that has the passphrase.
+const CREDENTIAL: &str = "passphrase";
 /// A passphrase file is read up to here: nobody types more, and the wrong file may be huge.
 const FILE_MAX: u64 = 64 << 10;
 /// How often a person may try at the terminal.
@@ -148,6 +150,8 @@ impl PassphraseSources<'_> {
             GivenPassphrase { bytes, source: PassphraseSource::Program }
         } else if let Some(value) = std::env::var_os(VARIABLE) {
             from_variable(value)
+        } else if let Some(path) = credential() {
+            GivenPassphrase { bytes: read(&path)?, source: PassphraseSource::File(path) }
         } else {
             return Ok(None);
         };
@@ -179,6 +183,12 @@ impl PassphraseSources<'_> {
             )
         })
     }
+}
+
+/// What systemd hands a service: `LoadCredential=passphrase:FILE`.
+fn credential() -> Option<PathBuf> {
+    let directory = std::env::var_os("CREDENTIALS_DIRECTORY").filter(|dir| !dir.is_empty())?;
+    Some(Path::new(&directory).join(CREDENTIAL)).filter(|path| path.exists())
 }
 
 fn nobody_to_ask() -> Failure {

@@ -43,6 +43,10 @@ impl Target {
         bucket: Option<&str>,
         mountpoint: Option<&Path>,
     ) -> CliResult<Self> {
+        if let Some(name) = bucket.filter(|text| is_name(text)) {
+            let known = config.named(name)?.clone();
+            return Ok(Self::at(global, paths, parse(&known.url)?, Some(known)));
+        }
         let named = bucket.map(parse).transpose()?;
         let text = named.as_ref().map(ToString::to_string);
         let choice = config.choose(text.as_deref(), global.endpoint_url.as_deref(), mountpoint)?;
@@ -92,8 +96,8 @@ impl Target {
     pub(super) fn running(&self, paths: &UserPaths) -> Option<RunningDaemon> {
         let same = |running: &RunningDaemon| match &self.known {
             _ if running.past => false,
-            Some(known) => running.vault == known.id,
-            None => running.bucket == self.describe(),
+            Some(known) if !known.id.is_empty() => running.vault == known.id,
+            _ => running.bucket == self.describe(),
         };
         let all = RunningDaemon::all(&paths.running()).into_iter();
         all.filter(same).min_by_key(|running| running.read_only)
@@ -147,6 +151,7 @@ impl Target {
     /// What the configuration is to remember.
     pub(super) fn remembered(&self, id: String) -> KnownVault {
         KnownVault {
+            name: self.known.as_ref().and_then(|known| known.name.clone()),
             id,
             url: self.url.to_string(),
             endpoint: self.endpoint.clone(),
@@ -187,6 +192,11 @@ impl WhichVault {
     }
 }
 
+/// Whether it is what a vault is called in the configuration.
+pub(super) fn is_name(text: &str) -> bool {
+    !text.contains([':', '/']) && !text.is_empty()
+}
+
 fn parse(url: &str) -> CliResult<StoreUrl> {
     url.parse().map_err(|error| Failure::new(Exit::Usage, format!("{error}")))
 }
@@ -215,6 +225,7 @@ mod tests {
     #[test]
     fn an_option_counts_before_what_is_remembered() {
         let known = KnownVault {
+            name: None,
             id: "1".into(),
             url: "s3://bucket/a".into(),
             endpoint: Some("http://old".into()),

@@ -3,6 +3,8 @@
 
 use std::fmt::Write;
 
+use super::args::Global;
+use super::config::{Config, KnownVault};
 use super::exit::{CliResult, Exit, Failure};
 use super::messages;
 use super::new_secret::warn_of_weak;
@@ -13,7 +15,6 @@ use super::secrets::{
     Ask, GivenPassphrase, PassphraseSource, PassphraseSources, TRIES, Terminal, other_forms,
 };
 use super::target::Target;
-use super::{args::Global, config::Config};
 use crate::os::make_private;
 use crate::vault::{
     self, Bucket, Conditional, InitSecrets, OpenedBySecret, Passphrase, RecoveryKey, Unlocked,
@@ -56,6 +57,7 @@ impl Unlocker<'_> {
         bucket: &Bucket,
         single_machine: bool,
         recovery: Option<&RecoveryOutput>,
+        name: Option<&str>,
     ) -> CliResult {
         let place = self.target.describe();
         let given = self.with_sources(true, |sources| sources.for_new(&place))?;
@@ -78,7 +80,7 @@ impl Unlocker<'_> {
         if !matches!(made.conditional, Conditional::NotDisproved) {
             say!("{}", messages::UNSAFE_STORE);
         }
-        let known = self.target.remembered(id);
+        let known = KnownVault { name: name.map(ToOwned::to_owned), ..self.target.remembered(id) };
         Config::update(&self.paths.config, |config| config.remember(known, None))
     }
 
@@ -152,7 +154,7 @@ impl Unlocker<'_> {
     fn the_known_one(&self, unlocked: &Unlocked) -> CliResult {
         let id = unlocked.vault.to_string();
         match &self.target.known {
-            Some(known) if known.id != id => {
+            Some(known) if known.id != id && !known.id.is_empty() => {
                 let text = format!(
                     "{} holds another vault ({id}) than the one that is remembered there ({}); nothing was \
                      changed; if that is intended, remove the old one from {}",

@@ -17,6 +17,7 @@ use super::dispatch::Dispatch;
 use super::operation::Operation;
 use super::reply::{Fails, refuse};
 use super::rooms::{NAME, Room, Rooms, attr_in, room_of};
+use super::shown::ShownAs;
 use crate::types::InodeNo;
 use crate::vfs::{
     Attributes, Error, Known, NAME_MAX, OpenFlags as Open, Result, Seek, Vfs, WriteAt,
@@ -39,6 +40,7 @@ pub(super) struct VaultFs {
     pub(super) rooms: Option<Arc<Rooms>>,
     pub(super) dispatch: Dispatch,
     pub(super) is_reader: bool,
+    pub(super) shown: ShownAs,
     /// Says that the session is over.
     pub(super) ended: watch::Sender<bool>,
 }
@@ -49,9 +51,10 @@ impl VaultFs {
         rooms: Option<Arc<Rooms>>,
         dispatch: Dispatch,
         ended: watch::Sender<bool>,
+        shown: ShownAs,
     ) -> Self {
         let is_reader = vfs.options().read_only;
-        Self { vfs, rooms, dispatch, is_reader, ended }
+        Self { vfs, rooms, dispatch, is_reader, shown, ended }
     }
 
     /// Where a request belongs, by the number of its inode.
@@ -92,9 +95,9 @@ impl VaultFs {
         F: Future<Output = Result<Known>> + Send + 'static,
     {
         let Some((vfs, room, reply)) = self.inside(&op, reply) else { return };
-        let (work, ttl) = (work(vfs), self.ttl());
+        let (work, ttl, shown) = (work(vfs), self.ttl(), self.shown);
         self.dispatch.answer(op, reply, work, move |reply, seen| {
-            reply.entry(&ttl, &attr_in(room, &seen.told()), GENERATION);
+            reply.entry(&ttl, &shown.of(attr_in(room, &seen.told())), GENERATION);
         });
     }
 
@@ -123,9 +126,9 @@ impl VaultFs {
             return self.list_attributes(op, reply);
         }
         let Some((vfs, room, reply)) = self.inside(&op, reply) else { return };
-        let (work, ttl) = (work(vfs), self.ttl());
+        let (work, ttl, shown) = (work(vfs), self.ttl(), self.shown);
         self.dispatch.answer(op, reply, work, move |reply, seen| {
-            reply.attr(&ttl, &attr_in(room, &seen));
+            reply.attr(&ttl, &shown.of(attr_in(room, &seen)));
         });
     }
 
@@ -176,14 +179,15 @@ impl VaultFs {
             });
         }
         let Some((vfs, room, reply)) = self.inside(&op, reply) else { return };
-        let (ttl, parent) = (self.ttl(), ino(parent));
+        let (ttl, shown, parent) = (self.ttl(), self.shown, ino(parent));
         let leads_back = room == 0 && rooms.is_some() && parent == InodeNo::ROOT && name == NAME;
         let work = async move {
             match vfs.lookup(parent, &name).await {
-                Ok(seen) => Ok((attr_in(room, &seen.told()), ttl)),
+                Ok(seen) => Ok((shown.of(attr_in(room, &seen.told())), ttl)),
                 // Something of the vault's own goes first.
                 Err(Error::NotFound) if leads_back => {
-                    Ok((Rooms::list_attr(&vfs.attributes(parent).await?), TTL_READER))
+                    let root = vfs.attributes(parent).await?;
+                    Ok((shown.of(Rooms::list_attr(&root)), TTL_READER))
                 }
                 Err(Error::NotFound) => Ok((nothing(), ttl)),
                 Err(error) => Err(error),
@@ -197,9 +201,10 @@ impl VaultFs {
     /// What the directory of the snapshots shows of itself.
     fn list_attributes(&self, op: Operation, reply: ReplyAttr) {
         let vfs = self.vfs.clone();
+        let shown = self.shown;
         let work = async move { vfs.attributes(InodeNo::ROOT).await };
-        self.dispatch.answer(op, reply, work, |reply, root| {
-            reply.attr(&TTL_READER, &Rooms::list_attr(&root));
+        self.dispatch.answer(op, reply, work, move |reply, root| {
+            reply.attr(&TTL_READER, &shown.of(Rooms::list_attr(&root)));
         });
     }
 

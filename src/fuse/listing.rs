@@ -71,10 +71,11 @@ impl VaultFs {
                 let root = vfs.attributes(InodeNo::ROOT).await?;
                 Ok((rooms.entries(offset).await?, root))
             };
-            return self.dispatch.answer(op, reply, work, |mut reply, (list, root)| {
+            let shown = self.shown;
+            return self.dispatch.answer(op, reply, work, move |mut reply, (list, root)| {
                 for (cookie, number, name) in list {
                     let (id, name) = (INodeNo(number), OsStr::from_bytes(&name));
-                    let attr = Rooms::entry_attr(&root, number);
+                    let attr = shown.of(Rooms::entry_attr(&root, number));
                     if reply.add(id, cookie, name, &Duration::ZERO, &attr, GENERATION) {
                         break;
                     }
@@ -83,7 +84,7 @@ impl VaultFs {
             });
         }
         let Some((vfs, room, reply)) = self.inside(&op, reply) else { return };
-        let ttl = self.ttl();
+        let (ttl, shown) = (self.ttl(), self.shown);
         let work = async move {
             if offset == 0 && moves_atime(fh) {
                 vfs.note_listing(ino(node)).await?;
@@ -95,7 +96,8 @@ impl VaultFs {
                 let name = OsStr::from_bytes(&entry.name);
                 let Some(seen) = entry.attributes else { continue };
                 let id = INodeNo(tagged(room, entry.ino));
-                if reply.add(id, entry.cookie, name, &ttl, &attr_in(room, &seen), GENERATION) {
+                let attr = shown.of(attr_in(room, &seen));
+                if reply.add(id, entry.cookie, name, &ttl, &attr, GENERATION) {
                     break; // this one, and what is after it, the kernel is not told
                 }
                 seen.told();

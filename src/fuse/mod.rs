@@ -13,9 +13,11 @@ mod ops;
 mod reply;
 mod rooms;
 mod session;
+mod shown;
 #[cfg(test)]
 mod tests;
 
 pub use error::{Error, Result};
 pub use rooms::{SnapshotError, SnapshotRoom, Snapshots};
-pub use session::{MountOptions, Mounted, mount};
+pub use session::{MountFlags, MountOptions, Mounted, mount};
+pub use shown::ShownAs;

@@ -47,7 +47,7 @@ pub fn prepare(path: &Path) -> Result<Prepared> {
 }
 
 /// Unmounts what is mounted at `path`. The caller has made sure that it is the right one.
-pub(super) fn unmount(path: &Path) -> Result<()> {
+pub fn unmount(path: &Path) -> Result<()> {
     run(path, false, &["-u"])
 }
 

@@ -201,10 +201,11 @@ impl Filesystem for VaultFs {
         }
         let (name, caller) = (name.as_bytes().to_vec(), caller(request, umask));
         let flags = Open::from_bits(flags);
-        let (ttl, how) = (self.ttl(), self.open_flags(flags));
+        let (ttl, how, shown) = (self.ttl(), self.open_flags(flags), self.shown);
         let work = async move { vfs.create(&caller, ino(parent), &name, mode, flags).await };
         self.dispatch.answer(op, reply, work, move |reply, (seen, id)| {
-            reply.created(&ttl, &file_attr(&seen.told()), GENERATION, FileHandle(id.0), how);
+            let attr = shown.of(file_attr(&seen.told()));
+            reply.created(&ttl, &attr, GENERATION, FileHandle(id.0), how);
         });
     }
 

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use super::dispatch::Dispatch;
 use super::filesystem::VaultFs;
 use super::rooms::{Rooms, Snapshots};
+use super::shown::ShownAs;
 use super::{Error, Result, helper, mountpoint, notify};
 use crate::os;
 use crate::vfs::Vfs;
@@ -34,6 +35,20 @@ pub struct MountOptions {
     pub allow_other: bool,
     /// What `.snapshots` in the root leads to, if anything.
     pub snapshots: Option<Arc<dyn Snapshots>>,
+    /// What the kernel is to do without.
+    pub flags: MountFlags,
+    /// How files look.
+    pub shown: ShownAs,
+}
+
+/// Flags of mount(2) that others than the kernel's own are asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MountFlags {
+    pub no_dev: bool,
+    pub no_suid: bool,
+    pub no_exec: bool,
+    pub no_atime: bool,
+    pub sync: bool,
 }
 
 /// A mounted vault. Dropping it does not unmount: [`Mounted::unmount`] does.
@@ -60,7 +75,7 @@ pub fn mount(vfs: Vfs, path: &Path, options: &MountOptions, runtime: Handle) -> 
     let config = config(options, vfs.options().read_only);
     let (vfs, changes) = (vfs.for_kernel(), vfs.invalidations());
     let rooms = options.snapshots.clone().map(|source| Arc::new(Rooms::new(source)));
-    let filesystem = VaultFs::new(vfs, rooms, Dispatch::new(runtime), ended_sender);
+    let filesystem = VaultFs::new(vfs, rooms, Dispatch::new(runtime), ended_sender, options.shown);
     let at = path.clone();
     let session = helper::bounded(helper::LIMIT, move || Session::new(filesystem, &at, &config));
     let session = session.map_err(|error| {
@@ -93,6 +108,18 @@ fn config(options: &MountOptions, read_only: bool) -> Config {
     ];
     if read_only {
         config.mount_options.push(MountOption::RO);
+    }
+    let flags = options.flags;
+    for (is_wanted, flag) in [
+        (flags.no_dev, MountOption::NoDev),
+        (flags.no_suid, MountOption::NoSuid),
+        (flags.no_exec, MountOption::NoExec),
+        (flags.no_atime, MountOption::NoAtime),
+        (flags.sync, MountOption::Sync),
+    ] {
+        if is_wanted {
+            config.mount_options.push(flag);
+        }
     }
     config.acl = if options.allow_other { SessionACL::All } else { SessionACL::Owner };
     let cores = std::thread::available_parallelism().map_or(2, usize::from);

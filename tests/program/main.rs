@@ -30,4 +30,5 @@ mod serve;
 mod store;
 mod strange;
 mod support;
+mod system;
 mod tree;

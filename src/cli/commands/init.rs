@@ -20,7 +20,7 @@ pub(crate) async fn init(global: &Global, paths: &UserPaths, args: &InitArgs) ->
     if unlocker.is_made(&bucket).await? {
         return Err(messages::of_vault(&vault::Error::Exists, &target.describe()));
     }
-    unlocker.make(&bucket, args.single_machine, recovery.as_ref()).await?;
+    unlocker.make(&bucket, args.single_machine, recovery.as_ref(), args.name.as_deref()).await?;
     say!("Mount it with: {} mount DIRECTORY", super::ask::program());
     Ok(())
 }

@@ -2,10 +2,12 @@
 
 mod ask;
 mod check;
+mod completions;
 mod credentials;
 mod history;
 mod init;
 mod key;
+mod man;
 mod mount;
 mod old_states;
 mod restore;
@@ -16,10 +18,12 @@ mod token;
 mod umount;
 
 pub(super) use check::check;
+pub(super) use completions::completions;
 pub(super) use credentials::credentials;
 pub(super) use history::history;
 pub(super) use init::init;
 pub(super) use key::key;
+pub(super) use man::man;
 pub(super) use mount::mount;
 pub(super) use old_states::{gc, retention, snapshot};
 pub(super) use restore::restore;

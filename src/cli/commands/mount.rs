@@ -11,11 +11,12 @@ use crate::cli::daemon::spec::{Credentials, Hidden, Spec};
 use crate::cli::daemon_report::DaemonReport;
 use crate::cli::exit::{CliResult, Exit, Failure};
 use crate::cli::mount_dir;
+use crate::cli::mount_look::MountLook;
 use crate::cli::past_dir;
 use crate::cli::paths::{UserPaths, absolute};
 use crate::cli::recovery_output::RecoveryOutput;
 use crate::cli::registry::RunningDaemon;
-use crate::cli::target::Target;
+use crate::cli::target::{Target, is_name};
 use crate::cli::unlock::Unlocker;
 use crate::vault::{Bucket, S3Credentials, Unlocked};
 
@@ -24,10 +25,16 @@ const PAST_CACHE: u64 = 1 << 30;
 
 /// Mounts a vault; returns when the mount is usable, or with `--foreground` when it is over.
 pub(crate) async fn mount(global: &Global, paths: &UserPaths, args: &MountArgs) -> CliResult {
+    let look = MountLook::of(&args.look, args.allow_other);
+    let read_only = args.opening.read_only || look.read_only;
+    if look.read_only && (args.opening.take_over || args.protect) {
+        let text = "-o ro cannot be used with --take-over or --protect; nothing was changed; leave one of them out";
+        return Err(Failure::new(Exit::Usage, text));
+    }
     let config = Config::read(&paths.config)?;
-    let named = args.mountpoint.as_deref().map(absolute).transpose()?;
-    let target =
-        Target::choose(global, paths, &config, args.bucket.bucket.as_deref(), named.as_deref())?;
+    let (bucket, mountpoint) = said(args, &config);
+    let named = mountpoint.map(absolute).transpose()?;
+    let target = Target::choose(global, paths, &config, bucket, named.as_deref())?;
     let path = match named {
         Some(path) => path,
         None => remembered_mountpoint(&target)?,
@@ -35,12 +42,12 @@ pub(crate) async fn mount(global: &Global, paths: &UserPaths, args: &MountArgs) 
     not_in_use_yet(paths, |running| running.mountpoint.as_ref() == Some(&path))?;
     mount_dir::look(&path)?;
     if let Some(running) = served_only(paths, &target).filter(|_| args.at.is_none()) {
-        return join(paths, args, &target, &path, &running);
+        return join(paths, args, look, &target, &path, &running);
     }
 
     let unlocker = Unlocker { global, paths, target: &target };
     let bucket = match args.at {
-        None => open_or_make(&unlocker, &args.opening).await?,
+        None => open_or_make(&unlocker, read_only, args.opening.single_machine).await?,
         Some(_) => target.open().await?,
     };
     let unlocked = unlocker.unlock(&bucket).await?;
@@ -57,10 +64,10 @@ pub(crate) async fn mount(global: &Global, paths: &UserPaths, args: &MountArgs) 
 
     let spec = Spec {
         mountpoint: Some(path.clone()),
-        allow_other: args.allow_other,
+        look,
         snapshots_dir: !args.no_snapshots_dir,
         at: args.at.clone(),
-        read_only: args.opening.read_only || args.at.is_some(),
+        read_only: read_only || args.at.is_some(),
         cache_size: cache_size(args),
         dir,
         ..spec(global, paths, &args.opening, &target, &unlocked)
@@ -72,15 +79,34 @@ pub(crate) async fn mount(global: &Global, paths: &UserPaths, args: &MountArgs) 
     }
     let mut daemon = started?;
     let report = daemon.ready().await?;
-    if args.at.is_none() {
+    if args.at.is_none() && !args.unremembered {
         remember(paths, &target, &id, &path);
     }
-    announce(&report, args.opening.foreground);
+    match args.unremembered && global.verbose == 0 {
+        true => report.warnings.iter().for_each(|warning| complain!("s3vault: note: {warning}")),
+        false => announce(&report, args.opening.foreground),
+    }
     if args.opening.foreground {
         return daemon.stay(&path.display().to_string()).await;
     }
     daemon.release();
     Ok(())
+}
+
+/// The bucket and the place that were named. `mount NAME` is the vault of that name, where it was mounted before.
+fn said<'a>(args: &'a MountArgs, config: &Config) -> (Option<&'a str>, Option<&'a Path>) {
+    let (bucket, mountpoint) = (args.bucket.bucket.as_deref(), args.mountpoint.as_deref());
+    let name = mountpoint.and_then(Path::to_str).filter(|text| is_name(text));
+    match name {
+        Some(name)
+            if bucket.is_none()
+                && config.named(name).is_ok()
+                && Path::new(name).symlink_metadata().is_err() =>
+        {
+            (Some(name), None)
+        }
+        _ => (bucket, mountpoint),
+    }
 }
 
 /// What looks back is there for a while, beside the one that is used.
@@ -104,11 +130,12 @@ fn served_only(paths: &UserPaths, target: &Target) -> Option<RunningDaemon> {
 fn join(
     paths: &UserPaths,
     args: &MountArgs,
+    look: MountLook,
     target: &Target,
     path: &Path,
     running: &RunningDaemon,
 ) -> CliResult {
-    if args.opening.foreground || args.opening.read_only != running.read_only {
+    if args.opening.foreground || (args.opening.read_only || look.read_only) != running.read_only {
         let option = if args.opening.foreground { "--foreground" } else { "--read-only" };
         let text = format!(
             "{} is open already: process {} serves it and would run the mount, too, so {option} cannot \
@@ -121,9 +148,11 @@ fn join(
         return Err(Failure::new(Exit::MountedAlready, text));
     }
     make_ready(path, args.protect)?;
-    let request =
-        ControlRequest::Mount { mountpoint: path.to_path_buf(), allow_other: args.allow_other };
+    let request = ControlRequest::Mount { mountpoint: path.to_path_buf(), look };
     change(running, &request)?;
+    if args.unremembered {
+        return Ok(());
+    }
     remember(paths, target, &running.vault, path);
     announce(&report_of(running), false);
     say!(
@@ -178,16 +207,20 @@ pub(super) fn not_in_use_yet(
 }
 
 /// The bucket. The store that needs no account gets its vault at the first mount or service.
-pub(super) async fn open_or_make(unlocker: &Unlocker<'_>, args: &OpeningArgs) -> CliResult<Bucket> {
+pub(super) async fn open_or_make(
+    unlocker: &Unlocker<'_>,
+    read_only: bool,
+    single_machine: bool,
+) -> CliResult<Bucket> {
     let target = unlocker.target;
     let first = target.embedded && target.known.is_none();
-    if first && !args.read_only {
+    if first && !read_only {
         unlocker.make_directory()?;
     }
     let bucket = target.open().await?;
-    if first && !args.read_only && !unlocker.is_made(&bucket).await? {
+    if first && !read_only && !unlocker.is_made(&bucket).await? {
         let recovery = RecoveryOutput::beside(&unlocker.paths.key_file());
-        unlocker.make(&bucket, args.single_machine, Some(&recovery)).await?;
+        unlocker.make(&bucket, single_machine, Some(&recovery), None).await?;
     }
     Ok(bucket)
 }
@@ -220,7 +253,7 @@ pub(super) fn spec(
         accept_rollback: args.accept_rollback,
         accept_damage: args.accept_damage,
         single_machine: args.single_machine,
-        allow_other: false,
+        look: MountLook::default(),
         snapshots_dir: true,
         fsync_bucket: args.fsync == Fsync::Bucket,
         memory: args.memory.as_u64(),

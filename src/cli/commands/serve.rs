@@ -42,7 +42,8 @@ async fn start(global: &Global, paths: &UserPaths, args: &ServeArgs, target: &Ta
     drop(dry.map_err(|error| messages::of_service(&error))?);
 
     let unlocker = Unlocker { global, paths, target };
-    let bucket = open_or_make(&unlocker, &args.opening).await?;
+    let bucket =
+        open_or_make(&unlocker, args.opening.read_only, args.opening.single_machine).await?;
     let unlocked = unlocker.unlock(&bucket).await?;
     let id = unlocked.vault.to_string();
     let dir = paths.state.join(&id);

@@ -9,6 +9,7 @@ use crate::cli::control::{Client, ControlReply, ControlRequest};
 use crate::cli::daemon_report::{DaemonReport, State, describe_progress};
 use crate::cli::exit::{CliResult, Exit, Failure};
 use crate::cli::last;
+use crate::cli::messages;
 use crate::cli::mount_dir;
 use crate::cli::paths::{UserPaths, absolute};
 use crate::cli::registry::RunningDaemon;
@@ -18,7 +19,14 @@ use crate::os::{self, ProcessHandle};
 pub(crate) fn umount(paths: &UserPaths, args: &UmountArgs) -> CliResult {
     let path = absolute(&args.mountpoint)?;
     let shown = path.display();
+    if args.lazy && mount_dir::ours_at(&path).is_some() {
+        return mount_dir::detach(&path).map_err(|error| messages::of_fuse(&error));
+    }
     let Some(running) = RunningDaemon::at(&paths.running(), &path) else {
+        if args.any && mount_dir::ours_at(&path).is_some() && !os::is_dead_mount(&path) {
+            // Another user's: its daemon sees the end of the mount, and goes on sending.
+            return mount_dir::unmount(&path).map_err(|error| messages::of_fuse(&error));
+        }
         return without_daemon(paths, &path);
     };
     if args.force {

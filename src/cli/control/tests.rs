@@ -32,8 +32,8 @@ impl ControlHandler for FakeDaemon {
         self.heard.lock().push("umount");
         Err(Failure::new(Exit::Busy, "open files"))
     }
-    async fn mount(&self, mountpoint: &Path, allow_other: bool) -> CliResult {
-        assert!(mountpoint == Path::new("/n") && allow_other);
+    async fn mount(&self, mountpoint: &Path, look: &MountLook) -> CliResult {
+        assert!(mountpoint == Path::new("/n") && look.allow_other);
         self.heard.lock().push("mount");
         Ok(())
     }
@@ -137,7 +137,10 @@ fn requests_are_answered_with_progress_and_an_end() {
         matches!(&heard[..], [ControlReply::Failed(failure)] if failure.exit == Exit::Busy),
         "{heard:?}"
     );
-    let mount = ControlRequest::Mount { mountpoint: "/n".into(), allow_other: true };
+    let mount = ControlRequest::Mount {
+        mountpoint: "/n".into(),
+        look: MountLook { allow_other: true, ..MountLook::default() },
+    };
     for request in [mount, ControlRequest::Serve(service()), ControlRequest::Unserve] {
         assert_eq!(replies(&dir, request), [ControlReply::Done]);
     }

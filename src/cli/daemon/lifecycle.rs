@@ -28,6 +28,7 @@ use crate::cli::control::{ControlHandler, ControlReply, PathRestore};
 use crate::cli::daemon_report::{DaemonReport, State};
 use crate::cli::exit::{CliResult, Exit, Failure};
 use crate::cli::keys::KeysAsked;
+use crate::cli::mount_look::MountLook;
 use crate::cli::old_states::OldStates;
 use crate::gateway::ServeOptions;
 use crate::types::Progress;
@@ -57,7 +58,7 @@ pub(crate) trait HostedVault: Send + Sync + 'static {
     /// Whether there is, or was, a mount.
     fn has_mount(&self) -> bool;
     /// Mounts; there is no mount yet.
-    async fn mount(&self, mountpoint: &Path, allow_other: bool) -> CliResult;
+    async fn mount(&self, mountpoint: &Path, look: &MountLook) -> CliResult;
     /// Serves by HTTP.
     async fn serve(&self, options: ServeOptions) -> CliResult;
     /// Stops serving, within a deadline of its own; whether it did serve.
@@ -352,9 +353,9 @@ impl ControlHandler for Lifecycle {
         }
     }
 
-    async fn mount(&self, mountpoint: &Path, allow_other: bool) -> CliResult {
+    async fn mount(&self, mountpoint: &Path, look: &MountLook) -> CliResult {
         self.is_usable()?;
-        self.vault.mount(mountpoint, allow_other).await?;
+        self.vault.mount(mountpoint, look).await?;
         self.is_usable()
     }
 

@@ -10,6 +10,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use crate::cli::daemon_report::DaemonReport;
 use crate::cli::exit::Failure;
+use crate::cli::mount_look::MountLook;
 use crate::gateway::ServeOptions;
 use crate::types::{Progress, StateAt, path_text};
 use crate::vault::{MasterKey, S3Credentials};
@@ -49,7 +50,8 @@ pub(crate) struct Spec {
     pub accept_rollback: bool,
     pub accept_damage: bool,
     pub single_machine: bool,
-    pub allow_other: bool,
+    /// What `-o` says of the mount, `--allow-other` with it.
+    pub look: MountLook,
     /// Whether the root has `.snapshots`.
     pub snapshots_dir: bool,
     /// Whether `fsync` waits for the bucket.
@@ -254,7 +256,7 @@ mod tests {
             accept_rollback: false,
             accept_damage: false,
             single_machine: false,
-            allow_other: false,
+            look: MountLook::default(),
             snapshots_dir: true,
             fsync_bucket: false,
             memory: 1,

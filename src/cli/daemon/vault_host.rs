@@ -19,6 +19,7 @@ use crate::cli::daemon_report::{BudgetUsage, DaemonReport, NewestCommit, PastRep
 use crate::cli::exit::{CliResult, Exit, Failure};
 use crate::cli::keys::{self, KeysAsked};
 use crate::cli::messages;
+use crate::cli::mount_look::MountLook;
 use crate::cli::old_states::{self, OldStates};
 use crate::cli::registry::RunningDaemon;
 use crate::cli::target::Target;
@@ -88,7 +89,7 @@ impl VaultHost {
         let mut hosted = Self::new(spec, target, vault);
         hosted.fixed.warnings.extend(short_files);
         if let Some(path) = &spec.mountpoint
-            && let Err(failure) = hosted.mount_at(path, spec.allow_other)
+            && let Err(failure) = hosted.mount_at(path, &spec.look)
         {
             // Released, so that nobody finds this machine's claim in the way.
             if let Err(error) = hosted.vault.close(CLOSE).await {
@@ -146,10 +147,15 @@ impl VaultHost {
         self.running.clone().ok_or_else(|| std::io::Error::other("/proc shows no start time"))
     }
 
-    fn mount_at(&self, path: &Path, allow_other: bool) -> CliResult {
+    fn mount_at(&self, path: &Path, look: &MountLook) -> CliResult {
         let snapshots = self.shows_snapshots.then(|| past_host::snapshots(&self.vault));
-        let name = self.target.url.to_string();
-        let options = MountOptions { name, allow_other, snapshots };
+        let options = MountOptions {
+            name: look.fsname.clone().unwrap_or_else(|| self.target.url.to_string()),
+            allow_other: look.allow_other,
+            snapshots,
+            flags: look.flags(),
+            shown: look.shown(),
+        };
         let session = fuse::mount(self.vault.vfs(), path, &options, Handle::current())
             .map_err(|error| messages::of_fuse(&error))?;
         self.mount.send_replace(MountState::Mounted(Arc::new(session)));
@@ -286,7 +292,7 @@ impl HostedVault for VaultHost {
         matches!(*self.mount.borrow(), MountState::Mounted(_))
     }
 
-    async fn mount(&self, mountpoint: &Path, allow_other: bool) -> CliResult {
+    async fn mount(&self, mountpoint: &Path, look: &MountLook) -> CliResult {
         let _turn = self.changing.lock().await;
         if let Some(session) = self.session() {
             let text = format!("the vault is mounted already, at {}", session.path().display());
@@ -295,7 +301,7 @@ impl HostedVault for VaultHost {
         let mut running = self.running().map_err(|error| Failure::io("this process", &error))?;
         running.mountpoint = Some(mountpoint.to_owned());
         // Mounting waits for the kernel, which asks us: not on a thread that answers.
-        tokio::task::block_in_place(|| self.mount_at(mountpoint, allow_other))?;
+        tokio::task::block_in_place(|| self.mount_at(mountpoint, look))?;
         // Without the note nobody could unmount it by its name; the mount is there all the same.
         if let Err(error) = running.renote(&self.notes) {
             tracing::error!(%error, "the mount is not noted");

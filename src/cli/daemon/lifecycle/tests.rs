@@ -65,7 +65,7 @@ impl HostedVault for FakeVault {
     fn has_mount(&self) -> bool {
         !self.serves_only.load(SeqCst)
     }
-    async fn mount(&self, _: &Path, _: bool) -> CliResult {
+    async fn mount(&self, _: &Path, _: &MountLook) -> CliResult {
         self.serves_only.store(false, SeqCst);
         Ok(())
     }
@@ -203,7 +203,8 @@ async fn a_service_beside_a_mount_stops_alone_and_ends_with_it() {
     assert_eq!(*scene.vault.calls.lock(), ["serve", "unserve", "serve", "unmount", "unserve"]);
     // Too late.
     assert_eq!(scene.lifecycle.serve(service()).await.unwrap_err().exit, Exit::MountedAlready);
-    let late = ControlHandler::mount(&*scene.lifecycle, Path::new("/m"), false).await;
+    let late =
+        ControlHandler::mount(&*scene.lifecycle, Path::new("/m"), &MountLook::default()).await;
     assert_eq!(late.unwrap_err().exit, Exit::MountedAlready);
 }
 
@@ -219,7 +220,10 @@ async fn a_service_without_a_mount_ends_when_it_is_stopped_unless_it_was_mounted
 
     let joined = scene(|vault| vault.serves_only.store(true, SeqCst));
     assert_eq!(joined.lifecycle.serve(service()).await, Ok(()));
-    assert_eq!(ControlHandler::mount(&*joined.lifecycle, Path::new("/m"), false).await, Ok(()));
+    assert_eq!(
+        ControlHandler::mount(&*joined.lifecycle, Path::new("/m"), &MountLook::default()).await,
+        Ok(())
+    );
     assert_eq!(joined.lifecycle.unserve(&sender).await, Ok(()));
     assert_eq!(joined.lifecycle.report().state, State::Mounted);
     assert!(!joined.vault.closed.load(SeqCst));

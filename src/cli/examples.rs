@@ -1,0 +1,164 @@
+//! What `--help` and the manual pages show below the options: a few lines that can be typed as they are. A test parses
+//! each of them.
+
+pub(super) const INIT: &str = "Examples:
+  s3vault init
+  s3vault init --bucket s3://my-bucket/vault
+  s3vault init --bucket s3://my-bucket --endpoint-url https://s3.example.org";
+
+pub(super) const MOUNT: &str = "Examples:
+  s3vault mount ~/vault
+  s3vault mount ~/vault --bucket s3://my-bucket --passphrase-file ~/vault.key
+  s3vault mount ~/vault -o fsname=backup,ro
+  s3vault mount ~/then --at '3h ago'";
+
+pub(super) const UMOUNT: &str = "Examples:
+  s3vault umount ~/vault
+  s3vault umount ~/vault --timeout 5m";
+
+pub(super) const SERVE: &str = "Examples:
+  s3vault serve --open
+  s3vault serve --listen 0.0.0.0:8443 --tls-cert cert.pem --tls-key key.pem
+  s3vault serve --stop";
+
+pub(super) const TOKEN: &str = "Examples:
+  s3vault serve token add laptop --write
+  s3vault serve token list";
+
+pub(super) const TOKEN_ADD: &str = "Examples:
+  s3vault serve token add laptop --write
+  s3vault serve token add guest --read-only --only photos/2026 --expires 30d";
+
+pub(super) const TOKEN_LIST: &str = "Example:
+  s3vault serve token list";
+
+pub(super) const TOKEN_REMOVE: &str = "Example:
+  s3vault serve token remove laptop";
+
+pub(super) const SYNC: &str = "Examples:
+  s3vault sync
+  s3vault sync ~/vault/report.odt";
+
+pub(super) const STATUS: &str = "Examples:
+  s3vault status
+  s3vault status ~/vault --json";
+
+pub(super) const HISTORY: &str = "Example:
+  s3vault history ~/vault/report.odt";
+
+pub(super) const RESTORE: &str = "Examples:
+  s3vault restore ~/vault/report.odt
+  s3vault restore ~/vault/project --at '2d ago' --to ~/vault/project-before";
+
+pub(super) const CHECK: &str = "Examples:
+  s3vault check
+  s3vault check --bucket s3://my-bucket/vault --read-data";
+
+pub(super) const GC: &str = "Examples:
+  s3vault gc --dry-run
+  s3vault gc ~/vault";
+
+pub(super) const RETENTION: &str = "Examples:
+  s3vault retention
+  s3vault retention 30d ~/vault";
+
+pub(super) const SNAPSHOT: &str = "Examples:
+  s3vault snapshot create before-upgrade --keep 30d
+  s3vault snapshot list";
+
+pub(super) const SNAPSHOT_CREATE: &str = "Example:
+  s3vault snapshot create before-upgrade ~/vault --keep 30d";
+
+pub(super) const SNAPSHOT_LIST: &str = "Example:
+  s3vault snapshot list ~/vault";
+
+pub(super) const SNAPSHOT_DELETE: &str = "Example:
+  s3vault snapshot delete before-upgrade";
+
+pub(super) const KEY: &str = "Examples:
+  s3vault key list
+  s3vault key add --label backup --new-key-file /root/vault.key";
+
+pub(super) const KEY_LIST: &str = "Example:
+  s3vault key list ~/vault";
+
+pub(super) const KEY_ADD: &str = "Example:
+  s3vault key add ~/vault --label backup --new-key-file /root/vault.key";
+
+pub(super) const KEY_PASSPHRASE: &str = "Example:
+  s3vault key passphrase ~/vault";
+
+pub(super) const KEY_RECOVERY: &str = "Example:
+  s3vault key recovery ~/vault --recovery-file /root/recovery";
+
+pub(super) const KEY_REMOVE: &str = "Example:
+  s3vault key remove 3f8a2c1e";
+
+pub(super) const CREDENTIALS: &str = "Example:
+  AWS_PROFILE=backup s3vault credentials ~/vault";
+
+pub(super) const COMPLETIONS: &str = "Examples:
+  s3vault completions bash > ~/.local/share/bash-completion/completions/s3vault
+  s3vault completions zsh > ~/.zfunc/_s3vault
+  s3vault completions fish > ~/.config/fish/completions/s3vault.fish";
+
+pub(super) const MAN: &str = "Examples:
+  s3vault man mount | man -l -
+  s3vault man > /usr/local/share/man/man1/s3vault.1";
+
+#[cfg(test)]
+mod tests {
+    use clap::{Command, CommandFactory, Parser};
+
+    use crate::cli::args::Arguments;
+
+    /// The words of a line up to a pipe or a redirection, without variables before it; quotes hold a word together.
+    fn words(line: &str) -> Vec<String> {
+        let (mut words, mut quoted) = (vec![String::new()], false);
+        for c in line.trim().chars() {
+            match c {
+                '\'' => quoted = !quoted,
+                ' ' if !quoted => words.push(String::new()),
+                '|' | '>' | '#' if !quoted => break,
+                c => words[..].last_mut().unwrap().push(c),
+            }
+        }
+        words.into_iter().filter(|word| !word.is_empty()).skip_while(|w| w.contains('=')).collect()
+    }
+
+    fn look(command: &Command) -> usize {
+        let mut seen = 0;
+        for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
+            let help = sub.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.starts_with("Example"), "{} has no example", sub.get_name());
+            for line in help.lines().skip(1) {
+                assert!(line.len() <= 80, "{line}");
+                if !words(line)[0].ends_with("s3vault") {
+                    continue; // what is done with it
+                }
+                let said = Arguments::try_parse_from(words(line));
+                assert!(said.is_ok(), "{line}: {}", said.unwrap_err());
+                seen += 1;
+            }
+            seen += look(sub);
+        }
+        seen
+    }
+
+    #[test]
+    fn every_command_has_examples_that_parse() {
+        assert!(look(&Arguments::command()) > 30);
+    }
+
+    #[test]
+    fn every_option_of_all_commands_stands_in_their_group() {
+        let mut command = Arguments::command();
+        command.build();
+        for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
+            for option in sub.get_arguments().filter(|option| option.is_global_set()) {
+                let heading = option.get_help_heading().unwrap_or_default();
+                assert!(heading == "Global options" || option.get_id() == "bucket", "{option:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! The word that somebody may have meant.
+
+/// `; is NAME meant?`, when one of the known words is near to what was written; else nothing.
+pub(super) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    let limit = (word.chars().count() / 3).max(1);
+    let by_distance = known.into_iter().map(|name| (distance(word, name), name));
+    match by_distance.min() {
+        Some((distance, name)) if distance <= limit => format!("; is {name} meant?"),
+        _ => String::new(),
+    }
+}
+
+/// How many letters must be put in, taken out, exchanged with their neighbour, or replaced.
+fn distance(a: &str, b: &str) -> usize {
+    // Words of people; what is longer is no typing error.
+    let letters = |text: &str| text.chars().take(64).map(plain).collect::<Vec<_>>();
+    let (a, b) = (letters(a), letters(b));
+    let mut rows = vec![(0..=b.len()).collect::<Vec<_>>()];
+    for (i, x) in a.iter().enumerate() {
+        let mut row = vec![i + 1];
+        for (j, y) in b.iter().enumerate() {
+            let replaced = rows[i][j] + usize::from(x != y);
+            let mut least = replaced.min(rows[i][j + 1] + 1).min(row[j] + 1);
+            if i > 0 && j > 0 && *x == b[j - 1] && a[i - 1] == *y {
+                least = least.min(rows[i - 1][j - 1] + 1);
+            }
+            row.push(least);
+        }
+        rows.push(row);
+    }
+    rows[a.len()][b.len()]
+}
+
+/// Case, and which of the two dashes, is no difference.
+fn plain(letter: char) -> char {
+    if letter == '-' { '_' } else { letter.to_ascii_lowercase() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_is_told_and_what_is_far_is_not() {
+        let known = ["endpoint", "region", "url", "mountpoints"];
+        assert_eq!(nearest("endpiont", known), "; is endpoint meant?");
+        assert_eq!(nearest("Region", known), "; is region meant?");
+        assert_eq!(nearest("mount-points", known), "; is mountpoints meant?");
+        assert_eq!(nearest("ur", known), "; is url meant?");
+        assert_eq!(nearest("colour", known), "");
+        assert_eq!((distance("", "abc"), distance("ab", "ba"), distance("a", "a")), (3, 1, 0));
+    }
+}
