@@ -234,7 +234,7 @@ fn split(options: &[u8]) -> Vec<Vec<u8>> {
             b'"' => quoted = !quoted,
             b',' if !quoted => all.push(Vec::new()),
             byte => {
-                all.iter_mut().last().into_iter().for_each(|word: &mut Vec<u8>| word.push(*byte))
+                all.iter_mut().last().into_iter().for_each(|word: &mut Vec<u8>| word.push(*byte));
             }
         }
     }
@@ -268,23 +268,19 @@ impl Translated {
                 "a vault is not remounted: unmount it, then mount it with the other options; nothing was changed",
             ));
         }
-        let wrong = match text.parse::<LookWord>() {
-            Ok(_) => {
+        let wrong = text.parse::<LookWord>().err();
+        if wrong.is_none() {
+            let is_read_only = |word: &OsString| word == "--read-only";
+            if name == "ro" || name == "rw" {
+                self.words.retain(|word| !is_read_only(word));
+                self.words.extend((name == "ro").then(|| "--read-only".into()));
+            } else {
                 self.has_name |= name == "fsname";
-                let read_only = |word: &OsString| word == "--read-only";
-                match &*name {
-                    "ro" | "rw" => {
-                        self.words.retain(|word| !read_only(word));
-                        self.words.extend((name == "ro").then(|| "--read-only".into()));
-                        return Ok(());
-                    }
-                    _ => {}
-                }
                 self.words.push(joined(b"-o", option));
-                return Ok(());
             }
-            Err(wrong) => wrong,
-        };
+            return Ok(());
+        }
+        let wrong = wrong.unwrap_or_default();
         if FOR_OTHERS.contains(&&*name)
             || FOR_OTHERS_VALUED.iter().any(|head| text.starts_with(head))
         {
