@@ -258,8 +258,10 @@ class Rig:
     def init(self, machine):
         """Makes the vault. From then on the recovery key opens it: a passphrase costs 0.8 s of CPU at each mount."""
         said = machine.must("init", *self.where).out
-        key = [line.split(":", 1)[1].strip() for line in said.splitlines() if line.startswith("Recovery key")]
-        self.passphrase.write_text(key[0] + "\n")
+        # Below the line that names it.
+        lines = iter(said.splitlines())
+        key = next(next(lines).strip() for line in lines if line.startswith("Recovery key"))
+        self.passphrase.write_text(key + "\n")
 
     def check(self, *expected):
         """`check --read-data` by somebody who knows nothing else; its exit code must be one of these, or 0."""

@@ -103,6 +103,9 @@ pub(super) struct Global {
     /// Take the passphrase from the desktop's keyring (secret-tool lookup service s3vault vault URL)
     #[arg(long, global = true, conflicts_with_all = ["passphrase_file", "passphrase_command"])]
     pub passphrase_keyring: bool,
+    /// Open the vault with this copy of its superblock, where that of the bucket is lost (key backup makes one)
+    #[arg(long, global = true, value_name = "FILE")]
+    pub superblock: Option<PathBuf>,
     /// Log more (-vv: also every request of the kernel), and print the causes of an error
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,

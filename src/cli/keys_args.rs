@@ -75,6 +75,16 @@ pub(super) enum KeyCommand {
         #[command(flatten)]
         recovery: RecoveryFileArg,
     },
+    /// Write the superblock to a file: without it no key opens anything, and it lies in the bucket alone
+    ///
+    /// It opens nothing without one of the vault's secrets. Make a new one after each change of the keys.
+    /// Example: s3vault key backup /media/usb/vault.superblock
+    Backup {
+        /// The file; one with an older backup of the same vault is replaced. '-' is standard output
+        file: PathBuf,
+        /// A mount [default: the one that there is, else the vault of --bucket]
+        mountpoint: Option<PathBuf>,
+    },
     /// Remove a slot: its secret opens nothing any more. Asks for one that stays
     #[command(after_help = examples::KEY_REMOVE)]
     Remove {

@@ -18,6 +18,18 @@ pub(super) fn write(text: &str) -> io::Result<()> {
     out.flush()
 }
 
+/// Writes bytes that are asked for, as they are.
+pub(super) fn raw(bytes: &[u8]) -> CliResult {
+    let written = match os::stdout_was_closed() {
+        true => Err(io::Error::from_raw_os_error(libc::EBADF)),
+        false => {
+            let mut out = io::stdout().lock();
+            out.write_all(bytes).and_then(|()| out.flush())
+        }
+    };
+    written.map_err(|error| failure(&error))
+}
+
 /// Prints a report. A reader that has seen enough (`| head`) is no failure; a full disk or a closed output is.
 pub(super) fn show(text: &str) -> CliResult {
     match write(text) {

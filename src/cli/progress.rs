@@ -12,10 +12,14 @@ use crate::types::Progress;
 const LINES: Duration = Duration::from_secs(5);
 const LINES_MAX: Duration = Duration::from_mins(1);
 
+/// What is done sooner shows no bar: it would only flash.
+const APPEARS: Duration = Duration::from_millis(500);
+
 /// Shows how much is still on its way.
 #[derive(Debug)]
 pub(super) struct UploadBar {
     bar: ProgressBar,
+    begun: Instant,
     most: u64,
     /// Where there is no terminal.
     lines: Option<Lines>,
@@ -34,7 +38,8 @@ impl UploadBar {
     pub(super) fn new(name: &str) -> Self {
         if !std::io::stderr().is_terminal() {
             let lines = Lines { name: name.to_owned(), last: Instant::now(), pause: LINES };
-            return Self { bar: ProgressBar::hidden(), most: 0, lines: Some(lines) };
+            let bar = ProgressBar::hidden();
+            return Self { bar, begun: Instant::now(), most: 0, lines: Some(lines) };
         }
         let style = ProgressStyle::with_template(
             "{prefix}: {bar:24} {binary_bytes} of {binary_total_bytes} sent, {binary_bytes_per_sec} {msg}",
@@ -42,13 +47,17 @@ impl UploadBar {
         // The template above is right; were it not, the default style does.
         let bar = ProgressBar::no_length()
             .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        Self { bar: bar.with_prefix(name.to_owned()), most: 0, lines: None }
+        let bar = bar.with_prefix(name.to_owned());
+        Self { bar, begun: Instant::now(), most: 0, lines: None }
     }
 
     /// What is on its way now. More may be written meanwhile: then the whole grows.
     pub(super) fn show(&mut self, progress: &Progress) {
         if let Some(lines) = &mut self.lines {
             lines.show(progress);
+            return;
+        }
+        if self.begun.elapsed() < APPEARS {
             return;
         }
         let sent = self.bar.position();

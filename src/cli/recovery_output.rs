@@ -28,14 +28,14 @@ impl RecoveryOutput {
             Some(path) if path == Path::new("-") => Ok(Self::Shown),
             Some(path) if path.symlink_metadata().is_ok() => Err(Failure::new(
                 Exit::Usage,
-                format!("{} exists already; nothing was made; name a new file", path.display()),
+                format!("{} exists already; nothing was changed; name a new file", path.display()),
             )),
             Some(path) => Ok(Self::File(path.to_path_buf())),
             None if io::stdout().is_terminal() => Ok(Self::Shown),
             None => Err(Failure::new(
                 Exit::Usage,
                 "the recovery key is shown only once, and standard output is no terminal but may be a log that keeps \
-                 it; nothing was made; give --recovery-file FILE, or --recovery-file - to have it there all the same",
+                 it; nothing was changed; give --recovery-file FILE, or --recovery-file - to have it there all the same",
             )),
         }
     }
@@ -71,8 +71,8 @@ impl RecoveryOutput {
             Self::Shown => fill(
                 &mut text,
                 format_args!(
-                    "Recovery key, shown only this once: {recovery}\n  It opens the vault when the passphrase is lost. Write \
-                 it down and keep it apart from this machine."
+                    "Recovery key, shown only this once:\n  {recovery}\n  It opens the vault when the passphrase is lost. Write it \
+                     down and keep it\n  apart from this machine."
                 ),
             ),
             Self::File(path) => {
@@ -80,8 +80,8 @@ impl RecoveryOutput {
                 fill(
                     &mut text,
                     format_args!(
-                        "Recovery key: in {}, which only this user can read.\n  It opens the vault when the passphrase is \
-                     lost. Move it to a place apart from this machine.",
+                        "Recovery key: in {}, which only this user can read.\n  It opens the vault when the passphrase is lost. \
+                     Move it to a place apart\n  from this machine.",
                         path.display()
                     ),
                 )

@@ -124,7 +124,7 @@ impl PassphraseSources<'_> {
             None if first.is_empty() => {
                 return Err(Failure::new(
                     Exit::Usage,
-                    "an empty passphrase protects nothing; nothing was made; give one",
+                    "an empty passphrase protects nothing; nothing was changed; give one",
                 ));
             }
             _ => {}
@@ -132,7 +132,7 @@ impl PassphraseSources<'_> {
         if *self.ask("The same passphrase again: ")? != *first {
             return Err(Failure::new(
                 Exit::Usage,
-                "the two passphrases differ; nothing was made; try again",
+                "the two passphrases differ; nothing was changed; try again",
             ));
         }
         Ok(GivenPassphrase { bytes: first, source: PassphraseSource::Terminal })

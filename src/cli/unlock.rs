@@ -9,7 +9,7 @@ use super::exit::{CliResult, Exit, Failure};
 use super::messages;
 use super::new_secret::warn_of_weak;
 use super::passphrase_command;
-use super::paths::UserPaths;
+use super::paths::{UserPaths, absolute};
 use super::recovery_output::RecoveryOutput;
 use super::secrets::{
     Ask, GivenPassphrase, PassphraseSource, PassphraseSources, TRIES, Terminal, other_forms,
@@ -17,7 +17,8 @@ use super::secrets::{
 use super::target::Target;
 use crate::os::make_private;
 use crate::vault::{
-    self, Bucket, Conditional, InitSecrets, OpenedBySecret, Passphrase, RecoveryKey, Unlocked,
+    self, Bucket, Conditional, InitSecrets, OpenedBySecret, Passphrase, RecoveryKey,
+    SuperblockCopy, Unlocked,
 };
 
 /// Asks for, finds, or makes secrets, for one target.
@@ -68,10 +69,14 @@ impl Unlocker<'_> {
             Some(recovery) => recovery.give(&key_file_text(&given), key),
             None => Ok(()),
         };
-        let secrets =
+        let mut secrets =
             InitSecrets { recovery: recovery.is_some(), ..InitSecrets::new(passphrase(&given)) };
-        let made = vault::init(bucket, secrets, single_machine, show).await;
-        let made = made.map_err(|error| messages::of_vault(&error, &place))?;
+        let failed = |error| messages::of_vault(&error, &place);
+        // A random key is not guessed, whatever a guess takes.
+        if !matches!(given.source, PassphraseSource::KeyFile(_)) {
+            secrets.argon = vault::measured_argon().map_err(failed)?;
+        }
+        let made = vault::init(bucket, secrets, single_machine, show).await.map_err(failed)?;
         let id = made.vault.to_string();
         if recovery.is_none() {
             say!("{}{}", key_file_text(&given), messages::NO_RECOVERY_KEY);
@@ -95,10 +100,11 @@ impl Unlocker<'_> {
         bucket: &Bucket,
     ) -> CliResult<(OpenedBySecret, GivenPassphrase)> {
         let place = self.target.describe();
+        let copy = self.superblock_copy()?;
         let mut keyed = true;
         for attempt in 1.. {
             let given = self.with_sources(keyed, |sources| sources.existing(&place))?;
-            match vault::open_by(bucket, &passphrase(&given)).await {
+            match vault::open_by(bucket, copy.as_ref(), &passphrase(&given)).await {
                 Ok(opened) => {
                     self.the_known_one(&opened.unlocked)?;
                     return Ok((opened, given));
@@ -125,6 +131,14 @@ impl Unlocker<'_> {
             }
         }
         unreachable!("the loop ends by itself")
+    }
+
+    /// What may stand in for a superblock that is lost.
+    fn superblock_copy(&self) -> CliResult<Option<SuperblockCopy>> {
+        let named = self.global.superblock.as_deref().map(absolute).transpose()?;
+        let known = self.target.known.as_ref().map(|known| known.id.as_str());
+        SuperblockCopy::find(named.as_deref(), &self.paths.data, known)
+            .map_err(|error| messages::of_vault(&error, &self.target.describe()))
     }
 
     /// A wrong passphrase that is right as other bytes is said to be: line ends, byte order marks and accents do not show.

@@ -4,6 +4,7 @@
 //! holds). So the work that a slot may ask for is bounded, and all it says is bound into its seal.
 
 use std::fmt;
+use std::time::Duration;
 
 use argon2::{Algorithm, Argon2, Params, Version};
 use data_encoding::HEXLOWER;
@@ -49,6 +50,25 @@ impl Argon2Params {
     /// The most that is accepted, so that a forged slot cannot exhaust this machine: 2 GiB, 64 passes.
     pub const CEILING: Self = Self { memory_kib: 2 << 20, passes: 64, lanes: 16 };
 
+    /// Passes that are made at most, whatever this machine can do: one with a tenth of its speed still opens the vault in ten
+    /// seconds. For the same reason the memory is never more than by default.
+    pub const MADE_MAX: u32 = 12;
+
+    /// Those that take about a second on a machine that needs so long for [`Argon2Params::trial`]; never less than by default.
+    #[must_use]
+    pub fn of_a_second(trial: Duration) -> Self {
+        let usual = Self::default();
+        let passes = Duration::from_secs(1).as_micros() / trial.as_micros().max(1);
+        let passes = u32::try_from(passes).unwrap_or(u32::MAX);
+        Self { passes: passes.clamp(usual.passes, Self::MADE_MAX), ..usual }
+    }
+
+    /// Does the work of one pass, for whoever measures it.
+    pub fn trial() -> Result<(), Error> {
+        let one = Self { passes: 1, ..Self::default() };
+        argon2id(b"trial", one, &[0; 32]).map(drop)
+    }
+
     /// What a guess at it takes: KiB that are filled, all passes together.
     fn work(self) -> u64 {
         u64::from(self.memory_kib) * u64::from(self.passes)
@@ -70,7 +90,7 @@ impl Argon2Params {
     }
 }
 
-/// 256 MiB, 3 passes, 1 lane: under a second on a machine of 2026.
+/// 256 MiB, 3 passes, 1 lane: under a second on a machine of 2026. The least that is made; more where that is measured.
 impl Default for Argon2Params {
     fn default() -> Self {
         Self { memory_kib: 256 << 10, passes: 3, lanes: 1 }
@@ -294,12 +314,16 @@ fn passphrase_key(
     salt: &[u8; 32],
 ) -> Result<SymmetricKey, Error> {
     params.check()?;
+    argon2id(passphrase.expose(), params, salt)
+}
+
+fn argon2id(password: &[u8], params: Argon2Params, salt: &[u8; 32]) -> Result<SymmetricKey, Error> {
     let Argon2Params { memory_kib, passes, lanes } = params;
     let bad = |_| Error::SlotParameters("refused by Argon2id");
     let argon2 = Params::new(memory_kib, passes, lanes, Some(32)).map_err(bad)?;
     let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, argon2);
     let mut key = SymmetricKey::new([0; 32]);
-    match argon2.hash_password_into(passphrase.expose(), salt, &mut key[..]) {
+    match argon2.hash_password_into(password, salt, &mut key[..]) {
         Ok(()) => Ok(key),
         Err(argon2::Error::OutOfMemory) => Err(Error::Memory { mib: memory_kib >> 10 }),
         Err(error) => Err(bad(error)),

@@ -18,6 +18,7 @@ use super::reader::read_state;
 use super::reclaiming::Reclaiming;
 use super::rewriting::Rewriting;
 use super::state_dir::StateDir;
+use super::superblock_copy::{self, put_back};
 use super::this_machine::{MachineLock, make_private};
 use super::{Result, VaultOptions, disk_space, journal_trim, past, store_facts};
 use crate::cache::Cache;
@@ -72,6 +73,7 @@ impl Vault {
         };
         if options.read_only {
             let shown = read_state(context).await?;
+            keep_superblock(&options);
             return Ok(Arc::new(Self::reader(options, cache, shown, lock)?));
         }
         store_facts::recall(&options);
@@ -80,6 +82,8 @@ impl Vault {
         store_facts::remember(&options);
         claimed.warnings.extend(context.warnings.into_inner());
         claimed.warnings.extend(warning);
+        keep_superblock(&options);
+        claimed.warnings.extend(put_back(&options.bucket, &options.unlocked).await);
         Self::writer(options, cache, claimed, lock).await
     }
 
@@ -158,6 +162,12 @@ impl Vault {
             _lock: lock,
         }))
     }
+}
+
+/// Here where it was verified, and the log does not name a newer one.
+fn keep_superblock(options: &VaultOptions) {
+    let VaultOptions { machine, unlocked, .. } = options;
+    superblock_copy::keep(&machine.data_dir, unlocked.vault, &unlocked.sealed);
 }
 
 fn reclaimer(

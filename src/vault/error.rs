@@ -7,6 +7,10 @@ use crate::{checkpoint, content, crypto, index, log, reclaim, records, store, up
 /// Shorthand for this room.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+/// What helps where a superblock is lost.
+const WAY_OUT: &str = "Give the newest copy with --superblock FILE: one of `s3vault key backup`, or the one that each machine \
+                       which used the vault keeps (<vault id>.superblock in ~/.local/share/s3vault)";
+
 /// Why a vault cannot be made, opened, synced or closed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -31,8 +35,23 @@ pub enum Error {
         why: String,
     },
     /// The superblock is older than what the newest commit or checkpoint names (O1).
-    #[error("the newest superblock is gone from the bucket: an older one was put in its place")]
+    #[error(
+        "the newest superblock is gone from the bucket: an older one was put in its place. {WAY_OUT}"
+    )]
     OldSuperblock,
+    /// The bucket has no superblock, but all else of a vault.
+    #[error(
+        "the superblock is gone from the bucket, and without it no key opens the rest of the vault, which is there. {WAY_OUT}"
+    )]
+    SuperblockLost,
+    /// A file that is to stand in for the superblock, or to be one.
+    #[error("{} is not used: {why}", path.display())]
+    SuperblockFile {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
     /// Made by a later version.
     #[error(
         "this vault has format {format}, which this version of s3vault does not know; use a newer one"

@@ -41,6 +41,8 @@ impl Error {
             Self::Contended => ErrorClass::Fenced,
             Self::Superblock { .. }
             | Self::OldSuperblock
+            | Self::SuperblockLost
+            | Self::SuperblockFile { .. }
             | Self::Forgotten { .. }
             | Self::Unsent { .. } => ErrorClass::Damaged,
             _ => ErrorClass::Other,

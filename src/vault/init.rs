@@ -1,7 +1,10 @@
 //! Making a vault.
 
+use bytes::Bytes;
+
 use super::key_slots::{first_slot, seal_recovery};
 use super::superblock::{self, Superblock, Unlocked};
+use super::superblock_copy::has_the_rest;
 use super::{Error, Result};
 use crate::crypto::{Argon2Params, FIRST_EPOCH, Keys, MasterKey, Passphrase, RecoveryKey, random};
 use crate::store::{self, Bucket, Conditional};
@@ -38,9 +41,9 @@ pub struct Initialised {
     pub conditional: Conditional,
 }
 
-/// Whether there is a vault in the bucket or prefix.
+/// Whether there is a vault in the bucket or prefix, or what is left of one: over that no other is made.
 pub async fn exists(bucket: &Bucket) -> Result<bool> {
-    Ok(!bucket.list_all("superblock/").await?.0.is_empty())
+    Ok(!bucket.list_all("superblock/").await?.0.is_empty() || has_the_rest(bucket).await?)
 }
 
 /// Makes a vault in an empty bucket or prefix. `show` hands the recovery key to its owner, before there is anything that
@@ -68,7 +71,14 @@ pub async fn init(
     let vault = VaultId(random());
     let keys = Keys::derive(&master, vault, FIRST_EPOCH);
     let InitSecrets { passphrase, argon, recovery } = secrets;
-    let unlocked = Unlocked { vault, master, keys, generation: Generation(1) };
+    let mut unlocked = Unlocked {
+        vault,
+        master,
+        keys,
+        generation: Generation(1),
+        sealed: Bytes::new(),
+        copied: None,
+    };
     let mut slots = vec![first_slot(&unlocked, &passphrase, argon)?];
     if recovery {
         let recovery = RecoveryKey::generate();
@@ -76,6 +86,7 @@ pub async fn init(
         show(&recovery).map_err(Error::NotShown)?;
     }
     let superblock = Superblock::first(vault, slots);
+    unlocked.sealed = superblock::sealed(&unlocked.keys, &superblock).1;
     match bucket.put_new("README", README.into()).await {
         Ok(_) | Err(store::Error::Exists { .. }) => {}
         Err(error) => return Err(error.into()),

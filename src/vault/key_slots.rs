@@ -1,6 +1,9 @@
 //! The key slots of a vault that is there: what opens it, and how that is changed (K6). No data moves: the master key stays.
 
+use std::time::Instant;
+
 use super::superblock::{self, Superblock};
+use super::superblock_copy;
 use super::{Error, OpenedBySecret, Result, Unlocked, Vault};
 use crate::crypto::{
     Argon2Params, KeySlot, Keys, Passphrase, RecoveryKey, SLOTS_MAX, SlotKind, SlotNote,
@@ -88,6 +91,21 @@ impl KeyChange {
         }
         Ok(true)
     }
+}
+
+/// The work for a new passphrase: about a second on this machine.
+///
+/// # Errors
+/// When there is not the memory for it.
+pub fn measured_argon() -> Result<Argon2Params> {
+    // Tests make hundreds of vaults, most without optimisation: they measure when they say so.
+    #[cfg(any(test, feature = "testing"))]
+    if std::env::var_os("S3VAULT_MEASURE").is_none() {
+        return Ok(Argon2Params::default());
+    }
+    let begun = Instant::now();
+    Argon2Params::trial()?;
+    Ok(Argon2Params::of_a_second(begun.elapsed()))
 }
 
 /// The slot that a vault is made with.
@@ -198,6 +216,8 @@ impl Vault {
             };
             if counts {
                 generation.raise(next.generation);
+                let sealed = superblock::sealed(&unlocked.keys, &next).1;
+                superblock_copy::keep(&self.options.machine.data_dir, next.vault, &sealed);
                 let trouble = self.settle(&next).await;
                 return Ok(ChangedKeys { slots: infos(&next, &unlocked.keys), trouble });
             }

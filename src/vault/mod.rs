@@ -30,6 +30,7 @@ mod rewriting;
 mod state_dir;
 mod store_facts;
 mod superblock;
+mod superblock_copy;
 mod survey;
 #[cfg(test)]
 mod tests;
@@ -39,7 +40,9 @@ pub use check::{CheckReport, Finding, OnProgress, check};
 pub use error::{Error, Result};
 pub use error_class::ErrorClass;
 pub use init::{InitSecrets, Initialised, exists, init};
-pub use key_slots::{ChangedKeys, KeyChange, SlotInfo, seal_passphrase, seal_recovery};
+pub use key_slots::{
+    ChangedKeys, KeyChange, SlotInfo, measured_argon, seal_passphrase, seal_recovery,
+};
 pub use no_state::NoState;
 pub use old_states::SnapshotInfo;
 pub use open_vault::Vault;
@@ -49,6 +52,7 @@ pub use past::{
 pub use superblock::{
     OpenedBySecret, Superblock, Unlocked, open_by, unlock, vault_id, which_opens,
 };
+pub use superblock_copy::{SuperblockCopy, back_up};
 pub use this_machine::{Machine, MachineLock, is_held};
 
 pub use crate::crypto::{

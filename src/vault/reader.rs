@@ -41,7 +41,14 @@ pub(super) async fn read_state(context: OpenContext<'_>) -> Result<Shown> {
         Some(at) => past(&context, at, &index, survey.head).await?,
     };
     let (index, head, as_of) = shown;
-    Ok(Shown { index, head, as_of, warnings: context.warnings.into_inner() })
+    let mut warnings = context.warnings.into_inner();
+    warnings.extend(options.unlocked.copied.as_deref().map(|path| {
+        format!(
+            "the superblock is lost from the bucket, or does not open: that of {} is used; a mount for writing puts it back",
+            path.display()
+        )
+    }));
+    Ok(Shown { index, head, as_of, warnings })
 }
 
 async fn past(

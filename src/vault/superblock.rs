@@ -1,8 +1,11 @@
 //! The superblock: what a vault is, in the clear, under a MAC (K6, O1).
 
+use std::path::PathBuf;
+
 use bytes::Bytes;
 use minicbor::{Decode, Encode};
 
+use super::superblock_copy::{SuperblockCopy, has_the_rest};
 use super::{Error, Result};
 use crate::crypto::{
     Error as CryptoError, FIRST_EPOCH, KeySlot, Keys, MasterKey, Passphrase, unlock as unlock_slots,
@@ -15,7 +18,7 @@ use crate::types::{Generation, KeyEpoch, Timestamp, VaultId};
 const FORMAT: u32 = 1;
 
 /// A superblock is a few KiB; what is longer is refused.
-const LENGTH_MAX: usize = 64 << 10;
+pub(super) const LENGTH_MAX: usize = 64 << 10;
 /// How often it is asked for before it is believed to be damaged.
 const ASKS: u32 = 3;
 
@@ -71,7 +74,7 @@ impl Superblock {
 /// The object: the superblock's bytes, and HMAC-SHA-256 of them under a key of the master key.
 #[derive(Encode, Decode)]
 #[cbor(map)]
-struct Envelope {
+pub(super) struct Envelope {
     #[cbor(n(0), with = "minicbor::bytes")]
     body: Vec<u8>,
     #[cbor(n(1), with = "minicbor::bytes")]
@@ -89,9 +92,13 @@ pub struct Unlocked {
     pub keys: Keys,
     /// The superblock that it was unlocked with.
     pub generation: Generation,
+    /// The bytes of that one, as they lie in the bucket.
+    pub(super) sealed: Bytes,
+    /// The file that it is from, where the bucket's is lost.
+    pub copied: Option<PathBuf>,
 }
 
-fn name(generation: Generation) -> String {
+pub(super) fn name(generation: Generation) -> String {
     format!("superblock/{generation}")
 }
 
@@ -123,7 +130,10 @@ async fn read<T>(
 async fn fetch(bucket: &Bucket) -> Result<(Generation, Bytes)> {
     for asked in 1.. {
         let all = generations(bucket).await?;
-        let (highest, length) = all.into_iter().max().ok_or(Error::NoVault)?;
+        let Some((highest, length)) = all.into_iter().max() else {
+            let lost = has_the_rest(bucket).await?;
+            return Err(if lost { Error::SuperblockLost } else { Error::NoVault });
+        };
         if length > LENGTH_MAX as u64 {
             let why = "it is longer than a superblock can be".to_owned();
             return Err(Error::Superblock { object: name(highest), why });
@@ -145,9 +155,13 @@ async fn generations(bucket: &Bucket) -> Result<Vec<(Generation, u64)>> {
     Ok(listed.iter().filter_map(of).collect())
 }
 
-/// Decodes a superblock; it is not verified: that takes the key.
-fn decode(highest: Generation, bytes: &Bytes) -> Result<(Superblock, Envelope)> {
-    let object = name(highest);
+/// Decodes a superblock, of this generation if one is given; it is not verified: that takes the key.
+pub(super) fn decode(
+    highest: impl Into<Option<Generation>>,
+    bytes: &Bytes,
+) -> Result<(Superblock, Envelope)> {
+    let highest = highest.into();
+    let object = highest.map_or_else(String::new, name);
     let bad = |why: &str| Error::Superblock { object: object.clone(), why: why.to_owned() };
     if bytes.len() > LENGTH_MAX {
         return Err(bad("it is longer than a superblock can be"));
@@ -155,7 +169,7 @@ fn decode(highest: Generation, bytes: &Bytes) -> Result<(Superblock, Envelope)> 
     let wire: Envelope = minicbor::decode(bytes).map_err(|error| bad(&error.to_string()))?;
     let superblock: Superblock =
         minicbor::decode(&wire.body).map_err(|error| bad(&error.to_string()))?;
-    if superblock.generation != highest {
+    if highest.is_some_and(|highest| superblock.generation != highest) {
         return Err(bad("it says that it is another generation"));
     }
     if superblock.format > FORMAT || !superblock.required.is_empty() {
@@ -164,13 +178,19 @@ fn decode(highest: Generation, bytes: &Bytes) -> Result<(Superblock, Envelope)> 
     Ok((superblock, wire))
 }
 
-fn verified(superblock: &Superblock, wire: &Envelope, master: MasterKey) -> Result<Unlocked> {
-    let keys = Keys::derive(&master, superblock.vault, superblock.epoch);
+pub(super) fn verified(
+    superblock: &Superblock,
+    wire: &Envelope,
+    sealed: &Bytes,
+    master: MasterKey,
+) -> Result<Unlocked> {
+    let &Superblock { vault, generation, epoch, .. } = superblock;
+    let keys = Keys::derive(&master, vault, epoch);
     if !keys.verify_superblock_mac(&wire.body, &wire.mac) {
         let why = "its MAC is wrong: it was changed by someone without the key".into();
-        return Err(Error::Superblock { object: name(superblock.generation), why });
+        return Err(Error::Superblock { object: name(generation), why });
     }
-    Ok(Unlocked { vault: superblock.vault, master, keys, generation: superblock.generation })
+    Ok(Unlocked { vault, master, keys, generation, sealed: sealed.clone(), copied: None })
 }
 
 /// Tries a secret at its slots. What they ask for beyond all bounds is the superblock's fault, which is named.
@@ -188,17 +208,37 @@ fn open_slot(superblock: &Superblock, secret: &Passphrase) -> Result<(MasterKey,
     })
 }
 
-/// Finds the vault in `bucket` that this is the master key of.
-///
-/// # Errors
-/// [`Error::NoVault`], [`Error::WrongSecret`], [`Error::Superblock`] for one that does not
-/// verify (an older one is not tried: O1), [`Error::Format`].
-pub async fn unlock(bucket: &Bucket, master: &MasterKey) -> Result<Unlocked> {
+/// Opens the highest superblock in the bucket with the key that `key` finds; else the copy, where it may stand in.
+async fn open(
+    bucket: &Bucket,
+    copy: Option<&SuperblockCopy>,
+    key: impl Fn(&Superblock) -> Result<(MasterKey, usize)> + Send + Sync,
+) -> Result<OpenedBySecret> {
     let open = |generation: Generation, bytes: &Bytes| {
         let (superblock, wire) = decode(generation, bytes)?;
-        verified(&superblock, &wire, master.clone())
+        let (master, slot) = key(&superblock)?;
+        let unlocked = verified(&superblock, &wire, bytes, master)?;
+        Ok(OpenedBySecret { unlocked, superblock, slot })
     };
-    read(bucket, open).await
+    let found = read(bucket, &open).await;
+    match copy {
+        None => found,
+        Some(copy) => copy.or(found, bucket, open).await,
+    }
+}
+
+/// Finds the vault in `bucket` that this is the master key of. `copy`: what stands in for a superblock that is lost.
+///
+/// # Errors
+/// [`Error::NoVault`], [`Error::SuperblockLost`], [`Error::WrongSecret`], [`Error::Superblock`] for one that does not
+/// verify (an older one is not tried: O1), [`Error::SuperblockFile`], [`Error::Format`].
+pub async fn unlock(
+    bucket: &Bucket,
+    copy: Option<&SuperblockCopy>,
+    master: &MasterKey,
+) -> Result<Unlocked> {
+    let opened = open(bucket, copy, |_| Ok((master.clone(), 0))).await?;
+    Ok(opened.unlocked)
 }
 
 /// A vault that a passphrase or a recovery key opened.
@@ -215,13 +255,12 @@ pub struct OpenedBySecret {
 ///
 /// # Errors
 /// As [`unlock`].
-pub async fn open_by(bucket: &Bucket, secret: &Passphrase) -> Result<OpenedBySecret> {
-    let open = |generation: Generation, bytes: &Bytes| {
-        let (superblock, wire) = decode(generation, bytes)?;
-        let (master, slot) = open_slot(&superblock, secret)?;
-        Ok(OpenedBySecret { unlocked: verified(&superblock, &wire, master)?, superblock, slot })
-    };
-    read(bucket, open).await
+pub async fn open_by(
+    bucket: &Bucket,
+    copy: Option<&SuperblockCopy>,
+    secret: &Passphrase,
+) -> Result<OpenedBySecret> {
+    open(bucket, copy, |superblock| open_slot(superblock, secret)).await
 }
 
 /// The first of these secrets that opens a slot of the vault, for a hint. Each takes about a second.
@@ -240,7 +279,7 @@ pub async fn which_opens(bucket: &Bucket, secrets: Vec<Passphrase>) -> Result<Op
 pub(super) async fn newest(bucket: &Bucket, unlocked: &Unlocked) -> Result<Superblock> {
     let open = |generation: Generation, bytes: &Bytes| {
         let (superblock, wire) = decode(generation, bytes)?;
-        verified(&superblock, &wire, unlocked.master.clone()).map(|_| superblock)
+        verified(&superblock, &wire, bytes, unlocked.master.clone()).map(|_| superblock)
     };
     read(bucket, open).await
 }
@@ -290,7 +329,7 @@ pub(super) async fn delete_before(bucket: &Bucket, generation: Generation) -> Re
     Ok(())
 }
 
-fn sealed(keys: &Keys, superblock: &Superblock) -> (String, Bytes) {
+pub(super) fn sealed(keys: &Keys, superblock: &Superblock) -> (String, Bytes) {
     let body = crate::records::encode_value(superblock).to_vec();
     let mac = keys.superblock_mac(&body).to_vec();
     (name(superblock.generation), crate::records::encode_value(&Envelope { body, mac }))

@@ -176,7 +176,7 @@ fn a_recovery_key_goes_to_no_log_by_accident() {
     unasked(&format!("{init} --recovery-file key")).exits(0);
     let key = fs::read_to_string(home.path("key")).unwrap();
     assert_eq!(key.trim().len(), 63);
-    unasked("key recovery").exits(2).says("--recovery-file").says("nothing was made");
+    unasked("key recovery").exits(2).says("--recovery-file").says("nothing was changed");
     // The first mount of the store that needs no account asks for nothing: a file beside the key file has it.
     let nobody = Home::new();
     let mut mount = nobody.command(["mount", "vault"]);

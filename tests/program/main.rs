@@ -29,6 +29,7 @@ mod semantics;
 mod serve;
 mod store;
 mod strange;
+mod superblock;
 mod support;
 mod system;
 mod tree;

@@ -89,7 +89,7 @@ fn secrets_lie_nowhere_but_in_a_locked_page() {
     home.type_in(&format!("init {place}")).exits(0);
     let master = block_on(async {
         let secret = Passphrase::from_bytes(PASSPHRASE.into());
-        *open_by(&bucket.open().await, &secret).await.unwrap().unlocked.master.expose()
+        *open_by(&bucket.open().await, None, &secret).await.unwrap().unlocked.master.expose()
     });
 
     let mut front = home.spawn("mount vault --foreground");

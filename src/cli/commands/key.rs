@@ -1,8 +1,11 @@
 //! `s3vault key`: what opens a vault. The secrets stay in this process: it seals the new slot, and whoever has the vault open
 //! puts it into the bucket.
 
+use std::io::{self, IsTerminal};
+use std::path::Path;
+
 use super::ask::{change, not_mounted};
-use super::old_states::by_itself;
+use super::old_states::{by_itself, say_if_copied};
 use crate::cli::args::Global;
 use crate::cli::config::Config;
 use crate::cli::control::ControlRequest;
@@ -30,6 +33,7 @@ pub(crate) async fn key(global: &Global, paths: &UserPaths, args: &KeyArgs) -> C
         | KeyCommand::Add { mountpoint, .. }
         | KeyCommand::Passphrase { mountpoint, .. }
         | KeyCommand::Recovery { mountpoint, .. }
+        | KeyCommand::Backup { mountpoint, .. }
         | KeyCommand::Remove { mountpoint, .. } => mountpoint.clone(),
     };
     let which = WhichOne { path, bucket: args.bucket.bucket.clone() };
@@ -52,6 +56,7 @@ pub(crate) async fn key(global: &Global, paths: &UserPaths, args: &KeyArgs) -> C
             let to = RecoveryOutput::choose(recovery.recovery_file.as_deref())?;
             place.recovery(&to).await
         }
+        KeyCommand::Backup { file, .. } => place.backup(file).await,
         KeyCommand::Remove { slot, .. } => place.remove(slot).await,
     }
 }
@@ -99,6 +104,7 @@ impl<'a> KeyedVault<'a> {
             return change(running, &ControlRequest::Keys(KeysAsked::List { json }));
         }
         let (opened, _) = self.open().await?;
+        say_if_copied(opened.unlocked.copied.as_deref());
         output::show(&list(&opened.slots(), json).join("\n"))
     }
 
@@ -129,9 +135,13 @@ impl<'a> KeyedVault<'a> {
         let place = self.target.describe();
         let secret: Bytes = new.get(&place, &Terminal)?;
         let secret = Passphrase::exact(secret.to_vec());
-        let argon = Argon2Params::default();
-        vault::seal_passphrase(&opened.unlocked, &secret, argon, label)
-            .map_err(|error| messages::of_vault(&error, &place))
+        let failed = |error| messages::of_vault(&error, &place);
+        // A random key is not guessed, whatever a guess takes.
+        let argon = match new {
+            NewSecret::KeyFile(_) => Argon2Params::default(),
+            _ => vault::measured_argon().map_err(failed)?,
+        };
+        vault::seal_passphrase(&opened.unlocked, &secret, argon, label).map_err(failed)
     }
 
     /// Has it done by whoever has the vault open, or by a daemon that is started for it.
@@ -185,6 +195,29 @@ impl<'a> KeyedVault<'a> {
             );
             Failure { message: text, ..failure }
         })
+    }
+
+    async fn backup(&self, file: &Path) -> CliResult {
+        let file = (file != Path::new("-")).then_some(file);
+        if file.is_none() && io::stdout().is_terminal() {
+            let text =
+                "a superblock is no text for a terminal; name a file, or give standard output one";
+            return Err(Failure::new(Exit::Usage, text));
+        }
+        let (opened, _) = self.open().await?;
+        let unlocked = &opened.unlocked;
+        let failed = |error| messages::of_vault(&error, &self.target.describe());
+        let bytes = vault::back_up(unlocked, &self.paths.data, file).map_err(failed)?;
+        say_if_copied(unlocked.copied.as_deref());
+        let Some(file) = file else { return output::raw(&bytes) };
+        say!(
+            "The superblock of vault {} (generation {}) is in {}.\n  If the bucket's is lost: --superblock FILE, with a secret \
+             that opened the vault when this was made.\n  Make a new one after each change of the keys, and delete this one.",
+            unlocked.vault,
+            unlocked.generation.0,
+            file.display()
+        );
+        Ok(())
     }
 
     async fn remove(&self, id: &str) -> CliResult {

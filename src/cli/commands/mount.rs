@@ -243,6 +243,7 @@ pub(super) fn spec(
         dir: paths.state.join(&vault),
         vault,
         master: Hidden::from_key(unlocked.master.expose()),
+        superblock: unlocked.copied.clone(),
         // The daemon's environment is rid of them.
         credentials: S3Credentials::of_environment().as_ref().map(Credentials::from_store),
         data: paths.data.clone(),

@@ -1,5 +1,7 @@
 //! `s3vault gc`, `retention` and `snapshot`: asked of the daemon that has the vault, or of one that is started for it.
 
+use std::path::Path;
+
 use super::ask::{END_WAIT, change, finish, not_mounted};
 use super::mount::{not_in_use_yet, spec};
 use crate::cli::args::{Global, OpeningArgs};
@@ -120,5 +122,18 @@ pub(super) async fn by_itself(
     if let Ok(Some(process)) = running.process() {
         process.wait(END_WAIT);
     }
-    done.and(ended)
+    done.and(ended)?;
+    say_if_copied(spec.superblock.as_deref());
+    Ok(())
+}
+
+/// Said where all went well: what fails has one line.
+pub(super) fn say_if_copied(path: Option<&Path>) {
+    if let Some(path) = path {
+        complain!(
+            "s3vault: the superblock is lost from the bucket, or does not open: that of {} was used; a mount for writing puts \
+             it back",
+            path.display()
+        );
+    }
 }

@@ -34,6 +34,9 @@ pub(crate) struct Spec {
     pub vault: String,
     /// The master key, as hex.
     pub master: Hidden,
+    /// What stands in for the superblock, if that is lost.
+    #[serde(with = "path_text::option")]
+    pub superblock: Option<PathBuf>,
     /// AWS credentials that were in the environment.
     pub credentials: Option<Credentials>,
     /// The vault's own directory below the state directory.
@@ -246,6 +249,7 @@ mod tests {
             region: None,
             vault: "00".repeat(16),
             master: Hidden::from_key(&[7; 32]),
+            superblock: None,
             credentials: None,
             dir: "/s/v".into(),
             data: "/d".into(),

@@ -29,7 +29,8 @@ use crate::gateway::{Caller, Gateway, Listening, ServeOptions, Server, StatusSou
 use crate::os::{self, boot_id, pid_namespace, started};
 use crate::types::{Hash, Progress, VaultStatus};
 use crate::vault::{
-    self, Deadlines, ErrorClass, Fsync, Machine, MasterKey, Unlocked, Vault, VaultOptions,
+    self, Deadlines, ErrorClass, Fsync, Machine, MasterKey, SuperblockCopy, Unlocked, Vault,
+    VaultOptions,
 };
 
 /// For the last commit, the release: everything else is in the bucket before.
@@ -223,8 +224,9 @@ async fn open_vault(
     let fail = |error: vault::Error| messages::of_vault(&error, &place);
     let bucket = target.open_with(spec.credentials.as_ref(), Deadlines::default()).await?;
     let key = key.ok_or_else(|| Failure::new(Exit::Other, "the front process sent no key"))?;
-    let secret = key;
-    let unlocked: Unlocked = vault::unlock(&bucket, &secret).await.map_err(fail)?;
+    let copy = SuperblockCopy::find(spec.superblock.as_deref(), &spec.data, Some(&spec.vault));
+    let copy = copy.map_err(fail)?;
+    let unlocked: Unlocked = vault::unlock(&bucket, copy.as_ref(), &key).await.map_err(fail)?;
     let named = std::env::var("S3VAULT_MACHINE_ID").ok().filter(|id| !id.is_empty());
     let machine = Machine::identify(named, &spec.data).map_err(fail)?;
     let options = VaultOptions {

@@ -177,3 +177,13 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_is_made_takes_about_a_second_within_bounds() {
+    let passes = |millis| Argon2Params::of_a_second(Duration::from_millis(millis)).passes;
+    assert_eq!([0, 1, 50, 100, 200, 300, 400, 60_000].map(passes), [12, 12, 12, 10, 5, 3, 3, 3]);
+    let most = Argon2Params::of_a_second(Duration::ZERO);
+    assert!(most.check().is_ok() && most.memory_kib == Argon2Params::default().memory_kib);
+    // A vault with all its slots made so still opens.
+    assert!(SLOTS_MAX as u64 * most.work() <= WORK_MAX);
+}

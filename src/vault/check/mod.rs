@@ -49,7 +49,16 @@ pub async fn check(
     let (keys, generation) = (&unlocked.keys, unlocked.generation);
     let seen = data_dir.map(|dir| Seen::load(dir, keys)).transpose()?.flatten();
     let check = Checker { bucket, keys, generation, seen, progress, references: REFERENCES };
-    check.run(read_data).await
+    let mut report = check.run(read_data).await?;
+    if let Some(path) = &unlocked.copied {
+        let what = format!(
+            "the superblock is gone, or does not open: that of {} was used; a machine without a copy cannot open the vault; a \
+             mount for writing puts it back",
+            path.display()
+        );
+        report.findings.push(Finding::of("superblock/", what));
+    }
+    Ok(report)
 }
 
 struct Checker<'a> {

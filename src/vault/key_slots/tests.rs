@@ -17,14 +17,14 @@ struct Held {
 impl Held {
     async fn new(world: &World) -> Self {
         let master = MasterKey::from_bytes(world.master);
-        let unlocked = unlock(&world.bucket, &master).await.unwrap();
+        let unlocked = unlock(&world.bucket, None, &master).await.unwrap();
         let recovery = RecoveryKey::generate();
         Self { secret: recovery.to_string(), slot: seal_recovery(&unlocked, &recovery).unwrap() }
     }
 
     async fn opens(&self, world: &World) -> bool {
         let secret = Passphrase::exact(self.secret.clone().into_bytes());
-        let opened = crate::vault::open_by(&world.bucket, &secret).await;
+        let opened = crate::vault::open_by(&world.bucket, None, &secret).await;
         let opened = opened.map(|opened| *opened.unlocked.master.expose());
         match opened {
             Ok(master) => master == world.master,
@@ -128,7 +128,7 @@ async fn k6_a_superblock_that_came_between_is_begun_with_again() {
     vault.change_keys(&KeyChange::Add(one.slot.clone())).await.unwrap();
     // The other's: put between our look and our put; and once more beyond a number that is free again.
     let master = MasterKey::from_bytes(world.master);
-    let unlocked = unlock(&world.bucket, &master).await.unwrap();
+    let unlocked = unlock(&world.bucket, None, &master).await.unwrap();
     let before = superblock::newest(&world.bucket, &unlocked).await.unwrap();
     for generation in [before.generation.next(), Generation(before.generation.0 + 5)] {
         let own = Held::new(&world).await;
@@ -184,7 +184,7 @@ async fn a_note_shows_to_the_owner_alone_and_a_slot_without_one_is_as_old_as_the
     let world = World::new().await;
     let vault = world.open("a").await;
     let master = MasterKey::from_bytes(world.master);
-    let unlocked = unlock(&world.bucket, &master).await.unwrap();
+    let unlocked = unlock(&world.bucket, None, &master).await.unwrap();
     let recovery = RecoveryKey::generate();
     let bare = KeySlot::seal_with_recovery_key(
         &unlocked.master,

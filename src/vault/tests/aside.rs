@@ -27,7 +27,7 @@ fn folders(world: &World) -> Vec<PathBuf> {
 /// The folder holds the transactions, their pack, and the records of their file.
 async fn is_whole(world: &World, folder: &std::path::Path) {
     let secret = MasterKey::from_bytes(world.master);
-    let keys: Keys = unlock(&world.bucket, &secret).await.unwrap().keys;
+    let keys: Keys = unlock(&world.bucket, None, &secret).await.unwrap().keys;
     let found = Journal::inspect(&folder.join("journal"), &keys).unwrap().unwrap();
     assert!(found.unsent.iter().any(|tx| !tx.staged.is_empty()), "its transactions");
     for reference in found.unsent.iter().flat_map(|tx| &tx.staged) {

@@ -127,7 +127,7 @@ async fn change(vfs: &Vfs, model: &mut BTreeMap<String, Vec<u8>>, op: &Op) {
 /// The bucket as it was after each commit holds every pack that something refers to then.
 async fn every_commit_is_whole(world: &World) {
     let secret = MasterKey::from_bytes(world.master);
-    let keys = unlock(&world.bucket, &secret).await.unwrap().keys;
+    let keys = unlock(&world.bucket, None, &secret).await.unwrap().keys;
     let put = |prefix| async move {
         let listed = world.bucket.list_all(prefix).await.unwrap().0;
         listed.into_iter().map(|o| (o.name, o.modified)).collect::<HashMap<_, _>>()
@@ -153,7 +153,7 @@ async fn every_commit_is_whole(world: &World) {
     });
     whole.await.unwrap();
     let secret = MasterKey::from_bytes(world.master);
-    let unlocked = unlock(&world.bucket, &secret).await.unwrap();
+    let unlocked = unlock(&world.bucket, None, &secret).await.unwrap();
     let report = check(&world.bucket, &unlocked, true, None, &|_, _| ()).await.unwrap();
     assert!(report.findings.is_empty(), "{:?}", report.findings);
 }

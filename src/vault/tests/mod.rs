@@ -78,7 +78,7 @@ impl World {
 
     pub(super) async fn try_open(&self, who: Machines<'_>) -> Result<Arc<Vault>> {
         let secret = MasterKey::from_bytes(self.master);
-        let unlocked = unlock(&self.bucket, &secret).await?;
+        let unlocked = unlock(&self.bucket, None, &secret).await?;
         let data = self.dir.path().join(who.name).join("data");
         // The machine lock is one for all processes: the test's own directory is part of the name.
         let id = format!("{} {}", who.name, self.dir.path().display());

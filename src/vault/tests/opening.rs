@@ -163,7 +163,7 @@ async fn o2_a_bucket_that_went_back_is_refused_until_accepted() {
     world.store.restore(snapshot);
     // `check` knows it as well, and a machine that saw nothing cannot.
     let secret = MasterKey::from_bytes(world.master);
-    let unlocked = unlock(&world.bucket, &secret).await.unwrap();
+    let unlocked = unlock(&world.bucket, None, &secret).await.unwrap();
     let data = world.dir.path().join("a").join("data");
     for (data, knows) in [(Some(data.as_path()), true), (None, false)] {
         let report = check(&world.bucket, &unlocked, false, data, &|_, _| ()).await.unwrap();

@@ -45,7 +45,7 @@ async fn later(world: &World, vault: &Vault) {
 async fn is_whole(world: &World, vault: Arc<Vault>, model: &BTreeMap<String, Vec<u8>>) {
     vault.close(LONG).await.unwrap();
     let secret = MasterKey::from_bytes(world.master);
-    let unlocked = unlock(&world.bucket, &secret).await.unwrap();
+    let unlocked = unlock(&world.bucket, None, &secret).await.unwrap();
     drop(vault);
     world.shows_elsewhere(model).await;
     let report = check(&world.bucket, &unlocked, true, None, &|_, _| ()).await.unwrap();

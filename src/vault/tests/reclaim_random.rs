@@ -304,7 +304,7 @@ fn live(deeds: Vec<Deed>) {
         drop(life.vault().reclaim(false, &|_| {}).await.unwrap());
         life.look().await;
         let secret = MasterKey::from_bytes(life.world.master);
-        let unlocked = unlock(&life.world.bucket, &secret).await.unwrap();
+        let unlocked = unlock(&life.world.bucket, None, &secret).await.unwrap();
         let report = check(&life.world.bucket, &unlocked, true, None, &|_, _| ()).await.unwrap();
         assert!(report.findings.is_empty(), "{:?}", report.findings);
         life.vault().close(LONG).await.unwrap();

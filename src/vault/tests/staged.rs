@@ -36,7 +36,7 @@ async fn written(world: &World, is_synced: bool) -> PathBuf {
 /// The journal as another boot of the machine has left it.
 async fn rebooted(world: &World) {
     let secret = MasterKey::from_bytes(world.master);
-    let keys = unlock(&world.bucket, &secret).await.unwrap().keys;
+    let keys = unlock(&world.bucket, None, &secret).await.unwrap().keys;
     let dir = world.state_dir("a").join("journal");
     let found = Journal::inspect(&dir, &keys).unwrap().unwrap();
     let (boot, disk) = ("another boot".into(), Arc::new(Directory::open(&dir).unwrap()));

@@ -142,7 +142,7 @@ async fn w6_a_store_that_ignores_conditions_needs_single_machine() {
     let data = world.dir.path().join("a").join("data");
     std::fs::create_dir_all(&data).unwrap();
     let secret = MasterKey::from_bytes(world.master);
-    let vault = unlock(&world.bucket, &secret).await.unwrap().vault;
+    let vault = unlock(&world.bucket, None, &secret).await.unwrap().vault;
     std::fs::write(data.join(format!("{vault}.probed")), "ignored").unwrap();
     let refused = world.try_open(machine("a")).await.err().unwrap();
     assert!(matches!(refused, Error::NoConditionalPuts), "{refused}");

@@ -249,10 +249,14 @@ fn a_superblock_that_was_changed_is_refused_and_asks_for_nothing_beyond_bounds()
         },
         |_| says([forged]),
     );
+    // A machine that used the vault has a copy, and puts it back.
     scene.attack(
         "none",
         |s| fs::remove_file(s.object(mine)).unwrap(),
-        |_| Fate::Refused(Vec::new()),
+        |seen| match seen {
+            Seen::Writers => Fate::Whole,
+            Seen::Strangers => says(["superblock", "--superblock FILE"]),
+        },
     );
 }
 

@@ -91,7 +91,7 @@ impl World {
 
     pub(super) async fn open(&self, who: Who<'_>) -> Result<Arc<Vault>> {
         let secret = MasterKey::from_bytes(self.ground.master);
-        let unlocked = unlock(&self.ground.bucket, &secret).await?;
+        let unlocked = unlock(&self.ground.bucket, None, &secret).await?;
         let data = self.ground.dir.path().join(who.name).join("data");
         // Of this thread alone, and the same when it runs the seed again.
         let id = format!("{} {} {:?}", who.name, std::process::id(), std::thread::current().id());
