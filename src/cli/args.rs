@@ -4,7 +4,6 @@
 #![allow(clippy::doc_markdown)] // these comments are what --help shows
 
 use std::ffi::OsString;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -17,6 +16,7 @@ use super::looking_back::state_at;
 use super::mount_look::LookWord;
 use super::old_states::span;
 use super::old_states_args::{GcArgs, RetentionArgs, SnapshotArgs};
+use crate::gateway::ListenAt;
 use crate::types::StateAt;
 
 /// The groups in which `--help` shows the options.
@@ -30,6 +30,12 @@ const SHOWN: &str = "What the mount shows";
 /// The least memory, and the least disk, in bytes. Memory is divided among buffers that each hold one pack of what is
 /// written, read and sent; disk holds staging with two packs and its reserve. With less, these parts do not work.
 const FLOOR: u64 = 64_000_000;
+
+/// As chmod reads it: octal, of a socket.
+fn permissions(text: &str) -> Result<u32, String> {
+    let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777);
+    mode.ok_or_else(|| "permissions are three octal digits, as 600 or 660".to_owned())
+}
 
 fn at_least_the_floor(text: &str) -> Result<ByteSize, String> {
     let size: ByteSize = text.parse()?;
@@ -283,10 +289,13 @@ pub(super) struct ServeArgs {
     pub command: Option<ServeCommand>,
     #[command(flatten)]
     pub bucket: BucketArg,
-    /// Address and port to listen on
-    #[arg(help_heading = ADDRESS, long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8000")]
-    pub listen: SocketAddr,
-    /// Require no token: anyone on this machine may read and change everything (loopback addresses only)
+    /// Address and port to listen on, or a Unix socket for a reverse proxy: unix:PATH
+    #[arg(help_heading = ADDRESS, long, value_name = "ADDRESS:PORT|unix:PATH", default_value = "127.0.0.1:8000")]
+    pub listen: ListenAt,
+    /// Permissions of the Unix socket, as in chmod: whoever may write to it may connect
+    #[arg(help_heading = ADDRESS, long, value_name = "MODE", default_value = "600", value_parser = permissions)]
+    pub socket_mode: u32,
+    /// Require no token: anyone on this machine may read and change everything (loopback addresses and Unix sockets only)
     #[arg(help_heading = ADDRESS, long)]
     pub open: bool,
     /// Use TLS with this certificate (PEM, followed by its intermediate certificates)
@@ -502,6 +511,7 @@ mod tests {
             "s3vault serve",
             "s3vault serve --listen 127.0.0.1:8000 --open",
             "s3vault serve --listen [::]:443 --tls-cert /c --tls-key /k --host a --host b --bucket s3://b",
+            "s3vault serve --listen unix:/run/s --socket-mode 0660 --open --host a",
             "s3vault serve --max-upload 5GiB --client-timeout 5 --foreground --memory 64MiB",
             "s3vault serve --stop",
             "s3vault serve token add laptop --write",
@@ -552,6 +562,8 @@ mod tests {
             "s3vault umount /m --timeout -1s",
             "s3vault umount /m --timeout 9999999999999999999h",
             "s3vault serve --listen somewhere",
+            "s3vault serve --listen unix:",
+            "s3vault serve --listen unix:/s --socket-mode 888",
             "s3vault serve --tls-cert /c",
             "s3vault serve token add laptop",
             "s3vault serve token add laptop --write --read-only",

@@ -222,6 +222,9 @@ fn describe_old_states(old: &OldStatesStatus) -> String {
 /// Where, and who may use it.
 pub(super) fn describe_service(service: &ServiceStatus) -> String {
     let who = match service.tokens {
+        _ if service.open && service.url.starts_with("unix:") => {
+            "open to whoever may write to the socket".to_owned()
+        }
         _ if service.open => "open to anyone on this machine".to_owned(),
         0 => "no tokens yet".to_owned(),
         count => format!("{count} token{}", plural(count as u64)),

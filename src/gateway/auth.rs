@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 use super::csrf::{Hosts, Refusal, check_origin, check_page, is_from_browser, is_safe};
 use super::sessions::{LIFETIME, Sessions, random_word};
 use super::tokens::{Token, TokenFile, Tokens};
-use super::{Access, HttpProblem, ServeOptions, Session};
+use super::{Access, HttpProblem, ListenAt, ServeOptions, Session};
 use crate::crypto;
 use crate::types::Hash;
 
@@ -61,15 +61,18 @@ enum AuthMethod {
 }
 
 impl Gate {
-    pub(super) fn new(options: &ServeOptions, address: std::net::SocketAddr) -> Self {
+    pub(super) fn new(options: &ServeOptions, at: &ListenAt) -> Self {
         let tls = options.tls.is_some();
         // Cookies are shared by all ports of a machine; two services there must not log each other out.
-        let port = address.port();
+        let port = match at {
+            ListenAt::Tcp(address) => address.port().to_string(),
+            ListenAt::Unix(_) => "socket".to_owned(),
+        };
         let prefix = if tls { "__Host-" } else { "" };
         Self {
             open: options.open,
             tls,
-            hosts: Hosts::new(address, &options.hosts),
+            hosts: Hosts::new(at, &options.hosts, options.open),
             tokens: TokenFile::new(options.tokens.clone()),
             sessions: Sessions::default(),
             word: random_word(),

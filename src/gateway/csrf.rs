@@ -2,17 +2,21 @@
 //! that a request is for (an attacker's name that leads to this machine is "DNS rebinding"), and the page that a request
 //! to change something came from.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use axum::http::{HeaderMap, Method, Uri, header};
+
+use super::ListenAt;
 
 /// The names by which the service may be asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Hosts {
-    /// The address that it listens on.
-    address: IpAddr,
+    /// The address that it listens on; `None`: a Unix socket.
+    address: Option<IpAddr>,
     /// `--host`, lower case.
     names: Vec<String>,
+    /// Any name is ours: no page gets to a Unix socket but through the proxy before it, which knows its names.
+    any: bool,
 }
 
 /// Why a request is refused.
@@ -27,9 +31,14 @@ pub(super) enum Refusal {
 }
 
 impl Hosts {
-    pub(super) fn new(address: SocketAddr, names: &[String]) -> Self {
-        let names = names.iter().map(|name| name.to_ascii_lowercase()).collect();
-        Self { address: address.ip(), names }
+    /// `open`: nobody needs a token. Then what leads to the proxy by a name of an attacker's leads to the files, so a name
+    /// is ours only if we know it.
+    pub(super) fn new(at: &ListenAt, names: &[String], open: bool) -> Self {
+        let names: Vec<_> = names.iter().map(|name| name.to_ascii_lowercase()).collect();
+        match at {
+            ListenAt::Tcp(address) => Self { address: Some(address.ip()), names, any: false },
+            ListenAt::Unix(_) => Self { address: None, any: names.is_empty() && !open, names },
+        }
     }
 
     /// The authority (`name:port`) that this request is for, if the service goes by it. Ports do not matter: they may be
@@ -37,8 +46,10 @@ impl Hosts {
     /// of them is right.
     pub(super) fn asked_for(&self, uri: &Uri, headers: &HeaderMap) -> Result<String, Refusal> {
         let mut hosts = headers.get_all(header::HOST).iter();
-        let host = match (hosts.next(), hosts.next()) {
-            (Some(host), None) => host.to_str().map_err(|_| Refusal::NoHost)?,
+        let host = match (hosts.next(), hosts.next(), uri.authority()) {
+            (Some(host), None, _) => host.to_str().map_err(|_| Refusal::NoHost)?,
+            // HTTP/2 says it so.
+            (None, _, Some(own)) => own.as_str(),
             _ => return Err(Refusal::NoHost),
         };
         // `GET http://name/path`: then `Host` says the same, or it is refused.
@@ -50,13 +61,17 @@ impl Hosts {
     }
 
     fn allows(&self, name: &str) -> bool {
-        if self.names.iter().any(|own| own == name) {
+        if self.any || self.names.iter().any(|own| own == name) {
             return true;
         }
-        let local = self.address.is_loopback() || self.address.is_unspecified();
-        match name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
-            Ok(address) if self.address.is_unspecified() => !address.is_unspecified(),
-            Ok(address) => address == self.address || local && address.is_loopback(),
+        let asked = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+        let Some(own) = self.address else {
+            return asked.map_or(name == "localhost", |address| address.is_loopback());
+        };
+        let local = own.is_loopback() || own.is_unspecified();
+        match asked {
+            Ok(address) if own.is_unspecified() => !address.is_unspecified(),
+            Ok(address) => address == own || local && address.is_loopback(),
             Err(_) => local && name == "localhost",
         }
     }
@@ -130,7 +145,8 @@ mod tests {
         let names: Vec<_> = names.iter().map(ToString::to_string).collect();
         let mut headers = HeaderMap::new();
         headers.insert(header::HOST, host.parse().unwrap());
-        Hosts::new(listen.parse().unwrap(), &names).asked_for(&Uri::from_static("/x"), &headers)
+        Hosts::new(&listen.parse().unwrap(), &names, false)
+            .asked_for(&Uri::from_static("/x"), &headers)
     }
 
     #[test]
@@ -160,11 +176,33 @@ mod tests {
     }
 
     #[test]
+    fn behind_a_proxy_any_name_is_ours_unless_some_are_given_or_all_may_come() {
+        let asked = |names: &[&str], open, host: &str| {
+            let names: Vec<_> = names.iter().map(ToString::to_string).collect();
+            let headers = [(header::HOST, host.parse().unwrap())].into_iter().collect();
+            let hosts = Hosts::new(&"unix:/s".parse().unwrap(), &names, open);
+            hosts.asked_for(&Uri::from_static("/x"), &headers).is_ok()
+        };
+        assert!(asked(&[], false, "files.example") && asked(&[], true, "localhost"));
+        assert!(!asked(&[], true, "files.example") && !asked(&["a"], false, "files.example"));
+        for open in [false, true] {
+            assert!(asked(&["a.example"], open, "A.example:443"));
+            assert!(asked(&["a.example"], open, "127.0.0.1"));
+        }
+        assert!(!asked(&[], true, "127.0.0.1.evil.example"));
+    }
+
+    #[test]
     fn a_host_is_said_once_and_the_same_everywhere() {
-        let hosts = Hosts::new("127.0.0.1:8000".parse().unwrap(), &[]);
+        let hosts = Hosts::new(&"127.0.0.1:8000".parse().unwrap(), &[], false);
         let mut headers = HeaderMap::new();
         let plain = Uri::from_static("/");
         assert_eq!(hosts.asked_for(&plain, &headers), Err(Refusal::NoHost));
+        // As HTTP/2 says it.
+        let second = Uri::from_static("https://localhost:1/");
+        assert_eq!(hosts.asked_for(&second, &headers).unwrap(), "localhost:1");
+        let evil = Uri::from_static("https://evil.example/");
+        assert_eq!(hosts.asked_for(&evil, &headers), Err(Refusal::Host));
         headers.append(header::HOST, "localhost".parse().unwrap());
         let other = Uri::from_static("http://evil.example/");
         assert_eq!(hosts.asked_for(&other, &headers), Err(Refusal::Host));

@@ -11,6 +11,7 @@
 mod api;
 mod auth;
 mod conditions;
+mod connections;
 mod csrf;
 mod download;
 mod errors;
@@ -30,6 +31,7 @@ mod s3_key;
 mod scope;
 mod server;
 mod sessions;
+mod streams;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -47,10 +49,11 @@ use crate::vfs::Vfs;
 
 pub use crate::vfs::Caller;
 
+pub use connections::GRACE;
 pub use errors::{BodyError, HttpProblem};
 pub use listen::Listening;
-pub use options::{ServeError, ServeOptions, TlsFiles};
-pub use server::{GRACE, Server, ServiceStatus};
+pub use options::{ListenAt, ServeError, ServeOptions, TlsFiles};
+pub use server::{Server, ServiceStatus};
 pub use tokens::{Token, TokenError, TokenLimits, TokenSecret, Tokens};
 
 /// What the gateway serves from.

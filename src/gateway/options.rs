@@ -1,19 +1,36 @@
 //! How the service is to be, and why it cannot be so.
 
+use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{AddrParseError, SocketAddr};
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
 use crate::types::path_text;
 
+/// What begins the path of a Unix socket, where an address may stand.
+const UNIX: &str = "unix:";
+
+/// Where the service listens: `127.0.0.1:8000`, or `unix:/run/vault.sock`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum ListenAt {
+    /// Address and port; port 0 takes a free one.
+    Tcp(SocketAddr),
+    /// A socket in the file system; UTF-8.
+    Unix(PathBuf),
+}
+
 /// How the service is to be. Paths are absolute.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServeOptions {
-    /// Address and port; port 0 takes a free one.
-    pub listen: SocketAddr,
-    /// No tokens: whoever reaches it may do everything. On loopback only.
+    /// Where it listens.
+    pub listen: ListenAt,
+    /// The permissions of a Unix socket.
+    pub socket_mode: u32,
+    /// No tokens: whoever reaches it may do everything. On loopback and Unix sockets only.
     pub open: bool,
     /// Names besides the address by which it may be asked for.
     pub hosts: Vec<String>,
@@ -26,6 +43,50 @@ pub struct ServeOptions {
     /// The file of the tokens; it need not be there.
     #[serde(with = "path_text")]
     pub tokens: PathBuf,
+}
+
+impl ListenAt {
+    /// Whether only this machine gets there.
+    pub(super) fn is_local(&self) -> bool {
+        match self {
+            Self::Tcp(address) => address.ip().is_loopback(),
+            Self::Unix(_) => true,
+        }
+    }
+}
+
+impl FromStr for ListenAt {
+    type Err = AddrParseError;
+
+    fn from_str(text: &str) -> Result<Self, AddrParseError> {
+        match text.strip_prefix(UNIX) {
+            Some(path) if !path.is_empty() => Ok(Self::Unix(path.into())),
+            _ => text.parse().map(Self::Tcp),
+        }
+    }
+}
+
+impl TryFrom<String> for ListenAt {
+    type Error = AddrParseError;
+
+    fn try_from(text: String) -> Result<Self, AddrParseError> {
+        text.parse()
+    }
+}
+
+impl From<ListenAt> for String {
+    fn from(at: ListenAt) -> Self {
+        at.to_string()
+    }
+}
+
+impl fmt::Display for ListenAt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "{UNIX}{}", path.display()),
+        }
+    }
 }
 
 /// The files for TLS, PEM.
@@ -44,7 +105,7 @@ pub struct TlsFiles {
 pub enum ServeError {
     /// `--open` for others than this machine.
     #[error(
-        "--open lets everybody in who reaches {0}, so it is for loopback addresses only (127.0.0.1, [::1]); leave \
+        "--open lets everybody in who reaches {0}, so it is for loopback addresses (127.0.0.1, [::1]) and Unix sockets only; leave \
          --open out, and make tokens: s3vault serve token add NAME --read-only|--write"
     )]
     OpenToAll(SocketAddr),
@@ -52,7 +113,7 @@ pub enum ServeError {
     #[error("{address} cannot be listened on: {source}{advice}")]
     Listen {
         /// The address.
-        address: SocketAddr,
+        address: ListenAt,
         /// What to do.
         advice: &'static str,
         /// Why.

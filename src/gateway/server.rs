@@ -1,6 +1,5 @@
-//! The running service: accepts connections, checks every request, passes it to the API, and stops.
+//! The running service: checks every request, passes it to the API, and stops.
 
-use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,36 +12,21 @@ use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use futures_util::FutureExt;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
-use hyper_util::service::TowerToHyperService;
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, watch};
-use tokio_rustls::TlsAcceptor;
 use zeroize::Zeroizing;
 
 use super::auth::{self, Gate, Requirement};
-use super::limits::{
-    BUFFER, CONNECTIONS, CountedBody, HANDSHAKE, HEADER_BYTES, HEADERS, LimitedBody, Paced, Peers,
-    REQUESTS,
-};
+use super::connections::accept;
+use super::limits::{CountedBody, LimitedBody, REQUESTS};
 use super::listen::Listening;
 use super::metrics::Metrics;
 use super::revocation::RevocableBody;
-use super::{Gateway, HttpProblem, ServeOptions, Session, api, page};
-use crate::os::{restarted, watched};
+use super::{Gateway, HttpProblem, ListenAt, ServeOptions, Session, api, page};
+use crate::os::watched;
 
-/// How long requests at work have to end by themselves when the service stops.
-pub const GRACE: Duration = Duration::from_secs(20);
-/// After that: for connections to notice that they are cut off.
-const CUT: Duration = Duration::from_secs(5);
 /// Bytes of a log-in form.
 const LOGIN_MAX: usize = 4 << 10;
-/// Pause after a failed accept(2): out of descriptors, most likely.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// The headers of every response that does not set them itself: browsers guess no type, other sites cannot embed it,
 /// nothing caches it, and were it a page, it could run and load nothing.
 const HEADERS_OF_ALL: [(HeaderName, &str); 6] = [
@@ -57,7 +41,7 @@ const HEADERS_OF_ALL: [(HeaderName, &str); 6] = [
 /// A running service. It goes on when this is dropped: [`Server::stop`] ends it.
 pub struct Server {
     state: Arc<ServerState>,
-    address: SocketAddr,
+    at: ListenAt,
     stop: watch::Sender<bool>,
     ended: watch::Receiver<bool>,
 }
@@ -65,7 +49,7 @@ pub struct Server {
 /// How a service is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceStatus {
-    /// `http://address:port` or `https://...`.
+    /// `http://address:port` or `https://...`, or `unix:PATH`.
     pub url: String,
     /// Whether nobody needs a token.
     pub open: bool,
@@ -89,9 +73,9 @@ struct ServerState {
 impl Server {
     /// Serves `gateway` to whoever connects. Within a runtime.
     pub fn start(gateway: Gateway, listening: Listening) -> Self {
-        let (options, address) = (listening.options.clone(), listening.address);
+        let (options, at) = (listening.options.clone(), listening.at.clone());
         let state = Arc::new(ServerState {
-            gate: Arc::new(Gate::new(&options, address)),
+            gate: Arc::new(Gate::new(&options, &at)),
             metrics: Arc::default(),
             gateway: Arc::new(gateway),
             places: Arc::new(Semaphore::new(REQUESTS)),
@@ -99,13 +83,14 @@ impl Server {
         });
         let (stop, stopped) = watch::channel(false);
         let (ending, ended) = watch::channel(false);
-        let accept = accept(listening, state.clone(), stopped);
+        let stall = Duration::from_secs(state.options.client_timeout.max(1));
+        let accept = accept(listening, router(&state), state.metrics.clone(), stall, stopped);
         tokio::spawn(async move {
             // After a panic, which is logged, the service is over just as after a stop.
             let _ = watched("serving by HTTP", accept).await;
             ending.send_replace(true);
         });
-        Self { state, address, stop, ended }
+        Self { state, at, stop, ended }
     }
 
     /// How it was asked to be.
@@ -117,8 +102,12 @@ impl Server {
     pub fn status(&self) -> ServiceStatus {
         let (tls, open) = (self.state.options.tls.is_some(), self.state.gate.is_open());
         let scheme = if tls { "https" } else { "http" };
+        let url = match &self.at {
+            ListenAt::Tcp(address) => format!("{scheme}://{address}"),
+            at @ ListenAt::Unix(_) => at.to_string(),
+        };
         ServiceStatus {
-            url: format!("{scheme}://{}", self.address),
+            url,
             open,
             tls,
             tokens: if open { 0 } else { self.state.gate.token_count() },
@@ -126,132 +115,13 @@ impl Server {
         }
     }
 
-    /// Takes no more connections, lets requests at work end within [`GRACE`], and cuts off the rest. Returns when
+    /// Takes no more connections, lets requests at work end within [`GRACE`](super::GRACE), and cuts off the rest. Returns when
     /// nothing of it is left.
     pub async fn stop(&self) {
         self.stop.send_replace(true);
         // An error means that the task is gone, and with it the service.
         let _ = self.ended.clone().wait_for(|ended| *ended).await;
     }
-}
-
-/// Everything that a connection needs.
-#[derive(Clone)]
-struct ConnectionSetup {
-    router: Router,
-    http: http1::Builder,
-    cut: watch::Receiver<bool>,
-    stall: Duration,
-}
-
-/// Accepts until it is stopped, then ends what is left.
-async fn accept(listening: Listening, state: Arc<ServerState>, stopped: watch::Receiver<bool>) {
-    let graceful = GracefulShutdown::new();
-    let (cutting, cut) = watch::channel(false);
-    let stall = Duration::from_secs(state.options.client_timeout.max(1));
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new())
-        .header_read_timeout(stall)
-        .max_header_size(HEADER_BYTES)
-        .max_headers(HEADERS)
-        .max_buf_size(BUFFER);
-    let setup = ConnectionSetup { router: router(&state), http, cut, stall };
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
-    let peers = Peers::default();
-    let Listening { listener, tls, .. } = listening;
-    let begin = || async {
-        let mut stopped = stopped.clone();
-        loop {
-            let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
-                _ = stopped.wait_for(|stopped| *stopped) => return,
-            };
-            let (stream, address) = match accepted {
-                Ok(accepted) => accepted,
-                Err(error) => {
-                    tracing::warn!(%error, "a connection was not accepted");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                    continue;
-                }
-            };
-            let Ok(place) = places.clone().try_acquire_owned() else {
-                state.metrics.refuse();
-                refuse(stream, tls.is_some(), StatusCode::SERVICE_UNAVAILABLE);
-                continue;
-            };
-            let Some(peer) = peers.admit(address.ip()) else {
-                state.metrics.refuse();
-                refuse(stream, tls.is_some(), StatusCode::TOO_MANY_REQUESTS);
-                continue;
-            };
-            // Answers are written whole; there is nothing to gather.
-            drop(stream.set_nodelay(true));
-            let kept = (state.metrics.connect(), peer, place);
-            let serve = setup.clone().connection(stream, tls.clone(), graceful.watcher());
-            tokio::spawn(async move {
-                // A panic ends this connection alone.
-                let _ = watched("serving a connection", serve).await;
-                drop(kept);
-            });
-        }
-    };
-    restarted("accepting connections by HTTP", begin).await;
-    drop(listener);
-    if tokio::time::timeout(GRACE, graceful.shutdown()).await.is_err() {
-        let left = state.metrics.in_flight();
-        tracing::warn!(left, "requests are cut off: the service stops");
-        cutting.send_replace(true);
-    }
-    // Every connection gives its place back when nothing of it is left.
-    let all = places.acquire_many(u32::try_from(CONNECTIONS).unwrap_or(u32::MAX));
-    if tokio::time::timeout(CUT, all).await.is_err() {
-        tracing::warn!("connections are slow to end");
-    }
-}
-
-impl ConnectionSetup {
-    async fn connection(self, stream: TcpStream, tls: Option<TlsAcceptor>, watcher: Watcher) {
-        let Some(tls) = tls else { return self.serve(stream, watcher).await };
-        let mut cut = self.cut.clone();
-        let shaken = tokio::select! {
-            shaken = tokio::time::timeout(HANDSHAKE, tls.accept(stream)) => shaken,
-            _ = cut.wait_for(|cut| *cut) => return,
-        };
-        if let Ok(Ok(stream)) = shaken {
-            self.serve(stream, watcher).await;
-        }
-    }
-
-    async fn serve<S>(mut self, stream: S, watcher: Watcher)
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        let io = TokioIo::new(Paced::new(stream, self.stall));
-        let service = TowerToHyperService::new(self.router);
-        let connection = watcher.watch(self.http.serve_connection(io, service));
-        tokio::select! {
-            ended = connection => if let Err(error) = ended {
-                tracing::debug!(%error, "a connection ended early");
-            },
-            _ = self.cut.wait_for(|cut| *cut) => {}
-        }
-    }
-}
-
-/// Tells a client that its connection is refused, without waiting: the text fits into the socket's empty buffer.
-fn refuse(stream: TcpStream, tls: bool, status: StatusCode) {
-    if tls {
-        return;
-    }
-    let body = r#"{"error":"too_many_connections","message":"There are too many connections; try again soon."}"#;
-    let reason = status.canonical_reason().unwrap_or_default();
-    let text = format!(
-        "HTTP/1.1 {} {reason}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nRetry-After: \
-         1\r\nConnection: close\r\n\r\n{body}",
-        status.as_u16(),
-        body.len()
-    );
-    drop(stream.try_write(text.as_bytes()));
 }
 
 /// All routes, each with the middleware before it.

@@ -10,6 +10,9 @@ use tokio_rustls::rustls::{ServerConfig, crypto::ring};
 
 use super::options::{ServeError, TlsFiles};
 
+/// What a client chose in the handshake that speaks HTTP/2.
+pub(super) const HTTP2: &[u8] = b"h2";
+
 /// Reads certificate and key.
 pub(super) fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor, ServeError> {
     let chain = CertificateDer::pem_file_iter(&files.certificate)
@@ -30,7 +33,7 @@ pub(super) fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor, ServeError> {
         .with_no_client_auth()
         .with_single_cert(chain, key)
         .map_err(|error| wrong(&error))?;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![HTTP2.to_vec(), b"http/1.1".to_vec()];
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 

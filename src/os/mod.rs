@@ -14,6 +14,7 @@ mod mounts;
 mod planted;
 mod process;
 mod socket;
+mod socket_file;
 mod steps;
 mod syscalls;
 mod tasks;
@@ -39,6 +40,7 @@ pub use process::{
     resident_memory, signal_child, started, wait_for_child,
 };
 pub use socket::{acknowledged, addresses, connect_abstract, end_accepting, peer_user};
+pub use socket_file::{SocketFile, listen_at};
 #[cfg(feature = "testing")]
 pub use steps::{Observing, observe};
 pub use steps::{PipelineStep, before, reached};

@@ -27,6 +27,7 @@ mod read_vault;
 mod secrets_in_memory;
 mod semantics;
 mod serve;
+mod serve_sockets;
 mod store;
 mod strange;
 mod superblock;

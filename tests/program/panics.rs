@@ -65,6 +65,7 @@ const DISK: usize = 4;
 const BUCKET: usize = 3;
 /// Those that are looked at elsewhere, and where.
 const ELSEWHERE: &[(&str, &str)] = &[
+    ("answering by HTTP/2", "src/gateway/connections/tests.rs"),
     ("looking for credentials", "src/store/s3/credentials/tests.rs"),
     ("removing a file", "src/vfs/tests/known_to_kernel.rs: a lookup whose caller has gone"),
     ("serving by HTTP", "a_service_that_panicked_is_over_and_can_be_begun_again"),

@@ -16,7 +16,7 @@ use crate::cli::paths::{UserPaths, absolute};
 use crate::cli::registry::RunningDaemon;
 use crate::cli::target::{Target, WhichVault};
 use crate::cli::unlock::Unlocker;
-use crate::gateway::{Listening, ServeOptions, TlsFiles};
+use crate::gateway::{ListenAt, Listening, ServeOptions, TlsFiles};
 
 /// Serves a vault; returns when clients can connect, or with `--foreground` when it is over.
 pub(crate) async fn serve(global: &Global, paths: &UserPaths, args: &ServeArgs) -> CliResult {
@@ -112,8 +112,19 @@ fn options(paths: &UserPaths, args: &ServeArgs, vault: &str) -> CliResult<ServeO
         }
         _ => None,
     };
+    let listen = match &args.listen {
+        ListenAt::Unix(path) => ListenAt::Unix(absolute(path)?),
+        tcp @ ListenAt::Tcp(_) => tcp.clone(),
+    };
+    if let ListenAt::Unix(path) = &listen
+        && path.to_str().is_none()
+    {
+        let text = format!("{} is not UTF-8; take another path for the socket", path.display());
+        return Err(Failure::new(Exit::Usage, text));
+    }
     Ok(ServeOptions {
-        listen: args.listen,
+        listen,
+        socket_mode: args.socket_mode,
         open: args.open,
         hosts: args.hosts.clone(),
         tls,
@@ -138,8 +149,15 @@ fn announce(report: &DaemonReport, foreground: bool) {
         say!("  mount  {}", report.mountpoint);
     }
     let token = if service.open { "" } else { " -H 'Authorization: Bearer TOKEN'" };
-    say!("  upload curl{token} -F 'file=@FILE' {}/upload/", service.url);
-    say!("  page   {}/", service.url);
+    let socket = service.url.strip_prefix("unix:");
+    let (curl, url) = match socket {
+        Some(path) => (format!("curl --unix-socket '{path}'"), "http://localhost"),
+        None => ("curl".to_owned(), service.url.as_str()),
+    };
+    say!("  upload {curl}{token} -F 'file=@FILE' {url}/upload/");
+    if socket.is_none() {
+        say!("  page   {url}/");
+    }
     say!("  log    {}", report.log);
     let stop = if foreground { "Ctrl-C, or " } else { "" };
     say!("  stop   {stop}{program} serve --stop");
@@ -147,7 +165,7 @@ fn announce(report: &DaemonReport, foreground: bool) {
     if !service.open && service.tokens == 0 {
         say!("  note   nobody can use it yet: {program} serve token add NAME --read-only|--write");
     }
-    let local = service.url.contains("//127.") || service.url.contains("//[::1]");
+    let local = socket.is_some() || url.contains("//127.") || url.contains("//[::1]");
     if !service.tls && !local {
         say!(
             "  note   files and tokens travel unencrypted: use --tls-cert and --tls-key, unless a proxy in front of \

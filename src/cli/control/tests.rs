@@ -75,6 +75,7 @@ fn service() -> ServeOptions {
     let key = PathBuf::from("/k".repeat(2000));
     ServeOptions {
         listen: "[::1]:80".parse().unwrap(),
+        socket_mode: 0o600,
         open: true,
         hosts: vec!["a".into(), "b".into()],
         tls: Some(crate::gateway::TlsFiles { certificate: key.clone(), key }),

@@ -236,7 +236,8 @@ mod tests {
         let spec = Spec {
             mountpoint: Some(bytes(b"/m\xff\n")),
             serve: Some(ServeOptions {
-                listen: ([127, 0, 0, 1], 0).into(),
+                listen: "unix:/s".parse().unwrap(),
+                socket_mode: 0o660,
                 open: false,
                 hosts: Vec::new(),
                 tls: Some(TlsFiles { certificate: bytes(b"/c\xff"), key: bytes(b"/k\xff") }),

@@ -82,7 +82,7 @@ impl VaultHost {
         let target = Target::of_spec(spec)?;
         let shown = match &listening {
             Some(listening) if spec.mountpoint.is_none() => {
-                format!("a service on {}", listening.address())
+                format!("a service on {}", listening.at())
             }
             _ => spec.shown().display().to_string(),
         };

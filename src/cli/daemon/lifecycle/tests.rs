@@ -180,6 +180,7 @@ async fn a_signal_detaches_what_is_busy() {
 fn service() -> ServeOptions {
     ServeOptions {
         listen: "[::1]:80".parse().unwrap(),
+        socket_mode: 0o600,
         open: true,
         hosts: Vec::new(),
         tls: None,
