@@ -8,12 +8,12 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
 
-use super::{Gateway, HttpProblem, download, listing, upload};
+use super::{Gateway, HttpProblem, dav, download, listing, upload};
 
 /// What `/openapi.json` returns. It describes the service exactly, which its tests and schemathesis check.
 pub(super) const OPENAPI: &str = include_str!("openapi.json");
 
-/// Everything that needs a [`super::Session`]: `/upload/`, `/download/`, `/files/`, `/openapi.json` and the page.
+/// Everything that needs a [`super::Session`]: `/upload/`, `/download/`, `/files/`, `/dav/`, `/openapi.json` and the page.
 pub(super) fn router(gateway: Arc<Gateway>) -> Router {
     let upload = post(upload::post);
     let download = get(download::by_s3_key);
@@ -33,7 +33,8 @@ pub(super) fn router(gateway: Arc<Gateway>) -> Router {
         .method_not_allowed_fallback(not_allowed)
         // Bodies are streamed; the middleware refuses one that is too long.
         .layer(DefaultBodyLimit::disable())
-        .with_state(gateway)
+        .with_state(gateway.clone())
+        .merge(dav::router(gateway))
 }
 
 /// What needs no session: the style and script of the page.

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
+use zeroize::Zeroizing;
 
 use super::csrf::{Hosts, Refusal, check_origin, check_page, is_from_browser, is_safe};
+use super::dav::ROUTES;
 use super::sessions::{LIFETIME, Sessions, random_word};
 use super::tokens::{Token, TokenFile, Tokens};
 use super::{Access, HttpProblem, ListenAt, ServeOptions, Session};
@@ -30,6 +32,8 @@ impl Rejection {
 pub(super) struct Gate {
     open: bool,
     tls: bool,
+    /// Whether a token may come as the password of HTTP Basic: over TLS, or what does not leave this machine.
+    basic: bool,
     hosts: Hosts,
     tokens: TokenFile,
     sessions: Sessions,
@@ -56,6 +60,8 @@ enum AuthMethod {
     Open,
     /// A bearer token.
     Bearer,
+    /// A token as a password. A browser sends that by itself.
+    Basic,
     /// The cookie of a session.
     Cookie,
 }
@@ -72,6 +78,7 @@ impl Gate {
         Self {
             open: options.open,
             tls,
+            basic: tls || at.is_local(),
             hosts: Hosts::new(at, &options.hosts, options.open),
             tokens: TokenFile::new(options.tokens.clone()),
             sessions: Sessions::default(),
@@ -95,9 +102,11 @@ impl Gate {
             check_origin(headers, &asked_for, self.tls).map_err(refused)?;
         }
         let route = request.extensions().get::<MatchedPath>().map_or("(none)", MatchedPath::as_str);
-        let within =
-            |token: &Token| token.scope().is_none_or(|scope| scope.allows(route, request.uri()));
-        let who = self.who(headers, within)?;
+        let within = |token: &Token| {
+            token.scope().is_none_or(|scope| scope.allows(route, request.uri(), headers))
+        };
+        let is_dav = ROUTES.contains(&route);
+        let who = self.who(headers, within, is_dav)?;
         let Some((session, by)) = who else {
             if needs == Requirement::Nothing {
                 return self.check_word(request, &self.word, false);
@@ -106,10 +115,11 @@ impl Gate {
             return Err(if page {
                 Rejection::with(Redirect::to("/login"))
             } else {
-                unknown(false)
+                self.unknown(false, is_dav)
             });
         };
-        // Only programs send a bearer token. Anything else may be a form, and must be one of ours.
+        // Only programs send a bearer token. Anything else may be a form, and must be one of ours. (A program sends a
+        // password, too, but is no browser.)
         let cookie = matches!(by, AuthMethod::Cookie);
         if !matches!(by, AuthMethod::Bearer) {
             self.check_word(request, &session.csrf, cookie)?;
@@ -152,19 +162,30 @@ impl Gate {
         &self,
         headers: &HeaderMap,
         within: impl Fn(&Token) -> bool,
+        is_dav: bool,
     ) -> Result<Option<(Session, AuthMethod)>, Rejection> {
         if self.open {
             let csrf = self.word.clone();
             return Ok(Some((
-                Session { access: Access::Write, name: None, csrf, token: None },
+                Session { access: Access::Write, name: None, csrf, token: None, only: None },
                 AuthMethod::Open,
             )));
         }
         if let Some(value) = headers.get(header::AUTHORIZATION) {
-            let secret = bearer(value).ok_or_else(|| unknown(true))?;
+            let wrong = || self.unknown(true, is_dav);
+            let password = if is_dav { password(value) } else { None };
+            let (secret, by) = match (bearer(value), &password) {
+                (Some(secret), _) => (secret, AuthMethod::Bearer),
+                (None, Some(_)) if !self.basic => return Err(in_the_clear()),
+                (None, Some(secret)) => (secret.as_str(), AuthMethod::Basic),
+                (None, None) => return Err(wrong()),
+            };
             let tokens = self.tokens()?;
-            let token = tokens.by_secret(secret).ok_or_else(|| unknown(true))?;
-            return Ok(Some((session(token, String::new(), within)?, AuthMethod::Bearer)));
+            let token = tokens.by_secret(secret).ok_or_else(wrong)?;
+            // A word that nobody knows: no page of ours sends a password, so what changes something and comes from a
+            // page is refused.
+            let csrf = random_word();
+            return Ok(Some((session(token, csrf, within)?, by)));
         }
         let Some((hash, csrf)) = self.cookie(headers).and_then(|value| self.sessions.find(value))
         else {
@@ -252,12 +273,10 @@ fn session(
     within: impl Fn(&Token) -> bool,
 ) -> Result<Session, Rejection> {
     if !within(token) {
-        let text = "This token is good for a part of the vault only, and this is not within it. Name a path, or a prefix \
-                    with a slash after it, within that part.";
-        return Err(Rejection::with(HttpProblem::new(StatusCode::FORBIDDEN, "out_of_scope", text)));
+        return Err(Rejection::with(HttpProblem::out_of_scope()));
     }
     let (access, name, hash) = (token.access, Some(token.name.clone()), Some(token.hash));
-    Ok(Session { access, name, csrf, token: hash })
+    Ok(Session { access, name, csrf, token: hash, only: token.scope().cloned() })
 }
 
 /// Compares in a time that does not depend on how much of the two is equal.
@@ -272,9 +291,42 @@ fn bearer(value: &HeaderValue) -> Option<&str> {
     fits.then(|| secret.trim())
 }
 
+/// The password of HTTP Basic (RFC 7617); the name before it may be any.
+fn password(value: &HeaderValue) -> Option<Zeroizing<String>> {
+    let (scheme, encoded) = value.to_str().ok()?.split_once(' ')?;
+    let fits = scheme.eq_ignore_ascii_case("basic") && encoded.len() <= 4 * CREDENTIAL_MAX;
+    let decoded = fits.then(|| data_encoding::BASE64.decode(encoded.trim().as_bytes()))?.ok()?;
+    let text = Zeroizing::new(String::from_utf8(decoded).ok()?);
+    let secret = text.split_once(':').map(|(_, password)| password.trim().to_owned())?;
+    (secret.len() <= CREDENTIAL_MAX).then(|| Zeroizing::new(secret))
+}
+
+/// 403: a password that everybody on the way could read.
+fn in_the_clear() -> Rejection {
+    Rejection::with(HttpProblem::new(
+        StatusCode::FORBIDDEN,
+        "basic_needs_tls",
+        "A token as a password (HTTP Basic) is taken over TLS, on loopback addresses and at Unix sockets alone: here \
+         others could read it. Start the service with --tls-cert and --tls-key. This token was sent in the clear: \
+         make another one.",
+    ))
+}
+
 fn accepts_html(headers: &HeaderMap) -> bool {
     let accepts = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
     accepts.is_some_and(|types| types.contains("text/html"))
+}
+
+impl Gate {
+    /// As [`unknown`]; those who come by WebDAV are asked for a password.
+    fn unknown(&self, wrong: bool, is_dav: bool) -> Rejection {
+        let mut rejection = unknown(wrong);
+        if is_dav && self.basic {
+            let basic = HeaderValue::from_static("Basic realm=\"s3vault\", charset=\"UTF-8\"");
+            rejection.0.headers_mut().insert(header::WWW_AUTHENTICATE, basic);
+        }
+        rejection
+    }
 }
 
 /// 401: the request carries no token, or (`wrong`) one that we do not know.

@@ -62,6 +62,21 @@ impl Validators {
         Verdict::Send
     }
 
+    /// Whether the conditions of a request that changes something let it; `None`: nothing is there.
+    pub(super) fn allow_change(there: Option<&Self>, headers: &HeaderMap) -> bool {
+        if let Some(tags) = text(headers, &header::IF_MATCH) {
+            if !there.is_some_and(|own| own.matches(&tags, Weak::Differs)) {
+                return false;
+            }
+        } else if there.is_some_and(|own| {
+            own.changed_since(headers, &header::IF_UNMODIFIED_SINCE) == Some(true)
+        }) {
+            return false;
+        }
+        let tags = text(headers, &header::IF_NONE_MATCH);
+        !tags.is_some_and(|tags| there.is_some_and(|own| own.matches(&tags, Weak::Same)))
+    }
+
     /// `If-Range`: whether a part may be sent, as the client has the rest of this very version. A date is no strong
     /// validator: a file can change twice in a second.
     pub(super) fn allows_part(&self, headers: &HeaderMap) -> bool {
@@ -157,6 +172,28 @@ mod tests {
             (vec![(SINCE, "yesterday")], Verdict::Send),
         ] {
             assert_eq!(judge(&lines), expected, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn a_change_is_let_through_by_its_conditions() {
+        let own =
+            Validators::new(Some(Hash([0xab; 32])), Timestamp { seconds: 784_111_777, nanos: 0 });
+        let tag = own.etag.clone().unwrap();
+        for (lines, with, without) in [
+            (vec![], true, true),
+            (vec![(MATCH, tag.as_str())], true, false),
+            (vec![(MATCH, "*")], true, false),
+            (vec![(MATCH, "\"x\"")], false, false),
+            (vec![(NONE, "*")], false, true),
+            (vec![(NONE, &tag)], false, true),
+            (vec![(NONE, "\"x\"")], true, true),
+            (vec![(UNTIL, DATE)], true, true),
+            (vec![(UNTIL, EARLIER)], false, true),
+        ] {
+            let headers = headers(&lines);
+            assert_eq!(Validators::allow_change(Some(&own), &headers), with, "{lines:?}");
+            assert_eq!(Validators::allow_change(None, &headers), without, "{lines:?}");
         }
     }
 

@@ -90,7 +90,7 @@ fn name_of(authority: &str) -> Option<&str> {
 
 /// Whether a method changes nothing.
 pub(super) fn is_safe(method: &Method) -> bool {
-    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) || method == "PROPFIND"
 }
 
 /// Whether a browser sent this: every browser of today sends one of these headers with a request that changes something.

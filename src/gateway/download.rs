@@ -77,7 +77,7 @@ pub(super) async fn by_path(
 /// How often a file is looked up again that was replaced between its look-up and its opening.
 const TRIES: usize = 100;
 
-async fn send(
+pub(super) async fn send(
     gateway: &Arc<Gateway>,
     key: &S3Key,
     method: &Method,

@@ -73,6 +73,13 @@ impl HttpProblem {
         Self::new(StatusCode::CONFLICT, code, message)
     }
 
+    /// 403: beyond what a token is good for.
+    pub(super) fn out_of_scope() -> Self {
+        let text = "This token is good for a part of the vault only, and this is not within it. Name a path, or a prefix \
+                    with a slash after it, within that part.";
+        Self::new(StatusCode::FORBIDDEN, "out_of_scope", text)
+    }
+
     /// 503, to be tried again after so many seconds.
     pub fn unavailable(message: impl Into<String>, seconds: u32) -> Self {
         let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message);

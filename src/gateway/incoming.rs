@@ -5,14 +5,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 
+use super::conditions::Validators;
 use super::errors::Result;
 use super::metadata::{ATTRIBUTE, FileInfo, UploadNote, content_type, hex};
 use super::s3_key::{S3Key, numbered};
 use super::{Gateway, HttpProblem};
 use crate::crypto::{Sha256Stream, random};
 use crate::files::HandleGuard;
-use crate::types::{Hash, Timestamp};
-use crate::vfs::{Error, RenameMode, WriteAt};
+use crate::types::{Hash, InodeNo, Timestamp};
+use crate::vfs::{Error, RenameMode, Setter, WriteAt};
 
 /// New files can be read by everybody who can see the mount (0666 less the umask).
 const FILE_MODE: u32 = 0o666;
@@ -41,6 +42,9 @@ pub(super) struct Kept {
     pub(super) info: FileInfo,
     /// Whether there was a file of this name before.
     pub(super) has_replaced: bool,
+    pub(super) ino: InodeNo,
+    /// Of the version that was uploaded, if it is still that one.
+    pub(super) etag: Option<String>,
 }
 
 impl Incoming {
@@ -67,6 +71,19 @@ impl Incoming {
         }
         let (sha256, content_type) = (sha256.finish(), content_type(said, name));
         Ok(Self { gateway: gateway.clone(), open, sha256, content_type })
+    }
+
+    /// Takes over an extended attribute of the file that it is to replace.
+    pub(super) async fn carry(&self, from: InodeNo, attribute: &[u8]) -> Result<()> {
+        let vfs = self.open.vfs();
+        match vfs.xattr(from, attribute).await {
+            Ok(value) => {
+                let ino = vfs.inode_of(self.open.handle())?;
+                Ok(vfs.set_xattr(ino, attribute, &value, 0, &Setter::Superuser).await?)
+            }
+            Err(Error::NoAttribute | Error::Stale) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Gives it its name, and what is known of it: from here on it is in the tree, whole. Missing directories are
@@ -128,6 +145,8 @@ impl Incoming {
         info.sha256 = Some(known.sha256.to_string());
         info.uploaded_at = Some(super::metadata::rfc3339(known.uploaded_at));
         info.content_type = Some(known.content_type.clone());
-        Ok(Kept { key, info, has_replaced: named.has_replaced })
+        let (ino, has_replaced) = (named.attributes.ino, named.has_replaced);
+        let etag = Validators::new(inspected.version, inspected.attributes.mtime).etag;
+        Ok(Kept { key, info, has_replaced, ino, etag })
     }
 }

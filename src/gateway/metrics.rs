@@ -212,7 +212,16 @@ fn name(method: &Method) -> &'static str {
         Method::DELETE => "DELETE",
         Method::OPTIONS => "OPTIONS",
         Method::PATCH => "PATCH",
-        _ => "other",
+        _ => match method.as_str() {
+            "PROPFIND" => "PROPFIND",
+            "PROPPATCH" => "PROPPATCH",
+            "MKCOL" => "MKCOL",
+            "COPY" => "COPY",
+            "MOVE" => "MOVE",
+            "LOCK" => "LOCK",
+            "UNLOCK" => "UNLOCK",
+            _ => "other",
+        },
     }
 }
 

@@ -13,6 +13,7 @@ mod auth;
 mod conditions;
 mod connections;
 mod csrf;
+mod dav;
 mod download;
 mod errors;
 mod incoming;
@@ -46,6 +47,9 @@ use std::time::Duration;
 
 use crate::types::{Hash, VaultStatus};
 use crate::vfs::Vfs;
+
+use s3_key::S3Key;
+use scope::Scope;
 
 pub use crate::vfs::Caller;
 
@@ -104,4 +108,13 @@ pub struct Session {
     pub csrf: String,
     /// What their token is known by; `None` under `--open`.
     pub token: Option<Hash>,
+    /// What alone it is good for.
+    only: Option<Scope>,
+}
+
+impl Session {
+    /// Whether a path is within what their token is good for.
+    fn may_see(&self, key: &S3Key) -> bool {
+        self.only.as_ref().is_none_or(|scope| scope.has(key))
+    }
 }

@@ -1,8 +1,9 @@
 //! What a token may see of the vault (`serve token add --only PATH`). Decided before a request is handled, by what it asks
 //! for; what is not known here to stay within is refused.
 
-use axum::http::Uri;
+use axum::http::{HeaderMap, Uri};
 
+use super::dav::{DavPath, ROUTES};
 use super::query::Query;
 use super::s3_key::S3Key;
 use super::upload::DIRECTORY;
@@ -24,8 +25,14 @@ impl Scope {
     }
 
     /// Whether all that this request can touch is within. `route`: as the router matched it.
-    pub(super) fn allows(&self, route: &str, uri: &Uri) -> bool {
+    pub(super) fn allows(&self, route: &str, uri: &Uri, headers: &HeaderMap) -> bool {
         let asked = match route {
+            route if ROUTES.contains(&route) => {
+                let target = DavPath::of_destination(uri, headers);
+                let within = |path: DavPath| self.has(path.key());
+                return DavPath::of_request(uri).is_ok_and(within)
+                    && target.is_none_or(|target| target.is_ok_and(within));
+            }
             "/files/{*path}" => S3Key::of_request(uri).ok(),
             "/files" | "/files/" => return self.lists(uri),
             "/download" | "/download/" => {
@@ -39,7 +46,12 @@ impl Scope {
             "/openapi.json" | "/healthz" | "/login" | "/logout" => return true,
             _ => None,
         };
-        asked.is_some_and(|key| key.names().starts_with(self.0.names()))
+        asked.is_some_and(|key| self.has(&key))
+    }
+
+    /// Whether a path is within.
+    pub(super) fn has(&self, key: &S3Key) -> bool {
+        key.names().starts_with(self.0.names())
     }
 
     /// A listing's prefix is text: only with a slash after it does it mean nothing beside the directory.
@@ -88,7 +100,26 @@ mod tests {
     #[test]
     fn what_is_not_known_to_stay_within_is_refused() {
         let scope = Scope::parse(b"/photos/2026/").unwrap();
-        let allows = |route: &str, uri: &str| scope.allows(route, &uri.parse().unwrap());
+        let allows =
+            |route: &str, uri: &str| scope.allows(route, &uri.parse().unwrap(), &HeaderMap::new());
+        let moves = |uri: &str, to: &str| {
+            let headers = [("destination", to), ("host", "h")].map(|(name, value)| {
+                (axum::http::HeaderName::from_static(name), value.parse().unwrap())
+            });
+            let uri = uri.parse().unwrap();
+            scope.allows("/dav/{*path}", &uri, &headers.into_iter().collect())
+        };
+        assert!(moves("/dav/photos/2026/a", "http://h/dav/photos/2026/b"));
+        for (from, to) in [
+            ("/dav/photos/2026/a", "/dav/photos/b"),
+            ("/dav/photos/2026/a", "http://h/dav/secret"),
+            ("/dav/photos/2026/a", "http://other/dav/photos/2026/b"),
+            ("/dav/photos/2026/a", "/files/photos/2026/b"),
+            ("/dav/photos/2026/a", "/dav/photos/2026/../b"),
+            ("/dav/secret", "/dav/photos/2026/b"),
+        ] {
+            assert!(!moves(from, to), "{from} {to}");
+        }
         for (route, uri) in [
             ("/files/{*path}", "/files/photos/2026/a.jpg"),
             ("/files/{*path}", "/files/photos/2026"),
@@ -98,6 +129,8 @@ mod tests {
             ("/download/", "/download/?s3_key=photos/2026/a"),
             ("/upload/", "/upload/?directory=photos/2026&wait=durable"),
             ("/openapi.json", "/openapi.json"),
+            ("/dav/{*path}", "/dav/photos/2026/"),
+            ("/dav/{*path}", "/dav/photos/2026/a"),
         ] {
             assert!(allows(route, uri), "{uri}");
         }
@@ -113,6 +146,10 @@ mod tests {
             ("/files/", "/files/?prefix=photos/2026/&directory=x&what=1"),
             ("/download/", "/download/?s3_key=secret"),
             ("/download/", "/download/"),
+            ("/dav/", "/dav/"),
+            ("/dav", "/dav"),
+            ("/dav/{*path}", "/dav/photos/"),
+            ("/dav/{*path}", "/dav/photos/2026/%2e%2e/secret"),
             ("/upload/", "/upload/"),
             ("/upload/", "/upload/?directory="),
             ("/", "/?path=photos/2026"),

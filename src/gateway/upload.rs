@@ -140,8 +140,8 @@ pub(super) async fn put(
     Ok(response)
 }
 
-/// What the headers of a PUT ask for; what they cannot have is refused rather than ignored.
-fn condition(headers: &HeaderMap) -> Result<OnConflict> {
+/// Whether the body of a PUT is the whole file, as it is to be.
+pub(super) fn is_whole(headers: &HeaderMap) -> Result<()> {
     if headers.contains_key(header::CONTENT_RANGE) {
         return Err(HttpProblem::bad_request(
             "A part of a file cannot be put (Content-Range). Send all of it.",
@@ -155,6 +155,12 @@ fn condition(headers: &HeaderMap) -> Result<OnConflict> {
             "The body is encoded (Content-Encoding), and would be stored that way. Send it without that encoding.",
         ));
     }
+    Ok(())
+}
+
+/// What the headers of a PUT ask for; what they cannot have is refused rather than ignored.
+fn condition(headers: &HeaderMap) -> Result<OnConflict> {
+    is_whole(headers)?;
     if headers.contains_key(header::IF_MATCH) || headers.contains_key(header::IF_UNMODIFIED_SINCE) {
         return Err(HttpProblem::bad_request(
             "This service supports no If-Match and no If-Unmodified-Since on PUT, only If-None-Match: *. \

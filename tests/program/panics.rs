@@ -67,6 +67,7 @@ const BUCKET: usize = 3;
 const ELSEWHERE: &[(&str, &str)] = &[
     ("answering by HTTP/2", "src/gateway/connections/tests.rs"),
     ("looking for credentials", "src/store/s3/credentials/tests.rs"),
+    ("removing half a copy", "src/gateway/tests/webdav.rs: a client that goes away in the middle"),
     ("removing a file", "src/vfs/tests/known_to_kernel.rs: a lookup whose caller has gone"),
     ("serving by HTTP", "a_service_that_panicked_is_over_and_can_be_begun_again"),
     ("the daemon's life", "after_a_panic_of_all_of_it_the_next_mount_has_everything"),

@@ -24,6 +24,12 @@ fn pid(home: &Home) -> u32 {
     u32::try_from(value["mounts"][0]["pid"].as_u64().expect("it runs")).unwrap()
 }
 
+fn url(home: &Home) -> String {
+    let done = home.type_in("status --json").exits(0);
+    let value: serde_json::Value = serde_json::from_str(&done.out).unwrap();
+    value["mounts"][0]["service"]["url"].as_str().expect("it serves").to_owned()
+}
+
 /// What curl prints: the answer, and in a last line what `-w` asks for.
 #[track_caller]
 fn curl(arguments: &[&str]) -> (String, String) {
@@ -136,5 +142,105 @@ fn over_tls_curl_speaks_http_2_and_1_1() {
     for number in 0..50 {
         assert_eq!(fs::read(home.path(format!("got-{number}"))).unwrap(), noise(4, 5_000_000));
     }
+    home.type_in("serve --stop").exits(0);
+}
+
+/// `Authorization: Basic`, as curl's `-u` makes it.
+fn basic(token: &str) -> String {
+    format!("any name:{token}")
+}
+
+#[test]
+fn by_webdav_a_token_is_the_password_and_no_page_gets_in() {
+    let home = user();
+    home.type_in("serve --listen 127.0.0.1:0").exits(0);
+    let url = url(&home);
+    let token = |words: &str| {
+        home.type_in(&format!("serve token add {words}")).exits(0).out.trim().to_owned()
+    };
+    let (write, read) = (token("w --write"), token("r --read-only"));
+    let only = token("o --write --only d/e");
+    let other = token("x --write");
+    let ask = |token: &str, more: &[&str], path: &str| {
+        let (user, url) = (basic(token), format!("{url}{path}"));
+        curl(&[&["-u", user.as_str()], more, &[url.as_str()]].concat())
+    };
+    let code = |token: &str, more: &[&str], path: &str| ask(token, more, path).1;
+    // Asked for without one, and with a wrong one: a program is asked for a password, a browser goes to the page.
+    let dav = format!("{url}/dav/");
+    assert!(curl(&["-D", "-", &dav]).0.to_lowercase().contains("www-authenticate: basic"));
+    let browser = curl(&["-D", "-", "-H", "Accept: text/html", &dav]);
+    assert!(browser.1 == "303 1.1" && !browser.0.to_lowercase().contains("basic"), "{browser:?}");
+    assert_eq!(code("s3vault_wrong", &[], "/dav/"), "401 1.1");
+    // As a password a token is for WebDAV alone: a browser that was given it sends it by itself.
+    assert_eq!(code(&write, &[], "/files/"), "401 1.1");
+    let propfind = ["-X", "PROPFIND", "-H", "Depth: 1"];
+    for token in [&write, &read] {
+        assert_eq!(code(token, &propfind, "/dav/"), "207 1.1");
+    }
+    for (method, path) in
+        [("MKCOL", "/dav/no"), ("PUT", "/dav/no"), ("DELETE", "/dav/no"), ("LOCK", "/dav/no")]
+    {
+        assert_eq!(code(&read, &["-X", method], path), "403 1.1", "{method}");
+    }
+    for path in ["/dav/d", "/dav/d/e", "/dav/s"] {
+        assert_eq!(code(&write, &["-X", "MKCOL"], path), "201 1.1");
+    }
+    // What a page elsewhere makes a browser do with it.
+    let forms: [&[&str]; 5] = [
+        &["-X", "DELETE", "-H", "Origin: http://evil.example"],
+        &["-X", "DELETE", "-H", "Sec-Fetch-Site: same-origin"],
+        &["-X", "MKCOL", "-H", "Sec-Fetch-Site: none"],
+        &[
+            "-H",
+            "Sec-Fetch-Site: cross-site",
+            "-H",
+            "Sec-Fetch-Mode: navigate",
+            "-H",
+            "Sec-Fetch-Dest: document",
+        ],
+        &["-X", "PROPFIND", "-H", "Depth: 0", "-H", "Origin: http://evil.example"],
+    ];
+    for form in forms {
+        assert_eq!(code(&write, form, "/dav/d/e"), "403 1.1", "{form:?}");
+    }
+    // One that is good for a part gets no further, by no header.
+    assert_eq!(code(&only, &propfind, "/dav/d/e/"), "207 1.1");
+    for path in ["/dav/", "/dav/d/", "/dav/s/", "/dav/d/e/%2e%2e/"] {
+        assert_eq!(code(&only, &propfind, path), "403 1.1", "{path}");
+    }
+    fs::write(home.path("file"), "content").unwrap();
+    let file = home.path("file").display().to_string();
+    assert_eq!(code(&only, &["-T", &file], "/dav/d/e/f"), "201 1.1");
+    for to in ["/dav/s/f", "/dav/f"] {
+        let to = format!("Destination: {to}");
+        for method in ["COPY", "MOVE"] {
+            assert_eq!(code(&only, &["-X", method, "-H", &to], "/dav/d/e/f"), "403 1.1");
+        }
+    }
+    let asks = "If: </dav/s> ([\"x\"]) </dav/d/e/f> (Not <DAV:no-lock>)";
+    assert_eq!(code(&only, &["-X", "DELETE", "-H", asks], "/dav/d/e/f"), "403 1.1");
+    // A lock is its holder's, whoever else knows its name.
+    let info = "<lockinfo xmlns='DAV:'><lockscope><exclusive/></lockscope><locktype><write/></locktype></lockinfo>";
+    let (locked, last) = ask(&write, &["-X", "LOCK", "-d", info], "/dav/d/e/f");
+    assert_eq!(last, "200 1.1");
+    let name = locked.split("urn:uuid:").nth(1).unwrap().split('<').next().unwrap();
+    let (named, own) =
+        (format!("If: (<urn:uuid:{name}>)"), format!("Lock-Token: <urn:uuid:{name}>"));
+    assert_eq!(code(&other, &["-T", &file, "-H", &named], "/dav/d/e/f"), "423 1.1");
+    assert_eq!(code(&other, &["-X", "UNLOCK", "-H", &own], "/dav/d/e/f"), "403 1.1");
+    assert_eq!(code(&write, &["-T", &file, "-H", &named], "/dav/d/e/f"), "204 1.1");
+    assert_eq!(code(&write, &["-X", "UNLOCK", "-H", &own], "/dav/d/e/f"), "204 1.1");
+    home.type_in("serve token remove w").exits(0);
+    assert_eq!(code(&write, &propfind, "/dav/"), "401 1.1");
+    home.type_in("serve --stop").exits(0);
+    // In the clear, where others could read it, a password is neither asked for nor taken; a bearer's token is.
+    home.type_in("serve --listen 0.0.0.0:0").exits(0);
+    let port = self::url(&home).rsplit(':').next().unwrap().to_owned();
+    let dav = format!("http://127.0.0.1:{port}/dav/");
+    assert!(curl(&["-D", "-", &dav]).0.to_lowercase().contains("www-authenticate: bearer"));
+    let (body, last) = curl(&["-u", &basic(&other), &dav]);
+    assert!(last == "403 1.1" && body.contains("basic_needs_tls"), "{body}");
+    assert_eq!(curl(&["-H", &format!("Authorization: Bearer {other}"), &dav]).1, "200 1.1");
     home.type_in("serve --stop").exits(0);
 }

@@ -6,6 +6,7 @@ mod errors;
 mod listings;
 mod pages;
 mod uploads;
+mod webdav;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -94,8 +95,13 @@ impl Service {
             owner: OWNER,
             durable_deadline: Duration::from_secs(5),
         };
-        let session =
-            Session { access, name: Some("anna".into()), csrf: "word-1".into(), token: None };
+        let session = Session {
+            access,
+            name: Some("anna".into()),
+            csrf: "word-1".into(),
+            token: None,
+            only: None,
+        };
         let router = api::router(Arc::new(gateway)).layer(axum::Extension(session));
         Self { world, router: router.merge(api::public()) }
     }

@@ -1,0 +1,275 @@
+//! The locks of WebDAV (RFC 4918, section 6): in memory, by path, each for a while. They bind those who come by WebDAV, and
+//! nobody else.
+
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use crate::crypto::random;
+use crate::types::Hash;
+
+/// Locks at a time, and of one token; one more is refused.
+const LOCKS_MAX: usize = 1000;
+const LOCKS_OF_ONE: usize = 250;
+/// How long one lasts that is not refreshed: if the client does not say, and at most.
+pub(super) const LASTS: Duration = Duration::from_secs(600);
+pub(super) const LASTS_MAX: Duration = Duration::from_secs(3600);
+
+/// Names from the root down.
+pub(super) type Names = Vec<Vec<u8>>;
+
+/// Who holds a lock: the token that they came with; `None` where nobody needs one.
+pub(super) type Holder = Option<Hash>;
+
+/// One lock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct DavLock {
+    /// `urn:uuid:...`: what shows that its holder knows of it.
+    pub(super) token: String,
+    /// What was locked.
+    pub(super) root: Names,
+    pub(super) is_exclusive: bool,
+    /// Whether all below is locked, too.
+    pub(super) is_deep: bool,
+    /// What the client says of itself, as XML.
+    pub(super) owner: String,
+    pub(super) holder: Holder,
+    until: Instant,
+}
+
+/// What is asked for.
+#[derive(Clone, Debug)]
+pub(super) struct LockWish {
+    pub(super) root: Names,
+    pub(super) is_exclusive: bool,
+    pub(super) is_deep: bool,
+    pub(super) owner: String,
+    pub(super) holder: Holder,
+    pub(super) lasts: Duration,
+}
+
+/// Why something is not done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum LockRefusal {
+    /// What is locked here stands in the way.
+    Locked(Names),
+    /// There are too many.
+    Many,
+    /// No such lock there.
+    Unknown,
+    /// It is somebody else's.
+    NotHolder,
+}
+
+/// All locks.
+#[derive(Debug, Default)]
+pub(super) struct LockTable(Mutex<Vec<DavLock>>);
+
+impl DavLock {
+    /// How long it still lasts.
+    pub(super) fn left(&self) -> Duration {
+        self.until.saturating_duration_since(Instant::now())
+    }
+
+    fn covers(&self, path: &[Vec<u8>]) -> bool {
+        self.root == path || self.is_deep && path.starts_with(&self.root)
+    }
+}
+
+impl LockTable {
+    fn living(&self) -> parking_lot::MutexGuard<'_, Vec<DavLock>> {
+        let mut locks = self.0.lock();
+        let now = Instant::now();
+        locks.retain(|lock| lock.until > now);
+        locks
+    }
+
+    /// Makes a lock, if none stands in its way.
+    pub(super) fn lock(&self, wish: LockWish) -> Result<DavLock, LockRefusal> {
+        let LockWish { root, is_exclusive, is_deep, owner, holder, lasts } = wish;
+        let mut locks = self.living();
+        let in_the_way = locks.iter().find(|lock| {
+            let meets = lock.covers(&root) || is_deep && lock.root.starts_with(&root);
+            meets && (is_exclusive || lock.is_exclusive)
+        });
+        if let Some(lock) = in_the_way {
+            return Err(LockRefusal::Locked(lock.root.clone()));
+        }
+        let own = locks.iter().filter(|lock| lock.holder == holder).count();
+        // Where nobody has a token, all are one.
+        let most = if holder.is_some() { LOCKS_OF_ONE } else { LOCKS_MAX };
+        if locks.len() >= LOCKS_MAX || own >= most {
+            return Err(LockRefusal::Many);
+        }
+        let until = Instant::now() + lasts.min(LASTS_MAX);
+        let lock = DavLock { token: uuid(), root, is_exclusive, is_deep, owner, holder, until };
+        locks.push(lock.clone());
+        Ok(lock)
+    }
+
+    /// Lets a lock last anew: the first that covers the path, and that its holder names.
+    pub(super) fn refresh(
+        &self,
+        path: &[Vec<u8>],
+        tokens: &[String],
+        holder: Holder,
+        lasts: Duration,
+    ) -> Result<DavLock, LockRefusal> {
+        let mut locks = self.living();
+        let named = |lock: &&mut DavLock| lock.covers(path) && tokens.contains(&lock.token);
+        let lock = locks.iter_mut().find(named).ok_or(LockRefusal::Unknown)?;
+        if lock.holder != holder {
+            return Err(LockRefusal::NotHolder);
+        }
+        lock.until = Instant::now() + lasts.min(LASTS_MAX);
+        Ok(lock.clone())
+    }
+
+    /// Ends a lock.
+    pub(super) fn unlock(
+        &self,
+        path: &[Vec<u8>],
+        token: &str,
+        holder: Holder,
+    ) -> Result<(), LockRefusal> {
+        let mut locks = self.living();
+        let named = |lock: &DavLock| lock.token == token && lock.covers(path);
+        let at = locks.iter().position(named).ok_or(LockRefusal::Unknown)?;
+        if locks[at].holder != holder {
+            return Err(LockRefusal::NotHolder);
+        }
+        locks.swap_remove(at);
+        Ok(())
+    }
+
+    /// Those that a path is under.
+    pub(super) fn covering(&self, path: &[Vec<u8>]) -> Vec<DavLock> {
+        self.living().iter().filter(|lock| lock.covers(path)).cloned().collect()
+    }
+
+    /// Whether a lock of this token covers the path.
+    pub(super) fn is_under(&self, path: &[Vec<u8>], token: &str) -> bool {
+        self.living().iter().any(|lock| lock.token == token && lock.covers(path))
+    }
+
+    /// Whether somebody may change what is at a path, with `below` also all that is below it: of each place that is locked
+    /// they must hold a lock, and name it.
+    pub(super) fn check(
+        &self,
+        path: &[Vec<u8>],
+        below: bool,
+        tokens: &[String],
+        holder: Holder,
+    ) -> Result<(), LockRefusal> {
+        let locks = self.living();
+        let meets = |lock: &&DavLock| lock.covers(path) || below && lock.root.starts_with(path);
+        let opens = |root: &Names| {
+            let own = |lock: &DavLock| {
+                lock.root == *root && lock.holder == holder && tokens.contains(&lock.token)
+            };
+            locks.iter().any(own)
+        };
+        match locks.iter().filter(meets).find(|lock| !opens(&lock.root)) {
+            Some(lock) => Err(LockRefusal::Locked(lock.root.clone())),
+            None => Ok(()),
+        }
+    }
+
+    /// What was at a path, and below it, is gone: its locks go with it.
+    pub(super) fn gone(&self, path: &[Vec<u8>]) {
+        self.living().retain(|lock| !lock.root.starts_with(path));
+    }
+}
+
+/// A random one (RFC 9562, version 4).
+fn uuid() -> String {
+    let mut bytes: [u8; 16] = random();
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    let hex = data_encoding::HEXLOWER.encode(&bytes);
+    let (a, b, c, d, e) = (&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]);
+    format!("urn:uuid:{a}-{b}-{c}-{d}-{e}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ANNA: Holder = Some(Hash([1; 32]));
+    const BERT: Holder = Some(Hash([2; 32]));
+
+    fn names(path: &str) -> Names {
+        path.split('/').filter(|name| !name.is_empty()).map(|name| name.into()).collect()
+    }
+
+    fn wish(path: &str, holder: Holder) -> LockWish {
+        let (root, owner, lasts) = (names(path), String::new(), Duration::from_secs(60));
+        LockWish { root, is_exclusive: true, is_deep: true, owner, holder, lasts }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_may_change_what_under_which_locks() {
+        let table = LockTable::default();
+        let deep = table.lock(wish("a/b", ANNA)).unwrap();
+        let own = [deep.token.clone()];
+        let check = |path: &str, below, tokens: &[String], holder| {
+            table.check(&names(path), below, tokens, holder).is_ok()
+        };
+        for path in ["a/b", "a/b/c", "a/b/c/d"] {
+            assert!(!check(path, false, &[], ANNA) && !check(path, false, &own, BERT));
+            assert!(check(path, false, &own, ANNA), "{path}");
+        }
+        assert!(check("a", false, &[], BERT) && check("a/bc", false, &[], BERT));
+        assert!(!check("a", true, &[], BERT) && check("a", true, &own, ANNA));
+        for path in ["a/b", "a/b/c", "a", ""] {
+            let refused = LockRefusal::Locked(names("a/b"));
+            assert_eq!(table.lock(wish(path, BERT)).unwrap_err(), refused, "{path}");
+        }
+        let shallow = LockWish { is_deep: false, ..wish("a", BERT) };
+        table.lock(shallow).unwrap();
+        assert!(check("a/x", false, &[], ANNA) && !check("a", false, &[], ANNA));
+        assert_eq!(table.unlock(&names("a/b"), &own[0], BERT), Err(LockRefusal::NotHolder));
+        assert_eq!(table.unlock(&names("a"), &own[0], ANNA), Err(LockRefusal::Unknown));
+        assert_eq!(table.unlock(&names("a/b/c"), &own[0], ANNA), Ok(()));
+        assert!(check("a/b", false, &[], BERT));
+        let shared = |holder| LockWish { is_exclusive: false, ..wish("s", holder) };
+        let one = [table.lock(shared(ANNA)).unwrap().token];
+        table.lock(shared(BERT)).unwrap();
+        assert!(table.lock(wish("s", ANNA)).is_err());
+        assert!(check("s/x", false, &one, ANNA) && !check("s/x", false, &one, BERT));
+        table.gone(&names("s"));
+        assert!(check("s/x", false, &[], BERT));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lock_ends_by_itself_unless_it_is_refreshed() {
+        let table = LockTable::default();
+        let lock = table.lock(wish("a", ANNA)).unwrap();
+        let own = [lock.token.clone()];
+        tokio::time::advance(Duration::from_secs(50)).await;
+        let long = Duration::from_secs(1 << 40);
+        assert!(table.refresh(&names("a/x"), &own, BERT, long).is_err());
+        assert!(table.refresh(&names("x"), &own, ANNA, long).is_err());
+        assert!(table.refresh(&names("a/x"), &own, ANNA, long).unwrap().left() <= LASTS_MAX);
+        tokio::time::advance(LASTS_MAX - Duration::from_secs(1)).await;
+        assert!(table.is_under(&names("a"), &own[0]));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(table.covering(&names("a")).is_empty());
+        assert!(table.lock(wish("a", BERT)).is_ok());
+    }
+
+    #[test]
+    fn the_locks_of_one_and_of_all_are_bounded() {
+        let table = LockTable::default();
+        for holder in 1..=4 {
+            for number in 0..LOCKS_OF_ONE {
+                let path = format!("{holder}/{number}");
+                table.lock(wish(&path, Some(Hash([holder; 32])))).unwrap();
+            }
+            assert_eq!(table.lock(wish("x", Some(Hash([holder; 32])))), Err(LockRefusal::Many));
+        }
+        assert_eq!(table.lock(wish("x", Some(Hash([9; 32])))), Err(LockRefusal::Many));
+        assert!(uuid().len() == 45 && uuid() != uuid());
+    }
+}

@@ -1,0 +1,284 @@
+//! The properties of WebDAV: those that the vault knows by itself ("live"), and those that clients keep with a file or
+//! directory ("dead"): an extended attribute, so that they go where it goes.
+
+use minicbor::{Decode, Encode};
+
+use super::locks::{DavLock, LockTable};
+use super::path::{DavPath, href};
+use super::xml::{DAV, XmlElement, XmlName, text};
+use crate::gateway::conditions::Validators;
+use crate::gateway::errors::Result;
+use crate::gateway::metadata::{UploadNote, content_type, rfc3339};
+use crate::gateway::{Gateway, HttpProblem};
+use crate::types::InodeNo;
+use crate::vfs::{Error, Inspected, Setter};
+
+/// The attribute of dead properties.
+pub(in crate::gateway) const DEAD: &[u8] = b"user.s3vault.dav";
+/// Bytes of all of one file.
+const DEAD_MAX: usize = 60 << 10;
+
+/// All that `DAV:allprop` asks for.
+const LIVE: [&str; 9] = [
+    "creationdate",
+    "displayname",
+    "getcontentlength",
+    "getcontenttype",
+    "getetag",
+    "getlastmodified",
+    "lockdiscovery",
+    "resourcetype",
+    "supportedlock",
+];
+/// What is told to those who ask for it by name (RFC 4331).
+const LIVE_BY_NAME: [&str; 2] = ["quota-available-bytes", "quota-used-bytes"];
+
+/// One dead property.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+struct DeadProperty {
+    #[n(0)]
+    namespace: String,
+    #[n(1)]
+    local: String,
+    /// The whole element, which stands for itself.
+    #[n(2)]
+    xml: String,
+}
+
+/// All dead properties of a file or directory.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub(super) struct DeadProperties {
+    #[n(0)]
+    all: Vec<DeadProperty>,
+}
+
+/// A file or directory that was found.
+pub(super) struct Resource {
+    pub(super) names: Vec<Vec<u8>>,
+    pub(super) inspected: Inspected,
+}
+
+/// Which properties somebody asks for.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Wanted {
+    /// All, and these.
+    All(Vec<XmlName>),
+    /// The names of all.
+    Names,
+    These(Vec<XmlName>),
+}
+
+/// Whether a property is the vault's own, which no client sets.
+pub(super) fn is_live(name: &XmlName) -> bool {
+    let local = name.local.as_str();
+    name.namespace == DAV && (LIVE.contains(&local) || LIVE_BY_NAME.contains(&local))
+}
+
+impl DeadProperties {
+    pub(super) async fn of(gateway: &Gateway, ino: InodeNo) -> Result<Self> {
+        match gateway.vfs.xattr(ino, DEAD).await {
+            // Whoever may write the file may write the attribute: then there are none.
+            Ok(value) => Ok(minicbor::decode(&value).unwrap_or_default()),
+            Err(Error::NoAttribute) => Ok(Self::default()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    pub(super) fn set(&mut self, element: &XmlElement) {
+        self.remove(&element.name);
+        let XmlName { namespace, local, .. } = element.name.clone();
+        self.all.push(DeadProperty { namespace, local, xml: element.write() });
+    }
+
+    pub(super) fn remove(&mut self, name: &XmlName) {
+        self.all.retain(|own| (&own.namespace, &own.local) != (&name.namespace, &name.local));
+    }
+
+    fn get(&self, name: &XmlName) -> Option<&str> {
+        let own = |own: &&DeadProperty| own.namespace == name.namespace && own.local == name.local;
+        self.all.iter().find(own).map(|own| own.xml.as_str())
+    }
+
+    /// Whether they are few enough to be kept.
+    pub(super) fn fit(&self) -> bool {
+        self.encode().len() <= DEAD_MAX
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        // Into a vector nothing fails.
+        _ = minicbor::encode(self, &mut bytes);
+        bytes
+    }
+
+    pub(super) async fn keep(&self, gateway: &Gateway, ino: InodeNo) -> Result<()> {
+        let kept = match self.all.is_empty() {
+            true => gateway.vfs.remove_xattr(ino, DEAD).await,
+            false => {
+                let by = Setter::Superuser;
+                gateway.vfs.set_xattr(ino, DEAD, &self.encode(), 0, &by).await
+            }
+        };
+        match kept {
+            Err(Error::NoAttribute) => Ok(()),
+            kept => kept.map_err(HttpProblem::from),
+        }
+    }
+}
+
+impl Resource {
+    pub(super) fn is_collection(&self) -> bool {
+        self.inspected.attributes.mode & libc::S_IFMT == libc::S_IFDIR
+    }
+
+    pub(super) fn ino(&self) -> InodeNo {
+        self.inspected.attributes.ino
+    }
+
+    pub(super) fn validators(&self) -> Validators {
+        Validators::new(self.inspected.version, self.inspected.attributes.mtime)
+    }
+
+    fn name(&self) -> &[u8] {
+        self.names.last().map_or(&[], Vec::as_slice)
+    }
+
+    /// `DAV:response`: what is asked for, and what of it there is not.
+    pub(super) async fn response(
+        &self,
+        gateway: &Gateway,
+        locks: &LockTable,
+        wanted: &Wanted,
+    ) -> Result<String> {
+        let needs_dead = match wanted {
+            Wanted::These(names) => names.iter().any(|name| !is_live(name)),
+            Wanted::All(_) | Wanted::Names => true,
+        };
+        let dead = match needs_dead {
+            true => DeadProperties::of(gateway, self.ino()).await?,
+            false => DeadProperties::default(),
+        };
+        let (mut found, mut missing) = (String::new(), String::new());
+        let all = LIVE.iter().map(|local| XmlName::dav(local));
+        let dead_names = || dead.all.iter().map(|own| XmlName::new(&own.namespace, &own.local));
+        let names: Vec<XmlName> = match wanted {
+            Wanted::These(names) => names.clone(),
+            Wanted::All(more) => all.chain(dead_names()).chain(more.iter().cloned()).collect(),
+            Wanted::Names => {
+                let there = all.chain(dead_names());
+                found.extend(there.map(|name| name.empty()));
+                Vec::new()
+            }
+        };
+        for name in names {
+            let value = match is_live(&name) {
+                true => self.live(gateway, locks, &name.local).await?,
+                false => dead.get(&name).map(str::to_owned),
+            };
+            match value {
+                Some(value) => found.push_str(&value),
+                // Of all there are, none is missing.
+                None if matches!(wanted, Wanted::These(_)) => missing.push_str(&name.empty()),
+                None => {}
+            }
+        }
+        let mut answer = format!(
+            "<D:response><D:href>{}</D:href>",
+            text(&href(&self.names, self.is_collection()))
+        );
+        if !found.is_empty() || missing.is_empty() {
+            answer.push_str(&propstat(&found, "200 OK"));
+        }
+        if !missing.is_empty() {
+            answer.push_str(&propstat(&missing, "404 Not Found"));
+        }
+        Ok(answer + "</D:response>")
+    }
+
+    /// A live property as XML; `None`: this has none of that name.
+    async fn live(
+        &self,
+        gateway: &Gateway,
+        locks: &LockTable,
+        local: &str,
+    ) -> Result<Option<String>> {
+        let attributes = &self.inspected.attributes;
+        let is_file = !self.is_collection();
+        let value = match local {
+            "creationdate" => Some(rfc3339(attributes.created)),
+            // XML cannot say every name.
+            "displayname" => std::str::from_utf8(self.name()).ok().map(text),
+            "getcontentlength" => is_file.then(|| attributes.size.to_string()),
+            "getcontenttype" => is_file.then(|| {
+                let known = UploadNote::of(&self.inspected).map(|known| known.content_type);
+                text(&content_type(known.as_deref(), self.name()))
+            }),
+            "getetag" => self.validators().etag.map(|tag| text(&tag)),
+            "getlastmodified" => self.validators().last_modified(),
+            "lockdiscovery" => Some(locks.covering(&self.names).iter().map(active).collect()),
+            "resourcetype" if is_file => Some(String::new()),
+            "resourcetype" => Some("<D:collection/>".to_owned()),
+            "supportedlock" => Some(SUPPORTED.to_owned()),
+            "quota-available-bytes" | "quota-used-bytes" if !is_file => {
+                let space = gateway.vfs.space().await?;
+                let used = space.blocks.saturating_sub(space.free);
+                let blocks = if local == "quota-used-bytes" { used } else { space.free };
+                Some(blocks.saturating_mul(space.block).to_string())
+            }
+            _ => None,
+        };
+        Ok(value.map(|value| match value.is_empty() {
+            true => format!("<D:{local}/>"),
+            false => format!("<D:{local}>{value}</D:{local}>"),
+        }))
+    }
+}
+
+/// What every file and directory can be locked by.
+const SUPPORTED: &str = "<D:lockentry><D:lockscope><D:exclusive/></D:lockscope><D:locktype><D:write/></D:locktype>\
+    </D:lockentry><D:lockentry><D:lockscope><D:shared/></D:lockscope><D:locktype><D:write/></D:locktype></D:lockentry>";
+
+/// Properties with what became of them.
+pub(super) fn propstat(properties: &str, status: &str) -> String {
+    format!(
+        "<D:propstat><D:prop>{properties}</D:prop><D:status>HTTP/1.1 {status}</D:status></D:propstat>"
+    )
+}
+
+/// `DAV:activelock`.
+pub(super) fn active(lock: &DavLock) -> String {
+    let scope = if lock.is_exclusive { "exclusive" } else { "shared" };
+    let depth = if lock.is_deep { "infinity" } else { "0" };
+    format!(
+        "<D:activelock><D:locktype><D:write/></D:locktype><D:lockscope><D:{scope}/></D:lockscope>\
+         <D:depth>{depth}</D:depth>{}<D:timeout>Second-{}</D:timeout>\
+         <D:locktoken><D:href>{}</D:href></D:locktoken><D:lockroot><D:href>{}</D:href></D:lockroot></D:activelock>",
+        lock.owner,
+        lock.left().as_secs().max(1),
+        lock.token,
+        text(&href(&lock.root, false)),
+    )
+}
+
+impl Gateway {
+    /// What a path names: a file or a directory. Nothing else is there, for those who come by WebDAV.
+    pub(super) async fn resource(&self, path: &DavPath) -> Result<Resource> {
+        let names = path.names().to_vec();
+        let inspected = match path.is_root() {
+            true => {
+                let attributes = self.vfs.attributes(InodeNo::ROOT).await?;
+                Inspected { attributes, version: None, is_durable: true, note: None }
+            }
+            false => self.inspect(path.key()).await?.0,
+        };
+        match inspected.attributes.mode & libc::S_IFMT {
+            libc::S_IFREG | libc::S_IFDIR => Ok(Resource { names, inspected }),
+            _ => Err(HttpProblem::conflict(
+                "not_a_file",
+                "This is a symlink, a device, a fifo or a socket, which WebDAV knows nothing of. Nothing was changed.",
+            )),
+        }
+    }
+}
