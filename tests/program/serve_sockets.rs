@@ -243,4 +243,12 @@ fn by_webdav_a_token_is_the_password_and_no_page_gets_in() {
     assert!(last == "403 1.1" && body.contains("basic_needs_tls"), "{body}");
     assert_eq!(curl(&["-H", &format!("Authorization: Bearer {other}"), &dav]).1, "200 1.1");
     home.type_in("serve --stop").exits(0);
+    // Where nothing can be changed there is nothing to lock.
+    home.type_in("serve --listen 127.0.0.1:0 --open --read-only").exits(0);
+    let dav = format!("{}/dav/d/e/f", self::url(&home));
+    assert_eq!(curl(&[&propfind[..], &[&dav]].concat()).1, "207 1.1");
+    for words in [["-X", "LOCK", "-d", info], ["-X", "DELETE", "-H", "Depth: infinity"]] {
+        assert_eq!(curl(&[&words[..], &[&dav]].concat()).1, "403 1.1", "{words:?}");
+    }
+    home.type_in("serve --stop").exits(0);
 }

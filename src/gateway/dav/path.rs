@@ -19,13 +19,13 @@ impl DavPath {
     fn of(path: &str) -> Option<Result<Self>> {
         let path = path.strip_prefix(ROOT)?;
         let path = match path.strip_prefix('/') {
-            Some(path) => path.strip_suffix('/').unwrap_or(path),
+            Some(path) => path,
             None if path.is_empty() => path,
             None => return None,
         };
         Some(match path {
             "" => S3Key::parse_directory(b"").map(Self),
-            path => S3Key::from_url(path).map(Self),
+            path => S3Key::from_url(path.strip_suffix('/').unwrap_or(path)).map(Self),
         })
     }
 

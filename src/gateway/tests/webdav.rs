@@ -42,8 +42,7 @@ fn hrefs(answer: &HttpAnswer) -> Vec<String> {
     let text = answer.text();
     assert!(text.ends_with("</D:multistatus>\n"), "{text}");
     let parts = text.split("<D:response><D:href>").skip(1);
-    let mut paths: Vec<_> =
-        parts.map(|part| part.split('<').next().unwrap().to_owned()).collect();
+    let mut paths: Vec<_> = parts.map(|part| part.split('<').next().unwrap().to_owned()).collect();
     // What was asked for comes first, the rest in any order.
     paths[1..].sort();
     paths
@@ -346,14 +345,4 @@ async fn who_goes_away_half_way_leaves_nothing() {
         }
     }
     assert!(service.has_no_orphans().await);
-}
-
-#[tokio::test]
-async fn a_vault_that_is_only_read_is_only_read() {
-    let world = World::with(VfsOptions { read_only: true, ..VfsOptions::default() }, 1 << 30).await;
-    let service = Service::over(world, Access::Write, VaultStatus::default());
-    service.find("/dav/", "1", "").await.is(207);
-    service.dav_put("/dav/f", "x").await.is(403);
-    service.dav("MKCOL", "/dav/d", &[]).await.is(403);
-    service.ask("LOCK", "/dav/f", &[], LOCKINFO.into()).await.is(403);
 }
