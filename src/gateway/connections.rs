@@ -88,7 +88,7 @@ pub(super) async fn accept(
                 continue;
             }
             let kept = (metrics.connect(), peer, place);
-            let serve = setup.clone().connection(accepted.into_stream(), tls.clone());
+            let serve = Box::pin(setup.clone().connection(accepted.into_stream(), tls.clone()));
             tokio::spawn(async move {
                 // A panic ends this connection alone.
                 let _ = watched("serving a connection", serve).await;

@@ -1,10 +1,11 @@
 //! `PUT`, `MKCOL` and `DELETE`.
 
+use std::fmt::Write;
 use std::ops::ControlFlow;
 
 use axum::body::{Body, HttpBody};
 use axum::http::{HeaderValue, StatusCode, header};
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
 
 use super::answers::multistatus;
 use super::conditions::failed;
@@ -109,7 +110,7 @@ impl DavService {
         let mut failures = Failures::new(path);
         self.files.remove(&place, true, &mut |step| failures.note(&step)).await?;
         self.locks.gone(path.names());
-        failures.answer(StatusCode::NO_CONTENT)
+        Ok(failures.answer(StatusCode::NO_CONTENT))
     }
 
     /// A name with what it names now; nobody may remove or replace the root.
@@ -159,8 +160,9 @@ impl Failures {
                     _ => "409 Conflict",
                 };
                 let href = text(&href(&names, false));
-                self.found += &format!(
-                    "<D:response><D:href>{href}</D:href><D:status>HTTP/1.1 {status}</D:status></D:response>\n"
+                let _ = writeln!(
+                    self.found,
+                    "<D:response><D:href>{href}</D:href><D:status>HTTP/1.1 {status}</D:status></D:response>"
                 );
             }
         }
@@ -168,11 +170,11 @@ impl Failures {
     }
 
     /// 207 if there are any.
-    pub(super) fn answer(self, otherwise: StatusCode) -> DavResult {
+    pub(super) fn answer(self, otherwise: StatusCode) -> Response {
         if self.count == 0 {
-            return Ok(otherwise.into_response());
+            return otherwise.into_response();
         }
-        Ok(multistatus(&self.found))
+        multistatus(&self.found)
     }
 }
 

@@ -107,7 +107,7 @@ impl DavService {
             }
             _ => {}
         }
-        failures.answer(if is_new { StatusCode::CREATED } else { StatusCode::NO_CONTENT })
+        Ok(failures.answer(if is_new { StatusCode::CREATED } else { StatusCode::NO_CONTENT }))
     }
 
     /// What the two have in common: where to, whether that is so, and whether it may be.
