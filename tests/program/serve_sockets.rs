@@ -234,9 +234,20 @@ fn by_webdav_a_token_is_the_password_and_no_page_gets_in() {
     home.type_in("serve token remove w").exits(0);
     assert_eq!(code(&write, &propfind, "/dav/"), "401 1.1");
     home.type_in("serve --stop").exits(0);
+}
+
+#[test]
+fn by_webdav_nothing_is_taken_in_the_clear_nor_changed_where_nothing_can_be() {
+    let home = user();
+    home.type_in("serve --listen 127.0.0.1:0 --open").exits(0);
+    fs::write(home.path("file"), "content").unwrap();
+    let file = home.path("file").display().to_string();
+    assert_eq!(curl(&["-T", &file, &format!("{}/dav/f", url(&home))]).1, "201 1.1");
+    let other = home.type_in("serve token add x --write").exits(0).out.trim().to_owned();
+    home.type_in("serve --stop").exits(0);
     // In the clear, where others could read it, a password is neither asked for nor taken; a bearer's token is.
     home.type_in("serve --listen 0.0.0.0:0").exits(0);
-    let port = self::url(&home).rsplit(':').next().unwrap().to_owned();
+    let port = url(&home).rsplit(':').next().unwrap().to_owned();
     let dav = format!("http://127.0.0.1:{port}/dav/");
     assert!(curl(&["-D", "-", &dav]).0.to_lowercase().contains("www-authenticate: bearer"));
     let (body, last) = curl(&["-u", &basic(&other), &dav]);
@@ -245,8 +256,9 @@ fn by_webdav_a_token_is_the_password_and_no_page_gets_in() {
     home.type_in("serve --stop").exits(0);
     // Where nothing can be changed there is nothing to lock.
     home.type_in("serve --listen 127.0.0.1:0 --open --read-only").exits(0);
-    let dav = format!("{}/dav/d/e/f", self::url(&home));
-    assert_eq!(curl(&[&propfind[..], &[&dav]].concat()).1, "207 1.1");
+    let dav = format!("{}/dav/f", url(&home));
+    assert_eq!(curl(&["-X", "PROPFIND", "-H", "Depth: 0", &dav]).1, "207 1.1");
+    let info = "<lockinfo xmlns='DAV:'><lockscope><shared/></lockscope><locktype><write/></locktype></lockinfo>";
     for words in [["-X", "LOCK", "-d", info], ["-X", "DELETE", "-H", "Depth: infinity"]] {
         assert_eq!(curl(&[&words[..], &[&dav]].concat()).1, "403 1.1", "{words:?}");
     }
