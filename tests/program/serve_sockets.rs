@@ -150,6 +150,25 @@ fn basic(token: &str) -> String {
     format!("any name:{token}")
 }
 
+/// Whoever else knows its name.
+fn its_holder_alone_uses_a_lock(
+    ask: &impl Fn(&str, &[&str], &str) -> (String, String),
+    (write, other): (&str, &str),
+    file: &str,
+) {
+    let code = |token: &str, more: &[&str], path: &str| ask(token, more, path).1;
+    let info = "<lockinfo xmlns='DAV:'><lockscope><exclusive/></lockscope><locktype><write/></locktype></lockinfo>";
+    let (locked, last) = ask(write, &["-X", "LOCK", "-d", info], "/dav/d/e/f");
+    assert_eq!(last, "200 1.1");
+    let name = locked.split("urn:uuid:").nth(1).unwrap().split('<').next().unwrap();
+    let (named, own) =
+        (format!("If: (<urn:uuid:{name}>)"), format!("Lock-Token: <urn:uuid:{name}>"));
+    assert_eq!(code(other, &["-T", file, "-H", &named], "/dav/d/e/f"), "423 1.1");
+    assert_eq!(code(other, &["-X", "UNLOCK", "-H", &own], "/dav/d/e/f"), "403 1.1");
+    assert_eq!(code(write, &["-T", file, "-H", &named], "/dav/d/e/f"), "204 1.1");
+    assert_eq!(code(write, &["-X", "UNLOCK", "-H", &own], "/dav/d/e/f"), "204 1.1");
+}
+
 #[test]
 fn by_webdav_a_token_is_the_password_and_no_page_gets_in() {
     let home = user();
@@ -220,17 +239,7 @@ fn by_webdav_a_token_is_the_password_and_no_page_gets_in() {
     }
     let asks = "If: </dav/s> ([\"x\"]) </dav/d/e/f> (Not <DAV:no-lock>)";
     assert_eq!(code(&only, &["-X", "DELETE", "-H", asks], "/dav/d/e/f"), "403 1.1");
-    // A lock is its holder's, whoever else knows its name.
-    let info = "<lockinfo xmlns='DAV:'><lockscope><exclusive/></lockscope><locktype><write/></locktype></lockinfo>";
-    let (locked, last) = ask(&write, &["-X", "LOCK", "-d", info], "/dav/d/e/f");
-    assert_eq!(last, "200 1.1");
-    let name = locked.split("urn:uuid:").nth(1).unwrap().split('<').next().unwrap();
-    let (named, own) =
-        (format!("If: (<urn:uuid:{name}>)"), format!("Lock-Token: <urn:uuid:{name}>"));
-    assert_eq!(code(&other, &["-T", &file, "-H", &named], "/dav/d/e/f"), "423 1.1");
-    assert_eq!(code(&other, &["-X", "UNLOCK", "-H", &own], "/dav/d/e/f"), "403 1.1");
-    assert_eq!(code(&write, &["-T", &file, "-H", &named], "/dav/d/e/f"), "204 1.1");
-    assert_eq!(code(&write, &["-X", "UNLOCK", "-H", &own], "/dav/d/e/f"), "204 1.1");
+    its_holder_alone_uses_a_lock(&ask, (&write, &other), &file);
     home.type_in("serve token remove w").exits(0);
     assert_eq!(code(&write, &propfind, "/dav/"), "401 1.1");
     home.type_in("serve --stop").exits(0);
