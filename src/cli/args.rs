@@ -161,6 +161,12 @@ pub(super) enum Command {
     /// Give the AWS credentials of this shell to a running mount or service
     #[command(after_help = examples::CREDENTIALS)]
     Credentials(CredentialsArgs),
+    /// Look at this machine and at the buckets, and say what does not work and how to mend it
+    #[command(after_help = examples::DOCTOR)]
+    Doctor(DoctorArgs),
+    /// Show the settings
+    #[command(after_help = examples::CONFIG)]
+    Config(ConfigArgs),
     /// Print what completes this command line in a shell
     #[command(after_help = examples::COMPLETIONS)]
     Completions(CompletionsArgs),
@@ -446,6 +452,28 @@ pub(super) struct CredentialsArgs {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct DoctorArgs {
+    #[command(flatten)]
+    pub bucket: BucketArg,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ConfigArgs {
+    #[command(subcommand)]
+    pub command: ConfigCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ConfigCommand {
+    /// Show each setting, its value and where it comes from; secrets are not shown
+    #[command(after_help = examples::CONFIG)]
+    Show {
+        #[command(flatten)]
+        bucket: BucketArg,
+    },
+}
+
+#[derive(Debug, Args)]
 pub(super) struct CompletionsArgs {
     /// Which shell
     #[arg(value_enum)]
@@ -528,6 +556,9 @@ mod tests {
             "s3vault credentials /m",
             "s3vault credentials --bucket s3://b",
             "s3vault check --bucket s3://b --read-data",
+            "s3vault doctor",
+            "s3vault doctor --bucket s3://b",
+            "s3vault config show",
             "s3vault completions bash",
             "s3vault completions zsh",
             "s3vault completions fish",

@@ -97,6 +97,14 @@ pub(super) const KEY_REMOVE: &str = "Example:
 pub(super) const CREDENTIALS: &str = "Example:
   AWS_PROFILE=backup s3vault credentials ~/vault";
 
+pub(super) const DOCTOR: &str = "Examples:
+  s3vault doctor
+  s3vault doctor --bucket s3://my-bucket --endpoint-url https://s3.example.org";
+
+pub(super) const CONFIG: &str = "Examples:
+  s3vault config show
+  s3vault config show --bucket backup";
+
 pub(super) const COMPLETIONS: &str = "Examples:
   s3vault completions bash > ~/.local/share/bash-completion/completions/s3vault
   s3vault completions zsh > ~/.zfunc/_s3vault

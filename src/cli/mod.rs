@@ -26,6 +26,7 @@ mod config;
 mod control;
 mod daemon;
 mod daemon_report;
+mod doctor;
 mod examples;
 mod exit;
 mod keys;
@@ -93,7 +94,7 @@ fn run_words(words: &[OsString]) -> Exit {
     if let Command::Daemon(_) = arguments.command {
         return daemon::run::main();
     }
-    match run(&arguments) {
+    match run(&arguments, words) {
         Ok(()) => Exit::Done,
         Err(failure) => {
             complain!("s3vault: {failure}.");
@@ -105,7 +106,7 @@ fn run_words(words: &[OsString]) -> Exit {
     }
 }
 
-fn run(arguments: &Arguments) -> CliResult {
+fn run(arguments: &Arguments, words: &[OsString]) -> CliResult {
     let global = &arguments.global;
     // What is printed of the command line itself wants no home directory.
     match &arguments.command {
@@ -129,6 +130,8 @@ fn run(arguments: &Arguments) -> CliResult {
         Command::Snapshot(args) => wait_for(commands::snapshot(global, paths, args)),
         Command::Key(args) => wait_for(commands::key(global, paths, args)),
         Command::Credentials(args) => wait_for(commands::credentials(global, paths, args)),
+        Command::Doctor(args) => wait_for(commands::doctor(global, paths, args)),
+        Command::Config(args) => commands::config(global, paths, &args.command, words),
         Command::Attend(args) => wait_for(LaunchedDaemon::attend(args)),
         Command::Completions(_) | Command::Man(_) | Command::Daemon(_) => Ok(()), // done by now
     }

@@ -186,7 +186,7 @@ impl PassphraseSources<'_> {
 }
 
 /// What systemd hands a service: `LoadCredential=passphrase:FILE`.
-fn credential() -> Option<PathBuf> {
+pub(super) fn credential() -> Option<PathBuf> {
     let directory = std::env::var_os("CREDENTIALS_DIRECTORY").filter(|dir| !dir.is_empty())?;
     Some(Path::new(&directory).join(CREDENTIAL)).filter(|path| path.exists())
 }

@@ -16,8 +16,8 @@ use crate::vault::{Bucket, Deadlines, S3Options, StoreUrl};
 /// mount itself allows it.
 const ANSWER: Duration = Duration::from_secs(15);
 /// The environment's names for the S3 server and the region, the first that is set counts.
-const ENDPOINT_VARIABLES: [&str; 2] = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"];
-const REGION_VARIABLES: [&str; 2] = ["AWS_REGION", "AWS_DEFAULT_REGION"];
+pub(super) const ENDPOINT_VARIABLES: [&str; 2] = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"];
+pub(super) const REGION_VARIABLES: [&str; 2] = ["AWS_REGION", "AWS_DEFAULT_REGION"];
 
 /// A place for a vault.
 #[derive(Debug, Clone)]
@@ -57,6 +57,15 @@ impl Target {
             Choice::Embedded => (embedded.clone(), None),
         };
         Ok(Self::at(global, paths, url, known))
+    }
+
+    /// One that is remembered.
+    pub(super) fn of_known(
+        global: &Global,
+        paths: &UserPaths,
+        known: &KnownVault,
+    ) -> CliResult<Self> {
+        Ok(Self::at(global, paths, parse(&known.url)?, Some(known.clone())))
     }
 
     /// The place where `init` makes a vault.
@@ -130,6 +139,23 @@ impl Target {
         credentials: Option<&Credentials>,
         limits: Deadlines,
     ) -> CliResult<Bucket> {
+        let options = self.way(credentials)?;
+        let opened = Bucket::open(&self.url, &options, limits).await;
+        opened.map_err(|error| messages::of_store(&error, &self.describe()))
+    }
+
+    /// As [`Target::open_with`], and asks the store nothing.
+    pub(super) async fn unasked(
+        &self,
+        credentials: Option<&Credentials>,
+        limits: Deadlines,
+    ) -> CliResult<Bucket> {
+        let options = self.way(credentials)?;
+        let opened = Bucket::unasked(&self.url, &options, limits).await;
+        opened.map_err(|error| messages::of_store(&error, &self.describe()))
+    }
+
+    fn way(&self, credentials: Option<&Credentials>) -> CliResult<S3Options> {
         if let Some(path) = self.directory()
             && !path.is_dir()
         {
@@ -139,13 +165,11 @@ impl Target {
             );
             return Err(Failure::new(Exit::NoBucket, text));
         }
-        let options = S3Options {
+        Ok(S3Options {
             endpoint_url: self.endpoint.clone(),
             region: self.region.clone(),
             credentials: credentials.map(Credentials::to_store),
-        };
-        let opened = Bucket::open(&self.url, &options, limits).await;
-        opened.map_err(|error| messages::of_store(&error, &self.describe()))
+        })
     }
 
     /// What the configuration is to remember.

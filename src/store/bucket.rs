@@ -107,6 +107,13 @@ impl Bucket {
     /// Opens the place that `url` names, and asks it one question, so that a wrong endpoint, bucket or
     /// secret shows now. A directory is made if it is not there.
     pub async fn open(url: &StoreUrl, options: &S3Options, limits: Deadlines) -> Result<Self> {
+        let bucket = Self::unasked(url, options, limits).await?;
+        bucket.inner.store.knock(&bucket.full("superblock/")).await?;
+        Ok(bucket)
+    }
+
+    /// As [`Bucket::open`], without that question.
+    pub async fn unasked(url: &StoreUrl, options: &S3Options, limits: Deadlines) -> Result<Self> {
         let bucket = match url {
             StoreUrl::S3 { bucket, prefix } => {
                 let store = Arc::new(S3Store::open(bucket, options, limits).await?);
@@ -122,9 +129,7 @@ impl Bucket {
                 Self::with(bucket, |inner| inner.directory = Some(path.clone()))
             }
         };
-        let bucket = Self { inner: Arc::new(bucket) };
-        bucket.inner.store.knock(&bucket.full("superblock/")).await?;
-        Ok(bucket)
+        Ok(Self { inner: Arc::new(bucket) })
     }
 
     /// The part of a given store below `prefix`, for tests.
@@ -287,6 +292,10 @@ impl Bucket {
             self.inner.store.delete(&batch).await?;
         }
         Ok(())
+    }
+
+    pub(super) fn raw(&self) -> Arc<dyn Store> {
+        self.inner.raw.clone()
     }
 
     /// Puts one key several times at once: does exactly one win (rule W6)? What it put, it deletes.

@@ -26,6 +26,7 @@ mod object;
 mod probe;
 mod quirks;
 mod retry;
+mod rights;
 mod s3;
 #[cfg(test)]
 mod tests;
@@ -45,5 +46,6 @@ pub use object::{
     Begin, Body, Fetched, HeadReply, Listed, Listing, Moved, OBJECT_MAX, Put, PutReply, Store,
 };
 pub use probe::Conditional;
+pub use rights::Rights;
 pub use s3::{S3Credentials, S3Options, S3Store};
 pub use url::{StoreUrl, UrlError};

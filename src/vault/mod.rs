@@ -61,7 +61,7 @@ pub use crate::crypto::{
 pub use crate::reclaim::{ObjectTally, Reclaimed};
 pub use crate::records::Pin;
 pub use crate::store::{
-    Bucket, Conditional, Deadlines, Error as StoreError, S3Credentials, S3Options, StoreUrl,
+    Bucket, Conditional, Deadlines, Error as StoreError, Rights, S3Credentials, S3Options, StoreUrl,
 };
 pub use crate::vfs::FsyncTo as Fsync;
 

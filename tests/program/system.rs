@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::support::home::{Home, wait_until};
+use crate::support::{Manners, Strange, weed};
 
 /// Whether this machine has a program.
 fn has(program: &str) -> bool {
@@ -256,4 +257,107 @@ fn mount_8_finds_the_helper_and_umount_waits_for_the_uploads() {
     assert!(first.starts_with("backup fuse.s3vault rw,"), "{said}");
     assert!(said.contains("\ncontent\n") && said.contains("Read-only"), "{said}");
     assert!(said.contains("there is no option mispelt"), "{said}");
+}
+
+#[test]
+fn doctor_looks_at_a_machine_with_and_without_a_vault() {
+    let home = Home::new().with("S3VAULT_PASSPHRASE", "correct horse");
+    let done =
+        home.type_in("doctor").exits(0).says("no vault is known").says("no mount or service");
+    for line in done.out.lines().filter(|line| !line.contains(" do: ") && !line.starts_with("All"))
+    {
+        assert!(["ok    ", "warn  "].iter().any(|level| line.starts_with(level)), "{line}");
+    }
+    assert!(!home.state().exists() && !home.data().exists(), "it makes nothing");
+    let bucket = home.path("bucket");
+    home.type_in(&format!("init --bucket file://{}", bucket.display())).exits(0);
+    let done = home.type_in("doctor").exits(0);
+    for what in [
+        "list ",
+        "round trip ",
+        "put ",
+        "conditional put ",
+        "get ",
+        "upload ",
+        "download ",
+        "delete ",
+    ] {
+        assert!(done.out.contains(&format!("\nok    {what}")), "no {what} in {}", done.out);
+    }
+    home.type_in("mount vault").exits(0);
+    let vault = home.path("vault");
+    home.type_in("doctor")
+        .exits(0)
+        .says(&format!("{} (process", vault.display()))
+        .says("in use now");
+    home.type_in("umount vault").exits(0);
+    let left = walkdir::WalkDir::new(bucket.join("probe")).into_iter().flatten();
+    assert_eq!(left.filter(|entry| entry.file_type().is_file()).count(), 0, "the probe is gone");
+    home.type_in(&format!("doctor --bucket file://{}/none", home.path("").display()))
+        .exits(1)
+        .says("fail  bucket")
+        .says("no directory");
+    fs::write(home.config().join("config.toml"), "[[vualt]]\n").unwrap();
+    home.type_in("doctor").exits(1).says("fail  configuration").says("is vault meant?");
+}
+
+#[test]
+fn doctor_tells_what_a_bucket_denies_and_what_its_clock_says() {
+    let weed = weed();
+    let bucket = weed.bucket();
+    let look = |manners: Manners, code: i32| {
+        let proxy = Strange::start(weed.port(), manners);
+        let home = Home::new();
+        let environment = bucket.environment().into_iter();
+        let home = environment.fold(home, |home, (name, value)| home.with(name, &value));
+        let line =
+            format!("doctor --bucket {}/p --endpoint-url {}", bucket.url(), proxy.endpoint());
+        home.type_in(&line).exits(code).out
+    };
+    let said = look(Manners::default(), 0);
+    assert!(said.contains("\nok    clock") && said.contains("\nok    delete"), "{said}");
+    let said = look(Manners { denies_deletes: true, ..Manners::default() }, 0);
+    assert!(said.contains("\nwarn  delete"), "{said}");
+    assert!(said.contains("p/probe/") && said.contains("s3:DeleteObject"), "{said}");
+    let said = look(Manners { clock: -100, ..Manners::default() }, 0);
+    assert!(said.contains("\nwarn  clock") && said.contains("before the store's"), "{said}");
+    let said = look(Manners { refuses_condition: Some(501), ..Manners::default() }, 1);
+    assert!(said.contains("\nfail  conditional put") && said.contains("\nok    put"), "{said}");
+    let said = look(Manners { knows: Some("another"), ..Manners::default() }, 1);
+    assert!(said.contains("\nfail  list"), "{said}");
+}
+
+#[test]
+fn config_show_tells_where_each_value_is_from_and_no_secret() {
+    let home = with_named_vault();
+    let home =
+        home.with("S3VAULT_PASSPHRASE", "correct horse").with("AWS_SECRET_ACCESS_KEY", "hush");
+    let home =
+        home.with("AWS_ACCESS_KEY_ID", "known").with("HTTPS_PROXY", "http://me:hush@proxy:3128");
+    let done = home.type_in("--state-dir other config show").exits(0);
+    for (name, value, whence) in [
+        ("config ", "config.toml", "(default)"),
+        ("state-dir ", "/other", "(option --state-dir)"),
+        ("bucket ", "/bucket", "(config file)"),
+        ("passphrase ", "not shown", "(environment: S3VAULT_PASSPHRASE)"),
+        ("credentials ", "not shown", "(environment: AWS_ACCESS_KEY_ID)"),
+        ("HTTPS_PROXY ", "@proxy:3128", "(environment)"),
+    ] {
+        let line = done.out.lines().find(|line| line.starts_with(name)).unwrap();
+        assert!(line.contains(value) && line.ends_with(whence), "{line}");
+    }
+    assert!(done.out.contains("\nvault backup: file://"), "{}", done.out);
+    for secret in ["correct", "horse", "hush", "known"] {
+        assert!(!done.out.contains(secret), "{}", done.out);
+    }
+    let home = home.with("AWS_REGION", "eu").with("S3VAULT_STATE_DIR", "/s");
+    let done = home.type_in("config show --bucket s3://buck/p --endpoint-url http://h:1").exits(0);
+    for line in [
+        "state-dir         /s  (environment: S3VAULT_STATE_DIR)",
+        "bucket            s3://buck/p  (option --bucket)",
+        "endpoint-url      http://h:1  (option --endpoint-url)",
+        "region            eu  (environment: AWS_REGION)",
+    ] {
+        assert!(done.out.lines().any(|shown| shown == line), "no {line} in\n{}", done.out);
+    }
 }

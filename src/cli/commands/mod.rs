@@ -3,7 +3,9 @@
 mod ask;
 mod check;
 mod completions;
+mod config;
 mod credentials;
+mod doctor;
 mod history;
 mod init;
 mod key;
@@ -19,7 +21,9 @@ mod umount;
 
 pub(super) use check::check;
 pub(super) use completions::completions;
+pub(super) use config::config;
 pub(super) use credentials::credentials;
+pub(super) use doctor::doctor;
 pub(super) use history::history;
 pub(super) use init::init;
 pub(super) use key::key;

@@ -39,6 +39,8 @@ pub struct Manners {
     pub demands_checksum: bool,
     /// Puts with `If-None-Match` are refused with this status.
     pub refuses_condition: Option<u16>,
+    /// Nothing may be deleted.
+    pub denies_deletes: bool,
     /// A conditional put of a name that is taken is answered by 304.
     pub taken_is_304: bool,
     /// Bodies and heads come without their length.
@@ -266,6 +268,12 @@ fn refusal(
     manners: &Manners,
     request: &Request<Bytes>,
 ) -> Option<(u16, &'static str)> {
+    let deletes = request.method() == Method::DELETE
+        || (request.method() == Method::POST
+            && request.uri().query().is_some_and(|q| q.contains("delete")));
+    if manners.denies_deletes && deletes {
+        return Some((403, "AccessDenied"));
+    }
     let has = |name: &str| request.headers().contains_key(name);
     let mut left = state.manners.lock();
     if left.busy.0 > 0 {
