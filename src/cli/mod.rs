@@ -41,6 +41,7 @@ mod nearest;
 mod new_secret;
 mod old_states;
 mod old_states_args;
+mod opening_args;
 mod output;
 mod passphrase_command;
 mod passphrase_strength;

@@ -28,6 +28,7 @@ mod secrets_in_memory;
 mod semantics;
 mod serve;
 mod serve_sockets;
+mod service;
 mod store;
 mod strange;
 mod superblock;

@@ -70,6 +70,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("removing half a copy", "src/gateway/tests/webdav.rs: a client that goes away in the middle"),
     ("removing a file", "src/vfs/tests/known_to_kernel.rs: a lookup whose caller has gone"),
     ("serving by HTTP", "a_service_that_panicked_is_over_and_can_be_begun_again"),
+    ("telling the service manager", "tests/program/service.rs"),
     ("the daemon's life", "after_a_panic_of_all_of_it_the_next_mount_has_everything"),
 ];
 /// What a request may take, and what this machine may add.

@@ -1,5 +1,7 @@
 //! `s3vault config show`
 
+use std::fmt::Write;
+
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory};
 
@@ -72,7 +74,7 @@ pub(crate) fn config(
             settings.push(passphrase(global, paths, &target));
         }
         Err(failure) => {
-            settings.push(ShownSetting("bucket", "not decided".to_owned(), failure.message))
+            settings.push(ShownSetting("bucket", "not decided".to_owned(), failure.message));
         }
     }
     settings.push(credentials());
@@ -219,7 +221,8 @@ fn describe(known: &KnownVault) -> String {
     let mut text = format!("\nvault {name}: {}", known.url);
     let mut add = |what: &str, value: &str| {
         if !value.is_empty() {
-            text.push_str(&format!("\n  {what:<14}  {value}"));
+            // Writing to a String cannot fail.
+            let _ = write!(text, "\n  {what:<14}  {value}");
         }
     };
     add("id", &known.id);

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::ask::{change, program, report_of};
-use crate::cli::args::{Fsync, Global, MountArgs, OpeningArgs};
+use crate::cli::args::{Fsync, Global, LogFormat, MountArgs, OpeningArgs};
 use crate::cli::config::{Config, KnownVault};
 use crate::cli::control::ControlRequest;
 use crate::cli::daemon::launch::LaunchedDaemon;
@@ -261,6 +261,7 @@ pub(super) fn spec(
         cache_size: args.cache_size.map(|size| size.as_u64()),
         stop_timeout: args.stop_timeout,
         verbose: global.verbose,
+        log_json: args.log_format == LogFormat::Json,
     }
 }
 

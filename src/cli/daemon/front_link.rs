@@ -3,13 +3,18 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::spec::{DaemonMessage, Spec};
-use crate::os;
+use crate::cli::daemon_report::{DaemonReport, describe_progress};
+use crate::os::{self, ServiceManager};
+use crate::types::Progress;
 
+/// How much more time is asked for, again and again, while what is left gets ahead.
+const MORE_TIME: Duration = Duration::from_secs(60);
 /// What the front process takes out of the daemon's environment.
 pub(crate) const SECRET_VARIABLES: [&str; 4] = [
     "S3VAULT_PASSPHRASE",
@@ -33,7 +38,11 @@ pub(crate) type Presence = mpsc::Receiver<()>;
 
 /// Speaks to the front process while it listens. Never waits for it.
 #[derive(Clone, Debug)]
-pub(crate) struct FrontSender(Arc<File>);
+pub(crate) struct FrontSender {
+    pipe: Arc<File>,
+    /// Who else wants to hear it.
+    manager: Option<Arc<ServiceManager>>,
+}
 
 impl FrontSender {
     /// Sends one message; it is lost if the pipe is full or closed.
@@ -42,13 +51,46 @@ impl FrontSender {
         line.push(b'\n');
         // One write: up to 4096 bytes go whole or not at all, and a longer one (`Ready`)
         // finds the pipe empty.
-        drop((&*self.0).write(&line));
+        drop((&*self.pipe).write(&line));
+    }
+
+    /// It is usable.
+    pub(crate) fn ready(&self, report: DaemonReport) {
+        if let Some(manager) = &self.manager {
+            let name = match report.mountpoint.as_str() {
+                "" => format!("serving {}", report.bucket),
+                path => format!("{} is mounted at {path}", report.bucket),
+            };
+            manager.ready(&name);
+        }
+        self.say(&DaemonMessage::Ready(Box::new(report)));
+    }
+
+    /// It ends, as soon as what is left is in the bucket.
+    pub(crate) fn ending(&self) {
+        if let Some(manager) = &self.manager {
+            manager.stopping("sending what is not in the bucket yet");
+        }
+    }
+
+    /// How far it is at its end. As long as that gets ahead, it may take more time.
+    pub(crate) fn sending(&self, progress: &Progress, is_stuck: bool) {
+        if let Some(manager) = self.manager.as_ref().filter(|_| !is_stuck) {
+            manager.extend(MORE_TIME, &describe_progress(progress));
+        }
+        self.say(&DaemonMessage::Progress(progress.clone()));
+    }
+
+    /// The service manager, if there is one.
+    pub(crate) fn manager(&self) -> Option<&Arc<ServiceManager>> {
+        self.manager.as_ref()
     }
 
     /// Speaks to nobody.
     #[cfg(test)]
     pub(crate) fn silent() -> Self {
-        Self(Arc::new(File::options().write(true).open("/dev/null").unwrap()))
+        let pipe = Arc::new(File::options().write(true).open("/dev/null").unwrap());
+        Self { pipe, manager: None }
     }
 
     /// Says a line for people, and logs it.
@@ -66,7 +108,9 @@ pub(crate) fn become_daemon() -> io::Result<FrontLink> {
     os::become_daemon()?;
     let (mut input, output) = (os::take_stdin()?, os::take_stdout()?);
     let spec = Spec::receive(&mut input)?;
-    Ok(FrontLink { spec, to_front: FrontSender(Arc::new(output)), front: watch(input)? })
+    let manager = ServiceManager::of_environment().map(Arc::new);
+    let to_front = FrontSender { pipe: Arc::new(output), manager };
+    Ok(FrontLink { spec, to_front, front: watch(input)? })
 }
 
 /// The channel closes when the front process's end of the pipe does. A thread of its own:

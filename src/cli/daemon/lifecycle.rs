@@ -23,7 +23,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use ending::{Demand, Stall, forced, left, not_waited_for, unreleased, unsent};
 
 use super::front_link::FrontSender;
-use super::spec::{Credentials, DaemonMessage};
+use super::spec::Credentials;
 use crate::cli::control::{ControlHandler, ControlReply, PathRestore};
 use crate::cli::daemon_report::{DaemonReport, State};
 use crate::cli::exit::{CliResult, Exit, Failure};
@@ -140,6 +140,7 @@ impl Lifecycle {
             tracing::info!("ending; what is unsent is being sent");
         }
         self.phase.send_replace(Phase::Finishing);
+        to_front.ending();
         let outcome = self.finish(told.is_some(), demand, &mut signals, to_front).await;
         match &outcome {
             Ok(()) => to_front.tell("Ended; everything is in the bucket."),
@@ -207,7 +208,7 @@ impl Lifecycle {
         loop {
             let sent = self
                 .sync_until_stuck(|progress, stuck| {
-                    to_front.say(&DaemonMessage::Progress(progress.clone()));
+                    to_front.sending(progress, stuck);
                     !(stuck && hurried.load(Relaxed))
                 })
                 .await;

@@ -7,10 +7,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use tracing::Metadata;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::FmtSpan;
 
+use super::log_json::JsonLine;
+use super::log_quota::{Quota, Quotas};
 use crate::os;
 
 /// The log's name in the vault's state directory; the one before it ends in `.1`.
@@ -88,13 +91,15 @@ fn append(path: &Path) -> io::Result<File> {
     OpenOptions::new().append(true).create(true).mode(0o600).open(path)
 }
 
-/// One event's way to the file: a whole line in one write.
+/// One event's way to the file: a whole line in one write; or, where there were too many like it, to nowhere.
 #[derive(Debug)]
-pub(crate) struct LogLine<'a>(&'a LogFile);
+pub(crate) struct LogLine<'a>(Option<&'a LogFile>);
 
 impl Write for LogLine<'_> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.0.add(line);
+        if let Some(log) = self.0 {
+            log.add(line);
+        }
         Ok(line.len())
     }
 
@@ -105,21 +110,45 @@ impl Write for LogLine<'_> {
 
 /// tracing's door to the log.
 #[derive(Debug)]
-struct LogWriter(Arc<LogFile>);
+struct LogWriter {
+    log: Arc<LogFile>,
+    quotas: Quotas,
+    is_json: bool,
+}
 
 impl<'a> MakeWriter<'a> for LogWriter {
     type Writer = LogLine<'a>;
 
     fn make_writer(&'a self) -> LogLine<'a> {
-        LogLine(&self.0)
+        LogLine(Some(&self.log))
     }
+
+    fn make_writer_for(&'a self, metadata: &Metadata<'_>) -> LogLine<'a> {
+        match self.quotas.of(metadata) {
+            Quota::Write => {}
+            Quota::WriteAfter(count) => self.log.add(&left_out(count, self.is_json)),
+            Quota::LeaveOut => return LogLine(None),
+        }
+        self.make_writer()
+    }
+}
+
+/// What is said of lines that were not written: the next one is from the same place in the program.
+fn left_out(count: u64, is_json: bool) -> Vec<u8> {
+    let text = format!("{count} lines like the next one were left out");
+    let line = if is_json {
+        serde_json::json!({ "message": text }).to_string()
+    } else {
+        format!("({text})")
+    };
+    (line + "\n").into_bytes()
 }
 
 /// Sends every event of this process to the log. `S3VAULT_LOG` (a filter of tracing's)
 /// overrides how much; others' crates are heard from warnings up, since they know no rule
 /// about names. fuser is not: it calls an error what is none (a reply to a request that was
 /// interrupted), and what it fails at it returns.
-pub(crate) fn start(log: Arc<LogFile>, verbose: u8) {
+pub(crate) fn start(log: Arc<LogFile>, verbose: u8, is_json: bool) {
     let level = match verbose {
         0 => "info",
         1 => "debug",
@@ -127,18 +156,16 @@ pub(crate) fn start(log: Arc<LogFile>, verbose: u8) {
     };
     let filter = EnvFilter::try_from_env("S3VAULT_LOG")
         .unwrap_or_else(|_| EnvFilter::new(format!("warn,fuser=off,s3vault={level}")));
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(false)
+        // The end of a request of the kernel, with the time that it took (-vv).
+        .with_span_events(FmtSpan::CLOSE)
+        // They would go to standard error, which is this file, and panic where that is full.
+        .log_internal_errors(false)
+        .with_writer(LogWriter { log, quotas: Quotas::default(), is_json });
     // Fails only when there is a subscriber already: then that one stays.
-    drop(
-        tracing_subscriber::fmt()
-            .with_env_filter(filter)
-            .with_ansi(false)
-            // The end of a request of the kernel, with the time that it took (-vv).
-            .with_span_events(FmtSpan::CLOSE)
-            // They would go to standard error, which is this file, and panic where that is full.
-            .log_internal_errors(false)
-            .with_writer(LogWriter(log))
-            .try_init(),
-    );
+    drop(if is_json { log.event_format(JsonLine).try_init() } else { log.try_init() });
 }
 
 #[cfg(test)]
@@ -153,7 +180,7 @@ mod tests {
         let path = dir.path().join(NAME);
         let log = LogFile::with_limit(&path, 100).unwrap();
         for number in 0..50 {
-            writeln!(LogLine(&log), "line {number}, ten of them fill the file").unwrap();
+            writeln!(LogLine(Some(&log)), "line {number}, ten of them fill the file").unwrap();
         }
         let sizes: Vec<u64> = std::fs::read_dir(dir.path())
             .unwrap()
@@ -170,13 +197,13 @@ mod tests {
         let disk = crate::os::SmallDisk::of(1 << 20);
         let path = disk.path().join(NAME);
         let log = LogFile::with_limit(&path, 100).unwrap();
-        writeln!(LogLine(&log), "before").unwrap();
+        writeln!(LogLine(Some(&log)), "before").unwrap();
         disk.fill();
         for number in 0..400 {
-            LogLine(&log).write_all(format!("{number:0200}\n").as_bytes()).unwrap();
+            LogLine(Some(&log)).write_all(format!("{number:0200}\n").as_bytes()).unwrap();
         }
         disk.empty();
-        writeln!(LogLine(&log), "after").unwrap();
+        writeln!(LogLine(Some(&log)), "after").unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(text.contains("lines had no room here)\nafter\n"), "{text}");
     }

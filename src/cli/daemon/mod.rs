@@ -8,6 +8,8 @@ mod environment;
 pub(super) mod front_link;
 pub(super) mod launch;
 pub(super) mod lifecycle;
+mod log_json;
+mod log_quota;
 pub(super) mod logfile;
 pub(super) mod malloc;
 mod past_host;

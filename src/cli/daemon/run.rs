@@ -1,6 +1,7 @@
 //! The daemon: opens the vault that the spec names, mounts or serves it, and lives until it is over.
 
 use std::cell::Cell;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use crate::cli::control::{self, ControlHandler};
 use crate::cli::exit::{CliResult, Exit, Failure};
 use crate::cli::last;
 use crate::cli::past_dir;
-use crate::os::watched;
+use crate::os::{ServiceManager, blocking, is_dead_mount, restarted, watched};
 use crate::vault::MasterKey;
 
 /// Threads for what waits for the disk (fsync, sealing): more would not make it faster.
@@ -50,6 +51,23 @@ pub(crate) fn main() -> Exit {
     exit
 }
 
+/// Tells the service manager that the mount answers, for as long as it does. What the store does is another matter.
+async fn still_alive(manager: Arc<ServiceManager>, lifecycle: Arc<Lifecycle>) {
+    let Some(period) = manager.watchdog() else { return };
+    loop {
+        let lifecycle = lifecycle.clone();
+        let look = blocking(move || {
+            let mountpoint = lifecycle.report().mountpoint;
+            mountpoint.is_empty() || !is_dead_mount(Path::new(&mountpoint))
+        });
+        // One that hangs is not waited for longer than it may be silent.
+        if let Ok(Ok(true)) = tokio::time::timeout(period, look).await {
+            manager.alive();
+        }
+        tokio::time::sleep(period / 3).await;
+    }
+}
+
 /// `usable` becomes true when the front process was told so.
 fn begin(
     spec: &Spec,
@@ -60,7 +78,7 @@ fn begin(
 ) -> CliResult {
     let log = LogFile::open(&spec.dir.join(logfile::NAME))
         .map_err(|error| Failure::io("the log cannot be written", &error))?;
-    logfile::start(log, spec.verbose);
+    logfile::start(log, spec.verbose, spec.log_json);
     tracing::info!(pid = std::process::id(), version = env!("CARGO_PKG_VERSION"), "starting");
     malloc::keep_within(spec.memory)
         .map_err(|error| Failure::io("no thread could be started", &error))?;
@@ -120,7 +138,13 @@ async fn run(
     let clients = control::Clients::default();
     tokio::spawn(control::serve(listener, lifecycle.clone(), clients.clone()));
     tracing::info!("{}", if spec.mountpoint.is_some() { "mounted" } else { "serving" });
-    to_front.say(&DaemonMessage::Ready(Box::new(lifecycle.report())));
+    to_front.ready(lifecycle.report());
+    if let Some(manager) = to_front.manager() {
+        let (manager, lifecycle) = (manager.clone(), lifecycle.clone());
+        tokio::spawn(restarted("telling the service manager", move || {
+            still_alive(manager.clone(), lifecycle.clone())
+        }));
+    }
     usable.set(true);
     let outcome = lifecycle.run(signals, spec.foreground.then_some(front), to_front).await;
     if let Ok(running) = vault.running()

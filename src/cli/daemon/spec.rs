@@ -66,6 +66,8 @@ pub(crate) struct Spec {
     /// How long its end may take after SIGTERM.
     pub stop_timeout: Duration,
     pub verbose: u8,
+    /// Whether the log is JSON.
+    pub log_json: bool,
 }
 
 /// The credentials that an environment held.
@@ -268,6 +270,7 @@ mod tests {
             cache_size: None,
             stop_timeout: Duration::from_secs(1),
             verbose: 0,
+            log_json: false,
         };
         let mut sent = Vec::new();
         spec.send(&mut sent).unwrap();

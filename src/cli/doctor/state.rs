@@ -104,7 +104,9 @@ fn room(there: &Path) -> Remark {
     let mend = "make room, or give another disk: --state-dir DIR";
     match usable {
         ..72_000_000 => Remark::fail(WHAT, text + ": too little to write a vault", mend),
-        ..1_073_741_824 => Remark::warn(WHAT, text + ": little for what is on its way", mend),
+        72_000_000..1_073_741_824 => {
+            Remark::warn(WHAT, text + ": little for what is on its way", mend)
+        }
         _ => Remark::ok(WHAT, text),
     }
 }

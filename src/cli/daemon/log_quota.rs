@@ -1,0 +1,86 @@
+//! One line a problem, not thousands: of what the same place in the program says, so many lines a minute are written.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use tracing::callsite::Identifier;
+use tracing::{Level, Metadata};
+
+/// Lines of one place that are written in one [`WINDOW`].
+const LINES: u32 = 100;
+const WINDOW: Duration = Duration::from_mins(1);
+
+/// What becomes of a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Quota {
+    /// It is written.
+    Write,
+    /// It is written, and so many before it were not.
+    WriteAfter(u64),
+    /// It is not.
+    LeaveOut,
+}
+
+/// How much each place has said.
+#[derive(Debug, Default)]
+pub(crate) struct Quotas(Mutex<HashMap<Identifier, Said>>);
+
+#[derive(Debug)]
+struct Said {
+    since: Instant,
+    lines: u32,
+    left_out: u64,
+}
+
+impl Quotas {
+    /// Of what is only said when it is asked for (`-v`), all is written.
+    pub(crate) fn of(&self, metadata: &Metadata<'_>) -> Quota {
+        if *metadata.level() > Level::INFO {
+            return Quota::Write;
+        }
+        self.at(metadata.callsite(), Instant::now())
+    }
+
+    fn at(&self, place: Identifier, now: Instant) -> Quota {
+        let mut all = self.0.lock();
+        let said = all.entry(place).or_insert(Said { since: now, lines: 0, left_out: 0 });
+        let mut before = 0;
+        if now.duration_since(said.since) >= WINDOW {
+            before = said.left_out;
+            *said = Said { since: now, lines: 0, left_out: 0 };
+        }
+        if said.lines >= LINES {
+            said.left_out += 1;
+            return Quota::LeaveOut;
+        }
+        said.lines += 1;
+        if before > 0 { Quota::WriteAfter(before) } else { Quota::Write }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::Callsite;
+
+    use super::*;
+
+    #[test]
+    fn what_is_said_again_and_again_is_counted() {
+        struct Here;
+        impl Callsite for Here {
+            fn set_interest(&self, _: tracing::subscriber::Interest) {}
+            fn metadata(&self) -> &Metadata<'_> {
+                unimplemented!("nobody asks")
+            }
+        }
+        static ONE: Here = Here;
+        let (quotas, begun) = (Quotas::default(), Instant::now());
+        let ask = |seconds| quotas.at(Identifier(&ONE), begun + Duration::from_secs(seconds));
+        let all: Vec<Quota> = (0..1000).map(|number| ask(number / 100)).collect();
+        assert_eq!(all.iter().filter(|quota| **quota == Quota::Write).count(), 100);
+        assert!(all[100..].iter().all(|quota| *quota == Quota::LeaveOut));
+        assert_eq!(ask(60), Quota::WriteAfter(900));
+        assert_eq!(ask(61), Quota::Write);
+    }
+}
