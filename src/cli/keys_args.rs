@@ -78,7 +78,7 @@ pub(super) enum KeyCommand {
     /// Write the superblock to a file: without it no key opens anything, and it lies in the bucket alone
     ///
     /// It opens nothing without one of the vault's secrets. Make a new one after each change of the keys.
-    /// Example: s3vault key backup /media/usb/vault.superblock
+    #[command(after_help = examples::KEY_BACKUP)]
     Backup {
         /// The file; one with an older backup of the same vault is replaced. '-' is standard output
         file: PathBuf,
