@@ -95,9 +95,9 @@ mod tests {
     use super::*;
 
     #[derive(Clone, Default)]
-    struct Kept(Arc<Mutex<Vec<u8>>>);
+    struct KeptLines(Arc<Mutex<Vec<u8>>>);
 
-    impl io::Write for Kept {
+    impl io::Write for KeptLines {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.0.lock().extend_from_slice(bytes);
             Ok(bytes.len())
@@ -107,7 +107,7 @@ mod tests {
         }
     }
 
-    impl<'a> MakeWriter<'a> for Kept {
+    impl<'a> MakeWriter<'a> for KeptLines {
         type Writer = Self;
         fn make_writer(&'a self) -> Self {
             self.clone()
@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn each_line_is_an_object_with_all_that_the_event_has() {
-        let kept = Kept::default();
+        let kept = KeptLines::default();
         let log = tracing_subscriber::fmt()
             .with_ansi(false)
             .event_format(JsonLine)

@@ -24,10 +24,10 @@ pub(crate) enum Quota {
 
 /// How much each place has said.
 #[derive(Debug, Default)]
-pub(crate) struct Quotas(Mutex<HashMap<Identifier, Said>>);
+pub(crate) struct Quotas(Mutex<HashMap<Identifier, PlaceSaid>>);
 
 #[derive(Debug)]
-struct Said {
+struct PlaceSaid {
     since: Instant,
     lines: u32,
     left_out: u64,
@@ -44,11 +44,11 @@ impl Quotas {
 
     fn at(&self, place: Identifier, now: Instant) -> Quota {
         let mut all = self.0.lock();
-        let said = all.entry(place).or_insert(Said { since: now, lines: 0, left_out: 0 });
+        let said = all.entry(place).or_insert(PlaceSaid { since: now, lines: 0, left_out: 0 });
         let mut before = 0;
         if now.duration_since(said.since) >= WINDOW {
             before = said.left_out;
-            *said = Said { since: now, lines: 0, left_out: 0 };
+            *said = PlaceSaid { since: now, lines: 0, left_out: 0 };
         }
         if said.lines >= LINES {
             said.left_out += 1;
