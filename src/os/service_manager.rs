@@ -1,4 +1,4 @@
-//! What a service says of itself to systemd: sd_notify(3). Where nobody listens, nothing is said.
+//! What a service says of itself to systemd: `sd_notify(3)`. Where nobody listens, nothing is said.
 
 use std::ffi::OsStr;
 use std::io;
