@@ -160,6 +160,7 @@ mod tests {
     use super::super::remark::Gravity;
     use super::*;
 
+    #[allow(clippy::unnecessary_wraps, reason = "as the fields have it")]
     fn denied() -> Option<Result<(), StoreError>> {
         let cause = Arc::from(Box::from("AccessDenied"));
         Some(Err(StoreError::Denied { object: "o".into(), cause }))
