@@ -26,11 +26,12 @@ from cryptography.cobblestone import Cobblestone256Decryptor
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.hashes import SHA512
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
 
 CHUNK = 16384
 META, INODE, ENTRY, EXTENT, XATTR, ORPHAN, PIN, PACK, HISTORY = range(1, 10)
 KIND_EXTENT, KIND_FOOTER, KIND_COMMIT, KIND_PAGE, KIND_MANIFEST, KIND_SLOT, KIND_TRAILER = range(1, 8)
+KIND_OLDER_KEY = 9
 LABEL_OF_KIND = {
     KIND_EXTENT: b"content",
     KIND_FOOTER: b"content",
@@ -38,7 +39,9 @@ LABEL_OF_KIND = {
     KIND_COMMIT: b"commits",
     KIND_PAGE: b"pages",
     KIND_MANIFEST: b"pages",
+    KIND_OLDER_KEY: b"older keys",
 }
+KEY_EPOCHS = 1  # the required feature of a vault with more than one key epoch
 TRAILER = 80  # bytes that end a pack
 PACKS_OPEN = 4  # extents kept decrypted: pieces of one extent mostly follow each other
 
@@ -100,20 +103,49 @@ def unseal(what, key, context, message):
         raise Bad(f"{what}: does not open (changed, truncated, or of another place)") from error
 
 
-class Keys:
+class EpochKeys:
     """The subkeys of one key epoch."""
 
     def __init__(self, master, vault, epoch):
-        self.vault, self.epoch = vault, epoch
+        self.master, self.vault, self.epoch = master, vault, epoch
         labels = {b"superblock mac", b"names", *LABEL_OF_KIND.values()}
         self.of = {label: hkdf(master, vault, label, epoch) for label in labels}
+        self.last = None  # of commits, manifests and pages above none is of this epoch
+        self.base = None  # the hash of its one manifest that the vault of now may begin at
+
+    def commits_to(self, kind, place, message):
+        """Whether a message was sealed with this epoch's key for this place: its first 56 bytes tell."""
+        context = b"\0\1" + self.vault + u32(self.epoch) + bytes([kind]) + place
+        info = b"c2sp.org/chunked-encryption@v1+AEAD_AES_256_GCM\0" + message[:24] + context
+        okm = HKDFExpand(SHA512(), 76, info).derive(self.of[LABEL_OF_KIND[kind]])
+        return hmac.compare_digest(okm[44:], message[24:56])
 
     def open(self, what, kind, place, message):
         context = b"\0\1" + self.vault + u32(self.epoch) + bytes([kind]) + place
         return unseal(what, self.of[LABEL_OF_KIND[kind]], context, message)
 
+
+class Keys:
+    """Those of all key epochs of a vault, the first one first."""
+
+    def __init__(self, epochs):
+        self.vault, self.epochs = epochs[0].vault, epochs
+
+    def open(self, what, kind, place, message, epoch=None):
+        """With the one epoch that it may be of: that of a reference, else the one that its commitment tells."""
+        bounded = kind in (KIND_COMMIT, KIND_MANIFEST, KIND_PAGE)
+        number = int.from_bytes(place[:8], "big") if bounded else 0
+        for keys in reversed(self.epochs):
+            if epoch is not None and keys.epoch != epoch:
+                continue
+            if keys.last is not None and number > keys.last:
+                continue
+            if keys.commits_to(kind, place, message):
+                return keys.open(what, kind, place, message)
+        raise Bad(f"{what}: does not open (changed, truncated, or of another place)")
+
     def name_hash(self, inode, name):
-        return hmac.digest(self.of[b"names"], u64(inode) + name, "sha256")[:16]
+        return hmac.digest(self.epochs[0].of[b"names"], u64(inode) + name, "sha256")[:16]
 
 
 def recovery_key(secret):
@@ -208,16 +240,27 @@ class Vault:
         wire = decode(name, self.read(name))
         body, mac = field(name, wire, 0, bytes), field(name, wire, 1, bytes)
         block = decode(name, body)
-        if field(name, block, 0, int) != 1 or field(name, block, 1, list):
+        if field(name, block, 0, int) != 1 or set(field(name, block, 1, list)) - {KEY_EPOCHS}:
             raise Bad(f"{name}: a format or feature that this program does not know")
         vault, epoch = field(name, block, 3, bytes), field(name, block, 5, int)
         if len(vault) != 16 or field(name, block, 4, int) != generations[-1]:
             raise Bad(f"{name}: is of another generation")
-        keys = Keys(unlock(field(name, block, 6, list), vault, epoch, secret), vault, epoch)
-        expected = hmac.digest(keys.of[b"superblock mac"], body, "sha256")
+        newest = EpochKeys(unlock(field(name, block, 6, list), vault, epoch, secret), vault, epoch)
+        expected = hmac.digest(newest.of[b"superblock mac"], body, "sha256")
         if not hmac.compare_digest(expected, mac):
             raise Bad(f"{name}: its MAC is wrong")
-        return generations[-1], keys
+        older = [self.older_epoch(name, newest, entry) for entry in block.get(8) or []]
+        if [keys.epoch for keys in (*older, newest)] != list(range(1, epoch + 1)):
+            raise Bad(f"{name}: its key epochs are not all from the first on")
+        return generations[-1], Keys([*older, newest])
+
+    @staticmethod
+    def older_epoch(name, newest, entry):
+        epoch = field(name, entry, 0, int)
+        master = newest.open(name, KIND_OLDER_KEY, u32(epoch), field(name, entry, 2, bytes))
+        keys = EpochKeys(master, newest.vault, epoch)
+        keys.last, keys.base = entry.get(1), entry.get(3)
+        return keys
 
     # The map
 
@@ -245,7 +288,12 @@ class Vault:
 
     def manifest(self, number):
         name = f"checkpoint/{number_name(number)}"
-        manifest = decode(name, self.keys.open(name, KIND_MANIFEST, u64(number), self.read(name)))
+        sealed = self.read(name)
+        manifest = decode(name, self.keys.open(name, KIND_MANIFEST, u64(number), sealed))
+        for keys in self.keys.epochs:
+            if keys.last is not None and keys.commits_to(KIND_MANIFEST, u64(number), sealed):
+                if sha256(sealed) != keys.base:
+                    raise Bad(f"{name}: is of an older key, and not where the vault begins")
         if field(name, manifest, 0, int) != number or len(field(name, manifest, 1, bytes)) != 32:
             raise Bad(f"{name}: is of another commit")
         if field(name, manifest, 2, int) > self.generation:
@@ -332,7 +380,8 @@ class Vault:
         pack, offset, length = reference[0].hex(), reference[1], reference[2]
         name = f"pack/{pack[:2]}/{pack}"
         self.packs.add(pack)
-        if reference.get(5) != 0 or reference.get(8) != self.keys.epoch:
+        epoch = reference.get(8)
+        if reference.get(5) != 0 or epoch not in [keys.epoch for keys in self.keys.epochs]:
             raise Bad(f"{name}: a codec or key epoch that is not known")
         try:
             with open(self.path(name), "rb") as file:
@@ -342,7 +391,7 @@ class Vault:
             raise Bad(f"{name}: is not there") from error
         if len(message) != length or message[:24] != reference[6] or message[24:56] != reference[7]:
             raise Bad(f"{name}: is not what a record refers to")
-        plain = self.keys.open(name, KIND_EXTENT, extent_id, message)
+        plain = self.keys.open(name, KIND_EXTENT, extent_id, message, epoch)
         if len(plain) != reference[4]:
             raise Bad(f"{name}: an extent is not as long as its reference says")
         self.extents[extent_id] = (reference, plain)

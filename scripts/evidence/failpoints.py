@@ -34,7 +34,7 @@ CHECKPOINT = {"PagePut", "ManifestPut", "CheckpointMade", "BaseSwitched", "Cover
 SEGMENTS = {"SegmentMake", "SegmentMade", "SegmentNamed", "SegmentRemoved", "IndexFlushed"}
 DROPS = {"DropsNoted", "PackDropped"}
 RECLAIM = {"Frozen", "DeletionProven", "Deleted"}
-KEYS = {"SuperblockPut", "OldSuperblocksGone"}
+KEYS = {"SuperblockPut", "OldSuperblocksGone", "KeyEpochBegun"}
 # At a mount that finds nothing unsent; one that finds something; one that finds a pack that nothing refers to; one that
 # finds that another machine wrote.
 CLEAN, UNSENT, STREAM = {"JournalBegun", "OldJournalRemoved"}, {"PackRecovered", "JournalResumed", "JournalReplayed"}, {"PackForgotten"}
@@ -241,11 +241,14 @@ class Steps:
                 elif step in RECLAIM:
                     self.reclaim()
                 elif step in KEYS:
-                    self.change_keys()
+                    self.change_keys(step)
                 self.here.daemon.ended(0.05)
 
-    def change_keys(self):
-        """A passphrase comes, or goes; the recovery key that opens the vault stays."""
+    def change_keys(self, step):
+        """A passphrase comes, or goes, or the key is rotated; the recovery key that opens the vault stays."""
+        if step == "KeyEpochBegun":
+            self.here.run("key", "rotate", self.here.mountpoint)
+            return
         listed = self.here.run("key", "list", "--json", self.here.mountpoint)
         if listed.code != 0:
             return

@@ -2,6 +2,7 @@
 
 use std::time::SystemTime;
 
+use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::manifest::{MANIFEST_MAX, MANIFESTS, Manifest, manifest_name};
@@ -13,6 +14,8 @@ use crate::types::CommitNo;
 
 /// Requests under way at once, while it is told which of many objects are manifests.
 const PARALLEL: usize = 16;
+/// None is too new: it is the vault of now that is opened.
+const NOW: CommitNo = CommitNo(u64::MAX);
 /// How often the beginning of one is asked for: a bit may have changed on the way.
 const ASKS: u32 = 2;
 
@@ -41,6 +44,25 @@ impl ListedManifest {
             return Err(Error::malformed(name, "longer than a manifest can be"));
         }
         open_object(bucket, &name, None, |sealed| Manifest::open(keys, self.number, sealed)).await
+    }
+
+    /// As [`ListedManifest::open`], for the vault of now: of an older key epoch that ended one alone is taken (K7).
+    async fn begin(&self, bucket: &Bucket, keys: &Keys) -> Result<Manifest> {
+        let name = manifest_name(self.number);
+        if self.length > MANIFEST_MAX {
+            return Err(Error::malformed(name, "longer than a manifest can be"));
+        }
+        let open = |sealed: &Bytes| {
+            let manifest = Manifest::open(keys, self.number, sealed)?;
+            match keys.may_begin_at(self.number, sealed) {
+                true => Ok(manifest),
+                false => Err(Error::malformed(
+                    name.clone(),
+                    "it is of a key that was rotated, and not the one that was the newest then",
+                )),
+            }
+        };
+        open_object(bucket, &name, None, open).await
     }
 
     /// Whether it begins as a message that was sealed with the vault's key for this very place, which 56 bytes tell:
@@ -105,7 +127,7 @@ pub struct Newest {
 /// When the store does not answer. A manifest that is bad is no error, but in `refused`.
 pub async fn newest(bucket: &Bucket, keys: &Keys) -> Result<Newest> {
     let (listed, _) = manifests(bucket).await?;
-    newest_of(&listed, CommitNo(u64::MAX), bucket, keys).await
+    newest_of(&listed, NOW, bucket, keys).await
 }
 
 /// As [`newest()`], among these, and of none above `last`.
@@ -122,7 +144,7 @@ pub async fn newest_of(
     // As a rule the highest verifies, and nothing else is asked for.
     let listed = match listed.split_last() {
         Some((highest, lower)) if highest.number <= last => {
-            if found.tried(highest, bucket, keys).await? {
+            if found.tried(highest, last, bucket, keys).await? {
                 return Ok(found);
             }
             lower
@@ -134,7 +156,7 @@ pub async fn newest_of(
         if candidate.overtaken && is_overtaken(candidate, &listed[at + 1..], bucket, keys).await? {
             continue;
         }
-        if found.tried(candidate, bucket, keys).await? {
+        if found.tried(candidate, last, bucket, keys).await? {
             break;
         }
     }
@@ -146,10 +168,15 @@ impl Newest {
     async fn tried(
         &mut self,
         candidate: &ListedManifest,
+        last: CommitNo,
         bucket: &Bucket,
         keys: &Keys,
     ) -> Result<bool> {
-        match candidate.open(bucket, keys).await {
+        let opened = match last {
+            NOW => candidate.begin(bucket, keys).await,
+            _ => candidate.open(bucket, keys).await,
+        };
+        match opened {
             Ok(manifest) => {
                 self.manifest = Some(manifest);
                 return Ok(true);

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::messages;
-use crate::vault::{Error, KeyChange, KeySlot, SlotInfo, Vault};
+use crate::vault::{ChangedKeys, Error, KeyChange, KeySlot, Rotation, SlotInfo, Vault};
 
 /// A question or a wish. Slots are as text.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +32,11 @@ pub(super) enum KeysAsked {
         /// Sealed under it.
         slot: String,
     },
+    /// A new key epoch.
+    Rotate {
+        /// As text.
+        rotation: String,
+    },
     /// One secret fewer.
     Remove {
         /// The id of its slot.
@@ -44,6 +49,14 @@ pub(super) async fn carry_out(vault: &Vault, what: &KeysAsked) -> Result<Vec<Str
     let read = |text: &String| KeySlot::from_text(text).map_err(Error::Crypto);
     let (change, headline) = match what {
         KeysAsked::List { json } => return Ok(list(&vault.key_slots().await?, *json)),
+        KeysAsked::Rotate { rotation } => {
+            let bad = || Error::Keys("what was sent is no rotation".to_owned());
+            let rotation = Rotation::from_text(rotation).ok_or_else(bad)?;
+            let changed = vault.rotate_key(&rotation).await?;
+            let headline =
+                "The key is rotated: what is written from now on opens with the new one alone.";
+            return Ok(told(headline.to_owned(), &changed));
+        }
         KeysAsked::Add { slot } => {
             let slot = read(slot)?;
             let headline = format!("Key slot {} is added.", slot.id());
@@ -67,10 +80,14 @@ pub(super) async fn carry_out(vault: &Vault, what: &KeysAsked) -> Result<Vec<Str
         }
     };
     let changed = vault.change_keys(&change).await?;
+    Ok(told(headline, &changed))
+}
+
+fn told(headline: String, changed: &ChangedKeys) -> Vec<String> {
     let mut lines = vec![headline, "What opens the vault now:".to_owned()];
     lines.extend(list(&changed.slots, false));
     lines.extend(changed.trouble.iter().map(|trouble| format!("Note: {trouble}.")));
-    Ok(lines)
+    lines
 }
 
 /// A slot, as `--json` has it.
@@ -120,7 +137,7 @@ pub(super) fn list(slots: &[SlotInfo], json: bool) -> Vec<String> {
 }
 
 /// A label was typed on some machine: a terminal gets its letters only.
-fn clean(label: &str) -> String {
+pub(super) fn clean(label: &str) -> String {
     label.chars().filter(|c| !c.is_control()).collect()
 }
 

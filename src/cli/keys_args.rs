@@ -75,6 +75,17 @@ pub(super) enum KeyCommand {
         #[command(flatten)]
         recovery: RecoveryFileArg,
     },
+    /// Begin a new key: what is written from now on opens with it alone, and who has the old one reads none of it
+    ///
+    /// What is there stays sealed as it is. Of what opens the vault the secret that is given stays, and there is a new recovery
+    /// key if there was one; every other slot goes, as it takes its secret to seal the new key: add it again.
+    /// Example: s3vault key rotate ~/vault
+    Rotate {
+        /// A mount [default: the one that there is, else the vault of --bucket]
+        mountpoint: Option<PathBuf>,
+        #[command(flatten)]
+        recovery: RecoveryFileArg,
+    },
     /// Write the superblock to a file: without it no key opens anything, and it lies in the bucket alone
     ///
     /// It opens nothing without one of the vault's secrets. Make a new one after each change of the keys.

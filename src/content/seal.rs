@@ -45,9 +45,9 @@ impl ExtentSealer {
     /// Begins an extent with a new id; appends the message's header.
     pub(super) fn begin(keys: &Keys, out: &mut Vec<u8>) -> Self {
         let id = ExtentId(random());
-        let sealer = keys.sealer(Place::Extent(id));
+        let (sealer, epoch) = keys.sealer(Place::Extent(id));
         out.extend_from_slice(&sealer.header());
-        Self { id, epoch: keys.epoch(), sealer }
+        Self { id, epoch, sealer }
     }
 
     /// Bytes of the file taken so far.
@@ -119,7 +119,7 @@ pub(super) fn flaw(extent: &Extent) -> Option<&'static str> {
 /// Refuses an extent whose record cannot be followed with these keys. The reader looks before it fetches anything.
 pub(super) fn check(keys: &Keys, extent: &Extent) -> Result<()> {
     let other_key = || {
-        let is_other = extent.reference.epoch != keys.epoch();
+        let is_other = !keys.knows(extent.reference.epoch);
         is_other.then_some("it is sealed under another key")
     };
     match flaw(extent).or_else(other_key) {

@@ -18,6 +18,7 @@ const KIND_MANIFEST: u8 = 5;
 const KIND_SLOT: u8 = 6;
 const KIND_TRAILER: u8 = 7;
 const KIND_SLOT_NOTE: u8 = 8;
+const KIND_OLDER_KEY: u8 = 9;
 // 32 was meant for the head of a journal's segment, and was never written.
 const KIND_JOURNAL_RECORD: u8 = 33;
 const KIND_LOCAL: u8 = 34;
@@ -39,6 +40,8 @@ pub enum Place {
     Manifest(CommitNo),
     /// What people know a key slot by; of the slot with this salt.
     SlotNote([u8; 32]),
+    /// The master key of an older epoch, in the superblock.
+    OlderKey(KeyEpoch),
     /// A record of a journal.
     JournalRecord {
         /// The journal's id.
@@ -61,6 +64,7 @@ impl Place {
             Self::Page(..) | Self::Manifest(_) => Label::Pages,
             Self::JournalRecord { .. } => Label::Journal,
             Self::SlotNote(_) => Label::SlotNotes,
+            Self::OlderKey(_) => Label::OlderKeys,
             Self::Local(..) => Label::Local,
         }
     }
@@ -79,6 +83,7 @@ impl Place {
                 bytes(vault, epoch, KIND_MANIFEST, &[&number.0.to_be_bytes()])
             }
             Self::SlotNote(salt) => bytes(vault, epoch, KIND_SLOT_NOTE, &[salt]),
+            Self::OlderKey(older) => bytes(vault, epoch, KIND_OLDER_KEY, &[&older.0.to_be_bytes()]),
             Self::JournalRecord { journal, segment, offset } => bytes(
                 vault,
                 epoch,
@@ -144,6 +149,8 @@ mod tests {
             Place::Commit(CommitNo(1)),
             Place::Commit(CommitNo(2)),
             Place::Manifest(CommitNo(1)),
+            Place::OlderKey(KeyEpoch(1)),
+            Place::OlderKey(KeyEpoch(2)),
             Place::Page(CommitNo(1), PageId([1; 16])),
             Place::Page(CommitNo(2), PageId([1; 16])),
             Place::JournalRecord { journal, segment: 1, offset: 0 },

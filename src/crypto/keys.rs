@@ -1,17 +1,18 @@
-//! The master key, and the subkeys of one vault and key epoch. All are wiped when dropped.
+//! The master key, and the subkeys of one vault, epoch by epoch (K7). All are wiped when dropped.
 
 use std::fmt;
 use std::sync::Arc;
 
-use hkdf::Hkdf;
 use hmac::{Hmac, KeyInit, Mac};
-use sha2::{Sha256, Sha512};
+use parking_lot::RwLock;
+use sha2::Sha256;
 use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
 
-use super::labels::Label;
-use super::symmetric_key::{SymmetricKey, expand};
+use super::epoch_keys::{EpochEnd, EpochKeys, as_of, is_local};
+use super::symmetric_key::SymmetricKey;
 use super::{Error, IndexKeys, Opener, Place, Plain, Sealed, Sealer, cobblestone, random};
-use crate::types::{InodeNo, KeyEpoch, NameHash, VaultId};
+use crate::types::{CommitNo, InodeNo, KeyEpoch, NameHash, VaultId};
 
 /// The key epoch that a new vault begins with.
 pub const FIRST_EPOCH: KeyEpoch = KeyEpoch(1);
@@ -49,42 +50,89 @@ impl fmt::Debug for MasterKey {
     }
 }
 
-/// All subkeys of one vault and key epoch. A clone shares them.
+/// The keys of one vault: the subkeys of its key epochs. A clone shares them, also when an epoch comes (K7).
 #[derive(Clone)]
-pub struct Keys(Arc<Subkeys>);
+pub struct Keys(Arc<KeyRing>);
 
-struct Subkeys {
+struct KeyRing {
     vault: VaultId,
-    epoch: KeyEpoch,
-    content: SymmetricKey,
-    commits: SymmetricKey,
-    pages: SymmetricKey,
-    superblock: SymmetricKey,
-    slot_notes: SymmetricKey,
-    journal: SymmetricKey,
-    local: SymmetricKey,
-    names: SymmetricKey,
-    index: IndexKeys,
+    /// Names, and what lies on this machine alone, stay in the first epoch.
+    first: Arc<EpochKeys>,
+    epochs: RwLock<Epochs>,
+}
+
+struct Epochs {
+    newest: Arc<EpochKeys>,
+    /// Ascending; and how each ended, once that is known.
+    older: Vec<(Arc<EpochKeys>, Option<EpochEnd>)>,
+    /// Whether the newest one seals. If not, the one before does, until the log names the superblock of the newest.
+    is_begun: bool,
 }
 
 impl Keys {
-    /// Derives them; see `labels.rs` for how.
+    /// Derives those of one epoch.
     pub fn derive(master: &MasterKey, vault: VaultId, epoch: KeyEpoch) -> Self {
-        let hkdf = Hkdf::<Sha512>::new(Some(&vault.0), master.expose());
-        let key = |label: Label| expand(&hkdf, label, epoch);
-        Self(Arc::new(Subkeys {
-            vault,
-            epoch,
-            content: key(Label::Content),
-            commits: key(Label::Commits),
-            pages: key(Label::Pages),
-            superblock: key(Label::Superblock),
-            slot_notes: key(Label::SlotNotes),
-            journal: key(Label::Journal),
-            local: key(Label::Local),
-            names: key(Label::Names),
-            index: IndexKeys::new(key(Label::IndexValues), &key(Label::IndexNumbers)),
-        }))
+        let newest = Arc::new(EpochKeys::derive(master, vault, epoch));
+        let first = newest.clone();
+        let epochs = RwLock::new(Epochs { newest, older: Vec::new(), is_begun: true });
+        Self(Arc::new(KeyRing { vault, first, epochs }))
+    }
+
+    /// With those of the epochs before, ascending from the first: each one's master key, and how it ended. One that did not
+    /// end yet goes on sealing.
+    #[must_use]
+    pub fn with_older(self, older: Vec<(KeyEpoch, MasterKey, Option<EpochEnd>)>) -> Self {
+        let vault = self.0.vault;
+        let older: Vec<_> = older
+            .into_iter()
+            .map(|(epoch, master, last)| (Arc::new(EpochKeys::derive(&master, vault, epoch)), last))
+            .collect();
+        let Some((first, _)) = older.first() else { return self };
+        let (first, newest) = (first.clone(), self.0.epochs.read().newest.clone());
+        let is_begun = older.iter().all(|(_, end)| end.is_some());
+        let epochs = RwLock::new(Epochs { newest, older, is_begun });
+        Self(Arc::new(KeyRing { vault, first, epochs }))
+    }
+
+    /// A new epoch is there, which does not seal yet.
+    pub fn add(&self, master: &MasterKey, epoch: KeyEpoch) {
+        let newest = Arc::new(EpochKeys::derive(master, self.0.vault, epoch));
+        let mut epochs = self.0.epochs.write();
+        let before = std::mem::replace(&mut epochs.newest, newest);
+        epochs.older.push((before, None));
+        epochs.is_begun = false;
+    }
+
+    /// The newest epoch seals from now on.
+    pub fn begin_newest(&self) {
+        self.0.epochs.write().is_begun = true;
+    }
+
+    /// The older epochs end so, if they did not.
+    pub fn end_older(&self, end: EpochEnd) {
+        for (_, ended) in &mut self.0.epochs.write().older {
+            ended.get_or_insert(end);
+        }
+    }
+
+    /// Whether the vault of now may be opened from this manifest, which opens: of those that an ended epoch sealed only from
+    /// its base. Else whoever has that epoch's key could make up what was before its last commit.
+    pub fn may_begin_at(&self, number: CommitNo, manifest: &[u8]) -> bool {
+        let place = Place::Manifest(number);
+        let Some((salt, rest)) = manifest.split_first_chunk::<24>() else { return false };
+        let Some(given) = rest.first_chunk::<32>() else { return false };
+        let epochs = self.0.epochs.read();
+        let older = epochs.older.iter().filter_map(|(keys, end)| Some((keys, end.as_ref()?)));
+        let sealed_by = |keys: &EpochKeys| {
+            Opener::new(keys.key(place), &keys.context(place), salt, given).is_ok()
+        };
+        let mut of_ended = older.filter(|(keys, _)| sealed_by(keys));
+        of_ended.all(|(_, end)| end.base == Some(super::sha256(manifest)))
+    }
+
+    /// Whether an older epoch may still seal commits, as far as the superblock says.
+    pub fn is_rotating(&self) -> bool {
+        self.0.epochs.read().older.iter().any(|(_, last)| last.is_none())
     }
 
     /// The vault that these are the keys of.
@@ -92,9 +140,49 @@ impl Keys {
         self.0.vault
     }
 
-    /// The key epoch that these are the keys of.
+    /// The newest key epoch: that of the superblock and of its slots.
     pub fn epoch(&self) -> KeyEpoch {
-        self.0.epoch
+        self.0.epochs.read().newest.epoch
+    }
+
+    /// The keys that a message for this place is sealed with now.
+    fn sealing(&self, place: Place) -> Arc<EpochKeys> {
+        let epochs = self.0.epochs.read();
+        match epochs.older.last() {
+            _ if is_local(place) => self.0.first.clone(),
+            Some((before, _)) if !epochs.is_begun && as_of_bucket(place) => before.clone(),
+            _ => epochs.newest.clone(),
+        }
+    }
+
+    /// The keys that a message of this place may be sealed with, the newest first.
+    fn opening(&self, place: Place) -> Vec<Arc<EpochKeys>> {
+        if is_local(place) {
+            return vec![self.0.first.clone()];
+        }
+        let epochs = self.0.epochs.read();
+        let counts = |end: &Option<EpochEnd>| match (as_of(place), end) {
+            (Some(number), Some(end)) => number <= end.last,
+            _ => true,
+        };
+        let older = epochs.older.iter().rev().filter(|(_, end)| counts(end));
+        let older = older.map(|(keys, _)| keys.clone());
+        std::iter::once(epochs.newest.clone()).chain(older).collect()
+    }
+
+    /// What opens with one of the keys for this place; the commitment of a message tells which.
+    fn by_any<T>(
+        &self,
+        place: Place,
+        open: impl Fn(&EpochKeys, &[u8]) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        for keys in self.opening(place) {
+            match open(&keys, &keys.context(place)) {
+                Err(Error::Commitment) => {}
+                other => return other,
+            }
+        }
+        Err(Error::Commitment)
     }
 
     /// Seals a small message in one call.
@@ -106,20 +194,36 @@ impl Keys {
 
     /// Seals a whole message, appends it to `out`, and returns its salt and commitment.
     pub fn seal_into(&self, place: Place, plain: &[u8], out: &mut Vec<u8>) -> ([u8; 24], [u8; 32]) {
-        cobblestone::seal(self.key(place), &self.context(place), plain, out)
+        let keys = self.sealing(place);
+        cobblestone::seal(keys.key(place), &keys.context(place), plain, out)
     }
 
     /// Opens a whole message. Allocates no more than `sealed` is long.
     pub fn open(&self, place: Place, sealed: &[u8]) -> Result<Plain, Error> {
-        cobblestone::open(self.key(place), &self.context(place), sealed).map(Plain::from)
+        let open = |keys: &EpochKeys, context: &[u8]| {
+            cobblestone::open(keys.key(place), context, sealed).map(Plain::from)
+        };
+        self.by_any(place, open)
     }
 
-    /// Seals a message as it comes.
-    pub fn sealer(&self, place: Place) -> Sealer {
-        Sealer::new(self.key(place), &self.context(place))
+    /// Opens a message that holds a master key.
+    pub fn open_key(&self, place: Place, sealed: &[u8]) -> Result<MasterKey, Error> {
+        let open = |keys: &EpochKeys, context: &[u8]| {
+            cobblestone::open(keys.key(place), context, sealed).map(Zeroizing::new)
+        };
+        let plain = self.by_any(place, open)?;
+        let fill =
+            |key: &mut [u8; 32]| (plain.len() == key.len()).then(|| key.copy_from_slice(&plain));
+        MasterKey::written(fill).ok_or(Error::Malformed("a master key"))
     }
 
-    /// Whether a message that begins with `header` (salt and commitment) was sealed with this key for this place.
+    /// Seals a message as it comes; and the epoch that it is sealed in.
+    pub fn sealer(&self, place: Place) -> (Sealer, KeyEpoch) {
+        let keys = self.sealing(place);
+        (Sealer::new(keys.key(place), &keys.context(place)), keys.epoch)
+    }
+
+    /// Whether a message that begins with `header` (salt and commitment) was sealed with these keys for this place.
     pub fn sealed(&self, place: Place, header: &[u8]) -> bool {
         let Some((salt, rest)) = header.split_first_chunk::<24>() else { return false };
         rest.first_chunk::<32>().is_some_and(|given| self.opener(place, salt, given).is_ok())
@@ -133,12 +237,21 @@ impl Keys {
         salt: &[u8; 24],
         commitment: &[u8; 32],
     ) -> Result<Opener, Error> {
-        Opener::new(self.key(place), &self.context(place), salt, commitment)
+        let open = |keys: &EpochKeys, context: &[u8]| {
+            Opener::new(keys.key(place), context, salt, commitment)
+        };
+        self.by_any(place, open)
+    }
+
+    /// Whether there is such an epoch.
+    pub fn knows(&self, epoch: KeyEpoch) -> bool {
+        let epochs = self.0.epochs.read();
+        epochs.newest.epoch == epoch || epochs.older.iter().any(|(keys, _)| keys.epoch == epoch)
     }
 
     /// `H` of an entry: the first 16 bytes of HMAC-SHA-256(parent as 8 bytes big-endian, name).
     pub fn name_hash(&self, parent: InodeNo, name: &[u8]) -> NameHash {
-        let mac = hmac_sha256(&self.0.names, &[&parent.0.to_be_bytes(), name]);
+        let mac = hmac_sha256(&self.0.first.names, &[&parent.0.to_be_bytes(), name]);
         let mut hash = [0; 16];
         hash.copy_from_slice(&mac[..16]);
         NameHash(hash)
@@ -146,7 +259,7 @@ impl Keys {
 
     /// The MAC that a superblock of these bytes carries: HMAC-SHA-256.
     pub fn superblock_mac(&self, bytes: &[u8]) -> [u8; 32] {
-        hmac_sha256(&self.0.superblock, &[bytes])
+        hmac_sha256(&self.0.epochs.read().newest.superblock, &[bytes])
     }
 
     /// Whether `mac` is the MAC of these bytes; in constant time.
@@ -156,28 +269,18 @@ impl Keys {
 
     /// The keys of the local index.
     pub fn index(&self) -> IndexKeys {
-        self.0.index.clone()
+        self.0.first.index.clone()
     }
+}
 
-    fn context(&self, place: Place) -> Vec<u8> {
-        place.context(self.0.vault, self.0.epoch)
-    }
-
-    fn key(&self, place: Place) -> &[u8; 32] {
-        match place.label() {
-            Label::Content => &self.0.content,
-            Label::Commits => &self.0.commits,
-            Label::Pages => &self.0.pages,
-            Label::SlotNotes => &self.0.slot_notes,
-            Label::Journal => &self.0.journal,
-            _ => &self.0.local,
-        }
-    }
+/// Whether it goes to the bucket as part of the vault's content: what belongs to the superblock is of its epoch.
+fn as_of_bucket(place: Place) -> bool {
+    !matches!(place, Place::SlotNote(_) | Place::OlderKey(_))
 }
 
 impl fmt::Debug for Keys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Keys(vault {}, epoch {})", self.0.vault, self.0.epoch.0)
+        write!(f, "Keys(vault {}, epoch {})", self.0.vault, self.epoch().0)
     }
 }
 
@@ -197,7 +300,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::types::{CommitNo, ExtentId, PackId};
+    use crate::crypto::sha256;
+    use crate::types::{ExtentId, PackId};
 
     fn keys() -> Keys {
         Keys::derive(&MasterKey::from_bytes([7; 32]), VaultId([1; 16]), FIRST_EPOCH)
@@ -208,13 +312,14 @@ mod tests {
     #[test]
     fn derivations_are_those_of_the_format() {
         let keys = keys();
+        let first = keys.0.first.clone();
         let hex = |bytes: &[u8]| data_encoding::HEXLOWER.encode(bytes);
         assert_eq!(
-            hex(&keys.0.content[..]),
+            hex(&first.all()[0][..]),
             "d08f5b1634122ccf396aac0cfeef91add94711aa328faec213e71d5cf8f9702b"
         );
         assert_eq!(
-            hex(&keys.0.names[..]),
+            hex(&first.names[..]),
             "6c5d546bff363b0a6da1a7fe88759cf695fe4df89f5154c7b10564de36786f50"
         );
         assert_eq!(
@@ -232,20 +337,81 @@ mod tests {
         let (keys, mut seen) = (keys(), std::collections::HashSet::new());
         let other = Keys::derive(&MasterKey::from_bytes([7; 32]), VaultId([2; 16]), FIRST_EPOCH);
         let next = Keys::derive(&MasterKey::from_bytes([7; 32]), VaultId([1; 16]), KeyEpoch(2));
-        for keys in [&keys.0, &other.0, &next.0] {
-            for key in [
-                &keys.content,
-                &keys.commits,
-                &keys.pages,
-                &keys.superblock,
-                &keys.slot_notes,
-                &keys.journal,
-                &keys.local,
-                &keys.names,
-            ] {
-                assert!(seen.insert(**key));
+        for keys in [keys, other, next] {
+            for key in keys.0.first.all() {
+                assert!(seen.insert(*key));
             }
         }
+    }
+
+    fn master(epoch: u32) -> MasterKey {
+        MasterKey::from_bytes([u8::try_from(epoch).unwrap() + 100; 32])
+    }
+
+    fn ended(last: u64) -> EpochEnd {
+        EpochEnd { last: CommitNo(last), base: None }
+    }
+
+    fn ring(older: &[(u32, Option<u64>)], newest: u32) -> Keys {
+        let older = older.iter().map(|(e, last)| (KeyEpoch(*e), master(*e), last.map(ended)));
+        let keys = Keys::derive(&master(newest), VaultId([1; 16]), KeyEpoch(newest));
+        keys.with_older(older.collect())
+    }
+
+    #[test]
+    fn k7_an_epoch_opens_what_it_sealed_and_is_believed_up_to_its_last_commit() {
+        let one = ring(&[], 1);
+        let extent = Place::Extent(ExtentId([4; 16]));
+        let of_one = |place| one.seal(place, b"old");
+        let three = ring(&[(1, Some(9)), (2, Some(20))], 3);
+        assert!(three.open(extent, &of_one(extent)).is_ok() && !three.is_rotating());
+        for (number, counts) in [(9, true), (10, false), (u64::MAX, false)] {
+            for place in [Place::Commit(CommitNo(number)), Place::Manifest(CommitNo(number))] {
+                assert_eq!(three.open(place, &of_one(place)).is_ok(), counts, "{place:?}");
+                assert_eq!(three.sealed(place, &of_one(place)), counts, "{place:?}");
+                assert!(one.open(place, &three.seal(place, b"new")).is_err());
+            }
+        }
+        // Of what it sealed before, one manifest alone is where the vault of now begins.
+        let place = Place::Manifest(CommitNo(9));
+        let (base, other) = (of_one(place), of_one(place));
+        let older = vec![(
+            KeyEpoch(1),
+            master(1),
+            Some(EpochEnd { base: Some(sha256(&base)), ..ended(9) }),
+        )];
+        let two = Keys::derive(&master(2), VaultId([1; 16]), KeyEpoch(2)).with_older(older);
+        let begins = |sealed: &[u8]| two.may_begin_at(CommitNo(9), sealed);
+        assert!(begins(&base) && !begins(&other) && begins(&two.seal(place, b"new")));
+        assert!(two.open(place, &other).is_ok() && !three.may_begin_at(CommitNo(9), &base));
+        // Names and what lies here stay as they are; all else is of the newest.
+        assert_eq!(three.name_hash(InodeNo(1), b"n"), one.name_hash(InodeNo(1), b"n"));
+        let local = Place::Local("x", 1);
+        assert!(one.open(local, &three.seal(local, b"here")).is_ok());
+        assert_eq!((three.epoch(), three.sealer(extent).1), (KeyEpoch(3), KeyEpoch(3)));
+        assert!(three.knows(KeyEpoch(2)) && !three.knows(KeyEpoch(4)));
+        assert_ne!(three.superblock_mac(b"s"), one.superblock_mac(b"s"));
+    }
+
+    #[test]
+    fn k7_a_new_epoch_seals_once_it_is_begun_and_the_one_before_ends_when_that_is_said() {
+        let (keys, shared) = (ring(&[], 1), ring(&[], 1));
+        let clone = keys.clone();
+        let place = Place::Commit(CommitNo(5));
+        keys.add(&master(2), KeyEpoch(2));
+        assert!(keys.is_rotating() && shared.open(place, &clone.seal(place, b"1")).is_ok());
+        // A slot belongs to the superblock, which is of the new one.
+        let note = Place::SlotNote([1; 32]);
+        assert!(shared.open(note, &keys.seal(note, b"x")).is_err());
+        let reopened = ring(&[(1, None)], 2);
+        assert_eq!(reopened.sealer(place).1, KeyEpoch(1));
+        assert_eq!(ring(&[(1, Some(4))], 2).sealer(place).1, KeyEpoch(2));
+        keys.begin_newest();
+        assert_eq!((clone.sealer(place).1, keys.is_rotating()), (KeyEpoch(2), true));
+        assert!(clone.open(place, &shared.seal(place, b"1")).is_ok());
+        keys.end_older(ended(4));
+        assert!(clone.open(place, &shared.seal(place, b"1")).is_err() && !clone.is_rotating());
+        assert_eq!(format!("{clone:?}"), format!("Keys(vault {}, epoch 2)", clone.vault()));
     }
 
     #[test]

@@ -21,6 +21,8 @@ pub(super) enum Label {
     Superblock,
     /// Notes in key slots.
     SlotNotes,
+    /// The master keys of the epochs before.
+    OlderKeys,
     /// The local journal.
     Journal,
     /// Values of the local index.
@@ -37,12 +39,13 @@ pub(super) enum Label {
 
 impl Label {
     #[cfg(test)]
-    pub(super) const ALL: [Self; 11] = [
+    pub(super) const ALL: [Self; 12] = [
         Self::Content,
         Self::Commits,
         Self::Pages,
         Self::Superblock,
         Self::SlotNotes,
+        Self::OlderKeys,
         Self::Journal,
         Self::IndexValues,
         Self::IndexNumbers,
@@ -58,6 +61,7 @@ impl Label {
             Self::Pages => b"pages",
             Self::Superblock => b"superblock mac",
             Self::SlotNotes => b"slot notes",
+            Self::OlderKeys => b"older keys",
             Self::Journal => b"journal",
             Self::IndexValues => b"index values",
             Self::IndexNumbers => b"index numbers",

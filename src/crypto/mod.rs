@@ -6,6 +6,7 @@
 
 mod cobblestone;
 mod context;
+mod epoch_keys;
 mod error;
 mod hash;
 mod index_seal;
@@ -22,6 +23,7 @@ mod symmetric_key;
 pub use crate::os::random;
 pub use cobblestone::{Opener, Sealer};
 pub use context::Place;
+pub use epoch_keys::EpochEnd;
 pub use error::{Error, RecoveryKeyError};
 pub use hash::{Sha256Stream, same, sha256};
 pub use index_seal::{IndexKeys, IndexSession};

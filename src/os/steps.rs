@@ -82,6 +82,7 @@ steps! {
     // A change of the keys (K6).
     SuperblockPut = "a superblock was put",
     OldSuperblocksGone = "old superblocks were deleted",
+    KeyEpochBegun = "a key epoch was begun",
     // A mount (W1, J7).
     PackRecovered = "a pack was recovered",
     PackForgotten = "a pack that nothing refers to was removed",

@@ -84,7 +84,9 @@ impl Vault {
         claimed.warnings.extend(warning);
         keep_superblock(&options);
         claimed.warnings.extend(put_back(&options.bucket, &options.unlocked).await);
-        Self::writer(options, cache, claimed, lock).await
+        let vault = Self::writer(options, cache, claimed, lock).await?;
+        vault.go_on_rotating().await;
+        Ok(vault)
     }
 
     async fn writer(

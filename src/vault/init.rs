@@ -74,6 +74,7 @@ pub async fn init(
     let mut unlocked = Unlocked {
         vault,
         master,
+        older: Vec::new(),
         keys,
         generation: Generation(1),
         sealed: Bytes::new(),

@@ -3,7 +3,6 @@
 use std::time::Instant;
 
 use super::superblock::{self, Superblock};
-use super::superblock_copy;
 use super::{Error, OpenedBySecret, Result, Unlocked, Vault};
 use crate::crypto::{
     Argon2Params, KeySlot, Keys, Passphrase, RecoveryKey, SLOTS_MAX, SlotKind, SlotNote,
@@ -13,7 +12,7 @@ use crate::index;
 use crate::types::Timestamp;
 
 /// How often a change is begun again because another superblock came between.
-const TRIES: usize = 5;
+pub(super) const TRIES: usize = 5;
 
 /// One of the slots, for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -154,7 +153,7 @@ fn noted(slot: KeySlot, keys: &Keys, label: &str) -> Result<KeySlot> {
     Ok(slot.with_note(keys, &note)?)
 }
 
-fn infos(superblock: &Superblock, keys: &Keys) -> Vec<SlotInfo> {
+pub(super) fn infos(superblock: &Superblock, keys: &Keys) -> Vec<SlotInfo> {
     let info = |slot: &KeySlot| {
         let note = slot.note(keys);
         SlotInfo {
@@ -200,6 +199,7 @@ impl Vault {
         let Some(writer) = &self.writer else { return Err(Error::ReadOnlyMount) };
         let generation = writer.generation.lock().await;
         let (bucket, unlocked) = (&self.options.bucket, &self.options.unlocked);
+        self.finish_rotation(&generation).await?;
         for tried in 0..TRIES {
             // Only who has the claim writes one.
             if writer.uploader.status().fenced.is_some() {
@@ -216,8 +216,7 @@ impl Vault {
             };
             if counts {
                 generation.raise(next.generation);
-                let sealed = superblock::sealed(&unlocked.keys, &next).1;
-                superblock_copy::keep(&self.options.machine.data_dir, next.vault, &sealed);
+                self.keep_superblock(&unlocked.keys, &next);
                 let trouble = self.settle(&next).await;
                 return Ok(ChangedKeys { slots: infos(&next, &unlocked.keys), trouble });
             }
@@ -227,7 +226,7 @@ impl Vault {
 
     /// What follows once a superblock counts: no older one, and a commit that names it, so that an older one that is put
     /// back is refused (O1).
-    async fn settle(&self, superblock: &Superblock) -> Vec<String> {
+    pub(super) async fn settle(&self, superblock: &Superblock) -> Vec<String> {
         let mut trouble = Vec::new();
         let gone = superblock::delete_before(&self.options.bucket, superblock.generation).await;
         if let Err(error) = gone {
@@ -247,7 +246,7 @@ impl Vault {
     }
 
     /// A transaction that changes nothing, and its commit.
-    async fn name_in_the_log(&self) -> Result<()> {
+    pub(super) async fn name_in_the_log(&self) -> Result<()> {
         let put = self.index.change(|draft| {
             let retention = draft.retention()?;
             draft.put_retention(retention);

@@ -27,6 +27,7 @@ mod reader;
 mod reclaiming;
 mod resume;
 mod rewriting;
+mod rotation;
 mod state_dir;
 mod store_facts;
 mod superblock;
@@ -49,6 +50,7 @@ pub use open_vault::Vault;
 pub use past::{
     FileVersion, Happened, HistoryStep, OnHistory, OnRestore, Past, Restored, Restoring,
 };
+pub use rotation::{NewKey, Rotation};
 pub use superblock::{
     OpenedBySecret, Superblock, Unlocked, open_by, unlock, vault_id, which_opens,
 };

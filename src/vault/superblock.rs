@@ -8,14 +8,18 @@ use minicbor::{Decode, Encode};
 use super::superblock_copy::{SuperblockCopy, has_the_rest};
 use super::{Error, Result};
 use crate::crypto::{
-    Error as CryptoError, FIRST_EPOCH, KeySlot, Keys, MasterKey, Passphrase, unlock as unlock_slots,
+    EpochEnd, Error as CryptoError, FIRST_EPOCH, KeySlot, Keys, MasterKey, Passphrase, Place,
+    unlock as unlock_slots,
 };
 use crate::os::{self, PipelineStep};
 use crate::store::{Bucket, Error as StoreError, Listed};
-use crate::types::{Generation, KeyEpoch, Timestamp, VaultId};
+use crate::types::{CommitNo, Generation, Hash, KeyEpoch, Timestamp, VaultId};
 
 /// The format that this code writes, and the newest that it reads.
 const FORMAT: u32 = 1;
+
+/// The required feature of a vault with more than one key epoch.
+pub(super) const KEY_EPOCHS: u32 = 1;
 
 /// A superblock is a few KiB; what is longer is refused.
 pub(super) const LENGTH_MAX: usize = 64 << 10;
@@ -32,7 +36,7 @@ pub struct Superblock {
     /// `FORMAT` of the vault.
     #[n(0)]
     pub format: u32,
-    /// Features without which the vault cannot be read. None is defined yet.
+    /// Features without which the vault cannot be read: [`KEY_EPOCHS`] alone is defined.
     #[n(1)]
     pub required: Vec<u32>,
     /// Features that a reader may ignore. None is defined yet.
@@ -53,6 +57,51 @@ pub struct Superblock {
     /// When the vault was made.
     #[n(7)]
     pub created: Timestamp,
+    /// The key epochs before, ascending from the first; none in a vault whose key was never rotated (K7).
+    #[n(8)]
+    pub older: Option<Vec<OlderEpoch>>,
+}
+
+/// A key epoch that sealed what is there, and seals no more.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct OlderEpoch {
+    /// Which.
+    #[n(0)]
+    pub epoch: KeyEpoch,
+    /// Of commits, manifests and pages of higher numbers none is believed that it sealed. Not known while the rotation is
+    /// under way.
+    #[n(1)]
+    pub last: Option<CommitNo>,
+    /// Its master key, sealed with the newest.
+    #[cbor(n(2), with = "minicbor::bytes")]
+    pub sealed: Vec<u8>,
+    /// SHA-256 of the one manifest that it sealed from which the vault of now may be opened; said with `last`.
+    #[n(3)]
+    pub base: Option<Hash>,
+}
+
+impl OlderEpoch {
+    /// For the superblock of the epoch that `newest` are the keys of.
+    pub(super) fn seal(
+        newest: &Keys,
+        epoch: KeyEpoch,
+        master: &MasterKey,
+        end: Option<EpochEnd>,
+    ) -> Self {
+        let sealed = newest.seal(Place::OlderKey(epoch), master.expose()).to_vec();
+        let (last, base) = (end.map(|end| end.last), end.and_then(|end| end.base));
+        Self { epoch, last, sealed, base }
+    }
+
+    /// How it ended, if it did.
+    pub(super) fn end(&self) -> Option<EpochEnd> {
+        self.last.map(|last| EpochEnd { last, base: self.base })
+    }
+
+    fn open(&self, newest: &Keys) -> Option<MasterKey> {
+        newest.open_key(Place::OlderKey(self.epoch), &self.sealed).ok()
+    }
 }
 
 impl Superblock {
@@ -67,6 +116,7 @@ impl Superblock {
             epoch: FIRST_EPOCH,
             slots,
             created: Timestamp::now(),
+            older: None,
         }
     }
 }
@@ -88,6 +138,8 @@ pub struct Unlocked {
     pub vault: VaultId,
     /// The key of everything.
     pub master: MasterKey,
+    /// Those of the key epochs before.
+    pub(super) older: Vec<(KeyEpoch, MasterKey)>,
     /// Its subkeys.
     pub keys: Keys,
     /// The superblock that it was unlocked with.
@@ -172,7 +224,7 @@ pub(super) fn decode(
     if highest.is_some_and(|highest| superblock.generation != highest) {
         return Err(bad("it says that it is another generation"));
     }
-    if superblock.format > FORMAT || !superblock.required.is_empty() {
+    if superblock.format > FORMAT || superblock.required.iter().any(|f| *f != KEY_EPOCHS) {
         return Err(Error::Format { format: superblock.format });
     }
     Ok((superblock, wire))
@@ -185,13 +237,34 @@ pub(super) fn verified(
     master: MasterKey,
 ) -> Result<Unlocked> {
     let &Superblock { vault, generation, epoch, .. } = superblock;
-    let keys = Keys::derive(&master, vault, epoch);
-    if !keys.verify_superblock_mac(&wire.body, &wire.mac) {
-        let why = "its MAC is wrong: it was changed by someone without the key".into();
-        return Err(Error::Superblock { object: name(generation), why });
+    let newest = Keys::derive(&master, vault, epoch);
+    let bad = |why: &str| Error::Superblock { object: name(generation), why: why.to_owned() };
+    if !newest.verify_superblock_mac(&wire.body, &wire.mac) {
+        return Err(bad("its MAC is wrong: it was changed by someone without the key"));
     }
-    Ok(Unlocked { vault, master, keys, generation, sealed: sealed.clone(), copied: None })
+    let older = older_keys(superblock, &newest).ok_or_else(|| bad("its older keys do not open"))?;
+    let masters = older.iter().map(|(epoch, master, _)| (*epoch, master.clone())).collect();
+    let keys = newest.with_older(older);
+    let (sealed, copied) = (sealed.clone(), None);
+    Ok(Unlocked { vault, master, older: masters, keys, generation, sealed, copied })
 }
+
+/// The master keys of the epochs before; `None` if one does not open, or they are not all the epochs from the first on.
+fn older_keys(superblock: &Superblock, newest: &Keys) -> Option<Vec<OlderKey>> {
+    let all = superblock.older.as_deref().unwrap_or_default();
+    let mut next = FIRST_EPOCH;
+    let mut found = Vec::with_capacity(all.len());
+    for older in all {
+        if older.epoch != next {
+            return None;
+        }
+        next = next.next();
+        found.push((older.epoch, older.open(newest)?, older.end()));
+    }
+    (next == superblock.epoch).then_some(found)
+}
+
+type OlderKey = (KeyEpoch, MasterKey, Option<EpochEnd>);
 
 /// Tries a secret at its slots. What they ask for beyond all bounds is the superblock's fault, which is named.
 fn open_slot(superblock: &Superblock, secret: &Passphrase) -> Result<(MasterKey, usize)> {
@@ -279,7 +352,16 @@ pub async fn which_opens(bucket: &Bucket, secrets: Vec<Passphrase>) -> Result<Op
 pub(super) async fn newest(bucket: &Bucket, unlocked: &Unlocked) -> Result<Superblock> {
     let open = |generation: Generation, bytes: &Bytes| {
         let (superblock, wire) = decode(generation, bytes)?;
-        verified(&superblock, &wire, bytes, unlocked.master.clone()).map(|_| superblock)
+        match unlocked.keys.verify_superblock_mac(&wire.body, &wire.mac) {
+            true => Ok(superblock),
+            false if superblock.epoch > unlocked.keys.epoch() => Err(Error::Keys(
+                "another machine has rotated the vault's key since this one opened it; unmount, and mount again".to_owned(),
+            )),
+            false => {
+                let why = "its MAC is wrong: it was changed by someone without the key".to_owned();
+                Err(Error::Superblock { object: name(generation), why })
+            }
+        }
     };
     read(bucket, open).await
 }

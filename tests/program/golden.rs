@@ -1,6 +1,6 @@
 //! A vault of each format version, committed, which must open for ever: by the program and by the second reader.
 //!
-//! `S3VAULT_MAKE_GOLDEN=1 cargo test --test program golden::` makes the one of the current version, if it is not there.
+//! `S3VAULT_MAKE_GOLDEN=1 cargo test --test program golden::` makes those of the current version that are not there.
 
 use std::ffi::OsStr;
 use std::fmt::Write;
@@ -16,8 +16,8 @@ use crate::support::home::Home;
 use s3vault::testing::crypto::sha256;
 use s3vault::testing::types::{InodeNo, MIB};
 use s3vault::testing::vault::{
-    Argon2Params, Bucket, Deadlines, Fsync, InitSecrets, Machine, Passphrase, S3Options, Vault,
-    VaultOptions, init,
+    Argon2Params, Bucket, Deadlines, Fsync, InitSecrets, Machine, NewKey, Passphrase, S3Options,
+    Vault, VaultOptions, init, open_by, seal_passphrase,
 };
 use s3vault::testing::vfs::{Caller, OpenFlags, RenameMode, SetAttributes, Setter, WriteAt};
 
@@ -25,8 +25,8 @@ const PASSPHRASE: &str = "golden, for ever";
 const LONG: Duration = Duration::from_secs(60);
 const USER: Caller = Caller { uid: 0, gid: 0, pid: 1, umask: 0o022 };
 
-fn golden(version: u32) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/v{version}"))
+fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
 }
 
 /// Everything that a tree shows, a line a file: type and mode, links, owner, size, time, hash or target, name.
@@ -107,8 +107,23 @@ async fn fill(vault: &Vault) {
     vault.sync(LONG).await.unwrap();
 }
 
-/// Makes the vault of the current version.
-fn make(at: &Path) {
+/// The key is rotated; more of a file and another one are of the new one, in a checkpoint and after it.
+async fn rotate(vault: &Vault, argon: Argon2Params) {
+    let secret = || Passphrase::from_bytes(PASSPHRASE.into());
+    let opened = open_by(&vault.options().bucket, None, &secret()).await.unwrap();
+    let new = NewKey::make(&opened);
+    let slot = seal_passphrase(&new.unlocked, &secret(), argon, "").unwrap();
+    let done = vault.rotate_key(&new.rotation(vec![slot])).await.unwrap();
+    assert!(done.trouble.is_empty(), "{:?}", done.trouble);
+    put(vault, InodeNo::ROOT, b"rotated", &[(0, b"by the new key\n")]).await;
+    vault.sync(LONG).await.unwrap();
+    vault.checkpoint().await.unwrap();
+    put(vault, InodeNo::ROOT, b"rotated, later", &[(0, b"after its checkpoint\n")]).await;
+    vault.sync(LONG).await.unwrap();
+}
+
+/// Makes a vault of the current version.
+fn make(at: &Path, rotated: bool) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
         fs::create_dir_all(at).unwrap();
@@ -142,6 +157,9 @@ fn make(at: &Path) {
         };
         let vault: Arc<Vault> = Vault::open(options).await.unwrap();
         fill(&vault).await;
+        if rotated {
+            rotate(&vault, argon).await;
+        }
         vault.close(LONG).await.unwrap();
     });
 }
@@ -159,10 +177,19 @@ fn copy(from: &Path, to: &Path) {
 
 #[test]
 fn the_vault_of_version_1_opens_for_ever() {
-    let (store, expected) = (golden(1), golden(1).with_extension("listing"));
+    opens_for_ever("v1", false);
+}
+
+#[test]
+fn a_vault_of_version_1_whose_key_was_rotated_opens_for_ever() {
+    opens_for_ever("v1-rotated", true);
+}
+
+fn opens_for_ever(name: &str, rotated: bool) {
+    let (store, expected) = (golden(name), golden(name).with_extension("listing"));
     let making = std::env::var_os("S3VAULT_MAKE_GOLDEN").is_some() && !store.exists();
     if making {
-        make(&store);
+        make(&store, rotated);
     }
     let home = Home::new().with("S3VAULT_PASSPHRASE", PASSPHRASE);
     let bucket = home.path("bucket");

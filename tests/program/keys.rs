@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
 
 use crate::support::home::{Done, Home, runs, wait_until};
 
@@ -214,4 +216,88 @@ fn a_passphrase_comes_from_a_program_and_what_is_weak_about_it_is_said() {
     let path = format!("{}:/usr/bin:/bin", home.path("bin").display());
     let done: Done = command.env("PATH", path).env("URL", &url).output().unwrap().into();
     done.exits(0).says("recovery key");
+}
+
+/// The second reader finds these in the bucket.
+fn both_read(keyed: &Keyed, secret: &str, file: &[u8]) {
+    let reader = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/read_vault.py");
+    let python = Command::new(reader.with_file_name("reader-python")).output().unwrap();
+    let python = String::from_utf8(python.stdout).unwrap();
+    let out = keyed.home.path(format!("extracted-{}", file.len()));
+    let mut read = Command::new(python.trim());
+    read.arg(&reader).arg(keyed.home.path("bucket")).arg("--passphrase-file");
+    let done: Done =
+        read.arg(keyed.home.path(secret)).arg("extract").arg(&out).output().unwrap().into();
+    done.exits(0);
+    assert_eq!(fs::read(out.join("file")).unwrap(), file);
+    assert_eq!(fs::read(out.join("old")).unwrap(), b"by the old key");
+}
+
+#[test]
+fn the_key_is_rotated_with_a_mount_and_without() {
+    let keyed = Keyed::new();
+    let home = &keyed.home;
+    keyed.by("one", &format!("mount vault {}", keyed.bucket())).exits(0);
+    fs::write(home.path("vault/old"), "by the old key").unwrap();
+    fs::write(home.path("vault/file"), "before").unwrap();
+    keyed.by("one", "key add vault --label third --new-passphrase-file three").exits(0);
+    home.type_in("gc vault").exits(0);
+    // The recovery key would be lost: where is the new one to go?
+    keyed.by("one", "key rotate vault --recovery-file recovery").exits(2).says("exists already");
+    let rotate = "key rotate vault --recovery-file again";
+    keyed.by("one", rotate).exits(0).says("The key is rotated").says("third");
+    fs::write(home.path("vault/file"), "after").unwrap();
+    home.type_in("umount vault").exits(0);
+    for (secret, opens) in [("one", true), ("again", true), ("recovery", false), ("three", false)] {
+        assert_eq!(keyed.opens(secret), opens, "{secret}");
+    }
+    both_read(&keyed, "again", b"after");
+    // Without a mount, and by the recovery key: the passphrase goes, and is made again.
+    keyed
+        .by("again", &format!("key rotate {}", keyed.bucket()))
+        .exits(0)
+        .says("open nothing any more");
+    assert!(keyed.opens("again") && !keyed.opens("one"));
+    keyed.by("again", &format!("key add --new-passphrase-file two {}", keyed.bucket())).exits(0);
+    assert_eq!(keyed.superblocks().len(), 1);
+    let other = Home::new();
+    let secret = home.path("again");
+    let mount = format!("mount there {} --passphrase-file {}", keyed.bucket(), secret.display());
+    other.type_in(&mount).exits(0);
+    assert_eq!(fs::read(other.path("there/file")).unwrap(), b"after");
+    fs::write(other.path("there/file"), "elsewhere").unwrap();
+    other.type_in("umount there").exits(0);
+    keyed.by("again", "check --read-data").exits(0);
+    keyed.by("again", "mount vault").exits(0);
+    assert_eq!(fs::read(home.path("vault/old")).unwrap(), b"by the old key");
+    home.type_in("umount vault").exits(0);
+    both_read(&keyed, "again", b"elsewhere");
+}
+
+/// Killed at each step: the secret opens the vault, and the next mount finishes what was begun.
+#[test]
+fn k7_a_rotation_that_is_cut_off_is_finished_by_the_next_mount() {
+    let (put, gone) = ("a superblock was put", "old superblocks were deleted");
+    for (step, count) in [(put, 1), (gone, 1), ("a key epoch was begun", 1), (put, 2), (gone, 2)] {
+        let keyed = Keyed::new();
+        let home = &keyed.home;
+        let mount = format!("mount vault {} --passphrase-file recovery", keyed.bucket());
+        let mut mount = home.command(mount.split_whitespace());
+        let mounted: Done =
+            mount.env("S3VAULT_FAILPOINT", format!("{step},{count},kill")).output().unwrap().into();
+        mounted.exits(0);
+        fs::write(home.path("vault/old"), "by the old key").unwrap();
+        fs::write(home.path("vault/file"), "kept").unwrap();
+        let daemon = home.daemon(&home.path("vault"));
+        keyed.by("recovery", "key rotate vault").exits(1);
+        wait_until("the daemon is gone", || !runs(daemon));
+        crate::support::home::detach(&home.path("vault"));
+        keyed.by("recovery", &format!("mount vault {}", keyed.bucket())).exits(0);
+        assert_eq!(fs::read(home.path("vault/file")).unwrap(), b"kept", "{step} {count}");
+        fs::write(home.path("vault/file"), "and after").unwrap();
+        keyed.by("recovery", "key add vault --new-key-file kf").exits(0);
+        home.type_in("umount vault").exits(0);
+        assert_eq!(keyed.superblocks().len(), 1, "{step} {count}");
+        both_read(&keyed, "recovery", b"and after");
+    }
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use super::ask::{change, not_mounted};
 use super::old_states::{by_itself, say_if_copied};
+use super::rotate::rotate;
 use crate::cli::args::Global;
 use crate::cli::config::Config;
 use crate::cli::control::ControlRequest;
@@ -34,6 +35,7 @@ pub(crate) async fn key(global: &Global, paths: &UserPaths, args: &KeyArgs) -> C
         | KeyCommand::Passphrase { mountpoint, .. }
         | KeyCommand::Recovery { mountpoint, .. }
         | KeyCommand::Backup { mountpoint, .. }
+        | KeyCommand::Rotate { mountpoint, .. }
         | KeyCommand::Remove { mountpoint, .. } => mountpoint.clone(),
     };
     let which = WhichOne { path, bucket: args.bucket.bucket.clone() };
@@ -56,6 +58,9 @@ pub(crate) async fn key(global: &Global, paths: &UserPaths, args: &KeyArgs) -> C
             let to = RecoveryOutput::choose(recovery.recovery_file.as_deref())?;
             place.recovery(&to).await
         }
+        KeyCommand::Rotate { recovery, .. } => {
+            rotate(&place, recovery.recovery_file.as_deref()).await
+        }
         KeyCommand::Backup { file, .. } => place.backup(file).await,
         KeyCommand::Remove { slot, .. } => place.remove(slot).await,
     }
@@ -66,10 +71,10 @@ fn of(new: &NewPassphraseArg) -> NewSecret<'_> {
 }
 
 /// A vault, and who has it open.
-struct KeyedVault<'a> {
+pub(super) struct KeyedVault<'a> {
     global: &'a Global,
     paths: &'a UserPaths,
-    target: Target,
+    pub(super) target: Target,
     running: Option<RunningDaemon>,
 }
 
@@ -109,7 +114,7 @@ impl<'a> KeyedVault<'a> {
     }
 
     /// Opens the vault with a secret that its owner has: that somebody may use the mount does not make them its owner.
-    async fn open(&self) -> CliResult<(OpenedBySecret, GivenPassphrase)> {
+    pub(super) async fn open(&self) -> CliResult<(OpenedBySecret, GivenPassphrase)> {
         let bucket = self.target.open().await?;
         let unlocker = Unlocker { global: self.global, paths: self.paths, target: &self.target };
         let opened = unlocker.open(&bucket).await?;
@@ -145,7 +150,7 @@ impl<'a> KeyedVault<'a> {
     }
 
     /// Has it done by whoever has the vault open, or by a daemon that is started for it.
-    async fn ask(&self, opened: OpenedBySecret, what: KeysAsked) -> CliResult {
+    pub(super) async fn ask(&self, opened: OpenedBySecret, what: KeysAsked) -> CliResult {
         let request = ControlRequest::Keys(what);
         let done = match self.running.as_ref().filter(|running| !running.read_only) {
             Some(running) => change(running, &request),

@@ -13,6 +13,7 @@ mod man;
 mod mount;
 mod old_states;
 mod restore;
+mod rotate;
 mod serve;
 mod status;
 mod sync;

@@ -79,6 +79,14 @@ impl World {
     pub(super) async fn try_open(&self, who: Machines<'_>) -> Result<Arc<Vault>> {
         let secret = MasterKey::from_bytes(self.master);
         let unlocked = unlock(&self.bucket, None, &secret).await?;
+        self.open_unlocked(unlocked, who).await
+    }
+
+    pub(super) async fn open_unlocked(
+        &self,
+        unlocked: Unlocked,
+        who: Machines<'_>,
+    ) -> Result<Arc<Vault>> {
         let data = self.dir.path().join(who.name).join("data");
         // The machine lock is one for all processes: the test's own directory is part of the name.
         let id = format!("{} {}", who.name, self.dir.path().display());

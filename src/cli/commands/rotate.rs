@@ -1,0 +1,89 @@
+//! `s3vault key rotate`: a new master key, and slots for it. Both are made in this process; whoever has the vault open puts the
+//! slots into the bucket, and gets the key sealed with the one before.
+
+use std::path::Path;
+
+use super::key::KeyedVault;
+use crate::cli::exit::{CliResult, Failure};
+use crate::cli::keys::{KeysAsked, clean};
+use crate::cli::messages;
+use crate::cli::output;
+use crate::cli::recovery_output::RecoveryOutput;
+use crate::cli::secrets::{GivenPassphrase, PassphraseSource};
+use crate::cli::unlock::passphrase;
+use crate::vault::{
+    self, Argon2Params, Error, KeySlot, NewKey, OpenedBySecret, RecoveryKey, SlotInfo,
+};
+
+/// Begins a new key epoch.
+pub(super) async fn rotate(place: &KeyedVault<'_>, recovery_file: Option<&Path>) -> CliResult {
+    let (opened, given) = place.open().await?;
+    let slots = opened.slots();
+    // Before anything is made: whoever would lose a recovery key hears so first.
+    let makes_recovery =
+        slots.iter().enumerate().any(|(at, slot)| slot.recovery && at != opened.slot);
+    let to = makes_recovery.then(|| RecoveryOutput::choose(recovery_file)).transpose()?;
+    let failed = |error: Error| messages::of_vault(&error, &place.target.describe());
+    let new = NewKey::make(&opened);
+    let mut kept = vec![resealed(&new, &opened, &given).map_err(failed)?];
+    if let Some(to) = &to {
+        let recovery = RecoveryKey::generate();
+        kept.push(vault::seal_recovery(&new.unlocked, &recovery).map_err(failed)?);
+        // As at `init`: a key that nobody has opens nothing for anybody.
+        to.give("", &recovery).map_err(|error| output::failure(&error))?;
+    }
+    let lost = lost(&slots, opened.slot);
+    let asked = KeysAsked::Rotate { rotation: new.rotation(kept).to_text() };
+    place.ask(opened, asked).await.map_err(|failure| {
+        let text = match makes_recovery {
+            true => "; while the key is not rotated, the recovery key above opens nothing, and the one before still counts",
+            false => "",
+        };
+        Failure { message: format!("{}{text}", failure.message), ..failure }
+    })?;
+    if makes_recovery {
+        say!("The recovery key before opens nothing any more; the new one is above.");
+    }
+    if !lost.is_empty() {
+        say!(
+            "These open nothing any more, as sealing the new key for them takes their secrets; add them again with \
+             `s3vault key add`: {}",
+            lost.join(", ")
+        );
+    }
+    say!("Backups of the superblock are of the old key: make a new one (`s3vault key backup`).");
+    Ok(())
+}
+
+/// The slot of the secret that was given, for the new key.
+fn resealed(
+    new: &NewKey,
+    opened: &OpenedBySecret,
+    given: &GivenPassphrase,
+) -> Result<KeySlot, Error> {
+    let secret = passphrase(given);
+    let slots = opened.slots();
+    let old = slots.get(opened.slot).ok_or(Error::WrongSecret)?;
+    if old.recovery {
+        let recovery = RecoveryKey::parse(secret.expose()).map_err(|_| Error::WrongSecret)?;
+        return vault::seal_recovery(&new.unlocked, &recovery);
+    }
+    let argon = match given.source {
+        PassphraseSource::KeyFile(_) => old.argon.unwrap_or_default(),
+        _ => vault::measured_argon()?,
+    };
+    // Never less than it was.
+    let least = old.argon.unwrap_or_default();
+    let argon = Argon2Params { passes: argon.passes.max(least.passes), ..argon };
+    vault::seal_passphrase(&new.unlocked, &secret, argon, &old.label)
+}
+
+/// What opened the vault and is not known here.
+fn lost(slots: &[SlotInfo], opened: usize) -> Vec<String> {
+    let others = slots.iter().enumerate().filter(|(at, slot)| *at != opened && !slot.recovery);
+    let name = |(_, slot): (usize, &SlotInfo)| match slot.label.as_str() {
+        "" => slot.id.clone(),
+        label => format!("{} ({})", slot.id, clean(label)),
+    };
+    others.map(name).collect()
+}

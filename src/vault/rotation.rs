@@ -1,0 +1,222 @@
+//! A new key epoch: what is written from now on is sealed with a master key that nobody had before (K7).
+
+use std::time::Duration;
+
+use data_encoding::HEXLOWER;
+use minicbor::bytes::ByteVec;
+use minicbor::{Decode, Encode};
+
+use super::key_slots::TRIES;
+use super::superblock::{self, KEY_EPOCHS, OlderEpoch, Superblock};
+use super::{ChangedKeys, Error, OpenedBySecret, Result, Unlocked, Vault, superblock_copy};
+use crate::checkpoint::{manifest_name, manifests, newest_of};
+use crate::crypto::{EpochEnd, KeySlot, Keys, MasterKey, Place, sha256};
+use crate::log;
+use crate::os::{self, PipelineStep};
+use crate::types::{CommitNo, CurrentGeneration, Hash, KeyEpoch};
+
+/// How long a mount may take to finish a rotation that was cut off.
+const AT_OPENING: Duration = Duration::from_secs(10);
+
+/// A master key that was just made, for whoever seals slots of the new epoch.
+pub struct NewKey {
+    /// As if the vault had been opened with it.
+    pub unlocked: Unlocked,
+    older: Vec<OlderEpoch>,
+    /// The new key, sealed so that only who has the vault open reads it.
+    handed: Vec<u8>,
+}
+
+/// What goes to whoever has the vault open: nothing in it is a secret to the bucket's owner or to a log.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Rotation {
+    #[n(0)]
+    epoch: KeyEpoch,
+    #[n(1)]
+    slots: Vec<KeySlot>,
+    #[n(2)]
+    older: Vec<OlderEpoch>,
+    #[n(3)]
+    master: ByteVec,
+}
+
+impl NewKey {
+    /// A key for the epoch after the one of this vault.
+    pub fn make(opened: &OpenedBySecret) -> Self {
+        let now = &opened.unlocked;
+        let (epoch, master) = (now.keys.epoch().next(), MasterKey::generate());
+        let keys = Keys::derive(&master, now.vault, epoch);
+        let ends = opened.superblock.older.iter().flatten().map(OlderEpoch::end);
+        let mut older: Vec<_> = now
+            .older
+            .iter()
+            .zip(ends)
+            .map(|((epoch, master), end)| OlderEpoch::seal(&keys, *epoch, master, end))
+            .collect();
+        older.push(OlderEpoch::seal(&keys, now.keys.epoch(), &now.master, None));
+        let handed = now.keys.seal(handed_over(epoch), master.expose()).to_vec();
+        Self { unlocked: Unlocked { master, keys, ..now.clone() }, older, handed }
+    }
+
+    /// With these slots, which are sealed with it.
+    pub fn rotation(self, slots: Vec<KeySlot>) -> Rotation {
+        let Self { unlocked, older, handed } = self;
+        Rotation { epoch: unlocked.keys.epoch(), slots, older, master: handed.into() }
+    }
+}
+
+fn handed_over(epoch: KeyEpoch) -> Place {
+    Place::Local("a new key", u64::from(epoch.0))
+}
+
+impl Rotation {
+    /// Its bytes as text.
+    pub fn to_text(&self) -> String {
+        HEXLOWER.encode(&crate::records::encode_value(self))
+    }
+
+    /// Back from text.
+    pub fn from_text(text: &str) -> Option<Self> {
+        minicbor::decode(&HEXLOWER.decode(text.as_bytes()).ok()?).ok()
+    }
+}
+
+impl Vault {
+    /// Begins a new key epoch (K7). When this returns well, what opened the vault before opens nothing, but for the secrets
+    /// that the rotation has slots for; and what is sealed from now on is so with the new key, unless the trouble says that
+    /// it is not yet.
+    ///
+    /// # Errors
+    /// [`Error::Keys`] for one that cannot be made; what the store says. It may then be made all the same.
+    pub async fn rotate_key(&self, rotation: &Rotation) -> Result<ChangedKeys> {
+        let Some(writer) = &self.writer else { return Err(Error::ReadOnlyMount) };
+        let generation = writer.generation.lock().await;
+        let (bucket, keys) = (&self.options.bucket, &self.options.unlocked.keys);
+        self.finish_rotation(&generation).await?;
+        let master = keys.open_key(handed_over(rotation.epoch), &rotation.master)?;
+        let new = Keys::derive(&master, keys.vault(), rotation.epoch);
+        for _ in 0..TRIES {
+            if writer.uploader.status().fenced.is_some() {
+                return Err(Error::Contended);
+            }
+            let before = superblock::newest(bucket, &self.options.unlocked).await?;
+            let next = rotation.over(&before)?;
+            if superblock::succeed(bucket, &new, &next).await? {
+                generation.raise(next.generation);
+                self.keep_superblock(&new, &next);
+                keys.add(&master, rotation.epoch);
+                let mut trouble = self.settle(&next).await;
+                if let Err(error) = self.finish_rotation(&generation).await {
+                    tracing::warn!(%error, "the rotation is not finished");
+                    trouble.push(format!(
+                        "the new key counts, and seals nothing yet ({error}); the next mount, or change of the keys, goes on \
+                         with it"
+                    ));
+                }
+                return Ok(ChangedKeys { slots: super::key_slots::infos(&next, &new), trouble });
+            }
+        }
+        Err(Error::Keys("other machines change its keys in the same moment; try again".to_owned()))
+    }
+
+    /// What is left of a rotation once its superblock counts; nothing if there is none. Each step may be repeated.
+    pub(super) async fn finish_rotation(&self, generation: &CurrentGeneration) -> Result<()> {
+        let (bucket, unlocked) = (&self.options.bucket, &self.options.unlocked);
+        let keys = &unlocked.keys;
+        if !keys.is_rotating() {
+            return Ok(());
+        }
+        // By the key before: so that somebody with an older superblock hears that there is a newer one, not that what the
+        // new key sealed is damaged (O1).
+        self.name_in_the_log().await?;
+        keys.begin_newest();
+        os::reached(PipelineStep::KeyEpochBegun);
+        self.name_in_the_log().await?;
+        // The log has a commit of the new key, and after that, by this writer, no other.
+        let last = CommitNo(self.head.lock().number.0.saturating_sub(1));
+        let end = EpochEnd { last, base: self.base_up_to(last).await? };
+        for _ in 0..TRIES {
+            let before = superblock::newest(bucket, unlocked).await?;
+            let mut next = Superblock { generation: before.generation.next(), ..before };
+            let older = next.older.iter_mut().flatten();
+            older.filter(|older| older.last.is_none()).for_each(|older| {
+                (older.last, older.base) = (Some(end.last), end.base);
+            });
+            if superblock::succeed(bucket, keys, &next).await? {
+                keys.end_older(end);
+                generation.raise(next.generation);
+                self.keep_superblock(keys, &next);
+                self.settle(&next).await;
+                return Ok(());
+            }
+        }
+        Err(Error::Keys("other machines change its keys in the same moment".to_owned()))
+    }
+
+    /// SHA-256 of the newest manifest of these commits: where who finds none of the new key's begins. Those that the old
+    /// key seals later are nobody's.
+    async fn base_up_to(&self, last: CommitNo) -> Result<Option<Hash>> {
+        let (bucket, keys) = (&self.options.bucket, &self.options.unlocked.keys);
+        let (listed, _) = manifests(bucket).await?;
+        let base = newest_of(&listed, last, bucket, keys).await?.manifest;
+        let Some(base) = base.map(|manifest| manifest.commit) else { return Ok(None) };
+        let name = manifest_name(base);
+        let sealed = bucket.get(&name, None).await?;
+        keys.open(Place::Manifest(base), &sealed).map_err(log::Error::seal(name))?;
+        Ok(Some(sha256(&sealed)))
+    }
+
+    /// As a mount begins: what a rotation that was cut off has left to do, if that takes little.
+    pub(super) async fn go_on_rotating(&self) {
+        let Some(writer) =
+            self.writer.as_ref().filter(|_| self.options.unlocked.keys.is_rotating())
+        else {
+            return;
+        };
+        let generation = writer.generation.lock().await;
+        match tokio::time::timeout(AT_OPENING, self.finish_rotation(&generation)).await {
+            Ok(Ok(())) => tracing::info!("a rotation of the key that was cut off is finished"),
+            Ok(Err(error)) => tracing::warn!(%error, "a rotation of the key is not finished"),
+            Err(_) => tracing::warn!("a rotation of the key is not finished: it takes long"),
+        }
+    }
+
+    pub(super) fn keep_superblock(&self, keys: &Keys, superblock: &Superblock) {
+        let sealed = superblock::sealed(keys, superblock).1;
+        superblock_copy::keep(&self.options.machine.data_dir, superblock.vault, &sealed);
+    }
+}
+
+impl Rotation {
+    /// The superblock that follows this one.
+    fn over(&self, before: &Superblock) -> Result<Superblock> {
+        let refused = |why: &str| Err(Error::Keys(why.to_owned()));
+        let epochs = |older: &[OlderEpoch]| -> Vec<_> {
+            older.iter().map(|older| (older.epoch, older.end())).collect()
+        };
+        let mut expected = epochs(before.older.as_deref().unwrap_or_default());
+        expected.push((before.epoch, None));
+        if before.epoch.next() != self.epoch || epochs(&self.older) != expected {
+            return refused("the vault's keys were changed since this began; try again");
+        }
+        if self.slots.is_empty() {
+            return refused("nothing would open the vault");
+        }
+        let mut required = before.required.clone();
+        if !required.contains(&KEY_EPOCHS) {
+            required.push(KEY_EPOCHS);
+        }
+        Ok(Superblock {
+            required,
+            generation: before.generation.next(),
+            epoch: self.epoch,
+            slots: self.slots.clone(),
+            older: Some(self.older.clone()),
+            ..before.clone()
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;
