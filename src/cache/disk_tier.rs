@@ -80,6 +80,7 @@ impl DiskTier {
             }
             rest = later;
         }
+        os::Tally::DiskHits.add(1);
         Some(bytes.into())
     }
 

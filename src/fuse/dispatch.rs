@@ -80,8 +80,9 @@ impl Dispatch {
         let work = os::watched("what no caller waits for", work);
         let mut work = Box::pin(work.instrument(op.span.clone()));
         let _runtime = self.runtime.enter();
-        let tended = move |outcome: Result<(), os::Panicked>| {
-            if outcome.is_err() {
+        let tended = move |outcome: Result<(), os::Panicked>| match outcome {
+            Ok(()) => op.done(),
+            Err(_) => {
                 tracing::error!(what = op.kind, ino = op.ino, "it ended by that panic");
             }
         };
@@ -146,6 +147,7 @@ fn finish<R: Fails, T>(op: &Operation, reply: R, outcome: CaughtResult<T>, ok: i
     match outcome {
         // fuser's thread outlives a panic in here; a reply that is dropped says EIO.
         Ok(Ok(value)) => {
+            op.done();
             let _ = os::watched_here("a reply", || ok(reply, value));
         }
         Ok(Err(error)) => {

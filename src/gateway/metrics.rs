@@ -2,7 +2,6 @@
 //! names are nobody's business here.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -11,6 +10,7 @@ use axum::http::Method;
 use parking_lot::Mutex;
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::vault_metrics::{self, MetricsText};
 use crate::types::VaultStatus;
 
 /// The status that a request is counted with when its client went away before it had a response.
@@ -89,15 +89,11 @@ impl Metrics {
 
     /// Everything, and how the vault is.
     pub(super) fn text(&self, vault: &VaultStatus) -> String {
-        let mut text = String::new();
         let counts: Vec<_> =
             self.requests.lock().iter().map(|(label, count)| (label.clone(), *count)).collect();
+        let mut text = MetricsText::default();
         let mut family = |name: &str, kind: &str, help: &str, lines: &[(String, f64)]| {
-            // Writing to a String cannot fail.
-            let _ = write!(text, "# HELP s3vault_{name} {help}\n# TYPE s3vault_{name} {kind}\n");
-            for (labels, value) in lines {
-                let _ = writeln!(text, "s3vault_{name}{labels} {value}");
-            }
+            text.family(name, kind, help, lines);
         };
         let by_label = |value: fn(&Count) -> f64| -> Vec<_> {
             let line = |((method, route, status), count): &(RequestLabels, Count)| {
@@ -137,38 +133,9 @@ impl Metrics {
             &of(&self.received),
         );
         family("http_sent_bytes_total", "counter", "Bytes of answers' bodies.", &of(&self.sent));
-        family(
-            "deleted_bytes_total",
-            "counter",
-            "Bytes of objects that were deleted in the bucket, as nothing needed them.",
-            &one(vault.old_states.deleted_bytes),
-        );
-        for (name, help, value) in gauges(vault) {
-            family(name, "gauge", help, &one(value));
-        }
-        text
+        vault_metrics::write(&mut text, vault);
+        text.0
     }
-}
-
-/// How the vault is, in numbers that go up and down: name, help, value.
-fn gauges(vault: &VaultStatus) -> [(&'static str, &'static str, u64); 14] {
-    let (progress, old) = (&vault.progress, &vault.old_states);
-    [
-        ("unsent_bytes", "Sealed bytes that are not in the bucket yet.", progress.unsent_bytes),
-        ("unsent_changes", "Changes that are not in the bucket yet.", progress.unsent_changes),
-        ("unpublished_files", "Files that are being written.", progress.unpublished_files),
-        ("staging_bytes", "Bytes of staging in use.", vault.staging.0),
-        ("staging_limit_bytes", "Bytes that staging may take.", vault.staging.1),
-        ("upload_trouble", "1 while uploads fail.", u64::from(progress.trouble.is_some())),
-        ("read_only", "1 while nothing can be changed.", u64::from(vault.read_only.is_some())),
-        ("files", "Files, directories and the like.", vault.inodes),
-        ("content_bytes", "Bytes of content.", vault.bytes),
-        ("retained_bytes", "Bytes that stay for old states alone.", old.retained_bytes),
-        ("pinned_bytes", "Bytes that stay for snapshots alone.", old.pinned_bytes),
-        ("sparse_bytes", "Dead bytes in packs that live.", old.sparse_bytes),
-        ("refused_deletions", "Deletions that the store refused.", old.refused_runs),
-        ("deletion_trouble", "1 while deleting fails.", u64::from(old.trouble.is_some())),
-    ]
 }
 
 impl InFlight {

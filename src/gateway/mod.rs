@@ -40,6 +40,7 @@ mod tokens;
 mod tree;
 mod upload;
 mod upload_form;
+mod vault_metrics;
 
 use std::fmt;
 use std::sync::Arc;

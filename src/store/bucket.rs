@@ -362,8 +362,12 @@ impl Bucket {
         self.inner.shown.clone()
     }
 
+    /// Attempts at requests that ended: method, what came of them, how many.
+    pub fn ended(&self) -> Vec<(&'static str, &'static str, u64)> {
+        self.inner.counters.ended()
+    }
+
     /// How many requests were made so far.
-    #[allow(dead_code, reason = "tests count requests")]
     pub fn requests(&self) -> Counts {
         self.inner.counters.read()
     }

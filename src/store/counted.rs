@@ -1,11 +1,13 @@
 //! Counts what is asked of a store: every attempt, as it leaves.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 
 use super::error::Result;
 use super::object::{Begin, Body, Fetched, HeadReply, Listing, Put, PutReply, Store};
@@ -46,9 +48,22 @@ pub(super) struct Counters {
     deletes: AtomicU64,
     bytes_put: AtomicU64,
     bytes_got: AtomicU64,
+    /// Attempts that ended, by method and what came of them.
+    ended: Mutex<BTreeMap<(&'static str, &'static str), u64>>,
 }
 
 impl Counters {
+    /// Attempts that ended: method, what came of them, how many.
+    pub(super) fn ended(&self) -> Vec<(&'static str, &'static str, u64)> {
+        self.ended.lock().iter().map(|((method, what), count)| (*method, *what, *count)).collect()
+    }
+
+    fn end<T>(&self, method: &'static str, result: Result<T>) -> Result<T> {
+        let what = result.as_ref().err().map_or("ok", |error| error.class());
+        *self.ended.lock().entry((method, what)).or_default() += 1;
+        result
+    }
+
     pub(super) fn read(&self) -> Counts {
         Counts {
             puts: self.puts.load(Relaxed),
@@ -84,28 +99,28 @@ impl Store for Counted {
     async fn put(&self, name: &str, body: &Body, condition: Put) -> Result<PutReply> {
         self.counters.puts.fetch_add(1, Relaxed);
         self.counters.bytes_put.fetch_add(body.length(), Relaxed);
-        self.inner.put(name, body, condition).await
+        self.counters.end("PUT", self.inner.put(name, body, condition).await)
     }
 
     async fn get(&self, name: &str, range: Option<Range<u64>>) -> Result<Fetched> {
         self.counters.gets.fetch_add(1, Relaxed);
-        let fetched = self.inner.get(name, range).await?;
+        let fetched = self.counters.end("GET", self.inner.get(name, range).await)?;
         self.counters.bytes_got.fetch_add(fetched.bytes.len() as u64, Relaxed);
         Ok(fetched)
     }
 
     async fn head(&self, name: &str) -> Result<HeadReply> {
         self.counters.heads.fetch_add(1, Relaxed);
-        self.inner.head(name).await
+        self.counters.end("HEAD", self.inner.head(name).await)
     }
 
     async fn list(&self, prefix: &str, begin: &Begin) -> Result<Listing> {
         self.counters.lists.fetch_add(1, Relaxed);
-        self.inner.list(prefix, begin).await
+        self.counters.end("LIST", self.inner.list(prefix, begin).await)
     }
 
     async fn delete(&self, names: &[String]) -> Result<()> {
         self.counters.deletes.fetch_add(1, Relaxed);
-        self.inner.delete(names).await
+        self.counters.end("DELETE", self.inner.delete(names).await)
     }
 }

@@ -146,6 +146,21 @@ pub enum Error {
 }
 
 impl Error {
+    /// What it is, in a word.
+    pub(super) fn class(&self) -> &'static str {
+        match self {
+            Self::NotFound { .. } => "not_found",
+            Self::Exists { .. } => "exists",
+            Self::Denied { .. } | Self::NoCredentials { .. } => "denied",
+            Self::Unreachable { .. } => "unreachable",
+            Self::Busy { .. } => "busy",
+            Self::Deadline { .. } => "deadline",
+            Self::Corrupt { .. } => "corrupt",
+            Self::Full { .. } => "full",
+            _ => "other",
+        }
+    }
+
     /// Whether the same request may succeed when it is made again.
     pub fn is_transient(&self) -> bool {
         self.is_unanswered() || matches!(self, Self::Corrupt { .. } | Self::Clock { .. })

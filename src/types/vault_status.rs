@@ -63,6 +63,23 @@ pub struct OldStatesStatus {
     pub trouble: Option<String>,
 }
 
+/// What a vault has looked for in its cache and asked of the store, since it was opened.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct VaultTraffic {
+    /// Look-ups of blocks in memory that found one.
+    pub memory_hits: u64,
+    /// Those that found none.
+    pub memory_misses: u64,
+    /// Ranges that were fetched from the bucket, for whoever reads or ahead.
+    pub fetches: u64,
+    /// Requests to the store that ended: method, what came of them, how many.
+    pub requests: Vec<(&'static str, &'static str, u64)>,
+    /// Bytes of objects put, repetitions included.
+    pub put_bytes: u64,
+    /// Bytes of objects fetched.
+    pub got_bytes: u64,
+}
+
 /// How a vault is.
 #[derive(Clone, Debug)]
 pub struct VaultStatus {
@@ -92,6 +109,8 @@ pub struct VaultStatus {
     pub disk_budget: u64,
     /// What old states hold.
     pub old_states: OldStatesStatus,
+    /// What was looked for and asked for so far.
+    pub traffic: VaultTraffic,
     /// What the user should know: torn tails, changes set aside, a store without conditional puts.
     pub warnings: Vec<String>,
 }
@@ -113,6 +132,7 @@ impl Default for VaultStatus {
             index_disk: 0,
             disk_budget: 0,
             old_states: OldStatesStatus::default(),
+            traffic: VaultTraffic::default(),
             warnings: Vec::new(),
         }
     }

@@ -19,7 +19,9 @@ use crate::content::Content;
 use crate::index::Index;
 use crate::log::{Committer, Head, Journal};
 use crate::os;
-use crate::types::{AsOf, CurrentGeneration, OldStatesStatus, Progress, Timestamp, VaultStatus};
+use crate::types::{
+    AsOf, CurrentGeneration, OldStatesStatus, Progress, Timestamp, VaultStatus, VaultTraffic,
+};
 use crate::upload::{Barrier, Staging, Trouble, Uploader};
 use crate::vfs::{Periodic, Vfs};
 
@@ -125,7 +127,7 @@ impl Vault {
     pub fn status(&self) -> VaultStatus {
         let head = *self.head.lock();
         let totals = self.index.totals();
-        let cache = self.cache.usage();
+        let (cache, asked) = (self.cache.usage(), self.options.bucket.requests());
         let mut warnings = self.warnings.clone();
         warnings.extend(self.options.bucket.quirks());
         warnings.extend(self.options.bucket.refuses_credentials());
@@ -156,6 +158,14 @@ impl Vault {
             index_disk,
             disk_budget: disk_budget(&self.options.state_dir, self.options.cache_size),
             old_states,
+            traffic: VaultTraffic {
+                memory_hits: cache.block_hits,
+                memory_misses: cache.block_misses,
+                fetches: cache.fetches,
+                requests: self.options.bucket.ended(),
+                put_bytes: asked.bytes_put,
+                got_bytes: asked.bytes_got,
+            },
             warnings,
         }
     }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use tokio::time::timeout_at;
 
 use crate::content::{self, Answers, File, Reservation, Took, extents};
+use crate::os;
 use crate::records::Inode;
 use crate::types::{InodeNo, Timestamp};
 
@@ -45,7 +46,9 @@ impl Vfs {
             return Err(Error::BadHandle);
         }
         let touches = !handle.flags.no_atime;
-        self.read_file(&handle.file, offset, size.into(), touches).await
+        let read = self.read_file(&handle.file, offset, size.into(), touches).await?;
+        os::Tally::ReadBytes.add(read.len() as u64);
+        Ok(read)
     }
 
     async fn read_file(
@@ -158,6 +161,7 @@ impl Vfs {
         if offset.checked_add(length.into()).is_none_or(|end| end > SIZE_MAX) {
             return Err(Error::TooBig);
         }
+        os::Tally::WrittenBytes.add(length.into());
         let (mut left, mut taken) = (data, TakenWrite { length, must_publish: false });
         let mut answers = Answers::default();
         while !left.is_empty() {
