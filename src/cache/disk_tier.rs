@@ -80,7 +80,7 @@ impl DiskTier {
             }
             rest = later;
         }
-        os::Tally::DiskHits.add(1);
+        os::ProcessTally::DiskHits.add(1);
         Some(bytes.into())
     }
 

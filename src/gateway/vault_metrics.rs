@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::os::{self, TIMES, Tally};
+use crate::os::{self, ProcessTally, TIMES};
 use crate::types::VaultStatus;
 
 /// What is sent: families, each with its help and its lines.
@@ -46,7 +46,7 @@ impl MetricsText {
             let labels = format!("{{op=\"{}\"}}", figures.kind);
             (labels, figures.failed as f64)
         });
-        let help = "Requests of the kernel that were answered with an errno (a name that is not there, too).";
+        let help = "Requests of the kernel that were answered with an errno (for an attribute that is not there, too).";
         self.family("fs_operation_errors_total", "counter", help, &failed.collect::<Vec<_>>());
     }
 }
@@ -56,7 +56,7 @@ pub(super) fn write(text: &mut MetricsText, vault: &VaultStatus) {
     text.operations();
     let traffic = &vault.traffic;
     let label = |name: &str, value: &str| format!("{{{name}=\"{value}\"}}");
-    let hits = [("memory", traffic.memory_hits), ("disk", Tally::DiskHits.read())];
+    let hits = [("memory", traffic.memory_hits), ("disk", ProcessTally::DiskHits.read())];
     let hits = hits.map(|(tier, count)| (label("tier", tier), count as f64));
     text.family("cache_hits_total", "counter", "What was read and was in the cache.", &hits);
     let requests: Vec<_> = traffic
@@ -81,8 +81,12 @@ pub(super) fn write(text: &mut MetricsText, vault: &VaultStatus) {
 fn counters(vault: &VaultStatus) -> [(&'static str, &'static str, u64); 15] {
     let (traffic, old) = (&vault.traffic, &vault.old_states);
     [
-        ("read_bytes_total", "Bytes of files that were read.", Tally::ReadBytes.read()),
-        ("written_bytes_total", "Bytes of files that were written.", Tally::WrittenBytes.read()),
+        ("read_bytes_total", "Bytes of files that were read.", ProcessTally::ReadBytes.read()),
+        (
+            "written_bytes_total",
+            "Bytes of files that were written.",
+            ProcessTally::WrittenBytes.read(),
+        ),
         ("cache_memory_misses_total", "Blocks that were not in memory.", traffic.memory_misses),
         (
             "cache_fetches_total",
@@ -91,12 +95,16 @@ fn counters(vault: &VaultStatus) -> [(&'static str, &'static str, u64); 15] {
         ),
         ("store_sent_bytes_total", "Bytes of objects put, repetitions too.", traffic.put_bytes),
         ("store_received_bytes_total", "Bytes of objects fetched.", traffic.got_bytes),
-        ("store_retries_total", "Requests that were made again.", Tally::StoreRepeats.read()),
+        (
+            "store_retries_total",
+            "Requests that were made again.",
+            ProcessTally::StoreRepeats.read(),
+        ),
         ("uploaded_bytes_total", "Bytes that the store has taken.", vault.progress.moved_bytes),
-        ("uploaded_packs_total", "Packs that got to the bucket.", Tally::PacksSent.read()),
-        ("uploaded_commits_total", "Commits that got there.", Tally::CommitsSent.read()),
-        ("checkpoints_total", "Checkpoints that were made.", Tally::Checkpoints.read()),
-        ("failed_checkpoints_total", "Those that failed.", Tally::FailedCheckpoints.read()),
+        ("uploaded_packs_total", "Packs that got to the bucket.", ProcessTally::PacksSent.read()),
+        ("uploaded_commits_total", "Commits that got there.", ProcessTally::CommitsSent.read()),
+        ("checkpoints_total", "Checkpoints that were made.", ProcessTally::Checkpoints.read()),
+        ("failed_checkpoints_total", "Those that failed.", ProcessTally::FailedCheckpoints.read()),
         ("gc_runs_total", "Deletions in the bucket that came to their end.", old.runs),
         ("deleted_objects_total", "Objects deleted in the bucket.", old.deleted_objects),
         (

@@ -48,7 +48,7 @@ pub use socket_file::{SocketFile, listen_at};
 pub use steps::{Observing, observe};
 pub use steps::{PipelineStep, before, reached};
 pub use syscalls::{hold_signals, local_time, stdout_was_closed, trim_malloc, tune_malloc};
-pub use tally::{OperationFigures, TIMES, Tally, operation_done, operations};
+pub use tally::{OperationFigures, ProcessTally, TIMES, operation_done, operations};
 pub use tasks::{
     Panicked, blocking, panics, restarted, restarted_here, thread, watched, watched_here,
 };

@@ -13,7 +13,7 @@ use super::checked::{Checked, Compared};
 use super::deadlines::Deadlines;
 use super::error::{Error, Result};
 use super::object::{Begin, Body, Fetched, HeadReply, Listing, OBJECT_MAX, Put, PutReply, Store};
-use crate::os::Tally;
+use crate::os::ProcessTally;
 use crate::types::with_causes;
 
 /// How often something that came back wrong is asked for again: a broken-off transfer heals,
@@ -73,7 +73,7 @@ impl RetryPlan {
     pub(super) async fn after(&mut self, error: Error) -> Result<()> {
         let Some(pause) = self.pause_after(&error, Instant::now()) else { return Err(error) };
         tracing::debug!(error = %with_causes(&error), ?pause, "asking the store again");
-        Tally::StoreRepeats.add(1);
+        ProcessTally::StoreRepeats.add(1);
         tokio::time::sleep(pause).await;
         Ok(())
     }

@@ -58,7 +58,7 @@ pub(super) async fn run(pipeline: Arc<Pipeline>, mut committer: Committer) -> Op
             Ok(receipt) => {
                 backoff.succeeded();
                 pipeline.commits_health.succeeded();
-                crate::os::Tally::CommitsSent.add(1);
+                crate::os::ProcessTally::CommitsSent.add(1);
                 pipeline.steps.done(PipelineStep::CommitConfirmed);
                 if confirmed(&pipeline, &receipt).is_err() {
                     break; // the journal is poisoned

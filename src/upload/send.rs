@@ -105,7 +105,7 @@ fn settle(
             drop(table);
             backoff.succeeded();
             pipeline.packs_health.succeeded();
-            os::Tally::PacksSent.add(1);
+            os::ProcessTally::PacksSent.add(1);
             pipeline.steps.done(PipelineStep::PackConfirmed);
         }
         Err(error) => {

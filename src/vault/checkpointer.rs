@@ -19,7 +19,7 @@ use crate::crypto::{self, Keys};
 use crate::index::Index;
 use crate::log::{COMMIT_MAX, Receipt, commit_name, open_commit, open_object, parse_commit_name};
 use crate::os;
-use crate::os::Tally;
+use crate::os::ProcessTally;
 use crate::store::Bucket;
 use crate::types::{CommitNo, CurrentGeneration, Timestamp};
 
@@ -91,7 +91,7 @@ impl Checkpointer {
             }
             if let Err(error) = self.checkpoint().await {
                 tracing::warn!(%error, "a checkpoint could not be made; the log goes on");
-                Tally::FailedCheckpoints.add(1);
+                ProcessTally::FailedCheckpoints.add(1);
                 self.state.lock().failed = Some(error.to_string());
                 tokio::time::sleep(AGAIN).await;
                 self.changed.notified().await;
@@ -155,7 +155,7 @@ impl Checkpointer {
         state.began = Timestamp::now().into();
         state.since.age = std::time::Duration::ZERO;
         state.failed = None;
-        Tally::Checkpoints.add(1);
+        ProcessTally::Checkpoints.add(1);
         tracing::info!(commit = upto.0, pages, "a checkpoint was made");
         Ok(made)
     }

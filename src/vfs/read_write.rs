@@ -47,7 +47,7 @@ impl Vfs {
         }
         let touches = !handle.flags.no_atime;
         let read = self.read_file(&handle.file, offset, size.into(), touches).await?;
-        os::Tally::ReadBytes.add(read.len() as u64);
+        os::ProcessTally::ReadBytes.add(read.len() as u64);
         Ok(read)
     }
 
@@ -161,7 +161,7 @@ impl Vfs {
         if offset.checked_add(length.into()).is_none_or(|end| end > SIZE_MAX) {
             return Err(Error::TooBig);
         }
-        os::Tally::WrittenBytes.add(length.into());
+        os::ProcessTally::WrittenBytes.add(length.into());
         let (mut left, mut taken) = (data, TakenWrite { length, must_publish: false });
         let mut answers = Answers::default();
         while !left.is_empty() {

@@ -131,6 +131,15 @@ fn beside_a_mount_both_see_the_same_and_end_as_they_should() {
     assert_eq!(place.get("/files/by%20the%20mount").is(200).body, noise(0, 100_000));
     place.put("/files/by-http", &noise(0, 200_000)).is(201);
     assert_eq!(fs::read(vault.join("by-http")).unwrap(), noise(0, 200_000));
+    let metrics = place.get("/metrics").is(200).text();
+    for part in [
+        "s3vault_fs_operation_duration_seconds_count{op=\"create\"} ",
+        "s3vault_fs_operation_duration_seconds_bucket{op=\"write\",le=\"+Inf\"} ",
+        "s3vault_store_requests_total{method=\"PUT\",outcome=\"ok\"} ",
+        "s3vault_written_bytes_total 300000\n",
+    ] {
+        assert!(metrics.contains(part), "no {part} in\n{metrics}");
+    }
     user.home.type_in("status vault").exits(0).says(&place.0);
     user.home.type_in("serve --foreground").exits(11).says("--foreground");
 
