@@ -33,7 +33,7 @@ fn permissions(text: &str) -> Result<u32, String> {
 }
 
 /// What a vault may be called: it is told from a URL and from a path.
-fn vault_name(text: &str) -> Result<String, String> {
+pub(super) fn vault_name(text: &str) -> Result<String, String> {
     let fits = |c: char| c.is_alphanumeric() || "._-".contains(c);
     let good = text.chars().all(fits) && text.starts_with(char::is_alphanumeric);
     good.then(|| text.to_owned()).ok_or_else(|| "a name has letters, digits and . _ -".to_owned())

@@ -29,6 +29,7 @@ mod daemon_report;
 mod doctor;
 mod examples;
 mod exit;
+mod init_dialogue;
 mod keys;
 mod keys_args;
 mod last;

@@ -6,6 +6,7 @@ use std::fmt::Write;
 use super::args::Global;
 use super::config::{Config, KnownVault};
 use super::exit::{CliResult, Exit, Failure};
+use super::init_dialogue::{Console, typed_back};
 use super::messages;
 use super::new_secret::warn_of_weak;
 use super::passphrase_command;
@@ -26,6 +27,19 @@ pub(super) struct Unlocker<'a> {
     pub global: &'a Global,
     pub paths: &'a UserPaths,
     pub target: &'a Target,
+}
+
+/// How a vault is to be made.
+#[derive(Clone, Copy)]
+pub(super) struct NewVault<'a> {
+    /// The store need not honour conditional puts.
+    pub single_machine: bool,
+    /// Where the recovery key goes; without one none is made.
+    pub recovery: Option<&'a RecoveryOutput>,
+    /// What it is called here.
+    pub name: Option<&'a str>,
+    /// Whether the recovery key is to be typed back, before anything is made.
+    pub is_typed_back: bool,
 }
 
 impl Unlocker<'_> {
@@ -52,21 +66,18 @@ impl Unlocker<'_> {
     }
 
     /// Makes the vault, says how it can be opened again, and remembers it.
-    /// `recovery`: where the recovery key goes; without one none is made.
-    pub(super) async fn make(
-        &self,
-        bucket: &Bucket,
-        single_machine: bool,
-        recovery: Option<&RecoveryOutput>,
-        name: Option<&str>,
-    ) -> CliResult {
+    pub(super) async fn make(&self, bucket: &Bucket, new: &NewVault<'_>) -> CliResult {
+        let NewVault { single_machine, recovery, name, is_typed_back } = *new;
         let place = self.target.describe();
         let given = self.with_sources(true, |sources| sources.for_new(&place))?;
         if !matches!(given.source, PassphraseSource::KeyFile(_)) {
             warn_of_weak(&given.bytes);
         }
         let show = |key: &RecoveryKey| match recovery {
-            Some(recovery) => recovery.give(&key_file_text(&given), key),
+            Some(recovery) => {
+                recovery.give(&key_file_text(&given), key)?;
+                if is_typed_back { typed_back(&mut Console, key) } else { Ok(()) }
+            }
             None => Ok(()),
         };
         let mut secrets =

@@ -294,6 +294,14 @@ impl Bucket {
         Ok(())
     }
 
+    /// Makes the bucket itself; `region`: where, of Amazon's.
+    pub async fn create(&self, region: Option<&str>) -> Result<()> {
+        match &self.inner.s3 {
+            Some(s3) => s3.create_bucket(region).await,
+            None => Ok(()), // a directory is made when it is opened
+        }
+    }
+
     pub(super) fn raw(&self) -> Arc<dyn Store> {
         self.inner.raw.clone()
     }

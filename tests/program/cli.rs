@@ -1,17 +1,14 @@
 //! The program as people and scripts use it: real mounts on directories as stores.
 
-use std::ffi::OsString;
 use std::fs;
-use std::io::{Read, Write};
-use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::Command;
 
 use rustix::process::Signal;
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 use crate::support::home::{Home, detach, mounts_below, runs, signal, wait_until};
+use crate::support::terminal::at_a_terminal;
 
 /// A home whose vault at `file://.../bucket` has a passphrase.
 fn with_vault() -> Home {
@@ -385,56 +382,6 @@ fn check_says_what_is_missing() {
     home.type_in("check --read-data").exits(16);
     fs::remove_file(packs[0].path()).unwrap();
     home.type_in("check").exits(16);
-}
-
-/// Whether what is typed shows.
-fn echoes(terminal: &fs::File) -> bool {
-    let settings = rustix::termios::tcgetattr(terminal).unwrap();
-    settings.local_modes.contains(rustix::termios::LocalModes::ECHO)
-}
-
-/// A terminal with somebody at it, who types `answers` one after the other, each when asked.
-fn at_a_terminal(home: &Home, line: &str, answers: &[&str]) -> (i32, String) {
-    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
-    grantpt(&master).unwrap();
-    unlockpt(&master).unwrap();
-    let name = OsString::from_vec(ptsname(&master, Vec::new()).unwrap().into_bytes());
-    let (mut master, slave) = (fs::File::from(master), fs::File::options());
-    let slave = { slave }.read(true).write(true).custom_flags(libc::O_NOCTTY).open(name).unwrap();
-    let inner = home.command(line.split_whitespace());
-    // It makes the terminal the one of the command's own session.
-    let mut command = Command::new("setsid");
-    command.arg("--ctty").arg(inner.get_program()).args(inner.get_args());
-    for (name, value) in inner.get_envs() {
-        match value {
-            Some(value) => command.env(name, value),
-            None => command.env_remove(name),
-        };
-    }
-    command.current_dir(inner.get_current_dir().unwrap_or(Path::new(".")));
-    let copy = || slave.try_clone().unwrap();
-    command.stdin(copy()).stdout(copy()).stderr(copy());
-    let mut child = command.spawn().unwrap();
-    drop((command, slave));
-    let mut said = String::new();
-    let mut left = answers.iter();
-    // Byte by byte, so that whatever part of a line may come alone does come alone.
-    let mut buffer = [0; 1];
-    while let Ok(1..) = master.read(&mut buffer) {
-        said.push(char::from(buffer[0]));
-        // A question ends in ": " and waits; so does the beginning of a complaint, "s3vault: ".
-        let line = said.lines().next_back().unwrap_or_default();
-        let asks = ["Passphrase ", "New passphrase ", "The same passphrase again"];
-        if said.ends_with(": ")
-            && asks.iter().any(|question| line.starts_with(question))
-            && let Some(answer) = left.next()
-        {
-            // A person is slower than this: the question stands before the echo is off.
-            wait_until("the echo is off", || !echoes(&master));
-            writeln!(master, "{answer}").unwrap();
-        }
-    }
-    (child.wait().unwrap().code().unwrap_or(-1), said)
 }
 
 #[test]

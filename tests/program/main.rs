@@ -17,6 +17,7 @@ mod ending;
 mod forged_store;
 mod gateway;
 mod golden;
+mod guided;
 mod keys;
 mod looking_back;
 mod machine;

@@ -1,26 +1,145 @@
 //! `s3vault init`
 
-use crate::cli::args::{Global, InitArgs};
-use crate::cli::exit::CliResult;
+use std::io::{self, IsTerminal};
+
+use crate::cli::args::{Global, InitArgs, vault_name};
+use crate::cli::config::Config;
+use crate::cli::doctor::{Findings, Gravity, look_at_bucket};
+use crate::cli::exit::{CliResult, Exit, Failure};
+use crate::cli::init_dialogue::{Console, Talk, ask_name, ask_place, ask_whether, wait_for_enter};
 use crate::cli::messages;
 use crate::cli::paths::UserPaths;
 use crate::cli::recovery_output::RecoveryOutput;
 use crate::cli::target::Target;
-use crate::cli::unlock::Unlocker;
-use crate::vault;
+use crate::cli::unlock::{NewVault, Unlocker};
+use crate::vault::{self, Bucket, Deadlines};
 
 /// Makes a vault, and remembers it.
 pub(crate) async fn init(global: &Global, paths: &UserPaths, args: &InitArgs) -> CliResult {
+    let is_asked = io::stdin().is_terminal() && io::stdout().is_terminal();
+    if is_asked && args.bucket.bucket.is_none() {
+        return guided(global, paths, args, &mut Console).await;
+    }
     let target = Target::new(global, paths, args.bucket.bucket.as_deref())?;
     let recovery = RecoveryOutput::of_init(args.recovery.recovery_file.as_deref())?;
     let unlocker = Unlocker { global, paths, target: &target };
     unlocker.make_directory()?;
     let bucket = target.open().await?;
-    // Looked at before anybody is asked for a passphrase; `make` decides it for good.
-    if unlocker.is_made(&bucket).await? {
-        return Err(messages::of_vault(&vault::Error::Exists, &target.describe()));
-    }
-    unlocker.make(&bucket, args.single_machine, recovery.as_ref(), args.name.as_deref()).await?;
+    not_made_yet(&unlocker, &bucket).await?;
+    let new = NewVault {
+        single_machine: args.single_machine,
+        recovery: recovery.as_ref(),
+        name: args.name.as_deref(),
+        is_typed_back: false,
+    };
+    unlocker.make(&bucket, &new).await?;
     say!("Mount it with: {} mount DIRECTORY", super::ask::program());
     Ok(())
+}
+
+/// Looked at before anybody is asked for a passphrase; `make` decides it for good.
+async fn not_made_yet(unlocker: &Unlocker<'_>, bucket: &Bucket) -> CliResult {
+    if unlocker.is_made(bucket).await? {
+        return Err(messages::of_vault(&vault::Error::Exists, &unlocker.target.describe()));
+    }
+    Ok(())
+}
+
+/// Asks for all that is needed, and tries it before anything is made.
+async fn guided(
+    global: &Global,
+    paths: &UserPaths,
+    args: &InitArgs,
+    talk: &mut dyn Talk,
+) -> CliResult {
+    let usual = paths.embedded_store();
+    let place = ask_place(talk, &usual.display().to_string())?;
+    let global = &Global {
+        endpoint_url: global.endpoint_url.clone().or(place.endpoint),
+        region: global.region.clone().or(place.region),
+        ..global.clone()
+    };
+    let target = Target::new(global, paths, Some(&place.url))?;
+    let unlocker = Unlocker { global, paths, target: &target };
+    unlocker.make_directory()?;
+    let bucket = reach(&target, talk).await?;
+    not_made_yet(&unlocker, &bucket).await?;
+    say!("What the store lets this machine do:");
+    let remarks = look_at_bucket(&target).await;
+    Findings::default().add(&remarks)?;
+    let fails = |is_condition: bool| {
+        remarks.iter().any(|remark| {
+            remark.gravity == Gravity::Fail && (remark.what == "conditional put") == is_condition
+        })
+    };
+    if fails(false) {
+        let text =
+            "a vault would not work there; nothing was made; mend what says `fail`, and try again";
+        return Err(Failure::new(Exit::Denied, text));
+    }
+    let single_machine = args.single_machine
+        || fails(true)
+            && ask_whether(
+                talk,
+                "Will one machine alone, for ever, write this vault (--single-machine)?",
+            )?;
+    let name = match &args.name {
+        Some(name) => name.clone(),
+        None => name_for(talk, paths, &place.url)?,
+    };
+    let recovery = RecoveryOutput::choose(args.recovery.recovery_file.as_deref())?;
+    let is_typed_back = recovery == RecoveryOutput::Shown;
+    let new =
+        NewVault { single_machine, recovery: Some(&recovery), name: Some(&name), is_typed_back };
+    unlocker.make(&bucket, &new).await?;
+    let program = super::ask::program();
+    say!("It is called {name}. Mount it with: {program} mount DIRECTORY --bucket {name}");
+    say!("After that, {program} mount {name} is enough. Whether all is well: {program} doctor");
+    Ok(())
+}
+
+/// The bucket; until it is there and the credentials are right, or somebody gives up.
+async fn reach(target: &Target, talk: &mut dyn Talk) -> CliResult<Bucket> {
+    loop {
+        let failure = match target.open().await {
+            Ok(bucket) => return Ok(bucket),
+            Err(failure) => failure,
+        };
+        complain!("{failure}.");
+        match failure.exit {
+            Exit::NoBucket => {
+                if !ask_whether(talk, "Make this bucket?")? {
+                    return Err(Failure::new(
+                        Exit::NoBucket,
+                        "there is no bucket; nothing was made",
+                    ));
+                }
+                let bucket = target.unasked(None, Deadlines::default()).await?;
+                let region = target.region.as_deref().filter(|_| target.endpoint.is_none());
+                if let Err(error) = bucket.create(region).await {
+                    complain!("{}.", messages::of_store(&error, &target.describe()));
+                    wait_for_enter(talk, "It could not be made.")?;
+                }
+            }
+            Exit::Denied => wait_for_enter(
+                talk,
+                "Credentials are found where `aws` finds them: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY when this \
+                 program is started, or `aws configure` in another window.\n",
+            )?,
+            Exit::Unreachable | Exit::Certificate => wait_for_enter(talk, "")?,
+            _ => return Err(failure),
+        }
+    }
+}
+
+fn name_for(talk: &mut dyn Talk, paths: &UserPaths, url: &str) -> CliResult<String> {
+    let config = Config::read(&paths.config)?;
+    let is_free = |name: &str| vault_name(name).is_ok() && config.named(name).is_err();
+    let last = url.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+    let plain: String =
+        last.chars().filter(|c| c.is_alphanumeric() || "._-".contains(*c)).collect();
+    let base = if vault_name(&plain).is_ok() { plain } else { "vault".to_owned() };
+    let numbered = (2..1000).map(|number| format!("{base}-{number}"));
+    let usual = std::iter::once(base.clone()).chain(numbered).find(|name| is_free(name));
+    ask_name(talk, &usual.unwrap_or(base), is_free)
 }

@@ -17,7 +17,7 @@ use crate::cli::paths::{UserPaths, absolute};
 use crate::cli::recovery_output::RecoveryOutput;
 use crate::cli::registry::RunningDaemon;
 use crate::cli::target::{Target, is_name};
-use crate::cli::unlock::Unlocker;
+use crate::cli::unlock::{NewVault, Unlocker};
 use crate::vault::{Bucket, S3Credentials, Unlocked};
 
 /// Disk for the cache of a mount of the past, unless more or less is asked for.
@@ -220,7 +220,13 @@ pub(super) async fn open_or_make(
     let bucket = target.open().await?;
     if first && !read_only && !unlocker.is_made(&bucket).await? {
         let recovery = RecoveryOutput::beside(&unlocker.paths.key_file());
-        unlocker.make(&bucket, single_machine, Some(&recovery), None).await?;
+        let new = NewVault {
+            single_machine,
+            recovery: Some(&recovery),
+            name: None,
+            is_typed_back: false,
+        };
+        unlocker.make(&bucket, &new).await?;
     }
     Ok(bucket)
 }

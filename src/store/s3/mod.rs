@@ -24,7 +24,9 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::DateTime;
-use aws_sdk_s3::types::{Delete, ObjectIdentifier};
+use aws_sdk_s3::types::{
+    BucketLocationConstraint, CreateBucketConfiguration, Delete, ObjectIdentifier,
+};
 
 use self::buffers::Buffers;
 pub use self::client::{S3Credentials, S3Options};
@@ -123,6 +125,24 @@ impl S3Store {
         E: std::error::Error + ProvideErrorMetadata + Send + Sync + 'static,
     {
         answer::error(error, exchange, &self.bucket, name)
+    }
+
+    /// Makes the bucket. Amazon wants to hear where, but for the region that it began with.
+    pub(super) async fn create_bucket(&self, region: Option<&str>) -> Result<()> {
+        let region = region.filter(|region| *region != "us-east-1");
+        let place = region.map(|region| {
+            let place = BucketLocationConstraint::from(region);
+            CreateBucketConfiguration::builder().location_constraint(place).build()
+        });
+        let create = || async {
+            let exchange = Arc::new(Exchange::default());
+            let request = self.client.create_bucket().bucket(&self.bucket);
+            let request = request.set_create_bucket_configuration(place.clone()).customize();
+            let send = request.interceptor(Tap::receiving(exchange.clone())).send();
+            let reply = Self::within(&self.bucket, self.limits.operation, send).await?;
+            reply.map(drop).map_err(|error| self.refusal(&error, &exchange, &self.bucket))
+        };
+        self.credentials.signed(For::Writing, create).await
     }
 
     async fn delete_one(&self, name: &str) -> Result<()> {

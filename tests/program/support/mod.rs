@@ -12,6 +12,7 @@ mod proxy;
 mod rclone;
 mod strange;
 mod supervised;
+pub mod terminal;
 mod tools;
 mod weed;
 

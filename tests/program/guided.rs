@@ -1,0 +1,69 @@
+//! `s3vault init` without arguments, at a terminal: it asks, tries, and makes.
+
+use std::fs;
+
+use crate::support::home::Home;
+use crate::support::terminal::{RECOVERY_KEY, at_a_terminal};
+use crate::support::{TestBucket, weed};
+
+#[test]
+fn init_at_a_terminal_asks_for_all_that_is_needed() {
+    let home = Home::new();
+    // A passphrase, and the recovery key typed back, once wrong.
+    let directory = home.path("disk/store").display().to_string();
+    let answers =
+        ["1", &*directory, "backup", "correct horse", "correct horse", "no", RECOVERY_KEY];
+    let (code, said) = at_a_terminal(&home, "init", &answers);
+    assert_eq!(code, 0, "{said}");
+    for what in [
+        "Cloudflare R2",
+        "ok    conditional put",
+        "That is another one",
+        "That is it",
+        "mount backup",
+    ] {
+        assert!(said.contains(what), "no {what:?} in {said}");
+    }
+    assert!(!said.contains("correct horse"), "{said}");
+    fs::write(home.path("key"), "correct horse").unwrap();
+    home.type_in("mount vault --bucket backup --passphrase-file key").exits(0);
+    home.type_in("umount vault").exits(0);
+    // A second one there is refused before anybody types a passphrase, and a taken name is not offered.
+    let (code, said) = at_a_terminal(&home, "init", &["1", &directory]);
+    assert_eq!(code, 9, "{said}");
+    assert!(!said.contains("New passphrase"), "{said}");
+    let other = home.path("other/backup").display().to_string();
+    let (code, said) =
+        at_a_terminal(&home, "init", &["1", &other, "backup", "", "a b c d", "a b c d", ""]);
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("[backup-2]") && said.contains("is called backup-2"), "{said}");
+
+    // Whoever does not type it back right has no vault.
+    let third = home.path("third").display().to_string();
+    let wrong = ["1", &*third, "third", "a b c d", "a b c d", "x", "x", "x", "x", "x"];
+    let (code, said) = at_a_terminal(&home, "init", &wrong);
+    assert!(code != 0 && said.contains("was not typed back"), "{said}");
+    home.type_in(&format!("mount vault --bucket file://{third} --passphrase-file key")).exits(8);
+}
+
+#[test]
+fn init_at_a_terminal_makes_the_bucket_if_that_is_wanted() {
+    let weed = weed();
+    let bucket: TestBucket = weed.bucket();
+    let home = bucket.environment().into_iter().fold(Home::new(), |home, (name, value)| {
+        if name.starts_with("AWS_ENDPOINT") { home } else { home.with(name, &value) }
+    });
+    let (name, endpoint) = (format!("{}-new", bucket.name()), bucket.endpoint().to_owned());
+    let answers = ["10", &*endpoint, &*name, "p", "y", "weed", "a b c d e", "a b c d e", ""];
+    let (code, said) = at_a_terminal(&home, "init", &answers);
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("Make this bucket?") && said.contains("ok    delete"), "{said}");
+    let config = fs::read_to_string(home.config().join("config.toml")).unwrap();
+    for line in [
+        format!("url = \"s3://{name}/p\""),
+        format!("endpoint = \"{endpoint}\""),
+        "name = \"weed\"".into(),
+    ] {
+        assert!(config.contains(&line), "no {line} in {config}");
+    }
+}

@@ -1,0 +1,89 @@
+//! A terminal with somebody at it.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::process::Command;
+
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+
+use super::home::{Home, wait_until};
+
+/// Questions whose answer is not shown, and those whose is.
+const HIDDEN: [&str; 3] = ["Passphrase ", "New passphrase ", "The same passphrase again"];
+const SHOWN: [&str; 9] = [
+    "Number [",
+    "Directory [",
+    "What is it to be called",
+    "Type it back",
+    "URL of the server",
+    "Bucket: ",
+    "Prefix within it",
+    "Make this bucket?",
+    "Will one machine alone",
+];
+/// In the place of an answer: the recovery key, as it was shown.
+pub const RECOVERY_KEY: &str = "(the recovery key)";
+
+/// Whether what is typed shows.
+fn echoes(terminal: &fs::File) -> bool {
+    let settings = rustix::termios::tcgetattr(terminal).unwrap();
+    settings.local_modes.contains(rustix::termios::LocalModes::ECHO)
+}
+
+fn recovery_key(said: &str) -> String {
+    let after = said.split("Recovery key, shown only this once:").nth(1).unwrap_or_default();
+    after.lines().nth(1).unwrap_or_default().trim().to_owned()
+}
+
+/// Somebody types `answers` one after the other, each when asked.
+pub fn at_a_terminal(home: &Home, line: &str, answers: &[&str]) -> (i32, String) {
+    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+    grantpt(&master).unwrap();
+    unlockpt(&master).unwrap();
+    let name = OsString::from_vec(ptsname(&master, Vec::new()).unwrap().into_bytes());
+    let (mut master, slave) = (fs::File::from(master), fs::File::options());
+    let slave = { slave }.read(true).write(true).custom_flags(libc::O_NOCTTY).open(name).unwrap();
+    let inner = home.command(line.split_whitespace());
+    // It makes the terminal the one of the command's own session.
+    let mut command = Command::new("setsid");
+    command.arg("--ctty").arg(inner.get_program()).args(inner.get_args());
+    for (name, value) in inner.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    command.current_dir(inner.get_current_dir().unwrap_or(Path::new(".")));
+    let copy = || slave.try_clone().unwrap();
+    command.stdin(copy()).stdout(copy()).stderr(copy());
+    let mut child = command.spawn().unwrap();
+    drop((command, slave));
+    let mut said = String::new();
+    let mut left = answers.iter();
+    // Byte by byte, so that whatever part of a line may come alone does come alone.
+    let mut buffer = [0; 1];
+    while let Ok(1..) = master.read(&mut buffer) {
+        said.push(char::from(buffer[0]));
+        // A question ends in ": " and waits; so does the beginning of a complaint, "s3vault: ".
+        let line = said.lines().next_back().unwrap_or_default();
+        let asks = |questions: &[&str]| questions.iter().any(|question| line.starts_with(question));
+        let is_hidden = asks(&HIDDEN);
+        if said.ends_with(": ")
+            && (is_hidden || asks(&SHOWN))
+            && let Some(answer) = left.next()
+        {
+            let answer =
+                if *answer == RECOVERY_KEY { recovery_key(&said) } else { (*answer).to_owned() };
+            if is_hidden {
+                // A person is slower than this: the question stands before the echo is off.
+                wait_until("the echo is off", || !echoes(&master));
+            }
+            writeln!(master, "{answer}").unwrap();
+        }
+    }
+    (child.wait().unwrap().code().unwrap_or(-1), said)
+}
