@@ -117,6 +117,22 @@ async fn k6_whatever_fails_one_of_the_two_secrets_opens_the_vault() {
     }
 }
 
+/// A store that took it well, and gives back other bytes: it counts for nobody, and what opened the vault before stays.
+#[tokio::test(flavor = "multi_thread")]
+async fn k6_a_superblock_that_does_not_come_back_as_it_was_written_takes_the_place_of_none() {
+    let world = World::new().await;
+    let vault = world.open("a").await;
+    let (one, two) = (Held::new(&world).await, Held::new(&world).await);
+    vault.change_keys(&KeyChange::Add(one.slot.clone())).await.unwrap();
+    // The first one asked for is that of now; then the new one.
+    let on = On::next(Verb::Get, "superblock/").after(1).times(u32::MAX);
+    world.faulty.inject(on, Fault::FlipsBit);
+    let refused = vault.change_keys(&two.instead_of(&one)).await.unwrap_err();
+    assert!(refused.to_string().contains("does not return what was just written"), "{refused}");
+    world.faulty.heal();
+    assert_eq!(superblocks(&world).len(), 2, "the one before is still there");
+}
+
 /// Two writers at once: one has the claim, the other does not know yet that it lost it. Each change that was said to be
 /// done counts.
 #[tokio::test(flavor = "multi_thread")]
