@@ -11,6 +11,10 @@ use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::examples;
+use super::files_args::{
+    CatArgs, CpArgs, DuArgs, FindArgs, GetArgs, LsArgs, MkdirArgs, MvArgs, PutArgs, RmArgs,
+    TreeArgs,
+};
 use super::keys_args::{KeyArgs, RecoveryFileArg};
 use super::looking_back::state_at;
 use super::mount_look::LookWord;
@@ -128,6 +132,53 @@ pub(super) enum Command {
     /// Show and change what opens a vault: passphrases, key files, the recovery key
     #[command(after_help = examples::KEY)]
     Key(KeyArgs),
+    /// List files of a vault, without a mount (as all of the following)
+    ///
+    /// A PATH begins at the root of the vault. NAME:PATH is in the vault that the configuration calls so; else which vault is
+    /// meant is said by --bucket, or it is the only one that is open or known. Wildcards are quoted: they are matched in
+    /// the vault.
+    #[command(after_help = examples::LS)]
+    Ls(LsArgs),
+    /// Print files of a vault
+    #[command(after_help = examples::CAT)]
+    Cat(CatArgs),
+    /// Show a directory of a vault as a tree
+    #[command(after_help = examples::TREE)]
+    Tree(TreeArgs),
+    /// Show how much files and directories of a vault hold
+    #[command(after_help = examples::DU)]
+    Du(DuArgs),
+    /// Look for files in a vault
+    #[command(after_help = examples::FIND)]
+    Find(FindArgs),
+    /// Bring files and directories of a vault to this machine
+    ///
+    /// Directories come with all that is in them. Files that are there with the same size and time are passed over, so what
+    /// was cut off goes on when it is said again.
+    #[command(after_help = examples::GET)]
+    Get(GetArgs),
+    /// Put files and directories of this machine into a vault
+    ///
+    /// Directories go with all that is in them; it ends when everything is in the bucket. Files that are there with the same
+    /// size and time are passed over, so what was cut off goes on when it is said again.
+    #[command(after_help = examples::PUT)]
+    Put(PutArgs),
+    /// Copy inside a vault
+    ///
+    /// No content moves: the copy refers to the same data. Times, permissions and owners go along.
+    #[command(after_help = examples::CP)]
+    Cp(CpArgs),
+    /// Move or rename inside a vault
+    #[command(after_help = examples::MV)]
+    Mv(MvArgs),
+    /// Make directories in a vault
+    #[command(after_help = examples::MKDIR)]
+    Mkdir(MkdirArgs),
+    /// Remove files and directories of a vault
+    ///
+    /// What is removed can be brought back as long as old states are kept: s3vault history, s3vault restore.
+    #[command(after_help = examples::RM)]
+    Rm(RmArgs),
     /// Give the AWS credentials of this shell to a running mount or service
     #[command(after_help = examples::CREDENTIALS)]
     Credentials(CredentialsArgs),
@@ -453,6 +504,24 @@ mod tests {
             "s3vault restore /m/file --at snapshot --to /m/other",
             "s3vault status --json",
             "s3vault status /m",
+            "s3vault ls",
+            "s3vault ls -l -R a b",
+            "s3vault cat a b",
+            "s3vault tree",
+            "s3vault tree a",
+            "s3vault du a",
+            "s3vault find",
+            "s3vault find a --name *.x --newer-than 3h",
+            "s3vault get a b /l",
+            "s3vault get a -",
+            "s3vault get -r home:a /l --bucket s3://b",
+            "s3vault put /a /b c",
+            "s3vault put - c",
+            "s3vault put -r /a c",
+            "s3vault cp -r a b",
+            "s3vault mv a b",
+            "s3vault mkdir -p a b",
+            "s3vault rm -r a b",
             "s3vault credentials",
             "s3vault credentials /m",
             "s3vault credentials --bucket s3://b",
@@ -497,6 +566,12 @@ mod tests {
             "s3vault serve --listen unix:",
             "s3vault serve --listen unix:/s --socket-mode 888",
             "s3vault serve --tls-cert /c",
+            "s3vault cat",
+            "s3vault get a",
+            "s3vault put a",
+            "s3vault rm",
+            "s3vault mkdir",
+            "s3vault find --newer-than never",
             "s3vault serve token add laptop",
             "s3vault serve token add laptop --write --read-only",
             "s3vault serve --open token list",

@@ -94,6 +94,11 @@ pub(super) enum ControlRequest {
     OldStates(OldStates),
     /// What opens the vault.
     Keys(KeysAsked),
+    /// Files: after [`ControlReply::Go`] this connection carries frames (`cli/files`).
+    Files {
+        /// Permission bits that new files do not get.
+        umask: u32,
+    },
 }
 
 /// What the daemon says. Each variant is a unit, a struct or holds a struct: JSON with a tag inside has no place for a
@@ -110,6 +115,8 @@ pub(super) enum ControlReply {
         /// What it says.
         text: String,
     },
+    /// To `Files`: the connection is for frames from here on.
+    Go,
     /// It is done; the last reply.
     Done,
     /// It could not be done, and why; the last reply.
@@ -146,7 +153,14 @@ pub(super) trait ControlHandler: Send + Sync + 'static {
     async fn history(&self, path: &Path, told: &mpsc::Sender<ControlReply>) -> CliResult;
     /// Brings a path back as it was.
     async fn restore(&self, what: PathRestore, told: &mpsc::Sender<ControlReply>) -> CliResult;
+    /// Whether files may be worked on now; what is returned then is held as long as it goes on.
+    fn files(&self) -> CliResult<FilesPlace>;
+    /// Does what comes over a connection, until it ends, or the vault does.
+    async fn serve_files(&self, stream: UnixStream, umask: u32, place: FilesPlace);
 }
+
+/// Held by a connection for files.
+pub(super) type FilesPlace = Box<dyn Send + Sync>;
 
 /// What [`ControlRequest::Restore`] asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -259,6 +273,9 @@ async fn converse(mut stream: UnixStream, handler: Arc<dyn ControlHandler>) -> i
     if request == ControlRequest::Status {
         return send(&mut write, &ControlReply::Status(Box::new(handler.report()))).await;
     }
+    if let ControlRequest::Files { umask } = request {
+        return begin_files(stream, handler, umask).await;
+    }
     let (progress, mut replies) = mpsc::channel(REPLIES);
     // A task of its own: what was asked goes on when the client goes away.
     tokio::spawn(async move {
@@ -277,7 +294,9 @@ async fn converse(mut stream: UnixStream, handler: Arc<dyn ControlHandler>) -> i
                 ControlRequest::Restore { path, at, to } => {
                     handler.restore(PathRestore { path, at, to }, &progress).await
                 }
-                ControlRequest::Sync | ControlRequest::Status => handler.sync(&progress).await,
+                ControlRequest::Sync | ControlRequest::Status | ControlRequest::Files { .. } => {
+                    handler.sync(&progress).await
+                }
             }
         };
         let done = os::watched("what a client asked for", work).await;
@@ -290,6 +309,22 @@ async fn converse(mut stream: UnixStream, handler: Arc<dyn ControlHandler>) -> i
     while let Some(reply) = replies.recv().await {
         send(&mut write, &reply).await?;
     }
+    Ok(())
+}
+
+/// From here on the connection is for files. It takes no place from those who ask: it may last for hours.
+async fn begin_files(
+    mut stream: UnixStream,
+    handler: Arc<dyn ControlHandler>,
+    umask: u32,
+) -> io::Result<()> {
+    let place = match handler.files() {
+        Ok(place) => place,
+        Err(failure) => return send(&mut stream, &ControlReply::Failed(failure)).await,
+    };
+    send(&mut stream, &ControlReply::Go).await?;
+    let work = async move { handler.serve_files(stream, umask, place).await };
+    tokio::spawn(os::watched("a client's files", work));
     Ok(())
 }
 
@@ -318,6 +353,11 @@ impl Client {
         line.push(b'\n');
         stream.write_all(&line)?;
         Ok(Self { stream: BufReader::new(stream) })
+    }
+
+    /// The connection, when it is for something else from here on. The daemon says nothing before it is asked.
+    pub(super) fn into_stream(self) -> Stream {
+        self.stream.into_inner()
     }
 
     /// The daemon's next reply.

@@ -97,6 +97,43 @@ pub(super) const KEY_BACKUP: &str = "Example:
 pub(super) const KEY_REMOVE: &str = "Example:
   s3vault key remove 3f8a2c1e";
 
+pub(super) const LS: &str = "Examples:
+  s3vault ls -l photos
+  s3vault ls -R home:photos '2026/*.jpg'";
+
+pub(super) const CAT: &str = "Example:
+  s3vault cat db/today.sql | psql shop";
+
+pub(super) const TREE: &str = "Example:
+  s3vault tree photos";
+
+pub(super) const DU: &str = "Example:
+  s3vault du -s photos";
+
+pub(super) const FIND: &str = "Examples:
+  s3vault find photos --name '*.jpg' --newer-than '2 days ago'
+  s3vault find inbox --type f --print0 | xargs -0 s3vault rm";
+
+pub(super) const GET: &str = "Examples:
+  s3vault get photos/2026 /srv/restore
+  s3vault get db/today.sql - | psql shop";
+
+pub(super) const PUT: &str = "Examples:
+  s3vault put ~/photos backup/
+  pg_dump shop | s3vault put - db/today.sql";
+
+pub(super) const CP: &str = "Example:
+  s3vault cp -r photos/2026 photos/kept";
+
+pub(super) const MV: &str = "Example:
+  s3vault mv inbox/scan.pdf papers/2026/";
+
+pub(super) const MKDIR: &str = "Example:
+  s3vault mkdir -p papers/2026/taxes";
+
+pub(super) const RM: &str = "Example:
+  s3vault rm -r photos/2019 'inbox/*.tmp'";
+
 pub(super) const CREDENTIALS: &str = "Example:
   AWS_PROFILE=backup s3vault credentials ~/vault";
 

@@ -30,6 +30,18 @@ pub(super) fn state_at(text: &str) -> Result<StateAt, String> {
     Ok(StateAt::Named(text.to_owned(), meant(text.trim()).map(Box::new)))
 }
 
+/// A moment: what [`state_at`] takes for a time, or a span, which is so long ago.
+pub(super) fn moment(text: &str) -> Result<SystemTime, String> {
+    let before = |span| SystemTime::now().checked_sub(span);
+    let found = match meant(text.trim()) {
+        Some(StateAt::Time(time)) => Some(time),
+        Some(StateAt::Ago(ago)) => before(ago),
+        Some(_) => None,
+        None => span(text.trim()).and_then(before),
+    };
+    found.ok_or_else(|| "a time is RFC 3339, '2026-11-28 14:00', '3h ago' or 3h".to_owned())
+}
+
 /// What it is, if it is no name.
 fn meant(text: &str) -> Option<StateAt> {
     if let Some(number) = text.strip_prefix("commit ") {

@@ -29,6 +29,8 @@ mod daemon_report;
 mod doctor;
 mod examples;
 mod exit;
+mod files;
+mod files_args;
 mod init_dialogue;
 mod keys;
 mod keys_args;
@@ -134,6 +136,17 @@ fn run(arguments: &Arguments, words: &[OsString]) -> CliResult {
         Command::Credentials(args) => wait_for(commands::credentials(global, paths, args)),
         Command::Doctor(args) => wait_for(commands::doctor(global, paths, args)),
         Command::Config(args) => commands::config(global, paths, &args.command, words),
+        Command::Ls(args) => wait_for(commands::ls(global, paths, args)),
+        Command::Cat(args) => wait_for(commands::cat(global, paths, args)),
+        Command::Tree(args) => wait_for(commands::tree(global, paths, args)),
+        Command::Du(args) => wait_for(commands::du(global, paths, args)),
+        Command::Find(args) => wait_for(commands::find(global, paths, args)),
+        Command::Get(args) => wait_for(commands::get(global, paths, args)),
+        Command::Put(args) => wait_for(commands::put(global, paths, args)),
+        Command::Cp(args) => wait_for(commands::cp(global, paths, args)),
+        Command::Mv(args) => wait_for(commands::mv(global, paths, args)),
+        Command::Mkdir(args) => wait_for(commands::mkdir(global, paths, args)),
+        Command::Rm(args) => wait_for(commands::rm(global, paths, args)),
         Command::Attend(args) => wait_for(LaunchedDaemon::attend(args)),
         Command::Completions(_) | Command::Man(_) | Command::Daemon(_) => Ok(()), // done by now
     }

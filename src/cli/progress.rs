@@ -1,9 +1,12 @@
 //! A bar on the terminal while uploads are finished; a line now and then where there is no terminal.
 
 use std::io::IsTerminal;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use bytesize::ByteSize;
 use indicatif::{ProgressBar, ProgressStyle};
+use parking_lot::Mutex;
 
 use super::daemon_report::describe_progress;
 use crate::types::Progress;
@@ -93,6 +96,105 @@ impl Lines {
 impl Drop for UploadBar {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
+    }
+}
+
+/// How far a work on many files is.
+#[derive(Debug, Default)]
+pub(super) struct WorkTally {
+    /// Things that were found.
+    pub found: AtomicU64,
+    /// Things that are done, or were there already.
+    pub done: AtomicU64,
+    /// Of these, those that were there already.
+    pub there: AtomicU64,
+    /// Bytes that were found.
+    pub bytes_found: AtomicU64,
+    /// Bytes that are done.
+    pub bytes: AtomicU64,
+}
+
+/// Shows how far a work on files is, if it takes longer than a moment: a line that is written over on a terminal, else
+/// a line now and then.
+#[derive(Debug)]
+pub(super) struct WorkBar {
+    name: String,
+    begun: Instant,
+    bar: Option<ProgressBar>,
+    next_line: Mutex<(Duration, Duration)>,
+}
+
+impl WorkBar {
+    /// How often it is shown.
+    pub(super) const TICK: Duration = Duration::from_millis(200);
+    /// What takes less is not worth a bar.
+    const MOMENT: Duration = Duration::from_secs(1);
+
+    /// A bar named after what is done.
+    pub(super) fn new(name: &str) -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let style = ProgressStyle::with_template("{msg}");
+            // As above.
+            ProgressBar::no_length()
+                .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+        });
+        Self {
+            name: name.to_owned(),
+            begun: Instant::now(),
+            bar,
+            next_line: Mutex::new((LINES, LINES)),
+        }
+    }
+
+    /// Shows it.
+    pub(super) fn show(&self, tally: &WorkTally) {
+        let since = self.begun.elapsed();
+        if let Some(bar) = &self.bar {
+            if since >= Self::MOMENT {
+                bar.set_message(self.line(tally));
+                bar.tick();
+            }
+            return;
+        }
+        let mut next = self.next_line.lock();
+        if since >= next.0 {
+            next.1 = LINES_MAX.min(next.1 * 2);
+            next.0 = since + next.1;
+            complain!("{}", self.line(tally));
+        }
+    }
+
+    fn line(&self, tally: &WorkTally) -> String {
+        let [done, found, bytes, all, there] =
+            [&tally.done, &tally.found, &tally.bytes, &tally.bytes_found, &tally.there]
+                .map(|count| count.load(Relaxed));
+        let rate = bytes.saturating_mul(1000)
+            / u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(1).max(1);
+        let of = if all > bytes { format!(" of {}", ByteSize::b(all)) } else { String::new() };
+        let there =
+            if there > 0 { format!(", {there} of them there already") } else { String::new() };
+        format!(
+            "{}: {done} of {} done{there}, {}{of}, {}/s",
+            self.name,
+            found.max(done),
+            ByteSize::b(bytes),
+            ByteSize::b(rate)
+        )
+    }
+
+    /// Prints a line for people without tearing the bar.
+    pub(super) fn say(&self, line: &str) {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| complain!("{line}")),
+            None => complain!("{line}"),
+        }
+    }
+
+    /// Takes it away.
+    pub(super) fn clear(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
     }
 }
 

@@ -48,6 +48,9 @@ pub(super) struct RunningDaemon {
     /// Whether it shows a state of the past, beside whoever has the vault.
     #[serde(default)]
     pub past: bool,
+    /// Whether it was started for one command, and ends with it.
+    #[serde(default)]
+    pub for_command: bool,
 }
 
 impl RunningDaemon {
@@ -159,6 +162,7 @@ mod tests {
             log: "/s/v/daemon.log".into(),
             read_only: false,
             past: false,
+            for_command: false,
         }
     }
 

@@ -18,7 +18,7 @@ pub use error::{Error, Result};
 pub use guard::HandleGuard;
 pub use incoming::{Dress, NewFile};
 pub use outgoing::{OutgoingFile, OutgoingPiece};
-pub use path::{Found, Place};
+pub use path::{FoundPath as Found, PathPlace as Place};
 pub use transfer::{OnTree, TreeStep};
 
 pub use crate::vfs::{Attributes, Error as VfsError, ErrorKind, TreeEntry, TreeWalk};
@@ -80,7 +80,11 @@ impl Files {
         directory: InodeNo,
         from: u64,
     ) -> Result<Option<(Vec<DirEntry>, u64)>> {
-        let mut page = self.vfs.read_dir_plus(directory, from, PAGE).await?;
+        let mut page = match self.vfs.read_dir_plus(directory, from, PAGE).await {
+            // See `EMPTY_ROOT`.
+            Err(VfsError::Stale | VfsError::NotFound) if directory == InodeNo::ROOT => Vec::new(),
+            page => page?,
+        };
         let Some(next) = page.last().map(|last| last.cookie) else { return Ok(None) };
         page.retain(|entry| !is_dots(&entry.name));
         Ok(Some((page, next)))

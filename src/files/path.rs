@@ -3,15 +3,32 @@
 use std::collections::VecDeque;
 
 use super::{Error, Files, Result};
-use crate::types::InodeNo;
+use crate::types::{InodeNo, Timestamp};
 use crate::vfs::{self, Attributes, PATH_MAX};
 
 /// Symlinks on one way; as the kernel's own bound.
 const LINKS_MAX: usize = 40;
 
+const BEGINNING: Timestamp = Timestamp { seconds: 0, nanos: 0 };
+/// The root of a vault that has none yet.
+const EMPTY_ROOT: Attributes = Attributes {
+    ino: InodeNo::ROOT,
+    mode: libc::S_IFDIR | 0o755,
+    nlink: 2,
+    uid: 0,
+    gid: 0,
+    rdev: 0,
+    size: 4096,
+    blocks: 0,
+    atime: BEGINNING,
+    mtime: BEGINNING,
+    ctime: BEGINNING,
+    created: BEGINNING,
+};
+
 /// What a path names.
 #[derive(Clone, Debug)]
-pub struct Found {
+pub struct FoundPath {
     /// What `stat` shows of it.
     pub attributes: Attributes,
     /// The directory that it is in; the root's is the root.
@@ -20,7 +37,7 @@ pub struct Found {
     pub name: Vec<u8>,
 }
 
-impl Found {
+impl FoundPath {
     /// Whether it is a directory.
     pub fn is_directory(&self) -> bool {
         self.attributes.kind() == libc::S_IFDIR
@@ -29,14 +46,14 @@ impl Found {
 
 /// Where something is, or is to be: a name in a directory that is there.
 #[derive(Clone, Debug)]
-pub struct Place {
+pub struct PathPlace {
     parent: InodeNo,
     name: Vec<u8>,
     /// What is there now.
     pub there: Option<Attributes>,
 }
 
-impl Place {
+impl PathPlace {
     /// A name in a directory.
     pub fn of(parent: InodeNo, name: &[u8], there: Option<Attributes>) -> Self {
         Self { parent, name: name.to_vec(), there }
@@ -67,11 +84,11 @@ struct Walked {
 
 impl Files {
     /// What a path names. `follows`: a symlink at its end is not meant itself.
-    pub async fn find(&self, path: &[u8], follows: bool) -> Result<Found> {
+    pub async fn find(&self, path: &[u8], follows: bool) -> Result<FoundPath> {
         let walked = self.walk(path, follows).await?;
         let attributes = walked.there.ok_or(vfs::Error::NotFound)?;
         let parent = walked.above.last().copied().unwrap_or(InodeNo::ROOT);
-        Ok(Found { attributes, parent, name: walked.name })
+        Ok(FoundPath { attributes, parent, name: walked.name })
     }
 
     /// The directory that a path names.
@@ -86,10 +103,10 @@ impl Files {
 
     /// The place that a path names, whether or not something is there. A symlink at its end is meant itself, unless the
     /// path ends in a slash.
-    pub async fn place(&self, path: &[u8]) -> Result<Place> {
+    pub async fn place(&self, path: &[u8]) -> Result<PathPlace> {
         let walked = self.walk(path, false).await?;
         let parent = walked.above.last().copied().unwrap_or(InodeNo::ROOT);
-        Ok(Place { parent, name: walked.name, there: walked.there })
+        Ok(PathPlace { parent, name: walked.name, there: walked.there })
     }
 
     async fn walk(&self, path: &[u8], follows: bool) -> Result<Walked> {
@@ -150,7 +167,12 @@ impl Files {
     /// The last of these directories, by its name if it has one.
     async fn itself(&self, mut above: Vec<InodeNo>) -> Result<Walked> {
         let ino = above.last().copied().unwrap_or(InodeNo::ROOT);
-        let there = Some(self.vfs.attributes(ino).await?);
+        let there = match self.vfs.attributes(ino).await {
+            // A vault that nobody has written to yet has no root, until its first writer comes.
+            Err(vfs::Error::Stale) if ino == InodeNo::ROOT => EMPTY_ROOT,
+            there => there?,
+        };
+        let there = Some(there);
         if above.len() > 1 {
             above.pop();
             let parent = above.last().copied().unwrap_or(InodeNo::ROOT);

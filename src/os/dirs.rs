@@ -20,7 +20,11 @@ pub fn make_private(dir: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => match dir.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => {
                 make_missing(parent)?;
-                make(dir)?;
+                match make(dir) {
+                    // Another process was faster.
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => {}
+                    made => made?,
+                }
                 sync_parent(dir)
             }
             _ => Err(error),

@@ -22,6 +22,7 @@ mod tally;
 mod tasks;
 #[cfg(test)]
 mod testing;
+mod user_files;
 
 pub use daemon::{
     become_daemon, file_limit, keep_secrets, leave_open, move_stderr, put_stdin,
@@ -57,3 +58,4 @@ pub(crate) use testing::{
     Aio, DiskFault, FileHandle, Simulated, SimulatedDisk, SmallDisk, get_xattr, listen_as,
     set_xattr, survivor, truncate,
 };
+pub use user_files::{make_node, next_data, put_xattr, set_mtime, umask, xattrs_of};

@@ -46,6 +46,7 @@ pub use key_slots::{
 };
 pub use no_state::NoState;
 pub use old_states::SnapshotInfo;
+pub use open::has_unsent;
 pub use open_vault::Vault;
 pub use past::{
     FileVersion, Happened, HistoryStep, OnHistory, OnRestore, Past, Restored, Restoring,

@@ -1,16 +1,29 @@
 //! Opening a vault: the index that is here, brought up to the log that is in the bucket (O1, O2).
 
+use std::path::Path;
+
 use parking_lot::Mutex;
 
 use super::state_dir::StateDir;
 use super::survey::{Survey, Surveyed, Surveyor, fits_base, fits_journal};
-use super::{Error, Result, VaultOptions};
+use super::{Error, Result, Unlocked, VaultOptions};
 use crate::cache::Cache;
 use crate::checkpoint::{Base, Manifest, newest};
 use crate::crypto::Keys;
 use crate::index::{self, Index, IndexOptions, Point};
-use crate::log::{self, Chain, Inspection, Seen};
+use crate::log::{self, Chain, Inspection, Journal, Seen};
 use crate::store::Bucket;
+
+/// Whether this machine has changes of a vault that the bucket may lack; nobody has the vault open here. What cannot be
+/// read counts as such: a writer finds out.
+pub fn has_unsent(unlocked: &Unlocked, state_dir: &Path) -> bool {
+    let journal = StateDir { root: state_dir.to_owned() }.journal();
+    if !journal.exists() {
+        return false;
+    }
+    Journal::inspect(&journal, &unlocked.keys)
+        .map_or(true, |found| found.is_some_and(|found| !found.unsent.is_empty()))
+}
 
 /// What is common to all attempts at opening.
 pub(super) struct OpenContext<'a> {

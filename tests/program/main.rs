@@ -14,6 +14,7 @@ mod cli;
 mod counted;
 mod disk;
 mod ending;
+mod files;
 mod forged_store;
 mod gateway;
 mod golden;

@@ -35,6 +35,7 @@ const GO_ON: &[(&str, &str)] = &[
 ];
 /// Those that end one request: whoever made it is told, and makes it again.
 const END_A_REQUEST: &[(&str, &str)] = &[
+    ("a client's files", "1"),
     ("a reply", "40"),
     ("a request", "60"),
     ("accepting connections by HTTP", "2"),
@@ -273,6 +274,8 @@ fn a_request_that_panics_is_made_again() {
             mounted.files.remove(name);
         }
     }
+    mounted.home.type_in("ls"); // the first may fail
+    mounted.home.type_in("ls").exits(0).says("file-");
     wait_until("served", || mounted.home.type_in("serve --listen 127.0.0.1:0 --open").code == 0);
     let place = Place::of(mounted.status()["service"]["url"].as_str().unwrap());
     let put = |name: &str, bytes: &[u8]| {

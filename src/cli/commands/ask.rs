@@ -129,7 +129,9 @@ fn follow(client: &mut Client, running: &RunningDaemon) -> io::Result<CliResult>
                 let message = format!("{shown}: {}", failure.message);
                 return Ok(Err(Failure { message, ..failure }));
             }
-            ControlReply::Status(_) => return Err(io::Error::other("a reply to something else")),
+            ControlReply::Status(_) | ControlReply::Go => {
+                return Err(io::Error::other("a reply to something else"));
+            }
         }
     }
 }

@@ -64,6 +64,15 @@ impl ControlHandler for FakeDaemon {
         Ok(())
     }
 
+    fn files(&self) -> CliResult<FilesPlace> {
+        Ok(Box::new(()))
+    }
+
+    async fn serve_files(&self, mut stream: UnixStream, umask: u32, _: FilesPlace) {
+        assert_eq!(umask, 0o77);
+        stream.write_all(b"frames").await.unwrap();
+    }
+
     async fn unserve(&self, _: &mpsc::Sender<ControlReply>) -> CliResult {
         self.heard.lock().push("unserve");
         assert!(!self.is_broken.load(Relaxed), "planted");
@@ -190,4 +199,22 @@ fn a_dead_daemons_socket_is_replaced() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let _listening = runtime.block_on(async { listen(&dir) }).unwrap();
     assert!(Client::ask(&dir, &ControlRequest::Status, Duration::from_millis(100)).is_ok());
+}
+
+#[test]
+fn a_connection_for_files_takes_no_place_from_those_who_ask() {
+    let (_base, dir, _daemon, _runtime) = played();
+    let open = |_| {
+        let mut client =
+            Client::ask(&dir, &ControlRequest::Files { umask: 0o77 }, SILENCE).unwrap();
+        assert_eq!(client.next().unwrap(), ControlReply::Go);
+        client.into_stream()
+    };
+    let connections: Vec<_> = (0..2 * CLIENTS).map(open).collect();
+    assert!(matches!(replies(&dir, ControlRequest::Status)[..], [ControlReply::Status(_)]));
+    for mut stream in connections {
+        let mut said = Vec::new();
+        stream.read_to_end(&mut said).unwrap();
+        assert_eq!(said, b"frames");
+    }
 }

@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::net::UnixStream;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
@@ -24,7 +25,7 @@ use ending::{Demand, Stall, forced, left, not_waited_for, unreleased, unsent};
 
 use super::front_link::FrontSender;
 use super::spec::Credentials;
-use crate::cli::control::{ControlHandler, ControlReply, PathRestore};
+use crate::cli::control::{ControlHandler, ControlReply, FilesPlace, PathRestore};
 use crate::cli::daemon_report::{DaemonReport, State};
 use crate::cli::exit::{CliResult, Exit, Failure};
 use crate::cli::keys::KeysAsked;
@@ -35,6 +36,9 @@ use crate::types::Progress;
 
 mod answer;
 mod ending;
+mod files_count;
+
+use files_count::FilesCount;
 
 pub(crate) use ending::EndLimits;
 
@@ -73,6 +77,10 @@ pub(crate) trait HostedVault: Send + Sync + 'static {
     async fn history(&self, path: &Path, told: &mpsc::Sender<ControlReply>) -> CliResult;
     /// Brings a path back as it was.
     async fn restore(&self, what: PathRestore, told: &mpsc::Sender<ControlReply>) -> CliResult;
+    /// Does what comes over a connection for files, until it ends.
+    async fn serve_files(&self, stream: UnixStream, umask: u32);
+    /// Whether it serves by HTTP.
+    fn has_service(&self) -> bool;
     /// Unmounts, unless files are open ([`Exit::Busy`]); without a mount it is over at once. May block for a moment.
     fn unmount(&self) -> CliResult;
     /// Unmounts lazily: out of sight now, whatever is open.
@@ -99,12 +107,14 @@ pub(crate) struct Lifecycle {
     vault: Arc<dyn HostedVault>,
     limits: EndLimits,
     phase: watch::Sender<Phase>,
+    files: FilesCount,
 }
 
 impl Lifecycle {
     /// A lifecycle at its beginning: the vault is usable.
     pub(crate) fn new(vault: Arc<dyn HostedVault>, limits: EndLimits) -> Arc<Self> {
-        Arc::new(Self { vault, limits, phase: watch::Sender::new(Phase::Usable) })
+        let (phase, files) = (watch::Sender::new(Phase::Usable), FilesCount::default());
+        Arc::new(Self { vault, limits, phase, files })
     }
 
     /// Runs until it is over. `front`: closes when a front process that stays is gone.
@@ -116,7 +126,13 @@ impl Lifecycle {
     ) -> CliResult {
         let gone = async {
             match front {
-                Some(mut front) => while front.recv().await.is_some() {},
+                Some(mut front) => {
+                    while front.recv().await.is_some() {}
+                    // Started for one command, which was killed: others that use it meanwhile are not cut off.
+                    if !self.vault.has_mount() && !self.vault.has_service() {
+                        self.files.none().await;
+                    }
+                }
                 None => std::future::pending().await,
             }
         };
@@ -312,6 +328,17 @@ impl ControlHandler for Lifecycle {
             self.limits.tick.min(left.unwrap_or(Duration::MAX))
         };
         let mut phase = self.phase.subscribe();
+        // Started for one command, and used by another meanwhile.
+        while !self.vault.has_mount() && !self.vault.has_service() && !self.files.is_none() {
+            late(&self.vault.progress())?;
+            tokio::select! {
+                () = self.files.none() => {}
+                _ = phase.wait_for(|phase| *phase != Phase::Usable) => break,
+                () = tokio::time::sleep(tick()) => {
+                    drop(progress.try_send(ControlReply::Progress(self.vault.progress())));
+                }
+            }
+        }
         if *phase.borrow() == Phase::Usable {
             let vault = self.vault.clone();
             let mut unmounted = tokio::task::spawn_blocking(move || vault.unmount());
@@ -395,6 +422,27 @@ impl ControlHandler for Lifecycle {
     async fn restore(&self, what: PathRestore, told: &mpsc::Sender<ControlReply>) -> CliResult {
         self.is_usable()?;
         self.while_told(self.vault.restore(what, told), told).await
+    }
+
+    fn files(&self) -> CliResult<FilesPlace> {
+        self.is_usable()?;
+        match self.files.take() {
+            Some(place) => Ok(Box::new(place)),
+            None => {
+                let text = "too many commands work on this vault's files at once; wait until one has ended, and try again";
+                Err(Failure::new(Exit::Busy, text))
+            }
+        }
+    }
+
+    async fn serve_files(&self, stream: UnixStream, umask: u32, place: FilesPlace) {
+        let mut phase = self.phase.subscribe();
+        tokio::select! {
+            () = self.vault.serve_files(stream, umask) => {}
+            // What is under way has no effect after this, and its client is told by the end of the connection.
+            _ = phase.wait_for(|phase| *phase != Phase::Usable) => {}
+        }
+        drop(place);
     }
 
     async fn unserve(&self, progress: &mpsc::Sender<ControlReply>) -> CliResult {

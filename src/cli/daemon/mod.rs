@@ -5,6 +5,7 @@
 //! never this process's.
 
 mod environment;
+mod files_host;
 pub(super) mod front_link;
 pub(super) mod launch;
 pub(super) mod lifecycle;

@@ -7,9 +7,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytesize::ByteSize;
 use parking_lot::Mutex;
+use tokio::net::UnixStream;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
+use super::files_host;
 use super::lifecycle::HostedVault;
 use super::logfile;
 use super::past_host;
@@ -23,6 +25,7 @@ use crate::cli::mount_look::MountLook;
 use crate::cli::old_states::{self, OldStates};
 use crate::cli::registry::RunningDaemon;
 use crate::cli::target::Target;
+use crate::files::Files;
 use crate::fuse::{self, MountOptions, Mounted};
 use crate::gateway::{Caller, Gateway, Listening, ServeOptions, Server, StatusSource};
 
@@ -129,6 +132,7 @@ impl VaultHost {
             log,
             read_only: spec.read_only,
             past: spec.at.is_some(),
+            for_command: spec.mountpoint.is_none() && spec.serve.is_none(),
         });
         Self {
             vault,
@@ -364,6 +368,20 @@ impl HostedVault for VaultHost {
 
     async fn restore(&self, what: PathRestore, told: &mpsc::Sender<ControlReply>) -> CliResult {
         past_host::restore(&self.vault, what, told, |error| self.failure(error)).await
+    }
+
+    async fn serve_files(&self, stream: UnixStream, umask: u32) {
+        let (uid, gid) = os::effective_ids();
+        let owner = Caller { uid, gid, pid: std::process::id(), umask: umask & 0o777 };
+        let files = Files::new(self.vault.vfs(), owner);
+        let fail = |error: &vault::Error| self.failure(error);
+        if let Err(error) = files_host::serve(&files, stream, &fail).await {
+            tracing::debug!(%error, "a client that works on files went away");
+        }
+    }
+
+    fn has_service(&self) -> bool {
+        self.service.lock().is_some()
     }
 
     fn unmount(&self) -> CliResult {

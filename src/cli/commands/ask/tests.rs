@@ -21,6 +21,7 @@ fn daemon(dir: &std::path::Path) -> (Child, RunningDaemon) {
         log: dir.join("daemon.log"),
         read_only: false,
         past: false,
+        for_command: false,
     };
     (child, running)
 }

@@ -104,6 +104,12 @@ impl HostedVault for FakeVault {
         }
         was
     }
+    async fn serve_files(&self, _: UnixStream, _: u32) {
+        std::future::pending::<()>().await;
+    }
+    fn has_service(&self) -> bool {
+        false
+    }
     fn unmount(&self) -> CliResult {
         self.calls.lock().push("unmount");
         if self.busy.load(SeqCst) {

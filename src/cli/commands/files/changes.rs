@@ -1,0 +1,161 @@
+//! `s3vault cp`, `mv`, `mkdir` and `rm`: done by the daemon, in the vault.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::expand::expand;
+use super::session::{FilesPurpose, FilesSession};
+use super::which::Meant;
+use super::work::Work;
+use crate::cli::args::Global;
+use crate::cli::exit::CliResult;
+use crate::cli::files::wire::{FilesReply, FilesRequest};
+use crate::cli::files::{FilesConnection, FromDaemon};
+use crate::cli::files_args::{CpArgs, MkdirArgs, MvArgs, RmArgs};
+use crate::cli::paths::UserPaths;
+
+/// Copies inside a vault.
+pub(crate) async fn cp(global: &Global, paths: &UserPaths, args: &CpArgs) -> CliResult {
+    let meant = Meant::of(paths, args.bucket.bucket.as_deref(), [&args.from, &args.to])?;
+    let recursive = args.recursive;
+    let request = |from: PathBuf, to: PathBuf| FilesRequest::Copy { from, to, recursive };
+    from_to(global, paths, &meant, "copied", request).await
+}
+
+/// Moves inside a vault.
+pub(crate) async fn mv(global: &Global, paths: &UserPaths, args: &MvArgs) -> CliResult {
+    let meant = Meant::of(paths, args.bucket.bucket.as_deref(), [&args.from, &args.to])?;
+    let request = |from: PathBuf, to: PathBuf| FilesRequest::Move { from, to };
+    from_to(global, paths, &meant, "moved", request).await
+}
+
+async fn from_to(
+    global: &Global,
+    paths: &UserPaths,
+    meant: &Meant,
+    verb: &str,
+    request: impl Fn(PathBuf, PathBuf) -> FilesRequest,
+) -> CliResult {
+    let [from, to] = &meant.paths[..] else { return Ok(()) };
+    let session = FilesSession::open(global, paths, meant, FilesPurpose::Change).await?;
+    let outcome = one_by_one(&session, std::slice::from_ref(from), verb, |from| {
+        request(from.to_owned(), to.clone())
+    });
+    session.end(outcome)
+}
+
+/// Makes directories.
+pub(crate) async fn mkdir(global: &Global, paths: &UserPaths, args: &MkdirArgs) -> CliResult {
+    let meant = Meant::of(paths, args.bucket.bucket.as_deref(), &args.paths)?;
+    let session = FilesSession::open(global, paths, &meant, FilesPurpose::Change).await?;
+    let outcome = (|| {
+        let mut connection = session.connect()?;
+        let work = Work::new(&session, "mkdir", meant.paths.len() == 1);
+        for path in &meant.paths {
+            let request = FilesRequest::Mkdir { path: path.clone(), parents: args.parents };
+            if !ask(&work, &mut connection, path, &request) {
+                break;
+            }
+        }
+        work.outcome("made", "the others were")
+    })();
+    session.end(outcome)
+}
+
+/// Removes files and directories.
+pub(crate) async fn rm(global: &Global, paths: &UserPaths, args: &RmArgs) -> CliResult {
+    let meant = Meant::of(paths, args.bucket.bucket.as_deref(), &args.paths)?;
+    let session = FilesSession::open(global, paths, &meant, FilesPurpose::Change).await?;
+    let outcome = (|| {
+        let mut wanted = meant.paths.clone();
+        if args.force {
+            let mut connection = session.connect()?;
+            let mut there = Vec::new();
+            for path in wanted {
+                let found = expand(&mut connection, &path).map_err(|error| session.lost(&error))?;
+                for path in found.unwrap_or_default() {
+                    let seen =
+                        connection.stat(&path, false).map_err(|error| session.lost(&error))?;
+                    there.extend(seen.ok().map(|_| path));
+                }
+            }
+            wanted = there;
+        }
+        one_by_one(&session, &wanted, "removed", |path| FilesRequest::Remove {
+            path: path.to_owned(),
+            recursive: args.recursive,
+        })
+    })();
+    session.end(outcome)
+}
+
+/// Asks for the same with each of these, wildcards matched in the vault.
+fn one_by_one(
+    session: &FilesSession,
+    paths: &[PathBuf],
+    verb: &str,
+    request: impl Fn(&Path) -> FilesRequest,
+) -> CliResult {
+    let mut connection = session.connect()?;
+    let (mut all, mut failed) = (Vec::new(), Vec::new());
+    for path in paths {
+        match expand(&mut connection, path).map_err(|error| session.lost(&error))? {
+            Ok(found) => all.extend(found),
+            Err(failure) => failed.push((path, failure)),
+        }
+    }
+    let work = Work::new(session, verb, all.len() + failed.len() <= 1);
+    for (path, failure) in failed {
+        work.failed(&path.display().to_string(), failure);
+    }
+    for path in &all {
+        if work.is_over() || !ask(&work, &mut connection, path, &request(path)) {
+            break;
+        }
+    }
+    work.outcome(verb, "the others were")
+}
+
+/// Asks for one thing, and shows how far it is; `false`: the connection is lost.
+fn ask(
+    work: &Work<'_>,
+    connection: &mut FilesConnection,
+    path: &Path,
+    request: &FilesRequest,
+) -> bool {
+    let shown = path.display().to_string();
+    let before = work.tally.done.load(Relaxed);
+    let asked = connection.ask(request);
+    let mut next = || {
+        asked.as_ref().map_err(|error| std::io::Error::from(error.kind()))?;
+        connection.next()
+    };
+    loop {
+        match next() {
+            Ok(FromDaemon::Reply(FilesReply::SoFar { things, bytes })) => {
+                work.tally.done.store(before + things, Relaxed);
+                work.tally.bytes.store(bytes, Relaxed);
+                work.show();
+            }
+            Ok(FromDaemon::Reply(FilesReply::Problem { path, failure })) => {
+                work.failed_inside(&path.display().to_string(), failure);
+            }
+            Ok(FromDaemon::Reply(FilesReply::Done { things })) => {
+                work.tally.done.store(before + things, Relaxed);
+                return true;
+            }
+            Ok(FromDaemon::Reply(FilesReply::Failed { failure })) => {
+                work.failed(&shown, failure);
+                return true;
+            }
+            Ok(_) => {
+                work.ends(work.session.lost(&std::io::Error::other("a reply to something else")));
+                return false;
+            }
+            Err(error) => {
+                work.ends(work.session.lost(&error));
+                return false;
+            }
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! Ctrl-C and SIGTERM while a command works on files: nothing half is left behind, and what is confirmed stays.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::cli::exit::Exit;
+
+/// How long the files at work have to take their unfinished copies away.
+const CLEAN_UP: Duration = Duration::from_millis(300);
+
+static IS_ASKED: AtomicBool = AtomicBool::new(false);
+/// Files that are not whole yet.
+static HALF: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
+/// A file that must not stay as it is; gone when this is dropped.
+pub(super) struct HalfFile(PathBuf);
+
+impl HalfFile {
+    pub(super) fn new(path: &Path) -> Self {
+        HALF.lock().insert(path.to_owned());
+        Self(path.to_owned())
+    }
+}
+
+impl Drop for HalfFile {
+    fn drop(&mut self) {
+        HALF.lock().remove(&self.0);
+    }
+}
+
+/// Whether somebody asked for the end.
+pub(super) fn is_asked() -> bool {
+    IS_ASKED.load(Relaxed)
+}
+
+/// When the end is asked for, this is the last that the command does.
+pub(super) fn rest() {
+    while is_asked() {
+        std::thread::sleep(CLEAN_UP);
+    }
+}
+
+/// From here on a signal ends this process in order. The daemon that was started for it sends what there is, and ends.
+pub(super) fn hear() {
+    // A thread, and a runtime, of its own: the command's blocks while it works.
+    let heard = std::thread::Builder::new().name("signals".to_owned()).spawn(|| {
+        let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
+        let name = runtime.block_on(async {
+            let interrupt = signal(SignalKind::interrupt()).ok()?;
+            let terminate = signal(SignalKind::terminate()).ok()?;
+            let (mut interrupt, mut terminate) = (interrupt, terminate);
+            tokio::select! {
+                _ = interrupt.recv() => Some("SIGINT"),
+                _ = terminate.recv() => Some("SIGTERM"),
+            }
+        });
+        let Some(name) = name else { return };
+        IS_ASKED.store(true, Relaxed);
+        std::thread::sleep(CLEAN_UP);
+        // Who waits for the daemon cannot do it itself. From here on none is begun or named.
+        let half = HALF.lock();
+        half.iter().for_each(|path| drop(std::fs::remove_file(path)));
+        complain!(
+            "s3vault: ended by {name}: files that were under way are not there; what was done before is, and is sent to the \
+             bucket by the daemon; say it again to go on."
+        );
+        std::process::exit(i32::from(Exit::Forced.code()));
+    });
+    // Without it a signal ends the process at once, as usual.
+    drop(heard);
+}

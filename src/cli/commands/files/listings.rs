@@ -1,0 +1,259 @@
+//! `s3vault ls` and `find`.
+
+use std::io::{self, BufWriter, IsTerminal, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+use super::expand::expand;
+use super::session::{FilesPurpose, FilesSession};
+use super::which::Meant;
+use super::work::Work;
+use crate::cli::args::Global;
+use crate::cli::exit::CliResult;
+use crate::cli::files::wire::FileEntry;
+use crate::cli::files::{FilesConnection, matches, mode_text, quoted};
+use crate::cli::files_args::{FindArgs, LsArgs};
+use crate::cli::messages;
+use crate::cli::output;
+use crate::cli::paths::UserPaths;
+use crate::types::Timestamp;
+
+/// Standard output, for names: as they are, or at a terminal so that it obeys none.
+pub(super) struct NamesOut {
+    out: BufWriter<io::Stdout>,
+    is_terminal: bool,
+    /// What went wrong with it.
+    error: Option<io::Error>,
+}
+
+impl NamesOut {
+    pub(super) fn new() -> Self {
+        let out = io::stdout();
+        Self { is_terminal: out.is_terminal(), out: BufWriter::new(out), error: None }
+    }
+
+    /// A name, or a path.
+    pub(super) fn name(&mut self, name: &[u8]) {
+        if self.is_terminal {
+            self.bytes(quoted(name).as_bytes());
+        } else {
+            self.bytes(name);
+        }
+    }
+
+    /// Anything else.
+    pub(super) fn bytes(&mut self, bytes: &[u8]) {
+        if self.error.is_none() {
+            self.error = self.out.write_all(bytes).err();
+        }
+    }
+
+    /// Whether nobody sees more.
+    pub(super) fn is_over(&self) -> bool {
+        self.error.is_some()
+    }
+
+    /// A reader that has seen enough is no failure.
+    pub(super) fn finish(mut self) -> CliResult {
+        match self.error.take().or_else(|| self.out.flush().err()) {
+            Some(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                Err(output::failure(&error))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Lists files.
+pub(crate) async fn ls(global: &Global, paths: &UserPaths, args: &LsArgs) -> CliResult {
+    let mut meant = Meant::of(paths, args.bucket.bucket.as_deref(), &args.paths)?;
+    if meant.paths.is_empty() {
+        meant.paths.push("/".into());
+    }
+    let session = FilesSession::open(global, paths, &meant, FilesPurpose::Read).await?;
+    let outcome = list_all(&session, &meant.paths, args);
+    session.end(outcome)
+}
+
+fn list_all(session: &FilesSession, paths: &[PathBuf], args: &LsArgs) -> CliResult {
+    let mut connection = session.connect()?;
+    let work = Work::new(session, "ls", paths.len() == 1);
+    let mut out = NamesOut::new();
+    let (mut files, mut directories) = (Vec::new(), Vec::new());
+    for path in paths {
+        let shown = path.display().to_string();
+        let Some(all) = work.heard(&shown, expand(&mut connection, path)) else { break };
+        for path in all.unwrap_or_default() {
+            let shown = path.display().to_string();
+            // A symlink to a directory leads there, but not with -l.
+            let seen = connection.stat(&path, !args.long);
+            let seen = match (seen, args.long) {
+                (Ok(Err(_)), false) => connection.stat(&path, false),
+                (seen, _) => seen,
+            };
+            match work.heard(&shown, seen) {
+                Some(Ok(entry)) if entry.is_directory() => directories.push(path),
+                Some(Ok(entry)) => files.push((path, entry)),
+                Some(Err(_)) => {}
+                None => break,
+            }
+        }
+    }
+    let names: Vec<_> =
+        files.iter().map(|(path, entry)| (path.as_os_str().as_bytes(), entry)).collect();
+    print(&mut out, &names, args.long);
+    let has_heads = args.recursive || files.len() + directories.len() > 1;
+    let mut is_first = files.is_empty();
+    directories.reverse();
+    while let Some(directory) = directories.pop() {
+        let listed = work.heard(&directory.display().to_string(), connection.list(&directory));
+        let Some(listed) = listed else { break };
+        let Ok(mut entries) = listed else { continue };
+        entries.retain(|entry| args.all || !entry.name.as_os_str().as_bytes().starts_with(b"."));
+        if has_heads {
+            out.bytes(if is_first { b"" } else { b"\n" });
+            out.name(directory.as_os_str().as_bytes());
+            out.bytes(b":\n");
+        }
+        is_first = false;
+        let names: Vec<_> =
+            entries.iter().map(|entry| (entry.name.as_os_str().as_bytes(), entry)).collect();
+        print(&mut out, &names, args.long);
+        if args.recursive {
+            let below = entries.iter().rev().filter(|entry| entry.is_directory());
+            directories.extend(below.map(|entry| directory.join(&entry.name)));
+        }
+        if out.is_over() {
+            break;
+        }
+    }
+    let written = out.finish();
+    work.outcome("listed", "the others were").and(written)
+}
+
+fn print(out: &mut NamesOut, names: &[(&[u8], &FileEntry)], long: bool) {
+    let width = |number: fn(&FileEntry) -> u64| {
+        names.iter().map(|(_, entry)| number(entry).to_string().len()).max().unwrap_or(0)
+    };
+    let links = width(|entry| entry.nlink.into());
+    let users = width(|entry| entry.uid.into());
+    let groups = width(|entry| entry.gid.into());
+    let sizes = width(|entry| entry.size);
+    for (name, entry) in names {
+        if long {
+            let (seconds, nanos) = entry.mtime;
+            let line = format!(
+                "{} {:>links$} {:>users$} {:>groups$} {:>sizes$} {} ",
+                mode_text(entry.mode),
+                entry.nlink,
+                entry.uid,
+                entry.gid,
+                entry.size,
+                messages::when(Timestamp { seconds, nanos }),
+            );
+            out.bytes(line.as_bytes());
+        }
+        out.name(name);
+        if let (true, Some(target)) = (long, &entry.target) {
+            out.bytes(b" -> ");
+            out.name(target.as_os_str().as_bytes());
+        }
+        out.bytes(b"\n");
+    }
+}
+
+/// Looks for files.
+pub(crate) async fn find(global: &Global, paths: &UserPaths, args: &FindArgs) -> CliResult {
+    let mut meant = Meant::of(paths, args.bucket.bucket.as_deref(), args.path.as_ref())?;
+    if meant.paths.is_empty() {
+        meant.paths.push("/".into());
+    }
+    let session = FilesSession::open(global, paths, &meant, FilesPurpose::Read).await?;
+    let outcome = find_all(&session, &meant.paths, args);
+    session.end(outcome)
+}
+
+fn find_all(session: &FilesSession, paths: &[PathBuf], args: &FindArgs) -> CliResult {
+    let mut connection = session.connect()?;
+    let work = Work::new(session, "find", false);
+    let mut out = NamesOut::new();
+    for path in paths {
+        let Some(all) = work.heard(&path.display().to_string(), expand(&mut connection, path))
+        else {
+            break;
+        };
+        for path in all.unwrap_or_default() {
+            let mut found = |path: &Path, entry: &FileEntry| {
+                if is_wanted(entry, args) {
+                    if args.print0 {
+                        out.bytes(path.as_os_str().as_bytes());
+                        out.bytes(b"\0");
+                    } else {
+                        out.name(path.as_os_str().as_bytes());
+                        out.bytes(b"\n");
+                    }
+                }
+                !out.is_over()
+            };
+            if !walk(&work, &mut connection, &path, &mut found) {
+                break;
+            }
+        }
+    }
+    let written = out.finish();
+    work.outcome("looked at", "the others were").and(written)
+}
+
+fn is_wanted(entry: &FileEntry, args: &FindArgs) -> bool {
+    let name = entry.name.as_os_str().as_bytes();
+    let kind = match args.kind.as_deref() {
+        Some("f") => entry.is_file(),
+        Some("d") => entry.is_directory(),
+        Some("l") => entry.target.is_some(),
+        _ => true,
+    };
+    let is_new = args.newer_than.is_none_or(|time| {
+        let (seconds, nanos) = match time.duration_since(UNIX_EPOCH) {
+            Ok(since) => (i64::try_from(since.as_secs()).unwrap_or(i64::MAX), since.subsec_nanos()),
+            Err(_) => (i64::MIN, 0),
+        };
+        entry.mtime > (seconds, nanos)
+    });
+    // As find(1), whose -name sees what begins with a dot.
+    let is_named = args.name.as_ref().is_none_or(|pattern| {
+        let pattern = pattern.as_bytes();
+        matches(pattern, name)
+            || name.starts_with(b".") && matches(&[b".", pattern].concat(), &[b".", name].concat())
+    });
+    kind && is_new && is_named
+}
+
+/// Comes by a path and all that is below it, each before what is in it; `found` says whether to go on. `false`: nothing
+/// more can be done.
+pub(super) fn walk(
+    work: &Work<'_>,
+    connection: &mut FilesConnection,
+    path: &Path,
+    found: &mut dyn FnMut(&Path, &FileEntry) -> bool,
+) -> bool {
+    let Some(seen) = work.heard(&path.display().to_string(), connection.stat(path, false)) else {
+        return false;
+    };
+    let Ok(seen) = seen else { return true };
+    let mut left = vec![(path.to_owned(), seen)];
+    while let Some((path, entry)) = left.pop() {
+        if !found(&path, &entry) {
+            return false;
+        }
+        if !entry.is_directory() {
+            continue;
+        }
+        let Some(listed) = work.heard(&path.display().to_string(), connection.list(&path)) else {
+            return false;
+        };
+        let entries = listed.unwrap_or_default().into_iter().rev();
+        left.extend(entries.map(|entry| (path.join(&entry.name), entry)));
+    }
+    true
+}

@@ -1,0 +1,23 @@
+//! Files without a mount: each command asks the vault's daemon for what it wants, over connections of its own
+//! (`cli/files`); without a daemon one is started that ends with the command.
+
+mod cat;
+mod changes;
+mod expand;
+mod fetch;
+mod get;
+mod interrupt;
+mod listings;
+mod local;
+mod put;
+mod session;
+mod trees;
+mod which;
+mod work;
+
+pub(crate) use cat::cat;
+pub(crate) use changes::{cp, mkdir, mv, rm};
+pub(crate) use get::get;
+pub(crate) use listings::{find, ls};
+pub(crate) use put::put;
+pub(crate) use trees::{du, tree};

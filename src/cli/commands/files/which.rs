@@ -1,0 +1,114 @@
+//! Which vault is meant by the paths of a command.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use crate::cli::config::Config;
+use crate::cli::exit::{CliResult, Exit, Failure};
+use crate::cli::paths::UserPaths;
+
+/// Which vault, and the paths in it.
+#[derive(Debug)]
+pub(super) struct Meant {
+    /// As `--bucket` says, or the name that the paths begin with.
+    pub bucket: Option<String>,
+    pub paths: Vec<PathBuf>,
+}
+
+impl Meant {
+    /// `NAME:PATH` names a vault of the configuration; a path that begins so by chance can be written `./NAME:PATH`, or come
+    /// with `--bucket`.
+    pub(super) fn of(
+        paths: &UserPaths,
+        bucket: Option<&str>,
+        said: impl IntoIterator<Item = impl AsRef<OsStr>>,
+    ) -> CliResult<Self> {
+        Self::in_config(&Config::read(&paths.config)?, bucket, said)
+    }
+
+    fn in_config(
+        config: &Config,
+        bucket: Option<&str>,
+        said: impl IntoIterator<Item = impl AsRef<OsStr>>,
+    ) -> CliResult<Self> {
+        let (mut named, mut paths): (Option<String>, _) = (None, Vec::new());
+        let is_known =
+            |name: &str| config.vaults.iter().any(|known| known.name.as_deref() == Some(name));
+        for (index, path) in said.into_iter().enumerate() {
+            let path = path.as_ref();
+            let parts = before_colon(path).filter(|(name, _)| bucket.is_none() && is_known(name));
+            let name = parts.as_ref().map(|(name, _)| (*name).to_owned());
+            if index > 0 && name != named {
+                let text = "the paths are of different vaults; from one vault to another, `s3vault get` and `s3vault put` \
+                            go by way of this machine";
+                return Err(Failure::new(Exit::Usage, text));
+            }
+            paths.push(parts.map_or_else(|| path.into(), |(_, rest)| rest));
+            named = name;
+        }
+        Ok(Self { bucket: named.or_else(|| bucket.map(str::to_owned)), paths })
+    }
+}
+
+/// What stands before the first colon, if it can be a name, and what follows.
+fn before_colon(path: &OsStr) -> Option<(&str, PathBuf)> {
+    let at = path.as_bytes().iter().position(|byte| *byte == b':')?;
+    let (name, rest) = path.as_bytes().split_at(at);
+    let name = std::str::from_utf8(name).ok().filter(|name| !name.contains('/'))?;
+    Some((name, OsString::from_vec(rest[1..].to_vec()).into()))
+}
+
+/// The last name of a path, or `None` where that is the directory itself or the one above.
+pub(super) fn last_name(path: &Path) -> Option<&OsStr> {
+    let bytes = path.as_os_str().as_bytes();
+    let end = bytes.iter().rposition(|byte| *byte != b'/')? + 1;
+    let begin = bytes[..end].iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
+    let name = &bytes[begin..end];
+    (name != b"." && name != b"..").then(|| OsStr::from_bytes(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::config::KnownVault;
+
+    #[test]
+    fn a_name_before_the_colon_is_that_of_a_vault() {
+        let known = |id: &str, name: Option<&str>| KnownVault {
+            id: id.into(),
+            name: name.map(str::to_owned),
+            url: format!("s3://{id}"),
+            ..KnownVault::default()
+        };
+        let vaults = vec![known("1", Some("home")), known("2", Some("work")), known("3", None)];
+        let config = Config { vaults };
+        let meant = |bucket, said: &[&str]| Meant::in_config(&config, bucket, said);
+        let found = meant(None, &["home:a/b", "home:/c:d"]).unwrap();
+        assert_eq!(found.bucket.as_deref(), Some("home"));
+        assert_eq!(found.paths, [Path::new("a/b"), Path::new("/c:d")]);
+        for said in ["other:a", "./home:a", "a/home:b", ":a"] {
+            let found = meant(None, &[said]).unwrap();
+            assert!(found.bucket.is_none() && found.paths == [Path::new(said)], "{said}");
+        }
+        let found = meant(Some("s3://x"), &["home:a"]).unwrap();
+        assert!(found.bucket.as_deref() == Some("s3://x") && found.paths == [Path::new("home:a")]);
+        assert_eq!(meant(None, &["home:a", "work:a"]).unwrap_err().exit, Exit::Usage);
+        assert_eq!(meant(None, &["home:a", "b"]).unwrap_err().exit, Exit::Usage);
+    }
+
+    #[test]
+    fn the_last_name_of_a_path() {
+        for (path, name) in [
+            ("a", Some("a")),
+            ("a/b/", Some("b")),
+            ("/a//", Some("a")),
+            ("/", None),
+            ("", None),
+            (".", None),
+            ("a/..", None),
+        ] {
+            assert_eq!(last_name(Path::new(path)), name.map(OsStr::new), "{path}");
+        }
+    }
+}
