@@ -242,6 +242,9 @@ pub(super) struct MountArgs {
     /// mounted; stays until `chattr -i DIR`, said as root when it is not mounted; for root only
     #[arg(help_heading = SHOWN, long)]
     pub protect: bool,
+    /// Answer /metrics (for Prometheus) and /healthz at this address, without a token: a loopback address, or unix:PATH
+    #[arg(help_heading = SHOWN, long, value_name = "ADDRESS:PORT|unix:PATH")]
+    pub metrics: Option<ListenAt>,
     /// For mount(8): say nothing but what went wrong, and remember nothing
     #[arg(long, hide = true)]
     pub unremembered: bool,
@@ -479,6 +482,8 @@ mod tests {
             "s3vault mount /m --bucket file:///d --foreground --read-only --accept-rollback",
             "s3vault mount /m --at snapshot --foreground",
             "s3vault mount /m --no-snapshots-dir",
+            "s3vault mount /m --metrics 127.0.0.1:9100",
+            "s3vault mount /m --metrics unix:/run/m",
             "s3vault mount /m --log-format json",
             "s3vault serve --log-format text",
             "s3vault mount /m -o fsname=backup,ro -o allow_other",

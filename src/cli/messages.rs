@@ -285,7 +285,9 @@ pub(super) fn of_fuse(error: &fuse::Error) -> Failure {
 /// The HTTP service does not begin.
 pub(super) fn of_service(error: &ServeError) -> Failure {
     let exit = match error {
-        ServeError::OpenToAll(_) | ServeError::Tls { .. } => Exit::Usage,
+        ServeError::OpenToAll(_) | ServeError::MetricsToAll(_) | ServeError::Tls { .. } => {
+            Exit::Usage
+        }
         ServeError::Listen { .. } => Exit::Listen,
     };
     Failure::new(exit, error.to_string()).because(error)

@@ -46,7 +46,10 @@ impl Listening {
             && options.open
             && !options.listen.is_local()
         {
-            return Err(ServeError::OpenToAll(address));
+            return Err(match options.only_metrics {
+                true => ServeError::MetricsToAll(address),
+                false => ServeError::OpenToAll(address),
+            });
         }
         let tls = options.tls.as_ref().map(tls::acceptor).transpose()?;
         let (listener, at) = match &options.listen {
@@ -152,6 +155,7 @@ mod tests {
             tls: None,
             max_upload: 1,
             client_timeout: 1,
+            only_metrics: false,
             tokens: PathBuf::new(),
         }
     }

@@ -40,9 +40,29 @@ pub struct ServeOptions {
     pub max_upload: u64,
     /// Seconds that a client may stall.
     pub client_timeout: u64,
+    /// Nothing but `/metrics` and `/healthz`, without a token.
+    #[serde(default)]
+    pub only_metrics: bool,
     /// The file of the tokens; it need not be there.
     #[serde(with = "path_text")]
     pub tokens: PathBuf,
+}
+
+impl ServeOptions {
+    /// For those who monitor a mount, and nobody else: on this machine alone.
+    pub fn metrics_at(listen: ListenAt) -> Self {
+        Self {
+            listen,
+            socket_mode: 0o600,
+            open: true,
+            hosts: Vec::new(),
+            tls: None,
+            max_upload: 0,
+            client_timeout: 10,
+            only_metrics: true,
+            tokens: PathBuf::new(),
+        }
+    }
 }
 
 impl ListenAt {
@@ -109,6 +129,12 @@ pub enum ServeError {
          --open out, and make tokens: s3vault serve token add NAME --read-only|--write"
     )]
     OpenToAll(SocketAddr),
+    /// Metrics for others than this machine.
+    #[error(
+        "--metrics needs no token, so it is for loopback addresses (127.0.0.1, [::1]) and Unix sockets only, not for {0}; \
+         from elsewhere use /metrics of the service: s3vault serve"
+    )]
+    MetricsToAll(SocketAddr),
     /// The address cannot be listened on.
     #[error("{address} cannot be listened on: {source}{advice}")]
     Listen {

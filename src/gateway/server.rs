@@ -136,8 +136,15 @@ fn router(state: &Arc<ServerState>) -> Router {
     let log_out = Router::new()
         .route("/logout", post(log_out).with_state(state.clone()))
         .layer(before(Requirement::Somebody));
+    let figures = get(metrics).with_state(state.clone());
+    if state.options.only_metrics {
+        return Router::new()
+            .route("/healthz", get(health).with_state(state.clone()))
+            .route("/metrics", figures)
+            .layer(before(Requirement::Access));
+    }
     api::router(state.gateway.clone())
-        .route("/metrics", get(metrics).with_state(state.clone()))
+        .route("/metrics", figures)
         .layer(before(Requirement::Access))
         .merge(public)
         .merge(log_out)

@@ -98,6 +98,34 @@ fn at_a_socket_its_permissions_are_the_access_and_it_comes_and_goes_with_the_ser
 }
 
 #[test]
+fn a_mount_tells_what_it_does_and_nothing_else_to_those_who_monitor_it() {
+    let home = user();
+    let store = format!("--bucket file://{}", home.path("store").display());
+    home.type_in(&format!("mount vault {store} --metrics 0.0.0.0:0")).exits(2).says("loopback");
+    home.type_in(&format!("mount vault {store} --metrics unix:metrics.sock")).exits(0);
+    fs::write(home.path("vault/file"), noise(1, 100_000)).unwrap();
+    let socket = home.path("metrics.sock").display().to_string();
+    let ask = |path: &str| curl(&["--unix-socket", &socket, &format!("http://localhost{path}")]);
+    let (metrics, last) = ask("/metrics");
+    assert_eq!(last, "200 1.1");
+    for part in [
+        "s3vault_fs_operation_duration_seconds_count{op=\"create\"} 1\n",
+        "written_bytes_total 100000\n",
+    ] {
+        assert!(metrics.contains(part), "no {part} in\n{metrics}");
+    }
+    assert_eq!(ask("/healthz").1, "200 1.1");
+    for path in ["/", "/files/", "/files/file", "/dav/", "/login", "/openapi.json"] {
+        assert_eq!(ask(path).1, "404 1.1", "{path}");
+    }
+    // Beside it the vault is served as ever.
+    home.type_in("serve --listen 127.0.0.1:0 --open").exits(0);
+    assert_eq!(curl(&[&format!("{}/files/file", url(&home))]).1, "200 1.1");
+    home.type_in("umount vault").exits(0);
+    assert!(!home.path("metrics.sock").exists());
+}
+
+#[test]
 fn over_tls_curl_speaks_http_2_and_1_1() {
     let home = user();
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::ask::{change, program, report_of};
+use super::serve::listen_at;
 use crate::cli::args::{Fsync, Global, LogFormat, MountArgs, OpeningArgs};
 use crate::cli::config::{Config, KnownVault};
 use crate::cli::control::ControlRequest;
@@ -65,6 +66,7 @@ pub(crate) async fn mount(global: &Global, paths: &UserPaths, args: &MountArgs) 
     let spec = Spec {
         mountpoint: Some(path.clone()),
         look,
+        metrics: args.metrics.as_ref().map(listen_at).transpose()?,
         snapshots_dir: !args.no_snapshots_dir,
         at: args.at.clone(),
         read_only: read_only || args.at.is_some(),
@@ -144,6 +146,14 @@ fn join(
             running.bucket,
             running.pid,
             program()
+        );
+        return Err(Failure::new(Exit::MountedAlready, text));
+    }
+    if args.metrics.is_some() {
+        let text = format!(
+            "process {} serves the vault and would run the mount, too: its /metrics has what --metrics would show; leave \
+             --metrics out",
+            running.pid
         );
         return Err(Failure::new(Exit::MountedAlready, text));
     }
@@ -243,6 +253,7 @@ pub(super) fn spec(
     Spec {
         mountpoint: None,
         serve: None,
+        metrics: None,
         url: target.url.to_string(),
         endpoint: target.endpoint.clone(),
         region: target.region.clone(),

@@ -112,26 +112,28 @@ fn options(paths: &UserPaths, args: &ServeArgs, vault: &str) -> CliResult<ServeO
         }
         _ => None,
     };
-    let listen = match &args.listen {
-        ListenAt::Unix(path) => ListenAt::Unix(absolute(path)?),
-        tcp @ ListenAt::Tcp(_) => tcp.clone(),
-    };
-    if let ListenAt::Unix(path) = &listen
-        && path.to_str().is_none()
-    {
-        let text = format!("{} is not UTF-8; take another path for the socket", path.display());
-        return Err(Failure::new(Exit::Usage, text));
-    }
     Ok(ServeOptions {
-        listen,
+        listen: listen_at(&args.listen)?,
         socket_mode: args.socket_mode,
         open: args.open,
         hosts: args.hosts.clone(),
         tls,
         max_upload: args.max_upload.as_u64(),
         client_timeout: args.client_timeout,
+        only_metrics: false,
         tokens: paths.tokens(vault),
     })
+}
+
+/// Where a service listens, wherever the daemon has its working directory.
+pub(super) fn listen_at(asked: &ListenAt) -> CliResult<ListenAt> {
+    let ListenAt::Unix(path) = asked else { return Ok(asked.clone()) };
+    let path = absolute(path)?;
+    if path.to_str().is_none() {
+        let text = format!("{} is not UTF-8; take another path for the socket", path.display());
+        return Err(Failure::new(Exit::Usage, text));
+    }
+    Ok(ListenAt::Unix(path))
 }
 
 fn announce(report: &DaemonReport, foreground: bool) {

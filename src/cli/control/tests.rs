@@ -85,6 +85,7 @@ fn service() -> ServeOptions {
     ServeOptions {
         listen: "[::1]:80".parse().unwrap(),
         socket_mode: 0o600,
+        only_metrics: false,
         open: true,
         hosts: vec!["a".into(), "b".into()],
         tls: Some(crate::gateway::TlsFiles { certificate: key.clone(), key }),

@@ -11,7 +11,7 @@ use zeroize::{Zeroize, Zeroizing};
 use crate::cli::daemon_report::DaemonReport;
 use crate::cli::exit::Failure;
 use crate::cli::mount_look::MountLook;
-use crate::gateway::ServeOptions;
+use crate::gateway::{ListenAt, ServeOptions};
 use crate::types::{Progress, StateAt, path_text};
 use crate::vault::{MasterKey, S3Credentials};
 
@@ -27,6 +27,9 @@ pub(crate) struct Spec {
     pub mountpoint: Option<PathBuf>,
     /// What to serve by HTTP, if anything.
     pub serve: Option<ServeOptions>,
+    /// Where those who monitor it find what it does.
+    #[serde(default)]
+    pub metrics: Option<ListenAt>,
     pub url: String,
     pub endpoint: Option<String>,
     pub region: Option<String>,
@@ -240,6 +243,7 @@ mod tests {
             serve: Some(ServeOptions {
                 listen: "unix:/s".parse().unwrap(),
                 socket_mode: 0o660,
+                only_metrics: false,
                 open: false,
                 hosts: Vec::new(),
                 tls: Some(TlsFiles { certificate: bytes(b"/c\xff"), key: bytes(b"/k\xff") }),
@@ -247,6 +251,7 @@ mod tests {
                 client_timeout: 1,
                 tokens: bytes(b"/t\xff"),
             }),
+            metrics: Some("127.0.0.1:9000".parse().unwrap()),
             url: "s3://b".into(),
             endpoint: None,
             region: None,

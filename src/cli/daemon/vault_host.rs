@@ -50,6 +50,8 @@ pub(crate) struct VaultHost {
     vault: Arc<Vault>,
     mount: watch::Sender<MountState>,
     service: Mutex<Option<Arc<Server>>>,
+    /// For those who monitor it (`mount --metrics`); ends with the daemon.
+    metrics: Option<Server>,
     /// Held while mounting, serving or stopping: one at a time.
     changing: tokio::sync::Mutex<()>,
     target: Target,
@@ -82,6 +84,10 @@ impl VaultHost {
             Some(options) => Some(listen(options.clone()).await?),
             None => None,
         };
+        let metrics = match &spec.metrics {
+            Some(at) => Some(listen(ServeOptions::metrics_at(at.clone())).await?),
+            None => None,
+        };
         let target = Target::of_spec(spec)?;
         let shown = match &listening {
             Some(listening) if spec.mountpoint.is_none() => {
@@ -104,6 +110,7 @@ impl VaultHost {
         if let Some(listening) = listening {
             hosted.start(listening);
         }
+        hosted.metrics = metrics.map(|listening| Server::start(hosted.gateway(), listening));
         Ok(hosted)
     }
 
@@ -138,6 +145,7 @@ impl VaultHost {
             vault,
             mount: watch::Sender::new(MountState::NotYet),
             service: Mutex::new(None),
+            metrics: None,
             changing: tokio::sync::Mutex::new(()),
             target,
             running,
@@ -167,15 +175,18 @@ impl VaultHost {
         Ok(())
     }
 
-    fn start(&self, listening: Listening) {
+    fn gateway(&self) -> Gateway {
         let (uid, gid) = os::effective_ids();
-        let gateway = Gateway {
+        Gateway {
             vfs: self.vault.vfs(),
             vault: self.vault.clone(),
             owner: Caller { uid, gid, pid: std::process::id(), umask: UMASK },
             durable_deadline: DURABLE,
-        };
-        let server = Server::start(gateway, listening);
+        }
+    }
+
+    fn start(&self, listening: Listening) {
+        let server = Server::start(self.gateway(), listening);
         tracing::info!(url = server.status().url, "serving");
         *self.service.lock() = Some(Arc::new(server));
     }
@@ -291,6 +302,9 @@ impl HostedVault for VaultHost {
     }
 
     async fn close(&self) -> CliResult {
+        if let Some(metrics) = &self.metrics {
+            metrics.stop().await;
+        }
         self.vault.close(CLOSE).await.map_err(|error| self.failure(&error))
     }
 

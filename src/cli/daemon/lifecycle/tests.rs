@@ -187,6 +187,7 @@ fn service() -> ServeOptions {
     ServeOptions {
         listen: "[::1]:80".parse().unwrap(),
         socket_mode: 0o600,
+        only_metrics: false,
         open: true,
         hosts: Vec::new(),
         tls: None,
