@@ -125,7 +125,7 @@ pub(super) struct WantedPlace {
 /// Asks where the vault is to be. `directory`: what is used when nothing is said.
 pub(super) fn ask_place(talk: &mut dyn Talk, directory: &str) -> CliResult<WantedPlace> {
     say!("Where is the vault to be? Whatever lies there is encrypted on this machine.");
-    say!("   1  a directory      here, on a disk that is mounted, or on another file system");
+    say!("   1  a directory        of this machine: any file system");
     for (number, kind) in STORES.iter().enumerate() {
         say!("  {:>2}  {:<17}  needs {}", number + 2, kind.label, kind.needs);
     }

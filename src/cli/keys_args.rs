@@ -79,7 +79,7 @@ pub(super) enum KeyCommand {
     ///
     /// What is there stays sealed as it is. Of what opens the vault the secret that is given stays, and there is a new recovery
     /// key if there was one; every other slot goes, as it takes its secret to seal the new key: add it again.
-    /// Example: s3vault key rotate ~/vault
+    #[command(after_help = examples::KEY_ROTATE)]
     Rotate {
         /// A mount [default: the one that there is, else the vault of --bucket]
         mountpoint: Option<PathBuf>,
