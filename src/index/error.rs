@@ -33,6 +33,11 @@ impl Error {
         matches!(self, Self::Log(log::Error::Full))
     }
 
+    /// Whether a change was refused because a pack that it refers to is gone, or about to be (J3, K5). Nothing happened.
+    pub fn is_about_a_gone_pack(&self) -> bool {
+        matches!(self, Self::Log(log::Error::Removed(_)))
+    }
+
     /// Whether the store does not answer, rather than something being broken or missing.
     #[must_use]
     pub fn is_transient(&self) -> bool {

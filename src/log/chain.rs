@@ -1,20 +1,20 @@
 //! The log in the bucket: `log/<number>`, each commit bound to the one before it (O1).
 
-use bytes::Bytes;
-use futures_util::{StreamExt, TryStreamExt, stream};
+use std::sync::Arc;
+use std::time::SystemTime;
 
-use super::commit::{CommitContent, commit_name, open_commit, parse_commit_name};
+use bytes::Bytes;
+
+use super::commit::{CommitContent, commit_name, open_commit};
+use super::kept_commits::KeptCommits;
+use super::listed::listed_commits;
 use super::{CommitSize, Error, Result, open_object};
-use crate::crypto::{self, Keys};
+use crate::crypto::Keys;
 use crate::store::{self, Bucket};
 use crate::types::{CommitNo, Hash};
-use std::time::SystemTime;
 
 /// So many objects above the end of the log are opened at most, to see whether one is a commit: half of them the first.
 const WITNESSES: usize = 8;
-
-/// Commits under way at once when a log is read: with commits of 16 MiB, 64 MiB of memory.
-const PARALLEL: usize = 4;
 
 /// A commit that was found where the chain says it must be.
 #[derive(Clone, Debug)]
@@ -32,8 +32,9 @@ pub struct ChainedCommit {
 /// The log of a vault as it lies in a bucket.
 #[derive(Clone, Debug)]
 pub struct Chain {
-    bucket: Bucket,
-    keys: Keys,
+    pub(super) bucket: Bucket,
+    pub(super) keys: Keys,
+    pub(super) kept: Option<Arc<dyn KeptCommits>>,
 }
 
 /// Where a chain ends.
@@ -67,19 +68,19 @@ pub(super) fn strangers(numbers: &[CommitNo]) -> Error {
 impl Chain {
     /// The log in `bucket`.
     pub fn new(bucket: Bucket, keys: Keys) -> Self {
-        Self { bucket, keys }
+        Self { bucket, keys, kept: None }
+    }
+
+    /// The same, for whoever looks back: what was read is kept, and not fetched a second time.
+    #[must_use]
+    pub fn keeping(self, kept: Arc<dyn KeptCommits>) -> Self {
+        Self { kept: Some(kept), ..self }
     }
 
     /// The numbers above `after` that the bucket lists, ascending, and the store's time.
     pub async fn list(&self, after: CommitNo) -> Result<(Vec<CommitNo>, SystemTime)> {
-        let (listed, time) = self.bucket.list_after("log/", &commit_name(after)).await?;
-        let mut numbers: Vec<_> = listed
-            .iter()
-            .filter_map(|object| parse_commit_name(&object.name))
-            .filter(|number| *number > after)
-            .collect();
-        numbers.sort_unstable();
-        Ok((numbers, time))
+        let (listed, time) = listed_commits(&self.bucket, after).await?;
+        Ok((listed.numbers().collect(), time))
     }
 
     /// The sealed bytes of a commit; `None` when there is none of that number.
@@ -91,61 +92,8 @@ impl Chain {
         }
     }
 
-    /// Reads the commits after `anchor` in order, each verified against its predecessor, and
-    /// hands them to `take`. Returns the head.
-    ///
-    /// # Errors
-    /// [`Error::Gap`] or [`Error::Fork`] when the chain does not hold, [`Error::Seal`] when a
-    /// commit does not open; whatever `take` returns.
-    pub async fn follow<E: From<Error>>(
-        &self,
-        anchor: (CommitNo, Hash),
-        take: impl FnMut(ChainedCommit) -> Result<(), E> + Send,
-    ) -> Result<Head, E> {
-        let (numbers, seen) = self.list(anchor.0).await?;
-        let last = numbers.last().copied().unwrap_or(anchor.0);
-        let (number, hash) = self.walk(anchor, last, take).await?;
-        Ok(Head { number, hash, seen })
-    }
-
-    /// Reads the commits after `from` up to `last`; the number and hash of the last one.
-    ///
-    /// # Errors
-    /// As [`Chain::follow`].
-    pub async fn walk<E: From<Error>>(
-        &self,
-        from: (CommitNo, Hash),
-        last: CommitNo,
-        mut take: impl FnMut(ChainedCommit) -> Result<(), E> + Send,
-    ) -> Result<(CommitNo, Hash), E> {
-        let (mut number, mut hash) = from;
-        let mut fetched = stream::iter((number.0 + 1)..=last.0)
-            .map(|number| self.present(CommitNo(number), last))
-            .buffered(PARALLEL);
-        loop {
-            let next = match fetched.try_next().await {
-                Ok(None) => break,
-                Ok(Some(sealed)) => self.opened(number.next(), sealed).await,
-                Err(error) => Err(error),
-            };
-            let (sealed, content) = match next {
-                Ok(next) => next,
-                Err(error) => return Err(self.stranger_or(number, error).await.into()),
-            };
-            number = number.next();
-            if content.header.previous != hash {
-                return Err(Error::Fork { number }.into());
-            }
-            hash = crypto::sha256(&sealed);
-            let transactions = content.transactions.len() as u64;
-            let size = CommitSize { transactions, sealed: sealed.len() as u64 };
-            take(ChainedCommit { number, hash, content, size })?;
-        }
-        Ok((number, hash))
-    }
-
     /// What is said of a log that ends in damage or a gap: strangers, if nothing that is listed above `end` opens.
-    async fn stranger_or(&self, end: CommitNo, error: Error) -> Error {
+    pub(super) async fn stranger_or(&self, end: CommitNo, error: Error) -> Error {
         if !error.is_damage() && !matches!(error, Error::Gap { .. }) {
             return error;
         }
@@ -157,7 +105,11 @@ impl Chain {
     }
 
     /// Opens a commit that was fetched; if it does not open, it is asked for again.
-    async fn opened(&self, number: CommitNo, sealed: Bytes) -> Result<(Bytes, CommitContent)> {
+    pub(super) async fn opened(
+        &self,
+        number: CommitNo,
+        sealed: Bytes,
+    ) -> Result<(Bytes, CommitContent)> {
         let open = |bytes: &Bytes| Ok((bytes.clone(), open_commit(&self.keys, number, bytes)?));
         open_object(&self.bucket, &commit_name(number), Some(sealed), open).await
     }
@@ -199,7 +151,7 @@ impl Chain {
 
     /// A commit that must be there. A listing may lag behind: a number that it lacks is fetched, and
     /// the listing made again, before that is called a gap (O1).
-    async fn present(&self, number: CommitNo, head: CommitNo) -> Result<Bytes> {
+    pub(super) async fn present(&self, number: CommitNo, head: CommitNo) -> Result<Bytes> {
         if let Some(bytes) = self.sealed(number).await? {
             return Ok(bytes);
         }

@@ -9,6 +9,9 @@ mod commit;
 mod committer;
 mod error;
 mod journal;
+mod kept_commits;
+mod links;
+mod listed;
 mod receipt;
 mod reread;
 mod seen;
@@ -26,6 +29,9 @@ pub use journal::{
     DROPPED_AT_ONCE, Damage, DroppedPack, Inspection, Journal, JournalOptions, JournalRoom,
     Journaled, Mark, NotedCommit, PackWatcher, RoomClass, UnsentTx,
 };
+pub use kept_commits::KeptCommits;
+pub use links::Links;
+pub use listed::ListedCommits;
 pub use receipt::{CommitSize, Receipt};
 pub use reread::{DamageError, open_object};
 pub use seen::Seen;

@@ -11,6 +11,7 @@
 mod acl;
 mod allocate;
 mod attr;
+mod bring_back;
 mod defragment;
 mod error;
 mod file_version;

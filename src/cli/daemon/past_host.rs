@@ -20,7 +20,7 @@ use crate::vault::{self, FileVersion, Happened, HistoryStep, Restored, Restoring
 
 /// Versions that are told at most, the newest.
 const VERSIONS: usize = 10_000;
-/// How often a restoration says how far it is.
+/// How often it is said how far it is.
 const PAUSE: Duration = Duration::from_secs(5);
 
 /// The names that a path in the mount is made of.
@@ -57,13 +57,20 @@ pub(super) async fn history(
 ) -> CliResult {
     settled(vault).await.map_err(|error| fail(&error))?;
     let (mut versions, mut left_out) = (VecDeque::new(), 0_u64);
+    let mut last = Instant::now();
     let mut keep = |step: HistoryStep| {
-        if let HistoryStep::Version(version) = step {
-            versions.push_back(version);
-            if versions.len() > VERSIONS {
-                versions.pop_front();
-                left_out += 1;
+        match step {
+            HistoryStep::Version(version) => versions.push_back(version),
+            HistoryStep::Read { commits, of } if last.elapsed() >= PAUSE => {
+                last = Instant::now();
+                let text = format!("so far {commits} of {of} commits were looked through");
+                drop(told.try_send(ControlReply::Said { text })); // the next one says more
             }
+            HistoryStep::Read { .. } => {}
+        }
+        if versions.len() > VERSIONS {
+            versions.pop_front();
+            left_out += 1;
         }
         // Nobody waits for the rest.
         if told.is_closed() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
@@ -124,7 +131,10 @@ pub(super) async fn restore(
         }
         if last.elapsed() >= PAUSE {
             last = Instant::now();
-            let text = format!("so far {}", amount(done));
+            let text = match done.files {
+                0 => format!("so far {} commits were looked through", done.looked),
+                _ => format!("so far {}", amount(done)),
+            };
             drop(told.try_send(ControlReply::Said { text })); // the next one says more
         }
         ControlFlow::Continue(())
@@ -145,7 +155,12 @@ fn amount(done: &Restored) -> String {
     } else {
         format!("{} files and directories", done.files)
     };
-    format!("{things} with {}", ByteSize::b(done.bytes))
+    let copied = match done.shared {
+        0 => String::new(),
+        shared if shared == done.bytes => " (nothing was copied)".to_owned(),
+        shared => format!(" ({} of it copied)", ByteSize::b(done.bytes - shared)),
+    };
+    format!("{things} with {}{copied}", ByteSize::b(done.bytes))
 }
 
 /// The snapshots, for the mount.

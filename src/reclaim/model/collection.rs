@@ -11,18 +11,6 @@ use super::writer::{fence, send};
 /// Ticks that commits stay, "three days": more than a 200 is believed after the last sight of the head.
 const COMMITS_STAY: u8 = 1;
 
-/// Pin (0: none) and retention in the map, with what is unconfirmed.
-fn holds(to: &VaultMoment, machine: u8, space: &SearchSpace) -> (u8, u8) {
-    let it = to.machines[usize::from(machine)];
-    let before = (to.pin(it.head).unwrap_or(0), to.retention(it.head, &space.bounds));
-    match it.journal {
-        Some(LoggedChange::Pin(pin)) => (pin, before.1),
-        Some(LoggedChange::Unpin) => (0, before.1),
-        Some(LoggedChange::Retention(ticks)) => (before.0, ticks),
-        _ => before,
-    }
-}
-
 /// The pin by which the run judges.
 fn judging_pin(run: &Collection, space: &SearchSpace) -> Option<u8> {
     (run.by.0 != 0 && space.keeps(RulePart::Pins)).then_some(run.by.0)
@@ -30,14 +18,14 @@ fn judging_pin(run: &Collection, space: &SearchSpace) -> Option<u8> {
 
 /// K4: whether what was put then is older than the retention.
 fn is_older(to: &VaultMoment, machine: u8, put: u8, space: &SearchSpace) -> bool {
-    put != NEVER && to.now - put > holds(to, machine, space).1
+    put != NEVER && to.now - put > to.holds(machine, space).1
 }
 
 /// K5 (2): lists the manifests, and chooses N and R. The base moves onto N (J9).
 pub(super) fn list_manifests(to: &mut VaultMoment, machine: u8, space: &SearchSpace) {
     let n = to.newest_manifest();
     let it = to.machines[usize::from(machine)];
-    let by = holds(to, machine, space);
+    let by = to.holds(machine, space);
     let pin = judging_pin(&Collection { by, ..it.collection }, space);
     let is_own = |number: u8| number >= it.claim && space.keeps(RulePart::OwnIsNotLate);
     let is_base = |number: &u8| {
@@ -168,7 +156,7 @@ fn spare(to: &mut VaultMoment, machine: u8, space: &SearchSpace) {
 /// K5 (4): puts the horizon.
 pub(super) fn put_horizon(to: &mut VaultMoment, machine: u8, space: &SearchSpace) {
     let it = to.machines[usize::from(machine)];
-    if holds(to, machine, space) != it.collection.by && space.keeps(RulePart::JudgedByWhatHolds) {
+    if to.holds(machine, space) != it.collection.by && space.keeps(RulePart::JudgedByWhatHolds) {
         to.machine(machine).collection = Collection::default();
         return;
     }

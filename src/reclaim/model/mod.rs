@@ -23,7 +23,7 @@
 //! at a time.
 //!
 //! **Left out**: what is inside objects; `history` (taken to have every commit up to N); superblocks and probes (K6);
-//! packs that are dropped (J3), and rewritten (a reference and an unlink); `recover`; a pin's end by time (like its delete);
+//! packs that are dropped (J3), and rewritten (a reference and an unlink); what is copied instead of shared (V4); `recover`; a pin's end by time (like its delete);
 //! pages that come late (their manifest comes later still); a listing as more than three moments (manifests; the rest; the
 //! log); damage.
 

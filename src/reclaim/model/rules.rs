@@ -53,8 +53,12 @@ pub(super) enum RulePart {
     StraysOld,
     /// The medium: a listing's time is no earlier than the moment from which the object is there.
     StampedWhenThere,
-    /// V4: a reference is copied from the current map.
-    CurrentMap,
+    /// V4: beside the current map, a reference is copied from a state that the horizon, as appended, has not passed ...
+    PromisedState,
+    /// ... or from one that a pin names, as long as it does ...
+    PinThatIs,
+    /// ... and by an append that is refused when the pack is frozen (then bytes are copied).
+    FrozenIsCopied,
     /// C2: a 200 is believed within a day of the last sight of the head only.
     DateOfReply,
     /// W5: so is a commit that a reader finds.
@@ -86,6 +90,8 @@ pub(super) struct Bounds {
     pub(super) kills: u8,
     pub(super) opens: u8,
     pub(super) pins: u8,
+    /// References that are copied from old states.
+    pub(super) restores: u8,
     /// Retention in ticks, and another that it may be set to.
     pub(super) retention: u8,
     pub(super) set_retention: Option<u8>,

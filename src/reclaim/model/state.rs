@@ -172,6 +172,7 @@ pub(super) struct Left {
     pub(super) kills: u8,
     pub(super) opens: u8,
     pub(super) pins: u8,
+    pub(super) restores: u8,
     pub(super) settings: u8,
 }
 
@@ -213,6 +214,7 @@ impl VaultMoment {
                 kills: bounds.kills,
                 opens: bounds.opens,
                 pins: bounds.pins,
+                restores: bounds.restores,
                 settings: u8::from(bounds.set_retention.is_some()),
             },
             broken: None,
@@ -251,6 +253,18 @@ impl VaultMoment {
             _ => None,
         });
         last.flatten()
+    }
+
+    /// Pin (0: none) and retention in the map, with what is unconfirmed.
+    pub(super) fn holds(&self, machine: u8, space: &SearchSpace) -> (u8, u8) {
+        let it = self.machines[usize::from(machine)];
+        let before = (self.pin(it.head).unwrap_or(0), self.retention(it.head, &space.bounds));
+        match it.journal {
+            Some(LoggedChange::Pin(pin)) => (pin, before.1),
+            Some(LoggedChange::Unpin) => (0, before.1),
+            Some(LoggedChange::Retention(ticks)) => (before.0, ticks),
+            _ => before,
+        }
     }
 
     /// Horizon and `emptied` in the map after a commit.

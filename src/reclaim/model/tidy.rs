@@ -62,7 +62,10 @@ fn garbage(at: &VaultMoment, newest: u8) -> Option<&'static str> {
             return Some("a commit stays that nobody needs");
         }
     }
-    let alive = at.alive(at.last) | pin.map_or(0, |pin| at.alive(pin));
+    // A pack that was dead at the pin's commit, and was brought back later, is held too: its row does not tell.
+    let held = |pack: &usize| at.pin_holds(pin, *pack as u8, at.last);
+    let held = (0..PACKS).filter(held).fold(0, |all, pack| all | 1_u8 << pack);
+    let alive = at.alive(at.last) | pin.map_or(0, |pin| at.alive(pin)) | held;
     let stays = (0..PACKS).any(|pack| at.packs[pack] != NEVER && alive & 1 << pack == 0);
     stays.then_some("a pack stays that nobody needs")
 }

@@ -249,11 +249,9 @@ fn change(all: &mut Steps<'_>, machine: u8) {
                 append(next, machine, LoggedChange::Unlink(pack));
             });
         }
-        // V4 off: the state that it looked at is an old one.
-        let was = all.from.birth(pack).is_some_and(|birth| birth <= it.head);
-        let frozen = it.collection.doomed.packs & 1 << pack != 0;
-        if !all.space.keeps(RulePart::CurrentMap) && was && alive & 1 << pack == 0 && !frozen {
+        if all.from.left.restores > 0 && alive & 1 << pack == 0 && may_share(all, machine, pack) {
             all.may(machine, "copies from an old state a reference to pack", pack, |next| {
+                next.left.restores -= 1;
                 append(next, machine, LoggedChange::Refer(pack));
             });
         }
@@ -264,6 +262,34 @@ fn change(all: &mut Steps<'_>, machine: u8) {
             append(next, machine, LoggedChange::Nothing);
         });
     }
+}
+
+/// V4: whether a state that had the pack may be brought back by reference.
+fn may_share(all: &Steps<'_>, machine: u8, pack: u8) -> bool {
+    let it = all.from.machines[usize::from(machine)];
+    let frozen = it.collection.doomed.packs & 1 << pack != 0
+        && matches!(
+            it.collection.stage,
+            RunStage::Frozen | RunStage::Awaited | RunStage::ToList | RunStage::Deleting
+        );
+    if frozen && all.space.keeps(RulePart::FrozenIsCopied) {
+        return false;
+    }
+    let horizon = match it.answer {
+        Some(Answer { change: LoggedChange::Horizon(to, _), .. }) => to,
+        _ => all.from.horizon(it.head).0,
+    };
+    let (pin, _) = all.from.holds(machine, all.space);
+    let was_pinned = |state: u8| {
+        (1..=it.head).any(|at| all.from.chain[usize::from(at)].change == LoggedChange::Pin(state))
+    };
+    let is_there = |state: u8| {
+        state >= horizon
+            || pin == state
+            || !all.space.keeps(RulePart::PromisedState)
+            || !all.space.keeps(RulePart::PinThatIs) && was_pinned(state)
+    };
+    (1..=it.head).any(|state| all.from.alive(state) & 1 << pack != 0 && is_there(state))
 }
 
 /// W1, in its steps.

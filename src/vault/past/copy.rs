@@ -1,12 +1,13 @@
 //! One file of the past becomes a new file.
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 
+use super::share::Sharing;
 use crate::files::{dress, owned_by};
 use crate::types::{AsOf, InodeNo};
 use crate::vault::{Error, Result};
 use crate::vfs::{
-    self, Attributes, HandleId, OpenFlags, RenameMode, Seek, SetAttributes, Vfs, WriteAt,
+    Attributes, HandleId, OpenFlags, RenameMode, SetAttributes, Vfs, WriteAt,
 };
 
 /// Bytes that are read and written at a time.
@@ -19,6 +20,10 @@ pub struct Restored {
     pub files: u64,
     /// Bytes of content.
     pub bytes: u64,
+    /// Of these, what was not copied: the bucket has them once (V4).
+    pub shared: u64,
+    /// Commits that were looked through for the version.
+    pub looked: u64,
     /// From which state.
     pub as_of: Option<AsOf>,
 }
@@ -30,6 +35,7 @@ pub type OnRestore<'a> = &'a mut (dyn FnMut(&Restored) -> ControlFlow<()> + Send
 pub(super) struct Copying<'a> {
     pub(super) past: &'a Vfs,
     pub(super) live: &'a Vfs,
+    pub(super) sharing: Sharing,
     pub(super) done: Restored,
     pub(super) tell: OnRestore<'a>,
 }
@@ -82,26 +88,24 @@ async fn fill(
     let (past, live) = (copying.past, copying.live);
     let mut at = 0;
     loop {
-        let begin = match past.seek(from, at, Seek::Data).await {
-            Err(vfs::Error::NoMoreData) => break,
-            found => found?,
-        };
-        let end = past.seek(from, begin, Seek::Hole).await?;
-        at = begin;
-        while at < end {
-            let length = u32::try_from(PIECE.min(end - at)).unwrap_or(u32::MAX);
-            let data = past.read_data(from, at, length).await?;
-            if data.is_empty() {
-                break;
+        let list = past.records_from(from, at).await?;
+        let Some((offset, last)) = list.last() else { break };
+        at = offset + last.length;
+        let chosen = copying.sharing.choose(&list).await?;
+        let sharing = &copying.sharing;
+        let is_shared = live.share_old(to, &chosen, |draft| sharing.may(draft)).await?;
+        if !is_shared {
+            copying.sharing.end();
+        }
+        for (offset, extent) in &list {
+            if is_shared && chosen.binary_search_by_key(offset, |(shared, _)| *shared).is_ok() {
+                copying.done.bytes += extent.length;
+                copying.done.shared += extent.length;
+            } else {
+                copy_range(copying, (from, to), *offset..offset + extent.length).await?;
             }
-            live.write(to, WriteAt::Offset(at), &data).await?;
-            at += data.len() as u64;
-            copying.done.bytes += data.len() as u64;
-            copying.tell()?;
         }
-        if at < end {
-            break; // the end of the file lies before that of its last block
-        }
+        copying.tell()?;
     }
     let made = live.inode_of(to)?;
     if live.attributes(made).await?.size != source.size {
@@ -111,6 +115,26 @@ async fn fill(
     dress(past, live, source, made).await?;
     live.give_name_alone(to, parent, name, RenameMode::Replace).await?;
     Ok(made)
+}
+
+async fn copy_range(
+    copying: &mut Copying<'_>,
+    (from, to): (HandleId, HandleId),
+    range: Range<u64>,
+) -> Result<()> {
+    let mut at = range.start;
+    while at < range.end {
+        let length = u32::try_from(PIECE.min(range.end - at)).unwrap_or(u32::MAX);
+        let data = copying.past.read_data(from, at, length).await?;
+        if data.is_empty() {
+            break;
+        }
+        copying.live.write(to, WriteAt::Offset(at), &data).await?;
+        at += data.len() as u64;
+        copying.done.bytes += data.len() as u64;
+        copying.tell()?;
+    }
+    Ok(())
 }
 
 /// What is neither file nor directory. What has the name already is replaced by a rename.

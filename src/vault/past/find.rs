@@ -83,6 +83,22 @@ impl<'a> States<'a> {
         self.state(first, None).await
     }
 
+    /// The last commit.
+    pub(in crate::vault) fn head(&self) -> CommitNo {
+        self.head
+    }
+
+    /// Checkpoints above `oldest` to begin at for whoever looks for something new: the newest, then ever older ones, twice
+    /// as many further back each time.
+    pub(in crate::vault) fn beginnings(&self, oldest: CommitNo) -> Vec<CommitNo> {
+        let usable = |manifest: &&ListedManifest| {
+            !manifest.overtaken && manifest.number > oldest && manifest.number <= self.head
+        };
+        let numbers: Vec<_> = self.listed.iter().rev().filter(usable).map(|m| m.number).collect();
+        let steps = (0..usize::BITS).map(|n| (1_usize << n) - 1);
+        steps.map_while(|at| numbers.get(at).copied()).collect()
+    }
+
     /// The snapshots of states that are older than this, the oldest first.
     pub(in crate::vault) async fn pinned_before(
         &self,
@@ -141,7 +157,12 @@ impl<'a> States<'a> {
         self.state(number, None).await
     }
 
-    async fn state(&self, number: CommitNo, snapshot: Option<String>) -> Result<PastState> {
+    /// The state after a commit.
+    pub(in crate::vault) async fn state(
+        &self,
+        number: CommitNo,
+        snapshot: Option<String>,
+    ) -> Result<PastState> {
         let time = self.put_at(number).await?.unwrap_or(self.now);
         let base = self.base_of(number).await?;
         let as_of = AsOf { commit: number, time: time.into(), snapshot };

@@ -5,32 +5,11 @@ use std::collections::HashSet;
 use super::version::{FileVersion, Happened, OnHistory, Teller};
 use super::{PastState, States};
 use crate::index::{self, Index};
-use crate::log::{self, Chain, ChainedCommit};
+use crate::log::{self, ChainedCommit, Links, ListedCommits};
 use crate::records::{Change, Entry, Inode, Key, MetaKey, Tag, WriterClaim, decode_value};
-use crate::types::{CommitNo, Hash, InodeNo, Timestamp};
+use crate::types::{CommitNo, InodeNo, Timestamp};
 use crate::vault::open_vault::Vault;
 use crate::vault::{Error, Result};
-
-/// Why the walk stopped.
-enum Stopped {
-    /// At a commit that concerns the path.
-    Here,
-    /// Nobody listens.
-    Unheard,
-    Failed(Error),
-}
-
-impl From<log::Error> for Stopped {
-    fn from(error: log::Error) -> Self {
-        Self::Failed(error.into())
-    }
-}
-
-impl From<index::Error> for Stopped {
-    fn from(error: index::Error) -> Self {
-        Self::Failed(error.into())
-    }
-}
 
 /// What is at the path, and what changes there.
 struct WatchedNames {
@@ -102,13 +81,12 @@ fn is_same(before: &Inode, after: &Inode) -> bool {
 
 /// One look through the log.
 struct Walk<'a> {
-    states: States<'a>,
-    chain: Chain,
+    states: &'a States<'a>,
+    listed: &'a ListedCommits,
     names: &'a [Vec<u8>],
     index: Index,
     watch: WatchedNames,
     claim: Option<WriterClaim>,
-    last: CommitNo,
 }
 
 impl Vault {
@@ -137,17 +115,37 @@ impl Vault {
                 return Ok(false);
             }
         }
-        let (index, head, _dir) = self.index_of_past(&oldest).await?;
+        self.tell_since(&states, &oldest, (names, before), teller).await
+    }
+
+    /// Tells the versions since a state, that one's first, unless it is `before`. Whether it was heard to the end.
+    pub(super) async fn tell_since(
+        &self,
+        states: &States<'_>,
+        begin: &PastState,
+        (names, mut before): (&[Vec<u8>], Option<(InodeNo, Inode)>),
+        teller: &mut Teller<'_>,
+    ) -> Result<bool> {
+        let (index, head, _dir) = self.index_of_past(begin).await?;
         let watch = WatchedNames::new(&index, names).await?;
-        let found = version_of(&watch, &oldest, &mut before, None);
+        let found = version_of(&watch, begin, &mut before, None);
         if found.is_some_and(|version| teller.version(version).is_break()) {
             return Ok(false);
         }
         let claim = index.read(|view| view.writer()).await.map_err(Error::from)?;
-        let chain = Chain::new(self.options().bucket.clone(), self.options().unlocked.keys.clone());
-        let last = self.head.lock().number.max(head.number);
-        let mut walk = Walk { states, chain, names, index, watch, claim, last };
-        walk.go((head.number, head.hash), teller).await
+        let chain = self.kept_chain();
+        // Without a listing each commit is asked for when it was put, and four are read at a time.
+        let listed = chain.listed(head.number).await.map_or_else(
+            |error| {
+                tracing::debug!(%error, "the log is read without a listing");
+                ListedCommits::default()
+            },
+            |(listed, _)| listed,
+        );
+        let last = states.head().max(head.number);
+        let links = chain.links((head.number, head.hash), last, &listed);
+        let mut walk = Walk { states, listed: &listed, names, index, watch, claim };
+        walk.go(links, last, teller).await
     }
 
     /// The version in a snapshot, unless it is the same as in the one before.
@@ -187,38 +185,30 @@ fn version_of(
 
 impl Walk<'_> {
     /// Whether it was heard to the end.
-    async fn go(&mut self, from: (CommitNo, Hash), teller: &mut Teller<'_>) -> Result<bool> {
-        let mut at = from;
-        loop {
-            let mut found = None;
-            let (index, watch, claim) = (&self.index, &self.watch, &mut self.claim);
-            let walked = self.chain.walk(at, self.last, |link| {
-                note_claim(claim, &link)?;
-                let changes = link.content.changes()?;
-                if changes.iter().any(|change| watch.concerns(change)) {
-                    found = Some((link, changes));
-                    return Err(Stopped::Here);
+    async fn go(
+        &mut self,
+        mut links: Links<'_>,
+        last: CommitNo,
+        teller: &mut Teller<'_>,
+    ) -> Result<bool> {
+        let (first, _) = links.at();
+        while let Some(link) = links.next().await? {
+            note_claim(&mut self.claim, &link)?;
+            let changes = link.content.changes()?;
+            if changes.iter().any(|change| self.watch.concerns(change)) {
+                let version = self.step(&link, &changes).await?;
+                if version.is_some_and(|version| teller.version(version).is_break()) {
+                    return Ok(false);
                 }
-                at = (link.number, link.hash);
-                index.apply_commit(&link)?;
-                if link.number.0.is_multiple_of(64) && teller.read().is_break() {
-                    return Err(Stopped::Unheard);
-                }
-                Ok(())
-            });
-            match walked.await {
-                Ok(_) => return Ok(true),
-                Err(Stopped::Unheard) => return Ok(false),
-                Err(Stopped::Failed(error)) => return Err(error),
-                Err(Stopped::Here) => {}
+            } else {
+                self.index.apply_commit(&link)?;
             }
-            let Some((link, changes)) = found else { return Err(Error::Unreachable) };
-            at = (link.number, link.hash);
-            let version = self.step(&link, &changes).await?;
-            if version.is_some_and(|version| teller.version(version).is_break()) {
+            let (read, of) = (link.number.0 - first.0, last.0 - first.0);
+            if read.is_multiple_of(64) && teller.read(read, of).is_break() {
                 return Ok(false);
             }
         }
+        Ok(true)
     }
 
     /// Applies a commit that concerns the path, and says what it came to.
@@ -260,7 +250,10 @@ impl Walk<'_> {
         };
         let shown = self.watch.there.as_ref().or(before.there.as_ref());
         let (kind, size) = shown.map_or((0, 0), |(_, inode)| (inode.kind(), inode.size));
-        let time = self.states.put_at(link.number).await?;
+        let time = match self.listed.put_at(link.number) {
+            Some(put) => Some(put),
+            None => self.states.put_at(link.number).await?,
+        };
         let time = time.map_or(link.content.header.time, Timestamp::from);
         let claim = self.claim.as_ref().filter(|claim| claim.epoch == link.content.header.claim);
         let host = claim.map(|claim| claim.host.clone());

@@ -4,8 +4,11 @@ mod copy;
 mod find;
 mod history;
 mod index;
+mod kept;
+mod newest;
 mod opened;
 mod restore;
+mod share;
 mod version;
 
 pub use copy::{OnRestore, Restored};

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::kept::CachedCommits;
 use super::{PastState, States, index_of};
 use crate::crypto;
 use crate::index::Index;
@@ -73,6 +74,13 @@ impl Vault {
         States::read(&options.bucket, &options.unlocked.keys, &self.index, head).await
     }
 
+    /// The log, of which what was read is not fetched again.
+    pub(in crate::vault) fn kept_chain(&self) -> Chain {
+        let options = self.options();
+        let chain = Chain::new(options.bucket.clone(), options.unlocked.keys.clone());
+        chain.keeping(Arc::new(CachedCommits(self.cache().clone())))
+    }
+
     /// The map of a state, in an index that is gone with the second.
     pub(in crate::vault) async fn index_of_past(
         &self,
@@ -80,7 +88,7 @@ impl Vault {
     ) -> Result<(Index, Head, PastDir)> {
         let options = self.options();
         let keys = &options.unlocked.keys;
-        let chain = Chain::new(options.bucket.clone(), keys.clone());
+        let chain = self.kept_chain();
         let dir = PastDir::new(&options.state_dir)?;
         let (index, head) = index_of(state, &chain, keys, self.cache(), &dir.index()).await?;
         Ok((index, head, dir))

@@ -1,15 +1,14 @@
-//! Brings back what was: bytes are copied, for a reference is only ever copied from the current map (V4).
+//! Brings back what was: by references where that saves moving bytes and V4 allows it, else by copying.
 
 use std::collections::HashMap;
-use std::ops::ControlFlow;
 
 use super::copy::{Copying, OnRestore, Restored, copy_file, copy_other, refused};
 use super::opened::Past;
-use super::version::{FileVersion, HistoryStep};
+use super::share::Sharing;
 use crate::files::{dress, owned_by};
 use crate::types::{InodeNo, StateAt};
 use crate::vault::open_vault::Vault;
-use crate::vault::{Error, NoState, Result};
+use crate::vault::{Error, Result};
 use crate::vfs::{self, Attributes, PATH_MAX, TreeWalk, Vfs};
 
 /// Files with several names that are remembered while a directory is brought back.
@@ -35,7 +34,7 @@ impl Vault {
     pub async fn restore(&self, what: &Restoring, tell: OnRestore<'_>) -> Result<Restored> {
         let at = match &what.at {
             Some(at) => at.clone(),
-            None => self.newest_other(&what.path).await?,
+            None => self.newest_other(&what.path, tell).await?,
         };
         let past = self.past(&at).await?;
         let Some((name, parents)) = what.path.split_last() else {
@@ -56,7 +55,8 @@ impl Vault {
         let model = what.to.is_none().then_some(&past.vfs);
         let parent = make_parents(&live, model, to_parents).await?;
         let done = Restored { as_of: Some(past.as_of.clone()), ..Restored::default() };
-        let mut copying = Copying { past: &past.vfs, live: &live, done, tell };
+        let sharing = Sharing::of(self.options().bucket.clone(), past.as_of.commit);
+        let mut copying = Copying { past: &past.vfs, live: &live, sharing, done, tell };
         if is_dir(&source) {
             copy_tree(&mut copying, &source, parent, to_name).await?;
         } else {
@@ -64,35 +64,6 @@ impl Vault {
             copy_node(&mut copying, &source, parent, to_name, target.is_some()).await?;
         }
         Ok(copying.done)
-    }
-
-    /// The newest state in which the path was there, and other than now.
-    async fn newest_other(&self, path: &[Vec<u8>]) -> Result<StateAt> {
-        let (mut there, mut last): (Vec<FileVersion>, Option<FileVersion>) = (Vec::new(), None);
-        let mut note = |step: HistoryStep| {
-            if let HistoryStep::Version(version) = step {
-                if version.is_there() {
-                    there.push(version.clone());
-                    there.drain(..there.len().saturating_sub(2));
-                }
-                last = Some(version);
-            }
-            ControlFlow::Continue(())
-        };
-        self.history(path, &mut note).await?;
-        let now = look(&self.vfs(), path).await?;
-        let number = match (&now, &last, &there[..]) {
-            (None, Some(gone), _) if !gone.is_there() => gone.commit.0 - 1,
-            (None, _, [.., newest]) => newest.commit.0,
-            (Some(now), _, _) if is_dir(now) => {
-                return Err(refused(
-                    "it is a directory that is there; say from when it is to be brought back (--at), and to where (--to)",
-                ));
-            }
-            (Some(_), _, [before, _]) => before.commit.0,
-            _ => return Err(Error::NoState(NoState::NoOther)),
-        };
-        Ok(StateAt::Commit(number))
     }
 }
 
@@ -104,7 +75,7 @@ fn not_there(past: &Past) -> String {
 }
 
 /// What is at a path, if anything.
-async fn look(vfs: &Vfs, names: &[Vec<u8>]) -> Result<Option<Attributes>> {
+pub(super) async fn look(vfs: &Vfs, names: &[Vec<u8>]) -> Result<Option<Attributes>> {
     let mut seen = vfs.attributes(InodeNo::ROOT).await?;
     for name in names {
         seen = match vfs.lookup(seen.ino, name).await {
@@ -118,7 +89,7 @@ async fn look(vfs: &Vfs, names: &[Vec<u8>]) -> Result<Option<Attributes>> {
     Ok(Some(seen))
 }
 
-fn is_dir(seen: &Attributes) -> bool {
+pub(super) fn is_dir(seen: &Attributes) -> bool {
     seen.kind() == libc::S_IFDIR
 }
 

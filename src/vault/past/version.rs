@@ -57,8 +57,13 @@ pub type OnHistory<'a> = &'a mut (dyn FnMut(HistoryStep) -> ControlFlow<()> + Se
 pub enum HistoryStep {
     /// A version, the oldest first.
     Version(FileVersion),
-    /// More commits were read.
-    Read,
+    /// More commits were read: so many of so many.
+    Read {
+        /// Until now.
+        commits: u64,
+        /// In all.
+        of: u64,
+    },
 }
 
 /// Tells versions, each once it is known what came next.
@@ -83,8 +88,8 @@ impl<'a> Teller<'a> {
         ControlFlow::Continue(())
     }
 
-    pub(super) fn read(&mut self) -> ControlFlow<()> {
-        (self.tell)(HistoryStep::Read)
+    pub(super) fn read(&mut self, commits: u64, of: u64) -> ControlFlow<()> {
+        (self.tell)(HistoryStep::Read { commits, of })
     }
 
     /// There is no other.

@@ -1,6 +1,7 @@
 //! Random changes, snapshots, checkpoints and deletions, which break off anywhere: after each deletion every promised state
 //! (now, each snapshot, each commit inside the retention) reads back byte for byte (K4, K5).
 
+use std::ops::ControlFlow;
 use std::task::Poll;
 use std::time::SystemTime;
 
@@ -10,6 +11,7 @@ use super::*;
 use crate::reclaim::{Pace, ReclaimPlan};
 use crate::store::{Fault, On, Verb};
 use crate::types::{CommitNo, StateAt};
+use crate::vault::{Restored, Restoring};
 
 const RETENTION: Duration = Duration::from_secs(100);
 /// Old states that are looked at after a deletion, besides snapshots.
@@ -31,6 +33,8 @@ enum Deed {
     Wait(u64),
     Snapshot(u8),
     Forget(u8),
+    /// A file comes back, as it was in some state, so many polls after a deletion began.
+    Restore(u8, u8, usize),
     /// By hand, or as in the background, where nothing is published for it.
     Gc(bool),
     /// Given up at its so-manieth step, then kill -9.
@@ -56,6 +60,8 @@ fn deed() -> impl Strategy<Value = Deed> {
         6 => prop_oneof![0..4u64, 20..130u64].prop_map(Deed::Wait),
         2 => (0..3u8).prop_map(Deed::Snapshot),
         1 => (0..3u8).prop_map(Deed::Forget),
+        4 => (0..6u8, 0..99u8, prop_oneof![Just(0), 1..80usize])
+            .prop_map(|(name, from, polls)| Deed::Restore(name, from, polls)),
         6 => any::<bool>().prop_map(Deed::Gc),
         2 => (1..60usize).prop_map(Deed::GcIsKilled),
         1 => any::<bool>().prop_map(Deed::GcFails),
@@ -170,6 +176,54 @@ impl ReclaimedLife {
         self.snapshots.entry(name).or_insert_with(|| self.tree.clone());
     }
 
+    /// A snapshot, or a state of the vault, and whether it is promised.
+    fn some_state(&self, from: u8) -> Option<(StateAt, Tree, bool)> {
+        let snapshots = self.snapshots.iter();
+        let named = snapshots.map(|(name, tree)| (StateAt::Named(name.clone(), None), tree, true));
+        let states = self.states.iter();
+        let states =
+            states.map(|(n, was)| (StateAt::Commit(n.0), &was.tree, self.is_promised(was)));
+        let all: Vec<_> = named.chain(states).collect();
+        let (at, tree, promised) = all.get(usize::from(from) * 7 % all.len().max(1))?;
+        Some((at.clone(), (*tree).clone(), *promised))
+    }
+
+    /// A file comes back, after so many polls of a deletion that then goes on. What the restoration saw before it decided
+    /// may be gone by then.
+    async fn restore(&mut self, number: u8, from: u8, polls: usize) {
+        let Some((at, was, promised)) = self.some_state(from) else { return };
+        let (vault, name) = (self.vault().clone(), name(number));
+        let mut run = Box::pin(vault.reclaim(false, &|_| {}));
+        let mut left = polls;
+        let ended = std::future::poll_fn(|context| {
+            let next = if left > 0 { run.as_mut().poll(context) } else { Poll::Pending };
+            left = left.saturating_sub(1);
+            match next {
+                Poll::Pending if left > 0 => Poll::Pending,
+                next => Poll::Ready(next.is_ready()),
+            }
+        });
+        let ended = ended.await;
+        let what = Restoring { path: vec![name.clone().into_bytes()], at: Some(at), to: None };
+        let mut tell = |_: &Restored| ControlFlow::Continue(());
+        let restored = vault.restore(&what, &mut tell);
+        let done = if ended || polls == 0 {
+            restored.await
+        } else {
+            let (run, done) = tokio::join!(run, restored);
+            drop(run.unwrap());
+            done
+        };
+        match (was.get(&name), done) {
+            (Some(data), Ok(done)) => {
+                assert!(done.shared == 0 || data.len() > 1 << 20);
+                self.tree.insert(name, data.clone());
+            }
+            (None, done) => assert!(done.is_err()),
+            (Some(_), Err(error)) => assert!(!promised, "{error}"),
+        }
+    }
+
     /// A deletion that is given up after so many polls, and then the process is killed.
     async fn break_off(&mut self, polls: usize) {
         let vault = self.vault().clone();
@@ -216,6 +270,10 @@ impl ReclaimedLife {
         viewer.close(LONG).await.unwrap();
     }
 
+    fn is_promised(&self, was: &Was) -> bool {
+        was.ended.is_none_or(|ended| self.now.duration_since(ended).unwrap() <= RETENTION)
+    }
+
     /// Every promise is kept.
     async fn look(&mut self) {
         self.record().await;
@@ -223,10 +281,8 @@ impl ReclaimedLife {
         for (name, tree) in &self.snapshots {
             self.shows(StateAt::Named(name.clone(), None), tree, "snapshot").await;
         }
-        let is_promised = |was: &Was| {
-            was.ended.is_none_or(|ended| self.now.duration_since(ended).unwrap() <= RETENTION)
-        };
-        let promised: Vec<_> = self.states.iter().filter(|(_, was)| is_promised(was)).collect();
+        let states = self.states.iter();
+        let promised: Vec<_> = states.filter(|(_, was)| self.is_promised(was)).collect();
         let step = promised.len().div_ceil(LOOKED_AT).max(1);
         for (number, was) in promised.into_iter().step_by(step) {
             self.shows(StateAt::Commit(number.0), &was.tree, "commit").await;
@@ -255,6 +311,11 @@ impl ReclaimedLife {
                 let name = format!("s{number}");
                 let done = self.vault().delete_snapshot(name.as_bytes()).await;
                 assert_eq!(done.is_ok(), self.snapshots.remove(&name).is_some());
+            }
+            Deed::Restore(number, from, polls) => {
+                self.close_files().await;
+                self.restore(number, from, polls).await;
+                self.record().await;
             }
             Deed::Gc(by_hand) => {
                 self.gc(by_hand).await;

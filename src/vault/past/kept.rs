@@ -1,0 +1,24 @@
+//! Commits that were read lie in the cache, where checkpoints find them, too.
+
+use bytes::Bytes;
+
+use crate::cache::Cache;
+use crate::log::KeptCommits;
+
+/// The cache, as whoever reads the log knows it.
+#[derive(Debug)]
+pub(super) struct CachedCommits(pub Cache);
+
+impl KeptCommits for CachedCommits {
+    fn get(&self, name: &str) -> Option<Bytes> {
+        self.0.whole_local(name)
+    }
+
+    fn keep(&self, name: &str, sealed: Bytes) {
+        self.0.insert_whole(name, sealed);
+    }
+
+    fn forget(&self, name: &str) {
+        self.0.forget(name);
+    }
+}
