@@ -9,13 +9,15 @@ use std::sync::Arc;
 use minicbor::{Decode, Encode};
 
 use crate::crypto::{Keys, Place, layout, padme};
-use crate::types::{EXTENT_MAX, InodeNo, KIB, PackId, Reference};
+use crate::types::{EXTENT_MAX, InodeNo, KIB, MIB, PackId, Reference};
 use crate::upload::Staging;
 
 /// Bytes after the sealed footer: where it begins, sealed.
 const TRAILER: u64 = layout::sealed_length(8);
 /// A footer is refused beyond this: the entries of 16 MiB of the smallest extents, and padding.
 const FOOTER_MAX: u64 = 2 * EXTENT_MAX;
+/// Up to here a file is only a buffer, and goes into the shared pack; what runs on beyond it streams into packs of its own.
+pub(super) const STREAM_MIN: u64 = MIB;
 /// What follows the extent in a pack of one full extent, at least: more than any one entry takes, so all such packs
 /// are of one length.
 const FULL_PACK_END: u64 = 2 * KIB;
@@ -68,18 +70,59 @@ impl Origin {
     }
 }
 
-/// The bytes that end a pack of which `end` bytes are extents.
-pub fn seal_footer(keys: &Keys, pack: PackId, footer: &Footer, end: u64) -> Vec<u8> {
+/// The bytes that end a pack of which `end` bytes are extents. `before`: so many bytes of the same file, just before them, fill
+/// packs of their own; what is added here to hide the length of them all is less than an eighth of them.
+pub fn seal_footer(keys: &Keys, pack: PackId, footer: &Footer, end: u64, before: u64) -> Vec<u8> {
+    let padding = match &footer.entries[..] {
+        // A full extent: the pack's length says that, and nothing of the file.
+        [one] if one.reference.plain_length == EXTENT_MAX => PackPadding::Full,
+        // One file alone: the pack's length must not tell the file's.
+        [one, rest @ ..] if rest.iter().all(|entry| entry.inode == one.inode) => {
+            let plain = footer.entries.iter().map(|entry| entry.reference.plain_length).sum();
+            rest_of_class(plain, before).map_or(PackPadding::Class, PackPadding::AsIf)
+        }
+        _ => PackPadding::None,
+    };
+    sealed_end(keys, pack, footer, end, padding)
+}
+
+/// How long a pack becomes.
+#[derive(Clone, Copy)]
+enum PackPadding {
+    /// What is in it.
+    None,
+    /// Of one full extent.
+    Full,
+    /// The next length of Padmé.
+    Class,
+    /// That of one with so much plaintext.
+    AsIf(u64),
+}
+
+/// The plaintext that a file of the same class would have in its last pack: so the lengths of all its packs tell its class, and
+/// no more. Of a large file that is more than a pack holds: a full one. A short end, which lies in the shared pack, is as
+/// one of [`STREAM_MIN`] at most.
+fn rest_of_class(plain: u64, before: u64) -> Option<u64> {
+    let most = if plain <= STREAM_MIN { STREAM_MIN } else { EXTENT_MAX };
+    (before > 0 && plain <= EXTENT_MAX).then(|| (padme(before + plain) - before).min(most))
+}
+
+fn sealed_end(
+    keys: &Keys,
+    pack: PackId,
+    footer: &Footer,
+    end: u64,
+    padding: PackPadding,
+) -> Vec<u8> {
     let mut plain = Vec::new();
     // Writing to memory cannot fail.
     _ = minicbor::encode(footer, &mut plain);
     let bare = end + layout::sealed_length(plain.len() as u64) + TRAILER;
-    let padded = match &footer.entries[..] {
-        // A full extent: the pack's length says that, and nothing of the file.
-        [one] if one.reference.plain_length == EXTENT_MAX => Some(bare.max(end + FULL_PACK_END)),
-        // One file alone: the pack's length must not tell the file's.
-        [one, rest @ ..] if rest.iter().all(|entry| entry.inode == one.inode) => Some(padme(bare)),
-        _ => None,
+    let padded = match padding {
+        PackPadding::None => None,
+        PackPadding::Full => Some(bare.max(end + FULL_PACK_END)),
+        PackPadding::Class => Some(padme(bare)),
+        PackPadding::AsIf(rest) => Some(bare.max(layout::sealed_length(rest) + FULL_PACK_END)),
     };
     if let Some(mut total) = padded {
         // Not every length is a message's (none ends within a tag): then the next one.
@@ -147,8 +190,11 @@ impl crate::upload::Footers for FooterKeys {
         open_footer(&self.0, pack, length, read).is_ok()
     }
 
-    /// Without entries: what the lost one said of the extents is in the journal's records.
+    /// Without entries: what the lost one said of the extents is in the journal's records. Where it was cut tells how long the
+    /// last file was, so it is padded, whatever is in it; one of a full extent is as long as if it had been closed.
     fn make(&self, pack: PackId, end: u64) -> Vec<u8> {
-        seal_footer(&self.0, pack, &Footer::default(), end)
+        let is_full = end == layout::sealed_length(EXTENT_MAX);
+        let padding = if is_full { PackPadding::Full } else { PackPadding::Class };
+        sealed_end(&self.0, pack, &Footer::default(), end, padding)
     }
 }

@@ -66,6 +66,8 @@ struct SharedPack {
     pack: OpenPack,
     footer: Footer,
     footer_weight: u64,
+    /// What one of its files fills in packs of its own, if it is alone here.
+    before: u64,
     first: Instant,
     last: Instant,
 }
@@ -76,11 +78,12 @@ impl Packer {
         Self { inner: Arc::new(Inner { keys, staging, linger, state, wake }) }
     }
 
-    /// Seals `parts`, one after the other, as one extent at `offset` of the file; it is in staging when this returns.
+    /// Seals `parts`, one after the other, as one extent at `offset` of the file, which fills `before` bytes of packs
+    /// just before it; it is in staging when this returns.
     pub(super) fn add(
         &self,
         origin: &Origin,
-        offset: u64,
+        (offset, before): (u64, u64),
         parts: &[&[u8]],
     ) -> Result<StagedExtent> {
         let mut sealed = Vec::new();
@@ -97,6 +100,7 @@ impl Packer {
         let entry = origin.entry(reference.clone(), offset);
         open.footer_weight += entry.weight();
         open.footer.entries.push(entry);
+        open.before = open.before.max(before);
         open.last = Instant::now();
         if !open.has_room(0) {
             self.inner.close(&mut state)?;
@@ -151,12 +155,14 @@ impl Inner {
         let now = Instant::now();
         self.wake.notify_all();
         let footer = Footer::default();
-        Ok(state.open.insert(SharedPack { pack, footer, footer_weight: 0, first: now, last: now }))
+        let open = SharedPack { pack, footer, footer_weight: 0, before: 0, first: now, last: now };
+        Ok(state.open.insert(open))
     }
 
     fn close(&self, state: &mut State) -> Result<()> {
         let Some(open) = state.open.take() else { return Ok(()) };
-        let footer = seal_footer(&self.keys, open.pack.id(), &open.footer, open.pack.length());
+        let (pack, end) = (open.pack.id(), open.pack.length());
+        let footer = seal_footer(&self.keys, pack, &open.footer, end, open.before);
         Ok(open.pack.close(&footer)?)
     }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::footer::STREAM_MIN;
 use super::staged_extent::StagedExtent;
-use super::staging_writer::STREAM_MIN;
 use super::stream::OpenExtent;
 use super::{Error, File, Result};
 use crate::types::{EXTENT_MAX, Extent, MIB};
@@ -66,7 +66,7 @@ impl File {
         let (to, who) = (&*self.writer, self.origin());
         if range.end - range.start <= STREAM_MIN {
             let data = read(range.clone()).await?;
-            return to.seal(&who, range.start, &[&data], data.len() as u64);
+            return to.seal(&who, (range.start, 0), &[&data], data.len() as u64);
         }
         let mut extent = OpenExtent::begin(&to.keys, &to.staging, range.start)?;
         let mut at = range.start;
@@ -75,6 +75,6 @@ impl File {
             extent.push(&read(at..end).await?)?;
             at = end;
         }
-        extent.finish(&to.keys, &who)
+        extent.finish(&to.keys, &who, 0)
     }
 }

@@ -81,12 +81,18 @@ impl OpenExtent {
     }
 
     /// Ends the extent. It and its pack's footer are in staging when this returns, and the pack is in the upload queue.
-    pub(super) fn finish(mut self, keys: &Keys, origin: &Origin) -> Result<Arc<StagedExtent>> {
+    /// `before`: what of the file fills packs of its own just before it.
+    pub(super) fn finish(
+        mut self,
+        keys: &Keys,
+        origin: &Origin,
+        before: u64,
+    ) -> Result<Arc<StagedExtent>> {
         let extent = self.sealer.finish(&mut self.out);
         self.pack.append(&self.out)?;
         let reference = extent.at(self.pack.id(), 0);
         let footer = Footer { entries: vec![origin.entry(reference.clone(), self.start)] };
-        let footer = seal_footer(keys, self.pack.id(), &footer, self.pack.length());
+        let footer = seal_footer(keys, self.pack.id(), &footer, self.pack.length(), before);
         self.pack.close(&footer)?;
         Ok(Arc::new(StagedExtent::new(reference, self.hold)))
     }
@@ -129,11 +135,11 @@ pub(super) fn seal_alone(
     keys: &Keys,
     staging: &Staging,
     origin: &Origin,
-    start: u64,
+    (start, before): (u64, u64),
     parts: &[&[u8]],
 ) -> Result<Arc<StagedExtent>> {
     let mut extent = OpenExtent::begin(keys, staging, start)?;
     extent.most = EXTENT_MAX;
     parts.iter().try_for_each(|part| extent.push(part))?;
-    extent.finish(keys, origin)
+    extent.finish(keys, origin, before)
 }

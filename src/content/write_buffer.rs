@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::footer::Origin;
+use super::footer::{Origin, STREAM_MIN};
 use super::overlay::{Overlay, OverlayBytes, OverlayPiece};
 use super::piece_map::{Piece, PieceBytes, PieceMap};
 use super::staged_extent::StagedExtent;
-use super::staging_writer::{STREAM_MIN, StagingWriter};
+use super::staging_writer::StagingWriter;
 use super::stream::OpenExtent;
 use super::{Error, Result, in_memory};
 use crate::types::{EXTENT_MAX, Extent, KIB, MIB};
@@ -28,11 +28,28 @@ struct Stream {
     elsewhere: u64,
 }
 
+/// Packs that a stream filled one after the other, up to a byte of the file. What ends it is padded, so that not the length of
+/// what was written shows, but its class; and then they count no more: so at most an eighth is added, however often
+/// something is published.
+#[derive(Clone, Copy, Default)]
+struct FullPacks {
+    upto: u64,
+    bytes: u64,
+}
+
+impl FullPacks {
+    /// What they hold just before `start`.
+    fn before(self, start: u64) -> u64 {
+        if self.upto == start { self.bytes } else { 0 }
+    }
+}
+
 /// The unpublished bytes of one file.
 #[derive(Default)]
 pub(super) struct WriteBuffer {
     pieces: PieceMap,
     stream: Option<Stream>,
+    full: FullPacks,
     /// Counts every change, so that what a publication holds can be told from what came after it.
     version: u64,
     /// Plaintext bytes in staging, or streaming there, that no transaction refers to yet.
@@ -70,7 +87,11 @@ impl WriteBuffer {
     /// Room in staging that its buffers will take, and the rest of the open extent with the padding of its pack; `None`
     /// when all of it is there already, and counts there.
     pub(super) fn room_needed(&self) -> Option<u64> {
-        let extent = self.stream.as_ref().map(|s| s.extent.length() / 8 + 256 * KIB);
+        let extent = self.stream.as_ref().map(|stream| {
+            let full = self.full.before(stream.extent.range().start);
+            (stream.extent.length() + full) / 8 + 256 * KIB
+        });
+        let extent = extent.map(|bytes| bytes.min(EXTENT_MAX));
         let buffered = self.pieces.buffered();
         if buffered == 0 && extent.is_none() {
             return None;
@@ -171,7 +192,12 @@ impl WriteBuffer {
     fn end_stream(&mut self, to: &StagingWriter, who: &Origin) -> Result<()> {
         if let Some(Stream { extent, .. }) = self.stream.take() {
             let range = extent.range();
-            let sealed = extent.finish(&to.keys, who)?;
+            let (is_full, before) = (extent.room() == 0, self.full.before(range.start));
+            self.full = match is_full {
+                true => FullPacks { upto: range.end, bytes: before + (range.end - range.start) },
+                false => FullPacks::default(),
+            };
+            let sealed = extent.finish(&to.keys, who, if is_full { 0 } else { before })?;
             self.pieces.extent_done(range, &sealed, self.version);
         }
         Ok(())
@@ -183,7 +209,11 @@ impl WriteBuffer {
         while let Some((offset, run)) = self.pieces.first_run(from, EXTENT_MAX) {
             let length: usize = run.iter().map(|part| part.len()).sum();
             let length = length as u64;
-            let extent = to.seal(who, offset, &run, length)?;
+            let before = self.full.before(offset);
+            if before > 0 {
+                self.full = FullPacks::default();
+            }
+            let extent = to.seal(who, (offset, before), &run, length)?;
             let bytes = PieceBytes::Sealed { extent, skip: 0, length };
             self.pieces.put(offset, Piece { bytes, version: self.version });
             self.staged += length;

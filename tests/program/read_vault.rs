@@ -135,7 +135,7 @@ impl Fixture {
             name: b"a/name".to_vec(),
         });
         let (footer, end) = (Footer { entries: entries.collect() }, bytes.len() as u64);
-        bytes.extend(seal_footer(&self.keys, pack, &footer, end));
+        bytes.extend(seal_footer(&self.keys, pack, &footer, end, 0));
         let id = pack.to_string();
         self.put(&format!("pack/{}/{id}", &id[..2]), &bytes);
         references

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::crypto::layout;
 
 #[derive(Clone, Debug)]
 enum Op {
@@ -154,6 +155,67 @@ fn a_pack_of_one_file_does_not_tell_its_length() {
     }
     assert!(lengths.len() <= 2, "{lengths:?}");
     assert!(lengths.iter().all(|length| crate::crypto::padme(*length) == *length), "{lengths:?}");
+}
+
+/// The length of the last pack of a file that is written in order.
+fn last_pack(world: &World, size: usize) -> u64 {
+    let file = world.content.file(InodeNo(1));
+    let data = noise(1, size);
+    for (n, part) in data.chunks(1 << 20).enumerate() {
+        _ = now(file.write((n as u64) << 20, part)).unwrap();
+    }
+    let publication = now(file.seal()).unwrap();
+    world.content.close_packs().unwrap();
+    let pack = publication.pieces.last().unwrap().1.reference.pack;
+    let length = world.staging.length(pack).unwrap();
+    file.published(publication);
+    length
+}
+
+#[test]
+fn the_packs_of_a_large_file_tell_its_class_alone() {
+    let world = world();
+    let whole = EXTENT_MAX as usize;
+    // Padmé: from 16 to 32 MiB there is a class for each half MiB.
+    for (from, upto) in [(whole, whole + (1 << 19)), (whole + (3 << 19), whole + (4 << 19))] {
+        let lengths = [from + 1, from + 100_000, upto - 1, upto];
+        let lengths = lengths.map(|size| last_pack(&world, size));
+        let rest = layout::sealed_length((upto - whole) as u64) + 2 * KIB;
+        assert_eq!(lengths, [rest; 4]);
+    }
+    // A short end lies in the shared pack, and fills a MiB at most.
+    let lengths = [(1 << 19) + 1, 1 << 20].map(|rest| last_pack(&world, whole + rest));
+    assert_eq!(lengths, [layout::sealed_length(MIB) + 2 * KIB; 2]);
+    // What is published in parts is padded once for what was written.
+    let file = world.content.file(InodeNo(2));
+    let mut spent = 0;
+    for n in 0..24 {
+        _ = now(file.write(n << 20, &noise(2, 1 << 20))).unwrap();
+        if n >= 18 {
+            let publication = now(file.seal()).unwrap();
+            world.content.close_packs().unwrap();
+            let pack = publication.pieces.last().unwrap().1.reference.pack;
+            spent += world.staging.length(pack).unwrap();
+            file.published(publication);
+        }
+    }
+    assert!(spent < 10 * MIB, "{spent}");
+}
+
+#[test]
+fn j7_a_mended_pack_does_not_tell_where_it_was_cut() {
+    let world = world();
+    let footers = FooterKeys(world.keys.clone());
+    let length = |end: u64| {
+        let made = crate::upload::Footers::make(&footers, PackId([1; 16]), end);
+        end + made.len() as u64
+    };
+    let lengths: std::collections::BTreeSet<_> = (5_000..5_100).map(length).collect();
+    assert!(lengths.len() <= 2, "{lengths:?}");
+    assert!(lengths.iter().all(|length| crate::crypto::padme(*length) == *length), "{lengths:?}");
+    // One of a full extent is like the others.
+    let full = layout::sealed_length(EXTENT_MAX);
+    assert_eq!(length(full), last_pack(&world, EXTENT_MAX as usize));
 }
 
 #[test]

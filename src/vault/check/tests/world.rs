@@ -101,7 +101,7 @@ impl World {
             }
         }
         let end = bytes.len() as u64;
-        bytes.extend(seal_footer(&self.keys, pack, &footer, end));
+        bytes.extend(seal_footer(&self.keys, pack, &footer, end, 0));
         self.bucket.put_new(&pack_object(pack), bytes.into()).await.unwrap();
         self.commit(changes).await;
     }
