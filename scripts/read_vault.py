@@ -50,6 +50,16 @@ class Bad(Exception):
     """Something in the bucket is not as it must be."""
 
 
+# What reading values of other types than the format says comes to, wherever that is.
+MALFORMED = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError, MemoryError)
+reading = "the vault"  # what was decoded last
+
+
+def malformed(error):
+    """What is said of such an error."""
+    return f"{reading}: is not as the format says ({type(error).__name__}: {error})"
+
+
 def u32(n):
     return n.to_bytes(4, "big")
 
@@ -68,10 +78,12 @@ def sha256(data):
 
 def decode(what, data, padded=False):
     """One CBOR item and nothing after it (zeros, if `padded`)."""
+    global reading
+    reading = what
     stream = io.BytesIO(data)
     try:
         value = cbor2.CBORDecoder(stream).decode()
-    except (cbor2.CBORDecodeError, ValueError, RecursionError) as error:
+    except (cbor2.CBORDecodeError, *MALFORMED) as error:
         raise Bad(f"{what}: {error}") from error
     rest = data[stream.tell():]
     if rest.strip(b"\0") if padded else rest:
@@ -270,8 +282,9 @@ class Vault:
         for number in reversed(self.numbers("checkpoint")):
             try:
                 manifest = self.manifest(number)
-            except Bad as error:
-                self.warn(f"{error}; an older checkpoint is tried")
+            except (Bad, *MALFORMED) as error:
+                why = error if isinstance(error, Bad) else malformed(error)
+                self.warn(f"{why}; an older checkpoint is tried")
                 continue
             commit, commit_hash = number, manifest[1]
             for page in manifest[6]:
@@ -596,6 +609,8 @@ def salvage(vault, out):
                 os.close(target)
         except Bad as error:
             vault.warn(str(error))
+        except MALFORMED as error:
+            vault.warn(malformed(error))
 
 
 def main():
@@ -622,8 +637,11 @@ def main():
             else:
                 files, size = check_tree(tree)
                 print(f"commit {vault.head} ({vault.head_hash.hex()[:16]}): {files} files, {size} bytes, all open")
-    except (Bad, KeyError, TypeError, IndexError) as error:
-        print(f"error: {error!r}" if not isinstance(error, Bad) else f"error: {error}", file=sys.stderr)
+    except (Bad, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except MALFORMED as error:
+        print(f"error: {malformed(error)}", file=sys.stderr)
         return 1
     return 0
 

@@ -22,6 +22,24 @@ mod vfs;
 /// The rooms, for `tests/`: not for programs, and nothing here is promised.
 #[cfg(feature = "testing")]
 pub mod testing {
+    /// What `tests/fuzz` and `tests/hostile` give bytes to: whether they are taken for a `kind`; `None`: no such kind.
+    pub fn parse(kind: &str, bytes: &[u8]) -> Option<bool> {
+        use crate::{checkpoint, cli, content, crypto, gateway, index, log, records, vault, vfs};
+        let rooms = [
+            crypto::fuzzed,
+            records::fuzzed,
+            log::fuzzed,
+            checkpoint::fuzzed,
+            index::fuzzed,
+            content::fuzzed,
+            vfs::fuzzed,
+            vault::fuzzed,
+            gateway::fuzzed,
+            cli::fuzzed,
+        ];
+        rooms.iter().find_map(|fuzzed| fuzzed(kind, bytes))
+    }
+
     pub mod cache {
         pub use crate::cache::*;
     }

@@ -10,6 +10,8 @@ mod build;
 mod build_context;
 mod changes;
 mod error;
+#[cfg(feature = "testing")]
+mod fuzzing;
 mod kept_rows;
 mod manifest;
 mod merge;
@@ -27,6 +29,8 @@ pub use base_scan::Scan;
 pub use build::{CommitSource, SinceCheckpoint, SourcedCommit, build};
 pub use build_context::BuildContext;
 pub use error::{Error, Result};
+#[cfg(feature = "testing")]
+pub use fuzzing::fuzzed;
 pub use kept_rows::pack_row;
 pub use manifest::{
     MANIFEST_MAX, MANIFESTS, Manifest, PageRef, TableSummary, manifest_name, page_name,

@@ -16,7 +16,7 @@ const LENGTH_MAX: u64 = 64 << 10;
 
 /// How which daemon ended.
 #[derive(Debug, Serialize, Deserialize)]
-struct Last {
+pub(super) struct Last {
     pid: u32,
     started: u64,
     namespace: u64,

@@ -31,6 +31,8 @@ mod examples;
 mod exit;
 mod files;
 mod files_args;
+#[cfg(feature = "testing")]
+mod fuzzing;
 mod init_dialogue;
 mod keys;
 mod keys_args;
@@ -56,6 +58,9 @@ mod registry;
 mod secrets;
 mod target;
 mod unlock;
+
+#[cfg(feature = "testing")]
+pub use fuzzing::fuzzed;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

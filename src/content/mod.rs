@@ -14,6 +14,8 @@ mod error;
 pub mod extents;
 mod file;
 mod footer;
+#[cfg(feature = "testing")]
+mod fuzzing;
 mod open_files;
 mod overlay;
 mod packer;
@@ -49,6 +51,8 @@ use crate::upload::Staging;
 pub use error::{Error, Result};
 pub use file::File;
 pub use footer::{Footer, FooterEntry, FooterKeys, open_footer, seal_footer};
+#[cfg(feature = "testing")]
+pub use fuzzing::fuzzed;
 pub use overlay::{Overlay, OverlayBytes, OverlayPiece};
 pub use publication::{Publication, Took, Turn, Unpublished};
 pub use replaced::{Answers, OverlapCount, Question};

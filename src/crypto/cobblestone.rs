@@ -238,11 +238,15 @@ impl Opener {
         into: &mut Vec<u8>,
     ) -> Result<(), Error> {
         let (at, count) = (into.len(), layout::chunk_count(plain_length));
+        let chunks = sealed.chunks(CHUNK_BYTES + TAG_BYTES);
+        if chunks.len() as u64 > count.saturating_sub(first) {
+            return Err(Error::Length { length: sealed.len() as u64 });
+        }
         into.reserve(sealed.len());
-        for (index, chunk) in (first..).zip(sealed.chunks(CHUNK_BYTES + TAG_BYTES)) {
+        for (index, chunk) in (first..count).zip(chunks) {
             let last = index + 1 == count;
             let expected = layout::chunk_length(index, plain_length) + TAG;
-            let opened = if chunk.len() as u64 == expected && index < count {
+            let opened = if chunk.len() as u64 == expected {
                 self.open_chunk(index, last, chunk, into)
             } else {
                 Err(Error::Length { length: sealed.len() as u64 })

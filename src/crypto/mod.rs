@@ -8,6 +8,8 @@ mod cobblestone;
 mod context;
 mod epoch_keys;
 mod error;
+#[cfg(feature = "testing")]
+mod fuzzing;
 mod hash;
 mod index_seal;
 mod keys;
@@ -25,6 +27,8 @@ pub use cobblestone::{Opener, Sealer};
 pub use context::Place;
 pub use epoch_keys::EpochEnd;
 pub use error::{Error, RecoveryKeyError};
+#[cfg(feature = "testing")]
+pub use fuzzing::{fuzz_keys, fuzzed};
 pub use hash::{Sha256Stream, same, sha256};
 pub use index_seal::{IndexKeys, IndexSession};
 pub use keys::{FIRST_EPOCH, Keys, MasterKey};

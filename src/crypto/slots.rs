@@ -234,7 +234,7 @@ impl KeySlot {
     }
 
     /// What a guess at it takes; `None` where nothing is computed.
-    fn work(&self) -> Option<u64> {
+    pub(super) fn work(&self) -> Option<u64> {
         match self.kind() {
             Ok(SlotKind::Passphrase { params, .. }) => Some(params.work()),
             _ => None,

@@ -16,6 +16,8 @@ mod csrf;
 mod dav;
 mod download;
 mod errors;
+#[cfg(feature = "testing")]
+mod fuzzing;
 mod incoming;
 mod limits;
 mod listen;
@@ -53,6 +55,8 @@ use s3_key::S3Key;
 use scope::Scope;
 
 pub use crate::vfs::Caller;
+#[cfg(feature = "testing")]
+pub use fuzzing::fuzzed;
 
 pub use connections::GRACE;
 pub use errors::{BodyError, HttpProblem};

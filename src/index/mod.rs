@@ -8,6 +8,8 @@ mod change;
 mod draft;
 mod drainer;
 mod error;
+#[cfg(feature = "testing")]
+mod fuzzing;
 mod inner;
 mod kept;
 mod layers;
@@ -25,6 +27,8 @@ mod view;
 pub use change::{Index, IndexOptions};
 pub use draft::Draft;
 pub use error::{Error, Result};
+#[cfg(feature = "testing")]
+pub use fuzzing::fuzzed;
 pub use kept::{PINS_MAX, RETENTION};
 pub use layers::Totals;
 pub use point::Point;

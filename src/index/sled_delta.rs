@@ -229,7 +229,7 @@ fn plain_row(key: &[u8], record: &DeltaRecord) -> Vec<u8> {
     plain
 }
 
-fn parse_row(plain: &[u8]) -> Option<Row> {
+pub(super) fn parse_row(plain: &[u8]) -> Option<Row> {
     let (count, rest) = plain.split_first_chunk::<8>()?;
     let (length, rest) = rest.split_first_chunk::<2>()?;
     let (key, rest) = rest.split_at_checked(u16::from_be_bytes(*length).into())?;

@@ -8,6 +8,8 @@ mod chain;
 mod commit;
 mod committer;
 mod error;
+#[cfg(feature = "testing")]
+mod fuzzing;
 mod journal;
 mod kept_commits;
 mod links;
@@ -25,6 +27,8 @@ pub use commit::{
 };
 pub use committer::{COMMIT_BYTES, CommitError, Committer, LogEnd};
 pub use error::{Error, Result};
+#[cfg(feature = "testing")]
+pub use fuzzing::fuzzed;
 pub use journal::{
     DROPPED_AT_ONCE, Damage, DroppedPack, Inspection, Journal, JournalOptions, JournalRoom,
     Journaled, Mark, NotedCommit, PackWatcher, RoomClass, UnsentTx,

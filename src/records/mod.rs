@@ -5,6 +5,8 @@
 
 mod claim;
 mod error;
+#[cfg(feature = "testing")]
+mod fuzzing;
 mod pin;
 mod record;
 mod tag;
@@ -12,6 +14,8 @@ mod transaction;
 
 pub use claim::{Claimant, WriterClaim};
 pub use error::{Error, Result};
+#[cfg(feature = "testing")]
+pub use fuzzing::fuzzed;
 pub use pin::{Horizon, PIN_NAME_MAX, Pin};
 pub use record::{
     Entry, Inode, Key, MetaKey, Orphan, Xattr, decode_value, encode_value, extent_of,

@@ -12,6 +12,8 @@ mod disk_space;
 mod durability;
 mod error;
 mod error_class;
+#[cfg(feature = "testing")]
+mod fuzzing;
 mod head_recorder;
 mod index_room;
 mod init;
@@ -40,6 +42,8 @@ mod this_machine;
 pub use check::{CheckReport, Finding, OnProgress, check};
 pub use error::{Error, Result};
 pub use error_class::ErrorClass;
+#[cfg(feature = "testing")]
+pub use fuzzing::fuzzed;
 pub use init::{InitSecrets, Initialised, exists, init};
 pub use key_slots::{
     ChangedKeys, KeyChange, SlotInfo, measured_argon, seal_passphrase, seal_recovery,

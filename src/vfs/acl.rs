@@ -33,6 +33,12 @@ struct AclEntry {
     id: u32,
 }
 
+/// Whether these bytes are an ACL.
+#[cfg(feature = "testing")]
+pub(super) fn is_well_formed(bytes: &[u8]) -> bool {
+    Acl::parse(bytes).is_ok()
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Acl(Vec<AclEntry>);
 

@@ -15,6 +15,8 @@ mod bring_back;
 mod defragment;
 mod error;
 mod file_version;
+#[cfg(feature = "testing")]
+mod fuzzing;
 mod handles;
 mod hold_guard;
 mod holds;
@@ -58,6 +60,8 @@ pub use acl::{Setter, is_acl};
 pub use attr::{Attributes, SetAttributes, SetTime};
 pub use error::{Error, ErrorKind, Result};
 pub use file_version::Inspected;
+#[cfg(feature = "testing")]
+pub use fuzzing::fuzzed;
 pub use handles::{HandleId, OpenFlags};
 pub use invalidate::{Invalidation, Invalidations, Notification};
 pub use known_to_kernel::Known;

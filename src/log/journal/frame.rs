@@ -113,7 +113,7 @@ impl JournalRecord {
         plain
     }
 
-    fn parse(plain: &[u8]) -> Result<Self> {
+    pub(super) fn parse(plain: &[u8]) -> Result<Self> {
         let bad = || Error::malformed("a journal record", "no such kind");
         let (&kind, body) = plain.split_first().ok_or_else(bad)?;
         Ok(match kind {

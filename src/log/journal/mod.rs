@@ -3,6 +3,8 @@
 
 mod barriers;
 mod frame;
+#[cfg(feature = "testing")]
+mod fuzzing;
 mod inspect;
 mod preallocation;
 mod read;
@@ -24,6 +26,8 @@ pub use self::frame::{DroppedPack, NotedCommit};
 pub use self::inspect::{Damage, Inspection, UnsentTx};
 pub use self::preallocation::{JournalRoom, RoomClass};
 pub use self::state::Mark;
+#[cfg(feature = "testing")]
+pub(in crate::log) use fuzzing::fuzzed;
 
 use self::frame::JournalRecord;
 use self::preallocation::Preallocation;

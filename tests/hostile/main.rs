@@ -1,0 +1,89 @@
+//! Hostile bytes: every parser of what others can write (the bucket, this disk, the control socket, the network) is given the
+//! corpus of `tests/fuzz`, and what a seed makes of it. None panics, takes a second, or takes much memory. `tests/fuzz` does
+//! the same guided by coverage, by hand.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(unreachable_pub, reason = "a module of tests is public to the others")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::panic::catch_unwind;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use s3vault::testing::parse;
+
+mod mutator;
+mod reader;
+mod seeds;
+
+use mutator::Mutator;
+
+/// What one input may take.
+const TIME: Duration = Duration::from_secs(2);
+/// Memory beyond what is taken before, in bytes: the largest input has a few KiB.
+const MEMORY: u64 = 192 << 20;
+/// Inputs that are made of each kind's seeds, unless `S3VAULT_HOSTILE_ROUNDS` says otherwise; a run has an end in any case.
+const ROUNDS: u64 = 20_000;
+const IN_ALL: Duration = Duration::from_secs(60);
+
+fn corpus_dir() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus")
+}
+
+/// The seeds of each kind.
+fn corpus() -> BTreeMap<String, Vec<Vec<u8>>> {
+    let mut found = BTreeMap::new();
+    for kind in fs::read_dir(corpus_dir()).unwrap() {
+        let kind = kind.unwrap();
+        let mut files: Vec<_> =
+            fs::read_dir(kind.path()).unwrap().map(|f| f.unwrap().path()).collect();
+        files.sort();
+        let seeds = files.iter().map(|file| fs::read(file).unwrap()).collect();
+        found.insert(kind.file_name().into_string().unwrap(), seeds);
+    }
+    found
+}
+
+/// Parses, and says what was given if that goes wrong.
+fn given(kind: &str, bytes: &[u8]) -> bool {
+    let began = Instant::now();
+    let parsed = catch_unwind(|| parse(kind, bytes));
+    let shown = || bytes.escape_ascii().to_string();
+    let Ok(parsed) = parsed else { panic!("{kind} panics at b\"{}\"", shown()) };
+    assert!(began.elapsed() < TIME, "{kind} takes {:?} for b\"{}\"", began.elapsed(), shown());
+    parsed.unwrap_or_else(|| panic!("nobody knows the kind {kind}"))
+}
+
+/// From here on a parser that asks for more memory than this ends the test.
+fn bound_memory() {
+    let pages = fs::read_to_string("/proc/self/statm").unwrap();
+    let pages: u64 = pages.split(' ').next().unwrap().parse().unwrap();
+    let most = Some(pages * 4096 + MEMORY);
+    let limit = getrlimit(Resource::As);
+    setrlimit(Resource::As, Rlimit { current: most, ..limit }).unwrap();
+}
+
+#[test]
+fn no_parser_is_harmed_by_what_it_is_given() {
+    bound_memory();
+    let corpus = corpus();
+    assert!(corpus.len() > 25, "{:?}", corpus.keys());
+    let rounds = std::env::var("S3VAULT_HOSTILE_ROUNDS").ok().and_then(|text| text.parse().ok());
+    let (rounds, began) = (rounds.unwrap_or(ROUNDS), Instant::now());
+    let each = IN_ALL / u32::try_from(corpus.len()).unwrap();
+    let mut tally = Vec::new();
+    for (kind, seeds) in &corpus {
+        // A kind that takes none of its seeds is not tried at all.
+        let good = seeds.iter().filter(|seed| given(kind, seed)).count();
+        assert!(good > 0 || kind == "message" || kind == "chunks", "{kind}: no seed is good");
+        let mut mutator = Mutator::new(kind.len() as u64 * 7919 + 1, seeds.clone());
+        let (mut done, mut taken, start) = (0, 0, Instant::now());
+        while done < rounds && start.elapsed() < each {
+            taken += u64::from(given(kind, &mutator.next()));
+            done += 1;
+        }
+        tally.push(format!("{kind} {done} ({taken} taken)"));
+    }
+    println!("{}; {:.1} s", tally.join(", "), began.elapsed().as_secs_f64());
+}
