@@ -8,6 +8,7 @@ use futures_util::{FutureExt, StreamExt};
 use super::auth::{Gate, Requirement};
 use super::conditions::Validators;
 use super::metadata::UploadNote;
+use super::options::ListenAt;
 use super::order::{Order, Sort};
 use super::query::Query;
 use super::ranges::requested;
@@ -94,10 +95,12 @@ fn request(bytes: &[u8]) -> Option<()> {
     let _ = (S3Key::of_request(&uri), requested(text(&headers), 1000));
     let mut request = Request::builder().method(method).uri(uri).body(Body::empty()).ok()?;
     *request.headers_mut() = headers;
-    let address = std::net::SocketAddr::from(([127, 0, 0, 1], 8080));
+    let address = ListenAt::Tcp(std::net::SocketAddr::from(([127, 0, 0, 1], 8080)));
     for open in [true, false] {
         let options = ServeOptions {
-            listen: address,
+            listen: address.clone(),
+            socket_mode: 0o600,
+            only_metrics: false,
             open,
             hosts: vec!["name.example".to_owned()],
             tls: None,
@@ -105,7 +108,7 @@ fn request(bytes: &[u8]) -> Option<()> {
             client_timeout: 1,
             tokens: std::path::PathBuf::new(),
         };
-        let _ = Gate::new(&options, address).admit(&mut request, Requirement::Access).is_ok();
+        let _ = Gate::new(&options, &address).admit(&mut request, Requirement::Access).is_ok();
     }
     Some(())
 }

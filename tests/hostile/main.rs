@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -23,6 +24,8 @@ use mutator::Mutator;
 const TIME: Duration = Duration::from_secs(2);
 /// Memory beyond what is taken before, in bytes: the largest input has a few KiB.
 const MEMORY: u64 = 192 << 20;
+/// Of these a seed is refused by its seal, or checksum: what is past a seal has a kind of its own.
+const SEALED: [&str; 6] = ["message", "chunks", "journal", "pack", "manifest", "recovery-key"];
 /// Inputs that are made of each kind's seeds, unless `S3VAULT_HOSTILE_ROUNDS` says otherwise; a run has an end in any case.
 const ROUNDS: u64 = 20_000;
 const IN_ALL: Duration = Duration::from_secs(60);
@@ -64,19 +67,32 @@ fn bound_memory() {
     setrlimit(Resource::As, Rlimit { current: most, ..limit }).unwrap();
 }
 
+/// Set in the process that has the bound.
+const BOUNDED: &str = "S3VAULT_HOSTILE_BOUNDED";
+
 #[test]
 fn no_parser_is_harmed_by_what_it_is_given() {
+    if std::env::var_os(BOUNDED).is_none() {
+        let mut again = Command::new(std::env::current_exe().unwrap());
+        again.args(["--exact", "no_parser_is_harmed_by_what_it_is_given", "--nocapture"]);
+        let done = again.env(BOUNDED, "1").output().unwrap();
+        let said = [done.stdout, done.stderr].concat();
+        println!("{}", String::from_utf8_lossy(&said));
+        return assert!(done.status.success(), "{}", done.status);
+    }
     bound_memory();
     let corpus = corpus();
     assert!(corpus.len() > 25, "{:?}", corpus.keys());
     let rounds = std::env::var("S3VAULT_HOSTILE_ROUNDS").ok().and_then(|text| text.parse().ok());
     let (rounds, began) = (rounds.unwrap_or(ROUNDS), Instant::now());
     let each = IN_ALL / u32::try_from(corpus.len()).unwrap();
-    let mut tally = Vec::new();
+    let (mut tally, mut refused) = (Vec::new(), Vec::new());
     for (kind, seeds) in &corpus {
         // A kind that takes none of its seeds is not tried at all.
         let good = seeds.iter().filter(|seed| given(kind, seed)).count();
-        assert!(good > 0 || kind == "message" || kind == "chunks", "{kind}: no seed is good");
+        if good == 0 && !SEALED.contains(&kind.as_str()) {
+            refused.push(kind);
+        }
         let mut mutator = Mutator::new(kind.len() as u64 * 7919 + 1, seeds.clone());
         let (mut done, mut taken, start) = (0, 0, Instant::now());
         while done < rounds && start.elapsed() < each {
@@ -86,4 +102,5 @@ fn no_parser_is_harmed_by_what_it_is_given() {
         tally.push(format!("{kind} {done} ({taken} taken)"));
     }
     println!("{}; {:.1} s", tally.join(", "), began.elapsed().as_secs_f64());
+    assert!(refused.is_empty(), "no seed of these is good: {refused:?}");
 }

@@ -59,7 +59,7 @@ async fn seeds_are_made() {
     let (url, how) = (url.parse().unwrap(), S3Options::default());
     let bucket = Bucket::open(&url, &how, Deadlines::default()).await.unwrap();
     let secret = Passphrase::from_bytes(PASSPHRASE.to_vec());
-    let Unlocked { vault, keys, .. } = open_by(&bucket, &secret).await.unwrap().unlocked;
+    let Unlocked { vault, keys, .. } = open_by(&bucket, None, &secret).await.unwrap().unlocked;
     for (_, _, sealed) in objects("superblock") {
         put("superblock", "golden", &sealed);
     }
@@ -94,7 +94,7 @@ async fn seeds_are_made() {
 
 /// What is text, or so short that it is written here.
 fn by_hand() {
-    let lines: [(&str, &str, &[u8]); 40] = [
+    let lines: [(&str, &str, &[u8]); 41] = [
         ("record", "inode", b"\x09\x02\x00\x00\x00\x00\x00\x00\x00\x01\xab\x00\x19\x41\xed\x01\x00\x02\x00\x03\x02\x04\x00\x05\x00\x06\x82\x01\x02\x07\x82\x01\x02\x08\x82\x01\x02\x09\x82\x01\x02\x0a\x01"),
         ("record", "orphan", b"\x09\x06\x00\x00\x00\x00\x00\x00\x00\x05\xa1\x00\x19\x10\x00"),
         ("record", "pin", b"\x05\x07name\xa2\x00\x03\x01\x82\x01\x02"),
@@ -117,7 +117,8 @@ fn by_hand() {
         ("pack", "zeros", &[0; 200]),
         ("recovery-key", "lower", b"0123456-789abcd"),
         ("acl", "three", b"\x02\x00\x00\x00\x01\x00\x06\x00\xff\xff\xff\xff\x04\x00\x04\x00\xff\xff\xff\xff\x20\x00\x04\x00\xff\xff\xff\xff"),
-        ("query", "all", b"path=a%2Fb&limit=10&cursor=-size.0.17.a%2Fb&recursive=true"),
+        ("query", "all", b"path=a%2Fb&limit=10&recursive=true"),
+        ("query", "cursor", b"cursor=-size.0.17.a%2Fb"),
         ("range", "first", b"bytes=0-499"),
         ("range", "last", b"bytes=-500"),
         ("form", "two", b"\x20--XX\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.txt\"\r\nContent-Type: text/plain\r\n\r\nhello\r\n--XX\r\nContent-Disposition: form-data; name=\"x\"\r\n\r\n\r\n--XX--\r\n"),
@@ -131,7 +132,7 @@ fn by_hand() {
         ("control-request", "history", b"{\"do\":\"history\",\"path\":\"a/b\"}"),
         ("control-reply", "done", b"{\"reply\":\"done\"}"),
         ("control-reply", "said", b"{\"reply\":\"said\",\"text\":\"x\"}"),
-        ("registry", "one", b"{\"pid\":1,\"started\":2,\"vault\":\"00\",\"bucket\":\"b\",\"dir\":\"/d\",\"log\":\"/l\"}"),
+        ("registry", "one", b"{\"pid\":1,\"started\":2,\"vault\":\"00\",\"bucket\":\"b\",\"dir\":\"/d\",\"log\":\"/l\",\"read_only\":false}"),
         ("last", "one", b"{\"pid\":1,\"started\":2,\"namespace\":3,\"failure\":null}"),
         ("config", "one", b"[[vault]]\nid = \"00\"\nurl = \"file:///x\"\n"),
         ("manifest", "zeros", &[0; 100]),

@@ -6,9 +6,7 @@ use super::share::Sharing;
 use crate::files::{dress, owned_by};
 use crate::types::{AsOf, InodeNo};
 use crate::vault::{Error, Result};
-use crate::vfs::{
-    Attributes, HandleId, OpenFlags, RenameMode, SetAttributes, Vfs, WriteAt,
-};
+use crate::vfs::{Attributes, HandleId, OpenFlags, RenameMode, SetAttributes, Vfs, WriteAt};
 
 /// Bytes that are read and written at a time.
 const PIECE: u64 = 1 << 20;
