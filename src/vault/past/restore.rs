@@ -55,7 +55,9 @@ impl Vault {
         let model = what.to.is_none().then_some(&past.vfs);
         let parent = make_parents(&live, model, to_parents).await?;
         let done = Restored { as_of: Some(past.as_of.clone()), ..Restored::default() };
-        let sharing = Sharing::of(self.options().bucket.clone(), past.as_of.commit);
+        let (options, commit) = (self.options(), past.as_of.commit);
+        let keys = options.unlocked.keys.clone();
+        let sharing = Sharing::of(options.bucket.clone(), keys, commit);
         let mut copying = Copying { past: &past.vfs, live: &live, sharing, done, tell };
         if is_dir(&source) {
             copy_tree(&mut copying, &source, parent, to_name).await?;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 
+use crate::crypto::Keys;
 use crate::index::{self, Draft};
 use crate::store::{self, Bucket};
 use crate::types::{CommitNo, Extent, MIB, PackId};
@@ -23,6 +24,7 @@ const KNOWN: usize = 1 << 16;
 pub(super) struct Sharing {
     bucket: Bucket,
     commit: CommitNo,
+    keys: Keys,
     /// How long packs are; `None`: it is not there.
     packs: HashMap<PackId, Option<u64>>,
     /// It is not promised any more, or packs of it are just deleted: from now on bytes are copied.
@@ -31,8 +33,8 @@ pub(super) struct Sharing {
 
 impl Sharing {
     /// Of the state after this commit.
-    pub(super) fn of(bucket: Bucket, commit: CommitNo) -> Self {
-        Self { bucket, commit, packs: HashMap::new(), is_over: false }
+    pub(super) fn of(bucket: Bucket, keys: Keys, commit: CommitNo) -> Self {
+        Self { bucket, commit, keys, packs: HashMap::new(), is_over: false }
     }
 
     /// A transaction was refused.
@@ -46,7 +48,11 @@ impl Sharing {
         if self.is_over {
             return Ok(Vec::new());
         }
-        let long = |(_, extent): &&(u64, Extent)| extent.length >= WORTH_IT;
+        // What an older key opens is sealed anew: a rotation is to come to an end.
+        let epoch = self.keys.epoch();
+        let long = |(_, extent): &&(u64, Extent)| {
+            extent.length >= WORTH_IT && extent.reference.epoch == epoch
+        };
         if self.packs.len() > KNOWN {
             self.packs.clear();
         }
