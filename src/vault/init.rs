@@ -3,8 +3,7 @@
 use bytes::Bytes;
 
 use super::key_slots::{first_slot, seal_recovery};
-use super::superblock::{self, Superblock, Unlocked};
-use super::superblock_copy::has_the_rest;
+use super::superblock::{self, Superblock, Unlocked, has_the_rest};
 use super::{Error, Result};
 use crate::crypto::{Argon2Params, FIRST_EPOCH, Keys, MasterKey, Passphrase, RecoveryKey, random};
 use crate::store::{self, Bucket, Conditional};

@@ -38,6 +38,7 @@ mod survey;
 #[cfg(test)]
 mod tests;
 mod this_machine;
+mod unlocking;
 
 pub use check::{CheckReport, Finding, OnProgress, check};
 pub use error::{Error, Result};
@@ -56,11 +57,10 @@ pub use past::{
     FileVersion, Happened, HistoryStep, OnHistory, OnRestore, Past, Restored, Restoring,
 };
 pub use rotation::{NewKey, Rotation};
-pub use superblock::{
-    OpenedBySecret, Superblock, Unlocked, open_by, unlock, vault_id, which_opens,
-};
+pub use superblock::{OpenedBySecret, Superblock, Unlocked, vault_id, which_opens};
 pub use superblock_copy::{SuperblockCopy, back_up};
 pub use this_machine::{Machine, MachineLock, is_held};
+pub use unlocking::{open_by, unlock};
 
 pub use crate::crypto::{
     Argon2Params, Error as CryptoError, KeySlot, LABEL_MAX, MasterKey, Passphrase, RecoveryKey,

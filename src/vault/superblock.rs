@@ -5,14 +5,13 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use minicbor::{Decode, Encode};
 
-use super::superblock_copy::{SuperblockCopy, has_the_rest};
 use super::{Error, Result};
 use crate::crypto::{
     EpochEnd, Error as CryptoError, FIRST_EPOCH, KeySlot, Keys, MasterKey, Passphrase, Place,
     unlock as unlock_slots,
 };
 use crate::os::{self, PipelineStep};
-use crate::store::{Bucket, Error as StoreError, Listed};
+use crate::store::{Bucket, Error as StoreError, Listed, Lister};
 use crate::types::{CommitNo, Generation, Hash, KeyEpoch, Timestamp, VaultId};
 
 /// The format that this code writes, and the newest that it reads.
@@ -157,7 +156,7 @@ pub(super) fn name(generation: Generation) -> String {
 /// The highest superblock in the bucket, as `open` has it. What does not open is asked for again, until it opens, the
 /// same bytes come twice (then that is what the bucket holds), or it was asked for three times. A changed bit can look
 /// like a wrong passphrase, too.
-async fn read<T>(
+pub(super) async fn read<T>(
     bucket: &Bucket,
     open: impl Fn(Generation, &Bytes) -> Result<T> + Send,
 ) -> Result<T> {
@@ -205,6 +204,21 @@ async fn generations(bucket: &Bucket) -> Result<Vec<(Generation, u64)>> {
     let generation = |object: &str| object.strip_prefix("superblock/")?.parse::<Generation>().ok();
     let of = |object: &Listed| Some((generation(&object.name)?, object.length));
     Ok(listed.iter().filter_map(of).collect())
+}
+
+/// Whether a bucket without a superblock holds other parts of a vault.
+pub(super) async fn has_the_rest(bucket: &Bucket) -> Result<bool> {
+    for (prefix, digits) in [("log/", 16), ("checkpoint/", 16), ("pack/", 32)] {
+        let is_ours = |name: &str| {
+            let last = name.rsplit('/').next().unwrap_or_default();
+            last.len() == digits && last.bytes().all(|byte| byte.is_ascii_hexdigit())
+        };
+        let page = Lister::of(bucket, prefix).next().await?;
+        if page.is_some_and(|(listed, _)| listed.iter().any(|object| is_ours(&object.name))) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Decodes a superblock, of this generation if one is given; it is not verified: that takes the key.
@@ -267,7 +281,10 @@ fn older_keys(superblock: &Superblock, newest: &Keys) -> Option<Vec<OlderKey>> {
 type OlderKey = (KeyEpoch, MasterKey, Option<EpochEnd>);
 
 /// Tries a secret at its slots. What they ask for beyond all bounds is the superblock's fault, which is named.
-fn open_slot(superblock: &Superblock, secret: &Passphrase) -> Result<(MasterKey, usize)> {
+pub(super) fn open_slot(
+    superblock: &Superblock,
+    secret: &Passphrase,
+) -> Result<(MasterKey, usize)> {
     let opened = unlock_slots(&superblock.slots, superblock.vault, superblock.epoch, secret);
     opened.map_err(|error| match error {
         CryptoError::SlotParameters(_)
@@ -281,39 +298,6 @@ fn open_slot(superblock: &Superblock, secret: &Passphrase) -> Result<(MasterKey,
     })
 }
 
-/// Opens the highest superblock in the bucket with the key that `key` finds; else the copy, where it may stand in.
-async fn open(
-    bucket: &Bucket,
-    copy: Option<&SuperblockCopy>,
-    key: impl Fn(&Superblock) -> Result<(MasterKey, usize)> + Send + Sync,
-) -> Result<OpenedBySecret> {
-    let open = |generation: Generation, bytes: &Bytes| {
-        let (superblock, wire) = decode(generation, bytes)?;
-        let (master, slot) = key(&superblock)?;
-        let unlocked = verified(&superblock, &wire, bytes, master)?;
-        Ok(OpenedBySecret { unlocked, superblock, slot })
-    };
-    let found = read(bucket, &open).await;
-    match copy {
-        None => found,
-        Some(copy) => copy.or(found, bucket, open).await,
-    }
-}
-
-/// Finds the vault in `bucket` that this is the master key of. `copy`: what stands in for a superblock that is lost.
-///
-/// # Errors
-/// [`Error::NoVault`], [`Error::SuperblockLost`], [`Error::WrongSecret`], [`Error::Superblock`] for one that does not
-/// verify (an older one is not tried: O1), [`Error::SuperblockFile`], [`Error::Format`].
-pub async fn unlock(
-    bucket: &Bucket,
-    copy: Option<&SuperblockCopy>,
-    master: &MasterKey,
-) -> Result<Unlocked> {
-    let opened = open(bucket, copy, |_| Ok((master.clone(), 0))).await?;
-    Ok(opened.unlocked)
-}
-
 /// A vault that a passphrase or a recovery key opened.
 pub struct OpenedBySecret {
     /// Its keys.
@@ -322,18 +306,6 @@ pub struct OpenedBySecret {
     pub superblock: Superblock,
     /// Which of its slots the secret opened.
     pub slot: usize,
-}
-
-/// As [`unlock`]; also says which slot the secret opened.
-///
-/// # Errors
-/// As [`unlock`].
-pub async fn open_by(
-    bucket: &Bucket,
-    copy: Option<&SuperblockCopy>,
-    secret: &Passphrase,
-) -> Result<OpenedBySecret> {
-    open(bucket, copy, |superblock| open_slot(superblock, secret)).await
 }
 
 /// The first of these secrets that opens a slot of the vault, for a hint. Each takes about a second.

@@ -120,21 +120,6 @@ async fn is_of(bucket: &Bucket, keys: &Keys) -> Result<bool> {
     Ok(false)
 }
 
-/// Whether a bucket without a superblock holds other parts of a vault.
-pub(super) async fn has_the_rest(bucket: &Bucket) -> Result<bool> {
-    for (prefix, digits) in [("log/", 16), ("checkpoint/", 16), ("pack/", 32)] {
-        let is_ours = |name: &str| {
-            let last = name.rsplit('/').next().unwrap_or_default();
-            last.len() == digits && last.bytes().all(|byte| byte.is_ascii_hexdigit())
-        };
-        let page = Lister::of(bucket, prefix).next().await?;
-        if page.is_some_and(|(listed, _)| listed.iter().any(|object| is_ours(&object.name))) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
 fn kept_at(data_dir: &Path, vault: &str) -> PathBuf {
     data_dir.join(format!("{vault}.superblock"))
 }

@@ -10,6 +10,7 @@ mod files;
 mod history;
 mod init;
 mod key;
+mod keyed_vault;
 mod man;
 mod mount;
 mod old_states;

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use super::key::KeyedVault;
+use super::keyed_vault::KeyedVault;
 use crate::cli::exit::{CliResult, Failure};
 use crate::cli::keys::{KeysAsked, clean};
 use crate::cli::messages;
