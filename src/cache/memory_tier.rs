@@ -113,6 +113,11 @@ impl Shard {
             BlockId::Extent(..) => &mut self.probation,
         };
         out.extend(segment.push(id, block));
+        self.shrink(out);
+    }
+
+    /// Moves what is more than the budget to `out`.
+    fn shrink(&mut self, out: &mut Vec<Bytes>) {
         // Pages are preferred, yet a huge tree must not leave content with nothing.
         while self.pages.bytes > self.budget / 4 * 3 {
             let Some((_, block)) = self.pages.take_oldest() else { break };
@@ -182,6 +187,16 @@ impl MemoryTier {
         drop(out); // freeing memory takes its time: not under the lock
     }
 
+    /// From now on it holds at most `budget` bytes.
+    pub(super) fn limit(&self, budget: u64) {
+        for shard in &self.shards {
+            let mut out = Vec::new();
+            let mut shard = shard.lock();
+            shard.budget = budget / self.shards.len() as u64;
+            shard.shrink(&mut out);
+        }
+    }
+
     pub(super) fn bytes(&self) -> u64 {
         self.shards.iter().map(|shard| shard.lock().total()).sum()
     }
@@ -222,6 +237,21 @@ mod tests {
         assert_eq!(blocks.get(&extent(9_999), Reuse::Expected), Some(block(9_999)));
         assert_eq!(blocks.get(&extent(0), Reuse::Expected), None);
         assert_eq!(blocks.hits_and_misses(), (1, 1));
+    }
+
+    #[test]
+    fn what_is_more_than_a_new_limit_leaves_the_oldest_first() {
+        let blocks = MemoryTier::new(4 * MIB);
+        (0..4_000).for_each(|n| blocks.insert(extent(n), block(n)));
+        blocks.limit(MIB);
+        let left = blocks.bytes();
+        assert!(left <= MIB && left > MIB / 2, "{left}");
+        assert_eq!(blocks.get(&extent(3_999), Reuse::Expected), Some(block(3_999)));
+        (4_000..8_000).for_each(|n| blocks.insert(extent(n), block(n)));
+        assert!(blocks.bytes() <= MIB);
+        blocks.limit(4 * MIB);
+        (8_000..12_000).for_each(|n| blocks.insert(extent(n), block(n)));
+        assert!(blocks.bytes() > 2 * MIB);
     }
 
     #[test]

@@ -77,6 +77,11 @@ impl Cache {
         self.0.disk.limit(bytes);
     }
 
+    /// From now on decrypted blocks take so many bytes of memory at most. Short, no I/O.
+    pub fn limit_blocks(&self, bytes: u64) {
+        self.0.memory.limit(bytes);
+    }
+
     /// A decrypted block, if it is in memory. Short, no I/O.
     pub fn block(&self, id: &BlockId, reuse: Reuse) -> Option<Bytes> {
         self.0.memory.get(id, reuse)

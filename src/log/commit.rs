@@ -54,11 +54,11 @@ pub struct CommitHeader {
 
 #[derive(Encode, Decode)]
 #[cbor(map)]
-struct EncodedCommit {
+struct EncodedCommit<'a> {
     #[n(0)]
     header: CommitHeader,
-    #[n(1)]
-    transactions: Vec<EncodedTransaction>,
+    #[b(1)]
+    transactions: Vec<EncodedTransaction<'a>>,
     /// Zeros, so that its length tells no more than a class: that of a lone change would tell how long a name is.
     #[n(2)]
     padding: Option<ByteVec>,
@@ -67,10 +67,10 @@ struct EncodedCommit {
     more: Option<ByteVec>,
 }
 
-impl EncodedCommit {
+impl EncodedCommit<'_> {
     /// Fills it up to a plaintext of [`PLAIN_MIN`], or of the next length of Padmé.
-    fn padded(mut self) -> Vec<u8> {
-        let bare = records::encode_value(&self).len();
+    fn padded(mut self) -> Bytes {
+        let bare = records::encoded_length(&self);
         // A field of `zeros` bytes is so long: its key, and what CBOR says of its length.
         let field = |zeros: usize| match zeros {
             0..24 => 2 + zeros,
@@ -86,14 +86,14 @@ impl EncodedCommit {
         let zeros = (most.saturating_sub(6)..=most).rev().find(fits);
         self.padding = zeros.map(|zeros| vec![0; zeros].into());
         self.more = zeros.filter(|zeros| field(*zeros) != missing).map(|_| Vec::new().into());
-        records::encode_value(&self).to_vec()
+        records::encode_value(&self)
     }
 }
 
 /// The transaction's bytes as they were journaled, so that its hash is the same everywhere.
 #[derive(Encode, Decode)]
 #[cbor(transparent)]
-struct EncodedTransaction(#[cbor(n(0), with = "minicbor::bytes")] Vec<u8>);
+struct EncodedTransaction<'a>(#[cbor(b(0), with = "minicbor::bytes")] &'a [u8]);
 
 /// A commit, opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,7 +119,7 @@ impl CommitContent {
 pub fn seal_commit(keys: &Keys, content: &CommitContent) -> Bytes {
     let wire = EncodedCommit {
         header: content.header.clone(),
-        transactions: content.transactions.iter().map(|t| EncodedTransaction(t.to_vec())).collect(),
+        transactions: content.transactions.iter().map(|bytes| EncodedTransaction(bytes)).collect(),
         padding: None,
         more: None,
     };
@@ -134,11 +134,13 @@ pub fn open_commit(keys: &Keys, number: CommitNo, sealed: &[u8]) -> Result<Commi
         return Err(Error::malformed(name, "longer than a commit can be"));
     }
     let plain = keys.open(Place::Commit(number), sealed).map_err(Error::seal(name.clone()))?;
-    let wire: EncodedCommit = records::decode_value("commits", &plain)?;
+    // The transactions are parts of it: a commit is long, and is held once.
+    let plain = plain.into_bytes();
+    let wire: EncodedCommit<'_> = records::decode_value("commits", &plain)?;
     if wire.header.vault != keys.vault() || wire.header.number != number {
         return Err(Error::malformed(name, "it names another vault or number"));
     }
-    let transactions = wire.transactions.into_iter().map(|t| t.0.into()).collect();
+    let transactions = wire.transactions.iter().map(|bytes| plain.slice_ref(bytes.0)).collect();
     Ok(CommitContent { header: wire.header, transactions })
 }
 

@@ -18,7 +18,8 @@ pub use error::{Error, Result};
 pub use fuzzing::fuzzed;
 pub use pin::{Horizon, PIN_NAME_MAX, Pin};
 pub use record::{
-    Entry, Inode, Key, MetaKey, Orphan, Xattr, decode_value, encode_value, extent_of,
+    Entry, Inode, Key, MetaKey, Orphan, Xattr, decode_value, encode_value, encoded_length,
+    extent_of,
 };
 pub use tag::Tag;
 pub use transaction::{Change, TRANSACTION_MAX, Transaction};

@@ -233,6 +233,24 @@ pub fn encode_value<T: Encode<()>>(value: &T) -> Bytes {
     }
 }
 
+/// How long [`encode_value`] makes it, without making it.
+pub fn encoded_length<T: Encode<()>>(value: &T) -> usize {
+    struct Counted(usize);
+    impl minicbor::encode::Write for Counted {
+        type Error = std::convert::Infallible;
+
+        fn write_all(&mut self, bytes: &[u8]) -> std::result::Result<(), Self::Error> {
+            self.0 += bytes.len();
+            Ok(())
+        }
+    }
+    let mut encoder = minicbor::Encoder::new(Counted(0));
+    if let Err(error) = encoder.encode(value) {
+        unreachable!("a record does not encode: {error}");
+    }
+    encoder.into_writer().0
+}
+
 /// The value of a record of `table` (a word for the message).
 pub fn decode_value<'a, T: Decode<'a, ()>>(table: &str, bytes: &'a [u8]) -> Result<T> {
     let mut decoder = minicbor::Decoder::new(bytes);

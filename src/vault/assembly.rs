@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicU64;
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 
-use super::budgets::{Shares, disk_budget, open_cache, open_content};
+use super::budgets::{BlockShare, Shares, disk_budget, open_cache, open_content};
 use super::checkpointer::Checkpointer;
 use super::claiming::Claimed;
 use super::durability::{BUCKET_FSYNC, ToDisk};
@@ -122,8 +122,8 @@ impl Vault {
             bucket: options.bucket.clone(),
             barrier: barrier.clone(),
         };
-        let bytes = Shares::of(options.memory).wire;
-        let limits = UploadLimits { bytes, ..UploadLimits::default() };
+        let Shares { wire: bytes, commit, .. } = Shares::of(options.memory);
+        let limits = UploadLimits { bytes, commit, ..UploadLimits::default() };
         let uploader = Arc::new(Uploader::start(parts, hooks, limits, StepObserver::default()));
         let durability = durability(&options, &staging, &barrier, &uploader);
         let how = vfs::VfsOptions { read_only: false, fsync: options.fsync };
@@ -151,12 +151,14 @@ impl Vault {
             periodic: Mutex::new(Some(periodic)),
             ending: tokio::sync::Mutex::default(),
         });
+        let blocks = BlockShare::of(options.memory);
         Ok(Arc::new(Self {
             options,
             vfs,
             content,
             index,
             cache,
+            blocks,
             head,
             as_of,
             warnings,

@@ -1,12 +1,14 @@
 //! How memory and disk are divided among the rooms.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::state_dir::StateDir;
 use super::this_machine::make_private;
 use super::{Error, Result, VaultOptions};
 use crate::cache::{Budgets, Cache};
 use crate::content::{Content, Limits};
+use crate::records::TRANSACTION_MAX;
 use crate::types::{GIB, MIB};
 use crate::upload::Staging;
 
@@ -20,6 +22,8 @@ pub(super) struct Shares {
     pub wire: u64,
     /// Of changed records, in a pass of a checkpoint over the commits.
     pub pass: usize,
+    /// Of transactions in a commit: read and sealed at once, and once more when a checkpoint opens it.
+    pub commit: usize,
     /// Of the log, after which a checkpoint is due at the latest (K1).
     pub log: u64,
 }
@@ -29,7 +33,41 @@ impl Shares {
         let memory = memory.max(64 * MIB);
         let pass = usize::try_from((memory / 8).min(32 * MIB)).unwrap_or(usize::MAX);
         let (cache, buffers, wire) = (memory / 16 * 5, memory / 8, memory / 4);
-        Self { cache, buffers, wire, pass, log: memory / 4 }
+        let commit = TRANSACTION_MAX + usize::try_from((memory / 64).min(4 * MIB)).unwrap_or(0);
+        Self { cache, buffers, wire, pass, commit, log: memory / 4 }
+    }
+}
+
+/// What may be resident beside `--memory`, and somewhat less: the process itself, sled, what malloc keeps.
+const BESIDE: u64 = 44 * MIB;
+
+/// How much memory decrypted blocks have now. What is resident is not the sum of the shares: there are fragments, stacks,
+/// libraries. So the one share that can be less at any time is, while the process has too much.
+#[derive(Debug)]
+pub(super) struct BlockShare {
+    full: u64,
+    now: AtomicU64,
+    /// Of the process.
+    most: u64,
+}
+
+impl BlockShare {
+    pub(super) fn of(memory: u64) -> Self {
+        let full = Shares::of(memory).cache / 2;
+        Self { full, now: full.into(), most: memory.max(64 * MIB) + BESIDE }
+    }
+
+    /// What it is from now on, if that is another; `resident`: bytes of the process. Less at once, more little by little.
+    pub(super) fn next(&self, resident: u64) -> Option<u64> {
+        let now = self.now.load(Ordering::Relaxed);
+        let over = resident.saturating_sub(self.most / 8 * 7);
+        let next = match over {
+            0 if resident < self.most / 4 * 3 => (now + self.full / 64).min(self.full),
+            0 => now,
+            over => now.saturating_sub(over).max(self.full / 8),
+        };
+        self.now.store(next, Ordering::Relaxed);
+        (next != now).then_some(next)
     }
 }
 
@@ -60,4 +98,23 @@ pub(super) fn open_content(
     let shares = Shares::of(options.memory);
     let limits = Limits { buffers: shares.buffers, unpublished: budget / 4, ..Limits::default() };
     Content::new(options.unlocked.keys.clone(), cache.clone(), staging.clone(), limits)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_give_way_at_once_and_come_back_in_time() {
+        let share = BlockShare::of(256 * MIB);
+        assert_eq!(share.next(200 * MIB), None);
+        let less = share.next(280 * MIB).unwrap();
+        assert!(less < 30 * MIB, "{less}");
+        assert!(share.next(1000 * MIB).unwrap() >= 4 * MIB, "some are always kept");
+        assert_eq!(share.next(1000 * MIB), None);
+        assert_eq!(share.next(250 * MIB), None, "it waits until there is room");
+        let rounds = std::iter::from_fn(|| share.next(100 * MIB)).count();
+        assert!((50..70).contains(&rounds), "{rounds}");
+        assert_eq!(share.now.load(Ordering::Relaxed), Shares::of(256 * MIB).cache / 2);
+    }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 
-use super::budgets::disk_budget;
+use super::budgets::{BlockShare, disk_budget};
 use super::checkpointer::Checkpointer;
 use super::disk_space;
 use super::head_recorder::HeadRecorder;
@@ -32,6 +32,7 @@ pub struct Vault {
     pub(super) content: Content,
     pub(super) index: Index,
     pub(super) cache: Cache,
+    pub(super) blocks: BlockShare,
     pub(super) head: Arc<Mutex<Head>>,
     pub(super) as_of: Option<AsOf>,
     pub(super) warnings: Vec<String>,
@@ -87,6 +88,15 @@ impl Vault {
     /// The vault as a file system.
     pub fn vfs(&self) -> Vfs {
         self.vfs.clone()
+    }
+
+    /// The process has so many bytes resident: the memory of decrypted blocks becomes less if that is too much. Returns
+    /// whether it did. Short, no I/O.
+    pub fn give_way(&self, resident: u64) -> bool {
+        let Some(bytes) = self.blocks.next(resident) else { return false };
+        let before = self.cache.usage().block_bytes;
+        self.cache.limit_blocks(bytes);
+        bytes < before
     }
 
     pub(super) fn cache(&self) -> &Cache {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::budgets::open_content;
+use super::budgets::{BlockShare, open_content};
 use super::durability::Nothing;
 use super::head_recorder::HeadRecorder;
 use super::open::OpenContext;
@@ -83,7 +83,20 @@ impl Vault {
         let vfs = Vfs::new(index.clone(), content.clone(), Arc::new(Nothing), how, Seq(0));
         let head = Arc::new(Mutex::new(head));
         let writer = None;
-        Ok(Self { options, vfs, content, index, cache, head, as_of, warnings, writer, _lock: lock })
+        let blocks = BlockShare::of(options.memory);
+        Ok(Self {
+            options,
+            vfs,
+            content,
+            index,
+            cache,
+            blocks,
+            head,
+            as_of,
+            warnings,
+            writer,
+            _lock: lock,
+        })
     }
 }
 

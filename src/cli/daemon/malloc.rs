@@ -1,5 +1,6 @@
 //! The memory budget is meant as resident size: what malloc keeps beside what is in use counts too.
 
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::os;
@@ -8,21 +9,39 @@ use crate::os;
 const TICK: Duration = Duration::from_secs(1);
 const SHORT_TICK: Duration = Duration::from_millis(100);
 
+/// Hears how much is resident; gives back what it can do without, and says whether that was anything.
+type GivesWay = Box<dyn Fn(u64) -> bool + Send + Sync>;
+
+/// Who may have to give memory back, once there is somebody.
+#[derive(Clone, Default)]
+pub(crate) struct Pressed(Arc<OnceLock<GivesWay>>);
+
+impl Pressed {
+    /// From now on it hears of it: several times a second while there is much in use.
+    pub(crate) fn tell(&self, gives_way: impl Fn(u64) -> bool + Send + Sync + 'static) {
+        drop(self.0.set(Box::new(gives_way)));
+    }
+}
+
 /// Has malloc give free pages inside its heaps back whenever the process nears `budget` bytes: among cached blocks of a
 /// few KiB that come and go, a third of the heap is free and resident.
-pub(crate) fn keep_within(budget: u64) -> std::io::Result<()> {
+pub(crate) fn keep_within(budget: u64) -> std::io::Result<Pressed> {
+    let pressed = Pressed::default();
+    let told = pressed.clone();
     let watch = move || {
         // What a trim leaves is in use: it pays again when there is more.
         let (mut left, mut now) = (0, 0);
         loop {
             std::thread::sleep(if now > budget / 2 { SHORT_TICK } else { TICK });
             now = os::resident_memory();
-            if now > (budget / 4 * 3).max(left + budget / 16) {
+            let gave = told.0.get().is_some_and(|gives_way| gives_way(now));
+            if gave || now > (budget / 4 * 3).max(left + budget / 16) {
                 os::trim_malloc();
                 left = os::resident_memory();
             }
         }
     };
     let work = move || os::restarted_here("giving memory back", watch);
-    std::thread::Builder::new().name("memory".into()).stack_size(64 << 10).spawn(work).map(drop)
+    std::thread::Builder::new().name("memory".into()).stack_size(64 << 10).spawn(work)?;
+    Ok(pressed)
 }

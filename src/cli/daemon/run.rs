@@ -80,7 +80,7 @@ fn begin(
         .map_err(|error| Failure::io("the log cannot be written", &error))?;
     logfile::start(log, spec.verbose, spec.log_json);
     tracing::info!(pid = std::process::id(), version = env!("CARGO_PKG_VERSION"), "starting");
-    malloc::keep_within(spec.memory)
+    let pressed = malloc::keep_within(spec.memory)
         .map_err(|error| Failure::io("no thread could be started", &error))?;
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -90,8 +90,10 @@ fn begin(
         .enable_all()
         .build()
         .map_err(|error| Failure::io("no runtime could be started", &error))?;
-    let outcome =
-        runtime.block_on(watched("the daemon's life", run(spec, key, to_front, front, usable)));
+    let outcome = runtime.block_on(watched(
+        "the daemon's life",
+        run(spec, key, (to_front, front), usable, &pressed),
+    ));
     // What still runs then (a request that waits for the store) holds nothing that counts.
     runtime.shutdown_timeout(Duration::from_millis(500));
     outcome.unwrap_or_else(|panicked| {
@@ -104,9 +106,9 @@ fn begin(
 async fn run(
     spec: &Spec,
     key: Option<MasterKey>,
-    to_front: &FrontSender,
-    mut front: front_link::Presence,
+    (to_front, mut front): (&FrontSender, front_link::Presence),
     usable: &Cell<bool>,
+    pressed: &malloc::Pressed,
 ) -> CliResult {
     let mut signals = front_link::signals()
         .map_err(|error| Failure::io("signals cannot be listened for", &error))?;
@@ -120,6 +122,7 @@ async fn run(
         }
     };
     let vault = Arc::new(vault);
+    vault.gives_way(pressed);
     let lifecycle = Lifecycle::new(vault.clone(), EndLimits::usual(spec.stop_timeout));
     let control = control::listen(&spec.dir).and_then(|listener| {
         let noted = vault.running()?.note(&spec.data.join("running"))?;

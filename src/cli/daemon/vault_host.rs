@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, watch};
 use super::files_host;
 use super::lifecycle::HostedVault;
 use super::logfile;
+use super::malloc::Pressed;
 use super::past_host;
 use super::spec::{Credentials, Spec};
 use crate::cli::control::{ControlReply, PathRestore};
@@ -153,6 +154,12 @@ impl VaultHost {
             shows_snapshots: spec.snapshots_dir && spec.at.is_none(),
             fixed,
         }
+    }
+
+    /// Its memory gives way when much is in use.
+    pub(crate) fn gives_way(&self, pressed: &Pressed) {
+        let vault = Arc::downgrade(&self.vault);
+        pressed.tell(move |resident| vault.upgrade().is_some_and(|vault| vault.give_way(resident)));
     }
 
     /// How others find this daemon.
