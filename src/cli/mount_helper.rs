@@ -372,11 +372,11 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_refused_with_the_nearest_and_sloppiness_lets_it_pass() {
-        let wrong = mounts("b /m -o chache-size=1GiB").unwrap_err();
+        let wrong = mounts("b /m -o cachex-size=1GiB").unwrap_err();
         assert!(wrong.contains("cache-size meant"), "{wrong}");
-        assert!(mounts("b /m -o alow_other").unwrap_err().contains("allow_other"));
+        assert!(mounts("b /m -o allowx_other").unwrap_err().contains("allow_other"));
         assert!(mounts("b /m -o _netdef").unwrap_err().contains("_netdev"));
-        assert!(mounts("b /m -s -o chache-size=1GiB").unwrap().is_some());
+        assert!(mounts("b /m -s -o cachex-size=1GiB").unwrap().is_some());
         for line in [
             "b",
             "b /m c",

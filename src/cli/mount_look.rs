@@ -146,7 +146,7 @@ mod tests {
         );
         assert_eq!(seen.flags, ["exec", "nodev"]);
         assert!(seen.flags().no_dev && !seen.flags().no_exec);
-        assert!(look("alow_other").unwrap_err().contains("allow_other"));
+        assert!(look("allowx_other").unwrap_err().contains("allow_other"));
         for wrong in ["fsname", "fsname=", "ro=1", "uid=root", "umask=888", "umask=7777", "", "x"] {
             assert!(look(wrong).is_err(), "{wrong}");
         }

@@ -43,11 +43,11 @@ mod tests {
     #[test]
     fn the_nearest_is_told_and_what_is_far_is_not() {
         let known = ["endpoint", "region", "url", "mountpoints"];
-        assert_eq!(nearest("endpiont", known), "; is endpoint meant?");
+        assert_eq!(nearest("enddpoint", known), "; is endpoint meant?");
         assert_eq!(nearest("Region", known), "; is region meant?");
         assert_eq!(nearest("mount-points", known), "; is mountpoints meant?");
         assert_eq!(nearest("ur", known), "; is url meant?");
         assert_eq!(nearest("colour", known), "");
-        assert_eq!((distance("", "abc"), distance("ab", "ba"), distance("a", "a")), (3, 1, 0));
+        assert_eq!((distance("", "abc"), distance("xy", "yx"), distance("a", "a")), (3, 1, 0));
     }
 }

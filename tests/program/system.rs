@@ -149,13 +149,13 @@ fn the_helper_of_mount_8_mounts_a_named_vault_with_the_options_of_fstab() {
     let options =
         format!("rw,noexec,nosuid,_netdev,nofail,x-systemd.automount,passphrase-file={key}");
     let with = |more: &str| format!("backup {shown} -o {options}{more}");
-    let (code, said) = helper(&home, "mount.s3vault", &with(",chache-size=1GiB"));
+    let (code, said) = helper(&home, "mount.s3vault", &with(",cachex-size=1GiB"));
     assert_eq!(code, 1, "{said}");
     assert!(said.contains("cache-size meant") && mounted(&vault).is_none(), "{said}");
     assert_eq!(helper(&home, "mount.s3vault", &with(",remount")).0, 1);
     assert_eq!(helper(&home, "mount.s3vault", &(with("") + " -f")), (0, String::new()));
     assert!(mounted(&vault).is_none());
-    let (code, said) = helper(&home, "mount.s3vault", &format!("bakcup {shown} -o {options}"));
+    let (code, said) = helper(&home, "mount.s3vault", &format!("backqup {shown} -o {options}"));
     assert_eq!(code, 1, "{said}");
     assert!(said.contains("backup meant"), "{said}");
 
@@ -195,7 +195,7 @@ fn the_helper_of_mount_8_mounts_a_named_vault_with_the_options_of_fstab() {
         .says("vault is mounted");
     assert!(mounted(&vault).is_some());
     home.type_in("umount vault").exits(0);
-    home.type_in("mount vault -o alow_other").exits(2).says("allow_other");
+    home.type_in("mount vault -o allowx_other").exits(2).says("allow_other");
 }
 
 #[test]
@@ -232,7 +232,7 @@ fn mount_8_finds_the_helper_and_umount_waits_for_the_uploads() {
          cat {vault}/file\n\
          ! touch {vault}/other 2>&1\n\
          umount {vault}\n\
-         ! mount -t s3vault backup {vault} -o {options},mispelt 2>&1\n",
+         ! mount -t s3vault backup {vault} -o {options},quark 2>&1\n",
         program = env!("CARGO_BIN_EXE_s3vault"),
         home = home.path("").display(),
         vault = home.path("vault").display(),
@@ -256,7 +256,7 @@ fn mount_8_finds_the_helper_and_umount_waits_for_the_uploads() {
     let first = said.lines().next().unwrap();
     assert!(first.starts_with("backup fuse.s3vault rw,"), "{said}");
     assert!(said.contains("\ncontent\n") && said.contains("Read-only"), "{said}");
-    assert!(said.contains("there is no option mispelt"), "{said}");
+    assert!(said.contains("there is no option quark"), "{said}");
 }
 
 #[test]
