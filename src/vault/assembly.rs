@@ -28,9 +28,7 @@ use crate::os;
 use crate::reclaim::Reclaimer;
 use crate::records::Inode;
 use crate::types::{CommitNo, CurrentGeneration, InodeNo, Patience, Timestamp};
-use crate::upload::{
-    Barrier, Hooks, Parts, SYNC_EVERY, Staging, StepObserver, UploadLimits, Uploader,
-};
+use crate::upload::{Barrier, Hooks, Parts, SYNC_EVERY, Staging, StepObserver, Uploader};
 use crate::vfs::{self, Vfs};
 
 impl Vault {
@@ -122,8 +120,7 @@ impl Vault {
             bucket: options.bucket.clone(),
             barrier: barrier.clone(),
         };
-        let Shares { wire: bytes, commit, .. } = Shares::of(options.memory);
-        let limits = UploadLimits { bytes, commit, ..UploadLimits::default() };
+        let limits = Shares::of(options.memory).upload();
         let uploader = Arc::new(Uploader::start(parts, hooks, limits, StepObserver::default()));
         let durability = durability(&options, &staging, &barrier, &uploader);
         let how = vfs::VfsOptions { read_only: false, fsync: options.fsync };
@@ -151,14 +148,13 @@ impl Vault {
             periodic: Mutex::new(Some(periodic)),
             ending: tokio::sync::Mutex::default(),
         });
-        let blocks = BlockShare::of(options.memory);
         Ok(Arc::new(Self {
+            blocks: BlockShare::of(options.memory),
             options,
             vfs,
             content,
             index,
             cache,
-            blocks,
             head,
             as_of,
             warnings,

@@ -10,7 +10,7 @@ use crate::cache::{Budgets, Cache};
 use crate::content::{Content, Limits};
 use crate::records::TRANSACTION_MAX;
 use crate::types::{GIB, MIB};
-use crate::upload::Staging;
+use crate::upload::{Staging, UploadLimits};
 
 /// The shares of the memory budget: caches, write buffers, what is on the wire, and the changes that a checkpoint holds at
 /// a time. sled, the index's memtable and the process itself take some 80 MiB that are not in these; what sled takes grows
@@ -35,6 +35,10 @@ impl Shares {
         let (cache, buffers, wire) = (memory / 16 * 5, memory / 8, memory / 4);
         let commit = TRANSACTION_MAX + usize::try_from((memory / 64).min(4 * MIB)).unwrap_or(0);
         Self { cache, buffers, wire, pass, commit, log: memory / 4 }
+    }
+
+    pub(super) fn upload(self) -> UploadLimits {
+        UploadLimits { bytes: self.wire, commit: self.commit, ..UploadLimits::default() }
     }
 }
 
