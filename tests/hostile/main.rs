@@ -24,8 +24,9 @@ use mutator::Mutator;
 const TIME: Duration = Duration::from_secs(2);
 /// Memory beyond what is taken before, in bytes: the largest input has a few KiB.
 const MEMORY: u64 = 192 << 20;
-/// Of these a seed is refused by its seal, or checksum: what is past a seal has a kind of its own.
-const SEALED: [&str; 6] = ["message", "chunks", "journal", "pack", "manifest", "recovery-key"];
+/// Of these a seed is refused by its seal, its checksum, or for its key: what is past a seal has a kind of its own.
+const SEALED: [&str; 7] =
+    ["message", "chunks", "journal", "pack", "manifest", "recovery-key", "slot"];
 /// Inputs that are made of each kind's seeds, unless `S3VAULT_HOSTILE_ROUNDS` says otherwise; a run has an end in any case.
 const ROUNDS: u64 = 20_000;
 const IN_ALL: Duration = Duration::from_secs(60);
