@@ -7,6 +7,7 @@ use directories::ProjectDirs;
 
 use super::args::Global;
 use super::exit::{CliResult, Exit, Failure};
+use crate::gateway::ListenAt;
 
 /// The paths of one run: all absolute.
 #[derive(Debug, Clone)]
@@ -96,6 +97,17 @@ fn existing(directory: &Path) -> PathBuf {
             _ => return directory.to_path_buf(),
         }
     }
+}
+
+/// Where a service listens, wherever the daemon has its working directory.
+pub(super) fn listen_at(asked: &ListenAt) -> CliResult<ListenAt> {
+    let ListenAt::Unix(path) = asked else { return Ok(asked.clone()) };
+    let path = absolute(path)?;
+    if path.to_str().is_none() {
+        let text = format!("{} is not UTF-8; take another path for the socket", path.display());
+        return Err(Failure::new(Exit::Usage, text));
+    }
+    Ok(ListenAt::Unix(path))
 }
 
 #[cfg(test)]

@@ -235,8 +235,8 @@ pub fn encode_value<T: Encode<()>>(value: &T) -> Bytes {
 
 /// How long [`encode_value`] makes it, without making it.
 pub fn encoded_length<T: Encode<()>>(value: &T) -> usize {
-    struct Counted(usize);
-    impl minicbor::encode::Write for Counted {
+    struct EncodedLength(usize);
+    impl minicbor::encode::Write for EncodedLength {
         type Error = std::convert::Infallible;
 
         fn write_all(&mut self, bytes: &[u8]) -> std::result::Result<(), Self::Error> {
@@ -244,7 +244,7 @@ pub fn encoded_length<T: Encode<()>>(value: &T) -> usize {
             Ok(())
         }
     }
-    let mut encoder = minicbor::Encoder::new(Counted(0));
+    let mut encoder = minicbor::Encoder::new(EncodedLength(0));
     if let Err(error) = encoder.encode(value) {
         unreachable!("a record does not encode: {error}");
     }

@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use super::ask::{change, program, report_of};
-use super::serve::listen_at;
 use crate::cli::args::{Fsync, Global, LogFormat, MountArgs, OpeningArgs};
 use crate::cli::config::{Config, KnownVault};
 use crate::cli::control::ControlRequest;
@@ -14,7 +13,7 @@ use crate::cli::exit::{CliResult, Exit, Failure};
 use crate::cli::mount_dir;
 use crate::cli::mount_look::MountLook;
 use crate::cli::past_dir;
-use crate::cli::paths::{UserPaths, absolute};
+use crate::cli::paths::{UserPaths, absolute, listen_at};
 use crate::cli::recovery_output::RecoveryOutput;
 use crate::cli::registry::RunningDaemon;
 use crate::cli::target::{Target, is_name};

@@ -12,7 +12,7 @@ use crate::cli::daemon::spec::Spec;
 use crate::cli::daemon_report::{DaemonReport, describe_service};
 use crate::cli::exit::{CliResult, Exit, Failure};
 use crate::cli::messages;
-use crate::cli::paths::{UserPaths, absolute};
+use crate::cli::paths::{UserPaths, absolute, listen_at};
 use crate::cli::registry::RunningDaemon;
 use crate::cli::target::{Target, WhichVault};
 use crate::cli::unlock::Unlocker;
@@ -123,17 +123,6 @@ fn options(paths: &UserPaths, args: &ServeArgs, vault: &str) -> CliResult<ServeO
         only_metrics: false,
         tokens: paths.tokens(vault),
     })
-}
-
-/// Where a service listens, wherever the daemon has its working directory.
-pub(super) fn listen_at(asked: &ListenAt) -> CliResult<ListenAt> {
-    let ListenAt::Unix(path) = asked else { return Ok(asked.clone()) };
-    let path = absolute(path)?;
-    if path.to_str().is_none() {
-        let text = format!("{} is not UTF-8; take another path for the socket", path.display());
-        return Err(Failure::new(Exit::Usage, text));
-    }
-    Ok(ListenAt::Unix(path))
 }
 
 fn announce(report: &DaemonReport, foreground: bool) {
