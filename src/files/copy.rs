@@ -82,7 +82,7 @@ impl Files {
         let mut copy = TreeCopy { vfs: &self.vfs, links: HashMap::new(), copied: 0, on };
         if !from.is_directory() {
             copy.node(source, parent, name).await?;
-            tell(copy.on, TreeStep::Done(name))?;
+            tell(copy.on, TreeStep::Done)?;
             return Ok(1);
         }
         if !recursive {
@@ -127,7 +127,7 @@ impl TreeCopy<'_, '_> {
             match done {
                 Ok(()) => {
                     self.copied += 1;
-                    tell(self.on, TreeStep::Done(&entry.path))?;
+                    tell(self.on, TreeStep::Done)?;
                 }
                 Err(Error::Vfs(error)) if is_of_one(&error) => {
                     tell(self.on, TreeStep::Failed(&entry.path, &Error::Vfs(error)))?;

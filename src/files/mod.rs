@@ -141,11 +141,6 @@ impl Files {
         drop(self.vfs.link(file.attributes.ino, parent, name).await?);
         Ok(())
     }
-
-    /// Returns when all that was written before is in the bucket.
-    pub async fn in_bucket(&self) -> Result<()> {
-        Ok(self.vfs.in_bucket().await?)
-    }
 }
 
 /// Whether a name of a listing is that of the directory itself, or of the one above.

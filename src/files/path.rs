@@ -31,8 +31,6 @@ const EMPTY_ROOT: Attributes = Attributes {
 pub struct FoundPath {
     /// What `stat` shows of it.
     pub attributes: Attributes,
-    /// The directory that it is in; the root's is the root.
-    pub parent: InodeNo,
     /// Its name there; empty for the root.
     pub name: Vec<u8>,
 }
@@ -87,8 +85,7 @@ impl Files {
     pub async fn find(&self, path: &[u8], follows: bool) -> Result<FoundPath> {
         let walked = self.walk(path, follows).await?;
         let attributes = walked.there.ok_or(vfs::Error::NotFound)?;
-        let parent = walked.above.last().copied().unwrap_or(InodeNo::ROOT);
-        Ok(FoundPath { attributes, parent, name: walked.name })
+        Ok(FoundPath { attributes, name: walked.name })
     }
 
     /// The directory that a path names.

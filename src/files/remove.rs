@@ -26,7 +26,7 @@ impl Files {
         let there = place.there.ok_or(vfs::Error::NotFound)?;
         if there.kind() != libc::S_IFDIR {
             self.vfs.unlink(parent, name).await?;
-            tell(on, TreeStep::Done(name))?;
+            tell(on, TreeStep::Done)?;
             return Ok(1);
         }
         if !recursive {
@@ -74,7 +74,7 @@ impl Files {
 /// Tells what became of one; an error that is not its own ends the work.
 fn told(path: &[u8], done: vfs::Result<()>, on: OnTree<'_>) -> Result<u64> {
     match done {
-        Ok(()) => tell(on, TreeStep::Done(path)).map(|()| 1),
+        Ok(()) => tell(on, TreeStep::Done).map(|()| 1),
         // Somebody else was faster.
         Err(vfs::Error::NotFound) => Ok(0),
         Err(error) if is_of_one(&error) => {

@@ -9,8 +9,8 @@ use super::Error;
 pub enum TreeStep<'a> {
     /// So many bytes of content are done.
     Bytes(u64),
-    /// This is done.
-    Done(&'a [u8]),
+    /// One more thing is done.
+    Done,
     /// This could not be done; the rest goes on.
     Failed(&'a [u8], &'a Error),
 }

@@ -35,7 +35,7 @@ pub struct Superblock {
     /// `FORMAT` of the vault.
     #[n(0)]
     pub format: u32,
-    /// Features without which the vault cannot be read: [`KEY_EPOCHS`] alone is defined.
+    /// Features without which the vault cannot be read: `KEY_EPOCHS` alone is defined.
     #[n(1)]
     pub required: Vec<u32>,
     /// Features that a reader may ignore. None is defined yet.

@@ -31,8 +31,8 @@ async fn open(
 /// Finds the vault in `bucket` that this is the master key of. `copy`: what stands in for a superblock that is lost.
 ///
 /// # Errors
-/// [`Error::NoVault`], [`Error::SuperblockLost`], [`Error::WrongSecret`], [`Error::Superblock`] for one that does not
-/// verify (an older one is not tried: O1), [`Error::SuperblockFile`], [`Error::Format`].
+/// Of [`super::Error`]: `NoVault`, `SuperblockLost`, `WrongSecret`, `Superblock` for one that does not verify (an older one is
+/// not tried: O1), `SuperblockFile`, `Format`.
 pub async fn unlock(
     bucket: &Bucket,
     copy: Option<&SuperblockCopy>,

@@ -429,7 +429,7 @@ impl Heard {
     fn step(&mut self, step: &TreeStep<'_>) -> ControlFlow<()> {
         match step {
             TreeStep::Bytes(bytes) => self.bytes += bytes,
-            TreeStep::Done(_) => self.things += 1,
+            TreeStep::Done => self.things += 1,
             TreeStep::Failed(path, error) if self.problems.len() < PROBLEMS => {
                 self.problems.push((path_of(path), of_one(error)));
             }

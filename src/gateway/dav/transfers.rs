@@ -152,9 +152,9 @@ fn same(from: &Place, to: &Place) -> bool {
 }
 
 fn found(place: &Place) -> Result<Found, DavError> {
-    let (parent, name) = place.names()?;
+    let (_, name) = place.names()?;
     let attributes = place.there.ok_or(Error::NotFound).map_err(HttpProblem::from)?;
-    Ok(Found { attributes, parent, name: name.to_vec() })
+    Ok(Found { attributes, name: name.to_vec() })
 }
 
 fn done(is_new: bool) -> axum::response::Response {
