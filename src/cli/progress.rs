@@ -23,6 +23,8 @@ const APPEARS: Duration = Duration::from_millis(500);
 pub(super) struct UploadBar {
     bar: ProgressBar,
     begun: Instant,
+    /// Whether the bar was drawn: one that was not is not drawn for a line, either.
+    is_drawn: bool,
     most: u64,
     /// Where there is no terminal.
     lines: Option<Lines>,
@@ -42,7 +44,13 @@ impl UploadBar {
         if !std::io::stderr().is_terminal() {
             let lines = Lines { name: name.to_owned(), last: Instant::now(), pause: LINES };
             let bar = ProgressBar::hidden();
-            return Self { bar, begun: Instant::now(), most: 0, lines: Some(lines) };
+            return Self {
+                bar,
+                begun: Instant::now(),
+                is_drawn: false,
+                most: 0,
+                lines: Some(lines),
+            };
         }
         let style = ProgressStyle::with_template(
             "{prefix}: {bar:24} {binary_bytes} of {binary_total_bytes} sent, {binary_bytes_per_sec} {msg}",
@@ -51,7 +59,7 @@ impl UploadBar {
         let bar = ProgressBar::no_length()
             .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
         let bar = bar.with_prefix(name.to_owned());
-        Self { bar, begun: Instant::now(), most: 0, lines: None }
+        Self { bar, begun: Instant::now(), is_drawn: false, most: 0, lines: None }
     }
 
     /// What is on its way now. More may be written meanwhile: then the whole grows.
@@ -63,6 +71,7 @@ impl UploadBar {
         if self.begun.elapsed() < APPEARS {
             return;
         }
+        self.is_drawn = true;
         let sent = self.bar.position();
         self.most = self.most.max(sent + progress.unsent_bytes);
         self.bar.set_length(self.most);
@@ -74,12 +83,18 @@ impl UploadBar {
 
     /// Prints a line of an answer without tearing the bar.
     pub(super) fn tell(&self, line: &str) {
-        self.bar.suspend(|| say!("{line}"));
+        match self.is_drawn {
+            true => self.bar.suspend(|| say!("{line}")),
+            false => say!("{line}"),
+        }
     }
 
     /// Prints a line for people without tearing the bar.
     pub(super) fn say(&self, line: &str) {
-        self.bar.suspend(|| complain!("{line}"));
+        match self.is_drawn {
+            true => self.bar.suspend(|| complain!("{line}")),
+            false => complain!("{line}"),
+        }
     }
 }
 
