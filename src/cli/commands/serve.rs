@@ -16,7 +16,7 @@ use crate::cli::paths::{UserPaths, absolute, listen_at};
 use crate::cli::registry::RunningDaemon;
 use crate::cli::target::{Target, WhichVault};
 use crate::cli::unlock::Unlocker;
-use crate::gateway::{ListenAt, Listening, ServeOptions, TlsFiles};
+use crate::gateway::{Listening, ServeOptions, TlsFiles};
 
 /// Serves a vault; returns when clients can connect, or with `--foreground` when it is over.
 pub(crate) async fn serve(global: &Global, paths: &UserPaths, args: &ServeArgs) -> CliResult {
