@@ -17,4 +17,6 @@ pub(super) use index::index_of;
 pub use opened::Past;
 pub(super) use opened::clear;
 pub use restore::Restoring;
+#[cfg(test)]
+pub(super) use share::Sharing;
 pub use version::{FileVersion, Happened, HistoryStep, OnHistory};

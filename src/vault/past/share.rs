@@ -21,7 +21,7 @@ const PARALLEL: usize = 16;
 const KNOWN: usize = 1 << 16;
 
 /// How references of one state are taken over.
-pub(super) struct Sharing {
+pub(in crate::vault) struct Sharing {
     bucket: Bucket,
     commit: CommitNo,
     keys: Keys,
@@ -33,18 +33,21 @@ pub(super) struct Sharing {
 
 impl Sharing {
     /// Of the state after this commit.
-    pub(super) fn of(bucket: Bucket, keys: Keys, commit: CommitNo) -> Self {
+    pub(in crate::vault) fn of(bucket: Bucket, keys: Keys, commit: CommitNo) -> Self {
         Self { bucket, commit, keys, packs: HashMap::new(), is_over: false }
     }
 
     /// A transaction was refused.
-    pub(super) fn end(&mut self) {
+    pub(in crate::vault) fn end(&mut self) {
         self.is_over = true;
     }
 
     /// Those of these records that can be shared: the packs are there. It asks for each pack once: a reference to what
     /// somebody deleted would be found out only when it is read, and by then the file may have replaced a good one.
-    pub(super) async fn choose(&mut self, list: &[(u64, Extent)]) -> Result<Vec<(u64, Extent)>> {
+    pub(in crate::vault) async fn choose(
+        &mut self,
+        list: &[(u64, Extent)],
+    ) -> Result<Vec<(u64, Extent)>> {
         if self.is_over {
             return Ok(Vec::new());
         }
@@ -86,7 +89,7 @@ impl Sharing {
 
     /// V4, asked in the transaction: the state is promised still. The horizon counts as appended, so this holds until a run of
     /// K5 freezes what it dooms, and the append is refused if it has.
-    pub(super) fn may(&self, draft: &Draft<'_>) -> index::Result<bool> {
+    pub(in crate::vault) fn may(&self, draft: &Draft<'_>) -> index::Result<bool> {
         let passed = draft.horizon()?.map_or(CommitNo(0), |horizon| horizon.commit);
         Ok(passed <= self.commit || draft.pins()?.iter().any(|(_, pin)| pin.commit == self.commit))
     }

@@ -14,6 +14,7 @@ mod reclaim_gives_way;
 mod reclaim_random;
 mod reclaim_readers;
 mod salts;
+mod shared_back;
 mod simulation;
 mod staged;
 mod writers;
