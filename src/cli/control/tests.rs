@@ -70,6 +70,8 @@ impl ControlHandler for FakeDaemon {
 
     async fn serve_files(&self, mut stream: UnixStream, umask: u32, _: FilesPlace) {
         assert_eq!(umask, 0o77);
+        // Nothing is said before it is asked: the client may have read on.
+        assert_eq!(stream.read_u8().await.unwrap(), b'?');
         stream.write_all(b"frames").await.unwrap();
     }
 
@@ -215,6 +217,7 @@ fn a_connection_for_files_takes_no_place_from_those_who_ask() {
     assert!(matches!(replies(&dir, ControlRequest::Status)[..], [ControlReply::Status(_)]));
     for mut stream in connections {
         let mut said = Vec::new();
+        stream.write_all(b"?").unwrap();
         stream.read_to_end(&mut said).unwrap();
         assert_eq!(said, b"frames");
     }
