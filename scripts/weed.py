@@ -16,6 +16,7 @@ import hmac
 import http.client
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -40,6 +41,14 @@ class Server:
             json.dump({"identities": [identity("bench", (KEY, SECRET), ["Admin", "Read", "Write", "List", "Tagging"]),
                                       identity("machine", MACHINE, [f"{verb}:{bucket}" for bucket in ("bench", "locked")
                                                                     for verb in ("Read", "Write", "List")])]}, file)
+        with open(os.path.join(scratch, "weed.log"), "w") as self.log:
+            # Between the look at a port and the server's bind another program may take it: then with others.
+            if not any(self.starts(weed, scratch, data, config) for _ in range(3)):
+                raise SystemExit("SeaweedFS does not start")
+        self.request("PUT", "/bench/warm-up", b"x")
+
+    def starts(self, weed, scratch, data, config):
+        """Starts it, and says whether it answers within a minute."""
         self.port = port = free_ports()
         words = f"""server -dir={data} -ip=127.0.0.1 -ip.bind=127.0.0.1 -master.telemetry=false -master.port={port + 1}
             -master.port.grpc={port + 11} -master.volumeSizeLimitMB=1024 -master.electionTimeout=1s
@@ -47,19 +56,17 @@ class Server:
             -volume.preStopSeconds=0 -filer -filer.port={port + 3} -filer.port.grpc={port + 13}
             -filer.localSocket={scratch}/filer.sock -s3 -s3.port={port} -s3.port.grpc={port + 10} -s3.port.iceberg=0
             -s3.port.lance=0 -s3.config={config}"""
-        self.log = open(os.path.join(scratch, "weed.log"), "w")
         self.process = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", weed, *words.split()], stdout=self.log, stderr=self.log)
         until = time.monotonic() + 60
-        while True:
+        while self.process.poll() is None and time.monotonic() < until:
             try:
                 if self.request("PUT", "/bench") in (200, 409):
-                    break
+                    return True
             except OSError:
                 pass
-            if time.monotonic() > until:
-                raise SystemExit("SeaweedFS does not start")
             time.sleep(0.2)
-        self.request("PUT", "/bench/warm-up", b"x")
+        self.stop()
+        return False
 
     def request(self, method, path, body=b"", connection=None):
         headers = signed(f"127.0.0.1:{self.port}", method, path, {})
@@ -118,24 +125,16 @@ def signed(host, method, target, headers, credentials=None):
 
 def free_ports():
     while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        if port < 32000:
-            port += 20000
-        offsets = (0, 1, 2, 3, 10, 11, 12, 13)
+        # Below the range from which the kernel gives ports to connections.
+        port = random.randrange(10_000, 30_000)
         try:
-            held = []
-            for offset in offsets:
-                one = socket.socket()
-                held.append(one)
-                one.bind(("127.0.0.1", port + offset))
+            for offset in (0, 1, 2, 3, 10, 11, 12, 13):
+                with socket.socket() as one:
+                    one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    one.bind(("127.0.0.1", port + offset))
             return port
         except OSError:
             pass
-        finally:
-            for one in held:
-                one.close()
 
 
 def main():
