@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::cli::control::{Client, ControlReply, ControlRequest, SILENCE};
+use crate::cli::daemon::launch::LaunchedDaemon;
+use crate::cli::daemon::spec::Spec;
 use crate::cli::daemon_report::{DaemonReport, State};
 use crate::cli::exit::{CliResult, Exit, Failure};
 use crate::cli::last;
@@ -178,6 +180,21 @@ fn end_by_force(running: &RunningDaemon) -> String {
         Some(path) => format!("s3vault umount --force {}", path.display()),
         None => format!("kill -9 {}", running.pid),
     }
+}
+
+/// Starts a daemon, waits until it can be asked, and says how it is found.
+pub(super) async fn start(
+    paths: &UserPaths,
+    spec: &Spec,
+) -> CliResult<(LaunchedDaemon, RunningDaemon)> {
+    let mut daemon = LaunchedDaemon::start(spec)?;
+    daemon.ready().await?;
+    let mut all = RunningDaemon::all(&paths.running()).into_iter();
+    let Some(running) = all.find(|running| running.dir == spec.dir) else {
+        let text = "the process that was to do it has ended; see its log in the state directory";
+        return Err(Failure::new(Exit::Other, text));
+    };
+    Ok((daemon, running))
 }
 
 /// The failure when nothing of ours runs at the place that was named.

@@ -2,12 +2,11 @@
 
 use std::path::Path;
 
-use super::ask::{END_WAIT, change, finish, not_mounted};
+use super::ask::{END_WAIT, change, finish, not_mounted, start};
 use super::mount::{not_in_use_yet, spec};
 use crate::cli::args::{Global, OpeningArgs};
 use crate::cli::config::Config;
 use crate::cli::control::ControlRequest;
-use crate::cli::daemon::launch::LaunchedDaemon;
 use crate::cli::daemon::spec::Spec;
 use crate::cli::exit::{CliResult, Exit, Failure};
 use crate::cli::old_states::{OldStates, WhichOne, span};
@@ -109,13 +108,7 @@ pub(super) async fn by_itself(
     let opening = OpeningArgs { foreground: true, ..OpeningArgs::usual() };
     let spec: Spec = spec(global, paths, &opening, target, &unlocked);
     drop(unlocked);
-    let mut daemon = LaunchedDaemon::start(&spec)?;
-    daemon.ready().await?;
-    let found = RunningDaemon::all(&paths.running()).into_iter().find(|running| running.dir == dir);
-    let Some(running) = found else {
-        let text = "the process that was to do it has ended; see its log in the state directory";
-        return Err(Failure::new(Exit::Other, text));
-    };
+    let (_daemon, running) = start(paths, &spec).await?;
     let done = change(&running, request);
     let ended = finish(&running, &ControlRequest::Umount { within: None });
     // Who asks next finds nobody who is about to end.

@@ -16,7 +16,7 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::files::wire::{
     FileEntry, FilesReply, FilesRequest, Finish, Frame, FrameKind, PIECE,
 };
-use crate::files::{Attributes, Dress, Error, Files, Found, Place, TreeStep, VfsError};
+use crate::files::{self, Attributes, Dress, Error, Files, Found, Place, TreeStep, VfsError};
 use crate::types::Timestamp;
 use crate::vault;
 
@@ -197,12 +197,9 @@ impl<R: AsyncRead + Unpin + Send> Asked<'_, R> {
         self.files.place(bytes(path)).await.map_err(|error| self.broken(error))
     }
 
-    async fn entry(&self, name: &[u8], seen: &Attributes) -> Result<FileEntry, Broken> {
+    async fn entry(&self, name: &[u8], seen: &Attributes) -> files::Result<FileEntry> {
         let target = match seen.kind() {
-            libc::S_IFLNK => {
-                let target = self.files.read_link(seen.ino).await;
-                Some(path_of(&target.map_err(|error| self.broken(error))?))
-            }
+            libc::S_IFLNK => Some(path_of(&self.files.read_link(seen.ino).await?)),
             _ => None,
         };
         Ok(FileEntry {
@@ -222,7 +219,8 @@ impl<R: AsyncRead + Unpin + Send> Asked<'_, R> {
 
     async fn stat(&self, path: &Path, follows: bool) -> Result<u64, Broken> {
         let found = self.find(path, follows).await?;
-        let entries = vec![self.entry(&found.name, &found.attributes).await?];
+        let entry = self.entry(&found.name, &found.attributes).await;
+        let entries = vec![entry.map_err(|error| self.broken(error))?];
         self.tell(&FilesReply::Entries { entries }).await?;
         Ok(1)
     }
@@ -241,9 +239,9 @@ impl<R: AsyncRead + Unpin + Send> Asked<'_, R> {
                 let Some(seen) = found.attributes else { continue };
                 let entry = match self.entry(&found.name, &seen).await {
                     Ok(entry) => entry,
-                    // Removed just now.
-                    Err(Broken::Failed(_)) => continue,
-                    Err(broken) => return Err(broken),
+                    // Removed just now. Whatever else it is, a list that lacks it must not pass for all.
+                    Err(Error::Vfs(VfsError::Stale | VfsError::NotFound)) => continue,
+                    Err(error) => return Err(self.broken(error)),
                 };
                 count += 1;
                 // A byte that is no text takes four.
@@ -281,7 +279,8 @@ impl<R: AsyncRead + Unpin + Send> Asked<'_, R> {
             );
         }
         let mut reading = self.files.read(ino).await.map_err(|error| self.broken(error))?;
-        let mut entry = self.entry(&found.name, &found.attributes).await?;
+        let entry = self.entry(&found.name, &found.attributes).await;
+        let mut entry = entry.map_err(|error| self.broken(error))?;
         entry.size = reading.size();
         self.tell(&FilesReply::Entries { entries: vec![entry] }).await?;
         self.tell_attributes(&found).await?;

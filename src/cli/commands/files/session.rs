@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::interrupt;
 use super::which::Meant;
 use crate::cli::args::{Global, OpeningArgs};
-use crate::cli::commands::ask::{END_WAIT, finish, silent};
+use crate::cli::commands::ask::{END_WAIT, finish, silent, start};
 use crate::cli::commands::mount::{not_in_use_yet, open_or_make, spec};
 use crate::cli::control::ControlRequest;
 use crate::cli::daemon::launch::LaunchedDaemon;
@@ -161,12 +161,6 @@ async fn started(
     let opening = OpeningArgs { read_only, ..opening };
     let spec = spec(global, paths, &opening, target, &unlocked);
     drop(unlocked);
-    let mut daemon = LaunchedDaemon::start(&spec)?;
-    daemon.ready().await?;
-    let found = RunningDaemon::all(&paths.running()).into_iter().find(|running| running.dir == dir);
-    let Some(running) = found else {
-        let text = "the process that was to do it has ended; see its log in the state directory";
-        return Err(Failure::new(Exit::Other, text));
-    };
+    let (daemon, running) = start(paths, &spec).await?;
     Ok(FilesSession { running, own: Some(daemon), purpose, umask })
 }
