@@ -77,9 +77,20 @@ pub(super) fn finish_within(
 
 /// Sends any other request. Only the daemon can say whether it was done.
 pub(super) fn change(running: &RunningDaemon, request: &ControlRequest) -> CliResult {
-    let mut client =
-        Client::ask(&running.dir, request, SILENCE).map_err(|error| silent(running, &error))?;
-    follow(&mut client, running).unwrap_or_else(|error| Err(silent(running, &error)))
+    let not_said = |error| {
+        // That it ended well does not say that this was done.
+        lost(running, &error).err().unwrap_or_else(|| {
+            let text = format!(
+                "the daemon of {} (process {}) ended before it said whether this was done; everything is in the bucket; \
+                 look, and say it again where it was not",
+                running.name(),
+                running.pid
+            );
+            Failure::new(Exit::Other, text)
+        })
+    };
+    let mut client = Client::ask(&running.dir, request, SILENCE).map_err(not_said)?;
+    follow(&mut client, running).unwrap_or_else(|error| Err(not_said(error)))
 }
 
 /// A path in a mount of this user, as the mount's daemon knows it. Nothing need be there.
@@ -138,15 +149,21 @@ fn follow(client: &mut Client, running: &RunningDaemon) -> io::Result<CliResult>
     }
 }
 
+/// Whether the daemon with which a connection failed is over. The process is asked, not the error: a kill shows as an end
+/// of file, a broken pipe or a reset, and before the process is gone.
+pub(super) fn has_ended(running: &RunningDaemon, error: &io::Error) -> bool {
+    let hangs = matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock);
+    match running.process() {
+        Ok(Some(process)) => process.wait(if hangs { Duration::ZERO } else { END_WAIT }),
+        Ok(None) => true,
+        Err(_) => false,
+    }
+}
+
 /// The connection was lost. A daemon that has ended has noted how. Nobody is told that something is missing when
 /// that is not known.
 fn lost(running: &RunningDaemon, error: &io::Error) -> CliResult {
-    let ended = match running.process() {
-        Ok(Some(process)) => process.wait(END_WAIT),
-        Ok(None) => true,
-        Err(_) => false,
-    };
-    if !ended {
+    if !has_ended(running, error) {
         return Err(silent(running, error));
     }
     last::of(running).unwrap_or_else(|| {
@@ -161,7 +178,7 @@ fn lost(running: &RunningDaemon, error: &io::Error) -> CliResult {
     })
 }
 
-/// The failure when the daemon hangs, or died just now.
+/// The failure when the daemon hangs, or cannot be looked at.
 pub(super) fn silent(running: &RunningDaemon, error: &io::Error) -> Failure {
     let text = format!(
         "the daemon of {} (process {}) does not answer ({error}); whether everything is in the bucket is not known; \

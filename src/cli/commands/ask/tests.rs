@@ -62,3 +62,33 @@ fn what_is_not_known_is_not_called_missing() {
         assert!(failure.message.contains("not known"), "{failure}");
     }
 }
+
+/// A kill shows as any of these, and before the process is gone.
+#[test]
+fn that_a_daemon_ended_is_seen_whatever_broke() {
+    let dir = tempfile::tempdir().unwrap();
+    for kind in [
+        io::ErrorKind::ConnectionReset,
+        io::ErrorKind::BrokenPipe,
+        io::ErrorKind::UnexpectedEof,
+        io::ErrorKind::ConnectionRefused,
+    ] {
+        let (child, running) = daemon(dir.path());
+        let error = kind.into();
+        std::thread::scope(|scope| {
+            let asked = scope.spawn(|| has_ended(&running, &error));
+            end(child);
+            assert!(asked.join().unwrap(), "{kind}");
+        });
+    }
+    // One that hangs is not waited for.
+    let (child, running) = daemon(dir.path());
+    let begun = std::time::Instant::now();
+    assert!(!has_ended(&running, &io::ErrorKind::TimedOut.into()));
+    assert!(begun.elapsed() < END_WAIT / 2);
+    // Nobody hears that a change was done that the daemon did not confirm, however well it ended.
+    last::keep(&running, &Ok(())).unwrap();
+    end(child);
+    let failure = change(&running, &ControlRequest::Unserve).unwrap_err();
+    assert!(failure.message.contains("before it said"), "{failure}");
+}

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::interrupt;
 use super::which::Meant;
 use crate::cli::args::{Global, OpeningArgs};
-use crate::cli::commands::ask::{END_WAIT, finish, silent, start};
+use crate::cli::commands::ask::{END_WAIT, finish, has_ended, silent, start};
 use crate::cli::commands::mount::{not_in_use_yet, open_or_make, spec};
 use crate::cli::control::ControlRequest;
 use crate::cli::daemon::launch::LaunchedDaemon;
@@ -77,8 +77,7 @@ impl FilesSession {
 
     /// What is said when the connection broke.
     pub(super) fn lost(&self, error: &io::Error) -> Failure {
-        if error.kind() == io::ErrorKind::UnexpectedEof || error.kind() == io::ErrorKind::BrokenPipe
-        {
+        if has_ended(&self.running, error) {
             let text = format!(
                 "the daemon of {} (process {}) ended meanwhile; what it had confirmed is there, files that were under way are \
                  not; say it again: what is there is passed over",
@@ -130,7 +129,7 @@ fn joined(running: &RunningDaemon, purpose: FilesPurpose, umask: u32) -> CliResu
         Ok(Ok(_)) => Ok(session),
         Ok(Err(failure)) => Err(failure),
         // It is gone.
-        Err(_) if !matches!(running.process(), Ok(Some(_))) => {
+        Err(error) if has_ended(running, &error) => {
             Err(Failure::new(Exit::MountedAlready, "the daemon of the vault has just ended"))
         }
         Err(error) => Err(silent(running, &error)),
