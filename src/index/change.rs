@@ -13,14 +13,29 @@ use crate::checkpoint::{Base, Pins};
 use crate::crypto::Keys;
 use crate::log::{Journal, RoomClass};
 use crate::records::{Change, Transaction};
-use crate::types::{CommitNo, Seq};
-
-/// Above this, whoever changes something waits until the memtable is written: memory is bounded. Until a batch is
-/// whole, sled keeps every version of every node that it made: 15 times the batch.
-pub(super) const DRAIN_NOW: usize = 2 << 20;
+use crate::types::{CommitNo, MIB, Seq};
 
 /// With as much as this in memory, because the disk is full, only changes that free room are taken.
 pub(super) const POSTPONED_MAX: usize = 8 << 20;
+
+/// What an index keeps in memory itself; blocks of its base are the cache's.
+#[derive(Clone, Copy, Debug)]
+pub struct IndexMemory {
+    /// Bytes of rows as sled stores them that it keeps: decoded they take about four times as much. Small in any case, since
+    /// what is hot lies in the layer above it or was just read.
+    pub sled: u64,
+    /// Bytes of the memtable above which whoever changes something waits until it is written. Until a batch is whole, sled
+    /// keeps every version of every node that it made: 15 times the batch.
+    pub memtable: usize,
+}
+
+impl IndexMemory {
+    /// The index's part of a budget of so many bytes.
+    pub fn of(memory: u64) -> Self {
+        let memtable = usize::try_from((memory / 64).clamp(MIB, 2 * MIB)).unwrap_or(1 << 20);
+        Self { sled: (memory / 32).clamp(2 * MIB, 8 * MIB), memtable }
+    }
+}
 
 /// What an index is made of.
 pub struct IndexOptions {
@@ -30,6 +45,8 @@ pub struct IndexOptions {
     pub keys: Keys,
     /// The newest checkpoint, or an empty one.
     pub base: Base,
+    /// What it may keep in memory.
+    pub memory: IndexMemory,
 }
 
 /// The map of the vault on this machine. A clone is another handle to the same.
@@ -42,11 +59,11 @@ impl Index {
     /// # Errors
     /// [`Error::Damaged`]: wipe it and open it again; nothing is lost.
     pub fn open(options: IndexOptions) -> Result<Self> {
-        let IndexOptions { dir, keys, base } = options;
-        let sled = SledDelta::open(&dir, keys.clone())?;
+        let IndexOptions { dir, keys, base, memory } = options;
+        let sled = SledDelta::open(&dir, keys.clone(), memory.sled)?;
         let point = sled.point()?.unwrap_or_default();
         let layers = Layers::new(Arc::new(sled), base, point)?;
-        let inner = Arc::new(Inner::new(keys, layers));
+        let inner = Arc::new(Inner::new(keys, layers, memory.memtable));
         let drainer = Drainer::start(&inner);
         Ok(Self(inner, Arc::new(drainer)))
     }
@@ -205,7 +222,7 @@ impl Index {
         // A simulated run is short: there, what fills the memtable weighs more.
         #[cfg(test)]
         let bytes = if crate::os::Simulated::is_here() { bytes * 128 } else { bytes };
-        if bytes >= DRAIN_NOW {
+        if bytes >= self.0.memtable {
             match self.drain() {
                 // The journal has it; whoever changes something is told before the layer is too large.
                 Err(error) if error.is_full() => {}

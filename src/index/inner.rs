@@ -25,11 +25,13 @@ pub(super) struct Inner {
     pub(super) layers: RwLock<Layers>,
     pub(super) sled: Arc<SledDelta>,
     pub(super) journal: OnceLock<Arc<Journal>>,
+    /// Bytes of it above which a change waits.
+    pub(super) memtable: usize,
     read_only: RwLock<Option<String>>,
 }
 
 impl Inner {
-    pub(super) fn new(keys: Keys, layers: Layers) -> Self {
+    pub(super) fn new(keys: Keys, layers: Layers, memtable: usize) -> Self {
         Self {
             keys,
             append: Mutex::default(),
@@ -37,6 +39,7 @@ impl Inner {
             sled: layers.sled.clone(),
             layers: RwLock::new(layers),
             journal: OnceLock::new(),
+            memtable,
             read_only: RwLock::new(None),
         }
     }

@@ -24,7 +24,7 @@ mod sled_delta;
 mod tests;
 mod view;
 
-pub use change::{Index, IndexOptions};
+pub use change::{Index, IndexMemory, IndexOptions};
 pub use draft::Draft;
 pub use error::{Error, Result};
 #[cfg(feature = "testing")]

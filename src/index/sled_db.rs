@@ -12,9 +12,6 @@ use crate::log;
 use crate::os::{self, PipelineStep};
 use crate::types::MIB;
 
-/// sled's own cache: small, since what is hot lies in the layer above it or was just read.
-const SLED_CACHE: u64 = 8 * MIB;
-
 /// Rounds of collection after a batch. Each frees up to 8 bags of 64 (crossbeam-epoch); a batch fills some hundreds.
 const COLLECTIONS: usize = 128;
 
@@ -48,15 +45,16 @@ pub(super) enum SledFault {
 }
 
 impl SledDb {
-    /// Opens the database, or says why it cannot be used: then it is deleted and made anew.
-    pub(super) fn open(dir: &Path) -> Result<Self> {
+    /// Opens the database, which keeps so many bytes in memory (as stored), or says why it cannot be used: then it is deleted
+    /// and made anew.
+    pub(super) fn open(dir: &Path, cached: u64) -> Result<Self> {
         if note_of(dir).exists() {
             return Err(Error::Damaged("it was found to be when it was last used".into()));
         }
         let opened = catch_unwind(AssertUnwindSafe(|| {
             sled::Config::new()
                 .path(dir)
-                .cache_capacity(SLED_CACHE)
+                .cache_capacity(cached)
                 .flush_every_ms(None)
                 .mode(sled::Mode::HighThroughput)
                 .open()

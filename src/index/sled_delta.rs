@@ -39,8 +39,8 @@ pub(super) type Row = (Vec<u8>, DeltaRecord);
 
 impl SledDelta {
     /// Opens what is there, or says why it cannot be used: then it is deleted and made anew.
-    pub(super) fn open(dir: &Path, keys: Keys) -> Result<Self> {
-        let db = SledDb::open(dir)?;
+    pub(super) fn open(dir: &Path, keys: Keys, cached: u64) -> Result<Self> {
+        let db = SledDb::open(dir, cached)?;
         let numbers = keys.index();
         let session = numbers.session(crypto::random());
         Ok(Self { db, keys, numbers, session })
@@ -270,7 +270,7 @@ mod tests {
     fn names_keep_the_order_within_an_inode() {
         let dir = tempfile::tempdir().unwrap();
         let keys = Keys::derive(&MasterKey::from_bytes([7; 32]), VaultId([1; 16]), FIRST_EPOCH);
-        let sled = SledDelta::open(dir.path(), keys).unwrap();
+        let sled = SledDelta::open(dir.path(), keys, 2 << 20).unwrap();
         let name = |key: Key| sled.name(&key.encode()).unwrap();
         let offsets = [0, 1, 255, 256, u64::MAX - 1, u64::MAX];
         for ino in [1, 2, 255, 256, u64::MAX].map(InodeNo) {

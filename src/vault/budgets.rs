@@ -8,13 +8,15 @@ use super::this_machine::make_private;
 use super::{Error, Result, VaultOptions};
 use crate::cache::{Budgets, Cache};
 use crate::content::{Content, Limits};
+use crate::index::IndexMemory;
 use crate::records::TRANSACTION_MAX;
 use crate::types::{GIB, MIB};
 use crate::upload::{Staging, UploadLimits};
 
 /// The shares of the memory budget: caches, write buffers, what is on the wire, and the changes that a checkpoint holds at
-/// a time. sled, the index's memtable and the process itself take some 80 MiB that are not in these; what sled takes grows
-/// with the log since the last checkpoint (by half as much), so that is bounded, too.
+/// a time. What sled takes (up to four times its share of rows, 15 memtables in a batch) and the process itself are some 80
+/// MiB that are not in these, less with a small budget; sled's part grows with the log since the last checkpoint (by half
+/// as much), so that is bounded, too.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Shares {
     pub cache: u64,
@@ -26,6 +28,8 @@ pub(super) struct Shares {
     pub commit: usize,
     /// Of the log, after which a checkpoint is due at the latest (K1).
     pub log: u64,
+    /// Of the index's own layers.
+    pub index: IndexMemory,
 }
 
 impl Shares {
@@ -34,7 +38,7 @@ impl Shares {
         let pass = usize::try_from((memory / 8).min(32 * MIB)).unwrap_or(usize::MAX);
         let (cache, buffers, wire) = (memory / 16 * 5, memory / 8, memory / 4);
         let commit = TRANSACTION_MAX + usize::try_from((memory / 64).min(4 * MIB)).unwrap_or(0);
-        Self { cache, buffers, wire, pass, commit, log: memory / 4 }
+        Self { cache, buffers, wire, pass, commit, log: memory / 4, index: IndexMemory::of(memory) }
     }
 
     pub(super) fn upload(self) -> UploadLimits {

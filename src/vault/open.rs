@@ -4,6 +4,7 @@ use std::path::Path;
 
 use parking_lot::Mutex;
 
+use super::budgets::Shares;
 use super::state_dir::StateDir;
 use super::survey::{Survey, Surveyed, Surveyor, fits_base, fits_journal};
 use super::{Error, Result, Unlocked, VaultOptions};
@@ -88,7 +89,8 @@ impl OpenContext<'_> {
         let dir = self.state_dir.index(self.options.read_only);
         let open = || {
             let (keys, base) = (self.keys().clone(), base.clone());
-            Index::open(IndexOptions { dir: dir.clone(), keys, base })
+            let memory = Shares::of(self.options.memory).index;
+            Index::open(IndexOptions { dir: dir.clone(), keys, base, memory })
         };
         if !afresh && dir.exists() {
             let clean = journal

@@ -127,6 +127,7 @@ impl World {
             dir: self.dir.path().join("index"),
             keys: self.keys.clone(),
             base: self.base.clone(),
+            memory: IndexMemory::of(0),
         };
         let index = Index::open(options).unwrap();
         let from = index.point().seq;
@@ -375,6 +376,7 @@ async fn j4_the_point_is_that_of_the_records() {
         dir: world.dir.path().join("index"),
         keys: world.keys.clone(),
         base: Base::empty(),
+        memory: IndexMemory::of(0),
     };
     let reopened = Index::open(options).unwrap();
     assert_eq!(reopened.point().seq, Seq(19));

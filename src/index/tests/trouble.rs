@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::index::change::{DRAIN_NOW, POSTPONED_MAX};
+use crate::index::change::POSTPONED_MAX;
 use crate::index::inner::DRAIN_AT;
 use crate::os::SmallDisk;
 
@@ -38,7 +38,8 @@ impl World {
 
     fn try_open(&self) -> Result<Index> {
         let dir = self.dir.path().join("index");
-        Index::open(IndexOptions { dir, keys: self.keys.clone(), base: self.base.clone() })
+        let memory = IndexMemory::of(0);
+        Index::open(IndexOptions { dir, keys: self.keys.clone(), base: self.base.clone(), memory })
     }
 
     async fn change(&self, ino: u64) -> Result<()> {
@@ -127,7 +128,7 @@ async fn the_memtable_is_written_when_it_is_long_and_at_once_when_it_is_too_long
     world.change(3).await.unwrap();
     soon("the thread has written it", || world.index().rows() > 0).await;
     soon("nothing is left in memory", || world.in_memory() == 0).await;
-    world.fill_memtable(DRAIN_NOW);
+    world.fill_memtable(IndexMemory::of(0).memtable);
     world.change(4).await.unwrap();
     assert_eq!(world.in_memory(), 0, "whoever made the change has waited");
 }

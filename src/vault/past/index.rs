@@ -6,7 +6,7 @@ use super::PastState;
 use crate::cache::Cache;
 use crate::checkpoint::Base;
 use crate::crypto::Keys;
-use crate::index::{Index, IndexOptions};
+use crate::index::{Index, IndexMemory, IndexOptions};
 use crate::log::{Chain, Head};
 use crate::types::{CommitNo, Hash};
 use crate::vault::{Error, Result};
@@ -29,7 +29,9 @@ pub(in crate::vault) async fn index_of(
         None => Base::empty(),
     };
     Index::wipe(dir).map_err(Error::io("an index of the past cannot be deleted"))?;
-    let index = Index::open(IndexOptions { dir: dir.to_owned(), keys: keys.clone(), base })?;
+    let memory = IndexMemory::of(0); // read once, or by few: the least
+    let index =
+        Index::open(IndexOptions { dir: dir.to_owned(), keys: keys.clone(), base, memory })?;
     index.begin_at_base();
     let number = state.as_of.commit;
     let (_, hash) =

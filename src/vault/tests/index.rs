@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::checkpoint::Base;
-use crate::index::{Index, IndexOptions};
+use crate::index::{Index, IndexMemory, IndexOptions};
 use crate::log::{Journal, JournalOptions};
 use crate::os::Directory;
 use crate::records::Key;
@@ -13,7 +13,8 @@ impl World {
     /// The index of a machine that has nothing mounted, over no base.
     fn index_of(&self, vault: &Unlocked, name: &str) -> Index {
         let (dir, keys) = (self.state_dir(name).join("index"), vault.keys.clone());
-        Index::open(IndexOptions { dir, keys, base: Base::empty() }).unwrap()
+        Index::open(IndexOptions { dir, keys, base: Base::empty(), memory: IndexMemory::of(0) })
+            .unwrap()
     }
 
     fn flip(&self, prefix: &str) {

@@ -25,7 +25,7 @@ use super::*;
 use crate::cache::{Budgets, Cache};
 use crate::checkpoint::Base;
 use crate::content::Limits;
-use crate::index::IndexOptions;
+use crate::index::{IndexMemory, IndexOptions};
 use crate::log::{Journal, PackWatcher};
 use crate::types::{MIB, PackId};
 use crate::upload::{Staging, StagingLimits};
@@ -176,6 +176,7 @@ impl World {
                 dir: self.dir.path().join("index"),
                 keys: self.keys.clone(),
                 base: Base::empty(),
+                memory: IndexMemory::of(0),
             };
             match Index::open(options) {
                 Ok(index) => return index,
