@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Runs the blocks of pages as they stand, and looks at what came out; for scripts/suites/recipes.
 
-    scripts/suites/recipes.py DIR PROGRAM PORT     DIR is made; PORT is where SeaweedFS listens
+    scripts/suites/recipes.py DIR PROGRAM PORT [--manual]     DIR is made; PORT is where SeaweedFS listens; --manual: and sections
+                                                              of src/MANUAL.md, for which CI has no time
 
 A block begins with ```sh, or ```sh MACHINE where the page has several; the blocks of a section that are one machine's run in one
 bash, in the order of the page, which ends at the first command that fails. A section without a look at what it did (CHECKS) is an
@@ -26,11 +27,14 @@ sys.path.insert(0, os.path.join(HERE, ".."))
 import weed  # noqa: E402
 
 SCRATCH, PROGRAM, PORT = os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2]), int(sys.argv[3])
-# What stands for something of the reader's own, in README.md.
-PLACEHOLDERS = {"s3://NAME/PREFIX": "s3://my-bucket/readme", "/path/to/": "sent/",
+# What stands for something of the reader's own, in README.md and MANUAL.md.
+PLACEHOLDERS = {"s3://NAME/PREFIX": "s3://my-bucket/readme", "/path/to/": "sent/", "/media/usb/": "usb-", "/srv/restore": "restored",
+                "2d ago": "3s ago", "psql shop": "psql another_shop",
                 "export AWS_ACCESS_KEY_ID=... AWS_SECRET_ACCESS_KEY=...": "true"}
 # Sections of README.md: what they run is here; the first one (`cargo run`, `scripts/test`) is what CI itself does.
 OF_README = ["With a bucket", "Without a mount", "Over HTTP"]
+# Of MANUAL.md, those that ask for nothing at a terminal, and change nothing of the machine.
+OF_MANUAL = ["When the superblock is lost", "Files without a mount", "Old states, and what they hold", "Looking back"]
 
 
 class Machine:
@@ -206,10 +210,37 @@ def check_readme_http(r, said):
     r.run("s3vault serve --stop; s3vault umount ~/vault")
 
 
+def check_superblock(r, said):
+    assert os.path.ismount(f"{r.home}/vault") and os.path.getsize(f"{r.home}/usb-vault.superblock") > 100
+
+
+def check_files(r, said):
+    same(f"{r.home}/photos/2026", f"{r.home}/restored")
+    assert sorted(os.listdir(f"{r.home}/vault/kept")) == ["2026", "two.jpg"]
+
+
+def check_old_states(r, said):
+    assert "monday" in said[0]
+
+
+def check_looking_back(r, said):
+    assert r.read("vault/report.odt") == b"first" and r.read("vault/old.odt") in (b"first", b"second")
+    assert r.read("vault/project/plan") == b"the plan"
+    r.run("s3vault umount ~/vault")
+
+
+# What there is before a section of the manual.
+BEFORE = {
+    "Files without a mount": "echo remove me > photos/a.tmp",
+    "Old states, and what they hold": "mkdir vault/project; printf 'the plan' > vault/project/plan; s3vault snapshot create monday",
+    "Looking back": "rm -r vault/project; printf first > vault/report.odt; s3vault sync; sleep 1; printf second > vault/report.odt; "
+                    "s3vault sync; sleep 4",
+}
 CHECKS = {
     "src/RECIPES.md": {"Recipes": check_vault, "rsync": check_rsync, "restic": check_restic, "borg": check_borg,
                        "PostgreSQL": check_postgres, "Phones and desktops, by WebDAV": check_webdav, "Two machines": check_two_machines},
     "README.md": dict(zip(OF_README, (check_readme_bucket, check_readme_files, check_readme_http))),
+    "src/MANUAL.md": dict(zip(OF_MANUAL, (check_superblock, check_files, check_old_states, check_looking_back))),
 }
 REPORT = b"the report\n"
 
@@ -246,17 +277,23 @@ def main():
     POSTGRES = Postgres()
     count = 0
     try:
-        POSTGRES.sql("postgres", "create database shop")
+        for name in ("shop", "another_shop"):
+            POSTGRES.sql("postgres", f"create database {name}")
         POSTGRES.sql("shop", "create table orders as select n, repeat('x', 32) as what from generate_series(1, 20000) n")
-        # README first: a recipe ends with a database without its table.
-        for page, own in (("README.md", reader), ("src/RECIPES.md", desktop)):
-            of_page = [(title, blocks) for title, blocks in sections(page) if page != "README.md" or title in OF_README]
+        pages = [("README.md", reader), ("src/MANUAL.md", reader), ("src/RECIPES.md", desktop)]
+        if sys.argv[4:] != ["--manual"]:
+            del pages[1]
+        # The recipes come last: they end with a database without its table.
+        for page, own in pages:
+            of_page = [(title, blocks) for title, blocks in sections(page) if own is desktop or title in OF_README + OF_MANUAL]
             assert [title for title, _ in of_page] == list(CHECKS[page]), f"{page}: {[title for title, _ in of_page]}"
             for title, blocks in of_page:
                 print(f"== {page}: {title}", flush=True)
                 if own is reader:
                     for placeholder, value in PLACEHOLDERS.items():
                         blocks = [(name, block.replace(placeholder, value)) for name, block in blocks]
+                if title in BEFORE:
+                    own.run(BEFORE[title])
                 CHECKS[page][title](own, run_section({"desktop": own, "laptop": LAPTOP}, blocks))
                 count += len(blocks)
     finally:
@@ -264,7 +301,7 @@ def main():
             machine.end()
         POSTGRES.stop()
     with open(os.path.join(SCRATCH, "done"), "w") as file:
-        file.write(f"{count} blocks of {len(CHECKS)} pages, as they stand\n")
+        file.write(f"{count} blocks of {len(pages)} pages, as they stand\n")
 
 
 if __name__ == "__main__":
