@@ -117,15 +117,15 @@ impl Bucket {
         let bucket = match url {
             StoreUrl::S3 { bucket, prefix } => {
                 let store = Arc::new(S3Store::open(bucket, options, limits).await?);
-                let bucket = Self::build(store.clone(), prefix, limits, url.to_string());
-                Self::with(bucket, |inner| {
-                    inner.quirks = store.quirks();
+                let place = (prefix.as_str(), url.to_string(), store.quirks());
+                Self::with(Self::build(store.clone(), place, limits), |inner| {
                     inner.s3 = Some(store);
                 })
             }
             StoreUrl::File(path) => {
                 let store = DirectoryStore::open(path).await?;
-                let bucket = Self::build(Arc::new(store), "", limits, url.to_string());
+                let place = ("", url.to_string(), Arc::default());
+                let bucket = Self::build(Arc::new(store), place, limits);
                 Self::with(bucket, |inner| inner.directory = Some(path.clone()))
             }
         };
@@ -135,8 +135,8 @@ impl Bucket {
     /// The part of a given store below `prefix`, for tests.
     #[cfg(any(test, feature = "testing"))]
     pub fn over(store: Arc<dyn Store>, prefix: &str, limits: Deadlines) -> Self {
-        let shown = format!("{store:?}");
-        Self { inner: Arc::new(Self::build(store, prefix, limits, shown)) }
+        let place = (prefix, format!("{store:?}"), Arc::default());
+        Self { inner: Arc::new(Self::build(store, place, limits)) }
     }
 
     fn with(mut inner: Inner, change: impl FnOnce(&mut Inner)) -> Inner {
@@ -144,13 +144,17 @@ impl Bucket {
         inner
     }
 
-    fn build(raw: Arc<dyn Store>, prefix: &str, limits: Deadlines, shown: String) -> Inner {
+    fn build(
+        raw: Arc<dyn Store>,
+        (prefix, shown, quirks): (&str, String, Arc<Quirks>),
+        limits: Deadlines,
+    ) -> Inner {
         let counters = Arc::new(Counters::default());
         let raw: Arc<dyn Store> = Arc::new(Counted::over(raw, counters.clone()));
         let prefix = prefix.trim_end_matches('/');
         let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
-        let store = Retrying::over(Checked::over(raw.clone()), limits);
-        let (directory, moved, quirks, s3) = (None, Moved::default(), Arc::default(), None);
+        let store = Retrying::over(Checked::over(raw.clone(), quirks.clone()), limits);
+        let (directory, moved, s3) = (None, Moved::default(), None);
         Inner { store, raw, prefix, shown, counters, limits, directory, moved, quirks, s3 }
     }
 

@@ -9,8 +9,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use md5::{Digest, Md5};
 
-use super::error::{Error, Result};
+use super::error::{self, Error, Result};
 use super::object::{Begin, Body, Fetched, HeadReply, Listing, OBJECT_MAX, Put, PutReply, Store};
+use super::quirks::Quirks;
 
 /// What a store holds under a name, compared with what it should hold.
 pub(super) enum Compared {
@@ -23,11 +24,12 @@ pub(super) enum Compared {
 /// Verifies each put and each get.
 pub(super) struct Checked {
     inner: Arc<dyn Store>,
+    quirks: Arc<Quirks>,
 }
 
 impl Checked {
-    pub(super) fn over(inner: Arc<dyn Store>) -> Self {
-        Self { inner }
+    pub(super) fn over(inner: Arc<dyn Store>, quirks: Arc<Quirks>) -> Self {
+        Self { inner, quirks }
     }
 
     /// Compares the object with these bytes: by length and the store's own checksum if it has one,
@@ -57,17 +59,27 @@ impl Checked {
         self.inner.put(name, body, condition).await
     }
 
-    /// Rule C5: the CRC-32 if the store echoes it, else the entity tag if it is the MD5, else reading it
-    /// back; and the length, which is asked for, since a 200 alone says nothing of it.
+    /// Rule C5: the CRC-32 of the whole if the answer echoes it, else the entity tag if it is the MD5, else reading it
+    /// back; and the length. That is asked for where no checksum came, until a HEAD has borne out the echo, and once
+    /// anything contradicted what the store had said.
     pub(super) async fn verify(
         &self,
         name: &str,
         body: &Body,
         reply: PutReply,
     ) -> Result<PutReply> {
+        let echoed = reply.crc32 == Some(body.crc32());
+        if echoed && self.quirks.echo_proves(body.length()) {
+            return Ok(reply);
+        }
         let found = if is_proof(reply.crc32, reply.etag.as_deref(), body) {
             match self.inner.head(name).await {
-                Ok(head) if head.length == body.length() => return Ok(reply),
+                Ok(head) if head.length == body.length() => {
+                    if echoed {
+                        self.quirks.echo_held(body.length());
+                    }
+                    return Ok(reply);
+                }
                 Ok(head) => Ok(Compared::Differs(format!(
                     "{} of {} bytes are there",
                     head.length,
@@ -78,12 +90,14 @@ impl Checked {
         } else {
             self.compare(name, body).await
         };
-        match found {
-            Ok(Compared::Same(_)) => Ok(reply),
-            Ok(Compared::Differs(reason)) => Err(corrupt(name, &reason)),
-            Err(Error::NotFound { .. }) => Err(corrupt(name, "it was put, but is not there")),
-            Err(error) => Err(error),
-        }
+        let reason = match found {
+            Ok(Compared::Same(_)) => return Ok(reply),
+            Ok(Compared::Differs(reason)) => reason,
+            Err(Error::NotFound { .. }) => "it was put, but is not there".to_owned(),
+            Err(error) => return Err(error),
+        };
+        self.quirks.contradicted(name);
+        Err(corrupt(name, &reason))
     }
 }
 
@@ -142,7 +156,17 @@ impl Store for Checked {
             let (object_length, time) = (head.length, head.time);
             return Ok(Fetched { bytes: Bytes::new(), object_length, time });
         }
-        let fetched = self.inner.get(name, range.clone()).await?;
+        let fetched = self.inner.get(name, range.clone()).await;
+        // Nobody asks for more than what was put has.
+        let is_short = match (&fetched, &range) {
+            (Ok(fetched), Some(range)) => fetched.object_length < range.end,
+            (Err(Error::Corrupt { reason, .. }), _) => reason == error::ENDS_EARLY,
+            _ => false,
+        };
+        if is_short {
+            self.quirks.contradicted(name);
+        }
+        let fetched = fetched?;
         check_fetched(name, range.as_ref(), &fetched)?;
         Ok(fetched)
     }

@@ -10,6 +10,9 @@ pub type Cause = Arc<dyn std::error::Error + Send + Sync>;
 /// The result of a request to a store.
 pub type Result<T> = std::result::Result<T, Error>;
 
+/// The reason where an object is shorter than what was asked of it.
+pub(super) const ENDS_EARLY: &str = "it ends before what was asked";
+
 /// Why a request to the store failed. `object` is the object's name in the bucket (names there
 /// say nothing about the files).
 #[derive(Clone, Debug, thiserror::Error)]

@@ -87,10 +87,12 @@ pub enum Fault {
     Trickles(u32, Duration),
     /// A put whose bytes all move, and which then breaks, not carried out.
     Wastes,
-    /// A put that is answered as if whole, but half of it is kept.
+    /// A put that is answered by 200, but half of it is kept; the checksum that is told is that of the half.
     KeepsHalf,
-    /// A put that is answered as if whole, but nothing is kept.
+    /// A put that is answered by 200, but nothing is kept, and no checksum is told.
     KeepsNothing,
+    /// A put of which half is kept, and the checksum of the whole is told: a lie.
+    LiesAboutHalf,
     /// A put of which other bytes of the same length are kept, and no checksum is told.
     KeepsOther,
     /// A put or a head that tells no checksum.
@@ -242,18 +244,20 @@ impl Store for Faulty {
             _ => {}
         }
         let kept = match &fault {
-            Some(Fault::KeepsHalf) => body.bytes().slice(..body.bytes().len() / 2).into(),
+            Some(Fault::KeepsHalf | Fault::LiesAboutHalf) => {
+                body.bytes().slice(..body.bytes().len() / 2).into()
+            }
             Some(Fault::KeepsOther) => flipped(body.bytes()).into(),
             _ => body.clone(),
         };
         if matches!(fault, Some(Fault::KeepsNothing)) {
             let time = self.inner.list("", &Begin::First).await?.time;
-            return Ok(PutReply { time, crc32: Some(body.crc32()), etag: None });
+            return Ok(PutReply { time, crc32: None, etag: None });
         }
         let put = self.inner.put(name, &kept, condition);
         let mut reply = Self::suffer(fault.as_ref(), name, put).await?;
         match &fault {
-            Some(Fault::KeepsHalf) => reply.crc32 = Some(body.crc32()),
+            Some(Fault::LiesAboutHalf) => reply.crc32 = Some(body.crc32()),
             Some(Fault::KeepsOther | Fault::TellsNothing) => {
                 (reply.crc32, reply.etag) = (None, None);
             }

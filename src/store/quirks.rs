@@ -1,7 +1,10 @@
-//! In what a server differs from Amazon's, found out while it is used. Nothing here decides what is believed: only how
-//! it is asked.
+//! In what a server differs from Amazon's, and what its word is worth, found out while it is used.
 
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+
+/// An echo is believed of objects up to so many times as long as the longest whose length a HEAD confirmed: what cuts off
+/// long bodies shows with the first of them.
+const REACH: u64 = 16;
 
 /// What a store was seen to do otherwise.
 #[derive(Debug, Default)]
@@ -12,12 +15,39 @@ pub(super) struct Quirks {
     pub(super) ignores_ranges: AtomicBool,
     /// It refuses `If-None-Match`, and one machine alone writes there: we look before each put.
     pub(super) looks_first: AtomicBool,
+    /// The length of the longest object of which it echoed the checksum, and a HEAD confirmed the length.
+    held: AtomicU64,
+    /// Something in it is not what it should be: its echo alone proves nothing any more.
+    keeps_less: AtomicBool,
 }
 
-/// How the file that remembers quirks names the first. The second shows by itself, and the third is found out anew.
+/// How the file that remembers quirks names them. Of the others, one shows by itself, and one is found out anew.
 const NO_CHECKSUMS: &str = "no checksums";
+const KEEPS_LESS: &str = "keeps less";
+const ECHO_HELD: &str = "echo held up to ";
 
 impl Quirks {
+    /// Whether the answer to a put that echoes the checksum of these many bytes proves that they are there (C5).
+    pub(super) fn echo_proves(&self, length: u64) -> bool {
+        let held = self.held.load(Relaxed);
+        held > 0 && length <= held.saturating_mul(REACH) && !self.keeps_less.load(Relaxed)
+    }
+
+    /// A HEAD confirmed the length of what the store had echoed the checksum of.
+    pub(super) fn echo_held(&self, length: u64) {
+        self.held.fetch_max(length, Relaxed);
+    }
+
+    /// A HEAD or a GET showed other than what was put, or than must be there.
+    pub(super) fn contradicted(&self, name: &str) {
+        if !self.keeps_less.swap(true, Relaxed) {
+            tracing::warn!(
+                object = name,
+                "the store holds less than it should: from now on it is asked after each put what is there"
+            );
+        }
+    }
+
     /// For people, a line each.
     pub(super) fn describe(&self) -> Vec<String> {
         let mut lines = Vec::new();
@@ -30,21 +60,39 @@ impl Quirks {
                 "the store ignores ranges: each cold read fetches a whole object, which is slow";
             lines.push(line.to_owned());
         }
+        if self.keeps_less.load(Relaxed) {
+            let line = "the store was seen to hold less than it should: it is asked after each put what is there, which \
+                        doubles the requests; see s3vault check --read-data";
+            lines.push(line.to_owned());
+        }
         lines
     }
 
     /// What is worth remembering: a line for each.
     pub(super) fn text(&self) -> String {
-        if self.without_checksums.load(Relaxed) {
-            format!("{NO_CHECKSUMS}\n")
-        } else {
-            String::new()
+        let mut text = String::new();
+        let flags = [(&self.without_checksums, NO_CHECKSUMS), (&self.keeps_less, KEEPS_LESS)];
+        for (flag, line) in flags {
+            if flag.load(Relaxed) {
+                text.push_str(line);
+                text.push('\n');
+            }
+        }
+        match self.held.load(Relaxed) {
+            0 => text,
+            held => format!("{text}{ECHO_HELD}{held}\n"),
         }
     }
 
-    /// Takes in what was remembered; unknown lines are passed over. What is not so any more shows at the next put.
+    /// Takes in what was remembered; unknown lines are passed over. That checksums are refused shows at the next put if it
+    /// is not so any more; what was seen of the store's word is not taken back.
     pub(super) fn recall(&self, text: &str) {
-        self.without_checksums.store(text.lines().any(|line| line.trim() == NO_CHECKSUMS), Relaxed);
+        let says = |word| text.lines().any(|line| line.trim() == word);
+        self.without_checksums.store(says(NO_CHECKSUMS), Relaxed);
+        self.keeps_less.fetch_or(says(KEEPS_LESS), Relaxed);
+        let held =
+            text.lines().filter_map(|line| line.trim().strip_prefix(ECHO_HELD)?.parse().ok());
+        self.held.fetch_max(held.max().unwrap_or(0), Relaxed);
     }
 }
 
@@ -63,5 +111,23 @@ mod tests {
         assert!(later.describe()[0].contains("read"));
         later.recall("");
         assert!(later.describe().is_empty());
+    }
+
+    #[test]
+    fn c5_an_echo_is_worth_what_was_seen_of_it() {
+        let quirks = Quirks::default();
+        assert!(!quirks.echo_proves(0) && !quirks.echo_proves(1));
+        quirks.echo_held(100);
+        assert!(quirks.echo_proves(1600) && !quirks.echo_proves(1601));
+        let later = Quirks::default();
+        later.recall(&format!("echo held up to x\n{}", quirks.text()));
+        assert!(later.echo_proves(1600) && !later.echo_proves(1601));
+        later.contradicted("pack/1");
+        assert!(!later.echo_proves(1) && later.describe()[0].contains("less"));
+        let last = Quirks::default();
+        last.recall(&later.text());
+        last.recall(&quirks.text());
+        last.echo_held(100);
+        assert!(!last.echo_proves(1), "that is not forgotten");
     }
 }

@@ -18,9 +18,10 @@ use super::reader::read_state;
 use super::reclaiming::Reclaiming;
 use super::rewriting::Rewriting;
 use super::state_dir::StateDir;
+use super::store_facts::{self, StoreMemory};
 use super::superblock_copy::{self, put_back};
 use super::this_machine::{MachineLock, make_private};
-use super::{Result, VaultOptions, disk_space, journal_trim, past, store_facts};
+use super::{Result, VaultOptions, disk_space, journal_trim, past};
 use crate::cache::Cache;
 use crate::index::Index;
 use crate::log::{Chain, Head, Journal, Receipt};
@@ -74,15 +75,15 @@ impl Vault {
             keep_superblock(&options);
             return Ok(Arc::new(Self::reader(options, cache, shown, lock)?));
         }
-        store_facts::recall(&options);
+        let store_memory = StoreMemory::recalled(&options);
         let warning = store_facts::check_conditional_puts(&options).await?;
         let mut claimed = context.writer(found).await?;
-        store_facts::remember(&options);
+        store_memory.remember();
         claimed.warnings.extend(context.warnings.into_inner());
         claimed.warnings.extend(warning);
         keep_superblock(&options);
         claimed.warnings.extend(put_back(&options.bucket, &options.unlocked).await);
-        let vault = Self::writer(options, cache, claimed, lock).await?;
+        let vault = Self::writer(options, cache, claimed, (lock, store_memory)).await?;
         vault.go_on_rotating().await;
         Ok(vault)
     }
@@ -91,7 +92,7 @@ impl Vault {
         options: VaultOptions,
         cache: Cache,
         claimed: Claimed,
-        lock: MachineLock,
+        (lock, store_memory): (MachineLock, StoreMemory),
     ) -> Result<Arc<Self>> {
         let Claimed { index, journal, staging, committer, survey, claim, warnings } = claimed;
         let budget = disk_budget(&options.state_dir, options.cache_size);
@@ -101,7 +102,7 @@ impl Vault {
         let barrier = barrier(&staging, &journal, &cache);
         let (generation, keys) = (committer.generation(), options.unlocked.keys.clone());
         let data_dir = options.machine.data_dir.clone();
-        let recorder = HeadRecorder::new(data_dir, keys.clone(), generation.clone());
+        let recorder = HeadRecorder::new(data_dir, keys.clone(), generation.clone(), store_memory);
         recorder.remember(claim.number(), claim.hash());
         let (number, hash, seen) = (claim.number(), claim.hash(), claim.time());
         let (head, as_of) = (Arc::new(Mutex::new(Head { number, hash, seen })), None);

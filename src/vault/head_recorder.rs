@@ -1,10 +1,11 @@
-//! This machine remembers the head of the log that it saw (O2).
+//! This machine remembers the head of the log that it saw (O2), and what showed of the store on the way there.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use super::store_facts::StoreMemory;
 use crate::crypto::Keys;
 use crate::log::{Receipt, Seen};
 use crate::os::{self, PipelineStep};
@@ -21,12 +22,18 @@ pub(super) struct HeadRecorder {
     wanted: Mutex<Option<Seen>>,
     /// The last commit that is remembered; held while it is written, so that an older one never comes after a newer.
     written: Mutex<CommitNo>,
+    store: StoreMemory,
 }
 
 impl HeadRecorder {
-    pub(super) fn new(dir: PathBuf, keys: Keys, generation: CurrentGeneration) -> Arc<Self> {
+    pub(super) fn new(
+        dir: PathBuf,
+        keys: Keys,
+        generation: CurrentGeneration,
+        store: StoreMemory,
+    ) -> Arc<Self> {
         let (wanted, written) = (Mutex::new(None), Mutex::new(CommitNo(0)));
-        Arc::new(Self { dir, keys, generation, wanted, written })
+        Arc::new(Self { dir, keys, generation, wanted, written, store })
     }
 
     /// Remembers now. A failure is told in the log and tried again with the next commit: a rollback of
@@ -74,5 +81,6 @@ impl HeadRecorder {
                 tracing::warn!(%error, "the head of the log is not remembered on this machine");
             }
         }
+        self.store.remember();
     }
 }

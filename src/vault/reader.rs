@@ -10,6 +10,7 @@ use super::head_recorder::HeadRecorder;
 use super::open::OpenContext;
 use super::open_vault::Vault;
 use super::past::{States, index_of};
+use super::store_facts::StoreMemory;
 use super::this_machine::{MachineLock, make_private};
 use super::{Result, VaultOptions};
 use crate::cache::Cache;
@@ -34,7 +35,12 @@ pub(super) async fn read_state(context: OpenContext<'_>) -> Result<Shown> {
     // O2 is for readers too: what they saw must not go back unnoticed.
     let options = context.options;
     let (dir, keys) = (options.machine.data_dir.clone(), options.unlocked.keys.clone());
-    let recorder = HeadRecorder::new(dir, keys, options.unlocked.generation.into());
+    let recorder = HeadRecorder::new(
+        dir,
+        keys,
+        options.unlocked.generation.into(),
+        StoreMemory::recalled(options),
+    );
     recorder.remember(survey.head.number, survey.head.hash);
     let shown = match &options.at {
         None => (index, survey.head, None),

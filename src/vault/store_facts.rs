@@ -3,9 +3,11 @@
 
 use std::path::PathBuf;
 
+use parking_lot::Mutex;
+
 use super::{Error, Result, VaultOptions};
 use crate::os::{read_small, replace};
-use crate::store::Conditional;
+use crate::store::{Bucket, Conditional};
 
 /// Bytes of the file at most.
 const MOST: u64 = 4096;
@@ -14,24 +16,39 @@ fn path(options: &VaultOptions) -> PathBuf {
     options.machine.data_dir.join(format!("{}.store", options.unlocked.vault))
 }
 
-/// Tells the bucket what was learned in earlier processes, before anything is put there.
-pub(super) fn recall(options: &VaultOptions) {
-    match read_small(&path(options), MOST) {
-        Ok(known) => options.bucket.recall(&String::from_utf8_lossy(&known.unwrap_or_default())),
-        Err(error) => {
-            tracing::warn!(%error, "what is known of the store cannot be read; it is learned again");
-        }
-    }
+/// What the bucket learned of its store, kept for the next process.
+pub(super) struct StoreMemory {
+    path: PathBuf,
+    bucket: Bucket,
+    /// What the file holds.
+    known: Mutex<String>,
 }
 
-/// Remembers what is known now, once something was put.
-pub(super) fn remember(options: &VaultOptions) {
-    let (path, learned) = (path(options), options.bucket.learned());
-    let known = read_small(&path, MOST).ok().flatten().unwrap_or_default();
-    if known != learned.as_bytes()
-        && let Err(error) = replace(&path, learned.as_bytes())
-    {
-        tracing::warn!(%error, "what was learned of the store is not remembered; it is learned again");
+impl StoreMemory {
+    /// Tells the bucket what was learned in earlier processes, before anything is put there.
+    pub(super) fn recalled(options: &VaultOptions) -> Self {
+        let (path, bucket) = (path(options), options.bucket.clone());
+        let known = read_small(&path, MOST).unwrap_or_else(|error| {
+            tracing::warn!(%error, "what is known of the store cannot be read; it is learned again");
+            None
+        });
+        let known = String::from_utf8_lossy(&known.unwrap_or_default()).into_owned();
+        bucket.recall(&known);
+        Self { path, bucket, known: Mutex::new(known) }
+    }
+
+    /// Remembers what is known now, once something was put. Writes nothing where nothing is new.
+    pub(super) fn remember(&self) {
+        let (mut known, learned) = (self.known.lock(), self.bucket.learned());
+        if *known == learned {
+            return;
+        }
+        match replace(&self.path, learned.as_bytes()) {
+            Ok(()) => *known = learned,
+            Err(error) => {
+                tracing::warn!(%error, "what was learned of the store is not remembered; it is learned again");
+            }
+        }
     }
 }
 

@@ -78,6 +78,10 @@ pub(super) fn write(root: &Path, path: &Path, body: &Body, condition: Put) -> io
             OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
         file.write_all(body.bytes())?;
         file.sync_all()?;
+        // The answer to a put says that all is there (C5).
+        if file.metadata()?.size() != body.length() {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "it was not kept whole"));
+        }
         if !parent.is_dir() {
             make_directories(parent)?;
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 
-use super::super::error::{Cause, Error};
+use super::super::error::{Cause, ENDS_EARLY, Error};
 use super::exchange::Exchange;
 use super::http;
 use crate::types::{cause, causes, with_causes};
@@ -107,7 +107,7 @@ fn by_status(
         (304 | 412, _) | (409, "ConditionalRequestConflict" | "OperationAborted" | "") => {
             Error::Exists { object }
         }
-        (416, _) => Error::Corrupt { object, reason: "it ends before what was asked".to_owned() },
+        (416, _) => Error::Corrupt { object, reason: ENDS_EARLY.to_owned() },
         (401 | 403, _)
         | (
             400,

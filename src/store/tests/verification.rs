@@ -40,6 +40,77 @@ async fn c5_a_tag_that_is_the_md5_spares_the_reading_back_and_no_other_does() {
     assert!(matches!(once, Err(Error::Corrupt { .. })), "{once:?}");
 }
 
+#[tokio::test]
+async fn c5_an_echo_that_was_borne_out_once_spares_the_question() {
+    let (_, _, bucket) = faulty();
+    let of = |length: usize| body().slice(..length);
+    // Sixteen times as long as what a HEAD confirmed, and no more.
+    for (number, (length, heads)) in
+        [(100, 1), (1600, 1), (1, 1), (1601, 2), (25_616, 2), (100_000, 3)].into_iter().enumerate()
+    {
+        bucket.put_once(&format!("pack/{number}"), of(length)).await.unwrap();
+        bucket.put_new(&format!("log/{number}"), of(length)).await.unwrap();
+        assert_eq!(bucket.requests().heads, heads, "{length}");
+    }
+    assert_eq!((bucket.requests().puts, bucket.requests().gets), (12, 0));
+    // An ETag says as much of the bytes, but nothing bears out that they were kept: it stays as it was.
+    let (_, bucket) = telling(|bytes| (None, Some(md5(bytes))));
+    for number in 1..4 {
+        bucket.put_once(&format!("pack/{number}"), body()).await.unwrap();
+        assert_eq!(bucket.requests().heads, number, "{number}");
+    }
+}
+
+#[tokio::test]
+async fn c5_what_is_not_proved_is_found_out_whatever_was_seen_before() {
+    for fault in [Fault::KeepsHalf, Fault::KeepsNothing, Fault::KeepsOther] {
+        let (memory, faulty, bucket) = faulty();
+        bucket.put_once("log/1", body()).await.unwrap();
+        bucket.put_once("log/2", body()).await.unwrap();
+        assert_eq!(bucket.requests().heads, 1, "the echo is believed");
+        faulty.inject(On::next(Verb::Put, ""), fault.clone());
+        let once = bucket.put_once("log/3", body()).await;
+        assert!(matches!(once, Err(Error::Corrupt { .. })), "{fault:?}: {once:?}");
+        let other = matches!(fault, Fault::KeepsOther);
+        assert_eq!(memory.peek("some/vault/log/3").is_some(), other, "{fault:?}");
+        // From then on every put is looked at.
+        assert!(bucket.quirks()[0].contains("less than it should"), "{:?}", bucket.quirks());
+        let before = bucket.requests().heads;
+        bucket.put_once("log/4", body()).await.unwrap();
+        assert_eq!(bucket.requests().heads, before + 1);
+    }
+}
+
+#[tokio::test]
+async fn c5_a_store_that_lies_is_believed_until_anything_contradicts_it_and_never_again() {
+    let (memory, faulty, bucket) = faulty();
+    faulty.inject(On::next(Verb::Put, "").times(2), Fault::LiesAboutHalf);
+    // The first answer of a store is not taken on trust.
+    let first = bucket.put_once("log/1", body()).await;
+    assert!(matches!(first, Err(Error::Corrupt { .. })), "{first:?}");
+    assert!(memory.names().is_empty(), "the half is not in the way");
+    let second = bucket.put_once("log/1", body()).await;
+    assert!(matches!(second, Err(Error::Corrupt { .. })), "{second:?}");
+
+    let (faulty, bucket) = (Faulty::over(memory), bucket.deadlines());
+    let bucket = Bucket::over(faulty.clone(), "", bucket);
+    bucket.put_once("log/1", body()).await.unwrap();
+    faulty.inject(On::next(Verb::Put, "").times(3), Fault::LiesAboutHalf);
+    bucket.put_once("pack/1", body()).await.unwrap(); // what nobody can know
+    let read = bucket.get("pack/1", Some(99_990..100_000)).await;
+    assert!(matches!(read, Err(Error::Corrupt { .. })), "{read:?}");
+    let found = bucket.put_once("pack/2", body()).await;
+    assert!(matches!(found, Err(Error::Corrupt { .. })), "{found:?}");
+    // Nor in the next process.
+    let later = Bucket::over(faulty, "", bucket.deadlines());
+    later.recall(&bucket.learned());
+    let found = later.put_once("pack/2", body()).await;
+    assert!(matches!(found, Err(Error::Corrupt { .. })), "{found:?}");
+    later.put_once("pack/2", body()).await.unwrap();
+    later.put_once("pack/3", body()).await.unwrap();
+    assert_eq!(later.requests().heads, 3);
+}
+
 proptest! {
     #![proptest_config(crate::types::cases(200))]
 
@@ -55,7 +126,7 @@ proptest! {
         let odd = OddStore::default();
         odd.memory.plant("pack/1", vec![0; 80]);
         *odd.brings.lock() = Some((vec![0; came].into(), whole));
-        let store = Checked::over(Arc::new(odd));
+        let store = Checked::over(Arc::new(odd), Arc::default());
         let got = runtime.block_on(store.get("pack/1", range.clone()));
         let fits = match range {
             None => came as u64 == whole,
@@ -81,9 +152,8 @@ proptest! {
         memory.plant("some/vault/log/1", there.clone());
         faulty.inject(On::next(Verb::Put, ""), Fault::KeepsNothing);
         let once = runtime.block_on(bucket.put_once("log/1", ours.clone().into()));
-        if there.len() == ours.len() {
-            // The store says that it took our checksum, and has as many bytes: nothing disproves it.
-            prop_assert!(once.is_ok());
+        if there == ours {
+            prop_assert!(once.is_ok()); // whoever put them
         } else {
             prop_assert!(matches!(once, Err(Error::Corrupt { .. })), "{once:?}");
         }
