@@ -72,6 +72,11 @@ impl<'a> View<'a> {
         }
     }
 
+    /// Whether the map itself is known to have no such record, without what was drafted, and without a page that is not here.
+    pub(super) fn is_absent(&self, key: &[u8]) -> bool {
+        matches!(self.heard(self.layers.look(key, self.pins)), Ok(Lookup::Absent))
+    }
+
     fn missed(&self, miss: Miss) -> Error {
         self.miss.borrow_mut().get_or_insert(miss);
         Error::Miss

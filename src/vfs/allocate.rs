@@ -169,8 +169,8 @@ fn step_end(view: &View<'_>, ino: InodeNo, inode: &Inode, range: Range<u64>) -> 
     if inode.extent.is_some() || inode.size == 0 {
         return Ok(range.end);
     }
-    let list = view.extents_from(ino, inode, range.start, STEP + 1)?;
-    Ok(list.get(STEP).map_or(range.end, |(offset, _)| range.end.min(*offset)))
+    let list = view.extents_within(ino, range.clone(), STEP + 1)?;
+    Ok(list.get(STEP).map_or(range.end, |(offset, _)| *offset))
 }
 
 /// Those of `list` that overlap `range`.

@@ -243,3 +243,37 @@ async fn a_piece_of_a_file_of_many_is_found_without_reading_all_that_lie_before(
     assert_eq!(far.unwrap(), [(last.start, piece(4096))]);
     near.unwrap_err();
 }
+
+#[tokio::test]
+async fn what_a_transaction_put_and_took_out_again_leaves_no_tombstone() {
+    let world = World::new();
+    let ino = InodeNo(3);
+    world.put(|draft| draft.put_inode(ino, &Inode::default())).await;
+    world.index().drain().unwrap();
+    let before = world.index().rows();
+    for at in 1..20 {
+        world
+            .put(|draft| {
+                draft.put_extent(ino, at * 100, &piece(100));
+                draft.delete_extent(ino, at * 100);
+                draft.put_inode(ino, &Inode::default());
+            })
+            .await;
+    }
+    world.index().drain().unwrap();
+    assert_eq!(world.index().rows(), before);
+    // What the map had is gone, whether it was put once more or not; and it can be put again.
+    for again in [false, true] {
+        world.put(|draft| draft.put_extent(ino, 100, &piece(100))).await;
+        world
+            .put(|draft| {
+                if again {
+                    draft.put_extent(ino, 100, &piece(50));
+                }
+                draft.delete_extent(ino, 100);
+            })
+            .await;
+        let left = world.index().read(|view| view.extents_within(ino, 0..1000, 9)).await.unwrap();
+        assert_eq!(left, [], "{again}");
+    }
+}
