@@ -113,6 +113,11 @@ impl Fetcher {
         self.tasks.is_empty()
     }
 
+    /// See `Cache::rate`.
+    pub(super) fn rate(&self) -> Option<u64> {
+        self.bucket.rate_down()
+    }
+
     /// How often the bucket answered so far.
     pub(super) fn answers(&self) -> u64 {
         self.bucket.answers()
@@ -236,7 +241,8 @@ impl Fetcher {
                 return None;
             }
             let (object, before) = (flight.object(), self.answers());
-            let fetched = self.bucket.get_timed(object, Some(flight.range().clone())).await;
+            let bucket = self.bucket.as_urgent_as(flight.urgency());
+            let fetched = bucket.get_timed(object, Some(flight.range().clone())).await;
             self.learn(object, before, fetched.as_ref().err());
             Some(fetched)
         };

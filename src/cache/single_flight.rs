@@ -16,6 +16,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 
 use super::admission::{Admission, Admitted, Priority};
 use super::{Error, Result};
+use crate::store::Urgency;
 use crate::types::KIB;
 
 /// Why a range is fetched, which decides who waits for memory.
@@ -49,6 +50,8 @@ pub struct Flight {
     memory: Mutex<Option<FlightMemory>>,
     /// Somebody waits for it after all.
     wanted: Notify,
+    /// Of its request.
+    urgency: Urgency,
     /// Its bytes are said to be wrong: they do not go to disk.
     forgotten: AtomicBool,
 }
@@ -70,6 +73,7 @@ impl Flight {
 
     /// Waits for the bytes. Cancel-safe; bounded by the bucket's deadlines.
     pub async fn wait(&self) -> Result<Bytes> {
+        self.urgency.hurry();
         let mut receiver = self.outcome.subscribe();
         // The sender is in `self`: it cannot close while we wait.
         let outcome = receiver.wait_for(Option::is_some).await.map_err(|_| Error::Stopped)?;
@@ -89,6 +93,10 @@ impl Flight {
 
     pub(super) fn purpose(&self) -> Purpose {
         self.purpose
+    }
+
+    pub(super) fn urgency(&self) -> &Urgency {
+        &self.urgency
     }
 
     pub(super) fn forgotten(&self) -> bool {
@@ -156,6 +164,7 @@ impl SingleFlight {
         if let Some(flight) = flights.get(object).and_then(|list| find(list, &range)) {
             if purpose == Purpose::Demand {
                 flight.wanted.notify_one();
+                flight.urgency.hurry();
             }
             return Some(Joined::UnderWay(flight));
         }
@@ -177,6 +186,10 @@ impl SingleFlight {
             });
             *self.live.lock() = flights.len();
         }
+        let urgency = match purpose {
+            Purpose::Demand => Urgency::default(),
+            Purpose::Beside | Purpose::Ahead => Urgency::background(),
+        };
         let object: Arc<str> = Arc::from(object);
         let flight = Arc::new(Flight {
             object: object.clone(),
@@ -185,6 +198,7 @@ impl SingleFlight {
             outcome: watch::Sender::new(None),
             memory: Mutex::new(memory),
             wanted: Notify::new(),
+            urgency,
             forgotten: AtomicBool::new(false),
         });
         let list = flights.entry(object).or_default();

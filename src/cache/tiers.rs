@@ -187,6 +187,11 @@ impl Cache {
         self.0.fetcher.begin(object, range, Purpose::Ahead)
     }
 
+    /// Bytes that come from the bucket in a second at most, if its owner limits that.
+    pub fn rate(&self) -> Option<u64> {
+        self.0.fetcher.rate()
+    }
+
     /// Bytes that all read-ahead together may hold.
     pub fn ahead_capacity(&self) -> u64 {
         self.0.fetcher.flights().ahead_capacity()

@@ -22,6 +22,7 @@ use super::old_states::span;
 use super::old_states_args::{GcArgs, RetentionArgs, SnapshotArgs};
 use super::opening_args::time;
 pub(super) use super::opening_args::{BucketArg, Fsync, LogFormat, OpeningArgs};
+pub(super) use super::seeing_args::{CredentialsArgs, StatusArgs, TuneArgs};
 use crate::gateway::ListenAt;
 use crate::types::StateAt;
 
@@ -182,6 +183,9 @@ pub(super) enum Command {
     /// Give the AWS credentials of this shell to a running mount or service
     #[command(after_help = examples::CREDENTIALS)]
     Credentials(CredentialsArgs),
+    /// Show the limits of a running mount or service, or change them: bandwidth, requests, storage class, read-ahead
+    #[command(after_help = examples::TUNE)]
+    Tune(TuneArgs),
     /// Look at this machine and at the buckets, and say what does not work and how to mend it
     #[command(after_help = examples::DOCTOR)]
     Doctor(DoctorArgs),
@@ -379,29 +383,12 @@ pub(super) struct RestoreArgs {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct StatusArgs {
-    /// Where the vault is mounted [default: every mount and service of this user]
-    pub mountpoint: Option<PathBuf>,
-    /// Print one JSON object, for programs
-    #[arg(long)]
-    pub json: bool,
-}
-
-#[derive(Debug, Args)]
 pub(super) struct CheckArgs {
     #[command(flatten)]
     pub bucket: BucketArg,
     /// Also fetch all data, and check that it decrypts
     #[arg(long)]
     pub read_data: bool,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct CredentialsArgs {
-    /// Where the vault is mounted [default: the mount or service of --bucket, else the only one of this user]
-    pub mountpoint: Option<PathBuf>,
-    #[command(flatten)]
-    pub bucket: BucketArg,
 }
 
 #[derive(Debug, Args)]
@@ -507,6 +494,7 @@ mod tests {
         "s3vault restore /m/file --at snapshot --to /m/other",
         "s3vault status --json",
         "s3vault status /m",
+        "s3vault status /m/file --json",
         "s3vault ls",
         "s3vault ls -l -R a b",
         "s3vault cat a b",
@@ -525,6 +513,12 @@ mod tests {
         "s3vault mv a b",
         "s3vault mkdir -p a b",
         "s3vault rm -r a b",
+        "s3vault mount /m --bandwidth-up 2MiB/s --bandwidth-down 08:00-18:00=2MiB/s,20MiB/s --max-requests 8",
+        "s3vault mount /m --storage-class STANDARD_IA --tag a=b --tag c=d --read-ahead 8MiB",
+        "s3vault serve --bandwidth-up 16Mbit/s",
+        "s3vault tune",
+        "s3vault tune /m --bandwidth-up unlimited --max-requests unlimited --tag none",
+        "s3vault tune --bucket s3://b --storage-class default --read-ahead auto",
         "s3vault credentials",
         "s3vault credentials /m",
         "s3vault credentials --bucket s3://b",
@@ -563,6 +557,11 @@ mod tests {
             "s3vault mount /m --cache-size 63MB",
             "s3vault mount /m --cache-size 0",
             "s3vault mount /m --read-only --take-over",
+            "s3vault mount /m --bandwidth-up 1KiB/s",
+            "s3vault mount /m --max-requests 1",
+            "s3vault mount /m --storage-class GLACIER",
+            "s3vault tune /m --storage-class DEEP_ARCHIVE",
+            "s3vault tune /m --tag x",
             "s3vault mount /m --at now --take-over",
             "s3vault umount",
             "s3vault umount /m --timeout 5m --force",

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::exit::{CliResult, Exit, Failure};
+use super::limits::LimitWords;
 use super::nearest::nearest;
 use crate::os;
 
@@ -43,10 +44,14 @@ pub(super) struct KnownVault {
     /// Where it was mounted before.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mountpoints: Vec<String>,
+    /// What its daemons may ask of the store.
+    #[serde(default, skip_serializing_if = "LimitWords::is_empty")]
+    pub limits: LimitWords,
 }
 
 /// Which vault a command means.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant, reason = "one for each command")]
 pub(super) enum Choice {
     /// One that is remembered.
     Known(KnownVault),
@@ -216,7 +221,22 @@ impl Config {
 fn with_nearest(message: &str) -> String {
     let message = message.trim_end();
     let word = message.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next());
-    let known = ["vault", "name", "id", "url", "endpoint", "region", "mountpoints"];
+    let known = [
+        "vault",
+        "name",
+        "id",
+        "url",
+        "endpoint",
+        "region",
+        "mountpoints",
+        "limits",
+        "bandwidth-up",
+        "bandwidth-down",
+        "max-requests",
+        "storage-class",
+        "tags",
+        "read-ahead",
+    ];
     let hint = word.map(|word| nearest(word, known)).unwrap_or_default();
     format!("{message}{hint}")
 }

@@ -20,6 +20,7 @@ use super::daemon::spec::Credentials;
 use super::daemon_report::DaemonReport;
 use super::exit::{CliResult, Exit, Failure};
 use super::keys::KeysAsked;
+use super::limits::LimitWords;
 use super::mount_look::MountLook;
 use super::old_states::OldStates;
 use crate::gateway::ServeOptions;
@@ -90,6 +91,8 @@ pub(super) enum ControlRequest {
     },
     /// Sign with these from now on.
     Credentials(Credentials),
+    /// Ask the store for no more than this from now on.
+    Tune(LimitWords),
     /// Deletion, retention, snapshots.
     OldStates(OldStates),
     /// What opens the vault.
@@ -145,6 +148,8 @@ pub(super) trait ControlHandler: Send + Sync + 'static {
     async fn unserve(&self, progress: &mpsc::Sender<ControlReply>) -> CliResult;
     /// Takes other credentials for the store.
     async fn credentials(&self, given: Credentials) -> CliResult;
+    /// Changes the limits that are said.
+    async fn tune(&self, said: LimitWords) -> CliResult;
     /// Deletes what is old, changes for how long it is kept, makes and ends snapshots; says what came of it.
     async fn old_states(&self, what: OldStates, told: &mpsc::Sender<ControlReply>) -> CliResult;
     /// Tells or changes what opens the vault.
@@ -288,6 +293,7 @@ async fn converse(mut stream: UnixStream, handler: Arc<dyn ControlHandler>) -> i
                 ControlRequest::Serve(options) => handler.serve(options).await,
                 ControlRequest::Unserve => handler.unserve(&progress).await,
                 ControlRequest::Credentials(given) => handler.credentials(given).await,
+                ControlRequest::Tune(said) => handler.tune(said).await,
                 ControlRequest::OldStates(what) => handler.old_states(what, &progress).await,
                 ControlRequest::Keys(what) => handler.keys(what, &progress).await,
                 ControlRequest::History { path } => handler.history(&path, &progress).await,

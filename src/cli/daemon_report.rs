@@ -5,9 +5,10 @@ use std::fmt::Write;
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 
+use super::limits::described;
 use super::messages;
 use crate::gateway::ServiceStatus;
-use crate::types::{AsOf, OldStatesStatus, Progress};
+use crate::types::{AsOf, OldStatesStatus, Progress, StoreLimits};
 
 /// What is missing in the bucket, in words.
 pub(super) fn describe_progress(progress: &Progress) -> String {
@@ -38,7 +39,7 @@ pub(super) fn describe_progress(progress: &Progress) -> String {
     text
 }
 
-fn plural(count: u64) -> &'static str {
+pub(super) fn plural(count: u64) -> &'static str {
     if count == 1 { "" } else { "s" }
 }
 
@@ -105,6 +106,9 @@ pub(super) struct DaemonReport {
     /// What old states hold in the bucket, and what was deleted of it.
     #[serde(default)]
     pub old_states: OldStatesStatus,
+    /// What it may ask of the store.
+    #[serde(default)]
+    pub limits: StoreLimits,
     /// What the user should know, a line each.
     #[serde(default)]
     pub warnings: Vec<String>,
@@ -190,6 +194,15 @@ impl DaemonReport {
         line("holds", format!("{} files and directories, {}", self.files, ByteSize::b(self.bytes)));
         if self.old_states != OldStatesStatus::default() {
             line("old states", describe_old_states(&self.old_states));
+        }
+        let limits = described(&self.limits).into_iter();
+        let usual = described(&StoreLimits::default());
+        let changed: Vec<_> = limits
+            .filter(|limit| !usual.contains(limit))
+            .map(|(name, value)| format!("{name} {value}"))
+            .collect();
+        if !changed.is_empty() {
+            line("limits", changed.join("; "));
         }
         line("memory", self.memory.describe());
         line("disk", self.disk.describe());

@@ -41,7 +41,13 @@ pub(super) const SYNC: &str = "Examples:
 
 pub(super) const STATUS: &str = "Examples:
   s3vault status
-  s3vault status ~/vault --json";
+  s3vault status ~/vault --json
+  s3vault status ~/vault/photos";
+
+pub(super) const TUNE: &str = "Examples:
+  s3vault tune
+  s3vault tune ~/vault --bandwidth-up '08:00-18:00=2MiB/s,20MiB/s'
+  s3vault tune ~/vault --bandwidth-up unlimited --max-requests 32";
 
 pub(super) const HISTORY: &str = "Example:
   s3vault history ~/vault/report.odt";

@@ -121,6 +121,14 @@ fn unsafe_store(place: &str) -> String {
     )
 }
 
+fn refuses_class(refused: &StoreError, place: &str) -> String {
+    format!(
+        "{place} does not take objects of this storage class, or with these tags ({}); nothing was changed; leave out \
+         --storage-class or --tag (or correct [vault.limits] in the configuration)",
+        with_causes(refused)
+    )
+}
+
 /// A vault could not be made, unlocked, opened, or kept going. `place` names the bucket.
 pub(super) fn of_vault(error: &vault::Error, place: &str) -> Failure {
     use vault::{Error, ErrorClass};
@@ -134,6 +142,7 @@ pub(super) fn of_vault(error: &vault::Error, place: &str) -> Failure {
                 "there is no vault in {place}; check bucket and prefix, or make one: s3vault init --bucket URL"
             ),
         ),
+        Error::PutAs(refused) => (Exit::Usage, refuses_class(refused, place)),
         Error::Exists => (
             Exit::VaultExists,
             format!(

@@ -37,6 +37,7 @@ mod init_dialogue;
 mod keys;
 mod keys_args;
 mod last;
+mod limits;
 mod looking_back;
 mod messages;
 mod mount_dir;
@@ -56,6 +57,7 @@ mod progress;
 mod recovery_output;
 mod registry;
 mod secrets;
+mod seeing_args;
 mod target;
 mod unlock;
 
@@ -138,6 +140,7 @@ fn run(arguments: &Arguments, words: &[OsString]) -> CliResult {
         Command::Retention(args) => wait_for(commands::retention(global, paths, args)),
         Command::Snapshot(args) => wait_for(commands::snapshot(global, paths, args)),
         Command::Key(args) => wait_for(commands::key(global, paths, args)),
+        Command::Tune(args) => commands::tune(global, paths, args),
         Command::Credentials(args) => wait_for(commands::credentials(global, paths, args)),
         Command::Doctor(args) => wait_for(commands::doctor(global, paths, args)),
         Command::Config(args) => commands::config(global, paths, &args.command, words),

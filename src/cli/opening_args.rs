@@ -7,6 +7,8 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use clap::{Args, ValueEnum};
 
+use super::limits::LimitWords;
+
 /// The groups in which `--help` shows the options.
 const OPENING: &str = "How the vault is opened";
 const ROOM: &str = "Durability, memory and disk";
@@ -86,6 +88,8 @@ pub(super) struct OpeningArgs {
     /// How long sending what is left may take after SIGTERM; less than the service manager's own limit
     #[arg(help_heading = PROCESS, long, value_name = "TIME", default_value = "75s", value_parser = time)]
     pub stop_timeout: Duration,
+    #[command(flatten)]
+    pub limits: LimitWords,
 }
 
 impl OpeningArgs {
@@ -103,6 +107,7 @@ impl OpeningArgs {
             cache_size: None,
             log_format: LogFormat::Text,
             stop_timeout: Duration::from_secs(75),
+            limits: LimitWords::default(),
         }
     }
 }

@@ -26,6 +26,10 @@ pub(super) struct UploadBar {
     /// Whether the bar was drawn: one that was not is not drawn for a line, either.
     is_drawn: bool,
     most: u64,
+    /// Of it, what the bucket has confirmed.
+    confirmed: u64,
+    /// What the store had taken at the first look.
+    moved: Option<u64>,
     /// Where there is no terminal.
     lines: Option<Lines>,
 }
@@ -36,19 +40,24 @@ struct Lines {
     name: String,
     last: Instant,
     pause: Duration,
+    /// What the store had taken at the last line, or the first look.
+    moved: Option<u64>,
 }
 
 impl UploadBar {
     /// A meter named after what it is about.
     pub(super) fn new(name: &str) -> Self {
         if !std::io::stderr().is_terminal() {
-            let lines = Lines { name: name.to_owned(), last: Instant::now(), pause: LINES };
+            let lines =
+                Lines { name: name.to_owned(), last: Instant::now(), pause: LINES, moved: None };
             let bar = ProgressBar::hidden();
             return Self {
                 bar,
                 begun: Instant::now(),
                 is_drawn: false,
                 most: 0,
+                confirmed: 0,
+                moved: None,
                 lines: Some(lines),
             };
         }
@@ -59,7 +68,9 @@ impl UploadBar {
         let bar = ProgressBar::no_length()
             .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
         let bar = bar.with_prefix(name.to_owned());
-        Self { bar, begun: Instant::now(), is_drawn: false, most: 0, lines: None }
+        let begun = Instant::now();
+        let (is_drawn, most, confirmed, moved, lines) = (false, 0, 0, None, None);
+        Self { bar, begun, is_drawn, most, confirmed, moved, lines }
     }
 
     /// What is on its way now. More may be written meanwhile: then the whole grows.
@@ -72,10 +83,13 @@ impl UploadBar {
             return;
         }
         self.is_drawn = true;
-        let sent = self.bar.position();
-        self.most = self.most.max(sent + progress.unsent_bytes);
+        let moved = progress.moved_bytes;
+        let sent = moved.saturating_sub(*self.moved.get_or_insert(moved));
+        self.most = self.most.max(self.confirmed + progress.unsent_bytes);
+        self.confirmed = self.most - progress.unsent_bytes;
         self.bar.set_length(self.most);
-        self.bar.set_position(self.most - progress.unsent_bytes);
+        // A pack counts as unsent to its last byte: what has gone of it is shown, too.
+        self.bar.set_position(self.confirmed.max(sent.min(self.most)));
         let trouble = progress.trouble.as_ref().map(|trouble| format!("(retrying: {trouble})"));
         self.bar.set_message(trouble.unwrap_or_default());
         self.bar.tick();
@@ -100,8 +114,16 @@ impl UploadBar {
 
 impl Lines {
     fn show(&mut self, progress: &Progress) {
+        self.moved.get_or_insert(progress.moved_bytes);
         if self.last.elapsed() >= self.pause && !progress.is_done() {
-            complain!("{}: {}", self.name, describe_progress(progress));
+            let moved = progress.moved_bytes.saturating_sub(self.moved.unwrap_or_default());
+            let rate = u64::try_from(self.last.elapsed().as_millis())
+                .ok()
+                .and_then(|time| moved.saturating_mul(1000).checked_div(time));
+            let rate = rate.filter(|rate| *rate > 0);
+            let rate = rate.map(|rate| format!("; {}/s", ByteSize::b(rate))).unwrap_or_default();
+            complain!("{}: {}{rate}", self.name, describe_progress(progress));
+            self.moved = Some(progress.moved_bytes);
             self.last = Instant::now();
             self.pause = LINES_MAX.min(self.pause * 2);
         }

@@ -7,9 +7,11 @@ use super::args::Global;
 use super::config::{Choice, Config, KnownVault};
 use super::daemon::spec::{Credentials, Spec};
 use super::exit::{CliResult, Exit, Failure};
+use super::limits::LimitWords;
 use super::messages;
 use super::paths::UserPaths;
 use super::registry::RunningDaemon;
+use crate::types::StoreLimits;
 use crate::vault::{Bucket, Deadlines, S3Options, StoreUrl};
 
 /// How long the store may take to answer a person, repetitions included: half of what the
@@ -172,6 +174,21 @@ impl Target {
         })
     }
 
+    /// The limits of its daemon: what is said, else what the configuration says of this vault.
+    pub(super) fn limits(&self, said: &LimitWords) -> CliResult<StoreLimits> {
+        let mut limits = StoreLimits::default();
+        let known = self.known.as_ref().map(|known| known.limits.clone()).unwrap_or_default();
+        known.apply(&mut limits).map_err(|error| {
+            let text = format!(
+                "the limits of {} in the configuration are not understood: {error}; correct them below its [vault.limits]",
+                self.describe()
+            );
+            Failure::new(Exit::Usage, text)
+        })?;
+        said.apply(&mut limits).map_err(|error| Failure::new(Exit::Usage, error))?;
+        Ok(limits)
+    }
+
     /// What the configuration is to remember.
     pub(super) fn remembered(&self, id: String) -> KnownVault {
         KnownVault {
@@ -180,7 +197,7 @@ impl Target {
             url: self.url.to_string(),
             endpoint: self.endpoint.clone(),
             region: self.region.clone(),
-            mountpoints: Vec::new(),
+            ..KnownVault::default()
         }
     }
 }
@@ -254,7 +271,7 @@ mod tests {
             url: "s3://bucket/a".into(),
             endpoint: Some("http://old".into()),
             region: Some("r".into()),
-            mountpoints: vec![],
+            ..KnownVault::default()
         };
         let config = Config { vaults: vec![known] };
         let target = Target::choose(&Global::default(), &paths(), &config, None, None).unwrap();

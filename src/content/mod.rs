@@ -183,6 +183,11 @@ impl Content {
         })
     }
 
+    /// No more than this is read ahead of one reader; `None`: as far as it helps.
+    pub fn limit_read_ahead(&self, most: Option<u64>) {
+        self.inner.reader.limit_read_ahead(most);
+    }
+
     /// Whether much is on its way to the bucket, or a writer waits for room: then nothing is written anew, which would take
     /// room and the link from those who wait.
     pub fn is_pressed(&self) -> bool {

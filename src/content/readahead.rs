@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -27,6 +28,9 @@ const SLACK_MIN: u64 = MIB / 16;
 const WINDOW_MIN: u64 = MIB;
 /// No reader gains by more: at 30 ms it is 2 GiB/s.
 const WINDOW_MAX: u64 = 64 * MIB;
+/// What the way from the bucket carries in so long is enough ahead, where its owner limits that: who waits for the first
+/// of it waits no longer.
+const LIMITED: u64 = 4;
 /// The window is this many times what was read in order.
 const GROWTH: u64 = 4;
 /// Windows of files that were not read for so long give their room to others.
@@ -61,7 +65,7 @@ impl ReadCursor {
     /// How far fetches should reach once `range` is read.
     fn target(&self, range: &Range<u64>) -> u64 {
         let run = self.run.saturating_add(range.end - range.start);
-        let window = run.saturating_mul(GROWTH).clamp(WINDOW_MIN, self.share);
+        let window = run.saturating_mul(GROWTH).clamp(WINDOW_MIN.min(self.share), self.share);
         self.front.max(range.end).saturating_add(window)
     }
 
@@ -157,15 +161,36 @@ impl ReadCursors {
 pub(super) struct Readahead(Arc<Mutex<ReadCursors>>);
 
 /// The files that are read ahead, or would be if there was memory: they share what the cache has for it.
-#[derive(Debug, Default)]
-pub(super) struct ReadaheadPool(Mutex<Vec<Weak<Mutex<ReadCursors>>>>);
+#[derive(Debug)]
+pub(super) struct ReadaheadPool {
+    files: Mutex<Vec<Weak<Mutex<ReadCursors>>>>,
+    /// The largest window.
+    most: AtomicU64,
+}
+
+impl Default for ReadaheadPool {
+    fn default() -> Self {
+        Self { files: Mutex::default(), most: WINDOW_MAX.into() }
+    }
+}
 
 impl ReadaheadPool {
+    /// No window is larger from now on; `None`: as large as it helps.
+    pub(super) fn limit(&self, most: Option<u64>) {
+        self.most.store(most.unwrap_or(WINDOW_MAX).min(WINDOW_MAX), Relaxed);
+    }
+
+    /// The largest window, where so many bytes come in a second at most.
+    fn most(&self, rate: Option<u64>) -> u64 {
+        let by_rate = rate.map_or(WINDOW_MAX, |rate| rate.saturating_mul(LIMITED));
+        self.most.load(Relaxed).min(by_rate)
+    }
+
     /// How many files there are, after the idle ones have let go of what they hold.
     fn active(&self, now: Instant) -> u64 {
         let before = now.checked_sub(IDLE);
         let mut gone = Vec::new();
-        let mut files = self.0.lock();
+        let mut files = self.files.lock();
         files.retain(|file| {
             let Some(cursors) = file.upgrade() else { return false };
             // A file whose lock is taken is being read, so it is active.
@@ -182,7 +207,7 @@ impl ReadaheadPool {
     /// Those who took more than `share` bytes while they were alone give the rest back.
     fn shed(&self, share: u64) {
         let mut gone = Vec::new();
-        let files = self.0.lock();
+        let files = self.files.lock();
         for file in files.iter().filter_map(Weak::upgrade) {
             let Some(mut cursors) = file.try_lock() else { continue };
             cursors.0.iter_mut().for_each(|cursor| cursor.shed(share, &mut gone));
@@ -192,7 +217,7 @@ impl ReadaheadPool {
     }
 
     fn add(&self, file: &Readahead) {
-        let mut files = self.0.lock();
+        let mut files = self.files.lock();
         let new = Arc::downgrade(&file.0);
         if !files.iter().any(|file| file.ptr_eq(&new)) {
             files.push(new);
@@ -228,14 +253,14 @@ impl Readahead {
         size: u64,
         upstream: Upstream<'_>,
     ) {
-        let now = Instant::now();
+        let (now, most) = (Instant::now(), upstream.pool.most(upstream.cache.rate()));
         let window = {
             let mut cursors = self.0.lock();
             let window = cursors.window(range);
             let gone = cursors.note(range, now);
             drop(cursors);
             drop(gone);
-            if window == *range || range.end >= size {
+            if window == *range || range.end >= size || most == 0 {
                 return;
             }
             window
@@ -253,7 +278,7 @@ impl Readahead {
             else {
                 return true;
             };
-            cursor.share = share.clamp(WINDOW_MIN, WINDOW_MAX);
+            cursor.share = share.clamp(WINDOW_MIN.min(most), most);
             let from = cursor.planned.max(range.end);
             let to = window.end.min(cursor.front.saturating_add(cursor.share)).min(size);
             let worth = from < to && (to - from >= cursor.step() || to == size);
@@ -317,6 +342,24 @@ mod tests {
             read(&mut cursors, n * REQUEST);
         }
         assert_eq!(read(&mut cursors, 400 * REQUEST).1.end, 401 * REQUEST + WINDOW_MAX);
+    }
+
+    #[test]
+    fn the_window_is_as_large_as_it_may_be() {
+        let pool = ReadaheadPool::default();
+        assert_eq!((pool.most(None), pool.most(Some(MIB))), (WINDOW_MAX, LIMITED * MIB));
+        pool.limit(Some(3 * MIB));
+        assert_eq!((pool.most(None), pool.most(Some(100))), (3 * MIB, LIMITED * 100));
+        pool.limit(Some(0));
+        assert_eq!(pool.most(None), 0);
+        let mut cursor = ReadCursors::default();
+        read(&mut cursor, 0);
+        cursor.0[0].share = 1000;
+        assert_eq!(
+            read(&mut cursor, REQUEST).1.end,
+            2 * REQUEST + 1000,
+            "less than the first window"
+        );
     }
 
     #[test]

@@ -47,6 +47,11 @@ impl Reader {
         Self { keys, cache, staging, deadline, pool, reported }
     }
 
+    /// See `Content::limit_read_ahead`.
+    pub(super) fn limit_read_ahead(&self, most: Option<u64>) {
+        self.pool.limit(most);
+    }
+
     /// `Content::read`, with what the file remembers of its reads.
     pub(super) async fn read(
         &self,

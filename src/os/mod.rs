@@ -48,7 +48,9 @@ pub use socket_file::{SocketFile, listen_at};
 #[cfg(feature = "testing")]
 pub use steps::{Observing, observe};
 pub use steps::{PipelineStep, before, reached};
-pub use syscalls::{hold_signals, local_time, stdout_was_closed, trim_malloc, tune_malloc};
+pub use syscalls::{
+    hold_signals, local_time, second_of_day, stdout_was_closed, trim_malloc, tune_malloc,
+};
 pub use tally::{OperationFigures, ProcessTally, TIMES, operation_done, operations};
 pub use tasks::{
     Panicked, blocking, panics, restarted, restarted_here, thread, watched, watched_here,
@@ -58,4 +60,4 @@ pub(crate) use testing::{
     Aio, DiskFault, FileHandle, Simulated, SimulatedDisk, SmallDisk, get_xattr, listen_as,
     set_xattr, survivor, truncate,
 };
-pub use user_files::{make_node, next_data, put_xattr, set_mtime, umask, xattrs_of};
+pub use user_files::{make_node, next_data, put_xattr, set_mtime, umask, xattr_of, xattrs_of};

@@ -117,6 +117,19 @@ pub fn local_time([year, month, day, hour, minute, second]: [i32; 6]) -> Option<
     SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(after))
 }
 
+/// The second of the day that this machine's clock shows now, by its time zone.
+pub fn second_of_day() -> u32 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let now = libc::time_t::try_from(now.as_secs()).unwrap_or_default();
+    let mut shown = MaybeUninit::<libc::tm>::zeroed();
+    // SAFETY: localtime_r(3) reads the number, and writes the struct that it is given, or nothing.
+    let shown = unsafe {
+        libc::localtime_r(&raw const now, shown.as_mut_ptr());
+        shown.assume_init()
+    };
+    u32::try_from(shown.tm_hour * 3600 + shown.tm_min * 60 + shown.tm_sec).unwrap_or_default()
+}
+
 /// Asks something of a descriptor that somebody else in this process owns, and may have closed meanwhile.
 pub(super) fn of_descriptor<T>(raw: RawFd, ask: impl FnOnce(BorrowedFd<'_>) -> T) -> Option<T> {
     // SAFETY: it is neither closed nor kept here. Whatever has this number now, or nothing, `ask` only asks of it: for

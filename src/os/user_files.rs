@@ -35,6 +35,19 @@ pub fn xattrs_of(path: &Path) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
     Ok(found)
 }
 
+/// The value of one; `None`: it has none such.
+pub fn xattr_of(path: &Path, name: &[u8]) -> io::Result<Option<Vec<u8>>> {
+    let mut value = vec![0; XATTR_MAX];
+    match lgetxattr(path, name, &mut value[..]) {
+        Ok(length) => {
+            value.truncate(length);
+            Ok(Some(value))
+        }
+        Err(Errno::NODATA | Errno::NOTSUP | Errno::PERM) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Sets one; `false` where the file system has no such thing, or this user may not.
 pub fn put_xattr(path: &Path, name: &[u8], value: &[u8]) -> io::Result<bool> {
     match lsetxattr(path, name, value, XattrFlags::empty()) {

@@ -15,12 +15,18 @@ use super::counted::{Counted, Counters, Counts};
 use super::deadlines::Deadlines;
 use super::directory::DirectoryStore;
 use super::error::{Error, Result};
-use super::object::{Begin, Body, Fetched, HeadReply, Listed, Listing, Moved, PutReply, Store};
+use super::line::{RequestContext, Urgency};
+use super::object::{
+    Begin, Body, Fetched, HeadReply, Listed, Listing, Moved, Put, PutReply, Store,
+};
+use super::pace::{StorePace, put_as};
 use super::probe::{self, Conditional};
 use super::quirks::Quirks;
 use super::retry::Retrying;
 use super::s3::{S3Credentials, S3Options, S3Store};
+use super::slots::Slotted;
 use super::url::StoreUrl;
+use crate::types::StoreLimits;
 
 /// Pages of a listing in a row that bring nothing, at most. Some stores pass over what was deleted in this way.
 const EMPTY_PAGES: u32 = 1000;
@@ -84,6 +90,8 @@ enum Attempts {
 #[derive(Clone)]
 pub struct Bucket {
     inner: Arc<Inner>,
+    /// Of what is asked by this clone.
+    urgency: Urgency,
 }
 
 struct Inner {
@@ -99,6 +107,8 @@ struct Inner {
     /// Bytes of all puts together.
     moved: Moved,
     quirks: Arc<Quirks>,
+    /// What may be asked of it at a time.
+    pace: Arc<StorePace>,
     /// The same as `raw`, if it is one: what has credentials.
     s3: Option<Arc<S3Store>>,
 }
@@ -114,29 +124,32 @@ impl Bucket {
 
     /// As [`Bucket::open`], without that question.
     pub async fn unasked(url: &StoreUrl, options: &S3Options, limits: Deadlines) -> Result<Self> {
+        let pace = Arc::new(StorePace::default());
         let bucket = match url {
             StoreUrl::S3 { bucket, prefix } => {
-                let store = Arc::new(S3Store::open(bucket, options, limits).await?);
+                let store = S3Store::open(bucket, options, limits).await?;
+                let store = Arc::new(store.paced_by(&pace));
                 let place = (prefix.as_str(), url.to_string(), store.quirks());
-                Self::with(Self::build(store.clone(), place, limits), |inner| {
+                Self::with(Self::build(store.clone(), place, limits, pace), |inner| {
                     inner.s3 = Some(store);
                 })
             }
             StoreUrl::File(path) => {
-                let store = DirectoryStore::open(path).await?;
+                let store = Arc::new(DirectoryStore::open(path).await?.paced_by(&pace));
                 let place = ("", url.to_string(), Arc::default());
-                let bucket = Self::build(Arc::new(store), place, limits);
+                let bucket = Self::build(store, place, limits, pace);
                 Self::with(bucket, |inner| inner.directory = Some(path.clone()))
             }
         };
-        Ok(Self { inner: Arc::new(bucket) })
+        Ok(Self { inner: Arc::new(bucket), urgency: Urgency::default() })
     }
 
     /// The part of a given store below `prefix`, for tests.
     #[cfg(any(test, feature = "testing"))]
     pub fn over(store: Arc<dyn Store>, prefix: &str, limits: Deadlines) -> Self {
         let place = (prefix, format!("{store:?}"), Arc::default());
-        Self { inner: Arc::new(Self::build(store, place, limits)) }
+        let inner = Arc::new(Self::build(store, place, limits, Arc::default()));
+        Self { inner, urgency: Urgency::default() }
     }
 
     fn with(mut inner: Inner, change: impl FnOnce(&mut Inner)) -> Inner {
@@ -148,14 +161,16 @@ impl Bucket {
         raw: Arc<dyn Store>,
         (prefix, shown, quirks): (&str, String, Arc<Quirks>),
         limits: Deadlines,
+        pace: Arc<StorePace>,
     ) -> Inner {
         let counters = Arc::new(Counters::default());
         let raw: Arc<dyn Store> = Arc::new(Counted::over(raw, counters.clone()));
+        let raw: Arc<dyn Store> = Arc::new(Slotted::over(raw, pace.slots.clone()));
         let prefix = prefix.trim_end_matches('/');
         let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
         let store = Retrying::over(Checked::over(raw.clone(), quirks.clone()), limits);
         let (directory, moved, s3) = (None, Moved::default(), None);
-        Inner { store, raw, prefix, shown, counters, limits, directory, moved, quirks, s3 }
+        Inner { store, raw, prefix, shown, counters, limits, directory, moved, quirks, pace, s3 }
     }
 
     /// Makes the store hold exactly these bytes under this name. The put is repeated while that may help, and verified;
@@ -212,11 +227,15 @@ impl Bucket {
         attempts: Attempts,
     ) -> Result<Uploaded> {
         let body = Body::from(body).counted_by(moved.clone());
+        let body = body.told(self.inner.pace.put_as(name));
         let (store, full) = (&self.inner.store, self.full(name));
-        let reply = match attempts {
-            Attempts::One => store.put_once(&full, &body).await?,
-            Attempts::UntilItIsThere => store.put_new(&full, &body).await?,
+        let put = async {
+            match attempts {
+                Attempts::One => store.put_once(&full, &body).await,
+                Attempts::UntilItIsThere => store.put_new(&full, &body).await,
+            }
         };
+        let reply = self.asking(put).await?;
         Ok(Uploaded::new(name, &body, &reply))
     }
 
@@ -227,12 +246,12 @@ impl Bucket {
 
     /// As [`Bucket::get`], with the object's length and the store's time.
     pub async fn get_timed(&self, name: &str, range: Option<Range<u64>>) -> Result<Fetched> {
-        self.inner.store.get(&self.full(name), range).await
+        self.asking(self.inner.store.get(&self.full(name), range)).await
     }
 
     /// What the store says of an object.
     pub async fn head(&self, name: &str) -> Result<HeadReply> {
-        self.inner.store.head(&self.full(name)).await
+        self.asking(self.inner.store.head(&self.full(name))).await
     }
 
     /// All objects whose names begin with `prefix`, in the byte order of their names, and the store's
@@ -255,7 +274,7 @@ impl Bucket {
         let mut by_name = BTreeMap::new();
         let (mut time, mut empty) = (None, 0);
         loop {
-            let page = self.inner.store.list(&prefix, &begin).await?;
+            let page = self.asking(self.inner.store.list(&prefix, &begin)).await?;
             time.get_or_insert(page.time);
             let (was, repeats) = (by_name.len(), !page.objects.is_empty());
             by_name.extend(page.objects.into_iter().map(|object| (object.name.clone(), object)));
@@ -282,7 +301,7 @@ impl Bucket {
     }
 
     pub(super) async fn list_page(&self, prefix: &str, begin: &Begin) -> Result<Listing> {
-        self.inner.store.list(prefix, begin).await
+        self.asking(self.inner.store.list(prefix, begin)).await
     }
 
     pub(super) fn prefix_length(&self) -> usize {
@@ -293,7 +312,71 @@ impl Bucket {
     pub async fn delete(&self, names: &[String]) -> Result<()> {
         for batch in names.chunks(DELETE_BATCH) {
             let batch: Vec<_> = batch.iter().map(|name| self.full(name)).collect();
-            self.inner.store.delete(&batch).await?;
+            self.asking(self.inner.store.delete(&batch)).await?;
+        }
+        Ok(())
+    }
+
+    /// Makes a request as urgent as this clone. Boxed, or whoever waits for it would have room for it twice.
+    fn asking<'a, T: 'a>(
+        &self,
+        request: impl Future<Output = T> + Send + 'a,
+    ) -> impl Future<Output = T> + Send + 'a {
+        let (urgency, held_back) = (self.urgency.clone(), Arc::default());
+        RequestContext { urgency, held_back }.scope(Box::pin(request))
+    }
+
+    /// What an object is called in the bucket.
+    pub fn key_of(&self, name: &str) -> String {
+        self.full(name)
+    }
+
+    /// The same bucket, for what nobody waits for: it gives way.
+    #[must_use]
+    pub fn in_background(&self) -> Self {
+        self.as_urgent_as(&Urgency::background())
+    }
+
+    /// The same bucket; what is asked by this clone is as urgent as that.
+    #[must_use]
+    pub fn as_urgent_as(&self, urgency: &Urgency) -> Self {
+        Self { inner: self.inner.clone(), urgency: urgency.clone() }
+    }
+
+    /// From now on no more than this is asked of it. Requests that are under way follow.
+    pub fn limit(&self, limits: &StoreLimits) {
+        self.inner.pace.set(limits);
+    }
+
+    /// What is asked of it at most.
+    pub fn limited_to(&self) -> StoreLimits {
+        self.inner.pace.limits()
+    }
+
+    /// Bytes of objects that come in a second now at most, if that is limited.
+    pub fn rate_down(&self) -> Option<u64> {
+        self.inner.pace.down.rate()
+    }
+
+    /// Puts an object of nobody's in this class and with these tags, and deletes it: an error is the store's refusal.
+    pub async fn try_put_as(&self, limits: &StoreLimits) -> Result<()> {
+        if self.inner.directory.is_some() {
+            let what = "a directory knows neither storage classes nor tags".to_owned();
+            return Err(Error::Unsupported { what });
+        }
+        let (name, told) = (self.full(&probe::name()), put_as(limits, true));
+        let body = Body::from("s3vault tries a storage class").told(told);
+        let put = tokio::time::timeout(
+            self.inner.limits.operation,
+            self.inner.raw.put(&name, &body, Put::Always),
+        );
+        let put = put.await.unwrap_or_else(|_| {
+            Err(Error::Deadline { object: name.clone(), after: self.inner.limits.operation })
+        });
+        put?;
+        // Where it may not be deleted, it lies with other probes.
+        if let Err(error) = self.inner.store.delete(&[name]).await {
+            tracing::debug!(%error, "a probe stays in the bucket");
         }
         Ok(())
     }

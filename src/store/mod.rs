@@ -3,7 +3,8 @@
 //! Other rooms see [`Bucket`] alone: every request through it has a deadline, is repeated while
 //! that may help, and what it put or fetched is verified. Below the door is the trait [`Store`] with
 //! three backends ([`S3Store`], [`DirectoryStore`], [`MemoryStore`]) and the decorators that
-//! `Bucket` is made of: `Counted`, then `Checked`, then `Retrying`, outermost last. [`Faulty`] is a
+//! `Bucket` is made of: `Counted`, then `Slotted`, `Checked` and `Retrying`, outermost last. What an owner allows
+//! ([`crate::types::StoreLimits`]) is kept by `Slotted` (requests at once) and `Flow` (bytes a second), on the bodies. [`Faulty`] is a
 //! decorator for tests: it fails by script. [`conformance`] is one suite that every backend passes.
 //!
 //! Assumed of a store, and nothing else: read-after-write, list-after-write, an atomic put, one
@@ -19,15 +20,19 @@ mod directory;
 mod error;
 #[cfg(any(test, feature = "testing"))]
 mod faulty;
+mod flow;
+mod line;
 mod lister;
 #[cfg(any(test, feature = "testing"))]
 mod memory_store;
 mod object;
+mod pace;
 mod probe;
 mod quirks;
 mod retry;
 mod rights;
 mod s3;
+mod slots;
 #[cfg(test)]
 mod tests;
 mod url;
@@ -39,11 +44,13 @@ pub use directory::DirectoryStore;
 pub use error::{Cause, Error, Result};
 #[cfg(any(test, feature = "testing"))]
 pub use faulty::{Fault, Faulty, On, StoreRequest, Verb};
+pub use line::Urgency;
 pub use lister::Lister;
 #[cfg(any(test, feature = "testing"))]
 pub use memory_store::MemoryStore;
 pub use object::{
-    Begin, Body, Fetched, HeadReply, Listed, Listing, Moved, OBJECT_MAX, Put, PutReply, Store,
+    Begin, Body, Fetched, HeadReply, Listed, Listing, Moved, OBJECT_MAX, Put, PutAs, PutReply,
+    Store,
 };
 pub use probe::Conditional;
 pub use rights::Rights;

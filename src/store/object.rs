@@ -42,6 +42,15 @@ impl Moved {
     }
 }
 
+/// What a store is told of an object beside its bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PutAs {
+    /// The storage class; `None`: the bucket's own.
+    pub class: Option<String>,
+    /// The tags, as in a URL's query.
+    pub tagging: Option<String>,
+}
+
 /// The bytes of an object to be put, and their CRC-32 (ISO-HDLC, as S3 and zip have it), which is
 /// computed once.
 #[derive(Clone)]
@@ -49,6 +58,7 @@ pub struct Body {
     bytes: Bytes,
     crc32: u32,
     moved: Moved,
+    put_as: PutAs,
 }
 
 impl Body {
@@ -72,6 +82,16 @@ impl Body {
         &self.moved
     }
 
+    /// What the store is told of it.
+    pub(super) fn put_as(&self) -> &PutAs {
+        &self.put_as
+    }
+
+    /// With another word to the store.
+    pub(super) fn told(self, put_as: PutAs) -> Self {
+        Self { put_as, ..self }
+    }
+
     /// With another count of what moved.
     pub(super) fn counted_by(self, moved: Moved) -> Self {
         Self { moved, ..self }
@@ -82,7 +102,7 @@ impl<B: Into<Bytes>> From<B> for Body {
     fn from(bytes: B) -> Self {
         let bytes = bytes.into();
         let crc32 = crc32fast::hash(&bytes);
-        Self { bytes, crc32, moved: Moved::default() }
+        Self { bytes, crc32, moved: Moved::default(), put_as: PutAs::default() }
     }
 }
 

@@ -44,8 +44,13 @@ pub(super) async fn run(
     }
 }
 
+/// A name that is nobody's.
+pub(super) fn name() -> String {
+    format!("probe/{:016x}{:016x}", random(), random())
+}
+
 async fn once(store: &Arc<dyn Store>, prefix: &str, limits: &Deadlines) -> Result<Conditional> {
-    let name = format!("{prefix}probe/{:016x}{:016x}", random(), random());
+    let name = format!("{prefix}{}", name());
     let result = tokio::time::timeout(limits.operation, race(store, &name, limits)).await;
     let result = result
         .unwrap_or_else(|_| Err(Error::Deadline { object: name.clone(), after: limits.operation }));

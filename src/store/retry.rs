@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::checked::{Checked, Compared};
 use super::deadlines::Deadlines;
 use super::error::{Error, Result};
+use super::line::RequestContext;
 use super::object::{Begin, Body, Fetched, HeadReply, Listing, OBJECT_MAX, Put, PutReply, Store};
 use crate::os::ProcessTally;
 use crate::types::with_causes;
@@ -79,15 +80,26 @@ impl RetryPlan {
     }
 }
 
-/// Gives one attempt its deadline.
+/// Gives one attempt its deadline. While we hold it back ourselves, that stands still.
 async fn within<T>(
     object: &str,
     limit: Duration,
     attempt: impl Future<Output = Result<T>>,
 ) -> Result<T> {
-    match tokio::time::timeout(limit, attempt).await {
-        Ok(result) => result,
-        Err(_) => Err(Error::Deadline { object: object.to_owned(), after: limit }),
+    let held_back = RequestContext::current().held_back;
+    let mut counted = held_back.total();
+    let mut end = Instant::now() + limit;
+    tokio::pin!(attempt);
+    loop {
+        if let Ok(result) = tokio::time::timeout_at(end, &mut attempt).await {
+            return result;
+        }
+        let held = held_back.total();
+        if held <= counted {
+            return Err(Error::Deadline { object: object.to_owned(), after: limit });
+        }
+        end += held.saturating_sub(counted);
+        counted = held;
     }
 }
 
@@ -128,12 +140,13 @@ impl Retrying {
     ) -> Result<T> {
         // The store itself may see more closely that nothing moves, and goes first.
         let after = self.limits.stall_put + self.limits.stall_put / 8;
+        let held_back = RequestContext::current().held_back;
         tokio::pin!(put);
         loop {
-            let before = body.moved().bytes();
+            let before = (body.moved().bytes(), held_back.total());
             match tokio::time::timeout(after, &mut put).await {
                 Ok(result) => return result,
-                Err(_) if body.moved().bytes() > before => {}
+                Err(_) if body.moved().bytes() > before.0 || held_back.total() > before.1 => {}
                 Err(_) => return Err(Error::Deadline { object: name.to_owned(), after }),
             }
         }
@@ -240,7 +253,12 @@ impl Retrying {
         attempt: impl Fn() -> F,
     ) -> Result<T> {
         let mut plan = RetryPlan::new(&self.limits, total);
+        let held_back = RequestContext::current().held_back;
+        let mut counted = held_back.total();
         loop {
+            let held = held_back.total();
+            plan.end += held.saturating_sub(counted);
+            counted = held;
             let left = plan.end.saturating_duration_since(Instant::now());
             let answer = within(object, one.min(left), attempt()).await;
             let fails = answer.as_ref().is_err_and(Error::is_unanswered);

@@ -4,6 +4,7 @@
 mod causes;
 mod extent;
 mod ids;
+mod limits;
 pub mod path_text;
 mod patience;
 mod state_at;
@@ -18,6 +19,7 @@ pub use ids::{
     CommitNo, CurrentGeneration, ExtentId, Generation, Hash, InodeNo, JournalId, KeyEpoch,
     NameHash, PackId, PageId, ParseIdError, Seq, VaultId,
 };
+pub use limits::{RateSchedule, RateWindow, StoreLimits};
 pub use patience::{Doubt, Patience, Terms};
 pub use state_at::{AsOf, StateAt};
 #[cfg(test)]

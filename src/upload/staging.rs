@@ -170,6 +170,14 @@ impl Staging {
         self.area.table.lock().get(pack).is_some()
     }
 
+    /// Whether a pack that is here waits to be sent; what does not wait is on the wire, or the bucket has it.
+    #[must_use]
+    pub fn waits(&self, pack: PackId) -> Option<bool> {
+        let table = self.area.table.lock();
+        let stage = table.get(pack).map(|pack| pack.stage);
+        stage.map(|stage| matches!(stage, Stage::Open | Stage::Closed | Stage::Dropped))
+    }
+
     /// Whether the pack went, or goes, unsent, because nothing refers to it any more: whoever found a reference to it found
     /// that before. Forgotten after thousands of others.
     #[must_use]

@@ -76,6 +76,7 @@ impl Vault {
             return Ok(Arc::new(Self::reader(options, cache, shown, lock)?));
         }
         let store_memory = StoreMemory::recalled(&options);
+        options.try_put_as(&options.bucket.limited_to()).await?;
         let warning = store_facts::check_conditional_puts(&options).await?;
         let mut claimed = context.writer(found).await?;
         store_memory.remember();
@@ -107,7 +108,7 @@ impl Vault {
         let (number, hash, seen) = (claim.number(), claim.hash(), claim.time());
         let (head, as_of) = (Arc::new(Mutex::new(Head { number, hash, seen })), None);
         let checkpointer = Checkpointer::new(
-            (keys, options.bucket.clone(), cache.clone()),
+            (keys, options.bucket.in_background(), cache.clone()),
             index.clone(),
             generation.clone(),
             Shares::of(options.memory),
@@ -178,7 +179,7 @@ fn reclaimer(
     (staging, journal, uploader): (&Staging, &Arc<Journal>, &Arc<Uploader>),
 ) -> Reclaimer {
     Reclaimer {
-        bucket: options.bucket.clone(),
+        bucket: options.bucket.in_background(),
         keys: options.unlocked.keys.clone(),
         claim,
         generation: generation.clone(),

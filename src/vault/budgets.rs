@@ -105,7 +105,10 @@ pub(super) fn open_content(
 ) -> Content {
     let shares = Shares::of(options.memory);
     let limits = Limits { buffers: shares.buffers, unpublished: budget / 4, ..Limits::default() };
-    Content::new(options.unlocked.keys.clone(), cache.clone(), staging.clone(), limits)
+    let content =
+        Content::new(options.unlocked.keys.clone(), cache.clone(), staging.clone(), limits);
+    content.limit_read_ahead(options.bucket.limited_to().read_ahead);
+    content
 }
 
 #[cfg(test)]

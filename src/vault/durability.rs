@@ -7,9 +7,9 @@ use async_trait::async_trait;
 use tokio::time::timeout_at;
 
 use crate::store::Bucket;
-use crate::types::{Patience, Seq};
-use crate::upload::{self, Barrier, Staging, Uploader};
-use crate::vfs::{self, Durability, DurabilityError};
+use crate::types::{PackId, Patience, Seq};
+use crate::upload::{self, Barrier, Staging, Uploader, pack_object};
+use crate::vfs::{self, Durability, DurabilityError, PackProgress};
 
 /// How long an fsync with `--fsync bucket` waits while nothing gets to the bucket before it fails: longer than one request
 /// with its retries. As long as something does it waits on: a slow link is no error.
@@ -70,10 +70,22 @@ impl Durability for ToDisk {
     fn carried(&self) -> u64 {
         self.uploader.carried()
     }
+
+    fn pack_progress(&self, pack: PackId) -> PackProgress {
+        match self.staging.waits(pack) {
+            Some(true) => PackProgress::Here,
+            Some(false) => PackProgress::Sending,
+            None => PackProgress::InBucket,
+        }
+    }
+
+    fn pack_key(&self, pack: PackId) -> String {
+        self.bucket.key_of(&pack_object(pack))
+    }
 }
 
 /// A reader has nothing to make durable.
-pub(super) struct Nothing;
+pub(super) struct Nothing(pub(super) Bucket);
 
 #[async_trait]
 impl Durability for Nothing {
@@ -88,5 +100,11 @@ impl Durability for Nothing {
     }
     fn carried(&self) -> u64 {
         0
+    }
+    fn pack_progress(&self, _: PackId) -> PackProgress {
+        PackProgress::InBucket
+    }
+    fn pack_key(&self, pack: PackId) -> String {
+        self.0.key_of(&pack_object(pack))
     }
 }

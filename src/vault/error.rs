@@ -17,6 +17,9 @@ pub enum Error {
     /// Nothing here is a vault.
     #[error("there is no vault here; `s3vault init` makes one")]
     NoVault,
+    /// The store refuses objects of a class, or with tags.
+    #[error("the store does not take objects of this storage class, or with these tags: {0}")]
+    PutAs(store::Error),
     /// `init` found one.
     #[error("there is a vault here already; mount it, or name another bucket or prefix")]
     Exists,

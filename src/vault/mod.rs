@@ -74,7 +74,7 @@ pub use crate::vfs::FsyncTo as Fsync;
 
 use std::path::PathBuf;
 
-use crate::types::StateAt;
+use crate::types::{StateAt, StoreLimits};
 
 /// How a vault is opened.
 pub struct VaultOptions {
@@ -106,4 +106,18 @@ pub struct VaultOptions {
     pub fsync: Fsync,
     /// For the message to whoever mounts it a second time.
     pub mountpoint: String,
+}
+
+impl VaultOptions {
+    /// Whether the store takes objects of the class, and with the tags, that these limits name.
+    async fn try_put_as(&self, limits: &StoreLimits) -> Result<()> {
+        let plain = limits.storage_class.is_none() && limits.tags.is_empty();
+        if plain || self.read_only {
+            return Ok(());
+        }
+        self.bucket.try_put_as(limits).await.map_err(|error| match error {
+            error if error.is_unanswered() => error.into(),
+            error => Error::PutAs(error),
+        })
+    }
 }

@@ -20,7 +20,8 @@ use crate::index::Index;
 use crate::log::{Committer, Head, Journal};
 use crate::os;
 use crate::types::{
-    AsOf, CurrentGeneration, OldStatesStatus, Progress, Timestamp, VaultStatus, VaultTraffic,
+    AsOf, CurrentGeneration, OldStatesStatus, Progress, StoreLimits, Timestamp, VaultStatus,
+    VaultTraffic,
 };
 use crate::upload::{Barrier, Staging, Trouble, Uploader};
 use crate::vfs::{Periodic, Vfs};
@@ -97,6 +98,20 @@ impl Vault {
         let before = self.cache.usage().block_bytes;
         self.cache.limit_blocks(bytes);
         bytes < before
+    }
+
+    /// From now on it asks no more of the store, and takes no more of the way there.
+    ///
+    /// # Errors
+    /// The store refuses objects of this class, or with these tags; nothing was changed.
+    pub async fn limit(&self, limits: &StoreLimits) -> Result<()> {
+        let before = self.options.bucket.limited_to();
+        if (&before.storage_class, &before.tags) != (&limits.storage_class, &limits.tags) {
+            self.options.try_put_as(limits).await?;
+        }
+        self.options.bucket.limit(limits);
+        self.content.limit_read_ahead(limits.read_ahead);
+        Ok(())
     }
 
     pub(super) fn cache(&self) -> &Cache {

@@ -85,8 +85,9 @@ impl Vault {
         index.make_read_only(&reason);
         let staging = options.state_dir.join("reader");
         let content = content_of_reader(&options, &cache, &staging)?;
+        let nothing = Nothing(options.bucket.clone());
         let how = vfs::VfsOptions { read_only: true, fsync: options.fsync };
-        let vfs = Vfs::new(index.clone(), content.clone(), Arc::new(Nothing), how, Seq(0));
+        let vfs = Vfs::new(index.clone(), content.clone(), Arc::new(nothing), how, Seq(0));
         let head = Arc::new(Mutex::new(head));
         let writer = None;
         let blocks = BlockShare::of(options.memory);

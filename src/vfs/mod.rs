@@ -38,6 +38,7 @@ mod request;
 mod seek;
 mod unnamed;
 mod walk;
+mod whereabouts;
 mod xattr;
 
 #[cfg(test)]
@@ -54,7 +55,7 @@ use tokio::sync::mpsc;
 use crate::content::{Content, Unpublished};
 use crate::index::{Draft, Index, View};
 use crate::records::Inode;
-use crate::types::{InodeNo, Patience, Seq, Timestamp};
+use crate::types::{InodeNo, PackId, Patience, Seq, Timestamp};
 
 pub use acl::{Setter, is_acl};
 pub use attr::{Attributes, SetAttributes, SetTime};
@@ -74,6 +75,7 @@ pub use request::{TimedRequest, takes};
 pub use seek::Seek;
 pub use unnamed::Named;
 pub use walk::{PATH_MAX, TreeEntry, TreeWalk};
+pub use whereabouts::PackProgress;
 
 use attr::atime_moves;
 use handles::Handles;
@@ -119,6 +121,10 @@ pub trait Durability: Send + Sync + 'static {
     fn free(&self) -> Option<u64>;
     /// Bytes that the store has taken since the mount: while this grows, a full staging area gets room again.
     fn carried(&self) -> u64;
+    /// How far a pack is. Does not wait.
+    fn pack_progress(&self, pack: PackId) -> PackProgress;
+    /// What a pack is called in the bucket.
+    fn pack_key(&self, pack: PackId) -> String;
 }
 
 /// How far `fsync` goes.

@@ -6,6 +6,7 @@ use parking_lot::Mutex;
 
 use crate::types::{InodeNo, Timestamp};
 
+use super::whereabouts::is_reserved;
 use super::{Error, Result, Setter, Vfs, acl};
 
 /// The longest value, in bytes (`XATTR_SIZE_MAX`).
@@ -21,6 +22,9 @@ impl Vfs {
     /// `getxattr`. The kernel asks for `security.capability` before every write: that is known from memory.
     pub async fn xattr(&self, ino: InodeNo, name: &[u8]) -> Result<Vec<u8>> {
         checked(name)?;
+        if let Some(value) = self.told_xattr(ino, name).await? {
+            return Ok(value);
+        }
         if self.is_bare(ino).await? {
             return Err(Error::NoAttribute);
         }
@@ -46,6 +50,9 @@ impl Vfs {
     ) -> Result<()> {
         checked(name)?;
         self.writable()?;
+        if is_reserved(name) {
+            return Err(Error::NotPermitted);
+        }
         if value.len() > VALUE_MAX {
             return Err(Error::AttributeTooBig);
         }
@@ -113,6 +120,9 @@ impl Vfs {
     /// `removexattr`.
     pub async fn remove_xattr(&self, ino: InodeNo, name: &[u8]) -> Result<()> {
         checked(name)?;
+        if is_reserved(name) {
+            return Err(Error::NotPermitted);
+        }
         self.change(|draft| {
             let mut inode = draft.inode(ino)?.ok_or(Error::Stale)?;
             if draft.xattr(ino, name)?.is_none() {

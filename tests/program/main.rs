@@ -20,6 +20,7 @@ mod gateway;
 mod golden;
 mod guided;
 mod keys;
+mod limits;
 mod looking_back;
 mod machine;
 mod network;

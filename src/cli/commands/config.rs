@@ -8,6 +8,7 @@ use clap::{ArgMatches, CommandFactory};
 use crate::cli::args::{Arguments, ConfigCommand, Global};
 use crate::cli::config::{Config, KnownVault};
 use crate::cli::exit::CliResult;
+use crate::cli::limits::{LimitWords, described};
 use crate::cli::output;
 use crate::cli::paths::UserPaths;
 use crate::cli::secrets;
@@ -71,6 +72,7 @@ pub(crate) fn config(
             };
             settings.push(ShownSetting("bucket", target.url.to_string(), whence));
             settings.extend(of_target(global, &target));
+            settings.extend(of_limits(&target));
             settings.push(passphrase(global, paths, &target));
         }
         Err(failure) => {
@@ -166,6 +168,28 @@ fn of_target(global: &Global, target: &Target) -> [ShownSetting; 2] {
             ),
         ),
     ]
+}
+
+/// The limits that a mount has which says none.
+fn of_limits(target: &Target) -> Vec<ShownSetting> {
+    let words = target.known.as_ref().map(|known| known.limits.clone()).unwrap_or_default();
+    let limits = match target.limits(&LimitWords::default()) {
+        Ok(limits) => limits,
+        Err(failure) => {
+            return vec![ShownSetting("limits", "not understood".to_owned(), failure.message)];
+        }
+    };
+    let said = [
+        words.bandwidth_up.is_some(),
+        words.bandwidth_down.is_some(),
+        words.max_requests.is_some(),
+        words.storage_class.is_some(),
+        !words.tags.is_empty(),
+        words.read_ahead.is_some(),
+    ];
+    let shown = described(&limits).into_iter().zip(said);
+    let whence = |said| if said { "config file" } else { "default" };
+    shown.map(|((name, value), said)| ShownSetting(name, value, whence(said).to_owned())).collect()
 }
 
 /// Where the passphrase will come from. It is not read.

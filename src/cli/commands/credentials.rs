@@ -1,5 +1,7 @@
 //! `s3vault credentials`
 
+use std::path::Path;
+
 use super::ask::{change, not_mounted};
 use crate::cli::args::{CredentialsArgs, Global};
 use crate::cli::config::Config;
@@ -19,7 +21,8 @@ pub(crate) async fn credentials(
     paths: &UserPaths,
     args: &CredentialsArgs,
 ) -> CliResult {
-    let running = who(global, paths, args)?;
+    let named = (args.mountpoint.as_deref(), args.bucket.bucket.as_deref());
+    let running = who(global, paths, named, "needs credentials")?;
     let found = S3Credentials::find().await;
     let found = found.map_err(|error| messages::of_store(&error, &running.bucket))?;
     change(&running, &ControlRequest::Credentials(Credentials::from_store(&found)))?;
@@ -27,21 +30,26 @@ pub(crate) async fn credentials(
     Ok(())
 }
 
-/// The daemon that is to have them: the one at a mountpoint; else that of a vault, as a service has no other name; else
+/// The daemon that is meant: the one at a mountpoint; else that of a vault, as a service has no other name; else
 /// the only one.
-fn who(global: &Global, paths: &UserPaths, args: &CredentialsArgs) -> CliResult<RunningDaemon> {
+pub(super) fn who(
+    global: &Global,
+    paths: &UserPaths,
+    (mountpoint, bucket): (Option<&Path>, Option<&str>),
+    why: &str,
+) -> CliResult<RunningDaemon> {
     let mut all = RunningDaemon::all(&paths.running());
-    if let Some(path) = &args.mountpoint {
+    if let Some(path) = mountpoint {
         let path = absolute(path)?;
         let found = RunningDaemon::at(&paths.running(), &path);
         return found.ok_or_else(|| not_mounted(&path.display().to_string(), &all));
     }
-    if let Some(bucket) = &args.bucket.bucket {
+    if let Some(bucket) = bucket {
         let config = Config::read(&paths.config)?;
         let target = Target::choose(global, paths, &config, Some(bucket), None)?;
         return target.running(paths).ok_or_else(|| {
             let text = format!(
-                "{} is neither mounted nor served by this user, so nobody needs credentials for it",
+                "{} is neither mounted nor served by this user, so nobody {why}",
                 target.describe()
             );
             Failure::new(Exit::NotMounted, text)
@@ -50,14 +58,13 @@ fn who(global: &Global, paths: &UserPaths, args: &CredentialsArgs) -> CliResult<
     match all.len() {
         1 => Ok(all.remove(0)),
         0 => {
-            let text = "no mount or service of this user runs, so nobody needs credentials";
+            let text = format!("no mount or service of this user runs, so nobody {why}");
             Err(Failure::new(Exit::NotMounted, text))
         }
         _ => {
             let names: Vec<_> = all.iter().map(RunningDaemon::name).collect();
             let text = format!(
-                "several mounts or services run; name the one that is to have the credentials, by its \
-                 mountpoint or --bucket: {}",
+                "several mounts or services run; name the one that is meant, by its mountpoint or --bucket: {}",
                 names.join(", ")
             );
             Err(Failure::new(Exit::Usage, text))

@@ -71,7 +71,7 @@ pub(crate) async fn mount(global: &Global, paths: &UserPaths, args: &MountArgs) 
         read_only: read_only || args.at.is_some(),
         cache_size: cache_size(args),
         dir,
-        ..spec(global, paths, &args.opening, &target, &unlocked)
+        ..spec(global, paths, &args.opening, &target, &unlocked)?
     };
     drop((unlocked, bucket)); // the key is with the daemon from here on
     let started = LaunchedDaemon::start(&spec);
@@ -159,6 +159,7 @@ fn join(
     make_ready(path, args.protect)?;
     let request = ControlRequest::Mount { mountpoint: path.to_path_buf(), look };
     change(running, &request)?;
+    tune_if_said(running, &args.opening)?;
     if args.unremembered {
         return Ok(());
     }
@@ -170,6 +171,14 @@ fn join(
         running.pid
     );
     Ok(())
+}
+
+/// Limits that were said count for a daemon that runs already, too.
+pub(super) fn tune_if_said(running: &RunningDaemon, opening: &OpeningArgs) -> CliResult {
+    match opening.limits.is_empty() {
+        true => Ok(()),
+        false => change(running, &ControlRequest::Tune(opening.limits.clone())),
+    }
 }
 
 fn remembered_mountpoint(target: &Target) -> CliResult<PathBuf> {
@@ -247,9 +256,9 @@ pub(super) fn spec(
     args: &OpeningArgs,
     target: &Target,
     unlocked: &Unlocked,
-) -> Spec {
+) -> CliResult<Spec> {
     let vault = unlocked.vault.to_string();
-    Spec {
+    Ok(Spec {
         mountpoint: None,
         serve: None,
         metrics: None,
@@ -278,7 +287,8 @@ pub(super) fn spec(
         stop_timeout: args.stop_timeout,
         verbose: global.verbose,
         log_json: args.log_format == LogFormat::Json,
-    }
+        limits: target.limits(&args.limits)?,
+    })
 }
 
 /// The next `mount` needs neither `--bucket` nor a mountpoint. A mount that works is not

@@ -106,7 +106,7 @@ pub(super) async fn by_itself(
     not_in_use_yet(paths, |running| running.dir == dir)?;
     // It ends when this process does, whatever happens to it.
     let opening = OpeningArgs { foreground: true, ..OpeningArgs::usual() };
-    let spec: Spec = spec(global, paths, &opening, target, &unlocked);
+    let spec: Spec = spec(global, paths, &opening, target, &unlocked)?;
     drop(unlocked);
     let (_daemon, running) = start(paths, &spec).await?;
     let done = change(&running, request);

@@ -1,7 +1,7 @@
 //! `s3vault serve`: asks the daemon that has the vault, or starts one that only serves.
 
 use super::ask::{change, finish, program, report_of, silent};
-use super::mount::{not_in_use_yet, open_or_make, spec};
+use super::mount::{not_in_use_yet, open_or_make, spec, tune_if_said};
 use super::token::token;
 use super::umount::wait_for_end;
 use crate::cli::args::{Global, ServeArgs, ServeCommand};
@@ -50,7 +50,7 @@ async fn start(global: &Global, paths: &UserPaths, args: &ServeArgs, target: &Ta
     not_in_use_yet(paths, |running| running.dir == dir)?;
     let spec = Spec {
         serve: Some(options(paths, args, &id)?),
-        ..spec(global, paths, &args.opening, target, &unlocked)
+        ..spec(global, paths, &args.opening, target, &unlocked)?
     };
     drop((unlocked, bucket)); // the key is with the daemon from here on
     let mut daemon = LaunchedDaemon::start(&spec)?;
@@ -79,6 +79,7 @@ fn ask(paths: &UserPaths, args: &ServeArgs, running: &RunningDaemon) -> CliResul
     }
     let options = options(paths, args, &running.vault)?;
     change(running, &ControlRequest::Serve(options))?;
+    tune_if_said(running, &args.opening)?;
     announce(&report_of(running), false);
     Ok(())
 }

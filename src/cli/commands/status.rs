@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::ask::{not_mounted, report_of};
+use super::path_status::path_status;
 use crate::cli::args::StatusArgs;
 use crate::cli::config::Config;
 use crate::cli::daemon_report::DaemonReport;
@@ -14,7 +15,7 @@ use crate::cli::registry::RunningDaemon;
 /// Shows every mount and service of this user, or one.
 pub(crate) fn status(paths: &UserPaths, args: &StatusArgs) -> CliResult {
     let all = RunningDaemon::all(&paths.running());
-    let chosen: Vec<_> = match &args.mountpoint {
+    let chosen: Vec<_> = match &args.path {
         None => all,
         Some(path) => {
             let path = absolute(path)?;
@@ -23,6 +24,11 @@ pub(crate) fn status(paths: &UserPaths, args: &StatusArgs) -> CliResult {
                 .filter(|running| running.mountpoint.as_ref() == Some(&path))
                 .cloned()
                 .collect();
+            if here.is_empty()
+                && let Some(around) = RunningDaemon::around(&paths.running(), &path)
+            {
+                return path_status(&around, &path, args.json);
+            }
             if here.is_empty() {
                 return Err(not_mounted(&path.display().to_string(), &all));
             }

@@ -42,6 +42,10 @@ impl ControlHandler for FakeDaemon {
         self.heard.lock().push("serve");
         Ok(())
     }
+    async fn tune(&self, _: LimitWords) -> CliResult {
+        self.heard.lock().push("tune");
+        Ok(())
+    }
     async fn credentials(&self, given: Credentials) -> CliResult {
         Err(Failure::new(Exit::Denied, given.access_key))
     }

@@ -29,6 +29,7 @@ use crate::cli::control::{ControlHandler, ControlReply, FilesPlace, PathRestore}
 use crate::cli::daemon_report::{DaemonReport, State};
 use crate::cli::exit::{CliResult, Exit, Failure};
 use crate::cli::keys::KeysAsked;
+use crate::cli::limits::LimitWords;
 use crate::cli::mount_look::MountLook;
 use crate::cli::old_states::OldStates;
 use crate::gateway::ServeOptions;
@@ -69,6 +70,8 @@ pub(crate) trait HostedVault: Send + Sync + 'static {
     async fn unserve(&self) -> bool;
     /// Takes other credentials for the store.
     async fn credentials(&self, given: Credentials) -> CliResult;
+    /// Changes the limits that are said.
+    async fn tune(&self, said: LimitWords) -> CliResult;
     /// Does what is asked about old states; the answer, a line each.
     async fn old_states(&self, what: OldStates) -> CliResult<Vec<String>>;
     /// Tells or changes what opens the vault; the answer, a line each.
@@ -401,6 +404,11 @@ impl ControlHandler for Lifecycle {
     async fn credentials(&self, given: Credentials) -> CliResult {
         // While it ends, too: what is unsent may wait for nothing else.
         self.vault.credentials(given).await
+    }
+
+    async fn tune(&self, said: LimitWords) -> CliResult {
+        // While it ends, too: it may be what the end waits for.
+        self.vault.tune(said).await
     }
 
     async fn old_states(&self, what: OldStates, told: &mpsc::Sender<ControlReply>) -> CliResult {

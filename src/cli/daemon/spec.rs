@@ -12,7 +12,7 @@ use crate::cli::daemon_report::DaemonReport;
 use crate::cli::exit::Failure;
 use crate::cli::mount_look::MountLook;
 use crate::gateway::{ListenAt, ServeOptions};
-use crate::types::{Progress, StateAt, path_text};
+use crate::types::{Progress, StateAt, StoreLimits, path_text};
 use crate::vault::{MasterKey, S3Credentials};
 
 /// A line is at most this long: a pipe takes it without a reader.
@@ -71,6 +71,9 @@ pub(crate) struct Spec {
     pub verbose: u8,
     /// Whether the log is JSON.
     pub log_json: bool,
+    /// What it may ask of the store.
+    #[serde(default)]
+    pub limits: StoreLimits,
 }
 
 /// The credentials that an environment held.
@@ -276,6 +279,7 @@ mod tests {
             stop_timeout: Duration::from_secs(1),
             verbose: 0,
             log_json: false,
+            limits: StoreLimits::default(),
         };
         let mut sent = Vec::new();
         spec.send(&mut sent).unwrap();

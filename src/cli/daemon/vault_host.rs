@@ -21,6 +21,7 @@ use crate::cli::control::{ControlReply, PathRestore};
 use crate::cli::daemon_report::{BudgetUsage, DaemonReport, NewestCommit, PastReport};
 use crate::cli::exit::{CliResult, Exit, Failure};
 use crate::cli::keys::{self, KeysAsked};
+use crate::cli::limits::LimitWords;
 use crate::cli::messages;
 use crate::cli::mount_look::MountLook;
 use crate::cli::old_states::{self, OldStates};
@@ -245,6 +246,7 @@ async fn open_vault(
     let place = target.describe();
     let fail = |error: vault::Error| messages::of_vault(&error, &place);
     let bucket = target.open_with(spec.credentials.as_ref(), Deadlines::default()).await?;
+    bucket.limit(&spec.limits);
     let key = key.ok_or_else(|| Failure::new(Exit::Other, "the front process sent no key"))?;
     let copy = SuperblockCopy::find(spec.superblock.as_deref(), &spec.data, Some(&spec.vault));
     let copy = copy.map_err(fail)?;
@@ -295,6 +297,7 @@ impl HostedVault for VaultHost {
             memory: BudgetUsage { used: os::resident_memory(), limit: self.vault.options().memory },
             disk,
             old_states: status.old_states,
+            limits: self.vault.options().bucket.limited_to(),
             warnings: [self.fixed.warnings.clone(), status.warnings].concat(),
             ..self.fixed.clone()
         }
@@ -371,6 +374,15 @@ impl HostedVault for VaultHost {
             Ok(()) => Ok(()),
             Err(error) => Err(messages::of_hand_over(&error, &place)),
         }
+    }
+
+    async fn tune(&self, said: LimitWords) -> CliResult {
+        let _turn = self.changing.lock().await;
+        let mut limits = self.vault.options().bucket.limited_to();
+        said.apply(&mut limits).map_err(|error| Failure::new(Exit::Usage, error))?;
+        self.vault.limit(&limits).await.map_err(|error| self.failure(&error))?;
+        tracing::info!(?limits, "other limits");
+        Ok(())
     }
 
     async fn old_states(&self, what: OldStates) -> CliResult<Vec<String>> {

@@ -2,6 +2,7 @@
 
 mod listing;
 mod object_file;
+mod slow_put;
 
 use std::fs;
 use std::io;
@@ -13,13 +14,17 @@ use std::time::SystemTime;
 use async_trait::async_trait;
 
 use self::object_file::{TEMPORARY, is_absent, make_directories, read, sweep, write};
+use self::slow_put::SlowPut;
 use super::error::{Error, Result};
+use super::line::RequestContext;
 use super::object::{Begin, Body, Fetched, HeadReply, Listing, Put, PutReply, Store};
+use super::pace::StorePace;
 
 /// A directory as a store.
 #[derive(Debug)]
 pub struct DirectoryStore {
     root: PathBuf,
+    pace: Arc<StorePace>,
 }
 
 impl DirectoryStore {
@@ -34,9 +39,14 @@ impl DirectoryStore {
                 _ => Error::NoBucket { bucket, cause: Arc::new(cause) },
             })?;
             sweep(&temporary);
-            Ok(Self { root })
+            Ok(Self { root, pace: Arc::default() })
         })
         .await
+    }
+
+    /// As slow as that says.
+    pub(super) fn paced_by(self, pace: &Arc<StorePace>) -> Self {
+        Self { pace: pace.clone(), ..self }
     }
 
     /// The file of an object. A name is made of segments that cannot leave the directory.
@@ -59,6 +69,11 @@ impl Store for DirectoryStore {
     async fn put(&self, name: &str, body: &Body, condition: Put) -> Result<PutReply> {
         let (root, path, body) = (self.root.clone(), self.path(name)?, body.clone());
         let object = name.to_owned();
+        if self.pace.up.piece().is_some() {
+            let slow = SlowPut { root, path, body, condition };
+            slow.put(&self.pace.up).await.map_err(|cause| failed(&object, cause))?;
+            return Ok(slow.reply());
+        }
         blocking(name, move || {
             write(&root, &path, &body, condition).map_err(|cause| failed(&object, cause))?;
             body.moved().add(body.length());
@@ -69,12 +84,15 @@ impl Store for DirectoryStore {
 
     async fn get(&self, name: &str, range: Option<Range<u64>>) -> Result<Fetched> {
         let (path, object) = (self.path(name)?, name.to_owned());
-        blocking(name, move || {
+        let fetched = blocking(name, move || {
             let (bytes, object_length) =
                 read(&path, range).map_err(|cause| failed(&object, cause))?;
             Ok(Fetched { bytes, object_length, time: SystemTime::now() })
         })
-        .await
+        .await?;
+        let length = fetched.bytes.len() as u64;
+        self.pace.down.pass_all(length, &RequestContext::current()).await;
+        Ok(fetched)
     }
 
     async fn head(&self, name: &str) -> Result<HeadReply> {

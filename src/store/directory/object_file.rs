@@ -4,7 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::ops::Range;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, SystemTime};
 
@@ -62,38 +62,72 @@ pub(super) fn sweep(temporary: &Path) {
     }
 }
 
+/// Whether something has the name.
+pub(super) fn is_taken(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok()
+}
+
 /// Writes and syncs a file beside its place, gives it its name in one step, and syncs the directory.
 pub(super) fn write(root: &Path, path: &Path, body: &Body, condition: Put) -> io::Result<()> {
-    let parent = path.parent().unwrap_or(root);
-    // Cheap, and saves the writing: the link below is what decides.
-    if condition == Put::IfAbsent && fs::symlink_metadata(path).is_ok() {
+    // Cheap, and saves the writing: the link is what decides.
+    if condition == Put::IfAbsent && is_taken(path) {
         return Err(io::ErrorKind::AlreadyExists.into());
     }
-    let count = COUNT.fetch_add(1, Relaxed);
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let unique = format!("{}-{:x}-{count}", std::process::id(), now.as_nanos());
-    let temporary = root.join(TEMPORARY).join(unique);
-    let written = (|| {
-        let mut file =
-            OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
-        file.write_all(body.bytes())?;
-        file.sync_all()?;
+    let mut file = ObjectFile::begin(root)?;
+    file.file().write_all(body.bytes())?;
+    file.finish(root, path, body.length(), condition)
+}
+
+/// A file that has no name of an object yet. It goes with this.
+pub(super) struct ObjectFile {
+    file: File,
+    temporary: PathBuf,
+}
+
+impl ObjectFile {
+    pub(super) fn begin(root: &Path) -> io::Result<Self> {
+        let count = COUNT.fetch_add(1, Relaxed);
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let unique = format!("{}-{:x}-{count}", std::process::id(), now.as_nanos());
+        let temporary = root.join(TEMPORARY).join(unique);
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+        Ok(Self { file, temporary })
+    }
+
+    pub(super) fn file(&mut self) -> &mut File {
+        &mut self.file
+    }
+
+    /// All of it is written: so many bytes.
+    pub(super) fn finish(
+        &mut self,
+        root: &Path,
+        path: &Path,
+        length: u64,
+        condition: Put,
+    ) -> io::Result<()> {
+        let parent = path.parent().unwrap_or(root);
+        self.file.sync_all()?;
         // The answer to a put says that all is there (C5).
-        if file.metadata()?.size() != body.length() {
+        if self.file.metadata()?.size() != length {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "it was not kept whole"));
         }
         if !parent.is_dir() {
             make_directories(parent)?;
         }
         match condition {
-            Put::IfAbsent => name_if_absent(&temporary, path),
-            Put::Always => fs::rename(&temporary, path),
+            Put::IfAbsent => name_if_absent(&self.temporary, path)?,
+            Put::Always => fs::rename(&self.temporary, path)?,
         }
-    })();
-    // After a rename it is gone already.
-    let _ = fs::remove_file(&temporary);
-    written?;
-    sync_directory(parent)
+        let _ = fs::remove_file(&self.temporary); // after a rename it is gone already
+        sync_directory(parent)
+    }
+}
+
+impl Drop for ObjectFile {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.temporary);
+    }
 }
 
 /// Gives a file its name unless something has it: by link(2), or where the file system has no hard links by

@@ -18,11 +18,8 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use parking_lot::Mutex;
 
+use super::body_pieces::BodyPieces;
 use super::socket::Socket;
-
-/// Bytes handed to the connection at a time: small enough that a slow link shows progress every few
-/// seconds, large enough to cost nothing.
-const PIECE: usize = 64 << 10;
 
 /// How far a request's time may be from the store's clock before a refusal is laid to that: stores take a quarter
 /// of an hour, some less.
@@ -35,7 +32,7 @@ const ANSWER_MAX: u64 = 8 << 20;
 /// What was seen of one request.
 #[derive(Debug, Default)]
 pub(super) struct Exchange {
-    handed: AtomicU64,
+    handed: Arc<AtomicU64>,
     date: AtomicU64,
     signed: AtomicU64,
     chunked: AtomicBool,
@@ -61,6 +58,16 @@ impl Exchange {
         socket.as_mut().map_or(handed, |socket| handed.min(socket.acknowledged()))
     }
 
+    /// How much of the body the connection has taken.
+    pub(super) fn handed(&self) -> u64 {
+        self.handed.load(Relaxed)
+    }
+
+    /// What counts it.
+    pub(super) fn count(&self) -> Arc<AtomicU64> {
+        self.handed.clone()
+    }
+
     /// The answer's `Date`; 1970 if it has none, which no rule believes.
     pub(super) fn date(&self) -> SystemTime {
         UNIX_EPOCH + Duration::from_secs(self.date.load(Relaxed))
@@ -82,14 +89,14 @@ impl Exchange {
 #[derive(Debug)]
 pub(super) struct Tap {
     exchange: Arc<Exchange>,
-    body: Option<Bytes>,
+    body: Option<BodyPieces>,
     /// The answer is an object's bytes: they are taken as they come.
     fetches: bool,
 }
 
 impl Tap {
     /// Watches a put: after it was signed, its body is handed over in pieces that are counted.
-    pub(super) fn sending(exchange: Arc<Exchange>, body: Bytes) -> Self {
+    pub(super) fn sending(exchange: Arc<Exchange>, body: BodyPieces) -> Self {
         Self { exchange, body: Some(body), fetches: false }
     }
 
@@ -117,8 +124,7 @@ impl Intercept for Tap {
     ) -> Result<(), BoxError> {
         let signed = context.request().headers().get("x-amz-date").and_then(signing_time);
         self.exchange.signed.store(signed.unwrap_or(0), Relaxed);
-        if let Some(left) = self.body.clone().filter(|body| !body.is_empty()) {
-            let pieces = BodyPieces { left, exchange: self.exchange.clone() };
+        if let Some(pieces) = self.body.as_ref().and_then(BodyPieces::whole) {
             *context.request_mut().body_mut() = SdkBody::from_body_1_x(pieces);
         }
         Ok(())
@@ -199,37 +205,6 @@ impl http_body::Body for AnswerBody {
 
     fn size_hint(&self) -> SizeHint {
         http_body::Body::size_hint(&self.inner)
-    }
-}
-
-/// A body in pieces, none of them copied.
-struct BodyPieces {
-    left: Bytes,
-    exchange: Arc<Exchange>,
-}
-
-impl http_body::Body for BodyPieces {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        if self.left.is_empty() {
-            return Poll::Ready(None);
-        }
-        let piece = PIECE.min(self.left.len());
-        self.exchange.handed.fetch_add(piece as u64, Relaxed);
-        Poll::Ready(Some(Ok(Frame::data(self.left.split_to(piece)))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.left.is_empty()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.left.len() as u64)
     }
 }
 

@@ -10,6 +10,7 @@ use aws_sdk_s3::types::ChecksumMode;
 use bytes::Bytes;
 
 use super::super::error::{Error, Result};
+use super::super::line::RequestContext;
 use super::super::object::{Fetched, HeadReply, OBJECT_MAX};
 use super::buffers::Filling;
 use super::exchange::{self, Exchange, Tap};
@@ -145,7 +146,7 @@ impl S3Store {
         // Of an unknown length: it grows.
         let room = announced.map_or(0, |length| length.min(end).saturating_sub(skip));
         let (mut first, mut kept) = (Bytes::new(), None::<Filling>);
-        let mut all = 0;
+        let (mut all, request) = (0, RequestContext::current());
         loop {
             if all >= end && announced.is_some_and(|announced| announced > end) {
                 break; // the rest of an object of which a part was asked for
@@ -167,6 +168,8 @@ impl S3Store {
             };
             let (from, length) = (all, piece.len() as u64);
             all += length;
+            // What is not taken from the connection is not sent.
+            self.pace.down.pass_all(length, &request).await;
             if all > announced.unwrap_or(OBJECT_MAX) {
                 let most = announced.unwrap_or(OBJECT_MAX);
                 return Err(corrupt(name, format!("more than the announced {most} bytes came")));

@@ -1,6 +1,7 @@
 //! A bucket on an S3 server.
 
 mod answer;
+mod body_pieces;
 mod buffers;
 mod client;
 mod credential_chain;
@@ -35,6 +36,7 @@ use self::exchange::{Exchange, Tap};
 use super::deadlines::Deadlines;
 use super::error::{Error, Result};
 use super::object::{Begin, Body, Fetched, HeadReply, Listed, Listing, Put, PutReply, Store};
+use super::pace::StorePace;
 use super::quirks::Quirks;
 
 /// A bucket on an S3 server. It neither repeats nor verifies: decorators do.
@@ -48,6 +50,7 @@ pub struct S3Store {
     buffers: Buffers,
     quirks: Arc<Quirks>,
     credentials: CredentialCache,
+    pace: Arc<StorePace>,
 }
 
 impl fmt::Debug for S3Store {
@@ -62,8 +65,13 @@ impl S3Store {
     pub async fn open(bucket: &str, options: &S3Options, limits: Deadlines) -> Result<Self> {
         let (client, credentials, encrypted) = client::build(options, &limits).await?;
         let (bucket, signs_payload) = (bucket.to_owned(), !encrypted);
-        let (buffers, quirks) = (Buffers::default(), Arc::default());
-        Ok(Self { client, bucket, signs_payload, limits, buffers, quirks, credentials })
+        let (buffers, quirks, pace) = (Buffers::default(), Arc::default(), Arc::default());
+        Ok(Self { client, bucket, signs_payload, limits, buffers, quirks, credentials, pace })
+    }
+
+    /// As fast as that says.
+    pub(super) fn paced_by(self, pace: &Arc<StorePace>) -> Self {
+        Self { pace: pace.clone(), ..self }
     }
 
     /// What is learned of the server; the bucket shares it.

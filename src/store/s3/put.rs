@@ -5,10 +5,13 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use aws_sdk_s3::primitives::{ByteStream, SdkBody};
+use aws_sdk_s3::types::StorageClass;
 use tokio::time::Instant;
 
 use super::super::error::{Error, Result};
+use super::super::line::RequestContext;
 use super::super::object::{Body, Put, PutReply};
+use super::body_pieces::BodyPieces;
 use super::exchange::{self, Exchange, Tap};
 use super::{S3Store, answer, etag};
 
@@ -87,16 +90,20 @@ impl S3Store {
         headers: PutHeaders,
     ) -> std::result::Result<PutReply, PutRefusal> {
         let exchange = Arc::new(Exchange::default());
+        let told = body.put_as();
+        let pieces = BodyPieces::new(body.bytes(), exchange.count(), &self.pace.up);
         let request = self
             .client
             .put_object()
             .bucket(&self.bucket)
             .key(name)
             .set_checksum_crc32(headers.checksum.then(|| exchange::crc32_to_text(body.crc32())))
+            .set_storage_class(told.class.as_deref().map(StorageClass::from))
+            .set_tagging(told.tagging.clone())
             .set_if_none_match(headers.conditional.then(|| "*".to_owned()))
             .body(ByteStream::new(SdkBody::from(body.bytes().clone())))
             .customize()
-            .interceptor(Tap::sending(exchange.clone(), body.bytes().clone()));
+            .interceptor(Tap::sending(exchange.clone(), pieces));
         let request = if self.signs_payload { request } else { request.disable_payload_signing() };
         let answer = self.while_moving(name, &exchange, body, request.send()).await?;
         let reply = answer.map_err(|error| PutRefusal {
@@ -119,6 +126,7 @@ impl S3Store {
         body: &Body,
         send: impl Future<Output = std::result::Result<T, E>>,
     ) -> Result<std::result::Result<T, E>> {
+        let held_back = RequestContext::current().held_back;
         tokio::pin!(send);
         let (limit, least) = (self.limits.stall_put, self.limits.least_put());
         let (mut counted, mut then) = (0, (Instant::now(), 0));
@@ -135,6 +143,10 @@ impl S3Store {
             }
             if let Ok(answer) = answer {
                 return Ok(answer);
+            }
+            // What was handed over has gone, and we hold back the rest.
+            if held_back.is_now() && counted >= exchange.handed() {
+                then = (Instant::now(), counted);
             }
             // The last bytes may be few.
             if counted >= then.1 + least || counted > then.1 && counted >= body.length() {

@@ -117,7 +117,8 @@ impl Vault {
         let staging = Staging::open(&staging, StagingLimits::default())?;
         let content = open_content(self.options(), self.cache(), &staging, 0);
         let how = VfsOptions { read_only: true, fsync: Fsync::Local };
-        let vfs = Vfs::new(index, content, Arc::new(Nothing), how, Seq(0));
+        let nothing = Nothing(self.options().bucket.clone());
+        let vfs = Vfs::new(index, content, Arc::new(nothing), how, Seq(0));
         Ok(Past { vfs, as_of: state.as_of, _dir: dir })
     }
 }

@@ -96,6 +96,14 @@ impl Durability for Durable {
     fn carried(&self) -> u64 {
         self.carried.fetch_add(self.moves.load(Ordering::SeqCst), Ordering::SeqCst)
     }
+
+    fn pack_progress(&self, _: PackId) -> PackProgress {
+        PackProgress::Here
+    }
+
+    fn pack_key(&self, pack: PackId) -> String {
+        pack.to_string()
+    }
 }
 
 struct Watch(Staging);

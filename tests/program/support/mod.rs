@@ -16,7 +16,7 @@ pub mod terminal;
 mod tools;
 mod weed;
 
-pub use bucket::{TestBucket, block_on};
+pub use bucket::{TestBucket, block_on, test_client};
 pub use giver::Giver;
 pub use network::{ForwardProxy, TlsFront};
 pub use proxy::{Exchange, Proxy, Trouble};

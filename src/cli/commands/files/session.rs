@@ -158,7 +158,7 @@ async fn started(
     not_in_use_yet(paths, |running| running.dir == dir)?;
     let read_only = opening.read_only && !has_unsent(&unlocked, &dir);
     let opening = OpeningArgs { read_only, ..opening };
-    let spec = spec(global, paths, &opening, target, &unlocked);
+    let spec = spec(global, paths, &opening, target, &unlocked)?;
     drop(unlocked);
     let (daemon, running) = start(paths, &spec).await?;
     Ok(FilesSession { running, own: Some(daemon), purpose, umask })

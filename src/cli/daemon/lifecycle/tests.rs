@@ -73,6 +73,10 @@ impl HostedVault for FakeVault {
         self.calls.lock().push("serve");
         Ok(())
     }
+    async fn tune(&self, _: LimitWords) -> CliResult {
+        self.calls.lock().push("tune");
+        Ok(())
+    }
     async fn credentials(&self, _: Credentials) -> CliResult {
         Ok(())
     }

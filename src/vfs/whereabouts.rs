@@ -1,0 +1,128 @@
+//! Where the bytes of a file are: on this machine alone, on their way, or in the bucket; and in which objects. Programs
+//! read it as extended attributes that no list shows, so that no copy takes them along.
+
+use super::{Error, Result, Vfs};
+use crate::records::Key;
+use crate::types::{InodeNo, PackId};
+
+/// Attributes of ours.
+const PREFIX: &[u8] = b"user.s3vault.";
+/// Those of them that are kept with a file: what was said of an upload, and properties by WebDAV.
+const KEPT: [&[u8]; 2] = [b"user.s3vault.upload", b"user.s3vault.dav"];
+const STATE: &[u8] = b"user.s3vault.state";
+const S3_KEY: &[u8] = b"user.s3vault.s3_key";
+/// Extents that are looked at in one look at the map.
+const STEP: usize = 1000;
+/// The longest list of objects, in bytes; where there are more, the last line says so.
+const KEYS_MAX: usize = 60 << 10;
+
+/// How far a pack is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PackProgress {
+    /// It waits on this machine.
+    Here,
+    /// It is being sent, or was, and what refers to it is not confirmed.
+    Sending,
+    /// The bucket has it.
+    InBucket,
+}
+
+/// Whether nobody may set or remove an attribute of this name.
+pub(super) fn is_reserved(name: &[u8]) -> bool {
+    name.starts_with(PREFIX) && !KEPT.contains(&name)
+}
+
+impl Vfs {
+    /// The value of an attribute that is not kept but found out; `None`: it is none of those.
+    pub(super) async fn told_xattr(&self, ino: InodeNo, name: &[u8]) -> Result<Option<Vec<u8>>> {
+        match name {
+            STATE => Ok(Some(self.data_state(ino).await?.as_bytes().to_vec())),
+            S3_KEY => self.object_keys(ino).await.map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// `local`, `uploading` or `durable`. Durable is what a commit in the bucket holds: content and attributes.
+    async fn data_state(&self, ino: InodeNo) -> Result<&'static str> {
+        // Before the map is read, as everywhere: what is published meanwhile is at worst called unpublished.
+        let unpublished = self.inner.content.known(ino).and_then(|file| file.unpublished());
+        let is_unsent = self
+            .read(|view| {
+                view.inode(ino)?.ok_or(Error::Stale)?;
+                Ok(view.is_unsent(&Key::Inode(ino))?)
+            })
+            .await?;
+        if unpublished.is_some_and(|unpublished| unpublished.mtime.is_some()) {
+            return Ok("local");
+        }
+        if !is_unsent {
+            return Ok("durable");
+        }
+        let mut waits = false;
+        for pack in self.packs(ino).await? {
+            match self.inner.durability.pack_progress(pack) {
+                PackProgress::Sending => return Ok("uploading"),
+                PackProgress::Here => waits = true,
+                PackProgress::InBucket => {}
+            }
+        }
+        // Without one that waits only the commit is missing, and that is on its way.
+        Ok(if waits { "local" } else { "uploading" })
+    }
+
+    /// The names of the objects that hold what is published of a file, a line each.
+    async fn object_keys(&self, ino: InodeNo) -> Result<Vec<u8>> {
+        let packs = self.packs(ino).await?;
+        let mut text = String::new();
+        for pack in &packs {
+            if text.len() > KEYS_MAX {
+                text.push_str("...\n");
+                break;
+            }
+            text.push_str(&self.inner.durability.pack_key(*pack));
+            text.push('\n');
+        }
+        if packs.is_empty() {
+            return Err(Error::NoAttribute);
+        }
+        text.pop();
+        Ok(text.into_bytes())
+    }
+
+    /// The packs of a file, in the order of its bytes, each once in a row.
+    async fn packs(&self, ino: InodeNo) -> Result<Vec<PackId>> {
+        let (mut packs, mut from) = (Vec::new(), 0);
+        loop {
+            let extents = self
+                .read(|view| {
+                    let inode = view.inode(ino)?.ok_or(Error::Stale)?;
+                    match inode.is_file() {
+                        true => Ok(view.extents_from(ino, &inode, from, STEP)?),
+                        false => Ok(Vec::new()),
+                    }
+                })
+                .await?;
+            packs.extend(extents.iter().map(|(_, extent)| extent.reference.pack));
+            packs.dedup();
+            match extents.last() {
+                Some((last, _)) if extents.len() == STEP => from = last + 1,
+                _ => return Ok(packs),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_ours_is_reserved_and_what_is_kept_is_not() {
+        for name in [STATE, S3_KEY, b"user.s3vault.", b"user.s3vault.anything"] {
+            assert!(is_reserved(name));
+        }
+        for name in [KEPT[0], KEPT[1], b"user.s3vault", b"user.other", b"trusted.s3vault.state"] {
+            assert!(!is_reserved(name));
+        }
+    }
+}
