@@ -28,7 +28,7 @@ pub(super) fn router(gateway: Arc<Gateway>) -> Router {
         .route("/files/", list)
         .route("/files/{*path}", file)
         .route("/openapi.json", get(openapi))
-        .merge(super::page::router())
+        .merge(super::page::router(gateway.clone()))
         .fallback(unknown)
         .method_not_allowed_fallback(not_allowed)
         // Bodies are streamed; the middleware refuses one that is too long.

@@ -167,7 +167,14 @@ impl Gate {
         if self.open {
             let csrf = self.word.clone();
             return Ok(Some((
-                Session { access: Access::Write, name: None, csrf, token: None, only: None },
+                Session {
+                    access: Access::Write,
+                    name: None,
+                    csrf,
+                    token: None,
+                    only: None,
+                    ends: None,
+                },
                 AuthMethod::Open,
             )));
         }
@@ -276,7 +283,8 @@ fn session(
         return Err(Rejection::with(HttpProblem::out_of_scope()));
     }
     let (access, name, hash) = (token.access, Some(token.name.clone()), Some(token.hash));
-    Ok(Session { access, name, csrf, token: hash, only: token.scope().cloned() })
+    let (only, ends) = (token.scope().cloned(), token.expires());
+    Ok(Session { access, name, csrf, token: hash, only, ends })
 }
 
 /// Compares in a time that does not depend on how much of the two is equal.

@@ -63,6 +63,28 @@ impl HttpProblem {
         Self::new(StatusCode::BAD_REQUEST, "bad_request", message)
     }
 
+    /// 403: nothing can be changed, with the reason.
+    pub fn read_only(reason: &str) -> Self {
+        let text = format!("Nothing can be changed: the vault is read-only ({reason}).");
+        Self::new(StatusCode::FORBIDDEN, "read_only", text)
+    }
+
+    /// 404: there is no such state of the past (any more).
+    pub fn no_state(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "no_state", message)
+    }
+
+    /// 409: it was not restored, with the reason.
+    pub fn not_restored(why: &str) -> Self {
+        Self::new(StatusCode::CONFLICT, "not_restored", format!("It was not restored: {why}."))
+    }
+
+    /// 500: the log says why.
+    pub fn internal() -> Self {
+        let text = "The vault could not do this; the daemon's log says why.";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", text)
+    }
+
     /// 404.
     pub fn not_found(message: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not_found", message)
@@ -177,11 +199,7 @@ impl HttpProblem {
     /// What is no fault of the request.
     fn of_kind(error: &vfs::Error) -> Self {
         match error.kind() {
-            ErrorKind::ReadOnly(reason) => Self::new(
-                StatusCode::FORBIDDEN,
-                "read_only",
-                format!("Nothing can be changed: the vault is read-only ({reason})."),
-            ),
+            ErrorKind::ReadOnly(reason) => Self::read_only(&reason),
             ErrorKind::Full => Self::new(
                 StatusCode::INSUFFICIENT_STORAGE,
                 "full",
@@ -197,11 +215,7 @@ impl HttpProblem {
             }
             ErrorKind::Other => {
                 tracing::error!(%error, "a request failed");
-                Self::new(
-                    StatusCode::INTERNAL_SERVER_ERROR,
-                    "internal",
-                    "The vault could not do this; the daemon's log says why.",
-                )
+                Self::internal()
             }
         }
     }

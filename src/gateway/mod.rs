@@ -27,6 +27,7 @@ mod metrics;
 mod options;
 mod order;
 mod page;
+mod past;
 mod query;
 mod ranges;
 mod revocation;
@@ -62,15 +63,19 @@ pub use connections::GRACE;
 pub use errors::{BodyError, HttpProblem};
 pub use listen::Listening;
 pub use options::{ListenAt, ServeError, ServeOptions, TlsFiles};
+pub use past::{BringBack, PastRoom, PastSource, PathVersion, PathVersions, SnapshotNote};
 pub use server::{Server, ServiceStatus};
 pub use tokens::{Token, TokenError, TokenLimits, TokenSecret, Tokens};
 
 /// What the gateway serves from.
+#[derive(Clone)]
 pub struct Gateway {
     /// The vault's files.
     pub vfs: Vfs,
     /// How the vault as a whole is.
     pub vault: Arc<dyn StatusSource>,
+    /// What was.
+    pub past: Arc<dyn PastSource>,
     /// The owner of new files: the daemon's user, umask 022.
     pub owner: Caller,
     /// How long `?wait=durable` waits at most.
@@ -115,6 +120,8 @@ pub struct Session {
     pub token: Option<Hash>,
     /// What alone it is good for.
     only: Option<Scope>,
+    /// When it stops being good, in seconds since 1970.
+    ends: Option<i64>,
 }
 
 impl Session {

@@ -19,6 +19,11 @@ impl Scope {
         (!key.names().is_empty()).then_some(Self(key))
     }
 
+    /// The directory, or the file.
+    pub(super) fn key(&self) -> &S3Key {
+        &self.0
+    }
+
     /// `a/b/c`.
     pub(super) fn bytes(&self) -> Vec<u8> {
         self.0.bytes()
@@ -42,8 +47,13 @@ impl Scope {
                 let directory = value(uri, "directory").unwrap_or_else(|| DIRECTORY.to_vec());
                 S3Key::parse_directory(&directory).ok()
             }
+            "/" => return self.shows(uri),
+            "/page/upload" | "/page/folder" | "/page/move" | "/page/delete" | "/page/history"
+            | "/page/look" | "/page/past" | "/page/restore" => place(uri, "name"),
             // What says nothing of the vault, and the way out.
-            "/openapi.json" | "/healthz" | "/login" | "/logout" => return true,
+            "/openapi.json" | "/healthz" | "/login" | "/logout" | "/page/assets/{word}/{name}" => {
+                return true;
+            }
             _ => None,
         };
         asked.is_some_and(|key| self.has(&key))
@@ -52,6 +62,12 @@ impl Scope {
     /// Whether a path is within.
     pub(super) fn has(&self, key: &S3Key) -> bool {
         key.names().starts_with(self.0.names())
+    }
+
+    /// Without a path, the page shows what is within.
+    fn shows(&self, uri: &Uri) -> bool {
+        uri.query().is_none_or(str::is_empty)
+            || place(uri, "file").is_some_and(|key| self.has(&key))
     }
 
     /// A listing's prefix is text: only with a slash after it does it mean nothing beside the directory.
@@ -67,6 +83,18 @@ impl Scope {
 impl std::fmt::Debug for Scope {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Scope(..)")
+    }
+}
+
+/// What the page is asked about: `path`, and something in it.
+fn place(uri: &Uri, name: &str) -> Option<S3Key> {
+    let known = ["path", "name", "file", "at", "sort", "order", "cursor", "done", "time", "csrf"];
+    let query = Query::parse(uri.query(), &known).ok()?;
+    let path = query.bytes("path")?;
+    let directory = S3Key::parse_directory(path).ok()?;
+    match query.bytes(name).filter(|name| !name.is_empty()) {
+        Some(name) => directory.join(name).ok(),
+        None => Some(directory),
     }
 }
 
@@ -152,7 +180,6 @@ mod tests {
             ("/dav/{*path}", "/dav/photos/2026/%2e%2e/secret"),
             ("/upload/", "/upload/"),
             ("/upload/", "/upload/?directory="),
-            ("/", "/?path=photos/2026"),
             ("/metrics", "/metrics"),
             ("(none)", "/files/photos/2026/a"),
         ] {
@@ -160,5 +187,40 @@ mod tests {
         }
         assert!(Scope::parse(b"").is_none() && Scope::parse(b"/").is_none());
         assert!(Scope::parse(b"a/../b").is_none() && Scope::parse(b"a\0").is_none());
+    }
+
+    #[test]
+    fn the_page_shows_and_changes_what_is_within() {
+        let scope = Scope::parse(b"photos/2026").unwrap();
+        let allows =
+            |route: &str, uri: &str| scope.allows(route, &uri.parse().unwrap(), &HeaderMap::new());
+        for (route, uri) in [
+            ("/", "/"),
+            ("/", "/?path=photos/2026"),
+            ("/", "/?path=photos/2026/&name=x&sort=size&order=desc"),
+            ("/", "/?path=photos&file=2026&at=7"),
+            ("/page/move", "/page/move?path=photos/2026&name=a&csrf=w"),
+            ("/page/folder", "/page/folder?path=photos/2026&csrf=w"),
+            ("/page/past", "/page/past?path=photos/2026&name=a&at=3"),
+            ("/page/assets/{word}/{name}", "/page/assets/0/main.js"),
+        ] {
+            assert!(allows(route, uri), "{uri}");
+        }
+        for (route, uri) in [
+            ("/", "/?path=photos"),
+            ("/", "/?path="),
+            ("/", "/?name=x"),
+            ("/", "/?path=photos/2026&path="),
+            ("/", "/?path=photos/2026&file=.."),
+            ("/", "/?path=photos&file=2027"),
+            ("/page/move", "/page/move?path=photos&name=a"),
+            ("/page/delete", "/page/delete?path=&name=photos"),
+            ("/page/restore", "/page/restore?path=photos/2026/../x&name=y&at=3"),
+            ("/page/history", "/page/history"),
+            ("/page/past", "/page/past?path=secret&name=a&at=3"),
+            ("/page/snapshots", "/page/snapshots"),
+        ] {
+            assert!(!allows(route, uri), "{uri}");
+        }
     }
 }

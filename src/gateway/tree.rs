@@ -42,6 +42,14 @@ impl Gateway {
         Ok(at)
     }
 
+    /// Makes a directory, and what is missing above it. What is there is an error.
+    pub(super) async fn make_new_directory(&self, key: &S3Key) -> Result<()> {
+        let (above, name) = key.split().ok_or_else(|| HttpProblem::from(Error::Exists))?;
+        let parent = self.make_directory(above).await?;
+        self.vfs.mkdir(&self.owner, parent, name, DIRECTORY_MODE).await?;
+        Ok(())
+    }
+
     /// The directory that a key's last name is in, and that name. The root is in none: 409.
     pub(super) async fn place<'k>(&self, key: &'k S3Key) -> Result<(InodeNo, &'k [u8])> {
         let (directories, name) =

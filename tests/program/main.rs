@@ -25,6 +25,7 @@ mod looking_back;
 mod machine;
 mod network;
 mod old_states;
+mod page;
 mod panics;
 mod read_vault;
 mod secrets_in_memory;

@@ -269,7 +269,7 @@ fn a_token_that_is_taken_back_or_over_or_limited_gets_no_further() {
     for line in [
         "GET /files/secret",
         "GET /files/",
-        "GET /",
+        "GET /?path=",
         "GET /metrics",
         "PUT /files/other",
         "DELETE /files/secret",

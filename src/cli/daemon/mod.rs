@@ -14,6 +14,7 @@ mod log_quota;
 pub(super) mod logfile;
 pub(super) mod malloc;
 mod past_host;
+mod past_source;
 pub(super) mod run;
 pub(super) mod spec;
 pub(super) mod vault_host;

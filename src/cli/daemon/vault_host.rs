@@ -188,6 +188,7 @@ impl VaultHost {
         Gateway {
             vfs: self.vault.vfs(),
             vault: self.vault.clone(),
+            past: self.vault.clone(),
             owner: Caller { uid, gid, pid: std::process::id(), umask: UMASK },
             durable_deadline: DURABLE,
         }

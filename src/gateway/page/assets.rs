@@ -1,52 +1,96 @@
-//! What the page loads: three files, part of the program. Their URLs change with them, so that they can be kept.
+//! What the page loads: small files, part of the program. Their URLs change with them, so that they can be kept.
 
+use std::fmt::Write;
 use std::sync::LazyLock;
 
+use axum::extract::Path;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 
 use crate::crypto::sha256;
+use crate::gateway::HttpProblem;
 
-const STYLE: &str = include_str!("style.css");
-const SCRIPT: &str = include_str!("script.js");
-const ICON: &str = include_str!("icon.svg");
+/// The scripts refer to each other by name, so all of them are below one word, which is made of all of them.
+pub(super) const ROUTE: &str = "/page/assets/{word}/{name}";
 
-/// The URLs of style, script and icon.
+const CSS: &str = "text/css; charset=utf-8";
+const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
+
+/// Name, type, text.
+type Asset = (&'static str, &'static str, &'static str);
+
+macro_rules! assets {
+    ($folder:literal, $kind:expr, $($name:literal),*) => {
+        [$(($name, $kind, include_str!(concat!($folder, "/", $name)))),*]
+    };
+}
+
+const STYLES: [Asset; 6] = assets!(
+    "style",
+    CSS,
+    "base.css",
+    "frame.css",
+    "files.css",
+    "item.css",
+    "uploads.css",
+    "phone.css"
+);
+const SCRIPTS: [Asset; 12] = assets!(
+    "script",
+    JAVASCRIPT,
+    "main.js",
+    "dialog.js",
+    "drop.js",
+    "folders.js",
+    "forms.js",
+    "keys.js",
+    "preview.js",
+    "queue.js",
+    "say.js",
+    "show.js",
+    "uploads.js",
+    "view.js"
+);
+const ICON: Asset = ("icon.svg", "image/svg+xml", include_str!("icon.svg"));
+
+fn all() -> impl Iterator<Item = &'static Asset> {
+    STYLES.iter().chain(&SCRIPTS).chain(std::iter::once(&ICON))
+}
+
+/// Where the page's parts are.
 pub(super) struct Urls {
-    pub(super) style: String,
-    pub(super) script: String,
+    word: String,
+    pub(super) styles: Vec<String>,
+    /// The first one is the one to begin with; the others are what it needs.
+    pub(super) scripts: Vec<String>,
     pub(super) icon: String,
 }
 
 pub(super) static URLS: LazyLock<Urls> = LazyLock::new(|| {
-    let url = |name: &str, text: &str| {
-        let hash = sha256(text.as_bytes()).to_string();
-        format!("/page/{name}?{}", &hash[..16])
-    };
-    Urls {
-        style: url("style.css", STYLE),
-        script: url("script.js", SCRIPT),
-        icon: url("icon.svg", ICON),
+    let mut whole = String::new();
+    for (name, _, text) in all() {
+        // Into a string nothing fails.
+        let _ = write!(whole, "{name} {}\n{text}", text.len());
     }
+    let word = sha256(whole.as_bytes()).to_string()[..16].to_owned();
+    let url = |(name, _, _): &Asset| format!("/page/assets/{word}/{name}");
+    let (styles, scripts) = (STYLES.iter().map(url).collect(), SCRIPTS.iter().map(url).collect());
+    Urls { styles, scripts, icon: url(&ICON), word }
 });
 
-pub(super) async fn style() -> Response {
-    asset("text/css; charset=utf-8", STYLE)
-}
-
-pub(super) async fn script() -> Response {
-    asset("text/javascript; charset=utf-8", SCRIPT)
-}
-
-pub(super) async fn icon() -> Response {
-    asset("image/svg+xml", ICON)
-}
-
-fn asset(kind: &'static str, text: &'static str) -> Response {
+pub(super) async fn asset(Path((word, name)): Path<(String, String)>) -> Response {
+    let Some((_, kind, text)) = all().find(|(own, _, _)| *own == name) else {
+        return HttpProblem::not_found("The page has no such part.").into_response();
+    };
+    // Under an older word it is this version all the same, but not for ever.
+    let keep = match word == URLS.word {
+        true => "public, max-age=31536000, immutable",
+        false => "no-cache",
+    };
     let headers = [
-        (header::CONTENT_TYPE, kind),
-        (header::CACHE_CONTROL, "public, max-age=31536000, immutable"),
+        (header::CONTENT_TYPE, *kind),
+        (header::CACHE_CONTROL, keep),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     ];
-    (headers, text).into_response()
+    (headers, *text).into_response()
 }

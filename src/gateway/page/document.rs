@@ -4,12 +4,13 @@ use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use maud::{DOCTYPE, Markup, html};
 
+use super::account;
 use super::assets::URLS;
-use super::visitor::may_write;
 use crate::gateway::Session;
 
-/// Nothing from elsewhere, nothing inline, in nobody's frame.
-const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; \
+/// Nothing from elsewhere, nothing inline, in nobody's frame. `blob:` is for pictures alone: a preview is made of bytes
+/// whose kind script has looked at.
+const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' blob:; \
                       connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
 /// A whole page. `session`: of whoever is logged in.
@@ -28,16 +29,21 @@ pub(super) fn page(
                 meta name="color-scheme" content="light dark";
                 title { (title) }
                 link rel="icon" type="image/svg+xml" href=(URLS.icon);
-                link rel="stylesheet" href=(URLS.style);
-                script src=(URLS.script) defer {}
+                @for url in &URLS.styles { link rel="stylesheet" href=(url); }
+                @for url in URLS.scripts.iter().skip(1) { link rel="modulepreload" href=(url); }
+                @if let Some(url) = URLS.scripts.first() { script type="module" src=(url) {} }
             }
             body {
                 a.skip href="#main" { "Skip to the files" }
                 header.top {
                     a.brand href="/" { img src=(URLS.icon) alt="" width="28" height="28"; "s3vault" }
-                    @if let Some(session) = session { (who(session)) }
+                    @if let Some(session) = session { (account::show(session)) }
                 }
-                main id="main" { (main) }
+                main id="main" tabindex="-1" {
+                    // What script says: there from the beginning, or nothing is read out.
+                    p.said id="said" role="status" {}
+                    (main)
+                }
             }
         }
     };
@@ -49,18 +55,4 @@ pub(super) fn page(
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     ];
     (status, headers, Html(text.into_string())).into_response()
-}
-
-fn who(session: &Session) -> Markup {
-    html! {
-        @match &session.name {
-            Some(name) => {
-                form.who method="post" action={ "/logout?csrf=" (session.csrf) } {
-                    span { (name) @if !may_write(session) { " · read-only" } }
-                    button.quiet type="submit" { "Log out" }
-                }
-            }
-            None => p.who { span { "open to everybody on this machine" } },
-        }
-    }
 }

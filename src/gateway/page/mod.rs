@@ -1,12 +1,25 @@
 //! The page for people: made on the server, usable without script, better with it. It loads nothing from elsewhere,
 //! and no text of a file or of a name can become a part of it.
+//!
+//! Every view and every form works by itself; script shows the same answers in place (`script/`).
 
+mod account;
+mod actions;
+mod answer;
 mod assets;
 mod browse;
+mod directory_view;
 mod document;
-mod forms;
+mod history;
+mod icons;
+mod item;
 mod login;
+mod outcome;
+mod place;
+mod restore;
 mod show;
+mod snapshots;
+mod trail;
 mod visitor;
 
 use std::sync::Arc;
@@ -15,21 +28,37 @@ use axum::Router;
 use axum::routing::{get, post};
 
 use super::Gateway;
+use super::past::OpenPasts;
 
 pub(super) use login::login;
 
-/// The page and what its forms post to.
-pub(super) fn router() -> Router<Arc<Gateway>> {
-    Router::new()
-        .route("/", get(browse::browse))
-        .route("/page/upload", post(forms::upload))
-        .route("/page/delete", post(forms::delete))
+/// Bytes of a form that carries no file.
+const FORM_MAX: usize = 16 << 10;
+
+/// What the page's views and forms work with.
+struct PageState {
+    gateway: Arc<Gateway>,
+    pasts: OpenPasts,
 }
 
-/// Style, script and icon.
-pub(super) fn assets() -> Router {
+/// The page and what its forms post to.
+pub(super) fn router(gateway: Arc<Gateway>) -> Router<Arc<Gateway>> {
+    let state = Arc::new(PageState { pasts: OpenPasts::new(gateway.clone()), gateway });
     Router::new()
-        .route("/page/style.css", get(assets::style))
-        .route("/page/script.js", get(assets::script))
-        .route("/page/icon.svg", get(assets::icon))
+        .route("/", get(browse::browse))
+        .route("/page/upload", post(actions::upload))
+        .route("/page/folder", post(actions::make_folder))
+        .route("/page/move", post(actions::rename))
+        .route("/page/delete", post(actions::delete))
+        .route("/page/history", get(history::history))
+        .route("/page/look", get(history::look))
+        .route("/page/past", get(history::download))
+        .route("/page/restore", post(restore::restore))
+        .route("/page/snapshots", get(snapshots::list))
+        .with_state(state)
+}
+
+/// Styles, scripts and icon.
+pub(super) fn assets() -> Router {
+    Router::new().route(assets::ROUTE, get(assets::asset))
 }

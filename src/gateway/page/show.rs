@@ -1,5 +1,10 @@
 //! Numbers and times for people.
 
+use maud::{Markup, html};
+
+use crate::gateway::metadata::rfc3339;
+use crate::types::Timestamp;
+
 /// `1.2 MB`: three digits at most, powers of a thousand.
 pub(super) fn size(bytes: u64) -> String {
     if bytes < 1000 {
@@ -23,6 +28,12 @@ pub(super) fn size(bytes: u64) -> String {
 /// `2026-11-23 09:00` of `2026-11-23T09:00:00.123Z`; script makes local time of it.
 pub(super) fn minute(rfc3339: &str) -> String {
     rfc3339.get(..16).unwrap_or(rfc3339).replace('T', " ")
+}
+
+/// A moment; script makes local time of it.
+pub(super) fn when(time: Timestamp) -> Markup {
+    let text = rfc3339(time);
+    html! { time datetime=(text) { (minute(&text)) " UTC" } }
 }
 
 /// `1 change`, `2 changes`.

@@ -5,6 +5,7 @@ mod downloads;
 mod errors;
 mod listings;
 mod pages;
+mod past;
 mod uploads;
 mod webdav;
 
@@ -21,6 +22,7 @@ use super::{Access, Gateway, Session, StatusSource, api};
 use crate::types::{InodeNo, VaultStatus};
 use crate::vfs::tests::World;
 use crate::vfs::{Caller, Vfs, VfsOptions};
+use past::Before;
 
 const OWNER: Caller = Caller { uid: 1000, gid: 100, pid: 0, umask: 0o022 };
 const BOUNDARY: &str = "multipart/form-data; boundary=XX";
@@ -89,9 +91,15 @@ impl Service {
     }
 
     fn over(world: World, access: Access, status: VaultStatus) -> Self {
+        let past = Before::new(world.vfs().clone());
+        Self::with_past(world, access, status, past)
+    }
+
+    fn with_past(world: World, access: Access, status: VaultStatus, past: Before) -> Self {
         let gateway = Gateway {
             vfs: world.vfs().clone(),
             vault: Arc::new(Quiet(status)),
+            past: Arc::new(past),
             owner: OWNER,
             durable_deadline: Duration::from_secs(5),
         };
@@ -101,6 +109,7 @@ impl Service {
             csrf: "word-1".into(),
             token: None,
             only: None,
+            ends: None,
         };
         let router = api::router(Arc::new(gateway)).layer(axum::Extension(session));
         Self { world, router: router.merge(api::public()) }

@@ -219,7 +219,10 @@ impl Walk<'_> {
     ) -> Result<Option<FileVersion>> {
         let named = named(changes, self.names.last())?;
         let were_there = self.index.read(|view| {
-            let there = named.iter().map(|ino| Ok(view.inode(*ino)?.map(|_| *ino)));
+            // What had no name yet, as an upload under way, was nowhere.
+            let is_named = |inode: &Inode| inode.nlink > 0;
+            let there =
+                named.iter().map(|ino| Ok(view.inode(*ino)?.filter(is_named).map(|_| *ino)));
             there.collect::<Result<Vec<Option<InodeNo>>, index::Error>>()
         });
         let were_there = were_there.await?;

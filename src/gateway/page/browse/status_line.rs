@@ -2,11 +2,13 @@
 
 use maud::{Markup, html};
 
-use super::super::show::{count, minute, size};
-use crate::gateway::metadata::rfc3339;
+use super::super::show::{count, size, when};
+use crate::gateway::Session;
 use crate::types::{Progress, VaultStatus};
 
-pub(super) fn show(status: &VaultStatus) -> Markup {
+/// Whoever sees a part of the vault is told only what stands in their way.
+pub(super) fn show(session: &Session, status: &VaultStatus) -> Markup {
+    let sees_all = session.limit().is_none();
     let progress = &status.progress;
     let is_sent = progress.unsent_changes == 0 && progress.unpublished_files == 0;
     let is_bad = status.read_only.is_some() || progress.trouble.is_some();
@@ -17,10 +19,9 @@ pub(super) fn show(status: &VaultStatus) -> Markup {
     };
     let (used, budget) = status.staging;
     let share = (used * 100).checked_div(budget).unwrap_or(0);
-    let at = rfc3339(status.head_time);
     html! {
         section.status id="status" data-state=(class) aria-label="The vault" {
-            p.now {
+            @if sees_all { p.now {
                 span class={ "badge " (class) } {
                     @if is_sent { "Everything is in the bucket" } @else { (on_its_way(progress)) }
                 }
@@ -28,17 +29,17 @@ pub(super) fn show(status: &VaultStatus) -> Markup {
                     (count(status.inodes, "entry", "entries")) " · " (size(status.bytes))
                     @if share > 0 { " · " (share) " % of the room for what is unsent is taken" }
                     @if status.head_time.seconds > 0 {
-                        " · last sent " time datetime=(at) { (minute(&at)) }
+                        " · last sent " (when(status.head_time))
                     }
                 }
-            }
+            } }
             @if let Some(reason) = &status.read_only {
                 p.notice.bad { "Nothing can be changed: " (reason) "." }
             }
             @if let Some(trouble) = &progress.trouble {
                 p.notice.bad { "Uploads do not go through now: " (trouble) ". Nothing is lost; they are tried again." }
             }
-            @for warning in &status.warnings { p.notice { (warning) } }
+            @for warning in status.warnings.iter().filter(|_| sees_all) { p.notice { (warning) } }
         }
     }
 }

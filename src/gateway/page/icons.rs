@@ -1,0 +1,27 @@
+//! What kind of thing a row is, at a glance. A word says the same to those who do not see it.
+
+use maud::{Markup, html};
+
+use crate::gateway::metadata::FileKind;
+
+/// The style draws it by its class.
+pub(super) fn icon(kind: FileKind, name: &[u8]) -> Markup {
+    let (class, word) = match kind {
+        FileKind::Directory => ("folder", "Folder"),
+        FileKind::Symlink => ("link", "Symlink"),
+        FileKind::Other => ("other", "Special file"),
+        FileKind::File if is_picture(name) => ("picture", ""),
+        FileKind::File => ("file", ""),
+    };
+    html! {
+        span class={ "icon " (class) } aria-hidden="true" {}
+        @if !word.is_empty() { span.hidden { (word) " " } }
+    }
+}
+
+/// By its name alone.
+fn is_picture(name: &[u8]) -> bool {
+    let name = name.to_ascii_lowercase();
+    let ends: [&[u8]; 7] = [b".png", b".jpg", b".jpeg", b".gif", b".webp", b".avif", b".bmp"];
+    ends.iter().any(|end| name.ends_with(end))
+}

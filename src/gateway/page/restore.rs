@@ -1,0 +1,92 @@
+//! Brings back what was.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{RawQuery, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+
+use super::PageState;
+use super::answer::{FormDone, fields, text};
+use super::outcome::outcome;
+use super::place::{PagePlace, shown};
+use super::visitor::{Who, session};
+use crate::gateway::errors::Result;
+use crate::gateway::metadata::FileKind;
+use crate::gateway::past::BringBack;
+use crate::gateway::query::Query;
+use crate::gateway::s3_key::{S3Key, escape};
+use crate::gateway::{Gateway, HttpProblem, Session};
+
+/// `POST /page/restore?path=DIRECTORY&name=NAME&at=COMMIT&csrf=WORD`; `to`: where to, a path; without it to where it was.
+pub(super) async fn restore(
+    State(state): State<Arc<PageState>>,
+    RawQuery(query): RawQuery,
+    who: Who,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response> {
+    let session = session(who)?;
+    let query = Query::parse(query.as_deref(), &["path", "name", "at", "csrf"])?;
+    let place = PagePlace::of(&query, "name")?;
+    let done = async {
+        let form = fields(body, &["to"]).await?;
+        let target = bring_back(&state, &session, &place, text(&form, "to")).await?;
+        let message = format!("Restored {}.", shown(&target));
+        let href = PagePlace::of_key(&target).beside().link();
+        Ok(FormDone { done: "restored", message, href, key: escape(&target.bytes()) })
+    };
+    outcome(&state, &session, &headers, &place, done.await).await
+}
+
+async fn bring_back(
+    state: &PageState,
+    session: &Session,
+    place: &PagePlace,
+    to: Vec<u8>,
+) -> Result<S3Key> {
+    let source = place.named()?;
+    let commit = place.at.ok_or_else(|| {
+        HttpProblem::bad_request("The parameter at says as of which commit. Nothing was changed.")
+    })?;
+    // As the form shows it; names need not be text.
+    let is_own = to.is_empty() || to == shown(&source).as_bytes();
+    let target = match is_own {
+        true => source.clone(),
+        false => S3Key::parse(to.strip_prefix(b"/").unwrap_or(&to))?,
+    };
+    session.check(&target)?;
+    let past = state.pasts.at(commit).await?;
+    let (was, _) = past.gateway.inspect(&source).await.map_err(|problem| {
+        match problem.status() {
+            StatusCode::NOT_FOUND => HttpProblem::not_found(
+                "It was not there as of this commit. Nothing was changed; its earlier versions say when it was.",
+            ),
+            _ => problem,
+        }
+    })?;
+    let kind = FileKind::of(was.attributes.mode);
+    may_take_place(&state.gateway, kind, &target).await?;
+    let (path, to) = (source.names().to_vec(), target.names().to_vec());
+    state.pasts.restore(BringBack { path, commit, to }).await?;
+    Ok(target)
+}
+
+/// A file takes the place of a file, a directory that of nothing.
+async fn may_take_place(gateway: &Gateway, kind: FileKind, target: &S3Key) -> Result<()> {
+    let there = match gateway.inspect(target).await {
+        Err(problem) if problem.status() == StatusCode::NOT_FOUND => return Ok(()),
+        there => FileKind::of(there?.0.attributes.mode),
+    };
+    if kind == FileKind::Directory {
+        let text = "There is something of this name, and a folder is restored only to where nothing is. Nothing was \
+                    changed; choose another path.";
+        return Err(HttpProblem::conflict("exists", text));
+    }
+    if there == FileKind::Directory {
+        let text = "There is a folder of this name. Nothing was changed; choose another path.";
+        return Err(HttpProblem::conflict("is_a_directory", text));
+    }
+    Ok(())
+}

@@ -1,0 +1,21 @@
+// What the page does better with script: it opens files in place, keeps up with the vault, and uploads in a queue.
+// Everything works without it, but for previews.
+import { watchDialogs } from "./dialog.js";
+import { watchDrops } from "./drop.js";
+import { suggestFolders } from "./folders.js";
+import { watchForms } from "./forms.js";
+import { watchKeys } from "./keys.js";
+import { preview } from "./preview.js";
+import { dressUpload, watchUploads } from "./uploads.js";
+import { enhance, onContent, watchView } from "./view.js";
+
+onContent(preview);
+onContent(dressUpload);
+onContent(suggestFolders);
+watchDialogs();
+watchForms();
+watchKeys();
+watchUploads();
+watchDrops();
+watchView();
+enhance(document.body);
