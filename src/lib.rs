@@ -24,9 +24,12 @@ mod vfs;
 pub mod testing {
     /// What `tests/fuzz` and `tests/hostile` give bytes to: whether they are taken for a `kind`; `None`: no such kind.
     pub fn parse(kind: &str, bytes: &[u8]) -> Option<bool> {
-        use crate::{checkpoint, cli, content, crypto, gateway, index, log, records, vault, vfs};
+        use crate::{
+            checkpoint, cli, content, crypto, gateway, index, log, records, store, vault, vfs,
+        };
         let rooms = [
             crypto::fuzzed,
+            store::fuzzed,
             records::fuzzed,
             log::fuzzed,
             checkpoint::fuzzed,

@@ -34,7 +34,8 @@ CHECKPOINT = {"PagePut", "ManifestPut", "CheckpointMade", "BaseSwitched", "Cover
 SEGMENTS = {"SegmentMake", "SegmentMade", "SegmentNamed", "SegmentRemoved", "IndexFlushed"}
 DROPS = {"DropsNoted", "PackDropped"}
 RECLAIM = {"Frozen", "DeletionProven", "Deleted"}
-KEYS = {"SuperblockPut", "OldSuperblocksGone", "KeyEpochBegun"}
+RENEWAL = {"Renewed", "RenewalNoted", "EpochsRetired"}
+KEYS = {"SuperblockPut", "OldSuperblocksGone", "KeyEpochBegun"} | RENEWAL
 # At a mount that finds nothing unsent; one that finds something; one that finds a pack that nothing refers to; one that
 # finds that another machine wrote.
 CLEAN, UNSENT, STREAM = {"JournalBegun", "OldJournalRemoved"}, {"PackRecovered", "JournalResumed", "JournalReplayed"}, {"PackForgotten"}
@@ -249,6 +250,9 @@ class Steps:
         if step == "KeyEpochBegun":
             self.here.run("key", "rotate", self.here.mountpoint)
             return
+        if step in RENEWAL:
+            self.renew(step)
+            return
         listed = self.here.run("key", "list", "--json", self.here.mountpoint)
         if listed.code != 0:
             return
@@ -259,6 +263,22 @@ class Steps:
             secret = self.rig.scratch / "added"
             secret.write_text("a passphrase that comes and goes")
             self.here.run("key", "add", self.here.mountpoint, "--label", "added", "--new-passphrase-file", secret)
+
+    def renew(self, step):
+        """All is sealed anew with a new key; and what the old one sealed goes, as if ten days had gone by."""
+        rotated = False
+        with contextlib.suppress(ProcessLookupError):
+            if "renewal" in self.here.status():
+                rotated = True
+        if not rotated:
+            self.here.run("key", "rotate", "--rewrite", self.here.mountpoint)
+        if step == "EpochsRetired":
+            then = time.time() - 10 * 24 * 3600
+            for folder in ("log", "page", "checkpoint", "pack"):
+                for path in (self.rig.scratch / "bucket" / folder).rglob("*"):
+                    with contextlib.suppress(FileNotFoundError):
+                        os.utime(path, (then, then))
+            self.reclaim()
 
     @contextlib.contextmanager
     def store_away(self):

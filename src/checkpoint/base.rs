@@ -73,8 +73,8 @@ pub(super) struct OpenBase {
     pub(super) manifest: Manifest,
     /// The block indexes that the manifest has.
     indexes: HashMap<PageId, Bytes>,
-    keys: Keys,
-    cache: Cache,
+    pub(super) keys: Keys,
+    pub(super) cache: Cache,
 }
 
 /// The map as of one checkpoint. A clone is another handle to the same.

@@ -4,7 +4,7 @@ use super::page::Sizes;
 use crate::cache::Cache;
 use crate::crypto::Keys;
 use crate::store::Bucket;
-use crate::types::{Generation, Timestamp};
+use crate::types::{Generation, KeyEpoch, Timestamp};
 
 /// What a build works with.
 #[derive(Clone, Debug)]
@@ -19,6 +19,8 @@ pub struct BuildContext<'a> {
     pub generation: Generation,
     /// The clock of this machine.
     pub time: Timestamp,
+    /// Pages that an older key epoch sealed are not shared, but written anew (K8).
+    pub oldest: KeyEpoch,
     /// How large the parts become.
     pub sizes: Sizes,
 }

@@ -35,7 +35,7 @@ async fn get(base: &Base, key: &[u8], pins: &mut Pins) -> Result<Option<Bytes>> 
 }
 
 /// Goes over a table in order, for as long as `each` says so.
-async fn scan(
+pub(super) async fn scan(
     base: &Base,
     tag: Tag,
     mut each: impl FnMut(&[u8], &Bytes) -> Result<bool>,

@@ -88,7 +88,8 @@ impl<'a> Merge<'a> {
                 return self.append_rest(changes).await;
             };
             let end = self.previous.get(self.at + 1).map(|next| next.first_key.clone());
-            let touched = changes.peek().is_some_and(|(key, _)| is_below(key, end.as_deref()));
+            let touched = !self.io.may_share(page)
+                || changes.peek().is_some_and(|(key, _)| is_below(key, end.as_deref()));
             if !touched && until.is_some_and(|until| is_below(until, end.as_deref())) {
                 return Ok(()); // The next pass may have changes for it.
             }

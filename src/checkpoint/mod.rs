@@ -16,6 +16,7 @@ mod kept_rows;
 mod manifest;
 mod merge;
 mod newest;
+mod older;
 mod pack_rows;
 
 mod page;
@@ -36,6 +37,7 @@ pub use manifest::{
     MANIFEST_MAX, MANIFESTS, Manifest, PageRef, TableSummary, manifest_name, page_name,
 };
 pub use newest::{ListedManifest, Newest, manifests, newest, newest_of};
+pub use older::{OlderPacks, OlderPacksOf, OlderPart, older_packs, older_parts};
 pub use pack_rows::PackInfo;
 pub use page::{PageRecords, Sizes};
 pub use page_io::open_page;

@@ -7,7 +7,7 @@ use super::build_context::BuildContext;
 use super::manifest::{PageRef, page_name};
 use super::page::{PageRecords, PlainPage};
 use super::{Error, Result};
-use crate::crypto::{self, Keys, Place};
+use crate::crypto::{self, FIRST_EPOCH, Keys, Place};
 use crate::log::open_object;
 use crate::os::{self, PipelineStep};
 use crate::types::{CommitNo, PageId};
@@ -52,6 +52,13 @@ impl<'a> PageIo<'a> {
             }
         }
         open_object(self.context.bucket, &name, None, |sealed| open_page(keys, page, sealed)).await
+    }
+
+    /// Whether a page without changes stays as it is.
+    pub(super) fn may_share(&self, page: &PageRef) -> bool {
+        let BuildContext { keys, oldest, .. } = self.context;
+        let epoch = || keys.epoch_of(page.place(), &page.salt, &page.commitment);
+        *oldest <= FIRST_EPOCH || epoch().is_some_and(|epoch| epoch >= *oldest)
     }
 
     /// Seals a page and begins its upload.

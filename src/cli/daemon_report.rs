@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::limits::described;
 use super::messages;
 use crate::gateway::ServiceStatus;
-use crate::types::{AsOf, OldStatesStatus, Progress, StoreLimits};
+use crate::types::{AsOf, OldStatesStatus, Progress, RenewalStatus, StoreLimits};
 
 /// What is missing in the bucket, in words.
 pub(super) fn describe_progress(progress: &Progress) -> String {
@@ -109,6 +109,9 @@ pub(super) struct DaemonReport {
     /// What it may ask of the store.
     #[serde(default)]
     pub limits: StoreLimits,
+    /// What is sealed with a newer key, if that was asked for (`key rotate --rewrite`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renewal: Option<RenewalStatus>,
     /// What the user should know, a line each.
     #[serde(default)]
     pub warnings: Vec<String>,
@@ -204,6 +207,9 @@ impl DaemonReport {
         if !changed.is_empty() {
             line("limits", changed.join("; "));
         }
+        if let Some(renewal) = &self.renewal {
+            line("new key", describe_renewal(renewal));
+        }
         line("memory", self.memory.describe());
         line("disk", self.disk.describe());
         line("daemon", format!("process {}, log {}", self.pid, self.log));
@@ -228,6 +234,26 @@ fn describe_old_states(old: &OldStatesStatus) -> String {
     }
     if let Some(trouble) = &old.trouble {
         let _ = write!(text, "; not all could be deleted: {trouble}");
+    }
+    text
+}
+
+/// How far all is sealed with the new key, in words.
+fn describe_renewal(renewal: &RenewalStatus) -> String {
+    let done = ByteSize::b(renewal.done_bytes);
+    let mut text = match (renewal.is_sealed, renewal.old_objects) {
+        (false, _) => {
+            let left = ByteSize::b(renewal.left_bytes);
+            format!("seals what older keys sealed: {done} by this mount, about {left} left")
+        }
+        (true, None) => "seals all that the vault needs now".to_owned(),
+        (true, Some(objects)) => format!(
+            "seals all that the vault needs now; for old states {objects} object{} of older keys stay",
+            plural(objects)
+        ),
+    };
+    if let Some(trouble) = &renewal.trouble {
+        let _ = write!(text, "; it does not go on, and is tried again: {trouble}");
     }
     text
 }

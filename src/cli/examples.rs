@@ -100,8 +100,9 @@ pub(super) const KEY_RECOVERY: &str = "Example:
 pub(super) const KEY_BACKUP: &str = "Example:
   s3vault key backup /media/usb/vault.superblock";
 
-pub(super) const KEY_ROTATE: &str = "Example:
-  s3vault key rotate ~/vault --recovery-file /root/recovery";
+pub(super) const KEY_ROTATE: &str = "Examples:
+  s3vault key rotate ~/vault --recovery-file /root/recovery
+  s3vault key rotate ~/vault --rewrite";
 
 pub(super) const KEY_REMOVE: &str = "Example:
   s3vault key remove 3f8a2c1e";

@@ -3,8 +3,13 @@
 
 use serde::{Deserialize, Serialize};
 
+use bytesize::ByteSize;
+
 use super::messages;
-use crate::vault::{ChangedKeys, Error, KeyChange, KeySlot, Rotation, SlotInfo, Vault};
+use crate::types::RenewalStatus;
+use crate::vault::{
+    ChangedKeys, EpochInfo, EpochNeed, Error, KeyChange, KeySlot, Rotation, SlotInfo, Vault,
+};
 
 /// A question or a wish. Slots are as text.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +41,9 @@ pub(super) enum KeysAsked {
     Rotate {
         /// As text.
         rotation: String,
+        /// Whether to wait until all that is to be sealed anew is.
+        #[serde(default)]
+        wait: bool,
     },
     /// One secret fewer.
     Remove {
@@ -48,14 +56,21 @@ pub(super) enum KeysAsked {
 pub(super) async fn carry_out(vault: &Vault, what: &KeysAsked) -> Result<Vec<String>, Error> {
     let read = |text: &String| KeySlot::from_text(text).map_err(Error::Crypto);
     let (change, headline) = match what {
-        KeysAsked::List { json } => return Ok(list(&vault.key_slots().await?, *json)),
-        KeysAsked::Rotate { rotation } => {
+        KeysAsked::List { json } => {
+            let (slots, epochs) = vault.key_slots().await?;
+            return Ok(list(&slots, &epochs, *json));
+        }
+        KeysAsked::Rotate { rotation, wait } => {
             let bad = || Error::Keys("what was sent is no rotation".to_owned());
             let rotation = Rotation::from_text(rotation).ok_or_else(bad)?;
             let changed = vault.rotate_key(&rotation).await?;
             let headline =
                 "The key is rotated: what is written from now on opens with the new one alone.";
-            return Ok(told(headline.to_owned(), &changed));
+            let mut lines = told(headline.to_owned(), &changed);
+            if *wait {
+                lines.extend(renewed(vault.renew().await));
+            }
+            return Ok(lines);
         }
         KeysAsked::Add { slot } => {
             let slot = read(slot)?;
@@ -83,9 +98,32 @@ pub(super) async fn carry_out(vault: &Vault, what: &KeysAsked) -> Result<Vec<Str
     Ok(told(headline, &changed))
 }
 
+/// What came of sealing all anew: the rotation itself holds, whatever that is.
+fn renewed(done: Result<RenewalStatus, Error>) -> Vec<String> {
+    match done {
+        Ok(done) => {
+            let bytes = ByteSize::b(done.done_bytes);
+            let mut lines = vec![format!(
+                "All that the vault needs now is sealed with the new key ({bytes} were sealed anew)."
+            )];
+            if let Some(objects) = done.old_objects.filter(|objects| *objects > 0) {
+                lines.push(format!(
+                    "{objects} objects that the old key opens stay in the bucket for old states and snapshots; they go as these do \
+                     (`s3vault gc`, `s3vault retention`), the log's after three days."
+                ));
+            }
+            lines
+        }
+        Err(error) => vec![format!(
+            "Note: not all is sealed with the new key yet ({error}); the next mount goes on with that, and `s3vault status` \
+             says how far it is."
+        )],
+    }
+}
+
 fn told(headline: String, changed: &ChangedKeys) -> Vec<String> {
     let mut lines = vec![headline, "What opens the vault now:".to_owned()];
-    lines.extend(list(&changed.slots, false));
+    lines.extend(list(&changed.slots, &[], false));
     lines.extend(changed.trouble.iter().map(|trouble| format!("Note: {trouble}.")));
     lines
 }
@@ -106,7 +144,7 @@ struct SlotReport<'a> {
 }
 
 /// The slots as a table of less than 80 columns, but for long labels; or as one JSON object.
-pub(super) fn list(slots: &[SlotInfo], json: bool) -> Vec<String> {
+pub(super) fn list(slots: &[SlotInfo], epochs: &[EpochInfo], json: bool) -> Vec<String> {
     let kind = |slot: &SlotInfo| if slot.recovery { "recovery key" } else { "passphrase" };
     if json {
         let report = |slot: &SlotInfo| {
@@ -121,7 +159,9 @@ pub(super) fn list(slots: &[SlotInfo], json: bool) -> Vec<String> {
             })
         };
         let slots: Vec<_> = slots.iter().map(report).collect();
-        return vec![serde_json::json!({ "slots": slots }).to_string()];
+        let epoch = |info: &EpochInfo| serde_json::json!({ "epoch": info.epoch, "needed_by": need(info.need).0 });
+        let epochs: Vec<_> = epochs.iter().map(epoch).collect();
+        return vec![serde_json::json!({ "slots": slots, "epochs": epochs }).to_string()];
     }
     let row = |id: &str, kind: &str, made: &str, work: &str, label: &str| {
         format!("{id:<8}  {kind:<12}  {made:<20}  {work:<15}  {label}").trim_end().to_owned()
@@ -133,7 +173,25 @@ pub(super) fn list(slots: &[SlotInfo], json: bool) -> Vec<String> {
         let made = messages::when(slot.made);
         row(&slot.id, kind(slot), &made, work.as_deref().unwrap_or("-"), &clean(&slot.label))
     }));
+    if epochs.len() > 1 {
+        lines.push(format!("{:<8}  {}", "EPOCH", "ITS KEY IS NEEDED BY"));
+        let row = |info: &EpochInfo| format!("{:<8}  {}", info.epoch, need(info.need).1);
+        lines.extend(epochs.iter().map(row));
+    }
     lines
+}
+
+/// What the key of an epoch is needed by: for programs, and for people.
+fn need(need: EpochNeed) -> (&'static str, &'static str) {
+    match need {
+        EpochNeed::Newest => ("new", "what is written now"),
+        EpochNeed::Now => ("now", "the vault as it is now: what was sealed with it stays"),
+        EpochNeed::BeingRenewed => {
+            ("renewal", "the vault as it is now, which is being sealed anew")
+        }
+        EpochNeed::OldStates => ("old", "old states and snapshots alone, until these go"),
+        EpochNeed::Nothing => ("nothing", "nothing in the bucket (but for the order of names)"),
+    }
 }
 
 /// A label was typed on some machine: a terminal gets its letters only.
@@ -156,10 +214,10 @@ mod tests {
             SlotInfo { id: id.clone(), recovery: false, label, made, argon },
             SlotInfo { id, recovery: true, label: String::new(), made, argon: None },
         ];
-        let lines = list(&slots, false);
+        let lines = list(&slots, &[], false);
         assert!(lines.iter().all(|line| line.len() < 80 && !line.contains('\x1b')), "{lines:?}");
         assert!(lines[1].ends_with("1024 MiB x 3     [2Jlaptop"), "{lines:?}");
-        let json: serde_json::Value = serde_json::from_str(&list(&slots, true)[0]).unwrap();
+        let json: serde_json::Value = serde_json::from_str(&list(&slots, &[], true)[0]).unwrap();
         assert_eq!(json["slots"][0]["memory_kib"], 1 << 20);
         assert_eq!(json["slots"][1]["kind"], "recovery key");
         assert!(json["slots"][1]["passes"].is_null());

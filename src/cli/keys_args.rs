@@ -77,12 +77,16 @@ pub(super) enum KeyCommand {
     },
     /// Begin a new key: what is written from now on opens with it alone, and who has the old one reads none of it
     ///
-    /// What is there stays sealed as it is. Of what opens the vault the secret that is given stays, and there is a new recovery
+    /// What is there stays sealed as it is, or is sealed anew with --rewrite. Of what opens the vault the secret that is given stays, and there is a new recovery
     /// key if there was one; every other slot goes, as it takes its secret to seal the new key: add it again.
     #[command(after_help = examples::KEY_ROTATE)]
     Rotate {
         /// A mount [default: the one that there is, else the vault of --bucket]
         mountpoint: Option<PathBuf>,
+        /// Seal all that is there anew, too: in the background of the mount, which goes on when it was cut off; without a mount
+        /// before the command ends
+        #[arg(long)]
+        rewrite: bool,
         #[command(flatten)]
         recovery: RecoveryFileArg,
     },

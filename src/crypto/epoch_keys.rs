@@ -78,6 +78,11 @@ pub struct EpochEnd {
     pub base: Option<Hash>,
 }
 
+impl EpochEnd {
+    /// Nothing is left of it (K8): no commit has a number up to 0.
+    pub const RETIRED: Self = Self { last: CommitNo(0), base: None };
+}
+
 /// What a place says of the commit that it is as of: beyond its last one an older epoch is not believed.
 pub(super) fn as_of(place: Place) -> Option<CommitNo> {
     match place {

@@ -209,6 +209,31 @@ impl Keys {
         self.by_any(place, open)
     }
 
+    /// The epoch whose key made this commitment for this place; `None`: no key that counts there did.
+    pub fn epoch_of(
+        &self,
+        place: Place,
+        salt: &[u8; 24],
+        commitment: &[u8; 32],
+    ) -> Option<KeyEpoch> {
+        let sealed_by = |keys: &Arc<EpochKeys>| {
+            Opener::new(keys.key(place), &keys.context(place), salt, commitment).is_ok()
+        };
+        self.opening(place).into_iter().find(sealed_by).map(|keys| keys.epoch)
+    }
+
+    /// The epochs before the newest, and how each ended.
+    pub fn older(&self) -> Vec<(KeyEpoch, Option<EpochEnd>)> {
+        self.0.epochs.read().older.iter().map(|(keys, end)| (keys.epoch, *end)).collect()
+    }
+
+    /// Nothing of the log and of checkpoints is sealed by the epochs before this one any more: none of it is believed (K8).
+    pub fn retire(&self, before: KeyEpoch) {
+        let mut epochs = self.0.epochs.write();
+        let older = epochs.older.iter_mut().filter(|(keys, _)| keys.epoch < before);
+        older.for_each(|(_, end)| *end = Some(EpochEnd::RETIRED));
+    }
+
     /// Whether there is such an epoch.
     pub fn knows(&self, epoch: KeyEpoch) -> bool {
         let epochs = self.0.epochs.read();

@@ -7,6 +7,7 @@ use futures_util::{FutureExt, StreamExt};
 
 use super::auth::{Gate, Requirement};
 use super::conditions::Validators;
+use super::dav::dav_fuzzed;
 use super::metadata::UploadNote;
 use super::options::ListenAt;
 use super::order::{Order, Sort};
@@ -42,7 +43,7 @@ pub fn fuzzed(kind: &str, bytes: &[u8]) -> Option<bool> {
                 | text.is_some_and(|t| S3Key::from_url(t).is_ok())
                 | is_key
         }
-        _ => return None,
+        kind => return dav_fuzzed(kind, bytes),
     })
 }
 

@@ -83,6 +83,10 @@ steps! {
     SuperblockPut = "a superblock was put",
     OldSuperblocksGone = "old superblocks were deleted",
     KeyEpochBegun = "a key epoch was begun",
+    // What older epochs sealed (K8).
+    Renewed = "a part of a file was sealed anew",
+    RenewalNoted = "the end of the sealing anew was noted",
+    EpochsRetired = "older epochs were retired",
     // A mount (W1, J7).
     PackRecovered = "a pack was recovered",
     PackForgotten = "a pack that nothing refers to was removed",

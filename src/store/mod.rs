@@ -21,6 +21,8 @@ mod error;
 #[cfg(any(test, feature = "testing"))]
 mod faulty;
 mod flow;
+#[cfg(feature = "testing")]
+mod fuzzing;
 mod line;
 mod lister;
 #[cfg(any(test, feature = "testing"))]
@@ -44,6 +46,8 @@ pub use directory::DirectoryStore;
 pub use error::{Cause, Error, Result};
 #[cfg(any(test, feature = "testing"))]
 pub use faulty::{Fault, Faulty, On, StoreRequest, Verb};
+#[cfg(feature = "testing")]
+pub use fuzzing::fuzzed;
 pub use line::Urgency;
 pub use lister::Lister;
 #[cfg(any(test, feature = "testing"))]

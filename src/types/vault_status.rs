@@ -63,6 +63,25 @@ pub struct OldStatesStatus {
     pub trouble: Option<String>,
 }
 
+/// What older keys sealed, and is to be sealed with newer ones. A part of `status --json`: fields are only added.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RenewalStatus {
+    /// Of key epochs before this one.
+    pub before: u32,
+    /// Bytes of content that were sealed anew since the vault was opened.
+    pub done_bytes: u64,
+    /// Bytes of content that are left, about.
+    pub left_bytes: u64,
+    /// Whether the vault as it is now needs no older key any more.
+    pub is_sealed: bool,
+    /// Objects that an older key opens, and that are in the bucket for old states; as of the last look.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub old_objects: Option<u64>,
+    /// Why it does not go on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
+}
+
 /// What a vault has looked for in its cache and asked of the store, since it was opened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct VaultTraffic {
@@ -109,6 +128,8 @@ pub struct VaultStatus {
     pub disk_budget: u64,
     /// What old states hold.
     pub old_states: OldStatesStatus,
+    /// What is sealed with a newer key, if that was asked for.
+    pub renewal: Option<RenewalStatus>,
     /// What was looked for and asked for so far.
     pub traffic: VaultTraffic,
     /// What the user should know: torn tails, changes set aside, a store without conditional puts.
@@ -132,6 +153,7 @@ impl Default for VaultStatus {
             index_disk: 0,
             disk_budget: 0,
             old_states: OldStatesStatus::default(),
+            renewal: None,
             traffic: VaultTraffic::default(),
             warnings: Vec::new(),
         }

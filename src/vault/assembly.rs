@@ -1,7 +1,7 @@
 //! Builds an open vault of its rooms, and starts what works between them.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
@@ -12,10 +12,12 @@ use super::claiming::Claimed;
 use super::durability::{BUCKET_FSYNC, ToDisk};
 use super::head_recorder::HeadRecorder;
 use super::index_room::IndexRoom;
+use super::key_changer::KeyChanger;
 use super::open::OpenContext;
 use super::open_vault::{Vault, Writer};
 use super::reader::read_state;
 use super::reclaiming::Reclaiming;
+use super::renewing::Renewing;
 use super::rewriting::Rewriting;
 use super::state_dir::StateDir;
 use super::store_facts::{self, StoreMemory};
@@ -23,8 +25,9 @@ use super::superblock_copy::{self, put_back};
 use super::this_machine::{MachineLock, make_private};
 use super::{Result, VaultOptions, disk_space, journal_trim, past};
 use crate::cache::Cache;
+use crate::content::Content;
 use crate::index::Index;
-use crate::log::{Chain, Head, Journal, Receipt};
+use crate::log::{Chain, Committer, Head, Journal, Receipt};
 use crate::os;
 use crate::reclaim::Reclaimer;
 use crate::records::Inode;
@@ -115,15 +118,7 @@ impl Vault {
             (survey.since, number),
         );
         let hooks = hooks(&index, &recorder, &checkpointer, &head);
-        let parts = Parts {
-            staging: staging.clone(),
-            journal: journal.clone(),
-            committer,
-            bucket: options.bucket.clone(),
-            barrier: barrier.clone(),
-        };
-        let limits = Shares::of(options.memory).upload();
-        let uploader = Arc::new(Uploader::start(parts, hooks, limits, StepObserver::default()));
+        let uploader = uploader(&options, (&staging, &journal, &barrier), committer, hooks);
         let durability = durability(&options, &staging, &barrier, &uploader);
         let how = vfs::VfsOptions { read_only: false, fsync: options.fsync };
         let journaled = journal.appended();
@@ -134,8 +129,11 @@ impl Vault {
         let who = (claim.number(), &generation);
         let reclaimer = reclaimer(&options, &index, who, (&staging, &journal, &uploader));
         let reclaiming = reclaiming(reclaimer, &vfs, &checkpointer);
+        let secrets = (&options, generation);
+        let keys = changer(secrets, (&index, &content), (&uploader, &head));
+        let renewing = renewing(&keys, &vfs, &checkpointer, &reclaiming);
         let mut tasks = tasks(&journal, &index, &barrier, &checkpointer, &index_room);
-        tasks.push(deletion(&reclaiming));
+        tasks.extend([deletion(&reclaiming), renewal(&renewing)]);
         let writer = Some(Writer {
             journal,
             staging,
@@ -144,7 +142,8 @@ impl Vault {
             checkpointer,
             reclaiming,
             recorder,
-            generation: tokio::sync::Mutex::new(generation),
+            keys,
+            renewing,
             index_room,
             tasks,
             periodic: Mutex::new(Some(periodic)),
@@ -206,6 +205,63 @@ fn deletion(reclaiming: &Arc<Reclaiming>) -> JoinHandle<()> {
     let reclaiming = reclaiming.clone();
     let delete = move || reclaiming.clone().watch();
     tokio::spawn(os::restarted("deleting what is old", delete))
+}
+
+fn uploader(
+    options: &VaultOptions,
+    (staging, journal, barrier): (&Staging, &Arc<Journal>, &Barrier),
+    committer: Committer,
+    hooks: Hooks,
+) -> Arc<Uploader> {
+    let parts = Parts {
+        staging: staging.clone(),
+        journal: journal.clone(),
+        committer,
+        bucket: options.bucket.clone(),
+        barrier: barrier.clone(),
+    };
+    let limits = Shares::of(options.memory).upload();
+    Arc::new(Uploader::start(parts, hooks, limits, StepObserver::default()))
+}
+
+fn changer(
+    (options, generation): (&VaultOptions, CurrentGeneration),
+    (index, content): (&Index, &Content),
+    (uploader, head): (&Arc<Uploader>, &Arc<Mutex<Head>>),
+) -> Arc<KeyChanger> {
+    let VaultOptions { bucket, unlocked, machine, .. } = options;
+    Arc::new(KeyChanger::new(
+        (bucket.clone(), unlocked.clone(), machine.data_dir.clone()),
+        (index.clone(), content.clone()),
+        (uploader.clone(), head.clone()),
+        generation,
+    ))
+}
+
+fn renewing(
+    keys: &Arc<KeyChanger>,
+    vfs: &Vfs,
+    checkpointer: &Arc<Checkpointer>,
+    reclaiming: &Arc<Reclaiming>,
+) -> Arc<Renewing> {
+    if let Some(renewal) = keys.renewal() {
+        checkpointer.renew(renewal.before);
+    }
+    Arc::new(Renewing {
+        keys: keys.clone(),
+        vfs: vfs.clone(),
+        checkpointer: checkpointer.clone(),
+        reclaiming: reclaiming.clone(),
+        told: Mutex::default(),
+        one: tokio::sync::Mutex::default(),
+        hurries: AtomicUsize::default(),
+    })
+}
+
+fn renewal(renewing: &Arc<Renewing>) -> JoinHandle<()> {
+    let renewing = renewing.clone();
+    let renew = move || renewing.clone().watch();
+    tokio::spawn(os::restarted("sealing anew", renew))
 }
 
 fn durability(

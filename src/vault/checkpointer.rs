@@ -15,13 +15,13 @@ use crate::cache::Cache;
 use crate::checkpoint::{
     self, Base, BuildContext, CommitSource, SinceCheckpoint, Sizes, SourcedCommit, build,
 };
-use crate::crypto::{self, Keys};
+use crate::crypto::{self, FIRST_EPOCH, Keys};
 use crate::index::Index;
 use crate::log::{COMMIT_MAX, Receipt, commit_name, open_commit, open_object, parse_commit_name};
 use crate::os;
 use crate::os::ProcessTally;
 use crate::store::Bucket;
-use crate::types::{CommitNo, CurrentGeneration, Timestamp};
+use crate::types::{CommitNo, CurrentGeneration, KeyEpoch, Timestamp};
 
 /// How long after a failed checkpoint the next may begin: each leaves pages that no manifest names.
 const AGAIN: Duration = Duration::from_secs(300);
@@ -33,6 +33,8 @@ pub(super) struct Checkpointer {
     pub cache: Cache,
     pub index: Index,
     pub generation: CurrentGeneration,
+    /// What older key epochs sealed is not shared (K8).
+    oldest: Mutex<KeyEpoch>,
     shares: Shares,
     state: Mutex<State>,
     /// A checkpoint may be due.
@@ -59,7 +61,24 @@ impl Checkpointer {
         let began = SystemTime::from(Timestamp::now()) - since.age;
         let state = Mutex::new(State { since, began, head, failed: None });
         let (changed, one) = (Notify::new(), tokio::sync::Mutex::default());
-        Arc::new(Self { keys, bucket, cache, index, generation, shares, state, changed, one })
+        let oldest = Mutex::new(FIRST_EPOCH);
+        Arc::new(Self {
+            keys,
+            bucket,
+            cache,
+            index,
+            generation,
+            oldest,
+            shares,
+            state,
+            changed,
+            one,
+        })
+    }
+
+    /// The next checkpoint refers to no page that an epoch before this one sealed (K8).
+    pub(super) fn renew(&self, oldest: KeyEpoch) {
+        *self.oldest.lock() = oldest;
     }
 
     /// Takes in that a commit is in the bucket.
@@ -136,6 +155,7 @@ impl Checkpointer {
             cache: &self.cache,
             generation: self.generation.get(),
             time: Timestamp::now(),
+            oldest: *self.oldest.lock(),
             sizes: Sizes { pass: self.shares.pass, ..Sizes::default() },
         };
         let commits = self.commits(self.index.base_commit()).await?;

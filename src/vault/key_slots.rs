@@ -1,18 +1,15 @@
 //! The key slots of a vault that is there: what opens it, and how that is changed (K6). No data moves: the master key stays.
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Instant;
 
-use super::superblock::{self, Superblock};
+use super::superblock::{self, OlderEpoch, Superblock};
 use super::{Error, OpenedBySecret, Result, Unlocked, Vault};
 use crate::crypto::{
-    Argon2Params, KeySlot, Keys, Passphrase, RecoveryKey, SLOTS_MAX, SlotKind, SlotNote,
+    Argon2Params, EpochEnd, KeySlot, Keys, Passphrase, RecoveryKey, SLOTS_MAX, SlotKind, SlotNote,
     unlock as unlock_slots,
 };
-use crate::index;
 use crate::types::Timestamp;
-
-/// How often a change is begun again because another superblock came between.
-pub(super) const TRIES: usize = 5;
 
 /// One of the slots, for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +24,46 @@ pub struct SlotInfo {
     pub made: Timestamp,
     /// What a guess at its passphrase takes.
     pub argon: Option<Argon2Params>,
+}
+
+/// A key epoch, for people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EpochInfo {
+    /// Its number.
+    pub epoch: u32,
+    /// What its key is needed for.
+    pub need: EpochNeed,
+}
+
+/// What the key of an epoch is needed for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EpochNeed {
+    /// It seals what is written, or is about to.
+    Newest,
+    /// The vault as it is now.
+    Now,
+    /// The same, as long as what it sealed is being sealed anew.
+    BeingRenewed,
+    /// Old states and snapshots.
+    OldStates,
+    /// Nothing in the bucket.
+    Nothing,
+}
+
+/// All key epochs, the newest first.
+pub(super) fn epochs(superblock: &Superblock) -> Vec<EpochInfo> {
+    let need = |older: &OlderEpoch| match superblock.renewal {
+        _ if older.end() == Some(EpochEnd::RETIRED) => EpochNeed::Nothing,
+        Some(renewal) if older.epoch < renewal.before => match renewal.since {
+            Some(_) => EpochNeed::OldStates,
+            None => EpochNeed::BeingRenewed,
+        },
+        _ => EpochNeed::Now,
+    };
+    let newest = EpochInfo { epoch: superblock.epoch.0, need: EpochNeed::Newest };
+    let older = superblock.older.iter().flatten().rev();
+    let older = older.map(|older| EpochInfo { epoch: older.epoch.0, need: need(older) });
+    std::iter::once(newest).chain(older).collect()
 }
 
 /// A change of what opens the vault. Whoever asks for it has the master key, and has sealed the new slot; nothing here is
@@ -176,17 +213,22 @@ impl OpenedBySecret {
     pub fn slots(&self) -> Vec<SlotInfo> {
         infos(&self.superblock, &self.unlocked.keys)
     }
+
+    /// All key epochs, for people.
+    pub fn epochs(&self) -> Vec<EpochInfo> {
+        epochs(&self.superblock)
+    }
 }
 
 impl Vault {
-    /// What opens the vault now.
+    /// What opens the vault now, and its key epochs.
     ///
     /// # Errors
     /// What the store says.
-    pub async fn key_slots(&self) -> Result<Vec<SlotInfo>> {
+    pub async fn key_slots(&self) -> Result<(Vec<SlotInfo>, Vec<EpochInfo>)> {
         let Self { options, .. } = self;
         let superblock = superblock::newest(&options.bucket, &options.unlocked).await?;
-        Ok(infos(&superblock, &options.unlocked.keys))
+        Ok((infos(&superblock, &options.unlocked.keys), epochs(&superblock)))
     }
 
     /// Changes what opens the vault (K6). When this returns well, the change counts for everybody, and the log says so; the
@@ -197,64 +239,24 @@ impl Vault {
     /// that the bucket has tell.
     pub async fn change_keys(&self, change: &KeyChange) -> Result<ChangedKeys> {
         let Some(writer) = &self.writer else { return Err(Error::ReadOnlyMount) };
-        let generation = writer.generation.lock().await;
-        let (bucket, unlocked) = (&self.options.bucket, &self.options.unlocked);
-        self.finish_rotation(&generation).await?;
-        for tried in 0..TRIES {
-            // Only who has the claim writes one.
-            if writer.uploader.status().fenced.is_some() {
-                return Err(Error::Contended);
+        let changer = &writer.keys;
+        let (generation, keys) = (changer.turn().await, changer.keys());
+        changer.finish_rotation(&generation).await?;
+        let again = AtomicBool::new(false);
+        let apply = |mut next: Superblock| {
+            let changes = change.apply(&mut next.slots, again.swap(true, Relaxed))?;
+            Ok(changes.then_some(next))
+        };
+        let counts = match changer.succeed(&generation, apply).await? {
+            Some(next) => next,
+            None => {
+                let now = superblock::newest(&changer.bucket, &changer.unlocked).await?;
+                changer.takes(&generation, keys, &now);
+                now
             }
-            let before = superblock::newest(bucket, unlocked).await?;
-            let mut next = Superblock { generation: before.generation.next(), ..before.clone() };
-            let counts = match change.apply(&mut next.slots, tried > 0)? {
-                true => superblock::succeed(bucket, &unlocked.keys, &next).await?,
-                false => {
-                    next = before;
-                    true
-                }
-            };
-            if counts {
-                generation.raise(next.generation);
-                self.keep_superblock(&unlocked.keys, &next);
-                let trouble = self.settle(&next).await;
-                return Ok(ChangedKeys { slots: infos(&next, &unlocked.keys), trouble });
-            }
-        }
-        Err(Error::Keys("other machines change its keys in the same moment; try again".to_owned()))
-    }
-
-    /// What follows once a superblock counts: no older one, and a commit that names it, so that an older one that is put
-    /// back is refused (O1).
-    pub(super) async fn settle(&self, superblock: &Superblock) -> Vec<String> {
-        let mut trouble = Vec::new();
-        let gone = superblock::delete_before(&self.options.bucket, superblock.generation).await;
-        if let Err(error) = gone {
-            tracing::warn!(%error, "old superblocks are still there");
-            trouble.push(format!(
-                "the superblocks before are still in the bucket ({error}): with a copy of one, a secret that counts no \
-                 more still opens the vault; `s3vault gc` deletes them when these credentials may"
-            ));
-        }
-        if let Err(error) = self.name_in_the_log().await {
-            tracing::warn!(%error, "no commit names the new superblock yet");
-            trouble.push(format!(
-                "the change counts, but no commit names it yet ({error}); the next that is sent does"
-            ));
-        }
-        trouble
-    }
-
-    /// A transaction that changes nothing, and its commit.
-    pub(super) async fn name_in_the_log(&self) -> Result<()> {
-        let put = self.index.change(|draft| {
-            let retention = draft.retention()?;
-            draft.put_retention(retention);
-            draft.frees_room();
-            Ok::<_, index::Error>(())
-        });
-        let ((), seq) = put.await?;
-        self.uploaded(seq).await
+        };
+        let trouble = changer.settle(&counts).await;
+        Ok(ChangedKeys { slots: infos(&counts, keys), trouble })
     }
 }
 

@@ -18,6 +18,7 @@ mod head_recorder;
 mod index_room;
 mod init;
 mod journal_trim;
+mod key_changer;
 mod key_slots;
 mod no_state;
 mod old_states;
@@ -27,6 +28,7 @@ mod pack_footer;
 mod past;
 mod reader;
 mod reclaiming;
+mod renewing;
 mod resume;
 mod rewriting;
 mod rotation;
@@ -47,7 +49,8 @@ pub use error_class::ErrorClass;
 pub use fuzzing::fuzzed;
 pub use init::{InitSecrets, Initialised, exists, init};
 pub use key_slots::{
-    ChangedKeys, KeyChange, SlotInfo, measured_argon, seal_passphrase, seal_recovery,
+    ChangedKeys, EpochInfo, EpochNeed, KeyChange, SlotInfo, measured_argon, seal_passphrase,
+    seal_recovery,
 };
 pub use no_state::NoState;
 pub use old_states::SnapshotInfo;

@@ -11,7 +11,9 @@ use super::checkpointer::Checkpointer;
 use super::disk_space;
 use super::head_recorder::HeadRecorder;
 use super::index_room::IndexRoom;
+use super::key_changer::KeyChanger;
 use super::reclaiming::Reclaiming;
+use super::renewing::Renewing;
 use super::this_machine::MachineLock;
 use super::{Result, VaultOptions};
 use crate::cache::Cache;
@@ -20,8 +22,7 @@ use crate::index::Index;
 use crate::log::{Committer, Head, Journal};
 use crate::os;
 use crate::types::{
-    AsOf, CurrentGeneration, OldStatesStatus, Progress, StoreLimits, Timestamp, VaultStatus,
-    VaultTraffic,
+    AsOf, OldStatesStatus, Progress, StoreLimits, Timestamp, VaultStatus, VaultTraffic,
 };
 use crate::upload::{Barrier, Staging, Trouble, Uploader};
 use crate::vfs::{Periodic, Vfs};
@@ -51,8 +52,8 @@ pub(super) struct Writer {
     pub(super) checkpointer: Arc<Checkpointer>,
     pub(super) reclaiming: Arc<Reclaiming>,
     pub(super) recorder: Arc<HeadRecorder>,
-    /// Held while key slots are changed: one change at a time.
-    pub(super) generation: tokio::sync::Mutex<CurrentGeneration>,
+    pub(super) keys: Arc<KeyChanger>,
+    pub(super) renewing: Arc<Renewing>,
     pub(super) index_room: Arc<IndexRoom>,
     pub(super) tasks: Vec<JoinHandle<()>>,
     pub(super) periodic: Mutex<Option<Periodic>>,
@@ -161,11 +162,14 @@ impl Vault {
             warnings.push(GONE.to_owned());
         }
         let (mut staging, mut index_disk, mut old_states) = ((0, 0), 0, OldStatesStatus::default());
+        let mut renewal = None;
         if let Some(writer) = &self.writer {
             let usage = writer.staging.usage();
             staging = (usage.used, usage.budget);
             index_disk = writer.index_room.taken();
             old_states = writer.reclaiming.status();
+            renewal = writer.renewing.status();
+            warnings.extend(writer.renewing.unfinished());
             warnings.extend(writer.checkpointer.trouble());
             warnings.extend(disk_space::warning(&self.options.state_dir));
         }
@@ -183,6 +187,7 @@ impl Vault {
             index_disk,
             disk_budget: disk_budget(&self.options.state_dir, self.options.cache_size),
             old_states,
+            renewal,
             traffic: VaultTraffic {
                 memory_hits: cache.block_hits,
                 memory_misses: cache.block_misses,

@@ -1,10 +1,11 @@
 //! Deletion in the bucket while the vault is used, and by hand: when it is due, and what it came to (K4, K5).
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
 use super::Result;
@@ -23,6 +24,8 @@ const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 const REST: u32 = 20;
 /// After one that gave way to somebody, the next one waits so long.
 const AFTER_GIVING_WAY: Duration = Duration::from_secs(60);
+/// What is to go although nothing changes is looked for at most so often.
+const OWED: Duration = Duration::from_hours(1);
 /// With a retention up to this, a run by hand waits for what it has just found to be old enough.
 const WAITED_FOR: Duration = Duration::from_secs(5);
 /// Below this retention a checkpoint is made for the sake of deletion; above, those that are made anyway do (K1).
@@ -35,6 +38,10 @@ pub(super) struct Reclaiming {
     checkpointer: Arc<Checkpointer>,
     index: Index,
     state: Mutex<ReclaimState>,
+    /// Something is to go when it is old enough, although nothing changes (K8).
+    owes: AtomicBool,
+    /// A run has come to its end.
+    pub(super) ended: Notify,
 }
 
 /// How deletion fares.
@@ -53,7 +60,8 @@ impl Reclaiming {
         checkpointer: Arc<Checkpointer>,
     ) -> Arc<Self> {
         let index = reclaimer.index.clone();
-        Arc::new(Self { reclaimer, rewriting, checkpointer, index, state: Mutex::default() })
+        let (state, owes, ended) = (Mutex::default(), AtomicBool::default(), Notify::new());
+        Arc::new(Self { reclaimer, rewriting, checkpointer, index, state, owes, ended })
     }
 
     /// How it fares.
@@ -92,6 +100,7 @@ impl Reclaiming {
         let sees_all = changes == 0 || self.has_seen_all();
         self.state.lock().told.running = true;
         let done = self.alone(plan, &one, tell).await;
+        self.ended.notify_one();
         let mut state = self.state.lock();
         state.told.running = false;
         match &done {
@@ -154,21 +163,28 @@ impl Reclaiming {
         self.checkpointer.head() == self.reclaimer.claim || self.has_seen_all()
     }
 
+    /// Whether a mount that changes nothing is to delete all the same.
+    pub(super) fn owes(&self, owes: bool) {
+        self.owes.store(owes, Relaxed);
+    }
+
     async fn retention(&self) -> Result<Duration> {
         Ok(self.index.read(|view| view.retention()).await?)
     }
 
     /// Runs in the background, for as long as the vault is open.
     pub(super) async fn watch(self: Arc<Self>) {
-        let mut pause = FIRST;
+        let (mut pause, mut last) = (FIRST, Instant::now());
         loop {
             sleep(pause).await;
             let retention = self.retention().await.unwrap_or(LONGEST);
             pause = retention.clamp(SHORTEST, LONGEST);
             // A mount that changes nothing deletes nothing: not a single request.
-            if self.is_idle() || self.index.read_only().is_some() {
+            let owes = self.owes.load(Relaxed) && last.elapsed() >= OWED;
+            if self.is_idle() && !owes || self.index.read_only().is_some() {
                 continue;
             }
+            last = Instant::now();
             let began = Instant::now();
             let plan = ReclaimPlan { dry_run: false, pace: Pace::Background };
             let done = self.run(plan, &|_| {}).await;

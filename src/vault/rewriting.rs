@@ -14,7 +14,7 @@ use super::pack_footer::read_footer;
 use crate::crypto::Keys;
 use crate::reclaim::{Pace, Runs, SparsePack};
 use crate::store::Bucket;
-use crate::types::{EXTENT_MAX, InodeNo, PackId};
+use crate::types::{EXTENT_MAX, Extent, InodeNo, PackId};
 use crate::vfs::Vfs;
 
 /// Packs that were gone through and are remembered, so that they are not gone through over and over.
@@ -77,7 +77,8 @@ impl Rewriting {
             if !goes_on() {
                 return Ok(false);
             }
-            let out = self.vfs.move_out(ino, window * EXTENT_MAX, all).await?;
+            let moves = |extent: &Extent| all.contains(&extent.reference.pack);
+            let out = self.vfs.move_out(ino, window * EXTENT_MAX, &moves).await?;
             *moved += out.bytes;
             is_whole &= out.is_whole;
         }

@@ -6,14 +6,14 @@ use data_encoding::HEXLOWER;
 use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 
-use super::key_slots::TRIES;
-use super::superblock::{self, KEY_EPOCHS, OlderEpoch, Superblock};
-use super::{ChangedKeys, Error, OpenedBySecret, Result, Unlocked, Vault, superblock_copy};
+use super::key_changer::{KeyChanger, TRIES};
+use super::superblock::{self, KEY_EPOCHS, OlderEpoch, Renewal, Superblock};
+use super::{ChangedKeys, Error, OpenedBySecret, Result, Unlocked, Vault};
 use crate::checkpoint::{manifest_name, manifests, newest_of};
 use crate::crypto::{EpochEnd, KeySlot, Keys, MasterKey, Place, sha256};
 use crate::log;
 use crate::os::{self, PipelineStep};
-use crate::types::{CommitNo, CurrentGeneration, Hash, KeyEpoch};
+use crate::types::{CommitNo, CurrentGeneration, Hash, KeyEpoch, RenewalStatus};
 
 /// How long a mount may take to finish a rotation that was cut off.
 const AT_OPENING: Duration = Duration::from_secs(10);
@@ -39,6 +39,9 @@ pub struct Rotation {
     older: Vec<OlderEpoch>,
     #[n(3)]
     master: ByteVec,
+    /// Whether all that is there is to be sealed with it, too (K8).
+    #[n(4)]
+    renews: Option<bool>,
 }
 
 impl NewKey {
@@ -62,7 +65,8 @@ impl NewKey {
     /// With these slots, which are sealed with it.
     pub fn rotation(self, slots: Vec<KeySlot>) -> Rotation {
         let Self { unlocked, older, handed } = self;
-        Rotation { epoch: unlocked.keys.epoch(), slots, older, master: handed.into() }
+        let epoch = unlocked.keys.epoch();
+        Rotation { epoch, slots, older, master: handed.into(), renews: None }
     }
 }
 
@@ -71,6 +75,12 @@ fn handed_over(epoch: KeyEpoch) -> Place {
 }
 
 impl Rotation {
+    /// One after which all that is there is sealed with the new key, too (K8).
+    #[must_use]
+    pub fn of_everything(self) -> Self {
+        Self { renews: Some(true), ..self }
+    }
+
     /// Its bytes as text.
     pub fn to_text(&self) -> String {
         HEXLOWER.encode(&crate::records::encode_value(self))
@@ -91,27 +101,57 @@ impl Vault {
     /// [`Error::Keys`] for one that cannot be made; what the store says. It may then be made all the same.
     pub async fn rotate_key(&self, rotation: &Rotation) -> Result<ChangedKeys> {
         let Some(writer) = &self.writer else { return Err(Error::ReadOnlyMount) };
-        let generation = writer.generation.lock().await;
-        let (bucket, keys) = (&self.options.bucket, &self.options.unlocked.keys);
+        let done = writer.keys.rotate(rotation).await;
+        // Whatever is left to do.
+        writer.keys.changed.notify_one();
+        done
+    }
+
+    /// Seals anew what older key epochs sealed, if that was asked for (K8). Returns when the vault as it is now needs no older
+    /// key, or with what stood in the way; it then goes on in the background.
+    ///
+    /// # Errors
+    /// What the store says; what could not be read.
+    pub async fn renew(&self) -> Result<RenewalStatus> {
+        let Some(writer) = &self.writer else { return Err(Error::ReadOnlyMount) };
+        writer.renewing.hurry().await?;
+        Ok(writer.renewing.told.lock().clone())
+    }
+
+    /// As a mount begins: what a rotation that was cut off has left to do, if that takes little.
+    pub(super) async fn go_on_rotating(&self) {
+        let Some(changer) = self.writer.as_ref().map(|writer| &writer.keys) else { return };
+        if !changer.keys().is_rotating() {
+            return;
+        }
+        let generation = changer.turn().await;
+        match tokio::time::timeout(AT_OPENING, changer.finish_rotation(&generation)).await {
+            Ok(Ok(())) => tracing::info!("a rotation of the key that was cut off is finished"),
+            Ok(Err(error)) => tracing::warn!(%error, "a rotation of the key is not finished"),
+            Err(_) => tracing::warn!("a rotation of the key is not finished: it takes long"),
+        }
+    }
+}
+
+impl KeyChanger {
+    async fn rotate(&self, rotation: &Rotation) -> Result<ChangedKeys> {
+        let (generation, keys) = (self.turn().await, self.keys());
         self.finish_rotation(&generation).await?;
         let master = keys.open_key(handed_over(rotation.epoch), &rotation.master)?;
         let new = Keys::derive(&master, keys.vault(), rotation.epoch);
         for _ in 0..TRIES {
-            if writer.uploader.status().fenced.is_some() {
-                return Err(Error::Contended);
-            }
-            let before = superblock::newest(bucket, &self.options.unlocked).await?;
+            self.is_not_fenced()?;
+            let before = superblock::newest(&self.bucket, &self.unlocked).await?;
             let next = rotation.over(&before)?;
-            if superblock::succeed(bucket, &new, &next).await? {
-                generation.raise(next.generation);
-                self.keep_superblock(&new, &next);
+            if superblock::succeed(&self.bucket, &new, &next).await? {
+                self.takes(&generation, &new, &next);
                 keys.add(&master, rotation.epoch);
                 let mut trouble = self.settle(&next).await;
                 if let Err(error) = self.finish_rotation(&generation).await {
                     tracing::warn!(%error, "the rotation is not finished");
                     trouble.push(format!(
-                        "the new key counts, and seals nothing yet ({error}); the next mount, or change of the keys, goes on \
-                         with it"
+                        "the new key counts, and may seal nothing yet ({error}); that is tried again, by the next mount, too; \
+                         `s3vault status` says until when"
                     ));
                 }
                 return Ok(ChangedKeys { slots: super::key_slots::infos(&next, &new), trouble });
@@ -122,8 +162,7 @@ impl Vault {
 
     /// What is left of a rotation once its superblock counts; nothing if there is none. Each step may be repeated.
     pub(super) async fn finish_rotation(&self, generation: &CurrentGeneration) -> Result<()> {
-        let (bucket, unlocked) = (&self.options.bucket, &self.options.unlocked);
-        let keys = &unlocked.keys;
+        let keys = self.keys();
         if !keys.is_rotating() {
             return Ok(());
         }
@@ -136,28 +175,30 @@ impl Vault {
         // The log has a commit of the new key, and after that, by this writer, no other.
         let last = CommitNo(self.head.lock().number.0.saturating_sub(1));
         let end = EpochEnd { last, base: self.base_up_to(last).await? };
-        for _ in 0..TRIES {
-            let before = superblock::newest(bucket, unlocked).await?;
-            let mut next = Superblock { generation: before.generation.next(), ..before };
-            let older = next.older.iter_mut().flatten();
-            older.filter(|older| older.last.is_none()).for_each(|older| {
-                (older.last, older.base) = (Some(end.last), end.base);
-            });
-            if superblock::succeed(bucket, keys, &next).await? {
-                keys.end_older(end);
-                generation.raise(next.generation);
-                self.keep_superblock(keys, &next);
-                self.settle(&next).await;
-                return Ok(());
-            }
-        }
-        Err(Error::Keys("other machines change its keys in the same moment".to_owned()))
+        let is_under_way = |older: &OlderEpoch| older.last.is_none();
+        let ended = |mut next: Superblock| {
+            let Some(older) = next.older.iter_mut().flatten().find(|older| is_under_way(older))
+            else {
+                return Ok(None);
+            };
+            (older.last, older.base) = (Some(end.last), end.base);
+            Ok(Some(next))
+        };
+        let counts = match self.succeed(generation, ended).await? {
+            Some(next) => next,
+            // It was put, and whoever did that was cut off before it knew.
+            None => superblock::newest(&self.bucket, &self.unlocked).await?,
+        };
+        let last = counts.older.iter().flatten().last();
+        keys.end_older(last.and_then(OlderEpoch::end).unwrap_or(end));
+        self.settle(&counts).await;
+        Ok(())
     }
 
     /// SHA-256 of the newest manifest of these commits: where who finds none of the new key's begins. Those that the old
     /// key seals later are nobody's.
     async fn base_up_to(&self, last: CommitNo) -> Result<Option<Hash>> {
-        let (bucket, keys) = (&self.options.bucket, &self.options.unlocked.keys);
+        let (bucket, keys) = (&self.bucket, self.keys());
         let (listed, _) = manifests(bucket).await?;
         let base = newest_of(&listed, last, bucket, keys).await?.manifest;
         let Some(base) = base.map(|manifest| manifest.commit) else { return Ok(None) };
@@ -165,26 +206,6 @@ impl Vault {
         let sealed = bucket.get(&name, None).await?;
         keys.open(Place::Manifest(base), &sealed).map_err(log::Error::seal(name))?;
         Ok(Some(sha256(&sealed)))
-    }
-
-    /// As a mount begins: what a rotation that was cut off has left to do, if that takes little.
-    pub(super) async fn go_on_rotating(&self) {
-        let Some(writer) =
-            self.writer.as_ref().filter(|_| self.options.unlocked.keys.is_rotating())
-        else {
-            return;
-        };
-        let generation = writer.generation.lock().await;
-        match tokio::time::timeout(AT_OPENING, self.finish_rotation(&generation)).await {
-            Ok(Ok(())) => tracing::info!("a rotation of the key that was cut off is finished"),
-            Ok(Err(error)) => tracing::warn!(%error, "a rotation of the key is not finished"),
-            Err(_) => tracing::warn!("a rotation of the key is not finished: it takes long"),
-        }
-    }
-
-    pub(super) fn keep_superblock(&self, keys: &Keys, superblock: &Superblock) {
-        let sealed = superblock::sealed(keys, superblock).1;
-        superblock_copy::keep(&self.options.machine.data_dir, superblock.vault, &sealed);
     }
 }
 
@@ -213,10 +234,15 @@ impl Rotation {
             epoch: self.epoch,
             slots: self.slots.clone(),
             older: Some(self.older.clone()),
+            // One that is under way goes on.
+            renewal: match self.renews {
+                Some(true) => Some(Renewal { before: self.epoch, since: None }),
+                _ => before.renewal,
+            },
             ..before.clone()
         })
     }
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

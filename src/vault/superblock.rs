@@ -59,6 +59,21 @@ pub struct Superblock {
     /// The key epochs before, ascending from the first; none in a vault whose key was never rotated (K7).
     #[n(8)]
     pub older: Option<Vec<OlderEpoch>>,
+    /// What older epochs sealed is to be sealed anew, or was (K8).
+    #[n(9)]
+    pub renewal: Option<Renewal>,
+}
+
+/// That all of the vault is to be sealed by newer keys (K8).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Renewal {
+    /// What epochs before this one sealed.
+    #[n(0)]
+    pub before: KeyEpoch,
+    /// From this checkpoint on the map needs none of them; not known while something is left to do.
+    #[n(1)]
+    pub since: Option<CommitNo>,
 }
 
 /// A key epoch that sealed what is there, and seals no more.
@@ -116,6 +131,7 @@ impl Superblock {
             slots,
             created: Timestamp::now(),
             older: None,
+            renewal: None,
         }
     }
 }
@@ -128,6 +144,14 @@ pub(super) struct Envelope {
     body: Vec<u8>,
     #[cbor(n(1), with = "minicbor::bytes")]
     mac: Vec<u8>,
+}
+
+#[cfg(test)]
+impl Envelope {
+    /// Whether its MAC is by these keys.
+    pub(super) fn is_by(&self, keys: &Keys) -> bool {
+        keys.verify_superblock_mac(&self.body, &self.mac)
+    }
 }
 
 /// A vault whose master key is known.

@@ -66,7 +66,7 @@ pub use fuzzing::fuzzed;
 pub use handles::{HandleId, OpenFlags};
 pub use invalidate::{Invalidation, Invalidations, Notification};
 pub use known_to_kernel::Known;
-pub use move_out::MovedOut;
+pub use move_out::{MovedOut, Moves};
 pub use periodic::Periodic;
 pub use read_dir::DirEntry;
 pub use read_write::{TakenWrite, WriteAt};

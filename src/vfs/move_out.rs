@@ -1,13 +1,15 @@
 //! What is live of a pack that is mostly dead is written anew, so that the pack dies and its room in the bucket comes back.
 
-use std::collections::HashSet;
 use std::ops::Range;
 
 use super::defragment::Run;
 use super::remove::STEP;
 use super::{Result, Vfs};
 use crate::content::extents;
-use crate::types::{EXTENT_MAX, Extent, InodeNo, PackId};
+use crate::types::{EXTENT_MAX, Extent, InodeNo};
+
+/// What is to be written anew.
+pub type Moves<'a> = &'a (dyn Fn(&Extent) -> bool + Send + Sync);
 
 /// What came of moving a window of a file out of packs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,19 +26,14 @@ impl Vfs {
         self.inner.content.is_pressed()
     }
 
-    /// Writes anew what of a file, in the window of 16 MiB around `offset`, lies in these packs.
+    /// Writes anew what of a file, in the window of 16 MiB around `offset`, is to move.
     /// Nobody waits for it: it ends early while staging is in need of room, and leaves alone what changes meanwhile. The
     /// content stays what it is, to the byte, and so does every attribute.
-    pub async fn move_out(
-        &self,
-        ino: InodeNo,
-        offset: u64,
-        packs: &HashSet<PackId>,
-    ) -> Result<MovedOut> {
+    pub async fn move_out(&self, ino: InodeNo, offset: u64, moves: Moves<'_>) -> Result<MovedOut> {
         let start = offset / EXTENT_MAX * EXTENT_MAX;
         let window = start..start.saturating_add(EXTENT_MAX);
         let mut moved = MovedOut { bytes: 0, is_whole: true };
-        for run in self.runs_in(ino, window, packs).await? {
+        for run in self.runs_in(ino, window, moves).await? {
             if self.is_pressed() {
                 moved.is_whole = false;
                 break;
@@ -50,12 +47,12 @@ impl Vfs {
         Ok(moved)
     }
 
-    /// Where a window's data lies in these packs, without a hole.
+    /// Where a window's data is to move, without a hole.
     async fn runs_in(
         &self,
         ino: InodeNo,
         window: Range<u64>,
-        packs: &HashSet<PackId>,
+        moves: Moves<'_>,
     ) -> Result<Vec<Run>> {
         let (size, list) = self
             .read(|view| {
@@ -64,7 +61,7 @@ impl Vfs {
             })
             .await?;
         let mut list = extents::clip(&list, window.start..window.end.min(size));
-        list.retain(|(_, extent)| packs.contains(&extent.reference.pack));
+        list.retain(|(_, extent)| moves(extent));
         let goes_on = |a: &(u64, Extent), b: &(u64, Extent)| a.0 + a.1.length == b.0;
         let runs = list.chunk_by(goes_on).flat_map(|run| run.chunks(STEP));
         Ok(runs.filter_map(|run| Run::new(run.to_vec(), size)).collect())

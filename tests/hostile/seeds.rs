@@ -94,7 +94,7 @@ async fn seeds_are_made() {
 
 /// What is text, or so short that it is written here.
 fn by_hand() {
-    let lines: [(&str, &str, &[u8]); 41] = [
+    let lines: [(&str, &str, &[u8]); 49] = [
         ("record", "inode", b"\x09\x02\x00\x00\x00\x00\x00\x00\x00\x01\xab\x00\x19\x41\xed\x01\x00\x02\x00\x03\x02\x04\x00\x05\x00\x06\x82\x01\x02\x07\x82\x01\x02\x08\x82\x01\x02\x09\x82\x01\x02\x0a\x01"),
         ("record", "orphan", b"\x09\x06\x00\x00\x00\x00\x00\x00\x00\x05\xa1\x00\x19\x10\x00"),
         ("record", "pin", b"\x05\x07name\xa2\x00\x03\x01\x82\x01\x02"),
@@ -136,6 +136,14 @@ fn by_hand() {
         ("last", "one", b"{\"pid\":1,\"started\":2,\"namespace\":3,\"failure\":null}"),
         ("config", "one", b"[[vault]]\nid = \"00\"\nurl = \"file:///x\"\n"),
         ("manifest", "zeros", &[0; 100]),
+        ("listing", "two", b"\x00<?xml version=\"1.0\"?><ListBucketResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><IsTruncated>true</IsTruncated><NextContinuationToken>abc</NextContinuationToken><Contents><Key>log/0000000000000001</Key><LastModified>2026-11-29T12:00:00.000Z</LastModified><ETag>&quot;00&quot;</ETag><Size>1024</Size></Contents><Contents><Key>log/&#x31;</Key><Size>0</Size></Contents></ListBucketResult>"),
+        ("listing", "empty", b"\x00<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>"),
+        ("listing", "refused", b"\x01<Error><Code>AccessDenied</Code><Message>no</Message><RequestId>1</RequestId></Error>"),
+        ("dav-body", "propfind", b"<?xml version=\"1.0\"?><D:propfind xmlns:D=\"DAV:\"><D:prop><D:getetag/><x:a xmlns:x=\"urn:x\"/></D:prop></D:propfind>"),
+        ("dav-body", "propertyupdate", b"<D:propertyupdate xmlns:D=\"DAV:\" xml:lang=\"en\"><D:set><D:prop><a xmlns=\"urn:b\">x &amp; <![CDATA[<y>]]></a></D:prop></D:set><D:remove><D:prop><D:b/></D:prop></D:remove></D:propertyupdate>"),
+        ("dav-body", "lockinfo", b"<lockinfo xmlns=\"DAV:\"><lockscope><exclusive/></lockscope><locktype><write/></locktype><owner>me &#65;</owner></lockinfo>"),
+        ("dav-if", "two", b"<http://127.0.0.1:8080/dav/a> (<urn:uuid:1> [W/\"x\"]) (Not <DAV:no-lock>)"),
+        ("dav-path", "url", b"http://127.0.0.1:8080/dav/a%20b/c"),
     ];
     for (kind, name, bytes) in lines {
         put(kind, name, bytes);

@@ -301,3 +301,116 @@ fn k7_a_rotation_that_is_cut_off_is_finished_by_the_next_mount() {
         both_read(&keyed, "recovery", b"and after");
     }
 }
+
+/// What the keys of the epochs are needed by, the newest first.
+fn needed(keyed: &Keyed) -> Vec<String> {
+    let said = keyed.home.type_in("key list vault --json").exits(0).out;
+    let list: serde_json::Value = serde_json::from_str(&said).unwrap();
+    let epochs = list["epochs"].as_array().unwrap();
+    epochs.iter().map(|epoch| epoch["needed_by"].as_str().unwrap().to_owned()).collect()
+}
+
+/// All that is in the bucket was put ten days ago.
+fn ten_days_go_by(keyed: &Keyed) {
+    let then = std::time::SystemTime::now() - std::time::Duration::from_hours(240);
+    for prefix in ["log", "page", "checkpoint", "pack"] {
+        for file in walkdir::WalkDir::new(keyed.home.path("bucket").join(prefix)) {
+            let file = file.unwrap();
+            if file.file_type().is_file() {
+                fs::File::open(file.path()).unwrap().set_modified(then).unwrap();
+            }
+        }
+    }
+}
+
+/// Killed at each of its steps under a mount, and gone on with by the next one; in the end whoever has the old secret and the
+/// old superblock reads nothing of what is in the bucket.
+#[test]
+fn k8_all_is_sealed_anew_over_kills_and_the_old_key_opens_nothing() {
+    let keyed = Keyed::new();
+    let home = &keyed.home;
+    let kills = ["a part of a file was sealed anew,2", "the end of the sealing anew was noted,1"];
+    let retired = "older epochs were retired,1";
+    let mount = |failpoint: &str| {
+        let line = format!("mount vault {} --passphrase-file recovery", keyed.bucket());
+        let mut mount = home.command(line.split_whitespace());
+        let mounted: Done = mount.env("S3VAULT_FAILPOINT", failpoint).output().unwrap().into();
+        mounted.exits(0);
+        home.daemon(&home.path("vault"))
+    };
+    let gone = |daemon: u32| {
+        wait_until("the daemon is gone", || !runs(daemon));
+        crate::support::home::detach(&home.path("vault"));
+    };
+    let daemon = mount(&format!("{},kill", kills[0]));
+    for name in ["old", "file", "large"] {
+        let size = if name == "large" { 300_000 } else { 9 };
+        fs::write(home.path("vault").join(name), name.repeat(size)).unwrap();
+    }
+    home.type_in("retention 1s vault").exits(0);
+    home.type_in("sync vault").exits(0);
+    fs::create_dir(home.path("kept")).unwrap();
+    for name in keyed.superblocks() {
+        fs::copy(home.path("bucket/superblock").join(&name), home.path("kept").join(&name))
+            .unwrap();
+    }
+    let rotate = "key rotate vault --rewrite";
+    keyed.by("recovery", rotate).exits(0).says("in the background");
+    gone(daemon);
+    // The next one goes on by itself.
+    gone(mount(&format!("{},kill", kills[1])));
+    let daemon = mount(&format!("{retired},kill"));
+    fs::write(home.path("vault/beside"), "beside").unwrap();
+    wait_until("all is sealed anew", || needed(&keyed) == ["new", "old"]);
+    wait_until("what stays is told", || {
+        let said = home.type_in("status vault").exits(0).out;
+        said.contains("new key") && said.contains("for old states")
+    });
+    ten_days_go_by(&keyed);
+    keyed.by("recovery", "gc vault").exits(0);
+    gone(daemon);
+    mount("");
+    wait_until("nothing needs the old key", || needed(&keyed) == ["new", "nothing"]);
+    home.type_in("key list vault").exits(0).says("nothing in the bucket");
+    for (name, size) in [("old", 9), ("file", 9), ("large", 300_000)] {
+        let found = fs::read(home.path("vault").join(name)).unwrap();
+        assert!(found == name.repeat(size).as_bytes(), "{name}");
+    }
+    assert_eq!(fs::read(home.path("vault/beside")).unwrap(), b"beside");
+    home.type_in("umount vault").exits(0);
+    keyed.by("recovery", "check --read-data").exits(0);
+    // Who has the old superblock and its secret.
+    fs::remove_dir_all(home.path("bucket/superblock")).unwrap();
+    fs::rename(home.path("kept"), home.path("bucket/superblock")).unwrap();
+    let reader = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/read_vault.py");
+    let python = Command::new(reader.with_file_name("reader-python")).output().unwrap();
+    for verb in ["extract", "salvage"] {
+        let mut read = Command::new(String::from_utf8(python.stdout.clone()).unwrap().trim());
+        read.arg(&reader)
+            .arg(home.path("bucket"))
+            .arg("--passphrase-file")
+            .arg(home.path("recovery"));
+        let done: Done = read.arg(verb).arg(home.path(verb)).output().unwrap().into();
+        // Salvage takes what it can have: nothing.
+        assert!(done.code != 0 || verb == "salvage", "{verb}: {done:?}");
+        let all = walkdir::WalkDir::new(home.path(verb)).into_iter().filter_map(Result::ok);
+        assert_eq!(all.filter(|entry| entry.file_type().is_file()).count(), 0, "{verb}");
+    }
+}
+
+#[test]
+fn k8_without_a_mount_the_command_seals_all_anew_before_it_ends() {
+    let keyed = Keyed::new();
+    let home = &keyed.home;
+    keyed.by("recovery", &format!("mount vault {}", keyed.bucket())).exits(0);
+    fs::write(home.path("vault/old"), "by the old key").unwrap();
+    fs::write(home.path("vault/file"), "before").unwrap();
+    home.type_in("umount vault").exits(0);
+    keyed
+        .by("recovery", &format!("key rotate --rewrite {}", keyed.bucket()))
+        .exits(0)
+        .says("All that the vault needs now is sealed with the new key")
+        .says("stay in the bucket for old states");
+    keyed.by("recovery", &format!("key list {}", keyed.bucket())).exits(0).says("old states and");
+    both_read(&keyed, "recovery", b"before");
+}

@@ -29,6 +29,7 @@ const GO_ON: &[(&str, &str)] = &[
     ("publishing in time", "3"),
     ("publishing what is old", "1"),
     ("remembering the head", "1"),
+    ("sealing anew", "1"),
     ("saying where the vault is mounted", "1"),
     ("sending a pack", "2"),
     ("trimming the journal", "1,after"),

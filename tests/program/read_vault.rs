@@ -384,6 +384,7 @@ impl Fixture {
                 cache: &cache,
                 generation: Generation(1),
                 time: MTIME,
+                oldest: s3vault::testing::crypto::FIRST_EPOCH,
                 sizes: Sizes { block: 600, page: 2000, pass: 4000 },
             };
             build(&base, &Commits(self), self.head.0, &context).await.unwrap()

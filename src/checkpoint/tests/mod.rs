@@ -149,6 +149,7 @@ impl World {
             cache,
             generation: Generation(1),
             time: Timestamp { seconds: 1, nanos: 0 },
+            oldest: crate::crypto::FIRST_EPOCH,
             sizes: self.sizes,
         };
         let manifest = build(previous, &self.log, self.head(), &context).await?;

@@ -55,8 +55,8 @@ pub(crate) async fn key(global: &Global, paths: &UserPaths, args: &KeyArgs) -> C
             let to = RecoveryOutput::choose(recovery.recovery_file.as_deref())?;
             place.recovery(&to).await
         }
-        KeyCommand::Rotate { recovery, .. } => {
-            rotate(&place, recovery.recovery_file.as_deref()).await
+        KeyCommand::Rotate { recovery, rewrite, .. } => {
+            rotate(&place, recovery.recovery_file.as_deref(), *rewrite).await
         }
         KeyCommand::Backup { file, .. } => place.backup(file).await,
         KeyCommand::Remove { slot, .. } => place.remove(slot).await,
@@ -74,7 +74,7 @@ impl KeyedVault<'_> {
         }
         let (opened, _) = self.open().await?;
         say_if_copied(opened.unlocked.copied.as_deref());
-        output::show(&list(&opened.slots(), json).join("\n"))
+        output::show(&list(&opened.slots(), &opened.epochs(), json).join("\n"))
     }
 
     fn seal(

@@ -16,7 +16,11 @@ use crate::vault::{
 };
 
 /// Begins a new key epoch.
-pub(super) async fn rotate(place: &KeyedVault<'_>, recovery_file: Option<&Path>) -> CliResult {
+pub(super) async fn rotate(
+    place: &KeyedVault<'_>,
+    recovery_file: Option<&Path>,
+    rewrite: bool,
+) -> CliResult {
     let (opened, given) = place.open().await?;
     let slots = opened.slots();
     // Before anything is made: whoever would lose a recovery key hears so first.
@@ -33,7 +37,11 @@ pub(super) async fn rotate(place: &KeyedVault<'_>, recovery_file: Option<&Path>)
         to.give("", &recovery).map_err(|error| output::failure(&error))?;
     }
     let lost = lost(&slots, opened.slot);
-    let asked = KeysAsked::Rotate { rotation: new.rotation(kept).to_text() };
+    let rotation = new.rotation(kept);
+    let rotation = if rewrite { rotation.of_everything() } else { rotation };
+    // A mount goes on for as long as it is there; a daemon for this command ends with it.
+    let is_mounted = place.running.as_ref().is_some_and(|running| !running.read_only);
+    let asked = KeysAsked::Rotate { rotation: rotation.to_text(), wait: rewrite && !is_mounted };
     place.ask(opened, asked).await.map_err(|failure| {
         let text = match makes_recovery {
             true => "; while the key is not rotated, the recovery key above opens nothing, and the one before still counts",
@@ -49,6 +57,12 @@ pub(super) async fn rotate(place: &KeyedVault<'_>, recovery_file: Option<&Path>)
             "These open nothing any more, as sealing the new key for them takes their secrets; add them again with \
              `s3vault key add`: {}",
             lost.join(", ")
+        );
+    }
+    if rewrite && is_mounted {
+        say!(
+            "What is there is sealed anew with it in the background; `s3vault status` says how far that is, and the next mount \
+             goes on with it."
         );
     }
     say!("Backups of the superblock are of the old key: make a new one (`s3vault key backup`).");

@@ -299,6 +299,7 @@ impl HostedVault for VaultHost {
             disk,
             old_states: status.old_states,
             limits: self.vault.options().bucket.limited_to(),
+            renewal: status.renewal,
             warnings: [self.fixed.warnings.clone(), status.warnings].concat(),
             ..self.fixed.clone()
         }

@@ -49,7 +49,7 @@ impl IfHeader {
         Self::parse(line.to_str().map_err(|_| broken())?, asked_for(uri, headers))
     }
 
-    fn parse(text: &str, own: Option<&str>) -> Result<Self> {
+    pub(super) fn parse(text: &str, own: Option<&str>) -> Result<Self> {
         let (mut lists, mut resource, mut count) = (Vec::new(), None, 0);
         let mut left = text.trim_start();
         while !left.is_empty() {

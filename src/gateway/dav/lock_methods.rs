@@ -118,7 +118,7 @@ fn told(status: StatusCode, lock: &DavLock) -> Response {
 }
 
 /// Whether the lock is to be exclusive, and what the client says of itself.
-fn lock_info(asked: &XmlElement) -> Result<(bool, String), DavError> {
+pub(super) fn lock_info(asked: &XmlElement) -> Result<(bool, String), DavError> {
     let scope = asked.is("lockinfo").then(|| asked.child("lockscope")).flatten();
     let is_write = asked.child("locktype").is_some_and(|kind| kind.child("write").is_some());
     let is_exclusive = scope.and_then(|scope| {

@@ -8,6 +8,8 @@ mod answers;
 mod changes;
 mod conditions;
 mod error;
+#[cfg(feature = "testing")]
+mod fuzzing;
 mod lock_methods;
 mod locks;
 mod path;
@@ -33,6 +35,8 @@ use conditions::IfHeader;
 use error::{DavError, DavResult};
 use service::{DavRequest, DavService};
 
+#[cfg(feature = "testing")]
+pub(super) use fuzzing::fuzzed as dav_fuzzed;
 pub(super) use path::DavPath;
 
 /// The routes: all that is below them has one handler.

@@ -67,7 +67,7 @@ impl DavService {
     }
 }
 
-fn wanted(document: &XmlElement) -> Result<Wanted, DavError> {
+pub(super) fn wanted(document: &XmlElement) -> Result<Wanted, DavError> {
     let asked = document.is("propfind").then(|| {
         let names = |list: &XmlElement| -> Vec<XmlName> {
             list.children().map(|child| child.name.clone()).collect()

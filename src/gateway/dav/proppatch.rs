@@ -24,19 +24,12 @@ impl DavService {
         let _turn = self.patching.lock().await;
         let mut dead = DeadProperties::of(&self.gateway, found.ino()).await?;
         let mut named = Vec::new();
-        for step in update.children() {
-            let is_set = match step {
-                step if step.is("set") => true,
-                step if step.is("remove") => false,
-                _ => continue,
-            };
-            for (property, lang) in properties(step, update.lang()) {
-                match is_set {
-                    true => dead.set(&property.clone().in_language(lang)),
-                    false => dead.remove(&property.name),
-                }
-                named.push(property.name.clone());
+        for (is_set, property, lang) in changes(&update) {
+            match is_set {
+                true => dead.set(&property.clone().in_language(lang)),
+                false => dead.remove(&property.name),
             }
+            named.push(property.name.clone());
         }
         if named.is_empty() {
             return Err(DavError::bad_request("The body names no property."));
@@ -62,6 +55,30 @@ impl DavService {
         let response = format!("<D:response><D:href>{href}</D:href>{result}</D:response>\n");
         Ok(multistatus(&response))
     }
+}
+
+/// The properties that a document sets (true) or removes, each with the language that holds where it stands.
+fn changes(update: &XmlElement) -> impl Iterator<Item = (bool, &XmlElement, Option<&str>)> {
+    let steps = update.children().filter(|step| step.is("set") || step.is("remove"));
+    steps.flat_map(|step| {
+        let is_set = step.is("set");
+        properties(step, update.lang()).map(move |(property, lang)| (is_set, property, lang))
+    })
+}
+
+/// Makes the changes, without a vault; whether there are any.
+#[cfg(feature = "testing")]
+pub(super) fn is_taken(update: &XmlElement) -> bool {
+    let mut dead = DeadProperties::default();
+    let mut named = update.is("propertyupdate");
+    for (is_set, property, lang) in changes(update) {
+        named |= !property.name.empty().is_empty();
+        match is_set {
+            true => dead.set(&property.clone().in_language(lang)),
+            false => dead.remove(&property.name),
+        }
+    }
+    named && dead.fit()
 }
 
 /// The properties in `DAV:set` or `DAV:remove`, each with the language that holds where it stands.

@@ -179,6 +179,7 @@ impl World {
             cache: &self.cache,
             generation: Generation(1),
             time: Timestamp::now(),
+            oldest: crate::crypto::FIRST_EPOCH,
             sizes: self.sizes,
         };
         let manifest = build(&self.base, &FromBucket(self), upto, &context).await.unwrap();

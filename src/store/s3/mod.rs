@@ -3,6 +3,8 @@
 mod answer;
 mod body_pieces;
 mod buffers;
+#[cfg(feature = "testing")]
+mod canned;
 mod client;
 mod credential_chain;
 mod credentials;
@@ -72,6 +74,15 @@ impl S3Store {
     /// As fast as that says.
     pub(super) fn paced_by(self, pace: &Arc<StorePace>) -> Self {
         Self { pace: pace.clone(), ..self }
+    }
+
+    /// One whose server answers all with this, without a network.
+    #[cfg(feature = "testing")]
+    pub(super) fn canned(status: u16, body: &[u8]) -> Self {
+        let (client, credentials) = canned::canned_client(status, body);
+        let (buffers, quirks, pace) = (Buffers::default(), Arc::default(), Arc::default());
+        let (bucket, limits) = ("bucket".to_owned(), Deadlines::default());
+        Self { client, bucket, signs_payload: false, limits, buffers, quirks, credentials, pace }
     }
 
     /// What is learned of the server; the bucket shares it.

@@ -10,10 +10,10 @@ use crate::vault::tests::{LONG, World, kill, machine, read, write};
 use crate::vault::{KeyChange, open_by, seal_recovery, unlock};
 
 /// A vault, and the two secrets of a rotation: what opened it before, and what is to open it.
-struct Rotated {
-    world: World,
-    before: String,
-    after: String,
+pub(in crate::vault) struct Rotated {
+    pub world: World,
+    pub before: String,
+    pub after: String,
 }
 
 fn superblocks(world: &World) -> Vec<String> {
@@ -24,7 +24,7 @@ fn superblocks(world: &World) -> Vec<String> {
 
 impl Rotated {
     /// With a file, a checkpoint, and a slot; and the vault, open on machine a.
-    async fn new() -> (Self, Arc<Vault>) {
+    pub(in crate::vault) async fn new() -> (Self, Arc<Vault>) {
         let world = World::new().await;
         let vault = world.open("a").await;
         write(&vault.vfs(), "before", b"by the old key").await;
@@ -39,12 +39,12 @@ impl Rotated {
         (Self { world, before, after }, vault)
     }
 
-    async fn opened(&self, secret: &str) -> Result<OpenedBySecret> {
+    pub(in crate::vault) async fn opened(&self, secret: &str) -> Result<OpenedBySecret> {
         let secret = Passphrase::exact(secret.as_bytes().to_vec());
         open_by(&self.world.bucket, None, &secret).await
     }
 
-    async fn opens(&self, secret: &str) -> bool {
+    pub(in crate::vault) async fn opens(&self, secret: &str) -> bool {
         match self.opened(secret).await {
             Ok(_) => true,
             Err(error) => {
@@ -54,20 +54,20 @@ impl Rotated {
         }
     }
 
-    async fn rotation(&self, from: &str, to: &str) -> Rotation {
+    pub(in crate::vault) async fn rotation(&self, from: &str, to: &str) -> Rotation {
         let new = NewKey::make(&self.opened(from).await.unwrap());
         let recovery = RecoveryKey::parse(to.as_bytes()).unwrap();
         let slot = seal_recovery(&new.unlocked, &recovery).unwrap();
         Rotation::from_text(&new.rotation(vec![slot]).to_text()).unwrap()
     }
 
-    async fn open(&self, name: &str, secret: &str) -> Arc<Vault> {
+    pub(in crate::vault) async fn open(&self, name: &str, secret: &str) -> Arc<Vault> {
         let unlocked = self.opened(secret).await.unwrap().unlocked;
         self.world.open_unlocked(unlocked, machine(name)).await.unwrap()
     }
 
     /// Machine by machine: all that was written is there, and more can be.
-    async fn goes_on(&self, name: &str, secret: &str, files: &[&str]) {
+    pub(in crate::vault) async fn goes_on(&self, name: &str, secret: &str, files: &[&str]) {
         let vault = self.open(name, secret).await;
         assert!(!vault.options.unlocked.keys.is_rotating(), "{name}");
         for file in files {

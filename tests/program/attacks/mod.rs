@@ -2,6 +2,7 @@
 //! of the vault but its passphrase, and on the one that wrote it. Never wrong data: what is shown is what was written, or
 //! an error; a mount that is refused names the object. SECURITY.md has the table.
 
+mod argon;
 mod scene;
 
 use std::fs::{self, File};
@@ -86,6 +87,40 @@ fn packs_that_were_exchanged_cut_or_changed_are_errors() {
     }
     // Salt and commitment are in the map, too.
     scene.attack("a bit of its salt", |s| s.edit(&large, |bytes| bytes[3] ^= 4), |_| Fate::Whole);
+}
+
+/// Small files share a pack: what is moved about in it is of other files, or of another place in the same.
+#[test]
+fn what_was_moved_about_or_dropped_in_a_shared_pack_is_an_error() {
+    let scene = Scene::crowded(8, 40_000);
+    scene.restore(Seen::Writers);
+    let pack = scene.large_pack();
+    let extent = 56 + 2 * CHUNK + (40_000 - 2 * 16384 + 16);
+    assert!(scene.read(&pack).len() > 8 * extent, "they do not share a pack");
+    let chunk = |file: usize, n: usize| {
+        let at = file * extent + 56 + n * CHUNK;
+        at..at + CHUNK
+    };
+    let swap = |bytes: &mut Vec<u8>, one: std::ops::Range<usize>, other: std::ops::Range<usize>| {
+        let (first, second) = (bytes[one.clone()].to_vec(), bytes[other.clone()].to_vec());
+        bytes[one].copy_from_slice(&second);
+        bytes[other].copy_from_slice(&first);
+    };
+    let whole = |file: usize| file * extent..(file + 1) * extent;
+    let edits: [(&str, &dyn Fn(&mut Vec<u8>)); 9] = [
+        ("chunks of one file change places", &|b| swap(b, chunk(2, 0), chunk(2, 1))),
+        ("chunks of two files change places", &|b| swap(b, chunk(2, 1), chunk(5, 1))),
+        ("two files change places", &|b| swap(b, whole(1), whole(6))),
+        ("a chunk comes twice", &|b| b.copy_within(chunk(3, 0), chunk(3, 1).start)),
+        ("a chunk of another file comes twice", &|b| b.copy_within(chunk(3, 0), chunk(4, 0).start)),
+        ("a chunk is dropped", &|b| drop(b.drain(chunk(0, 1)))),
+        ("a file is dropped", &|b| drop(b.drain(whole(3)))),
+        ("a file is zeros", &|b| b[whole(4)].fill(0)),
+        ("the last files are cut off", &|b| b.truncate(5 * extent + 56 + 100)),
+    ];
+    for (what, edit) in edits {
+        scene.attack(what, |s| s.edit(&pack, |bytes| edit(bytes)), in_a_pack);
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -69,6 +70,38 @@ impl Scene {
         scene.type_in("gc vault");
         for n in 0..3 {
             scene.write(&format!("last-{n}"), 40 + n, 900);
+        }
+        scene.type_in("umount vault");
+        for what in ["bucket", ".local"] {
+            scene.copy(what, &format!("good{what}"));
+        }
+        scene
+    }
+
+    /// A vault whose files came together, and so lie in one pack, in order.
+    pub fn crowded(files: u64, length: usize) -> Self {
+        let home = Home::new().with("S3VAULT_PASSPHRASE", "correct horse");
+        let url = format!("file://{}", home.path("bucket").display());
+        home.type_in(&format!("init --recovery-file key --bucket {url}")).exits(0);
+        let key = fs::read_to_string(home.path("key")).unwrap();
+        let home = home.with("S3VAULT_PASSPHRASE", key.trim());
+        home.type_in(&format!("mount vault --bucket {url}")).exits(0);
+        let mut scene = Self { home, late: Tree::new(), early: Tree::new() };
+        // Sealed when they are closed, all of them at once; a machine that does other things may close the pack between.
+        for _ in 0..40 {
+            let mut open = Vec::new();
+            for n in 0..files {
+                let (name, content) = (format!("small-{n}"), noise(n, length));
+                let mut file = fs::File::create(scene.home.path("vault").join(&name)).unwrap();
+                file.write_all(&content).unwrap();
+                open.push(file);
+                scene.late.insert(name, content);
+            }
+            drop(open);
+            scene.type_in("sync vault");
+            if scene.read(&scene.large_pack()).len() as u64 > files * length as u64 {
+                break;
+            }
         }
         scene.type_in("umount vault");
         for what in ["bucket", ".local"] {

@@ -133,6 +133,7 @@ impl World {
             cache: &cache,
             generation: Generation(1),
             time: Timestamp::default(),
+            oldest: crate::crypto::FIRST_EPOCH,
             sizes: Sizes { block: 200, page: 300, pass: 1 << 20 },
         };
         build(&Base::empty(), self, self.head.0, &context).await.unwrap();
