@@ -216,7 +216,7 @@ class GocryptfsOverS3fs(Gocryptfs):
 
     def lower(self):
         self.serve("s3fs", self.name_of_bucket, self.cipher, "-f", "-o", f"passwd_file={self.password}", "-o", f"url={self.endpoint()}",
-                   "-o", "use_path_request_style", "-o", "compat_dir", path=self.cipher)
+                   "-o", "use_path_request_style", path=self.cipher)
 
     def until_in_bucket(self):
         pass  # s3fs sends at close
@@ -303,6 +303,8 @@ class RcloneCrypt(System):
             time.sleep(0.02)
 
     def again(self, forgets):
+        # A file that was just closed may not be queued yet, and would go with the cache.
+        time.sleep(2)
         self.until_in_bucket()
         self.umount()
         if forgets:
