@@ -294,17 +294,17 @@ class RcloneCrypt(System):
         self.serve(*self.words)
 
     def until_in_bucket(self):
-        while True:
+        # A file that was just closed is queued a moment later: so the queue has to be empty twice, which costs it a tenth of a second.
+        empty = 0
+        while empty < 2:
             asked = urllib.request.Request(f"http://{self.control}/vfs/stats", method="POST")
             with urllib.request.urlopen(asked, timeout=30) as answer:
                 disk = json.load(answer)["diskCache"]
-            if not disk["uploadsInProgress"] and not disk["uploadsQueued"]:
-                return
-            time.sleep(0.02)
+            empty = 0 if disk["uploadsInProgress"] or disk["uploadsQueued"] else empty + 1
+            time.sleep(0.05)
 
     def again(self, forgets):
-        # A file that was just closed may not be queued yet, and would go with the cache.
-        time.sleep(2)
+        time.sleep(2)  # what is not queued yet would go with the cache
         self.until_in_bucket()
         self.umount()
         if forgets:
