@@ -40,6 +40,13 @@ class Browser:
         for domain in ["Page", "Runtime", "Log", "Network", "DOM", "Accessibility"]:
             self.call(f"{domain}.enable")
         self.call("Page.setInterceptFileChooserDialog", enabled=True)
+        # What the page says goes by itself after a while, and this machine may be slow.
+        self.call("Page.addScriptToEvaluateOnNewDocument", source="""
+            addEventListener('DOMContentLoaded', () => {
+              window.allSaid = [];
+              const place = document.getElementById('said');
+              if (place) new MutationObserver(() => allSaid.push(place.textContent)).observe(place, {childList: true});
+            });""")
 
     def call(self, method, **params):
         self.number += 1
@@ -120,8 +127,9 @@ class Browser:
         for kind in ["dragEnter", "dragOver", "drop"]:
             self.call("Input.dispatchDragEvent", type=kind, x=300, y=300, data=data)
 
-    def said(self):
-        return self.run("document.getElementById('said').textContent")
+    def says(self, text):
+        """Waits until the page has said this, since it was loaded."""
+        self.until(f"window.allSaid?.includes({json.dumps(text)})", f"the page says: {text}")
 
     def nameless(self):
         """What can be used and has no name that is read out."""
