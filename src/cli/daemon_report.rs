@@ -242,6 +242,9 @@ fn describe_old_states(old: &OldStatesStatus) -> String {
 fn describe_renewal(renewal: &RenewalStatus) -> String {
     let done = ByteSize::b(renewal.done_bytes);
     let mut text = match (renewal.is_sealed, renewal.old_objects) {
+        (false, _) if renewal.done_bytes + renewal.left_bytes == 0 => {
+            "what older keys sealed is being looked for".to_owned()
+        }
         (false, _) => {
             let left = ByteSize::b(renewal.left_bytes);
             format!("seals what older keys sealed: {done} by this mount, about {left} left")
