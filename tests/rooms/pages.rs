@@ -72,16 +72,19 @@ fn the_pages_are_read_as_they_are_meant() {
 }
 
 /// The pages for people.
-const PAGES: [&str; 9] = [
+const PAGES: [&str; 12] = [
     "README.md",
     "CONTRIBUTING.md",
     "CHANGELOG.md",
     "SECURITY.md",
     "src/ARCHITECTURE.md",
+    "src/COMPARISON.md",
     "src/FORMAT.md",
     "src/MANUAL.md",
     "src/PROTOCOL.md",
+    "src/RECIPES.md",
     "src/SEMANTICS.md",
+    "src/TROUBLESHOOTING.md",
 ];
 
 /// A heading's anchor, as hosting sites make it.

@@ -12,7 +12,7 @@ use crate::cli::paths::UserPaths;
 use crate::cli::target::WhichVault;
 use crate::gateway::{Access, Token, TokenLimits, Tokens};
 use crate::os::{lock, make_private, replace};
-use crate::types::Timestamp;
+use crate::types::{Timestamp, printable};
 use crate::vault;
 
 /// Makes, shows or takes back tokens.
@@ -34,10 +34,16 @@ pub(super) async fn token(global: &Global, paths: &UserPaths, command: &TokenCom
                 output::write(secret.expose()).map_err(|error| output::failure(&error))
             };
             update(&path, add)?;
+            let may = if *write { "do everything" } else { "list and download" };
+            let below = match only {
+                Some(only) => {
+                    format!(" below {}, and sees nothing else", printable(&only.to_string_lossy()))
+                }
+                None => String::new(),
+            };
             complain!(
                 "This token is shown only once. Send it as `Authorization: Bearer TOKEN`, or enter it on the \
-                 page; {name} may {}.",
-                if *write { "do everything" } else { "list and download" }
+                 page; {name} may {may}{below}."
             );
         }
         TokenCommand::List { .. } => {
