@@ -494,6 +494,7 @@ mod tests {
         "s3vault restore /m/file --at snapshot --to /m/other",
         "s3vault status --json",
         "s3vault status /m",
+        "s3vault status --watch",
         "s3vault status /m/file --json",
         "s3vault ls",
         "s3vault ls -l -R a b",

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::exit::{CliResult, Exit, Failure};
 use super::limits::LimitWords;
 use super::nearest::nearest;
+use super::prices::Prices;
 use crate::os;
 
 /// What stands at the head of the file.
@@ -15,12 +16,15 @@ const HEADER: &str = "# The vaults that s3vault knows. Written by `s3vault init`
                       # may be edited. It holds no secrets.\n\n";
 
 /// The file's content.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Config {
     /// In the order in which they became known.
     #[serde(default, rename = "vault", skip_serializing_if = "Vec::is_empty")]
     pub vaults: Vec<KnownVault>,
+    /// What the store takes, for `status --watch`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prices: Option<Prices>,
 }
 
 /// A vault, and how to reach it.
@@ -236,6 +240,12 @@ fn with_nearest(message: &str) -> String {
         "storage-class",
         "tags",
         "read-ahead",
+        "prices",
+        "currency",
+        "put-1000",
+        "get-1000",
+        "egress-gb",
+        "storage-gb-month",
     ];
     let hint = word.map(|word| nearest(word, known)).unwrap_or_default();
     format!("{message}{hint}")
@@ -283,12 +293,12 @@ mod tests {
             none.choose(Some("s3://x"), None, None).unwrap(),
             Choice::Named("s3://x".into())
         );
-        let one = Config { vaults: vec![b.clone()] };
+        let one = Config { vaults: vec![b.clone()], prices: None };
         assert_eq!(
             one.choose(None, None, Some(Path::new("/new"))).unwrap(),
             Choice::Known(b.clone())
         );
-        let two = Config { vaults: vec![a.clone(), b.clone()] };
+        let two = Config { vaults: vec![a.clone(), b.clone()], prices: None };
         let chosen = two.choose(None, None, Some(Path::new("/m/a"))).unwrap();
         assert_eq!(chosen, Choice::Known(a.clone()));
         let chosen = two.choose(Some("s3://b"), None, Some(Path::new("/m/a"))).unwrap();

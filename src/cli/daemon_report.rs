@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::limits::described;
 use super::messages;
 use crate::gateway::ServiceStatus;
-use crate::types::{AsOf, OldStatesStatus, Progress, RenewalStatus, StoreLimits};
+use crate::types::{AsOf, OldStatesStatus, Progress, RenewalStatus, StoreLimits, VaultTraffic};
 
 /// What is missing in the bucket, in words.
 pub(super) fn describe_progress(progress: &Progress) -> String {
@@ -106,6 +106,9 @@ pub(super) struct DaemonReport {
     /// What old states hold in the bucket, and what was deleted of it.
     #[serde(default)]
     pub old_states: OldStatesStatus,
+    /// What it asked of the store.
+    #[serde(default)]
+    pub traffic: TrafficReport,
     /// What it may ask of the store.
     #[serde(default)]
     pub limits: StoreLimits,
@@ -115,6 +118,59 @@ pub(super) struct DaemonReport {
     /// What the user should know, a line each.
     #[serde(default)]
     pub warnings: Vec<String>,
+}
+
+/// What was looked for and asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct TrafficReport {
+    /// When the daemon began to count (RFC 3339, UTC).
+    pub since: String,
+    /// Blocks that were looked for in memory, and found.
+    pub memory_hits: u64,
+    /// Those that were not.
+    pub memory_misses: u64,
+    /// Ranges that were fetched.
+    pub fetches: u64,
+    /// Requests that failed, of all since then: not those that a store answered by no.
+    pub failed: u64,
+    /// PUT today, by UTC, and by this daemon; so are the next ones.
+    pub puts: u64,
+    /// GET.
+    pub gets: u64,
+    /// HEAD.
+    pub heads: u64,
+    /// Pages of listings.
+    pub lists: u64,
+    /// DELETE.
+    pub deletes: u64,
+    /// Bytes of objects that were sent.
+    pub sent: u64,
+    /// Bytes of objects that came.
+    pub received: u64,
+}
+
+/// Outcomes of requests that are no failure.
+const ANSWERS: [&str; 3] = ["ok", "not_found", "exists"];
+
+impl TrafficReport {
+    pub(super) fn of(traffic: &VaultTraffic, since: String) -> Self {
+        let failed = traffic.requests.iter().filter(|(_, what, _)| !ANSWERS.contains(what));
+        let today = traffic.today;
+        Self {
+            since,
+            memory_hits: traffic.memory_hits,
+            memory_misses: traffic.memory_misses,
+            fetches: traffic.fetches,
+            failed: failed.map(|(_, _, count)| count).sum(),
+            puts: today.puts,
+            gets: today.gets,
+            heads: today.heads,
+            lists: today.lists,
+            deletes: today.deletes,
+            sent: today.sent,
+            received: today.received,
+        }
+    }
 }
 
 /// The newest commit known: what a machine that never saw the vault can compare.
@@ -275,7 +331,7 @@ pub(super) fn describe_service(service: &ServiceStatus) -> String {
 }
 
 impl State {
-    fn describe(self) -> &'static str {
+    pub(super) fn describe(self) -> &'static str {
         match self {
             Self::Mounted => "mounted",
             Self::Serving => "serving",
@@ -305,6 +361,7 @@ mod tests {
             unsent_changes: 2,
             unpublished_files: 0,
             fenced: false,
+            oldest_unsent_seconds: None,
             trouble: Some("no route".into()),
         };
         assert_eq!(

@@ -42,7 +42,8 @@ pub(super) const SYNC: &str = "Examples:
 pub(super) const STATUS: &str = "Examples:
   s3vault status
   s3vault status ~/vault --json
-  s3vault status ~/vault/photos";
+  s3vault status ~/vault/photos
+  s3vault status --watch";
 
 pub(super) const TUNE: &str = "Examples:
   s3vault tune

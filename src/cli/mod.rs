@@ -53,6 +53,7 @@ mod passphrase_command;
 mod passphrase_strength;
 mod past_dir;
 mod paths;
+mod prices;
 mod progress;
 mod recovery_output;
 mod registry;
@@ -129,7 +130,7 @@ fn run(arguments: &Arguments, words: &[OsString]) -> CliResult {
     match &arguments.command {
         Command::Umount(args) => commands::umount(paths, args),
         Command::Sync(args) => commands::sync(paths, args),
-        Command::Status(args) => commands::status(paths, args),
+        Command::Status(args) => wait_for(commands::status(paths, args)),
         Command::History(args) => commands::history(paths, args),
         Command::Restore(args) => commands::restore(paths, args),
         Command::Init(args) => wait_for(commands::init(global, paths, args)),

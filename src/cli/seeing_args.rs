@@ -17,6 +17,9 @@ pub(super) struct StatusArgs {
     /// Print one JSON object, for programs
     #[arg(long)]
     pub json: bool,
+    /// Show it anew each second, until q or Ctrl-C; without a terminal a line whenever it changes
+    #[arg(long, conflicts_with = "json")]
+    pub watch: bool,
 }
 
 #[derive(Debug, Args)]

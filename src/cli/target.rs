@@ -273,7 +273,7 @@ mod tests {
             region: Some("r".into()),
             ..KnownVault::default()
         };
-        let config = Config { vaults: vec![known] };
+        let config = Config { vaults: vec![known], prices: None };
         let target = Target::choose(&Global::default(), &paths(), &config, None, None).unwrap();
         assert_eq!(target.endpoint.as_deref(), Some("http://old"));
         let global = Global { endpoint_url: Some("http://new".into()), ..Global::default() };

@@ -13,6 +13,7 @@ mod mounts;
 #[cfg(feature = "testing")]
 mod planted;
 mod process;
+mod screen;
 mod service_manager;
 mod socket;
 mod socket_file;
@@ -42,6 +43,7 @@ pub use process::{
     ProcessHandle, ProcessStat, Signal, effective_ids, pid_namespace, random, real_ids,
     resident_memory, signal_child, started, wait_for_child,
 };
+pub use screen::Screen;
 pub use service_manager::ServiceManager;
 pub use socket::{acknowledged, addresses, connect_abstract, end_accepting, peer_user};
 pub use socket_file::{SocketFile, listen_at};

@@ -26,7 +26,7 @@ use super::retry::Retrying;
 use super::s3::{S3Credentials, S3Options, S3Store};
 use super::slots::Slotted;
 use super::url::StoreUrl;
-use crate::types::StoreLimits;
+use crate::types::{RequestsOfADay, StoreLimits};
 
 /// Pages of a listing in a row that bring nothing, at most. Some stores pass over what was deleted in this way.
 const EMPTY_PAGES: u32 = 1000;
@@ -465,6 +465,11 @@ impl Bucket {
     /// How many requests were made so far.
     pub fn requests(&self) -> Counts {
         self.inner.counters.read()
+    }
+
+    /// What was asked of it today, by UTC.
+    pub fn today(&self) -> RequestsOfADay {
+        self.inner.counters.today()
     }
 
     /// The limits that it was opened with.

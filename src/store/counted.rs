@@ -5,12 +5,14 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::SystemTime;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
 
 use super::error::Result;
 use super::object::{Begin, Body, Fetched, HeadReply, Listing, Put, PutReply, Store};
+use crate::types::RequestsOfADay;
 
 /// How many requests were made, and the bytes of objects that they moved.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,6 +50,8 @@ pub(super) struct Counters {
     deletes: AtomicU64,
     bytes_put: AtomicU64,
     bytes_got: AtomicU64,
+    /// The day, and what was asked on it.
+    today: Mutex<(u64, RequestsOfADay)>,
     /// Attempts that ended, by method and what came of them.
     ended: Mutex<BTreeMap<(&'static str, &'static str), u64>>,
 }
@@ -56,6 +60,27 @@ impl Counters {
     /// Attempts that ended: method, what came of them, how many.
     pub(super) fn ended(&self) -> Vec<(&'static str, &'static str, u64)> {
         self.ended.lock().iter().map(|((method, what), count)| (*method, *what, *count)).collect()
+    }
+
+    /// What was asked today, by UTC.
+    pub(super) fn today(&self) -> RequestsOfADay {
+        let mut today = self.today.lock();
+        Self::turn(&mut today);
+        today.1
+    }
+
+    fn on_this_day(&self, count: impl FnOnce(&mut RequestsOfADay)) {
+        let mut today = self.today.lock();
+        Self::turn(&mut today);
+        count(&mut today.1);
+    }
+
+    fn turn(today: &mut (u64, RequestsOfADay)) {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let day = now.as_secs() / (24 * 3600);
+        if today.0 != day {
+            *today = (day, RequestsOfADay::default());
+        }
     }
 
     fn end<T>(&self, method: &'static str, result: Result<T>) -> Result<T> {
@@ -99,28 +124,38 @@ impl Store for Counted {
     async fn put(&self, name: &str, body: &Body, condition: Put) -> Result<PutReply> {
         self.counters.puts.fetch_add(1, Relaxed);
         self.counters.bytes_put.fetch_add(body.length(), Relaxed);
+        self.counters.on_this_day(|day| {
+            day.puts += 1;
+            day.sent += body.length();
+        });
         self.counters.end("PUT", self.inner.put(name, body, condition).await)
     }
 
     async fn get(&self, name: &str, range: Option<Range<u64>>) -> Result<Fetched> {
         self.counters.gets.fetch_add(1, Relaxed);
+        self.counters.on_this_day(|day| day.gets += 1);
         let fetched = self.counters.end("GET", self.inner.get(name, range).await)?;
-        self.counters.bytes_got.fetch_add(fetched.bytes.len() as u64, Relaxed);
+        let length = fetched.bytes.len() as u64;
+        self.counters.bytes_got.fetch_add(length, Relaxed);
+        self.counters.on_this_day(|day| day.received += length);
         Ok(fetched)
     }
 
     async fn head(&self, name: &str) -> Result<HeadReply> {
         self.counters.heads.fetch_add(1, Relaxed);
+        self.counters.on_this_day(|day| day.heads += 1);
         self.counters.end("HEAD", self.inner.head(name).await)
     }
 
     async fn list(&self, prefix: &str, begin: &Begin) -> Result<Listing> {
         self.counters.lists.fetch_add(1, Relaxed);
+        self.counters.on_this_day(|day| day.lists += 1);
         self.counters.end("LIST", self.inner.list(prefix, begin).await)
     }
 
     async fn delete(&self, names: &[String]) -> Result<()> {
         self.counters.deletes.fetch_add(1, Relaxed);
+        self.counters.on_this_day(|day| day.deletes += 1);
         self.counters.end("DELETE", self.inner.delete(names).await)
     }
 }

@@ -27,7 +27,9 @@ pub use testing::cases;
 #[cfg(any(test, feature = "testing"))]
 pub use testing::noise;
 pub use time::Timestamp;
-pub use vault_status::{OldStatesStatus, Progress, RenewalStatus, VaultStatus, VaultTraffic};
+pub use vault_status::{
+    OldStatesStatus, Progress, RenewalStatus, RequestsOfADay, VaultStatus, VaultTraffic,
+};
 
 /// KiB, MiB and GiB in bytes.
 pub const KIB: u64 = 1 << 10;

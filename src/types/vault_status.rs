@@ -22,6 +22,9 @@ pub struct Progress {
     /// Whether another machine has taken over (W3): nothing more will be sent.
     #[serde(skip)]
     pub fenced: bool,
+    /// For so many seconds at least there was something to send: as somebody looked, at least.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest_unsent_seconds: Option<u64>,
     /// What is wrong with the uploads now, if anything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
@@ -55,6 +58,9 @@ pub struct OldStatesStatus {
     pub pinned_bytes: u64,
     /// Dead bytes in packs that live.
     pub sparse_bytes: u64,
+    /// When the last one ended, in seconds since 1970, by this machine's clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_run: Option<u64>,
     /// Deletions that the store refused.
     #[serde(default)]
     pub refused_runs: u64,
@@ -97,6 +103,27 @@ pub struct VaultTraffic {
     pub put_bytes: u64,
     /// Bytes of objects fetched.
     pub got_bytes: u64,
+    /// Of them, today (UTC).
+    pub today: RequestsOfADay,
+}
+
+/// Requests to a store on one day.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RequestsOfADay {
+    /// PUT.
+    pub puts: u64,
+    /// GET.
+    pub gets: u64,
+    /// HEAD.
+    pub heads: u64,
+    /// Pages of listings.
+    pub lists: u64,
+    /// DELETE.
+    pub deletes: u64,
+    /// Bytes of the bodies put.
+    pub sent: u64,
+    /// Bytes of the bodies fetched.
+    pub received: u64,
 }
 
 /// How a vault is.

@@ -23,6 +23,7 @@ use super::state_dir::StateDir;
 use super::store_facts::{self, StoreMemory};
 use super::superblock_copy::{self, put_back};
 use super::this_machine::{MachineLock, make_private};
+use super::unsent_ages::UnsentAges;
 use super::{Result, VaultOptions, disk_space, journal_trim, past};
 use crate::cache::Cache;
 use crate::content::Content;
@@ -159,6 +160,7 @@ impl Vault {
             head,
             as_of,
             warnings,
+            ages: UnsentAges::default(),
             writer,
             _lock: lock,
         }))

@@ -41,6 +41,7 @@ mod survey;
 mod tests;
 mod this_machine;
 mod unlocking;
+mod unsent_ages;
 
 pub use check::{CheckReport, Finding, OnProgress, check};
 pub use error::{Error, Result};

@@ -15,6 +15,7 @@ use super::key_changer::KeyChanger;
 use super::reclaiming::Reclaiming;
 use super::renewing::Renewing;
 use super::this_machine::MachineLock;
+use super::unsent_ages::UnsentAges;
 use super::{Result, VaultOptions};
 use crate::cache::Cache;
 use crate::content::Content;
@@ -38,6 +39,7 @@ pub struct Vault {
     pub(super) head: Arc<Mutex<Head>>,
     pub(super) as_of: Option<AsOf>,
     pub(super) warnings: Vec<String>,
+    pub(super) ages: UnsentAges,
     pub(super) writer: Option<Writer>,
     /// Last: nothing of ours is at work when another may come.
     pub(super) _lock: MachineLock,
@@ -145,6 +147,7 @@ impl Vault {
             moved_bytes: uploads.carried,
             unpublished_files: self.content.unpublished().len() as u64,
             fenced: uploads.fenced.is_some(),
+            oldest_unsent_seconds: self.ages.oldest(uploads.appended, uploads.confirmed),
             trouble,
         }
     }
@@ -195,6 +198,7 @@ impl Vault {
                 requests: self.options.bucket.ended(),
                 put_bytes: asked.bytes_put,
                 got_bytes: asked.bytes_got,
+                today: self.options.bucket.today(),
             },
             warnings,
         }

@@ -12,6 +12,7 @@ use super::open_vault::Vault;
 use super::past::{States, index_of};
 use super::store_facts::StoreMemory;
 use super::this_machine::{MachineLock, make_private};
+use super::unsent_ages::UnsentAges;
 use super::{Result, VaultOptions};
 use crate::cache::Cache;
 use crate::content::Content;
@@ -101,6 +102,7 @@ impl Vault {
             head,
             as_of,
             warnings,
+            ages: UnsentAges::default(),
             writer,
             _lock: lock,
         })

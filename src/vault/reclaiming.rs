@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -204,6 +204,8 @@ impl Reclaiming {
 fn take(status: &mut OldStatesStatus, report: &Reclaimed) {
     let gone = report.gone();
     status.runs += 1;
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    status.last_run = now.ok().map(|now| now.as_secs());
     status.deleted_objects += gone.objects;
     status.deleted_bytes += gone.bytes;
     status.refused_runs += u64::from(report.refused.is_some());

@@ -1,5 +1,7 @@
 //! `s3vault check`
 
+use std::path::PathBuf;
+
 use bytesize::ByteSize;
 
 use crate::cli::args::{CheckArgs, Global};
@@ -11,7 +13,25 @@ use crate::cli::paths::UserPaths;
 use crate::cli::progress::CheckBar;
 use crate::cli::target::Target;
 use crate::cli::unlock::Unlocker;
-use crate::vault::{self, Deadlines};
+use crate::os;
+use crate::types::Timestamp;
+use crate::vault::{self, CheckReport, Deadlines};
+
+/// Notes what a check found, for `status --watch`. A check that cannot be noted is one all the same.
+fn note(paths: &UserPaths, vault: &str, found: &CheckReport, read_data: bool) {
+    let what = match (found.findings.len(), read_data) {
+        (0, true) => "everything is there, and opens".to_owned(),
+        (0, false) => "everything is there".to_owned(),
+        (count, _) => format!("{count} objects damaged or missing"),
+    };
+    let text = format!("{}: {what}", messages::when(Timestamp::now()));
+    drop(os::replace(&noted_at(paths, vault), text.as_bytes()));
+}
+
+/// Where that is noted.
+pub(super) fn noted_at(paths: &UserPaths, vault: &str) -> PathBuf {
+    paths.data.join(format!("{vault}.checked"))
+}
 
 /// Checks that what the vault refers to is in the bucket, whole; changes nothing.
 pub(crate) async fn check(global: &Global, paths: &UserPaths, args: &CheckArgs) -> CliResult {
@@ -26,6 +46,7 @@ pub(crate) async fn check(global: &Global, paths: &UserPaths, args: &CheckArgs) 
     let found = vault::check(&bucket, &unlocked, args.read_data, seen, &show).await;
     drop(count);
     let found = found.map_err(|error| messages::of_vault(&error, &place))?;
+    note(paths, &unlocked.vault.to_string(), &found, args.read_data);
     let mut text = vec![format!(
         "{place}: {} files and directories with {} in {} packs; {} commits since the last checkpoint",
         found.inodes,

@@ -23,6 +23,7 @@ mod sync;
 mod token;
 mod tune;
 mod umount;
+mod watch;
 
 pub(super) use check::check;
 pub(super) use completions::completions;

@@ -1,41 +1,42 @@
 //! `s3vault status`
 
+use std::path::Path;
+
 use serde_json::json;
 
 use super::ask::{not_mounted, report_of};
 use super::path_status::path_status;
+use super::watch::watch;
 use crate::cli::args::StatusArgs;
 use crate::cli::config::Config;
 use crate::cli::daemon_report::DaemonReport;
-use crate::cli::exit::CliResult;
+use crate::cli::exit::{CliResult, Exit, Failure};
 use crate::cli::output;
 use crate::cli::paths::{UserPaths, absolute};
 use crate::cli::registry::RunningDaemon;
 
-/// Shows every mount and service of this user, or one.
-pub(crate) fn status(paths: &UserPaths, args: &StatusArgs) -> CliResult {
-    let all = RunningDaemon::all(&paths.running());
-    let chosen: Vec<_> = match &args.path {
-        None => all,
-        Some(path) => {
-            let path = absolute(path)?;
-            let here: Vec<_> = all
-                .iter()
-                .filter(|running| running.mountpoint.as_ref() == Some(&path))
-                .cloned()
-                .collect();
-            if here.is_empty()
-                && let Some(around) = RunningDaemon::around(&paths.running(), &path)
-            {
-                return path_status(&around, &path, args.json);
-            }
-            if here.is_empty() {
-                return Err(not_mounted(&path.display().to_string(), &all));
-            }
-            here
+/// Shows every mount and service of this user, or one; or how safe a path in a mount is.
+pub(crate) async fn status(paths: &UserPaths, args: &StatusArgs) -> CliResult {
+    let path = args.path.as_deref().map(absolute).transpose()?;
+    if let Some(path) = &path
+        && at(paths, path).is_empty()
+        && let Some(around) = RunningDaemon::around(&paths.running(), path)
+    {
+        if args.watch {
+            let text = format!(
+                "{} is in a mount: --watch shows mounts; leave it out, or name {}",
+                path.display(),
+                around.name()
+            );
+            return Err(Failure::new(Exit::Usage, text));
         }
-    };
-    let reports: Vec<_> = chosen.iter().map(report_of).collect();
+        return path_status(&around, path, args.json);
+    }
+    let chosen = || chosen(paths, path.as_deref());
+    if args.watch {
+        return watch(paths, chosen).await;
+    }
+    let reports: Vec<_> = chosen()?.iter().map(report_of).collect();
     if args.json {
         return output::show(&json!({ "mounts": reports }).to_string());
     }
@@ -47,4 +48,21 @@ pub(crate) fn status(paths: &UserPaths, args: &StatusArgs) -> CliResult {
         }
     }
     output::show(&text.join("\n"))
+}
+
+/// What is mounted at a path.
+fn at(paths: &UserPaths, path: &Path) -> Vec<RunningDaemon> {
+    let all = RunningDaemon::all(&paths.running()).into_iter();
+    all.filter(|running| running.mountpoint.as_deref() == Some(path)).collect()
+}
+
+/// The daemons that are meant.
+fn chosen(paths: &UserPaths, path: Option<&Path>) -> CliResult<Vec<RunningDaemon>> {
+    let Some(path) = path else { return Ok(RunningDaemon::all(&paths.running())) };
+    let here = at(paths, path);
+    if here.is_empty() {
+        let all = RunningDaemon::all(&paths.running());
+        return Err(not_mounted(&path.display().to_string(), &all));
+    }
+    Ok(here)
 }

@@ -18,7 +18,9 @@ use super::malloc::Pressed;
 use super::past_host;
 use super::spec::{Credentials, Spec};
 use crate::cli::control::{ControlReply, PathRestore};
-use crate::cli::daemon_report::{BudgetUsage, DaemonReport, NewestCommit, PastReport};
+use crate::cli::daemon_report::{
+    BudgetUsage, DaemonReport, NewestCommit, PastReport, TrafficReport,
+};
 use crate::cli::exit::{CliResult, Exit, Failure};
 use crate::cli::keys::{self, KeysAsked};
 use crate::cli::limits::LimitWords;
@@ -32,7 +34,7 @@ use crate::fuse::{self, MountOptions, Mounted};
 use crate::gateway::{Caller, Gateway, Listening, ServeOptions, Server, StatusSource};
 
 use crate::os::{self, boot_id, pid_namespace, started};
-use crate::types::{Hash, Progress, VaultStatus};
+use crate::types::{Hash, Progress, Timestamp, VaultStatus};
 use crate::vault::{
     self, Deadlines, ErrorClass, Fsync, Machine, MasterKey, SuperblockCopy, Unlocked, Vault,
     VaultOptions,
@@ -126,6 +128,10 @@ impl VaultHost {
             pid,
             log: log.display().to_string(),
             read_only: spec.read_only,
+            traffic: TrafficReport {
+                since: messages::when(Timestamp::now()),
+                ..TrafficReport::default()
+            },
             fsync: if spec.fsync_bucket { "bucket" } else { "local" }.to_owned(),
             ..DaemonReport::default()
         };
@@ -298,6 +304,7 @@ impl HostedVault for VaultHost {
             memory: BudgetUsage { used: os::resident_memory(), limit: self.vault.options().memory },
             disk,
             old_states: status.old_states,
+            traffic: TrafficReport::of(&status.traffic, self.fixed.traffic.since.clone()),
             limits: self.vault.options().bucket.limited_to(),
             renewal: status.renewal,
             warnings: [self.fixed.warnings.clone(), status.warnings].concat(),

@@ -82,7 +82,7 @@ mod tests {
             ..KnownVault::default()
         };
         let vaults = vec![known("1", Some("home")), known("2", Some("work")), known("3", None)];
-        let config = Config { vaults };
+        let config = Config { vaults, prices: None };
         let meant = |bucket, said: &[&str]| Meant::in_config(&config, bucket, said);
         let found = meant(None, &["home:a/b", "home:/c:d"]).unwrap();
         assert_eq!(found.bucket.as_deref(), Some("home"));

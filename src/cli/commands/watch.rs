@@ -1,0 +1,324 @@
+//! `s3vault status --watch`: how mounts and services are, anew each second.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt::Write;
+use std::time::{Duration, Instant};
+
+use bytesize::ByteSize;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::ask::report_of;
+use super::check::noted_at;
+use crate::cli::config::Config;
+use crate::cli::daemon_report::{DaemonReport, plural};
+use crate::cli::exit::{CliResult, Failure};
+use crate::cli::messages::when;
+use crate::cli::output;
+use crate::cli::paths::UserPaths;
+use crate::cli::prices::Prices;
+use crate::cli::registry::RunningDaemon;
+use crate::os::{self, Screen};
+use crate::types::{Timestamp, printable};
+
+/// Between two looks.
+const TICK: Duration = Duration::from_secs(1);
+/// A key is heard within so long.
+const KEYS: Duration = Duration::from_millis(100);
+/// Looks over which a rate is reckoned.
+const LOOKS: usize = 8;
+/// Ctrl-C.
+const CTRL_C: u8 = 3;
+
+/// How a line is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Tone {
+    Plain,
+    Head,
+    Good,
+    Waiting,
+    Bad,
+}
+
+impl Tone {
+    fn code(self) -> &'static str {
+        match self {
+            Self::Plain => "",
+            Self::Head => "\x1b[1m",
+            Self::Good => "\x1b[32m",
+            Self::Waiting => "\x1b[33m",
+            Self::Bad => "\x1b[31m",
+        }
+    }
+}
+
+/// What was seen of one daemon.
+#[derive(Debug, Default)]
+struct MovedLooks {
+    /// When, and what the store had taken.
+    looks: VecDeque<(Instant, u64)>,
+}
+
+impl MovedLooks {
+    /// Bytes a second to the store, of the last seconds.
+    fn rate(&mut self, moved: u64, now: Instant) -> u64 {
+        self.looks.push_back((now, moved));
+        if self.looks.len() > LOOKS {
+            self.looks.pop_front();
+        }
+        let Some((then, before)) = self.looks.front().copied() else { return 0 };
+        let time = u64::try_from(now.duration_since(then).as_millis()).unwrap_or(u64::MAX);
+        moved.saturating_sub(before).saturating_mul(1000).checked_div(time).unwrap_or(0)
+    }
+}
+
+/// Shows the daemons that `chosen` finds, until somebody has seen enough.
+pub(super) async fn watch(
+    paths: &UserPaths,
+    chosen: impl Fn() -> CliResult<Vec<RunningDaemon>>,
+) -> CliResult {
+    let prices = Config::read(&paths.config)?.prices;
+    let failed = |error| Failure::io("the terminal", &error);
+    chosen()?; // what is wrong with the question is said before the screen is taken
+    let mut seen: HashMap<u32, MovedLooks> = HashMap::new();
+    let Some(screen) = Screen::open().map_err(failed)? else {
+        return lines(&chosen, &mut seen).await;
+    };
+    let colours = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let mut ends = Vec::new();
+    for kind in [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()] {
+        ends.push(signal(kind).map_err(failed)?);
+    }
+    let [terminated, interrupted, hung_up] = &mut ends[..] else { return Ok(()) };
+    let mut drawn = None::<Instant>;
+    loop {
+        if drawn.is_none_or(|drawn| drawn.elapsed() >= TICK) {
+            drawn = Some(Instant::now());
+            let mut text = Vec::new();
+            for running in chosen().unwrap_or_default() {
+                let (report, now) = (report_of(&running), Instant::now());
+                let rate =
+                    seen.entry(running.pid).or_default().rate(report.progress.moved_bytes, now);
+                text.extend(page(&report, rate, prices.as_ref()));
+                let checked = os::read_small(&noted_at(paths, &report.vault), 1000).ok().flatten();
+                let checked = checked.and_then(|noted| String::from_utf8(noted).ok());
+                let checked = checked.unwrap_or_else(|| "none by this user yet".to_owned());
+                text.push((Tone::Plain, format!("  last check {checked}")));
+                text.push((Tone::Plain, String::new()));
+            }
+            if text.is_empty() {
+                let none = "No mount or service of this user runs.".to_owned();
+                text.push((Tone::Plain, none));
+            }
+            screen.write(framed(&text, screen.size(), colours).as_bytes()).map_err(failed)?;
+        }
+        let key = tokio::task::spawn_blocking(|| Screen::key(KEYS));
+        let key = tokio::select! {
+            key = key => key,
+            _ = terminated.recv() => return Ok(()),
+            _ = interrupted.recv() => return Ok(()),
+            _ = hung_up.recv() => return Ok(()),
+        };
+        match key {
+            Ok(Ok(Some(b'q' | b'Q' | CTRL_C)) | Err(_)) | Err(_) => return Ok(()),
+            Ok(Ok(_)) => {}
+        }
+    }
+}
+
+/// Without a terminal: a line for each daemon whenever something is another than it was.
+async fn lines(
+    chosen: &impl Fn() -> CliResult<Vec<RunningDaemon>>,
+    seen: &mut HashMap<u32, MovedLooks>,
+) -> CliResult {
+    let mut said: HashMap<u32, String> = HashMap::new();
+    loop {
+        for running in chosen().unwrap_or_default() {
+            let (report, now) = (report_of(&running), Instant::now());
+            let rate = seen.entry(running.pid).or_default().rate(report.progress.moved_bytes, now);
+            let line = format!("{}: {}", running.name(), on_its_way(&report, rate).1);
+            if said.get(&running.pid) != Some(&line) {
+                match output::write(&line) {
+                    // Whoever read it has seen enough.
+                    Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return Ok(()),
+                    written => written.map_err(|error| output::failure(&error))?,
+                }
+                said.insert(running.pid, line);
+            }
+        }
+        tokio::time::sleep(TICK).await;
+    }
+}
+
+/// What is not in the bucket, and how long that takes.
+fn on_its_way(report: &DaemonReport, rate: u64) -> (Tone, String) {
+    let progress = &report.progress;
+    if progress.is_done() {
+        return (Tone::Good, "everything is in the bucket".to_owned());
+    }
+    let mut text = format!(
+        "{} in {} pack{}, {} change{}",
+        ByteSize::b(progress.unsent_bytes),
+        progress.unsent_packs,
+        plural(progress.unsent_packs),
+        progress.unsent_changes,
+        plural(progress.unsent_changes)
+    );
+    if progress.unpublished_files > 0 {
+        // Writing to a String cannot fail; below, too.
+        let _ = write!(text, ", {} being written", progress.unpublished_files);
+    }
+    if rate > 0 {
+        let _ = write!(text, "; {}/s", ByteSize::b(rate));
+        if progress.unsent_bytes > 0 {
+            let _ = write!(text, ", {} left", span(progress.unsent_bytes / rate));
+        }
+    }
+    (Tone::Waiting, text)
+}
+
+/// A time in words.
+fn span(seconds: u64) -> String {
+    match seconds {
+        0..=99 => format!("{seconds} s"),
+        100..=5999 => format!("{} min", seconds / 60),
+        6000..=259_199 => format!("{} h", seconds / 3600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}
+
+/// All about one daemon.
+fn page(report: &DaemonReport, rate: u64, prices: Option<&Prices>) -> Vec<(Tone, String)> {
+    let place = if report.mountpoint.is_empty() { "no mount" } else { &report.mountpoint };
+    let mut lines = vec![(Tone::Head, format!("{place}  ({})", report.state.describe()))];
+    let mut line =
+        |tone, name: &str, text: String| lines.push((tone, format!("  {name:<11}{text}")));
+    let server = report.endpoint.as_ref().map(|url| format!(" (at {url})")).unwrap_or_default();
+    line(Tone::Plain, "bucket", format!("{}{server}", report.bucket));
+    if let Some(head) = &report.head {
+        line(Tone::Plain, "head", format!("commit {} of {}", head.number, head.time));
+    }
+    let writer = match (&report.read_only_reason, report.read_only) {
+        (Some(reason), _) => (Tone::Bad, format!("none: {reason}")),
+        (None, true) => (Tone::Plain, "none here: it is mounted for reading".to_owned()),
+        (None, false) => (Tone::Plain, format!("this machine, process {}", report.pid)),
+    };
+    line(writer.0, "writer", writer.1);
+    let (tone, text) = on_its_way(report, rate);
+    line(tone, "on its way", text);
+    if let Some(seconds) = report.progress.oldest_unsent_seconds {
+        line(Tone::Waiting, "oldest", format!("unsent for {} at least", span(seconds)));
+    }
+    let (files, bytes) = (report.files, ByteSize::b(report.bytes));
+    line(Tone::Plain, "holds", format!("{bytes} in {files} files and directories"));
+    let traffic = &report.traffic;
+    let looked = traffic.memory_hits + traffic.memory_misses;
+    let hits = (traffic.memory_hits * 100).checked_div(looked).unwrap_or(0);
+    let fetched =
+        format!("{hits} % of {looked} blocks were in memory; {} fetched", traffic.fetches);
+    line(Tone::Plain, "cache", fetched);
+    let others = traffic.heads + traffic.lists + traffic.deletes;
+    let (sent, received) = (ByteSize::b(traffic.sent), ByteSize::b(traffic.received));
+    let asked = format!(
+        "{} PUT, {} GET, {others} other; {sent} up, {received} down",
+        traffic.puts, traffic.gets
+    );
+    line(Tone::Plain, "today", format!("{asked} (UTC, of this process)"));
+    if let Some(prices) = prices {
+        let old = &report.old_states;
+        let cost = prices.of(traffic, report.bytes + old.retained_bytes + old.pinned_bytes);
+        let (today, month) = (prices.amount(cost.today), prices.amount(cost.month));
+        line(
+            Tone::Plain,
+            "costs",
+            format!("about {today} today, and {month} a month for what lies there"),
+        );
+    }
+    let failed = format!("{} requests failed since {}", traffic.failed, traffic.since);
+    line(if traffic.failed > 0 { Tone::Waiting } else { Tone::Plain }, "errors", failed);
+    if let Some(trouble) = &report.progress.trouble {
+        line(Tone::Bad, "trouble", trouble.clone());
+    }
+    let old = &report.old_states;
+    let gc = match (&old.last_run, old.running) {
+        (_, true) => "running".to_owned(),
+        (Some(time), false) => {
+            let time = when(Timestamp { seconds: i64::try_from(*time).unwrap_or(0), nanos: 0 });
+            format!("{time}; {} objects deleted so far", old.deleted_objects)
+        }
+        (None, false) => "not since the mount".to_owned(),
+    };
+    line(Tone::Plain, "last gc", gc);
+    for warning in &report.warnings {
+        line(Tone::Waiting, "warning", warning.clone());
+    }
+    lines
+}
+
+/// The lines as the terminal takes them: cut at its edge, each to its end, and nothing below.
+fn framed(lines: &[(Tone, String)], (columns, rows): (usize, usize), colours: bool) -> String {
+    let mut text = "\x1b[H".to_owned();
+    let end = "q or Ctrl-C ends this".to_owned();
+    let shown = lines.iter().take(rows.saturating_sub(1));
+    for (tone, line) in shown {
+        let line: String = printable(line).chars().take(columns).collect();
+        let (begin, end) = match colours && *tone != Tone::Plain {
+            true => (tone.code(), "\x1b[0m"),
+            false => ("", ""),
+        };
+        let _ = write!(text, "{begin}{line}{end}\x1b[K\r\n");
+    }
+    let end: String = end.chars().take(columns).collect();
+    let _ = write!(text, "{end}\x1b[K\x1b[J");
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::daemon_report::TrafficReport;
+    use crate::types::Progress;
+
+    fn busy() -> DaemonReport {
+        let progress = Progress {
+            unsent_bytes: 30 << 20,
+            unsent_packs: 2,
+            unsent_changes: 1,
+            trouble: Some("no route".into()),
+            ..Progress::default()
+        };
+        let traffic =
+            TrafficReport { memory_hits: 3, memory_misses: 1, ..TrafficReport::default() };
+        DaemonReport { mountpoint: "/m".into(), progress, traffic, ..DaemonReport::default() }
+    }
+
+    #[test]
+    fn the_rate_is_that_of_the_last_seconds() {
+        let (mut seen, begin) = (MovedLooks::default(), Instant::now());
+        assert_eq!(seen.rate(0, begin), 0);
+        assert_eq!(seen.rate(3000, begin + Duration::from_secs(1)), 3000);
+        for second in 2..30 {
+            seen.rate(3000, begin + Duration::from_secs(second));
+        }
+        assert_eq!(seen.rate(3000, begin + Duration::from_secs(30)), 0);
+    }
+
+    #[test]
+    fn a_screen_is_as_wide_as_the_terminal_and_has_colours_where_they_are_wanted() {
+        let prices = Prices::default();
+        let lines = page(&busy(), 1 << 20, Some(&prices));
+        let all = lines.iter().map(|(_, line)| line.as_str()).collect::<Vec<_>>().join("\n");
+        for part in
+            ["30.0 MiB in 2 packs, 1 change; 1.0 MiB/s, 30 s left", "75 % of 4", "no route", "$0"]
+        {
+            assert!(all.contains(part), "{all}");
+        }
+        assert!(!page(&busy(), 0, None).iter().any(|(_, line)| line.contains("costs")));
+        let plain = framed(&lines, (40, 8), false);
+        assert_eq!(plain.matches("\r\n").count(), 7);
+        assert!(!plain.contains("\x1b[3"), "{plain:?}");
+        for line in plain.trim_start_matches("\x1b[H").split("\x1b[K") {
+            assert!(line.trim_start_matches("\r\n").chars().count() <= 40, "{line:?}");
+        }
+        assert!(framed(&lines, (80, 24), true).contains("\x1b[31m"));
+    }
+}

@@ -1,0 +1,81 @@
+//! What a store takes for requests and bytes, as its owner wrote it down.
+
+use serde::{Deserialize, Serialize};
+
+use super::daemon_report::TrafficReport;
+
+/// Bytes of what stores call a GB.
+const GB: f64 = 1e9;
+
+/// `[prices]` of the configuration. What is not said costs nothing.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Prices {
+    /// What stands before an amount: `$`.
+    pub currency: String,
+    /// Of 1,000 PUT, and of 1,000 listings.
+    pub put_1000: f64,
+    /// Of 1,000 GET, and of 1,000 HEAD.
+    pub get_1000: f64,
+    /// Of a GB that leaves the store.
+    pub egress_gb: f64,
+    /// Of a GB that lies there for a month.
+    pub storage_gb_month: f64,
+}
+
+/// What it comes to.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Cost {
+    pub today: f64,
+    pub month: f64,
+}
+
+impl Prices {
+    #[allow(clippy::cast_precision_loss, reason = "an estimate")]
+    pub(super) fn of(&self, traffic: &TrafficReport, stored: u64) -> Cost {
+        let good = |price: f64| if price.is_finite() { price.max(0.0) } else { 0.0 };
+        let (puts, gets) = (traffic.puts + traffic.lists, traffic.gets + traffic.heads);
+        let today = puts as f64 / 1000.0 * good(self.put_1000)
+            + gets as f64 / 1000.0 * good(self.get_1000)
+            + traffic.received as f64 / GB * good(self.egress_gb);
+        Cost { today, month: stored as f64 / GB * good(self.storage_gb_month) }
+    }
+
+    /// An amount in words.
+    pub(super) fn amount(&self, amount: f64) -> String {
+        let currency = if self.currency.is_empty() { "$" } else { &self.currency };
+        match amount {
+            0.0 => format!("{currency}0"),
+            small if small < 0.01 => format!("less than {currency}0.01"),
+            amount => format!("{currency}{amount:.2}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_day_and_a_month_are_reckoned_by_the_table() {
+        let prices: Prices = toml::from_str(
+            "put-1000 = 0.005\nget-1000 = 0.0004\negress-gb = 0.09\nstorage-gb-month = 0.023",
+        )
+        .unwrap();
+        let traffic = TrafficReport {
+            puts: 90_000,
+            lists: 10_000,
+            gets: 900_000,
+            heads: 100_000,
+            received: 10_000_000_000,
+            ..TrafficReport::default()
+        };
+        let cost = prices.of(&traffic, 1_000_000_000_000);
+        assert_eq!(prices.amount(cost.today), "$1.80");
+        assert_eq!(prices.amount(cost.month), "$23.00");
+        assert_eq!(prices.amount(0.001), "less than $0.01");
+        let euros = Prices { currency: "EUR ".into(), put_1000: f64::NAN, ..prices };
+        assert_eq!(euros.amount(euros.of(&traffic, 0).month), "EUR 0");
+        assert!(euros.of(&traffic, 0).today > 1.2);
+    }
+}
