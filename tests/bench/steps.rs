@@ -1,6 +1,8 @@
 //! What each byte, each change and each look-up passes through, alone: `cargo bench`. A run with `--test` (CI's) does each
 //! once. Figures of the whole are `scripts/bench`'s.
 
+#![allow(clippy::unwrap_used, reason = "a benchmark that cannot be set up is over")]
+
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
