@@ -23,17 +23,17 @@ fn seals(c: &mut Criterion) {
     let mut group = c.benchmark_group("seal");
     for length in [4 << 10, 1 << 20] {
         let plain = types::noise(1, length);
-        let sealed = keys.seal(place.clone(), &plain).into_bytes();
+        let sealed = keys.seal(place, &plain).into_bytes();
         group.throughput(Throughput::Bytes(length as u64));
         group.bench_with_input(BenchmarkId::new("seal", length), &plain, |b, plain| {
             let mut out = Vec::with_capacity(sealed.len());
             b.iter(|| {
                 out.clear();
-                keys.seal_into(place.clone(), black_box(plain), &mut out)
+                keys.seal_into(place, black_box(plain), &mut out)
             });
         });
         group.bench_with_input(BenchmarkId::new("open", length), &sealed, |b, sealed| {
-            b.iter(|| keys.open(place.clone(), black_box(sealed)).unwrap());
+            b.iter(|| keys.open(place, black_box(sealed)).unwrap());
         });
     }
     group.finish();
@@ -125,7 +125,7 @@ fn journals(c: &mut Criterion) {
     let transaction = records::Transaction::new(vec![change; 3]);
     let mut group = c.benchmark_group("journal");
     group.bench_function("append", |b| {
-        b.iter(|| journal.append_for(black_box(&transaction), log::RoomClass::Change).unwrap())
+        b.iter(|| journal.append_for(black_box(&transaction), log::RoomClass::Change).unwrap());
     });
     group.bench_function("append and sync", |b| {
         b.iter(|| {
