@@ -18,7 +18,7 @@ use crate::cli::paths::UserPaths;
 use crate::cli::prices::Prices;
 use crate::cli::registry::RunningDaemon;
 use crate::os::{self, Screen};
-use crate::types::{Timestamp, printable};
+use crate::types::{Progress, Timestamp, printable};
 
 /// Between two looks.
 const TICK: Duration = Duration::from_secs(1);
@@ -56,9 +56,29 @@ impl Tone {
 struct MovedLooks {
     /// When, and what the store had taken.
     looks: VecDeque<(Instant, u64)>,
+    /// What was unsent when that was another last, and what the store had taken then.
+    since: (u64, u64),
+}
+
+/// How fast it goes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct UploadPace {
+    /// Bytes a second, of the last seconds.
+    rate: u64,
+    /// Bytes that are left: a pack counts as unsent to its last byte, and what has gone of it was seen.
+    left: u64,
 }
 
 impl MovedLooks {
+    fn pace(&mut self, progress: &Progress, now: Instant) -> UploadPace {
+        let (unsent, moved) = (progress.unsent_bytes, progress.moved_bytes);
+        if self.looks.is_empty() || self.since.0 != unsent {
+            self.since = (unsent, moved);
+        }
+        let left = unsent.saturating_sub(moved.saturating_sub(self.since.1));
+        UploadPace { rate: self.rate(moved, now), left }
+    }
+
     /// Bytes a second to the store, of the last seconds.
     fn rate(&mut self, moved: u64, now: Instant) -> u64 {
         self.looks.push_back((now, moved));
@@ -96,9 +116,8 @@ pub(super) async fn watch(
             let mut text = Vec::new();
             for running in chosen().unwrap_or_default() {
                 let (report, now) = (report_of(&running), Instant::now());
-                let rate =
-                    seen.entry(running.pid).or_default().rate(report.progress.moved_bytes, now);
-                text.extend(page(&report, rate, prices.as_ref()));
+                let pace = seen.entry(running.pid).or_default().pace(&report.progress, now);
+                text.extend(page(&report, pace, prices.as_ref()));
                 let checked = os::read_small(&noted_at(paths, &report.vault), 1000).ok().flatten();
                 let checked = checked.and_then(|noted| String::from_utf8(noted).ok());
                 let checked = checked.unwrap_or_else(|| "none by this user yet".to_owned());
@@ -134,8 +153,8 @@ async fn lines(
     loop {
         for running in chosen().unwrap_or_default() {
             let (report, now) = (report_of(&running), Instant::now());
-            let rate = seen.entry(running.pid).or_default().rate(report.progress.moved_bytes, now);
-            let line = format!("{}: {}", running.name(), on_its_way(&report, rate).1);
+            let pace = seen.entry(running.pid).or_default().pace(&report.progress, now);
+            let line = format!("{}: {}", running.name(), on_its_way(&report, pace).1);
             if said.get(&running.pid) != Some(&line) {
                 match output::write(&line) {
                     // Whoever read it has seen enough.
@@ -150,7 +169,7 @@ async fn lines(
 }
 
 /// What is not in the bucket, and how long that takes.
-fn on_its_way(report: &DaemonReport, rate: u64) -> (Tone, String) {
+fn on_its_way(report: &DaemonReport, pace: UploadPace) -> (Tone, String) {
     let progress = &report.progress;
     if progress.is_done() {
         return (Tone::Good, "everything is in the bucket".to_owned());
@@ -167,10 +186,10 @@ fn on_its_way(report: &DaemonReport, rate: u64) -> (Tone, String) {
         // Writing to a String cannot fail; below, too.
         let _ = write!(text, ", {} being written", progress.unpublished_files);
     }
-    if rate > 0 {
-        let _ = write!(text, "; {}/s", ByteSize::b(rate));
+    if pace.rate > 0 {
+        let _ = write!(text, "; {}/s", ByteSize::b(pace.rate));
         if progress.unsent_bytes > 0 {
-            let _ = write!(text, ", {} left", span(progress.unsent_bytes / rate));
+            let _ = write!(text, ", {} left", span(pace.left / pace.rate));
         }
     }
     (Tone::Waiting, text)
@@ -187,7 +206,7 @@ fn span(seconds: u64) -> String {
 }
 
 /// All about one daemon.
-fn page(report: &DaemonReport, rate: u64, prices: Option<&Prices>) -> Vec<(Tone, String)> {
+fn page(report: &DaemonReport, pace: UploadPace, prices: Option<&Prices>) -> Vec<(Tone, String)> {
     let place = if report.mountpoint.is_empty() { "no mount" } else { &report.mountpoint };
     let mut lines = vec![(Tone::Head, format!("{place}  ({})", report.state.describe()))];
     let mut line =
@@ -203,7 +222,7 @@ fn page(report: &DaemonReport, rate: u64, prices: Option<&Prices>) -> Vec<(Tone,
         (None, false) => (Tone::Plain, format!("this machine, process {}", report.pid)),
     };
     line(writer.0, "writer", writer.1);
-    let (tone, text) = on_its_way(report, rate);
+    let (tone, text) = on_its_way(report, pace);
     line(tone, "on its way", text);
     if let Some(seconds) = report.progress.oldest_unsent_seconds {
         line(Tone::Waiting, "oldest", format!("unsent for {} at least", span(seconds)));
@@ -222,7 +241,7 @@ fn page(report: &DaemonReport, rate: u64, prices: Option<&Prices>) -> Vec<(Tone,
         "{} PUT, {} GET, {others} other; {sent} up, {received} down",
         traffic.puts, traffic.gets
     );
-    line(Tone::Plain, "today", format!("{asked} (UTC, of this process)"));
+    line(Tone::Plain, "today", asked);
     if let Some(prices) = prices {
         let old = &report.old_states;
         let cost = prices.of(traffic, report.bytes + old.retained_bytes + old.pinned_bytes);
@@ -230,7 +249,7 @@ fn page(report: &DaemonReport, rate: u64, prices: Option<&Prices>) -> Vec<(Tone,
         line(
             Tone::Plain,
             "costs",
-            format!("about {today} today, and {month} a month for what lies there"),
+            format!("about {today} today, {month} a month for what is stored"),
         );
     }
     let failed = format!("{} requests failed since {}", traffic.failed, traffic.since);
@@ -276,7 +295,6 @@ fn framed(lines: &[(Tone, String)], (columns, rows): (usize, usize), colours: bo
 mod tests {
     use super::*;
     use crate::cli::daemon_report::TrafficReport;
-    use crate::types::Progress;
 
     fn busy() -> DaemonReport {
         let progress = Progress {
@@ -303,16 +321,33 @@ mod tests {
     }
 
     #[test]
+    fn what_has_gone_of_a_pack_is_not_left_any_more() {
+        let (mut seen, begin) = (MovedLooks::default(), Instant::now());
+        let mut look = |second, unsent_bytes, moved_bytes| {
+            let progress = Progress { unsent_bytes, moved_bytes, ..Progress::default() };
+            seen.pace(&progress, begin + Duration::from_secs(second))
+        };
+        assert_eq!(look(0, 10_000, 500).left, 10_000);
+        assert_eq!(look(1, 10_000, 2500), UploadPace { rate: 2000, left: 8000 });
+        assert_eq!(look(4, 10_000, 8500).left, 2000);
+        assert_eq!(look(5, 4000, 10_000).left, 4000, "a pack is confirmed");
+        assert_eq!(look(6, 4000, 99_000).left, 0);
+    }
+
+    #[test]
     fn a_screen_is_as_wide_as_the_terminal_and_has_colours_where_they_are_wanted() {
         let prices = Prices::default();
-        let lines = page(&busy(), 1 << 20, Some(&prices));
+        let pace = UploadPace { rate: 1 << 20, left: 30 << 20 };
+        let lines = page(&busy(), pace, Some(&prices));
         let all = lines.iter().map(|(_, line)| line.as_str()).collect::<Vec<_>>().join("\n");
         for part in
             ["30.0 MiB in 2 packs, 1 change; 1.0 MiB/s, 30 s left", "75 % of 4", "no route", "$0"]
         {
             assert!(all.contains(part), "{all}");
         }
-        assert!(!page(&busy(), 0, None).iter().any(|(_, line)| line.contains("costs")));
+        assert!(lines.iter().all(|(_, line)| line.chars().count() <= 80), "{all}");
+        let unpriced = page(&busy(), UploadPace::default(), None);
+        assert!(!unpriced.iter().any(|(_, line)| line.contains("costs")));
         let plain = framed(&lines, (40, 8), false);
         assert_eq!(plain.matches("\r\n").count(), 7);
         assert!(!plain.contains("\x1b[3"), "{plain:?}");
