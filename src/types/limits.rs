@@ -48,11 +48,6 @@ impl RateSchedule {
     pub fn varies(&self) -> bool {
         !self.windows.is_empty()
     }
-
-    /// Whether it limits anything, ever.
-    pub fn is_limited(&self) -> bool {
-        self.otherwise.is_some() || self.windows.iter().any(|window| window.rate.is_some())
-    }
 }
 
 /// What a vault may ask of its store. Said at the mount, and changed while it is mounted.
@@ -98,9 +93,9 @@ mod tests {
         ] {
             assert_eq!(schedule.at(second), rate, "{second}");
         }
-        assert!(schedule.varies() && schedule.is_limited());
+        assert!(schedule.varies());
         let all_day = RateSchedule { windows: vec![window(3, 3, Some(1))], otherwise: None };
         assert_eq!((all_day.at(0), all_day.at(hour(23))), (Some(1), Some(1)));
-        assert!(!RateSchedule::default().is_limited());
+        assert!(!RateSchedule::default().varies());
     }
 }
