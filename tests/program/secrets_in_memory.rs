@@ -95,12 +95,12 @@ fn secrets_lie_nowhere_but_in_a_locked_page() {
     let mut front = home.spawn("mount vault --foreground");
     let vault = home.path("vault");
     wait_until("it is mounted", || !mounts_below(&vault).is_empty());
-    let daemon = home.daemon(&vault);
     let attends = || {
         fs::read(format!("/proc/{}/cmdline", front.id()))
             .is_ok_and(|line| line.starts_with(b"s3vault\0attend\0"))
     };
     wait_until("the front process waits", attends);
+    let daemon = home.daemon(&vault);
     fs::write(vault.join("file"), "content").unwrap();
     home.type_in("sync vault").exits(0);
 

@@ -74,7 +74,7 @@ async fn a_checksum_that_is_refused_is_left_out_and_c5_holds_all_the_same() {
     let bucket = far.open().await;
     bucket.recall("no checksums\n");
     bucket.put_new("pack/1", Bytes::from_static(b"x")).await.unwrap();
-    assert!(bucket.quirks().is_empty() && bucket.learned().is_empty());
+    assert!(bucket.quirks().is_empty() && !bucket.learned().contains("checksums"));
     far.passes_the_suite().await;
 }
 

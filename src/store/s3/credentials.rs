@@ -42,13 +42,21 @@ struct State {
     /// Counts the times that others took the place of the current ones.
     generation: u64,
     policy: RefreshPolicy,
-    /// Since when the store refuses them, for reading and for writing.
-    refused: [Option<SystemTime>; 2],
+    /// What the store refuses, of reading and of writing.
+    refused: [Option<Refusal>; 2],
     /// Why the last look-up brought none.
     lack: Option<String>,
     stamp: Option<FileStamps>,
     /// The look-up under way, and when it began; the channel closes when it is over.
     flight: Option<(tokio::time::Instant, watch::Receiver<()>)>,
+}
+
+/// That the store refuses requests of a kind.
+#[derive(Clone, Copy)]
+struct Refusal {
+    since: SystemTime,
+    /// The credentials that it refused last.
+    generation: u64,
 }
 
 /// What requests are for: a policy may allow the one and not the other.
@@ -189,7 +197,16 @@ impl CredentialCache {
     /// Notes that the store accepted the credentials of this generation.
     pub(super) fn accepted(&self, used: u64, what: For) {
         let mut state = self.0.state.lock();
-        if used == state.generation && state.refused[what as usize].take().is_some() {
+        if used != state.generation {
+            return;
+        }
+        let was_refused = state.refused.iter().any(Option::is_some);
+        state.refused[what as usize] = None;
+        // What it refused of others says nothing of these; who only writes may not read for hours.
+        for refusal in &mut state.refused {
+            refusal.take_if(|refusal| refusal.generation < used);
+        }
+        if was_refused && state.refused.iter().all(Option::is_none) {
             tracing::info!("the store accepts the credentials again");
         }
     }
@@ -202,10 +219,12 @@ impl CredentialCache {
             if state.generation != used {
                 return true;
             }
-            if state.refused[what as usize].is_none() {
+            let before = state.refused[what as usize].map(|refusal| refusal.since);
+            if before.is_none() {
                 tracing::warn!("the store refuses the credentials, or there are none");
-                state.refused[what as usize] = Some(SystemTime::now());
             }
+            let since = before.unwrap_or_else(SystemTime::now);
+            state.refused[what as usize] = Some(Refusal { since, generation: used });
         }
         drop(self.usable(self.0.wait, true).await); // what becomes of it, the generation says
         self.generation() != used
@@ -251,7 +270,7 @@ impl CredentialCache {
     /// For people: that the store refuses them, since when, and what to do.
     pub(super) fn trouble(&self) -> Option<String> {
         let state = self.0.state.lock();
-        let since = state.refused.iter().flatten().min()?;
+        let since = state.refused.iter().flatten().map(|refusal| refusal.since).min()?;
         let since = since.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
         let since = jiff::Timestamp::from_second(since.cast_signed())
             .map_or_else(|_| format!("{since} s after 1970"), |time| time.to_string());

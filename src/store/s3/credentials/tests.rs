@@ -45,8 +45,12 @@ fn cache_of(source: &Arc<ScriptedSource>) -> CredentialCache {
 
 /// A store that knows one key.
 async fn ask(cache: &CredentialCache, known: &str) -> Result<String> {
+    ask_for(cache, known, For::Writing).await
+}
+
+async fn ask_for(cache: &CredentialCache, known: &str, what: For) -> Result<String> {
     cache
-        .signed(For::Writing, || async {
+        .signed(what, || async {
             let object = || "o".to_owned();
             let cause = |words: &str| -> super::super::super::error::Cause {
                 Arc::from(Box::<dyn std::error::Error + Send + Sync>::from(words.to_owned()))
@@ -90,6 +94,29 @@ async fn what_the_store_refuses_is_looked_for_at_once_and_asked_again_with() {
     cache.hand_over(key("newer"));
     assert_eq!(ask(&cache, "newer").await.unwrap(), "newer");
     assert!(cache.trouble().is_none());
+}
+
+/// A list that was refused is asked for again when somebody needs it: until then only puts show that all is well.
+#[tokio::test]
+async fn what_was_refused_of_former_credentials_says_nothing_of_new_ones() {
+    let source = Arc::new(ScriptedSource::default());
+    *source.key.lock() = Some("old");
+    let cache = cache_of(&source);
+    for what in [For::Writing, For::Reading] {
+        ask_for(&cache, "new", what).await.unwrap_err();
+    }
+    cache.accepted(cache.generation(), For::Writing);
+    assert!(cache.trouble().is_some(), "a policy may allow puts and no lists");
+    *source.key.lock() = Some("new");
+    cache.0.state.lock().policy = RefreshPolicy::default();
+    // The first may have been begun with the former ones.
+    assert_eq!(ask(&cache, "new").await.unwrap(), "new");
+    assert_eq!(ask(&cache, "new").await.unwrap(), "new");
+    assert!(cache.trouble().is_none());
+    // New ones that may write and not read.
+    cache.refused(cache.generation(), For::Reading).await;
+    cache.accepted(cache.generation(), For::Writing);
+    assert!(cache.trouble().is_some());
 }
 
 #[tokio::test]
