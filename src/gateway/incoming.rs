@@ -13,7 +13,7 @@ use super::{Gateway, HttpProblem};
 use crate::crypto::{Sha256Stream, random};
 use crate::files::HandleGuard;
 use crate::types::{Hash, InodeNo, Timestamp};
-use crate::vfs::{Error, RenameMode, Setter, WriteAt};
+use crate::vfs::{Error, NameOf, RenameMode, Setter, WriteAt};
 
 /// New files can be read by everybody who can see the mount (0666 less the umask).
 const FILE_MODE: u32 = 0o666;
@@ -28,11 +28,13 @@ pub(super) struct Incoming {
     content_type: String,
 }
 
-/// What happens when the name is taken: an error, a replacement, or another name with a number.
+/// What happens when the name is taken: an error, a replacement, that of one version of a file alone, or another name with
+/// a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum OnConflict {
     Fail,
     Replace,
+    Only(InodeNo, Hash),
     Number,
 }
 
@@ -101,20 +103,16 @@ impl Incoming {
             uploaded_at: Timestamp::now(),
         };
         let note = |version| UploadNote { version, ..known.clone() }.encode();
-        let mode = match on_conflict {
-            OnConflict::Replace => RenameMode::Replace,
-            OnConflict::Fail | OnConflict::Number => RenameMode::NoReplace,
+        let of = match on_conflict {
+            OnConflict::Replace => NameOf::Of(RenameMode::Replace),
+            OnConflict::Only(ino, version) => NameOf::Version(ino, version),
+            OnConflict::Fail | OnConflict::Number => NameOf::Of(RenameMode::NoReplace),
         };
         let mut name = name.to_vec();
         let mut tries = 0;
         let named = loop {
-            let named = self.open.vfs().give_name(
-                self.open.handle(),
-                parent,
-                &name,
-                mode,
-                (ATTRIBUTE, note),
-            );
+            let named =
+                self.open.vfs().give_name(self.open.handle(), parent, &name, of, (ATTRIBUTE, note));
             match named.await {
                 Err(Error::Exists) if on_conflict == OnConflict::Number => {
                     tries += 1;

@@ -72,7 +72,7 @@ impl Vfs {
 }
 
 /// Whether something was written.
-fn is_dirty(unpublished: Option<Unpublished>) -> bool {
+pub(super) fn is_dirty(unpublished: Option<Unpublished>) -> bool {
     unpublished.is_some_and(|unpublished| unpublished.mtime.is_some())
 }
 

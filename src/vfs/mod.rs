@@ -73,7 +73,7 @@ pub use read_write::{TakenWrite, WriteAt};
 pub use rename::RenameMode;
 pub use request::{TimedRequest, takes};
 pub use seek::Seek;
-pub use unnamed::Named;
+pub use unnamed::{NameOf, Named};
 pub use walk::{PATH_MAX, TreeEntry, TreeWalk};
 pub use whereabouts::PackProgress;
 

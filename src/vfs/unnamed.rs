@@ -7,7 +7,7 @@ use crate::index::Draft;
 use crate::records::{Entry, Inode, Orphan};
 use crate::types::{Hash, InodeNo, Timestamp};
 
-use super::file_version::version_of;
+use super::file_version::{is_dirty, version_of};
 use super::holds::{Holder, Holds};
 use super::namespace::{changed, named as names, unnamed};
 use super::publish::publish_into;
@@ -24,6 +24,21 @@ pub struct Named {
     pub attributes: Attributes,
     /// Whether something else had the name before.
     pub has_replaced: bool,
+}
+
+/// What may have the name that a file is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NameOf {
+    /// As rename(2) has it; there is nothing to exchange.
+    Of(RenameMode),
+    /// This file, in this version ([`Vfs::version`]), with nothing written to it that is not published.
+    Version(InodeNo, Hash),
+}
+
+impl From<RenameMode> for NameOf {
+    fn from(mode: RenameMode) -> Self {
+        Self::Of(mode)
+    }
 }
 
 impl Vfs {
@@ -65,15 +80,14 @@ impl Vfs {
     }
 
     /// Gives an unnamed file its name: one transaction with all that was written to it, and with the extended
-    /// attribute `note.0`, whose value `note.1` makes of the version that the file then has. What has the name
-    /// already is replaced as by rename(2), or ([`RenameMode::NoReplace`]) the call fails with [`Error::Exists`] and
-    /// can be tried with another name.
+    /// attribute `note.0`, whose value `note.1` makes of the version that the file then has. If something else has the name
+    /// than may have it, in that same moment, the call fails with [`Error::Exists`], and can be tried with another name.
     pub async fn give_name(
         &self,
         handle: HandleId,
         parent: InodeNo,
         name: &[u8],
-        mode: RenameMode,
+        of: impl Into<NameOf>,
         note: (&[u8], impl Fn(Hash) -> Vec<u8> + Send + Sync),
     ) -> Result<Named> {
         xattr::checked(note.0)?;
@@ -82,7 +96,7 @@ impl Vfs {
             draft.put_xattr(ino, note.0, &(note.1)(version));
             Ok(())
         };
-        self.name_unnamed(handle, (parent, name), mode, put_note).await
+        self.name_unnamed(handle, (parent, name), of.into(), put_note).await
     }
 
     /// As [`Vfs::give_name`], without a note.
@@ -93,14 +107,14 @@ impl Vfs {
         name: &[u8],
         mode: RenameMode,
     ) -> Result<Named> {
-        self.name_unnamed(handle, (parent, name), mode, |_, _, _| Ok(())).await
+        self.name_unnamed(handle, (parent, name), mode.into(), |_, _, _| Ok(())).await
     }
 
     async fn name_unnamed(
         &self,
         handle: HandleId,
         (parent, name): (InodeNo, &[u8]),
-        mode: RenameMode,
+        of: NameOf,
         put_more: impl Fn(&mut Draft<'_>, InodeNo, &Inode) -> Result<()> + Send + Sync,
     ) -> Result<Named> {
         checked_name(name)?;
@@ -117,12 +131,13 @@ impl Vfs {
             .change_leaving(|draft, leaving| {
                 let now = Timestamp::now();
                 let mut inode = draft.inode(ino)?.ok_or(Error::Stale)?;
-                if inode.nlink > 0 || mode == RenameMode::Exchange {
+                if inode.nlink > 0 || of == NameOf::Of(RenameMode::Exchange) {
                     return Err(Error::Invalid);
                 }
                 let mut dir = directory(draft, parent)?;
-                let replaced = match draft.entry(parent, name)? {
-                    Some(_) if mode == RenameMode::NoReplace => return Err(Error::Exists),
+                let there = draft.entry(parent, name)?;
+                self.may_be_named(draft, there.as_ref().map(|there| there.ino), of)?;
+                let replaced = match there {
                     Some(old) if old.kind == libc::S_IFDIR => return Err(Error::IsDirectory),
                     Some(old) => {
                         let fate = drop_name(draft, leaving, &self.inner.bare, old.ino, now)?;
@@ -164,6 +179,22 @@ impl Vfs {
         let attributes = self.merged(ino, &inode, unpublished);
         telling.heard().await;
         Ok(Named { attributes, has_replaced })
+    }
+
+    /// Whether what has the name, as a change finds it, is what may have it.
+    fn may_be_named(&self, draft: &Draft<'_>, there: Option<InodeNo>, of: NameOf) -> Result<()> {
+        let holds = match (of, there) {
+            (NameOf::Of(mode), there) => mode == RenameMode::Replace || there.is_none(),
+            (NameOf::Version(ino, version), Some(there)) if there == ino => {
+                let inode = draft.inode(ino)?.ok_or(Error::Stale)?;
+                let unpublished = self.inner.content.known(ino).and_then(|file| file.unpublished());
+                inode.is_file()
+                    && !is_dirty(unpublished)
+                    && version_of(draft, ino, &inode)? == version
+            }
+            _ => false,
+        };
+        if holds { Ok(()) } else { Err(Error::Exists) }
     }
 }
 

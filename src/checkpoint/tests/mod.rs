@@ -6,6 +6,7 @@ mod base;
 mod build;
 mod bytes;
 mod interrupted;
+mod older;
 mod packs;
 
 use crate::log::Ground;
@@ -27,7 +28,8 @@ use crate::crypto::{self};
 use crate::log::{CommitContent, CommitHeader, seal_commit};
 use crate::records::{Change, Entry, Inode, Key, Tag, Transaction, encode_value};
 use crate::types::{
-    CommitNo, Extent, Generation, Hash, InodeNo, KIB, MIB, NameHash, PackId, Reference, Timestamp,
+    CommitNo, Extent, Generation, Hash, InodeNo, KIB, KeyEpoch, MIB, NameHash, PackId, Reference,
+    Timestamp,
 };
 
 /// A vault in memory, and what it must hold.
@@ -143,13 +145,22 @@ impl World {
     }
 
     pub(super) async fn try_build(&self, previous: &Base, cache: &Cache) -> Result<Base> {
+        self.try_build_since(previous, cache, crate::crypto::FIRST_EPOCH).await
+    }
+
+    pub(super) async fn try_build_since(
+        &self,
+        previous: &Base,
+        cache: &Cache,
+        oldest: KeyEpoch,
+    ) -> Result<Base> {
         let context = BuildContext {
             keys: &self.keys,
             bucket: &self.bucket,
             cache,
             generation: Generation(1),
             time: Timestamp { seconds: 1, nanos: 0 },
-            oldest: crate::crypto::FIRST_EPOCH,
+            oldest,
             sizes: self.sizes,
         };
         let manifest = build(previous, &self.log, self.head(), &context).await?;

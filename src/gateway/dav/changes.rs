@@ -35,13 +35,18 @@ impl DavService {
         // The body may have taken long: what held then need not hold now.
         let before = self.may_put(request).await?;
         let is_new = before.is_none();
-        if let Some(before) = before {
+        if let Some(before) = &before {
             file.carry(before.ino(), DEAD).await?;
         }
-        let only_new = request.headers.get(header::IF_NONE_MATCH).is_some_and(|tags| tags == "*");
-        let on_conflict = if only_new { OnConflict::Fail } else { OnConflict::Replace };
+        // The mount, or another client, may change it before the name is given: then what was asked about is another version.
+        let on_conflict = match before.as_ref().map(|before| (before.ino(), before.version())) {
+            _ if !request.has_conditions() => OnConflict::Replace,
+            Some((ino, Some(version))) => OnConflict::Only(ino, version),
+            Some((_, None)) => OnConflict::Replace, // it is being written, and has no version
+            None => OnConflict::Fail,
+        };
         let kept = file.keep(key.clone(), on_conflict).await.map_err(|problem| {
-            match only_new && problem.status() == StatusCode::CONFLICT {
+            match on_conflict != OnConflict::Replace && problem.status() == StatusCode::CONFLICT {
                 true => failed(),
                 false => problem,
             }

@@ -10,7 +10,7 @@ use crate::gateway::conditions::Validators;
 use crate::gateway::errors::Result;
 use crate::gateway::metadata::{UploadNote, content_type, rfc3339};
 use crate::gateway::{Gateway, HttpProblem};
-use crate::types::InodeNo;
+use crate::types::{Hash, InodeNo};
 use crate::vfs::{Error, Inspected, Setter};
 
 /// The attribute of dead properties.
@@ -135,6 +135,11 @@ impl Resource {
 
     pub(super) fn ino(&self) -> InodeNo {
         self.inspected.attributes.ino
+    }
+
+    /// Of a file that is not being written.
+    pub(super) fn version(&self) -> Option<Hash> {
+        self.inspected.version
     }
 
     pub(super) fn validators(&self) -> Validators {

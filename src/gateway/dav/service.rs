@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::IntoResponse;
 use futures_util::StreamExt;
 use tokio::sync::Mutex;
@@ -49,6 +49,13 @@ pub(super) enum Depth {
 }
 
 impl DavRequest {
+    /// Whether it asks about what is there, besides its locks.
+    pub(super) fn has_conditions(&self) -> bool {
+        let names = [header::IF_MATCH, header::IF_NONE_MATCH, header::IF_UNMODIFIED_SINCE];
+        let asks = names.iter().any(|name| self.headers.contains_key(name));
+        asks || !self.conditions.tagged(&self.path).is_empty()
+    }
+
     pub(super) fn holder(&self) -> Holder {
         self.session.token
     }

@@ -24,7 +24,6 @@ async fn rotated() -> (Rotated, Arc<Vault>, BTreeMap<String, Vec<u8>>) {
     vault.sync(LONG).await.unwrap();
     vault.checkpoint().await.unwrap();
     model.extend(fill(&vault, "later").await);
-    // Open, written, and not published when the key is rotated.
     vault.set_retention(Duration::from_secs(1)).await.unwrap();
     let rotation = rotated.rotation(&rotated.before, &rotated.after).await.of_everything();
     let done = vault.rotate_key(&rotation).await.unwrap();

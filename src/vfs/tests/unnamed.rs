@@ -105,6 +105,44 @@ async fn a_name_that_is_there_stays_or_is_replaced_as_asked() {
     assert_eq!(world.bytes(named.attributes.ino).await, b"new and more");
 }
 
+/// Who asks for the name of one version gets it while that version has it, and at no other moment.
+#[tokio::test]
+async fn a_file_takes_the_name_of_the_version_that_was_asked_about_alone() {
+    let world = World::new().await;
+    let vfs = world.vfs();
+    let note = || (NOTE, |version: Hash| version.0.to_vec());
+    let old = world.file("f", b"one").await;
+    let version = |ino| async move { vfs.version(ino).await.unwrap().unwrap() };
+    let first = version(old).await;
+    let flags = OpenFlags { write: true, ..OpenFlags::default() };
+    let open = vfs.open(old, flags).await.unwrap();
+    let new = unnamed(&world, b"new").await;
+    let refused = |of: NameOf, why: &'static str| async move {
+        let named = vfs.give_name(new, ROOT, b"f", of, note()).await;
+        assert!(matches!(named, Err(Error::Exists)), "{why}: {named:?}");
+        assert_eq!(vfs.lookup(ROOT, b"f").await.unwrap().ino, old, "{why}");
+    };
+    // The mount changes it: first unpublished, then as another version.
+    vfs.write(open, WriteAt::Offset(0), b"two").await.unwrap();
+    refused(NameOf::Version(old, first), "it is being written").await;
+    vfs.flush(open).await.unwrap();
+    refused(NameOf::Version(old, first), "it is another version").await;
+    let other = world.file("g", b"two").await;
+    refused(NameOf::Version(other, version(other).await), "it is another file").await;
+    vfs.release(open).await.unwrap();
+    let second = NameOf::Version(old, version(old).await);
+    let named = vfs.give_name(new, ROOT, b"f", second, note()).await.unwrap();
+    assert!(named.has_replaced);
+    vfs.release(new).await.unwrap();
+    assert_eq!(world.bytes(named.attributes.ino).await, b"new");
+    // Nothing has the name any more.
+    let late = unnamed(&world, b"late").await;
+    vfs.unlink(ROOT, b"f").await.unwrap();
+    let named = vfs.give_name(late, ROOT, b"f", second, note()).await;
+    assert!(matches!(named, Err(Error::Exists)), "{named:?}");
+    vfs.release(late).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_many_that_want_one_name_one_gets_it() {
     let world = World::new().await;
