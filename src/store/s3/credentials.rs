@@ -43,7 +43,7 @@ struct State {
     generation: u64,
     policy: RefreshPolicy,
     /// What the store refuses, of reading and of writing.
-    refused: [Option<Refusal>; 2],
+    refused: [Option<CredentialRefusal>; 2],
     /// Why the last look-up brought none.
     lack: Option<String>,
     stamp: Option<FileStamps>,
@@ -53,7 +53,7 @@ struct State {
 
 /// That the store refuses requests of a kind.
 #[derive(Clone, Copy)]
-struct Refusal {
+struct CredentialRefusal {
     since: SystemTime,
     /// The credentials that it refused last.
     generation: u64,
@@ -224,7 +224,7 @@ impl CredentialCache {
                 tracing::warn!("the store refuses the credentials, or there are none");
             }
             let since = before.unwrap_or_else(SystemTime::now);
-            state.refused[what as usize] = Some(Refusal { since, generation: used });
+            state.refused[what as usize] = Some(CredentialRefusal { since, generation: used });
         }
         drop(self.usable(self.0.wait, true).await); // what becomes of it, the generation says
         self.generation() != used
