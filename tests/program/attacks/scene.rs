@@ -45,8 +45,8 @@ pub struct Scene {
 }
 
 impl Scene {
-    /// Two states, each with a checkpoint and commits after it; the second one's commits were read by nobody else.
-    pub fn new() -> Self {
+    /// An empty vault, mounted.
+    fn mounted() -> Self {
         let home = Home::new().with("S3VAULT_PASSPHRASE", "correct horse");
         let url = format!("file://{}", home.path("bucket").display());
         home.type_in(&format!("init --recovery-file key --bucket {url}")).exits(0);
@@ -54,7 +54,12 @@ impl Scene {
         let key = fs::read_to_string(home.path("key")).unwrap();
         let home = home.with("S3VAULT_PASSPHRASE", key.trim());
         home.type_in(&format!("mount vault --bucket {url}")).exits(0);
-        let mut scene = Self { home, late: Tree::new(), early: Tree::new() };
+        Self { home, late: Tree::new(), early: Tree::new() }
+    }
+
+    /// Two states, each with a checkpoint and commits after it; the second one's commits were read by nobody else.
+    pub fn new() -> Self {
+        let mut scene = Self::mounted();
         for n in 0..6 {
             scene.write(&format!("small-{n}"), n, 3000 + n as usize);
         }
@@ -80,13 +85,7 @@ impl Scene {
 
     /// A vault whose files came together, and so lie in one pack, in order.
     pub fn crowded(files: u64, length: usize) -> Self {
-        let home = Home::new().with("S3VAULT_PASSPHRASE", "correct horse");
-        let url = format!("file://{}", home.path("bucket").display());
-        home.type_in(&format!("init --recovery-file key --bucket {url}")).exits(0);
-        let key = fs::read_to_string(home.path("key")).unwrap();
-        let home = home.with("S3VAULT_PASSPHRASE", key.trim());
-        home.type_in(&format!("mount vault --bucket {url}")).exits(0);
-        let mut scene = Self { home, late: Tree::new(), early: Tree::new() };
+        let mut scene = Self::mounted();
         // Sealed when they are closed, all of them at once; a machine that does other things may close the pack between.
         for _ in 0..40 {
             let mut open = Vec::new();
