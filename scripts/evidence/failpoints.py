@@ -15,7 +15,7 @@ import random
 import re
 import time
 
-from model import Worker, Workers
+from model import FAULTY, FULL, Worker, Workers
 from rig import PROGRAM, ROOT, Rig, Trouble, say
 
 STEPS = dict(re.findall(r'^    (\w+) = "(.*)",$', (ROOT / "src/os/steps.rs").read_text(), re.MULTILINE))
@@ -150,8 +150,8 @@ class Steps:
     def armed_life(self, step, what, seen):
         """Of a mount that was made, until its end."""
         if step not in AT_MOUNT:
-            # While the store is away a full staging area refuses what has waited for 30 s.
-            self.work(lambda: self.until_reached(step, seen), errors=what != "kill" or step in DROPS)
+            errors = FAULTY if what != "kill" else FULL if step in DROPS else ()
+            self.work(lambda: self.until_reached(step, seen), errors)
             if what == "ENOSPC" and step in GOES_ON_WHEN_FULL and self.was_reached(step, seen):
                 self.goes_on()
         is_dead = not self.here.daemon or self.here.daemon.ended()
@@ -184,7 +184,7 @@ class Steps:
         else:
             self.kill()
 
-    def work(self, meanwhile, errors=False):
+    def work(self, meanwhile, errors=()):
         self.workers.begin(self.here.mountpoint, errors)
         try:
             meanwhile()
@@ -340,7 +340,8 @@ class Steps:
     def write_elsewhere(self):
         """Leaves something unsent here, and lets another machine write meanwhile: it does not fit the log any more."""
         with self.store_away():
-            self.work(lambda: time.sleep(0.3))
+            # The index of a long life leaves half of so small a budget, and nothing is sent meanwhile.
+            self.work(lambda: time.sleep(0.3), FULL)
             self.kill()
         with self.rig.from_bucket_alone(take_over=True) as there:
             (there.mountpoint / f"written there {self.task.trials}").touch()

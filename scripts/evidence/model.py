@@ -27,7 +27,8 @@ from rig import PATIENCE, Trouble
 from tree import Tree, look, nodes
 
 DEAD = {errno.ENOTCONN, errno.ECONNABORTED, errno.ENODEV}
-EXPECTED = {errno.EIO, errno.ENOSPC, errno.EROFS}
+# What a call may fail with after a fault of the local disk; and while the store is away and staging is full.
+FAULTY, FULL = {errno.EIO, errno.ENOSPC, errno.EROFS}, {errno.ENOSPC}
 WRITE_MAX = 128 << 10
 # Unpublished states that a file may have: each is kept, to be compared.
 UNPUBLISHED_MAX = 12
@@ -56,15 +57,15 @@ class Worker(threading.Thread):
         self.trouble = None
         # The disk below is about to go: whatever fails from here on was to be expected.
         self.power = True
-        self.errors = False
+        self.errors = ()
         self._go, self._rest, self._resting, self._over = (threading.Event() for _ in range(4))
         self._resting.set()
         self.start()
 
     # What a driver says.
 
-    def begin(self, mountpoint, errors=False):
-        """With `errors`, calls may fail; then this worker rests. What failed has not happened."""
+    def begin(self, mountpoint, errors=()):
+        """A call may fail with one of `errors`; then this worker rests. What failed has not happened."""
         self.root, self.power = os.path.join(mountpoint, self.name), True
         self.errors = errors
         self._rest.clear()
@@ -163,7 +164,7 @@ class Worker(threading.Thread):
             except OSError as error:
                 if error.errno in DEAD or dead(self.root) or not self.power:
                     pass  # it may have happened, or not
-                elif self.errors and error.errno in EXPECTED:
+                elif error.errno in self.errors:
                     self.refused()
                 else:
                     self.trouble = Lost(f"{self.name}: {step_name(self.under_way)} failed: {error}")
@@ -346,7 +347,7 @@ class Workers:
     def operations(self):
         return sum(worker.operations for worker in self.all)
 
-    def begin(self, mountpoint, errors=False):
+    def begin(self, mountpoint, errors=()):
         for worker in self.all:
             worker.begin(mountpoint, errors)
 

@@ -178,3 +178,29 @@ fn what_is_removed_unsent_gives_its_room_back_while_the_store_is_away() {
     other.type_in(&line("check --read-data", weed.endpoint().as_str())).exits(0);
     other.type_in("umount elsewhere").exits(0);
 }
+
+/// What is only there waits for it, as for a store on the network, and is not taken for lost.
+#[test]
+fn while_the_disk_of_the_store_is_not_mounted_reads_wait_for_it() {
+    let home = Home::new();
+    let vault = home.path("vault");
+    home.type_in("mount vault").exits(0);
+    fs::create_dir(vault.join("directory")).unwrap();
+    fs::write(vault.join("directory/cold"), noise(1, 300_000)).unwrap();
+    home.type_in("umount vault").exits(0);
+    fs::remove_dir_all(home.state()).unwrap();
+    home.type_in("mount vault").exits(0);
+    let (store, away) = (home.data().join("store"), home.path("away"));
+    fs::rename(&store, &away).unwrap();
+    fs::create_dir(&store).unwrap(); // where the disk is mounted otherwise
+    let cold = vault.join("directory/cold");
+    let reader = std::thread::spawn(move || fs::read(cold));
+    fs::write(vault.join("unsent"), "x").unwrap();
+    wait_until("the store is missed", || {
+        home.status(&vault).to_string().contains("is its disk mounted?")
+    });
+    fs::remove_dir(&store).unwrap();
+    fs::rename(&away, &store).unwrap();
+    assert_eq!(reader.join().unwrap().unwrap(), noise(1, 300_000));
+    home.type_in("umount vault").exits(0);
+}

@@ -1,5 +1,6 @@
 //! A directory as a store: each object a file, each put atomic and synced.
 
+mod failure;
 mod listing;
 mod object_file;
 mod slow_put;
@@ -13,6 +14,7 @@ use std::time::SystemTime;
 
 use async_trait::async_trait;
 
+use self::failure::{check_there, denied, failed};
 use self::object_file::{TEMPORARY, is_absent, make_directories, read, sweep, write};
 use self::slow_put::SlowPut;
 use super::error::{Error, Result};
@@ -34,7 +36,7 @@ impl DirectoryStore {
         blocking("", move || {
             let bucket = root.display().to_string();
             let temporary = root.join(TEMPORARY);
-            make_directories(&temporary).map_err(|cause| match cause.kind() {
+            make_directories(&temporary, Path::new("")).map_err(|cause| match cause.kind() {
                 io::ErrorKind::PermissionDenied => denied(&bucket, cause),
                 _ => Error::NoBucket { bucket, cause: Arc::new(cause) },
             })?;
@@ -71,11 +73,11 @@ impl Store for DirectoryStore {
         let object = name.to_owned();
         if self.pace.up.piece().is_some() {
             let slow = SlowPut { root, path, body, condition };
-            slow.put(&self.pace.up).await.map_err(|cause| failed(&object, cause))?;
+            slow.put(&self.pace.up).await.map_err(|cause| failed(&self.root, &object, cause))?;
             return Ok(slow.reply());
         }
         blocking(name, move || {
-            write(&root, &path, &body, condition).map_err(|cause| failed(&object, cause))?;
+            write(&root, &path, &body, condition).map_err(|cause| failed(&root, &object, cause))?;
             body.moved().add(body.length());
             Ok(PutReply { time: SystemTime::now(), crc32: Some(body.crc32()), etag: None })
         })
@@ -83,10 +85,10 @@ impl Store for DirectoryStore {
     }
 
     async fn get(&self, name: &str, range: Option<Range<u64>>) -> Result<Fetched> {
-        let (path, object) = (self.path(name)?, name.to_owned());
+        let (root, path, object) = (self.root.clone(), self.path(name)?, name.to_owned());
         let fetched = blocking(name, move || {
             let (bytes, object_length) =
-                read(&path, range).map_err(|cause| failed(&object, cause))?;
+                read(&path, range).map_err(|cause| failed(&root, &object, cause))?;
             Ok(Fetched { bytes, object_length, time: SystemTime::now() })
         })
         .await?;
@@ -96,12 +98,12 @@ impl Store for DirectoryStore {
     }
 
     async fn head(&self, name: &str) -> Result<HeadReply> {
-        let (path, object) = (self.path(name)?, name.to_owned());
+        let (root, path, object) = (self.root.clone(), self.path(name)?, name.to_owned());
         blocking(name, move || {
             let found = fs::metadata(&path).and_then(|found| {
                 if found.is_file() { Ok(found) } else { Err(io::ErrorKind::NotFound.into()) }
             });
-            let found = found.map_err(|cause| failed(&object, cause))?;
+            let found = found.map_err(|cause| failed(&root, &object, cause))?;
             Ok(HeadReply {
                 length: found.len(),
                 modified: found.modified().unwrap_or(SystemTime::UNIX_EPOCH),
@@ -119,7 +121,8 @@ impl Store for DirectoryStore {
         let time = SystemTime::now();
         blocking("", move || {
             let page = listing::page(&root, &prefix, &after);
-            let (objects, more) = page.map_err(|cause| failed(&prefix, cause))?;
+            let (objects, more) = page.map_err(|cause| failed(&root, &prefix, cause))?;
+            check_there(&root, &prefix)?;
             Ok(Listing { objects, more, time })
         })
         .await
@@ -128,14 +131,14 @@ impl Store for DirectoryStore {
     async fn delete(&self, names: &[String]) -> Result<()> {
         let paths: Result<Vec<_>> =
             names.iter().map(|name| Ok((name.clone(), self.path(name)?))).collect();
-        let paths = paths?;
+        let (root, paths) = (self.root.clone(), paths?);
         blocking("", move || {
             for (name, path) in paths {
                 match fs::remove_file(&path) {
                     // A directory of that name is no object.
                     Err(cause) if cause.kind() == io::ErrorKind::IsADirectory => {}
-                    Err(cause) if !is_absent(&cause) => return Err(failed(&name, cause)),
-                    _ => {}
+                    Err(cause) if is_absent(&cause) => check_there(&root, &name)?,
+                    deleted => deleted.map_err(|cause| failed(&root, &name, cause))?,
                 }
             }
             Ok(())
@@ -152,26 +155,6 @@ async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|panic| {
         Err(Error::Other { object: object.to_owned(), cause: Arc::new(panic) })
     })
-}
-
-fn denied(object: &str, cause: io::Error) -> Error {
-    Error::Denied { object: object.to_owned(), cause: Arc::new(cause) }
-}
-
-fn failed(object: &str, cause: io::Error) -> Error {
-    let object = object.to_owned();
-    match cause.kind() {
-        _ if is_absent(&cause) => Error::NotFound { object },
-        io::ErrorKind::AlreadyExists => Error::Exists { object },
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-            denied(&object, cause)
-        }
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            Error::Full { object, cause: Arc::new(cause) }
-        }
-        io::ErrorKind::InvalidData => Error::Corrupt { object, reason: cause.to_string() },
-        _ => Error::Other { object, cause: Arc::new(cause) },
-    }
 }
 
 #[cfg(test)]

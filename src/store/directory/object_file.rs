@@ -27,8 +27,8 @@ pub(super) fn is_absent(cause: &io::Error) -> bool {
     matches!(cause.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
-/// Makes a directory and what is missing above it, and syncs each entry.
-pub(super) fn make_directories(path: &Path) -> io::Result<()> {
+/// Makes a directory and what is missing above it, and syncs each entry; never `top` itself, which may be away.
+pub(super) fn make_directories(path: &Path, top: &Path) -> io::Result<()> {
     match fs::DirBuilder::new().mode(0o700).create(path) {
         Ok(()) => path.parent().map_or(Ok(()), sync_directory),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -39,9 +39,9 @@ pub(super) fn make_directories(path: &Path) -> io::Result<()> {
             }
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let parent = path.parent().ok_or(error)?;
-            make_directories(parent)?;
-            make_directories(path)
+            let parent = path.parent().filter(|parent| *parent != top).ok_or(error)?;
+            make_directories(parent, top)?;
+            make_directories(path, top)
         }
         Err(error) => Err(error),
     }
@@ -113,7 +113,7 @@ impl ObjectFile {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "it was not kept whole"));
         }
         if !parent.is_dir() {
-            make_directories(parent)?;
+            make_directories(parent, root)?;
         }
         match condition {
             Put::IfAbsent => name_if_absent(&self.temporary, path)?,
