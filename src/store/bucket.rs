@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 
@@ -34,9 +34,6 @@ const EMPTY_PAGES: u32 = 1000;
 /// So many objects a listing that is collected has at most: some 100 MB of memory. Of what is listed so there are few, but of
 /// commits since a checkpoint, of which there is one for each few thousand. What grows with a vault is listed by `Lister`.
 const LISTED_MAX: usize = 1 << 20;
-
-/// What goes wrong for a shorter time than this is not worth a word.
-const SAID_AFTER: Duration = Duration::from_secs(5);
 
 /// Names of one DELETE: S3's limit.
 const DELETE_BATCH: usize = 1000;
@@ -400,9 +397,12 @@ impl Bucket {
 
     /// For people: why puts that are made again fail, when none was carried out for a while.
     pub fn puts_fail(&self) -> Option<String> {
-        let (since, why) = self.inner.store.puts_fail()?;
-        let time = Some(since.elapsed()).filter(|time| *time >= SAID_AFTER)?;
-        Some(format!("{why} (for {} s)", time.as_secs()))
+        self.inner.store.puts_fail()
+    }
+
+    /// For people: why what is read there gets no answer, when nothing did for a while.
+    pub fn reads_fail(&self) -> Option<String> {
+        self.inner.store.reads_fail()
     }
 
     /// Whether the last attempt at a read got no answer: then whoever comes next need not wait in vain, too.

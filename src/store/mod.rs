@@ -31,6 +31,7 @@ mod object;
 mod pace;
 mod probe;
 mod quirks;
+mod request_failures;
 mod retry;
 mod rights;
 mod s3;

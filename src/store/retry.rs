@@ -2,11 +2,10 @@
 
 use std::future::Future;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use backon::BackoffBuilder;
-use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::checked::{Checked, Compared};
@@ -14,6 +13,7 @@ use super::deadlines::Deadlines;
 use super::error::{Error, Result};
 use super::line::RequestContext;
 use super::object::{Begin, Body, Fetched, HeadReply, Listing, OBJECT_MAX, Put, PutReply, Store};
+use super::request_failures::RequestFailures;
 use crate::os::ProcessTally;
 use crate::types::with_causes;
 
@@ -30,12 +30,12 @@ const WHOLE: u64 = 17 << 20;
 pub(super) struct Retrying {
     store: Checked,
     limits: Deadlines,
-    /// The last attempt at a read (or a listing, a deletion) got no answer.
-    is_failing: AtomicBool,
+    /// Attempts at reads (listings, deletions) that get no answer.
+    reads_fail: RequestFailures,
     /// How often the store answered, whatever it said.
     answers: AtomicU64,
-    /// Since when puts fail that are made again, and why the last one did.
-    puts_fail: Mutex<Option<(Instant, String)>>,
+    /// Puts that are made again.
+    puts_fail: RequestFailures,
 }
 
 /// When to pause and when to give up.
@@ -105,8 +105,8 @@ async fn within<T>(
 
 impl Retrying {
     pub(super) fn over(store: Checked, limits: Deadlines) -> Self {
-        let (is_failing, answers, puts_fail) = Default::default();
-        Self { store, limits, is_failing, answers, puts_fail }
+        let (reads_fail, answers, puts_fail) = Default::default();
+        Self { store, limits, reads_fail, answers, puts_fail }
     }
 
     /// A conditional put, once: any error leaves open whether it was carried out.
@@ -118,7 +118,8 @@ impl Retrying {
         let put = match send {
             // Reading it back may take what a get takes.
             Ok(reply) => {
-                *self.puts_fail.lock() = None;
+                self.puts_fail.ended();
+                self.reads_fail.ended();
                 let limit = self.limits.get(body.length());
                 within(name, limit, self.store.verify(name, body, reply)).await
             }
@@ -175,6 +176,7 @@ impl Retrying {
         let mut plan = RetryPlan::new(&self.limits, self.limits.operation);
         let mut acknowledged = false;
         loop {
+            let begun = Instant::now();
             let mut error = match self.put_once(name, body).await {
                 Ok(reply) => return Ok(reply),
                 Err(error) => error,
@@ -195,23 +197,17 @@ impl Retrying {
                     Err(error) => error,
                 };
             }
-            self.put_failed(&error);
+            self.puts_fail.failed(begun, with_causes(&error));
             if let Err(error) = plan.after(error).await {
-                *self.puts_fail.lock() = None; // from here on whoever asked for it says so
+                self.puts_fail.ended(); // from here on whoever asked for it says so
                 return Err(error);
             }
         }
     }
 
-    fn put_failed(&self, error: &Error) {
-        let mut fails = self.puts_fail.lock();
-        let since = fails.as_ref().map_or_else(Instant::now, |(since, _)| *since);
-        *fails = Some((since, with_causes(error)));
-    }
-
-    /// Since when puts fail that are made again, and why.
-    pub(super) fn puts_fail(&self) -> Option<(Instant, String)> {
-        self.puts_fail.lock().clone()
+    /// For people: why puts that are made again fail, when none was carried out for a while.
+    pub(super) fn puts_fail(&self) -> Option<String> {
+        self.puts_fail.describe()
     }
 
     pub(super) async fn get(&self, name: &str, range: Option<Range<u64>>) -> Result<Fetched> {
@@ -260,10 +256,15 @@ impl Retrying {
             plan.end += held.saturating_sub(counted);
             counted = held;
             let left = plan.end.saturating_duration_since(Instant::now());
+            let begun = Instant::now();
             let answer = within(object, one.min(left), attempt()).await;
-            let fails = answer.as_ref().is_err_and(Error::is_unanswered);
-            self.is_failing.store(fails, Ordering::Relaxed);
-            self.answers.fetch_add(u64::from(!fails), Ordering::Relaxed);
+            match answer.as_ref().err().filter(|error| error.is_unanswered()) {
+                Some(error) => self.reads_fail.failed(begun, with_causes(error)),
+                None => {
+                    self.reads_fail.ended();
+                    self.answers.fetch_add(1, Ordering::Relaxed);
+                }
+            }
             match answer {
                 Ok(answer) => return Ok(answer),
                 Err(error) => plan.after(error).await?,
@@ -273,7 +274,12 @@ impl Retrying {
 
     /// Whether the last attempt at a read got no answer.
     pub(super) fn is_failing(&self) -> bool {
-        self.is_failing.load(Ordering::Relaxed)
+        self.reads_fail.is_so()
+    }
+
+    /// For people: why reads get no answer, when none did for a while.
+    pub(super) fn reads_fail(&self) -> Option<String> {
+        self.reads_fail.describe()
     }
 
     /// How often the store answered.

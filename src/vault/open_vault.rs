@@ -160,6 +160,9 @@ impl Vault {
         let mut warnings = self.warnings.clone();
         warnings.extend(self.options.bucket.quirks());
         warnings.extend(self.options.bucket.refuses_credentials());
+        warnings.extend(self.options.bucket.reads_fail().map(|why| {
+            format!("the store does not answer: {why}; what is not on this disk waits for it")
+        }));
         warnings.extend(os::panics());
         if self.writer.is_none() && cache.lacking > 0 {
             warnings.push(GONE.to_owned());

@@ -195,10 +195,7 @@ fn while_the_disk_of_the_store_is_not_mounted_reads_wait_for_it() {
     fs::create_dir(&store).unwrap(); // where the disk is mounted otherwise
     let cold = vault.join("directory/cold");
     let reader = std::thread::spawn(move || fs::read(cold));
-    fs::write(vault.join("unsent"), "x").unwrap();
-    wait_until("the store is missed", || {
-        home.status(&vault).to_string().contains("is its disk mounted?")
-    });
+    wait_until("the store is missed", || warnings(&home, &vault).contains("is its disk mounted?"));
     fs::remove_dir(&store).unwrap();
     fs::rename(&away, &store).unwrap();
     assert_eq!(reader.join().unwrap().unwrap(), noise(1, 300_000));
