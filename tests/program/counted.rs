@@ -79,6 +79,34 @@ fn a_thousand_small_files_cost_at_most_forty_requests() {
     home.type_in("umount vault").exits(0);
 }
 
+#[test]
+fn five_thousand_small_files_go_in_with_twenty_requests_and_come_out_cold_with_eighteen() {
+    let far = Far::new();
+    let home = far.first_mount_of(far.home().with("S3VAULT_PACK_LINGER", "600"));
+    let file = |home: &Home, n: usize| home.path(format!("vault/dir-{}/{n}", n / 100));
+    for n in 0..5000 {
+        if n % 100 == 0 {
+            fs::create_dir(home.path(format!("vault/dir-{}", n / 100))).unwrap();
+        }
+        fs::write(file(&home, n), [n.to_le_bytes()[0]; 4096]).unwrap();
+    }
+    home.type_in("sync vault").exits(0);
+    let into = far.proxy.take();
+    home.type_in("umount vault").exits(0);
+
+    let elsewhere = far.home();
+    elsewhere.type_in(&far.line("mount vault")).exits(0);
+    far.proxy.take();
+    for n in 0..5000 {
+        assert_eq!(fs::read(file(&elsewhere, n)).unwrap(), [n.to_le_bytes()[0]; 4096]);
+    }
+    let out = far.proxy.take();
+    println!("5,000 files: {} requests in, {} out", into.len(), out.len());
+    assert!(into.len() <= 20, "{}", listed(&into));
+    assert!(out.len() <= 18, "{}", listed(&out));
+    elsewhere.type_in("umount vault").exits(0);
+}
+
 /// PROTOCOL, C5: the answer to a put that echoes the checksum proves it.
 #[test]
 fn a_small_change_costs_two_puts_and_nothing_else() {
