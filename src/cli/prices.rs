@@ -41,9 +41,23 @@ impl Prices {
         Cost { today, month: stored as f64 / GB * good(self.storage_gb_month) }
     }
 
+    fn currency(&self) -> &str {
+        if self.currency.is_empty() { "$" } else { &self.currency }
+    }
+
+    /// All of them, as they are written down.
+    pub(super) fn describe(&self) -> String {
+        let currency = self.currency();
+        format!(
+            "{currency}{} for 1,000 PUT, {currency}{} for 1,000 GET, {currency}{} for a GB that leaves, {currency}{} for a GB \
+             that lies there a month",
+            self.put_1000, self.get_1000, self.egress_gb, self.storage_gb_month
+        )
+    }
+
     /// An amount in words.
     pub(super) fn amount(&self, amount: f64) -> String {
-        let currency = if self.currency.is_empty() { "$" } else { &self.currency };
+        let currency = self.currency();
         match amount {
             0.0 => format!("{currency}0"),
             small if small < 0.01 => format!("less than {currency}0.01"),
@@ -74,6 +88,10 @@ mod tests {
         assert_eq!(prices.amount(cost.today), "$1.80");
         assert_eq!(prices.amount(cost.month), "$23.00");
         assert_eq!(prices.amount(0.001), "less than $0.01");
+        assert_eq!(
+            prices.describe(),
+            "$0.005 for 1,000 PUT, $0.0004 for 1,000 GET, $0.09 for a GB that leaves, $0.023 for a GB that lies there a month"
+        );
         let euros = Prices { currency: "EUR ".into(), put_1000: f64::NAN, ..prices };
         assert_eq!(euros.amount(euros.of(&traffic, 0).month), "EUR 0");
         assert!(euros.of(&traffic, 0).today > 1.2);

@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::support::home::Home;
-use crate::support::terminal::{RECOVERY_KEY, at_a_terminal};
+use crate::support::terminal::{RECOVERY_KEY, at_a_terminal, looking_at};
 use crate::support::{TestBucket, weed};
 
 #[test]
@@ -66,4 +66,34 @@ fn init_at_a_terminal_makes_the_bucket_if_that_is_wanted() {
     ] {
         assert!(config.contains(&line), "no {line} in {config}");
     }
+}
+
+/// The screen refreshes by itself, is given back as it was, and a key ends it.
+#[test]
+fn status_with_watch_shows_what_is_on_its_way_until_a_key_is_pressed() {
+    let home = Home::new().with("TERM", "xterm");
+    let vault = home.path("vault");
+    home.type_in("mount vault").exits(0);
+    fs::write(vault.join("sent"), "x").unwrap();
+    home.type_in("sync vault").exits(0);
+    let (store, away) = (home.data().join("store"), home.path("away"));
+    let nothing_goes = || {
+        fs::rename(&store, &away).unwrap();
+        fs::write(vault.join("unsent"), "x").unwrap();
+        ""
+    };
+    let it_goes_again = || {
+        fs::rename(&away, &store).unwrap();
+        ""
+    };
+    let steps: [(&str, &dyn Fn() -> &'static str); 4] = [
+        ("everything is in the bucket", &nothing_goes),
+        ("in 1 pack", &|| ""),
+        ("is its disk mounted?", &it_goes_again),
+        ("everything is in the bucket", &|| "q"),
+    ];
+    let (code, said) = looking_at(&home, "status --watch vault", &steps);
+    assert_eq!(code, 0, "{said}");
+    assert!(said.starts_with("\x1b[?1049h") && said.ends_with("\x1b[?1049l"), "{said:?}");
+    home.type_in("umount vault").exits(0);
 }

@@ -80,6 +80,9 @@ pub(crate) fn config(
         }
     }
     settings.push(credentials());
+    if let Some(prices) = &config.prices {
+        settings.push(ShownSetting("prices", prices.describe(), "config file".to_owned()));
+    }
     let variables = NETWORK.iter().filter_map(|name| {
         let value = std::env::var(name).ok().filter(|value| !value.is_empty())?;
         Some(ShownSetting(name, without_user(&value), "environment".to_owned()))

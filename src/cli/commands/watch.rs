@@ -26,6 +26,8 @@ const TICK: Duration = Duration::from_secs(1);
 const KEYS: Duration = Duration::from_millis(100);
 /// Looks over which a rate is reckoned.
 const LOOKS: usize = 8;
+/// Columns of the names before what is said of each.
+const NAMES: usize = 13;
 /// Ctrl-C.
 const CTRL_C: u8 = 3;
 
@@ -273,13 +275,30 @@ fn page(report: &DaemonReport, pace: UploadPace, prices: Option<&Prices>) -> Vec
     lines
 }
 
-/// The lines as the terminal takes them: cut at its edge, each to its end, and nothing below.
+/// A line as the terminal takes it: what does not fit into it goes on below, behind the names.
+fn wrapped(line: &str, columns: usize) -> Vec<String> {
+    let indent = if columns > 2 * NAMES { NAMES } else { 0 };
+    let mut rest: Vec<char> = printable(line).chars().collect();
+    let mut rows = Vec::new();
+    loop {
+        let before = if rows.is_empty() { 0 } else { indent };
+        let after = rest.split_off(rest.len().min(columns.max(1).saturating_sub(before)));
+        rows.push(format!("{:before$}{}", "", rest.iter().collect::<String>()));
+        if after.is_empty() {
+            return rows;
+        }
+        rest = after;
+    }
+}
+
+/// The lines as the terminal takes them, each to its end, and nothing below.
 fn framed(lines: &[(Tone, String)], (columns, rows): (usize, usize), colours: bool) -> String {
     let mut text = "\x1b[H".to_owned();
     let end = "q or Ctrl-C ends this".to_owned();
-    let shown = lines.iter().take(rows.saturating_sub(1));
-    for (tone, line) in shown {
-        let line: String = printable(line).chars().take(columns).collect();
+    let shown = lines
+        .iter()
+        .flat_map(|(tone, line)| wrapped(line, columns).into_iter().map(move |line| (tone, line)));
+    for (tone, line) in shown.take(rows.saturating_sub(1)) {
         let (begin, end) = match colours && *tone != Tone::Plain {
             true => (tone.code(), "\x1b[0m"),
             false => ("", ""),
@@ -355,5 +374,13 @@ mod tests {
             assert!(line.trim_start_matches("\r\n").chars().count() <= 40, "{line:?}");
         }
         assert!(framed(&lines, (80, 24), true).contains("\x1b[31m"));
+    }
+
+    #[test]
+    fn a_long_line_goes_on_below_behind_the_names() {
+        let rows = wrapped("  warning    0123456789abcdefghij", 30);
+        assert_eq!(rows, ["  warning    0123456789abcdefg", "             hij"]);
+        assert_eq!(wrapped("0123456789", 4), ["0123", "4567", "89"]);
+        assert_eq!(wrapped("", 0), [""]);
     }
 }

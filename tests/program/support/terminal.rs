@@ -6,11 +6,13 @@ use std::io::{Read, Write};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command};
+use std::time::Instant;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
-use super::home::{Home, wait_until};
+use super::home::{Home, PATIENCE, wait_until};
 
 /// Questions whose answer is not shown, and those whose is.
 const HIDDEN: [&str; 3] = ["Passphrase ", "New passphrase ", "The same passphrase again"];
@@ -39,13 +41,18 @@ fn recovery_key(said: &str) -> String {
     after.lines().nth(1).unwrap_or_default().trim().to_owned()
 }
 
-/// Somebody types `answers` one after the other, each when asked.
-pub fn at_a_terminal(home: &Home, line: &str, answers: &[&str]) -> (i32, String) {
+/// A command that runs at a terminal of its own.
+struct AtTerminal {
+    terminal: fs::File,
+    child: Child,
+}
+
+fn begin(home: &Home, line: &str) -> AtTerminal {
     let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
     grantpt(&master).unwrap();
     unlockpt(&master).unwrap();
     let name = OsString::from_vec(ptsname(&master, Vec::new()).unwrap().into_bytes());
-    let (mut master, slave) = (fs::File::from(master), fs::File::options());
+    let slave = fs::File::options();
     let slave = { slave }.read(true).write(true).custom_flags(libc::O_NOCTTY).open(name).unwrap();
     let inner = home.command(line.split_whitespace());
     // It makes the terminal the one of the command's own session.
@@ -60,8 +67,48 @@ pub fn at_a_terminal(home: &Home, line: &str, answers: &[&str]) -> (i32, String)
     command.current_dir(inner.get_current_dir().unwrap_or(Path::new(".")));
     let copy = || slave.try_clone().unwrap();
     command.stdin(copy()).stdout(copy()).stderr(copy());
-    let mut child = command.spawn().unwrap();
-    drop((command, slave));
+    AtTerminal { terminal: master.into(), child: command.spawn().unwrap() }
+}
+
+/// Whether something comes, or the end, before the test's patience does.
+fn is_ready(terminal: &fs::File, begun: &Instant) -> bool {
+    let left = Timespec::try_from(PATIENCE.saturating_sub(begun.elapsed())).unwrap();
+    poll(&mut [PollFd::new(terminal, PollFlags::IN)], Some(&left)).unwrap() > 0
+}
+
+/// Somebody looks at a screen: once each of `steps` shows, what it does is done, and the keys that it returns are pressed.
+pub fn looking_at(
+    home: &Home,
+    line: &str,
+    steps: &[(&str, &dyn Fn() -> &'static str)],
+) -> (i32, String) {
+    let AtTerminal { mut terminal, mut child } = begin(home, line);
+    let (mut said, mut seen) = (Vec::new(), 0);
+    let mut left = steps.iter();
+    let mut step = left.next();
+    let mut buffer = [0; 4096];
+    let begun = Instant::now();
+    while is_ready(&terminal, &begun)
+        && let Ok(length @ 1..) = terminal.read(&mut buffer)
+    {
+        said.extend_from_slice(&buffer[..length]);
+        while let Some((what, act)) = step
+            && String::from_utf8_lossy(&said[seen..]).contains(what)
+        {
+            seen = said.len();
+            terminal.write_all(act().as_bytes()).unwrap();
+            step = left.next();
+        }
+    }
+    let said = String::from_utf8_lossy(&said).into_owned();
+    drop(terminal); // whatever still runs there ends
+    assert!(step.is_none(), "{:?} never showed in {said}", step.map(|(what, _)| what));
+    (child.wait().unwrap().code().unwrap_or(-1), said)
+}
+
+/// Somebody types `answers` one after the other, each when asked.
+pub fn at_a_terminal(home: &Home, line: &str, answers: &[&str]) -> (i32, String) {
+    let AtTerminal { terminal: mut master, mut child } = begin(home, line);
     let mut said = String::new();
     let mut left = answers.iter();
     // Byte by byte, so that whatever part of a line may come alone does come alone.
