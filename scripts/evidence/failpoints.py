@@ -15,7 +15,7 @@ import random
 import re
 import time
 
-from model import FAULTY, FULL, Worker, Workers
+from model import AWAY, FAULTY, FULL, Worker, Workers
 from rig import PROGRAM, ROOT, Rig, Trouble, say
 
 STEPS = dict(re.findall(r'^    (\w+) = "(.*)",$', (ROOT / "src/os/steps.rs").read_text(), re.MULTILINE))
@@ -150,7 +150,7 @@ class Steps:
     def armed_life(self, step, what, seen):
         """Of a mount that was made, until its end."""
         if step not in AT_MOUNT:
-            errors = FAULTY if what != "kill" else FULL if step in DROPS else ()
+            errors = FAULTY if what != "kill" else AWAY if step in DROPS else ()
             self.work(lambda: self.until_reached(step, seen), errors)
             if what == "ENOSPC" and step in GOES_ON_WHEN_FULL and self.was_reached(step, seen):
                 self.goes_on()

@@ -27,8 +27,8 @@ from rig import PATIENCE, Trouble
 from tree import Tree, look, nodes
 
 DEAD = {errno.ENOTCONN, errno.ECONNABORTED, errno.ENODEV}
-# What a call may fail with after a fault of the local disk; and while the store is away and staging is full.
-FAULTY, FULL = {errno.EIO, errno.ENOSPC, errno.EROFS}, {errno.ENOSPC}
+# What a call may fail with: after a fault of the local disk; while staging is full; when the store is away for 30 s.
+FAULTY, FULL, AWAY = {errno.EIO, errno.ENOSPC, errno.EROFS}, {errno.ENOSPC}, {errno.EIO, errno.ENOSPC}
 WRITE_MAX = 128 << 10
 # Unpublished states that a file may have: each is kept, to be compared.
 UNPUBLISHED_MAX = 12
