@@ -18,6 +18,10 @@ const MAX_BACKGROUND: u16 = 64;
 /// Bytes of one write at most; the kernel's own limit.
 const MAX_WRITE: u32 = 1 << 20;
 
+/// By the block size of a directory the C library decides how much of it is read at once. The kernel asks for attributes
+/// in the first reply alone, until somebody looks at what it names.
+const DIRECTORY_BLOCK: u32 = 1 << 20;
+
 pub(super) fn caller(request: &Request, umask: u32) -> Caller {
     Caller { uid: request.uid(), gid: request.gid(), pid: request.pid(), umask }
 }
@@ -88,7 +92,7 @@ pub(super) fn file_attr(seen: &Attributes) -> FileAttr {
         uid: seen.uid,
         gid: seen.gid,
         rdev: seen.rdev,
-        blksize: 4096,
+        blksize: if kind(seen.mode) == FileType::Directory { DIRECTORY_BLOCK } else { 4096 },
         flags: 0,
     }
 }

@@ -2,17 +2,22 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
 use std::time::Duration;
 
-use fuser::{FileHandle, FileType, INodeNo, ReplyDirectory, ReplyDirectoryPlus};
+use fuser::{Errno, FileHandle, FileType, INodeNo, ReplyDirectory, ReplyDirectoryPlus};
+use futures_util::FutureExt;
+use parking_lot::Mutex;
 
 use super::decode::{ino, kind, moves_atime};
 use super::filesystem::{GENERATION, VaultFs};
 use super::operation::Operation;
+use super::reply::Fails;
 use super::rooms::{Room, Rooms, attr_in, tagged};
 use crate::types::InodeNo;
+use crate::vfs::{DirEntry, Known};
 
-/// Entries asked of the vfs for one reply; what a page (4 KiB, or 128 KiB for a large buffer) holds of short names.
+/// Entries asked of the vfs at once; what a page (4 KiB, or 128 KiB for a large buffer) holds of short names.
 const DIR_BATCH: usize = 128;
 
 impl VaultFs {
@@ -66,43 +71,87 @@ impl VaultFs {
         reply: ReplyDirectoryPlus,
     ) {
         if let (Room::List, Some(rooms)) = (self.room(&op), self.rooms.clone()) {
-            let vfs = self.vfs.clone();
-            let work = async move {
-                let root = vfs.attributes(InodeNo::ROOT).await?;
-                Ok((rooms.entries(offset).await?, root))
-            };
-            let shown = self.shown;
-            return self.dispatch.answer(op, reply, work, move |mut reply, (list, root)| {
-                for (cookie, number, name) in list {
-                    let (id, name) = (INodeNo(number), OsStr::from_bytes(&name));
-                    let attr = shown.of(Rooms::entry_attr(&root, number));
-                    if reply.add(id, cookie, name, &Duration::ZERO, &attr, GENERATION) {
-                        break;
-                    }
-                }
-                reply.ok();
-            });
+            return self.list_rooms_plus(op, rooms, offset, reply);
         }
         let Some((vfs, room, reply)) = self.inside(&op, reply) else { return };
         let (ttl, shown) = (self.ttl(), self.shown);
+        let reply = FilledReply(Arc::new(Mutex::new(Some(reply))));
+        let filled = reply.clone();
+        let add =
+            move |entry: &DirEntry, seen: &Known| {
+                let name = OsStr::from_bytes(&entry.name);
+                let (id, attr) = (INodeNo(tagged(room, entry.ino)), shown.of(attr_in(room, seen)));
+                filled.0.lock().as_mut().is_some_and(|reply| {
+                    !reply.add(id, entry.cookie, name, &ttl, &attr, GENERATION)
+                })
+            };
         let work = async move {
             if offset == 0 && moves_atime(fh) {
                 vfs.note_listing(ino(node)).await?;
             }
-            vfs.read_dir_plus(ino(node), offset, DIR_BATCH).await
-        };
-        self.dispatch.answer(op, reply, work, move |mut reply, list| {
-            for entry in list {
-                let name = OsStr::from_bytes(&entry.name);
-                let Some(seen) = entry.attributes else { continue };
-                let id = INodeNo(tagged(room, entry.ino));
-                let attr = shown.of(attr_in(room, &seen));
-                if reply.add(id, entry.cookie, name, &ttl, &attr, GENERATION) {
-                    break; // this one, and what is after it, the kernel is not told
+            let (mut known, mut from) = (Vec::new(), offset);
+            let mut list = vfs.read_dir_plus(ino(node), from, DIR_BATCH).await?;
+            while !list.is_empty() {
+                for mut entry in list {
+                    let Some(seen) = entry.attributes.take() else { continue };
+                    if !add(&entry, &seen) {
+                        return Ok(known); // this one, and what is after it, the kernel is not told
+                    }
+                    from = entry.cookie;
+                    known.push(seen);
                 }
+                // Whoever lists all and then looks at each (`find -ls`) asks for one by one what the first reply has no room
+                // for. What would have to be waited for comes with the next reply.
+                let more = vfs.read_dir_plus(ino(node), from, DIR_BATCH).now_or_never();
+                list = more.and_then(Result::ok).unwrap_or_default();
+            }
+            Ok(known)
+        };
+        self.dispatch.answer(op, reply, work, |reply, known| {
+            for seen in known {
                 seen.told();
+            }
+            if let Some(reply) = reply.0.lock().take() {
+                reply.ok();
+            }
+        });
+    }
+
+    /// `readdirplus` of the directory of the snapshots.
+    fn list_rooms_plus(
+        &self,
+        op: Operation,
+        rooms: Arc<Rooms>,
+        offset: u64,
+        reply: ReplyDirectoryPlus,
+    ) {
+        let vfs = self.vfs.clone();
+        let work = async move {
+            let root = vfs.attributes(InodeNo::ROOT).await?;
+            Ok((rooms.entries(offset).await?, root))
+        };
+        let shown = self.shown;
+        self.dispatch.answer(op, reply, work, move |mut reply, (list, root)| {
+            for (cookie, number, name) in list {
+                let (id, name) = (INodeNo(number), OsStr::from_bytes(&name));
+                let attr = shown.of(Rooms::entry_attr(&root, number));
+                if reply.add(id, cookie, name, &Duration::ZERO, &attr, GENERATION) {
+                    break;
+                }
             }
             reply.ok();
         });
+    }
+}
+
+/// A reply that is filled while its entries are looked for: how much it takes only it can tell.
+#[derive(Clone)]
+struct FilledReply(Arc<Mutex<Option<ReplyDirectoryPlus>>>);
+
+impl Fails for FilledReply {
+    fn fail(self, errno: Errno) {
+        if let Some(reply) = self.0.lock().take() {
+            reply.error(errno);
+        }
     }
 }

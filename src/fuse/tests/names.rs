@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::os::{get_xattr, set_xattr, truncate};
+use crate::types::InodeNo;
 
 const ROUNDS: usize = 1500;
 
@@ -109,4 +110,32 @@ fn within_a_moment(what: &str, holds: impl Fn() -> bool) {
         assert!(begun.elapsed() < Duration::from_secs(10), "{what}: not within a moment");
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+#[test]
+fn one_reply_to_a_listing_tells_all_that_it_has_room_for() {
+    let Some(mount) = TestMount::new() else { return };
+    let world = mount.world.as_ref().unwrap();
+    let alice = crate::vfs::Caller { uid: 1000, gid: 100, pid: 1, umask: 0 };
+    let flags = crate::vfs::OpenFlags { write: true, ..crate::vfs::OpenFlags::default() };
+    mount.runtime.block_on(async {
+        for n in 0..1500 {
+            let (vfs, name) = (world.vfs(), format!("file {n}"));
+            let made = vfs.create(&alice, InodeNo::ROOT, name.as_bytes(), 0o644, flags).await;
+            vfs.release(made.unwrap().1).await.unwrap();
+        }
+    });
+    let before = world.held();
+    let list: Vec<_> = fs::read_dir(mount.dir.path()).unwrap().map(|e| e.unwrap()).collect();
+    assert_eq!(list.len(), 1500);
+    // Older kernels take one page of a listing at a time, and ask for attributes with the first alone.
+    let told = world.held() - before;
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let version: Vec<u32> = release.split(['.', '-']).take(2).flat_map(str::parse).collect();
+    if version >= vec![6, 18] {
+        assert_eq!(told, 1500);
+    }
+    assert!(list.iter().all(|entry| entry.metadata().unwrap().uid() == 1000));
+    list.iter().for_each(|entry| fs::remove_file(entry.path()).unwrap());
+    assert_eq!(fs::read_dir(mount.dir.path()).unwrap().count(), 0);
 }

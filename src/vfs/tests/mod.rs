@@ -199,6 +199,11 @@ impl World {
         self.vfs.as_ref().unwrap()
     }
 
+    /// How many inodes handles or the kernel hold.
+    pub(crate) fn held(&self) -> usize {
+        self.vfs().inner.holds.len()
+    }
+
     /// Ends the mount, and mounts again.
     pub(super) async fn reopen(&mut self, how: Reopen) {
         if how == Reopen::Clean {
