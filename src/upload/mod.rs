@@ -40,6 +40,7 @@ mod steps;
 mod tests;
 mod unwritten;
 mod uploader;
+mod zeros_ahead;
 
 pub use barrier::{Barrier, SYNC_EVERY};
 pub use barrier_round::Adopt;

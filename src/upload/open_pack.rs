@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::area::StagingArea;
 use super::error::Result;
+use super::zeros_ahead::ZerosAhead;
 use crate::os::DiskFile;
 use crate::types::PackId;
 
@@ -25,6 +26,7 @@ pub struct OpenPack {
     /// `None`: there was no room for it, all of the pack waits in memory.
     file: Option<Arc<dyn DiskFile>>,
     length: u64,
+    ahead: ZerosAhead,
     closed: bool,
 }
 
@@ -55,7 +57,7 @@ impl Drop for PackHold {
 impl OpenPack {
     /// One that was just made and is in the table.
     pub(super) fn new(area: Arc<StagingArea>, id: PackId, file: Option<Arc<dyn DiskFile>>) -> Self {
-        Self { area, id, file, length: 0, closed: false }
+        Self { area, id, file, length: 0, ahead: ZerosAhead::default(), closed: false }
     }
 
     /// The pack's id.
@@ -79,7 +81,8 @@ impl OpenPack {
     fn put(&mut self, sealed: &[u8], is_footer: bool) -> Result<u64> {
         self.area.check()?;
         let offset = self.length;
-        self.area.put(self.id, self.file.as_ref(), offset, sealed, is_footer)?;
+        let (file, ahead) = (self.file.as_ref(), &mut self.ahead);
+        self.area.put(self.id, file, offset, (sealed, is_footer), ahead)?;
         if self.file.is_none() {
             self.file = self.area.table.lock().get(self.id).and_then(|pack| pack.file.clone());
         }
@@ -92,6 +95,8 @@ impl OpenPack {
     pub fn close(mut self, footer: &[u8]) -> Result<()> {
         self.put(footer, true)?;
         self.closed = true; // whatever comes: a failure poisons, and recovery decides about the file
+        let cut = self.ahead.cut(self.file.as_deref(), self.length);
+        cut.map_err(|error| self.area.fail("cutting a pack in staging", error))?;
         self.area.finish(self.id, self.length, self.file.as_ref())
     }
 }

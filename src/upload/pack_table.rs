@@ -82,10 +82,11 @@ impl PackTable {
         }
     }
 
-    pub(super) fn set_length(&mut self, id: PackId, length: u64) {
-        if let Some(pack) = self.packs.get_mut(&id) {
-            pack.length = length;
-        }
+    /// Returns whether something of it was fsynced before.
+    pub(super) fn set_length(&mut self, id: PackId, length: u64) -> bool {
+        let Some(pack) = self.packs.get_mut(&id) else { return false };
+        pack.length = length;
+        pack.synced > 0
     }
 
     /// The pack has its footer and its name: it is in the queue.

@@ -7,6 +7,7 @@ use super::error::{Error, Result};
 use super::pack_names::{closed_name, open_name};
 use super::referred_parts::ReferredParts;
 use super::unwritten::UnwrittenTail;
+use super::zeros_ahead::ZerosAhead;
 use crate::os::{self, DiskFile, PipelineStep, is_full};
 use crate::types::PackId;
 
@@ -17,8 +18,8 @@ impl StagingArea {
         pack: PackId,
         file: Option<&Arc<dyn DiskFile>>,
         offset: u64,
-        sealed: &[u8],
-        is_footer: bool,
+        (sealed, is_footer): (&[u8], bool),
+        ahead: &mut ZerosAhead,
     ) -> Result<()> {
         if let Some(tail) = self.tails.of(pack) {
             let mut tail = tail.lock();
@@ -37,12 +38,19 @@ impl StagingArea {
         match os::before(PipelineStep::PackWrite, || file.write_at(sealed, offset)) {
             Ok(()) => {
                 os::reached(PipelineStep::PackWritten);
-                self.wrote(pack, sealed.len() as u64, offset + sealed.len() as u64);
-                Ok(())
+                let end = offset + sealed.len() as u64;
+                let was_synced = self.wrote(pack, sealed.len() as u64, end);
+                if is_footer || !was_synced {
+                    return Ok(());
+                }
+                // Somebody fsyncs while it grows, and will again.
+                let written = ahead.extend(self, &*file, end);
+                written.map_err(|error| self.fail("writing to a pack in staging", error))
             }
             Err(error) if is_full(&error) => {
                 let cut = file.set_length(offset);
                 cut.map_err(|e| self.fail("cutting a pack in staging", e))?;
+                ahead.end();
                 let tail = UnwrittenTail {
                     file: Some(file),
                     written: offset,
@@ -67,9 +75,10 @@ impl StagingArea {
         known.cloned().or_else(|| self.table.lock().get(pack).and_then(|entry| entry.file.clone()))
     }
 
-    fn wrote(&self, pack: PackId, bytes: u64, length: u64) {
+    /// Returns whether something of the pack was fsynced before.
+    fn wrote(&self, pack: PackId, bytes: u64, length: u64) -> bool {
         self.room.grew(bytes);
-        self.table.lock().set_length(pack, length);
+        self.table.lock().set_length(pack, length)
     }
 
     /// The pack has its footer, or will have: it is closed, now or when its tail is written.

@@ -13,10 +13,17 @@ impl Journal {
     /// that comes between is not covered, for its packs may not be.
     ///
     /// # Errors
-    /// [`Error::Poisoned`].
+    /// [`Error::Poisoned`], and a failed write, which poisons.
     pub fn mark(&self) -> Result<Mark> {
         let mut state = self.state.lock();
         self.pay(&mut state)?;
+        if let Some(last) = state.segments.back_mut()
+            && let Err(error) = last.write_zeros_ahead()
+            && !os::is_full(&error)
+        {
+            drop(state);
+            return Err(self.failed("a write to the journal failed", error));
+        }
         let from = state.first_unsynced;
         let segments = state.segments.iter().filter(|s| s.number >= from).cloned().collect();
         let Some(last) = state.segments.back() else {

@@ -7,6 +7,7 @@ use std::io;
 
 use minicbor::{Decode, Encode};
 
+use super::segment::is_zero;
 use crate::crypto::{Keys, Place};
 use crate::log::{Error, Result};
 use crate::os::DiskFile;
@@ -224,6 +225,11 @@ impl<'a> Frames<'a> {
         let Ok(plain) = keys.open(place, sealed) else { return Ok(None) };
         let next = offset + (FRAME_HEADER + length) as u64;
         Ok(JournalRecord::parse(&plain).ok().map(|record| (record, next)))
+    }
+
+    /// Whether nothing but zeros follows.
+    pub(super) fn is_zero_from(&self, offset: u64) -> io::Result<bool> {
+        is_zero(self.file, offset..self.end)
     }
 
     /// Whether a barrier that covers `offset` lies behind it, though the record there is bad.

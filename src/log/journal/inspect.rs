@@ -187,7 +187,9 @@ fn read_segment(
     let mut first = true;
     while at < length {
         let Some((record, next)) = frames.at(at).map_err(reading)? else {
-            return Ok(Some(if first { 0 } else { at }));
+            // Zeros that were written ahead: it ends before them, as if it were that short.
+            let ends = !first && frames.is_zero_from(at).map_err(reading)?;
+            return Ok(if ends { None } else { Some(if first { 0 } else { at }) });
         };
         match record {
             JournalRecord::Start(start) if first => {

@@ -2,14 +2,18 @@
 
 use std::fs;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::os::{self, Disk, DiskFile};
-use crate::types::{JournalId, MIB, Seq};
+use crate::types::{JournalId, KIB, MIB, Seq};
 
 /// A segment is followed by the next once it is this long.
 pub(super) const SEGMENT_BYTES: u64 = 16 * MIB;
+/// So many bytes of zeros are written ahead of a segment's end, once fewer than `ZEROS_LOW` are left.
+const ZEROS_AHEAD: u64 = if cfg!(test) { 16 * KIB } else { 256 * KIB }; // tests look at every byte, often
+const ZEROS_LOW: u64 = ZEROS_AHEAD / 16;
 /// The file name of a segment until it is published.
 const MAKING: &str = "making";
 
@@ -28,6 +32,8 @@ pub(super) struct Segment {
     pub end: u64,
     /// Up to where the disk has room for it: never before its end.
     pub room: u64,
+    /// How long the file is: what lies between its end and this is zeros, written ahead.
+    pub length: u64,
 }
 
 pub(super) fn name(number: u64) -> String {
@@ -65,7 +71,7 @@ impl Segment {
         file.write_at(&header(journal, number), 0)?;
         file.write_at(first_record, HEADER)?;
         let end = HEADER + first_record.len() as u64;
-        Ok(Self { number, first, file, end, room: end })
+        Ok(Self { number, first, file, end, room: end, length: end })
     }
 
     /// Gives it its name.
@@ -79,17 +85,31 @@ impl Segment {
         drop(disk.remove(MAKING));
     }
 
-    /// One that was found, whole up to `end`: what follows is dropped.
+    /// One that was found, whole up to `end`: what follows is dropped, but for zeros.
     pub(super) fn found(disk: &dyn Disk, number: u64, first: Seq, end: u64) -> io::Result<Self> {
         let file = disk.open(&name(number))?;
         // What the disk keeps for it beyond its end is still there, unless it has to be cut.
         let room = file.allocated()?.max(end);
         let length = file.length()?;
-        let mut segment = Self { number, first, file, end, room };
-        if length != end {
+        let has_only_zeros = length >= end && is_zero(&*file, end..length)?;
+        let mut segment = Self { number, first, file, end, room, length };
+        if !has_only_zeros {
             segment.cut()?;
         }
         Ok(segment)
+    }
+
+    /// Writes zeros ahead of its end, as far as it has room: an fsync of what is then written over them changes neither the
+    /// file's length nor where it lies, so that the disk's file system has nothing of its own to commit.
+    pub(super) fn write_zeros_ahead(&mut self) -> io::Result<()> {
+        let to = (self.end + ZEROS_AHEAD).min(self.room);
+        if self.length >= self.end + ZEROS_LOW || to <= self.length {
+            return Ok(());
+        }
+        let zeros = vec![0; usize::try_from(to - self.length).map_err(io::Error::other)?];
+        self.file.write_at(&zeros, self.length)?;
+        self.length = to;
+        Ok(())
     }
 
     /// Takes room on the disk up to byte `wanted`, so that a full disk is told apart from a failed write.
@@ -100,10 +120,10 @@ impl Segment {
         Ok(())
     }
 
-    /// Gives back what lies beyond its end: a part of a frame, and room that was taken ahead.
+    /// Gives back what lies beyond its end: a part of a frame, zeros, and room that was taken ahead.
     pub(super) fn cut(&mut self) -> io::Result<()> {
         self.file.set_length(self.end)?;
-        self.room = self.end;
+        (self.room, self.length) = (self.end, self.end);
         Ok(())
     }
 
@@ -111,8 +131,23 @@ impl Segment {
     pub(super) fn append(&mut self, frame: &[u8]) -> io::Result<()> {
         self.file.write_at(frame, self.end)?;
         self.end += frame.len() as u64;
+        self.length = self.length.max(self.end);
         Ok(())
     }
+}
+
+/// Whether there is nothing but zeros in this part of a file.
+pub(super) fn is_zero(file: &dyn DiskFile, mut part: Range<u64>) -> io::Result<bool> {
+    let mut buffer = [0; 16 * KIB as usize];
+    while !part.is_empty() {
+        let length = usize::try_from(part.end - part.start).unwrap_or(usize::MAX).min(buffer.len());
+        file.read_at(&mut buffer[..length], part.start)?;
+        if buffer[..length].iter().any(|byte| *byte != 0) {
+            return Ok(false);
+        }
+        part.start += length as u64;
+    }
+    Ok(true)
 }
 
 /// The numbers of the segments on a disk, ascending.

@@ -332,3 +332,29 @@ async fn c4_confirmed_transactions_need_no_fsync_of_their_packs() {
     assert_eq!(rig.stepped(PipelineStep::PackSynced), 0, "the bucket has them for good");
     assert_eq!(rig.stepped(PipelineStep::BarrierWritten), 1);
 }
+
+#[tokio::test]
+async fn j2_an_open_pack_that_was_fsynced_has_zeros_ahead_and_none_when_it_is_closed() {
+    let local = local(&keys(), None, HOUR, StepObserver::default());
+    let on_disk = || local.disk.list().unwrap()[0].1;
+    let mut pack = local.staging.create(id(1)).unwrap();
+    let _hold = local.staging.hold(id(1));
+    let publish = |end: u64| drop(local.journal.append(&transaction(1, &[(id(1), end)])).unwrap());
+    pack.append(&[7; 100]).unwrap();
+    publish(100);
+    assert_eq!(on_disk(), 100, "nobody has fsynced it");
+    local.barrier.sync_all().await.unwrap();
+    pack.append(&[7; 100]).unwrap();
+    let ahead = on_disk();
+    assert!(ahead > 3_000);
+    for n in 3..20 {
+        publish(pack.length());
+        local.barrier.sync_all().await.unwrap();
+        pack.append(&[7; 100]).unwrap();
+        assert_eq!((on_disk(), pack.length()), (ahead, n * 100));
+    }
+    assert_eq!(local.staging.length(id(1)), Some(1900));
+    assert!(local.staging.read(id(1), 1800..1901).is_err(), "no zeros are read");
+    pack.close(FOOTER).unwrap();
+    assert_eq!(on_disk(), 1900 + FOOTER.len() as u64);
+}

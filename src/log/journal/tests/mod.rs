@@ -2,6 +2,7 @@
 
 mod full;
 mod read;
+mod zeros;
 
 use std::fs::{self, OpenOptions};
 use std::io;
@@ -132,6 +133,11 @@ fn append(journal: &Journal, count: u64) {
     }
 }
 
+/// Where the next record goes.
+fn end(journal: &Journal) -> u64 {
+    journal.state.lock().segments.back().unwrap().end
+}
+
 fn only_segment(dir: &Path) -> std::path::PathBuf {
     segment::path(dir, 1)
 }
@@ -191,9 +197,11 @@ fn j3_a_bad_record_before_the_barrier_is_damage_and_nothing_is_changed() {
     let to = fs::metadata(only_segment(dir.path())).unwrap().len();
     journal.sync_data(journal.mark().unwrap()).unwrap();
     append(&journal, 5);
+    let end = usize::try_from(end(&journal)).unwrap();
     drop(journal);
     let path = only_segment(dir.path());
-    let bytes = fs::read(&path).unwrap();
+    let mut bytes = fs::read(&path).unwrap();
+    bytes.truncate(end); // looking through zeros takes its time
     // Any byte: marker, length, seal. The length may swallow the rest of the file.
     for at in from..to {
         let mut damaged = bytes.clone();
@@ -212,7 +220,7 @@ fn j3_a_bad_record_after_the_barrier_is_a_torn_tail() {
     let journal = create(dir.path());
     append(&journal, 5);
     journal.sync_data(journal.mark().unwrap()).unwrap();
-    let from = fs::metadata(only_segment(dir.path())).unwrap().len();
+    let from = end(&journal);
     append(&journal, 5);
     drop(journal);
     let file = OpenOptions::new().write(true).open(only_segment(dir.path())).unwrap();

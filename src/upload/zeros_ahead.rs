@@ -1,0 +1,68 @@
+//! Zeros ahead of the end of an open pack. An fsync of what is written over them changes neither the length of the file nor
+//! where it lies: the disk's file system has nothing of its own to commit, which is most of what an fsync of a growing file
+//! costs. A crash may leave them: a pack without a good footer is cut behind what is referred to (J7).
+
+use std::io;
+use std::ops::RangeInclusive;
+
+use super::area::StagingArea;
+use crate::os::{DiskFile, is_full};
+use crate::types::{KIB, MIB};
+
+/// As many bytes as the pack has are written ahead, within these bounds, once fewer than `LOW` are left: of a pack that is
+/// soon closed few are written in vain.
+const AHEAD: RangeInclusive<u64> = LEAST..=8 * LEAST;
+const LOW: u64 = LEAST / 4;
+const LEAST: u64 = if cfg!(test) { 4 * KIB } else { 32 * KIB }; // tests look at every byte, often
+/// Where the disk has less room than this, nothing is written ahead: others may need it.
+const ENOUGH_FREE: u64 = 64 * MIB;
+
+/// What an open pack has of them.
+#[derive(Debug, Default)]
+pub(super) struct ZerosAhead {
+    /// How long the file is with them; 0: there are none.
+    upto: u64,
+    is_over: bool,
+}
+
+impl ZerosAhead {
+    /// The file was cut for want of room: there are none, and there will be none.
+    pub(super) fn end(&mut self) {
+        *self = Self { upto: 0, is_over: true };
+    }
+
+    /// Writes more of them behind byte `end` of the pack, if few are left and there is room for them.
+    pub(super) fn extend(
+        &mut self,
+        area: &StagingArea,
+        file: &dyn DiskFile,
+        end: u64,
+    ) -> io::Result<()> {
+        if self.is_over || self.upto >= end + LOW {
+            return Ok(());
+        }
+        if area.disk.free()? < ENOUGH_FREE {
+            self.is_over = true;
+            return Ok(());
+        }
+        let (from, to) = (self.upto.max(end), end + end.clamp(*AHEAD.start(), *AHEAD.end()));
+        let zeros = vec![0; usize::try_from(to - from).map_err(io::Error::other)?];
+        // A part of them may be there, whatever comes.
+        self.upto = to;
+        match file.write_at(&zeros, from) {
+            Err(error) if is_full(&error) => {
+                self.is_over = true;
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    /// Cuts them off a pack that is `length` bytes long.
+    pub(super) fn cut(&mut self, file: Option<&dyn DiskFile>, length: u64) -> io::Result<()> {
+        let Some(file) = file.filter(|_| self.upto > length) else { return Ok(()) };
+        file.set_length(length)?;
+        self.end();
+        Ok(())
+    }
+}
