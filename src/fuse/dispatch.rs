@@ -61,7 +61,7 @@ impl Dispatch {
         let _runtime = self.runtime.enter();
         // Pending work is polled again at once by the task, with that task's waker.
         let mut context = Context::from_waker(Waker::noop());
-        match work.as_mut().poll(&mut context) {
+        match os::may_block(|| work.as_mut().poll(&mut context)) {
             Poll::Ready(outcome) => finish(&op, reply, outcome, ok),
             Poll::Pending => {
                 let limits = self.limits;

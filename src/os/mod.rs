@@ -55,7 +55,8 @@ pub use syscalls::{
 };
 pub use tally::{OperationFigures, ProcessTally, TIMES, operation_done, operations};
 pub use tasks::{
-    Panicked, blocking, panics, restarted, restarted_here, thread, watched, watched_here,
+    Panicked, blocking, blocking_here, may_block, panics, restarted, restarted_here, thread,
+    watched, watched_here,
 };
 #[cfg(test)]
 pub(crate) use testing::{

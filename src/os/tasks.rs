@@ -1,6 +1,7 @@
 //! Tasks in the background. Nobody waits for one, so nobody misses it when it panics, until something is needed that it
 //! was to do. So each is watched: a panic is said, and acted on by whoever started it.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -64,6 +65,34 @@ pub fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) ->
     tokio::task::spawn_blocking(work)
 }
 
+thread_local! {
+    /// Whether the future that is polled on this thread may block it.
+    static MAY_BLOCK: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `poll`, on a thread that is no worker of the runtime: in it [`blocking_here`] blocks this thread.
+pub fn may_block<T>(poll: impl FnOnce() -> T) -> T {
+    struct Back(bool);
+    impl Drop for Back {
+        fn drop(&mut self) {
+            MAY_BLOCK.set(self.0);
+        }
+    }
+    let _back = Back(MAY_BLOCK.replace(true));
+    poll()
+}
+
+/// As [`blocking`], but where this thread may block, on this thread, which spares two switches of threads. For work of which
+/// there is one at a time, so that one thread at most is held by it.
+pub async fn blocking_here<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> std::result::Result<T, tokio::task::JoinError> {
+    if MAY_BLOCK.get() {
+        return Ok(work());
+    }
+    blocking(work).await
+}
+
 /// A thread of its own. An error: the system has none to give, and who asked does without.
 pub fn thread(
     name: &str,
@@ -113,6 +142,15 @@ mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use super::*;
+
+    #[tokio::test]
+    async fn work_that_blocks_stays_on_a_thread_that_may() {
+        let thread = || std::thread::current().id();
+        assert_ne!(blocking_here(thread).await.unwrap(), thread());
+        let at_once = may_block(|| blocking_here(thread).now_or_never());
+        assert_eq!(at_once.unwrap().unwrap(), thread());
+        assert!(blocking_here(|| ()).now_or_never().is_none(), "not here any more");
+    }
 
     #[tokio::test]
     async fn a_panic_is_told_and_a_task_that_may_begins_again() {

@@ -219,13 +219,13 @@ impl Inner {
                 inner.rounds.poison(&panicked.to_string());
                 Err(Error::Poisoned(panicked.to_string()))
             });
-            if made.is_ok() {
-                inner.noted.notify_one(); // packs may leave now
+            if made.is_ok() && inner.rounds.lets_leave() {
+                inner.noted.notify_one();
             }
             made
         };
         // An error: the runtime is shutting down.
-        os::blocking(round).await.unwrap_or(Err(Error::Stopped))
+        os::blocking_here(round).await.unwrap_or(Err(Error::Stopped))
     }
 
     /// Whether anything still waits for room on the disk.

@@ -161,6 +161,12 @@ impl Rounds {
         Settled::of(&self.journal)
     }
 
+    /// Whether packs may leave by what the last round made durable.
+    pub(super) fn lets_leave(&self) -> bool {
+        let settled = self.settled();
+        self.area.table.lock().may_leave(settled.upto())
+    }
+
     /// Whether the next round would let packs leave.
     pub(super) fn would_release(&self) -> bool {
         let noted = self.journal.noted().upto;

@@ -97,12 +97,15 @@ async fn next_run(pipeline: &Pipeline, from: Seq, since: Option<Instant>) -> Opt
         if pipeline.halted() {
             return None;
         }
-        let upto = pipeline.area.table.lock().sendable(pipeline.journal.appended());
+        let all = pipeline.journal.appended();
+        let upto = pipeline.area.table.lock().sendable(all);
         if upto <= from {
             since = None;
+            // What waits for a pack is not helped by more that is appended, which is told with each change.
+            let has_nothing = all <= from;
             tokio::select! {
                 biased;
-                gone = appended.changed() => if gone.is_err() { return None },
+                gone = appended.changed(), if has_nothing => if gone.is_err() { return None },
                 () = changed => (),
                 _ = stop.changed() => (),
             }

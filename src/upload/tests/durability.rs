@@ -339,7 +339,7 @@ async fn j2_an_open_pack_that_was_fsynced_has_zeros_ahead_and_none_when_it_is_cl
     let on_disk = || local.disk.list().unwrap()[0].1;
     let mut pack = local.staging.create(id(1)).unwrap();
     let _hold = local.staging.hold(id(1));
-    let publish = |end: u64| drop(local.journal.append(&transaction(1, &[(id(1), end)])).unwrap());
+    let publish = |end: u64| _ = local.journal.append(&transaction(1, &[(id(1), end)])).unwrap();
     pack.append(&[7; 100]).unwrap();
     publish(100);
     assert_eq!(on_disk(), 100, "nobody has fsynced it");
