@@ -18,7 +18,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::range_table::{CachedRange, RANGES_MAX, RangeTable};
-use crate::os;
+use crate::os::{self, Buffers};
 use crate::types::GIB;
 
 /// The cache leaves so many times as much of the disk free as staging does, as a fraction (`PROTOCOL.md`, "Settled details"):
@@ -37,6 +37,8 @@ pub(super) struct DiskTier {
     ranges: Mutex<RangeTable>,
     next: AtomicU64,
     keep_free: u64,
+    /// For what is read.
+    buffers: Buffers,
 }
 
 impl DiskTier {
@@ -55,7 +57,7 @@ impl DiskTier {
             }
         }
         let (dir, ranges, next) = (dir.to_owned(), Mutex::new(ranges), AtomicU64::new(0));
-        Ok(Self { dir, ranges, next, keep_free })
+        Ok(Self { dir, ranges, next, keep_free, buffers: Buffers::shared() })
     }
 
     /// Whether every byte of `range` is here; they may be wrong.
@@ -66,22 +68,62 @@ impl DiskTier {
     /// The bytes of `range`, if all are here. Local I/O, blocking.
     pub(super) fn read(&self, object: &str, range: &Range<u64>) -> Option<Bytes> {
         let parts = self.ranges.lock().cover(object, range)?;
-        let mut bytes = vec![0; usize::try_from(range.end.checked_sub(range.start)?).ok()?];
-        let mut rest = &mut bytes[..];
-        for (part, piece) in &parts {
-            let (into, later) = rest.split_at_mut(usize::try_from(piece.end - piece.start).ok()?);
-            let read = File::open(self.dir.join(file_name(part)))
-                .and_then(|file| file.read_exact_at(into, piece.start - part.range.start));
-            if let Err(error) = read {
-                // Deleted or cut by somebody: then it is not here.
+        let length = usize::try_from(range.end.checked_sub(range.start)?).ok()?;
+        let read = match &parts[..] {
+            [(part, piece)] if length >= DIRECT_MIN => self.read_past_the_page_cache(part, piece),
+            _ => self.read_parts(&parts, length),
+        };
+        match read {
+            Ok(bytes) => {
+                os::ProcessTally::DiskHits.add(1);
+                Some(bytes)
+            }
+            // Deleted or cut by somebody: then it is not here.
+            Err(error) => {
                 tracing::warn!(object, %error, "cached range is unreadable: dropped");
                 self.forget(object);
-                return None;
+                None
             }
-            rest = later;
         }
-        os::ProcessTally::DiskHits.add(1);
-        Some(bytes.into())
+    }
+
+    fn read_parts(&self, parts: &[(CachedRange, Range<u64>)], length: usize) -> io::Result<Bytes> {
+        let mut bytes = self.buffers.take(length);
+        for (part, piece) in parts {
+            let file = File::open(self.dir.join(file_name(part)))?;
+            bytes.push_with(length_of(piece), |place| {
+                file.read_exact_at(place, piece.start - part.range.start)
+            })?;
+        }
+        Ok(bytes.freeze())
+    }
+
+    /// Much at once: the kernel keeps what is read from the mount, opened, and need not keep it sealed as well, nor copy it.
+    fn read_past_the_page_cache(
+        &self,
+        part: &CachedRange,
+        piece: &Range<u64>,
+    ) -> io::Result<Bytes> {
+        let by_the_page_cache =
+            || self.read_parts(&[(part.clone(), piece.clone())], length_of(piece));
+        let path = self.dir.join(file_name(part));
+        let file = match OpenOptions::new().read(true).custom_flags(libc::O_DIRECT).open(path) {
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                return by_the_page_cache();
+            }
+            file => file?,
+        };
+        // From where the disk's blocks begin to where they end.
+        let (at, length) = (piece.start - part.range.start, length_of(piece));
+        let begin = at / DIRECT as u64 * DIRECT as u64;
+        let before = length_of(&(begin..at));
+        let all = (before + length).next_multiple_of(DIRECT);
+        let mut bytes = self.buffers.take(all);
+        match bytes.push_with(all, |place| read_at_least(&file, before + length, place, begin)) {
+            Ok(()) => Ok(bytes.freeze().slice(before..before + length)),
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => by_the_page_cache(),
+            Err(error) => Err(error),
+        }
     }
 
     /// All bytes of an object that was stored as a whole.
@@ -172,6 +214,26 @@ impl DiskTier {
             remove(&self.dir.join(file_name(part)));
         }
     }
+}
+
+/// A range in memory: its length fits.
+#[allow(clippy::cast_possible_truncation)]
+fn length_of(range: &Range<u64>) -> usize {
+    (range.end - range.start) as usize
+}
+
+/// Reads what fits into `place`, or as far as the file goes, if that is enough.
+fn read_at_least(file: &File, enough: usize, place: &mut [u8], from: u64) -> io::Result<()> {
+    let mut length = 0;
+    while length < enough {
+        match file.read_at(&mut place[length..], from + length as u64) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(more) => length += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// Makes a file of `bytes`. Large ones that lie at a page's beginning (`store` sees to that) go past the page
@@ -299,6 +361,36 @@ mod tests {
             disk.write(&object, 7, bytes, false);
             let read = disk.read(&object, &(7..7 + length as u64));
             assert!(read.is_some_and(|read| read == bytes), "{from} {length}");
+        }
+    }
+
+    #[test]
+    fn much_at_once_is_read_whole_wherever_it_lies_in_its_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = open(&dir.path().join("cache"), 8 << 20);
+        let bytes = crate::types::noise(1, (2 << 20) + 77);
+        let (start, end) = (7, 7 + bytes.len() as u64);
+        disk.write("pack/ab/0", start, &bytes, false);
+        let least = DIRECT_MIN as u64;
+        for range in [
+            start..end,
+            start..start + least,
+            end - least..end,
+            start + 4096..start + 4096 + least,
+            start + 4095..end - 1,
+            start + 1..start + least,
+        ] {
+            let part = &bytes[length_of(&(start..range.start))..][..length_of(&range)];
+            assert!(disk.read("pack/ab/0", &range).is_some_and(|read| read == part), "{range:?}");
+        }
+        // Cut at a block's end and within one.
+        for length in [1 << 20, (1 << 20) + 5] {
+            disk.write("pack/ab/1", 0, &bytes, false);
+            let file = dir.path().join(format!("cache/pack+ab+1@0-{}", bytes.len()));
+            File::options().write(true).open(file).unwrap().set_len(length).unwrap();
+            assert!(disk.read("pack/ab/1", &(length - least..length)).is_some());
+            assert_eq!(disk.read("pack/ab/1", &(length + 1 - least..length + 1)), None);
+            assert!(!disk.has("pack/ab/1", &(0..1)), "dropped");
         }
     }
 

@@ -9,6 +9,7 @@ use super::seal::ExtentOpener;
 use super::{Error, Result};
 use crate::cache::{BlockId, Cache};
 use crate::crypto::{Keys, layout};
+use crate::os::{Buffers, Filling};
 use crate::types::{Extent, Reference};
 
 /// A chunk with its tag.
@@ -65,6 +66,7 @@ impl PartialRead {
         &self,
         keys: &Keys,
         cache: &Cache,
+        answers: &Buffers,
     ) -> std::result::Result<Bytes, Obstacle> {
         // The commonest small reads need no copy.
         match &self.spans[..] {
@@ -84,13 +86,13 @@ impl PartialRead {
                 return Err(Obstacle::Run(at, run));
             }
         }
-        let mut out = Vec::with_capacity(self.length);
+        let mut out = answers.take(self.length);
         for (at, span) in self.spans.iter().enumerate() {
             match span {
                 // The sum of all spans is the length, which fits.
                 #[allow(clippy::cast_possible_truncation)]
-                PartialSpan::Hole(length) => out.resize(out.len() + *length as usize, 0),
-                PartialSpan::Plain(bytes) => out.extend_from_slice(bytes),
+                PartialSpan::Hole(length) => out.push_zeros(*length as usize),
+                PartialSpan::Plain(bytes) => out.push(bytes),
                 PartialSpan::Sealed(extent, runs) => {
                     let mut span =
                         SpanOpener { keys, cache, extent, scan: self.scan, opener: None };
@@ -104,7 +106,7 @@ impl PartialRead {
                 }
             }
         }
-        Ok(out.into())
+        Ok(out.freeze())
     }
 }
 
@@ -120,11 +122,11 @@ struct SpanOpener<'a> {
 
 impl SpanOpener<'_> {
     /// Appends a run's bytes; `None` if they are not here, or not what they must be.
-    fn open(&mut self, run: &ChunkRun, out: &mut Vec<u8>) -> Result<Option<()>> {
+    fn open(&mut self, run: &ChunkRun, out: &mut Filling) -> Result<Option<()>> {
         match run {
             ChunkRun::Open(index, block) => {
                 let part = cut(self.extent, *index, block);
-                Ok(part.map(|part| out.extend_from_slice(&part)))
+                Ok(part.map(|part| out.push(&part)))
             }
             ChunkRun::Missing(_) => Ok(None),
             ChunkRun::Sealed { chunks, bytes, .. } => {
@@ -144,7 +146,7 @@ impl SpanOpener<'_> {
         opener: &ExtentOpener,
         range: &Range<u64>,
         bytes: &Bytes,
-        out: &mut Vec<u8>,
+        out: &mut Filling,
     ) -> Option<()> {
         let Reference { plain_length, extent: id, .. } = self.extent.reference;
         let expected = chunks::in_pack(&self.extent.reference, range);
@@ -155,12 +157,14 @@ impl SpanOpener<'_> {
         for (index, sealed) in range.clone().zip(sealed) {
             let part = chunks::part_of_chunk(self.extent, index);
             if self.scan && part.len() as u64 == layout::chunk_length(index, plain_length) {
-                opener.open_chunks(index, plain_length, sealed, out).ok()?;
+                // Straight into the answer.
+                let open = |place: &mut _| opener.open_chunk_to(index, plain_length, sealed, place);
+                out.push_with(part.len(), open).ok()?;
                 continue;
             }
             let mut block = Vec::with_capacity(sealed.len());
             opener.open_chunks(index, plain_length, sealed, &mut block).ok()?;
-            out.extend_from_slice(block.get(part)?);
+            out.push(block.get(part)?);
             self.cache.insert_block(BlockId::Extent(id, index), block.into());
         }
         Some(())

@@ -23,6 +23,7 @@ use super::seal;
 use super::{Error, Result};
 use crate::cache::{BlockId, Cache, Reuse};
 use crate::crypto::Keys;
+use crate::os::Buffers;
 use crate::types::{Extent, InodeNo, Reference, with_causes};
 use crate::upload::{Staging, pack_object};
 
@@ -37,6 +38,8 @@ pub(super) struct Reader {
     /// How long a read may wait for the bucket.
     deadline: Duration,
     pool: ReadaheadPool,
+    /// For what is answered.
+    buffers: Buffers,
     /// Failures that were logged: each is logged once.
     reported: Mutex<HashSet<(InodeNo, String)>>,
 }
@@ -44,7 +47,8 @@ pub(super) struct Reader {
 impl Reader {
     pub(super) fn new(keys: Keys, cache: Cache, staging: Staging, deadline: Duration) -> Self {
         let (pool, reported) = (ReadaheadPool::default(), Mutex::default());
-        Self { keys, cache, staging, deadline, pool, reported }
+        let buffers = Buffers::shared();
+        Self { keys, cache, staging, deadline, pool, buffers, reported }
     }
 
     /// See `Content::limit_read_ahead`.
@@ -70,7 +74,7 @@ impl Reader {
         let upstream = Upstream { cache: &self.cache, staging: &self.staging, pool: &self.pool };
         // After the local look-up and before waiting: it is under way meanwhile.
         reads.advance(&range, published, size, upstream);
-        match partial.assemble(&self.keys, &self.cache) {
+        match partial.assemble(&self.keys, &self.cache, &self.buffers) {
             Ok(bytes) => return Ok(bytes),
             Err(Obstacle::Error(error)) => return Err(error),
             Err(Obstacle::Run(..)) => {}
@@ -177,7 +181,7 @@ impl Reader {
             }
         }
         loop {
-            match partial.assemble(&self.keys, &self.cache) {
+            match partial.assemble(&self.keys, &self.cache, &self.buffers) {
                 Ok(bytes) => return Ok(bytes),
                 Err(Obstacle::Error(error)) => return Err(error),
                 Err(Obstacle::Run(span, run)) => {

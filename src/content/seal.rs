@@ -150,6 +150,21 @@ impl ExtentOpener {
         Ok(Self { id, opener: opener.map_err(|_| Error::Seal { extent: id })? })
     }
 
+    /// Opens one chunk of an extent of `plain_length` bytes over `place`, which is as long as its bytes of the file, and
+    /// unchanged after an error.
+    pub(super) fn open_chunk_to(
+        &self,
+        index: u64,
+        plain_length: u64,
+        sealed: &[u8],
+        place: &mut [u8],
+    ) -> Result<()> {
+        let last = index.checked_add(1) == Some(layout::chunk_count(plain_length));
+        let fits = place.len() as u64 == layout::chunk_length(index, plain_length);
+        let opened = fits.then(|| self.opener.open_chunk_to(index, last, sealed, place).ok());
+        opened.flatten().ok_or(Error::Seal { extent: self.id })
+    }
+
     /// Opens the chunks from `first` on that `sealed` holds, of an extent of `plain_length` bytes, and appends the
     /// bytes of the file to `into`, which is unchanged after an error.
     pub(super) fn open_chunks(

@@ -206,6 +206,21 @@ impl Opener {
         sealed_chunk: &[u8],
         into: &mut Vec<u8>,
     ) -> Result<(), Error> {
+        let at = into.len();
+        into.resize(at + sealed_chunk.len().saturating_sub(TAG_BYTES), 0);
+        let opened = self.open_chunk_to(index, last, sealed_chunk, &mut into[at..]);
+        opened.inspect_err(|_| into.truncate(at))
+    }
+
+    /// As [`Opener::open_chunk`], over the bytes of `place`, which is as long as the chunk's plaintext, and unchanged
+    /// after an error.
+    pub fn open_chunk_to(
+        &self,
+        index: u64,
+        last: bool,
+        sealed_chunk: &[u8],
+        place: &mut [u8],
+    ) -> Result<(), Error> {
         let wrong = Error::Length { length: sealed_chunk.len() as u64 };
         let Some((sealed, tag)) = sealed_chunk.split_last_chunk::<TAG_BYTES>() else {
             return Err(wrong);
@@ -214,18 +229,11 @@ impl Opener {
         if !fits || index >= CHUNKS_MAX {
             return Err(wrong);
         }
-        let at = into.len();
-        into.extend_from_slice(sealed);
-        let opened = self.0.cipher.decrypt_inout_detached(
-            &self.0.nonce(index),
-            &[],
-            InOutBuf::from(&mut into[at..]),
-            &Tag::from(*tag),
-        );
-        opened.map_err(|_| {
-            into.truncate(at);
-            Error::Tag { index }
-        })
+        // The tag is looked at first: nothing is written where it is wrong.
+        let both = InOutBuf::new(sealed, place).map_err(|_| wrong)?;
+        let nonce = self.0.nonce(index);
+        let opened = self.0.cipher.decrypt_inout_detached(&nonce, &[], both, &Tag::from(*tag));
+        opened.map_err(|_| Error::Tag { index })
     }
 
     /// Opens the chunks from `first` on that `sealed` holds (as `layout::sealed_range` says) of a message of

@@ -17,6 +17,7 @@ use super::rooms::{Rooms, Snapshots};
 use super::shown::ShownAs;
 use super::{Error, Result, helper, mountpoint, notify};
 use crate::os;
+use crate::types::KIB;
 use crate::vfs::Vfs;
 
 /// The type that `/proc/mounts` shows is `fuse.s3vault`.
@@ -25,6 +26,10 @@ const SUBTYPE: &str = "s3vault";
 /// Threads that take requests: what can be answered without waiting is answered on them, so there is one more than
 /// the cores of a small machine, and no more than a few on a large one.
 const THREADS: std::ops::RangeInclusive<usize> = 2..=4;
+
+/// How far the kernel reads ahead, in bytes: with more a large read takes no less CPU, and each page that is missing of a
+/// memory map brings as much with it.
+const READ_AHEAD: u64 = 512 * KIB;
 
 /// How to mount.
 #[derive(Clone, Default)]
@@ -39,6 +44,8 @@ pub struct MountOptions {
     pub flags: MountFlags,
     /// How files look.
     pub shown: ShownAs,
+    /// Bytes that nobody asked for are dear: the kernel is to read ahead no further than it does by itself.
+    pub saves_reads: bool,
 }
 
 /// Flags of mount(2) that others than the kernel's own are asked for.
@@ -92,9 +99,20 @@ pub fn mount(vfs: Vfs, path: &Path, options: &MountOptions, runtime: Handle) -> 
         Ok(None) => return Err(failed(std::io::ErrorKind::NotFound.into())),
         Err(error) => return Err(failed(error)),
     };
+    if !options.saves_reads {
+        ask_for_more_at_once(&device);
+    }
     notify::start(session.notifier(), changes).map_err(failed)?;
     let session = ManuallyDrop::new(session.spawn().map_err(failed)?);
     Ok(Mounted { path, device, ended, session })
+}
+
+/// The kernel asks for what a program reads in order by as much as it reads ahead: by 128 KiB, and half the CPU of a large
+/// read is that of requests, unless root says otherwise.
+fn ask_for_more_at_once(device: &str) {
+    if let Err(error) = os::set_read_ahead(device, READ_AHEAD) {
+        tracing::debug!(%error, "the kernel reads ahead as far as it does by itself");
+    }
 }
 
 fn config(options: &MountOptions, read_only: bool) -> Config {

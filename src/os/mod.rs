@@ -1,6 +1,7 @@
 //! The machine below us: small files that are replaced whole, private directories, locks, free space, processes, mounts,
 //! sockets, tasks that are watched. Like `types`, it may be used by every room, and uses none.
 
+mod buffers;
 mod daemon;
 mod dirs;
 mod disk;
@@ -25,6 +26,7 @@ mod tasks;
 mod testing;
 mod user_files;
 
+pub use buffers::{Buffers, Filling};
 pub use daemon::{
     become_daemon, file_limit, keep_secrets, leave_open, move_stderr, put_stdin,
     survive_file_limit, take_stdin, take_stdout,
@@ -38,7 +40,7 @@ pub use files::{
 pub use full::{is_full, take_room};
 pub use locked_key::LockedKey;
 pub use machine::{Space, boot_id, free_bytes, keep_free, space};
-pub use mounts::{MountInfo, is_dead_mount, mounted_at, mounts, unmount};
+pub use mounts::{MountInfo, is_dead_mount, mounted_at, mounts, set_read_ahead, unmount};
 pub use process::{
     ProcessHandle, ProcessStat, Signal, effective_ids, pid_namespace, random, real_ids,
     resident_memory, signal_child, started, wait_for_child,

@@ -68,6 +68,13 @@ pub struct StoreLimits {
     pub read_ahead: Option<u64>,
 }
 
+impl StoreLimits {
+    /// Whether the owner limits what comes from the store, or how fast.
+    pub fn saves_reads(&self) -> bool {
+        self.read_ahead.is_some() || self.bandwidth_down != RateSchedule::default()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

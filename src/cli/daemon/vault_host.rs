@@ -182,6 +182,7 @@ impl VaultHost {
             snapshots,
             flags: look.flags(),
             shown: look.shown(),
+            saves_reads: self.vault.options().bucket.limited_to().saves_reads(),
         };
         let session = fuse::mount(self.vault.vfs(), path, &options, Handle::current())
             .map_err(|error| messages::of_fuse(&error))?;

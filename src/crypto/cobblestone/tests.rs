@@ -201,6 +201,31 @@ proptest! {
     }
 
     #[test]
+    fn a_chunk_opens_over_what_was_there_and_only_if_it_is_right(
+        length in 0usize..16_384, at in 0usize..16_400, bit in 0u8..8,
+    ) {
+        let plain = sample(length);
+        let message = sealed(b"c", &plain);
+        let opener = Opener::new(
+            &KEY, b"c", message[..24].try_into().unwrap(), message[24..56].try_into().unwrap(),
+        ).unwrap();
+        let mut chunk = message[56..].to_vec();
+        let mut place = vec![9; length];
+        for wrong in [length + 1, length.wrapping_sub(1)] {
+            let mut place = vec![9; wrong.min(20_000)];
+            prop_assert!(opener.open_chunk_to(0, true, &chunk, &mut place).is_err());
+            prop_assert!(place.iter().all(|byte| *byte == 9));
+        }
+        let at = at % chunk.len();
+        chunk[at] ^= 1 << bit;
+        prop_assert!(opener.open_chunk_to(0, true, &chunk, &mut place).is_err());
+        prop_assert!(place.iter().all(|byte| *byte == 9), "nothing of it is written");
+        chunk[at] ^= 1 << bit;
+        prop_assert_eq!(opener.open_chunk_to(0, true, &chunk, &mut place), Ok(()));
+        prop_assert_eq!(place, plain);
+    }
+
+    #[test]
     fn arbitrary_bytes_do_not_open(message in proptest::collection::vec(any::<u8>(), 0..40_000)) {
         prop_assert!(open(&KEY, b"", &message).is_err());
     }

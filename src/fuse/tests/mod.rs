@@ -73,6 +73,15 @@ impl Drop for TestMount {
 }
 
 #[test]
+fn root_has_the_kernel_ask_for_much_at_once() {
+    let Some(mount) = TestMount::new() else { return };
+    let place = format!("/sys/class/bdi/{}/read_ahead_kb", mount.mounted.device);
+    let Ok(set) = fs::read_to_string(&place) else { return };
+    let may = fs::OpenOptions::new().write(true).open(&place).is_ok();
+    assert_eq!(set.trim(), if may { "512" } else { "128" });
+}
+
+#[test]
 fn a_mount_does_what_tools_need() {
     let Some(mount) = TestMount::new() else { return };
     let (file, dir) = (mount.path("file"), mount.path("dir"));

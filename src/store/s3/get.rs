@@ -12,9 +12,9 @@ use bytes::Bytes;
 use super::super::error::{Error, Result};
 use super::super::line::RequestContext;
 use super::super::object::{Fetched, HeadReply, OBJECT_MAX};
-use super::buffers::Filling;
 use super::exchange::{self, Exchange, Tap};
 use super::{S3Store, etag, modified};
+use crate::os::Filling;
 
 /// What a body is, and what of it is wanted.
 struct Coming {

@@ -2,7 +2,6 @@
 
 mod answer;
 mod body_pieces;
-mod buffers;
 #[cfg(feature = "testing")]
 mod canned;
 mod client;
@@ -31,7 +30,6 @@ use aws_sdk_s3::types::{
     BucketLocationConstraint, CreateBucketConfiguration, Delete, ObjectIdentifier,
 };
 
-use self::buffers::Buffers;
 pub use self::client::{S3Credentials, S3Options};
 use self::credentials::{CredentialCache, For};
 use self::exchange::{Exchange, Tap};
@@ -40,6 +38,7 @@ use super::error::{Error, Result};
 use super::object::{Begin, Body, Fetched, HeadReply, Listed, Listing, Put, PutReply, Store};
 use super::pace::StorePace;
 use super::quirks::Quirks;
+use crate::os::Buffers;
 
 /// A bucket on an S3 server. It neither repeats nor verifies: decorators do.
 pub struct S3Store {
@@ -67,7 +66,7 @@ impl S3Store {
     pub async fn open(bucket: &str, options: &S3Options, limits: Deadlines) -> Result<Self> {
         let (client, credentials, encrypted) = client::build(options, &limits).await?;
         let (bucket, signs_payload) = (bucket.to_owned(), !encrypted);
-        let (buffers, quirks, pace) = (Buffers::default(), Arc::default(), Arc::default());
+        let (buffers, quirks, pace) = (Buffers::shared(), Arc::default(), Arc::default());
         Ok(Self { client, bucket, signs_payload, limits, buffers, quirks, credentials, pace })
     }
 
@@ -80,7 +79,7 @@ impl S3Store {
     #[cfg(feature = "testing")]
     pub(super) fn canned(status: u16, body: &[u8]) -> Self {
         let (client, credentials) = canned::canned_client(status, body);
-        let (buffers, quirks, pace) = (Buffers::default(), Arc::default(), Arc::default());
+        let (buffers, quirks, pace) = (Buffers::shared(), Arc::default(), Arc::default());
         let (bucket, limits) = ("bucket".to_owned(), Deadlines::default());
         Self { client, bucket, signs_payload: false, limits, buffers, quirks, credentials, pace }
     }
