@@ -111,6 +111,15 @@ impl ReclaimedLife {
     }
 
     fn wait(&mut self, seconds: u64) {
+        // What was changed since the last record, or is still to be sent, ended the state before no later than now.
+        let status = self.vault().status();
+        let (head, now) = (status.head, self.now);
+        let is_over = |number: CommitNo| number < head || status.progress.unsent_changes > 0;
+        for (number, was) in &mut self.states {
+            if is_over(*number) {
+                was.ended.get_or_insert(now);
+            }
+        }
         self.now += Duration::from_secs(seconds);
         self.world.store.set_time(self.now);
     }
