@@ -73,7 +73,7 @@ pub struct ProcessStat {
     pub parent: u32,
     /// When it began, in clock ticks since boot: tells it from a later one of the same number.
     pub started: u64,
-    /// It is dead, and nobody has waited for its end yet.
+    /// It is dead, with all of its threads, and nobody has waited for its end yet.
     pub is_dead: bool,
 }
 
@@ -85,7 +85,7 @@ impl ProcessStat {
         let (begin, end) = (stat.find('(')? + 1, stat.rfind(')')?);
         let name = stat.get(begin..end)?.to_owned();
         let mut fields = stat.get(end + 1..)?.split_whitespace();
-        let is_dead = matches!(fields.next()?, "Z" | "X");
+        let is_dead = is_dead(fields.next()?) && !any_thread_lives(pid);
         let parent = fields.next()?.parse().ok()?;
         let started = fields.nth(17)?.parse().ok()?;
         Some(Self { pid, name, parent, started, is_dead })
@@ -97,6 +97,20 @@ impl ProcessStat {
         let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
         pids.filter_map(Self::of).collect()
     }
+}
+
+fn is_dead(state: &str) -> bool {
+    matches!(state, "Z" | "X")
+}
+
+/// The first thread of a killed process may be dead while others still hold its files, sockets and locks.
+fn any_thread_lives(pid: u32) -> bool {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return false };
+    threads.flatten().any(|thread| {
+        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        let state = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().next());
+        state.is_some_and(|state| !is_dead(state))
+    })
 }
 
 /// When a living process began, in clock ticks since boot; `None` for a dead one.
@@ -165,7 +179,7 @@ impl ProcessHandle {
 
 #[cfg(test)]
 mod tests {
-    use std::process::Command;
+    use std::process::{Command, Stdio};
 
     use super::*;
 
@@ -189,6 +203,30 @@ mod tests {
             assert!(ProcessHandle::open(child.id()).unwrap().is_none());
             assert_eq!(ProcessStat::of(child.id()), None);
         }
+    }
+
+    #[test]
+    fn a_process_lives_as_long_as_any_of_its_threads() {
+        // Its first thread ends by itself (`exit(2)`, no `exit_group`); another one waits for the end of its input.
+        let number = if cfg!(target_arch = "x86_64") { 60 } else { 93 };
+        let script = format!(
+            "import ctypes, sys, threading; threading.Thread(target=sys.stdin.read).start(); \
+             ctypes.CDLL(None).syscall({number}, 0)"
+        );
+        let mut command = Command::new("python3");
+        let mut child = command.args(["-c", &script]).stdin(Stdio::piped()).spawn().unwrap();
+        let begun = Instant::now();
+        let first = format!("/proc/{0}/task/{0}/stat", child.id());
+        while !std::fs::read_to_string(&first).unwrap().contains(") Z ") {
+            assert!(begun.elapsed() < Duration::from_secs(60), "its first thread does not end");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert!(started(child.id()).is_some());
+        child.kill().unwrap();
+        let handle = ProcessHandle::open(child.id()).unwrap().unwrap();
+        assert!(handle.wait(Duration::from_secs(60)));
+        assert_eq!(started(child.id()), None);
+        child.wait().unwrap();
     }
 
     #[test]
