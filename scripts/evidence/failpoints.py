@@ -19,15 +19,17 @@ from model import AWAY, FAULTY, FULL, Worker, Workers
 from rig import PROGRAM, ROOT, Rig, Trouble, say
 
 STEPS = dict(re.findall(r'^    (\w+) = "(.*)",$', (ROOT / "src/os/steps.rs").read_text(), re.MULTILINE))
-# Small, so that segments of the journal end and go.
-OPTIONS = ("--cache-size", "64MB")
+# Small, so that segments of the journal (a sixteenth of it) end and go; so large that the threads find room beside the index
+# and what `lengthen_log` and `write_in_vain` have waiting.
+OPTIONS = ("--cache-size", "128MB")
 # A vault for so many passes over the steps: nothing in a bucket is deleted yet, so a soak begins anew now and then.
 PASSES_PER_VAULT = 2
 RANDOM_KILLS = 8
 QUICK_LIVES = 24
 TRIES = 8
-# How long the threads work until a life is ended that did not reach its step.
-LIFE = 2.0
+# How long the threads work until a life is ended that did not reach its step: where a step comes by chance; and where it is
+# brought about, which is over when it has come.
+LIFE, BROUGHT_ABOUT = 2.0, 60.0
 
 CHECKPOINT = {"PagePut", "ManifestPut", "CheckpointMade", "BaseSwitched", "CoveredDropped"}
 # The index is flushed before a segment goes.
@@ -231,7 +233,11 @@ class Steps:
     # What brings a step about.
 
     def until_reached(self, step, seen):
-        until = time.monotonic() + (4 * LIFE if step in CHECKPOINT | SEGMENTS | DROPS | RECLAIM | KEYS else LIFE)
+        until = time.monotonic() + (BROUGHT_ABOUT if step in CHECKPOINT | SEGMENTS | DROPS | RECLAIM | KEYS else LIFE)
+        if step in DROPS:
+            # What a name needs is on this machine before the store goes; and it may be reached already.
+            with contextlib.suppress(OSError):
+                self.write_in_vain()
         away = self.store_away() if step in DROPS else contextlib.nullcontext()
         with away, contextlib.suppress(OSError):  # the daemon dies
             while time.monotonic() < until and not self.was_reached(step, seen):
@@ -296,7 +302,7 @@ class Steps:
         return path
 
     def lengthen_log(self, mebibytes):
-        """A checkpoint is due after 8 MiB of the log, a segment of this small a journal is full after 4; it goes when the
+        """A checkpoint is due after 8 MiB of the log, and a segment of this small a journal is full after 8; it goes when the
         bucket has all of it."""
         file = self.elsewhere() / "attributes"
         file.touch()

@@ -18,8 +18,8 @@ from rig import Rig, Trouble, daemons_below, say, take_mount_away
 
 # A disk for so many cuts: nothing in a bucket is deleted yet, so a soak begins anew now and then.
 CUTS_PER_DISK = 40
-# J2 makes everything durable every 5 s; a busy machine gets as long again.
-SETTLED = 10
+# J2 makes everything durable every 5 s; a busy machine gets three times as long.
+SETTLED = 15
 
 
 def run(task):

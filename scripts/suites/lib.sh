@@ -33,16 +33,7 @@ need() {
         command -v "$1" >/dev/null || missing+=("$2")
         shift 2
     done
-    [ "${#missing[@]}" = 0 ] || step 600 "installing ${missing[*]}" apt_install "${missing[@]}"
-}
-
-apt_install() {
-    local sudo=()
-    [ "$(id -u)" = 0 ] || sudo=(sudo)
-    exec 9>"$tools/apt.lock"
-    flock 9
-    "${sudo[@]}" apt-get update -qq
-    "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@"
+    [ "${#missing[@]}" = 0 ] || step 600 "installing ${missing[*]}" "$root/scripts/install-packages" "${missing[@]}"
 }
 
 # cargo_tool NAME VERSION: a program from crates.io, as $tools/NAME-VERSION/bin/NAME. Not optimised: it waits for us.
@@ -108,12 +99,16 @@ remount() {
 # What the server's files have grown to, in bytes.
 bucket_size() { du -sb --apparent-size "$scratch/server/weed" | cut -f1; }
 
-# real_tree DIR MIB: copies real files of this machine (programs, libraries, headers, texts) until they are MIB.
+# real_tree DIR MIB: copies real files of this machine (programs, libraries, headers, texts) until they are MIB. Not while another
+# suite installs packages.
 real_tree() {
-    mkdir -p "$1"
+    mkdir -p "$1" "$tools"
+    exec 9>"$tools/apt.lock"
+    flock --shared 9
     { find /usr/lib/python3* /usr/include /usr/share /usr/lib /usr/bin -xdev -type f -size -8M -printf '%s %p\n' || true; } |
         awk -v limit="$2" '!seen[$2]++ && NF == 2 { sum += $1; if (sum > limit * 1048576) exit; print $2 }' >"$1.list"
     tar -C / -cf - --files-from=<(sed 's,^/,,' "$1.list") | tar -C "$1" -xf -
+    exec 9>&-
     rm "$1.list"
 }
 

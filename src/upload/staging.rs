@@ -45,6 +45,15 @@ pub struct Staging {
     pub(super) area: Arc<StagingArea>,
 }
 
+#[cfg(test)]
+impl Staging {
+    /// Whether nothing is at work on it any more, once all clones are dropped.
+    pub fn ending(&self) -> impl Fn() -> bool + use<> {
+        let area = Arc::downgrade(&self.area);
+        move || area.strong_count() == 0
+    }
+}
+
 impl PackWatcher for Staging {
     fn appending(&self, seq: Seq, packs: &[PackId]) -> crate::log::Result<Vec<PackId>> {
         Self::appending(self, seq, packs).map_err(|error| match error {

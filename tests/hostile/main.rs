@@ -51,11 +51,19 @@ fn corpus() -> BTreeMap<String, Vec<Vec<u8>>> {
 
 /// Parses, and says what was given if that goes wrong.
 fn given(kind: &str, bytes: &[u8]) -> bool {
-    let began = Instant::now();
-    let parsed = catch_unwind(|| parse(kind, bytes));
     let shown = || bytes.escape_ascii().to_string();
-    let Ok(parsed) = parsed else { panic!("{kind} panics at b\"{}\"", shown()) };
-    assert!(began.elapsed() < TIME, "{kind} takes {:?} for b\"{}\"", began.elapsed(), shown());
+    let mut took = Vec::new();
+    // A machine may stand still for a moment, but hardly three times for the same input.
+    let parsed = loop {
+        let began = Instant::now();
+        let parsed = catch_unwind(|| parse(kind, bytes));
+        let Ok(parsed) = parsed else { panic!("{kind} panics at b\"{}\"", shown()) };
+        took.push(began.elapsed());
+        if began.elapsed() < TIME {
+            break parsed;
+        }
+        assert!(took.len() < 3, "{kind} takes {took:?} for b\"{}\"", shown());
+    };
     parsed.unwrap_or_else(|| panic!("nobody knows the kind {kind}"))
 }
 

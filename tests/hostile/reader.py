@@ -92,7 +92,7 @@ def one(reader, golden, seed, secret):
         words = [copy, "--passphrase-file", secret, command]
         words += [os.path.join(home, "out")] if command in ("extract", "salvage") else []
         sys.argv = ["read_vault.py", *words]
-        signal.alarm(SECONDS)
+        signal.setitimer(signal.ITIMER_PROF, SECONDS)
         try:
             with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
                 status = reader.main()
@@ -100,7 +100,7 @@ def one(reader, golden, seed, secret):
             print(f"seed {seed}, {command}{', past the seal' if past_the_seal else ''}:\n{traceback.format_exc()}")
             return None
         finally:
-            signal.alarm(0)
+            signal.setitimer(signal.ITIMER_PROF, 0)
             reader.Keys.open = sealed
     said = err.getvalue()
     if status not in (0, 1) or (status == 1 and "error: " not in said) or "Error(" in said:
@@ -110,7 +110,7 @@ def one(reader, golden, seed, secret):
 
 
 def late(*_):
-    raise TimeoutError(f"{SECONDS} seconds are over")
+    raise TimeoutError(f"{SECONDS} seconds of a processor are over")
 
 
 def main():
@@ -130,7 +130,7 @@ def main():
         return known[key]
 
     reader.slot_key = slot_key
-    signal.signal(signal.SIGALRM, late)
+    signal.signal(signal.SIGPROF, late)
     tally = collections.Counter()
     with tempfile.NamedTemporaryFile() as secret:
         secret.write(b"golden, for ever\n")

@@ -48,9 +48,7 @@ impl User {
     }
 
     fn report(&self) -> Value {
-        let done = self.home.type_in("status --json").exits(0);
-        let value: Value = serde_json::from_str(&done.out).unwrap();
-        value["mounts"][0].clone()
+        self.home.only_status()
     }
 
     fn daemon(&self) -> u32 {

@@ -51,10 +51,24 @@ fn write(path: &Path, seed: u64, length: usize) {
     fs::write(path, noise(seed, length)).unwrap();
 }
 
-/// Within a fifth of what it should be.
-fn took_about(what: &str, took: Duration, seconds: f64) {
-    let took = took.as_secs_f64();
-    assert!((seconds * 0.8..seconds * 1.2).contains(&took), "{what} took {took} s of {seconds} s");
+const RATE: f64 = (512 << 10) as f64;
+/// So many bytes in a row go as fast as they may, whatever this machine does beside.
+const STRETCH: u64 = 2 << 20;
+
+/// What had moved at which moment. All of it took no less than it may, but for a fifth; and some stretch of it no more.
+fn is_about(what: &str, seen: &[(Instant, u64)]) {
+    let (first, last) = (seen[0], seen[seen.len() - 1]);
+    let seconds = |a: (Instant, u64), b: (Instant, u64)| {
+        (b.0.duration_since(a.0).as_secs_f64(), (b.1 - a.1) as f64 / RATE)
+    };
+    let (took, should) = seconds(first, last);
+    assert!(took > should * 0.8, "{what}: {took} s of {should} s");
+    let stretches = seen.iter().filter_map(|a| {
+        let b = seen.iter().find(|b| b.1 >= a.1 + STRETCH)?;
+        Some(seconds(*a, *b))
+    });
+    let least = stretches.map(|(took, should)| took / should).fold(f64::INFINITY, f64::min);
+    assert!(least < 1.2, "{what}: the quickest stretch takes {least} times what it should");
 }
 
 #[test]
@@ -63,26 +77,28 @@ fn bytes_go_as_fast_as_they_may_both_ways() {
     limited.mount("--bandwidth-up 512KiB/s --bandwidth-down 512KiB/s");
     write(&limited.path("file"), 1, 6 << 20);
     let mut sync = limited.home.spawn("sync");
-    let reaches = |bytes: u64| {
-        while limited.moved() < bytes {
-            std::thread::sleep(Duration::from_millis(50));
+    let mut seen = Vec::new();
+    // From when the file has become a pack, and bytes move.
+    while seen.last().is_none_or(|(_, moved)| *moved < 11 << 19) {
+        let moved = limited.moved();
+        if moved >= 512 << 10 {
+            seen.push((Instant::now(), moved));
         }
-        Instant::now()
-    };
-    // When the file has become a pack, and bytes move.
-    let begun = reaches(512 << 10);
-    took_about("the way up", reaches(11 << 19).duration_since(begun), 10.0);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    is_about("the way up", &seen);
     assert!(sync.wait().unwrap().success());
     limited.home.type_in("umount vault").exits(0);
     limited.forget_cache();
     limited.mount("--bandwidth-up 08:00-08:01=16KiB/s,512KiB/s --bandwidth-down 512KiB/s");
+    let mut seen = vec![(Instant::now(), 0)];
     let mut file = fs::File::open(limited.path("file")).unwrap();
-    let (mut head, mut tail) = (vec![0; 1 << 20], Vec::new());
-    file.read_exact(&mut head).unwrap();
-    let begun = Instant::now();
-    file.read_to_end(&mut tail).unwrap();
-    took_about("the way down", begun.elapsed(), 10.0);
-    assert!([head, tail].concat() == noise(1, 6 << 20));
+    let mut read = Vec::new();
+    while (&mut file).take(64 << 10).read_to_end(&mut read).unwrap() > 0 {
+        seen.push((Instant::now(), read.len() as u64));
+    }
+    is_about("the way down", &seen);
+    assert!(read == noise(1, 6 << 20));
     drop(file);
     limited.home.type_in("umount vault").exits(0);
 }
@@ -103,7 +119,8 @@ fn limits_are_changed_while_a_pack_goes_up() {
     write(&limited.path("large"), 2, 17 << 20);
     let (begun, before) = (Instant::now(), limited.moved());
     std::thread::sleep(Duration::from_secs(5));
-    let (took, moved) = (begun.elapsed(), limited.moved() - before);
+    let moved = limited.moved() - before;
+    let took = begun.elapsed();
     let may = took.as_millis() * 65536 / 1000 + 100_000;
     assert!(u128::from(moved) <= may, "{moved} bytes in {took:?}");
     // Somebody reads what is not here meanwhile: two requests are allowed, and one is not for packs.
@@ -116,7 +133,7 @@ fn limits_are_changed_while_a_pack_goes_up() {
         .says("4MiB/s");
     limited.home.type_in("sync").exits(0);
     let took = begun.elapsed();
-    assert!((3..15).contains(&took.as_secs()), "{took:?}");
+    assert!((3..60).contains(&took.as_secs()), "{took:?}");
     limited.home.type_in("tune vault --bandwidth-up 1KiB/s").exits(2).says("too slow");
     limited.home.type_in("tune elsewhere").exits(13);
     limited.home.type_in("umount vault").exits(0);
@@ -136,7 +153,7 @@ fn an_end_under_a_tight_limit_goes_on_says_how_far_it_is_and_can_be_hurried() {
     write(&limited.path("file"), 3, 3 << 20);
     let begun = Instant::now();
     let done = limited.home.type_in("umount vault --timeout 12s").exits(14);
-    assert!((12..20).contains(&begun.elapsed().as_secs()));
+    assert!((12..60).contains(&begun.elapsed().as_secs()));
     assert!(
         done.err.contains("not in the bucket yet") && done.err.contains("KiB/s"),
         "{}",

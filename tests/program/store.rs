@@ -172,7 +172,7 @@ async fn a_put_whose_reply_is_lost_counts_when_its_bytes_are_there() {
 async fn a_store_that_is_gone_is_given_up_at_the_deadline_and_comes_back() {
     let test = weed().bucket();
     let proxy = Proxy::start(weed().port(), Duration::ZERO);
-    let limits = Deadlines::of(Duration::from_secs(2));
+    let limits = Deadlines::of(Duration::from_secs(8));
     let options = test.options_through(&proxy.endpoint());
     let bucket = Bucket::open(&test.url(), &options, limits).await.unwrap();
     bucket.put_new("log/1", Bytes::from_static(b"x")).await.unwrap();
@@ -185,7 +185,7 @@ async fn a_store_that_is_gone_is_given_up_at_the_deadline_and_comes_back() {
         let start = std::time::Instant::now();
         let got = bucket.get("log/1", Some(0..1)).await;
         assert!(got.as_ref().is_err_and(Error::is_transient), "{got:?}");
-        assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+        assert!(start.elapsed() < Duration::from_secs(16), "{:?}", start.elapsed());
         proxy.heal();
         assert_eq!(bucket.get("log/1", Some(0..1)).await.unwrap(), "x");
     }

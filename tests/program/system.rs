@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::support::home::{Home, wait_until};
+use crate::support::home::{Home, runs, wait_until};
 use crate::support::{Manners, Strange, weed};
 
 /// Whether this machine has a program.
@@ -187,9 +187,11 @@ fn the_helper_of_mount_8_mounts_a_named_vault_with_the_options_of_fstab() {
     assert!(source == "mine" && flags.starts_with("ro,"), "{source} {flags}");
     let about = vault.join("file").metadata().unwrap();
     assert_eq!(about.uid(), fs::metadata(home.path("key")).unwrap().uid());
+    let daemon = home.daemon(&vault);
     assert_eq!(helper(&home, "umount.s3vault", &format!("{shown} -l")).0, 0);
     assert!(mounted(&vault).is_none());
-    wait_until("the daemon ends", || home.type_in("status").out.contains("No mount"));
+    wait_until("the daemon ends", || !runs(daemon));
+    home.type_in("status").exits(0).says("No mount");
     home.type_in(&format!("mount backup --passphrase-file {key}"))
         .exits(0)
         .says("vault is mounted");

@@ -144,7 +144,8 @@ fn is_sealed(what: &str, bytes: &[u8]) {
 }
 
 fn files_below(root: &Path) -> Vec<PathBuf> {
-    let entries = walkdir::WalkDir::new(root).into_iter().map(Result::unwrap);
+    // A directory of a living cache may go meanwhile.
+    let entries = walkdir::WalkDir::new(root).into_iter().flatten();
     entries.filter(|e| e.file_type().is_file()).map(walkdir::DirEntry::into_path).collect()
 }
 

@@ -123,19 +123,34 @@ impl World {
     /// Opens the index, and replays the journal; whether the base is the one that the index was trimmed for.
     fn open(&mut self) -> bool {
         self.index = None;
-        let options = IndexOptions {
-            dir: self.dir.path().join("index"),
-            keys: self.keys.clone(),
-            base: self.base.clone(),
-            memory: IndexMemory::of(0),
-        };
-        let index = Index::open(options).unwrap();
+        let index = self.unlocked();
         let from = index.point().seq;
         index.replay(&self.journal.read_after(from, usize::MAX).unwrap()).unwrap();
         index.attach(self.journal.clone());
         let is_the_same = index.point().base == index.base_commit();
         self.index = Some(index);
         is_the_same
+    }
+
+    /// sled's own threads may hold the database a moment longer than the index that was dropped.
+    fn unlocked(&self) -> Index {
+        let begun = std::time::Instant::now();
+        loop {
+            let options = IndexOptions {
+                dir: self.dir.path().join("index"),
+                keys: self.keys.clone(),
+                base: self.base.clone(),
+                memory: IndexMemory::of(0),
+            };
+            match Index::open(options) {
+                Ok(index) => return index,
+                Err(error) => {
+                    let is_held = format!("{error:?}").contains("could not acquire lock");
+                    assert!(is_held && begun.elapsed().as_secs() < 60, "{error:?}");
+                }
+            }
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
     }
 
     /// As after kill -9: what sled flushes when it is dropped is undone.

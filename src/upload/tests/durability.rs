@@ -233,7 +233,8 @@ async fn j2_everything_is_synced_after_a_while() {
     local.journal.append(&transaction(1, &[])).unwrap();
     until("it is durable", || local.journal.durable() == Seq(1)).await;
     let mut durable = local.barrier.subscribe();
-    assert_eq!(*durable.borrow_and_update(), Seq(1));
+    // It is told a moment after it is so.
+    tokio::time::timeout(SOON, durable.wait_for(|seq| *seq == Seq(1))).await.unwrap().unwrap();
     local.journal.append(&transaction(2, &[])).unwrap();
     durable.changed().await.unwrap();
     assert!(!local.journal.unsynced());

@@ -103,7 +103,7 @@ async fn c1_a_commit_is_at_most_16_mib() {
     assert!(rig.logged().len() <= 4 && TRANSACTION_MAX < most);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_sync_that_moves_is_not_given_up_and_one_that_does_not_is() {
     let rig = Rig::new();
     let patience = Duration::from_millis(400);
@@ -121,7 +121,7 @@ async fn a_sync_that_moves_is_not_given_up_and_one_that_does_not_is() {
     let seq = rig.publish(1, &packs, MANY);
     let moves = std::sync::atomic::AtomicU32::new(0);
     let note = || _ = moves.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-    let began = std::time::Instant::now();
+    let began = tokio::time::Instant::now();
     uploader.sync_while_moving(seq, patience, note).await.unwrap();
     assert!(began.elapsed() > 2 * patience, "or nothing is shown");
     assert!(moves.into_inner() >= 5);
@@ -129,13 +129,13 @@ async fn a_sync_that_moves_is_not_given_up_and_one_that_does_not_is() {
     rig.faulty.heal();
     rig.faulty.inject(On::next(Verb::Put, "").always(), Fault::Breaks);
     let seq = rig.touch(2);
-    let began = std::time::Instant::now();
+    let began = tokio::time::Instant::now();
     let dead = uploader.sync_while_moving(seq, patience, || ()).await;
     assert!(matches!(dead, Err(Error::Unfinished { .. })), "{dead:?}");
     assert!(began.elapsed() < 4 * patience);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn one_pack_and_one_commit_that_move_are_waited_for_however_long_they_take() {
     let rig = Rig::new();
     let patience = Duration::from_millis(400);
@@ -147,7 +147,7 @@ async fn one_pack_and_one_commit_that_move_are_waited_for_however_long_they_take
     std::mem::forget(hold);
     pack.close(FOOTER).unwrap();
     let seq = rig.publish(1, &[1], MANY);
-    let began = std::time::Instant::now();
+    let began = tokio::time::Instant::now();
     uploader.sync_while_moving(seq, patience, || ()).await.unwrap();
     assert!(began.elapsed() >= 4 * patience, "or nothing is shown");
 
@@ -159,7 +159,7 @@ async fn one_pack_and_one_commit_that_move_are_waited_for_however_long_they_take
         std::mem::forget(hold);
         pack.close(FOOTER).unwrap();
         let seq = rig.publish(2, &[if prefix == "log/" { 2 } else { 3 }], MANY);
-        let began = std::time::Instant::now();
+        let began = tokio::time::Instant::now();
         let dead = uploader.sync_while_moving(seq, patience, || ()).await;
         assert!(matches!(dead, Err(Error::Unfinished { .. })), "{dead:?}");
         assert!(began.elapsed() < 4 * patience, "{prefix}: {:?}", began.elapsed());
@@ -214,7 +214,7 @@ async fn c4_a_pack_that_somebody_waits_for_leaves_at_once() {
     let seq = rig.file(1, MANY);
     uploader.sync(seq, SOON).await.unwrap();
     assert!(rig.staging.contains(id(1)));
-    let room = tokio::time::timeout(Duration::from_secs(2), rig.staging.reserve(2 * MIB));
+    let room = tokio::time::timeout(SOON, rig.staging.reserve(2 * MIB));
     assert!(room.await.unwrap().is_ok(), "the wait for room brings the barrier on");
     assert!(!rig.staging.contains(id(1)));
 }
@@ -275,6 +275,7 @@ async fn a_store_that_was_down_for_a_while_gets_everything_and_says_why_not_befo
     }
     let late = uploader.finish(Duration::from_millis(1500)).await.unwrap_err().to_string();
     assert!(late.contains("20 changes") && late.contains("20 packs"), "{late}");
+    until("it is told", || !uploader.status().trouble.is_empty()).await;
     let status = uploader.status();
     assert!(status.trouble[0].error.contains("cannot be reached"), "{:?}", status.trouble);
     assert!(status.trouble[0].attempts >= 1 && status.unsent_transactions() == 20);
@@ -340,6 +341,7 @@ async fn c2_what_is_no_commit_stops_uploads_until_it_is_gone_and_is_named() {
     let seq = rig.file(1, 100);
     let waits = uploader.sync(seq, Duration::from_millis(500)).await;
     assert!(matches!(waits, Err(Error::Unfinished { .. })), "{waits:?}");
+    until("it is told", || !uploader.status().trouble.is_empty()).await;
     let status = uploader.status();
     assert!(status.fenced.is_none() && rig.fenced.lock().is_empty());
     assert!(
@@ -378,6 +380,7 @@ async fn j7_what_was_put_before_a_crash_under_the_same_id_is_right_if_our_extent
         let uploader = rig.uploader(quick()).await;
         let wait = if right { SOON } else { Duration::from_millis(500) };
         assert_eq!(uploader.sync(seq, wait).await.is_ok(), right);
+        until("it is told", || right || !uploader.status().trouble.is_empty()).await;
         assert_eq!(rig.logged().len(), usize::from(right));
         let now = rig.store.peek(&pack_object(id(1))).unwrap();
         assert_eq!(now, if kept { theirs } else { &ours });
@@ -438,6 +441,7 @@ async fn an_idle_uploader_sends_nothing_and_steps_nowhere() {
     uploader.sync(seq, SOON).await.unwrap();
     until("the pack leaves", || rig.staging.packs().is_empty()).await;
     until("all is synced", || !rig.journal.unsynced()).await;
+    until("that it left is told", || rig.stepped(PipelineStep::PackLeft) == 1).await;
     rig.faulty.take_requests();
     rig.steps.lock().clear();
     tokio::time::sleep(Duration::from_millis(500)).await;

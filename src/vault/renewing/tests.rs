@@ -243,18 +243,19 @@ async fn k8_a_store_that_is_away_and_a_small_disk_are_waited_for() {
     vault.renew().await.unwrap();
     // Once more, of all of that, on a machine that has nothing of it.
     let rotation = rotated.rotation(&rotated.after, &rotated.before).await.of_everything();
+    let cause = Arc::new(std::io::Error::other("no"));
+    let denied = Fault::Fails(StoreError::Denied { object: "an object".into(), cause });
+    // From before it begins: it begins by itself.
+    rotated.world.faulty.inject(On::next(Verb::Get, "pack/").times(u32::MAX), denied);
     vault.rotate_key(&rotation).await.unwrap();
     kill(vault).await;
     let unlocked = rotated.opened(&rotated.before).await.unwrap().unlocked;
-    let cause = Arc::new(std::io::Error::other("no"));
-    let denied = Fault::Fails(StoreError::Denied { object: "an object".into(), cause });
     let small = crate::vault::tests::Machines {
         take_over: true,
         cache_size: Some(64 << 20),
         ..machine("small")
     };
     let vault = rotated.world.open_unlocked(unlocked, small).await.unwrap();
-    rotated.world.faulty.inject(On::next(Verb::Get, "pack/").times(u32::MAX), denied);
     let failed = tokio::time::timeout(Duration::from_secs(3), vault.renew()).await;
     assert!(!matches!(failed, Ok(Ok(_))), "{failed:?}");
     rotated.world.faulty.heal();

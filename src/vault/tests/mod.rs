@@ -32,7 +32,7 @@ use crate::crypto::Keys;
 use crate::types::{Generation, InodeNo, MIB, StateAt};
 use crate::vfs::{Caller, HandleId, OpenFlags, SetAttributes, Vfs, WriteAt};
 
-pub(super) const LONG: Duration = Duration::from_secs(20);
+pub(super) const LONG: Duration = Duration::from_secs(60);
 
 pub(super) const USER: Caller = Caller { uid: 0, gid: 0, pid: 1, umask: 0o022 };
 
@@ -131,9 +131,15 @@ pub(super) async fn kill(vault: Arc<Vault>) {
     let dir = vault.options().state_dir.clone();
     let at_the_kill = tempfile::tempdir().unwrap();
     copy_state(&dir, at_the_kill.path());
+    let writer = vault.writer.as_ref();
+    let ending = writer.map(|writer| (Arc::downgrade(&writer.journal), writer.staging.ending()));
     drop(vault);
-    // The tasks end when the runtime next runs them; the files are theirs until then.
-    for _ in 0..50 {
+    // The tasks end when the runtime next runs them, and what they do on the disk goes on in threads; the files are theirs
+    // until then.
+    let begun = std::time::Instant::now();
+    while ending.as_ref().is_some_and(|(journal, staging)| journal.strong_count() > 0 || !staging())
+    {
+        assert!(begun.elapsed() < LONG, "what was killed is still at work");
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     std::fs::remove_dir_all(&dir).unwrap();

@@ -41,8 +41,9 @@ async fn in_the_background(vault: &Arc<Vault>) -> Result<Reclaimed> {
 async fn k5_a_run_in_the_background_ends_after_its_step_when_somebody_waits() {
     let world = World::new().await;
     let vault = with_a_dead_pack(&world).await;
-    // Of a request that takes two seconds nine times as much is rest: the first deletion is of a checkpoint's parts.
-    world.faulty.inject(On::next(Verb::Delete, ""), Fault::Delays(Duration::from_secs(2)));
+    // Of a request that takes a second (its deadline is the next) nine times as much is rest: the first deletion is of a
+    // checkpoint's parts.
+    world.faulty.inject(On::next(Verb::Delete, ""), Fault::Delays(Duration::from_secs(1)));
     let run = tokio::spawn({
         let vault = vault.clone();
         async move { in_the_background(&vault).await.unwrap() }
@@ -56,7 +57,7 @@ async fn k5_a_run_in_the_background_ends_after_its_step_when_somebody_waits() {
     let asked = Instant::now();
     let listed = vault.reclaim(true, &|_| {}).await.unwrap();
     let waited = asked.elapsed();
-    assert!(waited < Duration::from_secs(10), "{waited:?} behind a run for nobody");
+    assert!(waited < Duration::from_secs(8), "{waited:?} behind a run for nobody");
     let gave_way = run.await.unwrap();
     assert!(gave_way.gave_way && gave_way.packs.objects == 0, "{gave_way:?}");
     assert!(gave_way.checkpoints.objects > 0, "what its step deleted is told: {gave_way:?}");

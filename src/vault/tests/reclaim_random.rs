@@ -112,9 +112,10 @@ impl ReclaimedLife {
 
     fn wait(&mut self, seconds: u64) {
         // What was changed since the last record, or is still to be sent, ended the state before no later than now.
-        let status = self.vault().status();
-        let (head, now) = (status.head, self.now);
-        let is_over = |number: CommitNo| number < head || status.progress.unsent_changes > 0;
+        // In this order: a commit that is confirmed between the two is seen by either.
+        let unsent = self.vault().progress().unsent_changes;
+        let (head, now) = (self.vault().status().head, self.now);
+        let is_over = |number: CommitNo| number < head || unsent > 0;
         for (number, was) in &mut self.states {
             if is_over(*number) {
                 was.ended.get_or_insert(now);

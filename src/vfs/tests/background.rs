@@ -10,7 +10,7 @@ use crate::vfs::periodic::Publisher;
 use crate::vfs::remove::STEP;
 
 /// Longer than anything here takes that does not wait for ever.
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(60);
 
 async fn in_time<T>(what: &str, work: impl Future<Output = T>) -> T {
     tokio::time::timeout(SOON, work).await.unwrap_or_else(|_| panic!("{what}: it waits"))

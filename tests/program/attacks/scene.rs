@@ -175,7 +175,15 @@ impl Scene {
         let other = Home::new().with("S3VAULT_PASSPHRASE", "correct horse");
         let url = format!("file://{}", self.home.path("fork").display());
         other.type_in(&format!("mount vault --take-over --bucket {url}")).exits(0);
-        for _ in 0..12 {
+        let newest = |bucket: &str| {
+            let names = fs::read_dir(self.home.path(bucket).join("log")).unwrap();
+            names.map(|entry| entry.unwrap().file_name()).max()
+        };
+        // It has a commit of each number that there is.
+        for _ in 0..100 {
+            if newest("fork") > newest("bucket") {
+                break;
+            }
             fs::write(other.path("vault/small-0"), &self.early["small-0"]).unwrap();
             other.type_in("sync vault").exits(0);
         }

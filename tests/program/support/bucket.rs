@@ -108,7 +108,7 @@ impl Drop for TestBucket {
         block_on(async move {
             let client = test_client(&endpoint);
             let delete = client.delete_bucket().bucket(name).send();
-            let _ = tokio::time::timeout(Duration::from_secs(10), delete).await;
+            let _ = tokio::time::timeout(Duration::from_secs(60), delete).await;
         });
     }
 }

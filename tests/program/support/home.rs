@@ -141,10 +141,24 @@ impl Home {
 
     /// What `status --json` says of the mount at `path`.
     pub fn status(&self, path: &Path) -> serde_json::Value {
-        let done =
-            self.run([OsStr::new("status"), OsStr::new("--json"), path.as_os_str()]).exits(0);
-        let value: serde_json::Value = serde_json::from_str(&done.out).expect("JSON");
-        value["mounts"][0].clone()
+        self.told(&[OsStr::new("status"), OsStr::new("--json"), path.as_os_str()])
+    }
+
+    /// What `status --json` says of the one that runs.
+    pub fn only_status(&self) -> serde_json::Value {
+        self.told(&[OsStr::new("status"), OsStr::new("--json")])
+    }
+
+    /// Once the daemon answers: on a busy machine it may be silent for a while.
+    fn told(&self, command: &[&OsStr]) -> serde_json::Value {
+        let begun = Instant::now();
+        loop {
+            let done = self.run(command).exits(0);
+            let value: serde_json::Value = serde_json::from_str(&done.out).expect("JSON");
+            if value["mounts"][0]["state"] != "silent" || begun.elapsed() > PATIENCE {
+                return value["mounts"][0].clone();
+            }
+        }
     }
 
     /// The daemon of the mount at `path`.
@@ -154,7 +168,7 @@ impl Home {
     }
 
     /// The daemons of this home: their command line names their mountpoint, which is below it.
-    fn daemons(&self) -> Vec<u32> {
+    pub fn daemons(&self) -> Vec<u32> {
         let Ok(processes) = std::fs::read_dir("/proc") else { return Vec::new() };
         let ours = |pid: &u32| {
             let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();

@@ -60,6 +60,7 @@ impl Drop for Listening {
 /// A server behind TLS, with a certificate that nobody knows.
 pub struct TlsFront {
     listening: Listening,
+    accepted: Arc<AtomicUsize>,
     certificate: String,
 }
 
@@ -75,16 +76,19 @@ impl TlsFront {
             .with_single_cert(vec![made.cert.der().clone()], key)
             .expect("a certificate");
         let acceptor = TlsAcceptor::from(Arc::new(config));
+        let accepted = Arc::<AtomicUsize>::default();
+        let counted = accepted.clone();
         let listening = Listening::start(move |stream, count| {
-            let acceptor = acceptor.clone();
+            let (acceptor, accepted) = (acceptor.clone(), counted.clone());
             async move {
+                accepted.fetch_add(1, Relaxed);
                 let Ok(mut inside) = acceptor.accept(stream).await else { return };
                 count.fetch_add(1, Relaxed);
                 let Ok(mut server) = TcpStream::connect(("127.0.0.1", port)).await else { return };
                 let _ = copy_bidirectional(&mut inside, &mut server).await;
             }
         });
-        Self { listening, certificate: made.cert.pem() }
+        Self { listening, accepted, certificate: made.cert.pem() }
     }
 
     /// Its address.
@@ -95,6 +99,11 @@ impl TlsFront {
     /// Its certificate, PEM.
     pub fn certificate(&self) -> &str {
         &self.certificate
+    }
+
+    /// Connections so far, before their handshakes.
+    pub fn accepted(&self) -> usize {
+        self.accepted.load(Relaxed)
     }
 
     /// Connections whose handshake was done.

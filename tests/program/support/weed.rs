@@ -119,11 +119,11 @@ fn start(home: &Path) -> u16 {
         .spawn()
         .expect("sh starts");
     let log = home.join("log");
-    wait_for(&format!("SeaweedFS listens (see {})", log.display()), 60, || listens(port));
+    wait_for(&format!("SeaweedFS listens (see {})", log.display()), 180, || listens(port));
     let pid = fs::read_to_string(home.join("pid")).expect("the supervisor wrote it");
     let endpoint = format!("http://127.0.0.1:{port}");
     // It listens before it is of use.
-    wait_for(&format!("SeaweedFS makes a bucket (see {})", log.display()), 60, || {
+    wait_for(&format!("SeaweedFS makes a bucket (see {})", log.display()), 180, || {
         block_on(create_bucket(&test_client(&endpoint), "warm-up")).is_ok()
     });
     let pid: u32 = pid.trim().parse().expect("a pid");

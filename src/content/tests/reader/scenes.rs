@@ -134,8 +134,7 @@ async fn a_store_that_stalls_is_an_error_at_the_deadline() {
 
 #[test]
 fn a_read_that_failed_for_want_of_an_answer_fails_at_once_when_it_is_asked_for_again() {
-    let deadline = Duration::from_millis(300);
-    let world = World::with_deadline(deadline);
+    let world = World::with_deadline(Duration::from_secs(2));
     let plain = noise(3, 100_000);
     runtime().block_on(async {
         let file = world.lone(&plain);
@@ -143,8 +142,10 @@ fn a_read_that_failed_for_want_of_an_answer_fails_at_once_when_it_is_asked_for_a
         world.faulty.inject(On::next(Verb::Get, "pack/").always(), Fault::Breaks);
         let began = Instant::now();
         assert!(matches!(world.read(&file, 0..50_000).await, Err(Error::Deadline)));
+        let first = began.elapsed();
         // The kernel asks for the page again whose read-ahead failed.
+        let began = Instant::now();
         assert!(world.read(&file, 0..4096).await.is_err());
-        assert!(began.elapsed() < deadline * 3 / 2, "{:?}", began.elapsed());
+        assert!(began.elapsed() < first / 2, "{:?} of {first:?}", began.elapsed());
     });
 }

@@ -223,8 +223,10 @@ fn j3_a_bad_record_after_the_barrier_is_a_torn_tail() {
     let from = end(&journal);
     append(&journal, 5);
     drop(journal);
-    let file = OpenOptions::new().write(true).open(only_segment(dir.path())).unwrap();
-    file.write_all_at(b"zz", from + 30).unwrap();
+    let file = OpenOptions::new().read(true).write(true).open(only_segment(dir.path())).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, from + 30).unwrap();
+    file.write_all_at(&[byte[0] ^ 0xff], from + 30).unwrap();
     let found = Journal::inspect(dir.path(), &keys()).unwrap().unwrap();
     assert_eq!((found.last, found.durable), (Seq(5), Seq(5)));
     assert_eq!(found.torn, Some(Damage { segment: 1, offset: from }));
