@@ -5,7 +5,6 @@ use std::collections::HashMap;
 use super::remove::is_of_one;
 use super::transfer::tell;
 use super::{Error, Files, Found, HandleGuard, OnTree, Place, Result, TreeStep};
-use crate::os;
 use crate::types::InodeNo;
 use crate::vfs::{
     self, Attributes, Caller, OpenFlags, PATH_MAX, RenameMode, SetAttributes, SetTime, Setter,
@@ -224,23 +223,16 @@ async fn other(vfs: &Vfs, source: &Attributes, parent: InodeNo, name: &[u8]) -> 
         Err(vfs::Error::NotFound) => false,
         Err(error) => return Err(error.into()),
     };
-    let aside = aside();
-    let first = if is_taken { &aside[..] } else { name };
+    let making = vfs.replacing(&owned_by(source), (parent, name), is_taken).await?;
+    let (into, first) = making.names()?;
     let made = if source.kind() == libc::S_IFLNK {
         let target = vfs.read_link(source.ino).await?;
-        vfs.symlink(&owned_by(source), parent, first, &target).await?
+        vfs.symlink(&owned_by(source), into, first, &target).await?
     } else {
-        vfs.mknod(&owned_by(source), parent, first, source.mode, source.rdev).await?
+        vfs.mknod(&owned_by(source), into, first, source.mode, source.rdev).await?
     };
     let made = made.ino;
     dress(vfs, vfs, source, made).await?;
-    if is_taken {
-        vfs.rename((parent, first), (parent, name), RenameMode::Replace).await?;
-    }
+    making.done().await?;
     Ok(made)
-}
-
-/// A name for what is about to replace something.
-pub(super) fn aside() -> Vec<u8> {
-    format!(".s3vault-new-{:016x}", u64::from_ne_bytes(os::random())).into_bytes()
 }

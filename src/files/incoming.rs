@@ -1,6 +1,5 @@
 //! What comes in: written without a name, named when it is whole.
 
-use super::copy::aside;
 use super::{Error, Files, HandleGuard, Place, Result};
 use crate::types::{InodeNo, Timestamp};
 use crate::vfs::{self, Attributes, Caller, RenameMode, SetAttributes, SetTime, Setter, WriteAt};
@@ -44,22 +43,19 @@ impl Files {
         if place.is_directory() {
             return Err(vfs::Error::IsDirectory.into());
         }
-        let aside = aside();
-        let first = if place.there.is_some() { &aside[..] } else { name };
         let owner = Caller { umask: 0, ..self.owner };
+        let making = self.vfs.replacing(&owner, (parent, name), place.there.is_some()).await?;
+        let (into, first) = making.names()?;
         let made = match mode & libc::S_IFMT {
-            libc::S_IFLNK => self.vfs.symlink(&owner, parent, first, target).await?,
-            _ => self.vfs.mknod(&owner, parent, first, mode, rdev).await?,
+            libc::S_IFLNK => self.vfs.symlink(&owner, into, first, target).await?,
+            _ => self.vfs.mknod(&owner, into, first, mode, rdev).await?,
         };
         let dress = match mode & libc::S_IFMT {
             libc::S_IFLNK => Dress { mode: None, ..dress.clone() },
             _ => dress.clone(),
         };
         self.dress(made.ino, &dress).await?;
-        if place.there.is_some() {
-            self.vfs.rename((parent, first), (parent, name), RenameMode::Replace).await?;
-        }
-        Ok(())
+        Ok(making.done().await?)
     }
 
     /// Gives something that is there its attributes.

@@ -222,6 +222,35 @@ pub struct Orphan {
     /// inode is to go, with all that it has, once nobody has it open.
     #[n(0)]
     pub from: Option<u64>,
+    /// With `name`, of a directory: while it has this name in that directory, it is to go with the name and all below it.
+    /// `from` is there, too, so that those who do not know of this do nothing but delete the record.
+    #[n(1)]
+    pub directory: Option<InodeNo>,
+    /// See `directory`.
+    #[cbor(n(2), with = "minicbor::bytes")]
+    pub name: Option<Vec<u8>>,
+}
+
+impl Orphan {
+    /// Of an inode that has no name any more.
+    pub const UNNAMED: Self = Self { from: None, directory: None, name: None };
+
+    /// Of a file whose extents at and beyond `from` are to go.
+    pub fn beyond(from: u64) -> Self {
+        Self { from: Some(from), ..Self::UNNAMED }
+    }
+
+    /// Of a directory that is to go with its name and all below it.
+    pub fn tree(directory: InodeNo, name: &[u8]) -> Self {
+        // No extent begins there.
+        let from = Some(u64::MAX);
+        Self { from, directory: Some(directory), name: Some(name.to_vec()) }
+    }
+
+    /// The name of the directory that is to go with all below it.
+    pub fn tree_name(&self) -> Option<(InodeNo, &[u8])> {
+        Some((self.directory?, self.name.as_deref()?))
+    }
 }
 
 /// The CBOR of a value.

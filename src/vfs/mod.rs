@@ -36,9 +36,11 @@ mod remove;
 mod rename;
 mod request;
 mod seek;
+mod tree_removal;
 mod unnamed;
 mod walk;
 mod whereabouts;
+mod workshop;
 mod xattr;
 
 #[cfg(test)]
@@ -73,9 +75,11 @@ pub use read_write::{TakenWrite, WriteAt};
 pub use rename::RenameMode;
 pub use request::{TimedRequest, takes};
 pub use seek::Seek;
+pub use tree_removal::TreeRemoval;
 pub use unnamed::{NameOf, Named};
 pub use walk::{PATH_MAX, TreeEntry, TreeWalk};
 pub use whereabouts::PackProgress;
+pub use workshop::{Replacing, Workshop};
 
 use attr::atime_moves;
 use handles::Handles;
@@ -183,6 +187,7 @@ struct Inner {
     /// Truncations under way, with the offset from which extents are still to go (rule V3).
     trims: Mutex<HashMap<InodeNo, u64>>,
     left_over: left_over::LeftOver,
+    workshops: workshop::Workshops,
     windows: defragment::Windows,
     /// Of writes that wait for room in staging.
     room_patience: Patience,
@@ -213,6 +218,7 @@ impl Vfs {
             bare: xattr::Bare::default(),
             trims: Mutex::default(),
             left_over: left_over::LeftOver::default(),
+            workshops: workshop::Workshops::default(),
             windows: defragment::Windows::default(),
             room_patience,
             last: AtomicU64::new(journaled.0),

@@ -1,7 +1,7 @@
 //! Names: looking up, making, linking, removing.
 
 use crate::index::{Draft, View};
-use crate::records::{Entry, Inode};
+use crate::records::{Entry, Inode, Orphan};
 use crate::types::{InodeNo, Timestamp};
 
 use super::hold_guard::HoldGuard;
@@ -16,8 +16,10 @@ use super::{
 const LINKS_MAX: u32 = u32::MAX - 1;
 
 /// What a new inode is, besides what every inode has.
-enum Made<'a> {
+pub(super) enum Made<'a> {
     Plain,
+    /// A directory that goes with those who work in it, who hear of its number before anybody can see it.
+    Workshop(&'a (dyn Fn(InodeNo) + Send + Sync)),
     Device(u32),
     Symlink(&'a [u8]),
 }
@@ -117,7 +119,7 @@ impl Vfs {
         self.make(caller, parent, name, mode, Made::Plain, Some(held)).await
     }
 
-    async fn make(
+    pub(super) async fn make(
         &self,
         caller: &Caller,
         parent: InodeNo,
@@ -141,7 +143,7 @@ impl Vfs {
                 }
                 let mut inode = attr::new_inode(caller, &dir, mode, now);
                 match made {
-                    Made::Plain => {}
+                    Made::Plain | Made::Workshop(_) => {}
                     Made::Device(device) => inode.rdev = device,
                     Made::Symlink(target) => {
                         inode.size = target.len() as u64;
@@ -149,6 +151,10 @@ impl Vfs {
                     }
                 }
                 let ino = draft.new_ino()?;
+                if let Made::Workshop(is_made_as) = made {
+                    draft.put_orphan(ino, &Orphan::tree(parent, name));
+                    is_made_as(ino);
+                }
                 let has_acl = !self.inner.bare.contains(parent)
                     && acl::inherit(draft, parent, ino, &mut inode)?;
                 if !has_acl && made.has_umask() {

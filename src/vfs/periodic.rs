@@ -58,12 +58,12 @@ impl Vfs {
     }
 
     /// Notes what an earlier mount left unfinished (V3), before the first request; [`Vfs::start`] finishes it.
-    /// Returns how many inodes that are.
+    /// Returns how many inodes that are; a directory counts as one, whatever is in it.
     pub async fn recover(&self) -> Result<usize> {
         let orphans = self.orphans().await?;
         let mut trims = self.inner.trims.lock();
         for (ino, orphan) in &orphans {
-            if let Some(from) = orphan.from {
+            if let (Some(from), None) = (orphan.from, orphan.tree_name()) {
                 trims.insert(*ino, from);
             }
         }
@@ -78,7 +78,9 @@ impl Vfs {
     pub async fn finish_recovery(&self) -> Result<()> {
         let mut outcome = Ok(());
         for (ino, orphan) in self.orphans().await? {
-            let finished = if orphan.from.is_some() {
+            let finished = if let Some(place) = orphan.tree_name() {
+                self.remove_workshop(ino, place).await
+            } else if orphan.from.is_some() {
                 self.trim_aside(&self.inner.content.file(ino)).await
             } else if self.inner.holds.is_unlinked(ino) {
                 Ok(()) // whoever lets go of it last removes it

@@ -78,11 +78,15 @@ fn drop_inode(
     inode: &Inode,
 ) -> Result<Fate> {
     if leaving.claim(ino) && erase(draft, bare, ino, inode)? {
+        // A workshop's.
+        if inode.is_dir() && draft.orphan(ino)?.is_some() {
+            draft.delete_orphan(ino);
+        }
         return Ok(Fate::Gone);
     }
     leaving.stays(ino);
     draft.put_inode(ino, inode);
-    draft.put_orphan(ino, &Orphan { from: None });
+    draft.put_orphan(ino, &Orphan::UNNAMED);
     Ok(Fate::Orphan)
 }
 
@@ -132,7 +136,7 @@ pub(super) fn cut(
     drop_extents(draft, ino, inode, &beyond[..beyond.len().min(STEP)], size);
     // Of an unlinked file the record says more already: all of it goes, with its last close.
     if !is_last && draft.orphan(ino)?.is_none_or(|orphan| orphan.from.is_some()) {
-        draft.put_orphan(ino, &Orphan { from: Some(size) });
+        draft.put_orphan(ino, &Orphan::beyond(size));
     }
     inode.size = size;
     Ok(is_last)

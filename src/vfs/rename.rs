@@ -40,6 +40,28 @@ type Dentry<'a> = (InodeNo, &'a [u8]);
 impl Vfs {
     /// `rename`: in one transaction with what was written to the files that it moves (V2).
     pub async fn rename(&self, from: Dentry<'_>, to: Dentry<'_>, mode: RenameMode) -> Result<()> {
+        let aside = if mode == RenameMode::Exchange { from } else { to };
+        self.rename_three(from, to, aside, mode).await
+    }
+
+    /// As an exchange, but what `to` named gets the third name, which is free, and `from` names nothing then.
+    pub async fn rename_aside(
+        &self,
+        from: Dentry<'_>,
+        to: Dentry<'_>,
+        aside: Dentry<'_>,
+    ) -> Result<()> {
+        checked_name(aside.1)?;
+        self.rename_three(from, to, aside, RenameMode::Exchange).await
+    }
+
+    async fn rename_three(
+        &self,
+        from: Dentry<'_>,
+        to: Dentry<'_>,
+        aside: Dentry<'_>,
+        mode: RenameMode,
+    ) -> Result<()> {
         checked_name(from.1)?;
         checked_name(to.1)?;
         self.writable()?;
@@ -63,7 +85,7 @@ impl Vfs {
                         return Ok(Renamed::Again);
                     }
                     match mode {
-                        RenameMode::Exchange => step.exchange(),
+                        RenameMode::Exchange => step.exchange(aside),
                         _ => step.replace(mode, leaving, &self.inner.bare),
                     }
                 })
@@ -74,7 +96,13 @@ impl Vfs {
                 Renamed::Nothing => {}
                 Renamed::Moved(replaced) => {
                     let moved = [source, exchanged];
-                    let telling = place.tell(|| renamed(from, to, replaced, moved));
+                    let telling = place.tell(|| {
+                        let mut changes = renamed(from, to, replaced, moved);
+                        if aside != from && aside != to {
+                            changes.extend(named(aside.0, aside.1));
+                        }
+                        changes
+                    });
                     pending.into_iter().for_each(PendingWrites::landed);
                     if let Some((ino, fate)) = replaced {
                         self.after_drop(ino, fate).await;
@@ -191,35 +219,42 @@ impl Renaming<'_, '_> {
         }
     }
 
-    fn exchange(&mut self) -> Result<Renamed> {
+    /// What the new name named gets the name `aside`.
+    fn exchange(&mut self, aside: Dentry<'_>) -> Result<Renamed> {
         let (from, to) = (self.from, self.to);
-        let mut from_dir = directory(self.draft, from.0)?;
+        directory(self.draft, from.0)?;
         let a = self.draft.entry(from.0, from.1)?.ok_or(Error::NotFound)?;
         directory(self.draft, to.0)?;
         let b = self.draft.entry(to.0, to.1)?.ok_or(Error::NotFound)?;
         if a.ino == b.ino {
             return Ok(Renamed::Nothing);
         }
+        directory(self.draft, aside.0)?;
+        if aside != from && self.draft.entry(aside.0, aside.1)?.is_some() {
+            return Err(Error::Exists);
+        }
         let is_dir = |entry: &Entry| entry.kind == libc::S_IFDIR;
-        if from.0 != to.0
-            && (is_dir(&a) && is_above(self.draft, a.ino, to.0)?
-                || is_dir(&b) && is_above(self.draft, b.ino, from.0)?)
+        if from.0 != to.0 && is_dir(&a) && is_above(self.draft, a.ino, to.0)?
+            || aside.0 != to.0 && is_dir(&b) && is_above(self.draft, b.ino, aside.0)?
         {
             return Err(Error::Invalid);
         }
+        if aside != from {
+            self.draft.delete_entry(from.0, from.1);
+        }
         self.put(to, &a);
-        self.put(from, &b);
+        self.put(aside, &b);
         self.moved(a.ino, to.0)?;
-        self.moved(b.ino, from.0)?;
-        let (a, b) = (is_dir(&a), is_dir(&b));
-        if from.0 == to.0 {
-            changed(self.draft, from.0, &mut from_dir, self.now);
-        } else {
-            from_dir.nlink = relinked(&from_dir, b, a);
-            changed(self.draft, from.0, &mut from_dir, self.now);
-            let mut to_dir = directory(self.draft, to.0)?;
-            to_dir.nlink = relinked(&to_dir, a, b);
-            changed(self.draft, to.0, &mut to_dir, self.now);
+        self.moved(b.ino, aside.0)?;
+        // One after the other: they may be one directory.
+        for (dir, gains, loses) in [
+            (from.0, false, is_dir(&a)),
+            (to.0, is_dir(&a), is_dir(&b)),
+            (aside.0, is_dir(&b), false),
+        ] {
+            let mut changing = directory(self.draft, dir)?;
+            changing.nlink = relinked(&changing, gains, loses);
+            changed(self.draft, dir, &mut changing, self.now);
         }
         Ok(Renamed::Moved(None))
     }

@@ -59,7 +59,7 @@ impl Vfs {
                 let made = attr::new_inode(caller, &nowhere, mode, Timestamp::now());
                 let ino = draft.new_ino()?;
                 draft.put_inode(ino, &Inode { nlink: 0, ..made });
-                draft.put_orphan(ino, &Orphan { from: None });
+                draft.put_orphan(ino, &Orphan::UNNAMED);
                 held.hold(ino)?;
                 // Before anybody sees the orphan: what removes those that nobody holds must find it held.
                 holds.unlinked(ino);

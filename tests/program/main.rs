@@ -19,6 +19,7 @@ mod forged_store;
 mod gateway;
 mod golden;
 mod guided;
+mod half_done;
 mod keys;
 mod limits;
 mod looking_back;

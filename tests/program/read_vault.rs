@@ -251,7 +251,7 @@ fn tree() -> Fixture {
     let value = Xattr { name: b"user.note".to_vec(), value: b"\0\xff".to_vec() };
     vault.record(&Key::Xattr(small, attribute), value);
     vault.inode(99, file(3));
-    vault.record(&Key::Orphan(InodeNo(99)), Orphan { from: None });
+    vault.record(&Key::Orphan(InodeNo(99)), Orphan::UNNAMED);
     vault.commit();
     vault
 }

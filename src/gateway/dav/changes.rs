@@ -195,8 +195,3 @@ pub(super) fn all_or_nothing(
         _ => ControlFlow::Continue(()),
     }
 }
-
-/// Who need not know of the steps.
-pub(super) fn unheard() -> impl FnMut(TreeStep<'_>) -> ControlFlow<()> + Send {
-    |_| ControlFlow::Continue(())
-}

@@ -1,20 +1,16 @@
-//! `COPY` and `MOVE`. A tree comes to its place whole: a copy is made under a name of its own, which nobody else has, and
-//! then gets its place in one step; what was there is removed after that.
+//! `COPY` and `MOVE`. A tree comes to its place whole: a copy is made in a workshop of its own, and then gets its place in one
+//! step; what was there comes into the workshop in that same step, and goes with it, also after a crash.
 
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::IntoResponse;
 
-use super::changes::{Failures, all_or_nothing, unheard};
+use super::changes::all_or_nothing;
 use super::conditions::failed;
 use super::error::{DavError, DavResult};
 use super::path::DavPath;
 use super::service::{DavRequest, DavService, Depth};
-use crate::crypto::random;
-use crate::files::{Files, Found, Place, dress};
+use crate::files::{Found, Place, dress};
 use crate::gateway::HttpProblem;
-use crate::gateway::metadata::hex;
-use crate::os;
-use crate::types::InodeNo;
 use crate::vfs::{Error, RenameMode};
 
 /// What is to be copied or moved, and where to.
@@ -39,17 +35,19 @@ impl DavService {
             self.files.copy(&source, &transfer.to, true, &mut on).await?;
             return Ok(done(is_new));
         }
-        let mut aside = CopyAside::new(&self.files, parent);
+        let vfs = self.files.vfs();
+        let workshop = vfs.workshop(self.files.owner(), parent).await;
+        let workshop = workshop.map_err(HttpProblem::from)?;
+        let aside = workshop.ino().map_err(HttpProblem::from)?;
         match depth {
             Depth::Zero if source.is_directory() => {
-                let vfs = self.files.vfs();
-                let made = vfs.mkdir(self.files.owner(), parent, &aside.name, 0o777).await;
+                let made = vfs.mkdir(self.files.owner(), aside, name, 0o777).await;
                 let made = made.map_err(HttpProblem::from)?.ino;
                 let dressed = dress(vfs, vfs, &source.attributes, made).await;
                 dressed.map_err(HttpProblem::from)?;
             }
             _ => {
-                let place = Place::of(parent, &aside.name, None);
+                let place = Place::of(aside, name, None);
                 let mut failed = false;
                 let copied = {
                     let mut on = all_or_nothing(&mut failed);
@@ -62,15 +60,10 @@ impl DavService {
                 copied?;
             }
         }
-        let vfs = self.files.vfs();
         let mode = if is_new { RenameMode::NoReplace } else { RenameMode::Exchange };
-        let put = vfs.rename((parent, &aside.name), (parent, name), mode).await;
+        let put = vfs.rename((aside, name), (parent, name), mode).await;
         put.map_err(HttpProblem::from)?;
-        if is_new {
-            aside.is_gone = true;
-        } else {
-            aside.remove().await?;
-        }
+        workshop.end().await;
         Ok(done(is_new))
     }
 
@@ -84,30 +77,23 @@ impl DavService {
         let (source, place) = (from.names()?, to.names()?);
         let is_new = to.there.is_none();
         let in_one_step = !from.is_directory() && !to.is_directory();
-        let mode = match (is_new, in_one_step) {
-            (true, _) => RenameMode::NoReplace,
-            (false, true) => RenameMode::Replace,
-            (false, false) => RenameMode::Exchange,
-        };
-        match vfs.rename(source, place, mode).await {
-            Err(Error::Invalid) => return Err(DavError::into_itself()),
-            moved => moved.map_err(HttpProblem::from)?,
-        }
-        self.locks.gone(request.path.names());
-        let mut failures = Failures::new(&request.path);
-        match mode {
-            // What was there has the other name now.
-            RenameMode::Exchange => {
-                let old = Place::of(source.0, source.1, to.there);
-                self.files.remove(&old, true, &mut |step| failures.note(&step)).await?;
-            }
+        if is_new || in_one_step {
+            let mode = if is_new { RenameMode::NoReplace } else { RenameMode::Replace };
+            moved(vfs.rename(source, place, mode).await)?;
             // Of two names of one file, rename(2) keeps both.
-            RenameMode::Replace if same(from, to) => {
+            if !is_new && same(from, to) {
                 vfs.unlink(source.0, source.1).await.map_err(HttpProblem::from)?;
             }
-            _ => {}
+        } else {
+            // What was there goes with the workshop.
+            let workshop = vfs.workshop(self.files.owner(), place.0).await;
+            let workshop = workshop.map_err(HttpProblem::from)?;
+            let aside = workshop.ino().map_err(HttpProblem::from)?;
+            moved(vfs.rename_aside(source, place, (aside, place.1)).await)?;
+            workshop.end().await;
         }
-        Ok(failures.answer(if is_new { StatusCode::CREATED } else { StatusCode::NO_CONTENT }))
+        self.locks.gone(request.path.names());
+        Ok(done(is_new))
     }
 
     /// What the two have in common: where to, whether that is so, and whether it may be.
@@ -161,48 +147,9 @@ fn done(is_new: bool) -> axum::response::Response {
     if is_new { StatusCode::CREATED } else { StatusCode::NO_CONTENT }.into_response()
 }
 
-/// A tree under a name of its own, on its way in or out. It goes with the request that made it, also if the client goes away.
-struct CopyAside {
-    files: Files,
-    parent: InodeNo,
-    name: Vec<u8>,
-    is_gone: bool,
-}
-
-impl CopyAside {
-    fn new(files: &Files, parent: InodeNo) -> Self {
-        let name = format!(".s3vault-new-{}", hex(&random::<8>())).into_bytes();
-        Self { files: files.clone(), parent, name, is_gone: false }
+fn moved(outcome: Result<(), Error>) -> Result<(), DavError> {
+    match outcome {
+        Err(Error::Invalid) => Err(DavError::into_itself()),
+        outcome => Ok(outcome.map_err(HttpProblem::from)?),
     }
-
-    async fn remove(&mut self) -> Result<(), DavError> {
-        self.is_gone = true;
-        remove(&self.files, self.parent, &self.name).await
-    }
-}
-
-impl Drop for CopyAside {
-    fn drop(&mut self) {
-        if self.is_gone {
-            return;
-        }
-        let (files, parent, name) = (self.files.clone(), self.parent, self.name.clone());
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        runtime.spawn(os::watched("removing half a copy", async move {
-            if let Err(error) = remove(&files, parent, &name).await {
-                tracing::warn!(?error, "half a copy stays");
-            }
-        }));
-    }
-}
-
-async fn remove(files: &Files, parent: InodeNo, name: &[u8]) -> Result<(), DavError> {
-    let there = match files.vfs().lookup(parent, name).await {
-        Ok(there) => *there,
-        Err(Error::NotFound) => return Ok(()),
-        Err(error) => return Err(HttpProblem::from(error).into()),
-    };
-    let place = Place::of(parent, name, Some(there));
-    files.remove(&place, true, &mut unheard()).await?;
-    Ok(())
 }

@@ -316,6 +316,7 @@ async fn a_lock_keeps_out_who_does_not_name_it() {
 #[tokio::test]
 async fn who_goes_away_half_way_leaves_nothing() {
     let service = Service::new().await;
+    let _periodic = service.vfs().start(&tokio::runtime::Handle::current());
     service.dav_put("/dav/f", "old").await.is(201);
     let parts = [Ok("new "), Err(std::io::Error::other("gone"))];
     let body = Body::from_stream(futures_util::stream::iter(parts));

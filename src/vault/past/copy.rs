@@ -144,18 +144,16 @@ pub(super) async fn copy_other(
     replaces: bool,
 ) -> Result<InodeNo> {
     let (past, live) = (copying.past, copying.live);
-    let aside = format!(".s3vault-restore-{}", source.ino.0);
-    let first = if replaces { aside.as_bytes() } else { name };
+    let making = live.replacing(&owned_by(source), (parent, name), replaces).await?;
+    let (into, first) = making.names()?;
     let made = if source.kind() == libc::S_IFLNK {
         let target = past.read_link(source.ino).await?;
-        live.symlink(&owned_by(source), parent, first, &target).await?
+        live.symlink(&owned_by(source), into, first, &target).await?
     } else {
-        live.mknod(&owned_by(source), parent, first, source.mode, source.rdev).await?
+        live.mknod(&owned_by(source), into, first, source.mode, source.rdev).await?
     };
     let made = made.ino;
     dress(past, live, source, made).await?;
-    if replaces {
-        live.rename((parent, first), (parent, name), RenameMode::Replace).await?;
-    }
+    making.done().await?;
     Ok(made)
 }

@@ -117,7 +117,7 @@ async fn half_cut(world: &mut World) -> (InodeNo, HandleId) {
         let mut inode = draft.inode(ino)?.unwrap();
         inode.size = 64 * KIB;
         draft.put_inode(ino, &inode);
-        draft.put_orphan(ino, &Orphan { from: Some(64 * KIB) });
+        draft.put_orphan(ino, &Orphan::beyond(64 * KIB));
         Ok(())
     };
     world.vfs().change(half).await.unwrap();

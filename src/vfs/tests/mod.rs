@@ -12,6 +12,7 @@ mod random;
 mod rules;
 mod seek;
 mod unnamed;
+mod workshops;
 
 use crate::log::{Ground, NOTHING_NOTED};
 use std::ops::Deref;

@@ -268,7 +268,7 @@ async fn v3_what_would_raise_the_size_waits_for_the_rest_of_a_truncation() {
         let mut inode = draft.inode(ino)?.unwrap();
         inode.size = 64 * KIB;
         draft.put_inode(ino, &inode);
-        draft.put_orphan(ino, &Orphan { from: Some(64 * KIB) });
+        draft.put_orphan(ino, &Orphan::beyond(64 * KIB));
         Ok(())
     };
     world.vfs().change(half).await.unwrap();
