@@ -3,6 +3,7 @@
 use std::io;
 use std::path::Path;
 
+use super::doctor::{Places, cannot_mount};
 use super::exit::{CliResult, Exit, Failure};
 use super::messages;
 use crate::fuse::mountpoint;
@@ -16,6 +17,17 @@ const KIND: &str = "fuse.s3vault";
 /// What is mounted at `path` (the uppermost), if it is one of ours.
 pub(super) fn ours_at(path: &Path) -> Option<MountInfo> {
     os::mounted_at(path).ok().flatten().filter(|mount| mount.kind == KIND)
+}
+
+/// Refuses a mount that is sure to fail, before anything is made for it.
+pub(super) fn can_mount() -> CliResult {
+    let places = Places::of_this_machine(os::effective_ids().0 == 0);
+    let Some(why) = cannot_mount(&places) else { return Ok(()) };
+    let text = format!(
+        "this machine cannot mount: {}: {}; nothing was made or changed; {} (without a mount: s3vault put, get, ls, serve)",
+        why.what, why.text, why.mend
+    );
+    Err(Failure::new(Exit::Fuse, text))
 }
 
 /// Cleans up a dead mount at `path`, says so, and then sees whether the directory is one to

@@ -205,3 +205,20 @@ fn the_same_passphrase_in_other_bytes_is_refused_with_a_hint() {
     home.type_in("mount vault --passphrase-file made --memory 1MiB").exits(2).says("64MB");
     home.type_in("mount vault --passphrase-file made --cache-size 1MiB").exits(2).says("64MB");
 }
+
+#[test]
+fn a_mount_that_cannot_be_makes_no_vault() {
+    let home = Home::new().with("S3VAULT_PASSPHRASE", "correct horse");
+    let no_device = "mount -t tmpfs none /dev && mknod /dev/null c 1 3 && exec \"$0\" \"$@\"";
+    for (wrapper, why) in [
+        (&["setpriv", "--bounding-set", "-sys_admin"][..], "CAP_SYS_ADMIN"),
+        (&["unshare", "--mount", "sh", "-c", no_device], "there is no /dev/fuse"),
+    ] {
+        run_by(&home, wrapper, "mount vault").exits(20).says(why).says("nothing was made");
+        for path in [home.path("vault"), home.data(), home.state(), home.config()] {
+            assert!(!path.exists(), "{}", path.display());
+        }
+    }
+    home.type_in("mount vault").exits(0);
+    home.type_in("umount vault").exits(0);
+}

@@ -40,6 +40,7 @@ pub(crate) async fn mount(global: &Global, paths: &UserPaths, args: &MountArgs) 
         None => remembered_mountpoint(&target)?,
     };
     not_in_use_yet(paths, |running| running.mountpoint.as_ref() == Some(&path))?;
+    mount_dir::can_mount()?;
     mount_dir::look(&path)?;
     if let Some(running) = served_only(paths, &target).filter(|_| args.at.is_none()) {
         return join(paths, args, look, &target, &path, &running);

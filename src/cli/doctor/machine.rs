@@ -6,16 +6,32 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::places::Places;
-use super::remark::Remark;
+use super::remark::{Gravity, Remark};
+
+/// The names that the helper goes by.
+const HELPERS: [&str; 3] = ["fusermount3", "fusermount", "mount_fusefs"];
+/// The number of CAP_SYS_ADMIN, without which nobody mounts.
+const SYS_ADMIN: u32 = 21;
 
 /// The files of a system are small; what is not is none of them.
 const MOST: u64 = 1 << 20;
 
 /// Looks at all of it.
 pub(crate) fn look_at_machine(places: &Places) -> Vec<Remark> {
-    let mut remarks = vec![version(places), device(places), helper(places), allow_other(places)];
-    remarks.extend([updatedb(places), swap(places)]);
+    let mut remarks = vec![version(places), device(places), helper(places), right(places)];
+    remarks.extend([allow_other(places), updatedb(places), swap(places)]);
     remarks
+}
+
+/// Why a mount is sure to fail, if it is: to be asked before anything is made for one. A helper that is there may have its
+/// rights in a way that nobody here knows of; the mount itself tells.
+pub(crate) fn cannot_mount(places: &Places) -> Option<Remark> {
+    let is_there = HELPERS.iter().any(|name| find(places, name).is_some());
+    let mut remarks = vec![device(places), right(places)];
+    if !is_there && !has_right(places, "CapEff") {
+        remarks.push(helper(places));
+    }
+    remarks.into_iter().find(|remark| remark.gravity == Gravity::Fail)
 }
 
 /// The text of a small file; none if there is none.
@@ -95,6 +111,28 @@ fn helper(places: &Places) -> Remark {
     }
 }
 
+/// Whether a set of capabilities of this process has that of mounting; where nobody says, it has.
+fn has_right(places: &Places, set: &str) -> bool {
+    let text = read(&places.process).unwrap_or_default();
+    let sets = text.lines().filter_map(|line| line.split_once(':'));
+    let bits = sets.filter(|(name, _)| *name == set).map(|(_, bits)| bits.trim());
+    let bits = bits.filter_map(|bits| u64::from_str_radix(bits, 16).ok()).next();
+    bits.is_none_or(|bits| bits & 1 << SYS_ADMIN != 0)
+}
+
+/// What neither this process nor one that it starts can get, setuid or not.
+fn right(places: &Places) -> Remark {
+    const WHAT: &str = "right to mount";
+    match has_right(places, "CapBnd") {
+        true => Remark::ok(WHAT, "not taken from this process"),
+        false => Remark::fail(
+            WHAT,
+            "taken from this process (CAP_SYS_ADMIN is not in its bounding set): nothing can be mounted",
+            "in a container: --device /dev/fuse --cap-add SYS_ADMIN",
+        ),
+    }
+}
+
 fn allow_other(places: &Places) -> Remark {
     const WHAT: &str = "allow_other";
     let text = read(&places.fuse_conf).unwrap_or_default();
@@ -167,7 +205,6 @@ fn is_safe(places: &Places, path: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::remark::Gravity;
     use super::*;
 
     /// A machine with nothing on it.
@@ -181,6 +218,7 @@ mod tests {
             swaps: at("swaps"),
             blocks: at("block"),
             kernel: at("osrelease"),
+            process: at("status"),
             is_root: false,
         }
     }
@@ -216,11 +254,39 @@ mod tests {
         let owner = if helper.metadata().unwrap().uid() == 0 { Gravity::Ok } else { Gravity::Fail };
         assert_eq!(gravity(&places, "fusermount3"), owner);
 
+        assert_eq!(gravity(&places, "right to mount"), Gravity::Ok, "nobody says");
+        fs::write(&places.process, "Uid:\t0\nCapEff:\t00000000a80425fb\n").unwrap();
+        assert_eq!(gravity(&places, "right to mount"), Gravity::Ok);
+        fs::write(&places.process, "CapBnd:\t000001ffffffffff\n").unwrap();
+        assert_eq!(gravity(&places, "right to mount"), Gravity::Ok);
+        fs::write(&places.process, "CapBnd:\t00000000a80425fb\n").unwrap();
+        assert_eq!(gravity(&places, "right to mount"), Gravity::Fail);
+
         assert_eq!(gravity(&places, "allow_other"), Gravity::Warn);
         fs::write(&places.fuse_conf, "#user_allow_other\n").unwrap();
         assert_eq!(gravity(&places, "allow_other"), Gravity::Warn);
         fs::write(&places.fuse_conf, "mount_max = 9\nuser_allow_other\n").unwrap();
         assert_eq!(gravity(&places, "allow_other"), Gravity::Ok);
+    }
+
+    #[test]
+    fn a_mount_that_is_sure_to_fail_is_known_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut places = bare(dir.path());
+        let why = |places: &Places| cannot_mount(places).map(|remark| remark.what);
+        assert_eq!(why(&places), Some("fuse device"));
+        places.device = "/dev/null".into();
+        fs::write(&places.process, "CapEff:\t0\nCapBnd:\t1ffffffffff\n").unwrap();
+        assert_eq!(why(&places), Some("fusermount3"));
+        fs::create_dir(dir.path().join("bin")).unwrap();
+        // With rights that only its file system knows of.
+        fs::write(dir.path().join("bin/fusermount"), "").unwrap();
+        assert_eq!(why(&places), None);
+        places.path.clear();
+        fs::write(&places.process, "CapEff:\t200000\nCapBnd:\t200000\n").unwrap();
+        assert_eq!(why(&places), None, "it mounts by itself");
+        fs::write(&places.process, "CapEff:\t0\nCapBnd:\t0\n").unwrap();
+        assert_eq!(why(&places), Some("right to mount"));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::exit::{CliResult, Exit, Failure};
 use super::output;
 
 pub(super) use bucket::look_at_bucket;
-pub(super) use machine::look_at_machine;
+pub(super) use machine::{cannot_mount, look_at_machine};
 pub(super) use places::Places;
 pub(super) use remark::{Gravity, Remark};
 pub(super) use state::{look_at_daemons, look_at_state};

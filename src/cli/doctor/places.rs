@@ -15,6 +15,8 @@ pub(crate) struct Places {
     /// What block devices are.
     pub blocks: PathBuf,
     pub kernel: PathBuf,
+    /// What this process may do.
+    pub process: PathBuf,
     /// Whether this user is root.
     pub is_root: bool,
 }
@@ -33,6 +35,7 @@ impl Places {
             swaps: "/proc/swaps".into(),
             blocks: "/sys/class/block".into(),
             kernel: "/proc/sys/kernel/osrelease".into(),
+            process: "/proc/self/status".into(),
             is_root,
         }
     }
