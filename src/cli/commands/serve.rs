@@ -1,9 +1,9 @@
 //! `s3vault serve`: asks the daemon that has the vault, or starts one that only serves.
 
-use super::ask::{change, finish, program, report_of, silent};
+use super::ask::{change, program, report_of, silent};
 use super::mount::{not_in_use_yet, open_or_make, spec, tune_if_said};
 use super::token::token;
-use super::umount::wait_for_end;
+use super::umount::finish_to_its_end;
 use crate::cli::args::{Global, ServeArgs, ServeCommand};
 use crate::cli::config::Config;
 use crate::cli::control::ControlRequest;
@@ -89,12 +89,11 @@ fn stop(running: &RunningDaemon) -> CliResult {
     let before = report_of(running);
     // With a mount it lives on, and its end would say nothing of the service.
     match running.mountpoint {
-        None => finish(running, &ControlRequest::Unserve)?,
+        None => finish_to_its_end(running, &ControlRequest::Unserve, None, process)?,
         Some(_) => change(running, &ControlRequest::Unserve)?,
     }
     let url = before.service.map_or_else(|| "nowhere".to_owned(), |service| service.url);
     if running.mountpoint.is_none() {
-        wait_for_end(running, process);
         say!("{} is not served at {url} any more; everything is in the bucket.", running.bucket);
     } else {
         say!(

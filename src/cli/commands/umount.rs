@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use super::ask::{END_WAIT, finish_within, not_mounted, report_of, silent};
 use crate::cli::args::UmountArgs;
@@ -34,8 +35,8 @@ pub(crate) fn umount(paths: &UserPaths, args: &UmountArgs) -> CliResult {
     }
     let process = running.process().map_err(|error| silent(&running, &error))?;
     let service = report_of(&running).service;
-    finish_within(&running, &ControlRequest::Umount { within: args.timeout }, args.timeout)?;
-    wait_for_end(&running, process);
+    let request = ControlRequest::Umount { within: args.timeout };
+    finish_to_its_end(&running, &request, args.timeout, process)?;
     if let Some(service) = service {
         say!("The service at {} has ended with it.", service.url);
     }
@@ -44,8 +45,35 @@ pub(crate) fn umount(paths: &UserPaths, args: &UmountArgs) -> CliResult {
     Ok(())
 }
 
-/// Waits for the daemon's end after its last reply, so that a new start finds nothing in the way.
-pub(super) fn wait_for_end(running: &RunningDaemon, process: Option<ProcessHandle>) {
+/// Has the daemon end, and waits for that after its last reply, whatever this is: a new start finds nothing in the way.
+pub(super) fn finish_to_its_end(
+    running: &RunningDaemon,
+    request: &ControlRequest,
+    limit: Option<Duration>,
+    process: Option<ProcessHandle>,
+) -> CliResult {
+    let done = finish_within(running, request, limit);
+    if done.as_ref().err().is_none_or(|failure| ends_with(running, failure)) {
+        wait_for_end(running, process);
+    }
+    done
+}
+
+/// Whether a daemon that failed to do as it was told ends by itself: the vault was taken over, for one.
+fn ends_with(running: &RunningDaemon, failure: &Failure) -> bool {
+    match failure.exit {
+        Exit::Busy => false,
+        // It goes on sending, unless it has noted that it does not.
+        Exit::Unsent => last::of(running).is_some(),
+        _ => match report_of(running).state {
+            State::Finishing => true,
+            State::Silent => failure.exit != Exit::Other, // it hangs
+            _ => false,
+        },
+    }
+}
+
+fn wait_for_end(running: &RunningDaemon, process: Option<ProcessHandle>) {
     if process.is_some_and(|process| !process.wait(END_WAIT)) {
         complain!("s3vault: the daemon (process {}) has not ended yet", running.pid);
     }
