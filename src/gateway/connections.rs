@@ -6,8 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::http::StatusCode;
+use axum::http::{Request, StatusCode};
+use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -17,6 +19,7 @@ use tokio_rustls::TlsAcceptor;
 use super::limits::{BUFFER, CONNECTIONS, HANDSHAKE, HEADER_BYTES, HEADERS, Paced, Peers};
 use super::listen::{Accepted, Listening, Transport};
 use super::metrics::Metrics;
+use super::request_lines::{Overheard, WithFragment};
 use super::streams::{OnTheRuntime, Streams};
 use super::tls::HTTP2;
 use crate::os::{restarted, watched};
@@ -156,8 +159,15 @@ impl ConnectionSetup {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let io = TokioIo::new(Paced::new(stream, self.stall));
-        let service = TowerToHyperService::new(self.router.clone());
+        let (stream, lines) = Overheard::new(Paced::new(stream, self.stall));
+        let io = TokioIo::new(stream);
+        let inner = TowerToHyperService::new(self.router.clone());
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            if lines.next_has_fragment() {
+                request.extensions_mut().insert(WithFragment);
+            }
+            inner.call(request)
+        });
         let connection = self.http1.serve_connection(io, service);
         self.drive(connection, http1::Connection::graceful_shutdown, None).await;
     }

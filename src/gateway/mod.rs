@@ -30,6 +30,7 @@ mod page;
 mod past;
 mod query;
 mod ranges;
+mod request_lines;
 mod revocation;
 mod s3_key;
 mod scope;

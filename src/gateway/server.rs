@@ -21,6 +21,7 @@ use super::connections::accept;
 use super::limits::{CountedBody, LimitedBody, REQUESTS};
 use super::listen::Listening;
 use super::metrics::Metrics;
+use super::request_lines::WithFragment;
 use super::revocation::RevocableBody;
 use super::{Gateway, HttpProblem, ListenAt, ServeOptions, Session, api, page};
 use crate::os::watched;
@@ -168,6 +169,10 @@ async fn before(
             1,
         )
         .into_response()
+    } else if request.extensions().get::<WithFragment>().is_some() {
+        let text = "The request's target has a # in it, and what follows that never reaches a service. In a name it is \
+                    written %23. Nothing was changed.";
+        HttpProblem::bad_request(text).into_response()
     } else if let Err(rejection) = state.gate.admit(&mut request, needs) {
         *rejection.0
     } else {

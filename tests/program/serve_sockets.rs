@@ -1,6 +1,7 @@
 //! The HTTP service at a Unix socket, for a proxy before it, and by HTTP/2: with curl, as a client that we did not write.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::PathBuf;
 use std::process::Command;
@@ -8,6 +9,7 @@ use std::process::Command;
 use rustix::process::Signal;
 
 use crate::support::home::{Home, runs, signal, wait_until};
+use crate::support::http::{Answer, Place};
 use crate::support::noise;
 
 /// A user with a vault in a directory.
@@ -39,6 +41,56 @@ fn curl(arguments: &[&str]) -> (String, String) {
     let text = String::from_utf8_lossy(&done.stdout).into_owned();
     let (body, last) = text.rsplit_once('\n').unwrap_or(("", &text));
     (body.to_owned(), format!("{last}{}", String::from_utf8_lossy(&done.stderr)))
+}
+
+/// RFC 9112, section 3.2: no client sends a fragment, but one that forgot to escape it in a name.
+#[test]
+fn a_number_sign_in_the_target_is_refused_and_nothing_is_touched() {
+    let home = Home::new().with("S3VAULT_PASSPHRASE", "correct horse");
+    let bucket = format!("--bucket file://{}", home.path("bucket").display());
+    home.type_in(&format!("init {bucket}")).exits(0);
+    home.type_in(&format!("serve --open --listen 127.0.0.1:0 {bucket}")).exits(0);
+    let report = home.type_in("status --json").exits(0);
+    let report: serde_json::Value = serde_json::from_str(&report.out).unwrap();
+    let place = Place::of(report["mounts"][0]["service"]["url"].as_str().unwrap());
+    place.send("MKCOL /dav/dir", &[], b"").is(201);
+    place.put("/files/dir/file", b"content").is(201);
+    place.put("/files/dir/%231", b"its name is #1").is(201);
+    let (to, onto) = ("Destination: /dav/new", "Destination: /dav/dir/#1");
+    for (line, headers) in [
+        ("DELETE /dav/dir/#1", &[][..]),
+        ("DELETE /files/dir/file#1", &[]),
+        ("GET /files/dir/file#1", &[]),
+        ("PUT /files/dir/file#1", &[]),
+        ("PUT /dav/dir/file#", &[]),
+        ("MKCOL /dav/new#1", &[]),
+        ("PROPFIND /dav/dir?a#1", &[]),
+        ("MOVE /dav/dir/#1", &[to]),
+        ("MOVE /dav/dir/file", &[onto]),
+        ("COPY /dav/dir/#1", &[to]),
+        ("POST /page/dir/#1", &[]),
+        ("POST /upload/dir/#1", &[]),
+        ("GET /page/#1", &[]),
+        ("GET /healthz#1", &[]),
+    ] {
+        place.send(line, headers, b"").is(400);
+    }
+    // In the middle of a connection, behind a body that looks like a request.
+    let body = b"GET /#1 HTTP/1.1\r\n\r\n";
+    let head =
+        format!("PUT /files/log HTTP/1.1\r\nHost: {}\r\nContent-Length: 20\r\n\r\n", place.0);
+    let rest = [body, place.head("DELETE /dav/dir/#1", &[]).as_bytes()].concat();
+    let mut stream = place.connect();
+    stream.write_all(&[head.as_bytes(), &rest].concat()).unwrap();
+    Answer::read(&mut stream).unwrap().is(201);
+    Answer::read(&mut stream).unwrap().is(400).says("%23");
+    assert_eq!(place.get("/files/log").is(200).body, body);
+    for (path, content) in [("dir/file", &b"content"[..]), ("dir/%231", b"its name is #1")] {
+        assert_eq!(place.get(&format!("/files/{path}")).is(200).body, content);
+    }
+    place.send("DELETE /dav/dir/%231", &[], b"").is(204);
+    place.get("/files/dir/file").is(200);
+    home.type_in("serve --stop").exits(0);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use super::remark::{Gravity, Remark};
 
 /// The names that the helper goes by.
 const HELPERS: [&str; 3] = ["fusermount3", "fusermount", "mount_fusefs"];
-/// The number of CAP_SYS_ADMIN, without which nobody mounts.
+/// The number of `CAP_SYS_ADMIN`, without which nobody mounts.
 const SYS_ADMIN: u32 = 21;
 
 /// The files of a system are small; what is not is none of them.
@@ -115,8 +115,8 @@ fn helper(places: &Places) -> Remark {
 fn has_right(places: &Places, set: &str) -> bool {
     let text = read(&places.process).unwrap_or_default();
     let sets = text.lines().filter_map(|line| line.split_once(':'));
-    let bits = sets.filter(|(name, _)| *name == set).map(|(_, bits)| bits.trim());
-    let bits = bits.filter_map(|bits| u64::from_str_radix(bits, 16).ok()).next();
+    let mut bits = sets.filter(|(name, _)| *name == set).map(|(_, bits)| bits.trim());
+    let bits = bits.find_map(|bits| u64::from_str_radix(bits, 16).ok());
     bits.is_none_or(|bits| bits & 1 << SYS_ADMIN != 0)
 }
 

@@ -37,9 +37,13 @@ impl DavPath {
     /// What a URL in a header names: `/dav/...`, or whole and then of this service. `asked_for`: the service's name in this
     /// request. (A proxy may speak another scheme than we do, so that does not count.)
     pub(super) fn of_url(url: &str, asked_for: Option<&str>) -> Result<Self> {
-        let uri: Uri = url.trim().parse().map_err(|_| {
-            HttpProblem::bad_request("A URL in the request's headers is not understood.")
-        })?;
+        let not_understood =
+            || HttpProblem::bad_request("A URL in the request's headers is not understood.");
+        // The parser would leave it out, and name something else.
+        if url.contains('#') {
+            return Err(not_understood());
+        }
+        let uri: Uri = url.trim().parse().map_err(|_| not_understood())?;
         match uri.authority() {
             Some(host) if !asked_for.is_some_and(|own| host.as_str().eq_ignore_ascii_case(own)) => {
                 Err(elsewhere())

@@ -1,0 +1,233 @@
+//! The request lines of a connection by HTTP/1.1, as they come: hyper hands on a target without its fragment (`#...`), which
+//! no client sends (RFC 9112, section 3.2) but one that forgot to escape a `#` in a name. Without it the target names
+//! something else: `DELETE /dav/directory/#1` would be for the directory.
+
+use std::collections::VecDeque;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Of a header's line what tells how long a body is; what is longer is another header, or refused.
+const LINE_MAX: usize = 256;
+
+/// A request whose target came with a fragment.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct WithFragment;
+
+/// What is known of the requests that hyper has read and not handed on: they are few, as what it reads ahead is bounded.
+#[derive(Clone, Debug, Default)]
+pub(super) struct RequestLines(Arc<Mutex<VecDeque<bool>>>);
+
+impl RequestLines {
+    /// Whether the target of the next request that is handed on came with a fragment.
+    pub(super) fn next_has_fragment(&self) -> bool {
+        self.0.lock().pop_front().unwrap_or(false)
+    }
+}
+
+/// A stream that is read by hyper, and looked at on the way.
+#[derive(Debug)]
+pub(super) struct Overheard<S> {
+    stream: S,
+    reading: Reading,
+    lines: RequestLines,
+}
+
+impl<S> Overheard<S> {
+    pub(super) fn new(stream: S) -> (Self, RequestLines) {
+        let lines = RequestLines::default();
+        (Self { stream, reading: Reading::default(), lines: lines.clone() }, lines)
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Overheard<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
+        let Self { reading, lines, .. } = &mut *self;
+        reading.take(&buffer.filled()[before..], &mut |is_so| lines.0.lock().push_back(is_so));
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Overheard<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
+
+/// How far the requests are read. A request that is not well-formed ends the connection, so nothing depends on what
+/// this makes of it.
+#[derive(Debug, Default)]
+struct Reading {
+    at: At,
+    line: Vec<u8>,
+    has_fragment: bool,
+    length: u64,
+    is_chunked: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+enum At {
+    #[default]
+    RequestLine,
+    Header,
+    /// So much of the body is to come.
+    Body(u64),
+    ChunkSize,
+    /// So much of a chunk is to come, with the end of its line.
+    Chunk(u64),
+    /// The lines after the last chunk.
+    Trailer,
+}
+
+impl Reading {
+    fn take(&mut self, mut bytes: &[u8], request: &mut impl FnMut(bool)) {
+        while let Some(byte) = bytes.first() {
+            match &mut self.at {
+                At::Body(left) | At::Chunk(left) => {
+                    let some = (*left).min(bytes.len() as u64);
+                    *left -= some;
+                    bytes = &bytes[usize::try_from(some).unwrap_or(bytes.len())..];
+                    match self.at {
+                        At::Body(0) => self.at = At::RequestLine,
+                        At::Chunk(0) => self.at = At::ChunkSize,
+                        _ => {}
+                    }
+                    continue;
+                }
+                At::RequestLine => self.has_fragment |= *byte == b'#',
+                _ => {}
+            }
+            bytes = &bytes[1..];
+            match byte {
+                b'\n' => self.line_ends(request),
+                _ if self.line.len() < LINE_MAX => self.line.push(*byte),
+                _ => {}
+            }
+        }
+    }
+
+    fn line_ends(&mut self, request: &mut impl FnMut(bool)) {
+        let line = std::mem::take(&mut self.line);
+        let line = line.trim_ascii_end();
+        match self.at {
+            // Some clients send an empty line between two requests.
+            At::RequestLine if line.is_empty() => {}
+            At::RequestLine => {
+                (self.at, self.length, self.is_chunked) = (At::Header, 0, false);
+            }
+            At::Header if line.is_empty() => {
+                request(std::mem::take(&mut self.has_fragment));
+                self.at = match (self.is_chunked, self.length) {
+                    (true, _) => At::ChunkSize,
+                    (false, 0) => At::RequestLine,
+                    (false, length) => At::Body(length),
+                };
+            }
+            At::Header => self.header(line),
+            At::ChunkSize => {
+                let digits = line.split(|byte| *byte == b';').next().unwrap_or_default();
+                self.at = match number(digits.trim_ascii(), 16) {
+                    Some(0) | None => At::Trailer,
+                    Some(size) => At::Chunk(size.saturating_add(2)),
+                };
+            }
+            At::Trailer if line.is_empty() => self.at = At::RequestLine,
+            At::Trailer | At::Body(_) | At::Chunk(_) => {}
+        }
+    }
+
+    fn header(&mut self, line: &[u8]) {
+        let Some(colon) = line.iter().position(|byte| *byte == b':') else { return };
+        let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
+        if name.eq_ignore_ascii_case(b"content-length") {
+            self.length = number(value, 10).unwrap_or(0);
+        } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
+            self.is_chunked = true;
+        }
+    }
+}
+
+fn number(digits: &[u8], radix: u32) -> Option<u64> {
+    u64::from_str_radix(std::str::from_utf8(digits).ok()?, radix).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is found of each request, however the bytes come.
+    fn found(text: &str) -> Vec<bool> {
+        let in_pieces = |size: usize| {
+            let (mut reading, mut found) = (Reading::default(), Vec::new());
+            for piece in text.as_bytes().chunks(size) {
+                reading.take(piece, &mut |is_so| found.push(is_so));
+            }
+            found
+        };
+        let whole = in_pieces(text.len());
+        for size in [1, 2, 3, 7, 16] {
+            assert_eq!(in_pieces(size), whole, "{text}");
+        }
+        whole
+    }
+
+    #[test]
+    fn a_fragment_is_found_in_a_request_line_and_nowhere_else() {
+        let long = "x".repeat(LINE_MAX * 2);
+        for (text, expected) in [
+            ("GET / HTTP/1.1\r\nA: #\r\n\r\n".to_owned(), &[false][..]),
+            ("DELETE /dav/d/#1 HTTP/1.1\r\nHost: h\r\n\r\n".to_owned(), &[true]),
+            (format!("GET /{long}#1 HTTP/1.1\r\nHost: {long}\r\n\r\n"), &[true]),
+            // One after the other, with bodies that look like requests.
+            (
+                "\r\nPUT /a HTTP/1.1\r\ncontent-LENGTH:  21\r\n\r\nGET /#1 HTTP/1.1\r\n\r\n\nGET /#2 HTTP/1.1\n\n\
+                 GET / HTTP/1.1\r\n\r\n"
+                    .to_owned(),
+                &[false, true, false],
+            ),
+            (
+                "PUT /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n14;x=1\r\nGET /#1 HTTP/1.1\r\n\r\n\r\n1\r\n#\r\n\
+                 0\r\nA: #\r\n\r\nPUT /# HTTP/1.1\r\n\r\n"
+                    .to_owned(),
+                &[false, true],
+            ),
+            ("GET /#1 HTTP/1.1\r\nHost".to_owned(), &[]),
+        ] {
+            assert_eq!(found(&text), expected, "{text}");
+        }
+    }
+}
