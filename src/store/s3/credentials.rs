@@ -23,6 +23,9 @@ use crate::os;
 /// A look-up that has brought nothing after this is given up.
 const GIVEN_UP: Duration = Duration::from_secs(120);
 
+/// A refusal that is older may be over: nobody has asked since.
+const OLD: Duration = Duration::from_secs(60);
+
 /// The credentials of one store. A clone is the same cache.
 #[derive(Clone)]
 pub(super) struct CredentialCache(Arc<Inner>);
@@ -55,6 +58,7 @@ struct State {
 #[derive(Clone, Copy)]
 struct CredentialRefusal {
     since: SystemTime,
+    last: Instant,
     /// The credentials that it refused last.
     generation: u64,
 }
@@ -224,7 +228,8 @@ impl CredentialCache {
                 tracing::warn!("the store refuses the credentials, or there are none");
             }
             let since = before.unwrap_or_else(SystemTime::now);
-            state.refused[what as usize] = Some(CredentialRefusal { since, generation: used });
+            state.refused[what as usize] =
+                Some(CredentialRefusal { since, last: Instant::now(), generation: used });
         }
         drop(self.usable(self.0.wait, true).await); // what becomes of it, the generation says
         self.generation() != used
@@ -287,14 +292,28 @@ impl CredentialCache {
         } else {
             "there are no credentials for the store"
         };
+        let idle = state.idle().map_or_else(String::new, |(idle, what)| {
+            format!(
+                " (so it was at the last {what}, {} s ago; the next {what} tells whether it is over, and none is made for that)",
+                idle.as_secs()
+            )
+        });
         Some(format!(
-            "{what} since {since}{lack}; nothing is lost: what is written stays on this disk and is sent when that ends; \
+            "{what} since {since}{lack}{idle}; nothing is lost: what is written stays on this disk and is sent when that ends; \
              {cure}"
         ))
     }
 }
 
 impl State {
+    /// How long nobody has asked for what the store refuses, if that is long, and for what.
+    fn idle(&self) -> Option<(Duration, &'static str)> {
+        let kinds = self.refused.iter().zip(["read", "write"]);
+        let refused = kinds.filter_map(|(refusal, what)| Some((refusal.as_ref()?, what)));
+        let latest = refused.map(|(refusal, what)| (refusal.last.elapsed(), what)).min();
+        latest.filter(|(idle, _)| *idle >= OLD)
+    }
+
     fn those(&self) -> std::result::Result<Credentials, String> {
         let lack = || self.lack.clone().unwrap_or_else(|| "none were found".to_owned());
         self.current.clone().ok_or_else(lack)
