@@ -142,6 +142,11 @@ impl Resource {
         self.inspected.version
     }
 
+    /// Whether there are writes to it that are no part of a version yet.
+    pub(super) fn is_being_written(&self) -> bool {
+        !self.is_collection() && self.inspected.version.is_none()
+    }
+
     pub(super) fn validators(&self) -> Validators {
         Validators::new(self.inspected.version, self.inspected.attributes.mtime)
     }

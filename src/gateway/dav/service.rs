@@ -111,7 +111,11 @@ impl DavService {
             let found = self.found(path).await?;
             tags.push((path, found.and_then(|found| found.validators().etag)));
         }
-        if Validators::allow_change(validators.as_ref(), &request.headers)
+        // Of what is being written nobody knows what the client saw of it.
+        let is_written = there.is_some_and(Resource::is_being_written)
+            && request.headers.contains_key(header::IF_UNMODIFIED_SINCE);
+        if !is_written
+            && Validators::allow_change(validators.as_ref(), &request.headers)
             && request.conditions.holds(&request.path, &self.locks, &tags)
         {
             return Ok(());

@@ -1,7 +1,7 @@
 //! WebDAV: what each method answers, and what is in the vault after it.
 
 use super::*;
-use crate::vfs::Setter;
+use crate::vfs::{OpenFlags, Setter, WriteAt};
 
 const LOCKINFO: &str = "<?xml version='1.0'?><lockinfo xmlns='DAV:'><lockscope><exclusive/></lockscope>\
     <locktype><write/></locktype><owner><href>anna</href></owner></lockinfo>";
@@ -243,6 +243,10 @@ async fn trees_are_copied_and_moved_whole_and_replace_what_is_there() {
         service.moved("MOVE", "/dav/e", to, &[]).await.is_error(502, "elsewhere");
     }
     service.dav("MOVE", "/dav/e", &[]).await.is(400);
+    // A # that is not escaped is no part of a name, and what is before it is not meant.
+    for method in ["COPY", "MOVE"] {
+        service.moved(method, "/dav/second", "/dav/e/#1", &[]).await.is(400);
+    }
     service.moved("COPY", "/dav/e", "/dav/x", &[("depth", "1")]).await.is(400);
     service.moved("MOVE", "/dav/e", "/dav/x", &[("depth", "0")]).await.is(400);
     service.moved("MOVE", "/dav/e", "/dav/x", &[("overwrite", "maybe")]).await.is(400);
@@ -347,4 +351,31 @@ async fn who_goes_away_half_way_leaves_nothing() {
         }
     }
     assert!(service.has_no_orphans().await);
+}
+
+#[tokio::test]
+async fn what_the_mount_is_writing_is_overwritten_by_no_condition_that_was_about_something_older() {
+    let service = Service::new().await;
+    service.dav_put("/dav/f", "old").await.is(201);
+    let seen = service.dav("HEAD", "/dav/f", &[]).await.is(200);
+    let (tag, tagged) = (seen.header("etag").to_owned(), format!("([{}])", seen.header("etag")));
+    let since = httpdate::fmt_http_date(std::time::SystemTime::now() + Duration::from_secs(60));
+    let ino = service.ino("f").await;
+    let flags = OpenFlags { read: true, write: true, ..OpenFlags::default() };
+    let handle = service.vfs().open(ino, flags).await.unwrap();
+    service.vfs().write(handle, WriteAt::Offset(0), b"written").await.unwrap();
+    let conditions = [("if-match", &*tag), ("if", &tagged), ("if-unmodified-since", &since)];
+    for (name, value) in conditions {
+        let put = service.ask("PUT", "/dav/f", &[(name, value)], "new".into()).await;
+        put.is_error(412, "precondition_failed");
+        service.dav("DELETE", "/dav/f", &[(name, value)]).await.is(412);
+        service.moved("MOVE", "/dav/f", "/dav/g", &[(name, value)]).await.is(412);
+    }
+    assert_eq!(service.dav("GET", "/dav/f", &[]).await.is(200).body, b"written");
+    // That it is there is all that is asked.
+    service.ask("PUT", "/dav/f", &[("if-match", "*")], "new".into()).await.is(204);
+    service.vfs().release(handle).await.unwrap();
+    assert_eq!(service.dav("GET", "/dav/f", &[]).await.body, b"new");
+    let conditions = [("if-unmodified-since", &*since)];
+    service.ask("PUT", "/dav/f", &conditions, "newer".into()).await.is(204);
 }
