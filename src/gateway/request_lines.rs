@@ -33,14 +33,14 @@ impl RequestLines {
 #[derive(Debug)]
 pub(super) struct Overheard<S> {
     stream: S,
-    reading: Reading,
+    reading: RequestFraming,
     lines: RequestLines,
 }
 
 impl<S> Overheard<S> {
     pub(super) fn new(stream: S) -> (Self, RequestLines) {
         let lines = RequestLines::default();
-        (Self { stream, reading: Reading::default(), lines: lines.clone() }, lines)
+        (Self { stream, reading: RequestFraming::default(), lines: lines.clone() }, lines)
     }
 }
 
@@ -91,8 +91,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Overheard<S> {
 /// How far the requests are read. A request that is not well-formed ends the connection, so nothing depends on what
 /// this makes of it.
 #[derive(Debug, Default)]
-struct Reading {
-    at: At,
+struct RequestFraming {
+    at: RequestPart,
     line: Vec<u8>,
     has_fragment: bool,
     length: u64,
@@ -100,7 +100,7 @@ struct Reading {
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-enum At {
+enum RequestPart {
     #[default]
     RequestLine,
     Header,
@@ -113,22 +113,22 @@ enum At {
     Trailer,
 }
 
-impl Reading {
+impl RequestFraming {
     fn take(&mut self, mut bytes: &[u8], request: &mut impl FnMut(bool)) {
         while let Some(byte) = bytes.first() {
             match &mut self.at {
-                At::Body(left) | At::Chunk(left) => {
+                RequestPart::Body(left) | RequestPart::Chunk(left) => {
                     let some = (*left).min(bytes.len() as u64);
                     *left -= some;
                     bytes = &bytes[usize::try_from(some).unwrap_or(bytes.len())..];
                     match self.at {
-                        At::Body(0) => self.at = At::RequestLine,
-                        At::Chunk(0) => self.at = At::ChunkSize,
+                        RequestPart::Body(0) => self.at = RequestPart::RequestLine,
+                        RequestPart::Chunk(0) => self.at = RequestPart::ChunkSize,
                         _ => {}
                     }
                     continue;
                 }
-                At::RequestLine => self.has_fragment |= *byte == b'#',
+                RequestPart::RequestLine => self.has_fragment |= *byte == b'#',
                 _ => {}
             }
             bytes = &bytes[1..];
@@ -145,28 +145,28 @@ impl Reading {
         let line = line.trim_ascii_end();
         match self.at {
             // Some clients send an empty line between two requests.
-            At::RequestLine if line.is_empty() => {}
-            At::RequestLine => {
-                (self.at, self.length, self.is_chunked) = (At::Header, 0, false);
+            RequestPart::RequestLine if line.is_empty() => {}
+            RequestPart::RequestLine => {
+                (self.at, self.length, self.is_chunked) = (RequestPart::Header, 0, false);
             }
-            At::Header if line.is_empty() => {
+            RequestPart::Header if line.is_empty() => {
                 request(std::mem::take(&mut self.has_fragment));
                 self.at = match (self.is_chunked, self.length) {
-                    (true, _) => At::ChunkSize,
-                    (false, 0) => At::RequestLine,
-                    (false, length) => At::Body(length),
+                    (true, _) => RequestPart::ChunkSize,
+                    (false, 0) => RequestPart::RequestLine,
+                    (false, length) => RequestPart::Body(length),
                 };
             }
-            At::Header => self.header(line),
-            At::ChunkSize => {
+            RequestPart::Header => self.header(line),
+            RequestPart::ChunkSize => {
                 let digits = line.split(|byte| *byte == b';').next().unwrap_or_default();
                 self.at = match number(digits.trim_ascii(), 16) {
-                    Some(0) | None => At::Trailer,
-                    Some(size) => At::Chunk(size.saturating_add(2)),
+                    Some(0) | None => RequestPart::Trailer,
+                    Some(size) => RequestPart::Chunk(size.saturating_add(2)),
                 };
             }
-            At::Trailer if line.is_empty() => self.at = At::RequestLine,
-            At::Trailer | At::Body(_) | At::Chunk(_) => {}
+            RequestPart::Trailer if line.is_empty() => self.at = RequestPart::RequestLine,
+            RequestPart::Trailer | RequestPart::Body(_) | RequestPart::Chunk(_) => {}
         }
     }
 
@@ -192,7 +192,7 @@ mod tests {
     /// What is found of each request, however the bytes come.
     fn found(text: &str) -> Vec<bool> {
         let in_pieces = |size: usize| {
-            let (mut reading, mut found) = (Reading::default(), Vec::new());
+            let (mut reading, mut found) = (RequestFraming::default(), Vec::new());
             for piece in text.as_bytes().chunks(size) {
                 reading.take(piece, &mut |is_so| found.push(is_so));
             }
