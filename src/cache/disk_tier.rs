@@ -35,6 +35,9 @@ const UNFINISHED: &str = "new-";
 pub(super) struct DiskTier {
     dir: PathBuf,
     ranges: Mutex<RangeTable>,
+    /// Held from the question whether a file is still wanted until it has its name and the table knows it, and while an object
+    /// is forgotten: so what was forgotten does not come back. Taken before `ranges`; who looks something up does not take it.
+    publishing: Mutex<()>,
     next: AtomicU64,
     keep_free: u64,
     /// For what is read.
@@ -57,7 +60,8 @@ impl DiskTier {
             }
         }
         let (dir, ranges, next) = (dir.to_owned(), Mutex::new(ranges), AtomicU64::new(0));
-        Ok(Self { dir, ranges, next, keep_free, buffers: Buffers::shared() })
+        let (publishing, buffers) = (Mutex::new(()), Buffers::shared());
+        Ok(Self { dir, ranges, publishing, next, keep_free, buffers })
     }
 
     /// Whether every byte of `range` is here; they may be wrong.
@@ -135,8 +139,23 @@ impl DiskTier {
     /// Stores an object's bytes from `start` on, or declines: where there is no room, and after an error, which is logged.
     /// Local I/O, blocking.
     pub(super) fn write(&self, object: &str, start: u64, bytes: &[u8], whole: bool) {
+        self.write_if_wanted(object, start, (bytes, whole), || true);
+    }
+
+    /// As `write`; not if the object was forgotten before it is there: `wanted` says no from before the call of `forget` on.
+    pub(super) fn write_if_wanted(
+        &self,
+        object: &str,
+        start: u64,
+        (bytes, whole): (&[u8], bool),
+        wanted: impl Fn() -> bool,
+    ) {
         let range = start..start + bytes.len() as u64;
-        if bytes.is_empty() || !is_plain(object) || (!whole && self.has(object, &range)) {
+        if bytes.is_empty()
+            || !is_plain(object)
+            || !wanted()
+            || (!whole && self.has(object, &range))
+        {
             return;
         }
         let part = CachedRange { object: Arc::from(object), range, whole };
@@ -146,7 +165,7 @@ impl DiskTier {
         let unfinished =
             self.dir.join(format!("{UNFINISHED}{}", self.next.fetch_add(1, Ordering::Relaxed)));
         let written =
-            write_file(&unfinished, bytes).and_then(|()| self.publish(&unfinished, &part));
+            write_file(&unfinished, bytes).and_then(|()| self.publish(&unfinished, &part, wanted));
         if let Err(error) = written {
             tracing::warn!(object, %error, "not cached on disk");
             remove(&unfinished);
@@ -162,6 +181,7 @@ impl DiskTier {
         self.publish(
             file,
             &CachedRange { object: Arc::from(object), range: 0..length, whole: true },
+            || true,
         )?;
         // The disk is as full as before; but staging needs room for what is written next, and only the cache gives any.
         self.make_room(0);
@@ -170,6 +190,7 @@ impl DiskTier {
 
     /// Drops all that is stored of an object.
     pub(super) fn forget(&self, object: &str) {
+        let _nothing_comes = self.publishing.lock();
         let gone = self.ranges.lock().forget(object);
         self.remove_all(&gone);
     }
@@ -185,12 +206,23 @@ impl DiskTier {
         (table.bytes(), table.count())
     }
 
-    fn publish(&self, file: &Path, part: &CachedRange) -> io::Result<()> {
-        fs::rename(file, self.dir.join(file_name(part)))?;
-        // Noted after the rename: whatever the table names is there. Files that it lets go of are removed after its lock
-        // is released. If the same range is published in between, its file goes too, and the next read finds that out
-        // and forgets it.
-        let gone = self.ranges.lock().insert(part);
+    fn publish(
+        &self,
+        file: &Path,
+        part: &CachedRange,
+        wanted: impl Fn() -> bool,
+    ) -> io::Result<()> {
+        let gone = {
+            let _one = self.publishing.lock();
+            if !wanted() {
+                return fs::remove_file(file);
+            }
+            // Noted after the rename: whatever the table names is there.
+            fs::rename(file, self.dir.join(file_name(part)))?;
+            self.ranges.lock().insert(part)
+        };
+        // Files that the table lets go of are removed after its lock is released. If the same range is published in between,
+        // its file goes too, and the next read finds that out and forgets it.
         self.remove_all(&gone);
         Ok(())
     }

@@ -265,9 +265,8 @@ impl Fetcher {
         if flight.purpose() != Purpose::Ahead || waiting <= self.unwritten_max {
             let (disk, flight) = (self.disk.clone(), flight.clone());
             let write = move || {
-                if !flight.forgotten() {
-                    disk.write(flight.object(), flight.range().start, &bytes, false);
-                }
+                let (object, start) = (flight.object(), flight.range().start);
+                disk.write_if_wanted(object, start, (&bytes, false), || !flight.forgotten());
             };
             let write = move || os::watched_here("writing to the cache", write);
             // The semaphore is never closed.

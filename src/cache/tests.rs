@@ -1,6 +1,9 @@
 //! The cache over a store that counts, stalls and fails.
 
+use std::fs::OpenOptions;
+use std::io::Read;
 use std::ops::Range;
+use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -144,6 +147,40 @@ async fn what_did_not_open_is_forgotten_and_fetched_anew() {
     assert_eq!(s.cache.sealed_anew(PACK, 5..9).await.unwrap(), [1; 4][..]);
     assert_eq!(s.cache.sealed_local(PACK, 5..9).unwrap(), [1; 4][..]);
     assert_eq!(s.cache.sealed_local(PACK, 0..9), None);
+}
+
+/// The flight's bytes are being written to the disk, into a pipe here, when its object is forgotten.
+#[tokio::test]
+async fn what_is_forgotten_while_it_is_written_does_not_come_back() {
+    let s = setup();
+    let bytes = pattern(200_000);
+    s.store.plant(PACK, bytes.clone());
+    let pipe = s.dir.path().join("cache/new-0");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let mut written =
+        OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&pipe).unwrap();
+    assert_eq!(s.cache.sealed(PACK, 0..200_000).await.unwrap(), bytes);
+    let (mut length, mut buffer) = (0, vec![0; 65_536]);
+    for _ in 0..5_000 {
+        match written.read(&mut buffer) {
+            Ok(more) => {
+                if length == 0 && more > 0 {
+                    // A pipe holds less: the writer stands in the middle.
+                    s.cache.forget(PACK);
+                }
+                length += more;
+            }
+            Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock),
+        }
+        if length == bytes.len() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(length, bytes.len());
+    settled(&s.cache).await;
+    assert!(!s.cache.expects(PACK, &(0..1)), "it came back");
+    assert_eq!(std::fs::read_dir(s.dir.path().join("cache")).unwrap().count(), 0);
 }
 
 /// A cache whose requests have their 30 s, and a pack.
