@@ -103,10 +103,13 @@ impl OpenPack {
 
 impl Drop for OpenPack {
     fn drop(&mut self) {
-        if self.closed || self.area.check().is_err() {
+        if self.closed {
             return;
         }
-        if !self.area.discard_unwanted(self.id, true) {
+        if self.area.check().is_err() {
+            self.ahead.stay();
+        } else if !self.area.discard_unwanted(self.id, true) {
+            self.ahead.stay();
             let pack = self.id;
             self.area.poison(&format!("pack {pack} was given up open; the next mount closes it"));
         }

@@ -118,6 +118,17 @@ impl StagingRoom {
         self.accounts.lock().used += bytes;
     }
 
+    /// Takes room for zeros ahead of a pack's end. Only while half of the budget is free: they are never in the way of what is
+    /// written.
+    fn take_ahead(&self, bytes: u64) -> bool {
+        let mut accounts = self.accounts.lock();
+        let taken = accounts.used + accounts.reserved + accounts.beside;
+        let fits = taken.saturating_add(bytes) <= self.limits.budget / 2
+            && self.fits(&mut accounts, bytes, None).unwrap_or(false);
+        accounts.used += if fits { bytes } else { 0 };
+        fits
+    }
+
     /// The disk turned out to be full: what was measured before does not count any more.
     pub(super) fn met_full_disk(&self) {
         self.accounts.lock().measured = None;
@@ -240,6 +251,47 @@ impl JournalRoom for StagingRoom {
 
     fn give_back(&self, bytes: u64) {
         self.shrank(bytes);
+    }
+}
+
+/// What a pack's file takes of the disk beyond the pack's end: in the budget like all else, given back when dropped.
+#[derive(Debug)]
+pub(super) struct RoomAhead {
+    room: Arc<StagingRoom>,
+    bytes: u64,
+}
+
+impl RoomAhead {
+    pub(super) fn none(room: Arc<StagingRoom>) -> Self {
+        Self { room, bytes: 0 }
+    }
+
+    /// So many more, if there is room for them.
+    pub(super) fn grow(&mut self, bytes: u64) -> bool {
+        let fits = self.room.take_ahead(bytes);
+        self.bytes += if fits { bytes } else { 0 };
+        fits
+    }
+
+    /// Only so many are left: the others are bytes of the pack now, and counted as such.
+    pub(super) fn are_left(&mut self, left: u64) {
+        let over = self.bytes.saturating_sub(left);
+        self.bytes -= over;
+        let mut accounts = self.room.accounts.lock();
+        accounts.used = accounts.used.saturating_sub(over);
+    }
+
+    /// They stay, and count, although nobody has them any more.
+    pub(super) fn stay(mut self) {
+        self.bytes = 0;
+    }
+}
+
+impl Drop for RoomAhead {
+    fn drop(&mut self) {
+        if self.bytes > 0 {
+            self.room.shrank(self.bytes);
+        }
     }
 }
 

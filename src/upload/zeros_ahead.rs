@@ -1,11 +1,13 @@
 //! Zeros ahead of the end of an open pack. An fsync of what is written over them changes neither the length of the file nor
 //! where it lies: the disk's file system has nothing of its own to commit, which is most of what an fsync of a growing file
-//! costs. A crash may leave them: a pack without a good footer is cut behind what is referred to (J7).
+//! costs. They count in the budget as what they are, bytes on the disk (J8). A crash may leave them: a pack without a good
+//! footer is cut behind what is referred to (J7).
 
 use std::io;
 use std::ops::RangeInclusive;
 
 use super::area::StagingArea;
+use super::reserve::RoomAhead;
 use crate::os::{DiskFile, is_full};
 use crate::types::{KIB, MIB};
 
@@ -23,12 +25,21 @@ pub(super) struct ZerosAhead {
     /// How long the file is with them; 0: there are none.
     upto: u64,
     is_over: bool,
+    /// The room that they take.
+    room: Option<RoomAhead>,
 }
 
 impl ZerosAhead {
     /// The file was cut for want of room: there are none, and there will be none.
     pub(super) fn end(&mut self) {
-        *self = Self { upto: 0, is_over: true };
+        *self = Self { upto: 0, is_over: true, room: None };
+    }
+
+    /// The file stays as it is, until recovery decides about it.
+    pub(super) fn stay(&mut self) {
+        if let Some(room) = self.room.take() {
+            room.stay();
+        }
     }
 
     /// Writes more of them behind byte `end` of the pack, if few are left and there is room for them.
@@ -38,7 +49,11 @@ impl ZerosAhead {
         file: &dyn DiskFile,
         end: u64,
     ) -> io::Result<()> {
-        if self.is_over || self.upto >= end + LOW {
+        let left = self.upto.saturating_sub(end);
+        if let Some(room) = &mut self.room {
+            room.are_left(left);
+        }
+        if self.is_over || left >= LOW {
             return Ok(());
         }
         if area.disk.free()? < ENOUGH_FREE {
@@ -46,6 +61,10 @@ impl ZerosAhead {
             return Ok(());
         }
         let (from, to) = (self.upto.max(end), end + end.clamp(*AHEAD.start(), *AHEAD.end()));
+        let room = self.room.get_or_insert_with(|| RoomAhead::none(area.room.clone()));
+        if !room.grow(to - from) {
+            return Ok(()); // the next write may find some
+        }
         let zeros = vec![0; usize::try_from(to - from).map_err(io::Error::other)?];
         // A part of them may be there, whatever comes.
         self.upto = to;
@@ -60,8 +79,9 @@ impl ZerosAhead {
 
     /// Cuts them off a pack that is `length` bytes long.
     pub(super) fn cut(&mut self, file: Option<&dyn DiskFile>, length: u64) -> io::Result<()> {
-        let Some(file) = file.filter(|_| self.upto > length) else { return Ok(()) };
-        file.set_length(length)?;
+        if let Some(file) = file.filter(|_| self.upto > length) {
+            file.set_length(length)?;
+        }
         self.end();
         Ok(())
     }

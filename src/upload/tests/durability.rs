@@ -20,14 +20,14 @@ use crate::upload::{
     StepObserver,
 };
 
-struct Local {
-    disk: PowerCut,
-    staging: Staging,
-    journal: Arc<Journal>,
-    barrier: Barrier,
+pub(super) struct Local {
+    pub(super) disk: PowerCut,
+    pub(super) staging: Staging,
+    pub(super) journal: Arc<Journal>,
+    pub(super) barrier: Barrier,
 }
 
-fn limits() -> StagingLimits {
+pub(super) fn limits() -> StagingLimits {
     StagingLimits { free_floor: 0, ..StagingLimits::default() }
 }
 
@@ -38,8 +38,18 @@ fn options(keys: &Keys, staging: &Staging, disk: Arc<dyn Disk>) -> JournalOption
 }
 
 fn local(keys: &Keys, cut_at: Option<usize>, every: Duration, steps: StepObserver) -> Local {
+    local_of(limits(), keys, cut_at, every, steps)
+}
+
+pub(super) fn local_of(
+    limits: StagingLimits,
+    keys: &Keys,
+    cut_at: Option<usize>,
+    every: Duration,
+    steps: StepObserver,
+) -> Local {
     let disk = PowerCut::new(cut_at);
-    let staging = Staging::over(Arc::new(disk.clone()), limits()).unwrap();
+    let staging = Staging::over(Arc::new(disk.clone()), limits).unwrap();
     let options = options(keys, &staging, Arc::new(disk.journal()));
     let journal = Arc::new(Journal::create(options, NOTHING_NOTED).unwrap());
     let adopt = Arc::new(|_: &str, _: &Path| Ok(()));
@@ -332,30 +342,4 @@ async fn c4_confirmed_transactions_need_no_fsync_of_their_packs() {
     rig.barrier.sync(seq).await.unwrap();
     assert_eq!(rig.stepped(PipelineStep::PackSynced), 0, "the bucket has them for good");
     assert_eq!(rig.stepped(PipelineStep::BarrierWritten), 1);
-}
-
-#[tokio::test]
-async fn j2_an_open_pack_that_was_fsynced_has_zeros_ahead_and_none_when_it_is_closed() {
-    let local = local(&keys(), None, HOUR, StepObserver::default());
-    let on_disk = || local.disk.list().unwrap()[0].1;
-    let mut pack = local.staging.create(id(1)).unwrap();
-    let _hold = local.staging.hold(id(1));
-    let publish = |end: u64| _ = local.journal.append(&transaction(1, &[(id(1), end)])).unwrap();
-    pack.append(&[7; 100]).unwrap();
-    publish(100);
-    assert_eq!(on_disk(), 100, "nobody has fsynced it");
-    local.barrier.sync_all().await.unwrap();
-    pack.append(&[7; 100]).unwrap();
-    let ahead = on_disk();
-    assert!(ahead > 3_000);
-    for n in 3..20 {
-        publish(pack.length());
-        local.barrier.sync_all().await.unwrap();
-        pack.append(&[7; 100]).unwrap();
-        assert_eq!((on_disk(), pack.length()), (ahead, n * 100));
-    }
-    assert_eq!(local.staging.length(id(1)), Some(1900));
-    assert!(local.staging.read(id(1), 1800..1901).is_err(), "no zeros are read");
-    pack.close(FOOTER).unwrap();
-    assert_eq!(on_disk(), 1900 + FOOTER.len() as u64);
 }

@@ -7,3 +7,4 @@ mod full;
 mod powercut;
 mod rig;
 mod sending;
+mod zeros;
