@@ -230,6 +230,36 @@ async fn k8_whoever_opens_the_vault_next_goes_on_with_it() {
     is_whole(&rotated, vault, &model).await;
 }
 
+/// What came broken twice is believed to be so (O1), and was only on its way: the round that met it leaves it, and goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn k8_what_one_round_leaves_another_seals() {
+    let (rotated, vault, model) = rotated().await;
+    vault.sync(LONG).await.unwrap();
+    kill(vault).await;
+    let unlocked = rotated.opened(&rotated.after).await.unwrap().unlocked;
+    let (before, take_over) = (unlocked.keys.epoch(), machine("b"));
+    let take_over = crate::vault::tests::Machines { take_over: true, ..take_over };
+    let vault = rotated.world.open_unlocked(unlocked, take_over).await.unwrap();
+    rotated.world.faulty.take_requests();
+    let twice = On::next(Verb::Get, "pack/").times(2);
+    rotated.world.faulty.inject(twice, Fault::FlipsBit);
+    vault.renew().await.unwrap();
+    assert_eq!(needs(&vault).await, [EpochNeed::Newest, EpochNeed::OldStates]);
+    // From that checkpoint on nothing refers to what the old key sealed.
+    let base = vault.writer.as_ref().unwrap().keys.index.base();
+    for page in 0.. {
+        let Some(parts) = older_parts(&base, page, before).await.unwrap() else { break };
+        assert_eq!(parts, []);
+    }
+    let asked = rotated.world.faulty.take_requests();
+    let manifests = asked
+        .iter()
+        .filter(|request| request.verb == Verb::Put && request.name.starts_with("checkpoint/"));
+    // One for each round: that which left something, the next, and that which found nothing; and the last one.
+    assert!(manifests.count() >= 4, "nothing was left");
+    is_whole(&rotated, vault, &model).await;
+}
+
 /// What is to be sealed anew cannot be read for a while; and there is little room for what is written.
 #[tokio::test(flavor = "multi_thread")]
 async fn k8_a_store_that_is_away_and_a_small_disk_are_waited_for() {
