@@ -104,6 +104,8 @@ impl Index {
             let mut layers = self.0.layers.write();
             layers.point.journal = journal.id();
             layers.point.seq = layers.point.seq.max(journal.appended());
+            let appended = layers.point.seq;
+            layers.mark(appended);
         }
         let _ = self.0.journal.set(journal);
     }
@@ -204,6 +206,7 @@ impl Index {
             let mut layers = self.0.layers.write();
             layers.apply(transaction.changes, weight);
             layers.reached(seq, hash);
+            layers.mark(seq);
             Ok((seq, layers.active.bytes()))
         });
         let (seq, bytes) = taken.inspect_err(|error| {

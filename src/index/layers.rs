@@ -7,26 +7,11 @@ use bytes::Bytes;
 
 use super::memtable::{DeltaRecord, Memtable};
 use super::sled_delta::SledDelta;
+use super::totals::{Totals, TotalsMarks, Weight};
 use super::{Point, Result};
 use crate::checkpoint::{Base, Found, Miss, Pins};
 use crate::records::{Change, Inode, Tag, decode_value};
 use crate::types::{CommitNo, Hash, Seq};
-
-/// How much the map holds; for statfs(2), not exact after another machine wrote.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Totals {
-    /// Files, directories and the like.
-    pub inodes: u64,
-    /// Bytes of content that the files' extents hold.
-    pub bytes: u64,
-}
-
-/// What a transaction adds to the totals.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Weight {
-    inodes: i64,
-    bytes: i64,
-}
 
 /// The whole map. Behind one lock, which is never held across I/O on the network.
 pub(super) struct Layers {
@@ -42,6 +27,8 @@ pub(super) struct Layers {
     pub new_counts: BTreeMap<CommitNo, u64>,
     /// All of them since the base.
     pub counts: BTreeMap<CommitNo, u64>,
+    /// The totals after the last transactions, and so as of commits.
+    pub marks: TotalsMarks,
 }
 
 /// What a look-up comes to.
@@ -64,6 +51,7 @@ impl Layers {
             point,
             new_counts: BTreeMap::new(),
             counts,
+            marks: TotalsMarks::default(),
         })
     }
 
@@ -99,8 +87,7 @@ impl Layers {
     /// Takes in a transaction: all of its records under one count. Cannot fail: what could is in its `weight`
     /// ([`Layers::weigh`]), found before the journal has the transaction. So the point is that of the records.
     pub(super) fn apply(&mut self, changes: Vec<Change>, weight: Weight) {
-        self.point.inodes = self.point.inodes.saturating_add_signed(weight.inodes);
-        self.point.bytes = self.point.bytes.saturating_add_signed(weight.bytes);
+        Totals { inodes: self.point.inodes, bytes: self.point.bytes } = self.totals().and(weight);
         self.point.count += 1;
         for Change { key, value } in changes {
             self.active.insert(key, DeltaRecord { count: self.point.count, value });
@@ -144,6 +131,21 @@ impl Layers {
             weight.bytes = weight.bytes.saturating_add(new.saturating_sub(old));
         }
         Ok(weight)
+    }
+
+    /// All up to this transaction is here, and nothing else.
+    pub(super) fn mark(&mut self, seq: Seq) {
+        self.marks.put(seq, self.totals());
+    }
+
+    /// What a checkpoint of a commit says of the totals as of that, against what they were taken for.
+    pub(super) fn correct(&mut self, commit: CommitNo, are: Totals) {
+        if let Some(were) = self.marks.at(commit) {
+            let weight = Weight::between(were, are);
+            Totals { inodes: self.point.inodes, bytes: self.point.bytes } =
+                self.totals().and(weight);
+            self.marks.shift(commit, weight);
+        }
     }
 
     pub(super) fn totals(&self) -> Totals {

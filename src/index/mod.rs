@@ -22,6 +22,7 @@ mod sled_db;
 mod sled_delta;
 #[cfg(test)]
 mod tests;
+mod totals;
 mod view;
 
 pub use change::{Index, IndexMemory, IndexOptions};
@@ -30,6 +31,6 @@ pub use error::{Error, Result};
 #[cfg(feature = "testing")]
 pub use fuzzing::fuzzed;
 pub use kept::{PINS_MAX, RETENTION};
-pub use layers::Totals;
 pub use point::Point;
+pub use totals::Totals;
 pub use view::View;

@@ -1,6 +1,6 @@
 //! Writing the delta down, and moving it to a newer base (J9).
 
-use super::{Index, Result};
+use super::{Index, Result, Totals};
 use crate::checkpoint::Base;
 use crate::os::{self, PipelineStep};
 use crate::types::Seq;
@@ -33,9 +33,8 @@ impl Index {
     /// read the records in sled; look-ups go on meanwhile. Also for an index that was opened over a newer base than
     /// its point names.
     pub fn rebase(&self, base: Base) -> Result<()> {
-        let Some((commit, hash)) = base.manifest().map(|m| (m.commit, m.commit_hash)) else {
-            return Ok(());
-        };
+        let said = base.manifest().map(|m| (m.commit, m.commit_hash, Totals::of(m)));
+        let Some((commit, hash, totals)) = said else { return Ok(()) };
         let switched = self.0.store_with(true, |layers| {
             if commit > layers.point.commit || commit <= layers.point.base {
                 return None;
@@ -43,6 +42,7 @@ impl Index {
             layers.base = base;
             layers.point.base = commit;
             layers.point.base_hash = hash;
+            layers.correct(commit, totals);
             let covered = layers.counts.get(&commit).copied();
             layers.counts = layers.counts.split_off(&commit);
             Some(covered)

@@ -2,10 +2,10 @@
 
 use super::layers::Layers;
 use super::memtable::DeltaRecord;
-use super::{Index, Point, Result};
+use super::{Index, Point, Result, Totals};
 use crate::checkpoint::Pins;
 use crate::log::{ChainedCommit, Journaled, Receipt};
-use crate::records::{Change, Tag, Transaction};
+use crate::records::{Change, Transaction};
 use crate::types::{Hash, JournalId, Seq};
 
 impl Index {
@@ -30,8 +30,8 @@ impl Index {
             base_hash: manifest.commit_hash,
             commit: manifest.commit,
             commit_hash: manifest.commit_hash,
-            inodes: manifest.records(Tag::Inode),
-            bytes: manifest.live_bytes,
+            inodes: Totals::of(manifest).inodes,
+            bytes: Totals::of(manifest).bytes,
             ..Point::default()
         });
     }
@@ -80,5 +80,6 @@ impl Index {
         // Every transaction of this journal since the mount counted one.
         let behind = layers.point.seq.0.saturating_sub(receipt.upto().0);
         layers.committed(receipt.number(), receipt.hash(), count.saturating_sub(behind));
+        layers.marks.committed(receipt.number(), receipt.upto());
     }
 }

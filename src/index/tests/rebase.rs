@@ -48,6 +48,51 @@ async fn j9_what_changes_while_a_checkpoint_is_built_stays() {
     assert_eq!((world.index().rows(), sizes(&world).await), (0, expected.to_vec()));
 }
 
+/// What takes in changes over pages that are not here cannot weigh all of them; a checkpoint of its own says what there is.
+#[tokio::test]
+async fn j9_the_totals_are_right_after_a_checkpoint_whatever_was_taken_in() {
+    let mut world = World::new();
+    for ino in 2..50 {
+        world.put(|draft| draft.put_inode(InodeNo(ino), &holds(ino))).await;
+    }
+    world.checkpoint().await;
+    let covered = world.committer.upto();
+    for ino in 2..20 {
+        world.put(|draft| draft.delete_inode(InodeNo(ino))).await;
+        world.put(|draft| draft.put_inode(InodeNo(ino + 20), &holds(1000))).await;
+    }
+    world.commit().await;
+    let exact = world.index().totals();
+    // A machine that has nothing: neither the index nor a page.
+    world.index = None;
+    let budgets = Budgets { memory: 8 * MIB, disk: 64 * MIB };
+    let cold = world.dir.path().join("cold");
+    world.cache = Cache::open(&cold, world.bucket.clone(), budgets).unwrap();
+    let manifest = world.base.manifest().unwrap().clone();
+    world.base = Base::new(manifest, world.keys.clone(), world.cache.clone());
+    let options = IndexOptions {
+        dir: world.dir.path().join("another index"),
+        keys: world.keys.clone(),
+        base: world.base.clone(),
+        memory: IndexMemory::of(0),
+    };
+    let index = Index::open(options).unwrap();
+    index.begin_at_base();
+    index.replay(&world.journal.read_after(covered, usize::MAX).unwrap()).unwrap();
+    assert_ne!(index.totals(), exact, "all pages are here");
+    index.attach(world.journal.clone());
+    world.index = Some(index);
+    world.put(|draft| draft.put_inode(InodeNo(60), &holds(7))).await;
+    let base = world.build().await.unwrap();
+    // What comes meanwhile is not in it.
+    world.put(|draft| draft.put_inode(InodeNo(61), &holds(70))).await;
+    world.rebase(base);
+    let right = Totals { inodes: exact.inodes + 2, bytes: exact.bytes + 77 };
+    assert_eq!(world.index().totals(), right);
+    world.checkpoint().await;
+    assert_eq!(world.index().totals(), right);
+}
+
 #[tokio::test]
 async fn j9_each_commit_knows_the_count_that_it_reaches() {
     let mut world = World::new();
