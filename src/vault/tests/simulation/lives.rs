@@ -1,14 +1,20 @@
 //! The lives of the program: how one ends, what the next one finds, and who else looks at the bucket.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use rand::Rng;
 
+use super::keys::nothing_old_lives;
 use super::model::{SeenFrom, Tree};
 use super::run::{DiskPlan, LONG, Outcome, RESUMES, SimulatedRun};
 use super::world::{OWNER, Who, look};
 use crate::types::{InodeNo, with_causes};
+use crate::vault::superblock::decode;
 use crate::vault::tests::{USER, write};
+
+/// Longer than commits are kept (K4).
+const DAYS: Duration = Duration::from_hours(4 * 24);
 
 impl SimulatedRun {
     /// The process ends; the next one finds what is left.
@@ -80,15 +86,26 @@ impl SimulatedRun {
         if how == SeenFrom::Bucket {
             self.model.begin_at(seen);
         }
-        Ok(())
+        self.keys_are_right()
+    }
+
+    /// Unmounted, and the machine is off for days.
+    pub(super) fn days_off(&mut self) -> Outcome {
+        self.close()?;
+        self.close_life();
+        self.tally.kills += 1;
+        self.world.disk.after_kill();
+        self.world.sleep(DAYS);
+        self.world.tick(&self.life);
+        self.open(SeenFrom::Kill)
     }
 
     /// A commit that the store broke, and that this machine never saw whole since it was killed in that moment: a mount is
     /// refused, and names the object to be deleted.
     fn way_out(&mut self, text: &str) -> Option<()> {
         let (object, _) = text.split_once(" does not open")?;
-        let last =
-            self.world.ground.store.names().into_iter().rfind(|name| name.starts_with("log/"));
+        let mut names = self.world.ground.store.names().into_iter();
+        let last = names.rfind(|name| name.starts_with("log/"));
         if !self.broke_objects || last? != object {
             return None;
         }
@@ -139,7 +156,12 @@ impl SimulatedRun {
         let who = Who { name: &name, read_only: true, take_over: false };
         let seen = self.block(async {
             let vault = self.world.open(who).await.map_err(|error| error.to_string())?;
-            let seen = look(&vault).await.map_err(|error| error.to_string());
+            let mut seen = look(&vault).await.map_err(|error| error.to_string());
+            let sealed = &vault.options.unlocked.sealed;
+            let (superblock, _) = decode(None, sealed).map_err(|error| error.to_string())?;
+            if let Err(error) = nothing_old_lives(&vault, &superblock).await {
+                seen = Err(error);
+            }
             drop(vault.close(LONG).await);
             seen
         })?;

@@ -6,6 +6,7 @@
 //! A failure prints the seed and the steps, as few as fail too. `S3VAULT_SIMULATE_SEED=n` runs that seed alone; with
 //! `S3VAULT_SIMULATE_MINUTES=n` it goes on with the next ones for so long, as `scripts/soak simulation` does.
 
+mod keys;
 mod lives;
 mod model;
 mod programs;
@@ -32,8 +33,14 @@ const RUNS: u64 = 120;
 /// Runs that a failure may cost to be made shorter.
 const SHRINKS: usize = 400;
 
-fn steps_of(seed: u64) -> Vec<Step> {
+/// The steps of a run in which nobody touches the keys.
+fn steps_without_keys(seed: u64) -> Vec<Step> {
     step::steps(&mut StdRng::seed_from_u64(seed), STEPS)
+}
+
+fn steps_of(seed: u64) -> Vec<Step> {
+    let mut dice = StdRng::seed_from_u64(seed.rotate_left(32) ^ 0x6b65_7973);
+    step::with_keys(&mut dice, steps_without_keys(seed))
 }
 
 fn try_steps(seed: u64, steps: &[Step]) -> Result<Tally, String> {
@@ -70,8 +77,7 @@ fn shrink(seed: u64, steps: Vec<Step>, failure: String) -> (Vec<Step>, String) {
 /// pack that waited for company.
 const FOUND: [u64; 3] = [8_001_075, 27_449_622_758, 31_001_730];
 
-fn must_hold(seed: u64) -> Tally {
-    let steps = steps_of(seed);
+fn must_hold(seed: u64, steps: Vec<Step>) -> Tally {
     let failure = match try_steps(seed, &steps) {
         Ok(tally) => return tally,
         Err(failure) => failure,
@@ -93,6 +99,10 @@ fn add(total: &mut Tally, one: Tally) {
     total.openings += one.openings;
     total.looks += one.looks;
     total.deleted += one.deleted;
+    total.key_changes += one.key_changes;
+    total.rotations += one.rotations;
+    total.renewals += one.renewals;
+    total.retired += one.retired;
 }
 
 #[test]
@@ -104,10 +114,12 @@ fn nothing_is_lost_whatever_happens() {
     let first = one.unwrap_or_else(|| time.map_or(0, |_| u64::from(std::process::id()) << 20));
     let (mut total, mut runs) = (Tally::default(), 0);
     if one.is_none() {
-        FOUND.into_iter().for_each(|seed| add(&mut total, must_hold(seed)));
+        for seed in FOUND {
+            add(&mut total, must_hold(seed, steps_without_keys(seed)));
+        }
     }
     loop {
-        add(&mut total, must_hold(first + runs));
+        add(&mut total, must_hold(first + runs, steps_of(first + runs)));
         runs += 1;
         let is_over = match time {
             Some(time) => begun.elapsed() >= time,
@@ -123,7 +135,7 @@ fn nothing_is_lost_whatever_happens() {
 #[test]
 fn the_same_seed_is_the_same_run() {
     for seed in 0..6 {
-        let (one, other) = (must_hold(seed), must_hold(seed));
+        let (one, other) = (must_hold(seed, steps_of(seed)), must_hold(seed, steps_of(seed)));
         assert_eq!(one, other, "seed {seed}");
     }
 }

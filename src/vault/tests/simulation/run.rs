@@ -38,6 +38,12 @@ pub(super) struct Tally {
     pub(super) looks: u64,
     /// Broken commits that had to be deleted, as the refused mount said.
     pub(super) deleted: u64,
+    /// Changes of the keys that were answered well; those of them that are rotations; renewals that were waited for, and are
+    /// finished; key epochs that nothing in the bucket needed at the end.
+    pub(super) key_changes: u64,
+    pub(super) rotations: u64,
+    pub(super) renewals: u64,
+    pub(super) retired: u64,
     /// Of all that happened, in order: the same for the same seed.
     pub(super) trace: u64,
 }
@@ -54,6 +60,8 @@ pub(super) struct SimulatedRun {
     pub(super) lists_late: bool,
     /// The store was told to break what it is given.
     pub(super) broke_objects: bool,
+    /// A change of the keys failed, for all that this process knows.
+    pub(super) keys_unsure: bool,
     /// How the process ends that ends by itself.
     pub(super) by_power: bool,
     /// The store is out of reach of a process that has ended.
@@ -75,6 +83,7 @@ impl SimulatedRun {
             store_fails: false,
             lists_late: false,
             broke_objects: false,
+            keys_unsure: false,
             by_power: false,
             has_ended: Arc::default(),
         };
@@ -99,6 +108,7 @@ impl SimulatedRun {
         for step in ends {
             self.step(&step).map_err(|text| format!("at the end, {step:?}: {text}"))?;
         }
+        self.keys_end().map_err(|text| format!("at the end, keys: {text}"))?;
         self.world.end(self.life);
         Ok(self.tally)
     }
@@ -145,13 +155,20 @@ impl SimulatedRun {
                 if self.sync()? && self.life.vault.is_some() {
                     let vault = self.vault();
                     let made = self.block(vault.checkpoint())?;
-                    self.expected("a checkpoint", made)?;
+                    if self.expected("a checkpoint", made)? {
+                        return self.totals_are_right();
+                    }
                 }
                 Ok(())
             }
             Step::Gc => self.gc(),
             Step::Reopen => self.reopen(),
             Step::LookFromBucket => self.look_from_bucket(),
+            Step::Rotate { rewrite } => self.rotate(*rewrite),
+            Step::Renew => self.renew(),
+            Step::AddSlot => self.add_slot(),
+            Step::RemoveSlot => self.remove_slot(),
+            Step::DaysOff => self.days_off(),
             Step::TakeOver { seed } => self.take_over(*seed),
             Step::Wait(milliseconds) => {
                 let time = Duration::from_millis(*milliseconds);
@@ -341,13 +358,17 @@ impl SimulatedRun {
         self.model.is_in_bucket();
     }
 
-    fn reopen(&mut self) -> Outcome {
+    pub(super) fn close(&mut self) -> Outcome {
         let vault = self.vault();
         let closed = self.block(vault.close(LONG))?;
         if self.expected("closing", closed)? {
             self.settle();
         }
-        drop(vault);
+        Ok(())
+    }
+
+    fn reopen(&mut self) -> Outcome {
+        self.close()?;
         self.end(SeenFrom::Kill)
     }
 }

@@ -61,6 +61,16 @@ pub(super) enum Step {
     TakeOver {
         seed: u64,
     },
+    /// A new key epoch; with what older ones sealed sealed anew, or not.
+    Rotate {
+        rewrite: bool,
+    },
+    /// Somebody waits until that is done.
+    Renew,
+    AddSlot,
+    RemoveSlot,
+    /// The machine is off for longer than commits are kept.
+    DaysOff,
     /// Milliseconds.
     Wait(u64),
     // What befalls them.
@@ -200,4 +210,50 @@ pub(super) fn steps(dice: &mut StdRng, count: usize) -> Vec<Step> {
         _ => program(dice),
     };
     (0..count).map(one).collect()
+}
+
+fn keys(dice: &mut StdRng) -> Step {
+    match dice.random_range(0..14) {
+        0..=4 => Step::Rotate { rewrite: true },
+        5..=6 => Step::Rotate { rewrite: false },
+        7..=8 => Step::Renew,
+        9 => Step::AddSlot,
+        10 => Step::RemoveSlot,
+        11 => Step::Gc,
+        _ => Step::DaysOff,
+    }
+}
+
+/// What a store does to a superblock. One that keeps what it was not given is not here: it takes the owner's copy to open
+/// that vault again (O1).
+fn trouble_with_keys(dice: &mut StdRng) -> Step {
+    let (verbs, kinds) = ([Verb::Put, Verb::Put, Verb::Get, Verb::List, Verb::Delete], KEY_FAULTS);
+    match dice.random_range(0..4) {
+        0 => Step::EndAt { changes: dice.random_range(1..40), power: dice.random() },
+        _ => Step::StoreFault {
+            verb: verbs[dice.random_range(0..verbs.len())],
+            what: ["superblock/", "superblock/", "log/"][dice.random_range(0..3)],
+            kind: kinds[dice.random_range(0..kinds.len())],
+            skip: dice.random_range(0..4),
+            times: dice.random_range(1..5),
+        },
+    }
+}
+
+/// Breaks, a lost reply, stalls, delays, nothing kept, a bit, a half, 503 (`run::fault`).
+const KEY_FAULTS: [u8; 9] = [0, 1, 2, 3, 5, 8, 11, 12, 13];
+
+/// Every other run has its keys changed too, between its other steps, which stay what they are.
+pub(super) fn with_keys(dice: &mut StdRng, mut steps: Vec<Step>) -> Vec<Step> {
+    if dice.random() {
+        return steps;
+    }
+    for _ in 0..dice.random_range(1..9) {
+        let at = dice.random_range(0..=steps.len());
+        steps.insert(at, keys(dice));
+        if dice.random_range(0..3) == 0 {
+            steps.insert(at, trouble_with_keys(dice));
+        }
+    }
+    steps
 }

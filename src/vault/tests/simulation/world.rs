@@ -8,13 +8,14 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use tokio::runtime::Runtime;
 
+use super::keys::KnownKeys;
 use super::model::{ModelFile, ModelNode, Tree};
 use crate::log::Ground;
 use crate::os::{Simulated, SimulatedDisk};
 use crate::types::{InodeNo, MIB, Timestamp};
 use crate::vault::superblock::{self, Superblock};
 use crate::vault::tests::read_at;
-use crate::vault::{Fsync, Machine, MasterKey, Result, Vault, VaultOptions, unlock};
+use crate::vault::{Error, Fsync, Machine, Result, Unlocked, Vault, VaultOptions, unlock};
 use crate::vfs::Vfs;
 
 /// The time at which every run begins.
@@ -34,6 +35,7 @@ pub(super) struct World {
     pub(super) ground: Ground,
     pub(super) disk: Arc<SimulatedDisk>,
     pub(super) dice: StdRng,
+    pub(super) ring: KnownKeys,
     boot: u32,
     elapsed: Duration,
     /// Readers that had nothing but the bucket.
@@ -67,7 +69,8 @@ impl World {
         runtime().block_on(written).unwrap();
         let dice = StdRng::seed_from_u64(seed.rotate_left(7));
         let (boot, elapsed, strangers) = (0, Duration::ZERO, 0);
-        Self { ground, disk, dice, boot, elapsed, strangers, _simulated: simulated }
+        let ring = KnownKeys::of(ground.master);
+        Self { ground, disk, dice, ring, boot, elapsed, strangers, _simulated: simulated }
     }
 
     pub(super) fn state_dir(&self, name: &str) -> PathBuf {
@@ -89,9 +92,25 @@ impl World {
         Timestamp::set_clock(Some(time));
     }
 
+    /// With the keys that may open it.
+    async fn unlock(&self) -> Result<Unlocked> {
+        let mut refused = None;
+        for master in self.ring.masters() {
+            match unlock(&self.ground.bucket, None, master).await {
+                Ok(unlocked) => return Ok(unlocked),
+                Err(error) => refused = refused.or(Some(error)),
+            }
+        }
+        Err(refused.unwrap_or(Error::WrongSecret))
+    }
+
+    /// The machine is off for so long.
+    pub(super) fn sleep(&mut self, time: Duration) {
+        self.elapsed += time;
+    }
+
     pub(super) async fn open(&self, who: Who<'_>) -> Result<Arc<Vault>> {
-        let secret = MasterKey::from_bytes(self.ground.master);
-        let unlocked = unlock(&self.ground.bucket, None, &secret).await?;
+        let unlocked = self.unlock().await?;
         let data = self.ground.dir.path().join(who.name).join("data");
         // Of this thread alone, and the same when it runs the seed again.
         let id = format!("{} {} {:?}", who.name, std::process::id(), std::thread::current().id());
