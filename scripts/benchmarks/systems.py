@@ -293,19 +293,32 @@ class RcloneCrypt(System):
                       "--vfs-write-back", "0s", "--cache-dir", self.cache, "--transfers", "16", "--rc", "--rc-no-auth", "--rc-addr", self.control]
         self.serve(*self.words)
 
+    def dirty(self):
+        """Whether a file differs from its object: its queue does not know a file before the kernel has said that it is closed, which
+        comes after close(2) has returned. From the first write until its upload is done, what rclone notes of a file says so."""
+        for folder, _, names in os.walk(os.path.join(self.cache, "vfsMeta")):
+            for name in names:
+                try:
+                    with open(os.path.join(folder, name)) as file:
+                        if json.load(file)["Dirty"]:
+                            return True
+                except FileNotFoundError:
+                    pass
+                except ValueError:
+                    return True  # it is just being written
+        return False
+
     def until_in_bucket(self):
-        # A file that was just closed is queued a moment later: so the queue has to be empty twice, which costs it a tenth of a second.
-        empty = 0
-        while empty < 2:
+        while True:
             asked = urllib.request.Request(f"http://{self.control}/vfs/stats", method="POST")
             with urllib.request.urlopen(asked, timeout=30) as answer:
                 disk = json.load(answer)["diskCache"]
-            empty = 0 if disk["uploadsInProgress"] or disk["uploadsQueued"] else empty + 1
+            if not disk["uploadsInProgress"] and not disk["uploadsQueued"] and not self.dirty():
+                return
             time.sleep(0.05)
 
     def again(self, forgets):
-        time.sleep(2)  # what is not queued yet would go with the cache
-        self.until_in_bucket()
+        self.until_in_bucket()  # what is not there yet would go with the cache
         self.umount()
         if forgets:
             shutil.rmtree(self.cache, ignore_errors=True)
