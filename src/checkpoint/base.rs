@@ -122,8 +122,9 @@ impl Base {
         let missing = || self.miss(at, key, None);
         let page = &opened.manifest.pages[at];
         let bytes = opened.index(page, pins).ok_or_else(missing)?;
-        let index = read_index(page, &bytes).map_err(|e| missing().flawed(&e))?;
-        let part = BlockSpan::of(&index, index.block_of(key));
+        let end = page.index_offset / layout::CHUNK;
+        let found = BlockIndex::find(&bytes, end, key).map_err(|e| missing().flawed(&e))?;
+        let part = BlockSpan { block: found.0 as u64, first: found.1.start, end: found.1.end };
         let block = opened.block(page, part, pins).ok_or_else(missing)?;
         match Records::of(block).find(key).map_err(|e| missing().flawed(&e))? {
             Some(value) => Ok(Found::Value(value)),

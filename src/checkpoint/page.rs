@@ -268,6 +268,41 @@ impl Records {
     }
 }
 
+/// The entries of a block index, in order: first key and first chunk of each block.
+struct IndexEntries<'a> {
+    decoder: Decoder<'a>,
+    left: u64,
+    before: Option<(&'a [u8], u64)>,
+    end: u64,
+}
+
+impl<'a> IndexEntries<'a> {
+    fn of(bytes: &'a [u8], end: u64) -> Result<Self> {
+        let mut decoder = Decoder::new(bytes);
+        let left = decoder.array().map_err(|error| malformed(&error.to_string()))?.unwrap_or(0) / 2;
+        Ok(Self { decoder, left, before: None, end })
+    }
+
+    fn next(&mut self) -> Result<Option<(&'a [u8], u64)>> {
+        let bad = |error: minicbor::decode::Error| malformed(&error.to_string());
+        if self.left == 0 {
+            return Ok(None);
+        }
+        self.left -= 1;
+        let key = self.decoder.bytes().map_err(bad)?;
+        let chunk = self.decoder.u64().map_err(bad)?;
+        let follows = match self.before {
+            Some((before, from)) => before < key && from < chunk,
+            None => chunk == 0,
+        };
+        if !follows || chunk >= self.end {
+            return Err(malformed("its block index is not in order"));
+        }
+        self.before = Some((key, chunk));
+        Ok(self.before)
+    }
+}
+
 /// The block index of a page, read.
 #[derive(Debug)]
 pub(super) struct BlockIndex<'a> {
@@ -278,26 +313,30 @@ pub(super) struct BlockIndex<'a> {
 impl<'a> BlockIndex<'a> {
     /// Reads the index of a page whose blocks take the chunks before `end`.
     pub(super) fn read(bytes: &'a [u8], end: u64) -> Result<Self> {
-        let bad = |error: minicbor::decode::Error| malformed(&error.to_string());
-        let mut decoder = Decoder::new(bytes);
-        let count = decoder.array().map_err(bad)?.unwrap_or(0) / 2;
+        let mut entries = IndexEntries::of(bytes, end)?;
         let mut blocks = Vec::new();
-        for _ in 0..count {
-            let key = decoder.bytes().map_err(bad)?;
-            let chunk = decoder.u64().map_err(bad)?;
-            let follows = match blocks.last() {
-                Some(&(before, from)) => before < key && from < chunk,
-                None => chunk == 0,
-            };
-            if !follows || chunk >= end {
-                return Err(malformed("its block index is not in order"));
-            }
-            blocks.push((key, chunk));
+        while let Some(entry) = entries.next()? {
+            blocks.push(entry);
         }
         if blocks.is_empty() {
             return Err(malformed("its block index is empty"));
         }
         Ok(Self { blocks, end })
+    }
+
+    /// The block that holds `key` if any does (the first, for a key before all), and its chunks: as [`BlockIndex::read`]
+    /// and [`BlockIndex::block_of`], for one look, which keeps nothing and reads no further than it has to.
+    pub(super) fn find(bytes: &[u8], end: u64, key: &[u8]) -> Result<(usize, Range<u64>)> {
+        let mut entries = IndexEntries::of(bytes, end)?;
+        let first = entries.next()?.ok_or_else(|| malformed("its block index is empty"))?;
+        let (mut block, mut from) = (0, first.1);
+        while let Some((first_key, chunk)) = entries.next()? {
+            if first_key > key {
+                return Ok((block, from..chunk));
+            }
+            (block, from) = (block + 1, chunk);
+        }
+        Ok((block, from..end))
     }
 
     pub(super) fn len(&self) -> usize {

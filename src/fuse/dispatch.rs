@@ -92,6 +92,16 @@ impl Dispatch {
         }
     }
 
+    /// As [`Dispatch::tend`], of what waits for nothing. `None`: nothing is left to do, or it has panicked.
+    pub(super) fn tend_now<T>(
+        &self,
+        op: &Operation,
+        work: impl FnOnce() -> Option<T>,
+    ) -> Option<T> {
+        let _span = op.span.enter();
+        os::watched_here("what no caller waits for", work).unwrap_or(None)
+    }
+
     /// Runs `first`, the part of a request that borrows the request's bytes, inside the runtime. `None`: it is pending, or
     /// has panicked; then the whole of the request panics again, where [`Dispatch::answer`] catches it.
     pub(super) fn now<T>(&self, op: &Operation, first: impl FnOnce() -> Option<T>) -> Option<T> {

@@ -163,9 +163,16 @@ impl VaultFs {
     /// `forget`: the kernel forgets what it was told of.
     pub(super) fn forgotten(&self, op: Operation, node: INodeNo, times: u64) {
         // What is past stays as it is, whether the kernel knows it or not.
-        if room_of(node.0) == 0 {
-            let vfs = self.vfs.clone();
-            self.dispatch.tend(op, async move { vfs.forget(ino(node), times).await });
+        if room_of(node.0) != 0 {
+            return;
+        }
+        // Of most nothing is left to do.
+        match self.dispatch.tend_now(&op, || self.vfs.forget(ino(node), times)) {
+            None => op.done(),
+            Some(departure) => {
+                let vfs = self.vfs.clone();
+                self.dispatch.tend(op, async move { vfs.depart(departure).await });
+            }
         }
     }
 

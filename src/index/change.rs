@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicU64;
 use super::drainer::Drainer;
 use super::inner::{DRAIN_AT, Inner};
 use super::layers::Layers;
+use super::memtable::SeenInodes;
 use super::sled_delta::SledDelta;
 use super::{Draft, Error, Point, Result, Totals, View};
 use crate::checkpoint::{Base, Pins};
@@ -172,14 +173,14 @@ impl Index {
                     None => {
                         let value = result?;
                         let need = draft.need();
-                        let (changes, given) = draft.finish();
+                        let (changes, given, seen) = draft.finish();
                         let is_full =
                             need == RoomClass::Change && layers.active.bytes() >= POSTPONED_MAX;
                         drop(layers);
                         if is_full {
                             self.drain()?; // `Full`, or there is room again
                         }
-                        let seq = self.append(changes, need, &pins)?;
+                        let seq = self.append(changes, need, seen, &pins)?;
                         *numbers = given;
                         return Ok((value, seq));
                     }
@@ -191,14 +192,20 @@ impl Index {
     }
 
     /// Under the append lock: journal first, then the layers (J1). Whatever can fail does so before the journal has it.
-    fn append(&self, changes: Vec<Change>, need: RoomClass, pins: &Pins) -> Result<Seq> {
+    fn append(
+        &self,
+        changes: Vec<Change>,
+        need: RoomClass,
+        seen: SeenInodes,
+        pins: &Pins,
+    ) -> Result<Seq> {
         let Some(journal) = self.0.journal.get() else {
             return Err(Error::ReadOnly("it was opened for reading".into()));
         };
         if changes.is_empty() {
             return Ok(journal.appended());
         }
-        let weight = self.0.layers.read().weigh(&changes, pins);
+        let weight = self.0.layers.read().weigh(&changes, seen, pins);
         let weight = self.0.watched(weight)?;
         let transaction = Transaction::new(changes);
         let taken = self.0.whole("taking in a change", || {

@@ -1,7 +1,9 @@
 //! A transaction in the making: a view that sees its own changes.
 
+use std::cell::RefCell;
 use std::ops::Deref;
 
+use super::memtable::SeenInodes;
 use super::{Result, View};
 use crate::log::RoomClass;
 use crate::records::{Change, Entry, Inode, Key, MetaKey, Orphan, Xattr, encode_value};
@@ -34,13 +36,15 @@ impl<'a> Deref for Draft<'a> {
 }
 
 impl<'a> Draft<'a> {
-    pub(super) fn new(view: View<'a>, numbers: Numbers) -> Self {
+    pub(super) fn new(mut view: View<'a>, numbers: Numbers) -> Self {
+        view.seen = Some(RefCell::default());
         Self { view, numbers, need: RoomClass::Change }
     }
 
-    pub(super) fn finish(self) -> (Vec<Change>, Numbers) {
+    /// What it changes, the numbers that are left, and the inodes that it saw.
+    pub(super) fn finish(self) -> (Vec<Change>, Numbers, SeenInodes) {
         let changes = self.view.drafted.into_iter().map(|(key, value)| Change { key, value });
-        (changes.collect(), self.numbers)
+        (changes.collect(), self.numbers, self.view.seen.unwrap_or_default().into_inner())
     }
 
     /// The change takes something away: it may use what is kept back for that when there is no room (J8).
@@ -139,12 +143,20 @@ impl<'a> Draft<'a> {
         }
         let ino = InodeNo(self.numbers.next);
         self.numbers.next += 1;
+        if let Some(seen) = &self.view.seen {
+            seen.borrow_mut().insert(Key::Inode(ino).encode(), None);
+        }
         Ok(ino)
     }
 
     /// Whether nothing was put or deleted.
     pub fn is_empty(&self) -> bool {
         self.view.drafted.is_empty()
+    }
+
+    /// How many records were put or deleted.
+    pub fn records(&self) -> usize {
+        self.view.drafted.len()
     }
 
     /// How many bytes the transaction would take, about.

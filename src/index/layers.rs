@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::memtable::{DeltaRecord, Memtable};
+use super::memtable::{DeltaRecord, Memtable, SeenInodes};
 use super::sled_delta::SledDelta;
 use super::totals::{Totals, TotalsMarks, Weight};
 use super::{Point, Result};
@@ -112,18 +112,27 @@ impl Layers {
     }
 
     /// What changes do to the totals. Where only a page that is not here could tell what was before, nothing is taken to
-    /// change. A commit's transactions come here as one list, in which a record can be put several times.
-    pub(super) fn weigh(&self, changes: &[Change], pins: &Pins) -> Result<Weight> {
+    /// change. A commit's transactions come here as one list, in which a record can be put several times. Inodes that were
+    /// `seen` in the map, as it is still, are not looked for again.
+    pub(super) fn weigh(
+        &self,
+        changes: &[Change],
+        mut seen: SeenInodes,
+        pins: &Pins,
+    ) -> Result<Weight> {
         let mut here: HashMap<&[u8], Option<i64>> = HashMap::new();
         let mut weight = Weight::default();
         for change in changes.iter().filter(|change| Tag::of(&change.key) == Some(Tag::Inode)) {
             let new = change.value.as_deref().map(bytes_held).transpose()?;
             let old = match here.insert(&change.key, new) {
                 Some(old) => old,
-                None => match self.look(&change.key, pins)? {
-                    Lookup::Value(value) => Some(bytes_held(&value)?),
-                    Lookup::Absent => None,
-                    Lookup::Miss(_) => new,
+                None => match seen.remove(&change.key) {
+                    Some(value) => value.as_deref().map(bytes_held).transpose()?,
+                    None => match self.look(&change.key, pins)? {
+                        Lookup::Value(value) => Some(bytes_held(&value)?),
+                        Lookup::Absent => None,
+                        Lookup::Miss(_) => new,
+                    },
                 },
             };
             weight.inodes += i64::from(new.is_some()) - i64::from(old.is_some());

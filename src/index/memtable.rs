@@ -13,6 +13,9 @@ pub(super) struct DeltaRecord {
     pub value: Option<Bytes>,
 }
 
+/// Encoded inodes of the map by their keys; `None`: it has none.
+pub(super) type SeenInodes = BTreeMap<Vec<u8>, Option<Bytes>>;
+
 /// Changed records by key, and what they take of memory.
 #[derive(Default)]
 pub(super) struct Memtable {

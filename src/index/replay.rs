@@ -1,7 +1,7 @@
 //! Taking in what journal or log have already: a replay, commits of the log, and what a receipt confirms.
 
 use super::layers::Layers;
-use super::memtable::DeltaRecord;
+use super::memtable::{DeltaRecord, SeenInodes};
 use super::{Index, Point, Result, Totals};
 use crate::checkpoint::Pins;
 use crate::log::{ChainedCommit, Journaled, Receipt};
@@ -13,7 +13,7 @@ impl Index {
     fn take_in(&self, changes: Vec<Change>, then: impl FnOnce(&mut Layers)) -> Result<()> {
         let applied = {
             let mut layers = self.0.layers.write();
-            layers.weigh(&changes, &Pins::new()).map(|weight| {
+            layers.weigh(&changes, SeenInodes::new(), &Pins::new()).map(|weight| {
                 layers.apply(changes, weight);
                 then(&mut layers);
                 layers.active.bytes()

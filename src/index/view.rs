@@ -7,7 +7,7 @@ use std::ops::{Bound, Range};
 use bytes::Bytes;
 
 use super::layers::{Layers, Lookup};
-use super::memtable::Memtable;
+use super::memtable::{Memtable, SeenInodes};
 use super::range_merge::{MergeStep, RangeMerge};
 use super::{Error, Result, Totals};
 use crate::checkpoint::{Miss, Pins};
@@ -25,6 +25,8 @@ pub struct View<'a> {
     damage: RefCell<Option<String>>,
     /// What a draft has put so far; `None`: deleted. Empty in a mere view.
     pub(super) drafted: BTreeMap<Vec<u8>, Option<Bytes>>,
+    /// The inodes that a draft saw in the map, as they were: nobody looks for them again. None in a mere view.
+    pub(super) seen: Option<RefCell<SeenInodes>>,
 }
 
 const FIRST_HASH: NameHash = NameHash([0; 16]);
@@ -40,6 +42,7 @@ impl<'a> View<'a> {
             miss: RefCell::default(),
             damage: RefCell::default(),
             drafted: BTreeMap::new(),
+            seen: None,
         }
     }
 
@@ -65,11 +68,15 @@ impl<'a> View<'a> {
         if let Some(value) = self.drafted.get(&key) {
             return Ok(value.clone());
         }
-        match self.heard(self.layers.look(&key, self.pins))? {
-            Lookup::Value(value) => Ok(Some(value)),
-            Lookup::Absent => Ok(None),
-            Lookup::Miss(miss) => Err(self.missed(miss)),
+        let value = match self.heard(self.layers.look(&key, self.pins))? {
+            Lookup::Value(value) => Some(value),
+            Lookup::Absent => None,
+            Lookup::Miss(miss) => return Err(self.missed(miss)),
+        };
+        if let (Some(seen), Some(Tag::Inode)) = (&self.seen, Tag::of(&key)) {
+            seen.borrow_mut().insert(key, value.clone());
         }
+        Ok(value)
     }
 
     /// Whether the map itself is known to have no such record, without what was drafted, and without a page that is not here.

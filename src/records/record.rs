@@ -253,10 +253,16 @@ impl Orphan {
     }
 }
 
+/// Most values, and the transactions of most operations, are no longer than this, in bytes: so they are written without
+/// growing on the way.
+const USUAL_VALUE_MAX: usize = 768;
+
 /// The CBOR of a value.
 pub fn encode_value<T: Encode<()>>(value: &T) -> Bytes {
-    match minicbor::to_vec(value) {
-        Ok(bytes) => bytes.into(),
+    let mut bytes = Vec::with_capacity(USUAL_VALUE_MAX);
+    match minicbor::encode(value, &mut bytes) {
+        // A copy: it is kept, and takes no more room than it has to.
+        Ok(()) => Bytes::copy_from_slice(&bytes),
         // Writing into a Vec has no errors, and no record has a fallible encoder.
         Err(error) => unreachable!("a record does not encode: {error}"),
     }

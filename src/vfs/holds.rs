@@ -132,9 +132,16 @@ impl Holds {
         is_free
     }
 
-    /// One transaction less removes it: it has, or has failed.
-    pub(super) fn end_leaving(&self, ino: InodeNo) {
-        take_one(&mut self.table.lock().leaving, ino);
+    /// One transaction less removes them: it has, or has failed.
+    pub(super) fn end_leaving(&self, inos: &[InodeNo]) {
+        if inos.is_empty() {
+            return;
+        }
+        let mut table = self.table.lock();
+        for ino in inos {
+            take_one(&mut table.leaving, *ino);
+        }
+        drop(table);
         self.left.notify_waiters();
     }
 

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::ops::Deref;
 
+use super::departing::{AT_ONCE, Departure};
 use super::hold_guard::HoldGuard;
 use super::holds::Holder;
 use super::{Attributes, Result, Vfs};
@@ -131,17 +132,17 @@ impl Vfs {
     }
 
     /// The kernel forgets an inode that it was told of so many times. If nobody else holds it, and it has no name, it
-    /// is removed.
-    pub async fn forget(&self, ino: InodeNo, times: u64) {
-        if self.inner.holds.let_go(ino, Holder::Kernel, times) {
-            self.finish_orphan(ino).await;
-        }
+    /// is removed, in a moment, with others: by who gets something to do for [`Vfs::depart`].
+    pub fn forget(&self, ino: InodeNo, times: u64) -> Option<Departure> {
+        self.inner.holds.let_go(ino, Holder::Kernel, times).then(|| self.departs(ino))?
     }
 
     /// The mount has ended: the kernel knows nothing any more.
     pub async fn forget_all(&self) {
-        for ino in self.inner.holds.kernel_is_gone() {
-            self.finish_orphan(ino).await;
+        let mut gone = self.inner.departing.take();
+        gone.append(&mut self.inner.holds.kernel_is_gone());
+        for some in gone.chunks(AT_ONCE) {
+            self.finish_orphans(some).await;
         }
     }
 }

@@ -6,7 +6,7 @@ use super::holds::Holds;
 use crate::types::InodeNo;
 
 /// What a transaction that takes away the last name of an inode does with it: nobody holds it, and then nobody can
-/// until this is dropped; or it stays for those who hold it, who know from before the append on. Lives until the
+/// until this is dropped (so it is of all that it removes); or it stays for those who hold it, who know from before the append on. Lives until the
 /// transaction has been applied or has failed.
 pub(super) struct Leaving<'a> {
     holds: &'a Holds,
@@ -15,7 +15,7 @@ pub(super) struct Leaving<'a> {
 
 #[derive(Default)]
 struct State {
-    leaving: Option<InodeNo>,
+    leaving: Vec<InodeNo>,
     /// It is to stay.
     stays: Option<InodeNo>,
     /// The holds know that.
@@ -37,7 +37,7 @@ impl<'a> Leaving<'a> {
     pub(super) fn claim(&self, ino: InodeNo) -> bool {
         let is_free = self.holds.begin_leaving(ino);
         if is_free {
-            self.state.lock().leaving = Some(ino);
+            self.state.lock().leaving.push(ino);
         }
         is_free
     }
@@ -69,9 +69,7 @@ impl<'a> Leaving<'a> {
         if let Some(ino) = state.stays.filter(|_| state.is_losing) {
             self.holds.end_losing(ino);
         }
-        if let Some(ino) = state.leaving {
-            self.holds.end_leaving(ino);
-        }
+        self.holds.end_leaving(&state.leaving);
     }
 }
 

@@ -13,6 +13,7 @@ mod allocate;
 mod attr;
 mod bring_back;
 mod defragment;
+mod departing;
 mod error;
 mod file_version;
 #[cfg(feature = "testing")]
@@ -61,6 +62,7 @@ use crate::types::{InodeNo, PackId, Patience, Seq, Timestamp};
 
 pub use acl::{Setter, is_acl};
 pub use attr::{Attributes, SetAttributes, SetTime};
+pub use departing::Departure;
 pub use error::{Error, ErrorKind, Result};
 pub use file_version::Inspected;
 #[cfg(feature = "testing")]
@@ -188,6 +190,7 @@ struct Inner {
     trims: Mutex<HashMap<InodeNo, u64>>,
     left_over: left_over::LeftOver,
     workshops: workshop::Workshops,
+    departing: departing::Departing,
     windows: defragment::Windows,
     /// Of writes that wait for room in staging.
     room_patience: Patience,
@@ -219,6 +222,7 @@ impl Vfs {
             trims: Mutex::default(),
             left_over: left_over::LeftOver::default(),
             workshops: workshop::Workshops::default(),
+            departing: departing::Departing::default(),
             windows: defragment::Windows::default(),
             room_patience,
             last: AtomicU64::new(journaled.0),

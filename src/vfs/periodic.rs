@@ -77,6 +77,7 @@ impl Vfs {
     /// not keep the others; the first error.
     pub async fn finish_recovery(&self) -> Result<()> {
         let mut outcome = Ok(());
+        self.inner.departing.take(); // they are among these
         for (ino, orphan) in self.orphans().await? {
             let finished = if let Some(place) = orphan.tree_name() {
                 self.remove_workshop(ino, place).await
@@ -85,7 +86,7 @@ impl Vfs {
             } else if self.inner.holds.is_unlinked(ino) {
                 Ok(()) // whoever lets go of it last removes it
             } else {
-                self.remove_orphan(ino).await
+                self.remove_orphans(&[ino]).await
             };
             outcome = outcome.and(finished);
         }
@@ -96,9 +97,10 @@ impl Vfs {
         self.read(|view| Ok(view.orphans()?)).await
     }
 
-    /// Publishes everything that is unpublished (`sync`, unmount, SIGTERM). Goes on after an error, and returns the
-    /// first.
+    /// Publishes everything that is unpublished (`sync`, unmount, SIGTERM), and removes what the kernel has forgotten. Goes
+    /// on after an error, and returns the first.
     pub async fn publish_all(&self) -> Result<()> {
+        self.depart_now().await;
         let files = stream::iter(self.inner.content.unpublished());
         let published = files.map(|file| async move { self.publish(&file).await });
         let mut outcomes = published.buffer_unordered(PUBLISH_AT_ONCE);

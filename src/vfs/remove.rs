@@ -9,6 +9,7 @@ use crate::index::{Draft, View};
 use crate::records::{Inode, Orphan};
 use crate::types::{Extent, InodeNo, Timestamp};
 
+use super::departing::AT_ONCE;
 use super::leaving::Leaving;
 use super::publish::edit;
 use super::xattr::Bare;
@@ -243,41 +244,60 @@ impl Vfs {
         Ok(())
     }
 
-    /// Removes an orphan that nobody holds, step by step.
-    pub(super) async fn remove_orphan(&self, ino: InodeNo) -> Result<()> {
-        loop {
+    /// Removes orphans that nobody holds: many by one transaction, one that is too large for that step by step.
+    pub(super) async fn remove_orphans(&self, mut inos: &[InodeNo]) -> Result<()> {
+        while !inos.is_empty() {
             let leaving = Leaving::new(&self.inner.holds);
-            let is_done = self
+            let (done, changed) = self
                 .tidy(|draft| {
                     draft.frees_room();
                     leaving.again();
-                    let orphan = draft.orphan(ino)?;
-                    if orphan.is_none_or(|orphan| orphan.from.is_some()) {
-                        return Ok(None); // somebody else did it
+                    let (mut done, mut changed) = (0, Vec::new());
+                    for &ino in inos.iter().take(AT_ONCE) {
+                        if draft.records() >= STEP {
+                            break;
+                        }
+                        let step = self.erase_orphan(draft, &leaving, ino)?;
+                        changed.extend(step.map(|_| ino));
+                        if step == Some(false) {
+                            break; // the next transaction goes on with it
+                        }
+                        done += 1;
                     }
-                    if !leaving.claim(ino) {
-                        // Whoever holds it will, also if that was only to look.
-                        self.inner.holds.unlinked(ino);
-                        return Ok(None);
-                    }
-                    let is_done = match draft.inode(ino)? {
-                        Some(inode) => erase(draft, &self.inner.bare, ino, &inode)?,
-                        None => true,
-                    };
-                    if is_done {
-                        draft.delete_orphan(ino);
-                    }
-                    Ok(Some(is_done))
+                    Ok((done, changed))
                 })
                 .await?;
-            let Some(is_done) = is_done else { return Ok(()) };
-            if let Some(file) = self.inner.content.known(ino) {
+            for file in changed.iter().filter_map(|ino| self.inner.content.known(*ino)) {
                 file.discard();
             }
-            if is_done {
-                return Ok(());
-            }
+            inos = &inos[done..];
         }
+        Ok(())
+    }
+
+    /// Removes an orphan, or takes one step towards that: `true` when it is gone. `None`: it is not this one's to remove.
+    fn erase_orphan(
+        &self,
+        draft: &mut Draft<'_>,
+        leaving: &Leaving<'_>,
+        ino: InodeNo,
+    ) -> Result<Option<bool>> {
+        if draft.orphan(ino)?.is_none_or(|orphan| orphan.from.is_some()) {
+            return Ok(None); // somebody else did it
+        }
+        if !leaving.claim(ino) {
+            // Whoever holds it will, also if that was only to look.
+            self.inner.holds.unlinked(ino);
+            return Ok(None);
+        }
+        let is_gone = match draft.inode(ino)? {
+            Some(inode) => erase(draft, &self.inner.bare, ino, &inode)?,
+            None => true,
+        };
+        if is_gone {
+            draft.delete_orphan(ino);
+        }
+        Ok(Some(is_gone))
     }
 
     /// After a transaction that took a name from `ino`.
@@ -298,14 +318,20 @@ impl Vfs {
         }
     }
 
-    /// As `remove_orphan`, for a caller who has got what was asked for: it waits a little, and the rest goes on in the
-    /// background, or at the next mount.
+    /// As [`Vfs::finish_orphans`], of one.
     pub(super) async fn finish_orphan(&self, ino: InodeNo) {
+        self.finish_orphans(&[ino]).await;
+    }
+
+    /// As `remove_orphans`, for a caller who has got what was asked for: it waits a little, and the rest goes on in the
+    /// background, or at the next mount.
+    pub(super) async fn finish_orphans(&self, inos: &[InodeNo]) {
         let begun = self.inner.left_over.begin();
-        match tokio::time::timeout(REMOVAL_WAIT, self.remove_orphan(ino)).await {
+        match tokio::time::timeout(REMOVAL_WAIT, self.remove_orphans(inos)).await {
             Ok(Ok(())) => begun.done(),
             Ok(Err(error)) => {
-                tracing::warn!(%error, ino = ino.0, "an unlinked file stays for now");
+                let ino = inos.first().map(|ino| ino.0);
+                tracing::warn!(%error, ino, all = inos.len(), "unlinked files stay for now");
             }
             Err(_elapsed) => {}
         }

@@ -27,10 +27,20 @@ fn read_all(plain: &Bytes, index_offset: u64) -> Result<usize> {
 fn a_page_reads_back() {
     let (plain, index_offset, count) = sample();
     assert_eq!(read_all(&plain, index_offset).unwrap(), count);
-    let index = plain.slice(index_offset as usize..);
-    let index = BlockIndex::read(&index, index_offset / crypto::layout::CHUNK).unwrap();
+    let (bytes, end) = (plain.slice(index_offset as usize..), index_offset / crypto::layout::CHUNK);
+    let index = BlockIndex::read(&bytes, end).unwrap();
     let chunks: Vec<_> = (0..index.len()).flat_map(|block| index.chunks(block)).collect();
-    assert!(chunks.iter().copied().eq(0..index_offset / crypto::layout::CHUNK));
+    assert!(chunks.iter().copied().eq(0..end));
+    // One look finds the same block.
+    for n in 0u32..210 {
+        for key in [n.to_be_bytes().to_vec(), [&n.to_be_bytes()[..], b"x"].concat(), Vec::new()] {
+            let block = index.block_of(&key);
+            let found = BlockIndex::find(&bytes, end, &key).unwrap();
+            assert_eq!(found, (block, index.chunks(block)));
+        }
+    }
+    assert!(BlockIndex::find(&[0x80], end, b"x").is_err(), "it is empty");
+    assert!(BlockIndex::find(&bytes, 1, &[0xff]).is_err(), "beyond the page");
 }
 
 #[test]
@@ -130,6 +140,7 @@ proptest! {
     fn random_bytes_are_no_page(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
         let _ = Records::of(bytes.clone().into()).find(b"key");
         let _ = BlockIndex::read(&bytes, 9);
+        let _ = BlockIndex::find(&bytes, 9, b"x");
         let _ = Manifest::decode(CommitNo(5), &bytes);
     }
 

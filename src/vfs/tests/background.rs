@@ -162,7 +162,7 @@ async fn v3_the_rest_of_a_cut_is_taken_away_without_a_caller() {
 }
 
 /// Until no orphan is left.
-async fn none_left(world: &World) {
+pub(super) async fn none_left(world: &World) {
     in_time("a removal", async {
         while !world.vfs().orphans().await.unwrap().is_empty() {
             tokio::time::sleep(Duration::from_millis(10)).await;

@@ -1,8 +1,22 @@
 //! V3: what the kernel was told of lives until it forgets it.
 
+use futures_util::FutureExt;
+use futures_util::future::join_all;
+
+use super::background::none_left;
+use super::rules::{extents_of, scattered};
 use super::*;
+use crate::vfs::departing::AT_ONCE;
+use crate::vfs::remove::STEP;
 
 const ROOT: InodeNo = InodeNo::ROOT;
+
+/// As a request of the kernel does it.
+async fn forget(vfs: &Vfs, ino: InodeNo, times: u64) {
+    if let Some(departure) = vfs.forget(ino, times) {
+        vfs.depart(departure).await;
+    }
+}
 
 /// Of every kind one, with an attribute; told to the kernel, once. Their numbers.
 async fn one_of_each(world: &World) -> Vec<(&'static [u8], InodeNo)> {
@@ -59,7 +73,7 @@ async fn v3_what_the_kernel_was_told_of_lives_until_it_forgets_it() {
     assert_eq!(world.bytes(file).await, b"content, still");
     assert_eq!(vfs.orphans().await.unwrap().len(), 4);
     for (_, ino) in &all {
-        vfs.forget(*ino, 1).await;
+        forget(&vfs, *ino, 1).await;
         assert!(matches!(vfs.attributes(*ino).await, Err(Error::Stale)));
     }
     assert!(vfs.orphans().await.unwrap().is_empty());
@@ -79,7 +93,7 @@ async fn v3_a_replaced_directory_and_file_live_on_too() {
         vfs.rename((ROOT, b"new"), (ROOT, kept.0), RenameMode::Replace).await.unwrap();
         assert_eq!(vfs.attributes(kept.1).await.unwrap().nlink, 0);
         assert_eq!(vfs.lookup(ROOT, kept.0).await.unwrap().ino, over);
-        vfs.forget(kept.1, 1).await;
+        forget(&vfs, kept.1, 1).await;
         assert!(matches!(vfs.attributes(kept.1).await, Err(Error::Stale)));
         assert!(vfs.orphans().await.unwrap().is_empty());
     }
@@ -125,12 +139,12 @@ async fn v3_it_counts_how_often_the_kernel_was_told_and_only_that() {
     assert_eq!(vfs.inner.holds.len(), 1, "without . and ..");
     vfs.unlink(ROOT, b"f").await.unwrap();
     vfs.unlink(ROOT, b"g").await.unwrap();
-    vfs.forget(ino, 1).await;
-    vfs.forget(ino, 2).await;
+    forget(&vfs, ino, 1).await;
+    forget(&vfs, ino, 2).await;
     assert_eq!(vfs.attributes(ino).await.unwrap().nlink, 0);
     // By its number it is not found any more.
     assert!(matches!(vfs.lookup(ino, b".").await, Err(Error::NotFound)));
-    vfs.forget(ino, 1).await;
+    forget(&vfs, ino, 1).await;
     assert!(matches!(vfs.attributes(ino).await, Err(Error::Stale)));
     assert!(matches!(vfs.lookup(ino, b".").await, Err(Error::NotFound)));
     assert!(vfs.orphans().await.unwrap().is_empty());
@@ -177,7 +191,7 @@ async fn v3_what_was_found_by_its_name_can_be_opened_whatever_replaces_it() {
                     let ino = known.told().ino;
                     assert_eq!(vfs.read_data(handle, 0, 9).await.unwrap(), &b"x"[..]);
                     vfs.release(handle).await.unwrap();
-                    vfs.forget(ino, 1).await;
+                    forget(&vfs, ino, 1).await;
                     tokio::task::yield_now().await;
                 }
             })
@@ -193,4 +207,76 @@ async fn v3_what_was_found_by_its_name_can_be_opened_whatever_replaces_it() {
     }
     assert!(kernel.orphans().await.unwrap().is_empty());
     assert_eq!(kernel.inner.holds.len(), 0);
+}
+
+/// So many files that the kernel was told of and that have no names any more, one of them with `extents` extents.
+async fn unlinked(world: &World, files: usize, extents: u64) -> Vec<InodeNo> {
+    let vfs = world.vfs().for_kernel();
+    let mut all = Vec::new();
+    for n in 0..files {
+        let name = format!("f{n}");
+        if n == 1 {
+            let (_, handle) = scattered(world, &name, extents).await;
+            vfs.release(handle).await.unwrap();
+        } else {
+            world.file(&name, b"x").await;
+        }
+        all.push(vfs.lookup(ROOT, name.as_bytes()).await.unwrap().told().ino);
+        vfs.unlink(ROOT, name.as_bytes()).await.unwrap();
+    }
+    assert_eq!(vfs.orphans().await.unwrap().len(), files);
+    all
+}
+
+#[tokio::test]
+async fn v3_what_the_kernel_forgets_together_goes_by_few_transactions() {
+    let world = World::new().await;
+    let vfs = world.vfs().for_kernel();
+    let (files, steps) = (AT_ONCE + 16, 3);
+    let all = unlinked(&world, files, (STEP * steps) as u64).await;
+    // By its number somebody has come back to one: the last who lets go of it removes it.
+    let handle = vfs.open(all[5], READ).await.unwrap();
+    let before = world.transactions();
+    join_all(all.iter().map(|ino| forget(&vfs, *ino, 1))).await;
+    // Two records each, `STEP` in a transaction.
+    let most = (files * 2).div_ceil(STEP) + steps + 2;
+    assert!(world.transactions() - before <= most as u64, "{}", world.transactions() - before);
+    assert_eq!(vfs.orphans().await.unwrap().len(), 1, "one is open");
+    assert_eq!(vfs.read_data(handle, 0, 9).await.unwrap(), &b"x"[..]);
+    vfs.release(handle).await.unwrap();
+    assert!(vfs.orphans().await.unwrap().is_empty());
+    assert_eq!(vfs.inner.holds.len(), 0);
+    assert!(extents_of(&world, all[1]).await.is_empty());
+}
+
+#[tokio::test]
+async fn v3_who_waits_to_be_removed_is_not_forgotten() {
+    let mut world = World::new().await;
+    for how in ["sync", "given up", "the end", "a kill"] {
+        let all = unlinked(&world, 2, 1).await;
+        let vfs = world.vfs().for_kernel();
+        let mut first = Box::pin(forget(&vfs, all[0], 1));
+        assert!((&mut first).now_or_never().is_none());
+        assert!(vfs.forget(all[1], 1).is_none(), "somebody takes it");
+        assert_eq!(vfs.orphans().await.unwrap().len(), 2, "{how}");
+        match how {
+            "sync" => vfs.publish_all().await.unwrap(),
+            "the end" => vfs.forget_all().await,
+            "given up" => {
+                let periodic = vfs.start(&tokio::runtime::Handle::current());
+                drop(first);
+                none_left(&world).await;
+                drop(periodic);
+                // And the next one is the first again.
+                let ino = unlinked(&world, 1, 1).await[0];
+                forget(&vfs, ino, 1).await;
+            }
+            _ => {
+                drop(first);
+                drop(vfs);
+                world.reopen(Reopen::Kill).await;
+            }
+        }
+        assert!(world.vfs().orphans().await.unwrap().is_empty(), "{how}");
+    }
 }
