@@ -113,10 +113,12 @@ impl Inner {
     /// Refuses all changes from now on, for this reason. The first reason stays.
     pub(super) fn make_read_only(&self, reason: &str) {
         let mut read_only = self.read_only.write();
-        if read_only.is_none() {
-            tracing::warn!(reason, "the vault is read-only from now on");
-            *read_only = Some(reason.to_owned());
+        if read_only.is_some() {
+            return;
         }
+        *read_only = Some(reason.to_owned());
+        drop(read_only);
+        tracing::warn!(reason, "the vault is read-only from now on");
     }
 
     /// Why changes are refused, if they are.

@@ -64,9 +64,9 @@ impl StagingArea {
         let first = self.poison.send_if_modified(|poison| {
             let first = poison.is_none();
             poison.get_or_insert_with(|| reason.to_owned());
+            self.is_poisoned.store(true, Ordering::Release);
             first
         });
-        self.is_poisoned.store(true, Ordering::Release);
         if first {
             tracing::error!(reason, "staging accepts nothing any more");
             self.changed.notify_waiters();

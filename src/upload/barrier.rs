@@ -102,7 +102,11 @@ impl Barrier {
     /// Why no change is accepted any more, if so (J6).
     #[must_use]
     pub fn poisoned(&self) -> Option<String> {
-        self.inner.rounds.area.poisoned().or_else(|| self.inner.rounds.journal.poisoned())
+        let rounds = &self.inner.rounds;
+        let reason = rounds.area.poisoned().or_else(|| rounds.journal.poisoned())?;
+        // Whoever is told finds it so, of changes without content, too: the task may not have heard of it yet.
+        rounds.journal.poison(&reason);
+        Some(reason)
     }
 
     /// Ends the task; `sync` goes on working.

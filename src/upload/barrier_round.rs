@@ -142,8 +142,8 @@ impl Rounds {
     }
 
     pub(super) fn poison(&self, reason: &str) {
-        self.area.poison(reason);
         self.journal.poison(reason);
+        self.area.poison(reason);
     }
 
     fn failed(&self, what: &str, error: std::io::Error) -> Error {

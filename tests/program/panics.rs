@@ -369,7 +369,8 @@ fn changes_end_after(task: &str, moment: &str) {
     let status = mounted.status();
     let reason = status["read_only_reason"].as_str().unwrap();
     assert!(reason.contains(task) && mounted.says(task), "{panic}: {status}");
-    let refused = in_time("mkdir", || fs::create_dir(mounted.vault.join("refused"))).unwrap_err();
+    let refused = in_time("mkdir", || fs::create_dir(mounted.vault.join("refused")));
+    let refused = refused.expect_err(&panic);
     let refused = refused.raw_os_error();
     assert!([Some(libc::EROFS), Some(libc::EIO)].contains(&refused), "{panic}: {refused:?}");
     drop(mounted.sync_last()); // it is durable, or not: but that is said in time

@@ -242,10 +242,13 @@ impl Journal {
     /// Refuses all further appends (J6).
     pub fn poison(&self, reason: &str) {
         let mut state = self.state.lock();
-        if state.poison.is_none() {
-            tracing::error!(reason, "no more changes until the vault is mounted again");
-            state.poison = Some(reason.to_owned());
+        if state.poison.is_some() {
+            return;
         }
+        state.poison = Some(reason.to_owned());
+        drop(state);
+        // After it is so: the log may be on a disk that takes its time.
+        tracing::error!(reason, "no more changes until the vault is mounted again");
     }
 
     /// Notes that a receipt confirmed the transactions up to `noted.upto` (J5); where there is no room for

@@ -343,3 +343,12 @@ async fn c4_confirmed_transactions_need_no_fsync_of_their_packs() {
     assert_eq!(rig.stepped(PipelineStep::PackSynced), 0, "the bucket has them for good");
     assert_eq!(rig.stepped(PipelineStep::BarrierWritten), 1);
 }
+
+#[tokio::test]
+async fn j6_when_it_is_told_that_nothing_is_accepted_it_is_so() {
+    let local = local(&keys(), None, HOUR, StepObserver::default());
+    local.journal.append(&transaction(1, &[])).unwrap();
+    local.staging.poison("a pack could not be written");
+    assert_eq!(local.barrier.poisoned().as_deref(), Some("a pack could not be written"));
+    assert!(local.journal.append(&transaction(2, &[])).is_err());
+}
