@@ -57,11 +57,11 @@ impl Vault {
     }
 }
 
+/// A directory that goes meanwhile is empty.
 fn add(dir: &Path, names: &mut Vec<String>) {
-    for entry in fs::read_dir(dir).unwrap() {
-        let entry = entry.unwrap();
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         let name = entry.file_name().into_string().unwrap();
-        if entry.file_type().unwrap().is_dir() && name != "source" {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) && name != "source" {
             let mut below = Vec::new();
             add(&entry.path(), &mut below);
             names.extend(below.into_iter().map(|below| format!("{name}/{below}")));

@@ -271,7 +271,10 @@ async fn k8_a_store_that_is_away_and_a_small_disk_are_waited_for() {
         vault.sync(LONG).await.unwrap();
     }
     vault.renew().await.unwrap();
+    vault.close(LONG).await.unwrap();
     // Once more, of all of that, on a machine that has nothing of it.
+    let unlocked = rotated.opened(&rotated.after).await.unwrap().unlocked;
+    let vault = rotated.world.open_unlocked(unlocked, machine("other")).await.unwrap();
     let rotation = rotated.rotation(&rotated.after, &rotated.before).await.of_everything();
     let cause = Arc::new(std::io::Error::other("no"));
     let denied = Fault::Fails(StoreError::Denied { object: "an object".into(), cause });
