@@ -5,9 +5,9 @@ use parking_lot::Mutex;
 use super::holds::Holds;
 use crate::types::InodeNo;
 
-/// What a transaction that takes away the last name of an inode does with it: nobody holds it, and then nobody can
-/// until this is dropped (so it is of all that it removes); or it stays for those who hold it, who know from before the append on. Lives until the
-/// transaction has been applied or has failed.
+/// What a transaction that takes away the last name of an inode, or removes some that have none, does with them: nobody
+/// holds it, and then nobody can until this is dropped; or it stays for those who hold it, who know from before the
+/// append on. Lives until the transaction has been applied or has failed.
 pub(super) struct Leaving<'a> {
     holds: &'a Holds,
     state: Mutex<State>,
