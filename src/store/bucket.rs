@@ -1,79 +1,32 @@
 //! The door: what upper rooms know of a store.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::SystemTime;
 
 use bytes::Bytes;
 
 use super::checked::Checked;
-use super::counted::{Counted, Counters, Counts};
+use super::counted::{Counted, Counters};
 use super::deadlines::Deadlines;
 use super::directory::DirectoryStore;
 use super::error::{Error, Result};
 use super::line::{RequestContext, Urgency};
-use super::object::{
-    Begin, Body, Fetched, HeadReply, Listed, Listing, Moved, Put, PutReply, Store,
-};
+use super::object::{Begin, Body, Fetched, HeadReply, Listing, Moved, Put, Store};
 use super::pace::{StorePace, put_as};
 use super::probe::{self, Conditional};
 use super::quirks::Quirks;
 use super::retry::Retrying;
 use super::s3::{S3Credentials, S3Options, S3Store};
 use super::slots::Slotted;
+use super::uploaded::Uploaded;
 use super::url::StoreUrl;
-use crate::types::{RequestsOfADay, StoreLimits};
-
-/// Pages of a listing in a row that bring nothing, at most. Some stores pass over what was deleted in this way.
-const EMPTY_PAGES: u32 = 1000;
-
-/// So many objects a listing that is collected has at most: some 100 MB of memory. Of what is listed so there are few, but of
-/// commits since a checkpoint, of which there is one for each few thousand. What grows with a vault is listed by `Lister`.
-const LISTED_MAX: usize = 1 << 20;
+use crate::types::StoreLimits;
 
 /// Names of one DELETE: S3's limit.
 const DELETE_BATCH: usize = 1000;
-
-/// Proof that the store holds exactly the bytes that were put (rule C5). Only this room makes one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Uploaded {
-    name: String,
-    length: u64,
-    crc32: u32,
-    time: SystemTime,
-}
-
-impl Uploaded {
-    fn new(name: &str, body: &Body, reply: &PutReply) -> Self {
-        let (length, crc32) = (body.length(), body.crc32());
-        Self { name: name.to_owned(), length, crc32, time: reply.time }
-    }
-
-    /// The object's name.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// How many bytes it has.
-    pub fn length(&self) -> u64 {
-        self.length
-    }
-
-    /// The CRC-32 of its bytes.
-    #[cfg(test)]
-    pub fn crc32(&self) -> u32 {
-        self.crc32
-    }
-
-    /// The store's clock in its answer, to the second; 1970 if it did not say.
-    pub fn time(&self) -> SystemTime {
-        self.time
-    }
-}
 
 /// How often a put is made.
 #[derive(Clone, Copy)]
@@ -86,28 +39,28 @@ enum Attempts {
 /// repeated while that may help, and what was put or fetched is verified. A clone is the same bucket.
 #[derive(Clone)]
 pub struct Bucket {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
     /// Of what is asked by this clone.
     urgency: Urgency,
 }
 
-struct Inner {
-    store: Retrying,
-    raw: Arc<dyn Store>,
+pub(super) struct Inner {
+    pub(super) store: Retrying,
+    pub(super) raw: Arc<dyn Store>,
     /// Empty, or ends with a slash.
-    prefix: String,
-    shown: String,
-    counters: Arc<Counters>,
-    limits: Deadlines,
+    pub(super) prefix: String,
+    pub(super) shown: String,
+    pub(super) counters: Arc<Counters>,
+    pub(super) limits: Deadlines,
     /// Where it lies, if it is a directory of this machine.
-    directory: Option<PathBuf>,
+    pub(super) directory: Option<PathBuf>,
     /// Bytes of all puts together.
-    moved: Moved,
-    quirks: Arc<Quirks>,
+    pub(super) moved: Moved,
+    pub(super) quirks: Arc<Quirks>,
     /// What may be asked of it at a time.
-    pace: Arc<StorePace>,
+    pub(super) pace: Arc<StorePace>,
     /// The same as `raw`, if it is one: what has credentials.
-    s3: Option<Arc<S3Store>>,
+    pub(super) s3: Option<Arc<S3Store>>,
 }
 
 impl Bucket {
@@ -251,52 +204,6 @@ impl Bucket {
         self.asking(self.inner.store.head(&self.full(name))).await
     }
 
-    /// All objects whose names begin with `prefix`, in the byte order of their names, and the store's
-    /// clock at the first page.
-    pub async fn list_all(&self, prefix: &str) -> Result<(Vec<Listed>, SystemTime)> {
-        self.list(prefix, None).await
-    }
-
-    /// As [`Bucket::list_all`], but only the objects after the one named `after`.
-    pub async fn list_after(&self, prefix: &str, after: &str) -> Result<(Vec<Listed>, SystemTime)> {
-        self.list(prefix, Some(after)).await
-    }
-
-    async fn list(&self, prefix: &str, after: Option<&str>) -> Result<(Vec<Listed>, SystemTime)> {
-        let prefix = self.full(prefix);
-        let first = after.map(|after| self.full(after));
-        let cut = self.inner.prefix.len();
-        let mut begin = first.clone().map_or(Begin::First, Begin::After);
-        // Some stores list in the order of a tree of directories or in none, some begin at `after` itself or heed it not.
-        let mut by_name = BTreeMap::new();
-        let (mut time, mut empty) = (None, 0);
-        loop {
-            let page = self.asking(self.inner.store.list(&prefix, &begin)).await?;
-            time.get_or_insert(page.time);
-            let (was, repeats) = (by_name.len(), !page.objects.is_empty());
-            by_name.extend(page.objects.into_iter().map(|object| (object.name.clone(), object)));
-            let Some(more) = page.more else { break };
-            begin = more;
-            empty = if by_name.len() > was { 0 } else { empty + 1 };
-            if empty > 0 && (repeats || empty > EMPTY_PAGES) {
-                let reason = "its listing does not go forward".to_owned();
-                return Err(Error::Corrupt { object: prefix, reason });
-            }
-            if by_name.len() > LISTED_MAX {
-                let reason =
-                    format!("more than {LISTED_MAX} objects are listed there: not by s3vault");
-                return Err(Error::Corrupt { object: prefix, reason });
-            }
-        }
-        let after = first.unwrap_or_default();
-        let mut found: Vec<_> =
-            by_name.into_values().filter(|object| object.name > after).collect();
-        for object in &mut found {
-            object.name.drain(..cut);
-        }
-        Ok((found, time.unwrap_or(SystemTime::UNIX_EPOCH)))
-    }
-
     pub(super) async fn list_page(&self, prefix: &str, begin: &Begin) -> Result<Listing> {
         self.asking(self.inner.store.list(prefix, begin)).await
     }
@@ -340,21 +247,6 @@ impl Bucket {
         Self { inner: self.inner.clone(), urgency: urgency.clone() }
     }
 
-    /// From now on no more than this is asked of it. Requests that are under way follow.
-    pub fn limit(&self, limits: &StoreLimits) {
-        self.inner.pace.set(limits);
-    }
-
-    /// What is asked of it at most.
-    pub fn limited_to(&self) -> StoreLimits {
-        self.inner.pace.limits()
-    }
-
-    /// Bytes of objects that come in a second now at most, if that is limited.
-    pub fn rate_down(&self) -> Option<u64> {
-        self.inner.pace.down.rate()
-    }
-
     /// Puts an object of nobody's in this class and with these tags, and deletes it: an error is the store's refusal.
     pub async fn try_put_as(&self, limits: &StoreLimits) -> Result<()> {
         if self.inner.directory.is_some() {
@@ -395,50 +287,10 @@ impl Bucket {
         probe::run(&self.inner.raw, &self.inner.prefix, &self.inner.limits).await
     }
 
-    /// For people: why puts that are made again fail, when none was carried out for a while.
-    pub fn puts_fail(&self) -> Option<String> {
-        self.inner.store.puts_fail()
-    }
-
-    /// For people: why what is read there gets no answer, when nothing did for a while.
-    pub fn reads_fail(&self) -> Option<String> {
-        self.inner.store.reads_fail()
-    }
-
-    /// Whether the last attempt at a read got no answer: then whoever comes next need not wait in vain, too.
-    pub fn is_failing(&self) -> bool {
-        self.inner.store.is_failing()
-    }
-
-    /// How often the store answered so far, whatever it said: while that stands still, nothing comes from it.
-    pub fn answers(&self) -> u64 {
-        self.inner.store.answers()
-    }
-
     /// From now on, puts are not conditional, but preceded by a look: for a store that has no conditional puts
     /// ([`Conditional::Refused`]), where one machine alone writes.
     pub fn do_without_conditions(&self) {
         self.inner.quirks.looks_first.store(true, Relaxed);
-    }
-
-    /// In what the store differs from others, for people; a line each.
-    pub fn quirks(&self) -> Vec<String> {
-        self.inner.quirks.describe()
-    }
-
-    /// What was learned of the store and is worth remembering on this machine; empty if nothing.
-    pub fn learned(&self) -> String {
-        self.inner.quirks.text()
-    }
-
-    /// Takes in what [`Bucket::learned`] said in an earlier process.
-    pub fn recall(&self, learned: &str) {
-        self.inner.quirks.recall(learned);
-    }
-
-    /// If the store refuses the credentials: since when, and what to do. For people.
-    pub fn refuses_credentials(&self) -> Option<String> {
-        self.inner.s3.as_ref()?.refuses_credentials()
     }
 
     /// Signs with these credentials from now on. [`Error::Denied`]: the store refuses them, and the former ones stay. After
@@ -449,37 +301,6 @@ impl Bucket {
             return Err(Error::Unsupported { what });
         };
         s3.hand_over(given, &self.full("superblock/")).await
-    }
-
-    /// The place in words, for messages; no secrets.
-    #[cfg(any(test, feature = "testing"))]
-    pub fn describe(&self) -> String {
-        self.inner.shown.clone()
-    }
-
-    /// Attempts at requests that ended: method, what came of them, how many.
-    pub fn ended(&self) -> Vec<(&'static str, &'static str, u64)> {
-        self.inner.counters.ended()
-    }
-
-    /// How many requests were made so far.
-    pub fn requests(&self) -> Counts {
-        self.inner.counters.read()
-    }
-
-    /// What was asked of it today, by UTC.
-    pub fn today(&self) -> RequestsOfADay {
-        self.inner.counters.today()
-    }
-
-    /// The limits that it was opened with.
-    pub fn deadlines(&self) -> Deadlines {
-        self.inner.limits
-    }
-
-    /// Bytes that the store can still take; `None` if it knows no end. Asks the local disk at most.
-    pub fn free(&self) -> Option<u64> {
-        crate::os::free_bytes(self.inner.directory.as_ref()?).ok()
     }
 
     pub(super) fn full(&self, name: &str) -> String {

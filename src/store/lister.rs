@@ -1,5 +1,6 @@
-//! A listing page by page: what comes of it at once does not grow with the number of objects.
+//! Listings: page by page, where what comes of it at once does not grow with the number of objects, and collected.
 
+use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use super::bucket::Bucket;
@@ -10,6 +11,9 @@ use super::object::{Begin, Listed};
 const EMPTY_PAGES: u32 = 1000;
 /// Pages at most, mostly of 1,000 objects: a listing that goes on for longer never ends.
 const PAGES_MAX: u32 = 100_000;
+/// So many objects a listing that is collected has at most: some 100 MB of memory. Of what is listed so there are few, but of
+/// commits since a checkpoint, of which there is one for each few thousand. What grows with a vault is listed by `Lister`.
+const LISTED_MAX: usize = 1 << 20;
 
 /// A listing under way, in whatever order the store has. What is put or deleted meanwhile may be in it or not.
 #[derive(Debug)]
@@ -52,5 +56,53 @@ impl Lister {
             return Ok(Some((page.objects, page.time)));
         }
         Ok(None)
+    }
+}
+
+impl Bucket {
+    /// All objects whose names begin with `prefix`, in the byte order of their names, and the store's
+    /// clock at the first page.
+    pub async fn list_all(&self, prefix: &str) -> Result<(Vec<Listed>, SystemTime)> {
+        self.list(prefix, None).await
+    }
+
+    /// As [`Bucket::list_all`], but only the objects after the one named `after`.
+    pub async fn list_after(&self, prefix: &str, after: &str) -> Result<(Vec<Listed>, SystemTime)> {
+        self.list(prefix, Some(after)).await
+    }
+
+    async fn list(&self, prefix: &str, after: Option<&str>) -> Result<(Vec<Listed>, SystemTime)> {
+        let prefix = self.full(prefix);
+        let first = after.map(|after| self.full(after));
+        let cut = self.prefix_length();
+        let mut begin = first.clone().map_or(Begin::First, Begin::After);
+        // Some stores list in the order of a tree of directories or in none, some begin at `after` itself or heed it not.
+        let mut by_name = BTreeMap::new();
+        let (mut time, mut empty) = (None, 0);
+        loop {
+            let page = self.list_page(&prefix, &begin).await?;
+            time.get_or_insert(page.time);
+            let (was, repeats) = (by_name.len(), !page.objects.is_empty());
+            by_name.extend(page.objects.into_iter().map(|object| (object.name.clone(), object)));
+            let Some(more) = page.more else { break };
+            begin = more;
+            empty = if by_name.len() > was { 0 } else { empty + 1 };
+            if empty > 0 && (repeats || empty > EMPTY_PAGES) {
+                let reason = "its listing does not go forward".to_owned();
+                return Err(Error::Corrupt { object: prefix, reason });
+            }
+            if by_name.len() > LISTED_MAX {
+                let reason =
+                    format!("more than {LISTED_MAX} objects are listed there: not by s3vault");
+                return Err(Error::Corrupt { object: prefix, reason });
+            }
+        }
+        let after = first.unwrap_or_default();
+        let mut found: Vec<_> =
+            by_name.into_values().filter(|object| object.name > after).collect();
+        for object in &mut found {
+            object.name.drain(..cut);
+        }
+        Ok((found, time.unwrap_or(SystemTime::UNIX_EPOCH)))
     }
 }

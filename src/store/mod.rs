@@ -11,6 +11,7 @@
 //! winner of a conditional put, a clock that goes forward.
 
 mod bucket;
+mod bucket_status;
 mod checked;
 #[cfg(any(test, feature = "testing"))]
 pub mod conformance;
@@ -38,9 +39,10 @@ mod s3;
 mod slots;
 #[cfg(test)]
 mod tests;
+mod uploaded;
 mod url;
 
-pub use bucket::{Bucket, Uploaded};
+pub use bucket::Bucket;
 pub use counted::Counts;
 pub use deadlines::Deadlines;
 pub use directory::DirectoryStore;
@@ -60,4 +62,5 @@ pub use object::{
 pub use probe::Conditional;
 pub use rights::Rights;
 pub use s3::{S3Credentials, S3Options, S3Store};
+pub use uploaded::Uploaded;
 pub use url::{StoreUrl, UrlError};

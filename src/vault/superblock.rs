@@ -1,181 +1,24 @@
-//! The superblock: what a vault is, in the clear, under a MAC (K6, O1).
+//! The superblock: what a vault is, in the clear, under a MAC (K6, O1). Here: how it lies in the bucket.
 
-use std::path::PathBuf;
+mod record;
 
 use bytes::Bytes;
-use minicbor::{Decode, Encode};
 
-use super::{Error, Result};
-use crate::crypto::{
-    EpochEnd, Error as CryptoError, FIRST_EPOCH, KeySlot, Keys, MasterKey, Passphrase, Place,
-    unlock as unlock_slots,
+pub(super) use self::record::{
+    KEY_EPOCHS, LENGTH_MAX, OlderEpoch, Renewal, decode, name, open_slot, sealed, verified,
 };
+pub use self::record::{OpenedBySecret, Superblock, Unlocked};
+use super::{Error, Result};
+use crate::crypto::{Keys, Passphrase};
 use crate::os::{self, PipelineStep};
 use crate::store::{Bucket, Error as StoreError, Listed, Lister};
-use crate::types::{CommitNo, Generation, Hash, KeyEpoch, Timestamp, VaultId};
+use crate::types::{Generation, VaultId};
 
-/// The format that this code writes, and the newest that it reads.
-const FORMAT: u32 = 1;
-
-/// The required feature of a vault with more than one key epoch.
-pub(super) const KEY_EPOCHS: u32 = 1;
-
-/// A superblock is a few KiB; what is longer is refused.
-pub(super) const LENGTH_MAX: usize = 64 << 10;
 /// How often it is asked for before it is believed to be damaged.
 const ASKS: u32 = 3;
 
 /// How many slots are tried for a hint, all forms of a passphrase together.
 const HINTS: usize = 6;
-
-/// What a vault says of itself before it is unlocked.
-#[derive(Clone, PartialEq, Eq, Encode, Decode)]
-#[cbor(map)]
-pub struct Superblock {
-    /// `FORMAT` of the vault.
-    #[n(0)]
-    pub format: u32,
-    /// Features without which the vault cannot be read: `KEY_EPOCHS` alone is defined.
-    #[n(1)]
-    pub required: Vec<u32>,
-    /// Features that a reader may ignore. None is defined yet.
-    #[n(2)]
-    pub optional: Vec<u32>,
-    /// The vault's id.
-    #[n(3)]
-    pub vault: VaultId,
-    /// The superblock's own generation.
-    #[n(4)]
-    pub generation: Generation,
-    /// The current key epoch.
-    #[n(5)]
-    pub epoch: KeyEpoch,
-    /// The master key, sealed under each secret that opens the vault.
-    #[n(6)]
-    pub slots: Vec<KeySlot>,
-    /// When the vault was made.
-    #[n(7)]
-    pub created: Timestamp,
-    /// The key epochs before, ascending from the first; none in a vault whose key was never rotated (K7).
-    #[n(8)]
-    pub older: Option<Vec<OlderEpoch>>,
-    /// What older epochs sealed is to be sealed anew, or was (K8).
-    #[n(9)]
-    pub renewal: Option<Renewal>,
-}
-
-/// That all of the vault is to be sealed by newer keys (K8).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
-#[cbor(map)]
-pub struct Renewal {
-    /// What epochs before this one sealed.
-    #[n(0)]
-    pub before: KeyEpoch,
-    /// From this checkpoint on the map needs none of them; not known while something is left to do.
-    #[n(1)]
-    pub since: Option<CommitNo>,
-}
-
-/// A key epoch that sealed what is there, and seals no more.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-#[cbor(map)]
-pub struct OlderEpoch {
-    /// Which.
-    #[n(0)]
-    pub epoch: KeyEpoch,
-    /// Of commits, manifests and pages of higher numbers none is believed that it sealed. Not known while the rotation is
-    /// under way.
-    #[n(1)]
-    pub last: Option<CommitNo>,
-    /// Its master key, sealed with the newest.
-    #[cbor(n(2), with = "minicbor::bytes")]
-    pub sealed: Vec<u8>,
-    /// SHA-256 of the one manifest that it sealed from which the vault of now may be opened; said with `last`.
-    #[n(3)]
-    pub base: Option<Hash>,
-}
-
-impl OlderEpoch {
-    /// For the superblock of the epoch that `newest` are the keys of.
-    pub(super) fn seal(
-        newest: &Keys,
-        epoch: KeyEpoch,
-        master: &MasterKey,
-        end: Option<EpochEnd>,
-    ) -> Self {
-        let sealed = newest.seal(Place::OlderKey(epoch), master.expose()).to_vec();
-        let (last, base) = (end.map(|end| end.last), end.and_then(|end| end.base));
-        Self { epoch, last, sealed, base }
-    }
-
-    /// How it ended, if it did.
-    pub(super) fn end(&self) -> Option<EpochEnd> {
-        self.last.map(|last| EpochEnd { last, base: self.base })
-    }
-
-    fn open(&self, newest: &Keys) -> Option<MasterKey> {
-        newest.open_key(Place::OlderKey(self.epoch), &self.sealed).ok()
-    }
-}
-
-impl Superblock {
-    /// That of a vault that is being made.
-    pub(super) fn first(vault: VaultId, slots: Vec<KeySlot>) -> Self {
-        Self {
-            format: FORMAT,
-            required: Vec::new(),
-            optional: Vec::new(),
-            vault,
-            generation: Generation(1),
-            epoch: FIRST_EPOCH,
-            slots,
-            created: Timestamp::now(),
-            older: None,
-            renewal: None,
-        }
-    }
-}
-
-/// The object: the superblock's bytes, and HMAC-SHA-256 of them under a key of the master key.
-#[derive(Encode, Decode)]
-#[cbor(map)]
-pub(super) struct Envelope {
-    #[cbor(n(0), with = "minicbor::bytes")]
-    body: Vec<u8>,
-    #[cbor(n(1), with = "minicbor::bytes")]
-    mac: Vec<u8>,
-}
-
-#[cfg(test)]
-impl Envelope {
-    /// Whether its MAC is by these keys.
-    pub(super) fn is_by(&self, keys: &Keys) -> bool {
-        keys.verify_superblock_mac(&self.body, &self.mac)
-    }
-}
-
-/// A vault whose master key is known.
-#[derive(Clone)]
-pub struct Unlocked {
-    /// The vault's id.
-    pub vault: VaultId,
-    /// The key of everything.
-    pub master: MasterKey,
-    /// Those of the key epochs before.
-    pub(super) older: Vec<(KeyEpoch, MasterKey)>,
-    /// Its subkeys.
-    pub keys: Keys,
-    /// The superblock that it was unlocked with.
-    pub generation: Generation,
-    /// The bytes of that one, as they lie in the bucket.
-    pub(super) sealed: Bytes,
-    /// The file that it is from, where the bucket's is lost.
-    pub copied: Option<PathBuf>,
-}
-
-pub(super) fn name(generation: Generation) -> String {
-    format!("superblock/{generation}")
-}
 
 /// The highest superblock in the bucket, as `open` has it. What does not open is asked for again, until it opens, the
 /// same bytes come twice (then that is what the bucket holds), or it was asked for three times. A changed bit can look
@@ -245,93 +88,6 @@ pub(super) async fn has_the_rest(bucket: &Bucket) -> Result<bool> {
     Ok(false)
 }
 
-/// Decodes a superblock, of this generation if one is given; it is not verified: that takes the key.
-pub(super) fn decode(
-    highest: impl Into<Option<Generation>>,
-    bytes: &Bytes,
-) -> Result<(Superblock, Envelope)> {
-    let highest = highest.into();
-    let object = highest.map_or_else(String::new, name);
-    let bad = |why: &str| Error::Superblock { object: object.clone(), why: why.to_owned() };
-    if bytes.len() > LENGTH_MAX {
-        return Err(bad("it is longer than a superblock can be"));
-    }
-    let wire: Envelope = minicbor::decode(bytes).map_err(|error| bad(&error.to_string()))?;
-    let superblock: Superblock =
-        minicbor::decode(&wire.body).map_err(|error| bad(&error.to_string()))?;
-    if highest.is_some_and(|highest| superblock.generation != highest) {
-        return Err(bad("it says that it is another generation"));
-    }
-    if superblock.format > FORMAT || superblock.required.iter().any(|f| *f != KEY_EPOCHS) {
-        return Err(Error::Format { format: superblock.format });
-    }
-    Ok((superblock, wire))
-}
-
-pub(super) fn verified(
-    superblock: &Superblock,
-    wire: &Envelope,
-    sealed: &Bytes,
-    master: MasterKey,
-) -> Result<Unlocked> {
-    let &Superblock { vault, generation, epoch, .. } = superblock;
-    let newest = Keys::derive(&master, vault, epoch);
-    let bad = |why: &str| Error::Superblock { object: name(generation), why: why.to_owned() };
-    if !newest.verify_superblock_mac(&wire.body, &wire.mac) {
-        return Err(bad("its MAC is wrong: it was changed by someone without the key"));
-    }
-    let older = older_keys(superblock, &newest).ok_or_else(|| bad("its older keys do not open"))?;
-    let masters = older.iter().map(|(epoch, master, _)| (*epoch, master.clone())).collect();
-    let keys = newest.with_older(older);
-    let (sealed, copied) = (sealed.clone(), None);
-    Ok(Unlocked { vault, master, older: masters, keys, generation, sealed, copied })
-}
-
-/// The master keys of the epochs before; `None` if one does not open, or they are not all the epochs from the first on.
-fn older_keys(superblock: &Superblock, newest: &Keys) -> Option<Vec<OlderKey>> {
-    let all = superblock.older.as_deref().unwrap_or_default();
-    let mut next = FIRST_EPOCH;
-    let mut found = Vec::with_capacity(all.len());
-    for older in all {
-        if older.epoch != next {
-            return None;
-        }
-        next = next.next();
-        found.push((older.epoch, older.open(newest)?, older.end()));
-    }
-    (next == superblock.epoch).then_some(found)
-}
-
-type OlderKey = (KeyEpoch, MasterKey, Option<EpochEnd>);
-
-/// Tries a secret at its slots. What they ask for beyond all bounds is the superblock's fault, which is named.
-pub(super) fn open_slot(
-    superblock: &Superblock,
-    secret: &Passphrase,
-) -> Result<(MasterKey, usize)> {
-    let opened = unlock_slots(&superblock.slots, superblock.vault, superblock.epoch, secret);
-    opened.map_err(|error| match error {
-        CryptoError::SlotParameters(_)
-        | CryptoError::SlotWork { .. }
-        | CryptoError::TooManySlots(_)
-        | CryptoError::Malformed(_) => {
-            let object = name(superblock.generation);
-            Error::Superblock { object, why: format!("{error}; none of it was done") }
-        }
-        other => other.into(),
-    })
-}
-
-/// A vault that a passphrase or a recovery key opened.
-pub struct OpenedBySecret {
-    /// Its keys.
-    pub unlocked: Unlocked,
-    /// What the superblock says.
-    pub superblock: Superblock,
-    /// Which of its slots the secret opened.
-    pub slot: usize,
-}
-
 /// The first of these secrets that opens a slot of the vault, for a hint. Each takes about a second.
 pub async fn which_opens(bucket: &Bucket, secrets: Vec<Passphrase>) -> Result<Option<usize>> {
     let (superblock, _) = read(bucket, decode).await?;
@@ -348,7 +104,7 @@ pub async fn which_opens(bucket: &Bucket, secrets: Vec<Passphrase>) -> Result<Op
 pub(super) async fn newest(bucket: &Bucket, unlocked: &Unlocked) -> Result<Superblock> {
     let open = |generation: Generation, bytes: &Bytes| {
         let (superblock, wire) = decode(generation, bytes)?;
-        match unlocked.keys.verify_superblock_mac(&wire.body, &wire.mac) {
+        match wire.is_by(&unlocked.keys) {
             true => Ok(superblock),
             false if superblock.epoch > unlocked.keys.epoch() => Err(Error::Keys(
                 "another machine has rotated the vault's key since this one opened it; unmount, and mount again".to_owned(),
@@ -407,12 +163,6 @@ pub(super) async fn delete_before(bucket: &Bucket, generation: Generation) -> Re
     Ok(())
 }
 
-pub(super) fn sealed(keys: &Keys, superblock: &Superblock) -> (String, Bytes) {
-    let body = crate::records::encode_value(superblock).to_vec();
-    let mac = keys.superblock_mac(&body).to_vec();
-    (name(superblock.generation), crate::records::encode_value(&Envelope { body, mac }))
-}
-
 async fn read_back(bucket: &Bucket, object: &str, bytes: &Bytes) -> Result<()> {
     for _ in 0..ASKS {
         if bucket.get(object, None).await? == *bytes {
@@ -428,7 +178,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::crypto::random;
+    use crate::crypto::{FIRST_EPOCH, MasterKey, random};
     use crate::store::{Deadlines, Fault, Faulty, MemoryStore, On, Verb};
 
     #[tokio::test]

@@ -4,8 +4,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::*;
+use crate::cli::control::ControlHandler;
+use crate::cli::daemon_report::State;
 
 /// A vault of which the test decides what works.
 #[derive(Default)]

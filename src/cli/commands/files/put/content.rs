@@ -1,0 +1,89 @@
+//! One file, with its content.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::super::interrupt;
+use super::super::work::Work;
+use super::dress::{finish_of, is_kept};
+use super::look::PutJob;
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::files::FilesConnection;
+use crate::cli::files::wire::{FilesRequest, Finish, Frame, PIECE};
+use crate::os;
+
+/// Puts one file.
+pub(super) fn one_file(work: &Work<'_>, connection: &mut Option<FilesConnection>, job: &PutJob) {
+    let shown = job.from.display().to_string();
+    let Some(there) = connection else { return };
+    let opened = File::open(&job.from).and_then(|file| {
+        let seen = file.metadata()?;
+        Ok((file, seen, os::xattrs_of(&job.from)?))
+    });
+    let (file, seen, attributes) = match opened {
+        Ok(opened) => opened,
+        Err(error) => return work.failed(&shown, Failure::new(Exit::Other, error.to_string())),
+    };
+    let sent = (|| {
+        there.ask(&FilesRequest::Put { path: job.to.clone(), parents: false })?;
+        for (name, value) in attributes.iter().filter(|(name, _)| is_kept(name)) {
+            there.send(&Frame::attribute(name, value))?;
+        }
+        match content(work, there, &file, seen.len())? {
+            Ok(size) => there.finish(&Finish { size, ..finish_of(&seen) }).map(Ok),
+            Err(error) => Ok(Err(error)),
+        }
+    })();
+    if let Ok(Err(error)) = sent {
+        // The end of the connection takes what had come so far away.
+        *connection = None;
+        return work.failed(
+            &shown,
+            Failure::new(Exit::Other, format!("it cannot be read: {error}; it was not put")),
+        );
+    }
+    // What the daemon said before it ended the connection says more than that it did.
+    match work.heard(&shown, there.outcome()) {
+        Some(Ok(_)) => _ = work.tally.done.fetch_add(1, Relaxed),
+        Some(Err(_)) | None => *connection = None,
+    }
+}
+
+/// Sends what a file holds, without its holes; returns how long it is. The inner error is of the file.
+fn content(
+    work: &Work<'_>,
+    connection: &mut FilesConnection,
+    file: &File,
+    size: u64,
+) -> io::Result<io::Result<u64>> {
+    let mut piece = vec![0; PIECE];
+    let mut at = 0;
+    while at < size {
+        let (begin, end) = match os::next_data(file, at) {
+            Ok(Some((begin, end))) => (begin, end.min(size)),
+            Ok(None) => return Ok(Ok(size)),
+            // No such thing on this file system.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => (at, size),
+            Err(error) => return Ok(Err(error)),
+        };
+        at = begin;
+        while at < end {
+            if interrupt::is_asked() {
+                return Ok(Err(io::ErrorKind::Interrupted.into()));
+            }
+            let most = usize::try_from(end - at).unwrap_or(PIECE).min(PIECE);
+            let read = match file.read_at(&mut piece[..most], at) {
+                // It became shorter meanwhile.
+                Ok(0) => return Ok(Ok(at)),
+                Ok(read) => read,
+                Err(error) => return Ok(Err(error)),
+            };
+            connection.send(&Frame::data(at, &piece[..read]))?;
+            at += read as u64;
+            work.tally.bytes.fetch_add(read as u64, Relaxed);
+        }
+    }
+    Ok(Ok(size))
+}

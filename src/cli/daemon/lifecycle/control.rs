@@ -1,0 +1,231 @@
+//! What the control socket may ask of a daemon now.
+
+use std::path::Path;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::net::UnixStream;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, interval, timeout};
+
+use super::super::spec::Credentials;
+use super::ending::{Stall, not_waited_for};
+use super::{Lifecycle, Phase, UNMOUNT, answer};
+use crate::cli::control::{ControlHandler, ControlReply, FilesPlace, PathRestore};
+use crate::cli::daemon_report::{DaemonReport, State};
+use crate::cli::exit::{CliResult, Exit, Failure};
+use crate::cli::keys::KeysAsked;
+use crate::cli::limits::LimitWords;
+use crate::cli::mount_look::MountLook;
+use crate::cli::old_states::OldStates;
+use crate::gateway::ServeOptions;
+use crate::types::Progress;
+
+#[async_trait]
+impl ControlHandler for Lifecycle {
+    fn report(&self) -> DaemonReport {
+        let state = match *self.phase.borrow() {
+            Phase::Usable if self.vault.has_mount() => State::Mounted,
+            Phase::Usable => State::Serving,
+            Phase::Finishing | Phase::Ended(_) => State::Finishing,
+        };
+        DaemonReport { state, ..self.vault.report() }
+    }
+
+    async fn sync(&self, progress: &mpsc::Sender<ControlReply>) -> CliResult {
+        self.sync_until_stuck(|now, stuck| {
+            // A client that does not read misses a reply; one that is gone needs none.
+            drop(progress.try_send(ControlReply::Progress(now.clone())));
+            !stuck && !progress.is_closed() && !matches!(*self.phase.borrow(), Phase::Ended(_))
+        })
+        .await
+    }
+
+    async fn umount(
+        &self,
+        within: Option<Duration>,
+        progress: &mpsc::Sender<ControlReply>,
+    ) -> CliResult {
+        // One that is too far away is none.
+        let until = within.and_then(|within| Instant::now().checked_add(within));
+        let begun = Instant::now();
+        let late = |now: &Progress| match (until, within) {
+            (Some(until), Some(within)) if Instant::now() >= until => {
+                let why = format!("{} s are over (--timeout)", within.as_secs());
+                Err(not_waited_for(now, &why))
+            }
+            _ => Ok(()),
+        };
+        let tick = || {
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            self.limits.tick.min(left.unwrap_or(Duration::MAX))
+        };
+        let mut phase = self.phase.subscribe();
+        // Started for one command, and used by another meanwhile.
+        while !self.vault.has_mount() && !self.vault.has_service() && !self.files.is_none() {
+            late(&self.vault.progress())?;
+            tokio::select! {
+                () = self.files.none() => {}
+                _ = phase.wait_for(|phase| *phase != Phase::Usable) => break,
+                () = tokio::time::sleep(tick()) => {
+                    drop(progress.try_send(ControlReply::Progress(self.vault.progress())));
+                }
+            }
+        }
+        if *phase.borrow() == Phase::Usable {
+            let vault = self.vault.clone();
+            let mut unmounted = tokio::task::spawn_blocking(move || vault.unmount());
+            loop {
+                // umount(2) returns only when the kernel has let go of every inode, which takes it seconds for a
+                // million of them; the mount is over long before, and then so may be this lifecycle.
+                tokio::select! {
+                    done = &mut unmounted => {
+                        done.unwrap_or_else(|error| Err(Failure::new(Exit::Other, error.to_string())))?;
+                        break;
+                    }
+                    _ = phase.wait_for(|phase| *phase != Phase::Usable) => break,
+                    () = tokio::time::sleep(self.limits.tick) => {
+                        let now = self.vault.progress();
+                        drop(progress.try_send(ControlReply::Progress(now.clone())));
+                        // Time enough to hear that files are open.
+                        if begun.elapsed() >= UNMOUNT {
+                            late(&now)?;
+                        }
+                    }
+                }
+            }
+        }
+        let mut stall = Stall::new(self.vault.progress(), self.limits);
+        loop {
+            // Ends at the latest when the lifecycle does: the sender is `self`'s.
+            let ended =
+                timeout(tick(), phase.wait_for(|phase| matches!(phase, Phase::Ended(_)))).await;
+            if let Ok(Ok(phase)) = ended
+                && let Phase::Ended(outcome) = &*phase
+            {
+                return outcome.clone();
+            }
+            let now = self.vault.progress();
+            drop(progress.try_send(ControlReply::Progress(now.clone())));
+            late(&now)?;
+            if stall.is_stuck(&now) {
+                return Err(not_waited_for(&now, "nothing moves any more"));
+            }
+        }
+    }
+
+    async fn mount(&self, mountpoint: &Path, look: &MountLook) -> CliResult {
+        self.is_usable()?;
+        self.vault.mount(mountpoint, look).await?;
+        self.is_usable()
+    }
+
+    async fn serve(&self, options: ServeOptions) -> CliResult {
+        self.is_usable()?;
+        self.vault.serve(options).await?;
+        // It may have begun to end meanwhile, after which nobody else would stop the service.
+        let usable = self.is_usable();
+        if usable.is_err() {
+            self.vault.unserve().await;
+        }
+        usable
+    }
+
+    async fn credentials(&self, given: Credentials) -> CliResult {
+        // While it ends, too: what is unsent may wait for nothing else.
+        self.vault.credentials(given).await
+    }
+
+    async fn tune(&self, said: LimitWords) -> CliResult {
+        // While it ends, too: it may be what the end waits for.
+        self.vault.tune(said).await
+    }
+
+    async fn old_states(&self, what: OldStates, told: &mpsc::Sender<ControlReply>) -> CliResult {
+        let work = self.vault.old_states(what);
+        answer::told(work, self.limits.tick, || self.vault.progress(), told).await
+    }
+
+    async fn keys(&self, what: KeysAsked, told: &mpsc::Sender<ControlReply>) -> CliResult {
+        self.is_usable()?;
+        let work = self.vault.keys(what);
+        answer::told(work, self.limits.tick, || self.vault.progress(), told).await
+    }
+
+    async fn history(&self, path: &Path, told: &mpsc::Sender<ControlReply>) -> CliResult {
+        self.is_usable()?;
+        self.while_told(self.vault.history(path, told), told).await
+    }
+
+    async fn restore(&self, what: PathRestore, told: &mpsc::Sender<ControlReply>) -> CliResult {
+        self.is_usable()?;
+        self.while_told(self.vault.restore(what, told), told).await
+    }
+
+    fn files(&self) -> CliResult<FilesPlace> {
+        self.is_usable()?;
+        match self.files.take() {
+            Some(place) => Ok(Box::new(place)),
+            None => {
+                let text = "too many commands work on this vault's files at once; wait until one has ended, and try again";
+                Err(Failure::new(Exit::Busy, text))
+            }
+        }
+    }
+
+    async fn serve_files(&self, stream: UnixStream, umask: u32, place: FilesPlace) {
+        let mut phase = self.phase.subscribe();
+        tokio::select! {
+            () = self.vault.serve_files(stream, umask) => {}
+            // What is under way has no effect after this, and its client is told by the end of the connection.
+            _ = phase.wait_for(|phase| *phase != Phase::Usable) => {}
+        }
+        drop(place);
+    }
+
+    async fn unserve(&self, progress: &mpsc::Sender<ControlReply>) -> CliResult {
+        if !self.vault.has_mount() {
+            return self.umount(None, progress).await;
+        }
+        let mut ticks = interval(self.limits.tick);
+        let mut unserved = self.vault.unserve();
+        loop {
+            tokio::select! {
+                was = &mut unserved => return match was {
+                    true => Ok(()),
+                    false => Err(Failure::new(Exit::NotMounted, "nothing is served there")),
+                },
+                // So that the client hears that we live.
+                _ = ticks.tick() => drop(progress.try_send(ControlReply::Progress(self.vault.progress()))),
+            }
+        }
+    }
+}
+
+impl Lifecycle {
+    /// Does what may take long, while the client hears that we live. It is not cut off when the client goes away: it looks for
+    /// that itself, where it holds nothing (a file that is being brought back is open until then).
+    async fn while_told(
+        &self,
+        work: impl Future<Output = CliResult> + Send,
+        told: &mpsc::Sender<ControlReply>,
+    ) -> CliResult {
+        let mut work = Box::pin(work);
+        let mut ticks = interval(self.limits.tick);
+        loop {
+            tokio::select! {
+                outcome = &mut work => return outcome,
+                _ = ticks.tick() => drop(told.try_send(ControlReply::Progress(self.vault.progress()))),
+            }
+        }
+    }
+
+    fn is_usable(&self) -> CliResult {
+        if *self.phase.borrow() == Phase::Usable {
+            return Ok(());
+        }
+        let text = "the daemon of this vault is just ending; wait until it is gone (see `s3vault status`), then try \
+            again";
+        Err(Failure::new(Exit::MountedAlready, text))
+    }
+}
