@@ -36,9 +36,9 @@ pub async fn dress(from: &Vfs, to: &Vfs, was: &Attributes, made: InodeNo) -> vfs
         mode: (!is_link).then_some(was.mode),
         uid: Some(was.uid),
         gid: Some(was.gid),
-        size: None,
         atime: Some(SetTime::To(was.atime)),
         mtime: Some(SetTime::To(was.mtime)),
+        ..SetAttributes::default()
     };
     to.set_attributes(made, &set).await?;
     Ok(())

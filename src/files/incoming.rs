@@ -67,9 +67,8 @@ impl Files {
             mode: dress.mode,
             uid: dress.owner.map(|(uid, _)| uid),
             gid: dress.owner.map(|(_, gid)| gid),
-            size: None,
-            atime: None,
             mtime: dress.mtime.map(SetTime::To),
+            ..SetAttributes::default()
         };
         if set == SetAttributes::default() {
             return Ok(self.vfs.attributes(ino).await?);

@@ -136,8 +136,8 @@ fn set_to(time: SystemTime) -> Timestamp {
     }
 }
 
-/// What to ask of the kernel. Never `io_uring`, `SETXATTR_EXT`, `KILLPRIV_V2`, idmapped mounts, `SECURITY_CTX` or remote
-/// locks: fuser 0.18 cannot honour them. The write-back cache stays off: with it, what `write` returned could be lost
+/// What to ask of the kernel. Never `io_uring`, `SETXATTR_EXT`, idmapped mounts, `SECURITY_CTX` or remote locks: fuser
+/// 0.18 cannot honour them. The write-back cache stays off: with it, what `write` returned could be lost
 /// by a daemon's death without an error that anyone sees. Nor `ATOMIC_O_TRUNC`: the kernel sends `open` first and asks
 /// then whether the file is a program that runs, so that a refused `open(O_RDONLY | O_TRUNC)` has cut it already.
 /// Nor, where there are writes, `ASYNC_DIO`: after an asynchronous direct write the kernel leaves in the page cache what
@@ -158,6 +158,9 @@ fn wanted(is_reader: bool) -> InitFlags {
     } else {
         // Its own writes move the mtime; the pages that they went through are right all the same.
         both | InitFlags::FUSE_EXPLICIT_INVAL_DATA
+            // Setuid and setgid are ours to take away (`set_id`); then a file without asks once, not before each write,
+            // for its `security.capability`.
+            | InitFlags::FUSE_HANDLE_KILLPRIV_V2
     }
 }
 

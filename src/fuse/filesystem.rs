@@ -20,7 +20,8 @@ use super::rooms::{NAME, Room, Rooms, attr_in, room_of};
 use super::shown::ShownAs;
 use crate::types::InodeNo;
 use crate::vfs::{
-    Attributes, Error, Known, NAME_MAX, OpenFlags as Open, Result, Seek, Vfs, WriteAt,
+    Attributes, Error, HandleId, Known, NAME_MAX, OpenFlags as Open, Result, Seek, TakenWrite, Vfs,
+    WriteAt,
 };
 
 /// For how long the kernel may answer from its own memory. A writer's mount is the only one that changes the vault. Its
@@ -32,6 +33,19 @@ const TTL_READER: Duration = Duration::from_secs(1);
 
 /// Inode numbers are never given twice, so a generation says nothing.
 pub(super) const GENERATION: Generation = Generation(0);
+
+/// Takes the bytes of a write, and setuid and setgid from the file that `loses` them by it.
+async fn take_bytes(
+    vfs: &Vfs,
+    loses: Option<InodeNo>,
+    (handle, at): (HandleId, WriteAt),
+    data: &[u8],
+) -> Result<TakenWrite> {
+    if let Some(ino) = loses {
+        vfs.lose_set_id(ino).await?;
+    }
+    vfs.take(handle, at, data).await
+}
 
 /// A vault as a file system: what fuser calls.
 pub(super) struct VaultFs {
@@ -270,12 +284,15 @@ impl VaultFs {
             return refuse(&op, reply, Errno::EROFS);
         }
         let id = handle(fh);
-        let taken = self.dispatch.now(&op, || vfs.take(id, at, data).now_or_never());
+        let loses =
+            write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID).then_some(InodeNo(op.ino));
+        let taken =
+            self.dispatch.now(&op, || take_bytes(&vfs, loses, (id, at), data).now_or_never());
         let data = if taken.is_none() { data.to_vec() } else { Vec::new() };
         let work = async move {
             let taken = match taken {
                 Some(taken) => taken?,
-                None => vfs.take(id, at, &data).await?,
+                None => take_bytes(&vfs, loses, (id, at), &data).await?,
             };
             vfs.settle(id, taken).await
         };

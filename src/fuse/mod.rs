@@ -13,6 +13,7 @@ mod ops;
 mod reply;
 mod rooms;
 mod session;
+mod set_id;
 mod shown;
 #[cfg(test)]
 mod tests;

@@ -19,6 +19,7 @@ use super::decode::{
 use super::filesystem::{GENERATION, VaultFs};
 use super::operation::Operation;
 use super::reply::refuse;
+use super::set_id::takes_set_id;
 use crate::vfs::{OpenFlags as Open, SetAttributes};
 
 impl Filesystem for VaultFs {
@@ -63,19 +64,20 @@ impl Filesystem for VaultFs {
         reply: ReplyAttr,
     ) {
         let op = Operation::of("setattr", request, node);
-        let set = SetAttributes {
+        let (pid, loses_set_id) = (request.pid(), false);
+        let mut set = SetAttributes {
             mode,
             uid,
             gid,
             size,
             atime: atime.map(set_time),
             mtime: mtime.map(set_time),
+            loses_set_id,
         };
-        self.attributes(
-            op,
-            reply,
-            move |vfs| async move { vfs.set_attributes(ino(node), &set).await },
-        );
+        self.attributes(op, reply, move |vfs| async move {
+            set.loses_set_id = size.is_some() && takes_set_id(&vfs, ino(node), pid).await?;
+            vfs.set_attributes(ino(node), &set).await
+        });
     }
 
     fn readlink(&self, request: &Request, node: INodeNo, reply: ReplyData) {
@@ -373,7 +375,11 @@ impl Filesystem for VaultFs {
         reply: ReplyEmpty,
     ) {
         let op = Operation::of("fallocate", request, node);
+        let pid = request.pid();
         self.empty(op, reply, move |vfs| async move {
+            if takes_set_id(&vfs, ino(node), pid).await? {
+                vfs.lose_set_id(ino(node)).await?;
+            }
             vfs.allocate(handle(fh), mode, offset..offset.saturating_add(length)).await
         });
     }
@@ -408,7 +414,11 @@ impl Filesystem for VaultFs {
         // Programs copy the bytes themselves then.
         let Some(reply) = self.one_room(&op, to_node, reply) else { return };
         let Some((vfs, _, reply)) = self.inside(&op, reply) else { return };
+        let pid = request.pid();
         let work = async move {
+            if takes_set_id(&vfs, ino(to_node), pid).await? {
+                vfs.lose_set_id(ino(to_node)).await?;
+            }
             vfs.copy_range((handle(from), from_offset), (handle(to), to_offset), length).await
         };
         self.dispatch.answer(op, reply, work, |reply, copied| {

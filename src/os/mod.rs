@@ -42,8 +42,8 @@ pub use locked_key::LockedKey;
 pub use machine::{Space, boot_id, free_bytes, keep_free, space};
 pub use mounts::{MountInfo, is_dead_mount, mounted_at, mounts, set_read_ahead, unmount};
 pub use process::{
-    ProcessHandle, ProcessStat, Signal, effective_ids, pid_namespace, random, real_ids,
-    resident_memory, signal_child, started, wait_for_child,
+    ProcessHandle, ProcessStat, Signal, effective_ids, keeps_set_id, pid_namespace, random,
+    real_ids, resident_memory, signal_child, started, wait_for_child,
 };
 pub use screen::Screen;
 pub use service_manager::ServiceManager;

@@ -54,6 +54,22 @@ pub fn pid_namespace() -> u64 {
     std::fs::metadata("/proc/self/ns/pid").map_or(0, |metadata| metadata.ino())
 }
 
+/// Whether a thread keeps setuid and setgid of what it changes: it has `CAP_FSETID` (capabilities(7)) in the machine's first
+/// user namespace, which is what the kernel asks for. What cannot be looked at has not.
+pub fn keeps_set_id(thread: u32) -> bool {
+    /// `PROC_USER_INIT_INO` (`linux/proc_ns.h`).
+    const FIRST_NAMESPACE: u64 = 0xEFFF_FFFD;
+    const CAP_FSETID: u64 = 1 << 4;
+    let namespace = std::fs::metadata(format!("/proc/{thread}/ns/user"));
+    if thread == 0 || !namespace.is_ok_and(|namespace| namespace.ino() == FIRST_NAMESPACE) {
+        return false;
+    }
+    let status = std::fs::read_to_string(format!("/proc/{thread}/status")).unwrap_or_default();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let effective = effective.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
+    effective.is_some_and(|effective| effective & CAP_FSETID != 0)
+}
+
 /// Bytes of memory that this process has in use (`VmRSS`); 0 where /proc does not tell.
 pub fn resident_memory() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();

@@ -113,10 +113,16 @@ pub struct SetAttributes {
     pub atime: Option<SetTime>,
     /// Last change of the content.
     pub mtime: Option<SetTime>,
+    /// Setuid and setgid go, as whoever changes the size may not keep them; `mode` comes after that.
+    pub loses_set_id: bool,
 }
 
 /// Applies everything but the size: that is `Vfs::resize`, together with the extents.
 pub(super) fn apply(inode: &mut Inode, set: &SetAttributes, now: Timestamp) {
+    // chown(2) takes them away, whoever calls it.
+    if set.loses_set_id || set.uid.is_some() || set.gid.is_some() {
+        inode.mode = without_set_id(inode.mode);
+    }
     if let Some(mode) = set.mode {
         inode.mode = inode.mode & !MODE_BITS | mode & MODE_BITS;
     }
@@ -128,6 +134,15 @@ pub(super) fn apply(inode: &mut Inode, set: &SetAttributes, now: Timestamp) {
     inode.atime = set.atime.map_or(inode.atime, |time| time.or(now));
     inode.mtime = set.mtime.map_or(inode.mtime, |time| time.or(now));
     inode.ctime = now;
+}
+
+/// What is left of a mode: neither setuid, nor setgid where the group may execute. Of a directory all is.
+pub(super) fn without_set_id(mode: u32) -> u32 {
+    if mode & libc::S_IFMT == libc::S_IFDIR {
+        return mode;
+    }
+    let setgid = if mode & libc::S_IXGRP != 0 { libc::S_ISGID } else { 0 };
+    mode & !(libc::S_ISUID | setgid)
 }
 
 /// A new inode in `parent`: a directory with setgid gives it its group, and to a directory the bit.
@@ -227,6 +242,22 @@ mod tests {
         assert_eq!((dir.gid, dir.mode, dir.nlink), (99, libc::S_IFDIR | 0o2755, 2));
         let file = new_inode(&caller, &parent, libc::S_IFREG | 0o644, at(5));
         assert_eq!((file.gid, file.mode, file.nlink), (99, libc::S_IFREG | 0o644, 1));
+    }
+
+    #[test]
+    fn what_a_writer_takes_away() {
+        let file = libc::S_IFREG;
+        for (mode, left) in [
+            (file | 0o6755, file | 0o755),
+            (file | 0o4711, file | 0o711),
+            // No group executes it: not a program that runs as that group.
+            (file | 0o6745, file | 0o2745),
+            (file | 0o644, file | 0o644),
+            (file | 0o1755, file | 0o1755),
+            (libc::S_IFDIR | 0o6777, libc::S_IFDIR | 0o6777),
+        ] {
+            assert_eq!(without_set_id(mode), left, "{mode:o}");
+        }
     }
 
     #[test]

@@ -97,6 +97,16 @@ impl Vfs {
         Invalidations(receiver)
     }
 
+    /// Of a change that a request of the kernel makes, and whose answer does not tell it: it may hold locks that the kernel wants
+    /// for this, so nobody waits, and where the queue is full the kernel learns it when it asks.
+    pub(super) fn tell_without_waiting(&self, change: Invalidation) {
+        let Some(listener) = self.inner.listener.lock().clone() else { return };
+        if let Ok(place) = listener.try_reserve() {
+            let (done, _) = oneshot::channel();
+            place.send(Notification { changes: vec![change], _done: done });
+        }
+    }
+
     /// The mount has ended: nobody listens.
     pub fn nobody_listens(&self) {
         *self.inner.listener.lock() = None;

@@ -37,6 +37,7 @@ mod remove;
 mod rename;
 mod request;
 mod seek;
+mod set_id;
 mod tree_removal;
 mod unnamed;
 mod walk;

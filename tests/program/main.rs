@@ -34,6 +34,7 @@ mod semantics;
 mod serve;
 mod serve_sockets;
 mod service;
+mod set_id;
 mod store;
 mod strange;
 mod superblock;

@@ -122,6 +122,24 @@ fn a_mount_does_what_tools_need() {
     assert_eq!(names, ["dir", "link", "sparse"]);
 }
 
+/// Before a write(2) the kernel wants to know what the file may do, unless it knows that there is nothing to be taken away.
+#[test]
+fn small_writes_are_one_request_each() {
+    let Some(mount) = TestMount::new() else { return };
+    let asked = |kind| {
+        let figures = crate::os::operations().into_iter().find(|figures| figures.kind == kind);
+        figures.map_or(0, |figures| figures.within.last().copied().unwrap_or(0))
+    };
+    let mut file = File::create(mount.path("file")).unwrap();
+    file.write_all(b"first").unwrap();
+    let before = (asked("write"), asked("getxattr"));
+    for _ in 0..100 {
+        file.write_all(b"more").unwrap();
+    }
+    let (writes, others) = (asked("write") - before.0, asked("getxattr") - before.1);
+    assert!(writes >= 100 && others < 10, "{writes} writes, {others} questions");
+}
+
 #[test]
 fn a_program_that_runs_is_not_cut() {
     let Some(mount) = TestMount::new() else { return };
