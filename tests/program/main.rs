@@ -20,6 +20,7 @@ mod gateway;
 mod golden;
 mod guided;
 mod half_done;
+mod joining;
 mod keys;
 mod limits;
 mod looking_back;

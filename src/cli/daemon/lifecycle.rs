@@ -134,7 +134,7 @@ impl Lifecycle {
                     while front.recv().await.is_some() {}
                     // Started for one command, which was killed: others that use it meanwhile are not cut off.
                     if !self.vault.has_mount() && !self.vault.has_service() {
-                        self.files.none().await;
+                        self.files.closed_by_the_last().await;
                     }
                 }
                 None => std::future::pending().await,
@@ -152,6 +152,8 @@ impl Lifecycle {
             let limit = limit.map_or_else(String::new, |limit| {
                 format!(", or else in {} s (--stop-timeout)", limit.as_secs())
             });
+            // Who comes while it leaves would be cut off a moment later.
+            self.files.close();
             to_front.tell(format!(
                 "{why}: ending as soon as everything unsent is in the bucket{limit}. A second signal ends it at once."
             ));

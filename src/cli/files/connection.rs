@@ -3,6 +3,8 @@
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use super::wire::{FileEntry, FilesReply, FilesRequest, Finish, Frame, FrameKind, HEAD};
@@ -14,6 +16,8 @@ const TAKES: Duration = Duration::from_mins(15);
 
 /// One connection: one thing is asked at a time.
 pub(crate) struct FilesConnection {
+    /// Set when something is asked for that has an effect.
+    begun: Arc<AtomicBool>,
     read: BufReader<UnixStream>,
     write: BufWriter<UnixStream>,
 }
@@ -29,8 +33,12 @@ pub(crate) enum FromDaemon {
 }
 
 impl FilesConnection {
-    /// Connects to the daemon whose socket lies in `dir`.
-    pub(crate) fn open(dir: &Path, umask: u32) -> io::Result<CliResult<Self>> {
+    /// Connects to the daemon whose socket lies in `dir`. `begun` becomes true before anything is asked for that has an effect.
+    pub(crate) fn open(
+        dir: &Path,
+        umask: u32,
+        begun: &Arc<AtomicBool>,
+    ) -> io::Result<CliResult<Self>> {
         let mut client = Client::ask(dir, &ControlRequest::Files { umask }, SILENCE)?;
         match client.next()? {
             ControlReply::Go => {}
@@ -40,11 +48,13 @@ impl FilesConnection {
         let stream = client.into_stream();
         stream.set_write_timeout(Some(TAKES))?;
         let write = BufWriter::with_capacity(64 << 10, stream.try_clone()?);
-        Ok(Ok(Self { read: BufReader::with_capacity(64 << 10, stream), write }))
+        let read = BufReader::with_capacity(64 << 10, stream);
+        Ok(Ok(Self { begun: begun.clone(), read, write }))
     }
 
     /// Asks. What belongs to it may follow.
     pub(crate) fn ask(&mut self, request: &FilesRequest) -> io::Result<()> {
+        self.begun.fetch_or(request.has_effect(), Relaxed);
         self.send(&Frame::message(request)?)
     }
 

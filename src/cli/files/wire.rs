@@ -213,6 +213,25 @@ pub(crate) enum FilesRequest {
     },
 }
 
+impl FilesRequest {
+    /// Whether it may leave something behind that is another thing when it is asked for again.
+    pub(crate) fn has_effect(&self) -> bool {
+        match self {
+            Self::Stat { .. } | Self::List { .. } | Self::Attributes { .. } | Self::Get { .. } => {
+                false
+            }
+            Self::Mkdir { parents, .. } => !parents,
+            Self::Put { .. }
+            | Self::Make { .. }
+            | Self::Dress { .. }
+            | Self::Link { .. }
+            | Self::Remove { .. }
+            | Self::Move { .. }
+            | Self::Copy { .. } => true,
+        }
+    }
+}
+
 /// The end of what comes, and what it is to have.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Finish {

@@ -26,13 +26,14 @@ pub(super) async fn print(global: &Global, paths: &UserPaths, meant: &Meant) -> 
     if os::stdout_was_closed() {
         return Err(output::failure(&io::Error::from_raw_os_error(libc::EBADF)));
     }
-    let session = FilesSession::open(global, paths, meant, FilesPurpose::Read).await?;
-    let outcome = print_all(&session, &meant.paths);
-    session.end(outcome)
+    FilesSession::with(global, paths, meant, FilesPurpose::Print, |session| {
+        print_all(session, &meant.paths)
+    })
+    .await
 }
 
 fn print_all(session: &FilesSession, paths: &[PathBuf]) -> CliResult {
-    let mut out = Printed { out: io::stdout().lock(), at: 0 };
+    let mut out = Printed { session, out: io::stdout().lock(), at: 0 };
     let work = Work::new(session, "cat", paths.len() == 1);
     let mut connection = session.connect()?;
     for path in paths {
@@ -71,12 +72,14 @@ fn print_all(session: &FilesSession, paths: &[PathBuf]) -> CliResult {
 
 /// Standard output, in which a hole is zeros.
 struct Printed<'a> {
+    session: &'a FilesSession,
     out: io::StdoutLock<'a>,
     at: u64,
 }
 
 impl Printed<'_> {
     fn write(&mut self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.session.begins();
         let zeros = [0; 4096];
         while self.at < offset {
             let length = (offset - self.at).min(zeros.len() as u64);

@@ -37,20 +37,20 @@ async fn from_to(
     request: impl Fn(PathBuf, PathBuf) -> FilesRequest,
 ) -> CliResult {
     let [from, to] = &meant.paths[..] else { return Ok(()) };
-    let session = FilesSession::open(global, paths, meant, FilesPurpose::Change).await?;
-    let outcome = one_by_one(&session, std::slice::from_ref(from), verb, |from| {
-        request(from.to_owned(), to.clone())
-    });
-    session.end(outcome)
+    FilesSession::with(global, paths, meant, FilesPurpose::Change, |session| {
+        one_by_one(session, std::slice::from_ref(from), verb, |from| {
+            request(from.to_owned(), to.clone())
+        })
+    })
+    .await
 }
 
 /// Makes directories.
 pub(crate) async fn mkdir(global: &Global, paths: &UserPaths, args: &MkdirArgs) -> CliResult {
     let meant = Meant::of(paths, args.bucket.bucket.as_deref(), &args.paths)?;
-    let session = FilesSession::open(global, paths, &meant, FilesPurpose::Change).await?;
-    let outcome = (|| {
+    FilesSession::with(global, paths, &meant, FilesPurpose::Change, |session| {
         let mut connection = session.connect()?;
-        let work = Work::new(&session, "mkdir", meant.paths.len() == 1);
+        let work = Work::new(session, "mkdir", meant.paths.len() == 1);
         for path in &meant.paths {
             let request = FilesRequest::Mkdir { path: path.clone(), parents: args.parents };
             if !ask(&work, &mut connection, path, &request) {
@@ -58,15 +58,14 @@ pub(crate) async fn mkdir(global: &Global, paths: &UserPaths, args: &MkdirArgs) 
             }
         }
         work.outcome("made", "the others were")
-    })();
-    session.end(outcome)
+    })
+    .await
 }
 
 /// Removes files and directories.
 pub(crate) async fn rm(global: &Global, paths: &UserPaths, args: &RmArgs) -> CliResult {
     let meant = Meant::of(paths, args.bucket.bucket.as_deref(), &args.paths)?;
-    let session = FilesSession::open(global, paths, &meant, FilesPurpose::Change).await?;
-    let outcome = (|| {
+    FilesSession::with(global, paths, &meant, FilesPurpose::Change, |session| {
         let mut wanted = meant.paths.clone();
         if args.force {
             let mut connection = session.connect()?;
@@ -81,12 +80,12 @@ pub(crate) async fn rm(global: &Global, paths: &UserPaths, args: &RmArgs) -> Cli
             }
             wanted = there;
         }
-        one_by_one(&session, &wanted, "removed", |path| FilesRequest::Remove {
+        one_by_one(session, &wanted, "removed", |path| FilesRequest::Remove {
             path: path.to_owned(),
             recursive: args.recursive,
         })
-    })();
-    session.end(outcome)
+    })
+    .await
 }
 
 /// Asks for the same with each of these, wildcards matched in the vault.

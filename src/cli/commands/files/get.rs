@@ -36,9 +36,10 @@ pub(crate) async fn get(global: &Global, paths: &UserPaths, args: &GetArgs) -> C
     if to.as_os_str() == "-" {
         return print(global, paths, &meant).await;
     }
-    let session = FilesSession::open(global, paths, &meant, FilesPurpose::Read).await?;
-    let outcome = bring(&session, &meant.paths, &to, !args.recursive);
-    session.end(outcome)
+    FilesSession::with(global, paths, &meant, FilesPurpose::Bring, |session| {
+        bring(session, &meant.paths, &to, !args.recursive)
+    })
+    .await
 }
 
 /// A file to be brought.
@@ -92,6 +93,8 @@ fn bring(session: &FilesSession, sources: &[PathBuf], to: &Path, follows: bool) 
     for (path, failure) in failed {
         work.failed(&path.display().to_string(), failure);
     }
+    // What is made here is found by a second attempt, which would mean something else by it.
+    session.begins();
     let mut later = Later::default();
     let find = |jobs: &SyncSender<GetJob>| {
         for (from, entry) in roots {

@@ -20,17 +20,18 @@ use crate::cli::paths::UserPaths;
 use crate::types::Timestamp;
 
 /// Standard output, for names: as they are, or at a terminal so that it obeys none.
-pub(super) struct NamesOut {
+pub(super) struct NamesOut<'a> {
+    session: &'a FilesSession,
     out: BufWriter<io::Stdout>,
     is_terminal: bool,
     /// What went wrong with it.
     error: Option<io::Error>,
 }
 
-impl NamesOut {
-    pub(super) fn new() -> Self {
+impl<'a> NamesOut<'a> {
+    pub(super) fn new(session: &'a FilesSession) -> Self {
         let out = io::stdout();
-        Self { is_terminal: out.is_terminal(), out: BufWriter::new(out), error: None }
+        Self { session, is_terminal: out.is_terminal(), out: BufWriter::new(out), error: None }
     }
 
     /// A name, or a path.
@@ -44,6 +45,7 @@ impl NamesOut {
 
     /// Anything else.
     pub(super) fn bytes(&mut self, bytes: &[u8]) {
+        self.session.begins();
         if self.error.is_none() {
             self.error = self.out.write_all(bytes).err();
         }
@@ -71,15 +73,16 @@ pub(crate) async fn ls(global: &Global, paths: &UserPaths, args: &LsArgs) -> Cli
     if meant.paths.is_empty() {
         meant.paths.push("/".into());
     }
-    let session = FilesSession::open(global, paths, &meant, FilesPurpose::Read).await?;
-    let outcome = list_all(&session, &meant.paths, args);
-    session.end(outcome)
+    FilesSession::with(global, paths, &meant, FilesPurpose::Print, |session| {
+        list_all(session, &meant.paths, args)
+    })
+    .await
 }
 
 fn list_all(session: &FilesSession, paths: &[PathBuf], args: &LsArgs) -> CliResult {
     let mut connection = session.connect()?;
     let work = Work::new(session, "ls", paths.len() == 1);
-    let mut out = NamesOut::new();
+    let mut out = NamesOut::new(session);
     let (mut files, mut directories) = (Vec::new(), Vec::new());
     for path in paths {
         let shown = path.display().to_string();
@@ -132,7 +135,7 @@ fn list_all(session: &FilesSession, paths: &[PathBuf], args: &LsArgs) -> CliResu
     work.outcome("listed", "the others were").and(written)
 }
 
-fn print(out: &mut NamesOut, names: &[(&[u8], &FileEntry)], long: bool) {
+fn print(out: &mut NamesOut<'_>, names: &[(&[u8], &FileEntry)], long: bool) {
     let width = |number: fn(&FileEntry) -> u64| {
         names.iter().map(|(_, entry)| number(entry).to_string().len()).max().unwrap_or(0)
     };
@@ -169,15 +172,16 @@ pub(crate) async fn find(global: &Global, paths: &UserPaths, args: &FindArgs) ->
     if meant.paths.is_empty() {
         meant.paths.push("/".into());
     }
-    let session = FilesSession::open(global, paths, &meant, FilesPurpose::Read).await?;
-    let outcome = find_all(&session, &meant.paths, args);
-    session.end(outcome)
+    FilesSession::with(global, paths, &meant, FilesPurpose::Print, |session| {
+        find_all(session, &meant.paths, args)
+    })
+    .await
 }
 
 fn find_all(session: &FilesSession, paths: &[PathBuf], args: &FindArgs) -> CliResult {
     let mut connection = session.connect()?;
     let work = Work::new(session, "find", false);
-    let mut out = NamesOut::new();
+    let mut out = NamesOut::new(session);
     for path in paths {
         let Some(all) = work.heard(&path.display().to_string(), expand(&mut connection, path))
         else {

@@ -35,12 +35,11 @@ pub(crate) async fn put(global: &Global, paths: &UserPaths, args: &PutArgs) -> C
         let text = "- is standard input, which becomes one file: name nothing else beside it; nothing was done";
         return Err(Failure::new(Exit::Usage, text));
     }
-    let session = FilesSession::open(global, paths, &meant, FilesPurpose::Change).await?;
-    let outcome = match sources {
-        [only] if only == "-" => stdin(&session, &to),
-        sources => send(&session, sources, &to, !args.recursive),
-    };
-    session.end(outcome)
+    FilesSession::with(global, paths, &meant, FilesPurpose::Put, |session| match sources {
+        [only] if only == "-" => stdin(session, &to),
+        sources => send(session, sources, &to, !args.recursive),
+    })
+    .await
 }
 
 fn send(session: &FilesSession, sources: &[OsString], to: &Path, follows: bool) -> CliResult {

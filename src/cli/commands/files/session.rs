@@ -1,15 +1,20 @@
 //! The daemon that does what a command on files asks for.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use super::interrupt;
 use super::which::Meant;
 use crate::cli::args::{Global, OpeningArgs};
-use crate::cli::commands::ask::{END_WAIT, finish, has_ended, silent, start};
+use crate::cli::commands::ask::{END_WAIT, finish, has_ended, report_of, silent, start};
 use crate::cli::commands::mount::{not_in_use_yet, open_or_make, spec};
 use crate::cli::control::ControlRequest;
 use crate::cli::daemon::launch::LaunchedDaemon;
+use crate::cli::daemon_report::State;
 use crate::cli::exit::{CliResult, Exit, Failure};
 use crate::cli::files::FilesConnection;
 use crate::cli::paths::UserPaths;
@@ -21,14 +26,43 @@ use crate::vault::has_unsent;
 
 /// How long another command's daemon may take to end before one is started here.
 const OTHERS: Duration = Duration::from_mins(2);
+/// After so much of that somebody who waits hears why.
+const QUIET: Duration = Duration::from_secs(3);
 /// The pause between two looks.
 const LOOK: Duration = Duration::from_millis(100);
+/// How often a command begins, when each daemon that it joins ends before anything was done.
+const TRIES: u32 = 5;
 
 /// What a command does to files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FilesPurpose {
-    Read,
+    /// Prints what is there.
+    Print,
+    /// Brings files here.
+    Bring,
+    /// Puts files there.
+    Put,
+    /// Changes what is there.
     Change,
+}
+
+impl FilesPurpose {
+    fn writes(self) -> bool {
+        matches!(self, Self::Put | Self::Change)
+    }
+
+    /// What of a command that was cut off is there, and what to do.
+    fn when_cut_off(self) -> &'static str {
+        match self {
+            Self::Print => "what was printed is not all of it; say it again",
+            Self::Bring | Self::Put => {
+                "and a file that was under way is whole or not at all; say it again: what is there is passed over"
+            }
+            Self::Change => {
+                "and whether what it did last is done, or a part of it, is not known; look, and say it again where it is not"
+            }
+        }
+    }
 }
 
 /// A daemon that has the vault, and what this command has of it.
@@ -38,18 +72,49 @@ pub(super) struct FilesSession {
     own: Option<LaunchedDaemon>,
     purpose: FilesPurpose,
     umask: u32,
+    /// The connection by which it was joined: as long as that is there, the daemon of another command does not end.
+    joined: Mutex<Option<FilesConnection>>,
+    /// Whether anything was done or said that must not be done or said twice.
+    begun: Arc<AtomicBool>,
+    /// Whether the daemon ended, or took nobody new, while it was needed.
+    was_lost: AtomicBool,
 }
 
 impl FilesSession {
-    /// Finds the daemon, or starts one.
-    pub(super) async fn open(
+    /// Does `work` with the daemon that runs, or one that is started for it. When another's daemon ends before anything was
+    /// done, it begins again.
+    pub(super) async fn with(
         global: &Global,
         paths: &UserPaths,
         meant: &Meant,
         purpose: FilesPurpose,
-    ) -> CliResult<Self> {
-        let (umask, begun) = (os::umask(), Instant::now());
+        work: impl Fn(&Self) -> CliResult,
+    ) -> CliResult {
+        let begun = Instant::now();
         interrupt::hear();
+        for _ in 1..TRIES {
+            let session = Self::open(global, paths, meant, purpose, begun).await?;
+            let outcome = work(&session);
+            let is_in_vain = outcome.is_err() && session.is_lost_before_it_began();
+            if !is_in_vain || interrupt::is_asked() || begun.elapsed() >= OTHERS {
+                return session.end(outcome);
+            }
+        }
+        let session = Self::open(global, paths, meant, purpose, begun).await?;
+        let outcome = work(&session);
+        session.end(outcome)
+    }
+
+    /// Finds the daemon, or starts one.
+    async fn open(
+        global: &Global,
+        paths: &UserPaths,
+        meant: &Meant,
+        purpose: FilesPurpose,
+        begun: Instant,
+    ) -> CliResult<Self> {
+        let umask = os::umask();
+        let mut is_told = false;
         loop {
             let tried = match WhichVault::find(global, paths, meant.bucket.as_deref())? {
                 WhichVault::Open(running) => joined(&running, purpose, umask),
@@ -60,6 +125,13 @@ impl FilesSession {
                 Err(failure)
                     if failure.exit == Exit::MountedAlready && begun.elapsed() < OTHERS =>
                 {
+                    if !is_told && begun.elapsed() > QUIET {
+                        is_told = true;
+                        complain!(
+                            "s3vault: another process has the vault for a moment longer; waiting, for {} s at most",
+                            OTHERS.as_secs()
+                        );
+                    }
                     std::thread::sleep(LOOK);
                 }
                 done => return done,
@@ -69,20 +141,42 @@ impl FilesSession {
 
     /// A connection of its own.
     pub(super) fn connect(&self) -> CliResult<FilesConnection> {
-        match FilesConnection::open(&self.running.dir, self.umask) {
-            Ok(connection) => connection,
+        if let Some(joined) = self.joined.lock().take() {
+            return Ok(joined);
+        }
+        match FilesConnection::open(&self.running.dir, self.umask, &self.begun) {
+            Ok(connection) => connection.inspect_err(|failure| {
+                self.was_lost.fetch_or(failure.exit == Exit::MountedAlready, Relaxed);
+            }),
             Err(error) => Err(self.lost(&error)),
         }
     }
 
+    /// From here on something is done or said that must not be done or said twice.
+    pub(super) fn begins(&self) {
+        self.begun.store(true, Relaxed);
+    }
+
+    fn is_lost_before_it_began(&self) -> bool {
+        self.own.is_none() && self.was_lost.load(Relaxed) && !self.begun.load(Relaxed)
+    }
+
     /// What is said when the connection broke.
     pub(super) fn lost(&self, error: &io::Error) -> Failure {
-        if has_ended(&self.running, error) {
+        self.was_lost.fetch_or(is_closed(error), Relaxed);
+        let (name, pid) = (self.running.name(), self.running.pid);
+        if !self.begun.load(Relaxed) && is_closed(error) {
             let text = format!(
-                "the daemon of {} (process {}) ended meanwhile; what it had confirmed is there, files that were under way are \
-                 not; say it again: what is there is passed over",
-                self.running.name(),
-                self.running.pid
+                "the daemon of {name} (process {pid}) ended meanwhile; nothing was done; say it again"
+            );
+            return Failure::new(Exit::Other, text);
+        }
+        // One that is in its end lets go of its clients, and may be long about what is unsent.
+        let is_ending = is_closed(error) && report_of(&self.running).state == State::Finishing;
+        if is_ending || has_ended(&self.running, error) {
+            let rest = self.purpose.when_cut_off();
+            let text = format!(
+                "the daemon of {name} (process {pid}) ended meanwhile; what it had confirmed is there, {rest}"
             );
             return Failure::new(Exit::Other, text);
         }
@@ -90,10 +184,11 @@ impl FilesSession {
     }
 
     /// Ends the command: when it changed something, everything is in the bucket then, or it says what is missing.
-    pub(super) fn end(self, outcome: CliResult) -> CliResult {
+    fn end(self, outcome: CliResult) -> CliResult {
         interrupt::rest();
-        let ended = match (&self.own, self.purpose) {
-            (Some(_), _) => {
+        drop(self.joined.into_inner());
+        let ended = match &self.own {
+            Some(_) => {
                 let ended = finish(&self.running, &ControlRequest::Umount { within: None });
                 // Who asks next finds nobody who is about to end.
                 if let Ok(Some(process)) = self.running.process() {
@@ -101,16 +196,32 @@ impl FilesSession {
                 }
                 ended
             }
-            (None, FilesPurpose::Change) => finish(&self.running, &ControlRequest::Sync),
-            (None, FilesPurpose::Read) => Ok(()),
+            None if self.purpose.writes() => finish(&self.running, &ControlRequest::Sync),
+            None => Ok(()),
         };
         outcome.and(ended)
     }
 }
 
+/// Whether the other side closed the connection, or is not there.
+fn is_closed(error: &io::Error) -> bool {
+    use io::ErrorKind::{
+        BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset, NotFound, UnexpectedEof,
+    };
+    matches!(
+        error.kind(),
+        BrokenPipe
+            | ConnectionAborted
+            | ConnectionRefused
+            | ConnectionReset
+            | NotFound
+            | UnexpectedEof
+    )
+}
+
 /// Through the daemon that runs.
 fn joined(running: &RunningDaemon, purpose: FilesPurpose, umask: u32) -> CliResult<FilesSession> {
-    if running.read_only && purpose == FilesPurpose::Change {
+    if running.read_only && purpose.writes() {
         if running.for_command {
             return Err(Failure::new(
                 Exit::MountedAlready,
@@ -124,9 +235,17 @@ fn joined(running: &RunningDaemon, purpose: FilesPurpose, umask: u32) -> CliResu
         );
         return Err(Failure::new(Exit::MountedAlready, text));
     }
-    let session = FilesSession { running: running.clone(), own: None, purpose, umask };
-    match FilesConnection::open(&running.dir, umask) {
-        Ok(Ok(_)) => Ok(session),
+    let begun = Arc::default();
+    match FilesConnection::open(&running.dir, umask, &begun) {
+        Ok(Ok(joined)) => Ok(FilesSession {
+            running: running.clone(),
+            own: None,
+            purpose,
+            umask,
+            joined: Mutex::new(Some(joined)),
+            begun,
+            was_lost: AtomicBool::new(false),
+        }),
         Ok(Err(failure)) => Err(failure),
         // It is gone.
         Err(error) if has_ended(running, &error) => {
@@ -145,11 +264,8 @@ async fn started(
     purpose: FilesPurpose,
     umask: u32,
 ) -> CliResult<FilesSession> {
-    let opening = OpeningArgs {
-        foreground: true,
-        read_only: purpose == FilesPurpose::Read,
-        ..OpeningArgs::usual()
-    };
+    let opening =
+        OpeningArgs { foreground: true, read_only: !purpose.writes(), ..OpeningArgs::usual() };
     let unlocker = Unlocker { global, paths, target };
     let bucket = open_or_make(&unlocker, opening.read_only, false).await?;
     let unlocked = unlocker.unlock(&bucket).await?;
@@ -161,5 +277,13 @@ async fn started(
     let spec = spec(global, paths, &opening, target, &unlocked)?;
     drop(unlocked);
     let (daemon, running) = start(paths, &spec).await?;
-    Ok(FilesSession { running, own: Some(daemon), purpose, umask })
+    Ok(FilesSession {
+        running,
+        own: Some(daemon),
+        purpose,
+        umask,
+        joined: Mutex::default(),
+        begun: Arc::default(),
+        was_lost: AtomicBool::new(false),
+    })
 }

@@ -25,9 +25,10 @@ fn only(meant: &Meant) -> PathBuf {
 /// Shows a directory as a tree.
 pub(crate) async fn tree(global: &Global, paths: &UserPaths, args: &TreeArgs) -> CliResult {
     let meant = Meant::of(paths, args.bucket.bucket.as_deref(), args.path.as_ref())?;
-    let session = FilesSession::open(global, paths, &meant, FilesPurpose::Read).await?;
-    let outcome = draw(&session, &only(&meant), args.all);
-    session.end(outcome)
+    FilesSession::with(global, paths, &meant, FilesPurpose::Print, |session| {
+        draw(session, &only(&meant), args.all)
+    })
+    .await
 }
 
 /// What of a directory is still to be drawn; the last entry comes first.
@@ -39,7 +40,7 @@ struct TreeLevel {
 fn draw(session: &FilesSession, path: &Path, all: bool) -> CliResult {
     let mut connection = session.connect()?;
     let work = Work::new(session, "tree", true);
-    let mut out = NamesOut::new();
+    let mut out = NamesOut::new(session);
     let level = |connection: &mut FilesConnection, path: PathBuf| {
         let listed = work.heard(&path.display().to_string(), connection.list(&path))?;
         let mut entries = listed.ok()?;
@@ -93,9 +94,10 @@ fn draw(session: &FilesSession, path: &Path, all: bool) -> CliResult {
 /// Shows how much files and directories hold.
 pub(crate) async fn du(global: &Global, paths: &UserPaths, args: &DuArgs) -> CliResult {
     let meant = Meant::of(paths, args.bucket.bucket.as_deref(), args.path.as_ref())?;
-    let session = FilesSession::open(global, paths, &meant, FilesPurpose::Read).await?;
-    let outcome = sum_up(&session, &only(&meant), args);
-    session.end(outcome)
+    FilesSession::with(global, paths, &meant, FilesPurpose::Print, |session| {
+        sum_up(session, &only(&meant), args)
+    })
+    .await
 }
 
 /// A directory whose sum is not known yet.
@@ -108,8 +110,8 @@ struct Summed {
 fn sum_up(session: &FilesSession, path: &Path, args: &DuArgs) -> CliResult {
     let mut connection = session.connect()?;
     let work = Work::new(session, "du", true);
-    let mut out = NamesOut::new();
-    let tell = |out: &mut NamesOut, bytes: u64, path: &Path| {
+    let mut out = NamesOut::new(session);
+    let tell = |out: &mut NamesOut<'_>, bytes: u64, path: &Path| {
         let size = if args.bytes { bytes.to_string() } else { ByteSize::b(bytes).to_string() };
         out.bytes(format!("{size}\t").as_bytes());
         out.name(path.as_os_str().as_bytes());

@@ -54,6 +54,7 @@ impl<'a> Work<'a> {
         if interrupt::is_asked() {
             return;
         }
+        self.session.begins();
         self.failed.fetch_add(1, Relaxed);
         let message = format!("{what}: {}", failure.message);
         if !self.is_single.load(Relaxed) {

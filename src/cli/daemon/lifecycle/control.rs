@@ -62,10 +62,11 @@ impl ControlHandler for Lifecycle {
         };
         let mut phase = self.phase.subscribe();
         // Started for one command, and used by another meanwhile.
-        while !self.vault.has_mount() && !self.vault.has_service() && !self.files.is_none() {
+        let mut is_closed = false;
+        while !is_closed && !self.vault.has_mount() && !self.vault.has_service() {
             late(&self.vault.progress())?;
             tokio::select! {
-                () = self.files.none() => {}
+                () = self.files.closed_by_the_last() => is_closed = true,
                 _ = phase.wait_for(|phase| *phase != Phase::Usable) => break,
                 () = tokio::time::sleep(tick()) => {
                     drop(progress.try_send(ControlReply::Progress(self.vault.progress())));
@@ -80,7 +81,11 @@ impl ControlHandler for Lifecycle {
                 // million of them; the mount is over long before, and then so may be this lifecycle.
                 tokio::select! {
                     done = &mut unmounted => {
-                        done.unwrap_or_else(|error| Err(Failure::new(Exit::Other, error.to_string())))?;
+                        let done = done.unwrap_or_else(|error| Err(Failure::new(Exit::Other, error.to_string())));
+                        if done.is_err() && is_closed {
+                            self.files.reopen();
+                        }
+                        done?;
                         break;
                     }
                     _ = phase.wait_for(|phase| *phase != Phase::Usable) => break,
@@ -221,7 +226,7 @@ impl Lifecycle {
     }
 
     fn is_usable(&self) -> CliResult {
-        if *self.phase.borrow() == Phase::Usable {
+        if *self.phase.borrow() == Phase::Usable && !self.files.is_closed() {
             return Ok(());
         }
         let text = "the daemon of this vault is just ending; wait until it is gone (see `s3vault status`), then try \

@@ -424,3 +424,54 @@ async fn a_release_that_a_last_write_delays_is_tried_again_and_a_failed_one_is_s
     assert_eq!(failure.exit, Exit::Unreachable);
     assert!(failure.message.contains("everything is in the bucket"), "{failure}");
 }
+
+#[tokio::test]
+async fn a_commands_daemon_takes_nobody_whom_it_would_cut_off() {
+    let vault = Arc::new(FakeVault::default());
+    vault.serves_only.store(true, SeqCst);
+    let (kernel, inodes) = std::sync::mpsc::channel();
+    *vault.inodes.lock() = Some(inodes);
+    let lifecycle = Lifecycle::new(vault.clone(), LIMITS);
+    let (_signals, receiver) = mpsc::channel(1);
+    let (command, front) = mpsc::channel(1);
+    let run = tokio::spawn({
+        let lifecycle = lifecycle.clone();
+        async move { lifecycle.run(receiver, Some(front), &FrontSender::silent()).await }
+    });
+    let first = lifecycle.files().unwrap();
+    drop(command);
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    // Killed, but others use it.
+    let second = lifecycle.files().unwrap();
+    drop(first);
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(vault.calls.lock().is_empty());
+    drop(second);
+    let left = || vault.calls.lock().contains(&"unmount");
+    timeout(Duration::from_secs(20), async {
+        while !left() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await
+    .unwrap();
+    // It leaves: not in its end yet, and not for anybody new.
+    assert_ne!(lifecycle.report().state, State::Finishing);
+    assert_eq!(lifecycle.files().err().unwrap().exit, Exit::MountedAlready);
+    assert_eq!(lifecycle.serve(service()).await.unwrap_err().exit, Exit::MountedAlready);
+    drop(kernel);
+    assert_eq!(run.await.unwrap(), Ok(()));
+}
+
+#[tokio::test]
+async fn a_commands_daemon_that_goes_on_after_all_takes_others() {
+    let scene = scene(|vault| {
+        vault.serves_only.store(true, SeqCst);
+        vault.busy.store(true, SeqCst);
+    });
+    let (sender, _receiver) = channel();
+    assert_eq!(scene.lifecycle.umount(None, &sender).await.unwrap_err().exit, Exit::Busy);
+    drop(scene.lifecycle.files().unwrap());
+    scene.vault.busy.store(false, SeqCst);
+    assert_eq!(scene.lifecycle.umount(None, &sender).await, Ok(()));
+}

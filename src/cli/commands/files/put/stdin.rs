@@ -31,6 +31,8 @@ pub(super) fn stdin(session: &FilesSession, to: &Path) -> CliResult {
         );
         return Err(Failure::new(Exit::Usage, text));
     }
+    // What was read from there cannot be read again.
+    session.begins();
     let work = Work::new(session, "put", true);
     let (send, receive) = mpsc::sync_channel::<io::Result<Vec<u8>>>(PIECES);
     // Not joined: it may wait for a pipe for ever.
