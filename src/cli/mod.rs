@@ -33,6 +33,7 @@ mod files;
 mod files_args;
 #[cfg(feature = "testing")]
 mod fuzzing;
+mod help_text;
 mod init_dialogue;
 mod keys;
 mod keys_args;
@@ -98,8 +99,8 @@ fn run_words(words: &[OsString]) -> Exit {
     let arguments = match Arguments::try_parse_from(words) {
         Ok(arguments) => arguments,
         Err(error) => {
-            // Help and version are no errors; clap knows. A closed terminal is not our matter.
-            drop(error.print());
+            // Help and version are no errors; clap knows.
+            help_text::print(&error);
             return if error.use_stderr() { Exit::Usage } else { Exit::Done };
         }
     };

@@ -45,7 +45,7 @@ pub use process::{
     ProcessHandle, ProcessStat, Signal, effective_ids, keeps_set_id, pid_namespace, random,
     real_ids, resident_memory, signal_child, started, wait_for_child,
 };
-pub use screen::Screen;
+pub use screen::{Screen, terminal_columns};
 pub use service_manager::ServiceManager;
 pub use socket::{acknowledged, addresses, connect_abstract, end_accepting, peer_user};
 pub use socket_file::{SocketFile, listen_at};
