@@ -79,6 +79,12 @@ impl HttpProblem {
         Self::new(StatusCode::CONFLICT, "not_restored", format!("It was not restored: {why}."))
     }
 
+    /// 409: no snapshot was made or deleted, with the reason.
+    pub fn no_snapshot(why: &str) -> Self {
+        let text = format!("Nothing was changed: {why}.");
+        Self::new(StatusCode::CONFLICT, "no_snapshot", text)
+    }
+
     /// 500: the log says why.
     pub fn internal() -> Self {
         let text = "The vault could not do this; the daemon's log says why.";

@@ -26,8 +26,8 @@ const UNUSED: Duration = Duration::from_mins(10);
 const LOOKS: usize = 2;
 /// How long such a look may take; a command may take longer.
 const DEADLINE: Duration = Duration::from_secs(60);
-/// Versions brought back at the same time.
-const RESTORES: usize = 2;
+/// Changes at the same time: versions brought back, snapshots made and deleted.
+const CHANGES: usize = 2;
 
 /// Where the gateway learns what was.
 #[async_trait]
@@ -44,6 +44,27 @@ pub trait PastSource: Send + Sync + 'static {
         what: &BringBack,
         go_on: &mut (dyn FnMut() -> ControlFlow<()> + Send),
     ) -> std::result::Result<(), HttpProblem>;
+    /// Names the state of this moment; it ends after `keep`, if that is given.
+    async fn make_snapshot(
+        &self,
+        name: &[u8],
+        keep: Option<Duration>,
+    ) -> std::result::Result<(), HttpProblem>;
+    /// Ends a snapshot.
+    async fn delete_snapshot(&self, name: &[u8]) -> std::result::Result<(), HttpProblem>;
+}
+
+/// A change that may take long.
+pub(super) enum PastChange {
+    Restore(BringBack),
+    Keep {
+        name: Vec<u8>,
+        /// It ends after that.
+        span: Option<Duration>,
+    },
+    Delete {
+        name: Vec<u8>,
+    },
 }
 
 /// What is to be brought back.
@@ -132,7 +153,7 @@ pub(super) struct OpenPasts {
     gateway: Arc<Gateway>,
     open: Mutex<Vec<(Instant, Arc<OpenPast>)>>,
     looks: Semaphore,
-    restores: Arc<Semaphore>,
+    changes: Arc<Semaphore>,
 }
 
 impl OpenPasts {
@@ -141,7 +162,7 @@ impl OpenPasts {
             gateway,
             open: Mutex::default(),
             looks: Semaphore::new(LOOKS),
-            restores: Arc::new(Semaphore::new(RESTORES)),
+            changes: Arc::new(Semaphore::new(CHANGES)),
         }
     }
 
@@ -214,21 +235,25 @@ impl OpenPasts {
         self.looks.acquire().await.map_err(|_| too_long())
     }
 
-    /// Brings something back. It goes on by itself until it is done, or until nobody waits for it: cut off in the middle it
-    /// would leave open files.
-    pub(super) async fn restore(&self, what: BringBack) -> Result<()> {
-        let Ok(place) = self.restores.clone().try_acquire_owned() else {
-            let text = "Others are being restored. Nothing was changed; try again in a moment.";
+    /// Makes a change. It goes on by itself until it is done, or, what is restored, until nobody waits for it: cut off in the
+    /// middle it would leave open files.
+    pub(super) async fn change(&self, what: PastChange) -> Result<()> {
+        let Ok(place) = self.changes.clone().try_acquire_owned() else {
+            let text = "Others restore, or make and delete snapshots, just now. Nothing was changed; try again in a moment.";
             return Err(HttpProblem::unavailable(text, 5));
         };
         let source = self.gateway.past.clone();
         let (tell, told) = tokio::sync::oneshot::channel();
-        tokio::spawn(os::watched("restoring for the page", async move {
+        tokio::spawn(os::watched("changing the past for the page", async move {
             let mut go_on = || match tell.is_closed() {
                 true => ControlFlow::Break(()),
                 false => ControlFlow::Continue(()),
             };
-            let done = source.restore(&what, &mut go_on).await;
+            let done = match &what {
+                PastChange::Restore(what) => source.restore(what, &mut go_on).await,
+                PastChange::Keep { name, span } => source.make_snapshot(name, *span).await,
+                PastChange::Delete { name } => source.delete_snapshot(name).await,
+            };
             // Whoever went away needs none.
             let _ = tell.send(done);
             drop(place);

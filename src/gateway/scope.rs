@@ -219,6 +219,8 @@ mod tests {
             ("/page/history", "/page/history"),
             ("/page/past", "/page/past?path=secret&name=a&at=3"),
             ("/page/snapshots", "/page/snapshots"),
+            ("/page/snapshots/delete", "/page/snapshots/delete?name=x&csrf=w"),
+            ("/page/snapshots/delete", "/page/snapshots/delete?path=photos/2026&name=x&csrf=w"),
         ] {
             assert!(!allows(route, uri), "{uri}");
         }

@@ -69,7 +69,7 @@ const BUCKET: usize = 3;
 const ELSEWHERE: &[(&str, &str)] = &[
     ("answering by HTTP/2", "src/gateway/connections/tests.rs"),
     ("looking for credentials", "src/store/s3/credentials/tests.rs"),
-    ("restoring for the page", "src/gateway/tests/past.rs: a restoring that panics"),
+    ("changing the past for the page", "src/gateway/tests/past.rs: a restoring that panics"),
     ("removing a file", "src/vfs/tests/known_to_kernel.rs: a lookup whose caller has gone"),
     ("serving by HTTP", "a_service_that_panicked_is_over_and_can_be_begun_again"),
     ("telling the service manager", "tests/program/service.rs"),

@@ -29,6 +29,13 @@ async fn settled(vault: &Vault, limit: Duration) -> Result<(), Error> {
     }
 }
 
+fn may_change(vault: &Vault) -> Result<(), HttpProblem> {
+    match vault.status().read_only {
+        Some(reason) => Err(HttpProblem::read_only(&reason)),
+        None => Ok(()),
+    }
+}
+
 #[async_trait]
 impl PastSource for Vault {
     async fn versions(&self, path: &[Vec<u8>]) -> Result<PathVersions, HttpProblem> {
@@ -72,9 +79,7 @@ impl PastSource for Vault {
         what: &BringBack,
         go_on: &mut (dyn FnMut() -> ControlFlow<()> + Send),
     ) -> Result<(), HttpProblem> {
-        if let Some(reason) = self.status().read_only {
-            return Err(HttpProblem::read_only(&reason));
-        }
+        may_change(self)?;
         settled(self, CHANGE).await.map_err(|error| {
             tracing::warn!(%error, "nothing is restored, as what is there now is not in the bucket");
             HttpProblem::unavailable(
@@ -87,6 +92,17 @@ impl PastSource for Vault {
         let what = Restoring { path, at: Some(StateAt::Commit(commit)), to: Some(to) };
         let done = Self::restore(self, &what, &mut |_| go_on()).await;
         done.map(drop).map_err(|error| problem(&error))
+    }
+
+    async fn make_snapshot(&self, name: &[u8], keep: Option<Duration>) -> Result<(), HttpProblem> {
+        may_change(self)?;
+        let made = Self::make_snapshot(self, name, keep).await;
+        made.map(drop).map_err(|error| problem(&error))
+    }
+
+    async fn delete_snapshot(&self, name: &[u8]) -> Result<(), HttpProblem> {
+        may_change(self)?;
+        Self::delete_snapshot(self, name).await.map_err(|error| problem(&error))
     }
 }
 
@@ -129,6 +145,10 @@ fn problem(error: &Error) -> HttpProblem {
         Error::NotRestored(why) => {
             tracing::info!("a restoring was refused");
             return HttpProblem::not_restored(why);
+        }
+        Error::Snapshot(why) => {
+            tracing::info!("a snapshot was refused");
+            return HttpProblem::no_snapshot(why);
         }
         _ => {}
     }

@@ -54,7 +54,8 @@ pub(super) fn router(gateway: Arc<Gateway>) -> Router<Arc<Gateway>> {
         .route("/page/look", get(history::look))
         .route("/page/past", get(history::download))
         .route("/page/restore", post(restore::restore))
-        .route("/page/snapshots", get(snapshots::list))
+        .route("/page/snapshots", get(snapshots::list).post(snapshots::make))
+        .route("/page/snapshots/delete", post(snapshots::delete))
         .with_state(state)
 }
 

@@ -14,7 +14,7 @@ use super::place::{PagePlace, shown};
 use super::visitor::{Who, session};
 use crate::gateway::errors::Result;
 use crate::gateway::metadata::FileKind;
-use crate::gateway::past::BringBack;
+use crate::gateway::past::{BringBack, PastChange};
 use crate::gateway::query::Query;
 use crate::gateway::s3_key::{S3Key, escape};
 use crate::gateway::{Gateway, HttpProblem, Session};
@@ -69,7 +69,7 @@ async fn bring_back(
     let kind = FileKind::of(was.attributes.mode);
     may_take_place(&state.gateway, kind, &target).await?;
     let (path, to) = (source.names().to_vec(), target.names().to_vec());
-    state.pasts.restore(BringBack { path, commit, to }).await?;
+    state.pasts.change(PastChange::Restore(BringBack { path, commit, to })).await?;
     Ok(target)
 }
 

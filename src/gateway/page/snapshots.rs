@@ -1,24 +1,39 @@
 //! The snapshots, and what stands above a view of something as it was.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
-use axum::extract::State;
+use axum::body::Body;
+use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, StatusCode};
-use axum::response::{IntoResponse, Response};
+use axum::response::{IntoResponse, Redirect, Response};
 use maud::{Markup, html};
 use serde::Serialize;
 
 use super::PageState;
-use super::answer::wants_json;
+use super::answer::{FormDone, fields, text, wants_json};
 use super::document::page;
 use super::place::PagePlace;
 use super::show::when;
-use super::visitor::{Who, session};
+use super::visitor::{Who, may_write, session};
 use crate::gateway::errors::Result;
 use crate::gateway::metadata::rfc3339;
-use crate::gateway::past::SnapshotNote;
+use crate::gateway::past::{PastChange, SnapshotNote};
+use crate::gateway::query::Query;
+use crate::gateway::s3_key::escape;
 use crate::gateway::{HttpProblem, Session};
+
+/// Where the list is.
+const HERE: &str = "/page/snapshots";
+/// For how long one is kept: the form's word, days, and what people read.
+const SPANS: [(&str, Option<u64>, &str); 5] = [
+    ("", None, "until it is deleted"),
+    ("1d", Some(1), "for a day"),
+    ("7d", Some(7), "for a week"),
+    ("30d", Some(30), "for 30 days"),
+    ("365d", Some(365), "for a year"),
+];
 
 /// All of them, as JSON.
 #[derive(Serialize)]
@@ -52,39 +67,134 @@ fn name(note: &SnapshotNote) -> String {
 /// `GET /page/snapshots`; as JSON for whoever accepts it.
 pub(super) async fn list(
     State(state): State<Arc<PageState>>,
+    RawQuery(query): RawQuery,
     who: Who,
     headers: HeaderMap,
 ) -> Result<Response> {
     let session = session(who)?;
-    let found = state.gateway.past.snapshots().await;
+    let query = Query::parse(query.as_deref(), &["done"])?;
     if wants_json(&headers) {
-        let snapshots = found?.iter().map(SnapshotJson::from).collect();
+        let found = state.gateway.past.snapshots().await?;
+        let snapshots = found.iter().map(SnapshotJson::from).collect();
         return Ok(Json(SnapshotList { snapshots }).into_response());
     }
-    let code = found.as_ref().err().map_or(StatusCode::OK, HttpProblem::status);
+    let words = [("kept", Some("The snapshot is made.")), ("deleted", Some("Deleted."))];
+    let done = query.word("done", &words, None)?;
+    Ok(show(&state, &session, done, None).await)
+}
+
+/// `POST /page/snapshots?csrf=WORD`; `name`, and `keep`: for so long.
+pub(super) async fn make(
+    State(state): State<Arc<PageState>>,
+    RawQuery(query): RawQuery,
+    who: Who,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response> {
+    let session = session(who)?;
+    Query::parse(query.as_deref(), &["csrf"])?;
+    let done = async {
+        let form = fields(body, &["name", "keep"]).await?;
+        let name = text(&form, "name");
+        let days = SPANS.map(|(word, days, _)| (word, days));
+        let span = form.word("keep", &days, None)?.map(|days| Duration::from_hours(24 * days));
+        let shown = String::from_utf8_lossy(&name).into_owned();
+        state.pasts.change(PastChange::Keep { name, span }).await?;
+        Ok(done("kept", format!("Made the snapshot {shown}.")))
+    };
+    came_of(&state, &session, &headers, done.await).await
+}
+
+/// `POST /page/snapshots/delete?name=NAME&csrf=WORD`.
+pub(super) async fn delete(
+    State(state): State<Arc<PageState>>,
+    RawQuery(query): RawQuery,
+    who: Who,
+    headers: HeaderMap,
+) -> Result<Response> {
+    let session = session(who)?;
+    let query = Query::parse(query.as_deref(), &["name", "csrf"])?;
+    let done = async {
+        let name = query.bytes("name").unwrap_or_default().to_vec();
+        let shown = String::from_utf8_lossy(&name).into_owned();
+        state.pasts.change(PastChange::Delete { name }).await?;
+        Ok(done("deleted", format!("Deleted the snapshot {shown}.")))
+    };
+    came_of(&state, &session, &headers, done.await).await
+}
+
+fn done(done: &'static str, message: String) -> FormDone {
+    FormDone { done, message, href: format!("{HERE}?"), key: String::new() }
+}
+
+async fn came_of(
+    state: &PageState,
+    session: &Session,
+    headers: &HeaderMap,
+    done: Result<FormDone>,
+) -> Result<Response> {
+    match done {
+        Ok(done) if wants_json(headers) => Ok(Json(done).into_response()),
+        Ok(done) => Ok(Redirect::to(&format!("{HERE}?done={}", done.done)).into_response()),
+        Err(problem) if wants_json(headers) => Err(problem),
+        Err(problem) => Ok(show(state, session, None, Some(&problem)).await),
+    }
+}
+
+async fn show(
+    state: &PageState,
+    session: &Session,
+    done: Option<&'static str>,
+    problem: Option<&HttpProblem>,
+) -> Response {
+    let found = state.gateway.past.snapshots().await;
+    let wrong = problem.or(found.as_ref().err());
+    let code = wrong.map_or(StatusCode::OK, HttpProblem::status);
     let main = html! {
+        @if let Some(done) = done { p.notice.good role="status" { (done) } }
         div id="view" data-view="snapshots" {
             section.card.item id="item" aria-labelledby="title" {
                 h1 id="title" tabindex="-1" { "Snapshots" }
+                @if let Some(problem) = wrong { p.notice.bad role="alert" { (problem.message()) } }
                 p.hint {
-                    "States of the whole vault that are kept under a name. One is made on the vault's machine by "
+                    "States of the whole vault that are kept under a name, however old they get. On the vault's machine one is made by "
                     code { "s3vault snapshot create NAME" } "."
                 }
+                @if may_write(session) { div.do { (form(session)) } }
                 @match &found {
                     Ok(found) if found.is_empty() => p.empty { "There are no snapshots." },
-                    Ok(found) => (table(found)),
-                    Err(problem) => p.notice.bad role="alert" { (problem.message()) },
+                    Ok(found) => (table(session, found)),
+                    Err(_) => {},
                 }
                 p { a.button href="/" { "Back to the files" } }
             }
         }
     };
-    Ok(page(code, "Snapshots · s3vault", Some(&session), main))
+    page(code, "Snapshots · s3vault", Some(session), main)
 }
 
-fn table(found: &[SnapshotNote]) -> Markup {
+fn form(session: &Session) -> Markup {
+    html! {
+        details.menu id="new-snapshot" {
+            summary.button { "New snapshot" }
+            form.panel method="post" action={ (HERE) "?csrf=" (session.csrf) } data-form="keep" {
+                label for="snapshot-name" { "Name of the snapshot" }
+                input id="snapshot-name" name="name" required maxlength="255" autocomplete="off" spellcheck="false";
+                label for="snapshot-keep" { "Kept" }
+                select id="snapshot-keep" name="keep" {
+                    @for (word, _, label) in SPANS { option value=(word) { (label) } }
+                }
+                p.hint { "What is on its way to the bucket is waited for: it is in the snapshot." }
+                button.main type="submit" { "Make it" }
+            }
+        }
+    }
+}
+
+fn table(session: &Session, found: &[SnapshotNote]) -> Markup {
     let browse =
         |note: &SnapshotNote| PagePlace { at: Some(note.commit), ..PagePlace::default() }.link();
+    let may_change = may_write(session);
     html! {
         table.versions {
             thead {
@@ -92,6 +202,7 @@ fn table(found: &[SnapshotNote]) -> Markup {
                     th scope="col" { "Name" }
                     th scope="col" { "Made" }
                     th scope="col" { "Kept until" }
+                    @if may_change { th.act scope="col" { span.hidden { "Actions" } } }
                 }
             }
             tbody {
@@ -100,8 +211,22 @@ fn table(found: &[SnapshotNote]) -> Markup {
                         th.name scope="row" { a data-main href=(browse(note)) { (name(note)) } }
                         td { span.narrow { "made " } (when(note.created)) }
                         td { span.narrow { "kept until " } @match note.ends { Some(ends) => (when(ends)), None => "it is deleted" } }
+                        @if may_change { td.act { (deletion(session, note)) } }
                     }
                 }
+            }
+        }
+    }
+}
+
+fn deletion(session: &Session, note: &SnapshotNote) -> Markup {
+    html! {
+        details.menu.right {
+            summary { "Delete" span.hidden { " the snapshot " (name(note)) } }
+            form.panel method="post" data-form="unkeep"
+                action={ (HERE) "/delete?name=" (escape(&note.name)) "&csrf=" (session.csrf) } {
+                p { "Delete the snapshot " b { (name(note)) } "? The files of now stay. What only it holds is deleted from the bucket, and does not come back." }
+                button.bad type="submit" { "Delete it" }
             }
         }
     }

@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 
 use super::*;
 use crate::gateway::{
@@ -20,13 +21,19 @@ pub(super) struct Before {
     panics: bool,
     hangs: Arc<AtomicBool>,
     given_up: Arc<AtomicBool>,
+    kept: Mutex<Vec<SnapshotNote>>,
 }
 
 impl Before {
     pub(super) fn new(vfs: Vfs) -> Self {
         let (opened, given_up) = (Arc::default(), Arc::default());
-        Self { vfs, opened, panics: false, hangs: Arc::default(), given_up }
+        let kept = Mutex::new(vec![note(b"the <first>", None)]);
+        Self { vfs, opened, panics: false, hangs: Arc::default(), given_up, kept }
     }
+}
+
+fn note(name: &[u8], ends: Option<Timestamp>) -> SnapshotNote {
+    SnapshotNote { name: name.to_vec(), commit: 1, created: THEN, ends }
 }
 
 fn version(commit: u64, what: &'static str, is_there: bool) -> PathVersion {
@@ -57,8 +64,24 @@ impl PastSource for Before {
     }
 
     async fn snapshots(&self) -> Result<Vec<SnapshotNote>, HttpProblem> {
-        let name = b"the <first>".to_vec();
-        Ok(vec![SnapshotNote { name, commit: 1, created: THEN, ends: None }])
+        Ok(self.kept.lock().clone())
+    }
+
+    async fn make_snapshot(&self, name: &[u8], keep: Option<Duration>) -> Result<(), HttpProblem> {
+        let mut kept = self.kept.lock();
+        if kept.iter().any(|note| note.name == name) {
+            return Err(HttpProblem::no_snapshot("there is a snapshot of that name"));
+        }
+        kept.push(note(name, keep.map(|keep| THEN.after(keep))));
+        Ok(())
+    }
+
+    async fn delete_snapshot(&self, name: &[u8]) -> Result<(), HttpProblem> {
+        let gone = self.kept.lock().extract_if(.., |note| note.name == name).count();
+        match gone {
+            0 => Err(HttpProblem::no_snapshot("there is no snapshot of that name")),
+            _ => Ok(()),
+        }
     }
 
     async fn open(&self, at: &StateAt) -> Result<PastRoom, HttpProblem> {
@@ -214,6 +237,52 @@ async fn what_is_brought_back_replaces_a_file_and_nothing_else() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     hangs.store(false, Ordering::Relaxed);
+}
+
+#[tokio::test]
+async fn snapshots_are_made_and_deleted_by_forms() {
+    let Looking { service, was: _was, .. } = Looking::new(Access::Write, false).await;
+    let names = async || service.get("/page/snapshots").await.is(200).text();
+    let post = async |path: &str, body: &str| {
+        service.ask("POST", path, &JSON, body.to_owned().into()).await
+    };
+    let page = names().await;
+    for part in [
+        "action=\"/page/snapshots?csrf=word-1\"",
+        "action=\"/page/snapshots/delete?name=the%20%3Cfirst%3E&amp;csrf=word-1\"",
+    ] {
+        assert!(page.contains(part), "{part} in {page}");
+    }
+    let done =
+        post("/page/snapshots?csrf=w", "name=+before+%26+after+&keep=7d").await.is(200).json();
+    assert_eq!((&done["done"], &done["href"]), (&"kept".into(), &"/page/snapshots?".into()));
+    let all = service.ask("GET", "/page/snapshots", &JSON, Body::empty()).await.is(200).json();
+    assert_eq!(all["snapshots"][1]["name"], "before & after");
+    assert_eq!(all["snapshots"][1]["ends"], "2026-12-05T14:00:00.000Z");
+    post("/page/snapshots?csrf=w", "name=before+%26+after").await.is_error(409, "no_snapshot");
+    post("/page/snapshots?csrf=w", "name=x&keep=8d").await.is_error(400, "bad_request");
+    post("/page/snapshots?csrf=w", "name=x&other=1").await.is_error(400, "bad_request");
+    // Without script: the page again, with what was done or what went wrong.
+    let led = service.ask("POST", "/page/snapshots?csrf=w", &[], "name=plain&keep=".into()).await;
+    assert_eq!(led.is(303).header("location"), "/page/snapshots?done=kept");
+    let wrong = service.ask("POST", "/page/snapshots?csrf=w", &[], "name=plain".into()).await;
+    assert!(wrong.is(409).text().contains("there is a snapshot of that name"));
+    let done = service.get("/page/snapshots?done=kept").await.is(200).text();
+    assert!(done.contains("The snapshot is made.") && done.contains(">plain<"));
+    let gone = "/page/snapshots/delete?name=the%20%3Cfirst%3E&csrf=w";
+    assert_eq!(post(gone, "").await.is(200).json()["done"], "deleted");
+    post(gone, "").await.is_error(409, "no_snapshot");
+    let led = service.ask("POST", "/page/snapshots/delete?name=plain&csrf=w", &[], Body::empty());
+    assert_eq!(led.await.is(303).header("location"), "/page/snapshots?done=deleted");
+    let page = names().await;
+    assert!(!page.contains("the &lt;first&gt;") && page.contains("before &amp; after"));
+}
+
+#[tokio::test]
+async fn who_only_reads_gets_no_form_for_snapshots() {
+    let Looking { service, was: _was, .. } = Looking::new(Access::Read, false).await;
+    let page = service.get("/page/snapshots").await.is(200).text();
+    assert!(page.contains("the &lt;first&gt;") && !page.contains("<form class=\"panel\""));
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 import { closeSheet } from "./dialog.js";
 import { say } from "./say.js";
 import { make } from "./show.js";
-import { focusAgain, noted, refresh } from "./view.js";
+import { focusAgain, noted, refresh, visit } from "./view.js";
 
 const complain = (form, text) => {
   form.querySelector(".notice.bad")?.remove();
@@ -45,7 +45,10 @@ const submit = async (form) => {
     const answer = await post(form);
     if (!answer) return;
     if (document.getElementById("files")) await settle(form, answer);
-    else location.assign(`${answer.href}&done=${answer.done}`);
+    else if (form.closest("[data-view=snapshots]")) {
+      await visit("/page/snapshots", false);
+      say(answer.message);
+    } else location.assign(`${answer.href}&done=${answer.done}`);
   } catch (error) {
     button.disabled = false;
     complain(form, error instanceof TypeError ? "The service does not answer. Try again." : error.message);
