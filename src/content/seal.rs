@@ -150,8 +150,8 @@ impl ExtentOpener {
         Ok(Self { id, opener: opener.map_err(|_| Error::Seal { extent: id })? })
     }
 
-    /// Opens one chunk of an extent of `plain_length` bytes over `place`, which is as long as its bytes of the file, and
-    /// unchanged after an error.
+    /// Opens one chunk of an extent of `plain_length` bytes over `place`, which is as long as its bytes of the file; after
+    /// an error it has nothing of them.
     pub(super) fn open_chunk_to(
         &self,
         index: u64,

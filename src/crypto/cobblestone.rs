@@ -4,13 +4,12 @@
 //! comes, and any chunk opens alone; nothing of a chunk's plaintext is handed out before its tag
 //! verified.
 
-use aes_gcm::aead::inout::InOutBuf;
-use aes_gcm::{AeadInOut, Aes256Gcm, KeyInit, Nonce, Tag};
-use hmac::{Hmac, Mac};
+use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha512;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
+use super::chunk_cipher::ChunkCipher;
 use super::layout::{self, CHUNK, CHUNKS_MAX, TAG};
 use super::{Error, random};
 
@@ -26,7 +25,7 @@ const _: () = assert!(HEADER_BYTES as u64 == layout::HEADER);
 
 /// The keys of one message, and its commitment.
 struct Derived {
-    cipher: Aes256Gcm,
+    cipher: ChunkCipher,
     base_nonce: [u8; 12],
     commitment: [u8; 32],
 }
@@ -50,7 +49,7 @@ fn derive(key: &[u8; 32], salt: &[u8; 24], context: &[u8]) -> Derived {
     second.copy_from_slice(&block(first, 2));
 
     let key = Zeroizing::new(take::<32>(&okm, 0));
-    let cipher = Aes256Gcm::new((&*key).into());
+    let cipher = ChunkCipher::new(&key);
     Derived { cipher, base_nonce: take(&okm, 32), commitment: take(&okm, 44) }
 }
 
@@ -62,10 +61,10 @@ fn take<const N: usize>(okm: &[u8; 128], from: usize) -> [u8; N] {
 
 impl Derived {
     /// Chunk `index`'s nonce: the base nonce XOR the index, big-endian.
-    fn nonce(&self, index: u64) -> Nonce<aes_gcm::aead::consts::U12> {
+    fn nonce(&self, index: u64) -> [u8; 12] {
         let mut nonce = self.base_nonce;
         nonce[4..].iter_mut().zip(index.to_be_bytes()).for_each(|(byte, part)| *byte ^= part);
-        nonce.into()
+        nonce
     }
 }
 
@@ -160,11 +159,8 @@ impl Sealer {
         out.reserve(plain.len() + TAG_BYTES);
         out.extend_from_slice(plain);
         let nonce = self.derived.nonce(self.next);
-        let tag =
-            self.derived.cipher.encrypt_inout_detached(&nonce, &[], InOutBuf::from(&mut out[at..]));
-        // AES-GCM refuses only what is longer than 64 GiB.
-        #[allow(clippy::expect_used)]
-        out.extend_from_slice(&tag.expect("a chunk is short"));
+        let tag = self.derived.cipher.seal(nonce, &mut out[at..]);
+        out.extend_from_slice(&tag);
         self.next += 1;
     }
 }
@@ -212,8 +208,8 @@ impl Opener {
         opened.inspect_err(|_| into.truncate(at))
     }
 
-    /// As [`Opener::open_chunk`], over the bytes of `place`, which is as long as the chunk's plaintext, and unchanged
-    /// after an error.
+    /// As [`Opener::open_chunk`], over the bytes of `place`, which is as long as the chunk's plaintext; after an error it
+    /// has nothing of it.
     pub fn open_chunk_to(
         &self,
         index: u64,
@@ -229,11 +225,12 @@ impl Opener {
         if !fits || index >= CHUNKS_MAX {
             return Err(wrong);
         }
-        // The tag is looked at first: nothing is written where it is wrong.
-        let both = InOutBuf::new(sealed, place).map_err(|_| wrong)?;
-        let nonce = self.0.nonce(index);
-        let opened = self.0.cipher.decrypt_inout_detached(&nonce, &[], both, &Tag::from(*tag));
-        opened.map_err(|_| Error::Tag { index })
+        if place.len() != sealed.len() {
+            return Err(wrong);
+        }
+        place.copy_from_slice(sealed);
+        let opens = self.0.cipher.open(self.0.nonce(index), *tag, place);
+        opens.then_some(()).ok_or(Error::Tag { index })
     }
 
     /// Opens the chunks from `first` on that `sealed` holds (as `layout::sealed_range` says) of a message of
