@@ -29,6 +29,8 @@ pub const FETCH_MAX: u64 = 4 * MIB;
 const LENGTHS_MAX: usize = 10_000;
 /// Writes to the disk at once. Nobody waits for them, and the threads that block are few: an fsync, say, needs one, too.
 const WRITES: usize = 4;
+/// Reads ahead from the disk at once.
+const READS: usize = 2;
 /// How long the end waits for bytes that are on their way to the disk.
 const LAST_WRITES: Duration = Duration::from_secs(10);
 
@@ -43,6 +45,7 @@ pub(super) struct Fetcher {
     /// Bytes that wait to be written to disk.
     unwritten: AtomicU64,
     writes: Semaphore,
+    reads: Semaphore,
     /// Beyond this many of them, what was read ahead is not written.
     unwritten_max: u64,
     fetches: AtomicU64,
@@ -60,7 +63,7 @@ impl Fetcher {
     /// `memory` is for sealed ranges on their way, in bytes.
     pub(super) fn new(bucket: Bucket, disk: Arc<DiskTier>, memory: u64) -> Self {
         // Whatever the budget: one fetch of each kind must fit, or nothing ever gets in.
-        let (demand, ahead) = ((memory / 3).max(FETCH_MAX), (memory / 3 * 2).max(FETCH_MAX));
+        let (demand, ahead) = ((memory / 7 * 2).max(FETCH_MAX), (memory / 7 * 5).max(FETCH_MAX));
         let deadline = bucket.deadlines().operation;
         Self {
             bucket,
@@ -69,7 +72,8 @@ impl Fetcher {
             lengths: Mutex::default(),
             unwritten: AtomicU64::new(0),
             writes: Semaphore::new(WRITES),
-            unwritten_max: memory / 3,
+            reads: Semaphore::new(READS),
+            unwritten_max: ahead / 4 * 3,
             fetches: AtomicU64::new(0),
             fetched_bytes: AtomicU64::new(0),
             lacking: AtomicU64::new(0),
@@ -236,6 +240,11 @@ impl Fetcher {
     /// One flight from the request to the disk.
     async fn lead(self: Arc<Self>, leader: Leader) {
         let flight = leader.0.clone();
+        if flight.purpose() == Purpose::Ahead
+            && let Some(bytes) = self.from_disk(&flight).await
+        {
+            return flight.complete(Ok(bytes));
+        }
         let fetch = async {
             if !self.flights.admit(&flight).await {
                 return None;
@@ -275,6 +284,23 @@ impl Fetcher {
             let _ = os::blocking(write).await;
         }
         self.unwritten.fetch_sub(length, Ordering::Relaxed);
+    }
+
+    /// What is read ahead and lies on the disk: who comes for it then does not wait for the disk.
+    async fn from_disk(&self, flight: &Arc<Flight>) -> Option<Bytes> {
+        if !self.disk.has(flight.object(), flight.range()) {
+            return None;
+        }
+        let (disk, flight) = (self.disk.clone(), flight.clone());
+        let read = move || disk.read(flight.object(), flight.range());
+        // The semaphore is never closed.
+        let _one = self.reads.acquire().await;
+        match os::blocking(read).await {
+            Ok(bytes) => bytes,
+            // It is this flight's, which is watched.
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Err(_) => None,
+        }
     }
 
     fn count(&self, bytes: usize) {

@@ -13,6 +13,8 @@ use super::*;
 use crate::store::{Bucket, Deadlines, Fault, Faulty, MemoryStore, On, Verb};
 use crate::types::MIB;
 
+mod ahead;
+
 const PACK: &str = "pack/ab/abcd";
 
 struct Setup {
@@ -179,7 +181,7 @@ async fn what_is_forgotten_while_it_is_written_does_not_come_back() {
     }
     assert_eq!(length, bytes.len());
     settled(&s.cache).await;
-    assert!(!s.cache.expects(PACK, &(0..1)), "it came back");
+    assert_eq!(s.cache.sealed_local(PACK, 0..1), None, "it came back");
     assert_eq!(std::fs::read_dir(s.dir.path().join("cache")).unwrap().count(), 0);
 }
 
@@ -328,25 +330,6 @@ async fn a_small_disk_under_many_readers_answers_right() {
     let usage = cache.usage();
     let files = std::fs::read_dir(s.dir.path().join("small")).unwrap().count();
     assert!(usage.disk_bytes <= MIB && files <= usage.disk_files, "{files} files, {usage:?}");
-}
-
-#[tokio::test]
-async fn read_ahead_is_bounded_and_found_while_it_is_held() {
-    let s = setup();
-    let bytes = pattern(64 * MIB);
-    s.store.plant(PACK, bytes.clone());
-    let flights: Vec<_> = (0..16)
-        .map_while(|n| s.cache.read_ahead(PACK, n * FETCH_MAX..(n + 1) * FETCH_MAX))
-        .collect();
-    assert_eq!(flights.len() as u64, s.cache.ahead_capacity() / FETCH_MAX);
-    for flight in &flights {
-        flight.wait().await.unwrap();
-    }
-    assert_eq!(s.cache.sealed_local(PACK, 10..20), Some(bytes.slice(10..20)));
-    assert!(s.cache.usage().flight_bytes >= flights.len() as u64 * FETCH_MAX);
-    drop(flights);
-    settled(&s.cache).await;
-    assert!(s.cache.read_ahead(PACK, 40_000_000..40_000_100).is_some());
 }
 
 #[tokio::test]

@@ -21,11 +21,18 @@ const WHOLE_MAX: u64 = 20 * MIB;
 /// Limits of a cache, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Budgets {
-    /// Memory in all: half for decrypted blocks, the rest for sealed ranges on their way (two thirds of that for
-    /// read-ahead).
+    /// Memory in all: five twelfths for decrypted blocks, as much for read-ahead, the rest for other sealed ranges on
+    /// their way.
     pub memory: u64,
     /// Sealed bytes on disk.
     pub disk: u64,
+}
+
+impl Budgets {
+    /// What decrypted blocks have of this memory.
+    pub fn blocks_of(memory: u64) -> u64 {
+        memory / 12 * 5
+    }
 }
 
 /// What a cache holds and did, for `status`.
@@ -68,8 +75,9 @@ impl Cache {
         let disk = DiskTier::open(dir, budgets.disk)
             .map_err(|cause| Error::Directory { path: dir.to_owned(), cause: Arc::new(cause) })?;
         let disk = Arc::new(disk);
-        let fetcher = Arc::new(Fetcher::new(bucket, disk.clone(), budgets.memory / 2));
-        Ok(Self(Arc::new(Inner { memory: MemoryTier::new(budgets.memory / 2), disk, fetcher })))
+        let blocks = Budgets::blocks_of(budgets.memory);
+        let fetcher = Arc::new(Fetcher::new(bucket, disk.clone(), budgets.memory - blocks));
+        Ok(Self(Arc::new(Inner { memory: MemoryTier::new(blocks), disk, fetcher })))
     }
 
     /// From now on it takes so many bytes of the disk at most. Short local I/O.
@@ -103,9 +111,9 @@ impl Cache {
         self.0.disk.read(object, &range)
     }
 
-    /// Whether the range is on this machine, or on its way.
+    /// Whether the range is in memory, or on its way there.
     pub fn expects(&self, object: &str, range: &Range<u64>) -> bool {
-        self.0.fetcher.flights().find(object, range).is_some() || self.0.disk.has(object, range)
+        self.0.fetcher.flights().find(object, range).is_some()
     }
 
     /// The range, from this machine or the bucket. One GET however many ask; kept on disk.
@@ -180,7 +188,7 @@ impl Cache {
         self.0.disk.write(object, 0, &bytes, true);
     }
 
-    /// Begins to fetch a range that will probably be asked for. `None` when there is no room for
+    /// Begins to fetch a range that will probably be asked for, from the disk if it is there. `None` when there is no room for
     /// it now. The bytes are found by `sealed_local` for as long as the flight is held, and
     /// afterwards when they went to disk. Within a tokio runtime.
     pub fn read_ahead(&self, object: &str, range: Range<u64>) -> Option<Arc<Flight>> {

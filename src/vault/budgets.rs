@@ -36,7 +36,9 @@ impl Shares {
     pub(super) fn of(memory: u64) -> Self {
         let memory = memory.max(64 * MIB);
         let pass = usize::try_from((memory / 8).min(32 * MIB)).unwrap_or(usize::MAX);
-        let (cache, buffers, wire) = (memory / 16 * 5, memory / 8, memory / 4);
+        // A small budget has less to spare for it.
+        let cache = memory / 8 * 3 - 4 * MIB;
+        let (buffers, wire) = (memory / 8, memory / 4);
         let commit = TRANSACTION_MAX + usize::try_from((memory / 64).min(4 * MIB)).unwrap_or(0);
         Self { cache, buffers, wire, pass, commit, log: memory / 4, index: IndexMemory::of(memory) }
     }
@@ -61,7 +63,7 @@ pub(super) struct BlockShare {
 
 impl BlockShare {
     pub(super) fn of(memory: u64) -> Self {
-        let full = Shares::of(memory).cache / 2;
+        let full = Budgets::blocks_of(Shares::of(memory).cache);
         Self { full, now: full.into(), most: memory.max(64 * MIB) + BESIDE }
     }
 
@@ -126,6 +128,6 @@ mod tests {
         assert_eq!(share.next(250 * MIB), None, "it waits until there is room");
         let rounds = std::iter::from_fn(|| share.next(100 * MIB)).count();
         assert!((50..70).contains(&rounds), "{rounds}");
-        assert_eq!(share.now.load(Ordering::Relaxed), Shares::of(256 * MIB).cache / 2);
+        assert_eq!(share.now.load(Ordering::Relaxed), share.full);
     }
 }
