@@ -8,7 +8,10 @@ use serde::{Deserialize, Serialize};
 use super::limits::described;
 use super::messages;
 use crate::gateway::ServiceStatus;
-use crate::types::{AsOf, OldStatesStatus, Progress, RenewalStatus, StoreLimits, VaultTraffic};
+use crate::types::{
+    AsOf, FollowingStatus, OldStatesStatus, Progress, RenewalStatus, StoreLimits, Timestamp,
+    VaultTraffic,
+};
 
 /// What is missing in the bucket, in words.
 pub(super) fn describe_progress(progress: &Progress) -> String {
@@ -81,6 +84,9 @@ pub(super) struct DaemonReport {
     /// Why nothing may be changed although it was mounted for writing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub read_only_reason: Option<String>,
+    /// How it follows what other machines write.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub following: Option<FollowingStatus>,
     /// What `fsync` waits for: `local` or `bucket`.
     pub fsync: String,
     /// The HTTP service, while there is one.
@@ -247,6 +253,9 @@ impl DaemonReport {
             }
             (None, false) => line("on its way", describe_progress(&self.progress)),
         }
+        if let Some(following) = &self.following {
+            line("follows", describe_following(following));
+        }
         if self.read_only_reason.is_some() && !self.progress.is_done() {
             line("on its way", describe_progress(&self.progress));
         }
@@ -273,6 +282,23 @@ impl DaemonReport {
             line("warning", warning.clone());
         }
         lines.join("\n")
+    }
+}
+
+/// How it follows other machines, in words.
+fn describe_following(following: &FollowingStatus) -> String {
+    let at = |seconds| messages::when(Timestamp { seconds, nanos: 0 });
+    let at = |seconds: u64| at(i64::try_from(seconds).unwrap_or(i64::MAX));
+    let looked = at(following.last_look);
+    match (&following.trouble, following.failing_since) {
+        (Some(trouble), Some(since)) => format!(
+            "NOT since {}: {trouble}; what it shows is right, and as the vault was at {looked}",
+            at(since)
+        ),
+        _ => format!(
+            "what other machines write; last looked {looked}, every {} s while it is used",
+            following.refresh_seconds
+        ),
     }
 }
 

@@ -40,6 +40,21 @@ pub(super) fn time(text: &str) -> Result<Duration, String> {
     seconds.map(Duration::from_secs).ok_or_else(|| "a time is 90, 90s, 5m or 2h".to_owned())
 }
 
+/// How often a reader looks, if it does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct ReaderRefresh(pub Option<Duration>);
+
+/// A time, a second at least, or `off`.
+fn refresh(text: &str) -> Result<ReaderRefresh, String> {
+    match text {
+        "off" => Ok(ReaderRefresh(None)),
+        text => match time(text)? {
+            Duration::ZERO => Err("at least 1s, or off".to_owned()),
+            every => Ok(ReaderRefresh(Some(every))),
+        },
+    }
+}
+
 /// The floor, as it can be given.
 const FLOOR_SHOWN: &str = "64MB";
 
@@ -58,6 +73,9 @@ pub(super) struct OpeningArgs {
     /// Open the vault for reading only; nothing in the bucket is changed
     #[arg(help_heading = OPENING, long, conflicts_with = "take_over")]
     pub read_only: bool,
+    /// With --read-only: how often it looks for what other machines wrote, while it is used; off: it stays as it was at its mount
+    #[arg(help_heading = OPENING, long, value_name = "TIME", default_value = "10s", value_parser = refresh)]
+    pub refresh: ReaderRefresh,
     /// Become the writer although another machine is; what that one has not uploaded stays on it
     #[arg(help_heading = OPENING, long)]
     pub take_over: bool,
@@ -93,11 +111,12 @@ pub(super) struct OpeningArgs {
 }
 
 impl OpeningArgs {
-    /// As when none of them is given.
+    /// As when none of them is given; but what only reads shows one state, from its beginning to its end.
     pub(super) fn usual() -> Self {
         Self {
             foreground: false,
             read_only: false,
+            refresh: ReaderRefresh(None),
             take_over: false,
             accept_rollback: false,
             accept_damage: false,

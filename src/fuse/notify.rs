@@ -13,6 +13,8 @@ use crate::vfs::{Invalidation, Invalidations};
 
 /// Attributes only: of the pages of a file none is touched.
 const NO_PAGES: i64 = -1;
+/// From the offset on.
+const ALL_PAGES: i64 = 0;
 
 /// Starts the thread. It ends when the mount has ended.
 pub(super) fn start(notifier: Notifier, mut changes: Invalidations) -> io::Result<()> {
@@ -41,6 +43,7 @@ fn tell(notifier: &Notifier, change: &Invalidation) -> io::Result<()> {
             notifier.delete(INodeNo(parent.0), INodeNo(ino.0), OsStr::from_bytes(name))
         }
         Invalidation::Attributes(ino) => notifier.inval_inode(INodeNo(ino.0), NO_PAGES, 0),
+        Invalidation::Content(ino) => notifier.inval_inode(INodeNo(ino.0), 0, ALL_PAGES),
     };
     match told {
         // Unknown to the kernel (fuser takes that for done), or gone with its mount; or it has forgotten the name and

@@ -86,7 +86,7 @@ impl Index {
 
     /// How often anything was written to its files, as they grow only with that. The count keeps nothing of them open.
     pub fn writes(&self) -> Arc<AtomicU64> {
-        self.0.sled.db().writes()
+        self.0.sled().db().writes()
     }
 
     /// The commit of the base.

@@ -23,7 +23,8 @@ pub(super) struct Inner {
     pub(super) append: Mutex<Numbers>,
     drain: Mutex<()>,
     pub(super) layers: RwLock<Layers>,
-    pub(super) sled: Arc<SledDelta>,
+    /// That of the layers: a leaf, for who does not lock them.
+    sled: Mutex<Arc<SledDelta>>,
     pub(super) journal: OnceLock<Arc<Journal>>,
     /// Bytes of it above which a change waits.
     pub(super) memtable: usize,
@@ -36,12 +37,26 @@ impl Inner {
             keys,
             append: Mutex::default(),
             drain: Mutex::default(),
-            sled: layers.sled.clone(),
+            sled: Mutex::new(layers.sled.clone()),
             layers: RwLock::new(layers),
             journal: OnceLock::new(),
             memtable,
             read_only: RwLock::new(None),
         }
+    }
+
+    /// The delta on disk.
+    pub(super) fn sled(&self) -> Arc<SledDelta> {
+        self.sled.lock().clone()
+    }
+
+    /// Shows what the other shows, and that one what this has shown: from one moment to the next (W5). Blocks while either is
+    /// written down.
+    pub(super) fn change_places(&self, other: &Self) {
+        let _nothing_is_written = (self.drain.lock(), other.drain.lock());
+        let (mut ours, mut theirs) = (self.layers.write(), other.layers.write());
+        std::mem::swap(&mut *ours, &mut *theirs);
+        std::mem::swap(&mut *self.sled.lock(), &mut *other.sled.lock());
     }
 
     /// Writes the memtable to sled, in one batch with its point (J4).
@@ -92,7 +107,8 @@ impl Inner {
             layers.active.bytes() + DRAIN_AT // what comes until it is taken
         };
         // sled does not survive a full disk: it is not led there. Not under the lock of the layers: it may take a moment.
-        self.sled.db().take_room(bytes as u64)?;
+        let sled = self.sled();
+        sled.db().take_room(bytes as u64)?;
         let (memtable, counts, point, made) = {
             let mut layers = self.layers.write();
             if layers.draining.is_some() {
@@ -105,7 +121,7 @@ impl Inner {
             (memtable, counts, layers.point.clone(), made)
         };
         // On failure the layer stays where readers find it, no point is stored any more, and nothing more is accepted.
-        self.watched(self.sled.apply(&memtable, &counts, &point))?;
+        self.watched(sled.apply(&memtable, &counts, &point))?;
         self.layers.write().draining = None;
         Ok(Some(made))
     }
@@ -130,7 +146,7 @@ impl Inner {
     /// anew (J4).
     pub(super) fn damaged(&self, reason: &str) {
         self.make_read_only(reason);
-        self.sled.db().condemn(reason);
+        self.sled().db().condemn(reason);
     }
 
     /// Passes a result of sled on; if it says that sled is damaged, that is dealt with.

@@ -24,7 +24,7 @@ impl Index {
     pub fn flush(&self) -> Result<Seq> {
         let seq = self.point().seq;
         self.drain()?;
-        self.0.watched(self.0.sled.db().flush())?;
+        self.0.watched(self.0.sled().db().flush())?;
         Ok(seq)
     }
 
@@ -58,11 +58,10 @@ impl Index {
         os::reached(PipelineStep::BaseSwitched);
         // Of a commit that the index did not see, it does not know what it covers: all stays, and is right.
         let Some(Some(count)) = covered else { return Ok(()) };
-        let dropped = match self.0.watched(self.0.sled.db().flush()) {
+        let sled = self.0.sled();
+        let dropped = match self.0.watched(sled.db().flush()) {
             Err(error) if error.is_full() => 0,
-            other => {
-                other.and_then(|()| self.0.watched(self.0.sled.drop_covered(count, commit)))?
-            }
+            other => other.and_then(|()| self.0.watched(sled.drop_covered(count, commit)))?,
         };
         os::reached(PipelineStep::CoveredDropped);
         tracing::debug!(commit = commit.0, dropped, "the base moved");

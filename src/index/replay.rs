@@ -1,5 +1,6 @@
 //! Taking in what journal or log have already: a replay, commits of the log, and what a receipt confirms.
 
+use super::change::POSTPONED_MAX;
 use super::layers::Layers;
 use super::memtable::{DeltaRecord, SeenInodes};
 use super::{Index, Point, Result, Totals};
@@ -9,17 +10,18 @@ use crate::records::{Change, Transaction};
 use crate::types::{Hash, JournalId, Seq};
 
 impl Index {
-    /// Takes in what journal or log have already; `then` moves the point.
+    /// Takes in what journal or log have already; `then` moves the point. Nobody else changes the map meanwhile: this is a
+    /// mount, or a reader, whose look-ups wait only while all of it enters the memtable (W5).
     fn take_in(&self, changes: Vec<Change>, then: impl FnOnce(&mut Layers)) -> Result<()> {
-        let applied = {
+        let weight = self.0.layers.read().weigh(&changes, SeenInodes::new(), &Pins::new());
+        let weight = self.0.watched(weight)?;
+        let bytes = {
             let mut layers = self.0.layers.write();
-            layers.weigh(&changes, SeenInodes::new(), &Pins::new()).map(|weight| {
-                layers.apply(changes, weight);
-                then(&mut layers);
-                layers.active.bytes()
-            })
+            layers.apply(changes, weight);
+            then(&mut layers);
+            layers.active.bytes()
         };
-        self.make_room(self.0.watched(applied)?)
+        self.make_room(bytes)
     }
 
     /// Starts from its base alone: what an empty index does (O1).
@@ -64,7 +66,24 @@ impl Index {
         self.take_in(changes, |layers| {
             let count = layers.point.count;
             layers.committed(link.number, link.hash, count);
+            let totals = layers.totals();
+            layers.marks.applied(link.number, totals);
         })
+    }
+
+    /// As [`Index::apply_commit`], of an index that others look at (W5): where this disk is full, nothing is taken in that memory
+    /// has no room for; after a panic in the middle the index is damaged, and is to be made anew.
+    pub fn follow_commit(&self, link: &ChainedCommit) -> Result<()> {
+        if self.0.layers.read().active.bytes() >= POSTPONED_MAX {
+            self.drain()?; // `Full`, or there is room again
+        }
+        self.0.whole("taking in a commit", || self.apply_commit(link))
+    }
+
+    /// From one moment to the next it shows what another index of the same vault shows, and that one what this has shown
+    /// (W5). Blocks.
+    pub fn change_places(&self, other: &Self) {
+        self.0.change_places(&other.0);
     }
 
     /// Notes that a commit of this journal is in the log: its header's records apply now, and the counts say what a

@@ -75,6 +75,14 @@ impl TotalsMarks {
         }
     }
 
+    /// The log has this commit, after which they are these.
+    pub(super) fn applied(&mut self, commit: CommitNo, totals: Totals) {
+        self.commits.insert(commit, totals);
+        if self.commits.len() > MARKS {
+            self.commits.pop_first();
+        }
+    }
+
     /// What is known of these totals, but for those up to this commit, is changed by so much.
     pub(super) fn shift(&mut self, upto: CommitNo, weight: Weight) {
         self.commits = self.commits.split_off(&upto.next());

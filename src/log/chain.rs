@@ -1,7 +1,7 @@
 //! The log in the bucket: `log/<number>`, each commit bound to the one before it (O1).
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
@@ -15,6 +15,10 @@ use crate::types::{CommitNo, Hash};
 
 /// So many objects above the end of the log are opened at most, to see whether one is a commit: half of them the first.
 const WITNESSES: usize = 8;
+
+/// How far a reply's date may be from the last sight of the head (C2): commits are kept for
+/// three days at least (K4), so a number seen within one day cannot have been freed.
+const BELIEVED: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A commit that was found where the chain says it must be.
 #[derive(Clone, Debug)]
@@ -46,6 +50,18 @@ pub struct Head {
     pub hash: Hash,
     /// When the log was listed, by the store's clock.
     pub seen: SystemTime,
+}
+
+impl Head {
+    /// Whether this sight of the head is so young that what was answered at `date` can be believed: that a number above it was free,
+    /// or whose it is (C2, W5). A store that tells no date (1970 stands for it) is not believed: nothing says when it replied.
+    pub fn vouches_at(&self, date: SystemTime) -> bool {
+        if date <= SystemTime::UNIX_EPOCH || self.seen <= SystemTime::UNIX_EPOCH {
+            return false;
+        }
+        let apart = date.duration_since(self.seen).unwrap_or_else(|earlier| earlier.duration());
+        apart <= BELIEVED
+    }
 }
 
 /// Whose commit lies under a number.

@@ -1,6 +1,6 @@
 //! Putting the next commit into the log (C2, C3): one in flight, never two winners.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 
@@ -18,10 +18,6 @@ use crate::types::{CommitNo, CurrentGeneration, Generation, Hash, MIB, Seq, Time
 
 /// Transactions in one commit at most, in bytes (C1).
 pub const COMMIT_BYTES: usize = (16 * MIB) as usize;
-
-/// How far a reply's date may be from the last sight of the head (C2): commits are kept for
-/// three days at least (K4), so a number seen within one day cannot have been freed.
-const BELIEVED: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Commits whose hashes one history record holds.
 const HISTORY: u64 = 256;
@@ -232,7 +228,7 @@ impl Committer {
         let put = self.bucket.put_once_counted(&name, pending.sealed.clone(), &pending.moved).await;
         os::reached(PipelineStep::CommitPut);
         let cause = match put {
-            Ok(uploaded) if believed(uploaded.time(), self.head.seen) => {
+            Ok(uploaded) if self.head.vouches_at(uploaded.time()) => {
                 return Ok(self.confirmed(uploaded.time()));
             }
             Ok(_) => None,
@@ -311,15 +307,6 @@ impl Committer {
         }
         self.attempt().await
     }
-}
-
-/// A store that tells no date (1970 stands for it) is not believed: nothing says when it replied.
-fn believed(date: SystemTime, seen: SystemTime) -> bool {
-    if date <= SystemTime::UNIX_EPOCH || seen <= SystemTime::UNIX_EPOCH {
-        return false;
-    }
-    let apart = date.duration_since(seen).unwrap_or_else(|earlier| earlier.duration());
-    apart <= BELIEVED
 }
 
 #[cfg(test)]

@@ -58,7 +58,7 @@ impl Chain {
         take: impl FnMut(ChainedCommit) -> Result<(), E> + Send,
     ) -> Result<Head, E> {
         let (listed, seen) = self.listed(anchor.0).await?;
-        let last = listed.numbers().next_back().unwrap_or(anchor.0);
+        let last = listed.last().unwrap_or(anchor.0);
         let (number, hash) = self.walk_listed(anchor, last, &listed, take).await?;
         Ok(Head { number, hash, seen })
     }

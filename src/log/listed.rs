@@ -21,6 +21,11 @@ impl ListedCommits {
         self.0.get(&number).map(|(_, modified)| *modified)
     }
 
+    /// The highest number.
+    pub fn last(&self) -> Option<CommitNo> {
+        self.numbers().next_back()
+    }
+
     pub(super) fn numbers(&self) -> impl DoubleEndedIterator<Item = CommitNo> {
         self.0.keys().copied()
     }

@@ -28,7 +28,8 @@ pub use testing::cases;
 pub use testing::noise;
 pub use time::Timestamp;
 pub use vault_status::{
-    OldStatesStatus, Progress, RenewalStatus, RequestsOfADay, VaultStatus, VaultTraffic,
+    FollowingStatus, OldStatesStatus, Progress, RenewalStatus, RequestsOfADay, VaultStatus,
+    VaultTraffic,
 };
 
 /// KiB, MiB and GiB in bytes.

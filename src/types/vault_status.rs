@@ -88,6 +88,21 @@ pub struct RenewalStatus {
     pub trouble: Option<String>,
 }
 
+/// How a reader follows what others write (W5). A part of `status --json`: fields are only added.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FollowingStatus {
+    /// It looks so often at most, while it is used.
+    pub refresh_seconds: u64,
+    /// When it last saw the end of the log, in seconds since 1970, by this machine's clock.
+    pub last_look: u64,
+    /// Since when it cannot, likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failing_since: Option<u64>,
+    /// Why it cannot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
+}
+
 /// What a vault has looked for in its cache and asked of the store, since it was opened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct VaultTraffic {
@@ -141,6 +156,8 @@ pub struct VaultStatus {
     pub as_of: Option<AsOf>,
     /// Why nothing can be changed, if so.
     pub read_only: Option<String>,
+    /// How it follows what others write, if it does.
+    pub following: Option<FollowingStatus>,
     /// Files, directories and the like.
     pub inodes: u64,
     /// Bytes of content.
@@ -173,6 +190,7 @@ impl Default for VaultStatus {
             head_time: Timestamp::default(),
             as_of: None,
             read_only: None,
+            following: None,
             inodes: 0,
             bytes: 0,
             staging: (0, 0),

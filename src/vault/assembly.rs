@@ -68,6 +68,10 @@ impl Vault {
             cache: &cache,
             chain,
             warnings,
+            index_dir: state_dir.index(options.read_only),
+            generation: options.unlocked.generation,
+            accept_rollback: options.accept_rollback,
+            known: None,
         };
         // Before anything local is touched: a damaged journal leaves all as it is.
         let found = match options.read_only {
@@ -152,7 +156,7 @@ impl Vault {
         });
         Ok(Arc::new(Self {
             blocks: BlockShare::of(options.memory),
-            options,
+            options: Arc::new(options),
             vfs,
             content,
             index,
@@ -162,6 +166,7 @@ impl Vault {
             warnings,
             ages: UnsentAges::default(),
             writer,
+            following: None,
             _lock: lock,
         }))
     }

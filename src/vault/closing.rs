@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::following::Following;
 use super::open_vault::{Ending, Vault, Writer};
 use super::{Error, Result};
 use crate::log::{CommitError, Committer, Head, NotedCommit};
@@ -21,6 +22,7 @@ impl Vault {
     /// this one ended.
     pub async fn close(&self, deadline: Duration) -> Result<()> {
         let Some(writer) = &self.writer else {
+            self.following.iter().for_each(Following::end);
             self.cache().end().await;
             return Ok(());
         };

@@ -12,6 +12,7 @@ mod disk_space;
 mod durability;
 mod error;
 mod error_class;
+mod following;
 #[cfg(feature = "testing")]
 mod fuzzing;
 mod head_recorder;
@@ -77,6 +78,7 @@ pub use crate::store::{
 pub use crate::vfs::FsyncTo as Fsync;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::types::{StateAt, StoreLimits};
 
@@ -98,6 +100,8 @@ pub struct VaultOptions {
     pub at: Option<StateAt>,
     /// Nothing is written, here or in the bucket.
     pub read_only: bool,
+    /// How often a reader that is used looks for what others wrote (W5); `None`: it shows the state at its opening.
+    pub refresh: Option<Duration>,
     /// Claim the vault though another machine has not released it (W2).
     pub take_over: bool,
     /// Open the bucket though it went back since this machine saw it (O2).

@@ -1,6 +1,6 @@
 //! Opening a vault: the index that is here, brought up to the log that is in the bucket (O1, O2).
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
 
@@ -14,6 +14,7 @@ use crate::crypto::Keys;
 use crate::index::{self, Index, IndexOptions, Point};
 use crate::log::{self, Chain, Inspection, Journal, Seen};
 use crate::store::Bucket;
+use crate::types::Generation;
 
 /// Whether this machine has changes of a vault that the bucket may lack; nobody has the vault open here. What cannot be
 /// read counts as such: a writer finds out.
@@ -34,6 +35,14 @@ pub(super) struct OpenContext<'a> {
     pub chain: Chain,
     /// What the user should know, from whatever attempt.
     pub warnings: Mutex<Vec<String>>,
+    /// Where the index is.
+    pub index_dir: PathBuf,
+    /// The newest superblock that was verified.
+    pub generation: Generation,
+    /// Whether the bucket may have gone back (O2).
+    pub accept_rollback: bool,
+    /// The head that is known to whoever opens it again; `None`: what this machine remembers is looked up.
+    pub known: Option<Seen>,
 }
 
 impl OpenContext<'_> {
@@ -48,7 +57,7 @@ impl OpenContext<'_> {
     pub(super) async fn newest_manifest(&self) -> Result<Option<Manifest>> {
         let newest = newest(self.bucket(), self.keys()).await?;
         if let Some(manifest) = &newest.manifest
-            && manifest.generation > self.options.unlocked.generation
+            && manifest.generation > self.generation
         {
             return Err(Error::OldSuperblock);
         }
@@ -58,13 +67,16 @@ impl OpenContext<'_> {
     /// What this machine saw of the vault. A file that does not open may hide that the bucket went back, so it
     /// counts for nothing only when that is accepted.
     fn seen(&self) -> Result<Option<Seen>> {
+        if self.known.is_some() {
+            return Ok(self.known);
+        }
         let dir = &self.options.machine.data_dir;
         let source = match Seen::load(dir, self.keys()) {
             Err(source @ (log::Error::Seal { .. } | log::Error::Records(_))) => source,
             other => return Ok(other?),
         };
         let path = Seen::path(dir, self.keys());
-        if !self.options.accept_rollback {
+        if !self.accept_rollback {
             return Err(Error::Forgotten { path, source });
         }
         tracing::warn!(path = %path.display(), error = %source, "begun anew, as --accept-rollback says");
@@ -86,7 +98,7 @@ impl OpenContext<'_> {
 
     /// The index, if it is at a point of this journal and of this log, over this base; else a new one.
     fn index(&self, base: &Base, journal: Option<&Inspection>, afresh: bool) -> Result<Index> {
-        let dir = self.state_dir.index(self.options.read_only);
+        let dir = &self.index_dir;
         let open = || {
             let (keys, base) = (self.keys().clone(), base.clone());
             let memory = Shares::of(self.options.memory).index;
@@ -108,7 +120,7 @@ impl OpenContext<'_> {
                 Err(error) => tracing::warn!(%error, "the local index is made anew"),
             }
         }
-        Index::wipe(&dir).map_err(Error::io("the local index cannot be deleted"))?;
+        Index::wipe(dir).map_err(Error::io("the local index cannot be deleted"))?;
         let index = open()?;
         index.begin_at_base();
         Ok(index)
@@ -123,15 +135,15 @@ impl OpenContext<'_> {
         let manifest = self.newest_manifest().await?;
         let base = self.base(manifest.clone());
         let seen = self.seen()?;
-        let generation = self.options.unlocked.generation;
-        if seen.is_some_and(|seen| seen.generation > generation) && !self.options.accept_rollback {
+        let generation = self.generation;
+        if seen.is_some_and(|seen| seen.generation > generation) && !self.accept_rollback {
             return Err(Error::OldSuperblock);
         }
         let surveyor =
             Surveyor { chain: &self.chain, manifest: manifest.as_ref(), journal, seen, generation };
         for afresh in [afresh, true] {
             let index = self.index(&base, journal, afresh)?;
-            let read = surveyor.read(&index, self.options.accept_rollback).await;
+            let read = surveyor.read(&index, self.accept_rollback).await;
             let read = read.and_then(|outcome| {
                 // It may lie over a newer base than it was trimmed for (J9).
                 if matches!(outcome, Surveyed::Done(_)) {

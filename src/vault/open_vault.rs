@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 use super::budgets::{BlockShare, disk_budget};
 use super::checkpointer::Checkpointer;
 use super::disk_space;
+use super::following::Following;
 use super::head_recorder::HeadRecorder;
 use super::index_room::IndexRoom;
 use super::key_changer::KeyChanger;
@@ -30,7 +31,7 @@ use crate::vfs::{Periodic, Vfs};
 
 /// An open vault.
 pub struct Vault {
-    pub(super) options: VaultOptions,
+    pub(super) options: Arc<VaultOptions>,
     pub(super) vfs: Vfs,
     pub(super) content: Content,
     pub(super) index: Index,
@@ -41,6 +42,8 @@ pub struct Vault {
     pub(super) warnings: Vec<String>,
     pub(super) ages: UnsentAges,
     pub(super) writer: Option<Writer>,
+    /// Of a reader that follows what others write.
+    pub(super) following: Option<Following>,
     /// Last: nothing of ours is at work when another may come.
     pub(super) _lock: MachineLock,
 }
@@ -87,6 +90,10 @@ impl Drop for Writer {
 const GONE: &str = "parts of the state that this mount shows are not in the bucket any more: it is older than the retention, and was \
      deleted there. What it still shows is right, the rest fails with EIO; unmount it, and mount it again to see the vault as it \
      is now";
+
+/// The same, where it moves on by itself.
+const GONE_FOR_NOW: &str = "parts of the state that this mount shows are not in the bucket any more. What it still shows is right, the rest fails with \
+     EIO; it moves on to the vault as it is now when it is used. If this stays, `s3vault check` says what is missing";
 
 impl Vault {
     /// The vault as a file system.
@@ -164,8 +171,11 @@ impl Vault {
             format!("the store does not answer: {why}; what is not on this disk waits for it")
         }));
         warnings.extend(os::panics());
-        if self.writer.is_none() && cache.lacking > 0 {
-            warnings.push(GONE.to_owned());
+        let followed = self.following.as_ref().map(Following::lacked);
+        match followed {
+            None if self.writer.is_none() && cache.lacking > 0 => warnings.push(GONE.to_owned()),
+            Some(before) if cache.lacking > before => warnings.push(GONE_FOR_NOW.to_owned()),
+            _ => {}
         }
         let (mut staging, mut index_disk, mut old_states) = ((0, 0), 0, OldStatesStatus::default());
         let mut renewal = None;
@@ -186,6 +196,7 @@ impl Vault {
             head_time: Timestamp::from(head.seen),
             as_of: self.as_of.clone(),
             read_only: self.index.read_only().or_else(|| self.poisoned()),
+            following: self.following.as_ref().map(Following::status),
             inodes: totals.inodes,
             bytes: totals.bytes,
             staging,

@@ -6,6 +6,7 @@ use parking_lot::Mutex;
 
 use super::budgets::{BlockShare, open_content};
 use super::durability::Nothing;
+use super::following::{FollowerParts, Following};
 use super::head_recorder::HeadRecorder;
 use super::open::OpenContext;
 use super::open_vault::Vault;
@@ -18,7 +19,7 @@ use crate::cache::Cache;
 use crate::content::Content;
 use crate::index::Index;
 use crate::log::Head;
-use crate::types::{AsOf, Seq, StateAt};
+use crate::types::{AsOf, CurrentGeneration, Seq, StateAt};
 use crate::upload::{Staging, StagingLimits};
 use crate::vfs::{self, Vfs};
 
@@ -28,6 +29,8 @@ pub(super) struct Shown {
     head: Head,
     as_of: Option<AsOf>,
     warnings: Vec<String>,
+    recorder: Arc<HeadRecorder>,
+    generation: CurrentGeneration,
 }
 
 /// Reads the log to its end, and then, if that is asked for, the state of the past.
@@ -36,12 +39,9 @@ pub(super) async fn read_state(context: OpenContext<'_>) -> Result<Shown> {
     // O2 is for readers too: what they saw must not go back unnoticed.
     let options = context.options;
     let (dir, keys) = (options.machine.data_dir.clone(), options.unlocked.keys.clone());
-    let recorder = HeadRecorder::new(
-        dir,
-        keys,
-        options.unlocked.generation.into(),
-        StoreMemory::recalled(options),
-    );
+    let generation = CurrentGeneration::from(options.unlocked.generation);
+    let store_memory = StoreMemory::recalled(options);
+    let recorder = HeadRecorder::new(dir, keys, generation.clone(), store_memory);
     recorder.remember(survey.head.number, survey.head.hash);
     let shown = match &options.at {
         None => (index, survey.head, None),
@@ -55,7 +55,7 @@ pub(super) async fn read_state(context: OpenContext<'_>) -> Result<Shown> {
             path.display()
         )
     }));
-    Ok(Shown { index, head, as_of, warnings })
+    Ok(Shown { index, head, as_of, warnings, recorder, generation })
 }
 
 async fn past(
@@ -78,7 +78,7 @@ impl Vault {
         shown: Shown,
         lock: MachineLock,
     ) -> Result<Self> {
-        let Shown { index, head, as_of, warnings } = shown;
+        let Shown { index, head, as_of, warnings, recorder, generation } = shown;
         let reason = match &as_of {
             None => "it was mounted with --read-only".to_owned(),
             Some(as_of) => format!("it shows the state after commit {}", as_of.commit.0),
@@ -92,6 +92,15 @@ impl Vault {
         let head = Arc::new(Mutex::new(head));
         let writer = None;
         let blocks = BlockShare::of(options.memory);
+        let options = Arc::new(options);
+        // What is past stays as it is.
+        let every = options.refresh.filter(|_| as_of.is_none());
+        let following = every.map(|every| {
+            let (options, cache, index) = (options.clone(), cache.clone(), index.clone());
+            let (vfs, head) = (vfs.clone(), head.clone());
+            let parts = FollowerParts { options, cache, index, vfs, head, recorder, generation };
+            Following::start(parts, every)
+        });
         Ok(Self {
             options,
             vfs,
@@ -104,6 +113,7 @@ impl Vault {
             warnings,
             ages: UnsentAges::default(),
             writer,
+            following,
             _lock: lock,
         })
     }

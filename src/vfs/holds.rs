@@ -86,6 +86,16 @@ impl Holds {
         !table.is_held(ino) && table.unlinked.remove(&ino)
     }
 
+    /// Whether the kernel was told of it, and has not forgotten it.
+    pub(super) fn is_known_to_kernel(&self, ino: InodeNo) -> bool {
+        self.table.lock().kernel.has(ino)
+    }
+
+    /// What the kernel was told of, and has not forgotten.
+    pub(super) fn known_to_kernel(&self) -> Vec<InodeNo> {
+        self.table.lock().kernel.known().collect()
+    }
+
     /// The kernel knows nothing any more. Returns what is to be removed.
     pub(super) fn kernel_is_gone(&self) -> Vec<InodeNo> {
         let mut table = self.table.lock();

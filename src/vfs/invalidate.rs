@@ -2,8 +2,9 @@
 //! are not there) and attributes for an hour. So whoever mounts the vault gets invalidations, in the order of the changes,
 //! each before the caller who made the change has a reply.
 //!
-//! Names and attributes are all that others change: what replaces a file is another inode. Code that lets them do more
-//! (write into a file that has a name) sends an invalidation for it, too.
+//! Names and attributes are all that these others change: what replaces a file is another inode. Code that lets them do more
+//! (write into a file that has a name) sends an invalidation for it, too. So does a reader that follows another machine
+//! (`following.rs`), for the bytes, too.
 
 use std::time::Duration;
 
@@ -30,6 +31,8 @@ pub enum Invalidation {
     Gone(InodeNo, Vec<u8>, InodeNo),
     /// What `stat` shows.
     Attributes(InodeNo),
+    /// The same, and what is in it: of a file its bytes.
+    Content(InodeNo),
 }
 
 /// What one transaction invalidates. Dropping it says that the kernel knows.
@@ -59,6 +62,11 @@ pub(super) struct QueuePlace(Option<mpsc::OwnedPermit<Notification>>);
 pub(super) struct Telling(Option<oneshot::Receiver<()>>);
 
 impl QueuePlace {
+    /// Whether anybody listens.
+    pub(super) fn is_heard(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Right after the transaction, without waiting for anything between.
     pub(super) fn tell(self, changes: impl FnOnce() -> Vec<Invalidation>) -> Telling {
         Telling(self.0.map(|place| {

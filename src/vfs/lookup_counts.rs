@@ -83,7 +83,6 @@ impl LookupCounts {
     }
 
     /// The inodes that it knows.
-    #[cfg(test)]
     pub(super) fn known(&self) -> impl Iterator<Item = InodeNo> {
         let known = |(row, counts): (&u64, &[u8; ROW as usize])| {
             let first = *row * ROW;

@@ -16,6 +16,7 @@ mod defragment;
 mod departing;
 mod error;
 mod file_version;
+mod following;
 #[cfg(feature = "testing")]
 mod fuzzing;
 mod handles;
@@ -54,7 +55,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use crate::content::{Content, Unpublished};
 use crate::index::{Draft, Index, View};
@@ -197,6 +198,8 @@ struct Inner {
     room_patience: Patience,
     /// The highest `Seq` that a change of ours got: what `fsync` waits for.
     last: AtomicU64,
+    /// Of a reader: it was used.
+    used: Notify,
 }
 
 impl Vfs {
@@ -227,6 +230,7 @@ impl Vfs {
             windows: defragment::Windows::default(),
             room_patience,
             last: AtomicU64::new(journaled.0),
+            used: Notify::new(),
         };
         Self::of(Arc::new(inner))
     }
@@ -307,6 +311,9 @@ impl Vfs {
     }
 
     async fn read<T: Send>(&self, f: impl Fn(&View<'_>) -> Result<T> + Send + Sync) -> Result<T> {
+        if self.inner.options.read_only {
+            self.inner.used.notify_one();
+        }
         self.inner.index.read(f).await
     }
 

@@ -145,7 +145,8 @@ impl Vfs {
         }
         let epoch = bare.epoch();
         let has_none = self.read(|view| Ok(view.xattrs(ino)?.is_empty())).await?;
-        if has_none {
+        // What a reader follows may have one in a moment (W5).
+        if has_none && !self.inner.options.read_only {
             bare.note(ino, epoch);
         }
         Ok(has_none)

@@ -148,6 +148,7 @@ fn make(at: &Path, rotated: bool) {
             cache_size: Some(64 * MIB),
             at: None,
             read_only: false,
+            refresh: None,
             take_over: false,
             accept_rollback: false,
             accept_damage: false,

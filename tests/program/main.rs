@@ -15,6 +15,7 @@ mod counted;
 mod disk;
 mod ending;
 mod files;
+mod following;
 mod forged_store;
 mod gateway;
 mod golden;

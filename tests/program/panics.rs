@@ -68,10 +68,12 @@ const BUCKET: usize = 3;
 /// Those that are looked at elsewhere, and where.
 const ELSEWHERE: &[(&str, &str)] = &[
     ("answering by HTTP/2", "src/gateway/connections/tests.rs"),
+    ("following the log", "tests/program/following.rs"),
     ("looking for credentials", "src/store/s3/credentials/tests.rs"),
     ("changing the past for the page", "src/gateway/tests/past.rs: a restoring that panics"),
     ("removing a file", "src/vfs/tests/known_to_kernel.rs: a lookup whose caller has gone"),
     ("serving by HTTP", "a_service_that_panicked_is_over_and_can_be_begun_again"),
+    ("taking in a commit", "tests/program/following.rs"),
     ("telling the service manager", "tests/program/service.rs"),
     ("the daemon's life", "after_a_panic_of_all_of_it_the_next_mount_has_everything"),
 ];

@@ -276,6 +276,7 @@ pub(super) fn spec(
         at: None,
         foreground: args.foreground,
         read_only: args.read_only,
+        refresh: args.refresh.0,
         take_over: args.take_over,
         accept_rollback: args.accept_rollback,
         accept_damage: args.accept_damage,

@@ -52,6 +52,9 @@ pub(crate) struct Spec {
     pub at: Option<StateAt>,
     pub foreground: bool,
     pub read_only: bool,
+    /// How often a reader looks for what others wrote.
+    #[serde(default)]
+    pub refresh: Option<Duration>,
     pub take_over: bool,
     pub accept_rollback: bool,
     pub accept_damage: bool,
@@ -267,6 +270,7 @@ mod tests {
             at: None,
             foreground: false,
             read_only: true,
+            refresh: Some(Duration::from_secs(10)),
             take_over: false,
             accept_rollback: false,
             accept_damage: false,

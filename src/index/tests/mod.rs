@@ -22,7 +22,7 @@ use crate::types::{CommitNo, Extent, Generation, Hash, InodeNo, MIB, Reference, 
 impl Index {
     /// Puts bytes where a record is.
     pub(crate) fn spoil(&self, key: &Key, bytes: &[u8]) {
-        self.0.sled.spoil(&key.encode(), bytes);
+        self.0.sled().spoil(&key.encode(), bytes);
     }
 
     /// Says that there is no such record, under a good seal.
@@ -30,7 +30,7 @@ impl Index {
         let mut memtable = Memtable::default();
         let deleted = DeltaRecord { count: 1, value: None };
         memtable.insert(key.encode(), deleted);
-        self.0.sled.apply(&memtable, &BTreeMap::new(), &self.point()).unwrap();
+        self.0.sled().apply(&memtable, &BTreeMap::new(), &self.point()).unwrap();
     }
 
     /// From now on every call of sled fails, or panics.
@@ -39,13 +39,13 @@ impl Index {
     }
 
     fn set_fault(&self, fault: Option<SledFault>) {
-        self.0.sled.db().fail_from_now(fault);
+        self.0.sled().db().fail_from_now(fault);
     }
 
     /// How many records sled has.
     pub(crate) fn rows(&self) -> usize {
         let tables = Tag::ALL.into_iter().filter(|tag| tag.has_inode());
-        tables.map(|tag| self.0.sled.scan_table(tag).unwrap().count()).sum()
+        tables.map(|tag| self.0.sled().scan_table(tag).unwrap().count()).sum()
     }
 }
 
@@ -447,7 +447,7 @@ async fn j4_a_commit_is_reached_when_what_it_holds_is_here() {
     };
     std::thread::sleep(std::time::Duration::from_millis(100));
     index.persist_point().unwrap();
-    assert_eq!(index.0.sled.point().unwrap().unwrap().commit, before.commit, "it runs ahead");
+    assert_eq!(index.0.sled().point().unwrap().unwrap().commit, before.commit, "it runs ahead");
     index.replay(&transactions).unwrap();
     drop(between);
     confirming.join().unwrap();

@@ -8,7 +8,7 @@ fn of_size(size: u64) -> Inode {
 
 fn count_of(world: &World, ino: u64) -> Option<u64> {
     let key = Key::Inode(InodeNo(ino)).encode();
-    world.index().0.sled.get(&key).unwrap().map(|record| record.count)
+    world.index().0.sled().get(&key).unwrap().map(|record| record.count)
 }
 
 #[tokio::test]
@@ -103,7 +103,7 @@ async fn j9_each_commit_knows_the_count_that_it_reaches() {
     }
     world.index().drain().unwrap();
     let counts = |world: &World| {
-        let kept = world.index().0.sled.counts().unwrap();
+        let kept = world.index().0.sled().counts().unwrap();
         assert_eq!(kept, world.index().0.layers.read().counts, "in memory as in sled");
         kept.into_iter().map(|(number, count)| (number.0, count)).collect::<Vec<_>>()
     };
@@ -264,7 +264,7 @@ async fn j9_nothing_is_dropped_for_a_base_that_the_point_does_not_name() {
     // Nothing but the point is left to be stored.
     world.index().drain().unwrap();
     world.checkpoint().await;
-    let stored = world.index().0.sled.point().unwrap().unwrap();
+    let stored = world.index().0.sled().point().unwrap().unwrap();
     let manifest = world.base.manifest().unwrap();
     assert_eq!((stored.base, stored.base_hash), (manifest.commit, manifest.commit_hash));
     assert_eq!(world.index().rows(), 0);

@@ -76,13 +76,13 @@ async fn j4_a_batch_that_fails_stays_where_readers_find_it() {
         let mut world = World::new();
         world.change(2).await.unwrap();
         world.index().drain().unwrap();
-        let stored = world.index().0.sled.point().unwrap();
+        let stored = world.index().0.sled().point().unwrap();
         world.change(3).await.unwrap();
         world.index().set_fault(Some(fault));
         let error = world.index().drain().unwrap_err();
         assert!(matches!(error, Error::Damaged(_)), "{error}");
         world.index().set_fault(None);
-        assert_eq!(world.index().0.sled.point().unwrap(), stored, "no point without its records");
+        assert_eq!(world.index().0.sled().point().unwrap(), stored, "no point without its records");
         world.is_given_up(&[2, 3]).await;
     }
 }
@@ -199,14 +199,14 @@ async fn j8_a_full_disk_holds_up_the_index_and_damages_nothing() {
             break;
         }
     }
-    let stored = world.index().0.sled.point().unwrap().unwrap();
+    let stored = world.index().0.sled().point().unwrap().unwrap();
     assert!(world.index().flush().unwrap_err().is_full());
     world.index().persist_point().unwrap();
     // The base stays what it was: a point that names another is not to be stored.
     world.checkpoint().await;
     let (before, rows) = (world.index().base_commit(), world.index().rows());
     assert!(before < world.base.manifest().unwrap().commit && rows > 0);
-    assert_eq!(world.index().0.sled.point().unwrap().unwrap().seq, stored.seq);
+    assert_eq!(world.index().0.sled().point().unwrap().unwrap().seq, stored.seq);
     assert!(world.index().read_only().is_none(), "it is not damaged");
     assert!(!world.dir.path().join("index.damaged").exists());
     assert!(world.index().read(|view| view.inode(InodeNo(3))).await.unwrap().is_some());
@@ -225,7 +225,7 @@ async fn j8_a_full_disk_holds_up_the_index_and_damages_nothing() {
 #[test]
 fn j8_the_room_for_a_batch_is_what_sled_takes() {
     let world = World::new();
-    let (file, sled) = (world.dir.path().join("index/db"), &world.index().0.sled);
+    let (file, sled) = (world.dir.path().join("index/db"), world.index().0.sled());
     let length = || file.metadata().unwrap().len();
     for (n, (many, value)) in [(10_000, 20), (10_000, 20), (2000, 400)].into_iter().enumerate() {
         let mut memtable = Memtable::default();
@@ -249,6 +249,6 @@ fn j4_a_note_of_damage_that_cannot_be_written_still_wipes() {
     let dir = world.dir.path().join("index");
     // No file can have that name.
     std::fs::create_dir(dir.with_extension("damaged")).unwrap();
-    world.index().0.sled.db().condemn("a test says so");
+    world.index().0.sled().db().condemn("a test says so");
     assert!(!dir.join("db").exists());
 }

@@ -7,6 +7,7 @@ mod index;
 mod kept;
 mod newest;
 mod opened;
+mod past_dir;
 mod restore;
 mod share;
 mod version;
@@ -15,7 +16,7 @@ pub use copy::{OnRestore, Restored};
 pub(super) use find::{PastState, States};
 pub(super) use index::index_of;
 pub use opened::Past;
-pub(super) use opened::clear;
+pub(super) use past_dir::{PastDir, clear};
 pub use restore::Restoring;
 #[cfg(test)]
 pub(super) use share::Sharing;

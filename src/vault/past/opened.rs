@@ -1,12 +1,10 @@
 //! A state of the past that an open vault looks at, beside what is now.
 
-use std::fs;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::kept::CachedCommits;
+use super::past_dir::PastDir;
 use super::{PastState, States, index_of};
-use crate::crypto;
 use crate::index::Index;
 use crate::log::{Chain, Head};
 use crate::types::{AsOf, CommitNo, Seq, StateAt, Timestamp};
@@ -26,44 +24,6 @@ pub struct Past {
     pub as_of: AsOf,
     /// After what uses it.
     _dir: PastDir,
-}
-
-/// A directory for the index of one state, gone with it.
-pub(in crate::vault) struct PastDir(PathBuf);
-
-impl PastDir {
-    fn new(state_dir: &Path) -> Result<Self> {
-        let name = format!("{:016x}", u64::from_be_bytes(crypto::random()));
-        let dir = state_dir.join(PAST).join(name);
-        make_private(&dir)?;
-        Ok(Self(dir))
-    }
-
-    fn index(&self) -> PathBuf {
-        self.0.join("index")
-    }
-}
-
-impl Drop for PastDir {
-    fn drop(&mut self) {
-        // What stays is removed at the next mount.
-        if let Err(error) = fs::remove_dir_all(&self.0) {
-            tracing::warn!(%error, "an index of the past is not removed");
-        }
-    }
-}
-
-/// In a vault's state directory.
-const PAST: &str = "past";
-
-/// Removes what a vault that was killed left. Its state directory is locked.
-pub(in crate::vault) fn clear(state_dir: &Path) {
-    match fs::remove_dir_all(state_dir.join(PAST)) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            tracing::warn!(%error, "indexes of the past are not removed");
-        }
-        _ => {}
-    }
 }
 
 impl Vault {
@@ -112,7 +72,7 @@ impl Vault {
         let state = self.states().await?.find(at).await?;
         let (index, _, dir) = self.index_of_past(&state).await?;
         index.make_read_only("it shows the past");
-        let staging = dir.0.join("staging");
+        let staging = dir.staging();
         make_private(&staging)?;
         let staging = Staging::open(&staging, StagingLimits::default())?;
         let content = open_content(self.options(), self.cache(), &staging, 0);

@@ -4,6 +4,7 @@ mod aside;
 mod checkpoints;
 mod dropped;
 mod durable;
+mod following;
 mod index;
 mod looking_back;
 mod looking_far_back;
@@ -57,6 +58,8 @@ pub(super) struct Machines<'a> {
     pub accept_rollback: bool,
     pub accept_damage: bool,
     pub read_only: bool,
+    /// Whether it follows: then it looks by itself only after so long.
+    pub refresh: Option<Duration>,
     pub at: Option<&'a StateAt>,
     /// Instead of what all others have.
     pub cache_size: Option<u64>,
@@ -103,6 +106,7 @@ impl World {
             cache_size: who.cache_size.or(Some(512 * MIB)),
             at: who.at.cloned(),
             read_only: who.read_only,
+            refresh: who.refresh,
             take_over: who.take_over,
             accept_rollback: who.accept_rollback,
             accept_damage: who.accept_damage,

@@ -124,6 +124,7 @@ impl World {
             cache_size: Some(128 * MIB),
             at: None,
             read_only: who.read_only,
+            refresh: None,
             take_over: who.take_over,
             accept_rollback: false,
             accept_damage: false,
