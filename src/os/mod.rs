@@ -57,8 +57,8 @@ pub use syscalls::{
 };
 pub use tally::{OperationFigures, ProcessTally, TIMES, operation_done, operations};
 pub use tasks::{
-    Panicked, blocking, blocking_here, may_block, panics, restarted, restarted_here, thread,
-    watched, watched_here,
+    Panicked, at_once, blocking, blocking_here, may_block, panics, restarted, restarted_here,
+    thread, watched, watched_here,
 };
 #[cfg(test)]
 pub(crate) use testing::{

@@ -4,7 +4,8 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -93,6 +94,38 @@ pub async fn blocking_here<T: Send + 'static>(
     blocking(work).await
 }
 
+/// Does two things that block at the same time, `beside` on a thread of the runtime's where one is free before `here` has ended:
+/// else on this thread, after it. A panic of either is this thread's. Within a runtime.
+pub fn at_once<A: Send + 'static, B>(
+    beside: impl FnOnce() -> A + Send + 'static,
+    here: impl FnOnce() -> B,
+) -> (A, B) {
+    #[cfg(test)]
+    if Simulated::is_here() {
+        return (beside(), here());
+    }
+    let (send, receive) = std::sync::mpsc::sync_channel(1);
+    let work = Arc::new(Mutex::new(Some(beside)));
+    let offered = work.clone();
+    drop(tokio::task::spawn_blocking(move || {
+        let taken = offered.lock().take();
+        if let Some(beside) = taken {
+            // Nobody waits for it any more only where `here` panicked.
+            drop(send.send(catch_unwind(AssertUnwindSafe(beside))));
+        }
+    }));
+    let here = here();
+    let left = work.lock().take();
+    let beside = match left {
+        Some(beside) => beside(),
+        None => match receive.recv() {
+            Ok(done) => done.unwrap_or_else(|panic| resume_unwind(panic)),
+            Err(_) => unreachable!("what was taken is sent"),
+        },
+    };
+    (beside, here)
+}
+
 /// A thread of its own. An error: the system has none to give, and who asked does without.
 pub fn thread(
     name: &str,
@@ -150,6 +183,34 @@ mod tests {
         let at_once = may_block(|| blocking_here(thread).now_or_never());
         assert_eq!(at_once.unwrap().unwrap(), thread());
         assert_ne!(blocking_here(thread).await.unwrap(), thread(), "not here any more");
+    }
+
+    #[test]
+    fn two_things_are_done_at_once_or_one_after_the_other() {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.max_blocking_threads(1).build().unwrap();
+        let _within = runtime.enter();
+        let (wait, long) = (std::sync::mpsc::channel(), Duration::from_secs(60));
+        let (to_here, from_here) = (wait.0.clone(), std::sync::mpsc::channel::<u32>());
+        // Each waits for the other.
+        let beside = move || {
+            to_here.send(1).unwrap();
+            from_here.1.recv_timeout(long)
+        };
+        let here = || {
+            from_here.0.send(2).unwrap();
+            wait.1.recv_timeout(long)
+        };
+        assert_eq!(at_once(beside, here), (Ok(2), Ok(1)));
+        // Its one thread has other work: nobody waits for that.
+        let (end, busy) = std::sync::mpsc::channel::<()>();
+        let begun = blocking(move || _ = busy.recv_timeout(long));
+        let thread = || std::thread::current().id();
+        assert_eq!(at_once(thread, || 3), (thread(), 3));
+        drop(end);
+        runtime.block_on(begun).unwrap();
+        let panicked = std::panic::catch_unwind(|| at_once(|| panic!("planted"), || 3));
+        assert_eq!(panicked.unwrap_err().downcast_ref(), Some(&"planted"));
     }
 
     #[tokio::test]

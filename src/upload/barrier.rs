@@ -29,7 +29,7 @@ pub struct Barrier {
 }
 
 struct Inner {
-    rounds: Rounds,
+    rounds: Arc<Rounds>,
     every: Duration,
     /// Whoever holds the permit makes the round; the others find it made (group commit).
     turn: Arc<Semaphore>,
@@ -58,7 +58,7 @@ impl Barrier {
         steps: StepObserver,
     ) -> Self {
         let inner = Arc::new(Inner {
-            rounds: Rounds::new(staging.area, journal, adopt, steps),
+            rounds: Arc::new(Rounds::new(staging.area, journal, adopt, steps)),
             every,
             turn: Arc::new(Semaphore::new(1)),
             leaving: Semaphore::new(1),

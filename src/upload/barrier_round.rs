@@ -46,28 +46,31 @@ impl Rounds {
 
     /// J2, in its order. The mark comes first: what is appended from here on is not covered by this barrier, for its
     /// packs may not be.
-    pub(super) fn make(&self) -> Result<()> {
+    pub(super) fn make(self: &Arc<Self>) -> Result<()> {
         self.area.check()?;
         let doomed = self.note_dropped();
         let mark = self.journal.mark().map_err(|error| self.poisoned_by(&error))?;
         let confirmed = self.journal.noted().upto;
         let (packs, unnamed) = {
             let mut table = self.area.table.lock();
-            let packs = table.to_sync(confirmed);
+            let packs: Arc<[_]> = table.to_sync(confirmed).into();
             let unnamed = table.any_unnamed(&packs);
             (packs, unnamed)
         };
-        for pack in &packs {
-            self.sync_pack(pack)?;
-        }
-        if unnamed {
-            let synced = self.area.disk.sync_dir();
-            synced.map_err(|e| self.failed("an fsync of the staging directory failed", e))?;
-            self.steps.done(PipelineStep::DirectorySynced);
+        // One does not wait for the other: what counts is the barrier, which comes after both.
+        let journal = || self.journal.sync_marked(&mark).map_err(|error| self.poisoned_by(&error));
+        if packs.is_empty() {
+            journal()?;
+        } else {
+            let (rounds, staged) = (self.clone(), packs.clone());
+            let staged = move || rounds.sync_packs(&staged, unnamed);
+            let (staged, journaled) = os::at_once(staged, journal);
+            staged?;
+            journaled?;
         }
         self.area.table.lock().synced(&packs);
         let noted = self.journal.durable_noted().upto;
-        let upto = self.journal.sync_data(mark).map_err(|error| match error {
+        let upto = self.journal.append_barrier(mark).map_err(|error| match error {
             crate::log::Error::Full => Error::Full,
             error => self.poisoned_by(&error),
         })?;
@@ -122,6 +125,18 @@ impl Rounds {
             area.room.shrank(entry.length);
         }
         self.steps.done(PipelineStep::PackDropped);
+    }
+
+    fn sync_packs(&self, packs: &[PackToSync], unnamed: bool) -> Result<()> {
+        for pack in packs {
+            self.sync_pack(pack)?;
+        }
+        if unnamed {
+            let synced = self.area.disk.sync_dir();
+            synced.map_err(|e| self.failed("an fsync of the staging directory failed", e))?;
+            self.steps.done(PipelineStep::DirectorySynced);
+        }
+        Ok(())
     }
 
     fn sync_pack(&self, pack: &PackToSync) -> Result<()> {

@@ -33,23 +33,40 @@ impl Journal {
         Ok(Mark { segments, sync_dir: state.dir_unsynced, place, noted: state.noted })
     }
 
-    /// J2, the journal's half: fsyncs it, then appends a barrier. The packs that transactions up
-    /// to the mark refer to must have been synced since it was taken. Blocks.
+    /// J2 where there are no packs to wait for: fsyncs the journal up to the mark, and appends a barrier. Blocks.
     ///
     /// # Errors
-    /// A failed fsync poisons: it is never retried as if it could succeed (J6). [`Error::Full`]: there is
-    /// no room to say that it is durable; nothing is promised, and the next barrier may.
+    /// As [`Journal::sync_marked`] and [`Journal::append_barrier`].
     pub fn sync_data(&self, mark: Mark) -> Result<Seq> {
-        let Mark { segments: files, sync_dir, place: mark, noted } = mark;
-        for segment in &files {
+        self.sync_marked(&mark)?;
+        self.append_barrier(mark)
+    }
+
+    /// J2, the journal's half: fsyncs it up to the mark. Blocks.
+    ///
+    /// # Errors
+    /// A failed fsync poisons: it is never retried as if it could succeed (J6).
+    pub fn sync_marked(&self, mark: &Mark) -> Result<()> {
+        for segment in &mark.segments {
             let synced = os::before(PipelineStep::JournalSync, || segment.file.sync());
             synced.map_err(|error| self.failed("an fsync of the journal failed", error))?;
         }
-        if sync_dir {
+        if mark.sync_dir {
             let synced = self.options.disk.sync_dir();
             synced.map_err(|error| self.failed("an fsync of the journal failed", error))?;
         }
         os::reached(PipelineStep::JournalSynced);
+        Ok(())
+    }
+
+    /// Says in the journal what is durable. The journal up to the mark, and the packs that transactions up to there refer to,
+    /// must have been synced since it was taken.
+    ///
+    /// # Errors
+    /// A failed write poisons. [`Error::Full`]: there is no room to say that it is durable; nothing is promised, and the next
+    /// barrier may.
+    pub fn append_barrier(&self, mark: Mark) -> Result<Seq> {
+        let Mark { sync_dir, place: mark, noted, .. } = mark;
         let mut state = self.state.lock();
         self.pay(&mut state)?;
         // What was written while the fsync ran is not covered by it, nor is what is owed and had no room before.

@@ -182,7 +182,7 @@ async fn j2_what_a_barrier_covers_survives_the_loss_of_power_at_any_step() {
 }
 
 #[tokio::test]
-async fn j2_packs_then_their_directory_then_the_journal() {
+async fn j2_packs_and_their_directory_then_the_barrier() {
     let steps: Arc<parking_lot::Mutex<Vec<PipelineStep>>> = Arc::default();
     let seen = steps.clone();
     let watched = StepObserver::watched(move |step| seen.lock().push(step));
