@@ -4,12 +4,14 @@
 //! comes, and any chunk opens alone; nothing of a chunk's plaintext is handed out before its tag
 //! verified.
 
+use aes_gcm::aead::inout::InOutBuf;
+use aes_gcm::{AeadInOut, Aes256Gcm};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha512;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use super::chunk_cipher::ChunkCipher;
+use super::chunk_opener::ChunkOpener;
 use super::layout::{self, CHUNK, CHUNKS_MAX, TAG};
 use super::{Error, random};
 
@@ -23,16 +25,22 @@ const HEADER_BYTES: usize = 56;
 const _: () = assert!(CHUNK_BYTES as u64 == CHUNK && TAG_BYTES as u64 == TAG);
 const _: () = assert!(HEADER_BYTES as u64 == layout::HEADER);
 
-/// The keys of one message, and its commitment.
-struct Derived {
-    cipher: ChunkCipher,
+/// The keys of one message, and its commitment. The cipher is another one to seal than to open: two implementations, each of
+/// which proves the other.
+struct Derived<Cipher> {
+    cipher: Cipher,
     base_nonce: [u8; 12],
     commitment: [u8; 32],
 }
 
 /// HKDF-Expand-SHA-512 of 76 bytes, with the 32-byte key as PRK (`hkdf` refuses one shorter than the
 /// hash, which RFC 5869 asks of Extract's output only; the specification wants just this).
-fn derive(key: &[u8; 32], salt: &[u8; 24], context: &[u8]) -> Derived {
+fn derive<Cipher>(
+    key: &[u8; 32],
+    salt: &[u8; 24],
+    context: &[u8],
+    cipher: impl FnOnce(&[u8; 32]) -> Cipher,
+) -> Derived<Cipher> {
     // A key of any length is valid for HMAC.
     #[allow(clippy::expect_used)]
     let mac = <Hmac<Sha512> as KeyInit>::new_from_slice(key).expect("HMAC takes any key length");
@@ -49,8 +57,7 @@ fn derive(key: &[u8; 32], salt: &[u8; 24], context: &[u8]) -> Derived {
     second.copy_from_slice(&block(first, 2));
 
     let key = Zeroizing::new(take::<32>(&okm, 0));
-    let cipher = ChunkCipher::new(&key);
-    Derived { cipher, base_nonce: take(&okm, 32), commitment: take(&okm, 44) }
+    Derived { cipher: cipher(&key), base_nonce: take(&okm, 32), commitment: take(&okm, 44) }
 }
 
 fn take<const N: usize>(okm: &[u8; 128], from: usize) -> [u8; N] {
@@ -59,7 +66,7 @@ fn take<const N: usize>(okm: &[u8; 128], from: usize) -> [u8; N] {
     part
 }
 
-impl Derived {
+impl<Cipher> Derived<Cipher> {
     /// Chunk `index`'s nonce: the base nonce XOR the index, big-endian.
     fn nonce(&self, index: u64) -> [u8; 12] {
         let mut nonce = self.base_nonce;
@@ -73,7 +80,7 @@ impl Derived {
 /// The message is [`Sealer::header`], then what [`Sealer::update`] and [`Sealer::finish`] append.
 /// Nothing in it depends on what follows.
 pub struct Sealer {
-    derived: Derived,
+    derived: Derived<Aes256Gcm>,
     salt: [u8; 24],
     /// Plaintext of the chunk that is not yet full; always shorter than `CHUNK`.
     pending: Zeroizing<Vec<u8>>,
@@ -84,7 +91,7 @@ impl Sealer {
     /// A new message under `key`, with a new random salt.
     pub(super) fn new(key: &[u8; 32], context: &[u8]) -> Self {
         let salt = random();
-        let derived = derive(key, &salt, context);
+        let derived = derive(key, &salt, context, |key| Aes256Gcm::new(key.into()));
         Self { derived, salt, pending: Zeroizing::default(), next: 0 }
     }
 
@@ -159,8 +166,11 @@ impl Sealer {
         out.reserve(plain.len() + TAG_BYTES);
         out.extend_from_slice(plain);
         let nonce = self.derived.nonce(self.next);
-        let tag = self.derived.cipher.seal(nonce, &mut out[at..]);
-        out.extend_from_slice(&tag);
+        let bytes = InOutBuf::from(&mut out[at..]);
+        let tag = self.derived.cipher.encrypt_inout_detached(&nonce.into(), &[], bytes);
+        // AES-GCM refuses only what is longer than 64 GiB.
+        #[allow(clippy::expect_used)]
+        out.extend_from_slice(&tag.expect("a chunk is short"));
         self.next += 1;
     }
 }
@@ -172,7 +182,7 @@ impl std::fmt::Debug for Sealer {
 }
 
 /// Opens chunks of one message, in any order.
-pub struct Opener(Derived);
+pub struct Opener(Derived<ChunkOpener>);
 
 impl Opener {
     /// For the message under `key` whose header holds `salt` and `commitment`: checks that it is one of this
@@ -183,7 +193,7 @@ impl Opener {
         salt: &[u8; 24],
         commitment: &[u8; 32],
     ) -> Result<Self, Error> {
-        let derived = derive(key, salt, context);
+        let derived = derive(key, salt, context, ChunkOpener::new);
         if bool::from(derived.commitment.ct_eq(commitment)) {
             Ok(Self(derived))
         } else {

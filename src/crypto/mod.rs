@@ -4,7 +4,7 @@
 //! (C2SP `chunked-encryption`) whose context names its [`Place`], under a key of [`Keys`].
 //! Plaintext ([`Plain`]), sealed bytes ([`Sealed`]) and keys are different types.
 
-mod chunk_cipher;
+mod chunk_opener;
 mod cobblestone;
 mod context;
 mod epoch_keys;

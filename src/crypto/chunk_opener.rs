@@ -1,4 +1,4 @@
-//! AES-256-GCM for chunks, the one cipher that all bytes of files pass.
+//! AES-256-GCM for whoever opens chunks: all that is read passes here.
 //!
 //! It is ring's (which TLS brings anyway): where the processor has VAES it takes a third of the CPU of `aes-gcm`, which
 //! was a quarter of what a large read took in all. ring wipes no keys, so that is done here.
@@ -11,23 +11,11 @@ use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 static BLANK: LazyLock<LessSafeKey> = LazyLock::new(|| expanded(&[0; 32]));
 
 /// The cipher under one message's key: in one place in memory, so that moving it leaves no copy; wiped when dropped.
-pub(super) struct ChunkCipher(Box<LessSafeKey>);
+pub(super) struct ChunkOpener(Box<LessSafeKey>);
 
-impl ChunkCipher {
+impl ChunkOpener {
     pub(super) fn new(key: &[u8; 32]) -> Self {
         Self(Box::new(expanded(key)))
-    }
-
-    /// Seals `bytes` where they are, and returns the tag.
-    pub(super) fn seal(&self, nonce: [u8; 12], bytes: &mut [u8]) -> [u8; 16] {
-        let nonce = Nonce::assume_unique_for_key(nonce);
-        let mut tag = [0; 16];
-        // AES-GCM refuses only what is longer than 64 GiB.
-        #[allow(clippy::expect_used)]
-        let sealed = self.0.seal_in_place_separate_tag(nonce, Aad::empty(), bytes);
-        #[allow(clippy::expect_used)]
-        tag.copy_from_slice(sealed.expect("a chunk is short").as_ref());
-        tag
     }
 
     /// Opens `bytes` where they are. `false`: they are not what was sealed; then they are zeros.
@@ -43,7 +31,7 @@ impl ChunkCipher {
     }
 }
 
-impl Drop for ChunkCipher {
+impl Drop for ChunkOpener {
     fn drop(&mut self) {
         self.wipe();
     }
@@ -57,17 +45,24 @@ fn expanded(key: &[u8; 32]) -> LessSafeKey {
 
 #[cfg(test)]
 mod tests {
+    use aes_gcm::aead::inout::InOutBuf;
+    use aes_gcm::{AeadInOut, Aes256Gcm, KeyInit};
+
     use super::*;
 
     #[test]
     fn what_is_wiped_is_no_key_any_more() {
-        let sealed = |cipher: &ChunkCipher| {
-            let mut bytes = *b"some bytes";
-            (cipher.seal([1; 12], &mut bytes), bytes)
+        let (nonce, mut sealed) = ([1; 12], *b"some bytes");
+        let cipher = Aes256Gcm::new(&[7; 32].into());
+        let bytes = InOutBuf::from(&mut sealed[..]);
+        let tag = cipher.encrypt_inout_detached(&nonce.into(), &[], bytes).unwrap();
+        let opened = |opener: &ChunkOpener| {
+            let mut bytes = sealed;
+            (opener.open(nonce, tag.into(), &mut bytes), bytes)
         };
-        let (mut cipher, blank) = (ChunkCipher::new(&[7; 32]), ChunkCipher::new(&[0; 32]));
-        assert_ne!(sealed(&cipher), sealed(&blank));
-        cipher.wipe();
-        assert_eq!(sealed(&cipher), sealed(&blank));
+        let mut opener = ChunkOpener::new(&[7; 32]);
+        assert_eq!(opened(&opener), (true, *b"some bytes"));
+        opener.wipe();
+        assert_eq!(opened(&opener), (false, [0; 10]));
     }
 }
