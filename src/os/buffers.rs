@@ -11,8 +11,8 @@ use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-/// What is kept of all for the next blocks, in bytes: about what read-ahead has under way, so that a scan takes no new
-/// memory once it is going.
+/// What is kept of all for the next blocks, in bytes, if nobody says less: about what read-ahead has under way, so that a
+/// scan takes no new memory once it is going.
 const KEPT: usize = 48 << 20;
 /// Blocks below this are no trouble to the allocator.
 const LEAST: usize = 64 << 10;
@@ -27,17 +27,15 @@ struct MemoryPage([u8; PAGE]);
 
 /// Buffers that are not in use. A clone shares them.
 #[derive(Clone)]
-pub struct Buffers {
-    free: Arc<Mutex<Free>>,
-    /// What is kept for the next blocks, in bytes.
-    kept: usize,
-}
+pub struct Buffers(Arc<Mutex<Free>>);
 
 #[derive(Default)]
 struct Free {
     /// Those that came back last are at the end.
     pages: VecDeque<Vec<MemoryPage>>,
     bytes: usize,
+    /// What is kept for the next blocks, in bytes.
+    kept: usize,
 }
 
 impl Buffers {
@@ -47,9 +45,17 @@ impl Buffers {
         SHARED.clone()
     }
 
-    /// Keeps so many bytes at most for the next blocks.
     fn keeping(kept: usize) -> Self {
-        Self { free: Arc::default(), kept }
+        Self(Arc::new(Mutex::new(Free { kept, ..Free::default() })))
+    }
+
+    /// From now on so many bytes at most are kept for the next blocks; 48 MiB, if that is less.
+    pub fn keep(&self, bytes: u64) {
+        let mut free = self.0.lock();
+        free.kept = usize::try_from(bytes).unwrap_or(KEPT).min(KEPT);
+        let gone = free.too_much();
+        drop(free);
+        drop(gone); // frees memory: not under the lock
     }
 
     /// Room for a block of `length` bytes.
@@ -57,7 +63,7 @@ impl Buffers {
         if length < LEAST {
             return Filling(FillingBytes::Small(BytesMut::with_capacity(length)));
         }
-        let mut free = self.free.lock();
+        let mut free = self.0.lock();
         // Not one much too large: the memory that a block holds is counted by its length.
         let fits =
             |pages: &Vec<MemoryPage>| (length..=length + length / 2).contains(&bytes_of(pages));
@@ -70,19 +76,26 @@ impl Buffers {
     }
 
     fn give_back(&self, pages: Vec<MemoryPage>) {
-        let mut free = self.free.lock();
-        let bytes = bytes_of(&pages);
-        free.bytes += bytes;
+        let mut free = self.0.lock();
+        free.bytes += bytes_of(&pages);
         free.pages.push_back(pages);
-        let mut gone = Vec::new();
-        while free.bytes > self.kept
-            && let Some(oldest) = free.pages.pop_front()
-        {
-            free.bytes -= bytes_of(&oldest);
-            gone.push(oldest);
-        }
+        let gone = free.too_much();
         drop(free);
         drop(gone); // frees memory: not under the lock
+    }
+}
+
+impl Free {
+    /// The oldest of them, as far as they are more than what is kept.
+    fn too_much(&mut self) -> Vec<Vec<MemoryPage>> {
+        let mut gone = Vec::new();
+        while self.bytes > self.kept
+            && let Some(oldest) = self.pages.pop_front()
+        {
+            self.bytes -= bytes_of(&oldest);
+            gone.push(oldest);
+        }
+        gone
     }
 }
 
@@ -92,7 +105,7 @@ fn bytes_of(pages: &[MemoryPage]) -> usize {
 
 impl fmt::Debug for Buffers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Buffers({} bytes free)", self.free.lock().bytes)
+        write!(f, "Buffers({} bytes free)", self.0.lock().bytes)
     }
 }
 
@@ -260,10 +273,14 @@ mod tests {
     fn what_is_kept_is_bounded() {
         let buffers = Buffers::keeping(KEPT);
         drop((0..10).map(|n| answer(&buffers, 8 << 20, n)).collect::<Vec<_>>());
-        assert!(buffers.free.lock().bytes <= KEPT);
+        assert!(buffers.0.lock().bytes <= KEPT);
         // What is used now takes the place of what was used before.
         let at = answer(&buffers, 1 << 20, 1).as_ptr();
         assert_eq!(answer(&buffers, 1 << 20, 2).as_ptr(), at);
-        assert!(buffers.free.lock().bytes <= KEPT);
+        assert!(buffers.0.lock().bytes <= KEPT);
+        buffers.keep(4 << 20);
+        assert!(buffers.0.lock().bytes <= 4 << 20);
+        drop((0..10).map(|n| answer(&buffers, 1 << 20, n)).collect::<Vec<_>>());
+        assert_eq!(buffers.0.lock().bytes, 4 << 20);
     }
 }

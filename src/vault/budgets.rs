@@ -9,6 +9,7 @@ use super::{Error, Result, VaultOptions};
 use crate::cache::{Budgets, Cache};
 use crate::content::{Content, Limits};
 use crate::index::IndexMemory;
+use crate::os::Buffers;
 use crate::records::TRANSACTION_MAX;
 use crate::types::{GIB, MIB};
 use crate::upload::{Staging, UploadLimits};
@@ -94,6 +95,8 @@ pub(super) fn open_cache(options: &VaultOptions, state_dir: &StateDir) -> Result
     let memory = Shares::of(options.memory).cache;
     make_private(&state_dir.cache())?;
     let budgets = Budgets { memory, disk: disk / 2 };
+    // As much as read-ahead has: what is read is in these.
+    Buffers::shared().keep(memory / 2);
     Cache::open(&state_dir.cache(), options.bucket.clone(), budgets)
         .map_err(|error| Error::Local(error.to_string()))
 }
