@@ -239,6 +239,11 @@ impl Pair {
         node.mode = set.mode.unwrap_or(node.mode);
         if let Some(uid) = set.uid {
             node.owner = (uid, 7);
+            // chown(2) takes setuid away, and setgid where the group may execute; not of directories.
+            if !matches!(node.kind, NodeKind::Directory { .. }) {
+                let setgid = if node.mode & 0o010 != 0 { 0o2000 } else { 0 };
+                node.mode &= !(0o4000 | setgid);
+            }
         }
         if let Some(SetTime::To(time)) = set.mtime {
             node.mtime = Some(time);
