@@ -11,7 +11,8 @@ use crate::types::{Extent, MIB, PackId, Reference};
 
 /// A prefetch has so many chunks at most, 4 MiB of plaintext, and ends at a multiple of them within its extent.
 const GRID: u64 = 256;
-/// Where the window cuts an extent, a prefetch ends at a multiple of this, so that none gets tiny.
+/// Where the window cuts an extent before the grid, a prefetch that is alone ends at a multiple of this, so that none gets
+/// tiny.
 const FINE_GRID: u64 = 64;
 /// What a read misses is fetched by groups of so many chunks, 128 KiB: a request costs more than they do, and whatever
 /// was fetched is a file of its own in the disk tier.
@@ -129,7 +130,8 @@ pub(super) struct Prefetch {
 }
 
 /// What to fetch for `window` of a file, in order, and how far that reaches: to the window's end, or less where the end
-/// cuts an extent off the grid, or where nothing is known of the extents.
+/// cuts an extent off the grid, or where nothing is known of the extents. What is cut off comes with what follows it, in
+/// one request and not in two: only if there is nothing else to fetch, a part of it is fetched now.
 pub(super) fn prefetches(published: &[(u64, Extent)], window: &Range<u64>) -> (Vec<Prefetch>, u64) {
     let mut prefetches: Vec<Prefetch> = Vec::new();
     let mut reached = window.start;
@@ -149,7 +151,10 @@ pub(super) fn prefetches(published: &[(u64, Extent)], window: &Range<u64>) -> (V
         let stop = if window.end >= end {
             last
         } else {
-            in_message(window.end) / CHUNK / FINE_GRID * FINE_GRID
+            let cut = in_message(window.end) / CHUNK;
+            let whole = cut / GRID * GRID;
+            let alone = prefetches.is_empty() && whole <= from;
+            if alone { cut / FINE_GRID * FINE_GRID } else { whole }
         };
         while from < stop {
             let to = (from / GRID + 1).saturating_mul(GRID).min(stop);

@@ -151,6 +151,22 @@ fn a_large_extent_is_fetched_in_parts_of_the_grid() {
     assert_eq!(cut[0].range.end, prefetches[0].range.end - 64 * 16400);
 }
 
+/// A window that moves on by less than the grid, as memory comes free, makes no request for each of its ends.
+#[test]
+fn what_the_window_cuts_off_is_fetched_with_what_follows() {
+    let list =
+        [(0, 0), (4, EXTENT_MAX)].map(|(id, at)| (at, extent(id, 0, EXTENT_MAX, 0, EXTENT_MAX)));
+    for (window, count, reached) in [
+        (4 * MIB..13 * MIB, 2, 12 * MIB),
+        (2 * MIB..7 * MIB, 1, 4 * MIB),
+        (12 * MIB..EXTENT_MAX + 3 * MIB, 1, EXTENT_MAX),
+        (EXTENT_MAX..EXTENT_MAX + 3 * MIB, 1, EXTENT_MAX + 3 * MIB),
+    ] {
+        let (prefetches, end) = prefetches(&list, &window);
+        assert_eq!((prefetches.len(), end), (count, reached), "{window:?}");
+    }
+}
+
 #[test]
 fn a_missing_chunk_is_fetched_with_its_group() {
     let reference = extent(0, 7, 20 * CHUNK + 5, 0, 1).reference;
