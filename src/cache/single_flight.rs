@@ -30,6 +30,9 @@ pub(super) enum Purpose {
     Ahead,
 }
 
+/// A flight beside others takes such a part of the memory at least: so no more requests of them are under way than half as
+/// many, however small they are.
+const BESIDE_SHARE: u64 = 64;
 /// How long a flight that nobody waits for may wait for memory, before it is given up.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -215,10 +218,11 @@ impl SingleFlight {
         let length = flight.range.end - flight.range.start;
         // One that is larger than all the memory takes all of it, so that it gets in at all.
         let units = in_units(length.min(self.capacity[0]));
+        let beside = in_units(length.max(self.capacity[0] / BESIDE_SHARE).min(self.capacity[0]));
         let admitted = match flight.purpose {
             Purpose::Beside => tokio::select! {
                 biased;
-                admitted = self.demand.admit(units, Priority::Later) => admitted,
+                admitted = self.demand.admit(beside, Priority::Later) => admitted,
                 () = flight.wanted.notified() => self.demand.admit(units, Priority::Now).await,
                 () = tokio::time::sleep(PATIENCE) => None,
             },

@@ -154,10 +154,7 @@ impl Cache {
         let others = async {
             let starts = (0..length.div_ceil(FETCH_MAX)).map(|n| n * FETCH_MAX);
             for start in starts.filter(|start| !mine.contains(start)) {
-                let range = start..(start + FETCH_MAX).min(length);
-                if !self.0.disk.has(object, &range) {
-                    drop(self.0.fetcher.begin(object, range, Purpose::Beside));
-                }
+                self.fetch_beside(object, start..(start + FETCH_MAX).min(length));
             }
         };
         let (bytes, ()) = tokio::join!(bytes, others);
@@ -193,6 +190,14 @@ impl Cache {
     /// afterwards when they went to disk. Within a tokio runtime.
     pub fn read_ahead(&self, object: &str, range: Range<u64>) -> Option<Arc<Flight>> {
         self.0.fetcher.begin(object, range, Purpose::Ahead)
+    }
+
+    /// Begins to fetch a range that lies beside what was asked for, unless it is on the disk: when nobody waits for memory,
+    /// and a few at a time. Within a tokio runtime.
+    pub fn fetch_beside(&self, object: &str, range: Range<u64>) {
+        if !self.0.disk.has(object, &range) {
+            drop(self.0.fetcher.begin(object, range, Purpose::Beside));
+        }
     }
 
     /// Bytes that come from the bucket in a second at most, if its owner limits that.

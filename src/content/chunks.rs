@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::overlay::{OverlayBytes, OverlayPiece};
 use super::seal;
+use crate::cache::FETCH_MAX;
 use crate::crypto::layout::{self, CHUNK};
 use crate::types::{Extent, MIB, PackId, Reference};
 
@@ -19,7 +20,7 @@ const FINE_GRID: u64 = 64;
 const GROUP: u64 = 8;
 /// A message up to this long lies in a pack that it shares; a longer one has a pack of its own
 /// (`PROTOCOL.md`, "Settled details": streams of over 1 MiB).
-const SHARED_MAX: u64 = MIB + MIB / 8;
+pub(super) const SHARED_MAX: u64 = MIB + MIB / 8;
 /// A gap between two extents of a pack is fetched with them if it is no longer than this.
 const GAP: u64 = MIB / 16;
 
@@ -237,6 +238,22 @@ fn push(prefetches: &mut Vec<Prefetch>, new: Prefetch) {
         }
         _ => prefetches.push(new),
     }
+}
+
+/// What lies in several small files, in the fewest sensible requests, none larger than a fetch may be.
+pub(super) fn whole<'a>(extents: impl Iterator<Item = &'a Extent>) -> Vec<(PackId, Range<u64>)> {
+    let all = extents.map(|extent| (&extent.reference, seal::chunks(extent)));
+    let mut pieces = Vec::new();
+    for fetch in fetches(all) {
+        let mut from = fetch.range.start;
+        while from < fetch.range.end {
+            // Where the whole pack would be cut, if that was fetched.
+            let to = (from / FETCH_MAX + 1).saturating_mul(FETCH_MAX).min(fetch.range.end);
+            pieces.push((fetch.pack, from..to));
+            from = to;
+        }
+    }
+    pieces
 }
 
 #[cfg(test)]

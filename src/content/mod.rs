@@ -4,7 +4,8 @@
 //! (stream.rs); `File::seal` puts the rest into the shared open pack (packer.rs). Then the caller publishes the pieces in
 //! one transaction (extents.rs says which records change) and says so by `File::published`.
 //! Read path: `Content::read` (reader.rs) lays the overlay of unpublished pieces over the published extents, and opens
-//! what it finds or fetches (`partial_read.rs`). How an extent is sealed and opened is known to seal.rs alone.
+//! what it finds or fetches (`partial_read.rs`), and fetches ahead: within a file (readahead.rs), and from one small file
+//! to those made with it (neighbours.rs). How an extent is sealed and opened is known to seal.rs alone.
 //!
 //! Order of locks: a file's publishing lock, then the file's state, then the open pack, then staging.
 
@@ -16,6 +17,7 @@ mod file;
 mod footer;
 #[cfg(feature = "testing")]
 mod fuzzing;
+mod neighbours;
 mod open_files;
 mod overlay;
 mod packer;
@@ -53,6 +55,7 @@ pub use file::File;
 pub use footer::{Footer, FooterEntry, FooterKeys, open_footer, seal_footer};
 #[cfg(feature = "testing")]
 pub use fuzzing::fuzzed;
+pub use neighbours::Lookout;
 pub use overlay::{Overlay, OverlayBytes, OverlayPiece};
 pub use publication::{Publication, Took, Turn, Unpublished};
 pub use replaced::{Answers, OverlapCount, Question};
@@ -181,6 +184,18 @@ impl Content {
             Error::Removed(_) => {} // the caller looks again
             error => reader.report(file.ino(), error),
         })
+    }
+
+    /// Notes that the file `ino`, which is all of this extent, is read from its beginning. `Some`: the reader goes from file
+    /// to file; what lies in the inodes that it names is to be given to [`Content::fetch_ahead`].
+    pub fn look_ahead(&self, ino: InodeNo, extent: &Extent) -> Option<Lookout> {
+        self.inner.reader.look_ahead(ino, extent)
+    }
+
+    /// Begins to fetch what is not here of `files`: those found in the inodes of `look` below `reached`, in order. Never
+    /// waits. Within a tokio runtime.
+    pub fn fetch_ahead(&self, look: &Lookout, files: &[(InodeNo, Extent)], reached: InodeNo) {
+        self.inner.reader.fetch_ahead(look, files, reached);
     }
 
     /// No more than this is read ahead of one reader; `None`: as far as it helps.

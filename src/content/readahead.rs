@@ -225,12 +225,19 @@ impl ReadaheadPool {
     }
 }
 
-/// Where read-ahead fetches from, and what tells it what is here already.
+/// Where read-ahead fetches from, and what tells it what is here already and how much is enough.
 #[derive(Clone, Copy)]
 pub(super) struct Upstream<'a> {
     pub cache: &'a Cache,
     pub staging: &'a Staging,
     pub pool: &'a ReadaheadPool,
+}
+
+impl Upstream<'_> {
+    /// Bytes that one reader may have ahead of it.
+    pub(super) fn most(&self) -> u64 {
+        self.pool.most(self.cache.rate())
+    }
 }
 
 impl Readahead {
@@ -253,7 +260,7 @@ impl Readahead {
         size: u64,
         upstream: Upstream<'_>,
     ) {
-        let (now, most) = (Instant::now(), upstream.pool.most(upstream.cache.rate()));
+        let (now, most) = (Instant::now(), upstream.most());
         let window = {
             let mut cursors = self.0.lock();
             let window = cursors.window(range);

@@ -16,6 +16,7 @@ use futures_util::future::try_join_all;
 use parking_lot::Mutex;
 
 use super::chunks::{self, Fetch, ReadSpan};
+use super::neighbours::{Lookout, Neighbours};
 use super::overlay::Overlay;
 use super::partial_read::{ChunkRun, Obstacle, PartialRead, PartialSpan};
 use super::readahead::{Readahead, ReadaheadPool, Upstream};
@@ -38,6 +39,7 @@ pub(super) struct Reader {
     /// How long a read may wait for the bucket.
     deadline: Duration,
     pool: ReadaheadPool,
+    neighbours: Neighbours,
     /// For what is answered.
     buffers: Buffers,
     /// Failures that were logged: each is logged once.
@@ -48,7 +50,27 @@ impl Reader {
     pub(super) fn new(keys: Keys, cache: Cache, staging: Staging, deadline: Duration) -> Self {
         let (pool, reported) = (ReadaheadPool::default(), Mutex::default());
         let buffers = Buffers::shared();
-        Self { keys, cache, staging, deadline, pool, buffers, reported }
+        let neighbours = Neighbours::default();
+        Self { keys, cache, staging, deadline, pool, neighbours, buffers, reported }
+    }
+
+    fn upstream(&self) -> Upstream<'_> {
+        Upstream { cache: &self.cache, staging: &self.staging, pool: &self.pool }
+    }
+
+    /// See `Content::look_ahead`.
+    pub(super) fn look_ahead(&self, ino: InodeNo, extent: &Extent) -> Option<Lookout> {
+        self.neighbours.read(ino, extent, self.upstream().most())
+    }
+
+    /// See `Content::fetch_ahead`.
+    pub(super) fn fetch_ahead(
+        &self,
+        look: &Lookout,
+        files: &[(InodeNo, Extent)],
+        reached: InodeNo,
+    ) {
+        self.neighbours.fetch(look, files, reached, self.upstream());
     }
 
     /// See `Content::limit_read_ahead`.
@@ -71,9 +93,8 @@ impl Reader {
         }
         let scan = reads.continues(&range);
         let mut partial = self.gather(&range, overlay, published, scan)?;
-        let upstream = Upstream { cache: &self.cache, staging: &self.staging, pool: &self.pool };
         // After the local look-up and before waiting: it is under way meanwhile.
-        reads.advance(&range, published, size, upstream);
+        reads.advance(&range, published, size, self.upstream());
         match partial.assemble(&self.keys, &self.cache, &self.buffers) {
             Ok(bytes) => return Ok(bytes),
             Err(Obstacle::Error(error)) => return Err(error),

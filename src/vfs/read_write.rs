@@ -7,9 +7,10 @@ use bytes::Bytes;
 use tokio::time::timeout_at;
 
 use crate::content::{self, Answers, File, Reservation, Took, extents};
+use crate::index::View;
 use crate::os;
 use crate::records::Inode;
-use crate::types::{InodeNo, Timestamp};
+use crate::types::{Extent, InodeNo, Timestamp};
 
 use super::attr::{self, SetAttributes};
 use super::publish::publish_into;
@@ -17,6 +18,9 @@ use super::{Attributes, Error, HandleId, Result, SIZE_MAX, Vfs, acl, remove, req
 
 /// How often a read looks again when what it was about to read was overwritten, and removed unsent, meanwhile.
 const LOOKS: usize = 8;
+
+/// Inodes that are looked at in one go to read ahead: a millisecond's work, and of files of 4 KiB as much as one fetch brings.
+const LOOKED_AT: usize = 1024;
 
 /// A write that waits for room has this long until the next look whether anything moves; longer than staging's own wait.
 const ROOM_WAIT: Duration = Duration::from_secs(35);
@@ -104,7 +108,23 @@ impl Vfs {
         if range.is_empty() {
             return Ok(Bytes::new());
         }
-        Ok(self.inner.content.read(file, range, overlay, published, size).await?)
+        let small = inode.extent.filter(|_| range.start == 0);
+        let read = self.inner.content.read(file, range, overlay, published, size);
+        let Some(extent) = small else { return Ok(read.await?) };
+        // Polled after the read: what is waited for goes out first.
+        let (read, ()) = tokio::join!(biased; read, self.look_ahead(ino, &extent));
+        Ok(read?)
+    }
+
+    /// A small file is read: if others were read that were made with it, begins to fetch more of them. Ready at once.
+    async fn look_ahead(&self, ino: InodeNo, extent: &Extent) {
+        let content = &self.inner.content;
+        let Some(look) = content.look_ahead(ino, extent) else { return };
+        let found = |view: &View<'_>| view.extents_in_inodes(look.range.clone(), LOOKED_AT);
+        // Nobody asked for it: whoever reads a damaged record is told.
+        if let Ok((files, reached)) = self.inner.index.read(found).await {
+            content.fetch_ahead(&look, &files, reached);
+        }
     }
 
     /// `write`: all of the bytes, or an error.

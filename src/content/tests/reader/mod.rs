@@ -3,6 +3,7 @@
 mod model;
 mod scenes;
 mod sequential;
+mod small_files;
 
 use std::ops::{Deref, Range};
 use std::sync::Arc;

@@ -1,0 +1,250 @@
+//! Read-ahead from file to file: whoever reads several small files that were made together reads more of them.
+//!
+//! A small file takes a request as long as a large piece does, and the pack that holds it may hold few others: those that
+//! were written in the same moment. Files that were made together have inode numbers that lie together, so the numbers
+//! stand for the order in which files are read, as offsets do within a file. A *cluster* is a run of numbers that is
+//! being read. What it fetches grows with the number of files that were read there: one read fetches nothing more.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+
+use parking_lot::Mutex;
+
+use super::chunks::{self, SHARED_MAX};
+use super::readahead::Upstream;
+use super::seal;
+use crate::types::{Extent, InodeNo, MIB};
+use crate::upload::pack_object;
+
+/// Clusters at once: so many programs may read trees.
+const CLUSTERS: usize = 8;
+/// A file this far from a cluster's numbers belongs to it: the order of names is not that of numbers.
+const REACH: u64 = 1024;
+/// Numbers that are looked at beyond the second file that is read; each one more doubles them.
+const FIRST: u64 = 32;
+/// No more numbers beyond what is read. A read of a small file takes a fifth of a millisecond: these take ten round trips.
+const AHEAD_MAX: u64 = 2048;
+/// Bytes that are fetched ahead after the second file; each one more doubles them.
+const FIRST_BYTES: u64 = MIB;
+/// No more bytes ahead: the link carries no more while a round trip lasts, and the cache on disk may be small.
+const BYTES_MAX: u64 = 32 * MIB;
+
+/// The clusters of one vault.
+#[derive(Debug, Default)]
+pub(super) struct Neighbours(Mutex<VecDeque<Cluster>>);
+
+/// Inode numbers whose files are to be fetched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lookout {
+    /// The numbers.
+    pub range: Range<InodeNo>,
+    /// Bytes to fetch at most.
+    bytes: u64,
+}
+
+/// A run of numbers in which files are read.
+#[derive(Debug)]
+struct Cluster {
+    /// What was fetched, or given up as too much, is within.
+    begin: u64,
+    end: u64,
+    /// Files that were read there.
+    reads: u32,
+    /// What was fetched beyond the file that is read: up to which number, and how many bytes.
+    ahead: VecDeque<(u64, u64)>,
+}
+
+impl Cluster {
+    fn expects(&self, number: u64) -> bool {
+        (self.begin.saturating_sub(REACH)..self.end.saturating_add(REACH)).contains(&number)
+    }
+
+    /// The numbers to look at now that the file `number` is read, and the bytes that may be fetched of them.
+    fn read(&mut self, number: u64, most: u64) -> Option<(Range<u64>, u64)> {
+        self.reads = self.reads.saturating_add(1);
+        let doublings = self.reads.saturating_sub(2).min(16);
+        let ahead = (FIRST << doublings).min(AHEAD_MAX);
+        let bytes = (FIRST_BYTES << doublings).min(BYTES_MAX).min(most);
+        while self.ahead.front().is_some_and(|(end, _)| *end <= number) {
+            self.ahead.pop_front();
+        }
+        if number < self.begin {
+            let range = number..self.begin.min(number + ahead);
+            self.begin = number;
+            return Some((range, bytes));
+        }
+        let to = number.saturating_add(ahead);
+        let fetched: u64 = self.ahead.iter().map(|(_, bytes)| bytes).sum();
+        // By halves: not a look for each file that is read.
+        let is_time = to >= self.end.saturating_add(ahead / 2) && fetched <= bytes / 2;
+        is_time.then(|| (self.end..to, bytes - fetched))
+    }
+}
+
+impl Neighbours {
+    /// Notes that the small file `ino` is read from its beginning, and says what to look at. `most`: bytes that may be
+    /// read ahead. What is found there is to be given to `fetch`.
+    pub(super) fn read(&self, ino: InodeNo, extent: &Extent, most: u64) -> Option<Lookout> {
+        if most == 0 || !is_small(extent) {
+            return None;
+        }
+        let mut clusters = self.0.lock();
+        let Some(at) = clusters.iter().position(|cluster| cluster.expects(ino.0)) else {
+            clusters.truncate(CLUSTERS - 1);
+            let (begin, end) = (ino.0, ino.0.saturating_add(1));
+            clusters.push_front(Cluster { begin, end, reads: 1, ahead: VecDeque::new() });
+            return None;
+        };
+        // The one that was read last stands first.
+        let mut cluster = clusters.remove(at)?;
+        let look = cluster.read(ino.0, most);
+        clusters.push_front(cluster);
+        let (range, bytes) = look.filter(|(range, bytes)| !range.is_empty() && *bytes > 0)?;
+        Some(Lookout { range: InodeNo(range.start)..InodeNo(range.end), bytes })
+    }
+
+    /// Begins to fetch what is not here of `files`, which were found in `look` below `reached`. Never waits. Within a tokio
+    /// runtime.
+    pub(super) fn fetch(
+        &self,
+        look: &Lookout,
+        files: &[(InodeNo, Extent)],
+        reached: InodeNo,
+        upstream: Upstream<'_>,
+    ) {
+        let (count, bytes) = chosen(look, files);
+        self.fetched(look, files.get(count).map_or(reached, |(ino, _)| *ino), bytes);
+        let is_sound = |extent: &&Extent| is_small(extent) && seal::flaw(extent).is_none();
+        let staged = |pack| upstream.staging.contains(pack);
+        let small = files[..count].iter().map(|(_, extent)| extent).filter(is_sound);
+        for (pack, range) in chunks::whole(small) {
+            if !staged(pack) {
+                upstream.cache.fetch_beside(&pack_object(pack), range);
+            }
+        }
+    }
+
+    /// Of what `read` said, everything below `reached` was looked at, and `bytes` are fetched.
+    fn fetched(&self, look: &Lookout, reached: InodeNo, bytes: u64) {
+        let mut clusters = self.0.lock();
+        let begun = look.range.start.0;
+        let mut here = clusters.iter_mut();
+        if let Some(cluster) = here.find(|cluster| cluster.end == begun && cluster.end < reached.0)
+        {
+            cluster.end = reached.0;
+            cluster.ahead.push_back((reached.0, bytes));
+        }
+    }
+}
+
+/// Whether the file of this one extent is a small one, which shares its pack.
+fn is_small(extent: &Extent) -> bool {
+    extent.reference.sealed_length <= SHARED_MAX
+}
+
+/// As many of these files, in order, as the look may fetch: how many, and their bytes. Larger ones are passed over.
+fn chosen(look: &Lookout, files: &[(InodeNo, Extent)]) -> (usize, u64) {
+    let mut bytes = 0;
+    for (at, (_, extent)) in files.iter().enumerate() {
+        if !is_small(extent) {
+            continue;
+        }
+        if bytes >= look.bytes {
+            return (at, bytes);
+        }
+        bytes += extent.reference.sealed_length;
+    }
+    (files.len(), bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{KIB, Reference};
+
+    fn file(length: u64) -> Extent {
+        Extent { skip: 0, length, reference: Reference::made_up(1, length) }
+    }
+
+    /// Reads a file; all numbers are files of `length` bytes. What is fetched then.
+    fn read(neighbours: &Neighbours, number: u64, length: u64) -> Range<u64> {
+        let Some(look) = neighbours.read(InodeNo(number), &file(length), u64::MAX) else {
+            return 0..0;
+        };
+        let range = look.range.start.0..look.range.end.0;
+        let files: Vec<_> = range.clone().map(|number| (InodeNo(number), file(length))).collect();
+        let (count, bytes) = chosen(&look, &files);
+        let reached = files.get(count).map_or(look.range.end, |(ino, _)| *ino);
+        neighbours.fetched(&look, reached, bytes);
+        range.start..reached.0
+    }
+
+    #[test]
+    fn files_that_are_read_in_order_are_fetched_ahead_each_once_and_within_limits() {
+        for length in [KIB, 4 * KIB, 100 * KIB, MIB] {
+            let neighbours = Neighbours::default();
+            assert_eq!(read(&neighbours, 1000, length), 0..0, "one file tells nothing");
+            let mut end = 1001;
+            for number in 1001..9000 {
+                let fetched = read(&neighbours, number, length);
+                if fetched.is_empty() {
+                    continue;
+                }
+                assert_eq!(fetched.start, end, "without a gap, and none twice");
+                end = fetched.end;
+                let ahead = end - number;
+                assert!(ahead <= AHEAD_MAX && ahead * length <= BYTES_MAX + MIB, "{ahead}");
+                let doubled = FIRST << (number - 1001).min(16);
+                assert!(ahead <= doubled, "{number}: {ahead}");
+            }
+            assert!(end > 9000, "{length}: {end}");
+        }
+    }
+
+    #[test]
+    fn who_reads_here_and_there_fetches_nothing_more() {
+        let neighbours = Neighbours::default();
+        for n in [900_u64, 3, 500, 70, 700, 200, 400, 100, 800, 300, 905, 1] {
+            assert_eq!(read(&neighbours, n * 10 * REACH, KIB), 0..0);
+        }
+        assert_eq!(neighbours.0.lock().len(), CLUSTERS);
+    }
+
+    #[test]
+    fn who_reads_some_files_of_many_in_any_order_has_those_around_them() {
+        let neighbours = Neighbours::default();
+        let mut here = std::collections::HashSet::new();
+        let mut misses = 0;
+        for n in 0..1000_u64 {
+            let number = 5000 + n * 619 % 1000;
+            misses += u64::from(here.insert(number));
+            here.extend(read(&neighbours, number, 4 * KIB));
+        }
+        assert!(misses < 20, "{misses}");
+    }
+
+    #[test]
+    fn several_readers_go_on_side_by_side() {
+        let neighbours = Neighbours::default();
+        for n in 0..100 {
+            for reader in 0..6_u64 {
+                read(&neighbours, reader * 100_000 + n, KIB);
+            }
+        }
+        let clusters = neighbours.0.lock();
+        assert!(
+            clusters.len() == 6
+                && clusters.iter().all(|cluster| cluster.end - cluster.begin > 1000)
+        );
+    }
+
+    #[test]
+    fn large_files_and_readers_that_may_not_read_ahead_are_left_alone() {
+        let neighbours = Neighbours::default();
+        for number in 1..10 {
+            assert!(neighbours.read(InodeNo(number), &file(KIB), 0).is_none());
+            assert!(neighbours.read(InodeNo(number), &file(16 * MIB), u64::MAX).is_none());
+        }
+        assert!(neighbours.0.lock().is_empty());
+    }
+}
