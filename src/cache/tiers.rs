@@ -192,12 +192,17 @@ impl Cache {
         self.0.fetcher.begin(object, range, Purpose::Ahead)
     }
 
-    /// Begins to fetch a range that lies beside what was asked for, unless it is on the disk: when nobody waits for memory,
-    /// and a few at a time. Within a tokio runtime.
+    /// Begins to fetch a range that lies beside what was asked for, unless it is here or on its way: when nobody waits for
+    /// memory, and a few at a time. What follows it in a pack that is known comes with it, as far as one fetch goes. Within a
+    /// tokio runtime.
     pub fn fetch_beside(&self, object: &str, range: Range<u64>) {
-        if !self.0.disk.has(object, &range) {
-            drop(self.0.fetcher.begin(object, range, Purpose::Beside));
+        if self.expects(object, &range) || self.0.disk.has(object, &range) {
+            return;
         }
+        let whole = |length: &u64| range.end <= *length && *length <= WHOLE_MAX;
+        let known = self.0.fetcher.length_of(object).filter(whole);
+        let end = known.map_or(range.end, |all| range.end.next_multiple_of(FETCH_MAX).min(all));
+        drop(self.0.fetcher.begin(object, range.start..end, Purpose::Beside));
     }
 
     /// Bytes that come from the bucket in a second at most, if its owner limits that.

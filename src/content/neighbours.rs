@@ -7,8 +7,10 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
+use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use super::chunks::{self, SHARED_MAX};
 use super::readahead::Upstream;
@@ -20,8 +22,14 @@ use crate::upload::pack_object;
 const CLUSTERS: usize = 8;
 /// A file this far from a cluster's numbers belongs to it: the order of names is not that of numbers.
 const REACH: u64 = 1024;
+/// Numbers that were passed so long ago are of the cluster no more: who reads them again may need them again.
+const BEHIND: u64 = 4 * REACH;
+/// As are all, when nobody read there for so long.
+const IDLE: Duration = Duration::from_secs(30);
 /// Numbers that are looked at beyond the second file that is read; each one more doubles them.
 const FIRST: u64 = 32;
+/// Numbers that are looked at in one go: a millisecond's work.
+const LOOKED_AT: u64 = 256;
 /// No more numbers beyond what is read. A read of a small file takes a fifth of a millisecond: these take ten round trips.
 const AHEAD_MAX: u64 = 2048;
 /// Bytes that are fetched ahead after the second file; each one more doubles them.
@@ -50,11 +58,17 @@ struct Cluster {
     end: u64,
     /// Files that were read there.
     reads: u32,
+    used: Instant,
     /// What was fetched beyond the file that is read: up to which number, and how many bytes.
     ahead: VecDeque<(u64, u64)>,
 }
 
 impl Cluster {
+    fn new(number: u64, now: Instant) -> Self {
+        let (begin, end) = (number, number.saturating_add(1));
+        Self { begin, end, reads: 1, used: now, ahead: VecDeque::new() }
+    }
+
     fn expects(&self, number: u64) -> bool {
         (self.begin.saturating_sub(REACH)..self.end.saturating_add(REACH)).contains(&number)
     }
@@ -62,6 +76,7 @@ impl Cluster {
     /// The numbers to look at now that the file `number` is read, and the bytes that may be fetched of them.
     fn read(&mut self, number: u64, most: u64) -> Option<(Range<u64>, u64)> {
         self.reads = self.reads.saturating_add(1);
+        self.begin = self.begin.max(number.saturating_sub(BEHIND));
         let doublings = self.reads.saturating_sub(2).min(16);
         let ahead = (FIRST << doublings).min(AHEAD_MAX);
         let bytes = (FIRST_BYTES << doublings).min(BYTES_MAX).min(most);
@@ -88,19 +103,22 @@ impl Neighbours {
         if most == 0 || !is_small(extent) {
             return None;
         }
+        let now = Instant::now();
         let mut clusters = self.0.lock();
+        clusters.retain(|cluster| cluster.used + IDLE > now);
         let Some(at) = clusters.iter().position(|cluster| cluster.expects(ino.0)) else {
             clusters.truncate(CLUSTERS - 1);
-            let (begin, end) = (ino.0, ino.0.saturating_add(1));
-            clusters.push_front(Cluster { begin, end, reads: 1, ahead: VecDeque::new() });
+            clusters.push_front(Cluster::new(ino.0, now));
             return None;
         };
         // The one that was read last stands first.
         let mut cluster = clusters.remove(at)?;
+        cluster.used = now;
         let look = cluster.read(ino.0, most);
         clusters.push_front(cluster);
         let (range, bytes) = look.filter(|(range, bytes)| !range.is_empty() && *bytes > 0)?;
-        Some(Lookout { range: InodeNo(range.start)..InodeNo(range.end), bytes })
+        let end = range.end.min(range.start.saturating_add(LOOKED_AT));
+        Some(Lookout { range: InodeNo(range.start)..InodeNo(end), bytes })
     }
 
     /// Begins to fetch what is not here of `files`, which were found in `look` below `reached`. Never waits. Within a tokio
@@ -236,6 +254,23 @@ mod tests {
             clusters.len() == 6
                 && clusters.iter().all(|cluster| cluster.end - cluster.begin > 1000)
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_read_before_is_fetched_again_if_it_is_read_again() {
+        let neighbours = Neighbours::default();
+        let pass = |count: u64| -> u64 {
+            (100..100 + count)
+                .map(|number| read(&neighbours, number, KIB))
+                .map(|fetched| fetched.end - fetched.start)
+                .sum()
+        };
+        assert!(pass(10_000) >= 9_999 && pass(10_000) >= 9_999, "far behind");
+        tokio::time::advance(IDLE).await;
+        assert!(pass(1000) >= 999);
+        assert_eq!(pass(500), 0, "just now");
+        tokio::time::advance(IDLE).await;
+        assert!(pass(1000) >= 999);
     }
 
     #[test]

@@ -206,29 +206,25 @@ impl<'a> View<'a> {
         Ok(found)
     }
 
-    /// The extents that lie in inodes (those of small files), in order, of up to `limit` inodes of `range`, as far as no page
-    /// has to be fetched to know them; and the number below which that is all of them.
+    /// The extents that lie in the inodes of `range` (those of small files), in order; and the number below which that is all
+    /// of them. Only the page of the first has to be here or is fetched: it ends where another is not.
     pub fn extents_in_inodes(
         &self,
         range: Range<InodeNo>,
-        limit: usize,
     ) -> Result<(Vec<(InodeNo, Extent)>, InodeNo)> {
-        let (from, to) = (Key::Inode(range.start).encode(), Key::Inode(range.end).encode());
-        let merge = RangeMerge::new(self.layers, &self.drafted, self.pins, &from, &to);
-        let mut merge = self.heard(merge)?;
-        let (mut found, mut reached) = (Vec::new(), range.start);
-        for _ in 0..limit {
-            let (key, value) = match self.heard(merge.step())? {
-                MergeStep::Record(key, value) => (key, value),
-                MergeStep::Miss(_) => return Ok((found, reached)),
-                MergeStep::End => return Ok((found, range.end)),
-            };
-            let Key::Inode(ino) = Key::decode(&key)? else { return Err(stray()) };
-            let inode: Inode = decode_value("inode", &value)?;
-            found.extend(inode.extent.map(|extent| (ino, extent)));
-            reached = InodeNo(ino.0.saturating_add(1));
+        let mut found = Vec::new();
+        for ino in (range.start.0..range.end.0).map(InodeNo) {
+            match self.heard(self.layers.look(&Key::Inode(ino).encode(), self.pins))? {
+                Lookup::Value(value) => {
+                    let inode: Inode = decode_value("inode", &value)?;
+                    found.extend(inode.extent.map(|extent| (ino, extent)));
+                }
+                Lookup::Absent => {}
+                Lookup::Miss(miss) if ino == range.start => return Err(self.missed(miss)),
+                Lookup::Miss(_) => return Ok((found, ino)),
+            }
         }
-        Ok((found, reached))
+        Ok((found, range.end))
     }
 
     /// Up to `limit` extents of a file that begin at or after `from`, in order; `inode` as for [`View::extents`].

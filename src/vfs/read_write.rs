@@ -1,9 +1,11 @@
 //! Bytes: read, write, length.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use tokio::time::timeout_at;
 
 use crate::content::{self, Answers, File, Reservation, Took, extents};
@@ -18,9 +20,6 @@ use super::{Attributes, Error, HandleId, Result, SIZE_MAX, Vfs, acl, remove, req
 
 /// How often a read looks again when what it was about to read was overwritten, and removed unsent, meanwhile.
 const LOOKS: usize = 8;
-
-/// Inodes that are looked at in one go to read ahead: a millisecond's work, and of files of 4 KiB as much as one fetch brings.
-const LOOKED_AT: usize = 1024;
 
 /// A write that waits for room has this long until the next look whether anything moves; longer than staging's own wait.
 const ROOM_WAIT: Duration = Duration::from_secs(35);
@@ -40,6 +39,20 @@ pub enum WriteAt {
 pub struct TakenWrite {
     length: u32,
     must_publish: bool,
+}
+
+/// `work`; and beside it what nobody waits for, which begins after it and is dropped at its end.
+async fn beside<T>(work: impl Future<Output = T>, other: impl Future<Output = ()>) -> T {
+    let (mut work, mut other) = (pin!(work), pin!(other));
+    tokio::select! {
+        biased;
+        done = &mut work => {
+            // If there was nothing to wait for, it has yet to begin.
+            _ = other.now_or_never();
+            done
+        }
+        () = &mut other => work.await,
+    }
 }
 
 impl Vfs {
@@ -111,16 +124,15 @@ impl Vfs {
         let small = inode.extent.filter(|_| range.start == 0);
         let read = self.inner.content.read(file, range, overlay, published, size);
         let Some(extent) = small else { return Ok(read.await?) };
-        // Polled after the read: what is waited for goes out first.
-        let (read, ()) = tokio::join!(biased; read, self.look_ahead(ino, &extent));
-        Ok(read?)
+        Ok(beside(read, self.look_ahead(ino, &extent)).await?)
     }
 
-    /// A small file is read: if others were read that were made with it, begins to fetch more of them. Ready at once.
+    /// A small file is read: if others were read that were made with it, begins to fetch more of them. Waits for a page of the
+    /// map at most, which comes also when nobody waits any more.
     async fn look_ahead(&self, ino: InodeNo, extent: &Extent) {
         let content = &self.inner.content;
         let Some(look) = content.look_ahead(ino, extent) else { return };
-        let found = |view: &View<'_>| view.extents_in_inodes(look.range.clone(), LOOKED_AT);
+        let found = |view: &View<'_>| view.extents_in_inodes(look.range.clone());
         // Nobody asked for it: whoever reads a damaged record is told.
         if let Ok((files, reached)) = self.inner.index.read(found).await {
             content.fetch_ahead(&look, &files, reached);

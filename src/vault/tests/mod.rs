@@ -17,6 +17,7 @@ mod reclaim_readers;
 mod salts;
 mod shared_back;
 mod simulation;
+mod small_files;
 mod staged;
 mod writers;
 

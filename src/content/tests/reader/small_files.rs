@@ -47,11 +47,9 @@ async fn one_file_brings_no_other_and_neither_do_files_that_were_not_made_togeth
     for (n, (ino, _)) in (0..).zip(&mut files) {
         ino.0 += n * 100_000;
     }
-    for n in 0..files.len() {
-        let ino = files[n].0;
-        let list = [(0, files[n].1.clone())];
-        assert_eq!(world.read(&list, 0..4096).await.unwrap(), noise(100 + n as u64, 4096));
-        assert_eq!(world.content.look_ahead(ino, &files[n].1), None);
+    for (n, (ino, extent)) in (100..).zip(&files) {
+        assert_eq!(world.read(&[(0, extent.clone())], 0..4096).await.unwrap(), noise(n, 4096));
+        assert_eq!(world.content.look_ahead(*ino, extent), None);
     }
     assert_eq!(world.reader().cache.usage().fetches, 8);
 }

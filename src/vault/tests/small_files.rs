@@ -1,0 +1,69 @@
+//! Small files come ahead of who reads one after the other, wherever the map has them.
+
+use super::*;
+use crate::store::{Fault, On, Verb};
+
+const COUNT: usize = 150;
+
+/// Each in a pack of its own, as those have that were written days apart.
+async fn written_apart(world: &World, checkpoint: bool) {
+    let vault = world.open("a").await;
+    for n in 0..COUNT {
+        write(&vault.vfs(), &format!("file {n}"), &bytes(n, 3000)).await;
+        vault.sync(LONG).await.unwrap();
+    }
+    if checkpoint {
+        vault.checkpoint().await.unwrap();
+    }
+    vault.close(LONG).await.unwrap();
+}
+
+async fn come_ahead(from_pages: bool) {
+    let world = World::new().await;
+    written_apart(&world, from_pages).await;
+    let vault = world.open("b").await;
+    let (vfs, mut packs) = (vault.vfs(), 0);
+    world.faulty.take_requests();
+    for n in 0..10 {
+        assert_eq!(read(&vfs, format!("file {n}").as_bytes()).await, bytes(n, 3000));
+    }
+    let begun = std::time::Instant::now();
+    while packs < COUNT {
+        assert!(begun.elapsed() < LONG, "{packs} packs");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        let asked = world.faulty.take_requests();
+        packs += asked.iter().filter(|request| request.name.starts_with("pack/")).count();
+    }
+    // They are under way at least; whoever comes waits for them, and asks for nothing.
+    for n in 10..COUNT {
+        assert_eq!(read(&vfs, format!("file {n}").as_bytes()).await, bytes(n, 3000));
+    }
+    let asked = world.faulty.take_requests();
+    let again: Vec<_> = asked.iter().filter(|request| request.name.starts_with("pack/")).collect();
+    assert!(again.is_empty(), "{again:?}");
+    vault.close(LONG).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn small_files_come_ahead_of_their_reader() {
+    come_ahead(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn small_files_come_ahead_where_the_map_is_in_pages() {
+    come_ahead(true).await;
+}
+
+/// What is read ahead may fail as it likes: the reader has what it asked for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_fails_ahead_is_asked_for_again() {
+    let world = World::new().await;
+    written_apart(&world, false).await;
+    let vault = world.open("b").await;
+    let vfs = vault.vfs();
+    world.faulty.inject(On::next(Verb::Get, "pack/").after(12).times(20), Fault::Breaks);
+    for n in 0..COUNT {
+        assert_eq!(read(&vfs, format!("file {n}").as_bytes()).await, bytes(n, 3000));
+    }
+    vault.close(LONG).await.unwrap();
+}
