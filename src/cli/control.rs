@@ -59,6 +59,9 @@ pub(super) enum ControlRequest {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         within: Option<Duration>,
     },
+    /// The command that this daemon was started for is done: end as with `Umount`, when nobody else uses it. If it was
+    /// mounted or served meanwhile it lives on, and this waits as `Sync` does.
+    Leave,
     /// Mount as well: the daemon only serves so far.
     Mount {
         /// An empty directory.
@@ -140,7 +143,9 @@ pub(super) trait ControlHandler: Send + Sync + 'static {
         within: Option<Duration>,
         progress: &mpsc::Sender<ControlReply>,
     ) -> CliResult;
-    /// Mounts what is only served so far.
+    /// Does as `umount` when nobody else uses it; or, when it is mounted or served, as `sync`.
+    async fn leave(&self, progress: &mpsc::Sender<ControlReply>) -> CliResult;
+    /// Mounts what has no mount so far.
     async fn mount(&self, mountpoint: &Path, look: &MountLook) -> CliResult;
     /// Serves by HTTP, and returns when clients can connect.
     async fn serve(&self, options: ServeOptions) -> CliResult;
@@ -287,6 +292,7 @@ async fn converse(mut stream: UnixStream, handler: Arc<dyn ControlHandler>) -> i
         let work = async {
             match request {
                 ControlRequest::Umount { within } => handler.umount(within, &progress).await,
+                ControlRequest::Leave => handler.leave(&progress).await,
                 ControlRequest::Mount { mountpoint, look } => {
                     handler.mount(&mountpoint, &look).await
                 }

@@ -421,3 +421,49 @@ fn commands_at_the_same_time_wait_for_each_other_or_share_a_daemon() {
     assert!(begun.elapsed() < Duration::from_mins(2));
     nothing_runs(&home);
 }
+
+/// A mount or service that joins the daemon of a command lives on when the command has ended, or was killed.
+#[test]
+fn what_joins_the_daemon_of_a_command_outlives_the_command() {
+    let home = Home::new();
+    let vault = home.path("vault");
+    for (number, is_killed) in [false, true].into_iter().enumerate() {
+        let piped = format!("piped-{number}");
+        let mut put = home.command(["put", "-", &piped]);
+        let mut put = put.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        wait_until("the daemon answers", || home.only_status()["pid"].as_u64().is_some());
+        let daemon = home.only_status()["pid"].clone();
+        home.type_in("mount vault --foreground").exits(11).says("for a command");
+        home.type_in("mount vault --read-only").exits(11).says("for a command");
+        home.type_in("mount vault").exits(0).says("had the vault for a command already");
+        fs::write(vault.join("by the mount"), "kept").unwrap();
+        if is_killed {
+            signal(put.id(), Signal::KILL);
+            assert!(!put.wait().unwrap().success());
+        } else {
+            put.stdin.take().unwrap().write_all(b"from a pipe").unwrap();
+            let begun = Instant::now();
+            Done::from(put.wait_with_output().unwrap()).exits(0);
+            assert!(begun.elapsed() < Duration::from_mins(1));
+        }
+        // What follows is of the same daemon, and the last of the commands ends nothing either.
+        home.type_in("ls").exits(0).says("by the mount");
+        let status = home.status(&vault);
+        assert_eq!((&status["pid"], &status["state"]), (&daemon, &"mounted".into()));
+        assert_eq!(fs::read(vault.join("by the mount")).unwrap(), b"kept");
+        assert_eq!(vault.join(&piped).exists(), !is_killed);
+        home.type_in("umount vault").exits(0).says("everything is in the bucket");
+        nothing_runs(&home);
+    }
+
+    let mut put = home.command(["put", "-", "served"]);
+    let mut put = put.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    wait_until("the daemon answers", || home.only_status()["pid"].as_u64().is_some());
+    home.type_in("serve --listen 127.0.0.1:0 --open").exits(0).says("is served");
+    put.stdin.take().unwrap().write_all(b"from a pipe").unwrap();
+    Done::from(put.wait_with_output().unwrap()).exits(0);
+    assert_eq!(home.only_status()["state"], "serving");
+    home.type_in("cat served").exits(0).says("from a pipe");
+    home.type_in("serve --stop").exits(0).says("everything is in the bucket");
+    nothing_runs(&home);
+}

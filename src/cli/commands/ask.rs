@@ -214,6 +214,19 @@ pub(super) async fn start(
     Ok((daemon, running))
 }
 
+/// Ends a daemon that was started for this command, and waits until it is gone: who asks next finds nobody who is about to
+/// end. One that was mounted or served meanwhile lives on. Everything is in the bucket then, or it is said what is missing.
+pub(super) fn leave(running: &RunningDaemon) -> CliResult {
+    let ended = finish(running, &ControlRequest::Leave);
+    let lives_on = || matches!(report_of(running).state, State::Mounted | State::Serving);
+    if let Ok(Some(process)) = running.process()
+        && !lives_on()
+    {
+        process.wait(END_WAIT);
+    }
+    ended
+}
+
 /// The failure when nothing of ours runs at the place that was named.
 pub(super) fn not_mounted(what: &str, running: &[RunningDaemon]) -> Failure {
     let list: Vec<_> = running.iter().map(RunningDaemon::name).collect();

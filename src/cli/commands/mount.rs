@@ -42,7 +42,7 @@ pub(crate) async fn mount(global: &Global, paths: &UserPaths, args: &MountArgs) 
     not_in_use_yet(paths, |running| running.mountpoint.as_ref() == Some(&path))?;
     mount_dir::can_mount()?;
     mount_dir::look(&path)?;
-    if let Some(running) = served_only(paths, &target).filter(|_| args.at.is_none()) {
+    if let Some(running) = without_mount(paths, &target).filter(|_| args.at.is_none()) {
         return join(paths, args, look, &target, &path, &running);
     }
 
@@ -123,12 +123,12 @@ fn make_ready(path: &Path, protect: bool) -> CliResult {
     if protect { mount_dir::protect(path) } else { Ok(()) }
 }
 
-/// The daemon that serves this vault, and has no mount yet.
-fn served_only(paths: &UserPaths, target: &Target) -> Option<RunningDaemon> {
+/// The daemon that has this vault for a service or a command, and has no mount yet.
+fn without_mount(paths: &UserPaths, target: &Target) -> Option<RunningDaemon> {
     target.running(paths).filter(|running| running.mountpoint.is_none())
 }
 
-/// Asks the daemon that serves the vault to mount it, too: it has the vault, and there is one writer.
+/// Asks the daemon that has the vault to mount it, too: there is one writer. One that was started for a command lives on then.
 fn join(
     paths: &UserPaths,
     args: &MountArgs,
@@ -137,17 +137,14 @@ fn join(
     path: &Path,
     running: &RunningDaemon,
 ) -> CliResult {
-    if args.opening.foreground || (args.opening.read_only || look.read_only) != running.read_only {
-        let option = if args.opening.foreground { "--foreground" } else { "--read-only" };
-        let text = format!(
-            "{} is open already: process {} serves it and would run the mount, too, so {option} cannot \
-             differ from how that process runs; mount it as it is served, or stop the service first: {} \
-             serve --stop",
-            running.bucket,
-            running.pid,
-            program()
-        );
-        return Err(Failure::new(Exit::MountedAlready, text));
+    let differs = [
+        (args.opening.foreground, "--foreground"),
+        ((args.opening.read_only || look.read_only) != running.read_only, "--read-only"),
+        // A service has a /metrics of its own.
+        (args.metrics.is_some() && running.for_command, "--metrics"),
+    ];
+    if let Some((_, option)) = differs.iter().find(|(is_so, _)| *is_so) {
+        return Err(differently(running, option));
     }
     if args.metrics.is_some() {
         let text = format!(
@@ -167,11 +164,28 @@ fn join(
     remember(paths, target, &running.vault, path);
     announce(&report_of(running), false);
     say!(
-        "  note   process {} served the vault already, and now mounts it, too; its memory, cache and fsync stay as \
-         they were",
-        running.pid
+        "  note   process {} {} already, and now mounts it, too; its memory, cache and fsync stay as they were",
+        running.pid,
+        if running.for_command { "had the vault for a command" } else { "served the vault" }
     );
     Ok(())
+}
+
+/// The failure when a mount is to be other than the process that would run it.
+fn differently(running: &RunningDaemon, option: &str) -> Failure {
+    let (does, instead) = match running.for_command {
+        true => ("has it for a command", "try again when that has ended".to_owned()),
+        false => {
+            let stop = format!("stop the service first: {} serve --stop", program());
+            ("serves it", format!("mount it as it is served, or {stop}"))
+        }
+    };
+    let text = format!(
+        "{} is open already: process {} {does} and would run the mount, too, so {option} cannot differ from how that process \
+         runs; {instead}",
+        running.bucket, running.pid
+    );
+    Failure::new(Exit::MountedAlready, text)
 }
 
 /// Limits that were said count for a daemon that runs already, too.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::ask::{END_WAIT, change, finish, not_mounted, start};
+use super::ask::{change, leave, not_mounted, start};
 use super::mount::{not_in_use_yet, spec};
 use crate::cli::args::{Global, OpeningArgs};
 use crate::cli::config::Config;
@@ -110,12 +110,7 @@ pub(super) async fn by_itself(
     drop(unlocked);
     let (_daemon, running) = start(paths, &spec).await?;
     let done = change(&running, request);
-    let ended = finish(&running, &ControlRequest::Umount { within: None });
-    // Who asks next finds nobody who is about to end.
-    if let Ok(Some(process)) = running.process() {
-        process.wait(END_WAIT);
-    }
-    done.and(ended)?;
+    done.and(leave(&running))?;
     say_if_copied(spec.superblock.as_deref());
     Ok(())
 }

@@ -32,6 +32,10 @@ impl ControlHandler for FakeDaemon {
         self.heard.lock().push("umount");
         Err(Failure::new(Exit::Busy, "open files"))
     }
+    async fn leave(&self, _: &mpsc::Sender<ControlReply>) -> CliResult {
+        self.heard.lock().push("leave");
+        Ok(())
+    }
     async fn mount(&self, mountpoint: &Path, look: &MountLook) -> CliResult {
         assert!(mountpoint == Path::new("/n") && look.allow_other);
         self.heard.lock().push("mount");
@@ -158,10 +162,11 @@ fn requests_are_answered_with_progress_and_an_end() {
         mountpoint: "/n".into(),
         look: MountLook { allow_other: true, ..MountLook::default() },
     };
-    for request in [mount, ControlRequest::Serve(service()), ControlRequest::Unserve] {
+    let serve = ControlRequest::Serve(service());
+    for request in [mount, serve, ControlRequest::Unserve, ControlRequest::Leave] {
         assert_eq!(replies(&dir, request), [ControlReply::Done]);
     }
-    assert_eq!(*daemon.heard.lock(), ["sync", "umount", "mount", "serve", "unserve"]);
+    assert_eq!(*daemon.heard.lock(), ["sync", "umount", "mount", "serve", "unserve", "leave"]);
 }
 
 #[test]

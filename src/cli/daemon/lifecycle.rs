@@ -4,6 +4,8 @@
 //! - `umount` unmounts (refused while files are open); SIGINT, SIGTERM and the end of a
 //!   `--foreground` front process unmount lazily; anybody may unmount from outside. What only serves has no mount:
 //!   `serve --stop` is its `umount`.
+//! - What was started for one command ends with it, when nobody else uses it. When it was mounted or served meanwhile it is
+//!   a mount or a service as any other, and lives on.
 //! - Then the service stops, if there is one: requests at work have a moment to end.
 //! - Then what is unsent is sent. After `umount` or an unmount from outside this goes on for
 //!   as long as it takes; after a signal it gives up when it is stuck ([`Stall`]), and after SIGTERM when
@@ -112,13 +114,17 @@ pub(crate) struct Lifecycle {
     limits: EndLimits,
     phase: watch::Sender<Phase>,
     files: FilesCount,
+    /// Whether it was started for one command, without mount and service.
+    is_for_command: bool,
 }
 
 impl Lifecycle {
     /// A lifecycle at its beginning: the vault is usable.
     pub(crate) fn new(vault: Arc<dyn HostedVault>, limits: EndLimits) -> Arc<Self> {
         let (phase, files) = (watch::Sender::new(Phase::Usable), FilesCount::default());
-        Arc::new(Self { vault, limits, phase, files })
+        // Nobody can have joined yet.
+        let is_for_command = !vault.has_mount() && !vault.has_service();
+        Arc::new(Self { vault, limits, phase, files, is_for_command })
     }
 
     /// Runs until it is over. `front`: closes when a front process that stays is gone.
@@ -132,9 +138,11 @@ impl Lifecycle {
             match front {
                 Some(mut front) => {
                     while front.recv().await.is_some() {}
-                    // Started for one command, which was killed: others that use it meanwhile are not cut off.
-                    if !self.vault.has_mount() && !self.vault.has_service() {
-                        self.files.closed_by_the_last().await;
+                    // Others that use what was started for a command are not cut off when that is killed.
+                    if self.is_for_command
+                        && !self.files.closed_by_the_last(|| self.is_joined()).await
+                    {
+                        std::future::pending::<()>().await;
                     }
                 }
                 None => std::future::pending().await,
@@ -157,7 +165,7 @@ impl Lifecycle {
             to_front.tell(format!(
                 "{why}: ending as soon as everything unsent is in the bucket{limit}. A second signal ends it at once."
             ));
-            self.leave().await;
+            self.let_go().await;
         } else {
             tracing::info!("ending; what is unsent is being sent");
         }
@@ -172,8 +180,13 @@ impl Lifecycle {
         outcome
     }
 
+    /// Whether there is a mount or a service.
+    fn is_joined(&self) -> bool {
+        self.vault.has_mount() || self.vault.has_service()
+    }
+
     /// Unmounts, lazily if need be. The kernel may be long about it: that stops nothing.
-    async fn leave(&self) {
+    async fn let_go(&self) {
         let vault = self.vault.clone();
         let unmounted =
             tokio::task::spawn_blocking(move || vault.unmount().or_else(|_| vault.detach()));

@@ -186,8 +186,45 @@ impl VaultHost {
         };
         let session = fuse::mount(self.vault.vfs(), path, &options, Handle::current())
             .map_err(|error| messages::of_fuse(&error))?;
-        self.mount.send_replace(MountState::Mounted(Arc::new(session)));
-        Ok(())
+        let session = Arc::new(session);
+        let is_taken = self.mount.send_if_modified(|state| {
+            let is_in_time = !matches!(state, MountState::Over);
+            if is_in_time {
+                *state = MountState::Mounted(session.clone());
+            }
+            is_in_time
+        });
+        if is_taken {
+            return Ok(());
+        }
+        // Nobody would unmount it any more.
+        session.detach().map_err(|error| messages::of_fuse(&error))?;
+        let text = "the daemon of this vault ended meanwhile; nothing is mounted; try again";
+        Err(Failure::new(Exit::MountedAlready, text))
+    }
+
+    /// Whether it is over without a mount, which from here on it is if there is none.
+    fn is_over_without_mount(&self) -> bool {
+        self.mount.send_if_modified(|state| {
+            let is_unmounted = matches!(state, MountState::NotYet);
+            if is_unmounted {
+                *state = MountState::Over;
+            }
+            is_unmounted
+        });
+        matches!(*self.mount.borrow(), MountState::Over)
+    }
+
+    /// Others find it as what it is now: no command's any more.
+    fn note_as_joined(&self, mountpoint: Option<PathBuf>) {
+        let noted = self.running().and_then(|running| {
+            let mountpoint = mountpoint.or(running.mountpoint);
+            RunningDaemon { mountpoint, for_command: false, ..running }.renote(&self.notes)
+        });
+        // Nobody could unmount it by its name then; it is there all the same.
+        if let Err(error) = noted {
+            tracing::error!(%error, "the mount or service is not noted");
+        }
     }
 
     fn gateway(&self) -> Gateway {
@@ -340,14 +377,9 @@ impl HostedVault for VaultHost {
             let text = format!("the vault is mounted already, at {}", session.path().display());
             return Err(Failure::new(Exit::MountedAlready, text));
         }
-        let mut running = self.running().map_err(|error| Failure::io("this process", &error))?;
-        running.mountpoint = Some(mountpoint.to_owned());
         // Mounting waits for the kernel, which asks us: not on a thread that answers.
         tokio::task::block_in_place(|| self.mount_at(mountpoint, look))?;
-        // Without the note nobody could unmount it by its name; the mount is there all the same.
-        if let Err(error) = running.renote(&self.notes) {
-            tracing::error!(%error, "the mount is not noted");
-        }
+        self.note_as_joined(Some(mountpoint.to_owned()));
         tracing::info!("mounted");
         Ok(())
     }
@@ -367,6 +399,8 @@ impl HostedVault for VaultHost {
             return Err(Failure::new(Exit::Listen, text));
         }
         self.start(listen(options).await?);
+        let mountpoint = self.session().map(|session| session.path().to_owned());
+        self.note_as_joined(mountpoint);
         Ok(())
     }
 
@@ -430,19 +464,19 @@ impl HostedVault for VaultHost {
     }
 
     fn unmount(&self) -> CliResult {
-        if let Some(session) = self.session() {
-            return session.unmount().map_err(|error| messages::of_fuse(&error));
+        if self.is_over_without_mount() {
+            return Ok(());
         }
-        self.mount.send_replace(MountState::Over);
-        Ok(())
+        let Some(session) = self.session() else { return Ok(()) };
+        session.unmount().map_err(|error| messages::of_fuse(&error))
     }
 
     fn detach(&self) -> CliResult {
-        if let Some(session) = self.session() {
-            return session.detach().map_err(|error| messages::of_fuse(&error));
+        if self.is_over_without_mount() {
+            return Ok(());
         }
-        self.mount.send_replace(MountState::Over);
-        Ok(())
+        let Some(session) = self.session() else { return Ok(()) };
+        session.detach().map_err(|error| messages::of_fuse(&error))
     }
 
     async fn ended(&self) {

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use super::interrupt;
 use super::which::Meant;
 use crate::cli::args::{Global, OpeningArgs};
-use crate::cli::commands::ask::{END_WAIT, finish, has_ended, report_of, silent, start};
+use crate::cli::commands::ask::{finish, has_ended, leave, report_of, silent, start};
 use crate::cli::commands::mount::{not_in_use_yet, open_or_make, spec};
 use crate::cli::control::ControlRequest;
 use crate::cli::daemon::launch::LaunchedDaemon;
@@ -68,7 +68,7 @@ impl FilesPurpose {
 /// A daemon that has the vault, and what this command has of it.
 pub(super) struct FilesSession {
     running: RunningDaemon,
-    /// It was started for this command, and ends with it.
+    /// It was started for this command, and ends with it, unless it is mounted or served meanwhile.
     own: Option<LaunchedDaemon>,
     purpose: FilesPurpose,
     umask: u32,
@@ -188,14 +188,7 @@ impl FilesSession {
         interrupt::rest();
         drop(self.joined.into_inner());
         let ended = match &self.own {
-            Some(_) => {
-                let ended = finish(&self.running, &ControlRequest::Umount { within: None });
-                // Who asks next finds nobody who is about to end.
-                if let Ok(Some(process)) = self.running.process() {
-                    process.wait(END_WAIT);
-                }
-                ended
-            }
+            Some(_) => leave(&self.running),
             None if self.purpose.writes() => finish(&self.running, &ControlRequest::Sync),
             None => Ok(()),
         };

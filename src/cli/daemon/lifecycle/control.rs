@@ -61,18 +61,6 @@ impl ControlHandler for Lifecycle {
             self.limits.tick.min(left.unwrap_or(Duration::MAX))
         };
         let mut phase = self.phase.subscribe();
-        // Started for one command, and used by another meanwhile.
-        let mut is_closed = false;
-        while !is_closed && !self.vault.has_mount() && !self.vault.has_service() {
-            late(&self.vault.progress())?;
-            tokio::select! {
-                () = self.files.closed_by_the_last() => is_closed = true,
-                _ = phase.wait_for(|phase| *phase != Phase::Usable) => break,
-                () = tokio::time::sleep(tick()) => {
-                    drop(progress.try_send(ControlReply::Progress(self.vault.progress())));
-                }
-            }
-        }
         if *phase.borrow() == Phase::Usable {
             let vault = self.vault.clone();
             let mut unmounted = tokio::task::spawn_blocking(move || vault.unmount());
@@ -81,11 +69,7 @@ impl ControlHandler for Lifecycle {
                 // million of them; the mount is over long before, and then so may be this lifecycle.
                 tokio::select! {
                     done = &mut unmounted => {
-                        let done = done.unwrap_or_else(|error| Err(Failure::new(Exit::Other, error.to_string())));
-                        if done.is_err() && is_closed {
-                            self.files.reopen();
-                        }
-                        done?;
+                        done.unwrap_or_else(|error| Err(Failure::new(Exit::Other, error.to_string())))?;
                         break;
                     }
                     _ = phase.wait_for(|phase| *phase != Phase::Usable) => break,
@@ -119,14 +103,39 @@ impl ControlHandler for Lifecycle {
         }
     }
 
+    async fn leave(&self, progress: &mpsc::Sender<ControlReply>) -> CliResult {
+        let mut phase = self.phase.subscribe();
+        loop {
+            if self.is_joined() {
+                return ControlHandler::sync(self, progress).await;
+            }
+            tokio::select! {
+                closed = self.files.closed_by_the_last(|| self.is_joined()) => {
+                    if closed {
+                        break;
+                    }
+                }
+                _ = phase.wait_for(|phase| *phase != Phase::Usable) => break,
+                () = tokio::time::sleep(self.limits.tick) => {
+                    drop(progress.try_send(ControlReply::Progress(self.vault.progress())));
+                }
+            }
+        }
+        let done = self.umount(None, progress).await;
+        if done.is_err() && *self.phase.borrow() == Phase::Usable {
+            self.files.reopen();
+        }
+        done
+    }
+
     async fn mount(&self, mountpoint: &Path, look: &MountLook) -> CliResult {
-        self.is_usable()?;
+        let _place = self.joining()?;
         self.vault.mount(mountpoint, look).await?;
         self.is_usable()
     }
 
     async fn serve(&self, options: ServeOptions) -> CliResult {
-        self.is_usable()?;
+        let _place = self.joining()?;
         self.vault.serve(options).await?;
         // It may have begun to end meanwhile, after which nobody else would stop the service.
         let usable = self.is_usable();
@@ -189,6 +198,9 @@ impl ControlHandler for Lifecycle {
     }
 
     async fn unserve(&self, progress: &mpsc::Sender<ControlReply>) -> CliResult {
+        if !self.is_joined() {
+            return self.leave(progress).await;
+        }
         if !self.vault.has_mount() {
             return self.umount(None, progress).await;
         }
@@ -225,12 +237,21 @@ impl Lifecycle {
         }
     }
 
+    /// What who mounts or serves holds meanwhile, so that what was started for a command does not end under it.
+    fn joining(&self) -> CliResult<impl Send + use<>> {
+        self.is_usable()?;
+        self.files.join().ok_or_else(is_ending)
+    }
+
     fn is_usable(&self) -> CliResult {
         if *self.phase.borrow() == Phase::Usable && !self.files.is_closed() {
             return Ok(());
         }
-        let text = "the daemon of this vault is just ending; wait until it is gone (see `s3vault status`), then try \
-            again";
-        Err(Failure::new(Exit::MountedAlready, text))
+        Err(is_ending())
     }
+}
+
+fn is_ending() -> Failure {
+    let text = "the daemon of this vault is just ending; wait until it is gone (see `s3vault status`), then try again";
+    Failure::new(Exit::MountedAlready, text)
 }

@@ -1,4 +1,4 @@
-//! How many connections for files there are, and whether one may still begin.
+//! How many connections for files there are, and who is about to mount or serve; whether one may still begin.
 
 use std::sync::Arc;
 
@@ -38,18 +38,30 @@ impl FilesCount {
         is_taken.then(|| CountedPlace(self.clone()))
     }
 
+    /// A place for who is about to mount or serve, however many there are, unless it is closed.
+    pub(super) fn join(&self) -> Option<CountedPlace> {
+        let is_taken = self.0.send_if_modified(|now| {
+            now.count += usize::from(!now.is_closed);
+            !now.is_closed
+        });
+        is_taken.then(|| CountedPlace(self.clone()))
+    }
+
     /// Nobody new gets a place.
     pub(super) fn close(&self) {
         self.0.send_modify(|now| now.is_closed = true);
     }
 
-    /// The same if there is none now; whether that is so.
-    fn close_if_none(&self) -> bool {
+    /// The same if there is none now, and it does not stay: whether it is closed, or `None` where there is one.
+    fn close_if_none(&self, stays: &impl Fn() -> bool) -> Option<bool> {
+        let mut closed = None;
         self.0.send_if_modified(|now| {
-            let is_none = now.count == 0;
-            now.is_closed |= is_none;
-            is_none
-        })
+            // Asked in here: who joins has a place until it has joined.
+            closed = (now.count == 0).then(|| !stays());
+            now.is_closed |= closed == Some(true);
+            closed == Some(true)
+        });
+        closed
     }
 
     /// It goes on after all.
@@ -61,9 +73,12 @@ impl FilesCount {
         self.0.borrow().is_closed
     }
 
-    /// Returns when there is none, and nobody new gets a place any more.
-    pub(super) async fn closed_by_the_last(&self) {
-        while !self.close_if_none() {
+    /// Returns when there is none, and nobody new gets a place any more; or, with `false`, when it stays.
+    pub(super) async fn closed_by_the_last(&self, stays: impl Fn() -> bool) -> bool {
+        loop {
+            if let Some(closed) = self.close_if_none(&stays) {
+                return closed;
+            }
             // The sender is ours: it does not go away.
             drop(self.0.subscribe().wait_for(|now| now.count == 0).await);
         }

@@ -10,6 +10,8 @@ use super::*;
 use crate::cli::control::ControlHandler;
 use crate::cli::daemon_report::State;
 
+mod for_command;
+
 /// A vault of which the test decides what works.
 #[derive(Default)]
 struct FakeVault {
@@ -28,6 +30,8 @@ struct FakeVault {
     unmounted: watch::Sender<bool>,
     /// The kernel is long about letting go of what was unmounted: until the other end is dropped.
     inodes: Mutex<Option<std::sync::mpsc::Receiver<()>>>,
+    /// Mounting takes as long as until the other end is dropped.
+    kernel: Mutex<Option<tokio::sync::oneshot::Receiver<()>>>,
     sent: Notify,
     calls: Mutex<Vec<&'static str>>,
 }
@@ -69,6 +73,10 @@ impl HostedVault for FakeVault {
         !self.serves_only.load(SeqCst)
     }
     async fn mount(&self, _: &Path, _: &MountLook) -> CliResult {
+        let kernel = self.kernel.lock().take();
+        if let Some(kernel) = kernel {
+            assert!(kernel.await.is_err());
+        }
         self.serves_only.store(false, SeqCst);
         Ok(())
     }
@@ -115,7 +123,8 @@ impl HostedVault for FakeVault {
         std::future::pending::<()>().await;
     }
     fn has_service(&self) -> bool {
-        false
+        let calls = self.calls.lock();
+        calls.iter().rfind(|call| call.ends_with("serve")) == Some(&"serve")
     }
     fn unmount(&self) -> CliResult {
         self.calls.lock().push("unmount");
@@ -423,55 +432,4 @@ async fn a_release_that_a_last_write_delays_is_tried_again_and_a_failed_one_is_s
     let failure = fails.run.await.unwrap().unwrap_err();
     assert_eq!(failure.exit, Exit::Unreachable);
     assert!(failure.message.contains("everything is in the bucket"), "{failure}");
-}
-
-#[tokio::test]
-async fn a_commands_daemon_takes_nobody_whom_it_would_cut_off() {
-    let vault = Arc::new(FakeVault::default());
-    vault.serves_only.store(true, SeqCst);
-    let (kernel, inodes) = std::sync::mpsc::channel();
-    *vault.inodes.lock() = Some(inodes);
-    let lifecycle = Lifecycle::new(vault.clone(), LIMITS);
-    let (_signals, receiver) = mpsc::channel(1);
-    let (command, front) = mpsc::channel(1);
-    let run = tokio::spawn({
-        let lifecycle = lifecycle.clone();
-        async move { lifecycle.run(receiver, Some(front), &FrontSender::silent()).await }
-    });
-    let first = lifecycle.files().unwrap();
-    drop(command);
-    tokio::time::sleep(Duration::from_millis(50)).await;
-    // Killed, but others use it.
-    let second = lifecycle.files().unwrap();
-    drop(first);
-    tokio::time::sleep(Duration::from_millis(50)).await;
-    assert!(vault.calls.lock().is_empty());
-    drop(second);
-    let left = || vault.calls.lock().contains(&"unmount");
-    timeout(Duration::from_secs(20), async {
-        while !left() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await
-    .unwrap();
-    // It leaves: not in its end yet, and not for anybody new.
-    assert_ne!(lifecycle.report().state, State::Finishing);
-    assert_eq!(lifecycle.files().err().unwrap().exit, Exit::MountedAlready);
-    assert_eq!(lifecycle.serve(service()).await.unwrap_err().exit, Exit::MountedAlready);
-    drop(kernel);
-    assert_eq!(run.await.unwrap(), Ok(()));
-}
-
-#[tokio::test]
-async fn a_commands_daemon_that_goes_on_after_all_takes_others() {
-    let scene = scene(|vault| {
-        vault.serves_only.store(true, SeqCst);
-        vault.busy.store(true, SeqCst);
-    });
-    let (sender, _receiver) = channel();
-    assert_eq!(scene.lifecycle.umount(None, &sender).await.unwrap_err().exit, Exit::Busy);
-    drop(scene.lifecycle.files().unwrap());
-    scene.vault.busy.store(false, SeqCst);
-    assert_eq!(scene.lifecycle.umount(None, &sender).await, Ok(()));
 }
