@@ -121,6 +121,11 @@ impl Index {
         self.0.read_only()
     }
 
+    /// Whether its records on this disk were found to be damaged: it is to be made anew (J4).
+    pub fn is_damaged(&self) -> bool {
+        self.0.sled().db().is_condemned()
+    }
+
     /// Looks things up in one consistent state. `f` is run again whenever a page had to be
     /// fetched: it must have no effects. Ready at the first poll if all pages are here.
     pub async fn read<T, E: From<Error>>(

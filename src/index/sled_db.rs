@@ -115,11 +115,17 @@ impl SledDb {
         if_there(fs::remove_file(note_of(dir)))
     }
 
+    /// Whether it was found to be damaged.
+    pub(super) fn is_condemned(&self) -> bool {
+        self.condemned.load(Ordering::Relaxed)
+    }
+
     /// Notes that what is here is damaged, so that the next mount makes it anew (J4).
     pub(super) fn condemn(&self, reason: &str) {
         if self.condemned.swap(true, Ordering::Relaxed) {
             return;
         }
+        tracing::warn!(reason, "the local index was found to be damaged");
         let Err(error) = os::replace(&note_of(&self.dir), reason.as_bytes()) else { return };
         // On a full disk: a database without its file is empty, and so not at a point of any journal.
         match fs::remove_file(self.dir.join("db")) {

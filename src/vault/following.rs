@@ -82,7 +82,8 @@ struct LookState {
     base_seen: SystemTime,
     /// What the cache lacked then.
     lacked: u64,
-    /// A commit was taken in by half, or sled failed: the index is made anew before anything else (J4).
+    /// A commit was taken in by half, sled failed, or a record does not open: the index is made anew before anything else
+    /// (J4).
     is_damaged: bool,
     /// Where the index is, if it is not that of the mount.
     dir: Option<PastDir>,
@@ -212,16 +213,32 @@ impl Follower {
     }
 
     async fn look_once(&self, looking: &mut LookState) -> Result<()> {
+        // Whoever reads may have found that out.
+        looking.is_damaged |= self.parts.index.is_damaged();
+        let leads_on = match self.read_on(looking).await {
+            Err(Error::Index(index::Error::Damaged(why))) => {
+                tracing::warn!(why, "the local index is damaged; it is made anew");
+                looking.is_damaged = true;
+                false
+            }
+            read => read?,
+        };
+        if leads_on { Ok(()) } else { self.open_again(looking).await }
+    }
+
+    /// Takes in what the log has beyond the head. Whether the log and the index here lead on: else the vault is to be opened
+    /// again.
+    async fn read_on(&self, looking: &mut LookState) -> Result<bool> {
         let head = self.head();
         let is_short = !looking.is_damaged && looking.listed.elapsed() < LIST_EVERY;
         if is_short && !self.is_there(head.number.next()).await? {
-            return self.mind_base(looking, None).await;
+            return self.mind_base(looking, None).await.map(|()| true);
         }
         // With the head itself: of a log that was not trimmed there is always something from there on.
         let before = CommitNo(head.number.0.saturating_sub(1));
         let (listed, time) = self.chain.listed(before).await?;
         if looking.is_damaged || !head.vouches_at(time) {
-            return self.open_again(looking).await;
+            return Ok(false);
         }
         if listed.last().is_none() && head.number.0 > 0 {
             return Err(Error::Rollback { number: head.number });
@@ -235,20 +252,13 @@ impl Follower {
                     Ok(Some(link)) => link,
                     Ok(None) => break,
                     // The log was cut off behind us: a checkpoint may lead on.
-                    Err(log::Error::Gap { .. }) => return self.open_again(looking).await,
+                    Err(log::Error::Gap { .. }) => return Ok(false),
                     Err(error) => return Err(error.into()),
                 };
-                match self.take(looking, link).await {
-                    Err(Error::Index(index::Error::Damaged(why))) => {
-                        tracing::warn!(why, "the local index is damaged; it is made anew");
-                        looking.is_damaged = true;
-                        return self.open_again(looking).await;
-                    }
-                    taken => taken?,
-                }
+                self.take(looking, link).await?;
             }
         }
-        self.mind_base(looking, Some(time)).await
+        self.mind_base(looking, Some(time)).await.map(|()| true)
     }
 
     async fn is_there(&self, number: CommitNo) -> Result<bool> {
@@ -310,13 +320,15 @@ impl Follower {
         }
         let base = manifest_name(self.parts.index.base_commit());
         let (newer, seen) = self.bucket.list_after(MANIFESTS, &base).await?;
+        let keys = &self.parts.options.unlocked.keys;
+        let manifest = match newer.is_empty() {
+            true => None,
+            false => newest(&self.bucket, keys).await?.manifest,
+        };
+        // Where the store failed before, the next look asks again.
         (looking.bytes, looking.commits) = (0, 0);
         (looking.base_seen, looking.lacked) = (seen, lacks);
-        if newer.is_empty() {
-            return Ok(());
-        }
-        let keys = &self.parts.options.unlocked.keys;
-        let Some(manifest) = newest(&self.bucket, keys).await?.manifest else { return Ok(()) };
+        let Some(manifest) = manifest else { return Ok(()) };
         let commit = manifest.commit;
         // Beyond what is applied, or of another log: the next one may be ours, and the log says what is.
         if looking.applied.get(&commit) != Some(&manifest.commit_hash) {

@@ -179,6 +179,9 @@ impl Vault {
         }
         let (mut staging, mut index_disk, mut old_states) = ((0, 0), 0, OldStatesStatus::default());
         let mut renewal = None;
+        if self.writer.is_none() {
+            warnings.extend(self.damage());
+        }
         if let Some(writer) = &self.writer {
             let usage = writer.staging.usage();
             staging = (usage.used, usage.budget);
@@ -216,6 +219,18 @@ impl Vault {
             },
             warnings,
         }
+    }
+
+    /// What there is to say of a reader whose index is damaged (J4): why it is read-only says nothing of that.
+    fn damage(&self) -> Option<String> {
+        let how = match self.following {
+            Some(_) => "it is made anew while the mount is used",
+            None => "mount it again, and it is made anew",
+        };
+        let text = format!(
+            "the local index is damaged, and what it should tell cannot be read (EIO); {how}; nothing is lost"
+        );
+        self.index.is_damaged().then_some(text)
     }
 
     fn poisoned(&self) -> Option<String> {

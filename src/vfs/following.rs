@@ -14,7 +14,7 @@ use crate::os;
 use crate::records::{Change, Entry, Inode, Key, decode_value};
 use crate::types::{InodeNo, NameHash};
 
-/// Names of one commit that the kernel is told of, and inodes at a time.
+/// Names of one commit that the kernel is told of; and inodes at a time, where all are another map's.
 const TOLD_MAX: usize = 1024;
 /// For what the names were that a commit takes away: a page may have to be fetched for one.
 const NAMES_WAIT: Duration = Duration::from_secs(5);
@@ -44,7 +44,7 @@ impl Vfs {
         let news = self.news_of(changes)?;
         // Before: then nobody knows them any more.
         let told = match place.is_heard() {
-            true => timeout(NAMES_WAIT, self.told_of(&news)).await.unwrap_or_default(),
+            true => self.told_of(&news).await,
             false => Vec::new(),
         };
         os::blocking(apply).await.map_err(|_| Error::PushedOut)??;
@@ -84,12 +84,24 @@ impl Vfs {
             }
         }
         news.names = names.into_iter().take(TOLD_MAX).collect();
+        // For what a commit takes away a page may be needed: that comes last.
+        news.names.sort_by_key(|(_, value)| value.is_none());
         Ok(news)
     }
 
-    /// In the words of the kernel. A name that cannot be told is left out: the kernel remembers it for a second.
+    /// In the words of the kernel. A name that cannot be told, or not in time, is left out: the kernel remembers it for a
+    /// second. What is in a file it may remember for as long as somebody has that open: no inode is left out.
     async fn told_of(&self, news: &CommitNews) -> Vec<Invalidation> {
         let mut told = Vec::new();
+        if timeout(NAMES_WAIT, self.tell_names(news, &mut told)).await.is_err() {
+            tracing::debug!("names that a commit takes away are not told: their pages come late");
+        }
+        told.extend(news.inodes.keys().map(|ino| Invalidation::Content(*ino)));
+        told
+    }
+
+    /// Puts one name after the other into `told`.
+    async fn tell_names(&self, news: &CommitNews, told: &mut Vec<Invalidation>) {
         for ((parent, hash), value) in &news.names {
             let key = Key::Entry(*parent, *hash);
             let before = match value {
@@ -104,8 +116,6 @@ impl Vfs {
                 false => Invalidation::Name(*parent, entry.name),
             });
         }
-        told.extend(news.inodes.keys().take(TOLD_MAX).map(|ino| Invalidation::Content(*ino)));
-        told
     }
 }
 

@@ -350,6 +350,44 @@ async fn w5_a_reader_moves_to_newer_bases() {
     assert_eq!(two.reader.status().inodes, two.writer.status().inodes);
 }
 
+/// A row of sled that does not open: a read finds it out, or the move to another base, which opens each.
+#[tokio::test]
+async fn w5_a_row_that_does_not_open_is_made_anew_by_the_next_look() {
+    for is_read in [true, false] {
+        let two = Two::new().await;
+        two.written("new", &bytes(9, 3000)).await;
+        two.look().await.unwrap();
+        two.writer.checkpoint().await.unwrap();
+        let (index, shown) = (two.reader.index(), two.reader.vfs());
+        let ino = two.writer.vfs().lookup(ROOT, b"new").await.unwrap().ino;
+        // So that sled has all of it.
+        index.flush().unwrap();
+        index.spoil(&Key::Inode(ino), b"damaged");
+        let says_so =
+            || two.reader.status().warnings.iter().any(|said| said.contains("index is damaged"));
+        if is_read {
+            assert!(shown.lookup(ROOT, b"new").await.is_err());
+            assert!(says_so());
+            // The next look finds no store; the one after it does it.
+            two.world.faulty.inject(On::next(Verb::List, "").always(), Fault::Breaks);
+            two.look().await.unwrap_err();
+            assert!(two.trouble().is_some() && says_so());
+            two.world.faulty.heal();
+        } else {
+            two.world.store.advance(7 * HOUR);
+            two.written("last", b"x").await;
+        }
+        two.look().await.unwrap();
+        assert!(two.is_same().await && two.trouble().is_none() && !says_so());
+        assert_eq!(shown.lookup(ROOT, b"new").await.unwrap().ino, ino);
+        // From here on it follows as before.
+        two.written("after", b"it").await;
+        two.look().await.unwrap();
+        assert!(two.is_same().await);
+        two.reader.close(LONG).await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn w5_new_slots_are_followed_and_a_new_key_is_not() {
     let two = Two::new().await;
