@@ -28,6 +28,8 @@ const LOOKS: usize = 2;
 const DEADLINE: Duration = Duration::from_secs(60);
 /// Changes at the same time: versions brought back, snapshots made and deleted.
 const CHANGES: usize = 2;
+/// How long a change waits for what is on its way to the bucket, and keeps its place.
+const SETTLING: Duration = Duration::from_mins(2);
 
 /// Where the gateway learns what was.
 #[async_trait]
@@ -36,6 +38,8 @@ pub trait PastSource: Send + Sync + 'static {
     async fn versions(&self, path: &[Vec<u8>]) -> std::result::Result<PathVersions, HttpProblem>;
     /// The snapshots that count, by name.
     async fn snapshots(&self) -> std::result::Result<Vec<SnapshotNote>, HttpProblem>;
+    /// Whether all that is written by now is in the bucket, which it waits for, so long at most. May be dropped.
+    async fn settles(&self, limit: Duration) -> bool;
     /// A state as a file system.
     async fn open(&self, at: &StateAt) -> std::result::Result<PastRoom, HttpProblem>;
     /// Brings back what was at a path in the state of a commit, whole. `go_on` is asked at each step.
@@ -235,30 +239,57 @@ impl OpenPasts {
         self.looks.acquire().await.map_err(|_| too_long())
     }
 
-    /// Makes a change. It goes on by itself until it is done, or, what is restored, until nobody waits for it: cut off in the
-    /// middle it would leave open files.
+    /// Makes a change. Nobody need wait for it any more once it has begun: it goes on by itself until it is done, or, what is
+    /// restored, until nobody waits for it. Cut off in the middle it would leave open files.
     pub(super) async fn change(&self, what: PastChange) -> Result<()> {
         let Ok(place) = self.changes.clone().try_acquire_owned() else {
             let text = "Others restore, or make and delete snapshots, just now. Nothing was changed; try again in a moment.";
             return Err(HttpProblem::unavailable(text, 5));
         };
         let source = self.gateway.past.clone();
-        let (tell, told) = tokio::sync::oneshot::channel();
+        let (mut tell, told) = tokio::sync::oneshot::channel();
         tokio::spawn(os::watched("changing the past for the page", async move {
+            let settled = tokio::select! {
+                settled = settled(source.as_ref(), &what) => settled,
+                () = tell.closed() => return,
+            };
             let mut go_on = || match tell.is_closed() {
                 true => ControlFlow::Break(()),
                 false => ControlFlow::Continue(()),
             };
-            let done = match &what {
-                PastChange::Restore(what) => source.restore(what, &mut go_on).await,
-                PastChange::Keep { name, span } => source.make_snapshot(name, *span).await,
-                PastChange::Delete { name } => source.delete_snapshot(name).await,
+            let done = match (settled, &what) {
+                (Err(not_yet), _) => Err(not_yet),
+                (Ok(()), PastChange::Restore(what)) => source.restore(what, &mut go_on).await,
+                (Ok(()), PastChange::Keep { name, span }) => {
+                    source.make_snapshot(name, *span).await
+                }
+                (Ok(()), PastChange::Delete { name }) => source.delete_snapshot(name).await,
             };
             // Whoever went away needs none.
             let _ = tell.send(done);
             drop(place);
         }));
         told.await.unwrap_or_else(|_| Err(HttpProblem::internal()))
+    }
+}
+
+/// What is on its way is waited for: what a restoring replaces is to be among the versions, and a snapshot has all that is there.
+/// Not for as long as it takes: that may be hours, in which others could not change anything.
+async fn settled(source: &dyn PastSource, what: &PastChange) -> Result<()> {
+    let text = match what {
+        PastChange::Delete { .. } => return Ok(()),
+        PastChange::Restore(_) => {
+            "What is there now is not in the bucket yet, and to replace it would lose it. Nothing was changed; try again \
+             when everything is in the bucket."
+        }
+        PastChange::Keep { .. } => {
+            "What is there now is not in the bucket yet, and a snapshot would wait for it. None was made; try again when \
+             everything is in the bucket. (On the machine of the vault, `s3vault snapshot create` waits.)"
+        }
+    };
+    match source.settles(SETTLING).await {
+        true => Ok(()),
+        false => Err(HttpProblem::unavailable(text, 30)),
     }
 }
 

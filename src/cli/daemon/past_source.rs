@@ -18,8 +18,6 @@ use crate::vault::{
 const VERSIONS: usize = 1000;
 /// How long a look waits for what is on its way; without it, it tells what is in the bucket.
 const LOOK: Duration = Duration::from_secs(10);
-/// How long a change waits for it: what it replaces is to be among the versions.
-const CHANGE: Duration = Duration::from_mins(2);
 
 /// Waits until what is written by now is in the bucket: the past is what is there.
 async fn settled(vault: &Vault, limit: Duration) -> Result<(), Error> {
@@ -68,6 +66,14 @@ impl PastSource for Vault {
         Ok(kept.map(note).collect())
     }
 
+    async fn settles(&self, limit: Duration) -> bool {
+        let done = settled(self, limit).await;
+        if let Err(error) = &done {
+            tracing::warn!(%error, "the past is not changed, as what is there now is not in the bucket");
+        }
+        done.is_ok()
+    }
+
     async fn open(&self, at: &StateAt) -> Result<PastRoom, HttpProblem> {
         let past = self.past(at).await.map_err(|error| problem(&error))?;
         let (vfs, as_of) = (past.vfs.clone(), past.as_of.clone());
@@ -80,14 +86,6 @@ impl PastSource for Vault {
         go_on: &mut (dyn FnMut() -> ControlFlow<()> + Send),
     ) -> Result<(), HttpProblem> {
         may_change(self)?;
-        settled(self, CHANGE).await.map_err(|error| {
-            tracing::warn!(%error, "nothing is restored, as what is there now is not in the bucket");
-            HttpProblem::unavailable(
-                "What is there now is not in the bucket yet, and to replace it would lose it. Nothing was changed; try again \
-                 when everything is in the bucket.",
-                30,
-            )
-        })?;
         let BringBack { path, commit, to } = what.clone();
         let what = Restoring { path, at: Some(StateAt::Commit(commit)), to: Some(to) };
         let done = Self::restore(self, &what, &mut |_| go_on()).await;

@@ -22,13 +22,17 @@ pub(super) struct Before {
     hangs: Arc<AtomicBool>,
     given_up: Arc<AtomicBool>,
     kept: Mutex<Vec<SnapshotNote>>,
+    /// Something is on its way to the bucket, for hours; and how many have waited for that.
+    is_busy: Arc<AtomicBool>,
+    waited: Arc<AtomicUsize>,
 }
 
 impl Before {
     pub(super) fn new(vfs: Vfs) -> Self {
         let (opened, given_up) = (Arc::default(), Arc::default());
         let kept = Mutex::new(vec![note(b"the <first>", None)]);
-        Self { vfs, opened, panics: false, hangs: Arc::default(), given_up, kept }
+        let (is_busy, waited) = (Arc::default(), Arc::default());
+        Self { vfs, opened, panics: false, hangs: Arc::default(), given_up, kept, is_busy, waited }
     }
 }
 
@@ -67,7 +71,17 @@ impl PastSource for Before {
         Ok(self.kept.lock().clone())
     }
 
+    async fn settles(&self, limit: Duration) -> bool {
+        assert!(limit <= Duration::from_mins(2), "for that long nobody else can change anything");
+        if self.is_busy.load(Ordering::Relaxed) {
+            self.waited.fetch_add(1, Ordering::Relaxed);
+            tokio::time::sleep(limit).await;
+        }
+        !self.is_busy.load(Ordering::Relaxed)
+    }
+
     async fn make_snapshot(&self, name: &[u8], keep: Option<Duration>) -> Result<(), HttpProblem> {
+        assert!(!self.is_busy.load(Ordering::Relaxed), "it would wait for hours");
         let mut kept = self.kept.lock();
         if kept.iter().any(|note| note.name == name) {
             return Err(HttpProblem::no_snapshot("there is a snapshot of that name"));
@@ -122,6 +136,8 @@ struct Looking {
     opened: Arc<AtomicUsize>,
     hangs: Arc<AtomicBool>,
     given_up: Arc<AtomicBool>,
+    is_busy: Arc<AtomicBool>,
+    waited: Arc<AtomicUsize>,
 }
 
 impl Looking {
@@ -134,9 +150,10 @@ impl Looking {
         let past = Before { panics, ..Before::new(was.vfs().clone()) };
         let (opened, given_up) = (past.opened.clone(), past.given_up.clone());
         let hangs = past.hangs.clone();
+        let (is_busy, waited) = (past.is_busy.clone(), past.waited.clone());
         let world = World::new().await;
         let service = Service::with_past(world, access, VaultStatus::default(), past);
-        Self { service, was, opened, hangs, given_up }
+        Self { service, was, opened, hangs, given_up, is_busy, waited }
     }
 }
 
@@ -276,6 +293,47 @@ async fn snapshots_are_made_and_deleted_by_forms() {
     assert_eq!(led.await.is(303).header("location"), "/page/snapshots?done=deleted");
     let page = names().await;
     assert!(!page.contains("the &lt;first&gt;") && page.contains("before &amp; after"));
+}
+
+#[tokio::test]
+async fn what_is_on_its_way_for_hours_is_not_waited_for_and_keeps_nobody_out() {
+    let Looking { service, was: _was, is_busy, waited, .. } =
+        Looking::new(Access::Write, false).await;
+    let post = async |path: &str, body: &str| {
+        service.ask("POST", path, &JSON, body.to_owned().into()).await
+    };
+    let (keep, restore) = ("/page/snapshots?csrf=w", "/page/restore?path=d&name=f&at=3&csrf=w");
+    is_busy.store(true, Ordering::Relaxed);
+    // Who makes two, and goes away, leaves both places.
+    let waiting = async { tokio::join!(post(keep, "name=x"), post(keep, "name=x")) };
+    tokio::select! {
+        _ = waiting => panic!("it is on its way still"),
+        () = async {
+            while waited.load(Ordering::Relaxed) < 2 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        } => {}
+    }
+    let gone = "/page/snapshots/delete?name=the%20%3Cfirst%3E&csrf=w";
+    let begun = tokio::time::Instant::now();
+    loop {
+        let done = post(gone, "").await;
+        if done.status == 200 {
+            break;
+        }
+        done.is_error(503, "unavailable");
+        assert!(begun.elapsed() < Duration::from_secs(60), "the places are not free");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    // Who stays has an answer, after two minutes at most.
+    tokio::time::pause();
+    for (path, body) in [(keep, "name=x"), (restore, "to=d%2Fg")] {
+        post(path, body).await.is_error(503, "unavailable");
+    }
+    tokio::time::resume();
+    is_busy.store(false, Ordering::Relaxed);
+    post(keep, "name=x").await.is(200);
+    post(restore, "to=d%2Fg").await.is(200);
 }
 
 #[tokio::test]
