@@ -65,6 +65,9 @@ impl Filesystem for VaultFs {
     ) {
         let op = Operation::of("setattr", request, node);
         let (pid, loses_set_id) = (request.pid(), false);
+        // Of nothing: before a write, for setuid and setgid alone. The answer tells the kernel that they are gone, before the
+        // write has one.
+        let is_of_nothing = (mode, uid, gid, size, atime, mtime) == Default::default();
         let mut set = SetAttributes {
             mode,
             uid,
@@ -75,7 +78,8 @@ impl Filesystem for VaultFs {
             loses_set_id,
         };
         self.attributes(op, reply, move |vfs| async move {
-            set.loses_set_id = size.is_some() && takes_set_id(&vfs, ino(node), pid).await?;
+            set.loses_set_id =
+                (size.is_some() || is_of_nothing) && takes_set_id(&vfs, ino(node), pid).await?;
             vfs.set_attributes(ino(node), &set).await
         });
     }

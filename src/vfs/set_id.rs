@@ -19,7 +19,7 @@ impl Vfs {
         if self.has_set_id(ino).await? {
             let set = SetAttributes { loses_set_id: true, ..SetAttributes::default() };
             self.set_attributes(ino, &set).await?;
-            // The reply to a write has no attributes.
+            // The reply to a write has no attributes, if nobody asked before it.
             self.tell_without_waiting(Invalidation::Attributes(ino));
         }
         Ok(())

@@ -2,23 +2,47 @@
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, fchown};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::Path;
 
-use rustix::fs::{FallocateFlags, copy_file_range, fallocate};
+use rustix::fs::{
+    AtFlags, CWD, FallocateFlags, OFlags, StatxFlags, copy_file_range, fallocate, statx,
+};
+use rustix::process::geteuid;
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 
 use crate::support::home::Home;
 
 const MODES: [u32; 5] = [0o6755, 0o4711, 0o2750, 0o6777, 0o644];
-const CHANGES: [&str; 7] =
-    ["write", "append", "truncate", "open", "fallocate", "copy_file_range", "chown"];
+const CHANGES: [&str; 9] = [
+    "write",
+    "append",
+    "direct",
+    "truncate",
+    "open",
+    "fallocate",
+    "copy_file_range",
+    "chown",
+    NO_CHANGE,
+];
+/// Of neither owner nor group; by root's the kernel does not say what it is for.
+const NO_CHANGE: &str = "chown of nothing";
 
 fn change(how: &str, path: &Path, other: &Path) -> io::Result<()> {
     let file = || OpenOptions::new().read(true).write(true).open(path);
     match how {
         "write" => file()?.write_all_at(b"other", 1),
         "append" => OpenOptions::new().append(true).open(path)?.write_all(b"more"),
+        "direct" => {
+            let flags = OFlags::DIRECT.bits().cast_signed();
+            let file = OpenOptions::new().write(true).custom_flags(flags).open(path);
+            let file = file.or_else(|_| OpenOptions::new().write(true).open(path))?; // an old tmpfs
+            // Aligned, as it must be.
+            let room = vec![b'd'; 8192];
+            let at = room.as_ptr().align_offset(4096);
+            file.write_all_at(&room[at..][..4096], 0)
+        }
+        NO_CHANGE => fchown(file()?, None, None),
         "truncate" => file()?.set_len(3),
         "open" => File::create(path).map(drop),
         "fallocate" => Ok(fallocate(&file()?, FallocateFlags::empty(), 0, 9000)?),
@@ -36,12 +60,20 @@ fn change(how: &str, path: &Path, other: &Path) -> io::Result<()> {
     }
 }
 
+/// The mode by which the kernel lets it run, without asking whoever has it.
+fn known(path: &Path) -> u32 {
+    let flags = AtFlags::STATX_DONT_SYNC;
+    u32::from(statx(CWD, path, flags, StatxFlags::MODE).unwrap().stx_mode) & 0o7777
+}
+
 /// What becomes of each mode by each change, in a directory of any file system.
 fn modes_after(dir: &Path, keeps: bool) -> Vec<(String, u32)> {
     fs::create_dir(dir).unwrap();
     let other = dir.join("other");
     fs::write(&other, b"content").unwrap();
-    let made = CHANGES.iter().flat_map(|how| MODES.map(|mode| (*how, mode))).map(|(how, mode)| {
+    let is_told = |how: &&str| *how != NO_CHANGE || !keeps || !geteuid().is_root();
+    let all = CHANGES.into_iter().filter(is_told);
+    let made = all.flat_map(|how| MODES.map(|mode| (how, mode))).map(|(how, mode)| {
         let path = dir.join(format!("{how}-{mode:o}"));
         fs::write(&path, b"a program").unwrap();
         fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
@@ -58,6 +90,10 @@ fn modes_after(dir: &Path, keeps: bool) -> Vec<(String, u32)> {
             set_capabilities(None, has).unwrap();
             for (how, path) in &made {
                 change(how, path, &other).unwrap_or_else(|error| panic!("{how}: {error}"));
+                // From the moment on in which the change is answered.
+                let known = known(path);
+                let told = fs::metadata(path).unwrap().mode() & 0o7777;
+                assert_eq!(known, told, "the kernel runs {} by {known:o}", path.display());
             }
         });
         changing.join().unwrap();
@@ -85,7 +121,7 @@ fn setuid_and_setgid_go_as_on_this_disk() {
         assert_eq!(modes_after(&vault.join(name), keeps), here, "{name}");
         (name, here)
     });
-    let root = rustix::process::geteuid().is_root();
+    let root = geteuid().is_root();
     assert_eq!(expected[0].1 != expected[1].1, root, "only with CAP_FSETID anything is kept");
     // So it is not the kernel's memory alone that says so.
     home.type_in("umount vault").exits(0);
