@@ -1,4 +1,5 @@
-//! One round of the barrier (J2): packs, their directory, then the journal; and what leaves staging after it (C4, J3).
+//! One round of the barrier (J2): packs with their directory, and at the same time the journal; then the barrier, which says so;
+//! and what leaves staging after it (C4, J3).
 //! Everything here blocks.
 
 use std::path::Path;
