@@ -389,43 +389,6 @@ async fn w5_a_row_that_does_not_open_is_made_anew_by_the_next_look() {
 }
 
 #[tokio::test]
-async fn w5_a_name_that_is_looked_for_in_vain_keeps_no_other_news_back() {
-    let two = Two::new().await;
-    let base = |vault: &Vault| vault.index().base_commit();
-    two.writer.checkpoint().await.unwrap();
-    two.world.store.advance(7 * HOUR);
-    two.written("last", b"x").await;
-    two.look().await.unwrap();
-    // Of its new base it has nothing yet.
-    assert_eq!(base(&two.reader), base(&two.writer));
-    let reader = &two.reader;
-    let mut changes = reader.vfs().invalidations();
-    let told = std::thread::spawn(move || {
-        let mut all = Vec::new();
-        while let Some(told) = changes.receive() {
-            all.extend(told.changes.clone());
-        }
-        all
-    });
-    two.writer.vfs().unlink(ROOT, b"f1").await.unwrap();
-    two.written("new", b"n").await;
-    two.world.faulty.inject(On::next(Verb::Get, "page/").always(), Fault::Stalls);
-    tokio::time::pause();
-    two.look().await.unwrap();
-    tokio::time::resume();
-    two.world.faulty.heal();
-    reader.vfs().nobody_listens();
-    let told = told.join().unwrap();
-    assert!(told.contains(&Invalidation::Content(ROOT)), "{told:?}");
-    assert!(told.contains(&Invalidation::Name(ROOT, b"new".to_vec())), "{told:?}");
-    let is_of_f1 = |told: &Invalidation| match told {
-        Invalidation::Name(_, name) | Invalidation::Gone(_, name, _) => name == b"f1",
-        _ => false,
-    };
-    assert!(!told.iter().any(is_of_f1), "its page was here: {told:?}");
-}
-
-#[tokio::test]
 async fn w5_new_slots_are_followed_and_a_new_key_is_not() {
     let two = Two::new().await;
     let secret = MasterKey::from_bytes(two.world.master);
