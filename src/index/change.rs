@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicU64;
 use super::drainer::Drainer;
 use super::inner::{DRAIN_AT, Inner};
 use super::layers::Layers;
-use super::memtable::SeenInodes;
+use super::memtable::{Memtable, SeenInodes};
 use super::sled_delta::SledDelta;
 use super::{Draft, Error, Point, Result, Totals, View};
 use crate::checkpoint::{Base, Pins};
@@ -26,7 +26,7 @@ pub struct IndexMemory {
     /// what is hot lies in the layer above it or was just read.
     pub sled: u64,
     /// Bytes of the memtable above which whoever changes something waits until it is written. Until a batch is whole, sled
-    /// keeps every version of every node that it made: 15 times the batch.
+    /// keeps every version of every node that it made: 15 times the batch. So none is longer, unless one change is.
     pub memtable: usize,
 }
 
@@ -212,6 +212,7 @@ impl Index {
         }
         let weight = self.0.layers.read().weigh(&changes, seen, pins);
         let weight = self.0.watched(weight)?;
+        self.make_room_for(&changes)?;
         let transaction = Transaction::new(changes);
         let taken = self.0.whole("taking in a change", || {
             let (seq, hash) = journal.append_for(&transaction, need)?;
@@ -230,6 +231,20 @@ impl Index {
         // The change holds, also if the index has made itself read-only over this.
         drop(self.make_room(bytes));
         Ok(seq)
+    }
+
+    /// Writes the memtable before these changes come into it, if it would be too long with them: a large change (a
+    /// publication of thousands of pieces) would make a batch of twice the length.
+    fn make_room_for(&self, changes: &[Change]) -> Result<()> {
+        let here = self.0.layers.read().active.bytes();
+        if here == 0 || here + Memtable::bytes_of(changes) <= self.0.memtable {
+            return Ok(());
+        }
+        match self.drain() {
+            // As in `make_room`.
+            Err(error) if error.is_full() => Ok(()),
+            other => other,
+        }
     }
 
     /// Sees to it that the memtable, which takes so many bytes now, does not grow too long.

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
+use crate::records::Change;
+
 /// A record that changed since the base.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct DeltaRecord {
@@ -54,6 +56,13 @@ impl Memtable {
 
     pub(super) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// What these changes add to a memtable, in bytes, at most.
+    pub(super) fn bytes_of(changes: &[Change]) -> usize {
+        let value = |change: &Change| change.value.as_ref().map_or(0, Bytes::len);
+        let sizes = changes.iter().map(|change| change.key.len() + value(change));
+        sizes.map(|size| size + RECORD_OVERHEAD).sum()
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -80,6 +80,12 @@ impl BlockShare {
         self.now.store(next, Ordering::Relaxed);
         (next != now).then_some(next)
     }
+
+    /// What buffers may keep for the blocks that are read next, in bytes, while blocks have so much: as much as read-ahead
+    /// has (what is read is in these), and less in proportion.
+    pub(super) fn kept_beside(blocks: u64) -> u64 {
+        blocks / 5 * 6
+    }
 }
 
 /// Cache and staging in all: 20 GiB, or a fifth of what is free, if less.
@@ -95,8 +101,7 @@ pub(super) fn open_cache(options: &VaultOptions, state_dir: &StateDir) -> Result
     let memory = Shares::of(options.memory).cache;
     make_private(&state_dir.cache())?;
     let budgets = Budgets { memory, disk: disk / 2 };
-    // As much as read-ahead has: what is read is in these.
-    Buffers::shared().keep(memory / 2);
+    Buffers::shared().keep(BlockShare::kept_beside(Budgets::blocks_of(memory)));
     Cache::open(&state_dir.cache(), options.bucket.clone(), budgets)
         .map_err(|error| Error::Local(error.to_string()))
 }
@@ -119,6 +124,14 @@ pub(super) fn open_content(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn buffers_that_are_kept_are_half_of_the_cache_and_give_way_with_blocks() {
+        let cache = Shares::of(64 * MIB).cache;
+        let blocks = Budgets::blocks_of(cache);
+        assert!(BlockShare::kept_beside(blocks).abs_diff(cache / 2) < 16);
+        assert!(BlockShare::kept_beside(blocks / 8) < cache / 15);
+    }
 
     #[test]
     fn blocks_give_way_at_once_and_come_back_in_time() {

@@ -101,12 +101,13 @@ impl Vault {
         self.vfs.clone()
     }
 
-    /// The process has so many bytes resident: the memory of decrypted blocks becomes less if that is too much. Returns
-    /// whether it did. Short, no I/O.
+    /// The process has so many bytes resident: the memory of decrypted blocks, and of buffers that are kept, becomes less if
+    /// that is too much. Returns whether it did. Short, no I/O.
     pub fn give_way(&self, resident: u64) -> bool {
         let Some(bytes) = self.blocks.next(resident) else { return false };
         let before = self.cache.usage().block_bytes;
         self.cache.limit_blocks(bytes);
+        os::Buffers::shared().keep(BlockShare::kept_beside(bytes));
         bytes < before
     }
 

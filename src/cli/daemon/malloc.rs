@@ -29,19 +29,55 @@ pub(crate) fn keep_within(budget: u64) -> std::io::Result<Pressed> {
     let pressed = Pressed::default();
     let told = pressed.clone();
     let watch = move || {
-        // What a trim leaves is in use: it pays again when there is more.
-        let (mut left, mut now) = (0, 0);
+        let (mut trims, mut now) = (Trims::within(budget), 0);
         loop {
             std::thread::sleep(if now > budget / 2 { SHORT_TICK } else { TICK });
             now = os::resident_memory();
             let gave = told.0.get().is_some_and(|gives_way| gives_way(now));
-            if gave || now > (budget / 4 * 3).max(left + budget / 16) {
+            if trims.is_due(now) || gave {
                 os::trim_malloc();
-                left = os::resident_memory();
+                trims.least = os::resident_memory();
             }
         }
     };
     let work = move || os::restarted_here("giving memory back", watch);
     std::thread::Builder::new().name("memory".into()).stack_size(64 << 10).spawn(work)?;
     Ok(pressed)
+}
+
+/// When a trim pays.
+#[derive(Debug)]
+struct Trims {
+    budget: u64,
+    /// Of what was resident since the last one, the least: so much is in use.
+    least: u64,
+}
+
+impl Trims {
+    fn within(budget: u64) -> Self {
+        Self { budget, least: 0 }
+    }
+
+    /// Whether one pays with so much resident. What was in use in a large moment is no measure for what comes after it:
+    /// with less in use the heap would grow back to that, free and resident.
+    fn is_due(&mut self, resident: u64) -> bool {
+        self.least = self.least.min(resident);
+        resident > (self.budget / 4 * 3).max(self.least + self.budget / 16)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_moment_is_no_measure_for_what_comes_after_it() {
+        let mut trims = Trims::within(64);
+        assert!(!trims.is_due(48), "there is enough");
+        assert!(trims.is_due(120));
+        trims.least = 118;
+        assert!(!trims.is_due(121), "what it left is in use");
+        assert!(!trims.is_due(70));
+        assert!(trims.is_due(80), "this may be free");
+    }
 }
