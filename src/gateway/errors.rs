@@ -130,6 +130,17 @@ impl HttpProblem {
         &self.message
     }
 
+    /// Its word.
+    pub(super) fn code(&self) -> &'static str {
+        self.code
+    }
+
+    /// Whether it stands in the way of every other change, too.
+    pub(super) fn is_of_all(&self) -> bool {
+        let full = StatusCode::INSUFFICIENT_STORAGE;
+        self.code == "read_only" || [StatusCode::SERVICE_UNAVAILABLE, full].contains(&self.status)
+    }
+
     /// A body that ended before its end: by our limits, or because the client went away or sent what is no
     /// such body (then it is told what the parser says).
     pub(super) fn of_body(error: &(dyn std::error::Error + 'static)) -> Self {

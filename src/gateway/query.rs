@@ -10,18 +10,29 @@ pub(super) struct Query(Vec<(String, Vec<u8>)>);
 impl Query {
     /// `known`: what may be given.
     pub(super) fn parse(query: Option<&str>, known: &[&str]) -> Result<Self> {
+        Self::parse_with_list(query, known, None)
+    }
+
+    /// As [`Query::parse`]; `list` may be given more than once.
+    pub(super) fn parse_with_list(
+        query: Option<&str>,
+        known: &[&str],
+        list: Option<&str>,
+    ) -> Result<Self> {
         let mut found: Vec<(String, Vec<u8>)> = Vec::new();
         for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let name = String::from_utf8(decoded(name))
                 .map_err(|_| HttpProblem::bad_request("A parameter's name is not UTF-8."))?;
-            if !known.contains(&name.as_str()) {
+            let is_of_list = list == Some(name.as_str());
+            if !is_of_list && !known.contains(&name.as_str()) {
+                let known: Vec<_> = known.iter().copied().chain(list).collect();
                 let known = known.join(", ");
                 return Err(HttpProblem::bad_request(format!(
                     "Unknown parameter in the URL. Known here: {known}."
                 )));
             }
-            if found.iter().any(|(other, _)| *other == name) {
+            if !is_of_list && found.iter().any(|(other, _)| *other == name) {
                 return Err(HttpProblem::bad_request(format!(
                     "The parameter {name} is given twice."
                 )));
@@ -34,6 +45,11 @@ impl Query {
     /// The value, if it was given.
     pub(super) fn bytes(&self, name: &str) -> Option<&[u8]> {
         self.0.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_slice())
+    }
+
+    /// All values of a list.
+    pub(super) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+        self.0.iter().filter(move |(other, _)| other == name).map(|(_, value)| value.as_slice())
     }
 
     /// One of a few words, or `otherwise` if it was not given.
@@ -97,6 +113,10 @@ mod tests {
         for bad in ["a=1&a=2", "c=1", "%ff=1"] {
             assert!(Query::parse(Some(bad), &["a"]).is_err(), "{bad}");
         }
+        let list = |text| Query::parse_with_list(Some(text), &["a"], Some("n"));
+        let found = list("n=1&a=x&n=%2F&n=1").unwrap();
+        assert_eq!(found.all("n").collect::<Vec<_>>(), [&b"1"[..], b"/", b"1"]);
+        assert!(list("a=1&n=1&a=2").is_err() && list("m=1").is_err());
         for bad in ["limit=-1", "limit=+1", "limit=x", "limit=", "limit=99999999999999999999"] {
             assert!(
                 Query::parse(Some(bad), &["limit"]).unwrap().number("limit", 0..=9, 3).is_err()

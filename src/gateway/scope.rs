@@ -48,8 +48,17 @@ impl Scope {
                 S3Key::parse_directory(&directory).ok()
             }
             "/" => return self.shows(uri),
-            "/page/upload" | "/page/folder" | "/page/move" | "/page/delete" | "/page/history"
-            | "/page/look" | "/page/past" | "/page/restore" => place(uri, "name"),
+            "/page/upload"
+            | "/page/folder"
+            | "/page/move"
+            | "/page/delete"
+            | "/page/history"
+            | "/page/look"
+            | "/page/past"
+            | "/page/restore"
+            | "/page/chosen"
+            | "/page/chosen/delete"
+            | "/page/chosen/move" => place(uri, "name"),
             // What says nothing of the vault, and the way out.
             "/openapi.json" | "/healthz" | "/login" | "/logout" | "/page/assets/{word}/{name}" => {
                 return true;
@@ -202,6 +211,8 @@ mod tests {
             ("/page/move", "/page/move?path=photos/2026&name=a&csrf=w"),
             ("/page/folder", "/page/folder?path=photos/2026&csrf=w"),
             ("/page/past", "/page/past?path=photos/2026&name=a&at=3"),
+            ("/page/chosen", "/page/chosen?path=photos/2026&csrf=w"),
+            ("/page/chosen/move", "/page/chosen/move?path=photos/2026/summer&csrf=w"),
             ("/page/assets/{word}/{name}", "/page/assets/0/main.js"),
         ] {
             assert!(allows(route, uri), "{uri}");
@@ -217,6 +228,9 @@ mod tests {
             ("/page/delete", "/page/delete?path=&name=photos"),
             ("/page/restore", "/page/restore?path=photos/2026/../x&name=y&at=3"),
             ("/page/history", "/page/history"),
+            ("/page/chosen", "/page/chosen?path=&csrf=w"),
+            ("/page/chosen/delete", "/page/chosen/delete?path=photos&csrf=w"),
+            ("/page/chosen/delete", "/page/chosen/delete?csrf=w"),
             ("/page/past", "/page/past?path=secret&name=a&at=3"),
             ("/page/snapshots", "/page/snapshots"),
             ("/page/snapshots/delete", "/page/snapshots/delete?name=x&csrf=w"),

@@ -1,5 +1,5 @@
 //! What the page of the service posts and asks for, over real HTTP against a vault: versions, restoring, snapshots, folders,
-//! and who may what. The page itself, in a browser, is `scripts/gateway/page`.
+//! and who may what. The page itself, in a browser, is `scripts/suites/page`.
 
 use std::fs;
 

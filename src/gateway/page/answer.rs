@@ -20,6 +20,14 @@ pub(super) struct FormDone {
     pub(super) key: String,
 }
 
+impl FormDone {
+    /// Where it is seen, and said.
+    pub(super) fn location(&self) -> String {
+        let between = if self.href.ends_with('?') { "" } else { "&" };
+        format!("{}{between}done={}", self.href, self.done)
+    }
+}
+
 /// Whether script asks.
 pub(super) fn wants_json(headers: &HeaderMap) -> bool {
     let accepts = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
@@ -28,11 +36,15 @@ pub(super) fn wants_json(headers: &HeaderMap) -> bool {
 
 /// What a form without files holds.
 pub(super) async fn fields(body: Body, known: &[&str]) -> Result<Query> {
+    Query::parse(Some(&form_text(body, FORM_MAX).await?), known)
+}
+
+/// A form without files, of so many bytes at most.
+pub(super) async fn form_text(body: Body, most: usize) -> Result<String> {
     let long = |_| HttpProblem::bad_request("The form did not come whole, or is too long.");
-    let bytes = to_bytes(body, FORM_MAX).await.map_err(long)?;
-    let text = std::str::from_utf8(&bytes);
-    let text = text.map_err(|_| HttpProblem::bad_request("The form is not UTF-8."))?;
-    Query::parse(Some(text), known)
+    let bytes = to_bytes(body, most).await.map_err(long)?;
+    let text = String::from_utf8(bytes.into());
+    text.map_err(|_| HttpProblem::bad_request("The form is not UTF-8."))
 }
 
 /// A field as text, without what people leave around it.

@@ -35,10 +35,11 @@ const STYLES: [Asset; 6] = assets!(
     "uploads.css",
     "phone.css"
 );
-const SCRIPTS: [Asset; 12] = assets!(
+const SCRIPTS: [Asset; 13] = assets!(
     "script",
     JAVASCRIPT,
     "main.js",
+    "chosen.js",
     "dialog.js",
     "drop.js",
     "folders.js",

@@ -1,18 +1,17 @@
 //! The directory: what is in it, how the vault is, and the forms that change it; now, or as it was.
 
-use std::sync::Arc;
-
-use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
 use maud::html;
 
 use super::PageState;
+use super::asked::Asked;
+use super::chosen_entries::CHOSEN_MAX;
 use super::directory_view::DirectoryView;
 use super::document::page;
 use super::place::PagePlace;
 use super::trail::trail;
-use super::visitor::{Who, may_write, session};
+use super::visitor::may_write;
 use super::{item, snapshots};
 use crate::gateway::errors::Result;
 use crate::gateway::listing::{self, ListingPage, ListingQuery};
@@ -22,28 +21,25 @@ use crate::gateway::s3_key::S3Key;
 use crate::gateway::{Gateway, HttpProblem, Session};
 
 mod bar;
+mod choice;
 mod status_line;
 mod table;
 
-/// Rows of a page.
-const ROWS: usize = 100;
+/// Rows of a page: all of them can be chosen.
+const ROWS: usize = CHOSEN_MAX;
 
 /// `GET /`.
-pub(super) async fn browse(
-    State(state): State<Arc<PageState>>,
-    RawQuery(query): RawQuery,
-    who: Who,
-) -> Result<Response> {
-    let session = session(who)?;
+pub(super) async fn browse(asked: Asked) -> Result<Response> {
+    let (state, session) = (&asked.state, &asked.session);
     let known = ["path", "name", "sort", "order", "cursor", "done", "file", "at"];
-    let query = Query::parse(query.as_deref(), &known)?;
+    let query = asked.query(&known)?;
     if let (Some(limit), None) = (session.limit(), query.bytes("path")) {
         return Ok(Redirect::to(&home(&state.gateway, &limit).await).into_response());
     }
     let place = PagePlace::of(&query, "file")?;
     let done = done(&query)?;
     if place.name.is_some() {
-        return item::show(&state, &session, &place, done).await;
+        return item::show(state, session, &place, done).await;
     }
     let view = DirectoryView {
         place,
@@ -53,7 +49,7 @@ pub(super) async fn browse(
         cursor: query.bytes("cursor").map(<[u8]>::to_vec),
         done,
     };
-    show(&state, &session, &view, None).await
+    show(state, session, &view, None).await
 }
 
 /// What was done, as a form's answer leads to here.
@@ -97,7 +93,8 @@ pub(super) async fn show(
         (Some(commit), Ok(_)) => Some(snapshots::banner(state, session, &view.place, commit).await),
         _ => None,
     };
-    let may_change = may_write(session) && is_now && view.search.is_empty();
+    let may_write = may_write(session) && is_now;
+    let may_change = may_write && view.search.is_empty();
     let main = html! {
         @if let Some(problem) = problem { p.notice.bad role="alert" { (problem.message()) } }
         @if let Some(done) = view.done.filter(|_| problem.is_none()) {
@@ -113,7 +110,10 @@ pub(super) async fn show(
             }
             @if view.search.is_empty() { (bar::tools(session, &view.place, may_change)) }
             @match &found {
-                Ok(found) => (table::table(view, found)),
+                Ok(found) => {
+                    (choice::choice(session, &view.place, may_write, found.files.is_empty()))
+                    (table::table(view, found, may_write))
+                }
                 Err(problem) => p.notice.bad role="alert" { (problem.message()) },
             }
         }

@@ -1,58 +1,49 @@
 //! The versions of a path, and files as they were.
 
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{RawQuery, State};
-use axum::http::{HeaderMap, Method, StatusCode};
+use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Redirect, Response};
 use futures_util::StreamExt;
 use maud::{Markup, html};
 
 use super::PageState;
-use super::answer::wants_json;
+use super::asked::Asked;
 use super::document::page;
 use super::place::PagePlace;
 use super::show::{count, size, when};
 use super::trail::trail;
-use super::visitor::{Who, may_write, session};
+use super::visitor::may_write;
 use crate::gateway::errors::Result;
 use crate::gateway::past::{PathVersion, PathVersions};
-use crate::gateway::query::Query;
 use crate::gateway::{HttpProblem, Session, download};
 use crate::types::StateAt;
 
 /// `GET /page/history?path=DIRECTORY&name=NAME`; as JSON for whoever accepts it.
-pub(super) async fn history(
-    State(state): State<Arc<PageState>>,
-    RawQuery(query): RawQuery,
-    who: Who,
-    headers: HeaderMap,
-) -> Result<Response> {
-    let session = session(who)?;
-    let query = Query::parse(query.as_deref(), &["path", "name"])?;
-    let place = PagePlace::of(&query, "name")?;
-    let found = versions(&state, &session, &place).await;
-    if wants_json(&headers) {
+pub(super) async fn history(asked: Asked) -> Result<Response> {
+    let place = PagePlace::of(&asked.query(&["path", "name"])?, "name")?;
+    let (state, session) = (&asked.state, &asked.session);
+    let found = versions(state, session, &place).await;
+    if asked.wants_json() {
         return Ok(Json(found?).into_response());
     }
     let code = found.as_ref().err().map_or(StatusCode::OK, HttpProblem::status);
     let main = html! {
         div id="view" data-view="history" {
-            div.bar { (trail(&session, &place)) }
+            div.bar { (trail(session, &place)) }
             section.card.item id="item" aria-labelledby="title" {
                 h1 id="title" tabindex="-1" { "Earlier versions of " (place.title()) }
                 @match &found {
-                    Ok(found) => (list(&session, &place, found)?),
+                    Ok(found) => (list(session, &place, found)?),
                     Err(problem) => p.notice.bad role="alert" { (problem.message()) },
                 }
             }
         }
     };
     let title = format!("Earlier versions of {} · s3vault", place.title());
-    Ok(page(code, &title, Some(&session), main))
+    Ok(page(code, &title, Some(session), main))
 }
 
 async fn versions(state: &PageState, session: &Session, place: &PagePlace) -> Result<PathVersions> {
@@ -142,21 +133,13 @@ fn row(
 }
 
 /// `GET /page/past?path=DIRECTORY&name=NAME&at=COMMIT`: a file as it was.
-pub(super) async fn download(
-    State(state): State<Arc<PageState>>,
-    RawQuery(query): RawQuery,
-    who: Who,
-    method: Method,
-    headers: HeaderMap,
-) -> Result<Response> {
-    session(who)?;
-    let query = Query::parse(query.as_deref(), &["path", "name", "at"])?;
-    let place = PagePlace::of(&query, "name")?;
+pub(super) async fn download(asked: Asked, method: Method) -> Result<Response> {
+    let place = PagePlace::of(&asked.query(&["path", "name", "at"])?, "name")?;
     let commit = place
         .at
         .ok_or_else(|| HttpProblem::bad_request("The parameter at says as of which commit."))?;
-    let past = state.pasts.at(commit).await?;
-    let response = download::send(&past.gateway, &place.named()?, &method, &headers).await?;
+    let past = asked.state.pasts.at(commit).await?;
+    let response = download::send(&past.gateway, &place.named()?, &method, &asked.headers).await?;
     // The state stays open as long as it is read.
     Ok(response.map(|body| {
         let body = body.into_data_stream();
@@ -165,20 +148,15 @@ pub(super) async fn download(
 }
 
 /// `GET /page/look?path=DIRECTORY&time=TIME`: leads to the directory as it was then.
-pub(super) async fn look(
-    State(state): State<Arc<PageState>>,
-    RawQuery(query): RawQuery,
-    who: Who,
-) -> Result<Response> {
-    session(who)?;
-    let query = Query::parse(query.as_deref(), &["path", "time"])?;
+pub(super) async fn look(asked: Asked) -> Result<Response> {
+    let query = asked.query(&["path", "time"])?;
     let place = PagePlace::of(&query, "name")?;
     let time = query.bytes("time").and_then(moment).ok_or_else(|| {
         HttpProblem::bad_request(
             "The parameter time is a time, as in 2026-11-28T14:00 (UTC) or 2026-11-28T14:00:00Z.",
         )
     })?;
-    let past = state.pasts.find(&StateAt::Time(time)).await?;
+    let past = asked.state.pasts.find(&StateAt::Time(time)).await?;
     let then = place.as_of(Some(past.as_of.commit.0));
     Ok(Redirect::to(&then.link()).into_response())
 }

@@ -6,7 +6,8 @@ use maud::{Markup, html};
 
 use super::PageState;
 use super::document::page;
-use super::place::{PagePlace, shown};
+use super::folder_field::folder_field;
+use super::place::PagePlace;
 use super::show::{minute, size};
 use super::snapshots;
 use super::trail::trail;
@@ -131,8 +132,6 @@ fn facts(place: &PagePlace, file: &FileInfo) -> Markup {
 }
 
 fn rename(session: &Session, place: &PagePlace) -> Markup {
-    let folder = String::from_utf8_lossy(&place.path);
-    let within = session.limit().map(|limit| shown(&limit) + "/").unwrap_or_default();
     html! {
         details {
             summary.button { "Rename or move" }
@@ -140,10 +139,7 @@ fn rename(session: &Session, place: &PagePlace) -> Markup {
                 label for="move-name" { "Name" }
                 input id="move-name" name="to" value=(place.title()) required maxlength="255"
                     autocomplete="off" spellcheck="false";
-                label for="move-folder" { "Folder (empty: the top of the vault)" }
-                input id="move-folder" name="folder" value=(folder) list="folders" data-folders=(within)
-                    autocomplete="off" spellcheck="false" autocapitalize="off";
-                datalist id="folders" {}
+                (folder_field(session, place))
                 button.main type="submit" { "Move it" }
             }
         }

@@ -6,16 +6,22 @@
 mod account;
 mod actions;
 mod answer;
+mod asked;
 mod assets;
 mod browse;
+mod changes;
+mod chosen;
+mod chosen_entries;
 mod directory_view;
 mod document;
+mod folder_field;
 mod history;
 mod icons;
 mod item;
 mod login;
 mod outcome;
 mod place;
+mod question;
 mod restore;
 mod show;
 mod snapshots;
@@ -50,6 +56,9 @@ pub(super) fn router(gateway: Arc<Gateway>) -> Router<Arc<Gateway>> {
         .route("/page/folder", post(actions::make_folder))
         .route("/page/move", post(actions::rename))
         .route("/page/delete", post(actions::delete))
+        .route("/page/chosen", post(chosen::ask))
+        .route("/page/chosen/delete", post(chosen::delete))
+        .route("/page/chosen/move", post(chosen::relocate))
         .route("/page/history", get(history::history))
         .route("/page/look", get(history::look))
         .route("/page/past", get(history::download))

@@ -56,6 +56,11 @@ impl PagePlace {
         }
     }
 
+    /// What is at a path from the directory.
+    pub(super) fn below(&self, path: &S3Key) -> Result<S3Key> {
+        path.names().iter().try_fold(self.directory()?, |key, name| key.join(name))
+    }
+
     /// What is meant, if it is a directory: to look into it.
     pub(super) fn inside(&self) -> Result<Self> {
         Ok(Self { path: self.key()?.bytes(), name: None, at: self.at })

@@ -1,51 +1,33 @@
 //! Brings back what was.
 
-use std::sync::Arc;
-
 use axum::body::Body;
-use axum::extract::{RawQuery, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use axum::response::Response;
 
-use super::PageState;
 use super::answer::{FormDone, fields, text};
+use super::asked::Asked;
 use super::outcome::outcome;
 use super::place::{PagePlace, shown};
-use super::visitor::{Who, session};
 use crate::gateway::errors::Result;
 use crate::gateway::metadata::FileKind;
 use crate::gateway::past::{BringBack, PastChange};
-use crate::gateway::query::Query;
 use crate::gateway::s3_key::{S3Key, escape};
-use crate::gateway::{Gateway, HttpProblem, Session};
+use crate::gateway::{Gateway, HttpProblem};
 
 /// `POST /page/restore?path=DIRECTORY&name=NAME&at=COMMIT&csrf=WORD`; `to`: where to, a path; without it to where it was.
-pub(super) async fn restore(
-    State(state): State<Arc<PageState>>,
-    RawQuery(query): RawQuery,
-    who: Who,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response> {
-    let session = session(who)?;
-    let query = Query::parse(query.as_deref(), &["path", "name", "at", "csrf"])?;
-    let place = PagePlace::of(&query, "name")?;
+pub(super) async fn restore(asked: Asked, body: Body) -> Result<Response> {
+    let place = asked.place(&["name", "at"])?;
     let done = async {
         let form = fields(body, &["to"]).await?;
-        let target = bring_back(&state, &session, &place, text(&form, "to")).await?;
+        let target = bring_back(&asked, &place, text(&form, "to")).await?;
         let message = format!("Restored {}.", shown(&target));
         let href = PagePlace::of_key(&target).beside().link();
         Ok(FormDone { done: "restored", message, href, key: escape(&target.bytes()) })
     };
-    outcome(&state, &session, &headers, &place, done.await).await
+    outcome(&asked, &place, done.await).await
 }
 
-async fn bring_back(
-    state: &PageState,
-    session: &Session,
-    place: &PagePlace,
-    to: Vec<u8>,
-) -> Result<S3Key> {
+async fn bring_back(asked: &Asked, place: &PagePlace, to: Vec<u8>) -> Result<S3Key> {
     let source = place.named()?;
     let commit = place.at.ok_or_else(|| {
         HttpProblem::bad_request("The parameter at says as of which commit. Nothing was changed.")
@@ -56,8 +38,8 @@ async fn bring_back(
         true => source.clone(),
         false => S3Key::parse(to.strip_prefix(b"/").unwrap_or(&to))?,
     };
-    session.check(&target)?;
-    let past = state.pasts.at(commit).await?;
+    asked.session.check(&target)?;
+    let past = asked.state.pasts.at(commit).await?;
     let (was, _) = past.gateway.inspect(&source).await.map_err(|problem| {
         match problem.status() {
             StatusCode::NOT_FOUND => HttpProblem::not_found(
@@ -67,9 +49,9 @@ async fn bring_back(
         }
     })?;
     let kind = FileKind::of(was.attributes.mode);
-    may_take_place(&state.gateway, kind, &target).await?;
+    may_take_place(&asked.state.gateway, kind, &target).await?;
     let (path, to) = (source.names().to_vec(), target.names().to_vec());
-    state.pasts.change(PastChange::Restore(BringBack { path, commit, to })).await?;
+    asked.state.pasts.change(PastChange::Restore(BringBack { path, commit, to })).await?;
     Ok(target)
 }
 

@@ -1,26 +1,24 @@
 //! The snapshots, and what stands above a view of something as it was.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{RawQuery, State};
-use axum::http::{HeaderMap, StatusCode};
-use axum::response::{IntoResponse, Redirect, Response};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
 use maud::{Markup, html};
 use serde::Serialize;
 
 use super::PageState;
-use super::answer::{FormDone, fields, text, wants_json};
+use super::answer::{FormDone, fields, text};
+use super::asked::Asked;
 use super::document::page;
 use super::place::PagePlace;
 use super::show::when;
-use super::visitor::{Who, may_write, session};
+use super::visitor::may_write;
 use crate::gateway::errors::Result;
 use crate::gateway::metadata::rfc3339;
 use crate::gateway::past::{PastChange, SnapshotNote};
-use crate::gateway::query::Query;
 use crate::gateway::s3_key::escape;
 use crate::gateway::{HttpProblem, Session};
 
@@ -65,89 +63,63 @@ fn name(note: &SnapshotNote) -> String {
 }
 
 /// `GET /page/snapshots`; as JSON for whoever accepts it.
-pub(super) async fn list(
-    State(state): State<Arc<PageState>>,
-    RawQuery(query): RawQuery,
-    who: Who,
-    headers: HeaderMap,
-) -> Result<Response> {
-    let session = session(who)?;
-    let query = Query::parse(query.as_deref(), &["done"])?;
-    if wants_json(&headers) {
-        let found = state.gateway.past.snapshots().await?;
+pub(super) async fn list(asked: Asked) -> Result<Response> {
+    let query = asked.query(&["done"])?;
+    if asked.wants_json() {
+        let found = asked.state.gateway.past.snapshots().await?;
         let snapshots = found.iter().map(SnapshotJson::from).collect();
         return Ok(Json(SnapshotList { snapshots }).into_response());
     }
     let words = [("kept", Some("The snapshot is made.")), ("deleted", Some("Deleted."))];
     let done = query.word("done", &words, None)?;
-    Ok(show(&state, &session, done, None).await)
+    Ok(show(&asked, done, None).await)
 }
 
 /// `POST /page/snapshots?csrf=WORD`; `name`, and `keep`: for so long.
-pub(super) async fn make(
-    State(state): State<Arc<PageState>>,
-    RawQuery(query): RawQuery,
-    who: Who,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response> {
-    let session = session(who)?;
-    Query::parse(query.as_deref(), &["csrf"])?;
+pub(super) async fn make(asked: Asked, body: Body) -> Result<Response> {
+    asked.query(&["csrf"])?;
     let done = async {
         let form = fields(body, &["name", "keep"]).await?;
         let name = text(&form, "name");
         let days = SPANS.map(|(word, days, _)| (word, days));
         let span = form.word("keep", &days, None)?.map(|days| Duration::from_hours(24 * days));
         let shown = String::from_utf8_lossy(&name).into_owned();
-        state.pasts.change(PastChange::Keep { name, span }).await?;
+        asked.state.pasts.change(PastChange::Keep { name, span }).await?;
         Ok(done("kept", format!("Made the snapshot {shown}.")))
     };
-    came_of(&state, &session, &headers, done.await).await
+    came_of(&asked, done.await).await
 }
 
 /// `POST /page/snapshots/delete?name=NAME&csrf=WORD`.
-pub(super) async fn delete(
-    State(state): State<Arc<PageState>>,
-    RawQuery(query): RawQuery,
-    who: Who,
-    headers: HeaderMap,
-) -> Result<Response> {
-    let session = session(who)?;
-    let query = Query::parse(query.as_deref(), &["name", "csrf"])?;
+pub(super) async fn delete(asked: Asked) -> Result<Response> {
+    let query = asked.query(&["name", "csrf"])?;
     let done = async {
         let name = query.bytes("name").unwrap_or_default().to_vec();
         let shown = String::from_utf8_lossy(&name).into_owned();
-        state.pasts.change(PastChange::Delete { name }).await?;
+        asked.state.pasts.change(PastChange::Delete { name }).await?;
         Ok(done("deleted", format!("Deleted the snapshot {shown}.")))
     };
-    came_of(&state, &session, &headers, done.await).await
+    came_of(&asked, done.await).await
 }
 
 fn done(done: &'static str, message: String) -> FormDone {
     FormDone { done, message, href: format!("{HERE}?"), key: String::new() }
 }
 
-async fn came_of(
-    state: &PageState,
-    session: &Session,
-    headers: &HeaderMap,
-    done: Result<FormDone>,
-) -> Result<Response> {
-    match done {
-        Ok(done) if wants_json(headers) => Ok(Json(done).into_response()),
-        Ok(done) => Ok(Redirect::to(&format!("{HERE}?done={}", done.done)).into_response()),
-        Err(problem) if wants_json(headers) => Err(problem),
-        Err(problem) => Ok(show(state, session, None, Some(&problem)).await),
+async fn came_of(asked: &Asked, done: Result<FormDone>) -> Result<Response> {
+    match asked.finished(done) {
+        Err(problem) => Ok(show(asked, None, Some(&problem)).await),
+        finished => finished,
     }
 }
 
 async fn show(
-    state: &PageState,
-    session: &Session,
+    asked: &Asked,
     done: Option<&'static str>,
     problem: Option<&HttpProblem>,
 ) -> Response {
-    let found = state.gateway.past.snapshots().await;
+    let session = &asked.session;
+    let found = asked.state.gateway.past.snapshots().await;
     let wrong = problem.or(found.as_ref().err());
     let code = wrong.map_or(StatusCode::OK, HttpProblem::status);
     let main = html! {

@@ -27,6 +27,17 @@ async fn every_operation_of_the_document_is_served_and_no_other() {
     }
 }
 
+#[test]
+fn the_page_is_left_out_of_the_document_which_says_so() {
+    let document: Value = serde_json::from_str(api::OPENAPI).unwrap();
+    let about = document["info"]["description"].as_str().unwrap();
+    for address in ["/", "/login", "/logout", "/page/"] {
+        assert!(about.contains(&format!("`{address}`")), "{address}");
+        let mut paths = document["paths"].as_object().unwrap().keys();
+        assert!(!paths.any(|path| path == address || path.starts_with("/page")), "{address}");
+    }
+}
+
 /// What the other half serves.
 fn document_of_host(path: &str) -> bool {
     ["/healthz", "/metrics"].contains(&path)

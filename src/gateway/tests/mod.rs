@@ -1,5 +1,6 @@
 //! The API and the page over a vault in memory: every answer, and what is in the vault after it.
 
+mod chosen;
 mod documents;
 mod downloads;
 mod errors;
@@ -18,6 +19,7 @@ use axum::http::{HeaderMap, Method, Request, StatusCode};
 use serde_json::Value;
 use tower::ServiceExt;
 
+use super::scope::Scope;
 use super::{Access, Gateway, Session, StatusSource, api};
 use crate::types::{InodeNo, VaultStatus};
 use crate::vfs::tests::World;
@@ -33,6 +35,18 @@ struct Quiet(VaultStatus);
 impl StatusSource for Quiet {
     fn status(&self) -> VaultStatus {
         self.0.clone()
+    }
+}
+
+/// Of somebody who is logged in.
+fn session(access: Access) -> Session {
+    Session {
+        access,
+        name: Some("anna".into()),
+        csrf: "word-1".into(),
+        token: None,
+        only: None,
+        ends: None,
     }
 }
 
@@ -95,21 +109,30 @@ impl Service {
         Self::with_past(world, access, status, past)
     }
 
+    /// For whoever may see and change a part of the vault alone.
+    fn within(world: World, part: &str) -> Self {
+        let past = Before::new(world.vfs().clone());
+        let only = Scope::parse(part.as_bytes());
+        assert!(only.is_some(), "{part}");
+        Self::for_session(
+            world,
+            Session { only, ..session(Access::Write) },
+            VaultStatus::default(),
+            past,
+        )
+    }
+
     fn with_past(world: World, access: Access, status: VaultStatus, past: Before) -> Self {
+        Self::for_session(world, session(access), status, past)
+    }
+
+    fn for_session(world: World, session: Session, status: VaultStatus, past: Before) -> Self {
         let gateway = Gateway {
             vfs: world.vfs().clone(),
             vault: Arc::new(Quiet(status)),
             past: Arc::new(past),
             owner: OWNER,
             durable_deadline: Duration::from_secs(5),
-        };
-        let session = Session {
-            access,
-            name: Some("anna".into()),
-            csrf: "word-1".into(),
-            token: None,
-            only: None,
-            ends: None,
         };
         let router = api::router(Arc::new(gateway)).layer(axum::Extension(session));
         Self { world, router: router.merge(api::public()) }

@@ -2,6 +2,7 @@
 
 use maud::{Markup, html};
 
+use super::choice;
 use crate::gateway::listing::ListingPage;
 use crate::gateway::metadata::{FileInfo, FileKind, FileState};
 use crate::gateway::order::Sort;
@@ -10,7 +11,8 @@ use crate::gateway::page::icons::icon;
 use crate::gateway::page::show::{minute, size};
 use crate::gateway::s3_key::{FILES, escape};
 
-pub(super) fn table(view: &DirectoryView, found: &ListingPage) -> Markup {
+/// `may_change`: what is chosen can be changed, also without script.
+pub(super) fn table(view: &DirectoryView, found: &ListingPage, may_change: bool) -> Markup {
     let columns = [
         ("Name", Sort::Name, "name"),
         ("Size", Sort::Size, "size"),
@@ -29,12 +31,13 @@ pub(super) fn table(view: &DirectoryView, found: &ListingPage) -> Markup {
                 table {
                     thead {
                         tr {
+                            th.pick scope="col" hidden[!may_change] { span.hidden { "Chosen" } }
                             @for (label, sort, word) in columns { (column(view, label, sort, word)) }
                             @if is_now { th.state scope="col" { "State" } }
                             th.act scope="col" { span.hidden { "Actions" } }
                         }
                     }
-                    tbody { @for file in &found.files { (row(view, file)) } }
+                    tbody { @for file in &found.files { (row(view, file, may_change)) } }
                 }
             }
             @if found.next.is_some() || view.cursor.is_some() {
@@ -82,7 +85,7 @@ fn link(view: &DirectoryView, cursor: Option<&str>) -> String {
     format!("{}&sort={sort}&order={order}{name}{cursor}", view.place.link())
 }
 
-fn row(view: &DirectoryView, file: &FileInfo) -> Markup {
+fn row(view: &DirectoryView, file: &FileInfo, may_change: bool) -> Markup {
     // What was found is told by its path from here.
     let above = &view.place.path;
     let shown = match (view.search.is_empty(), above.is_empty()) {
@@ -104,8 +107,11 @@ fn row(view: &DirectoryView, file: &FileInfo) -> Markup {
         FileState::Uploading => ("uploading", "Uploading"),
     };
     let is_now = view.place.at.is_none();
+    let from_here = path.strip_prefix(escape(above).as_str()).unwrap_or(path);
+    let from_here = from_here.strip_prefix('/').unwrap_or(from_here);
     html! {
         tr data-state=[is_now.then_some(state)] data-key=(path) {
+            td.pick hidden[!may_change] { (choice::tick(from_here, &file.file_name)) }
             th.name scope="row" {
                 (icon(file.kind, file.file_name.as_bytes()))
                 @match file.kind {

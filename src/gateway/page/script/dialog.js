@@ -44,10 +44,10 @@ const renamed = (card) => {
   return card;
 };
 
-const fill = async (url) => {
+const fill = async ({ url, form }) => {
   body.setAttribute("aria-busy", "true");
   try {
-    const fresh = await fetched(url);
+    const fresh = await fetched(url, form);
     const card = fresh?.getElementById("item");
     if (!card) return false;
     const was = fresh.querySelector(".past span");
@@ -68,15 +68,27 @@ const fill = async (url) => {
   }
 };
 
-// Opens what a link leads to.
-export const openSheet = async (link) => {
+const open = (from, page) => {
   build();
   if (!sheet.open) {
-    opener = noted() ?? noted(link);
+    opener = noted() ?? noted(from);
     trail = [];
   }
-  trail.push(link.href);
-  if (!(await fill(link.href))) location.assign(link.href);
+  trail.push(page);
+  return fill(page);
+};
+
+// Opens what a link leads to.
+export const openSheet = async (link) => {
+  if (!(await open(link, { url: link.href }))) location.assign(link.href);
+};
+
+// Opens what a form that changes nothing leads to.
+export const openQuestion = async (form, button) => {
+  const fields = new URLSearchParams(new FormData(form));
+  fields.set(button.name, button.value);
+  // (`form.action` would be a button of that name.)
+  if (!(await open(button, { url: form.getAttribute("action"), form: fields }))) say("This does not go. Load the page again.", true);
 };
 
 export const closeSheet = (element) => {

@@ -1,4 +1,5 @@
 // The forms that change something: sent without leaving the page. What came of it is said, and the focus stays near.
+import { keepFailed } from "./chosen.js";
 import { closeSheet } from "./dialog.js";
 import { say } from "./say.js";
 import { make } from "./show.js";
@@ -21,7 +22,10 @@ const post = async (form) => {
     location.reload();
     return null;
   }
-  if (!reply.ok) throw new Error(answer.message ?? `It was refused (${reply.status}).`);
+  if (!reply.ok) {
+    const error = new Error(answer.message ?? `It was refused (${reply.status}).`);
+    throw Object.assign(error, { failed: answer.failed });
+  }
   return answer;
 };
 
@@ -33,7 +37,7 @@ const settle = async (form, answer) => {
   form.reset();
   await refresh().catch(() => {});
   const own = [...document.querySelectorAll("#files [data-key]")].find((row) => row.dataset.key === answer.key);
-  focusAgain(own ? { ...place, key: answer.key, id: "", control: 0 } : place);
+  focusAgain(own ? { ...place, key: answer.key, id: "", control: -1 } : place);
   say(answer.message);
 };
 
@@ -52,6 +56,10 @@ const submit = async (form) => {
   } catch (error) {
     button.disabled = false;
     complain(form, error instanceof TypeError ? "The service does not answer. Try again." : error.message);
+    if (error.failed) {
+      keepFailed(form, error.failed);
+      await refresh().catch(() => {});
+    }
   } finally {
     form.removeAttribute("aria-busy");
     button.disabled = false;

@@ -1,4 +1,5 @@
 // Menus that close, and the list by the arrow keys. No single letters: they are the screen readers' and the browser's.
+import { asksToDelete } from "./chosen.js";
 import { openSheet } from "./dialog.js";
 
 const OPEN = "details.menu[open]";
@@ -11,7 +12,7 @@ const shut = (menu, isFocused) => {
 const step = (row, down, from) => {
   const next = down ? row.nextElementSibling : row.previousElementSibling;
   if (!next) return;
-  const all = (of) => [...of.querySelectorAll("a, summary")];
+  const all = (of) => [...of.querySelectorAll("a, summary, .pick input")];
   const at = all(row).indexOf(from);
   (all(next)[at] ?? next.querySelector("[data-main]"))?.focus();
 };
@@ -28,7 +29,8 @@ const askToDelete = async (row) => {
 export const watchKeys = () => {
   // One menu at a time, and none that nobody is at.
   document.addEventListener("toggle", (event) => {
-    if (!event.target.open) return;
+    // (A dialog says so, too; who opens it sees to the focus.)
+    if (!event.target.open || !event.target.matches("details")) return;
     for (const other of document.querySelectorAll(OPEN)) {
       if (other !== event.target && event.target.matches("details.menu")) shut(other, false);
     }
@@ -47,13 +49,13 @@ export const watchKeys = () => {
       return;
     }
     const row = event.target.closest?.("#files [data-key]");
-    if (!row || event.target.matches("input") || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (!row || event.target.matches("input:not([type=checkbox])") || event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.key === "ArrowDown" || event.key === "ArrowUp") {
       event.preventDefault();
       step(row, event.key === "ArrowDown", event.target);
     } else if (event.key === "Delete") {
       event.preventDefault();
-      askToDelete(row);
+      if (!asksToDelete(row)) askToDelete(row);
     }
   });
 };

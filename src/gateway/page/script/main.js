@@ -1,5 +1,6 @@
 // What the page does better with script: it opens files in place, keeps up with the vault, and uploads in a queue.
 // Everything works without it, but for previews.
+import { dressChosen, watchChosen } from "./chosen.js";
 import { watchDialogs } from "./dialog.js";
 import { watchDrops } from "./drop.js";
 import { suggestFolders } from "./folders.js";
@@ -12,8 +13,10 @@ import { enhance, onContent, watchView } from "./view.js";
 onContent(preview);
 onContent(dressUpload);
 onContent(suggestFolders);
+onContent(dressChosen);
 watchDialogs();
 watchForms();
+watchChosen();
 watchKeys();
 watchUploads();
 watchDrops();

@@ -16,8 +16,9 @@ export const enhance = (content) => {
 };
 
 // Another page of ours, as a document that nothing runs in. `null`: this page is on its way out.
-export const fetched = async (url) => {
-  const reply = await fetch(url, { headers: { Accept: "text/html" } });
+export const fetched = async (url, form) => {
+  const post = form ? { method: "POST", body: form } : {};
+  const reply = await fetch(url, { headers: { Accept: "text/html" }, ...post });
   if (reply.redirected && new URL(reply.url).pathname === "/login") {
     location.reload();
     return null;
@@ -31,7 +32,7 @@ export const fetched = async (url) => {
 };
 
 // Where the focus is: in which row, at which of its controls.
-const controls = (row) => [...row.querySelectorAll("a, button, summary")];
+const controls = (row) => [...row.querySelectorAll("a, button, summary, input")];
 export const noted = (element = document.activeElement) => {
   const row = element?.closest("[data-key]");
   if (!element?.closest("#view, #status")) return null;
@@ -49,8 +50,9 @@ export const focusAgain = (place) => {
   const rows = [...document.querySelectorAll("#view [data-key]")];
   const same = rows.find((row) => row.dataset.key === place.key);
   const row = same ?? (place.index >= 0 ? rows[Math.min(place.index, rows.length - 1)] : null);
-  const target = (place.id && byId(place.id))
-    || (row && (controls(row)[same ? Math.max(place.control, 0) : 0] ?? row))
+  // A button can have gone away with what it was for.
+  const target = (place.id && [byId(place.id)].find((one) => one?.checkVisibility()))
+    || (row && ((same && controls(row)[place.control]) || row.querySelector("[data-main]") || row))
     || byId("files") || byId("title");
   target?.focus({ preventScroll: Boolean(same) });
 };

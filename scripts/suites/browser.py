@@ -1,14 +1,12 @@
-"""A headless Chromium over its debugging protocol, and a vault with its service, for scripts/gateway/page."""
+"""A headless Chromium over its debugging protocol (through two pipes), for scripts/suites/page."""
 
 import base64
 import json
 import os
+import select
 import subprocess
 import sys
 import time
-import urllib.request
-
-import websocket
 
 PATIENCE = 60
 # Name: key, code, number, text.
@@ -23,20 +21,24 @@ class Browser:
     """One page of a Chromium."""
 
     def __init__(self, home):
+        # It reads from its descriptor 3, and writes to 4.
+        (theirs_in, self.to), (self.back, theirs_out) = os.pipe(), os.pipe()
         words = ["chromium", "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
-                 "--remote-debugging-port=0", "--remote-allow-origins=*", "--lang=en", "--hide-scrollbars",
+                 "--remote-debugging-pipe", "--no-first-run", "--lang=en", "--hide-scrollbars",
                  f"--user-data-dir={home}/chromium", "about:blank"]
-        self.process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        shell = ["bash", "-c", f'exec 3<&{theirs_in} 4>&{theirs_out}; exec setpriv --pdeathsig KILL "$@"']
+        self.log = open(f"{home}/chromium.log", "wb")
+        self.process = subprocess.Popen([*shell, "chromium", *words], stdout=self.log, stderr=self.log,
+                                        pass_fds=(theirs_in, theirs_out),
                                         env={**os.environ, "HOME": home, "LC_ALL": "C.UTF-8", "TZ": "UTC"})
-        port_file = f"{home}/chromium/DevToolsActivePort"
-        until(lambda: os.path.exists(port_file) and open(port_file).read().count("\n"), "Chromium starts")
-        port = open(port_file).readline().strip()
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/json/list") as reply:
-            [target] = [target for target in json.load(reply) if target["type"] == "page"]
-        self.socket = websocket.create_connection(target["webSocketDebuggerUrl"], timeout=PATIENCE)
+        os.close(theirs_in)
+        os.close(theirs_out)
+        self.rest, self.session = b"", None
         self.number = 0
         self.complaints = []
         self.choosers = []
+        [target] = [target for target in self.call("Target.getTargets")["targetInfos"] if target["type"] == "page"]
+        self.session = self.call("Target.attachToTarget", targetId=target["targetId"], flatten=True)["sessionId"]
         for domain in ["Page", "Runtime", "Log", "Network", "DOM", "Accessibility"]:
             self.call(f"{domain}.enable")
         self.call("Page.setInterceptFileChooserDialog", enabled=True)
@@ -50,14 +52,34 @@ class Browser:
 
     def call(self, method, **params):
         self.number += 1
-        self.socket.send(json.dumps({"id": self.number, "method": method, "params": params}))
+        message = {"id": self.number, "method": method, "params": params}
+        if self.session:
+            message["sessionId"] = self.session
+        self.send(json.dumps(message).encode() + b"\0")
         while True:
-            message = json.loads(self.socket.recv())
+            message = self.message()
             if message.get("id") == self.number:
                 if "error" in message:
                     raise RuntimeError(f"{method}: {message['error']}")
                 return message["result"]
-            self.heard(message)
+            if "method" in message:
+                self.heard(message)
+
+    def send(self, rest):
+        while rest:
+            rest = rest[os.write(self.to, rest):]
+
+    def message(self):
+        until = time.monotonic() + PATIENCE
+        while b"\0" not in self.rest:
+            if not select.select([self.back], [], [], max(0, until - time.monotonic()))[0]:
+                sys.exit(f"Chromium says nothing for {PATIENCE} s")
+            piece = os.read(self.back, 1 << 20)
+            if not piece:
+                sys.exit("Chromium has ended:\n" + open(self.log.name, errors="replace").read()[-2000:])
+            self.rest += piece
+        message, self.rest = self.rest.split(b"\0", 1)
+        return json.loads(message)
 
     def heard(self, message):
         params = message.get("params", {})
@@ -82,7 +104,12 @@ class Browser:
                 return self.run(expression)
             except RuntimeError:
                 return None  # between two pages
-        return until(holds, what)
+        return until(holds, what, self.state)
+
+    def state(self):
+        """What a person who looks at it would tell."""
+        return self.run("""`${location.href}: ${document.querySelector('#sheet[open] h1')?.textContent ?? document.title}; focus on
+            ${document.activeElement.outerHTML.slice(0, 200)}; said: ${JSON.stringify(window.allSaid)}`""") + f"; {self.complaints}"
 
     def open(self, url):
         # Another document, even if the URL is the same.
@@ -140,63 +167,42 @@ class Browser:
                 and node.get("role", {}).get("value") in usable and not node.get("name", {}).get("value")
                 and node["role"]["value"] != "table"]
 
-    def picture(self, path, theme, width):
+    def shown(self, theme, width, path):
+        """Nothing sticks out there; with a path, a picture of it."""
         self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": theme}])
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1.5,
                   mobile=width < 600)
-        time.sleep(0.3)
+        if path:
+            time.sleep(0.3)
         wide = self.run(f"document.documentElement.scrollWidth - {width}")
-        check(wide <= 0, f"nothing sticks out at {width} px ({wide}): {os.path.basename(path)}")
-        shot = self.call("Page.captureScreenshot", captureBeyondViewport=False)
-        with open(path, "wb") as file:
-            file.write(base64.b64decode(shot["data"]))
+        if wide > 0:
+            check(False, f"nothing sticks out at {width} px ({wide}): {path}")
+        if path:
+            shot = self.call("Page.captureScreenshot", captureBeyondViewport=False)
+            with open(path, "wb") as file:
+                file.write(base64.b64decode(shot["data"]))
 
     def stop(self):
         self.process.terminate()
         self.process.wait()
 
 
-def until(holds, what):
+def until(holds, what, state=lambda: ""):
     begun = time.monotonic()
     while True:
         found = holds()
         if found:
             return found
         if time.monotonic() - begun > PATIENCE:
-            sys.exit(f"not within {PATIENCE} s: {what}")
+            sys.exit(f"not within {PATIENCE} s: {what}\n{state()}")
         time.sleep(0.05)
 
 
 def check(holds, what):
-    print(("ok   " if holds else "FAIL ") + what, flush=True)
+    check.number += 1
+    print(f"{'ok  ' if holds else 'FAIL'} {time.monotonic() - check.begun:5.1f} s: {what}", flush=True)
     if not holds:
         check.failed = True
 
 
-check.failed = False
-
-
-class Vault:
-    """A vault on this disk, and its service."""
-
-    def __init__(self, program, home):
-        self.program, self.home = program, home
-        self.environment = {"PATH": os.environ["PATH"], "HOME": home, "S3VAULT_PASSPHRASE": "page", "S3VAULT_RECOVERY_FILE": "-"}
-        os.mkdir(f"{home}/store")
-        self.run("init", "--bucket", f"file://{home}/store")
-
-    def run(self, *words):
-        done = subprocess.run([self.program, *words], env=self.environment, capture_output=True, text=True)
-        if done.returncode != 0:
-            sys.exit(f"s3vault {words}: {done.stderr}")
-        return done.stdout
-
-    def serve(self, *options):
-        self.run("serve", "--listen", "127.0.0.1:0", *options)
-        return json.loads(self.run("status", "--json"))["mounts"][0]["service"]["url"]
-
-    def token(self, *words):
-        return self.run("serve", "token", "add", *words).strip().split()[-1]
-
-    def stop(self):
-        self.run("serve", "--stop")
+check.failed, check.number, check.begun = False, 0, time.monotonic()

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""The page of the service in headless Chromium: all that it can do, by the keyboard alone (upload in a queue, cancel and
-retry, folders, move, delete, previews, versions, snapshots), what tokens with less rights see, the same without script;
-pictures in both themes, wide and at phone width.
+"""What scripts/suites/page does with the page of a service: all that it can do, by the keyboard alone (upload in a queue, cancel
+and retry, folders, move, delete, several at once, previews, versions, snapshots), what tokens with less rights see, the same
+without script; in both themes, wide and at the width of a phone.
 
-    scripts/gateway/page [--program target/release/s3vault] [--pictures DIR]
+    page.py SCRATCH URL PROGRAM [--pictures DIR]      SCRATCH/vault is the mount; the last line in SCRATCH/page says what was done
 
-Needs Debian's `chromium` and the Python package `websocket-client`. Ends with 0 if everything was as it should be.
+Ends with 0 if everything was as it should be. The shell that calls it exports the function `s3vault`, which calls PROGRAM.
 """
 
 import argparse
@@ -13,16 +13,14 @@ import contextlib
 import hashlib
 import json
 import os
-import shutil
 import signal
 import struct
+import subprocess
 import sys
-import tempfile
 import zlib
 
-from browser import Browser, Vault, check, until
+from browser import Browser, check, until
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 NAMES = "[...document.querySelectorAll('#files [data-main]')].map(link => link.textContent)"
 FOCUS = "document.activeElement.textContent"
 
@@ -52,10 +50,23 @@ def sha256(path):
     return hashlib.sha256(open(path, "rb").read()).hexdigest()
 
 
+def s3vault(*words):
+    # (A python3 that is a script of pyenv's has a `program` of its own.)
+    call = ["bash", "-c", 'program=$1; shift; s3vault "$@"', "s3vault", s3vault.program, *words]
+    done = subprocess.run(call, capture_output=True, text=True)
+    if done.returncode != 0:
+        sys.exit(f"s3vault {words}: {done.stderr}")
+    return done.stdout
+
+
+def token(*words):
+    return s3vault("serve", "token", "add", *words).strip().split()[-1]
+
+
 def pictures(browser, directory, name):
     for theme in ["light", "dark"]:
         for label, width in [("wide", 1200), ("phone", 360)]:
-            browser.picture(f"{directory}/{name}-{theme}-{label}.png", theme, width)
+            browser.shown(theme, width, directory and f"{directory}/{name}-{theme}-{label}.png")
     browser.call("Emulation.setDeviceMetricsOverride", width=1200, height=900, deviceScaleFactor=1, mobile=False)
 
 
@@ -77,17 +88,17 @@ def close_sheet(browser, name):
     check(browser.run(FOCUS) == name, f"the focus is on {name} again")
 
 
-def log_in(browser, url, token, directory=None):
+def log_in(browser, url, secret, directory=None):
     browser.open(url + "/")
     check(browser.run("location.pathname") == "/login", "who is not logged in is led to the form")
-    if directory:
+    if directory is not None:
         pictures(browser, directory, "login")
         browser.type("wrong")
         browser.press("Enter")
         browser.until("document.querySelector('[role=alert]') !== null", "a wrong token is told")
         browser.complaints.clear()  # Chromium calls a 401 an error
     browser.tab_to("it.id === 'token'", "the field for the token")
-    browser.type(token)
+    browser.type(secret)
     browser.press("Enter")
     browser.until("document.querySelector('#view') !== null", "logged in")
     check(browser.run("document.cookie") == "", "script does not see the cookie")
@@ -142,6 +153,8 @@ def uploads(browser, home, directory):
     browser.press("Enter")
     until(lambda: [name for name in os.listdir(downloads) if not name.endswith(".crdownload")], "the download ends")
     check(sha256(f"{downloads}/A holiday film.mp4") == sha256(large), "the download is the file")
+    for path in [large, other, small]:
+        check(sha256(f"{home}/vault/{os.path.basename(path)}") == sha256(path), f"the mount has it: {os.path.basename(path)}")
 
 
 def folders(browser, home, directory):
@@ -235,6 +248,115 @@ def changes(browser, directory):
     browser.says("Deleted Dropped.")
 
 
+def box(name):
+    return f"it.matches('.pick input') && it.closest('tr').querySelector('[data-main]').textContent === {json.dumps(name)}"
+
+
+def chosen(browser, text):
+    browser.until(f"document.querySelector('#chosen-count').textContent === {json.dumps(text)}", f"{text}: said as it changes")
+
+
+def question(browser, button, title):
+    """What is asked about all that is chosen, by a button."""
+    browser.tab_to(f"it.id === 'chosen-{button}'", f"the button {button}")
+    browser.press("Enter")
+    browser.until(f"document.querySelector('#sheet[open] h1')?.textContent === {json.dumps(title)} && "
+                  "document.activeElement.id === 'sheet-title'", f"it asks: {title}")
+
+
+def several(browser, home, url, directory):
+    """Several entries at once."""
+    mount = f"{home}/vault/Choice"
+    for path in ["one.txt", "two ä & <b>.txt", "three.bin", "sub/inside", "to/one.txt"]:
+        made(f"{mount}/{path}", 1000)
+    browser.open(url + "/?path=Choice")
+    check(browser.run("document.querySelector('#chosen-count').getAttribute('role')") == "status", "the number of chosen ones is read out")
+    check(browser.run("document.querySelector('#chosen .row').hidden"), "nothing to do without a choice")
+    names = [node["name"]["value"] for node in browser.call("Accessibility.getFullAXTree")["nodes"]
+             if node.get("role", {}).get("value") == "checkbox" and not node.get("ignored")]
+    check(sorted(names) == sorted(["Choose all", "Choose one.txt", "Choose two ä & <b>.txt", "Choose three.bin", "Choose sub", "Choose to"]),
+          f"each box is called as its file {names}")
+    browser.tab_to(box("one.txt"), "the box of one.txt")
+    browser.press("Space")
+    chosen(browser, "1 entry chosen")
+    browser.press("ArrowDown")
+    check(browser.run(f"(it => {box('three.bin')})(document.activeElement)"), "the arrow leads to the next box")
+    browser.press("Space")
+    chosen(browser, "2 entries chosen")
+    browser.tab_to(box("two ä & <b>.txt"), "another box")
+    browser.press("Space")
+    chosen(browser, "3 entries chosen")
+    pictures(browser, directory, "chosen")
+
+    # The list is read anew: what is ticked stays so, and the focus where it is.
+    browser.drop([made(f"{home}/in/newcomer.bin", 10)])
+    browser.until(f"{NAMES}.includes('newcomer.bin')", "the list is read anew")
+    chosen(browser, "3 entries chosen")
+    check(browser.run("document.querySelectorAll('.pick input:checked').length") == 3, "what is ticked stays so")
+
+    downloads = f"{home}/several"
+    os.mkdir(downloads)
+    browser.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=downloads)
+    browser.tab_to("it.id === 'chosen-download'", "Download")
+    browser.press("Enter")
+    browser.says("Downloading 3 files.")
+    until(lambda: len([name for name in os.listdir(downloads) if not name.endswith(".crdownload")]) == 3, "three downloads end")
+    for name in ["one.txt", "two ä & <b>.txt", "three.bin"]:
+        [got] = [path for path in os.listdir(downloads) if path[:3] == name[:3]]  # Chromium writes _ for <
+        check(sha256(f"{downloads}/{got}") == sha256(f"{mount}/{name}"), f"{name} is what the mount has")
+
+    # Into a folder: one that is not there, then one that has something of a name.
+    question(browser, "move", "Move what is chosen")
+    check(browser.nameless() == [], f"everything in the question has a name {browser.nameless()}")
+    browser.tab_to("it.name === 'folder'", "where to")
+    browser.type("Choice/none")
+    browser.press("Enter")
+    browser.until("document.querySelector('#sheet [role=alert]')?.textContent.includes('no folder of this path')", "there is no such folder")
+    browser.type("Choice/to")
+    pictures(browser, directory, "moving-chosen")
+    browser.press("Enter")
+    browser.until("document.querySelector('#sheet [role=alert]')?.textContent.includes('Moved 2 of 3 entries')", "what was done is said")
+    left = browser.run("[...document.querySelectorAll('#sheet .entries li')].map(item => item.textContent)")
+    check(len(left) == 1 and left[0].startswith("one.txt There is something of this name"), f"and why not the other {left}")
+    pictures(browser, directory, "not-moved")
+    browser.complaints.clear()  # the 404 and the 409
+    browser.press("Escape")
+    browser.until("!document.querySelector('#sheet[open]')", "Escape closes the question")
+    chosen(browser, "1 entry chosen")
+    check(sorted(os.listdir(f"{mount}/to")) == ["one.txt", "three.bin", "two ä & <b>.txt"] and os.path.exists(f"{mount}/one.txt"),
+          "nothing is replaced, the others are there")
+
+    # All of them; the key asks about all that is chosen.
+    browser.run("document.querySelector('#main').focus()")
+    browser.tab_to("it.id === 'choose-all'", "Choose all")
+    browser.press("Space")
+    chosen(browser, "4 entries chosen")
+    browser.tab_to(box("newcomer.bin"), "a box")
+    browser.press("Space")
+    chosen(browser, "3 entries chosen")
+    check(browser.run("document.querySelector('#choose-all').indeterminate"), "not all, not none")
+    browser.tab_to(box("one.txt"), "a box that is ticked")
+    browser.press("Delete")
+    browser.until("document.querySelector('#sheet[open] h1')?.textContent === 'Delete what is chosen'", "the key asks about all that is chosen")
+    browser.until("document.activeElement.id === 'sheet-title'", "the question has the focus")
+    pictures(browser, directory, "deleting-chosen")
+    check(os.path.exists(f"{mount}/one.txt"), "and deletes nothing by itself")
+    browser.tab_to("it.textContent === 'Delete them'", "Delete them")
+    browser.press("Enter")
+    browser.says("Deleted 3 entries.")
+    browser.until(f"!document.querySelector('#sheet[open]') && {NAMES}.join() === 'newcomer.bin'", "one is left")
+    check(browser.run("document.activeElement.closest('#files') !== null"), "the focus is in the list")
+    chosen(browser, "None chosen")
+    check(os.listdir(mount) == ["newcomer.bin"], "the mount has nothing else any more")
+    browser.tab_to(box("newcomer.bin"), "the last one")
+    browser.press("Space")
+    question(browser, "delete", "Delete what is chosen")
+    browser.tab_to("it.textContent === 'Delete them'", "Delete them")
+    browser.press("Enter")
+    browser.until("document.querySelector('#files .empty') !== null && document.querySelector('#chosen').hidden", "nothing is left to choose")
+    check(browser.run("document.activeElement.id") == "files", "the focus is on the list, whose button went away")
+
+
 def previews(browser, url, directory):
     browser.open(url + "/?path=Holiday/day%201")
     open_sheet(browser, "beach.png")
@@ -259,12 +381,12 @@ def previews(browser, url, directory):
     pictures(browser, directory, "item")
 
 
-def past(browser, vault, url, directory):
+def past(browser, url, directory):
     put = ("(text => fetch('/files/Letters/will.txt', {method: 'PUT', headers: {'X-CSRF-Token': "
            "document.querySelector('#upload').dataset.csrf}, body: text}).then(reply => reply.status))")
     browser.open(url + "/?path=Letters")
     check(browser.run(f"{put}('first words')") == 201, "a file")
-    vault.run("snapshot", "create", "before")
+    s3vault("snapshot", "create", "before")
     check(browser.run(f"{put}('other words, longer')") == 200, "is replaced")
     browser.open(url + "/?path=Letters")
     open_sheet(browser, "will.txt")
@@ -363,12 +485,17 @@ def keeps_going(browser, home, url):
     browser.until(f"{NAMES}.includes('patience.bin')", "back, with the file")
 
 
-def tokens(browser, vault, url, directory):
+def tokens(browser, url, directory):
     """Who may do less is shown less."""
-    reader = vault.token("reader", "--read-only", "--expires", "30d")
+    reader = token("reader", "--read-only", "--expires", "30d")
     log_in(browser, url, reader)
-    for what in ["#upload", "#new-folder", "form[data-form]"]:
+    for what in ["#upload", "#new-folder", "form[data-form]", "#chosen-delete", "#chosen-move"]:
         check(not browser.run(f"document.querySelector('{what}')"), f"who may only read has no {what}")
+    browser.tab_to("it.matches('.pick input')", "a box")
+    browser.press("Space")
+    chosen(browser, "1 entry chosen")
+    check(browser.run("[...document.querySelectorAll('#chosen button')].map(one => one.textContent).join()") == "Download",
+          "who may only read can choose what to download")
     browser.tab_to("it.matches('.who > summary')", "who is logged in")
     browser.press("Enter")
     shown = browser.run("document.querySelector('.who .panel').textContent")
@@ -379,7 +506,7 @@ def tokens(browser, vault, url, directory):
     check(not browser.run("document.querySelector('#sheet form')"), "nor a form in a sheet")
     close_sheet(browser, "A holiday film.mp4")
     log_out(browser)
-    part = vault.token("part", "--write", "--only", "Holiday/day 1")
+    part = token("part", "--write", "--only", "Holiday/day 1")
     log_in(browser, url, part)
     check(browser.run("location.search") == "?path=Holiday/day%201", "who sees a part begins there")
     trail = browser.run("[...document.querySelectorAll('.trail li')].map(item => item.textContent)")
@@ -420,6 +547,24 @@ def without_script(browser, url, home):
     browser.open(url + "/?path=&file=paper.pdf")
     browser.run("document.querySelector('form[data-form=delete] button').click()")
     browser.until(f"document.querySelector('.notice.good')?.textContent === 'Deleted.' && !{NAMES}.includes('paper.pdf')", "deleted")
+    for name in ["a", "b", "c"]:
+        made(f"{home}/vault/Plain/{name}", 10)
+    made(f"{home}/vault/Plain/to/a", 10)
+    browser.open(url + "/?path=Plain")
+    browser.run("for (const input of document.querySelectorAll('.pick input')) input.checked = ['a', 'b'].includes(input.value)")
+    browser.run("document.querySelector('#chosen-move').click()")
+    browser.until("document.querySelector('#item h1')?.textContent === 'Move what is chosen'", "it asks, without script")
+    browser.run("document.querySelector('[name=folder]').value = 'Plain/to'; document.querySelector('form[data-form=chosen] button').click()")
+    browser.until("document.querySelector('#item [role=alert]')?.textContent.startsWith('Moved 1 of 2 entries')", "one is moved")
+    check(browser.run("document.querySelector('.entries').textContent").startswith("a There is something"), "why not the other is said")
+    browser.complaints.clear()  # the 409
+    browser.open(url + "/?path=Plain")
+    browser.run("for (const input of document.querySelectorAll('.pick input')) input.checked = true")
+    browser.run("document.querySelector('#chosen-delete').click()")
+    browser.until("document.querySelector('#item h1')?.textContent === 'Delete what is chosen'", "it asks")
+    browser.run("document.querySelector('form[data-form=chosen] button').click()")
+    browser.until("document.querySelector('.notice.good')?.textContent === 'Deleted.' && document.querySelector('#files .empty') !== null",
+                  "all are deleted")
     browser.open(url + "/?path=none")
     check(browser.run("document.querySelector('[role=alert]') !== null"), "what is not there is said")
     browser.complaints.clear()  # the 404
@@ -455,33 +600,34 @@ def full(browser, url, directory):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--program", default=f"{ROOT}/target/release/s3vault")
+    parser.add_argument("scratch")
+    parser.add_argument("url")
+    parser.add_argument("program")
     parser.add_argument("--pictures", default="")
     arguments = parser.parse_args()
-    home = tempfile.mkdtemp(prefix="s3vault-page-")
-    directory = arguments.pictures or f"{home}/pictures"
-    os.makedirs(directory, exist_ok=True)
+    home, url, directory = arguments.scratch, arguments.url, arguments.pictures
+    s3vault.program = arguments.program
+    if directory:
+        os.makedirs(directory, exist_ok=True)
     with contextlib.ExitStack() as stack:
-        stack.callback(shutil.rmtree, home, True)
-        vault = Vault(os.path.abspath(arguments.program), home)
-        url = vault.serve()
-        stack.callback(vault.stop)
-        token = vault.token("page", "--write")
+        writer = token("page", "--write")
         browser = Browser(home)
         stack.callback(browser.stop)
-        log_in(browser, url, token, directory)
+        log_in(browser, url, writer, directory)
         uploads(browser, home, directory)
         folders(browser, home, directory)
         changes(browser, directory)
+        several(browser, home, url, directory)
         previews(browser, url, directory)
-        past(browser, vault, url, directory)
+        past(browser, url, directory)
         keeps_going(browser, home, url)
         without_script(browser, url, home)
         full(browser, url, directory)
         log_out(browser)
-        tokens(browser, vault, url, directory)
+        tokens(browser, url, directory)
         check(browser.complaints == [], f"the browser complains of nothing {browser.complaints}")
-    print("failed" if check.failed else "all is well")
+    with open(f"{home}/page", "w") as file:
+        file.write(f"{check.number} checks, {len(os.listdir(directory)) if directory else 'no'} pictures\n")
     sys.exit(check.failed)
 
 

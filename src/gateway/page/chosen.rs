@@ -1,0 +1,189 @@
+//! Several entries of a directory at once: asked about, then deleted or moved, one after the other. What is not done with
+//! one of them is asked about again, with its reason; with the others it is done.
+
+use axum::Json;
+use axum::body::Body;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use super::answer::FormDone;
+use super::asked::Asked;
+use super::changes;
+use super::chosen_entries::{ChosenEntry, chosen};
+use super::outcome::outcome;
+use super::place::{PagePlace, shown};
+use super::question::{ChosenAction, question};
+use super::show::count;
+use crate::gateway::errors::Result;
+use crate::gateway::query::Query;
+use crate::gateway::s3_key::S3Key;
+use crate::gateway::{Gateway, HttpProblem};
+
+/// What is done with each.
+enum Deed {
+    Delete,
+    /// Into this folder.
+    MoveTo(S3Key),
+}
+
+/// The answer for script when some are left.
+#[derive(Serialize)]
+struct NotAllDone<'a> {
+    error: &'static str,
+    message: &'a str,
+    failed: Vec<FailedEntry<'a>>,
+}
+
+/// One that is left; `name` is as the form named it.
+#[derive(Serialize)]
+struct FailedEntry<'a> {
+    name: String,
+    error: &'static str,
+    message: &'a str,
+}
+
+/// `POST /page/chosen?path=DIRECTORY&csrf=WORD`; `name` for each, percent-encoded, and `action`. Asks, and changes nothing.
+pub(super) async fn ask(asked: Asked, body: Body) -> Result<Response> {
+    let place = asked.place(&[])?;
+    let read = async {
+        let (entries, form) = chosen(&asked, &place, body, &["action"]).await?;
+        Ok((entries, ChosenAction::of(&form)?))
+    };
+    match read.await {
+        Ok((entries, action)) => question(&asked, &place, action, &entries, None).await,
+        Err(problem) => outcome(&asked, &place, Err(problem)).await,
+    }
+}
+
+/// `POST /page/chosen/delete?path=DIRECTORY&csrf=WORD`; `name` for each. Directories go with all that is in them.
+pub(super) async fn delete(asked: Asked, body: Body) -> Result<Response> {
+    let place = asked.place(&[])?;
+    match chosen(&asked, &place, body, &[]).await {
+        Ok((entries, _)) => carry_out(&asked, &place, entries, &Deed::Delete).await,
+        Err(problem) => outcome(&asked, &place, Err(problem)).await,
+    }
+}
+
+/// `POST /page/chosen/move?path=DIRECTORY&csrf=WORD`; `name` for each, `folder`: where to. What is there is not replaced.
+pub(super) async fn relocate(asked: Asked, body: Body) -> Result<Response> {
+    let place = asked.place(&[])?;
+    let (entries, form) = match chosen(&asked, &place, body, &["folder"]).await {
+        Ok(read) => read,
+        Err(problem) => return outcome(&asked, &place, Err(problem)).await,
+    };
+    match goal(&asked, &place, &form).await {
+        Ok(folder) => carry_out(&asked, &place, entries, &Deed::MoveTo(folder)).await,
+        Err(problem) => left(&asked, &place, ChosenAction::Move, &entries, problem).await,
+    }
+}
+
+/// The folder, which is there.
+async fn goal(asked: &Asked, place: &PagePlace, form: &Query) -> Result<S3Key> {
+    let folder = changes::folder(form, place)?;
+    asked.session.check(&folder)?;
+    let found = asked.state.gateway.vfs.directory_at(folder.names()).await;
+    found.map_err(|error| match HttpProblem::from(error) {
+        problem if problem.status() == StatusCode::NOT_FOUND => changes::no_folder(),
+        problem => problem,
+    })?;
+    Ok(folder)
+}
+
+impl Deed {
+    async fn be_done(&self, gateway: &Gateway, key: &S3Key) -> Result<()> {
+        match self {
+            Self::Delete => changes::remove_tree(gateway, key).await,
+            Self::MoveTo(folder) => changes::move_to(gateway, key, &folder.join(key.name())?).await,
+        }
+    }
+
+    fn action(&self) -> ChosenAction {
+        match self {
+            Self::Delete => ChosenAction::Delete,
+            Self::MoveTo(_) => ChosenAction::Move,
+        }
+    }
+
+    /// `deleted`, `Deleted`.
+    fn words(&self) -> (&'static str, &'static str) {
+        match self {
+            Self::Delete => ("deleted", "Deleted"),
+            Self::MoveTo(_) => ("moved", "Moved"),
+        }
+    }
+
+    /// Where to, if anywhere.
+    fn way(&self) -> String {
+        match self {
+            Self::Delete => String::new(),
+            Self::MoveTo(folder) if folder.names().is_empty() => " to the top of the vault".into(),
+            Self::MoveTo(folder) => format!(" to {}", shown(folder)),
+        }
+    }
+}
+
+/// One after the other. What stands in the way of all of them is not tried again with each.
+async fn carry_out(
+    asked: &Asked,
+    place: &PagePlace,
+    entries: Vec<ChosenEntry>,
+    deed: &Deed,
+) -> Result<Response> {
+    let number = entries.len();
+    let all = count(number as u64, "entry", "entries");
+    let (word, begin) = deed.words();
+    let mut failed = Vec::new();
+    let mut barrier: Option<HttpProblem> = None;
+    for mut entry in entries {
+        let done = match &barrier {
+            Some(problem) => Err(problem.clone()),
+            None => deed.be_done(&asked.state.gateway, &entry.key).await,
+        };
+        if let Err(problem) = done {
+            barrier = barrier.or_else(|| Some(problem.clone()).filter(HttpProblem::is_of_all));
+            entry.why = Some(problem);
+            failed.push(entry);
+        }
+    }
+    if failed.is_empty() {
+        let message = format!("{begin} {all}{}.", deed.way());
+        let done = FormDone { done: word, message, href: place.link(), key: String::new() };
+        return asked.finished(Ok(done));
+    }
+    let message = match number - failed.len() {
+        0 => format!("Nothing was {word}, of {all}; why is said beside each."),
+        done => format!(
+            "{begin} {done} of {all}{}; why not the others is said beside each.",
+            deed.way()
+        ),
+    };
+    let problem = HttpProblem::conflict("not_all_done", message);
+    left(asked, place, deed.action(), &failed, problem).await
+}
+
+/// What is left, and why.
+async fn left(
+    asked: &Asked,
+    place: &PagePlace,
+    action: ChosenAction,
+    entries: &[ChosenEntry],
+    problem: HttpProblem,
+) -> Result<Response> {
+    let failed: Vec<_> = entries.iter().filter_map(FailedEntry::of).collect();
+    if asked.wants_json() && !failed.is_empty() {
+        let answer = NotAllDone { error: problem.code(), message: problem.message(), failed };
+        return Ok((problem.status(), Json(answer)).into_response());
+    }
+    match asked.finished(Err(problem)) {
+        Err(problem) => question(asked, place, action, entries, Some(&problem)).await,
+        finished => finished,
+    }
+}
+
+impl<'a> FailedEntry<'a> {
+    fn of(entry: &'a ChosenEntry) -> Option<Self> {
+        let why = entry.why.as_ref()?;
+        Some(Self { name: entry.word(), error: why.code(), message: why.message() })
+    }
+}
