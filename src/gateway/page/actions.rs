@@ -5,9 +5,9 @@ use axum::extract::Request;
 use axum::response::Response;
 
 use super::answer::{FormDone, fields, text};
-use super::asked::Asked;
 use super::changes;
 use super::outcome::outcome;
+use super::page_request::PageRequest;
 use super::place::{PagePlace, shown};
 use super::show::count;
 use crate::gateway::errors::Result;
@@ -15,7 +15,7 @@ use crate::gateway::s3_key::{S3Key, escape};
 use crate::gateway::{listing, upload};
 
 /// `POST /page/upload?path=DIRECTORY&csrf=WORD`, multipart.
-pub(super) async fn upload(asked: Asked, request: Request) -> Result<Response> {
+pub(super) async fn upload(asked: PageRequest, request: Request) -> Result<Response> {
     let place = asked.place(&[])?;
     let done = async {
         let kept = upload::take(&asked.state.gateway, &place.directory()?, request).await?;
@@ -26,7 +26,7 @@ pub(super) async fn upload(asked: Asked, request: Request) -> Result<Response> {
 }
 
 /// `POST /page/folder?path=DIRECTORY&csrf=WORD`; `name` may have slashes.
-pub(super) async fn make_folder(asked: Asked, body: Body) -> Result<Response> {
+pub(super) async fn make_folder(asked: PageRequest, body: Body) -> Result<Response> {
     let place = asked.place(&[])?;
     let done = async {
         let form = fields(body, &["name"]).await?;
@@ -41,7 +41,7 @@ pub(super) async fn make_folder(asked: Asked, body: Body) -> Result<Response> {
 }
 
 /// `POST /page/move?path=DIRECTORY&name=NAME&csrf=WORD`; `to`: the new name, `folder`: where to. What is there is not replaced.
-pub(super) async fn rename(asked: Asked, body: Body) -> Result<Response> {
+pub(super) async fn rename(asked: PageRequest, body: Body) -> Result<Response> {
     let place = asked.place(&["name"])?;
     let done = async {
         let form = fields(body, &["to", "folder"]).await?;
@@ -68,7 +68,7 @@ pub(super) async fn rename(asked: Asked, body: Body) -> Result<Response> {
 }
 
 /// `POST /page/delete?path=DIRECTORY&name=NAME&csrf=WORD`; with `tree=true` also a directory with all that is in it.
-pub(super) async fn delete(asked: Asked, body: Body) -> Result<Response> {
+pub(super) async fn delete(asked: PageRequest, body: Body) -> Result<Response> {
     let place = asked.place(&["name"])?;
     let done = async {
         let form = fields(body, &["tree"]).await?;

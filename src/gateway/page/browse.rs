@@ -5,10 +5,10 @@ use axum::response::{IntoResponse, Redirect, Response};
 use maud::html;
 
 use super::PageState;
-use super::asked::Asked;
 use super::chosen_entries::CHOSEN_MAX;
 use super::directory_view::DirectoryView;
 use super::document::page;
+use super::page_request::PageRequest;
 use super::place::PagePlace;
 use super::trail::trail;
 use super::visitor::may_write;
@@ -29,7 +29,7 @@ mod table;
 const ROWS: usize = CHOSEN_MAX;
 
 /// `GET /`.
-pub(super) async fn browse(asked: Asked) -> Result<Response> {
+pub(super) async fn browse(asked: PageRequest) -> Result<Response> {
     let (state, session) = (&asked.state, &asked.session);
     let known = ["path", "name", "sort", "order", "cursor", "done", "file", "at"];
     let query = asked.query(&known)?;

@@ -8,10 +8,10 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use super::answer::FormDone;
-use super::asked::Asked;
 use super::changes;
 use super::chosen_entries::{ChosenEntry, chosen};
 use super::outcome::outcome;
+use super::page_request::PageRequest;
 use super::place::{PagePlace, shown};
 use super::question::{ChosenAction, question};
 use super::show::count;
@@ -21,7 +21,7 @@ use crate::gateway::s3_key::S3Key;
 use crate::gateway::{Gateway, HttpProblem};
 
 /// What is done with each.
-enum Deed {
+enum ChosenDeed {
     Delete,
     /// Into this folder.
     MoveTo(S3Key),
@@ -44,7 +44,7 @@ struct FailedEntry<'a> {
 }
 
 /// `POST /page/chosen?path=DIRECTORY&csrf=WORD`; `name` for each, percent-encoded, and `action`. Asks, and changes nothing.
-pub(super) async fn ask(asked: Asked, body: Body) -> Result<Response> {
+pub(super) async fn ask(asked: PageRequest, body: Body) -> Result<Response> {
     let place = asked.place(&[])?;
     let read = async {
         let (entries, form) = chosen(&asked, &place, body, &["action"]).await?;
@@ -57,29 +57,29 @@ pub(super) async fn ask(asked: Asked, body: Body) -> Result<Response> {
 }
 
 /// `POST /page/chosen/delete?path=DIRECTORY&csrf=WORD`; `name` for each. Directories go with all that is in them.
-pub(super) async fn delete(asked: Asked, body: Body) -> Result<Response> {
+pub(super) async fn delete(asked: PageRequest, body: Body) -> Result<Response> {
     let place = asked.place(&[])?;
     match chosen(&asked, &place, body, &[]).await {
-        Ok((entries, _)) => carry_out(&asked, &place, entries, &Deed::Delete).await,
+        Ok((entries, _)) => carry_out(&asked, &place, entries, &ChosenDeed::Delete).await,
         Err(problem) => outcome(&asked, &place, Err(problem)).await,
     }
 }
 
 /// `POST /page/chosen/move?path=DIRECTORY&csrf=WORD`; `name` for each, `folder`: where to. What is there is not replaced.
-pub(super) async fn relocate(asked: Asked, body: Body) -> Result<Response> {
+pub(super) async fn relocate(asked: PageRequest, body: Body) -> Result<Response> {
     let place = asked.place(&[])?;
     let (entries, form) = match chosen(&asked, &place, body, &["folder"]).await {
         Ok(read) => read,
         Err(problem) => return outcome(&asked, &place, Err(problem)).await,
     };
     match goal(&asked, &place, &form).await {
-        Ok(folder) => carry_out(&asked, &place, entries, &Deed::MoveTo(folder)).await,
+        Ok(folder) => carry_out(&asked, &place, entries, &ChosenDeed::MoveTo(folder)).await,
         Err(problem) => left(&asked, &place, ChosenAction::Move, &entries, problem).await,
     }
 }
 
 /// The folder, which is there.
-async fn goal(asked: &Asked, place: &PagePlace, form: &Query) -> Result<S3Key> {
+async fn goal(asked: &PageRequest, place: &PagePlace, form: &Query) -> Result<S3Key> {
     let folder = changes::folder(form, place)?;
     asked.session.check(&folder)?;
     let found = asked.state.gateway.vfs.directory_at(folder.names()).await;
@@ -90,7 +90,7 @@ async fn goal(asked: &Asked, place: &PagePlace, form: &Query) -> Result<S3Key> {
     Ok(folder)
 }
 
-impl Deed {
+impl ChosenDeed {
     async fn be_done(&self, gateway: &Gateway, key: &S3Key) -> Result<()> {
         match self {
             Self::Delete => changes::remove_tree(gateway, key).await,
@@ -125,10 +125,10 @@ impl Deed {
 
 /// One after the other. What stands in the way of all of them is not tried again with each.
 async fn carry_out(
-    asked: &Asked,
+    asked: &PageRequest,
     place: &PagePlace,
     entries: Vec<ChosenEntry>,
-    deed: &Deed,
+    deed: &ChosenDeed,
 ) -> Result<Response> {
     let number = entries.len();
     let all = count(number as u64, "entry", "entries");
@@ -164,7 +164,7 @@ async fn carry_out(
 
 /// What is left, and why.
 async fn left(
-    asked: &Asked,
+    asked: &PageRequest,
     place: &PagePlace,
     action: ChosenAction,
     entries: &[ChosenEntry],

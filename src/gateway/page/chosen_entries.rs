@@ -4,7 +4,7 @@ use axum::body::Body;
 use percent_encoding::percent_decode;
 
 use super::answer::form_text;
-use super::asked::Asked;
+use super::page_request::PageRequest;
 use super::place::PagePlace;
 use crate::gateway::HttpProblem;
 use crate::gateway::errors::Result;
@@ -39,7 +39,7 @@ impl ChosenEntry {
 
 /// What a form names, each once, and its other fields. Nothing is looked up.
 pub(super) async fn chosen(
-    asked: &Asked,
+    asked: &PageRequest,
     place: &PagePlace,
     body: Body,
     known: &[&str],

@@ -10,8 +10,8 @@ use futures_util::StreamExt;
 use maud::{Markup, html};
 
 use super::PageState;
-use super::asked::Asked;
 use super::document::page;
+use super::page_request::PageRequest;
 use super::place::PagePlace;
 use super::show::{count, size, when};
 use super::trail::trail;
@@ -22,7 +22,7 @@ use crate::gateway::{HttpProblem, Session, download};
 use crate::types::StateAt;
 
 /// `GET /page/history?path=DIRECTORY&name=NAME`; as JSON for whoever accepts it.
-pub(super) async fn history(asked: Asked) -> Result<Response> {
+pub(super) async fn history(asked: PageRequest) -> Result<Response> {
     let place = PagePlace::of(&asked.query(&["path", "name"])?, "name")?;
     let (state, session) = (&asked.state, &asked.session);
     let found = versions(state, session, &place).await;
@@ -133,7 +133,7 @@ fn row(
 }
 
 /// `GET /page/past?path=DIRECTORY&name=NAME&at=COMMIT`: a file as it was.
-pub(super) async fn download(asked: Asked, method: Method) -> Result<Response> {
+pub(super) async fn download(asked: PageRequest, method: Method) -> Result<Response> {
     let place = PagePlace::of(&asked.query(&["path", "name", "at"])?, "name")?;
     let commit = place
         .at
@@ -148,7 +148,7 @@ pub(super) async fn download(asked: Asked, method: Method) -> Result<Response> {
 }
 
 /// `GET /page/look?path=DIRECTORY&time=TIME`: leads to the directory as it was then.
-pub(super) async fn look(asked: Asked) -> Result<Response> {
+pub(super) async fn look(asked: PageRequest) -> Result<Response> {
     let query = asked.query(&["path", "time"])?;
     let place = PagePlace::of(&query, "name")?;
     let time = query.bytes("time").and_then(moment).ok_or_else(|| {

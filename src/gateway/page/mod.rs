@@ -6,7 +6,6 @@
 mod account;
 mod actions;
 mod answer;
-mod asked;
 mod assets;
 mod browse;
 mod changes;
@@ -20,6 +19,7 @@ mod icons;
 mod item;
 mod login;
 mod outcome;
+mod page_request;
 mod place;
 mod question;
 mod restore;

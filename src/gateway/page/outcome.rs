@@ -3,15 +3,15 @@
 use axum::response::Response;
 
 use super::answer::FormDone;
-use super::asked::Asked;
 use super::browse::show;
 use super::directory_view::DirectoryView;
+use super::page_request::PageRequest;
 use super::place::PagePlace;
 use crate::gateway::errors::Result;
 
 /// Back to the directory, or the directory with what went wrong.
 pub(super) async fn outcome(
-    asked: &Asked,
+    asked: &PageRequest,
     place: &PagePlace,
     done: Result<FormDone>,
 ) -> Result<Response> {

@@ -4,10 +4,10 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use maud::{Markup, html};
 
-use super::asked::Asked;
 use super::chosen_entries::ChosenEntry;
 use super::document::page;
 use super::folder_field::folder_field;
+use super::page_request::PageRequest;
 use super::place::PagePlace;
 use super::show::count;
 use super::trail::trail;
@@ -42,7 +42,7 @@ impl ChosenAction {
 
 /// Asks; `problem`: what it came to before.
 pub(super) async fn question(
-    asked: &Asked,
+    asked: &PageRequest,
     place: &PagePlace,
     action: ChosenAction,
     entries: &[ChosenEntry],
@@ -86,7 +86,7 @@ fn names(entries: &[ChosenEntry]) -> Markup {
     html! { @for entry in entries { input type="hidden" name="name" value=(entry.word()); } }
 }
 
-fn relocation(asked: &Asked, place: &PagePlace, entries: &[ChosenEntry]) -> Markup {
+fn relocation(asked: &PageRequest, place: &PagePlace, entries: &[ChosenEntry]) -> Markup {
     let action = format!("/page/chosen/move?{}", place.form(&asked.session));
     html! {
         (list(entries))
@@ -100,7 +100,7 @@ fn relocation(asked: &Asked, place: &PagePlace, entries: &[ChosenEntry]) -> Mark
     }
 }
 
-fn deletion(asked: &Asked, place: &PagePlace, entries: &[ChosenEntry]) -> Markup {
+fn deletion(asked: &PageRequest, place: &PagePlace, entries: &[ChosenEntry]) -> Markup {
     let action = format!("/page/chosen/delete?{}", place.form(&asked.session));
     html! {
         (list(entries))
@@ -118,7 +118,7 @@ fn deletion(asked: &Asked, place: &PagePlace, entries: &[ChosenEntry]) -> Markup
 }
 
 /// Each is a link; script follows them one after the other, and never asks for this.
-async fn downloads(asked: &Asked, entries: &[ChosenEntry]) -> Markup {
+async fn downloads(asked: &PageRequest, entries: &[ChosenEntry]) -> Markup {
     let mut files = Vec::new();
     for entry in entries {
         let found = asked.state.gateway.inspect(&entry.key).await;

@@ -5,8 +5,8 @@ use axum::http::StatusCode;
 use axum::response::Response;
 
 use super::answer::{FormDone, fields, text};
-use super::asked::Asked;
 use super::outcome::outcome;
+use super::page_request::PageRequest;
 use super::place::{PagePlace, shown};
 use crate::gateway::errors::Result;
 use crate::gateway::metadata::FileKind;
@@ -15,7 +15,7 @@ use crate::gateway::s3_key::{S3Key, escape};
 use crate::gateway::{Gateway, HttpProblem};
 
 /// `POST /page/restore?path=DIRECTORY&name=NAME&at=COMMIT&csrf=WORD`; `to`: where to, a path; without it to where it was.
-pub(super) async fn restore(asked: Asked, body: Body) -> Result<Response> {
+pub(super) async fn restore(asked: PageRequest, body: Body) -> Result<Response> {
     let place = asked.place(&["name", "at"])?;
     let done = async {
         let form = fields(body, &["to"]).await?;
@@ -27,7 +27,7 @@ pub(super) async fn restore(asked: Asked, body: Body) -> Result<Response> {
     outcome(&asked, &place, done.await).await
 }
 
-async fn bring_back(asked: &Asked, place: &PagePlace, to: Vec<u8>) -> Result<S3Key> {
+async fn bring_back(asked: &PageRequest, place: &PagePlace, to: Vec<u8>) -> Result<S3Key> {
     let source = place.named()?;
     let commit = place.at.ok_or_else(|| {
         HttpProblem::bad_request("The parameter at says as of which commit. Nothing was changed.")

@@ -11,8 +11,8 @@ use serde::Serialize;
 
 use super::PageState;
 use super::answer::{FormDone, fields, text};
-use super::asked::Asked;
 use super::document::page;
+use super::page_request::PageRequest;
 use super::place::PagePlace;
 use super::show::when;
 use super::visitor::may_write;
@@ -63,7 +63,7 @@ fn name(note: &SnapshotNote) -> String {
 }
 
 /// `GET /page/snapshots`; as JSON for whoever accepts it.
-pub(super) async fn list(asked: Asked) -> Result<Response> {
+pub(super) async fn list(asked: PageRequest) -> Result<Response> {
     let query = asked.query(&["done"])?;
     if asked.wants_json() {
         let found = asked.state.gateway.past.snapshots().await?;
@@ -76,7 +76,7 @@ pub(super) async fn list(asked: Asked) -> Result<Response> {
 }
 
 /// `POST /page/snapshots?csrf=WORD`; `name`, and `keep`: for so long.
-pub(super) async fn make(asked: Asked, body: Body) -> Result<Response> {
+pub(super) async fn make(asked: PageRequest, body: Body) -> Result<Response> {
     asked.query(&["csrf"])?;
     let done = async {
         let form = fields(body, &["name", "keep"]).await?;
@@ -91,7 +91,7 @@ pub(super) async fn make(asked: Asked, body: Body) -> Result<Response> {
 }
 
 /// `POST /page/snapshots/delete?name=NAME&csrf=WORD`.
-pub(super) async fn delete(asked: Asked) -> Result<Response> {
+pub(super) async fn delete(asked: PageRequest) -> Result<Response> {
     let query = asked.query(&["name", "csrf"])?;
     let done = async {
         let name = query.bytes("name").unwrap_or_default().to_vec();
@@ -106,7 +106,7 @@ fn done(done: &'static str, message: String) -> FormDone {
     FormDone { done, message, href: format!("{HERE}?"), key: String::new() }
 }
 
-async fn came_of(asked: &Asked, done: Result<FormDone>) -> Result<Response> {
+async fn came_of(asked: &PageRequest, done: Result<FormDone>) -> Result<Response> {
     match asked.finished(done) {
         Err(problem) => Ok(show(asked, None, Some(&problem)).await),
         finished => finished,
@@ -114,7 +114,7 @@ async fn came_of(asked: &Asked, done: Result<FormDone>) -> Result<Response> {
 }
 
 async fn show(
-    asked: &Asked,
+    asked: &PageRequest,
     done: Option<&'static str>,
     problem: Option<&HttpProblem>,
 ) -> Response {

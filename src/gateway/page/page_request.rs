@@ -16,14 +16,14 @@ use crate::gateway::query::Query;
 use crate::gateway::{HttpProblem, Session};
 
 /// A request for a part of the page, but its body.
-pub(super) struct Asked {
+pub(super) struct PageRequest {
     pub(super) state: Arc<PageState>,
     pub(super) session: Session,
     pub(super) headers: HeaderMap,
     query: Option<String>,
 }
 
-impl FromRequestParts<Arc<PageState>> for Asked {
+impl FromRequestParts<Arc<PageState>> for PageRequest {
     type Rejection = HttpProblem;
 
     async fn from_request_parts(parts: &mut Parts, state: &Arc<PageState>) -> Result<Self> {
@@ -40,7 +40,7 @@ impl FromRequestParts<Arc<PageState>> for Asked {
     }
 }
 
-impl Asked {
+impl PageRequest {
     /// The parameters of a view. `known`: what may be given.
     pub(super) fn query(&self, known: &[&str]) -> Result<Query> {
         Query::parse(self.query.as_deref(), known)
