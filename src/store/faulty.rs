@@ -39,7 +39,8 @@ pub struct StoreRequest {
 /// Which requests a fault is for.
 #[derive(Clone, Debug)]
 pub struct On {
-    verb: Verb,
+    /// `None`: of every kind.
+    verb: Option<Verb>,
     prefix: String,
     skip: u32,
     times: u32,
@@ -48,7 +49,12 @@ pub struct On {
 impl On {
     /// The next request of this kind for a name that begins so (with the bucket's prefix), once.
     pub fn next(verb: Verb, prefix: &str) -> Self {
-        Self { verb, prefix: prefix.to_owned(), skip: 0, times: 1 }
+        Self { verb: Some(verb), ..Self::any(prefix) }
+    }
+
+    /// The next request of any kind for such a name, once.
+    pub fn any(prefix: &str) -> Self {
+        Self { verb: None, prefix: prefix.to_owned(), skip: 0, times: 1 }
     }
 
     /// Lets so many pass first.
@@ -105,6 +111,8 @@ pub enum Fault {
     ListsLate,
     /// Carried out; the answer's time is so much older.
     Older(Duration),
+    /// This becomes of the request, and whoever made it ends here: it reaches nothing any more ([`Faulty::when_it_ends`]).
+    EndsWith(Box<Fault>),
 }
 
 /// A store that fails by script. In the order in which they were given, the first fault that is
@@ -119,7 +127,11 @@ struct State {
     script: Vec<(On, Fault)>,
     gone: bool,
     requests: Vec<StoreRequest>,
+    ending: Option<EndTold>,
 }
+
+/// What is told that the process ends.
+type EndTold = Arc<dyn Fn() + Send + Sync>;
 
 impl Faulty {
     /// A store that does what `inner` does, until told otherwise.
@@ -137,6 +149,11 @@ impl Faulty {
         let mut state = self.state.lock();
         state.script.clear();
         state.gone = false;
+    }
+
+    /// `ending` is told when the process ends at a request ([`Fault::EndsWith`]).
+    pub fn when_it_ends(&self, ending: impl Fn() + Send + Sync + 'static) {
+        self.state.lock().ending = Some(Arc::new(ending));
     }
 
     /// From now on (until [`Faulty::heal`]) nothing is reached.
@@ -157,7 +174,7 @@ impl Faulty {
         }
         let mut due = None;
         for (at, (on, fault)) in state.script.iter_mut().enumerate() {
-            if on.verb != verb || !name.starts_with(&on.prefix) {
+            if on.verb.is_some_and(|only| only != verb) || !name.starts_with(&on.prefix) {
                 continue;
             }
             if on.skip > 0 {
@@ -174,7 +191,14 @@ impl Faulty {
         if spent {
             state.script.remove(at);
         }
-        Some(fault)
+        let Fault::EndsWith(last) = fault else { return Some(fault) };
+        state.gone = true;
+        let ending = state.ending.clone();
+        drop(state);
+        if let Some(ending) = ending {
+            ending();
+        }
+        Some(*last)
     }
 
     /// What does not depend on the kind of request: fails, or goes on.

@@ -21,10 +21,35 @@ pub struct MemoryStore {
     inner: Mutex<Inner>,
 }
 
+/// What became of an object, and when.
+#[derive(Clone, Debug)]
+pub(super) struct ObjectChange {
+    pub(super) name: String,
+    /// `None`: it was removed.
+    pub(super) bytes: Option<Bytes>,
+    pub(super) time: SystemTime,
+}
+
 #[derive(Default)]
 struct Inner {
     objects: BTreeMap<String, (Bytes, SystemTime)>,
     clock: Clock,
+    /// All changes since that was asked for.
+    changes: Option<Vec<ObjectChange>>,
+}
+
+impl Inner {
+    fn set(&mut self, name: &str, bytes: Option<Bytes>) -> Option<Bytes> {
+        let time = self.clock.now();
+        if let Some(changes) = &mut self.changes {
+            changes.push(ObjectChange { name: name.to_owned(), bytes: bytes.clone(), time });
+        }
+        let before = match bytes {
+            Some(bytes) => self.objects.insert(name.to_owned(), (bytes, time)),
+            None => self.objects.remove(name),
+        };
+        before.map(|(bytes, _)| bytes)
+    }
 }
 
 #[derive(Default, Clone, Copy)]
@@ -67,14 +92,12 @@ impl MemoryStore {
 
     /// Tampering: puts these bytes there.
     pub fn plant(&self, name: &str, bytes: impl Into<Bytes>) {
-        let mut inner = self.inner.lock();
-        let now = inner.clock.now();
-        inner.objects.insert(name.to_owned(), (bytes.into(), now));
+        self.inner.lock().set(name, Some(bytes.into()));
     }
 
     /// Tampering: removes an object, and says what it was.
     pub fn steal(&self, name: &str) -> Option<Bytes> {
-        self.inner.lock().objects.remove(name).map(|(bytes, _)| bytes)
+        self.inner.lock().set(name, None)
     }
 
     /// All objects as they are now, to be put back later (a replayed bucket).
@@ -86,8 +109,34 @@ impl MemoryStore {
     /// Tampering: makes the store hold exactly these objects.
     pub fn restore(&self, objects: BTreeMap<String, Bytes>) {
         let mut inner = self.inner.lock();
-        let now = inner.clock.now();
-        inner.objects = objects.into_iter().map(|(name, bytes)| (name, (bytes, now))).collect();
+        let gone: Vec<_> = inner.objects.keys().cloned().collect();
+        gone.iter().for_each(|name| drop(inner.set(name, None)));
+        for (name, bytes) in objects {
+            inner.set(&name, Some(bytes));
+        }
+    }
+
+    /// What time it is there.
+    pub(super) fn now(&self) -> SystemTime {
+        self.inner.lock().clock.now()
+    }
+
+    /// From now on all changes are kept; what is there already counts as the first of them.
+    pub(super) fn keep_changes(&self) {
+        let mut inner = self.inner.lock();
+        let first = inner.objects.iter().map(|(name, (bytes, time))| ObjectChange {
+            name: name.clone(),
+            bytes: Some(bytes.clone()),
+            time: *time,
+        });
+        inner.changes = Some(first.collect());
+    }
+
+    /// How many changes are kept, and that one of them.
+    pub(super) fn change(&self, at: usize) -> (usize, Option<ObjectChange>) {
+        let inner = self.inner.lock();
+        let changes = inner.changes.as_deref().unwrap_or_default();
+        (changes.len(), changes.get(at).cloned())
     }
 }
 
@@ -105,7 +154,7 @@ impl Store for MemoryStore {
             return Err(Error::Exists { object: name.to_owned() });
         }
         let time = inner.clock.now();
-        inner.objects.insert(name.to_owned(), (body.bytes().clone(), time));
+        inner.set(name, Some(body.bytes().clone()));
         body.moved().add(body.length());
         Ok(PutReply { time, crc32: Some(body.crc32()), etag: None })
     }
@@ -157,7 +206,7 @@ impl Store for MemoryStore {
     async fn delete(&self, names: &[String]) -> Result<()> {
         let mut inner = self.inner.lock();
         for name in names {
-            inner.objects.remove(name);
+            inner.set(name, None);
         }
         Ok(())
     }

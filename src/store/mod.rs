@@ -24,6 +24,8 @@ mod faulty;
 mod flow;
 #[cfg(feature = "testing")]
 mod fuzzing;
+#[cfg(any(test, feature = "testing"))]
+mod lagging;
 mod line;
 mod lister;
 #[cfg(any(test, feature = "testing"))]
@@ -51,6 +53,8 @@ pub use error::{Cause, Error, Result};
 pub use faulty::{Fault, Faulty, On, StoreRequest, Verb};
 #[cfg(feature = "testing")]
 pub use fuzzing::fuzzed;
+#[cfg(any(test, feature = "testing"))]
+pub use lagging::Lagging;
 pub use line::Urgency;
 pub use lister::Lister;
 #[cfg(any(test, feature = "testing"))]

@@ -29,7 +29,7 @@ pub enum Error {
     /// Neither a passphrase nor the recovery key of this vault.
     #[error("the passphrase (or recovery key) is wrong")]
     WrongSecret,
-    /// A superblock that does not verify. An older one is never taken instead (O1).
+    /// A superblock that does not verify. An older one is never taken instead (O1), unless it ends early (K6).
     #[error("{object} cannot be trusted: {why}")]
     Superblock {
         /// The object.

@@ -124,6 +124,13 @@ impl Following {
     pub(super) async fn look(&self) -> Result<()> {
         self.follower.look().await
     }
+
+    /// It does not look before this is done: what it shows stays as it is.
+    #[cfg(test)]
+    pub(super) async fn unmoved<T>(&self, meanwhile: impl Future<Output = T>) -> T {
+        let _looking = self.follower.looking.lock().await;
+        meanwhile.await
+    }
 }
 
 fn now() -> u64 {

@@ -94,10 +94,10 @@ impl KeyChanger {
     ) -> Result<Option<Superblock>> {
         for _ in 0..TRIES {
             self.is_not_fenced()?;
-            let before = superblock::newest(&self.bucket, &self.unlocked).await?;
-            let next_generation = before.generation.next();
+            let (before, generation_after) =
+                superblock::newest_and_next(&self.bucket, &self.unlocked).await?;
             let Some(next) = change(before)? else { return Ok(None) };
-            let next = Superblock { generation: next_generation, ..next };
+            let next = Superblock { generation: generation_after, ..next };
             if superblock::succeed(&self.bucket, self.keys(), &next).await? {
                 self.takes(generation, self.keys(), &next);
                 return Ok(Some(next));

@@ -141,8 +141,8 @@ impl KeyChanger {
         let new = Keys::derive(&master, keys.vault(), rotation.epoch);
         for _ in 0..TRIES {
             self.is_not_fenced()?;
-            let before = superblock::newest(&self.bucket, &self.unlocked).await?;
-            let next = rotation.over(&before)?;
+            let (before, after) = superblock::newest_and_next(&self.bucket, &self.unlocked).await?;
+            let next = Superblock { generation: after, ..rotation.over(&before)? };
             if superblock::succeed(&self.bucket, &new, &next).await? {
                 self.takes(&generation, &new, &next);
                 keys.add(&master, rotation.epoch);
@@ -210,7 +210,7 @@ impl KeyChanger {
 }
 
 impl Rotation {
-    /// The superblock that follows this one.
+    /// The superblock that follows this one, but for its generation.
     fn over(&self, before: &Superblock) -> Result<Superblock> {
         let refused = |why: &str| Err(Error::Keys(why.to_owned()));
         let epochs = |older: &[OlderEpoch]| -> Vec<_> {
@@ -230,7 +230,6 @@ impl Rotation {
         }
         Ok(Superblock {
             required,
-            generation: before.generation.next(),
             epoch: self.epoch,
             slots: self.slots.clone(),
             older: Some(self.older.clone()),

@@ -4,6 +4,7 @@ mod record;
 
 use bytes::Bytes;
 
+use self::record::ends_early;
 pub(super) use self::record::{
     KEY_EPOCHS, LENGTH_MAX, OlderEpoch, Renewal, decode, name, open_slot, sealed, verified,
 };
@@ -17,41 +18,92 @@ use crate::types::{Generation, VaultId};
 /// How often it is asked for before it is believed to be damaged.
 const ASKS: u32 = 3;
 
+/// So far beyond the one that counts may those be that are passed over: each is of a change that failed, and took the next number.
+/// What somebody puts far above is refused.
+const PASSED_OVER: u64 = 16;
+
 /// How many slots are tried for a hint, all forms of a passphrase together.
 const HINTS: usize = 6;
 
 /// The highest superblock in the bucket, as `open` has it. What does not open is asked for again, until it opens, the
 /// same bytes come twice (then that is what the bucket holds), or it was asked for three times. A changed bit can look
-/// like a wrong passphrase, too.
+/// like a wrong passphrase, too. One that ends early is passed over where there is one before it: it never counted, as what
+/// was before goes only when the next one was read back whole (K6).
 pub(super) async fn read<T>(
     bucket: &Bucket,
-    open: impl Fn(Generation, &Bytes) -> Result<T> + Send,
+    open: impl Fn(Generation, &Bytes) -> Result<T> + Send + Sync,
 ) -> Result<T> {
+    Ok(read_past(bucket, open).await?.0)
+}
+
+/// As [`read`]; and the first generation that is free beyond what was passed over, if anything was.
+async fn read_past<T>(
+    bucket: &Bucket,
+    open: impl Fn(Generation, &Bytes) -> Result<T> + Send + Sync,
+) -> Result<(T, Option<Generation>)> {
+    let (mut highest, mut below): (Option<(Generation, Error)>, _) = (None, None);
+    loop {
+        let found = read_below(bucket, below, &open).await?;
+        let is_near = |found: &Highest<T>| {
+            let top = highest.as_ref().map_or(found.generation, |(top, _)| *top);
+            top.0 - found.generation.0 <= PASSED_OVER
+        };
+        let Some(found) = found.filter(is_near) else {
+            return Err(match highest {
+                Some((_, error)) => error,
+                None if has_the_rest(bucket).await? => Error::SuperblockLost,
+                None => Error::NoVault,
+            });
+        };
+        match found.opened {
+            Err(error) if found.ends_early => {
+                let object = name(found.generation);
+                tracing::warn!(object, "it ends early, and is passed over");
+                below = Some(found.generation);
+                highest.get_or_insert((found.generation, error));
+            }
+            opened => return Ok((opened?, highest.map(|(top, _)| top.next()))),
+        }
+    }
+}
+
+/// What became of the highest superblock.
+struct Highest<T> {
+    generation: Generation,
+    opened: Result<T>,
+    ends_early: bool,
+}
+
+/// The highest one below a generation, if there is any.
+async fn read_below<T>(
+    bucket: &Bucket,
+    below: Option<Generation>,
+    open: impl Fn(Generation, &Bytes) -> Result<T> + Send + Sync,
+) -> Result<Option<Highest<T>>> {
     let mut before: Option<(Bytes, Error)> = None;
     for asked in 1.. {
-        let (generation, bytes) = fetch(bucket).await?;
+        let Some((generation, bytes)) = fetch(bucket, below).await? else { return Ok(None) };
         // Not opened twice: for a passphrase that takes a second.
         if let Some((_, error)) = before.take().filter(|(same, _)| *same == bytes) {
-            return Err(error);
+            let ends_early = ends_early(&bytes);
+            return Ok(Some(Highest { generation, opened: Err(error), ends_early }));
         }
         match open(generation, &bytes) {
             Err(error) if asked < ASKS => {
                 tracing::debug!(object = name(generation), %error, "asking for it again");
                 before = Some((bytes, error));
             }
-            opened => return opened,
+            opened => return Ok(Some(Highest { generation, opened, ends_early: false })),
         }
     }
     unreachable!("it returns at the last of its tries")
 }
 
-async fn fetch(bucket: &Bucket) -> Result<(Generation, Bytes)> {
+async fn fetch(bucket: &Bucket, below: Option<Generation>) -> Result<Option<(Generation, Bytes)>> {
     for asked in 1.. {
-        let all = generations(bucket).await?;
-        let Some((highest, length)) = all.into_iter().max() else {
-            let lost = has_the_rest(bucket).await?;
-            return Err(if lost { Error::SuperblockLost } else { Error::NoVault });
-        };
+        let all = generations(bucket).await?.into_iter();
+        let all = all.filter(|(generation, _)| below.is_none_or(|below| *generation < below));
+        let Some((highest, length)) = all.max() else { return Ok(None) };
         if length > LENGTH_MAX as u64 {
             let why = "it is longer than a superblock can be".to_owned();
             return Err(Error::Superblock { object: name(highest), why });
@@ -59,7 +111,7 @@ async fn fetch(bucket: &Bucket) -> Result<(Generation, Bytes)> {
         match bucket.get(&name(highest), None).await {
             // One that goes between listing and asking has a successor (K6).
             Err(error) if error.is_not_found() && asked < ASKS => {}
-            got => return Ok((highest, got?)),
+            got => return Ok(Some((highest, got?))),
         }
     }
     unreachable!("it returns at the last of its tries")
@@ -102,6 +154,17 @@ pub async fn which_opens(bucket: &Bucket, secrets: Vec<Passphrase>) -> Result<Op
 /// # Errors
 /// [`Error::Superblock`] for one that is not sealed by the vault's keys.
 pub(super) async fn newest(bucket: &Bucket, unlocked: &Unlocked) -> Result<Superblock> {
+    Ok(newest_and_next(bucket, unlocked).await?.0)
+}
+
+/// The same; and the generation of its successor: what lies between the two never counted, and goes with what was before.
+///
+/// # Errors
+/// As [`newest`].
+pub(super) async fn newest_and_next(
+    bucket: &Bucket,
+    unlocked: &Unlocked,
+) -> Result<(Superblock, Generation)> {
     let open = |generation: Generation, bytes: &Bytes| {
         let (superblock, wire) = decode(generation, bytes)?;
         match wire.is_by(&unlocked.keys) {
@@ -115,7 +178,9 @@ pub(super) async fn newest(bucket: &Bucket, unlocked: &Unlocked) -> Result<Super
             }
         }
     };
-    read(bucket, open).await
+    let (superblock, free) = read_past(bucket, open).await?;
+    let next = free.unwrap_or_else(|| superblock.generation.next());
+    Ok((superblock, next))
 }
 
 /// The id of the vault in a bucket, without its key; not verified.

@@ -88,6 +88,8 @@ async fn k6_whatever_fails_one_of_the_two_secrets_opens_the_vault() {
         (Verb::Put, Fault::Breaks),
         (Verb::Put, denied()),
         (Verb::Put, Fault::KeepsNothing),
+        (Verb::Put, Fault::KeepsHalf),
+        (Verb::Put, Fault::LiesAboutHalf),
         (Verb::List, denied()),
         (Verb::Get, denied()),
         (Verb::Get, Fault::FlipsBit),
@@ -131,6 +133,44 @@ async fn k6_a_superblock_that_does_not_come_back_as_it_was_written_takes_the_pla
     assert!(refused.to_string().contains("does not return what was just written"), "{refused}");
     world.faulty.heal();
     assert_eq!(superblocks(&world).len(), 2, "the one before is still there");
+}
+
+/// The store kept half, and whoever put it ended then: nobody is shut out, and the next change does away with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn k6_a_superblock_that_ends_early_takes_the_place_of_none() {
+    let world = World::new().await;
+    let vault = world.open("a").await;
+    let (one, two) = (Held::new(&world).await, Held::new(&world).await);
+    vault.change_keys(&KeyChange::Add(one.slot.clone())).await.unwrap();
+    let whole = world.store.peek(&superblocks(&world)[0]).unwrap();
+    let name = |generation: u64| format!("superblock/{}", Generation(generation));
+    for (generation, length) in [(3, whole.len() / 2), (4, 0), (5, whole.len() - 1)] {
+        world.store.plant(&name(generation), whole.slice(..length));
+    }
+    assert!(one.opens(&world).await && !two.opens(&world).await);
+    vault.close(LONG).await.unwrap();
+    drop(vault);
+    let vault = world.open("b").await;
+    vault.change_keys(&two.instead_of(&one)).await.unwrap();
+    assert!(!one.opens(&world).await && two.opens(&world).await);
+    assert_eq!(superblocks(&world), [name(6)]);
+    crate::vault::tests::kill(vault).await;
+    // None that a change can have left.
+    for generation in [30, u64::MAX] {
+        world.store.plant(&name(generation), "");
+        let refused = world.try_open(machine("c")).await.err().unwrap();
+        assert!(refused.to_string().starts_with(&name(generation)), "{refused}");
+        world.store.steal(&name(generation)).unwrap();
+    }
+    // One that counted, and is damaged: what was before is not taken for it, as the log names it.
+    let newest = world.store.steal(&name(6)).unwrap();
+    world.store.plant(&name(6), newest.slice(..newest.len() / 2));
+    assert!(matches!(world.try_open(machine("c")).await, Err(Error::Superblock { .. })));
+    world.store.plant(&name(2), whole);
+    for who in ["b", "c"] {
+        let refused = world.try_open(machine(who)).await.err().unwrap();
+        assert!(matches!(refused, Error::OldSuperblock), "{refused}");
+    }
 }
 
 /// Two writers at once: one has the claim, the other does not know yet that it lost it. Each change that was said to be

@@ -185,6 +185,8 @@ async fn k7_whatever_fails_one_of_the_two_secrets_opens_all_of_the_vault() {
         (Verb::Put, "superblock/", Fault::LosesReply),
         (Verb::Put, "superblock/", denied()),
         (Verb::Put, "superblock/", Fault::KeepsNothing),
+        (Verb::Put, "superblock/", Fault::KeepsHalf),
+        (Verb::Put, "superblock/", Fault::LiesAboutHalf),
         (Verb::List, "superblock/", denied()),
         (Verb::Get, "superblock/", denied()),
         (Verb::Delete, "superblock/", denied()),

@@ -192,6 +192,12 @@ pub(in crate::vault) fn decode(
     Ok((superblock, wire))
 }
 
+/// Whether these bytes are the beginning of a superblock, and no more: what a store kept of a put that it cut short. Such a
+/// one never counted, as none counts before it was read back (K6).
+pub(in crate::vault) fn ends_early(bytes: &Bytes) -> bool {
+    minicbor::decode::<Envelope>(bytes).is_err_and(|error| error.is_end_of_input())
+}
+
 pub(in crate::vault) fn verified(
     superblock: &Superblock,
     wire: &Envelope,

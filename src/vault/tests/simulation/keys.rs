@@ -46,6 +46,11 @@ impl KnownKeys {
         self.masters.len() == 1 && self.recovery.is_empty()
     }
 
+    /// How many master keys there were, or were to be.
+    pub(super) fn count(&self) -> usize {
+        self.masters.len()
+    }
+
     /// Those that may open the vault, the newest first.
     pub(super) fn masters(&self) -> impl Iterator<Item = &MasterKey> {
         let may_be: BTreeSet<_> = self.may_be.iter().map(|opens| opens.master).collect();

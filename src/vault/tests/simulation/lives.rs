@@ -1,12 +1,13 @@
 //! The lives of the program: how one ends, what the next one finds, and who else looks at the bucket.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rand::Rng;
 
 use super::keys::nothing_old_lives;
-use super::model::{SeenFrom, Tree};
+use super::model::{SeenFrom, Tree, change_file};
 use super::run::{DiskPlan, LONG, Outcome, RESUMES, SimulatedRun};
 use super::world::{OWNER, Who, look};
 use crate::types::{InodeNo, with_causes};
@@ -84,6 +85,7 @@ impl SimulatedRun {
         self.tally.looks += 1;
         self.model.see(how, &seen)?;
         if how == SeenFrom::Bucket {
+            self.model.ends_at(&seen);
             self.model.begin_at(seen);
         }
         self.keys_are_right()
@@ -153,7 +155,7 @@ impl SimulatedRun {
             self.heal_store();
         }
         let name = self.world.stranger();
-        let who = Who { name: &name, read_only: true, take_over: false };
+        let who = Who { read_only: true, ..Who::writes(&name) };
         let seen = self.block(async {
             let vault = self.world.open(who).await.map_err(|error| error.to_string())?;
             let mut seen = look(&vault).await.map_err(|error| error.to_string());
@@ -206,17 +208,23 @@ impl SimulatedRun {
             self.world.disk.after_kill();
         }
         self.heal_store();
-        let who = Who { name: "b", read_only: false, take_over: true };
+        let who = Who { take_over: true, ..Who::writes("b") };
+        let made = format!("b{}", seed % 3);
         let (before, after): (Tree, Tree) = self.block(async {
             let vault = self.world.open(who).await.map_err(|error| error.to_string())?;
             let before = look(&vault).await.map_err(|error| error.to_string())?;
             let content = crate::types::noise(seed, 5000);
-            write(&vault.vfs(), &format!("b{}", seed % 3), &content).await;
+            write(&vault.vfs(), &made, &content).await;
             let after = look(&vault).await.map_err(|error| error.to_string())?;
             vault.close(LONG).await.map_err(|error| error.to_string())?;
             Ok::<_, String>((before, after))
         })??;
         self.model.see(SeenFrom::Bucket, &before)?;
+        self.model.ends_at(&before);
+        // It is made, or cut, and then it has its content.
+        let mut between = after.clone();
+        change_file(&mut between, &made, |file| file.content = Arc::default());
+        self.model.begin_at(between);
         self.model.begin_at(after);
         if lives_on {
             self.is_fenced()?;

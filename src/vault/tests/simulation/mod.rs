@@ -10,6 +10,8 @@ mod keys;
 mod lives;
 mod model;
 mod programs;
+mod reader;
+mod rotations;
 mod run;
 mod step;
 mod world;
@@ -40,7 +42,8 @@ fn steps_without_keys(seed: u64) -> Vec<Step> {
 
 fn steps_of(seed: u64) -> Vec<Step> {
     let mut dice = StdRng::seed_from_u64(seed.rotate_left(32) ^ 0x6b65_7973);
-    step::with_keys(&mut dice, steps_without_keys(seed))
+    let steps = step::with_keys(&mut dice, steps_without_keys(seed));
+    step::with_reader(&mut dice, steps)
 }
 
 fn try_steps(seed: u64, steps: &[Step]) -> Result<Tally, String> {
@@ -103,6 +106,8 @@ fn add(total: &mut Tally, one: Tally) {
     total.rotations += one.rotations;
     total.renewals += one.renewals;
     total.retired += one.retired;
+    total.reader_looks += one.reader_looks;
+    total.reader_moves += one.reader_moves;
 }
 
 #[test]

@@ -95,6 +95,8 @@ pub(super) enum SeenFrom {
 /// The states, in order; the first is what the bucket has at least.
 #[derive(Debug, Default)]
 pub(super) struct Model {
+    /// Those before, that the bucket had or passed: where a reader may still be.
+    past: Vec<Tree>,
     states: Vec<Tree>,
     /// The last state whose change was answered.
     answered: usize,
@@ -134,12 +136,50 @@ impl Model {
     /// All that was answered is in the bucket.
     pub(super) fn is_in_bucket(&mut self) {
         let now = self.now().clone();
+        self.states.truncate(self.answered + 1);
         self.begin_at(now);
     }
 
-    /// Forgets all but this state.
+    /// All goes on from this state; what was seen last is the last one before it.
     pub(super) fn begin_at(&mut self, state: Tree) {
-        *self = Self { states: vec![state], ..Self::default() };
+        let mut past = std::mem::take(&mut self.past);
+        past.append(&mut self.states);
+        *self = Self { past, states: vec![state], ..Self::default() };
+    }
+
+    /// In the bucket this was seen, and nothing that came after it will ever be there.
+    pub(super) fn ends_at(&mut self, seen: &Tree) {
+        let last = self.states.iter().rposition(|state| allows(state, seen));
+        self.states.truncate(last.map_or(0, |last| last + 1));
+        self.states.push(seen.clone());
+    }
+
+    /// What a reader shows that has shown the state `from` and none before it: the first of those from there on that allows it.
+    pub(super) fn follow(&self, from: usize, seen: &Tree) -> Result<usize, String> {
+        let all = || self.past.iter().chain(&self.states);
+        let last = self.past.len() + self.answered;
+        match all().enumerate().skip(from).find(|(_, state)| allows(state, seen)) {
+            Some((at, _)) => Ok(at),
+            None => {
+                let went_back = all().take(from).any(|state| allows(state, seen));
+                let why = if went_back { "it went back" } else { "it shows what never was" };
+                let all: Vec<&Tree> = all().collect();
+                let states = all.len();
+                Err(differences(
+                    &format!("a reader: {why} (state {from} or later, of {states})."),
+                    all[last.min(states - 1)],
+                    seen,
+                ))
+            }
+        }
+    }
+
+    /// The state that a reader shows once it has followed to the end.
+    pub(super) fn shows_now(&self, seen: &Tree) -> Result<usize, String> {
+        match allows(self.now(), seen) {
+            true => Ok(self.past.len() + self.answered),
+            false => Err(differences("a reader that is up to date:", self.now(), seen)),
+        }
     }
 
     /// Whether this may be seen there. What is seen by the one writer is what goes on from there.
@@ -155,11 +195,12 @@ impl Model {
         };
         if matches!(from, SeenFrom::Kill | SeenFrom::PowerCut) {
             // It may have been published in another form than the last: what is seen is what it is.
+            // The bucket may have the other one still.
             self.states.truncate(at + 1);
-            self.states[at] = seen.clone();
-            self.answered = at;
+            self.states.push(seen.clone());
+            self.answered = at + 1;
             if from == SeenFrom::PowerCut {
-                self.durable = at;
+                self.durable = self.answered;
             }
         }
         Ok(())
@@ -167,20 +208,25 @@ impl Model {
 
     fn complaint(&self, from: SeenFrom, first: usize, last: usize, seen: &Tree) -> String {
         let expected = &self.states[if from == SeenFrom::Bucket { last } else { first }];
-        let mut text = format!("{from:?}: none of {} states allows it.", last - first + 1);
-        let all: std::collections::BTreeSet<_> = expected.keys().chain(seen.keys()).collect();
-        for path in all {
-            let (expected, found) = (expected.get(path), seen.get(path));
-            let right = match (expected, found) {
-                (Some(expected), Some(found)) => expected.allows(found),
-                _ => false,
-            };
-            if !right {
-                _ = write!(text, "\n  {path}: expected {expected:?}, found {found:?}");
-            }
-        }
-        text
+        let title = format!("{from:?}: none of {} states allows it.", last - first + 1);
+        differences(&title, expected, seen)
     }
+}
+
+fn differences(title: &str, expected: &Tree, seen: &Tree) -> String {
+    let mut text = title.to_owned();
+    let all: std::collections::BTreeSet<_> = expected.keys().chain(seen.keys()).collect();
+    for path in all {
+        let (expected, found) = (expected.get(path), seen.get(path));
+        let right = match (expected, found) {
+            (Some(expected), Some(found)) => expected.allows(found),
+            _ => false,
+        };
+        if !right {
+            _ = write!(text, "\n  {path}: expected {expected:?}, found {found:?}");
+        }
+    }
+    text
 }
 
 fn allows(tree: &Tree, there: &Tree) -> bool {

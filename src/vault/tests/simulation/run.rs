@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::model::{Model, ModelNode, SeenFrom};
 use super::programs::Program;
-use super::step::Step;
+use super::reader::FollowingMachine;
+use super::step::{LIES, Step};
 use super::world::{Life, PATIENCE, World, look};
 use crate::os::DiskFault;
 use crate::store::{Error as StoreError, Fault, On};
@@ -44,6 +45,9 @@ pub(super) struct Tally {
     pub(super) rotations: u64,
     pub(super) renewals: u64,
     pub(super) retired: u64,
+    /// Looks of a reader that follows, and those after which it showed another state.
+    pub(super) reader_looks: u64,
+    pub(super) reader_moves: u64,
     /// Of all that happened, in order: the same for the same seed.
     pub(super) trace: u64,
 }
@@ -64,6 +68,8 @@ pub(super) struct SimulatedRun {
     pub(super) keys_unsure: bool,
     /// How the process ends that ends by itself.
     pub(super) by_power: bool,
+    /// Another machine that reads, once it does.
+    pub(super) reader: Option<FollowingMachine>,
     /// The store is out of reach of a process that has ended.
     pub(super) has_ended: Arc<AtomicBool>,
 }
@@ -85,6 +91,7 @@ impl SimulatedRun {
             broke_objects: false,
             keys_unsure: false,
             by_power: false,
+            reader: None,
             has_ended: Arc::default(),
         };
         run.open(SeenFrom::Kill)?;
@@ -109,6 +116,7 @@ impl SimulatedRun {
             self.step(&step).map_err(|text| format!("at the end, {step:?}: {text}"))?;
         }
         self.keys_end().map_err(|text| format!("at the end, keys: {text}"))?;
+        drop(self.reader);
         self.world.end(self.life);
         Ok(self.tally)
     }
@@ -169,6 +177,8 @@ impl SimulatedRun {
             Step::AddSlot => self.add_slot(),
             Step::RemoveSlot => self.remove_slot(),
             Step::DaysOff => self.days_off(),
+            Step::Follow { seed } => self.follow(*seed),
+            Step::CatchUp => self.catch_up(),
             Step::TakeOver { seed } => self.take_over(*seed),
             Step::Wait(milliseconds) => {
                 let time = Duration::from_millis(*milliseconds);
@@ -185,6 +195,7 @@ impl SimulatedRun {
             Step::LoseCache => self.lose("cache"),
             Step::LoseState => self.lose_state(),
             Step::EndAt { .. }
+            | Step::EndAtRequest { .. }
             | Step::DiskFull { .. }
             | Step::DiskFails { .. }
             | Step::DiskHeals
@@ -219,6 +230,20 @@ impl SimulatedRun {
                 self.by_power = *power;
                 self.plan.ends = Some(self.world.disk.changes() + changes);
                 self.apply_plan();
+            }
+            Step::EndAtRequest { verb, what, kind, skip } => {
+                self.tally.faults += 1;
+                self.by_power = false;
+                let last = fault(*kind, what);
+                self.broke_objects |= matches!(last, Fault::KeepsOther | Fault::KeepsHalf);
+                let (disk, has_ended) = (self.world.disk.clone(), self.has_ended.clone());
+                let faulty = &self.world.ground.faulty;
+                faulty.when_it_ends(move || {
+                    disk.end();
+                    has_ended.store(true, Ordering::Relaxed);
+                });
+                let on = verb.map_or_else(|| On::any(what), |verb| On::next(verb, what));
+                faulty.inject(on.after(*skip), Fault::EndsWith(Box::new(last)));
             }
             Step::DiskFull { changes } => {
                 let now = self.world.disk.changes();
@@ -374,12 +399,13 @@ impl SimulatedRun {
 }
 
 /// What goes wrong with a request, of each kind.
-fn fault(kind: u8, what: &str) -> Fault {
+pub(super) fn fault(kind: u8, what: &str) -> Fault {
     let busy = || StoreError::Busy {
         object: format!("{what}(injected)"),
         cause: Arc::new(std::io::Error::other("503 Slow Down")),
     };
     match kind % 17 {
+        _ if kind == LIES && what == "superblock/" => Fault::LiesAboutHalf,
         0 => Fault::Breaks,
         1 | 2 => Fault::LosesReply,
         3 => Fault::Stalls,

@@ -58,6 +58,12 @@ pub(super) enum Step {
     Gc,
     Reopen,
     LookFromBucket,
+    /// The reader on another machine looks for what is new, as the seed has it.
+    Follow {
+        seed: u64,
+    },
+    /// It looks until it shows all that is in the bucket, and nothing is wrong.
+    CatchUp,
     TakeOver {
         seed: u64,
     },
@@ -83,6 +89,13 @@ pub(super) enum Step {
     EndAt {
         changes: u64,
         power: bool,
+    },
+    /// The process ends at a request to the store that is so far ahead, of which this becomes.
+    EndAtRequest {
+        verb: Option<Verb>,
+        what: &'static str,
+        kind: u8,
+        skip: u32,
     },
     DiskFull {
         changes: Range<u64>,
@@ -224,24 +237,50 @@ fn keys(dice: &mut StdRng) -> Step {
     }
 }
 
-/// What a store does to a superblock. One that keeps what it was not given is not here: it takes the owner's copy to open
-/// that vault again (O1).
+/// What a store does to a superblock. One that keeps other bytes of the same length is not here: it takes the owner's copy to
+/// open that vault again (O1).
 fn trouble_with_keys(dice: &mut StdRng) -> Step {
     let (verbs, kinds) = ([Verb::Put, Verb::Put, Verb::Get, Verb::List, Verb::Delete], KEY_FAULTS);
-    match dice.random_range(0..4) {
+    let verb = verbs[dice.random_range(0..verbs.len())];
+    let what = ["superblock/", "superblock/", "log/"][dice.random_range(0..3)];
+    let kind = kinds[dice.random_range(0..kinds.len())];
+    match dice.random_range(0..6) {
         0 => Step::EndAt { changes: dice.random_range(1..40), power: dice.random() },
-        _ => Step::StoreFault {
-            verb: verbs[dice.random_range(0..verbs.len())],
-            what: ["superblock/", "superblock/", "log/"][dice.random_range(0..3)],
-            kind: kinds[dice.random_range(0..kinds.len())],
-            skip: dice.random_range(0..4),
-            times: dice.random_range(1..5),
-        },
+        1 => {
+            let skip = dice.random_range(0..5);
+            Step::EndAtRequest { verb: Some(verb), what, kind, skip }
+        }
+        2 => Step::EndAtRequest { verb: None, what: "", kind, skip: dice.random_range(0..60) },
+        _ => {
+            let (skip, times) = (dice.random_range(0..4), dice.random_range(1..5));
+            Step::StoreFault { verb, what, kind, skip, times }
+        }
     }
 }
 
-/// Breaks, a lost reply, stalls, delays, nothing kept, a bit, a half, 503 (`run::fault`).
-const KEY_FAULTS: [u8; 9] = [0, 1, 2, 3, 5, 8, 11, 12, 13];
+/// Breaks, a lost reply, stalls, delays, half kept, nothing kept, a bit, a half, 503, half kept and a lie (`run::fault`).
+const KEY_FAULTS: [u8; 13] = [0, 1, 2, 3, 5, 7, 7, 8, 11, 12, 13, LIES, LIES];
+
+/// The kind of a fault that is for superblocks alone: half is kept, and the checksum is told of the whole. They are read
+/// back, whatever a store says; other objects are not (C5).
+pub(super) const LIES: u8 = 17;
+
+/// Every third run has a reader on another machine, which looks between its other steps.
+pub(super) fn with_reader(dice: &mut StdRng, mut steps: Vec<Step>) -> Vec<Step> {
+    if dice.random_range(0..3) > 0 {
+        return steps;
+    }
+    for _ in 0..dice.random_range(4..30) {
+        let at = dice.random_range(0..=steps.len());
+        let step = match dice.random_range(0..4) {
+            0 => Step::CatchUp,
+            _ => Step::Follow { seed: dice.random() },
+        };
+        steps.insert(at, step);
+    }
+    steps.push(Step::CatchUp);
+    steps
+}
 
 /// Every other run has its keys changed too, between its other steps, which stay what they are.
 pub(super) fn with_keys(dice: &mut StdRng, mut steps: Vec<Step>) -> Vec<Step> {

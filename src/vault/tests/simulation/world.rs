@@ -12,6 +12,7 @@ use super::keys::KnownKeys;
 use super::model::{ModelFile, ModelNode, Tree};
 use crate::log::Ground;
 use crate::os::{Simulated, SimulatedDisk};
+use crate::store::Bucket;
 use crate::types::{InodeNo, MIB, Timestamp};
 use crate::vault::superblock::{self, Superblock};
 use crate::vault::tests::read_at;
@@ -29,6 +30,12 @@ pub(super) struct Life {
     pub(super) runtime: Runtime,
     pub(super) vault: Option<Arc<Vault>>,
     began: tokio::time::Instant,
+}
+
+impl Life {
+    fn elapsed(&self) -> Duration {
+        self.runtime.block_on(async { self.began.elapsed() })
+    }
 }
 
 pub(super) struct World {
@@ -49,9 +56,18 @@ pub(super) struct Who<'a> {
     pub(super) name: &'a str,
     pub(super) read_only: bool,
     pub(super) take_over: bool,
+    /// Its own way to the bucket, and how often it looks there for what others write.
+    pub(super) follows: Option<(&'a Bucket, Duration)>,
 }
 
-pub(super) const OWNER: Who<'_> = Who { name: "a", read_only: false, take_over: false };
+impl<'a> Who<'a> {
+    /// A machine of this name, which writes.
+    pub(super) const fn writes(name: &'a str) -> Self {
+        Self { name, read_only: false, take_over: false, follows: None }
+    }
+}
+
+pub(super) const OWNER: Who<'_> = Who::writes("a");
 
 fn runtime() -> Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap()
@@ -86,17 +102,17 @@ impl World {
 
     /// The store's clock goes on as the program's does, and the machine's.
     pub(super) fn tick(&self, life: &Life) {
-        let lived = life.runtime.block_on(async { life.began.elapsed() });
+        let lived = life.elapsed();
         let time = SystemTime::UNIX_EPOCH + BEGIN + self.elapsed + lived;
         self.ground.store.set_time(time);
         Timestamp::set_clock(Some(time));
     }
 
     /// With the keys that may open it.
-    async fn unlock(&self) -> Result<Unlocked> {
+    async fn unlock(&self, bucket: &Bucket) -> Result<Unlocked> {
         let mut refused = None;
         for master in self.ring.masters() {
-            match unlock(&self.ground.bucket, None, master).await {
+            match unlock(bucket, None, master).await {
                 Ok(unlocked) => return Ok(unlocked),
                 Err(error) => refused = refused.or(Some(error)),
             }
@@ -110,13 +126,14 @@ impl World {
     }
 
     pub(super) async fn open(&self, who: Who<'_>) -> Result<Arc<Vault>> {
-        let unlocked = self.unlock().await?;
+        let bucket = who.follows.map_or(&self.ground.bucket, |(bucket, _)| bucket);
+        let unlocked = self.unlock(bucket).await?;
         let data = self.ground.dir.path().join(who.name).join("data");
         // Of this thread alone, and the same when it runs the seed again.
         let id = format!("{} {} {:?}", who.name, std::process::id(), std::thread::current().id());
         let machine = Machine::identify(Some(id), &data)?;
         let options = VaultOptions {
-            bucket: self.ground.bucket.clone(),
+            bucket: bucket.clone(),
             unlocked,
             state_dir: self.state_dir(who.name),
             machine: Machine { boot: format!("boot {}", self.boot), ..machine },
@@ -124,7 +141,7 @@ impl World {
             cache_size: Some(128 * MIB),
             at: None,
             read_only: who.read_only,
-            refresh: None,
+            refresh: who.follows.map(|(_, every)| every),
             take_over: who.take_over,
             accept_rollback: false,
             accept_damage: false,
@@ -144,7 +161,7 @@ impl World {
     /// The process is no more. sled would write to its files even now: they become what they were.
     pub(super) fn end(&mut self, life: Life) {
         self.disk.end();
-        self.elapsed += life.runtime.block_on(async { life.began.elapsed() });
+        self.elapsed += life.elapsed();
         let (index, kept) =
             (self.state_dir("a").join("index"), self.ground.dir.path().join("kept"));
         copy(&index, &kept);
