@@ -115,7 +115,7 @@ async fn names_that_lead_elsewhere_none_and_too_many_change_nothing() {
     let service = with_files(&["d/a", "b"]).await;
     for path in ["/page/chosen", "/page/chosen/delete", "/page/chosen/move"] {
         let path = format!("{path}?path=d&csrf=w");
-        let many: String = (0..101).map(|i| format!("name={i}&")).collect();
+        let many = (0..101).map(|i| format!("name={i}")).collect::<Vec<_>>().join("&") + "&";
         let long = "name=a&".repeat(40_000);
         for bad in [
             "",
@@ -139,7 +139,7 @@ async fn names_that_lead_elsewhere_none_and_too_many_change_nothing() {
     }
     assert_eq!(service.paths().await, ["b", "d/a"]);
     // A hundred are not too many.
-    let hundred: String = (0..99).map(|i| format!("name={i}&")).collect();
+    let hundred = (0..99).map(|i| format!("name={i}")).collect::<Vec<_>>().join("&") + "&";
     let answer =
         post(&service, "/page/chosen/delete?path=d&csrf=w", &format!("{hundred}name=a")).await;
     assert!(

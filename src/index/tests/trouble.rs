@@ -139,8 +139,9 @@ async fn a_large_change_makes_no_batch_longer_than_the_memtable_may_be() {
     let world = World::new();
     world.change(2).await.unwrap();
     world.fill_memtable(IndexMemory::of(0).memtable - 2 * PIECE);
+    let piece = vec![7; PIECE];
     let large = |draft: &mut Draft<'_>| {
-        (0..4).for_each(|n| draft.put_xattr(InodeNo(2), &[b'a' + n], &[7; PIECE]));
+        (0..4).for_each(|n| draft.put_xattr(InodeNo(2), &[b'a' + n], &piece));
     };
     world.put(large).await;
     assert!(world.index().rows() > 0, "what was there before is written");
@@ -149,8 +150,7 @@ async fn a_large_change_makes_no_batch_longer_than_the_memtable_may_be() {
     // One that is too long alone is written at once.
     let limit = IndexMemory::of(0).memtable;
     let larger = |draft: &mut Draft<'_>| {
-        (0..=limit / PIECE)
-            .for_each(|n| draft.put_xattr(InodeNo(2), &n.to_be_bytes(), &[7; PIECE]));
+        (0..=limit / PIECE).for_each(|n| draft.put_xattr(InodeNo(2), &n.to_be_bytes(), &piece));
     };
     world.put(larger).await;
     assert_eq!(world.in_memory(), 0);
