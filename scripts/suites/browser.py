@@ -99,9 +99,10 @@ class Browser:
         return result["result"].get("value")
 
     def until(self, expression, what):
+        """Waits until it holds of a page that is there to its end."""
         def holds():
             try:
-                return self.run(expression)
+                return self.run(f"document.readyState !== 'loading' && ({expression})")
             except RuntimeError:
                 return None  # between two pages
         return until(holds, what, self.state)
