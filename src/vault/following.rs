@@ -71,9 +71,29 @@ struct Follower {
     lacked: AtomicU64,
 }
 
+/// When the log was listed, by two clocks: one that nobody sets, and one that goes on while the machine sleeps.
+#[derive(Clone, Copy)]
+struct Listed {
+    at: Instant,
+    day: Timestamp,
+}
+
+impl Listed {
+    fn now() -> Self {
+        Self { at: Instant::now(), day: Timestamp::now() }
+    }
+
+    /// Whether what has come since, and is gone again, would be news.
+    fn is_recent(self) -> bool {
+        // Set back, the day says nothing.
+        let is_set_back = Timestamp::now() < self.day;
+        self.at.elapsed() < LIST_EVERY && !is_set_back && self.day.age() < LIST_EVERY
+    }
+}
+
 /// What only whoever looks knows.
 struct LookState {
-    listed: Instant,
+    listed: Listed,
     /// Commits since the base.
     applied: BTreeMap<CommitNo, Hash>,
     /// Of the log, since a base was looked for; and when that was, by the store's clock.
@@ -141,7 +161,7 @@ impl Follower {
     fn new(parts: FollowerParts, every: Duration) -> Self {
         let head = *parts.head.lock();
         let looking = LookState {
-            listed: Instant::now(),
+            listed: Listed::now(),
             applied: [(head.number, head.hash)].into(),
             bytes: 0,
             commits: 0,
@@ -237,7 +257,7 @@ impl Follower {
     /// again.
     async fn read_on(&self, looking: &mut LookState) -> Result<bool> {
         let head = self.head();
-        let is_short = !looking.is_damaged && looking.listed.elapsed() < LIST_EVERY;
+        let is_short = !looking.is_damaged && looking.listed.is_recent();
         if is_short && !self.is_there(head.number.next()).await? {
             return self.mind_base(looking, None).await.map(|()| true);
         }
@@ -250,7 +270,7 @@ impl Follower {
         if listed.last().is_none() && head.number.0 > 0 {
             return Err(Error::Rollback { number: head.number });
         }
-        looking.listed = Instant::now();
+        looking.listed = Listed::now();
         self.parts.head.lock().seen = time;
         if let Some(last) = listed.last() {
             let mut links = self.chain.links((head.number, head.hash), last, &listed);
@@ -362,7 +382,7 @@ impl Follower {
             }
             opened => opened?,
         };
-        (looking.listed, looking.base_seen) = (Instant::now(), head.seen);
+        (looking.listed, looking.base_seen) = (Listed::now(), head.seen);
         let is_same = head.number == before.number
             && index.base_commit() == parts.index.base_commit()
             && !looking.is_damaged;

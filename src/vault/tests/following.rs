@@ -5,7 +5,7 @@ use crate::crypto::random;
 use crate::log::{CommitContent, commit_name, open_commit, seal_commit};
 use crate::records::{Change, Key, Transaction};
 use crate::store::{Fault, On, Verb};
-use crate::types::{CommitNo, Hash};
+use crate::types::{CommitNo, Hash, Timestamp};
 use crate::vfs::{Error as VfsError, Invalidation, RenameMode, Setter};
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
@@ -300,6 +300,16 @@ async fn w5_what_was_trimmed_behind_a_reader_is_no_end() {
         assert!(begun.elapsed() < LONG, "its index stays");
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
+}
+
+/// The clock that counts the time between lists stands still while a machine sleeps.
+#[tokio::test]
+async fn w5_a_machine_that_slept_takes_no_trimmed_log_for_its_end() {
+    let two = Two::new().await;
+    trimmed(&two).await;
+    Timestamp::set_clock(Some(std::time::SystemTime::now() + HOUR));
+    two.look().await.unwrap();
+    assert!(two.is_same().await);
 }
 
 /// A writer that had slept puts a commit under a number that was trimmed: right by the chain, and not of this log.
