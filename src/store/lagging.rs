@@ -36,13 +36,19 @@ impl Lagging {
         source.keep_changes();
         let state = LaggingState { pace: Box::new(|waiting| waiting), taken: 0 };
         let lagging = Self { source, shown: MemoryStore::new(), state: state.into() };
-        lagging.take();
+        lagging.catches_up();
         lagging
     }
 
     /// From now on `pace` says how many of the changes that wait come before a request.
     pub fn pace(&self, pace: impl FnMut(usize) -> usize + Send + 'static) {
         self.state.lock().pace = Box::new(pace);
+    }
+
+    /// All changes that were made until now are there.
+    pub fn catches_up(&self) {
+        self.pace(|waiting| waiting);
+        self.take();
     }
 
     fn take(&self) {

@@ -97,6 +97,7 @@ impl SimulatedRun {
         self.close_life();
         self.tally.kills += 1;
         self.world.disk.after_kill();
+        self.days_pass_the_reader();
         self.world.sleep(DAYS);
         self.world.tick(&self.life);
         self.open(SeenFrom::Kill)

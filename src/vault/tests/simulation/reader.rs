@@ -110,6 +110,13 @@ impl SimulatedRun {
         done
     }
 
+    /// Days pass: what the reader sees of the store after them is not of before.
+    pub(super) fn days_pass_the_reader(&self) {
+        if let Some(reader) = &self.reader {
+            reader.store.catches_up();
+        }
+    }
+
     fn reader_shows(&mut self, reader: &mut FollowingMachine, at: usize) {
         self.tally.reader_looks += 1;
         self.tally.reader_moves += u64::from(at > reader.shown);
@@ -158,7 +165,7 @@ impl SimulatedRun {
         }
         self.world.tick(&self.life);
         self.with_the_reader(|run, reader| {
-            reader.store.pace(|waiting| waiting);
+            reader.store.catches_up();
             reader.faulty.heal();
             let mut trouble = String::new();
             for _ in 0..LOOKS {
