@@ -73,12 +73,12 @@ struct Follower {
 
 /// When the log was listed, by two clocks: one that nobody sets, and one that goes on while the machine sleeps.
 #[derive(Clone, Copy)]
-struct Listed {
+struct LogListed {
     at: Instant,
     day: Timestamp,
 }
 
-impl Listed {
+impl LogListed {
     fn now() -> Self {
         Self { at: Instant::now(), day: Timestamp::now() }
     }
@@ -93,7 +93,7 @@ impl Listed {
 
 /// What only whoever looks knows.
 struct LookState {
-    listed: Listed,
+    listed: LogListed,
     /// Commits since the base.
     applied: BTreeMap<CommitNo, Hash>,
     /// Of the log, since a base was looked for; and when that was, by the store's clock.
@@ -161,7 +161,7 @@ impl Follower {
     fn new(parts: FollowerParts, every: Duration) -> Self {
         let head = *parts.head.lock();
         let looking = LookState {
-            listed: Listed::now(),
+            listed: LogListed::now(),
             applied: [(head.number, head.hash)].into(),
             bytes: 0,
             commits: 0,
@@ -270,7 +270,7 @@ impl Follower {
         if listed.last().is_none() && head.number.0 > 0 {
             return Err(Error::Rollback { number: head.number });
         }
-        looking.listed = Listed::now();
+        looking.listed = LogListed::now();
         self.parts.head.lock().seen = time;
         if let Some(last) = listed.last() {
             let mut links = self.chain.links((head.number, head.hash), last, &listed);
@@ -382,7 +382,7 @@ impl Follower {
             }
             opened => opened?,
         };
-        (looking.listed, looking.base_seen) = (Listed::now(), head.seen);
+        (looking.listed, looking.base_seen) = (LogListed::now(), head.seen);
         let is_same = head.number == before.number
             && index.base_commit() == parts.index.base_commit()
             && !looking.is_damaged;
