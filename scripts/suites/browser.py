@@ -133,8 +133,12 @@ class Browser:
         self.call("Input.dispatchKeyEvent", type="keyUp", **about)
 
     def type(self, text):
-        self.run("document.activeElement.select?.()")
-        self.call("Input.insertText", text=text)
+        """The field holds this. (A list of suggestions that opens just then may swallow what is put in.)"""
+        def typed():
+            self.run("document.activeElement.select?.()")
+            self.call("Input.insertText", text=text)
+            return self.run("document.activeElement.value") == text
+        until(typed, f"the field takes {text}", self.state)
 
     def tab_to(self, expression, what):
         """Tab until the focused element is the one: `it` in the expression. How often it took."""

@@ -61,7 +61,7 @@ struct Cluster {
     /// How often what is looked at was doubled.
     doublings: u32,
     used: Instant,
-    /// What was fetched beyond the file that is read: up to which number, and how many bytes.
+    /// What was fetched beyond the file that is read: up to which number, and how many bytes. The latest looks, in their order.
     ahead: VecDeque<(u64, u64)>,
 }
 
@@ -111,7 +111,9 @@ impl Cluster {
     /// Everything in `range` was looked at, and `bytes` of it are fetched.
     fn fetched(&mut self, range: Range<u64>, bytes: u64) {
         self.ahead.push_back((range.end, bytes));
-        self.ahead.truncate(RUNS);
+        if self.ahead.len() > RUNS {
+            self.ahead.pop_front();
+        }
         let (touched, apart): (Vec<_>, Vec<_>) = std::mem::take(&mut self.runs)
             .into_iter()
             .partition(|run| run.start <= range.end && range.start <= run.end);
@@ -278,6 +280,23 @@ mod tests {
         };
         let all: u64 = (0..500).map(fetched).sum();
         assert!(all < 500 * 2 * FIRST_BYTES, "{}", all / MIB);
+    }
+
+    #[test]
+    fn who_reads_in_order_after_reading_here_and_there_has_no_more_ahead() {
+        let neighbours = Neighbours::default();
+        for n in 0..200_u64 {
+            read(&neighbours, 100_000 - n * 300, MIB);
+        }
+        let mut end = 0;
+        for number in 200_000..200_400 {
+            // (A cluster of its own would know nothing of the looks before.)
+            neighbours.0.lock()[0].runs.push(number..number + 1);
+            let fetched = read(&neighbours, number, MIB);
+            end = end.max(fetched.end);
+            let ahead = end.saturating_sub(number);
+            assert!(ahead * MIB <= BYTES_MAX + MIB, "{number}: {ahead} MiB");
+        }
     }
 
     #[test]

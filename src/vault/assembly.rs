@@ -15,16 +15,17 @@ use super::index_room::IndexRoom;
 use super::key_changer::KeyChanger;
 use super::open::OpenContext;
 use super::open_vault::{Vault, Writer};
-use super::reader::read_state;
+use super::reader::{Shown, read_state};
 use super::reclaiming::Reclaiming;
 use super::renewing::Renewing;
 use super::rewriting::Rewriting;
 use super::state_dir::StateDir;
 use super::store_facts::{self, StoreMemory};
+use super::superblock::unlocked_anew;
 use super::superblock_copy::{self, put_back};
 use super::this_machine::{MachineLock, make_private};
 use super::unsent_ages::UnsentAges;
-use super::{Result, VaultOptions, disk_space, journal_trim, past};
+use super::{Error, Result, VaultOptions, disk_space, journal_trim, past};
 use crate::cache::Cache;
 use crate::content::Content;
 use crate::index::Index;
@@ -36,6 +37,42 @@ use crate::types::{CommitNo, CurrentGeneration, InodeNo, Patience, Timestamp};
 use crate::upload::{Barrier, Hooks, Parts, SYNC_EVERY, Staging, StepObserver, Uploader};
 use crate::vfs::{self, Vfs};
 
+/// What the log says, read to its end.
+enum Opened {
+    Read(Shown),
+    Claimed(Claimed, StoreMemory),
+}
+
+impl Opened {
+    /// By the superblock that the vault was unlocked with.
+    async fn find(options: &VaultOptions, cache: &Cache, state_dir: &StateDir) -> Result<Self> {
+        let context = OpenContext {
+            options,
+            state_dir,
+            cache,
+            chain: Chain::new(options.bucket.clone(), options.unlocked.keys.clone()),
+            warnings: Mutex::new(options.machine.warning.iter().cloned().collect()),
+            index_dir: state_dir.index(options.read_only),
+            generation: options.unlocked.generation,
+            accept_rollback: options.accept_rollback,
+            known: None,
+        };
+        if options.read_only {
+            return Ok(Self::Read(read_state(context).await?));
+        }
+        // Before anything local is touched: a damaged journal leaves all as it is.
+        let found = context.inspect_journal()?;
+        let store_memory = StoreMemory::recalled(options);
+        options.try_put_as(&options.bucket.limited_to()).await?;
+        let warning = store_facts::check_conditional_puts(options).await?;
+        let mut claimed = context.writer(found).await?;
+        store_memory.remember();
+        claimed.warnings.extend(context.warnings.into_inner());
+        claimed.warnings.extend(warning);
+        Ok(Self::Claimed(claimed, store_memory))
+    }
+}
+
 impl Vault {
     /// Opens a vault and starts its tasks. Within a runtime.
     ///
@@ -43,7 +80,7 @@ impl Vault {
     /// See [`super::Error`]; nothing local was changed if the journal is damaged (J3).
     pub async fn open(options: VaultOptions) -> Result<Arc<Self>> {
         // What shows the past cannot change it.
-        let options =
+        let mut options =
             VaultOptions { read_only: options.read_only || options.at.is_some(), ..options };
         if !options.read_only {
             disk_space::check(&options)?;
@@ -57,40 +94,23 @@ impl Vault {
             options.read_only,
         )?;
         past::clear(&options.state_dir);
-        let warnings = options.machine.warning.iter().cloned().collect();
         let state_dir = StateDir { root: options.state_dir.clone() };
         let cache = open_cache(&options, &state_dir)?;
-        let chain = Chain::new(options.bucket.clone(), options.unlocked.keys.clone());
-        let warnings = Mutex::new(warnings);
-        let context = OpenContext {
-            options: &options,
-            state_dir: &state_dir,
-            cache: &cache,
-            chain,
-            warnings,
-            index_dir: state_dir.index(options.read_only),
-            generation: options.unlocked.generation,
-            accept_rollback: options.accept_rollback,
-            known: None,
+        let opened = match Opened::find(&options, &cache, &state_dir).await {
+            // The next superblock may have come after this one was read (O1): once more, by that.
+            Err(Error::OldSuperblock) => {
+                options.unlocked = unlocked_anew(&options.bucket, &options.unlocked).await?;
+                Opened::find(&options, &cache, &state_dir).await?
+            }
+            opened => opened?,
         };
-        // Before anything local is touched: a damaged journal leaves all as it is.
-        let found = match options.read_only {
-            true => None,
-            false => context.inspect_journal()?,
-        };
-        if options.read_only {
-            let shown = read_state(context).await?;
-            keep_superblock(&options);
-            return Ok(Arc::new(Self::reader(options, cache, shown, lock)?));
-        }
-        let store_memory = StoreMemory::recalled(&options);
-        options.try_put_as(&options.bucket.limited_to()).await?;
-        let warning = store_facts::check_conditional_puts(&options).await?;
-        let mut claimed = context.writer(found).await?;
-        store_memory.remember();
-        claimed.warnings.extend(context.warnings.into_inner());
-        claimed.warnings.extend(warning);
         keep_superblock(&options);
+        let (mut claimed, store_memory) = match opened {
+            Opened::Read(shown) => {
+                return Ok(Arc::new(Self::reader(options, cache, shown, lock)?));
+            }
+            Opened::Claimed(claimed, store_memory) => (claimed, store_memory),
+        };
         claimed.warnings.extend(put_back(&options.bucket, &options.unlocked).await);
         let vault = Self::writer(options, cache, claimed, (lock, store_memory)).await?;
         vault.go_on_rotating().await;

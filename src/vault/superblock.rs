@@ -4,7 +4,7 @@ mod record;
 
 use bytes::Bytes;
 
-use self::record::ends_early;
+use self::record::{Envelope, ends_early};
 pub(super) use self::record::{
     KEY_EPOCHS, LENGTH_MAX, OlderEpoch, Renewal, decode, name, open_slot, sealed, verified,
 };
@@ -167,20 +167,42 @@ pub(super) async fn newest_and_next(
 ) -> Result<(Superblock, Generation)> {
     let open = |generation: Generation, bytes: &Bytes| {
         let (superblock, wire) = decode(generation, bytes)?;
-        match wire.is_by(&unlocked.keys) {
-            true => Ok(superblock),
-            false if superblock.epoch > unlocked.keys.epoch() => Err(Error::Keys(
-                "another machine has rotated the vault's key since this one opened it; unmount, and mount again".to_owned(),
-            )),
-            false => {
-                let why = "its MAC is wrong: it was changed by someone without the key".to_owned();
-                Err(Error::Superblock { object: name(generation), why })
-            }
-        }
+        is_ours(&superblock, &wire, &unlocked.keys)?;
+        Ok(superblock)
     };
     let (superblock, free) = read_past(bucket, open).await?;
     let next = free.unwrap_or_else(|| superblock.generation.next());
     Ok((superblock, next))
+}
+
+fn is_ours(superblock: &Superblock, wire: &Envelope, keys: &Keys) -> Result<()> {
+    match wire.is_by(keys) {
+        true => Ok(()),
+        false if superblock.epoch > keys.epoch() => Err(Error::Keys(
+            "another machine has rotated the vault's key since this one opened it; unmount, and mount again".to_owned(),
+        )),
+        false => {
+            let why = "its MAC is wrong: it was changed by someone without the key".to_owned();
+            Err(Error::Superblock { object: name(superblock.generation), why })
+        }
+    }
+}
+
+/// Unlocks the vault once more, by the superblock that counts now, with the key that is known.
+///
+/// # Errors
+/// [`Error::OldSuperblock`] if none came since; as [`newest`].
+pub(super) async fn unlocked_anew(bucket: &Bucket, unlocked: &Unlocked) -> Result<Unlocked> {
+    let open = |generation: Generation, bytes: &Bytes| {
+        let (superblock, wire) = decode(generation, bytes)?;
+        is_ours(&superblock, &wire, &unlocked.keys)?;
+        verified(&superblock, &wire, bytes, unlocked.master.clone())
+    };
+    match read(bucket, open).await {
+        Ok(anew) if anew.generation > unlocked.generation => Ok(anew),
+        Ok(_) | Err(Error::SuperblockLost | Error::NoVault) => Err(Error::OldSuperblock),
+        Err(error) => Err(error),
+    }
 }
 
 /// The id of the vault in a bucket, without its key; not verified.

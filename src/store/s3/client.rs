@@ -25,6 +25,7 @@ use super::super::deadlines::Deadlines;
 use super::super::error::{Error, Result};
 use super::credential_chain::{AwsChain, FindCredentials};
 use super::credentials::CredentialCache;
+use super::endpoint::Endpoint;
 use super::proxy::Proxies;
 use super::{answer, http, trust};
 
@@ -94,7 +95,7 @@ pub struct S3Options {
     pub credentials: Option<S3Credentials>,
 }
 
-/// The client, what it signs with, and whether it speaks TLS.
+/// The client, what it signs with, and whether nobody can change on its way what it sends.
 pub(super) async fn build(
     options: &S3Options,
     limits: &Deadlines,
@@ -130,7 +131,9 @@ pub(super) async fn build(
         .or_else(|| shared.endpoint_url().map(str::to_owned));
     // A proxy that cannot be used is said now. Which host Amazon's endpoint is, the SDK decides; this is like it.
     let amazon = || format!("https://s3.{region}.amazonaws.com");
-    let proxy = proxies.of_url(&endpoint.clone().unwrap_or_else(amazon)).map_err(settings)?;
+    let url = endpoint.clone().unwrap_or_else(amazon);
+    let (asked, proxy) = (Endpoint::of(&url), proxies.of_url(&url).map_err(settings)?);
+    let is_protected = asked.encrypted || proxy.is_none() && asked.is_protected();
     if let Some(proxy) = proxy {
         tracing::info!(%proxy, "the store is asked through a proxy");
     }
@@ -147,8 +150,7 @@ pub(super) async fn build(
         .timeout_config(TimeoutConfig::builder().connect_timeout(limits.connect).build())
         .build();
     credentials.begin(limits.operation).await;
-    let encrypted = endpoint.is_none_or(|endpoint| endpoint.starts_with("https://"));
-    Ok((Client::from_conf(config), credentials, encrypted))
+    Ok((Client::from_conf(config), credentials, is_protected))
 }
 
 /// The HTTP client for everything that is asked, and the proxies that it goes through.

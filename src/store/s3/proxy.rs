@@ -10,6 +10,8 @@ use std::net::IpAddr;
 
 use zeroize::Zeroizing;
 
+use super::endpoint::{Destination, Endpoint, split_port};
+
 /// Where instances and containers ask for their own credentials. No proxy can answer for another machine's, and none
 /// is told.
 const METADATA: [&str; 5] =
@@ -90,16 +92,10 @@ impl Proxies {
 
     /// The proxy that requests for a URL go through; an error says why the one that is meant cannot be used.
     pub(super) fn of_url(&self, url: &str) -> std::result::Result<Option<&Proxy>, String> {
-        let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
-        let encrypted = scheme.eq_ignore_ascii_case("https");
+        let Endpoint { encrypted, host, port } = Endpoint::of(url);
         let Some(entry) = (if encrypted { &self.https } else { &self.http }) else {
             return Ok(None);
         };
-        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-        let authority = authority.rsplit_once('@').map_or(authority, |(_, place)| place);
-        let (host, port) = split_port(authority);
-        let port = port.unwrap_or(if encrypted { 443 } else { 80 });
-        let host = Destination::of(host);
         let own = METADATA.iter().any(|address| host == Destination::of(address));
         if own || self.except.iter().any(|exception| exception.covers(&host, port)) {
             return Ok(None);
@@ -152,39 +148,6 @@ fn parse(name: &str, text: Option<String>) -> ProxySetting {
         url: format!("{scheme}://{at}{host}:{port}").into(),
         shown: format!("{scheme}://{host}:{port} ({name})"),
     })
-}
-
-/// Cuts `:port` off; the brackets of an IPv6 address stay. A port that is none is left where it is.
-fn split_port(place: &str) -> (&str, Option<u16>) {
-    let bare = place.parse::<std::net::Ipv6Addr>().is_ok();
-    match place.rsplit_once(':') {
-        Some((host, port)) if !bare && (!host.contains(':') || host.ends_with(']')) => {
-            match port.parse() {
-                Ok(port) => (host, Some(port)),
-                Err(_) if port.is_empty() => (host, None),
-                Err(_) => (place, None),
-            }
-        }
-        _ => (place, None),
-    }
-}
-
-/// Who is asked.
-#[derive(Debug, PartialEq, Eq)]
-enum Destination {
-    Address(IpAddr),
-    /// In lower case, without a dot at either end.
-    Name(String),
-}
-
-impl Destination {
-    fn of(text: &str) -> Self {
-        let bare = text.trim_start_matches('[').trim_end_matches(']');
-        match bare.parse() {
-            Ok(address) => Self::Address(address),
-            Err(_) => Self::Name(text.trim_matches('.').to_ascii_lowercase()),
-        }
-    }
 }
 
 /// One word of `NO_PROXY`.

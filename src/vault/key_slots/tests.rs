@@ -3,7 +3,7 @@
 use crate::crypto::random;
 use crate::store::{Error as StoreError, Fault, On, Verb};
 use crate::types::Generation;
-use crate::vault::tests::{LONG, World, machine};
+use crate::vault::tests::{LONG, Machines, World, machine};
 use crate::vault::{MasterKey, unlock};
 
 use super::*;
@@ -263,4 +263,31 @@ async fn a_note_shows_to_the_owner_alone_and_a_slot_without_one_is_as_old_as_the
     let keys =
         Keys::derive(&MasterKey::from_bytes(random()), unlocked.vault, unlocked.keys.epoch());
     assert!(longest.note(&keys).is_none() && bare.note(&unlocked.keys).is_none());
+}
+
+/// A mount reads the superblock; then another machine changes the keys, and the log names the next one (O1).
+#[tokio::test(flavor = "multi_thread")]
+async fn o1_who_read_the_superblock_just_before_the_next_was_put_opens_the_vault() {
+    let world = World::new().await;
+    let vault = world.open("a").await;
+    let secret = MasterKey::from_bytes(world.master);
+    let before = unlock(&world.bucket, None, &secret).await.unwrap();
+    vault.change_keys(&KeyChange::Add(Held::new(&world).await.slot)).await.unwrap();
+    vault.sync(LONG).await.unwrap();
+    let read = Machines { read_only: true, ..machine("b") };
+    let reader = world.open_unlocked(before.clone(), read).await.unwrap();
+    assert_eq!(reader.options.unlocked.generation, Generation(2));
+    vault.close(LONG).await.unwrap();
+    let writer = world.open_unlocked(before.clone(), machine("c")).await.unwrap();
+    assert_eq!(writer.options.unlocked.generation, Generation(2));
+    // What it seals names the superblock that counts.
+    writer.change_keys(&KeyChange::Add(Held::new(&world).await.slot)).await.unwrap();
+    assert_eq!(superblocks(&world), ["superblock/0000000000000003"]);
+    writer.close(LONG).await.unwrap();
+    // Of an old one that was put back nothing is better than before.
+    let newest = superblocks(&world).remove(0);
+    world.store.steal(&newest).unwrap();
+    world.store.plant("superblock/0000000000000001", before.sealed.clone());
+    let refused = world.open_unlocked(before, machine("d")).await.err().unwrap();
+    assert!(matches!(refused, Error::OldSuperblock), "{refused}");
 }

@@ -1,0 +1,105 @@
+//! Who is asked, as a URL names it.
+
+use std::net::IpAddr;
+
+/// What a URL says of where requests go.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Endpoint {
+    /// By TLS.
+    pub encrypted: bool,
+    /// Whom.
+    pub host: Destination,
+    /// At which port.
+    pub port: u16,
+}
+
+impl Endpoint {
+    /// That of a URL, `http` if it names no scheme.
+    pub(super) fn of(url: &str) -> Self {
+        let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
+        let encrypted = scheme.eq_ignore_ascii_case("https");
+        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        let authority = authority.rsplit_once('@').map_or(authority, |(_, place)| place);
+        let (host, port) = split_port(authority);
+        let port = port.unwrap_or(if encrypted { 443 } else { 80 });
+        Self { encrypted, host: Destination::of(host), port }
+    }
+
+    /// Whether nobody can change what is sent there on its way, if no proxy is: TLS sees to that, or it does not leave this
+    /// machine. (RFC 6761, 6.3: `localhost` and names below it are loopback; here only itself is believed.)
+    pub(super) fn is_protected(&self) -> bool {
+        self.encrypted
+            || match &self.host {
+                Destination::Address(address) => address.is_loopback(),
+                Destination::Name(name) => name == "localhost",
+            }
+    }
+}
+
+/// Cuts `:port` off; the brackets of an IPv6 address stay. A port that is none is left where it is.
+pub(super) fn split_port(place: &str) -> (&str, Option<u16>) {
+    let bare = place.parse::<std::net::Ipv6Addr>().is_ok();
+    match place.rsplit_once(':') {
+        Some((host, port)) if !bare && (!host.contains(':') || host.ends_with(']')) => {
+            match port.parse() {
+                Ok(port) => (host, Some(port)),
+                Err(_) if port.is_empty() => (host, None),
+                Err(_) => (place, None),
+            }
+        }
+        _ => (place, None),
+    }
+}
+
+/// Who is asked.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Destination {
+    Address(IpAddr),
+    /// In lower case, without a dot at either end.
+    Name(String),
+}
+
+impl Destination {
+    pub(super) fn of(text: &str) -> Self {
+        let bare = text.trim_start_matches('[').trim_end_matches(']');
+        match bare.parse() {
+            Ok(address) => Self::Address(address),
+            Err(_) => Self::Name(text.trim_matches('.').to_ascii_lowercase()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_tls_and_this_machine_protect_what_is_sent() {
+        let is_protected = |url: &str| Endpoint::of(url).is_protected();
+        for url in [
+            "https://example.com",
+            "HTTPS://10.0.0.1:9000/",
+            "http://127.0.0.1:9000",
+            "http://127.8.8.8",
+            "http://[::1]:8333/path",
+            "http://LOCALHOST:9000",
+            "localhost:9000",
+        ] {
+            assert!(is_protected(url), "{url}");
+        }
+        for url in [
+            "http://example.com",
+            "http://localhost.example.com",
+            "http://localhost@example.com",
+            "http://127.0.0.1@example.com:80",
+            "http://example.com/localhost",
+            "http://example.com?@127.0.0.1",
+            "http://128.0.0.1",
+            "http://[::2]",
+            "http://0.0.0.0",
+            "",
+        ] {
+            assert!(!is_protected(url), "{url}");
+        }
+    }
+}
