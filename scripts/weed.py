@@ -68,27 +68,31 @@ class Server:
         self.stop()
         return False
 
-    def request(self, method, path, body=b"", connection=None):
-        headers = signed(f"127.0.0.1:{self.port}", method, path, {})
-        connection = connection or http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+    def request(self, method, path, body=b"", connection=None, port=None):
+        """By a connection of its own, if there is none; by another way to the server, if `port` names one."""
+        port = port or self.port
+        headers = signed(f"127.0.0.1:{port}", method, path, {})
+        connection = connection or http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         connection.request(method, path, body=body, headers=headers)
         answer = connection.getresponse()
         while answer.read(MIB):
             pass
         return answer.status
 
-    def yardstick(self, total):
-        """Seconds for bare parallel PUT, then GET, of 16 MiB objects, eight at a time."""
+    def yardstick(self, total, port=None, between=lambda: None):
+        """Seconds for bare parallel PUT, then, after `between`, GET, of 16 MiB objects, eight at a time."""
         body = os.urandom(16 * MIB)
         names = [f"/bench/yardstick-{n}-{time.time_ns()}" for n in range(max(1, total // len(body)))]
 
         def all_of(method):
             with concurrent.futures.ThreadPoolExecutor(8) as pool:
                 begun = time.monotonic()
-                for status in pool.map(lambda name: self.request(method, name, body if method == "PUT" else b""), names):
+                for status in pool.map(lambda name: self.request(method, name, body if method == "PUT" else b"", port=port), names):
                     assert status == 200, status
                 return time.monotonic() - begun
-        return all_of("PUT"), all_of("GET")
+        put = all_of("PUT")
+        between()
+        return put, all_of("GET")
 
     def stop(self):
         self.process.kill()

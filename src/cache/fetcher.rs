@@ -18,7 +18,7 @@ use super::doubts::Doubts;
 use super::single_flight::{Flight, Joined, Leader, Purpose, SingleFlight};
 use super::{Error, Result};
 use crate::os;
-use crate::store::{self, Bucket};
+use crate::store::{self, Bucket, Fetched};
 use crate::types::MIB;
 
 /// A fetch has so many bytes at most; a pack that is fetched whole is cut at multiples of it. Large enough that the
@@ -29,10 +29,16 @@ pub const FETCH_MAX: u64 = 4 * MIB;
 const LENGTHS_MAX: usize = 10_000;
 /// Writes to the disk at once. Nobody waits for them, and the threads that block are few: an fsync, say, needs one, too.
 const WRITES: usize = 4;
-/// Reads ahead from the disk at once.
+/// Reads of flights from the disk at once.
 const READS: usize = 2;
 /// How long the end waits for bytes that are on their way to the disk.
 const LAST_WRITES: Duration = Duration::from_secs(10);
+
+/// Where the bytes of a flight came from.
+enum Brought {
+    FromDisk(Bytes),
+    FromBucket(store::Result<Fetched>),
+}
 
 /// All fetches of a cache.
 #[derive(Debug)]
@@ -240,31 +246,31 @@ impl Fetcher {
     /// One flight from the request to the disk.
     async fn lead(self: Arc<Self>, leader: Leader) {
         let flight = leader.0.clone();
-        if flight.purpose() == Purpose::Ahead
-            && let Some(bytes) = self.from_disk(&flight).await
-        {
-            return flight.complete(Ok(bytes));
-        }
         let fetch = async {
             if !self.flights.admit(&flight).await {
                 return None;
+            }
+            // Whoever asks for it has looked there, but another flight may have brought it, and ended, since.
+            if let Some(bytes) = self.from_disk(&flight).await {
+                return Some(Brought::FromDisk(bytes));
             }
             let (object, before) = (flight.object(), self.answers());
             let bucket = self.bucket.as_urgent_as(flight.urgency());
             let fetched = bucket.get_timed(object, Some(flight.range().clone())).await;
             self.learn(object, before, fetched.as_ref().err());
-            Some(fetched)
+            Some(Brought::FromBucket(fetched))
         };
-        let Some(Some(fetched)) = self.ended.run_until_cancelled(fetch).await else {
-            return flight.complete(Err(Error::Stopped));
-        };
-        let bytes = match fetched {
-            Ok(fetched) => {
+        let bytes = match self.ended.run_until_cancelled(fetch).await {
+            Some(Some(Brought::FromBucket(Ok(fetched)))) => {
                 self.count(fetched.bytes.len());
                 self.note_length(flight.object(), fetched.object_length);
                 fetched.bytes
             }
-            Err(error) => return flight.complete(Err(error.into())),
+            Some(Some(Brought::FromBucket(Err(error)))) => {
+                return flight.complete(Err(error.into()));
+            }
+            Some(Some(Brought::FromDisk(bytes))) => return flight.complete(Ok(bytes)),
+            Some(None) | None => return flight.complete(Err(Error::Stopped)),
         };
         flight.complete(Ok(bytes.clone()));
         let length = bytes.len() as u64;
@@ -286,7 +292,7 @@ impl Fetcher {
         self.unwritten.fetch_sub(length, Ordering::Relaxed);
     }
 
-    /// What is read ahead and lies on the disk: who comes for it then does not wait for the disk.
+    /// What lies on the disk by now. Of what is read ahead that is the rule: who comes for it then does not wait for the disk.
     async fn from_disk(&self, flight: &Arc<Flight>) -> Option<Bytes> {
         if !self.disk.has(flight.object(), flight.range()) {
             return None;

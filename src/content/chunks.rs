@@ -10,10 +10,8 @@ use crate::cache::FETCH_MAX;
 use crate::crypto::layout::{self, CHUNK};
 use crate::types::{Extent, MIB, PackId, Reference};
 
-/// A prefetch has so many chunks at most, 4 MiB of plaintext, and ends at a multiple of them within its extent.
-const GRID: u64 = 256;
-/// Where the window cuts an extent before the grid, a prefetch that is alone ends at a multiple of this, so that none gets
-/// tiny.
+/// Where the window cuts an extent before the grid, a prefetch that is alone ends at a multiple of so many chunks, so that none
+/// gets tiny.
 const FINE_GRID: u64 = 64;
 /// What a read misses is fetched by groups of so many chunks, 128 KiB: a request costs more than they do, and whatever
 /// was fetched is a file of its own in the disk tier.
@@ -132,8 +130,14 @@ pub(super) struct Prefetch {
 
 /// What to fetch for `window` of a file, in order, and how far that reaches: to the window's end, or less where the end
 /// cuts an extent off the grid, or where nothing is known of the extents. What is cut off comes with what follows it, in
-/// one request and not in two: only if there is nothing else to fetch, a part of it is fetched now.
-pub(super) fn prefetches(published: &[(u64, Extent)], window: &Range<u64>) -> (Vec<Prefetch>, u64) {
+/// one request and not in two: only if there is nothing else to fetch, a part of it is fetched now. A prefetch has `piece`
+/// bytes of plaintext at most (a power of two, of some chunks), and ends at a multiple of them within its extent.
+pub(super) fn prefetches(
+    published: &[(u64, Extent)],
+    window: &Range<u64>,
+    piece: u64,
+) -> (Vec<Prefetch>, u64) {
+    let grid = (piece / CHUNK).max(1);
     let mut prefetches: Vec<Prefetch> = Vec::new();
     let mut reached = window.start;
     let first = published
@@ -153,15 +157,15 @@ pub(super) fn prefetches(published: &[(u64, Extent)], window: &Range<u64>) -> (V
             last
         } else {
             let cut = in_message(window.end) / CHUNK;
-            let whole = cut / GRID * GRID;
+            let whole = cut / grid * grid;
             let alone = prefetches.is_empty() && whole <= from;
             if alone { cut / FINE_GRID * FINE_GRID } else { whole }
         };
         while from < stop {
-            let to = (from / GRID + 1).saturating_mul(GRID).min(stop);
+            let to = (from / grid + 1).saturating_mul(grid).min(stop);
             let until = if to == last { end } else { in_file((to * CHUNK).max(extent.skip)) };
             let range = in_pack(&extent.reference, &(from..to));
-            push(&mut prefetches, Prefetch { pack: extent.reference.pack, range, until });
+            push(&mut prefetches, grid, Prefetch { pack: extent.reference.pack, range, until });
             reached = reached.max(until);
             from = to;
         }
@@ -224,8 +228,8 @@ pub(super) fn fetches<'a>(
 }
 
 /// Appends a prefetch, or extends the last one if the two lie together in one pack.
-fn push(prefetches: &mut Vec<Prefetch>, new: Prefetch) {
-    let sealed_grid = GRID * (CHUNK + layout::TAG) + layout::HEADER;
+fn push(prefetches: &mut Vec<Prefetch>, grid: u64, new: Prefetch) {
+    let sealed_grid = grid * (CHUNK + layout::TAG) + layout::HEADER;
     match prefetches.last_mut() {
         Some(last)
             if last.pack == new.pack

@@ -33,6 +33,12 @@ const WINDOW_MAX: u64 = 64 * MIB;
 const LIMITED: u64 = 4;
 /// The window is this many times what was read in order.
 const GROWTH: u64 = 4;
+/// Of its share of the memory, a reader has such a part at most for one fetch: one is read, while another is on its way.
+const PIECES: u64 = 2;
+/// And such a part for what lies behind it, which requests that were overtaken want yet.
+const BEHIND: u64 = 4;
+/// A fetch is no smaller than this, however little memory there is: a request costs more than it brings.
+const FETCH_MIN: u64 = MIB / 2;
 /// Windows of files that were not read for so long give their room to others.
 const IDLE: Duration = Duration::from_secs(2);
 
@@ -51,6 +57,8 @@ struct ReadCursor {
     eager: bool,
     /// Its share of the memory when it last asked, in bytes.
     share: u64,
+    /// How far ahead it may fetch, in bytes: what is left of its share beside what is being read, or less.
+    reach: u64,
     used: Instant,
 }
 
@@ -65,28 +73,54 @@ impl ReadCursor {
     /// How far fetches should reach once `range` is read.
     fn target(&self, range: &Range<u64>) -> u64 {
         let run = self.run.saturating_add(range.end - range.start);
-        let window = run.saturating_mul(GROWTH).clamp(WINDOW_MIN.min(self.share), self.share);
+        let window = run.saturating_mul(GROWTH).clamp(WINDOW_MIN.min(self.reach), self.reach);
         self.front.max(range.end).saturating_add(window)
     }
 
     /// Lets go of the furthest that it holds, down to `share` bytes. What has landed is on disk by then, or is
     /// fetched again when the reader comes near.
     fn shed(&mut self, share: u64, gone: &mut Vec<Arc<Flight>>) {
-        let length = |flight: &Flight| flight.range().end - flight.range().start;
-        let mut held: u64 = self.held.iter().map(|(_, flight)| length(flight)).sum();
+        let mut held = self.held_bytes();
         while held > share
             && let Some((_, flight)) = self.held.pop_back()
         {
-            held -= length(&flight);
+            held -= length_of(&flight);
             gone.push(flight);
             self.planned = self.held.back().map_or(self.front, |(until, _)| *until);
         }
     }
 
+    fn held_bytes(&self) -> u64 {
+        self.held.iter().map(|(_, flight)| length_of(flight)).sum()
+    }
+
+    /// Takes its share of the memory, of which `most` bytes at most may lie ahead.
+    fn take(&mut self, share: u64, most: u64) {
+        self.share = share.clamp(WINDOW_MIN.min(most), most);
+        let piece = piece(self.share);
+        let left = self.share.saturating_sub(piece + behind(self.share));
+        self.reach = most.min(left.max(piece));
+    }
+
     /// The least that is worth a fetch of its own.
     fn step(&self) -> u64 {
-        self.run.clamp(WINDOW_MIN, FETCH_MAX).min(self.share / 2)
+        self.run.clamp(WINDOW_MIN, FETCH_MAX).min(piece(self.share)).min(self.reach)
     }
+}
+
+fn length_of(flight: &Flight) -> u64 {
+    flight.range().end - flight.range().start
+}
+
+/// Bytes of one fetch for a reader that has such a share of the memory: a power of two, so that those of one share lie within
+/// those of another.
+fn piece(share: u64) -> u64 {
+    1 << (share / PIECES).clamp(FETCH_MIN, FETCH_MAX).ilog2()
+}
+
+/// How long what was read stays, in bytes behind the reader.
+fn behind(share: u64) -> u64 {
+    (share / BEHIND).min(SLACK)
 }
 
 /// The cursors of one file.
@@ -114,8 +148,8 @@ impl ReadCursors {
                 cursor.run.saturating_add(length.min(range.end.saturating_sub(cursor.front)));
             cursor.front = cursor.front.max(range.end);
             (cursor.used, cursor.eager) = (now, true);
-            let behind = cursor.front.saturating_sub(SLACK);
-            let until = cursor.held.partition_point(|(end, _)| *end <= behind);
+            let used_up = cursor.front.saturating_sub(behind(cursor.share));
+            let until = cursor.held.partition_point(|(end, _)| *end <= used_up);
             return cursor.held.drain(..until).map(|(_, flight)| flight).collect();
         }
         let new = ReadCursor {
@@ -125,6 +159,7 @@ impl ReadCursors {
             held: VecDeque::new(),
             eager: false,
             share: WINDOW_MAX,
+            reach: WINDOW_MAX,
             used: now,
         };
         if self.0.len() < CURSORS {
@@ -285,11 +320,14 @@ impl Readahead {
             else {
                 return true;
             };
-            cursor.share = share.clamp(WINDOW_MIN.min(most), most);
+            cursor.take(share, most);
             let from = cursor.planned.max(range.end);
-            let to = window.end.min(cursor.front.saturating_add(cursor.share)).min(size);
+            let to = window.end.min(cursor.front.saturating_add(cursor.reach)).min(size);
             let worth = from < to && (to - from >= cursor.step() || to == size);
-            !worth || cursor.fetch(from..to, published, upstream)
+            // Who has half its share waits for what others are done with: it is about to be used up.
+            !worth
+                || cursor.fetch(from..to, published, upstream)
+                || cursor.held_bytes() >= cursor.share / 2
         };
         if !begin() {
             upstream.pool.shed(share);
@@ -306,7 +344,7 @@ impl ReadCursor {
         published: &[(u64, Extent)],
         upstream: Upstream<'_>,
     ) -> bool {
-        let (prefetches, reached) = chunks::prefetches(published, &window);
+        let (prefetches, reached) = chunks::prefetches(published, &window, piece(self.share));
         for prefetch in prefetches {
             let object = pack_object(prefetch.pack);
             let here = upstream.staging.contains(prefetch.pack)
@@ -361,12 +399,29 @@ mod tests {
         assert_eq!(pool.most(None), 0);
         let mut cursor = ReadCursors::default();
         read(&mut cursor, 0);
-        cursor.0[0].share = 1000;
+        cursor.0[0].reach = 1000;
         assert_eq!(
             read(&mut cursor, REQUEST).1.end,
             2 * REQUEST + 1000,
             "less than the first window"
         );
+    }
+
+    /// What lies behind, what is read and what is ahead are within the share, however small that is.
+    #[test]
+    fn who_has_less_memory_fetches_smaller_pieces() {
+        let mut cursors = ReadCursors::default();
+        read(&mut cursors, 0);
+        let cursor = &mut cursors.0[0];
+        for (share, of_one) in
+            [(40 * MIB, 4 * MIB), (7 * MIB, 2 * MIB), (3 * MIB, MIB), (0, MIB / 2)]
+        {
+            cursor.take(share, WINDOW_MAX);
+            assert_eq!(piece(cursor.share), of_one);
+            assert!(cursor.reach >= of_one && cursor.step() <= of_one);
+            let all = behind(cursor.share) + of_one + cursor.reach;
+            assert!(all <= share.max(WINDOW_MIN) / 8 * 10, "{share}: {all}");
+        }
     }
 
     #[test]

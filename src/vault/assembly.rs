@@ -40,7 +40,7 @@ use crate::vfs::{self, Vfs};
 /// What the log says, read to its end.
 enum Opened {
     Read(Shown),
-    Claimed(Claimed, StoreMemory),
+    Claimed(Box<Claimed>, StoreMemory),
 }
 
 impl Opened {
@@ -69,7 +69,7 @@ impl Opened {
         store_memory.remember();
         claimed.warnings.extend(context.warnings.into_inner());
         claimed.warnings.extend(warning);
-        Ok(Self::Claimed(claimed, store_memory))
+        Ok(Self::Claimed(Box::new(claimed), store_memory))
     }
 }
 
@@ -112,7 +112,7 @@ impl Vault {
             Opened::Claimed(claimed, store_memory) => (claimed, store_memory),
         };
         claimed.warnings.extend(put_back(&options.bucket, &options.unlocked).await);
-        let vault = Self::writer(options, cache, claimed, (lock, store_memory)).await?;
+        let vault = Self::writer(options, cache, *claimed, (lock, store_memory)).await?;
         vault.go_on_rotating().await;
         Ok(vault)
     }

@@ -108,8 +108,9 @@ impl Vfs {
                 if wanted.is_empty() {
                     return Ok((inode, Vec::new()));
                 }
-                // Beyond the published size there may be extents that a truncation has yet to take away.
-                let list = extents::clip(&view.extents(ino, &inode, wanted.clone())?, wanted);
+                // Beyond the published size there may be extents that a truncation has yet to take away. They are not
+                // cut at the window: where an extent ends decides what is read ahead with one request.
+                let list = extents::clip(&view.extents(ino, &inode, wanted)?, 0..inode.size);
                 Ok((inode, list))
             })
             .await?;

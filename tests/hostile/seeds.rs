@@ -94,7 +94,7 @@ async fn seeds_are_made() {
 
 /// What is text, or so short that it is written here.
 fn by_hand() {
-    let lines: [(&str, &str, &[u8]); 49] = [
+    let lines: [(&str, &str, &[u8]); 50] = [
         ("record", "inode", b"\x09\x02\x00\x00\x00\x00\x00\x00\x00\x01\xab\x00\x19\x41\xed\x01\x00\x02\x00\x03\x02\x04\x00\x05\x00\x06\x82\x01\x02\x07\x82\x01\x02\x08\x82\x01\x02\x09\x82\x01\x02\x0a\x01"),
         ("record", "orphan", b"\x09\x06\x00\x00\x00\x00\x00\x00\x00\x05\xa1\x00\x19\x10\x00"),
         ("record", "pin", b"\x05\x07name\xa2\x00\x03\x01\x82\x01\x02"),
@@ -142,6 +142,7 @@ fn by_hand() {
         ("dav-body", "propfind", b"<?xml version=\"1.0\"?><D:propfind xmlns:D=\"DAV:\"><D:prop><D:getetag/><x:a xmlns:x=\"urn:x\"/></D:prop></D:propfind>"),
         ("dav-body", "propertyupdate", b"<D:propertyupdate xmlns:D=\"DAV:\" xml:lang=\"en\"><D:set><D:prop><a xmlns=\"urn:b\">x &amp; <![CDATA[<y>]]></a></D:prop></D:set><D:remove><D:prop><D:b/></D:prop></D:remove></D:propertyupdate>"),
         ("dav-body", "lockinfo", b"<lockinfo xmlns=\"DAV:\"><lockscope><exclusive/></lockscope><locktype><write/></locktype><owner>me &#65;</owner></lockinfo>"),
+        ("dav-body", "reserved", b"<xmlns:F/>"),
         ("dav-if", "two", b"<http://127.0.0.1:8080/dav/a> (<urn:uuid:1> [W/\"x\"]) (Not <DAV:no-lock>)"),
         ("dav-path", "url", b"http://127.0.0.1:8080/dav/a%20b/c"),
     ];

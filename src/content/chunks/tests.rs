@@ -91,13 +91,13 @@ proptest! {
     /// Whatever chunk a reader needs in the part that was reached lies whole in one prefetch.
     #[test]
     fn segments_hold_every_chunk_they_reach(
-        list in any_file(), start in 0..8_000_000_u64, length in 0..9_000_000_u64,
+        list in any_file(), start in 0..8_000_000_u64, length in 0..9_000_000_u64, halved in 0..4_u32,
     ) {
-        let window = start..start + length;
-        let (prefetches, reached) = prefetches(&list, &window);
+        let (window, piece) = (start..start + length, FETCH_MAX >> halved);
+        let (prefetches, reached) = prefetches(&list, &window, piece);
         prop_assert!(reached >= window.start && (reached <= window.end || prefetches.is_empty()));
         for prefetch in &prefetches {
-            prop_assert!(prefetch.range.end - prefetch.range.start <= GRID * (CHUNK + 16) + 56);
+            prop_assert!(prefetch.range.end - prefetch.range.start <= piece / CHUNK * (CHUNK + 16) + 56);
             prop_assert!(prefetch.until <= reached);
         }
         if reached == window.start {
@@ -128,7 +128,7 @@ proptest! {
         }
         let sound: Vec<_> = list.into_iter().filter(|(_, extent)| seal::flaw(extent).is_none()).collect();
         spans(&range, Vec::new(), &sound);
-        prefetches(&sound, &range);
+        prefetches(&sound, &range, FETCH_MAX);
     }
 }
 
@@ -136,7 +136,7 @@ proptest! {
 fn small_extents_that_lie_together_are_fetched_together() {
     let small = layout::sealed_length(1000);
     let list: Vec<_> = (0..100).map(|n| (n * 1000, extent(0, n * small, 1000, 0, 1000))).collect();
-    let (prefetches, reached) = prefetches(&list, &(0..100_000));
+    let (prefetches, reached) = prefetches(&list, &(0..100_000), FETCH_MAX);
     assert_eq!((prefetches.len(), reached), (1, 100_000));
     assert!(prefetches[0].range.end <= 100 * small);
 }
@@ -144,9 +144,9 @@ fn small_extents_that_lie_together_are_fetched_together() {
 #[test]
 fn a_large_extent_is_fetched_in_parts_of_the_grid() {
     let list = [(0, extent(0, 0, EXTENT_MAX, 0, EXTENT_MAX))];
-    let (prefetches, reached) = prefetches(&list, &(MIB..EXTENT_MAX));
+    let (prefetches, reached) = prefetches(&list, &(MIB..EXTENT_MAX), FETCH_MAX);
     assert_eq!((prefetches.len(), reached), (4, EXTENT_MAX));
-    let (cut, reached) = super::prefetches(&list, &(MIB..3 * MIB + 5));
+    let (cut, reached) = super::prefetches(&list, &(MIB..3 * MIB + 5), FETCH_MAX);
     assert_eq!((cut.len(), reached), (1, 3 * MIB));
     assert_eq!(cut[0].range.end, prefetches[0].range.end - 64 * 16400);
 }
@@ -162,7 +162,7 @@ fn what_the_window_cuts_off_is_fetched_with_what_follows() {
         (12 * MIB..EXTENT_MAX + 3 * MIB, 1, EXTENT_MAX),
         (EXTENT_MAX..EXTENT_MAX + 3 * MIB, 1, EXTENT_MAX + 3 * MIB),
     ] {
-        let (prefetches, end) = prefetches(&list, &window);
+        let (prefetches, end) = prefetches(&list, &window, FETCH_MAX);
         assert_eq!((prefetches.len(), end), (count, reached), "{window:?}");
     }
 }

@@ -18,6 +18,11 @@ const ELEMENTS_MAX: usize = 2000;
 const DEPTH_MAX: usize = 32;
 const ATTRIBUTES_MAX: usize = 32;
 
+/// Those of the prefixes `xml` and `xmlns`. No element may be in them that is written here with another prefix (Namespaces in
+/// XML 1.0, section 3).
+const RESERVED: [&str; 2] =
+    ["http://www.w3.org/XML/1998/namespace", "http://www.w3.org/2000/xmlns/"];
+
 /// A document that is none, or is larger than it may be. It says what is wrong, and nothing of what is in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the XML {0}")]
@@ -261,12 +266,18 @@ fn element(reader: &NsReader<&[u8]>, start: &BytesStart<'_>) -> Result<XmlElemen
                 let (namespace, _) = resolver.resolve_attribute(attribute.key);
                 let namespace = space(namespace, attribute.key.prefix().is_some())?;
                 let name = attribute.key;
+                if namespace == RESERVED[1] {
+                    return Err(BROKEN);
+                }
                 attributes.push((xml_name(namespace, name.as_ref())?, value));
             }
         }
     }
     let (namespace, _) = resolver.resolve_element(start.name());
     let namespace = space(namespace, start.name().prefix().is_some())?;
+    if RESERVED.contains(&namespace.as_str()) {
+        return Err(BROKEN);
+    }
     let name = xml_name(namespace, start.name().as_ref())?;
     Ok(XmlElement { name, attributes, content: Vec::new() })
 }
@@ -344,6 +355,11 @@ mod tests {
             "<a b='&#1;'/>",
             "<a b='&other;'/>",
             "<a:b:c xmlns:a='x'/>",
+            "<xmlns:a/>",
+            "<xml:a/>",
+            "<a xmlns='http://www.w3.org/2000/xmlns/'/>",
+            "<a xmlns='http://www.w3.org/XML/1998/namespace'/>",
+            "<a xmlns:b='http://www.w3.org/XML/1998/namespace' b:c=''/>",
             "<1/>",
             "<a><![CDATA[",
             "</a>",

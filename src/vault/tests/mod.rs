@@ -10,6 +10,7 @@ mod looking_back;
 mod looking_far_back;
 mod opening;
 mod random;
+mod read_ahead;
 mod reclaim;
 mod reclaim_gives_way;
 mod reclaim_random;
@@ -17,7 +18,6 @@ mod reclaim_readers;
 mod salts;
 mod shared_back;
 mod simulation;
-mod small_files;
 mod staged;
 mod writers;
 

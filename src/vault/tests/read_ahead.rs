@@ -1,4 +1,5 @@
-//! Small files come ahead of who reads one after the other, wherever the map has them.
+//! What comes ahead of its readers: small files for who reads one after the other, wherever the map has them; and of large
+//! ones each piece once.
 
 use super::*;
 use crate::store::{Fault, On, Verb};
@@ -64,6 +65,44 @@ async fn what_fails_ahead_is_asked_for_again() {
     world.faulty.inject(On::next(Verb::Get, "pack/").after(12).times(20), Fault::Breaks);
     for n in 0..COUNT {
         assert_eq!(read(&vfs, format!("file {n}").as_bytes()).await, bytes(n, 3000));
+    }
+    vault.close(LONG).await.unwrap();
+}
+
+/// Whoever reads at the same time: the memory that each has is little, but nothing comes twice, and no piece is tiny.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_readers_of_large_files_have_each_piece_once() {
+    const READERS: usize = 6;
+    const LENGTH: usize = 8 << 20;
+    const REQUEST: usize = 128 << 10;
+    let world = World::new().await;
+    let vault = world.open("a").await;
+    let content: Vec<_> = (0..READERS).map(|n| bytes(n, LENGTH)).collect();
+    for (n, content) in content.iter().enumerate() {
+        write(&vault.vfs(), &format!("large {n}"), content).await;
+    }
+    vault.close(LONG).await.unwrap();
+    let vault = world.open("b").await;
+    let vfs = vault.vfs();
+    let mut handles = Vec::new();
+    for n in 0..READERS {
+        let found = vfs.lookup(InodeNo::ROOT, format!("large {n}").as_bytes()).await.unwrap();
+        let flags = OpenFlags { read: true, ..OpenFlags::default() };
+        handles.push(vfs.open(found.ino, flags).await.unwrap());
+    }
+    for at in (0..LENGTH).step_by(REQUEST) {
+        for (handle, content) in handles.iter().zip(&content) {
+            let got = vfs.read_data(*handle, at as u64, 128 << 10).await.unwrap();
+            assert!(got == content[at..at + REQUEST], "at {at}");
+        }
+    }
+    let usage = vault.cache().usage();
+    let all = (READERS * LENGTH) as u64;
+    assert!(usage.fetched_bytes < all / 100 * 103, "{usage:?}");
+    // A piece is half a MiB at least, but for the first ones of each.
+    assert!(usage.fetches < all / (MIB / 2) + 4 * READERS as u64 + 20, "{usage:?}");
+    for handle in handles {
+        vfs.release(handle).await.unwrap();
     }
     vault.close(LONG).await.unwrap();
 }
