@@ -21,6 +21,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 KEY, SECRET = "bench", "secret-of-the-bench"
@@ -80,19 +81,27 @@ class Server:
         return answer.status
 
     def yardstick(self, total, port=None, between=lambda: None):
-        """Seconds for bare parallel PUT, then, after `between`, GET, of 16 MiB objects, eight at a time."""
+        """Seconds for bare parallel PUT, then, after `between`, GET, of 16 MiB objects, eight at a time, by as many connections."""
         body = os.urandom(16 * MIB)
         names = [f"/bench/yardstick-{n}-{time.time_ns()}" for n in range(max(1, total // len(body)))]
 
-        def all_of(method):
+        def all_of(method, body=b"", expected=200):
+            own = threading.local()
+
+            def one(name):
+                if not hasattr(own, "connection"):
+                    own.connection = http.client.HTTPConnection("127.0.0.1", port or self.port, timeout=60)
+                return self.request(method, name, body, own.connection, port)
             with concurrent.futures.ThreadPoolExecutor(8) as pool:
                 begun = time.monotonic()
-                for status in pool.map(lambda name: self.request(method, name, body if method == "PUT" else b"", port=port), names):
-                    assert status == 200, status
+                for status in pool.map(one, names):
+                    assert status == expected, status
                 return time.monotonic() - begun
-        put = all_of("PUT")
+        put = all_of("PUT", body)
         between()
-        return put, all_of("GET")
+        get = all_of("GET")
+        all_of("DELETE", expected=204)
+        return put, get
 
     def stop(self):
         self.process.kill()

@@ -138,6 +138,7 @@ pub(super) fn prefetches(
     piece: u64,
 ) -> (Vec<Prefetch>, u64) {
     let grid = (piece / CHUNK).max(1);
+    let fine = FINE_GRID.min(grid);
     let mut prefetches: Vec<Prefetch> = Vec::new();
     let mut reached = window.start;
     let first = published
@@ -159,7 +160,7 @@ pub(super) fn prefetches(
             let cut = in_message(window.end) / CHUNK;
             let whole = cut / grid * grid;
             let alone = prefetches.is_empty() && whole <= from;
-            if alone { cut / FINE_GRID * FINE_GRID } else { whole }
+            if alone { cut / fine * fine } else { whole }
         };
         while from < stop {
             let to = (from / grid + 1).saturating_mul(grid).min(stop);

@@ -33,12 +33,12 @@ const WINDOW_MAX: u64 = 64 * MIB;
 const LIMITED: u64 = 4;
 /// The window is this many times what was read in order.
 const GROWTH: u64 = 4;
-/// Of its share of the memory, a reader has such a part at most for one fetch: one is read, while another is on its way.
-const PIECES: u64 = 2;
-/// And such a part for what lies behind it, which requests that were overtaken want yet.
-const BEHIND: u64 = 4;
-/// A fetch is no smaller than this, however little memory there is: a request costs more than it brings.
-const FETCH_MIN: u64 = MIB / 2;
+/// Of its share of the memory, a reader has such a part for one fetch: one is read, while others are on their way; and as much
+/// for what lies behind it, which requests that were overtaken want yet.
+const PART: u64 = 4;
+/// But a fetch is no smaller than this, where the share is twice as large, and half of it elsewhere: a request costs more than
+/// it brings.
+const FETCH_MIN: u64 = MIB;
 /// Windows of files that were not read for so long give their room to others.
 const IDLE: Duration = Duration::from_secs(2);
 
@@ -96,15 +96,24 @@ impl ReadCursor {
 
     /// Takes its share of the memory, of which `most` bytes at most may lie ahead.
     fn take(&mut self, share: u64, most: u64) {
-        self.share = share.clamp(WINDOW_MIN.min(most), most);
+        self.share = share.max(WINDOW_MIN);
         let piece = piece(self.share);
         let left = self.share.saturating_sub(piece + behind(self.share));
-        self.reach = most.min(left.max(piece));
+        // At the least, a fetch begins while half of one lies ahead. With many readers that is more than their shares, but not
+        // all of them have all of it at the same time.
+        self.reach = most.min(left.max(piece + piece / 2));
     }
 
     /// The least that is worth a fetch of its own.
     fn step(&self) -> u64 {
-        self.run.clamp(WINDOW_MIN, FETCH_MAX).min(piece(self.share)).min(self.reach)
+        self.run.clamp(WINDOW_MIN, FETCH_MAX).min(self.piece())
+    }
+
+    /// Bytes of one fetch.
+    fn piece(&self) -> u64 {
+        let whole = piece(self.share);
+        let is_short = self.reach < whole + whole / 2;
+        if is_short { 1 << (self.reach / 2).max(1).ilog2() } else { whole }
     }
 }
 
@@ -115,12 +124,13 @@ fn length_of(flight: &Flight) -> u64 {
 /// Bytes of one fetch for a reader that has such a share of the memory: a power of two, so that those of one share lie within
 /// those of another.
 fn piece(share: u64) -> u64 {
-    1 << (share / PIECES).clamp(FETCH_MIN, FETCH_MAX).ilog2()
+    let least = if share < 2 * FETCH_MIN { FETCH_MIN / 2 } else { FETCH_MIN };
+    1 << (share / PART).clamp(least, FETCH_MAX).ilog2()
 }
 
 /// How long what was read stays, in bytes behind the reader.
 fn behind(share: u64) -> u64 {
-    (share / BEHIND).min(SLACK)
+    (share / PART).min(SLACK)
 }
 
 /// The cursors of one file.
@@ -172,8 +182,19 @@ impl ReadCursors {
         held.map(|(_, flight)| flight).collect()
     }
 
-    fn eager(&self) -> bool {
-        self.0.iter().any(|cursor| cursor.eager)
+    /// Cursors that want memory.
+    fn eager(&self) -> u64 {
+        self.0.iter().map(|cursor| u64::from(cursor.eager)).sum()
+    }
+
+    /// So many bytes may lie ahead at most from now on.
+    fn allow(&mut self, most: u64) {
+        for cursor in &mut self.0 {
+            cursor.reach = match cursor.reach {
+                0 => most,
+                reach => reach.min(most),
+            };
+        }
     }
 
     /// Returns the flights of cursors at which nothing was read since `before`.
@@ -221,26 +242,32 @@ impl ReadaheadPool {
         self.most.load(Relaxed).min(by_rate)
     }
 
-    /// How many files there are, after the idle ones have let go of what they hold.
+    /// How many readers there are, after the idle ones have let go of what they hold.
     fn active(&self, now: Instant) -> u64 {
         let before = now.checked_sub(IDLE);
         let mut gone = Vec::new();
+        let mut readers = 0;
         let mut files = self.files.lock();
         files.retain(|file| {
             let Some(cursors) = file.upgrade() else { return false };
             // A file whose lock is taken is being read, so it is active.
-            let Some(mut cursors) = cursors.try_lock() else { return true };
+            let Some(mut cursors) = cursors.try_lock() else {
+                readers += 1;
+                return true;
+            };
             gone.extend(before.map(|before| cursors.drop_idle(before)).into_iter().flatten());
-            cursors.eager()
+            readers += cursors.eager();
+            cursors.eager() > 0
         });
-        let active = files.len();
         drop(files);
         drop(gone); // frees memory: not under the locks
-        active as u64
+        readers
     }
 
-    /// Those who took more than `share` bytes while they were alone give the rest back.
+    /// Those who took more than `share` bytes while they were alone give the rest back. Two fetches stay, however many readers
+    /// there are: else they would take turns, and nobody would have anything.
     fn shed(&self, share: u64) {
+        let share = share.max(WINDOW_MIN + WINDOW_MIN / 8);
         let mut gone = Vec::new();
         let files = self.files.lock();
         for file in files.iter().filter_map(Weak::upgrade) {
@@ -298,6 +325,7 @@ impl Readahead {
         let (now, most) = (Instant::now(), upstream.most());
         let window = {
             let mut cursors = self.0.lock();
+            cursors.allow(most);
             let window = cursors.window(range);
             let gone = cursors.note(range, now);
             drop(cursors);
@@ -344,7 +372,7 @@ impl ReadCursor {
         published: &[(u64, Extent)],
         upstream: Upstream<'_>,
     ) -> bool {
-        let (prefetches, reached) = chunks::prefetches(published, &window, piece(self.share));
+        let (prefetches, reached) = chunks::prefetches(published, &window, self.piece());
         for prefetch in prefetches {
             let object = pack_object(prefetch.pack);
             let here = upstream.staging.contains(prefetch.pack)
@@ -414,14 +442,40 @@ mod tests {
         read(&mut cursors, 0);
         let cursor = &mut cursors.0[0];
         for (share, of_one) in
-            [(40 * MIB, 4 * MIB), (7 * MIB, 2 * MIB), (3 * MIB, MIB), (0, MIB / 2)]
+            [(40 * MIB, 4 * MIB), (8 * MIB, 2 * MIB), (3 * MIB, MIB), (0, MIB / 2)]
         {
             cursor.take(share, WINDOW_MAX);
-            assert_eq!(piece(cursor.share), of_one);
-            assert!(cursor.reach >= of_one && cursor.step() <= of_one);
+            assert_eq!(cursor.piece(), of_one);
             let all = behind(cursor.share) + of_one + cursor.reach;
-            assert!(all <= share.max(WINDOW_MIN) / 8 * 10, "{share}: {all}");
+            assert!(all <= share.max(WINDOW_MIN) / 2 * 3, "{share}: {all}");
         }
+    }
+
+    /// When a fetch begins, some of what came before lies ahead yet: who reads on does not wait for it.
+    #[test]
+    fn a_fetch_begins_before_the_last_one_is_used_up() {
+        let mut cursors = ReadCursors::default();
+        read(&mut cursors, 0);
+        let cursor = &mut cursors.0[0];
+        cursor.run = WINDOW_MAX;
+        for most in (14..=26).map(|bits| 1 << bits) {
+            for share in (0..80).map(|n| n * MIB / 2) {
+                cursor.take(share, most);
+                let ahead = cursor.reach - cursor.step();
+                assert!(cursor.reach <= most && ahead >= cursor.step() / 2, "{share} {most}");
+            }
+        }
+        cursor.take(40 * MIB, 8 * MIB);
+        assert_eq!(
+            (cursor.reach, cursor.piece()),
+            (8 * MIB, 4 * MIB),
+            "a limit is of what is ahead"
+        );
+        // None, and then again.
+        cursors.allow(0);
+        assert_eq!(read(&mut cursors, REQUEST).1, REQUEST..2 * REQUEST);
+        cursors.allow(8 * MIB);
+        assert!(read(&mut cursors, 2 * REQUEST).1.end > 4 * REQUEST);
     }
 
     #[test]

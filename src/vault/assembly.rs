@@ -45,13 +45,19 @@ enum Opened {
 
 impl Opened {
     /// By the superblock that the vault was unlocked with.
-    async fn find(options: &VaultOptions, cache: &Cache, state_dir: &StateDir) -> Result<Self> {
+    /// `said`: warnings; they stay when it fails.
+    async fn find(
+        options: &VaultOptions,
+        cache: &Cache,
+        state_dir: &StateDir,
+        said: &mut Vec<String>,
+    ) -> Result<Self> {
         let context = OpenContext {
             options,
             state_dir,
             cache,
             chain: Chain::new(options.bucket.clone(), options.unlocked.keys.clone()),
-            warnings: Mutex::new(options.machine.warning.iter().cloned().collect()),
+            warnings: Mutex::new(std::mem::take(said)),
             index_dir: state_dir.index(options.read_only),
             generation: options.unlocked.generation,
             accept_rollback: options.accept_rollback,
@@ -65,9 +71,11 @@ impl Opened {
         let store_memory = StoreMemory::recalled(options);
         options.try_put_as(&options.bucket.limited_to()).await?;
         let warning = store_facts::check_conditional_puts(options).await?;
-        let mut claimed = context.writer(found).await?;
+        let claimed = context.writer(found).await;
+        *said = context.warnings.into_inner();
+        let mut claimed = claimed?;
         store_memory.remember();
-        claimed.warnings.extend(context.warnings.into_inner());
+        claimed.warnings.append(said);
         claimed.warnings.extend(warning);
         Ok(Self::Claimed(Box::new(claimed), store_memory))
     }
@@ -96,11 +104,12 @@ impl Vault {
         past::clear(&options.state_dir);
         let state_dir = StateDir { root: options.state_dir.clone() };
         let cache = open_cache(&options, &state_dir)?;
-        let opened = match Opened::find(&options, &cache, &state_dir).await {
+        let mut said = options.machine.warning.iter().cloned().collect();
+        let opened = match Opened::find(&options, &cache, &state_dir, &mut said).await {
             // The next superblock may have come after this one was read (O1): once more, by that.
             Err(Error::OldSuperblock) => {
                 options.unlocked = unlocked_anew(&options.bucket, &options.unlocked).await?;
-                Opened::find(&options, &cache, &state_dir).await?
+                Opened::find(&options, &cache, &state_dir, &mut said).await?
             }
             opened => opened?,
         };

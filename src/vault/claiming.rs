@@ -75,7 +75,8 @@ impl OpenContext<'_> {
             let aside = Aside { state_dir, keys, found: &found, confirmed };
             let folder = aside.set_aside(Some(&index)).await?;
             tracing::warn!(folder = %folder.display(), "unsent changes are set aside");
-            warnings.push(format!(
+            // Whatever comes of this try.
+            self.warnings.lock().push(format!(
                 "another machine wrote this vault while changes of this one were not uploaded; they \
                  are kept in {}", folder.display()
             ));

@@ -198,6 +198,10 @@ pub(super) async fn unlocked_anew(bucket: &Bucket, unlocked: &Unlocked) -> Resul
         is_ours(&superblock, &wire, &unlocked.keys)?;
         verified(&superblock, &wire, bytes, unlocked.master.clone())
     };
+    // A copy that the owner named, or that stood in, is as old as it is.
+    if unlocked.copied.is_some() {
+        return Err(Error::OldSuperblock);
+    }
     match read(bucket, open).await {
         Ok(anew) if anew.generation > unlocked.generation => Ok(anew),
         Ok(_) | Err(Error::SuperblockLost | Error::NoVault) => Err(Error::OldSuperblock),

@@ -23,7 +23,9 @@ impl Joined {
     /// The next connection for files is taken; when something is asked there, the daemon gets `how`, and the connection ends.
     fn begin(home: &Home, how: Signal) -> Self {
         let mut put = home.command(["put", "-", "unfinished"]);
-        let put = put.stdin(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut put = put.stdin(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        // More than a pipe holds: whoever reads it has its own connection by then, and does not take the one below.
+        put.stdin.as_mut().unwrap().write_all(&vec![b'x'; 256 << 10]).unwrap();
         wait_until("the daemon answers", || home.only_status()["pid"].as_u64().is_some());
         let pid = u32::try_from(home.only_status()["pid"].as_u64().unwrap()).unwrap();
         let mut vaults = fs::read_dir(home.state()).unwrap().flatten().map(|entry| entry.path());

@@ -261,6 +261,9 @@ fn element(reader: &NsReader<&[u8]>, start: &BytesStart<'_>) -> Result<XmlElemen
         match attribute.key.as_namespace_binding() {
             // A prefix cannot be taken back (Namespaces in XML 1.0, section 6.1).
             Some(PrefixDeclaration::Named(_)) if value.is_empty() => return Err(BROKEN),
+            // The parser compares what is written, where a reference may stand for a character.
+            Some(PrefixDeclaration::Named("xml")) if value == RESERVED[0] => {}
+            Some(_) if RESERVED.contains(&value.as_str()) => return Err(BROKEN),
             Some(_) => {}
             None => {
                 let (namespace, _) = resolver.resolve_attribute(attribute.key);
@@ -360,6 +363,7 @@ mod tests {
             "<a xmlns='http://www.w3.org/2000/xmlns/'/>",
             "<a xmlns='http://www.w3.org/XML/1998/namespace'/>",
             "<a xmlns:b='http://www.w3.org/XML/1998/namespace' b:c=''/>",
+            "<p xmlns='urn:x' xmlns:b='http://www.w3.org/XML/1998/namespac&#101;' b:c='1'/>",
             "<1/>",
             "<a><![CDATA[",
             "</a>",

@@ -124,16 +124,16 @@ pub(super) async fn build(
         loader = loader.endpoint_url(endpoint);
     }
     let shared = loader.load().await;
-    let endpoint = options
-        .endpoint_url
-        .clone()
-        .or_else(|| std::env::var("AWS_ENDPOINT_URL_S3").ok())
-        .or_else(|| shared.endpoint_url().map(str::to_owned));
+    let named = options.endpoint_url.clone().or_else(|| std::env::var("AWS_ENDPOINT_URL_S3").ok());
+    let is_named = named.is_some();
+    let endpoint = named.or_else(|| shared.endpoint_url().map(str::to_owned));
     // A proxy that cannot be used is said now. Which host Amazon's endpoint is, the SDK decides; this is like it.
     let amazon = || format!("https://s3.{region}.amazonaws.com");
     let url = endpoint.clone().unwrap_or_else(amazon);
     let (asked, proxy) = (Endpoint::of(&url), proxies.of_url(&url).map_err(settings)?);
-    let is_protected = asked.encrypted || proxy.is_none() && asked.is_protected();
+    // A profile may name another endpoint for S3 alone, which the SDK prefers.
+    let is_here = is_named && proxy.is_none() && asked.is_here();
+    let is_protected = asked.encrypted || is_here;
     if let Some(proxy) = proxy {
         tracing::info!(%proxy, "the store is asked through a proxy");
     }

@@ -284,6 +284,10 @@ async fn o1_who_read_the_superblock_just_before_the_next_was_put_opens_the_vault
     writer.change_keys(&KeyChange::Add(Held::new(&world).await.slot)).await.unwrap();
     assert_eq!(superblocks(&world), ["superblock/0000000000000003"]);
     writer.close(LONG).await.unwrap();
+    // A copy that the owner named stays as old as it is.
+    let copied = crate::vault::Unlocked { copied: Some("a file".into()), ..before.clone() };
+    let refused = world.open_unlocked(copied, machine("d")).await.err().unwrap();
+    assert!(matches!(refused, Error::OldSuperblock), "{refused}");
     // Of an old one that was put back nothing is better than before.
     let newest = superblocks(&world).remove(0);
     world.store.steal(&newest).unwrap();
