@@ -69,7 +69,7 @@ async fn what_fails_ahead_is_asked_for_again() {
     vault.close(LONG).await.unwrap();
 }
 
-/// Whoever reads at the same time: the memory that each has is little, but nothing comes twice, and no piece is tiny.
+/// Whoever reads at the same time: the memory that each has is little, but nothing comes twice.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_readers_of_large_files_have_each_piece_once() {
     const READERS: usize = 6;
@@ -99,8 +99,6 @@ async fn many_readers_of_large_files_have_each_piece_once() {
     let usage = vault.cache().usage();
     let all = (READERS * LENGTH) as u64;
     assert!(usage.fetched_bytes < all / 100 * 103, "{usage:?}");
-    // A piece is half a MiB at least, but for the first ones of each.
-    assert!(usage.fetches < all / (MIB / 2) + 4 * READERS as u64 + 20, "{usage:?}");
     for handle in handles {
         vfs.release(handle).await.unwrap();
     }
