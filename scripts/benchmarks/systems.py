@@ -129,7 +129,7 @@ class System:
 
     def bucket(self):
         """A bucket of its own; for names that are host names as well."""
-        name = f"bench-{os.path.basename(self.scratch)}".lower().replace("_", "-")
+        name = f"bench-{os.path.basename(self.scratch)}".lower().replace("_", "-").rstrip("-")
         self.server.request("PUT", f"/{name}")
         return name
 
