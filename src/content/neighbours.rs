@@ -283,20 +283,13 @@ mod tests {
     }
 
     #[test]
-    fn who_reads_in_order_after_reading_here_and_there_has_no_more_ahead() {
-        let neighbours = Neighbours::default();
-        for n in 0..200_u64 {
-            read(&neighbours, 100_000 - n * 300, MIB);
+    fn of_many_looks_the_latest_are_known() {
+        let mut cluster = Cluster::new(0, Instant::now());
+        for n in 0..100 {
+            cluster.fetched(10 * n..10 * n + 5, n);
         }
-        let mut end = 0;
-        for number in 200_000..200_400 {
-            // (A cluster of its own would know nothing of the looks before.)
-            neighbours.0.lock()[0].runs.push(number..number + 1);
-            let fetched = read(&neighbours, number, MIB);
-            end = end.max(fetched.end);
-            let ahead = end.saturating_sub(number);
-            assert!(ahead * MIB <= BYTES_MAX + MIB, "{number}: {ahead} MiB");
-        }
+        assert_eq!(cluster.ahead.len(), RUNS);
+        assert_eq!(cluster.ahead.back(), Some(&(995, 99)), "what is ahead of the reader counts");
     }
 
     #[test]

@@ -44,8 +44,7 @@ enum Opened {
 }
 
 impl Opened {
-    /// By the superblock that the vault was unlocked with.
-    /// `said`: warnings; they stay when it fails.
+    /// By the superblock that the vault was unlocked with. `said`: warnings, for whoever tries again; they stay when it fails.
     async fn find(
         options: &VaultOptions,
         cache: &Cache,
@@ -57,7 +56,7 @@ impl Opened {
             state_dir,
             cache,
             chain: Chain::new(options.bucket.clone(), options.unlocked.keys.clone()),
-            warnings: Mutex::new(std::mem::take(said)),
+            warnings: Mutex::new(said.clone()),
             index_dir: state_dir.index(options.read_only),
             generation: options.unlocked.generation,
             accept_rollback: options.accept_rollback,
