@@ -18,8 +18,7 @@ const MAX_BACKGROUND: u16 = 64;
 /// Bytes of one write at most; the kernel's own limit.
 const MAX_WRITE: u32 = 1 << 20;
 
-/// By the block size of a directory the C library decides how much of it is read at once. The kernel asks for attributes
-/// in the first reply alone, until somebody looks at what it names.
+/// By the block size of a directory the C library decides how much of it is read at once.
 const DIRECTORY_BLOCK: u32 = 1 << 20;
 
 pub(super) fn caller(request: &Request, umask: u32) -> Caller {
@@ -137,7 +136,9 @@ fn set_to(time: SystemTime) -> Timestamp {
 }
 
 /// What to ask of the kernel. Never `io_uring`, `SETXATTR_EXT`, idmapped mounts, `SECURITY_CTX` or remote locks: fuser
-/// 0.18 cannot honour them. The write-back cache stays off: with it, what `write` returned could be lost
+/// 0.18 cannot honour them. Not `READDIRPLUS_AUTO`: with it the kernel asks for attributes in the first reply of a listing, and
+/// later only if something was looked at meanwhile; but who looks at all of a directory reads all of its names first (`find -ls`,
+/// `ls -l`, most backup programs), and would then ask for one after the other. The write-back cache stays off: with it, what `write` returned could be lost
 /// by a daemon's death without an error that anyone sees. Nor `ATOMIC_O_TRUNC`: the kernel sends `open` first and asks
 /// then whether the file is a program that runs, so that a refused `open(O_RDONLY | O_TRUNC)` has cut it already.
 /// Nor, where there are writes, `ASYNC_DIO`: after an asynchronous direct write the kernel leaves in the page cache what
@@ -146,7 +147,6 @@ fn set_to(time: SystemTime) -> Timestamp {
 fn wanted(is_reader: bool) -> InitFlags {
     let both = InitFlags::FUSE_PARALLEL_DIROPS
         | InitFlags::FUSE_DO_READDIRPLUS
-        | InitFlags::FUSE_READDIRPLUS_AUTO
         | InitFlags::FUSE_CACHE_SYMLINKS
         // An inode that the kernel has forgotten is found by its number: it is asked for as the `.` of itself.
         | InitFlags::FUSE_EXPORT_SUPPORT

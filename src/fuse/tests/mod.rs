@@ -122,14 +122,43 @@ fn a_mount_does_what_tools_need() {
     assert_eq!(names, ["dir", "link", "sparse"]);
 }
 
+/// How often the kernel has asked for this.
+fn asked(kind: &str) -> u64 {
+    let figures = crate::os::operations().into_iter().find(|figures| figures.kind == kind);
+    figures.map_or(0, |figures| figures.within.last().copied().unwrap_or(0))
+}
+
+/// As `find -ls` and most backup programs do: all names first, then a look at each.
+#[test]
+fn a_large_directory_comes_with_what_is_looked_at_next() {
+    let Some(mount) = TestMount::new() else { return };
+    let vfs = mount.world.as_ref().unwrap().vfs().clone();
+    let owner = crate::vfs::Caller { uid: 0, gid: 0, pid: 0, umask: 0o022 };
+    // No reply has room for all of them.
+    let names: Vec<_> = (0..4000).map(|n| format!("{n:0>200}")).collect();
+    mount.runtime.block_on(async {
+        for name in &names {
+            vfs.mkdir(&owner, crate::types::InodeNo::ROOT, name.as_bytes(), 0o755).await.unwrap();
+        }
+    });
+    let before = asked("lookup");
+    let mut found: Vec<_> = fs::read_dir(mount.dir.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    for name in &found {
+        assert!(fs::symlink_metadata(mount.path(name)).unwrap().is_dir());
+    }
+    let lookups = asked("lookup") - before;
+    found.sort();
+    assert_eq!(found, names);
+    assert!(lookups < 400, "{lookups} of them were asked for one by one");
+}
+
 /// Before a write(2) the kernel wants to know what the file may do, unless it knows that there is nothing to be taken away.
 #[test]
 fn small_writes_are_one_request_each() {
     let Some(mount) = TestMount::new() else { return };
-    let asked = |kind| {
-        let figures = crate::os::operations().into_iter().find(|figures| figures.kind == kind);
-        figures.map_or(0, |figures| figures.within.last().copied().unwrap_or(0))
-    };
     let mut file = File::create(mount.path("file")).unwrap();
     file.write_all(b"first").unwrap();
     let before = (asked("write"), asked("getxattr"));
