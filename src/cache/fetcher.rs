@@ -52,8 +52,6 @@ pub(super) struct Fetcher {
     unwritten: AtomicU64,
     writes: Semaphore,
     reads: Semaphore,
-    /// Beyond this many of them, what was read ahead is not written.
-    unwritten_max: u64,
     fetches: AtomicU64,
     fetched_bytes: AtomicU64,
     /// Requests for what is not in the bucket.
@@ -79,7 +77,6 @@ impl Fetcher {
             unwritten: AtomicU64::new(0),
             writes: Semaphore::new(WRITES),
             reads: Semaphore::new(READS),
-            unwritten_max: ahead / 4 * 3,
             fetches: AtomicU64::new(0),
             fetched_bytes: AtomicU64::new(0),
             lacking: AtomicU64::new(0),
@@ -275,9 +272,8 @@ impl Fetcher {
         flight.complete(Ok(bytes.clone()));
         let length = bytes.len() as u64;
         let waiting = self.unwritten.fetch_add(length, Ordering::Relaxed) + length;
-        // When the disk does not keep up, a scan must not wait for it. What is asked for singly is
-        // little, and the rest of a pack is wanted next.
-        if flight.purpose() != Purpose::Ahead || waiting <= self.unwritten_max {
+        // What is asked for singly is little, and the rest of a pack is wanted next.
+        if flight.purpose() != Purpose::Ahead || waiting <= self.unwritten_max() {
             let (disk, flight) = (self.disk.clone(), flight.clone());
             let write = move || {
                 let (object, start) = (flight.object(), flight.range().start);
@@ -290,6 +286,13 @@ impl Fetcher {
             let _ = os::blocking(write).await;
         }
         self.unwritten.fetch_sub(length, Ordering::Relaxed);
+    }
+
+    /// Bytes that may wait for the disk; beyond, what was read ahead is not written: when the disk does not keep up, a scan must
+    /// not wait for it. Nor must readers lack memory that what was read already holds.
+    fn unwritten_max(&self) -> u64 {
+        let quarter = self.flights.ahead_capacity() / 4;
+        if self.flights.is_short() { quarter } else { 3 * quarter }
     }
 
     /// What lies on the disk by now. Of what is read ahead that is the rule: who comes for it then does not wait for the disk.
@@ -320,5 +323,30 @@ impl Fetcher {
             lengths.clear();
         }
         lengths.insert(object.into(), length);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Deadlines, MemoryStore};
+
+    #[test]
+    fn where_readers_lack_memory_less_of_it_waits_for_the_disk() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Arc::new(DiskTier::open(dir.path(), 256 * MIB).unwrap());
+        let store = Arc::new(MemoryStore::new());
+        let bucket = Bucket::over(store, "", Deadlines::of(Duration::from_secs(2)));
+        let fetcher = Fetcher::new(bucket, disk, 28 * MIB);
+        let join = |from: u64, mib: u64| {
+            fetcher.flights.join("pack/ab/abcd", from..from + mib * MIB, Purpose::Ahead)
+        };
+        let held = join(0, 12).unwrap();
+        assert_eq!(fetcher.unwritten_max(), 15 * MIB);
+        assert!(join(100 * MIB, 12).is_none());
+        assert_eq!(fetcher.unwritten_max(), 5 * MIB);
+        drop(held);
+        assert!(join(100 * MIB, 12).is_some());
+        assert_eq!(fetcher.unwritten_max(), 15 * MIB);
     }
 }

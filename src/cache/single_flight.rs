@@ -131,6 +131,8 @@ pub(super) struct SingleFlight {
     live: Mutex<usize>,
     demand: Arc<Admission>,
     ahead: Arc<Semaphore>,
+    /// The last one who asked to read ahead found no memory.
+    refused: AtomicBool,
     /// Bytes of each.
     capacity: [u64; 2],
 }
@@ -152,6 +154,7 @@ impl SingleFlight {
             live: Mutex::new(0),
             demand: Admission::new(in_units(demand)),
             ahead: Arc::new(Semaphore::new(in_units(ahead) as usize)),
+            refused: AtomicBool::new(false),
             capacity: [demand, ahead],
         }
     }
@@ -175,9 +178,9 @@ impl SingleFlight {
         let memory = match purpose {
             Purpose::Demand | Purpose::Beside => None,
             Purpose::Ahead => {
-                let units = in_units(length);
-                let permit = self.ahead.clone().try_acquire_many_owned(units).ok()?;
-                Some(FlightMemory::Ahead { _permit: permit })
+                let permit = self.ahead.clone().try_acquire_many_owned(in_units(length)).ok();
+                self.refused.store(permit.is_none(), Ordering::Relaxed);
+                Some(FlightMemory::Ahead { _permit: permit? })
             }
         };
         // Flights do not deregister (a last `Arc` may be dropped under this very lock): the dead
@@ -247,6 +250,11 @@ impl SingleFlight {
         let free = u64::from(self.demand.free()) + self.ahead.available_permits() as u64;
         self.capacity.iter().map(|bytes| u64::from(in_units(*bytes)) * KIB).sum::<u64>()
             - free * KIB
+    }
+
+    /// Whether memory is what keeps readers from reading ahead, at the moment.
+    pub(super) fn is_short(&self) -> bool {
+        self.refused.load(Ordering::Relaxed)
     }
 
     /// Bytes that read-ahead may take, in all.

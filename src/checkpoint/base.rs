@@ -22,7 +22,7 @@ use crate::types::{KIB, PageId};
 
 /// Pages up to this sealed length are fetched whole: one GET instead of two, and the second
 /// would bring a sixth of this anyway.
-const WHOLE_PAGE: u64 = 128 * KIB;
+pub(super) const WHOLE_PAGE: u64 = 128 * KIB;
 /// Blocks that a scan fetches in one GET at most: 256 KiB take hardly longer than 16.
 const SCAN_BLOCKS: usize = 16;
 /// The number under which a page's block index is cached.
@@ -173,6 +173,21 @@ impl Miss {
         self
     }
 
+    /// The number of the page.
+    pub(super) fn page(&self) -> usize {
+        self.page
+    }
+
+    /// What was looked for, or where a scan begins.
+    pub(super) fn key(&self) -> &[u8] {
+        &self.from
+    }
+
+    /// Whether it is missing, and not malformed.
+    pub(super) fn is_sound(&self) -> bool {
+        self.flaw.is_none()
+    }
+
     /// Whether a scan goes over the whole page, so that one GET of it is best.
     fn wants_all(&self) -> bool {
         let (Some(to), Some(manifest)) = (&self.to, self.base.manifest()) else { return false };
@@ -288,13 +303,13 @@ impl OpenBase {
         bytes
     }
 
-    async fn fetch_index(&self, page: &PageRef, pins: &mut Pins) -> Result<Bytes> {
+    pub(super) async fn fetch_index(&self, page: &PageRef, pins: &mut Pins) -> Result<Bytes> {
         let part = Self::index_part(page);
         let bytes = self.fetch_chunks(page, part.first..part.end).await?;
         Ok(self.keep(page, INDEX, &bytes, pins))
     }
 
-    async fn fetch_blocks(
+    pub(super) async fn fetch_blocks(
         &self,
         page: &PageRef,
         parts: &[BlockSpan],
@@ -309,7 +324,7 @@ impl OpenBase {
         Ok(())
     }
 
-    async fn fetch_whole(&self, page: &PageRef, pins: &mut Pins) -> Result<()> {
+    pub(super) async fn fetch_whole(&self, page: &PageRef, pins: &mut Pins) -> Result<()> {
         let last = Self::index_part(page);
         // The header is not needed (the manifest has salt and commitment) and not asked for.
         let bytes = self.fetch_chunks(page, 0..last.end).await?;

@@ -5,6 +5,7 @@
 //! (O1). [`Base`] answers look-ups from its pages, block by block (J9).
 
 mod base;
+mod base_batch;
 mod base_scan;
 mod build;
 mod build_context;

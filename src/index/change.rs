@@ -13,8 +13,8 @@ use super::{Draft, Error, Point, Result, Totals, View};
 use crate::checkpoint::{Base, Pins};
 use crate::crypto::Keys;
 use crate::log::{Journal, RoomClass};
-use crate::records::{Change, Transaction};
-use crate::types::{CommitNo, MIB, Seq};
+use crate::records::{Change, Key, Transaction};
+use crate::types::{CommitNo, InodeNo, MIB, Seq};
 
 /// With as much as this in memory, because the disk is full, only changes that free room are taken.
 pub(super) const POSTPONED_MAX: usize = 8 << 20;
@@ -147,6 +147,21 @@ impl Index {
             let Some((miss, base)) = miss else { return result };
             base.fetch(&miss, &mut pins).await.map_err(Error::from)?;
         }
+    }
+
+    /// Brings the records of these inodes here, as far as they are not: as many at once as can be. So they are at hand for a moment,
+    /// for [`View::try_inode_cached`].
+    pub async fn bring(&self, inodes: &[InodeNo]) -> Result<()> {
+        let (base, misses) = {
+            let (layers, pins) = (self.0.layers.read(), Pins::new());
+            let looked: Result<Vec<_>> = inodes
+                .iter()
+                .map(|ino| Ok(layers.look(&Key::Inode(*ino).encode(), &pins)?.into_miss()))
+                .collect();
+            (layers.base.clone(), looked)
+        };
+        let misses = self.0.watched(misses)?.into_iter().flatten().collect();
+        Ok(base.fetch_all(misses).await?)
     }
 
     /// Changes the map: computes a transaction and appends it to the journal under one lock,

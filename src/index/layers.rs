@@ -40,6 +40,16 @@ pub(super) enum Lookup {
     Miss(Miss),
 }
 
+impl Lookup {
+    /// The page that is needed, if one is.
+    pub(super) fn into_miss(self) -> Option<Miss> {
+        match self {
+            Self::Miss(miss) => Some(miss),
+            Self::Value(_) | Self::Absent => None,
+        }
+    }
+}
+
 impl Layers {
     pub(super) fn new(sled: Arc<SledDelta>, base: Base, point: Point) -> Result<Self> {
         let counts = sled.counts()?;

@@ -9,8 +9,12 @@ use super::{Error, Known, Result, Vfs};
 const DOT: u64 = 1;
 const DOT_DOT: u64 = 2;
 
-/// Inodes that one `readdirplus` may wait for; what more is missing is left to `lookup`.
+/// Inodes that one `readdirplus` may wait for singly, should they not be at hand any more when all were brought; what more is
+/// missing is left to `lookup`.
 const FETCHES_MAX: usize = 2;
+/// Entries whose inodes are brought together where a listing goes on: names are in no order, so those of the next thousands lie
+/// all over the map.
+const BROUGHT: usize = 2048;
 
 /// One entry of a listing.
 #[derive(Debug, PartialEq, Eq)]
@@ -84,8 +88,9 @@ impl Vfs {
         loop {
             let mut list = self.read_dir(ino, cookie, limit).await?;
             let Some(last) = list.last() else { return Ok(list) };
+            let goes_on = cookie != 0;
             cookie = last.cookie;
-            self.fill_in(ino, &mut list).await?;
+            self.fill_in(ino, &mut list, goes_on.then_some(cookie)).await?;
             list.retain(|entry| entry.attributes.is_some());
             // Only if all were removed since: an empty list would say that this is the end.
             if !list.is_empty() {
@@ -94,9 +99,23 @@ impl Vfs {
         }
     }
 
-    /// Fills attributes in from the beginning, and cuts the list where too many would have to be fetched.
-    async fn fill_in(&self, dir: InodeNo, list: &mut Vec<DirEntry>) -> Result<()> {
-        let mut filled = 0;
+    /// Fills attributes in from the beginning, and cuts the list where too many would have to be fetched one by one. Where some
+    /// have to be, those of many entries after the cookie `next` are, too.
+    async fn fill_in(
+        &self,
+        dir: InodeNo,
+        list: &mut Vec<DirEntry>,
+        next: Option<u64>,
+    ) -> Result<()> {
+        let mut filled = self.fill(list).await?;
+        if filled < list.len() {
+            let mut inodes: Vec<_> = list[filled..].iter().map(|entry| entry.ino).collect();
+            if let Some(next) = next {
+                let later = self.read_dir(dir, next, BROUGHT).await?;
+                inodes.extend(later.into_iter().map(|entry| entry.ino));
+            }
+            self.inner.index.bring(&inodes).await?;
+        }
         for fetches in 0.. {
             filled += self.fill(&mut list[filled..]).await?;
             if filled == list.len() || fetches == FETCHES_MAX {

@@ -230,3 +230,34 @@ async fn a_fresh_checkpoint_is_on_this_machine() {
     assert!(get(&base, &Key::Inode(InodeNo(77)).encode()).await.unwrap().is_some());
     assert_eq!(gets(&world), 0);
 }
+
+/// As a listing needs them, whose names are in no order.
+#[tokio::test]
+async fn j9_what_many_lookups_missed_comes_with_few_gets() {
+    let mut world = World::new(Sizes::default());
+    tree(&mut world, 1, 30_000);
+    world.build(&Base::empty()).await;
+    let base = world.newest().await;
+    gets(&world);
+    let mut rng = rng(5);
+    let key = |ino: u64| Key::Inode(InodeNo(ino)).encode();
+    let some: Vec<_> = (0..300).map(|_| key(rng.random_range(3..30_003))).collect();
+    let missed = || some.iter().filter_map(|key| base.get(key, &Pins::new()).err());
+    assert_eq!(missed().count(), some.len());
+    let pages = missed().map(|miss| miss.page()).collect::<std::collections::BTreeSet<_>>().len();
+    base.fetch_all(missed().collect()).await.unwrap();
+    assert_eq!(missed().count(), 0);
+    let count = gets(&world);
+    assert!(count <= 2 * pages, "{count} GETs of {pages} pages");
+    // Two that lie far from each other in one page, and what lies between is not asked for.
+    let base = world.newest().await;
+    gets(&world);
+    let before = world.bucket.requests();
+    let far = [key(10), key(9_000)];
+    base.fetch_all(far.iter().filter_map(|key| base.get(key, &Pins::new()).err()).collect())
+        .await
+        .unwrap();
+    let bytes = world.bucket.requests().bytes_got - before.bytes_got;
+    assert!(far.iter().all(|key| base.get(key, &Pins::new()).is_ok()));
+    assert!(gets(&world) <= 2 && bytes < 80 << 10, "{bytes} bytes");
+}

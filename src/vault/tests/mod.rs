@@ -6,6 +6,7 @@ mod dropped;
 mod durable;
 mod following;
 mod index;
+mod listing;
 mod looking_back;
 mod looking_far_back;
 mod opening;
