@@ -197,6 +197,11 @@ impl MemoryTier {
         }
     }
 
+    /// How many bytes it holds at most.
+    pub(super) fn limited_to(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.lock().budget).sum()
+    }
+
     pub(super) fn bytes(&self) -> u64 {
         self.shards.iter().map(|shard| shard.lock().total()).sum()
     }

@@ -90,6 +90,11 @@ impl Cache {
         self.0.memory.limit(bytes);
     }
 
+    /// How many bytes decrypted blocks may take of memory.
+    pub fn blocks_limit(&self) -> u64 {
+        self.0.memory.limited_to()
+    }
+
     /// A decrypted block, if it is in memory. Short, no I/O.
     pub fn block(&self, id: &BlockId, reuse: Reuse) -> Option<Bytes> {
         self.0.memory.get(id, reuse)

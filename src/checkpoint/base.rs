@@ -173,6 +173,11 @@ impl Miss {
         self
     }
 
+    /// The base that lacks it.
+    pub(super) fn base(&self) -> Option<&Arc<OpenBase>> {
+        self.base.0.as_ref()
+    }
+
     /// The number of the page.
     pub(super) fn page(&self) -> usize {
         self.page

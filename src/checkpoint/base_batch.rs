@@ -1,66 +1,84 @@
 //! Brings what many look-ups missed: what lies close together by one request, several requests at once.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 
 use super::Result;
 use super::base::{Base, BlockSpan, Miss, OpenBase, Pins, WHOLE_PAGE, read_index};
+use crate::crypto::layout;
+use crate::types::MIB;
 
-/// Blocks between two that were missed which come along: 128 KiB take hardly longer than a request more.
-const GAP_MAX: usize = 8;
 /// Requests at once.
-const REQUESTS: usize = 8;
+const REQUESTS: usize = 16;
+/// From so many bytes on, what lies between comes along.
+const CLOSE_FROM: u64 = 8 * MIB;
+/// Blocks between two that were missed which come along then: 128 KiB take hardly longer than a request more.
+const GAP_MAX: usize = 8;
 
 impl Base {
-    /// Brings what look-ups of this base missed, into the cache: a look-up may find, all the same, that it is not there any more.
-    /// What is malformed is left to who looks it up.
+    /// Brings what look-ups missed, the first of them, into the cache: about `most` bytes of blocks that were missed, and no more
+    /// than the cache keeps beside others. (A look-up may find, all the same, that it is not there any more.) What is malformed is
+    /// left to who looks it up, as is what was missed in another base than the first.
     ///
     /// # Errors
     /// As [`Base::fetch`].
-    pub async fn fetch_all(&self, misses: Vec<Miss>) -> Result<()> {
-        let Some(opened) = &self.0 else { return Ok(()) };
+    pub async fn fetch_all(misses: Vec<Miss>, most: u64) -> Result<()> {
+        let Some(opened) = misses.first().and_then(|miss| miss.base().cloned()) else {
+            return Ok(());
+        };
+        let is_of_it = |miss: &Miss| miss.base().is_some_and(|base| Arc::ptr_eq(base, &opened));
+        let most = most.min(opened.cache.blocks_limit() / 4);
+        let count = usize::try_from(most / layout::CHUNK).unwrap_or(usize::MAX).max(1);
         let mut pages: BTreeMap<usize, Vec<Miss>> = BTreeMap::new();
-        for miss in misses.into_iter().filter(Miss::is_sound) {
+        for miss in misses.into_iter().filter(is_of_it).filter(Miss::is_sound).take(count) {
             pages.entry(miss.page()).or_default().push(miss);
         }
+        let gap = if most >= CLOSE_FROM { GAP_MAX } else { 0 };
         // Boxed: else the compiler cannot tell that this may go from thread to thread.
         let fetches: Vec<_> =
-            pages.into_values().map(|missed| opened.fetch_blocks_of(missed).boxed()).collect();
+            pages.into_values().map(|missed| opened.fetch_blocks_of(missed, gap).boxed()).collect();
         stream::iter(fetches).buffer_unordered(REQUESTS).try_collect().await
     }
 }
 
 impl OpenBase {
     /// Brings the blocks of one page that were missed.
-    async fn fetch_blocks_of(&self, missed: Vec<Miss>) -> Result<()> {
+    async fn fetch_blocks_of(&self, missed: Vec<Miss>, gap: usize) -> Result<()> {
         let Some(page) = missed.first().map(|miss| &self.manifest.pages[miss.page()]) else {
             return Ok(());
         };
-        let pins = &mut Pins::new();
         if page.sealed_length <= WHOLE_PAGE {
-            return self.fetch_whole(page, pins).await;
+            return self.fetch_whole(page, &mut Pins::new()).await;
         }
-        let bytes = match self.index(page, pins) {
+        let mut pins = Pins::new();
+        let bytes = match self.index(page, &pins) {
             Some(bytes) => bytes,
-            None => self.fetch_index(page, pins).await?,
+            None => self.fetch_index(page, &mut pins).await?,
         };
         let index = read_index(page, &bytes)?;
         let blocks = missed.iter().map(|miss| index.block_of(miss.key())).collect();
-        for (first, last) in runs(&blocks) {
-            let spans: Vec<_> = (first..=last).map(|block| BlockSpan::of(&index, block)).collect();
-            self.fetch_blocks(page, &spans, pins).await?;
-        }
-        Ok(())
+        let spans = |(first, last): (usize, usize)| -> Vec<_> {
+            (first..=last).map(|block| BlockSpan::of(&index, block)).collect()
+        };
+        let runs: Vec<_> = runs(&blocks, gap).into_iter().map(spans).collect();
+        let fetches: Vec<_> = runs
+            .iter()
+            .map(|spans| {
+                async move { self.fetch_blocks(page, spans, &mut Pins::new()).await }.boxed()
+            })
+            .collect();
+        stream::iter(fetches).buffer_unordered(REQUESTS).try_collect().await
     }
 }
 
-/// The first and the last of each run of blocks between which few are not wanted.
-fn runs(blocks: &BTreeSet<usize>) -> Vec<(usize, usize)> {
+/// The first and the last of each run of blocks between which no more than `gap` are not wanted.
+fn runs(blocks: &BTreeSet<usize>, gap: usize) -> Vec<(usize, usize)> {
     let mut runs: Vec<(usize, usize)> = Vec::new();
     for &block in blocks {
         match runs.last_mut() {
-            Some((_, last)) if block - *last <= GAP_MAX + 1 => *last = block,
+            Some((_, last)) if block - *last <= gap + 1 => *last = block,
             _ => runs.push((block, block)),
         }
     }
@@ -73,9 +91,10 @@ mod tests {
 
     #[test]
     fn blocks_close_together_come_at_once() {
-        let runs = |blocks: &[usize]| runs(&blocks.iter().copied().collect());
-        assert_eq!(runs(&[]), []);
-        assert_eq!(runs(&[3]), [(3, 3)]);
-        assert_eq!(runs(&[0, 1, 10, 20, 21]), [(0, 10), (20, 21)]);
+        let runs = |blocks: &[usize], gap| runs(&blocks.iter().copied().collect(), gap);
+        assert_eq!(runs(&[], 8), []);
+        assert_eq!(runs(&[3], 8), [(3, 3)]);
+        assert_eq!(runs(&[0, 1, 10, 20, 21], 8), [(0, 10), (20, 21)]);
+        assert_eq!(runs(&[0, 1, 10, 20, 21], 0), [(0, 1), (10, 10), (20, 21)]);
     }
 }

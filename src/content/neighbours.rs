@@ -26,9 +26,8 @@ const REACH: u64 = 1024;
 const BEHIND: u64 = 4 * REACH;
 /// As are all, when nobody read there for so long.
 const IDLE: Duration = Duration::from_secs(30);
-/// Numbers that are looked at from a file on which was not fetched ahead. Each one that was doubles them, each one that was
-/// not halves them.
-const FIRST: u64 = 32;
+/// Numbers that are looked at from a file on which was not fetched ahead. Each one that was doubles them.
+const FIRST: u64 = 64;
 /// Numbers that are looked at in one go: a millisecond's work.
 const LOOKED_AT: u64 = 256;
 /// No more numbers beyond what is read. A read of a small file takes a fifth of a millisecond: these take ten round trips.
@@ -89,10 +88,10 @@ impl Cluster {
         // Up to where it was fetched, if it was, or is the next.
         let before = next.checked_sub(1).and_then(|at| self.runs.get(at)).map(|run| run.end);
         let fetched_to = before.filter(|end| number <= *end);
-        self.doublings = match fetched_to {
-            Some(_) => (self.doublings + 1).min(16),
-            None => self.doublings.saturating_sub(1),
-        };
+        // Who reads in random order mostly misses at first: that says nothing against what was fetched.
+        if fetched_to.is_some() {
+            self.doublings = (self.doublings + 1).min(16);
+        }
         let ahead = (FIRST << self.doublings).min(AHEAD_MAX);
         let bytes = (FIRST_BYTES << self.doublings).min(BYTES_MAX).min(most);
         let to = number.saturating_add(ahead).min(limit);

@@ -17,8 +17,10 @@ use super::rooms::{Room, Rooms, attr_in, tagged};
 use crate::types::InodeNo;
 use crate::vfs::{DirEntry, Known};
 
-/// Entries asked of the vfs at once; what a page (4 KiB, or 128 KiB for a large buffer) holds of short names.
+/// Entries asked of the vfs at once: what a page of 4 KiB holds of short names.
 const DIR_BATCH: usize = 128;
+/// As many with their attributes.
+const FULL_BATCH: usize = 24;
 
 impl VaultFs {
     /// `readdir`.
@@ -90,7 +92,7 @@ impl VaultFs {
                 vfs.note_listing(ino(node)).await?;
             }
             let (mut known, mut from) = (Vec::new(), offset);
-            let mut list = vfs.read_dir_plus(ino(node), from, DIR_BATCH).await?;
+            let mut list = vfs.read_dir_plus(ino(node), from, FULL_BATCH).await?;
             while !list.is_empty() {
                 for mut entry in list {
                     let Some(seen) = entry.attributes.take() else { continue };
@@ -102,7 +104,7 @@ impl VaultFs {
                 }
                 // Whoever lists all and then looks at each (`find -ls`) asks for one by one what the first reply has no room
                 // for. What would have to be waited for comes with the next reply.
-                let more = vfs.read_dir_plus(ino(node), from, DIR_BATCH).now_or_never();
+                let more = vfs.read_dir_at_hand(ino(node), from, DIR_BATCH).now_or_never();
                 list = more.and_then(Result::ok).unwrap_or_default();
             }
             Ok(known)

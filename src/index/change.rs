@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use tokio::time::Instant;
+
 use super::drainer::Drainer;
 use super::inner::{DRAIN_AT, Inner};
 use super::layers::Layers;
@@ -18,6 +20,9 @@ use crate::types::{CommitNo, InodeNo, MIB, Seq};
 
 /// With as much as this in memory, because the disk is full, only changes that free room are taken.
 pub(super) const POSTPONED_MAX: usize = 8 << 20;
+
+/// Records that are looked up under one lock, where many are.
+const LOOKED_AT: usize = 128;
 
 /// What an index keeps in memory itself; blocks of its base are the cache's.
 #[derive(Clone, Copy, Debug)]
@@ -149,19 +154,26 @@ impl Index {
         }
     }
 
-    /// Brings the records of these inodes here, as far as they are not: as many at once as can be. So they are at hand for a moment,
-    /// for [`View::try_inode_cached`].
+    /// Brings the records of these inodes here, if some of the first of them are not: as many, several requests at once, as come in a
+    /// moment. So they are at hand for a while, for [`View::try_inode_cached`].
     pub async fn bring(&self, inodes: &[InodeNo]) -> Result<()> {
-        let (base, misses) = {
-            let (layers, pins) = (self.0.layers.read(), Pins::new());
-            let looked: Result<Vec<_>> = inodes
-                .iter()
-                .map(|ino| Ok(layers.look(&Key::Inode(*ino).encode(), &pins)?.into_miss()))
-                .collect();
-            (layers.base.clone(), looked)
-        };
-        let misses = self.0.watched(misses)?.into_iter().flatten().collect();
-        Ok(base.fetch_all(misses).await?)
+        let mut misses = Vec::new();
+        // In parts, so that the layers are not locked for long.
+        for some in inodes.chunks(LOOKED_AT) {
+            let looked: Result<Vec<_>> = {
+                let (layers, pins) = (self.0.layers.read(), Pins::new());
+                let look = |ino: &InodeNo| layers.look(&Key::Inode(*ino).encode(), &pins);
+                some.iter().map(|ino| Ok(look(ino)?.into_miss())).collect()
+            };
+            misses.extend(self.0.watched(looked)?.into_iter().flatten());
+            if misses.is_empty() {
+                return Ok(());
+            }
+        }
+        let begun = Instant::now();
+        let brought = Base::fetch_all(misses, self.0.pace.bytes()).await;
+        self.0.pace.took(brought.is_ok().then(|| begun.elapsed()));
+        Ok(brought?)
     }
 
     /// Changes the map: computes a transaction and appends it to the journal under one lock,

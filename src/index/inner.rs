@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, RwLock};
 
+use super::bring_pace::BringPace;
 use super::draft::Numbers;
 use super::layers::Layers;
 use super::sled_delta::SledDelta;
@@ -28,6 +29,7 @@ pub(super) struct Inner {
     pub(super) journal: OnceLock<Arc<Journal>>,
     /// Bytes of it above which a change waits.
     pub(super) memtable: usize,
+    pub(super) pace: BringPace,
     read_only: RwLock<Option<String>>,
 }
 
@@ -41,6 +43,7 @@ impl Inner {
             layers: RwLock::new(layers),
             journal: OnceLock::new(),
             memtable,
+            pace: BringPace::default(),
             read_only: RwLock::new(None),
         }
     }

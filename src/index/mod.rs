@@ -4,6 +4,7 @@
 //! since the *base*, and the base, pages of a checkpoint that are read on demand, all others. Memtable and sled are the
 //! *delta*. All of it can be deleted at any time at no loss but time.
 
+mod bring_pace;
 mod change;
 mod draft;
 mod drainer;

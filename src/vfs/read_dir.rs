@@ -12,8 +12,8 @@ const DOT_DOT: u64 = 2;
 /// Inodes that one `readdirplus` may wait for singly, should they not be at hand any more when all were brought; what more is
 /// missing is left to `lookup`.
 const FETCHES_MAX: usize = 2;
-/// Entries whose inodes are brought together where a listing goes on: names are in no order, so those of the next thousands lie
-/// all over the map.
+/// Entries whose inodes may be brought together where a listing goes on: names are in no order, so those of the next thousands
+/// lie all over the map.
 const BROUGHT: usize = 2048;
 
 /// One entry of a listing.
@@ -87,10 +87,10 @@ impl Vfs {
     ) -> Result<Vec<DirEntry>> {
         loop {
             let mut list = self.read_dir(ino, cookie, limit).await?;
+            self.fill_in(ino, &mut list, cookie != 0).await?;
+            // Of those that are looked at: what comes after them is listed next.
             let Some(last) = list.last() else { return Ok(list) };
-            let goes_on = cookie != 0;
             cookie = last.cookie;
-            self.fill_in(ino, &mut list, goes_on.then_some(cookie)).await?;
             list.retain(|entry| entry.attributes.is_some());
             // Only if all were removed since: an empty list would say that this is the end.
             if !list.is_empty() {
@@ -99,24 +99,27 @@ impl Vfs {
         }
     }
 
-    /// Fills attributes in from the beginning, and cuts the list where too many would have to be fetched one by one. Where some
-    /// have to be, those of many entries after the cookie `next` are, too.
-    async fn fill_in(
+    /// As `read_dir_plus`, as far as all of it is at hand: no end where it is empty.
+    pub async fn read_dir_at_hand(
         &self,
-        dir: InodeNo,
-        list: &mut Vec<DirEntry>,
-        next: Option<u64>,
-    ) -> Result<()> {
+        ino: InodeNo,
+        cookie: u64,
+        limit: usize,
+    ) -> Result<Vec<DirEntry>> {
+        let mut list = self.read_dir(ino, cookie, limit).await?;
+        let filled = self.fill(&mut list).await?;
+        list.truncate(filled);
+        Ok(list)
+    }
+
+    /// Fills attributes in from the beginning, and cuts the list where too many would have to be fetched one by one.
+    async fn fill_in(&self, dir: InodeNo, list: &mut Vec<DirEntry>, goes_on: bool) -> Result<()> {
         let mut filled = self.fill(list).await?;
         if filled < list.len() {
-            let mut inodes: Vec<_> = list[filled..].iter().map(|entry| entry.ino).collect();
-            if let Some(next) = next {
-                let later = self.read_dir(dir, next, BROUGHT).await?;
-                inodes.extend(later.into_iter().map(|entry| entry.ino));
-            }
-            self.inner.index.bring(&inodes).await?;
+            self.bring(dir, &list[filled..], goes_on).await;
         }
-        for fetches in 0.. {
+        let mut fetches = 0;
+        loop {
             filled += self.fill(&mut list[filled..]).await?;
             if filled == list.len() || fetches == FETCHES_MAX {
                 break;
@@ -132,14 +135,31 @@ impl Vfs {
                 Ok(known) => {
                     (entry.ino, entry.kind) = (known.ino, known.kind());
                     entry.attributes = Some(known);
+                    fetches += 1;
                 }
                 Err(Error::Stale | Error::NotFound) => {} // removed since
+                // What comes before it can be listed.
+                Err(_) if filled > 0 => break,
                 Err(error) => return Err(error),
             }
             filled += 1;
         }
         list.truncate(filled);
         Ok(())
+    }
+
+    /// Brings the inodes of these entries here, and, if the listing goes on, those of many after them. What does not come is looked
+    /// up singly.
+    async fn bring(&self, dir: InodeNo, list: &[DirEntry], goes_on: bool) {
+        let mut inodes: Vec<_> = list.iter().map(|entry| entry.ino).collect();
+        if let Some(last) = list.last().filter(|_| goes_on)
+            && let Ok(later) = self.read_dir(dir, last.cookie, BROUGHT).await
+        {
+            inodes.extend(later.into_iter().map(|entry| entry.ino));
+        }
+        if let Err(error) = self.inner.index.bring(&inodes).await {
+            tracing::debug!(%error, "the inodes of a listing did not come together");
+        }
     }
 
     /// Fills in what is at hand, and returns how many that are from the beginning on.
@@ -195,5 +215,23 @@ mod tests {
         assert_eq!(last.cookie(), hash.cookie());
         let next = NameHash([0x8a, 1, 2, 3, 4, 5, 6, 8, 0, 0, 0, 0, 0, 0, 0, 0]);
         assert!(next > last && next.cookie() == hash.cookie() + 1);
+    }
+
+    #[tokio::test]
+    async fn what_is_removed_while_a_listing_waits_hides_nothing() {
+        let world = crate::vfs::tests::World::new().await;
+        let vfs = world.vfs();
+        let caller = crate::vfs::Caller { uid: 0, gid: 0, pid: 1, umask: 0 };
+        for n in 0..20 {
+            vfs.mkdir(&caller, InodeNo::ROOT, format!("{n}").as_bytes(), 0o755).await.unwrap();
+        }
+        let mut list = vfs.read_dir(InodeNo::ROOT, DOT_DOT, 20).await.unwrap();
+        for entry in &list[..5] {
+            vfs.rmdir(InodeNo::ROOT, &entry.name).await.unwrap();
+        }
+        vfs.fill_in(InodeNo::ROOT, &mut list, false).await.unwrap();
+        assert_eq!(list.len(), 20);
+        let is_shown: Vec<_> = list.iter().map(|entry| entry.attributes.is_some()).collect();
+        assert_eq!(is_shown, [[false; 5].as_slice(), &[true; 15]].concat());
     }
 }

@@ -237,7 +237,7 @@ async fn j9_what_many_lookups_missed_comes_with_few_gets() {
     let mut world = World::new(Sizes::default());
     tree(&mut world, 1, 30_000);
     world.build(&Base::empty()).await;
-    let base = world.newest().await;
+    let base = world.newest_in(world.cold_of(128 * MIB)).await;
     gets(&world);
     let mut rng = rng(5);
     let key = |ino: u64| Key::Inode(InodeNo(ino)).encode();
@@ -245,7 +245,7 @@ async fn j9_what_many_lookups_missed_comes_with_few_gets() {
     let missed = || some.iter().filter_map(|key| base.get(key, &Pins::new()).err());
     assert_eq!(missed().count(), some.len());
     let pages = missed().map(|miss| miss.page()).collect::<std::collections::BTreeSet<_>>().len();
-    base.fetch_all(missed().collect()).await.unwrap();
+    Base::fetch_all(missed().collect(), 64 * MIB).await.unwrap();
     assert_eq!(missed().count(), 0);
     let count = gets(&world);
     assert!(count <= 2 * pages, "{count} GETs of {pages} pages");
@@ -254,10 +254,22 @@ async fn j9_what_many_lookups_missed_comes_with_few_gets() {
     gets(&world);
     let before = world.bucket.requests();
     let far = [key(10), key(9_000)];
-    base.fetch_all(far.iter().filter_map(|key| base.get(key, &Pins::new()).err()).collect())
-        .await
-        .unwrap();
+    let missed = far.iter().filter_map(|key| base.get(key, &Pins::new()).err()).collect();
+    Base::fetch_all(missed, 64 * MIB).await.unwrap();
     let bytes = world.bucket.requests().bytes_got - before.bytes_got;
     assert!(far.iter().all(|key| base.get(key, &Pins::new()).is_ok()));
     assert!(gets(&world) <= 2 && bytes < 80 << 10, "{bytes} bytes");
+    // No more than what may come: the first of them.
+    let base = world.newest().await;
+    let before = world.bucket.requests();
+    let missed: Vec<_> = some.iter().filter_map(|key| base.get(key, &Pins::new()).err()).collect();
+    Base::fetch_all(missed, 100 << 10).await.unwrap();
+    assert!(world.bucket.requests().bytes_got - before.bytes_got < 200 << 10);
+    assert!(some[..6].iter().all(|key| base.get(key, &Pins::new()).is_ok()));
+    // Nor more than a small cache keeps.
+    let base = world.newest().await;
+    let missed: Vec<_> = some.iter().filter_map(|key| base.get(key, &Pins::new()).err()).collect();
+    Base::fetch_all(missed, 64 * MIB).await.unwrap();
+    assert!(some[..50].iter().all(|key| base.get(key, &Pins::new()).is_ok()));
+    assert!(some[60..].iter().any(|key| base.get(key, &Pins::new()).is_err()));
 }

@@ -80,8 +80,13 @@ impl World {
 
     /// A cache of an own directory: nothing is on this machine.
     pub(super) fn cold(&self) -> Cache {
+        self.cold_of(8 * MIB)
+    }
+
+    /// A cache that has nothing, and may take so much memory.
+    pub(super) fn cold_of(&self, memory: u64) -> Cache {
         let dir = self.dir.path().join(crypto::random::<4>().map(|b| format!("{b:x}")).concat());
-        let budgets = Budgets { memory: 8 * MIB, disk: 64 * MIB };
+        let budgets = Budgets { memory, disk: 64 * MIB };
         Cache::open(&dir, self.bucket.clone(), budgets).unwrap()
     }
 
@@ -173,8 +178,13 @@ impl World {
 
     /// The newest base that the bucket has, on a machine that has nothing.
     pub(super) async fn newest(&self) -> Base {
+        self.newest_in(self.cold()).await
+    }
+
+    /// The newest map, read through this cache.
+    pub(super) async fn newest_in(&self, cache: Cache) -> Base {
         match newest(&self.bucket, &self.keys).await.unwrap().manifest {
-            Some(manifest) => Base::new(manifest, self.keys.clone(), self.cold()),
+            Some(manifest) => Base::new(manifest, self.keys.clone(), cache),
             None => Base::empty(),
         }
     }

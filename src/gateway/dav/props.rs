@@ -5,7 +5,7 @@ use minicbor::{Decode, Encode};
 
 use super::locks::{DavLock, LockTable};
 use super::path::{DavPath, href};
-use super::xml::{DAV, XmlElement, XmlName, text};
+use super::xml::{DAV, XmlElement, XmlName, parse, text};
 use crate::gateway::conditions::Validators;
 use crate::gateway::errors::Result;
 use crate::gateway::metadata::{UploadNote, content_type, rfc3339};
@@ -76,11 +76,28 @@ pub(super) fn is_live(name: &XmlName) -> bool {
     name.namespace == DAV && (LIVE.contains(&local) || LIVE_BY_NAME.contains(&local))
 }
 
+impl DeadProperty {
+    /// Whether it is what a client could set. It is written anew: what is sent on is one whole element, whoever wrote it.
+    fn is_one(&mut self) -> bool {
+        let name = XmlName::new(&self.namespace, &self.local);
+        let element = parse(self.xml.as_bytes()).ok().filter(|element| element.name == name);
+        match element {
+            Some(element) if !is_live(&name) => self.xml = element.write(),
+            _ => return false,
+        }
+        true
+    }
+}
+
 impl DeadProperties {
     pub(super) async fn of(gateway: &Gateway, ino: InodeNo) -> Result<Self> {
         match gateway.vfs.xattr(ino, DEAD).await {
-            // Whoever may write the file may write the attribute: then there are none.
-            Ok(value) => Ok(minicbor::decode(&value).unwrap_or_default()),
+            // Whoever may write the file may write the attribute: what is none of ours is none.
+            Ok(value) => {
+                let mut found: Self = minicbor::decode(&value).unwrap_or_default();
+                found.all.retain_mut(DeadProperty::is_one);
+                Ok(found)
+            }
             Err(Error::NoAttribute) => Ok(Self::default()),
             Err(error) => Err(error.into()),
         }
@@ -289,6 +306,38 @@ impl Gateway {
                 "not_a_file",
                 "This is a symlink, a device, a fifo or a socket, which WebDAV knows nothing of. Nothing was changed.",
             )),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As somebody may write them with setfattr(1).
+    #[test]
+    fn what_no_client_could_set_is_no_property() {
+        let is_one = |namespace: &str, local: &str, xml: &str| {
+            let [namespace, local, xml] = [namespace, local, xml].map(str::to_owned);
+            let mut own = DeadProperty { namespace, local, xml };
+            own.is_one().then_some(own.xml)
+        };
+        let own = "<a:k xmlns:a=\"u:1\" b=\"&lt;\" xml:lang=\"de\">v<b xmlns=\"u:2\"/></a:k>";
+        assert_eq!(is_one("u:1", "k", own).as_deref(), Some(own));
+        assert_eq!(
+            is_one("u:1", "k", "<k xmlns='u:1'></k><!-- -->").unwrap(),
+            "<k xmlns=\"u:1\"/>"
+        );
+        for (namespace, local, xml) in [
+            ("u:1", "other", own),
+            ("u:2", "k", own),
+            ("", "k", "<k xmlns=\"\"/></D:prop></D:propstat>"),
+            ("", "k", "plain"),
+            ("", "k", ""),
+            (DAV, "getetag", "<D:getetag xmlns:D=\"DAV:\">x</D:getetag>"),
+            ("http://www.w3.org/2000/xmlns/", "F", "<xmlns:F/>"),
+        ] {
+            assert_eq!(is_one(namespace, local, xml), None, "{xml}");
         }
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use aws_config::BehaviorVersion;
+use aws_config::SdkConfig;
 use aws_config::environment::{
     EnvironmentVariableCredentialsProvider, EnvironmentVariableRegionProvider,
 };
@@ -18,6 +19,7 @@ use aws_sdk_s3::config::{
     StalledStreamProtectionConfig,
 };
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use aws_types::service_config::ServiceConfigKey;
 use futures_util::FutureExt;
 use zeroize::Zeroizing;
 
@@ -124,14 +126,14 @@ pub(super) async fn build(
         loader = loader.endpoint_url(endpoint);
     }
     let shared = loader.load().await;
-    let named = options.endpoint_url.clone().or_else(|| std::env::var("AWS_ENDPOINT_URL_S3").ok());
-    let is_named = named.is_some();
-    let endpoint = named.or_else(|| shared.endpoint_url().map(str::to_owned));
+    let is_named =
+        options.endpoint_url.is_some() || std::env::var_os("AWS_ENDPOINT_URL_S3").is_some();
+    let endpoint = endpoint(options, &shared);
     // A proxy that cannot be used is said now. Which host Amazon's endpoint is, the SDK decides; this is like it.
     let amazon = || format!("https://s3.{region}.amazonaws.com");
     let url = endpoint.clone().unwrap_or_else(amazon);
     let (asked, proxy) = (Endpoint::of(&url), proxies.of_url(&url).map_err(settings)?);
-    // A profile may name another endpoint for S3 alone, which the SDK prefers.
+    // What a profile names is whatever whoever wrote it took for the store.
     let is_here = is_named && proxy.is_none() && asked.is_here();
     let is_protected = asked.encrypted || is_here;
     if let Some(proxy) = proxy {
@@ -153,6 +155,20 @@ pub(super) async fn build(
     Ok((Client::from_conf(config), credentials, is_protected))
 }
 
+/// The endpoint that the SDK takes: the one that is given, else one for S3 alone (`AWS_ENDPOINT_URL_S3`, or the `services` of a
+/// profile), else one for all services. `None`: Amazon's.
+fn endpoint(options: &S3Options, shared: &SdkConfig) -> Option<String> {
+    let key = ServiceConfigKey::builder()
+        .service_id("S3")
+        .env("AWS_ENDPOINT_URL")
+        .profile("endpoint_url")
+        .build()
+        .ok(); // it has all that it needs
+    let of_s3 = || shared.service_config()?.load_config(key?);
+    let given = options.endpoint_url.clone();
+    given.or_else(of_s3).or_else(|| shared.endpoint_url().map(str::to_owned))
+}
+
 /// The HTTP client for everything that is asked, and the proxies that it goes through.
 async fn network() -> Result<(SharedHttpClient, Arc<Proxies>)> {
     let proxies = Arc::new(Proxies::of(|name| std::env::var_os(name)));
@@ -168,4 +184,36 @@ fn settings(what: String) -> Error {
 async fn configured_region() -> Option<Region> {
     let chain = RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new());
     chain.or_else(ProfileFileRegionProvider::new()).region().await
+}
+
+#[cfg(test)]
+// Their new names are in a crate that nothing else here needs.
+#[expect(deprecated)]
+mod tests {
+    use aws_config::profile::profile_file::{ProfileFileKind, ProfileFiles};
+
+    use super::*;
+
+    /// Else requests would go to a server of one's own as to Amazon's, and over plain HTTP as if nobody could change them.
+    #[tokio::test]
+    async fn an_endpoint_that_a_profile_names_for_s3_alone_is_known() {
+        const ALL: &str = "[default]\nendpoint_url = https://all.example\n";
+        const S3: &str = "[default]\nservices = own\nendpoint_url = https://all.example\n\
+                          [services own]\ns3 =\n  endpoint_url = http://s3.example:9000\n";
+        let of = async |profile: &str, given: Option<&str>| {
+            let files = ProfileFiles::builder().with_contents(ProfileFileKind::Config, profile);
+            let shared = aws_config::defaults(BehaviorVersion::v2026_01_12())
+                .profile_files(files.build())
+                .region(Region::from_static(REGION))
+                .no_credentials()
+                .load()
+                .await;
+            let endpoint_url = given.map(str::to_owned);
+            endpoint(&S3Options { endpoint_url, ..S3Options::default() }, &shared)
+        };
+        assert_eq!(of(ALL, None).await.as_deref(), Some("https://all.example"));
+        assert_eq!(of(S3, None).await.as_deref(), Some("http://s3.example:9000"));
+        assert_eq!(of(S3, Some("http://given")).await.as_deref(), Some("http://given"));
+        assert_eq!(of("[default]\n", None).await, None);
+    }
 }

@@ -129,6 +129,23 @@ async fn a_put_asks_by_its_checksum_and_tells_what_the_server_says_of_it() {
     assert_eq!(body.moved().bytes(), 4 * 9);
 }
 
+/// `localhost` is a name, and may be that of anybody.
+#[tokio::test]
+async fn the_hash_of_a_body_is_signed_where_somebody_could_change_it_on_its_way() {
+    let server = ScriptedServer::start().await;
+    for (host, signed) in [
+        ("127.0.0.1", "unsigned-payload"),
+        ("localhost", "15e2b0d3c33891ebb0f1ef609ec419420c20e320ce94c65fbc8c3312448eb225"),
+    ] {
+        server.answers([answer(200, &[], b"")]);
+        let store = server.store_at(host, limits()).await;
+        store.put("log/1", &Body::from("123456789"), Put::Always).await.unwrap();
+        let asked = server.take_asked();
+        let said = format!("x-amz-content-sha256: {signed}\r\n");
+        assert!(asked[0].contains(&said), "{host}: {}", asked[0]);
+    }
+}
+
 #[tokio::test]
 async fn what_a_server_refuses_of_a_put_is_left_out_once_and_for_all() {
     let server = ScriptedServer::start().await;

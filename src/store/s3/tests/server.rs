@@ -76,6 +76,11 @@ impl ScriptedServer {
 
     /// A store on it.
     pub(super) async fn store(&self, limits: Deadlines) -> S3Store {
+        self.store_at("127.0.0.1", limits).await
+    }
+
+    /// A store on it, by a name of this machine.
+    pub(super) async fn store_at(&self, host: &str, limits: Deadlines) -> S3Store {
         let credentials = S3Credentials {
             access_key: "key".to_owned(),
             secret_key: Zeroizing::new("secret".to_owned()),
@@ -83,7 +88,7 @@ impl ScriptedServer {
             expires: None,
         };
         let options = S3Options {
-            endpoint_url: Some(format!("http://{}", self.address)),
+            endpoint_url: Some(format!("http://{host}:{}", self.address.port())),
             region: Some("us-east-1".to_owned()),
             credentials: Some(credentials),
         };
