@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 
 use super::Result;
@@ -36,21 +37,25 @@ impl Base {
             pages.entry(miss.page()).or_default().push(miss);
         }
         let gap = if most >= CLOSE_FROM { GAP_MAX } else { 0 };
-        // Boxed: else the compiler cannot tell that this may go from thread to thread.
-        let fetches: Vec<_> =
-            pages.into_values().map(|missed| opened.fetch_blocks_of(missed, gap).boxed()).collect();
-        stream::iter(fetches).buffer_unordered(REQUESTS).try_collect().await
+        let parts: Vec<_> =
+            at_once(pages.values().map(|missed| opened.parts_of(missed, gap).boxed())).await?;
+        at_once(parts.iter().flatten().map(|part| opened.fetch_part(part).boxed())).await
     }
 }
 
+/// What one request brings of a page.
+enum PagePart {
+    Whole(usize),
+    Blocks(usize, Vec<BlockSpan>),
+}
+
 impl OpenBase {
-    /// Brings the blocks of one page that were missed.
-    async fn fetch_blocks_of(&self, missed: Vec<Miss>, gap: usize) -> Result<()> {
-        let Some(page) = missed.first().map(|miss| &self.manifest.pages[miss.page()]) else {
-            return Ok(());
-        };
+    /// The parts of one page in which all of this was missed.
+    async fn parts_of(&self, missed: &[Miss], gap: usize) -> Result<Vec<PagePart>> {
+        let Some(at) = missed.first().map(Miss::page) else { return Ok(Vec::new()) };
+        let page = &self.manifest.pages[at];
         if page.sealed_length <= WHOLE_PAGE {
-            return self.fetch_whole(page, &mut Pins::new()).await;
+            return Ok(vec![PagePart::Whole(at)]);
         }
         let mut pins = Pins::new();
         let bytes = match self.index(page, &pins) {
@@ -59,18 +64,30 @@ impl OpenBase {
         };
         let index = read_index(page, &bytes)?;
         let blocks = missed.iter().map(|miss| index.block_of(miss.key())).collect();
-        let spans = |(first, last): (usize, usize)| -> Vec<_> {
+        let spans = |(first, last): (usize, usize)| {
             (first..=last).map(|block| BlockSpan::of(&index, block)).collect()
         };
-        let runs: Vec<_> = runs(&blocks, gap).into_iter().map(spans).collect();
-        let fetches: Vec<_> = runs
-            .iter()
-            .map(|spans| {
-                async move { self.fetch_blocks(page, spans, &mut Pins::new()).await }.boxed()
-            })
-            .collect();
-        stream::iter(fetches).buffer_unordered(REQUESTS).try_collect().await
+        let runs = runs(&blocks, gap).into_iter().map(spans);
+        Ok(runs.map(|spans| PagePart::Blocks(at, spans)).collect())
     }
+
+    async fn fetch_part(&self, part: &PagePart) -> Result<()> {
+        // What comes is found in the cache.
+        let pins = &mut Pins::new();
+        match part {
+            PagePart::Whole(at) => self.fetch_whole(&self.manifest.pages[*at], pins).await,
+            PagePart::Blocks(at, spans) => {
+                self.fetch_blocks(&self.manifest.pages[*at], spans, pins).await
+            }
+        }
+    }
+}
+
+/// Several at once. (Boxed: else the compiler cannot tell that they may go from thread to thread.)
+async fn at_once<T, C: Default + Extend<T>>(
+    work: impl Iterator<Item = BoxFuture<'_, Result<T>>>,
+) -> Result<C> {
+    stream::iter(work.collect::<Vec<_>>()).buffer_unordered(REQUESTS).try_collect().await
 }
 
 /// The first and the last of each run of blocks between which no more than `gap` are not wanted.

@@ -125,6 +125,8 @@ async fn find(gateway: &Gateway, wanted: &ListingQuery) -> Result<ListingPage> {
         }
     }
     let (found, next) = best.finish();
+    let inodes: Vec<_> = found.iter().map(|found| found.ino).collect();
+    gateway.vfs.bring(&inodes).await;
     let mut files = Vec::with_capacity(found.len());
     for found in found {
         match gateway.vfs.inspect(found.parent, found.name(), ATTRIBUTE).await {

@@ -116,7 +116,7 @@ impl Vfs {
     async fn fill_in(&self, dir: InodeNo, list: &mut Vec<DirEntry>, goes_on: bool) -> Result<()> {
         let mut filled = self.fill(list).await?;
         if filled < list.len() {
-            self.bring(dir, &list[filled..], goes_on).await;
+            self.bring_on(dir, &list[filled..], goes_on).await;
         }
         let mut fetches = 0;
         loop {
@@ -148,16 +148,21 @@ impl Vfs {
         Ok(())
     }
 
-    /// Brings the inodes of these entries here, and, if the listing goes on, those of many after them. What does not come is looked
-    /// up singly.
-    async fn bring(&self, dir: InodeNo, list: &[DirEntry], goes_on: bool) {
+    /// Brings these inodes here, and, if the listing goes on, those of many entries after them. What does not come is looked up
+    /// singly.
+    async fn bring_on(&self, dir: InodeNo, list: &[DirEntry], goes_on: bool) {
         let mut inodes: Vec<_> = list.iter().map(|entry| entry.ino).collect();
         if let Some(last) = list.last().filter(|_| goes_on)
             && let Ok(later) = self.read_dir(dir, last.cookie, BROUGHT).await
         {
             inodes.extend(later.into_iter().map(|entry| entry.ino));
         }
-        if let Err(error) = self.inner.index.bring(&inodes).await {
+        self.bring(&inodes).await;
+    }
+
+    /// Brings inodes that are looked at next here together, as far as they come in a moment ([`crate::index::Index::bring`]).
+    pub async fn bring(&self, inodes: &[InodeNo]) {
+        if let Err(error) = self.inner.index.bring(inodes).await {
             tracing::debug!(%error, "the inodes of a listing did not come together");
         }
     }

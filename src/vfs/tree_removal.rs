@@ -48,6 +48,8 @@ impl<'a> TreeRemoval<'a> {
                     page => page?,
                 };
                 if let Some(last) = page.last() {
+                    let inodes: Vec<_> = page.iter().map(|entry| entry.ino).collect();
+                    self.vfs.bring(&inodes).await;
                     level.cookie = last.cookie;
                     level.page = page.into();
                     continue;

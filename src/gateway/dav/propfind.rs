@@ -119,6 +119,8 @@ impl DavListing {
                 };
                 match page.last() {
                     Some(last) => {
+                        let inodes: Vec<_> = page.iter().map(|entry| entry.ino).collect();
+                        vfs.bring(&inodes).await;
                         self.cookie = last.cookie;
                         self.page = page.into();
                     }
