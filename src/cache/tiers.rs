@@ -116,6 +116,11 @@ impl Cache {
         self.0.disk.read(object, &range)
     }
 
+    /// Whether the range is on this machine's disk.
+    pub fn is_on_disk(&self, object: &str, range: &Range<u64>) -> bool {
+        self.0.disk.has(object, range)
+    }
+
     /// Whether the range is in memory, or on its way there.
     pub fn expects(&self, object: &str, range: &Range<u64>) -> bool {
         self.0.fetcher.flights().find(object, range).is_some()

@@ -1,6 +1,7 @@
 //! Brings what many look-ups missed: what lies close together by one request, several requests at once.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
@@ -9,53 +10,63 @@ use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 use super::Result;
 use super::base::{Base, BlockSpan, Miss, OpenBase, Pins, WHOLE_PAGE, read_index};
 use crate::crypto::layout;
-use crate::types::MIB;
+use crate::records::Tag;
 
 /// Requests at once.
 const REQUESTS: usize = 16;
-/// From so many bytes on, what lies between comes along.
-const CLOSE_FROM: u64 = 8 * MIB;
-/// Blocks between two that were missed which come along then: 128 KiB take hardly longer than a request more.
+/// Blocks between two that were missed which may come along: 128 KiB take hardly longer than a request more.
 const GAP_MAX: usize = 8;
 
 impl Base {
-    /// Brings what look-ups missed, the first of them, into the cache: about `most` bytes of blocks that were missed, and no more
-    /// than the cache keeps beside others. (A look-up may find, all the same, that it is not there any more.) What is malformed is
-    /// left to who looks it up, as is what was missed in another base than the first.
+    /// Whether all that it has of inodes lies on this machine's disk.
+    pub fn has_inodes_here(&self) -> bool {
+        let Some(opened) = &self.0 else { return true };
+        let (from, to) = (Tag::Inode.begin(), Tag::Inode.end());
+        let pages = &opened.manifest.pages;
+        let first = pages.partition_point(|page| page.first_key[..] <= from[..]).saturating_sub(1);
+        pages[first..].iter().take_while(|page| page.first_key[..] < to[..]).all(|page| {
+            let chunks = 0..layout::chunk_count(page.plain_length);
+            opened.cache.is_on_disk(&page.name(), &layout::sealed_range(&chunks, page.plain_length))
+        })
+    }
+
+    /// Brings what look-ups missed, the first of them, into the cache: no more than `most` bytes of blocks (or one), nor than the cache
+    /// keeps beside others. (A look-up may find, all the same, that it is not there any more.) Half of it is for what lies between.
+    /// What is malformed is left to who looks it up, as is what was missed in another base than the first. Returns whether something
+    /// was left out for lack of bytes.
     ///
     /// # Errors
     /// As [`Base::fetch`].
-    pub async fn fetch_all(misses: Vec<Miss>, most: u64) -> Result<()> {
+    pub async fn fetch_all(misses: Vec<Miss>, most: u64) -> Result<bool> {
         let Some(opened) = misses.first().and_then(|miss| miss.base().cloned()) else {
-            return Ok(());
+            return Ok(false);
         };
         let is_of_it = |miss: &Miss| miss.base().is_some_and(|base| Arc::ptr_eq(base, &opened));
-        let most = most.min(opened.cache.blocks_limit() / 4);
-        let count = usize::try_from(most / layout::CHUNK).unwrap_or(usize::MAX).max(1);
+        let most = most.min(opened.cache.blocks_limit() / 4) / layout::CHUNK;
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        let mut missed = misses.into_iter().filter(is_of_it).filter(Miss::is_sound);
         let mut pages: BTreeMap<usize, Vec<Miss>> = BTreeMap::new();
-        for miss in misses.into_iter().filter(is_of_it).filter(Miss::is_sound).take(count) {
+        for miss in missed.by_ref().take((most / 2).max(1)) {
             pages.entry(miss.page()).or_default().push(miss);
         }
-        let gap = if most >= CLOSE_FROM { GAP_MAX } else { 0 };
-        let parts: Vec<_> =
-            at_once(pages.values().map(|missed| opened.parts_of(missed, gap).boxed())).await?;
-        at_once(parts.iter().flatten().map(|part| opened.fetch_part(part).boxed())).await
+        let is_left_out = missed.next().is_some();
+        let blocks: BTreeMap<_, _> =
+            at_once(pages.values().map(|missed| opened.blocks_of(missed).boxed())).await?;
+        let parts = runs(&blocks, most);
+        let fetches = parts.iter().map(|(page, blocks)| opened.fetch_run(*page, blocks).boxed());
+        at_once::<(), ()>(fetches).await?;
+        Ok(is_left_out)
     }
 }
 
-/// What one request brings of a page.
-enum PagePart {
-    Whole(usize),
-    Blocks(usize, Vec<BlockSpan>),
-}
-
 impl OpenBase {
-    /// The parts of one page in which all of this was missed.
-    async fn parts_of(&self, missed: &[Miss], gap: usize) -> Result<Vec<PagePart>> {
-        let Some(at) = missed.first().map(Miss::page) else { return Ok(Vec::new()) };
+    /// A page, and the blocks of it in which all of this was missed: none of a small page, which comes whole.
+    async fn blocks_of(&self, missed: &[Miss]) -> Result<(usize, BTreeSet<usize>)> {
+        let at = missed.first().map_or(0, Miss::page);
         let page = &self.manifest.pages[at];
         if page.sealed_length <= WHOLE_PAGE {
-            return Ok(vec![PagePart::Whole(at)]);
+            self.fetch_whole(page, &mut Pins::new()).await?;
+            return Ok((at, BTreeSet::new()));
         }
         let mut pins = Pins::new();
         let bytes = match self.index(page, &pins) {
@@ -63,23 +74,20 @@ impl OpenBase {
             None => self.fetch_index(page, &mut pins).await?,
         };
         let index = read_index(page, &bytes)?;
-        let blocks = missed.iter().map(|miss| index.block_of(miss.key())).collect();
-        let spans = |(first, last): (usize, usize)| {
-            (first..=last).map(|block| BlockSpan::of(&index, block)).collect()
-        };
-        let runs = runs(&blocks, gap).into_iter().map(spans);
-        Ok(runs.map(|spans| PagePart::Blocks(at, spans)).collect())
+        Ok((at, missed.iter().map(|miss| index.block_of(miss.key())).collect()))
     }
 
-    async fn fetch_part(&self, part: &PagePart) -> Result<()> {
-        // What comes is found in the cache.
-        let pins = &mut Pins::new();
-        match part {
-            PagePart::Whole(at) => self.fetch_whole(&self.manifest.pages[*at], pins).await,
-            PagePart::Blocks(at, spans) => {
-                self.fetch_blocks(&self.manifest.pages[*at], spans, pins).await
-            }
-        }
+    /// Brings these blocks of a page by one request.
+    async fn fetch_run(&self, page: usize, blocks: &RangeInclusive<usize>) -> Result<()> {
+        let page = &self.manifest.pages[page];
+        let mut pins = Pins::new();
+        let bytes = match self.index(page, &pins) {
+            Some(bytes) => bytes,
+            None => self.fetch_index(page, &mut pins).await?,
+        };
+        let index = read_index(page, &bytes)?;
+        let spans: Vec<_> = blocks.clone().map(|block| BlockSpan::of(&index, block)).collect();
+        self.fetch_blocks(page, &spans, &mut pins).await
     }
 }
 
@@ -90,13 +98,37 @@ async fn at_once<T, C: Default + Extend<T>>(
     stream::iter(work.collect::<Vec<_>>()).buffer_unordered(REQUESTS).try_collect().await
 }
 
-/// The first and the last of each run of blocks between which no more than `gap` are not wanted.
-fn runs(blocks: &BTreeSet<usize>, gap: usize) -> Vec<(usize, usize)> {
-    let mut runs: Vec<(usize, usize)> = Vec::new();
-    for &block in blocks {
-        match runs.last_mut() {
-            Some((_, last)) if block - *last <= gap + 1 => *last = block,
-            _ => runs.push((block, block)),
+/// By which requests the blocks of these pages come: what lies between two of a page comes along, the shortest gaps first, as long
+/// as it is no more than `most` blocks in all.
+fn runs(
+    pages: &BTreeMap<usize, BTreeSet<usize>>,
+    most: usize,
+) -> Vec<(usize, RangeInclusive<usize>)> {
+    let mut gaps: Vec<_> = pages
+        .iter()
+        .flat_map(|(page, blocks)| {
+            let pairs = blocks.iter().zip(blocks.iter().skip(1));
+            pairs.map(|(before, after)| (after - before - 1, *page, *after))
+        })
+        .filter(|(gap, ..)| *gap <= GAP_MAX)
+        .collect();
+    gaps.sort_unstable();
+    let mut total: usize = pages.values().map(BTreeSet::len).sum();
+    let joined: HashSet<_> = gaps
+        .into_iter()
+        .take_while(|(gap, ..)| {
+            total += gap;
+            total <= most || *gap == 0
+        })
+        .map(|(_, page, after)| (page, after))
+        .collect();
+    let mut runs: Vec<(usize, RangeInclusive<usize>)> = Vec::new();
+    for (&page, blocks) in pages {
+        for &block in blocks {
+            match runs.last_mut() {
+                Some((_, run)) if joined.contains(&(page, block)) => *run = *run.start()..=block,
+                _ => runs.push((page, block..=block)),
+            }
         }
     }
     runs
@@ -107,11 +139,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn blocks_close_together_come_at_once() {
-        let runs = |blocks: &[usize], gap| runs(&blocks.iter().copied().collect(), gap);
-        assert_eq!(runs(&[], 8), []);
-        assert_eq!(runs(&[3], 8), [(3, 3)]);
-        assert_eq!(runs(&[0, 1, 10, 20, 21], 8), [(0, 10), (20, 21)]);
-        assert_eq!(runs(&[0, 1, 10, 20, 21], 0), [(0, 1), (10, 10), (20, 21)]);
+    fn blocks_close_together_come_at_once_as_far_as_they_may() {
+        let pages: BTreeMap<_, BTreeSet<_>> =
+            [(3, [0, 1, 10, 20, 21].into()), (4, [0, 3].into())].into();
+        let all = vec![(3, 0..=10), (3, 20..=21), (4, 0..=3)];
+        assert_eq!(runs(&pages, 100), all);
+        assert_eq!(runs(&pages, 17), all);
+        let shortest = vec![(3, 0..=1), (3, 10..=10), (3, 20..=21), (4, 0..=3)];
+        assert_eq!(runs(&pages, 16), shortest);
+        let none = vec![(3, 0..=1), (3, 10..=10), (3, 20..=21), (4, 0..=0), (4, 3..=3)];
+        assert_eq!(runs(&pages, 7), none);
+        assert_eq!(runs(&BTreeMap::new(), 7), []);
     }
 }

@@ -136,15 +136,13 @@ fn set_to(time: SystemTime) -> Timestamp {
 }
 
 /// What to ask of the kernel. Never `io_uring`, `SETXATTR_EXT`, idmapped mounts, `SECURITY_CTX` or remote locks: fuser
-/// 0.18 cannot honour them. Not `READDIRPLUS_AUTO`: with it the kernel asks for attributes in the first reply of a listing, and
-/// later only if something was looked at meanwhile; but who looks at all of a directory reads all of its names first (`find -ls`,
-/// `ls -l`, most backup programs), and would then ask for one after the other. The write-back cache stays off: with it, what `write` returned could be lost
+/// 0.18 cannot honour them. The write-back cache stays off: with it, what `write` returned could be lost
 /// by a daemon's death without an error that anyone sees. Nor `ATOMIC_O_TRUNC`: the kernel sends `open` first and asks
 /// then whether the file is a program that runs, so that a refused `open(O_RDONLY | O_TRUNC)` has cut it already.
 /// Nor, where there are writes, `ASYNC_DIO`: after an asynchronous direct write the kernel leaves in the page cache what
 /// a reader beside it has put there meanwhile, for good. Without it the write ends within `io_submit(2)`, and takes
 /// those pages out.
-fn wanted(is_reader: bool) -> InitFlags {
+fn wanted(is_reader: bool, has_inodes_here: bool) -> InitFlags {
     let both = InitFlags::FUSE_PARALLEL_DIROPS
         | InitFlags::FUSE_DO_READDIRPLUS
         | InitFlags::FUSE_CACHE_SYMLINKS
@@ -153,6 +151,10 @@ fn wanted(is_reader: bool) -> InitFlags {
         // Permissions by ACLs too; the umask then is ours, since a directory's default ACL replaces it.
         | InitFlags::FUSE_POSIX_ACL
         | InitFlags::FUSE_DONT_MASK;
+    // With it the kernel asks for attributes in the first reply of a listing, and later only if something was looked at meanwhile. But
+    // who looks at all of a directory reads all of its names first (`find -ls`, `ls -l`, most backup programs), and then asks for
+    // one after the other. So it is for machines that would have to fetch what may be wanted by nobody.
+    let both = if has_inodes_here { both } else { both | InitFlags::FUSE_READDIRPLUS_AUTO };
     if is_reader {
         both | InitFlags::FUSE_AUTO_INVAL_DATA | InitFlags::FUSE_ASYNC_DIO
     } else {
@@ -165,8 +167,8 @@ fn wanted(is_reader: bool) -> InitFlags {
 }
 
 /// Sets what a session asks of the kernel.
-pub(super) fn configure(config: &mut KernelConfig, is_reader: bool) {
-    for flag in wanted(is_reader) {
+pub(super) fn configure(config: &mut KernelConfig, is_reader: bool, has_inodes_here: bool) {
+    for flag in wanted(is_reader, has_inodes_here) {
         if config.add_capabilities(flag).is_err() {
             tracing::info!(?flag, "this kernel does not offer it");
         }

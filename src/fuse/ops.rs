@@ -24,7 +24,7 @@ use crate::vfs::{OpenFlags as Open, SetAttributes};
 
 impl Filesystem for VaultFs {
     fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
-        configure(config, self.is_reader);
+        configure(config, self.is_reader, self.vfs.has_inodes_here());
         Ok(())
     }
 

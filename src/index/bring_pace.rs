@@ -1,4 +1,4 @@
-//! How much of the map is brought here at once, for listings: as much as has just come in a moment.
+//! How much of the map is brought here at once, for listings: as much as has come in a moment before.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -11,8 +11,8 @@ const LEAST: u64 = 64 * KIB;
 const MOST: u64 = 8 * MIB;
 /// What took no longer may be twice as much the next time.
 const SHORT: Duration = Duration::from_millis(500);
-/// What took longer is to be a quarter: somebody waits for it.
-const LONG: Duration = Duration::from_secs(2);
+/// Nobody waits longer for it; then it is a quarter the next time. (It goes on its way all the same.)
+pub(super) const LONG: Duration = Duration::from_secs(2);
 
 /// Bytes that may be brought at once.
 pub(super) struct BringPace(AtomicU64);
@@ -28,13 +28,13 @@ impl BringPace {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// What was brought took so long; `None`: it did not come. Of several who bring something at once, one counts.
+    /// As much as this allows, and no more, was brought, and took so long; `None`: it did not come in time, or not at all.
     pub(super) fn took(&self, duration: Option<Duration>) {
         let bytes = self.bytes();
         let next = match duration {
             Some(duration) if duration <= SHORT => bytes * 2,
-            Some(duration) if duration <= LONG => bytes,
-            Some(_) | None => bytes / 4,
+            Some(_) => bytes,
+            None => bytes / 4,
         };
         self.0.store(next.clamp(LEAST, MOST), Ordering::Relaxed);
     }
@@ -52,7 +52,8 @@ mod tests {
         {
             let pace = BringPace::default();
             for _ in 0..20 {
-                pace.took(Some(Duration::from_millis(30 + 1000 * pace.bytes() / rate)));
+                let took = Duration::from_millis(30 + 1000 * pace.bytes() / rate);
+                pace.took((took <= LONG).then_some(took));
             }
             assert!(brought.contains(&pace.bytes()), "{rate}: {}", pace.bytes());
         }

@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
+use super::bring_pace::LONG;
 use super::drainer::Drainer;
 use super::inner::{DRAIN_AT, Inner};
 use super::layers::Layers;
@@ -170,10 +171,18 @@ impl Index {
                 return Ok(());
             }
         }
-        let begun = Instant::now();
-        let brought = Base::fetch_all(misses, self.0.pace.bytes()).await;
-        self.0.pace.took(brought.is_ok().then(|| begun.elapsed()));
-        Ok(brought?)
+        let (pace, begun) = (&self.0.pace, Instant::now());
+        match timeout(LONG, Base::fetch_all(misses, pace.bytes())).await {
+            // Little that came soon says nothing of more.
+            Ok(Ok(false)) => {}
+            Ok(Ok(true)) => pace.took(Some(begun.elapsed())),
+            Ok(Err(error)) => {
+                pace.took(None);
+                return Err(error.into());
+            }
+            Err(_) => pace.took(None),
+        }
+        Ok(())
     }
 
     /// Changes the map: computes a transaction and appends it to the journal under one lock,

@@ -27,6 +27,7 @@ mod known_to_kernel;
 mod leaving;
 mod left_over;
 mod lookup_counts;
+mod missed;
 mod move_out;
 mod namespace;
 mod open_files;
@@ -193,6 +194,7 @@ struct Inner {
     left_over: left_over::LeftOver,
     workshops: workshop::Workshops,
     departing: departing::Departing,
+    missed: missed::Missed,
     windows: defragment::Windows,
     /// Of writes that wait for room in staging.
     room_patience: Patience,
@@ -227,6 +229,7 @@ impl Vfs {
             left_over: left_over::LeftOver::default(),
             workshops: workshop::Workshops::default(),
             departing: departing::Departing::default(),
+            missed: missed::Missed::default(),
             windows: defragment::Windows::default(),
             room_patience,
             last: AtomicU64::new(journaled.0),

@@ -1,5 +1,9 @@
 //! Names: looking up, making, linking, removing.
 
+use std::pin::pin;
+
+use futures_util::FutureExt;
+
 use crate::index::{Draft, View};
 use crate::records::{Entry, Inode, Orphan};
 use crate::types::{InodeNo, Timestamp};
@@ -31,6 +35,16 @@ impl Vfs {
         if name.len() > super::NAME_MAX {
             return Err(Error::NameTooLong);
         }
+        let mut looking = pin!(self.look_up(parent, name));
+        if let Some(found) = looking.as_mut().now_or_never() {
+            return found;
+        }
+        self.missed(parent, name).await;
+        looking.await
+    }
+
+    /// As `lookup`, of one among many of which is known what is looked at next.
+    pub(super) async fn look_up(&self, parent: InodeNo, name: &[u8]) -> Result<Known> {
         loop {
             let found = self
                 .read(|view| {

@@ -12,9 +12,9 @@ const DOT_DOT: u64 = 2;
 /// Inodes that one `readdirplus` may wait for singly, should they not be at hand any more when all were brought; what more is
 /// missing is left to `lookup`.
 const FETCHES_MAX: usize = 2;
-/// Entries whose inodes may be brought together where a listing goes on: names are in no order, so those of the next thousands
+/// Entries whose inodes may be brought together where somebody looks at all: names are in no order, so those of the next thousands
 /// lie all over the map.
-const BROUGHT: usize = 2048;
+pub(super) const BROUGHT: usize = 2048;
 
 /// One entry of a listing.
 #[derive(Debug, PartialEq, Eq)]
@@ -115,8 +115,9 @@ impl Vfs {
     /// Fills attributes in from the beginning, and cuts the list where too many would have to be fetched one by one.
     async fn fill_in(&self, dir: InodeNo, list: &mut Vec<DirEntry>, goes_on: bool) -> Result<()> {
         let mut filled = self.fill(list).await?;
-        if filled < list.len() {
-            self.bring_on(dir, &list[filled..], goes_on).await;
+        // Of a listing's beginning nobody may ever want the attributes.
+        if goes_on && filled < list.len() {
+            self.bring_on(dir, &list[filled..]).await;
         }
         let mut fetches = 0;
         loop {
@@ -129,7 +130,7 @@ impl Vfs {
             let known = match &*entry.name {
                 b"." | b".." => self.attributes(entry.ino).await.map(Known::uncounted),
                 // Its name may name something else by now.
-                name => self.lookup(dir, name).await,
+                name => self.look_up(dir, name).await,
             };
             match known {
                 Ok(known) => {
@@ -148,11 +149,10 @@ impl Vfs {
         Ok(())
     }
 
-    /// Brings these inodes here, and, if the listing goes on, those of many entries after them. What does not come is looked up
-    /// singly.
-    async fn bring_on(&self, dir: InodeNo, list: &[DirEntry], goes_on: bool) {
+    /// Brings these inodes here, and those of many entries after them. What does not come is looked up singly.
+    async fn bring_on(&self, dir: InodeNo, list: &[DirEntry]) {
         let mut inodes: Vec<_> = list.iter().map(|entry| entry.ino).collect();
-        if let Some(last) = list.last().filter(|_| goes_on)
+        if let Some(last) = list.last()
             && let Ok(later) = self.read_dir(dir, last.cookie, BROUGHT).await
         {
             inodes.extend(later.into_iter().map(|entry| entry.ino));
@@ -160,11 +160,17 @@ impl Vfs {
         self.bring(&inodes).await;
     }
 
-    /// Brings inodes that are looked at next here together, as far as they come in a moment ([`crate::index::Index::bring`]).
+    /// Brings inodes that are looked at next here together, as far as they come in a moment ([`crate::index::Index::bring`]); unless the
+    /// first of them are here.
     pub async fn bring(&self, inodes: &[InodeNo]) {
         if let Err(error) = self.inner.index.bring(inodes).await {
-            tracing::debug!(%error, "the inodes of a listing did not come together");
+            tracing::debug!(%error, "inodes did not come together");
         }
+    }
+
+    /// Whether the kernel may ask for the attributes of all that it lists: nothing is fetched for that.
+    pub fn has_inodes_here(&self) -> bool {
+        self.inner.index.base().has_inodes_here()
     }
 
     /// Fills in what is at hand, and returns how many that are from the beginning on.

@@ -265,11 +265,11 @@ async fn j9_what_many_lookups_missed_comes_with_few_gets() {
     let missed: Vec<_> = some.iter().filter_map(|key| base.get(key, &Pins::new()).err()).collect();
     Base::fetch_all(missed, 100 << 10).await.unwrap();
     assert!(world.bucket.requests().bytes_got - before.bytes_got < 200 << 10);
-    assert!(some[..6].iter().all(|key| base.get(key, &Pins::new()).is_ok()));
+    assert!(some[..3].iter().all(|key| base.get(key, &Pins::new()).is_ok()));
     // Nor more than a small cache keeps.
     let base = world.newest().await;
     let missed: Vec<_> = some.iter().filter_map(|key| base.get(key, &Pins::new()).err()).collect();
     Base::fetch_all(missed, 64 * MIB).await.unwrap();
-    assert!(some[..50].iter().all(|key| base.get(key, &Pins::new()).is_ok()));
+    assert!(some[..25].iter().all(|key| base.get(key, &Pins::new()).is_ok()));
     assert!(some[60..].iter().any(|key| base.get(key, &Pins::new()).is_err()));
 }

@@ -5,7 +5,7 @@ use minicbor::{Decode, Encode};
 
 use super::locks::{DavLock, LockTable};
 use super::path::{DavPath, href};
-use super::xml::{DAV, XmlElement, XmlName, parse, text};
+use super::xml::{DAV, XmlElement, XmlName, parse_written, text};
 use crate::gateway::conditions::Validators;
 use crate::gateway::errors::Result;
 use crate::gateway::metadata::{UploadNote, content_type, rfc3339};
@@ -80,7 +80,8 @@ impl DeadProperty {
     /// Whether it is what a client could set. It is written anew: what is sent on is one whole element, whoever wrote it.
     fn is_one(&mut self) -> bool {
         let name = XmlName::new(&self.namespace, &self.local);
-        let element = parse(self.xml.as_bytes()).ok().filter(|element| element.name == name);
+        let element =
+            parse_written(self.xml.as_bytes()).ok().filter(|element| element.name == name);
         match element {
             Some(element) if !is_live(&name) => self.xml = element.write(),
             _ => return false,
@@ -324,6 +325,13 @@ mod tests {
         };
         let own = "<a:k xmlns:a=\"u:1\" b=\"&lt;\" xml:lang=\"de\">v<b xmlns=\"u:2\"/></a:k>";
         assert_eq!(is_one("u:1", "k", own).as_deref(), Some(own));
+        // What could just be set, with prefixes that were declared around it.
+        let prefixes: String = (0..31).map(|n| format!(" xmlns:p{n}='u:{n}'")).collect();
+        let attributes: String = (0..31).map(|n| format!(" p{n}:a='v'")).collect();
+        let around = format!("<around{prefixes}><k{attributes}/></around>");
+        let around = crate::gateway::dav::xml::parse(around.as_bytes()).unwrap();
+        let inner = around.children().next().unwrap().clone().in_language(Some("de"));
+        assert!(is_one("", "k", &inner.write()).is_some());
         assert_eq!(
             is_one("u:1", "k", "<k xmlns='u:1'></k><!-- -->").unwrap(),
             "<k xmlns=\"u:1\"/>"

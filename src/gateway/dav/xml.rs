@@ -185,6 +185,15 @@ fn is_character(c: char) -> bool {
 
 /// Reads a document.
 pub(super) fn parse(document: &[u8]) -> Result<XmlElement, XmlError> {
+    parse_within(document, ATTRIBUTES_MAX)
+}
+
+/// Reads what was written here: an element then declares each prefix that it uses, and may have got its language.
+pub(super) fn parse_written(document: &[u8]) -> Result<XmlElement, XmlError> {
+    parse_within(document, 2 * ATTRIBUTES_MAX + 2)
+}
+
+fn parse_within(document: &[u8], attributes_max: usize) -> Result<XmlElement, XmlError> {
     if document.len() > DOCUMENT_MAX {
         return Err(TOO_LONG);
     }
@@ -205,7 +214,7 @@ pub(super) fn parse(document: &[u8]) -> Result<XmlElement, XmlError> {
                 if root.is_some() {
                     return Err(BROKEN);
                 }
-                open.push(element(&reader, &start)?);
+                open.push(element(&reader, &start, attributes_max)?);
                 continue;
             }
             Event::End(_) => {
@@ -246,12 +255,16 @@ fn character(reference: &BytesRef<'_>) -> Result<String, XmlError> {
     known.map(str::to_owned).ok_or(XmlError("names an entity that is not XML's own"))
 }
 
-fn element(reader: &NsReader<&[u8]>, start: &BytesStart<'_>) -> Result<XmlElement, XmlError> {
+fn element(
+    reader: &NsReader<&[u8]>,
+    start: &BytesStart<'_>,
+    attributes_max: usize,
+) -> Result<XmlElement, XmlError> {
     let resolver = reader.resolver();
     let mut attributes = Vec::new();
     for (number, attribute) in start.attributes().enumerate() {
         let attribute: Attribute<'_> = attribute.map_err(|_| BROKEN)?;
-        if number >= ATTRIBUTES_MAX {
+        if number >= attributes_max {
             return Err(XmlError("has too many attributes on one element"));
         }
         let value = unescape(&attribute.value).map_err(|_| BROKEN)?.into_owned();

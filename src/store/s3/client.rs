@@ -89,7 +89,8 @@ impl std::fmt::Debug for S3Credentials {
 /// How an S3 store is reached; what is not given comes from the standard AWS chain.
 #[derive(Clone, Debug, Default)]
 pub struct S3Options {
-    /// `None`: the chain's (`AWS_ENDPOINT_URL`, profile), else Amazon's for the region.
+    /// `None`: the chain's (`AWS_ENDPOINT_URL_S3`, the `services` of a profile, `AWS_ENDPOINT_URL`, the profile), else Amazon's for the
+    /// region.
     pub endpoint_url: Option<String>,
     /// `None`: the chain's; us-east-1 if it has none.
     pub region: Option<String>,

@@ -17,6 +17,7 @@ async fn large_directory(world: &World) {
         let mode = libc::S_IFREG | 0o644;
         vfs.mknod(&USER, dir, format!("{n}").as_bytes(), mode, 0).await.unwrap();
     }
+    vault.sync(LONG).await.unwrap();
     vault.checkpoint().await.unwrap();
     vault.close(LONG).await.unwrap();
 }
