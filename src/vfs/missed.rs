@@ -33,7 +33,7 @@ impl Missed {
 
 impl Vfs {
     /// A name was looked up that has to be waited for. If others of its directory were just before, what lies behind it there is
-    /// brought, too; from the beginning again, if that is little.
+    /// brought, too; from the beginning again, if that is little. May be dropped: what was asked for comes all the same.
     pub(super) async fn missed(&self, directory: InodeNo, name: &[u8]) {
         if !self.inner.missed.one_of(directory) {
             return;

@@ -3,6 +3,7 @@
 use std::pin::pin;
 
 use futures_util::FutureExt;
+use futures_util::future::{Either, select};
 
 use crate::index::{Draft, View};
 use crate::records::{Entry, Inode, Orphan};
@@ -39,8 +40,12 @@ impl Vfs {
         if let Some(found) = looking.as_mut().now_or_never() {
             return found;
         }
-        self.missed(parent, name).await;
-        looking.await
+        // It waits for its own pages, and not for what is brought beside them: whose requests go on by themselves.
+        let beside = pin!(self.missed(parent, name));
+        match select(looking, beside).await {
+            Either::Left((found, _)) => found,
+            Either::Right(((), looking)) => looking.await,
+        }
     }
 
     /// As `lookup`, of one among many of which is known what is looked at next.
