@@ -326,8 +326,8 @@ mod tests {
         let own = "<a:k xmlns:a=\"u:1\" b=\"&lt;\" xml:lang=\"de\">v<b xmlns=\"u:2\"/></a:k>";
         assert_eq!(is_one("u:1", "k", own).as_deref(), Some(own));
         // What could just be set, with prefixes that were declared around it.
-        let prefixes: String = (0..31).map(|n| format!(" xmlns:p{n}='u:{n}'")).collect();
-        let attributes: String = (0..31).map(|n| format!(" p{n}:a='v'")).collect();
+        let prefixes = (0..31).map(|n| format!(" xmlns:p{n}='u:{n}'")).collect::<Vec<_>>().concat();
+        let attributes = (0..31).map(|n| format!(" p{n}:a='v'")).collect::<Vec<_>>().concat();
         let around = format!("<around{prefixes}><k{attributes}/></around>");
         let around = crate::gateway::dav::xml::parse(around.as_bytes()).unwrap();
         let inner = around.children().next().unwrap().clone().in_language(Some("de"));
