@@ -277,17 +277,16 @@ async fn a_lasting_error_is_told_at_once_and_a_passing_one_is_over_later() {
     assert!(s.cache.sealed(PACK, 0..10).await.unwrap_err().is_not_found());
     s.store.plant(PACK, pattern(10));
     assert_eq!(s.cache.sealed(PACK, 0..10).await.unwrap(), pattern(10));
-    assert!(s.cache.whole("log/0000000000000001").await.unwrap_err().is_not_found());
 }
 
 #[tokio::test]
 async fn a_whole_object_is_kept_as_such() {
     let s = setup();
-    s.store.plant("log/0000000000000001", pattern(5_000));
-    assert_eq!(s.cache.whole("log/0000000000000001").await.unwrap(), pattern(5_000));
-    s.store.steal("log/0000000000000001");
-    assert_eq!(s.cache.whole("log/0000000000000001").await.unwrap(), pattern(5_000));
-    assert_eq!(s.cache.sealed("log/0000000000000001", 5..9).await.unwrap(), pattern(9).slice(5..));
+    let commit = "log/0000000000000001";
+    assert_eq!(s.cache.whole_local(commit), None);
+    s.cache.insert_whole(commit, pattern(5_000));
+    assert_eq!(s.cache.whole_local(commit), Some(pattern(5_000)));
+    assert_eq!(s.cache.sealed(commit, 5..9).await.unwrap(), pattern(9).slice(5..));
 }
 
 /// Eviction, publication and removal race with each other: never a wrong byte.

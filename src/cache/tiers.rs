@@ -171,18 +171,6 @@ impl Cache {
         bytes
     }
 
-    /// All bytes of an object whose length is not known (a commit, a manifest), from this
-    /// machine or the bucket; kept on disk.
-    #[cfg(test)]
-    pub async fn whole(&self, object: &str) -> Result<Bytes> {
-        if let Some(bytes) = self.whole_local(object) {
-            return Ok(bytes);
-        }
-        let bytes = self.0.fetcher.get(object, None).await?;
-        self.insert_whole(object, bytes.clone());
-        Ok(bytes)
-    }
-
     /// All bytes of an object, if it is on this machine as a whole. Short local I/O.
     pub fn whole_local(&self, object: &str) -> Option<Bytes> {
         self.0.disk.read_whole(object)

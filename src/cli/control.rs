@@ -306,9 +306,11 @@ async fn converse(mut stream: UnixStream, handler: Arc<dyn ControlHandler>) -> i
                 ControlRequest::Restore { path, at, to } => {
                     handler.restore(PathRestore { path, at, to }, &progress).await
                 }
-                ControlRequest::Sync | ControlRequest::Status | ControlRequest::Files { .. } => {
-                    handler.sync(&progress).await
-                }
+                ControlRequest::Sync => handler.sync(&progress).await,
+                ControlRequest::Status | ControlRequest::Files { .. } => Err(Failure::new(
+                    Exit::Other,
+                    "this request is answered before a task is begun",
+                )),
             }
         };
         let done = os::watched("what a client asked for", work).await;

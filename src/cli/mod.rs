@@ -1,5 +1,5 @@
 //! The command line: arguments, configuration, messages, progress, and the background
-//! process. Knows `vault`, `fuse` and `gateway`, and nothing below them.
+//! process. Knows `vault`, `fuse`, `gateway` and `files`, and nothing below them.
 
 /// Prints a line, in one write, so that it is never seen in parts. A reader that went away (`| head`) is no reason to
 /// panic, as `println!` would. For what goes with an action; a report is `output::show`n.

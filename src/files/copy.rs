@@ -223,16 +223,26 @@ async fn other(vfs: &Vfs, source: &Attributes, parent: InodeNo, name: &[u8]) -> 
         Err(vfs::Error::NotFound) => false,
         Err(error) => return Err(error.into()),
     };
-    let making = vfs.replacing(&owned_by(source), (parent, name), is_taken).await?;
+    Ok(make_other((vfs, source), vfs, (parent, name), is_taken).await?)
+}
+
+/// What `source` is, made anew at a place, in this vault or out of a state of its past: neither file nor directory. `replaces`: what
+/// has the name is replaced by a rename.
+pub async fn make_other(
+    (from, source): (&Vfs, &Attributes),
+    to: &Vfs,
+    place: (InodeNo, &[u8]),
+    replaces: bool,
+) -> vfs::Result<InodeNo> {
+    let making = to.replacing(&owned_by(source), place, replaces).await?;
     let (into, first) = making.names()?;
     let made = if source.kind() == libc::S_IFLNK {
-        let target = vfs.read_link(source.ino).await?;
-        vfs.symlink(&owned_by(source), into, first, &target).await?
+        let target = from.read_link(source.ino).await?;
+        to.symlink(&owned_by(source), into, first, &target).await?
     } else {
-        vfs.mknod(&owned_by(source), into, first, source.mode, source.rdev).await?
+        to.mknod(&owned_by(source), into, first, source.mode, source.rdev).await?
     };
-    let made = made.ino;
-    dress(vfs, vfs, source, made).await?;
+    dress(from, to, source, made.ino).await?;
     making.done().await?;
-    Ok(made)
+    Ok(made.ino)
 }

@@ -13,7 +13,7 @@ mod remove;
 mod tests;
 mod transfer;
 
-pub use copy::{dress, owned_by};
+pub use copy::{dress, make_other, owned_by};
 pub use error::{Error, Result};
 pub use guard::HandleGuard;
 pub use incoming::{Dress, NewFile};

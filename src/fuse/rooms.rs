@@ -48,7 +48,7 @@ pub struct SnapshotRoom {
 /// EIO, with the reason in the log.
 fn failed(error: SnapshotError) -> Error {
     tracing::warn!(%error, "a snapshot cannot be shown");
-    Error::PushedOut
+    Error::SnapshotUnavailable
 }
 
 /// Where a number of the kernel's belongs.
@@ -262,7 +262,7 @@ impl RoomTable {
         let idle = self.open.iter().filter(|(_, open)| open.handles == 0);
         let Some(oldest) = idle.min_by_key(|(_, open)| open.used).map(|(room, _)| *room) else {
             tracing::warn!(OPEN, "as many snapshots as can be open at once are in use");
-            return Err(Error::PushedOut);
+            return Err(Error::SnapshotUnavailable);
         };
         self.open.remove(&oldest);
         Ok(())

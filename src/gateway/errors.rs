@@ -266,7 +266,7 @@ mod tests {
         assert_eq!(status(vfs::Error::ReadOnly), 403);
         assert_eq!(status(vfs::Error::NoSpace), 507);
         assert_eq!(status(vfs::Error::BadHandle), 500);
-        assert_eq!(status(vfs::Error::Durability("no".into())), 503);
+        assert_eq!(status(vfs::Error::Durability(vfs::DurabilityError::Failed("no".into()))), 503);
         assert_eq!(status(vfs::Error::Unheard), 503);
     }
 

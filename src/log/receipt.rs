@@ -6,8 +6,8 @@ use crate::records::Change;
 use crate::types::{CommitNo, Hash, Seq};
 
 /// Proof that commit `number` is in the bucket and is ours: the only thing that turns
-/// unsent data into sent (rule C5). Made by the committer when rule C2 says so, and by
-/// [`super::Chain`] for what rule W1 finds in the verified log; by nothing else.
+/// unsent data into sent while a vault is open (rule C5). Made by the committer alone, when rule C2 says so. (At a mount
+/// what rule W1 finds in the verified log does as much: [`super::Journal::note_found`].)
 #[derive(Clone, Debug)]
 pub struct Receipt {
     number: CommitNo,

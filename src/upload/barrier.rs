@@ -11,7 +11,7 @@ use super::barrier_round::{Adopt, Rounds};
 use super::error::{Error, Result};
 use super::staging::Staging;
 use super::steps::StepObserver;
-use crate::log::{Journal, NotedCommit, Receipt};
+use crate::log::{Journal, Receipt};
 use crate::os::{self, PipelineStep};
 use crate::types::Seq;
 
@@ -123,10 +123,9 @@ impl Barrier {
     /// C5: only a receipt says that something is sent. Noted in the journal, durable with the next round.
     pub(super) fn note(&self, receipt: &Receipt) -> Result<()> {
         let inner = &self.inner;
-        let (upto, number, hash) = (receipt.upto(), receipt.number(), receipt.hash());
-        let noted = inner.rounds.journal.note_confirmed(NotedCommit { upto, number, hash });
+        let noted = inner.rounds.journal.note_confirmed(receipt);
         noted.map_err(|error| inner.rounds.poisoned_by(&error))?;
-        inner.rounds.area.table.lock().confirmed(upto);
+        inner.rounds.area.table.lock().confirmed(receipt.upto());
         inner.rounds.steps.done(PipelineStep::Noted);
         inner.noted.notify_one();
         Ok(())

@@ -51,7 +51,7 @@ impl Rounds {
         self.area.check()?;
         let doomed = self.note_dropped();
         let mark = self.journal.mark().map_err(|error| self.poisoned_by(&error))?;
-        let confirmed = self.journal.noted().upto;
+        let confirmed = self.journal.noted().upto();
         let (packs, unnamed) = {
             let mut table = self.area.table.lock();
             let packs: Arc<[_]> = table.to_sync(confirmed).into();
@@ -70,14 +70,14 @@ impl Rounds {
             journaled?;
         }
         self.area.table.lock().synced(&packs);
-        let noted = self.journal.durable_noted().upto;
+        let noted = self.journal.durable_noted().upto();
         let upto = self.journal.append_barrier(mark).map_err(|error| match error {
             crate::log::Error::Full => Error::Full,
             error => self.poisoned_by(&error),
         })?;
         self.steps.done(PipelineStep::BarrierWritten);
         // A note that is durable lets segments of the journal go (J5), also when nothing else is new.
-        let is_noted = self.journal.durable_noted().upto > noted;
+        let is_noted = self.journal.durable_noted().upto() > noted;
         doomed.into_iter().for_each(|pack| self.remove(pack));
         self.durable.send_if_modified(|durable| {
             let further = upto > *durable;
@@ -185,7 +185,7 @@ impl Rounds {
 
     /// Whether the next round would let packs leave.
     pub(super) fn would_release(&self) -> bool {
-        let noted = self.journal.noted().upto;
+        let noted = self.journal.noted().upto();
         noted > self.settled().upto() && self.area.table.lock().may_leave(noted)
     }
 

@@ -76,7 +76,7 @@ pub(super) async fn run(pipeline: Arc<Pipeline>, mut committer: Committer) -> Op
     Some(committer)
 }
 
-/// C5: the one place where unsent transactions become sent.
+/// C5: the one place where unsent transactions of an open vault become sent.
 fn confirmed(pipeline: &Pipeline, receipt: &Receipt) -> super::error::Result<()> {
     pipeline.barrier.note(receipt)?;
     (pipeline.hooks.on_confirmed)(receipt);

@@ -47,6 +47,7 @@ pub use barrier_round::Adopt;
 pub use error::{Error, Result};
 pub use health::Trouble;
 pub use open_pack::{OpenPack, PackHold};
+pub use pack::StagedState;
 pub use pack_names::pack_object;
 pub use pipeline::{Hooks, UploadLimits};
 pub use recover::{Footers, Recovered};

@@ -23,6 +23,15 @@ pub(super) enum Stage {
     Dropped,
 }
 
+/// How far a pack in staging is on its way, for whoever tells people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StagedState {
+    /// It is not sent yet.
+    Waits,
+    /// It is on the wire, or the bucket has it.
+    IsSent,
+}
+
 #[derive(Debug)]
 pub(super) struct StagedPack {
     pub(super) stage: Stage,

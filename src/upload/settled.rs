@@ -10,7 +10,7 @@ pub(super) struct Settled(Seq);
 
 impl Settled {
     pub(super) fn of(journal: &Journal) -> Self {
-        Self(journal.durable_noted().upto)
+        Self(journal.durable_noted().upto())
     }
 
     pub(super) fn upto(self) -> Seq {

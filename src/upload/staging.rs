@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use super::area::StagingArea;
 use super::error::{Error, Result};
 use super::open_pack::{OpenPack, PackHold};
-use super::pack::Stage;
+use super::pack::{Stage, StagedState};
 use super::pack_names::{open_name, parse_name};
 use super::pack_table::PackTable;
 use super::reserve::{Reservation, StagingLimits, StagingRoom, cost};
@@ -179,12 +179,14 @@ impl Staging {
         self.area.table.lock().get(pack).is_some()
     }
 
-    /// Whether a pack that is here waits to be sent; what does not wait is on the wire, or the bucket has it.
+    /// How far a pack is on its way; `None`: it is not here (any more).
     #[must_use]
-    pub fn waits(&self, pack: PackId) -> Option<bool> {
+    pub fn state_of(&self, pack: PackId) -> Option<StagedState> {
         let table = self.area.table.lock();
-        let stage = table.get(pack).map(|pack| pack.stage);
-        stage.map(|stage| matches!(stage, Stage::Open | Stage::Closed | Stage::Dropped))
+        table.get(pack).map(|pack| match pack.stage {
+            Stage::Open | Stage::Closed | Stage::Dropped => StagedState::Waits,
+            _ => StagedState::IsSent,
+        })
     }
 
     /// Whether the pack went, or goes, unsent, because nothing refers to it any more: whoever found a reference to it found

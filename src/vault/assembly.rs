@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 use super::budgets::{BlockShare, Shares, disk_budget, open_cache, open_content};
 use super::checkpointer::Checkpointer;
 use super::claiming::Claimed;
-use super::durability::{BUCKET_FSYNC, ToDisk};
+use super::durability::{BUCKET_FSYNC, WriterDurability};
 use super::head_recorder::HeadRecorder;
 use super::index_room::IndexRoom;
 use super::key_changer::KeyChanger;
@@ -304,8 +304,8 @@ fn durability(
     staging: &Staging,
     barrier: &Barrier,
     uploader: &Arc<Uploader>,
-) -> ToDisk {
-    ToDisk {
+) -> WriterDurability {
+    WriterDurability {
         barrier: barrier.clone(),
         uploader: uploader.clone(),
         staging: staging.clone(),

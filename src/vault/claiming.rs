@@ -89,7 +89,7 @@ impl OpenContext<'_> {
             recent: survey.recent.clone(),
             generation: self.options.unlocked.generation,
             // Of the journal that goes on, which may be a new one: then nothing of it is in the log.
-            upto: journal.noted().upto,
+            upto: journal.noted().upto(),
         };
         let mut committer = Committer::new(self.bucket().clone(), self.keys().clone(), end);
         // What every mount looks at first: damage in it is met while the index can still be made anew.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::following::Following;
 use super::open_vault::{Ending, Vault, Writer};
 use super::{Error, Result};
-use crate::log::{CommitError, Committer, Head, NotedCommit};
+use crate::log::{CommitError, Committer, Head};
 use crate::os::{self, PipelineStep};
 use crate::{index, log, upload};
 
@@ -96,9 +96,9 @@ impl Vault {
                     os::reached(PipelineStep::Released);
                     self.index.confirmed(&receipt);
                     writer.recorder.remember(receipt.number(), receipt.hash());
-                    let (upto, number, hash) = (receipt.upto(), receipt.number(), receipt.hash());
+                    let (number, hash) = (receipt.number(), receipt.hash());
                     *self.head.lock() = Head { number, hash, seen: receipt.time() };
-                    writer.journal.note_confirmed(NotedCommit { upto, number, hash })?;
+                    writer.journal.note_confirmed(&receipt)?;
                     os::reached(PipelineStep::ReleaseNoted);
                     return Ok(());
                 }

@@ -8,7 +8,7 @@ use tokio::time::timeout_at;
 
 use crate::store::Bucket;
 use crate::types::{PackId, Patience, Seq};
-use crate::upload::{self, Barrier, Staging, Uploader, pack_object};
+use crate::upload::{self, Barrier, StagedState, Staging, Uploader, pack_object};
 use crate::vfs::{self, Durability, DurabilityError, PackProgress};
 
 /// How long an fsync with `--fsync bucket` waits while nothing gets to the bucket before it fails: longer than one request
@@ -17,8 +17,8 @@ pub(super) const BUCKET_FSYNC: Duration = Duration::from_secs(120);
 /// So much later the caller's own deadline may come: whoever fails first can say why.
 const LATER: Duration = Duration::from_secs(5);
 
-/// `fsync`, for the vfs.
-pub(super) struct ToDisk {
+/// `fsync` where the vault is written.
+pub(super) struct WriterDurability {
     pub(super) barrier: Barrier,
     pub(super) uploader: Arc<Uploader>,
     pub(super) staging: Staging,
@@ -28,33 +28,33 @@ pub(super) struct ToDisk {
 }
 
 #[async_trait]
-impl Durability for ToDisk {
+impl Durability for WriterDurability {
     async fn fsync(&self, upto: Seq) -> Result<(), DurabilityError> {
         self.barrier.sync(upto).await.map_err(|error| match error {
-            // Of all rooms' errors the one that the caller of fsync must tell apart.
-            upload::Error::Full => std::io::Error::from(std::io::ErrorKind::StorageFull).into(),
-            error => error.into(),
+            upload::Error::Full => DurabilityError::Full,
+            error => DurabilityError::Failed(error.into()),
         })
     }
 
     async fn bucket(&self, upto: Seq) -> Result<(), DurabilityError> {
         let moves = || vfs::takes(BUCKET_FSYNC + LATER);
-        let come = || self.uploader.confirmed().0 + self.uploader.carried();
+        // Only whether it grows matters.
+        let progress = || self.uploader.confirmed().0 + self.uploader.carried();
         loop {
-            let before = come();
+            let before = progress();
             let wait = self.uploader.sync_while_moving(upto, BUCKET_FSYNC, moves);
             let done = match self.patience.until(before) {
                 None => wait.await,
                 Some(until) => match timeout_at(until, wait).await {
                     Ok(done) => done,
-                    Err(_) if come() > before => continue,
+                    Err(_) if progress() > before => continue,
                     Err(_) => Err(self.uploader.unfinished()),
                 },
             };
             if matches!(done, Err(upload::Error::Unfinished { .. })) {
-                self.patience.in_vain(come());
+                self.patience.in_vain(progress());
             }
-            return Ok(done?);
+            return done.map_err(|error| DurabilityError::Failed(error.into()));
         }
     }
 
@@ -72,9 +72,9 @@ impl Durability for ToDisk {
     }
 
     fn pack_progress(&self, pack: PackId) -> PackProgress {
-        match self.staging.waits(pack) {
-            Some(true) => PackProgress::Here,
-            Some(false) => PackProgress::Sending,
+        match self.staging.state_of(pack) {
+            Some(StagedState::Waits) => PackProgress::Here,
+            Some(StagedState::IsSent) => PackProgress::Sending,
             None => PackProgress::InBucket,
         }
     }
@@ -85,10 +85,10 @@ impl Durability for ToDisk {
 }
 
 /// A reader has nothing to make durable.
-pub(super) struct Nothing(pub(super) Bucket);
+pub(super) struct ReaderDurability(pub(super) Bucket);
 
 #[async_trait]
-impl Durability for Nothing {
+impl Durability for ReaderDurability {
     async fn fsync(&self, _: Seq) -> Result<(), DurabilityError> {
         Ok(())
     }

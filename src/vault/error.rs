@@ -189,7 +189,7 @@ pub enum Error {
     Local(String),
     /// The index was rebuilt and still is not of this log: a bug.
     #[error("the local index could not be made to fit the log")]
-    Unreachable,
+    IndexDoesNotFit,
     /// Two writers raced for the claim again and again.
     #[error("another machine keeps taking this vault over")]
     Contended,

@@ -160,6 +160,6 @@ impl OpenContext<'_> {
                 Err(error) => return Err(error),
             }
         }
-        Err(Error::Unreachable)
+        Err(Error::IndexDoesNotFit)
     }
 }

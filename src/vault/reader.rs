@@ -5,7 +5,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::budgets::{BlockShare, open_content};
-use super::durability::Nothing;
+use super::durability::ReaderDurability;
 use super::following::{FollowerParts, Following};
 use super::head_recorder::HeadRecorder;
 use super::open::OpenContext;
@@ -86,7 +86,7 @@ impl Vault {
         index.make_read_only(&reason);
         let staging = options.state_dir.join("reader");
         let content = content_of_reader(&options, &cache, &staging)?;
-        let nothing = Nothing(options.bucket.clone());
+        let nothing = ReaderDurability(options.bucket.clone());
         let how = vfs::VfsOptions { read_only: true, fsync: options.fsync };
         let vfs = Vfs::new(index.clone(), content.clone(), Arc::new(nothing), how, Seq(0));
         let head = Arc::new(Mutex::new(head));

@@ -36,8 +36,7 @@ impl OpenContext<'_> {
         survey: &Survey,
         warnings: &mut Vec<String>,
     ) -> Result<Arc<Journal>> {
-        let dir = self.state_dir.journal();
-        let disk = Directory::open(&dir)
+        let disk = Directory::open(&self.state_dir.journal())
             .map_err(Error::io("the journal's directory cannot be opened or made"))?;
         let options = JournalOptions {
             keys: self.keys().clone(),
@@ -46,7 +45,6 @@ impl OpenContext<'_> {
             watcher: Some(Arc::new(staging.clone())),
             room: Some(staging.journal_room()),
         };
-        let head = (survey.head.number, survey.head.hash);
         if let Some(torn) = found.as_ref().and_then(|found| found.torn) {
             tracing::warn!(
                 segment = torn.segment,
@@ -59,20 +57,44 @@ impl OpenContext<'_> {
             );
         }
         let unsent = found.filter(|found| found.unsent.iter().any(|tx| tx.seq > survey.confirmed));
-        let Some(found) = unsent else {
-            // In this order, each step durable: packs without a journal are damage (J3).
-            staging.recover(&HashMap::new(), &self.footers())?;
-            os::sync_dir(&self.state_dir.staging())
-                .map_err(Error::io("an fsync of staging failed"))?;
-            aside::remove_files(&dir).map_err(Error::io("the old journal cannot be removed"))?;
-            let noted = NotedCommit { upto: Seq(0), number: head.0, hash: head.1 };
-            let journal = Arc::new(Journal::create(options, noted)?);
-            os::reached(PipelineStep::JournalBegun);
-            index.set_journal(journal.id(), Seq(0));
-            index.attach(journal.clone());
-            index.persist_point()?;
-            return Ok(journal);
+        let journal = match unsent {
+            None => self.begin_journal(options, staging, index, survey)?,
+            Some(found) => self.resume_journal(options, &found, staging, index, survey)?,
         };
+        index.attach(journal.clone());
+        index.persist_point()?;
+        Ok(journal)
+    }
+
+    /// Nothing is unsent: a new journal, which notes the head of the log.
+    fn begin_journal(
+        &self,
+        options: JournalOptions,
+        staging: &Staging,
+        index: &Index,
+        survey: &Survey,
+    ) -> Result<Arc<Journal>> {
+        // In this order, each step durable: packs without a journal are damage (J3).
+        staging.recover(&HashMap::new(), &self.footers())?;
+        os::sync_dir(&self.state_dir.staging()).map_err(Error::io("an fsync of staging failed"))?;
+        aside::remove_files(&self.state_dir.journal())
+            .map_err(Error::io("the old journal cannot be removed"))?;
+        let noted = NotedCommit::head(survey.head.number, survey.head.hash);
+        let journal = Arc::new(Journal::create(options, noted)?);
+        os::reached(PipelineStep::JournalBegun);
+        index.set_journal(journal.id(), Seq(0));
+        Ok(journal)
+    }
+
+    /// Something is unsent: the same journal goes on, with the packs that it refers to, and the index has all of it.
+    fn resume_journal(
+        &self,
+        options: JournalOptions,
+        found: &Inspection,
+        staging: &Staging,
+        index: &Index,
+        survey: &Survey,
+    ) -> Result<Arc<Journal>> {
         let dropped: Vec<_> = found.dropped().collect();
         staging.restore_dropped(&dropped);
         let dropped: HashSet<_> = dropped.into_iter().map(|dropped| dropped.pack).collect();
@@ -87,11 +109,10 @@ impl OpenContext<'_> {
             }
         }
         staging.recover(&referred, &self.footers())?;
-        let journal = Arc::new(Journal::resume(options, &found)?);
+        let journal = Arc::new(Journal::resume(options, found)?);
         os::reached(PipelineStep::JournalResumed);
-        if survey.confirmed > found.noted.upto {
-            let (number, hash) = head;
-            journal.note_confirmed(NotedCommit { upto: survey.confirmed, number, hash })?;
+        if survey.confirmed > found.noted.upto() {
+            journal.note_found(survey.confirmed, survey.head.number, survey.head.hash)?;
         }
         index.set_journal(journal.id(), survey.confirmed);
         let mut after = survey.confirmed;
@@ -102,8 +123,6 @@ impl OpenContext<'_> {
             index.replay(&part)?;
         }
         os::reached(PipelineStep::JournalReplayed);
-        index.attach(journal.clone());
-        index.persist_point()?;
         Ok(journal)
     }
 

@@ -47,7 +47,7 @@ struct OwnRun<'a> {
 
 impl<'a> OwnRun<'a> {
     fn new(journal: Option<&'a Inspection>) -> Self {
-        let confirmed = journal.map_or(Seq(0), |journal| journal.noted.upto);
+        let confirmed = journal.map_or(Seq(0), |journal| journal.noted.upto());
         Self { journal, next: 0, confirmed, continues: true }
     }
 
@@ -55,8 +55,9 @@ impl<'a> OwnRun<'a> {
     /// records and next transactions.
     fn see(&mut self, link: &ChainedCommit) -> Result<()> {
         let Some(journal) = self.journal else { return Ok(()) };
-        if link.number <= journal.noted.number {
-            self.continues &= link.number < journal.noted.number || link.hash == journal.noted.hash;
+        if link.number <= journal.noted.number() {
+            self.continues &=
+                link.number < journal.noted.number() || link.hash == journal.noted.hash();
             return Ok(());
         }
         for record in &link.content.header.records {
@@ -144,7 +145,7 @@ impl Surveyor<'_> {
             Some(writer) => Some(writer),
             None => index.read(|view| view.writer()).await.map_err(Error::from)?,
         };
-        let noted = self.journal.map_or(CommitNo(0), |journal| journal.noted.number);
+        let noted = self.journal.map_or(CommitNo(0), |journal| journal.noted.number());
         let continues = own.continues && noted <= head.number;
         let confirmed = own.confirmed;
         let survey = Survey { head, recent, writer, confirmed, continues, since };
@@ -158,7 +159,7 @@ impl Surveyor<'_> {
         let Some(journal) = self.journal.filter(|journal| !journal.unsent.is_empty()) else {
             return Ok(());
         };
-        let noted = (journal.noted.number, journal.noted.hash);
+        let noted = (journal.noted.number(), journal.noted.hash());
         if noted.0 >= anchor.0 {
             own.continues &= noted.0 > anchor.0 || noted.1 == anchor.1;
             return Ok(());

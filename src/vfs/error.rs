@@ -68,6 +68,9 @@ pub enum Error {
     /// EIO: what was fetched went from memory again before it was used. The same may work later.
     #[error("memory is short: what was fetched is gone again")]
     PushedOut,
+    /// EIO: a snapshot that cannot be opened, or as many are open as can be. The log says why.
+    #[error("the snapshot cannot be shown")]
+    SnapshotUnavailable,
     /// The mount has not heard of earlier changes yet (EIO; the kernel itself never sees it).
     #[error("the mount does not take the news of changes")]
     Unheard,
@@ -123,8 +126,12 @@ impl Error {
             Self::ReadOnly => libc::EROFS,
             Self::Index(error) => index_errno(error),
             Self::Content(error) => content_errno(error),
-            Self::Durability(error) if is_full(error.as_ref()) => libc::ENOSPC,
-            Self::Late | Self::PushedOut | Self::Unheard | Self::Durability(_) => libc::EIO,
+            Self::Durability(super::DurabilityError::Full) => libc::ENOSPC,
+            Self::Late
+            | Self::PushedOut
+            | Self::Unheard
+            | Self::SnapshotUnavailable
+            | Self::Durability(_) => libc::EIO,
         }
     }
 }
@@ -135,21 +142,15 @@ impl Error {
         match self {
             Self::ReadOnly => ErrorKind::ReadOnly("it was opened for reading".into()),
             Self::Index(index::Error::ReadOnly(reason)) => ErrorKind::ReadOnly(reason.clone()),
-            Self::NoSpace => ErrorKind::Full,
+            Self::NoSpace | Self::Durability(super::DurabilityError::Full) => ErrorKind::Full,
             Self::Index(error) if error.is_full() => ErrorKind::Full,
             Self::Content(error) if error.is_full() => ErrorKind::Full,
             Self::Content(error) if error.is_transient() => ErrorKind::Store,
-            Self::PushedOut | Self::Durability(_) => ErrorKind::Store,
+            Self::PushedOut | Self::SnapshotUnavailable | Self::Durability(_) => ErrorKind::Store,
             Self::Index(error) if error.is_transient() => ErrorKind::Store,
             _ => ErrorKind::Other,
         }
     }
-}
-
-/// Whether an fsync had no room to say what is durable; nothing has failed.
-fn is_full(error: &(dyn std::error::Error + 'static)) -> bool {
-    let error = error.downcast_ref::<std::io::Error>();
-    error.is_some_and(|error| error.kind() == std::io::ErrorKind::StorageFull)
 }
 
 fn index_errno(error: &index::Error) -> i32 {

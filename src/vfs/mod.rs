@@ -117,7 +117,15 @@ pub struct Caller {
 }
 
 /// Why something could not be made durable.
-pub type DurabilityError = Box<dyn std::error::Error + Send + Sync>;
+#[derive(Debug, thiserror::Error)]
+pub enum DurabilityError {
+    /// There was no room to say what is durable; nothing has failed (ENOSPC).
+    #[error("the disk is full")]
+    Full,
+    /// The disk or the bucket.
+    #[error(transparent)]
+    Failed(Box<dyn std::error::Error + Send + Sync>),
+}
 
 /// What `fsync` needs from the rooms below; the vault implements it.
 #[async_trait]

@@ -27,6 +27,27 @@ pub enum PackProgress {
     InBucket,
 }
 
+/// Where the bytes of a file are.
+#[derive(Clone, Copy)]
+enum DataState {
+    /// On this machine alone.
+    Local,
+    /// On their way.
+    Uploading,
+    /// A commit in the bucket holds content and attributes.
+    Durable,
+}
+
+impl DataState {
+    fn name(self) -> &'static [u8] {
+        match self {
+            Self::Local => b"local",
+            Self::Uploading => b"uploading",
+            Self::Durable => b"durable",
+        }
+    }
+}
+
 /// Whether nobody may set or remove an attribute of this name.
 pub(super) fn is_reserved(name: &[u8]) -> bool {
     name.starts_with(PREFIX) && !KEPT.contains(&name)
@@ -36,14 +57,13 @@ impl Vfs {
     /// The value of an attribute that is not kept but found out; `None`: it is none of those.
     pub(super) async fn told_xattr(&self, ino: InodeNo, name: &[u8]) -> Result<Option<Vec<u8>>> {
         match name {
-            STATE => Ok(Some(self.data_state(ino).await?.as_bytes().to_vec())),
+            STATE => Ok(Some(self.data_state(ino).await?.name().to_vec())),
             S3_KEY => self.object_keys(ino).await.map(Some),
             _ => Ok(None),
         }
     }
 
-    /// `local`, `uploading` or `durable`. Durable is what a commit in the bucket holds: content and attributes.
-    async fn data_state(&self, ino: InodeNo) -> Result<&'static str> {
+    async fn data_state(&self, ino: InodeNo) -> Result<DataState> {
         // Before the map is read, as everywhere: what is published meanwhile is at worst called unpublished.
         let unpublished = self.inner.content.known(ino).and_then(|file| file.unpublished());
         let is_unsent = self
@@ -53,21 +73,21 @@ impl Vfs {
             })
             .await?;
         if unpublished.is_some_and(|unpublished| unpublished.mtime.is_some()) {
-            return Ok("local");
+            return Ok(DataState::Local);
         }
         if !is_unsent {
-            return Ok("durable");
+            return Ok(DataState::Durable);
         }
         let mut waits = false;
         for pack in self.packs(ino).await? {
             match self.inner.durability.pack_progress(pack) {
-                PackProgress::Sending => return Ok("uploading"),
+                PackProgress::Sending => return Ok(DataState::Uploading),
                 PackProgress::Here => waits = true,
                 PackProgress::InBucket => {}
             }
         }
         // Without one that waits only the commit is missing, and that is on its way.
-        Ok(if waits { "local" } else { "uploading" })
+        Ok(if waits { DataState::Local } else { DataState::Uploading })
     }
 
     /// The names of the objects that hold what is published of a file, a line each.

@@ -103,7 +103,7 @@ fn journal(dir: &std::path::Path) -> Arc<log::Journal> {
         watcher: None,
         room: None,
     };
-    let noted = log::NotedCommit { upto: Seq(0), number: CommitNo(0), hash: Hash::ZERO };
+    let noted = log::NotedCommit::head(CommitNo(0), Hash::ZERO);
     Arc::new(log::Journal::create(options, noted).unwrap())
 }
 

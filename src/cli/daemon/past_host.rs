@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use bytesize::ByteSize;
 use tokio::sync::mpsc;
 
+use super::past_source::settled;
 use crate::cli::control::{ControlReply, PathRestore};
 use crate::cli::exit::{CliResult, Exit, Failure};
 use crate::cli::messages;
@@ -37,15 +38,7 @@ async fn say(told: &mpsc::Sender<ControlReply>, text: String) {
     drop(told.send(ControlReply::Said { text }).await); // whoever went away needs none
 }
 
-/// Waits until what is written by now is in the bucket: the past is what is there.
-async fn settled(vault: &Vault) -> vault::Result<()> {
-    match vault.status().read_only {
-        Some(_) => Ok(()),
-        None => vault.sync(SYNC).await,
-    }
-}
-
-/// How long that may take; it is asked for by somebody who waits.
+/// How long what is written by now may take to the bucket; it is asked for by somebody who waits.
 const SYNC: Duration = Duration::from_mins(5);
 
 /// Tells the versions of a path.
@@ -55,7 +48,7 @@ pub(super) async fn history(
     told: &mpsc::Sender<ControlReply>,
     fail: impl Fn(&vault::Error) -> Failure,
 ) -> CliResult {
-    settled(vault).await.map_err(|error| fail(&error))?;
+    settled(vault, SYNC).await.map_err(|error| fail(&error))?;
     let (mut versions, mut left_out) = (VecDeque::new(), 0_u64);
     let mut last = Instant::now();
     let mut keep = |step: HistoryStep| {
@@ -121,7 +114,7 @@ pub(super) async fn restore(
         let text = format!("nothing can be brought back here, as nothing can be changed: {reason}");
         return Err(Failure::new(Exit::Usage, text));
     }
-    settled(vault).await.map_err(|error| fail(&error))?;
+    settled(vault, SYNC).await.map_err(|error| fail(&error))?;
     let what =
         Restoring { path: names(&what.path), at: what.at, to: what.to.as_deref().map(names) };
     let mut last = Instant::now();

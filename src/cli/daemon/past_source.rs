@@ -20,7 +20,7 @@ const VERSIONS: usize = 1000;
 const LOOK: Duration = Duration::from_secs(10);
 
 /// Waits until what is written by now is in the bucket: the past is what is there.
-async fn settled(vault: &Vault, limit: Duration) -> Result<(), Error> {
+pub(super) async fn settled(vault: &Vault, limit: Duration) -> Result<(), Error> {
     match vault.status().read_only {
         Some(_) => Ok(()),
         None => vault.sync(limit).await,

@@ -48,7 +48,7 @@ fn transaction(seq: u64) -> Journaled {
     let key = Key::Pin(seq.to_be_bytes().to_vec()).encode();
     let bytes = Transaction::new(vec![Change { key, value: None }]).encode().unwrap();
     let hash = Transaction::hash_of(&bytes);
-    Journaled { seq: Seq(seq), bytes, hash, packs: Vec::new() }
+    Journaled { seq: Seq(seq), bytes, hash }
 }
 
 fn claimant(machine: &str) -> Claimant {

@@ -9,7 +9,7 @@ use minicbor::{Decode, Encode};
 
 use super::segment::is_zero;
 use crate::crypto::{Keys, Place};
-use crate::log::{Error, Result};
+use crate::log::{Error, Receipt, Result};
 use crate::os::DiskFile;
 use crate::records::{TRANSACTION_MAX, decode_value, encode_value};
 use crate::types::{CommitNo, Hash, JournalId, KIB, PackId, Seq};
@@ -25,15 +25,40 @@ const SEALED_MAX: usize = TRANSACTION_MAX + (64 * KIB) as usize;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct NotedCommit {
-    /// Every transaction up to this one is in the bucket.
     #[n(0)]
-    pub upto: Seq,
-    /// The commit that confirmed it.
+    pub(in crate::log) upto: Seq,
     #[n(1)]
-    pub number: CommitNo,
-    /// SHA-256 of that commit's sealed bytes.
+    pub(in crate::log) number: CommitNo,
     #[n(2)]
-    pub hash: Hash,
+    pub(in crate::log) hash: Hash,
+}
+
+impl NotedCommit {
+    /// What a new journal begins with: nothing of it is sent, and the log ends with this commit.
+    pub fn head(number: CommitNo, hash: Hash) -> Self {
+        Self { upto: Seq(0), number, hash }
+    }
+
+    /// Every transaction up to this one is in the bucket.
+    pub fn upto(&self) -> Seq {
+        self.upto
+    }
+
+    /// The commit that confirmed it.
+    pub fn number(&self) -> CommitNo {
+        self.number
+    }
+
+    /// SHA-256 of that commit's sealed bytes.
+    pub fn hash(&self) -> Hash {
+        self.hash
+    }
+}
+
+impl From<&Receipt> for NotedCommit {
+    fn from(receipt: &Receipt) -> Self {
+        Self { upto: receipt.upto(), number: receipt.number(), hash: receipt.hash() }
+    }
 }
 
 /// A pack that nothing refers to any more, and that the bucket never gets (C1).

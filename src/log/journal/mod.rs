@@ -35,9 +35,10 @@ use self::segment::Segment;
 use self::state::{Cursor, JournalState};
 use super::{Error, Result};
 use crate::crypto::{self, Keys};
+use crate::log::Receipt;
 use crate::os::{self, Disk, PipelineStep};
 use crate::records::Transaction;
-use crate::types::{Hash, JournalId, PackId, Seq};
+use crate::types::{CommitNo, Hash, JournalId, PackId, Seq};
 
 /// Who must know of a reference to a pack before it is journaled: staging (C4, K5).
 pub trait PackWatcher: Send + Sync {
@@ -60,9 +61,6 @@ pub struct Journaled {
     pub bytes: Bytes,
     /// SHA-256 of them.
     pub hash: Hash,
-    /// The packs that it refers to.
-    #[allow(dead_code, reason = "tests compare it")]
-    pub packs: Vec<PackId>,
 }
 
 /// Packs in one record that says that they are dropped.
@@ -251,9 +249,17 @@ impl Journal {
         tracing::error!(reason, "no more changes until the vault is mounted again");
     }
 
-    /// Notes that a receipt confirmed the transactions up to `noted.upto` (J5); where there is no room for
-    /// that now, as soon as there is.
-    pub fn note_confirmed(&self, noted: NotedCommit) -> Result<()> {
+    /// Notes what a receipt confirmed (C5, J5); where there is no room for that now, as soon as there is.
+    pub fn note_confirmed(&self, receipt: &Receipt) -> Result<()> {
+        self.note(receipt.into())
+    }
+
+    /// As [`Journal::note_confirmed`], of what the survey found by its hash in the verified log (W1), which ends with this commit.
+    pub fn note_found(&self, upto: Seq, number: CommitNo, hash: Hash) -> Result<()> {
+        self.note(NotedCommit { upto, number, hash })
+    }
+
+    fn note(&self, noted: NotedCommit) -> Result<()> {
         let mut state = self.state.lock();
         state.owed.note = Some(noted);
         self.pay(&mut state)
@@ -272,10 +278,7 @@ impl Journal {
         )
     }
 
-    /// The last transaction's count, after which none is accepted: a release follows (W1).
-    ///
-    /// # Errors
-    /// None of its own; when something is unsent the caller must not release.
+    /// The last transaction's count, after which none is accepted: a release follows (W1), if nothing is unsent.
     pub fn close_to_appends(&self) -> Seq {
         let mut state = self.state.lock();
         state.closed = true;

@@ -7,7 +7,7 @@ use super::frame::{FRAME_HEADER, Frames, JournalRecord};
 use super::inspect::Inspection;
 use super::segment::{self, Segment};
 use super::state::Cursor;
-use super::{Journal, Journaled, distinct};
+use super::{Journal, Journaled};
 use crate::crypto::Keys;
 use crate::log::{Error, Result};
 use crate::os;
@@ -42,7 +42,7 @@ impl Journal {
                 seq = seq.next();
                 if seq > after {
                     bytes += plain.len();
-                    part.push(journaled(seq, plain)?);
+                    part.push(journaled(seq, plain));
                 }
             }
         }
@@ -90,7 +90,7 @@ impl Journal {
                 at.seq = at.seq.next();
                 if at.seq > seq {
                     bytes += plain.len() + FRAME_HEADER;
-                    found.push(journaled(at.seq, plain)?);
+                    found.push(journaled(at.seq, plain));
                 }
             }
         }
@@ -116,8 +116,7 @@ impl Journal {
     }
 }
 
-fn journaled(seq: Seq, plain: Vec<u8>) -> Result<Journaled> {
+fn journaled(seq: Seq, plain: Vec<u8>) -> Journaled {
     let hash = Transaction::hash_of(&plain);
-    let packs = distinct(&Transaction::decode(&plain)?.packs()?);
-    Ok(Journaled { seq, bytes: plain.into(), hash, packs })
+    Journaled { seq, bytes: plain.into(), hash }
 }

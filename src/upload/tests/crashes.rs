@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 
 use super::rig::*;
 use crate::crypto::Keys;
-use crate::log::{Chain, Committer, Journal, LogEnd, NotedCommit, commit_name};
+use crate::log::{Chain, Committer, Journal, LogEnd, commit_name};
 use crate::os::PipelineStep;
 use crate::records::Claimant;
 use crate::records::Transaction;
@@ -99,7 +99,7 @@ async fn go_on(moment: &Moment, keys: &Keys) -> usize {
     let (mut end, hashes) = read_log(&bucket, keys, &memory).await;
     let logged: HashSet<_> = hashes.iter().collect();
     let in_log = found.unsent.iter().filter(|tx| logged.contains(&tx.hash)).map(|tx| tx.seq);
-    let confirmed = in_log.max().unwrap_or(found.noted.upto).max(found.noted.upto);
+    let confirmed = in_log.max().unwrap_or(found.noted.upto()).max(found.noted.upto());
     assert_eq!(hashes.len() as u64, confirmed.0, "each once, none left out");
     let mut referred = HashMap::new();
     for tx in found.unsent.iter().filter(|tx| tx.seq > confirmed) {
@@ -117,7 +117,7 @@ async fn go_on(moment: &Moment, keys: &Keys) -> usize {
     let options = journal_options(keys, &staging, &journal_dir);
     let journal = Arc::new(Journal::resume(options, &found).unwrap());
     let (number, hash) = (end.head.number, end.head.hash);
-    journal.note_confirmed(NotedCommit { upto: confirmed, number, hash }).unwrap();
+    journal.note_found(confirmed, number, hash).unwrap();
     end.upto = confirmed;
 
     let mut committer = Committer::new(bucket.clone(), keys.clone(), end);

@@ -50,7 +50,7 @@ async fn j8_while_others_fill_the_disk_what_is_there_is_sent_and_what_comes_wait
     // The store comes back: what is here is sent, and noted, with the disk still full.
     rig.faulty.heal();
     uploader.sync(seq, SOON).await.unwrap();
-    until("it is noted", || rig.journal.durable_noted().upto == seq).await;
+    until("it is noted", || rig.journal.durable_noted().upto() == seq).await;
     until("it has left", || !rig.staging.contains(id(1))).await;
     assert!(rig.barrier.poisoned().is_none() && rig.staging.contains(id(3)));
     // There is room again: what waited is written and sent by itself.
@@ -122,7 +122,7 @@ async fn j8_a_barrier_without_room_promises_nothing_and_is_made_when_there_is() 
     uploader.sync(last, SOON).await.unwrap();
     disk.empty();
     until("it is durable", || rig.journal.durable() >= last).await;
-    until("it is noted", || rig.journal.durable_noted().upto >= last).await;
+    until("it is noted", || rig.journal.durable_noted().upto() >= last).await;
     rig.touch(2);
     uploader.finish(SOON).await.unwrap();
 }
@@ -149,7 +149,7 @@ async fn j8_the_journal_is_in_the_budget_and_leaves_it_again() {
     rig.faulty.heal();
     uploader.sync(seq, SOON).await.unwrap();
     rig.barrier.sync_all().await.unwrap();
-    until("it is noted", || rig.journal.durable_noted().upto == seq).await;
+    until("it is noted", || rig.journal.durable_noted().upto() == seq).await;
     rig.journal.trim(seq).unwrap();
     rig.journal.append(&big()).unwrap();
     drop(rig.staging.reserve(MIB).await.unwrap());

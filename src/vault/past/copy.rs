@@ -134,26 +134,3 @@ async fn copy_range(
     }
     Ok(())
 }
-
-/// What is neither file nor directory. What has the name already is replaced by a rename.
-pub(super) async fn copy_other(
-    copying: &mut Copying<'_>,
-    source: &Attributes,
-    parent: InodeNo,
-    name: &[u8],
-    replaces: bool,
-) -> Result<InodeNo> {
-    let (past, live) = (copying.past, copying.live);
-    let making = live.replacing(&owned_by(source), (parent, name), replaces).await?;
-    let (into, first) = making.names()?;
-    let made = if source.kind() == libc::S_IFLNK {
-        let target = past.read_link(source.ino).await?;
-        live.symlink(&owned_by(source), into, first, &target).await?
-    } else {
-        live.mknod(&owned_by(source), into, first, source.mode, source.rdev).await?
-    };
-    let made = made.ino;
-    dress(past, live, source, made).await?;
-    making.done().await?;
-    Ok(made)
-}

@@ -10,7 +10,7 @@ use crate::log::{Chain, Head};
 use crate::types::{AsOf, CommitNo, Seq, StateAt, Timestamp};
 use crate::upload::{Staging, StagingLimits};
 use crate::vault::budgets::open_content;
-use crate::vault::durability::Nothing;
+use crate::vault::durability::ReaderDurability;
 use crate::vault::open_vault::Vault;
 use crate::vault::this_machine::make_private;
 use crate::vault::{Error, Fsync, Result};
@@ -77,7 +77,7 @@ impl Vault {
         let staging = Staging::open(&staging, StagingLimits::default())?;
         let content = open_content(self.options(), self.cache(), &staging, 0);
         let how = VfsOptions { read_only: true, fsync: Fsync::Local };
-        let nothing = Nothing(self.options().bucket.clone());
+        let nothing = ReaderDurability(self.options().bucket.clone());
         let vfs = Vfs::new(index, content, Arc::new(nothing), how, Seq(0));
         Ok(Past { vfs, as_of: state.as_of, _dir: dir })
     }

@@ -2,13 +2,13 @@
 
 use std::collections::HashMap;
 
-use super::copy::{Copying, OnRestore, Restored, copy_file, copy_other, refused};
+use super::copy::{Copying, OnRestore, Restored, copy_file, refused};
 use super::opened::Past;
 use super::share::Sharing;
-use crate::files::{dress, owned_by};
+use crate::files::{dress, make_other, owned_by};
 use crate::types::{InodeNo, StateAt};
+use crate::vault::Result;
 use crate::vault::open_vault::Vault;
-use crate::vault::{Error, Result};
 use crate::vfs::{self, Attributes, PATH_MAX, TreeWalk, Vfs};
 
 /// Files with several names that are remembered while a directory is brought back.
@@ -139,7 +139,10 @@ async fn copy_node(
 ) -> Result<InodeNo> {
     match source.kind() {
         libc::S_IFREG => copy_file(copying, source, parent, name).await,
-        _ => copy_other(copying, source, parent, name, replaces).await,
+        _ => {
+            let from = (copying.past, source);
+            Ok(make_other(from, copying.live, (parent, name), replaces).await?)
+        }
     }
 }
 
@@ -170,7 +173,7 @@ async fn copy_tree(
             leave(copying, &mut levels).await?;
         }
         let (Some(level), Some(was)) = (levels.last(), entry.attributes) else {
-            return Err(Error::Unreachable);
+            return Err(refused("the attributes of a path in it cannot be read"));
         };
         let into = level.made;
         copying.done.files += 1;

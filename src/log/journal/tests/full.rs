@@ -70,7 +70,7 @@ fn j8_on_a_full_disk_changes_are_refused_and_what_frees_room_and_upkeep_go_on() 
     assert!(is_full(&journal.append(&change(1, 100))), "what is kept back is kept");
     journal.append_for(&change(1, 100), RoomClass::FreesRoom).unwrap();
     let noted = NotedCommit { upto: last, number: CommitNo(7), hash: Hash([7; 32]) };
-    journal.note_confirmed(noted).unwrap();
+    journal.note(noted).unwrap();
     journal.sync_data(journal.mark().unwrap()).unwrap();
     assert_eq!((journal.durable_noted(), journal.durable()), (noted, last.next()));
     // What frees room does not take the last of it.
@@ -114,7 +114,7 @@ fn j8_without_any_room_notes_and_barriers_are_made_up_for() {
     let last = journal.appended();
     let noted = NotedCommit { upto: last, number: CommitNo(7), hash: Hash([7; 32]) };
     while journal.sync_data(journal.mark().unwrap()).is_ok() {}
-    journal.note_confirmed(noted).unwrap();
+    journal.note(noted).unwrap();
     assert!(is_full(&journal.sync_data(journal.mark().unwrap())));
     assert_eq!(journal.noted(), noted);
     assert_ne!(journal.durable_noted(), noted, "it is not written yet");
@@ -146,7 +146,7 @@ fn j8_the_journal_counts_what_it_takes_of_the_disk() {
     agree(&room);
     let last = journal.appended();
     let noted = NotedCommit { upto: last, number: CommitNo(7), hash: Hash([7; 32]) };
-    journal.note_confirmed(noted).unwrap();
+    journal.note(noted).unwrap();
     journal.sync_data(journal.mark().unwrap()).unwrap();
     let before = room.taken.load(Ordering::Relaxed);
     journal.trim(last).unwrap();
@@ -212,7 +212,7 @@ fn long(dir: &Path, is_confirmed: bool) -> Journal {
     if is_confirmed {
         let upto = journal.appended();
         let noted = NotedCommit { upto, number: CommitNo(9), hash: Hash([9; 32]) };
-        journal.note_confirmed(noted).unwrap();
+        journal.note(noted).unwrap();
     }
     journal.append(&change(1, 40)).unwrap();
     journal.sync_data(journal.mark().unwrap()).unwrap();

@@ -314,7 +314,7 @@ fn j5_segments_go_when_confirmed_durable_and_flushed() {
     let noted = NotedCommit { upto: last, number: CommitNo(9), hash: Hash([9; 32]) };
     journal.trim(last).unwrap();
     assert_eq!(count(dir.path()), 4, "nothing is confirmed");
-    journal.note_confirmed(noted).unwrap();
+    journal.note(noted).unwrap();
     journal.trim(last).unwrap();
     assert_eq!(count(dir.path()), 4, "the note is not durable");
     journal.sync_data(journal.mark().unwrap()).unwrap();
