@@ -22,6 +22,7 @@ use super::old_states::span;
 use super::old_states_args::{GcArgs, RetentionArgs, SnapshotArgs};
 use super::opening_args::time;
 pub(super) use super::opening_args::{BucketArg, Fsync, LogFormat, OpeningArgs};
+pub(super) use super::past_args::{HistoryArgs, RecoverArgs, RestoreArgs};
 pub(super) use super::seeing_args::{CredentialsArgs, StatusArgs, TuneArgs};
 use crate::gateway::ListenAt;
 use crate::types::StateAt;
@@ -118,6 +119,9 @@ pub(super) enum Command {
     /// Bring a file or directory in a mount back as it was
     #[command(after_help = examples::RESTORE)]
     Restore(RestoreArgs),
+    /// Bring back changes that were set aside on this machine because another one had taken the vault over
+    #[command(after_help = examples::RECOVER)]
+    Recover(RecoverArgs),
     /// Check that everything the vault refers to is in the bucket, and complete
     #[command(after_help = examples::CHECK)]
     Check(CheckArgs),
@@ -361,25 +365,6 @@ pub(super) struct UmountArgs {
 pub(super) struct SyncArgs {
     /// A path in a mount [default: every mount and service of this user]
     pub path: Option<PathBuf>,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct HistoryArgs {
-    /// A path in a mount; it need not be there any more
-    pub path: PathBuf,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct RestoreArgs {
-    /// A path in a mount; it need not be there any more
-    pub path: PathBuf,
-    /// From which state: a time (RFC 3339, '2026-11-28 14:00', '3h ago'), or a snapshot's name [default: the newest
-    /// in which it was another than now, or, if it is gone, the last in which it was there]
-    #[arg(long, value_name = "TIME|NAME", value_parser = state_at)]
-    pub at: Option<StateAt>,
-    /// To where in the same mount [default: to where it was; a file that is there is replaced]
-    #[arg(long, value_name = "PATH")]
-    pub to: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

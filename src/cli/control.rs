@@ -92,6 +92,8 @@ pub(super) enum ControlRequest {
         #[serde(with = "path_text::option")]
         to: Option<PathBuf>,
     },
+    /// Bring back what was set aside on this machine.
+    Recover(AsideRecovery),
     /// Sign with these from now on.
     Credentials(Credentials),
     /// Ask the store for no more than this from now on.
@@ -163,6 +165,8 @@ pub(super) trait ControlHandler: Send + Sync + 'static {
     async fn history(&self, path: &Path, told: &mpsc::Sender<ControlReply>) -> CliResult;
     /// Brings a path back as it was.
     async fn restore(&self, what: PathRestore, told: &mpsc::Sender<ControlReply>) -> CliResult;
+    /// Lists or brings back what was set aside on this machine.
+    async fn recover(&self, what: AsideRecovery, told: &mpsc::Sender<ControlReply>) -> CliResult;
     /// Whether files may be worked on now; what is returned then is held as long as it goes on.
     fn files(&self) -> CliResult<FilesPlace>;
     /// Does what comes over a connection, until it ends, or the vault does.
@@ -181,6 +185,18 @@ pub(super) struct PathRestore {
     pub at: Option<StateAt>,
     /// To where, if not to where it was.
     pub to: Option<PathBuf>,
+}
+
+/// What [`ControlRequest::Recover`] asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct AsideRecovery {
+    /// The directory in which new ones are made, from the root of the mount.
+    #[serde(with = "path_text")]
+    pub into: PathBuf,
+    /// Only list what there is.
+    pub lists: bool,
+    /// Remove what is set aside once it is in the bucket.
+    pub removes: bool,
 }
 
 /// Makes the socket (0600), in the place of one that a dead daemon left. The caller holds
@@ -306,6 +322,7 @@ async fn converse(mut stream: UnixStream, handler: Arc<dyn ControlHandler>) -> i
                 ControlRequest::Restore { path, at, to } => {
                     handler.restore(PathRestore { path, at, to }, &progress).await
                 }
+                ControlRequest::Recover(what) => handler.recover(what, &progress).await,
                 ControlRequest::Sync => handler.sync(&progress).await,
                 ControlRequest::Status | ControlRequest::Files { .. } => Err(Failure::new(
                     Exit::Other,

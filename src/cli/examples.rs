@@ -57,6 +57,11 @@ pub(super) const RESTORE: &str = "Examples:
   s3vault restore ~/vault/report.odt
   s3vault restore ~/vault/project --at '2d ago' --to ~/vault/project-before";
 
+pub(super) const RECOVER: &str = "Examples:
+  s3vault recover ~/vault --list
+  s3vault recover ~/vault
+  s3vault recover ~/vault/archive --remove";
+
 pub(super) const CHECK: &str = "Examples:
   s3vault check
   s3vault check --bucket s3://my-bucket/vault --read-data";

@@ -52,6 +52,7 @@ mod opening_args;
 mod output;
 mod passphrase_command;
 mod passphrase_strength;
+mod past_args;
 mod past_dir;
 mod paths;
 mod prices;
@@ -134,6 +135,7 @@ fn run(arguments: &Arguments, words: &[OsString]) -> CliResult {
         Command::Status(args) => wait_for(commands::status(paths, args)),
         Command::History(args) => commands::history(paths, args),
         Command::Restore(args) => commands::restore(paths, args),
+        Command::Recover(args) => commands::recover(paths, args),
         Command::Init(args) => wait_for(commands::init(global, paths, args)),
         Command::Mount(args) => wait_for(commands::mount(global, paths, args)),
         Command::Serve(args) => wait_for(commands::serve(global, paths, args)),

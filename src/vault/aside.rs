@@ -1,5 +1,5 @@
 //! Setting aside what cannot go on: another machine wrote the vault meanwhile (W1, step 3).
-//! Nothing is lost: `recover` (W4) copies the files from here into the vault.
+//! Nothing is lost: `recover` (W4, [`super::past`]) copies the files from here into the vault.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -17,6 +17,17 @@ use crate::types::{InodeNo, PackId, Seq};
 
 pub(super) const PLACE: Place = Place::Local("set aside", 0);
 
+/// The directory in a state directory.
+pub(super) const SET_ASIDE: &str = "set-aside";
+/// Begins the names of folders that hold copies of damaged files.
+const DAMAGED: &str = "damaged";
+
+/// Whether a folder there holds whole changes, and all of them.
+pub(super) fn is_recoverable(folder: &Path) -> bool {
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    !name.starts_with(DAMAGED) && folder.join("records").exists() && !name.ends_with(".new")
+}
+
 /// What is set aside.
 pub(super) struct Aside<'a> {
     pub state_dir: &'a Path,
@@ -31,7 +42,7 @@ impl Aside<'_> {
     /// of their own, with the resulting records of the files that they touch; durable before
     /// anything is taken away: the caller does that, the packs first. Returns the folder.
     pub(super) async fn set_aside(&self, index: Option<&Index>) -> Result<PathBuf> {
-        let parent = self.state_dir.join("set-aside");
+        let parent = self.state_dir.join(SET_ASIDE);
         let name = self.found.journal.to_string();
         let journal = self.state_dir.join("journal");
         let failed = || Error::io("what was not uploaded cannot be set aside");
@@ -71,7 +82,7 @@ impl Aside<'_> {
     }
 
     fn folder_of_all(&self) -> std::io::Result<Option<PathBuf>> {
-        let (parent, name) = (self.state_dir.join("set-aside"), self.found.journal.to_string());
+        let (parent, name) = (self.state_dir.join(SET_ASIDE), self.found.journal.to_string());
         let journal = self.state_dir.join("journal");
         let entries = match fs::read_dir(&parent) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -156,8 +167,8 @@ async fn whole_file(index: &Index, ino: InodeNo) -> Result<Vec<(Vec<u8>, bytes::
 /// A copy of journal and staging as they are, before anything in them is given up; durable. Packs are linked: what is
 /// given up of them goes by their names here.
 pub(super) fn keep_copy(state_dir: &Path) -> std::io::Result<PathBuf> {
-    let parent = state_dir.join("set-aside");
-    let folder = free_name(&parent.join("damaged"));
+    let parent = state_dir.join(SET_ASIDE);
+    let folder = free_name(&parent.join(DAMAGED));
     for part in ["journal", "staging"] {
         os::make_private(&folder.join(part))?;
     }

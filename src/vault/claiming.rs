@@ -28,6 +28,11 @@ pub(super) struct Claimed {
     pub warnings: Vec<String>,
 }
 
+/// What was fsynced there is not lost, but nobody would miss it here.
+const ELSEWHERE: &str = "this machine wrote this vault last, from another state directory, and did not end cleanly there: what \
+     had not been uploaded is not part of what is mounted here. It lies in that directory; the next mount with it sets it \
+     aside, and `s3vault recover` brings it back. If that directory is lost, so is this";
+
 impl OpenContext<'_> {
     /// A writer (W1): reads, decides, claims. Nothing is sent before the claim, and nothing
     /// local is changed before the journal is known to be whole (J3): `found` is what was found of it.
@@ -58,6 +63,9 @@ impl OpenContext<'_> {
         let mut warnings = Vec::new();
         let (mut index, mut survey) = self.survey(journal.as_ref(), false).await?;
         self.may_write(&survey)?;
+        if self.is_elsewhere(&survey, journal.as_ref(), &index) {
+            warnings.push(ELSEWHERE.into());
+        }
         let (staging, whole) = self.whole_staging(journal.as_ref(), survey.confirmed).await?;
         if let Some(found) = &mut journal {
             self.check_staged(&staging, found, survey.confirmed, &whole)?;
@@ -76,9 +84,14 @@ impl OpenContext<'_> {
             let folder = aside.set_aside(Some(&index)).await?;
             tracing::warn!(folder = %folder.display(), "unsent changes are set aside");
             // Whatever comes of this try.
+            let who = match self.wrote_last(&survey) {
+                true => "this machine wrote this vault from another state directory",
+                false => "another machine wrote this vault",
+            };
             self.warnings.lock().push(format!(
-                "another machine wrote this vault while changes of this one were not uploaded; they \
-                 are kept in {}", folder.display()
+                "{who} while changes from here were not uploaded; they are kept in {}; `s3vault recover` brings them back, \
+                 as long as the state before them is kept",
+                folder.display()
             ));
             drop(index);
             (index, survey) = self.survey(None, true).await?;
@@ -128,6 +141,23 @@ impl OpenContext<'_> {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Whether it was this machine that claimed the vault last.
+    fn wrote_last(&self, survey: &Survey) -> bool {
+        survey.writer.as_ref().is_some_and(|writer| writer.machine == self.options.machine.id)
+    }
+
+    /// W2: whether this machine wrote the vault last, did not release it, and did so from another state directory than this
+    /// one, or from one that was lost. The journal that claimed it is not here, and none that was begun after it.
+    fn is_elsewhere(&self, survey: &Survey, here: Option<&Inspection>, index: &Index) -> bool {
+        let Some(writer) = &survey.writer else { return false };
+        self.wrote_last(survey)
+            && writer.released.is_none()
+            && index.point().journal != writer.journal
+            && here.is_none_or(|found| {
+                found.journal != writer.journal && found.noted.number() < writer.epoch
+            })
     }
 
     /// W1, step 4. `None`: somebody else wrote meanwhile; decide again by W2.

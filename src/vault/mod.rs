@@ -59,7 +59,8 @@ pub use old_states::SnapshotInfo;
 pub use open::has_unsent;
 pub use open_vault::Vault;
 pub use past::{
-    FileVersion, Happened, HistoryStep, OnHistory, OnRestore, Past, Restored, Restoring,
+    AsideFolder, FileVersion, Happened, HistoryStep, OnHistory, OnRestore, Past, Recovery,
+    Restored, Restoring,
 };
 pub use rotation::{NewKey, Rotation};
 pub use superblock::{OpenedBySecret, Superblock, Unlocked, vault_id, which_opens};

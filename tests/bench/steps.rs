@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use s3vault::testing::{cache, checkpoint, content, crypto, index, log, os, records, store, types};
-use types::{CommitNo, ExtentId, Hash, InodeNo, MIB, PackId, Seq, VaultId};
+use types::{CommitNo, ExtentId, Hash, InodeNo, MIB, PackId, VaultId};
 
 fn keys() -> crypto::Keys {
     let master = crypto::MasterKey::from_bytes([7; 32]);

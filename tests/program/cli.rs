@@ -343,8 +343,18 @@ fn another_machines_claim_is_respected_until_it_is_taken_over() {
     assert!(!runs(daemon));
     home.type_in("mount vault --take-over").exits(0);
     assert_eq!(fs::read_to_string(home.path("vault/two")).unwrap(), "2");
-    home.type_in("umount vault").exits(0);
     other.type_in("umount vault").exits(18);
+    // What it had not sent is set aside, and comes back beside what is there now.
+    home.type_in("recover vault --list").exits(0).says("changes that were set aside");
+    assert!(!home.path("vault/three").exists());
+    home.type_in("recover vault --remove")
+        .exits(0)
+        .says("Recovered 1 file with 1 B into recovered-");
+    let recovered = fs::read_dir(home.path("vault")).unwrap().flatten();
+    let recovered = recovered.map(|entry| entry.path().join("three")).find(|path| path.exists());
+    assert_eq!(fs::read_to_string(recovered.unwrap()).unwrap(), "3");
+    home.type_in("recover vault").exits(0).says("Nothing of this vault is set aside");
+    home.type_in("umount vault").exits(0);
 }
 
 #[test]

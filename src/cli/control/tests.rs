@@ -72,6 +72,10 @@ impl ControlHandler for FakeDaemon {
         Ok(())
     }
 
+    async fn recover(&self, _: AsideRecovery, _: &mpsc::Sender<ControlReply>) -> CliResult {
+        Ok(())
+    }
+
     fn files(&self) -> CliResult<FilesPlace> {
         Ok(Box::new(()))
     }

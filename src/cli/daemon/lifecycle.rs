@@ -27,7 +27,7 @@ use ending::{Demand, Stall, forced, left, unreleased, unsent};
 
 use super::front_link::FrontSender;
 use super::spec::Credentials;
-use crate::cli::control::{ControlReply, PathRestore};
+use crate::cli::control::{AsideRecovery, ControlReply, PathRestore};
 use crate::cli::daemon_report::DaemonReport;
 use crate::cli::exit::{CliResult, Exit, Failure};
 use crate::cli::keys::KeysAsked;
@@ -83,6 +83,8 @@ pub(crate) trait HostedVault: Send + Sync + 'static {
     async fn history(&self, path: &Path, told: &mpsc::Sender<ControlReply>) -> CliResult;
     /// Brings a path back as it was.
     async fn restore(&self, what: PathRestore, told: &mpsc::Sender<ControlReply>) -> CliResult;
+    /// Lists or brings back what was set aside on this machine.
+    async fn recover(&self, what: AsideRecovery, told: &mpsc::Sender<ControlReply>) -> CliResult;
     /// Does what comes over a connection for files, until it ends.
     async fn serve_files(&self, stream: UnixStream, umask: u32);
     /// Whether it serves by HTTP.

@@ -15,6 +15,7 @@ pub(super) mod logfile;
 pub(super) mod malloc;
 mod past_host;
 mod past_source;
+mod recover_host;
 pub(super) mod run;
 pub(super) mod spec;
 pub(super) mod vault_host;

@@ -22,10 +22,10 @@ use crate::vault::{self, FileVersion, Happened, HistoryStep, Restored, Restoring
 /// Versions that are told at most, the newest.
 const VERSIONS: usize = 10_000;
 /// How often it is said how far it is.
-const PAUSE: Duration = Duration::from_secs(5);
+pub(super) const PAUSE: Duration = Duration::from_secs(5);
 
 /// The names that a path in the mount is made of.
-fn names(path: &Path) -> Vec<Vec<u8>> {
+pub(super) fn names(path: &Path) -> Vec<Vec<u8>> {
     path.components()
         .filter_map(|part| match part {
             Component::Normal(name) => Some(name.as_bytes().to_vec()),
@@ -34,7 +34,7 @@ fn names(path: &Path) -> Vec<Vec<u8>> {
         .collect()
 }
 
-async fn say(told: &mpsc::Sender<ControlReply>, text: String) {
+pub(super) async fn say(told: &mpsc::Sender<ControlReply>, text: String) {
     drop(told.send(ControlReply::Said { text }).await); // whoever went away needs none
 }
 

@@ -15,9 +15,9 @@ use super::files_host;
 use super::lifecycle::HostedVault;
 use super::logfile;
 use super::malloc::Pressed;
-use super::past_host;
 use super::spec::{Credentials, Spec};
-use crate::cli::control::{ControlReply, PathRestore};
+use super::{past_host, recover_host};
+use crate::cli::control::{AsideRecovery, ControlReply, PathRestore};
 use crate::cli::daemon_report::{
     BudgetUsage, DaemonReport, NewestCommit, PastReport, TrafficReport,
 };
@@ -447,6 +447,10 @@ impl HostedVault for VaultHost {
 
     async fn restore(&self, what: PathRestore, told: &mpsc::Sender<ControlReply>) -> CliResult {
         past_host::restore(&self.vault, what, told, |error| self.failure(error)).await
+    }
+
+    async fn recover(&self, what: AsideRecovery, told: &mpsc::Sender<ControlReply>) -> CliResult {
+        recover_host::recover(&self.vault, what, told, |error| self.failure(error)).await
     }
 
     async fn serve_files(&self, stream: UnixStream, umask: u32) {

@@ -143,7 +143,7 @@ fn vault_state(dir: &Path) -> Remark {
         return Remark::warn(
             WHAT,
             format!("{text}; unsent work that could not be sent any more was set aside"),
-            format!("see {} and the manual, then remove it", aside.display()),
+            "`s3vault recover MOUNTPOINT` copies it back into the vault; with --remove it is then removed here".to_owned(),
         );
     }
     Remark::ok(WHAT, text)

@@ -8,6 +8,7 @@ mod kept;
 mod newest;
 mod opened;
 mod past_dir;
+mod recover;
 mod restore;
 mod share;
 mod version;
@@ -17,6 +18,7 @@ pub(super) use find::{PastState, States};
 pub(super) use index::index_of;
 pub use opened::Past;
 pub(super) use past_dir::{PastDir, clear};
+pub use recover::{AsideFolder, Recovery};
 pub use restore::Restoring;
 #[cfg(test)]
 pub(super) use share::Sharing;

@@ -109,7 +109,11 @@ fn may_take_place(source: &Attributes, target: Option<&Attributes>) -> Result<()
 }
 
 /// The directory that these names lead to. Those that are missing are made, as they were if that is known.
-async fn make_parents(live: &Vfs, model: Option<&Vfs>, names: &[Vec<u8>]) -> Result<InodeNo> {
+pub(super) async fn make_parents(
+    live: &Vfs,
+    model: Option<&Vfs>,
+    names: &[Vec<u8>],
+) -> Result<InodeNo> {
     let mut parent = live.attributes(InodeNo::ROOT).await?;
     for (depth, name) in names.iter().enumerate() {
         parent = match live.lookup(parent.ino, name).await {
@@ -130,7 +134,7 @@ async fn make_parents(live: &Vfs, model: Option<&Vfs>, names: &[Vec<u8>]) -> Res
 }
 
 /// Anything but a directory.
-async fn copy_node(
+pub(super) async fn copy_node(
     copying: &mut Copying<'_>,
     source: &Attributes,
     parent: InodeNo,

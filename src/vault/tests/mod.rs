@@ -16,6 +16,7 @@ mod reclaim;
 mod reclaim_gives_way;
 mod reclaim_random;
 mod reclaim_readers;
+mod recovering;
 mod salts;
 mod shared_back;
 mod simulation;

@@ -70,7 +70,7 @@ async fn w3_the_fenced_writer_is_read_only_and_keeps_what_is_unsent() {
     let again = world.open("a").await;
     let names: Vec<_> = tree(&again).await.into_keys().collect();
     assert_eq!(names, ["before", "theirs"]);
-    assert_eq!(again.status().warnings.len(), 1);
+    assert_eq!(again.status().warnings.len(), 1, "{:?}", again.status().warnings);
     let aside = world.state_dir("a").join("set-aside");
     let folder = std::fs::read_dir(aside).unwrap().next().unwrap().unwrap().path();
     assert!(folder.join("records").exists());

@@ -11,7 +11,7 @@ use tokio::time::{Instant, interval, timeout};
 use super::super::spec::Credentials;
 use super::ending::{Stall, not_waited_for};
 use super::{Lifecycle, Phase, UNMOUNT, answer};
-use crate::cli::control::{ControlHandler, ControlReply, FilesPlace, PathRestore};
+use crate::cli::control::{AsideRecovery, ControlHandler, ControlReply, FilesPlace, PathRestore};
 use crate::cli::daemon_report::{DaemonReport, State};
 use crate::cli::exit::{CliResult, Exit, Failure};
 use crate::cli::keys::KeysAsked;
@@ -174,6 +174,11 @@ impl ControlHandler for Lifecycle {
     async fn restore(&self, what: PathRestore, told: &mpsc::Sender<ControlReply>) -> CliResult {
         self.is_usable()?;
         self.while_told(self.vault.restore(what, told), told).await
+    }
+
+    async fn recover(&self, what: AsideRecovery, told: &mpsc::Sender<ControlReply>) -> CliResult {
+        self.is_usable()?;
+        self.while_told(self.vault.recover(what, told), told).await
     }
 
     fn files(&self) -> CliResult<FilesPlace> {

@@ -109,6 +109,10 @@ impl HostedVault for FakeVault {
         Ok(())
     }
 
+    async fn recover(&self, _: AsideRecovery, _: &mpsc::Sender<ControlReply>) -> CliResult {
+        Ok(())
+    }
+
     async fn unserve(&self) -> bool {
         let mut calls = self.calls.lock();
         let mut serves = calls.iter().filter(|call| call.ends_with("serve"));
