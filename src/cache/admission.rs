@@ -1,4 +1,4 @@
-//! Admission of fetches to a bounded memory: those first for whom somebody waits.
+//! Admits fetches to a bounded memory: first those that somebody waits for.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -6,16 +6,18 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-/// Who is admitted first; of one priority, who came first.
+/// Who is admitted first. Within one priority: in the order of arrival.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Priority {
     /// Somebody waits for the fetch.
     Now,
-    /// Somebody will probably ask for it: it takes no more than half of the memory, and only while nobody waits.
+    /// Somebody will probably ask for it. Such fetches get no more than half of the memory, and only while nobody
+    /// waits.
     Later,
 }
 
-/// So many units of memory. A semaphore with priorities, in which nobody is overtaken by who needs less.
+/// A number of units of memory. It is a semaphore with priorities, in which a small request never overtakes a large
+/// one.
 #[derive(Debug)]
 pub(super) struct Admission(Mutex<State>);
 
@@ -32,7 +34,7 @@ struct Waiter {
     admitted: oneshot::Sender<Admitted>,
 }
 
-/// Units that are taken until this is dropped.
+/// Units that are held until this is dropped.
 #[derive(Debug)]
 pub(super) struct Admitted {
     admission: Arc<Admission>,
@@ -48,8 +50,8 @@ impl Admission {
         self.0.lock().free
     }
 
-    /// Waits for so many units, which are no more than there are in all. Whoever stops waiting is taken from the queue
-    /// when the next one comes or goes. It is always `Some` in the end.
+    /// Waits for `units`, which must not exceed the total. If a caller stops waiting, its place in the queue is
+    /// removed when the next one comes or goes. Always `Some` in the end.
     pub(super) async fn admit(
         self: &Arc<Self>,
         units: u32,
@@ -64,7 +66,7 @@ impl Admission {
         receiver.await.ok()
     }
 
-    /// Nobody overtakes within a queue: who needs much would wait for ever.
+    /// Serves each queue strictly in order: if small requests could overtake, a large one would wait for ever.
     fn serve(self: &Arc<Self>, state: &mut State) {
         for priority in [Priority::Now, Priority::Later] {
             let queue = &mut state.queues[priority as usize];
@@ -73,7 +75,7 @@ impl Admission {
                     queue.pop_front();
                     continue;
                 }
-                // One that needs more than half is admitted when it is alone.
+                // A request for more than half is admitted when it is alone.
                 let kept = if priority == Priority::Later { state.units / 2 } else { 0 };
                 let is_alone = state.free == state.units;
                 if first.units.saturating_add(kept) > state.free && !is_alone {
@@ -82,7 +84,7 @@ impl Admission {
                 let Some(Waiter { units, admitted }) = queue.pop_front() else { return };
                 state.free -= units;
                 if let Err(refused) = admitted.send(Admitted { admission: self.clone(), units }) {
-                    // Its drop would lock this very state.
+                    // Dropping it would lock this very state.
                     state.free += refused.into_units();
                 }
             }

@@ -1,8 +1,8 @@
-//! The disk tier: sealed byte ranges, one file each, named after the object and the range, so that a listing of the
-//! directory says all there is to know after a restart.
+//! The disk tier: sealed byte ranges, one file each, named after the object and the range. So after a restart a listing of the
+//! directory tells everything.
 //!
-//! Nothing here is fsynced: whoever reads a range opens its seal, and what does not open is forgotten and fetched again.
-//! A file appears under its name by a rename, whole.
+//! Nothing here is fsynced: whoever reads a range opens its seal, and what does not open is dropped and fetched again. A
+//! rename makes each file appear whole.
 
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -21,31 +21,31 @@ use super::range_table::{CachedRange, RANGES_MAX, RangeTable};
 use crate::os::{self, Buffers};
 use crate::types::GIB;
 
-/// The cache leaves so many times as much of the disk free as staging does, as a fraction (`PROTOCOL.md`, "Settled details"):
-/// what can be fetched again gives way to what is written.
+/// How much more of the disk the cache leaves free than staging does, as a fraction (`PROTOCOL.md`, "Settled details"): what
+/// can be fetched again gives way to what is written.
 const CACHE_KEEPS: (u64, u64) = (3, 2);
-/// What `O_DIRECT` wants memory, offset and length to be multiples of: no disk asks for more (open(2)).
+/// The alignment of memory, offset and length for `O_DIRECT`: no disk asks for more (open(2)).
 const DIRECT: usize = 4096;
-/// Less than this is not worth a second open.
+/// Reads and writes below this go through the page cache: a second open does not pay.
 const DIRECT_MIN: usize = 256 << 10;
-/// Begins the name of a file that is not published yet.
+/// The prefix of a file that is not published yet.
 const UNFINISHED: &str = "new-";
 
 #[derive(Debug)]
 pub(super) struct DiskTier {
     dir: PathBuf,
     ranges: Mutex<RangeTable>,
-    /// Held from the question whether a file is still wanted until it has its name and the table knows it, and while an object
-    /// is forgotten: so what was forgotten does not come back. Taken before `ranges`; who looks something up does not take it.
+    /// Held from the check whether a file is still wanted until it has its name and is in the table, and while an object is
+    /// forgotten. So a forgotten range does not come back. Taken before `ranges`; look-ups do not take it.
     publishing: Mutex<()>,
     next: AtomicU64,
     keep_free: u64,
-    /// For what is read.
+    /// Buffers for what is read.
     buffers: Buffers,
 }
 
 impl DiskTier {
-    /// Opens the directory, makes it if it is not there, and lists what it holds.
+    /// Opens the directory, makes it if it does not exist, and lists its files.
     pub(super) fn open(dir: &Path, budget: u64) -> io::Result<Self> {
         let kept = os::space(dir).map_or(GIB, |space| os::keep_free(space.total));
         Self::open_keeping(dir, budget, kept.saturating_mul(CACHE_KEEPS.0) / CACHE_KEEPS.1)
@@ -64,7 +64,7 @@ impl DiskTier {
         Ok(Self { dir, ranges, publishing, next, keep_free, buffers })
     }
 
-    /// Whether every byte of `range` is here; they may be wrong.
+    /// Whether every byte of `range` is here; the bytes may be wrong.
     pub(super) fn has(&self, object: &str, range: &Range<u64>) -> bool {
         self.ranges.lock().cover(object, range).is_some()
     }
@@ -82,7 +82,7 @@ impl DiskTier {
                 os::ProcessTally::DiskHits.add(1);
                 Some(bytes)
             }
-            // Deleted or cut by somebody: then it is not here.
+            // Somebody deleted or cut the file, so the range is not here.
             Err(error) => {
                 tracing::warn!(object, %error, "cached range is unreadable: dropped");
                 self.forget(object);
@@ -102,7 +102,8 @@ impl DiskTier {
         Ok(bytes.freeze())
     }
 
-    /// Much at once: the kernel keeps what is read from the mount, opened, and need not keep it sealed as well, nor copy it.
+    /// Reads a large range with `O_DIRECT`. The kernel keeps what is read from the mount, decrypted; it need not keep the
+    /// sealed bytes as well, or copy them.
     fn read_past_the_page_cache(
         &self,
         part: &CachedRange,
@@ -117,7 +118,7 @@ impl DiskTier {
             }
             file => file?,
         };
-        // From where the disk's blocks begin to where they end.
+        // From the start of the first disk block to the end of the last.
         let (at, length) = (piece.start - part.range.start, length_of(piece));
         let begin = at / DIRECT as u64 * DIRECT as u64;
         let before = length_of(&(begin..at));
@@ -136,13 +137,14 @@ impl DiskTier {
         self.read(object, &part.range)
     }
 
-    /// Stores an object's bytes from `start` on, or declines: where there is no room, and after an error, which is logged.
-    /// Local I/O, blocking.
+    /// Stores an object's bytes from `start` on. Declines when there is no room, and after an error, which is logged. Local
+    /// I/O, blocking.
     pub(super) fn write(&self, object: &str, start: u64, bytes: &[u8], whole: bool) {
         self.write_if_wanted(object, start, (bytes, whole), || true);
     }
 
-    /// As `write`; not if the object was forgotten before it is there: `wanted` says no from before the call of `forget` on.
+    /// As `write`, unless the object is forgotten before the file is there: `wanted` returns false from before `forget` is
+    /// called.
     pub(super) fn write_if_wanted(
         &self,
         object: &str,
@@ -183,19 +185,19 @@ impl DiskTier {
             &CachedRange { object: Arc::from(object), range: 0..length, whole: true },
             || true,
         )?;
-        // The disk is as full as before; but staging needs room for what is written next, and only the cache gives any.
+        // The disk is as full as before, but staging needs room for what is written next, and only the cache can give any.
         self.make_room(0);
         Ok(())
     }
 
-    /// Drops all that is stored of an object.
+    /// Drops everything stored of an object.
     pub(super) fn forget(&self, object: &str) {
         let _nothing_comes = self.publishing.lock();
         let gone = self.ranges.lock().forget(object);
         self.remove_all(&gone);
     }
 
-    /// From now on it takes so many bytes at most.
+    /// Sets the budget in bytes, and evicts what exceeds it.
     pub(super) fn limit(&self, budget: u64) {
         let gone = self.ranges.lock().limit(budget);
         self.remove_all(&gone);
@@ -217,12 +219,12 @@ impl DiskTier {
             if !wanted() {
                 return fs::remove_file(file);
             }
-            // Noted after the rename: whatever the table names is there.
+            // Noted after the rename: every file that the table names exists.
             fs::rename(file, self.dir.join(file_name(part)))?;
             self.ranges.lock().insert(part)
         };
-        // Files that the table lets go of are removed after its lock is released. If the same range is published in between,
-        // its file goes too, and the next read finds that out and forgets it.
+        // Files that the table drops are removed after its lock is released. If the same range is published in between, its
+        // file goes too; the next read finds that out and drops the range.
         self.remove_all(&gone);
         Ok(())
     }
@@ -248,13 +250,13 @@ impl DiskTier {
     }
 }
 
-/// A range in memory: its length fits.
+/// The range is in memory, so its length fits.
 #[allow(clippy::cast_possible_truncation)]
 fn length_of(range: &Range<u64>) -> usize {
     (range.end - range.start) as usize
 }
 
-/// Reads what fits into `place`, or as far as the file goes, if that is enough.
+/// Reads into `place` until it is full or the file ends; fewer than `enough` bytes are an error.
 fn read_at_least(file: &File, enough: usize, place: &mut [u8], from: u64) -> io::Result<()> {
     let mut length = 0;
     while length < enough {
@@ -268,8 +270,8 @@ fn read_at_least(file: &File, enough: usize, place: &mut [u8], from: u64) -> io:
     Ok(())
 }
 
-/// Makes a file of `bytes`. Large ones that lie at a page's beginning (`store` sees to that) go past the page
-/// cache: what was fetched is in memory as long as it is wanted, and copying it there costs more than all else.
+/// Makes a file of `bytes`. Large ones that begin at a page boundary (`store` sees to that) bypass the page cache: the bytes
+/// are in memory as long as they are needed, and copying them costs more than all else.
 fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true).mode(0o600);
@@ -285,7 +287,7 @@ fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
                 let tail = OpenOptions::new().append(true).open(path);
                 return tail.and_then(|mut file| file.write_all(&bytes[direct..]));
             }
-            // This file system does not know O_DIRECT, or wants another alignment.
+            // This file system does not support O_DIRECT, or wants another alignment.
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => {}
             Err(error) => return Err(error),
         }
@@ -301,8 +303,8 @@ fn remove(path: &Path) {
     }
 }
 
-/// Whether an object's name may become a file's: none leads out of the directory, and none has the `+` and `@` that
-/// mean something in a file's name.
+/// Whether an object's name may become a file name: it must not lead out of the directory, nor contain `+` or `@`, which have
+/// a meaning in file names.
 fn is_plain(object: &str) -> bool {
     let plain = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'/' | b'-' | b'.');
     !object.is_empty()
@@ -311,7 +313,7 @@ fn is_plain(object: &str) -> bool {
         && !object.starts_with(UNFINISHED)
 }
 
-/// `pack/ab/abcd`, bytes 0 to 99 -> `pack+ab+abcd@0-100`; `@all-100` if that is all of it.
+/// `pack/ab/abcd`, bytes 0 to 99 -> `pack+ab+abcd@0-100`; `@all-100` if that is the whole object.
 fn file_name(part: &CachedRange) -> String {
     let Range { start, end } = part.range;
     let object = part.object.replace('/', "+");
@@ -324,13 +326,13 @@ fn parse_name(name: &OsStr) -> Option<CachedRange> {
     let whole = start == "all";
     let range = if whole { 0 } else { start.parse().ok()? }..end.parse().ok()?;
     let part = CachedRange { object: Arc::from(object.replace('+', "/")), range, whole };
-    // Only names that we would give ourselves: removal goes by them.
+    // Only names that this tier would give: files are removed by name.
     (part.range.start < part.range.end && is_plain(&part.object) && *name == *file_name(&part))
         .then_some(part)
 }
 
-/// The parts in the directory, least recently used first (as far as the file system noted
-/// reads: relatime does about daily). What is unfinished, or not as long as its name says, is removed.
+/// The ranges in the directory, least recently used first (as far as the file system records reads: relatime does about
+/// daily). Unfinished files, and those whose length does not match their name, are removed.
 fn list(dir: &Path) -> io::Result<Vec<(SystemTime, CachedRange)>> {
     let mut parts = Vec::new();
     for entry in fs::read_dir(dir)? {
@@ -340,7 +342,7 @@ fn list(dir: &Path) -> io::Result<Vec<(SystemTime, CachedRange)>> {
             metadata.is_file() && metadata.len() == part.range.end - part.range.start
         });
         match part {
-            // Twice the limit can only be there if the limit was lowered: memory stays bounded.
+            // More than twice the limit is only possible if the limit was lowered; stopping there bounds memory.
             Some(part) if parts.len() < 2 * RANGES_MAX => {
                 let changed = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
                 parts.push((metadata.accessed().map_or(changed, |at| at.max(changed)), part));
@@ -415,7 +417,7 @@ mod tests {
             let part = &bytes[length_of(&(start..range.start))..][..length_of(&range)];
             assert!(disk.read("pack/ab/0", &range).is_some_and(|read| read == part), "{range:?}");
         }
-        // Cut at a block's end and within one.
+        // Cut at the end of a block, and within one.
         for length in [1 << 20, (1 << 20) + 5] {
             disk.write("pack/ab/1", 0, &bytes, false);
             let file = dir.path().join(format!("cache/pack+ab+1@0-{}", bytes.len()));
@@ -522,7 +524,7 @@ mod tests {
         for object in ["", "../x", "a+b", "a@0-1", "a b", "ä", "new-7", &"a".repeat(129)] {
             disk.write(object, 0, b"hello", true);
         }
-        // ".." is only ever a part of one flat name.
+        // ".." is only ever part of one flat name.
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
         assert!(fs::read_dir(dir.path().join("cache")).unwrap().count() <= 1);
     }

@@ -1,7 +1,7 @@
-//! Whether to wait for the bucket makes sense: what is known of requests that got no answer for a whole deadline.
+//! Whether it makes sense to wait for the bucket, judged by requests that got no answer for a whole deadline.
 //!
-//! If nothing else came meanwhile either, the store is down: that holds for all, until anything comes. If others had their
-//! answers, this one object hangs: that holds for it alone, until it comes.
+//! If nothing else came meanwhile either, the store is down. That holds for all objects, until anything comes. If other
+//! requests were answered, only this object hangs. That holds for it alone, until it comes.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -11,10 +11,10 @@ use tokio::time::Instant;
 
 use crate::types::{Doubt, Patience, Terms};
 
-/// Objects that hang while others come; beyond, the table begins anew.
+/// The most hanging objects to remember; beyond that the table starts anew.
 const HANGING_MAX: usize = 1000;
 
-/// What is known of waits for one bucket.
+/// What is known about waiting for one bucket.
 #[derive(Debug)]
 pub(super) struct Doubts {
     store: Patience,
@@ -23,25 +23,26 @@ pub(super) struct Doubts {
 }
 
 impl Doubts {
-    /// For requests of this deadline.
+    /// For requests with this deadline.
     pub(super) fn of(deadline: Duration) -> Self {
         let (store, terms) = (Patience::of(deadline), Terms::of(deadline));
         Self { store, terms, hanging: Mutex::default() }
     }
 
-    /// Until when whoever asks for this object now waits for it; `None`: for a whole deadline. `answers` counts what
+    /// Until when a caller that asks for this object now should wait; `None`: for a whole deadline. `answers` counts what
     /// came from the store.
     pub(super) fn until(&self, object: &str, answers: u64) -> Option<Instant> {
         let store = self.store.until(answers);
         store.or_else(|| Some(self.hanging.lock().get_mut(object)?.until(&self.terms)))
     }
 
-    /// Nothing at all came for a whole deadline.
+    /// Notes that nothing at all came for a whole deadline.
     pub(super) fn nothing_came(&self, answers: u64) {
         self.store.in_vain(answers);
     }
 
-    /// This object did not come for a whole deadline, in which the count of answers went from `before` to `now`.
+    /// Notes that this object did not come for a whole deadline, in which the count of answers went from `before` to
+    /// `now`.
     pub(super) fn did_not_come(&self, object: &str, before: u64, now: u64) {
         if before == now {
             return self.nothing_came(now);
@@ -53,7 +54,7 @@ impl Doubts {
         hanging.entry(object.into()).or_insert_with(|| Doubt::new(&self.terms));
     }
 
-    /// There was an answer about this object.
+    /// Notes that there was an answer about this object.
     pub(super) fn came(&self, object: &str) {
         self.hanging.lock().remove(object);
     }

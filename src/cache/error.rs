@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::store;
 
-/// Errors of the cache. Cheap to clone: all who wait for a range get the same one.
+/// An error of the cache. Cheap to clone: all who wait for a range get the same one.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
     /// The bucket did not answer, or not as it must.
@@ -22,7 +22,7 @@ pub enum Error {
         #[source]
         cause: Arc<io::Error>,
     },
-    /// The bucket has fewer bytes than the range that was asked for.
+    /// The object has fewer bytes than the range that was asked for.
     #[error("{object} has {length} bytes, of which {}..{} were asked for", range.start, range.end)]
     Short {
         /// The object's name.
@@ -32,10 +32,11 @@ pub enum Error {
         /// The range in bytes.
         range: Range<u64>,
     },
-    /// Somebody waited in vain for a whole deadline, and nothing has come since: this caller did not wait as long.
+    /// An earlier request waited for a whole deadline in vain, and nothing has come since. So this caller did not
+    /// wait as long.
     #[error("the store has not answered for a while")]
     Down,
-    /// The task that fetched ended without an answer (the daemon is stopping).
+    /// The task that fetched it ended without an answer (the daemon is stopping).
     #[error("the fetch was stopped")]
     Stopped,
 }
@@ -50,7 +51,7 @@ impl Error {
         }
     }
 
-    /// Whether asking again at once cannot help.
+    /// Whether asking again at once is pointless.
     pub(super) fn is_final(&self) -> bool {
         matches!(self, Self::Store(cause) if !cause.is_transient())
     }

@@ -1,4 +1,4 @@
-//! How sealed ranges come here: joined where they are under way already, bounded in memory, written to the disk tier.
+//! Fetches sealed ranges: joins fetches that are under way, bounds their memory, and writes them to the disk tier.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -21,17 +21,18 @@ use crate::os;
 use crate::store::{self, Bucket, Fetched};
 use crate::types::MIB;
 
-/// A fetch has so many bytes at most; a pack that is fetched whole is cut at multiples of it. Large enough that the
-/// round trip does not count (30 ms at 130 MiB/s), small enough that several run in parallel within one pack and a
-/// reader does not wait long for its first byte.
+/// The most bytes of one fetch. A pack that is fetched whole is cut at multiples of it. It is large enough that the round trip
+/// does not matter (30 ms at 130 MiB/s), and small enough that several run in parallel within one pack and a reader soon gets
+/// its first byte.
 pub const FETCH_MAX: u64 = 4 * MIB;
-/// Packs whose length is remembered; beyond, the table begins anew. About 100 bytes each.
+/// How many packs' lengths are remembered; beyond that the table starts anew. About 100 bytes each.
 const LENGTHS_MAX: usize = 10_000;
-/// Writes to the disk at once. Nobody waits for them, and the threads that block are few: an fsync, say, needs one, too.
+/// Concurrent writes to the disk. Nobody waits for them, and the threads that may block are few: an fsync, for example, needs
+/// one too.
 const WRITES: usize = 4;
-/// Reads of flights from the disk at once.
+/// Concurrent reads of flights from the disk.
 const READS: usize = 2;
-/// How long the end waits for bytes that are on their way to the disk.
+/// How long shutdown waits for bytes that are being written to the disk.
 const LAST_WRITES: Duration = Duration::from_secs(10);
 
 /// Where the bytes of a flight came from.
@@ -46,27 +47,27 @@ pub(super) struct Fetcher {
     bucket: Bucket,
     disk: Arc<DiskTier>,
     flights: SingleFlight,
-    /// The length of each pack of which a range was fetched: the next miss in it fetches more.
+    /// The length of each pack of which a range was fetched: the next miss in such a pack fetches more of it.
     lengths: Mutex<HashMap<Box<str>, u64>>,
-    /// Bytes that wait to be written to disk.
+    /// Bytes that wait to be written to the disk.
     unwritten: AtomicU64,
     writes: Semaphore,
     reads: Semaphore,
     fetches: AtomicU64,
     fetched_bytes: AtomicU64,
-    /// Requests for what is not in the bucket.
+    /// Requests for objects that the bucket does not have.
     lacking: AtomicU64,
     doubts: Doubts,
     /// The tasks of all flights.
     tasks: TaskTracker,
-    /// Nothing is fetched any more.
+    /// Cancelled at shutdown: nothing is fetched any more.
     ended: CancellationToken,
 }
 
 impl Fetcher {
-    /// `memory` is for sealed ranges on their way, in bytes.
+    /// `memory` is the number of bytes for sealed ranges on their way.
     pub(super) fn new(bucket: Bucket, disk: Arc<DiskTier>, memory: u64) -> Self {
-        // Whatever the budget: one fetch of each kind must fit, or nothing ever gets in.
+        // Whatever the budget, one fetch of each kind must fit, or nothing would ever get in.
         let (demand, ahead) = ((memory / 7 * 2).max(FETCH_MAX), (memory / 7 * 5).max(FETCH_MAX));
         let deadline = bucket.deadlines().operation;
         Self {
@@ -95,12 +96,12 @@ impl Fetcher {
         self.lengths.lock().get(object).copied()
     }
 
-    /// How many ranges were fetched, and how many bytes.
+    /// The numbers of fetched ranges and bytes.
     pub(super) fn fetched(&self) -> (u64, u64) {
         (self.fetches.load(Ordering::Relaxed), self.fetched_bytes.load(Ordering::Relaxed))
     }
 
-    /// What is under way of this object is not found any more.
+    /// Forgets an object: its flights are not found any more.
     pub(super) fn forget(&self, object: &str) {
         self.flights.forget(object);
         self.lengths.lock().remove(object);
@@ -125,20 +126,20 @@ impl Fetcher {
         self.bucket.rate_down()
     }
 
-    /// How often the bucket answered so far.
+    /// How often the bucket has answered.
     pub(super) fn answers(&self) -> u64 {
         self.bucket.answers()
     }
 
-    /// Somebody waited for a whole deadline, since the bucket had answered `before` times. On a slow link, where none of
-    /// its requests failed, that says nothing.
+    /// Notes that somebody waited for a whole deadline, since the bucket had answered `before` times. If none of its requests
+    /// failed, the link is just slow, and the wait says nothing.
     pub(super) fn gave_up(&self, before: u64) {
         if self.bucket.is_failing() && self.answers() == before {
             self.doubts.nothing_came(before);
         }
     }
 
-    /// Asks the bucket for these very bytes, whatever else is under way.
+    /// Fetches exactly these bytes from the bucket, whatever else is under way.
     pub(super) async fn get(&self, object: &str, range: Option<Range<u64>>) -> Result<Bytes> {
         let before = self.answers();
         let got = self.in_time(object, self.bucket.get(object, range)).await?;
@@ -148,7 +149,7 @@ impl Fetcher {
         Ok(bytes)
     }
 
-    /// Waits as long as it makes sense.
+    /// Waits for `what` as long as that makes sense.
     async fn in_time<T>(&self, object: &str, what: impl Future<Output = T>) -> Result<T> {
         match self.doubts.until(object, self.answers()) {
             None => Ok(what.await),
@@ -157,7 +158,7 @@ impl Fetcher {
         }
     }
 
-    /// Learns from how a request for an object ended, that began when the bucket had answered `before` times.
+    /// Learns from how a request for an object ended. When it began, the bucket had answered `before` times.
     fn learn(&self, object: &str, before: u64, error: Option<&store::Error>) {
         if matches!(error, Some(store::Error::NotFound { .. })) {
             self.lacking.fetch_add(1, Ordering::Relaxed);
@@ -170,25 +171,25 @@ impl Fetcher {
         }
     }
 
-    /// How often something was asked for that is not in the bucket.
+    /// How many requests were for objects that the bucket does not have.
     pub(super) fn lacking(&self) -> u64 {
         self.lacking.load(Ordering::Relaxed)
     }
 
-    /// Fetches `whole` (or joins whoever does) and returns its part `range`.
+    /// Fetches `whole` (or joins a flight that does) and returns its part `range`.
     pub(super) async fn fetch(
         self: &Arc<Self>,
         object: &str,
         whole: Range<u64>,
         range: &Range<u64>,
     ) -> Result<Bytes> {
-        // A waiter whose leader failed tries itself, once: the leader may have been late in its
-        // deadline, or its store was just failing.
+        // A waiter whose leader failed tries once itself: the leader may have been near its deadline, or the store may have been
+        // failing just then.
         let mut tries = 2;
         loop {
             tries -= 1;
             let begin = || self.join(object, whole.clone(), Purpose::Demand).ok_or(Error::Stopped);
-            // The flight goes on, however long it is waited for: it finds out whether anything comes again.
+            // The flight goes on even after the waiter gives up: it finds out whether anything comes again.
             let wait = async {
                 let (flight, joined) = begin()?;
                 Ok::<_, Error>((flight.wait().await, flight, joined))
@@ -209,7 +210,7 @@ impl Fetcher {
         }
     }
 
-    /// The flight that brings `range`, begun if nobody began it. `None` when there is no memory for it, or the end came.
+    /// The flight that brings `range`, started if there is none. `None` when there is no memory for it, or at shutdown.
     pub(super) fn begin(
         self: &Arc<Self>,
         object: &str,
@@ -233,7 +234,7 @@ impl Fetcher {
             Joined::UnderWay(flight) => Some((flight, true)),
             Joined::New(leader) => {
                 let flight = leader.0.clone();
-                // After a panic whoever waits is told by the leader's drop.
+                // After a panic the leader's drop tells those who wait.
                 self.tasks.spawn(os::watched("fetching", self.clone().lead(leader)));
                 Some((flight, false))
             }
@@ -247,7 +248,7 @@ impl Fetcher {
             if !self.flights.admit(&flight).await {
                 return None;
             }
-            // Whoever asks for it has looked there, but another flight may have brought it, and ended, since.
+            // Whoever asks has looked on the disk, but another flight may have brought the range, and ended, since.
             if let Some(bytes) = self.from_disk(&flight).await {
                 return Some(Brought::FromDisk(bytes));
             }
@@ -272,7 +273,7 @@ impl Fetcher {
         flight.complete(Ok(bytes.clone()));
         let length = bytes.len() as u64;
         let waiting = self.unwritten.fetch_add(length, Ordering::Relaxed) + length;
-        // What is asked for singly is little, and the rest of a pack is wanted next.
+        // Singly requested ranges are small, and the rest of a pack is wanted next: both are always written.
         if flight.purpose() != Purpose::Ahead || waiting <= self.unwritten_max() {
             let (disk, flight) = (self.disk.clone(), flight.clone());
             let write = move || {
@@ -282,20 +283,22 @@ impl Fetcher {
             let write = move || os::watched_here("writing to the cache", write);
             // The semaphore is never closed.
             let _one = self.writes.acquire().await;
-            // Fails only while the runtime shuts down: then it is not cached.
+            // This fails only while the runtime shuts down. Then the range is not cached.
             let _ = os::blocking(write).await;
         }
         self.unwritten.fetch_sub(length, Ordering::Relaxed);
     }
 
-    /// Bytes that may wait for the disk; beyond, what was read ahead is not written: when the disk does not keep up, a scan must
-    /// not wait for it. Nor must readers lack memory that what was read already holds.
+    /// The most bytes that may wait for the disk. Beyond that, ranges read ahead are not written, because a scan must not wait
+    /// for a slow disk. If memory is what keeps readers from reading ahead, the limit is lower: bytes that wait to be written
+    /// must not take it.
     fn unwritten_max(&self) -> u64 {
         let quarter = self.flights.ahead_capacity() / 4;
         if self.flights.is_short() { quarter } else { 3 * quarter }
     }
 
-    /// What lies on the disk by now. Of what is read ahead that is the rule: who comes for it then does not wait for the disk.
+    /// The range, if it is on the disk by now. For read-ahead that is the usual case, and it saves the later reader the wait for
+    /// the disk.
     async fn from_disk(&self, flight: &Arc<Flight>) -> Option<Bytes> {
         if !self.disk.has(flight.object(), flight.range()) {
             return None;
@@ -306,7 +309,7 @@ impl Fetcher {
         let _one = self.reads.acquire().await;
         match os::blocking(read).await {
             Ok(bytes) => bytes,
-            // It is this flight's, which is watched.
+            // The panic is this flight's, whose task is watched.
             Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
             Err(_) => None,
         }

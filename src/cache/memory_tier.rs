@@ -1,8 +1,8 @@
-//! The memory tier: decrypted blocks, that is 16 KiB chunks of extents and blocks of pages.
+//! The memory tier: decrypted blocks, which are 16 KiB chunks of extents and blocks of pages.
 //!
-//! A segmented LRU in independent shards. A content block begins on *probation* and is *kept*
-//! once it was used a second time, so a long scan passes through the probation part only.
-//! Blocks of pages have a part of their own and go last: every path needs them.
+//! A segmented LRU in independent shards. A content block begins on *probation*, and is *kept* once
+//! it is used a second time. So a long scan passes through the probation part only. Blocks of pages
+//! have a part of their own and go last: every path needs them.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,9 +13,10 @@ use parking_lot::Mutex;
 
 use crate::types::{ExtentId, MIB, PageId};
 
-/// Shards at most: 16 nearly double the throughput of one lock (measured with the crate `lru` 0.19).
+/// The largest number of shards: 16 nearly double the throughput of one lock (measured with the
+/// crate `lru` 0.19).
 const SHARDS: u64 = 16;
-/// What an entry costs beside its bytes: key, links, hash slot, the allocation's own header.
+/// What an entry costs besides its bytes: key, links, hash slot, and the allocation's own header.
 const OVERHEAD: u64 = 128;
 
 /// Names a decrypted block.
@@ -27,10 +28,10 @@ pub enum BlockId {
     Page(PageId, u64),
 }
 
-/// How a look-up of a block counts.
+/// How a look-up of a block counts as a use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reuse {
-    /// Whoever asks may ask again: the block is worth keeping.
+    /// The caller may ask again: the block is worth keeping.
     Expected,
     /// A scan passes by: the block stays on probation.
     Unlikely,
@@ -81,7 +82,8 @@ impl Shard {
         self.pages.bytes + self.kept.bytes + self.probation.bytes
     }
 
-    /// A quarter of what content has stays for newcomers, else nothing new could prove itself.
+    /// A quarter of the memory for content stays for newcomers. Otherwise no new block could prove
+    /// itself.
     fn kept_limit(&self) -> u64 {
         self.budget.saturating_sub(self.pages.bytes) / 4 * 3
     }
@@ -105,7 +107,7 @@ impl Shard {
         Some(block)
     }
 
-    /// Puts the block in and moves what has to leave to `out`, to be dropped outside the lock.
+    /// Inserts the block, and moves what has to leave to `out`, to be dropped outside the lock.
     fn insert(&mut self, id: BlockId, block: Bytes, out: &mut Vec<Bytes>) {
         let segment = match id {
             BlockId::Page(..) => &mut self.pages,
@@ -116,9 +118,9 @@ impl Shard {
         self.shrink(out);
     }
 
-    /// Moves what is more than the budget to `out`.
+    /// Moves what exceeds the budget to `out`.
     fn shrink(&mut self, out: &mut Vec<Bytes>) {
-        // Pages are preferred, yet a huge tree must not leave content with nothing.
+        // Pages are preferred, but a huge tree must leave something for content.
         while self.pages.bytes > self.budget / 4 * 3 {
             let Some((_, block)) = self.pages.take_oldest() else { break };
             out.push(block);
@@ -135,7 +137,7 @@ impl Shard {
     }
 }
 
-/// The blocks of one vault. All methods are short, without I/O.
+/// The decrypted blocks of one vault. All methods are short, without I/O.
 #[derive(Debug)]
 pub(super) struct MemoryTier {
     shards: Box<[Mutex<Shard>]>,
@@ -176,7 +178,7 @@ impl MemoryTier {
         found
     }
 
-    /// A block that alone exceeds a quarter of its shard is not taken.
+    /// Inserts a block, unless it alone exceeds a quarter of its shard.
     pub(super) fn insert(&self, id: BlockId, block: Bytes) {
         let mut out = Vec::new();
         let mut shard = self.shard(&id).lock();
@@ -184,10 +186,10 @@ impl MemoryTier {
             shard.insert(id, block, &mut out);
         }
         drop(shard);
-        drop(out); // freeing memory takes its time: not under the lock
+        drop(out); // freeing memory takes time, so not under the lock
     }
 
-    /// From now on it holds at most `budget` bytes.
+    /// Sets the budget to `budget` bytes, and evicts what exceeds it.
     pub(super) fn limit(&self, budget: u64) {
         for shard in &self.shards {
             let mut out = Vec::new();
@@ -197,7 +199,7 @@ impl MemoryTier {
         }
     }
 
-    /// How many bytes it holds at most.
+    /// The budget in bytes.
     pub(super) fn limited_to(&self) -> u64 {
         self.shards.iter().map(|shard| shard.lock().budget).sum()
     }
@@ -227,7 +229,7 @@ mod tests {
         Bytes::from(vec![u8::try_from(n % 251).unwrap(); 1024])
     }
 
-    /// One shard, room for about 100 blocks.
+    /// One shard, with room for about 100 blocks.
     fn small() -> MemoryTier {
         MemoryTier::new(100 * (1024 + OVERHEAD))
     }
@@ -285,7 +287,7 @@ mod tests {
             blocks.get(&extent(n), Reuse::Expected);
         }
         assert!((0..40).all(|n| blocks.get(&page(n), Reuse::Expected).is_some()));
-        // And yet they do not take everything.
+        // Still, they do not take everything.
         (0..1_000).for_each(|n| blocks.insert(page(n), block(n)));
         blocks.insert(extent(5_000), block(1));
         assert!(blocks.get(&extent(5_000), Reuse::Unlikely).is_some());

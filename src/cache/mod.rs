@@ -1,7 +1,7 @@
-//! What was fetched and may be asked for again, in two tiers: decrypted blocks in memory, sealed bytes on disk.
+//! What was fetched and may be needed again, in two tiers: decrypted blocks in memory, sealed bytes on disk.
 //!
-//! Nothing here is trusted and nothing here is durable: sealed bytes are opened by whoever reads
-//! them, and what does not open is forgotten and fetched anew. Plaintext is in memory only.
+//! Nothing here is trusted, and nothing here is durable. Whoever reads sealed bytes opens them; what does not
+//! open is dropped and fetched again. Plaintext is in memory only.
 
 mod admission;
 mod disk_tier;

@@ -1,27 +1,27 @@
-//! What the disk tier holds: object -> byte ranges, in the order of use. Pure bookkeeping: `disk_tier.rs` does the I/O
-//! that it asks for.
+//! What the disk tier holds: the byte ranges of each object, in the order of use. Pure bookkeeping: `disk_tier.rs` does
+//! the I/O.
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use lru::LruCache;
 
-/// Ranges at most, over all objects. This bounds the memory of the table (about 150 bytes each, so 10 MiB), and the time
-/// to list the directory when the cache is opened (well under a second).
+/// The most ranges, over all objects. This bounds the memory of the table (about 150 bytes each, so 10 MiB), and the
+/// time to list the directory when the cache is opened (well under a second).
 pub(super) const RANGES_MAX: usize = 1 << 16;
-/// Ranges of one object at most: a look-up walks through them.
+/// The most ranges of one object: a look-up walks through them.
 const RANGES_OF_ONE: usize = 1024;
-/// What the file system allocates at once.
+/// The file system's allocation unit.
 const FS_BLOCK: u64 = 4096;
 
-/// A range of an object that is a file of its own.
+/// A range of an object, stored in a file of its own.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct CachedRange {
     /// The object's name in the bucket.
     pub object: Arc<str>,
-    /// Which of its bytes, never empty.
+    /// Which bytes of the object; never empty.
     pub range: Range<u64>,
-    /// These are all of the object's bytes.
+    /// Whether these are all of the object's bytes.
     pub whole: bool,
 }
 
@@ -37,11 +37,11 @@ fn disk_bytes(range: &Range<u64>) -> u64 {
 
 #[derive(Debug, Default)]
 struct Stored {
-    /// Sorted by start, then by end; none contains another.
+    /// Ranges, and whether each is the whole object. Sorted by start, then by end; none contains another.
     parts: Vec<(Range<u64>, bool)>,
 }
 
-/// The table. The least recently used *object* leaves first, with all its ranges.
+/// The table. The least recently used *object* leaves first, with all of its ranges.
 #[derive(Debug)]
 pub(super) struct RangeTable {
     content: LruCache<Arc<str>, Stored>,
@@ -52,7 +52,7 @@ pub(super) struct RangeTable {
     budget: u64,
 }
 
-/// Whether an object is a pack. Pages, manifests and commits are needed to find anything at all: they go last.
+/// Whether an object is a pack. Pages, manifests and commits are needed to find anything at all, so they go last.
 fn is_content(object: &str) -> bool {
     object.starts_with("pack/")
 }
@@ -86,8 +86,7 @@ impl RangeTable {
         let mut found = Vec::with_capacity(1);
         let mut at = range.start;
         while at < range.end {
-            // Of the parts that begin at or before `at`, the last reaches furthest, as none
-            // contains another.
+            // Of the ranges that begin at or before `at`, the last reaches furthest, because none contains another.
             let until = stored.parts.partition_point(|(part, _)| part.start <= at);
             let (part, whole) = stored.parts[..until].last().filter(|(part, _)| part.end > at)?;
             let to = part.end.min(range.end);
@@ -105,8 +104,8 @@ impl RangeTable {
         Some(CachedRange { object: Arc::from(object), range, whole: true })
     }
 
-    /// Notes a range whose file is there now, and returns those whose files may go: what it covers, and what the budget
-    /// has no room for any more.
+    /// Notes a range whose file exists now. Returns the ranges whose files may go: those that it covers, and those that
+    /// exceed the budget.
     pub(super) fn insert(&mut self, new: &CachedRange) -> Vec<CachedRange> {
         let object = &new.object;
         let stored = self.table(object).get_or_insert_mut(object.clone(), Stored::default);
@@ -127,7 +126,7 @@ impl RangeTable {
             self.subtract(part);
         }
         self.add(new);
-        // The same range again is the same file: it stays.
+        // The same range has the same file, which stays.
         gone.retain(|part| part != new);
         if crowded {
             gone.extend(self.forget(object));
@@ -136,7 +135,7 @@ impl RangeTable {
         gone
     }
 
-    /// From now on the budget is this; returns what it has no room for any more.
+    /// Sets the budget; returns the ranges that exceed it.
     pub(super) fn limit(&mut self, budget: u64) -> Vec<CachedRange> {
         self.budget = budget;
         self.shrink()
@@ -169,7 +168,7 @@ impl RangeTable {
         }
     }
 
-    /// Drops the least recently used object, and returns its ranges.
+    /// Drops the least recently used object; returns its ranges.
     pub(super) fn evict(&mut self) -> Option<Vec<CachedRange>> {
         let from_pages = self.page_bytes > self.budget / 2 || self.content.is_empty();
         let table = if from_pages { &mut self.pages } else { &mut self.content };
@@ -177,7 +176,7 @@ impl RangeTable {
         Some(self.leave(&object, stored))
     }
 
-    /// Drops an object, and returns its ranges.
+    /// Drops an object; returns its ranges.
     pub(super) fn forget(&mut self, object: &str) -> Vec<CachedRange> {
         match self.table(object).pop(object) {
             Some(stored) => self.leave(&Arc::from(object), stored),
@@ -223,7 +222,7 @@ mod tests {
         assert_eq!(table.insert(&part("pack/aa/a", 0..100)), []);
         assert_eq!(table.insert(&part("pack/aa/a", 0..100)), []);
         assert_eq!((table.bytes(), table.count()), (4096, 1));
-        // One that is covered already need not stay.
+        // A range that is already covered need not stay.
         assert_eq!(table.insert(&part("pack/aa/a", 10..20)), [part("pack/aa/a", 10..20)]);
         assert_eq!(table.insert(&part("pack/aa/a", 0..200)), [part("pack/aa/a", 0..100)]);
         assert_eq!((table.bytes(), table.count()), (4096, 1));

@@ -1,8 +1,8 @@
-//! Single flight: each sealed range is fetched from the bucket once, however many wait for it.
+//! Single flight: each sealed range is fetched from the bucket once, however many callers wait for it.
 //!
-//! A *flight* is a task of its own, so a caller that is cancelled takes nobody with it. It can be found until its bytes
-//! are on disk, or until the last one that holds it lets go. While it lives it holds its bytes' share of the memory, so
-//! what is in memory is bounded.
+//! A *flight* is a task of its own, so a cancelled caller takes nobody with it. It can be found until its bytes are on
+//! disk, or until its last holder lets go. As long as it lives, it holds its bytes' share of the memory, so what is in
+//! memory is bounded.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -19,31 +19,32 @@ use super::{Error, Result};
 use crate::store::Urgency;
 use crate::types::KIB;
 
-/// Why a range is fetched, which decides who waits for memory.
+/// Why a range is fetched. This decides how it waits for memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
     /// Somebody waits for it.
     Demand,
-    /// It lies beside what somebody asked for: it gets memory when nobody waits for any, soon or not at all.
+    /// It lies beside what somebody asked for. It gets memory when nobody else waits for any, within [`PATIENCE`], or not
+    /// at all.
     Beside,
-    /// Somebody will probably ask for it: it gets memory at once or not at all.
+    /// Somebody will probably ask for it. It gets memory at once or not at all.
     Ahead,
 }
 
-/// A flight beside others takes such a part of the memory at least: so no more requests of them are under way than half as
-/// many, however small they are.
+/// A Beside flight is charged at least 1/BESIDE_SHARE of the demand memory, however small it is. Such flights share half
+/// of that memory, so at most BESIDE_SHARE / 2 of them run at once.
 const BESIDE_SHARE: u64 = 64;
-/// How long a flight that nobody waits for may wait for memory, before it is given up.
+/// How long a Beside flight that nobody waits for may wait for memory before it is given up.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The memory that a flight has. Only kept.
+/// The memory that a flight holds. Its fields are only kept, never read.
 #[derive(Debug)]
 enum FlightMemory {
     Demand { _admitted: Admitted },
     Ahead { _permit: OwnedSemaphorePermit },
 }
 
-/// A range of an object on its way here, or here.
+/// A range of an object that is on its way, or has come.
 #[derive(Debug)]
 pub struct Flight {
     object: Arc<str>,
@@ -51,21 +52,21 @@ pub struct Flight {
     purpose: Purpose,
     outcome: watch::Sender<Option<Result<Bytes>>>,
     memory: Mutex<Option<FlightMemory>>,
-    /// Somebody waits for it after all.
+    /// Notified when somebody waits for it after all.
     wanted: Notify,
-    /// Of its request.
+    /// The urgency of its request.
     urgency: Urgency,
-    /// Its bytes are said to be wrong: they do not go to disk.
+    /// Its bytes are known to be wrong: they are not written to the disk.
     forgotten: AtomicBool,
 }
 
 impl Flight {
-    /// Which bytes of the object.
+    /// Which bytes of the object it brings.
     pub fn range(&self) -> &Range<u64> {
         &self.range
     }
 
-    /// What came, if it is here.
+    /// The outcome, if it has come.
     pub fn ready(&self) -> Option<Result<Bytes>> {
         self.outcome.borrow().clone()
     }
@@ -78,12 +79,12 @@ impl Flight {
     pub async fn wait(&self) -> Result<Bytes> {
         self.urgency.hurry();
         let mut receiver = self.outcome.subscribe();
-        // The sender is in `self`: it cannot close while we wait.
+        // The sender is in `self`, so it cannot close while this waits.
         let outcome = receiver.wait_for(Option::is_some).await.map_err(|_| Error::Stopped)?;
         outcome.clone().unwrap_or(Err(Error::Stopped))
     }
 
-    /// The part `range` (in bytes of the object) of what came.
+    /// The part `range` (in bytes of the object) of the bytes that came.
     pub fn slice(&self, bytes: &Bytes, range: &Range<u64>) -> Option<Bytes> {
         let from = usize::try_from(range.start.checked_sub(self.range.start)?).ok()?;
         let to = usize::try_from(range.end.checked_sub(self.range.start)?).ok()?;
@@ -111,7 +112,8 @@ impl Flight {
     }
 }
 
-/// Who fetches for all that wait. Its task owns this: if the task dies without an outcome, the waiters learn of it.
+/// Leads a flight: its task owns this and fetches for all that wait. If the task dies without an outcome, the waiters
+/// learn of it.
 #[derive(Debug)]
 pub(super) struct Leader(pub(super) Arc<Flight>);
 
@@ -127,27 +129,27 @@ impl Drop for Leader {
 #[derive(Debug)]
 pub(super) struct SingleFlight {
     flights: Mutex<HashMap<Arc<str>, Vec<Weak<Flight>>>>,
-    /// How many objects the table had after it was last swept. Locked within `flights` only.
+    /// How many objects the table had after it was last swept. Locked only while `flights` is.
     live: Mutex<usize>,
     demand: Arc<Admission>,
     ahead: Arc<Semaphore>,
-    /// The last one who asked to read ahead found no memory.
+    /// Whether the last attempt to read ahead found no memory.
     refused: AtomicBool,
-    /// Bytes of each.
+    /// Bytes of memory for demand and for read-ahead.
     capacity: [u64; 2],
 }
 
-/// The flight of whoever asked for a range.
+/// What [`SingleFlight::join`] returns.
 #[derive(Debug)]
 pub(super) enum Joined {
     /// It was under way already.
     UnderWay(Arc<Flight>),
-    /// It is new: whoever asked must spawn the task that leads it.
+    /// It is new: the caller must spawn the task that leads it.
     New(Leader),
 }
 
 impl SingleFlight {
-    /// `demand` and `ahead` are bytes in memory, each.
+    /// `demand` and `ahead` are bytes of memory.
     pub(super) fn new(demand: u64, ahead: u64) -> Self {
         Self {
             flights: Mutex::default(),
@@ -164,7 +166,7 @@ impl SingleFlight {
         find(self.flights.lock().get(object)?, range)
     }
 
-    /// As `find`, else a new one. `None` for an `Ahead` that finds no memory.
+    /// As `find`, or else a new flight. `None` for an `Ahead` that finds no memory.
     pub(super) fn join(&self, object: &str, range: Range<u64>, purpose: Purpose) -> Option<Joined> {
         let mut flights = self.flights.lock();
         if let Some(flight) = flights.get(object).and_then(|list| find(list, &range)) {
@@ -183,8 +185,8 @@ impl SingleFlight {
                 Some(FlightMemory::Ahead { _permit: permit? })
             }
         };
-        // Flights do not deregister (a last `Arc` may be dropped under this very lock): the dead
-        // are swept here, whenever the table has doubled.
+        // Flights do not deregister (a last `Arc` may be dropped under this very lock). Dead ones are swept here, whenever
+        // the table has doubled.
         if flights.len() >= 2 * *self.live.lock() + 64 {
             flights.retain(|_, list| {
                 list.retain(|flight| flight.strong_count() > 0);
@@ -213,13 +215,13 @@ impl SingleFlight {
         Some(Joined::New(Leader(flight)))
     }
 
-    /// Waits for the memory of a flight. `false`: there was none in time, and nobody waits for the flight.
+    /// Waits for a flight's memory. `false`: there was none in time, and nobody waits for the flight.
     pub(super) async fn admit(&self, flight: &Flight) -> bool {
         if flight.purpose == Purpose::Ahead {
             return true;
         }
         let length = flight.range.end - flight.range.start;
-        // One that is larger than all the memory takes all of it, so that it gets in at all.
+        // A flight larger than all the memory takes all of it, so that it gets in at all.
         let units = in_units(length.min(self.capacity[0]));
         let beside = in_units(length.max(self.capacity[0] / BESIDE_SHARE).min(self.capacity[0]));
         let admitted = match flight.purpose {
@@ -237,7 +239,8 @@ impl SingleFlight {
         is_in
     }
 
-    /// No flight of this object is found any more (its bytes are wrong). Those who wait for one get its bytes.
+    /// Forgets all flights of this object, because its bytes are wrong: they are not found any more. Callers that already
+    /// wait still get the bytes.
     pub(super) fn forget(&self, object: &str) {
         let gone = self.flights.lock().remove(object);
         for flight in gone.iter().flatten().filter_map(Weak::upgrade) {
@@ -245,19 +248,19 @@ impl SingleFlight {
         }
     }
 
-    /// Bytes of memory that flights have.
+    /// Bytes of memory that flights hold.
     pub(super) fn bytes(&self) -> u64 {
         let free = u64::from(self.demand.free()) + self.ahead.available_permits() as u64;
         self.capacity.iter().map(|bytes| u64::from(in_units(*bytes)) * KIB).sum::<u64>()
             - free * KIB
     }
 
-    /// Whether memory is what keeps readers from reading ahead, at the moment.
+    /// Whether lack of memory keeps readers from reading ahead at the moment.
     pub(super) fn is_short(&self) -> bool {
         self.refused.load(Ordering::Relaxed)
     }
 
-    /// Bytes that read-ahead may take, in all.
+    /// Bytes of memory for read-ahead in all.
     pub(super) fn ahead_capacity(&self) -> u64 {
         self.capacity[1]
     }
@@ -269,7 +272,7 @@ fn find(list: &[Weak<Flight>], range: &Range<u64>) -> Option<Arc<Flight>> {
     })
 }
 
-/// Semaphores count in KiB: a permit count must fit 32 bits.
+/// Bytes as a number of semaphore units. A unit is a KiB, so that a permit count fits 32 bits.
 fn in_units(bytes: u64) -> u32 {
     u32::try_from(bytes.div_ceil(KIB)).unwrap_or(u32::MAX >> 3)
 }

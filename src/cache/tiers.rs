@@ -15,13 +15,13 @@ use super::{Error, Result};
 use crate::store::Bucket;
 use crate::types::MIB;
 
-/// An object larger than this is no pack of ours, and not fetched as a whole.
+/// An object larger than this is not one of our packs, and is not fetched as a whole.
 const WHOLE_MAX: u64 = 20 * MIB;
 
 /// Limits of a cache, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Budgets {
-    /// Memory in all: five twelfths for decrypted blocks, as much for read-ahead, the rest for other sealed ranges on
+    /// Memory in all: five twelfths for decrypted blocks, as much for read-ahead, and the rest for other sealed ranges on
     /// their way.
     pub memory: u64,
     /// Sealed bytes on disk.
@@ -29,13 +29,13 @@ pub struct Budgets {
 }
 
 impl Budgets {
-    /// What decrypted blocks have of this memory.
+    /// The part of `memory` that is for decrypted blocks.
     pub fn blocks_of(memory: u64) -> u64 {
         memory / 12 * 5
     }
 }
 
-/// What a cache holds and did, for `status`.
+/// What a cache holds and has done, for `status`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     /// Bytes of decrypted blocks.
@@ -53,11 +53,11 @@ pub struct Usage {
     /// Ranges that were fetched from the bucket, and their bytes.
     pub fetches: u64,
     pub fetched_bytes: u64,
-    /// How often something was asked for that is not in the bucket.
+    /// How many requests were for objects that the bucket does not have.
     pub lacking: u64,
 }
 
-/// The cache of one vault. Cheap to clone: all clones are one.
+/// The cache of one vault. Clones share it, and are cheap.
 #[derive(Clone, Debug)]
 pub struct Cache(Arc<Inner>);
 
@@ -69,8 +69,7 @@ struct Inner {
 }
 
 impl Cache {
-    /// Opens the directory (made if it is not there, 0700) and lists what is in it: at most
-    /// 65,536 files. Blocking.
+    /// Opens the directory (made with mode 0700 if it does not exist) and lists its files, at most 65,536. Blocking.
     pub fn open(dir: &Path, bucket: Bucket, budgets: Budgets) -> Result<Self> {
         let disk = DiskTier::open(dir, budgets.disk)
             .map_err(|cause| Error::Directory { path: dir.to_owned(), cause: Arc::new(cause) })?;
@@ -80,17 +79,17 @@ impl Cache {
         Ok(Self(Arc::new(Inner { memory: MemoryTier::new(blocks), disk, fetcher })))
     }
 
-    /// From now on it takes so many bytes of the disk at most. Short local I/O.
+    /// Sets the limit of bytes on disk. Short local I/O.
     pub fn limit_disk(&self, bytes: u64) {
         self.0.disk.limit(bytes);
     }
 
-    /// From now on decrypted blocks take so many bytes of memory at most. Short, no I/O.
+    /// Sets the limit of bytes for decrypted blocks in memory. Short, no I/O.
     pub fn limit_blocks(&self, bytes: u64) {
         self.0.memory.limit(bytes);
     }
 
-    /// How many bytes decrypted blocks may take of memory.
+    /// The limit of bytes for decrypted blocks in memory.
     pub fn blocks_limit(&self) -> u64 {
         self.0.memory.limited_to()
     }
@@ -100,8 +99,8 @@ impl Cache {
         self.0.memory.get(id, reuse)
     }
 
-    /// Keeps a decrypted block for as long as there is room. Its buffer should be its own: a
-    /// slice of a larger one keeps all of that in memory.
+    /// Keeps a decrypted block as long as there is room. It should own its buffer: a slice of a larger one keeps all of that
+    /// in memory.
     pub fn insert_block(&self, id: BlockId, block: Bytes) {
         self.0.memory.insert(id, block);
     }
@@ -126,8 +125,8 @@ impl Cache {
         self.0.fetcher.flights().find(object, range).is_some()
     }
 
-    /// The range, from this machine or the bucket. One GET however many ask; kept on disk.
-    /// Bounded by the bucket's deadlines. To be awaited within a tokio runtime.
+    /// The range, from this machine or the bucket. However many callers ask, there is one GET, whose bytes are kept on disk.
+    /// Bounded by the bucket's deadlines. Await it within a tokio runtime.
     pub async fn sealed(&self, object: &str, range: Range<u64>) -> Result<Bytes> {
         if let Some(bytes) = self.sealed_local(object, range.clone()) {
             return Ok(bytes);
@@ -135,8 +134,8 @@ impl Cache {
         self.0.fetcher.fetch(object, range.clone(), &range).await
     }
 
-    /// For a range that is here and did not open: drops all that is here of the object, and asks the bucket for these
-    /// very bytes, whatever else is under way. They replace what was on disk.
+    /// For a range that is here and did not open. Drops everything that is here of the object, and fetches exactly these bytes
+    /// from the bucket, whatever else is under way. They replace what was on disk.
     pub async fn sealed_anew(&self, object: &str, range: Range<u64>) -> Result<Bytes> {
         self.forget(object);
         let bytes = self.0.fetcher.get(object, Some(range.clone())).await?;
@@ -146,8 +145,8 @@ impl Cache {
         Ok(bytes)
     }
 
-    /// As `sealed`, for a small message in a pack that it shares with others: the second miss in a pack brings all of it,
-    /// because whoever reads two neighbours reads more.
+    /// As `sealed`, for a small message in a pack that holds others too: the second miss in a pack fetches the whole pack,
+    /// because a caller that reads two neighbours will read more.
     pub async fn sealed_and_neighbours(&self, object: &str, range: Range<u64>) -> Result<Bytes> {
         if let Some(bytes) = self.sealed_local(object, range.clone()) {
             return Ok(bytes);
@@ -160,7 +159,7 @@ impl Cache {
         let first = range.start / FETCH_MAX * FETCH_MAX;
         let mine = first..range.end.next_multiple_of(FETCH_MAX).min(length);
         let bytes = self.0.fetcher.fetch(object, mine.clone(), &range);
-        // Begun after `mine` is polled below, so that what is waited for goes out first.
+        // Started after `mine` is polled below, so that the awaited request goes out first.
         let others = async {
             let starts = (0..length.div_ceil(FETCH_MAX)).map(|n| n * FETCH_MAX);
             for start in starts.filter(|start| !mine.contains(start)) {
@@ -176,23 +175,23 @@ impl Cache {
         self.0.disk.read_whole(object)
     }
 
-    /// Keeps all bytes of an object (as long as they last). Short local I/O; a full disk or an
-    /// error of it only means that they are not kept.
+    /// Keeps all bytes of an object as long as there is room. Short local I/O; if the disk is full or fails, they are just not
+    /// kept.
     #[allow(clippy::needless_pass_by_value, reason = "who gives them is done with them")]
     pub fn insert_whole(&self, object: &str, bytes: Bytes) {
         self.0.disk.write(object, 0, &bytes, true);
     }
 
-    /// Begins to fetch a range that will probably be asked for, from the disk if it is there. `None` when there is no room for
-    /// it now. The bytes are found by `sealed_local` for as long as the flight is held, and
-    /// afterwards when they went to disk. Within a tokio runtime.
+    /// Starts to fetch a range that will probably be asked for, from the disk if it is there. `None` when there is no room for
+    /// it now. `sealed_local` finds the bytes as long as the flight is held, and afterwards if they were written to disk. Call
+    /// it within a tokio runtime.
     pub fn read_ahead(&self, object: &str, range: Range<u64>) -> Option<Arc<Flight>> {
         self.0.fetcher.begin(object, range, Purpose::Ahead)
     }
 
-    /// Begins to fetch a range that lies beside what was asked for, unless it is here or on its way: when nobody waits for
-    /// memory, and a few at a time. What follows it in a pack that is known comes with it, as far as one fetch goes. Within a
-    /// tokio runtime.
+    /// Starts to fetch a range that lies beside what was asked for, unless it is here or on its way. It runs when nobody waits
+    /// for memory, and only a few such fetches run at once. If the pack's length is known, what follows the range in the pack
+    /// comes along, up to the end of one fetch. Call it within a tokio runtime.
     pub fn fetch_beside(&self, object: &str, range: Range<u64>) {
         if self.expects(object, &range) || self.0.disk.has(object, &range) {
             return;
@@ -203,7 +202,7 @@ impl Cache {
         drop(self.0.fetcher.begin(object, range.start..end, Purpose::Beside));
     }
 
-    /// Bytes that come from the bucket in a second at most, if its owner limits that.
+    /// The owner's limit of bytes a second from the bucket, if there is one.
     pub fn rate(&self) -> Option<u64> {
         self.0.fetcher.rate()
     }
@@ -213,20 +212,20 @@ impl Cache {
         self.0.fetcher.flights().ahead_capacity()
     }
 
-    /// Takes over the file of a staged pack that is in the bucket now (a rename: same file system).
+    /// Takes over the file of a staged pack that is in the bucket now (a rename, so it must be on the same file system).
     pub fn adopt(&self, object: &str, file: &Path) -> io::Result<()> {
         self.0.disk.adopt(object, file)
     }
 
-    /// Drops what is here of an object that does not open, or is gone, so that the next `sealed` asks the bucket. Blocks
-    /// in memory stay: they were verified.
+    /// Drops what is here of an object that does not open, or is gone, so that the next `sealed` asks the bucket. Decrypted
+    /// blocks in memory stay: they were verified.
     pub fn forget(&self, object: &str) {
         self.0.fetcher.forget(object);
         self.0.disk.forget(object);
     }
 
-    /// Ends what is under way: those who wait get [`Error::Stopped`], as does whoever asks from now on. When this
-    /// returns, nothing writes to the directory any more (unless the disk takes longer than 10 s for a write).
+    /// Ends all fetches: those who wait get [`Error::Stopped`], and so does every later caller. When this returns, nothing
+    /// writes to the directory any more (unless the disk takes longer than 10 s for a write).
     pub async fn end(&self) {
         self.0.fetcher.end().await;
     }
@@ -249,12 +248,12 @@ impl Cache {
         }
     }
 
-    /// How often the bucket answered so far.
+    /// How often the bucket has answered.
     pub fn answers(&self) -> u64 {
         self.0.fetcher.answers()
     }
 
-    /// The caller waited for the bucket for a whole deadline, in vain, since it had answered `before` times.
+    /// Notes that the caller waited in vain for the bucket for a whole deadline, since it had answered `before` times.
     pub fn gave_up(&self, before: u64) {
         self.0.fetcher.gave_up(before);
     }

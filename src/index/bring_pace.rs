@@ -1,20 +1,21 @@
-//! How much of the map is brought here at once, for listings: as much as has come in a moment before.
+//! How many bytes of the map a listing fetches at once: what the link recently delivered in a moment.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::types::{KIB, MIB};
 
-/// Bytes at first, and at least, and at most.
+/// Bytes fetched at once: the initial, the least and the largest number.
 const FIRST: u64 = 256 * KIB;
 const LEAST: u64 = 64 * KIB;
 const MOST: u64 = 8 * MIB;
-/// What took no longer may be twice as much the next time.
+/// A fetch that took no longer than this doubles the next one.
 const SHORT: Duration = Duration::from_millis(500);
-/// Nobody waits longer for it; then it is a quarter the next time. (It goes on its way all the same.)
+/// How long a listing waits for a fetch. A fetch that takes longer goes on in the background, and the next one is a
+/// quarter as large.
 pub(super) const LONG: Duration = Duration::from_secs(2);
 
-/// Bytes that may be brought at once.
+/// The number of bytes that may be fetched at once.
 pub(super) struct BringPace(AtomicU64);
 
 impl Default for BringPace {
@@ -28,7 +29,8 @@ impl BringPace {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// As much as this allows, and no more, was brought, and took so long; `None`: it did not come in time, or not at all.
+    /// Adjusts the pace after a fetch of all the bytes that it allows. `duration` is what the fetch took; `None`: it did
+    /// not come in time, or it failed.
     pub(super) fn took(&self, duration: Option<Duration>) {
         let bytes = self.bytes();
         let next = match duration {
@@ -46,7 +48,7 @@ mod tests {
 
     #[test]
     fn on_a_fast_link_it_grows_and_on_a_slow_one_nobody_waits_long() {
-        // Bytes a second, and what comes to be brought at once.
+        // Bytes a second of the link, and the number of bytes that the pace settles on.
         for (rate, brought) in
             [(100 * MIB, MOST..MOST + 1), (MIB, 512 * KIB..MIB + 1), (20 * KIB, LEAST..LEAST + 1)]
         {

@@ -1,4 +1,4 @@
-//! The index's door: opening, reading, and changing under the one append lock. (Lock order: `inner.rs`.)
+//! The public face of the index: opening, reading, and changing under the one append lock. (Lock order: `inner.rs`.)
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,32 +19,32 @@ use crate::log::{Journal, RoomClass};
 use crate::records::{Change, Key, Transaction};
 use crate::types::{CommitNo, InodeNo, MIB, Seq};
 
-/// With as much as this in memory, because the disk is full, only changes that free room are taken.
+/// Once this many bytes are in memory because the disk is full, only changes that free room are accepted.
 pub(super) const POSTPONED_MAX: usize = 8 << 20;
 
-/// Records that are looked up under one lock, where many are.
+/// How many records [`Index::bring`] looks up under one lock.
 const LOOKED_AT: usize = 128;
 
-/// What an index keeps in memory itself; blocks of its base are the cache's.
+/// What an index itself keeps in memory. The blocks of its base belong to the cache.
 #[derive(Clone, Copy, Debug)]
 pub struct IndexMemory {
-    /// Bytes of rows as sled stores them that it keeps: decoded they take about four times as much. Small in any case, since
-    /// what is hot lies in the layer above it or was just read.
+    /// Bytes of sled rows to keep, counted as stored; decoded they take about four times as much. Small in any case: what is hot
+    /// lies in the memtable, or was just read.
     pub sled: u64,
-    /// Bytes of the memtable above which whoever changes something waits until it is written. Until a batch is whole, sled
-    /// keeps every version of every node that it made: 15 times the batch. So none is longer, unless one change is.
+    /// Bytes of the memtable above which a change waits until it is written to sled. While a batch is being applied, sled keeps
+    /// every version of every node that it makes: 15 times the batch. So no batch is longer than this, unless a single change is.
     pub memtable: usize,
 }
 
 impl IndexMemory {
-    /// The index's part of a budget of so many bytes.
+    /// The index's part of a memory budget of `memory` bytes.
     pub fn of(memory: u64) -> Self {
         let memtable = usize::try_from((memory / 64).clamp(MIB, 2 * MIB)).unwrap_or(1 << 20);
         Self { sled: (memory / 32).clamp(2 * MIB, 8 * MIB), memtable }
     }
 }
 
-/// What an index is made of.
+/// What an index needs to open.
 pub struct IndexOptions {
     /// The directory of the database.
     pub dir: PathBuf,
@@ -52,7 +52,7 @@ pub struct IndexOptions {
     pub keys: Keys,
     /// The newest checkpoint, or an empty one.
     pub base: Base,
-    /// What it may keep in memory.
+    /// What the index may keep in memory.
     pub memory: IndexMemory,
 }
 
@@ -61,7 +61,7 @@ pub struct IndexOptions {
 pub struct Index(pub(super) Arc<Inner>, Arc<Drainer>);
 
 impl Index {
-    /// Opens what is there.
+    /// Opens the index in `dir`.
     ///
     /// # Errors
     /// [`Error::Damaged`]: wipe it and open it again; nothing is lost.
@@ -80,7 +80,7 @@ impl Index {
         SledDelta::wipe(dir)
     }
 
-    /// The point that it has reached.
+    /// The point that the index has reached.
     pub fn point(&self) -> Point {
         self.0.layers.read().point.clone()
     }
@@ -90,7 +90,7 @@ impl Index {
         self.0.layers.read().totals()
     }
 
-    /// How often anything was written to its files, as they grow only with that. The count keeps nothing of them open.
+    /// A counter of the writes to the index's files: they grow only when it does. The counter keeps nothing of them open.
     pub fn writes(&self) -> Arc<AtomicU64> {
         self.0.sled().db().writes()
     }
@@ -105,7 +105,7 @@ impl Index {
         self.0.layers.read().base.clone()
     }
 
-    /// From now on changes are appended to this journal. To be called once.
+    /// From now on changes are appended to this journal. Call it once.
     pub fn attach(&self, journal: Arc<Journal>) {
         {
             let mut layers = self.0.layers.write();
@@ -117,7 +117,7 @@ impl Index {
         let _ = self.0.journal.set(journal);
     }
 
-    /// Refuses all changes from now on, for this reason. The first reason stays.
+    /// Refuses all changes from now on, with this reason. The first reason stays.
     pub fn make_read_only(&self, reason: &str) {
         self.0.make_read_only(reason);
     }
@@ -127,13 +127,13 @@ impl Index {
         self.0.read_only()
     }
 
-    /// Whether its records on this disk were found to be damaged: it is to be made anew (J4).
+    /// Whether its records on this disk were found to be damaged, so that the next mount makes it anew (J4).
     pub fn is_damaged(&self) -> bool {
         self.0.sled().db().is_condemned()
     }
 
-    /// Looks things up in one consistent state. `f` is run again whenever a page had to be
-    /// fetched: it must have no effects. Ready at the first poll if all pages are here.
+    /// Looks things up in one consistent state. `f` runs again whenever a page had to be fetched, so it must have no effects.
+    /// Ready at the first poll if all pages are here.
     pub async fn read<T, E: From<Error>>(
         &self,
         f: impl Fn(&View<'_>) -> Result<T, E> + Send,
@@ -155,8 +155,8 @@ impl Index {
         }
     }
 
-    /// Brings the records of these inodes here, if some of the first of them are not: as many, several requests at once, as come in a
-    /// moment. So they are at hand for a while, for [`View::try_inode_cached`].
+    /// Fetches the records of these inodes, unless those of the first are all here: as many as come in a moment, with several
+    /// requests at once. [`View::try_inode_cached`] then finds them for a while.
     pub async fn bring(&self, inodes: &[InodeNo]) -> Result<()> {
         let mut misses = Vec::new();
         // In parts, so that the layers are not locked for long.
@@ -173,7 +173,7 @@ impl Index {
         }
         let (pace, begun) = (&self.0.pace, Instant::now());
         match timeout(LONG, Base::fetch_all(misses, pace.bytes())).await {
-            // Little that came soon says nothing of more.
+            // A small fetch that came soon says nothing about larger ones.
             Ok(Ok(false)) => {}
             Ok(Ok(true)) => pace.took(Some(begun.elapsed())),
             Ok(Err(error)) => {
@@ -185,10 +185,9 @@ impl Index {
         Ok(())
     }
 
-    /// Changes the map: computes a transaction and appends it to the journal under one lock,
-    /// then applies it. What it needs from elsewhere is fetched outside the lock, and `f` run
-    /// again: it must have no effects but on its draft. When `f` fails nothing has happened;
-    /// when it puts nothing, nothing is appended. The count is that of the last transaction.
+    /// Changes the map: computes a transaction and appends it to the journal under one lock, then applies it. Pages that `f`
+    /// needs are fetched outside the lock, and `f` runs again; so it must have no effects but on its draft. When `f` fails,
+    /// nothing has happened; when it puts nothing, nothing is appended. The count returned is that of the last transaction.
     pub async fn change<T, E: From<Error>>(
         &self,
         f: impl Fn(&mut Draft<'_>) -> Result<T, E> + Send,
@@ -232,7 +231,8 @@ impl Index {
         }
     }
 
-    /// Under the append lock: journal first, then the layers (J1). Whatever can fail does so before the journal has it.
+    /// Under the append lock: journal first, then the layers (J1). Whatever can fail does so before the transaction is in the
+    /// journal.
     fn append(
         &self,
         changes: Vec<Change>,
@@ -260,16 +260,16 @@ impl Index {
         });
         let (seq, bytes) = taken.inspect_err(|error| {
             if matches!(error, Error::Damaged(_)) {
-                // The journal may have it, and staging not know of it.
+                // The journal may have the transaction while staging does not know of it.
                 journal.poison(&error.to_string());
             }
         })?;
-        // The change holds, also if the index has made itself read-only over this.
+        // The change holds even if this makes the index read-only.
         drop(self.make_room(bytes));
         Ok(seq)
     }
 
-    /// Writes the memtable before these changes come into it, if it would be too long with them: a large change (a
+    /// Writes the memtable out before these changes enter it, if it would be too long with them. Otherwise a large change (a
     /// publication of thousands of pieces) would make a batch of twice the length.
     fn make_room_for(&self, changes: &[Change]) -> Result<()> {
         let here = self.0.layers.read().active.bytes();
@@ -283,14 +283,14 @@ impl Index {
         }
     }
 
-    /// Sees to it that the memtable, which takes so many bytes now, does not grow too long.
+    /// Keeps the memtable, which takes `bytes` now, from growing too long.
     pub(super) fn make_room(&self, bytes: usize) -> Result<()> {
-        // A simulated run is short: there, what fills the memtable weighs more.
+        // A simulated run is short, so its bytes count for more.
         #[cfg(test)]
         let bytes = if crate::os::Simulated::is_here() { bytes * 128 } else { bytes };
         if bytes >= self.0.memtable {
             match self.drain() {
-                // The journal has it; whoever changes something is told before the layer is too large.
+                // The journal has the change; later changes are refused before the layer is too large.
                 Err(error) if error.is_full() => {}
                 other => other?,
             }

@@ -9,11 +9,11 @@ use crate::log::RoomClass;
 use crate::records::{Change, Entry, Inode, Key, MetaKey, Orphan, Xattr, encode_value};
 use crate::types::{Extent, InodeNo};
 
-/// Numbers are reserved in the map in runs of this many, so that most new files write no
-/// record for it; a crash loses the rest of a run.
+/// Inode numbers are reserved in the map in runs of this many, so that most new files write no record for it. A crash
+/// loses the rest of a run.
 const INODE_RUN: u64 = 1024;
 
-/// Changes to the map that will hold together or not at all.
+/// Changes to the map that take hold together or not at all.
 pub struct Draft<'a> {
     view: View<'a>,
     numbers: Numbers,
@@ -41,13 +41,13 @@ impl<'a> Draft<'a> {
         Self { view, numbers, need: RoomClass::Change }
     }
 
-    /// What it changes, the numbers that are left, and the inodes that it saw.
+    /// The changes, the inode numbers that are left, and the inodes that the draft saw.
     pub(super) fn finish(self) -> (Vec<Change>, Numbers, SeenInodes) {
         let changes = self.view.drafted.into_iter().map(|(key, value)| Change { key, value });
         (changes.collect(), self.numbers, self.view.seen.unwrap_or_default().into_inner())
     }
 
-    /// The change takes something away: it may use what is kept back for that when there is no room (J8).
+    /// Notes that the change takes something away: when there is no room, it may use what is kept back for that (J8).
     pub fn frees_room(&mut self) {
         self.need = RoomClass::FreesRoom;
     }
@@ -70,7 +70,7 @@ impl<'a> Draft<'a> {
         self.view.drafted.insert(key.encode(), None);
     }
 
-    /// Attributes.
+    /// Puts an inode's attributes.
     pub fn put_inode(&mut self, ino: InodeNo, inode: &Inode) {
         self.put(&Key::Inode(ino), inode);
     }
@@ -80,7 +80,7 @@ impl<'a> Draft<'a> {
         self.delete(&Key::Inode(ino));
     }
 
-    /// A name in a directory.
+    /// Puts a name into a directory.
     pub fn put_entry(&mut self, parent: InodeNo, entry: &Entry) {
         let hash = self.view.name_hash(parent, &entry.name);
         self.put(&Key::Entry(parent, hash), entry);
@@ -92,14 +92,14 @@ impl<'a> Draft<'a> {
         self.delete(&Key::Entry(parent, hash));
     }
 
-    /// What the file's bytes from `offset` on refer to.
+    /// Puts an extent: what the file's bytes from `offset` on refer to.
     pub fn put_extent(&mut self, ino: InodeNo, offset: u64, extent: &Extent) {
         self.put(&Key::Extent(ino, offset), extent);
     }
 
-    /// Takes the extent record that begins at `offset` out. One that this transaction put itself, and that the map does
-    /// not have, leaves nothing behind: each look for what reaches into a range would go over such tombstones, by the
-    /// thousand where a file is written and emptied piece by piece.
+    /// Deletes the extent record that begins at `offset`. If this draft put the record itself and the map does not have
+    /// it, no tombstone is left. Otherwise a file that is written and emptied piece by piece would leave thousands of
+    /// them, and each look for what reaches into a range would go over them all.
     pub fn delete_extent(&mut self, ino: InodeNo, offset: u64) {
         let key = Key::Extent(ino, offset).encode();
         let is_own = matches!(self.view.drafted.get(&key), Some(Some(_)));
@@ -110,14 +110,14 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// An extended attribute.
+    /// Puts an extended attribute.
     pub fn put_xattr(&mut self, ino: InodeNo, name: &[u8], value: &[u8]) {
         let hash = self.view.name_hash(ino, name);
         let xattr = Xattr { name: name.to_vec(), value: value.to_vec() };
         self.put(&Key::Xattr(ino, hash), &xattr);
     }
 
-    /// Takes an extended attribute out.
+    /// Deletes an extended attribute.
     pub fn delete_xattr(&mut self, ino: InodeNo, name: &[u8]) {
         let hash = self.view.name_hash(ino, name);
         self.delete(&Key::Xattr(ino, hash));
@@ -133,7 +133,7 @@ impl<'a> Draft<'a> {
         self.delete(&Key::Orphan(ino));
     }
 
-    /// A number that no inode ever had.
+    /// An inode number that was never given before.
     pub fn new_ino(&mut self) -> Result<InodeNo> {
         if self.numbers.next >= self.numbers.bound {
             let from = self.view.inode_bound()?.max(self.numbers.bound);

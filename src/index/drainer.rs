@@ -7,14 +7,15 @@ use std::thread::JoinHandle;
 use super::inner::Inner;
 use crate::os;
 
-/// When this is dropped, the thread writes what it has begun to write, and ends. So nobody has the database open then.
+/// The handle of that thread. When it is dropped, the thread finishes what it is writing and ends: after that nobody
+/// has the database open.
 pub(super) struct Drainer {
     due: Option<SyncSender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Drainer {
-    /// Starts the thread. Where the system has none to give, the memtable is written by whoever fills it.
+    /// Starts the thread. If the system cannot start one, whoever fills the memtable writes it.
     pub(super) fn start(inner: &Arc<Inner>) -> Self {
         let (sender, due) = sync_channel(1);
         let inner = inner.clone();
@@ -28,9 +29,9 @@ impl Drainer {
         Self { due: Some(sender), thread }
     }
 
-    /// There is something to write. Never waits.
+    /// Tells the thread that there is something to write. Never waits.
     pub(super) fn wake(&self) {
-        // Full: it is awake, or will be.
+        // A full channel means that it is awake, or will be.
         _ = self.due.as_ref().map(|due| due.try_send(()));
     }
 }
@@ -38,7 +39,7 @@ impl Drainer {
 impl Drop for Drainer {
     fn drop(&mut self) {
         self.due = None;
-        // It does not panic (`Inner::whole`).
+        // The thread does not panic (`Inner::whole`).
         drop(self.thread.take().map(JoinHandle::join));
     }
 }

@@ -2,32 +2,32 @@
 
 use crate::{checkpoint, log, records};
 
-/// Shorthand for this room.
+/// Shorthand for this module.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// An error of the index. The cause is kept.
+/// An error of the index, with its cause.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A page of the base is not here. The view remembers which; [`super::Index::read`]
-    /// fetches it and runs the closure again: nobody else sees this.
+    /// A page of the base is not here. The view remembers which one; [`super::Index::read`] fetches it and runs the
+    /// closure again, so callers never see this error.
     #[error("a page of the map is not here")]
     Miss,
     /// The mount was asked to be read-only, or something made it so.
     #[error("the vault is read-only: {0}")]
     ReadOnly(String),
-    /// sled failed, or a record in it does not open: the index is to be made anew.
+    /// sled failed, or a record in it does not open: the index has to be made anew.
     #[error("the local index is damaged ({0}); it is made anew at the next mount, nothing is lost")]
     Damaged(String),
-    /// The journal refused, or holds what is no record.
+    /// The journal refused the change, or holds something that is no record.
     #[error(transparent)]
     Log(#[from] log::Error),
-    /// A page of the base could not be brought.
+    /// A page of the base could not be fetched.
     #[error(transparent)]
     Base(#[from] checkpoint::Error),
 }
 
 impl Error {
-    /// Whether there was no room on the disk, and nothing else is wrong (J8).
+    /// Whether the only trouble is that the disk has no room (J8).
     #[must_use]
     pub fn is_full(&self) -> bool {
         matches!(self, Self::Log(log::Error::Full))

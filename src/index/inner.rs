@@ -1,6 +1,6 @@
-//! What all handles of one index share: the layers, what is above and below them, and the way from the memtable to sled.
+//! What all handles of one index share: the layers, the locks around them, and the way from the memtable to sled.
 //!
-//! Lock order: `append`, then `drain`, then `layers`. Journal and staging take their own below.
+//! Lock order: `append`, then `drain`, then `layers`. Journal and staging take their own locks below these.
 
 use std::sync::{Arc, OnceLock};
 
@@ -15,19 +15,19 @@ use crate::crypto::Keys;
 use crate::log::Journal;
 use crate::os;
 
-/// The memtable is written to sled in one batch when it is this long, in bytes.
+/// The memtable is written to sled in one batch once it takes this many bytes.
 pub(super) const DRAIN_AT: usize = 512 << 10;
 
 pub(super) struct Inner {
     pub(super) keys: Keys,
-    /// Computed and appended under this one lock (`PROTOCOL.md`, "One map").
+    /// The append lock: a change is computed and appended under it (`PROTOCOL.md`, "One map").
     pub(super) append: Mutex<Numbers>,
     drain: Mutex<()>,
     pub(super) layers: RwLock<Layers>,
-    /// That of the layers: a leaf, for who does not lock them.
+    /// The same as `layers.sled`, for callers that do not lock the layers. A leaf lock.
     sled: Mutex<Arc<SledDelta>>,
     pub(super) journal: OnceLock<Arc<Journal>>,
-    /// Bytes of it above which a change waits.
+    /// Bytes of the memtable above which a change waits.
     pub(super) memtable: usize,
     pub(super) pace: BringPace,
     read_only: RwLock<Option<String>>,
@@ -53,8 +53,7 @@ impl Inner {
         self.sled.lock().clone()
     }
 
-    /// Shows what the other shows, and that one what this has shown: from one moment to the next (W5). Blocks while either is
-    /// written down.
+    /// Swaps what this index and `other` show, at one moment (W5). Waits while either is being written to sled.
     pub(super) fn change_places(&self, other: &Self) {
         let _nothing_is_written = (self.drain.lock(), other.drain.lock());
         let (mut ours, mut theirs) = (self.layers.write(), other.layers.write());
@@ -67,13 +66,13 @@ impl Inner {
         self.store(false)
     }
 
-    /// As [`Inner::drain`]; with `point`, also when nothing but the point has changed.
+    /// As [`Inner::drain`]; with `point`, it stores the point even if nothing else has changed.
     pub(super) fn store(&self, point: bool) -> Result<()> {
         self.store_with(point, |_| Some(())).map(drop)
     }
 
-    /// As [`Inner::store`]; `first` runs under the same lock of the layers, unless there is nothing to store, or no room
-    /// for it. If it returns `None`, nothing is stored.
+    /// As [`Inner::store`]. `first` runs under the same lock of the layers, unless there is nothing to store or no room for
+    /// it. If it returns `None`, nothing is stored.
     pub(super) fn store_with<T>(
         &self,
         point: bool,
@@ -83,8 +82,9 @@ impl Inner {
         self.whole("writing the index", || self.store_alone(point, first))
     }
 
-    /// Does what must be done whole, or not at all: after a panic in the middle the layers may be anything, and are damaged
-    /// (J4). Nobody else would say so: most who write the memtable do it for others.
+    /// Runs `work`, which must be done as a whole or not at all. After a panic in the middle the layers may be in any state,
+    /// so the index counts as damaged (J4). That is noted here, because most callers write the memtable on behalf of others
+    /// and would not report it.
     pub(super) fn whole<T>(
         &self,
         what: &'static str,
@@ -107,9 +107,9 @@ impl Inner {
             if layers.active.is_empty() && layers.new_counts.is_empty() && !point {
                 return Ok(None);
             }
-            layers.active.bytes() + DRAIN_AT // what comes until it is taken
+            layers.active.bytes() + DRAIN_AT // what arrives until the memtable is taken
         };
-        // sled does not survive a full disk: it is not led there. Not under the lock of the layers: it may take a moment.
+        // sled does not survive a full disk, so room is taken first. Not under the lock of the layers: it may take a moment.
         let sled = self.sled();
         sled.db().take_room(bytes as u64)?;
         let (memtable, counts, point, made) = {
@@ -123,13 +123,13 @@ impl Inner {
             let counts = std::mem::take(&mut layers.new_counts);
             (memtable, counts, layers.point.clone(), made)
         };
-        // On failure the layer stays where readers find it, no point is stored any more, and nothing more is accepted.
+        // On failure the memtable stays where readers find it, no later point is stored, and no more changes are accepted.
         self.watched(sled.apply(&memtable, &counts, &point))?;
         self.layers.write().draining = None;
         Ok(Some(made))
     }
 
-    /// Refuses all changes from now on, for this reason. The first reason stays.
+    /// Refuses all changes from now on, with this reason. The first reason stays.
     pub(super) fn make_read_only(&self, reason: &str) {
         let mut read_only = self.read_only.write();
         if read_only.is_some() {
@@ -145,14 +145,14 @@ impl Inner {
         self.read_only.read().clone()
     }
 
-    /// While mounted, an error of sled makes the mount read-only, with the reason, and the next mount makes the index
-    /// anew (J4).
+    /// Reacts to an error of sled: the mount becomes read-only, with the reason, and the next mount makes the index anew
+    /// (J4).
     pub(super) fn damaged(&self, reason: &str) {
         self.make_read_only(reason);
         self.sled().db().condemn(reason);
     }
 
-    /// Passes a result of sled on; if it says that sled is damaged, that is dealt with.
+    /// Passes a result of sled on. If it says that sled is damaged, [`Inner::damaged`] notes it.
     pub(super) fn watched<T>(&self, result: Result<T>) -> Result<T> {
         if let Err(error @ Error::Damaged(_)) = &result {
             self.damaged(&error.to_string());

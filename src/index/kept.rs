@@ -1,18 +1,18 @@
-//! What the map says of deletion: the retention, the pins, and the horizon (K4).
+//! The map's records about deletion: the retention, the pins, and the horizon (K4).
 
 use std::time::Duration;
 
 use super::{Draft, Result, View};
 use crate::records::{Horizon, Key, MetaKey, Pin, Tag, decode_value};
 
-/// Without a record, old states are kept for so long.
+/// How long old states are kept if no record says otherwise.
 pub const RETENTION: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
-/// Pins at most; a look at all of them is one look-up.
+/// The largest number of pins. One look-up reads them all.
 pub const PINS_MAX: usize = 10_000;
 
 impl View<'_> {
-    /// For how long old states are kept.
+    /// How long old states are kept.
     pub fn retention(&self) -> Result<Duration> {
         let seconds = self.typed::<u64>("meta", &Key::Meta(MetaKey::Retention))?;
         Ok(seconds.map_or(RETENTION, Duration::from_secs))
@@ -39,29 +39,29 @@ impl View<'_> {
 }
 
 impl Draft<'_> {
-    /// For how long old states are kept, in whole seconds.
+    /// Sets how long old states are kept, in whole seconds.
     pub fn put_retention(&mut self, retention: Duration) {
         self.put(&Key::Meta(MetaKey::Retention), &retention.as_secs());
     }
 
-    /// How far deletion has come.
+    /// Puts how far deletion has come.
     pub fn put_horizon(&mut self, horizon: &Horizon) {
         self.put(&Horizon::key(), horizon);
     }
 
-    /// A named snapshot.
+    /// Puts a named snapshot.
     ///
     /// # Errors
-    /// A name that none can have.
+    /// If `name` cannot be the name of a pin.
     pub fn put_pin(&mut self, name: &[u8], pin: &Pin) -> Result<()> {
         self.put(&Pin::key(name)?, pin);
         Ok(())
     }
 
-    /// Ends a named snapshot.
+    /// Deletes a named snapshot.
     ///
     /// # Errors
-    /// A name that none can have.
+    /// If `name` cannot be the name of a pin.
     pub fn delete_pin(&mut self, name: &[u8]) -> Result<()> {
         self.delete(&Pin::key(name)?);
         Ok(())

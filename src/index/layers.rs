@@ -13,7 +13,7 @@ use crate::checkpoint::{Base, Found, Miss, Pins};
 use crate::records::{Change, Inode, Tag, decode_value};
 use crate::types::{CommitNo, Hash, Seq};
 
-/// The whole map. Behind one lock, which is never held across I/O on the network.
+/// The whole map. One lock guards it, which is never held across network I/O.
 pub(super) struct Layers {
     /// What changes go into.
     pub active: Memtable,
@@ -23,15 +23,15 @@ pub(super) struct Layers {
     pub base: Base,
     /// What all layers together hold.
     pub point: Point,
-    /// The counts that commits reach, of those not yet stored.
+    /// By commit, the count that it reaches: those not yet stored in sled.
     pub new_counts: BTreeMap<CommitNo, u64>,
-    /// All of them since the base.
+    /// The same for all commits since the base.
     pub counts: BTreeMap<CommitNo, u64>,
-    /// The totals after the last transactions, and so as of commits.
+    /// The totals after the last transactions, and so as of their commits.
     pub marks: TotalsMarks,
 }
 
-/// What a look-up comes to.
+/// The result of a look-up.
 pub(super) enum Lookup {
     Value(Bytes),
     /// The map has no such record.
@@ -77,7 +77,7 @@ impl Layers {
         })
     }
 
-    /// What changed of a record since the base.
+    /// The last change of a record since the base, if it has changed.
     fn changed(&self, key: &[u8]) -> Result<Option<DeltaRecord>> {
         let newest = self.active.get(key).or_else(|| self.draining.as_ref()?.get(key));
         match newest {
@@ -86,16 +86,16 @@ impl Layers {
         }
     }
 
-    /// Whether no commit that is known to be in the bucket holds the last change of a record (C5): its count is
-    /// beyond what the last confirmed commit reaches.
+    /// Whether no commit known to be in the bucket holds the last change of a record (C5): the record's count is beyond
+    /// what the last confirmed commit reaches.
     pub(super) fn is_unsent(&self, key: &[u8]) -> Result<bool> {
         let Some(record) = self.changed(key)? else { return Ok(false) };
         let reached = self.counts.last_key_value().map_or(0, |(_, reached)| *reached);
         Ok(record.count > reached)
     }
 
-    /// Takes in a transaction: all of its records under one count. Cannot fail: what could is in its `weight`
-    /// ([`Layers::weigh`]), found before the journal has the transaction. So the point is that of the records.
+    /// Takes in a transaction, with all of its records under one count. It cannot fail: whatever could is in `weight`
+    /// ([`Layers::weigh`]), which is found before the journal has the transaction. So the point always matches the records.
     pub(super) fn apply(&mut self, changes: Vec<Change>, weight: Weight) {
         Totals { inodes: self.point.inodes, bytes: self.point.bytes } = self.totals().and(weight);
         self.point.count += 1;
@@ -104,8 +104,8 @@ impl Layers {
         }
     }
 
-    /// Notes that the records of this transaction of the journal, and of all before it, are here. Never goes back: a replay
-    /// applies some of them again, when those of later ones are here already.
+    /// Notes that the records of this journal transaction, and of all before it, are here. The point never goes back: a
+    /// replay may apply transactions whose successors are here already.
     pub(super) fn reached(&mut self, seq: Seq, hash: Hash) {
         if seq > self.point.seq {
             self.point.seq = seq;
@@ -121,9 +121,9 @@ impl Layers {
         self.counts.insert(number, count);
     }
 
-    /// What changes do to the totals. Where only a page that is not here could tell what was before, nothing is taken to
-    /// change. A commit's transactions come here as one list, in which a record can be put several times. Inodes that were
-    /// `seen` in the map, as it is still, are not looked for again.
+    /// How changes alter the totals. Where only a page that is not here could tell the old value, a change counts as none.
+    /// A commit's transactions come as one list, in which a record can be put several times. Inodes in `seen`, which the
+    /// map still holds as they were seen, are not looked up again.
     pub(super) fn weigh(
         &self,
         changes: &[Change],
@@ -152,12 +152,12 @@ impl Layers {
         Ok(weight)
     }
 
-    /// All up to this transaction is here, and nothing else.
+    /// Notes the totals after this transaction, when everything up to it is here, and nothing else.
     pub(super) fn mark(&mut self, seq: Seq) {
         self.marks.put(seq, self.totals());
     }
 
-    /// What a checkpoint of a commit says of the totals as of that, against what they were taken for.
+    /// Corrects the totals by those that a checkpoint gives for `commit`.
     pub(super) fn correct(&mut self, commit: CommitNo, are: Totals) {
         if let Some(were) = self.marks.at(commit) {
             let weight = Weight::between(were, are);

@@ -1,4 +1,4 @@
-//! The memtable: records that changed a moment ago, not yet in sled. The journal has them.
+//! The memtable: records that changed a moment ago and are not yet in sled. The journal has them.
 
 use std::collections::BTreeMap;
 
@@ -9,23 +9,23 @@ use crate::records::Change;
 /// A record that changed since the base.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct DeltaRecord {
-    /// The index's count of changes at its last one (J9).
+    /// The index's count of changes when the record last changed (J9).
     pub count: u64,
     /// `None`: a tombstone.
     pub value: Option<Bytes>,
 }
 
-/// Encoded inodes of the map by their keys; `None`: it has none.
+/// Encoded inodes of the map by key; `None`: the map does not have it.
 pub(super) type SeenInodes = BTreeMap<Vec<u8>, Option<Bytes>>;
 
-/// Changed records by key, and what they take of memory.
+/// Changed records by key, and the memory that they take.
 #[derive(Default)]
 pub(super) struct Memtable {
     records: BTreeMap<Vec<u8>, DeltaRecord>,
     bytes: usize,
 }
 
-/// What a record costs in memory beside its key and value.
+/// What a record costs in memory besides its key and value.
 const RECORD_OVERHEAD: usize = 96;
 
 impl Memtable {
@@ -58,7 +58,7 @@ impl Memtable {
         self.bytes
     }
 
-    /// What these changes add to a memtable, in bytes, at most.
+    /// An upper bound of what these changes add to a memtable, in bytes.
     pub(super) fn bytes_of(changes: &[Change]) -> usize {
         let value = |change: &Change| change.value.as_ref().map_or(0, Bytes::len);
         let sizes = changes.iter().map(|change| change.key.len() + value(change));

@@ -1,8 +1,9 @@
 //! The index: the map of records as it is now.
 //!
-//! Three layers, newest first (J9): the memtable holds the records that changed a moment ago, sled those that changed
-//! since the *base*, and the base, pages of a checkpoint that are read on demand, all others. Memtable and sled are the
-//! *delta*. All of it can be deleted at any time at no loss but time.
+//! It has three layers, newest first (J9). The memtable holds the records that changed a moment ago, and sled those
+//! that changed since the *base*. The base holds all others: it is a checkpoint, whose pages are read on demand.
+//! Memtable and sled together are the *delta*. The index can be deleted at any time; all that is lost is the time to
+//! make it again.
 
 mod bring_pace;
 mod change;

@@ -1,4 +1,4 @@
-//! What the index holds: up to which transaction of which journal, and which commit (J4).
+//! What the index holds: up to which transaction of which journal, and up to which commit (J4).
 
 use minicbor::{Decode, Encode};
 
@@ -8,7 +8,7 @@ use crate::types::{CommitNo, Hash, JournalId, Seq};
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Point {
-    /// The journal whose transactions it has.
+    /// The journal whose transactions the index has.
     #[n(0)]
     pub journal: JournalId,
     /// The last of them.
@@ -17,7 +17,7 @@ pub struct Point {
     /// Its hash.
     #[n(2)]
     pub hash: Hash,
-    /// The last commit applied, be it from the log or confirmed.
+    /// The last commit applied, whether read from the log or confirmed.
     #[n(3)]
     pub commit: CommitNo,
     /// Its hash.
@@ -29,11 +29,11 @@ pub struct Point {
     /// The commit of the base for which the records were trimmed (J9).
     #[n(6)]
     pub base: CommitNo,
-    /// That commit's hash: two manifests of one number may be of two histories. A point without it is of an earlier
-    /// version of this program, whose index is made anew.
+    /// That commit's hash: two manifests of one number may be of two histories. A point without it is from an
+    /// earlier version of this program, and its index is made anew.
     #[n(10)]
     pub base_hash: Hash,
-    /// Files, directories and the like.
+    /// The number of inodes: files, directories and the like.
     #[n(11)]
     pub inodes: u64,
     /// Bytes of content.
@@ -42,7 +42,7 @@ pub struct Point {
 }
 
 impl Default for Point {
-    /// Nothing at all.
+    /// The point of an empty index.
     fn default() -> Self {
         Self {
             journal: JournalId([0; 16]),

@@ -1,4 +1,5 @@
-//! A range of the map, merged from its layers (J9): of each key the newest layer that has it counts.
+//! A range of the map, merged from its layers (J9): for each key, the newest layer that has it
+//! counts.
 
 use std::collections::BTreeMap;
 use std::iter::Peekable;
@@ -21,8 +22,8 @@ pub(super) enum MergeStep {
 /// The records of one layer in the map's order; `None`: deleted there.
 type LayerRows<'a> = Peekable<Box<dyn Iterator<Item = Result<(Vec<u8>, Option<Bytes>)>> + 'a>>;
 
-/// The records of `from..to`, in order. Both must be of one table, and of one inode if the
-/// table's keys begin with one.
+/// The records of `from..to`, in order. Both bounds must be in one table, and of one inode if the
+/// table's keys begin with an inode.
 pub(super) struct RangeMerge<'a> {
     /// The draft and the layers above the base, newest first.
     sources: Vec<LayerRows<'a>>,
@@ -94,7 +95,7 @@ impl<'a> RangeMerge<'a> {
         }
     }
 
-    /// Takes `key` from every source; the value of the newest that has it.
+    /// Takes `key` from every source, and returns the value of the newest that has it.
     fn take(&mut self, key: &[u8]) -> Result<Option<Bytes>> {
         let mut newest = None;
         for source in &mut self.sources {

@@ -1,4 +1,4 @@
-//! Writing the delta down, and moving it to a newer base (J9).
+//! Writing the delta to sled, and moving it to a newer base (J9).
 
 use super::{Index, Result, Totals};
 use crate::checkpoint::Base;
@@ -11,16 +11,17 @@ impl Index {
         self.0.drain()
     }
 
-    /// As [`Index::drain`], the point also when no record changed: the journal has changed under the records.
+    /// As [`Index::drain`], but stores the point even when no record changed, because the journal has changed under
+    /// the records.
     pub fn persist_point(&self) -> Result<()> {
         match self.0.store(true) {
-            // Then the records are not there either: at worst the index is made anew (J4).
+            // Then the records are not stored either: at worst the index is made anew (J4).
             Err(error) if error.is_full() => Ok(()),
             other => other,
         }
     }
 
-    /// Makes everything durable in sled; the transaction up to which a journal can go (J5). Blocks.
+    /// Makes everything durable in sled. Returns the transaction up to which the journal can be removed (J5). Blocks.
     pub fn flush(&self) -> Result<Seq> {
         let seq = self.point().seq;
         self.drain()?;
@@ -29,9 +30,9 @@ impl Index {
     }
 
     /// Moves to a newer base, then drops the records that it covers (J9). The point that names the new base is durable
-    /// before the first of them goes: over another base, what is left says nothing. Blocks for as long as it takes to
-    /// read the records in sled; look-ups go on meanwhile. Also for an index that was opened over a newer base than
-    /// its point names.
+    /// before the first record goes: over another base, the remaining ones mean nothing. Blocks for as long as it
+    /// takes to read the records in sled; look-ups go on meanwhile. Also used for an index that was opened over a
+    /// newer base than its point names.
     pub fn rebase(&self, base: Base) -> Result<()> {
         let said = base.manifest().map(|m| (m.commit, m.commit_hash, Totals::of(m)));
         let Some((commit, hash, totals)) = said else { return Ok(()) };
@@ -48,7 +49,7 @@ impl Index {
             Some(covered)
         });
         let covered = match switched {
-            // The next checkpoint, or mount, finds room: all is right over the old base too.
+            // The next checkpoint, or mount, tries again: the old base is just as correct.
             Err(error) if error.is_full() => {
                 tracing::info!(commit = commit.0, "the disk is full: the base stays what it was");
                 return Ok(());
@@ -56,7 +57,7 @@ impl Index {
             other => other?,
         };
         os::reached(PipelineStep::BaseSwitched);
-        // Of a commit that the index did not see, it does not know what it covers: all stays, and is right.
+        // What a commit covers is unknown if the index did not see it. Then all records stay, which is correct too.
         let Some(Some(count)) = covered else { return Ok(()) };
         let sled = self.0.sled();
         let dropped = match self.0.watched(sled.db().flush()) {

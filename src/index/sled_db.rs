@@ -1,4 +1,4 @@
-//! The sled database as a thing that can be damaged, panic, or meet a full disk: each comes out of here as an error.
+//! The sled database as something that can be damaged, panic, or meet a full disk: each becomes an error here.
 
 use std::fs;
 use std::io;
@@ -12,10 +12,10 @@ use crate::log;
 use crate::os::{self, PipelineStep};
 use crate::types::MIB;
 
-/// Rounds of collection after a batch. Each frees up to 8 bags of 64 (crossbeam-epoch); a batch fills some hundreds.
+/// Rounds of garbage collection after a batch. Each frees up to 8 bags of 64 (crossbeam-epoch); a batch fills some hundreds.
 const COLLECTIONS: usize = 128;
 
-/// sled takes the disk in pieces of 512 KiB, several for a batch; nothing is written when less than this is to be had.
+/// sled takes the disk in pieces of 512 KiB, several for a batch. With less than this free, nothing is written.
 const BATCH_FLOOR: u64 = 8 * MIB;
 /// What sled writes for each byte of a batch, at most.
 const BATCH_FACTOR: u64 = 4;
@@ -25,16 +25,16 @@ pub(super) struct SledDb {
     /// `None` only while it is dropped.
     db: Option<sled::Db>,
     dir: PathBuf,
-    /// Its file: room is taken for it, nothing is written to it.
+    /// The database's file: room is reserved through it, nothing is written through it.
     file: Option<fs::File>,
     condemned: AtomicBool,
-    /// How often anything was, or is about to be, written.
+    /// How often something was written, or was about to be.
     writes: Arc<AtomicU64>,
     #[cfg(test)]
     fault: parking_lot::Mutex<Option<SledFault>>,
 }
 
-/// What sled does from now on.
+/// How sled fails from now on.
 #[cfg(test)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SledFault {
@@ -45,8 +45,8 @@ pub(super) enum SledFault {
 }
 
 impl SledDb {
-    /// Opens the database, which keeps so many bytes in memory (as stored), or says why it cannot be used: then it is deleted
-    /// and made anew.
+    /// Opens the database, which keeps `cached` bytes in memory (counted as stored). An error says why it cannot be used; the
+    /// caller then deletes it and makes it anew.
     pub(super) fn open(dir: &Path, cached: u64) -> Result<Self> {
         if note_of(dir).exists() {
             return Err(Error::Damaged("it was found to be when it was last used".into()));
@@ -75,10 +75,10 @@ impl SledDb {
         })
     }
 
-    /// Sees to it that the disk has room for a batch of so many bytes, with all that sled makes of it.
+    /// Reserves disk room for a batch of `bytes`, with all that sled makes of it.
     ///
     /// # Errors
-    /// [`log::Error::Full`]: sled does not survive a full disk, and is not led there (J8).
+    /// [`log::Error::Full`]: sled does not survive a full disk, so it must not meet one (J8).
     pub(super) fn take_room(&self, bytes: u64) -> Result<()> {
         #[cfg(test)]
         if *self.fault.lock() == Some(SledFault::Full) {
@@ -87,7 +87,7 @@ impl SledDb {
         self.writes.fetch_add(1, Ordering::Relaxed);
         let wanted = BATCH_FLOOR + BATCH_FACTOR * bytes;
         let taken = match &self.file {
-            // sled writes behind the end of its file, or where something was before.
+            // sled writes after the end of its file, or over space that it used before.
             Some(file) => {
                 file.metadata().and_then(|file_is| os::take_room(file, file_is.len(), wanted))
             }
@@ -106,7 +106,7 @@ impl SledDb {
         }
     }
 
-    /// Deletes the database's files, and then the note that they are damaged, if there is one.
+    /// Deletes the database's files, and then the note that it is damaged, if there is one.
     pub(super) fn wipe(dir: &Path) -> io::Result<()> {
         if_there(fs::remove_dir_all(dir))?;
         if let Some(parent) = dir.parent().filter(|parent| parent.is_dir()) {
@@ -115,19 +115,19 @@ impl SledDb {
         if_there(fs::remove_file(note_of(dir)))
     }
 
-    /// Whether it was found to be damaged.
+    /// Whether the database was found to be damaged.
     pub(super) fn is_condemned(&self) -> bool {
         self.condemned.load(Ordering::Relaxed)
     }
 
-    /// Notes that what is here is damaged, so that the next mount makes it anew (J4).
+    /// Notes that the database is damaged, so that the next mount makes it anew (J4).
     pub(super) fn condemn(&self, reason: &str) {
         if self.condemned.swap(true, Ordering::Relaxed) {
             return;
         }
         tracing::warn!(reason, "the local index was found to be damaged");
         let Err(error) = os::replace(&note_of(&self.dir), reason.as_bytes()) else { return };
-        // On a full disk: a database without its file is empty, and so not at a point of any journal.
+        // When the disk is full: a database without its file is empty, so its point matches no journal.
         match fs::remove_file(self.dir.join("db")) {
             Ok(()) => {
                 tracing::warn!(%error, "the note of it cannot be written: the index is removed at once");
@@ -139,7 +139,7 @@ impl SledDb {
         }
     }
 
-    /// Asks sled something; a panic of it is an error.
+    /// Calls sled. A panic in it becomes an error.
     pub(super) fn guarded<T>(&self, ask: impl FnOnce(&sled::Db) -> Result<T>) -> Result<T> {
         let Some(db) = &self.db else { return Err(Error::Damaged("it is closed".into())) };
         let asked = AssertUnwindSafe(|| {
@@ -160,18 +160,18 @@ impl SledDb {
         }
     }
 
-    /// Every call from now on fails so; `None`: none does.
+    /// From now on every call fails this way; `None`: none does.
     #[cfg(test)]
     pub(super) fn fail_from_now(&self, fault: Option<SledFault>) {
         *self.fault.lock() = fault;
     }
 
-    /// How often anything was written: as long as this stays, the files are as large as they were.
+    /// A counter of writes: while it stays the same, the files have not grown.
     pub(super) fn writes(&self) -> Arc<AtomicU64> {
         self.writes.clone()
     }
 
-    /// One batch: all of it is there after a crash, or nothing.
+    /// Applies one batch: after a crash all of it is there, or nothing.
     pub(super) fn apply(&self, batch: sled::Batch) -> Result<()> {
         self.guarded(|db| {
             os::before(PipelineStep::IndexWrite, || Ok(())).map_err(sled::Error::Io)?;
@@ -183,8 +183,8 @@ impl SledDb {
         Ok(())
     }
 
-    /// Frees what sled made garbage of: some KiB for each record that changed, all of it kept until a batch is whole, and
-    /// then freed a little at each look-up: on a busy machine it would grow to hundreds of MiB.
+    /// Frees sled's garbage. Each changed record leaves some KiB of it, which sled keeps until a batch is whole and then
+    /// frees a little at each look-up. On a busy machine it would grow to hundreds of MiB.
     pub(super) fn free_garbage(&self) {
         for _ in 0..COLLECTIONS {
             crossbeam_epoch::pin().flush();
@@ -200,7 +200,7 @@ impl SledDb {
         Ok(())
     }
 
-    /// The rows that `begin` asks for.
+    /// The rows of the iterator that `begin` makes.
     pub(super) fn rows(&self, begin: impl FnOnce(&sled::Db) -> sled::Iter) -> Result<SledRows<'_>> {
         let rows = self.guarded(|db| Ok(begin(db)))?;
         Ok(SledRows { db: self, rows: Some(rows) })
@@ -236,7 +236,7 @@ impl Iterator for SledRows<'_> {
     }
 }
 
-/// Beside the database, where it says that it is damaged.
+/// The file beside the database that says that it is damaged.
 fn note_of(dir: &Path) -> PathBuf {
     dir.with_extension("damaged")
 }

@@ -1,5 +1,5 @@
-//! The delta on disk: the records that changed since the base, in sled. Names through a PRF, values sealed, one batch
-//! with the point (J4).
+//! The delta on disk: the records that changed since the base, in sled. Names go through a PRF, values are sealed,
+//! and each batch includes the point (J4).
 
 use std::collections::BTreeMap;
 use std::io;
@@ -14,10 +14,10 @@ use crate::crypto::{self, IndexKeys, IndexSession, Keys};
 use crate::records::{Key, Tag, decode_value, encode_value};
 use crate::types::{CommitNo, InodeNo, NameHash};
 
-/// Rows that go before the disk is asked for its room again.
+/// How many rows are dropped before disk room is reserved again.
 const ROOM_EVERY: usize = 1024;
 
-/// Names of rows that are no records; no table's tag is as high.
+/// Names of rows that are not records; no table's tag is as high.
 const POINT: &[u8] = b"\xff point";
 const COUNTS: &[u8] = &[0xfd];
 
@@ -34,11 +34,11 @@ pub(super) struct SledDelta {
     session: IndexSession,
 }
 
-/// A record of the delta under its key in the map.
+/// A record of the delta with its key in the map.
 pub(super) type Row = (Vec<u8>, DeltaRecord);
 
 impl SledDelta {
-    /// Opens what is there, or says why it cannot be used: then it is deleted and made anew.
+    /// Opens the delta. An error says why it cannot be used; the caller then deletes it and makes it anew.
     pub(super) fn open(dir: &Path, keys: Keys, cached: u64) -> Result<Self> {
         let db = SledDb::open(dir, cached)?;
         let numbers = keys.index();
@@ -56,7 +56,7 @@ impl SledDelta {
         &self.db
     }
 
-    /// Puts bytes where a record is.
+    /// Overwrites a record with these bytes.
     #[cfg(test)]
     pub(super) fn spoil(&self, key: &[u8], bytes: &[u8]) {
         let name = self.name(key).unwrap();
@@ -83,15 +83,15 @@ impl SledDelta {
         Ok(counts)
     }
 
-    /// What changed of a record since the base.
+    /// The last change of a record since the base, if sled has it.
     pub(super) fn get(&self, key: &[u8]) -> Result<Option<DeltaRecord>> {
         let name = self.name(key)?;
         let Some(sealed) = self.db.guarded(|db| Ok(db.get(&name)?))? else { return Ok(None) };
         self.row(&name, &sealed).map(|(_, record)| Some(record))
     }
 
-    /// The changed records of `from..to`, in the map's order, as long as they share `from`'s table and inode; where
-    /// `from` has no inode, all of its table, in no order.
+    /// The changed records from `from` to at least `to`, in the map's order, as far as they share the table and inode
+    /// of `from`. If `from` has no inode: all changed records of the table, in no order.
     pub(super) fn scan<'a>(
         &'a self,
         from: &[u8],
@@ -100,7 +100,7 @@ impl SledDelta {
         let name = self.name(from)?;
         let prefix = name[..if has_inode(from) { INODE_PREFIX } else { Tag::WIDTH }].to_vec();
         let start = if has_inode(from) { name } else { prefix.clone() };
-        // Known by their names: no row beyond the end is opened.
+        // Rows are told apart by name: no row beyond the end is opened.
         let is_of_one =
             has_inode(from) && from.get(..Key::INODE_PREFIX) == to.get(..Key::INODE_PREFIX);
         let end = is_of_one.then(|| [&prefix, &to[Key::INODE_PREFIX..]].concat());
@@ -124,7 +124,7 @@ impl SledDelta {
         }))
     }
 
-    /// One batch: the records, the counts and the point (J4).
+    /// Applies one batch: the records, the counts and the point (J4).
     pub(super) fn apply(
         &self,
         memtable: &Memtable,
@@ -147,8 +147,8 @@ impl SledDelta {
         self.db.apply(batch)
     }
 
-    /// Drops the rows that a base covers: those last changed at or before `count` (J9), and the
-    /// counts of commits below it. Rows that change meanwhile stay; so does the rest once the disk has no room.
+    /// Drops the rows that a base covers: those last changed at or before `count` (J9), and the counts of commits
+    /// below it. Rows that change meanwhile stay. When the disk has no room, it stops early and the rest stays too.
     pub(super) fn drop_covered(&self, count: u64, base: CommitNo) -> Result<usize> {
         let mut dropped = 0;
         for (n, row) in self.db.rows(|db| db.range(..COUNTS))?.enumerate() {
@@ -176,7 +176,7 @@ impl SledDelta {
         Ok(dropped)
     }
 
-    /// A record's key in sled, its *name*: the table's tag, a PRF of the inode, the rest of the key in the map.
+    /// A record's key in sled, its *name*: the table's tag, a PRF of the inode number, and the rest of the map's key.
     fn name(&self, key: &[u8]) -> Result<Vec<u8>> {
         let mut name = Vec::with_capacity(NAME_MAX);
         name.push(key.first().copied().ok_or_else(|| bad("a key"))?);
@@ -212,12 +212,12 @@ fn bad(what: &str) -> Error {
     Error::Damaged(format!("{what} in it does not open"))
 }
 
-/// Whether the keys of its table begin with an inode's number.
+/// Whether keys of this key's table begin with an inode number.
 fn has_inode(key: &[u8]) -> bool {
     Tag::of(key).is_some_and(Tag::has_inode)
 }
 
-/// Count, length of the key, key, and then either 1 and the value or 0: deleted.
+/// The plaintext of a row: count, length of the key, key, then 1 and the value, or 0 if deleted.
 fn plain_row(key: &[u8], record: &DeltaRecord) -> Vec<u8> {
     let value: &[u8] = record.value.as_deref().unwrap_or_default();
     let mut plain = Vec::with_capacity(11 + key.len() + value.len());
@@ -265,7 +265,7 @@ mod tests {
         }
     }
 
-    /// So a range of one inode is a range of rows; rows of other inodes lie before or after all of it.
+    /// So a range within one inode is a range of rows; rows of other inodes lie before or after all of it.
     #[test]
     fn names_keep_the_order_within_an_inode() {
         let dir = tempfile::tempdir().unwrap();

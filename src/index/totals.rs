@@ -1,4 +1,4 @@
-//! How much the map holds: the totals, what changes do to them, and what they were as of the commits of this process.
+//! How much the map holds: the totals, how changes alter them, and what they were as of this process's commits.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -6,12 +6,12 @@ use crate::checkpoint::Manifest;
 use crate::records::Tag;
 use crate::types::{CommitNo, Seq};
 
-/// Transactions that are remembered: of a commit whose last one is older its totals are not known.
+/// How many transactions are remembered. The totals as of a commit whose last transaction is older are not known.
 const MARKS: usize = 1 << 16;
 
-/// How much the map holds, for statfs(2). What changes a record of which only a page that is not here could tell what it was
-/// is counted as if it changed nothing: on a machine that takes in commits of others, or has lost its cache. The next checkpoint
-/// of a commit of this process says what there is, and corrects that.
+/// How much the map holds, for statfs(2). If only a page that is not here could tell what a record was, a change to it counts as
+/// none. That happens on a machine that takes in commits of others, or has lost its cache. The next checkpoint of a commit of
+/// this process gives the true totals, which corrects it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
     /// Files, directories and the like.
@@ -34,7 +34,7 @@ impl Totals {
     }
 }
 
-/// What a transaction adds to the totals.
+/// What a change adds to the totals.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Weight {
     pub inodes: i64,
@@ -48,7 +48,7 @@ impl Weight {
     }
 }
 
-/// What the totals were after each of the last transactions, and so as of commits.
+/// The totals after each of the last transactions, and so as of commits.
 #[derive(Debug, Default)]
 pub(super) struct TotalsMarks {
     /// One for each transaction, in order.
@@ -64,18 +64,18 @@ impl TotalsMarks {
         self.transactions.push_back((seq, totals));
     }
 
-    /// This commit holds the transactions up to `upto`.
+    /// Notes that this commit holds the transactions up to `upto`.
     pub(super) fn committed(&mut self, commit: CommitNo, upto: Seq) {
         while self.transactions.front().is_some_and(|(seq, _)| *seq < upto) {
             self.transactions.pop_front();
         }
-        // It stays: a commit without a transaction holds as much as the one before.
+        // The entry stays: a commit without transactions has the totals of the one before.
         if let Some((_, totals)) = self.transactions.front().filter(|(seq, _)| *seq == upto) {
             self.commits.insert(commit, *totals);
         }
     }
 
-    /// The log has this commit, after which they are these.
+    /// Notes the totals after a commit that was taken from the log.
     pub(super) fn applied(&mut self, commit: CommitNo, totals: Totals) {
         self.commits.insert(commit, totals);
         if self.commits.len() > MARKS {
@@ -83,7 +83,7 @@ impl TotalsMarks {
         }
     }
 
-    /// What is known of these totals, but for those up to this commit, is changed by so much.
+    /// Adds `weight` to the remembered totals that come after the commit `upto`.
     pub(super) fn shift(&mut self, upto: CommitNo, weight: Weight) {
         self.commits = self.commits.split_off(&upto.next());
         let commits = self.commits.values_mut();

@@ -1,4 +1,4 @@
-//! The map as one closure sees it: typed look-ups over all layers, none of which waits.
+//! The map as one closure sees it: typed look-ups over all layers. None of them waits.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -15,22 +15,22 @@ use crate::crypto::Keys;
 use crate::records::{Entry, Inode, Key, MetaKey, Orphan, Tag, WriterClaim, Xattr, decode_value};
 use crate::types::{EXTENT_MAX, Extent, InodeNo, NameHash};
 
-/// A consistent state of the map. A look-up that needs a page which is not here fails with
-/// [`Error::Miss`]; the caller passes it on with `?`, and is run again when the page is here.
+/// A consistent state of the map. A look-up that needs a page which is not here fails with [`Error::Miss`]. The caller passes
+/// that on with `?`, and runs again when the page is here.
 pub struct View<'a> {
     layers: &'a Layers,
     pins: &'a Pins,
     keys: &'a Keys,
     miss: RefCell<Option<Miss>>,
     damage: RefCell<Option<String>>,
-    /// What a draft has put so far; `None`: deleted. Empty in a mere view.
+    /// What a draft has put so far; `None` as a value: deleted. Empty in a plain view.
     pub(super) drafted: BTreeMap<Vec<u8>, Option<Bytes>>,
-    /// The inodes that a draft saw in the map, as they were: nobody looks for them again. None in a mere view.
+    /// The inodes that a draft saw in the map, so that they are not looked up again. `None` in a plain view.
     pub(super) seen: Option<RefCell<SeenInodes>>,
 }
 
 const FIRST_HASH: NameHash = NameHash([0; 16]);
-/// Where the extent that reaches into a range is looked for, in bytes before it.
+/// How far before a range, in bytes, to look for the extent that reaches into it.
 const LOOK_BACK: [u64; 3] = [64 << 10, 1 << 20, EXTENT_MAX];
 
 impl<'a> View<'a> {
@@ -46,7 +46,7 @@ impl<'a> View<'a> {
         }
     }
 
-    /// Passes on what a layer says, and keeps in mind that sled is damaged.
+    /// Passes a layer's result on, and remembers if it says that sled is damaged.
     fn heard<T>(&self, result: Result<T>) -> Result<T> {
         if let Err(error @ Error::Damaged(_)) = &result {
             self.damage.borrow_mut().get_or_insert(error.to_string());
@@ -79,7 +79,7 @@ impl<'a> View<'a> {
         Ok(value)
     }
 
-    /// Whether the map itself is known to have no such record, without what was drafted, and without a page that is not here.
+    /// Whether the map is known to have no such record. Ignores what was drafted, and says no if a page is not here.
     pub(super) fn is_absent(&self, key: &[u8]) -> bool {
         matches!(self.heard(self.layers.look(key, self.pins)), Ok(Lookup::Absent))
     }
@@ -98,12 +98,12 @@ impl<'a> View<'a> {
         Ok(value.map(|value| decode_value(table, &value)).transpose()?)
     }
 
-    /// Attributes.
+    /// An inode's attributes.
     pub fn inode(&self, ino: InodeNo) -> Result<Option<Inode>> {
         self.typed("inode", &Key::Inode(ino))
     }
 
-    /// Attributes, if no page has to be fetched to know them.
+    /// An inode's attributes, if no page has to be fetched to know them.
     pub fn try_inode_cached(&self, ino: InodeNo) -> Result<Option<Inode>> {
         let key = Key::Inode(ino).encode();
         let value = match self.drafted.get(&key) {
@@ -116,17 +116,17 @@ impl<'a> View<'a> {
         Ok(value.map(|value| decode_value("inode", &value)).transpose()?)
     }
 
-    /// What a name in a directory names.
+    /// What a name in a directory refers to.
     pub fn entry(&self, parent: InodeNo, name: &[u8]) -> Result<Option<Entry>> {
         self.typed("entry", &Key::Entry(parent, self.name_hash(parent, name)))
     }
 
-    /// `H`: where a name stands in its directory.
+    /// `H`: a name's place in its directory.
     pub fn name_hash(&self, parent: InodeNo, name: &[u8]) -> NameHash {
         self.keys.name_hash(parent, name)
     }
 
-    /// Up to `limit` entries after the place `after`, in the order of H.
+    /// Up to `limit` entries after `after`, in the order of H.
     pub fn entries(
         &self,
         parent: InodeNo,
@@ -156,8 +156,8 @@ impl<'a> View<'a> {
         Ok(self.entries(parent, None, 1)?.is_empty())
     }
 
-    /// The extents of a file that overlap `range`, whole, in order. A file whose one extent lies in its
-    /// `inode` has it at 0. The caller has looked the inode up, so that nobody does it twice.
+    /// The extents of a file that overlap `range`, whole, in order. If the file's only extent lies in its `inode`, it is at
+    /// offset 0. The caller has looked the inode up already, so this does not do it again.
     pub fn extents(
         &self,
         ino: InodeNo,
@@ -171,9 +171,9 @@ impl<'a> View<'a> {
             let overlaps = range.start < extent.length;
             return Ok(overlaps.then(|| (0, extent.clone())).into_iter().collect());
         }
-        // Extents do not overlap, and none is longer than EXTENT_MAX: what reaches in from before is the last one that
-        // begins there, at most. Most often it begins where the range does, or with a window: one look tells. A scan
-        // would go over the tombstones of what a rewritten window was before, thousands of them.
+        // Extents do not overlap, and none is longer than EXTENT_MAX: at most one reaches in from before, the last that
+        // begins there. Most often it begins where the range does, or at a window boundary: a look-up of each finds it. A
+        // scan would go over the tombstones of what a rewritten window was before, thousands of them.
         let window = range.start - range.start % EXTENT_MAX;
         for guess in [range.start, window] {
             let Some(first) = self.typed::<Extent>("extent", &Key::Extent(ino, guess))? else {
@@ -190,7 +190,7 @@ impl<'a> View<'a> {
             }
             return Ok(found);
         }
-        // Else it is looked for close by first: of small pieces there are thousands in EXTENT_MAX.
+        // Otherwise it looks nearby first: EXTENT_MAX can hold thousands of small pieces.
         let (mut found, mut end) = (Vec::new(), range.end);
         for back in LOOK_BACK {
             let begin = range.start.saturating_sub(back);
@@ -206,8 +206,9 @@ impl<'a> View<'a> {
         Ok(found)
     }
 
-    /// The extents that lie in the inodes of `range` (those of small files), in order; and the number below which that is all
-    /// of them. Only the page of the first has to be here or is fetched: it ends where another is not.
+    /// The extents that lie in the inodes of `range` (those of small files), in order, and the inode number below which the
+    /// list is complete. Only the first inode's page is fetched if it is not here; the list ends at the next one that is
+    /// missing.
     pub fn extents_in_inodes(
         &self,
         range: Range<InodeNo>,
@@ -244,7 +245,7 @@ impl<'a> View<'a> {
         self.extent_records(&from, &to, limit)
     }
 
-    /// Up to `limit` of the records of extents that begin in `range`, in order; of a file that has records.
+    /// Up to `limit` extent records that begin in `range`, in order; for a file whose extents are records.
     pub fn extents_within(
         &self,
         ino: InodeNo,
@@ -284,12 +285,12 @@ impl<'a> View<'a> {
             .collect()
     }
 
-    /// Whether work is left to do on an inode.
+    /// The work that is left to do on an inode, if any.
     pub fn orphan(&self, ino: InodeNo) -> Result<Option<Orphan>> {
         self.typed("orphan", &Key::Orphan(ino))
     }
 
-    /// All inodes with work left to do. They are few; a look at all of the table.
+    /// All inodes with work left to do. There are few; this scans the whole table.
     pub fn orphans(&self) -> Result<Vec<(InodeNo, Orphan)>> {
         let mut found = BTreeMap::new();
         if self.layers.base.records(Tag::Orphan) > 0 {
@@ -317,18 +318,18 @@ impl<'a> View<'a> {
         .collect()
     }
 
-    /// Whether the last change of a record is in no commit that is known to be in the bucket (C5). Of a record that a
-    /// page holds: no.
+    /// Whether no commit known to be in the bucket holds the last change of a record (C5). A record that comes from a page is
+    /// not unsent.
     pub fn is_unsent(&self, key: &Key) -> Result<bool> {
         self.heard(self.layers.is_unsent(&key.encode()))
     }
 
-    /// Who writes.
+    /// Whose claim the vault has.
     pub fn writer(&self) -> Result<Option<WriterClaim>> {
         self.typed("meta", &Key::Meta(MetaKey::Writer))
     }
 
-    /// How much there is.
+    /// How much the map holds.
     pub fn stats(&self) -> Totals {
         self.layers.totals()
     }
@@ -352,7 +353,7 @@ impl<'a> View<'a> {
         Ok(found)
     }
 
-    /// The next number that was never given, as far as this view knows.
+    /// The lowest inode number that was never reserved, as far as this view knows.
     pub(super) fn inode_bound(&self) -> Result<u64> {
         Ok(self.typed::<u64>("meta", &Key::Meta(MetaKey::NextInode))?.unwrap_or(2))
     }

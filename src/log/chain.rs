@@ -13,11 +13,11 @@ use crate::crypto::Keys;
 use crate::store::{self, Bucket};
 use crate::types::{CommitNo, Hash};
 
-/// So many objects above the end of the log are opened at most, to see whether one is a commit: half of them the first.
+/// How many objects above the end of the log are opened at most, to see whether one is a commit: half of them from each end.
 const WITNESSES: usize = 8;
 
-/// How far a reply's date may be from the last sight of the head (C2): commits are kept for
-/// three days at least (K4), so a number seen within one day cannot have been freed.
+/// How far a reply's date may be from the last sight of the head to be believed (C2). Commits are kept for at least three days
+/// (K4), so a number seen within one day cannot have been freed.
 const BELIEVED: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A commit that was found where the chain says it must be.
@@ -29,11 +29,11 @@ pub struct ChainedCommit {
     pub hash: Hash,
     /// What it holds.
     pub content: CommitContent,
-    /// How much it is.
+    /// How large it is.
     pub size: CommitSize,
 }
 
-/// The log of a vault as it lies in a bucket.
+/// The log of a vault, as it is in a bucket.
 #[derive(Clone, Debug)]
 pub struct Chain {
     pub(super) bucket: Bucket,
@@ -53,8 +53,9 @@ pub struct Head {
 }
 
 impl Head {
-    /// Whether this sight of the head is so young that what was answered at `date` can be believed: that a number above it was free,
-    /// or whose it is (C2, W5). A store that tells no date (1970 stands for it) is not believed: nothing says when it replied.
+    /// Whether this sight of the head is recent enough to believe what the store answered at `date`: that a number above the head
+    /// was free, or whose commit it holds (C2, W5). A store that gives no date (represented as 1970) is not believed, because
+    /// nothing says when it replied.
     pub fn vouches_at(&self, date: SystemTime) -> bool {
         if date <= SystemTime::UNIX_EPOCH || self.seen <= SystemTime::UNIX_EPOCH {
             return false;
@@ -64,7 +65,7 @@ impl Head {
     }
 }
 
-/// Whose commit lies under a number.
+/// Whose commit was found under a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Whose {
     /// Byte for byte what was to be put.

@@ -9,13 +9,13 @@ use crate::crypto::{self, Keys, Place};
 use crate::records::{self, Change, Transaction};
 use crate::types::{CommitNo, Generation, Hash, MIB, Timestamp, VaultId};
 
-/// A commit's sealed length at most; what is longer is refused before it is read.
+/// The longest sealed commit; anything longer is refused before it is read.
 pub const COMMIT_MAX: usize = (24 * MIB) as usize;
 
-/// A commit's plaintext at least: most changes alone are shorter.
+/// The shortest plaintext of a commit: most single changes are shorter.
 const PLAIN_MIN: usize = 1 << 10;
 
-/// The object of a commit.
+/// The object name of a commit.
 pub fn commit_name(number: CommitNo) -> String {
     format!("log/{number}")
 }
@@ -38,7 +38,7 @@ pub struct CommitHeader {
     /// SHA-256 of the sealed bytes of the commit before it.
     #[n(2)]
     pub previous: Hash,
-    /// The number of the commit that made the claim under which it is written.
+    /// The commit that made the claim under which this one is written.
     #[n(3)]
     pub claim: CommitNo,
     /// The superblock's generation, as its writer knows it.
@@ -47,7 +47,7 @@ pub struct CommitHeader {
     /// The writer's clock.
     #[n(5)]
     pub time: Timestamp,
-    /// Records that know the commit's number: claim, release, history. Never journaled.
+    /// Records that need the commit's number: claim, release, history. They are never journaled.
     #[n(6)]
     pub records: Vec<Change>,
 }
@@ -59,19 +59,20 @@ struct EncodedCommit<'a> {
     header: CommitHeader,
     #[b(1)]
     transactions: Vec<EncodedTransaction<'a>>,
-    /// Zeros, so that its length tells no more than a class: that of a lone change would tell how long a name is.
+    /// Zeros, so that the length tells no more than a size class. The length of a lone change would tell how long
+    /// a name is.
     #[n(2)]
     padding: Option<ByteVec>,
-    /// Empty: for a length that the other alone cannot make.
+    /// Empty, if present: for lengths that `padding` alone cannot make.
     #[n(3)]
     more: Option<ByteVec>,
 }
 
 impl EncodedCommit<'_> {
-    /// Fills it up to a plaintext of [`PLAIN_MIN`], or of the next length of Padmé.
+    /// Pads the plaintext to [`PLAIN_MIN`], or to the next Padmé length.
     fn padded(mut self) -> Bytes {
         let bare = records::encoded_length(&self);
-        // A field of `zeros` bytes is so long: its key, and what CBOR says of its length.
+        // The length of a field of `zeros` bytes: its key, CBOR's head, and the bytes.
         let field = |zeros: usize| match zeros {
             0..24 => 2 + zeros,
             24..256 => 3 + zeros,
@@ -82,7 +83,7 @@ impl EncodedCommit<'_> {
         let missing = usize::try_from(crypto::padme(least)).unwrap_or(bare).saturating_sub(bare);
         let most = missing.saturating_sub(field(0));
         let fits = |zeros: &usize| field(*zeros) == missing || field(*zeros) + field(0) == missing;
-        // At most 4 bytes are said of its length beside the two of an empty one.
+        // CBOR's head takes at most 4 bytes more than that of an empty field.
         let zeros = (most.saturating_sub(6)..=most).rev().find(fits);
         self.padding = zeros.map(|zeros| vec![0; zeros].into());
         self.more = zeros.filter(|zeros| field(*zeros) != missing).map(|_| Vec::new().into());
@@ -90,7 +91,7 @@ impl EncodedCommit<'_> {
     }
 }
 
-/// The transaction's bytes as they were journaled, so that its hash is the same everywhere.
+/// A transaction's bytes as they were journaled, so that its hash is the same everywhere.
 #[derive(Encode, Decode)]
 #[cbor(transparent)]
 struct EncodedTransaction<'a>(#[cbor(b(0), with = "minicbor::bytes")] &'a [u8]);
@@ -127,14 +128,14 @@ pub fn seal_commit(keys: &Keys, content: &CommitContent) -> Bytes {
     keys.seal(Place::Commit(content.header.number), &plain).into_bytes()
 }
 
-/// Opens the object `log/<number>` and checks that it is the commit of that number of this vault.
+/// Opens the object `log/<number>` and checks that it is this vault's commit of that number.
 pub fn open_commit(keys: &Keys, number: CommitNo, sealed: &[u8]) -> Result<CommitContent> {
     let name = commit_name(number);
     if sealed.len() > COMMIT_MAX {
         return Err(Error::malformed(name, "longer than a commit can be"));
     }
     let plain = keys.open(Place::Commit(number), sealed).map_err(Error::seal(name.clone()))?;
-    // The transactions are parts of it: a commit is long, and is held once.
+    // The transactions are slices of the plaintext: a commit is long, so memory holds it once.
     let plain = plain.into_bytes();
     let wire: EncodedCommit<'_> = records::decode_value("commits", &plain)?;
     if wire.header.vault != keys.vault() || wire.header.number != number {
@@ -154,7 +155,7 @@ mod tests {
     proptest! {
         #![proptest_config(crate::types::cases(512))]
 
-        /// Whatever is in it, it is as long as its class, and reads back.
+        /// Whatever a commit holds, its length is that of its class, and it reads back.
         #[test]
         fn the_length_of_a_commit_is_that_of_its_class(
             length in prop_oneof![0usize..5000, 60_000usize..70_000, 500_000usize..2_200_000],

@@ -1,4 +1,4 @@
-//! Putting the next commit into the log (C2, C3): one in flight, never two winners.
+//! Puts the next commit into the log (C2, C3): one is in flight, and there are never two winners.
 
 use std::time::SystemTime;
 
@@ -16,10 +16,10 @@ use crate::records::{Change, Key, WriterClaim, encode_value};
 use crate::store::{self, Bucket, Moved};
 use crate::types::{CommitNo, CurrentGeneration, Generation, Hash, MIB, Seq, Timestamp};
 
-/// Transactions in one commit at most, in bytes (C1).
+/// The most bytes of transactions in one commit (C1).
 pub const COMMIT_BYTES: usize = (16 * MIB) as usize;
 
-/// Commits whose hashes one history record holds.
+/// How many commit hashes one history record holds.
 const HISTORY: u64 = 256;
 
 /// Why a commit is not (yet) in the log.
@@ -31,7 +31,7 @@ pub enum CommitError {
         /// The commit that says so.
         found: CommitNo,
     },
-    /// It is not known to be in the bucket; attempt it again.
+    /// The commit is not known to be in the bucket; attempt it again.
     #[error("commit {number} is not confirmed yet")]
     Again {
         /// Its number.
@@ -40,12 +40,12 @@ pub enum CommitError {
         #[source]
         cause: Option<store::Error>,
     },
-    /// The log could not be read to decide.
+    /// The log could not be read to find out.
     #[error(transparent)]
     Log(#[from] Error),
 }
 
-/// The writer of the log. Whoever has it is the only one to put commits.
+/// The writer of the log. Only its holder puts commits.
 #[derive(Debug)]
 pub struct Committer {
     bucket: Bucket,
@@ -73,7 +73,7 @@ struct PendingCommit {
     moved: Moved,
 }
 
-/// The end of the log, as whoever is to write there must know it.
+/// The end of the log: what a writer must know to continue it.
 #[derive(Clone, Debug)]
 pub struct LogEnd {
     /// The head of the verified chain.
@@ -87,7 +87,7 @@ pub struct LogEnd {
 }
 
 impl LogEnd {
-    /// Takes in that `number` with `hash` follows.
+    /// Updates `recent` when the commit `number`, with this hash, follows.
     pub fn note(recent: &mut Vec<[u8; 16]>, number: CommitNo, hash: &Hash) {
         if number.0.is_multiple_of(HISTORY) {
             recent.clear();
@@ -124,7 +124,7 @@ impl Committer {
         &self.recent
     }
 
-    /// The superblock's generation that the next commit names; whoever changes the keys raises it (K6).
+    /// The superblock's generation that the next commit will name; whoever changes the keys raises it (K6).
     pub fn generation(&self) -> CurrentGeneration {
         self.generation.clone()
     }
@@ -140,30 +140,30 @@ impl Committer {
         self.fenced
     }
 
-    /// The bytes of the commit that is prepared.
+    /// The bytes of the prepared commit.
     #[cfg(test)]
     pub(super) fn pending_bytes(&self) -> Option<Bytes> {
         self.pending.as_ref().map(|pending| pending.sealed.clone())
     }
 
-    /// Whether a commit is prepared that is not confirmed.
+    /// Whether a commit is prepared but not confirmed.
     pub fn is_pending(&self) -> bool {
         self.pending.is_some()
     }
 
-    /// The length of the prepared commit, and how far it is, all attempts together.
+    /// The length of the prepared commit, and how much of it has been sent, over all attempts.
     pub fn moving(&self) -> Option<(u64, Moved)> {
         let pending = self.pending.as_ref()?;
         Some((pending.sealed.len() as u64, pending.moved.clone()))
     }
 
-    /// Seals the next commit of these transactions, which follow those already in the log.
-    /// It is put by [`Committer::attempt`], each time with the same bytes.
+    /// Seals these transactions, which follow those already in the log, as the next commit.
+    /// [`Committer::attempt`] puts it, each time with the same bytes.
     ///
     /// # Panics
-    /// When one is pending: there is one in flight (C2). When transactions were left out.
+    /// When a commit is pending, because only one is in flight (C2). When transactions were skipped.
     pub fn prepare(&mut self, transactions: &[Journaled]) {
-        // Better to stop loudly than to call something sent that was passed over.
+        // It is better to stop loudly than to count a skipped transaction as sent.
         let first = transactions.first().map(|first| first.seq);
         assert!(
             first.is_none_or(|first| first == self.upto.next()),
@@ -204,7 +204,8 @@ impl Committer {
         self.pending = Some(PendingCommit { number, sealed, hash, upto, records, size, moved });
     }
 
-    /// The hashes of the 256 commits before `number`; of the first run, number 0 is none.
+    /// The history record of the 256 commits before `number`. In the first run, number 0 is no commit, and its
+    /// hash is zeros.
     fn history(&self, number: CommitNo) -> Change {
         let run = number.0 / HISTORY - 1;
         let key = Key::History(run).encode();
@@ -237,13 +238,14 @@ impl Committer {
         self.decide(cause).await
     }
 
-    /// Reads from the log what the reply to the put did not tell.
+    /// Reads from the log whether the commit is there, because the reply to the put did not tell.
     async fn decide(&mut self, cause: Option<store::Error>) -> Result<Receipt, CommitError> {
         let Some(pending) = &self.pending else { unreachable!("attempt checked it") };
         let (number, ours) = (pending.number, pending.sealed.clone());
         let (beyond, seen) = self.chain.list(number).await?;
         if !beyond.is_empty() {
-            // Anybody who may write to the bucket can put objects there: only a commit of this vault fences.
+            // Anybody with write access to the bucket can put objects there: only a commit of this vault
+            // fences.
             return match self.chain.first_that_opens(&beyond).await? {
                 Some(found) => Err(self.fence(found)),
                 None => Err(strangers(&beyond).into()),
@@ -254,7 +256,7 @@ impl Committer {
         };
         match self.chain.whose(number, found, &ours).await? {
             Whose::Ours => Ok(self.confirmed(seen)),
-            // The put took a free name and was answered 200: what lies there is what the store made of it (C5).
+            // The put took a free name and got a 200: what is there is what the store made of our bytes (C5).
             Whose::Nobodys if matches!(cause, Some(store::Error::Corrupt { .. })) => {
                 let name = commit_name(number);
                 tracing::warn!(
@@ -283,8 +285,8 @@ impl Committer {
         Receipt::new(number, hash, upto, time, records, size)
     }
 
-    /// Claims the vault for `claimant` (W1, step 4). When another writer was quicker the error
-    /// is `Fenced`, and the caller decides again by W2 with a new committer.
+    /// Claims the vault for `claimant` (W1, step 4). If another writer was quicker, the error is `Fenced`, and
+    /// the caller decides again by W2 with a new committer.
     pub async fn claim(&mut self, claimant: &Claimant) -> Result<Receipt, CommitError> {
         if self.pending.is_none() {
             let epoch = self.head.number.next();

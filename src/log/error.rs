@@ -5,13 +5,13 @@ use std::io;
 use crate::types::{CommitNo, PackId};
 use crate::{crypto, records, store};
 
-/// Shorthand for this room.
+/// Shorthand for this module.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// An error of the journal or the commits. The cause is kept.
+/// An error of the journal or the commits, with its cause.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Bytes that open but do not say what they must.
+    /// Bytes that open but are not what they must be.
     #[error(transparent)]
     Records(#[from] records::Error),
     /// A seal that does not open: changed, swapped, truncated, or of another vault.
@@ -23,7 +23,7 @@ pub enum Error {
         #[source]
         source: crypto::Error,
     },
-    /// A number between two commits that is not in the bucket.
+    /// A number below the head that the bucket does not have.
     #[error("commit {missing} is missing from the log, though commit {head} is there")]
     Gap {
         /// The number that is missing.
@@ -31,8 +31,8 @@ pub enum Error {
         /// The highest number in the log.
         head: CommitNo,
     },
-    /// Objects above the end of the log that do not open: nobody with the key put them there as they are now, so they say
-    /// nothing of who writes (C2), and are in the way of the next commit.
+    /// Objects above the end of the log that do not open. Nobody with the key put them there in this form, so they say
+    /// nothing about who writes (C2), but they block the next commit.
     #[error(
         "{object} does not open with this vault's key, and no commit of this vault comes after it: it was put there by \
          someone without the key, or damaged in the bucket. Delete it from the bucket to go on without it{}",
@@ -41,25 +41,25 @@ pub enum Error {
     Stranger {
         /// The first of them.
         object: String,
-        /// So many more are listed after it.
+        /// How many more are listed after it.
         more: usize,
     },
     /// A commit that does not continue the one before it.
     #[error("commit {number} does not continue the commit before it: the log was tampered with")]
     Fork {
-        /// The stranger's number.
+        /// The number of the commit that does not fit.
         number: CommitNo,
     },
     /// A local file of the journal could not be written or read.
     #[error("{what}")]
     Io {
-        /// What was tried.
+        /// What was attempted.
         what: String,
         /// The cause.
         #[source]
         source: io::Error,
     },
-    /// There is no room for the journal, on the disk or in the budget (ENOSPC): nothing was written (J8).
+    /// The journal has no room, on the disk or in the budget (ENOSPC): nothing was written (J8).
     #[error("there is no room for changes that are not in the bucket yet")]
     Full,
     /// An earlier write or fsync of the journal or of staging failed (rule J6).
@@ -70,12 +70,12 @@ pub enum Error {
         "the journal is damaged in segment {segment:016x} at byte {offset}, before its last barrier"
     )]
     Damaged {
-        /// Which segment.
+        /// The segment.
         segment: u64,
-        /// Where in it the first bad record begins.
+        /// The offset of the first bad record in it.
         offset: u64,
     },
-    /// A change refers to a pack that was removed because nothing referred to it (K5).
+    /// A change refers to a pack that was removed because nothing had referred to it (K5).
     #[error("a change refers to pack {0}, which was removed")]
     Removed(PackId),
     /// The object store failed.
@@ -92,7 +92,7 @@ impl Error {
         }
     }
 
-    /// Whether bytes are not what they must be: they may have changed on the way.
+    /// Whether bytes are not what they must be. They may have changed on the way.
     pub fn is_damage(&self) -> bool {
         match self {
             Self::Records(records::Error::Malformed { .. }) | Self::Seal { .. } => true,

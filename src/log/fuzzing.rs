@@ -1,11 +1,11 @@
-//! The parsers of this room, for hostile bytes (`tests/fuzz`).
+//! This module's parsers, for hostile bytes (`tests/fuzz`).
 
 use super::{CommitContent, Result, Seen, journal, open_commit};
 use crate::crypto::{Place, fuzz_keys};
 use crate::records::decode_value;
 use crate::types::CommitNo;
 
-/// Whether `bytes` are taken for a `kind`; `None`: this room knows no such kind.
+/// Whether `bytes` parse as a `kind`; `None`: there is no such kind here.
 pub fn fuzzed(kind: &str, bytes: &[u8]) -> Option<bool> {
     let keys = fuzz_keys();
     let all = |commit: Result<CommitContent>| commit.is_ok_and(|commit| commit.changes().is_ok());

@@ -1,4 +1,4 @@
-//! The chain, commit by commit, with many under way at once.
+//! Reads the chain commit by commit, with many fetches at once.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -16,23 +16,23 @@ use crate::crypto;
 use crate::store;
 use crate::types::{CommitNo, Hash};
 
-/// Commits under way at once when a log is read.
+/// How many commits are fetched at once when a log is read.
 const PARALLEL: usize = 32;
-/// Bytes of them, in KiB: four of the largest.
+/// The memory for them, in KiB: four of the largest.
 const ROOM: u32 = 4 * LARGEST;
-/// Of fewer commits than this nobody asks how long they are.
+/// For no more commits than this, the bucket is not asked for their lengths.
 const FEW: u64 = 4;
 
-/// A commit's object, from the bucket or from what is kept of it here.
+/// A commit's object, from the bucket or from the local copy.
 struct FetchedCommit {
-    /// None: it is not as long as the listing says.
+    /// `None`: the object is not as long as the listing says.
     sealed: Option<Bytes>,
     is_local: bool,
-    /// Held until it is read.
+    /// The memory that it takes, held until it is read.
     room: OwnedSemaphorePermit,
 }
 
-/// The commits after one up to another, in order, each verified against its predecessor.
+/// The commits after one commit up to another, in order, each verified against its predecessor.
 pub struct Links<'a> {
     chain: &'a Chain,
     fetched: BoxStream<'a, Result<FetchedCommit>>,
@@ -63,7 +63,7 @@ impl Chain {
         Ok(Head { number, hash, seen })
     }
 
-    /// Reads the commits after `from` up to `last`; the number and hash of the last one.
+    /// Reads the commits after `from` up to `last`. Returns the number and hash of the last one.
     ///
     /// # Errors
     /// As [`Chain::follow`].
@@ -94,7 +94,8 @@ impl Chain {
         Ok(links.at())
     }
 
-    /// Reads the commits after `from` up to `last`. The more of them are listed, the more are under way at once.
+    /// Reads the commits after `from` up to `last`. Those whose length is `listed` take less of the memory, so
+    /// more of them are fetched at once.
     pub fn links<'a>(
         &'a self,
         from: (CommitNo, Hash),
@@ -102,7 +103,7 @@ impl Chain {
         listed: &'a ListedCommits,
     ) -> Links<'a> {
         let room = Arc::new(Semaphore::new(ROOM as usize));
-        // Room is given in order, so that the next one always has it.
+        // Memory is granted in order, so that the next commit always gets it.
         let fetched = stream::iter((from.0.0 + 1)..=last.0)
             .then(move |number| {
                 let (number, room) = (CommitNo(number), room.clone());
@@ -125,7 +126,7 @@ impl Chain {
         Links { chain: self, fetched, at: from, last }
     }
 
-    /// A commit's object, no more of it than was listed, for there is no room for more.
+    /// A commit's object, but no more bytes of it than the listing says, because there is memory for no more.
     async fn of_length(&self, number: CommitNo, length: u64) -> Result<Option<Bytes>> {
         match self.bucket.get(&commit_name(number), Some(0..length)).await {
             Ok(sealed) => Ok(Some(sealed)),
@@ -134,7 +135,7 @@ impl Chain {
         }
     }
 
-    /// Opens the commit of this number; `sealed`: what was fetched of it.
+    /// Opens the commit of this number; `sealed` is its object if it was fetched.
     async fn from_bucket(
         &self,
         (number, last): (CommitNo, CommitNo),
@@ -147,7 +148,7 @@ impl Chain {
         self.opened(number, sealed).await
     }
 
-    /// A commit as it was kept here, if it is the one that follows.
+    /// The locally kept commit, if it is the one that follows.
     fn kept_link(&self, (before, hash): (CommitNo, Hash), sealed: &Bytes) -> Option<CommitContent> {
         let content = open_commit(&self.keys, before.next(), sealed).ok();
         let content = content.filter(|content| content.header.previous == hash);
@@ -161,12 +162,12 @@ impl Chain {
 }
 
 impl Links<'_> {
-    /// The last one that was read.
+    /// The last commit that was read.
     pub fn at(&self) -> (CommitNo, Hash) {
         self.at
     }
 
-    /// The next one; `None` after the last.
+    /// The next commit; `None` after the last.
     ///
     /// # Errors
     /// As [`Chain::follow`].

@@ -8,7 +8,7 @@ use super::commit::{COMMIT_MAX, commit_name, parse_commit_name};
 use crate::store::Bucket;
 use crate::types::{CommitNo, KIB};
 
-/// A commit of the largest, in KiB.
+/// The size of the largest commit, in KiB.
 pub(super) const LARGEST: u32 = (COMMIT_MAX as u64 / KIB) as u32;
 
 /// What a listing tells of commits: how long each is, and when it was put.
@@ -16,7 +16,7 @@ pub(super) const LARGEST: u32 = (COMMIT_MAX as u64 / KIB) as u32;
 pub struct ListedCommits(BTreeMap<CommitNo, (u64, SystemTime)>);
 
 impl ListedCommits {
-    /// When it was put, by the store's clock, if the listing has it.
+    /// When the commit was put, by the store's clock, if the listing has it.
     pub fn put_at(&self, number: CommitNo) -> Option<SystemTime> {
         self.0.get(&number).map(|(_, modified)| *modified)
     }
@@ -30,13 +30,13 @@ impl ListedCommits {
         self.0.keys().copied()
     }
 
-    /// How long it is, if the listing has it and a commit can be so long.
+    /// The commit's length, if the listing has it and it is possible for a commit.
     pub(super) fn length(&self, number: CommitNo) -> Option<u64> {
         let length = self.0.get(&number).map(|(length, _)| *length);
         length.filter(|length| (1..=COMMIT_MAX as u64).contains(length))
     }
 
-    /// The room that it takes, in KiB. What is not known may be as long as any.
+    /// The memory that the commit takes, in KiB. If its length is not known, that of the largest.
     pub(super) fn weight(&self, number: CommitNo) -> u32 {
         let length = self.length(number).unwrap_or(u64::MAX);
         u32::try_from(length.div_ceil(KIB)).unwrap_or(LARGEST).min(LARGEST)

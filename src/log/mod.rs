@@ -1,8 +1,7 @@
-//! The log: the journal that holds transactions on this machine, the commits that hold them in the bucket, and the
-//! chain that they form. Who may write is decided here (W1).
+//! The log: the journal, which holds transactions on this machine; the commits, which hold them in the bucket; and
+//! the chain that the commits form. It also decides who may write (W1).
 //!
-//! The order in which things are written is `PROTOCOL.md`; names such as J3 or C2 in
-//! comments are its rules.
+//! `PROTOCOL.md` gives the order in which things are written; names such as J3 or C2 in comments are its rules.
 
 mod chain;
 mod commit;

@@ -18,7 +18,7 @@ pub struct Receipt {
     size: CommitSize,
 }
 
-/// How much a commit is.
+/// How large a commit is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CommitSize {
     /// Its transactions.
@@ -59,12 +59,12 @@ impl Receipt {
         &self.records
     }
 
-    /// How much it is.
+    /// How large the commit is.
     pub fn size(&self) -> CommitSize {
         self.size
     }
 
-    /// When, by the store's clock.
+    /// When the commit was put or seen, by the store's clock.
     pub fn time(&self) -> SystemTime {
         self.time
     }

@@ -1,4 +1,4 @@
-//! Asking again before damage is believed: a bit may have changed on the way.
+//! Fetches an object again before damage is believed: a bit may have changed on the way.
 
 use std::time::Duration;
 
@@ -7,14 +7,14 @@ use bytes::Bytes;
 use super::Error;
 use crate::store::{self, Bucket};
 
-/// How often an object is asked for before it is believed to be damaged.
+/// How often an object is fetched before it is believed to be damaged.
 const ASKS: u32 = 3;
-/// The pause between two of these.
+/// The pause between two fetches.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// An error that tells damaged bytes from all else that can go wrong.
+/// An error that distinguishes damaged bytes from everything else.
 pub trait DamageError: From<store::Error> + std::fmt::Display {
-    /// Whether the bytes are not what they must be: they may have changed on the way, so they are asked for again.
+    /// Whether the bytes are not what they must be. They may have changed on the way, so they are fetched again.
     fn is_damage(&self) -> bool;
 }
 
@@ -24,8 +24,8 @@ impl DamageError for Error {
     }
 }
 
-/// Fetches an object and opens it. If it does not open, it is fetched again, until it opens, the same bytes come twice
-/// (then they are what the bucket holds), or it was fetched three times. `first`: its bytes, if the caller has them.
+/// Fetches an object and opens it. If it does not open, it is fetched again until it opens, until the same bytes come
+/// twice (then the bucket holds them), or until three fetches were made. `first`: its bytes, if the caller has them.
 ///
 /// # Errors
 /// What `open` returned for the last bytes, or the store's error.
@@ -84,7 +84,7 @@ mod tests {
         }
         open_object(&bucket, "y", None, open).await.unwrap_err();
         assert_eq!(faulty.take_requests().len(), 2);
-        // What was fetched before counts.
+        // The bytes that the caller fetched count as the first fetch.
         open_object(&bucket, "x", Some(Bytes::from_static(b"?")), open).await.unwrap();
         assert_eq!(faulty.take_requests().len(), 1);
         assert!(open_object(&bucket, "z", None, open).await.is_err_and(|e| !e.is_damage()));

@@ -1,5 +1,5 @@
-//! What this machine last saw of a vault (O2), kept beside its machine id so that it outlives
-//! a deleted state directory.
+//! What this machine last saw of a vault (O2). It is kept beside the machine id, so it outlives a deleted state
+//! directory.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use crate::os;
 use crate::records::{decode_value, encode_value};
 use crate::types::{CommitNo, Generation, Hash};
 
-/// The last commit that was read in the chain or believed by C2, and the superblock.
+/// The last commit that was read in the chain or confirmed by C2, and the superblock's generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Seen {
@@ -29,13 +29,13 @@ pub struct Seen {
 
 const PLACE: Place = Place::Local("seen", 0);
 
-/// The file has about a hundred bytes.
+/// The file takes about a hundred bytes.
 const LENGTH_MAX: u64 = 4096;
 
 const WHAT: &str = "what this machine remembers of the vault";
 
 impl Seen {
-    /// Where it is kept.
+    /// The file that holds it.
     pub fn path(dir: &Path, keys: &Keys) -> PathBuf {
         dir.join(format!("{}.seen", keys.vault()))
     }
@@ -43,8 +43,8 @@ impl Seen {
     /// What was remembered; `None` on a machine that never saw the vault.
     ///
     /// # Errors
-    /// [`Error::Seal`] or [`Error::Records`] when the file was changed, cut or emptied: it is not ignored, or a
-    /// rollback could be hidden.
+    /// [`Error::Seal`] or [`Error::Records`] when the file was changed, cut or emptied. It is not ignored,
+    /// because that could hide a rollback.
     pub fn load(dir: &Path, keys: &Keys) -> Result<Option<Self>> {
         let sealed = match os::read_small(&Self::path(dir, keys), LENGTH_MAX) {
             Ok(Some(sealed)) => sealed,
@@ -58,7 +58,7 @@ impl Seen {
         Ok(Some(decode_value(WHAT, &plain)?))
     }
 
-    /// Remembers, whole and durable.
+    /// Writes it, whole and durable.
     pub fn store(&self, dir: &Path, keys: &Keys) -> Result<()> {
         let sealed = keys.seal(PLACE, &encode_value(self));
         os::replace(&Self::path(dir, keys), &sealed)

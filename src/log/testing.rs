@@ -1,4 +1,4 @@
-//! What tests of this room and of those above it stand on.
+//! What tests of this module and of those above it build on.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,16 +9,16 @@ use crate::os::Directory;
 use crate::store::{Bucket, Deadlines, Faulty, MemoryStore};
 use crate::types::{CommitNo, Hash, Seq, VaultId};
 
-/// A journal that knows of no commit.
+/// The note of a journal that knows of no commit.
 pub(crate) const NOTHING_NOTED: NotedCommit =
     NotedCommit { upto: Seq(0), number: CommitNo(0), hash: Hash::ZERO };
 
-/// An empty bucket in memory that can fail, the keys of a new vault, and a directory of this machine.
+/// An empty bucket in memory that can fail, the keys of a new vault, and a local directory.
 pub(crate) struct Ground {
     pub(crate) dir: tempfile::TempDir,
-    /// As the bucket is.
+    /// The bucket's store.
     pub(crate) store: Arc<MemoryStore>,
-    /// What stands before it, and fails when told to.
+    /// Wraps the store, and fails when told to.
     pub(crate) faulty: Arc<Faulty>,
     pub(crate) bucket: Bucket,
     pub(crate) master: [u8; 32],
@@ -26,12 +26,12 @@ pub(crate) struct Ground {
 }
 
 impl Ground {
-    /// A request may take so long.
+    /// With this deadline for a request.
     pub(crate) fn new(deadline: Duration) -> Self {
         Self::below("", deadline, tempfile::tempdir().unwrap())
     }
 
-    /// With objects below a prefix, and a directory of the caller's.
+    /// With objects below a prefix, and the caller's directory.
     pub(crate) fn below(prefix: &str, deadline: Duration, dir: tempfile::TempDir) -> Self {
         let store = Arc::new(MemoryStore::new());
         let faulty = Faulty::over(store.clone());
@@ -41,7 +41,7 @@ impl Ground {
         Self { dir, store, faulty, bucket, master, keys }
     }
 
-    /// Of a journal in the directory.
+    /// Options of a journal in the directory.
     pub(crate) fn journal_options(&self, watcher: Option<Arc<dyn PackWatcher>>) -> JournalOptions {
         let disk = Arc::new(Directory::open(&self.dir.path().join("journal")).unwrap());
         let (keys, boot) = (self.keys.clone(), "boot".into());

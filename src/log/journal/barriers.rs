@@ -1,4 +1,4 @@
-//! Barriers: making the journal durable, and saying so in it (J2).
+//! Barriers: making the journal durable, and recording that in it (J2).
 
 use super::Journal;
 use super::frame::{BarrierMark, JournalRecord};
@@ -9,8 +9,8 @@ use crate::os::{self, PipelineStep};
 use crate::types::Seq;
 
 impl Journal {
-    /// What a barrier made now would cover. Taken before the packs are fsynced: a transaction
-    /// that comes between is not covered, for its packs may not be.
+    /// What a barrier made now would cover. Take the mark before the packs are fsynced: a transaction that comes in between
+    /// is not covered, because its packs may not be durable.
     ///
     /// # Errors
     /// [`Error::Poisoned`], and a failed write, which poisons.
@@ -33,7 +33,7 @@ impl Journal {
         Ok(Mark { segments, sync_dir: state.dir_unsynced, place, noted: state.noted })
     }
 
-    /// J2 where there are no packs to wait for: fsyncs the journal up to the mark, and appends a barrier. Blocks.
+    /// J2 when there are no packs to wait for: fsyncs the journal up to the mark, and appends a barrier. Blocks.
     ///
     /// # Errors
     /// As [`Journal::sync_marked`] and [`Journal::append_barrier`].
@@ -42,7 +42,7 @@ impl Journal {
         self.append_barrier(mark)
     }
 
-    /// J2, the journal's half: fsyncs it up to the mark. Blocks.
+    /// The journal's half of J2: fsyncs it up to the mark. Blocks.
     ///
     /// # Errors
     /// A failed fsync poisons: it is never retried as if it could succeed (J6).
@@ -59,17 +59,17 @@ impl Journal {
         Ok(())
     }
 
-    /// Says in the journal what is durable. The journal up to the mark, and the packs that transactions up to there refer to,
-    /// must have been synced since it was taken.
+    /// Records in the journal what is durable. Since the mark was taken, the journal up to it must have been synced, and so
+    /// must the packs that its transactions refer to.
     ///
     /// # Errors
-    /// A failed write poisons. [`Error::Full`]: there is no room to say that it is durable; nothing is promised, and the next
-    /// barrier may.
+    /// A failed write poisons. [`Error::Full`]: there is no room for the barrier. Then nothing is promised, and the next
+    /// barrier may succeed.
     pub fn append_barrier(&self, mark: Mark) -> Result<Seq> {
         let Mark { sync_dir, place: mark, noted, .. } = mark;
         let mut state = self.state.lock();
         self.pay(&mut state)?;
-        // What was written while the fsync ran is not covered by it, nor is what is owed and had no room before.
+        // The fsync does not cover what was written while it ran, nor records that were owed because they had no room.
         let more = state
             .segments
             .back()
@@ -85,8 +85,8 @@ impl Journal {
         Ok(mark.upto)
     }
 
-    /// Marks a clean unmount: the next mount need not suspect the disk. The packs must have been
-    /// synced, after the last append. Blocks.
+    /// Marks a clean unmount, so that the next mount need not suspect the disk. The packs must have been synced after the
+    /// last append. Blocks.
     pub fn mark_clean(&self) -> Result<()> {
         self.sync_data(self.mark()?)?;
         let mut state = self.state.lock();

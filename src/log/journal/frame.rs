@@ -1,7 +1,7 @@
 //! One record of a journal segment as bytes: a marker, a length, a sealed message.
 //!
-//! The message is bound to journal, segment and offset (J3), so a record that was moved,
-//! or belongs to an older journal, does not open.
+//! The message is bound to journal, segment and offset (J3). So a record that was moved, or belongs
+//! to an older journal, does not open.
 
 use std::io;
 
@@ -14,11 +14,11 @@ use crate::os::DiskFile;
 use crate::records::{TRANSACTION_MAX, decode_value, encode_value};
 use crate::types::{CommitNo, Hash, JournalId, KIB, PackId, Seq};
 
-/// Begins every frame, so that frames behind a damaged one can be found again.
+/// Begins every frame, so that frames after a damaged one can be found.
 const MARKER: [u8; 4] = *b"\xf5S3J";
 /// Marker and length.
 pub(super) const FRAME_HEADER: usize = 8;
-/// Bytes of a sealed record at most: the largest transaction, and room for its seal.
+/// The most bytes of a sealed record: the largest transaction, and room for its seal.
 const SEALED_MAX: usize = TRANSACTION_MAX + (64 * KIB) as usize;
 
 /// The last commit that the journal knows to be in the bucket, and how far it reaches (J5).
@@ -61,7 +61,7 @@ impl From<&Receipt> for NotedCommit {
     }
 }
 
-/// A pack that nothing refers to any more, and that the bucket never gets (C1).
+/// A pack that nothing refers to any more, and that never goes to the bucket (C1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct DroppedPack {
@@ -71,19 +71,20 @@ pub struct DroppedPack {
     /// The first transaction that refers to it.
     #[n(1)]
     pub first: Seq,
-    /// The one after which nothing does: a commit that holds the first holds this one.
+    /// The transaction after which nothing refers to it: a commit that holds `first` holds this one
+    /// too.
     #[n(2)]
     pub last: Seq,
 }
 
-/// Opens a segment.
+/// The first record of a segment.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub(super) struct Start {
     /// The count of the segment's first transaction.
     #[n(0)]
     pub first: Seq,
-    /// As known when the segment was begun.
+    /// The last known commit when the segment was begun.
     #[n(1)]
     pub noted: NotedCommit,
     /// The boot of the machine that wrote it.
@@ -91,7 +92,7 @@ pub(super) struct Start {
     pub boot: String,
 }
 
-/// Everything before this place was durable when it was written (J2).
+/// Everything before this place was durable when the barrier was written (J2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub(super) struct BarrierMark {
@@ -107,15 +108,15 @@ pub(super) struct BarrierMark {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum JournalRecord {
     Start(Start),
-    /// The packs that were in staging then: those must be there as long as it is unconfirmed
-    /// (J3); what else it refers to was in the bucket already.
+    /// `staged`: the packs that were in staging then. They must be there as long as the transaction
+    /// is unconfirmed (J3). Other packs that it refers to were already in the bucket.
     Transaction {
         staged: Vec<PackId>,
         bytes: Vec<u8>,
     },
     Barrier(BarrierMark),
     Confirmed(NotedCommit),
-    /// A mount began on this boot of the machine.
+    /// A mount began, on this boot of the machine.
     Boot(String),
     /// A clean unmount: nothing follows, and everything before it is durable.
     Clean,
@@ -201,7 +202,7 @@ pub(super) struct Frames<'a> {
     buffer_at: u64,
 }
 
-/// How much is read from a segment at once.
+/// How many bytes are read from a segment at once.
 const READ_AHEAD: u64 = 256 * KIB;
 
 impl<'a> Frames<'a> {
@@ -216,7 +217,7 @@ impl<'a> Frames<'a> {
         Self { keys, journal, segment, file, end, buffer: Vec::new(), buffer_at: 0 }
     }
 
-    /// Bytes `offset..offset + length` if the segment has them.
+    /// Bytes `offset..offset + length`, if the segment has them.
     fn bytes(&mut self, offset: u64, length: usize) -> io::Result<Option<&[u8]>> {
         let Some(stop) = offset.checked_add(length as u64).filter(|stop| *stop <= self.end) else {
             return Ok(None);
@@ -232,8 +233,8 @@ impl<'a> Frames<'a> {
         Ok(Some(&self.buffer[at..at + length]))
     }
 
-    /// The record at `offset` and where the next one begins; `None` if what is there is not
-    /// a record of this place.
+    /// The record at `offset` and the offset of the next one; `None` if there is no valid record
+    /// for this place.
     pub(super) fn at(&mut self, offset: u64) -> io::Result<Option<(JournalRecord, u64)>> {
         let Some(header) = self.bytes(offset, FRAME_HEADER)? else { return Ok(None) };
         let Some(length) = header.strip_prefix(&MARKER) else { return Ok(None) };
@@ -257,7 +258,7 @@ impl<'a> Frames<'a> {
         is_zero(self.file, offset..self.end)
     }
 
-    /// Whether a barrier that covers `offset` lies behind it, though the record there is bad.
+    /// Whether a barrier that covers `offset`, where the record is bad, lies after it.
     pub(super) fn barrier_beyond(&mut self, offset: u64) -> io::Result<bool> {
         let mut at = offset;
         while at + (FRAME_HEADER as u64) < self.end {

@@ -1,4 +1,4 @@
-//! The parsers of the journal, for hostile bytes (`tests/fuzz`).
+//! The journal's parsers, for hostile bytes (`tests/fuzz`).
 
 use std::io;
 
@@ -10,11 +10,11 @@ use crate::types::JournalId;
 
 const JOURNAL: JournalId = JournalId([7; 16]);
 
-/// Whether `bytes` are taken for a `kind`; `None`: there is no such kind here.
+/// Whether `bytes` parse as a `kind`; `None`: there is no such kind here.
 pub(in crate::log) fn fuzzed(kind: &str, bytes: &[u8]) -> Option<bool> {
     Some(match kind {
         "journal" => read(bytes.to_vec()),
-        // Records that are sealed for their place, each with its length before it; what is left is put behind them.
+        // Records, each with its length before it, are sealed for their places. The remaining bytes follow them.
         "journal-records" => {
             let (mut file, mut rest) = (vec![0; start()], bytes);
             while let Some((length, more)) = rest.split_first()
@@ -37,7 +37,7 @@ fn start() -> usize {
     usize::try_from(segment::HEADER).unwrap_or(0)
 }
 
-/// Goes over a segment, record by record and by its markers.
+/// Reads a segment, record by record and then by its markers.
 fn read(bytes: Vec<u8>) -> bool {
     let end = bytes.len() as u64;
     let file = BytesFile(bytes);
@@ -49,7 +49,7 @@ fn read(bytes: Vec<u8>) -> bool {
     found | frames.barrier_beyond(at).unwrap_or(false)
 }
 
-/// A file that is there to be read.
+/// A read-only file of these bytes.
 #[derive(Debug)]
 struct BytesFile(Vec<u8>);
 

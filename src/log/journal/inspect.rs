@@ -10,14 +10,14 @@ use crate::os;
 use crate::records::Transaction;
 use crate::types::{Hash, JournalId, Reference, Seq};
 
-/// A transaction of the journal that it does not know to be in the bucket.
+/// A transaction that the journal does not know to be in the bucket.
 #[derive(Clone, Debug)]
 pub struct UnsentTx {
     /// Its count.
     pub seq: Seq,
-    /// What it is known by in commits.
+    /// The hash by which commits know it.
     pub hash: Hash,
-    /// What it refers to in packs that were in staging when it was written.
+    /// Its references to packs that were in staging when it was written.
     pub staged: Vec<Reference>,
     pub(super) segment: u64,
     pub(super) offset: u64,
@@ -28,7 +28,7 @@ pub struct UnsentTx {
 pub struct Damage {
     /// The segment's number.
     pub segment: u64,
-    /// The byte in it.
+    /// The byte offset in it.
     pub offset: u64,
 }
 
@@ -41,7 +41,7 @@ pub struct Inspection {
     pub noted: NotedCommit,
     /// The count of its last whole transaction.
     pub last: Seq,
-    /// Up to here a barrier says that everything is durable.
+    /// A barrier says that everything up to here is durable.
     pub durable: Seq,
     /// The boot of the machine on which it was last written.
     pub boot: String,
@@ -49,19 +49,19 @@ pub struct Inspection {
     pub clean: bool,
     /// What follows the noted commit, in order.
     pub unsent: Vec<UnsentTx>,
-    /// A tail that was being written when the machine or the daemon stopped; it is dropped.
+    /// The incomplete tail that a stop of the machine or the daemon left; it is dropped.
     pub torn: Option<Damage>,
     pub(super) segments: Vec<Whole>,
-    /// Packs that are noted to be dropped, and where.
+    /// Packs noted as dropped, and where.
     pub(super) dropped: Vec<(DroppedPack, Damage)>,
 }
 
-/// The directories of all journals that were inspected in this process: each inspection reads a whole journal.
+/// The directories of all journals inspected in this process: each inspection reads a whole journal.
 #[cfg(test)]
 pub(super) static INSPECTED: parking_lot::Mutex<Vec<std::path::PathBuf>> =
     parking_lot::Mutex::new(Vec::new());
 
-/// A segment and how much of it is whole.
+/// A segment, and up to where it is whole.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Whole {
     pub number: u64,
@@ -69,8 +69,8 @@ pub(super) struct Whole {
     pub end: u64,
 }
 
-/// Reads a whole journal; `None` if there is none. With `gives_up`, what is bad before the last barrier counts as a torn
-/// tail, too.
+/// Reads a whole journal; `None` if there is none. With `gives_up`, damage before the last barrier counts as a torn tail
+/// too.
 ///
 /// # Errors
 /// [`Error::Damaged`] when a record before the last barrier is bad.
@@ -78,11 +78,11 @@ pub(super) fn inspect(dir: &Path, keys: &Keys, gives_up: bool) -> Result<Option<
     #[cfg(test)]
     INSPECTED.lock().push(dir.to_owned());
     let files = segment::list(dir).map_err(Error::io("the journal cannot be listed"))?;
-    // The newest journal that any file names; files of another one are leftovers of a creation.
+    // The newest journal that any file names; files of another one are left over from a creation.
     let Some(journal) = files.iter().find_map(|(_, journal, _)| *journal) else {
         return Ok(None);
     };
-    // What a removal (J5) left before a gap is done with, if what follows the gap says so.
+    // Segments before a gap were left by a removal (J5). They are done with if what follows the gap confirms it.
     let after_gap = files.windows(2).rposition(|two| two[0].0 + 1 != two[1].0).map(|at| at + 1);
     if let Some(at) = after_gap
         && let Ok(state) = read_run(dir, keys, journal, &files[at..], false)
@@ -103,13 +103,13 @@ pub(super) fn inspect(dir: &Path, keys: &Keys, gives_up: bool) -> Result<Option<
         if durable >= first.first && !gives_up {
             return Err(Error::Damaged { segment: first.number, offset: 0 });
         }
-        // Nothing says that it was ever durable: all of it is a torn tail.
+        // Nothing says that it was ever durable, so all of it is a torn tail.
         return Ok(None);
     }
     Ok(Some(state))
 }
 
-/// Whether any segment begins with a whole record; `None` if there is no segment.
+/// Whether any segment begins with a whole record; `None` if there are no segments.
 pub(super) fn has_start(dir: &Path, keys: &Keys) -> Result<Option<bool>> {
     let files = segment::list(dir).map_err(Error::io("the journal cannot be listed"))?;
     for &(number, named, length) in &files {
@@ -123,7 +123,7 @@ pub(super) fn has_start(dir: &Path, keys: &Keys) -> Result<Option<bool>> {
     Ok((!files.is_empty()).then_some(false))
 }
 
-/// Reads these segments, which follow each other as far as they are whole.
+/// Reads these segments, which should follow each other, as far as they are whole.
 fn read_run(
     dir: &Path,
     keys: &Keys,
@@ -176,7 +176,7 @@ fn reading(source: std::io::Error) -> Error {
     Error::Io { what: "a journal segment cannot be read".into(), source }
 }
 
-/// Takes in one segment; the place of its first bad record, if it has one.
+/// Takes in one segment. Returns the offset of its first bad record, if it has one.
 fn read_segment(
     frames: &mut Frames<'_>,
     number: u64,
@@ -187,7 +187,7 @@ fn read_segment(
     let mut first = true;
     while at < length {
         let Some((record, next)) = frames.at(at).map_err(reading)? else {
-            // Zeros that were written ahead: it ends before them, as if it were that short.
+            // Zeros that were written ahead: the segment ends before them.
             let ends = !first && frames.is_zero_from(at).map_err(reading)?;
             return Ok(if ends { None } else { Some(if first { 0 } else { at }) });
         };
@@ -205,7 +205,8 @@ fn read_segment(
                 state.boot = start.boot;
                 state.segments.push(Whole { number, first: start.first, end: next });
             }
-            // Earlier versions could leave a segment without a Start: where it follows another, all is known.
+            // Earlier versions could leave a segment without a Start. If it follows another segment, everything in Start
+            // is known.
             record if first => {
                 if state.segments.is_empty() {
                     return Ok(Some(0));
@@ -264,19 +265,19 @@ fn take(record: JournalRecord, segment: u64, offset: u64, state: &mut Inspection
 }
 
 impl Inspection {
-    /// Packs that the bucket never gets, as far as something that refers to them may be unsent.
+    /// Packs that never go to the bucket, as long as something that refers to them may be unsent.
     pub fn dropped(&self) -> impl Iterator<Item = DroppedPack> {
         self.dropped.iter().map(|(dropped, _)| *dropped)
     }
 
-    /// Where it ends: what comes after that is not there, or is not whole.
+    /// Where the journal ends: what comes after that is not there, or is not whole.
     pub fn end(&self) -> Option<Damage> {
         let last =
             self.segments.last().map(|whole| Damage { segment: whole.number, offset: whole.end });
         self.torn.or(last)
     }
 
-    /// Whether all that came before its first segment is noted as confirmed.
+    /// Whether everything before the first segment is noted as confirmed.
     fn starts_after_confirmed(&self) -> bool {
         self.segments.first().is_some_and(|whole| whole.first <= self.noted.upto.next())
     }

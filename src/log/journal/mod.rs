@@ -1,5 +1,5 @@
-//! The journal: the transactions of this machine in order, appended before any reply (J1),
-//! durable after a barrier (J2), removed once the bucket has them (J5).
+//! The journal: the transactions of this machine in order. They are appended before any reply (J1), durable after a barrier (J2),
+//! and removed once the bucket has them (J5).
 
 mod barriers;
 mod frame;
@@ -40,19 +40,18 @@ use crate::os::{self, Disk, PipelineStep};
 use crate::records::Transaction;
 use crate::types::{CommitNo, Hash, JournalId, PackId, Seq};
 
-/// Who must know of a reference to a pack before it is journaled: staging (C4, K5).
+/// Must learn of each reference to a pack before it is journaled: staging (C4, K5).
 pub trait PackWatcher: Send + Sync {
-    /// Called under the append lock, just before transaction `seq` is written. An error: it is
-    /// not written. Returns which of the packs are in staging: they stay there until the
-    /// transaction is confirmed; the others are in the bucket.
+    /// Called under the append lock, just before transaction `seq` is written. On an error it is not written. Returns which of
+    /// the packs are in staging: they stay there until the transaction is confirmed. The others are in the bucket.
     fn appending(&self, seq: Seq, packs: &[PackId]) -> Result<Vec<PackId>>;
 
-    /// Transaction `seq`, of so many bytes, was written: its records that can refer to packs, and what each refers to
-    /// now. Under the append lock too.
+    /// Transaction `seq`, of `bytes` bytes, was written. `changed` are its records that can refer to packs, each with the pack
+    /// that it refers to now. Called under the append lock too.
     fn appended(&self, _seq: Seq, _bytes: usize, _changed: &[(&[u8], Option<PackId>)]) {}
 }
 
-/// A transaction as read back for a commit or a replay.
+/// A transaction, read back for a commit or a replay.
 #[derive(Clone, Debug)]
 pub struct Journaled {
     /// Its count.
@@ -63,7 +62,7 @@ pub struct Journaled {
     pub hash: Hash,
 }
 
-/// Packs in one record that says that they are dropped.
+/// The most packs in one record of dropped packs.
 pub const DROPPED_AT_ONCE: usize = 4096;
 
 /// What a journal needs.
@@ -74,13 +73,13 @@ pub struct JournalOptions {
     pub boot: String,
     /// The journal's directory.
     pub disk: Arc<dyn Disk>,
-    /// Told of references before they are journaled.
+    /// Told of references to packs before they are journaled.
     pub watcher: Option<Arc<dyn PackWatcher>>,
-    /// Where what it takes of the disk is counted (J8); `None`: nowhere, and nothing is kept back.
+    /// Where the disk space that the journal takes is counted (J8). `None`: it is not counted, and nothing is kept back.
     pub room: Option<Arc<dyn JournalRoom>>,
 }
 
-/// The journal of a vault that this machine writes. One lock, held for one write(2).
+/// The journal of a vault that this machine writes. It has one lock, held for one write(2).
 pub struct Journal {
     id: JournalId,
     options: JournalOptions,
@@ -91,17 +90,17 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Reads what is there; changes nothing. `None`: no journal.
+    /// Reads the journal in `dir` and changes nothing; `None`: there is none.
     pub fn inspect(dir: &Path, keys: &Keys) -> Result<Option<Inspection>> {
         inspect::inspect(dir, keys, false)
     }
 
-    /// As [`Journal::inspect`], where damage is accepted: what comes before it is found.
+    /// As [`Journal::inspect`], but accepts damage: it returns what comes before.
     pub fn inspect_up_to_damage(dir: &Path, keys: &Keys) -> Result<Option<Inspection>> {
         inspect::inspect(dir, keys, true)
     }
 
-    /// Whether any file of a journal begins as one does; `None` if there is no file.
+    /// Whether any file begins as a journal's does; `None` if there is no file.
     pub fn has_start(dir: &Path, keys: &Keys) -> Result<Option<bool>> {
         inspect::has_start(dir, keys)
     }
@@ -112,8 +111,8 @@ impl Journal {
         inspect::INSPECTED.lock().iter().filter(|inspected| *inspected == dir).count()
     }
 
-    /// A new, empty journal with a fresh id. Its directory holds no other journal any more.
-    /// `noted` is the head of the log, which holds nothing of this journal.
+    /// A new, empty journal with a fresh id, in a directory that holds no other journal any more. `noted` is the head of the log,
+    /// which holds nothing of this journal.
     pub fn create(options: JournalOptions, noted: NotedCommit) -> Result<Self> {
         let id = JournalId(crypto::random());
         let state = JournalState::new(VecDeque::new(), noted.upto, noted, noted.upto);
@@ -127,7 +126,7 @@ impl Journal {
         let failed = || Error::io("the journal's torn tail cannot be dropped");
         let disk = &*options.disk;
         for number in segment::numbers(disk).map_err(failed())? {
-            // Behind the torn tail, or left over from a removal.
+            // After the torn tail, or left over from a removal.
             if !found.segments.iter().any(|whole| whole.number == number) {
                 disk.remove(&segment::name(number)).map_err(failed())?;
             }
@@ -162,18 +161,17 @@ impl Journal {
         self.id
     }
 
-    /// As [`Journal::append_for`], a change like any other.
+    /// As [`Journal::append_for`], for an ordinary change.
     #[cfg(test)]
     pub fn append(&self, transaction: &Transaction) -> Result<(Seq, Hash)> {
         self.append_for(transaction, RoomClass::Change)
     }
 
-    /// Appends a transaction; after that it survives the death of the process. Its count, and
-    /// the hash that it is known by.
+    /// Appends a transaction, which then survives the death of the process. Returns its count and its hash.
     ///
     /// # Errors
-    /// [`records::Error::TooLarge`](crate::records::Error); [`Error::Full`] when there is no room for what `class` says (nothing was
-    /// written); [`Error::Poisoned`] after any other failed write.
+    /// [`records::Error::TooLarge`](crate::records::Error); [`Error::Full`] when `class` has no room (nothing was written);
+    /// [`Error::Poisoned`] after any other failed write.
     pub fn append_for(&self, transaction: &Transaction, class: RoomClass) -> Result<(Seq, Hash)> {
         let bytes = transaction.encode()?;
         let hash = Transaction::hash_of(&bytes);
@@ -195,7 +193,7 @@ impl Journal {
         if let Some(watcher) = &self.options.watcher {
             watcher.appended(seq, length, &changed);
         }
-        // Under the lock, so that it never goes back.
+        // Under the lock, so that the count never goes back.
         self.appended.send_replace(seq);
         Ok((seq, hash))
     }
@@ -205,17 +203,17 @@ impl Journal {
         *self.appended.borrow()
     }
 
-    /// Tells of every append.
+    /// A receiver that sees the count of every append.
     pub fn subscribe(&self) -> watch::Receiver<Seq> {
         self.appended.subscribe()
     }
 
-    /// Up to here everything survives the loss of power.
+    /// Everything up to here survives the loss of power.
     pub fn durable(&self) -> Seq {
         self.state.lock().durable
     }
 
-    /// Whether there is anything that a barrier would make durable.
+    /// Whether a barrier would make anything durable.
     pub fn unsynced(&self) -> bool {
         let state = self.state.lock();
         (state.unsynced || state.owed.note.is_some()) && state.poison.is_none()
@@ -227,12 +225,12 @@ impl Journal {
         state.owed.note.unwrap_or(state.noted)
     }
 
-    /// As [`Journal::noted`], as far as it is durable: what C4 may rely on.
+    /// As [`Journal::noted`], but only what is durable: C4 may rely on it.
     pub fn durable_noted(&self) -> NotedCommit {
         self.state.lock().durable_noted
     }
 
-    /// Why nothing can be appended any more, if so (J6).
+    /// Why nothing more can be appended, if so (J6).
     pub fn poisoned(&self) -> Option<String> {
         self.state.lock().poison.clone()
     }
@@ -245,7 +243,7 @@ impl Journal {
         }
         state.poison = Some(reason.to_owned());
         drop(state);
-        // After it is so: the log may be on a disk that takes its time.
+        // Logged after the poison is set and the lock released: the log may be on a slow disk.
         tracing::error!(reason, "no more changes until the vault is mounted again");
     }
 
@@ -265,11 +263,11 @@ impl Journal {
         self.pay(&mut state)
     }
 
-    /// Notes that these packs, at most [`DROPPED_AT_ONCE`], never get into the bucket, all or none. They may go once a
-    /// barrier that was marked after this is there.
+    /// Notes that these packs, at most [`DROPPED_AT_ONCE`], never go to the bucket: all or none. They may be deleted once a
+    /// barrier marked after this is written.
     ///
     /// # Errors
-    /// [`Error::Full`], though this may use all that is kept back; nothing is noted.
+    /// [`Error::Full`], although this may use all that is kept back; then nothing is noted.
     pub fn note_dropped(&self, packs: &[DroppedPack]) -> Result<()> {
         self.write(
             &mut self.state.lock(),
@@ -290,14 +288,14 @@ impl Journal {
         self.state.lock().closed = false;
     }
 
-    /// Whether it has segments that may be done with.
+    /// Whether it has segments that may be removed.
     pub fn is_trimmable(&self) -> bool {
         let state = self.state.lock();
         state.segments.get(1).is_some_and(|s| s.first <= state.durable_noted.upto.next())
     }
 
-    /// Removes the segments whose transactions the bucket has and the index has flushed (J5), the oldest first: what
-    /// a crash leaves of them is told by the note that a later one has. Blocks.
+    /// Removes the segments whose transactions the bucket has and the index has flushed (J5), oldest first. If a crash leaves
+    /// some, the note in a later segment tells that they are done with. Blocks.
     pub fn trim(&self, flushed: Seq) -> Result<()> {
         let mut done_with = Vec::new();
         {

@@ -1,5 +1,5 @@
-//! Room for the journal (J8). What the journal takes of the disk is counted with staging. It takes some room ahead of its
-//! end; how much of that a record may use depends on what the record is for.
+//! Disk room for the journal (J8). The journal's room is counted together with staging's. The journal reserves some room
+//! ahead of its end; how much of that a record may use depends on its [`RoomClass`].
 
 use std::sync::Arc;
 
@@ -8,30 +8,30 @@ use crate::log::{Error, Result};
 use crate::os::is_full;
 use crate::types::{KIB, MIB};
 
-/// What a record of the journal is for: this decides how much of the room that is kept back it may use.
+/// What a record is for, which decides how much of the reserved room it may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RoomClass {
-    /// A change like any other: it uses nothing of what is kept back.
+    /// An ordinary change: uses none of the reserve.
     Change,
-    /// A change that frees room: it may use most of what is kept back.
+    /// A change that frees room: may use most of the reserve.
     FreesRoom,
-    /// What must go on for anything to go on: barriers, and notes of what the bucket has.
+    /// What must always go on: barriers, and notes of what the bucket has. May use all of the reserve.
     Upkeep,
 }
 
 /// Where the journal's bytes on the disk are counted, beside those of staging (J8).
 pub trait JournalRoom: Send + Sync {
-    /// How much of the disk the journal takes ahead of its end, so that it is there whoever fills the disk.
+    /// How many bytes the journal reserves ahead of its end, so that they are there whoever fills the disk.
     fn kept_ahead(&self) -> u64;
-    /// Counts so many bytes more, if `class` may have them, and returns whether it may. Does not wait.
+    /// Counts `bytes` more if `class` may have them, and returns whether it may. Does not wait.
     fn take(&self, bytes: u64, class: RoomClass) -> bool;
-    /// Counts so many bytes that are there already.
+    /// Counts `bytes` that are on the disk already.
     fn found(&self, bytes: u64);
-    /// These are free again.
+    /// Gives `bytes` back.
     fn give_back(&self, bytes: u64);
 }
 
-/// The room that the journal takes ahead of its end, in the accounts of a [`JournalRoom`] if there is one.
+/// Reserves room ahead of the journal's end, and accounts for it in a [`JournalRoom`] if there is one.
 pub(super) struct Preallocation(pub(super) Option<Arc<dyn JournalRoom>>);
 
 impl Preallocation {
@@ -39,8 +39,8 @@ impl Preallocation {
         self.0.as_ref().map_or(0, |room| room.kept_ahead())
     }
 
-    /// A segment is followed by the next once it is this long: so small that what is done with goes soon where there
-    /// is little room.
+    /// The length at which a segment is followed by the next. It is small where there is little room, so that old
+    /// segments go soon.
     pub(super) fn segment_bytes(&self) -> u64 {
         #[cfg(test)]
         if crate::os::Simulated::is_here() {
@@ -52,7 +52,7 @@ impl Preallocation {
         }
     }
 
-    /// Takes room up to byte `wanted` of the segment, if the accounts and the disk have it.
+    /// Reserves room up to byte `wanted` of the segment, if the budget and the disk have it.
     fn extend(&self, segment: &mut Segment, wanted: u64, class: RoomClass) -> Result<()> {
         let more = wanted.saturating_sub(segment.room);
         if more == 0 || self.0.as_ref().is_some_and(|room| !room.take(more, class)) {
@@ -67,7 +67,7 @@ impl Preallocation {
         })
     }
 
-    /// Takes room for `length` bytes more and for what is kept ahead, if there is any.
+    /// Reserves room for `length` bytes more and for the reserve, if there is any.
     fn take_ahead(&self, segment: &mut Segment, length: u64, class: RoomClass) -> Result<()> {
         let wanted = segment.end + length + self.ahead();
         if segment.room >= wanted {
@@ -80,7 +80,8 @@ impl Preallocation {
         self.extend(segment, wanted.next_multiple_of(step), class)
     }
 
-    /// Makes sure that the disk has room for `length` bytes more, and for what is kept back from `class`.
+    /// Makes sure that the disk has room for `length` bytes more, and for the part of the reserve that `class` may not
+    /// use.
     ///
     /// # Errors
     /// [`Error::Full`]: nothing was written.
@@ -99,7 +100,7 @@ impl Preallocation {
         if segment.room >= segment.end + length + kept { Ok(()) } else { Err(Error::Full) }
     }
 
-    /// Takes room for a segment that begins: all that is kept ahead; for the first segment, what there is.
+    /// Reserves room for a new segment: all of the reserve, or, for the first segment, what there is.
     pub(super) fn begin(&self, segment: &mut Segment, is_first: bool) -> Result<()> {
         self.found(&mut std::iter::once(&*segment));
         let taken = self.take_ahead(segment, 0, RoomClass::Upkeep);
@@ -118,7 +119,7 @@ impl Preallocation {
         cut
     }
 
-    /// Counts what segments that are there take.
+    /// Counts the room of existing segments.
     pub(super) fn found(&self, segments: &mut dyn Iterator<Item = &Segment>) {
         if let Some(room) = &self.0 {
             room.found(segments.map(|segment| segment.room).sum());

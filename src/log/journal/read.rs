@@ -1,4 +1,4 @@
-//! Reading transactions back: for commits, for a replay, for what is set aside.
+//! Reads transactions back: for commits, for a replay, and for what is set aside.
 
 use std::collections::VecDeque;
 use std::path::Path;
@@ -18,8 +18,8 @@ use crate::types::Seq;
 const FOUND_BYTES: usize = 4 << 20;
 
 impl Journal {
-    /// The transactions after `after` of a journal that is not written any more: some MiB of
-    /// them, or none at the journal's end.
+    /// Some MiB of the transactions after `after`, from a journal that is no longer written; none at
+    /// the journal's end.
     pub fn read_found(
         dir: &Path,
         keys: &Keys,
@@ -49,14 +49,14 @@ impl Journal {
         Ok(part)
     }
 
-    /// The transactions after `seq`, about `max_bytes` of them and at least one if there is one.
-    /// Not before the oldest segment.
+    /// The transactions after `seq`: about `max_bytes` of them, and at least one if there is one.
+    /// Nothing before the oldest segment.
     pub fn read_after(&self, seq: Seq, max_bytes: usize) -> Result<Vec<Journaled>> {
         self.read_between(seq, Seq(u64::MAX), max_bytes)
     }
 
-    /// As [`Journal::read_after`], up to `upto` at most. A call that goes on where the last one ended
-    /// does not read from the beginning of the segment again.
+    /// As [`Journal::read_after`], but up to `upto` at most. A call that goes on where the last one
+    /// ended does not read the segment from its beginning again.
     pub fn read_between(&self, seq: Seq, upto: Seq, max_bytes: usize) -> Result<Vec<Journaled>> {
         let (segments, last) = {
             let state = self.state.lock();
@@ -70,7 +70,8 @@ impl Journal {
         let mut bytes = 0;
         let from = at.segment;
         for segment in segments.iter().filter(|s| s.number >= from) {
-            // The place stays where the batch ends, or the rest of that segment would be skipped.
+            // The place stays where the batch ends. Otherwise the rest of that segment would be
+            // skipped.
             if at.seq >= last || bytes >= max_bytes {
                 break;
             }
@@ -98,7 +99,7 @@ impl Journal {
         Ok(found)
     }
 
-    /// The place from which to read on to find the transaction after `seq`.
+    /// The place from which to read to find the transaction after `seq`.
     fn cursor_for(&self, seq: Seq, segments: &VecDeque<Segment>) -> Cursor {
         let cursor = *self.cursor.lock();
         if cursor.segment > 0 && cursor.seq <= seq {

@@ -1,4 +1,4 @@
-//! The files of a journal: `journal/<segment>`, each with a header that names the journal.
+//! The files of a journal, `journal/<segment>`. Each has a header that names the journal.
 
 use std::fs;
 use std::io;
@@ -9,9 +9,9 @@ use std::sync::Arc;
 use crate::os::{self, Disk, DiskFile};
 use crate::types::{JournalId, KIB, MIB, Seq};
 
-/// A segment is followed by the next once it is this long.
+/// The longest length at which a segment is followed by the next.
 pub(super) const SEGMENT_BYTES: u64 = 16 * MIB;
-/// So many bytes of zeros are written ahead of a segment's end, once fewer than `ZEROS_LOW` are left.
+/// How many zeros are written ahead of a segment's end, once fewer than `ZEROS_LOW` are left.
 const ZEROS_AHEAD: u64 = if cfg!(test) { 16 * KIB } else { 256 * KIB }; // tests look at every byte, often
 const ZEROS_LOW: u64 = ZEROS_AHEAD / 16;
 /// The file name of a segment until it is published.
@@ -30,9 +30,9 @@ pub(super) struct Segment {
     pub file: Arc<dyn DiskFile>,
     /// Where the next frame goes.
     pub end: u64,
-    /// Up to where the disk has room for it: never before its end.
+    /// Up to where the disk has room for it; never below `end`.
     pub room: u64,
-    /// How long the file is: what lies between its end and this is zeros, written ahead.
+    /// The length of the file. From `end` to here there are zeros, written ahead.
     pub length: u64,
 }
 
@@ -57,8 +57,8 @@ fn header(journal: JournalId, number: u64) -> [u8; HEADER as usize] {
 }
 
 impl Segment {
-    /// A new segment with its header and first record, which is sealed for byte `HEADER` of it. It is part of the
-    /// journal once it is published; what a failure or a crash leaves before that is nobody's.
+    /// A new segment with its header and first record, which is sealed for byte `HEADER`. It joins the journal when it is
+    /// published. A failure or a crash before that leaves a file that belongs to nothing.
     pub(super) fn make(
         disk: &dyn Disk,
         journal: JournalId,
@@ -74,21 +74,21 @@ impl Segment {
         Ok(Self { number, first, file, end, room: end, length: end })
     }
 
-    /// Gives it its name.
+    /// Gives the file its name.
     pub(super) fn publish(&self, disk: &dyn Disk) -> io::Result<()> {
         disk.rename(MAKING, &name(self.number))
     }
 
-    /// Removes what was made for a segment that was not published.
+    /// Removes the file of a segment that was not published.
     pub(super) fn unmake(disk: &dyn Disk) {
-        // Mostly there is none. What cannot be removed fails the next `make`, which says so.
+        // Mostly there is none. If it cannot be removed, the next `make` fails and says so.
         drop(disk.remove(MAKING));
     }
 
-    /// One that was found, whole up to `end`: what follows is dropped, but for zeros.
+    /// Opens an existing segment that is whole up to `end`. Anything after that is cut, unless it is all zeros.
     pub(super) fn found(disk: &dyn Disk, number: u64, first: Seq, end: u64) -> io::Result<Self> {
         let file = disk.open(&name(number))?;
-        // What the disk keeps for it beyond its end is still there, unless it has to be cut.
+        // The disk room beyond its end is still reserved, unless it has to be cut.
         let room = file.allocated()?.max(end);
         let length = file.length()?;
         let has_only_zeros = length >= end && is_zero(&*file, end..length)?;
@@ -99,8 +99,8 @@ impl Segment {
         Ok(segment)
     }
 
-    /// Writes zeros ahead of its end, as far as it has room: an fsync of what is then written over them changes neither the
-    /// file's length nor where it lies, so that the disk's file system has nothing of its own to commit.
+    /// Writes zeros ahead of the end, as far as there is room. An fsync of records written over them changes neither the
+    /// file's length nor its blocks, so the file system has no metadata to commit.
     pub(super) fn write_zeros_ahead(&mut self) -> io::Result<()> {
         let to = (self.end + ZEROS_AHEAD).min(self.room);
         if self.length >= self.end + ZEROS_LOW || to <= self.length {
@@ -112,15 +112,15 @@ impl Segment {
         Ok(())
     }
 
-    /// Takes room on the disk up to byte `wanted`, so that a full disk is told apart from a failed write.
+    /// Reserves disk room up to byte `wanted`, so that a full disk can be told from a failed write.
     pub(super) fn extend(&mut self, wanted: u64) -> io::Result<()> {
-        // Where there is no such thing, the write itself finds out.
+        // If the file system cannot reserve room, the write itself finds out.
         self.file.take_room(self.room, wanted.saturating_sub(self.room))?;
         self.room = wanted;
         Ok(())
     }
 
-    /// Gives back what lies beyond its end: a part of a frame, zeros, and room that was taken ahead.
+    /// Cuts the file at its end: drops a partial frame, zeros and reserved room.
     pub(super) fn cut(&mut self) -> io::Result<()> {
         self.file.set_length(self.end)?;
         (self.room, self.length) = (self.end, self.end);
@@ -136,7 +136,7 @@ impl Segment {
     }
 }
 
-/// Whether there is nothing but zeros in this part of a file.
+/// Whether this part of a file is all zeros.
 pub(super) fn is_zero(file: &dyn DiskFile, mut part: Range<u64>) -> io::Result<bool> {
     let mut buffer = [0; 16 * KIB as usize];
     while !part.is_empty() {
@@ -158,8 +158,8 @@ pub(super) fn numbers(disk: &dyn Disk) -> io::Result<Vec<u64>> {
     Ok(numbers)
 }
 
-/// The segment files in a directory, by number: number, journal it names, length.
-/// A file with a short or foreign header has no journal.
+/// The segment files in a directory, by number: number, the journal that it names, and length. A file with a short or
+/// foreign header names no journal.
 pub(super) fn list(dir: &Path) -> io::Result<Vec<(u64, Option<JournalId>, u64)>> {
     let mut found = Vec::new();
     let entries = match fs::read_dir(dir) {

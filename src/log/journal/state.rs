@@ -1,4 +1,4 @@
-//! What the journal's lock guards, and where its reader is.
+//! What the journal's lock guards, and its reader's place.
 
 use std::collections::VecDeque;
 
@@ -11,10 +11,10 @@ pub(super) struct JournalState {
     pub(super) segments: VecDeque<Segment>,
     pub(super) seq: Seq,
     pub(super) noted: NotedCommit,
-    /// The note that the last barrier covers: what C4 and J5 may rely on.
+    /// The note that the last barrier covers: C4 and J5 may rely on it.
     pub(super) durable_noted: NotedCommit,
     pub(super) durable: Seq,
-    /// Segments before this number are durable as a whole.
+    /// All segments below this number are durable.
     pub(super) first_unsynced: u64,
     pub(super) dir_unsynced: bool,
     /// Whether anything but barriers was written since the last one.
@@ -22,11 +22,11 @@ pub(super) struct JournalState {
     pub(super) poison: Option<String>,
     pub(super) closed: bool,
     pub(super) owed: Owed,
-    /// The last segment is followed by the next once it is this long.
+    /// The length at which the last segment is followed by the next.
     pub(super) roll_at: u64,
 }
 
-/// Records that had no room, and are written as soon as there is some again. Nothing was promised by them.
+/// Records that had no room. They are written as soon as there is some; nothing has relied on them.
 #[derive(Default)]
 pub(super) struct Owed {
     pub(super) boot: bool,
@@ -34,7 +34,7 @@ pub(super) struct Owed {
 }
 
 impl JournalState {
-    /// At the end of these segments; nothing is known to be durable beyond what is given.
+    /// A journal that ends with these segments; `durable` is all that is known to be durable.
     pub(super) fn new(
         segments: VecDeque<Segment>,
         seq: Seq,

@@ -11,7 +11,7 @@ use crate::log::{Error, Result};
 use crate::os::{self, PipelineStep, is_full};
 use crate::types::KIB;
 
-/// After a segment could not be made, the next is tried so many bytes later.
+/// After a segment could not be made, the next attempt comes this many bytes later.
 const ROLL_AGAIN: u64 = 64 * KIB;
 
 impl Journal {
@@ -37,7 +37,7 @@ impl Journal {
         self.write_next(state, record, class)
     }
 
-    /// Writes what is owed, as far as there is room for it.
+    /// Writes the owed records, as far as there is room.
     pub(super) fn pay(&self, state: &mut JournalState) -> Result<()> {
         self.check(state)?;
         if state.owed.boot {
@@ -53,7 +53,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Writes a record that can wait; returns whether there was room for it.
+    /// Writes a record that can wait; returns whether there was room.
     fn written(&self, state: &mut JournalState, record: &JournalRecord) -> Result<bool> {
         match self.write_next(state, record, RoomClass::Upkeep) {
             Err(Error::Full) => Ok(false),
@@ -61,7 +61,7 @@ impl Journal {
         }
     }
 
-    /// Writes it into the last segment, or, where that is long enough, into the next.
+    /// Writes a record into the last segment, or, if that is long enough, into the next.
     fn write_next(
         &self,
         state: &mut JournalState,
@@ -72,7 +72,7 @@ impl Journal {
             && end >= state.roll_at
             && let Err(error) = self.roll(state, number + 1)
         {
-            // It goes on in this one; the next is tried again some records later.
+            // The journal goes on in this segment, and tries again some records later.
             tracing::warn!(error = &error as &dyn std::error::Error, "no new journal segment");
             state.roll_at = end + ROLL_AGAIN;
         }
@@ -92,7 +92,7 @@ impl Journal {
         self.preallocation.ensure(segment, frame.len() as u64, class)?;
         let written = os::before(PipelineStep::JournalWrite, || segment.append(&frame));
         if let Err(source) = written {
-            // What is there of it would be in the way of what comes next.
+            // A partial frame would be in the way of the next one.
             if is_full(&source) && self.preallocation.cut(segment) {
                 return Err(Error::Full);
             }
@@ -108,7 +108,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Begins the next segment. It is part of the journal once its header and Start are written, not before.
+    /// Begins the next segment. It joins the journal only once its header and Start are written.
     pub(super) fn roll(&self, state: &mut JournalState, number: u64) -> Result<()> {
         let first = state.seq.next();
         let start = Start { first, noted: state.noted, boot: self.options.boot.clone() };
@@ -126,7 +126,8 @@ impl Journal {
             os::reached(PipelineStep::SegmentMade);
             self.preallocation.begin(&mut segment, is_first)?;
             if is_first {
-                // Packs of a journal that is not there are damage (J3): none comes before it is durable.
+                // Packs without a journal would be damage (J3): none is made before the first segment is
+                // durable.
                 segment.file.sync().map_err(full_or)?;
             }
             segment
@@ -141,7 +142,7 @@ impl Journal {
         let segment = begin().inspect_err(|_| Segment::unmake(disk))?;
         os::reached(PipelineStep::SegmentNamed);
         if let Some(last) = state.segments.back_mut() {
-            // Room that it does not need any more; left where it is should that fail.
+            // Gives back room that it does not need any more. If that fails, the room stays.
             self.preallocation.cut(last);
         }
         state.segments.push_back(segment);
