@@ -1,8 +1,8 @@
-//! The base of the index (rule J9): a verified manifest, and its pages read block by block.
+//! The base of the index (rule J9): a verified manifest, and its pages, read block by block.
 //!
-//! Look-ups are synchronous and never wait for the network: what is neither in memory nor on
-//! the local disk is a [`Miss`]. The caller fetches it and asks again, with [`Pins`] that keep
-//! what was fetched until it is done, however small the cache is.
+//! Look-ups are synchronous and never wait for the network: what is neither in memory nor on the
+//! local disk is a [`Miss`]. The caller fetches it and looks again, with [`Pins`]. They keep what
+//! was fetched until the operation is done, however small the cache is.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -20,10 +20,10 @@ use crate::crypto::layout;
 use crate::records::Tag;
 use crate::types::{KIB, PageId};
 
-/// Pages up to this sealed length are fetched whole: one GET instead of two, and the second
-/// would bring a sixth of this anyway.
+/// Pages up to this sealed length are fetched whole. That takes one GET instead of two, and the
+/// second would bring a sixth of the page anyway.
 pub(super) const WHOLE_PAGE: u64 = 128 * KIB;
-/// Blocks that a scan fetches in one GET at most: 256 KiB take hardly longer than 16.
+/// The most blocks that a scan fetches in one GET: 256 KiB take hardly longer than 16.
 const SCAN_BLOCKS: usize = 16;
 /// The number under which a page's block index is cached.
 const INDEX: u64 = u64::MAX;
@@ -54,9 +54,9 @@ pub struct Miss {
     base: Base,
     page: usize,
     from: Vec<u8>,
-    /// A scan goes on to here; a look-up of one key has none.
+    /// The end of a scan; `None` for a look-up of one key.
     to: Option<Bound<Vec<u8>>>,
-    /// Not missing but malformed: fetching it says so.
+    /// Why the page is malformed, if it is not missing: a fetch returns this as an error.
     flaw: Option<String>,
 }
 
@@ -68,16 +68,16 @@ pub(super) struct BlockSpan {
     end: u64,
 }
 
-/// A manifest, and what its pages are read with.
+/// A manifest, and what is needed to read its pages.
 pub(super) struct OpenBase {
     pub(super) manifest: Manifest,
-    /// The block indexes that the manifest has.
+    /// The block indexes that the manifest holds.
     indexes: HashMap<PageId, Bytes>,
     pub(super) keys: Keys,
     pub(super) cache: Cache,
 }
 
-/// The map as of one checkpoint. A clone is another handle to the same.
+/// The map as of one checkpoint. A clone is another handle to the same base.
 #[derive(Clone)]
 pub struct Base(pub(super) Option<Arc<OpenBase>>);
 
@@ -132,12 +132,12 @@ impl Base {
         }
     }
 
-    /// Brings what a look-up missed, and, for a scan, what it will ask for next.
+    /// Fetches what a look-up missed, and, for a scan, what it will need next.
     ///
     /// # Errors
-    /// What the store says; a seal that does not open; a page that is malformed.
+    /// An error of the store; a seal that does not open; a malformed page.
     pub async fn fetch(&self, miss: &Miss, pins: &mut Pins) -> Result<()> {
-        // The miss names its own base: this one may have been switched since (rebase).
+        // The miss names its own base: this one may have been replaced since (rebase).
         let Some(opened) = &miss.base.0 else { return Ok(()) };
         let page = &opened.manifest.pages[miss.page];
         if let Some(why) = &miss.flaw {
@@ -173,27 +173,27 @@ impl Miss {
         self
     }
 
-    /// The base that lacks it.
+    /// The base in which it was missed.
     pub(super) fn base(&self) -> Option<&Arc<OpenBase>> {
         self.base.0.as_ref()
     }
 
-    /// The number of the page.
+    /// The page's index in the manifest.
     pub(super) fn page(&self) -> usize {
         self.page
     }
 
-    /// What was looked for, or where a scan begins.
+    /// The key that was looked for, or where the scan goes on.
     pub(super) fn key(&self) -> &[u8] {
         &self.from
     }
 
-    /// Whether it is missing, and not malformed.
+    /// Whether the page is missing, not malformed.
     pub(super) fn is_sound(&self) -> bool {
         self.flaw.is_none()
     }
 
-    /// Whether a scan goes over the whole page, so that one GET of it is best.
+    /// Whether a scan covers the whole page, so that one GET of it is best.
     fn wants_all(&self) -> bool {
         let (Some(to), Some(manifest)) = (&self.to, self.base.manifest()) else { return false };
         let starts = self.from <= manifest.pages[self.page].first_key;
@@ -203,7 +203,8 @@ impl Miss {
             })
     }
 
-    /// The blocks to fetch in one GET: from the first that is not here, as far as it makes sense.
+    /// The blocks to fetch in one GET: a run of missing blocks from the first one on, at most
+    /// [`SCAN_BLOCKS`].
     fn parts(&self, index: &BlockIndex<'_>, here: impl Fn(BlockSpan) -> bool) -> Vec<BlockSpan> {
         let first = index.block_of(&self.from);
         let last = match &self.to {
@@ -218,13 +219,14 @@ impl Miss {
 }
 
 impl OpenBase {
-    /// The page whose range `key` is in; none if it is before all.
+    /// The page whose range holds `key`; `None` if the key is before all pages.
     pub(super) fn page_of(&self, key: &[u8]) -> Option<usize> {
         let pages = &self.manifest.pages;
         pages.partition_point(|page| page.first_key.as_slice() <= key).checked_sub(1)
     }
 
-    /// Whether a table can hold `key`: without a look at any page, a new inode has no records.
+    /// Whether a table can hold `key`. This tells without reading a page that a new inode has no
+    /// records.
     fn may_hold(&self, key: &[u8]) -> bool {
         let table = Tag::of(key).and_then(|tag| self.manifest.table(tag));
         table.is_some_and(|table| key <= table.bound.as_slice())
@@ -242,7 +244,7 @@ impl OpenBase {
         self.block(page, Self::index_part(page), pins)
     }
 
-    /// A part of a page from memory, the pins or the local disk.
+    /// A part of a page, from memory, the pins or the local disk.
     pub(super) fn block(&self, page: &PageRef, part: BlockSpan, pins: &Pins) -> Option<Bytes> {
         let id = BlockId::Page(page.id, part.block);
         if let Some(block) =
@@ -267,7 +269,7 @@ impl OpenBase {
         }
     }
 
-    /// Opens chunks of a page; `sealed` is just these.
+    /// Opens chunks of a page; `sealed` holds exactly these chunks.
     fn open(&self, page: &PageRef, sealed: &[u8], chunks: &Range<u64>) -> Result<Vec<u8>> {
         let seal = || Error::seal(page.name());
         let range = layout::sealed_range(chunks, page.plain_length);
@@ -282,7 +284,7 @@ impl OpenBase {
         Ok(plain)
     }
 
-    /// Fetches a range of chunks and opens it; a bad copy on the local disk is fetched anew.
+    /// Fetches a range of chunks and opens it. A bad copy on the local disk is fetched anew.
     async fn fetch_chunks(&self, page: &PageRef, chunks: Range<u64>) -> Result<Bytes> {
         let name = page.name();
         let range = layout::sealed_range(&chunks, page.plain_length);
@@ -290,7 +292,8 @@ impl OpenBase {
         if let Ok(plain) = self.open(page, &sealed, &chunks) {
             return Ok(plain.into());
         }
-        // Twice: the first may have been bad on this disk, and the second on its way.
+        // Up to two more fetches: the first copy may have been bad on this disk, and the second may
+        // have changed on its way.
         let sealed = self.cache.sealed_anew(&name, range.clone()).await?;
         if let Ok(plain) = self.open(page, &sealed, &chunks) {
             return Ok(plain.into());
@@ -300,7 +303,7 @@ impl OpenBase {
     }
 
     fn keep(&self, page: &PageRef, block: u64, bytes: &[u8], pins: &mut Pins) -> Bytes {
-        // A copy: a slice would keep all that came with it in memory, uncounted.
+        // A copy: a slice would keep everything fetched with it in memory, uncounted.
         let id = BlockId::Page(page.id, block);
         let bytes = Bytes::copy_from_slice(bytes);
         self.cache.insert_block(id, bytes.clone());
@@ -331,7 +334,7 @@ impl OpenBase {
 
     pub(super) async fn fetch_whole(&self, page: &PageRef, pins: &mut Pins) -> Result<()> {
         let last = Self::index_part(page);
-        // The header is not needed (the manifest has salt and commitment) and not asked for.
+        // The header is not fetched: the manifest has salt and commitment.
         let bytes = self.fetch_chunks(page, 0..last.end).await?;
         let index = self.keep(page, INDEX, &bytes[chunk_at(last.first)..], pins);
         let index = read_index(page, &index)?;

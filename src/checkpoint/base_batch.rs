@@ -1,4 +1,4 @@
-//! Brings what many look-ups missed: what lies close together by one request, several requests at once.
+//! Fetches what many look-ups missed: blocks close together in one request, and several requests at once.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::RangeInclusive;
@@ -12,13 +12,13 @@ use super::base::{Base, BlockSpan, Miss, OpenBase, Pins, WHOLE_PAGE, read_index}
 use crate::crypto::layout;
 use crate::records::Tag;
 
-/// Requests at once.
+/// How many requests run at once.
 const REQUESTS: usize = 16;
-/// Blocks between two that were missed which may come along: 128 KiB take hardly longer than a request more.
+/// The most blocks between two missed ones that are fetched along with them: 128 KiB take hardly longer than another request.
 const GAP_MAX: usize = 8;
 
 impl Base {
-    /// Whether all that it has of inodes lies on this machine's disk.
+    /// Whether all of the base's inode records are on this machine's disk.
     pub fn has_inodes_here(&self) -> bool {
         let Some(opened) = &self.0 else { return true };
         let (from, to) = (Tag::Inode.begin(), Tag::Inode.end());
@@ -30,10 +30,10 @@ impl Base {
         })
     }
 
-    /// Brings what look-ups missed, the first of them, into the cache: no more than `most` bytes of blocks (or one), nor than the cache
-    /// keeps beside others. (A look-up may find, all the same, that it is not there any more.) Half of it is for what lies between.
-    /// What is malformed is left to who looks it up, as is what was missed in another base than the first. Returns whether something
-    /// was left out for lack of bytes.
+    /// Fetches the first of these misses into the cache: at most `most` bytes of blocks (but at least one block), and no more
+    /// than the cache can keep besides others. A later look-up may still miss, if the cache dropped a block again. Half of the
+    /// bytes are for the blocks in between. Malformed pages are left to the look-ups that find them, and so are misses in another
+    /// base than the first one's. Returns whether misses were left out because of the limit.
     ///
     /// # Errors
     /// As [`Base::fetch`].
@@ -60,7 +60,7 @@ impl Base {
 }
 
 impl OpenBase {
-    /// A page, and the blocks of it in which all of this was missed: none of a small page, which comes whole.
+    /// A page, and its blocks in which something was missed; no blocks for a small page, which is fetched whole here.
     async fn blocks_of(&self, missed: &[Miss]) -> Result<(usize, BTreeSet<usize>)> {
         let at = missed.first().map_or(0, Miss::page);
         let page = &self.manifest.pages[at];
@@ -77,7 +77,7 @@ impl OpenBase {
         Ok((at, missed.iter().map(|miss| index.block_of(miss.key())).collect()))
     }
 
-    /// Brings these blocks of a page by one request.
+    /// Fetches these blocks of a page in one request.
     async fn fetch_run(&self, page: usize, blocks: &RangeInclusive<usize>) -> Result<()> {
         let page = &self.manifest.pages[page];
         let mut pins = Pins::new();
@@ -91,15 +91,15 @@ impl OpenBase {
     }
 }
 
-/// Several at once. (Boxed: else the compiler cannot tell that they may go from thread to thread.)
+/// Runs futures at once. They are boxed because the compiler cannot prove otherwise that they are `Send`.
 async fn at_once<T, C: Default + Extend<T>>(
     work: impl Iterator<Item = BoxFuture<'_, Result<T>>>,
 ) -> Result<C> {
     stream::iter(work.collect::<Vec<_>>()).buffer_unordered(REQUESTS).try_collect().await
 }
 
-/// By which requests the blocks of these pages come: what lies between two of a page comes along, the shortest gaps first, as long
-/// as it is no more than `most` blocks in all.
+/// Groups the blocks of these pages into requests. Gaps between two blocks of a page are fetched along, the shortest first, as
+/// long as that is at most `most` blocks in all.
 fn runs(
     pages: &BTreeMap<usize, BTreeSet<usize>>,
     most: usize,

@@ -1,4 +1,4 @@
-//! Goes over a range of the base, record by record.
+//! A scan of a range of the base, record by record.
 
 use std::ops::Bound;
 
@@ -9,7 +9,7 @@ use super::base::{Base, BlockSpan, Miss, Pins, read_index, within};
 use super::page::Records;
 use crate::records::Tag;
 
-/// Goes over the records of a range. After a [`Miss`] is fetched, `next` goes on where it was.
+/// Goes over the records of a range. After a [`Miss`] is fetched, `next` continues where it was.
 #[derive(Debug)]
 pub struct Scan {
     base: Base,
@@ -66,7 +66,7 @@ impl Scan {
         scan
     }
 
-    /// Whether the range lies in one table, behind that table's last record.
+    /// Whether the range is in one table, after that table's last record.
     fn is_beyond_its_table(&self) -> bool {
         let Some(manifest) = self.base.manifest() else { return true };
         let (Bound::Included(from) | Bound::Excluded(from)) = &self.from else { return false };
@@ -110,7 +110,7 @@ impl Scan {
         }
     }
 
-    /// Enters the block that is next; `false` at the end.
+    /// Enters the next block; `false` at the end.
     fn enter(&mut self, pins: &Pins) -> Result<bool, Miss> {
         let base = self.base.clone();
         let (Some(opened), false) = (&base.0, matches!(self.at, At::End)) else { return Ok(false) };

@@ -1,4 +1,4 @@
-//! Makes a checkpoint (rules K1, K2): pages first, the manifest last, then read back.
+//! Makes a checkpoint (rules K1, K2): writes the pages first and the manifest last, then reads the manifest back.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -20,17 +20,16 @@ use crate::os::{self, PipelineStep};
 use crate::store;
 use crate::types::{CommitNo, Hash, MIB};
 
-/// A commit, opened, and the hash of its sealed bytes.
+/// A commit, opened, with the hash of its sealed bytes.
 #[derive(Clone, Debug)]
 pub struct SourcedCommit {
     /// SHA-256 of the sealed bytes.
     pub hash: Hash,
-    /// What it says.
+    /// What it holds.
     pub content: CommitContent,
 }
 
-/// Where commits are read from: the disk cache, else the bucket. A build may ask for the same
-/// commit several times.
+/// Where commits are read from: the disk cache, or else the bucket. A build may ask for the same commit several times.
 #[async_trait]
 pub trait CommitSource: Send + Sync {
     /// The confirmed commit of this number, its seal and number verified.
@@ -42,19 +41,19 @@ pub trait CommitSource: Send + Sync {
 pub struct SinceCheckpoint {
     /// Commits.
     pub commits: u64,
-    /// Transactions in them: none means that the map did not change.
+    /// Transactions in those commits; none means that the map did not change.
     pub transactions: u64,
     /// Sealed bytes of the commits.
     pub log_bytes: u64,
     /// Sealed bytes of the checkpoint's pages.
     pub checkpoint_bytes: u64,
-    /// Since the checkpoint, or since the first commit.
+    /// The time since the checkpoint, or since the first commit.
     pub age: Duration,
 }
 
 impl SinceCheckpoint {
-    /// Whether a checkpoint is due (rule K1). More of the log than `log_max` is not waited for, however large the checkpoint
-    /// is: the index keeps what changed since.
+    /// Whether a checkpoint is due (rule K1). It is due at `log_max` bytes of log at the latest, however large the
+    /// checkpoint is, because the index has to keep what changed since.
     pub fn is_due(&self, log_max: u64) -> bool {
         let log_limit = (self.checkpoint_bytes / 4).min(log_max).max(8 * MIB);
         let daily = self.age >= Duration::from_hours(24) && self.transactions > 0;
@@ -62,16 +61,14 @@ impl SinceCheckpoint {
     }
 }
 
-/// Makes the checkpoint as of commit `upto`, from the pages of `previous` and the commits after
-/// it, and returns its verified manifest. In memory: `sizes.pass` bytes of changes, one commit,
-/// a few pages, 48 bytes for each pack that the commits mention.
+/// Makes the checkpoint as of commit `upto`, from the pages of `previous` and the commits after it, and returns its verified
+/// manifest. It holds in memory `sizes.pass` bytes of changes, one commit, a few pages, and 48 bytes for each pack that the
+/// commits mention.
 ///
-/// An interrupted build leaves pages that no manifest names, and nothing else; the checkpoint
-/// before stays what it was.
+/// An interrupted build leaves only pages that no manifest names; the previous checkpoint stays as it was.
 ///
 /// # Errors
-/// A commit or page that is not what it must be, or what the store says. Then there is no new
-/// checkpoint.
+/// A commit or page that is not what it must be, or an error of the store. Then there is no new checkpoint.
 pub async fn build(
     previous: &Base,
     commits: &dyn CommitSource,
@@ -131,8 +128,7 @@ async fn merge_all(
     Ok((merge.finish().await?, hash, recent))
 }
 
-/// One pass over the commits; returns the hash of the last, and those since the last multiple
-/// of 256.
+/// One pass over the commits. Returns the hash of the last one, and the hashes since the last multiple of 256.
 async fn gather(
     gathered: &mut Gathered,
     (history, pins): (&mut BTreeMap<Vec<u8>, Changed>, &mut PinChanges),
@@ -146,7 +142,7 @@ async fn gather(
     let mut hash = before.map_or(Hash::ZERO, |manifest| manifest.commit_hash);
     while number < upto {
         number = number.next();
-        // A commit that is here is not waited for: others have this thread in between.
+        // A commit that is on this machine is not awaited: this lets others use the thread in between.
         tokio::task::yield_now().await;
         let commit = commits.get(number).await?;
         let header = &commit.content.header;
@@ -160,13 +156,13 @@ async fn gather(
     Ok((hash, recent))
 }
 
-/// Writes the manifest, reads it back and verifies it: from here on it counts (rule K2).
+/// Writes the manifest, reads it back and verifies it: from then on it counts (rule K2).
 async fn publish(manifest: Manifest, context: &BuildContext<'_>) -> Result<Manifest> {
     let name = manifest.name();
     let sealed = manifest.seal(context.keys)?;
     let taken = match context.bucket.put_new(&name, sealed.clone()).await {
         Ok(_) => false,
-        // An earlier build of the same number got this far, and then its process ended.
+        // An earlier build of the same number got this far before its process ended.
         Err(store::Error::Exists { .. }) => true,
         Err(error) => return Err(error.into()),
     };

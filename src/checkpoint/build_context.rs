@@ -1,4 +1,4 @@
-//! What every step of a build has in common.
+//! What all steps of a build share.
 
 use super::page::Sizes;
 use crate::cache::Cache;
@@ -13,14 +13,14 @@ pub struct BuildContext<'a> {
     pub keys: &'a Keys,
     /// Where pages and manifest go.
     pub bucket: &'a Bucket,
-    /// Keeps the new pages at hand.
+    /// Keeps the new pages on this machine.
     pub cache: &'a Cache,
     /// The superblock's generation.
     pub generation: Generation,
     /// The clock of this machine.
     pub time: Timestamp,
-    /// Pages that an older key epoch sealed are not shared, but written anew (K8).
+    /// The oldest key epoch whose pages are shared. Pages of older epochs are written anew (K8).
     pub oldest: KeyEpoch,
-    /// How large the parts become.
+    /// How large the parts of the checkpoint become.
     pub sizes: Sizes,
 }

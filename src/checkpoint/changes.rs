@@ -10,13 +10,13 @@ use crate::log::CommitContent;
 use crate::records::{Key, Tag, Transaction};
 use crate::types::CommitNo;
 
-/// What a changed record costs in memory beside its key and value: nodes and vectors.
+/// What a changed record costs in memory besides its key and value: nodes and vectors.
 const OVERHEAD: usize = 160;
 
 /// Pins and horizon as commits changed them; `None`: deleted.
 pub(super) type PinChanges = BTreeMap<Vec<u8>, Option<Bytes>>;
 
-/// One version of a record that refers to something else than the version before.
+/// A version of a record that refers to something else than the version before.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Version {
     pub(super) commit: CommitNo,
@@ -26,10 +26,10 @@ pub(super) struct Version {
 /// What happened to one record.
 #[derive(Debug)]
 pub(super) enum Changed {
-    /// It was put or deleted, perhaps more than once: all that it referred to on the way, and
-    /// what it is at the end.
+    /// It was put or deleted, perhaps more than once: everything that it referred to on the way, and its
+    /// last value.
     Record { versions: Vec<Version>, last: Option<Bytes> },
-    /// A row of the table of packs changes by this.
+    /// A row of the table of packs changes by this delta.
     Pack(PackDelta),
 }
 
@@ -48,16 +48,16 @@ impl Changed {
 #[derive(Debug)]
 pub(super) struct Gathered {
     from: Vec<u8>,
-    /// All changes below this key are in `records`; `None` = all.
+    /// All changes below this key are in `records`; `None`: all changes are.
     until: Option<Vec<u8>>,
     records: BTreeMap<Vec<u8>, Changed>,
     weight: usize,
     budget: usize,
-    /// The most that was held at once, in bytes.
+    /// The most bytes that were held at once.
     peak: usize,
 }
 
-/// The first key of the table of packs; what is gathered lies below it.
+/// The first key of the table of packs; all gathered changes are below it.
 pub(super) fn packs_begin() -> Vec<u8> {
     Tag::Pack.begin().to_vec()
 }
@@ -72,8 +72,8 @@ impl Gathered {
         Self { from, until: None, records: BTreeMap::new(), weight: 0, budget, peak: 0 }
     }
 
-    /// Takes what this pass can hold of a commit. Commits come in order. Its history records
-    /// go to `history` (16 bytes for each commit: never too much), and what it says of pins to `pins`, too.
+    /// Takes as much of a commit as this pass can hold. Commits come in order. History records go to
+    /// `history` (16 bytes for each commit, so never too much), and pins are also noted in `pins`.
     pub(super) fn take(
         &mut self,
         commit: &CommitContent,
@@ -147,12 +147,12 @@ impl Gathered {
         self.peak = self.peak.max(self.weight);
     }
 
-    /// The most that was held at once, in bytes.
+    /// The most bytes that were held at once.
     pub(super) fn peak(&self) -> usize {
         self.peak
     }
 
-    /// The changes, and the key below which they are all that there are (`None`: no limit).
+    /// The changes, and the key below which they are complete (`None`: no limit).
     pub(super) fn into_parts(self) -> (BTreeMap<Vec<u8>, Changed>, Option<Vec<u8>>) {
         (self.records, self.until)
     }

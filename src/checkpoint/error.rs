@@ -2,10 +2,10 @@
 
 use crate::{cache, crypto, log, records, store};
 
-/// Shorthand for this room.
+/// Shorthand for this module.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// An error of the checkpoints. The cause is kept.
+/// An error of the checkpoints, with its cause.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A page, a manifest or a commit is not what it must be, or the store failed.

@@ -1,4 +1,4 @@
-//! The parsers of this room, for hostile bytes (`tests/fuzz`).
+//! This module's parsers, for hostile bytes (`tests/fuzz`).
 
 use bytes::Bytes;
 
@@ -8,7 +8,7 @@ use crate::crypto::{Place, fuzz_keys, layout};
 use crate::records::decode_value;
 use crate::types::CommitNo;
 
-/// Whether `bytes` are taken for a `kind`; `None`: this room knows no such kind.
+/// Whether `bytes` parse as a `kind`; `None`: there is no such kind here.
 pub fn fuzzed(kind: &str, bytes: &[u8]) -> Option<bool> {
     let keys = fuzz_keys();
     Some(match kind {
@@ -20,7 +20,7 @@ pub fn fuzzed(kind: &str, bytes: &[u8]) -> Option<bool> {
             };
             opens(1) || opens(3) || opens(300)
         }
-        // Where its index begins, in chunks, and its plaintext.
+        // The first byte is where its index begins, in chunks; the rest is its plaintext.
         "page-plain" => match bytes.split_first() {
             Some((chunks, plain)) => page(u64::from(*chunks), plain).is_ok(),
             None => false,
@@ -41,7 +41,7 @@ fn block(bytes: &Bytes) -> Result<()> {
     let mut all = Records::of(bytes.clone());
     while let Some((key, _)) = all.next()? {
         if Records::of(bytes.clone()).find(&key)?.is_none() {
-            break; // it is not in order
+            break; // the records are not in order
         }
         Records::of(bytes.clone()).seek(&key, true)?;
         if bytes.len() > 4096 {

@@ -1,4 +1,5 @@
-//! Rows of the table of packs that a checkpoint leaves out: of packs that deletion has taken (K5).
+//! Finds the rows of the table of packs that a checkpoint leaves out: those of packs that were
+//! deleted (K5).
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -12,10 +13,10 @@ use super::{Error, Result};
 use crate::records::{Horizon, Key, Pin, Tag, decode_value};
 use crate::types::{CommitNo, PackId};
 
-/// Rows that one checkpoint leaves out at most: some 30 MB of memory. The rest waits for the next.
+/// The most rows that one checkpoint leaves out: some 30 MB of memory. The rest waits for the next.
 const ROWS_MAX: usize = 100_000;
 
-/// What a checkpoint's table says of a pack.
+/// The row of a pack in a checkpoint's table of packs.
 ///
 /// # Errors
 /// A page that cannot be fetched or does not open.
@@ -34,7 +35,7 @@ async fn get(base: &Base, key: &[u8], pins: &mut Pins) -> Result<Option<Bytes>> 
     }
 }
 
-/// Goes over a table in order, for as long as `each` says so.
+/// Goes over a table in order, as long as `each` returns true.
 pub(super) async fn scan(
     base: &Base,
     tag: Tag,
@@ -55,7 +56,7 @@ pub(super) async fn scan(
     }
 }
 
-/// If the horizon moved since the checkpoint before: the rows of packs that are gone, as deletes.
+/// If the horizon moved since the previous checkpoint: the rows of packs that are gone, as deletes.
 pub(super) async fn rows_to_drop(
     previous: &Base,
     changes: &PinChanges,
@@ -81,7 +82,7 @@ pub(super) async fn rows_to_drop(
     Ok(dropped)
 }
 
-/// The commits that pins name.
+/// The commits that pins hold.
 async fn held_commits(previous: &Base, changes: &PinChanges) -> Result<Vec<CommitNo>> {
     let mut all = BTreeMap::new();
     scan(previous, Tag::Pin, |key, value| {

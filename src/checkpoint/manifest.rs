@@ -10,22 +10,22 @@ use crate::crypto::{Keys, Place};
 use crate::records::{Tag, decode_value, encode_value};
 use crate::types::{CommitNo, Generation, Hash, MIB, PageId, Timestamp};
 
-/// A sealed manifest's length at most: 70,000 pages, 70 GiB of metadata.
+/// The longest sealed manifest: 70,000 pages, 70 GiB of metadata.
 pub const MANIFEST_MAX: u64 = 16 * MIB;
 
-/// Bytes of block indexes that a manifest has at most: what a new machine reads at its first
-/// mount stays small. About 700 pages, some four million records.
+/// The most bytes of block indexes in a manifest, so that what a new machine reads at its first
+/// mount stays small. They cover about 700 pages, some four million records.
 const INDEXES_MAX: usize = (MIB) as usize;
 
 /// The prefix of all manifests.
 pub const MANIFESTS: &str = "checkpoint/";
 
-/// The object of the manifest as of commit `number`.
+/// The object name of the manifest as of commit `number`.
 pub fn manifest_name(number: CommitNo) -> String {
     format!("{MANIFESTS}{number}")
 }
 
-/// The object of a page.
+/// The object name of a page.
 pub fn page_name(number: CommitNo, id: PageId) -> String {
     format!("page/{number}/{id}")
 }
@@ -34,7 +34,7 @@ pub fn page_name(number: CommitNo, id: PageId) -> String {
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct PageRef {
-    /// Its first record's key. It holds all records from there to the next page's first key.
+    /// The key of its first record. It holds all records from there to the next page's first key.
     #[cbor(n(0), with = "minicbor::bytes")]
     pub first_key: Vec<u8>,
     /// The checkpoint that wrote it.
@@ -49,7 +49,7 @@ pub struct PageRef {
     /// Length of the plaintext, in bytes.
     #[n(4)]
     pub plain_length: u64,
-    /// Where the block index begins in the plaintext; it goes to the end.
+    /// Where the block index begins in the plaintext; it extends to the end.
     #[n(5)]
     pub index_offset: u64,
     /// The message's salt.
@@ -65,7 +65,7 @@ pub struct PageRef {
     #[n(9)]
     pub records: u64,
     /// A copy of the page's block index (`plain[index_offset..]`), so that a first look-up costs
-    /// one GET; none in the manifest of a very large map (`INDEXES_MAX`).
+    /// one GET. The manifest of a very large map has none (`INDEXES_MAX`).
     #[cbor(n(10), with = "minicbor::bytes")]
     pub index: Option<Vec<u8>>,
 }
@@ -76,7 +76,7 @@ impl PageRef {
         page_name(self.number, self.id)
     }
 
-    /// What its seal is bound to.
+    /// The place that its seal is bound to.
     pub fn place(&self) -> Place {
         Place::Page(self.number, self.id)
     }
@@ -107,7 +107,7 @@ impl PageRef {
     }
 }
 
-/// What a manifest knows of one table without a look at its pages.
+/// What a manifest tells of one table without its pages.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct TableSummary {
@@ -117,7 +117,7 @@ pub struct TableSummary {
     /// How many records it has.
     #[n(1)]
     pub records: u64,
-    /// No key of it is above this one (it may itself be deleted by now).
+    /// No key of the table is above this one. The record of this key may be deleted by now.
     #[cbor(n(2), with = "minicbor::bytes")]
     pub bound: Vec<u8>,
 }
@@ -126,7 +126,7 @@ pub struct TableSummary {
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Manifest {
-    /// The last commit whose changes are in it.
+    /// The last commit whose changes are in the map.
     #[n(0)]
     pub commit: CommitNo,
     /// SHA-256 of that commit's sealed bytes.
@@ -147,8 +147,8 @@ pub struct Manifest {
     /// All pages, in the map's order.
     #[n(6)]
     pub pages: Vec<PageRef>,
-    /// The first 16 bytes of the hashes of the commits from the last multiple of 256 up to
-    /// `commit`: what the next history record needs, without reading those commits again.
+    /// The first 16 bytes of each hash of the commits from the last multiple of 256 up to `commit`.
+    /// The next history record needs them; keeping them here saves reading those commits again.
     #[cbor(n(7), with = "minicbor::bytes")]
     pub recent: Vec<u8>,
 }
@@ -169,17 +169,17 @@ impl Manifest {
         self.table(tag).map_or(0, |table| table.records)
     }
 
-    /// What is known of a table, if it has records.
+    /// The summary of a table, if it has records.
     pub fn table(&self, tag: Tag) -> Option<&TableSummary> {
         self.tables.iter().find(|table| table.tag == tag.byte())
     }
 
-    /// Bytes of all its pages as they lie in the bucket.
+    /// Sealed bytes of all its pages, as stored in the bucket.
     pub fn page_bytes(&self) -> u64 {
         self.pages.iter().map(|page| page.sealed_length).sum()
     }
 
-    /// Leaves the copies of the block indexes out if they are too many.
+    /// Drops the copies of the block indexes if they take too many bytes.
     #[must_use]
     pub(super) fn trimmed(mut self) -> Self {
         let indexes = self.pages.iter().filter_map(|page| page.index.as_ref());
@@ -192,7 +192,7 @@ impl Manifest {
     /// The bytes of the object `checkpoint/<number>`.
     ///
     /// # Errors
-    /// When it would be longer than [`MANIFEST_MAX`].
+    /// If it would be longer than [`MANIFEST_MAX`].
     pub fn seal(&self, keys: &Keys) -> Result<Bytes> {
         let sealed = keys.seal(Place::Manifest(self.commit), &encode_value(self)).into_bytes();
         if sealed.len() as u64 > MANIFEST_MAX {
@@ -245,7 +245,7 @@ impl Manifest {
     }
 }
 
-/// Of commit 0, which is none, there is no hash.
+/// The expected length of `recent`. Commit 0 does not exist, so it has no hash.
 fn recent_length(commit: CommitNo) -> u64 {
     let run = commit.0 % 256 + u64::from(commit.0 >= 256);
     run * 16

@@ -1,5 +1,5 @@
-//! The merge (rule K1): the pages before and the changes since become the pages of the next
-//! checkpoint, in one streaming run over the map.
+//! The merge (rule K1): the previous checkpoint's pages and the changes since become the pages of
+//! the next checkpoint, in one streaming run over the map.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::IntoIter;
@@ -17,7 +17,7 @@ use crate::records::{Key, decode_value, encode_value};
 
 type SortedChanges = Peekable<IntoIter<Vec<u8>, Changed>>;
 
-/// A page of the checkpoint before whose records are being merged.
+/// A page of the previous checkpoint whose records are being merged.
 #[derive(Debug)]
 struct OpenPage {
     records: PageRecords,
@@ -26,7 +26,7 @@ struct OpenPage {
     end: Option<Vec<u8>>,
 }
 
-/// What the merge comes to.
+/// The result of a merge.
 #[derive(Debug)]
 pub(super) struct Merged {
     pub(super) pages: Vec<PageRef>,
@@ -69,7 +69,7 @@ impl<'a> Merge<'a> {
         }
     }
 
-    /// Merges all changes below `until` (`None`: to the end of the map). Passes go upwards.
+    /// Merges all changes below `until` (`None`: to the end of the map). Passes must go upwards.
     pub(super) async fn pass(
         &mut self,
         changes: BTreeMap<Vec<u8>, Changed>,
@@ -139,7 +139,7 @@ impl<'a> Merge<'a> {
         }
     }
 
-    /// Changes behind the last page.
+    /// Appends changes after the last page.
     async fn append_rest(&mut self, changes: SortedChanges) -> Result<()> {
         for (key, changed) in changes {
             self.apply(&key, None, changed).await?;
@@ -147,7 +147,7 @@ impl<'a> Merge<'a> {
         Ok(())
     }
 
-    /// Puts one changed record in its place, and counts what that changes.
+    /// Puts one changed record in its place, and updates the counts.
     async fn apply(&mut self, key: &[u8], old: Option<Bytes>, changed: Changed) -> Result<()> {
         let new = match changed {
             Changed::Pack(delta) => Some(new_row(&delta, old.as_deref())?),
@@ -207,7 +207,7 @@ impl<'a> Merge<'a> {
         packs.into_rows().map(row).collect()
     }
 
-    /// The pages, once they are all in the bucket.
+    /// The new pages, once they are all in the bucket.
     pub(super) async fn finish(mut self) -> Result<Merged> {
         self.flush().await?;
         self.io.finish().await?;

@@ -1,8 +1,8 @@
 //! Checkpoints: the map as of a commit, sorted, in sealed pages with a manifest.
 //!
-//! [`build()`] merges the pages before with the commits since (K1), counts what packs are still
-//! for (K3) and writes the manifest last (K2). [`newest()`] finds the manifest to start from
-//! (O1). [`Base`] answers look-ups from its pages, block by block (J9).
+//! [`build()`] merges the pages of the previous checkpoint with the commits since (K1), counts what
+//! packs are still needed for (K3) and writes the manifest last (K2). [`newest()`] finds the
+//! manifest to start from (O1). [`Base`] answers look-ups from its pages, block by block (J9).
 
 mod base;
 mod base_batch;

@@ -12,14 +12,14 @@ use crate::log::{self, open_object};
 use crate::store::{self, Bucket};
 use crate::types::CommitNo;
 
-/// Requests under way at once, while it is told which of many objects are manifests.
+/// How many requests run at once when many objects are checked for being manifests.
 const PARALLEL: usize = 16;
-/// None is too new: it is the vault of now that is opened.
+/// No limit on the commit: the current state of the vault is opened.
 const NOW: CommitNo = CommitNo(u64::MAX);
-/// How often the beginning of one is asked for: a bit may have changed on the way.
+/// How often a manifest's header is fetched: a bit may have changed on the way.
 const ASKS: u32 = 2;
 
-/// A manifest, as the bucket lists it.
+/// A manifest, as the bucket's listing shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ListedManifest {
     /// Its commit.
@@ -28,8 +28,9 @@ pub struct ListedManifest {
     pub length: u64,
     /// When it was put, by the store's clock.
     pub modified: SystemTime,
-    /// It was put no earlier than one of a higher number: if that one verifies, its writer had slept, and its pages may be
-    /// gone. Then it is no base for anybody (K4), but for a pin of it, which holds its pages.
+    /// Whether it was put no earlier than one of a higher number. If that one verifies, the writer of this one had been
+    /// asleep, and its pages may be gone. Then nobody may use it as a base (K4), except for a pin of it, which keeps its
+    /// pages.
     pub overtaken: bool,
 }
 
@@ -37,7 +38,7 @@ impl ListedManifest {
     /// Fetches and opens it.
     ///
     /// # Errors
-    /// When it does not verify, or is gone; when the store does not answer.
+    /// If it does not verify, or is gone; if the store does not answer.
     pub async fn open(&self, bucket: &Bucket, keys: &Keys) -> Result<Manifest> {
         let name = manifest_name(self.number);
         if self.length > MANIFEST_MAX {
@@ -46,7 +47,8 @@ impl ListedManifest {
         open_object(bucket, &name, None, |sealed| Manifest::open(keys, self.number, sealed)).await
     }
 
-    /// As [`ListedManifest::open`], for the vault of now: of an older key epoch that ended one alone is taken (K7).
+    /// As [`ListedManifest::open`], for the current state: of those that an older key epoch sealed, only the one at which
+    /// that epoch ended is accepted (K7).
     async fn begin(&self, bucket: &Bucket, keys: &Keys) -> Result<Manifest> {
         let name = manifest_name(self.number);
         if self.length > MANIFEST_MAX {
@@ -65,8 +67,9 @@ impl ListedManifest {
         open_object(bucket, &name, None, open).await
     }
 
-    /// Whether it begins as a message that was sealed with the vault's key for this very place, which 56 bytes tell:
-    /// whoever has no key cannot make one. It may be damaged all the same, and one that is gone is for who opens it to tell.
+    /// Whether the object's first 56 bytes show that it was sealed with the vault's key for this very place. Nobody without
+    /// the key can make such a header. The rest may still be damaged. If the object is gone or damaged in the store, this
+    /// returns true, and opening it reports that.
     async fn is_sealed(&self, bucket: &Bucket, keys: &Keys) -> Result<bool> {
         let name = manifest_name(self.number);
         for _ in 0..ASKS {
@@ -83,10 +86,10 @@ impl ListedManifest {
     }
 }
 
-/// All manifests in the bucket, ascending, and the store's time.
+/// All manifests in the bucket, in ascending order, and the store's time.
 ///
 /// # Errors
-/// When the store does not answer.
+/// If the store does not answer.
 pub async fn manifests(bucket: &Bucket) -> Result<(Vec<ListedManifest>, SystemTime)> {
     let (listed, time) = bucket.list_all(MANIFESTS).await?;
     let number = |name: &str| name.strip_prefix(MANIFESTS)?.parse::<CommitNo>().ok();
@@ -111,29 +114,29 @@ pub async fn manifests(bucket: &Bucket) -> Result<(Vec<ListedManifest>, SystemTi
     Ok((found, time))
 }
 
-/// What the bucket has in manifests.
+/// The manifests that the bucket has.
 #[derive(Debug, Default)]
 pub struct Newest {
     /// The newest one that verifies.
     pub manifest: Option<Manifest>,
-    /// Newer ones that do not, newest first, and why. The commits since `manifest` make up for
-    /// them, if they are all there.
+    /// Newer ones that do not verify, newest first, and why. The commits since `manifest` replace them, if they are all
+    /// there.
     pub refused: Vec<(CommitNo, Error)>,
 }
 
 /// Lists the manifests and opens them from the newest on until one verifies.
 ///
 /// # Errors
-/// When the store does not answer. A manifest that is bad is no error, but in `refused`.
+/// If the store does not answer. A bad manifest is no error; it is listed in `refused`.
 pub async fn newest(bucket: &Bucket, keys: &Keys) -> Result<Newest> {
     let (listed, _) = manifests(bucket).await?;
     newest_of(&listed, NOW, bucket, keys).await
 }
 
-/// As [`newest()`], among these, and of none above `last`.
+/// As [`newest()`], among `listed`, and not above commit `last`.
 ///
 /// # Errors
-/// As there.
+/// As [`newest()`].
 pub async fn newest_of(
     listed: &[ListedManifest],
     last: CommitNo,
@@ -141,7 +144,7 @@ pub async fn newest_of(
     keys: &Keys,
 ) -> Result<Newest> {
     let mut found = Newest::default();
-    // As a rule the highest verifies, and nothing else is asked for.
+    // Usually the highest verifies, and no other is needed.
     let listed = match listed.split_last() {
         Some((highest, lower)) if highest.number <= last => {
             if found.tried(highest, last, bucket, keys).await? {
@@ -164,7 +167,7 @@ pub async fn newest_of(
 }
 
 impl Newest {
-    /// Opens one; whether it verifies.
+    /// Opens a manifest; returns whether it verifies.
     async fn tried(
         &mut self,
         candidate: &ListedManifest,
@@ -193,8 +196,8 @@ impl Newest {
         Ok(false)
     }
 
-    /// Those of `listed` that were sealed with the vault's key. Anybody who may write to the bucket can put a thousand
-    /// objects there: none of them is fetched whole.
+    /// Those of `listed` that were sealed with the vault's key. Anybody with write access to the bucket can put a thousand
+    /// other objects there; none of them is fetched whole.
     async fn sealed_of(
         &mut self,
         listed: &[ListedManifest],
@@ -226,8 +229,8 @@ impl Newest {
     }
 }
 
-/// Whether one of these, of higher numbers, verifies and was put no later. What lies there without verifying says nothing:
-/// anybody who may write to the bucket can put it.
+/// Whether a manifest in `higher` verifies and was put no later than `candidate`. One that does not verify proves nothing:
+/// anybody with write access to the bucket can put it there.
 async fn is_overtaken(
     candidate: &ListedManifest,
     higher: &[ListedManifest],
@@ -246,7 +249,7 @@ async fn is_overtaken(
     Ok(false)
 }
 
-/// Whether the store answered, and it is this object that is bad or gone.
+/// Whether the store answered, and only this object is bad or gone.
 fn is_about_the_object(error: &store::Error) -> bool {
     matches!(error, store::Error::NotFound { .. } | store::Error::Corrupt { .. })
 }

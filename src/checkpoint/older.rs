@@ -1,4 +1,4 @@
-//! What older key epochs sealed and a checkpoint refers to (K8).
+//! What older key epochs sealed and a checkpoint still refers to (K8).
 
 use std::ops::Range;
 
@@ -10,33 +10,33 @@ use super::page_io::open_page;
 use crate::records::{Key, Pin, Tag, decode_value, extent_of};
 use crate::types::{CommitNo, InodeNo, KeyEpoch};
 
-/// A part of a file that an older key epoch sealed.
+/// A part of a file whose content an older key epoch sealed.
 pub type OlderPart = (InodeNo, Range<u64>);
 
-/// By what it is told which packs older key epochs sealed, as a whole.
+/// Which packs [`older_packs`] counts as sealed by older key epochs. It tells this by the packs' rows, not by opening them.
 #[derive(Clone, Debug)]
 pub struct OlderPacksOf {
     /// The last commit of these epochs.
     pub last: CommitNo,
-    /// From this commit on nothing that lives refers to what they sealed, if that is so.
+    /// The commit from which on nothing live refers to what they sealed, if there is one.
     pub since: Option<CommitNo>,
-    /// Packs that died up to here are gone, but for those that a snapshot holds.
+    /// Packs that died up to this commit are gone, except for those that a snapshot holds.
     pub emptied: CommitNo,
     /// The snapshots.
     pub pins: Vec<Pin>,
 }
 
-/// What is there of older key epochs in packs.
+/// What packs still hold of older key epochs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OlderPacks {
-    /// Bytes of content that the map refers to, about: of packs from before their last commit.
+    /// Bytes of content that the map refers to, approximately: those of packs from before the epochs' last commit.
     pub live: u64,
-    /// Packs that died since, and are there for old states.
+    /// Packs that died since, and are kept for old states.
     pub kept: u64,
 }
 
-/// The parts of files that epochs before this one sealed, as page `number` of the map has them; `None`: it has no such page.
-/// Reads the page whole.
+/// The parts of files that epochs before `before` sealed, as page `number` of the map lists them; `None`: there is no such
+/// page. Reads the whole page.
 ///
 /// # Errors
 /// A page that cannot be fetched, or does not open.
@@ -60,7 +60,7 @@ pub async fn older_parts(
     let sealed = opened.cache.sealed(&name, range.clone()).await?;
     let mut records = match open_page(&opened.keys, page, &sealed) {
         Ok(records) => records,
-        // This disk may have changed it.
+        // The local copy may be damaged.
         Err(_) => open_page(&opened.keys, page, &opened.cache.sealed_anew(&name, range).await?)?,
     };
     while let Some((key, value)) = records.next()? {
@@ -79,7 +79,7 @@ pub async fn older_parts(
     Ok(Some(parts))
 }
 
-/// What packs of older key epochs there are, as the table of packs has it.
+/// Counts the packs of older key epochs by the table of packs.
 ///
 /// # Errors
 /// As [`older_parts`].

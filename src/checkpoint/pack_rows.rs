@@ -1,7 +1,7 @@
 //! The table of packs (rule K3): what each pack is still needed for.
 //!
-//! No transaction carries counts. The merge sees every version that a changed record had since
-//! the checkpoint before, and adds up what that means for the packs that they refer to.
+//! No transaction carries counts. The merge sees every version that a changed record had since the previous checkpoint,
+//! and adds up what that means for the packs that the versions refer to.
 
 use std::collections::HashMap;
 
@@ -18,39 +18,40 @@ pub struct PackInfo {
     /// How many records refer to the pack; exact.
     #[n(0)]
     pub references: u64,
-    /// Plaintext bytes that these records mean; parts that two of them share count twice.
+    /// Plaintext bytes that these records refer to; parts shared by two records count twice.
     #[n(1)]
     pub live: u64,
     /// The first commit that referred to it.
     #[n(2)]
     pub birth: CommitNo,
-    /// The commit at which the last reference was gone, while there is none.
+    /// The commit that removed the last reference; `None` while there is one.
     #[n(3)]
     pub death: Option<CommitNo>,
 }
 
 impl PackInfo {
-    /// Whether nothing refers to it from `commit` on (K4).
+    /// Whether nothing refers to the pack from `commit` on (K4).
     pub fn is_dead_at(&self, commit: CommitNo) -> bool {
         self.references == 0 && self.death.is_some_and(|death| death <= commit)
     }
 
-    /// Whether it was born at or before `commit` and did not die until after it: the state as of that commit may need it.
+    /// Whether the pack was born at or before `commit` and died after it, if at all: the state as of that commit may need
+    /// it.
     pub fn lived_at(&self, commit: CommitNo) -> bool {
         self.birth <= commit && self.death.is_none_or(|death| commit < death)
     }
 }
 
-/// What one version of a record means to a pack: which, and how many bytes of it.
+/// What one version of a record refers to: a pack, and how many bytes of it.
 pub(super) type PackShare = (PackId, u64);
 
-/// The part that a record refers to, if it does.
+/// The pack and the bytes that a record refers to, if it does.
 pub(super) fn pack_share_of(key: &[u8], value: &[u8]) -> Result<Option<PackShare>> {
     let extent = extent_of(key, value)?;
     Ok(extent.map(|extent| (extent.reference.pack, extent.length)))
 }
 
-/// What commits changed in one row. 48 bytes, however many records did it.
+/// What commits changed in one row. It takes 48 bytes, however many records they changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct PackDelta {
     references: i64,
@@ -73,14 +74,13 @@ impl PackDelta {
         }
         let birth = before.map(|row| row.birth).or(self.first_added);
         let birth = birth.ok_or_else(|| bad("a pack loses a reference that it never had"))?;
-        // With nothing left, the last thing that happened to it is that a reference went.
+        // If nothing is left, the last change was the loss of a reference.
         let death = if references == 0 { self.last_removed.or(old.death) } else { None };
         Ok(PackInfo { references, live, birth, death })
     }
 }
 
-/// What the commits since the checkpoint before changed in the table: one entry for each pack
-/// that they mention.
+/// What the commits since the previous checkpoint changed in the table: one entry for each pack that they mention.
 #[derive(Debug, Default)]
 pub(super) struct PackDeltas {
     rows: HashMap<PackId, PackDelta>,
@@ -88,7 +88,7 @@ pub(super) struct PackDeltas {
 }
 
 impl PackDeltas {
-    /// A record that meant `before` means `after` from `commit` on.
+    /// Notes that a record refers to `after` instead of `before` from `commit` on.
     pub(super) fn note(
         &mut self,
         before: Option<PackShare>,

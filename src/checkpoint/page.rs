@@ -1,4 +1,4 @@
-//! The plaintext of a page: a run of the sorted map, in blocks that are read one by one.
+//! The plaintext of a page: a run of the sorted map, in blocks that can be read one by one.
 //!
 //! ```text
 //! page  := block* index                   one Cobblestone message, about 1 MiB
@@ -6,8 +6,8 @@
 //! index := CBOR [first key, first chunk, ...]             one pair for each block; to the end
 //! ```
 //!
-//! Every block begins at a chunk, so a block is one ranged GET of whole sealed chunks; so is
-//! the index, whose place the manifest names.
+//! Every block begins at a chunk, so it can be read with one ranged GET of whole sealed chunks. So can the index, whose
+//! place the manifest gives.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -23,21 +23,21 @@ use crate::types::MIB;
 const CHUNK: usize = 16 << 10;
 const _: () = assert!(CHUNK as u64 == layout::CHUNK);
 
-/// Where chunk `number` begins in a plaintext. No page reaches beyond what fits.
+/// Where chunk `number` begins in a plaintext. Saturates: no page is that long.
 pub(super) fn chunk_at(number: u64) -> usize {
     usize::try_from(number).map_or(usize::MAX, |number| number.saturating_mul(CHUNK))
 }
 
-/// Plaintext bytes of a page at most: a page of the usual size and one record of a whole transaction.
+/// The most plaintext bytes of a page: a page of the usual size and one record of a whole transaction.
 pub(super) const PAGE_MAX: u64 = 8 * MIB;
 
-/// How large the parts of a checkpoint become. Only tests set other than the default.
+/// How large the parts of a checkpoint become. Only tests deviate from the default.
 #[derive(Clone, Copy, Debug)]
 pub struct Sizes {
-    /// Bytes of records in a block, at most a chunk (a larger record has a block of its own).
+    /// Bytes of records in a block, at most a chunk. A larger record has a block of its own.
     pub block: usize,
-    /// Bytes of records that a page should have; between a half and one and a half of it, but
-    /// for the last page, which may be smaller.
+    /// The target of bytes of records in a page. A page has between half and one and a half of it; the last may be
+    /// smaller.
     pub page: usize,
     /// Bytes of changed records that one pass over the commits holds in memory.
     pub pass: usize,
@@ -45,8 +45,8 @@ pub struct Sizes {
 
 impl Default for Sizes {
     fn default() -> Self {
-        // A block is a chunk less the padding that the last record leaves; 32 MiB hold 100,000
-        // changed inodes, so that a usual checkpoint reads the commits once.
+        // A block is a chunk, less the padding after its last record. 32 MiB hold 100,000 changed inodes, so a usual
+        // checkpoint reads the commits once.
         Self { block: CHUNK, page: 1 << 20, pass: 32 << 20 }
     }
 }
@@ -70,7 +70,7 @@ pub(super) struct PlainPage {
     pub(super) records: u64,
 }
 
-/// Records in order on their way into pages.
+/// Collects records, in order, into pages.
 #[derive(Debug)]
 pub(super) struct PageBuilder {
     sizes: Sizes,
@@ -83,7 +83,7 @@ impl PageBuilder {
         Self { sizes, blocks: VecDeque::new(), bytes: 0 }
     }
 
-    /// Takes the next record; its key is above those before.
+    /// Takes the next record. Its key must be above those before.
     pub(super) fn push(&mut self, key: &[u8], value: &[u8]) {
         let length = string_length(key) + string_length(value);
         // One byte opens the array, one closes it.
@@ -105,17 +105,17 @@ impl PageBuilder {
         self.blocks.is_empty()
     }
 
-    /// Whether what is there would make a page below half the usual size.
+    /// Whether the pending records would make a page of less than half the usual size.
     pub(super) fn is_small(&self) -> bool {
         !self.is_empty() && self.bytes < self.sizes.page / 2
     }
 
-    /// A page's worth, when so much has come that what remains makes another one.
+    /// A page of the usual size, once enough records are pending to leave another one.
     pub(super) fn full(&mut self) -> Option<PlainPage> {
         (self.bytes >= 2 * self.sizes.page).then(|| self.take(self.sizes.page))
     }
 
-    /// All of it: nothing, one page, or two halves.
+    /// All pending records: no page, one page, or two halves.
     pub(super) fn flush(&mut self) -> Vec<PlainPage> {
         let mut pages = Vec::new();
         while !self.is_empty() {
@@ -126,7 +126,7 @@ impl PageBuilder {
         pages
     }
 
-    /// Blocks of about `target` bytes, at least one.
+    /// Takes blocks of about `target` bytes, at least one block.
     fn take(&mut self, target: usize) -> PlainPage {
         let (mut blocks, mut bytes) = (Vec::new(), 0);
         while bytes < target {
@@ -161,7 +161,7 @@ fn compose(blocks: Vec<Block>) -> PlainPage {
     PlainPage { first_key, plain, index_offset, records }
 }
 
-/// Length of a CBOR byte string, its head included.
+/// Length of a CBOR byte string, including its head.
 fn string_length(bytes: &[u8]) -> usize {
     let head = match bytes.len() {
         0..24 => 1,
@@ -187,7 +187,7 @@ fn malformed(why: &str) -> Error {
     Error::malformed("a page of a checkpoint", why)
 }
 
-/// Where a byte string that begins at `at` lies, and thus where it ends.
+/// The range of the byte string whose head is at `at`.
 fn string_at(block: &[u8], at: usize) -> Result<Range<usize>> {
     let bad = || malformed("a block does not read");
     let head = *block.get(at).ok_or_else(bad)?;
@@ -254,7 +254,7 @@ impl Records {
         Ok(None)
     }
 
-    /// Skips the records below `key` (or at it, when `after`).
+    /// Skips the records below `key` (with `after`, also the one at it).
     pub(super) fn seek(&mut self, key: &[u8], after: bool) -> Result<()> {
         loop {
             let before = self.at;
@@ -268,7 +268,7 @@ impl Records {
     }
 }
 
-/// The entries of a block index, in order: first key and first chunk of each block.
+/// The entries of a block index in order: first key and first chunk of each block.
 struct IndexEntries<'a> {
     decoder: Decoder<'a>,
     left: u64,
@@ -303,7 +303,7 @@ impl<'a> IndexEntries<'a> {
     }
 }
 
-/// The block index of a page, read.
+/// A parsed block index of a page.
 #[derive(Debug)]
 pub(super) struct BlockIndex<'a> {
     blocks: Vec<(&'a [u8], u64)>,
@@ -324,8 +324,9 @@ impl<'a> BlockIndex<'a> {
         Ok(Self { blocks, end })
     }
 
-    /// The block that holds `key` if any does (the first, for a key before all), and its chunks: as [`BlockIndex::read`]
-    /// and [`BlockIndex::block_of`], for one look, which keeps nothing and reads no further than it has to.
+    /// The block that holds `key` if any does (the first block, for a key before all), and its chunks. The same as
+    /// [`BlockIndex::read`] and [`BlockIndex::block_of`], but for a single look-up: it keeps nothing and reads only as
+    /// far as it has to.
     pub(super) fn find(bytes: &[u8], end: u64, key: &[u8]) -> Result<(usize, Range<u64>)> {
         let mut entries = IndexEntries::of(bytes, end)?;
         let first = entries.next()?.ok_or_else(|| malformed("its block index is empty"))?;
@@ -343,7 +344,7 @@ impl<'a> BlockIndex<'a> {
         self.blocks.len()
     }
 
-    /// The block that holds `key` if any does (the first, for a key before all).
+    /// The block that holds `key` if any does (the first block, for a key before all).
     pub(super) fn block_of(&self, key: &[u8]) -> usize {
         self.blocks.partition_point(|&(first, _)| first <= key).saturating_sub(1)
     }
@@ -360,7 +361,7 @@ impl<'a> BlockIndex<'a> {
     }
 }
 
-/// Every record of a whole page in order; what is not in order is refused.
+/// Every record of a whole page in order; records out of order are an error.
 #[derive(Debug)]
 pub struct PageRecords {
     blocks: VecDeque<Bytes>,
@@ -369,7 +370,7 @@ pub struct PageRecords {
 }
 
 impl PageRecords {
-    /// `plain` is the whole plaintext, `index_offset` from the manifest.
+    /// `plain` is the whole plaintext; `index_offset` comes from the manifest.
     pub(super) fn of(plain: &Bytes, index_offset: u64) -> Result<Self> {
         let at = usize::try_from(index_offset).ok().filter(|&at| at <= plain.len());
         let at = at.ok_or_else(|| malformed("it ends before its block index"))?;

@@ -1,4 +1,4 @@
-//! Pages to and from the bucket.
+//! Reads pages from the bucket and writes them to it.
 
 use bytes::Bytes;
 use tokio::task::JoinSet;
@@ -12,13 +12,13 @@ use crate::log::open_object;
 use crate::os::{self, PipelineStep};
 use crate::types::{CommitNo, PageId};
 
-/// Uploads at once: enough to fill a link beside the rest, at 6 MiB of memory.
+/// Concurrent uploads: enough to fill a link besides the other work, at 6 MiB of memory.
 const UPLOADS: usize = 4;
 
-/// Opens a page as it lies in the bucket, whole.
+/// Opens a whole page, as it is in the bucket.
 ///
 /// # Errors
-/// When it is not, byte for byte, the page that its manifest names, or is malformed.
+/// If it is not, byte for byte, the page that its manifest names, or is malformed.
 pub fn open_page(keys: &Keys, page: &PageRef, sealed: &[u8]) -> Result<PageRecords> {
     if crypto::sha256(sealed) != page.hash {
         return Err(Error::malformed(page.name(), "it is not the page that its manifest names"));
@@ -27,7 +27,7 @@ pub fn open_page(keys: &Keys, page: &PageRef, sealed: &[u8]) -> Result<PageRecor
     PageRecords::of(&plain.into_bytes(), page.index_offset)
 }
 
-/// For a merge: reads the pages of the checkpoint before, and writes the new ones, a few at a time.
+/// Page I/O of a merge: reads pages of the previous checkpoint, and writes the new ones, a few at a time.
 pub(super) struct PageIo<'a> {
     context: &'a BuildContext<'a>,
     number: CommitNo,
@@ -35,14 +35,15 @@ pub(super) struct PageIo<'a> {
 }
 
 impl<'a> PageIo<'a> {
-    /// New pages are those of the checkpoint `number`.
+    /// For new pages of the checkpoint `number`.
     pub(super) fn new(context: &'a BuildContext<'a>, number: CommitNo) -> Self {
         Self { context, number, uploads: JoinSet::new() }
     }
 
-    /// The records of a page, verified.
+    /// The verified records of a page.
     pub(super) async fn load(&self, page: &PageRef) -> Result<PageRecords> {
-        // Pages that are here are not waited for, and a merge takes seconds: others have this thread in between.
+        // Pages on this machine are not awaited, and a merge takes seconds: this lets others use the thread in
+        // between.
         tokio::task::yield_now().await;
         let (keys, name) = (self.context.keys, page.name());
         if let Some(local) = self.context.cache.whole_local(&name) {
@@ -54,14 +55,14 @@ impl<'a> PageIo<'a> {
         open_object(self.context.bucket, &name, None, |sealed| open_page(keys, page, sealed)).await
     }
 
-    /// Whether a page without changes stays as it is.
+    /// Whether a page without changes can be shared: its key epoch is not too old.
     pub(super) fn may_share(&self, page: &PageRef) -> bool {
         let BuildContext { keys, oldest, .. } = self.context;
         let epoch = || keys.epoch_of(page.place(), &page.salt, &page.commitment);
         *oldest <= FIRST_EPOCH || epoch().is_some_and(|epoch| epoch >= *oldest)
     }
 
-    /// Seals a page and begins its upload.
+    /// Seals a page and starts its upload.
     pub(super) async fn store(&mut self, page: PlainPage) -> Result<PageRef> {
         tokio::task::yield_now().await;
         let id = PageId(crypto::random());
@@ -90,14 +91,14 @@ impl<'a> PageIo<'a> {
         self.uploads.spawn(async move {
             bucket.put_new(&name, sealed.clone()).await?;
             os::reached(PipelineStep::PagePut);
-            // What the index forgets at the rebase is asked from here next.
+            // When the index drops its records at the rebase, look-ups come to this page next.
             cache.insert_whole(&name, sealed);
             Ok(())
         });
         Ok(reference)
     }
 
-    /// Waits until every page is in the bucket, whole.
+    /// Waits until every page is in the bucket.
     pub(super) async fn finish(mut self) -> Result<()> {
         while !self.uploads.is_empty() {
             self.uploaded().await?;

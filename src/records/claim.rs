@@ -1,4 +1,4 @@
-//! Who writes: the record `meta|writer` (W1, W2).
+//! The record of who writes: `meta|writer` (W1, W2).
 
 use minicbor::{Decode, Encode};
 
@@ -8,11 +8,11 @@ use crate::types::{CommitNo, JournalId, Timestamp};
 /// The machine and journal that claim a vault.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claimant {
-    /// The machine's id: who is the same machine (W2).
+    /// The machine's id, by which W2 tells whether it is the same machine.
     pub machine: String,
-    /// What people call the machine; for messages only.
+    /// The machine's host name; for messages only.
     pub host: String,
-    /// The journal whose transactions follow.
+    /// The journal whose transactions follow the claim.
     pub journal: JournalId,
 }
 
@@ -26,16 +26,16 @@ pub struct WriterClaim {
     /// The machine's id.
     #[n(1)]
     pub machine: String,
-    /// What people call the machine.
+    /// The machine's host name.
     #[n(2)]
     pub host: String,
-    /// The journal whose transactions follow.
+    /// The journal whose transactions follow the claim.
     #[n(3)]
     pub journal: JournalId,
-    /// When, by that machine's clock.
+    /// When the claim was made, by that machine's clock.
     #[n(4)]
     pub claimed: Timestamp,
-    /// When it was released by a clean unmount.
+    /// When a clean unmount released the claim.
     #[n(5)]
     pub released: Option<Timestamp>,
 }
@@ -53,7 +53,7 @@ impl WriterClaim {
         }
     }
 
-    /// The record as a commit's header carries it.
+    /// The record as a change for a commit's header.
     pub fn change(&self) -> Change {
         Change { key: Key::Meta(MetaKey::Writer).encode(), value: Some(encode_value(self)) }
     }

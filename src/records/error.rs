@@ -1,12 +1,12 @@
 //! What can be wrong with the bytes of records.
 
-/// Shorthand for this room.
+/// Shorthand for this module.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Bytes that are no record, or too many of them.
+/// Bytes that are not a valid record, or too many of them.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Bytes that do not say what they must.
+    /// Bytes that are not what they must be.
     #[error("{what} is malformed: {why}")]
     Malformed {
         /// Which object or record.
@@ -14,7 +14,7 @@ pub enum Error {
         /// What is wrong with it.
         why: String,
     },
-    /// A transaction larger than a record may be.
+    /// A transaction larger than [`super::TRANSACTION_MAX`].
     #[error("a change of {0} bytes is larger than one transaction can hold")]
     TooLarge(usize),
 }

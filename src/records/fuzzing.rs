@@ -1,4 +1,4 @@
-//! The parsers of this room, for hostile bytes (`tests/fuzz`).
+//! This module's parsers, for hostile bytes (`tests/fuzz`).
 
 use super::{
     Entry, Error, Horizon, Inode, Key, Orphan, Pin, Tag, Transaction, WriterClaim, Xattr,
@@ -6,7 +6,7 @@ use super::{
 };
 use crate::types::Extent;
 
-/// Whether `bytes` are taken for a `kind`; `None`: this room knows no such kind.
+/// Whether `bytes` parse as a `kind`; `None`: there is no such kind here.
 pub fn fuzzed(kind: &str, bytes: &[u8]) -> Option<bool> {
     Some(match kind {
         "record" => record(bytes).is_some(),
@@ -19,7 +19,7 @@ pub fn fuzzed(kind: &str, bytes: &[u8]) -> Option<bool> {
     })
 }
 
-/// The length of the key, the key, the value.
+/// Parses the length of a key, the key, and a value.
 fn record(bytes: &[u8]) -> Option<()> {
     let (length, rest) = bytes.split_first()?;
     let (key, value) = rest.split_at_checked(usize::from(*length))?;

@@ -1,7 +1,7 @@
-//! The records of the map, the transactions that change them, and their bytes (CBOR).
+//! The records of the map, the transactions that change them, and their encoding (CBOR).
 //!
-//! What a vault holds is one ordered map of records. Everything that is above agrees on its words: the journal and the
-//! commits hold transactions, the checkpoints hold the map, the index shows both as one.
+//! What a vault holds is one ordered map of records. All layers above share these types: the journal and the commits
+//! hold transactions, the checkpoints hold the map, and the index combines both.
 
 mod claim;
 mod error;

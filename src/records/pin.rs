@@ -1,38 +1,38 @@
-//! What deletion leaves alone, and what it has taken: pins (named snapshots) and the horizon (K4, K5).
+//! What deletion must keep, and how far it has come: pins (named snapshots) and the horizon (K4, K5).
 
 use minicbor::{Decode, Encode};
 
 use super::{Error, Key, Result};
 use crate::types::{CommitNo, Timestamp};
 
-/// Bytes of a pin's name at most: as of a file's, since a mount shows it as one.
+/// The longest name of a pin, in bytes. It is a file name's limit, because a mount shows a pin as one.
 pub const PIN_NAME_MAX: usize = 255;
 
-/// A named snapshot: the state as of a commit that has a manifest of its own. The value under `Key::Pin` of its name.
+/// A named snapshot: the state as of a commit that has a manifest of its own. Stored under `Key::Pin` with its name.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Pin {
-    /// The state is that of the manifest `checkpoint/<commit>`.
+    /// The snapshot is the state of the manifest `checkpoint/<commit>`.
     #[n(0)]
     pub commit: CommitNo,
-    /// When it was made, by the writer's clock.
+    /// When the snapshot was made, by the writer's clock.
     #[n(1)]
     pub created: Timestamp,
-    /// When it counts no more, by the store's clock; `None`: when it is deleted.
+    /// When it expires, by the store's clock; `None`: only when it is deleted.
     #[n(2)]
     pub ends: Option<Timestamp>,
 }
 
 impl Pin {
-    /// Whether it still counts.
+    /// Whether it has not expired.
     pub fn is_kept(&self, now: Timestamp) -> bool {
         self.ends.is_none_or(|ends| now < ends)
     }
 
-    /// Its key. A name is what the name of a file can be, but not one that begins with a dot.
+    /// The key of a pin. Its name must be a valid file name that does not begin with a dot.
     ///
     /// # Errors
-    /// Another name.
+    /// If the name is invalid.
     pub fn key(name: &[u8]) -> Result<Key> {
         let bad = |why| Err(Error::malformed("the name of a snapshot", why));
         match name {
@@ -45,18 +45,19 @@ impl Pin {
     }
 }
 
-/// How far deletion has come: the value under the pin of the empty name. Put before anything is deleted, so states before
-/// its commit are known to be no longer promised.
+/// How far deletion has come. Stored as the pin with the empty name. It is put before anything is deleted, so that readers
+/// know that states before its commit are no longer guaranteed.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Horizon {
-    /// States before this commit may have lost what only they need, but for those that are pinned.
+    /// States before this commit may have lost what only they need, unless they are pinned.
     #[n(0)]
     pub commit: CommitNo,
-    /// Of packs that died at or before this commit, all that no pin held are gone: the next checkpoint needs no row of them.
+    /// All packs that died at or before this commit and that no pin held are gone; the next checkpoint needs no rows for
+    /// them.
     #[n(1)]
     pub emptied: CommitNo,
-    /// When that was put, by the writer's clock.
+    /// When the horizon was put, by the writer's clock.
     #[n(2)]
     pub time: Timestamp,
 }

@@ -1,7 +1,7 @@
 //! The records of the map: keys, whose byte order is the map's order, and values in CBOR.
 //!
-//! A key is its table's tag and big-endian fields. Values are CBOR maps with integer keys
-//! (RFC 8949); fields that a later version adds are skipped by this one.
+//! A key is its table's tag and big-endian fields. Values are CBOR maps with integer keys (RFC 8949); this version skips
+//! fields that a later version adds.
 
 use bytes::Bytes;
 use minicbor::{Decode, Encode};
@@ -9,15 +9,15 @@ use minicbor::{Decode, Encode};
 use super::{Error, Result, Tag};
 use crate::types::{Extent, InodeNo, NameHash, PackId, Timestamp};
 
-/// The records of which a vault has one each.
+/// The records of which a vault has only one each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum MetaKey {
     /// The current claim and its release.
     Writer = 1,
-    /// For how long old states are kept, in seconds.
+    /// How long old states are kept, in seconds.
     Retention = 2,
-    /// Inode numbers from here on were never given (a bound: not every number below it was).
+    /// No inode number from here on was ever given. This is a bound: some below it were not given either.
     NextInode = 3,
 }
 
@@ -30,13 +30,13 @@ pub enum Key {
     Inode(InodeNo),
     /// An entry of the directory `.0`.
     Entry(InodeNo, NameHash),
-    /// What the bytes of the file `.0` from offset `.1` on refer to.
+    /// What the file `.0` refers to from offset `.1` on.
     Extent(InodeNo, u64),
     /// An extended attribute.
     Xattr(InodeNo, NameHash),
-    /// An unlinked inode that was open, or one whose removal or truncation goes on.
+    /// An inode that was unlinked while open, or whose removal or truncation is unfinished.
     Orphan(InodeNo),
-    /// A named snapshot; of the empty name the horizon.
+    /// A named snapshot; with an empty name, the horizon.
     Pin(Vec<u8>),
     /// A row of the table of packs; only in checkpoints (rule K3).
     Pack(PackId),
@@ -49,10 +49,10 @@ impl Key {
     pub const INO_WIDTH: usize = 8;
     /// Bytes of a key up to the end of the inode's number, in the tables that have one ([`Tag::has_inode`]).
     pub const INODE_PREFIX: usize = Tag::WIDTH + Self::INO_WIDTH;
-    /// The longest key, but for a pin's.
+    /// The longest key, except for a pin's.
     const USUAL_MAX: usize = Self::INODE_PREFIX + size_of::<NameHash>();
 
-    /// The table that it is of: the first byte of the encoded key.
+    /// The key's table: the first byte of the encoded key.
     pub fn tag(&self) -> Tag {
         match self {
             Self::Meta(_) => Tag::Meta,
@@ -67,7 +67,7 @@ impl Key {
         }
     }
 
-    /// The bytes that order the map.
+    /// The encoded key, whose byte order is the map's order.
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(Self::USUAL_MAX);
         bytes.push(self.tag().byte());
@@ -135,13 +135,13 @@ pub struct Inode {
     /// Group.
     #[n(2)]
     pub gid: u32,
-    /// Entries that name it; of a directory 2 and one for each directory in it.
+    /// The number of entries that name it; for a directory, 2 plus one for each directory in it.
     #[n(3)]
     pub nlink: u32,
-    /// Of a device file its number, as in `st_rdev`.
+    /// For a device file, its number, as in `st_rdev`.
     #[n(4)]
     pub rdev: u32,
-    /// Length in bytes; of a symlink the length of its target.
+    /// Length in bytes; for a symlink, the length of its target.
     #[n(5)]
     pub size: u64,
     /// Last read (relatime).
@@ -156,16 +156,16 @@ pub struct Inode {
     /// When it was made.
     #[n(9)]
     pub created: Timestamp,
-    /// Of a directory the one that it is in (the root's is itself); else 0.
+    /// For a directory, the one that it is in (the root's is itself); otherwise 0.
     #[n(10)]
     pub parent: InodeNo,
-    /// Of a file whose content is one extent at offset 0: that extent; then no extent records.
+    /// For a file whose content is one extent at offset 0: that extent. Then it has no extent records.
     #[n(11)]
     pub extent: Option<Extent>,
-    /// Of a symlink its target.
+    /// For a symlink, its target.
     #[cbor(n(12), with = "minicbor::bytes")]
     pub target: Option<Vec<u8>>,
-    /// Of a file the bytes that its extents hold: `size` less the holes (`st_blocks`).
+    /// For a file, the bytes that its extents hold: `size` less the holes (`st_blocks`).
     #[n(13)]
     pub allocated: u64,
 }
@@ -194,7 +194,7 @@ pub struct Entry {
     /// The name: 1 to 255 bytes, any but `/` and NUL.
     #[cbor(n(0), with = "minicbor::bytes")]
     pub name: Vec<u8>,
-    /// What it names.
+    /// The inode that it names.
     #[n(1)]
     pub ino: InodeNo,
     /// The type bits of that inode, `S_IFMT`.
@@ -206,10 +206,10 @@ pub struct Entry {
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Xattr {
-    /// With its namespace, such as `user.comment`.
+    /// The name with its namespace, such as `user.comment`.
     #[cbor(n(0), with = "minicbor::bytes")]
     pub name: Vec<u8>,
-    /// Up to 64 KiB.
+    /// The value, up to 64 KiB.
     #[cbor(n(1), with = "minicbor::bytes")]
     pub value: Vec<u8>,
 }
@@ -218,12 +218,13 @@ pub struct Xattr {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Orphan {
-    /// `Some`: extents at and beyond this offset are to go, and the inode stays; `None`: the
-    /// inode is to go, with all that it has, once nobody has it open.
+    /// `Some`: extents at and beyond this offset are to be removed, and the inode stays. `None`: the inode is to be
+    /// removed with all that it has, once nobody has it open.
     #[n(0)]
     pub from: Option<u64>,
-    /// With `name`, of a directory: while it has this name in that directory, it is to go with the name and all below it.
-    /// `from` is there, too, so that those who do not know of this do nothing but delete the record.
+    /// Set together with `name`, for a directory: as long as it has this name in that directory, it is to be removed with
+    /// the name and everything below it. `from` is then set too, so that versions which do not know this field only
+    /// delete the record.
     #[n(1)]
     pub directory: Option<InodeNo>,
     /// See `directory`.
@@ -232,43 +233,42 @@ pub struct Orphan {
 }
 
 impl Orphan {
-    /// Of an inode that has no name any more.
+    /// For an inode that has no name any more.
     pub const UNNAMED: Self = Self { from: None, directory: None, name: None };
 
-    /// Of a file whose extents at and beyond `from` are to go.
+    /// For a file whose extents at and beyond `from` are to be removed.
     pub fn beyond(from: u64) -> Self {
         Self { from: Some(from), ..Self::UNNAMED }
     }
 
-    /// Of a directory that is to go with its name and all below it.
+    /// For a directory that is to be removed with its name and everything below it.
     pub fn tree(directory: InodeNo, name: &[u8]) -> Self {
-        // No extent begins there.
+        // No extent begins at this offset.
         let from = Some(u64::MAX);
         Self { from, directory: Some(directory), name: Some(name.to_vec()) }
     }
 
-    /// The name of the directory that is to go with all below it.
+    /// The directory and name of the tree that is to be removed.
     pub fn tree_name(&self) -> Option<(InodeNo, &[u8])> {
         Some((self.directory?, self.name.as_deref()?))
     }
 }
 
-/// Most values, and the transactions of most operations, are no longer than this, in bytes: so they are written without
-/// growing on the way.
+/// A buffer of this many bytes holds most values, and the transactions of most operations, without growing.
 const USUAL_VALUE_MAX: usize = 768;
 
 /// The CBOR of a value.
 pub fn encode_value<T: Encode<()>>(value: &T) -> Bytes {
     let mut bytes = Vec::with_capacity(USUAL_VALUE_MAX);
     match minicbor::encode(value, &mut bytes) {
-        // A copy: it is kept, and takes no more room than it has to.
+        // A copy: the value is kept, and should take no more room than it needs.
         Ok(()) => Bytes::copy_from_slice(&bytes),
         // Writing into a Vec has no errors, and no record has a fallible encoder.
         Err(error) => unreachable!("a record does not encode: {error}"),
     }
 }
 
-/// How long [`encode_value`] makes it, without making it.
+/// The length of [`encode_value`]'s result, without making it.
 pub fn encoded_length<T: Encode<()>>(value: &T) -> usize {
     struct EncodedLength(usize);
     impl minicbor::encode::Write for EncodedLength {
@@ -286,7 +286,7 @@ pub fn encoded_length<T: Encode<()>>(value: &T) -> usize {
     encoder.into_writer().0
 }
 
-/// The value of a record of `table` (a word for the message).
+/// Decodes the value of a record of `table` (which is only for the message).
 pub fn decode_value<'a, T: Decode<'a, ()>>(table: &str, bytes: &'a [u8]) -> Result<T> {
     let mut decoder = minicbor::Decoder::new(bytes);
     let value = decoder
@@ -298,12 +298,12 @@ pub fn decode_value<'a, T: Decode<'a, ()>>(table: &str, bytes: &'a [u8]) -> Resu
     Ok(value)
 }
 
-/// Whether a record is of a table that can refer to extents.
+/// Whether a record's table can refer to extents.
 pub(super) fn may_refer(key: &[u8]) -> bool {
     matches!(Tag::of(key), Some(Tag::Inode | Tag::Extent))
 }
 
-/// The extent that the record refers to, if it is of a table that does.
+/// The extent that a record refers to, if its table does.
 pub fn extent_of(key: &[u8], value: &[u8]) -> Result<Option<Extent>> {
     match Tag::of(key) {
         Some(Tag::Inode) => Ok(decode_value::<Inode>("inode", value)?.extent),

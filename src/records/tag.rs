@@ -1,6 +1,6 @@
-//! The tables of the map, by the byte that all keys of one begin with.
+//! The tables of the map, named by the first byte of their keys.
 
-/// The tag of a table: the first byte of its keys. Tables follow each other in this order.
+/// The tag of a table: the first byte of its keys. The map holds the tables in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum Tag {
@@ -51,7 +51,7 @@ impl Tag {
         Self::ALL.into_iter().find(|tag| tag.byte() == byte)
     }
 
-    /// The table that an encoded key is of, by its first byte.
+    /// The table of an encoded key, by its first byte.
     pub fn of(key: &[u8]) -> Option<Self> {
         Self::from_byte(*key.first()?)
     }
@@ -66,7 +66,7 @@ impl Tag {
         [self.byte() + 1]
     }
 
-    /// Whether an inode's number follows the tag in its keys.
+    /// Whether an inode number follows the tag in its keys.
     pub fn has_inode(self) -> bool {
         match self {
             Self::Inode | Self::Entry | Self::Extent | Self::Xattr | Self::Orphan => true,

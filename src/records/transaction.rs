@@ -1,4 +1,4 @@
-//! A transaction: puts and deletes of whole records that hold together or not at all.
+//! A transaction: puts and deletes of whole records that take hold together or not at all.
 
 use bytes::Bytes;
 use minicbor::decode::{self, Decoder};
@@ -10,7 +10,7 @@ use super::{Error, Result, extent_of};
 use crate::crypto;
 use crate::types::{Hash, MIB, PackId, Reference};
 
-/// A transaction's encoded length at most, in bytes.
+/// The longest encoded transaction, in bytes.
 pub const TRANSACTION_MAX: usize = (4 * MIB) as usize;
 
 /// One record, put or deleted. CBOR: `[key, value or null]`.
@@ -57,7 +57,7 @@ impl<'b, C> Decode<'b, C> for Change {
     }
 }
 
-/// Changes that hold entirely or not at all; applying them twice changes nothing.
+/// Changes that take hold entirely or not at all. Applying them twice has the same effect as once.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Transaction {
@@ -95,8 +95,8 @@ impl Transaction {
         super::decode_value("transactions", bytes)
     }
 
-    /// Goes over the changes of an encoded transaction, without copies of them: key, and the
-    /// value or `None` for a delete.
+    /// Calls `change` for each change of an encoded transaction, without copying: with the key, and
+    /// with the value or `None` for a delete.
     pub fn visit<E: From<Error>>(
         bytes: &[u8],
         mut change: impl FnMut(&[u8], Option<&[u8]>) -> Result<(), E>,
@@ -116,12 +116,12 @@ impl Transaction {
         Ok(())
     }
 
-    /// What a transaction is known by: SHA-256 of its encoded bytes.
+    /// The hash by which a transaction is known: SHA-256 of its encoded bytes.
     pub fn hash_of(bytes: &[u8]) -> Hash {
         crypto::sha256(bytes)
     }
 
-    /// The records that can refer to packs, put or deleted, each with the pack that it refers to now.
+    /// The put or deleted records that can refer to packs, each with the pack that it refers to now.
     pub fn packs(&self) -> Result<Vec<(&[u8], Option<PackId>)>> {
         let mut found = Vec::new();
         for change in self.changes.iter().filter(|change| may_refer(&change.key)) {
@@ -132,7 +132,7 @@ impl Transaction {
         Ok(found)
     }
 
-    /// The messages that the put records refer to.
+    /// The sealed messages that the put records refer to.
     pub fn references(&self) -> Result<Vec<Reference>> {
         let mut found = Vec::new();
         for change in &self.changes {

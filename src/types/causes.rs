@@ -1,16 +1,16 @@
-//! An error and what caused it.
+//! An error and its causes.
 
 use std::borrow::Cow;
 use std::error::Error;
 use std::io;
 use std::iter::successors;
 
-/// An error, then its causes, outermost first.
+/// An error and then its causes, outermost first.
 pub fn causes<'a>(
     error: &'a (dyn Error + 'static),
 ) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     successors(Some(error), |&error| match error.downcast_ref::<io::Error>() {
-        // The `source` of an `io::Error` passes over the error that it holds.
+        // The `source` of an `io::Error` skips the error that it holds.
         Some(error) => error.get_ref().map(|held| held as &(dyn Error + 'static)),
         None => error.source(),
     })
@@ -21,8 +21,8 @@ pub fn cause<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option
     causes(error).find_map(|error| error.downcast_ref())
 }
 
-/// A text for people, of somebody else's words: what a terminal would obey, or what turns the order of letters, is escaped.
-/// Lines stay lines.
+/// A text from an untrusted source, made safe to print: terminal control characters, and those that change the direction of
+/// text, are escaped. Line breaks and tabs stay.
 pub fn printable(text: &str) -> Cow<'_, str> {
     let is_obeyed = |c: char| {
         c.is_control() && !matches!(c, '\n' | '\t')
@@ -39,7 +39,7 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     Cow::Owned(printed)
 }
 
-/// An error with its causes in one line. A cause that the line has already is left out: many errors quote theirs.
+/// An error with its causes in one line. A cause whose text is already there is left out, because many errors quote theirs.
 pub fn with_causes(error: &(dyn Error + 'static)) -> String {
     let mut line = String::new();
     for text in causes(error).map(ToString::to_string) {

@@ -7,10 +7,9 @@ use super::{ExtentId, KeyEpoch, PackId};
 /// How the plaintext of a message becomes a file's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Codec {
-    /// 0: it is the bytes.
+    /// 0: the plaintext is the bytes.
     Plain,
-    /// Another number, of a later version. The record is carried along as it is; the extent is refused where it would
-    /// be opened.
+    /// Another number, from a later version. The record is carried along unchanged; opening the extent is refused.
     Unknown(u8),
 }
 
@@ -37,8 +36,8 @@ impl<'b, C> Decode<'b, C> for Codec {
     }
 }
 
-/// Names one sealed message in one pack, and exactly that message: salt and commitment
-/// are part of it, so that nothing else under the same id opens.
+/// Names exactly one sealed message in one pack. Salt and commitment are part of it, so that nothing else under the
+/// same id opens.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Encode, Decode)]
 #[cbor(map)]
 pub struct Reference {
@@ -75,13 +74,13 @@ pub struct Reference {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Encode, Decode)]
 #[cbor(map)]
 pub struct Extent {
-    /// Bytes of the plaintext before the part that is meant.
+    /// Bytes of the plaintext to skip.
     #[n(0)]
     pub skip: u64,
-    /// Bytes meant; `skip + length` is at most the reference's `plain_length`.
+    /// Bytes to use; `skip + length` is at most the reference's `plain_length`.
     #[n(1)]
     pub length: u64,
-    /// The message.
+    /// The sealed message.
     #[n(2)]
     pub reference: Reference,
 }
@@ -90,7 +89,7 @@ impl Extent {
     /// The part of this extent that lies `from..to` bytes into it.
     ///
     /// # Panics
-    /// When the part is not inside: the caller clips first.
+    /// If the part is not inside: the caller clips first.
     #[must_use]
     pub fn part(&self, from: u64, to: u64) -> Self {
         assert!(from <= to && to <= self.length, "{from}..{to} of {}", self.length);
@@ -100,7 +99,8 @@ impl Extent {
 
 #[cfg(test)]
 impl Reference {
-    /// To `length` bytes that nobody sealed, in the pack numbered `id`: for tests that only carry references about.
+    /// A reference to `length` bytes that nobody sealed, in the pack numbered `id`: for tests that only pass
+    /// references around.
     pub fn made_up(id: u8, length: u64) -> Self {
         Self {
             pack: PackId([id; 16]),

@@ -1,4 +1,4 @@
-//! Numbers, random ids and hashes, each its own type so that none passes for another.
+//! Numbers, random ids and hashes, each a type of its own so that none passes for another.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use minicbor::{Decode, Encode};
 
-/// An id or number in an object's name that is not of the form it must have.
+/// An id or number in an object's name does not have the form that it must have.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not {digits} lower-case hex digits")]
 pub struct ParseIdError {
@@ -102,7 +102,7 @@ bytes_type!(
     VaultId, 16
 );
 bytes_type!(
-    /// A pack's random id; with it the object's name, `pack/<2 hex>/<id>`.
+    /// A pack's random id. The object's name is `pack/<2 hex>/<id>`.
     PackId, 16
 );
 bytes_type!(
@@ -110,7 +110,7 @@ bytes_type!(
     PageId, 16
 );
 bytes_type!(
-    /// An extent's own random id, independent of the pack that it lies in.
+    /// An extent's own random id, independent of the pack that holds it.
     ExtentId, 16
 );
 bytes_type!(
@@ -118,16 +118,16 @@ bytes_type!(
     JournalId, 16
 );
 bytes_type!(
-    /// `H`: the keyed hash of (parent, name), the order of a directory's entries.
+    /// `H`: the keyed hash of (parent, name), which orders a directory's entries.
     NameHash, 16
 );
 bytes_type!(
-    /// A SHA-256.
+    /// A SHA-256 hash.
     Hash, 32
 );
 
 number_type!(
-    /// A file's number, given once and never again.
+    /// An inode number, given once and never again.
     InodeNo, u64
 );
 number_type!(
@@ -139,7 +139,7 @@ number_type!(
     Generation, u64
 );
 number_type!(
-    /// Which generation of the master key sealed a message.
+    /// The generation of the master key that sealed a message.
     KeyEpoch, u32
 );
 number_type!(
@@ -147,18 +147,18 @@ number_type!(
     Seq, u64
 );
 
-/// The generation of the superblock that counts, as this process knows it: it grows when this process changes the keys
+/// The generation of the superblock in force, as this process knows it. It grows when this process changes the keys
 /// (K6). A clone shares it.
 #[derive(Clone, Debug)]
 pub struct CurrentGeneration(Arc<AtomicU64>);
 
 impl CurrentGeneration {
-    /// What it is now.
+    /// The generation now.
     pub fn get(&self) -> Generation {
         Generation(self.0.load(Ordering::SeqCst))
     }
 
-    /// One is in the bucket, and was read back from there.
+    /// Notes that this generation is in the bucket and was read back from there.
     pub fn raise(&self, to: Generation) {
         self.0.fetch_max(to.0, Ordering::SeqCst);
     }
@@ -176,7 +176,7 @@ impl InodeNo {
 }
 
 impl Hash {
-    /// What the first commit names as the hash of its predecessor.
+    /// The hash that the first commit gives for its predecessor.
     pub const ZERO: Self = Self([0; 32]);
 }
 

@@ -1,4 +1,4 @@
-//! How much a vault may ask of its store, and take of the way there.
+//! Limits on what a vault may request from its store, and how much of the link it may use.
 
 use std::collections::BTreeMap;
 
@@ -12,9 +12,9 @@ const DAY: u32 = 24 * 3600;
 pub struct RateWindow {
     /// The second of the day at which it begins.
     pub from: u32,
-    /// The second before which it ends; at or before `from`: on the next day.
+    /// The second before which it ends; if not after `from`: on the next day.
     pub until: u32,
-    /// Bytes a second; `None`: as many as go.
+    /// Bytes a second; `None`: unlimited.
     pub rate: Option<u64>,
 }
 
@@ -27,12 +27,12 @@ impl RateWindow {
     }
 }
 
-/// Bytes a second, by the time of the day.
+/// A rate in bytes a second that depends on the time of day.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RateSchedule {
-    /// The first that covers a moment counts.
+    /// The first window that covers a moment applies.
     pub windows: Vec<RateWindow>,
-    /// At all other times; `None`: as many as go.
+    /// The rate at all other times; `None`: unlimited.
     pub otherwise: Option<u64>,
 }
 
@@ -44,13 +44,14 @@ impl RateSchedule {
         window.map_or(self.otherwise, |window| window.rate)
     }
 
-    /// Whether the time of the day matters.
+    /// Whether the rate depends on the time of day.
     pub fn varies(&self) -> bool {
         !self.windows.is_empty()
     }
 }
 
-/// What a vault may ask of its store. Said at the mount, and changed while it is mounted.
+/// Limits on what a vault may request from its store. Set at the mount, and changeable while it is
+/// mounted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct StoreLimits {
@@ -58,13 +59,13 @@ pub struct StoreLimits {
     pub bandwidth_up: RateSchedule,
     /// Bytes of objects a second from it.
     pub bandwidth_down: RateSchedule,
-    /// Requests at once.
+    /// The most requests at once.
     pub max_requests: Option<u32>,
-    /// The class in which packs are stored; `None`: the bucket's own.
+    /// The storage class for packs; `None`: the bucket's own.
     pub storage_class: Option<String>,
-    /// The tags of each object that is put.
+    /// Tags for each object that is put.
     pub tags: BTreeMap<String, String>,
-    /// Bytes that are read ahead of one reader at most; `None`: as far as it helps.
+    /// The most bytes that are read ahead for one reader; `None`: as many as help.
     pub read_ahead: Option<u64>,
 }
 

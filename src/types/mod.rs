@@ -1,5 +1,5 @@
-//! The words that every room shares: numbers, ids, hashes, what an extent is, how a vault is, an error with its causes.
-//! Nothing here does I/O.
+//! The types that all modules share: numbers, ids, hashes, extents, the status of a vault, and an error with its
+//! causes. Nothing here does I/O.
 
 mod causes;
 mod extent;
@@ -37,5 +37,5 @@ pub const KIB: u64 = 1 << 10;
 pub const MIB: u64 = 1 << 20;
 pub const GIB: u64 = 1 << 30;
 
-/// Plaintext bytes of one extent at most; a pack has about as many.
+/// The most plaintext bytes of one extent; a pack has about as many.
 pub const EXTENT_MAX: u64 = 16 * MIB;

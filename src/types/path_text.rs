@@ -1,4 +1,4 @@
-//! Paths in JSON: text as a rule, a list of bytes where they are no UTF-8. For `#[serde(with = "path_text")]`.
+//! Paths in JSON: usually text, but a list of bytes if they are not UTF-8. For `#[serde(with = "path_text")]`.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -37,7 +37,7 @@ pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<PathBuf, D::Err
     Text::deserialize(from).map(Text::path)
 }
 
-/// The same, where there may be none.
+/// The same for an optional path.
 pub mod option {
     use super::{Deserialize, Deserializer, PathBuf, Serialize, Serializer, Text};
 

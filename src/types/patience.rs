@@ -1,16 +1,16 @@
-//! How long somebody waits for what others waited for in vain.
+//! How long to wait for something that others have already waited for in vain.
 //!
-//! Callers stand one behind the other where nobody here sees it (the kernel's lock of a directory, or of a file): what each
-//! of them waits adds up for the last. So a whole deadline is waited once. After that, and as long as nothing comes, all
-//! together wait for short *windows* with longer rests between them, and in a rest nobody waits. Whoever comes when a rest is
-//! over opens the next window: what it asks for is the trial whether anything comes again.
+//! Callers can queue up behind each other where this process does not see it (at the kernel's lock of a directory, or of a
+//! file). Then the waits of all of them add up for the last. So only one whole deadline is waited for. After that, as long as
+//! nothing comes, all callers together wait in short *windows* with longer rests between them; in a rest nobody waits. The
+//! first caller after a rest opens the next window, and its request is the trial whether anything comes again.
 
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// What is known of the waiting for one thing.
+/// What is known about waiting for one thing.
 #[derive(Debug)]
 pub struct Patience {
     terms: Terms,
@@ -25,7 +25,7 @@ pub struct Terms {
     rest: Duration,
 }
 
-/// That somebody waited in vain.
+/// Records that somebody waited in vain.
 #[derive(Clone, Copy, Debug)]
 pub struct Doubt {
     window_ends: Instant,
@@ -33,20 +33,20 @@ pub struct Doubt {
 }
 
 impl Terms {
-    /// In proportion to the deadline of a wait: of 30 s, 2 s of rest, then windows of 5 s every 15 s.
+    /// In proportion to the deadline of a wait: for 30 s, 2 s of rest, then windows of 5 s every 15 s.
     pub fn of(deadline: Duration) -> Self {
         Self { first_rest: deadline / 15, window: deadline / 6, rest: deadline / 3 }
     }
 }
 
 impl Doubt {
-    /// From this moment on.
+    /// A doubt that begins now.
     pub fn new(terms: &Terms) -> Self {
         let now = Instant::now();
         Self { window_ends: now, rest_ends: now + terms.first_rest }
     }
 
-    /// Until when whoever comes now waits; at a rest that is over already.
+    /// Until when a caller that comes now waits. In a rest, that is a moment that has passed already.
     pub fn until(&mut self, terms: &Terms) -> Instant {
         let now = Instant::now();
         if now >= self.rest_ends {
@@ -58,12 +58,12 @@ impl Doubt {
 }
 
 impl Patience {
-    /// For waits of this deadline.
+    /// For waits with this deadline.
     pub fn of(deadline: Duration) -> Self {
         Self { terms: Terms::of(deadline), doubt: Mutex::default() }
     }
 
-    /// Until when whoever comes now waits; `None`: for a whole deadline. `come` counts what came so far.
+    /// Until when a caller that comes now waits; `None`: for a whole deadline. `come` counts what has come so far.
     pub fn until(&self, come: u64) -> Option<Instant> {
         let mut doubt = self.doubt.lock();
         let (before, known) = doubt.as_mut()?;
@@ -74,7 +74,7 @@ impl Patience {
         Some(known.until(&self.terms))
     }
 
-    /// Somebody waited for a whole deadline, and nothing came: the count was `come` all the time.
+    /// Notes that somebody waited for a whole deadline and nothing came: the count was `come` all the time.
     pub fn in_vain(&self, come: u64) {
         let mut doubt = self.doubt.lock();
         if doubt.is_none_or(|(before, _)| before != come) {
@@ -114,7 +114,7 @@ mod tests {
         assert_eq!(waits(8), None);
     }
 
-    /// However late each of them is served, those who stand in line wait together for little more than one deadline.
+    /// However late each caller is served, callers in a queue wait together for little more than one deadline.
     #[tokio::test(start_paused = true)]
     async fn a_line_of_callers_waits_for_little_more_than_one_deadline() {
         for between in [0, 1, 3] {

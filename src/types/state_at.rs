@@ -1,4 +1,4 @@
-//! Which state of a vault somebody wants to look back at.
+//! Which past state of a vault to show.
 
 use std::time::{Duration, SystemTime};
 
@@ -6,27 +6,27 @@ use serde::{Deserialize, Serialize};
 
 use super::{CommitNo, Timestamp};
 
-/// A state of the past, as people name it. Times are those of the store's clock: when commits were put.
+/// A past state, as people name it. Times are by the store's clock: when commits were put.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StateAt {
     /// After the commit of this number.
     Commit(u64),
-    /// As it was then: after the last commit that was put no later.
+    /// The state at this time: after the last commit that was put no later.
     Time(SystemTime),
-    /// As it was so long ago.
+    /// The state this long ago.
     Ago(Duration),
-    /// The snapshot of that name; if there is none, what the same words mean otherwise.
+    /// The snapshot of this name; if there is none, the state that the same text means otherwise.
     Named(String, Option<Box<StateAt>>),
 }
 
-/// Of which moment a mount shows the state, if not of now.
+/// The past state that a mount shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AsOf {
-    /// The last commit that is in it.
+    /// The last commit that it includes.
     pub commit: CommitNo,
-    /// When that was put, by the store's clock.
+    /// When that commit was put, by the store's clock.
     pub time: Timestamp,
-    /// The snapshot that it was asked for as.
+    /// The snapshot by which it was requested.
     pub snapshot: Option<String>,
 }

@@ -1,6 +1,6 @@
-//! What tests of all rooms play with: bytes, and how often a property is tried.
+//! What tests of all modules share: random bytes, and how often a property is tried.
 
-/// Bytes that do not repeat and do not compress; others for each seed (xorshift64).
+/// Bytes that do not repeat and do not compress; each seed gives others (xorshift64).
 pub fn noise(seed: u64, length: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15 ^ seed.rotate_left(32) | 1;
     let mut bytes = Vec::with_capacity(length + 8);
@@ -14,7 +14,7 @@ pub fn noise(seed: u64, length: usize) -> Vec<u8> {
     bytes
 }
 
-/// So many tries of a property. A case that fails is kept beside the test, in a file that ends in `.regressions`: it is
+/// Tries a property `cases` times. A failing case is kept beside the test, in a file that ends in `.regressions`; it is
 /// committed, and tried first from then on.
 #[cfg(test)]
 pub fn cases(cases: u32) -> proptest::test_runner::Config {

@@ -1,4 +1,4 @@
-//! Points in time as files carry them.
+//! Points in time, as files store them.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -31,23 +31,24 @@ impl Timestamp {
         SystemTime::now().into()
     }
 
-    /// How long ago it was, by the system's clock; nothing, if that is still to come.
+    /// How long ago it was, by the system's clock; zero if it is in the future.
     pub fn age(self) -> Duration {
         SystemTime::from(Self::now()).duration_since(self.into()).unwrap_or_default()
     }
 
-    /// On this thread the system's clock stands at `time`, or goes on. How long a record is depends on the times in it.
+    /// Stops this thread's system clock at `time`, or lets it go on. For tests, because the length of a record depends
+    /// on the times in it.
     #[cfg(test)]
     pub(crate) fn set_clock(time: Option<SystemTime>) {
         CLOCK.set(time);
     }
 
-    /// What a store's answer says of its clock; this machine's clock, if it does not say.
+    /// The time of a store's clock; this machine's, if the store's answer gave none.
     pub fn of_store(said: SystemTime) -> Self {
         if said > UNIX_EPOCH { said.into() } else { Self::now() }
     }
 
-    /// So much later; the end of time at most.
+    /// The time that is `by` later; it saturates at the end of time.
     #[must_use]
     pub fn after(self, by: Duration) -> Self {
         let nanos = self.nanos + by.subsec_nanos();

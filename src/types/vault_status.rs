@@ -1,31 +1,31 @@
-//! How a vault is: what `vault` knows, `gateway` shows, and `cli` tells.
+//! The status of a vault: `vault` knows it, `gateway` shows it, and `cli` reports it.
 
 use serde::{Deserialize, Serialize};
 
 use super::{AsOf, CommitNo, Hash, Timestamp};
 
-/// What is on its way to the bucket. Its JSON is a part of `status --json`, which scripts rely on: fields are only added.
+/// What is on its way to the bucket. Its JSON is part of `status --json`, which scripts rely on: fields are only added.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
     /// Sealed bytes of packs that the bucket has not confirmed.
     pub unsent_bytes: u64,
-    /// Those packs.
+    /// The number of those packs.
     pub unsent_packs: u64,
     /// Transactions that no confirmed commit holds.
     pub unsent_changes: u64,
-    /// Bytes that the store has taken since the vault was opened: while this grows, the link is slow, not dead.
+    /// Bytes that the store has taken since the vault was opened. As long as this grows, the link is slow, not dead.
     #[serde(default)]
     pub moved_bytes: u64,
-    /// Files with writes that are not published yet: they are open, and were written just now.
+    /// Files with writes that are not published yet: they are open and were written recently.
     #[serde(rename = "open_files")]
     pub unpublished_files: u64,
     /// Whether another machine has taken over (W3): nothing more will be sent.
     #[serde(skip)]
     pub fenced: bool,
-    /// For so many seconds at least there was something to send: as somebody looked, at least.
+    /// For at least how many seconds there has been something to send, as observed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oldest_unsent_seconds: Option<u64>,
-    /// What is wrong with the uploads now, if anything.
+    /// What is currently wrong with the uploads, if anything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
 }
@@ -40,47 +40,47 @@ impl Progress {
     }
 }
 
-/// What old states hold in the bucket, and what was deleted of it; as of the last deletion in this mount. A part of
+/// What old states hold in the bucket, and what was deleted of them, as of the last deletion in this mount. Part of
 /// `status --json`: fields are only added.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OldStatesStatus {
-    /// Deletions that came to their end since the vault was opened.
+    /// Deletion runs completed since the vault was opened.
     pub runs: u64,
-    /// Whether one is under way.
+    /// Whether a run is in progress.
     pub running: bool,
-    /// Objects that were deleted since then.
+    /// Objects deleted since the vault was opened.
     pub deleted_objects: u64,
     /// Their bytes.
     pub deleted_bytes: u64,
-    /// Bytes of packs that stay for the retention alone.
+    /// Bytes of packs that are kept only because of the retention.
     pub retained_bytes: u64,
-    /// Bytes of packs that stay for snapshots alone.
+    /// Bytes of packs that are kept only because of snapshots.
     pub pinned_bytes: u64,
-    /// Dead bytes in packs that live.
+    /// Dead bytes in packs that are still referred to.
     pub sparse_bytes: u64,
-    /// When the last one ended, in seconds since 1970, by this machine's clock.
+    /// When the last run ended, in seconds since 1970, by this machine's clock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_run: Option<u64>,
     /// Deletions that the store refused.
     #[serde(default)]
     pub refused_runs: u64,
-    /// Why the last one did not come to its end, or the store did not delete.
+    /// Why the last run did not complete, or why the store did not delete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
 }
 
-/// What older keys sealed, and is to be sealed with newer ones. A part of `status --json`: fields are only added.
+/// What older keys sealed and is to be resealed with newer ones. Part of `status --json`: fields are only added.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RenewalStatus {
-    /// Of key epochs before this one.
+    /// Content of key epochs before this one is resealed.
     pub before: u32,
-    /// Bytes of content that were sealed anew since the vault was opened.
+    /// Bytes of content that were resealed since the vault was opened.
     pub done_bytes: u64,
-    /// Bytes of content that are left, about.
+    /// Bytes of content that are left, approximately.
     pub left_bytes: u64,
-    /// Whether the vault as it is now needs no older key any more.
+    /// Whether the current state of the vault needs no older key any more.
     pub is_sealed: bool,
-    /// Objects that an older key opens, and that are in the bucket for old states; as of the last look.
+    /// Objects that an older key opens and that the bucket keeps for old states, as of the last look.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub old_objects: Option<u64>,
     /// Why it does not go on.
@@ -88,37 +88,37 @@ pub struct RenewalStatus {
     pub trouble: Option<String>,
 }
 
-/// How a reader follows what others write (W5). A part of `status --json`: fields are only added.
+/// How a reader follows what others write (W5). Part of `status --json`: fields are only added.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FollowingStatus {
-    /// It looks so often at most, while it is used.
+    /// The shortest interval between two looks, while the mount is used.
     pub refresh_seconds: u64,
     /// When it last saw the end of the log, in seconds since 1970, by this machine's clock.
     pub last_look: u64,
-    /// Since when it cannot, likewise.
+    /// Since when it cannot follow, in the same unit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failing_since: Option<u64>,
-    /// Why it cannot.
+    /// Why it cannot follow.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
 }
 
-/// What a vault has looked for in its cache and asked of the store, since it was opened.
+/// What a vault has looked up in its cache and requested from the store since it was opened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct VaultTraffic {
     /// Look-ups of blocks in memory that found one.
     pub memory_hits: u64,
     /// Those that found none.
     pub memory_misses: u64,
-    /// Ranges that were fetched from the bucket, for whoever reads or ahead.
+    /// Ranges fetched from the bucket, for readers or ahead of them.
     pub fetches: u64,
-    /// Requests to the store that ended: method, what came of them, how many.
+    /// Completed requests to the store: method, outcome, count.
     pub requests: Vec<(&'static str, &'static str, u64)>,
-    /// Bytes of objects put, repetitions included.
+    /// Bytes of objects put, including repeated attempts.
     pub put_bytes: u64,
     /// Bytes of objects fetched.
     pub got_bytes: u64,
-    /// Of them, today (UTC).
+    /// Requests of today (UTC).
     pub today: RequestsOfADay,
 }
 
@@ -141,18 +141,18 @@ pub struct RequestsOfADay {
     pub received: u64,
 }
 
-/// How a vault is.
+/// The status of a vault.
 #[derive(Clone, Debug)]
 pub struct VaultStatus {
     /// What is on its way.
     pub progress: Progress,
     /// The last commit that is known to be in the bucket.
     pub head: CommitNo,
-    /// SHA-256 of it: what two machines compare.
+    /// SHA-256 of that commit's sealed bytes: two machines can compare it.
     pub fingerprint: Hash,
     /// When it was confirmed or read, by the store's clock.
     pub head_time: Timestamp,
-    /// Of which moment it shows the state, if not of now.
+    /// The past state that it shows, if any.
     pub as_of: Option<AsOf>,
     /// Why nothing can be changed, if so.
     pub read_only: Option<String>,
@@ -172,15 +172,15 @@ pub struct VaultStatus {
     pub disk_budget: u64,
     /// What old states hold.
     pub old_states: OldStatesStatus,
-    /// What is sealed with a newer key, if that was asked for.
+    /// How far resealing with a newer key has come, if that was requested.
     pub renewal: Option<RenewalStatus>,
-    /// What was looked for and asked for so far.
+    /// What was looked up and requested so far.
     pub traffic: VaultTraffic,
     /// What the user should know: torn tails, changes set aside, a store without conditional puts.
     pub warnings: Vec<String>,
 }
 
-/// A vault that holds nothing.
+/// The status of an empty vault.
 impl Default for VaultStatus {
     fn default() -> Self {
         Self {
