@@ -1,7 +1,7 @@
-//! AES-256-GCM for whoever opens chunks: all that is read passes here.
+//! AES-256-GCM for opening chunks: everything that is read passes here.
 //!
-//! It is ring's (which TLS brings anyway): where the processor has VAES it takes a third of the CPU of `aes-gcm`, which
-//! was a quarter of what a large read took in all. ring wipes no keys, so that is done here.
+//! The implementation is ring's, which TLS needs anyway. Where the processor has VAES, it takes a third of the CPU time
+//! of `aes-gcm`, which was a quarter of all that a large read took. ring does not wipe keys, so this module does.
 
 use std::sync::LazyLock;
 
@@ -10,7 +10,8 @@ use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 /// What a key is overwritten with.
 static BLANK: LazyLock<LessSafeKey> = LazyLock::new(|| expanded(&[0; 32]));
 
-/// The cipher under one message's key: in one place in memory, so that moving it leaves no copy; wiped when dropped.
+/// The cipher under one message's key. It stays in one place in memory, so that moving it leaves no copy; it is wiped
+/// when dropped.
 pub(super) struct ChunkOpener(Box<LessSafeKey>);
 
 impl ChunkOpener {
@@ -18,7 +19,7 @@ impl ChunkOpener {
         Self(Box::new(expanded(key)))
     }
 
-    /// Opens `bytes` where they are. `false`: they are not what was sealed; then they are zeros.
+    /// Opens `bytes` in place. `false`: they are not what was sealed; then they are zeros.
     pub(super) fn open(&self, nonce: [u8; 12], tag: [u8; 16], bytes: &mut [u8]) -> bool {
         let nonce = Nonce::assume_unique_for_key(nonce);
         self.0.open_in_place_separate_tag(nonce, Aad::empty(), tag.into(), bytes, 0..).is_ok()
@@ -26,7 +27,7 @@ impl ChunkOpener {
 
     fn wipe(&mut self) {
         (*self.0).clone_from(&BLANK);
-        // Else the compiler may leave out what nobody reads.
+        // Otherwise the compiler may drop the write, because nobody reads it.
         std::hint::black_box(&mut *self.0);
     }
 }

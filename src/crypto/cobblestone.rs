@@ -1,8 +1,7 @@
 //! Cobblestone-256: <https://c2sp.org/chunked-encryption> with HKDF-Expand-SHA-512 and AES-256-GCM.
 //!
-//! Every vector of wycheproof passes (tests beside this file). A message is sealed chunk by chunk as it
-//! comes, and any chunk opens alone; nothing of a chunk's plaintext is handed out before its tag
-//! verified.
+//! It passes every Wycheproof vector (tests beside this file). A message is sealed chunk by chunk as it comes, and any chunk
+//! opens alone. No plaintext of a chunk is handed out before its tag is verified.
 
 use aes_gcm::aead::inout::InOutBuf;
 use aes_gcm::{AeadInOut, Aes256Gcm};
@@ -15,7 +14,7 @@ use super::chunk_opener::ChunkOpener;
 use super::layout::{self, CHUNK, CHUNKS_MAX, TAG};
 use super::{Error, random};
 
-/// Begins the info of the key derivation: specification and AEAD, ended by a zero byte.
+/// The start of the key derivation's info: specification and AEAD, ended by a zero byte.
 const INFO: &[u8] = b"c2sp.org/chunked-encryption@v1+AEAD_AES_256_GCM\0";
 
 // Lengths in memory; all far below `usize::MAX`.
@@ -25,16 +24,16 @@ const HEADER_BYTES: usize = 56;
 const _: () = assert!(CHUNK_BYTES as u64 == CHUNK && TAG_BYTES as u64 == TAG);
 const _: () = assert!(HEADER_BYTES as u64 == layout::HEADER);
 
-/// The keys of one message, and its commitment. The cipher is another one to seal than to open: two implementations, each of
-/// which proves the other.
+/// The keys of one message, and its commitment. Sealing and opening use different ciphers: two implementations that check
+/// each other.
 struct Derived<Cipher> {
     cipher: Cipher,
     base_nonce: [u8; 12],
     commitment: [u8; 32],
 }
 
-/// HKDF-Expand-SHA-512 of 76 bytes, with the 32-byte key as PRK (`hkdf` refuses one shorter than the
-/// hash, which RFC 5869 asks of Extract's output only; the specification wants just this).
+/// HKDF-Expand-SHA-512 of 76 bytes, with the 32-byte key as PRK. The crate `hkdf` refuses a PRK shorter than the hash; RFC
+/// 5869 asks that only of Extract's output, and the specification wants exactly this.
 fn derive<Cipher>(
     key: &[u8; 32],
     salt: &[u8; 24],
@@ -75,10 +74,10 @@ impl<Cipher> Derived<Cipher> {
     }
 }
 
-/// Seals one message as it comes.
+/// Seals one message, piece by piece.
 ///
-/// The message is [`Sealer::header`], then what [`Sealer::update`] and [`Sealer::finish`] append.
-/// Nothing in it depends on what follows.
+/// The message is [`Sealer::header`], then what [`Sealer::update`] and [`Sealer::finish`] append. Nothing in it depends on
+/// what comes later.
 pub struct Sealer {
     derived: Derived<Aes256Gcm>,
     salt: [u8; 24],
@@ -118,12 +117,12 @@ impl Sealer {
         self.next * CHUNK + self.pending.len() as u64
     }
 
-    /// Plaintext of the chunk that is not yet full, so that it can be read before it is sealed; shorter than `CHUNK`.
+    /// Plaintext of the chunk that is not yet full (shorter than `CHUNK`), so that it can be read before it is sealed.
     pub fn pending(&self) -> &[u8] {
         &self.pending
     }
 
-    /// Takes more plaintext; appends the chunks that it fills to `out`, keeps the rest.
+    /// Takes more plaintext: appends the chunks that it completes to `out`, and keeps the rest.
     ///
     /// # Panics
     /// After 4 PiB.
@@ -147,7 +146,7 @@ impl Sealer {
             self.chunk(chunk, out);
         }
         if !chunks.remainder().is_empty() {
-            // Once, so that no copy of plaintext is left behind by growing.
+            // Reserved once, so that growing leaves no copy of plaintext behind.
             self.pending.reserve_exact(CHUNK_BYTES);
             self.pending.extend_from_slice(chunks.remainder());
         }
@@ -168,7 +167,7 @@ impl Sealer {
         let nonce = self.derived.nonce(self.next);
         let bytes = InOutBuf::from(&mut out[at..]);
         let tag = self.derived.cipher.encrypt_inout_detached(&nonce.into(), &[], bytes);
-        // AES-GCM refuses only what is longer than 64 GiB.
+        // AES-GCM refuses only plaintext longer than 64 GiB.
         #[allow(clippy::expect_used)]
         out.extend_from_slice(&tag.expect("a chunk is short"));
         self.next += 1;
@@ -181,12 +180,12 @@ impl std::fmt::Debug for Sealer {
     }
 }
 
-/// Opens chunks of one message, in any order.
+/// Opens the chunks of one message, in any order.
 pub struct Opener(Derived<ChunkOpener>);
 
 impl Opener {
-    /// For the message under `key` whose header holds `salt` and `commitment`: checks that it is one of this
-    /// key and context.
+    /// An opener for the message under `key` whose header holds `salt` and `commitment`. Fails unless the message was sealed
+    /// with this key and context.
     pub(super) fn new(
         key: &[u8; 32],
         context: &[u8],
@@ -201,10 +200,10 @@ impl Opener {
         }
     }
 
-    /// Opens chunk `index` (tag included) and appends its plaintext to `into`, which is unchanged after an error.
+    /// Opens chunk `index` (including its tag) and appends its plaintext to `into`, which is unchanged after an error.
     ///
-    /// `last` is whether it ends the message: the last chunk is shorter than `CHUNK`, every other one is
-    /// whole, so a message that was cut off never opens to its end.
+    /// `last` is whether the chunk ends the message. The last chunk is shorter than `CHUNK`, and every other one is full, so
+    /// a truncated message never opens to its end.
     pub fn open_chunk(
         &self,
         index: u64,
@@ -218,8 +217,8 @@ impl Opener {
         opened.inspect_err(|_| into.truncate(at))
     }
 
-    /// As [`Opener::open_chunk`], over the bytes of `place`, which is as long as the chunk's plaintext; after an error it
-    /// has nothing of it.
+    /// As [`Opener::open_chunk`], but writes to `place`, which must be as long as the chunk's plaintext. After an error it
+    /// holds no plaintext.
     pub fn open_chunk_to(
         &self,
         index: u64,
@@ -243,8 +242,8 @@ impl Opener {
         opens.then_some(()).ok_or(Error::Tag { index })
     }
 
-    /// Opens the chunks from `first` on that `sealed` holds (as `layout::sealed_range` says) of a message of
-    /// `plain_length` bytes, and appends their plaintext to `into`, which is unchanged after an error.
+    /// Opens the chunks from `first` on that `sealed` holds (see `layout::sealed_range`), of a message of `plain_length`
+    /// bytes. Appends their plaintext to `into`, which is unchanged after an error.
     pub fn open_chunks(
         &self,
         first: u64,
@@ -297,7 +296,7 @@ pub(super) fn seal(
     parts
 }
 
-/// Opens a whole message. It allocates no more than `sealed` is long.
+/// Opens a whole message. Allocates no more than the length of `sealed`.
 pub(super) fn open(key: &[u8; 32], context: &[u8], sealed: &[u8]) -> Result<Vec<u8>, Error> {
     let length = sealed.len() as u64;
     let wrong = Error::Length { length };

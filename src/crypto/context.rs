@@ -1,7 +1,7 @@
 //! The context of a seal: bytes that bind a message to its place.
 //!
-//! Layout, integers big-endian: format version (2 bytes), vault id (16), key epoch (4), kind (1), then what
-//! the kind says, of a length that the kind fixes. So two places never have the same context.
+//! The layout, with big-endian integers: format version (2 bytes), vault id (16), key epoch (4), kind (1),
+//! then fields whose lengths the kind fixes. So no two places have the same context.
 
 use super::labels::Label;
 use crate::types::{CommitNo, ExtentId, JournalId, KeyEpoch, PackId, PageId, VaultId};
@@ -9,7 +9,7 @@ use crate::types::{CommitNo, ExtentId, JournalId, KeyEpoch, PackId, PageId, Vaul
 /// The version of the format, bound into every seal.
 const FORMAT: u16 = 1;
 
-/// Kinds 1 to 31 are in the bucket, the others only on this machine.
+/// Kinds 1 to 31 are for the bucket, the others only for this machine.
 const KIND_EXTENT: u8 = 1;
 const KIND_FOOTER: u8 = 2;
 const KIND_COMMIT: u8 = 3;
@@ -19,18 +19,19 @@ const KIND_SLOT: u8 = 6;
 const KIND_TRAILER: u8 = 7;
 const KIND_SLOT_NOTE: u8 = 8;
 const KIND_OLDER_KEY: u8 = 9;
-// 32 was meant for the head of a journal's segment, and was never written.
+// 32 was meant for the header of a journal segment, and was never written.
 const KIND_JOURNAL_RECORD: u8 = 33;
 const KIND_LOCAL: u8 = 34;
 
-/// What a sealed message is, and where it belongs: a message opens only as what it was sealed as.
+/// What a sealed message is, and where it belongs. A message opens only for the place for which it was
+/// sealed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Place {
     /// An extent of a file's content.
     Extent(ExtentId),
     /// The footer of a pack.
     Footer(PackId),
-    /// The last bytes of a pack, which say where its footer begins.
+    /// The last bytes of a pack, which give the place of its footer.
     Trailer(PackId),
     /// A commit, by its number in the log.
     Commit(CommitNo),
@@ -38,7 +39,7 @@ pub enum Place {
     Page(CommitNo, PageId),
     /// The manifest of a checkpoint.
     Manifest(CommitNo),
-    /// What people know a key slot by; of the slot with this salt.
+    /// The note (label and date) of the key slot with this salt.
     SlotNote([u8; 32]),
     /// The master key of an older epoch, in the superblock.
     OlderKey(KeyEpoch),
@@ -51,12 +52,12 @@ pub enum Place {
         /// Where in the segment the record begins, in bytes.
         offset: u64,
     },
-    /// A small file of this machine: which one (at most 255 bytes), and a number of its own.
+    /// A small file of this machine: its name (at most 255 bytes), and a number.
     Local(&'static str, u64),
 }
 
 impl Place {
-    /// Under which key messages of this place are sealed.
+    /// The key that seals messages of this place.
     pub(super) const fn label(&self) -> Label {
         match self {
             Self::Extent(_) | Self::Footer(_) | Self::Trailer(_) => Label::Content,
@@ -104,8 +105,8 @@ impl Place {
     }
 }
 
-/// The context of a key slot's seal: `parameters` are everything that the slot says about how its key
-/// is made, in the fixed layout of `slots.rs`.
+/// The context of a key slot's seal. `parameters` are all that the slot says about how its key is made, in
+/// the fixed layout of `slots.rs`.
 pub(super) fn of_slot(vault: VaultId, epoch: KeyEpoch, parameters: &[u8]) -> Vec<u8> {
     bytes(vault, epoch, KIND_SLOT, &[parameters])
 }

@@ -1,4 +1,4 @@
-//! The subkeys of one key epoch, and for how long what it seals is believed.
+//! The subkeys of one key epoch, and how far messages sealed with them are believed.
 
 use hkdf::Hkdf;
 use sha2::Sha512;
@@ -25,7 +25,7 @@ pub(super) struct EpochKeys {
 }
 
 impl EpochKeys {
-    /// Derives them; see `labels.rs` for how.
+    /// Derives the subkeys; `labels.rs` describes how.
     pub(super) fn derive(master: &MasterKey, vault: VaultId, epoch: KeyEpoch) -> Self {
         let hkdf = Hkdf::<Sha512>::new(Some(&vault.0), master.expose());
         let key = |label: Label| expand(&hkdf, label, epoch);
@@ -69,21 +69,22 @@ impl EpochKeys {
     }
 }
 
-/// How far what an older epoch sealed is believed.
+/// Up to where messages of an older epoch are believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EpochEnd {
-    /// Of commits, manifests and pages of higher numbers none is.
+    /// No commit, manifest or page of a higher number is believed.
     pub last: CommitNo,
-    /// SHA-256 of the one manifest from which the vault of now may be opened. Others are of states of the past.
+    /// SHA-256 of the only manifest of that epoch from which the current vault may be opened. Others are only for past
+    /// states.
     pub base: Option<Hash>,
 }
 
 impl EpochEnd {
-    /// Nothing is left of it (K8): no commit has a number up to 0.
+    /// Nothing of the epoch is left (K8): no commit has a number up to 0.
     pub const RETIRED: Self = Self { last: CommitNo(0), base: None };
 }
 
-/// What a place says of the commit that it is as of: beyond its last one an older epoch is not believed.
+/// The commit that a place belongs to, if it names one. Beyond its last commit, an older epoch is not believed.
 pub(super) fn as_of(place: Place) -> Option<CommitNo> {
     match place {
         Place::Commit(number) | Place::Manifest(number) | Place::Page(number, _) => Some(number),
@@ -91,8 +92,8 @@ pub(super) fn as_of(place: Place) -> Option<CommitNo> {
     }
 }
 
-/// Whether it lies on this machine alone: such things stay in the first epoch, so that a machine which opens the vault with
-/// an older superblock still reads what it noted (O2).
+/// Whether a place is on this machine alone. Such messages stay in the first epoch, so that a machine that opens the vault
+/// with an older superblock can still read its own notes (O2).
 pub(super) fn is_local(place: Place) -> bool {
     matches!(place, Place::JournalRecord { .. } | Place::Local(..))
 }

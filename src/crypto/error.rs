@@ -1,6 +1,6 @@
-//! Why something does not open.
+//! Why a message or key slot does not open.
 
-/// Why something did not open. None of these says anything about the plaintext or a key.
+/// Why something did not open. No variant reveals anything about the plaintext or a key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// The commitment does not fit: another key, another place, or other bytes.
@@ -12,16 +12,16 @@ pub enum Error {
         /// Number of the chunk in its message.
         index: u64,
     },
-    /// No message, or no such chunk of one, is so long: cut off, or extended.
+    /// No message or chunk has this length: truncated or extended.
     #[error("{length} bytes is no possible length (truncated?)")]
     Length {
-        /// Bytes that were given.
+        /// The length that was given.
         length: u64,
     },
     /// The secret opens none of the key slots.
     #[error("wrong passphrase or recovery key")]
     WrongSecret,
-    /// It looks like a recovery key, but cannot be one.
+    /// The text looks like a recovery key, but is not a valid one.
     #[error("the recovery key has a typing error")]
     RecoveryKey(#[from] RecoveryKeyError),
     /// A key slot asks for less or more work than is allowed.
@@ -30,30 +30,30 @@ pub enum Error {
     /// A key slot's kind is not known to this version.
     #[error("a key slot of a kind that this version does not know ({0})")]
     SlotKind(u8),
-    /// More key slots than are ever tried.
+    /// More key slots than may be tried.
     #[error("{0} key slots are more than are allowed")]
     TooManySlots(usize),
-    /// All key slots together ask for more work than is ever done.
+    /// All key slots together ask for more work than is allowed.
     #[error("its key slots ask for more work than is ever done (Argon2id over {gib} GiB in all)")]
     SlotWork {
         /// What they ask for.
         gib: u64,
     },
-    /// Argon2id's memory could not be had.
+    /// Argon2id's memory could not be allocated.
     #[error("not enough memory for the passphrase: {mib} MiB are needed")]
     Memory {
         /// MiB that the slot asks for.
         mib: u32,
     },
-    /// Not as it must be laid out.
+    /// Bytes that do not have the required layout.
     #[error("malformed: {0}")]
     Malformed(&'static str),
 }
 
-/// Why a text is no recovery key.
+/// Why a text is not a recovery key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RecoveryKeyError {
-    /// Other symbols, or more or fewer of them, than a recovery key has.
+    /// Other symbols than a recovery key has, or another number of them.
     #[error("a recovery key is 8 groups of 7 letters and digits")]
     Shape,
     /// The checksum does not fit.

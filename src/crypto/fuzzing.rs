@@ -1,4 +1,4 @@
-//! The parsers of this room, for hostile bytes (`tests/fuzz`).
+//! This module's parsers, for hostile bytes (`tests/fuzz`).
 
 use std::sync::OnceLock;
 
@@ -7,14 +7,14 @@ use super::{
 };
 use crate::types::VaultId;
 
-/// The keys of what is past a seal: bytes are sealed with them, and then opened.
+/// Keys for fuzzing what lies behind a seal: bytes are sealed with them, and then opened.
 pub fn fuzz_keys() -> &'static Keys {
     static KEYS: OnceLock<Keys> = OnceLock::new();
     let derive = || Keys::derive(&MasterKey::from_bytes([5; 32]), VaultId([3; 16]), FIRST_EPOCH);
     KEYS.get_or_init(derive)
 }
 
-/// Whether `bytes` are taken for a `kind`; `None`: this room knows no such kind.
+/// Whether `bytes` parse as a `kind`; `None`: there is no such kind here.
 pub fn fuzzed(kind: &str, bytes: &[u8]) -> Option<bool> {
     let keys = fuzz_keys();
     Some(match kind {
@@ -30,7 +30,7 @@ pub fn fuzzed(kind: &str, bytes: &[u8]) -> Option<bool> {
     })
 }
 
-/// What a slot says is looked at. No work is done for it: a passphrase's is bounded before, and takes a second.
+/// Reads all fields of a slot. No Argon2id work is done: it is bounded elsewhere, and takes a second.
 fn opens(keys: &Keys, slot: &KeySlot) -> bool {
     let _ = (slot.id(), slot.to_text(), slot.work(), slot.note(keys));
     let is_costly = slot.work().is_some() && slot.kind().is_ok();
@@ -38,7 +38,8 @@ fn opens(keys: &Keys, slot: &KeySlot) -> bool {
     !is_costly && unlock(std::slice::from_ref(slot), keys.vault(), FIRST_EPOCH, &secret).is_ok()
 }
 
-/// Some chunks of a message whose header is good: which, and how long the message is, is in the first bytes.
+/// Opens chunks of a message with a valid header. The first bytes give the first chunk and the message's
+/// length.
 fn chunks(keys: &Keys, bytes: &[u8]) -> Option<()> {
     let place = Place::Local("fuzz", 1);
     let (first, rest) = bytes.split_first_chunk::<8>()?;

@@ -1,4 +1,4 @@
-//! SHA-256, and random bytes from the kernel.
+//! SHA-256, in one piece or streamed.
 
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
@@ -10,12 +10,12 @@ pub fn sha256(bytes: &[u8]) -> Hash {
     Hash(Sha256::digest(bytes).into())
 }
 
-/// SHA-256 of what comes in pieces.
+/// A SHA-256 of bytes that come in pieces.
 #[derive(Clone, Default)]
 pub struct Sha256Stream(Sha256);
 
 impl Sha256Stream {
-    /// Of nothing yet.
+    /// A hash of nothing yet.
     pub fn new() -> Self {
         Self::default()
     }
@@ -37,7 +37,7 @@ impl std::fmt::Debug for Sha256Stream {
     }
 }
 
-/// Whether two hashes are the same, in a time that does not tell where they differ.
+/// Whether two hashes are equal, in constant time.
 pub fn same(a: &Hash, b: &Hash) -> bool {
     a.0.ct_eq(&b.0).into()
 }

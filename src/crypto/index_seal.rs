@@ -1,4 +1,4 @@
-//! Seals of the local index: values under AES-256-GCM, numbers in keys through a PRP.
+//! Seals of the local index: values under AES-256-GCM, inode numbers in keys through a PRP.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -18,12 +18,12 @@ use super::labels::Label;
 use super::symmetric_key::{SymmetricKey, expand};
 use crate::types::KeyEpoch;
 
-/// Bytes that a sealed value is longer than its plaintext: session (32), counter (8), tag (16).
+/// How much longer a sealed value is than its plaintext: session (32), counter (8), tag (16).
 const OVERHEAD: usize = 32 + 8 + 16;
 const TAG_BYTES: usize = 16;
 
-/// Ciphers of earlier sessions kept at most. More sessions than that in one database are possible
-/// (each open makes one), just slower.
+/// How many ciphers of earlier sessions are kept. A database may hold values of more sessions (each open makes
+/// one); those are just slower to read.
 const SESSIONS_KEPT: usize = 64;
 
 /// The keys of the local index. A clone shares them.
@@ -41,8 +41,7 @@ impl IndexKeys {
         Self(Arc::new(Inner { values, numbers: Aes256::new(numbers.into()) }))
     }
 
-    /// What stands for an inode's number in the index's keys: one AES block, so two numbers never
-    /// share one.
+    /// What replaces an inode number in the index's keys: one AES block, so no two numbers share one.
     pub fn prf_ino(&self, ino: u64) -> [u8; 16] {
         let mut block = Array::from([0; 16]);
         block[8..].copy_from_slice(&ino.to_be_bytes());
@@ -50,8 +49,8 @@ impl IndexKeys {
         block.into()
     }
 
-    /// Seals and opens values in one open of the database. `random` are 32 bytes drawn for it: no two sessions may
-    /// share them, since the nonces count from 0 in each.
+    /// Seals and opens values for one open of the database. `random` are 32 bytes drawn for it. No two sessions
+    /// may share them, because the nonces count from 0 in each.
     pub fn session(&self, random: [u8; 32]) -> IndexSession {
         IndexSession {
             keys: self.clone(),
@@ -76,7 +75,7 @@ impl fmt::Debug for IndexKeys {
     }
 }
 
-/// Seals values of the index, opens those of this and earlier sessions (each value names its own).
+/// Seals values of the index, and opens those of this and earlier sessions (each value names its session).
 pub struct IndexSession {
     keys: IndexKeys,
     random: [u8; 32],
@@ -103,7 +102,7 @@ impl IndexSession {
             aad,
             InOutBuf::from(&mut value[40..]),
         );
-        // AES-GCM refuses only what is longer than 64 GiB.
+        // AES-GCM refuses only plaintext longer than 64 GiB.
         #[allow(clippy::expect_used)]
         value.extend_from_slice(&sealed.expect("a value is short"));
         value

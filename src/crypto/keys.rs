@@ -1,4 +1,4 @@
-//! The subkeys of one vault, epoch by epoch (K7). All are wiped when dropped.
+//! The subkeys of one vault, by key epoch (K7). All are wiped when dropped.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,30 +13,30 @@ use super::epoch_keys::{EpochEnd, EpochKeys, as_of, is_local};
 use super::{Error, IndexKeys, MasterKey, Opener, Place, Plain, Sealed, Sealer, cobblestone};
 use crate::types::{CommitNo, InodeNo, KeyEpoch, NameHash, VaultId};
 
-/// The key epoch that a new vault begins with.
+/// The key epoch of a new vault.
 pub const FIRST_EPOCH: KeyEpoch = KeyEpoch(1);
 
-/// The keys of one vault: the subkeys of its key epochs. A clone shares them, also when an epoch comes (K7).
+/// The keys of one vault: the subkeys of its key epochs. Clones share them, and see new epochs too (K7).
 #[derive(Clone)]
 pub struct Keys(Arc<KeyRing>);
 
 struct KeyRing {
     vault: VaultId,
-    /// Names, and what lies on this machine alone, stay in the first epoch.
+    /// Names, and what is on this machine alone, stay in the first epoch.
     first: Arc<EpochKeys>,
     epochs: RwLock<Epochs>,
 }
 
 struct Epochs {
     newest: Arc<EpochKeys>,
-    /// Ascending; and how each ended, once that is known.
+    /// Older epochs in ascending order, and how each ended, if that is known.
     older: Vec<(Arc<EpochKeys>, Option<EpochEnd>)>,
-    /// Whether the newest one seals. If not, the one before does, until the log names the superblock of the newest.
+    /// Whether the newest epoch seals. If not, the one before does, until the log names the newest epoch's superblock.
     is_begun: bool,
 }
 
 impl Keys {
-    /// Derives those of one epoch.
+    /// Derives the keys of one epoch.
     pub fn derive(master: &MasterKey, vault: VaultId, epoch: KeyEpoch) -> Self {
         let newest = Arc::new(EpochKeys::derive(master, vault, epoch));
         let first = newest.clone();
@@ -44,8 +44,8 @@ impl Keys {
         Self(Arc::new(KeyRing { vault, first, epochs }))
     }
 
-    /// With those of the epochs before, ascending from the first: each one's master key, and how it ended. One that did not
-    /// end yet goes on sealing.
+    /// Adds the earlier epochs, in ascending order from the first: each one's master key, and how it ended. An epoch that
+    /// has not ended yet goes on sealing.
     #[must_use]
     pub fn with_older(self, older: Vec<(KeyEpoch, MasterKey, Option<EpochEnd>)>) -> Self {
         let vault = self.0.vault;
@@ -60,7 +60,7 @@ impl Keys {
         Self(Arc::new(KeyRing { vault, first, epochs }))
     }
 
-    /// A new epoch is there, which does not seal yet.
+    /// Adds a new epoch, which does not seal yet.
     pub fn add(&self, master: &MasterKey, epoch: KeyEpoch) {
         let newest = Arc::new(EpochKeys::derive(master, self.0.vault, epoch));
         let mut epochs = self.0.epochs.write();
@@ -69,20 +69,21 @@ impl Keys {
         epochs.is_begun = false;
     }
 
-    /// The newest epoch seals from now on.
+    /// Lets the newest epoch seal from now on.
     pub fn begin_newest(&self) {
         self.0.epochs.write().is_begun = true;
     }
 
-    /// The older epochs end so, if they did not.
+    /// Ends the older epochs this way, unless they have ended already.
     pub fn end_older(&self, end: EpochEnd) {
         for (_, ended) in &mut self.0.epochs.write().older {
             ended.get_or_insert(end);
         }
     }
 
-    /// Whether the vault of now may be opened from this manifest, which opens: of those that an ended epoch sealed only from
-    /// its base. Else whoever has that epoch's key could make up what was before its last commit.
+    /// Whether the current vault may be opened from this manifest, which opens with one of the keys. Of the manifests that
+    /// an ended epoch sealed, only its base may be used. Otherwise whoever has that epoch's key could forge what was before
+    /// its last commit.
     pub fn may_begin_at(&self, number: CommitNo, manifest: &[u8]) -> bool {
         let place = Place::Manifest(number);
         let Some((salt, rest)) = manifest.split_first_chunk::<24>() else { return false };
@@ -101,17 +102,17 @@ impl Keys {
         self.0.epochs.read().older.iter().any(|(_, last)| last.is_none())
     }
 
-    /// The vault that these are the keys of.
+    /// The vault of these keys.
     pub fn vault(&self) -> VaultId {
         self.0.vault
     }
 
-    /// The newest key epoch: that of the superblock and of its slots.
+    /// The newest key epoch: that of the superblock and its key slots.
     pub fn epoch(&self) -> KeyEpoch {
         self.0.epochs.read().newest.epoch
     }
 
-    /// The keys that a message for this place is sealed with now.
+    /// The keys that now seal messages for this place.
     fn sealing(&self, place: Place) -> Arc<EpochKeys> {
         let epochs = self.0.epochs.read();
         match epochs.older.last() {
@@ -121,7 +122,7 @@ impl Keys {
         }
     }
 
-    /// The keys that a message of this place may be sealed with, the newest first.
+    /// The keys that may have sealed a message of this place, newest first.
     fn opening(&self, place: Place) -> Vec<Arc<EpochKeys>> {
         if is_local(place) {
             return vec![self.0.first.clone()];
@@ -136,7 +137,7 @@ impl Keys {
         std::iter::once(epochs.newest.clone()).chain(older).collect()
     }
 
-    /// What opens with one of the keys for this place; the commitment of a message tells which.
+    /// Tries the keys for this place in turn; a message's commitment tells which one fits.
     fn by_any<T>(
         &self,
         place: Place,
@@ -164,7 +165,7 @@ impl Keys {
         cobblestone::seal(keys.key(place), &keys.context(place), plain, out)
     }
 
-    /// Opens a whole message. Allocates no more than `sealed` is long.
+    /// Opens a whole message. Allocates no more than the length of `sealed`.
     pub fn open(&self, place: Place, sealed: &[u8]) -> Result<Plain, Error> {
         let open = |keys: &EpochKeys, context: &[u8]| {
             cobblestone::open(keys.key(place), context, sealed).map(Plain::from)
@@ -183,7 +184,7 @@ impl Keys {
         MasterKey::written(fill).ok_or(Error::Malformed("a master key"))
     }
 
-    /// Seals a message as it comes; and the epoch that it is sealed in.
+    /// A sealer for a message that comes in pieces, and the epoch in which it seals.
     pub fn sealer(&self, place: Place) -> (Sealer, KeyEpoch) {
         let keys = self.sealing(place);
         (Sealer::new(keys.key(place), &keys.context(place)), keys.epoch)
@@ -195,8 +196,8 @@ impl Keys {
         rest.first_chunk::<32>().is_some_and(|given| self.opener(place, salt, given).is_ok())
     }
 
-    /// Opens chunks of the message that a reference names by `salt` and `commitment`; fails if these
-    /// are not of a message sealed for this place.
+    /// Opens chunks of the message that a reference names by `salt` and `commitment`. Fails unless they belong to a message
+    /// sealed for this place.
     pub fn opener(
         &self,
         place: Place,
@@ -209,7 +210,7 @@ impl Keys {
         self.by_any(place, open)
     }
 
-    /// The epoch whose key made this commitment for this place; `None`: no key that counts there did.
+    /// The epoch whose key made this commitment for this place; `None`: no key that is believed there did.
     pub fn epoch_of(
         &self,
         place: Place,
@@ -227,14 +228,15 @@ impl Keys {
         self.0.epochs.read().older.iter().map(|(keys, end)| (keys.epoch, *end)).collect()
     }
 
-    /// Nothing of the log and of checkpoints is sealed by the epochs before this one any more: none of it is believed (K8).
+    /// Retires the epochs before this one: they seal nothing of the log and of checkpoints any more, so nothing there is
+    /// believed from them (K8).
     pub fn retire(&self, before: KeyEpoch) {
         let mut epochs = self.0.epochs.write();
         let older = epochs.older.iter_mut().filter(|(keys, _)| keys.epoch < before);
         older.for_each(|(_, end)| *end = Some(EpochEnd::RETIRED));
     }
 
-    /// Whether there is such an epoch.
+    /// Whether the keys of this epoch are known.
     pub fn knows(&self, epoch: KeyEpoch) -> bool {
         let epochs = self.0.epochs.read();
         epochs.newest.epoch == epoch || epochs.older.iter().any(|(keys, _)| keys.epoch == epoch)
@@ -248,7 +250,7 @@ impl Keys {
         NameHash(hash)
     }
 
-    /// The MAC that a superblock of these bytes carries: HMAC-SHA-256.
+    /// The MAC of a superblock of these bytes: HMAC-SHA-256.
     pub fn superblock_mac(&self, bytes: &[u8]) -> [u8; 32] {
         hmac_sha256(&self.0.epochs.read().newest.superblock, &[bytes])
     }
@@ -264,7 +266,7 @@ impl Keys {
     }
 }
 
-/// Whether it goes to the bucket as part of the vault's content: what belongs to the superblock is of its epoch.
+/// Whether messages of this place are content of the vault. Those that belong to the superblock are sealed in its epoch.
 fn as_of_bucket(place: Place) -> bool {
     !matches!(place, Place::SlotNote(_) | Place::OlderKey(_))
 }
@@ -275,7 +277,7 @@ impl fmt::Debug for Keys {
     }
 }
 
-/// HMAC-SHA-256 of the parts in a row.
+/// HMAC-SHA-256 of the concatenated parts.
 fn hmac_sha256(key: &[u8; 32], parts: &[&[u8]]) -> [u8; 32] {
     // A key of any length is valid for HMAC.
     #[allow(clippy::expect_used)]
@@ -363,7 +365,7 @@ mod tests {
                 assert!(one.open(place, &three.seal(place, b"new")).is_err());
             }
         }
-        // Of what it sealed before, one manifest alone is where the vault of now begins.
+        // Of all that it sealed before, the current vault begins only at one manifest.
         let place = Place::Manifest(CommitNo(9));
         let (base, other) = (of_one(place), of_one(place));
         let older = vec![(
@@ -375,7 +377,7 @@ mod tests {
         let begins = |sealed: &[u8]| two.may_begin_at(CommitNo(9), sealed);
         assert!(begins(&base) && !begins(&other) && begins(&two.seal(place, b"new")));
         assert!(two.open(place, &other).is_ok() && !three.may_begin_at(CommitNo(9), &base));
-        // Names and what lies here stay as they are; all else is of the newest.
+        // Names and local messages stay as they are; everything else is of the newest epoch.
         assert_eq!(three.name_hash(InodeNo(1), b"n"), one.name_hash(InodeNo(1), b"n"));
         let local = Place::Local("x", 1);
         assert!(one.open(local, &three.seal(local, b"here")).is_ok());
@@ -391,7 +393,7 @@ mod tests {
         let place = Place::Commit(CommitNo(5));
         keys.add(&master(2), KeyEpoch(2));
         assert!(keys.is_rotating() && shared.open(place, &clone.seal(place, b"1")).is_ok());
-        // A slot belongs to the superblock, which is of the new one.
+        // A slot belongs to the superblock, which is of the new epoch.
         let note = Place::SlotNote([1; 32]);
         assert!(shared.open(note, &keys.seal(note, b"x")).is_err());
         let reopened = ring(&[(1, None)], 2);

@@ -1,14 +1,15 @@
-//! The one table of HKDF labels: every key of a vault, what it is for, and the bytes that set it apart.
+//! The only table of HKDF labels: every key of a vault, its purpose, and the bytes that set it apart.
 //!
 //! A subkey is `HKDF-SHA-512(salt = vault id, ikm = master key, info = PREFIX || label || 0x00 || epoch)`,
-//! the epoch as 4 bytes, big-endian. A label here is for ever: what was sealed under it opens with it.
+//! with the epoch as 4 big-endian bytes. A label never changes, because messages sealed under it must
+//! still open.
 
 use crate::types::KeyEpoch;
 
-/// Begins every info string of this format.
+/// The start of every info string of this format.
 const PREFIX: &[u8] = b"s3vault/v1/";
 
-/// What a derived key is for.
+/// The purpose of a derived key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Label {
     /// Extents and the footers of packs.
@@ -21,7 +22,7 @@ pub(super) enum Label {
     Superblock,
     /// Notes in key slots.
     SlotNotes,
-    /// The master keys of the epochs before.
+    /// The master keys of earlier epochs.
     OlderKeys,
     /// The local journal.
     Journal,
@@ -33,7 +34,7 @@ pub(super) enum Label {
     Local,
     /// `H`, the keyed hash of (parent, name).
     Names,
-    /// The key of a recovery slot, from the recovery key instead of the master key.
+    /// The key of a recovery slot, derived from the recovery key instead of the master key.
     RecoverySlot,
 }
 

@@ -1,18 +1,18 @@
-//! Where what lies in a sealed message: all offset arithmetic of Cobblestone, pure.
+//! Where everything lies in a sealed message: all offset arithmetic of Cobblestone, pure.
 //!
 //! A message is a header (salt, commitment), then chunks of [`CHUNK`] plaintext bytes, each followed by
-//! its tag; the last chunk is always shorter than `CHUNK`, and may be empty. Lengths saturate instead
-//! of overflowing: nothing near the end of `u64` is a possible message, so it fails where it is opened.
+//! its tag. The last chunk is always shorter than `CHUNK`, and may be empty. Lengths saturate instead
+//! of overflowing: no message is possible near the end of `u64`, so opening one fails.
 
 use std::ops::Range;
 
 /// Bytes before the first chunk: 24 of salt, 32 of commitment.
 pub const HEADER: u64 = 56;
-/// Plaintext bytes of each chunk but the last.
+/// Plaintext bytes of each chunk except the last.
 pub const CHUNK: u64 = 16384;
 /// Bytes of a chunk's tag, after its ciphertext.
 pub const TAG: u64 = 16;
-/// Chunks of one message at most (C2SP `chunked-encryption`: 4 PiB).
+/// The most chunks of one message (C2SP `chunked-encryption`: 4 PiB).
 pub const CHUNKS_MAX: u64 = 1 << 38;
 
 const SEALED_CHUNK: u64 = CHUNK + TAG;
@@ -22,14 +22,14 @@ pub const fn sealed_length(plain: u64) -> u64 {
     plain.saturating_add(HEADER).saturating_add(chunk_count(plain).saturating_mul(TAG))
 }
 
-/// How many plaintext bytes a message of `sealed` bytes holds; `None` if no message is so long.
+/// How many plaintext bytes a message of `sealed` bytes holds; `None` if no message has that length.
 pub const fn plain_length(sealed: u64) -> Option<u64> {
     let Some(body) = sealed.checked_sub(HEADER) else { return None };
     let (whole, last) = (body / SEALED_CHUNK, body % SEALED_CHUNK);
     if last < TAG || whole >= CHUNKS_MAX { None } else { Some(whole * CHUNK + last - TAG) }
 }
 
-/// Chunks of a message of `plain` bytes, the short last one included; at least 1.
+/// The number of chunks of a message of `plain` bytes, including the short last one; at least 1.
 pub const fn chunk_count(plain: u64) -> u64 {
     plain / CHUNK + 1
 }
@@ -46,8 +46,8 @@ pub const fn chunks_of(range: &Range<u64>) -> Range<u64> {
     if range.start < range.end { first..(range.end - 1) / CHUNK + 1 } else { first..first }
 }
 
-/// Where in the sealed message the chunks `chunks` lie, tags included, of a message of `plain`
-/// bytes. Chunks beyond its end are left out.
+/// The range of the sealed message, of `plain` plaintext bytes, that holds `chunks` and their tags.
+/// Chunks beyond its end are left out.
 pub const fn sealed_range(chunks: &Range<u64>, plain: u64) -> Range<u64> {
     let (end, count) = (sealed_length(plain), chunk_count(plain));
     let start = sealed_offset(chunks.start);
@@ -56,13 +56,13 @@ pub const fn sealed_range(chunks: &Range<u64>, plain: u64) -> Range<u64> {
     if start < to { start..to } else { start..start }
 }
 
-/// Where in the sealed message chunk `index` begins.
+/// The offset of chunk `index` in the sealed message.
 const fn sealed_offset(index: u64) -> u64 {
     index.saturating_mul(SEALED_CHUNK).saturating_add(HEADER)
 }
 
-/// The length that `length` is padded to, so that it shows little of it: at most 12 % more, and only
-/// O(log log) bits are told (Padmé: Nikitin et al., "Reducing Metadata Leakage from Encrypted Files",
+/// The length to which `length` is padded, so that it reveals little: at most 12 % more, and only O(log
+/// log) bits are revealed (Padmé: Nikitin et al., "Reducing Metadata Leakage from Encrypted Files",
 /// PETS 2019).
 pub const fn padme(length: u64) -> u64 {
     if length < 2 {
@@ -73,7 +73,7 @@ pub const fn padme(length: u64) -> u64 {
     let mask = (1u64 << (exponent - kept)) - 1;
     match length.checked_add(mask) {
         Some(sum) => sum & !mask,
-        None => length, // no file is so long
+        None => length, // no file has that length
     }
 }
 
@@ -169,7 +169,7 @@ mod tests {
 
     #[test]
     fn padme_of_known_lengths() {
-        // From the paper's reference: floor(log2(log2 L)) + 1 bits are kept.
+        // As the paper's reference implementation: floor(log2(log2 L)) + 1 bits are kept.
         for (length, padded) in
             [(0, 0), (1, 1), (8, 8), (9, 10), (100, 104), (1000, 1024), (65537, 67584)]
         {

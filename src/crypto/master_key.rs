@@ -5,7 +5,8 @@ use std::fmt;
 use super::random;
 use super::symmetric_key::SymmetricKey;
 
-/// The 32 random bytes that everything in a vault hangs on. Never stored but in a key slot.
+/// The 32 random bytes on which everything in a vault depends. Stored only in key slots and, once replaced, under a newer
+/// epoch's key.
 #[derive(Clone)]
 pub struct MasterKey(SymmetricKey);
 
@@ -15,18 +16,19 @@ impl MasterKey {
         Self::from_bytes(random())
     }
 
-    /// One that came out of a key slot.
+    /// A master key from a key slot.
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(SymmetricKey::new(bytes))
     }
 
-    /// One that `fill` writes where it is to lie, so that no copy is left elsewhere; `None` when it says that there is none.
+    /// A master key that `fill` writes straight to its place, so that no copy is left elsewhere; `None` if `fill` returns
+    /// `None`.
     pub fn written(fill: impl FnOnce(&mut [u8; 32]) -> Option<()>) -> Option<Self> {
         let mut key = SymmetricKey::new([0; 32]);
         fill(&mut key).map(|()| Self(key))
     }
 
-    /// The bytes; for a pipe to the daemon, never for a file or a log.
+    /// The bytes; only for a pipe to the daemon, never for a file or a log.
     pub fn expose(&self) -> &[u8; 32] {
         &self.0
     }

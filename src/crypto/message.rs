@@ -1,4 +1,4 @@
-//! Plaintext and sealed bytes as types of their own, so that neither passes for the other.
+//! Plaintext and sealed bytes as separate types, so that neither passes for the other.
 
 use std::fmt;
 use std::ops::Deref;
@@ -43,7 +43,7 @@ macro_rules! newtype {
             }
         }
 
-        /// Only the length: content never reaches a log.
+        /// Shows only the length: content never reaches a log.
         impl fmt::Debug for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 write!(f, "{}({} bytes)", stringify!($name), self.0.len())
@@ -53,10 +53,10 @@ macro_rules! newtype {
 }
 
 newtype!(
-    /// Plaintext: never leaves this process but to who asked for it.
+    /// Plaintext: leaves this process only for whoever asked for it.
     Plain
 );
 newtype!(
-    /// A sealed message: may lie on a disk and in the bucket.
+    /// A sealed message: may be on a disk and in the bucket.
     Sealed
 );

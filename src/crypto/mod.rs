@@ -1,4 +1,5 @@
-//! Keys, seals, key slots, hashes. Pure: no I/O but getrandom(2), and no knowledge of what is sealed.
+//! Keys, seals, key slots, hashes. Pure: no I/O but getrandom(2), and no knowledge of what the sealed
+//! bytes mean.
 //!
 //! Everything sealed in the bucket, the journal, staging and the cache is a Cobblestone-256 message
 //! (C2SP `chunked-encryption`) whose context names its [`Place`], under a key of [`Keys`].

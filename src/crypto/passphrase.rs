@@ -4,8 +4,8 @@ use std::fmt;
 
 use zeroize::Zeroizing;
 
-/// A passphrase: its bytes, whatever they are, less one final newline. Wiped when dropped. A recovery key
-/// may be given wherever a passphrase is.
+/// A passphrase: its exact bytes, less one final newline. Wiped when dropped. A recovery key may be given
+/// wherever a passphrase may.
 pub struct Passphrase(Zeroizing<Vec<u8>>);
 
 impl Passphrase {
@@ -19,24 +19,24 @@ impl Passphrase {
         Self(bytes)
     }
 
-    /// Takes bytes of which nothing is to be stripped any more.
+    /// Takes bytes from which nothing more is to be stripped.
     pub fn exact(bytes: Vec<u8>) -> Self {
         Self(Zeroizing::new(bytes))
     }
 
-    /// Nothing was typed.
+    /// Whether nothing was typed.
     #[cfg(test)]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The secret itself; for handing it on (a pipe), never for showing it.
+    /// The secret itself; only for passing it on (through a pipe), never for showing it.
     pub fn expose(&self) -> &[u8] {
         &self.0
     }
 }
 
-/// Equal bytes, compared in time that tells nothing of where they differ.
+/// Compares the bytes in constant time.
 impl PartialEq for Passphrase {
     fn eq(&self, other: &Self) -> bool {
         subtle::ConstantTimeEq::ct_eq(&self.0[..], &other.0[..]).into()

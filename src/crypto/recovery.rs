@@ -1,4 +1,4 @@
-//! The recovery key: 32 random bytes, printed in groups that can be typed again.
+//! The recovery key: 32 random bytes, printed in groups that can be typed.
 
 use std::fmt;
 
@@ -8,13 +8,13 @@ use zeroize::{Zeroize, Zeroizing};
 use super::symmetric_key::SymmetricKey;
 use super::{RecoveryKeyError, random, sha256};
 
-/// Symbols of a printed key: 32 bytes and 3 of checksum in base 32.
+/// Symbols of a printed key: 32 bytes and 3 bytes of checksum in base 32.
 const SYMBOLS: usize = 56;
 /// Symbols of a group.
 const GROUP: usize = 7;
-/// Bytes of checksum: a typing error is overlooked once in 16 million.
+/// Bytes of checksum: one typing error in 16 million goes unnoticed.
 const CHECK: usize = 3;
-/// Before the key in what its checksum is the hash of.
+/// Put before the key when the checksum is computed.
 const CHECK_PREFIX: &[u8] = b"s3vault recovery key";
 
 /// A key that opens a vault when the passphrase is lost. Wiped when dropped. `Display` prints it, in
@@ -22,7 +22,7 @@ const CHECK_PREFIX: &[u8] = b"s3vault recovery key";
 pub struct RecoveryKey(SymmetricKey);
 
 impl RecoveryKey {
-    /// A new random one.
+    /// A new random key.
     pub fn generate() -> Self {
         Self::from_bytes(random())
     }
@@ -35,9 +35,9 @@ impl RecoveryKey {
         &self.0
     }
 
-    /// Reads one as typed: in either case, with any spaces and hyphens, O for 0 and I or L for 1.
+    /// Parses a typed key: in either case, with any spaces and hyphens, O for 0, and I or L for 1.
     pub fn parse(text: &[u8]) -> Result<Self, RecoveryKeyError> {
-        // Bounded before anything is copied; blanks between all symbols are generous.
+        // Bounded before anything is copied; this allows generous blanks between all symbols.
         if text.len() > 4 * SYMBOLS {
             return Err(RecoveryKeyError::Shape);
         }
@@ -72,7 +72,7 @@ fn base32() -> Encoding {
     specification.symbols.push_str("0123456789ABCDEFGHJKMNPQRSTVWXYZ");
     specification.translate.from.push_str("abcdefghjkmnpqrstvwxyzoOiIlL");
     specification.translate.to.push_str("ABCDEFGHJKMNPQRSTVWXYZ001111");
-    // A constant that the tests use: 32 symbols, each once.
+    // A constant that the tests check: 32 symbols, each once.
     #[allow(clippy::expect_used)]
     specification.encoding().expect("a valid specification")
 }

@@ -1,30 +1,30 @@
-//! What people know a key slot by: a label, and when it was made. Sealed, so that the bucket's owner reads neither, and of
-//! one length, so that it does not tell the label's.
+//! The note of a key slot for people: a label, and when the slot was made. It is sealed, so that the bucket's owner can
+//! read neither, and padded to one length, so that it does not reveal the label's.
 
 use minicbor::{Decode, Encode};
 
 use super::{Error, Keys, Place};
 use crate::types::Timestamp;
 
-/// Bytes of a label at most.
+/// The longest label, in bytes.
 pub const LABEL_MAX: usize = 64;
-/// Of the plaintext: label, time and what CBOR needs.
+/// The length of the plaintext: label, time and CBOR's overhead.
 const LENGTH: usize = 128;
 
 /// The note in a key slot.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct SlotNote {
-    /// What the owner calls it.
+    /// The owner's name for the slot.
     #[n(0)]
     pub label: String,
-    /// When it was made, by the clock of the machine that made it.
+    /// When the slot was made, by the clock of the machine that made it.
     #[n(1)]
     pub made: Timestamp,
 }
 
 impl SlotNote {
-    /// Of the slot with this salt.
+    /// Seals the note for the slot with this salt.
     pub(super) fn seal(&self, keys: &Keys, salt: [u8; 32]) -> Result<Vec<u8>, Error> {
         let mut plain = minicbor::to_vec(self).map_err(|_| Error::Malformed("a slot's note"))?;
         if self.label.len() > LABEL_MAX || plain.len() > LENGTH {
@@ -34,7 +34,7 @@ impl SlotNote {
         Ok(keys.seal(Place::SlotNote(salt), &plain).to_vec())
     }
 
-    /// Opens one. Zeros follow it.
+    /// Opens a note. Its plaintext is followed by zeros.
     pub(super) fn open(keys: &Keys, salt: [u8; 32], sealed: &[u8]) -> Result<Self, Error> {
         let plain = keys.open(Place::SlotNote(salt), sealed)?;
         minicbor::decode(&plain).map_err(|_| Error::Malformed("a slot's note"))

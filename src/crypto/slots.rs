@@ -1,7 +1,7 @@
 //! Key slots: the master key, sealed under a passphrase or the recovery key.
 //!
-//! Everything in a slot comes from the superblock before its MAC can be verified (the MAC's key is what the slot
-//! holds). So the work that a slot may ask for is bounded, and all it says is bound into its seal.
+//! Everything in a slot comes from the superblock before its MAC can be verified (the slot itself holds the MAC's key). So the
+//! work that a slot may ask for is bounded, and all its parameters are bound into its seal.
 
 use std::fmt;
 use std::time::Duration;
@@ -22,11 +22,11 @@ use super::{
 };
 use crate::types::{KeyEpoch, VaultId};
 
-/// Key slots of a superblock at most.
+/// The most key slots of a superblock.
 pub const SLOTS_MAX: usize = 16;
 
-/// What all slots that are tried may ask for together: 64 GiB filled, a minute or two. Sixteen slots of 1 GiB and 4
-/// passes each. The slots are tried one after the other, so that of memory one counts at a time.
+/// The most work that all tried slots may ask for together: 64 GiB filled, a minute or two. That is sixteen slots of 1 GiB and
+/// 4 passes. Slots are tried one after the other, so only one needs its memory at a time.
 pub(super) const WORK_MAX: u64 = 64 << 20;
 
 /// Kind numbers in a slot.
@@ -45,16 +45,17 @@ pub struct Argon2Params {
 }
 
 impl Argon2Params {
-    /// The least that is made or accepted: 64 MiB, 3 passes (RFC 9106, the second recommended option, with one lane).
+    /// The least that is made or accepted: 64 MiB, 3 passes (RFC 9106, second recommended option, with one lane).
     pub const FLOOR: Self = Self { memory_kib: 64 << 10, passes: 3, lanes: 1 };
     /// The most that is accepted, so that a forged slot cannot exhaust this machine: 2 GiB, 64 passes.
     pub const CEILING: Self = Self { memory_kib: 2 << 20, passes: 64, lanes: 16 };
 
-    /// Passes that are made at most, whatever this machine can do: one with a tenth of its speed still opens the vault in ten
-    /// seconds. For the same reason the memory is never more than by default.
+    /// The most passes that are made, however fast this machine is: one with a tenth of its speed still opens the vault in ten
+    /// seconds. For the same reason the memory is never more than the default.
     pub const MADE_MAX: u32 = 12;
 
-    /// Those that take about a second on a machine that needs so long for [`Argon2Params::trial`]; never less than by default.
+    /// Parameters that take about a second on a machine where [`Argon2Params::trial`] takes `trial`; never less than the
+    /// default.
     #[must_use]
     pub fn of_a_second(trial: Duration) -> Self {
         let usual = Self::default();
@@ -63,13 +64,13 @@ impl Argon2Params {
         Self { passes: passes.clamp(usual.passes, Self::MADE_MAX), ..usual }
     }
 
-    /// Does the work of one pass, for whoever measures it.
+    /// Does the work of one pass, so that a caller can measure it.
     pub fn trial() -> Result<(), Error> {
         let one = Self { passes: 1, ..Self::default() };
         argon2id(b"trial", one, &[0; 32]).map(drop)
     }
 
-    /// What a guess at it takes: KiB that are filled, all passes together.
+    /// The cost of one guess: KiB filled, over all passes.
     fn work(self) -> u64 {
         u64::from(self.memory_kib) * u64::from(self.passes)
     }
@@ -90,7 +91,7 @@ impl Argon2Params {
     }
 }
 
-/// 256 MiB, 3 passes, 1 lane: under a second on a machine of 2026. The least that is made; more where that is measured.
+/// 256 MiB, 3 passes, 1 lane: under a second on a machine of 2026. Fast machines make more passes, as measured.
 impl Default for Argon2Params {
     fn default() -> Self {
         Self { memory_kib: 256 << 10, passes: 3, lanes: 1 }
@@ -104,12 +105,12 @@ pub enum SlotKind {
     Passphrase {
         /// The work to do.
         params: Argon2Params,
-        /// Random, of this slot alone.
+        /// Random, for this slot alone.
         salt: [u8; 32],
     },
     /// HKDF of the recovery key.
     Recovery {
-        /// Random, of this slot alone.
+        /// Random, for this slot alone.
         salt: [u8; 32],
     },
 }
@@ -132,13 +133,13 @@ pub struct KeySlot {
     lanes: u32,
     #[cbor(n(6), with = "minicbor::bytes")]
     sealed: Vec<u8>,
-    /// A sealed [`SlotNote`]; slots of `init` by earlier versions have none.
+    /// A sealed [`SlotNote`]; slots that earlier versions made at `init` have none.
     #[n(7)]
     note: Option<ByteVec>,
 }
 
 impl KeySlot {
-    /// Seals the master key under a passphrase. Takes as long and as much memory as `params` say.
+    /// Seals the master key under a passphrase. Takes the time and memory that `params` ask for.
     pub fn seal_with_passphrase(
         master: &MasterKey,
         vault: VaultId,
@@ -185,7 +186,7 @@ impl KeySlot {
         slot
     }
 
-    /// How the slot's key is made; an error for a kind that is not known, or work out of bounds.
+    /// How the slot's key is made; an error for an unknown kind, or for work out of bounds.
     pub fn kind(&self) -> Result<SlotKind, Error> {
         let Self { memory_kib, passes, lanes, salt, .. } = *self;
         match self.kind {
@@ -199,41 +200,41 @@ impl KeySlot {
         }
     }
 
-    /// The same slot, with what people know it by.
+    /// The same slot with a note.
     pub fn with_note(mut self, keys: &Keys, note: &SlotNote) -> Result<Self, Error> {
         self.note = Some(note.seal(keys, self.salt)?.into());
         Ok(self)
     }
 
-    /// What people know it by; `None` for one without a note, or with one that does not open.
+    /// The slot's note; `None` if it has none, or one that does not open.
     pub fn note(&self, keys: &Keys) -> Option<SlotNote> {
         SlotNote::open(keys, self.salt, self.note.as_ref()?).ok()
     }
 
-    /// What a person names it by: the first bytes of its salt, which no other slot has.
+    /// The id by which a person names the slot: the first bytes of its salt, which no other slot has.
     pub fn id(&self) -> String {
         HEXLOWER.encode(&self.salt[..4])
     }
 
-    /// Whether a recovery key opens it.
+    /// Whether a recovery key opens the slot.
     pub fn is_recovery(&self) -> bool {
         self.kind == RECOVERY
     }
 
-    /// Its bytes as text. They are as they lie in the bucket: no secret.
+    /// The slot as text. It is no secret: the bucket holds the same bytes.
     pub fn to_text(&self) -> String {
         // Writing into a Vec has no errors.
         minicbor::to_vec(self).map_or_else(|_| String::new(), |bytes| HEXLOWER.encode(&bytes))
     }
 
-    /// Back from text.
+    /// Reads what [`KeySlot::to_text`] made.
     pub fn from_text(text: &str) -> Result<Self, Error> {
         let bad = || Error::Malformed("a key slot");
         let bytes = HEXLOWER.decode(text.as_bytes()).map_err(|_| bad())?;
         minicbor::decode(&bytes).map_err(|_| bad())
     }
 
-    /// What a guess at it takes; `None` where nothing is computed.
+    /// The cost of one guess; `None` if the slot needs no work.
     pub(super) fn work(&self) -> Option<u64> {
         match self.kind() {
             Ok(SlotKind::Passphrase { params, .. }) => Some(params.work()),
@@ -241,14 +242,14 @@ impl KeySlot {
         }
     }
 
-    /// The key epoch of the master key in it.
+    /// The key epoch of the master key in the slot.
     #[cfg(test)]
     pub fn epoch(&self) -> KeyEpoch {
         self.epoch
     }
 
-    /// Everything that the slot says, in a fixed layout: kind (1 byte), memory in KiB, passes, lanes
-    /// (4 bytes each, big-endian), salt (32).
+    /// All parameters of the slot, in a fixed layout: kind (1 byte), memory in KiB, passes, lanes (4 bytes each, big-endian),
+    /// salt (32).
     fn context(&self, vault: VaultId) -> Vec<u8> {
         let mut parameters = vec![self.kind];
         for number in [self.memory_kib, self.passes, self.lanes] {
@@ -266,9 +267,9 @@ impl KeySlot {
     }
 }
 
-/// Opens the first slot of key epoch `epoch` that the secret fits: as a recovery key if it is one, and as a
-/// passphrase; also says which that was. Slots of unknown kinds are passed over. The work is bounded, for each slot by
-/// [`Argon2Params::CEILING`], and for all of them together by `WORK_MAX` before any of it is done.
+/// Opens the first slot of key epoch `epoch` that the secret fits, and returns the slot's index too. The secret is tried as a
+/// recovery key if it is a valid one, and as a passphrase. Slots of unknown kinds are skipped. The work is bounded: for each
+/// slot by [`Argon2Params::CEILING`], and for all of them by `WORK_MAX` before any of it is done.
 pub fn unlock(
     slots: &[KeySlot],
     vault: VaultId,
@@ -285,7 +286,7 @@ pub fn unlock(
     }
     let recovery = RecoveryKey::parse(secret.expose());
     let mut refused = None;
-    // Recovery slots first: they cost nothing.
+    // Recovery slots come first: they cost nothing.
     let of_epoch = || slots.iter().enumerate().filter(|(_, slot)| slot.epoch == epoch);
     let recoveries = of_epoch().filter(|(_, slot)| slot.is_recovery());
     for (at, slot) in recoveries.chain(of_epoch().filter(|(_, slot)| !slot.is_recovery())) {

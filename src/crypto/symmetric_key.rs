@@ -1,4 +1,4 @@
-//! One key of 32 bytes: how it is held, and how HKDF makes it.
+//! One key of 32 bytes: how it is held, and how HKDF derives it.
 
 use std::ops::{Deref, DerefMut};
 
@@ -10,11 +10,11 @@ use super::labels::Label;
 use crate::os::LockedKey;
 use crate::types::KeyEpoch;
 
-/// 32 bytes in one place in memory, a locked page of keys, so that moving them leaves no copy; wiped when dropped.
+/// 32 bytes in a locked page of memory. Moving the key leaves no copy; it is wiped when dropped.
 pub(super) struct SymmetricKey(LockedKey);
 
 impl SymmetricKey {
-    /// Takes the bytes, and wipes them here. Where the caller had them, the caller wipes them.
+    /// Takes the bytes, and wipes this function's copy. The caller wipes its own.
     pub(super) fn new(mut bytes: [u8; 32]) -> Self {
         let mut key = LockedKey::zeroed();
         key.copy_from_slice(&bytes);
@@ -44,10 +44,10 @@ impl DerefMut for SymmetricKey {
     }
 }
 
-/// One 32-byte key from an HKDF that was extracted.
+/// Derives one 32-byte key from an extracted HKDF.
 pub(super) fn expand(hkdf: &Hkdf<Sha512>, label: Label, epoch: KeyEpoch) -> SymmetricKey {
     let mut key = SymmetricKey::new([0; 32]);
-    // HKDF refuses only what is longer than 255 hashes.
+    // HKDF refuses only output longer than 255 hashes.
     #[allow(clippy::expect_used)]
     hkdf.expand(&label.info(epoch), &mut key[..]).expect("32 bytes can be expanded");
     key

@@ -1,4 +1,4 @@
-//! Copies files and whole trees inside the vault: the copy refers to the same extents, no content moves.
+//! Copies files and whole trees inside the vault. A copy refers to the same extents: no content moves.
 
 use std::collections::HashMap;
 
@@ -11,17 +11,17 @@ use crate::vfs::{
     TreeWalk, Vfs,
 };
 
-/// Files with several names that are remembered while a directory is copied.
+/// How many files with several names are remembered while a directory is copied.
 const LINKS_MAX: usize = 1 << 20;
-/// Bytes that one transaction shares at most.
+/// The most bytes that one transaction shares.
 const STEP: u64 = 1 << 30;
 
-/// Who owned it: what is made belongs to the same.
+/// The owner of `was`: a copy belongs to the same.
 pub fn owned_by(was: &Attributes) -> Caller {
     Caller { uid: was.uid, gid: was.gid, pid: 0, umask: 0 }
 }
 
-/// Gives what was made the attributes that another inode has, in this vault or in a state of its past.
+/// Gives a new inode the attributes of another, which may be in this vault or in a past state of it.
 pub async fn dress(from: &Vfs, to: &Vfs, was: &Attributes, made: InodeNo) -> vfs::Result<()> {
     let by = Setter::Superuser;
     for name in from.xattrs(was.ino).await? {
@@ -46,15 +46,15 @@ pub async fn dress(from: &Vfs, to: &Vfs, was: &Attributes, made: InodeNo) -> vfs
 
 /// A directory that is being filled.
 struct CopiedLevel {
-    /// With a slash at its end.
+    /// The path, with a slash at its end.
     path: Vec<u8>,
     source: Attributes,
     made: InodeNo,
-    /// One that was there before keeps what it has.
+    /// Whether the copy made this directory. One that existed keeps its attributes.
     is_new: bool,
 }
 
-/// One copying under way.
+/// A copy in progress.
 struct TreeCopy<'a, 'b> {
     vfs: &'a Vfs,
     links: HashMap<InodeNo, InodeNo>,
@@ -63,9 +63,9 @@ struct TreeCopy<'a, 'b> {
 }
 
 impl Files {
-    /// Copies what was found to a place, with times, permissions, owners and extended attributes, hard links as hard links.
-    /// A file that is there is replaced; a directory that is there gets what is in the other one. What cannot be copied is
-    /// told, and the rest goes on. Returns how many things were copied.
+    /// Copies an inode to a place, with times, permissions, owners and extended attributes; hard links within a tree stay
+    /// hard links. An existing file is replaced, and an existing directory is merged with the source. What cannot be copied
+    /// is reported, and the rest goes on. Returns how many inodes were copied.
     pub async fn copy(
         &self,
         from: &Found,
@@ -162,7 +162,7 @@ impl TreeCopy<'_, '_> {
         Ok(CopiedLevel { path, source: *source, made, is_new })
     }
 
-    /// The times of a directory are set when it is full.
+    /// Leaves a directory. Its times are set only now that it is full.
     async fn leave(&mut self, levels: &mut Vec<CopiedLevel>) -> Result<()> {
         let Some(level) = levels.pop() else { return Ok(()) };
         if level.is_new {
@@ -172,12 +172,12 @@ impl TreeCopy<'_, '_> {
         Ok(())
     }
 
-    /// Anything but a directory.
+    /// Copies anything but a directory.
     async fn node(&mut self, source: &Attributes, parent: InodeNo, name: &[u8]) -> Result<()> {
         if let Some(first) = self.links.get(&source.ino) {
             match self.vfs.link(*first, parent, name).await {
                 Ok(_) => return Ok(()),
-                // Something is there: it is replaced by a copy.
+                // The name is taken, or the first copy is gone: makes a copy instead.
                 Err(vfs::Error::Exists | vfs::Error::NotFound | vfs::Error::Stale) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -192,7 +192,7 @@ impl TreeCopy<'_, '_> {
         Ok(())
     }
 
-    /// A regular file gets its name when it is whole.
+    /// Copies a regular file, which gets its name when it is whole.
     async fn file(&mut self, source: &Attributes, parent: InodeNo, name: &[u8]) -> Result<InodeNo> {
         let flags = OpenFlags { read: true, ..OpenFlags::default() };
         let from = HandleGuard::new(self.vfs, self.vfs.open(source.ino, flags).await?);
@@ -215,7 +215,7 @@ impl TreeCopy<'_, '_> {
     }
 }
 
-/// What is neither file nor directory. What has the name already is replaced by a rename.
+/// Copies what is neither file nor directory. A rename replaces what has the name already.
 async fn other(vfs: &Vfs, source: &Attributes, parent: InodeNo, name: &[u8]) -> Result<InodeNo> {
     let is_taken = match vfs.lookup(parent, name).await {
         Ok(there) if there.kind() == libc::S_IFDIR => return Err(vfs::Error::IsDirectory.into()),

@@ -2,19 +2,19 @@
 
 use crate::vfs;
 
-/// Why something was not done.
+/// Why an operation failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// What the file system says.
+    /// An error of the file system.
     #[error(transparent)]
     Vfs(#[from] vfs::Error),
-    /// A symlink on the way names a place that only a mount has.
+    /// A symlink on the path leads to a place outside the vault, which only a mount has.
     #[error("a symlink on the way leads out of the vault")]
     Outside,
-    /// Symlinks lead to symlinks, and so on.
+    /// Too many symlinks lead to each other.
     #[error("too many symlinks on the way")]
     Loop,
-    /// It was to be done with a file, and without what is in it.
+    /// A directory was given to an operation that was not to be recursive.
     #[error("it is a directory, and what is in it was not asked for")]
     Omitted,
     /// A directory was to be copied or moved to below itself.
@@ -26,13 +26,13 @@ pub enum Error {
     /// The root of the vault was to be removed, moved or replaced.
     #[error("it is the root of the vault")]
     Root,
-    /// A file that is read got another content meanwhile.
+    /// The content of a file changed while it was read.
     #[error("the file was changed meanwhile")]
     Changed,
-    /// Whoever asked for it went away.
+    /// The caller gave up.
     #[error("given up")]
     GivenUp,
 }
 
-/// What calls of this room return.
+/// Results of this module.
 pub type Result<T> = std::result::Result<T, Error>;

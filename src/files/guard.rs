@@ -1,9 +1,9 @@
-//! An open file that cannot be left open.
+//! An open file that is always closed.
 
 use crate::os;
 use crate::vfs::{HandleId, Vfs};
 
-/// An open file, which is closed when this is dropped.
+/// An open file that is closed when this is dropped.
 pub struct HandleGuard {
     vfs: Vfs,
     handle: HandleId,
@@ -15,12 +15,12 @@ impl HandleGuard {
         Self { vfs: vfs.clone(), handle }
     }
 
-    /// Where it is open.
+    /// The file system in which it is open.
     pub fn vfs(&self) -> &Vfs {
         &self.vfs
     }
 
-    /// The handle, good as long as this lives.
+    /// The handle, valid as long as this lives.
     pub fn handle(&self) -> HandleId {
         self.handle
     }
@@ -29,7 +29,8 @@ impl HandleGuard {
 impl Drop for HandleGuard {
     fn drop(&mut self) {
         let (vfs, handle) = (self.vfs.clone(), self.handle);
-        // A client that goes away drops us in the middle of anything, and a close may have to wait.
+        // A client that goes away drops this at any point, and a close may have to wait, so it runs
+        // in a task.
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         runtime.spawn(os::watched("closing a file", async move {
             if let Err(error) = vfs.release(handle).await {

@@ -1,10 +1,10 @@
-//! What comes in: written without a name, named when it is whole.
+//! Incoming files: written without a name, and named when they are whole.
 
 use super::{Error, Files, HandleGuard, Place, Result};
 use crate::types::{InodeNo, Timestamp};
 use crate::vfs::{self, Attributes, Caller, RenameMode, SetAttributes, SetTime, Setter, WriteAt};
 
-/// What something is to have besides its content; `None` and what is not named stay as they come.
+/// Attributes to set besides the content. Those that are `None`, or not listed, stay as they are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Dress {
     /// Permission bits.
@@ -17,20 +17,20 @@ pub struct Dress {
     pub attributes: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
-/// A file that has no name yet. Dropped before it has one, nothing of it is left.
+/// A file without a name. If it is dropped before it gets one, nothing of it is left.
 pub struct NewFile {
     open: HandleGuard,
     size: u64,
 }
 
 impl Files {
-    /// A new file. `likely_name` helps those who must salvage a damaged vault.
+    /// A new file. `likely_name` helps whoever must salvage a damaged vault.
     pub async fn create(&self, likely_name: &[u8]) -> Result<NewFile> {
         let handle = self.vfs.create_unnamed(&self.owner, 0o666, likely_name).await?;
         Ok(NewFile { open: HandleGuard::new(&self.vfs, handle), size: 0 })
     }
 
-    /// A symlink, a fifo, a socket or a device. What is there already and is no directory is replaced.
+    /// Makes a symlink, a fifo, a socket or a device. It replaces an existing inode, unless that is a directory.
     pub async fn make_other(
         &self,
         place: &Place,
@@ -58,7 +58,7 @@ impl Files {
         Ok(making.done().await?)
     }
 
-    /// Gives something that is there its attributes.
+    /// Sets these attributes of an existing inode.
     pub async fn dress(&self, ino: InodeNo, dress: &Dress) -> Result<Attributes> {
         for (name, value) in &dress.attributes {
             self.vfs.set_xattr(ino, name, value, 0, &Setter::Superuser).await?;
@@ -78,15 +78,15 @@ impl Files {
 }
 
 impl NewFile {
-    /// Writes; what is left out is a hole.
+    /// Writes; ranges that are never written are holes.
     pub async fn write(&mut self, offset: u64, data: &[u8]) -> Result<()> {
         self.open.vfs().write(self.open.handle(), WriteAt::Offset(offset), data).await?;
         self.size = self.size.max(offset + data.len() as u64);
         Ok(())
     }
 
-    /// Gives it its length, its attributes and its name: from here on it is in the tree, whole, and what had the name is
-    /// replaced, unless that is a directory.
+    /// Gives the file its length, its attributes and its name. From then on it is in the tree, whole. It replaces what
+    /// had the name, unless that is a directory.
     pub async fn keep(
         self,
         files: &Files,

@@ -1,6 +1,6 @@
-//! Files by their paths, for those who are not the kernel: the command line without a mount, `WebDAV`. Paths lead from the
-//! root of the vault, symlinks are followed inside it, and whole trees are copied and removed. What it makes is named when
-//! it is whole, as an upload is: nobody sees half a file.
+//! Access to files by path, for callers other than the kernel: the command line without a mount, and `WebDAV`. Paths start
+//! at the root of the vault, and symlinks are followed inside it. Whole trees can be copied and removed. A new file, such as
+//! an upload, gets its name only when it is whole, so nobody sees half a file.
 
 mod copy;
 mod error;
@@ -26,9 +26,9 @@ pub use crate::vfs::{Attributes, Error as VfsError, ErrorKind, TreeEntry, TreeWa
 use crate::types::InodeNo;
 use crate::vfs::{Caller, DirEntry, RenameMode, Vfs};
 
-/// New directories can be read by everybody who can see the mount (0777 less the umask).
+/// Everybody who can see the mount can read new directories (0777 less the umask).
 const DIRECTORY_MODE: u32 = 0o777;
-/// Entries of a directory that are read at a time.
+/// How many entries of a directory are read at a time.
 const PAGE: usize = 256;
 
 /// The files of a vault, as one user sees and changes them. Cheap to clone.
@@ -39,7 +39,7 @@ pub struct Files {
 }
 
 impl Files {
-    /// What is made belongs to `owner`, unless it is said otherwise.
+    /// New files belong to `owner` unless said otherwise.
     pub fn new(vfs: Vfs, owner: Caller) -> Self {
         Self { vfs, owner }
     }
@@ -49,7 +49,7 @@ impl Files {
         &self.vfs
     }
 
-    /// Who owns what is made.
+    /// The owner of new files.
     pub fn owner(&self) -> &Caller {
         &self.owner
     }
@@ -65,7 +65,7 @@ impl Files {
         for name in self.vfs.xattrs(ino).await? {
             match self.vfs.xattr(ino, &name).await {
                 Ok(value) => all.push((name, value)),
-                // Removed just now.
+                // Removed in the meantime.
                 Err(VfsError::NoAttribute) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -73,8 +73,8 @@ impl Files {
         Ok(all)
     }
 
-    /// What is in a directory, in parts, with attributes; `.` and `..` are left out. `from` is 0, or what came with the part
-    /// before; `None` at the end.
+    /// The entries of a directory with their attributes, in parts, without `.` and `..`. `from` is 0, or the number that
+    /// came with the part before. `None` at the end.
     pub async fn list(
         &self,
         directory: InodeNo,
@@ -90,7 +90,7 @@ impl Files {
         Ok(Some((page, next)))
     }
 
-    /// Makes a directory; with `parents` also those above it, and one that is there is no error.
+    /// Makes a directory. With `parents`, it also makes the missing ones above, and an existing directory is no error.
     pub async fn make_directory(&self, path: &[u8], parents: bool) -> Result<InodeNo> {
         if parents {
             return self.make_directories(path).await;
@@ -100,7 +100,7 @@ impl Files {
         Ok(self.vfs.mkdir(&self.owner, parent, name, DIRECTORY_MODE).await?.ino)
     }
 
-    /// The directory of this path; what is missing of it is made.
+    /// The directory at this path; missing parts of the path are made.
     pub async fn make_directories(&self, path: &[u8]) -> Result<InodeNo> {
         let mut made: Vec<u8> = Vec::new();
         let mut at = InodeNo::ROOT;
@@ -123,7 +123,7 @@ impl Files {
         Ok(at)
     }
 
-    /// Renames as rename(2) does. A directory is not moved into itself.
+    /// Renames as rename(2) does. A directory cannot be moved into itself.
     pub async fn rename(&self, from: &Place, to: &Place) -> Result<()> {
         let (from, to) = (from.names()?, to.names()?);
         match self.vfs.rename(from, to, RenameMode::Replace).await {
@@ -132,7 +132,7 @@ impl Files {
         }
     }
 
-    /// Another name for a file.
+    /// Gives a file another name.
     pub async fn link(&self, file: &Found, to: &Place) -> Result<()> {
         if file.attributes.kind() == libc::S_IFDIR {
             return Err(VfsError::IsDirectory.into());
@@ -143,7 +143,7 @@ impl Files {
     }
 }
 
-/// Whether a name of a listing is that of the directory itself, or of the one above.
+/// Whether an entry's name is `.` or `..`.
 fn is_dots(name: &[u8]) -> bool {
     name == b"." || name == b".."
 }

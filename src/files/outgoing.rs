@@ -1,4 +1,4 @@
-//! What goes out: a file's content, piece by piece, of one version.
+//! Outgoing files: the content of one version of a file, piece by piece.
 
 use bytes::Bytes;
 
@@ -6,29 +6,29 @@ use super::{Error, Files, HandleGuard, Result};
 use crate::types::{Hash, InodeNo};
 use crate::vfs::{self, OpenFlags, Seek};
 
-/// A file that is being read from beginning to end. Holes are left out.
+/// A file that is being read from beginning to end. Holes are skipped.
 pub struct OutgoingFile {
     open: HandleGuard,
     ino: InodeNo,
     version: Option<Hash>,
-    /// Bytes to the end.
+    /// The length of the file.
     size: u64,
     at: u64,
-    /// Where the data that `at` lies in ends; `at`: it is to be looked for.
+    /// Where the data that contains `at` ends. If it equals `at`, the next data has to be found.
     end: u64,
 }
 
-/// A piece of it.
+/// A piece of the file.
 #[derive(Debug)]
 pub struct OutgoingPiece {
-    /// From the beginning of the file.
+    /// Its offset in the file.
     pub offset: u64,
     /// Its bytes.
     pub data: Bytes,
 }
 
 impl Files {
-    /// Opens a regular file for reading it whole.
+    /// Opens a regular file to read it whole.
     pub async fn read(&self, ino: InodeNo) -> Result<OutgoingFile> {
         let flags = OpenFlags { read: true, ..OpenFlags::default() };
         let open = HandleGuard::new(&self.vfs, self.vfs.open(ino, flags).await?);
@@ -39,15 +39,16 @@ impl Files {
 }
 
 impl OutgoingFile {
-    /// Its length when it was opened.
+    /// The file's length when it was opened.
     pub fn size(&self) -> u64 {
         self.size
     }
 
-    /// The next piece, of so many bytes at most; `None` at the end.
+    /// The next piece, of at most `most` bytes; `None` at the end.
     ///
     /// # Errors
-    /// [`Error::Changed`]: it got another content meanwhile, and what was read is a mix of both.
+    /// [`Error::Changed`]: the content changed meanwhile, and what was read is a mix of both
+    /// versions.
     pub async fn next(&mut self, most: u32) -> Result<Option<OutgoingPiece>> {
         let (vfs, handle) = (self.open.vfs(), self.open.handle());
         if self.at == self.end && self.at < self.size {
@@ -74,7 +75,7 @@ impl OutgoingFile {
         let vfs = self.open.vfs();
         let is_same = match self.version {
             Some(version) => vfs.version(self.ino).await? == Some(version),
-            // It was being written when it was opened: there is no version to compare.
+            // The file was being written when it was opened, so there is no version to compare.
             None => vfs.attributes(self.ino).await?.size == self.size,
         };
         if is_same { Ok(None) } else { Err(Error::Changed) }

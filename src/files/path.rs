@@ -1,4 +1,4 @@
-//! From a path to what it names. Symlinks are followed, but never out of the vault.
+//! Resolves paths. Symlinks are followed, but never out of the vault.
 
 use std::collections::VecDeque;
 
@@ -6,11 +6,11 @@ use super::{Error, Files, Result};
 use crate::types::{InodeNo, Timestamp};
 use crate::vfs::{self, Attributes, PATH_MAX};
 
-/// Symlinks on one way; as the kernel's own bound.
+/// The most symlinks on one path; the kernel's own limit.
 const LINKS_MAX: usize = 40;
 
 const BEGINNING: Timestamp = Timestamp { seconds: 0, nanos: 0 };
-/// The root of a vault that has none yet.
+/// The root of a vault that has no root yet.
 const EMPTY_ROOT: Attributes = Attributes {
     ino: InodeNo::ROOT,
     mode: libc::S_IFDIR | 0o755,
@@ -29,9 +29,9 @@ const EMPTY_ROOT: Attributes = Attributes {
 /// What a path names.
 #[derive(Clone, Debug)]
 pub struct FoundPath {
-    /// What `stat` shows of it.
+    /// The attributes that `stat` shows.
     pub attributes: Attributes,
-    /// Its name there; empty for the root.
+    /// Its name in its directory; empty for the root.
     pub name: Vec<u8>,
 }
 
@@ -42,17 +42,17 @@ impl FoundPath {
     }
 }
 
-/// Where something is, or is to be: a name in a directory that is there.
+/// A place where something is, or is to be: a name in an existing directory.
 #[derive(Clone, Debug)]
 pub struct PathPlace {
     parent: InodeNo,
     name: Vec<u8>,
-    /// What is there now.
+    /// What is there now, if anything.
     pub there: Option<Attributes>,
 }
 
 impl PathPlace {
-    /// A name in a directory.
+    /// The place of a name in a directory.
     pub fn of(parent: InodeNo, name: &[u8], there: Option<Attributes>) -> Self {
         Self { parent, name: name.to_vec(), there }
     }
@@ -60,7 +60,7 @@ impl PathPlace {
     /// The directory and the name.
     ///
     /// # Errors
-    /// [`Error::Root`]: it is the root, which has none.
+    /// [`Error::Root`]: it is the root, which has neither.
     pub fn names(&self) -> Result<(InodeNo, &[u8])> {
         if self.name.is_empty() { Err(Error::Root) } else { Ok((self.parent, &self.name)) }
     }
@@ -73,15 +73,15 @@ impl PathPlace {
 
 /// How far a path was followed.
 struct Walked {
-    /// The directories passed, the root first; the last one holds `name`.
+    /// The directories passed, root first; the last one holds `name`.
     above: Vec<InodeNo>,
-    /// Empty: the last of `above` is meant itself.
+    /// If empty, the path names the last of `above` itself.
     name: Vec<u8>,
     there: Option<Attributes>,
 }
 
 impl Files {
-    /// What a path names. `follows`: a symlink at its end is not meant itself.
+    /// What a path names. With `follows`, a symlink at its end is followed.
     pub async fn find(&self, path: &[u8], follows: bool) -> Result<FoundPath> {
         let walked = self.walk(path, follows).await?;
         let attributes = walked.there.ok_or(vfs::Error::NotFound)?;
@@ -98,7 +98,7 @@ impl Files {
         }
     }
 
-    /// The place that a path names, whether or not something is there. A symlink at its end is meant itself, unless the
+    /// The place that a path names, whether or not something is there. A symlink at its end is not followed, unless the
     /// path ends in a slash.
     pub async fn place(&self, path: &[u8]) -> Result<PathPlace> {
         let walked = self.walk(path, false).await?;
@@ -157,15 +157,15 @@ impl Files {
                 _ => return Err(vfs::Error::NotDirectory.into()),
             }
         }
-        // A directory that was come to by `..`, or the root: it has its name above.
+        // The path ended with `..`, or is the root.
         self.itself(above).await
     }
 
-    /// The last of these directories, by its name if it has one.
+    /// The last of these directories, with its name if it has one.
     async fn itself(&self, mut above: Vec<InodeNo>) -> Result<Walked> {
         let ino = above.last().copied().unwrap_or(InodeNo::ROOT);
         let there = match self.vfs.attributes(ino).await {
-            // A vault that nobody has written to yet has no root, until its first writer comes.
+            // A vault to which nobody has written yet has no root until its first writer comes.
             Err(vfs::Error::Stale) if ino == InodeNo::ROOT => EMPTY_ROOT,
             there => there?,
         };
@@ -181,7 +181,7 @@ impl Files {
         Ok(Walked { above, name: Vec::new(), there })
     }
 
-    /// The name of a directory in the one that it is in.
+    /// The name of a directory in its parent.
     async fn name_of(&self, parent: InodeNo, ino: InodeNo) -> Result<Option<Vec<u8>>> {
         let mut from = 0;
         while let Some((page, next)) = self.list(parent, from).await? {
@@ -208,13 +208,13 @@ impl Files {
     }
 }
 
-/// The names of a path, without those that change nothing.
+/// The names of a path, without empty ones and `.`.
 fn parts(path: &[u8]) -> impl Iterator<Item = Vec<u8>> + '_ {
     let names = path.split(|byte| *byte == b'/');
     names.filter(|name| !name.is_empty() && *name != b".").map(<[u8]>::to_vec)
 }
 
-/// Whether a symlink's target, seen from so far below the root, goes above it.
+/// Whether a symlink's target goes above the root, if the link lies `depth` directories below it.
 fn leaves(depth: usize, target: &[u8]) -> bool {
     let mut depth = Some(depth);
     for part in parts(target) {

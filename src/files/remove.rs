@@ -5,8 +5,9 @@ use super::{Error, Files, OnTree, Place, Result, TreeStep};
 use crate::vfs::{self, TreeRemoval};
 
 impl Files {
-    /// Removes what is at a place: a symlink, never what it leads to; a directory only with `recursive`, and then all that
-    /// is in it. What cannot be removed is told, and the rest goes on. Returns how many things are gone.
+    /// Removes what is at a place. A symlink is removed itself, never its target. A directory is removed only with
+    /// `recursive`, together with everything in it. What cannot be removed is reported, and the rest goes on. Returns how
+    /// many inodes were removed.
     pub async fn remove(&self, place: &Place, recursive: bool, on: OnTree<'_>) -> Result<u64> {
         let (parent, name) = place.names()?;
         let there = place.there.ok_or(vfs::Error::NotFound)?;
@@ -27,7 +28,7 @@ impl Files {
     }
 }
 
-/// Tells what became of one; an error that is not its own ends the work.
+/// Reports the outcome for one entry. An error that is not about that entry alone ends the work.
 fn told(path: &[u8], done: vfs::Result<()>, on: OnTree<'_>) -> Result<u64> {
     match done {
         Ok(()) => tell(on, TreeStep::Done).map(|()| 1),
