@@ -1,7 +1,7 @@
-//! Memory for large blocks of bytes: aligned to pages, and used again.
+//! Memory for large blocks of bytes: aligned to pages, and reused.
 //!
-//! Fresh memory is dear: the kernel zeroes each page at its first touch, which was a sixth of the CPU of a
-//! cold read. And what is aligned can go to a disk and come from it past the page cache (`cache/disk_tier.rs`).
+//! Fresh memory is expensive: the kernel zeroes each page at its first touch, which took a sixth of the CPU time of a
+//! cold read. And aligned memory can be read from and written to a disk without the page cache (`cache/disk_tier.rs`).
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -11,12 +11,12 @@ use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-/// What is kept of all for the next blocks, in bytes, if nobody says less: about what read-ahead has under way, so that a
-/// scan takes no new memory once it is going.
+/// The default of how many bytes of free buffers are kept. It is about what read-ahead has under way, so a running scan
+/// takes no new memory.
 const KEPT: usize = 48 << 20;
-/// Blocks below this are no trouble to the allocator.
+/// The allocator handles blocks below this well enough.
 const LEAST: usize = 64 << 10;
-/// Lengths are rounded up to this, so that blocks of about one length share buffers.
+/// Lengths are rounded up to this, so that blocks of similar lengths share buffers.
 const STEP: usize = 64 << 10;
 
 const PAGE: usize = 4096;
@@ -25,21 +25,21 @@ const PAGE: usize = 4096;
 #[repr(C, align(4096))]
 struct MemoryPage([u8; PAGE]);
 
-/// Buffers that are not in use. A clone shares them.
+/// The free buffers. A clone shares them.
 #[derive(Clone)]
 pub struct Buffers(Arc<Mutex<Free>>);
 
 #[derive(Default)]
 struct Free {
-    /// Those that came back last are at the end.
+    /// The most recently returned ones are at the end.
     pages: VecDeque<Vec<MemoryPage>>,
     bytes: usize,
-    /// What is kept for the next blocks, in bytes.
+    /// How many bytes of free buffers are kept.
     kept: usize,
 }
 
 impl Buffers {
-    /// Those of this process.
+    /// The buffers of this process.
     pub fn shared() -> Self {
         static SHARED: LazyLock<Buffers> = LazyLock::new(|| Buffers::keeping(KEPT));
         SHARED.clone()
@@ -49,7 +49,7 @@ impl Buffers {
         Self(Arc::new(Mutex::new(Free { kept, ..Free::default() })))
     }
 
-    /// From now on so many bytes at most are kept for the next blocks; 48 MiB, if that is less.
+    /// From now on keeps at most `bytes` of free buffers, and never more than 48 MiB.
     pub fn keep(&self, bytes: u64) {
         let mut free = self.0.lock();
         free.kept = usize::try_from(bytes).unwrap_or(KEPT).min(KEPT);
@@ -64,7 +64,7 @@ impl Buffers {
             return Filling(FillingBytes::Small(BytesMut::with_capacity(length)));
         }
         let mut free = self.0.lock();
-        // Not one much too large: the memory that a block holds is counted by its length.
+        // Not a much larger one: a block's memory is accounted by its length.
         let fits =
             |pages: &Vec<MemoryPage>| (length..=length + length / 2).contains(&bytes_of(pages));
         let found = free.pages.iter().rposition(fits).and_then(|at| free.pages.remove(at));
@@ -86,7 +86,7 @@ impl Buffers {
 }
 
 impl Free {
-    /// The oldest of them, as far as they are more than what is kept.
+    /// Takes out the oldest buffers that exceed what is kept.
     fn too_much(&mut self) -> Vec<Vec<MemoryPage>> {
         let mut gone = Vec::new();
         while self.bytes > self.kept
@@ -109,7 +109,7 @@ impl fmt::Debug for Buffers {
     }
 }
 
-/// A block on its way into memory.
+/// A block that is being filled.
 pub struct Filling(FillingBytes);
 
 enum FillingBytes {
@@ -118,7 +118,7 @@ enum FillingBytes {
 }
 
 impl Filling {
-    /// Appends a piece. The sum of all pieces is at most the length that was asked for.
+    /// Appends a piece. All pieces together must not exceed the requested length.
     pub fn push(&mut self, piece: &[u8]) {
         match &mut self.0 {
             FillingBytes::Small(bytes) => bytes.extend_from_slice(piece),
@@ -129,7 +129,8 @@ impl Filling {
         }
     }
 
-    /// Has `write` write a piece of `length` bytes where it is to be, over whatever is there; it counts if that succeeds.
+    /// Lets `write` put a piece of `length` bytes in its place, overwriting what is there. The piece counts if `write`
+    /// succeeds.
     pub fn push_with<E>(
         &mut self,
         length: usize,
@@ -149,7 +150,7 @@ impl Filling {
         }
     }
 
-    /// Appends so many zeros.
+    /// Appends `length` zeros.
     pub fn push_zeros(&mut self, length: usize) {
         let zeros = |place: &mut [u8]| {
             place.fill(0);
@@ -166,7 +167,7 @@ impl Filling {
         }
     }
 
-    /// The block; the memory comes back when the last of it is dropped.
+    /// The filled block. Its memory is returned when the last part of it is dropped.
     pub fn freeze(self) -> Bytes {
         match self.0 {
             FillingBytes::Small(bytes) => bytes.freeze(),
@@ -175,7 +176,7 @@ impl Filling {
     }
 }
 
-/// Pages of which the first `length` bytes are filled.
+/// Pages whose first `length` bytes are filled.
 struct Filled {
     pages: Vec<MemoryPage>,
     length: usize,
@@ -187,7 +188,7 @@ impl Filled {
         self.pages.as_bytes()
     }
 
-    /// The next bytes that are not filled yet.
+    /// The next bytes to fill.
     fn next_mut(&mut self, length: usize) -> &mut [u8] {
         &mut self.pages.as_mut_bytes()[self.length..][..length]
     }
@@ -227,7 +228,7 @@ mod tests {
         let at = first.as_ptr();
         assert_eq!((at as usize % PAGE, first.len()), (0, 4_198_400));
         drop(first);
-        // A slice keeps it.
+        // A slice keeps the memory.
         let second = answer(&buffers, 4_198_400, 2);
         assert_ne!(second.as_ptr(), at);
         assert!(part.iter().all(|byte| *byte == 1));
@@ -274,7 +275,7 @@ mod tests {
         let buffers = Buffers::keeping(KEPT);
         drop((0..10).map(|n| answer(&buffers, 8 << 20, n)).collect::<Vec<_>>());
         assert!(buffers.0.lock().bytes <= KEPT);
-        // What is used now takes the place of what was used before.
+        // What was used last replaces what was used before.
         let at = answer(&buffers, 1 << 20, 1).as_ptr();
         assert_eq!(answer(&buffers, 1 << 20, 2).as_ptr(), at);
         assert!(buffers.0.lock().bytes <= KEPT);

@@ -13,43 +13,43 @@ use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout, stderr, stdin, stdout}
 
 use super::syscalls;
 
-/// Leaves the caller's session, its open files and its directory. To be called first of all, while there is one thread
-/// and nothing is open but the three standard descriptors.
+/// Leaves the caller's session, its open files and its directory. Call it first of all, while there is one thread and only
+/// the three standard descriptors are needed.
 pub fn become_daemon() -> io::Result<()> {
-    // What the caller's shell left open (another's pipe, say) would stay open with the daemon.
+    // What the caller's shell left open (such as another program's pipe) would stay open in the daemon.
     syscalls::close_inherited();
-    let _ = setsid(); // fails only when this process leads a group already: a session is a courtesy
+    let _ = setsid(); // fails only if this process leads a group already; a session is only a courtesy
     umask(Mode::RWXG | Mode::RWXO);
     syscalls::ignore(libc::SIGHUP);
     raise_limits();
     std::env::set_current_dir("/")
 }
 
-/// No core dump, which would put keys and plaintext on the disk, and no look at its memory for other processes of this user
-/// (`PR_SET_DUMPABLE`, prctl(2)). A program that is started from here is what it was.
+/// Prevents core dumps, which would put keys and plaintext on the disk, and hides this process's memory from other
+/// processes of this user (`PR_SET_DUMPABLE`, prctl(2)). Programs started from here get their normal dumpable state.
 pub fn keep_secrets() {
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     let limit = getrlimit(Resource::Core);
     let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), ..limit });
 }
 
-/// Has standard input come from `from`, in the program that takes this one's place, too.
+/// Makes standard input come from `from`, also after execve(2).
 pub fn put_stdin(from: &impl AsFd) -> io::Result<()> {
     Ok(dup2_stdin(from)?)
 }
 
-/// Leaves it open in the program that takes this one's place.
+/// Leaves a file open across execve(2).
 pub fn leave_open(file: &impl AsFd) -> io::Result<()> {
     Ok(fcntl_setfd(file, FdFlags::empty())?)
 }
 
-/// Beyond `ulimit -f` a write is to fail, not to kill.
+/// Makes a write beyond `ulimit -f` fail instead of killing the process.
 pub fn survive_file_limit() {
     syscalls::ignore(libc::SIGXFSZ);
 }
 
-/// Packs, cache files and connections are descriptors: as many as this user may have. Files may be of any length, or of
-/// the longest that this user may make.
+/// Raises the limits. Packs, cache files and connections need descriptors: as many as this user may have. Files may have
+/// any length, or else the longest that this user may make.
 fn raise_limits() {
     let limit = getrlimit(Resource::Fsize);
     if setrlimit(Resource::Fsize, Rlimit { current: None, maximum: None }).is_err() {
@@ -59,7 +59,7 @@ fn raise_limits() {
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
-/// Bytes that a file of this process may have (`ulimit -f`); `None`: any number.
+/// The most bytes that a file of this process may have (`ulimit -f`); `None`: unlimited.
 pub fn file_limit() -> Option<u64> {
     getrlimit(Resource::Fsize).current
 }
@@ -79,18 +79,18 @@ pub fn take_stdout() -> io::Result<File> {
     Ok(taken.into())
 }
 
-/// Has standard error go to `new`, if it goes to `old` now. Where the process has none, nothing happens.
+/// Redirects standard error to `new` if it goes to `old` now. Does nothing if it is closed.
 pub fn move_stderr(old: &File, new: &File) {
     let is_same = |a: BorrowedFd<'_>, b: BorrowedFd<'_>| {
         let file = |fd| rustix::fs::fstat(fd).map(|stat| (stat.st_dev, stat.st_ino)).ok();
         file(a).is_some_and(|a| file(b) == Some(a))
     };
     if fcntl_getfd(stderr()).is_ok() && is_same(old.as_fd(), stderr()) {
-        let _ = dup2_stderr(new); // it goes on to the old file
+        let _ = dup2_stderr(new); // on failure it stays with the old file
     }
 }
 
-/// A copy beyond the standard descriptors.
+/// A copy with a number above the standard descriptors.
 fn copy(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     Ok(fcntl_dupfd_cloexec(fd, 3)?)
 }

@@ -1,4 +1,4 @@
-//! Directories of this user only, and the durability of names.
+//! Private directories, and the durability of names.
 
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
@@ -9,8 +9,8 @@ use rustix::fs::IFlags;
 
 use super::medium::{DiskChange, Medium};
 
-/// Makes a directory and what is missing above it: readable by this user only (0700), and durable, each name fsynced
-/// in its parent. One that is there already is made private.
+/// Makes a directory and the missing ones above it. They are readable by this user only (0700), and durable: each
+/// name is fsynced in its parent. An existing directory is made private.
 pub fn make_private(dir: &Path) -> io::Result<()> {
     match make(dir) {
         Ok(()) => sync_parent(dir),
@@ -38,19 +38,19 @@ fn make(dir: &Path) -> io::Result<()> {
     Medium::of(dir).change(DiskChange::MakeDir, make)
 }
 
-/// As [`make_private`], but what is there already keeps its permissions: it is not ours.
+/// As [`make_private`], but an existing directory keeps its permissions: it is not ours.
 fn make_missing(dir: &Path) -> io::Result<()> {
     if dir.is_dir() { Ok(()) } else { make_private(dir) }
 }
 
-/// Makes the names in a directory durable: what was created, renamed or removed there.
+/// Makes the names in a directory durable, after files were created, renamed or removed there.
 pub fn sync_dir(dir: &Path) -> io::Result<()> {
     let handle = File::open(dir)?;
     Medium::of(dir).change(DiskChange::SyncDir(dir), || handle.sync_all())
 }
 
-/// Makes a directory immutable (as `chattr +i` does): nothing can be made, renamed or removed in it, by root neither,
-/// until `chattr -i`. An error where its file system knows no such thing, or this process may not.
+/// Makes a directory immutable, as `chattr +i` does: nothing can be made, renamed or removed in it, not even by root,
+/// until `chattr -i`. An error if the file system does not support this, or this process may not do it.
 pub fn make_immutable(dir: &Path) -> io::Result<()> {
     let handle = File::open(dir)?;
     let flags = rustix::fs::ioctl_getflags(&handle)?;
@@ -61,7 +61,7 @@ pub fn make_immutable(dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether a directory is immutable; where that cannot be told, it is not.
+/// Whether a directory is immutable; false if that cannot be determined.
 #[must_use]
 pub fn is_immutable(dir: &Path) -> bool {
     File::open(dir).is_ok_and(|handle| {

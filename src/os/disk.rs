@@ -1,4 +1,4 @@
-//! The files of one directory, behind a trait: tests put a disk there that fails, or loses its power.
+//! The files of one directory, behind a trait, so that tests can substitute a disk that fails or loses its power.
 
 use std::fmt::Debug;
 use std::fs::{File, OpenOptions};
@@ -9,43 +9,43 @@ use std::sync::Arc;
 
 use super::medium::{DiskChange, Medium};
 
-/// The files of one flat directory. Names are file names, not paths. What `sync` and `sync_dir` acknowledge
-/// survives power loss; nothing else is assumed (`PROTOCOL.md`, "The medium").
+/// The files of one flat directory. Names are file names, not paths. What `sync` and `sync_dir` acknowledge survives
+/// power loss; nothing else is assumed (`PROTOCOL.md`, "The medium").
 pub trait Disk: Debug + Send + Sync {
-    /// Names and lengths in bytes of what is there.
+    /// The names of the files, with their lengths in bytes.
     fn list(&self) -> io::Result<Vec<(String, u64)>>;
-    /// A new file (0600); an error if it is there.
+    /// Creates a file (0600); an error if it exists.
     fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>>;
-    /// A file that is there, to read and write.
+    /// Opens an existing file to read and write.
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>>;
     /// Renames atomically within the directory.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
     /// Removes a file.
     fn remove(&self, name: &str) -> io::Result<()>;
-    /// fsync of the directory: names that were made, renamed or removed before are durably so.
+    /// fsync of the directory: makes earlier creations, renames and removals durable.
     fn sync_dir(&self) -> io::Result<()>;
     /// Bytes that an unprivileged writer can still use on this file system.
     fn free(&self) -> io::Result<u64>;
-    /// Where a file lies, for the one who takes it over.
+    /// The path of a file, for a caller that takes the file over.
     fn path(&self, name: &str) -> PathBuf;
 }
 
 /// One open file.
 pub trait DiskFile: Debug + Send + Sync {
-    /// Writes all of it at this offset.
+    /// Writes all of `bytes` at this offset.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
-    /// Fills the buffer from this offset; an error if the file ends before.
+    /// Fills the buffer from this offset; an error if the file is too short.
     fn read_at(&self, into: &mut [u8], offset: u64) -> io::Result<()>;
-    /// Its length in bytes.
+    /// The file's length in bytes.
     fn length(&self) -> io::Result<u64>;
-    /// Bytes that the disk keeps for it, beyond its end too.
+    /// Bytes that the disk holds for the file, including those beyond its end.
     fn allocated(&self) -> io::Result<u64>;
-    /// Takes room for `length` bytes from byte `from` on, beyond its end too; its length stays. Returns whether this
-    /// disk knows such a thing (see [`super::take_room`]).
+    /// Reserves room for `length` bytes from byte `from` on, also beyond the file's end; its length stays. Returns
+    /// whether this disk supports that (see [`super::take_room`]).
     fn take_room(&self, from: u64, length: u64) -> io::Result<bool>;
-    /// Cuts the file (or extends it by zeros).
+    /// Truncates the file, or extends it with zeros.
     fn set_length(&self, length: u64) -> io::Result<()>;
-    /// fdatasync: contents and length are durable.
+    /// fdatasync: makes content and length durable.
     fn sync(&self) -> io::Result<()>;
 }
 
@@ -64,13 +64,13 @@ struct DirectoryFile {
     medium: Medium,
 }
 
-/// A file to read only, whose directory need not be there.
+/// Opens a file only for reading; its directory need not be opened.
 pub fn open_to_read(path: &Path) -> io::Result<Arc<dyn DiskFile>> {
     Ok(Arc::new(DirectoryFile { file: File::open(path)?, medium: Medium::of(path) }))
 }
 
 impl Directory {
-    /// Opens it, or makes it with mode 0700 (its parents too), durably.
+    /// Opens the directory, or makes it with mode 0700 (its parents too), durably.
     pub fn open(path: &Path) -> io::Result<Self> {
         super::make_private(path)?;
         Ok(Self { path: path.to_owned(), handle: File::open(path)?, medium: Medium::of(path) })

@@ -1,4 +1,4 @@
-//! Small files of state: replaced whole, read whole, locked.
+//! Small state files: replaced whole, read whole, locked.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
@@ -8,8 +8,8 @@ use std::path::Path;
 use super::medium::{DiskChange, Medium};
 use super::sync_dir;
 
-/// Replaces a file of this user only (0600): it is the old one or the new one, whole, also after a power cut; once this
-/// returns, the new one. On failure the old one is as it was.
+/// Replaces a file that only this user can read (0600). Even after a power cut it is the old one or the new one, whole;
+/// once this returns, the new one. On failure the old one is unchanged.
 pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -19,12 +19,12 @@ pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
         rename(&temporary, path)?;
         sync_dir(dir)
     };
-    // What cannot be removed either is overwritten the next time.
+    // If the temporary file cannot be removed either, the next call overwrites it.
     write().inspect_err(|_| drop(fs::remove_file(&temporary)))
 }
 
-/// Makes a file of this user only (0600), or replaces its content in place, and fsyncs it; its name is durable after
-/// [`sync_dir`].
+/// Makes a file that only this user can read (0600), or replaces its content in place, and fsyncs it. Its name is
+/// durable after [`sync_dir`].
 pub fn create_durably(path: &Path, content: &[u8]) -> io::Result<()> {
     let medium = Medium::of(path);
     let mut options = OpenOptions::new();
@@ -39,7 +39,7 @@ pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
     Medium::of(from).change(DiskChange::Rename(from, to), || fs::rename(from, to))
 }
 
-/// link(2): one name more for a file, durable after [`sync_dir`].
+/// link(2): gives a file another name, durable after [`sync_dir`].
 pub fn link(from: &Path, to: &Path) -> io::Result<()> {
     Medium::of(to).change(DiskChange::Link, || fs::hard_link(from, to))
 }
@@ -49,7 +49,7 @@ pub fn remove(path: &Path) -> io::Result<()> {
     Medium::of(path).change(DiskChange::Remove(path), || fs::remove_file(path))
 }
 
-/// fsync(2) of a file or a directory with all that is below it.
+/// fsync(2) of a file, or of a directory and everything below it.
 pub fn sync_tree(path: &Path) -> io::Result<()> {
     if !path.is_dir() {
         let file = File::open(path)?;
@@ -61,19 +61,19 @@ pub fn sync_tree(path: &Path) -> io::Result<()> {
     sync_dir(path)
 }
 
-/// Renames a file unless something has the new name (`RENAME_NOREPLACE`).
+/// Renames a file unless the new name is taken (`RENAME_NOREPLACE`).
 ///
 /// # Errors
-/// `AlreadyExists`; some file systems have no such thing, and say `InvalidInput`.
+/// `AlreadyExists`; `InvalidInput` if the file system does not support this.
 pub fn rename_if_absent(from: &Path, to: &Path) -> io::Result<()> {
     use rustix::fs::{CWD, RenameFlags, renameat_with};
     Ok(renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE)?)
 }
 
-/// A small file as it is, `None` if there is none.
+/// The content of a small file; `None` if there is none.
 ///
 /// # Errors
-/// `InvalidData` when it has more than `max` bytes: it is not one of ours.
+/// `InvalidData` if it has more than `max` bytes: then it is not one of ours.
 pub fn read_small(path: &Path, max: u64) -> io::Result<Option<Vec<u8>>> {
     let file = match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -88,29 +88,29 @@ pub fn read_small(path: &Path, max: u64) -> io::Result<Option<Vec<u8>>> {
     Ok(Some(content))
 }
 
-/// Holds a file against all who lock it, in whatever namespaces they are (flock(2)), until it is dropped or this
-/// process is gone.
+/// Holds a lock on a file against all others that lock it, whatever their namespaces (flock(2)), until it is dropped or
+/// this process ends.
 #[derive(Debug)]
 pub struct FileLock {
     file: File,
 }
 
 impl FileLock {
-    /// Writes into the file, for whoever finds it locked. Not durable: it is of use while it is held.
+    /// Writes into the file, for those who find it locked. Not durable: it is of use only while the lock is held.
     pub fn note(&self, text: &[u8]) -> io::Result<()> {
         self.file.set_len(0)?;
         (&self.file).write_all(text)
     }
 }
 
-/// Locks a file or directory that is there; waits for whoever holds it.
+/// Locks an existing file or directory; waits for its holder.
 pub fn lock(path: &Path) -> io::Result<FileLock> {
     let file = File::open(path)?;
     file.lock()?;
     Ok(FileLock { file })
 }
 
-/// Locks a file, which is made if need be; `None` when another holds it. Never waits.
+/// Locks a file, which is made if it does not exist; `None` if another holds it. Never waits.
 pub fn try_lock(path: &Path) -> io::Result<Option<FileLock>> {
     let mut options = OpenOptions::new();
     let file = options.read(true).append(true).create(true).mode(0o600).open(path)?;
@@ -137,7 +137,7 @@ mod tests {
         assert_eq!(read_small(&path, 3).unwrap().unwrap(), b"new");
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(read_small(&path, 2).unwrap_err().kind(), io::ErrorKind::InvalidData);
-        // A directory of that name cannot be replaced: nothing stays beside it.
+        // A directory of that name cannot be replaced; the temporary file is removed.
         fs::create_dir(dir.path().join("directory")).unwrap();
         replace(&dir.path().join("directory"), b"x").unwrap_err();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);

@@ -10,15 +10,15 @@ use super::syscalls;
 /// One key.
 type Slot = [u8; 32];
 
-/// Slots of such pages that nobody has. Pages are kept for the life of the process.
+/// Unused slots. Their pages are kept for the life of the process.
 static FREE: Mutex<Vec<&'static mut [Slot]>> = Mutex::new(Vec::new());
 
-/// 32 bytes in a page that holds nothing but keys, is locked (mlock(2)) and is left out of core dumps (`MADV_DONTDUMP`); wiped
-/// when dropped. Where this user may lock no memory (`ulimit -l`), it is like any other memory in that, and the log says so.
+/// 32 bytes in a page that holds only keys, is locked (mlock(2)) and is left out of core dumps (`MADV_DONTDUMP`); wiped when
+/// dropped. If this user may not lock memory (`ulimit -l`), the page can be swapped like any other, and the log says so.
 pub struct LockedKey(&'static mut [Slot]);
 
 impl LockedKey {
-    /// All zero.
+    /// A key of zeros.
     #[allow(clippy::new_without_default, reason = "a key of zeros is nothing to begin with")]
     pub fn zeroed() -> Self {
         let mut free = FREE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);

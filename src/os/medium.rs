@@ -1,8 +1,8 @@
-//! Every change that our rooms make to the files of this machine comes through here: `Directory` and its files, small
-//! files that are replaced, directories, links. In a program nothing stands between the change and the disk. In a test
-//! something may: a disk that is full, fails, tears a write, or loses its power (`os/testing/simulated_disk.rs`).
+//! Every change that this program makes to important local files passes through here: `Directory` and its files, small
+//! files that are replaced, directories, links. In the program nothing stands between a change and the disk. A test
+//! can put a disk there that is full, fails, tears a write, or loses its power (`os/testing/simulated_disk.rs`).
 //!
-//! What can be deleted at no loss but time (index, cache) does not come through here.
+//! What can be deleted at no loss but time (index, cache) does not pass through here.
 
 use std::fs::File;
 use std::io;
@@ -12,31 +12,31 @@ use std::path::Path;
 #[cfg(test)]
 use super::testing::SimulatedDisk;
 
-/// A change, before it is made.
+/// A change that is about to be made.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(not(test), allow(dead_code, reason = "a simulated disk alone looks at them"))]
 pub(crate) enum DiskChange<'a> {
-    /// A new file.
+    /// Creates a file.
     Create(&'a Path),
-    /// A file's length.
+    /// Sets a file's length.
     SetLength,
-    /// Room beyond what is written.
+    /// Reserves room beyond what is written.
     TakeRoom,
     /// fsync of a file.
     Sync(&'a File),
     /// fsync of a directory.
     SyncDir(&'a Path),
-    /// A new directory.
+    /// Makes a directory.
     MakeDir,
-    /// Another name for what has the first.
+    /// Renames the first path to the second.
     Rename(&'a Path, &'a Path),
-    /// One name more for a file.
+    /// Gives a file another name.
     Link,
-    /// A name goes.
+    /// Removes a name.
     Remove(&'a Path),
 }
 
-/// What a path or an open file lies on.
+/// The medium of a path or an open file.
 #[derive(Clone, Debug)]
 pub(super) struct Medium {
     #[cfg(test)]

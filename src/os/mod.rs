@@ -1,5 +1,5 @@
-//! The machine below us: small files that are replaced whole, private directories, locks, free space, processes, mounts,
-//! sockets, tasks that are watched. Like `types`, it may be used by every room, and uses none.
+//! The machine below this program: small files that are replaced whole, private directories, locks, free space,
+//! processes, mounts, sockets, watched tasks. Like `types`, every module may use it, and it uses none.
 
 mod buffers;
 mod daemon;

@@ -12,9 +12,9 @@ use rustix::mount::UnmountFlags;
 /// A mount, as `/proc/self/mountinfo` shows it (`proc_pid_mountinfo(5)`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MountInfo {
-    /// `major:minor`; while it is mounted, no other file system has it.
+    /// `major:minor`; unique among mounted file systems.
     pub device: String,
-    /// Where.
+    /// The mountpoint.
     pub path: PathBuf,
     /// The type, such as `fuse.s3vault`.
     pub kind: String,
@@ -22,30 +22,31 @@ pub struct MountInfo {
     pub source: String,
 }
 
-/// Whether a FUSE mount is there whose daemon is gone ("Transport endpoint is not connected"). Asked by statfs(2), which
-/// the kernel hands on each time: what stat(2) says it may remember for a while after the daemon's death.
+/// Whether `path` is a FUSE mount whose daemon is gone ("Transport endpoint is not connected"). It asks by statfs(2),
+/// which the kernel passes on each time; the kernel may answer stat(2) from its cache for a while after the daemon's
+/// death.
 pub fn is_dead_mount(path: &Path) -> bool {
     matches!(rustix::fs::statfs(path), Err(Errno::NOTCONN | Errno::CONNABORTED))
 }
 
-/// The mount that `path` is the root of, if it is one. Never touches the file system there, which may hang.
+/// The mount whose root is `path`, if it is one. Never touches the file system there, which may hang.
 pub fn mounted_at(path: &Path) -> io::Result<Option<MountInfo>> {
     let path = resolved(path)?;
-    // The last one hides those before it.
+    // The last mount hides those before it.
     Ok(mounts()?.into_iter().rfind(|mount| mount.path == path))
 }
 
-/// All mounts that this process sees, in the order they were made.
+/// All mounts that this process sees, in the order in which they were made.
 pub fn mounts() -> io::Result<Vec<MountInfo>> {
     let table = fs::read("/proc/self/mountinfo")?;
     Ok(table.split(|byte| *byte == b'\n').filter_map(parse).collect())
 }
 
-/// Unmounts what is mounted at `path`, as root may; `force`: out of the tree whatever is open in it, with its connection
-/// ended, so that every request that waits gets an error. What is no mountpoint (any more) is no error.
+/// Unmounts what is mounted at `path`; needs root. `force`: detaches it even if files in it are open, and ends its
+/// connection, so that every waiting request gets an error. If nothing is mounted there (any more), that is no error.
 ///
 /// # Errors
-/// `ResourceBusy`; `PermissionDenied` for who is not root.
+/// `ResourceBusy`; `PermissionDenied` if not root.
 pub fn unmount(path: &Path, force: bool) -> io::Result<()> {
     let force =
         if force { UnmountFlags::DETACH | UnmountFlags::FORCE } else { UnmountFlags::empty() };
@@ -55,18 +56,18 @@ pub fn unmount(path: &Path, force: bool) -> io::Result<()> {
     }
 }
 
-/// Sets how far the kernel reads ahead in a mount, in bytes, and so how much it asks for at once.
+/// Sets how many bytes the kernel reads ahead in a mount, and so how much it requests at once.
 ///
 /// # Errors
-/// `PermissionDenied` for who is not root; `NotFound` where /sys is not.
+/// `PermissionDenied` if not root; `NotFound` if there is no /sys.
 pub fn set_read_ahead(device: &str, bytes: u64) -> io::Result<()> {
     let place = format!("/sys/class/bdi/{device}/read_ahead_kb");
-    // In one write(2), and nothing is made where there is none.
+    // In one write(2), without creating a file.
     fs::OpenOptions::new().write(true).open(place)?.write_all((bytes / 1024).to_string().as_bytes())
 }
 
-/// The path without symlinks, without asking the file system that may be mounted there: readlink(2) of a mount's root
-/// fails before it gets there.
+/// The path without symlinks, found without touching the file system that may be mounted there: readlink(2) of a mount's
+/// root fails before it gets there.
 fn resolved(path: &Path) -> io::Result<PathBuf> {
     let path = std::path::absolute(path)?;
     match (path.parent(), path.file_name()) {
@@ -88,7 +89,7 @@ fn parse(line: &[u8]) -> Option<MountInfo> {
     Some(MountInfo { device: text(device), path, kind: text(kind), source: text(source) })
 }
 
-/// Blanks, tabs, newlines and backslashes are written as `\` and three octal digits.
+/// Decodes blanks, tabs, newlines and backslashes, which are written as `\` and three octal digits.
 fn unescape(field: &[u8]) -> Vec<u8> {
     let mut plain = Vec::with_capacity(field.len());
     let mut rest = field;

@@ -1,7 +1,7 @@
-//! Panics that a test plants in the tasks of a program: with the feature `testing`, `S3VAULT_PANIC` names them, as
-//! `NAME,TIMES` or `NAME,TIMES,after`, with semicolons between. A task of this name panics when it is polled for the TIMES-th
-//! time (of what blocks: called), all tasks of one name counted together; with `after`, what blocks panics when its work
-//! is done and nobody was told. Without the feature nothing of this is in the program (`tests/program/panics.rs` uses it).
+//! Panics that a test plants in the tasks of the program. With the feature `testing`, `S3VAULT_PANIC` names them as
+//! `NAME,TIMES` or `NAME,TIMES,after`, separated by semicolons. A task of this name panics when it is polled (blocking work:
+//! called) for the TIMES-th time; all tasks of one name are counted together. With `after`, blocking work panics when it is
+//! done, before anybody is told. Without the feature none of this is in the program (`tests/program/panics.rs` uses it).
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 const VARIABLE: &str = "S3VAULT_PANIC";
 
-/// Where in a task.
+/// The point in a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PanicMoment {
     Before,
@@ -48,7 +48,7 @@ fn parse(text: &str) -> Option<Vec<PlantedPanic>> {
     text.split(';').filter(|text| !text.is_empty()).map(one).collect()
 }
 
-/// A task of this name has come so far: it panics, if that is planted.
+/// Called when a task of this name reaches this point: panics if that was planted.
 pub(super) fn meet(name: &str, moment: PanicMoment) {
     let here = |planted: &&PlantedPanic| planted.name == name && planted.moment == moment;
     for planted in PLANTED.iter().filter(here) {
@@ -57,7 +57,7 @@ pub(super) fn meet(name: &str, moment: PanicMoment) {
     }
 }
 
-/// The task, with what is planted in it.
+/// The task, with the panics that are planted in it.
 pub(super) async fn within<T>(name: &str, task: impl Future<Output = T>) -> T {
     let mut task = pin!(task);
     poll_fn(|context| {

@@ -1,4 +1,4 @@
-//! Processes: who this one is, which others run, and their ends.
+//! Processes: this one's identity, other processes, and how they end.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -19,20 +19,20 @@ use rustix::process::{
 
 pub use rustix::process::Signal;
 
-/// User and group that started this process (getuid(2)).
+/// The user and group that started this process (getuid(2)).
 pub fn real_ids() -> (u32, u32) {
     (getuid().as_raw(), getgid().as_raw())
 }
 
-/// User and group that this process acts as (geteuid(2)).
+/// The user and group with whose rights this process acts (geteuid(2)).
 pub fn effective_ids() -> (u32, u32) {
     (geteuid().as_raw(), getegid().as_raw())
 }
 
-/// Random bytes of the kernel, by one call of getrandom(2): neither a fork nor a cloned machine repeats them.
+/// Random bytes from the kernel, by one call of getrandom(2). Neither a fork nor a cloned machine repeats them.
 ///
 /// # Panics
-/// When the kernel has none to give, which no supported one does: to go on without would cost secrecy.
+/// If the kernel has none to give, which never happens on supported ones: going on without them would cost secrecy.
 pub fn random<const N: usize>() -> [u8; N] {
     const { assert!(N <= 256, "more may come in parts (getrandom(2))") };
     let mut bytes = [0; N];
@@ -49,13 +49,13 @@ pub fn random<const N: usize>() -> [u8; N] {
     }
 }
 
-/// The namespace of process numbers that this process lives in (`pid_namespaces(7)`); 0 where the kernel does not say.
+/// The PID namespace of this process (`pid_namespaces(7)`); 0 if the kernel does not tell it.
 pub fn pid_namespace() -> u64 {
     std::fs::metadata("/proc/self/ns/pid").map_or(0, |metadata| metadata.ino())
 }
 
-/// Whether a thread keeps setuid and setgid of what it changes: it has `CAP_FSETID` (capabilities(7)) in the machine's first
-/// user namespace, which is what the kernel asks for. What cannot be looked at has not.
+/// Whether setuid and setgid bits survive what a thread changes: it has `CAP_FSETID` (capabilities(7)) in the initial user
+/// namespace, which is what the kernel requires. False if the thread cannot be examined.
 pub fn keeps_set_id(thread: u32) -> bool {
     /// `PROC_USER_INIT_INO` (`linux/proc_ns.h`).
     const FIRST_NAMESPACE: u64 = 0xEFFF_FFFD;
@@ -70,7 +70,7 @@ pub fn keeps_set_id(thread: u32) -> bool {
     effective.is_some_and(|effective| effective & CAP_FSETID != 0)
 }
 
-/// Bytes of memory that this process has in use (`VmRSS`); 0 where /proc does not tell.
+/// Bytes of memory in use by this process (`VmRSS`); 0 if /proc does not tell.
 pub fn resident_memory() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
@@ -78,26 +78,26 @@ pub fn resident_memory() -> u64 {
     kib.unwrap_or(0) * 1024
 }
 
-/// What `/proc` says of a process (`proc_pid_stat(5)`).
+/// What `/proc` tells of a process (`proc_pid_stat(5)`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProcessStat {
-    /// Its number.
+    /// The process id.
     pub pid: u32,
-    /// Its program's name, at most 15 bytes of it.
+    /// The program's name, at most 15 bytes of it.
     pub name: String,
-    /// The number of the process that started it.
+    /// The parent's process id.
     pub parent: u32,
-    /// When it began, in clock ticks since boot: tells it from a later one of the same number.
+    /// When it started, in clock ticks since boot: distinguishes it from a later process with the same id.
     pub started: u64,
-    /// It is dead, with all of its threads, and nobody has waited for its end yet.
+    /// Whether all of its threads are dead, and nobody has waited for it yet.
     pub is_dead: bool,
 }
 
 impl ProcessStat {
-    /// Of one process; `None` when there is none of that number.
+    /// The process of this id; `None` if there is none.
     pub fn of(pid: u32) -> Option<Self> {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // The second field is a name in parentheses and may hold anything, so count from its end.
+        // The second field is a name in parentheses that may contain anything, so parsing starts at its end.
         let (begin, end) = (stat.find('(')? + 1, stat.rfind(')')?);
         let name = stat.get(begin..end)?.to_owned();
         let mut fields = stat.get(end + 1..)?.split_whitespace();
@@ -107,7 +107,7 @@ impl ProcessStat {
         Some(Self { pid, name, parent, started, is_dead })
     }
 
-    /// Of all that this process sees.
+    /// All processes that this one sees.
     pub fn all() -> Vec<Self> {
         let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
         let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
@@ -129,19 +129,19 @@ fn any_thread_lives(pid: u32) -> bool {
     })
 }
 
-/// When a living process began, in clock ticks since boot; `None` for a dead one.
+/// When a living process started, in clock ticks since boot; `None` for a dead one.
 pub fn started(pid: u32) -> Option<u64> {
     ProcessStat::of(pid).filter(|process| !process.is_dead).map(|process| process.started)
 }
 
-/// Sends a signal to a child that nobody has waited for: its number is nobody else's. One that is gone hears nothing.
+/// Signals a child that nobody has waited for, so its id is not reused. If the child is dead, nothing happens.
 pub fn signal_child(pid: u32, signal: Signal) {
     if let Some(pid) = pid.try_into().ok().and_then(Pid::from_raw) {
         let _ = kill_process(pid, signal);
     }
 }
 
-/// Waits for the end of a child that nobody has waited for.
+/// Waits for the end of a child that nobody else waits for.
 pub fn wait_for_child(pid: u32) -> io::Result<ExitStatus> {
     let Some(pid) = pid.try_into().ok().and_then(Pid::from_raw) else {
         return Err(Errno::CHILD.into());
@@ -155,12 +155,12 @@ pub fn wait_for_child(pid: u32) -> io::Result<ExitStatus> {
     }
 }
 
-/// A process by its descriptor, which never comes to mean another one (`pidfd_open(2)`).
+/// A process by its descriptor, which never refers to another one (`pidfd_open(2)`).
 #[derive(Debug)]
 pub struct ProcessHandle(OwnedFd);
 
 impl ProcessHandle {
-    /// `None` when there is no process of that number.
+    /// Opens a process; `None` if there is none of this id.
     pub fn open(pid: u32) -> io::Result<Option<Self>> {
         let Some(pid) = pid.try_into().ok().and_then(Pid::from_raw) else { return Ok(None) };
         match pidfd_open(pid, PidfdFlags::empty()) {
@@ -170,7 +170,7 @@ impl ProcessHandle {
         }
     }
 
-    /// Ends it at once. One that is gone already is no error.
+    /// Kills it. If it is gone already, that is no error.
     pub fn kill(&self) -> io::Result<()> {
         match pidfd_send_signal(&self.0, Signal::KILL) {
             Ok(()) | Err(Errno::SRCH) => Ok(()),
@@ -178,7 +178,7 @@ impl ProcessHandle {
         }
     }
 
-    /// Waits until it is gone; `false` when it is not within `limit`.
+    /// Waits until it is gone; `false` if it is not gone within `limit`.
     pub fn wait(&self, limit: Duration) -> bool {
         let deadline = Instant::now() + limit;
         loop {
@@ -223,7 +223,7 @@ mod tests {
 
     #[test]
     fn a_process_lives_as_long_as_any_of_its_threads() {
-        // Its first thread ends by itself (`exit(2)`, no `exit_group`); another one waits for the end of its input.
+        // Its first thread ends by itself (`exit(2)`, not `exit_group`); another one waits for the end of its input.
         let number = if cfg!(target_arch = "x86_64") { 60 } else { 93 };
         let script = format!(
             "import ctypes, sys, threading; threading.Thread(target=sys.stdin.read).start(); \

@@ -1,4 +1,4 @@
-//! A terminal that one command has for itself for a while, and gives back as it was.
+//! A terminal that one command takes over for a while, and then restores.
 
 use std::io::{self, IsTerminal, Read, Write};
 use std::time::Duration;
@@ -7,23 +7,24 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 
-/// The terminal's other screen, without a cursor; and back.
+/// Switches to the terminal's alternate screen, without a cursor; and back.
 const ENTER: &[u8] = b"\x1b[?1049h\x1b[?25l";
 const LEAVE: &[u8] = b"\x1b[?25h\x1b[?1049l";
 
-/// How wide the terminal is that this is printed to; `None`: it is none, or does not say.
+/// The width of the terminal on standard output; `None`: it is not a terminal, or does not tell.
 pub fn terminal_columns() -> Option<usize> {
     let size = tcgetwinsize(io::stdout()).ok()?;
     (size.ws_col > 0).then(|| size.ws_col.into())
 }
 
-/// The screen; gone when this is dropped.
+/// The screen. Dropping it restores the terminal.
 pub struct Screen {
     before: Termios,
 }
 
 impl Screen {
-    /// Takes the terminal; `None`: there is none, or it knows no screen. Keys come as they are pressed, Ctrl-C among them.
+    /// Takes the terminal over; `None`: there is none, or it has no alternate screen. Keys arrive as they are pressed,
+    /// including Ctrl-C.
     pub fn open() -> io::Result<Option<Self>> {
         let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb" || term.is_empty());
         if dumb || !io::stdin().is_terminal() || !io::stdout().is_terminal() {
@@ -45,14 +46,14 @@ impl Screen {
         size.map_or((80, 24), |size| (size.ws_col.into(), size.ws_row.into()))
     }
 
-    /// Writes all of it.
+    /// Writes all of `bytes`.
     pub fn write(&self, bytes: &[u8]) -> io::Result<()> {
         let mut out = io::stdout().lock();
         out.write_all(bytes)?;
         out.flush()
     }
 
-    /// A key that is pressed within so long. At the end of the input: an error.
+    /// A key pressed within this time. An error at the end of the input.
     pub fn key(within: Duration) -> io::Result<Option<u8>> {
         let input = io::stdin();
         let mut ready = [PollFd::new(&input, PollFlags::IN)];
@@ -71,7 +72,7 @@ impl Screen {
 
 impl Drop for Screen {
     fn drop(&mut self) {
-        // A terminal that is gone needs nothing back.
+        // If the terminal is gone, nothing needs to be restored.
         let _ = self.write(LEAVE);
         let _ = tcsetattr(io::stdin(), OptionalActions::Now, &self.before);
     }

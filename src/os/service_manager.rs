@@ -1,4 +1,4 @@
-//! What a service says of itself to systemd: `sd_notify(3)`. Where nobody listens, nothing is said.
+//! What a service reports to systemd: `sd_notify(3)`. If nobody listens, nothing is sent.
 
 use std::ffi::OsStr;
 use std::io;
@@ -7,10 +7,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
-/// How long one word may take: the other end is to read them at once.
+/// How long one message may take: the other end should read it at once.
 const PATIENCE: Duration = Duration::from_millis(200);
 
-/// The socket that the service manager gave.
+/// The socket of the service manager.
 #[derive(Debug)]
 pub struct ServiceManager {
     socket: UnixDatagram,
@@ -19,7 +19,7 @@ pub struct ServiceManager {
 }
 
 impl ServiceManager {
-    /// As the environment names it (`NOTIFY_SOCKET`, `WATCHDOG_USEC`).
+    /// The service manager that the environment names (`NOTIFY_SOCKET`, `WATCHDOG_USEC`).
     pub fn of_environment() -> Option<Self> {
         let address = std::env::var_os("NOTIFY_SOCKET").filter(|address| !address.is_empty())?;
         let period = std::env::var("WATCHDOG_USEC").ok().and_then(|text| text.parse().ok());
@@ -44,27 +44,27 @@ impl ServiceManager {
         Ok(Self { socket, address, watchdog })
     }
 
-    /// Within which time it wants to hear that this process lives, if it does.
+    /// How often it wants a sign of life from this process, if it does.
     pub fn watchdog(&self) -> Option<Duration> {
         self.watchdog
     }
 
-    /// It is usable.
+    /// The service is ready.
     pub fn ready(&self, status: &str) {
         self.say(&format!("READY=1\nSTATUS={}", line(status)));
     }
 
-    /// It ends.
+    /// The service is stopping.
     pub fn stopping(&self, status: &str) {
         self.say(&format!("STOPPING=1\nSTATUS={}", line(status)));
     }
 
-    /// It gets ahead, and needs so much more time.
+    /// The service makes progress, and needs this much more time.
     pub fn extend(&self, time: Duration, status: &str) {
         self.say(&format!("EXTEND_TIMEOUT_USEC={}\nSTATUS={}", time.as_micros(), line(status)));
     }
 
-    /// It lives.
+    /// The service is alive.
     pub fn alive(&self) {
         self.say("WATCHDOG=1");
     }
@@ -76,7 +76,7 @@ impl ServiceManager {
     }
 }
 
-/// A line ends a word.
+/// A newline would end the field.
 fn line(text: &str) -> String {
     text.replace('\n', " ")
 }

@@ -1,4 +1,4 @@
-//! Sockets, as far as std does not reach.
+//! Socket calls that std lacks.
 
 use std::io;
 use std::net::SocketAddr;
@@ -11,8 +11,8 @@ use rustix::net::{AddressFamily, Shutdown, SocketAddrUnix, SocketFlags, SocketTy
 
 use super::syscalls;
 
-/// Connects to an abstract name within `limit`, unlike std's: one that listens and never accepts lets others wait
-/// (unix(7)). The limit stands for what is written, too.
+/// Connects to an abstract name within `limit`. std has no limit, and would wait for a listener that never accepts
+/// (unix(7)). The limit also applies to writes.
 pub fn connect_abstract(name: &str, limit: Duration) -> io::Result<UnixStream> {
     let address = SocketAddrUnix::new_abstract_name(name.as_bytes())?;
     let kind = (AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC);
@@ -22,18 +22,18 @@ pub fn connect_abstract(name: &str, limit: Duration) -> io::Result<UnixStream> {
     Ok(socket.into())
 }
 
-/// The user whose process is at the other end, as the kernel says (`SO_PEERCRED`).
+/// The user of the process at the other end, according to the kernel (`SO_PEERCRED`).
 pub fn peer_user(stream: &UnixStream) -> io::Result<u32> {
     Ok(socket_peercred(stream)?.uid.as_raw())
 }
 
-/// Ends accept(2) for whoever waits in it.
+/// Ends a pending accept(2).
 pub fn end_accepting(listener: impl AsFd) {
-    let _ = rustix::net::shutdown(listener, Shutdown::Both); // fails only for what does not listen
+    let _ = rustix::net::shutdown(listener, Shutdown::Both); // fails only for a socket that does not listen
 }
 
-/// The two addresses, here and there, of a TCP connection that somebody else in this process owns; `None` when the
-/// number means something else, or nothing.
+/// The local and remote addresses of a TCP connection that other code in this process owns; `None` if the number
+/// refers to something else, or to nothing.
 pub fn addresses(descriptor: RawFd) -> Option<(SocketAddr, SocketAddr)> {
     syscalls::of_descriptor(descriptor, |fd| {
         let here = rustix::net::getsockname(fd).ok()?.try_into().ok()?;
@@ -42,7 +42,7 @@ pub fn addresses(descriptor: RawFd) -> Option<(SocketAddr, SocketAddr)> {
     })?
 }
 
-/// Bytes of all that was ever written to a TCP connection that the other end has acknowledged.
+/// How many bytes the other end has acknowledged of all that was ever written to a TCP connection.
 pub fn acknowledged(descriptor: RawFd) -> io::Result<u64> {
     syscalls::acknowledged(descriptor)
 }

@@ -1,4 +1,5 @@
-//! A Unix socket in the file system: what a dead process left is replaced, a live one is not, and it goes with its owner.
+//! A Unix socket in the file system. A dead process's socket is replaced, a live one's is not. The name is removed with
+//! its owner.
 
 use std::ffi::OsString;
 use std::fs::{self, File, Permissions};
@@ -12,12 +13,12 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
-/// How long it waits for others who make or remove a socket in the same directory.
+/// How long to wait for others that make or remove a socket in the same directory.
 const TURN: Duration = Duration::from_secs(2);
-/// Connections that wait to be accepted, as std's listeners have.
+/// How many connections may wait to be accepted; the same as for std's listeners.
 const BACKLOG: i32 = 128;
 
-/// The name of a socket that this process listens at. Dropped, the name is gone, if it is still this one's.
+/// The name of a socket that this process listens on. Dropping it removes the name, if that is still this socket's.
 #[derive(Debug)]
 pub struct SocketFile {
     place: SocketPlace,
@@ -25,18 +26,19 @@ pub struct SocketFile {
     own: (u64, u64),
 }
 
-/// A name in a directory. The directory is held open: through it a path is short, as the kernel wants it (108 bytes).
+/// A name in a directory. The directory is held open, because a path through it is short, as the kernel requires (108
+/// bytes).
 #[derive(Debug)]
 struct SocketPlace {
     dir: File,
     name: OsString,
 }
 
-/// Listens at a path, where nobody does; `mode`: the permissions of the socket, which are who may connect. Blocks for up
-/// to 2 s.
+/// Listens at a path where nobody listens yet. `mode` are the permissions of the socket, which decide who may connect.
+/// Blocks for up to 2 s.
 ///
 /// # Errors
-/// `AddrInUse`: somebody listens there. `AlreadyExists`: what is there is no socket.
+/// `AddrInUse`: somebody listens there. `AlreadyExists`: what is there is not a socket.
 pub fn listen_at(path: &Path, mode: u32) -> io::Result<(UnixListener, SocketFile)> {
     let place = SocketPlace::of(path)?;
     let _turn = place.turn()?;
@@ -53,7 +55,7 @@ pub fn listen_at(path: &Path, mode: u32) -> io::Result<(UnixListener, SocketFile
     rustix::net::bind(&socket, &SocketAddrUnix::new(place.short())?)?;
     let made = fs::symlink_metadata(place.short())?;
     let file = SocketFile { own: (made.dev(), made.ino()), place };
-    // Nobody connects to it before it listens, and then it has its permissions.
+    // Nobody can connect before it listens, and by then it has its permissions.
     fs::set_permissions(file.place.short(), Permissions::from_mode(mode))?;
     rustix::net::listen(&socket, BACKLOG)?;
     Ok((socket.into(), file))
@@ -76,8 +78,9 @@ impl SocketPlace {
         Path::new("/proc/self/fd").join(self.dir.as_raw_fd().to_string()).join(&self.name)
     }
 
-    /// One process at a time looks whether a socket is live, and replaces it. (Anybody who may list the directory can keep
-    /// us from it, as they can from nearly all in a directory that all may write to; so nobody waits for ever.)
+    /// Locks the directory, so that only one process at a time checks whether a socket is live and replaces it. (Anybody
+    /// who may list the directory can hold that lock. But in a directory that all may write to, they can prevent nearly
+    /// everything anyway; so this only limits the wait.)
     fn turn(&self) -> io::Result<File> {
         let own = File::open(format!("/proc/self/fd/{}", self.dir.as_raw_fd()))?;
         let end = Instant::now() + TURN;
@@ -105,7 +108,7 @@ impl Drop for SocketFile {
         let Ok(_turn) = self.place.turn() else { return };
         let there = fs::symlink_metadata(self.place.short());
         if there.is_ok_and(|there| (there.dev(), there.ino()) == self.own) {
-            // What stays is replaced by the next one.
+            // If this fails, the next owner replaces the file.
             let _ = fs::remove_file(self.place.short());
         }
     }
@@ -126,12 +129,12 @@ mod tests {
         let (listener, file) = listen_at(&path, 0o620).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o620);
         assert_eq!(listen_at(&path, 0o600).unwrap_err().kind(), ErrorKind::AddrInUse);
-        // As a process leaves it that is killed.
+        // What a killed process leaves.
         std::mem::forget(file);
         drop(listener);
         let (listener, file) = listen_at(&path, 0o600).unwrap();
         assert!(fs::metadata(&path).unwrap().mode() & 0o777 == 0o600);
-        // Somebody else's by now: it stays.
+        // The name is somebody else's by now: it stays.
         fs::remove_file(&path).unwrap();
         let other = UnixListener::bind(deep.join("s")).map(drop);
         assert!(other.is_err(), "too long for the kernel without us");

@@ -1,15 +1,17 @@
-//! The steps of the pipeline by name, in one list: where a test watches, ends the process, or lets something fail.
+//! The steps of the pipeline by name, in one list. At each, a test can watch, kill the process, or make something fail.
 //!
 //! With the feature `testing`, `S3VAULT_FAILPOINT` arms one of them: `NAME,TIMES,WHAT`. When the step comes for the
-//! TIMES-th time the process does WHAT: `kill` is SIGKILL to itself; `EIO` and `ENOSPC` are the error of a step whose name
+//! TIMES-th time, the process does WHAT: `kill` sends SIGKILL to itself; `EIO` and `ENOSPC` make a step whose name begins
+//! with "before" fail with that error. Without the feature none of this is in the program
+//! (`scripts/evidence/failpoints.py` uses it).
 //! begins with "before". Without the feature nothing of this is in the program (`scripts/evidence/failpoints.py` uses it).
 
 use std::io;
 
-/// Names each step once.
+/// Defines each step once.
 macro_rules! steps {
     ($($step:ident = $name:literal,)*) => {
-        /// What has just been done; those that begin with "before" are about to be, and may fail.
+        /// A step that was just done. Those that begin with "before" are about to be done, and may fail.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum PipelineStep {
             $(#[doc = $name] $step,)*
@@ -17,10 +19,10 @@ macro_rules! steps {
 
         #[cfg(feature = "testing")]
         impl PipelineStep {
-            /// All of them.
+            /// All steps.
             const ALL: &[Self] = &[$(Self::$step,)*];
 
-            /// What `S3VAULT_FAILPOINT` calls it.
+            /// The step's name in `S3VAULT_FAILPOINT`.
             pub fn name(self) -> &'static str {
                 match self {
                     $(Self::$step => $name,)*
@@ -30,7 +32,7 @@ macro_rules! steps {
     };
 }
 
-// `failpoints.py` reads this list, and brings every step about.
+// `failpoints.py` reads this list, and triggers every step.
 steps! {
     // A write, a close: packs in staging, then the journal (J1).
     PackMake = "before making a pack",
@@ -106,7 +108,7 @@ steps! {
     CleanNoted = "the clean end was noted",
 }
 
-/// A step was done.
+/// Notes that a step was done.
 #[inline]
 pub fn reached(step: PipelineStep) {
     #[cfg(feature = "testing")]
@@ -115,7 +117,7 @@ pub fn reached(step: PipelineStep) {
     let _ = step;
 }
 
-/// Does a step, which may fail.
+/// Does a step that may fail.
 #[inline]
 pub fn before<T>(step: PipelineStep, call: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
     #[cfg(feature = "testing")]
@@ -167,11 +169,11 @@ mod armed {
     type Observer = Arc<dyn Fn(PipelineStep) + Send + Sync>;
     static OBSERVERS: RwLock<Vec<Observer>> = RwLock::new(Vec::new());
 
-    /// As long as this lives, an observer is told of every step of this process.
+    /// As long as this lives, an observer is called for every step of this process.
     #[must_use]
     pub struct Observing(Observer);
 
-    /// Tells `observer` of every step of this process, on the thread that does it.
+    /// Calls `observer` for every step of this process, on the thread that does the step.
     pub fn observe(observer: impl Fn(PipelineStep) + Send + Sync + 'static) -> Observing {
         let observer: Observer = Arc::new(observer);
         OBSERVERS.write().push(observer.clone());
@@ -207,7 +209,7 @@ mod armed {
         match armed.what {
             What::Kill => {
                 tracing::warn!(step = step.name(), "a failpoint ends this process");
-                // Nothing runs after that: not even what other threads are about to do.
+                // Nothing runs after this, not even what other threads were about to do.
                 _ = kill_process(getpid(), Signal::KILL);
                 loop {
                     std::thread::park();

@@ -1,14 +1,14 @@
-//! What this process did, in numbers that only grow: for those who monitor it. Counting is one addition, wherever it
+//! Counters of what this process did, which only grow: for monitoring. Counting is one addition, wherever it
 //! happens; a process has one vault.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-/// The ends of the classes that times are counted in, in microseconds; beyond them is one more.
+/// The upper bounds of the classes in which times are counted, in microseconds; one more class holds longer ones.
 pub const TIMES: [u64; 8] = [100, 1_000, 5_000, 25_000, 100_000, 500_000, 2_500_000, 10_000_000];
 const CLASSES: usize = TIMES.len() + 1;
 
-/// The kinds of requests that the kernel makes, and all others as one.
+/// The kinds of requests that the kernel makes; the last one stands for all others.
 const KINDS: [&str; 32] = [
     "lookup",
     "getattr",
@@ -44,7 +44,7 @@ const KINDS: [&str; 32] = [
     "other",
 ];
 
-/// One kind of request.
+/// The counters of one kind of request.
 struct KindTally {
     classes: [AtomicU64; CLASSES],
     micros: AtomicU64,
@@ -59,36 +59,36 @@ static OPERATIONS: [KindTally; KINDS.len()] = [const {
     }
 }; KINDS.len()];
 
-/// What is counted one by one.
+/// The single counters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProcessTally {
-    /// Bytes of files that were read, by programs and by HTTP.
+    /// Bytes of files read, by programs and over HTTP.
     ReadBytes,
-    /// Bytes of files that were written.
+    /// Bytes of files written.
     WrittenBytes,
-    /// Ranges that the cache had on this disk.
+    /// Ranges that the cache found on this disk.
     DiskHits,
-    /// Requests to the store that were made again.
+    /// Repeated requests to the store.
     StoreRepeats,
-    /// Packs that the bucket has confirmed.
+    /// Packs confirmed by the bucket.
     PacksSent,
-    /// Commits.
+    /// Commits confirmed by the bucket.
     CommitsSent,
-    /// Checkpoints that were made.
+    /// Checkpoints made.
     Checkpoints,
-    /// Those that came to nothing.
+    /// Checkpoints that failed.
     FailedCheckpoints,
 }
 
 static TALLIES: [AtomicU64; 8] = [const { AtomicU64::new(0) }; 8];
 
 impl ProcessTally {
-    /// So many more.
+    /// Adds `more`.
     pub fn add(self, more: u64) {
         TALLIES[self as usize].fetch_add(more, Relaxed);
     }
 
-    /// All so far.
+    /// The count so far.
     pub fn read(self) -> u64 {
         TALLIES[self as usize].load(Relaxed)
     }
@@ -97,17 +97,17 @@ impl ProcessTally {
 /// How often one kind of request was made, and how long it took.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OperationFigures {
-    /// What the kernel calls it.
+    /// The kernel's name for the kind.
     pub kind: &'static str,
-    /// How many took at most so long as the same place of [`TIMES`] says, and then all.
+    /// How many took at most the time in the same place of [`TIMES`]; the last entry counts all.
     pub within: Vec<u64>,
-    /// The time of all.
+    /// The total time of all.
     pub seconds: f64,
-    /// Those that were answered with an errno.
+    /// How many were answered with an errno.
     pub failed: u64,
 }
 
-/// A request of the kernel was answered.
+/// Counts a request of the kernel that was answered.
 pub fn operation_done(kind: &str, took: Duration, has_failed: bool) {
     let at = KINDS.iter().position(|own| *own == kind).unwrap_or(KINDS.len() - 1);
     let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
@@ -118,7 +118,7 @@ pub fn operation_done(kind: &str, took: Duration, has_failed: bool) {
     tally.failed.fetch_add(u64::from(has_failed), Relaxed);
 }
 
-/// Of each kind that was made at all.
+/// The figures of each kind that occurred.
 pub fn operations() -> Vec<OperationFigures> {
     let figures = |(kind, tally): (&&'static str, &KindTally)| {
         let mut sum = 0;
@@ -159,7 +159,7 @@ mod tests {
         assert!(ProcessTally::ReadBytes.read() >= before + 3);
     }
 
-    /// Whoever adds a kind of request adds it here.
+    /// A new kind of request must be added here.
     #[test]
     fn every_kind_that_the_kernel_makes_has_a_name_here() {
         let mut dir = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src/fuse")).unwrap();

@@ -1,5 +1,5 @@
-//! Tasks in the background. Nobody waits for one, so nobody misses it when it panics, until something is needed that it
-//! was to do. So each is watched: a panic is said, and acted on by whoever started it.
+//! Background tasks. Nobody waits for them, so a panic in one would go unnoticed until its work is missed. So each is watched: a
+//! panic is reported, and whoever started the task acts on it.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -17,13 +17,13 @@ use super::planted::{self, PanicMoment};
 #[cfg(test)]
 use super::testing::Simulated;
 
-/// The pause before a task begins again; it doubles from there.
+/// The pause before a task is restarted; it doubles each time.
 const PAUSE: Duration = Duration::from_millis(100);
 /// The longest pause.
 const PAUSE_MAX: Duration = Duration::from_secs(300);
 
-/// How often each task of this process panicked. A panic is a bug of the program, whichever room it is in: so the process
-/// keeps it, and `status` says it as long as the process lives.
+/// How often each task of this process panicked. A panic is a bug of the program, in whichever module. So the process remembers
+/// it, and `status` shows it as long as the process lives.
 static PANICS: Mutex<BTreeMap<&'static str, u64>> = Mutex::new(BTreeMap::new());
 
 /// A task panicked; the log says where.
@@ -31,8 +31,8 @@ static PANICS: Mutex<BTreeMap<&'static str, u64>> = Mutex::new(BTreeMap::new());
 #[error("{0} ended by a panic, which is a bug")]
 pub struct Panicked(&'static str);
 
-/// Runs a task to its end. `name` is what it does: "sending packs". Whoever starts it decides what its panic means: it
-/// begins again ([`restarted`]), or nothing more can be promised.
+/// Runs a task to its end. `name` says what it does, such as "sending packs". The caller decides what a panic means: the task
+/// starts again ([`restarted`]), or nothing more can be promised.
 pub async fn watched<T>(
     name: &'static str,
     task: impl Future<Output = T>,
@@ -42,7 +42,7 @@ pub async fn watched<T>(
     AssertUnwindSafe(task).catch_unwind().await.map_err(|_| panicked(name))
 }
 
-/// As [`watched`], for what blocks a thread.
+/// As [`watched`], for blocking work.
 pub fn watched_here<T>(
     name: &'static str,
     task: impl FnOnce() -> T,
@@ -57,7 +57,8 @@ pub fn watched_here<T>(
     catch_unwind(AssertUnwindSafe(task)).map_err(|_| panicked(name))
 }
 
-/// Runs what blocks beside the runtime's workers. It is begun at once, and goes on if nobody waits for it. Within a runtime.
+/// Runs blocking work beside the runtime's workers. It starts at once, and goes on if nobody waits for it. Call it within a
+/// runtime.
 pub fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
     #[cfg(test)]
     if Simulated::is_here() {
@@ -67,11 +68,11 @@ pub fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) ->
 }
 
 thread_local! {
-    /// Whether the future that is polled on this thread may block it.
+    /// Whether the future that this thread is polling may block it.
     static MAY_BLOCK: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs `poll`, on a thread that is no worker of the runtime: in it [`blocking_here`] blocks this thread.
+/// Runs `poll` on a thread that is not a worker of the runtime: within it, [`blocking_here`] blocks this thread.
 pub fn may_block<T>(poll: impl FnOnce() -> T) -> T {
     struct Back(bool);
     impl Drop for Back {
@@ -83,8 +84,8 @@ pub fn may_block<T>(poll: impl FnOnce() -> T) -> T {
     poll()
 }
 
-/// As [`blocking`], but where this thread may block, on this thread, which spares two switches of threads. For work of which
-/// there is one at a time, so that one thread at most is held by it.
+/// As [`blocking`], but runs on this thread if it may block, which saves two thread switches. Only for work of which one
+/// instance runs at a time, so that it occupies at most one thread.
 pub async fn blocking_here<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> std::result::Result<T, tokio::task::JoinError> {
@@ -94,8 +95,9 @@ pub async fn blocking_here<T: Send + 'static>(
     blocking(work).await
 }
 
-/// Does two things that block at the same time, `beside` on a thread of the runtime's where one is free before `here` has ended:
-/// else on this thread, after it. A panic of either is this thread's. Within a runtime.
+/// Does two pieces of blocking work at the same time: `here` on this thread, and `beside` on a thread of the runtime if one is
+/// free before `here` ends, or else on this thread afterwards. A panic in either continues on this thread. Call it within a
+/// runtime.
 pub fn at_once<A: Send + 'static, B>(
     beside: impl FnOnce() -> A + Send + 'static,
     here: impl FnOnce() -> B,
@@ -110,7 +112,7 @@ pub fn at_once<A: Send + 'static, B>(
     drop(tokio::task::spawn_blocking(move || {
         let taken = offered.lock().take();
         if let Some(beside) = taken {
-            // Nobody waits for it any more only where `here` panicked.
+            // The receiver is gone only if `here` panicked.
             drop(send.send(catch_unwind(AssertUnwindSafe(beside))));
         }
     }));
@@ -126,7 +128,7 @@ pub fn at_once<A: Send + 'static, B>(
     (beside, here)
 }
 
-/// A thread of its own. An error: the system has none to give, and who asked does without.
+/// Starts a thread. On an error the system has none to give, and the caller does without.
 pub fn thread(
     name: &str,
     work: impl FnOnce() + Send + 'static,
@@ -138,7 +140,7 @@ pub fn thread(
     std::thread::Builder::new().name(name.into()).spawn(work)
 }
 
-/// Runs a task that keeps nothing between two rounds of what it does to its end, from its beginning after each panic.
+/// Runs a task to its end, and restarts it from its beginning after each panic. The task must keep nothing between its rounds.
 pub async fn restarted<F: Future<Output = ()>>(name: &'static str, begin: impl Fn() -> F) {
     let mut pause = PAUSE;
     while watched(name, async { begin().await }).await.is_err() {
@@ -162,7 +164,7 @@ fn panicked(name: &'static str) -> Panicked {
     Panicked(name)
 }
 
-/// For `status`: a line for each task that panicked since the process began.
+/// For `status`: a line for each task that has panicked in this process.
 pub fn panics() -> Vec<String> {
     let line = |(name, times): (&&str, &u64)| {
         format!("{name}: panicked {times} times, which is a bug (see the log)")
@@ -202,7 +204,7 @@ mod tests {
             wait.1.recv_timeout(long)
         };
         assert_eq!(at_once(beside, here), (Ok(2), Ok(1)));
-        // Its one thread has other work: nobody waits for that.
+        // The only thread is busy: nobody waits for it.
         let (end, busy) = std::sync::mpsc::channel::<()>();
         let begun = blocking(move || _ = busy.recv_timeout(long));
         let thread = || std::thread::current().id();

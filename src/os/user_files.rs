@@ -1,5 +1,5 @@
-//! What the user's own files have besides their content: extended attributes, times, holes; and things that are no files.
-//! A symlink is meant itself.
+//! What the user's own files have besides content: extended attributes, times, holes; and nodes that are not files.
+//! Symlinks are not followed.
 
 use std::fs::File;
 use std::io;
@@ -11,10 +11,10 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-/// The longest list of names and the longest value that there can be (`XATTR_LIST_MAX`, `XATTR_SIZE_MAX`).
+/// The longest possible list of names, and the longest value (`XATTR_LIST_MAX`, `XATTR_SIZE_MAX`).
 const XATTR_MAX: usize = 64 << 10;
 
-/// The extended attributes, names with values; none where the file system has no such thing.
+/// The extended attributes, names with values; none if the file system does not support them.
 pub fn xattrs_of(path: &Path) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
     let mut names = vec![0; XATTR_MAX];
     let length = match llistxattr(path, &mut names[..]) {
@@ -27,7 +27,7 @@ pub fn xattrs_of(path: &Path) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
     for name in names.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
         match lgetxattr(path, name, &mut value[..]) {
             Ok(length) => found.push((name.to_vec(), value[..length].to_vec())),
-            // Removed just now, or not ours to see.
+            // Removed meanwhile, or not visible to us.
             Err(Errno::NODATA | Errno::NOTSUP | Errno::PERM | Errno::ACCESS) => {}
             Err(error) => return Err(error.into()),
         }
@@ -35,7 +35,7 @@ pub fn xattrs_of(path: &Path) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
     Ok(found)
 }
 
-/// The value of one; `None`: it has none such.
+/// The value of one attribute; `None`: the file does not have it.
 pub fn xattr_of(path: &Path, name: &[u8]) -> io::Result<Option<Vec<u8>>> {
     let mut value = vec![0; XATTR_MAX];
     match lgetxattr(path, name, &mut value[..]) {
@@ -48,7 +48,7 @@ pub fn xattr_of(path: &Path, name: &[u8]) -> io::Result<Option<Vec<u8>>> {
     }
 }
 
-/// Sets one; `false` where the file system has no such thing, or this user may not.
+/// Sets one attribute; `false` if the file system does not support it, or this user may not.
 pub fn put_xattr(path: &Path, name: &[u8], value: &[u8]) -> io::Result<bool> {
     match lsetxattr(path, name, value, XattrFlags::empty()) {
         Ok(()) => Ok(true),
@@ -57,7 +57,7 @@ pub fn put_xattr(path: &Path, name: &[u8], value: &[u8]) -> io::Result<bool> {
     }
 }
 
-/// Sets when the content was changed last: seconds and nanoseconds since 1970.
+/// Sets when the content was last changed: seconds and nanoseconds since 1970.
 pub fn set_mtime(path: &Path, (seconds, nanos): (i64, u32)) -> io::Result<()> {
     let times = Timestamps {
         last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
@@ -76,7 +76,7 @@ pub fn make_node(path: &Path, mode: u32, rdev: u32) -> io::Result<()> {
     Ok(mknodat(CWD, path, kind, Mode::from_raw_mode(mode & 0o7777), device)?)
 }
 
-/// Where the next data lies, from an offset on; `None`: there is none.
+/// The range of the next data at or after an offset; `None`: there is none.
 pub fn next_data(file: &File, from: u64) -> io::Result<Option<(u64, u64)>> {
     let begin = match seek(file, SeekFrom::Data(from)) {
         Err(Errno::NXIO) => return Ok(None),

@@ -1,4 +1,4 @@
-//! The door: what upper rooms know of a store.
+//! The bucket: all that upper layers see of a store.
 
 use std::fmt;
 use std::ops::Range;
@@ -25,22 +25,22 @@ use super::uploaded::Uploaded;
 use super::url::StoreUrl;
 use crate::types::StoreLimits;
 
-/// Names of one DELETE: S3's limit.
+/// The most names in one DELETE: S3's limit.
 const DELETE_BATCH: usize = 1000;
 
-/// How often a put is made.
+/// How many attempts a put makes.
 #[derive(Clone, Copy)]
 enum Attempts {
     One,
     UntilItIsThere,
 }
 
-/// A vault's part of a store: names are below its prefix, each request has a deadline and is
-/// repeated while that may help, and what was put or fetched is verified. A clone is the same bucket.
+/// A vault's part of a store. Its names are below its prefix, each request has a deadline and is repeated as long as that
+/// may help, and what was put or fetched is verified. A clone is the same bucket.
 #[derive(Clone)]
 pub struct Bucket {
     pub(super) inner: Arc<Inner>,
-    /// Of what is asked by this clone.
+    /// The urgency of this clone's requests.
     urgency: Urgency,
 }
 
@@ -52,27 +52,27 @@ pub(super) struct Inner {
     pub(super) shown: String,
     pub(super) counters: Arc<Counters>,
     pub(super) limits: Deadlines,
-    /// Where it lies, if it is a directory of this machine.
+    /// The directory, if the bucket is one on this machine.
     pub(super) directory: Option<PathBuf>,
     /// Bytes of all puts together.
     pub(super) moved: Moved,
     pub(super) quirks: Arc<Quirks>,
-    /// What may be asked of it at a time.
+    /// The limits on what may be requested at a time.
     pub(super) pace: Arc<StorePace>,
-    /// The same as `raw`, if it is one: what has credentials.
+    /// The same store as `raw`, if it is an S3 store: it has credentials.
     pub(super) s3: Option<Arc<S3Store>>,
 }
 
 impl Bucket {
-    /// Opens the place that `url` names, and asks it one question, so that a wrong endpoint, bucket or
-    /// secret shows now. A directory is made if it is not there.
+    /// Opens the place that `url` names, and makes one request, so that a wrong endpoint, bucket or secret shows now. A
+    /// directory is made if it does not exist.
     pub async fn open(url: &StoreUrl, options: &S3Options, limits: Deadlines) -> Result<Self> {
         let bucket = Self::unasked(url, options, limits).await?;
         bucket.inner.store.knock(&bucket.full("superblock/")).await?;
         Ok(bucket)
     }
 
-    /// As [`Bucket::open`], without that question.
+    /// As [`Bucket::open`], without that request.
     pub async fn unasked(url: &StoreUrl, options: &S3Options, limits: Deadlines) -> Result<Self> {
         let pace = Arc::new(StorePace::default());
         let bucket = match url {
@@ -123,14 +123,14 @@ impl Bucket {
         Inner { store, raw, prefix, shown, counters, limits, directory, moved, quirks, pace, s3 }
     }
 
-    /// Makes the store hold exactly these bytes under this name. The put is repeated while that may help, and verified;
-    /// if its reply was lost, it counts when these very bytes are there. [`Error::Exists`]: other bytes are.
-    /// [`Error::Corrupt`]: the store acknowledged the put, and other bytes are there.
+    /// Makes the store hold exactly these bytes under this name. The put is repeated as long as that may help, and
+    /// verified; if its reply was lost, it counts as done when these very bytes are there. [`Error::Exists`]: other bytes
+    /// are there. [`Error::Corrupt`]: the store acknowledged the put, but other bytes are there.
     pub async fn put_new(&self, name: &str, body: Bytes) -> Result<Uploaded> {
         self.put_new_counted(name, body, &self.moving()).await
     }
 
-    /// As [`Bucket::put_new`]; `moved` tells how far it is.
+    /// As [`Bucket::put_new`]; `moved` counts its progress.
     pub async fn put_new_counted(
         &self,
         name: &str,
@@ -140,26 +140,24 @@ impl Bucket {
         self.put(name, body, moved, Attempts::UntilItIsThere).await
     }
 
-    /// A count for one put, which is a part of [`Bucket::moved`].
+    /// A counter for one put, which also adds to [`Bucket::moved`].
     pub fn moving(&self) -> Moved {
         Moved::part_of(&self.inner.moved)
     }
 
-    /// Bytes of all puts that the other end has taken. While that grows, whoever waits for the bucket waits for a
-    /// slow link, not for a dead one.
+    /// Bytes of all puts that the other end has taken. As long as it grows, the link is slow, not dead.
     #[cfg(any(test, feature = "testing"))]
     pub fn moved(&self) -> u64 {
         self.inner.moved.bytes()
     }
 
-    /// One attempt at a conditional put (rule C2), verified. After any error it is not known whether
-    /// it was carried out.
+    /// One attempt at a conditional put (rule C2), verified. After an error it is not known whether it was carried out.
     #[cfg(any(test, feature = "testing"))]
     pub async fn put_once(&self, name: &str, body: Bytes) -> Result<Uploaded> {
         self.put_once_counted(name, body, &self.moving()).await
     }
 
-    /// As [`Bucket::put_once`]; `moved` tells how far it is.
+    /// As [`Bucket::put_once`]; `moved` counts its progress.
     pub async fn put_once_counted(
         &self,
         name: &str,
@@ -199,7 +197,7 @@ impl Bucket {
         self.asking(self.inner.store.get(&self.full(name), range)).await
     }
 
-    /// What the store says of an object.
+    /// What the store tells of an object.
     pub async fn head(&self, name: &str) -> Result<HeadReply> {
         self.asking(self.inner.store.head(&self.full(name))).await
     }
@@ -212,7 +210,7 @@ impl Bucket {
         self.inner.prefix.len()
     }
 
-    /// Deletes these objects; that one is not there is no error.
+    /// Deletes these objects. A missing one is no error.
     pub async fn delete(&self, names: &[String]) -> Result<()> {
         for batch in names.chunks(DELETE_BATCH) {
             let batch: Vec<_> = batch.iter().map(|name| self.full(name)).collect();
@@ -221,7 +219,8 @@ impl Bucket {
         Ok(())
     }
 
-    /// Makes a request as urgent as this clone. Boxed, or whoever waits for it would have room for it twice.
+    /// Makes a request with this clone's urgency. It is boxed, because the future would otherwise be stored twice in its
+    /// caller.
     fn asking<'a, T: 'a>(
         &self,
         request: impl Future<Output = T> + Send + 'a,
@@ -230,24 +229,24 @@ impl Bucket {
         RequestContext { urgency, held_back }.scope(Box::pin(request))
     }
 
-    /// What an object is called in the bucket.
+    /// An object's full name in the bucket.
     pub fn key_of(&self, name: &str) -> String {
         self.full(name)
     }
 
-    /// The same bucket, for what nobody waits for: it gives way.
+    /// The same bucket for background requests, which give way to others.
     #[must_use]
     pub fn in_background(&self) -> Self {
         self.as_urgent_as(&Urgency::background())
     }
 
-    /// The same bucket; what is asked by this clone is as urgent as that.
+    /// The same bucket; requests by the returned clone have this urgency.
     #[must_use]
     pub fn as_urgent_as(&self, urgency: &Urgency) -> Self {
         Self { inner: self.inner.clone(), urgency: urgency.clone() }
     }
 
-    /// Puts an object of nobody's in this class and with these tags, and deletes it: an error is the store's refusal.
+    /// Puts a probe object with this storage class and these tags, and deletes it. An error is the store's refusal.
     pub async fn try_put_as(&self, limits: &StoreLimits) -> Result<()> {
         if self.inner.directory.is_some() {
             let what = "a directory knows neither storage classes nor tags".to_owned();
@@ -263,14 +262,14 @@ impl Bucket {
             Err(Error::Deadline { object: name.clone(), after: self.inner.limits.operation })
         });
         put?;
-        // Where it may not be deleted, it lies with other probes.
+        // If it may not be deleted, it stays with other probes.
         if let Err(error) = self.inner.store.delete(&[name]).await {
             tracing::debug!(%error, "a probe stays in the bucket");
         }
         Ok(())
     }
 
-    /// Makes the bucket itself; `region`: where, of Amazon's.
+    /// Creates the bucket itself; `region` is its location on Amazon.
     pub async fn create(&self, region: Option<&str>) -> Result<()> {
         match &self.inner.s3 {
             Some(s3) => s3.create_bucket(region).await,
@@ -282,19 +281,19 @@ impl Bucket {
         self.inner.raw.clone()
     }
 
-    /// Puts one key several times at once: does exactly one win (rule W6)? What it put, it deletes.
+    /// Puts one key several times at once, to see whether exactly one put wins (rule W6). Deletes what it put.
     pub async fn probe_conditional(&self) -> Result<Conditional> {
         probe::run(&self.inner.raw, &self.inner.prefix, &self.inner.limits).await
     }
 
-    /// From now on, puts are not conditional, but preceded by a look: for a store that has no conditional puts
-    /// ([`Conditional::Refused`]), where one machine alone writes.
+    /// From now on puts are not conditional, but preceded by a HEAD. For a store without conditional puts
+    /// ([`Conditional::Refused`]) to which only one machine writes.
     pub fn do_without_conditions(&self) {
         self.inner.quirks.looks_first.store(true, Relaxed);
     }
 
     /// Signs with these credentials from now on. [`Error::Denied`]: the store refuses them, and the former ones stay. After
-    /// any other error they are taken, and whether the store accepts them is not known.
+    /// any other error the new ones are used, and it is not known whether the store accepts them.
     pub async fn hand_over(&self, given: &S3Credentials) -> Result<()> {
         let Some(s3) = &self.inner.s3 else {
             let what = "a directory asks for no credentials".to_owned();
@@ -315,7 +314,7 @@ impl fmt::Debug for Bucket {
 }
 
 impl Error {
-    /// True of [`Error::NotFound`].
+    /// Whether this is [`Error::NotFound`].
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::NotFound { .. })
     }

@@ -1,4 +1,5 @@
-//! How a bucket fares, for people and for who waits for it: limits, failures, quirks, counts. Nothing here asks the store.
+//! The state of a bucket, for people and for callers that wait for it: limits, failures, quirks, counts. Nothing here
+//! makes a request.
 
 use super::bucket::Bucket;
 use super::counted::Counts;
@@ -6,42 +7,42 @@ use super::deadlines::Deadlines;
 use crate::types::{RequestsOfADay, StoreLimits};
 
 impl Bucket {
-    /// From now on no more than this is asked of it. Requests that are under way follow.
+    /// Sets the limits. They apply to requests under way, too.
     pub fn limit(&self, limits: &StoreLimits) {
         self.inner.pace.set(limits);
     }
 
-    /// What is asked of it at most.
+    /// The current limits.
     pub fn limited_to(&self) -> StoreLimits {
         self.inner.pace.limits()
     }
 
-    /// Bytes of objects that come in a second now at most, if that is limited.
+    /// The current limit of bytes a second from the store, if there is one.
     pub fn rate_down(&self) -> Option<u64> {
         self.inner.pace.down.rate()
     }
 
-    /// For people: why puts that are made again fail, when none was carried out for a while.
+    /// For people: why puts that are being repeated fail, if none has succeeded for a while.
     pub fn puts_fail(&self) -> Option<String> {
         self.inner.store.puts_fail()
     }
 
-    /// For people: why what is read there gets no answer, when nothing did for a while.
+    /// For people: why reads get no answer, if none has got one for a while.
     pub fn reads_fail(&self) -> Option<String> {
         self.inner.store.reads_fail()
     }
 
-    /// Whether the last attempt at a read got no answer: then whoever comes next need not wait in vain, too.
+    /// Whether the last attempt at a read got no answer. Then later callers need not wait in vain too.
     pub fn is_failing(&self) -> bool {
         self.inner.store.is_failing()
     }
 
-    /// How often the store answered so far, whatever it said: while that stands still, nothing comes from it.
+    /// How often the store has answered, whatever it said. As long as this does not grow, nothing comes from it.
     pub fn answers(&self) -> u64 {
         self.inner.store.answers()
     }
 
-    /// In what the store differs from others, for people; a line each.
+    /// For people: how the store differs from others, a line each.
     pub fn quirks(&self) -> Vec<String> {
         self.inner.quirks.describe()
     }
@@ -51,23 +52,23 @@ impl Bucket {
         self.inner.quirks.text()
     }
 
-    /// Takes in what [`Bucket::learned`] said in an earlier process.
+    /// Restores what [`Bucket::learned`] returned in an earlier process.
     pub fn recall(&self, learned: &str) {
         self.inner.quirks.recall(learned);
     }
 
-    /// If the store refuses the credentials: since when, and what to do. For people.
+    /// For people: since when the store has refused the credentials, if it does, and what to do.
     pub fn refuses_credentials(&self) -> Option<String> {
         self.inner.s3.as_ref()?.refuses_credentials()
     }
 
-    /// The place in words, for messages; no secrets.
+    /// The place in words, for messages; without secrets.
     #[cfg(any(test, feature = "testing"))]
     pub fn describe(&self) -> String {
         self.inner.shown.clone()
     }
 
-    /// Attempts at requests that ended: method, what came of them, how many.
+    /// Completed attempts at requests: method, outcome, count.
     pub fn ended(&self) -> Vec<(&'static str, &'static str, u64)> {
         self.inner.counters.ended()
     }
@@ -77,17 +78,17 @@ impl Bucket {
         self.inner.counters.read()
     }
 
-    /// What was asked of it today, by UTC.
+    /// The requests of today (UTC).
     pub fn today(&self) -> RequestsOfADay {
         self.inner.counters.today()
     }
 
-    /// The limits that it was opened with.
+    /// The deadlines with which it was opened.
     pub fn deadlines(&self) -> Deadlines {
         self.inner.limits
     }
 
-    /// Bytes that the store can still take; `None` if it knows no end. Asks the local disk at most.
+    /// Bytes that the store can still take; `None` if it has no limit. At most it asks the local disk.
     pub fn free(&self) -> Option<u64> {
         crate::os::free_bytes(self.inner.directory.as_ref()?).ok()
     }

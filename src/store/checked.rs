@@ -1,5 +1,5 @@
-//! A store is not taken at its word: what it returns must be as long as what was asked for, and what it took must be
-//! what was sent (rule C5).
+//! Verifies what a store says: what it returns must be as long as what was requested, and what it took must be what
+//! was sent (rule C5).
 
 use std::fmt;
 use std::ops::Range;
@@ -13,11 +13,11 @@ use super::error::{self, Error, Result};
 use super::object::{Begin, Body, Fetched, HeadReply, Listing, OBJECT_MAX, Put, PutReply, Store};
 use super::quirks::Quirks;
 
-/// What a store holds under a name, compared with what it should hold.
+/// How the object in the store compares with what it should be.
 pub(super) enum Compared {
-    /// The very bytes.
+    /// It holds the very bytes.
     Same(PutReply),
-    /// Other bytes; in words.
+    /// It holds other bytes; the text says how.
     Differs(String),
 }
 
@@ -32,8 +32,8 @@ impl Checked {
         Self { inner, quirks }
     }
 
-    /// Compares the object with these bytes: by length and the store's own checksum if it has one,
-    /// else byte for byte.
+    /// Compares the object with these bytes: by length, and by the store's own checksum if it has one, or else byte
+    /// for byte.
     pub(super) async fn compare(&self, name: &str, body: &Body) -> Result<Compared> {
         let head = self.inner.head(name).await?;
         let reply = PutReply { time: head.time, crc32: head.crc32, etag: head.etag.clone() };
@@ -51,7 +51,7 @@ impl Checked {
         Ok(Compared::Differs("it holds other bytes".to_owned()))
     }
 
-    /// Puts, and verifies nothing yet.
+    /// Puts without verifying yet.
     pub(super) async fn send(&self, name: &str, body: &Body, condition: Put) -> Result<PutReply> {
         if body.length() > OBJECT_MAX {
             return Err(Error::Unsupported { what: format!("{name}: an object over 64 MiB") });
@@ -59,9 +59,10 @@ impl Checked {
         self.inner.put(name, body, condition).await
     }
 
-    /// Rule C5: the CRC-32 of the whole if the answer echoes it, else the entity tag if it is the MD5, else reading it
-    /// back; and the length. That is asked for where no checksum came, until a HEAD has borne out the echo, and once
-    /// anything contradicted what the store had said.
+    /// Rule C5. The bytes are proven by the CRC-32 of the whole if the answer echoes it, or else by the entity tag if
+    /// it is the MD5, or else by reading the object back. A HEAD also checks the length. It is left out only for an
+    /// echoed CRC-32, once HEADs have confirmed echoes for objects nearly as long, and as long as nothing has
+    /// contradicted the store.
     pub(super) async fn verify(
         &self,
         name: &str,
@@ -101,11 +102,11 @@ impl Checked {
     }
 }
 
-/// Whether what the store says of an object proves that it has these bytes (but for the length).
+/// Whether the store's checksum or entity tag of an object proves that it has these bytes (apart from the length).
 fn is_proof(crc32: Option<u32>, etag: Option<&str>, body: &Body) -> bool {
     match (crc32, etag) {
         (Some(crc32), _) => crc32 == body.crc32(),
-        // MD5 costs 1.6 s of CPU per GiB, so only where nothing better is said.
+        // MD5 costs 1.6 s of CPU per GiB, so it is used only if there is nothing better.
         (None, Some(etag)) if etag.len() == 32 => {
             let digest = Md5::digest(body.bytes());
             digest.iter().zip(etag.as_bytes().chunks(2)).all(|(byte, digits)| {
@@ -151,13 +152,13 @@ impl Store for Checked {
 
     async fn get(&self, name: &str, range: Option<Range<u64>>) -> Result<Fetched> {
         if range.as_ref().is_some_and(|range| range.start >= range.end) {
-            // HTTP has no words for an empty range.
+            // HTTP cannot express an empty range.
             let head = self.inner.head(name).await?;
             let (object_length, time) = (head.length, head.time);
             return Ok(Fetched { bytes: Bytes::new(), object_length, time });
         }
         let fetched = self.inner.get(name, range.clone()).await;
-        // Nobody asks for more than what was put has.
+        // Nobody asks for more than was put.
         let is_short = match (&fetched, &range) {
             (Ok(fetched), Some(range)) => fetched.object_length < range.end,
             (Err(Error::Corrupt { reason, .. }), _) => reason == error::ENDS_EARLY,
@@ -180,7 +181,7 @@ impl Store for Checked {
         if let Some(stranger) = page.objects.iter().find(|o| !o.name.starts_with(prefix)) {
             return Err(corrupt(&stranger.name, &format!("listed under {prefix}")));
         }
-        // A page that does not go forward would be asked for for ever.
+        // Asking for a page that does not go forward would never end.
         if page.more.as_ref() == Some(begin) {
             return Err(corrupt(prefix, "its listing does not go forward"));
         }

@@ -1,4 +1,5 @@
-//! One suite that every store passes: what the rules assume of the medium, and what the trait says.
+//! One suite that every store passes: what the rules assume of the medium, and what the trait
+//! promises.
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -13,7 +14,7 @@ use super::probe::random;
 use crate::types::noise;
 use crate::types::with_causes;
 
-/// Puts of one key at once.
+/// Concurrent puts of one key.
 const RACERS: usize = 8;
 
 /// What the suite found.
@@ -24,7 +25,7 @@ pub struct SuiteReport {
 }
 
 impl SuiteReport {
-    /// Panics with all that failed.
+    /// Panics with all failures.
     pub fn assert_passed(&self) {
         let failed: Vec<_> = self.checks.iter().filter(|(_, result)| result.is_err()).collect();
         assert!(!self.checks.is_empty() && failed.is_empty(), "{failed:#?}");
@@ -128,7 +129,7 @@ impl Suite<'_> {
             expect(got.bytes == expected, || format!("{got:?} of {range:?}"))?;
             expect(got.object_length == 300_000, || format!("{got:?} of {range:?}"))?;
         }
-        // Beyond the end: an error, or what there is; never other bytes.
+        // Beyond the end: an error, or the bytes that exist; never other bytes.
         if let Ok(got) = self.store.get(&name, Some(299_000..301_000)).await {
             expect(got.bytes == bytes.slice(299_000..), || format!("{got:?} at the end"))?;
         }
@@ -157,7 +158,7 @@ impl Suite<'_> {
         }
         let got = said(self.store.get(&name, None).await)?;
         expect(got.bytes == "first", || "the second put replaced the first".to_owned())?;
-        // What was deleted is absent again.
+        // A deleted name is free again.
         self.sweep(std::slice::from_ref(&name)).await?;
         self.put("conditional", "third").await?;
         self.sweep(&[name]).await

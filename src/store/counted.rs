@@ -1,4 +1,4 @@
-//! Counts what is asked of a store: every attempt, as it leaves.
+//! Counts the requests to a store: every attempt, when it is sent.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,7 +14,7 @@ use super::error::Result;
 use super::object::{Begin, Body, Fetched, HeadReply, Listing, Put, PutReply, Store};
 use crate::types::RequestsOfADay;
 
-/// How many requests were made, and the bytes of objects that they moved.
+/// How many requests were made, and how many bytes of objects they moved.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// PUT.
@@ -27,7 +27,7 @@ pub struct Counts {
     pub lists: u64,
     /// DELETE, each of up to 1,000 objects.
     pub deletes: u64,
-    /// Bytes of the bodies put, repetitions included.
+    /// Bytes of the bodies put, including repeated attempts.
     pub bytes_put: u64,
     /// Bytes of the bodies fetched.
     pub bytes_got: u64,
@@ -50,19 +50,19 @@ pub(super) struct Counters {
     deletes: AtomicU64,
     bytes_put: AtomicU64,
     bytes_got: AtomicU64,
-    /// The day, and what was asked on it.
+    /// The day, and its requests.
     today: Mutex<(u64, RequestsOfADay)>,
-    /// Attempts that ended, by method and what came of them.
+    /// Completed attempts by method and outcome.
     ended: Mutex<BTreeMap<(&'static str, &'static str), u64>>,
 }
 
 impl Counters {
-    /// Attempts that ended: method, what came of them, how many.
+    /// Completed attempts: method, outcome, count.
     pub(super) fn ended(&self) -> Vec<(&'static str, &'static str, u64)> {
         self.ended.lock().iter().map(|((method, what), count)| (*method, *what, *count)).collect()
     }
 
-    /// What was asked today, by UTC.
+    /// The requests of today (UTC).
     pub(super) fn today(&self) -> RequestsOfADay {
         let mut today = self.today.lock();
         Self::turn(&mut today);

@@ -1,31 +1,31 @@
-//! How long to wait: every number in this one place, with its reason.
+//! How long to wait for the store: every number is here, with its reason.
 
 use std::time::Duration;
 
-/// The limits on waiting for the store. One struct, settable as a whole ([`Deadlines::of`]).
+/// The limits on waiting for the store. All follow from one deadline ([`Deadlines::of`]).
 ///
-/// A request that moves few bytes ends within `operation`, repetitions included. One that moves many
-/// may take as long as bytes keep moving: it ends when next to nothing has moved for `stall_put` or
-/// `stall_get`; a get also when it is slower than its floor allows, for somebody waits for it.
+/// A request that moves few bytes ends within `operation`, including repetitions. One that moves many bytes may
+/// take as long as they keep moving: it ends when next to nothing has moved for `stall_put` or `stall_get`. A get
+/// also ends when it is slower than its floor, because somebody waits for it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Deadlines {
-    /// For one operation, its repetitions included. 30 s: what the promises name.
+    /// For one operation, including its repetitions. 30 s: the number in the documented promises.
     pub operation: Duration,
-    /// For a TCP and TLS connection. 5 s: one lost SYN is repeated after 1 s, a second after 3 s.
+    /// For a TCP and TLS connection. 5 s: a lost SYN is repeated after 1 s, a second one after 3 s.
     pub connect: Duration,
-    /// For the first byte of an answer, and between two pieces of one. A third of `operation`, so
-    /// that a dead connection still leaves time to try again.
+    /// For the first byte of an answer, and between two pieces of it. A third of `operation`, so that after a
+    /// dead connection there is time to try again.
     pub stall_get: Duration,
-    /// While the other end neither takes a put's bytes nor answers. All of `operation`: a store may
-    /// take long to write 16 MiB down.
+    /// How long the other end may neither take a put's bytes nor answer. All of `operation`: a store may take
+    /// long to write 16 MiB.
     pub stall_put: Duration,
-    /// Bytes a second below which a put does not count as moving. Next to nothing: what is given up is sent again
-    /// from its first byte, which helps nobody on a slow link.
+    /// Bytes a second below which a put does not count as moving. Very few: a put that is given up starts again
+    /// from its first byte, which does not help on a slow link.
     pub floor_put: u64,
-    /// Bytes a second below which a get is given up though it moves. Up to 1.9 MiB end
-    /// within `operation` at 64 KiB/s: somebody waits for them.
+    /// Bytes a second below which a get is given up even though it moves. At 64 KiB/s, up to 1.9 MiB arrive
+    /// within `operation`: somebody waits for them.
     pub floor_get: u64,
-    /// The pause before the first repetition; it doubles from there, with jitter.
+    /// The pause before the first repetition; it doubles each time, with jitter.
     pub pause: Duration,
     /// The longest pause between repetitions.
     pub pause_max: Duration,
@@ -38,7 +38,7 @@ impl Default for Deadlines {
 }
 
 impl Deadlines {
-    /// Everything in proportion to the deadline of one operation.
+    /// All limits in proportion to the deadline of one operation.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped")]
     pub fn of(operation: Duration) -> Self {
         let scale = operation.as_secs_f64().max(0.001) / 30.0;
@@ -61,7 +61,7 @@ impl Deadlines {
         ((self.floor_put as f64 * self.stall_put.as_secs_f64()) as u64).max(1)
     }
 
-    /// How long a get of so many bytes may take in all.
+    /// How long a get of `bytes` may take in all.
     pub fn get(&self, bytes: u64) -> Duration {
         self.operation.max(Duration::from_secs_f64(bytes as f64 / self.floor_get as f64))
     }

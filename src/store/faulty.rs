@@ -1,4 +1,4 @@
-//! A store that fails by script, for the tests of every room.
+//! A store that fails by script, for the tests of all modules.
 
 use std::fmt;
 use std::ops::Range;
@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use super::error::{Error, Result};
 use super::object::{Begin, Body, Fetched, HeadReply, Listing, Put, PutReply, Store};
 
-/// What is asked of a store.
+/// The kind of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verb {
     /// PUT.
@@ -30,16 +30,16 @@ pub enum Verb {
 /// A request that reached the faulty store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreRequest {
-    /// What was asked.
+    /// Its kind.
     pub verb: Verb,
-    /// The object's name (of a listing the prefix, of a DELETE the first name).
+    /// The object's name; for a listing the prefix, for a DELETE the first name.
     pub name: String,
 }
 
-/// Which requests a fault is for.
+/// Which requests a fault applies to.
 #[derive(Clone, Debug)]
 pub struct On {
-    /// `None`: of every kind.
+    /// `None`: requests of every kind.
     verb: Option<Verb>,
     prefix: String,
     skip: u32,
@@ -47,29 +47,29 @@ pub struct On {
 }
 
 impl On {
-    /// The next request of this kind for a name that begins so (with the bucket's prefix), once.
+    /// The next request of this kind for a name with this prefix (which includes the bucket's prefix), once.
     pub fn next(verb: Verb, prefix: &str) -> Self {
         Self { verb: Some(verb), ..Self::any(prefix) }
     }
 
-    /// The next request of any kind for such a name, once.
+    /// The next request of any kind for a name with this prefix, once.
     pub fn any(prefix: &str) -> Self {
         Self { verb: None, prefix: prefix.to_owned(), skip: 0, times: 1 }
     }
 
-    /// Lets so many pass first.
+    /// Lets this many requests pass first.
     #[must_use]
     pub fn after(self, skip: u32) -> Self {
         Self { skip, ..self }
     }
 
-    /// So many times in a row.
+    /// Applies this many times in a row.
     #[must_use]
     pub fn times(self, times: u32) -> Self {
         Self { times, ..self }
     }
 
-    /// From then on for ever.
+    /// Applies from then on for ever.
     #[must_use]
     pub fn always(self) -> Self {
         Self { times: u32::MAX, ..self }
@@ -79,7 +79,7 @@ impl On {
 /// What goes wrong.
 #[derive(Clone, Debug)]
 pub enum Fault {
-    /// Not carried out, and this error returned.
+    /// Not carried out; this error is returned.
     Fails(Error),
     /// Not carried out; the connection breaks.
     Breaks,
@@ -89,34 +89,34 @@ pub enum Fault {
     Stalls,
     /// Carried out after this time.
     Delays(Duration),
-    /// A put whose bytes move in so many parts, each after this time; then it is carried out.
+    /// A put whose bytes move in this many parts, each after this time; then it is carried out.
     Trickles(u32, Duration),
-    /// A put whose bytes all move, and which then breaks, not carried out.
+    /// A put whose bytes all move; then the connection breaks, and it is not carried out.
     Wastes,
-    /// A put that is answered by 200, but half of it is kept; the checksum that is told is that of the half.
+    /// A put that is answered with 200, but keeps half; the checksum in the answer is that of the half.
     KeepsHalf,
-    /// A put that is answered by 200, but nothing is kept, and no checksum is told.
+    /// A put that is answered with 200, but keeps nothing, and returns no checksum.
     KeepsNothing,
-    /// A put of which half is kept, and the checksum of the whole is told: a lie.
+    /// A put that keeps half, but returns the checksum of the whole: a lie.
     LiesAboutHalf,
-    /// A put of which other bytes of the same length are kept, and no checksum is told.
+    /// A put that keeps other bytes of the same length, and returns no checksum.
     KeepsOther,
-    /// A put or a head that tells no checksum.
+    /// A put or a head that returns no checksum.
     TellsNothing,
     /// A get with one bit changed.
     FlipsBit,
     /// A get whose second half is missing.
     CutsOff,
-    /// A page of a listing that lacks its last name: what came last is not listed yet.
+    /// A page of a listing that lacks its last name: the newest object is not listed yet.
     ListsLate,
-    /// Carried out; the answer's time is so much older.
+    /// Carried out; the time in the answer is this much older.
     Older(Duration),
-    /// This becomes of the request, and whoever made it ends here: it reaches nothing any more ([`Faulty::when_it_ends`]).
+    /// This fault applies, and the process that made the request ends here: it reaches nothing any more
+    /// ([`Faulty::when_it_ends`]).
     EndsWith(Box<Fault>),
 }
 
-/// A store that fails by script. In the order in which they were given, the first fault that is
-/// meant for a request is applied to it.
+/// A store that fails by script. The first fault in the script that matches a request applies to it.
 pub struct Faulty {
     inner: Arc<dyn Store>,
     state: Mutex<State>,
@@ -130,11 +130,11 @@ struct State {
     ending: Option<EndTold>,
 }
 
-/// What is told that the process ends.
+/// Called when the process ends.
 type EndTold = Arc<dyn Fn() + Send + Sync>;
 
 impl Faulty {
-    /// A store that does what `inner` does, until told otherwise.
+    /// A store that behaves like `inner` until told otherwise.
     pub fn over(inner: Arc<dyn Store>) -> Arc<Self> {
         Arc::new(Self { inner, state: Mutex::default() })
     }
@@ -151,17 +151,17 @@ impl Faulty {
         state.gone = false;
     }
 
-    /// `ending` is told when the process ends at a request ([`Fault::EndsWith`]).
+    /// Sets what is called when the process ends at a request ([`Fault::EndsWith`]).
     pub fn when_it_ends(&self, ending: impl Fn() + Send + Sync + 'static) {
         self.state.lock().ending = Some(Arc::new(ending));
     }
 
-    /// From now on (until [`Faulty::heal`]) nothing is reached.
+    /// From now on (until [`Faulty::heal`]) the store cannot be reached.
     pub fn disappear(&self) {
         self.state.lock().gone = true;
     }
 
-    /// What was asked since the last call.
+    /// The requests since the last call.
     pub fn take_requests(&self) -> Vec<StoreRequest> {
         std::mem::take(&mut self.state.lock().requests)
     }
@@ -201,7 +201,7 @@ impl Faulty {
         Some(*last)
     }
 
-    /// What does not depend on the kind of request: fails, or goes on.
+    /// The faults that do not depend on the kind of request.
     async fn suffer<T>(
         fault: Option<&Fault>,
         name: &str,

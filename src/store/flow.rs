@@ -1,4 +1,4 @@
-//! How fast bytes go one way: a token bucket that hands out pieces in the order of a [`Line`].
+//! A bandwidth limit for one direction: a token bucket that hands out pieces in the order of a [`Line`].
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,18 +11,19 @@ use super::line::{HoldingBack, Line, LinePlace, RequestContext};
 use crate::os;
 use crate::types::RateSchedule;
 
-/// What was not used may be made up for by so much: timers are late by a millisecond or two.
+/// How much unused time may be made up for: timers are late by a millisecond or two.
 const BURST: Duration = Duration::from_millis(50);
-/// Pieces of a second, within the limits below: who comes waits for that long, and one transfer shows that it moves.
+/// Pieces in a second, within the limits below. A newcomer waits for about one piece, and a single transfer shows
+/// progress this often.
 const PIECES: u64 = 16;
 const PIECE_MIN: u64 = 4 << 10;
-/// The largest piece: costs nothing, and is little on any link that carries more.
+/// The largest piece: it costs nothing, and is little on any link that carries more.
 pub(super) const PIECE_MAX: u64 = 64 << 10;
 
-/// One direction.
+/// The limit of one direction.
 pub(super) struct Flow {
     state: Mutex<State>,
-    /// The second of the day.
+    /// The current second of the day.
     clock: Box<dyn Fn() -> u32 + Send + Sync>,
 }
 
@@ -30,7 +31,7 @@ pub(super) struct Flow {
 struct State {
     schedule: RateSchedule,
     line: Line,
-    /// Until when what was let through takes.
+    /// When the pieces let through so far will have been sent at the current rate.
     busy_until: Instant,
 }
 
@@ -46,10 +47,10 @@ impl Default for Flow {
     }
 }
 
-/// What becomes of a piece now.
+/// What [`Flow::try_pass`] found.
 enum PieceTry {
     Passed,
-    /// It is its turn, then.
+    /// It is the piece's turn, at this time.
     At(Instant),
     /// Others are before it.
     Behind,
@@ -62,11 +63,11 @@ impl Flow {
         Self { state: Mutex::new(state), clock: Box::new(clock) }
     }
 
-    /// From now on it is this fast.
+    /// Sets the rate from now on.
     pub(super) fn set(&self, schedule: &RateSchedule) {
         let mut state = self.state.lock();
         state.schedule.clone_from(schedule);
-        // What was let through at the old rate is a piece at most.
+        // What was let through at the old rate is one piece at most.
         state.busy_until = state.busy_until.min(Instant::now());
         state.wake_head();
     }
@@ -78,17 +79,17 @@ impl Flow {
         state.schedule.at((self.clock)())
     }
 
-    /// Bytes a second now, if there is a limit.
+    /// The current limit in bytes a second, if there is one.
     pub(super) fn rate(&self) -> Option<u64> {
         self.rate_of(&self.state.lock())
     }
 
-    /// How large a piece should be now; `None`: nothing is held back.
+    /// How large a piece should be now; `None`: there is no limit.
     pub(super) fn piece(&self) -> Option<u64> {
         self.rate().map(|rate| (rate / PIECES).clamp(PIECE_MIN, PIECE_MAX))
     }
 
-    /// Returns when so many bytes may go: a piece.
+    /// Returns when a piece of `bytes` may go.
     pub(super) async fn pass(&self, bytes: u64, request: &RequestContext) {
         let place = {
             let mut state = self.state.lock();
@@ -97,7 +98,7 @@ impl Flow {
             }
             state.line.join(request.urgency.is_background())
         };
-        // Before whoever is woken by it in turn.
+        // Declared before `held`, so it ends only after `held` has left the line and woken the next.
         let _waiting = HoldingBack::begin(&request.held_back);
         let held = FlowPlace { flow: self, place };
         loop {
@@ -113,7 +114,7 @@ impl Flow {
         }
     }
 
-    /// Returns when all of them may have come, piece by piece.
+    /// Returns when `bytes` may have come, piece by piece.
     pub(super) async fn pass_all(&self, mut bytes: u64, request: &RequestContext) {
         while bytes > 0 {
             let Some(piece) = self.piece() else { return };
@@ -150,7 +151,7 @@ impl State {
     }
 }
 
-/// A place in the line: given up by whoever does not wait any more.
+/// A place in the line, which is given up when its owner stops waiting.
 struct FlowPlace<'a> {
     flow: &'a Flow,
     place: Arc<LinePlace>,

@@ -1,4 +1,4 @@
-//! The parsers of this room, for hostile bytes (`tests/fuzz`).
+//! This module's parsers, for hostile bytes (`tests/fuzz`).
 
 use std::cell::OnceCell;
 
@@ -11,8 +11,8 @@ thread_local! {
     static RUNTIME: OnceCell<Option<Runtime>> = const { OnceCell::new() };
 }
 
-/// Whether `bytes` are taken for a `kind`; `None`: this room knows no such kind. `listing` is what a server answers to
-/// `ListObjectsV2`: an odd first byte refuses, the rest is the body.
+/// Whether `bytes` parse as a `kind`; `None`: there is no such kind here. `listing` is a server's answer to
+/// `ListObjectsV2`: if the first byte is odd, the answer is a refusal; the rest is the body.
 pub fn fuzzed(kind: &str, bytes: &[u8]) -> Option<bool> {
     if kind != "listing" {
         return None;

@@ -1,4 +1,4 @@
-//! A store in memory, as somebody sees it who is slower than others that use it: for tests of who reads beside a writer.
+//! A store in memory as a slow client sees it: for tests of a reader beside a writer.
 
 use std::fmt;
 use std::ops::Range;
@@ -12,12 +12,12 @@ use super::error::{Error, Result};
 use super::memory_store::MemoryStore;
 use super::object::{Begin, Body, Fetched, HeadReply, Listing, Put, PutReply, Store};
 
-/// How many of so many changes are there before the next request.
+/// Given the number of waiting changes, how many of them arrive before the next request.
 type HowMany = Box<dyn FnMut(usize) -> usize + Send>;
 
-/// The objects of another store as they were at a moment; before each request come some of the changes that were made there
-/// since, in their order. So a reader's requests fall between a writer's, though one is done with before the other begins. It
-/// is only read.
+/// Shows the objects of another store as they were at an earlier moment. Before each request, some of the changes made there
+/// since arrive, in their order. So a reader's requests can fall between a writer's, although the writer finishes before the
+/// reader begins. It is read-only.
 pub struct Lagging {
     source: Arc<MemoryStore>,
     shown: MemoryStore,
@@ -26,12 +26,12 @@ pub struct Lagging {
 
 struct LaggingState {
     pace: HowMany,
-    /// Changes that are there.
+    /// How many changes have arrived.
     taken: usize,
 }
 
 impl Lagging {
-    /// That of `source`, which keeps its changes from now on. It is up to date.
+    /// A view of `source`, which keeps its changes from now on. It starts up to date.
     pub fn behind(source: Arc<MemoryStore>) -> Self {
         source.keep_changes();
         let state = LaggingState { pace: Box::new(|waiting| waiting), taken: 0 };
@@ -40,12 +40,12 @@ impl Lagging {
         lagging
     }
 
-    /// From now on `pace` says how many of the changes that wait come before a request.
+    /// From now on `pace` decides how many of the waiting changes arrive before a request.
     pub fn pace(&self, pace: impl FnMut(usize) -> usize + Send + 'static) {
         self.state.lock().pace = Box::new(pace);
     }
 
-    /// All changes that were made until now are there.
+    /// Lets all changes made until now arrive.
     pub fn catches_up(&self) {
         self.pace(|waiting| waiting);
         self.take();
@@ -60,7 +60,7 @@ impl Lagging {
         while state.taken < upto
             && let (_, Some(change)) = self.source.change(state.taken)
         {
-            // A clock that is set does not go back.
+            // The clock must not go back when it is set.
             time = time.max(change.time);
             self.shown.set_time(time);
             match change.bytes {

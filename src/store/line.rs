@@ -1,5 +1,5 @@
-//! Who waits for the store, and in which order: requests that somebody waits for before those of the background, each
-//! kind in the order in which it came.
+//! Who waits for the store, and in which order: requests that somebody waits for come before those in the background,
+//! and each kind in order of arrival.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,21 +10,21 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// So many of those who are waited for go before one of the background. It is slow then, and does not stand still: a
-/// transfer that stands still is given up by the store.
+/// How many requests that somebody waits for may go before a background one. The background is slow then, but does not
+/// stand still: the store gives up a transfer that does.
 const BEFORE: u32 = 7;
 
-/// Whether somebody waits for a request. A clone is the same: one may become urgent while it is under way.
+/// Whether somebody waits for a request. Clones share it: a request may become urgent while it is under way.
 #[derive(Clone, Debug, Default)]
 pub struct Urgency(Arc<AtomicBool>);
 
 impl Urgency {
-    /// Nobody waits for it.
+    /// For a request that nobody waits for.
     pub fn background() -> Self {
         Self(Arc::new(AtomicBool::new(true)))
     }
 
-    /// Somebody waits for it after all.
+    /// Marks that somebody waits for it after all.
     pub fn hurry(&self) {
         self.0.store(false, Relaxed);
     }
@@ -34,7 +34,7 @@ impl Urgency {
     }
 }
 
-/// How long a request was held back on this side. It does not count against the store.
+/// How long a request was held back on this side. That time does not count against the store.
 #[derive(Debug, Default)]
 pub(super) struct HeldBack {
     /// Microseconds.
@@ -43,7 +43,7 @@ pub(super) struct HeldBack {
 }
 
 impl HeldBack {
-    /// In all, up to now.
+    /// The total up to now.
     pub(super) fn total(&self) -> Duration {
         let now = self.since.lock().map_or(Duration::ZERO, |since| since.elapsed());
         Duration::from_micros(self.past.load(Relaxed)) + now
@@ -66,8 +66,8 @@ impl HeldBack {
     }
 }
 
-/// What is known of a request beside what it asks. It goes with the task that makes the request, past those who need not
-/// know of it.
+/// What is known of a request besides its content. It goes with the task that makes the request, so that the layers
+/// between need not pass it on.
 #[derive(Clone, Debug, Default)]
 pub(super) struct RequestContext {
     pub(super) urgency: Urgency,
@@ -79,12 +79,12 @@ tokio::task_local! {
 }
 
 impl RequestContext {
-    /// That of the request which this task makes.
+    /// The context of the request that this task makes.
     pub(super) fn current() -> Self {
         REQUEST.try_with(Clone::clone).unwrap_or_default()
     }
 
-    /// Makes a request with it.
+    /// Makes a request with this context.
     pub(super) fn scope<F: Future>(self, request: F) -> impl Future<Output = F::Output> {
         REQUEST.scope(self, request)
     }
@@ -102,7 +102,7 @@ pub(super) struct LinePlace {
 pub(super) struct Line {
     waited_for: VecDeque<Arc<LinePlace>>,
     background: VecDeque<Arc<LinePlace>>,
-    /// So many went before one of the background that waits.
+    /// How many went before a waiting background request.
     passed: u32,
 }
 
@@ -114,7 +114,7 @@ impl Line {
         place
     }
 
-    /// Whose turn it is; `only_waited_for`: of those.
+    /// Whose turn it is; with `only_waited_for`, among those that somebody waits for.
     pub(super) fn head(&self, only_waited_for: bool) -> Option<&Arc<LinePlace>> {
         let (first, other) = (self.waited_for.front(), self.background.front());
         match (first, other) {
@@ -124,7 +124,7 @@ impl Line {
         }
     }
 
-    /// It had its turn.
+    /// Notes that this place had its turn, and removes it.
     pub(super) fn served(&mut self, place: &Arc<LinePlace>) {
         self.passed = match place.background {
             true => 0,
@@ -134,7 +134,7 @@ impl Line {
         self.leave(place);
     }
 
-    /// Gives its place up.
+    /// Gives up a place.
     pub(super) fn leave(&mut self, place: &Arc<LinePlace>) {
         self.of(place.background).retain(|other| !Arc::ptr_eq(other, place));
     }
@@ -144,7 +144,7 @@ impl Line {
     }
 }
 
-/// Counts as held back for as long as this lives.
+/// As long as this lives, the request counts as held back.
 pub(super) struct HoldingBack<'a>(&'a HeldBack);
 
 impl<'a> HoldingBack<'a> {

@@ -1,4 +1,4 @@
-//! Listings: page by page, where what comes of it at once does not grow with the number of objects, and collected.
+//! Listings, page by page (in memory that does not grow with the number of objects) or collected.
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -7,21 +7,21 @@ use super::bucket::Bucket;
 use super::error::{Error, Result};
 use super::object::{Begin, Listed};
 
-/// Pages in a row that bring nothing, at most: some stores pass over what was deleted in this way.
+/// The most empty pages in a row: some stores skip over deleted objects this way.
 const EMPTY_PAGES: u32 = 1000;
-/// Pages at most, mostly of 1,000 objects: a listing that goes on for longer never ends.
+/// The most pages, usually of 1,000 objects: a longer listing is taken to be endless.
 const PAGES_MAX: u32 = 100_000;
-/// So many objects a listing that is collected has at most: some 100 MB of memory. Of what is listed so there are few, but of
-/// commits since a checkpoint, of which there is one for each few thousand. What grows with a vault is listed by `Lister`.
+/// The most objects in a collected listing: some 100 MB of memory. What is listed this way is few, except for commits since a
+/// checkpoint, of which there are a few thousand at most. What grows with a vault is listed with `Lister`.
 const LISTED_MAX: usize = 1 << 20;
 
-/// A listing under way, in whatever order the store has. What is put or deleted meanwhile may be in it or not.
+/// A listing in progress, in the store's own order. What is put or deleted meanwhile may be in it or not.
 #[derive(Debug)]
 pub struct Lister {
     bucket: Bucket,
-    /// With the bucket's own prefix.
+    /// Includes the bucket's own prefix.
     prefix: String,
-    /// `None`: that was the last page.
+    /// `None`: the last page was read.
     next: Option<Begin>,
     empty: u32,
     pages: u32,
@@ -34,10 +34,10 @@ impl Lister {
         Self { bucket, prefix, next: Some(Begin::First), empty: 0, pages: 0 }
     }
 
-    /// The next page, and the store's clock at it; `None` at the end.
+    /// The next page, and the store's time at it; `None` at the end.
     ///
     /// # Errors
-    /// What the store says; [`Error::Corrupt`] when the listing does not go forward.
+    /// An error of the store; [`Error::Corrupt`] if the listing does not go forward.
     pub async fn next(&mut self) -> Result<Option<(Vec<Listed>, SystemTime)>> {
         while let Some(begin) = &self.next {
             let mut page = self.bucket.list_page(&self.prefix, begin).await?;
@@ -60,13 +60,12 @@ impl Lister {
 }
 
 impl Bucket {
-    /// All objects whose names begin with `prefix`, in the byte order of their names, and the store's
-    /// clock at the first page.
+    /// All objects whose names begin with `prefix`, in the byte order of their names, and the store's time at the first page.
     pub async fn list_all(&self, prefix: &str) -> Result<(Vec<Listed>, SystemTime)> {
         self.list(prefix, None).await
     }
 
-    /// As [`Bucket::list_all`], but only the objects after the one named `after`.
+    /// As [`Bucket::list_all`], but only the objects after `after`.
     pub async fn list_after(&self, prefix: &str, after: &str) -> Result<(Vec<Listed>, SystemTime)> {
         self.list(prefix, Some(after)).await
     }
@@ -76,7 +75,7 @@ impl Bucket {
         let first = after.map(|after| self.full(after));
         let cut = self.prefix_length();
         let mut begin = first.clone().map_or(Begin::First, Begin::After);
-        // Some stores list in the order of a tree of directories or in none, some begin at `after` itself or heed it not.
+        // Some stores list in the order of a directory tree, or in none; some begin at `after` itself, or ignore it.
         let mut by_name = BTreeMap::new();
         let (mut time, mut empty) = (None, 0);
         loop {

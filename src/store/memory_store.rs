@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use super::error::{Error, Result};
 use super::object::{Begin, Body, Fetched, HeadReply, Listed, Listing, Put, PutReply, Store};
 
-/// Objects of one page of a listing: S3's number.
+/// The objects of one page of a listing: S3's number.
 const PAGE: usize = 1000;
 
 /// A store in memory.
@@ -21,11 +21,11 @@ pub struct MemoryStore {
     inner: Mutex<Inner>,
 }
 
-/// What became of an object, and when.
+/// A change of an object, and when it happened.
 #[derive(Clone, Debug)]
 pub(super) struct ObjectChange {
     pub(super) name: String,
-    /// `None`: it was removed.
+    /// `None`: removed.
     pub(super) bytes: Option<Bytes>,
     pub(super) time: SystemTime,
 }
@@ -34,7 +34,7 @@ pub(super) struct ObjectChange {
 struct Inner {
     objects: BTreeMap<String, (Bytes, SystemTime)>,
     clock: Clock,
-    /// All changes since that was asked for.
+    /// All changes since recording began.
     changes: Option<Vec<ObjectChange>>,
 }
 
@@ -85,7 +85,7 @@ impl MemoryStore {
         self.inner.lock().objects.keys().cloned().collect()
     }
 
-    /// An object's bytes, as nobody asked for them.
+    /// An object's bytes, without a request.
     pub fn peek(&self, name: &str) -> Option<Bytes> {
         self.inner.lock().objects.get(name).map(|(bytes, _)| bytes.clone())
     }
@@ -95,12 +95,12 @@ impl MemoryStore {
         self.inner.lock().set(name, Some(bytes.into()));
     }
 
-    /// Tampering: removes an object, and says what it was.
+    /// Tampering: removes an object, and returns its bytes.
     pub fn steal(&self, name: &str) -> Option<Bytes> {
         self.inner.lock().set(name, None)
     }
 
-    /// All objects as they are now, to be put back later (a replayed bucket).
+    /// All objects as they are now, to be restored later (a replayed bucket).
     pub fn snapshot(&self) -> BTreeMap<String, Bytes> {
         let inner = self.inner.lock();
         inner.objects.iter().map(|(name, (bytes, _))| (name.clone(), bytes.clone())).collect()
@@ -116,12 +116,12 @@ impl MemoryStore {
         }
     }
 
-    /// What time it is there.
+    /// The store's time.
     pub(super) fn now(&self) -> SystemTime {
         self.inner.lock().clock.now()
     }
 
-    /// From now on all changes are kept; what is there already counts as the first of them.
+    /// Records all changes from now on; the existing objects count as the first ones.
     pub(super) fn keep_changes(&self) {
         let mut inner = self.inner.lock();
         let first = inner.objects.iter().map(|(name, (bytes, time))| ObjectChange {
@@ -132,7 +132,7 @@ impl MemoryStore {
         inner.changes = Some(first.collect());
     }
 
-    /// How many changes are kept, and that one of them.
+    /// How many changes are recorded, and the one at `at`.
     pub(super) fn change(&self, at: usize) -> (usize, Option<ObjectChange>) {
         let inner = self.inner.lock();
         let changes = inner.changes.as_deref().unwrap_or_default();

@@ -1,14 +1,13 @@
-//! The object store: a place that keeps bytes under names, and is trusted with nothing else.
+//! The object store: it keeps bytes under names, and is trusted with nothing else.
 //!
-//! Other rooms see [`Bucket`] alone: every request through it has a deadline, is repeated while
-//! that may help, and what it put or fetched is verified. Below the door is the trait [`Store`] with
-//! three backends ([`S3Store`], [`DirectoryStore`], [`MemoryStore`]) and the decorators that
-//! `Bucket` is made of: `Counted`, then `Slotted`, `Checked` and `Retrying`, outermost last. What an owner allows
-//! ([`crate::types::StoreLimits`]) is kept by `Slotted` (requests at once) and `Flow` (bytes a second), on the bodies. [`Faulty`] is a
-//! decorator for tests: it fails by script. [`conformance`] is one suite that every backend passes.
+//! Other modules see only [`Bucket`]. Every request through it has a deadline, is repeated as long as that may help, and has its
+//! bytes verified. Below it is the trait [`Store`], with three backends ([`S3Store`], [`DirectoryStore`], [`MemoryStore`]) and
+//! the decorators that make up `Bucket`: `Counted`, then `Slotted`, `Checked` and `Retrying`, outermost last. `Slotted` (requests
+//! at once) and `Flow` (bytes a second, on the bodies) enforce the owner's limits ([`crate::types::StoreLimits`]). [`Faulty`] is
+//! a decorator for tests that fails by script. [`conformance`] is a suite that every backend passes.
 //!
-//! Assumed of a store, and nothing else: read-after-write, list-after-write, an atomic put, one
-//! winner of a conditional put, a clock that goes forward.
+//! Only this is assumed of a store: read-after-write, list-after-write, atomic puts, one winner of a conditional put, and a clock
+//! that goes forward.
 
 mod bucket;
 mod bucket_status;

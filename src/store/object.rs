@@ -1,4 +1,4 @@
-//! The trait that backends and decorators have in common, and its words.
+//! The trait that backends and decorators share, and its types.
 
 use std::fmt::Debug;
 use std::ops::Range;
@@ -11,20 +11,20 @@ use bytes::Bytes;
 
 use super::error::Result;
 
-/// Bytes of one object at most: four times what a vault writes, so that a store's word about a length
-/// never decides how much memory is taken.
+/// The most bytes of one object: four times what a vault writes. So a length that the store claims never decides
+/// how much memory is taken.
 pub const OBJECT_MAX: u64 = 64 << 20;
 
-/// How many bytes went out: a count that only grows. As long as it does, the link lives. A clone is the same count.
+/// A count of bytes sent, which only grows; as long as it does, the link lives. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Moved {
     here: Arc<AtomicU64>,
-    /// The count of which this one is a part, if it is.
+    /// The total to which this count adds, if there is one.
     also: Option<Arc<AtomicU64>>,
 }
 
 impl Moved {
-    /// A count of its own that is a part of `all`.
+    /// A new count that also adds to `all`.
     pub(super) fn part_of(all: &Moved) -> Self {
         Self { here: Arc::default(), also: Some(all.here.clone()) }
     }
@@ -42,17 +42,16 @@ impl Moved {
     }
 }
 
-/// What a store is told of an object beside its bytes.
+/// How an object is put, besides its bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PutAs {
     /// The storage class; `None`: the bucket's own.
     pub class: Option<String>,
-    /// The tags, as in a URL's query.
+    /// The tags, encoded as in a URL's query.
     pub tagging: Option<String>,
 }
 
-/// The bytes of an object to be put, and their CRC-32 (ISO-HDLC, as S3 and zip have it), which is
-/// computed once.
+/// The bytes of an object to be put, and their CRC-32 (ISO-HDLC, as in S3 and zip), computed once.
 #[derive(Clone)]
 pub struct Body {
     bytes: Bytes,
@@ -62,7 +61,7 @@ pub struct Body {
 }
 
 impl Body {
-    /// The bytes, in a buffer that is shared, not copied.
+    /// The bytes; the buffer is shared, not copied.
     pub fn bytes(&self) -> &Bytes {
         &self.bytes
     }
@@ -72,27 +71,27 @@ impl Body {
         self.crc32
     }
 
-    /// How many.
+    /// The number of bytes.
     pub fn length(&self) -> u64 {
         self.bytes.len() as u64
     }
 
-    /// How many of them were taken by the other end, all attempts together.
+    /// How many bytes the other end has taken, over all attempts.
     pub(super) fn moved(&self) -> &Moved {
         &self.moved
     }
 
-    /// What the store is told of it.
+    /// How the object is put.
     pub(super) fn put_as(&self) -> &PutAs {
         &self.put_as
     }
 
-    /// With another word to the store.
+    /// The same body, to be put as `put_as` says.
     pub(super) fn told(self, put_as: PutAs) -> Self {
         Self { put_as, ..self }
     }
 
-    /// With another count of what moved.
+    /// The same body, with another counter of what moved.
     pub(super) fn counted_by(self, moved: Moved) -> Self {
         Self { moved, ..self }
     }
@@ -115,20 +114,20 @@ impl Debug for Body {
 /// On what condition a put is carried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Put {
-    /// Only if no object has the name (`If-None-Match: *`); else [`super::Error::Exists`].
+    /// Only if no object has the name (`If-None-Match: *`); otherwise [`super::Error::Exists`].
     IfAbsent,
-    /// In any case: replaces what is there. No object of a vault is put so.
+    /// In any case: replaces what is there. No object of a vault is put this way.
     Always,
 }
 
-/// What a store says of a put that it carried out.
+/// What a store returns for a put that it carried out.
 #[derive(Clone, Debug)]
 pub struct PutReply {
-    /// The store's clock when it answered, to the second.
+    /// The store's clock at the answer, to the second.
     pub time: SystemTime,
-    /// The CRC-32 of what it took, if it says.
+    /// The CRC-32 of what the store took, if it returns one.
     pub crc32: Option<u32>,
-    /// The entity tag, without its quotes, if it says.
+    /// The entity tag, without its quotes, if it returns one.
     pub etag: Option<String>,
 }
 
@@ -137,9 +136,9 @@ pub struct PutReply {
 pub struct Fetched {
     /// The bytes.
     pub bytes: Bytes,
-    /// How many bytes the whole object has.
+    /// The length of the whole object.
     pub object_length: u64,
-    /// The store's clock when it answered.
+    /// The store's clock at the answer.
     #[allow(dead_code, reason = "what a store must say; conformance reads it")]
     pub time: SystemTime,
 }
@@ -150,19 +149,19 @@ impl Debug for Fetched {
     }
 }
 
-/// What a store says of an object.
+/// What a store tells of an object.
 #[derive(Clone, Debug)]
 pub struct HeadReply {
-    /// How many bytes it has.
+    /// Its length in bytes.
     pub length: u64,
     /// When it was put, by the store's clock.
     #[allow(dead_code, reason = "what a store must say; conformance reads it")]
     pub modified: SystemTime,
-    /// The CRC-32 of the whole, if the store says.
+    /// The CRC-32 of the whole object, if the store returns one.
     pub crc32: Option<u32>,
-    /// The entity tag, without its quotes, if it says.
+    /// The entity tag, without its quotes, if it returns one.
     pub etag: Option<String>,
-    /// The store's clock when it answered.
+    /// The store's clock at the answer.
     pub time: SystemTime,
 }
 
@@ -171,7 +170,7 @@ pub struct HeadReply {
 pub struct Listed {
     /// Its name.
     pub name: String,
-    /// How many bytes it has.
+    /// Its length in bytes.
     pub length: u64,
     /// When it was put, by the store's clock.
     pub modified: SystemTime,
@@ -184,12 +183,12 @@ pub enum Begin {
     First,
     /// After this name, in byte order.
     After(String),
-    /// Where the page before ended, in the store's own words.
+    /// Where the page before ended, as the store's own token.
     Token(String),
 }
 
 impl Begin {
-    /// The name or word, for stores whose word is the last name.
+    /// The name or token, for stores whose token is the last name.
     pub(super) fn word(&self) -> Option<&str> {
         match self {
             Self::First => None,
@@ -201,30 +200,31 @@ impl Begin {
 /// One page of a listing.
 #[derive(Clone, Debug)]
 pub struct Listing {
-    /// The objects, in the byte order of their names, if the store keeps to it; perhaps none, though more follow.
+    /// The objects, in the byte order of their names if the store keeps to it. There may be none although more
+    /// follow.
     pub objects: Vec<Listed>,
     /// Where the next page begins; `None` when this is the last.
     pub more: Option<Begin>,
-    /// The store's clock when it answered.
+    /// The store's clock at the answer.
     pub time: SystemTime,
 }
 
-/// A store of objects. Names are UTF-8, at most 512 bytes: segments of ASCII letters, digits and
-/// `-_.=` between single slashes, none of them `.` or `..`.
+/// A store of objects. Names are UTF-8 of at most 512 bytes: segments of ASCII letters, digits and `-_.=` between
+/// single slashes, none of them `.` or `..`.
 #[async_trait]
 pub trait Store: Send + Sync + Debug {
     /// Puts an object, whole or not at all.
     async fn put(&self, name: &str, body: &Body, condition: Put) -> Result<PutReply>;
 
-    /// An object's bytes, or those of `range`, which must not be empty and must lie within it.
+    /// An object's bytes, or those of `range`, which must not be empty and must lie within the object.
     async fn get(&self, name: &str, range: Option<Range<u64>>) -> Result<Fetched>;
 
-    /// What the store says of an object.
+    /// What the store tells of an object.
     async fn head(&self, name: &str) -> Result<HeadReply>;
 
     /// A page of the objects whose names begin with `prefix`. It may hold others, too.
     async fn list(&self, prefix: &str, begin: &Begin) -> Result<Listing>;
 
-    /// Deletes objects; that one is not there is no error.
+    /// Deletes objects. A missing one is no error.
     async fn delete(&self, names: &[String]) -> Result<()>;
 }

@@ -1,4 +1,4 @@
-//! What may be asked of a store at a time, and what is said of the objects that it is given.
+//! Limits on the requests to a store, and the storage class and tags of what is put.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -10,10 +10,11 @@ use super::object::PutAs;
 use super::slots::Slots;
 use crate::types::StoreLimits;
 
-/// Where packs lie. All else must be there at once and is small: it stays in the bucket's own class.
+/// The prefix of packs. Everything else is small and must be available at once, so it stays in the
+/// bucket's own storage class.
 const PACKS: &str = "pack/";
 
-/// The limits of a bucket. Shared by all that ask it.
+/// The limits of a bucket. All its clients share them.
 #[derive(Debug, Default)]
 pub(super) struct StorePace {
     pub(super) up: Arc<Flow>,
@@ -23,7 +24,7 @@ pub(super) struct StorePace {
 }
 
 impl StorePace {
-    /// From now on these hold.
+    /// Sets the limits from now on.
     pub(super) fn set(&self, limits: &StoreLimits) {
         let mut now = self.limits.lock();
         now.clone_from(limits);
@@ -54,7 +55,7 @@ pub(super) fn put_as(limits: &StoreLimits, is_pack: bool) -> PutAs {
     PutAs { class, tagging: (!tags.is_empty()).then(|| tags.join("&")) }
 }
 
-/// As in a URL's query.
+/// Encoded as in a URL's query.
 fn encoded(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {

@@ -1,4 +1,4 @@
-//! Rule W6: does the store keep its word about conditional puts?
+//! Rule W6: tests whether the store keeps its word about conditional puts.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
@@ -9,26 +9,26 @@ use super::error::{Error, Result};
 use super::object::{Body, Put, Store};
 use super::retry::RetryPlan;
 
-/// Puts of one key at once. More make a wrong store show itself more surely; some right ones take seconds
+/// Concurrent puts of one key. More would expose a faulty store more surely, but some correct ones take seconds
 /// over a race.
 const RACERS: u32 = 8;
-/// How often the probe's object is deleted before it is said to stay.
+/// How often the probe's object is deleted before it counts as undeletable.
 const SWEEPS: u32 = 8;
 
-/// What the test of conditional puts found.
+/// The result of the test of conditional puts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Conditional {
-    /// Exactly one put won. That proves nothing for every moment, hence the name.
+    /// Exactly one put won. That does not prove that it always will, hence the name.
     NotDisproved,
     /// The store ignored the condition: two machines could overwrite each other's log.
     Ignored,
-    /// The store refuses every put with a condition, and takes one without: two machines could overwrite each
-    /// other's log, if they put so.
+    /// The store refuses every put with a condition, but accepts one without: two machines that put that way
+    /// could overwrite each other's log.
     Refused,
 }
 
-/// Puts one key [`RACERS`] times at once, then once more, and deletes it. A request that fails for a
-/// moment is repeated, and a test that shows nothing is made again with another key, until the deadline.
+/// Puts one key [`RACERS`] times at once, then once more, and deletes it. Until the deadline, a request that
+/// fails for a moment is repeated, and a test without a result is made again with another key.
 pub(super) async fn run(
     store: &Arc<dyn Store>,
     prefix: &str,
@@ -44,7 +44,7 @@ pub(super) async fn run(
     }
 }
 
-/// A name that is nobody's.
+/// A name that nobody uses.
 pub(super) fn name() -> String {
     format!("probe/{:016x}{:016x}", random(), random())
 }
@@ -62,7 +62,8 @@ async fn once(store: &Arc<dyn Store>, prefix: &str, limits: &Deadlines) -> Resul
     }
 }
 
-/// Repeats a put while that may help. Also returns whether any attempt left open if it was carried out.
+/// Repeats a put as long as that may help. Also returns whether any attempt left it open whether it was carried
+/// out.
 async fn put(
     store: &Arc<dyn Store>,
     name: &str,
@@ -85,7 +86,7 @@ async fn put(
 async fn race(store: &Arc<dyn Store>, name: &str, limits: &Deadlines) -> Result<Conditional> {
     let puts = (0..RACERS).map(|racer| {
         let (store, name, limits) = (store.clone(), name.to_owned(), *limits);
-        // Each its own bytes, so that a store cannot take two for one.
+        // Each has its own bytes, so that a store cannot take two for one.
         let body = Body::from(format!("conditional put {racer} of {name}").into_bytes());
         tokio::spawn(async move { put(&store, &name, &body, &limits).await })
     });
@@ -113,7 +114,7 @@ async fn race(store: &Arc<dyn Store>, name: &str, limits: &Deadlines) -> Result<
     match failed {
         None => {}
         Some(error) if won == 0 && may_be_the_condition(&error) => {
-            // Is it the condition that is refused? Nobody else knows this name.
+            // Tests whether it is the condition that is refused. Nobody else knows this name.
             let body = Body::from("without a condition");
             let taken = store.put(name, &body, Put::Always).await.is_ok();
             return if taken { Ok(Conditional::Refused) } else { Err(error) };
@@ -125,7 +126,7 @@ async fn race(store: &Arc<dyn Store>, name: &str, limits: &Deadlines) -> Result<
         Ok(()) if won == 0 && open => Err(unclear(name)),
         Ok(()) => Ok(Conditional::Ignored),
         Err(Error::Exists { .. }) if won == 1 => Ok(Conditional::NotDisproved),
-        // The winner's answer was lost: that shows nothing.
+        // The winner's answer was lost, so this shows nothing.
         Err(Error::Exists { .. }) if open => Err(unclear(name)),
         Err(Error::Exists { object }) => Err(Error::Corrupt {
             object,
@@ -162,7 +163,7 @@ async fn sweep(store: &Arc<dyn Store>, name: &str, limits: &Deadlines) -> Result
     Err(Error::Corrupt { object: name.to_owned(), reason })
 }
 
-/// A number that differs from call to call: a name, not a secret.
+/// A number that differs from call to call; for names, not for secrets.
 pub(super) fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }

@@ -1,44 +1,45 @@
-//! In what a server differs from Amazon's, and what its word is worth, found out while it is used.
+//! How a server differs from Amazon's, and how far it can be believed, as found out in use.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
-/// An echo is believed of objects up to so many times as long as the longest whose length a HEAD confirmed: what cuts off
-/// long bodies shows with the first of them.
+/// An echoed checksum is believed for objects up to this many times as long as the longest whose length a HEAD confirmed.
+/// A store that truncates long bodies is exposed by the first of them.
 const REACH: u64 = 16;
 
-/// What a store was seen to do otherwise.
+/// Observed deviations of a store.
 #[derive(Debug, Default)]
 pub(super) struct Quirks {
     /// It refuses a put with `x-amz-checksum-crc32`.
     pub(super) without_checksums: AtomicBool,
-    /// It answers a range by the whole object.
+    /// It answers a range request with the whole object.
     pub(super) ignores_ranges: AtomicBool,
-    /// It refuses `If-None-Match`, and one machine alone writes there: we look before each put.
+    /// It refuses `If-None-Match`, and only one machine writes to it: a HEAD precedes each put.
     pub(super) looks_first: AtomicBool,
-    /// The length of the longest object of which it echoed the checksum, and a HEAD confirmed the length.
+    /// The length of the longest object whose checksum it echoed and whose length a HEAD confirmed.
     held: AtomicU64,
-    /// Something in it is not what it should be: its echo alone proves nothing any more.
+    /// Something in it was not what it should be: its echo alone proves nothing any more.
     keeps_less: AtomicBool,
 }
 
-/// How the file that remembers quirks names them. Of the others, one shows by itself, and one is found out anew.
+/// The names of quirks in the file that remembers them. Of the other quirks, one shows by itself, and one is found out
+/// anew.
 const NO_CHECKSUMS: &str = "no checksums";
 const KEEPS_LESS: &str = "keeps less";
 const ECHO_HELD: &str = "echo held up to ";
 
 impl Quirks {
-    /// Whether the answer to a put that echoes the checksum of these many bytes proves that they are there (C5).
+    /// Whether an answer to a put that echoes the checksum of `length` bytes proves that they are there (C5).
     pub(super) fn echo_proves(&self, length: u64) -> bool {
         let held = self.held.load(Relaxed);
         held > 0 && length <= held.saturating_mul(REACH) && !self.keeps_less.load(Relaxed)
     }
 
-    /// A HEAD confirmed the length of what the store had echoed the checksum of.
+    /// Notes that a HEAD confirmed the length of an object whose checksum the store had echoed.
     pub(super) fn echo_held(&self, length: u64) {
         self.held.fetch_max(length, Relaxed);
     }
 
-    /// A HEAD or a GET showed other than what was put, or than must be there.
+    /// Notes that a HEAD or a GET contradicted what was put, or what must be there.
     pub(super) fn contradicted(&self, name: &str) {
         if !self.keeps_less.swap(true, Relaxed) {
             tracing::warn!(
@@ -48,7 +49,7 @@ impl Quirks {
         }
     }
 
-    /// For people, a line each.
+    /// The quirks in words for people, a line each.
     pub(super) fn describe(&self) -> Vec<String> {
         let mut lines = Vec::new();
         if self.without_checksums.load(Relaxed) {
@@ -68,7 +69,7 @@ impl Quirks {
         lines
     }
 
-    /// What is worth remembering: a line for each.
+    /// What is worth remembering, a line each.
     pub(super) fn text(&self) -> String {
         let mut text = String::new();
         let flags = [(&self.without_checksums, NO_CHECKSUMS), (&self.keeps_less, KEEPS_LESS)];
@@ -84,8 +85,8 @@ impl Quirks {
         }
     }
 
-    /// Takes in what was remembered; unknown lines are passed over. That checksums are refused shows at the next put if it
-    /// is not so any more; what was seen of the store's word is not taken back.
+    /// Restores what was remembered; unknown lines are skipped. If checksums are no longer refused, the next put shows it.
+    /// That the store held less than it should is never taken back.
     pub(super) fn recall(&self, text: &str) {
         let says = |word| text.lines().any(|line| line.trim() == word);
         self.without_checksums.store(says(NO_CHECKSUMS), Relaxed);

@@ -1,14 +1,14 @@
-//! Since when one kind of requests fails, and why: for people, and for whoever need not wait in vain.
+//! Since when one kind of request fails, and why: for people, and for callers that need not wait in vain.
 
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// What goes wrong for a shorter time than this is not worth a word.
+/// Failures that last for a shorter time are not reported.
 const SAID_AFTER: Duration = Duration::from_secs(5);
 
-/// How one kind of requests fares: the next success ends what is said of failures.
+/// The failures of one kind of request; the next success clears them.
 #[derive(Debug, Default)]
 pub(super) struct RequestFailures(Mutex<Option<FailedAttempts>>);
 
@@ -24,7 +24,7 @@ impl RequestFailures {
         *self.0.lock() = None;
     }
 
-    /// An attempt that had `begun` then failed.
+    /// Notes that an attempt that began at `begun` failed.
     pub(super) fn failed(&self, begun: Instant, why: String) {
         let mut failure = self.0.lock();
         let since = failure.as_ref().map_or(begun, |before| before.since);
@@ -35,8 +35,8 @@ impl RequestFailures {
         self.0.lock().is_some()
     }
 
-    /// Why, and for how long, if it is long enough to be worth a word; and how long ago the last attempt failed, if nobody
-    /// has tried since.
+    /// Why requests fail and for how long, if that is long enough to report; and how long ago the last attempt was, if
+    /// that is long ago too.
     pub(super) fn describe(&self) -> Option<String> {
         let failure = self.0.lock();
         let FailedAttempts { since, last, why } = failure.as_ref()?;

@@ -1,4 +1,4 @@
-//! A deadline for every request, and its repetition, with jitter, while that may help.
+//! A deadline for every request, and repetition with jitter as long as that may help.
 
 use std::future::Future;
 use std::ops::Range;
@@ -17,24 +17,23 @@ use super::request_failures::RequestFailures;
 use crate::os::ProcessTally;
 use crate::types::with_causes;
 
-/// How often something that came back wrong is asked for again: a broken-off transfer heals,
-/// a broken object does not.
+/// How often a request whose answer was corrupt is repeated: a broken transfer heals, a broken object does not.
 const CORRUPT_REPEATS: u32 = 2;
 
-/// A get without a range has the time that so many bytes take: a vault's largest objects have about 16 MiB.
+/// A get without a range gets the time for this many bytes: a vault's largest objects have about 16 MiB.
 const WHOLE: u64 = 17 << 20;
 
-/// Requests with deadlines and repetitions. Not a [`Store`]: to repeat a conditional put takes more
-/// than to call it twice.
+/// Requests with deadlines and repetitions. Not a [`Store`], because repeating a conditional put takes more than
+/// calling it twice.
 #[derive(Debug)]
 pub(super) struct Retrying {
     store: Checked,
     limits: Deadlines,
-    /// Attempts at reads (listings, deletions) that get no answer.
+    /// Attempts at reads (listings, deletions) that got no answer.
     reads_fail: RequestFailures,
     /// How often the store answered, whatever it said.
     answers: AtomicU64,
-    /// Puts that are made again.
+    /// Failed attempts of puts that are repeated.
     puts_fail: RequestFailures,
 }
 
@@ -50,7 +49,7 @@ impl RetryPlan {
         Self::beginning(Instant::now(), limits, total)
     }
 
-    /// One that has `total` from `now` on.
+    /// A plan that ends `total` after `now`.
     pub(super) fn beginning(now: Instant, limits: &Deadlines, total: Duration) -> Self {
         let pauses = backon::ExponentialBuilder::default()
             .with_min_delay(limits.pause)
@@ -61,7 +60,7 @@ impl RetryPlan {
         Self { pauses, end: now + total, corrupt: 0 }
     }
 
-    /// How long to pause before a repetition, after an attempt that failed at `now`; `None`: none is due.
+    /// How long to pause before repeating, after an attempt that failed at `now`; `None`: give up.
     pub(super) fn pause_after(&mut self, error: &Error, now: Instant) -> Option<Duration> {
         self.corrupt += u32::from(matches!(error, Error::Corrupt { .. }));
         let pause = self.pauses.next().unwrap_or_default();
@@ -70,7 +69,7 @@ impl RetryPlan {
         is_due.then_some(pause)
     }
 
-    /// Pauses before a repetition; or returns the error when none is due.
+    /// Pauses before a repetition, or returns the error if it is time to give up.
     pub(super) async fn after(&mut self, error: Error) -> Result<()> {
         let Some(pause) = self.pause_after(&error, Instant::now()) else { return Err(error) };
         tracing::debug!(error = %with_causes(&error), ?pause, "asking the store again");
@@ -80,7 +79,7 @@ impl RetryPlan {
     }
 }
 
-/// Gives one attempt its deadline. While we hold it back ourselves, that stands still.
+/// Gives one attempt its deadline. Time in which we hold the request back ourselves does not count.
 async fn within<T>(
     object: &str,
     limit: Duration,
@@ -109,14 +108,14 @@ impl Retrying {
         Self { store, limits, reads_fail, answers, puts_fail }
     }
 
-    /// A conditional put, once: any error leaves open whether it was carried out.
+    /// One conditional put. After any error it is not known whether it was carried out.
     pub(super) async fn put_once(&self, name: &str, body: &Body) -> Result<PutReply> {
         let send = self.while_moving(name, body, self.store.send(name, body, Put::IfAbsent)).await;
         if send.as_ref().err().is_none_or(|error| !error.is_unanswered()) {
             self.answers.fetch_add(1, Ordering::Relaxed);
         }
         let put = match send {
-            // Reading it back may take what a get takes.
+            // Reading it back may take as long as a get.
             Ok(reply) => {
                 self.puts_fail.ended();
                 self.reads_fail.ended();
@@ -131,15 +130,15 @@ impl Retrying {
         put
     }
 
-    /// Gives a put its deadline, which counts from the last bytes that moved: on a slow link it goes on, and what
-    /// was sent is not sent again.
+    /// Gives a put its deadline, which counts from the last bytes that moved. So on a slow link it goes on, and
+    /// what was sent is not sent again.
     async fn while_moving<T>(
         &self,
         name: &str,
         body: &Body,
         put: impl Future<Output = Result<T>>,
     ) -> Result<T> {
-        // The store itself may see more closely that nothing moves, and goes first.
+        // The backend may see more precisely that nothing moves, so it is given the first say.
         let after = self.limits.stall_put + self.limits.stall_put / 8;
         let held_back = RequestContext::current().held_back;
         tokio::pin!(put);
@@ -153,9 +152,9 @@ impl Retrying {
         }
     }
 
-    /// Our conditional put was answered 200, and yet less is there. If that is a beginning of our bytes,
-    /// it is what the store kept of them: nothing refers to it, and it would be in the way for
-    /// ever. Anything else may be somebody's, and stays.
+    /// Our conditional put was answered with 200, but fewer bytes are there. If they are the beginning of ours,
+    /// they are what the store kept of them: nothing refers to them, and they would block the name for ever, so
+    /// they are deleted. Anything else may belong to somebody, and stays.
     async fn clear_away(&self, name: &str, body: &Body) {
         let Ok(found) = self.get(name, None).await else { return };
         if found.object_length < body.length() && body.bytes().starts_with(&found.bytes) {
@@ -168,9 +167,9 @@ impl Retrying {
         }
     }
 
-    /// A conditional put, repeated until the store holds exactly these bytes, however they got there
-    /// (a reply may have been lost), or something else: that is [`Error::Exists`], but
-    /// [`Error::Corrupt`] if the store acknowledged ours before.
+    /// Repeats a conditional put until the store holds exactly these bytes, however they got there (a reply may
+    /// have been lost). If it holds something else: [`Error::Exists`], or [`Error::Corrupt`] if the store
+    /// acknowledged ours before.
     pub(super) async fn put_new(&self, name: &str, body: &Body) -> Result<PutReply> {
         let limit = self.limits.get(body.length());
         let mut plan = RetryPlan::new(&self.limits, self.limits.operation);
@@ -189,7 +188,7 @@ impl Retrying {
                         return Err(Error::Corrupt { object: name.to_owned(), reason });
                     }
                     Ok(Compared::Differs(_)) => return Err(error),
-                    // It lost against a put that did not come to an end (409).
+                    // It lost against a put that did not finish (409).
                     Err(Error::NotFound { object }) => {
                         let cause = "it was said to be there, and is not";
                         Error::Busy { object, cause: std::sync::Arc::from(Box::from(cause)) }
@@ -199,13 +198,13 @@ impl Retrying {
             }
             self.puts_fail.failed(begun, with_causes(&error));
             if let Err(error) = plan.after(error).await {
-                self.puts_fail.ended(); // from here on whoever asked for it says so
+                self.puts_fail.ended(); // from here on, the caller reports it
                 return Err(error);
             }
         }
     }
 
-    /// For people: why puts that are made again fail, when none was carried out for a while.
+    /// For people: why puts that are being repeated fail, if none has succeeded for a while.
     pub(super) fn puts_fail(&self) -> Option<String> {
         self.puts_fail.describe()
     }
@@ -213,7 +212,7 @@ impl Retrying {
     pub(super) async fn get(&self, name: &str, range: Option<Range<u64>>) -> Result<Fetched> {
         let bytes = range.as_ref().map_or(WHOLE, |range| range.end.saturating_sub(range.start));
         let total = self.limits.get(bytes.min(OBJECT_MAX));
-        // A small one gets an attempt's share of the deadline, a large one time to move.
+        // A small get has an attempt's share of the deadline; a large one has time as long as it moves.
         let one = if total > self.limits.operation { total } else { self.limits.stall_get };
         let attempt = || self.store.get(name, range.clone());
         self.repeat(name, one, total, attempt).await
@@ -229,7 +228,7 @@ impl Retrying {
         self.repeat(prefix, total, total, || self.store.list(prefix, begin)).await
     }
 
-    /// One short try: is there anything at all?
+    /// One short request, to see whether the store is there at all.
     pub(super) async fn knock(&self, prefix: &str) -> Result<()> {
         let (one, total) = (self.limits.stall_get, self.limits.stall_get);
         self.repeat(prefix, one, total, || self.store.list(prefix, &Begin::First)).await.map(drop)
@@ -277,12 +276,12 @@ impl Retrying {
         self.reads_fail.is_so()
     }
 
-    /// For people: why reads get no answer, when none did for a while.
+    /// For people: why reads get no answer, if none has got one for a while.
     pub(super) fn reads_fail(&self) -> Option<String> {
         self.reads_fail.describe()
     }
 
-    /// How often the store answered.
+    /// How often the store has answered.
     pub(super) fn answers(&self) -> u64 {
         self.answers.load(Ordering::Relaxed)
     }

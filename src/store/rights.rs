@@ -1,4 +1,4 @@
-//! What may be done in a bucket, and how fast: found out by doing it, with objects of the probe's own that are removed again.
+//! Which operations a bucket permits, and how fast it is: found out by trying, with probe objects that are removed again.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -10,28 +10,28 @@ use super::error::{Error, Result};
 use super::object::{Begin, Body, Put, Store};
 use super::probe::{Conditional, random};
 
-/// Lists that are timed: the fastest is the way's length.
+/// How many listings are timed; the fastest gives the round trip.
 const KNOCKS: u32 = 3;
 
-/// What was tried, in this order; `None`: not tried, as what comes before failed.
+/// The results, in the order of the attempts; `None`: not tried, because an earlier attempt failed.
 #[derive(Debug, Default)]
 pub struct Rights {
     pub list: Option<Result<()>>,
-    /// The store's clock before ours, in seconds; of a directory none.
+    /// How far the store's clock is ahead of ours, in seconds; `None` for a directory.
     pub clock: Option<i64>,
     pub round_trip: Option<Duration>,
     pub put: Option<Result<()>>,
     pub conditional: Option<Conditional>,
     pub get: Option<Result<()>>,
-    /// How long the larger object took, there and back.
+    /// How long the large probe took up; `down` is the way back.
     pub up: Option<Duration>,
     pub down: Option<Duration>,
     pub delete: Option<Result<()>>,
-    /// Objects of the probe that are still there.
+    /// Probe objects that could not be removed.
     pub left: Vec<String>,
 }
 
-/// One request, with its deadline. It is made again once when the store says that this may help.
+/// One request with a deadline. It is repeated once if the error says that this may help.
 async fn ask<T, F: Future<Output = Result<T>>>(
     name: &str,
     limit: Duration,
@@ -48,7 +48,7 @@ async fn ask<T, F: Future<Output = Result<T>>>(
 }
 
 impl Bucket {
-    /// Tries it all. `bytes`: how many go there and back to see how fast; `limit`: for each request.
+    /// Tries everything. `bytes`: the size of the object that measures the speed; `limit`: for each request.
     pub async fn try_rights(&self, bytes: usize, limit: Duration) -> Rights {
         let (store, mut rights) = (self.raw(), Rights::default());
         self.knock_for(&store, limit, &mut rights).await;
@@ -98,7 +98,7 @@ impl Bucket {
         }
     }
 
-    /// A put with a condition, and another one of the same name, which must not win.
+    /// A conditional put, and a second one of the same name, which must not win.
     async fn put_for(
         &self,
         store: &Arc<dyn Store>,
@@ -114,7 +114,7 @@ impl Bucket {
                 rights.conditional = Some(Conditional::Refused);
                 ask(name, limit, || store.put(name, &first, Put::Always)).await.map(drop)
             }
-            // An answer was lost, and the put is ours.
+            // An answer was lost; the put is ours.
             Err(Error::Exists { .. }) => Ok(()),
             other => other.map(drop),
         };
@@ -142,11 +142,11 @@ impl Bucket {
     ) {
         let mut noise = Vec::with_capacity(bytes + 8);
         while noise.len() < bytes {
-            noise.extend_from_slice(&random().to_le_bytes()); // nothing on the way makes it shorter
+            noise.extend_from_slice(&random().to_le_bytes()); // incompressible
         }
         let body = Body::from(Bytes::from(noise));
         let begun = Instant::now();
-        // Whatever becomes of it, it may be there.
+        // Whatever the outcome, it may be there.
         rights.left.push(name.to_owned());
         let put = tokio::time::timeout(limit, store.put(name, &body, Put::Always)).await;
         if !matches!(put, Ok(Ok(_))) {
@@ -163,7 +163,7 @@ impl Bucket {
     }
 }
 
-/// Seconds by which a clock is before ours; 1970 is none.
+/// By how many seconds `time` is ahead of our clock; `None` for 1970.
 fn ahead(time: SystemTime) -> Option<i64> {
     let seconds = |time: SystemTime| {
         let since = time.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs();

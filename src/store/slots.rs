@@ -1,4 +1,4 @@
-//! How many requests are under way at once.
+//! Limits how many requests are under way at once.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -10,8 +10,8 @@ use super::error::Result;
 use super::line::{HoldingBack, Line, LinePlace, RequestContext};
 use super::object::{Begin, Body, Fetched, HeadReply, Listing, Put, PutReply, Store};
 
-/// Places for requests. A put may take long, and what is done in the background matters to nobody: together they leave
-/// one place free, so that a read never waits for a pack to go through a slow link.
+/// Places for requests. A put may take long, and nobody waits for background requests. So these together leave one
+/// place free: a read never waits for a pack to go through a slow link.
 #[derive(Debug, Default)]
 pub(super) struct Slots(Mutex<State>);
 
@@ -19,7 +19,7 @@ pub(super) struct Slots(Mutex<State>);
 struct State {
     max: Option<u32>,
     busy: u32,
-    /// Of them, puts and requests of the background.
+    /// How many of the busy places hold puts or background requests.
     long: u32,
     line: Line,
 }
@@ -39,7 +39,7 @@ impl State {
 }
 
 impl Slots {
-    /// From now on so many; those under way go on.
+    /// Sets the number of places; requests under way go on.
     pub(super) fn set(&self, max: Option<u32>) {
         let mut state = self.0.lock();
         state.max = max;
@@ -71,9 +71,9 @@ impl Slots {
 /// A place that is waited for, or taken.
 struct RequestSlot<'a> {
     slots: &'a Slots,
-    /// Where it waits, and as what.
+    /// Its place in the line, and whether it is for a long request.
     place: Option<(Arc<LinePlace>, bool)>,
-    /// As what it is taken.
+    /// Whether it is taken for a long request; `None`: not taken.
     long: Option<bool>,
 }
 
@@ -106,7 +106,7 @@ impl Drop for RequestSlot<'_> {
     }
 }
 
-/// A store that is asked so much at once.
+/// A store with a limited number of requests at once.
 #[derive(Debug)]
 pub(super) struct Slotted {
     inner: Arc<dyn Store>,

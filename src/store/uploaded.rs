@@ -4,7 +4,8 @@ use std::time::SystemTime;
 
 use super::object::{Body, PutReply};
 
-/// Proof that the store holds exactly the bytes that were put (rule C5). Only this room makes one.
+/// Proof that the store holds exactly the bytes that were put (rule C5). Only this module makes
+/// one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Uploaded {
     name: String,
@@ -24,7 +25,7 @@ impl Uploaded {
         &self.name
     }
 
-    /// How many bytes it has.
+    /// Its length in bytes.
     pub fn length(&self) -> u64 {
         self.length
     }
@@ -35,7 +36,7 @@ impl Uploaded {
         self.crc32
     }
 
-    /// The store's clock in its answer, to the second; 1970 if it did not say.
+    /// The store's clock at its answer, to the second; 1970 if it gave none.
     pub fn time(&self) -> SystemTime {
         self.time
     }

@@ -1,24 +1,24 @@
-//! Where a vault lies: `s3://bucket[/prefix]` or `file:///dir`.
+//! Where a vault is: `s3://bucket[/prefix]` or `file:///dir`.
 
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// Where a vault lies.
+/// Where a vault is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum StoreUrl {
     /// A bucket, and a prefix within it: empty, or segments without a slash at either end.
     S3 {
         /// The bucket's name.
         bucket: String,
-        /// The prefix of every object of the vault, without the slash that follows it.
+        /// The prefix of all objects of the vault, without the slash that follows it.
         prefix: String,
     },
     /// A directory of this machine; the path is absolute.
     File(PathBuf),
 }
 
-/// Why a text is no [`StoreUrl`].
+/// Why a text is not a [`StoreUrl`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{url:?} is no place for a vault: {reason} (s3://BUCKET[/PREFIX] or file:///DIR)")]
 pub struct UrlError {
@@ -49,8 +49,8 @@ impl FromStr for StoreUrl {
         if bucket.len() < 2 || bucket.len() > 255 || !bucket.chars().all(plain) {
             return Err(error("that is not the name of a bucket"));
         }
-        // 300 leaves room for the names of objects below a key's 1,024 bytes, and below a file
-        // name's 255 in each segment.
+        // 300 leaves room for the object names below it: a key may have 1,024 bytes, and each
+        // segment 255, as in a file name.
         if prefix.len() > 300 {
             return Err(error("the prefix is longer than 300 bytes"));
         }

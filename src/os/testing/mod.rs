@@ -1,4 +1,4 @@
-//! What tests of all rooms need of the machine.
+//! Machine-related helpers for the tests of all modules.
 
 mod simulated;
 mod simulated_disk;

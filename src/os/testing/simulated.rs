@@ -1,5 +1,5 @@
-//! A thread on which nothing happens by chance: random bytes come from a seed, and what would run beside this thread runs
-//! on it. With a runtime of one thread, and a clock that stands still, the same seed gives the same run.
+//! A thread without randomness: random bytes come from a seed, and work that would run on other threads runs on it. With
+//! a single-threaded runtime and a stopped clock, the same seed gives the same run.
 
 use std::cell::RefCell;
 
@@ -10,7 +10,7 @@ thread_local! {
     static DICE: RefCell<Option<StdRng>> = const { RefCell::new(None) };
 }
 
-/// This thread is simulated until the value is dropped.
+/// As long as this lives, this thread is simulated.
 pub(crate) struct Simulated(());
 
 impl Simulated {
@@ -23,7 +23,7 @@ impl Simulated {
         DICE.with_borrow(Option::is_some)
     }
 
-    /// Fills the bytes, if this thread is simulated.
+    /// Fills the bytes and returns true, if this thread is simulated.
     pub(crate) fn fill(bytes: &mut [u8]) -> bool {
         DICE.with_borrow_mut(|dice| dice.as_mut().map(|dice| dice.fill_bytes(bytes)).is_some())
     }

@@ -1,5 +1,5 @@
-//! A disk that fails by plan and loses its power. The files are real ones below a directory; what is known besides is what
-//! of them is durable (`PROTOCOL.md`, "The medium").
+//! A disk that fails by plan and can lose its power. The files are real ones below a directory; the simulation also tracks
+//! what of them is durable (`PROTOCOL.md`, "The medium").
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
@@ -15,7 +15,7 @@ use rand::{Rng, RngCore};
 
 use super::super::medium::DiskChange;
 
-/// What becomes of a change.
+/// What happens to a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DiskFault {
     /// The disk has no room. What needs none succeeds: an fsync, a removal, a file that is cut.
@@ -26,16 +26,16 @@ pub(crate) enum DiskFault {
     Ends,
 }
 
-/// What decides: the number of the change, and what it is.
+/// Decides each change's fate by its number and kind.
 type Plan = Box<dyn FnMut(u64, &str) -> Option<DiskFault> + Send>;
 
-/// A file, whatever its names.
+/// Identifies a file, whatever its names.
 type FileId = u64;
 
 #[derive(Default)]
 struct FileContents {
     durable: Vec<u8>,
-    /// What it was when its last name went.
+    /// Its content when its last name was removed.
     last: Option<Vec<u8>>,
 }
 
@@ -57,7 +57,7 @@ struct State {
 
 pub(crate) struct SimulatedDisk {
     root: PathBuf,
-    /// Directories whose files can be lost at any time: nothing is known of them.
+    /// Names of directories whose files can be lost at any time: they are not tracked.
     unknown: Vec<&'static str>,
     state: Mutex<State>,
 }
@@ -71,7 +71,7 @@ impl std::fmt::Debug for SimulatedDisk {
 }
 
 impl SimulatedDisk {
-    /// All below this directory lies on it, but for directories of these names.
+    /// A disk of everything below this directory, except directories of these names.
     pub(crate) fn at(root: &Path, unknown: &[&'static str]) -> Arc<Self> {
         let disk = Self { root: root.into(), unknown: unknown.into(), state: Mutex::default() };
         let disk = Arc::new(disk);
@@ -81,7 +81,7 @@ impl SimulatedDisk {
         disk
     }
 
-    /// The disk that a path lies on, if it is a simulated one.
+    /// The simulated disk that holds a path, if there is one.
     pub(crate) fn under(path: &Path) -> Option<Arc<Self>> {
         let found =
             DISKS.lock().iter().filter_map(Weak::upgrade).find(|d| path.starts_with(&d.root));
@@ -92,17 +92,17 @@ impl SimulatedDisk {
         path.iter().any(|part| self.unknown.iter().any(|name| part == *name))
     }
 
-    /// From now on this decides.
+    /// From now on this plan decides.
     pub(crate) fn plan(&self, plan: impl FnMut(u64, &str) -> Option<DiskFault> + Send + 'static) {
         self.state.lock().plan = Some(Box::new(plan));
     }
 
-    /// Nothing fails any more.
+    /// Ends all faults.
     pub(crate) fn heal(&self) {
         self.state.lock().plan = None;
     }
 
-    /// The process ends: nothing is changed any more.
+    /// Ends the process: nothing is changed any more.
     pub(crate) fn end(&self) {
         self.state.lock().ended = true;
     }
@@ -112,7 +112,7 @@ impl SimulatedDisk {
         self.state.lock().ended
     }
 
-    /// Changes that were asked for.
+    /// How many changes were attempted.
     pub(crate) fn changes(&self) -> u64 {
         self.state.lock().changes
     }
@@ -142,7 +142,7 @@ impl SimulatedDisk {
         }
     }
 
-    /// A digest of all that was to be written.
+    /// A digest of everything that was to be written.
     pub(crate) fn written(&self) -> u64 {
         self.state.lock().written.finish()
     }
@@ -166,7 +166,8 @@ impl SimulatedDisk {
         match change {
             DiskChange::Create(path) => {
                 if let Ok(metadata) = path.metadata() {
-                    // Truncated in place it is the same file; else its inode's number may be another's of before.
+                    // If it was truncated in place, it is the same file. Otherwise its inode number may have been another
+                    // file's before.
                     let known = state
                         .names
                         .get(parent(path))
@@ -206,13 +207,13 @@ impl SimulatedDisk {
         }
     }
 
-    /// The process was killed: the next one finds all as it is.
+    /// After a kill: the next process finds everything as it is.
     pub(crate) fn after_kill(&self) {
         let mut state = self.state.lock();
         (state.ended, state.plan) = (false, None);
     }
 
-    /// The power was cut: what was not fsynced is there, partly there, or not. Returns how many files are not as they were.
+    /// After a power cut: what was not fsynced is there, partly there, or not. Returns how many files have changed.
     pub(crate) fn after_power_cut(&self, dice: &mut StdRng) -> usize {
         let mut state = self.state.lock();
         (state.ended, state.plan) = (false, None);
@@ -258,7 +259,7 @@ impl SimulatedDisk {
         changed
     }
 
-    /// All that is there now is durable, and nothing is known of what was.
+    /// Takes everything that is there now as durable, and forgets what was before.
     pub(crate) fn begin_anew(&self) {
         let mut state = self.state.lock();
         let (changes, written, next) = (state.changes, state.written.clone(), state.next);
@@ -295,7 +296,7 @@ impl State {
         fault
     }
 
-    /// A number by chance, the same for the same run.
+    /// A random number, the same in the same run.
     fn roll(&mut self) -> u64 {
         self.dice =
             (self.dice + self.changes).wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
@@ -320,7 +321,8 @@ impl State {
         files.into_iter().map(|(name, inode)| (name, self.id(inode))).collect()
     }
 
-    /// A name is about to go: if nothing else names the file, its bytes are kept, as a power cut may bring it back.
+    /// Called when a name is about to go: if it is the file's only one, keeps its bytes, because a power cut may bring it
+    /// back.
     fn forget_if_last(&mut self, change: DiskChange<'_>) {
         let (DiskChange::Remove(path) | DiskChange::Rename(_, path)) = change else { return };
         let Ok(metadata) = fs::symlink_metadata(path) else { return };
@@ -342,8 +344,8 @@ impl State {
     }
 }
 
-/// Which files have the names that they were given since the last fsync of their directory, and not those of before. A
-/// rename is atomic: what it takes a name from, and what it gives it to, are one.
+/// Which files have the names that they were given since the last fsync of their directory, rather than the earlier ones. A
+/// rename is atomic: the file that loses a name and the file that gets it change together.
 fn later(
     now: &BTreeMap<String, FileId>,
     durable: &BTreeMap<String, FileId>,
@@ -384,7 +386,7 @@ fn word(change: DiskChange<'_>) -> &'static str {
     }
 }
 
-/// What is left of a file: the durable part for sure; of the rest as much as the dice say, and perhaps not as written.
+/// What is left of a file: the durable part for certain; of the rest a random part, perhaps not as written.
 pub(crate) fn survivor(durable: &[u8], now: &[u8], dice: &mut StdRng) -> Vec<u8> {
     let common = durable.iter().zip(now).take_while(|(a, b)| a == b).count();
     let mut left = now[..common].to_vec();
@@ -406,7 +408,7 @@ pub(crate) fn survivor(durable: &[u8], now: &[u8], dice: &mut StdRng) -> Vec<u8>
             left.extend(torn);
         }
     }
-    // A file that was cut since keeps at least its durable length.
+    // A file that was truncated since keeps at least its durable length.
     if left.len() < durable.len() {
         left.extend_from_slice(&durable[left.len()..]);
     }

@@ -4,13 +4,13 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-/// A file system of its own, unmounted when dropped. Mounting takes root.
+/// A file system of its own, unmounted when dropped. Mounting needs root.
 pub(crate) struct SmallDisk {
     place: tempfile::TempDir,
 }
 
 impl SmallDisk {
-    /// In memory, of so many bytes.
+    /// A disk of this many bytes, in memory.
     pub(crate) fn of(bytes: u64) -> Self {
         let disk = Self { place: tempfile::tempdir().unwrap() };
         let options = std::ffi::CString::new(format!("size={bytes},nr_inodes=200,mode=0700"));
@@ -31,7 +31,7 @@ impl SmallDisk {
         self.path().join("names")
     }
 
-    /// Others take all that is free.
+    /// Others take all of the free space.
     pub(crate) fn fill(&self) {
         let mut file = File::options().append(true).create(true).open(self.filler()).unwrap();
         for size in [1 << 20, 4096] {
@@ -40,14 +40,14 @@ impl SmallDisk {
         }
     }
 
-    /// Others take every name that is free, too.
+    /// Others also take every free name.
     pub(crate) fn fill_names(&self) {
         fs::create_dir(self.names()).unwrap();
         let mut free = 0..;
         while free.next().is_some_and(|n| File::create(self.names().join(n.to_string())).is_ok()) {}
     }
 
-    /// They give it back.
+    /// The others give everything back.
     pub(crate) fn empty(&self) {
         fs::remove_file(self.filler()).unwrap();
         drop(fs::remove_dir_all(self.names()));

@@ -1,4 +1,4 @@
-//! Calls that tests make as other programs do, and for which there is no safe word.
+//! Calls that tests make to act like other programs, for which there is no safe wrapper.
 #![allow(unsafe_code, reason = "as in os/syscalls.rs")]
 
 use std::ffi::CString;
@@ -34,11 +34,11 @@ pub(crate) fn get_xattr(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// A socket of another user, with a queue of one. Takes root.
+/// A socket of another user, with a queue of one. Needs root.
 pub(crate) fn listen_as(user: u32, address: &SocketAddr) -> UnixListener {
     let address = address.clone();
     let listen = move || {
-        // The kernel notes the user of the thread that listens, and that alone changes.
+        // The kernel records the user of the thread that listens, and only this thread's changes.
         let user = rustix::process::Uid::from_raw(user);
         rustix::thread::set_thread_res_uid(user, user, user).unwrap();
         let listener = UnixListener::bind_addr(&address).unwrap();
@@ -48,7 +48,7 @@ pub(crate) fn listen_as(user: u32, address: &SocketAddr) -> UnixListener {
     std::thread::spawn(listen).join().unwrap()
 }
 
-/// The handle of a file (`name_to_handle_at(2)`): `struct file_handle`, with room for the longest there is.
+/// The handle of a file (`name_to_handle_at(2)`): `struct file_handle`, with room for the longest possible one.
 #[repr(C)]
 #[derive(Clone)]
 pub(crate) struct FileHandle {
@@ -61,7 +61,7 @@ impl FileHandle {
     pub(crate) fn of(path: &Path) -> Self {
         let name = c_path(path);
         let (mut handle, mut mount) = (Self { bytes: 128, kind: 0, content: [0; 128] }, 0_i32);
-        // SAFETY: all pointers are to values that live across the call, and `bytes` says how long the handle may be.
+        // SAFETY: all pointers are to values that live across the call, and `bytes` gives the room for the handle.
         let done = unsafe {
             let (cwd, name) = (libc::AT_FDCWD, name.as_ptr());
             let at = libc::SYS_name_to_handle_at;
@@ -71,7 +71,7 @@ impl FileHandle {
         handle
     }
 
-    /// Opens it in the mount that a directory is of, or returns the errno.
+    /// Opens the file in the mount that contains a directory, or returns the errno.
     pub(crate) fn open(&self, mount: &File, flags: i32) -> Result<File, i32> {
         let mut handle = self.clone();
         // SAFETY: as above.
@@ -83,7 +83,7 @@ impl FileHandle {
         if fd < 0 {
             return Err(io::Error::last_os_error().raw_os_error().unwrap());
         }
-        // SAFETY: a descriptor that was just opened, and is nobody else's.
+        // SAFETY: the descriptor was just opened, and nobody else has it.
         Ok(unsafe { File::from_raw_fd(fd) })
     }
 }
@@ -129,7 +129,7 @@ impl<const DEPTH: usize> Aio<DEPTH> {
         Self(context)
     }
 
-    /// Writes pieces, each to its offset, all at the same time, and waits for them.
+    /// Writes pieces, each at its offset, all at the same time, and waits for them.
     pub(crate) fn write(&self, file: &File, pieces: &[(usize, &[u8])]) {
         let request = |(at, piece): &(usize, &[u8])| Iocb {
             opcode: PWRITE,
@@ -143,7 +143,7 @@ impl<const DEPTH: usize> Aio<DEPTH> {
         let mut pointers: Vec<*const Iocb> = requests.iter().map(std::ptr::from_ref).collect();
         let count = requests.len();
         let mut events = [AioEvent::default(); DEPTH];
-        // SAFETY: requests, buffers and events live until all of them are back, which is before this returns.
+        // SAFETY: requests, buffers and events live until all requests are complete, which is before this returns.
         let (sent, back) = unsafe {
             let sent = libc::syscall(libc::SYS_io_submit, self.0, count, pointers.as_mut_ptr());
             let none = std::ptr::null_mut::<libc::timespec>();
@@ -158,7 +158,7 @@ impl<const DEPTH: usize> Aio<DEPTH> {
 
 impl<const DEPTH: usize> Drop for Aio<DEPTH> {
     fn drop(&mut self) {
-        // SAFETY: the context is ours, and nothing of it is in flight.
+        // SAFETY: the context is ours, and nothing in it is in flight.
         unsafe { libc::syscall(libc::SYS_io_destroy, self.0) };
     }
 }

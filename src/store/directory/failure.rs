@@ -1,4 +1,4 @@
-//! What an error of the file system means for a request to the store.
+//! What a file system error means for a request to the store.
 
 use std::io;
 use std::path::Path;
@@ -7,8 +7,8 @@ use std::sync::Arc;
 use super::super::error::Error;
 use super::object_file::{TEMPORARY, is_absent};
 
-/// A request that failed with an error of the file system. That there is no such file says something about the object only
-/// while the store itself is there.
+/// The error of a request that failed with a file system error. A missing file says something about the object only if the
+/// store itself is there.
 pub(super) fn failed(root: &Path, object: &str, cause: io::Error) -> Error {
     let name = object.to_owned();
     match cause.kind() {
@@ -32,12 +32,12 @@ pub(super) fn denied(object: &str, cause: io::Error) -> Error {
     Error::Denied { object: object.to_owned(), cause: Arc::new(cause) }
 }
 
-/// An error if the store's directory is away, as it is while its disk is not mounted: every store that was opened has the
-/// directory of temporary files, and a place where a disk is to be mounted has none.
+/// An error if the store's directory is missing, for example because its disk is not mounted. Every opened store has a
+/// directory of temporary files; an empty mountpoint has none.
 pub(super) fn check_there(root: &Path, object: &str) -> Result<(), Error> {
     match root.join(TEMPORARY).metadata() {
         Ok(found) if found.is_dir() => return Ok(()),
-        // Why it cannot be seen is said by what was asked of it.
+        // If it cannot be examined, the error of the request itself says why.
         Err(cause) if !is_absent(&cause) => return Ok(()),
         _ => {}
     }
@@ -46,7 +46,7 @@ pub(super) fn check_there(root: &Path, object: &str) -> Result<(), Error> {
     Err(Error::Unreachable { object: object.to_owned(), cause: Arc::new(cause) })
 }
 
-/// Whether what the directory lies on went away, as a disk that is pulled out and a server that ends do.
+/// Whether the device under the directory has gone, such as a disk that was pulled out or a server that ended.
 fn is_gone(cause: &io::Error) -> bool {
     matches!(
         cause.raw_os_error(),
@@ -77,7 +77,7 @@ mod tests {
         assert!(matches!(result, Err(Error::Unreachable { .. })), "{result:?}");
     }
 
-    /// Nothing that is asked of a store whose disk is not mounted says anything about its objects.
+    /// No answer from a store whose disk is not mounted says anything about its objects.
     async fn answers_as_one_that_is_away(store: &DirectoryStore) {
         is_unreachable(store.get("log/1", None).await);
         is_unreachable(store.head("log/1").await);
@@ -89,7 +89,7 @@ mod tests {
         }
     }
 
-    /// A put that had begun does not make a store of its own there.
+    /// A put that was under way does not create a store there.
     fn finish_finds_none(mut begun: ObjectFile, root: &Path) {
         let ended = begun.finish(root, &root.join("log/2"), 0, Put::Always);
         is_unreachable(ended.map_err(|cause| failed(root, "log/2", cause)));

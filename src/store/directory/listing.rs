@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use super::super::object::{Begin, Listed};
 use super::object_file::is_absent;
 
-/// Objects of one page of a listing: S3's number.
+/// The objects of one page of a listing: S3's number.
 const PAGE: usize = 1000;
 
 /// The objects after `after` whose names begin with `prefix`, and where the next page begins.
@@ -26,7 +26,7 @@ pub(super) fn page(
     Ok((objects, more))
 }
 
-/// Collects the objects after `after` whose names begin with `prefix`, in order, one more than a page has.
+/// Collects the objects after `after` whose names begin with `prefix`, in order: one more than a page has.
 struct ListingWalk<'a> {
     prefix: &'a str,
     after: &'a str,
@@ -36,7 +36,7 @@ struct ListingWalk<'a> {
 impl ListingWalk<'_> {
     fn directory(&mut self, path: &Path, name: &str) -> io::Result<()> {
         let entries = match fs::read_dir(path) {
-            // Deleted while the walk was on its way.
+            // Deleted during the walk.
             Err(error) if is_absent(&error) && !name.is_empty() => return Ok(()),
             entries => entries?,
         };
@@ -46,8 +46,8 @@ impl ListingWalk<'_> {
             let file_name = entry.file_name();
             let Some(segment) = readable(&file_name) else { continue };
             let kind = entry.file_type()?;
-            // A directory's objects all begin with its name and a slash: so its place in the order
-            // is that of this string.
+            // The names of all objects in a directory begin with its name and a slash, so this string
+            // gives the directory's place in the order.
             let slash = if kind.is_dir() { "/" } else { "" };
             let full = format!("{name}{segment}{slash}");
             if (kind.is_dir() || kind.is_file()) && self.may_hold(&full, kind.is_dir()) {
@@ -85,7 +85,7 @@ impl ListingWalk<'_> {
     }
 }
 
-/// A segment of an object's name; `None` for what is none.
+/// A segment of an object's name; `None` for files that are not objects.
 fn readable(file_name: &OsStr) -> Option<&str> {
     file_name.to_str().filter(|segment| !segment.starts_with('.'))
 }

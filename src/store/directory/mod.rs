@@ -1,4 +1,4 @@
-//! A directory as a store: each object a file, each put atomic and synced.
+//! A directory as a store: each object is a file, each put is atomic and synced.
 
 mod failure;
 mod listing;
@@ -30,7 +30,7 @@ pub struct DirectoryStore {
 }
 
 impl DirectoryStore {
-    /// Opens a directory, and makes it (0700) if it is not there.
+    /// Opens a directory, and makes it (0700) if it does not exist.
     pub async fn open(root: &Path) -> Result<Self> {
         let root = root.to_owned();
         blocking("", move || {
@@ -46,12 +46,12 @@ impl DirectoryStore {
         .await
     }
 
-    /// As slow as that says.
+    /// The same store, limited by `pace`.
     pub(super) fn paced_by(self, pace: &Arc<StorePace>) -> Self {
         Self { pace: pace.clone(), ..self }
     }
 
-    /// The file of an object. A name is made of segments that cannot leave the directory.
+    /// The file of an object. Its name must consist of segments that cannot leave the directory.
     fn path(&self, name: &str) -> Result<PathBuf> {
         let sound = |segment: &str| {
             !segment.is_empty()
@@ -135,7 +135,7 @@ impl Store for DirectoryStore {
         blocking("", move || {
             for (name, path) in paths {
                 match fs::remove_file(&path) {
-                    // A directory of that name is no object.
+                    // A directory of that name is not an object.
                     Err(cause) if cause.kind() == io::ErrorKind::IsADirectory => {}
                     Err(cause) if is_absent(&cause) => check_there(&root, &name)?,
                     deleted => deleted.map_err(|cause| failed(&root, &name, cause))?,
@@ -147,7 +147,7 @@ impl Store for DirectoryStore {
     }
 }
 
-/// Runs file operations on a thread where they may block.
+/// Runs file operations on a thread that may block.
 async fn blocking<T: Send + 'static>(
     object: &str,
     work: impl FnOnce() -> Result<T> + Send + 'static,

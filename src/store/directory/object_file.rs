@@ -1,4 +1,4 @@
-//! The file of one object: written beside its place, synced, and named in one step.
+//! The file of one object: written in a temporary place, synced, and named in one step.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -13,13 +13,13 @@ use bytes::Bytes;
 use super::super::object::{Body, OBJECT_MAX, Put};
 use crate::os;
 
-/// Where files are written before they get their names; no object's name begins so.
+/// The directory of files that do not have their names yet; no object's name begins like this.
 pub(super) const TEMPORARY: &str = ".tmp";
 
-/// Nobody writes a temporary file any more that is older than this.
+/// A temporary file older than this is no longer being written.
 const STALE: Duration = Duration::from_secs(24 * 3600);
 
-/// Tells apart what this process writes at one time.
+/// Tells this process's temporary files apart.
 static COUNT: AtomicU64 = AtomicU64::new(0);
 
 /// Whether there is no such file.
@@ -27,7 +27,8 @@ pub(super) fn is_absent(cause: &io::Error) -> bool {
     matches!(cause.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
-/// Makes a directory and what is missing above it, and syncs each entry; never `top` itself, which may be away.
+/// Makes a directory and the missing ones above it, and syncs each entry. Never makes `top` itself, whose disk
+/// may be away.
 pub(super) fn make_directories(path: &Path, top: &Path) -> io::Result<()> {
     match fs::DirBuilder::new().mode(0o700).create(path) {
         Ok(()) => path.parent().map_or(Ok(()), sync_directory),
@@ -62,14 +63,14 @@ pub(super) fn sweep(temporary: &Path) {
     }
 }
 
-/// Whether something has the name.
+/// Whether the name is taken.
 pub(super) fn is_taken(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok()
 }
 
-/// Writes and syncs a file beside its place, gives it its name in one step, and syncs the directory.
+/// Writes and syncs a temporary file, gives it its name in one step, and syncs the directory.
 pub(super) fn write(root: &Path, path: &Path, body: &Body, condition: Put) -> io::Result<()> {
-    // Cheap, and saves the writing: the link is what decides.
+    // A cheap check that saves the writing; the link decides.
     if condition == Put::IfAbsent && is_taken(path) {
         return Err(io::ErrorKind::AlreadyExists.into());
     }
@@ -78,7 +79,7 @@ pub(super) fn write(root: &Path, path: &Path, body: &Body, condition: Put) -> io
     file.finish(root, path, body.length(), condition)
 }
 
-/// A file that has no name of an object yet. It goes with this.
+/// A file that does not have an object's name yet. It is removed when this is dropped.
 pub(super) struct ObjectFile {
     file: File,
     temporary: PathBuf,
@@ -98,7 +99,7 @@ impl ObjectFile {
         &mut self.file
     }
 
-    /// All of it is written: so many bytes.
+    /// Names the file, once all `length` bytes are written.
     pub(super) fn finish(
         &mut self,
         root: &Path,
@@ -108,7 +109,7 @@ impl ObjectFile {
     ) -> io::Result<()> {
         let parent = path.parent().unwrap_or(root);
         self.file.sync_all()?;
-        // The answer to a put says that all is there (C5).
+        // The answer to a put promises that all bytes are there (C5).
         if self.file.metadata()?.size() != length {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "it was not kept whole"));
         }
@@ -130,8 +131,8 @@ impl Drop for ObjectFile {
     }
 }
 
-/// Gives a file its name unless something has it: by link(2), or where the file system has no hard links by
-/// `RENAME_NOREPLACE`.
+/// Gives a file its name unless the name is taken: by link(2), or by `RENAME_NOREPLACE` if the file system has
+/// no hard links.
 fn name_if_absent(temporary: &Path, path: &Path) -> io::Result<()> {
     match fs::hard_link(temporary, path) {
         Err(error)
@@ -144,7 +145,7 @@ fn name_if_absent(temporary: &Path, path: &Path) -> io::Result<()> {
     os::rename_if_absent(temporary, path)
 }
 
-/// The file's bytes, or those of them that the range covers, and its length.
+/// The file's bytes, or those in the range, and its length.
 #[allow(clippy::cast_possible_truncation, reason = "checked against OBJECT_MAX")]
 pub(super) fn read(path: &Path, range: Option<Range<u64>>) -> io::Result<(Bytes, u64)> {
     let file = File::open(path)?;

@@ -1,4 +1,4 @@
-//! A put that is held back: piece by piece, each written when it may be.
+//! A put under a bandwidth limit: it is written piece by piece, each when the limit allows it.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -21,7 +21,7 @@ pub(super) struct SlowPut {
 }
 
 impl SlowPut {
-    /// Puts it. Whoever does not wait for the end leaves nothing.
+    /// Puts it. If the caller stops waiting, nothing is left.
     pub(super) async fn put(&self, flow: &Flow) -> io::Result<()> {
         if self.condition == Put::IfAbsent && is_taken(&self.path) {
             return Err(io::ErrorKind::AlreadyExists.into());
@@ -87,7 +87,7 @@ mod tests {
             tokio::time::timeout(Duration::from_millis(300), store.put("b", &body, Put::IfAbsent));
         assert!(late.await.is_err());
         let left = || std::fs::read_dir(directory.path().join(".tmp")).unwrap().count();
-        // A piece may be on its way to the disk.
+        // A piece may still be on its way to the disk.
         let begun = Instant::now();
         while left() > 0 {
             assert!(begun.elapsed() < Duration::from_secs(20), "something is left");

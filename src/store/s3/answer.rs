@@ -1,4 +1,4 @@
-//! What an S3 server's refusals mean.
+//! What an S3 server's error answers mean.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use super::exchange::Exchange;
 use super::http;
 use crate::types::{cause, causes, with_causes};
 
-/// What the server, or the SDK, said, in one line.
+/// What the server or the SDK said, in one line.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct Said(String);
@@ -19,13 +19,13 @@ pub(super) fn said(words: String) -> Cause {
     Arc::new(Said(words))
 }
 
-/// Why there is nothing to sign with.
+/// Why there are no credentials to sign with.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(super) struct Lacking(pub(super) String);
 
-/// Whether the server may have refused a header of the request, rather than the request: 501, or a 400 that says
-/// nothing that we know.
+/// Whether the server may have refused a header of the request rather than the request: a 501, or a 400 with no
+/// code that we know.
 pub(super) fn is_about_a_header<E>(error: &SdkError<E, HttpResponse>) -> bool
 where
     E: std::error::Error + ProvideErrorMetadata + Send + Sync + 'static,
@@ -54,7 +54,7 @@ where
             let (code, message) = (answer.err().code(), answer.err().message());
             let status = answer.raw().status().as_u16();
             match by_status(status, code, message, bucket, object) {
-                // Whatever the server says: it believes no signature from another time.
+                // Whatever the server says: it accepts no signature from another time.
                 Error::Denied { object, cause } if exchange.is_skewed() => {
                     Error::Clock { object, cause }
                 }
@@ -67,7 +67,7 @@ where
             if let Some(why) = refused_certificate(error) {
                 return Error::Certificate { object, cause: said(why) };
             }
-            // Credentials are looked up within the request; the SDK has no kind for their lack.
+            // Credentials are looked up within the request; the SDK has no error kind for missing ones.
             if let Some(lacking) = cause::<Lacking>(error) {
                 return Error::NoCredentials { cause: said(lacking.0.clone()) };
             }
@@ -81,7 +81,7 @@ where
     }
 }
 
-/// What the status and S3's own code say.
+/// The error for a status and S3's own code.
 fn by_status(
     status: u16,
     code: Option<&str>,
@@ -102,8 +102,8 @@ fn by_status(
         }
         (404, _) => Error::NotFound { object },
         (_, "RequestTimeTooSkewed" | "RequestExpired") => Error::Clock { object, cause },
-        // 304: the answer to a GET with this condition, which some give to a PUT. 409: another conditional put of
-        // this key was under way.
+        // 304 is the answer to a GET with this condition; some servers give it to a PUT. 409: another conditional
+        // put of this key was under way.
         (304 | 412, _) | (409, "ConditionalRequestConflict" | "OperationAborted" | "") => {
             Error::Exists { object }
         }
@@ -149,7 +149,7 @@ fn refused_certificate(error: &(dyn std::error::Error + 'static)) -> Option<Stri
     of_certificate.then(|| format!("{tls}{proxy}"))
 }
 
-/// An error with its causes in one line, which is not longer than a log bears.
+/// An error with its causes in one line, cut to a length fit for a log.
 pub(super) fn one_line(error: &(dyn std::error::Error + 'static)) -> String {
     with_causes(error).chars().take(500).collect()
 }

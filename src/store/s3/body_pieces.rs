@@ -1,4 +1,4 @@
-//! The body of a put, as the connection takes it: in pieces, each when it may go.
+//! The body of a put in pieces, each handed to the connection when it may go.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,18 +13,18 @@ use parking_lot::Mutex;
 use super::super::flow::{Flow, PIECE_MAX};
 use super::super::line::RequestContext;
 
-/// A wait; in a lock that nobody else takes, as a body is shared.
+/// The wait for a piece's turn. It is in a lock that nobody else takes, because a body is shared.
 type Passing = Mutex<Pin<Box<dyn Future<Output = ()> + Send>>>;
 
-/// A body in pieces, none of them copied: small enough that a slow link shows progress every few seconds, large enough
-/// to cost nothing.
+/// A body in pieces, none of them copied. They are small enough that a slow link shows progress every few seconds, and
+/// large enough to cost nothing.
 pub(super) struct BodyPieces {
     left: Bytes,
-    /// What the connection has taken.
+    /// How many bytes the connection has taken.
     handed: Arc<AtomicU64>,
     flow: Arc<Flow>,
     request: RequestContext,
-    /// The next piece waits for its turn.
+    /// The next piece, which waits for its turn.
     next: Option<(u64, Passing)>,
 }
 
@@ -41,7 +41,7 @@ impl BodyPieces {
         Self { left: body.clone(), handed, flow, request, next: None }
     }
 
-    /// The same from its beginning, for the connection; `None` if it is empty.
+    /// The same body from its beginning, for the connection; `None` if it is empty.
     pub(super) fn whole(&self) -> Option<Self> {
         let (handed, flow) = (self.handed.clone(), self.flow.clone());
         let (left, request) = (self.left.clone(), self.request.clone());

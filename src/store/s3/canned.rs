@@ -1,4 +1,5 @@
-//! A server that answers all with the same bytes, without a network: for what the SDK makes of hostile ones.
+//! A server without a network that answers everything with the same bytes: for what the SDK does with
+//! hostile ones.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +21,7 @@ use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 
 use super::credentials::CredentialCache;
 
-/// What is answered.
+/// The answer: status and body.
 #[derive(Clone, Debug)]
 struct Canned(u16, Arc<[u8]>);
 
@@ -44,7 +45,7 @@ impl HttpConnector for Canned {
     }
 }
 
-/// A client whose server answers so, whatever it is asked.
+/// A client whose server always answers with this.
 pub(super) fn canned_client(status: u16, body: &[u8]) -> (Client, CredentialCache) {
     let credentials = Credentials::new("id", "secret", None, None, "canned");
     let config = aws_sdk_s3::config::Builder::new()

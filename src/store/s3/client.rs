@@ -1,4 +1,4 @@
-//! The client, with settings that third-party servers can live with.
+//! The client, with settings that third-party servers can handle.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -31,17 +31,17 @@ use super::endpoint::Endpoint;
 use super::proxy::Proxies;
 use super::{answer, http, trust};
 
-/// The region when none is known and an endpoint is given: what servers of one's own expect.
+/// The region when none is known and an endpoint is given: third-party servers expect it.
 const REGION: &str = "us-east-1";
 
-/// Credentials that were handed over instead of found by the standard chain.
+/// Credentials that were handed over rather than found by the standard chain.
 #[derive(Clone)]
 pub struct S3Credentials {
     /// The access key's id.
     pub access_key: String,
     /// The secret.
     pub secret_key: Zeroizing<String>,
-    /// The token of temporary credentials.
+    /// The session token of temporary credentials.
     pub session_token: Option<Zeroizing<String>>,
     /// When they expire, if that is known.
     pub expires: Option<SystemTime>,
@@ -56,8 +56,8 @@ impl S3Credentials {
         Ok(Self::of_sdk(&found))
     }
 
-    /// The credentials in this process's environment, which come before all others: exactly what the chain would take from
-    /// there. So a process that clears its environment afterwards misses none, and has none that the chain passes over.
+    /// The credentials in this process's environment, which take precedence over all others: exactly what the chain would take
+    /// from there. So a process that clears its environment afterwards lacks none, and has none that the chain would ignore.
     pub fn of_environment() -> Option<Self> {
         let environment = EnvironmentVariableCredentialsProvider::new();
         let found = environment.provide_credentials().now_or_never()?; // it waits for nothing
@@ -86,19 +86,19 @@ impl std::fmt::Debug for S3Credentials {
     }
 }
 
-/// How an S3 store is reached; what is not given comes from the standard AWS chain.
+/// How to reach an S3 store; what is not given comes from the standard AWS chain.
 #[derive(Clone, Debug, Default)]
 pub struct S3Options {
-    /// `None`: the chain's (`AWS_ENDPOINT_URL_S3`, the `services` of a profile, `AWS_ENDPOINT_URL`, the profile), else Amazon's for the
-    /// region.
+    /// `None`: from the chain (`AWS_ENDPOINT_URL_S3`, the `services` of a profile, `AWS_ENDPOINT_URL`, the profile), or else
+    /// Amazon's for the region.
     pub endpoint_url: Option<String>,
-    /// `None`: the chain's; us-east-1 if it has none.
+    /// `None`: from the chain, or else us-east-1.
     pub region: Option<String>,
-    /// `None`: the chain's (environment, profile, SSO, container, instance).
+    /// `None`: from the chain (environment, profile, SSO, container, instance).
     pub credentials: Option<S3Credentials>,
 }
 
-/// The client, what it signs with, and whether nobody can change on its way what it sends.
+/// The client, its credentials, and whether nobody can change on the way what it sends.
 pub(super) async fn build(
     options: &S3Options,
     limits: &Deadlines,
@@ -106,8 +106,7 @@ pub(super) async fn build(
     let (http, proxies) = network().await?;
     let region = match &options.region {
         Some(region) => Some(Region::new(region.clone())),
-        // With an endpoint of one's own, the instance's metadata service is not asked: elsewhere it
-        // answers by a timeout.
+        // With a custom endpoint, the instance's metadata service is not asked: where there is none, the request would time out.
         None if options.endpoint_url.is_some() => configured_region().await,
         None => RegionProviderChain::default_provider().region().await,
     };
@@ -117,7 +116,7 @@ pub(super) async fn build(
         Box::new(AwsChain::new(http.clone(), Some(region.clone())))
     };
     let source = given.is_none().then(source);
-    // A request that waits for a look-up is to have time left for itself.
+    // A request that waits for a look-up should have time left for itself.
     let credentials = CredentialCache::new(given, source, limits.stall_get * 3 / 4);
     let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
         .http_client(http)
@@ -130,11 +129,11 @@ pub(super) async fn build(
     let is_named =
         options.endpoint_url.is_some() || std::env::var_os("AWS_ENDPOINT_URL_S3").is_some();
     let endpoint = endpoint(options, &shared);
-    // A proxy that cannot be used is said now. Which host Amazon's endpoint is, the SDK decides; this is like it.
+    // An unusable proxy is reported now. The SDK decides the host of Amazon's endpoint; this one is like it.
     let amazon = || format!("https://s3.{region}.amazonaws.com");
     let url = endpoint.clone().unwrap_or_else(amazon);
     let (asked, proxy) = (Endpoint::of(&url), proxies.of_url(&url).map_err(settings)?);
-    // What a profile names is whatever whoever wrote it took for the store.
+    // An endpoint from a profile does not count: it is whatever the profile's writer took for the store.
     let is_here = is_named && proxy.is_none() && asked.is_here();
     let is_protected = asked.encrypted || is_here;
     if let Some(proxy) = proxy {
@@ -146,7 +145,7 @@ pub(super) async fn build(
         // The SDK's own CRC trailers break third-party servers; the header is set by hand.
         .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
         .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
-        // Repetition and deadlines are the decorators', what is kept of credentials is the cache's.
+        // The decorators handle repetition and deadlines, and our cache keeps the credentials.
         .identity_cache(IdentityCache::no_cache())
         .retry_config(RetryConfig::disabled())
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
@@ -156,21 +155,21 @@ pub(super) async fn build(
     Ok((Client::from_conf(config), credentials, is_protected))
 }
 
-/// The endpoint that the SDK takes: the one that is given, else one for S3 alone (`AWS_ENDPOINT_URL_S3`, or the `services` of a
-/// profile), else one for all services. `None`: Amazon's.
+/// The endpoint that the SDK uses: the given one, or else one for S3 alone (`AWS_ENDPOINT_URL_S3`, or the `services` of a
+/// profile), or else one for all services. `None`: Amazon's.
 fn endpoint(options: &S3Options, shared: &SdkConfig) -> Option<String> {
     let key = ServiceConfigKey::builder()
         .service_id("S3")
         .env("AWS_ENDPOINT_URL")
         .profile("endpoint_url")
         .build()
-        .ok(); // it has all that it needs
+        .ok(); // all required fields are set
     let of_s3 = || shared.service_config()?.load_config(key?);
     let given = options.endpoint_url.clone();
     given.or_else(of_s3).or_else(|| shared.endpoint_url().map(str::to_owned))
 }
 
-/// The HTTP client for everything that is asked, and the proxies that it goes through.
+/// The HTTP client for all requests, and its proxies.
 async fn network() -> Result<(SharedHttpClient, Arc<Proxies>)> {
     let proxies = Arc::new(Proxies::of(|name| std::env::var_os(name)));
     let trusted = trust::find().await.map_err(settings)?;
@@ -181,7 +180,7 @@ fn settings(what: String) -> Error {
     Error::Settings { what }
 }
 
-/// The region of environment and profile.
+/// The region from the environment or the profile.
 async fn configured_region() -> Option<Region> {
     let chain = RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new());
     chain.or_else(ProfileFileRegionProvider::new()).region().await
@@ -195,7 +194,7 @@ mod tests {
 
     use super::*;
 
-    /// Else requests would go to a server of one's own as to Amazon's, and over plain HTTP as if nobody could change them.
+    /// Otherwise requests would go to a custom server as if to Amazon's, and over plain HTTP as if nobody could change them.
     #[tokio::test]
     async fn an_endpoint_that_a_profile_names_for_s3_alone_is_known() {
         const ALL: &str = "[default]\nendpoint_url = https://all.example\n";

@@ -1,4 +1,4 @@
-//! Where credentials are found: the chain of `aws`, made anew each time.
+//! Where credentials are found: the chain of `aws`, built anew for each look-up.
 
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -14,16 +14,16 @@ use aws_smithy_runtime_api::client::http::SharedHttpClient;
 
 use super::answer;
 
-/// What finds credentials.
+/// Finds credentials.
 #[async_trait]
 pub(super) trait FindCredentials: Send + Sync {
     /// The credentials that can be found now, or why there are none.
     async fn find(&self) -> Result<Credentials, String>;
-    /// Stays the same as long as the files do.
+    /// A value that stays the same as long as the credential files do.
     async fn stamp(&self) -> FileStamps;
 }
 
-/// Of each file, when it was changed and how long it is.
+/// For each file, when it was changed and how long it is.
 pub(super) type FileStamps = Vec<Option<(SystemTime, u64)>>;
 
 /// The chain of `aws`: environment, profile (keys, process, role, SSO), web identity, container, instance.
@@ -69,7 +69,7 @@ impl FindCredentials for AwsChain {
         }
     }
 
-    /// Not on a thread of the runtime: the files may lie in a mount that this process serves.
+    /// Not on a thread of the runtime: the files may be in a mount that this process serves.
     async fn stamp(&self) -> FileStamps {
         let files = self.files.clone();
         let read = move || files.iter().map(|path| stamp(path)).collect();

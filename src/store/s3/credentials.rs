@@ -1,8 +1,8 @@
-//! The credentials that requests are signed with, and how they change while a vault is mounted: files are rewritten,
-//! processes and metadata services give new ones, users hand them over.
+//! The credentials that sign requests, and how they change while a vault is mounted: files are rewritten, processes and
+//! metadata services issue new ones, users hand them over.
 //!
-//! The SDK's own cache and its chain keep what they found: a file is read once, and what the store refuses is signed with
-//! again until it expires. So both are made anew for each look-up, and this cache decides when there is one.
+//! The SDK's own cache and its chain keep what they found: a file is read once, and refused credentials are used until
+//! they expire. So both are built anew for each look-up, and this cache decides when to look.
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,10 +20,10 @@ use super::credential_chain::{FileStamps, FindCredentials};
 use super::refresh::{CredentialState, Refresh, RefreshPolicy};
 use crate::os;
 
-/// A look-up that has brought nothing after this is given up.
+/// A look-up without a result is given up after this time.
 const GIVEN_UP: Duration = Duration::from_secs(120);
 
-/// A refusal that is older may be over: nobody has asked since.
+/// A refusal older than this may be over: nobody has made a request since.
 const OLD: Duration = Duration::from_secs(60);
 
 /// The credentials of one store. A clone is the same cache.
@@ -31,39 +31,39 @@ const OLD: Duration = Duration::from_secs(60);
 pub(super) struct CredentialCache(Arc<Inner>);
 
 struct Inner {
-    /// Where new ones are found; `None`: nowhere, they were given once.
+    /// Where to look for new credentials; `None`: nowhere, because they were given once.
     source: Option<Box<dyn FindCredentials>>,
     /// How long a request waits for a look-up.
     wait: Duration,
-    /// A leaf, and never held across a look-up.
+    /// A leaf lock, never held across a look-up.
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
     current: Option<Credentials>,
-    /// Counts the times that others took the place of the current ones.
+    /// How often the current credentials were replaced.
     generation: u64,
     policy: RefreshPolicy,
-    /// What the store refuses, of reading and of writing.
+    /// What the store refuses, for reading and for writing.
     refused: [Option<CredentialRefusal>; 2],
-    /// Why the last look-up brought none.
+    /// Why the last look-up found none.
     lack: Option<String>,
     stamp: Option<FileStamps>,
-    /// The look-up under way, and when it began; the channel closes when it is over.
+    /// The look-up in progress, and when it began; the channel closes when it is over.
     flight: Option<(tokio::time::Instant, watch::Receiver<()>)>,
 }
 
-/// That the store refuses requests of a kind.
+/// Records that the store refuses requests of one kind.
 #[derive(Clone, Copy)]
 struct CredentialRefusal {
     since: SystemTime,
     last: Instant,
-    /// The credentials that it refused last.
+    /// The generation of the credentials that it refused last.
     generation: u64,
 }
 
-/// What requests are for: a policy may allow the one and not the other.
+/// The purpose of a request: a policy may allow one and not the other.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum For {
     Reading,
@@ -77,7 +77,7 @@ impl fmt::Debug for CredentialCache {
 }
 
 impl CredentialCache {
-    /// Holds the credentials that were given, for good; else those that the source finds.
+    /// Holds the given credentials, if there are any, or else those that the source finds.
     pub(super) fn new(
         given: Option<Credentials>,
         source: Option<Box<dyn FindCredentials>>,
@@ -89,11 +89,11 @@ impl CredentialCache {
 
     /// Waits for the first credentials, longer than a request would.
     pub(super) async fn begin(&self, wait: Duration) {
-        drop(self.usable(wait, false).await); // the first request says why there are none
+        drop(self.usable(wait, false).await); // if there are none, the first request reports why
     }
 
-    /// The credentials to sign with now. Waits only if the current ones are known to be of no use; with `joins`, for any
-    /// look-up that is under way, too.
+    /// The credentials to sign with now. It waits for a look-up only if the current credentials are known to be useless.
+    /// With `joins`, it also waits for any look-up in progress.
     async fn usable(
         &self,
         wait: Duration,
@@ -114,7 +114,7 @@ impl CredentialCache {
                     _ => return state.those(),
                 }
             };
-            // Counted from its beginning: requests that are made one after the other do not each wait for it anew.
+            // Counted from the look-up's beginning, so that successive requests do not each wait for it anew.
             if !over(flight, deadline.min(begun + wait)).await {
                 let silent = || {
                     let asked = wait.as_secs();
@@ -137,7 +137,7 @@ impl CredentialCache {
         state.policy.need(&of, Instant::now(), SystemTime::now())
     }
 
-    /// Begins a look-up, in the background: it goes on when the request that asked for it is gone. One at a time.
+    /// Starts a look-up in the background, one at a time. It goes on even if the request that needed it is gone.
     fn look_up(&self, state: &mut State, need: Refresh) {
         let (over, flight) = watch::channel(());
         state.flight = Some((tokio::time::Instant::now(), flight));
@@ -170,7 +170,7 @@ impl CredentialCache {
         let mut state = self.0.state.lock();
         let now = Instant::now();
         match found {
-            // Others were handed over meanwhile: that was later.
+            // Others were handed over meanwhile, so they are newer.
             _ if state.generation != before => state.policy.ends(true, now),
             Ok(Ok(found)) => {
                 state.lack = None;
@@ -193,7 +193,7 @@ impl CredentialCache {
         }
     }
 
-    /// The generation of the credentials that requests are signed with now.
+    /// The generation of the credentials that now sign requests.
     pub(super) fn generation(&self) -> u64 {
         self.0.state.lock().generation
     }
@@ -206,7 +206,7 @@ impl CredentialCache {
         }
         let was_refused = state.refused.iter().any(Option::is_some);
         state.refused[what as usize] = None;
-        // What it refused of others says nothing of these; who only writes may not read for hours.
+        // What it refused of older credentials says nothing about these; a writer may not read for hours.
         for refusal in &mut state.refused {
             refusal.take_if(|refusal| refusal.generation < used);
         }
@@ -215,8 +215,8 @@ impl CredentialCache {
         }
     }
 
-    /// Notes that the store refused the credentials of this generation, or that there were none. Looks for others; returns
-    /// whether there are.
+    /// Notes that the store refused the credentials of this generation, or that there were none. Looks for others, and
+    /// returns whether there are any.
     pub(super) async fn refused(&self, used: u64, what: For) -> bool {
         {
             let mut state = self.0.state.lock();
@@ -231,11 +231,11 @@ impl CredentialCache {
             state.refused[what as usize] =
                 Some(CredentialRefusal { since, last: Instant::now(), generation: used });
         }
-        drop(self.usable(self.0.wait, true).await); // what becomes of it, the generation says
+        drop(self.usable(self.0.wait, true).await); // the generation tells the result
         self.generation() != used
     }
 
-    /// Makes a request, and once more if the store refuses the credentials and others are found.
+    /// Makes a request. If the store refuses the credentials and others are found, makes it once more.
     pub(super) async fn signed<T, F: Future<Output = Result<T>>>(
         &self,
         what: For,
@@ -245,7 +245,7 @@ impl CredentialCache {
         let answer = attempt().await;
         match &answer {
             Err(Error::Denied { .. } | Error::NoCredentials { .. }) => {}
-            // So it believed the signature. Any other error says nothing of that.
+            // The store accepted the signature. Other errors say nothing about it.
             Ok(_) | Err(Error::NotFound { .. } | Error::Exists { .. }) => {
                 self.accepted(used, what);
                 return answer;
@@ -272,7 +272,7 @@ impl CredentialCache {
         tracing::info!("credentials were handed over");
     }
 
-    /// For people: that the store refuses them, since when, and what to do.
+    /// For people: since when the store has refused the credentials, and what to do.
     pub(super) fn trouble(&self) -> Option<String> {
         let state = self.0.state.lock();
         let since = state.refused.iter().flatten().map(|refusal| refusal.since).min()?;
@@ -306,7 +306,7 @@ impl CredentialCache {
 }
 
 impl State {
-    /// How long nobody has asked for what the store refuses, if that is long, and for what.
+    /// How long nobody has made a request of a refused kind, if that is long, and which kind.
     fn idle(&self) -> Option<(Duration, &'static str)> {
         let kinds = self.refused.iter().zip(["read", "write"]);
         let refused = kinds.filter_map(|(refusal, what)| Some((refusal.as_ref()?, what)));
@@ -319,21 +319,21 @@ impl State {
         self.current.clone().ok_or_else(lack)
     }
 
-    /// Puts these in the place of the current ones; returns whether they differ.
+    /// Replaces the current credentials; returns whether these differ.
     fn take(&mut self, found: Credentials) -> bool {
         let new = self.current.as_ref().is_none_or(|current| {
             current.access_key_id() != found.access_key_id()
                 || current.secret_access_key() != found.secret_access_key()
                 || current.session_token() != found.session_token()
         });
-        // The same with another expiry count, too.
+        // The same ones with another expiry are stored too.
         self.current = Some(found);
         self.generation += u64::from(new);
         new
     }
 }
 
-/// Waits until a look-up is over; returns false if it is not at the deadline.
+/// Waits until a look-up is over; returns false if it is not over at the deadline.
 async fn over(mut flight: watch::Receiver<()>, deadline: tokio::time::Instant) -> bool {
     tokio::time::timeout_at(deadline, flight.changed()).await.is_ok()
 }

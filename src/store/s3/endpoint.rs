@@ -1,20 +1,20 @@
-//! Who is asked, as a URL names it.
+//! The host and port that a URL names.
 
 use std::net::IpAddr;
 
-/// What a URL says of where requests go.
+/// Where the requests for a URL go.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Endpoint {
-    /// By TLS.
+    /// Whether by TLS.
     pub encrypted: bool,
-    /// Whom.
+    /// The host.
     pub host: Destination,
-    /// At which port.
+    /// The port.
     pub port: u16,
 }
 
 impl Endpoint {
-    /// That of a URL, `http` if it names no scheme.
+    /// The endpoint of a URL; `http` if it has no scheme.
     pub(super) fn of(url: &str) -> Self {
         let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
         let encrypted = scheme.eq_ignore_ascii_case("https");
@@ -25,13 +25,14 @@ impl Endpoint {
         Self { encrypted, host: Destination::of(host), port }
     }
 
-    /// Whether what is sent there goes to this machine itself. A name, `localhost` too, is whatever the machine takes it for.
+    /// Whether requests stay on this machine. A name does not count, not even `localhost`: the machine may resolve it to
+    /// anything.
     pub(super) fn is_here(&self) -> bool {
         matches!(self.host, Destination::Address(address) if address.is_loopback())
     }
 }
 
-/// Cuts `:port` off; the brackets of an IPv6 address stay. A port that is none is left where it is.
+/// Splits `:port` off; the brackets of an IPv6 address stay. An invalid port stays where it is.
 pub(super) fn split_port(place: &str) -> (&str, Option<u16>) {
     let bare = place.parse::<std::net::Ipv6Addr>().is_ok();
     match place.rsplit_once(':') {
@@ -46,7 +47,7 @@ pub(super) fn split_port(place: &str) -> (&str, Option<u16>) {
     }
 }
 
-/// Who is asked.
+/// A host.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Destination {
     Address(IpAddr),

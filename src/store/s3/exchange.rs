@@ -1,4 +1,4 @@
-//! What passes between the SDK and the network: how far a body has moved, and the store's clock.
+//! What can be seen between the SDK and the network: how far a body has moved, and the store's clock.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -21,12 +21,12 @@ use parking_lot::Mutex;
 use super::body_pieces::BodyPieces;
 use super::socket::Socket;
 
-/// How far a request's time may be from the store's clock before a refusal is laid to that: stores take a quarter
-/// of an hour, some less.
+/// How far a request's time may be from the store's clock before a refusal is blamed on that: stores allow a quarter of an
+/// hour, some less.
 const SKEWED: Duration = Duration::from_secs(4 * 60);
 
-/// What an answer that is no object's bytes has at most: a page of a listing has 1,000 names of 1 KiB. The SDK reads such a
-/// body whole before it looks at it.
+/// The most bytes of an answer that is not an object's content: a page of a listing has 1,000 names of 1 KiB. The SDK reads
+/// such a body whole before it parses it.
 const ANSWER_MAX: u64 = 8 << 20;
 
 /// What was seen of one request.
@@ -41,9 +41,9 @@ pub(super) struct Exchange {
 }
 
 impl Exchange {
-    /// How far the body is, as a count that grows while it moves. The kernel takes megabytes that then lie there on
-    /// a slow link, so what counts is what the other end has acknowledged; without a socket to ask, what the
-    /// connection has taken.
+    /// How much of the body has moved; grows as long as it moves. The kernel accepts megabytes that then wait on a slow
+    /// link, so only what the other end has acknowledged counts. If the socket cannot be found, what the connection has
+    /// taken counts.
     pub(super) fn moved(&self) -> u64 {
         let handed = self.handed.load(Relaxed);
         let addresses = || {
@@ -54,7 +54,7 @@ impl Exchange {
         if socket.is_none() {
             *socket = addresses().and_then(|(here, there)| Socket::find(here, there));
         }
-        // A connection that is gone has moved nothing more; the request says what became of it.
+        // A closed connection has moved nothing more; the request reports what became of it.
         socket.as_mut().map_or(handed, |socket| handed.min(socket.acknowledged()))
     }
 
@@ -63,7 +63,7 @@ impl Exchange {
         self.handed.load(Relaxed)
     }
 
-    /// What counts it.
+    /// The counter of what the connection has taken.
     pub(super) fn count(&self) -> Arc<AtomicU64> {
         self.handed.clone()
     }
@@ -73,13 +73,13 @@ impl Exchange {
         UNIX_EPOCH + Duration::from_secs(self.date.load(Relaxed))
     }
 
-    /// Whether the request's time is far from the store's clock: then it is refused for that, whatever it says.
+    /// Whether the request's time is far from the store's clock. Then that is why it is refused, whatever the answer says.
     pub(super) fn is_skewed(&self) -> bool {
         let (signed, date) = (self.signed.load(Relaxed), self.date.load(Relaxed));
         signed != 0 && date != 0 && signed.abs_diff(date) > SKEWED.as_secs()
     }
 
-    /// Whether the answer's body says itself where it ends.
+    /// Whether the answer's body marks its own end.
     pub(super) fn is_chunked(&self) -> bool {
         self.chunked.load(Relaxed)
     }
@@ -90,12 +90,12 @@ impl Exchange {
 pub(super) struct Tap {
     exchange: Arc<Exchange>,
     body: Option<BodyPieces>,
-    /// The answer is an object's bytes: they are taken as they come.
+    /// Whether the answer is an object's content, whose length is not limited here.
     fetches: bool,
 }
 
 impl Tap {
-    /// Watches a put: after it was signed, its body is handed over in pieces that are counted.
+    /// Watches a put: after signing, its body is replaced by pieces that are counted.
     pub(super) fn sending(exchange: Arc<Exchange>, body: BodyPieces) -> Self {
         Self { exchange, body: Some(body), fetches: false }
     }
@@ -105,7 +105,7 @@ impl Tap {
         Self { exchange, body: None, fetches: false }
     }
 
-    /// Watches only the answer, which is an object.
+    /// Watches only the answer, which is an object's content.
     pub(super) fn fetching(exchange: Arc<Exchange>) -> Self {
         Self { exchange, body: None, fetches: true }
     }
@@ -136,7 +136,7 @@ impl Intercept for Tap {
         _components: &RuntimeComponents,
         config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        // The SDK's own, with which it closes broken connections: it knows the addresses once there is one.
+        // The SDK's own handle, with which it closes broken connections: it knows the addresses once there is a connection.
         *self.exchange.connection.lock() = config.load::<CaptureSmithyConnection>().cloned();
         Ok(())
     }
@@ -173,7 +173,7 @@ impl Intercept for Tap {
     }
 }
 
-/// A body that ends in an error where it is longer than it can be.
+/// A body that ends in an error if it is longer than it may be.
 #[derive(Debug)]
 struct AnswerBody {
     inner: SdkBody,
@@ -208,7 +208,7 @@ impl http_body::Body for AnswerBody {
     }
 }
 
-/// The seconds of `20261128T224712Z`.
+/// The Unix seconds of `20261128T224712Z`.
 fn signing_time(text: &str) -> Option<u64> {
     let at = |range: std::ops::Range<usize>| text.get(range);
     let (day, time) = ((at(0..4)?, at(4..6)?, at(6..8)?), (at(9..11)?, at(11..13)?, at(13..15)?));
@@ -217,12 +217,12 @@ fn signing_time(text: &str) -> Option<u64> {
     u64::try_from(time.secs()).ok()
 }
 
-/// A CRC-32 as S3's headers have it: base64 of its big-endian bytes.
+/// A CRC-32 as in S3's headers: base64 of its big-endian bytes.
 pub(super) fn crc32_to_text(crc32: u32) -> String {
     aws_smithy_types::base64::encode(crc32.to_be_bytes())
 }
 
-/// The CRC-32 of a header; of a composite one (`…-3`), which does not cover the bytes as a whole, `None`.
+/// The CRC-32 of a header; `None` for a composite one (`…-3`), which does not cover the bytes as a whole.
 pub(super) fn crc32_from_text(text: &str) -> Option<u32> {
     let bytes = aws_smithy_types::base64::decode(text).ok()?;
     Some(u32::from_be_bytes(bytes.try_into().ok()?))

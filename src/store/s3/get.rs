@@ -1,4 +1,4 @@
-//! A get: whatever the server makes of a range, and whether or not it says how much will come.
+//! A get: it copes with whatever the server makes of a range, and whether or not it announces the length.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -16,24 +16,24 @@ use super::exchange::{self, Exchange, Tap};
 use super::{S3Store, etag, modified};
 use crate::os::Filling;
 
-/// What a body is, and what of it is wanted.
+/// A body to come, and which part of it is wanted.
 struct Coming {
     /// How many bytes were announced.
     announced: Option<u64>,
-    /// So many of them are passed over.
+    /// How many bytes to skip first.
     skip: u64,
-    /// So many after these are kept; the rest of a whole object is not waited for.
+    /// How many bytes to keep after these; the rest of a whole object is not read.
     take: u64,
 }
 
 /// What came of a body.
 struct Came {
     bytes: Bytes,
-    /// With what was passed over, and without what was not waited for.
+    /// All bytes that came, including skipped ones; not those that were not read.
     all: u64,
 }
 
-/// `bytes 0-99/1234`: where the first byte lies, and how many there are in all, if it says.
+/// Parses `bytes 0-99/1234`: the first byte's offset, and the total length if given.
 fn part(content_range: &str) -> Option<(u64, Option<u64>)> {
     let (range, total) = content_range.strip_prefix("bytes ")?.split_once('/')?;
     let (first, last) = range.split_once('-')?;
@@ -93,7 +93,7 @@ impl S3Store {
                 return Err(corrupt(name, format!("{all} bytes came of {said:?}")));
             }
         }
-        // Of `bytes 0-99/*` it is only known that so many are there.
+        // With `bytes 0-99/*`, only this many bytes are known to exist.
         let object_length = total.unwrap_or(start + all);
         Ok(Fetched { bytes, object_length, time: exchange.date() })
     }
@@ -119,7 +119,7 @@ impl S3Store {
         let (reply, exchange) = self.ask_head(name).await?;
         let length = match reply.content_length().and_then(|length| u64::try_from(length).ok()) {
             Some(length) => length,
-            // A server that does not say it here says it with the first byte, if there is one.
+            // A server that does not give the length here gives it with the first byte, if there is one.
             None => match self.get_object(name, Some(0..1)).await {
                 Err(Error::Corrupt { .. }) => self.get_object(name, None).await?.object_length,
                 other => other?.object_length,
@@ -134,8 +134,8 @@ impl S3Store {
         })
     }
 
-    /// Reads a body: all of it, or as far as it is wanted where it is longer. One that is shorter than announced is
-    /// an error; whether it is what was asked for is checked above.
+    /// Reads a body, or as much of it as is wanted if it is longer. A body shorter than announced is an error; the
+    /// caller checks whether it is what was asked for.
     #[allow(clippy::cast_possible_truncation, reason = "checked against OBJECT_MAX")]
     async fn collect(&self, name: &str, mut body: ByteStream, coming: &Coming) -> Result<Came> {
         let Coming { announced, skip, take } = *coming;
@@ -143,13 +143,13 @@ impl S3Store {
             return Err(corrupt(name, format!("{length} bytes are more than any object has")));
         }
         let end = skip.saturating_add(take);
-        // Of an unknown length: it grows.
+        // Of unknown length: the buffer grows.
         let room = announced.map_or(0, |length| length.min(end).saturating_sub(skip));
         let (mut first, mut kept) = (Bytes::new(), None::<Filling>);
         let (mut all, request) = (0, RequestContext::current());
         loop {
             if all >= end && announced.is_some_and(|announced| announced > end) {
-                break; // the rest of an object of which a part was asked for
+                break; // the rest of an object of which only a part is wanted
             }
             let piece = match self.soon(name, body.next()).await? {
                 None if announced.is_none_or(|announced| announced == all) => break,
@@ -168,7 +168,7 @@ impl S3Store {
             };
             let (from, length) = (all, piece.len() as u64);
             all += length;
-            // What is not taken from the connection is not sent.
+            // The other end does not send what is not taken from the connection.
             self.pace.down.pass_all(length, &request).await;
             if all > announced.unwrap_or(OBJECT_MAX) {
                 let most = announced.unwrap_or(OBJECT_MAX);
@@ -179,7 +179,7 @@ impl S3Store {
             if piece.is_empty() {
                 continue;
             }
-            // One piece, as small answers are, is passed on as it came; several are copied once.
+            // A single piece, as in small answers, is passed on as it came; several are copied once.
             if first.is_empty() && kept.is_none() {
                 first = piece;
                 continue;

@@ -1,4 +1,4 @@
-//! The HTTP client below the SDK: whose certificates it believes, and which requests go through a proxy.
+//! The HTTP client below the SDK: which certificates it trusts, and which requests go through a proxy.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,11 +18,11 @@ use aws_smithy_runtime_api::client::runtime_components::RuntimeComponentsBuilder
 
 use super::proxy::{Proxies, Proxy};
 
-/// How long an idle connection is kept: less than the minute after which routers forget it, since
-/// a request on a forgotten one stalls.
+/// How long an idle connection is kept. Less than the minute after which routers forget it: a request on
+/// a forgotten connection stalls.
 const POOL_IDLE: Duration = Duration::from_secs(20);
 
-/// The client for everything that is asked: the store, and those who give credentials.
+/// The client for all requests: to the store, and to those who issue credentials.
 pub(super) fn client(trusted: TrustStore, proxies: &Arc<Proxies>) -> SharedHttpClient {
     let direct = one(trusted.clone(), None);
     if proxies.is_empty() {
@@ -34,9 +34,10 @@ pub(super) fn client(trusted: TrustStore, proxies: &Arc<Proxies>) -> SharedHttpC
     SharedHttpClient::new(Routed { proxies: proxies.clone(), direct, http, https })
 }
 
-/// A client whose every request goes the same way.
+/// A client that sends every request the same way.
 fn one(trusted: TrustStore, proxy: Option<&Proxy>) -> SharedHttpClient {
-    // What was parsed here it takes; if ever it did not, requests would fail, not go past the proxy.
+    // It accepts the URLs that we parsed. If it ever does not, requests fail rather than bypass the
+    // proxy.
     let by = proxy.map(|proxy| ProxyConfig::all(proxy.url()));
     let by = match by.transpose() {
         Ok(by) => by.unwrap_or_else(ProxyConfig::disabled),
@@ -55,7 +56,7 @@ fn one(trusted: TrustStore, proxy: Option<&Proxy>) -> SharedHttpClient {
     })
 }
 
-/// Each request by the way that the environment names for it.
+/// Sends each request the way that the environment specifies.
 #[derive(Clone, Debug)]
 struct Routed<C = SharedHttpClient> {
     proxies: Arc<Proxies>,
@@ -108,7 +109,7 @@ impl HttpConnector for Routed<SharedHttpConnector> {
     }
 }
 
-/// The same error, which says that there was a proxy.
+/// The same error, with the proxy named.
 fn through(proxy: Proxy, error: ConnectorError) -> ConnectorError {
     let kind = error.as_other();
     let make: fn(BoxError) -> ConnectorError = match &error {
@@ -120,7 +121,7 @@ fn through(proxy: Proxy, error: ConnectorError) -> ConnectorError {
     make(Box::new(Through { proxy, error }))
 }
 
-/// How the words of such an error begin.
+/// The start of such an error's text.
 pub(super) const THROUGH: &str = "through the proxy";
 
 #[derive(Debug, thiserror::Error)]
@@ -131,7 +132,7 @@ struct Through {
     error: ConnectorError,
 }
 
-/// In the place of a proxy that the client does not take.
+/// Stands in for a proxy that the client does not accept.
 #[derive(Debug)]
 struct Unusable;
 
@@ -156,7 +157,7 @@ impl HttpConnector for Unusable {
 pub(super) mod tests {
     use super::*;
 
-    /// The client is made, with these certificates.
+    /// Checks that the client can be built with these certificates.
     pub(in super::super) fn connects_by(trusted: TrustStore) {
         let settings = HttpConnectorSettings::default();
         let context = TlsContext::builder().with_trust_store(trusted).build().unwrap();

@@ -41,12 +41,12 @@ use super::pace::StorePace;
 use super::quirks::Quirks;
 use crate::os::Buffers;
 
-/// A bucket on an S3 server. It neither repeats nor verifies: decorators do.
+/// A bucket on an S3 server. It neither repeats nor verifies; the decorators do.
 pub struct S3Store {
     client: Client,
     bucket: String,
-    /// Over TLS the transport protects the body, and on this machine nobody can change it on its way: its hash need not be
-    /// signed, which saves 0.6 s of CPU per GiB. In the clear over a network it is.
+    /// Whether the hash of the body is signed. TLS protects the body, and on this machine nobody can change it on its way;
+    /// then skipping the hash saves 0.6 s of CPU per GiB. In the clear over a network it is signed.
     signs_payload: bool,
     limits: Deadlines,
     buffers: Buffers,
@@ -62,8 +62,7 @@ impl fmt::Debug for S3Store {
 }
 
 impl S3Store {
-    /// Builds the client. Sends nothing to the bucket; finding a region may ask the machine's
-    /// metadata service.
+    /// Builds the client. Sends nothing to the bucket; finding a region may involve the machine's metadata service.
     pub async fn open(bucket: &str, options: &S3Options, limits: Deadlines) -> Result<Self> {
         let (client, credentials, is_protected) = client::build(options, &limits).await?;
         let (bucket, signs_payload) = (bucket.to_owned(), !is_protected);
@@ -71,12 +70,12 @@ impl S3Store {
         Ok(Self { client, bucket, signs_payload, limits, buffers, quirks, credentials, pace })
     }
 
-    /// As fast as that says.
+    /// The same store, limited by `pace`.
     pub(super) fn paced_by(self, pace: &Arc<StorePace>) -> Self {
         Self { pace: pace.clone(), ..self }
     }
 
-    /// One whose server answers all with this, without a network.
+    /// A store whose server always answers with this, without a network.
     #[cfg(feature = "testing")]
     pub(super) fn canned(status: u16, body: &[u8]) -> Self {
         let (client, credentials) = canned::canned_client(status, body);
@@ -90,13 +89,13 @@ impl S3Store {
         self.quirks.clone()
     }
 
-    /// If the store refuses the credentials: since when, and what to do. For people.
+    /// For people: since when the store has refused the credentials, if it does, and what to do.
     pub(super) fn refuses_credentials(&self) -> Option<String> {
         self.credentials.trouble()
     }
 
-    /// Signs with these credentials from now on. If the store refuses them, the current ones stay; if it does not answer,
-    /// the new ones are taken all the same, and the error says so.
+    /// Signs with these credentials from now on. If the store refuses them, the current ones stay. If it does not answer,
+    /// the new ones are used all the same, and the error is returned.
     pub(super) async fn hand_over(&self, given: &S3Credentials, prefix: &str) -> Result<()> {
         let exchange = Arc::new(Exchange::default());
         let config = aws_sdk_s3::config::Builder::new().credentials_provider(given.to_sdk());
@@ -133,7 +132,7 @@ impl S3Store {
         tokio::time::timeout(limit, send).await.map_err(|_| Self::stalled(name, limit))
     }
 
-    /// What the server's refusal means.
+    /// The error that a refused request means.
     fn refusal<E>(
         &self,
         error: &SdkError<E, HttpResponse>,
@@ -146,7 +145,7 @@ impl S3Store {
         answer::error(error, exchange, &self.bucket, name)
     }
 
-    /// Makes the bucket. Amazon wants to hear where, but for the region that it began with.
+    /// Creates the bucket. Amazon requires the region, except for us-east-1.
     pub(super) async fn create_bucket(&self, region: Option<&str>) -> Result<()> {
         let region = region.filter(|region| *region != "us-east-1");
         let place = region.map(|region| {
@@ -210,7 +209,7 @@ impl S3Store {
             .customize()
             .interceptor(Tap::receiving(exchange.clone()))
             .send();
-        // Some stores walk a whole tree for this: give them the operation's time.
+        // Some stores walk a whole tree for this, so it gets the time of an operation.
         let reply = Self::within(prefix, self.limits.operation, send).await?;
         let reply = reply.map_err(|error| self.refusal(&error, &exchange, prefix))?;
         let mut objects = Vec::with_capacity(reply.contents().len());
@@ -221,7 +220,7 @@ impl S3Store {
                 modified: modified(object.last_modified()),
             });
         }
-        // The token alone says where it goes on: a page may be empty, or out of order, and yet not the last.
+        // Only the token says where the listing goes on: a page may be empty, or out of order, and still not be the last.
         let token = reply.next_continuation_token().filter(|token| !token.is_empty());
         let more = match (reply.is_truncated(), token) {
             (Some(false), _) | (None, None) => None,
@@ -243,7 +242,7 @@ impl S3Store {
             return self.delete_one(first).await;
         }
         match self.delete_several(first, names).await {
-            // A server that does not know it, or does not take the checksum that goes with it.
+            // The server does not support it, or does not accept the checksum that goes with it.
             Err(Error::Unsupported { .. } | Error::Other { .. }) => {}
             done => return done,
         }
@@ -254,7 +253,7 @@ impl S3Store {
     }
 }
 
-/// A count from the wire; nonsense becomes a length that fits nothing.
+/// A length from the wire; an invalid one becomes a length that fits nothing.
 fn length(value: Option<i64>) -> u64 {
     value.and_then(|value| u64::try_from(value).ok()).unwrap_or(u64::MAX)
 }
@@ -286,7 +285,7 @@ impl Store for S3Store {
     }
 
     async fn delete(&self, names: &[String]) -> Result<()> {
-        // A policy may let these credentials read and write, and not delete: a refusal says nothing of them.
+        // A policy may let these credentials read and write but not delete, so a refusal says nothing about them.
         self.delete_objects(names).await
     }
 }

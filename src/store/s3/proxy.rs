@@ -1,8 +1,8 @@
-//! Which requests go through a proxy: the environment's word, with the meaning that it has for `aws` and curl.
+//! Which requests go through a proxy: the environment variables, with the meaning that they have for `aws` and curl.
 //!
-//! Where the two differ: lower case comes first (both), `HTTP_PROXY` counts (aws; curl takes only `http_proxy`), so does
-//! `ALL_PROXY` (curl), and `NO_PROXY` knows networks (curl) and ports (aws). A proxy that cannot be used is an error,
-//! never passed over: what was to go through it would go past it.
+//! Where these two differ: lower case takes precedence (both), `HTTP_PROXY` is used (aws; curl uses only `http_proxy`),
+//! and so is `ALL_PROXY` (curl); `NO_PROXY` supports networks (curl) and ports (aws). An unusable proxy is an error and
+//! is never ignored, because the requests would bypass it.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -12,8 +12,8 @@ use zeroize::Zeroizing;
 
 use super::endpoint::{Destination, Endpoint, split_port};
 
-/// Where instances and containers ask for their own credentials. No proxy can answer for another machine's, and none
-/// is told.
+/// Where instances and containers ask for their own credentials. A proxy cannot answer for another machine, and must not
+/// learn of it.
 const METADATA: [&str; 5] =
     ["169.254.169.254", "169.254.170.2", "169.254.170.23", "fd00:ec2::254", "fd00:ec2::23"];
 
@@ -25,20 +25,20 @@ pub(super) struct Proxies {
     except: Vec<Exception>,
 }
 
-/// What a variable says; or why that is no proxy.
+/// The proxy that a variable names, or why it cannot be used.
 type ProxySetting = std::result::Result<Proxy, String>;
 
 /// One proxy.
 #[derive(Clone)]
 pub(super) struct Proxy {
-    /// With user and password, if it has them.
+    /// With user and password, if given.
     url: Zeroizing<String>,
-    /// Without.
+    /// Without user and password.
     shown: String,
 }
 
 impl Proxy {
-    /// As it is to be used; not to be shown.
+    /// The URL for use, not for display.
     pub(super) fn url(&self) -> &str {
         &self.url
     }
@@ -58,16 +58,16 @@ impl fmt::Display for Proxy {
 }
 
 impl Proxies {
-    /// Those of an environment.
+    /// The proxies of an environment.
     pub(super) fn of(environment: impl Fn(&str) -> Option<OsString>) -> Self {
-        // What is set to nothing is not set.
+        // An empty variable counts as not set.
         let get = |name: &'static str| {
             let value = environment(name).filter(|value| !value.is_empty())?;
             Some((name, value.into_string().ok()))
         };
         let first = |names: &[&'static str]| names.iter().find_map(|name| get(name));
         let entry = |names: &[&'static str]| first(names).map(|(name, text)| parse(name, text));
-        // To a program that answers web requests, `HTTP_PROXY` is a client's header `Proxy`.
+        // In a CGI program, `HTTP_PROXY` is the client's header `Proxy`.
         let upper = if get("REQUEST_METHOD").is_some() { "http_proxy" } else { "HTTP_PROXY" };
         let except = first(&["no_proxy", "NO_PROXY"]).and_then(|(_, text)| text);
         Self {
@@ -82,7 +82,7 @@ impl Proxies {
         self.http.is_none() && self.https.is_none()
     }
 
-    /// The usable ones: for `http://`, and for `https://`.
+    /// The usable proxies: for `http://`, and for `https://`.
     pub(super) fn usable(&self) -> (Option<&Proxy>, Option<&Proxy>) {
         fn usable(entry: Option<&ProxySetting>) -> Option<&Proxy> {
             entry?.as_ref().ok()
@@ -90,7 +90,7 @@ impl Proxies {
         (usable(self.http.as_ref()), usable(self.https.as_ref()))
     }
 
-    /// The proxy that requests for a URL go through; an error says why the one that is meant cannot be used.
+    /// The proxy for requests to a URL; an error says why the proxy that is set cannot be used.
     pub(super) fn of_url(&self, url: &str) -> std::result::Result<Option<&Proxy>, String> {
         let Endpoint { encrypted, host, port } = Endpoint::of(url);
         let Some(entry) = (if encrypted { &self.https } else { &self.http }) else {
@@ -104,7 +104,7 @@ impl Proxies {
     }
 }
 
-/// A variable's value: `[http[s]://][user[:password]@]host[:port]`. Nothing of it is in the error: it may hold a
+/// Parses a variable: `[http[s]://][user[:password]@]host[:port]`. The error quotes nothing of it, because it may hold a
 /// password.
 fn parse(name: &str, text: Option<String>) -> ProxySetting {
     let no = |why: &str| {
@@ -150,17 +150,17 @@ fn parse(name: &str, text: Option<String>) -> ProxySetting {
     })
 }
 
-/// One word of `NO_PROXY`.
+/// One entry of `NO_PROXY`.
 #[derive(Debug, PartialEq, Eq)]
 enum Exception {
     Everything,
-    /// This host, a name also with all below it; at this port, if one is named.
+    /// This host, and for a name all names below it; only at this port, if one is given.
     Host(Destination, Option<u16>),
-    /// Addresses of which so many bits are these.
+    /// Addresses that begin with this many bits of the address.
     Network(IpAddr, u8),
 }
 
-/// The words stand between commas or blanks.
+/// Entries are separated by commas or blanks.
 fn exceptions(text: &str) -> Vec<Exception> {
     text.split(|c: char| c == ',' || c.is_whitespace()).filter_map(exception).collect()
 }
@@ -223,7 +223,7 @@ mod tests {
 
     proptest! {
         #![proptest_config(crate::types::cases(256))]
-        /// Whatever a variable holds: a proxy that is used, or an error; and of a password nothing is shown.
+        /// Whatever a variable holds, the result is a proxy or an error, and no password is shown.
         #[test]
         fn any_text_is_a_proxy_or_an_error_and_shows_no_password(
             text in "[ -~é]{0,30}",
@@ -234,8 +234,8 @@ mod tests {
                 let proxies = of(&[("ALL_PROXY", &value), ("NO_PROXY", &text)]);
                 let asked = proxies.of_url(&url);
                 let shown = format!("{proxies:?} {:?}", asked.as_ref().map(|proxy| proxy.map(ToString::to_string)));
-                // What is taken for a host is shown: a password that nothing sets apart is none, nor is what follows
-                // the last @.
+                // A host is shown. A password that nothing separates from the host counts as host, and so does what
+                // follows the last @.
                 let is_host = proxies.usable().0.is_some_and(|proxy| {
                     let (_, place) = proxy.url().rsplit_once('@').unwrap_or(("", proxy.url()));
                     place == proxy.url() || place.contains("S3CRET")
@@ -267,11 +267,11 @@ mod tests {
         assert_eq!(through(&proxies, "https://x/").unwrap(), "http://lower:2");
         assert_eq!(through(&proxies, "http://x/").unwrap(), "http://all:3");
         assert!(of(&[("NO_PROXY", "x")]).is_empty());
-        // Only what is meant for it.
+        // Only requests that it is meant for.
         let proxies = of(&[("HTTPS_PROXY", "https://p")]);
         assert_eq!(through(&proxies, "HTTPS://x:8333/a?b").unwrap(), "https://p:443");
         assert_eq!(through(&proxies, "http://x/"), None);
-        // Whoever sends a CGI program a header `Proxy` sets this.
+        // Anybody can set this in a CGI program by sending it a header `Proxy`.
         let cgi = of(&[("HTTP_PROXY", "http://evil"), ("REQUEST_METHOD", "GET")]);
         assert_eq!(through(&cgi, "http://x/"), None);
         assert_eq!(
@@ -302,7 +302,7 @@ mod tests {
             ("::1", "http://[::1]:9000/"),
             ("[::1]:9000", "http://[::1]:9000/"),
             ("fd00::/8", "http://[fd12::1]/"),
-            // Of this machine alone, whatever the list says.
+            // These are for this machine alone, whatever the list says.
             ("", "http://169.254.169.254/latest/meta-data/"),
             ("", "http://[fd00:ec2::254]/latest"),
         ] {
@@ -318,7 +318,7 @@ mod tests {
             ("10.0.0.0/33", "http://10.0.0.1/"),
             ("::/0", "http://10.0.0.1/"),
             ("0.0.0.0/0", "http://x.org/"),
-            // As with curl, nothing is excepted by itself.
+            // As with curl, there are no implicit exceptions.
             ("", "http://127.0.0.1:9000/"),
             ("", "http://localhost/"),
             ("127.0.0.1", "http://user@127.0.0.2:9000/127.0.0.1"),

@@ -15,17 +15,17 @@ use super::body_pieces::BodyPieces;
 use super::exchange::{self, Exchange, Tap};
 use super::{S3Store, answer, etag};
 
-/// How often it is looked how far a body is.
+/// How often the progress of a body is checked.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// The headers that an attempt at a put may have or not.
+/// The optional headers of an attempt at a put.
 #[derive(Clone, Copy)]
 struct PutHeaders {
     conditional: bool,
     checksum: bool,
 }
 
-/// Why an attempt failed, and whether the reason may be one of its headers.
+/// Why an attempt failed, and whether one of its headers may be the reason.
 struct PutRefusal {
     error: Error,
     header: bool,
@@ -38,8 +38,8 @@ impl From<Error> for PutRefusal {
 }
 
 impl S3Store {
-    /// Puts an object with its checksum; without it where the server refuses that, or the other way round where it
-    /// turns out to demand one. What it took is verified either way (C5).
+    /// Puts an object with its checksum. If the server refuses that, it tries without one, or the other way round
+    /// if the server turns out to demand one. What the server took is verified either way (C5).
     pub(super) async fn put_object(
         &self,
         name: &str,
@@ -48,7 +48,7 @@ impl S3Store {
     ) -> Result<PutReply> {
         let mut conditional = condition == Put::IfAbsent;
         if conditional && self.quirks.looks_first.load(Relaxed) {
-            // One machine alone writes here, and it does so one after the other.
+            // Only this machine writes here, one put after the other.
             match self.head_object(name).await {
                 Ok(_) => return Err(Error::Exists { object: name.to_owned() }),
                 Err(Error::NotFound { .. }) => conditional = false,
@@ -64,7 +64,7 @@ impl S3Store {
         let other = PutHeaders { conditional, checksum: !checksum };
         match self.put_as(name, body, other).await {
             Err(PutRefusal { error, header: true }) => Err(match (first, error) {
-                // With the checksum and without it: what is left is the condition.
+                // Refused with the checksum and without it: what is left is the condition.
                 (Error::Unsupported { what }, _) | (_, Error::Unsupported { what })
                     if conditional =>
                 {
@@ -134,7 +134,7 @@ impl S3Store {
             let answer = tokio::time::timeout(LOOK.min(limit / 8), &mut send).await;
             let moved = match answer {
                 Ok(Ok(_)) => body.length(),
-                Ok(Err(_)) => counted, // what was refused went nowhere
+                Ok(Err(_)) => counted, // a refused body counts as not moved
                 Err(_) => exchange.moved(),
             };
             if moved > counted {
@@ -144,7 +144,7 @@ impl S3Store {
             if let Ok(answer) = answer {
                 return Ok(answer);
             }
-            // What was handed over has gone, and we hold back the rest.
+            // Everything handed over has been sent, and we hold back the rest.
             if held_back.is_now() && counted >= exchange.handed() {
                 then = (Instant::now(), counted);
             }

@@ -1,33 +1,34 @@
-//! When other credentials are looked for. Pure: the caller tells the time.
+//! When to look for other credentials. Pure: the caller passes the time.
 
 use std::time::{Duration, Instant, SystemTime};
 
-/// How often it is looked whether the files have changed, while requests are made.
+/// How often the files are checked for changes while requests are made.
 const LOOK: Duration = Duration::from_secs(5);
-/// How soon after a look-up that brought nothing new the next one may begin; it doubles from there.
+/// How soon after a look-up that found nothing new the next may begin; it doubles each time.
 const PAUSE: Duration = Duration::from_secs(5);
-/// The longest such pause: new credentials are taken within a minute.
+/// The longest such pause: new credentials are picked up within a minute.
 const PAUSE_MAX: Duration = Duration::from_secs(50);
-/// The pause after a look-up that was given up: it may have left a process behind that hangs.
+/// The pause after a look-up that was given up: it may have left a hanging process.
 const PAUSE_GIVEN_UP: Duration = Duration::from_secs(600);
-/// So long before they expire, others are looked for while these still serve.
+/// How long before they expire others are looked for, while these still serve.
 const AHEAD: Duration = Duration::from_secs(300);
-/// So long before they expire, they count as expired: the store's clock is not this machine's.
+/// How long before they expire they count as expired: the store's clock differs from this
+/// machine's.
 const EXPIRED: Duration = Duration::from_secs(10);
 
-/// What is to be done before the next request is signed.
+/// What to do before the next request is signed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refresh {
     Nothing,
-    /// Look whether the files have changed, in the background; if so, look for others.
+    /// Check in the background whether the files have changed; if so, look for others.
     Look,
-    /// Look for others in the background: the current ones serve meanwhile.
+    /// Look for others in the background; the current ones serve meanwhile.
     Soon,
     /// Look for others, and wait.
     Now,
 }
 
-/// The credentials, as far as it matters.
+/// The state of the credentials, as far as it matters here.
 #[derive(Clone, Copy)]
 pub(super) struct CredentialState {
     pub(super) has: bool,
@@ -35,7 +36,7 @@ pub(super) struct CredentialState {
     pub(super) refused: bool,
 }
 
-/// What was done when.
+/// When look-ups happened.
 #[derive(Debug, Default)]
 pub(super) struct RefreshPolicy {
     /// No look-up begins before this; `None`: one may begin at once.
@@ -56,7 +57,7 @@ impl RefreshPolicy {
         }
     }
 
-    /// A look-up, or a look at the files, begins.
+    /// Notes that a look-up, or a check of the files, begins.
     pub(super) fn begins(&mut self, need: Refresh, now: Instant) {
         self.looked = Some(now);
         if need != Refresh::Look {
@@ -65,14 +66,14 @@ impl RefreshPolicy {
         }
     }
 
-    /// A look-up ends; `new`: it brought something new, so that the next one may be soon.
+    /// Notes that a look-up ended; `new`: it found something new, so the next may come soon.
     pub(super) fn ends(&mut self, new: bool, now: Instant) {
         let longer = self.pause.map_or(PAUSE, |pause| (pause * 2).min(PAUSE_MAX));
         self.pause = if new { None } else { Some(longer) };
         self.next = Some(now + self.pause.unwrap_or(PAUSE));
     }
 
-    /// A look-up was given up: it never ended.
+    /// Notes that a look-up was given up: it never ended.
     pub(super) fn gave_up(&mut self, now: Instant) {
         self.next = Some(now + PAUSE_GIVEN_UP);
     }
@@ -105,10 +106,10 @@ mod tests {
                 policy.ends(false, now);
             }
             assert_eq!(waited, [0, 5, 10, 20, 40, 50]);
-            // Something new: the next one is soon again.
+            // After something new, the next look-up may come soon again.
             policy.ends(true, now);
             assert_eq!(policy.need(&of, now + Duration::from_secs(5), wall), Refresh::Now);
-            // What hangs is not begun again and again.
+            // A hanging look-up is not started again and again.
             policy.gave_up(now);
             assert_ne!(policy.need(&of, now + Duration::from_secs(599), wall), Refresh::Now);
             assert_eq!(policy.need(&of, now + Duration::from_secs(600), wall), Refresh::Now);

@@ -1,6 +1,7 @@
-//! A connection as the kernel sees it: how much of what was written the other end has taken.
+//! A connection as the kernel sees it: how much of what was written the other end has acknowledged.
 //!
-//! The SDK tells a connection's two addresses, not its descriptor, so that is found among our own.
+//! The SDK gives a connection's two addresses, not its descriptor, so this looks for it among the process's
+//! own.
 
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
@@ -19,7 +20,7 @@ pub(super) struct Socket {
 }
 
 impl Socket {
-    /// The connection between these addresses; `None` when none of our descriptors is it.
+    /// The connection between these addresses; `None` when no descriptor of this process has them.
     pub(super) fn find(here: SocketAddr, there: SocketAddr) -> Option<Self> {
         let descriptors = std::fs::read_dir("/proc/self/fd").ok()?;
         let numbers =
@@ -29,9 +30,10 @@ impl Socket {
         Some(Self { descriptor, here, there, before, seen: 0 })
     }
 
-    /// Bytes that the other end has acknowledged since this was found; no more once the connection is closed.
+    /// Bytes that the other end has acknowledged since this was found. Once the connection is closed, the
+    /// count stays.
     pub(super) fn acknowledged(&mut self) -> u64 {
-        // Its number may be another's by now.
+        // The descriptor may be another's by now.
         if is(self.descriptor, self.here, self.there)
             && let Some(all) = acknowledged(self.descriptor)
         {
@@ -45,7 +47,7 @@ fn is(descriptor: RawFd, here: SocketAddr, there: SocketAddr) -> bool {
     os::addresses(descriptor) == Some((here, there))
 }
 
-/// Of all that was written to it, ever.
+/// Bytes acknowledged since the connection was made.
 fn acknowledged(descriptor: RawFd) -> Option<u64> {
     let told = os::acknowledged(descriptor);
     told.inspect_err(|error| tracing::debug!(%error, "a connection tells nothing of itself")).ok()
@@ -70,7 +72,7 @@ mod tests {
         assert_eq!(found.acknowledged(), 0, "what was before is not counted");
         ours.write_all(&[1; 5000]).unwrap();
         theirs.read_exact(&mut [0; 5000]).unwrap();
-        // The kernel may work the acknowledgement off a little later.
+        // The kernel may process the acknowledgement a little later.
         let begun = std::time::Instant::now();
         while found.acknowledged() < 5000 {
             assert!(begun.elapsed().as_secs() < 20, "it is not told");

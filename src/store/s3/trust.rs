@@ -1,5 +1,5 @@
-//! Whose certificates are believed: those of the system (or of `SSL_CERT_FILE`), or, instead of them, those of the
-//! file that `AWS_CA_BUNDLE` names, else `ca_bundle` in the AWS profile; as `aws` has it.
+//! Which certificates are trusted: the system's (or those of `SSL_CERT_FILE`), or instead those of the file that
+//! `AWS_CA_BUNDLE` names, or else `ca_bundle` in the AWS profile; the same as with `aws`.
 
 use std::path::{Path, PathBuf};
 
@@ -10,16 +10,16 @@ use rustls::pki_types::pem::PemObject;
 
 use crate::os;
 
-/// Bundles of everything that there is have a few hundred KiB.
+/// The largest bundle: bundles of all public CAs have a few hundred KiB.
 const BUNDLE_MAX: u64 = 16 << 20;
 
-/// What is believed; an error says what is wrong with the bundle.
+/// The trusted certificates; an error says what is wrong with the bundle.
 pub(super) async fn find() -> Result<TrustStore, String> {
     let Some((path, from)) = bundle().await else { return Ok(TrustStore::default()) };
     let no = |why: &str| {
         format!("{} ({from}) is no bundle of certificates to go by: {why}", path.display())
     };
-    // Where the daemon is, it would be another file.
+    // For the daemon, a relative path would be another file.
     if !path.is_absolute() && from != VARIABLE {
         return Err(no("its path is not absolute"));
     }
@@ -40,7 +40,7 @@ async fn bundle() -> Option<(PathBuf, &'static str)> {
             let path = profiles.get("ca_bundle").filter(|path| !path.is_empty())?;
             Some((path.into(), "ca_bundle in the AWS profile"))
         }
-        // Whoever looks for region and credentials there says so, too.
+        // The look-ups of region and credentials in the profile report this too.
         Err(error) => {
             tracing::warn!(%error, "the AWS profile is not understood");
             None
@@ -48,8 +48,8 @@ async fn bundle() -> Option<(PathBuf, &'static str)> {
     }
 }
 
-/// The certificates of a file. Those that nobody understands are passed over, as OpenSSL does, unless all are such: the
-/// HTTP client would panic at the first.
+/// The certificates of a file. Unparsable ones are skipped, as OpenSSL does, unless all are: the HTTP client would
+/// panic at the first.
 fn read(path: &Path) -> Result<TrustStore, String> {
     let content = match os::read_small(path, BUNDLE_MAX) {
         Ok(Some(content)) => content,
@@ -104,7 +104,7 @@ mod tests {
         std::fs::write(&path, format!("# two\n{broken}{good}{good}")).unwrap();
         let trusted = read(&path).unwrap();
         assert_eq!(format!("{trusted:?}").matches("CertificatePEM").count(), 2);
-        // What the client makes of it: it would panic.
+        // The client must accept it; it would panic otherwise.
         super::super::http::tests::connects_by(trusted);
     }
 }
