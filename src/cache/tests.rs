@@ -43,7 +43,7 @@ fn pattern(length: u64) -> Bytes {
     crate::types::noise(1, usize::try_from(length).unwrap()).into()
 }
 
-/// Until nothing is in memory any more: what was fetched is on disk.
+/// Waits until no flight is in memory any more: what was fetched is on disk.
 async fn settled(cache: &Cache) {
     let begun = std::time::Instant::now();
     while cache.usage().flight_bytes > 0 {
@@ -79,7 +79,7 @@ async fn many_who_ask_for_parts_of_one_range_cause_one_get() {
     let first = ask(0..40_000);
     tokio::time::sleep(Duration::from_millis(10)).await;
     let others: Vec<_> = (0..20).map(|n| (n, ask(n * 1000..n * 1000 + 500))).collect();
-    // Who is cancelled takes nobody with it.
+    // A cancelled caller takes nobody with it.
     first.abort();
     for (n, other) in others {
         let from = usize::try_from(n * 1000).unwrap();
@@ -125,7 +125,7 @@ async fn who_waits_comes_before_the_neighbours_of_what_others_asked_for() {
     tokio::time::sleep(Duration::from_millis(50)).await;
     // Its neighbours are in the queue, or on the wire as far as there is room.
     assert_eq!(cache.sealed(other, 10..20).await.unwrap(), pattern(20).slice(10..));
-    // The last of the neighbours, for which somebody waits now.
+    // The last of the neighbours, which somebody waits for now.
     assert_eq!(get(18 * MIB).await, bytes.slice(18 * 1024 * 1024..).slice(..100));
     let asked = s.faults.take_requests();
     assert!(asked.len() <= 4, "the first piece, what was waited for, and one neighbour: {asked:?}");
@@ -151,7 +151,7 @@ async fn what_did_not_open_is_forgotten_and_fetched_anew() {
     assert_eq!(s.cache.sealed_local(PACK, 0..9), None);
 }
 
-/// The flight's bytes are being written to the disk, into a pipe here, when its object is forgotten.
+/// The object is forgotten while its flight's bytes are being written to the disk (here: into a pipe).
 #[tokio::test]
 async fn what_is_forgotten_while_it_is_written_does_not_come_back() {
     let s = setup();
@@ -167,7 +167,7 @@ async fn what_is_forgotten_while_it_is_written_does_not_come_back() {
         match written.read(&mut buffer) {
             Ok(more) => {
                 if length == 0 && more > 0 {
-                    // A pipe holds less: the writer stands in the middle.
+                    // A pipe holds fewer bytes, so the writer is in the middle.
                     s.cache.forget(PACK);
                 }
                 length += more;
@@ -185,7 +185,7 @@ async fn what_is_forgotten_while_it_is_written_does_not_come_back() {
     assert_eq!(std::fs::read_dir(s.dir.path().join("cache")).unwrap().count(), 0);
 }
 
-/// A cache whose requests have their 30 s, and a pack.
+/// A cache with deadlines of 30 s, and a pack.
 fn patient() -> (Setup, Cache) {
     let s = setup();
     let cache = open(&s.dir, &Bucket::over(s.faults.clone(), "", Deadlines::default()));
@@ -198,7 +198,7 @@ async fn timed(cache: &Cache, object: &str, from: u64) -> (Result<Bytes>, Durati
     (cache.sealed(object, from..from + 10).await, begun.elapsed())
 }
 
-/// As behind the kernel's lock of a directory, on a machine that takes its time between one and the next.
+/// Callers one after the other, as behind the kernel's lock of a directory, with a pause between them.
 async fn in_line(cache: &Cache, object: &str, between: Duration) -> Duration {
     let mut waited = Duration::ZERO;
     for at in 0..12 {
@@ -218,10 +218,10 @@ async fn while_the_store_is_down_those_who_stand_in_line_do_not_wait_a_deadline_
     assert!(waited > Duration::from_secs(29) && waited < Duration::from_secs(50), "{waited:?}");
     assert!(matches!(timed(&cache, PACK, 1).await.0, Err(Error::Down)));
     s.faults.heal();
-    // It is back: whoever comes when a rest is over finds that out, if nothing else does,
+    // The store is back. If nothing else finds that out, the first caller after a rest does,
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!(timed(&cache, PACK, 20).await.0.unwrap(), pattern(30).slice(20..));
-    // and who comes then waits as long as ever.
+    // and later callers wait as long as ever.
     s.faults.inject(On::next(Verb::Get, ""), Fault::Delays(Duration::from_secs(9)));
     assert_eq!(timed(&cache, PACK, 40).await.0.unwrap(), pattern(50).slice(40..));
 }
@@ -289,7 +289,7 @@ async fn a_whole_object_is_kept_as_such() {
     assert_eq!(s.cache.sealed(commit, 5..9).await.unwrap(), pattern(9).slice(5..));
 }
 
-/// Eviction, publication and removal race with each other: never a wrong byte.
+/// Eviction, publication and removal race with each other, but no byte is ever wrong.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_small_disk_under_many_readers_answers_right() {
     let s = setup();
@@ -357,7 +357,7 @@ async fn what_was_fetched_is_on_the_disk_at_the_end() {
     for start in (0..4).map(|n| n * FETCH_MAX) {
         s.cache.sealed(PACK, start..start + FETCH_MAX).await.unwrap();
     }
-    // Who asked has its bytes before they are written.
+    // Callers get their bytes before these are written.
     s.cache.end().await;
     let again = open(&s.dir, &s.bucket);
     for start in (0..4).map(|n| n * FETCH_MAX) {

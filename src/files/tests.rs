@@ -1,4 +1,4 @@
-//! Paths and trees, over real rooms below.
+//! Paths and trees, over the real layers below.
 
 use std::ops::ControlFlow;
 
@@ -36,7 +36,7 @@ async fn link(files: &Files, path: &str, target: &str) {
     files.make_other(&place, libc::S_IFLNK, target.as_bytes(), 0, &dress).await.unwrap();
 }
 
-/// Hears of everything, and keeps what failed.
+/// Accepts every step, and keeps the failures.
 fn keep(failed: &mut Vec<String>) -> impl FnMut(TreeStep<'_>) -> ControlFlow<()> + Send {
     |step| {
         if let TreeStep::Failed(path, error) = step {
@@ -106,7 +106,7 @@ async fn a_tree_is_copied_with_all_that_it_has_and_removed_whole() {
     let inside = files.place(b"from/sub/x").await.unwrap();
     let refused = files.copy(&from, &inside, true, &mut keep(&mut failed)).await;
     assert!(matches!(refused, Err(Error::IntoItself)));
-    // A directory is in the way of a file; all else is copied.
+    // A directory is in the way of a file; everything else is copied.
     files.make_directory(b"to/l", true).await.unwrap();
     let place = files.place(b"to").await.unwrap();
     files.copy(&from, &place, true, &mut keep(&mut failed)).await.unwrap();
@@ -149,7 +149,7 @@ async fn a_file_is_seen_when_it_is_whole_and_holes_are_left_out() {
     let first = reading.next(1 << 16).await.unwrap().unwrap();
     assert_eq!(first.offset, 1 << 20);
     assert_eq!(content(&files, "f").await.unwrap()[1 << 20..][..4], *b"data");
-    // Another content meanwhile: what was read is a mix.
+    // The content changes meanwhile: what was read is a mix.
     put(&files, "f", b"new").await;
     while reading.next(1 << 16).await.unwrap().is_some() {}
     let dropped = files.create(b"g").await.unwrap();

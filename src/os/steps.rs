@@ -4,7 +4,6 @@
 //! TIMES-th time, the process does WHAT: `kill` sends SIGKILL to itself; `EIO` and `ENOSPC` make a step whose name begins
 //! with "before" fail with that error. Without the feature none of this is in the program
 //! (`scripts/evidence/failpoints.py` uses it).
-//! begins with "before". Without the feature nothing of this is in the program (`scripts/evidence/failpoints.py` uses it).
 
 use std::io;
 

@@ -73,7 +73,7 @@ pub enum Error {
     NoConditions {
         /// The object's name.
         object: String,
-        /// The store's words.
+        /// What the store said.
         #[source]
         cause: Cause,
     },

@@ -24,7 +24,7 @@ async fn what_is_read_ahead_comes_from_the_disk_if_it_is_there() {
     let s = setup();
     let bytes = pattern(8 * MIB);
     s.store.plant(PACK, bytes.clone());
-    // Not where the disk's blocks begin.
+    // A range that does not begin at a disk block.
     let fetched = 100..FETCH_MAX + 100;
     s.cache.sealed(PACK, fetched).await.unwrap();
     settled(&s.cache).await;
@@ -34,14 +34,14 @@ async fn what_is_read_ahead_comes_from_the_disk_if_it_is_there() {
     let flight = s.cache.read_ahead(PACK, range.clone()).unwrap();
     assert_eq!(flight.wait().await.unwrap(), bytes.slice(5_000..4 * (1 << 20) - 5_000));
     assert!(s.cache.expects(PACK, &range) && s.faults.take_requests().is_empty());
-    // It is found in memory, whatever becomes of the disk.
+    // It is found in memory, whatever happens to the disk.
     for entry in std::fs::read_dir(s.dir.path().join("cache")).unwrap() {
         std::fs::remove_file(entry.unwrap().path()).unwrap();
     }
     assert_eq!(s.cache.sealed_local(PACK, 9_000..9_010), Some(bytes.slice(9_000..9_010)));
     drop(flight);
     settled(&s.cache).await;
-    // What somebody has deleted comes from the bucket.
+    // If somebody has deleted the files, the range comes from the bucket.
     let flight = s.cache.read_ahead(PACK, range).unwrap();
     assert_eq!(flight.wait().await.unwrap(), bytes.slice(5_000..4 * (1 << 20) - 5_000));
     assert_eq!(s.faults.take_requests().len(), 1);

@@ -25,7 +25,7 @@ fn tree(world: &mut World, dirs: u64, files: u64) {
             changes.push(entry(ino, number));
         }
         let number = world.head().next();
-        // Not through `commit`: its model looks at the whole map after each transaction.
+        // Not through `commit`, whose model scans the whole map after each transaction.
         for change in &changes {
             world.model.insert(change.key.clone(), change.value.clone().unwrap());
         }
@@ -66,7 +66,7 @@ async fn j9_the_first_ls_and_stat_of_100_000_files_are_cheap() {
     assert_eq!(names.len(), 100);
     let some = Key::Inode(InodeNo(2 + 57 * 1001));
     assert!(get(&base, &some.encode()).await.unwrap().is_some());
-    // The orphans and xattrs that nobody has cost nothing.
+    // Orphans and xattrs that do not exist cost nothing.
     let absent = Key::Xattr(InodeNo(1), NameHash([1; 16])).encode();
     assert_eq!(get(&base, &absent).await.unwrap(), None);
     assert_eq!(base.records(Tag::Orphan), 0);
@@ -91,7 +91,7 @@ async fn j9_a_lookup_is_one_get_more_once_the_index_is_here() {
     assert_eq!(gets(&world), 0, "the same block");
     assert!(get(&base, &key(3000)).await.unwrap().is_some());
     assert_eq!(gets(&world), 1, "another block");
-    // What is beyond the table is known without a look.
+    // What is beyond the table is known without reading a page.
     assert_eq!(get(&base, &key(4003)).await.unwrap(), None);
     let new = [&Tag::Entry.begin()[..], &5000u64.to_be_bytes()].concat();
     let scan = base.range(Bound::Included(&new), Bound::Excluded(&[4]));
@@ -231,7 +231,7 @@ async fn a_fresh_checkpoint_is_on_this_machine() {
     assert_eq!(gets(&world), 0);
 }
 
-/// As a listing needs them, whose names are in no order.
+/// As a listing needs them: its names are in random order.
 #[tokio::test]
 async fn j9_what_many_lookups_missed_comes_with_few_gets() {
     let mut world = World::new(Sizes::default());
@@ -249,7 +249,7 @@ async fn j9_what_many_lookups_missed_comes_with_few_gets() {
     assert_eq!(missed().count(), 0);
     let count = gets(&world);
     assert!(count <= 2 * pages, "{count} GETs of {pages} pages");
-    // Two that lie far from each other in one page, and what lies between is not asked for.
+    // Two keys far from each other in one page: what lies between is not fetched.
     let base = world.newest().await;
     gets(&world);
     let before = world.bucket.requests();
@@ -259,7 +259,7 @@ async fn j9_what_many_lookups_missed_comes_with_few_gets() {
     let bytes = world.bucket.requests().bytes_got - before.bytes_got;
     assert!(far.iter().all(|key| base.get(key, &Pins::new()).is_ok()));
     assert!(gets(&world) <= 2 && bytes < 80 << 10, "{bytes} bytes");
-    // No more than what may come: the first of them.
+    // No more bytes than allowed: the first misses.
     let base = world.newest().await;
     let before = world.bucket.requests();
     let missed: Vec<_> = some.iter().filter_map(|key| base.get(key, &Pins::new()).err()).collect();

@@ -8,7 +8,7 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
 }
 
-/// No page is much larger than it may be.
+/// Checks that no page is much larger than it may be.
 fn check_sizes(base: &Base, sizes: Sizes, largest: usize) {
     let manifest = base.manifest().unwrap();
     let pages = manifest.pages.len();
@@ -48,13 +48,13 @@ proptest! {
                 let live: u64 = world.packs.values().map(|row| row.live).sum();
                 assert_eq!(manifest.live_bytes, live);
             }
-            // What another machine finds is the same.
+            // Another machine finds the same.
             assert_eq!(all(&world.newest().await).await, world.expected());
         });
     }
 }
 
-/// Many inodes, in order, so that their place in the pages is known.
+/// Many inodes in order, so that their places in the pages are known.
 fn many_files(world: &mut World, inodes: std::ops::Range<u64>) {
     let changes = inodes.map(|ino| put(&Key::Inode(InodeNo(ino)), file(None))).collect();
     world.commit(Vec::new(), vec![changes]);
@@ -70,7 +70,7 @@ async fn k1_pages_without_a_change_are_shared() {
     let (first, pages) = (first.manifest().unwrap(), &second.manifest().unwrap().pages);
     assert!(first.pages.len() > 10);
     let fresh: Vec<_> = pages.iter().filter(|page| !first.pages.contains(page)).collect();
-    // The page that holds the inode, and the last, where the row of the pack went.
+    // The page that holds the inode, and the last, which held the row of the pack.
     assert!(fresh.len() <= 3, "{}", fresh.len());
     assert!(fresh.iter().all(|page| page.number == CommitNo(2)));
     let puts = world.store.names().iter().filter(|name| name.contains("page/")).count();
@@ -84,7 +84,7 @@ async fn k1_small_neighbours_are_merged() {
     many_files(&mut world, 1..2000);
     let mut base = world.build(&Base::empty()).await;
     let full = base.manifest().unwrap().pages.len();
-    // All records are of one size, so their number tells a page's.
+    // All records have one size, so their number tells a page's size.
     let usual = 1999 / full as u64;
     let mut rng = rng(5);
     for _ in 0..10 {
@@ -184,7 +184,7 @@ fn k1_a_checkpoint_is_due() {
     let large = SinceCheckpoint { checkpoint_bytes: 100 * MIB, ..since };
     assert!(!is_due(SinceCheckpoint { log_bytes: 25 * MIB, ..large }));
     assert!(is_due(SinceCheckpoint { log_bytes: 25 * MIB + 1, ..large }));
-    // The memory that the index takes is bounded, however large the vault.
+    // The memory of the index is bounded, however large the vault.
     let huge = SinceCheckpoint { checkpoint_bytes: 1000 * MIB, ..since };
     assert!(!is_due(SinceCheckpoint { log_bytes: 64 * MIB, ..huge }));
     assert!(is_due(SinceCheckpoint { log_bytes: 64 * MIB + 1, ..huge }));

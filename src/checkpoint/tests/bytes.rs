@@ -1,4 +1,4 @@
-//! Bytes that are not what they must be: an error, never a panic, never much memory.
+//! Malformed bytes give an error; they never cause a panic or take much memory.
 
 use proptest::prelude::*;
 
@@ -31,7 +31,7 @@ fn a_page_reads_back() {
     let index = BlockIndex::read(&bytes, end).unwrap();
     let chunks: Vec<_> = (0..index.len()).flat_map(|block| index.chunks(block)).collect();
     assert!(chunks.iter().copied().eq(0..end));
-    // One look finds the same block.
+    // A single look-up finds the same block.
     for n in 0u32..210 {
         for key in [n.to_be_bytes().to_vec(), [&n.to_be_bytes()[..], b"x"].concat(), Vec::new()] {
             let block = index.block_of(&key);
@@ -123,7 +123,7 @@ proptest! {
         let (plain, index_offset, _) = sample();
         let mut bytes = plain.to_vec();
         for (at, byte) in changes {
-            // Mostly where something is: the heads of the blocks, and the index.
+            // Mostly where there is structure: the heads of the blocks, and the index.
             let at = at.index(bytes.len());
             let block = at / 16_384 * 16_384;
             bytes[if at % 3 == 0 { at } else { block + at % 300 }.min(plain.len() - 1)] = byte;

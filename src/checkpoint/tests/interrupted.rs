@@ -1,4 +1,4 @@
-//! A build that fails anywhere leaves the checkpoint before as the newest, and whole (rule K2).
+//! A build that fails anywhere leaves the previous checkpoint as the newest, and whole (rule K2).
 
 use super::*;
 use crate::store::{Fault, On, Verb};
@@ -91,7 +91,7 @@ async fn k2_a_store_that_keeps_something_else_is_not_believed() {
 async fn k2_a_manifest_that_an_ended_build_left_is_used() {
     let (world, base, _) = two_steps().await;
     let first = world.build(&base).await;
-    // The process ended before it knew, and the next one builds the same again.
+    // The process ended before it knew; the next one builds the same again.
     let second = world.build(&base).await;
     assert_eq!(first.manifest(), second.manifest());
     assert_eq!(all(&second).await, world.expected());
@@ -119,13 +119,13 @@ async fn o1_a_manifest_that_does_not_verify_is_passed_over() {
     world.store.plant(new, good);
     world.store.plant("vault/checkpoint/no-number", Bytes::new());
     assert_eq!(world.newest().await.manifest(), next.manifest());
-    // A store that does not answer is no reason to take an older one.
+    // A store that does not answer is no reason to use an older one.
     world.faulty.inject(On::next(Verb::Get, "vault/checkpoint/").always(), denied());
     assert!(newest(&world.bucket, &world.keys).await.is_err());
 }
 
-/// Whoever may write to the bucket can put a thousand objects beside the manifests: each costs 56 bytes, and none is fetched
-/// whole but the highest.
+/// Anybody with write access to the bucket can put a thousand objects beside the manifests. Each costs 56 bytes, and only
+/// the highest is fetched whole.
 #[tokio::test]
 async fn o1_a_thousand_strangers_cost_their_first_bytes() {
     let (world, base, before) = two_steps().await;
@@ -144,7 +144,7 @@ async fn o1_a_thousand_strangers_cost_their_first_bytes() {
     assert_eq!(all(&world.newest().await).await, before);
 }
 
-/// The manifest of a writer that slept: put after one of a higher number, so its pages may be gone.
+/// The manifest of a writer that had been asleep: it was put after one of a higher number, so its pages may be gone.
 #[tokio::test]
 async fn k4_a_manifest_that_was_put_after_one_of_a_higher_number_is_passed_over() {
     let (mut world, base, _) = two_steps().await;
@@ -165,7 +165,8 @@ async fn k4_a_manifest_that_was_put_after_one_of_a_higher_number_is_passed_over(
     assert_eq!(world.newest().await.manifest(), next.manifest());
     let found = newest_of(&listed, asleep, &world.bucket, &world.keys).await.unwrap();
     assert!(found.refused.is_empty() && found.manifest.as_ref() == base.manifest());
-    // What does not verify overtakes nothing: else whoever may write to the bucket could hide every checkpoint.
+    // Only a manifest that verifies overtakes another. Otherwise anybody with write access to the bucket could hide every
+    // checkpoint.
     let stranger = CommitNo(u64::MAX);
     world.store.plant(&format!("vault/{}", manifest_name(stranger)), vec![0; 2000]);
     world.store.advance(Duration::from_secs(10));
@@ -175,7 +176,7 @@ async fn k4_a_manifest_that_was_put_after_one_of_a_higher_number_is_passed_over(
     let found = newest_of(&listed, stranger, &world.bucket, &world.keys).await.unwrap();
     assert_eq!(found.refused.iter().map(|(n, _)| *n).collect::<Vec<_>>(), [stranger]);
     assert_eq!(found.manifest.as_ref(), last.manifest());
-    // Nothing above is looked at.
+    // Nothing above is fetched.
     let found = newest_of(&listed, first, &world.bucket, &world.keys).await.unwrap();
     assert!(found.refused.is_empty() && found.manifest.as_ref() == base.manifest());
 }

@@ -1,4 +1,4 @@
-//! Checkpoints over a store in memory, beside a model that is a `BTreeMap`.
+//! Checkpoints over a store in memory, compared with a model that is a `BTreeMap`.
 
 #![allow(clippy::cast_possible_truncation, clippy::cast_precision_loss)] // small numbers
 
@@ -37,9 +37,9 @@ pub(super) struct World {
     ground: Ground,
     pub(super) sizes: Sizes,
     pub(super) log: Log,
-    /// The map, but for the table of packs.
+    /// The map, without the table of packs.
     pub(super) model: BTreeMap<Vec<u8>, Bytes>,
-    /// The table of packs, made from whole looks at the map.
+    /// The table of packs, computed from scans of the whole map.
     pub(super) packs: BTreeMap<PackId, PackInfo>,
 }
 
@@ -67,7 +67,7 @@ impl CommitSource for Log {
     }
 }
 
-/// Small parts, so that few records make many blocks and pages.
+/// Small sizes, so that few records make many blocks and pages.
 pub(super) const SMALL: Sizes = Sizes { block: 400, page: 3000, pass: 20_000 };
 
 impl World {
@@ -78,12 +78,12 @@ impl World {
         Self { ground, sizes, log, model, packs }
     }
 
-    /// A cache of an own directory: nothing is on this machine.
+    /// A cache in a directory of its own: nothing is on this machine.
     pub(super) fn cold(&self) -> Cache {
         self.cold_of(8 * MIB)
     }
 
-    /// A cache that has nothing, and may take so much memory.
+    /// An empty cache with this much memory.
     pub(super) fn cold_of(&self, memory: u64) -> Cache {
         let dir = self.dir.path().join(crypto::random::<4>().map(|b| format!("{b:x}")).concat());
         let budgets = Budgets { memory, disk: 64 * MIB };
@@ -143,7 +143,7 @@ impl World {
         }
     }
 
-    /// All that a checkpoint as of now must hold.
+    /// All that a checkpoint made now must hold.
     pub(super) fn expected(&self) -> BTreeMap<Vec<u8>, Bytes> {
         let rows = self.packs.iter().map(|(id, row)| (Key::Pack(*id).encode(), encode_value(row)));
         self.model.clone().into_iter().chain(rows).collect()
@@ -176,7 +176,7 @@ impl World {
         self.try_build(previous, &self.cold()).await.unwrap()
     }
 
-    /// The newest base that the bucket has, on a machine that has nothing.
+    /// The bucket's newest base, on a machine that has nothing.
     pub(super) async fn newest(&self) -> Base {
         self.newest_in(self.cold()).await
     }
@@ -190,7 +190,7 @@ impl World {
     }
 }
 
-/// Looks a key up, fetching what is missing.
+/// Looks up a key, fetching what is missing.
 pub(super) async fn get(base: &Base, key: &[u8]) -> Result<Option<Bytes>> {
     let mut pins = Pins::new();
     loop {
@@ -202,7 +202,7 @@ pub(super) async fn get(base: &Base, key: &[u8]) -> Result<Option<Bytes>> {
     }
 }
 
-/// Goes over a scan, fetching what is missing.
+/// Collects a scan, fetching what is missing.
 pub(super) async fn collect(base: &Base, mut scan: Scan) -> Result<Vec<(Bytes, Bytes)>> {
     let (mut pins, mut found) = (Pins::new(), Vec::new());
     loop {
@@ -256,7 +256,7 @@ pub(super) fn random_change(rng: &mut StdRng) -> Change {
             (Key::Entry(ino, hash), encode_value(&Entry { name, ino, kind: libc::S_IFREG }))
         }
         7..9 => (Key::Extent(ino, rng.random_range(0..5) * MIB), encode_value(&part(rng))),
-        // Now and then a record that is larger than a block.
+        // Now and then a record larger than a block.
         _ => {
             let most = if rng.random_bool(0.1) { 40 * KIB } else { 99 };
             let length = rng.random_range(0..most);

@@ -44,7 +44,7 @@ async fn k8_a_checkpoint_shares_no_page_that_an_older_epoch_sealed() {
     world.keys.add(&MasterKey::from_bytes([9; 32]), KeyEpoch(2));
     world.keys.begin_newest();
     world.keys.end_older(EpochEnd { last: world.head(), base: None });
-    // Without being asked to, it shares what did not change.
+    // By default, unchanged pages are shared.
     world.commit(vec![], vec![vec![put(&Key::Inode(InodeNo(1)), file(None))]]);
     let shared = world.build(&base).await;
     let of =
@@ -54,9 +54,9 @@ async fn k8_a_checkpoint_shares_no_page_that_an_older_epoch_sealed() {
     let anew = world.try_build_since(&shared, &world.cold(), KeyEpoch(2)).await.unwrap();
     assert!(epochs(&world, &anew).iter().all(|e| *e == Some(2)), "{:?}", epochs(&world, &anew));
     assert_eq!(all(&anew).await, world.expected());
-    // What a page of the new epoch refers to is told as well.
+    // Content of the older epoch is also found through pages of the new one.
     assert_eq!(parts(&anew, 2).await, expected);
-    // And from there on pages are shared again.
+    // From then on pages are shared again.
     world.commit(vec![], vec![vec![put(&Key::Inode(InodeNo(3)), file(None))]]);
     let next = world.try_build_since(&anew, &world.cold(), KeyEpoch(2)).await.unwrap();
     let is_kept = |page: &&PageRef| anew.manifest().unwrap().pages.contains(page);

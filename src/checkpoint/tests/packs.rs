@@ -43,7 +43,7 @@ async fn k3_versions_between_two_checkpoints_are_seen() {
     let set = |pack| vec![put(&inode(1), file(Some(extent(pack, 10))))];
     world.commit(vec![], vec![set(1)]);
     let base = world.build(&Base::empty()).await;
-    // Pack 2 comes and goes, pack 3 within one commit, both between two checkpoints.
+    // Between two checkpoints, pack 2 comes and goes, and so does pack 3 within one commit.
     world.commit(vec![], vec![set(2)]);
     world.commit(vec![], vec![set(3), set(4)]);
     world.commit(vec![], vec![set(5)]);
@@ -70,7 +70,7 @@ async fn k3_a_reference_that_comes_later_undoes_a_death() {
     world.commit(vec![], vec![vec![delete(&inode(2))], vec![delete(&inode(2))]]);
     let again = world.build(&alive).await;
     assert_eq!(rows(&again).await[&PackId([1; 16])], row(0, 0, 1, Some(4)));
-    // Nothing touches it: it stays as it is.
+    // If nothing refers to it, it stays as it is.
     world.commit(vec![], vec![vec![put(&inode(3), file(None))]]);
     assert_eq!(rows(&world.build(&again).await).await[&PackId([1; 16])], row(0, 0, 1, Some(4)));
 }

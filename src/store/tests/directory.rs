@@ -1,4 +1,5 @@
-//! A directory as a store: as the one in memory, whatever is asked, and after whatever was cut off.
+//! A directory as a store: it answers like the one in memory, whatever is asked and whatever was
+//! interrupted before.
 
 use std::fs;
 use std::mem::discriminant;
@@ -8,7 +9,8 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// Names of which none is a directory of another; two that sort otherwise than a tree of directories.
+/// Names of which none is a directory of another. Two of them sort differently than in a directory
+/// tree.
 const NAMES: [&str; 7] = ["b", "log/1", "log/2", "log2", "log-1", "pack/0a/1", "pack/0a/2"];
 const PREFIXES: [&str; 6] = ["", "log", "log/", "pack/", "pack/0a/1", "none/"];
 
@@ -35,7 +37,7 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// What a store did, without its clock and what only one of the two says.
+/// What a store did, without its clock and without what only one of the two stores reports.
 async fn done(store: &dyn Store, op: &Op) -> Result<String> {
     Ok(match op {
         Op::Put(name, bytes, always) => {
@@ -102,7 +104,7 @@ async fn a_put_that_was_cut_off_leaves_nothing_that_counts_and_is_swept_later() 
     // Before it had its name: half of it, in a directory that was made for it.
     fs::write(root.join(".tmp/half"), "ha").unwrap();
     fs::create_dir_all(root.join("pack/0a")).unwrap();
-    // After it had its name, and before the other one was taken away.
+    // After it had its name, and before the temporary one was removed.
     store.put("log/1", &Body::from("whole"), Put::IfAbsent).await.unwrap();
     fs::hard_link(root.join("log/1"), root.join(".tmp/whole")).unwrap();
     let names = async || {
@@ -112,7 +114,7 @@ async fn a_put_that_was_cut_off_leaves_nothing_that_counts_and_is_swept_later() 
     assert_eq!(names().await, ["log/1"]);
     assert!(store.get("pack/0a/1", None).await.unwrap_err().is_not_found());
     store.put("pack/0a/1", &Body::from("again"), Put::IfAbsent).await.unwrap();
-    // Somebody may still write what is young.
+    // A recent file may still be being written.
     for (by, left) in [(hour * 23, 2), (hour * 25, 0)] {
         age(&root.join(".tmp/half"), by);
         age(&root.join("log/1"), by);
@@ -136,7 +138,7 @@ async fn a_name_that_is_a_directory_is_no_object_and_nothing_takes_its_place() {
         assert!(store.get(name, None).await.unwrap_err().is_not_found(), "{name}");
         assert!(store.head(name).await.unwrap_err().is_not_found(), "{name}");
     }
-    // That one is not there is no error.
+    // A missing object is no error.
     store.delete(&["log/1/2".to_owned(), "log".to_owned()]).await.unwrap();
     assert_eq!(store.get("log/1", None).await.unwrap().bytes, "x");
     let listed = store.list("", &Begin::First).await.unwrap().objects;
@@ -147,7 +149,7 @@ async fn a_name_that_is_a_directory_is_no_object_and_nothing_takes_its_place() {
 #[tokio::test]
 async fn of_many_that_put_one_name_one_wins_and_its_bytes_stay() {
     let directory = tempfile::tempdir().unwrap();
-    // Two processes have nothing in common but the directory.
+    // Two processes share nothing but the directory.
     let stores = [
         DirectoryStore::open(directory.path()).await,
         DirectoryStore::open(directory.path()).await,

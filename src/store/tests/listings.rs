@@ -1,21 +1,21 @@
-//! Listings, however a store cuts them.
+//! Listings, however a store splits them into pages.
 
 use proptest::prelude::*;
 
 use super::odd::OddStore;
 use super::*;
 
-/// Names of a page, and where the next one begins.
+/// The names of a page, and where the next one begins.
 type ScriptedPage = (Vec<&'static str>, Option<Begin>);
 
-/// A page that lists these now.
+/// A page with these objects and the current time.
 fn page<N: Into<String>>(names: impl IntoIterator<Item = N>, more: Option<Begin>) -> Listing {
     let time = SystemTime::now();
     let listed = |name: N| Listed { name: name.into(), length: 1, modified: time };
     Listing { objects: names.into_iter().map(listed).collect(), more, time }
 }
 
-/// A token that says which page is next.
+/// A token that names the next page.
 fn token(number: usize) -> Begin {
     Begin::Token(number.to_string())
 }
@@ -27,7 +27,7 @@ fn number_of(begin: &Begin) -> usize {
     }
 }
 
-/// A store whose pages are these.
+/// A store with these pages.
 fn scripted(pages: Vec<ScriptedPage>) -> OddStore {
     let each = move |begin: &Begin| match pages.get(number_of(begin)) {
         Some((names, more)) => page(names.iter().copied(), more.clone()),
@@ -47,7 +47,7 @@ async fn a_listing_goes_on_where_the_store_says_and_ends_only_where_it_ends() {
         let listed = bucket.list_after("log/", "log/1").await?;
         Ok::<_, Error>(names(listed.0))
     };
-    // Empty pages, names out of order and twice, one that is not after the given name.
+    // Empty pages, names out of order or repeated, and one that is not after the given name.
     let pages = vec![
         (vec![], Some(token(1))),
         (vec!["log/5", "log/1"], Some(token(2))),
@@ -56,7 +56,7 @@ async fn a_listing_goes_on_where_the_store_says_and_ends_only_where_it_ends() {
         (vec!["log/3"], None),
     ];
     assert_eq!(list(pages).await.unwrap(), ["log/2", "log/3", "log/4", "log/5"]);
-    // One that goes round is said to do so.
+    // A listing that goes in circles is reported as such.
     for pages in [
         vec![(vec!["log/2"], Some(token(1))), (vec!["log/3"], Some(token(0)))],
         vec![(vec!["log/2"], Some(Begin::After("log/2".into())))],
@@ -70,14 +70,15 @@ async fn a_listing_goes_on_where_the_store_says_and_ends_only_where_it_ends() {
 proptest! {
     #![proptest_config(crate::types::cases(100))]
 
-    /// Whatever is cut where, comes twice, or out of order: each name after the given one is listed once, in order.
+    /// Wherever pages are cut, and whatever is repeated or out of order: each name after the given one is listed
+    /// once, in order.
     #[test]
     fn a_listing_is_whole_however_it_is_cut(
         pages in prop::collection::vec(prop::collection::vec(0u8..40, 0..6), 1..12),
         after in prop::option::of(0u8..40),
     ) {
         let name = |number: u8| format!("log/{number:02}");
-        // A page that brings nothing new says that the listing goes round: each has a name of its own, or none.
+        // A page without new names counts as going in circles; so each page has a name of its own, or is empty.
         let pages: Vec<Vec<_>> = pages
             .iter()
             .enumerate()

@@ -1,4 +1,4 @@
-//! The decorators on a store that fails by script.
+//! The decorators, on a store that fails by script.
 
 mod directory;
 mod listings;
@@ -65,8 +65,8 @@ async fn c5_a_lost_reply_is_made_up_for_by_looking() {
 #[tokio::test]
 async fn c5_a_200_is_not_believed_when_half_or_nothing_is_kept() {
     for fault in [Fault::KeepsHalf, Fault::KeepsNothing, Fault::KeepsOther] {
-        // Once: repeated, and in the end the very bytes are there; only where others are, whose
-        // they are is not for this room to say.
+        // A fault that happens once: the put is repeated, and in the end the very bytes are there. Only if other bytes
+        // are there, this module cannot tell whose they are.
         let (memory, faulty, bucket) = faulty();
         faulty.inject(On::next(Verb::Put, ""), fault.clone());
         let put = bucket.put_new("pack/1", body()).await;
@@ -77,14 +77,14 @@ async fn c5_a_200_is_not_believed_when_half_or_nothing_is_kept() {
             put.unwrap();
             assert_eq!(memory.peek("some/vault/pack/1").unwrap(), body(), "{fault:?}");
         }
-        // One attempt says so, and leaves no half in the way of the next.
+        // A single attempt reports it, and leaves no half in the way of the next.
         faulty.inject(On::next(Verb::Put, ""), fault.clone());
         let once = bucket.put_once("log/2", body()).await;
         assert!(matches!(once, Err(Error::Corrupt { .. })), "{fault:?}: {once:?}");
         if !matches!(fault, Fault::KeepsOther) {
             bucket.put_once("log/2", body()).await.unwrap();
         }
-        // For ever: an error, never a token.
+        // A lasting fault: an error, and never a proof.
         faulty.inject(On::next(Verb::Put, "").always(), fault.clone());
         let never = bucket.put_new("pack/3", body()).await;
         assert!(never.as_ref().is_err_and(Error::is_transient), "{fault:?}: {never:?}");
@@ -94,7 +94,7 @@ async fn c5_a_200_is_not_believed_when_half_or_nothing_is_kept() {
 #[tokio::test]
 async fn a_strangers_object_is_not_cleared_away() {
     let (memory, faulty, bucket) = faulty();
-    // Acknowledged, not kept, and then another writer took the name.
+    // Acknowledged, but not kept; then another writer took the name.
     memory.plant("some/vault/log/1", "another's");
     faulty.inject(On::next(Verb::Put, ""), Fault::KeepsNothing);
     let once = bucket.put_once("log/1", body()).await;
@@ -124,7 +124,7 @@ async fn what_is_there_already_is_never_replaced() {
     let put = bucket.put_once("log/1", body()).await;
     assert!(matches!(put, Err(Error::Exists { .. })), "{put:?}");
     assert_eq!(memory.peek("some/vault/log/1").unwrap(), "a stranger's");
-    // The same bytes are no stranger's, to the one that is repeated.
+    // To a repeated put, the same bytes are its own.
     bucket.put_new("log/1", Bytes::from_static(b"a stranger's")).await.unwrap();
 }
 
@@ -205,7 +205,7 @@ async fn the_stores_time_is_told() {
     assert_eq!(old, noon - Duration::from_secs(3540));
 }
 
-/// A store that does not know what a condition is.
+/// A store that does not know conditions.
 fn careless() -> OddStore {
     OddStore { is_careless: true, ..OddStore::default() }
 }
@@ -219,7 +219,8 @@ async fn w6_conditional_puts_are_tested_and_nothing_is_left_behind() {
     let ignoring = Bucket::over(careless.clone(), "", bucket.deadlines());
     assert_eq!(ignoring.probe_conditional().await.unwrap(), Conditional::Ignored);
     assert!(careless.memory.names().is_empty());
-    // What fails for a moment is repeated, also when it was carried out; a store that goes on failing has shown nothing.
+    // A momentary failure is repeated, even if the request was carried out; a store that keeps failing has shown
+    // nothing.
     faulty.inject(On::next(Verb::Put, "").times(3), Fault::Breaks);
     faulty.inject(On::next(Verb::Put, "").times(3), Fault::LosesReply);
     faulty.inject(On::next(Verb::Delete, ""), Fault::Breaks);

@@ -1,27 +1,27 @@
-//! A store in memory that answers otherwise than it should.
+//! A store in memory that answers incorrectly.
 
 use parking_lot::Mutex;
 
 use super::*;
 
-/// What a store says of the checksum and the entity tag of these bytes.
+/// The checksum and the entity tag that a store reports for these bytes.
 pub(super) type Says = fn(&[u8]) -> (Option<u32>, Option<String>);
 
-/// A store in memory, but for what is set here.
+/// A store in memory, except for what is set here.
 #[derive(Default)]
 pub(super) struct OddStore {
     pub(super) memory: MemoryStore,
-    /// It does not know what a condition is.
+    /// It does not know conditions.
     pub(super) is_careless: bool,
     pub(super) says: Option<Says>,
-    /// Instead of what a get brings: bytes, and how many the object has in all.
+    /// What a get returns instead: bytes, and the object's total length.
     pub(super) brings: Mutex<Option<(Bytes, u64)>>,
-    /// Its pages of a listing.
+    /// The pages of its listing.
     pub(super) page: Option<Box<dyn Fn(&Begin) -> Listing + Send + Sync>>,
 }
 
 impl OddStore {
-    /// A bucket over it, with hasty deadlines.
+    /// A bucket over it, with short deadlines.
     pub(super) fn bucket(self) -> (Arc<Self>, Bucket) {
         let store = Arc::new(self);
         let limits = Deadlines::of(Duration::from_millis(300));

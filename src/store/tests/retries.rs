@@ -1,4 +1,4 @@
-//! When a request is made again, how long that goes on, and what a put concludes from it.
+//! When a request is repeated, how long that goes on, and what a put concludes from it.
 
 use proptest::prelude::*;
 use tokio::time::Instant as Clock;
@@ -27,11 +27,11 @@ fn error(kind: u8) -> Error {
 
 proptest! {
     #![proptest_config(crate::types::cases(256))]
-    /// By a clock that is told: nothing is repeated that cannot help, nothing broken more than twice, nothing after the
-    /// deadline, and no pause is longer than the longest.
+    /// With a controlled clock: no repetition that cannot help, at most two for broken bytes, none after the deadline,
+    /// and no pause longer than the longest.
     #[test]
     fn a_plan_repeats_what_may_help_within_its_time(
-        // What ends a plan at once is rare, or hardly any would go on for long.
+        // Errors that end a plan at once are rare; otherwise hardly any plan would go on for long.
         kinds in prop::collection::vec(prop_oneof![20 => 0u8..5, 1 => 5u8..9], 1..60),
         operation in 1u64..60_000,
         attempt in 0u64..2_000,
@@ -45,7 +45,7 @@ proptest! {
             let error = error(kind);
             corrupt += u32::from(matches!(error, Error::Corrupt { .. }));
             let Some(pause) = plan.pause_after(&error, now) else {
-                // With time left for the longest pause there is, only the error is a reason to end.
+                // If there is time for the longest pause, only the error is a reason to end.
                 let late = now + limits.pause_max * 2 >= begun + limits.operation;
                 prop_assert!(!error.is_transient() || corrupt > 2 || late, "{error:?}");
                 break;
@@ -57,7 +57,7 @@ proptest! {
         }
     }
 
-    /// Whoever sets the one deadline gets limits that fit into it and into each other.
+    /// One deadline gives limits that fit into it and into each other.
     #[test]
     fn limits_fit_into_each_other(
         millis in prop_oneof![0u64..10_000, 0u64..10_000_000],
@@ -88,7 +88,7 @@ async fn c5_a_put_that_was_carried_out_counts_however_often_its_answer_was_lost(
     let (memory, faulty, bucket) = faulty();
     let noon = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
     memory.set_time(noon);
-    // The answer is lost, the next attempts find the name taken, and so does whoever looks.
+    // The answer is lost; later attempts find the name taken, and so does a HEAD.
     faulty.inject(On::next(Verb::Put, ""), Fault::LosesReply);
     faulty.inject(On::next(Verb::Head, "").times(2), Fault::Breaks);
     let put = bucket.put_new("log/1", body()).await.unwrap();
@@ -106,7 +106,7 @@ async fn c2_one_attempt_that_cannot_be_verified_is_an_error_and_touches_nothing(
     assert!(matches!(put, Err(Error::Unreachable { .. })), "{put:?}");
     assert_eq!(memory.peek("some/vault/log/1").unwrap(), body());
     assert_eq!(bucket.requests().deletes, 0);
-    // The one that is repeated finds its own bytes there.
+    // A repeated put finds its own bytes there.
     bucket.put_new("log/1", body()).await.unwrap();
     faulty.inject(On::next(Verb::Head, ""), Fault::Breaks);
     bucket.put_new("log/2", body()).await.unwrap();
@@ -115,13 +115,13 @@ async fn c2_one_attempt_that_cannot_be_verified_is_an_error_and_touches_nothing(
 #[tokio::test]
 async fn a_race_that_was_lost_against_nothing_is_entered_again() {
     let (memory, faulty, bucket) = faulty();
-    // 409: another put of the name was under way, and came to nothing.
+    // 409: another put of the name was under way, and failed.
     let exists = Error::Exists { object: "some/vault/log/1".to_owned() };
     faulty.inject(On::next(Verb::Put, "").times(2), Fault::Fails(exists.clone()));
     bucket.put_new("log/1", body()).await.unwrap();
     assert_eq!(memory.peek("some/vault/log/1").unwrap(), body());
     assert_eq!(bucket.requests().puts, 3);
-    // It ends, with an error that another try may mend.
+    // It ends with an error that another attempt may clear.
     faulty.inject(On::next(Verb::Put, "").always(), Fault::Fails(exists));
     let put = bucket.put_new("log/2", body()).await;
     assert!(matches!(put, Err(Error::Busy { .. })), "{put:?}");
@@ -173,7 +173,7 @@ async fn only_the_lack_of_an_answer_counts_as_failing() {
     bucket.get("log/1", Some(0..1)).await.unwrap_err();
     assert!(bucket.is_failing());
     faulty.heal();
-    // That there is no such object is an answer.
+    // That there is no such object is an answer, too.
     assert!(bucket.get("log/1", None).await.unwrap_err().is_not_found());
     assert!(!bucket.is_failing());
 }

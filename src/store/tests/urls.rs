@@ -1,4 +1,4 @@
-//! What is taken for the place of a vault, and what never is.
+//! What is accepted as the place of a vault, and what never is.
 
 use proptest::prelude::*;
 
@@ -6,7 +6,7 @@ use super::*;
 
 proptest! {
     #![proptest_config(crate::types::cases(256))]
-    /// What is taken is shown as it reads back; and names below its prefix are names of objects.
+    /// An accepted URL displays as it was given, and names below its prefix are object names.
     #[test]
     fn what_is_taken_reads_back(
         url in "(s3|file)://([a-zA-Z0-9._=/ -]{0,40}|ab(/[.]{1,3}|/[a-z]){0,3})"

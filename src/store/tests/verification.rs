@@ -1,4 +1,4 @@
-//! What is believed of a store's words about what it holds (C5).
+//! How far a store is believed about what it holds (C5).
 
 use proptest::prelude::*;
 
@@ -19,7 +19,7 @@ fn md5(bytes: &[u8]) -> String {
 async fn c5_a_tag_that_is_the_md5_spares_the_reading_back_and_no_other_does() {
     let says: [(Says, u64); 7] = [
         (|bytes| (Some(crc32fast::hash(bytes)), None), 0),
-        // The checksum says more than the tag.
+        // The checksum counts more than the tag.
         (|bytes| (Some(crc32fast::hash(bytes)), Some("W/xyz".to_owned())), 0),
         (|bytes| (None, Some(md5(bytes))), 0),
         (|bytes| (None, Some(md5(bytes).to_uppercase())), 0),
@@ -32,7 +32,7 @@ async fn c5_a_tag_that_is_the_md5_spares_the_reading_back_and_no_other_does() {
         bucket.put_once("pack/1", body()).await.unwrap();
         assert_eq!(bucket.requests().gets, gets, "{number}");
     }
-    // A wrong checksum is no proof of anything: the bytes themselves decide.
+    // A wrong checksum proves nothing: the bytes themselves decide.
     let (store, bucket) = telling(|_| (Some(7), None));
     bucket.put_once("pack/1", body()).await.unwrap();
     *store.brings.lock() = Some((vec![1; 100_000].into(), 100_000));
@@ -44,7 +44,7 @@ async fn c5_a_tag_that_is_the_md5_spares_the_reading_back_and_no_other_does() {
 async fn c5_an_echo_that_was_borne_out_once_spares_the_question() {
     let (_, _, bucket) = faulty();
     let of = |length: usize| body().slice(..length);
-    // Sixteen times as long as what a HEAD confirmed, and no more.
+    // Sixteen times the length that a HEAD confirmed, and no more.
     for (number, (length, heads)) in
         [(100, 1), (1600, 1), (1, 1), (1601, 2), (25_616, 2), (100_000, 3)].into_iter().enumerate()
     {
@@ -53,7 +53,7 @@ async fn c5_an_echo_that_was_borne_out_once_spares_the_question() {
         assert_eq!(bucket.requests().heads, heads, "{length}");
     }
     assert_eq!((bucket.requests().puts, bucket.requests().gets), (12, 0));
-    // An ETag says as much of the bytes, but nothing bears out that they were kept: it stays as it was.
+    // An ETag says as much about the bytes, but nothing confirms that they were kept, so a HEAD is still made.
     let (_, bucket) = telling(|bytes| (None, Some(md5(bytes))));
     for number in 1..4 {
         bucket.put_once(&format!("pack/{number}"), body()).await.unwrap();
@@ -73,7 +73,7 @@ async fn c5_what_is_not_proved_is_found_out_whatever_was_seen_before() {
         assert!(matches!(once, Err(Error::Corrupt { .. })), "{fault:?}: {once:?}");
         let other = matches!(fault, Fault::KeepsOther);
         assert_eq!(memory.peek("some/vault/log/3").is_some(), other, "{fault:?}");
-        // From then on every put is looked at.
+        // From then on every put is checked.
         assert!(bucket.quirks()[0].contains("less than it should"), "{:?}", bucket.quirks());
         let before = bucket.requests().heads;
         bucket.put_once("log/4", body()).await.unwrap();
@@ -85,7 +85,7 @@ async fn c5_what_is_not_proved_is_found_out_whatever_was_seen_before() {
 async fn c5_a_store_that_lies_is_believed_until_anything_contradicts_it_and_never_again() {
     let (memory, faulty, bucket) = faulty();
     faulty.inject(On::next(Verb::Put, "").times(2), Fault::LiesAboutHalf);
-    // The first answer of a store is not taken on trust.
+    // The first answer of a store is not believed.
     let first = bucket.put_once("log/1", body()).await;
     assert!(matches!(first, Err(Error::Corrupt { .. })), "{first:?}");
     assert!(memory.names().is_empty(), "the half is not in the way");
@@ -96,7 +96,7 @@ async fn c5_a_store_that_lies_is_believed_until_anything_contradicts_it_and_neve
     let bucket = Bucket::over(faulty.clone(), "", bucket);
     bucket.put_once("log/1", body()).await.unwrap();
     faulty.inject(On::next(Verb::Put, "").times(3), Fault::LiesAboutHalf);
-    bucket.put_once("pack/1", body()).await.unwrap(); // what nobody can know
+    bucket.put_once("pack/1", body()).await.unwrap(); // undetectable
     let read = bucket.get("pack/1", Some(99_990..100_000)).await;
     assert!(matches!(read, Err(Error::Corrupt { .. })), "{read:?}");
     let found = bucket.put_once("pack/2", body()).await;
@@ -114,7 +114,7 @@ async fn c5_a_store_that_lies_is_believed_until_anything_contradicts_it_and_neve
 proptest! {
     #![proptest_config(crate::types::cases(200))]
 
-    /// Of whatever a store sends, exactly what was asked for passes.
+    /// Whatever a store sends, only exactly what was requested passes.
     #[test]
     fn a_get_passes_only_as_long_as_it_must_be(
         came in 0usize..40,
@@ -138,14 +138,14 @@ proptest! {
         }
     }
 
-    /// After a 200 that is disproved nothing goes but a shorter beginning of our own bytes: the one deletion there is.
+    /// After a 200 that is disproved, only a shorter beginning of our own bytes is deleted, nothing else.
     #[test]
     fn c5_only_a_shorter_beginning_of_our_own_bytes_is_removed(
         ours in prop::collection::vec(0u8..2, 1..12),
         there in prop::collection::vec(0u8..2, 0..12),
         cut in prop::option::of(0usize..12),
     ) {
-        // Half of the time a beginning: it is seldom one by chance.
+        // Half of the time a beginning: by chance it seldom is.
         let there = cut.map_or(there, |cut| ours[..cut.min(ours.len())].to_vec());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let (memory, faulty, bucket) = faulty();

@@ -10,7 +10,7 @@ use super::{NOTHING, change, create, keys, options, real};
 use crate::os::SmallDisk;
 use crate::types::{CommitNo, KIB, MIB};
 
-/// Room without a budget: what the disk has.
+/// Room without a budget: whatever the disk has.
 #[derive(Default)]
 struct Plain {
     taken: AtomicU64,
@@ -73,18 +73,18 @@ fn j8_on_a_full_disk_changes_are_refused_and_what_frees_room_and_upkeep_go_on() 
     journal.note(noted).unwrap();
     journal.sync_data(journal.mark().unwrap()).unwrap();
     assert_eq!((journal.durable_noted(), journal.durable()), (noted, last.next()));
-    // What frees room does not take the last of it.
+    // A change that frees room does not take the last of it.
     for length in [1000, 1] {
         while journal.append_for(&change(1, length), RoomClass::FreesRoom).is_ok() {}
     }
     let last = journal.appended();
-    // More of them than what a change had no room in could hold.
+    // More barriers than would fit into the room that was too small for a change.
     for _ in 0..20 {
         journal.sync_data(journal.mark().unwrap()).unwrap();
     }
     assert_eq!(journal.durable(), last, "barriers have room still");
     assert!(journal.poisoned().is_none(), "a full disk is no failure (J6)");
-    // Nothing is done when it is dropped: as when it is killed. And opened on the full disk.
+    // Dropping does nothing, like a kill. Then the journal is opened on the full disk.
     drop(journal);
     let found = Journal::inspect(&dir, &keys()).unwrap().unwrap();
     assert_eq!((found.last, found.torn, found.noted), (last, None, noted));
@@ -106,7 +106,7 @@ fn j8_on_a_full_disk_changes_are_refused_and_what_frees_room_and_upkeep_go_on() 
 fn j8_without_any_room_notes_and_barriers_are_made_up_for() {
     let disk = SmallDisk::of(3 * MIB);
     let dir = disk.path().join("journal");
-    // Nothing is kept ahead.
+    // Nothing is reserved ahead.
     let journal = Journal::create(options(real(&dir)), NOTHING).unwrap();
     journal.append(&change(1, 900_000)).unwrap();
     disk.fill();
@@ -164,7 +164,7 @@ fn j1_a_segment_that_cannot_be_begun_is_tried_again_and_is_none_until_it_has_its
     let dir = tempfile::tempdir().unwrap();
     let room = Arc::new(Plain::default());
     let journal = Journal::create(roomy(dir.path(), &room), NOTHING).unwrap();
-    // In the way of whatever is made there.
+    // This blocks whatever is to be made there.
     let obstacle = dir.path().join("making");
     fs::create_dir(&obstacle).unwrap();
     for _ in 0..80 {
@@ -203,7 +203,7 @@ fn j3_a_last_segment_without_a_start_is_a_torn_tail() {
     }
 }
 
-/// A journal of four segments or more, all durable, and confirmed as far as said.
+/// A journal of at least four segments, all durable; with `is_confirmed`, the bucket has them all.
 fn long(dir: &Path, is_confirmed: bool) -> Journal {
     let journal = Journal::create(roomy(dir, &Arc::default()), NOTHING).unwrap();
     while count(dir) < 4 {
@@ -221,7 +221,7 @@ fn long(dir: &Path, is_confirmed: bool) -> Journal {
 
 #[test]
 fn j5_what_a_removal_left_of_confirmed_segments_is_no_damage() {
-    // After a power cut any of the names may be there again.
+    // After a power cut any of the names may be back.
     for gone in [vec![1, 2, 3], vec![2, 3], vec![2], vec![3], vec![1, 3], vec![1]] {
         let dir = tempfile::tempdir().unwrap();
         let last = long(dir.path(), true).appended();

@@ -17,7 +17,7 @@ use crate::os::{Directory, DiskFile};
 use crate::records::{Change, Key};
 use crate::types::{CommitNo, InodeNo, VaultId};
 
-/// A disk whose fsyncs of files can fail, and which counts those of its directory.
+/// A disk whose file fsyncs can fail, and which counts the fsyncs of its directory.
 #[derive(Debug)]
 struct Failing {
     real: Directory,
@@ -142,7 +142,7 @@ fn only_segment(dir: &Path) -> std::path::PathBuf {
     segment::path(dir, 1)
 }
 
-/// All bytes of a directory's files: to see that nothing was changed.
+/// All bytes of a directory's files, to check that nothing was changed.
 fn image(dir: &Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
     let mut files: Vec<_> = fs::read_dir(dir).unwrap().map(|e| e.unwrap().path()).collect();
     files.sort();
@@ -154,7 +154,7 @@ fn j1_what_was_appended_is_there_after_a_kill() {
     let dir = tempfile::tempdir().unwrap();
     let journal = create(dir.path());
     append(&journal, 100);
-    // No close, no sync: as after kill -9.
+    // No close, no sync: like kill -9.
     std::mem::forget(journal);
     let found = Journal::inspect(dir.path(), &keys()).unwrap().unwrap();
     assert_eq!((found.last, found.durable, found.torn), (Seq(100), Seq(0), None));
@@ -201,8 +201,8 @@ fn j3_a_bad_record_before_the_barrier_is_damage_and_nothing_is_changed() {
     drop(journal);
     let path = only_segment(dir.path());
     let mut bytes = fs::read(&path).unwrap();
-    bytes.truncate(end); // looking through zeros takes its time
-    // Any byte: marker, length, seal. The length may swallow the rest of the file.
+    bytes.truncate(end); // scanning zeros takes time
+    // Any byte: marker, length, seal. A changed length may swallow the rest of the file.
     for at in from..to {
         let mut damaged = bytes.clone();
         damaged[usize::try_from(at).unwrap()] ^= 0x80;

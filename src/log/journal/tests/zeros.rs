@@ -25,11 +25,11 @@ fn j2_an_fsync_of_what_is_written_over_zeros_finds_the_length_unchanged() {
         sync(&journal);
         assert_eq!(length(), ahead);
     }
-    // More than the zeros: there are new ones.
+    // More bytes than the zeros: new ones are written.
     append(&journal, 4000);
     sync(&journal);
     assert!(length() > ahead);
-    // As after kill -9. They are still there, and are no torn tail.
+    // Like kill -9. The zeros are still there, and are not a torn tail.
     let ahead = length();
     std::mem::forget(journal);
     let found = Journal::inspect(dir.path(), &keys()).unwrap().unwrap();
@@ -53,12 +53,12 @@ fn j3_what_is_behind_a_gap_of_zeros_is_a_torn_tail() {
     drop(journal);
     let path = only_segment(dir.path());
     let length = fs::metadata(&path).unwrap().len();
-    // A loss of power kept the later part of what was written, and not the part before.
+    // A power loss kept a later part of what was written, and not the part before it.
     OpenOptions::new().write(true).open(&path).unwrap().write_all_at(&[7], length - 1).unwrap();
     let found = Journal::inspect(dir.path(), &keys()).unwrap().unwrap();
     assert_eq!((found.last, found.durable), (Seq(3), Seq(3)));
     assert!(found.torn.is_some());
-    // It is cut, so that nothing of it is taken for what is written there later.
+    // It is cut, so that none of it is mistaken for what is written there later.
     let journal = Journal::resume(options(real(dir.path())), &found).unwrap();
     assert!(fs::metadata(&path).unwrap().len() < 10_000);
     append(&journal, 1);

@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use super::*;
 use crate::types::with_causes;
 
-/// A source that a test turns.
+/// A source that a test controls.
 #[derive(Default)]
 struct ScriptedSource {
     key: Mutex<Option<&'static str>>,
@@ -78,12 +78,12 @@ async fn what_the_store_refuses_is_looked_for_at_once_and_asked_again_with() {
     *source.key.lock() = Some("new");
     assert_eq!(ask(&cache, "old").await.unwrap(), "old", "nobody refuses them");
     assert_eq!(source.asked.load(Relaxed), 1);
-    // Well after the first look-up; in a moment they would be looked for again, but not at once.
+    // Well after the first look-up: the next one is due soon, but not at once.
     cache.0.state.lock().policy = RefreshPolicy::default();
     assert_eq!(ask(&cache, "new").await.unwrap(), "new", "within one request");
     assert_eq!(source.asked.load(Relaxed), 2);
     assert!(cache.trouble().is_none());
-    // Refused for good: said, and not looked for by every request.
+    // Refused for good: reported, but not every request triggers a look-up.
     for _ in 0..20 {
         ask(&cache, "newer").await.unwrap_err();
     }
@@ -96,7 +96,7 @@ async fn what_the_store_refuses_is_looked_for_at_once_and_asked_again_with() {
     assert!(cache.trouble().is_none());
 }
 
-/// A list that was refused is asked for again when somebody needs it: until then only puts show that all is well.
+/// A refused listing is not repeated until somebody needs it; until then only puts show that all is well.
 #[tokio::test]
 async fn what_was_refused_of_former_credentials_says_nothing_of_new_ones() {
     let source = Arc::new(ScriptedSource::default());
@@ -108,7 +108,7 @@ async fn what_was_refused_of_former_credentials_says_nothing_of_new_ones() {
     cache.accepted(cache.generation(), For::Writing);
     let said = cache.trouble().expect("a policy may allow puts and no lists");
     assert!(!said.contains("the last read"), "{said}");
-    // Nobody reads for a while: it may be over, and nothing is asked for to find that out.
+    // Nobody reads for a while. The refusal may be over, but no request is made to find that out.
     if let Some(refusal) = &mut cache.0.state.lock().refused[For::Reading as usize] {
         refusal.last -= Duration::from_secs(100);
     }
@@ -116,11 +116,11 @@ async fn what_was_refused_of_former_credentials_says_nothing_of_new_ones() {
     assert!(said.contains("at the last read, 100 s ago"), "{said}");
     *source.key.lock() = Some("new");
     cache.0.state.lock().policy = RefreshPolicy::default();
-    // The first may have been begun with the former ones.
+    // The first may have begun with the former credentials.
     assert_eq!(ask(&cache, "new").await.unwrap(), "new");
     assert_eq!(ask(&cache, "new").await.unwrap(), "new");
     assert!(cache.trouble().is_none());
-    // New ones that may write and not read.
+    // New credentials that may write but not read.
     cache.refused(cache.generation(), For::Reading).await;
     cache.accepted(cache.generation(), For::Writing);
     assert!(cache.trouble().is_some());
@@ -161,7 +161,7 @@ async fn who_gives_none_or_hangs_keeps_a_request_no_longer_than_its_patience() {
     assert_eq!(source.asked.load(Relaxed), 2, "one look-up at a time, however many wait");
     cache.hand_over(key("any"));
     assert_eq!(ask(&cache, "any").await.unwrap(), "any", "nobody waits for what hangs");
-    // What was given once is all that there is.
+    // Credentials that were given once are all there are.
     let given = CredentialCache::new(Some(key("old")), None, Duration::from_millis(200));
     ask(&given, "new").await.unwrap_err();
     assert!(given.trouble().unwrap().contains("environment"));

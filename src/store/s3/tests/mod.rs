@@ -1,4 +1,4 @@
-//! What is made of a server's answers, whatever they are.
+//! How a server's answers are interpreted, whatever they are.
 
 mod server;
 
@@ -6,12 +6,12 @@ use self::server::{ScriptedServer, answer, refusal};
 use super::super::object::OBJECT_MAX;
 use super::*;
 
-/// Nothing here waits for them: what breaks off ends its connection.
+/// No test waits for these: a broken answer ends its connection.
 fn limits() -> Deadlines {
     Deadlines::default()
 }
 
-/// Bytes that tell where they are.
+/// Bytes from which their offset can be told.
 fn object(range: Range<u8>) -> Vec<u8> {
     range.collect()
 }
@@ -32,14 +32,14 @@ async fn a_range_is_what_was_asked_for_or_an_error() {
     let store = server.store(limits()).await;
     let part = |range: &str, bytes: Vec<u8>| answer(206, &[("content-range", range)], &bytes);
     let asked = Some(10..20);
-    // What came, and how long the object is said to be.
+    // The bytes that came, and the length that the object is said to have.
     for (came, whole) in [
         (part("bytes 10-19/100", object(10..20)), 100),
-        // Ignored; or more than was asked for.
+        // The range is ignored, or more is sent than was requested.
         (answer(200, &[], &object(0..100)), 100),
         (part("bytes 0-19/100", object(0..20)), 100),
         (part("bytes 5-29/100", object(5..30)), 100),
-        // How long it is, is not known: so long at least.
+        // Its length is not known; it is at least this.
         (part("bytes 10-19/*", object(10..20)), 20),
     ] {
         server.answers([came]);
@@ -58,7 +58,7 @@ async fn a_range_is_what_was_asked_for_or_an_error() {
         let got = store.get("pack/1", asked.clone()).await;
         assert!(matches!(got, Err(Error::Corrupt { .. })) && shown(&got).contains(why), "{got:?}");
     }
-    // All was asked for.
+    // The whole object was requested.
     server.answers([part("bytes 0-99/100", object(0..100))]);
     assert_eq!(store.get("pack/1", None).await.unwrap().bytes, object(0..100));
     for range in ["bytes 0-9/100", "bytes 0-9/*"] {
@@ -72,16 +72,16 @@ async fn a_range_is_what_was_asked_for_or_an_error() {
 async fn a_body_is_as_long_as_it_was_announced() {
     let server = ScriptedServer::start().await;
     let store = server.store(limits()).await;
-    // It breaks off.
+    // The answer breaks off.
     server.answers([answer(200, &[("content-length", "100")], &object(0..50)).ending()]);
     let got = store.get("pack/1", None).await;
     assert!(matches!(got, Err(Error::Unreachable { .. })), "{got:?}");
-    // Nothing is taken of what no object is as long as.
+    // Nothing is read of an answer that is longer than any object.
     let huge = (OBJECT_MAX + 1).to_string();
     server.answers([answer(200, &[("content-length", &huge)], &object(0..50)).ending()]);
     let got = store.get("pack/1", None).await;
     assert!(matches!(got, Err(Error::Corrupt { .. })) && shown(&got).contains("more"), "{got:?}");
-    // Without a length it ends with the connection: whether that broke off, a HEAD tells.
+    // Without a length the body ends with the connection: a HEAD tells whether it broke off.
     for (length, whole) in [("50", true), ("100", false)] {
         server.answers([
             answer(200, &[("content-length", "")], &object(0..50)).ending(),
@@ -90,7 +90,7 @@ async fn a_body_is_as_long_as_it_was_announced() {
         let got = store.get("pack/1", None).await;
         assert_eq!(got.is_ok(), whole, "{got:?}");
     }
-    // In chunks, it says itself where it ends.
+    // A chunked body marks its own end.
     server.take_asked();
     let chunked = [("content-length", ""), ("transfer-encoding", "chunked")];
     server.answers([answer(200, &chunked, b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n")]);
@@ -129,7 +129,7 @@ async fn a_put_asks_by_its_checksum_and_tells_what_the_server_says_of_it() {
     assert_eq!(body.moved().bytes(), 4 * 9);
 }
 
-/// `localhost` is a name, and may be that of anybody.
+/// `localhost` is a name, and may resolve to anybody.
 #[tokio::test]
 async fn the_hash_of_a_body_is_signed_where_somebody_could_change_it_on_its_way() {
     let server = ScriptedServer::start().await;
@@ -159,18 +159,18 @@ async fn what_a_server_refuses_of_a_put_is_left_out_once_and_for_all() {
     let asked: Vec<_> = server.take_asked().iter().map(has_checksum).collect();
     assert_eq!(asked, [true, false, false]);
     assert_eq!(store.quirks().text(), "no checksums\n");
-    // It turns out to demand one.
+    // The server turns out to demand a checksum.
     server.answers([refusal(400, "MissingChecksum"), answer(200, &[], b"")]);
     put().await.unwrap();
     assert_eq!(store.quirks().text(), "");
-    // With it and without: what is left is the condition, and that is not left out.
+    // Refused with it and without it: only the condition is left, and that is not dropped.
     server.take_asked();
     server.answers([refusal(501, "NotImplemented"), refusal(501, "NotImplemented")]);
     let refused = put().await;
     assert!(matches!(refused, Err(Error::NoConditions { .. })), "{refused:?}");
     assert!(server.take_asked().iter().all(|head| head.contains("if-none-match")));
     assert_eq!(store.quirks().text(), "");
-    // Where one machine alone writes, a look comes first.
+    // If only one machine writes there, a HEAD precedes the put.
     store.quirks().looks_first.store(true, std::sync::atomic::Ordering::Relaxed);
     server.answers([answer(200, &[("content-length", "1")], b"")]);
     assert!(matches!(put().await, Err(Error::Exists { .. })));
@@ -195,7 +195,7 @@ async fn refusals_of_a_put_are_what_they_mean() {
         (404, "NoSuchBucket", |error| matches!(error, Error::NoBucket { .. })),
     ];
     for (status, code, is_meant) in means {
-        // A denial long after it was signed, by the store's clock, is about the clock.
+        // A denial long after the request was signed, by the store's clock, is about the clock.
         let date = if status == 403 { "Thu, 29 Nov 2035 12:00:00 GMT" } else { "" };
         let words = format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code></Error>");
         let words = if status == 304 { "" } else { words.as_str() };
@@ -234,7 +234,7 @@ async fn a_listing_goes_on_where_the_server_says_or_after_its_last_name() {
         server.answers([listing(truncated, token, &["log/1", "log/2"])]);
         let page = store.list("log/", &Begin::First).await.unwrap();
         assert_eq!((page.objects.len(), page.more), (2, next));
-        // A length that is not said fits nothing.
+        // A missing length becomes one that fits nothing.
         assert_eq!(page.objects[0].length, u64::MAX);
     }
     server.answers([listing(more, "", &[])]);
@@ -267,7 +267,8 @@ async fn objects_are_deleted_together_or_one_by_one() {
         server.answers([told(code)]);
         assert!(shown(&store.delete(&names).await).contains(is_meant), "{code}");
     }
-    // What it does not know, or words as nobody does, is asked for one by one; that one is not there is no error.
+    // If the server does not know the request, or words its refusal oddly, the objects are deleted one by one; a
+    // missing one is no error.
     server.take_asked();
     for refused in [refusal(501, "NotImplemented"), refusal(400, "MissingContentMD5")] {
         server.answers([refused, answer(204, &[], b""), refusal(404, "NoSuchKey")]);
@@ -284,13 +285,13 @@ async fn objects_are_deleted_together_or_one_by_one() {
 async fn a_server_that_says_nothing_is_given_up_in_time() {
     let server = ScriptedServer::start().await;
     let hasty = server.store(Deadlines::of(Duration::from_secs(6))).await;
-    // It takes the request, and begins an answer that does not come: a third of the deadline is enough.
+    // It accepts the request, and starts an answer that never ends: a third of the deadline is enough.
     server.answers([answer(200, &[("content-length", "100")], b"x")]);
     let begun = std::time::Instant::now();
     let got = hasty.get("pack/1", None).await;
     assert!(matches!(got, Err(Error::Deadline { .. })), "{got:?}");
     assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
-    // It closes the connection instead of an answer.
+    // It closes the connection instead of answering.
     let store = server.store(limits()).await;
     let got = store.get("pack/1", Some(0..1)).await;
     assert!(matches!(got, Err(Error::Unreachable { .. })), "{got:?}");

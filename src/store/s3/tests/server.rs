@@ -11,21 +11,21 @@ use zeroize::Zeroizing;
 
 use super::super::{Deadlines, S3Credentials, S3Options, S3Store};
 
-/// One answer: its bytes as they go over the connection, and whether that ends with it.
+/// One answer: its bytes on the connection, and whether the connection ends with it.
 #[derive(Clone)]
 pub(super) struct ScriptedAnswer {
     bytes: Vec<u8>,
     ends: bool,
 }
 
-/// `bytes=...`, `Date` and the length go without saying; a header that is named again is as it is named.
+/// `bytes=...`, `Date` and the length are added; a header that is given replaces the default.
 pub(super) fn answer(status: u16, headers: &[(&str, &str)], body: &[u8]) -> ScriptedAnswer {
     let length = body.len().to_string();
     let usual = [("date", "Sun, 29 Nov 2026 12:00:00 GMT"), ("content-length", length.as_str())];
     let given = |name: &str| headers.iter().any(|(known, _)| *known == name);
     let usual = usual.iter().filter(|(name, _)| !given(name));
     let mut head = format!("HTTP/1.1 {status} x\r\n");
-    // What is named with nothing is left out.
+    // A header given with an empty value is left out.
     for (name, value) in headers.iter().chain(usual).filter(|(_, value)| !value.is_empty()) {
         for part in [*name, ": ", *value, "\r\n"] {
             head.push_str(part);
@@ -41,7 +41,7 @@ pub(super) fn refusal(status: u16, code: &str) -> ScriptedAnswer {
 }
 
 impl ScriptedAnswer {
-    /// After it the connection is closed.
+    /// The connection is closed after this answer.
     pub(super) fn ending(self) -> Self {
         Self { ends: true, ..self }
     }
@@ -54,7 +54,7 @@ struct Script {
     asked: Vec<String>,
 }
 
-/// A server on a port of its own; it ends with the test's runtime.
+/// A server on its own port; it ends with the test's runtime.
 pub(super) struct ScriptedServer {
     address: SocketAddr,
     script: Arc<Mutex<Script>>,
@@ -74,12 +74,12 @@ impl ScriptedServer {
         Self { address, script }
     }
 
-    /// A store on it.
+    /// A store on this server.
     pub(super) async fn store(&self, limits: Deadlines) -> S3Store {
         self.store_at("127.0.0.1", limits).await
     }
 
-    /// A store on it, by a name of this machine.
+    /// A store on this server, by a name of this machine.
     pub(super) async fn store_at(&self, host: &str, limits: Deadlines) -> S3Store {
         let credentials = S3Credentials {
             access_key: "key".to_owned(),
@@ -95,7 +95,7 @@ impl ScriptedServer {
         S3Store::open("bucket", &options, limits).await.unwrap()
     }
 
-    /// What it answers to the next requests.
+    /// Sets the answers to the next requests.
     pub(super) fn answers(&self, answers: impl IntoIterator<Item = ScriptedAnswer>) {
         self.script.lock().answers.extend(answers);
     }
