@@ -40,9 +40,9 @@ impl Budgets {
 pub struct Usage {
     /// Bytes of decrypted blocks.
     pub block_bytes: u64,
-    /// Look-ups of blocks that found one.
+    /// Look-ups of blocks that were found.
     pub block_hits: u64,
-    /// Look-ups of blocks that found none.
+    /// Look-ups of blocks that were not found.
     pub block_misses: u64,
     /// Bytes of sealed ranges in memory: on their way, or waiting to be read or written.
     pub flight_bytes: u64,

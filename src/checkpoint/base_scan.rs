@@ -20,7 +20,7 @@ pub struct Scan {
 
 #[derive(Debug)]
 enum At {
-    /// Before the first block: `from` says where.
+    /// Before the first block, at the place that `from` gives.
     Start,
     /// At the beginning of a block.
     Block {

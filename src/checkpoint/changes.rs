@@ -13,7 +13,7 @@ use crate::types::CommitNo;
 /// What a changed record costs in memory besides its key and value: nodes and vectors.
 const OVERHEAD: usize = 160;
 
-/// Pins and horizon as commits changed them; `None`: deleted.
+/// Pins and the horizon, as the commits changed them; `None`: deleted.
 pub(super) type PinChanges = BTreeMap<Vec<u8>, Option<Bytes>>;
 
 /// A version of a record that refers to something else than the version before.

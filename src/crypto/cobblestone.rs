@@ -158,7 +158,7 @@ impl Sealer {
         self.chunk(&pending, out);
     }
 
-    /// Copies a chunk to its place in `out` and seals it there.
+    /// Copies a chunk to its place in `out`, and seals it there.
     fn chunk(&mut self, plain: &[u8], out: &mut Vec<u8>) {
         assert!(self.next < CHUNKS_MAX, "a message has at most 2^38 chunks");
         let at = out.len();

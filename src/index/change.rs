@@ -155,8 +155,8 @@ impl Index {
         }
     }
 
-    /// Fetches the records of these inodes, unless those of the first are all here: as many as come in a moment, with several
-    /// requests at once. [`View::try_inode_cached`] then finds them for a while.
+    /// Fetches the records of these inodes, unless those of the first `LOOKED_AT` are all here: as many as come in a moment, with
+    /// several requests at once. [`View::try_inode_cached`] then finds them for a while.
     pub async fn bring(&self, inodes: &[InodeNo]) -> Result<()> {
         let mut misses = Vec::new();
         // In parts, so that the layers are not locked for long.

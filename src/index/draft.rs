@@ -24,7 +24,7 @@ pub struct Draft<'a> {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Numbers {
     pub next: u64,
-    /// `next..bound` are reserved in the map; both 0 when none were reserved yet.
+    /// `next..bound` are reserved in the map; both are 0 until the first reservation.
     pub bound: u64,
 }
 
@@ -75,7 +75,7 @@ impl<'a> Draft<'a> {
         self.put(&Key::Inode(ino), inode);
     }
 
-    /// Deletes an inode's attributes. Its extents and xattrs are records of their own: the caller deletes them.
+    /// Deletes an inode's attributes. Its extents and xattrs are records of their own, which the caller deletes.
     pub fn delete_inode(&mut self, ino: InodeNo) {
         self.delete(&Key::Inode(ino));
     }
@@ -159,7 +159,7 @@ impl<'a> Draft<'a> {
         self.view.drafted.len()
     }
 
-    /// How many bytes the transaction would take, about.
+    /// The approximate size of the transaction in bytes.
     #[cfg(test)]
     pub fn size(&self) -> usize {
         let sizes = self.view.drafted.iter();

@@ -12,7 +12,7 @@ pub enum Error {
     /// closure again, so callers never see this error.
     #[error("a page of the map is not here")]
     Miss,
-    /// The mount was asked to be read-only, or something made it so.
+    /// The mount was asked to be read-only, or something made it read-only.
     #[error("the vault is read-only: {0}")]
     ReadOnly(String),
     /// sled failed, or a record in it does not open: the index has to be made anew.

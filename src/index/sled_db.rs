@@ -191,7 +191,7 @@ impl SledDb {
         }
     }
 
-    /// Makes all that was applied durable; blocks.
+    /// Makes all applied batches durable; blocks.
     pub(super) fn flush(&self) -> Result<()> {
         self.take_room(0)?;
         self.guarded(|db| Ok(db.flush()?))?;

@@ -21,7 +21,7 @@ pub struct Totals {
 }
 
 impl Totals {
-    /// What a checkpoint says of its map.
+    /// The totals that a checkpoint gives for its map.
     pub(super) fn of(manifest: &Manifest) -> Self {
         Self { inodes: manifest.records(Tag::Inode), bytes: manifest.live_bytes }
     }
@@ -51,7 +51,7 @@ impl Weight {
 /// The totals after each of the last transactions, and so as of commits.
 #[derive(Debug, Default)]
 pub(super) struct TotalsMarks {
-    /// One for each transaction, in order.
+    /// The totals after each transaction, in order.
     transactions: VecDeque<(Seq, Totals)>,
     commits: BTreeMap<CommitNo, Totals>,
 }

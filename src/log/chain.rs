@@ -70,13 +70,13 @@ impl Head {
 pub(super) enum Whose {
     /// Byte for byte what was to be put.
     Ours,
-    /// A commit of this vault, and another one.
+    /// Another commit of this vault.
     Theirs,
-    /// It does not open: it is no commit.
+    /// It does not open, so it is not a commit.
     Nobodys,
 }
 
-/// These objects are no commits of this vault.
+/// The error for objects that are not commits of this vault.
 pub(super) fn strangers(numbers: &[CommitNo]) -> Error {
     let first = numbers.first().copied().unwrap_or_default();
     Error::Stranger { object: commit_name(first), more: numbers.len().saturating_sub(1) }
@@ -88,13 +88,13 @@ impl Chain {
         Self { bucket, keys, kept: None }
     }
 
-    /// The same, for whoever looks back: what was read is kept, and not fetched a second time.
+    /// The same chain, for callers that look back: commits that were read are kept, and not fetched a second time.
     #[must_use]
     pub fn keeping(self, kept: Arc<dyn KeptCommits>) -> Self {
         Self { kept: Some(kept), ..self }
     }
 
-    /// The numbers above `after` that the bucket lists, ascending, and the store's time.
+    /// The numbers above `after` that the bucket lists, in ascending order, and the store's time.
     pub async fn list(&self, after: CommitNo) -> Result<(Vec<CommitNo>, SystemTime)> {
         let (listed, time) = listed_commits(&self.bucket, after).await?;
         Ok((listed.numbers().collect(), time))
@@ -109,7 +109,8 @@ impl Chain {
         }
     }
 
-    /// What is said of a log that ends in damage or a gap: strangers, if nothing that is listed above `end` opens.
+    /// The error for a log that ends in damage or a gap: [`Error::Stranger`] if nothing listed above `end` opens, and otherwise
+    /// `error`.
     pub(super) async fn stranger_or(&self, end: CommitNo, error: Error) -> Error {
         if !error.is_damage() && !matches!(error, Error::Gap { .. }) {
             return error;
@@ -121,7 +122,7 @@ impl Chain {
         }
     }
 
-    /// Opens a commit that was fetched; if it does not open, it is asked for again.
+    /// Opens a commit that was fetched. If it does not open, it is fetched again.
     pub(super) async fn opened(
         &self,
         number: CommitNo,
@@ -131,8 +132,8 @@ impl Chain {
         open_object(&self.bucket, &commit_name(number), Some(sealed), open).await
     }
 
-    /// The first of these numbers under which a commit of this vault lies, whatever it continues. Of many, a few are
-    /// opened, from both ends: a commit that another writer put has all the others of its run beside it.
+    /// The first of these numbers that holds a commit of this vault, whatever commit it continues. If there are many, only a few
+    /// are opened, from both ends: if another writer put commits there, its whole run is there.
     pub(super) async fn first_that_opens(&self, numbers: &[CommitNo]) -> Result<Option<CommitNo>> {
         let half = WITNESSES / 2;
         let (first, rest) = numbers.split_at(numbers.len().min(half));
@@ -149,7 +150,7 @@ impl Chain {
         Ok(None)
     }
 
-    /// Whose the commit is that was found under this number. If it does not open, it is asked for again first.
+    /// Whose commit was found under this number. If it does not open, it is fetched again first.
     pub(super) async fn whose(
         &self,
         number: CommitNo,
@@ -166,8 +167,8 @@ impl Chain {
         }
     }
 
-    /// A commit that must be there. A listing may lag behind: a number that it lacks is fetched, and
-    /// the listing made again, before that is called a gap (O1).
+    /// A commit that must be there. A listing may lag behind: before a number that it lacks is called a gap, the number is
+    /// fetched, and the listing repeated (O1).
     pub(super) async fn present(&self, number: CommitNo, head: CommitNo) -> Result<Bytes> {
         if let Some(bytes) = self.sealed(number).await? {
             return Ok(bytes);

@@ -25,7 +25,7 @@ pub fn parse_commit_name(name: &str) -> Option<CommitNo> {
     name.strip_prefix("log/")?.parse().ok()
 }
 
-/// What a commit says of itself (rule C3).
+/// What a commit's header holds (rule C3).
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct CommitHeader {

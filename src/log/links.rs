@@ -50,8 +50,8 @@ impl Chain {
     /// hands them to `take`. Returns the head.
     ///
     /// # Errors
-    /// [`Error::Gap`] or [`Error::Fork`] when the chain does not hold, [`Error::Seal`] when a
-    /// commit does not open; whatever `take` returns.
+    /// [`Error::Gap`] or [`Error::Fork`] when the chain does not hold; [`Error::Seal`] when a commit does not
+    /// open; any error of `take`.
     pub async fn follow<E: From<Error>>(
         &self,
         anchor: (CommitNo, Hash),

@@ -40,7 +40,7 @@ impl Seen {
         dir.join(format!("{}.seen", keys.vault()))
     }
 
-    /// What was remembered; `None` on a machine that never saw the vault.
+    /// What this machine remembers; `None` if it never saw the vault.
     ///
     /// # Errors
     /// [`Error::Seal`] or [`Error::Records`] when the file was changed, cut or emptied. It is not ignored,

@@ -26,7 +26,8 @@ pub fn become_daemon() -> io::Result<()> {
 }
 
 /// Prevents core dumps, which would put keys and plaintext on the disk, and hides this process's memory from other
-/// processes of this user (`PR_SET_DUMPABLE`, prctl(2)). Programs started from here get their normal dumpable state.
+/// processes of this user (`PR_SET_DUMPABLE`, prctl(2)). A program started from here is dumpable again (execve(2)); only
+/// its soft core limit stays 0.
 pub fn keep_secrets() {
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     let limit = getrlimit(Resource::Core);

@@ -263,7 +263,7 @@ pub fn encode_value<T: Encode<()>>(value: &T) -> Bytes {
     match minicbor::encode(value, &mut bytes) {
         // A copy: the value is kept, and should take no more room than it needs.
         Ok(()) => Bytes::copy_from_slice(&bytes),
-        // Writing into a Vec has no errors, and no record has a fallible encoder.
+        // Writing into a Vec cannot fail, and no record's encoder can.
         Err(error) => unreachable!("a record does not encode: {error}"),
     }
 }

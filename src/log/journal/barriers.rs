@@ -13,7 +13,7 @@ impl Journal {
     /// is not covered, because its packs may not be durable.
     ///
     /// # Errors
-    /// [`Error::Poisoned`], and a failed write, which poisons.
+    /// [`Error::Poisoned`]; or a failed write, which poisons.
     pub fn mark(&self) -> Result<Mark> {
         let mut state = self.state.lock();
         self.pay(&mut state)?;
@@ -45,7 +45,7 @@ impl Journal {
     /// The journal's half of J2: fsyncs it up to the mark. Blocks.
     ///
     /// # Errors
-    /// A failed fsync poisons: it is never retried as if it could succeed (J6).
+    /// A failed fsync poisons: it is never repeated as if it could succeed (J6).
     pub fn sync_marked(&self, mark: &Mark) -> Result<()> {
         for segment in &mark.segments {
             let synced = os::before(PipelineStep::JournalSync, || segment.file.sync());

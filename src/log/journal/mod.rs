@@ -121,7 +121,7 @@ impl Journal {
         Ok(journal)
     }
 
-    /// Goes on with an inspected journal: drops its torn tail, if it has one.
+    /// Continues an inspected journal: drops its torn tail, if it has one.
     pub fn resume(options: JournalOptions, found: &Inspection) -> Result<Self> {
         let failed = || Error::io("the journal's torn tail cannot be dropped");
         let disk = &*options.disk;
@@ -283,7 +283,7 @@ impl Journal {
         state.seq
     }
 
-    /// Accepts transactions again, when the release was not written after all.
+    /// Accepts transactions again, if the release was not written after all.
     pub fn reopen_to_appends(&self) {
         self.state.lock().closed = false;
     }
