@@ -13,7 +13,7 @@ use crate::types::{CommitNo, InodeNo, KeyEpoch};
 /// A part of a file whose content an older key epoch sealed.
 pub type OlderPart = (InodeNo, Range<u64>);
 
-/// Which packs [`older_packs`] counts as sealed by older key epochs. It tells this by the packs' rows, not by opening them.
+/// What [`older_packs`] needs to tell, by the table of packs alone, which packs older key epochs sealed.
 #[derive(Clone, Debug)]
 pub struct OlderPacksOf {
     /// The last commit of these epochs.

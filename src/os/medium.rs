@@ -1,6 +1,6 @@
-//! Every change that this program makes to important local files passes through here: `Directory` and its files, small
-//! files that are replaced, directories, links. In the program nothing stands between a change and the disk. A test
-//! can put a disk there that is full, fails, tears a write, or loses its power (`os/testing/simulated_disk.rs`).
+//! Every change that this program makes to its durable local state passes through here: `Directory` and its files,
+//! small files that are replaced, directories, links. In the program nothing stands between a change and the disk. A
+//! test can put a disk there that is full, fails, tears a write, or loses its power (`os/testing/simulated_disk.rs`).
 //!
 //! What can be deleted at no loss but time (index, cache) does not pass through here.
 
