@@ -69,12 +69,12 @@ pub struct OldStatesStatus {
     pub trouble: Option<String>,
 }
 
-/// What older keys sealed and is to be resealed with newer ones. Part of `status --json`: fields are only added.
+/// What older keys sealed and is to be sealed anew with newer ones. Part of `status --json`: fields are only added.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RenewalStatus {
-    /// Content of key epochs before this one is resealed.
+    /// Content of key epochs before this one is sealed anew.
     pub before: u32,
-    /// Bytes of content that were resealed since the vault was opened.
+    /// Bytes of content that were sealed anew since the vault was opened.
     pub done_bytes: u64,
     /// Bytes of content that are left, approximately.
     pub left_bytes: u64,
@@ -172,7 +172,7 @@ pub struct VaultStatus {
     pub disk_budget: u64,
     /// What old states hold.
     pub old_states: OldStatesStatus,
-    /// How far resealing with a newer key has come, if that was requested.
+    /// How far sealing anew with a newer key has come, if that was requested.
     pub renewal: Option<RenewalStatus>,
     /// What was looked up and requested so far.
     pub traffic: VaultTraffic,
