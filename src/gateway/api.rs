@@ -10,7 +10,7 @@ use axum::routing::{get, post};
 
 use super::{Gateway, HttpProblem, dav, download, listing, upload};
 
-/// What `/openapi.json` returns. It describes the service exactly, which its tests and schemathesis check.
+/// What `/openapi.json` returns. Its tests and schemathesis check that it describes the service exactly.
 pub(super) const OPENAPI: &str = include_str!("openapi.json");
 
 /// Everything that needs a [`super::Session`]: `/upload/`, `/download/`, `/files/`, `/dav/`, `/openapi.json` and the page.

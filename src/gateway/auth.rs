@@ -1,5 +1,5 @@
-//! Decides who sends a request, and whether they may: by the host name that it is for, by the page that it came from, and
-//! by the token or session that it carries. Nothing else looks at these.
+//! Decides who sends a request and whether they may: by the host name that the request is for, by the page that it came
+//! from, and by the token or session that it carries. No other module looks at these.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use crate::types::Hash;
 /// The longest token or cookie that is looked at.
 const CREDENTIAL_MAX: usize = 256;
 
-/// The answer to a request that is not let through.
+/// The response to a request that is refused.
 pub(super) struct Rejection(pub Box<Response>);
 
 impl Rejection {
@@ -28,17 +28,17 @@ impl Rejection {
     }
 }
 
-/// Decides about every request.
+/// Admits or refuses every request.
 pub(super) struct Gate {
     open: bool,
     tls: bool,
-    /// Whether a token may come as the password of HTTP Basic: over TLS, or what does not leave this machine.
+    /// Whether HTTP Basic may carry a token as its password: over TLS, or where the traffic stays on this machine.
     basic: bool,
     hosts: Hosts,
     tokens: TokenFile,
     sessions: Sessions,
-    /// The word in forms that belong to no session: with `--open`, and to log in. A page of another site can make a
-    /// browser send a form, but cannot read ours: it is enough that it does not know the word.
+    /// The CSRF word in forms that belong to no session: all forms under `--open`, and the log-in form. A page of
+    /// another site can make a browser send a form, but cannot read our pages, so it does not know the word.
     word: String,
     cookie: String,
 }
@@ -50,7 +50,7 @@ pub(super) enum Requirement {
     Nothing,
     /// A token or a session that we know.
     Somebody,
-    /// One that allows this request: read access to ask, write access to change something.
+    /// A token or session that allows this request: read access for safe methods, write access for all others.
     Access,
 }
 
@@ -60,7 +60,7 @@ enum AuthMethod {
     Open,
     /// A bearer token.
     Bearer,
-    /// A token as a password. A browser sends that by itself.
+    /// A token as the password of HTTP Basic. A browser repeats it on its own.
     Basic,
     /// The cookie of a session.
     Cookie,
@@ -87,12 +87,12 @@ impl Gate {
         }
     }
 
-    /// The word for the log-in form.
+    /// The CSRF word of the log-in form.
     pub(super) fn word(&self) -> &str {
         &self.word
     }
 
-    /// Lets a request through, with a [`Session`] in its extensions where it has one; or says why not.
+    /// Lets a request through and puts its [`Session`], if any, into its extensions; otherwise returns the refusal.
     pub(super) fn admit(&self, request: &mut Request, needs: Requirement) -> Result<(), Rejection> {
         let (headers, method) = (request.headers(), request.method());
         let asked_for = self.hosts.asked_for(request.uri(), headers).map_err(refused)?;
@@ -118,8 +118,8 @@ impl Gate {
                 self.unknown(false, is_dav)
             });
         };
-        // Only programs send a bearer token. Anything else may be a form, and must be one of ours. (A program sends a
-        // password, too, but is no browser.)
+        // Only programs send a bearer token. Any other request may be a form, which must carry our CSRF word. (A
+        // program may send a password too, but does not look like a browser.)
         let cookie = matches!(by, AuthMethod::Cookie);
         if !matches!(by, AuthMethod::Bearer) {
             self.check_word(request, &session.csrf, cookie)?;
@@ -137,7 +137,7 @@ impl Gate {
         Ok(())
     }
 
-    /// Refuses a request from a browser that changes something and lacks the word that our page puts into its forms.
+    /// Refuses a browser's request to change something if it lacks the CSRF word that our pages put into their forms.
     fn check_word(&self, request: &Request, word: &str, cookie: bool) -> Result<(), Rejection> {
         let headers = request.headers();
         if is_safe(request.method()) || !cookie && !is_from_browser(headers) {
@@ -146,7 +146,8 @@ impl Gate {
         let header = headers.get("x-csrf-token").and_then(|value| value.to_str().ok());
         let query =
             || request.uri().query()?.split('&').find_map(|pair| pair.strip_prefix("csrf="));
-        // POST /login knows no session yet, though the browser may have one: its form has the other word.
+        // `POST /login` has no session yet, though the browser may hold a cookie of one: the log-in form carries
+        // `self.word`.
         let login = request.uri().path() == "/login";
         match header.or_else(query) {
             Some(given) if same(given, word) || login && same(given, &self.word) => Ok(()),
@@ -189,8 +190,8 @@ impl Gate {
             };
             let tokens = self.tokens()?;
             let token = tokens.by_secret(secret).ok_or_else(wrong)?;
-            // A word that nobody knows: no page of ours sends a password, so what changes something and comes from a
-            // page is refused.
+            // A word that nobody knows: none of our pages logs in with a password, so a change that a browser sends
+            // this way is refused.
             let csrf = random_word();
             return Ok(Some((session(token, csrf, within)?, by)));
         }
@@ -204,7 +205,8 @@ impl Gate {
         Ok(Some((session(token, csrf, within)?, AuthMethod::Cookie)))
     }
 
-    /// Whether a token is still good. A file that cannot be read lets nobody in, and throws nobody out.
+    /// Whether a token is still good. While the token file cannot be read, nobody new is let in and nobody is thrown
+    /// out.
     pub(super) fn is_known(&self, token: &Hash) -> bool {
         self.tokens.now().map_or(true, |tokens| tokens.by_hash(token).is_some())
     }
@@ -227,7 +229,7 @@ impl Gate {
         (value.len() <= CREDENTIAL_MAX).then_some(value)
     }
 
-    /// Opens a session for whoever knows this token, and goes to the page; `None` when nobody has that token.
+    /// Opens a session for the token with this secret and redirects to the page; `None` if there is no such token.
     pub(super) fn log_in(&self, secret: &str) -> Result<Option<Response>, Rejection> {
         let secret = secret.trim();
         let known = match secret.len() <= CREDENTIAL_MAX {
@@ -240,7 +242,7 @@ impl Gate {
         }))
     }
 
-    /// Ends the session, and goes to the log-in form.
+    /// Ends the session and redirects to the log-in form.
     pub(super) fn log_out(&self, headers: &HeaderMap) -> Response {
         if let Some(value) = self.cookie(headers) {
             self.sessions.close(value);
@@ -255,25 +257,25 @@ impl Gate {
             self.cookie
         );
         let mut response = Redirect::to(to).into_response();
-        // Hex digits and our own words: always a header's value.
+        // Hex digits and our own words are always a valid header value.
         if let Ok(cookie) = HeaderValue::from_str(&cookie) {
             response.headers_mut().insert(header::SET_COOKIE, cookie);
         }
         response
     }
 
-    /// Whether nobody logs in.
+    /// Whether the service is open, so that nobody logs in.
     pub(super) fn is_open(&self) -> bool {
         self.open
     }
 
-    /// How many tokens there are; 0 also when they cannot be read.
+    /// The number of tokens; 0 also when they cannot be read.
     pub(super) fn token_count(&self) -> usize {
         self.tokens.now().map_or(0, |tokens| tokens.iter().count())
     }
 }
 
-/// What a token allows, if what is asked for is within what it is good for.
+/// What a token allows, if the request is within the token's scope.
 fn session(
     token: &Token,
     csrf: String,
@@ -287,7 +289,7 @@ fn session(
     Ok(Session { access, name, csrf, token: hash, only, ends })
 }
 
-/// Compares in a time that does not depend on how much of the two is equal.
+/// Compares in a time that does not depend on how many bytes are equal.
 fn same(given: &str, own: &str) -> bool {
     let hash = |text: &str| -> Hash { crypto::sha256(text.as_bytes()) };
     given.len() <= CREDENTIAL_MAX && crypto::same(&hash(given), &hash(own))
@@ -299,7 +301,7 @@ fn bearer(value: &HeaderValue) -> Option<&str> {
     fits.then(|| secret.trim())
 }
 
-/// The password of HTTP Basic (RFC 7617); the name before it may be any.
+/// The password of HTTP Basic (RFC 7617). The user name is ignored.
 fn password(value: &HeaderValue) -> Option<Zeroizing<String>> {
     let (scheme, encoded) = value.to_str().ok()?.split_once(' ')?;
     let fits = scheme.eq_ignore_ascii_case("basic") && encoded.len() <= 4 * CREDENTIAL_MAX;
@@ -309,7 +311,7 @@ fn password(value: &HeaderValue) -> Option<Zeroizing<String>> {
     (secret.len() <= CREDENTIAL_MAX).then(|| Zeroizing::new(secret))
 }
 
-/// 403: a password that everybody on the way could read.
+/// 403: a password that anybody on the network path could have read.
 fn in_the_clear() -> Rejection {
     Rejection::with(HttpProblem::new(
         StatusCode::FORBIDDEN,
@@ -326,7 +328,7 @@ fn accepts_html(headers: &HeaderMap) -> bool {
 }
 
 impl Gate {
-    /// As [`unknown`]; those who come by WebDAV are asked for a password.
+    /// Like [`unknown`], but asks WebDAV clients for a password.
     fn unknown(&self, wrong: bool, is_dav: bool) -> Rejection {
         let mut rejection = unknown(wrong);
         if is_dav && self.basic {
@@ -352,7 +354,7 @@ fn unknown(wrong: bool) -> Rejection {
     Rejection::with(response)
 }
 
-/// Adds to a 401 how a client is to authenticate.
+/// Adds to a 401 the header that says how to authenticate.
 pub(super) fn challenge(response: &mut Response, wrong: bool) {
     let challenge = if wrong {
         "Bearer realm=\"s3vault\", error=\"invalid_token\""

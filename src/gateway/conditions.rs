@@ -1,4 +1,4 @@
-//! Conditional requests (RFC 9110, section 13): entity tags made of the version of a file, and its times.
+//! Conditional requests (RFC 9110, section 13). Entity tags come from a file's version, dates from its mtime.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -6,19 +6,19 @@ use axum::http::{HeaderMap, HeaderName, header};
 
 use crate::types::{Hash, Timestamp};
 
-/// The first second, since 1970, that a date of HTTP has no room for: `httpdate` panics from there on.
+/// The first second since 1970 that an HTTP date cannot express: `httpdate` panics from there on.
 const YEAR_10000: u64 = 253_402_300_800;
 
-/// What a client may have of a file already.
+/// What a client compares its copy of a file with.
 #[derive(Clone, Debug)]
 pub(super) struct Validators {
     /// A strong tag, in its quotes; `None` while the file is being written.
     pub(super) etag: Option<String>,
-    /// When the content last changed, in whole seconds; `None` for what no date of HTTP can say.
+    /// When the content last changed, in whole seconds; `None` if an HTTP date cannot express it.
     pub(super) modified: Option<SystemTime>,
 }
 
-/// What the conditions of a GET or HEAD come to.
+/// The outcome of the conditions of a GET or HEAD.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// It is sent.
@@ -31,7 +31,7 @@ pub(super) enum Verdict {
 
 impl Validators {
     pub(super) fn new(version: Option<Hash>, modified: Timestamp) -> Self {
-        // 128 bits are enough to be no other version's, and pleasant to read.
+        // 128 bits are enough to be unique to a version, and short enough to read.
         let etag = version.map(|version| format!("\"{}\"", &version.to_string()[..32]));
         let seconds = u64::try_from(modified.seconds).ok().filter(|seconds| *seconds < YEAR_10000);
         let modified = seconds.map(|seconds| UNIX_EPOCH + Duration::from_secs(seconds));
@@ -43,7 +43,7 @@ impl Validators {
         self.modified.map(httpdate::fmt_http_date)
     }
 
-    /// In the order of section 13.2.2.
+    /// Checks the conditions in the order of section 13.2.2.
     pub(super) fn judge(&self, headers: &HeaderMap) -> Verdict {
         if let Some(tags) = text(headers, &header::IF_MATCH) {
             if !self.matches(&tags, Weak::Differs) {
@@ -62,7 +62,7 @@ impl Validators {
         Verdict::Send
     }
 
-    /// Whether the conditions of a request that changes something let it; `None`: nothing is there.
+    /// Whether the conditions of a request allow its change. `there`: what the request would change; `None` if nothing.
     pub(super) fn allow_change(there: Option<&Self>, headers: &HeaderMap) -> bool {
         if let Some(tags) = text(headers, &header::IF_MATCH) {
             if !there.is_some_and(|own| own.matches(&tags, Weak::Differs)) {
@@ -77,7 +77,7 @@ impl Validators {
         !tags.is_some_and(|tags| there.is_some_and(|own| own.matches(&tags, Weak::Same)))
     }
 
-    /// `If-Range`: whether a part may be sent, as the client has the rest of this very version. A date is no strong
+    /// `If-Range`: whether a part may be sent because the client has the rest of this very version. A date is no strong
     /// validator: a file can change twice in a second.
     pub(super) fn allows_part(&self, headers: &HeaderMap) -> bool {
         match text(headers, &header::IF_RANGE) {
@@ -86,8 +86,8 @@ impl Validators {
         }
     }
 
-    /// Whether the content changed after the date in a header. Without one of the two dates the header is as if it
-    /// were not there (13.1.3, 13.1.4).
+    /// Whether the content changed after the date in a header. `None` if either date is missing: then the header is
+    /// ignored (13.1.3, 13.1.4).
     fn changed_since(&self, headers: &HeaderMap, name: &HeaderName) -> Option<bool> {
         Some(self.modified? > date(headers, name)?)
     }
@@ -105,21 +105,21 @@ impl Validators {
     }
 }
 
-/// Whether a weak tag counts as its strong one.
+/// Whether a weak tag matches the strong tag of the same text.
 #[derive(Clone, Copy)]
 enum Weak {
     Same,
     Differs,
 }
 
-/// All of a header's lines as one list.
+/// All lines of a header as one list.
 fn text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
     let lines: Vec<_> =
         headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
     (!lines.is_empty()).then(|| lines.join(","))
 }
 
-/// What is no date is as if it were not there.
+/// The date in a header. An invalid one counts as missing.
 fn date(headers: &HeaderMap, name: &HeaderName) -> Option<SystemTime> {
     httpdate::parse_http_date(headers.get(name)?.to_str().ok()?.trim()).ok()
 }

@@ -1,5 +1,5 @@
-//! Accepts connections, and serves each by HTTP/1.1, or over TLS by HTTP/2 if the client chooses it, until it ends or the
-//! service stops.
+//! Accepts connections and serves each, by HTTP/1.1 or (over TLS, if the client chooses it) HTTP/2, until it ends or
+//! the service stops.
 
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -24,23 +24,23 @@ use super::streams::{OnTheRuntime, Streams};
 use super::tls::HTTP2;
 use crate::os::{restarted, watched};
 
-/// How long requests at work have to end by themselves when the service stops.
+/// How long requests under way may take to end by themselves when the service stops.
 pub const GRACE: Duration = Duration::from_secs(20);
-/// After that: for connections to notice that they are cut off.
+/// How long, after that, the connections may take to notice that they are cut off.
 const CUT: Duration = Duration::from_secs(5);
-/// Pause after a failed accept(2): out of descriptors, most likely.
+/// The pause after a failed accept(2), most likely for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Requests of one connection at the same time, by HTTP/2.
+/// Concurrent requests of one HTTP/2 connection.
 const STREAMS: u32 = 32;
-/// Bytes of a request's body that a client may send before we read them, by HTTP/2: of one, and of all in a connection.
+/// Bytes of request bodies that an HTTP/2 client may send before we read them: per request, and per connection.
 const WINDOW: u32 = 256 << 10;
 const WINDOW_OF_ALL: u32 = 1 << 20;
-/// Requests that a client may take back before we came to them, and answers that it may make us break off, by HTTP/2; with
-/// one more the connection ends ("rapid reset", CVE-2023-44487, and CVE-2025-8671).
+/// How many HTTP/2 requests a client may reset before we accept them ("rapid reset", CVE-2023-44487), and how many it
+/// may make us reset by its errors (CVE-2025-8671). One more ends the connection.
 const RESETS: usize = 20;
 const RESETS_OF_OURS: usize = 64;
 
-/// Everything that a connection needs.
+/// What serving a connection needs.
 #[derive(Clone)]
 struct ConnectionSetup {
     router: Router,
@@ -51,7 +51,7 @@ struct ConnectionSetup {
     stall: Duration,
 }
 
-/// Accepts until it is stopped, then ends what is left. `stall`: how long a client may move nothing.
+/// Accepts until the service stops, then ends what is left. `stall`: how long a client may move nothing.
 pub(super) async fn accept(
     listening: Listening,
     router: Router,
@@ -101,7 +101,7 @@ pub(super) async fn accept(
     };
     restarted("accepting connections by HTTP", begin).await;
     drop(listener);
-    // Every connection gives its place back when nothing of it is left.
+    // Each connection gives its place back when all of it has ended.
     let all = || places.acquire_many(u32::try_from(CONNECTIONS).unwrap_or(u32::MAX));
     if tokio::time::timeout(GRACE, all()).await.is_ok() {
         return;
@@ -154,7 +154,7 @@ impl ConnectionSetup {
         }
     }
 
-    /// By HTTP/1.1.
+    /// Serves HTTP/1.1.
     async fn serve<S>(self, stream: S)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -172,7 +172,7 @@ impl ConnectionSetup {
         self.drive(connection, http1::Connection::graceful_shutdown, None).await;
     }
 
-    /// By HTTP/2.
+    /// Serves HTTP/2.
     async fn serve_second<S>(self, stream: S)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -184,7 +184,7 @@ impl ConnectionSetup {
         self.drive(connection, http2::Connection::graceful_shutdown, Some(streams)).await;
     }
 
-    /// Until it ends by itself, is told to end and has, or is cut off.
+    /// Runs a connection until it ends by itself, ends because it was told to, or is cut off.
     async fn drive<C>(mut self, connection: C, end: impl Fn(Pin<&mut C>), streams: Option<Streams>)
     where
         C: Future<Output = hyper::Result<()>>,

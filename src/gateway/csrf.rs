@@ -1,6 +1,6 @@
-//! Keeps a page of another site from using the service through somebody's browser. Two things are checked: the host name
-//! that a request is for (an attacker's name that leads to this machine is "DNS rebinding"), and the page that a request
-//! to change something came from.
+//! Keeps a page of another site from using the service through a user's browser. It checks two things: the host name
+//! that a request is for (an attacker's name that resolves to this machine is "DNS rebinding"), and the page that a
+//! request to change something came from.
 
 use std::net::IpAddr;
 
@@ -8,14 +8,15 @@ use axum::http::{HeaderMap, Method, Uri, header};
 
 use super::ListenAt;
 
-/// The names by which the service may be asked for.
+/// The host names that count as this service's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Hosts {
-    /// The address that it listens on; `None`: a Unix socket.
+    /// The address that it listens on; `None` for a Unix socket.
     address: Option<IpAddr>,
-    /// `--host`, lower case.
+    /// `--host`, in lower case.
     names: Vec<String>,
-    /// Any name is ours: no page gets to a Unix socket but through the proxy before it, which knows its names.
+    /// Whether any name is accepted: a web page reaches a Unix socket only through the proxy in front of it, which
+    /// checks the names itself.
     any: bool,
 }
 
@@ -31,8 +32,8 @@ pub(super) enum Refusal {
 }
 
 impl Hosts {
-    /// `open`: nobody needs a token. Then what leads to the proxy by a name of an attacker's leads to the files, so a name
-    /// is ours only if we know it.
+    /// `open`: nobody needs a token. Then a name of an attacker's that leads to the proxy would lead to the files, so
+    /// only names that we know are accepted.
     pub(super) fn new(at: &ListenAt, names: &[String], open: bool) -> Self {
         let names: Vec<_> = names.iter().map(|name| name.to_ascii_lowercase()).collect();
         match at {
@@ -41,18 +42,18 @@ impl Hosts {
         }
     }
 
-    /// The authority (`name:port`) that this request is for, if the service goes by it. Ports do not matter: they may be
-    /// forwarded. An address cannot be made to lead elsewhere, as a name can; so when we listen on all addresses, each
-    /// of them is right.
+    /// The authority (`name:port`) that this request is for, if the name is ours. Ports are ignored, since they may be
+    /// forwarded. An address cannot be rebound as a name can, so a service that listens on all addresses accepts any
+    /// address.
     pub(super) fn asked_for(&self, uri: &Uri, headers: &HeaderMap) -> Result<String, Refusal> {
         let mut hosts = headers.get_all(header::HOST).iter();
         let host = match (hosts.next(), hosts.next(), uri.authority()) {
             (Some(host), None, _) => host.to_str().map_err(|_| Refusal::NoHost)?,
-            // HTTP/2 says it so.
+            // HTTP/2 carries it in the URI (`:authority`).
             (None, _, Some(own)) => own.as_str(),
             _ => return Err(Refusal::NoHost),
         };
-        // `GET http://name/path`: then `Host` says the same, or it is refused.
+        // A request for `GET http://name/path` is refused if `Host` says otherwise.
         if uri.authority().is_some_and(|own| !own.as_str().eq_ignore_ascii_case(host)) {
             return Err(Refusal::Host);
         }
@@ -77,7 +78,7 @@ impl Hosts {
     }
 }
 
-/// The name in `name`, `name:port`, `[address]:port`.
+/// The name in `name`, `name:port` or `[address]:port`.
 fn name_of(authority: &str) -> Option<&str> {
     let name = match authority.rsplit_once(':') {
         Some((name, port)) if !authority.ends_with(']') => {
@@ -93,12 +94,12 @@ pub(super) fn is_safe(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) || method == "PROPFIND"
 }
 
-/// Whether a browser sent this: every browser of today sends one of these headers with a request that changes something.
+/// Whether a browser sent this: every current browser sends one of these headers with a request to change something.
 pub(super) fn is_from_browser(headers: &HeaderMap) -> bool {
     headers.contains_key(header::ORIGIN) || headers.contains_key("sec-fetch-site")
 }
 
-/// Refuses what a page elsewhere sent, going by what the browser says of it. `asked_for`: our name in this request.
+/// Refuses a request that a page of another site sent, by the browser's headers. `asked_for`: our authority in it.
 pub(super) fn check_origin(headers: &HeaderMap, asked_for: &str, tls: bool) -> Result<(), Refusal> {
     if let Some(site) = headers.get("sec-fetch-site")
         && site != "same-origin"
@@ -108,7 +109,7 @@ pub(super) fn check_origin(headers: &HeaderMap, asked_for: &str, tls: bool) -> R
     }
     for origin in headers.get_all(header::ORIGIN) {
         let own = origin.to_str().ok().and_then(|origin| origin.split_once("://")).is_some_and(
-            // A proxy before us may speak TLS where we do not.
+            // A proxy in front of us may speak TLS where we do not.
             |(scheme, authority)| {
                 (scheme == "https" || scheme == "http" && !tls)
                     && authority.eq_ignore_ascii_case(asked_for)
@@ -121,8 +122,9 @@ pub(super) fn check_origin(headers: &HeaderMap, asked_for: &str, tls: bool) -> R
     Ok(())
 }
 
-/// Refuses what a page elsewhere asks for, though it could not read the answer: it would make us work, and by the time that
-/// takes it could tell which paths there are. A link may lead to our page. ("Elsewhere" is another port of this machine, too.)
+/// Refuses even reads that a page of another site makes. It could not read the answer, but it would make us work, and
+/// the time that takes would tell it which paths exist. Links to our page are allowed. (Another port of this machine is
+/// another site, too.)
 pub(super) fn check_page(
     headers: &HeaderMap,
     uri: &Uri,
@@ -198,7 +200,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         let plain = Uri::from_static("/");
         assert_eq!(hosts.asked_for(&plain, &headers), Err(Refusal::NoHost));
-        // As HTTP/2 says it.
+        // In HTTP/2's form.
         let second = Uri::from_static("https://localhost:1/");
         assert_eq!(hosts.asked_for(&second, &headers).unwrap(), "localhost:1");
         let evil = Uri::from_static("https://evil.example/");

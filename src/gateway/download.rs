@@ -22,11 +22,11 @@ use super::{Gateway, HttpProblem};
 use crate::files::HandleGuard;
 use crate::vfs::{Inspected, OpenFlags};
 
-/// What is read and sent at a time, in bytes. Reading ahead is the vault's.
+/// Bytes read and sent at a time. The vault does the reading ahead.
 const PIECE: u64 = 1 << 20;
-/// A file that somebody uploaded must not act in the service's name when a browser opens it.
+/// An uploaded file must not act on behalf of the service when a browser opens it.
 const HARMLESS: &str = "sandbox; default-src 'none'";
-/// Escapes all but what RFC 8187 lets stand as it is.
+/// Escapes everything but the characters that RFC 8187 allows unescaped.
 const EXTENDED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'!')
     .remove(b'#')
@@ -57,7 +57,7 @@ pub(super) async fn by_s3_key(
     send(&gateway, &S3Key::parse(key)?, &method, &headers).await
 }
 
-/// `GET /files/PATH`; with `?metadata=true` what is known of it instead of its content.
+/// `GET /files/PATH`; with `?metadata=true` the file's metadata instead of its content.
 pub(super) async fn by_path(
     State(gateway): State<Arc<Gateway>>,
     uri: Uri,
@@ -74,7 +74,7 @@ pub(super) async fn by_path(
     send(&gateway, &key, &method, &headers).await
 }
 
-/// How often a file is looked up again that was replaced between its look-up and its opening.
+/// How often the look-up is repeated if the file is replaced between look-up and open.
 const TRIES: usize = 100;
 
 pub(super) async fn send(
@@ -91,7 +91,7 @@ pub(super) async fn send(
     Err(changed())
 }
 
-/// What the key names now; `None`: it was replaced or removed before it could be opened.
+/// Sends what the key names now; `None` if it was replaced or removed before it could be opened.
 async fn send_this(
     gateway: &Arc<Gateway>,
     key: &S3Key,
@@ -105,7 +105,7 @@ async fn send_this(
     match validators.judge(headers) {
         Verdict::Send => {}
         Verdict::NotModified => {
-            // What a cache need not be told again stays out (RFC 9110, 15.4.5).
+            // A 304 leaves out what a cache has already (RFC 9110, 15.4.5).
             for name in [header::CONTENT_TYPE, header::CONTENT_DISPOSITION, header::ACCEPT_RANGES] {
                 about.remove(name);
             }
@@ -151,7 +151,7 @@ fn changed() -> HttpProblem {
     HttpProblem::unavailable("The file was changed just now. Ask again.", 1)
 }
 
-/// What the headers say of a file.
+/// Adds the headers that describe a file.
 fn describe(about: &mut HeaderMap, key: &S3Key, inspected: &Inspected, validators: &Validators) {
     let known = UploadNote::of(inspected);
     let kind = known.as_ref().map(|known| known.content_type.as_str());
@@ -183,7 +183,7 @@ fn describe(about: &mut HeaderMap, key: &S3Key, inspected: &Inspected, validator
     }
 }
 
-/// Sets a header to a value that was checked before, or is ours.
+/// Sets a header to a value that is ours or was checked before.
 fn set(headers: &mut HeaderMap, name: HeaderName, value: String) {
     if let Ok(value) = HeaderValue::try_from(value) {
         headers.insert(name, value);
@@ -201,7 +201,8 @@ fn beyond(size: u64) -> Response {
     response
 }
 
-/// A file is always a download, under its name: in ASCII for old clients, as it is for all others (RFC 6266, RFC 8187).
+/// The `Content-Disposition`: always a download under the file's name, in ASCII for old clients and in UTF-8 for all
+/// others (RFC 6266, RFC 8187).
 fn disposition(name: &[u8]) -> String {
     let text = String::from_utf8_lossy(name);
     let plain = |c: char| if (' '..='~').contains(&c) && !"\"\\%/".contains(c) { c } else { '_' };
@@ -210,8 +211,9 @@ fn disposition(name: &[u8]) -> String {
     format!("attachment; filename=\"{ascii}\"; filename*=UTF-8''{extended}")
 }
 
-/// The bytes of a range, piece by piece. The first is read before the response begins, so that the client is told when
-/// the store does not answer. What goes wrong later breaks the connection, which no client takes for the end of the file.
+/// The bytes of a range, piece by piece. The first piece is read before the response begins, so that a store that does
+/// not answer yields an error status. A later failure breaks the connection, which no client takes for the end of the
+/// file.
 async fn content(mut reading: Reading) -> Result<Body> {
     let first = reading.next().await.map_err(|failure| match failure {
         DownloadError::Vault(error) => HttpProblem::from(error),
@@ -240,7 +242,7 @@ async fn content(mut reading: Reading) -> Result<Body> {
 /// A download under way.
 struct Reading {
     open: HandleGuard,
-    /// As it was when it began.
+    /// The file as it was when the download began.
     inspected: Inspected,
     /// What is still to be sent.
     range: Range<u64>,
@@ -267,14 +269,14 @@ impl Reading {
             return Err(DownloadError::Changed);
         }
         self.range.start += u64::from(size);
-        // The last piece would make the client's copy whole, and that must never be a mix of two versions.
+        // The last piece would complete the client's copy, which must never be a mix of two versions.
         if self.range.is_empty() && self.is_changed().await? {
             return Err(DownloadError::Changed);
         }
         Ok(Some(piece))
     }
 
-    /// Whether the file that was opened has another content now. (What has the name may be another file.)
+    /// Whether the opened file has other content now. (Its name may refer to another file.)
     async fn is_changed(&self) -> std::result::Result<bool, DownloadError> {
         let Some(version) = self.inspected.version else { return Ok(false) };
         let ino = self.inspected.attributes.ino;

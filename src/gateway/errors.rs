@@ -1,4 +1,4 @@
-//! What can go wrong, and what the client is told: the one place that decides the status of an error.
+//! Errors and what clients are told of them. This is the only place that decides the status of an error.
 
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -10,7 +10,7 @@ use crate::vfs::{self, ErrorKind};
 
 /// Seconds after which a store that does not answer may be asked again.
 const STORE_RETRY: u32 = 30;
-/// Seconds after which the mount may have heard of what was changed before.
+/// Seconds after which the mount may have caught up with earlier changes.
 const BUSY_RETRY: u32 = 10;
 /// Seconds after which there may be room in staging again.
 const FULL_RETRY: u32 = 60;
@@ -21,31 +21,31 @@ pub struct HttpProblem {
     status: StatusCode,
     code: &'static str,
     message: String,
-    /// Seconds after which it may be tried again.
+    /// Seconds after which the client may try again.
     retry_after: Option<u32>,
 }
 
 /// What the answering half returns.
 pub(super) type Result<T> = std::result::Result<T, HttpProblem>;
 
-/// Why a request's body ended early. The middleware makes it, as the error of the body.
+/// Why a request's body ended early. The middleware returns it as the body's error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BodyError {
     /// More bytes than one request may have.
     #[error("the body is longer than {0} bytes")]
     TooLarge(u64),
-    /// More bytes of a form than one place without a part, or the head of one, may have.
+    /// More bytes of a form than may come without the start of a part, or than the head of a part may have.
     #[error("a form goes on for {0} bytes without a part")]
     Shapeless(usize),
-    /// Nothing came for too long, or all of it took too long.
+    /// The client sent less than the least that it must send in the stall time.
     #[error("the body did not come in time")]
     TooSlow,
-    /// The token that it came with was removed meanwhile, or its time is up.
+    /// The token of the request was removed meanwhile, or expired.
     #[error("the token is not known any more")]
     Revoked,
 }
 
-/// What is sent.
+/// The JSON body of the response.
 #[derive(Serialize)]
 struct ProblemBody<'a> {
     error: &'a str,
@@ -53,7 +53,7 @@ struct ProblemBody<'a> {
 }
 
 impl HttpProblem {
-    /// Any; `code` is a word of the API, `message` says what happened and what to do.
+    /// Any error; `code` is a word of the API, `message` says what happened and what to do.
     pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
         Self { status, code, message: message.into(), retry_after: None }
     }
@@ -74,7 +74,7 @@ impl HttpProblem {
         Self::new(StatusCode::NOT_FOUND, "no_state", message)
     }
 
-    /// 409: it was not restored, with the reason.
+    /// 409: nothing was restored, with the reason.
     pub fn not_restored(why: &str) -> Self {
         Self::new(StatusCode::CONFLICT, "not_restored", format!("It was not restored: {why}."))
     }
@@ -96,53 +96,53 @@ impl HttpProblem {
         Self::new(StatusCode::NOT_FOUND, "not_found", message)
     }
 
-    /// 409: what is there is not of the kind that this is for.
+    /// 409: what is there is of the wrong kind for this request.
     pub(super) fn conflict(code: &'static str, message: impl Into<String>) -> Self {
         Self::new(StatusCode::CONFLICT, code, message)
     }
 
-    /// 403: beyond what a token is good for.
+    /// 403: outside the token's scope.
     pub(super) fn out_of_scope() -> Self {
         let text = "This token is good for a part of the vault only, and this is not within it. Name a path, or a prefix \
                     with a slash after it, within that part.";
         Self::new(StatusCode::FORBIDDEN, "out_of_scope", text)
     }
 
-    /// 503, to be tried again after so many seconds.
+    /// 503, with the number of seconds after which to try again.
     pub fn unavailable(message: impl Into<String>, seconds: u32) -> Self {
         let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message);
         Self { retry_after: Some(seconds), ..problem }
     }
 
-    /// With a `Retry-After`.
+    /// Adds a `Retry-After`.
     #[must_use]
     pub fn retry_after(self, seconds: u32) -> Self {
         Self { retry_after: Some(seconds), ..self }
     }
 
-    /// Its status.
+    /// The status.
     pub fn status(&self) -> StatusCode {
         self.status
     }
 
-    /// Its message.
+    /// The message.
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// Its word.
+    /// The API's word for it.
     pub(super) fn code(&self) -> &'static str {
         self.code
     }
 
-    /// Whether it stands in the way of every other change, too.
+    /// Whether it stops every other change, too.
     pub(super) fn is_of_all(&self) -> bool {
         let full = StatusCode::INSUFFICIENT_STORAGE;
         self.code == "read_only" || [StatusCode::SERVICE_UNAVAILABLE, full].contains(&self.status)
     }
 
-    /// A body that ended before its end: by our limits, or because the client went away or sent what is no
-    /// such body (then it is told what the parser says).
+    /// A body that ended early: by our limits, because the client went away, or because the body is malformed (then the
+    /// parser's message is passed on).
     pub(super) fn of_body(error: &(dyn std::error::Error + 'static)) -> Self {
         match cause::<BodyError>(error) {
             Some(BodyError::TooLarge(limit)) => Self::new(
@@ -213,7 +213,7 @@ impl From<vfs::Error> for HttpProblem {
 }
 
 impl HttpProblem {
-    /// What is no fault of the request.
+    /// Errors that are not the request's fault.
     fn of_kind(error: &vfs::Error) -> Self {
         match error.kind() {
             ErrorKind::ReadOnly(reason) => Self::read_only(&reason),

@@ -1,4 +1,4 @@
-//! The parsers of this room, for hostile bytes (`tests/fuzz`).
+//! The gateway's parsers, for hostile bytes (`tests/fuzz`).
 
 use axum::body::Body;
 use axum::extract::Request;
@@ -20,7 +20,7 @@ use super::upload_form::UploadForm;
 use super::{HttpProblem, ServeOptions};
 use crate::types::{Hash, Timestamp};
 
-/// Whether `bytes` are taken for a `kind`; `None`: this room knows no such kind.
+/// Whether `bytes` are accepted as a `kind`; `None`: no parser of this kind is here.
 pub fn fuzzed(kind: &str, bytes: &[u8]) -> Option<bool> {
     let text = std::str::from_utf8(bytes).ok();
     Some(match kind {
@@ -57,7 +57,7 @@ fn query(text: &str) -> bool {
     limit & flag & cursor
 }
 
-/// A multipart body, given in two pieces; `None`: it waited, though all was there.
+/// A multipart body, given in two pieces; `None`: the parser waited although all bytes were there.
 fn form(bytes: &[u8]) -> Option<Result<(), HttpProblem>> {
     let (cut, body) = bytes.split_first().unwrap_or((&0, &[]));
     let (first, second) = body.split_at(usize::from(*cut).min(body.len()));
@@ -80,7 +80,7 @@ fn form(bytes: &[u8]) -> Option<Result<(), HttpProblem>> {
     work.now_or_never()
 }
 
-/// A method, a URL and headers, a line each: who asks, from which page, for what.
+/// A method, a URL and headers, one per line: checks who asks, from which page, and for what.
 fn request(bytes: &[u8]) -> Option<()> {
     let mut lines = bytes.split(|byte| *byte == b'\n');
     let method = lines.next()?;

@@ -1,4 +1,4 @@
-//! A file on its way in: written without a name, named when it is whole.
+//! A file being uploaded: written without a name, and named once it is complete.
 
 use std::sync::Arc;
 
@@ -15,12 +15,12 @@ use crate::files::HandleGuard;
 use crate::types::{Hash, InodeNo, Timestamp};
 use crate::vfs::{Error, NameOf, RenameMode, Setter, WriteAt};
 
-/// New files can be read by everybody who can see the mount (0666 less the umask).
+/// New files are readable by everybody who can see the mount (0666 less the umask).
 const FILE_MODE: u32 = 0o666;
-/// How many numbers are tried for a name that is taken, before one that nobody else tries.
+/// How many numbered names are tried for a taken name, before a random one.
 const NUMBERS: u32 = 100;
 
-/// A file that was received whole, and has no name yet.
+/// A file that was received completely and has no name yet.
 pub(super) struct Incoming {
     gateway: Arc<Gateway>,
     open: HandleGuard,
@@ -28,8 +28,8 @@ pub(super) struct Incoming {
     content_type: String,
 }
 
-/// What happens when the name is taken: an error, a replacement, that of one version of a file alone, or another name with
-/// a number.
+/// What to do when the name is taken: fail, replace, replace only if it still has this version, or use another name
+/// with a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum OnConflict {
     Fail,
@@ -38,20 +38,20 @@ pub(super) enum OnConflict {
     Number,
 }
 
-/// What became of an upload.
+/// The outcome of an upload.
 pub(super) struct Kept {
     pub(super) key: S3Key,
     pub(super) info: FileInfo,
-    /// Whether there was a file of this name before.
+    /// Whether the name existed before.
     pub(super) has_replaced: bool,
     pub(super) ino: InodeNo,
-    /// Of the version that was uploaded, if it is still that one.
+    /// The entity tag of the uploaded version, if the file still has it.
     pub(super) etag: Option<String>,
 }
 
 impl Incoming {
-    /// Takes a body in as it comes, in constant memory. Dropped before it has its name (also because the client went
-    /// away, and this future with it) nothing of it is left.
+    /// Receives a body as it comes, in constant memory. If this is dropped before the file has a name (for example
+    /// because the client went away, and this future with it), nothing of the file is left.
     pub(super) async fn receive<E>(
         gateway: &Arc<Gateway>,
         name: &[u8],
@@ -75,7 +75,7 @@ impl Incoming {
         Ok(Self { gateway: gateway.clone(), open, sha256, content_type })
     }
 
-    /// Takes over an extended attribute of the file that it is to replace.
+    /// Copies an extended attribute from the file that this one is to replace.
     pub(super) async fn carry(&self, from: InodeNo, attribute: &[u8]) -> Result<()> {
         let vfs = self.open.vfs();
         match vfs.xattr(from, attribute).await {
@@ -88,8 +88,8 @@ impl Incoming {
         }
     }
 
-    /// Gives it its name, and what is known of it: from here on it is in the tree, whole. Missing directories are
-    /// made.
+    /// Writes the upload note and gives the file its name; from then on the complete file is in the tree. Missing
+    /// directories are made.
     pub(super) async fn keep(self, key: S3Key, on_conflict: OnConflict) -> Result<Kept> {
         let (directories, name) =
             key.split().ok_or_else(|| HttpProblem::from(Error::IsDirectory))?;
@@ -129,7 +129,7 @@ impl Incoming {
         let inspected = self.gateway.vfs.inspect(parent, &name, ATTRIBUTE).await;
         let inspected = match inspected {
             Ok(inspected) if inspected.attributes.ino == named.attributes.ino => inspected,
-            // Renamed, replaced or removed already: it was here all the same.
+            // It was renamed, replaced or removed already; the upload succeeded all the same.
             _ => crate::vfs::Inspected {
                 attributes: named.attributes,
                 version: None,
@@ -138,7 +138,7 @@ impl Incoming {
             },
         };
         let mut info = FileInfo::new(&key, &inspected);
-        // The answer is about what was uploaded, whatever became of it since.
+        // The answer describes what was uploaded, whatever happened to the file since.
         info.id = Some(hex(&known.id));
         info.sha256 = Some(known.sha256.to_string());
         info.uploaded_at = Some(super::metadata::rfc3339(known.uploaded_at));

@@ -1,4 +1,4 @@
-//! HTTP/2 to the byte: what its clients may not do.
+//! HTTP/2 at the level of bytes: what clients may not do.
 
 use axum::body::Body;
 use axum::routing::get;
@@ -9,10 +9,10 @@ use super::*;
 
 const STALL: Duration = Duration::from_secs(30);
 const LARGE: usize = 4 << 20;
-/// GET /, by the static table of HPACK, to the authority `a`.
+/// GET / for the authority `a`, in HPACK's static table.
 const ASKS: &[u8] = &[0x82, 0x84, 0x87, 0x41, 0x01, b'a'];
 
-/// One client of a connection, which has said hello.
+/// The client side of a connection after the HTTP/2 preface.
 struct SecondClient {
     stream: DuplexStream,
     stop: watch::Sender<bool>,
@@ -48,7 +48,7 @@ async fn client(window: u32) -> SecondClient {
 }
 
 impl SecondClient {
-    /// Frames that come: kind, flags, stream, payload; `None` at the end of the connection.
+    /// The next frame: kind, flags, stream, payload; `None` at the end of the connection.
     async fn next(&mut self) -> Option<(u8, u8, u32, Vec<u8>)> {
         let mut head = [0; 9];
         self.stream.read_exact(&mut head).await.ok()?;
@@ -58,7 +58,7 @@ impl SecondClient {
         Some((head[3], head[4], stream, payload))
     }
 
-    /// The error that the connection ends with.
+    /// The error code that the connection ends with.
     async fn goes_away(&mut self) -> u32 {
         loop {
             let (kind, _, _, payload) = self.next().await.expect("GOAWAY before the end");
@@ -93,7 +93,7 @@ async fn an_answer_comes_whole_and_the_connection_ends_when_the_service_does() {
 
 #[tokio::test(start_paused = true)]
 async fn whoever_takes_nothing_or_asks_for_nothing_is_cut_off() {
-    // Of the answer nothing is taken, though the connection is alive.
+    // A client that takes nothing of the answer is cut off, though the connection is alive.
     let mut stalled = client(0).await;
     let begun = Instant::now();
     stalled.stream.write_all(&request(1)).await.unwrap();
@@ -101,7 +101,7 @@ async fn whoever_takes_nothing_or_asks_for_nothing_is_cut_off() {
     stalled.served.await.unwrap();
     let took = begun.elapsed();
     assert!(took >= STALL && took < 2 * STALL, "{took:?}");
-    // One that takes 16 KiB now and then is not; with 100 bytes it is.
+    // A client that takes 16 KiB now and then is not cut off; one that takes 100 bytes is.
     for (each, is_cut) in [(16_u32 << 10, false), (100, true)] {
         let mut slow = client(0).await;
         slow.stream.write_all(&request(1)).await.unwrap();

@@ -21,7 +21,7 @@ use crate::gateway::upload;
 use crate::types::Timestamp;
 use crate::vfs::{Error, SetAttributes, SetTime};
 
-/// Things in a tree that could not be changed, and are named.
+/// How many failures of a tree operation are named in the answer.
 const FAILURES_MAX: usize = 100;
 
 impl DavService {
@@ -32,13 +32,14 @@ impl DavService {
         let said = request.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let body = body.into_data_stream();
         let file = Incoming::receive(&self.gateway, key.name(), said, body).await?;
-        // The body may have taken long: what held then need not hold now.
+        // The body may have taken long, so what was checked before it is checked again.
         let before = self.may_put(request).await?;
         let is_new = before.is_none();
         if let Some(before) = &before {
             file.carry(before.ino(), DEAD).await?;
         }
-        // The mount, or another client, may change it before the name is given: then what was asked about is another version.
+        // The mount or another client may change the file before the rename: then the conditions were about another
+        // version.
         let on_conflict = match before.as_ref().map(|before| (before.ino(), before.version())) {
             _ if !request.has_conditions() => OnConflict::Replace,
             Some((ino, Some(version))) => OnConflict::Only(ino, version),
@@ -64,7 +65,7 @@ impl DavService {
         Ok(response)
     }
 
-    /// What is to be replaced, if it may be.
+    /// What a PUT is to replace, if the PUT is allowed.
     async fn may_put(&self, request: &DavRequest) -> Result<Option<Resource>, DavError> {
         let path = &request.path;
         let found = self.found(path).await?;
@@ -118,7 +119,7 @@ impl DavService {
         Ok(failures.answer(StatusCode::NO_CONTENT))
     }
 
-    /// A name with what it names now; nobody may remove or replace the root.
+    /// A name and what it names now. The root is refused: it can be neither removed nor replaced.
     pub(super) async fn place(&self, path: &DavPath) -> Result<Place, DavError> {
         if path.is_root() {
             let text = "The root of the vault can be neither removed, nor moved, nor replaced.";
@@ -134,14 +135,14 @@ impl DavService {
     }
 }
 
-/// What owncloud's clients, and rclone, say of the time that a file has where it comes from.
+/// The file's mtime at its source, as ownCloud clients and rclone send it.
 fn time_of(request: &DavRequest) -> Option<Timestamp> {
     let seconds = request.headers.get("x-oc-mtime")?.to_str().ok()?;
     let (seconds, nanos) = (seconds.split('.').next()?.parse().ok()?, 0);
     Some(Timestamp { seconds, nanos })
 }
 
-/// What of a tree could not be changed, while the rest was.
+/// The parts of a tree that could not be changed, while the rest was.
 pub(super) struct Failures {
     above: Vec<Vec<u8>>,
     found: String,
@@ -174,7 +175,7 @@ impl Failures {
         ControlFlow::Continue(())
     }
 
-    /// 207 if there are any.
+    /// 207 if there are any, otherwise the given status.
     pub(super) fn answer(self, otherwise: StatusCode) -> Response {
         if self.count == 0 {
             return otherwise.into_response();
@@ -183,7 +184,7 @@ impl Failures {
     }
 }
 
-/// For work of which each failure ends the whole.
+/// For tree work in which any failure fails the whole.
 pub(super) fn all_or_nothing(
     failed: &mut bool,
 ) -> impl FnMut(TreeStep<'_>) -> ControlFlow<()> + Send {

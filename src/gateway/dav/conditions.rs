@@ -1,4 +1,5 @@
-//! The header `If` (RFC 4918, section 10.4): which locks and versions a request relies on, and which locks it knows of.
+//! The `If` header (RFC 4918, section 10.4): which locks and versions a request relies on, and which lock tokens it
+//! knows.
 
 use axum::http::{HeaderMap, StatusCode, Uri};
 
@@ -7,10 +8,10 @@ use super::path::{DavPath, asked_for};
 use crate::gateway::HttpProblem;
 use crate::gateway::errors::Result;
 
-/// Conditions of one header.
+/// The most conditions in one header.
 const CONDITIONS_MAX: usize = 100;
 
-/// One thing that must hold, or must not.
+/// One condition: a state that must hold, or must not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct IfCondition {
     is_not: bool,
@@ -19,25 +20,25 @@ struct IfCondition {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum IfState {
-    /// A lock of this token.
+    /// A lock with this token.
     Token(String),
     /// This entity tag.
     Tag(String),
 }
 
-/// Conditions that must all hold, of one resource; `None`: of what the request is for.
+/// Conditions that must all hold for one resource; `None`: the resource that the request is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct IfList {
     resource: Option<DavPath>,
     conditions: Vec<IfCondition>,
 }
 
-/// The header.
+/// A parsed `If` header.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct IfHeader(Vec<IfList>);
 
 impl IfHeader {
-    /// Of a request; one that is not there asks for nothing.
+    /// Parses a request's header; without one there are no conditions.
     pub(super) fn of(uri: &Uri, headers: &HeaderMap) -> Result<Self> {
         let mut lines = headers.get_all("if").iter();
         let (Some(line), None) = (lines.next(), lines.next()) else {
@@ -81,7 +82,7 @@ impl IfHeader {
         if lists.is_empty() { Err(broken()) } else { Ok(Self(lists)) }
     }
 
-    /// The locks that it names: whoever sends it knows of them.
+    /// The lock tokens that it names: whoever sends it knows them.
     pub(super) fn tokens(&self) -> Vec<String> {
         let conditions = self.0.iter().flat_map(|list| &list.conditions);
         let tokens = conditions.filter_map(|condition| match &condition.what {
@@ -91,12 +92,12 @@ impl IfHeader {
         tokens.collect()
     }
 
-    /// What it asks about besides what the request is for.
+    /// The resources it names besides the request's own.
     pub(super) fn resources(&self) -> impl Iterator<Item = &DavPath> {
         self.0.iter().filter_map(|list| list.resource.as_ref())
     }
 
-    /// The paths whose entity tags it asks about. `asked`: what the request is for.
+    /// The paths whose entity tags it tests. `asked`: the resource that the request is for.
     pub(super) fn tagged<'a>(&'a self, asked: &'a DavPath) -> Vec<&'a DavPath> {
         let of_tag = |list: &&IfList| {
             list.conditions.iter().any(|condition| matches!(condition.what, IfState::Tag(_)))
@@ -111,7 +112,8 @@ impl IfHeader {
         paths
     }
 
-    /// Whether it holds: all conditions of one list at least. `tags`: what the paths of [`IfHeader::tagged`] have now.
+    /// Whether the header holds: at least one list of which all conditions hold. `tags`: the current entity tags of the
+    /// [`IfHeader::tagged`] paths.
     pub(super) fn holds(
         &self,
         asked: &DavPath,
@@ -135,7 +137,7 @@ impl IfHeader {
     }
 }
 
-/// What stands between two characters at the beginning, which is then left behind.
+/// Takes a piece between two delimiters from the front of `text`.
 fn between<'a>(text: &mut &'a str, open: char, close: char) -> Option<&'a str> {
     let (inner, rest) = text.strip_prefix(open)?.split_once(close)?;
     *text = rest.trim_start();

@@ -1,4 +1,4 @@
-//! What can go wrong by WebDAV, as its clients are told.
+//! Errors of WebDAV, as its clients are told of them.
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -13,13 +13,13 @@ use crate::gateway::HttpProblem;
 /// Why a request is refused.
 #[derive(Debug)]
 pub(super) enum DavError {
-    /// As the API says it.
+    /// An error that the API has, too.
     Problem(HttpProblem),
     /// 405.
     NotAllowed(HttpProblem),
-    /// 423: what is locked at this path stands in the way.
+    /// 423: the lock at this path stands in the way.
     Locked(Names),
-    /// 403: a listing of all that is below.
+    /// 403: a listing of depth infinity.
     InfiniteDepth,
 }
 
@@ -77,7 +77,7 @@ impl From<LockRefusal> for DavError {
 }
 
 impl DavError {
-    /// 403: what would be copied or moved is where it is to go, or above or below it.
+    /// 403: source and target of a copy or move are the same, or one is inside the other.
     pub(super) fn into_itself() -> Self {
         let text = "Nothing can be copied or moved onto itself, or above or below itself. Nothing was changed.";
         Self::Problem(HttpProblem::new(StatusCode::FORBIDDEN, "into_itself", text))

@@ -1,10 +1,10 @@
-//! The parsers of WebDAV, for hostile bytes (`tests/fuzz`).
+//! The WebDAV parsers, for hostile bytes (`tests/fuzz`).
 
 use super::conditions::IfHeader;
 use super::path::DavPath;
 use super::{lock_methods, propfind, proppatch, xml};
 
-/// Whether `bytes` are taken for a `kind`; `None`: nothing here is of this kind.
+/// Whether `bytes` are accepted as a `kind`; `None`: no parser of this kind is here.
 pub(in crate::gateway) fn fuzzed(kind: &str, bytes: &[u8]) -> Option<bool> {
     Some(match kind {
         "dav-body" => body(bytes),
@@ -18,7 +18,7 @@ pub(in crate::gateway) fn fuzzed(kind: &str, bytes: &[u8]) -> Option<bool> {
     })
 }
 
-/// A request's document, for whichever method it is: what is read is written again, and means the same.
+/// A request's document, for every method. What is parsed, written and parsed again must mean the same.
 fn body(bytes: &[u8]) -> bool {
     let Ok(document) = xml::parse(bytes) else { return false };
     let (asked, lock) =
@@ -26,7 +26,7 @@ fn body(bytes: &[u8]) -> bool {
     let changes = proppatch::is_taken(&document);
     let written = document.write();
     if written.len() <= xml::DOCUMENT_MAX {
-        // (A name may be longer with the prefix that it needs here.)
+        // (Written here, a name may be longer, since it may need a prefix.)
         let again = xml::parse(written.as_bytes());
         assert!(again.is_ok_and(|again| again.write() == written), "written otherwise: {written}");
     }

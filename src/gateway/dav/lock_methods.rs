@@ -17,7 +17,7 @@ use super::xml::XmlElement;
 use crate::gateway::HttpProblem;
 use crate::gateway::incoming::{Incoming, OnConflict};
 
-/// Bytes of what a client says of itself.
+/// The most bytes that a client may store about itself in a lock (`DAV:owner`).
 const OWNER_MAX: usize = 4 << 10;
 
 impl DavService {
@@ -52,7 +52,7 @@ impl DavService {
         })?;
         let mut status = StatusCode::OK;
         if found.is_none() {
-            // Where nothing is, an empty file is locked, so that nobody else makes one.
+            // Where nothing exists, LOCK makes an empty file, so that nobody else creates one there.
             match self.make_empty(request).await {
                 Ok(()) => status = StatusCode::CREATED,
                 Err(problem) => {
@@ -90,7 +90,7 @@ impl DavService {
         let nothing = stream::empty::<Result<Bytes, std::io::Error>>();
         let file = Incoming::receive(&self.gateway, key.name(), None, nothing).await?;
         match file.keep(key.clone(), OnConflict::Fail).await {
-            // Somebody else was faster, and what they made is locked now.
+            // Somebody else was faster: the file that they made is locked now.
             Err(problem) if problem.status() == StatusCode::CONFLICT => Ok(()),
             kept => kept.map(drop),
         }
@@ -117,7 +117,7 @@ fn told(status: StatusCode, lock: &DavLock) -> Response {
     xml_response(status, document)
 }
 
-/// Whether the lock is to be exclusive, and what the client says of itself.
+/// Whether the lock is to be exclusive, and what the client says about itself.
 pub(super) fn lock_info(asked: &XmlElement) -> Result<(bool, String), DavError> {
     let scope = asked.is("lockinfo").then(|| asked.child("lockscope")).flatten();
     let is_write = asked.child("locktype").is_some_and(|kind| kind.child("write").is_some());
@@ -137,7 +137,7 @@ pub(super) fn lock_info(asked: &XmlElement) -> Result<(bool, String), DavError> 
     }
 }
 
-/// How long a client wants a lock to last: the first word of `Timeout` that is understood.
+/// The lock duration that a client asks for: the first understood word of `Timeout`.
 fn lasts(headers: &HeaderMap) -> Duration {
     let text = headers.get("timeout").and_then(|value| value.to_str().ok()).unwrap_or_default();
     let word = |word: &str| match word.trim() {

@@ -1,5 +1,4 @@
-//! The locks of WebDAV (RFC 4918, section 6): in memory, by path, each for a while. They bind those who come by WebDAV, and
-//! nobody else.
+//! WebDAV locks (RFC 4918, section 6): kept in memory, by path, each for a limited time. They bind WebDAV clients only.
 
 use std::time::Duration;
 
@@ -9,36 +8,36 @@ use tokio::time::Instant;
 use crate::crypto::random;
 use crate::types::Hash;
 
-/// Locks at a time, and of one token; one more is refused.
+/// The most locks at a time: in all, and per access token. One more is refused.
 const LOCKS_MAX: usize = 1000;
 const LOCKS_OF_ONE: usize = 250;
-/// How long one lasts that is not refreshed: if the client does not say, and at most.
+/// How long a lock lasts without a refresh: by default, and at most.
 pub(super) const LASTS: Duration = Duration::from_secs(600);
 pub(super) const LASTS_MAX: Duration = Duration::from_secs(3600);
 
-/// Names from the root down.
+/// Path components from the root down.
 pub(super) type Names = Vec<Vec<u8>>;
 
-/// Who holds a lock: the token that they came with; `None` where nobody needs one.
+/// Who holds a lock: the hash of the token they authenticated with; `None` where nobody needs a token.
 pub(super) type Holder = Option<Hash>;
 
 /// One lock.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct DavLock {
-    /// `urn:uuid:...`: what shows that its holder knows of it.
+    /// `urn:uuid:...`; whoever sends it shows that they know of the lock.
     pub(super) token: String,
     /// What was locked.
     pub(super) root: Names,
     pub(super) is_exclusive: bool,
-    /// Whether all below is locked, too.
+    /// Whether everything below is locked, too.
     pub(super) is_deep: bool,
-    /// What the client says of itself, as XML.
+    /// What the client says about itself, as XML.
     pub(super) owner: String,
     pub(super) holder: Holder,
     until: Instant,
 }
 
-/// What is asked for.
+/// A request for a lock.
 #[derive(Clone, Debug)]
 pub(super) struct LockWish {
     pub(super) root: Names,
@@ -49,16 +48,16 @@ pub(super) struct LockWish {
     pub(super) lasts: Duration,
 }
 
-/// Why something is not done.
+/// Why a lock operation is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum LockRefusal {
-    /// What is locked here stands in the way.
+    /// The lock at this path stands in the way.
     Locked(Names),
-    /// There are too many.
+    /// There are too many locks.
     Many,
-    /// No such lock there.
+    /// No such lock is at this path.
     Unknown,
-    /// It is somebody else's.
+    /// The lock belongs to somebody else.
     NotHolder,
 }
 
@@ -67,7 +66,7 @@ pub(super) enum LockRefusal {
 pub(super) struct LockTable(Mutex<Vec<DavLock>>);
 
 impl DavLock {
-    /// How long it still lasts.
+    /// How long the lock still lasts.
     pub(super) fn left(&self) -> Duration {
         self.until.saturating_duration_since(Instant::now())
     }
@@ -85,7 +84,7 @@ impl LockTable {
         locks
     }
 
-    /// Makes a lock, if none stands in its way.
+    /// Makes a lock, if no other is in its way.
     pub(super) fn lock(&self, wish: LockWish) -> Result<DavLock, LockRefusal> {
         let LockWish { root, is_exclusive, is_deep, owner, holder, lasts } = wish;
         let mut locks = self.living();
@@ -97,7 +96,7 @@ impl LockTable {
             return Err(LockRefusal::Locked(lock.root.clone()));
         }
         let own = locks.iter().filter(|lock| lock.holder == holder).count();
-        // Where nobody has a token, all are one.
+        // Where nobody needs a token, all clients are one holder.
         let most = if holder.is_some() { LOCKS_OF_ONE } else { LOCKS_MAX };
         if locks.len() >= LOCKS_MAX || own >= most {
             return Err(LockRefusal::Many);
@@ -108,7 +107,7 @@ impl LockTable {
         Ok(lock)
     }
 
-    /// Lets a lock last anew: the first that covers the path, and that its holder names.
+    /// Extends a lock: the first that covers the path and that its holder names.
     pub(super) fn refresh(
         &self,
         path: &[Vec<u8>],
@@ -143,7 +142,7 @@ impl LockTable {
         Ok(())
     }
 
-    /// Those that a path is under.
+    /// The locks that cover a path.
     pub(super) fn covering(&self, path: &[Vec<u8>]) -> Vec<DavLock> {
         self.living().iter().filter(|lock| lock.covers(path)).cloned().collect()
     }
@@ -153,8 +152,8 @@ impl LockTable {
         self.living().iter().any(|lock| lock.token == token && lock.covers(path))
     }
 
-    /// Whether somebody may change what is at a path, with `below` also all that is below it: of each place that is locked
-    /// they must hold a lock, and name it.
+    /// Whether `holder` may change what is at a path, and with `below` everything under it. For each locked place they
+    /// must hold a lock and name its token.
     pub(super) fn check(
         &self,
         path: &[Vec<u8>],
@@ -176,13 +175,13 @@ impl LockTable {
         }
     }
 
-    /// What was at a path, and below it, is gone: its locks go with it.
+    /// Drops the locks of a path, and of everything below it, that no longer exists.
     pub(super) fn gone(&self, path: &[Vec<u8>]) {
         self.living().retain(|lock| !lock.root.starts_with(path));
     }
 }
 
-/// A random one (RFC 9562, version 4).
+/// A random lock token (RFC 9562, version 4).
 fn uuid() -> String {
     let mut bytes: [u8; 16] = random();
     bytes[6] = bytes[6] & 0x0f | 0x40;

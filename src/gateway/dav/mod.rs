@@ -1,8 +1,8 @@
-//! WebDAV below `/dav/` (RFC 4918, classes 1 and 2): the vault for those who have no mount but speak this: the file managers
-//! of desktops and phones, rclone, davfs2. Uploads and downloads are those of the API; the rest is here.
+//! WebDAV below `/dav/` (RFC 4918, classes 1 and 2): the vault for clients without a mount, such as the file managers
+//! of desktops and phones, rclone and davfs2. Uploads and downloads share the code of the API; the rest is here.
 //!
-//! Directories are collections, regular files the rest; symlinks and devices are not there. What is made is whole when it
-//! gets its name, trees too. Locks are kept in memory, and bind those who come by WebDAV alone.
+//! Directories are collections, regular files are the other resources; symlinks and devices are not shown. A new file
+//! or tree gets its name only once it is complete. Locks are kept in memory and bind WebDAV clients only.
 
 mod answers;
 mod changes;
@@ -39,7 +39,7 @@ use service::{DavRequest, DavService};
 pub(super) use fuzzing::fuzzed as dav_fuzzed;
 pub(super) use path::DavPath;
 
-/// The routes: all that is below them has one handler.
+/// The routes of WebDAV. One handler serves all of them.
 pub(super) const ROUTES: [&str; 3] = ["/dav", "/dav/", "/dav/{*path}"];
 
 pub(super) fn router(gateway: Arc<Gateway>) -> Router {
@@ -68,7 +68,7 @@ async fn handle(
         headers: parts.headers,
         session,
     };
-    // The gate has looked at what the request is for, and at its destination.
+    // The gate has checked the request's own path and its destination, but not the paths in `If`.
     if !request.conditions.resources().all(|path| request.session.may_see(path.key())) {
         return Err(HttpProblem::out_of_scope().into());
     }
@@ -93,7 +93,7 @@ fn options() -> Response {
     let own = HeaderName::from_static;
     for (name, value) in [
         (own("dav"), "1, 2"),
-        // Without it, Explorer asks for FrontPage.
+        // Without this header, Windows Explorer asks for FrontPage.
         (own("ms-author-via"), "DAV"),
         (header::ALLOW, METHODS),
         (header::ACCEPT_RANGES, "bytes"),

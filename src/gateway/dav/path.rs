@@ -6,16 +6,16 @@ use crate::gateway::HttpProblem;
 use crate::gateway::errors::Result;
 use crate::gateway::s3_key::{S3Key, escape};
 
-/// What is before a path.
+/// The prefix of every path.
 pub(in crate::gateway) const ROOT: &str = "/dav";
 
-/// What of the vault a URL names: the root, or something below it. A slash at the end means nothing: clients are careless
-/// with it.
+/// What a WebDAV URL names in the vault: the root, or something below it. A trailing slash means nothing, since clients
+/// are careless with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::gateway) struct DavPath(S3Key);
 
 impl DavPath {
-    /// Of a URL's path; `None` for what is not below `/dav`.
+    /// Parses a URL's path; `None` if it is not below `/dav`.
     fn of(path: &str) -> Option<Result<Self>> {
         let path = path.strip_prefix(ROOT)?;
         let path = match path.strip_prefix('/') {
@@ -29,17 +29,17 @@ impl DavPath {
         })
     }
 
-    /// What a request is for.
+    /// The path that a request is for.
     pub(in crate::gateway) fn of_request(uri: &Uri) -> Result<Self> {
         Self::of(uri.path()).unwrap_or_else(|| Err(elsewhere()))
     }
 
-    /// What a URL in a header names: `/dav/...`, or whole and then of this service. `asked_for`: the service's name in this
-    /// request. (A proxy may speak another scheme than we do, so that does not count.)
+    /// The path that a URL in a header names: `/dav/...`, or a full URL of this service. `asked_for`: the service's
+    /// authority in this request. (A proxy may speak another scheme than we do, so the scheme is ignored.)
     pub(super) fn of_url(url: &str, asked_for: Option<&str>) -> Result<Self> {
         let not_understood =
             || HttpProblem::bad_request("A URL in the request's headers is not understood.");
-        // The parser would leave it out, and name something else.
+        // The parser would drop the fragment, and the rest names something else.
         if url.contains('#') {
             return Err(not_understood());
         }
@@ -53,7 +53,7 @@ impl DavPath {
         }
     }
 
-    /// Where a request wants something to be (`Destination`); `None`: it does not say.
+    /// The target of a request (`Destination`); `None` if it has none.
     pub(in crate::gateway) fn of_destination(
         uri: &Uri,
         headers: &HeaderMap,
@@ -71,7 +71,7 @@ impl DavPath {
         self.0.names()
     }
 
-    /// The names of the directory that it is in; the root is in none.
+    /// The components of the parent directory; `None` for the root.
     pub(super) fn above(&self) -> Option<&[Vec<u8>]> {
         self.0.split().map(|(above, _)| above)
     }
@@ -81,13 +81,13 @@ impl DavPath {
     }
 }
 
-/// The name by which the service is asked for; the gate has looked at it.
+/// The authority that the request is for; the gate has checked it.
 pub(super) fn asked_for<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Option<&'a str> {
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
     host.or(uri.authority().map(|own| own.as_str()))
 }
 
-/// The URL's path of something.
+/// The URL path of a resource.
 pub(super) fn href(names: &[Vec<u8>], is_collection: bool) -> String {
     let path = escape(&names.join(&b'/'));
     let slash = if is_collection && !path.is_empty() { "/" } else { "" };

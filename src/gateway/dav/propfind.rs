@@ -1,4 +1,5 @@
-//! `PROPFIND`: what is known of a file or directory, and of what is in it. A long listing is sent as it is read.
+//! `PROPFIND`: the properties of a file or directory, and of a directory's entries. A long listing is sent as it is
+//! read.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -17,11 +18,11 @@ use crate::gateway::metadata::ATTRIBUTE;
 use crate::types::InodeNo;
 use crate::vfs::{DirEntry, Error};
 
-/// Entries that are read at a time.
+/// Entries read at a time.
 const PAGE: usize = 256;
-/// Properties that one request may ask for.
+/// The most properties that one request may ask for.
 const NAMES_MAX: usize = 100;
-/// Bytes of an answer that are made at a time.
+/// Bytes of an answer made at a time.
 const PIECE: usize = 64 << 10;
 
 impl DavService {
@@ -46,8 +47,8 @@ impl DavService {
             page: VecDeque::new(),
             begun: format!("{OPENS}{first}\n"),
         };
-        // The first piece is made before the answer begins, so that the client is told when the store does not answer. What
-        // goes wrong later breaks the connection, which no client takes for the end of the listing.
+        // The first piece is made before the answer begins, so that a store that does not answer yields an error
+        // status. A later failure breaks the connection, which no client takes for the end of the listing.
         let first = listing.next().await?;
         if listing.directory.is_none() {
             return Ok(xml_response(StatusCode::MULTI_STATUS, first));
@@ -96,7 +97,7 @@ struct DavListing {
     service: Arc<DavService>,
     wanted: Wanted,
     above: Vec<Vec<u8>>,
-    /// What is listed; `None`: the end is made.
+    /// The directory that is listed; `None` once the end is written.
     directory: Option<InodeNo>,
     cookie: u64,
     page: VecDeque<DirEntry>,
@@ -113,7 +114,7 @@ impl DavListing {
             let Some(entry) = self.page.pop_front() else {
                 let vfs = &self.service.gateway.vfs;
                 let page = match vfs.read_dir(directory, self.cookie, PAGE).await {
-                    // Removed since it was seen.
+                    // The directory was removed meanwhile.
                     Err(Error::NotFound | Error::Stale) => Vec::new(),
                     page => page?,
                 };
@@ -139,7 +140,7 @@ impl DavListing {
         Ok((piece + CLOSES).into())
     }
 
-    /// Of what is neither file nor directory, or is gone: nothing.
+    /// One entry's XML; `None` if it is neither file nor directory, or is gone.
     async fn entry(
         &self,
         directory: InodeNo,

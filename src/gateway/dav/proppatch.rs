@@ -1,4 +1,4 @@
-//! `PROPPATCH`: sets and removes dead properties, all that a request names or none.
+//! `PROPPATCH`: sets and removes dead properties. All changes of a request take effect, or none.
 
 use axum::body::Body;
 
@@ -9,7 +9,7 @@ use super::props::{DeadProperties, is_live, propstat};
 use super::service::{DavRequest, DavService, document};
 use super::xml::{XmlElement, XmlName, text};
 
-/// Why a property is not set when another one is not.
+/// The status of a property that was not changed because another change failed.
 const FAILED_DEPENDENCY: &str = "424 Failed Dependency";
 
 impl DavService {
@@ -57,7 +57,7 @@ impl DavService {
     }
 }
 
-/// The properties that a document sets (true) or removes, each with the language that holds where it stands.
+/// The properties that a document sets (true) or removes (false), each with the `xml:lang` in effect there.
 fn changes(update: &XmlElement) -> impl Iterator<Item = (bool, &XmlElement, Option<&str>)> {
     let steps = update.children().filter(|step| step.is("set") || step.is("remove"));
     steps.flat_map(|step| {
@@ -66,7 +66,7 @@ fn changes(update: &XmlElement) -> impl Iterator<Item = (bool, &XmlElement, Opti
     })
 }
 
-/// Makes the changes, without a vault; whether there are any.
+/// Applies the changes without a vault, for fuzzing; returns whether there are any.
 #[cfg(feature = "testing")]
 pub(super) fn is_taken(update: &XmlElement) -> bool {
     let mut dead = DeadProperties::default();
@@ -81,7 +81,7 @@ pub(super) fn is_taken(update: &XmlElement) -> bool {
     named && dead.fit()
 }
 
-/// The properties in `DAV:set` or `DAV:remove`, each with the language that holds where it stands.
+/// The properties in `DAV:set` or `DAV:remove`, each with the `xml:lang` in effect there.
 fn properties<'a>(
     step: &'a XmlElement,
     lang: Option<&'a str>,

@@ -1,5 +1,5 @@
-//! The properties of WebDAV: those that the vault knows by itself ("live"), and those that clients keep with a file or
-//! directory ("dead"): an extended attribute, so that they go where it goes.
+//! WebDAV properties: "live" ones, which the vault computes, and "dead" ones, which clients store with a file or
+//! directory. Dead properties are an extended attribute, so they move with the file.
 
 use minicbor::{Decode, Encode};
 
@@ -13,12 +13,12 @@ use crate::gateway::{Gateway, HttpProblem};
 use crate::types::{Hash, InodeNo};
 use crate::vfs::{Error, Inspected, Setter};
 
-/// The attribute of dead properties.
+/// The extended attribute that holds the dead properties.
 pub(in crate::gateway) const DEAD: &[u8] = b"user.s3vault.dav";
-/// Bytes of all of one file.
+/// The most bytes of dead properties of one file.
 const DEAD_MAX: usize = 60 << 10;
 
-/// All that `DAV:allprop` asks for.
+/// The properties in the answer to `DAV:allprop`.
 const LIVE: [&str; 9] = [
     "creationdate",
     "displayname",
@@ -30,7 +30,7 @@ const LIVE: [&str; 9] = [
     "resourcetype",
     "supportedlock",
 ];
-/// What is told to those who ask for it by name (RFC 4331).
+/// Properties that are sent only when asked for by name (RFC 4331).
 const LIVE_BY_NAME: [&str; 2] = ["quota-available-bytes", "quota-used-bytes"];
 
 /// One dead property.
@@ -41,7 +41,7 @@ struct DeadProperty {
     namespace: String,
     #[n(1)]
     local: String,
-    /// The whole element, which stands for itself.
+    /// The whole element, with all namespace declarations that it needs.
     #[n(2)]
     xml: String,
 }
@@ -54,30 +54,31 @@ pub(super) struct DeadProperties {
     all: Vec<DeadProperty>,
 }
 
-/// A file or directory that was found.
+/// A file or directory that was looked up.
 pub(super) struct Resource {
     pub(super) names: Vec<Vec<u8>>,
     pub(super) inspected: Inspected,
 }
 
-/// Which properties somebody asks for.
+/// Which properties a request asks for.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Wanted {
-    /// All, and these.
+    /// All, and these in addition.
     All(Vec<XmlName>),
-    /// The names of all.
+    /// The names of all, without values.
     Names,
     These(Vec<XmlName>),
 }
 
-/// Whether a property is the vault's own, which no client sets.
+/// Whether the vault computes this property, so that no client may set it.
 pub(super) fn is_live(name: &XmlName) -> bool {
     let local = name.local.as_str();
     name.namespace == DAV && (LIVE.contains(&local) || LIVE_BY_NAME.contains(&local))
 }
 
 impl DeadProperty {
-    /// Whether it is what a client could set. It is written anew: what is sent on is one whole element, whoever wrote it.
+    /// Whether it is a property that a client could have set. Rewrites the XML, so that what is sent is always one
+    /// complete element, whoever wrote the attribute.
     fn is_one(&mut self) -> bool {
         let name = XmlName::new(&self.namespace, &self.local);
         let element =
@@ -93,7 +94,7 @@ impl DeadProperty {
 impl DeadProperties {
     pub(super) async fn of(gateway: &Gateway, ino: InodeNo) -> Result<Self> {
         match gateway.vfs.xattr(ino, DEAD).await {
-            // Whoever may write the file may write the attribute: what is none of ours is none.
+            // Whoever may write the file may write the attribute, so invalid content counts as no properties.
             Ok(value) => {
                 let mut found: Self = minicbor::decode(&value).unwrap_or_default();
                 found.all.retain_mut(DeadProperty::is_one);
@@ -119,14 +120,14 @@ impl DeadProperties {
         self.all.iter().find(own).map(|own| own.xml.as_str())
     }
 
-    /// Whether they are few enough to be kept.
+    /// Whether they are small enough to be stored.
     pub(super) fn fit(&self) -> bool {
         self.encode().len() <= DEAD_MAX
     }
 
     fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
-        // Into a vector nothing fails.
+        // Encoding into a vector cannot fail.
         _ = minicbor::encode(self, &mut bytes);
         bytes
     }
@@ -155,12 +156,12 @@ impl Resource {
         self.inspected.attributes.ino
     }
 
-    /// Of a file that is not being written.
+    /// The file's version; `None` while it is being written.
     pub(super) fn version(&self) -> Option<Hash> {
         self.inspected.version
     }
 
-    /// Whether there are writes to it that are no part of a version yet.
+    /// Whether it has writes that are not part of a version yet.
     pub(super) fn is_being_written(&self) -> bool {
         !self.is_collection() && self.inspected.version.is_none()
     }
@@ -173,7 +174,7 @@ impl Resource {
         self.names.last().map_or(&[], Vec::as_slice)
     }
 
-    /// `DAV:response`: what is asked for, and what of it there is not.
+    /// The `DAV:response` element: the properties that were asked for, and the names of those that do not exist.
     pub(super) async fn response(
         &self,
         gateway: &Gateway,
@@ -207,7 +208,7 @@ impl Resource {
             };
             match value {
                 Some(value) => found.push_str(&value),
-                // Of all there are, none is missing.
+                // Only properties that were asked for by name can be missing.
                 None if matches!(wanted, Wanted::These(_)) => missing.push_str(&name.empty()),
                 None => {}
             }
@@ -225,7 +226,7 @@ impl Resource {
         Ok(answer + "</D:response>")
     }
 
-    /// A live property as XML; `None`: this has none of that name.
+    /// A live property as XML; `None` if the resource does not have it.
     async fn live(
         &self,
         gateway: &Gateway,
@@ -236,7 +237,7 @@ impl Resource {
         let is_file = !self.is_collection();
         let value = match local {
             "creationdate" => Some(rfc3339(attributes.created)),
-            // XML cannot say every name.
+            // XML cannot express every name.
             "displayname" => std::str::from_utf8(self.name()).ok().map(text),
             "getcontentlength" => is_file.then(|| attributes.size.to_string()),
             "getcontenttype" => is_file.then(|| {
@@ -264,11 +265,11 @@ impl Resource {
     }
 }
 
-/// What every file and directory can be locked by.
+/// The lock kinds that every file and directory supports.
 const SUPPORTED: &str = "<D:lockentry><D:lockscope><D:exclusive/></D:lockscope><D:locktype><D:write/></D:locktype>\
     </D:lockentry><D:lockentry><D:lockscope><D:shared/></D:lockscope><D:locktype><D:write/></D:locktype></D:lockentry>";
 
-/// Properties with what became of them.
+/// Properties with their common status.
 pub(super) fn propstat(properties: &str, status: &str) -> String {
     format!(
         "<D:propstat><D:prop>{properties}</D:prop><D:status>HTTP/1.1 {status}</D:status></D:propstat>"
@@ -291,7 +292,7 @@ pub(super) fn active(lock: &DavLock) -> String {
 }
 
 impl Gateway {
-    /// What a path names: a file or a directory. Nothing else is there, for those who come by WebDAV.
+    /// Looks up a path: a file or a directory. Anything else does not exist for WebDAV clients.
     pub(super) async fn resource(&self, path: &DavPath) -> Result<Resource> {
         let names = path.names().to_vec();
         let inspected = match path.is_root() {
@@ -315,7 +316,7 @@ impl Gateway {
 mod tests {
     use super::*;
 
-    /// As somebody may write them with setfattr(1).
+    /// An attribute can hold anything that setfattr(1) wrote.
     #[test]
     fn what_no_client_could_set_is_no_property() {
         let is_one = |namespace: &str, local: &str, xml: &str| {
@@ -325,7 +326,7 @@ mod tests {
         };
         let own = "<a:k xmlns:a=\"u:1\" b=\"&lt;\" xml:lang=\"de\">v<b xmlns=\"u:2\"/></a:k>";
         assert_eq!(is_one("u:1", "k", own).as_deref(), Some(own));
-        // What could just be set, with prefixes that were declared around it.
+        // An element that a client may set, with prefixes declared by the elements around it.
         let prefixes = (0..31).map(|n| format!(" xmlns:p{n}='u:{n}'")).collect::<Vec<_>>().concat();
         let attributes = (0..31).map(|n| format!(" p{n}:a='v'")).collect::<Vec<_>>().concat();
         let around = format!("<around{prefixes}><k{attributes}/></around>");

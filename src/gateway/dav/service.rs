@@ -1,4 +1,4 @@
-//! What all methods of WebDAV have in common: the service, a request, and whether it may change something.
+//! What all WebDAV methods share: the service, the request, and the check whether it may change something.
 
 use std::sync::Arc;
 
@@ -19,16 +19,16 @@ use crate::gateway::conditions::Validators;
 use crate::gateway::{Gateway, HttpProblem, Session, download};
 use crate::vfs::Error;
 
-/// What serves WebDAV.
+/// The WebDAV service.
 pub(super) struct DavService {
     pub(super) gateway: Arc<Gateway>,
     pub(super) files: Files,
     pub(super) locks: LockTable,
-    /// Held from the reading of dead properties to their writing.
+    /// Held from reading dead properties until they are written back.
     pub(super) patching: Mutex<()>,
 }
 
-/// A request.
+/// A parsed WebDAV request.
 pub(super) struct DavRequest {
     pub(super) path: DavPath,
     pub(super) uri: Uri,
@@ -36,7 +36,7 @@ pub(super) struct DavRequest {
     pub(super) headers: HeaderMap,
     pub(super) session: Session,
     pub(super) conditions: IfHeader,
-    /// The locks that it knows of.
+    /// The lock tokens that it names.
     pub(super) tokens: Vec<String>,
 }
 
@@ -49,7 +49,7 @@ pub(super) enum Depth {
 }
 
 impl DavRequest {
-    /// Whether it asks about what is there, besides its locks.
+    /// Whether it has conditions about what exists, besides locks.
     pub(super) fn has_conditions(&self) -> bool {
         let names = [header::IF_MATCH, header::IF_NONE_MATCH, header::IF_UNMODIFIED_SINCE];
         let asks = names.iter().any(|name| self.headers.contains_key(name));
@@ -80,7 +80,7 @@ impl DavService {
         Self { gateway, files, locks, patching }
     }
 
-    /// What a request is for, if it is there.
+    /// Looks up a path; `None` if nothing is there.
     pub(super) async fn found(&self, path: &DavPath) -> Result<Option<Resource>, DavError> {
         match self.gateway.resource(path).await {
             Ok(found) => Ok(Some(found)),
@@ -99,7 +99,7 @@ impl DavService {
         Ok(download::send(&self.gateway, key, method, &request.headers).await?)
     }
 
-    /// Whether the conditions of a request that changes something hold. `there`: what it is for.
+    /// Whether the conditions of a request to change something hold. `there`: what the request is for.
     pub(super) async fn conditions_hold(
         &self,
         request: &DavRequest,
@@ -111,7 +111,7 @@ impl DavService {
             let found = self.found(path).await?;
             tags.push((path, found.and_then(|found| found.validators().etag)));
         }
-        // Of what is being written nobody knows what the client saw of it.
+        // While a file is being written, its mtime does not tell what the client saw of it.
         let is_written = there.is_some_and(Resource::is_being_written)
             && request.headers.contains_key(header::IF_UNMODIFIED_SINCE);
         if !is_written
@@ -123,7 +123,7 @@ impl DavService {
         Err(failed().into())
     }
 
-    /// Whether locks let this request change what is at a path, and with `below` all that is below it.
+    /// Whether the locks allow this request to change what is at a path, and with `below` everything under it.
     pub(super) fn unlocked(
         &self,
         request: &DavRequest,
@@ -133,7 +133,7 @@ impl DavService {
         Ok(self.locks.check(names, below, &request.tokens, request.holder())?)
     }
 
-    /// Whether they let it make or remove the name of a path, which is a change of the directory that it is in.
+    /// Whether the locks allow the request to create or remove this name, which changes the parent directory.
     pub(super) fn unlocked_name(
         &self,
         request: &DavRequest,
@@ -145,7 +145,7 @@ impl DavService {
         }
     }
 
-    /// A path whose directory is not there is refused with 409, not with 404.
+    /// Checks that the parent directory exists; without it the status is 409, not 404.
     pub(super) async fn has_parent(&self, path: &DavPath) -> Result<(), DavError> {
         let Some(above) = path.above() else { return Ok(()) };
         match self.gateway.vfs.directory_at(above).await {
@@ -159,7 +159,7 @@ impl DavService {
     }
 }
 
-/// The document in a body; `None`: the body is empty.
+/// The XML document in a body; `None` if the body is empty.
 pub(super) async fn document(body: Body) -> Result<Option<XmlElement>, DavError> {
     let mut body = body.into_data_stream();
     let mut bytes = Vec::new();

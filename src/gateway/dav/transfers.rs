@@ -1,5 +1,6 @@
-//! `COPY` and `MOVE`. A tree comes to its place whole: a copy is made in a workshop of its own, and then gets its place in one
-//! step; what was there comes into the workshop in that same step, and goes with it, also after a crash.
+//! `COPY` and `MOVE`. A tree appears at its target whole: a copy is made in a private workshop directory and then
+//! renamed into place in one step. That same step moves whatever was there into the workshop, which is deleted with it,
+//! after a crash too.
 
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::IntoResponse;
@@ -80,12 +81,12 @@ impl DavService {
         if is_new || in_one_step {
             let mode = if is_new { RenameMode::NoReplace } else { RenameMode::Replace };
             moved(vfs.rename(source, place, mode).await)?;
-            // Of two names of one file, rename(2) keeps both.
+            // rename(2) does nothing if both names are the same file, so the source name is unlinked.
             if !is_new && same(from, to) {
                 vfs.unlink(source.0, source.1).await.map_err(HttpProblem::from)?;
             }
         } else {
-            // What was there goes with the workshop.
+            // What was at the target is deleted with the workshop.
             let workshop = vfs.workshop(self.files.owner(), place.0).await;
             let workshop = workshop.map_err(HttpProblem::from)?;
             let aside = workshop.ino().map_err(HttpProblem::from)?;
@@ -96,7 +97,7 @@ impl DavService {
         Ok(done(is_new))
     }
 
-    /// What the two have in common: where to, whether that is so, and whether it may be.
+    /// What both methods share: finds the source and the target, and checks that the transfer is allowed.
     async fn transfer(&self, request: &DavRequest, moves: bool) -> Result<Transfer, DavError> {
         let path = &request.path;
         let target = DavPath::of_destination(&request.uri, &request.headers);

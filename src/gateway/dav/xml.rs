@@ -1,5 +1,5 @@
-//! The XML of WebDAV (RFC 4918, section 8): small documents of strangers, read whole into a tree, with bounds and without
-//! entities; and what is written of our own.
+//! The XML of WebDAV (RFC 4918, section 8). Documents come from strangers: they are small, are read whole into a tree,
+//! and have bounds and no entities. Also writes our own documents.
 
 use std::fmt::Write;
 
@@ -11,19 +11,19 @@ use quick_xml::name::{PrefixDeclaration, ResolveResult};
 
 /// The namespace of WebDAV itself.
 pub(super) const DAV: &str = "DAV:";
-/// Bytes of a document.
+/// The most bytes of a document.
 pub(super) const DOCUMENT_MAX: usize = 128 << 10;
-/// Elements of a document, elements within elements, attributes of one.
+/// The most elements of a document, levels of nesting, and attributes of one element.
 const ELEMENTS_MAX: usize = 2000;
 const DEPTH_MAX: usize = 32;
 const ATTRIBUTES_MAX: usize = 32;
 
-/// Those of the prefixes `xml` and `xmlns`. No element may be in them that is written here with another prefix (Namespaces in
-/// XML 1.0, section 3).
+/// The namespaces of the prefixes `xml` and `xmlns`. No element may use them under another prefix (Namespaces in XML
+/// 1.0, section 3).
 const RESERVED: [&str; 2] =
     ["http://www.w3.org/XML/1998/namespace", "http://www.w3.org/2000/xmlns/"];
 
-/// A document that is none, or is larger than it may be. It says what is wrong, and nothing of what is in it.
+/// A document that is malformed or too large. The text says what is wrong, and quotes nothing from the document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the XML {0}")]
 pub(super) struct XmlError(pub(super) &'static str);
@@ -32,7 +32,7 @@ pub(super) struct XmlError(pub(super) &'static str);
 pub(super) const TOO_LONG: XmlError = XmlError("is longer than 128 KiB");
 const BROKEN: XmlError = XmlError("is not well-formed");
 
-/// A name with its namespace. The prefix is kept, and means nothing.
+/// A name with its namespace. The prefix is kept but has no meaning.
 #[derive(Clone, Debug, Default)]
 pub(super) struct XmlName {
     pub(super) namespace: String,
@@ -40,7 +40,7 @@ pub(super) struct XmlName {
     prefix: String,
 }
 
-/// An element with all that is in it.
+/// An element with all its content.
 #[derive(Clone, Debug, Default)]
 pub(super) struct XmlElement {
     pub(super) name: XmlName,
@@ -61,7 +61,7 @@ impl PartialEq for XmlName {
 }
 
 impl XmlName {
-    /// One of WebDAV's own.
+    /// A name in WebDAV's own namespace.
     pub(super) fn dav(local: &str) -> Self {
         Self { namespace: DAV.to_owned(), local: local.to_owned(), prefix: String::new() }
     }
@@ -88,12 +88,12 @@ impl XmlName {
 }
 
 impl XmlElement {
-    /// Whether it is one of WebDAV's own.
+    /// Whether it is the WebDAV element of this name.
     pub(super) fn is(&self, local: &str) -> bool {
         self.name.namespace == DAV && self.name.local == local
     }
 
-    /// The elements in it.
+    /// The child elements.
     pub(super) fn children(&self) -> impl Iterator<Item = &Self> {
         self.content.iter().filter_map(|node| match node {
             XmlNode::Element(element) => Some(element),
@@ -101,7 +101,7 @@ impl XmlElement {
         })
     }
 
-    /// WebDAV's own element of this name in it.
+    /// The child that is the WebDAV element of this name.
     pub(super) fn child(&self, local: &str) -> Option<&Self> {
         self.children().find(|child| child.is(local))
     }
@@ -112,7 +112,7 @@ impl XmlElement {
         self.attributes.iter().find(own).map(|(_, value)| value.as_str())
     }
 
-    /// The same, in a language, if it names none itself.
+    /// The element with `xml:lang` set, unless it has one already.
     pub(super) fn in_language(mut self, lang: Option<&str>) -> Self {
         if let (None, Some(lang)) = (self.lang(), lang) {
             let (local, prefix) = ("lang".to_owned(), "xml".to_owned());
@@ -122,7 +122,7 @@ impl XmlElement {
         self
     }
 
-    /// As XML that stands for itself: it declares what prefixes it uses.
+    /// The element as XML that declares every prefix it uses.
     pub(super) fn write(&self) -> String {
         let mut out = String::new();
         self.write_into(&mut out);
@@ -162,7 +162,7 @@ impl XmlElement {
     }
 }
 
-/// Text as XML says it. What XML cannot say is left out.
+/// Escapes text for XML. Characters that XML cannot express are left out.
 pub(super) fn text(plain: &str) -> String {
     let mut out = String::with_capacity(plain.len());
     for c in plain.chars().filter(|c| is_character(*c)) {
@@ -178,17 +178,17 @@ pub(super) fn text(plain: &str) -> String {
     out
 }
 
-/// Whether XML 1.0 has this character (section 2.2).
+/// Whether the character is allowed in XML 1.0 (section 2.2).
 fn is_character(c: char) -> bool {
     matches!(c, '\t' | '\n' | '\r' | '\u{20}'..='\u{fffd}' | '\u{10000}'..)
 }
 
-/// Reads a document.
+/// Parses a document.
 pub(super) fn parse(document: &[u8]) -> Result<XmlElement, XmlError> {
     parse_within(document, ATTRIBUTES_MAX)
 }
 
-/// Reads what was written here: an element then declares each prefix that it uses, and may have got its language.
+/// Parses what [`XmlElement::write`] wrote. It may have more attributes: a declaration for each prefix, and `xml:lang`.
 pub(super) fn parse_written(document: &[u8]) -> Result<XmlElement, XmlError> {
     parse_within(document, 2 * ATTRIBUTES_MAX + 2)
 }
@@ -272,9 +272,9 @@ fn element(
             return Err(BROKEN);
         }
         match attribute.key.as_namespace_binding() {
-            // A prefix cannot be taken back (Namespaces in XML 1.0, section 6.1).
+            // A prefix cannot be undeclared (Namespaces in XML 1.0, section 6.1).
             Some(PrefixDeclaration::Named(_)) if value.is_empty() => return Err(BROKEN),
-            // The parser compares what is written, where a reference may stand for a character.
+            // The parser compares the raw text, in which a character reference may stand for a character.
             Some(PrefixDeclaration::Named("xml")) if value == RESERVED[0] => {}
             Some(_) if RESERVED.contains(&value.as_str()) => return Err(BROKEN),
             Some(_) => {}
@@ -308,7 +308,7 @@ fn space(resolved: ResolveResult<'_>, has_prefix: bool) -> Result<String, XmlErr
     }
 }
 
-/// The parser does not look at what names are made of, and these are written again.
+/// Checks a name, since the parser does not, and names are written again.
 fn xml_name(namespace: String, written: &str) -> Result<XmlName, XmlError> {
     let (prefix, local) = written.split_once(':').unwrap_or(("", written));
     let is_part = |part: &str| {
