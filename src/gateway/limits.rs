@@ -1,5 +1,5 @@
-//! What a client may take: bytes, time, places. All of it is bounded, so that one that stalls, drips or floods holds
-//! little, and only for a while.
+//! What a client may use: bytes, time, places. All of it is bounded, so that a client that stalls, drips or floods
+//! holds little, and only for a while.
 
 use std::collections::HashMap;
 use std::io;
@@ -19,26 +19,26 @@ use tokio::time::{Instant, Sleep};
 use super::BodyError;
 use super::metrics::{InFlight, Metrics};
 
-/// Requests at work at the same time; one more gets 503. An upload holds about a MiB.
+/// Concurrent requests; one more gets 503. An upload holds about a MiB.
 pub(super) const REQUESTS: usize = 128;
-/// Connections at the same time; one more gets 503.
+/// Concurrent connections; one more gets 503.
 pub(super) const CONNECTIONS: usize = 512;
-/// Connections of one address; one more gets 429. Half of all, so that no address has all of them.
+/// Connections from one address; one more gets 429. Half of all, so that no address can take all of them.
 pub(super) const CONNECTIONS_OF_ONE: usize = CONNECTIONS / 2;
-/// Bytes of a request's line and headers.
+/// Bytes of a request line and its headers.
 pub(super) const HEADER_BYTES: usize = 32 << 10;
 /// Headers of a request.
 pub(super) const HEADERS: usize = 64;
-/// Bytes that hyper buffers of a connection, each way.
+/// Bytes that hyper buffers per connection, each way.
 pub(super) const BUFFER: usize = 128 << 10;
-/// For the handshake of TLS.
+/// How long a TLS handshake may take.
 pub(super) const HANDSHAKE: Duration = Duration::from_secs(10);
-/// How long a client whose connection is closed may still send.
+/// How long we go on reading from a client after our side of the connection is closed.
 const LINGER: Duration = Duration::from_secs(1);
-/// The bytes that a client must move in the time for which it may stall: 16 KiB in 30 s is less than a modem's pace.
+/// The bytes that a client must move within the stall time: 16 KiB in 30 s is slower than a modem.
 const LEAST: u64 = 16 << 10;
 
-/// Tells when the other side is too slow. Only time in which we wait for it counts.
+/// Tells when the other side is too slow. Only time in which we wait for the other side counts.
 #[derive(Debug)]
 struct StallTimer {
     limit: Duration,
@@ -53,7 +53,7 @@ impl StallTimer {
         Self { limit, waited: Duration::ZERO, since: None, moved: 0, sleep: None }
     }
 
-    /// The other side moved so many bytes.
+    /// The other side moved this many bytes.
     fn moved(&mut self, bytes: u64) {
         if let Some(since) = self.since.take() {
             self.waited += since.elapsed();
@@ -64,7 +64,7 @@ impl StallTimer {
         }
     }
 
-    /// Called while we wait: whether the other side has taken too long. If not, the task is woken when it has.
+    /// Called while we wait: whether the other side has taken too long. If not, the task is woken when the time is up.
     fn is_up(&mut self, cx: &mut Context<'_>) -> bool {
         let left = self.limit.saturating_sub(self.waited);
         let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep(left)));
@@ -76,7 +76,7 @@ impl StallTimer {
     }
 }
 
-/// A request's body: bounded, counted, and not too slow. Its errors are [`BodyError`]s.
+/// A request's body: bounded in size, counted, and not too slow. Its errors are [`BodyError`]s.
 pub(super) struct LimitedBody {
     body: Body,
     left: u64,
@@ -129,7 +129,7 @@ impl HttpBody for LimitedBody {
     }
 }
 
-/// The body of a response, counted. The request is over when this is dropped.
+/// A response's body, counted. The request ends when this is dropped.
 pub(super) struct CountedBody {
     pub body: Body,
     pub request: InFlight,
@@ -237,8 +237,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Paced<T> {
 }
 
 impl<T: AsyncRead + Unpin> Paced<T> {
-    /// Takes what the client still sends, for a moment. A connection that is closed while bytes wait in it is reset,
-    /// and the answer with it that says why the rest of a body is not wanted.
+    /// Reads what the client still sends, for a moment. If a connection is closed while unread bytes wait in it, it is
+    /// reset, and the client loses the answer that says why the rest of its body is not wanted.
     fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let end = self.lingering.get_or_insert_with(|| Box::pin(tokio::time::sleep(LINGER)));
         let mut buffer = [0; 8 << 10];
@@ -255,7 +255,7 @@ impl<T: AsyncRead + Unpin> Paced<T> {
     }
 }
 
-/// How many connections each address has.
+/// The number of connections of each address.
 #[derive(Clone, Default)]
 pub(super) struct Peers(Arc<Mutex<HashMap<IpAddr, usize>>>);
 
@@ -266,7 +266,7 @@ pub(super) struct Peer {
 }
 
 impl Peers {
-    /// A place for one more, if the address has not too many.
+    /// Counts one more connection, if the address does not have too many.
     pub(super) fn admit(&self, address: IpAddr) -> Option<Peer> {
         let address = client_of(address);
         let mut peers = self.0.lock();
@@ -279,7 +279,8 @@ impl Peers {
     }
 }
 
-/// Whose address it is. An IPv4 client of an IPv6 socket is the same client; one of IPv6 has all of a /64 (RFC 6177).
+/// The client that an address belongs to. An IPv4 address on an IPv6 socket is the IPv4 client; an IPv6 client has a
+/// whole /64 (RFC 6177).
 fn client_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) if !address.is_loopback() => {
@@ -311,7 +312,7 @@ mod tests {
 
     const STALL: Duration = Duration::from_millis(50);
 
-    /// What becomes of a body that comes in these pieces, the last of which may never come.
+    /// The outcome of a body that comes in these pieces, and then ends or stalls.
     async fn inflow(pieces: Vec<&'static [u8]>, ends: bool, limit: u64) -> Result<u64, BodyError> {
         let sent = futures_util::stream::iter(pieces)
             .map(|piece| Ok::<_, std::io::Error>(Bytes::from_static(piece)));

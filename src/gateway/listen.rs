@@ -1,4 +1,4 @@
-//! Takes the address or the socket that the service listens on, and its certificate; what of that may be refused, before
+//! Takes the address or socket to listen on, and reads the certificate. Options that are not allowed are refused before
 //! anything is opened.
 
 use std::io;
@@ -13,7 +13,7 @@ use super::options::{ListenAt, ServeError, ServeOptions};
 use super::tls;
 use crate::os;
 
-/// A socket that listens; connections wait in it until somebody serves them.
+/// A listening socket; connections queue in it until they are accepted.
 pub struct Listening {
     pub(super) listener: Listener,
     pub(super) tls: Option<TlsAcceptor>,
@@ -21,10 +21,10 @@ pub struct Listening {
     pub(super) at: ListenAt,
 }
 
-/// What accepts.
+/// What connections are accepted from.
 pub(super) enum Listener {
     Tcp(TcpListener),
-    /// The file is removed when this is dropped.
+    /// The socket's file is removed when this is dropped.
     Unix(UnixListener, #[expect(dead_code, reason = "held")] os::SocketFile),
 }
 
@@ -34,7 +34,7 @@ pub(super) enum Accepted {
     Unix(UnixStream),
 }
 
-/// What bytes go through.
+/// A byte stream.
 pub(super) trait Transport: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Transport for T {}
@@ -114,7 +114,7 @@ impl Listener {
 }
 
 impl Accepted {
-    /// Whose it is; whoever connects to a Unix socket is a proxy, and brings everybody.
+    /// The client's address. A Unix socket has none: its client is a proxy that serves many.
     pub(super) fn address(&self) -> Option<IpAddr> {
         match self {
             Self::Tcp(_, address) => Some(*address),
@@ -122,7 +122,7 @@ impl Accepted {
         }
     }
 
-    /// Writes what fits at once, and closes it.
+    /// Writes as much as fits without waiting, and closes the connection.
     pub(super) fn dismiss(self, text: &[u8]) {
         match self {
             Self::Tcp(stream, _) => drop(stream.try_write(text)),
@@ -133,7 +133,7 @@ impl Accepted {
     pub(super) fn into_stream(self) -> Box<dyn Transport> {
         match self {
             Self::Tcp(stream, _) => {
-                // Answers are written whole; there is nothing to gather.
+                // Answers are written whole, so Nagle's algorithm would gather nothing.
                 drop(stream.set_nodelay(true));
                 Box::new(stream)
             }
@@ -166,7 +166,7 @@ mod tests {
             let error = Listening::open(options(address, true)).await.err().unwrap();
             assert!(matches!(error, ServeError::OpenToAll(_)), "{error}");
         }
-        // A free port may be somebody else's a moment later, but hardly each time.
+        // A free port may be taken by somebody else a moment later, but hardly three times in a row.
         for is_last in [false, false, true] {
             let first = Listening::open(options("127.0.0.1:0", true)).await.unwrap();
             assert!(!first.at().to_string().ends_with(":0"));

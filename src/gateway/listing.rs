@@ -1,4 +1,4 @@
-//! `GET /files/`: what is in the vault, page by page, and `DELETE /files/PATH`.
+//! `GET /files/`: lists the vault page by page, and `DELETE /files/PATH`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,12 +17,12 @@ use super::s3_key::{KEY_MAX, S3Key};
 use super::{Gateway, HttpProblem};
 use crate::vfs::{Error, TreeWalk};
 
-/// Entries of a page, if the client does not say.
+/// Entries per page, if the client does not say.
 const LIMIT: usize = 100;
-/// Entries of a page at most.
+/// The most entries per page.
 const LIMIT_MAX: usize = 1000;
-/// How long the search for a page may take: a vault can have millions of files, and an order by size or time needs a look
-/// at all of them.
+/// How long the search for a page may take: a vault can have millions of files, and an order by size or time has to
+/// look at all of them.
 const DEADLINE: Duration = Duration::from_secs(25);
 
 /// One page.
@@ -33,15 +33,15 @@ pub(super) struct ListingPage {
     pub(super) next: Option<String>,
 }
 
-/// What is asked for.
+/// A request for a page.
 pub(super) struct ListingQuery {
-    /// Paths that begin so.
+    /// Only paths that begin with this.
     pub(super) prefix: Vec<u8>,
-    /// Names that hold this, in small letters (of ASCII).
+    /// Only names that contain this; its ASCII letters are lower case.
     pub(super) name: Vec<u8>,
     pub(super) order: Order,
     pub(super) is_recursive: bool,
-    /// As it came from a page before.
+    /// As returned with the page before.
     pub(super) cursor: Option<Vec<u8>>,
     pub(super) limit: usize,
 }
@@ -79,7 +79,7 @@ pub(super) fn is_descending(query: &Query) -> Result<bool> {
     query.word("order", &[("asc", false), ("desc", true)], false)
 }
 
-/// Looks for one page.
+/// Finds one page.
 pub(super) async fn page(gateway: &Gateway, wanted: &ListingQuery) -> Result<ListingPage> {
     timeout(DEADLINE, find(gateway, wanted)).await.map_err(|_| {
         HttpProblem::unavailable(
@@ -116,7 +116,7 @@ async fn find(gateway: &Gateway, wanted: &ListingQuery) -> Result<ListingPage> {
     while let Some(found) = walk.next().await? {
         let is_below = found.path.starts_with(&wanted.prefix);
         if wanted.is_recursive && found.is_directory() {
-            // A part of the prefix may be the beginning of this one's name.
+            // The rest of the prefix may be the beginning of a name in this directory.
             if is_below && best.may_hold(&found.path) {
                 walk.enter(&found);
             }
@@ -131,7 +131,7 @@ async fn find(gateway: &Gateway, wanted: &ListingQuery) -> Result<ListingPage> {
     for found in found {
         match gateway.vfs.inspect(found.parent, found.name(), ATTRIBUTE).await {
             Ok(inspected) => files.push(FileInfo::new(&S3Key::parse(&found.path)?, &inspected)),
-            // Removed or renamed just now.
+            // It was removed or renamed a moment ago.
             Err(Error::NotFound | Error::Stale) => {}
             Err(error) => return Err(error.into()),
         }
@@ -139,7 +139,7 @@ async fn find(gateway: &Gateway, wanted: &ListingQuery) -> Result<ListingPage> {
     Ok(ListingPage { files, next: next.map(|next| next.cursor()) })
 }
 
-/// Whether a name holds a word, which is in small letters.
+/// Whether a name contains a word, which is in lower case; ASCII case is ignored.
 fn holds(name: &[u8], word: &[u8]) -> bool {
     word.is_empty()
         || name.len() >= word.len()
@@ -157,7 +157,7 @@ pub(super) async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Removes a file, an empty directory, or a symlink (never what it leads to).
+/// Removes a file, an empty directory, or a symlink (never its target).
 pub(super) async fn remove(gateway: &Gateway, key: &S3Key) -> Result<()> {
     let (parent, name) = gateway.place(key).await?;
     match gateway.vfs.unlink(parent, name).await {

@@ -1,5 +1,5 @@
-//! What the service knows of a file: an extended attribute of it, so that it goes where the file goes, and every
-//! machine sees the same. It counts only for the version of the file that it was made for.
+//! What the service knows about a file: an extended attribute of the file, so that it moves with the file and every
+//! machine sees it. It holds only for the file version that it was made for.
 
 use minicbor::{Decode, Encode};
 use serde::Serialize;
@@ -10,27 +10,27 @@ use crate::vfs::Inspected;
 
 /// The attribute's name.
 pub(super) const ATTRIBUTE: &[u8] = b"user.s3vault.upload";
-/// 0000-01-01T00:00:00Z, in seconds since 1970: the first time that RFC 3339 can say.
+/// 0000-01-01T00:00:00Z in seconds since 1970: the earliest time that RFC 3339 can express.
 const YEAR_0: i64 = -62_167_219_200;
 /// The longest content type that is kept, in bytes.
 const CONTENT_TYPE_MAX: usize = 255;
-/// The type of a file of which nothing better is known.
+/// The content type if nothing better is known.
 pub(super) const OCTETS: &str = "application/octet-stream";
 
-/// The attribute's value: CBOR with integer keys, as all that the vault keeps.
+/// The attribute's value: CBOR with integer keys, as in the rest of the vault.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub(super) struct UploadNote {
-    /// The version of the file that all of this is about.
+    /// The version of the file that this note describes.
     #[n(0)]
     pub(super) version: Hash,
-    /// Given to it at its upload; random.
+    /// Random; chosen at the upload.
     #[cbor(n(1), with = "minicbor::bytes")]
     pub(super) id: [u8; 16],
-    /// As the client said, or as its name says.
+    /// From the client, or guessed from the name.
     #[n(2)]
     pub(super) content_type: String,
-    /// Of the plaintext.
+    /// SHA-256 of the plaintext.
     #[n(3)]
     pub(super) sha256: Hash,
     /// When the upload was complete, by this machine's clock.
@@ -39,10 +39,10 @@ pub(super) struct UploadNote {
 }
 
 impl UploadNote {
-    /// What is known of the file, if it is still the one that was uploaded.
+    /// The file's upload note, if the file still has the version that was uploaded.
     pub(super) fn of(inspected: &Inspected) -> Option<Self> {
         let known: Self = minicbor::decode(inspected.note.as_deref()?).ok()?;
-        // Whoever may write the file may write the attribute: what is in it is checked before it is sent.
+        // Whoever may write the file may write the attribute, so its content is checked before it is sent.
         let is_good = is_content_type(&known.content_type);
         (is_good && Some(known.version) == inspected.version).then_some(known)
     }
@@ -50,13 +50,13 @@ impl UploadNote {
     /// The attribute's value.
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
-        // Into a vector nothing fails.
+        // Encoding into a vector cannot fail.
         _ = minicbor::encode(self, &mut bytes);
         bytes
     }
 }
 
-/// Whether a content type can be sent in a header again.
+/// Whether a content type is safe to send in a header.
 fn is_content_type(text: &str) -> bool {
     let is_visible = text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
     let parts = text.split(';').next().and_then(|kind| kind.trim().split_once('/'));
@@ -69,7 +69,7 @@ fn is_content_type(text: &str) -> bool {
         && parts.is_some_and(|(a, b)| is_token(a) && is_token(b))
 }
 
-/// What a file is said to be: what the client said, if it said something, else what its name says.
+/// The content type: what the client said, if that is valid, or else a guess from the name.
 pub(super) fn content_type(said: Option<&str>, name: &[u8]) -> String {
     match said.filter(|said| is_content_type(said)) {
         Some(said) => said.to_owned(),
@@ -87,19 +87,19 @@ fn guess(name: &[u8]) -> String {
     }
 }
 
-/// What a name names.
+/// What kind of thing a name refers to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum FileKind {
     File,
     Directory,
     Symlink,
-    /// A device, a fifo, a socket.
+    /// A device, a fifo or a socket.
     Other,
 }
 
 impl FileKind {
-    /// From the type bits of a mode.
+    /// From the file type bits of a mode.
     pub(super) fn of(mode: u32) -> Self {
         match mode & libc::S_IFMT {
             libc::S_IFREG => Self::File,
@@ -110,17 +110,17 @@ impl FileKind {
     }
 }
 
-/// Whether the bucket has it.
+/// Whether the bucket has the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum FileState {
-    /// On its way: on this machine alone.
+    /// Not yet: the current content is on this machine only.
     Uploading,
-    /// In the bucket, as it is.
+    /// The bucket has the current content.
     Durable,
 }
 
-/// What the API says of a file.
+/// What the API tells about a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct FileInfo {
     pub(super) id: Option<String>,
@@ -134,12 +134,12 @@ pub(super) struct FileInfo {
     pub(super) uploaded_at: Option<String>,
     pub(super) modified: String,
     pub(super) state: FileState,
-    /// Where it is to be had, also if its name is not UTF-8 (then `s3_key` cannot say it).
+    /// The URL path of the file; it works even if the name is not UTF-8 (then `s3_key` cannot express it).
     pub(super) href: String,
 }
 
 impl FileInfo {
-    /// Of what was found under a key.
+    /// Describes what was found under a key.
     pub(super) fn new(key: &S3Key, inspected: &Inspected) -> Self {
         let known = UploadNote::of(inspected);
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -164,11 +164,11 @@ pub(super) fn hex(bytes: &[u8]) -> String {
     data_encoding::HEXLOWER.encode(bytes)
 }
 
-/// `2026-11-23T09:00:00.123Z`; a time that RFC 3339 cannot say is the epoch.
+/// `2026-11-23T09:00:00.123Z`; a time that RFC 3339 cannot express becomes the epoch.
 pub(super) fn rfc3339(time: Timestamp) -> String {
     let nanos = i32::try_from(time.nanos / 1_000_000 * 1_000_000).unwrap_or(0);
     let time = jiff::Timestamp::new(time.seconds, nanos).ok();
-    // Before the year 0 there is a sign, and more digits.
+    // Years before 0 would have a sign and more digits.
     let time = time.filter(|time| time.as_second() >= YEAR_0);
     format!("{:.3}", time.unwrap_or(jiff::Timestamp::UNIX_EPOCH))
 }

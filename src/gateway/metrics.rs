@@ -1,5 +1,5 @@
-//! What is counted, as Prometheus reads it (text format 0.0.4). Routes are those of the router, never paths: file
-//! names are nobody's business here.
+//! The metrics, in the Prometheus text format 0.0.4. Labels name the router's routes, never paths: file names do not
+//! belong in metrics.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,10 +13,10 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::vault_metrics::{self, MetricsText};
 use crate::types::VaultStatus;
 
-/// The status that a request is counted with when its client went away before it had a response.
+/// The status under which a request is counted if its client goes away before the response.
 const CLIENT_GONE: u16 = 499;
 
-/// Everything that is counted.
+/// All counters.
 #[derive(Debug, Default)]
 pub(super) struct Metrics {
     requests: Mutex<BTreeMap<RequestLabels, Count>>,
@@ -27,7 +27,7 @@ pub(super) struct Metrics {
     sent: AtomicU64,
 }
 
-/// Few: methods are from a list, routes from the router, statuses from ours.
+/// Few combinations: methods come from a fixed list, routes from the router, statuses from us.
 type RequestLabels = (&'static str, String, u16);
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -36,7 +36,7 @@ struct Count {
     time: Duration,
 }
 
-/// A request at work; counted when it is dropped.
+/// A request under way; it is counted when this is dropped.
 #[derive(Debug)]
 pub(super) struct InFlight {
     metrics: Arc<Metrics>,
@@ -44,16 +44,16 @@ pub(super) struct InFlight {
     route: String,
     status: u16,
     begun: Instant,
-    /// Its place among the requests at work.
+    /// Its place among the concurrent requests.
     pub permit: Option<OwnedSemaphorePermit>,
 }
 
-/// A connection; counted while it is there.
+/// A connection; it is counted until this is dropped.
 #[derive(Debug)]
 pub(super) struct Connected(Arc<Metrics>);
 
 impl Metrics {
-    /// A request begins.
+    /// Begins a request.
     pub(super) fn begin(self: &Arc<Self>, method: &Method, route: &str) -> InFlight {
         self.in_flight.fetch_add(1, Relaxed);
         InFlight {
@@ -66,28 +66,28 @@ impl Metrics {
         }
     }
 
-    /// A connection begins.
+    /// Begins a connection.
     pub(super) fn connect(self: &Arc<Self>) -> Connected {
         self.connections.fetch_add(1, Relaxed);
         Connected(self.clone())
     }
 
-    /// Bytes of bodies came.
+    /// Counts received body bytes.
     pub(super) fn received(&self, bytes: u64) {
         self.received.fetch_add(bytes, Relaxed);
     }
 
-    /// A connection was refused: there were too many.
+    /// Counts a connection that was refused because there were too many.
     pub(super) fn refuse(&self) {
         self.refused.fetch_add(1, Relaxed);
     }
 
-    /// Requests at work now.
+    /// The number of requests under way.
     pub(super) fn in_flight(&self) -> u64 {
         self.in_flight.load(Relaxed)
     }
 
-    /// Everything, and how the vault is.
+    /// All metrics as text, including those of the vault.
     pub(super) fn text(&self, vault: &VaultStatus) -> String {
         let counts: Vec<_> =
             self.requests.lock().iter().map(|(label, count)| (label.clone(), *count)).collect();
@@ -139,12 +139,12 @@ impl Metrics {
 }
 
 impl InFlight {
-    /// It is answered with this status.
+    /// Notes the status of the answer.
     pub(super) fn answered(&mut self, status: u16) {
         self.status = status;
     }
 
-    /// Bytes of its answer were handed on.
+    /// Counts sent bytes of the answer.
     pub(super) fn sent(&self, bytes: u64) {
         self.metrics.sent.fetch_add(bytes, Relaxed);
     }
@@ -169,7 +169,7 @@ impl Drop for Connected {
     }
 }
 
-/// Clients may make methods up; those are counted as one.
+/// The label of a method. Clients may make methods up; all unknown ones share a label.
 fn name(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",

@@ -1,12 +1,14 @@
-//! The HTTP service. What is uploaded over HTTP is a file of the vault, and any file of the vault can be downloaded. The
-//! service keeps no plaintext on the disk and no files of its own: what it knows of a file is an xattr of that file.
+//! The HTTP service. An upload over HTTP becomes a file of the vault, and any file of the vault can be downloaded. The
+//! service writes no plaintext to the disk and keeps no files of its own about uploads: what it knows about a file is
+//! an extended attribute of that file.
 //!
-//! It has two halves. The hosting half (listening, TLS, who asks, limits) makes a [`Gateway`], wraps `api::router` in its
-//! middleware, and puts a [`Session`] into the extensions of every request that it lets through. The answering half
-//! trusts that: GET and HEAD came with [`Access::Read`] at least, every other method with [`Access::Write`], and what a
-//! browser sends with a cookie or an `Origin` came from our own page. For people, the hosting half shows the form of
-//! `page::login(csrf, failed)`, which posts `token` to `/login` (303 to `/`), takes `POST /logout` (303 to `/login`), sends
-//! a browser (`Accept: text/html`) without a session to `/login` by 303, and serves `api::public` to everybody.
+//! It has two halves. The hosting half (listening, TLS, authentication, limits) takes a [`Gateway`], wraps
+//! `api::router` in its middleware, and puts a [`Session`] into the extensions of every request that it admits. The
+//! answering half relies on that: GET and HEAD have at least [`Access::Read`], every other method has
+//! [`Access::Write`], and a request that a browser sends with a cookie or an `Origin` came from our own page. For
+//! people, the hosting half shows the form of `page::login(csrf, failed)`, which posts `token` to `/login` (303 to
+//! `/`). It takes `POST /logout` (303 to `/login`), redirects browsers (`Accept: text/html`) without a session to
+//! `/login` by 303, and serves `api::public` to everybody.
 
 mod api;
 mod auth;
@@ -68,28 +70,28 @@ pub use past::{BringBack, PastRoom, PastSource, PathVersion, PathVersions, Snaps
 pub use server::{Server, ServiceStatus};
 pub use tokens::{Token, TokenError, TokenLimits, TokenSecret, Tokens};
 
-/// What the gateway serves from.
+/// What the gateway serves.
 #[derive(Clone)]
 pub struct Gateway {
     /// The vault's files.
     pub vfs: Vfs,
-    /// How the vault as a whole is.
+    /// The state of the vault as a whole.
     pub vault: Arc<dyn StatusSource>,
-    /// What was.
+    /// The vault's past states.
     pub past: Arc<dyn PastSource>,
     /// The owner of new files: the daemon's user, umask 022.
     pub owner: Caller,
-    /// How long `?wait=durable` waits at most.
+    /// The longest that `?wait=durable` waits.
     pub durable_deadline: Duration,
 }
 
-/// Where the gateway learns how the vault as a whole is.
+/// The source of the vault's overall state.
 pub trait StatusSource: Send + Sync + 'static {
-    /// How the vault is now; cheap.
+    /// The state of the vault now. Cheap.
     fn status(&self) -> VaultStatus;
 }
 
-/// What somebody may do.
+/// What a token allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Access {
     /// GET and HEAD.
@@ -107,26 +109,26 @@ impl fmt::Display for Access {
     }
 }
 
-/// Who asks: the middleware puts it into the request's extensions.
+/// Who sends a request. The middleware puts it into the request's extensions.
 #[derive(Clone, Debug)]
 pub struct Session {
     /// What they may do.
     pub access: Access,
     /// The name of their token; `None` under `--open`, where nobody logs in.
     pub name: Option<String>,
-    /// What the page puts into its forms: as `?csrf=` in a form's action (so that it is checked before a body of any
-    /// size is read), as the header `X-CSRF-Token` from script. ASCII letters, digits, `-` and `_` only.
+    /// The word that the page puts into its forms: as `?csrf=` in a form's action (so that it is checked before a body
+    /// of any size is read), or as the header `X-CSRF-Token` from script. Only ASCII letters, digits, `-` and `_`.
     pub csrf: String,
-    /// What their token is known by; `None` under `--open`.
+    /// The hash of their token; `None` under `--open`.
     pub token: Option<Hash>,
-    /// What alone it is good for.
+    /// The only part of the vault that their token is good for; `None`: all of it.
     only: Option<Scope>,
-    /// When it stops being good, in seconds since 1970.
+    /// When their token expires, in seconds since 1970.
     ends: Option<i64>,
 }
 
 impl Session {
-    /// Whether a path is within what their token is good for.
+    /// Whether a path is within the scope of their token.
     fn may_see(&self, key: &S3Key) -> bool {
         self.only.as_ref().is_none_or(|scope| scope.has(key))
     }

@@ -1,4 +1,4 @@
-//! How the service is to be, and why it cannot be so.
+//! The options of the service, and the errors that keep it from starting.
 
 use std::fmt;
 use std::io;
@@ -10,46 +10,46 @@ use serde::{Deserialize, Serialize};
 
 use crate::types::path_text;
 
-/// What begins the path of a Unix socket, where an address may stand.
+/// The prefix of a Unix socket's path where an address could also stand.
 const UNIX: &str = "unix:";
 
 /// Where the service listens: `127.0.0.1:8000`, or `unix:/run/vault.sock`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum ListenAt {
-    /// Address and port; port 0 takes a free one.
+    /// Address and port; port 0 picks a free one.
     Tcp(SocketAddr),
-    /// A socket in the file system; UTF-8.
+    /// A socket in the file system; its path is UTF-8.
     Unix(PathBuf),
 }
 
-/// How the service is to be. Paths are absolute.
+/// How the service is configured. Paths are absolute.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServeOptions {
     /// Where it listens.
     pub listen: ListenAt,
     /// The permissions of a Unix socket.
     pub socket_mode: u32,
-    /// No tokens: whoever reaches it may do everything. On loopback and Unix sockets only.
+    /// No tokens: everybody who reaches the service may do everything. Loopback addresses and Unix sockets only.
     pub open: bool,
-    /// Names besides the address by which it may be asked for.
+    /// Host names, besides the address, that requests may be for.
     pub hosts: Vec<String>,
-    /// Certificate and key, for TLS.
+    /// Certificate and key for TLS.
     pub tls: Option<TlsFiles>,
-    /// Bytes of a request's body at most.
+    /// The most bytes of a request's body.
     pub max_upload: u64,
-    /// Seconds that a client may stall.
+    /// How many seconds a client may stall.
     pub client_timeout: u64,
-    /// Nothing but `/metrics` and `/healthz`, without a token.
+    /// Serves only `/metrics` and `/healthz`, without a token.
     #[serde(default)]
     pub only_metrics: bool,
-    /// The file of the tokens; it need not be there.
+    /// The token file; it may be missing.
     #[serde(with = "path_text")]
     pub tokens: PathBuf,
 }
 
 impl ServeOptions {
-    /// For those who monitor a mount, and nobody else: on this machine alone.
+    /// Options for serving the metrics of a mount on this machine only.
     pub fn metrics_at(listen: ListenAt) -> Self {
         Self {
             listen,
@@ -66,7 +66,7 @@ impl ServeOptions {
 }
 
 impl ListenAt {
-    /// Whether only this machine gets there.
+    /// Whether only this machine can reach the address.
     pub(super) fn is_local(&self) -> bool {
         match self {
             Self::Tcp(address) => address.ip().is_loopback(),
@@ -109,27 +109,27 @@ impl fmt::Display for ListenAt {
     }
 }
 
-/// The files for TLS, PEM.
+/// The TLS files, in PEM.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TlsFiles {
-    /// The certificate, then those that lead to its root.
+    /// The server certificate, followed by the chain to its root.
     #[serde(with = "path_text")]
     pub certificate: PathBuf,
-    /// Its key.
+    /// Its private key.
     #[serde(with = "path_text")]
     pub key: PathBuf,
 }
 
-/// Why the service does not begin. Nothing was changed.
+/// Why the service does not start. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// `--open` for others than this machine.
+    /// `--open` on an address that other machines can reach.
     #[error(
         "--open lets everybody in who reaches {0}, so it is for loopback addresses (127.0.0.1, [::1]) and Unix sockets only; leave \
          --open out, and make tokens: s3vault serve token add NAME --read-only|--write"
     )]
     OpenToAll(SocketAddr),
-    /// Metrics for others than this machine.
+    /// `--metrics` on an address that other machines can reach.
     #[error(
         "--metrics needs no token, so it is for loopback addresses (127.0.0.1, [::1]) and Unix sockets only, not for {0}; \
          from elsewhere use /metrics of the service: s3vault serve"

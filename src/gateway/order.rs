@@ -1,4 +1,4 @@
-//! The order of a listing, where a page of it begins, and the best of many in bounded memory.
+//! The order of a listing, the cursors of its pages, and the choice of the best entries in bounded memory.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -10,7 +10,7 @@ use super::errors::Result;
 use super::s3_key::escape;
 use crate::vfs::TreeEntry;
 
-/// What a listing is ordered by.
+/// What a listing is sorted by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sort {
     /// The path, byte by byte.
@@ -21,16 +21,16 @@ pub(super) enum Sort {
     Time,
 }
 
-/// How a listing is ordered.
+/// The order of a listing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Order {
     pub(super) sort: Sort,
     pub(super) is_descending: bool,
-    /// Whether directories come before all else.
+    /// Whether directories come before everything else.
     pub(super) directories_first: bool,
 }
 
-/// What an entry is sorted by; unique, since paths are.
+/// The sort key of an entry; unique, since paths are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct SortKey {
     order: Order,
@@ -54,7 +54,7 @@ impl PartialOrd for SortKey {
 }
 
 impl Order {
-    /// What this entry is sorted by. In an order by size or time it must have its attributes.
+    /// The sort key of an entry. An order by size or time needs the entry's attributes.
     pub(super) fn sort_key(self, found: &TreeEntry) -> SortKey {
         let rank = match (self.sort, &found.attributes) {
             (Sort::Name, _) | (_, None) => 0,
@@ -67,7 +67,7 @@ impl Order {
         SortKey { order: self, is_last, rank, path: found.path.clone() }
     }
 
-    /// From what [`SortKey::cursor`] made.
+    /// Parses what [`SortKey::cursor`] made.
     pub(super) fn parse(self, cursor: &[u8]) -> Result<SortKey> {
         let bad = || {
             HttpProblem::bad_request(
@@ -102,14 +102,14 @@ impl Order {
 }
 
 impl SortKey {
-    /// What a client sends to get what comes after it.
+    /// The cursor that a client sends to get what follows.
     pub(super) fn cursor(&self) -> String {
         let last = u8::from(self.is_last);
         format!("{}.{last}.{}.{}", self.order.word(), self.rank, escape(&self.path))
     }
 }
 
-/// The first so many of all entries that it is shown, in an order, after a place in it.
+/// The first entries in an order, after a given position, of all that [`Best::show`] is given.
 pub(super) struct Best {
     order: Order,
     after: Option<SortKey>,
@@ -118,7 +118,7 @@ pub(super) struct Best {
 }
 
 impl Best {
-    /// Keeps one more than `limit`, which tells whether there are more.
+    /// Keeps `limit` entries and one more, which tells whether there are more.
     pub(super) fn new(order: Order, after: Option<SortKey>, limit: usize) -> Self {
         Self { order, after, room: limit + 1, kept: BTreeMap::new() }
     }
@@ -137,7 +137,7 @@ impl Best {
         self.kept.insert(key, found);
     }
 
-    /// Whether an entry below this directory could still be kept. The directory's path tells only when the order is by
+    /// Whether an entry below this directory could still be kept. The directory's path tells that only in an order by
     /// path.
     pub(super) fn may_hold(&self, directory: &[u8]) -> bool {
         if self.order.sort != Sort::Name || self.order.directories_first {
@@ -145,7 +145,7 @@ impl Best {
         }
         let mut below = directory.to_vec();
         below.push(b'/');
-        // All that is below begins so, and stands together in the order.
+        // All paths below the directory begin with it and stand together in the order.
         let is_before = |key: &SortKey| !key.path.starts_with(&below) && below < key.path;
         let is_after = |key: &SortKey| !key.path.starts_with(&below) && below > key.path;
         let worst = (self.kept.len() == self.room).then(|| self.kept.last_key_value()).flatten();
@@ -156,7 +156,7 @@ impl Best {
         }
     }
 
-    /// What was kept, in order, and where the next page begins, if there is more.
+    /// The kept entries in order, and the key after which the next page begins, if there is more.
     pub(super) fn finish(mut self) -> (Vec<TreeEntry>, Option<SortKey>) {
         let has_more = self.kept.len() == self.room;
         if has_more {
@@ -209,7 +209,7 @@ mod tests {
             listed
                 .extend(page.iter().map(|found| String::from_utf8_lossy(&found.path).into_owned()));
             let Some(next) = next else { return listed };
-            // Through what a client sends.
+            // The cursor makes the round trip through the client.
             after = Some(order.parse(next.cursor().as_bytes()).unwrap());
             assert_eq!(after, Some(next));
         }

@@ -1,5 +1,5 @@
-//! What was: versions of a path, snapshots, and states of the past that are open. The vault's own answers come by
-//! [`PastSource`]; here is what keeps them few and bounded.
+//! The past: versions of a path, snapshots, and open past states. [`PastSource`] supplies what the vault knows; this
+//! module keeps the number of open states and concurrent look-ups bounded.
 
 use std::any::Any;
 use std::ops::ControlFlow;
@@ -18,43 +18,44 @@ use crate::os;
 use crate::types::{AsOf, StateAt, Timestamp};
 use crate::vfs::Vfs;
 
-/// States that are open at once; one that was not used for longest makes room.
+/// How many past states are open at once. The least recently used one is closed for another.
 const OPEN: usize = 4;
-/// How long one stays open that nobody looks at.
+/// How long an unused state stays open.
 const UNUSED: Duration = Duration::from_mins(10);
-/// Looks through the log, and openings, at the same time.
+/// How many searches of the log and openings of states run at a time.
 const LOOKS: usize = 2;
-/// How long such a look may take; a command may take longer.
+/// How long such a look-up may take; a command may take longer.
 const DEADLINE: Duration = Duration::from_secs(60);
-/// Changes at the same time: versions brought back, snapshots made and deleted.
+/// How many changes run at a time: restores, and snapshots made or deleted.
 const CHANGES: usize = 2;
-/// How long a change waits for what is on its way to the bucket, and keeps its place.
+/// How long a change, which holds one of these places, waits for unsent data to reach the bucket.
 const SETTLING: Duration = Duration::from_mins(2);
 
-/// Where the gateway learns what was.
+/// The gateway's source of past states.
 #[async_trait]
 pub trait PastSource: Send + Sync + 'static {
     /// The versions of a path, the oldest first.
     async fn versions(&self, path: &[Vec<u8>]) -> std::result::Result<PathVersions, HttpProblem>;
-    /// The snapshots that count, by name.
+    /// The snapshots in effect, sorted by name.
     async fn snapshots(&self) -> std::result::Result<Vec<SnapshotNote>, HttpProblem>;
-    /// Whether all that is written by now is in the bucket, which it waits for, so long at most. May be dropped.
+    /// Waits until everything written by now is in the bucket, for at most `limit`; returns whether it is. May be
+    /// dropped.
     async fn settles(&self, limit: Duration) -> bool;
-    /// A state as a file system.
+    /// Opens a past state as a file system.
     async fn open(&self, at: &StateAt) -> std::result::Result<PastRoom, HttpProblem>;
-    /// Brings back what was at a path in the state of a commit, whole. `go_on` is asked at each step.
+    /// Restores the whole of what was at a path as of a commit. `go_on` is asked at each step.
     async fn restore(
         &self,
         what: &BringBack,
         go_on: &mut (dyn FnMut() -> ControlFlow<()> + Send),
     ) -> std::result::Result<(), HttpProblem>;
-    /// Names the state of this moment; it ends after `keep`, if that is given.
+    /// Makes a snapshot of the current state; it ends after `keep`, if given.
     async fn make_snapshot(
         &self,
         name: &[u8],
         keep: Option<Duration>,
     ) -> std::result::Result<(), HttpProblem>;
-    /// Ends a snapshot.
+    /// Deletes a snapshot.
     async fn delete_snapshot(&self, name: &[u8]) -> std::result::Result<(), HttpProblem>;
 }
 
@@ -63,7 +64,7 @@ pub(super) enum PastChange {
     Restore(BringBack),
     Keep {
         name: Vec<u8>,
-        /// It ends after that.
+        /// How long the snapshot is kept, if not for good.
         span: Option<Duration>,
     },
     Delete {
@@ -71,57 +72,57 @@ pub(super) enum PastChange {
     },
 }
 
-/// What is to be brought back.
+/// What to restore, from when, and to where.
 #[derive(Clone, Debug)]
 pub struct BringBack {
-    /// The names that lead to it from the root.
+    /// Its path, as components from the root.
     pub path: Vec<Vec<u8>>,
-    /// As of which commit.
+    /// The commit whose state is meant.
     pub commit: u64,
-    /// To where; a file that is there is replaced.
+    /// The target path; a file that is there is replaced.
     pub to: Vec<Vec<u8>>,
 }
 
-/// A state as a file system.
+/// A past state as a file system.
 pub struct PastRoom {
-    /// Read-only.
+    /// Its files, read-only.
     pub vfs: Vfs,
     /// Which state it is.
     pub as_of: AsOf,
-    /// What keeps it.
+    /// Keeps the state open until it is dropped.
     pub keep: Box<dyn Any + Send + Sync>,
 }
 
-/// What is told of a path's past.
+/// The versions of a path, as they are told.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct PathVersions {
     /// The oldest first.
     pub versions: Vec<PathVersion>,
-    /// Older ones that are not told.
+    /// The number of older versions that are left out.
     pub left_out: u64,
-    /// Whether all that was written is in the bucket, and so among them.
+    /// Whether everything written is in the bucket, so that the list has the newest version.
     pub is_complete: bool,
 }
 
-/// A version of a path, or its end.
+/// A version of a path, or its deletion.
 #[derive(Clone, Debug, Serialize)]
 pub struct PathVersion {
-    /// The commit from which on it was so.
+    /// The first commit of this version.
     pub commit: u64,
-    /// When that was put, by the store's clock.
+    /// When that commit was put, by the store's clock.
     #[serde(serialize_with = "as_rfc3339")]
     pub time: Timestamp,
     /// `created`, `written`, `deleted` ...
     pub what: &'static str,
-    /// Of which snapshot it is, if it is told for that.
+    /// The snapshot that this version is listed for, if any.
     pub snapshot: Option<String>,
-    /// Whether the path is there from then on.
+    /// Whether the path exists from then on.
     pub is_there: bool,
     /// Whether it is a directory.
     pub is_directory: bool,
     /// Bytes.
     pub size: u64,
-    /// The machine that wrote it, if that is known.
+    /// The host that wrote it, if known.
     pub host: Option<String>,
 }
 
@@ -130,11 +131,11 @@ pub struct PathVersion {
 pub struct SnapshotNote {
     /// Its name.
     pub name: Vec<u8>,
-    /// The state that it keeps.
+    /// The commit whose state it keeps.
     pub commit: u64,
     /// When it was made.
     pub created: Timestamp,
-    /// When it ends by itself.
+    /// When it expires.
     pub ends: Option<Timestamp>,
 }
 
@@ -145,14 +146,14 @@ fn as_rfc3339<S: serde::Serializer>(
     serializer.serialize_str(&super::metadata::rfc3339(*time))
 }
 
-/// A state that is open, with all that answers questions about files.
+/// An open past state, with a [`Gateway`] to answer requests for its files.
 pub(super) struct OpenPast {
     pub(super) gateway: Arc<Gateway>,
     pub(super) as_of: AsOf,
     _keep: Box<dyn Any + Send + Sync>,
 }
 
-/// The states that are open, and the places for those who look back.
+/// The open states, and the limits on look-ups and changes.
 pub(super) struct OpenPasts {
     gateway: Arc<Gateway>,
     open: Mutex<Vec<(Instant, Arc<OpenPast>)>>,
@@ -178,11 +179,11 @@ impl OpenPasts {
         }
     }
 
-    /// The state that is meant.
+    /// The state that `at` names.
     pub(super) async fn find(&self, at: &StateAt) -> Result<Arc<OpenPast>> {
         in_time(async {
             let _place = self.place().await?;
-            // Somebody else may have opened it while we waited.
+            // Somebody else may have opened it while this waited.
             if let StateAt::Commit(commit) = at
                 && let Some(found) = self.at_hand(*commit)
             {
@@ -221,7 +222,7 @@ impl OpenPasts {
             }
             open.push((Instant::now(), opened.clone()));
         }
-        // Their files go with them: not under the lock.
+        // Closing them closes their files, so it is not done under the lock.
         drop(gone);
     }
 
@@ -235,12 +236,12 @@ impl OpenPasts {
     }
 
     async fn place(&self) -> Result<SemaphorePermit<'_>> {
-        // Nobody closes it.
+        // The semaphore is never closed.
         self.looks.acquire().await.map_err(|_| too_long())
     }
 
-    /// Makes a change. Nobody need wait for it any more once it has begun: it goes on by itself until it is done, or, what is
-    /// restored, until nobody waits for it. Cut off in the middle it would leave open files.
+    /// Makes a change in a task of its own, since a change that is cut off in the middle would leave files open. Once
+    /// begun, it goes on to its end even if the caller goes away; only a restore then stops at its next step.
     pub(super) async fn change(&self, what: PastChange) -> Result<()> {
         let Ok(place) = self.changes.clone().try_acquire_owned() else {
             let text = "Others restore, or make and delete snapshots, just now. Nothing was changed; try again in a moment.";
@@ -265,7 +266,7 @@ impl OpenPasts {
                 }
                 (Ok(()), PastChange::Delete { name }) => source.delete_snapshot(name).await,
             };
-            // Whoever went away needs none.
+            // If the caller went away, nobody needs the result.
             let _ = tell.send(done);
             drop(place);
         }));
@@ -273,8 +274,8 @@ impl OpenPasts {
     }
 }
 
-/// What is on its way is waited for: what a restoring replaces is to be among the versions, and a snapshot has all that is there.
-/// Not for as long as it takes: that may be hours, in which others could not change anything.
+/// Waits until unsent data is in the bucket: what a restore replaces must be among the versions, and a snapshot must
+/// hold all that is there. The wait is limited, since it may take hours, during which others could not change anything.
 async fn settled(source: &dyn PastSource, what: &PastChange) -> Result<()> {
     let text = match what {
         PastChange::Delete { .. } => return Ok(()),

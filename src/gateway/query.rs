@@ -1,19 +1,19 @@
-//! What stands after the `?`: bytes, since names of files are bytes.
+//! The query of a URL. Values are bytes, since file names are bytes.
 
 use super::HttpProblem;
 use super::errors::Result;
 
-/// The parameters of a request. One that is given twice, or that the path does not know, is an error: a typing error
-/// must not do something that was not meant.
+/// The parameters of a request. A parameter that is repeated, or unknown to the path, is an error: a typing error must
+/// not do something that was not meant.
 pub(super) struct Query(Vec<(String, Vec<u8>)>);
 
 impl Query {
-    /// `known`: what may be given.
+    /// `known`: the parameters that are allowed.
     pub(super) fn parse(query: Option<&str>, known: &[&str]) -> Result<Self> {
         Self::parse_with_list(query, known, None)
     }
 
-    /// As [`Query::parse`]; `list` may be given more than once.
+    /// Like [`Query::parse`], but `list` may be given more than once.
     pub(super) fn parse_with_list(
         query: Option<&str>,
         known: &[&str],
@@ -47,12 +47,12 @@ impl Query {
         self.0.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_slice())
     }
 
-    /// All values of a list.
+    /// All values of a parameter that may be repeated.
     pub(super) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
         self.0.iter().filter(move |(other, _)| other == name).map(|(_, value)| value.as_slice())
     }
 
-    /// One of a few words, or `otherwise` if it was not given.
+    /// A value out of a fixed set of words, or `otherwise` if it was not given.
     pub(super) fn word<T: Copy>(&self, name: &str, words: &[(&str, T)], otherwise: T) -> Result<T> {
         let Some(value) = self.bytes(name) else { return Ok(otherwise) };
         let found = words.iter().find(|(word, _)| word.as_bytes() == value);
@@ -65,12 +65,12 @@ impl Query {
         })
     }
 
-    /// `true` or `false`.
+    /// `true` or `false`, or `otherwise` if it was not given.
     pub(super) fn flag(&self, name: &str, otherwise: bool) -> Result<bool> {
         self.word(name, &[("true", true), ("false", false)], otherwise)
     }
 
-    /// A number within limits.
+    /// A number within limits, or `otherwise` if it was not given.
     pub(super) fn number(
         &self,
         name: &str,
@@ -92,7 +92,7 @@ impl Query {
     }
 }
 
-/// `application/x-www-form-urlencoded`: a plus is a space.
+/// Decodes `application/x-www-form-urlencoded`, where a plus is a space.
 fn decoded(text: &str) -> Vec<u8> {
     percent_encoding::percent_decode_str(&text.replace('+', " ")).collect()
 }

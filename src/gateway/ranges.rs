@@ -1,20 +1,20 @@
-//! `Range` (RFC 9110, section 14): one range of bytes, or all of it.
+//! The `Range` header (RFC 9110, section 14): one range of bytes, or the whole file.
 
 use std::ops::Range;
 
-/// What a `Range` asks of a file.
+/// The part of a file that a `Range` selects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum RequestedRange {
-    /// All of it, with 200: nothing asked for, or not so that it must be heeded (another unit, several ranges, no
-    /// sense in it).
+    /// The whole file, with 200: there is no `Range`, or one that may be ignored (another unit, several ranges,
+    /// malformed).
     All,
     /// These bytes, with 206; never empty.
     Part(Range<u64>),
-    /// None that are there: 416.
+    /// No bytes that exist: 416.
     Beyond,
 }
 
-/// Of a file of `size` bytes.
+/// Parses the header for a file of `size` bytes.
 pub(super) fn requested(header: Option<&str>, size: u64) -> RequestedRange {
     let Some(set) = header.and_then(|header| {
         let (unit, set) = header.split_once('=')?;
@@ -44,7 +44,7 @@ pub(super) fn requested(header: Option<&str>, size: u64) -> RequestedRange {
     }
 }
 
-/// Digits only; a number beyond all files is that.
+/// Digits only; a number that overflows becomes `u64::MAX`.
 fn number(text: &str) -> Option<u64> {
     let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     is_number.then(|| text.parse().unwrap_or(u64::MAX))

@@ -1,6 +1,6 @@
-//! The request lines of a connection by HTTP/1.1, as they come: hyper hands on a target without its fragment (`#...`), which
-//! no client sends (RFC 9112, section 3.2) but one that forgot to escape a `#` in a name. Without it the target names
-//! something else: `DELETE /dav/directory/#1` would be for the directory.
+//! Watches the request lines of an HTTP/1.1 connection. hyper drops the fragment (`#...`) of a target. No client sends
+//! one (RFC 9112, section 3.2), unless it forgot to escape a `#` in a name, and then the rest names something else:
+//! `DELETE /dav/directory/#1` would delete the directory.
 
 use std::collections::VecDeque;
 use std::io;
@@ -11,25 +11,26 @@ use std::task::{Context, Poll, ready};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Of a header's line what tells how long a body is; what is longer is another header, or refused.
+/// Only this much of a header line is kept, to find the body's length. A longer line is another header, or is refused.
 const LINE_MAX: usize = 256;
 
-/// A request whose target came with a fragment.
+/// Marks a request whose target came with a fragment.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct WithFragment;
 
-/// What is known of the requests that hyper has read and not handed on: they are few, as what it reads ahead is bounded.
+/// For each request that hyper has read but not handed on, whether it has a fragment. They are few, since hyper's
+/// read-ahead is bounded.
 #[derive(Clone, Debug, Default)]
 pub(super) struct RequestLines(Arc<Mutex<VecDeque<bool>>>);
 
 impl RequestLines {
-    /// Whether the target of the next request that is handed on came with a fragment.
+    /// Whether the next request that hyper hands on came with a fragment.
     pub(super) fn next_has_fragment(&self) -> bool {
         self.0.lock().pop_front().unwrap_or(false)
     }
 }
 
-/// A stream that is read by hyper, and looked at on the way.
+/// A stream that hyper reads and that is parsed on the way.
 #[derive(Debug)]
 pub(super) struct Overheard<S> {
     stream: S,
@@ -88,8 +89,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Overheard<S> {
     }
 }
 
-/// How far the requests are read. A request that is not well-formed ends the connection, so nothing depends on what
-/// this makes of it.
+/// How far the requests are parsed. A malformed request ends the connection, so what this makes of it does not matter.
 #[derive(Debug, Default)]
 struct RequestFraming {
     at: RequestPart,
@@ -104,10 +104,10 @@ enum RequestPart {
     #[default]
     RequestLine,
     Header,
-    /// So much of the body is to come.
+    /// This many bytes of the body are still to come.
     Body(u64),
     ChunkSize,
-    /// So much of a chunk is to come, with the end of its line.
+    /// This many bytes of a chunk are still to come, including the end of its line.
     Chunk(u64),
     /// The lines after the last chunk.
     Trailer,
@@ -189,7 +189,7 @@ fn number(digits: &[u8], radix: u32) -> Option<u64> {
 mod tests {
     use super::*;
 
-    /// What is found of each request, however the bytes come.
+    /// The result for each request; it must not depend on how the bytes are split.
     fn found(text: &str) -> Vec<bool> {
         let in_pieces = |size: usize| {
             let (mut reading, mut found) = (RequestFraming::default(), Vec::new());
@@ -212,7 +212,7 @@ mod tests {
             ("GET / HTTP/1.1\r\nA: #\r\n\r\n".to_owned(), &[false][..]),
             ("DELETE /dav/d/#1 HTTP/1.1\r\nHost: h\r\n\r\n".to_owned(), &[true]),
             (format!("GET /{long}#1 HTTP/1.1\r\nHost: {long}\r\n\r\n"), &[true]),
-            // One after the other, with bodies that look like requests.
+            // Requests one after the other, with bodies that look like requests.
             (
                 "\r\nPUT /a HTTP/1.1\r\ncontent-LENGTH:  21\r\n\r\nGET /#1 HTTP/1.1\r\n\r\n\nGET /#2 HTTP/1.1\n\n\
                  GET / HTTP/1.1\r\n\r\n"

@@ -1,4 +1,4 @@
-//! A request under way ends when its token does: removed, or its time is up.
+//! Ends requests under way when their token is removed or expires.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,10 +14,10 @@ use super::BodyError;
 use super::auth::Gate;
 use crate::types::Hash;
 
-/// How often it is looked at while a body moves: one stat(2).
+/// How often the token is checked while a body moves. A check is one stat(2).
 const LOOKS: Duration = Duration::from_secs(1);
 
-/// A body, of a request or of an answer, that somebody with a token sends or gets.
+/// The body of a request or answer of somebody with a token.
 pub(super) struct RevocableBody {
     body: Body,
     gate: Arc<Gate>,

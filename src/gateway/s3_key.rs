@@ -1,4 +1,4 @@
-//! The `s3_key`: a path in the vault as the API speaks of it, `encrypted/file.txt`.
+//! The `s3_key`: a path in the vault as the API spells it, such as `encrypted/file.txt`.
 
 use std::fmt;
 
@@ -9,13 +9,13 @@ use super::HttpProblem;
 use super::errors::Result;
 use crate::vfs::{NAME_MAX, PATH_MAX};
 
-/// What is before the path of a file in its URL.
+/// The prefix of a file's URL path.
 pub(super) const FILES: &str = "/files/";
 
-/// The longest key, in bytes: a path that the mount can name.
+/// The longest key, in bytes: the longest path in the mount.
 pub(super) const KEY_MAX: usize = PATH_MAX;
 
-/// What is escaped in the path of a URL. A slash is not: it stands between names.
+/// The characters that are escaped in a URL path. A slash is not: it separates names.
 const ESCAPED: &AsciiSet = &CONTROLS
     .add(b' ')
     .add(b'"')
@@ -37,13 +37,13 @@ const ESCAPED: &AsciiSet = &CONTROLS
     .add(b'|')
     .add(b'}');
 
-/// A path below the root: names that are neither empty nor `.` nor `..`, hold no slash and no NUL, and are not too
-/// long. Names are bytes, as in the mount.
+/// A path below the root. Its names are bytes, as in the mount. No name is empty, `.` or `..`, contains a slash or NUL,
+/// or is too long.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct S3Key(Vec<Vec<u8>>);
 
 impl S3Key {
-    /// From `a/b/c`.
+    /// Parses `a/b/c`.
     pub(super) fn parse(path: &[u8]) -> Result<Self> {
         if path.is_empty() {
             return Err(HttpProblem::bad_request(
@@ -57,7 +57,7 @@ impl S3Key {
         Ok(key)
     }
 
-    /// From `a/b/c` or `a/b/c/`; nothing is the root.
+    /// Parses `a/b/c` or `a/b/c/`; an empty path is the root.
     pub(super) fn parse_directory(path: &[u8]) -> Result<Self> {
         if path.len() > KEY_MAX {
             let message = format!("The path is longer than {KEY_MAX} bytes.");
@@ -71,7 +71,7 @@ impl S3Key {
         Ok(Self(names.collect::<Result<_>>()?))
     }
 
-    /// From what follows `/files/` in a URL: percent-encoded name by name, so that `%2F` makes no two of one.
+    /// Parses what follows `/files/` in a URL. Names are decoded one by one, so that `%2F` does not split a name.
     pub(super) fn from_url(path: &str) -> Result<Self> {
         let decoded: Vec<Vec<u8>> =
             path.split('/').map(|name| percent_decode_str(name).collect()).collect();
@@ -81,7 +81,7 @@ impl S3Key {
         Self::parse(&decoded.join(&b'/'))
     }
 
-    /// The file that a request for a path below `/files/` is about.
+    /// The file that a request below `/files/` is for.
     pub(super) fn of_request(uri: &Uri) -> Result<Self> {
         Self::from_url(uri.path().strip_prefix(FILES).unwrap_or_default())
     }
@@ -91,17 +91,17 @@ impl S3Key {
         &self.0
     }
 
-    /// The directories, and the last name; `None` of the root.
+    /// The directories and the last name; `None` for the root.
     pub(super) fn split(&self) -> Option<(&[Vec<u8>], &[u8])> {
         self.0.split_last().map(|(name, directories)| (directories, name.as_slice()))
     }
 
-    /// The last name; of the root nothing.
+    /// The last name; empty for the root.
     pub(super) fn name(&self) -> &[u8] {
         self.0.last().map_or(&[], Vec::as_slice)
     }
 
-    /// What a file of this name in this directory is called.
+    /// The key of a name in this directory.
     pub(super) fn join(&self, name: &[u8]) -> Result<Self> {
         let mut names = self.0.clone();
         names.push(checked_name(name)?);
@@ -119,7 +119,7 @@ impl S3Key {
         self.0.join(&b'/')
     }
 
-    /// Where the file is had: `/files/a/b/c`, as a URL says it.
+    /// The URL path of the file, `/files/a/b/c`, escaped.
     pub(super) fn url(&self) -> String {
         format!("{FILES}{}", escape(&self.bytes()))
     }
@@ -132,7 +132,7 @@ impl fmt::Debug for S3Key {
     }
 }
 
-/// As a URL says it; slashes stay.
+/// Percent-encodes for a URL, except slashes.
 pub(super) fn escape(bytes: &[u8]) -> String {
     percent_encode(bytes, ESCAPED).to_string()
 }
@@ -151,11 +151,11 @@ fn checked_name(name: &[u8]) -> Result<Vec<u8>> {
     )))
 }
 
-/// The `n`th name to try for a file that is to be called `name`: `file-1.txt` for `file.txt`.
+/// `file-1.txt` for `file.txt` and the suffix `1`: a name to try if `file.txt` is taken.
 pub(super) fn numbered(name: &[u8], suffix: &str) -> Vec<u8> {
     let dot = name.iter().rposition(|byte| *byte == b'.').filter(|dot| *dot > 0);
     let (stem, extension) = name.split_at(dot.unwrap_or(name.len()));
-    // A long name gives way, at the end of a character.
+    // A stem that is too long is cut, at a character boundary.
     let room = NAME_MAX.saturating_sub(extension.len() + suffix.len() + 1);
     let mut end = stem.len().min(room);
     while end > 0 && end < stem.len() && stem[end] & 0xc0 == 0x80 {

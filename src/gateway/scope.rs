@@ -1,5 +1,5 @@
-//! What a token may see of the vault (`serve token add --only PATH`). Decided before a request is handled, by what it asks
-//! for; what is not known here to stay within is refused.
+//! The part of the vault that a token may see (`serve token add --only PATH`). Decided before a request is handled,
+//! from what the request asks for. A request that is not known to stay within that part is refused.
 
 use axum::http::{HeaderMap, Uri};
 
@@ -8,18 +8,18 @@ use super::query::Query;
 use super::s3_key::S3Key;
 use super::upload::DIRECTORY;
 
-/// A directory, or a file: what is below it, or is it, is within.
+/// A directory or file: the path itself and everything below it are within the scope.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Scope(S3Key);
 
 impl Scope {
-    /// Of a path as a user types it; `None` when it is none, or the root, which limits nothing.
+    /// Parses a path as a user types it; `None` if it is invalid, or the root, which limits nothing.
     pub(super) fn parse(path: &[u8]) -> Option<Self> {
         let key = S3Key::parse_directory(path.strip_prefix(b"/").unwrap_or(path)).ok()?;
         (!key.names().is_empty()).then_some(Self(key))
     }
 
-    /// The directory, or the file.
+    /// The directory or file.
     pub(super) fn key(&self) -> &S3Key {
         &self.0
     }
@@ -29,7 +29,7 @@ impl Scope {
         self.0.bytes()
     }
 
-    /// Whether all that this request can touch is within. `route`: as the router matched it.
+    /// Whether everything that this request can touch is within the scope. `route`: the route that the router matched.
     pub(super) fn allows(&self, route: &str, uri: &Uri, headers: &HeaderMap) -> bool {
         let asked = match route {
             route if ROUTES.contains(&route) => {
@@ -59,7 +59,7 @@ impl Scope {
             | "/page/chosen"
             | "/page/chosen/delete"
             | "/page/chosen/move" => place(uri, "name"),
-            // What says nothing of the vault, and the way out.
+            // Routes that tell nothing about the vault, and the log-out.
             "/openapi.json" | "/healthz" | "/login" | "/logout" | "/page/assets/{word}/{name}" => {
                 return true;
             }
@@ -68,18 +68,19 @@ impl Scope {
         asked.is_some_and(|key| self.has(&key))
     }
 
-    /// Whether a path is within.
+    /// Whether a path is within the scope.
     pub(super) fn has(&self, key: &S3Key) -> bool {
         key.names().starts_with(self.0.names())
     }
 
-    /// Without a path, the page shows what is within.
+    /// Whether the page may be shown. Without a query it redirects to the scope.
     fn shows(&self, uri: &Uri) -> bool {
         uri.query().is_none_or(str::is_empty)
             || place(uri, "file").is_some_and(|key| self.has(&key))
     }
 
-    /// A listing's prefix is text: only with a slash after it does it mean nothing beside the directory.
+    /// Whether a listing stays within. A prefix is plain text: without a slash at its end, it could match names beside
+    /// the directory.
     fn lists(&self, uri: &Uri) -> bool {
         let within = [self.bytes(), b"/".to_vec()].concat();
         value(uri, "prefix").is_some_and(|prefix| {
@@ -95,7 +96,7 @@ impl std::fmt::Debug for Scope {
     }
 }
 
-/// What the page is asked about: `path`, and something in it.
+/// The path that a page request is about: `path`, and perhaps a name in it.
 fn place(uri: &Uri, name: &str) -> Option<S3Key> {
     let known = ["path", "name", "file", "at", "sort", "order", "cursor", "done", "time", "csrf"];
     let query = Query::parse(uri.query(), &known).ok()?;
@@ -112,7 +113,7 @@ fn directory_of(prefix: &[u8]) -> Vec<u8> {
     prefix[..slash].to_vec()
 }
 
-/// A parameter, as the handler will read it; `None` also when it is given twice.
+/// A parameter as the handler will read it; `None` also if the query is malformed, for example if it is given twice.
 fn value(uri: &Uri, name: &str) -> Option<Vec<u8>> {
     let known = [
         "prefix",

@@ -26,10 +26,10 @@ use super::revocation::RevocableBody;
 use super::{Gateway, HttpProblem, ListenAt, ServeOptions, Session, api, page};
 use crate::os::watched;
 
-/// Bytes of a log-in form.
+/// The most bytes of a log-in form.
 const LOGIN_MAX: usize = 4 << 10;
-/// The headers of every response that does not set them itself: browsers guess no type, other sites cannot embed it,
-/// nothing caches it, and were it a page, it could run and load nothing.
+/// Headers of every response that does not set them itself: browsers must not guess its type, other sites cannot embed
+/// it, nothing caches it, and even if it were a page, it could run and load nothing.
 const HEADERS_OF_ALL: [(HeaderName, &str); 6] = [
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
@@ -39,7 +39,7 @@ const HEADERS_OF_ALL: [(HeaderName, &str); 6] = [
     (header::X_FRAME_OPTIONS, "DENY"),
 ];
 
-/// A running service. It goes on when this is dropped: [`Server::stop`] ends it.
+/// A running service. Dropping this does not end it: [`Server::stop`] does.
 pub struct Server {
     state: Arc<ServerState>,
     at: ListenAt,
@@ -47,22 +47,22 @@ pub struct Server {
     ended: watch::Receiver<bool>,
 }
 
-/// How a service is.
+/// The state of a service.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceStatus {
     /// `http://address:port` or `https://...`, or `unix:PATH`.
     pub url: String,
-    /// Whether nobody needs a token.
+    /// Whether no token is needed.
     pub open: bool,
     /// Whether it speaks TLS.
     pub tls: bool,
-    /// Tokens that are let in; 0 when open.
+    /// The number of valid tokens; 0 when open.
     pub tokens: usize,
-    /// Requests at work.
+    /// Requests under way.
     pub requests: u64,
 }
 
-/// What every request is checked by and counted in.
+/// What requests are checked with and counted in.
 struct ServerState {
     gate: Arc<Gate>,
     metrics: Arc<Metrics>,
@@ -72,7 +72,7 @@ struct ServerState {
 }
 
 impl Server {
-    /// Serves `gateway` to whoever connects. Within a runtime.
+    /// Serves `gateway` on the listening socket. Must be called within a runtime.
     pub fn start(gateway: Gateway, listening: Listening) -> Self {
         let (options, at) = (listening.options.clone(), listening.at.clone());
         let state = Arc::new(ServerState {
@@ -87,19 +87,19 @@ impl Server {
         let stall = Duration::from_secs(state.options.client_timeout.max(1));
         let accept = accept(listening, router(&state), state.metrics.clone(), stall, stopped);
         tokio::spawn(async move {
-            // After a panic, which is logged, the service is over just as after a stop.
+            // After a panic, which is logged, the service has ended just as after a stop.
             let _ = watched("serving by HTTP", accept).await;
             ending.send_replace(true);
         });
         Self { state, at, stop, ended }
     }
 
-    /// How it was asked to be.
+    /// The options it was started with.
     pub fn options(&self) -> &ServeOptions {
         &self.state.options
     }
 
-    /// How it is. Asks nobody.
+    /// The state of the service. Does not block.
     pub fn status(&self) -> ServiceStatus {
         let (tls, open) = (self.state.options.tls.is_some(), self.state.gate.is_open());
         let scheme = if tls { "https" } else { "http" };
@@ -116,16 +116,16 @@ impl Server {
         }
     }
 
-    /// Takes no more connections, lets requests at work end within [`GRACE`](super::GRACE), and cuts off the rest. Returns when
-    /// nothing of it is left.
+    /// Takes no more connections, lets requests under way end within [`GRACE`](super::GRACE), and cuts off the rest.
+    /// Returns when nothing of the service is left.
     pub async fn stop(&self) {
         self.stop.send_replace(true);
-        // An error means that the task is gone, and with it the service.
+        // An error means that the task is gone, and the service with it.
         let _ = self.ended.clone().wait_for(|ended| *ended).await;
     }
 }
 
-/// All routes, each with the middleware before it.
+/// All routes, each behind its middleware.
 fn router(state: &Arc<ServerState>) -> Router {
     let before =
         |needs: Requirement| middleware::from_fn_with_state((state.clone(), needs), before);
@@ -160,7 +160,7 @@ async fn before(
     let route = request.extensions().get::<MatchedPath>();
     let route = route.map_or("(none)", MatchedPath::as_str).to_owned();
     let mut counted = state.metrics.begin(request.method(), &route);
-    // Those who monitor the service are answered even when all places are taken.
+    // Monitoring is answered even if all places are taken.
     let watched = matches!(route.as_str(), "/healthz" | "/metrics");
     counted.permit = state.places.clone().try_acquire_owned().ok();
     let mut response = if counted.permit.is_none() && !watched {
@@ -204,7 +204,7 @@ impl ServerState {
         let stall = Duration::from_secs(self.options.client_timeout.max(1));
         let metrics = self.metrics.clone();
         let request = request.map(|body| Body::new(LimitedBody::new(body, limit, stall, metrics)));
-        // A handler that panics gives a response, and does not end the connection. It leaves nothing half done that a
+        // A handler that panics yields a response and does not end the connection. It leaves nothing half done that a
         // client that goes away would not leave, too.
         match AssertUnwindSafe(next.run(request)).catch_unwind().await {
             Ok(response) => response,
@@ -218,14 +218,14 @@ impl ServerState {
     }
 }
 
-/// What `/healthz` says.
+/// The body of `/healthz`.
 #[derive(Serialize)]
 struct HealthBody {
     status: &'static str,
 }
 
-/// 200 while the service works; 503 when it would refuse uploads although the vault was opened for writing. While the
-/// store does not answer it is still 200: uploads go on, into staging.
+/// 200 while the service works; 503 if the vault was opened for writing but now refuses uploads. While the store does
+/// not answer it is still 200: uploads go on, into staging.
 async fn health(State(state): State<Arc<ServerState>>) -> Response {
     let status = state.gateway.vault.status();
     let as_asked = state.gateway.vfs.options().read_only;
@@ -246,7 +246,7 @@ async fn metrics(State(state): State<Arc<ServerState>>) -> Response {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
 
-/// The log-in form as it is posted.
+/// The posted log-in form.
 #[derive(Deserialize)]
 struct Login {
     token: String,
@@ -257,7 +257,7 @@ async fn login_form(
     session: Option<axum::Extension<Session>>,
 ) -> Response {
     match session {
-        // Logged in already, or nobody needs to.
+        // The user is logged in already, or needs no log-in.
         Some(_) => Redirect::to("/").into_response(),
         None => page::login(state.gate.word(), None),
     }

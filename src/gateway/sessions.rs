@@ -1,5 +1,5 @@
-//! Who is logged in at the page: a bounded table in memory. A session is as good as the token that it was opened
-//! with, which is looked up again at every request.
+//! The users logged in at the page: a bounded table in memory. A session is valid only while its token is, which is
+//! looked up at every request.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -11,12 +11,12 @@ use crate::types::Hash;
 
 /// How long a session lasts.
 pub(super) const LIFETIME: Duration = Duration::from_secs(12 * 3600);
-/// How long it lasts unused.
+/// How long it lasts while unused.
 const IDLE: Duration = Duration::from_secs(2 * 3600);
-/// How many there may be; the one not used for longest makes room.
+/// The most sessions. The least recently used one makes room for another.
 const SESSIONS_MAX: usize = 1024;
 
-/// Somebody who is logged in.
+/// A session.
 struct LoggedIn {
     token: Hash,
     csrf: String,
@@ -24,17 +24,17 @@ struct LoggedIn {
     used: Instant,
 }
 
-/// All sessions, each by the SHA-256 of its cookie's value, so that the time of a look-up tells nothing of the value.
+/// All sessions, by the SHA-256 of the cookie's value, so that the time of a look-up reveals nothing about the value.
 #[derive(Default)]
 pub(super) struct Sessions(Mutex<HashMap<Hash, LoggedIn>>);
 
-/// 256 random bits as hex: a cookie's value, or what a form carries.
+/// 256 random bits as hex: a cookie's value, or the CSRF word of a form.
 pub(super) fn random_word() -> String {
     Hash(crypto::random()).to_string()
 }
 
 impl Sessions {
-    /// Opens a session with the token that has this hash; returns the cookie's value.
+    /// Opens a session for the token with this hash; returns the cookie's value.
     pub(super) fn open(&self, token: Hash) -> String {
         self.open_at(token, Instant::now())
     }
@@ -52,7 +52,7 @@ impl Sessions {
         value
     }
 
-    /// The token's hash and the word for forms, if this is the value of a living session's cookie.
+    /// The token hash and CSRF word of the session with this cookie value, if it has not expired.
     pub(super) fn find(&self, value: &str) -> Option<(Hash, String)> {
         self.find_at(value, Instant::now())
     }
@@ -69,7 +69,7 @@ impl Sessions {
         Some((entry.token, entry.csrf.clone()))
     }
 
-    /// Ends it.
+    /// Ends a session.
     pub(super) fn close(&self, value: &str) {
         self.0.lock().remove(&crypto::sha256(value.as_bytes()));
     }

@@ -1,5 +1,5 @@
-//! The requests of one connection by HTTP/2. There a client can take nothing of an answer while the connection goes on, and
-//! keep a connection on which it asks for nothing; by HTTP/1.1 the connection itself shows both.
+//! The requests of an HTTP/2 connection. With HTTP/2, a client can take nothing of an answer while the connection stays
+//! alive, or keep a connection without a request. With HTTP/1.1, the connection itself shows both.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -18,10 +18,10 @@ use tokio::time::{Instant, sleep};
 
 use crate::os::watched;
 
-/// What is handed on at a time, in bytes: a client must take so much in the time for which it may stall.
+/// Bytes handed on at a time. A client must take this much within the stall time.
 const PIECE: usize = 16 << 10;
 
-/// Runs the requests: each is a task of its own, and watched.
+/// Runs each request as a task, and logs its panics.
 #[derive(Clone, Copy)]
 pub(super) struct OnTheRuntime;
 
@@ -31,12 +31,12 @@ where
     F::Output: Send,
 {
     fn execute(&self, work: F) {
-        // A panic ends this request alone: its stream is reset.
+        // A panic ends only this request: its stream is reset.
         tokio::spawn(async { drop(watched("answering by HTTP/2", work).await) });
     }
 }
 
-/// What is under way in a connection.
+/// The requests under way in a connection.
 #[derive(Clone)]
 pub(super) struct Streams {
     table: Arc<Mutex<Table>>,
@@ -44,14 +44,14 @@ pub(super) struct Streams {
 }
 
 struct Table {
-    /// Each request, with the moment since which we wait for the client to take more of its answer.
+    /// For each request, since when we have waited for the client to take more of its answer.
     streams: HashMap<u64, Option<Instant>>,
     last: u64,
-    /// When the last one ended.
+    /// When the last request ended.
     idle_since: Instant,
 }
 
-/// One of them; it ends when this is dropped.
+/// A request under way; it ends when this is dropped.
 struct InStream {
     streams: Streams,
     number: u64,
@@ -63,7 +63,7 @@ impl Streams {
         Self { table: Arc::new(Mutex::new(table)), stall }
     }
 
-    /// Counts the requests that a service answers, and sees whether the answers are taken.
+    /// Wraps a service to count its requests and to see whether the answers are taken.
     pub(super) fn service<S>(
         &self,
         inner: S,
@@ -93,13 +93,13 @@ impl Streams {
         InStream { streams: self.clone(), number }
     }
 
-    /// Returns when nothing was asked for so long that the connection is to end.
+    /// Returns when there was no request for so long that the connection is to end.
     pub(super) async fn idle(of: Option<&Self>) {
         let Some(this) = of else { return std::future::pending().await };
         this.once(|table, now| table.idle_for(now) >= this.stall).await;
     }
 
-    /// Returns when the client took nothing of an answer for too long, or of what is buffered of answers that ended.
+    /// Returns when the client has for too long taken nothing of an answer, or of what is still buffered of ended ones.
     pub(super) async fn stuck(of: Option<&Self>) {
         let Some(this) = of else { return std::future::pending().await };
         let is_stuck = |table: &Table, now: Instant| {
@@ -123,7 +123,7 @@ impl Table {
 }
 
 impl InStream {
-    /// From now on it is for the client to take something, or for us to have it.
+    /// Notes whether the next step is the client's (to take some of the answer) or ours (to produce it).
     fn waits_for_client(&self, waits: bool) {
         let since = waits.then(Instant::now);
         self.streams.table.lock().streams.insert(self.number, since);
@@ -138,7 +138,7 @@ impl Drop for InStream {
     }
 }
 
-/// An answer's body, in small pieces. It is asked for the next when the client has room for it.
+/// An answer's body, in small pieces. hyper asks for the next piece when the client has room for it.
 pub(super) struct TakenBody {
     body: Body,
     left: Bytes,

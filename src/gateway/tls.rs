@@ -1,4 +1,4 @@
-//! TLS by rustls: 1.3 and 1.2, with the certificate and key that the user names.
+//! TLS by rustls: versions 1.3 and 1.2, with the certificate and key that the user names.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use tokio_rustls::rustls::{ServerConfig, crypto::ring::default_provider};
 
 use super::options::{ServeError, TlsFiles};
 
-/// What a client chose in the handshake that speaks HTTP/2.
+/// The ALPN name of HTTP/2.
 pub(super) const HTTP2: &[u8] = b"h2";
 
 /// Reads certificate and key.

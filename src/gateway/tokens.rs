@@ -1,8 +1,8 @@
-//! Bearer tokens: who may use the service. A file of this user on this machine, one line a token; it is read anew
-//! whenever it has changed, so that what is removed is refused at once.
+//! Bearer tokens: who may use the service. They are in a file of this user on this machine, one per line. The file is
+//! read again whenever it has changed, so that a removed token is refused at once.
 //!
-//! A token is 256 random bits, so its SHA-256 says nothing about it and needs neither salt nor a slow hash: those
-//! protect what people choose, which can be guessed.
+//! A token is 256 random bits, so its SHA-256 reveals nothing about it and needs neither a salt nor a slow hash. Those
+//! protect secrets that people choose, which can be guessed.
 
 use std::fmt;
 use std::io::{self, ErrorKind, Read};
@@ -21,24 +21,24 @@ use super::scope::Scope;
 use crate::crypto;
 use crate::types::{Hash, Timestamp};
 
-/// What every token begins with, so that scanners for leaked secrets recognise one.
+/// The prefix of every token, so that scanners for leaked secrets recognise it.
 const PREFIX: &str = "s3vault_";
 /// The longest name of a token.
 pub(super) const NAME_MAX: usize = 64;
-/// How many there may be: each request looks at all.
+/// The most tokens: each request compares with all of them.
 pub(super) const TOKENS_MAX: usize = 1000;
-/// Bytes of the file at most.
+/// The most bytes of the file.
 const FILE_MAX: u64 = 256 << 10;
-/// What stands at the head of the file.
+/// The first lines of the file.
 const HEADER: &str = "# Who may use `s3vault serve`: SHA-256 of the token, access, made at, name, until=, only=.\n\
                       # Written by `s3vault serve token`; a line that is taken out is refused at once.\n";
 
-/// Begins the word that says when a token ends.
+/// The prefix of the field that says when a token expires.
 const UNTIL: &str = "until=";
-/// Begins the word that says what alone it is good for.
+/// The prefix of the field that limits a token to a path.
 const ONLY: &str = "only=";
 
-/// One token, as far as it is kept.
+/// A token as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Token {
     /// What the user calls it.
@@ -47,13 +47,13 @@ pub struct Token {
     pub access: Access,
     /// When it was made, in seconds since 1970.
     pub created: i64,
-    /// How long and where it is good.
+    /// Its time limit and scope.
     pub(super) limits: KeptLimits,
     /// SHA-256 of it.
     pub(super) hash: Hash,
 }
 
-/// How long and where a token is good.
+/// The time limit and scope of a token.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct KeptLimits {
     /// In seconds since 1970.
@@ -61,22 +61,22 @@ pub(super) struct KeptLimits {
     scope: Option<Scope>,
 }
 
-/// What a token that is made may be limited to.
+/// The limits of a new token.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TokenLimits<'a> {
-    /// From now on.
+    /// How long it lasts from now on.
     pub lasts: Option<Duration>,
-    /// A directory or a file, and what is below it.
+    /// The only directory (with everything below it) or file that it is good for.
     pub only: Option<&'a [u8]>,
 }
 
 impl Token {
-    /// When it stops being good, in seconds since 1970.
+    /// When it expires, in seconds since 1970.
     pub fn expires(&self) -> Option<i64> {
         self.limits.expires
     }
 
-    /// What alone it is good for: a path.
+    /// The only path that it is good for.
     pub fn only(&self) -> Option<Vec<u8>> {
         self.limits.scope.as_ref().map(Scope::bytes)
     }
@@ -94,31 +94,31 @@ impl Token {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tokens(Vec<Token>);
 
-/// Why tokens could not be read or added.
+/// Why tokens cannot be read or added.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
-    /// A line that is no token.
+    /// A line that is not a token.
     #[error("line {0} is not understood")]
     Line(usize),
     /// The name is taken.
     #[error("a token with this name is there already; remove it first, or choose another name")]
     Taken,
-    /// The name has other characters than it may.
+    /// The name has a character that is not allowed.
     #[error("a token's name is 1 to {NAME_MAX} letters, digits, and any of . _ -")]
     Name,
-    /// `--only` names no path.
+    /// `--only` does not name a path.
     #[error("--only names a directory or a file of the vault, as in photos/2026, and not the root")]
     Scope,
-    /// There are as many as there may be.
+    /// There are as many as allowed already.
     #[error("there are {TOKENS_MAX} tokens; remove some first")]
     Many,
 }
 
-/// A token in the clear: shown once, wiped when dropped.
+/// A token in the clear: it is shown once, and wiped when dropped.
 pub struct TokenSecret(Zeroizing<String>);
 
 impl TokenSecret {
-    /// For the one that it is made for.
+    /// The secret, to show to the user.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -131,7 +131,7 @@ impl fmt::Debug for TokenSecret {
 }
 
 impl Tokens {
-    /// From the file's text.
+    /// Parses the file's text.
     pub fn parse(text: &str) -> Result<Self, TokenError> {
         let lines = text.lines().enumerate();
         let lines = lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
@@ -139,7 +139,7 @@ impl Tokens {
         tokens.collect::<Result<_, _>>().map(Self)
     }
 
-    /// As the file's text.
+    /// The file's text.
     pub fn text(&self) -> String {
         let line = |token: &Token| {
             let Token { name, access, created, hash, limits } = token;
@@ -189,25 +189,25 @@ impl Tokens {
         Ok(TokenSecret(secret))
     }
 
-    /// Takes one out; whether it was there.
+    /// Removes a token; returns whether it was there.
     pub fn remove(&mut self, name: &str) -> bool {
         let before = self.0.len();
         self.0.retain(|token| token.name != name);
         self.0.len() < before
     }
 
-    /// In the order in which they were made.
+    /// All tokens, in the order in which they were made.
     pub fn iter(&self) -> impl Iterator<Item = &Token> {
         self.0.iter()
     }
 
-    /// The one whose secret this is. What it takes does not depend on how much of a hash is right, nor on which
-    /// token it is.
+    /// The token with this secret. The time taken depends neither on how much of a hash is right nor on which token it
+    /// is.
     pub(super) fn by_secret(&self, secret: &str) -> Option<&Token> {
         self.by_hash(&crypto::sha256(secret.as_bytes()))
     }
 
-    /// The one with this hash, if its time is not up.
+    /// The token with this hash, if it has not expired.
     pub(super) fn by_hash(&self, hash: &Hash) -> Option<&Token> {
         self.0
             .iter()
@@ -248,10 +248,10 @@ fn token(line: &str) -> Option<Token> {
     Some(Token { name, access, created, limits, hash })
 }
 
-/// What tells one state of a file from another: a rename in its place changes the inode and its ctime.
+/// Tells one state of a file from another: replacing it by a rename changes the inode and ctime.
 type FileStamp = (u64, i64, i64, u64);
 
-/// The file, as the running service reads it.
+/// The token file, as the running service reads it.
 #[derive(Debug)]
 pub(super) struct TokenFile {
     path: PathBuf,
@@ -263,7 +263,7 @@ impl TokenFile {
         Self { path, last: Mutex::new(None) }
     }
 
-    /// The tokens as they are now: one stat(2) if nothing has changed. A missing file holds none.
+    /// The current tokens. Costs one stat(2) if the file has not changed. A missing file holds none.
     ///
     /// # Errors
     /// It cannot be read or is not understood: then nobody is let in.

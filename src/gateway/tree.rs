@@ -1,4 +1,4 @@
-//! From a key to what it names. Symlinks are not followed.
+//! Finds what a key names. Symlinks are not followed.
 
 use super::Gateway;
 use super::HttpProblem;
@@ -8,11 +8,11 @@ use super::s3_key::S3Key;
 use crate::types::InodeNo;
 use crate::vfs::{Error, Inspected};
 
-/// New directories are open to read, as new files are.
+/// New directories are readable by everybody, as new files are.
 const DIRECTORY_MODE: u32 = 0o755;
 
 impl Gateway {
-    /// Whether [`Gateway::make_directory`] can be had: nothing else stands where a directory is to be.
+    /// Whether [`Gateway::make_directory`] can succeed: nothing but directories stands on the path.
     pub(super) async fn may_make(&self, names: &[Vec<u8>]) -> Result<()> {
         match self.vfs.directory_at(names).await {
             Ok(_) | Err(Error::NotFound) => Ok(()),
@@ -20,7 +20,7 @@ impl Gateway {
         }
     }
 
-    /// The directory that these names lead to; those that are missing are made, for the daemon's user.
+    /// The directory that these names lead to. Missing directories are made, and belong to the daemon's user.
     pub(super) async fn make_directory(&self, names: &[Vec<u8>]) -> Result<InodeNo> {
         let mut at = InodeNo::ROOT;
         for name in names {
@@ -42,7 +42,7 @@ impl Gateway {
         Ok(at)
     }
 
-    /// Makes a directory, and what is missing above it. What is there is an error.
+    /// Makes a directory and the missing ones above it. It is an error if the directory exists.
     pub(super) async fn make_new_directory(&self, key: &S3Key) -> Result<()> {
         let (above, name) = key.split().ok_or_else(|| HttpProblem::from(Error::Exists))?;
         let parent = self.make_directory(above).await?;
@@ -50,13 +50,13 @@ impl Gateway {
         Ok(())
     }
 
-    /// The directory that a key's last name is in, and that name. The root is in none: 409.
+    /// The directory that a key's last name is in, and that name. The root has no parent: 409.
     pub(super) async fn place<'k>(&self, key: &'k S3Key) -> Result<(InodeNo, &'k [u8])> {
         let (directories, name) =
             key.split().ok_or_else(|| HttpProblem::from(Error::IsDirectory))?;
         match self.vfs.directory_at(directories).await {
             Ok(parent) => Ok((parent, name)),
-            // Nothing is below a file.
+            // Nothing can exist below a file.
             Err(Error::NotDirectory) => Err(Error::NotFound.into()),
             Err(error) => Err(error.into()),
         }
@@ -68,7 +68,7 @@ impl Gateway {
         Ok((self.vfs.inspect(parent, name, ATTRIBUTE).await?, parent))
     }
 
-    /// As [`Gateway::inspect`], of a regular file; anything else is an error that says what it is.
+    /// Like [`Gateway::inspect`], but anything other than a regular file is an error that says what it is.
     pub(super) async fn inspect_file(&self, key: &S3Key) -> Result<Inspected> {
         let (inspected, _) = self.inspect(key).await?;
         match FileKind::of(inspected.attributes.mode) {

@@ -18,14 +18,14 @@ use super::s3_key::S3Key;
 use super::upload_form::{FormPart, UploadForm};
 use super::{Gateway, HttpProblem};
 
-/// Where a POST puts files unless it says otherwise.
+/// Where a POST puts files by default.
 pub(super) const DIRECTORY: &[u8] = b"encrypted";
-/// Files that one POST may hold: each is open until all are whole.
+/// The most files in one POST: each stays open until all are complete.
 const FILES_MAX: usize = 100;
-/// The pause before another attempt to have something in the bucket, while a client waits for it.
+/// The pause before another attempt to get data into the bucket while a client waits for it.
 const DURABLE_AGAIN: std::time::Duration = std::time::Duration::from_secs(1);
 
-/// The answer to several files.
+/// The answer to an upload of several files.
 #[derive(Serialize)]
 struct Several {
     files: Vec<FileInfo>,
@@ -55,7 +55,7 @@ pub(super) async fn post(
     Ok(response)
 }
 
-/// Takes all files of a multipart body in, and then gives all of them their names: what ends early leaves nothing.
+/// Receives all files of a multipart body, and then names all of them, so that a body that ends early leaves nothing.
 pub(super) async fn take(
     gateway: &Arc<Gateway>,
     directory: &S3Key,
@@ -92,7 +92,7 @@ pub(super) async fn take(
     Ok(kept)
 }
 
-/// A browser and curl escape these three in a name, and nothing else (HTML, "multipart/form-data").
+/// Browsers and curl escape these three characters in a file name, and no others (HTML, "multipart/form-data").
 fn file_name(part: &FormPart<'_>) -> Result<Vec<u8>> {
     let name = part.file_name().filter(|name| !name.is_empty()).ok_or_else(|| {
         HttpProblem::new(
@@ -140,7 +140,7 @@ pub(super) async fn put(
     Ok(response)
 }
 
-/// Whether the body of a PUT is the whole file, as it is to be.
+/// Refuses a PUT whose body is not the plain whole file.
 pub(super) fn is_whole(headers: &HeaderMap) -> Result<()> {
     if headers.contains_key(header::CONTENT_RANGE) {
         return Err(HttpProblem::bad_request(
@@ -158,7 +158,7 @@ pub(super) fn is_whole(headers: &HeaderMap) -> Result<()> {
     Ok(())
 }
 
-/// What the headers of a PUT ask for; what they cannot have is refused rather than ignored.
+/// What the headers of a PUT ask for. Conditions that are not supported are refused rather than ignored.
 fn condition(headers: &HeaderMap) -> Result<OnConflict> {
     is_whole(headers)?;
     if headers.contains_key(header::IF_MATCH) || headers.contains_key(header::IF_UNMODIFIED_SINCE) {
@@ -176,7 +176,7 @@ fn condition(headers: &HeaderMap) -> Result<OnConflict> {
     }
 }
 
-/// Called before a long body is read: what has this name is a file, or nothing has it.
+/// Called before a long body is read: the name must be a file's, or free.
 async fn replaceable(gateway: &Gateway, key: &S3Key) -> Result<()> {
     gateway.may_make(key.split().map_or(&[], |(directories, _)| directories)).await?;
     match gateway.inspect_file(key).await {
@@ -190,13 +190,13 @@ fn waits(query: &Query) -> Result<bool> {
     query.word("wait", &[("durable", true)], false)
 }
 
-/// Returns when all that was named before is in the bucket.
+/// Returns when everything named before is in the bucket.
 async fn in_bucket(gateway: &Gateway) -> Result<()> {
     let until = Instant::now() + gateway.durable_deadline;
     let waiting = async {
         loop {
             let Err(error) = gateway.vfs.in_bucket().await else { return Ok(()) };
-            // Another machine took over, or the disk failed: no waiting helps.
+            // Another machine took over, or the disk failed: waiting longer does not help.
             if let Some(reason) = gateway.vault.status().read_only {
                 return Err(format!("and the vault is read-only now ({reason})"));
             }

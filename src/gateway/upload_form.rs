@@ -1,5 +1,6 @@
-//! The form that files come in, as a stream of parts. Its parser (multer) keeps all that lies between two of its
-//! events, a part's head or a piece of its content, however long that is: so what it is given between them is bounded.
+//! The multipart form of an upload, as a stream of parts. Its parser (multer) buffers everything between two of its
+//! events (the head of a part, or a piece of its content), however long that is. So the bytes it is given between
+//! events are bounded.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,25 +15,25 @@ use futures_util::{Stream, StreamExt};
 use super::errors::Result;
 use super::{BodyError, HttpProblem};
 
-/// What the parser may take in from one event to the next, in bytes: what is before the first part, the head of a
-/// part, and the longest piece of its content.
+/// The most bytes given to the parser between two events. It bounds the text before the first part, the head of a part,
+/// and a piece of content.
 const BETWEEN: usize = 64 << 10;
 
-/// A form on its way in.
+/// A form being received.
 pub(super) struct UploadForm {
     parts: Multipart,
     given: FedBytes,
 }
 
-/// Bytes that the parser was given since its last event; `LOOK` when it has one, and nothing was given since.
+/// Bytes given to the parser since its last event; `LOOK` right after an event.
 type FedBytes = Arc<AtomicUsize>;
 
-/// The parser looks at what it has before it is given more: it takes all that it can get before it looks, and many
-/// small parts would each let it keep as much again.
+/// Makes the parser look at what it has before it is given more. Otherwise it takes in all that it can get first, and
+/// with many small parts each event would let it buffer another `BETWEEN`.
 const LOOK: usize = usize::MAX;
 
 impl UploadForm {
-    /// The body of a request, which must say that it is one.
+    /// Reads a request's body, which must be declared as multipart.
     pub(super) async fn of(request: Request) -> Result<Self> {
         let given = FedBytes::default();
         let bounded = request.map(|body| {
@@ -47,7 +48,7 @@ impl UploadForm {
         Ok(Self { parts, given })
     }
 
-    /// The next part. The one before has been read to its end, or skipped.
+    /// The next part. The part before must have been read to its end, or skipped.
     pub(super) async fn next(&mut self) -> Result<Option<FormPart<'_>>> {
         let field = self.parts.next_field().await.map_err(|error| HttpProblem::of_body(&error))?;
         self.given.store(LOOK, Ordering::Relaxed);
@@ -56,7 +57,7 @@ impl UploadForm {
     }
 }
 
-/// A part: its content as a stream, piece by piece.
+/// A part of the form; its content is a stream.
 pub(super) struct FormPart<'a> {
     field: Field<'a>,
     given: FedBytes,
@@ -73,12 +74,12 @@ impl FormPart<'_> {
         self.field.file_name()
     }
 
-    /// What the client says that it is.
+    /// The content type that the client gave.
     pub(super) fn content_type(&self) -> Option<&str> {
         self.field.content_type()
     }
 
-    /// Takes its content, and forgets it. (Left to the parser, all of it would be one gap between two events.)
+    /// Discards the content. (Left to the parser, all of it would be one gap between two events.)
     pub(super) async fn skip(mut self) -> Result<()> {
         while let Some(piece) = self.next().await {
             piece.map_err(|error| HttpProblem::of_body(&error))?;
@@ -97,13 +98,13 @@ impl Stream for FormPart<'_> {
     }
 }
 
-/// A body that gives out so much until somebody sets `given` back.
+/// A body that gives out up to `BETWEEN` bytes until `given` is reset.
 struct Bounded {
     body: BodyDataStream,
-    /// What came and is not given out yet: of one frame.
+    /// Bytes of a received frame that are not given out yet.
     rest: Bytes,
     given: FedBytes,
-    /// The parser was told to make do with what it has.
+    /// Whether the parser was told to wait, so that it uses what it has.
     is_full: bool,
 }
 
@@ -124,7 +125,7 @@ impl Stream for Bounded {
             return Poll::Ready(Some(Err(BodyError::Shapeless(BETWEEN).into())));
         }
         if room == 0 || is_new {
-            // The parser looks at what it has when there is no more for now.
+            // The parser looks at what it has when nothing more comes for now.
             this.is_full = room == 0;
             cx.waker().wake_by_ref();
             return Poll::Pending;
@@ -145,7 +146,7 @@ impl Stream for Bounded {
 mod tests {
     use super::*;
 
-    /// A form of so many parts without content, each a frame of its own, and how many were asked for.
+    /// A form of `count` parts without content, each a frame of its own, and a count of the frames asked for.
     fn small_parts(count: usize) -> (Request, FedBytes) {
         let asked = FedBytes::default();
         let counted = asked.clone();

@@ -1,11 +1,11 @@
-//! How the vault is and what it does, as Prometheus reads it (text format 0.0.4). No names of files, no counts by file.
+//! The vault's metrics, in the Prometheus text format 0.0.4. They contain no file names and no counts per file.
 
 use std::fmt::Write;
 
 use crate::os::{self, ProcessTally, TIMES};
 use crate::types::VaultStatus;
 
-/// What is sent: families, each with its help and its lines.
+/// The text being built: families with their help texts and lines.
 #[derive(Default)]
 pub(super) struct MetricsText(pub(super) String);
 
@@ -22,7 +22,7 @@ impl MetricsText {
         self.family(name, kind, help, &[(String::new(), value as f64)]);
     }
 
-    /// Requests of the kernel, by kind: how many, how long they took, how many failed.
+    /// The kernel's requests by kind: how many, how long they took, how many failed.
     fn operations(&mut self) {
         let all = os::operations();
         let name = "fs_operation_duration_seconds";
@@ -51,7 +51,7 @@ impl MetricsText {
     }
 }
 
-/// All of it.
+/// Writes all metrics of the vault.
 pub(super) fn write(text: &mut MetricsText, vault: &VaultStatus) {
     text.operations();
     let traffic = &vault.traffic;
@@ -77,7 +77,7 @@ pub(super) fn write(text: &mut MetricsText, vault: &VaultStatus) {
     }
 }
 
-/// Numbers that only grow: name, help, value.
+/// Counters: name, help, value.
 fn counters(vault: &VaultStatus) -> [(&'static str, &'static str, u64); 15] {
     let (traffic, old) = (&vault.traffic, &vault.old_states);
     [
@@ -115,7 +115,7 @@ fn counters(vault: &VaultStatus) -> [(&'static str, &'static str, u64); 15] {
     ]
 }
 
-/// Numbers that go up and down: name, help, value.
+/// Gauges: name, help, value.
 fn gauges(vault: &VaultStatus) -> [(&'static str, &'static str, u64); 21] {
     let (progress, old) = (&vault.progress, &vault.old_states);
     let head = u64::try_from(vault.head_time.seconds).unwrap_or(0);

@@ -1,4 +1,4 @@
-//! Who is logged in: what their token is called, what it allows, where, and until when.
+//! Who is logged in: the name of their token, what it allows, where, and until when.
 
 use maud::{Markup, html};
 
@@ -8,7 +8,7 @@ use crate::gateway::Session;
 use crate::gateway::s3_key::S3Key;
 use crate::types::Timestamp;
 
-/// The button in the head of the page, and what it opens.
+/// The button in the page's header, and the panel that it opens.
 pub(super) fn show(session: &Session) -> Markup {
     let rights = if may_write(session) { "Read and write" } else { "Read only" };
     let limit = session.limit();

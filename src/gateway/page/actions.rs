@@ -1,4 +1,4 @@
-//! What the page's forms post: to upload, to make a folder, to move, to delete.
+//! The targets of the page's forms: upload, make a folder, move, delete.
 
 use axum::body::Body;
 use axum::extract::Request;
@@ -40,7 +40,8 @@ pub(super) async fn make_folder(asked: PageRequest, body: Body) -> Result<Respon
     outcome(&asked, &place, done.await).await
 }
 
-/// `POST /page/move?path=DIRECTORY&name=NAME&csrf=WORD`; `to`: the new name, `folder`: where to. What is there is not replaced.
+/// `POST /page/move?path=DIRECTORY&name=NAME&csrf=WORD`; `to`: the new name, `folder`: where to. An existing target is
+/// not replaced.
 pub(super) async fn rename(asked: PageRequest, body: Body) -> Result<Response> {
     let place = asked.place(&["name"])?;
     let done = async {
@@ -67,7 +68,7 @@ pub(super) async fn rename(asked: PageRequest, body: Body) -> Result<Response> {
     outcome(&asked, &place, done.await).await
 }
 
-/// `POST /page/delete?path=DIRECTORY&name=NAME&csrf=WORD`; with `tree=true` also a directory with all that is in it.
+/// `POST /page/delete?path=DIRECTORY&name=NAME&csrf=WORD`; with `tree=true` also a directory with its content.
 pub(super) async fn delete(asked: PageRequest, body: Body) -> Result<Response> {
     let place = asked.place(&["name"])?;
     let done = async {

@@ -1,4 +1,5 @@
-//! What the page loads: small files, part of the program. Their URLs change with them, so that they can be kept.
+//! The page's style sheets, scripts and icon: small files compiled into the program. Their URLs change with their
+//! content, so that browsers can cache them.
 
 use std::fmt::Write;
 use std::sync::LazyLock;
@@ -10,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use crate::crypto::sha256;
 use crate::gateway::HttpProblem;
 
-/// The scripts refer to each other by name, so all of them are below one word, which is made of all of them.
+/// The scripts import each other by name, so all assets share one directory, named after the hash of all of them.
 pub(super) const ROUTE: &str = "/page/assets/{word}/{name}";
 
 const CSS: &str = "text/css; charset=utf-8";
@@ -58,11 +59,11 @@ fn all() -> impl Iterator<Item = &'static Asset> {
     STYLES.iter().chain(&SCRIPTS).chain(std::iter::once(&ICON))
 }
 
-/// Where the page's parts are.
+/// The URLs of the assets.
 pub(super) struct Urls {
     word: String,
     pub(super) styles: Vec<String>,
-    /// The first one is the one to begin with; the others are what it needs.
+    /// The first is the entry point; the others are its imports.
     pub(super) scripts: Vec<String>,
     pub(super) icon: String,
 }
@@ -70,7 +71,7 @@ pub(super) struct Urls {
 pub(super) static URLS: LazyLock<Urls> = LazyLock::new(|| {
     let mut whole = String::new();
     for (name, _, text) in all() {
-        // Into a string nothing fails.
+        // Writing into a string cannot fail.
         let _ = write!(whole, "{name} {}\n{text}", text.len());
     }
     let word = sha256(whole.as_bytes()).to_string()[..16].to_owned();
@@ -83,7 +84,7 @@ pub(super) async fn asset(Path((word, name)): Path<(String, String)>) -> Respons
     let Some((_, kind, text)) = all().find(|(own, _, _)| *own == name) else {
         return HttpProblem::not_found("The page has no such part.").into_response();
     };
-    // Under an older word it is this version all the same, but not for ever.
+    // An older word gets this version, too, but not cached for ever.
     let keep = match word == URLS.word {
         true => "public, max-age=31536000, immutable",
         false => "no-cache",

@@ -1,4 +1,4 @@
-//! The directory: what is in it, how the vault is, and the forms that change it; now, or as it was.
+//! The directory view: the entries, the state of the vault, and the forms that change it; now or as of a commit.
 
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
@@ -25,7 +25,7 @@ mod choice;
 mod status_line;
 mod table;
 
-/// Rows of a page: all of them can be chosen.
+/// Rows per page: as many as can be chosen at once.
 const ROWS: usize = CHOSEN_MAX;
 
 /// `GET /`.
@@ -64,7 +64,7 @@ fn done(query: &Query) -> Result<Option<&'static str>> {
     query.word("done", &words, None)
 }
 
-/// Where whoever sees a part of the vault begins.
+/// The start page for a token that sees only a part of the vault.
 async fn home(gateway: &Gateway, limit: &S3Key) -> String {
     match gateway.vfs.directory_at(limit.names()).await {
         Ok(_) => PagePlace { path: limit.bytes(), ..PagePlace::default() }.link(),
@@ -72,7 +72,7 @@ async fn home(gateway: &Gateway, limit: &S3Key) -> String {
     }
 }
 
-/// The page of a view; with `problem`, what a form came to.
+/// The view's page. `problem`: the error of a form, if it failed.
 pub(super) async fn show(
     state: &PageState,
     session: &Session,
@@ -129,7 +129,7 @@ async fn find(state: &PageState, view: &DirectoryView) -> Result<ListingPage> {
         None => None,
     };
     let gateway = past.as_ref().map_or(&state.gateway, |past| &past.gateway);
-    // A listing of what is not there is empty; a person wants to know.
+    // Listing a missing directory yields nothing, but a person wants to be told.
     gateway.vfs.directory_at(key.names()).await.map_err(|error| {
         match HttpProblem::from(error) {
             problem if problem.status() == StatusCode::NOT_FOUND => {

@@ -1,4 +1,4 @@
-//! What the forms change in the vault.
+//! The changes that the forms make in the vault.
 
 use std::ops::ControlFlow;
 
@@ -13,11 +13,11 @@ use crate::gateway::s3_key::S3Key;
 use crate::gateway::{Gateway, HttpProblem};
 use crate::vfs::{Error, RenameMode};
 
-/// Where a form says that something goes: `folder`, or where it is.
+/// The target folder of a form: `folder`, or the directory that the form is for.
 pub(super) fn folder(form: &Query, place: &PagePlace) -> Result<S3Key> {
     match form.bytes("folder") {
         None => place.directory(),
-        // As the form shows it; names need not be text.
+        // The form shows names that are not UTF-8 lossily; such a path comes back unchanged.
         Some(shown) if shown == String::from_utf8_lossy(&place.path).as_bytes() => {
             place.directory()
         }
@@ -34,7 +34,7 @@ pub(super) fn no_folder() -> HttpProblem {
     )
 }
 
-/// Gives it another place, where nothing is.
+/// Moves it to a name that must be free.
 pub(super) async fn move_to(gateway: &Gateway, source: &S3Key, target: &S3Key) -> Result<()> {
     if target == source {
         let text = "It has this name, in this folder, already. Nothing was changed.";
@@ -58,7 +58,7 @@ pub(super) async fn move_to(gateway: &Gateway, source: &S3Key, target: &S3Key) -
     }
 }
 
-/// Deletes it, a directory with all that is in it.
+/// Deletes it, and if it is a directory, everything below it.
 pub(super) async fn remove_tree(gateway: &Gateway, key: &S3Key) -> Result<()> {
     let (parent, name) = gateway.place(key).await?;
     let there = *gateway.vfs.lookup(parent, name).await?;

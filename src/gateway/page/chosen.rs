@@ -1,5 +1,5 @@
-//! Several entries of a directory at once: asked about, then deleted or moved, one after the other. What is not done with
-//! one of them is asked about again, with its reason; with the others it is done.
+//! Several entries of a directory at once: asks about them, then deletes or moves them one after the other. If some
+//! fail, the page asks about those again, with the reasons; the others are done.
 
 use axum::Json;
 use axum::body::Body;
@@ -20,14 +20,14 @@ use crate::gateway::query::Query;
 use crate::gateway::s3_key::S3Key;
 use crate::gateway::{Gateway, HttpProblem};
 
-/// What is done with each.
+/// What is done with each entry.
 enum ChosenDeed {
     Delete,
     /// Into this folder.
     MoveTo(S3Key),
 }
 
-/// The answer for script when some are left.
+/// The answer for script if some entries failed.
 #[derive(Serialize)]
 struct NotAllDone<'a> {
     error: &'static str,
@@ -35,7 +35,7 @@ struct NotAllDone<'a> {
     failed: Vec<FailedEntry<'a>>,
 }
 
-/// One that is left; `name` is as the form named it.
+/// An entry that failed; `name` is spelled as in the form.
 #[derive(Serialize)]
 struct FailedEntry<'a> {
     name: String,
@@ -43,7 +43,8 @@ struct FailedEntry<'a> {
     message: &'a str,
 }
 
-/// `POST /page/chosen?path=DIRECTORY&csrf=WORD`; `name` for each, percent-encoded, and `action`. Asks, and changes nothing.
+/// `POST /page/chosen?path=DIRECTORY&csrf=WORD`; a percent-encoded `name` for each entry, and `action`. Only asks;
+/// changes nothing.
 pub(super) async fn ask(asked: PageRequest, body: Body) -> Result<Response> {
     let place = asked.place(&[])?;
     let read = async {
@@ -56,7 +57,8 @@ pub(super) async fn ask(asked: PageRequest, body: Body) -> Result<Response> {
     }
 }
 
-/// `POST /page/chosen/delete?path=DIRECTORY&csrf=WORD`; `name` for each. Directories go with all that is in them.
+/// `POST /page/chosen/delete?path=DIRECTORY&csrf=WORD`; `name` for each entry. Directories are deleted with their
+/// content.
 pub(super) async fn delete(asked: PageRequest, body: Body) -> Result<Response> {
     let place = asked.place(&[])?;
     match chosen(&asked, &place, body, &[]).await {
@@ -65,7 +67,8 @@ pub(super) async fn delete(asked: PageRequest, body: Body) -> Result<Response> {
     }
 }
 
-/// `POST /page/chosen/move?path=DIRECTORY&csrf=WORD`; `name` for each, `folder`: where to. What is there is not replaced.
+/// `POST /page/chosen/move?path=DIRECTORY&csrf=WORD`; `name` for each entry, `folder`: where to. An existing target is
+/// not replaced.
 pub(super) async fn relocate(asked: PageRequest, body: Body) -> Result<Response> {
     let place = asked.place(&[])?;
     let (entries, form) = match chosen(&asked, &place, body, &["folder"]).await {
@@ -78,7 +81,7 @@ pub(super) async fn relocate(asked: PageRequest, body: Body) -> Result<Response>
     }
 }
 
-/// The folder, which is there.
+/// The target folder, which must exist.
 async fn goal(asked: &PageRequest, place: &PagePlace, form: &Query) -> Result<S3Key> {
     let folder = changes::folder(form, place)?;
     asked.session.check(&folder)?;
@@ -105,7 +108,7 @@ impl ChosenDeed {
         }
     }
 
-    /// `deleted`, `Deleted`.
+    /// The words of the answer: `deleted`, `Deleted`.
     fn words(&self) -> (&'static str, &'static str) {
         match self {
             Self::Delete => ("deleted", "Deleted"),
@@ -113,7 +116,7 @@ impl ChosenDeed {
         }
     }
 
-    /// Where to, if anywhere.
+    /// The words that name the target; empty for a deletion.
     fn way(&self) -> String {
         match self {
             Self::Delete => String::new(),
@@ -123,7 +126,7 @@ impl ChosenDeed {
     }
 }
 
-/// One after the other. What stands in the way of all of them is not tried again with each.
+/// Handles the entries one after the other. An error that would hit all of them ends the work.
 async fn carry_out(
     asked: &PageRequest,
     place: &PagePlace,
@@ -162,7 +165,7 @@ async fn carry_out(
     left(asked, place, deed.action(), &failed, problem).await
 }
 
-/// What is left, and why.
+/// The answer if some entries failed: which, and why.
 async fn left(
     asked: &PageRequest,
     place: &PagePlace,

@@ -1,4 +1,4 @@
-//! Several entries of a directory, as a form names them.
+//! The entries of a directory that a form names.
 
 use axum::body::Body;
 use percent_encoding::percent_decode;
@@ -11,33 +11,33 @@ use crate::gateway::errors::Result;
 use crate::gateway::query::Query;
 use crate::gateway::s3_key::{S3Key, escape};
 
-/// Entries of one request at most.
+/// The most entries in one request.
 pub(super) const CHOSEN_MAX: usize = 100;
-/// Bytes of a form that names so many: each byte of a name can take five.
+/// The most bytes of a form with that many names: each byte of a name can take five.
 const CHOSEN_FORM_MAX: usize = 256 << 10;
 
-/// One of them.
+/// A chosen entry.
 pub(super) struct ChosenEntry {
-    /// From the directory.
+    /// Relative to the directory.
     path: S3Key,
     pub(super) key: S3Key,
-    /// Why nothing was done with it.
+    /// Why it was not handled.
     pub(super) why: Option<HttpProblem>,
 }
 
 impl ChosenEntry {
-    /// As the form names it: names are bytes, and a field is text.
+    /// As the form spells it: names are bytes, but form fields are text.
     pub(super) fn word(&self) -> String {
         escape(&self.path.bytes())
     }
 
-    /// For people.
+    /// As people read it.
     pub(super) fn shown(&self) -> String {
         String::from_utf8_lossy(&self.path.bytes()).into_owned()
     }
 }
 
-/// What a form names, each once, and its other fields. Nothing is looked up.
+/// The entries that a form names, without repetitions, and its other fields. Nothing is looked up.
 pub(super) async fn chosen(
     asked: &PageRequest,
     place: &PagePlace,

@@ -1,13 +1,13 @@
-//! Which directory is looked at, and how.
+//! Which directory is shown, and how.
 
 use super::place::PagePlace;
 use crate::gateway::order::Sort;
 
-/// What is looked at.
+/// The parameters of a directory view.
 #[derive(Clone, Default)]
 pub(super) struct DirectoryView {
     pub(super) place: PagePlace,
-    /// If anything is looked for: everywhere below the directory.
+    /// What to search for, everywhere below the directory; empty: no search.
     pub(super) search: Vec<u8>,
     pub(super) sort: Option<Sort>,
     pub(super) is_descending: bool,

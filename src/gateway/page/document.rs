@@ -1,4 +1,4 @@
-//! What is around every page.
+//! The frame around every page.
 
 use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
@@ -8,12 +8,12 @@ use super::account;
 use super::assets::URLS;
 use crate::gateway::Session;
 
-/// Nothing from elsewhere, nothing inline, in nobody's frame. `blob:` is for pictures alone: a preview is made of bytes
-/// whose kind script has looked at.
+/// Nothing from elsewhere, nothing inline, and no framing by others. `blob:` is allowed for images only: a preview is
+/// made of bytes whose type script has checked.
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' blob:; \
                       connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
-/// A whole page. `session`: of whoever is logged in.
+/// A whole page. `session`: of the user who is logged in.
 pub(super) fn page(
     status: StatusCode,
     title: &str,
@@ -40,7 +40,8 @@ pub(super) fn page(
                     @if let Some(session) = session { (account::show(session)) }
                 }
                 main id="main" tabindex="-1" {
-                    // What script says: there from the beginning, or nothing is read out.
+                    // Script puts its messages here. The element must exist from the start, or screen readers do not
+                    // announce them.
                     p.said id="said" role="status" {}
                     (main)
                 }
@@ -50,7 +51,7 @@ pub(super) fn page(
     let headers = [
         (header::CONTENT_SECURITY_POLICY, POLICY),
         (header::CACHE_CONTROL, "no-store"),
-        // Not `no-referrer`: then a browser says no origin of a form that is posted, which is refused.
+        // Not `no-referrer`: with it, browsers post forms with `Origin: null`, which is refused.
         (header::REFERRER_POLICY, "same-origin"),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     ];

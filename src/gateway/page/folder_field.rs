@@ -1,11 +1,11 @@
-//! The field that says into which folder something is moved.
+//! The input for the folder that something is moved to.
 
 use maud::{Markup, html};
 
 use super::place::{PagePlace, shown};
 use crate::gateway::Session;
 
-/// It begins with where it is; script offers the folders that there are.
+/// Starts with the current folder; script suggests existing folders.
 pub(super) fn folder_field(session: &Session, place: &PagePlace) -> Markup {
     let folder = String::from_utf8_lossy(&place.path);
     let within = session.limit().map(|limit| shown(&limit) + "/").unwrap_or_default();

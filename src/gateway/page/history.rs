@@ -21,7 +21,7 @@ use crate::gateway::past::{PathVersion, PathVersions};
 use crate::gateway::{HttpProblem, Session, download};
 use crate::types::StateAt;
 
-/// `GET /page/history?path=DIRECTORY&name=NAME`; as JSON for whoever accepts it.
+/// `GET /page/history?path=DIRECTORY&name=NAME`; JSON if the client accepts it.
 pub(super) async fn history(asked: PageRequest) -> Result<Response> {
     let place = PagePlace::of(&asked.query(&["path", "name"])?, "name")?;
     let (state, session) = (&asked.state, &asked.session);
@@ -50,7 +50,7 @@ async fn versions(state: &PageState, session: &Session, place: &PagePlace) -> Re
     let key = place.named()?;
     let mut found = state.pasts.versions(key.names()).await?;
     if session.limit().is_some() {
-        // Who else writes, and what snapshots are called, is not within.
+        // Hosts and snapshot names are not within the scope of the token.
         for version in &mut found.versions {
             (version.host, version.snapshot) = (None, None);
         }
@@ -59,7 +59,7 @@ async fn versions(state: &PageState, session: &Session, place: &PagePlace) -> Re
 }
 
 fn list(session: &Session, place: &PagePlace, found: &PathVersions) -> Result<Markup> {
-    // The newest is that of now, if nothing is on its way.
+    // The newest version is the current one, if nothing is still on its way to the bucket.
     let newest = found.versions.len().checked_sub(1).filter(|_| found.is_complete);
     let newest = newest.filter(|last| found.versions[*last].is_there);
     let mut rows = Vec::new();
@@ -140,14 +140,14 @@ pub(super) async fn download(asked: PageRequest, method: Method) -> Result<Respo
         .ok_or_else(|| HttpProblem::bad_request("The parameter at says as of which commit."))?;
     let past = asked.state.pasts.at(commit).await?;
     let response = download::send(&past.gateway, &place.named()?, &method, &asked.headers).await?;
-    // The state stays open as long as it is read.
+    // The past state stays open while it is read.
     Ok(response.map(|body| {
         let body = body.into_data_stream();
         Body::from_stream(body.inspect(move |_| _ = &past))
     }))
 }
 
-/// `GET /page/look?path=DIRECTORY&time=TIME`: leads to the directory as it was then.
+/// `GET /page/look?path=DIRECTORY&time=TIME`: redirects to the directory as it was then.
 pub(super) async fn look(asked: PageRequest) -> Result<Response> {
     let query = asked.query(&["path", "time"])?;
     let place = PagePlace::of(&query, "name")?;
@@ -161,7 +161,7 @@ pub(super) async fn look(asked: PageRequest) -> Result<Response> {
     Ok(Redirect::to(&then.link()).into_response())
 }
 
-/// As RFC 3339 has it, or as a browser's field for a time does: then by UTC.
+/// Parses RFC 3339, or the value of a browser's `datetime-local` input, which is taken as UTC.
 fn moment(text: &[u8]) -> Option<SystemTime> {
     let text = std::str::from_utf8(text).ok()?.trim();
     if let Ok(time) = text.parse::<jiff::Timestamp>() {
@@ -169,7 +169,7 @@ fn moment(text: &[u8]) -> Option<SystemTime> {
     }
     let time: jiff::civil::DateTime = text.parse().ok()?;
     let time = time.to_zoned(jiff::tz::TimeZone::UTC).ok()?;
-    // A field without seconds means all of the minute.
+    // An input without seconds means the end of that minute.
     let rest = if text.len() <= "2026-11-28T14:00".len() { 59 } else { 0 };
     SystemTime::from(time.timestamp()).checked_add(Duration::from_secs(rest))
 }

@@ -1,10 +1,10 @@
-//! What kind of thing a row is, at a glance. A word says the same to those who do not see it.
+//! The icon that shows what kind of thing a row is, with a word for those who do not see it.
 
 use maud::{Markup, html};
 
 use crate::gateway::metadata::FileKind;
 
-/// The style draws it by its class.
+/// The style sheet draws the icon by its class.
 pub(super) fn icon(kind: FileKind, name: &[u8]) -> Markup {
     let (class, word) = match kind {
         FileKind::Directory => ("folder", "Folder"),
@@ -19,7 +19,7 @@ pub(super) fn icon(kind: FileKind, name: &[u8]) -> Markup {
     }
 }
 
-/// By its name alone.
+/// Judged by the name alone.
 fn is_picture(name: &[u8]) -> bool {
     let name = name.to_ascii_lowercase();
     let ends: [&[u8]; 7] = [b".png", b".jpg", b".jpeg", b".gif", b".webp", b".avif", b".bmp"];

@@ -1,4 +1,4 @@
-//! One file or folder: what it is, a preview of it, and what can be done with it.
+//! The view of one file or folder: its facts, a preview, and what can be done with it.
 
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -146,7 +146,7 @@ fn rename(session: &Session, place: &PagePlace) -> Markup {
     }
 }
 
-/// Opened, it asks; its button deletes.
+/// Opening it asks; its button deletes.
 fn delete(session: &Session, place: &PagePlace, is_directory: bool) -> Markup {
     html! {
         details {
@@ -164,7 +164,7 @@ fn delete(session: &Session, place: &PagePlace, is_directory: bool) -> Markup {
     }
 }
 
-/// Of something as it was.
+/// The form that restores something as it was.
 fn restore(session: &Session, place: &PagePlace, is_directory: bool) -> Result<Markup> {
     let path = place.key()?.bytes();
     Ok(html! {

@@ -6,8 +6,8 @@ use maud::html;
 
 use super::document::page;
 
-/// The form that posts `token` to `/login`; `csrf` is the word that its action carries, `failed` what was wrong with
-/// the last try.
+/// The form that posts `token` to `/login`. `csrf`: the word in its action; `failed`: what was wrong with the last
+/// attempt.
 pub(crate) fn login(csrf: &str, failed: Option<&str>) -> Response {
     let status = if failed.is_some() { StatusCode::UNAUTHORIZED } else { StatusCode::OK };
     let main = html! {

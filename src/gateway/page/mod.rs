@@ -1,7 +1,7 @@
-//! The page for people: made on the server, usable without script, better with it. It loads nothing from elsewhere,
-//! and no text of a file or of a name can become a part of it.
+//! The page for people: rendered on the server, usable without script, better with it. It loads nothing from other
+//! sites, and all text of names and files is escaped.
 //!
-//! Every view and every form works by itself; script shows the same answers in place (`script/`).
+//! Every view and form works by itself; script shows the same answers in place (`script/`).
 
 mod account;
 mod actions;
@@ -38,16 +38,16 @@ use super::past::OpenPasts;
 
 pub(super) use login::login;
 
-/// Bytes of a form that carries no file.
+/// The most bytes of a form without files.
 const FORM_MAX: usize = 16 << 10;
 
-/// What the page's views and forms work with.
+/// What the views and forms work with.
 struct PageState {
     gateway: Arc<Gateway>,
     pasts: OpenPasts,
 }
 
-/// The page and what its forms post to.
+/// The page, and the targets of its forms.
 pub(super) fn router(gateway: Arc<Gateway>) -> Router<Arc<Gateway>> {
     let state = Arc::new(PageState { pasts: OpenPasts::new(gateway.clone()), gateway });
     Router::new()
@@ -68,7 +68,7 @@ pub(super) fn router(gateway: Arc<Gateway>) -> Router<Arc<Gateway>> {
         .with_state(state)
 }
 
-/// Styles, scripts and icon.
+/// Style sheets, scripts and icon.
 pub(super) fn assets() -> Router {
     Router::new().route(assets::ROUTE, get(assets::asset))
 }

@@ -1,4 +1,4 @@
-//! What a form came to: for script as JSON, for everybody else as the page again.
+//! Answers a form: JSON for script, the page again for everybody else.
 
 use axum::response::Response;
 
@@ -9,7 +9,7 @@ use super::page_request::PageRequest;
 use super::place::PagePlace;
 use crate::gateway::errors::Result;
 
-/// Back to the directory, or the directory with what went wrong.
+/// Redirects to the directory, or shows the directory with the error.
 pub(super) async fn outcome(
     asked: &PageRequest,
     place: &PagePlace,

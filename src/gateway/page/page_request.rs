@@ -1,4 +1,4 @@
-//! What a view or a form is asked: by whom, and about what; and how its answer is given.
+//! A request to a view or form: who sends it and what it is about; and how it is answered.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::gateway::errors::Result;
 use crate::gateway::query::Query;
 use crate::gateway::{HttpProblem, Session};
 
-/// A request for a part of the page, but its body.
+/// A page request without its body.
 pub(super) struct PageRequest {
     pub(super) state: Arc<PageState>,
     pub(super) session: Session,
@@ -27,7 +27,7 @@ impl FromRequestParts<Arc<PageState>> for PageRequest {
     type Rejection = HttpProblem;
 
     async fn from_request_parts(parts: &mut Parts, state: &Arc<PageState>) -> Result<Self> {
-        // A request without a session never comes through the middleware.
+        // The middleware admits no request without a session.
         let session = parts.extensions.get::<Session>().cloned().ok_or_else(|| {
             HttpProblem::new(StatusCode::UNAUTHORIZED, "unauthorized", "Log in first: /login.")
         })?;
@@ -41,24 +41,24 @@ impl FromRequestParts<Arc<PageState>> for PageRequest {
 }
 
 impl PageRequest {
-    /// The parameters of a view. `known`: what may be given.
+    /// The parameters of a view. `known`: the parameters that are allowed.
     pub(super) fn query(&self, known: &[&str]) -> Result<Query> {
         Query::parse(self.query.as_deref(), known)
     }
 
-    /// What a form is about. `known`: what may be given beside the directory, and the form's word, which the middleware
-    /// has looked at.
+    /// The place that a form is about. `known`: the parameters allowed besides `path` and `csrf`, which the middleware
+    /// has checked.
     pub(super) fn place(&self, known: &[&str]) -> Result<PagePlace> {
         PagePlace::of(&self.query(&[&["path", "csrf"], known].concat())?, "name")
     }
 
-    /// Whether script asks.
+    /// Whether the request comes from script.
     pub(super) fn wants_json(&self) -> bool {
         wants_json(&self.headers)
     }
 
-    /// What a form came to: for script as JSON, for everybody else back to the view, so that a reload does not post
-    /// again. What went wrong is given back if a view is to show it.
+    /// Answers a form: JSON for script; everybody else is redirected to the view, so that a reload does not post again.
+    /// Returns an error that a view is to show as `Err`.
     pub(super) fn finished(&self, done: Result<FormDone>) -> Result<Response> {
         match done {
             Ok(done) if self.wants_json() => Ok(Json(done).into_response()),

@@ -1,23 +1,23 @@
-//! What a view or a form is about: a directory, perhaps something in it, perhaps as it was.
+//! What a view or form is about: a directory or an entry in it, now or as of a commit.
 
 use crate::gateway::errors::Result;
 use crate::gateway::query::Query;
 use crate::gateway::s3_key::{FILES, S3Key, escape};
 use crate::gateway::{HttpProblem, Session};
 
-/// A directory, perhaps something in it, perhaps as it was.
+/// A directory or an entry in it, now or as of a commit.
 #[derive(Clone, Default)]
 pub(super) struct PagePlace {
-    /// The directory, without a slash at its end.
+    /// The directory, without a trailing slash.
     pub(super) path: Vec<u8>,
-    /// What is meant in it; `None`: the directory.
+    /// The entry in it; `None`: the directory itself.
     pub(super) name: Option<Vec<u8>>,
     /// As of this commit; `None`: now.
     pub(super) at: Option<u64>,
 }
 
 impl PagePlace {
-    /// From `path`, a parameter for what is in it, and `at`.
+    /// From the parameters `path` and `at`, and the parameter `name` for the entry.
     pub(super) fn of(query: &Query, name: &str) -> Result<Self> {
         let path = query.bytes("path").unwrap_or_default();
         let at = query.bytes("at").map(commit).transpose()?;
@@ -28,7 +28,7 @@ impl PagePlace {
         })
     }
 
-    /// Of a key, now.
+    /// The current state of a key.
     pub(super) fn of_key(key: &S3Key) -> Self {
         let (directories, name) = key.split().unwrap_or_default();
         let name = Some(name.to_vec()).filter(|name| !name.is_empty());
@@ -39,7 +39,7 @@ impl PagePlace {
         S3Key::parse_directory(&self.path)
     }
 
-    /// What is meant; without a name the directory itself.
+    /// The key of the entry, or of the directory if there is no name.
     pub(super) fn key(&self) -> Result<S3Key> {
         match &self.name {
             Some(name) => self.directory()?.join(name),
@@ -47,7 +47,7 @@ impl PagePlace {
         }
     }
 
-    /// As [`PagePlace::key`], of something that has a name.
+    /// Like [`PagePlace::key`], but refuses the root.
     pub(super) fn named(&self) -> Result<S3Key> {
         let key = self.key()?;
         match key.names().is_empty() {
@@ -56,37 +56,37 @@ impl PagePlace {
         }
     }
 
-    /// What is at a path from the directory.
+    /// The key of a path relative to the directory.
     pub(super) fn below(&self, path: &S3Key) -> Result<S3Key> {
         path.names().iter().try_fold(self.directory()?, |key, name| key.join(name))
     }
 
-    /// What is meant, if it is a directory: to look into it.
+    /// The entry itself as the directory, to look into it.
     pub(super) fn inside(&self) -> Result<Self> {
         Ok(Self { path: self.key()?.bytes(), name: None, at: self.at })
     }
 
-    /// As what is in a directory.
+    /// The directory that the entry is in.
     pub(super) fn beside(&self) -> Self {
         Self { name: None, ..self.clone() }
     }
 
-    /// The same as of another state.
+    /// The same place as of another commit.
     pub(super) fn as_of(&self, at: Option<u64>) -> Self {
         Self { at, ..self.clone() }
     }
 
-    /// The view of it.
+    /// The URL of its view.
     pub(super) fn link(&self) -> String {
         format!("/?{}", self.parameters("file"))
     }
 
-    /// What stands after the `?` of a form's URL, with the word.
+    /// The query of a form's URL, with the CSRF word.
     pub(super) fn form(&self, session: &Session) -> String {
         format!("{}&csrf={}", self.parameters("name"), session.csrf)
     }
 
-    /// Where the content is had.
+    /// The URL of its content.
     pub(super) fn download(&self) -> Result<String> {
         Ok(match self.at {
             None => format!("{FILES}{}", escape(&self.key()?.bytes())),
@@ -94,7 +94,7 @@ impl PagePlace {
         })
     }
 
-    /// What stands after the `?`.
+    /// The query of a URL.
     pub(super) fn parameters(&self, name: &str) -> String {
         let own = self.name.as_ref().map(|own| format!("&{name}={}", escape(own)));
         let at = self.at.map(|at| format!("&at={at}"));
@@ -102,7 +102,7 @@ impl PagePlace {
         format!("path={}{own}{at}", escape(&self.path))
     }
 
-    /// What it is called.
+    /// Its name for people.
     pub(super) fn title(&self) -> String {
         let last = || self.path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
         let name = self.name.as_deref().unwrap_or_else(last);
@@ -119,7 +119,7 @@ pub(super) fn commit(text: &[u8]) -> Result<u64> {
     number.ok_or_else(|| HttpProblem::bad_request("The parameter at is the number of a commit."))
 }
 
-/// A path for people.
+/// A path as people read it.
 pub(super) fn shown(key: &S3Key) -> String {
     String::from_utf8_lossy(&key.bytes()).into_owned()
 }

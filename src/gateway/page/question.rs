@@ -1,4 +1,4 @@
-//! What is asked before something is done with several entries: a page of its own, which script shows in front of the list.
+//! The question before something is done with several entries: a page of its own, which script shows as a dialog.
 
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -16,7 +16,7 @@ use crate::gateway::errors::Result;
 use crate::gateway::metadata::FileKind;
 use crate::gateway::query::Query;
 
-/// What may be done with them.
+/// What can be done with the chosen entries.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum ChosenAction {
     Download,
@@ -25,7 +25,7 @@ pub(super) enum ChosenAction {
 }
 
 impl ChosenAction {
-    /// `action` of a form; what changes nothing if it does not say.
+    /// The `action` of a form; by default the one that changes nothing.
     pub(super) fn of(form: &Query) -> Result<Self> {
         let words = [("download", Self::Download), ("move", Self::Move), ("delete", Self::Delete)];
         form.word("action", &words, Self::Download)
@@ -40,7 +40,7 @@ impl ChosenAction {
     }
 }
 
-/// Asks; `problem`: what it came to before.
+/// The page that asks. `problem`: the error of the last attempt.
 pub(super) async fn question(
     asked: &PageRequest,
     place: &PagePlace,
@@ -117,7 +117,7 @@ fn deletion(asked: &PageRequest, place: &PagePlace, entries: &[ChosenEntry]) -> 
     }
 }
 
-/// Each is a link; script follows them one after the other, and never asks for this.
+/// A link for each file. Script downloads one after the other, and never asks for this page.
 async fn downloads(asked: &PageRequest, entries: &[ChosenEntry]) -> Markup {
     let mut files = Vec::new();
     for entry in entries {

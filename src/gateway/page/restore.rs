@@ -1,4 +1,4 @@
-//! Brings back what was.
+//! Restores past versions.
 
 use axum::body::Body;
 use axum::http::StatusCode;
@@ -14,7 +14,8 @@ use crate::gateway::past::{BringBack, PastChange};
 use crate::gateway::s3_key::{S3Key, escape};
 use crate::gateway::{Gateway, HttpProblem};
 
-/// `POST /page/restore?path=DIRECTORY&name=NAME&at=COMMIT&csrf=WORD`; `to`: where to, a path; without it to where it was.
+/// `POST /page/restore?path=DIRECTORY&name=NAME&at=COMMIT&csrf=WORD`; `to`: the target path, by default the original
+/// one.
 pub(super) async fn restore(asked: PageRequest, body: Body) -> Result<Response> {
     let place = asked.place(&["name", "at"])?;
     let done = async {
@@ -32,7 +33,7 @@ async fn bring_back(asked: &PageRequest, place: &PagePlace, to: Vec<u8>) -> Resu
     let commit = place.at.ok_or_else(|| {
         HttpProblem::bad_request("The parameter at says as of which commit. Nothing was changed.")
     })?;
-    // As the form shows it; names need not be text.
+    // The form shows names that are not UTF-8 lossily; such a path comes back unchanged.
     let is_own = to.is_empty() || to == shown(&source).as_bytes();
     let target = match is_own {
         true => source.clone(),
@@ -55,7 +56,7 @@ async fn bring_back(asked: &PageRequest, place: &PagePlace, to: Vec<u8>) -> Resu
     Ok(target)
 }
 
-/// A file takes the place of a file, a directory that of nothing.
+/// A file may replace a file; a directory needs a free name.
 async fn may_take_place(gateway: &Gateway, kind: FileKind, target: &S3Key) -> Result<()> {
     let there = match gateway.inspect(target).await {
         Err(problem) if problem.status() == StatusCode::NOT_FOUND => return Ok(()),

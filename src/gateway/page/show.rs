@@ -13,7 +13,7 @@ pub(super) fn size(bytes: u64) -> String {
     let mut value = bytes as f64;
     for unit in ["kB", "MB", "GB", "TB", "PB", "EB"] {
         value /= 1000.0;
-        // What would be rounded to a thousand is one of the next unit.
+        // A value that would be rounded to 1000 is shown in the next unit.
         if value < 999.5 {
             return if value < 9.95 {
                 format!("{value:.1} {unit}")
@@ -25,12 +25,12 @@ pub(super) fn size(bytes: u64) -> String {
     "more than anyone has".to_owned()
 }
 
-/// `2026-11-23 09:00` of `2026-11-23T09:00:00.123Z`; script makes local time of it.
+/// `2026-11-23 09:00` from `2026-11-23T09:00:00.123Z`; script turns it into local time.
 pub(super) fn minute(rfc3339: &str) -> String {
     rfc3339.get(..16).unwrap_or(rfc3339).replace('T', " ")
 }
 
-/// A moment; script makes local time of it.
+/// A time; script turns it into local time.
 pub(super) fn when(time: Timestamp) -> Markup {
     let text = rfc3339(time);
     html! { time datetime=(text) { (minute(&text)) " UTC" } }

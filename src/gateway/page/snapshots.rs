@@ -1,4 +1,4 @@
-//! The snapshots, and what stands above a view of something as it was.
+//! The snapshots, and the banner above a view of a past state.
 
 use std::time::Duration;
 
@@ -22,9 +22,9 @@ use crate::gateway::past::{PastChange, SnapshotNote};
 use crate::gateway::s3_key::escape;
 use crate::gateway::{HttpProblem, Session};
 
-/// Where the list is.
+/// The URL of the list.
 const HERE: &str = "/page/snapshots";
-/// For how long one is kept: the form's word, days, and what people read.
+/// How long a snapshot may be kept: the word in the form, days, and what people read.
 const SPANS: [(&str, Option<u64>, &str); 5] = [
     ("", None, "until it is deleted"),
     ("1d", Some(1), "for a day"),
@@ -33,7 +33,7 @@ const SPANS: [(&str, Option<u64>, &str); 5] = [
     ("365d", Some(365), "for a year"),
 ];
 
-/// All of them, as JSON.
+/// The list as JSON.
 #[derive(Serialize)]
 struct SnapshotList {
     snapshots: Vec<SnapshotJson>,
@@ -62,7 +62,7 @@ fn name(note: &SnapshotNote) -> String {
     String::from_utf8_lossy(&note.name).into_owned()
 }
 
-/// `GET /page/snapshots`; as JSON for whoever accepts it.
+/// `GET /page/snapshots`; JSON if the client accepts it.
 pub(super) async fn list(asked: PageRequest) -> Result<Response> {
     let query = asked.query(&["done"])?;
     if asked.wants_json() {
@@ -75,7 +75,7 @@ pub(super) async fn list(asked: PageRequest) -> Result<Response> {
     Ok(show(&asked, done, None).await)
 }
 
-/// `POST /page/snapshots?csrf=WORD`; `name`, and `keep`: for so long.
+/// `POST /page/snapshots?csrf=WORD`; `name`, and `keep`: how long (a word of `SPANS`).
 pub(super) async fn make(asked: PageRequest, body: Body) -> Result<Response> {
     asked.query(&["csrf"])?;
     let done = async {
@@ -204,7 +204,7 @@ fn deletion(session: &Session, note: &SnapshotNote) -> Markup {
     }
 }
 
-/// Says which state is shown, and leads back.
+/// The notice that says which past state is shown, with a link back.
 pub(super) async fn banner(
     state: &PageState,
     session: &Session,
@@ -212,7 +212,7 @@ pub(super) async fn banner(
     commit: u64,
 ) -> Markup {
     let time = state.pasts.at(commit).await.ok().map(|past| past.as_of.time);
-    // Their names are not for whoever sees a part only. Without them it is a commit all the same.
+    // A visitor who sees only a part of the vault is not told the names of snapshots, only the commit.
     let named = match session.limit() {
         None => state.gateway.past.snapshots().await.unwrap_or_default(),
         Some(_) => Vec::new(),

@@ -1,13 +1,13 @@
-//! Where one is.
+//! The breadcrumb trail.
 
 use maud::{Markup, html};
 
 use super::place::PagePlace;
 use crate::gateway::Session;
 
-/// The directories above, each a link, and where one is.
+/// The directories above, each a link, and the current place.
 pub(super) fn trail(session: &Session, place: &PagePlace) -> Markup {
-    // Whoever sees a part of the vault only begins there.
+    // For a visitor who sees only a part of the vault, the trail starts there.
     let limit = session.limit().map(|limit| limit.bytes()).unwrap_or_default();
     let here = match &place.name {
         Some(name) if place.path.is_empty() => name.clone(),

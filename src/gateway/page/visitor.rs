@@ -1,21 +1,21 @@
-//! Who looks at the page.
+//! What the visitor of the page may do.
 
 use crate::gateway::errors::Result;
 use crate::gateway::s3_key::S3Key;
 use crate::gateway::{Access, HttpProblem, Session};
 
-/// Whether the page shows what changes anything.
+/// Whether the page offers changes.
 pub(super) fn may_write(session: &Session) -> bool {
     session.access >= Access::Write
 }
 
 impl Session {
-    /// Refuses a path beyond what their token is good for: what a form's body names, the gate has not seen.
+    /// Refuses a path outside the token's scope. The gate has checked the URL, but not the paths in a form's body.
     pub(super) fn check(&self, key: &S3Key) -> Result<()> {
         if self.may_see(key) { Ok(()) } else { Err(HttpProblem::out_of_scope()) }
     }
 
-    /// What alone it is good for, if that is not the whole vault.
+    /// The part of the vault that the token is limited to; `None`: all of it.
     pub(super) fn limit(&self) -> Option<S3Key> {
         self.only.as_ref().map(|scope| scope.key().clone())
     }

@@ -1,4 +1,4 @@
-//! Several entries at once, with script and without.
+//! Several entries at once, with and without script.
 
 use super::*;
 
@@ -8,7 +8,7 @@ async fn post(service: &Service, path: &str, body: &str) -> HttpAnswer {
     service.ask("POST", path, &JSON, body.to_owned().into()).await
 }
 
-/// As a form without script.
+/// Posts like a form without script.
 async fn submit(service: &Service, path: &str, body: &str) -> HttpAnswer {
     service.ask("POST", path, &[], body.to_owned().into()).await
 }
@@ -35,7 +35,7 @@ async fn each_row_has_its_box_and_the_form_asks_before_anything_is_done() {
         );
         assert!(view.contains(&own), "{own} in {view}");
     }
-    // What is found elsewhere is named from here.
+    // Search results are named relative to this directory.
     let found = service.get("/?path=d&name=inside").await.is(200).text();
     assert!(found.contains("name=\"name\" value=\"e/inside\""), "{found}");
 
@@ -72,14 +72,14 @@ async fn what_is_chosen_goes_into_a_folder_and_nothing_is_replaced() {
         let body = format!("{wanted}&folder={folder}");
         let status = post(&service, moving, &body).await.status;
         assert!([404, 409].contains(&status), "{folder}: {status}");
-        // Without script the question is there again, with all of them.
+        // Without script, the question is shown again with all entries.
         let again = submit(&service, moving, &body).await.text();
         assert!(again.contains("role=\"alert\"") && again.contains("value=\"gone\""), "{again}");
     }
     post(&service, moving, "name=a&folder=..").await.is_error(400, "bad_request");
     assert_eq!(service.paths().await, ["d/a", "d/b", "d/c/x", "to/b"]);
 
-    // Each that stays is named with its reason, and the others are moved.
+    // An entry that stays is named with its reason; the others are moved.
     let answer = post(&service, moving, &format!("{wanted}&folder=%2Fto")).await.is(409).json();
     assert_eq!(answer["error"], "not_all_done");
     let message = answer["message"].as_str().unwrap();
@@ -93,7 +93,7 @@ async fn what_is_chosen_goes_into_a_folder_and_nothing_is_replaced() {
     assert_eq!(failed, [(&"b".into(), &"exists".into()), (&"gone".into(), &"not_found".into())]);
     assert_eq!(service.paths().await, ["d/b", "to/a", "to/b", "to/c/x"]);
 
-    // Without script: asked again about those alone.
+    // Without script, the page asks again about the failed entries only.
     let again = submit(&service, moving, "name=b&name=gone&folder=to").await.is(409).text();
     assert!(
         again.contains("Nothing was moved, of 2 entries") && again.contains("<span class=\"why\">")
@@ -104,7 +104,7 @@ async fn what_is_chosen_goes_into_a_folder_and_nothing_is_replaced() {
     let done = done.is(200).json();
     assert_eq!(done["message"], "Moved 2 entries to the top of the vault.");
     assert_eq!(service.paths().await, ["a", "c/x", "d/b", "to/b"]);
-    // Into itself, and beside it.
+    // One folder into itself, and a file next to it.
     let into = post(&service, "/page/chosen/move?path=&csrf=w", "name=c&name=a&folder=c").await;
     assert_eq!(into.is(409).json()["failed"][0]["error"], "into_itself");
     assert_eq!(service.paths().await, ["c/a", "c/x", "d/b", "to/b"]);
@@ -130,7 +130,7 @@ async fn names_that_lead_elsewhere_none_and_too_many_change_nothing() {
             let answer = post(&service, &path, bad).await.is_error(400, "bad_request");
             let message = answer.json()["message"].as_str().unwrap().to_owned();
             assert!(bad != many || message.contains("More than 100"), "{message}");
-            // Without script it stands above the list.
+            // Without script, the error stands above the list.
             assert!(submit(&service, &path, bad).await.is(400).text().contains("role=\"alert\""));
         }
         post(&service, "/page/chosen/delete?path=d&name=a&csrf=w", "name=a")
@@ -165,7 +165,7 @@ async fn a_part_of_the_vault_is_not_left_and_a_reader_is_not_asked() {
     post(&service, moving, "name=a&folder=part%2Fin").await.is(200);
     assert_eq!(service.paths().await, ["else/b", "part/in/a", "part/in/x"]);
 
-    // Shown by script alone, with nothing that changes anything.
+    // A reader's form is hidden, to be shown by script, and offers no changes.
     let reader = Service::over(service.world, Access::Read, VaultStatus::default());
     let view = reader.get("/?path=else").await.is(200).text();
     assert!(

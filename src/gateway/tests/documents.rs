@@ -1,4 +1,4 @@
-//! The `OpenAPI` document says what is so.
+//! The `OpenAPI` document agrees with the service.
 
 use super::*;
 
@@ -16,7 +16,7 @@ async fn every_operation_of_the_document_is_served_and_no_other() {
             let is_told = item.get(method.to_lowercase()).is_some();
             let answer = service.ask(method, &url, &[], Body::empty()).await;
             let is_served = answer.status != 405 && !(answer.status == 404 && served);
-            // HEAD goes where GET goes, told or not.
+            // HEAD works wherever GET does, whether the document names it or not.
             let is_head = method == "HEAD" && item.get("get").is_some();
             assert!(
                 served || is_told == is_served || is_head,
@@ -38,7 +38,7 @@ fn the_page_is_left_out_of_the_document_which_says_so() {
     }
 }
 
-/// What the other half serves.
+/// The paths that the hosting half serves.
 fn document_of_host(path: &str) -> bool {
     ["/healthz", "/metrics"].contains(&path)
 }

@@ -123,12 +123,12 @@ async fn a_file_that_changes_meanwhile_is_never_sent_as_a_mixture() {
     assert_eq!(response.status(), StatusCode::OK);
     service.vfs().write(handle, WriteAt::Offset(2_000_000), b"new").await.unwrap();
     assert!(to_bytes(response.into_body(), usize::MAX).await.is_err(), "it breaks off");
-    // While it is being written it has no tag, and what is there is sent.
+    // A file that is being written has no entity tag, and its current content is sent.
     let now = service.get("/files/f").await.is(200);
     assert!(!now.headers.contains_key("etag") && now.body.len() == 3_000_000);
     assert_eq!(now.header("x-s3vault-state"), "uploading");
     service.vfs().release(handle).await.unwrap();
-    // What is replaced or removed under a download is still read to its end.
+    // A file that is replaced or removed during a download is still read to its end.
     let request = Request::get("/files/f").body(Body::empty()).unwrap();
     let response = service.router.clone().oneshot(request).await.unwrap();
     service.put("/files/f", "replaced").await.is(200);

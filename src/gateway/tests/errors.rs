@@ -1,4 +1,4 @@
-//! Everything that is refused, and that it leaves nothing.
+//! Everything that is refused, and that it leaves nothing behind.
 
 use super::*;
 use crate::gateway::BodyError;

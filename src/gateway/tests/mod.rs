@@ -29,7 +29,7 @@ use past::Before;
 const OWNER: Caller = Caller { uid: 1000, gid: 100, pid: 0, umask: 0o022 };
 const BOUNDARY: &str = "multipart/form-data; boundary=XX";
 
-/// A vault that is as a test says.
+/// A vault with a fixed status.
 struct Quiet(VaultStatus);
 
 impl StatusSource for Quiet {
@@ -38,7 +38,7 @@ impl StatusSource for Quiet {
     }
 }
 
-/// Of somebody who is logged in.
+/// The session of a logged-in user.
 fn session(access: Access) -> Session {
     Session {
         access,
@@ -56,7 +56,7 @@ struct Service {
     router: Router,
 }
 
-/// An answer, whole.
+/// A complete answer.
 struct HttpAnswer {
     status: u16,
     headers: HeaderMap,
@@ -86,7 +86,7 @@ impl HttpAnswer {
         value.to_str().unwrap()
     }
 
-    /// An error of the API: these two words, and no others.
+    /// Checks for an error of the API: exactly `error` and `message`.
     #[track_caller]
     fn is_error(self, status: u16, code: &str) -> Self {
         let answer = self.is(status);
@@ -109,7 +109,7 @@ impl Service {
         Self::with_past(world, access, status, past)
     }
 
-    /// For whoever may see and change a part of the vault alone.
+    /// A service for a token that is limited to a part of the vault.
     fn within(world: World, part: &str) -> Self {
         let past = Before::new(world.vfs().clone());
         let only = Scope::parse(part.as_bytes());
@@ -138,7 +138,7 @@ impl Service {
         Self { world, router: router.merge(api::public()) }
     }
 
-    /// With room for few bytes that are not uploaded.
+    /// A service with little room for data that is not uploaded.
     async fn small() -> Self {
         let world = World::with(VfsOptions::default(), 256 << 10).await;
         Self::over(world, Access::Write, VaultStatus::default())
@@ -189,7 +189,7 @@ impl Service {
         paths.map(|file| file["s3_key"].as_str().unwrap().to_owned()).collect()
     }
 
-    /// Nothing half-written is anywhere, once what was dropped is closed.
+    /// Whether nothing half-written is left, once everything dropped is closed.
     async fn has_no_orphans(&self) -> bool {
         for _ in 0..200 {
             if self.vfs().recover().await.unwrap() == 0 {
@@ -209,7 +209,7 @@ impl Service {
     }
 }
 
-/// A form as curl and browsers send it, whole.
+/// A multipart form as curl and browsers send it.
 fn form(files: &[(&str, &str, &[u8])]) -> Vec<u8> {
     let mut body = Vec::new();
     for (name, kind, content) in files {

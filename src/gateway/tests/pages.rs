@@ -14,7 +14,7 @@ async fn page(service: &Service, path: &str) -> String {
     text
 }
 
-/// Nothing that the policy would forbid, and nothing from elsewhere.
+/// Checks that the page has nothing that its policy forbids and loads nothing from elsewhere.
 fn is_strict(text: &str) {
     for bad in ["<style", "style=", "onclick", "onload", "javascript:", "http://", "https://", "//"]
     {
@@ -93,7 +93,7 @@ async fn folders_are_made_moved_and_deleted_and_nothing_is_replaced() {
     post("/page/folder?path=a&csrf=w", &long).await.is_error(400, "bad_request");
     service.put("/files/a/one", "1").await.is(201);
     service.put("/files/a/two", "2").await.is(201);
-    // A name that is taken, a folder that is not there, a folder into itself, out of the vault.
+    // A taken name, a missing folder, a folder into itself, a folder outside the vault.
     let from = "/page/move?path=a&name=one&csrf=w";
     post(from, "to=two&folder=a").await.is_error(409, "exists");
     post(from, "to=one&folder=a").await.is_error(409, "exists");
@@ -107,7 +107,7 @@ async fn folders_are_made_moved_and_deleted_and_nothing_is_replaced() {
     let moved = post(from, "to=eins&folder=%2Fa%2Fb+c%2F").await.is(200).json();
     assert_eq!(moved["key"], "a/b%20c/eins");
     assert_eq!(service.paths().await, ["a/b c/eins", "a/two"]);
-    // A folder goes with what is in it only if that is asked for.
+    // A folder is deleted with its content only if that is asked for.
     let delete = "/page/delete?path=&name=a&csrf=w";
     post(delete, "").await.is_error(409, "not_empty");
     post(delete, "tree=true").await.is(200);
@@ -122,7 +122,7 @@ async fn names_that_are_no_text_can_be_moved_and_deleted() {
     service.put("/files/d%FF/f%FE.txt", "x").await.is(201);
     let item = page(&service, "/?path=d%FF&file=f%FE.txt").await;
     assert!(item.contains("/page/move?path=d%FF&amp;name=f%FE.txt"), "{item}");
-    // As the form shows what is no text, it is left as it is.
+    // A name that is not text stays as it is if the form returns it as shown.
     let shown = "to=g.txt&folder=d%EF%BF%BD";
     let from = "/page/move?path=d%FF&name=f%FE.txt&csrf=w";
     service.ask("POST", from, &[], shown.into()).await.is(303);

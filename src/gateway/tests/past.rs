@@ -1,4 +1,4 @@
-//! Versions, states of the past, and what is brought back, over a past that a test makes up.
+//! Versions, past states and restores, over a past that the test makes up.
 
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -14,7 +14,7 @@ use crate::types::{AsOf, CommitNo, StateAt, Timestamp};
 
 const THEN: Timestamp = Timestamp { seconds: 1_795_874_400, nanos: 0 };
 
-/// A vault that was always as another one is, up to commit 9.
+/// A past in which the vault was the same as another one up to commit 9.
 pub(super) struct Before {
     vfs: Vfs,
     opened: Arc<AtomicUsize>,
@@ -22,7 +22,7 @@ pub(super) struct Before {
     hangs: Arc<AtomicBool>,
     given_up: Arc<AtomicBool>,
     kept: Mutex<Vec<SnapshotNote>>,
-    /// Something is on its way to the bucket, for hours; and how many have waited for that.
+    /// Whether something is on its way to the bucket, for hours; and how many changes have waited for it.
     is_busy: Arc<AtomicBool>,
     waited: Arc<AtomicUsize>,
 }
@@ -129,7 +129,7 @@ impl PastSource for Before {
     }
 }
 
-/// A service over two vaults: what is, and what was.
+/// A service over two vaults: the present and the past.
 struct Looking {
     service: Service,
     was: World,
@@ -166,7 +166,7 @@ async fn versions_are_told_to_people_and_programs() {
     for part in ["the &lt;first&gt;", "by desk", "as it is now", "3 older versions", "1.5 kB"] {
         assert!(page.contains(part), "{part} in {page}");
     }
-    // That of now and one that is no file are not offered.
+    // The current version, and one that is not a file, are not offered.
     assert_eq!(page.matches("/page/restore?path=d&amp;name=f&amp;at=1&amp;csrf=word-1").count(), 1);
     assert!(!page.contains("name=f&amp;at=7&amp;csrf") && !page.contains("at=5"));
     let told = service.ask("GET", "/page/history?path=d&name=f", &JSON, Body::empty()).await;
@@ -209,7 +209,7 @@ async fn a_state_is_browsed_and_its_files_are_had_and_it_is_opened_once() {
     }
     service.get("/?path=d&at=1").await.is(200);
     assert_eq!(looking.opened.load(Ordering::Relaxed), 9, "few stay open");
-    // What is not there, and states that are not.
+    // Paths that did not exist, and states that do not.
     service.get("/?path=none&at=1").await.is(404);
     service.get("/?path=d&file=none&at=1").await.is(404);
     service.get("/page/past?path=d&name=f&at=10").await.is_error(404, "no_state");
@@ -240,7 +240,7 @@ async fn what_is_brought_back_replaces_a_file_and_nothing_else() {
     post("/page/restore?path=d&name=f&at=12&csrf=w", "").await.is_error(404, "no_state");
     post("/page/restore?path=d&name=f&csrf=w", "").await.is_error(400, "bad_request");
     post(from, "to=..%2Fx").await.is_error(400, "bad_request");
-    // Two at a time; who goes away ends theirs.
+    // At most two run at a time; a restore ends when its client goes away.
     hangs.store(true, Ordering::Relaxed);
     let waiting = async {
         tokio::join!(post(from, "to=d%2Fg"), post(from, "to=d%2Fg"), async {
@@ -279,7 +279,7 @@ async fn snapshots_are_made_and_deleted_by_forms() {
     post("/page/snapshots?csrf=w", "name=before+%26+after").await.is_error(409, "no_snapshot");
     post("/page/snapshots?csrf=w", "name=x&keep=8d").await.is_error(400, "bad_request");
     post("/page/snapshots?csrf=w", "name=x&other=1").await.is_error(400, "bad_request");
-    // Without script: the page again, with what was done or what went wrong.
+    // Without script: the page again, with what was done or the error.
     let led = service.ask("POST", "/page/snapshots?csrf=w", &[], "name=plain&keep=".into()).await;
     assert_eq!(led.is(303).header("location"), "/page/snapshots?done=kept");
     let wrong = service.ask("POST", "/page/snapshots?csrf=w", &[], "name=plain".into()).await;
@@ -304,7 +304,7 @@ async fn what_is_on_its_way_for_hours_is_not_waited_for_and_keeps_nobody_out() {
     };
     let (keep, restore) = ("/page/snapshots?csrf=w", "/page/restore?path=d&name=f&at=3&csrf=w");
     is_busy.store(true, Ordering::Relaxed);
-    // Who makes two, and goes away, leaves both places.
+    // A client that asks for two and goes away leaves both places free.
     let waiting = async { tokio::join!(post(keep, "name=x"), post(keep, "name=x")) };
     tokio::select! {
         _ = waiting => panic!("it is on its way still"),
@@ -325,7 +325,7 @@ async fn what_is_on_its_way_for_hours_is_not_waited_for_and_keeps_nobody_out() {
         assert!(begun.elapsed() < Duration::from_secs(60), "the places are not free");
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    // Who stays has an answer, after two minutes at most.
+    // A client that stays gets an answer within two minutes.
     tokio::time::pause();
     for (path, body) in [(keep, "name=x"), (restore, "to=d%2Fg")] {
         post(path, body).await.is_error(503, "unavailable");

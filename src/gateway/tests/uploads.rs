@@ -107,7 +107,7 @@ async fn what_is_known_is_of_the_version_that_was_uploaded() {
     assert!(known("g").await.is_null());
     let headers = service.get("/files/g").await.is(200).headers;
     assert!(!headers.contains_key("repr-digest") && !headers.contains_key("x-s3vault-id"));
-    // A copy with its attributes, as `cp -a` makes it, is another file.
+    // A copy with its attributes, as `cp -a` makes it, does not count as that upload.
     let original = service.put("/files/h", "content").await.is(201).json();
     let note = vfs.xattr(service.ino("h").await, b"user.s3vault.upload").await.unwrap();
     service.put("/files/copy", "content").await.is(201);
@@ -133,7 +133,7 @@ async fn a_client_that_goes_away_or_sends_nonsense_leaves_nothing() {
         let kind = [("content-type", BOUNDARY)];
         let answer = service.ask("POST", "/upload/", &kind, part.clone().into()).await;
         assert!([400, 422].contains(&answer.status), "{end}: {}", answer.status);
-        // The same, and then the connection is gone: nobody polls the request any more.
+        // The same, but the connection is gone: nobody polls the request any more.
         let (sender, body) = stalling(part);
         let request =
             Request::post("/upload/").header("content-type", BOUNDARY).body(body).unwrap();
@@ -200,7 +200,7 @@ async fn what_is_no_file_in_a_form_is_passed_over_however_long_it_is() {
     }
 }
 
-/// A body that has so much, and then nothing more while the other end is kept.
+/// A body that yields this much, and then stalls while the sender is kept.
 fn stalling(part: Vec<u8>) -> (tokio::sync::oneshot::Sender<()>, Body) {
     let (sender, more) = tokio::sync::oneshot::channel::<()>();
     let stream = futures_util::stream::unfold(Some((Some(part), more)), |state| async {

@@ -43,7 +43,7 @@ fn hrefs(answer: &HttpAnswer) -> Vec<String> {
     assert!(text.ends_with("</D:multistatus>\n"), "{text}");
     let parts = text.split("<D:response><D:href>").skip(1);
     let mut paths: Vec<_> = parts.map(|part| part.split('<').next().unwrap().to_owned()).collect();
-    // What was asked for comes first, the rest in any order.
+    // The requested resource comes first, the rest in any order.
     paths[1..].sort();
     paths
 }
@@ -91,7 +91,7 @@ async fn a_file_is_put_whole_got_and_deleted() {
     service.ask("MKCOL", "/dav/e", &[], "body".into()).await.is(415);
     service.ask("PUT", "/dav/d/p", &[("content-range", "bytes 0-1/3")], "x".into()).await.is(400);
     service.ask("PUT", "/dav/d/p", &[("content-encoding", "gzip")], "x".into()).await.is(415);
-    // Conditions, with the version of now.
+    // Conditions on the current version.
     let path = "/dav/f%20%C3%BC.txt";
     let put = async |headers: &[(&str, &str)]| service.ask("PUT", path, headers, "2".into()).await;
     put(&[("if-none-match", "*")]).await.is(412);
@@ -137,7 +137,7 @@ async fn a_listing_is_of_files_and_directories_and_goes_on_for_thousands() {
     ] {
         assert!(text.contains(part), "{part} {text}");
     }
-    // The status alone: a tag of random digits may hold "404".
+    // Only the status is checked: a random tag may contain "404".
     assert!(!text.contains("quota") && !text.contains("HTTP/1.1 404"), "{text}");
     assert_eq!(hrefs(&service.find("/dav/d", "0", "").await), ["/dav/d/"]);
     for path in ["/dav/d/link", "/dav/d/a%26%3Cb/x"] {
@@ -171,13 +171,13 @@ async fn dead_properties_are_kept_with_the_file_all_or_none() {
         "<a:k xmlns:a=\"u:1\" b=\"&lt;\" xml:lang=\"de\">v<b xmlns=\"u:2\"/>\u{10000}</a:k>";
     let has = async |path: &str| service.find(path, "0", "").await.is(207).text().contains(value);
     assert!(has("/dav/f").await);
-    // Not with one that is not to be set: none then.
+    // One change that is not allowed undoes the others.
     let live = "<D:remove><D:prop><k xmlns='u:1'/></D:prop></D:remove>\
                 <D:set><D:prop><D:getetag>x</D:getetag></D:prop></D:set>";
     let text = service.patch("/dav/f", live).await.text();
     assert!(text.contains("403 Forbidden") && text.contains("424 Failed Dependency"), "{text}");
     assert!(has("/dav/f").await);
-    // They go where the file goes, and stay when it gets other content.
+    // Properties move with the file, and survive new content.
     service.dav_put("/dav/f", "new").await.is(204);
     assert!(has("/dav/f").await);
     service.moved("COPY", "/dav/f", "/dav/g", &[]).await.is(201);
@@ -192,7 +192,7 @@ async fn dead_properties_are_kept_with_the_file_all_or_none() {
     assert!(!has("/dav/g").await && has("/dav/h").await);
     let ino = service.ino("g").await;
     assert!(!service.vfs().xattrs(ino).await.unwrap().contains(&b"user.s3vault.dav".to_vec()));
-    // Somebody else wrote what is none.
+    // Somebody else wrote an invalid attribute.
     let by = Setter::Superuser;
     service.vfs().set_xattr(ino, b"user.s3vault.dav", b"\xff nonsense", 0, &by).await.unwrap();
     service.find("/dav/g", "0", "").await.is(207);
@@ -243,7 +243,7 @@ async fn trees_are_copied_and_moved_whole_and_replace_what_is_there() {
         service.moved("MOVE", "/dav/e", to, &[]).await.is_error(502, "elsewhere");
     }
     service.dav("MOVE", "/dav/e", &[]).await.is(400);
-    // A # that is not escaped is no part of a name, and what is before it is not meant.
+    // An unescaped # is not part of a name, and the path before it is not what the client meant.
     for method in ["COPY", "MOVE"] {
         service.moved(method, "/dav/second", "/dav/e/#1", &[]).await.is(400);
     }
@@ -251,7 +251,7 @@ async fn trees_are_copied_and_moved_whole_and_replace_what_is_there() {
     service.moved("MOVE", "/dav/e", "/dav/x", &[("depth", "0")]).await.is(400);
     service.moved("MOVE", "/dav/e", "/dav/x", &[("overwrite", "maybe")]).await.is(400);
     service.moved("MOVE", "/dav/none", "/dav/x", &[]).await.is(404);
-    // Two names of one file: after a move there is one.
+    // Two names of the same file: a move leaves one.
     let ino = service.ino("e/f").await;
     service.vfs().link(ino, InodeNo::ROOT, b"second").await.unwrap();
     service.moved("MOVE", "/dav/second", "/dav/e/f", &[]).await.is(204);
@@ -281,7 +281,7 @@ async fn a_lock_keeps_out_who_does_not_name_it() {
     service.ask("PUT", "/dav/f", &with, "yes".into()).await.is(204);
     let wrong = [("if", "(<urn:uuid:other>) (Not <DAV:no-lock>)")];
     service.ask("PUT", "/dav/f", &wrong, "no".into()).await.is(423);
-    // Refreshed, by its holder and with its name.
+    // Refreshed by the holder, who names the lock.
     service.dav("LOCK", "/dav/f", &[with[0], ("timeout", "Second-77")]).await.is(200);
     service.dav("LOCK", "/dav/f", &[]).await.is(400);
     service.dav("LOCK", "/dav/f", &wrong).await.is(412);
@@ -290,7 +290,7 @@ async fn a_lock_keeps_out_who_does_not_name_it() {
     service.dav("UNLOCK", "/dav/f", &[("lock-token", &token)]).await.is(204);
     service.ask("PUT", "/dav/f", &with, "no".into()).await.is(412);
     assert_eq!(service.dav("GET", "/dav/f", &[]).await.body, b"yes");
-    // Where nothing is: an empty file. And a directory: what is made and removed in it.
+    // A lock on a free name makes an empty file. A lock on a directory covers the names created and removed in it.
     let made = service.ask("LOCK", "/dav/new", &[], LOCKINFO.into()).await.is(201);
     assert_eq!(service.dav("GET", "/dav/new", &[]).await.is(200).body, b"");
     let with_new = format!("({})", made.header("lock-token"));
@@ -326,7 +326,7 @@ async fn who_goes_away_half_way_leaves_nothing() {
     let body = Body::from_stream(futures_util::stream::iter(parts));
     service.ask("PUT", "/dav/f", &[], body).await.is(400);
     assert_eq!(service.dav("GET", "/dav/f", &[]).await.body, b"old");
-    // In the middle of a copy of a tree, at whatever moment.
+    // In the middle of copying a tree, at any moment.
     let dir = service.vfs().mkdir(&OWNER, InodeNo::ROOT, b"d", 0o755).await.unwrap().ino;
     for number in 0..300 {
         let name = format!("{number}");
@@ -372,7 +372,7 @@ async fn what_the_mount_is_writing_is_overwritten_by_no_condition_that_was_about
         service.moved("MOVE", "/dav/f", "/dav/g", &[(name, value)]).await.is(412);
     }
     assert_eq!(service.dav("GET", "/dav/f", &[]).await.is(200).body, b"written");
-    // That it is there is all that is asked.
+    // `*` asks only that the file exists.
     service.ask("PUT", "/dav/f", &[("if-match", "*")], "new".into()).await.is(204);
     service.vfs().release(handle).await.unwrap();
     assert_eq!(service.dav("GET", "/dav/f", &[]).await.body, b"new");

@@ -1,4 +1,4 @@
-//! What is above the list: what to look for, what to do here.
+//! What stands above the list: the search, and what can be done here.
 
 use maud::{Markup, html};
 
@@ -20,7 +20,7 @@ pub(super) fn search(view: &DirectoryView) -> Markup {
     }
 }
 
-/// What can be done with the whole directory.
+/// What can be done with the directory as a whole.
 pub(super) fn tools(session: &Session, place: &PagePlace, may_change: bool) -> Markup {
     html! {
         @if may_change { (upload(session, place)) }

@@ -1,12 +1,12 @@
-//! What several entries are chosen with: a box in each row, and what can be done with all that are ticked.
+//! Choosing several entries: a check box in each row, and what can be done with the ticked ones.
 
 use maud::{Markup, html};
 
 use crate::gateway::Session;
 use crate::gateway::page::place::PagePlace;
 
-/// The form that the boxes belong to. Without script it leads to a question. Who may change nothing can only download,
-/// one file after the other, which is done by script: it shows the form to them.
+/// The form that the check boxes belong to. Without script it leads to a question. A visitor who may not write can only
+/// download, one file after the other. That needs script, so only script shows them the form.
 pub(super) fn choice(
     session: &Session,
     place: &PagePlace,
@@ -17,7 +17,7 @@ pub(super) fn choice(
     html! {
         form.choice id="chosen" method="post" action=(action) hidden[!may_change || is_empty] {
             label hidden { input id="choose-all" type="checkbox" autocomplete="off"; "Choose all" }
-            // Said by script as it changes.
+            // Script updates this as boxes are ticked.
             p.count id="chosen-count" role="status" { "With what is ticked:" }
             div.row {
                 button id="chosen-download" type="submit" name="action" value="download" { "Download" }
@@ -30,7 +30,7 @@ pub(super) fn choice(
     }
 }
 
-/// A row's box. `path`: from the directory that is shown, as a URL says it.
+/// The check box of a row. `path`: relative to the directory shown, percent-encoded.
 pub(super) fn tick(path: &str, name: &str) -> Markup {
     html! {
         label {

@@ -1,4 +1,4 @@
-//! How the vault is, in a line; what is wrong, in more.
+//! The state of the vault in one line, and more if something is wrong.
 
 use maud::{Markup, html};
 
@@ -6,7 +6,7 @@ use super::super::show::{count, size, when};
 use crate::gateway::Session;
 use crate::types::{Progress, VaultStatus};
 
-/// Whoever sees a part of the vault is told only what stands in their way.
+/// A visitor who sees only a part of the vault is told only what stands in their way.
 pub(super) fn show(session: &Session, status: &VaultStatus) -> Markup {
     let sees_all = session.limit().is_none();
     let progress = &status.progress;

@@ -1,4 +1,4 @@
-//! The list of what is in a directory, or was found.
+//! The list of a directory's entries, or of search results.
 
 use maud::{Markup, html};
 
@@ -11,7 +11,7 @@ use crate::gateway::page::icons::icon;
 use crate::gateway::page::show::{minute, size};
 use crate::gateway::s3_key::{FILES, escape};
 
-/// `may_change`: what is chosen can be changed, also without script.
+/// `may_change`: whether the chosen entries can be changed, which works without script.
 pub(super) fn table(view: &DirectoryView, found: &ListingPage, may_change: bool) -> Markup {
     let columns = [
         ("Name", Sort::Name, "name"),
@@ -50,7 +50,7 @@ pub(super) fn table(view: &DirectoryView, found: &ListingPage, may_change: bool)
     }
 }
 
-/// A column's head: a link that sorts by it.
+/// A column header: a link that sorts by the column.
 fn column(view: &DirectoryView, label: &str, sort: Sort, word: &str) -> Markup {
     let is_own = view.sort.unwrap_or(Sort::Name) == sort;
     let turned = DirectoryView {
@@ -68,7 +68,7 @@ fn column(view: &DirectoryView, label: &str, sort: Sort, word: &str) -> Markup {
     }
 }
 
-/// The page of a view, at a place in it.
+/// The URL of the view at a cursor.
 fn link(view: &DirectoryView, cursor: Option<&str>) -> String {
     let sort = match view.sort {
         Some(Sort::Size) => "size",
@@ -86,14 +86,14 @@ fn link(view: &DirectoryView, cursor: Option<&str>) -> String {
 }
 
 fn row(view: &DirectoryView, file: &FileInfo, may_change: bool) -> Markup {
-    // What was found is told by its path from here.
+    // A search result is shown with its path from this directory.
     let above = &view.place.path;
     let shown = match (view.search.is_empty(), above.is_empty()) {
         (true, _) => file.file_name.as_str(),
         (false, true) => file.s3_key.as_str(),
         (false, false) => file.s3_key.get(above.len() + 1..).unwrap_or(&file.s3_key),
     };
-    // The part of the URL below `/files/` is the path, escaped: as it is even where it is not UTF-8.
+    // The part of the URL below `/files/` is the escaped path, which is right even if the path is not UTF-8.
     let path = file.href.strip_prefix(FILES).unwrap_or_default();
     let (directory, name) = path.rsplit_once('/').unwrap_or(("", path));
     let at = view.place.at.map(|at| format!("&at={at}")).unwrap_or_default();
