@@ -1,5 +1,4 @@
-//! The command line: spellings that other people's scripts rely on. New ones may be added;
-//! none of these is changed or removed.
+//! The command line. Scripts rely on its spellings: new ones may be added, but none is changed or removed.
 
 #![allow(clippy::doc_markdown)] // these comments are what --help shows
 
@@ -27,18 +26,18 @@ pub(super) use super::seeing_args::{CredentialsArgs, StatusArgs, TuneArgs};
 use crate::gateway::ListenAt;
 use crate::types::StateAt;
 
-/// The groups in which `--help` shows the options.
+/// The groups of options in `--help`.
 const ADDRESS: &str = "Where it listens, and to whom";
 const LIMITS: &str = "Limits";
 const SHOWN: &str = "What the mount shows";
 
-/// As chmod reads it: octal, of a socket.
+/// The permissions of a socket, in octal as for chmod.
 fn permissions(text: &str) -> Result<u32, String> {
     let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777);
     mode.ok_or_else(|| "permissions are three octal digits, as 600 or 660".to_owned())
 }
 
-/// What a vault may be called: it is told from a URL and from a path.
+/// A vault's name, which must be distinguishable from a URL and from a path.
 pub(super) fn vault_name(text: &str) -> Result<String, String> {
     let fits = |c: char| c.is_alphanumeric() || "._-".contains(c);
     let good = text.chars().all(fits) && text.starts_with(char::is_alphanumeric);

@@ -1,4 +1,4 @@
-//! The configuration file: which vaults this user knows, and which one is meant.
+//! The configuration file: the vaults that this user knows, and which one a command means.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use super::nearest::nearest;
 use super::prices::Prices;
 use crate::os;
 
-/// What stands at the head of the file.
+/// The first lines of the file.
 const HEADER: &str = "# The vaults that s3vault knows. Written by `s3vault init` and `s3vault mount`;\n\
                       # may be edited. It holds no secrets.\n\n";
 
@@ -22,7 +22,7 @@ pub(super) struct Config {
     /// In the order in which they became known.
     #[serde(default, rename = "vault", skip_serializing_if = "Vec::is_empty")]
     pub vaults: Vec<KnownVault>,
-    /// What the store takes, for `status --watch`.
+    /// The store's prices, for `status --watch`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prices: Option<Prices>,
 }
@@ -31,42 +31,42 @@ pub(super) struct Config {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct KnownVault {
-    /// What it is called here: `s3vault mount NAME`.
+    /// Its local name, as in `s3vault mount NAME`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// The vault's id: 32 hex digits. Empty until it was opened, when somebody wrote this by hand.
+    /// The vault's id: 32 hex digits. Empty in an entry that was written by hand, until the vault is first opened.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub id: String,
     /// `s3://bucket[/prefix]` or `file:///dir`.
     pub url: String,
-    /// The S3 server, when it is not AWS.
+    /// The S3 server, if it is not AWS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
     /// The bucket's region.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
-    /// Where it was mounted before.
+    /// Its former mountpoints.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mountpoints: Vec<String>,
-    /// What its daemons may ask of the store.
+    /// The limits of its daemons on the use of the store.
     #[serde(default, skip_serializing_if = "LimitWords::is_empty")]
     pub limits: LimitWords,
 }
 
-/// Which vault a command means.
+/// The vault that a command means.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(clippy::large_enum_variant, reason = "one for each command")]
 pub(super) enum Choice {
-    /// One that is remembered.
+    /// A remembered vault.
     Known(KnownVault),
-    /// A bucket that was named and is not remembered.
+    /// A named bucket that is not remembered.
     Named(String),
-    /// None is known and none was named: the store that needs no account.
+    /// Nothing is remembered and nothing was named: the store that needs no account.
     Embedded,
 }
 
 impl Config {
-    /// Reads the file; a missing one is an empty one.
+    /// Reads the file. A missing file counts as empty.
     pub(super) fn read(path: &Path) -> CliResult<Self> {
         let text = match std::fs::read_to_string(path) {
             Ok(text) => text,
@@ -102,7 +102,7 @@ impl Config {
         })
     }
 
-    /// Reads the file, changes it and writes it back, one process at a time, atomically.
+    /// Reads the file, changes it and writes it back: one process at a time, and atomically.
     pub(super) fn update(path: &Path, change: impl FnOnce(&mut Self)) -> CliResult {
         let wrote = |error| {
             Failure::io(
@@ -121,18 +121,18 @@ impl Config {
         if config == before {
             return Ok(());
         }
-        // Cannot fail for strings and lists of them; if it did, the file stays as it is.
+        // Cannot fail for strings and lists of strings; if it did, the file would stay as it is.
         let text = toml::to_string(&config).map_err(|error| wrote(io::Error::other(error)))?;
         os::replace(path, format!("{HEADER}{text}").as_bytes()).map_err(wrote)
     }
 
-    /// Notes that this vault is at this place (and was mounted there).
+    /// Remembers where this vault is (and that it was mounted there).
     pub(super) fn remember(&mut self, vault: KnownVault, mountpoint: Option<&str>) {
         if vault.name.is_some() {
             let others = self.vaults.iter_mut().filter(|known| known.id != vault.id);
             others.filter(|known| known.name == vault.name).for_each(|known| known.name = None);
         }
-        // Written by hand, and opened for the first time.
+        // An entry that was written by hand, and is opened for the first time.
         let blank = |known: &&mut KnownVault| {
             known.id.is_empty() && (&known.url, &known.endpoint) == (&vault.url, &vault.endpoint)
         };
@@ -146,7 +146,7 @@ impl Config {
             (known.url, known.endpoint, known.region) = (vault.url, vault.endpoint, vault.region);
             known
         } else {
-            // Another vault at the same place is gone: something new was made there.
+            // Another vault that was remembered at this place is gone, since this one was made there.
             self.vaults.retain(|old| (&old.url, &old.endpoint) != (&vault.url, &vault.endpoint));
             self.vaults.push(KnownVault { mountpoints: Vec::new(), ..vault });
             // Just pushed.
@@ -164,7 +164,7 @@ impl Config {
         }
     }
 
-    /// The vault of a name, which is no URL.
+    /// The vault with a name, which is not a URL.
     pub(super) fn named(&self, name: &str) -> CliResult<&KnownVault> {
         let found = self.vaults.iter().find(|known| known.name.as_deref() == Some(name));
         found.ok_or_else(|| {
@@ -178,8 +178,8 @@ impl Config {
         })
     }
 
-    /// The manual's rule ("Which vault"): `--bucket`; else the one remembered for this mountpoint; else the
-    /// only one; else an error that lists them.
+    /// The manual's rule ("Which vault"): `--bucket`; otherwise the vault remembered for this mountpoint; otherwise the
+    /// only one; otherwise an error that lists them.
     pub(super) fn choose(
         &self,
         bucket: Option<&str>,
@@ -221,7 +221,7 @@ impl Config {
     }
 }
 
-/// What toml says, with the word that may be meant.
+/// The message of the TOML parser, with the word that was probably meant.
 fn with_nearest(message: &str) -> String {
     let message = message.trim_end();
     let word = message.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next());
@@ -252,7 +252,7 @@ fn with_nearest(message: &str) -> String {
 }
 
 impl KnownVault {
-    /// For messages: the URL, and the server when it is not AWS.
+    /// For messages: the URL, and the server if it is not AWS.
     pub(super) fn describe(&self) -> String {
         match &self.endpoint {
             Some(endpoint) => format!("{} (at {endpoint})", self.url),
@@ -260,7 +260,7 @@ impl KnownVault {
         }
     }
 
-    /// The mountpoint of a `mount` that names none.
+    /// The mountpoint for a `mount` that names none.
     pub(super) fn only_mountpoint(&self) -> Option<PathBuf> {
         match self.mountpoints.as_slice() {
             [only] => Some(PathBuf::from(only)),

@@ -1,4 +1,4 @@
-//! What the commands share: they ask a daemon at its control socket, and say what became of it.
+//! What the commands share: they ask a daemon at its control socket and report the outcome.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,13 +14,13 @@ use crate::cli::paths::{UserPaths, absolute};
 use crate::cli::progress::UploadBar;
 use crate::cli::registry::RunningDaemon;
 
-/// How long a daemon may take to say how it is: it answers from memory.
+/// How long a daemon may take to report its status; it answers from memory.
 const STATUS_WAIT: Duration = Duration::from_secs(5);
 
 /// How long the daemon may take to end after its last reply, or after SIGKILL.
 pub(super) const END_WAIT: Duration = Duration::from_secs(10);
 
-/// How this program is called again: by its name if the shell finds it so, else by its path.
+/// How to call this program again: by its name if PATH finds this very file, else by its path.
 pub(super) fn program() -> String {
     let Ok(own) = std::env::current_exe() else { return "s3vault".to_owned() };
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -32,7 +32,7 @@ pub(super) fn program() -> String {
     }
 }
 
-/// How a mount is; one that does not answer is `Silent`.
+/// The report of a mount. A daemon that does not answer is reported as `Silent`.
 pub(super) fn report_of(running: &RunningDaemon) -> DaemonReport {
     let answer = Client::ask(&running.dir, &ControlRequest::Status, STATUS_WAIT)
         .and_then(|mut client| client.next());
@@ -54,18 +54,18 @@ pub(super) fn report_of(running: &RunningDaemon) -> DaemonReport {
     }
 }
 
-/// Sends a request that is done when everything is in the bucket, and follows it to its end.
+/// Sends a request that is done when everything is in the bucket, and waits for its end.
 pub(super) fn finish(running: &RunningDaemon, request: &ControlRequest) -> CliResult {
     finish_within(running, request, None)
 }
 
-/// As [`finish`], for a request that the daemon answers after `limit` at the latest.
+/// Like [`finish`], for a request that the daemon answers after `limit` at the latest.
 pub(super) fn finish_within(
     running: &RunningDaemon,
     request: &ControlRequest,
     limit: Option<Duration>,
 ) -> CliResult {
-    // One that hangs does not make this much longer.
+    // A daemon that hangs should not make this take much longer than `limit`.
     let silence = limit.map_or(SILENCE, |limit| SILENCE.min(limit.saturating_add(STATUS_WAIT)));
     match Client::ask(&running.dir, request, silence) {
         Ok(mut client) => {
@@ -78,7 +78,7 @@ pub(super) fn finish_within(
 /// Sends any other request. Only the daemon can say whether it was done.
 pub(super) fn change(running: &RunningDaemon, request: &ControlRequest) -> CliResult {
     let not_said = |error| {
-        // That it ended well does not say that this was done.
+        // That the daemon ended well does not mean that it did this.
         lost(running, &error).err().unwrap_or_else(|| {
             let text = format!(
                 "the daemon of {} (process {}) ended before it said whether this was done; everything is in the bucket; \
@@ -93,17 +93,17 @@ pub(super) fn change(running: &RunningDaemon, request: &ControlRequest) -> CliRe
     follow(&mut client, running).unwrap_or_else(|error| Err(not_said(error)))
 }
 
-/// A path in a mount of this user, as the mount's daemon knows it. Nothing need be there.
+/// A path in a mount of this user, as the mount's daemon knows it. The path need not exist.
 pub(super) struct PathInMount {
     /// The mount's daemon.
     pub running: RunningDaemon,
-    /// From the mount's root.
+    /// Relative to the mount's root.
     pub path: PathBuf,
 }
 
 impl PathInMount {
     pub(super) fn find(paths: &UserPaths, path: &Path) -> CliResult<Self> {
-        // A symlink at its end is meant itself.
+        // A symlink as the last component is not followed.
         let full = match (path.parent(), path.file_name()) {
             (Some(parent), Some(name)) => {
                 let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
@@ -128,8 +128,8 @@ impl PathInMount {
     }
 }
 
-/// Reads a daemon's replies to the last one, and shows its progress. An error is of the connection: what became of the
-/// request is not known.
+/// Reads a daemon's replies to the last one, and shows the progress. An error concerns the connection: then the outcome
+/// of the request is unknown.
 fn follow(client: &mut Client, running: &RunningDaemon) -> io::Result<CliResult> {
     let shown = running.name();
     let mut bar = UploadBar::new(&shown);
@@ -149,8 +149,8 @@ fn follow(client: &mut Client, running: &RunningDaemon) -> io::Result<CliResult>
     }
 }
 
-/// Whether the daemon with which a connection failed is over. The process is asked, not the error: a kill shows as an end
-/// of file, a broken pipe or a reset, and before the process is gone.
+/// Whether the daemon whose connection failed has ended. This looks at the process, not at the error: a kill can show
+/// as end of file, a broken pipe or a reset, even before the process is gone.
 pub(super) fn has_ended(running: &RunningDaemon, error: &io::Error) -> bool {
     let hangs = matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock);
     match running.process() {
@@ -160,8 +160,8 @@ pub(super) fn has_ended(running: &RunningDaemon, error: &io::Error) -> bool {
     }
 }
 
-/// The connection was lost. A daemon that has ended has noted how. Nobody is told that something is missing when
-/// that is not known.
+/// The outcome after a lost connection. A daemon that ended has noted its result. Do not claim that data is missing
+/// when that is not known.
 fn lost(running: &RunningDaemon, error: &io::Error) -> CliResult {
     if !has_ended(running, error) {
         return Err(silent(running, error));
@@ -178,7 +178,7 @@ fn lost(running: &RunningDaemon, error: &io::Error) -> CliResult {
     })
 }
 
-/// The failure when the daemon hangs, or cannot be looked at.
+/// The failure if the daemon hangs or cannot be examined.
 pub(super) fn silent(running: &RunningDaemon, error: &io::Error) -> Failure {
     let text = format!(
         "the daemon of {} (process {}) does not answer ({error}); whether everything is in the bucket is not known; \
@@ -191,7 +191,7 @@ pub(super) fn silent(running: &RunningDaemon, error: &io::Error) -> Failure {
     Failure::new(Exit::Other, text)
 }
 
-/// What ends a daemon, whatever it does.
+/// The command that ends a daemon whatever its state.
 fn end_by_force(running: &RunningDaemon) -> String {
     match &running.mountpoint {
         Some(path) => format!("s3vault umount --force {}", path.display()),
@@ -199,7 +199,7 @@ fn end_by_force(running: &RunningDaemon) -> String {
     }
 }
 
-/// Starts a daemon, waits until it can be asked, and says how it is found.
+/// Starts a daemon, waits until it is ready, and returns how to reach it.
 pub(super) async fn start(
     paths: &UserPaths,
     spec: &Spec,
@@ -214,8 +214,9 @@ pub(super) async fn start(
     Ok((daemon, running))
 }
 
-/// Ends a daemon that was started for this command, and waits until it is gone: who asks next finds nobody who is about to
-/// end. One that was mounted or served meanwhile lives on. Everything is in the bucket then, or it is said what is missing.
+/// Ends a daemon that was started for this command, and waits until it is gone, so that the next command does not find
+/// a daemon that is about to end. If it was mounted or served meanwhile, it lives on. On success everything is in the
+/// bucket.
 pub(super) fn leave(running: &RunningDaemon) -> CliResult {
     let ended = finish(running, &ControlRequest::Leave);
     let lives_on = || matches!(report_of(running).state, State::Mounted | State::Serving);
@@ -227,7 +228,7 @@ pub(super) fn leave(running: &RunningDaemon) -> CliResult {
     ended
 }
 
-/// The failure when nothing of ours runs at the place that was named.
+/// The failure if no mount or service of ours is at the named place.
 pub(super) fn not_mounted(what: &str, running: &[RunningDaemon]) -> Failure {
     let list: Vec<_> = running.iter().map(RunningDaemon::name).collect();
     let known = if list.is_empty() {

@@ -17,7 +17,7 @@ use crate::os;
 use crate::types::Timestamp;
 use crate::vault::{self, CheckReport, Deadlines};
 
-/// Notes what a check found, for `status --watch`. A check that cannot be noted is one all the same.
+/// Notes the result of a check for `status --watch`. A check counts even if its result cannot be noted.
 fn note(paths: &UserPaths, vault: &str, found: &CheckReport, read_data: bool) {
     let what = match (found.findings.len(), read_data) {
         (0, true) => "everything is there, and opens".to_owned(),
@@ -28,12 +28,12 @@ fn note(paths: &UserPaths, vault: &str, found: &CheckReport, read_data: bool) {
     drop(os::replace(&noted_at(paths, vault), text.as_bytes()));
 }
 
-/// Where that is noted.
+/// The file of that note.
 pub(super) fn noted_at(paths: &UserPaths, vault: &str) -> PathBuf {
     paths.data.join(format!("{vault}.checked"))
 }
 
-/// Checks that what the vault refers to is in the bucket, whole; changes nothing.
+/// Checks that everything the vault refers to is in the bucket and complete; changes nothing.
 pub(crate) async fn check(global: &Global, paths: &UserPaths, args: &CheckArgs) -> CliResult {
     let config = Config::read(&paths.config)?;
     let target = Target::choose(global, paths, &config, args.bucket.bucket.as_deref(), None)?;

@@ -7,7 +7,7 @@ use crate::cli::args::{Arguments, CompletionsArgs, Shell};
 use crate::cli::exit::CliResult;
 use crate::cli::output;
 
-/// Prints what a shell reads to complete this command line.
+/// Prints the completion script for a shell.
 pub(crate) fn completions(args: &CompletionsArgs) -> CliResult {
     let shell = match args.shell {
         Shell::Bash => aot::Shell::Bash,
@@ -19,7 +19,7 @@ pub(crate) fn completions(args: &CompletionsArgs) -> CliResult {
     output::show(String::from_utf8_lossy(&text).trim_end())
 }
 
-/// The command line without what this program says to itself: clap hides such commands in `--help` alone.
+/// The command line without internal commands, which clap hides in `--help` only.
 pub(super) fn visible() -> Command {
     let full = Arguments::command();
     let commands = full.get_subcommands().filter(|command| !command.is_hide_set()).cloned();

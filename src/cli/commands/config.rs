@@ -14,7 +14,7 @@ use crate::cli::paths::UserPaths;
 use crate::cli::secrets;
 use crate::cli::target::{ENDPOINT_VARIABLES, REGION_VARIABLES, Target};
 
-/// Variables that say how the store is reached; what they hold is shown, but for names and passwords in it.
+/// Variables that affect how the store is reached. Their values are shown without user names and passwords.
 const NETWORK: [&str; 13] = [
     "HTTPS_PROXY",
     "https_proxy",
@@ -31,10 +31,10 @@ const NETWORK: [&str; 13] = [
     "AWS_SHARED_CREDENTIALS_FILE",
 ];
 
-/// One setting: its name, its value, and where that is from.
+/// A setting: its name, its value, and the source of the value.
 struct ShownSetting(&'static str, String, String);
 
-/// Shows each setting, its value and where it is from. Secrets are named, never shown.
+/// Shows each setting, its value and its source. Secrets are named, never shown.
 pub(crate) fn config(
     global: &Global,
     paths: &UserPaths,
@@ -101,7 +101,7 @@ pub(crate) fn config(
     output::show(&lines.join("\n"))
 }
 
-/// Where a value of the command line is from; the innermost command knows.
+/// The source of a value of the command line, from the innermost command that knows the option.
 fn source(matches: &ArgMatches, name: &str) -> Option<ValueSource> {
     let inner = matches.subcommand().and_then(|(_, inner)| source(inner, name));
     let has = matches.ids().any(|id| id == name);
@@ -123,7 +123,7 @@ fn by_variable(name: &str) -> String {
     }
 }
 
-/// Endpoint and region, in the order in which they are looked for.
+/// Endpoint and region; their sources are tried in this order.
 fn of_target(global: &Global, target: &Target) -> [ShownSetting; 2] {
     let whence =
         |option: bool, name: &str, known: bool, variables: &[&str], value: &Option<String>| {
@@ -173,7 +173,7 @@ fn of_target(global: &Global, target: &Target) -> [ShownSetting; 2] {
     ]
 }
 
-/// The limits that a mount has which says none.
+/// The limits of a mount that names none.
 fn of_limits(target: &Target) -> Vec<ShownSetting> {
     let words = target.known.as_ref().map(|known| known.limits.clone()).unwrap_or_default();
     let limits = match target.limits(&LimitWords::default()) {
@@ -195,7 +195,7 @@ fn of_limits(target: &Target) -> Vec<ShownSetting> {
     shown.map(|((name, value), said)| ShownSetting(name, value, whence(said).to_owned())).collect()
 }
 
-/// Where the passphrase will come from. It is not read.
+/// Where the passphrase would come from. It is not read.
 fn passphrase(global: &Global, paths: &UserPaths, target: &Target) -> ShownSetting {
     let key_file = paths.key_file();
     let (value, whence) = if let Some(path) = &global.passphrase_file {
@@ -229,7 +229,7 @@ fn credentials() -> ShownSetting {
     ShownSetting("credentials", value, whence)
 }
 
-/// A URL without the name and the password in it.
+/// A URL without user name and password.
 fn without_user(text: &str) -> String {
     let (scheme, rest) = text.split_once("://").map_or(("", text), |(scheme, rest)| (scheme, rest));
     let end = rest.find('/').unwrap_or(rest.len());

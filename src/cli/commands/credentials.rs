@@ -14,8 +14,8 @@ use crate::cli::registry::RunningDaemon;
 use crate::cli::target::Target;
 use crate::vault::S3Credentials;
 
-/// Hands a daemon the credentials that this shell has, or that `aws` would find from here. They go over the control
-/// socket, which hears this user alone, and are kept in memory alone.
+/// Hands a daemon the credentials of this shell, or those that `aws` would find here. They go over the control socket,
+/// which accepts this user only, and are kept in memory only.
 pub(crate) async fn credentials(
     global: &Global,
     paths: &UserPaths,
@@ -30,8 +30,8 @@ pub(crate) async fn credentials(
     Ok(())
 }
 
-/// The daemon that is meant: the one at a mountpoint; else that of a vault, as a service has no other name; else
-/// the only one.
+/// The daemon that is meant: the one at a mountpoint; or the one of a vault, since a service has no other name; or the
+/// only one.
 pub(super) fn who(
     global: &Global,
     paths: &UserPaths,

@@ -12,8 +12,7 @@ use crate::cli::registry::RunningDaemon;
 use crate::cli::target::Target;
 use crate::os;
 
-/// Looks at the machine, at what lies on its disk, at what runs, and at the buckets: the one that is named, else each that is
-/// known.
+/// Examines the machine, the state on its disk, the running daemons, and the buckets: the named one, or all known ones.
 pub(crate) async fn doctor(global: &Global, paths: &UserPaths, args: &DoctorArgs) -> CliResult {
     let mut findings = Findings::default();
     let is_root = os::effective_ids().0 == 0;

@@ -37,7 +37,7 @@ pub(crate) async fn init(global: &Global, paths: &UserPaths, args: &InitArgs) ->
     Ok(())
 }
 
-/// Looked at before anybody is asked for a passphrase; `make` decides it for good.
+/// Checked before anybody is asked for a passphrase; the final check is that of `make`.
 async fn not_made_yet(unlocker: &Unlocker<'_>, bucket: &Bucket) -> CliResult {
     if unlocker.is_made(bucket).await? {
         return Err(messages::of_vault(&vault::Error::Exists, &unlocker.target.describe()));
@@ -45,7 +45,7 @@ async fn not_made_yet(unlocker: &Unlocker<'_>, bucket: &Bucket) -> CliResult {
     Ok(())
 }
 
-/// Asks for all that is needed, and tries it before anything is made.
+/// Asks for everything that is needed, and tests it before anything is made.
 async fn guided(
     global: &Global,
     paths: &UserPaths,
@@ -98,7 +98,7 @@ async fn guided(
     Ok(())
 }
 
-/// The bucket; until it is there and the credentials are right, or somebody gives up.
+/// Opens the bucket; repeats until it exists and the credentials are right, or the user gives up.
 async fn reach(target: &Target, talk: &mut dyn Talk) -> CliResult<Bucket> {
     loop {
         let failure = match target.open().await {

@@ -1,5 +1,5 @@
-//! `s3vault key`: what opens a vault. The secrets stay in this process: it seals the new slot, and whoever has the vault open
-//! puts it into the bucket.
+//! `s3vault key`: the key slots of a vault. Secrets stay in this process: it seals the new slot, and the daemon that
+//! has the vault open puts the slot into the bucket.
 
 use std::io::{self, IsTerminal};
 use std::path::Path;
@@ -24,7 +24,7 @@ use crate::vault::{
     self, Argon2Params, KeySlot, OpenedBySecret, Passphrase, RecoveryKey, SlotInfo,
 };
 
-/// Shows or changes what opens a vault.
+/// Shows or changes the key slots of a vault.
 pub(crate) async fn key(global: &Global, paths: &UserPaths, args: &KeyArgs) -> CliResult {
     let path = match &args.command {
         KeyCommand::List { mountpoint, .. }
@@ -87,7 +87,7 @@ impl KeyedVault<'_> {
         let secret: Bytes = new.get(&place, &Terminal)?;
         let secret = Passphrase::exact(secret.to_vec());
         let failed = |error| messages::of_vault(&error, &place);
-        // A random key is not guessed, whatever a guess takes.
+        // A random key cannot be guessed, however cheap a guess is.
         let argon = match new {
             NewSecret::KeyFile(_) => Argon2Params::default(),
             _ => vault::measured_argon().map_err(failed)?,
@@ -113,7 +113,7 @@ impl KeyedVault<'_> {
         let recovery = RecoveryKey::generate();
         let slot = vault::seal_recovery(&opened.unlocked, &recovery)
             .map_err(|error| messages::of_vault(&error, &self.target.describe()))?;
-        // Before anything is changed, as at `init`: a key that nobody has opens nothing for anybody.
+        // The key is shown before anything is changed, as in `init`: a slot for a key that nobody has would be useless.
         to.give("", &recovery).map_err(|error| output::failure(&error))?;
         drop(recovery);
         let asked = KeysAsked::Recovery { slot: slot.to_text() };
@@ -160,7 +160,7 @@ impl KeyedVault<'_> {
         if slots.len() == 1 {
             return refused(format!("key slot {id} is the last one that opens the vault"));
         }
-        // So nobody is left with a vault that opens only by what they do not have.
+        // This keeps a user from being left with a vault that only opens with secrets they do not have.
         if slots.get(opened.slot).is_some_and(|slot| slot.id == id) {
             return refused(format!(
                 "what was given opens key slot {id} itself; give a passphrase, or the recovery key, of a slot that stays \
@@ -171,7 +171,8 @@ impl KeyedVault<'_> {
     }
 }
 
-/// Whose place a new passphrase takes: that of the one that was given, or, for the recovery key, of the only one.
+/// The slot that a new passphrase replaces: the one that opened the vault, or, if that was the recovery key's, the only
+/// passphrase slot.
 fn replaced(slots: &[SlotInfo], opened: usize) -> CliResult<&SlotInfo> {
     let passphrases: Vec<_> = slots.iter().filter(|slot| !slot.recovery).collect();
     match (slots.get(opened).filter(|slot| !slot.recovery), &passphrases[..]) {

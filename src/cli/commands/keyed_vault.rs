@@ -1,4 +1,4 @@
-//! The vault whose keys are shown or changed, and who has it open.
+//! A vault whose keys are shown or changed, and the daemon that has it open.
 
 use super::ask::{change, not_mounted};
 use super::old_states::by_itself;
@@ -15,7 +15,7 @@ use crate::cli::target::Target;
 use crate::cli::unlock::Unlocker;
 use crate::vault::OpenedBySecret;
 
-/// A vault, and who has it open.
+/// A vault, and the daemon that has it open, if any.
 pub(super) struct KeyedVault<'a> {
     pub(super) global: &'a Global,
     pub(super) paths: &'a UserPaths,
@@ -53,7 +53,7 @@ impl<'a> KeyedVault<'a> {
         Ok(Self { global, paths, target, running })
     }
 
-    /// Opens the vault with a secret that its owner has: that somebody may use the mount does not make them its owner.
+    /// Opens the vault with a secret of its owner: permission to use the mount does not make a user its owner.
     pub(super) async fn open(&self) -> CliResult<(OpenedBySecret, GivenPassphrase)> {
         let bucket = self.target.open().await?;
         let unlocker = Unlocker { global: self.global, paths: self.paths, target: &self.target };
@@ -71,7 +71,7 @@ impl<'a> KeyedVault<'a> {
         }
     }
 
-    /// Has it done by whoever has the vault open, or by a daemon that is started for it.
+    /// Sends the request to the daemon that has the vault open for writing, or to one that is started for it.
     pub(super) async fn ask(&self, opened: OpenedBySecret, what: KeysAsked) -> CliResult {
         let request = ControlRequest::Keys(what);
         let done = match self.running.as_ref().filter(|running| !running.read_only) {

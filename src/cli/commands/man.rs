@@ -8,7 +8,7 @@ use crate::cli::args::ManArgs;
 use crate::cli::exit::{CliResult, Exit, Failure};
 use crate::cli::output;
 
-/// What stands at the end of each page.
+/// The last section of each page.
 const SEE_ALSO: &str = ".SH \"SEE ALSO\"\n\
     \\fBs3vault\\fR(1), \\fBs3vault\\-mount\\fR(1), \\fBs3vault\\-status\\fR(1), \\fBs3vault\\-doctor\\fR(1).\n\
     Exit codes, files and settings are in MANUAL.md, what a mount promises is in SEMANTICS.md, both beside the source.\n";
@@ -49,7 +49,7 @@ fn page(command: &Command) -> std::io::Result<Vec<u8>> {
     Ok(page)
 }
 
-/// Lines that stay as they are; what would be a command of roff's does not begin one.
+/// A section of unfilled lines. None of them can start a roff request.
 fn section(title: &str, text: &str) -> String {
     let lines = text.lines().skip(1).map(|line| {
         let line = line.trim().replace('\\', "\\e").replace('-', "\\-").replace('\'', "\\(aq");

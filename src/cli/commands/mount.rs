@@ -20,10 +20,10 @@ use crate::cli::target::{Target, is_name};
 use crate::cli::unlock::{NewVault, Unlocker};
 use crate::vault::{Bucket, S3Credentials, Unlocked};
 
-/// Disk for the cache of a mount of the past, unless more or less is asked for.
+/// The default disk cache of a mount of the past.
 const PAST_CACHE: u64 = 1 << 30;
 
-/// Mounts a vault; returns when the mount is usable, or with `--foreground` when it is over.
+/// Mounts a vault. Returns when the mount is usable; with `--foreground`, when it has ended.
 pub(crate) async fn mount(global: &Global, paths: &UserPaths, args: &MountArgs) -> CliResult {
     let look = MountLook::of(&args.look, args.allow_other);
     let read_only = args.opening.read_only || look.read_only;
@@ -53,7 +53,7 @@ pub(crate) async fn mount(global: &Global, paths: &UserPaths, args: &MountArgs) 
     };
     let unlocked = unlocker.unlock(&bucket).await?;
     let id = unlocked.vault.to_string();
-    // Another state directory has a journal of its own; there, the vault decides.
+    // Another state directory has a journal of its own; whether that may be used, the vault decides.
     let mut dir = paths.state.join(&id);
     if args.at.is_none() {
         not_in_use_yet(paths, |running| running.dir == dir)?;
@@ -74,10 +74,10 @@ pub(crate) async fn mount(global: &Global, paths: &UserPaths, args: &MountArgs) 
         dir,
         ..spec(global, paths, &args.opening, &target, &unlocked)?
     };
-    drop((unlocked, bucket)); // the key is with the daemon from here on
+    drop((unlocked, bucket)); // the daemon has the key from here on
     let started = LaunchedDaemon::start(&spec);
     if started.is_err() && args.at.is_some() {
-        past_dir::remove(&spec.dir); // else the daemon does
+        past_dir::remove(&spec.dir); // otherwise the daemon does
     }
     let mut daemon = started?;
     let report = daemon.ready().await?;
@@ -95,7 +95,7 @@ pub(crate) async fn mount(global: &Global, paths: &UserPaths, args: &MountArgs) 
     Ok(())
 }
 
-/// The bucket and the place that were named. `mount NAME` is the vault of that name, where it was mounted before.
+/// The named bucket and mountpoint. `mount NAME` means the vault of that name at its last mountpoint.
 fn said<'a>(args: &'a MountArgs, config: &Config) -> (Option<&'a str>, Option<&'a Path>) {
     let (bucket, mountpoint) = (args.bucket.bucket.as_deref(), args.mountpoint.as_deref());
     let name = mountpoint.and_then(Path::to_str).filter(|text| is_name(text));
@@ -111,24 +111,25 @@ fn said<'a>(args: &'a MountArgs, config: &Config) -> (Option<&'a str>, Option<&'
     }
 }
 
-/// What looks back is there for a while, beside the one that is used.
+/// A mount of the past exists for a short while beside the usual one, so its default cache is smaller.
 fn cache_size(args: &MountArgs) -> Option<u64> {
     let asked = args.opening.cache_size.map(|size| size.as_u64());
     asked.or_else(|| args.at.as_ref().map(|_| PAST_CACHE))
 }
 
-/// Makes the mountpoint, and protects it if that is asked.
+/// Makes the mountpoint, and protects it if asked to.
 fn make_ready(path: &Path, protect: bool) -> CliResult {
     mount_dir::make(path)?;
     if protect { mount_dir::protect(path) } else { Ok(()) }
 }
 
-/// The daemon that has this vault for a service or a command, and has no mount yet.
+/// The daemon that has this vault open for a service or command and has no mount yet.
 fn without_mount(paths: &UserPaths, target: &Target) -> Option<RunningDaemon> {
     target.running(paths).filter(|running| running.mountpoint.is_none())
 }
 
-/// Asks the daemon that has the vault to mount it, too: there is one writer. One that was started for a command lives on then.
+/// Asks the daemon that has the vault open to mount it too, since there is only one writer. A daemon that was started
+/// for a command then lives on.
 fn join(
     paths: &UserPaths,
     args: &MountArgs,
@@ -140,7 +141,7 @@ fn join(
     let differs = [
         (args.opening.foreground, "--foreground"),
         ((args.opening.read_only || look.read_only) != running.read_only, "--read-only"),
-        // A service has a /metrics of its own.
+        // A service has its own /metrics.
         (args.metrics.is_some() && running.for_command, "--metrics"),
     ];
     if let Some((_, option)) = differs.iter().find(|(is_so, _)| *is_so) {
@@ -171,7 +172,7 @@ fn join(
     Ok(())
 }
 
-/// The failure when a mount is to be other than the process that would run it.
+/// The failure if the mount needs options that the running process does not have.
 fn differently(running: &RunningDaemon, option: &str) -> Failure {
     let (does, instead) = match running.for_command {
         true => ("has it for a command", "try again when that has ended".to_owned()),
@@ -188,7 +189,7 @@ fn differently(running: &RunningDaemon, option: &str) -> Failure {
     Failure::new(Exit::MountedAlready, text)
 }
 
-/// Limits that were said count for a daemon that runs already, too.
+/// Limits on the command line apply to a daemon that runs already, too.
 pub(super) fn tune_if_said(running: &RunningDaemon, opening: &OpeningArgs) -> CliResult {
     match opening.limits.is_empty() {
         true => Ok(()),
@@ -239,7 +240,7 @@ pub(super) fn not_in_use_yet(
     Err(Failure::new(Exit::MountedAlready, text))
 }
 
-/// The bucket. The store that needs no account gets its vault at the first mount or service.
+/// Opens the bucket. The store that needs no account gets its vault at the first mount or service.
 pub(super) async fn open_or_make(
     unlocker: &Unlocker<'_>,
     read_only: bool,
@@ -264,7 +265,7 @@ pub(super) async fn open_or_make(
     Ok(bucket)
 }
 
-/// What a daemon is told, still without a mount and a service.
+/// What a daemon is told to do, without a mount or service yet.
 pub(super) fn spec(
     global: &Global,
     paths: &UserPaths,
@@ -284,7 +285,7 @@ pub(super) fn spec(
         vault,
         master: Hidden::from_key(unlocked.master.expose()),
         superblock: unlocked.copied.clone(),
-        // The daemon's environment is rid of them.
+        // They are removed from the daemon's environment.
         credentials: S3Credentials::of_environment().as_ref().map(Credentials::from_store),
         data: paths.data.clone(),
         at: None,
@@ -307,8 +308,8 @@ pub(super) fn spec(
     })
 }
 
-/// The next `mount` needs neither `--bucket` nor a mountpoint. A mount that works is not
-/// undone because this does not.
+/// Remembers the vault and the mountpoint, so that the next `mount` needs neither. A mount that works is not undone if
+/// this fails.
 fn remember(paths: &UserPaths, target: &Target, id: &str, path: &Path) {
     let known = target.remembered(id.to_owned());
     let Some(text) = path.to_str() else {

@@ -1,4 +1,5 @@
-//! `s3vault gc`, `retention` and `snapshot`: asked of the daemon that has the vault, or of one that is started for it.
+//! `s3vault gc`, `retention` and `snapshot`: requests to the daemon that has the vault open, or to one started for
+//! them.
 
 use std::path::Path;
 
@@ -17,19 +18,19 @@ use crate::cli::target::Target;
 use crate::cli::unlock::Unlocker;
 use crate::vault::Unlocked;
 
-/// Deletes in the bucket what no promised state needs any more.
+/// Deletes from the bucket what no kept state needs any more.
 pub(crate) async fn gc(global: &Global, paths: &UserPaths, args: &GcArgs) -> CliResult {
     let which = WhichOne { path: args.mountpoint.clone(), bucket: args.bucket.bucket.clone() };
     ask(global, paths, &which, OldStates::Gc { dry_run: args.dry_run }).await
 }
 
-/// Says for how long old states are kept, or changes that.
+/// Shows or changes how long old states are kept.
 pub(crate) async fn retention(
     global: &Global,
     paths: &UserPaths,
     args: &RetentionArgs,
 ) -> CliResult {
-    // The span may be left out, and then the mountpoint comes first.
+    // The span is optional: the first argument may be the mountpoint.
     let (keep, path) = match (&args.span, &args.mountpoint) {
         (Some(text), None) if span(text).is_err() && std::path::Path::new(text).exists() => {
             (None, Some(text.into()))
@@ -45,7 +46,7 @@ pub(crate) async fn retention(
     ask(global, paths, &which, OldStates::Retention { keep }).await
 }
 
-/// Makes, lists and ends snapshots.
+/// Makes, lists and deletes snapshots.
 pub(crate) async fn snapshot(global: &Global, paths: &UserPaths, args: &SnapshotArgs) -> CliResult {
     let (what, path) = match &args.command {
         SnapshotCommand::Create { name, mountpoint, keep } => {
@@ -81,7 +82,7 @@ async fn ask(global: &Global, paths: &UserPaths, which: &WhichOne, what: OldStat
     alone(global, paths, &target, &request).await
 }
 
-/// Nobody has the vault open: a daemon without mount and service is started, asked, and ended.
+/// Nobody has the vault open: starts a daemon without mount and service, asks it, and ends it.
 async fn alone(
     global: &Global,
     paths: &UserPaths,
@@ -104,7 +105,7 @@ pub(super) async fn by_itself(
 ) -> CliResult {
     let dir = paths.state.join(unlocked.vault.to_string());
     not_in_use_yet(paths, |running| running.dir == dir)?;
-    // It ends when this process does, whatever happens to it.
+    // The daemon ends when this process does, whatever the reason.
     let opening = OpeningArgs { foreground: true, ..OpeningArgs::usual() };
     let spec: Spec = spec(global, paths, &opening, target, &unlocked)?;
     drop(unlocked);
@@ -115,7 +116,7 @@ pub(super) async fn by_itself(
     Ok(())
 }
 
-/// Said where all went well: what fails has one line.
+/// Printed only on success, since a failure has a single line.
 pub(super) fn say_if_copied(path: Option<&Path>) {
     if let Some(path) = path {
         complain!(

@@ -1,4 +1,4 @@
-//! `s3vault status PATH`: how safe a file is, or what lies in a directory.
+//! `s3vault status PATH`: how safe a file is, or the content of a directory.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -16,33 +16,33 @@ use crate::cli::output;
 use crate::cli::registry::RunningDaemon;
 use crate::os;
 
-/// What the mount tells of itself.
+/// The extended attributes in which the mount reports the state of a file.
 const STATE: &[u8] = b"user.s3vault.state";
 const S3_KEY: &[u8] = b"user.s3vault.s3_key";
-/// Names that are shown of what is not in the bucket yet.
+/// How many names of entries that are not in the bucket yet are shown.
 const SHOWN: usize = 10;
-/// Objects that are shown.
+/// How many objects are shown.
 const KEYS: usize = 10;
 
-/// Files and directories by their state.
+/// The number and size of entries in one state.
 #[derive(Debug, Default, Serialize)]
 struct StateCount {
     entries: u64,
     bytes: u64,
 }
 
-/// What is below a path.
+/// The states of everything below a path.
 #[derive(Debug, Default, Serialize)]
 struct PathState {
     path: String,
-    /// The least safe of all.
+    /// The least safe state of all entries.
     state: &'static str,
     size: u64,
     objects: Vec<String>,
     local: StateCount,
     uploading: StateCount,
     durable: StateCount,
-    /// Some that are not durable.
+    /// Some entries that are not durable.
     #[serde(skip)]
     waiting: Vec<PathBuf>,
     #[serde(skip)]
@@ -50,7 +50,7 @@ struct PathState {
 }
 
 impl PathState {
-    /// Looks at a path and all below it.
+    /// Examines a path and everything below it.
     fn of(path: &Path) -> CliResult<Self> {
         let failed =
             |error| Failure::io(format_args!("{} cannot be looked at", path.display()), &error);
@@ -65,13 +65,13 @@ impl PathState {
         while let Some(next) = left.pop_front() {
             let entry = match next.symlink_metadata() {
                 Ok(entry) => entry,
-                // Removed just now.
+                // It was removed a moment ago.
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound && next != path => {
                     continue;
                 }
                 Err(error) => return Err(failed(error)),
             };
-            // What is mounted in the mount is another's.
+            // A file system that is mounted inside this mount is skipped.
             if entry.dev() != top.dev() {
                 continue;
             }
@@ -92,7 +92,7 @@ impl PathState {
     }
 
     fn count(&mut self, path: &Path, entry: &fs::Metadata) -> std::io::Result<()> {
-        // A symlink has no such attribute; it goes with its directory.
+        // Symlinks do not have this attribute; their state is the directory's.
         let Some(state) = os::xattr_of(path, STATE)? else { return Ok(()) };
         let bytes = if entry.is_file() { entry.len() } else { 0 };
         self.size += bytes;

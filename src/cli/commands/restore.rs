@@ -6,7 +6,7 @@ use crate::cli::control::ControlRequest;
 use crate::cli::exit::{CliResult, Exit, Failure};
 use crate::cli::paths::UserPaths;
 
-/// Brings a path back as it was.
+/// Restores a path as it was.
 pub(crate) fn restore(paths: &UserPaths, args: &RestoreArgs) -> CliResult {
     let PathInMount { running, path } = PathInMount::find(paths, &args.path)?;
     let to = match &args.to {

@@ -1,5 +1,5 @@
-//! `s3vault key rotate`: a new master key, and slots for it. Both are made in this process; whoever has the vault open puts the
-//! slots into the bucket, and gets the key sealed with the one before.
+//! `s3vault key rotate`: a new master key with its key slots. Both are made in this process. The daemon that has the
+//! vault open puts the slots into the bucket and gets the new key sealed with the old one.
 
 use std::path::Path;
 
@@ -23,7 +23,7 @@ pub(super) async fn rotate(
 ) -> CliResult {
     let (opened, given) = place.open().await?;
     let slots = opened.slots();
-    // Before anything is made: whoever would lose a recovery key hears so first.
+    // Chosen before anything is made: a user who would lose a recovery key is told so first.
     let makes_recovery =
         slots.iter().enumerate().any(|(at, slot)| slot.recovery && at != opened.slot);
     let to = makes_recovery.then(|| RecoveryOutput::choose(recovery_file)).transpose()?;
@@ -33,13 +33,14 @@ pub(super) async fn rotate(
     if let Some(to) = &to {
         let recovery = RecoveryKey::generate();
         kept.push(vault::seal_recovery(&new.unlocked, &recovery).map_err(failed)?);
-        // As at `init`: a key that nobody has opens nothing for anybody.
+        // As in `init`: a slot for a key that nobody has would be useless.
         to.give("", &recovery).map_err(|error| output::failure(&error))?;
     }
     let lost = lost(&slots, opened.slot);
     let rotation = new.rotation(kept);
     let rotation = if rewrite { rotation.of_everything() } else { rotation };
-    // A mount goes on for as long as it is there; a daemon for this command ends with it.
+    // A mount rewrites for as long as it runs; a daemon that is started for this command would end with it, so it is
+    // waited for.
     let is_mounted = place.running.as_ref().is_some_and(|running| !running.read_only);
     let asked = KeysAsked::Rotate { rotation: rotation.to_text(), wait: rewrite && !is_mounted };
     place.ask(opened, asked).await.map_err(|failure| {
@@ -69,7 +70,7 @@ pub(super) async fn rotate(
     Ok(())
 }
 
-/// The slot of the secret that was given, for the new key.
+/// The slot for the secret that was given, sealed for the new key.
 fn resealed(
     new: &NewKey,
     opened: &OpenedBySecret,
@@ -86,13 +87,13 @@ fn resealed(
         PassphraseSource::KeyFile(_) => old.argon.unwrap_or_default(),
         _ => vault::measured_argon()?,
     };
-    // Never less than it was.
+    // The cost never becomes lower than before.
     let least = old.argon.unwrap_or_default();
     let argon = Argon2Params { passes: argon.passes.max(least.passes), ..argon };
     vault::seal_passphrase(&new.unlocked, &secret, argon, &old.label)
 }
 
-/// What opened the vault and is not known here.
+/// The other slots, which are lost since their secrets are not known here.
 fn lost(slots: &[SlotInfo], opened: usize) -> Vec<String> {
     let others = slots.iter().enumerate().filter(|(at, slot)| *at != opened && !slot.recovery);
     let name = |(_, slot): (usize, &SlotInfo)| match slot.label.as_str() {

@@ -1,4 +1,4 @@
-//! `s3vault serve`: asks the daemon that has the vault, or starts one that only serves.
+//! `s3vault serve`: asks the daemon that has the vault open, or starts one that only serves.
 
 use super::ask::{change, program, report_of, silent};
 use super::mount::{not_in_use_yet, open_or_make, spec, tune_if_said};
@@ -18,7 +18,7 @@ use crate::cli::target::{Target, WhichVault};
 use crate::cli::unlock::Unlocker;
 use crate::gateway::{Listening, ServeOptions, TlsFiles};
 
-/// Serves a vault; returns when clients can connect, or with `--foreground` when it is over.
+/// Serves a vault. Returns when clients can connect; with `--foreground`, when it has ended.
 pub(crate) async fn serve(global: &Global, paths: &UserPaths, args: &ServeArgs) -> CliResult {
     if let Some(ServeCommand::Token(command)) = &args.command {
         return token(global, paths, command).await;
@@ -37,7 +37,7 @@ pub(crate) async fn serve(global: &Global, paths: &UserPaths, args: &ServeArgs) 
 
 /// Starts a daemon that only serves.
 async fn start(global: &Global, paths: &UserPaths, args: &ServeArgs, target: &Target) -> CliResult {
-    // Before anybody is asked for a passphrase; the daemon decides it for good.
+    // Checked before anybody is asked for a passphrase; the final check is the daemon's.
     let dry = Listening::open(options(paths, args, "")?).await;
     drop(dry.map_err(|error| messages::of_service(&error))?);
 
@@ -52,7 +52,7 @@ async fn start(global: &Global, paths: &UserPaths, args: &ServeArgs, target: &Ta
         serve: Some(options(paths, args, &id)?),
         ..spec(global, paths, &args.opening, target, &unlocked)?
     };
-    drop((unlocked, bucket)); // the key is with the daemon from here on
+    drop((unlocked, bucket)); // the daemon has the key from here on
     let mut daemon = LaunchedDaemon::start(&spec)?;
     let report = daemon.ready().await?;
     let known = target.remembered(id);
@@ -67,7 +67,7 @@ async fn start(global: &Global, paths: &UserPaths, args: &ServeArgs, target: &Ta
     Ok(())
 }
 
-/// Has the daemon that has the vault open serve it.
+/// Asks the daemon that has the vault open to serve it.
 fn ask(paths: &UserPaths, args: &ServeArgs, running: &RunningDaemon) -> CliResult {
     if args.opening.foreground {
         let text = format!(
@@ -87,7 +87,7 @@ fn ask(paths: &UserPaths, args: &ServeArgs, running: &RunningDaemon) -> CliResul
 fn stop(running: &RunningDaemon) -> CliResult {
     let process = running.process().map_err(|error| silent(running, &error))?;
     let before = report_of(running);
-    // With a mount it lives on, and its end would say nothing of the service.
+    // A daemon with a mount lives on, so its end cannot tell that the service ended.
     match running.mountpoint {
         None => finish_to_its_end(running, &ControlRequest::Unserve, None, process)?,
         Some(_) => change(running, &ControlRequest::Unserve)?,

@@ -7,8 +7,8 @@ use crate::cli::exit::{CliResult, Exit, Failure};
 use crate::cli::paths::{UserPaths, absolute};
 use crate::cli::registry::RunningDaemon;
 
-/// Waits until everything written before is in the bucket: of one mount, or of all. With
-/// several, all are waited for, and the first failure is returned, the others printed.
+/// Waits until everything written before is in the bucket: for one mount, or for all. With several, this waits for all,
+/// returns the first failure, and prints the others.
 pub(crate) fn sync(paths: &UserPaths, args: &SyncArgs) -> CliResult {
     let chosen = match &args.path {
         Some(path) => {

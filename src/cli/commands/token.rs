@@ -1,4 +1,5 @@
-//! `s3vault serve token`: who may use the service of a vault. A file on this machine that the running service reads.
+//! `s3vault serve token`: who may use a vault's service. The tokens are in a file on this machine that the service
+//! reads.
 
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -15,7 +16,7 @@ use crate::os::{lock, make_private, replace};
 use crate::types::{Timestamp, printable};
 use crate::vault;
 
-/// Makes, shows or takes back tokens.
+/// Makes, lists or revokes tokens.
 pub(super) async fn token(global: &Global, paths: &UserPaths, command: &TokenCommand) -> CliResult {
     let (TokenCommand::Add { bucket, .. }
     | TokenCommand::List { bucket }
@@ -30,7 +31,7 @@ pub(super) async fn token(global: &Global, paths: &UserPaths, command: &TokenCom
                 let limits = TokenLimits { lasts: *expires, only };
                 let secret =
                     tokens.add(name, access, limits).map_err(|error| usage(&error.to_string()))?;
-                // Before it is kept: a token that nobody has seen is made for nobody.
+                // Printed before it is stored: a token that nobody has seen would be useless.
                 output::write(secret.expose()).map_err(|error| output::failure(&error))
             };
             update(&path, add)?;
@@ -76,7 +77,7 @@ pub(super) async fn token(global: &Global, paths: &UserPaths, command: &TokenCom
     Ok(())
 }
 
-/// The id of the vault that is meant; asks the bucket only when it is not known here.
+/// The id of the vault. The bucket is asked only if the id is not known here.
 async fn vault_of(global: &Global, paths: &UserPaths, bucket: Option<&str>) -> CliResult<String> {
     let target = match WhichVault::find(global, paths, bucket)? {
         WhichVault::Open(running) => return Ok(running.vault),
@@ -106,7 +107,7 @@ fn read(path: &Path) -> CliResult<Tokens> {
     Tokens::parse(&text).map_err(|error| usage(&format!("{}: {error}", path.display())))
 }
 
-/// Changes the file: one process at a time, whole or not at all.
+/// Changes the file: one process at a time, and atomically.
 fn update<T>(path: &Path, change: impl FnOnce(&mut Tokens) -> CliResult<T>) -> CliResult<T> {
     let dir = path.parent().unwrap_or(Path::new("/"));
     let failed = |error| Failure::io(format_args!("{} cannot be written", path.display()), &error);

@@ -11,7 +11,7 @@ use crate::cli::output;
 use crate::cli::paths::UserPaths;
 use crate::cli::seeing_args::TuneArgs;
 
-/// Changes limits of a daemon that runs, and shows those that hold now.
+/// Changes the limits of a running daemon, and shows those in effect.
 pub(crate) fn tune(global: &Global, paths: &UserPaths, args: &TuneArgs) -> CliResult {
     let named = (args.mountpoint.as_deref(), args.bucket.bucket.as_deref());
     let running = who(global, paths, named, "has limits")?;

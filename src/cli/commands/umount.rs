@@ -16,7 +16,7 @@ use crate::cli::paths::{UserPaths, absolute};
 use crate::cli::registry::RunningDaemon;
 use crate::os::{self, ProcessHandle};
 
-/// Unmounts and waits for the uploads, with `--timeout` so long; with `--force`, ends it whatever happens.
+/// Unmounts and waits for the uploads, at most for `--timeout`; with `--force`, ends the mount in any case.
 pub(crate) fn umount(paths: &UserPaths, args: &UmountArgs) -> CliResult {
     let path = absolute(&args.mountpoint)?;
     let shown = path.display();
@@ -25,7 +25,7 @@ pub(crate) fn umount(paths: &UserPaths, args: &UmountArgs) -> CliResult {
     }
     let Some(running) = RunningDaemon::at(&paths.running(), &path) else {
         if args.any && mount_dir::ours_at(&path).is_some() && !os::is_dead_mount(&path) {
-            // Another user's: its daemon sees the end of the mount, and goes on sending.
+            // It is another user's mount: its daemon notices the unmount, and goes on sending.
             return mount_dir::unmount(&path).map_err(|error| messages::of_fuse(&error));
         }
         return without_daemon(paths, &path);
@@ -45,7 +45,8 @@ pub(crate) fn umount(paths: &UserPaths, args: &UmountArgs) -> CliResult {
     Ok(())
 }
 
-/// Has the daemon end, and waits for that after its last reply, whatever this is: a new start finds nothing in the way.
+/// Makes the daemon end, and waits until it has, whatever its last reply is, so that nothing is in the way of a new
+/// start.
 pub(super) fn finish_to_its_end(
     running: &RunningDaemon,
     request: &ControlRequest,
@@ -59,11 +60,11 @@ pub(super) fn finish_to_its_end(
     done
 }
 
-/// Whether a daemon that failed to do as it was told ends by itself: the vault was taken over, for one.
+/// Whether a daemon that failed to do what it was asked ends on its own, for example because the vault was taken over.
 fn ends_with(running: &RunningDaemon, failure: &Failure) -> bool {
     match failure.exit {
         Exit::Busy => false,
-        // It goes on sending, unless it has noted that it does not.
+        // It goes on sending, unless its note says that it ended.
         Exit::Unsent => last::of(running).is_some(),
         _ => match report_of(running).state {
             State::Finishing => true,
@@ -79,7 +80,7 @@ fn wait_for_end(running: &RunningDaemon, process: Option<ProcessHandle>) {
     }
 }
 
-/// No daemon is known: what is there may be the dead mount of one that crashed.
+/// There is no daemon: what is there may be the dead mount of one that crashed.
 fn without_daemon(paths: &UserPaths, path: &Path) -> CliResult {
     let shown = path.display();
     if os::is_dead_mount(path) {
@@ -98,8 +99,8 @@ fn without_daemon(paths: &UserPaths, path: &Path) -> CliResult {
     Err(not_mounted(&shown.to_string(), &RunningDaemon::all(&paths.running())))
 }
 
-/// Ends the mount now: out of sight first, then, unless it can end well at once, by the
-/// death of the very process that was noted.
+/// Ends the mount now: detaches it first, and then, unless the daemon can end well at once, kills the very process that
+/// was noted.
 fn force(running: &RunningDaemon, path: &Path) -> CliResult {
     let shown = path.display();
     let process = running.process().map_err(|error| silent(running, &error))?;
@@ -126,7 +127,7 @@ fn force(running: &RunningDaemon, path: &Path) -> CliResult {
         );
         return Err(Failure::new(Exit::Forced, text));
     }
-    // A mount whose daemon is gone; the lazy unmount above took all but races away.
+    // A mount whose daemon is gone. The lazy unmount above leaves little room for a race.
     if os::is_dead_mount(path) {
         drop(mount_dir::detach(path));
     }
@@ -145,15 +146,15 @@ fn is_quiet(report: &DaemonReport) -> bool {
     report.state != State::Silent && report.progress.is_done()
 }
 
-/// Whether the daemon, with nothing to send, ends by itself within a moment. One whose connection was lost may have
-/// ended well, and has noted that before.
+/// Whether a daemon with nothing to send ends on its own within a moment. If the connection was lost, it may have ended
+/// well and noted that before.
 pub(super) fn ends_well(running: &RunningDaemon) -> bool {
     asked_to_end(running).unwrap_or_else(|_| last::of(running) == Some(Ok(())))
 }
 
 fn asked_to_end(running: &RunningDaemon) -> io::Result<bool> {
     let mut client = Client::ask(&running.dir, &ControlRequest::Umount { within: None }, END_WAIT)?;
-    // It tells its progress every half second: about as many replies as fit into the wait.
+    // The daemon reports its progress every half second, so this many replies fit into the wait.
     for _ in 0..20 {
         match client.next()? {
             ControlReply::Done => return Ok(true),

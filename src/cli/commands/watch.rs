@@ -1,4 +1,4 @@
-//! `s3vault status --watch`: how mounts and services are, anew each second.
+//! `s3vault status --watch`: the state of mounts and services, updated every second.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt::Write;
@@ -20,18 +20,18 @@ use crate::cli::registry::RunningDaemon;
 use crate::os::{self, Screen};
 use crate::types::{Progress, Timestamp, printable};
 
-/// Between two looks.
+/// The interval between two updates.
 const TICK: Duration = Duration::from_secs(1);
-/// A key is heard within so long.
+/// How quickly a key press is noticed.
 const KEYS: Duration = Duration::from_millis(100);
-/// Looks over which a rate is reckoned.
+/// The number of updates over which a rate is averaged.
 const LOOKS: usize = 8;
-/// Columns of the names before what is said of each.
+/// Columns of a label before its value.
 const NAMES: usize = 13;
 /// Ctrl-C.
 const CTRL_C: u8 = 3;
 
-/// How a line is shown.
+/// The style of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Tone {
     Plain,
@@ -53,21 +53,22 @@ impl Tone {
     }
 }
 
-/// What was seen of one daemon.
+/// What was observed of one daemon.
 #[derive(Debug, Default)]
 struct MovedLooks {
-    /// When, and what the store had taken.
+    /// When, and how much the store had taken by then.
     looks: VecDeque<(Instant, u64)>,
-    /// What was unsent when that was another last, and what the store had taken then.
+    /// The amount of unsent data when it last changed, and how much the store had taken by then.
     since: (u64, u64),
 }
 
-/// How fast it goes.
+/// The speed of the uploads.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct UploadPace {
-    /// Bytes a second, of the last seconds.
+    /// Bytes per second, over the last seconds.
     rate: u64,
-    /// Bytes that are left: a pack counts as unsent to its last byte, and what has gone of it was seen.
+    /// Bytes left to send. A pack counts as unsent until its last byte is sent, so what was seen to move since is
+    /// subtracted.
     left: u64,
 }
 
@@ -81,7 +82,7 @@ impl MovedLooks {
         UploadPace { rate: self.rate(moved, now), left }
     }
 
-    /// Bytes a second to the store, of the last seconds.
+    /// Bytes per second to the store, over the last seconds.
     fn rate(&mut self, moved: u64, now: Instant) -> u64 {
         self.looks.push_back((now, moved));
         if self.looks.len() > LOOKS {
@@ -93,14 +94,14 @@ impl MovedLooks {
     }
 }
 
-/// Shows the daemons that `chosen` finds, until somebody has seen enough.
+/// Shows the daemons that `chosen` finds, until the user has seen enough.
 pub(super) async fn watch(
     paths: &UserPaths,
     chosen: impl Fn() -> CliResult<Vec<RunningDaemon>>,
 ) -> CliResult {
     let prices = Config::read(&paths.config)?.prices;
     let failed = |error| Failure::io("the terminal", &error);
-    chosen()?; // what is wrong with the question is said before the screen is taken
+    chosen()?; // report errors in the command line before taking over the screen
     let mut seen: HashMap<u32, MovedLooks> = HashMap::new();
     let Some(screen) = Screen::open().map_err(failed)? else {
         return lines(&chosen, &mut seen).await;
@@ -146,7 +147,7 @@ pub(super) async fn watch(
     }
 }
 
-/// Without a terminal: a line for each daemon whenever something is another than it was.
+/// Without a terminal: prints a line for a daemon whenever its state changes.
 async fn lines(
     chosen: &impl Fn() -> CliResult<Vec<RunningDaemon>>,
     seen: &mut HashMap<u32, MovedLooks>,
@@ -159,7 +160,7 @@ async fn lines(
             let line = format!("{}: {}", running.name(), on_its_way(&report, pace).1);
             if said.get(&running.pid) != Some(&line) {
                 match output::write(&line) {
-                    // Whoever read it has seen enough.
+                    // The reader has seen enough.
                     Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return Ok(()),
                     written => written.map_err(|error| output::failure(&error))?,
                 }
@@ -170,7 +171,7 @@ async fn lines(
     }
 }
 
-/// What is not in the bucket, and how long that takes.
+/// What is not in the bucket, and how long sending it takes.
 fn on_its_way(report: &DaemonReport, pace: UploadPace) -> (Tone, String) {
     let progress = &report.progress;
     if progress.is_done() {
@@ -185,7 +186,7 @@ fn on_its_way(report: &DaemonReport, pace: UploadPace) -> (Tone, String) {
         plural(progress.unsent_changes)
     );
     if progress.unpublished_files > 0 {
-        // Writing to a String cannot fail; below, too.
+        // Writing to a String cannot fail; nor below.
         let _ = write!(text, ", {} being written", progress.unpublished_files);
     }
     if pace.rate > 0 {
@@ -197,7 +198,7 @@ fn on_its_way(report: &DaemonReport, pace: UploadPace) -> (Tone, String) {
     (Tone::Waiting, text)
 }
 
-/// A time in words.
+/// A duration in words.
 fn span(seconds: u64) -> String {
     match seconds {
         0..=99 => format!("{seconds} s"),
@@ -207,7 +208,7 @@ fn span(seconds: u64) -> String {
     }
 }
 
-/// All about one daemon.
+/// All lines about one daemon.
 fn page(report: &DaemonReport, pace: UploadPace, prices: Option<&Prices>) -> Vec<(Tone, String)> {
     let place = if report.mountpoint.is_empty() { "no mount" } else { &report.mountpoint };
     let mut lines = vec![(Tone::Head, format!("{place}  ({})", report.state.describe()))];
@@ -275,7 +276,7 @@ fn page(report: &DaemonReport, pace: UploadPace, prices: Option<&Prices>) -> Vec
     lines
 }
 
-/// A line as the terminal takes it: what does not fit into it goes on below, behind the names.
+/// A line in rows that fit the terminal. Continuation rows are indented past the label.
 fn wrapped(line: &str, columns: usize) -> Vec<String> {
     let indent = if columns > 2 * NAMES { NAMES } else { 0 };
     let mut rest: Vec<char> = printable(line).chars().collect();
@@ -291,7 +292,7 @@ fn wrapped(line: &str, columns: usize) -> Vec<String> {
     }
 }
 
-/// The lines as the terminal takes them, each to its end, and nothing below.
+/// The screen's content: each row is cleared to its end, and everything below is cleared.
 fn framed(lines: &[(Tone, String)], (columns, rows): (usize, usize), colours: bool) -> String {
     let mut text = "\x1b[H".to_owned();
     let end = "q or Ctrl-C ends this".to_owned();

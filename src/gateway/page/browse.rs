@@ -52,7 +52,7 @@ pub(super) async fn browse(asked: PageRequest) -> Result<Response> {
     show(state, session, &view, None).await
 }
 
-/// What was done, as a form's answer leads to here.
+/// The message about what a form did; the redirect after a form names it by a word.
 fn done(query: &Query) -> Result<Option<&'static str>> {
     let words = [
         ("uploaded", Some("Uploaded.")),

@@ -1,4 +1,4 @@
-//! What a client is told that lost the connection to its daemon.
+//! What a client is told after it lost the connection to its daemon.
 
 use std::process::{Child, Command};
 
@@ -6,7 +6,7 @@ use super::super::umount;
 use super::*;
 use crate::os::{pid_namespace, started};
 
-/// A process that stands for a daemon which listens to nobody.
+/// A process that stands for a daemon that does not listen.
 fn daemon(dir: &std::path::Path) -> (Child, RunningDaemon) {
     let child = Command::new("sleep").arg("100").spawn().unwrap();
     let running = RunningDaemon {
@@ -49,7 +49,7 @@ fn what_is_not_known_is_not_called_missing() {
     let (other, before) = daemon(dir.path());
     last::keep(&before, &Ok(())).unwrap();
     end(other);
-    // The note of another daemon, and then a damaged one, say nothing of this one.
+    // The note of another daemon, and then a damaged one, say nothing about this one.
     for damaged in [false, true] {
         if damaged {
             std::fs::write(dir.path().join("last.json"), "").unwrap();
@@ -63,7 +63,7 @@ fn what_is_not_known_is_not_called_missing() {
     }
 }
 
-/// A kill shows as any of these, and before the process is gone.
+/// A kill can show as any of these, even before the process is gone.
 #[test]
 fn that_a_daemon_ended_is_seen_whatever_broke() {
     let dir = tempfile::tempdir().unwrap();
@@ -81,12 +81,12 @@ fn that_a_daemon_ended_is_seen_whatever_broke() {
             assert!(asked.join().unwrap(), "{kind}");
         });
     }
-    // One that hangs is not waited for.
+    // A daemon that hangs is not waited for.
     let (child, running) = daemon(dir.path());
     let begun = std::time::Instant::now();
     assert!(!has_ended(&running, &io::ErrorKind::TimedOut.into()));
     assert!(begun.elapsed() < END_WAIT);
-    // Nobody hears that a change was done that the daemon did not confirm, however well it ended.
+    // A change that the daemon did not confirm is never reported as done, however well the daemon ended.
     last::keep(&running, &Ok(())).unwrap();
     end(child);
     let failure = change(&running, &ControlRequest::Unserve).unwrap_err();

@@ -21,7 +21,7 @@ pub(crate) async fn cat(global: &Global, paths: &UserPaths, args: &CatArgs) -> C
     print(global, paths, &meant).await
 }
 
-/// Prints what is meant, one after the other.
+/// Prints the paths one after the other.
 pub(super) async fn print(global: &Global, paths: &UserPaths, meant: &Meant) -> CliResult {
     if os::stdout_was_closed() {
         return Err(output::failure(&io::Error::from_raw_os_error(libc::EBADF)));
@@ -61,7 +61,7 @@ fn print_all(session: &FilesSession, paths: &[PathBuf]) -> CliResult {
             };
             match ended {
                 Ok(()) => {}
-                // Who reads it has seen enough.
+                // The reader has seen enough.
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
                 Err(error) => return Err(output::failure(&error)),
             }
@@ -70,7 +70,7 @@ fn print_all(session: &FilesSession, paths: &[PathBuf]) -> CliResult {
     work.outcome("printed", "the others were")
 }
 
-/// Standard output, in which a hole is zeros.
+/// Standard output; holes are written as zeros.
 struct Printed<'a> {
     session: &'a FilesSession,
     out: io::StdoutLock<'a>,

@@ -1,4 +1,4 @@
-//! `s3vault cp`, `mv`, `mkdir` and `rm`: done by the daemon, in the vault.
+//! `s3vault cp`, `mv`, `mkdir` and `rm`: the daemon makes these changes in the vault.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
@@ -88,7 +88,7 @@ pub(crate) async fn rm(global: &Global, paths: &UserPaths, args: &RmArgs) -> Cli
     .await
 }
 
-/// Asks for the same with each of these, wildcards matched in the vault.
+/// Sends the same request for each path; wildcards are matched in the vault.
 fn one_by_one(
     session: &FilesSession,
     paths: &[PathBuf],
@@ -115,7 +115,7 @@ fn one_by_one(
     work.outcome(verb, "the others were")
 }
 
-/// Asks for one thing, and shows how far it is; `false`: the connection is lost.
+/// Sends a request and shows its progress; `false`: the connection is lost.
 fn ask(
     work: &Work<'_>,
     connection: &mut FilesConnection,

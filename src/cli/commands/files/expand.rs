@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::cli::exit::{CliResult, Exit, Failure};
 use crate::cli::files::{FilesConnection, has_wildcards, matches};
 
-/// What a path means: itself, if it is there or has no wildcards, else what it matches, in order.
+/// The paths that a path stands for: itself, if it exists or has no wildcards; otherwise what it matches, in order.
 pub(super) fn expand(
     connection: &mut FilesConnection,
     path: &Path,
@@ -28,7 +28,7 @@ pub(super) fn expand(
                 }
                 continue;
             }
-            // What is no directory, or cannot be read, has nothing below it.
+            // What is not a directory, or cannot be read, has no entries.
             let Ok(entries) = connection.list(&directory)? else { continue };
             let is_last = index + 1 == names.len();
             for entry in entries {

@@ -1,4 +1,4 @@
-//! One file of the vault, as it comes.
+//! Fetches one file of the vault, as a stream.
 
 use std::io;
 use std::path::Path;
@@ -7,20 +7,20 @@ use crate::cli::exit::Failure;
 use crate::cli::files::wire::{FileEntry, FilesReply, FilesRequest};
 use crate::cli::files::{FilesConnection, FromDaemon};
 
-/// What became of it.
+/// The outcome of a fetch.
 pub(super) enum FetchOutcome {
-    /// All of it was written: what it is, and its extended attributes.
+    /// All of it was written; its entry and its extended attributes.
     Whole(FileEntry, Vec<(Vec<u8>, Vec<u8>)>),
-    /// What was written is a mix of two versions.
+    /// What was written mixes two versions of the file.
     Changed,
     /// The daemon could not read it.
     Failed(Failure),
-    /// It could not be written here; the connection is left in the middle of it.
+    /// It could not be written here. The connection is unusable, since the rest of the file is still in it.
     NotWritten(io::Error),
 }
 
-/// Fetches a file. `write` gets each piece with its offset, in order; what is between them are holes. An error is of the
-/// connection.
+/// Fetches a file. `write` gets each piece with its offset, in order; gaps between pieces are holes. An `Err` concerns
+/// the connection.
 pub(super) fn fetch(
     connection: &mut FilesConnection,
     path: &Path,

@@ -24,12 +24,12 @@ use crate::cli::files::wire::FileEntry;
 use crate::cli::files_args::{GetArgs, last_apart};
 use crate::cli::paths::UserPaths;
 
-/// How often a file that is being changed is read again.
+/// How often a file that changes while it is read is tried again.
 const TRIES: usize = 5;
-/// Files with several names that are remembered.
+/// The most files with several names that are remembered.
 const LINKS_MAX: usize = 1 << 20;
 
-/// Brings files and directories to this machine.
+/// Fetches files and directories to this machine.
 pub(crate) async fn get(global: &Global, paths: &UserPaths, args: &GetArgs) -> CliResult {
     let (sources, to) = last_apart(&args.paths);
     let meant = Meant::of(paths, args.bucket.bucket.as_deref(), sources)?;
@@ -42,21 +42,21 @@ pub(crate) async fn get(global: &Global, paths: &UserPaths, args: &GetArgs) -> C
     .await
 }
 
-/// A file to be brought.
+/// A file to fetch.
 struct GetJob {
     from: PathBuf,
     to: PathBuf,
     entry: FileEntry,
 }
 
-/// What is done when all files are there.
+/// What is done after all files are fetched.
 #[derive(Default)]
 struct Later {
-    /// Directories, the upper ones first.
+    /// Directories, parents first.
     directories: Vec<(PathBuf, PathBuf, FileEntry)>,
-    /// Where the first name of a file is.
+    /// The path of the first name of each file, by inode.
     first: HashMap<u64, PathBuf>,
-    /// Names of files that have one already.
+    /// Further names of files that were fetched under another name.
     links: Vec<(PathBuf, PathBuf)>,
 }
 
@@ -93,7 +93,7 @@ fn bring(session: &FilesSession, sources: &[PathBuf], to: &Path, follows: bool) 
     for (path, failure) in failed {
         work.failed(&path.display().to_string(), failure);
     }
-    // What is made here is found by a second attempt, which would mean something else by it.
+    // Anything made here would be found by a second attempt, which would then interpret the target differently.
     session.begins();
     let mut later = Later::default();
     let find = |jobs: &SyncSender<GetJob>| {
@@ -117,7 +117,7 @@ fn bring(session: &FilesSession, sources: &[PathBuf], to: &Path, follows: bool) 
     )
 }
 
-/// Looks at one thing and all that is below it; `false`: the rest is not worth looking at.
+/// Walks one entry and everything below it; `false`: the rest should not be walked.
 fn look(
     work: &Work<'_>,
     connection: &mut FilesConnection,
@@ -142,7 +142,7 @@ fn look(
             let listed = work.heard(&from.display().to_string(), connection.list(&from));
             let Some(listed) = listed else { return false };
             let Ok(entries) = listed else { continue };
-            // From the end, as they are taken from there.
+            // In reverse, since entries are popped from the end.
             for entry in entries.into_iter().rev() {
                 let (from, to) = (from.join(&entry.name), to.join(&entry.name));
                 left.push(GetJob { from, to, entry });
@@ -161,13 +161,13 @@ fn look(
             }
         }
         work.tally.bytes_found.fetch_add(if entry.is_file() { entry.size } else { 0 }, Relaxed);
-        // The workers are there until this returns.
+        // The workers run until this returns.
         drop(jobs.send(GetJob { from, to, entry }));
     }
     true
 }
 
-/// A directory of this machine; one that is there is it, but not by a symlink.
+/// Makes a directory on this machine. An existing directory is fine, but not a symlink to one.
 fn make_directory(path: &Path) -> io::Result<()> {
     match fs::create_dir(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -182,7 +182,7 @@ fn make_directory(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Brings one thing that is no directory.
+/// Fetches one entry that is not a directory.
 fn one(work: &Work<'_>, connection: &mut Option<FilesConnection>, job: &GetJob) {
     let shown = || job.to.display().to_string();
     if fs::symlink_metadata(&job.to).is_ok_and(|there| there.is_dir()) {
@@ -256,7 +256,7 @@ fn one(work: &Work<'_>, connection: &mut Option<FilesConnection>, job: &GetJob) 
     work.failed(&job.from.display().to_string(), Failure::new(Exit::Other, text));
 }
 
-/// Further names, and the times of directories, which change while they are filled.
+/// Makes further names, and sets the attributes of directories, whose times change while they are filled.
 fn finish(work: &Work<'_>, connection: &mut FilesConnection, later: Later) {
     for (first, to) in later.links {
         match link(&first, &to) {
@@ -270,7 +270,7 @@ fn finish(work: &Work<'_>, connection: &mut FilesConnection, later: Later) {
         let attributes = work.heard(&from.display().to_string(), connection.attributes(&from));
         let Some(attributes) = attributes else { return };
         let Ok(attributes) = attributes else { continue };
-        // What the root of a vault goes into keeps what it has.
+        // The target of a vault's root keeps its own attributes.
         if entry.name.as_os_str().is_empty() {
             continue;
         }
@@ -280,7 +280,7 @@ fn finish(work: &Work<'_>, connection: &mut FilesConnection, later: Later) {
     }
 }
 
-/// One name more for a file, in the place of what is there.
+/// Gives a file another name, replacing what is there.
 fn link(first: &Path, to: &Path) -> io::Result<()> {
     let (seen, there) = (fs::symlink_metadata(first)?, fs::symlink_metadata(to));
     if there.is_ok_and(|there| (there.ino(), there.dev()) == (seen.ino(), seen.dev())) {
@@ -291,7 +291,7 @@ fn link(first: &Path, to: &Path) -> io::Result<()> {
     fs::rename(&aside, to).inspect_err(|_| drop(fs::remove_file(&aside)))
 }
 
-/// A failure on this machine: what concerns one file alone, or the disk.
+/// A failure on this machine. Some concern only one file, others the whole disk.
 fn here(error: &io::Error, what: &str) -> Failure {
     use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
     if matches!(error.kind(), StorageFull | QuotaExceeded | ReadOnlyFilesystem) {

@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM while a command works on files: nothing half is left behind, and what is confirmed stays.
+//! Ctrl-C and SIGTERM while a command works on files: nothing is left half done, and what was confirmed stays.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -10,14 +10,14 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::exit::Exit;
 
-/// How long the files at work have to take their unfinished copies away.
+/// How long file operations under way may take to remove their unfinished copies.
 const CLEAN_UP: Duration = Duration::from_millis(300);
 
 static IS_ASKED: AtomicBool = AtomicBool::new(false);
-/// Files that are not whole yet.
+/// Files that are not complete yet.
 static HALF: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
-/// A file that must not stay as it is; gone when this is dropped.
+/// A file that must not be left as it is. Dropping this ends that.
 pub(super) struct HalfFile(PathBuf);
 
 impl HalfFile {
@@ -33,21 +33,22 @@ impl Drop for HalfFile {
     }
 }
 
-/// Whether somebody asked for the end.
+/// Whether the user asked for the end.
 pub(super) fn is_asked() -> bool {
     IS_ASKED.load(Relaxed)
 }
 
-/// When the end is asked for, this is the last that the command does.
+/// If the end was asked for, never returns: the process exits meanwhile.
 pub(super) fn rest() {
     while is_asked() {
         std::thread::sleep(CLEAN_UP);
     }
 }
 
-/// From here on a signal ends this process in order. The daemon that was started for it sends what there is, and ends.
+/// From here on a signal ends this process in an orderly way. The daemon that was started for it sends what there is
+/// and ends.
 pub(super) fn hear() {
-    // A thread, and a runtime, of its own: the command's blocks while it works.
+    // In a thread with a runtime of its own: the command's runtime blocks while it works.
     let heard = std::thread::Builder::new().name("signals".to_owned()).spawn(|| {
         let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
         let name = runtime.block_on(async {
@@ -62,7 +63,8 @@ pub(super) fn hear() {
         let Some(name) = name else { return };
         IS_ASKED.store(true, Relaxed);
         std::thread::sleep(CLEAN_UP);
-        // Who waits for the daemon cannot do it itself. From here on none is begun or named.
+        // The owners of these files may be waiting for the daemon, so they are removed here. Holding the lock keeps
+        // others from being created or renamed.
         let half = HALF.lock();
         half.iter().for_each(|path| drop(std::fs::remove_file(path)));
         complain!(
@@ -71,6 +73,6 @@ pub(super) fn hear() {
         );
         std::process::exit(i32::from(Exit::Forced.code()));
     });
-    // Without it a signal ends the process at once, as usual.
+    // If the thread could not start, a signal ends the process at once, as usual.
     drop(heard);
 }

@@ -19,12 +19,12 @@ use crate::cli::output;
 use crate::cli::paths::UserPaths;
 use crate::types::Timestamp;
 
-/// Standard output, for names: as they are, or at a terminal so that it obeys none.
+/// Standard output for names: raw, or quoted at a terminal so that control characters have no effect.
 pub(super) struct NamesOut<'a> {
     session: &'a FilesSession,
     out: BufWriter<io::Stdout>,
     is_terminal: bool,
-    /// What went wrong with it.
+    /// The first write error.
     error: Option<io::Error>,
 }
 
@@ -34,7 +34,7 @@ impl<'a> NamesOut<'a> {
         Self { session, is_terminal: out.is_terminal(), out: BufWriter::new(out), error: None }
     }
 
-    /// A name, or a path.
+    /// Writes a name or a path.
     pub(super) fn name(&mut self, name: &[u8]) {
         if self.is_terminal {
             self.bytes(quoted(name).as_bytes());
@@ -43,7 +43,7 @@ impl<'a> NamesOut<'a> {
         }
     }
 
-    /// Anything else.
+    /// Writes anything else.
     pub(super) fn bytes(&mut self, bytes: &[u8]) {
         self.session.begins();
         if self.error.is_none() {
@@ -51,12 +51,12 @@ impl<'a> NamesOut<'a> {
         }
     }
 
-    /// Whether nobody sees more.
+    /// Whether writing failed, so that nobody reads any more.
     pub(super) fn is_over(&self) -> bool {
         self.error.is_some()
     }
 
-    /// A reader that has seen enough is no failure.
+    /// A reader that has seen enough is not a failure.
     pub(super) fn finish(mut self) -> CliResult {
         match self.error.take().or_else(|| self.out.flush().err()) {
             Some(error) if error.kind() != io::ErrorKind::BrokenPipe => {
@@ -89,7 +89,7 @@ fn list_all(session: &FilesSession, paths: &[PathBuf], args: &LsArgs) -> CliResu
         let Some(all) = work.heard(&shown, expand(&mut connection, path)) else { break };
         for path in all.unwrap_or_default() {
             let shown = path.display().to_string();
-            // A symlink to a directory leads there, but not with -l.
+            // A symlink to a directory is followed, except with -l.
             let seen = connection.stat(&path, !args.long);
             let seen = match (seen, args.long) {
                 (Ok(Err(_)), false) => connection.stat(&path, false),
@@ -224,7 +224,7 @@ fn is_wanted(entry: &FileEntry, args: &FindArgs) -> bool {
         };
         entry.mtime > (seconds, nanos)
     });
-    // As find(1), whose -name sees what begins with a dot.
+    // Like find(1): the wildcards of -name match a leading dot.
     let is_named = args.name.as_ref().is_none_or(|pattern| {
         let pattern = pattern.as_bytes();
         matches(pattern, name)
@@ -233,8 +233,8 @@ fn is_wanted(entry: &FileEntry, args: &FindArgs) -> bool {
     kind && is_new && is_named
 }
 
-/// Comes by a path and all that is below it, each before what is in it; `found` says whether to go on. `false`: nothing
-/// more can be done.
+/// Visits a path and everything below it, parents first; `found` says whether to go on. `false`: nothing more can be
+/// done.
 pub(super) fn walk(
     work: &Work<'_>,
     connection: &mut FilesConnection,

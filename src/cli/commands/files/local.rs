@@ -1,4 +1,4 @@
-//! This machine's side of `get`: files that are there when they are whole.
+//! The local side of `get`: a file appears under its name only once it is complete.
 
 use std::collections::hash_map::DefaultHasher;
 use std::ffi::OsStr;
@@ -13,8 +13,8 @@ use super::interrupt::HalfFile;
 use crate::cli::files::wire::FileEntry;
 use crate::os;
 
-/// A file of this machine that is being written, under a name of its own beside the one that it gets. Dropped before,
-/// nothing of it is left.
+/// A file on this machine that is being written under a temporary name beside its final one. If this is dropped before
+/// `keep`, nothing of the file is left.
 pub(super) struct LocalFile {
     file: File,
     path: PathBuf,
@@ -23,7 +23,7 @@ pub(super) struct LocalFile {
 }
 
 impl LocalFile {
-    /// What an earlier command left under that name, because it was killed, is written over.
+    /// A temporary file that a killed command left under that name is overwritten.
     pub(super) fn create(to: &Path) -> io::Result<Self> {
         let mut hasher = DefaultHasher::new();
         to.file_name().unwrap_or_default().as_bytes().hash(&mut hasher);
@@ -39,7 +39,7 @@ impl LocalFile {
                 }
                 Err(TryLockError::Error(error)) => return Err(error),
             }
-            // The other one may have given it its name in between.
+            // The other command may have renamed it to its final name in between.
             let is_it = fs::symlink_metadata(&path)
                 .is_ok_and(|there| file.metadata().is_ok_and(|own| own.ino() == there.ino()));
             if is_it {
@@ -54,12 +54,12 @@ impl LocalFile {
         self.file.write_all_at(data, offset)
     }
 
-    /// Begins again.
+    /// Starts again from an empty file.
     pub(super) fn empty(&self) -> io::Result<()> {
         self.file.set_len(0)
     }
 
-    /// Gives it its length, its attributes and its name.
+    /// Sets the file's length and attributes, and gives it its final name.
     pub(super) fn keep(
         self,
         entry: &FileEntry,
@@ -73,7 +73,8 @@ impl LocalFile {
 
 impl Drop for LocalFile {
     fn drop(&mut self) {
-        // Once it has its name there is none of this name, or it is another command's, which has a lock of its own.
+        // Once the file has its final name, nothing has the temporary one; or another command does, which holds its own
+        // lock.
         let is_ours = fs::symlink_metadata(&self.path)
             .is_ok_and(|there| self.file.metadata().is_ok_and(|own| own.ino() == there.ino()));
         if is_ours {
@@ -82,7 +83,7 @@ impl Drop for LocalFile {
     }
 }
 
-/// Owner (as root), extended attributes, permissions and time, in the order in which none undoes another.
+/// Sets owner (as root), extended attributes, permissions and time, in an order in which none undoes another.
 pub(super) fn dress(
     path: &Path,
     entry: &FileEntry,
@@ -96,13 +97,14 @@ pub(super) fn dress(
         fs::set_permissions(path, fs::Permissions::from_mode(entry.mode & 0o7777))?;
     }
     for (name, value) in attributes {
-        // Not every file system keeps all of them, and not every user may set them: as `cp -a`, without a word.
+        // Not every file system stores all of them, and not every user may set them: failures are ignored, as `cp -a`
+        // does.
         os::put_xattr(path, name, value)?;
     }
     os::set_mtime(path, entry.mtime)
 }
 
-/// Whether a file is there already as the vault has it, as far as length and time tell.
+/// Whether this machine has the file already, judged by size and time.
 pub(super) fn is_there(path: &Path, entry: &FileEntry) -> bool {
     fs::symlink_metadata(path).is_ok_and(|there| {
         let time = (there.mtime(), u32::try_from(there.mtime_nsec()).unwrap_or(0));
@@ -110,13 +112,13 @@ pub(super) fn is_there(path: &Path, entry: &FileEntry) -> bool {
     })
 }
 
-/// Whether two times are the same; one side may know whole seconds alone.
+/// Whether two times are equal; one side may have whole seconds only.
 pub(super) fn is_same_time(a: (i64, u32), b: (i64, u32)) -> bool {
     a.0 == b.0 && (a.1 == b.1 || a.1 == 0 || b.1 == 0)
 }
 
-/// A symlink, a fifo or a device as the vault has it; what is there and is no directory is replaced. `false`: a socket,
-/// which nobody but its program can make.
+/// Makes a symlink, fifo or device as in the vault. Whatever is there and not a directory is replaced. `false`: it is a
+/// socket, which only its own program can make.
 pub(super) fn make_other(path: &Path, entry: &FileEntry) -> io::Result<bool> {
     let name = path.file_name().unwrap_or(OsStr::new(""));
     let aside = path.with_file_name(format!(".s3vault-get-{}-{}", std::process::id(), entry.ino));
@@ -163,7 +165,7 @@ mod tests {
         assert!(LocalFile::create(&path).is_err() && !path.exists());
         drop(file);
         assert_eq!(names(), 0);
-        // One that was killed left something longer.
+        // A killed command left something longer.
         let file = LocalFile::create(&path).unwrap();
         file.write(0, &[1; 100]).unwrap();
         let left = file.path.clone();

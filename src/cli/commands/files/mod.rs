@@ -1,5 +1,5 @@
-//! Files without a mount: each command asks the vault's daemon for what it wants, over connections of its own
-//! (`cli/files`); without a daemon one is started that ends with the command.
+//! Files without a mount. Each command asks the vault's daemon over connections of its own (`cli/files`). If no daemon
+//! runs, the command starts one that ends with the command.
 
 mod cat;
 mod changes;

@@ -53,7 +53,7 @@ fn send(session: &FilesSession, sources: &[OsString], to: &Path, follows: bool) 
             format!("{}: there is something that is no directory; nothing was done", to.display());
         return Err(Failure::new(Exit::Usage, text));
     }
-    // Several go into a directory, which is made if need be; so does what is put to `x/`.
+    // Several sources go into a directory, which is made if necessary. So does a source that is put to `x/`.
     let into = is_directory || sources.len() > 1 || ends_in_slash;
     let above = if into { Some(to) } else { to.parent() };
     if let Some(above) = above.filter(|above| !above.as_os_str().is_empty() && !is_directory) {

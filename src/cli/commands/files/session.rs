@@ -1,4 +1,4 @@
-//! The daemon that does what a command on files asks for.
+//! The daemon that does the work of a command on files.
 
 use std::io;
 use std::sync::Arc;
@@ -24,25 +24,25 @@ use crate::cli::unlock::Unlocker;
 use crate::os;
 use crate::vault::has_unsent;
 
-/// How long another command's daemon may take to end before one is started here.
+/// How long another command's daemon may take to end before this command gives up.
 const OTHERS: Duration = Duration::from_mins(2);
-/// After so much of that somebody who waits hears why.
+/// How much of that may pass before the user is told why it waits.
 const QUIET: Duration = Duration::from_secs(3);
-/// The pause between two looks.
+/// The pause between two attempts.
 const LOOK: Duration = Duration::from_millis(100);
-/// How often a command begins, when each daemon that it joins ends before anything was done.
+/// How often a command starts over if each daemon that it joins ends before anything was done.
 const TRIES: u32 = 5;
 
-/// What a command does to files.
+/// What a command does with files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FilesPurpose {
-    /// Prints what is there.
+    /// Prints files or names.
     Print,
-    /// Brings files here.
+    /// Fetches files to this machine.
     Bring,
-    /// Puts files there.
+    /// Puts files into the vault.
     Put,
-    /// Changes what is there.
+    /// Changes the vault.
     Change,
 }
 
@@ -51,7 +51,7 @@ impl FilesPurpose {
         matches!(self, Self::Put | Self::Change)
     }
 
-    /// What of a command that was cut off is there, and what to do.
+    /// What is left of a command that was cut off, and what to do about it.
     fn when_cut_off(self) -> &'static str {
         match self {
             Self::Print => "what was printed is not all of it; say it again",
@@ -65,24 +65,25 @@ impl FilesPurpose {
     }
 }
 
-/// A daemon that has the vault, and what this command has of it.
+/// A daemon that has the vault open, and this command's share in it.
 pub(super) struct FilesSession {
     running: RunningDaemon,
-    /// It was started for this command, and ends with it, unless it is mounted or served meanwhile.
+    /// The daemon that was started for this command. It ends with the command, unless it is mounted or served
+    /// meanwhile.
     own: Option<LaunchedDaemon>,
     purpose: FilesPurpose,
     umask: u32,
-    /// The connection by which it was joined: as long as that is there, the daemon of another command does not end.
+    /// The connection that joined the daemon. While it exists, a daemon of another command does not end.
     joined: Mutex<Option<FilesConnection>>,
-    /// Whether anything was done or said that must not be done or said twice.
+    /// Whether anything was done or printed that must not be repeated.
     begun: Arc<AtomicBool>,
-    /// Whether the daemon ended, or took nobody new, while it was needed.
+    /// Whether the daemon ended, or refused new clients, while it was needed.
     was_lost: AtomicBool,
 }
 
 impl FilesSession {
-    /// Does `work` with the daemon that runs, or one that is started for it. When another's daemon ends before anything was
-    /// done, it begins again.
+    /// Does `work` with the running daemon, or with one that is started for it. Starts over if another command's daemon
+    /// ends before anything was done.
     pub(super) async fn with(
         global: &Global,
         paths: &UserPaths,
@@ -121,7 +122,7 @@ impl FilesSession {
                 WhichVault::Closed(target) => started(global, paths, &target, purpose, umask).await,
             };
             match tried {
-                // It is just ending, or was another command's.
+                // It is about to end, or belonged to another command.
                 Err(failure)
                     if failure.exit == Exit::MountedAlready && begun.elapsed() < OTHERS =>
                 {
@@ -152,7 +153,7 @@ impl FilesSession {
         }
     }
 
-    /// From here on something is done or said that must not be done or said twice.
+    /// From here on something is done or printed that must not be repeated.
     pub(super) fn begins(&self) {
         self.begun.store(true, Relaxed);
     }
@@ -161,7 +162,7 @@ impl FilesSession {
         self.own.is_none() && self.was_lost.load(Relaxed) && !self.begun.load(Relaxed)
     }
 
-    /// What is said when the connection broke.
+    /// The failure to report when the connection broke.
     pub(super) fn lost(&self, error: &io::Error) -> Failure {
         self.was_lost.fetch_or(is_closed(error), Relaxed);
         let (name, pid) = (self.running.name(), self.running.pid);
@@ -171,7 +172,7 @@ impl FilesSession {
             );
             return Failure::new(Exit::Other, text);
         }
-        // One that is in its end lets go of its clients, and may be long about what is unsent.
+        // A daemon that is ending drops its clients, and may take long to send what is unsent.
         let is_ending = is_closed(error) && report_of(&self.running).state == State::Finishing;
         if is_ending || has_ended(&self.running, error) {
             let rest = self.purpose.when_cut_off();
@@ -183,7 +184,7 @@ impl FilesSession {
         silent(&self.running, error)
     }
 
-    /// Ends the command: when it changed something, everything is in the bucket then, or it says what is missing.
+    /// Ends the command. If it changed anything, this waits until everything is in the bucket, or says what is missing.
     fn end(self, outcome: CliResult) -> CliResult {
         interrupt::rest();
         drop(self.joined.into_inner());
@@ -196,7 +197,7 @@ impl FilesSession {
     }
 }
 
-/// Whether the other side closed the connection, or is not there.
+/// Whether the other side closed the connection, or does not exist.
 fn is_closed(error: &io::Error) -> bool {
     use io::ErrorKind::{
         BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset, NotFound, UnexpectedEof,
@@ -212,7 +213,7 @@ fn is_closed(error: &io::Error) -> bool {
     )
 }
 
-/// Through the daemon that runs.
+/// Uses the running daemon.
 fn joined(running: &RunningDaemon, purpose: FilesPurpose, umask: u32) -> CliResult<FilesSession> {
     if running.read_only && purpose.writes() {
         if running.for_command {
@@ -240,7 +241,7 @@ fn joined(running: &RunningDaemon, purpose: FilesPurpose, umask: u32) -> CliResu
             was_lost: AtomicBool::new(false),
         }),
         Ok(Err(failure)) => Err(failure),
-        // It is gone.
+        // The daemon is gone.
         Err(error) if has_ended(running, &error) => {
             Err(Failure::new(Exit::MountedAlready, "the daemon of the vault has just ended"))
         }
@@ -248,8 +249,9 @@ fn joined(running: &RunningDaemon, purpose: FilesPurpose, umask: u32) -> CliResu
     }
 }
 
-/// Nobody has the vault open: a daemon is started without mount and service. Who only reads needs no claim, so that a vault
-/// that another machine writes can be read; but what is on this machine and not in the bucket is seen by a writer alone.
+/// Nobody has the vault open, so this starts a daemon without mount and service. A command that only reads needs no
+/// claim, so it can read a vault that another machine writes. But only a writer sees what is on this machine and not
+/// yet in the bucket.
 async fn started(
     global: &Global,
     paths: &UserPaths,

@@ -17,7 +17,7 @@ use crate::cli::files::wire::FileEntry;
 use crate::cli::files_args::{DuArgs, TreeArgs};
 use crate::cli::paths::UserPaths;
 
-/// The path that is meant; without one the root.
+/// The only path of the command; the root by default.
 fn only(meant: &Meant) -> PathBuf {
     meant.paths.first().cloned().unwrap_or_else(|| "/".into())
 }
@@ -31,7 +31,7 @@ pub(crate) async fn tree(global: &Global, paths: &UserPaths, args: &TreeArgs) ->
     .await
 }
 
-/// What of a directory is still to be drawn; the last entry comes first.
+/// What is still to be drawn of a directory; the last entry first.
 struct TreeLevel {
     path: PathBuf,
     entries: Vec<FileEntry>,
@@ -91,7 +91,7 @@ fn draw(session: &FilesSession, path: &Path, all: bool) -> CliResult {
     work.outcome("listed", "the others were").and(written)
 }
 
-/// Shows how much files and directories hold.
+/// Shows how much data files and directories hold.
 pub(crate) async fn du(global: &Global, paths: &UserPaths, args: &DuArgs) -> CliResult {
     let meant = Meant::of(paths, args.bucket.bucket.as_deref(), args.path.as_ref())?;
     FilesSession::with(global, paths, &meant, FilesPurpose::Print, |session| {
@@ -100,7 +100,7 @@ pub(crate) async fn du(global: &Global, paths: &UserPaths, args: &DuArgs) -> Cli
     .await
 }
 
-/// A directory whose sum is not known yet.
+/// A directory whose sum is not complete yet.
 struct Summed {
     path: PathBuf,
     entries: Vec<FileEntry>,
@@ -117,7 +117,7 @@ fn sum_up(session: &FilesSession, path: &Path, args: &DuArgs) -> CliResult {
         out.name(path.as_os_str().as_bytes());
         out.bytes(b"\n");
     };
-    // A file with several names is counted once.
+    // A file with several names counts once.
     let mut seen: HashSet<u64> = HashSet::new();
     let mut size = |entry: &FileEntry| {
         let counts = entry.is_file() && (entry.nlink < 2 || seen.insert(entry.ino));

@@ -1,4 +1,4 @@
-//! Which vault is meant by the paths of a command.
+//! Finds which vault the paths of a command refer to.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -8,17 +8,17 @@ use crate::cli::config::Config;
 use crate::cli::exit::{CliResult, Exit, Failure};
 use crate::cli::paths::UserPaths;
 
-/// Which vault, and the paths in it.
+/// A vault, and paths in it.
 #[derive(Debug)]
 pub(super) struct Meant {
-    /// As `--bucket` says, or the name that the paths begin with.
+    /// From `--bucket`, or the name in front of the paths.
     pub bucket: Option<String>,
     pub paths: Vec<PathBuf>,
 }
 
 impl Meant {
-    /// `NAME:PATH` names a vault of the configuration; a path that begins so by chance can be written `./NAME:PATH`, or come
-    /// with `--bucket`.
+    /// `NAME:PATH` refers to a vault of the configuration. A path that looks like that by chance can be written
+    /// `./NAME:PATH`, or used with `--bucket`.
     pub(super) fn of(
         paths: &UserPaths,
         bucket: Option<&str>,
@@ -51,7 +51,7 @@ impl Meant {
     }
 }
 
-/// What stands before the first colon, if it can be a name, and what follows.
+/// The text before the first colon, if it can be a name, and the rest.
 fn before_colon(path: &OsStr) -> Option<(&str, PathBuf)> {
     let at = path.as_bytes().iter().position(|byte| *byte == b':')?;
     let (name, rest) = path.as_bytes().split_at(at);
@@ -59,7 +59,7 @@ fn before_colon(path: &OsStr) -> Option<(&str, PathBuf)> {
     Some((name, OsString::from_vec(rest[1..].to_vec()).into()))
 }
 
-/// The last name of a path, or `None` where that is the directory itself or the one above.
+/// The last component of a path; `None` if it is `.` or `..`, or there is none.
 pub(super) fn last_name(path: &Path) -> Option<&OsStr> {
     let bytes = path.as_os_str().as_bytes();
     let end = bytes.iter().rposition(|byte| *byte != b'/')? + 1;

@@ -1,4 +1,4 @@
-//! A work on many files: several at once, what failed, how far it is.
+//! Work on many files: runs several at once, collects failures, and shows progress.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -13,25 +13,25 @@ use crate::cli::exit::{CliResult, Exit, Failure};
 use crate::cli::files::FilesConnection;
 use crate::cli::progress::{WorkBar, WorkTally};
 
-/// Files at work at once: each waits for the disk of this machine, or for the store.
+/// Concurrent file transfers: each waits for the local disk or for the store.
 const WORKERS: usize = 6;
-/// Files that are found and not begun.
+/// Files that may wait in the queue.
 const AHEAD: usize = 256;
 
-/// A work under way.
+/// Work under way.
 pub(super) struct Work<'a> {
     pub(super) session: &'a FilesSession,
     pub(super) tally: WorkTally,
     bar: WorkBar,
     failed: AtomicU64,
-    /// Whether it is about one thing, whose failure is that of the command.
+    /// Whether it is about a single thing, whose failure is then the command's.
     is_single: AtomicBool,
     first: Mutex<Option<Failure>>,
     is_over: AtomicBool,
 }
 
 impl<'a> Work<'a> {
-    /// `name` is what is done, for the bar.
+    /// `name`: the verb that the progress bar shows.
     pub(super) fn new(session: &'a FilesSession, name: &str, is_single: bool) -> Self {
         Self {
             session,
@@ -44,12 +44,12 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// A connection; without one nothing more can be done.
+    /// Opens a connection; if that fails, the work ends.
     pub(super) fn connect(&self) -> Option<FilesConnection> {
         self.session.connect().map_err(|failure| self.ends(failure)).ok()
     }
 
-    /// This one could not be done; the rest goes on, unless it would fail as well.
+    /// Reports that one item failed. The rest goes on, unless it would fail as well.
     pub(super) fn failed(&self, what: &str, failure: Failure) {
         if interrupt::is_asked() {
             return;
@@ -67,16 +67,16 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// The same of something inside of what was named.
+    /// Reports a failure of something inside what was named.
     pub(super) fn failed_inside(&self, what: &str, failure: Failure) {
         self.is_single.store(false, Relaxed);
         self.failed(what, failure);
     }
 
-    /// Nothing more can be done.
+    /// Ends the work with this failure.
     pub(super) fn ends(&self, failure: Failure) {
         self.is_over.store(true, Relaxed);
-        // Each worker loses its own connection.
+        // Each worker loses its own connection, but one failure is enough to tell.
         let mut first = self.first.lock();
         if first
             .as_ref()
@@ -87,7 +87,7 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// What came of something that is only done or not; `None`: the connection is lost.
+    /// The result of an operation, whose failure is reported; `None`: the connection is lost.
     pub(super) fn heard<T>(
         &self,
         what: &str,
@@ -104,18 +104,18 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// What came of a look, which may find nothing; `None`: the connection is lost.
+    /// The result of a look-up, which may find nothing; `None`: the connection is lost.
     pub(super) fn known<T>(&self, outcome: io::Result<CliResult<T>>) -> Option<CliResult<T>> {
         outcome.map_err(|error| self.ends(self.session.lost(&error))).ok()
     }
 
-    /// Whether the rest is not worth beginning.
+    /// Whether to stop before the next item.
     pub(super) fn is_over(&self) -> bool {
         self.is_over.load(Relaxed) || interrupt::is_asked()
     }
 
-    /// Does what `produce` sends, several at once, while the bar shows how far it is. Each worker has a connection, which
-    /// it makes anew when one is left in the middle of something.
+    /// Runs `work` for what `produce` sends, several at once, and shows the progress. Each worker has a connection, and
+    /// opens a new one if an item leaves it unusable.
     pub(super) fn in_parallel<J: Send>(
         &self,
         produce: impl FnOnce(&SyncSender<J>) + Send,
@@ -157,12 +157,12 @@ impl<'a> Work<'a> {
         });
     }
 
-    /// Shows how far it is, when nothing else does.
+    /// Shows the progress, if nothing else does.
     pub(super) fn show(&self) {
         self.bar.show(&self.tally);
     }
 
-    /// What came of all: `verb` says what was to be done with them, `rest` how the others are.
+    /// The outcome of the whole: `verb` says what was to be done, `rest` what became of the others.
     pub(super) fn outcome(self, verb: &str, rest: &str) -> CliResult {
         let failed = self.failed.load(Relaxed);
         let done = self.tally.done.load(Relaxed);

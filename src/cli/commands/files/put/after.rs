@@ -1,4 +1,4 @@
-//! What is done when all files are there.
+//! What is done after all files are put.
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -10,11 +10,11 @@ use crate::cli::files::FilesConnection;
 use crate::cli::files::wire::{FilesRequest, Frame};
 use crate::os;
 
-/// Further names, and the attributes of directories, whose times change while they are filled.
+/// Makes further names, and sets the attributes of directories, whose times change while they are filled.
 pub(super) fn finish(work: &Work<'_>, connection: &mut FilesConnection, later: AfterFiles) {
     for (first, to) in later.links {
         let shown = to.display().to_string();
-        // What is there makes way, if it is not the same file.
+        // Whatever has the name is removed, unless it is the same file.
         let names = connection
             .stat(&first, false)
             .and_then(|first| Ok((first, connection.stat(&to, false)?)));
@@ -40,7 +40,7 @@ pub(super) fn finish(work: &Work<'_>, connection: &mut FilesConnection, later: A
         }
     }
     for (from, to, seen) in later.directories.into_iter().rev() {
-        // The root of the vault keeps what it has.
+        // The root of the vault keeps its own attributes.
         if last_name(&to).is_none() {
             continue;
         }

@@ -1,4 +1,4 @@
-//! One file, with its content.
+//! Puts one file with its content.
 
 use std::fs::File;
 use std::io;
@@ -37,21 +37,21 @@ pub(super) fn one_file(work: &Work<'_>, connection: &mut Option<FilesConnection>
         }
     })();
     if let Ok(Err(error)) = sent {
-        // The end of the connection takes what had come so far away.
+        // Closing the connection makes the daemon discard what it has received.
         *connection = None;
         return work.failed(
             &shown,
             Failure::new(Exit::Other, format!("it cannot be read: {error}; it was not put")),
         );
     }
-    // What the daemon said before it ended the connection says more than that it did.
+    // The daemon's last reply says more than the error that the connection ended.
     match work.heard(&shown, there.outcome()) {
         Some(Ok(_)) => _ = work.tally.done.fetch_add(1, Relaxed),
         Some(Err(_)) | None => *connection = None,
     }
 }
 
-/// Sends what a file holds, without its holes; returns how long it is. The inner error is of the file.
+/// Sends a file's content without its holes; returns the file's length. The inner error concerns the file.
 fn content(
     work: &Work<'_>,
     connection: &mut FilesConnection,
@@ -64,7 +64,7 @@ fn content(
         let (begin, end) = match os::next_data(file, at) {
             Ok(Some((begin, end))) => (begin, end.min(size)),
             Ok(None) => return Ok(Ok(size)),
-            // No such thing on this file system.
+            // This file system cannot report holes.
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => (at, size),
             Err(error) => return Ok(Err(error)),
         };
@@ -75,7 +75,7 @@ fn content(
             }
             let most = usize::try_from(end - at).unwrap_or(PIECE).min(PIECE);
             let read = match file.read_at(&mut piece[..most], at) {
-                // It became shorter meanwhile.
+                // The file became shorter meanwhile.
                 Ok(0) => return Ok(Ok(at)),
                 Ok(read) => read,
                 Err(error) => return Ok(Err(error)),

@@ -1,4 +1,4 @@
-//! What goes along with content: mode, owner, times, extended attributes.
+//! The attributes that accompany content: mode, owner, times, extended attributes.
 
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use crate::cli::files::wire::Finish;
 use crate::os;
 
-/// What something is to have in the vault. Owners are kept as root, as `cp -a` does.
+/// The attributes that an entry gets in the vault. Owners are kept only for root, as `cp -a` does.
 pub(super) fn finish_of(seen: &Metadata) -> Finish {
     let is_root = os::effective_ids().0 == 0;
     Finish {
@@ -17,7 +17,7 @@ pub(super) fn finish_of(seen: &Metadata) -> Finish {
     }
 }
 
-/// Whether an extended attribute goes along: not what belongs to this machine's security system.
+/// Whether an extended attribute is copied: not those of this machine's security system.
 pub(super) fn is_kept(name: &[u8]) -> bool {
     let is_root = os::effective_ids().0 == 0;
     name.starts_with(b"user.")

@@ -1,4 +1,4 @@
-//! What of a tree is to be put: found on this machine, and compared with what the vault has.
+//! Finds what has to be put: walks the local tree and compares it with the vault.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
@@ -18,27 +18,27 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::files::FilesConnection;
 use crate::cli::files::wire::{FileEntry, FilesRequest};
 
-/// Files with several names that are remembered.
+/// The most files with several names that are remembered.
 const LINKS_MAX: usize = 1 << 20;
 
-/// A file to be put.
+/// A file to put.
 pub(super) struct PutJob {
     pub(super) from: PathBuf,
     pub(super) to: PathBuf,
 }
 
-/// What is done when all files are there.
+/// What is done after all files are put.
 #[derive(Default)]
 pub(super) struct AfterFiles {
-    /// Directories, the upper ones first.
+    /// Directories, parents first.
     pub(super) directories: Vec<(PathBuf, PathBuf, Metadata)>,
-    /// Where the first name of a file is, by device and inode.
+    /// The vault path of the first name of each file, by device and inode.
     pub(super) first: HashMap<(u64, u64), PathBuf>,
-    /// Names of files that have one already.
+    /// Further names of files that were put under another name.
     pub(super) links: Vec<(PathBuf, PathBuf)>,
 }
 
-/// Looks at one thing and all that is below it; `false`: the rest is not worth looking at.
+/// Walks one entry and everything below it; `false`: the rest should not be walked.
 pub(super) fn look(
     work: &Work<'_>,
     connection: &mut FilesConnection,
@@ -104,15 +104,14 @@ pub(super) fn look(
             work.tally.done.fetch_add(1, Relaxed);
         } else {
             work.tally.bytes_found.fetch_add(seen.len(), Relaxed);
-            // The workers are there until this returns.
+            // The workers run until this returns.
             drop(jobs.send(PutJob { from, to }));
         }
     }
     true
 }
 
-/// Names of a directory of this machine, each with what the vault has of that name; the vault's directory is made if need
-/// be. The last name comes first. `None`: nothing more can be done.
+/// The names in a local directory, each with the vault's entry of that name; the last name first.
 type Names = Vec<(OsString, Option<FileEntry>)>;
 
 fn directory(
@@ -154,7 +153,7 @@ fn directory(
     Some(Ok(names.collect()))
 }
 
-/// Whether the vault has a file already, as far as length and time tell.
+/// Whether the vault has the file already, judged by size and time.
 fn is_same(there: &FileEntry, seen: &Metadata) -> bool {
     let time = (seen.mtime(), u32::try_from(seen.mtime_nsec()).unwrap_or(0));
     there.is_file() && there.size == seen.len() && is_same_time(there.mtime, time)

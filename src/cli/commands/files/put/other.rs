@@ -1,4 +1,4 @@
-//! What has no content: symlinks, fifos, devices.
+//! Puts entries without content: symlinks, fifos, devices.
 
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
@@ -11,7 +11,7 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::files::FilesConnection;
 use crate::cli::files::wire::FilesRequest;
 
-/// A symlink, a fifo or a device; `false`: nothing more can be done.
+/// Puts a symlink, fifo or device; `false`: nothing more can be done.
 pub(super) fn other(
     work: &Work<'_>,
     connection: &mut FilesConnection,

@@ -1,4 +1,4 @@
-//! What comes through a pipe.
+//! Puts standard input.
 
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
@@ -13,12 +13,12 @@ use super::super::work::Work;
 use crate::cli::exit::{CliResult, Exit, Failure};
 use crate::cli::files::wire::{FilesRequest, Finish, Frame, PIECE};
 
-/// Pieces of standard input that wait for the daemon.
+/// Pieces of standard input that may wait for the daemon.
 const PIECES: usize = 4;
-/// How often the daemon hears that we live while a pipe brings nothing.
+/// How often the daemon is told that we are alive while standard input brings nothing.
 const STILL: Duration = Duration::from_secs(30);
 
-/// Standard input becomes a file, when it has ended.
+/// Standard input becomes a file when it ends.
 pub(super) fn stdin(session: &FilesSession, to: &Path) -> CliResult {
     let mut connection = session.connect()?;
     let lost = |error: io::Error| session.lost(&error);
@@ -31,11 +31,11 @@ pub(super) fn stdin(session: &FilesSession, to: &Path) -> CliResult {
         );
         return Err(Failure::new(Exit::Usage, text));
     }
-    // What was read from there cannot be read again.
+    // What is read from standard input cannot be read again.
     session.begins();
     let work = Work::new(session, "put", true);
     let (send, receive) = mpsc::sync_channel::<io::Result<Vec<u8>>>(PIECES);
-    // Not joined: it may wait for a pipe for ever.
+    // Not joined: it may wait for its pipe for ever.
     drop(std::thread::spawn(move || {
         let mut input = io::stdin().lock();
         loop {
@@ -70,11 +70,11 @@ pub(super) fn stdin(session: &FilesSession, to: &Path) -> CliResult {
         Ok(Ok(()))
     })();
     if let Ok(Err(error)) = sent {
-        // The end of the connection takes what had come so far away.
+        // Closing the connection makes the daemon discard what it has received.
         let text = format!("standard input cannot be read: {error}; nothing was put");
         return Err(Failure::new(Exit::Other, text));
     }
-    // When the connection broke, what the daemon said before says more than that it did.
+    // If the connection broke, the daemon's last reply says more than the error.
     if work.heard(&to.display().to_string(), connection.outcome()).is_some_and(|done| done.is_ok())
     {
         work.tally.done.fetch_add(1, Relaxed);
