@@ -1,5 +1,5 @@
-//! The daemon's socket, `<state dir>/<vault id>/control.sock`: one JSON object a line,
-//! a request and then replies until one that ends it. Only this user (and root) is heard.
+//! The daemon's socket, `<state dir>/<vault id>/control.sock`. It carries one JSON object per line: a request, then
+//! replies until the one that ends the exchange. Only this user (and root) can connect.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::fd::AsRawFd;
@@ -29,45 +29,45 @@ use crate::types::{Progress, StateAt, path_text};
 
 /// The socket's name in the vault's state directory.
 pub(super) const SOCKET: &str = "control.sock";
-/// A request is one short line, with a few paths in it at most; more is not ours.
+/// The longest request: a short line with at most a few paths.
 const REQUEST_MAX: u64 = 32 << 10;
-/// For a whole request, so that none is copied while it grows.
+/// Room for a whole request, so that the buffer never grows and leaves copies behind.
 const ROOM: usize = 33 << 10;
-/// A reply is one line; a report lists a bounded number of things.
+/// The longest reply: a line. A report lists a bounded number of things.
 const REPLY_MAX: u64 = 1 << 20;
-/// How long a client may take to ask, and to take a reply.
+/// How long a client may take to send a request, and to take a reply.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Clients served at once; more wait in the socket's backlog.
+/// Concurrent clients; more wait in the socket's backlog.
 const CLIENTS: usize = 16;
-/// Replies on their way to one client; progress waits behind them.
+/// Replies that may be queued for a client; progress is dropped while they are.
 const REPLIES: usize = 4;
-/// How long a client waits for the daemon's next reply. What may take longer sends its progress about once a second (it
-/// is up to each method of [`ControlHandler`]), so this long a silence means that the daemon hangs.
+/// How long a client waits for the daemon's next reply. Methods of [`ControlHandler`] that may take longer send
+/// progress about once a second, so such a long silence means that the daemon hangs.
 pub(super) const SILENCE: Duration = Duration::from_secs(30);
 
-/// What a client asks.
+/// A client's request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "lowercase")]
 pub(super) enum ControlRequest {
-    /// How things are: one report.
+    /// Report the status, once.
     Status,
     /// Wait until everything written so far is in the bucket.
     Sync,
-    /// Unmount, stop the service, finish the uploads, release, end.
+    /// Unmount, stop the service, finish the uploads, release the vault, and end.
     Umount {
-        /// How long the client waits for that.
+        /// How long the client waits for the end.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         within: Option<Duration>,
     },
-    /// The command that this daemon was started for is done: end as with `Umount`, when nobody else uses it. If it was
-    /// mounted or served meanwhile it lives on, and this waits as `Sync` does.
+    /// The command that this daemon was started for is done: end as with `Umount` once nobody else uses the daemon. If
+    /// it was mounted or served meanwhile, it lives on, and this waits as `Sync` does.
     Leave,
-    /// Mount as well: the daemon only serves so far.
+    /// Mount as well. The daemon has no mount so far.
     Mount {
         /// An empty directory.
         #[serde(with = "path_text")]
         mountpoint: PathBuf,
-        /// How it looks.
+        /// How the mount looks.
         #[serde(default)]
         look: MountLook,
     },
@@ -77,18 +77,18 @@ pub(super) enum ControlRequest {
     Unserve,
     /// The versions of a path.
     History {
-        /// From the root of the mount.
+        /// Relative to the root of the mount.
         #[serde(with = "path_text")]
         path: PathBuf,
     },
-    /// Bring a path back as it was.
+    /// Restore a path.
     Restore {
-        /// From the root of the mount.
+        /// Relative to the root of the mount.
         #[serde(with = "path_text")]
         path: PathBuf,
-        /// From which state.
+        /// The state to restore from.
         at: Option<StateAt>,
-        /// To where, if not to where it was.
+        /// The target path, if not the original one.
         #[serde(with = "path_text::option")]
         to: Option<PathBuf>,
     },
@@ -96,11 +96,11 @@ pub(super) enum ControlRequest {
     Recover(AsideRecovery),
     /// Sign with these from now on.
     Credentials(Credentials),
-    /// Ask the store for no more than this from now on.
+    /// Apply these limits from now on.
     Tune(LimitWords),
-    /// Deletion, retention, snapshots.
+    /// Garbage collection, retention or snapshots.
     OldStates(OldStates),
-    /// What opens the vault.
+    /// The key slots of the vault.
     Keys(KeysAsked),
     /// Files: after [`ControlReply::Go`] this connection carries frames (`cli/files`).
     Files {
@@ -109,81 +109,81 @@ pub(super) enum ControlRequest {
     },
 }
 
-/// What the daemon says. Each variant is a unit, a struct or holds a struct: JSON with a tag inside has no place for a
-/// list or a number alone.
+/// The daemon's reply. Each variant is a unit, a struct or holds a struct: internally tagged JSON cannot hold a bare
+/// list or number.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "reply", rename_all = "lowercase")]
 pub(super) enum ControlReply {
-    /// To `Status`; the last reply.
+    /// The answer to `Status`; the last reply.
     Status(Box<DaemonReport>),
-    /// What was asked for is under way.
+    /// The request is under way.
     Progress(Progress),
-    /// A line for people.
+    /// A line for the user.
     Said {
-        /// What it says.
+        /// The line.
         text: String,
     },
-    /// To `Files`: the connection is for frames from here on.
+    /// The answer to `Files`: from here on the connection carries frames.
     Go,
-    /// It is done; the last reply.
+    /// The request is done; the last reply.
     Done,
-    /// It could not be done, and why; the last reply.
+    /// The request failed, and why; the last reply.
     Failed(Failure),
 }
 
-/// Does what clients ask: the daemon, or what stands for it in a test.
+/// Carries out the requests: the daemon, or a test double.
 #[async_trait]
 pub(super) trait ControlHandler: Send + Sync + 'static {
-    /// How things are. Asks nobody and does not block.
+    /// The status. Neither blocks nor asks anybody.
     fn report(&self) -> DaemonReport;
-    /// Returns when everything written before is in the bucket, or says what is missing.
+    /// Returns when everything written before is in the bucket, or fails with what is missing.
     async fn sync(&self, progress: &mpsc::Sender<ControlReply>) -> CliResult;
-    /// Unmounts, and returns when everything is in the bucket and the vault is released; or, with what is missing,
-    /// after `within`.
+    /// Unmounts, and returns when everything is in the bucket and the vault is released; after `within`, fails with
+    /// what is missing.
     async fn umount(
         &self,
         within: Option<Duration>,
         progress: &mpsc::Sender<ControlReply>,
     ) -> CliResult;
-    /// Does as `umount` when nobody else uses it; or, when it is mounted or served, as `sync`.
+    /// Does as `umount` when nobody else uses the daemon. If it was mounted or served, does as `sync`.
     async fn leave(&self, progress: &mpsc::Sender<ControlReply>) -> CliResult;
-    /// Mounts what has no mount so far.
+    /// Mounts the vault, which has no mount so far.
     async fn mount(&self, mountpoint: &Path, look: &MountLook) -> CliResult;
-    /// Serves by HTTP, and returns when clients can connect.
+    /// Serves by HTTP. Returns when clients can connect.
     async fn serve(&self, options: ServeOptions) -> CliResult;
-    /// Stops serving; what has no mount then ends as with `umount`.
+    /// Stops serving. Without a mount, the daemon then ends as with `umount`.
     async fn unserve(&self, progress: &mpsc::Sender<ControlReply>) -> CliResult;
-    /// Takes other credentials for the store.
+    /// Replaces the credentials for the store.
     async fn credentials(&self, given: Credentials) -> CliResult;
-    /// Changes the limits that are said.
+    /// Changes the limits that are named.
     async fn tune(&self, said: LimitWords) -> CliResult;
-    /// Deletes what is old, changes for how long it is kept, makes and ends snapshots; says what came of it.
+    /// Collects garbage, changes the retention, makes or deletes snapshots; tells the outcome.
     async fn old_states(&self, what: OldStates, told: &mpsc::Sender<ControlReply>) -> CliResult;
-    /// Tells or changes what opens the vault.
+    /// Tells or changes the key slots.
     async fn keys(&self, what: KeysAsked, told: &mpsc::Sender<ControlReply>) -> CliResult;
     /// Tells the versions of a path.
     async fn history(&self, path: &Path, told: &mpsc::Sender<ControlReply>) -> CliResult;
-    /// Brings a path back as it was.
+    /// Restores a path.
     async fn restore(&self, what: PathRestore, told: &mpsc::Sender<ControlReply>) -> CliResult;
     /// Lists or brings back what was set aside on this machine.
     async fn recover(&self, what: AsideRecovery, told: &mpsc::Sender<ControlReply>) -> CliResult;
     /// Whether files may be worked on now; what is returned then is held as long as it goes on.
     fn files(&self) -> CliResult<FilesPlace>;
-    /// Does what comes over a connection, until it ends, or the vault does.
+    /// Serves a files connection until it ends, or the vault closes.
     async fn serve_files(&self, stream: UnixStream, umask: u32, place: FilesPlace);
 }
 
-/// Held by a connection for files.
+/// The place that a files connection holds.
 pub(super) type FilesPlace = Box<dyn Send + Sync>;
 
-/// What [`ControlRequest::Restore`] asks for.
+/// The parameters of [`ControlRequest::Restore`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct PathRestore {
-    /// From the root of the mount.
+    /// Relative to the root of the mount.
     pub path: PathBuf,
-    /// From which state.
+    /// The state to restore from.
     pub at: Option<StateAt>,
-    /// To where, if not to where it was.
+    /// The target path, if not the original one.
     pub to: Option<PathBuf>,
 }
 
@@ -207,19 +207,18 @@ pub(super) fn listen(dir: &Path) -> io::Result<UnixListener> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    // The daemon's umask is 077, so there is no moment in which others could connect; the
-    // permissions are set all the same.
+    // The daemon's umask is 077, so others can never connect; the permissions are set all the same.
     let listener = UnixListener::bind(short(&handle))?;
     std::fs::set_permissions(dir.join(SOCKET), std::fs::Permissions::from_mode(0o600))?;
     Ok(listener)
 }
 
-/// A socket's path may be 108 bytes at most; through its directory's descriptor it is short.
+/// A socket path may be 108 bytes at most; through the directory's descriptor it is always short.
 fn short(dir: &std::fs::File) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}/{SOCKET}", dir.as_raw_fd()))
 }
 
-/// The clients that are being served.
+/// Limits the clients that are served at once.
 #[derive(Clone)]
 pub(super) struct Clients(Arc<Semaphore>);
 
@@ -230,7 +229,7 @@ impl Default for Clients {
 }
 
 impl Clients {
-    /// Returns when every one of them has its last reply. Nobody new is served after that.
+    /// Returns when all of them have their last reply. No new client is served after that.
     pub(super) async fn served(&self) {
         if let Ok(all) = self.0.acquire_many(u32::try_from(CLIENTS).unwrap_or(u32::MAX)).await {
             all.forget();
@@ -238,7 +237,7 @@ impl Clients {
     }
 }
 
-/// Serves clients until this is dropped. Nothing ends it before: nobody could ask the daemon anything any more.
+/// Serves clients until this is dropped. It never returns before, since nobody could reach the daemon any more.
 pub(super) async fn serve(
     listener: UnixListener,
     handler: Arc<dyn ControlHandler>,
@@ -256,7 +255,7 @@ async fn accept(listener: &UnixListener, handler: &Arc<dyn ControlHandler>, clie
                 let Ok(place) = clients.0.clone().acquire_owned().await else { return };
                 let handler = handler.clone();
                 tokio::spawn(async move {
-                    // After a panic the stream is closed, and so its client told.
+                    // A panic closes the stream, which tells the client.
                     let served = os::watched("serving a client", converse(stream, handler)).await;
                     if let Ok(Err(error)) = served {
                         tracing::debug!(%error, "a client of the control socket went away");
@@ -266,7 +265,7 @@ async fn accept(listener: &UnixListener, handler: &Arc<dyn ControlHandler>, clie
             }
             Err(error) => {
                 tracing::warn!(%error, "the control socket did not accept a client");
-                tokio::time::sleep(Duration::from_millis(100)).await; // out of descriptors: no spinning
+                tokio::time::sleep(Duration::from_millis(100)).await; // out of descriptors: no busy loop
             }
         }
     }
@@ -280,7 +279,7 @@ async fn converse(mut stream: UnixStream, handler: Arc<dyn ControlHandler>) -> i
         return Ok(());
     }
     let (read, mut write) = stream.split();
-    // It may hold a secret: there is one copy of it, and that is wiped.
+    // The request may hold a secret. This is its only copy, and it is wiped.
     let mut line = Zeroizing::new(Vec::with_capacity(ROOM));
     let mut read = read.take(REQUEST_MAX);
     let whole = async {
@@ -303,7 +302,7 @@ async fn converse(mut stream: UnixStream, handler: Arc<dyn ControlHandler>) -> i
         return begin_files(stream, handler, umask).await;
     }
     let (progress, mut replies) = mpsc::channel(REPLIES);
-    // A task of its own: what was asked goes on when the client goes away.
+    // In a task of its own, so that the request goes on if the client goes away.
     tokio::spawn(async move {
         let work = async {
             match request {
@@ -335,7 +334,7 @@ async fn converse(mut stream: UnixStream, handler: Arc<dyn ControlHandler>) -> i
             Err(Failure::new(Exit::Other, format!("{panicked}; the daemon's log says where")))
         });
         let last = outcome.map_or_else(ControlReply::Failed, |()| ControlReply::Done);
-        drop(progress.send(last).await); // fails only when the client is gone
+        drop(progress.send(last).await); // fails only if the client is gone
     });
     while let Some(reply) = replies.recv().await {
         send(&mut write, &reply).await?;
@@ -343,7 +342,7 @@ async fn converse(mut stream: UnixStream, handler: Arc<dyn ControlHandler>) -> i
     Ok(())
 }
 
-/// From here on the connection is for files. It takes no place from those who ask: it may last for hours.
+/// From here on the connection is for files. It does not count as one of the `CLIENTS`, since it may last for hours.
 async fn begin_files(
     mut stream: UnixStream,
     handler: Arc<dyn ControlHandler>,
@@ -366,14 +365,14 @@ async fn send(to: &mut (impl AsyncWriteExt + Unpin), reply: &ControlReply) -> io
     Ok(())
 }
 
-/// A client's side of one conversation.
+/// The client's side of an exchange.
 #[derive(Debug)]
 pub(super) struct Client {
     stream: BufReader<Stream>,
 }
 
 impl Client {
-    /// Asks the daemon whose socket lies in `dir`.
+    /// Sends a request to the daemon whose socket is in `dir`.
     pub(super) fn ask(dir: &Path, request: &ControlRequest, silence: Duration) -> io::Result<Self> {
         let handle = std::fs::File::open(dir)?;
         let mut stream = Stream::connect(short(&handle))?;
@@ -386,7 +385,7 @@ impl Client {
         Ok(Self { stream: BufReader::new(stream) })
     }
 
-    /// The connection, when it is for something else from here on. The daemon says nothing before it is asked.
+    /// The raw connection, for frames. Nothing is buffered: the daemon sends nothing before it is asked.
     pub(super) fn into_stream(self) -> Stream {
         self.stream.into_inner()
     }

@@ -1,4 +1,4 @@
-//! What `status` tells: in words, and as JSON that scripts rely on (fields are only added).
+//! The report of `status`: as text, and as JSON that scripts rely on (fields are only added).
 
 use std::fmt::Write;
 
@@ -13,7 +13,7 @@ use crate::types::{
     VaultTraffic,
 };
 
-/// What is missing in the bucket, in words.
+/// What is missing in the bucket, as text.
 pub(super) fn describe_progress(progress: &Progress) -> String {
     if progress.is_done() {
         return "everything is in the bucket".to_owned();
@@ -61,18 +61,18 @@ pub(super) enum State {
     Silent,
 }
 
-/// How a mount is.
+/// The status of a daemon.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct DaemonReport {
     /// The state of its daemon.
     pub state: State,
-    /// Where it is (lossy, when that is no UTF-8); empty without a mount.
+    /// The mountpoint (lossy if it is not UTF-8); empty without a mount.
     pub mountpoint: String,
     /// The vault's id.
     pub vault: String,
     /// The bucket's URL.
     pub bucket: String,
-    /// The S3 server, when it is not AWS.
+    /// The S3 server, if it is not AWS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
     /// The daemon's process.
@@ -81,10 +81,10 @@ pub(super) struct DaemonReport {
     pub log: String,
     /// Mounted with `--read-only`.
     pub read_only: bool,
-    /// Why nothing may be changed although it was mounted for writing.
+    /// Why nothing may be changed, although it was mounted for writing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub read_only_reason: Option<String>,
-    /// How it follows what other machines write.
+    /// How a reader follows what other machines write.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub following: Option<FollowingStatus>,
     /// What `fsync` waits for: `local` or `bucket`.
@@ -95,51 +95,51 @@ pub(super) struct DaemonReport {
     /// The newest commit known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub head: Option<NewestCommit>,
-    /// The state of the past that it shows.
+    /// The past state that it shows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub as_of: Option<PastReport>,
-    /// What is on its way.
+    /// What is still unsent.
     #[serde(flatten)]
     pub progress: Progress,
-    /// Files, directories and the like.
+    /// The number of inodes: files, directories and so on.
     pub files: u64,
     /// Bytes of content.
     pub bytes: u64,
     /// Resident bytes of the daemon, and the budget (`--memory`) of its caches and buffers.
     pub memory: BudgetUsage,
-    /// Bytes of disk in cache and staging, and their bound.
+    /// Bytes of disk in cache and staging, and their limit.
     pub disk: BudgetUsage,
-    /// What old states hold in the bucket, and what was deleted of it.
+    /// What old states hold in the bucket, and what was deleted.
     #[serde(default)]
     pub old_states: OldStatesStatus,
-    /// What it asked of the store.
+    /// Its requests to the store.
     #[serde(default)]
     pub traffic: TrafficReport,
-    /// What it may ask of the store.
+    /// The limits on its use of the store.
     #[serde(default)]
     pub limits: StoreLimits,
-    /// What is sealed with a newer key, if that was asked for (`key rotate --rewrite`).
+    /// The progress of sealing data with a newer key, if that was asked for (`key rotate --rewrite`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renewal: Option<RenewalStatus>,
-    /// What the user should know, a line each.
+    /// Warnings for the user, one per line.
     #[serde(default)]
     pub warnings: Vec<String>,
 }
 
-/// What was looked for and asked for.
+/// Cache look-ups and requests to the store.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct TrafficReport {
     /// When the daemon began to count (RFC 3339, UTC).
     pub since: String,
-    /// Blocks that were looked for in memory, and found.
+    /// Block look-ups in memory that hit.
     pub memory_hits: u64,
-    /// Those that were not.
+    /// Block look-ups in memory that missed.
     pub memory_misses: u64,
-    /// Ranges that were fetched.
+    /// Ranges that were fetched from the store.
     pub fetches: u64,
-    /// Requests that failed, of all since then: not those that a store answered by no.
+    /// All requests that failed since then, except those that the store answered with "no".
     pub failed: u64,
-    /// PUT today, by UTC, and by this daemon; so are the next ones.
+    /// PUTs of today (UTC) by this daemon; the next fields count the same way.
     pub puts: u64,
     /// GET.
     pub gets: u64,
@@ -149,13 +149,13 @@ pub(super) struct TrafficReport {
     pub lists: u64,
     /// DELETE.
     pub deletes: u64,
-    /// Bytes of objects that were sent.
+    /// Bytes of objects sent.
     pub sent: u64,
-    /// Bytes of objects that came.
+    /// Bytes of objects received.
     pub received: u64,
 }
 
-/// Outcomes of requests that are no failure.
+/// Outcomes of requests that are not failures.
 const ANSWERS: [&str; 3] = ["ok", "not_found", "exists"];
 
 impl TrafficReport {
@@ -179,7 +179,7 @@ impl TrafficReport {
     }
 }
 
-/// The newest commit known: what a machine that never saw the vault can compare.
+/// The newest commit known, for comparison on a machine that never saw the vault.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct NewestCommit {
     /// Its number.
@@ -190,14 +190,14 @@ pub(super) struct NewestCommit {
     pub fingerprint: String,
 }
 
-/// A state of the past.
+/// A past state.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct PastReport {
-    /// The last commit that is in it.
+    /// Its last commit.
     pub commit: u64,
-    /// When that was put (RFC 3339, UTC), by the store's clock.
+    /// When that commit was put (RFC 3339, UTC), by the store's clock.
     pub time: String,
-    /// The snapshot that it was asked for as.
+    /// The snapshot by whose name it was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<String>,
 }
@@ -214,17 +214,17 @@ impl PastReport {
     }
 }
 
-/// A budget and what is used of it, in bytes.
+/// A budget and how much of it is used, in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct BudgetUsage {
     /// Used now.
     pub used: u64,
-    /// At most.
+    /// The limit.
     pub limit: u64,
 }
 
 impl DaemonReport {
-    /// For people.
+    /// The report as text.
     pub(super) fn describe(&self) -> String {
         let place = if self.mountpoint.is_empty() { "no mount" } else { &self.mountpoint };
         let mut lines = vec![format!("{place}  ({})", self.state.describe())];
@@ -285,7 +285,7 @@ impl DaemonReport {
     }
 }
 
-/// How it follows other machines, in words.
+/// How a reader follows other machines, as text.
 fn describe_following(following: &FollowingStatus) -> String {
     let at = |seconds| messages::when(Timestamp { seconds, nanos: 0 });
     let at = |seconds: u64| at(i64::try_from(seconds).unwrap_or(i64::MAX));
@@ -302,7 +302,7 @@ fn describe_following(following: &FollowingStatus) -> String {
     }
 }
 
-/// What old states hold, and what went, in words.
+/// What old states hold, and what was deleted, as text.
 fn describe_old_states(old: &OldStatesStatus) -> String {
     if old.running && old.runs == 0 {
         return "being looked through for the first time".to_owned();
@@ -320,7 +320,7 @@ fn describe_old_states(old: &OldStatesStatus) -> String {
     text
 }
 
-/// How far all is sealed with the new key, in words.
+/// The progress of sealing with the new key, as text.
 fn describe_renewal(renewal: &RenewalStatus) -> String {
     let done = ByteSize::b(renewal.done_bytes);
     let mut text = match (renewal.is_sealed, renewal.old_objects) {
@@ -343,7 +343,7 @@ fn describe_renewal(renewal: &RenewalStatus) -> String {
     text
 }
 
-/// Where, and who may use it.
+/// Where the service listens, and who may use it.
 pub(super) fn describe_service(service: &ServiceStatus) -> String {
     let who = match service.tokens {
         _ if service.open && service.url.starts_with("unix:") => {

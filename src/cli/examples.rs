@@ -1,4 +1,4 @@
-//! What `--help` and the manual pages show below the options: a few lines that can be typed as they are. A test parses
+//! The examples that `--help` and the manual pages show below the options: lines that work as they are. A test parses
 //! each of them.
 
 pub(super) const INIT: &str = "Examples:
@@ -176,7 +176,7 @@ mod tests {
 
     use crate::cli::args::Arguments;
 
-    /// The words of a line up to a pipe or a redirection, without variables before it; quotes hold a word together.
+    /// The words of a command line up to a pipe or redirection, without leading variables. Quotes hold a word together.
     fn words(line: &str) -> Vec<String> {
         let (mut words, mut quoted) = (vec![String::new()], false);
         for c in line.trim().chars() {
@@ -198,7 +198,7 @@ mod tests {
             for line in help.lines().skip(1) {
                 assert!(line.len() <= 80, "{line}");
                 if !words(line)[0].ends_with("s3vault") {
-                    continue; // what is done with it
+                    continue; // what becomes of the output
                 }
                 let said = Arguments::try_parse_from(words(line));
                 assert!(said.is_ok(), "{line}: {}", said.unwrap_err());

@@ -1,5 +1,5 @@
-//! How a command ends: a number for scripts, and one line for people that says what
-//! happened, what it means for the data, and what to do.
+//! How a command ends: an exit code for scripts, and one line for people that says what happened, what it means for the
+//! data, and what to do.
 
 use std::fmt;
 use std::process::ExitCode;
@@ -8,18 +8,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::types::causes;
 
-/// The exit codes. Scripts rely on the numbers: a new case gets a new one.
+/// The exit codes. Scripts rely on the numbers: a new case gets a new number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[repr(u8)]
 pub enum Exit {
     /// Done.
     Done = 0,
-    /// Something that none of the others says.
+    /// A failure that no other code covers.
     Other = 1,
-    /// The command line or the configuration does not say what to do (clap's number, too).
+    /// The command line or the configuration is not valid (2 is clap's number, too).
     Usage = 2,
-    /// No passphrase was given, and there is no terminal to ask at.
+    /// No passphrase was given, and there is no terminal to ask on.
     NoPassphrase = 3,
     /// The passphrase or recovery key opens no key slot.
     WrongPassphrase = 4,
@@ -63,7 +63,7 @@ pub enum Exit {
     Listen = 23,
     /// The store's certificate is not trusted.
     Certificate = 24,
-    /// The state of the past that was asked for is not there, or not any more.
+    /// The past state that was asked for does not exist, or no longer does.
     NoState = 25,
 }
 
@@ -73,7 +73,7 @@ impl Exit {
         self as u8
     }
 
-    /// The case of a number; what is not ours is `Other`.
+    /// The case for a number; an unknown number is `Other`.
     pub fn from_code(code: i32) -> Self {
         Self::ALL.into_iter().find(|exit| i32::from(exit.code()) == code).unwrap_or(Self::Other)
     }
@@ -115,38 +115,38 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// Why a command did not do what it was asked, as it travels: from the daemon over a pipe
-/// or socket to whoever asked, and from there to the terminal.
+/// Why a command did not do what it was asked. It is sent from the daemon over a pipe or socket to whoever asked, and
+/// shown on the terminal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Failure {
     /// The exit code.
     pub exit: Exit,
     /// What happened; what it means; what to do. One line, without a final full stop.
     pub message: String,
-    /// The chain of causes, shown with `-v`.
+    /// The chain of causes; shown with `-v`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub causes: Vec<String>,
 }
 
 impl Failure {
-    /// A failure with its one line.
+    /// A failure with its message.
     pub(super) fn new(exit: Exit, message: impl Into<String>) -> Self {
-        // A cause from elsewhere may span lines; scripts and logs want one.
+        // A foreign error text may span lines; scripts and logs want one.
         let message: String = message.into();
         let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
         Self { exit, message, causes: Vec::new() }
     }
 
-    /// This failure, with an error and what caused that as its causes.
+    /// This failure, with an error and the error's own causes as its causes.
     #[must_use]
     pub(super) fn because(mut self, error: &(dyn std::error::Error + 'static)) -> Self {
         self.causes.extend(causes(error).map(ToString::to_string));
-        // One that holds another shows the other's text.
+        // An error that wraps another often shows the other's text.
         self.causes.dedup();
         self
     }
 
-    /// A failure of this machine's disk or system: `what` could not be done, because of `error`.
+    /// A failure of this machine's disk or system: `what` failed because of `error`.
     pub(super) fn io(what: impl fmt::Display, error: &std::io::Error) -> Self {
         Self::new(Exit::LocalDisk, format!("{what}: {error}"))
     }
@@ -160,7 +160,7 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// What every command returns.
+/// The result of every command.
 pub(super) type CliResult<T = ()> = Result<T, Failure>;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The control socket between a real client and a daemon that is played.
+//! The control socket between a real client and a fake daemon.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -82,7 +82,7 @@ impl ControlHandler for FakeDaemon {
 
     async fn serve_files(&self, mut stream: UnixStream, umask: u32, _: FilesPlace) {
         assert_eq!(umask, 0o77);
-        // Nothing is said before it is asked: the client may have read on.
+        // The daemon sends nothing before it is asked: the client may have read ahead.
         assert_eq!(stream.read_u8().await.unwrap(), b'?');
         stream.write_all(b"frames").await.unwrap();
     }
@@ -109,7 +109,7 @@ fn service() -> ServeOptions {
     }
 }
 
-/// A daemon in a directory whose path is longer than a socket's may be.
+/// A daemon in a directory whose path is longer than a socket path may be.
 fn played() -> (tempfile::TempDir, PathBuf, Arc<FakeDaemon>, tokio::runtime::Runtime) {
     let base = tempfile::tempdir().unwrap();
     let dir = base.path().join("d".repeat(120));
@@ -198,7 +198,7 @@ fn garbage_is_answered_and_changes_nothing() {
         let handle = std::fs::File::open(&dir).unwrap();
         let mut stream = Stream::connect(short(&handle)).unwrap();
         stream.set_read_timeout(Some(SILENCE)).unwrap();
-        // The daemon may close before it has read all of it.
+        // The daemon may close before it has read everything.
         let _ = stream.write_all(garbage);
         let mut answer = String::new();
         let _ = stream.read_to_string(&mut answer);

@@ -1,4 +1,4 @@
-//! What the daemon's environment is beside the user's.
+//! How the daemon's environment differs from the user's.
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
@@ -13,10 +13,10 @@ const FILES: [&str; 6] = [
     "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
     "SSL_CERT_FILE",
 ];
-/// Directories, between colons.
+/// A colon-separated list of directories.
 const DIRECTORIES: &str = "SSL_CERT_DIR";
 
-/// The daemon works elsewhere: what is named from here is named from the root.
+/// The daemon has another working directory, so relative paths are made absolute.
 pub(super) fn with_absolute_paths(command: &mut Command) {
     let Ok(here) = std::env::current_dir() else { return };
     let get = |name| std::env::var_os(name).filter(|value| !value.is_empty());
@@ -32,7 +32,7 @@ pub(super) fn with_absolute_paths(command: &mut Command) {
 }
 
 fn absolute(here: &Path, path: &OsStr) -> OsString {
-    // The SDK reads the tilde of some; elsewhere it is a name like any other, which nobody has.
+    // The SDK expands a tilde in some variables. A path that starts with one is left alone.
     match path.as_encoded_bytes().first() {
         Some(b'~') | None => path.to_owned(),
         _ => here.join(path).into_os_string(),

@@ -1,4 +1,4 @@
-//! A connection for files: what comes over it is done on the vault, one thing after the other.
+//! A files connection: carries out its requests on the vault, one after the other.
 
 mod asked;
 mod content;
@@ -19,12 +19,12 @@ pub(super) use self::failure::Fail;
 use crate::cli::files::wire::{FilesReply, FilesRequest, Frame, FrameKind};
 use crate::files::Files;
 
-/// How often a client hears that we live, when there is nothing else to say.
+/// How often a client is told that we are alive if there is nothing else to say.
 const STILL: Duration = Duration::from_secs(5);
-/// Frames on their way to a client.
+/// Frames that may be queued for a client.
 const FRAMES: usize = 2;
 
-/// Serves a client until it goes away.
+/// Serves a client until it disconnects.
 pub(super) async fn serve(files: &Files, stream: UnixStream, fail: Fail<'_>) -> io::Result<()> {
     let (read, write) = stream.into_split();
     let (mut read, mut write) = (BufReader::new(read), BufWriter::new(write));
@@ -35,7 +35,7 @@ pub(super) async fn serve(files: &Files, stream: UnixStream, fail: Fail<'_>) -> 
         let request = serde_json::from_slice(&frame.payload)?;
         let (told, replies) = mpsc::channel(FRAMES);
         let mut asked = Asked { files, fail, read: &mut read, told };
-        // What was sent along is read to its end only by what goes well.
+        // If such a request fails, its frames may not have been read to the end, so the connection ends.
         let takes = matches!(
             request,
             FilesRequest::Put { .. } | FilesRequest::Make { .. } | FilesRequest::Dress { .. }
@@ -58,7 +58,7 @@ pub(super) async fn serve(files: &Files, stream: UnixStream, fail: Fail<'_>) -> 
     Ok(())
 }
 
-/// Sends frames as they come, and now and then that we live.
+/// Sends frames as they come, and signs of life in between.
 async fn send_all(
     to: &mut (impl AsyncWrite + Unpin),
     mut frames: mpsc::Receiver<Frame>,
@@ -71,7 +71,7 @@ async fn send_all(
         };
         let send = async {
             frame.write(to).await?;
-            // More may be there already.
+            // More frames may be queued, so flush only after the last.
             if frames.is_empty() { to.flush().await } else { Ok(()) }
         };
         timeout(IDLE, send).await??;

@@ -1,4 +1,4 @@
-//! What makes a process a daemon: session, descriptors, limits, environment.
+//! Turns a process into a daemon: session, descriptors, limits, environment; and its link to the front process.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -13,34 +13,34 @@ use crate::cli::daemon_report::{DaemonReport, describe_progress};
 use crate::os::{self, ServiceManager};
 use crate::types::Progress;
 
-/// How much more time is asked for, again and again, while what is left gets ahead.
+/// How much more time the daemon asks the service manager for, repeatedly, while uploads make progress.
 const MORE_TIME: Duration = Duration::from_secs(60);
-/// What the front process takes out of the daemon's environment.
+/// Variables that the front process removes from the daemon's environment.
 pub(crate) const SECRET_VARIABLES: [&str; 4] = [
     "S3VAULT_PASSPHRASE",
     "AWS_SECRET_ACCESS_KEY",
-    "SECRET_ACCESS_KEY", // the SDK takes it in the place of the one before
+    "SECRET_ACCESS_KEY", // the SDK accepts it instead of the one above
     "AWS_SESSION_TOKEN",
 ];
 
 /// The daemon's end of its link with the front process.
 pub(crate) struct FrontLink {
-    /// What to do.
+    /// What the daemon is to do.
     pub spec: Spec,
-    /// What the front process hears.
+    /// Messages to the front process.
     pub to_front: FrontSender,
-    /// Whether it is there.
+    /// Tells when the front process is gone.
     pub front: Presence,
 }
 
-/// Closes when the front process is gone; brings nothing before that.
+/// Closes when the front process is gone; carries nothing before.
 pub(crate) type Presence = mpsc::Receiver<()>;
 
-/// Speaks to the front process while it listens. Never waits for it.
+/// Sends messages to the front process while it listens. Never blocks.
 #[derive(Clone, Debug)]
 pub(crate) struct FrontSender {
     pipe: Arc<File>,
-    /// Who else wants to hear it.
+    /// The service manager, which is told, too.
     manager: Option<Arc<ServiceManager>>,
 }
 
@@ -49,12 +49,12 @@ impl FrontSender {
     pub(crate) fn say(&self, message: &DaemonMessage) {
         let Ok(mut line) = serde_json::to_vec(message) else { return };
         line.push(b'\n');
-        // One write: up to 4096 bytes go whole or not at all, and a longer one (`Ready`)
-        // finds the pipe empty.
+        // One write: up to 4096 bytes are written completely or not at all, and a longer message (`Ready`) finds the
+        // pipe empty.
         drop((&*self.pipe).write(&line));
     }
 
-    /// It is usable.
+    /// The mount or service is usable.
     pub(crate) fn ready(&self, report: DaemonReport) {
         if let Some(manager) = &self.manager {
             let name = match report.mountpoint.as_str() {
@@ -66,14 +66,14 @@ impl FrontSender {
         self.say(&DaemonMessage::Ready(Box::new(report)));
     }
 
-    /// It ends, as soon as what is left is in the bucket.
+    /// The daemon ends once everything unsent is in the bucket.
     pub(crate) fn ending(&self) {
         if let Some(manager) = &self.manager {
             manager.stopping("sending what is not in the bucket yet");
         }
     }
 
-    /// How far it is at its end. As long as that gets ahead, it may take more time.
+    /// Reports the progress of the end. While uploads are not stuck, asks the service manager for more time.
     pub(crate) fn sending(&self, progress: &Progress, is_stuck: bool) {
         if let Some(manager) = self.manager.as_ref().filter(|_| !is_stuck) {
             manager.extend(MORE_TIME, &describe_progress(progress));
@@ -86,14 +86,14 @@ impl FrontSender {
         self.manager.as_ref()
     }
 
-    /// Speaks to nobody.
+    /// A sender without a listener.
     #[cfg(test)]
     pub(crate) fn silent() -> Self {
         let pipe = Arc::new(File::options().write(true).open("/dev/null").unwrap());
         Self { pipe, manager: None }
     }
 
-    /// Says a line for people, and logs it.
+    /// Sends a line for the user, and logs it.
     pub(crate) fn tell(&self, text: impl Into<String>) {
         let text = text.into();
         tracing::info!("{text}");
@@ -101,8 +101,8 @@ impl FrontSender {
     }
 }
 
-/// Becomes a daemon. Called at once, while there is one thread: standard input brings the
-/// spec, standard output takes messages, standard error is the log already.
+/// Becomes a daemon. Must be called first, while there is one thread. Standard input brings the spec, standard output
+/// takes messages, standard error is the log already.
 pub(crate) fn become_daemon() -> io::Result<FrontLink> {
     os::tune_malloc();
     os::become_daemon()?;
@@ -113,8 +113,8 @@ pub(crate) fn become_daemon() -> io::Result<FrontLink> {
     Ok(FrontLink { spec, to_front, front: watch(input)? })
 }
 
-/// The channel closes when the front process's end of the pipe does. A thread of its own:
-/// it sleeps in read(2) for as long as the front process lives.
+/// The channel closes when the front process's end of the pipe does. This needs a thread of its own, which sleeps in
+/// read(2) for as long as the front process lives.
 fn watch(mut input: impl Read + Send + 'static) -> io::Result<Presence> {
     let (alive, front) = mpsc::channel(1);
     std::thread::Builder::new().name("front".into()).stack_size(64 << 10).spawn(move || {
@@ -125,7 +125,7 @@ fn watch(mut input: impl Read + Send + 'static) -> io::Result<Presence> {
     Ok(front)
 }
 
-/// SIGINT and SIGTERM, as they come. At least two fit, the second of which counts.
+/// SIGINT and SIGTERM as they come. The queue has room for two at least, since the second one counts.
 pub(crate) fn signals() -> io::Result<mpsc::Receiver<&'static str>> {
     let (sender, receiver) = mpsc::channel(4);
     for (kind, name) in [(SignalKind::interrupt(), "SIGINT"), (SignalKind::terminate(), "SIGTERM")]
@@ -135,11 +135,11 @@ pub(crate) fn signals() -> io::Result<mpsc::Receiver<&'static str>> {
         tokio::spawn(async move {
             let mut hear = async || {
                 while signal.recv().await.is_some() {
-                    // Full: more than two are waiting, which is as good as any number.
+                    // A full queue has more than two, which is as good as any number.
                     let _ = sender.try_send(name);
                 }
             };
-            // Nobody else would hear the next signal.
+            // The task must not end, or nobody would notice the next signal.
             while os::watched("hearing signals", hear()).await.is_err() {}
         });
     }

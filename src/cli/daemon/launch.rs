@@ -1,5 +1,5 @@
-//! The front process's side: starts the daemon, and listens until it is usable, or,
-//! with `--foreground`, until it is over.
+//! The front process's side: starts the daemon and listens to it until it is usable, or with `--foreground` until it
+//! ends.
 
 use std::fs::OpenOptions;
 use std::io::{self, Cursor, Write};
@@ -24,30 +24,30 @@ use crate::cli::exit::{CliResult, Exit, Failure};
 use crate::cli::progress::UploadBar;
 use crate::os::{self, Signal, make_private};
 
-/// What the daemon says: what of it had been read before this process took over, then the rest.
+/// The daemon's messages: what was read before this process image took over, then the rest of the pipe.
 type Messages = BufReader<Chain<Cursor<Vec<u8>>, pipe::Receiver>>;
 
-/// How long a signal that came just before may take to be heard.
+/// How long a signal that has just arrived may take to be noticed.
 const HEARD: Duration = Duration::from_millis(20);
 
-/// A daemon that was started.
+/// A daemon that this process started.
 pub(crate) struct LaunchedDaemon {
-    /// A child that nobody has waited for yet, so its number is no other process's.
+    /// A child that nobody has waited for yet, so its pid cannot be reused.
     daemon: u32,
     messages: Lines<Messages>,
-    /// While it is open the daemon knows that somebody waits for it. `None`: it was left open for this process.
+    /// While this is open, the daemon knows that somebody waits for it. `None`: the descriptor was inherited open.
     stdin: Option<ChildStdin>,
-    /// SIGINT and SIGTERM, when they are the daemon's.
+    /// SIGINT and SIGTERM, if they are to be passed on to the daemon.
     signals: Option<Signals>,
-    /// The last failure that the daemon told.
+    /// The last failure that the daemon reported.
     failure: Option<Failure>,
     log: String,
 }
 
 impl LaunchedDaemon {
-    /// Starts this program anew as a daemon, and tells it what to do. Inside a runtime.
+    /// Starts this program again as a daemon, and tells it what to do. Must be called inside a runtime.
     pub(crate) fn start(spec: &Spec) -> CliResult<Self> {
-        // From the beginning, so that no signal ends this process before it heard how the daemon ended.
+        // From the start, so that no signal ends this process before it knows how the daemon ended.
         let signals = if spec.foreground { Some(hear_signals()?) } else { None };
         let log = spec.dir.join(logfile::NAME);
         let failed = |error| Failure::io("the daemon cannot be started", &error);
@@ -76,7 +76,7 @@ impl LaunchedDaemon {
         Ok(Self { daemon: child.id(), messages, stdin, signals, failure: None, log })
     }
 
-    /// What this process goes on as after [`LaunchedDaemon::stay`].
+    /// The process that [`LaunchedDaemon::stay`] turns into.
     pub(crate) async fn attend(args: &AttendArgs) -> CliResult {
         let failed = |error| Failure::io("the daemon cannot be waited for", &error);
         let signals = Some(hear_signals()?);
@@ -88,8 +88,7 @@ impl LaunchedDaemon {
         attended.wait(&args.name).await
     }
 
-    /// Waits until the mount or the service is usable. While this waits, the end of this process is the
-    /// end of the daemon, too.
+    /// Waits until the mount or service is usable. If this process ends while it waits, the daemon ends, too.
     pub(crate) async fn ready(&mut self) -> CliResult<DaemonReport> {
         loop {
             match self.next_message().await {
@@ -102,7 +101,7 @@ impl LaunchedDaemon {
         }
     }
 
-    /// Lets the daemon go: from here on it lives by itself.
+    /// Lets the daemon go: from here on it lives on its own.
     pub(crate) fn release(self) {
         drop(self.stdin);
     }
@@ -111,20 +110,20 @@ impl LaunchedDaemon {
     /// key and the store's credentials in its memory and its environment, and a mount can last for months.
     pub(crate) async fn stay(mut self, name: &str) -> CliResult {
         os::hold_signals(true);
-        // One that came before is heard here, one that comes from now on by the other.
+        // A signal that came before is handled here; a later one is handled by the new program.
         while let Ok(signal) = timeout(HEARD, next_signal(&mut self.signals)).await {
             self.forward(signal);
         }
         let error = self.become_attendant(name);
-        // Nothing is lost by that.
+        // No harm is done.
         tracing::debug!(%error, "this process stays what it is");
         os::hold_signals(false);
         self.wait(name).await
     }
 
-    /// Returns only when it fails.
+    /// Executes the new program. Returns only on failure.
     fn become_attendant(&mut self, name: &str) -> io::Error {
-        // Whole lines were taken so far, so what is ahead of the next one is in the buffer.
+        // Only whole lines were taken so far, so the buffer holds what was read ahead.
         let reader = self.messages.get_ref();
         let (ahead, pipe) = reader.get_ref().get_ref();
         let mut begun = reader.buffer().to_vec();
@@ -174,19 +173,19 @@ impl LaunchedDaemon {
         os::signal_child(self.daemon, signal);
     }
 
-    /// The daemon's next message; signals that come meanwhile are passed on to it.
+    /// The daemon's next message. Signals that come meanwhile are passed on to the daemon.
     async fn next_message(&mut self) -> Option<DaemonMessage> {
         loop {
             let (messages, signals) = (&mut self.messages, &mut self.signals);
             tokio::select! {
-                // No daemon sends a line that is no message: such a line counts as the end, as an end of file does.
+                // A daemon sends only messages, so any other line counts as the end, like end of file.
                 line = messages.next_line() => return serde_json::from_str(&line.ok()??).ok(),
                 signal = next_signal(signals) => self.forward(signal),
             }
         }
     }
 
-    /// The daemon closed its end: how did it end?
+    /// The daemon closed its end of the pipe. Finds out how it ended.
     fn over(&mut self) -> Failure {
         let status = match os::wait_for_child(self.daemon) {
             Ok(status) => status,
@@ -215,7 +214,7 @@ fn hear_signals() -> CliResult<Signals> {
     Ok((heard(SignalKind::interrupt())?, heard(SignalKind::terminate())?))
 }
 
-/// The next SIGINT or SIGTERM, if they are listened for.
+/// The next SIGINT or SIGTERM, if they are listened for; otherwise never returns.
 async fn next_signal(signals: &mut Option<Signals>) -> Signal {
     match signals {
         Some((interrupt, terminate)) => tokio::select! {

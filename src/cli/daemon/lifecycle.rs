@@ -1,17 +1,17 @@
-//! A daemon's life from usable to gone: what may end it, and that nothing ends it before
-//! everything is in the bucket, unless somebody insists.
+//! A daemon's life from usable to ended: what may end it, and that it does not end before everything is in the bucket
+//! unless somebody insists.
 //!
-//! - `umount` unmounts (refused while files are open); SIGINT, SIGTERM and the end of a
-//!   `--foreground` front process unmount lazily; anybody may unmount from outside. What only serves has no mount:
-//!   `serve --stop` is its `umount`.
-//! - What was started for one command ends with it, when nobody else uses it. When it was mounted or served meanwhile it is
-//!   a mount or a service as any other, and lives on.
-//! - Then the service stops, if there is one: requests at work have a moment to end.
-//! - Then what is unsent is sent. After `umount` or an unmount from outside this goes on for
-//!   as long as it takes; after a signal it gives up when it is stuck ([`Stall`]), and after SIGTERM when
-//!   `--stop-timeout` is over, so that it can say what is missing before a SIGKILL.
-//! - Then the vault is released. A second signal ends the process at once, at any point:
-//!   what is unsent is in staging and the journal, and the next mount goes on with it.
+//! - `umount` unmounts (refused while files are open). SIGINT, SIGTERM and the end of a `--foreground` front process
+//!   unmount lazily. Anybody may unmount from outside. A daemon that only serves has no mount: `serve --stop` is its
+//!   `umount`.
+//! - A daemon that was started for one command ends with the command, once nobody else uses it. If it was mounted or
+//!   served meanwhile, it is a mount or service like any other, and lives on.
+//! - Then the service stops, if there is one; requests under way have a moment to end.
+//! - Then what is unsent is sent. After `umount` or an unmount from outside this takes as long as it must. After a
+//!   signal it gives up when it is stuck ([`Stall`]), and after SIGTERM also when `--stop-timeout` is over, so that it
+//!   can say what is missing before a SIGKILL.
+//! - Then the vault is released. A second signal ends the process at once, at any point: what is unsent is in staging
+//!   and the journal, and the next mount goes on with it.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -46,42 +46,42 @@ use files_count::FilesCount;
 
 pub(crate) use ending::EndLimits;
 
-/// How long the kernel may take to let go; the rest of the end does not depend on it.
+/// How long the kernel may take to unmount; the rest of the end does not depend on it.
 const UNMOUNT: Duration = Duration::from_secs(10);
-/// One attempt at a sync; at its end another begins. Only there so that no wait is endless.
+/// The limit of one sync attempt, after which another begins. It only keeps a wait from being endless.
 const SYNC_STEP: Duration = Duration::from_hours(1);
 
-/// The mounted or served vault, as the lifecycle sees it; tests have one of their own.
+/// The hosted vault as the lifecycle sees it; tests have their own.
 #[async_trait]
 pub(crate) trait HostedVault: Send + Sync + 'static {
-    /// How things are, but for the state.
+    /// The status, except for the state.
     fn report(&self) -> DaemonReport;
-    /// What is on its way. Does not block.
+    /// What is still unsent. Does not block.
     fn progress(&self) -> Progress;
-    /// Returns when everything written before is in the bucket. Fails after `limit`, or when
-    /// that will not become true by waiting ([`is_final`]).
+    /// Returns when everything written before is in the bucket. Fails after `limit`, or if waiting cannot help
+    /// ([`is_final`]).
     async fn sync(&self, limit: Duration) -> CliResult;
-    /// Finishes and releases the vault. Nothing is unsent before.
+    /// Finishes and releases the vault. Everything has been sent before.
     async fn close(&self) -> CliResult;
     /// Whether there is, or was, a mount.
     fn has_mount(&self) -> bool;
-    /// Mounts; there is no mount yet.
+    /// Mounts the vault, which has no mount yet.
     async fn mount(&self, mountpoint: &Path, look: &MountLook) -> CliResult;
     /// Serves by HTTP.
     async fn serve(&self, options: ServeOptions) -> CliResult;
-    /// Stops serving, within a deadline of its own; whether it did serve.
+    /// Stops serving, within a deadline of its own; returns whether it did serve.
     async fn unserve(&self) -> bool;
-    /// Takes other credentials for the store.
+    /// Replaces the credentials for the store.
     async fn credentials(&self, given: Credentials) -> CliResult;
-    /// Changes the limits that are said.
+    /// Changes the limits that are named.
     async fn tune(&self, said: LimitWords) -> CliResult;
-    /// Does what is asked about old states; the answer, a line each.
+    /// Carries out a request about old states; returns the answer's lines.
     async fn old_states(&self, what: OldStates) -> CliResult<Vec<String>>;
-    /// Tells or changes what opens the vault; the answer, a line each.
+    /// Tells or changes the key slots; returns the answer's lines.
     async fn keys(&self, what: KeysAsked) -> CliResult<Vec<String>>;
     /// Tells the versions of a path.
     async fn history(&self, path: &Path, told: &mpsc::Sender<ControlReply>) -> CliResult;
-    /// Brings a path back as it was.
+    /// Restores a path.
     async fn restore(&self, what: PathRestore, told: &mpsc::Sender<ControlReply>) -> CliResult;
     /// Lists or brings back what was set aside on this machine.
     async fn recover(&self, what: AsideRecovery, told: &mpsc::Sender<ControlReply>) -> CliResult;
@@ -89,20 +89,21 @@ pub(crate) trait HostedVault: Send + Sync + 'static {
     async fn serve_files(&self, stream: UnixStream, umask: u32);
     /// Whether it serves by HTTP.
     fn has_service(&self) -> bool;
-    /// Unmounts, unless files are open ([`Exit::Busy`]); without a mount it is over at once. May block for a moment.
+    /// Unmounts, unless files are open ([`Exit::Busy`]). Without a mount, none can be made from then on. May block for
+    /// a moment.
     fn unmount(&self) -> CliResult;
-    /// Unmounts lazily: out of sight now, whatever is open.
+    /// Unmounts lazily: detaches the mount now, whatever is open.
     fn detach(&self) -> CliResult;
-    /// Returns when it is unmounted, by whomever, or over without a mount.
+    /// Returns when the vault is unmounted, by whomever, or can no longer be mounted.
     async fn ended(&self);
 }
 
-/// Whether waiting cannot help any more.
+/// Whether waiting cannot change the outcome any more.
 fn is_final(exit: Exit) -> bool {
     !matches!(exit, Exit::Unsent | Exit::Unreachable | Exit::Denied | Exit::Other)
 }
 
-/// How far a lifecycle is.
+/// The phase of a lifecycle.
 #[derive(Debug, Clone, PartialEq)]
 enum Phase {
     Usable,
@@ -110,7 +111,7 @@ enum Phase {
     Ended(CliResult),
 }
 
-/// A daemon's lifecycle. Shared by the control socket, which asks, and [`Lifecycle::run`].
+/// A daemon's lifecycle, shared by the control socket and [`Lifecycle::run`].
 pub(crate) struct Lifecycle {
     vault: Arc<dyn HostedVault>,
     limits: EndLimits,
@@ -121,7 +122,7 @@ pub(crate) struct Lifecycle {
 }
 
 impl Lifecycle {
-    /// A lifecycle at its beginning: the vault is usable.
+    /// A lifecycle at its beginning, with a usable vault.
     pub(crate) fn new(vault: Arc<dyn HostedVault>, limits: EndLimits) -> Arc<Self> {
         let (phase, files) = (watch::Sender::new(Phase::Usable), FilesCount::default());
         // Nobody can have joined yet.
@@ -129,7 +130,7 @@ impl Lifecycle {
         Arc::new(Self { vault, limits, phase, files, is_for_command })
     }
 
-    /// Runs until it is over. `front`: closes when a front process that stays is gone.
+    /// Runs until the end. `front`: closes when a front process that stays is gone.
     pub(crate) async fn run(
         &self,
         mut signals: mpsc::Receiver<&'static str>,
@@ -140,7 +141,7 @@ impl Lifecycle {
             match front {
                 Some(mut front) => {
                     while front.recv().await.is_some() {}
-                    // Others that use what was started for a command are not cut off when that is killed.
+                    // If that command is killed, others that use its daemon must not be cut off.
                     if self.is_for_command
                         && !self.files.closed_by_the_last(|| self.is_joined()).await
                     {
@@ -162,7 +163,7 @@ impl Lifecycle {
             let limit = limit.map_or_else(String::new, |limit| {
                 format!(", or else in {} s (--stop-timeout)", limit.as_secs())
             });
-            // Who comes while it leaves would be cut off a moment later.
+            // A client that came now would be cut off a moment later.
             self.files.close();
             to_front.tell(format!(
                 "{why}: ending as soon as everything unsent is in the bucket{limit}. A second signal ends it at once."
@@ -187,7 +188,7 @@ impl Lifecycle {
         self.vault.has_mount() || self.vault.has_service()
     }
 
-    /// Unmounts, lazily if need be. The kernel may be long about it: that stops nothing.
+    /// Unmounts, lazily if need be. The kernel may take long, which does not stop the rest.
     async fn let_go(&self) {
         let vault = self.vault.clone();
         let unmounted =
@@ -201,7 +202,7 @@ impl Lifecycle {
         }
     }
 
-    /// Sends what is unsent, then releases.
+    /// Sends what is unsent, then releases the vault.
     async fn finish(
         &self,
         signalled: bool,
@@ -210,7 +211,7 @@ impl Lifecycle {
         to_front: &FrontSender,
     ) -> CliResult {
         let hurried = AtomicBool::new(signalled);
-        // Never interrupted by the first signal, only by the end of its time: half a release is none.
+        // The first signal never interrupts this, only the end of its time does: half a release is no release.
         let mut work = Box::pin(self.send_and_release(&hurried, to_front));
         loop {
             let over = async {
@@ -229,7 +230,7 @@ impl Lifecycle {
                     if demand.is_some_and(|first| first.is_echo(signal)) {
                         continue;
                     }
-                    // The first one: from now on it may give up.
+                    // After the first signal, it may give up when stuck. A second one ends it.
                     if hurried.swap(true, Relaxed) {
                         return Err(forced(signal, &self.vault.progress()));
                     }
@@ -240,7 +241,7 @@ impl Lifecycle {
     }
 
     async fn send_and_release(&self, hurried: &AtomicBool, to_front: &FrontSender) -> CliResult {
-        // Before anything is waited for: it may still write.
+        // First of all, since the service may still write.
         self.vault.unserve().await;
         loop {
             let sent = self
@@ -251,14 +252,14 @@ impl Lifecycle {
                 .await;
             let outcome = match sent {
                 Ok(()) => match self.vault.close().await {
-                    // A last write came between: it is waited for as what came before.
+                    // A last write came in between: it is waited for, too.
                     Err(failure) if failure.exit == Exit::Unsent => {
                         tokio::time::sleep(self.limits.tick).await;
                         continue;
                     }
                     closed => return closed.map_err(unreleased),
                 },
-                // It ends now, and does not go on sending.
+                // The daemon ends now, so the failure must not promise that it goes on sending.
                 Err(failure) if failure.exit == Exit::Unsent && hurried.load(Relaxed) => {
                     return Err(Failure { causes: failure.causes, ..left(&self.vault.progress()) });
                 }
@@ -274,8 +275,8 @@ impl Lifecycle {
         }
     }
 
-    /// Waits for everything written before to be in the bucket. `go_on` hears of progress
-    /// at every tick, and whether it is stuck; it says whether to go on.
+    /// Waits until everything written before is in the bucket. `go_on` is told the progress at every tick, and whether
+    /// it is stuck; it returns whether to go on.
     async fn sync_until_stuck(&self, mut go_on: impl FnMut(&Progress, bool) -> bool) -> CliResult {
         let mut stall = Stall::new(self.vault.progress(), self.limits);
         let mut ticks = interval(self.limits.tick);

@@ -1,4 +1,4 @@
-//! The log as one JSON object a line (`--log-format json`).
+//! The log with one JSON object per line (`--log-format json`).
 
 use std::fmt::{self, Debug, Write};
 
@@ -10,7 +10,7 @@ use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormattedFields};
 use tracing_subscriber::registry::LookupSpan;
 
-/// Writes `timestamp`, `level`, `target`, `message`, the event's fields, and the spans that it is in.
+/// Writes `timestamp`, `level`, `target`, `message`, the event's fields, and its spans.
 pub(crate) struct JsonLine;
 
 impl<S, N> FormatEvent<S, N> for JsonLine
@@ -49,7 +49,7 @@ where
     }
 }
 
-/// Puts an event's fields into an object. None takes the place of what every line has.
+/// Puts an event's fields into an object. A field never replaces one that every line has.
 struct FieldsOf<'a>(&'a mut Map<String, Value>);
 
 impl FieldsOf<'_> {

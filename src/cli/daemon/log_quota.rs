@@ -1,4 +1,4 @@
-//! One line a problem, not thousands: of what the same place in the program says, so many lines a minute are written.
+//! Limits repeated log lines: each place in the program may write a limited number of lines per minute.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -7,22 +7,22 @@ use parking_lot::Mutex;
 use tracing::callsite::Identifier;
 use tracing::{Level, Metadata};
 
-/// Lines of one place that are written in one [`WINDOW`].
+/// Lines that one place may write in one [`WINDOW`].
 const LINES: u32 = 100;
 const WINDOW: Duration = Duration::from_mins(1);
 
-/// What becomes of a line.
+/// The decision about a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Quota {
     /// It is written.
     Write,
-    /// It is written, and so many before it were not.
+    /// It is written, after a note that this many before it were not.
     WriteAfter(u64),
-    /// It is not.
+    /// It is dropped.
     LeaveOut,
 }
 
-/// How much each place has said.
+/// How much each place has logged.
 #[derive(Debug, Default)]
 pub(crate) struct Quotas(Mutex<HashMap<Identifier, PlaceSaid>>);
 
@@ -34,7 +34,7 @@ struct PlaceSaid {
 }
 
 impl Quotas {
-    /// Of what is only said when it is asked for (`-v`), all is written.
+    /// Lines that are only logged on request (`-v`) are not limited.
     pub(crate) fn of(&self, metadata: &Metadata<'_>) -> Quota {
         if *metadata.level() > Level::INFO {
             return Quota::Write;
@@ -76,7 +76,7 @@ mod tests {
         }
         static ONE: Here = Here;
         let (quotas, begun) = (Quotas::default(), Instant::now());
-        // One for all, as a place in the program has: another may be of another table of functions, and so not the same.
+        // One identifier for all. Identifiers compare the callsite's vtable too, which another value might not share.
         let place = Identifier(&ONE);
         let ask = |seconds| quotas.at(place.clone(), begun + Duration::from_secs(seconds));
         let all: Vec<Quota> = (0..1000).map(|number| ask(number / 100)).collect();

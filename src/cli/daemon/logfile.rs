@@ -1,4 +1,4 @@
-//! The daemon's log: a file of this user only, bounded, next to the journal.
+//! The daemon's log: a bounded file next to the journal, which only this user can read.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -16,13 +16,13 @@ use super::log_json::JsonLine;
 use super::log_quota::{Quota, Quotas};
 use crate::os;
 
-/// The log's name in the vault's state directory; the one before it ends in `.1`.
+/// The log's name in the vault's state directory; the previous file has the suffix `.1`.
 pub(crate) const NAME: &str = "daemon.log";
-/// Bytes after which a new file is begun. Two files together: enough for weeks of trouble,
-/// too little to fill a disk.
+/// The size at which a new file is begun. Two files together are enough for weeks of trouble and too little to fill a
+/// disk.
 const LIMIT: u64 = 8 << 20;
 
-/// A file that is set aside when it has become long.
+/// A log file that is rotated when it has become long.
 #[derive(Debug)]
 pub(crate) struct LogFile {
     path: PathBuf,
@@ -34,7 +34,7 @@ pub(crate) struct LogFile {
 struct OpenLog {
     file: File,
     length: u64,
-    /// Lines since the last that had room.
+    /// Lines that could not be written since the last one that could.
     lost: u64,
 }
 
@@ -51,12 +51,12 @@ impl LogFile {
         Ok(Arc::new(Self { path: path.to_path_buf(), limit, open }))
     }
 
-    /// Writes a line, as far as it can: there is nobody to tell that the disk is full, and whoever logs something does
-    /// not end over it. The next line that has room says that some are missing.
+    /// Writes a line, if it can: there is nobody to tell that the disk is full, and logging must not end its caller.
+    /// The next line that can be written says that some are missing.
     fn add(&self, line: &[u8]) {
         let mut open = self.open.lock();
         if open.length >= self.limit {
-            // Else it goes on in this one.
+            // If that fails, this file goes on.
             drop(self.begin_anew(&mut open));
         }
         if open.lost > 0 {
@@ -75,12 +75,12 @@ impl LogFile {
         let mut old = self.path.clone().into_os_string();
         old.push(".1");
         match std::fs::rename(&self.path, old) {
-            // It was renamed before, and there was no room for the next.
+            // It was renamed before, but there was no room for the next file.
             Err(error) if error.kind() == io::ErrorKind::NotFound => (),
             other => other?,
         }
         let fresh = append(&self.path)?;
-        // Standard error goes to the same file (a panic's message); it follows.
+        // Standard error goes to the same file (a panic's message), so it moves along.
         os::move_stderr(&open.file, &fresh);
         *open = OpenLog { file: fresh, length: 0, lost: open.lost };
         Ok(())
@@ -91,7 +91,7 @@ fn append(path: &Path) -> io::Result<File> {
     OpenOptions::new().append(true).create(true).mode(0o600).open(path)
 }
 
-/// One event's way to the file: a whole line in one write; or, where there were too many like it, to nowhere.
+/// The destination of one event: a whole line in one write, or nowhere if the event is over its quota.
 #[derive(Debug)]
 pub(crate) struct LogLine<'a>(Option<&'a LogFile>);
 
@@ -108,7 +108,7 @@ impl Write for LogLine<'_> {
     }
 }
 
-/// tracing's door to the log.
+/// The writer that tracing uses.
 #[derive(Debug)]
 struct LogWriter {
     log: Arc<LogFile>,
@@ -133,7 +133,7 @@ impl<'a> MakeWriter<'a> for LogWriter {
     }
 }
 
-/// What is said of lines that were not written: the next one is from the same place in the program.
+/// The note about lines that were dropped. The line after it is from the same place in the program.
 fn left_out(count: u64, is_json: bool) -> Vec<u8> {
     let text = format!("{count} lines like the next one were left out");
     let line = if is_json {
@@ -144,10 +144,9 @@ fn left_out(count: u64, is_json: bool) -> Vec<u8> {
     (line + "\n").into_bytes()
 }
 
-/// Sends every event of this process to the log. `S3VAULT_LOG` (a filter of tracing's)
-/// overrides how much; others' crates are heard from warnings up, since they know no rule
-/// about names. fuser is not: it calls an error what is none (a reply to a request that was
-/// interrupted), and what it fails at it returns.
+/// Sends every event of this process to the log. `S3VAULT_LOG` (a filter of tracing's) overrides the level. Other
+/// crates are logged from warnings up, since they do not know our rules about names. fuser is not logged: it reports
+/// errors that are none (a reply to an interrupted request), and real failures it returns.
 pub(crate) fn start(log: Arc<LogFile>, verbose: u8, is_json: bool) {
     let level = match verbose {
         0 => "info",
@@ -159,12 +158,12 @@ pub(crate) fn start(log: Arc<LogFile>, verbose: u8, is_json: bool) {
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(false)
-        // The end of a request of the kernel, with the time that it took (-vv).
+        // Logs the end of each request of the kernel, with its duration (-vv).
         .with_span_events(FmtSpan::CLOSE)
-        // They would go to standard error, which is this file, and panic where that is full.
+        // Those errors would go to standard error, which is this file, and panic if the disk is full.
         .log_internal_errors(false)
         .with_writer(LogWriter { log, quotas: Quotas::default(), is_json });
-    // Fails only when there is a subscriber already: then that one stays.
+    // Fails only if there is a subscriber already; then that one stays.
     drop(if is_json { log.event_format(JsonLine).try_init() } else { log.try_init() });
 }
 

@@ -1,30 +1,30 @@
-//! The memory budget is meant as resident size: what malloc keeps beside what is in use counts too.
+//! Keeps the memory budget as a bound on resident size, which includes free memory that malloc retains.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::os;
 
-/// How often to look, and how often while more than half of the budget is in use.
+/// How often memory is checked, and how often while more than half of the budget is resident.
 const TICK: Duration = Duration::from_secs(1);
 const SHORT_TICK: Duration = Duration::from_millis(100);
 
-/// Hears how much is resident; gives back what it can do without, and says whether that was anything.
+/// Is called with the resident size; frees what it can spare, and returns whether it freed anything.
 type GivesWay = Box<dyn Fn(u64) -> bool + Send + Sync>;
 
-/// Who may have to give memory back, once there is somebody.
+/// The callback that may have to free memory, once it is set.
 #[derive(Clone, Default)]
 pub(crate) struct Pressed(Arc<OnceLock<GivesWay>>);
 
 impl Pressed {
-    /// From now on it hears of it: several times a second while there is much in use.
+    /// Sets the callback. It is called several times a second while much memory is resident.
     pub(crate) fn tell(&self, gives_way: impl Fn(u64) -> bool + Send + Sync + 'static) {
         drop(self.0.set(Box::new(gives_way)));
     }
 }
 
-/// Has malloc give free pages inside its heaps back whenever the process nears `budget` bytes: among cached blocks of a
-/// few KiB that come and go, a third of the heap is free and resident.
+/// Makes malloc return free pages inside its heaps to the system whenever the process nears `budget` bytes. When cached
+/// blocks of a few KiB come and go, a third of the heap is free but still resident.
 pub(crate) fn keep_within(budget: u64) -> std::io::Result<Pressed> {
     let pressed = Pressed::default();
     let told = pressed.clone();
@@ -45,11 +45,11 @@ pub(crate) fn keep_within(budget: u64) -> std::io::Result<Pressed> {
     Ok(pressed)
 }
 
-/// When a trim pays.
+/// Decides when a trim pays.
 #[derive(Debug)]
 struct Trims {
     budget: u64,
-    /// Of what was resident since the last one, the least: so much is in use.
+    /// The smallest resident size since the last trim: an estimate of what is in use.
     least: u64,
 }
 
@@ -58,8 +58,8 @@ impl Trims {
         Self { budget, least: 0 }
     }
 
-    /// Whether one pays with so much resident. What was in use in a large moment is no measure for what comes after it:
-    /// with less in use the heap would grow back to that, free and resident.
+    /// Whether a trim pays at this resident size. The estimate follows the resident size down: if it stayed at a past
+    /// peak, the heap could grow back to that peak with free memory.
     fn is_due(&mut self, resident: u64) -> bool {
         self.least = self.least.min(resident);
         resident > (self.budget / 4 * 3).max(self.least + self.budget / 16)

@@ -1,8 +1,7 @@
-//! The background process of a mount, of a service, or of both. The front process (`mount`, `serve`) finds and unlocks the
-//! vault, then starts this program anew as the hidden command `daemon`, and tells it over
-//! a pipe what to do ([`spec`]); the daemon tells it over another how that goes ([`spec::DaemonMessage`]). So the
-//! key is never in an argument or the environment, and the 256 MiB that Argon2 needs are
-//! never this process's.
+//! The background process of a mount, of a service, or of both. The front process (`mount`, `serve`) finds and unlocks
+//! the vault, then starts this program again as the hidden command `daemon` and tells it over a pipe what to do
+//! ([`spec`]). The daemon reports over another pipe ([`spec::DaemonMessage`]). So the key is never in an argument or
+//! the environment, and the daemon never needs the 256 MiB that Argon2 takes.
 
 mod environment;
 mod files_host;

@@ -1,4 +1,4 @@
-//! What the daemon tells of the past of its vault, in lines.
+//! What the daemon tells about its vault's past, as lines of text.
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
@@ -19,7 +19,7 @@ use crate::fuse::{SnapshotError, SnapshotRoom, Snapshots};
 use crate::types::StateAt;
 use crate::vault::{self, FileVersion, Happened, HistoryStep, Restored, Restoring, Vault};
 
-/// Versions that are told at most, the newest.
+/// The most versions that are told; they are the newest.
 const VERSIONS: usize = 10_000;
 /// How often it is said how far it is.
 pub(super) const PAUSE: Duration = Duration::from_secs(5);
@@ -103,7 +103,7 @@ fn line(version: &FileVersion) -> String {
     format!("{time}  commit {commit:<8} {size:>10}  {what}{by}")
 }
 
-/// Brings a path back as it was.
+/// Restores a path.
 pub(super) async fn restore(
     vault: &Vault,
     what: PathRestore,
@@ -156,12 +156,12 @@ fn amount(done: &Restored) -> String {
     format!("{things} with {}{copied}", ByteSize::b(done.bytes))
 }
 
-/// The snapshots, for the mount.
+/// The snapshots as the mount sees them.
 struct SnapshotRooms(Weak<Vault>);
 
-/// What `.snapshots` in a mount of this vault leads to.
+/// The content of `.snapshots` in a mount of this vault.
 pub(super) fn snapshots(vault: &Arc<Vault>) -> Arc<dyn Snapshots> {
-    // The mount outlives nothing: the vault is closed after it.
+    // A weak reference: the vault closes after the mount, and must not be kept alive by it.
     Arc::new(SnapshotRooms(Arc::downgrade(vault)))
 }
 
@@ -175,7 +175,7 @@ impl Snapshots for SnapshotRooms {
 
     async fn open(&self, name: &[u8]) -> Result<Option<SnapshotRoom>, SnapshotError> {
         let Some(vault) = self.0.upgrade() else { return Ok(None) };
-        // By what it names now, so that a name that is no UTF-8 is found, too.
+        // Looked up by the commit that the name refers to, so that a name that is not UTF-8 is found, too.
         let names = vault.snapshot_names().await?;
         let Some((_, commit)) = names.iter().find(|(there, _)| there == name) else {
             return Ok(None);

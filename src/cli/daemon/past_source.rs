@@ -1,4 +1,4 @@
-//! What the service tells of the past of the vault, and brings back of it.
+//! What the service tells about the vault's past, and restores from it.
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
@@ -14,9 +14,9 @@ use crate::vault::{
     Error, ErrorClass, FileVersion, Happened, HistoryStep, NoState, Restoring, Vault,
 };
 
-/// Versions that are told at most, the newest.
+/// The most versions that are told; they are the newest.
 const VERSIONS: usize = 1000;
-/// How long a look waits for what is on its way; without it, it tells what is in the bucket.
+/// How long a look-up waits for unsent changes. After that it shows what is in the bucket.
 const LOOK: Duration = Duration::from_secs(10);
 
 /// Waits until what is written by now is in the bucket: the past is what is there.

@@ -1,4 +1,4 @@
-//! The daemon: opens the vault that the spec names, mounts or serves it, and lives until it is over.
+//! The daemon: opens the vault of its spec, mounts or serves it, and lives until that ends.
 
 use std::cell::Cell;
 use std::path::Path;
@@ -18,11 +18,11 @@ use crate::cli::past_dir;
 use crate::os::{ServiceManager, blocking, is_dead_mount, restarted, watched};
 use crate::vault::MasterKey;
 
-/// Threads for what waits for the disk (fsync, sealing): more would not make it faster.
+/// Threads for work that waits for the disk or the CPU (fsync, sealing): more would not make it faster.
 const BLOCKING_THREADS: usize = 16;
-/// Bytes of stack for each thread: twice tokio's need, a quarter of the system's habit.
+/// Bytes of stack per thread: twice what tokio needs, a quarter of the system's default.
 const STACK: usize = 2 << 20;
-/// How long clients have to take their last reply: longer than the socket waits for one that does not read.
+/// How long clients have to take their last reply: longer than the socket waits for a client that does not read.
 const LAST_WORD: Duration = Duration::from_secs(30);
 
 /// The hidden command `daemon`.
@@ -41,7 +41,8 @@ pub(crate) fn main() -> Exit {
     if let Err(failure) = &outcome {
         tracing::error!(causes = ?failure.causes, "{failure}");
     }
-    // Nothing in it is worth keeping, but the log of what failed when nobody listened any more.
+    // The directory of a past state holds nothing worth keeping, except the log of a failure when nobody listened any
+    // more.
     if spec.at.is_some() {
         let leave =
             if usable.get() && exit != Exit::Done { past_dir::keep_log } else { past_dir::remove };
@@ -51,7 +52,7 @@ pub(crate) fn main() -> Exit {
     exit
 }
 
-/// Tells the service manager that the mount answers, for as long as it does. What the store does is another matter.
+/// Tells the service manager that the mount answers, for as long as it does. Trouble with the store does not count.
 async fn still_alive(manager: Arc<ServiceManager>, lifecycle: Arc<Lifecycle>) {
     let Some(period) = manager.watchdog() else { return };
     loop {
@@ -60,7 +61,7 @@ async fn still_alive(manager: Arc<ServiceManager>, lifecycle: Arc<Lifecycle>) {
             let mountpoint = lifecycle.report().mountpoint;
             mountpoint.is_empty() || !is_dead_mount(Path::new(&mountpoint))
         });
-        // One that hangs is not waited for longer than it may be silent.
+        // A mount that hangs is not waited for longer than the watchdog period.
         if let Ok(Ok(true)) = tokio::time::timeout(period, look).await {
             manager.alive();
         }
@@ -68,7 +69,7 @@ async fn still_alive(manager: Arc<ServiceManager>, lifecycle: Arc<Lifecycle>) {
     }
 }
 
-/// `usable` becomes true when the front process was told so.
+/// `usable` becomes true when the front process has been told so.
 fn begin(
     spec: &Spec,
     key: Option<MasterKey>,
@@ -94,7 +95,7 @@ fn begin(
         "the daemon's life",
         run(spec, key, (to_front, front), usable, &pressed),
     ));
-    // What still runs then (a request that waits for the store) holds nothing that counts.
+    // What still runs (a request that waits for the store) holds nothing that matters.
     runtime.shutdown_timeout(Duration::from_millis(500));
     outcome.unwrap_or_else(|panicked| {
         let text = format!("{panicked}; what was acknowledged is on this disk: mount again");
@@ -102,7 +103,7 @@ fn begin(
     })
 }
 
-/// From the spec to the end.
+/// The daemon's work, from the spec to the end.
 async fn run(
     spec: &Spec,
     key: Option<MasterKey>,

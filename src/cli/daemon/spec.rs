@@ -1,4 +1,4 @@
-//! What front process and daemon tell each other: one JSON object a line.
+//! The messages between front process and daemon: one JSON object per line.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -15,7 +15,7 @@ use crate::gateway::{ListenAt, ServeOptions};
 use crate::types::{Progress, StateAt, StoreLimits, path_text};
 use crate::vault::{MasterKey, S3Credentials};
 
-/// A line is at most this long: a pipe takes it without a reader.
+/// The longest line: a pipe takes this much without a reader.
 const LINE_MAX: u64 = 64 << 10;
 
 /// Everything that the daemon needs to know. Paths are absolute.
@@ -27,7 +27,7 @@ pub(crate) struct Spec {
     pub mountpoint: Option<PathBuf>,
     /// What to serve by HTTP, if anything.
     pub serve: Option<ServeOptions>,
-    /// Where those who monitor it find what it does.
+    /// The address for metrics, if any.
     #[serde(default)]
     pub metrics: Option<ListenAt>,
     pub url: String,
@@ -37,7 +37,7 @@ pub(crate) struct Spec {
     pub vault: String,
     /// The master key, as hex.
     pub master: Hidden,
-    /// What stands in for the superblock, if that is lost.
+    /// A copy that stands in for the superblock if that is lost.
     #[serde(with = "path_text::option")]
     pub superblock: Option<PathBuf>,
     /// AWS credentials that were in the environment.
@@ -48,18 +48,18 @@ pub(crate) struct Spec {
     /// The user's data directory.
     #[serde(with = "path_text")]
     pub data: PathBuf,
-    /// The state of the past that is mounted, if not that of now.
+    /// The past state to mount, if not the current one.
     pub at: Option<StateAt>,
     pub foreground: bool,
     pub read_only: bool,
-    /// How often a reader looks for what others wrote.
+    /// How often a reader checks for what others wrote.
     #[serde(default)]
     pub refresh: Option<Duration>,
     pub take_over: bool,
     pub accept_rollback: bool,
     pub accept_damage: bool,
     pub single_machine: bool,
-    /// What `-o` says of the mount, `--allow-other` with it.
+    /// The options of `-o`, and `--allow-other`.
     pub look: MountLook,
     /// Whether the root has `.snapshots`.
     pub snapshots_dir: bool,
@@ -67,14 +67,14 @@ pub(crate) struct Spec {
     pub fsync_bucket: bool,
     /// Bytes.
     pub memory: u64,
-    /// Bytes; `None`: by what is free.
+    /// Bytes; `None`: chosen by the free space.
     pub cache_size: Option<u64>,
-    /// How long its end may take after SIGTERM.
+    /// How long the end may take after SIGTERM.
     pub stop_timeout: Duration,
     pub verbose: u8,
     /// Whether the log is JSON.
     pub log_json: bool,
-    /// What it may ask of the store.
+    /// The limits on its use of the store.
     #[serde(default)]
     pub limits: StoreLimits,
 }
@@ -91,7 +91,7 @@ pub(crate) struct Credentials {
 }
 
 impl Credentials {
-    /// For the store.
+    /// As the store client takes them.
     pub(crate) fn to_store(&self) -> S3Credentials {
         S3Credentials {
             access_key: self.access_key.clone(),
@@ -101,7 +101,7 @@ impl Credentials {
         }
     }
 
-    /// For the way to the daemon.
+    /// For the message to the daemon.
     pub(crate) fn from_store(found: &S3Credentials) -> Self {
         let seconds = |end: SystemTime| end.duration_since(SystemTime::UNIX_EPOCH).ok();
         Self {
@@ -113,7 +113,7 @@ impl Credentials {
     }
 }
 
-/// Text that is not shown and is wiped.
+/// Text that is never shown and is wiped.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Hidden(pub Zeroizing<String>);
 
@@ -147,7 +147,7 @@ impl Hidden {
         Self(text)
     }
 
-    /// Back from hex; `None` when it is not 32 bytes of it.
+    /// The key of 64 hex digits; `None` if the text is anything else.
     pub(crate) fn to_key(&self) -> Option<MasterKey> {
         let digits = self.0.as_bytes();
         let half =
@@ -165,20 +165,20 @@ impl Hidden {
 }
 
 impl Spec {
-    /// Takes the master key out of it; `None` when there is none.
+    /// Takes the master key out of the spec; `None` if there is none.
     pub(crate) fn take_key(&mut self) -> Option<MasterKey> {
         let text = std::mem::replace(&mut self.master, Hidden(Zeroizing::default()));
         text.to_key()
     }
 
-    /// What the list of processes shows of it.
+    /// The path that the list of processes shows.
     pub(crate) fn shown(&self) -> &Path {
         self.mountpoint.as_ref().unwrap_or(&self.dir)
     }
 
     /// Sends it to the daemon.
     pub(crate) fn send(&self, to: &mut impl Write) -> io::Result<()> {
-        // As large as it may become, so that no copy of the key stays behind in a smaller one.
+        // The buffer has its final size from the start, so that growing leaves no copy of the key behind.
         let mut line = Zeroizing::new(Vec::with_capacity(usize::try_from(LINE_MAX).unwrap_or(0)));
         serde_json::to_writer(&mut *line, self)?;
         line.push(b'\n');
@@ -190,7 +190,8 @@ impl Spec {
 
     /// Receives it from the front process.
     pub(crate) fn receive(from: &mut impl Read) -> io::Result<Self> {
-        // Without a buffer of the reader's own, which would keep the key for as long as it lives. Nothing follows the line.
+        // Read without a `BufReader`, whose buffer would keep the key for as long as it lives. Nothing follows the
+        // line.
         let mut line = Zeroizing::new(vec![0; usize::try_from(LINE_MAX).unwrap_or(0)]);
         let mut length = 0;
         while !line[..length].ends_with(b"\n") {
@@ -212,11 +213,11 @@ impl Spec {
 pub(crate) enum DaemonMessage {
     /// The mount, or the service, is usable.
     Ready(Box<DaemonReport>),
-    /// A line for people.
+    /// A line for the user.
     Said(String),
-    /// What is still on its way, at the end.
+    /// What is still unsent, during the end.
     Progress(Progress),
-    /// It is over; with what went wrong.
+    /// The daemon ends; with the failure, if any.
     Ended(Option<Failure>),
 }
 

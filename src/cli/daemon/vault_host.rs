@@ -1,4 +1,4 @@
-//! What the daemon is there for: an open vault, mounted, served, or both.
+//! The open vault that the daemon mounts, serves, or both.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -40,42 +40,42 @@ use crate::vault::{
     VaultOptions,
 };
 
-/// For the last commit, the release: everything else is in the bucket before.
+/// The time limit for the last commit and the release; everything else is in the bucket before.
 const CLOSE: Duration = Duration::from_mins(1);
-/// How long an upload with `?wait=durable` waits: a large one through a slow link takes its time.
+/// How long an upload with `?wait=durable` waits: a large file takes long through a slow link.
 const DURABLE: Duration = Duration::from_mins(10);
-/// How long files must be able to become: packs and segments of the journal have 16 MiB, the index begins with less.
+/// The file size that must be possible: packs and journal segments have 16 MiB; the index begins with less.
 const FILE_FLOOR: u64 = 64 << 20;
 /// Permission bits that files uploaded by HTTP do not get.
 const UMASK: u32 = 0o022;
 
-/// The vault, open and in use.
+/// The open vault, with its mount and service.
 pub(crate) struct VaultHost {
     vault: Arc<Vault>,
     mount: watch::Sender<MountState>,
     service: Mutex<Option<Arc<Server>>>,
-    /// For those who monitor it (`mount --metrics`); ends with the daemon.
+    /// The metrics of a mount (`mount --metrics`); they end with the daemon.
     metrics: Option<Server>,
-    /// Held while mounting, serving or stopping: one at a time.
+    /// Held while mounting, serving or stopping, so that only one of these runs.
     changing: tokio::sync::Mutex<()>,
     target: Target,
     running: Option<RunningDaemon>,
-    /// Where running daemons are noted.
+    /// The directory with the notes of running daemons.
     notes: PathBuf,
     /// Whether a mount has `.snapshots`.
     shows_snapshots: bool,
-    /// What of the report never changes.
+    /// The parts of the report that never change.
     fixed: DaemonReport,
 }
 
-/// Whether there is a mount.
+/// The state of the mount.
 #[derive(Clone)]
 enum MountState {
     /// Not yet.
     NotYet,
-    /// At the place that the session knows.
+    /// Mounted, where the session says.
     Mounted(Arc<Mounted>),
-    /// There was none, and none will be.
+    /// There was no mount, and there will be none.
     Over,
 }
 
@@ -83,7 +83,7 @@ impl VaultHost {
     /// Opens the vault, and mounts and serves it as the spec says.
     pub(crate) async fn open(spec: &Spec, key: Option<MasterKey>) -> CliResult<Self> {
         let short_files = short_files()?;
-        // The address first: if it is taken, nothing was claimed.
+        // The address first: if it is taken, nothing has been claimed yet.
         let listening = match &spec.serve {
             Some(options) => Some(listen(options.clone()).await?),
             None => None,
@@ -105,7 +105,7 @@ impl VaultHost {
         if let Some(path) = &spec.mountpoint
             && let Err(failure) = hosted.mount_at(path, &spec.look)
         {
-            // Released, so that nobody finds this machine's claim in the way.
+            // Released, so that this machine's claim is in nobody's way.
             if let Err(error) = hosted.vault.close(CLOSE).await {
                 tracing::warn!(%error, "the vault was not released");
             }
@@ -163,13 +163,13 @@ impl VaultHost {
         }
     }
 
-    /// Its memory gives way when much is in use.
+    /// Connects the memory watch to the vault's caches.
     pub(crate) fn gives_way(&self, pressed: &Pressed) {
         let vault = Arc::downgrade(&self.vault);
         pressed.tell(move |resident| vault.upgrade().is_some_and(|vault| vault.give_way(resident)));
     }
 
-    /// How others find this daemon.
+    /// The note by which others find this daemon.
     pub(crate) fn running(&self) -> std::io::Result<RunningDaemon> {
         self.running.clone().ok_or_else(|| std::io::Error::other("/proc shows no start time"))
     }
@@ -197,13 +197,13 @@ impl VaultHost {
         if is_taken {
             return Ok(());
         }
-        // Nobody would unmount it any more.
+        // Otherwise nobody would unmount it.
         session.detach().map_err(|error| messages::of_fuse(&error))?;
         let text = "the daemon of this vault ended meanwhile; nothing is mounted; try again";
         Err(Failure::new(Exit::MountedAlready, text))
     }
 
-    /// Whether it is over without a mount, which from here on it is if there is none.
+    /// Whether the vault has ended without a mount. If there is no mount yet, makes sure that there never will be.
     fn is_over_without_mount(&self) -> bool {
         self.mount.send_if_modified(|state| {
             let is_unmounted = matches!(state, MountState::NotYet);
@@ -215,13 +215,13 @@ impl VaultHost {
         matches!(*self.mount.borrow(), MountState::Over)
     }
 
-    /// Others find it as what it is now: no command's any more.
+    /// Updates this daemon's note: it has a mount or service, so it no longer belongs to a command.
     fn note_as_joined(&self, mountpoint: Option<PathBuf>) {
         let noted = self.running().and_then(|running| {
             let mountpoint = mountpoint.or(running.mountpoint);
             RunningDaemon { mountpoint, for_command: false, ..running }.renote(&self.notes)
         });
-        // Nobody could unmount it by its name then; it is there all the same.
+        // Without the note, others cannot unmount it by name, but the mount works.
         if let Err(error) = noted {
             tracing::error!(%error, "the mount or service is not noted");
         }
@@ -253,7 +253,7 @@ impl VaultHost {
 
     fn failure(&self, error: &vault::Error) -> Failure {
         let place = self.target.describe();
-        // What is read-only because another machine has taken over is better said so.
+        // If the vault is read-only because another machine took it over, that is the better message.
         if matches!(error.class(), ErrorClass::ReadOnly) && self.vault.progress().fenced {
             return messages::of_vault(&vault::Error::Contended, &place);
         }
@@ -261,7 +261,7 @@ impl VaultHost {
     }
 }
 
-/// What `ulimit -f` leaves: too little is refused, and what may become too little is said.
+/// Checks `ulimit -f`: too low a limit is refused, and one that may become too low yields a warning.
 fn short_files() -> CliResult<Option<String>> {
     let Some(limit) = os::file_limit() else { return Ok(None) };
     let shown = ByteSize::b(limit);
@@ -377,7 +377,7 @@ impl HostedVault for VaultHost {
             let text = format!("the vault is mounted already, at {}", session.path().display());
             return Err(Failure::new(Exit::MountedAlready, text));
         }
-        // Mounting waits for the kernel, which asks us: not on a thread that answers.
+        // The mount(2) call waits for the kernel, which sends us requests: not on a thread that answers them.
         tokio::task::block_in_place(|| self.mount_at(mountpoint, look))?;
         self.note_as_joined(Some(mountpoint.to_owned()));
         tracing::info!("mounted");
@@ -490,21 +490,21 @@ impl HostedVault for VaultHost {
             match now {
                 MountState::Over => return,
                 MountState::Mounted(session) => return session.ended().await,
-                // The sender is ours: it does not go away before us.
+                // This holds the sender, so it cannot go away.
                 MountState::NotYet => drop(mount.changed().await),
             }
         }
     }
 }
 
-/// The service shows how the vault is.
+/// The service shows the state of the vault.
 impl StatusSource for Vault {
     fn status(&self) -> VaultStatus {
         Self::status(self)
     }
 }
 
-/// The first 64 bits of a commit's hash, in groups that can be read out.
+/// The first 64 bits of a commit's hash, in groups that can be read aloud.
 fn fingerprint(hash: &Hash) -> String {
     let hex = hash.to_string();
     let groups: Vec<&str> = (0..4).filter_map(|group| hex.get(group * 4..group * 4 + 4)).collect();

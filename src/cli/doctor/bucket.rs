@@ -1,4 +1,4 @@
-//! What the store lets this machine do, and how fast.
+//! Checks what the store lets this machine do, and how fast.
 
 use std::time::Duration;
 
@@ -10,17 +10,18 @@ use crate::cli::messages;
 use crate::cli::target::Target;
 use crate::vault::{Conditional, Deadlines, Rights, StoreError};
 
-/// Bytes that go there and back.
+/// Bytes that are uploaded and downloaded to measure speed.
 const SPEED: usize = 4 << 20;
-/// For each request.
+/// The time limit of each request.
 const LIMIT: Duration = Duration::from_secs(20);
-/// A clock that differs by so many seconds is said; stores refuse what is signed 15 minutes apart.
+/// The clock difference, in seconds, that yields a warning or a failure; stores refuse signatures that are 15 minutes
+/// off.
 const CLOCK_WARN: u64 = 30;
 const CLOCK_FAIL: u64 = 600;
-/// From here on each metadata operation is felt.
+/// A round trip that makes each metadata operation noticeably slow.
 const SLOW: Duration = Duration::from_millis(400);
 
-/// Tries the bucket of a target.
+/// Examines a target's bucket.
 pub(crate) async fn look_at_bucket(target: &Target) -> Vec<Remark> {
     let place = target.describe();
     let bucket = match target.unasked(None, Deadlines::of(LIMIT)).await {

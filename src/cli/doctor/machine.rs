@@ -1,4 +1,4 @@
-//! What the machine has for a mount: FUSE, its helper, swap, updatedb.
+//! Checks what the machine offers for a mount: FUSE, its helper, swap, updatedb.
 
 use std::fs;
 use std::io;
@@ -8,23 +8,23 @@ use std::path::{Path, PathBuf};
 use super::places::Places;
 use super::remark::{Gravity, Remark};
 
-/// The names that the helper goes by.
+/// The names of the FUSE helper.
 const HELPERS: [&str; 3] = ["fusermount3", "fusermount", "mount_fusefs"];
-/// The number of `CAP_SYS_ADMIN`, without which nobody mounts.
+/// The number of `CAP_SYS_ADMIN`, which mounting requires.
 const SYS_ADMIN: u32 = 21;
 
-/// The files of a system are small; what is not is none of them.
+/// The most bytes read from a system file; such files are small.
 const MOST: u64 = 1 << 20;
 
-/// Looks at all of it.
+/// Runs all checks of the machine.
 pub(crate) fn look_at_machine(places: &Places) -> Vec<Remark> {
     let mut remarks = vec![version(places), device(places), helper(places), right(places)];
     remarks.extend([allow_other(places), updatedb(places), swap(places)]);
     remarks
 }
 
-/// Why a mount is sure to fail, if it is: to be asked before anything is made for one. A helper that is there may have its
-/// rights in a way that nobody here knows of; the mount itself tells.
+/// Why a mount is sure to fail, if it is; checked before anything is made for it. A helper may have its rights in a way
+/// that cannot be seen here, so its presence is not questioned: the mount itself will tell.
 pub(crate) fn cannot_mount(places: &Places) -> Option<Remark> {
     let is_there = HELPERS.iter().any(|name| find(places, name).is_some());
     let mut remarks = vec![device(places), right(places)];
@@ -34,7 +34,7 @@ pub(crate) fn cannot_mount(places: &Places) -> Option<Remark> {
     remarks.into_iter().find(|remark| remark.gravity == Gravity::Fail)
 }
 
-/// The text of a small file; none if there is none.
+/// The text of a small file; `None` if it does not exist.
 fn read(path: &Path) -> Option<String> {
     let bytes = crate::os::read_small(path, MOST).ok().flatten()?;
     Some(String::from_utf8_lossy(&bytes).into_owned())
@@ -111,7 +111,7 @@ fn helper(places: &Places) -> Remark {
     }
 }
 
-/// Whether a set of capabilities of this process has that of mounting; where nobody says, it has.
+/// Whether a capability set of this process includes the right to mount. If the set is not known, it is assumed to.
 fn has_right(places: &Places, set: &str) -> bool {
     let text = read(&places.process).unwrap_or_default();
     let sets = text.lines().filter_map(|line| line.split_once(':'));
@@ -120,7 +120,7 @@ fn has_right(places: &Places, set: &str) -> bool {
     bits.is_none_or(|bits| bits & 1 << SYS_ADMIN != 0)
 }
 
-/// What neither this process nor one that it starts can get, setuid or not.
+/// Whether this process, and those it starts, setuid or not, can get the right to mount.
 fn right(places: &Places) -> Remark {
     const WHAT: &str = "right to mount";
     match has_right(places, "CapBnd") {
@@ -151,7 +151,7 @@ fn allow_other(places: &Places) -> Remark {
     }
 }
 
-/// The value of a setting: `NAME = "a b c"`.
+/// The words of a setting, `NAME = "a b c"`.
 fn words<'a>(text: &'a str, name: &str) -> Vec<&'a str> {
     let line = text.lines().rfind(|line| {
         line.trim_start().strip_prefix(name).is_some_and(|rest| rest.trim_start().starts_with('='))
@@ -194,7 +194,7 @@ fn swap(places: &Places) -> Remark {
     )
 }
 
-/// Whether a swap device is encrypted (dm-crypt), or compressed memory.
+/// Whether a swap device is encrypted (dm-crypt) or compressed memory.
 fn is_safe(places: &Places, path: &Path) -> bool {
     let device = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let Some(name) = device.file_name() else { return false };
@@ -207,7 +207,7 @@ fn is_safe(places: &Places, path: &Path) -> bool {
 mod tests {
     use super::*;
 
-    /// A machine with nothing on it.
+    /// A machine that lacks everything.
     fn bare(root: &Path) -> Places {
         let at = |name: &str| root.join(name);
         Places {
@@ -279,7 +279,7 @@ mod tests {
         fs::write(&places.process, "CapEff:\t0\nCapBnd:\t1ffffffffff\n").unwrap();
         assert_eq!(why(&places), Some("fusermount3"));
         fs::create_dir(dir.path().join("bin")).unwrap();
-        // With rights that only its file system knows of.
+        // The helper may have rights that only its file system knows about.
         fs::write(dir.path().join("bin/fusermount"), "").unwrap();
         assert_eq!(why(&places), None);
         places.path.clear();

@@ -1,4 +1,4 @@
-//! `s3vault doctor`: looks at what a mount needs, and says how to mend what is missing.
+//! `s3vault doctor`: checks what a mount needs, and says how to fix what is missing.
 
 mod bucket;
 mod machine;
@@ -15,7 +15,7 @@ pub(super) use places::Places;
 pub(super) use remark::{Gravity, Remark};
 pub(super) use state::{look_at_daemons, look_at_state};
 
-/// What was found so far.
+/// The number of findings so far.
 #[derive(Debug, Default)]
 pub(super) struct Findings {
     seen: usize,
@@ -24,7 +24,7 @@ pub(super) struct Findings {
 }
 
 impl Findings {
-    /// Shows some more.
+    /// Shows some findings and counts them.
     pub(super) fn add(&mut self, remarks: &[Remark]) -> CliResult {
         for remark in remarks {
             self.seen += 1;
@@ -35,7 +35,7 @@ impl Findings {
         Ok(())
     }
 
-    /// How it is in all.
+    /// The overall result.
     pub(super) fn verdict(&self) -> CliResult {
         let Self { seen, warnings, failures } = self;
         if *failures > 0 {

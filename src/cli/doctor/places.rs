@@ -1,28 +1,28 @@
-//! Where the machine shows how it is; in a test somewhere else.
+//! Where the machine's state is read from; tests use other paths.
 
 use std::path::PathBuf;
 
-/// The files that are looked at.
+/// The files that are examined.
 #[derive(Debug, Clone)]
 pub(crate) struct Places {
-    /// The kernel's part.
+    /// The kernel's FUSE device.
     pub device: PathBuf,
-    /// Where programs are looked for.
+    /// The directories in which programs are searched.
     pub path: Vec<PathBuf>,
     pub fuse_conf: PathBuf,
     pub updatedb_conf: PathBuf,
     pub swaps: PathBuf,
-    /// What block devices are.
+    /// Block devices, as in sysfs.
     pub blocks: PathBuf,
     pub kernel: PathBuf,
-    /// What this process may do.
+    /// The capabilities of this process.
     pub process: PathBuf,
     /// Whether this user is root.
     pub is_root: bool,
 }
 
 impl Places {
-    /// Those of this machine.
+    /// The paths of this machine.
     pub(crate) fn of_this_machine(is_root: bool) -> Self {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let mut path: Vec<PathBuf> = std::env::split_paths(&path).collect();

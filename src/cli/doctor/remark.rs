@@ -1,11 +1,11 @@
 //! One line of the report.
 
-/// How grave a finding is.
+/// The severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Gravity {
     /// As it should be.
     Ok,
-    /// It works, but.
+    /// It works, but is not ideal.
     Warn,
     /// It does not work.
     Fail,
@@ -15,7 +15,7 @@ pub(crate) enum Gravity {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Remark {
     pub gravity: Gravity,
-    /// What was looked at.
+    /// What was checked.
     pub what: &'static str,
     pub text: String,
     /// What to do.

@@ -1,4 +1,4 @@
-//! What lies on this disk, and what runs.
+//! Checks the state on this disk, and the running daemons.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -11,13 +11,14 @@ use crate::cli::daemon_report::{DaemonReport, State};
 use crate::os;
 use crate::vault;
 
-/// Entries of a directory that are counted at most.
+/// The most files that are counted.
 const ENTRIES: usize = 200_000;
-/// File systems that are gone with the next boot, or are on another machine, where locks and fsync may mean little.
+/// File systems whose content is lost at the next boot, and file systems on other machines, where locks and fsync may
+/// mean little.
 const LOST: [&str; 3] = ["tmpfs", "ramfs", "overlay"];
 const REMOTE: [&str; 7] = ["nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "virtiofs"];
 
-/// Looks at the state directory, as far as it is there.
+/// Checks the state directory, if it exists.
 pub(crate) fn look_at_state(state: &Path) -> Vec<Remark> {
     let Some(there) = state.ancestors().find(|path| path.exists()) else { return Vec::new() };
     let mut remarks = vec![access(state), file_system(state, there), room(there)];
@@ -111,7 +112,7 @@ fn room(there: &Path) -> Remark {
     }
 }
 
-/// The bytes and files below a directory, as far as they are counted.
+/// The bytes and number of files below a directory, up to the limit.
 fn size(dir: &Path) -> (u64, usize) {
     let (mut bytes, mut files, mut next) = (0, 0, vec![dir.to_owned()]);
     while let Some(dir) = next.pop() {
@@ -149,7 +150,7 @@ fn vault_state(dir: &Path) -> Remark {
     Remark::ok(WHAT, text)
 }
 
-/// Says how what runs is.
+/// Reports the state of the running daemons.
 pub(crate) fn look_at_daemons(reports: &[DaemonReport]) -> Vec<Remark> {
     const WHAT: &str = "running";
     if reports.is_empty() {

@@ -1,4 +1,4 @@
-//! One request: what it asks for is found, looked at and changed.
+//! One request: finds, examines and changes what it names.
 
 use std::ffi::OsString;
 use std::io;
@@ -13,10 +13,10 @@ use super::failure::{Broken, Fail, told_as};
 use crate::cli::files::wire::{FileEntry, FilesReply, FilesRequest, Frame, PIECE};
 use crate::files::{self, Attributes, Error, Files, Found, Place, VfsError};
 
-/// How long a client may send or take nothing: a person may have stopped it for a while (Ctrl-Z).
+/// How long a client may send or take nothing: a user may have stopped it for a while (Ctrl-Z).
 pub(super) const IDLE: Duration = Duration::from_hours(1);
 
-/// One thing that was asked for.
+/// A request being carried out.
 pub(super) struct Asked<'a, R> {
     pub(super) files: &'a Files,
     pub(super) fail: Fail<'a>,
@@ -69,7 +69,7 @@ impl<R: AsyncRead + Unpin + Send> Asked<'_, R> {
     }
 
     pub(super) async fn send(&self, frame: Frame) -> io::Result<()> {
-        // Fails only when the connection did.
+        // Fails only if the connection did.
         self.told.send(frame).await.map_err(|_| io::ErrorKind::BrokenPipe.into())
     }
 
@@ -131,12 +131,13 @@ impl<R: AsyncRead + Unpin + Send> Asked<'_, R> {
                 let Some(seen) = found.attributes else { continue };
                 let entry = match self.entry(&found.name, &seen).await {
                     Ok(entry) => entry,
-                    // Removed just now. Whatever else it is, a list that lacks it must not pass for all.
+                    // Removed a moment ago. On any other error the list fails, since an incomplete list must not pass
+                    // for a complete one.
                     Err(Error::Vfs(VfsError::Stale | VfsError::NotFound)) => continue,
                     Err(error) => return Err(self.broken(error)),
                 };
                 count += 1;
-                // A byte that is no text takes four.
+                // In JSON, a byte that is not text takes four.
                 let target = entry.target.as_ref().map_or(0, |target| target.as_os_str().len());
                 length += 300 + 4 * (found.name.len() + target);
                 entries.push(entry);

@@ -1,4 +1,4 @@
-//! Content and what comes with it: read from the vault, and put into it.
+//! Content and attributes: reads them from the vault, and puts them into it.
 
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -13,7 +13,7 @@ use crate::cli::files::wire::{FilesReply, Finish, Frame, FrameKind, PIECE};
 use crate::files::{Dress, Error, Found, VfsError};
 use crate::types::Timestamp;
 
-/// Extended attributes that come with one thing at most, in bytes: names and values as the kernel bounds them.
+/// The most bytes of extended attributes of one file, names and values; the kernel has similar bounds.
 const ATTRIBUTES_MAX: usize = 4 << 20;
 
 impl<R: AsyncRead + Unpin + Send> Asked<'_, R> {
@@ -53,7 +53,7 @@ impl<R: AsyncRead + Unpin + Send> Asked<'_, R> {
     pub(super) async fn put(&mut self, path: &Path, parents: bool) -> Result<u64, Broken> {
         let name = path.file_name().map(OsStrExt::as_bytes).unwrap_or_default();
         match self.files.place(bytes(path)).await {
-            // Before all of it has come.
+            // Fails before all of the content has come.
             Ok(place) if place.is_directory() => {
                 return Err(self.broken(VfsError::IsDirectory.into()));
             }
@@ -85,7 +85,7 @@ impl<R: AsyncRead + Unpin + Send> Asked<'_, R> {
         let place = self.place(path).await?;
         let mut dress = dress_of(&finish, attributes);
         if dress.mode.is_none() {
-            // What is written over keeps what it has.
+            // A file that is overwritten keeps its mode and owner.
             let there = place.there.filter(|there| there.kind() == libc::S_IFREG);
             dress.mode = there.map(|there| there.mode & 0o7777);
             dress.owner = there.map(|there| (there.uid, there.gid));
@@ -94,13 +94,13 @@ impl<R: AsyncRead + Unpin + Send> Asked<'_, R> {
         kept.map(|_| 1).map_err(|error| self.broken(error))
     }
 
-    /// The next frame of what belongs to the request.
+    /// The next frame that belongs to the request.
     async fn next_frame(&mut self) -> Result<Frame, Broken> {
         let frame = timeout(IDLE, Frame::read(self.read)).await.map_err(io::Error::from)??;
         frame.ok_or_else(|| Broken::Lost(io::ErrorKind::UnexpectedEof.into()))
     }
 
-    /// The attributes of what has no content.
+    /// The attributes of an entry without content.
     pub(super) async fn no_content(&mut self) -> Result<(Finish, Dress), Broken> {
         let mut attributes = Vec::new();
         loop {

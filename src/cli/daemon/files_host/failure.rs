@@ -1,4 +1,4 @@
-//! Why a request has no reply of its own, and what its client is told.
+//! Why a request did not complete, and what its client is told.
 
 use std::io;
 
@@ -6,16 +6,16 @@ use crate::cli::exit::{Exit, Failure};
 use crate::files::{Error, VfsError};
 use crate::vault;
 
-/// From an error of the vault to what its user is told.
+/// Turns an error of the vault into a failure for the user.
 pub(in super::super) type Fail<'a> = &'a (dyn Fn(&vault::Error) -> Failure + Send + Sync);
 
-/// Why a request has no reply of its own.
+/// Why a request did not complete.
 pub(super) enum Broken {
-    /// It failed, and its client is told.
+    /// It failed, and the client is told why.
     Failed(Failure),
-    /// The content is a mix of two versions.
+    /// The content that was sent mixes two versions of the file.
     Changed,
-    /// The connection is of no use any more.
+    /// The connection cannot be used any more.
     Lost(io::Error),
 }
 
@@ -35,7 +35,7 @@ pub(super) fn refused(text: impl Into<String>) -> Failure {
     Failure::new(Exit::Other, text)
 }
 
-/// What a client is told.
+/// The failure that a client is told.
 pub(super) fn told_as(error: Error, fail: Fail<'_>) -> Failure {
     match plain(&error) {
         Some(text) => refused(text),
@@ -46,12 +46,12 @@ pub(super) fn told_as(error: Error, fail: Fail<'_>) -> Failure {
     }
 }
 
-/// The same of one of many.
+/// The same for one of many items.
 pub(super) fn of_one(error: &Error) -> Failure {
     refused(plain(error).map_or_else(|| error.to_string(), str::to_owned))
 }
 
-/// In the words of the command line.
+/// The wording of the command line for common errors.
 fn plain(error: &Error) -> Option<&'static str> {
     Some(match error {
         Error::Vfs(VfsError::NotFound | VfsError::Stale) => {

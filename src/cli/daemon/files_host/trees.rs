@@ -1,4 +1,4 @@
-//! Work on trees: removed, copied, moved to a place.
+//! Work on trees: remove, copy, move.
 
 use std::io;
 use std::ops::ControlFlow;
@@ -15,9 +15,9 @@ use crate::cli::exit::Failure;
 use crate::cli::files::wire::{FilesReply, Frame};
 use crate::files::{Attributes, Error, Found, Place, TreeStep, VfsError};
 
-/// How often it hears how far a work on a tree is.
+/// How often the client is told the progress of a tree operation.
 const SO_FAR: Duration = Duration::from_millis(500);
-/// Things that could not be done and are named; the others are counted.
+/// How many failures are named; further ones are only counted.
 const PROBLEMS: usize = 1000;
 
 impl<R: AsyncRead + Unpin + Send> Asked<'_, R> {
@@ -38,7 +38,7 @@ impl<R: AsyncRead + Unpin + Send> Asked<'_, R> {
         to: &Path,
         recursive: bool,
     ) -> Result<u64, Broken> {
-        // As cp: without -r what a symlink leads to, with it the symlink.
+        // Like cp: without -r a symlink is followed, with it the symlink itself is copied.
         let found = self.find(from, !recursive).await?;
         let named = if recursive { found.name.clone() } else { bytes_of_name(from, &found) };
         if named.is_empty() {
@@ -67,7 +67,7 @@ impl<R: AsyncRead + Unpin + Send> Asked<'_, R> {
         moved.map(|()| 1).map_err(|error| self.broken(error))
     }
 
-    /// Where something of this name goes: into a directory that is there, or to the path itself.
+    /// The place for something of this name: inside `to` if that is a directory, otherwise `to` itself.
     async fn target(&self, name: &[u8], to: &Path, is_directory: bool) -> Result<Place, Broken> {
         match self.find(to, true).await {
             Ok(found) if found.is_directory() => {
@@ -92,7 +92,7 @@ impl<R: AsyncRead + Unpin + Send> Asked<'_, R> {
     }
 }
 
-/// Hears of a work on a tree, for the client.
+/// Collects the progress of a tree operation and reports it to the client.
 struct Heard {
     told: mpsc::Sender<Frame>,
     problems: Vec<(PathBuf, Failure)>,
@@ -121,7 +121,7 @@ impl Heard {
         if self.last.elapsed() >= SO_FAR {
             self.last = Instant::now();
             let reply = FilesReply::SoFar { things: self.things, bytes: self.bytes };
-            // A client that is slow hears the next one.
+            // A client that is too slow misses this report.
             if let Ok(frame) = Frame::message(&reply) {
                 drop(self.told.try_send(frame));
             }
@@ -130,7 +130,7 @@ impl Heard {
     }
 }
 
-/// The name that a moved thing has; the root has none.
+/// The name of what is moved; the root has none.
 fn source_of(source: &Place, from: &Path) -> Result<Vec<u8>, Broken> {
     match source.names() {
         Ok((_, name)) => Ok(name.to_vec()),
@@ -140,7 +140,7 @@ fn source_of(source: &Place, from: &Path) -> Result<Vec<u8>, Broken> {
     }
 }
 
-/// The last name of a path as it was said, or, where that says none, as it is.
+/// The last component of a path as it was given; if it has none, the name that was found.
 fn bytes_of_name(path: &Path, found: &Found) -> Vec<u8> {
     path.file_name().map_or_else(|| found.name.clone(), |name| name.as_bytes().to_vec())
 }

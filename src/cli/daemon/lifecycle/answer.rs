@@ -1,4 +1,4 @@
-//! Answers to clients that may take long: progress meanwhile, so that a client knows that the daemon lives.
+//! Answers that may take long: meanwhile the client is sent progress, so that it knows that the daemon is alive.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::cli::control::ControlReply;
 use crate::cli::exit::CliResult;
 use crate::types::Progress;
 
-/// Does the work, says how uploads fare at every tick, and then what the work says, line by line.
+/// Does the work and reports upload progress at every tick, then sends the lines of the answer.
 pub(super) async fn told(
     work: impl Future<Output = CliResult<Vec<String>>>,
     tick: Duration,
@@ -22,12 +22,12 @@ pub(super) async fn told(
     let lines = loop {
         tokio::select! {
             lines = &mut work => break lines?,
-            // A client that does not read misses a reply; one that is gone needs none.
+            // A client that does not read misses a report; one that is gone needs none.
             _ = ticks.tick() => drop(client.try_send(ControlReply::Progress(progress()))),
         }
     };
     for text in lines {
-        // Fails only when the client is gone: what it asked for is done.
+        // Fails only if the client is gone; its request is done all the same.
         drop(client.send(ControlReply::Said { text }).await);
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! What the control socket may ask of a daemon now.
+//! The requests of the control socket, as the lifecycle's phase allows.
 
 use std::path::Path;
 use std::time::Duration;
@@ -34,7 +34,7 @@ impl ControlHandler for Lifecycle {
 
     async fn sync(&self, progress: &mpsc::Sender<ControlReply>) -> CliResult {
         self.sync_until_stuck(|now, stuck| {
-            // A client that does not read misses a reply; one that is gone needs none.
+            // A client that does not read misses a report; one that is gone needs none.
             drop(progress.try_send(ControlReply::Progress(now.clone())));
             !stuck && !progress.is_closed() && !matches!(*self.phase.borrow(), Phase::Ended(_))
         })
@@ -46,7 +46,7 @@ impl ControlHandler for Lifecycle {
         within: Option<Duration>,
         progress: &mpsc::Sender<ControlReply>,
     ) -> CliResult {
-        // One that is too far away is none.
+        // A limit that is too far away counts as none.
         let until = within.and_then(|within| Instant::now().checked_add(within));
         let begun = Instant::now();
         let late = |now: &Progress| match (until, within) {
@@ -65,8 +65,8 @@ impl ControlHandler for Lifecycle {
             let vault = self.vault.clone();
             let mut unmounted = tokio::task::spawn_blocking(move || vault.unmount());
             loop {
-                // umount(2) returns only when the kernel has let go of every inode, which takes it seconds for a
-                // million of them; the mount is over long before, and then so may be this lifecycle.
+                // umount(2) returns only when the kernel has dropped every inode, which takes seconds for a million of
+                // them. The mount has ended long before, and perhaps this lifecycle, too.
                 tokio::select! {
                     done = &mut unmounted => {
                         done.unwrap_or_else(|error| Err(Failure::new(Exit::Other, error.to_string())))?;
@@ -76,7 +76,7 @@ impl ControlHandler for Lifecycle {
                     () = tokio::time::sleep(self.limits.tick) => {
                         let now = self.vault.progress();
                         drop(progress.try_send(ControlReply::Progress(now.clone())));
-                        // Time enough to hear that files are open.
+                        // Enough time to learn that files are open.
                         if begun.elapsed() >= UNMOUNT {
                             late(&now)?;
                         }
@@ -86,7 +86,7 @@ impl ControlHandler for Lifecycle {
         }
         let mut stall = Stall::new(self.vault.progress(), self.limits);
         loop {
-            // Ends at the latest when the lifecycle does: the sender is `self`'s.
+            // This wait ends no later than the lifecycle, since `self` owns the sender.
             let ended =
                 timeout(tick(), phase.wait_for(|phase| matches!(phase, Phase::Ended(_)))).await;
             if let Ok(Ok(phase)) = ended
@@ -137,7 +137,7 @@ impl ControlHandler for Lifecycle {
     async fn serve(&self, options: ServeOptions) -> CliResult {
         let _place = self.joining()?;
         self.vault.serve(options).await?;
-        // It may have begun to end meanwhile, after which nobody else would stop the service.
+        // The end may have begun meanwhile; then nobody else would stop the service.
         let usable = self.is_usable();
         if usable.is_err() {
             self.vault.unserve().await;
@@ -146,12 +146,12 @@ impl ControlHandler for Lifecycle {
     }
 
     async fn credentials(&self, given: Credentials) -> CliResult {
-        // While it ends, too: what is unsent may wait for nothing else.
+        // Allowed during the end, too: what is unsent may be waiting for just this.
         self.vault.credentials(given).await
     }
 
     async fn tune(&self, said: LimitWords) -> CliResult {
-        // While it ends, too: it may be what the end waits for.
+        // Allowed during the end, too: it may be waiting for just this.
         self.vault.tune(said).await
     }
 
@@ -196,7 +196,7 @@ impl ControlHandler for Lifecycle {
         let mut phase = self.phase.subscribe();
         tokio::select! {
             () = self.vault.serve_files(stream, umask) => {}
-            // What is under way has no effect after this, and its client is told by the end of the connection.
+            // Operations under way have no effect after this; the end of the connection tells the client.
             _ = phase.wait_for(|phase| *phase != Phase::Usable) => {}
         }
         drop(place);
@@ -217,7 +217,7 @@ impl ControlHandler for Lifecycle {
                     true => Ok(()),
                     false => Err(Failure::new(Exit::NotMounted, "nothing is served there")),
                 },
-                // So that the client hears that we live.
+                // This tells the client that we are alive.
                 _ = ticks.tick() => drop(progress.try_send(ControlReply::Progress(self.vault.progress()))),
             }
         }
@@ -225,8 +225,8 @@ impl ControlHandler for Lifecycle {
 }
 
 impl Lifecycle {
-    /// Does what may take long, while the client hears that we live. It is not cut off when the client goes away: it looks for
-    /// that itself, where it holds nothing (a file that is being brought back is open until then).
+    /// Does work that may take long, while the client is told that we are alive. The work is not cut off when the
+    /// client goes away: it checks for that itself, where it holds nothing (a file being restored is open until then).
     async fn while_told(
         &self,
         work: impl Future<Output = CliResult> + Send,
@@ -242,7 +242,8 @@ impl Lifecycle {
         }
     }
 
-    /// What who mounts or serves holds meanwhile, so that what was started for a command does not end under it.
+    /// A place for somebody who mounts or serves, so that a daemon that was started for a command does not end
+    /// meanwhile.
     fn joining(&self) -> CliResult<impl Send + use<>> {
         self.is_usable()?;
         self.files.join().ok_or_else(is_ending)

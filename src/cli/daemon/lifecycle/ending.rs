@@ -1,4 +1,4 @@
-//! What bounds a daemon's end, and what is said when it ends before everything is in the bucket.
+//! The time limits of a daemon's end, and what is said if it ends before everything is in the bucket.
 
 use std::time::Duration;
 
@@ -8,25 +8,26 @@ use crate::cli::daemon_report::describe_progress;
 use crate::cli::exit::{Exit, Failure};
 use crate::types::Progress;
 
-/// How long a lifecycle waits, and for what.
+/// The time limits of a lifecycle.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct EndLimits {
-    /// How often progress is told, and a stall looked for.
+    /// How often progress is reported, and a stall is checked for.
     pub(super) tick: Duration,
-    /// Attempts fail, and nothing has moved for this long: stuck.
+    /// Stuck: attempts fail, and nothing has moved for this long.
     pub(super) failing: Duration,
-    /// Nothing has moved for this long although nothing fails: stuck.
+    /// Stuck: nothing has moved for this long, although nothing fails.
     pub(super) silent: Duration,
-    /// After SIGTERM it is over by then, whatever moves: who sends that (systemd, a shutdown) sends SIGKILL a little later.
+    /// After SIGTERM the daemon ends within this time, whatever moves: whoever sends SIGTERM (systemd, a shutdown)
+    /// sends SIGKILL a little later.
     pub(super) stop: Duration,
-    /// The same signal comes twice within this: systemd sends it to each process of a unit, and the front process hands
-    /// its own on. It counts once.
+    /// A signal that is repeated within this time counts once: systemd sends it to each process of a unit, and the
+    /// front process passes its own on.
     pub(super) echo: Duration,
 }
 
 impl EndLimits {
-    /// Failing: longer than a request's deadline (30 s) and a retry, so that one lost reply
-    /// is no reason to give up. Silent: one pack of 16 MiB through a link of 30 KB/s.
+    /// `failing`: longer than a request's deadline (30 s) plus a retry, so that one lost reply is no reason to give up.
+    /// `silent`: one pack of 16 MiB through a link of 30 KB/s.
     pub(crate) fn usual(stop: Duration) -> Self {
         Self {
             tick: Duration::from_millis(500),
@@ -38,7 +39,7 @@ impl EndLimits {
     }
 }
 
-/// The first signal, and what it demands.
+/// The first signal, and the limit that it sets.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Demand {
     signal: &'static str,
@@ -47,22 +48,22 @@ pub(super) struct Demand {
 }
 
 impl Demand {
-    /// A signal came just now.
+    /// A signal that came just now.
     pub(super) fn of(signal: &'static str, limits: EndLimits) -> Self {
         Self { signal, came: Instant::now(), limits }
     }
 
-    /// Whether one that comes now is this one again, by another way.
+    /// Whether a signal that comes now is the same one again, by another way.
     pub(super) fn is_echo(&self, signal: &str) -> bool {
         self.signal == signal && self.came.elapsed() < self.limits.echo
     }
 
-    /// How long there is. SIGINT comes from somebody who looks on, and can send another.
+    /// How long the end may take. SIGINT comes from a user who watches and can send another.
     pub(super) fn limit(&self) -> Option<Duration> {
         (self.signal == "SIGTERM").then_some(self.limits.stop)
     }
 
-    /// Returns when the time is over.
+    /// Returns when the time is up.
     pub(super) async fn over(&self) {
         match self.limit() {
             Some(limit) => sleep_until(self.came + limit).await,
@@ -70,7 +71,7 @@ impl Demand {
         }
     }
 
-    /// The time is over.
+    /// The failure when the time is up.
     pub(super) fn out_of_time(&self, progress: &Progress) -> Failure {
         let limit = self.limits.stop.as_secs();
         if progress.is_done() {
@@ -111,7 +112,7 @@ impl Stall {
     }
 }
 
-/// What is missing while the daemon goes on.
+/// The failure that says what is missing, if the daemon goes on.
 pub(super) fn unsent(progress: &Progress) -> Failure {
     let text = format!(
         "{}; nothing is lost: it is encrypted on this disk, and is sent as soon as the store takes it",
@@ -120,7 +121,7 @@ pub(super) fn unsent(progress: &Progress) -> Failure {
     Failure::new(Exit::Unsent, text)
 }
 
-/// What is missing when the daemon ends.
+/// The failure that says what is missing, if the daemon ends.
 pub(super) fn left(progress: &Progress) -> Failure {
     let text = format!(
         "{}; nothing is lost: it is encrypted on this disk, and the next mount of this vault on this machine sends it",
@@ -129,7 +130,7 @@ pub(super) fn left(progress: &Progress) -> Failure {
     Failure::new(Exit::Unsent, text)
 }
 
-/// What an `umount` is told that does not wait any longer. `why` says for what it waited.
+/// The failure of an `umount` that stops waiting. `why`: the limit that it waited for.
 pub(super) fn not_waited_for(progress: &Progress, why: &str) -> Failure {
     let missing = match progress.is_done() {
         true => "everything is in the bucket, but the vault is not released yet".to_owned(),

@@ -1,24 +1,24 @@
-//! How many connections for files there are, and who is about to mount or serve; whether one may still begin.
+//! Counts the files connections and those who are about to mount or serve, and decides whether another may begin.
 
 use std::sync::Arc;
 
 use tokio::sync::watch;
 
-/// Connections at once: each has a piece of content in memory, and a command has several.
+/// The most connections: each holds a piece of content in memory, and a command has several.
 const MOST: usize = 48;
 
 #[derive(Default)]
 struct FilesCounted {
     count: usize,
-    /// The vault is about to end: whoever comes now would be cut off.
+    /// The vault is about to end: a new connection would be cut off.
     is_closed: bool,
 }
 
-/// Counts them.
+/// The shared counter.
 #[derive(Clone)]
 pub(super) struct FilesCount(Arc<watch::Sender<FilesCounted>>);
 
-/// One of them; gone when this is dropped.
+/// A place in the count, given back when dropped.
 pub(super) struct CountedPlace(FilesCount);
 
 impl Default for FilesCount {
@@ -28,7 +28,7 @@ impl Default for FilesCount {
 }
 
 impl FilesCount {
-    /// One more, if there is room and it is not closed.
+    /// A place for a connection, if there is room and the count is not closed.
     pub(super) fn take(&self) -> Option<CountedPlace> {
         let is_taken = self.0.send_if_modified(|now| {
             let has_room = now.count < MOST && !now.is_closed;
@@ -38,7 +38,7 @@ impl FilesCount {
         is_taken.then(|| CountedPlace(self.clone()))
     }
 
-    /// A place for who is about to mount or serve, however many there are, unless it is closed.
+    /// A place for somebody who is about to mount or serve, however many places are taken, unless the count is closed.
     pub(super) fn join(&self) -> Option<CountedPlace> {
         let is_taken = self.0.send_if_modified(|now| {
             now.count += usize::from(!now.is_closed);
@@ -47,16 +47,16 @@ impl FilesCount {
         is_taken.then(|| CountedPlace(self.clone()))
     }
 
-    /// Nobody new gets a place.
+    /// Gives out no more places.
     pub(super) fn close(&self) {
         self.0.send_modify(|now| now.is_closed = true);
     }
 
-    /// The same if there is none now, and it does not stay: whether it is closed, or `None` where there is one.
+    /// Closes the count if no place is taken, unless `stays`. Returns whether it is closed; `None` if a place is taken.
     fn close_if_none(&self, stays: &impl Fn() -> bool) -> Option<bool> {
         let mut closed = None;
         self.0.send_if_modified(|now| {
-            // Asked in here: who joins has a place until it has joined.
+            // Checked under the lock: whoever joins holds a place until they have joined.
             closed = (now.count == 0).then(|| !stays());
             now.is_closed |= closed == Some(true);
             closed == Some(true)
@@ -64,7 +64,7 @@ impl FilesCount {
         closed
     }
 
-    /// It goes on after all.
+    /// The vault does not end after all.
     pub(super) fn reopen(&self) {
         self.0.send_modify(|now| now.is_closed = false);
     }
@@ -73,13 +73,13 @@ impl FilesCount {
         self.0.borrow().is_closed
     }
 
-    /// Returns when there is none, and nobody new gets a place any more; or, with `false`, when it stays.
+    /// Waits until no place is taken, then closes the count and returns true; or returns false if the daemon stays.
     pub(super) async fn closed_by_the_last(&self, stays: impl Fn() -> bool) -> bool {
         loop {
             if let Some(closed) = self.close_if_none(&stays) {
                 return closed;
             }
-            // The sender is ours: it does not go away.
+            // This holds the sender, so it cannot be closed.
             drop(self.0.subscribe().wait_for(|now| now.count == 0).await);
         }
     }

@@ -1,4 +1,4 @@
-//! Whole lives of a daemon over a vault that a test plays, with short limits.
+//! Whole lives of a daemon over a fake vault, with short time limits.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 
@@ -12,25 +12,25 @@ use crate::cli::daemon_report::State;
 
 mod for_command;
 
-/// A vault of which the test decides what works.
+/// A vault that works as the test says.
 #[derive(Default)]
 struct FakeVault {
     unsent: AtomicU64,
-    /// What the store has taken; each look finds this much more.
+    /// What the store has taken; each look adds `moves`.
     moved: AtomicU64,
     moves: AtomicU64,
-    /// The store takes nothing.
+    /// Whether the store takes nothing.
     offline: AtomicBool,
     busy: AtomicBool,
     fenced: AtomicBool,
     closed: AtomicBool,
     serves_only: AtomicBool,
-    /// How often closing fails before it works, and how.
+    /// How closing fails before it works, one entry per attempt.
     close_fails: Mutex<Vec<Exit>>,
     unmounted: watch::Sender<bool>,
-    /// The kernel is long about letting go of what was unmounted: until the other end is dropped.
+    /// The kernel takes long to drop the inodes of what was unmounted: until the other end is dropped.
     inodes: Mutex<Option<std::sync::mpsc::Receiver<()>>>,
-    /// Mounting takes as long as until the other end is dropped.
+    /// Mounting takes until the other end is dropped.
     kernel: Mutex<Option<tokio::sync::oneshot::Receiver<()>>>,
     sent: Notify,
     calls: Mutex<Vec<&'static str>>,
@@ -279,7 +279,7 @@ async fn a_second_signal_ends_it_at_once() {
     assert!(begun.elapsed() < Duration::from_secs(20));
 }
 
-/// systemd sends a signal to each process of a unit, and the front process hands its own on.
+/// systemd sends a signal to each process of a unit, and the front process passes its own on.
 #[tokio::test]
 async fn a_signal_that_comes_by_two_ways_counts_once() {
     let limits =
@@ -308,7 +308,7 @@ async fn sigterm_gives_up_when_its_time_is_over_though_bytes_move_and_sigint_doe
     told.signals.send("SIGTERM").await.unwrap();
     let (sender, _receiver) = channel();
     let sync = ControlHandler::sync(&*told.lifecycle, &sender);
-    // Who waits for the daemon hears in time, too.
+    // A client that waits for the daemon is told in time, too.
     let (outcome, synced) = tokio::join!(told.run, sync);
     let failure = outcome.unwrap().unwrap_err();
     assert_eq!((failure.exit, synced.unwrap_err().exit), (Exit::Unsent, Exit::Unsent));
@@ -390,7 +390,7 @@ async fn umount_of_a_vault_whose_store_is_gone_says_what_is_missing_and_the_daem
     assert!(failure.message.contains("goes on trying"), "{failure}");
     assert!(matches!(receiver.recv().await, Some(ControlReply::Progress(_))));
     assert!(!scene.run.is_finished());
-    // Asked again, it waits again; and is through when the store is back.
+    // Asked again, it waits again, and succeeds when the store is back.
     scene.vault.offline.store(false, SeqCst);
     scene.vault.sent.notify_waiters();
     assert_eq!(scene.lifecycle.umount(None, &sender).await, Ok(()));
@@ -406,7 +406,7 @@ async fn sync_waits_and_fails_when_stuck() {
     let failure = ControlHandler::sync(&*scene.lifecycle, &sender).await.unwrap_err();
     assert_eq!(failure.exit, Exit::Unsent);
     assert!(failure.message.contains("9 B"), "{failure}");
-    // A link that moves is waited for, though its last attempt failed.
+    // A link on which data moves is waited for, even if the last attempt failed.
     scene.vault.moves.store(1, SeqCst);
     let sync = ControlHandler::sync(&*scene.lifecycle, &sender);
     tokio::pin!(sync);

@@ -114,6 +114,7 @@ pub(super) fn look(
 /// The names in a local directory, each with the vault's entry of that name; the last name first.
 type Names = Vec<(OsString, Option<FileEntry>)>;
 
+/// Reads a local directory, and makes the vault's if need be. `None`: nothing more can be done.
 fn directory(
     work: &Work<'_>,
     connection: &mut FilesConnection,

@@ -1,8 +1,8 @@
-//! What was started for one command: who joins it, and when it ends.
+//! A daemon that was started for one command: who joins it, and when it ends.
 
 use super::*;
 
-/// A daemon that was started for a command, and that command.
+/// A daemon that was started for a command, and the command.
 struct ForCommand {
     vault: Arc<FakeVault>,
     lifecycle: Arc<Lifecycle>,
@@ -47,11 +47,11 @@ async fn what_joins_a_commands_daemon_lives_on_when_the_command_ends_or_is_kille
             assert_eq!(vault.unsent.load(SeqCst), 0, "everything is in the bucket");
         }
         drop(command);
-        // Long enough for one that ends.
+        // Long enough for one that would end.
         assert!(timeout(Duration::from_millis(300), vault.ended()).await.is_err());
         let state = if is_mounted { State::Mounted } else { State::Serving };
         assert_eq!(lifecycle.report().state, state);
-        // Others are taken, and it ends as any other.
+        // It accepts others, and ends like any other.
         drop(lifecycle.files().unwrap());
         assert_eq!(lifecycle.unserve(&sender).await.is_ok(), !is_mounted);
         if is_mounted {
@@ -110,7 +110,7 @@ async fn who_mounts_while_the_last_command_leaves_is_waited_for() {
     }
 }
 
-/// For a mount of its own the end of the front process is the end, whatever joined it.
+/// A mount in the foreground ends with its front process, whatever joined it.
 #[tokio::test]
 async fn a_mount_in_the_foreground_ends_with_its_front_process() {
     let vault = Arc::new(FakeVault::default());
@@ -132,7 +132,7 @@ async fn a_commands_daemon_takes_nobody_whom_it_would_cut_off() {
     let first = lifecycle.files().unwrap();
     drop(command);
     tokio::time::sleep(Duration::from_millis(50)).await;
-    // Killed, but others use it.
+    // The command was killed, but others use the daemon.
     let second = lifecycle.files().unwrap();
     drop(first);
     tokio::time::sleep(Duration::from_millis(50)).await;
@@ -146,7 +146,7 @@ async fn a_commands_daemon_takes_nobody_whom_it_would_cut_off() {
     })
     .await
     .unwrap();
-    // It leaves: not in its end yet, and not for anybody new.
+    // It is leaving: not yet finishing, but no longer open to anybody new.
     assert_ne!(lifecycle.report().state, State::Finishing);
     assert_eq!(lifecycle.files().err().unwrap().exit, Exit::MountedAlready);
     assert_eq!(lifecycle.serve(service()).await.unwrap_err().exit, Exit::MountedAlready);
