@@ -75,7 +75,7 @@ pub(super) enum ControlRequest {
     Serve(ServeOptions),
     /// Stop the service; without a mount, end as with `Umount`.
     Unserve,
-    /// The versions of a path.
+    /// Tell the versions of a path.
     History {
         /// Relative to the root of the mount.
         #[serde(with = "path_text")]

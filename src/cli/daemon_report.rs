@@ -53,7 +53,7 @@ pub(super) enum State {
     /// Mounted.
     #[default]
     Mounted,
-    /// Not mounted; only served.
+    /// Not mounted, only served.
     Serving,
     /// Unmounted; what is unsent is being sent.
     Finishing,

@@ -1,4 +1,4 @@
-//! The command line of those commands that work on files without a mount.
+//! The command line of the commands that work on files without a mount.
 
 #![allow(clippy::doc_markdown)] // these comments are what --help shows
 
@@ -156,7 +156,7 @@ pub(super) struct RmArgs {
     pub bucket: OfBucket,
 }
 
-/// The place that comes last, and the rest.
+/// The last path, which is the target, and the others.
 pub(super) fn last_apart(paths: &[OsString]) -> (&[OsString], PathBuf) {
     match paths.split_last() {
         Some((last, rest)) => (rest, last.into()),

@@ -1,11 +1,11 @@
-//! The parsers of this room, for hostile bytes (`tests/fuzz`).
+//! The command line's parsers, for hostile bytes (`tests/fuzz`).
 
 use super::config::Config;
 use super::control::{ControlReply, ControlRequest};
 use super::last::Last;
 use super::registry::RunningDaemon;
 
-/// Whether `bytes` are taken for a `kind`; `None`: this room knows no such kind.
+/// Whether `bytes` are accepted as a `kind`; `None`: no parser of this kind is here.
 pub fn fuzzed(kind: &str, bytes: &[u8]) -> Option<bool> {
     Some(match kind {
         "control-request" => serde_json::from_slice::<ControlRequest>(bytes).is_ok(),

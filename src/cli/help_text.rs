@@ -1,16 +1,16 @@
-//! Help as wide as the terminal that it is shown in, broken between words. (clap does so with its feature `wrap_help`, which
-//! is a crate more and another build of clap.)
+//! Wraps the help text at the width of the terminal, between words. (clap's feature `wrap_help` does this too, but
+//! needs another crate and another build of clap.)
 
 use std::io::{self, Write};
 
 use crate::os;
 
-/// Nobody reads longer lines.
+/// The longest lines; longer ones are hard to read.
 const MOST: usize = 100;
-/// Narrower than this, a description goes below what it describes.
+/// If a description would get fewer columns than this, it goes below its option.
 const LEAST: usize = 24;
 
-/// Prints what clap has to say. A closed terminal is not our matter.
+/// Prints clap's message. Errors of a closed terminal are ignored.
 pub(super) fn print(error: &clap::Error) {
     match os::terminal_columns() {
         Some(columns) if !error.use_stderr() => {
@@ -27,7 +27,7 @@ pub(super) fn print(error: &clap::Error) {
     }
 }
 
-/// The text in lines of so many columns. Examples stay as they are, to be copied.
+/// The text wrapped at this many columns. Examples are not wrapped, so that they can be copied.
 fn fitted(text: &str, columns: usize) -> String {
     let (mut all, mut is_example) = (String::new(), false);
     for line in text.lines() {
@@ -45,7 +45,7 @@ fn fitted(text: &str, columns: usize) -> String {
     all
 }
 
-/// Where what does not fit goes on: below the description, if there is one.
+/// The column at which continuation lines begin: that of the description, if there is one.
 fn column_of_text(shown: &str, columns: usize) -> usize {
     let indent = shown.chars().take_while(|c| *c == ' ').count();
     let own: Vec<char> = shown.chars().skip(indent).collect();
@@ -69,7 +69,7 @@ fn wrap(all: &mut String, line: &str, column: usize, columns: usize) {
         blanks += 1;
         let length = plain(word).chars().count();
         if length == 0 {
-            // A blank more, or no more than a change of colours.
+            // Another space, or only a change of colours.
             all.push_str(word);
             continue;
         }
@@ -87,7 +87,7 @@ fn wrap(all: &mut String, line: &str, column: usize, columns: usize) {
     }
 }
 
-/// Without the codes for colours.
+/// The text without colour codes.
 fn plain(text: &str) -> String {
     let mut shown = String::new();
     let mut parts = text.split("\x1b[");

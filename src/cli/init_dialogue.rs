@@ -1,16 +1,16 @@
-//! What `s3vault init` asks at a terminal when no bucket is named: where the vault is to be, and what it is called.
+//! The questions that `s3vault init` asks at a terminal if no bucket is named: where the vault is to be, and its name.
 
 use std::io::{self, BufRead, Write};
 
 use super::exit::{CliResult, Exit, Failure};
 use crate::vault::RecoveryKey;
 
-/// How often an answer that makes no sense is asked for again.
+/// How often a question with an invalid answer is repeated.
 const TRIES: u32 = 5;
 
-/// Somebody at a terminal, or who stands for them in a test.
+/// A user at a terminal, or a test double.
 pub(super) trait Talk {
-    /// Asks for a line that is shown.
+    /// Asks for a line, which is echoed.
     fn ask(&mut self, prompt: &str) -> io::Result<String>;
 }
 
@@ -30,11 +30,11 @@ impl Talk for Console {
     }
 }
 
-/// A kind of store: what it needs, and what becomes of it.
+/// A kind of store: what the user needs, what is asked, and what the answer becomes.
 struct StoreKind {
     label: &'static str,
     needs: &'static str,
-    /// What is asked; the answer goes where `{}` stands.
+    /// The question; its answer replaces `{}`.
     question: &'static str,
     endpoint: &'static str,
     region: &'static str,
@@ -52,7 +52,7 @@ const fn kind(
 
 const KEYS: &str = "a key and its secret";
 
-/// After the directory, which is the first.
+/// The choices after the first one, which is a directory.
 const STORES: [StoreKind; 10] = [
     kind(
         "AWS S3",
@@ -114,7 +114,7 @@ const STORES: [StoreKind; 10] = [
     ),
 ];
 
-/// Where the vault is to be.
+/// The place that the user chose.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct WantedPlace {
     pub url: String,
@@ -122,7 +122,7 @@ pub(super) struct WantedPlace {
     pub region: Option<String>,
 }
 
-/// Asks where the vault is to be. `directory`: what is used when nothing is said.
+/// Asks where the vault is to be. `directory`: the default.
 pub(super) fn ask_place(talk: &mut dyn Talk, directory: &str) -> CliResult<WantedPlace> {
     say!("Where is the vault to be? Whatever lies there is encrypted on this machine.");
     say!("   1  a directory        of this machine: any file system");
@@ -174,7 +174,7 @@ pub(super) fn ask_place(talk: &mut dyn Talk, directory: &str) -> CliResult<Wante
     })
 }
 
-/// Asks what the vault is called.
+/// Asks for the vault's name.
 pub(super) fn ask_name(
     talk: &mut dyn Talk,
     usual: &str,
@@ -187,7 +187,7 @@ pub(super) fn ask_name(
     })
 }
 
-/// Asks yes or no; nothing is no.
+/// Asks yes or no; an empty answer is no.
 pub(super) fn ask_whether(talk: &mut dyn Talk, question: &str) -> CliResult<bool> {
     asked(talk, &format!("{question} [y/N]: "), |answer| {
         match answer.to_ascii_lowercase().as_str() {
@@ -198,7 +198,7 @@ pub(super) fn ask_whether(talk: &mut dyn Talk, question: &str) -> CliResult<bool
     })
 }
 
-/// Waits until somebody has done something.
+/// Waits until the user has done something.
 pub(super) fn wait_for_enter(talk: &mut dyn Talk, what: &str) -> CliResult {
     let answer = talk
         .ask(&format!("{what} Enter tries again, q gives up: "))
@@ -209,7 +209,7 @@ pub(super) fn wait_for_enter(talk: &mut dyn Talk, what: &str) -> CliResult {
     }
 }
 
-/// Has the recovery key typed back, so that it was written down, and right.
+/// Has the recovery key typed back, which shows that it was written down correctly.
 pub(super) fn typed_back(talk: &mut dyn Talk, key: &RecoveryKey) -> io::Result<()> {
     let letters = |text: &str| -> zeroize::Zeroizing<String> {
         let letters = text.chars().filter(char::is_ascii_alphanumeric);

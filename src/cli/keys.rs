@@ -1,5 +1,5 @@
-//! What people ask about the keys of a vault, and the words in which it answers. Nothing here is a secret: a new slot is
-//! sealed by whoever asks, and goes to the daemon as it will lie in the bucket.
+//! Requests about a vault's keys, and the text of the answers. Nothing here is secret: a new slot is sealed by the
+//! client, and goes to the daemon in the form that the bucket stores.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,48 +11,48 @@ use crate::vault::{
     ChangedKeys, EpochInfo, EpochNeed, Error, KeyChange, KeySlot, Rotation, SlotInfo, Vault,
 };
 
-/// A question or a wish. Slots are as text.
+/// A request about the keys. Slots are in text form.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum KeysAsked {
-    /// What opens the vault.
+    /// List the slots.
     List {
-        /// For programs.
+        /// Print JSON.
         json: bool,
     },
-    /// One more secret.
+    /// Add a slot.
     Add {
-        /// Sealed under it.
+        /// The slot, sealed under the new secret.
         slot: String,
     },
-    /// A secret in the place of another.
+    /// Replace a slot.
     Replace {
-        /// The id of the slot that goes.
+        /// The id of the slot to replace.
         old: String,
-        /// Sealed under the new one.
+        /// The slot, sealed under the new secret.
         slot: String,
     },
-    /// The one recovery key.
+    /// Set the only recovery key.
     Recovery {
-        /// Sealed under it.
+        /// The slot, sealed under it.
         slot: String,
     },
-    /// A new key epoch.
+    /// Begin a new key epoch.
     Rotate {
-        /// As text.
+        /// The rotation, in text form.
         rotation: String,
-        /// Whether to wait until all that is to be sealed anew is.
+        /// Whether to wait until everything is resealed.
         #[serde(default)]
         wait: bool,
     },
-    /// One secret fewer.
+    /// Remove a slot.
     Remove {
-        /// The id of its slot.
+        /// The slot's id.
         id: String,
     },
 }
 
-/// Does what is asked; the answer, a line each.
+/// Carries out a request; returns the answer's lines.
 pub(super) async fn carry_out(vault: &Vault, what: &KeysAsked) -> Result<Vec<String>, Error> {
     let read = |text: &String| KeySlot::from_text(text).map_err(Error::Crypto);
     let (change, headline) = match what {
@@ -98,7 +98,7 @@ pub(super) async fn carry_out(vault: &Vault, what: &KeysAsked) -> Result<Vec<Str
     Ok(told(headline, &changed))
 }
 
-/// What came of sealing all anew: the rotation itself holds, whatever that is.
+/// The lines about resealing. Whatever its outcome, the rotation itself holds.
 fn renewed(done: Result<RenewalStatus, Error>) -> Vec<String> {
     match done {
         Ok(done) => {
@@ -128,7 +128,7 @@ fn told(headline: String, changed: &ChangedKeys) -> Vec<String> {
     lines
 }
 
-/// A slot, as `--json` has it.
+/// A slot in the output of `--json`.
 #[derive(Serialize)]
 struct SlotReport<'a> {
     id: &'a str,
@@ -143,7 +143,7 @@ struct SlotReport<'a> {
     lanes: Option<u32>,
 }
 
-/// The slots as a table of less than 80 columns, but for long labels; or as one JSON object.
+/// The slots as a table of less than 80 columns (unless labels are long), or as one JSON object.
 pub(super) fn list(slots: &[SlotInfo], epochs: &[EpochInfo], json: bool) -> Vec<String> {
     let kind = |slot: &SlotInfo| if slot.recovery { "recovery key" } else { "passphrase" };
     if json {
@@ -181,7 +181,7 @@ pub(super) fn list(slots: &[SlotInfo], epochs: &[EpochInfo], json: bool) -> Vec<
     lines
 }
 
-/// What the key of an epoch is needed by: for programs, and for people.
+/// What still needs the key of an epoch: for programs, and for people.
 fn need(need: EpochNeed) -> (&'static str, &'static str) {
     match need {
         EpochNeed::Newest => ("new", "what is written now"),
@@ -194,7 +194,7 @@ fn need(need: EpochNeed) -> (&'static str, &'static str) {
     }
 }
 
-/// A label was typed on some machine: a terminal gets its letters only.
+/// A label may come from another machine, so control characters are removed before a terminal sees it.
 pub(super) fn clean(label: &str) -> String {
     label.chars().filter(|c| !c.is_control()).collect()
 }

@@ -1,4 +1,4 @@
-//! How a daemon ended, kept beside its journal: for a client that lost the connection before it heard.
+//! How a daemon ended, noted beside its journal for clients that lost the connection before they were told.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,10 +11,10 @@ use crate::os::{read_small, replace};
 
 /// The file's name in the vault's state directory.
 const NAME: &str = "last.json";
-/// A failure is a few lines.
+/// The most bytes of the note; a failure is a few lines.
 const LENGTH_MAX: u64 = 64 << 10;
 
-/// How which daemon ended.
+/// The outcome, and the daemon that it belongs to.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Last {
     pid: u32,
@@ -23,7 +23,7 @@ pub(super) struct Last {
     failure: Option<Failure>,
 }
 
-/// Keeps how this daemon ended.
+/// Notes how this daemon ended.
 pub(super) fn keep(running: &RunningDaemon, outcome: &CliResult) -> io::Result<()> {
     let last = Last {
         pid: running.pid,
@@ -34,7 +34,7 @@ pub(super) fn keep(running: &RunningDaemon, outcome: &CliResult) -> io::Result<(
     replace(&path(&running.dir), &serde_json::to_vec(&last)?)
 }
 
-/// How this very daemon ended; `None` when it was killed, or could not say.
+/// How this very daemon ended; `None` if it was killed, or could not note it.
 pub(super) fn of(running: &RunningDaemon) -> Option<CliResult> {
     let text = read_small(&path(&running.dir), LENGTH_MAX).ok()??;
     let last: Last = serde_json::from_slice(&text).ok()?;

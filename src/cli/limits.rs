@@ -1,4 +1,4 @@
-//! Limits as people write them: on the command line, in the configuration, and to a daemon that runs.
+//! Limits in text form: on the command line, in the configuration, and sent to a running daemon.
 
 #![allow(clippy::doc_markdown)] // these comments are what --help shows
 
@@ -10,24 +10,24 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::types::{GIB, KIB, MIB, RateSchedule, RateWindow, StoreLimits};
 
-/// The group in which `--help` shows the options.
+/// The group of these options in `--help`.
 const LIMITS: &str = "What it may ask of the store";
 
-/// The slowest that works: a store gives up a transfer that stands still, and whoever reads waits for half a minute at most.
+/// The lowest rates that work: stores abort transfers that stall, and readers wait for at most half a minute.
 const UP_MIN: u64 = 16 * KIB;
 const DOWN_MIN: u64 = 64 * KIB;
-/// Windows of a schedule.
+/// The most windows of a schedule.
 const WINDOWS_MAX: usize = 32;
-/// One place is for reads, so there are two at least.
+/// One slot is reserved for reads, so there must be two at least.
 const REQUESTS_MIN: u32 = 2;
 const REQUESTS_MAX: u32 = 10_000;
-/// What S3 allows of tags.
+/// S3's limits for tags.
 const TAGS_MAX: usize = 10;
 const TAG_KEY_MAX: usize = 128;
 const TAG_VALUE_MAX: usize = 256;
-/// Takes a limit away.
+/// The word that removes a limit.
 const UNLIMITED: &str = "unlimited";
-/// Classes whose objects must be brought back for hours before they can be read.
+/// Storage classes whose objects must be restored for hours before they can be read.
 const ARCHIVES: [&str; 2] = ["GLACIER", "DEEP_ARCHIVE"];
 
 /// Limits in words; what is not said stays as it is.
@@ -61,7 +61,7 @@ pub(super) struct LimitWords {
     pub read_ahead: Option<String>,
 }
 
-/// TOML has numbers, too.
+/// In TOML, a value may also be a number.
 fn text_or_number<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
@@ -75,7 +75,7 @@ fn text_or_number<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, 
     }))
 }
 
-/// A parser that keeps the words.
+/// A parser that checks the text and keeps it.
 fn checked<T>(
     parse: fn(&str) -> Result<T, String>,
 ) -> impl Fn(&str) -> Result<String, String> + Clone + Send + Sync + 'static
@@ -94,12 +94,12 @@ fn down(text: &str) -> Result<String, String> {
 }
 
 impl LimitWords {
-    /// Whether nothing is said.
+    /// Whether no limit is named.
     pub(super) fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
-    /// Changes what is said. An error says which word is not understood.
+    /// Applies the limits that are named. An error says which word is not understood.
     pub(super) fn apply(&self, limits: &mut StoreLimits) -> Result<(), String> {
         let of = |name: &str, error: String| format!("{name}: {error}");
         if let Some(text) = &self.bandwidth_up {
@@ -186,7 +186,7 @@ fn rate(text: &str, least: u64) -> Result<Option<u64>, String> {
         }
         None => size.parse::<ByteSize>().map_err(|_| wrong())?.as_u64(),
     };
-    // More is no limit, and does not fit where the time is computed.
+    // A higher rate is no limit in practice, and would overflow the computation of the time.
     if bytes > 1 << 50 {
         return Err(wrong());
     }
@@ -228,7 +228,7 @@ fn class(text: &str) -> Result<Option<String>, String> {
     Ok(Some(text.to_owned()))
 }
 
-/// One tag, or none.
+/// A tag, or `none`.
 fn tag(text: &str) -> Result<Option<(String, String)>, String> {
     if text == "none" {
         return Ok(None);
@@ -257,7 +257,7 @@ fn read_ahead(text: &str) -> Result<Option<u64>, String> {
         .map_err(|_| format!("{text} is no size: one is 8MiB, or auto"))
 }
 
-/// As it can be given again.
+/// A size in a form that can be parsed again.
 fn size_text(bytes: u64) -> String {
     let units = [
         (GIB, "GiB"),
@@ -284,7 +284,7 @@ fn schedule_text(schedule: &RateSchedule) -> String {
     all.join(",")
 }
 
-/// Each limit, its name, and its value as it can be given again.
+/// Each limit: its name, and its value in a form that can be parsed again.
 pub(super) fn described(limits: &StoreLimits) -> [(&'static str, String); 6] {
     let tags: Vec<_> = limits.tags.iter().map(|(key, value)| format!("{key}={value}")).collect();
     let tags = if tags.is_empty() { "none".to_owned() } else { tags.join(", ") };

@@ -1,4 +1,4 @@
-//! Which state of the past a command means: `--at TIME|NAME`.
+//! The past state that a command means: `--at TIME|NAME`.
 
 use std::time::{Duration, SystemTime};
 
@@ -22,7 +22,7 @@ const UNITS: [(&str, u64); 13] = [
     ("year", 31_557_600),
 ];
 
-/// What was given to `--at`. What is a time is the name of a snapshot, too, if there is one of that name.
+/// Parses the value of `--at`. A text that is a time may also be a snapshot's name, which then takes precedence.
 pub(super) fn state_at(text: &str) -> Result<StateAt, String> {
     if text.trim().is_empty() {
         return Err("it is empty; a time or the name of a snapshot is expected".into());
@@ -30,7 +30,7 @@ pub(super) fn state_at(text: &str) -> Result<StateAt, String> {
     Ok(StateAt::Named(text.to_owned(), meant(text.trim()).map(Box::new)))
 }
 
-/// A moment: what [`state_at`] takes for a time, or a span, which is so long ago.
+/// A moment: a time as [`state_at`] takes it, or a span, which counts back from now.
 pub(super) fn moment(text: &str) -> Result<SystemTime, String> {
     let before = |span| SystemTime::now().checked_sub(span);
     let found = match meant(text.trim()) {
@@ -42,7 +42,7 @@ pub(super) fn moment(text: &str) -> Result<SystemTime, String> {
     found.ok_or_else(|| "a time is RFC 3339, '2026-11-28 14:00', '3h ago' or 3h".to_owned())
 }
 
-/// What it is, if it is no name.
+/// The state that a text denotes, if it is not a name.
 fn meant(text: &str) -> Option<StateAt> {
     if let Some(number) = text.strip_prefix("commit ") {
         return number.trim().parse().ok().map(StateAt::Commit);
@@ -69,7 +69,7 @@ fn span(text: &str) -> Option<Duration> {
     Some(Duration::from_secs(number.parse::<u64>().ok()?.checked_mul(*seconds)?))
 }
 
-/// `2026-11-28 14:00`, with or without seconds, or the day alone (its beginning), as this machine's clock shows it.
+/// `2026-11-28 14:00`, with or without seconds, or a day (its beginning), in local time.
 fn local(text: &str) -> Option<SystemTime> {
     let (day, time) = match text.split_once([' ', 'T']) {
         Some((day, time)) => (day, time.trim()),

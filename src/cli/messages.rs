@@ -1,5 +1,5 @@
-//! From an error of the rooms below to an exit code and one line: what happened, what it
-//! means for the data, what to do.
+//! Turns errors of the lower rooms into an exit code and one line: what happened, what it means for the data, what to
+//! do.
 
 use super::exit::{Exit, Failure};
 use crate::fuse;
@@ -79,7 +79,7 @@ pub(super) fn of_store(error: &StoreError, place: &str) -> Failure {
     Failure::new(exit, text).because(error)
 }
 
-/// What became of credentials that were handed to a mount of `place`.
+/// The outcome of handing credentials to a mount of `place`.
 pub(super) fn of_hand_over(error: &StoreError, place: &str) -> Failure {
     let (exit, text) = match error {
         StoreError::Denied { .. } => (
@@ -105,12 +105,12 @@ pub(super) fn of_hand_over(error: &StoreError, place: &str) -> Failure {
     Failure::new(exit, text).because(error)
 }
 
-/// Said when a vault is made where nobody would see its recovery key, or too many.
+/// Printed when a vault is made where nobody would see its recovery key, or where it would be logged.
 pub(super) const NO_RECOVERY_KEY: &str = "No recovery key was made: there is no terminal to show it at, and a log would keep \
                                           it.\n  Without the passphrase nobody can open this vault. A recovery key is made by: \
                                           s3vault key recovery --recovery-file FILE";
 
-/// Said at every mount of a store that ignores conditional puts (W6).
+/// Printed at every mount of a store that ignores conditional puts (W6).
 pub(super) const UNSAFE_STORE: &str = "This store does not honour conditional puts: nothing stops a second machine from \
                                 overwriting changes. Mount this vault on one machine only.";
 
@@ -129,7 +129,7 @@ fn refuses_class(refused: &StoreError, place: &str) -> String {
     )
 }
 
-/// A vault could not be made, unlocked, opened, or kept going. `place` names the bucket.
+/// A vault could not be made, unlocked, opened, or kept running. `place` names the bucket.
 pub(super) fn of_vault(error: &vault::Error, place: &str) -> Failure {
     use vault::{Error, ErrorClass};
     if let ErrorClass::Store(error) = error.class() {
@@ -200,7 +200,7 @@ pub(super) fn of_vault(error: &vault::Error, place: &str) -> Failure {
     Failure::new(exit, text).because(error)
 }
 
-/// A state of the past that is not there.
+/// A past state that does not exist.
 fn no_state(why: &NoState, place: &str) -> String {
     match why {
         NoState::NoSnapshot { name, .. } => format!(
@@ -224,7 +224,7 @@ fn no_state(why: &NoState, place: &str) -> String {
     }
 }
 
-/// Another machine writes, or did when it was last heard of.
+/// Another machine is the writer, or was when last heard of.
 fn other_writer(host: &str, claimed: Timestamp, place: &str) -> String {
     format!(
         "{host} has {place} mounted for writing (since {}); unmount it there, or mount it here with --read-only; if \
@@ -235,7 +235,7 @@ fn other_writer(host: &str, claimed: Timestamp, place: &str) -> String {
     )
 }
 
-/// What to add for somebody in a container, which looks like another machine each time that it is made.
+/// A hint for users of containers: a new container looks like another machine.
 fn made_anew() -> &'static str {
     match std::env::var_os("S3VAULT_MACHINE_ID") {
         Some(id) if !id.is_empty() => "",
@@ -246,7 +246,7 @@ fn made_anew() -> &'static str {
     }
 }
 
-/// The text for an error that needs none of its own.
+/// The text for an error without a text of its own.
 fn by_kind(error: &vault::Error, place: &str) -> (Exit, String) {
     use vault::ErrorClass;
     match error.class() {
@@ -281,7 +281,7 @@ fn by_kind(error: &vault::Error, place: &str) -> (Exit, String) {
     }
 }
 
-/// The kernel's part failed.
+/// FUSE failed.
 pub(super) fn of_fuse(error: &fuse::Error) -> Failure {
     let exit = match error {
         fuse::Error::Busy(_) => Exit::Busy,
@@ -291,7 +291,7 @@ pub(super) fn of_fuse(error: &fuse::Error) -> Failure {
     Failure::new(exit, error.to_string()).because(error)
 }
 
-/// The HTTP service does not begin.
+/// The HTTP service cannot start.
 pub(super) fn of_service(error: &ServeError) -> Failure {
     let exit = match error {
         ServeError::OpenToAll(_) | ServeError::MetricsToAll(_) | ServeError::Tls { .. } => {
@@ -302,7 +302,7 @@ pub(super) fn of_service(error: &ServeError) -> Failure {
     Failure::new(exit, error.to_string()).because(error)
 }
 
-/// A time for people: UTC, whole seconds.
+/// A time for people: UTC, in whole seconds.
 pub(super) fn when(time: Timestamp) -> String {
     jiff::Timestamp::from_second(time.seconds)
         .map_or_else(|_| format!("{} s after 1970", time.seconds), |time| time.to_string())

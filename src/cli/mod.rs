@@ -1,8 +1,8 @@
 //! The command line: arguments, configuration, messages, progress, and the background
 //! process. Knows `vault`, `fuse`, `gateway` and `files`, and nothing below them.
 
-/// Prints a line, in one write, so that it is never seen in parts. A reader that went away (`| head`) is no reason to
-/// panic, as `println!` would. For what goes with an action; a report is `output::show`n.
+/// Prints a line in a single write, so that it is never seen in part. Unlike `println!` it does not panic if the reader
+/// is gone (`| head`). For text that accompanies an action; reports use `output::show`.
 macro_rules! say {
     ($($text:tt)*) => {{
         use std::io::Write as _;
@@ -80,14 +80,14 @@ use exit::{CliResult, Exit, Failure};
 use mount_helper::CalledAs;
 use paths::UserPaths;
 
-/// Does what the command line says.
+/// Runs the command line.
 pub fn main() -> ExitCode {
     os::keep_secrets();
     os::survive_file_limit();
     let called = CalledAs::by(std::env::args_os().next().as_deref());
     let exit = match called.translate(std::env::args_os()) {
         Ok(Some(words)) => run_words(&words),
-        Ok(None) => Exit::Done, // all is well, and nothing is wanted
+        Ok(None) => Exit::Done, // fine, but there is nothing to do
         Err(failure) => {
             complain!("s3vault: {failure}.");
             failure.exit
@@ -100,7 +100,7 @@ fn run_words(words: &[OsString]) -> Exit {
     let arguments = match Arguments::try_parse_from(words) {
         Ok(arguments) => arguments,
         Err(error) => {
-            // Help and version are no errors; clap knows.
+            // Help and version are not errors; clap knows which is which.
             help_text::print(&error);
             return if error.use_stderr() { Exit::Usage } else { Exit::Done };
         }
@@ -122,7 +122,7 @@ fn run_words(words: &[OsString]) -> Exit {
 
 fn run(arguments: &Arguments, words: &[OsString]) -> CliResult {
     let global = &arguments.global;
-    // What is printed of the command line itself wants no home directory.
+    // Commands that print the command line itself need no home directory.
     match &arguments.command {
         Command::Completions(args) => return commands::completions(args),
         Command::Man(args) => return commands::man(args),
@@ -160,11 +160,11 @@ fn run(arguments: &Arguments, words: &[OsString]) -> CliResult {
         Command::Mkdir(args) => wait_for(commands::mkdir(global, paths, args)),
         Command::Rm(args) => wait_for(commands::rm(global, paths, args)),
         Command::Attend(args) => wait_for(LaunchedDaemon::attend(args)),
-        Command::Completions(_) | Command::Man(_) | Command::Daemon(_) => Ok(()), // done by now
+        Command::Completions(_) | Command::Man(_) | Command::Daemon(_) => Ok(()), // handled above
     }
 }
 
-/// Runs what asks the network. Few requests, one after the other: one thread.
+/// Runs a command that uses the network. It makes few requests, one after the other, so one thread is enough.
 fn wait_for(work: impl Future<Output = CliResult>) -> CliResult {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::io("no runtime could be started", &error))?;

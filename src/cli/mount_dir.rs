@@ -1,4 +1,4 @@
-//! The directory that a vault is mounted at, before it is: fit, or why not.
+//! The mountpoint before a mount: checks whether it can be used, and prepares it.
 
 use std::io;
 use std::path::Path;
@@ -11,10 +11,10 @@ use crate::os::{self, MountInfo};
 
 pub(super) use crate::fuse::mountpoint::{detach, unmount};
 
-/// The type that the fuse room gives our mounts.
+/// The file system type of our mounts.
 const KIND: &str = "fuse.s3vault";
 
-/// What is mounted at `path` (the uppermost), if it is one of ours.
+/// The topmost mount at `path`, if it is one of ours.
 pub(super) fn ours_at(path: &Path) -> Option<MountInfo> {
     os::mounted_at(path).ok().flatten().filter(|mount| mount.kind == KIND)
 }
@@ -30,8 +30,8 @@ pub(super) fn can_mount() -> CliResult {
     Err(Failure::new(Exit::Fuse, text))
 }
 
-/// Cleans up a dead mount at `path`, says so, and then sees whether the directory is one to
-/// mount at. Changes nothing else: a missing one is no fault, [`make`] makes it.
+/// Cleans up a dead mount at `path` and says so; then checks whether the directory can be mounted at. Changes nothing
+/// else. A missing directory is fine, since [`make`] makes it.
 pub(super) fn look(path: &Path) -> CliResult {
     let shown = path.display();
     if os::is_dead_mount(path) {
@@ -58,14 +58,14 @@ pub(super) fn look(path: &Path) -> CliResult {
     }
 }
 
-/// Makes the directory when it is missing, and sees that it can be mounted at.
+/// Makes the directory if it is missing, and checks that it can be mounted at.
 pub(super) fn make(path: &Path) -> CliResult {
     mountpoint::prepare(path).map(drop).map_err(|error| messages::of_fuse(&error))
 }
 
-/// Makes the empty directory immutable: what would be written there while nothing is mounted (a backup that finds no
-/// mount, and fills the root disk) fails instead. It stays, for that is its point. What asked for it is refused where it
-/// cannot be had: who relies on it would learn of that from a full disk.
+/// Makes the empty directory immutable, so that writes while nothing is mounted fail (a backup that finds no mount
+/// would fill the root disk). It stays immutable, since that is the point. If that is not possible the mount is
+/// refused: a user who relies on it would otherwise learn of that from a full disk.
 pub(super) fn protect(path: &Path) -> CliResult {
     let shown = path.display();
     let refused = |why: &str, way_out: &str| {

@@ -1,5 +1,5 @@
-//! What mount(8) and umount(8) call: this program by the name `mount.s3vault` or `umount.s3vault` (a link in /sbin). Their
-//! words become those of `s3vault mount` and `s3vault umount`, which know the rest.
+//! The helper of mount(8) and umount(8): this program under the name `mount.s3vault` or `umount.s3vault` (a link in
+//! /sbin). Its arguments are translated into those of `s3vault mount` and `s3vault umount`.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -12,10 +12,10 @@ use super::exit::{Exit, Failure};
 use super::mount_look::LookWord;
 use super::nearest::nearest;
 
-/// As what this program was called.
+/// The name under which this program was called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CalledAs {
-    /// `s3vault`, or anything.
+    /// `s3vault`, or any other name.
     Program,
     /// The helper of mount(8).
     MountHelper,
@@ -23,14 +23,14 @@ pub(super) enum CalledAs {
     UmountHelper,
 }
 
-/// What the helper of mount(8) and umount(8) exits with.
+/// Exit codes that mount(8) and umount(8) expect of their helpers.
 const MOUNT_USAGE: u8 = 1;
 const MOUNT_FAILED: u8 = 32;
 
-/// The configuration of a machine, where the helper finds vaults by their names.
+/// The machine's configuration, in which the helper finds vaults by name.
 pub(super) const MACHINE_CONFIG: &str = "/etc/s3vault/config.toml";
 
-/// Options of fstab that are for mount(8), systemd or the kernel's own file systems, and say nothing here.
+/// Options of fstab that concern mount(8), systemd or the kernel's own file systems, and are ignored here.
 const FOR_OTHERS: [&str; 33] = [
     "_netdev",
     "nofail",
@@ -66,10 +66,10 @@ const FOR_OTHERS: [&str; 33] = [
     "fail",
     "seclabel",
 ];
-/// The same, with a value.
+/// The same, for options with a value.
 const FOR_OTHERS_VALUED: [&str; 7] =
     ["x-", "X-", "comment=", "uhelper=", "helper=", "user=", "subtype="];
-/// Options of `s3vault mount` that mean nothing in a table of mounts.
+/// Options of `s3vault mount` that are not allowed in fstab.
 const NOT_IN_TABLES: [&str; 8] = [
     "bucket",
     "foreground",
@@ -82,7 +82,7 @@ const NOT_IN_TABLES: [&str; 8] = [
 ];
 
 impl CalledAs {
-    /// By the name that it was called by.
+    /// Decides by the name in `argv[0]`.
     pub(super) fn by(name: Option<&OsStr>) -> Self {
         let name = name.and_then(|name| Path::new(name).file_name()).unwrap_or_default();
         match name.as_bytes() {
@@ -92,7 +92,7 @@ impl CalledAs {
         }
     }
 
-    /// The exit code as whoever called expects it.
+    /// The exit code that the caller expects.
     pub(super) fn code(self, exit: Exit) -> u8 {
         match (self, exit) {
             (Self::Program, exit) => exit as u8,
@@ -102,7 +102,7 @@ impl CalledAs {
         }
     }
 
-    /// The words as `s3vault` takes them. With nothing to do (`-f`), none.
+    /// The arguments for `s3vault`; `None` if there is nothing to do (`-f`).
     pub(super) fn translate(
         self,
         words: impl Iterator<Item = OsString>,
@@ -134,7 +134,7 @@ fn mount(
     }
     let mut said: Vec<OsString> = vec!["s3vault".into(), "mount".into(), "--unremembered".into()];
     said.extend(["--bucket".into(), source.clone()]);
-    // What `mount -a`, umount(8) and systemd compare with the table.
+    // `mount -a`, umount(8) and systemd compare this with the table.
     if !translated.has_name && source.as_bytes().iter().all(|byte| !b", \t\n".contains(byte)) {
         said.push(joined(b"-ofsname=", source.as_bytes()));
     }
@@ -170,7 +170,7 @@ fn umount(words: impl Iterator<Item = OsString>) -> Result<Vec<OsString>, Failur
     Ok(said)
 }
 
-/// What mount(8) or umount(8) said.
+/// The parsed arguments of mount(8) or umount(8).
 #[derive(Default)]
 struct Called {
     places: Vec<OsString>,
@@ -226,7 +226,7 @@ impl Called {
     }
 }
 
-/// The options between the commas; what stands in double quotes may have some.
+/// Splits options at commas, except inside double quotes.
 fn split(options: &[u8]) -> Vec<Vec<u8>> {
     let (mut all, mut quoted) = (vec![Vec::new()], false);
     for byte in options {
@@ -246,7 +246,7 @@ fn joined(one: &[u8], two: &[u8]) -> OsString {
     OsString::from_vec([one, two].concat())
 }
 
-/// What the options have become.
+/// The translated options.
 #[derive(Default)]
 struct Translated {
     words: Vec<OsString>,
@@ -313,7 +313,7 @@ impl Translated {
     }
 }
 
-/// The options of `s3vault mount` that a table may have, and whether they take a value.
+/// The options of `s3vault mount` that fstab may contain, and whether they take a value.
 fn long_options() -> Vec<(String, bool)> {
     let mut all = Arguments::command();
     all.build();

@@ -1,4 +1,4 @@
-//! What `-o` says of a mount: options of the kernel's, and how files look.
+//! The mount options of `-o`: kernel flags, and how files appear.
 
 use std::str::FromStr;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::nearest::nearest;
 use crate::fuse::{MountFlags, ShownAs};
 
-/// The words that take no value.
+/// Options without a value.
 const PLAIN: [&str; 12] = [
     "ro",
     "rw",
@@ -22,10 +22,10 @@ const PLAIN: [&str; 12] = [
     "noatime",
     "sync",
 ];
-/// The words that take one.
+/// Options with a value.
 const VALUED: [&str; 4] = ["fsname", "uid", "gid", "umask"];
 
-/// One word of `-o`.
+/// One option of `-o`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct LookWord {
     name: &'static str,
@@ -66,13 +66,13 @@ impl FromStr for LookWord {
     }
 }
 
-/// All of them together; the last of each counts.
+/// All options together; the last occurrence of each counts.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct MountLook {
     pub allow_other: bool,
     #[serde(default)]
     pub read_only: bool,
-    /// The first field of `/proc/mounts`, if it is not the bucket.
+    /// The first field of `/proc/mounts`, if it is not to be the bucket.
     #[serde(default)]
     pub fsname: Option<String>,
     #[serde(default)]
@@ -81,7 +81,7 @@ pub(super) struct MountLook {
     pub gid: Option<u32>,
     #[serde(default)]
     pub umask: Option<u32>,
-    /// Words that are flags of mount(2).
+    /// Flags of mount(2).
     #[serde(default)]
     pub flags: Vec<String>,
 }

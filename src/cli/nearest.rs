@@ -1,6 +1,6 @@
-//! The word that somebody may have meant.
+//! Suggests the word that was probably meant.
 
-/// `; is NAME meant?`, when one of the known words is near to what was written; else nothing.
+/// `; is NAME meant?` if a known word is close to what was written; otherwise an empty text.
 pub(super) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     let limit = (word.chars().count() / 3).max(1);
     let by_distance = known.into_iter().map(|name| (distance(word, name), name));
@@ -10,9 +10,9 @@ pub(super) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) 
     }
 }
 
-/// How many letters must be put in, taken out, exchanged with their neighbour, or replaced.
+/// The edit distance: insertions, deletions, replacements, and swaps of neighbours.
 fn distance(a: &str, b: &str) -> usize {
-    // Words of people; what is longer is no typing error.
+    // Only the first letters count; a much longer word is not a typing error.
     let letters = |text: &str| text.chars().take(64).map(plain).collect::<Vec<_>>();
     let (a, b) = (letters(a), letters(b));
     let mut rows = vec![(0..=b.len()).collect::<Vec<_>>()];
@@ -31,7 +31,7 @@ fn distance(a: &str, b: &str) -> usize {
     rows[a.len()][b.len()]
 }
 
-/// Case, and which of the two dashes, is no difference.
+/// Ignores case, and the difference between dash and underscore.
 fn plain(letter: char) -> char {
     if letter == '-' { '_' } else { letter.to_ascii_lowercase() }
 }

@@ -1,4 +1,4 @@
-//! A new secret for a vault that is there: typed twice, from a file, or made as a key file.
+//! A new secret for an existing vault: typed twice, read from a file, or generated into a key file.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use super::passphrase_strength::weakness;
 use super::secrets::{Bytes, GivenPassphrase, PassphraseSources, make_new_key_file, read};
 use crate::cli::secrets::Ask;
 
-/// Says what is weak about a new passphrase. It is taken all the same.
+/// Warns about a weak new passphrase, which is accepted all the same.
 pub(super) fn warn_of_weak(secret: &[u8]) {
     if let Some(why) = weakness(secret) {
         complain!(
@@ -17,18 +17,18 @@ pub(super) fn warn_of_weak(secret: &[u8]) {
     }
 }
 
-/// Where a new secret is from.
+/// The source of a new secret.
 pub(super) enum NewSecret<'a> {
-    /// Asked for, twice.
+    /// Typed by the user, twice.
     Typed,
-    /// What this file holds.
+    /// The content of this file.
     File(&'a Path),
-    /// A random key in a file that is made for it.
+    /// A random key, written to this new file.
     KeyFile(&'a Path),
 }
 
 impl NewSecret<'_> {
-    /// The secret. `terminal`: who asks.
+    /// Gets the secret. `terminal`: where to ask.
     pub(super) fn get(&self, vault: &str, terminal: &dyn Ask) -> CliResult<Bytes> {
         let secret = self.unjudged(vault, terminal)?;
         if !matches!(self, Self::KeyFile(_)) {

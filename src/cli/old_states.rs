@@ -1,4 +1,4 @@
-//! What people ask about old states (deletion, retention, snapshots), and the words in which a vault answers.
+//! Requests about old states (garbage collection, retention, snapshots), and the text of the answers.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,44 +10,44 @@ use super::messages;
 use crate::types::Timestamp;
 use crate::vault::{Error, ObjectTally, Reclaimed, SnapshotInfo, Vault};
 
-/// A question or a wish.
+/// A request about old states.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum OldStates {
     /// Delete what nothing needs any more.
     Gc {
-        /// Only say what that would be.
+        /// Only report what would be deleted.
         dry_run: bool,
     },
-    /// For how long old states are kept; or: keep them for so long.
+    /// Show how long old states are kept, or change that.
     Retention {
-        /// The new one.
+        /// The new retention.
         keep: Option<Duration>,
     },
-    /// Name the state of now.
+    /// Make a snapshot of the current state.
     Make {
         /// The name.
         name: String,
-        /// It ends by itself after that.
+        /// When it expires, counted from now.
         keep: Option<Duration>,
     },
-    /// Which there are, and what they hold.
+    /// List the snapshots, and what they hold.
     List,
-    /// End one.
+    /// Delete a snapshot.
     Delete {
         /// Its name.
         name: String,
     },
 }
 
-/// Where to ask: in a mount that contains this path, else in the vault of this bucket, else in the usual one.
+/// Which vault to ask: the one whose mount contains this path, or the one of this bucket, or the default one.
 #[derive(Debug, Clone, Default)]
 pub(super) struct WhichOne {
     pub path: Option<PathBuf>,
     pub bucket: Option<String>,
 }
 
-/// A time span as people write it: 90 s is "90s" or "90", and there are m, h, d and w.
+/// Parses a span: 90 s is "90s" or "90"; the other units are m, h, d and w.
 pub(super) fn span(text: &str) -> Result<Duration, String> {
     let wrong = || "a span is 30s, 15m, 12h, 7d or 4w; at least a second".to_owned();
     let (number, unit) = match text.chars().last() {
@@ -74,7 +74,7 @@ pub(super) fn show_span(span: Duration) -> String {
     whole.map_or_else(|| format!("{seconds}s"), |(name, unit)| format!("{}{name}", seconds / unit))
 }
 
-/// Does what is asked; the answer, a line each.
+/// Carries out a request; returns the answer's lines.
 pub(super) async fn carry_out(vault: &Vault, what: &OldStates) -> Result<Vec<String>, Error> {
     match what {
         OldStates::Gc { dry_run } => {
@@ -110,7 +110,7 @@ fn until(ends: Option<Timestamp>) -> String {
     ends.map_or_else(String::new, |ends| format!(" until {}", messages::when(ends)))
 }
 
-/// Snapshots, and what each alone holds: that takes a look at all packs, as a dry deletion has.
+/// The snapshots, and what each alone holds. That takes a dry run of garbage collection, which examines all packs.
 async fn list(vault: &Vault) -> Result<Vec<String>, Error> {
     let snapshots = vault.snapshots().await?;
     if snapshots.is_empty() {
@@ -132,7 +132,7 @@ async fn list(vault: &Vault) -> Result<Vec<String>, Error> {
     Ok(snapshots.iter().map(line).collect())
 }
 
-/// What a deletion came to: what went, what stays and why.
+/// The result of a garbage collection: what was deleted, what stays and why.
 fn describe(report: &Reclaimed, retention: Duration) -> Vec<String> {
     let verb = if report.dry_run { "Would delete" } else { "Deleted" };
     let counted = |tally: ObjectTally, what: &str| {

@@ -1,4 +1,4 @@
-//! The command line of what opens a vault: `mount` and `serve`.
+//! The command line of the commands that open a vault, `mount` and `serve`.
 
 #![allow(clippy::doc_markdown)] // these comments are what --help shows
 
@@ -9,13 +9,13 @@ use clap::{Args, ValueEnum};
 
 use super::limits::LimitWords;
 
-/// The groups in which `--help` shows the options.
+/// The groups of options in `--help`.
 const OPENING: &str = "How the vault is opened";
 const ROOM: &str = "Durability, memory and disk";
 const PROCESS: &str = "The process";
 
-/// The least memory, and the least disk, in bytes. Memory is divided among buffers that each hold one pack of what is
-/// written, read and sent; disk holds staging with two packs and its reserve. With less, these parts do not work.
+/// The least memory and the least disk, in bytes. Memory is divided among buffers that each hold one pack for writing,
+/// reading and sending. Disk holds staging, with two packs and its reserve. These parts do not work with less.
 const FLOOR: u64 = 64_000_000;
 
 fn at_least_the_floor(text: &str) -> Result<ByteSize, String> {
@@ -26,7 +26,7 @@ fn at_least_the_floor(text: &str) -> Result<ByteSize, String> {
     Ok(size)
 }
 
-/// A time as `timeout(1)` takes it: whole seconds, or with a unit.
+/// Parses a time as `timeout(1)` does: whole seconds, or with a unit.
 pub(super) fn time(text: &str) -> Result<Duration, String> {
     let unit = text.chars().last().and_then(|unit| match unit {
         's' => Some(1),
@@ -40,11 +40,11 @@ pub(super) fn time(text: &str) -> Result<Duration, String> {
     seconds.map(Duration::from_secs).ok_or_else(|| "a time is 90, 90s, 5m or 2h".to_owned())
 }
 
-/// How often a reader looks, if it does.
+/// How often a reader refreshes, if at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ReaderRefresh(pub Option<Duration>);
 
-/// A time, a second at least, or `off`.
+/// A time of at least a second, or `off`.
 fn refresh(text: &str) -> Result<ReaderRefresh, String> {
     match text {
         "off" => Ok(ReaderRefresh(None)),
@@ -55,7 +55,7 @@ fn refresh(text: &str) -> Result<ReaderRefresh, String> {
     }
 }
 
-/// The floor, as it can be given.
+/// The floor in a form that can be given as a value.
 const FLOOR_SHOWN: &str = "64MB";
 
 /// Which bucket, for the commands that open one.

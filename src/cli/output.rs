@@ -1,5 +1,5 @@
-//! What a command prints because it was asked for it: a report, a key. When that cannot be written, the command fails.
-//! (What goes with an action that is done, `say!`, may be lost: the action's exit code says that it is done.)
+//! Prints what a command was asked for: a report, a key. If that cannot be written, the command fails. (Text that
+//! accompanies an action, `say!`, may be lost: the exit code tells that the action is done.)
 
 use std::io::{self, Write};
 
@@ -7,7 +7,7 @@ use super::exit::{CliResult, Exit, Failure};
 use crate::os;
 use crate::types::printable;
 
-/// Writes all of it and a newline, to the end.
+/// Writes the text and a newline.
 pub(super) fn write(text: &str) -> io::Result<()> {
     if os::stdout_was_closed() {
         return Err(io::Error::from_raw_os_error(libc::EBADF));
@@ -18,7 +18,7 @@ pub(super) fn write(text: &str) -> io::Result<()> {
     out.flush()
 }
 
-/// Writes bytes that are asked for, as they are.
+/// Writes raw bytes.
 pub(super) fn raw(bytes: &[u8]) -> CliResult {
     let written = match os::stdout_was_closed() {
         true => Err(io::Error::from_raw_os_error(libc::EBADF)),
@@ -30,7 +30,7 @@ pub(super) fn raw(bytes: &[u8]) -> CliResult {
     written.map_err(|error| failure(&error))
 }
 
-/// Prints a report. A reader that has seen enough (`| head`) is no failure; a full disk or a closed output is.
+/// Prints a report. A reader that has seen enough (`| head`) is not a failure; a full disk or a closed output is.
 pub(super) fn show(text: &str) -> CliResult {
     match write(text) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(failure(&error)),
@@ -38,7 +38,7 @@ pub(super) fn show(text: &str) -> CliResult {
     }
 }
 
-/// The output cannot be written.
+/// The failure if the output cannot be written.
 pub(super) fn failure(error: &io::Error) -> Failure {
     Failure::new(
         Exit::Other,

@@ -1,5 +1,5 @@
-//! A passphrase from another program: a password manager, the desktop's keyring. No shell runs: the words of the command
-//! are split at blanks, and go to the program as they are.
+//! A passphrase from another program: a password manager, or the desktop's keyring. No shell is involved: the command
+//! is split at spaces, and the words go to the program unchanged.
 
 use std::io::{self, Read};
 use std::process::{Command, Stdio};
@@ -10,24 +10,24 @@ use zeroize::Zeroizing;
 
 use super::exit::{CliResult, Exit, Failure};
 
-/// What it prints is read up to here, as a file is.
+/// The most bytes of its output, as for a passphrase file.
 const OUTPUT_MAX: u64 = 64 << 10;
-/// How long it may take: somebody may have to unlock their password manager.
+/// How long it may take: a user may have to unlock their password manager.
 const LIMIT: Duration = Duration::from_secs(120);
-/// How often it is looked whether it has ended.
+/// How often its end is checked for.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// What the keyring's own program is asked for the vault at `place`.
+/// The command that asks the keyring for the passphrase of the vault at `place`.
 pub(super) fn keyring(place: &str) -> Vec<String> {
     ["secret-tool", "lookup", "service", "s3vault", "vault", place].map(str::to_owned).to_vec()
 }
 
-/// The words of a command line: split at blanks. Quotes mean nothing.
+/// The words of a command, split at white space. Quotes have no meaning.
 pub(super) fn words(command: &str) -> Vec<String> {
     command.split_ascii_whitespace().map(str::to_owned).collect()
 }
 
-/// Runs it, and takes what it prints, less one final newline.
+/// Runs the command and returns its output without one final newline.
 pub(super) fn output_of(words: &[String]) -> CliResult<Zeroizing<Vec<u8>>> {
     within(words, LIMIT)
 }
@@ -48,7 +48,7 @@ fn within(words: &[String], limit: Duration) -> CliResult<Zeroizing<Vec<u8>>> {
     let mut child = command.spawn().map_err(|error| failed(error.to_string()))?;
     let Some(out) = child.stdout.take() else { return Err(failed("it has no output".to_owned())) };
     let (said, hear) = mpsc::channel();
-    // It may leave others behind that hold its output: so nobody waits for the thread.
+    // The program may leave children behind that keep its output open, so the thread is not joined.
     let listen = move || drop(said.send(read_all(out)));
     let listener = std::thread::Builder::new().spawn(listen);
     listener.map_err(|error| failed(error.to_string()))?;
@@ -58,7 +58,7 @@ fn within(words: &[String], limit: Duration) -> CliResult<Zeroizing<Vec<u8>>> {
             Ok(Some(status)) => break status,
             Ok(None) if begun.elapsed() < limit => std::thread::sleep(LOOK),
             Ok(None) => {
-                // It may just have ended: either way it is over.
+                // It may have ended just now; either way it is gone.
                 drop(child.kill().and_then(|()| child.wait()));
                 return Err(failed(format!("it did not end within {} s", limit.as_secs())));
             }
@@ -86,7 +86,7 @@ fn within(words: &[String], limit: Duration) -> CliResult<Zeroizing<Vec<u8>>> {
 }
 
 fn read_all(out: impl Read) -> io::Result<Zeroizing<Vec<u8>>> {
-    // As large as it may become, so that no copy stays behind in a smaller one.
+    // The buffer has its final size from the start, so that growing leaves no copy behind.
     let room = usize::try_from(OUTPUT_MAX).unwrap_or(usize::MAX).saturating_add(64);
     let mut bytes = Zeroizing::new(Vec::with_capacity(room));
     out.take(OUTPUT_MAX + 1).read_to_end(&mut bytes)?;

@@ -1,15 +1,15 @@
-//! Whether a new passphrase is among the first that are guessed, and why. A warning, no more: what it does not find may be
-//! weak all the same.
+//! Judges whether a new passphrase is among the first that an attacker would try, and why. This is only a warning: a
+//! passphrase that passes may be weak all the same.
 //!
-//! Not by the crate `zxcvbn` (3.1.1), which knows far more words: it keeps each part of a passphrase that looks like anything,
-//! turned, without its substitutes and as regular expressions find it, in strings that nobody can wipe, and the measuring of
-//! Argon2 that follows makes the system look for memory to swap out. A warning is not worth a secret.
+//! The crate `zxcvbn` (3.1.1) knows far more words, but is not used. It copies parts of the passphrase (reversed, with
+//! substitutions undone, as regular expression matches) into strings that nobody can wipe, and the Argon2 measurement
+//! that follows makes the system look for memory to swap out. A warning is not worth a leaked secret.
 
-/// Shorter ones are tried one after the other, whatever they are.
+/// Shorter passphrases can be tried exhaustively.
 const SHORT: usize = 10;
-/// Digits alone are tried up to here.
+/// Digits alone can be tried exhaustively up to this length.
 const DIGITS: usize = 16;
-/// What is typed along a row, or counted; each way.
+/// Sequences on a keyboard, of the alphabet and of digits; checked in both directions.
 const ROWS: [&str; 5] = [
     "abcdefghijklmnopqrstuvwxyz",
     "01234567890",
@@ -17,7 +17,7 @@ const ROWS: [&str; 5] = [
     "qwertzuiopasdfghjklyxcvbnm",
     "1q2w3e4r5t6y7u8i9o0p",
 ];
-/// The words that lists of stolen passphrases begin with, in small letters and without what stands around them.
+/// The most common parts of stolen passphrases, in lower case and without what surrounds them.
 const COMMON: [&str; 46] = [
     "password",
     "passwort",
@@ -67,7 +67,7 @@ const COMMON: [&str; 46] = [
     "encryption",
 ];
 
-/// Why it is weak, if that shows.
+/// Why a passphrase is weak, if that can be seen.
 pub(super) fn weakness(passphrase: &[u8]) -> Option<String> {
     let text = zeroize::Zeroizing::new(String::from_utf8_lossy(passphrase).to_lowercase());
     let length = text.chars().count();
@@ -121,6 +121,6 @@ mod tests {
         for fine in ["correct horse", "r7#kq0-Zp!w2", "seven wet owls sing"] {
             assert_eq!(weakness(fine.as_bytes()), None, "{fine}");
         }
-        drop(weakness(b"\xff\xfe\x00\x01\x80")); // no text: whatever it says
+        drop(weakness(b"\xff\xfe\x00\x01\x80")); // not text: any answer will do
     }
 }

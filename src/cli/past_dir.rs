@@ -1,4 +1,5 @@
-//! The state directories of mounts that show the past: `at/<n>` in the vault's own, one each, gone with the mount.
+//! The state directories of mounts of the past: `at/<n>` in the vault's own directory, one per mount, removed with the
+//! mount.
 
 use std::fs;
 use std::io;
@@ -10,12 +11,12 @@ use super::exit::{CliResult, Exit, Failure};
 use crate::os::make_private;
 use crate::vault;
 
-/// Of a vault at once; more are a mistake.
+/// The most of them per vault; more would be a mistake.
 const MOST: u32 = 1000;
-/// One that is so old and that nobody holds was left by a daemon that was killed; a younger one may be about to be held.
+/// A directory this old that nobody has locked was left by a killed daemon; a younger one may be about to be locked.
 const LEFT: Duration = Duration::from_mins(10);
 
-/// Makes one for a mount that is about to begin, and removes what was left of others.
+/// Makes a directory for a new mount, and removes those that were left behind.
 pub(super) fn make(vault_dir: &Path) -> CliResult<PathBuf> {
     let all = vault_dir.join("at");
     let failed = |error| Failure::io(format_args!("{} cannot be made", all.display()), &error);
@@ -36,14 +37,14 @@ pub(super) fn make(vault_dir: &Path) -> CliResult<PathBuf> {
     Err(Failure::new(Exit::MountedAlready, text))
 }
 
-/// Removes one whose mount has ended. What stays is removed by a later [`make`].
+/// Removes the directory of a mount that has ended. If that fails, a later [`make`] removes it.
 pub(super) fn remove(dir: &Path) {
     if let Err(error) = fs::remove_dir_all(dir) {
         tracing::warn!(%error, "the directory of this mount is not removed");
     }
 }
 
-/// Removes all but the log of one whose mount has failed. A later [`make`] removes the rest.
+/// Removes everything except the log from the directory of a failed mount. A later [`make`] removes the rest.
 pub(super) fn keep_log(dir: &Path) {
     let Ok(entries) = fs::read_dir(dir) else { return };
     for entry in entries.flatten() {

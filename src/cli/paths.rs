@@ -1,4 +1,4 @@
-//! Where this user's things lie (XDG), and paths as the commands mean them.
+//! Where this user's files are (XDG), and the paths of commands.
 
 use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
@@ -14,15 +14,15 @@ use crate::gateway::ListenAt;
 pub(super) struct UserPaths {
     /// The configuration file.
     pub config: PathBuf,
-    /// Journal, staging, cache, index and log, in a directory for each vault.
+    /// Journal, staging, cache, index and log, in one directory per vault.
     pub state: PathBuf,
-    /// What survives a deleted state directory: machine id, what was seen of each vault,
-    /// which mounts run, and the embedded store.
+    /// What survives the deletion of the state directory: the machine id, what was seen of each vault, the notes of
+    /// running mounts, and the embedded store.
     pub data: PathBuf,
 }
 
 impl UserPaths {
-    /// The paths that options and environment name.
+    /// The paths from options and environment.
     pub(super) fn find(global: &Global) -> CliResult<Self> {
         let homeless = || {
             Failure::new(
@@ -31,7 +31,7 @@ impl UserPaths {
                  and XDG_DATA_HOME",
             )
         };
-        // Fails only when neither HOME nor the password file names a home.
+        // Fails only if neither HOME nor the password file names a home directory.
         let dirs = ProjectDirs::from("", "", "s3vault").ok_or_else(homeless)?;
         let or = |option: &Option<PathBuf>, default: PathBuf| match option {
             Some(path) => absolute(path),
@@ -54,19 +54,19 @@ impl UserPaths {
         self.config.with_file_name("embedded.key")
     }
 
-    /// The file of the tokens for the HTTP service of a vault.
+    /// The token file of a vault's HTTP service.
     pub(super) fn tokens(&self, vault: &str) -> PathBuf {
         self.data.join("tokens").join(vault)
     }
 
-    /// Where running mounts are noted, whatever their state directory.
+    /// The directory with the notes of running mounts, whatever their state directory.
     pub(super) fn running(&self) -> PathBuf {
         self.data.join("running")
     }
 }
 
-/// `path`, absolute, without `.` and `..`, symlinks followed as far as it exists. Asks no
-/// file system that may be mounted there: a dead or hanging mount must not stop us.
+/// `path` made absolute, without `.` and `..`, and with symlinks followed as far as it exists. Does not touch the file
+/// system that may be mounted there: a dead or hanging mount must not stop us.
 pub(super) fn absolute(path: &Path) -> CliResult<PathBuf> {
     let full = std::path::absolute(path).map_err(|error| {
         Failure::io(format_args!("{} cannot be resolved", path.display()), &error)
@@ -77,7 +77,7 @@ pub(super) fn absolute(path: &Path) -> CliResult<PathBuf> {
         return Ok(full.canonicalize().unwrap_or(full));
     };
     let path = existing(parent).join(name);
-    // readlink(2) of a mount's root is answered by the kernel alone (EINVAL).
+    // The kernel itself answers readlink(2) on a mount's root (EINVAL).
     if path.read_link().is_ok() { Ok(path.canonicalize().unwrap_or(path)) } else { Ok(path) }
 }
 
@@ -99,7 +99,7 @@ fn existing(directory: &Path) -> PathBuf {
     }
 }
 
-/// Where a service listens, wherever the daemon has its working directory.
+/// The listening address, with the path of a socket made absolute, since the daemon has another working directory.
 pub(super) fn listen_at(asked: &ListenAt) -> CliResult<ListenAt> {
     let ListenAt::Unix(path) = asked else { return Ok(asked.clone()) };
     let path = absolute(path)?;

@@ -1,29 +1,29 @@
-//! What a store takes for requests and bytes, as its owner wrote it down.
+//! A store's prices for requests and bytes, as configured by the user.
 
 use serde::{Deserialize, Serialize};
 
 use super::daemon_report::TrafficReport;
 
-/// Bytes of what stores call a GB.
+/// The bytes of a GB, as stores count.
 const GB: f64 = 1e9;
 
-/// `[prices]` of the configuration. What is not said costs nothing.
+/// `[prices]` of the configuration. A missing price is zero.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct Prices {
-    /// What stands before an amount: `$`.
+    /// The text before an amount, such as `$`.
     pub currency: String,
-    /// Of 1,000 PUT, and of 1,000 listings.
+    /// Price of 1,000 PUT, and of 1,000 listings.
     pub put_1000: f64,
-    /// Of 1,000 GET, and of 1,000 HEAD.
+    /// Price of 1,000 GET, and of 1,000 HEAD.
     pub get_1000: f64,
-    /// Of a GB that leaves the store.
+    /// Price of a GB that leaves the store.
     pub egress_gb: f64,
-    /// Of a GB that lies there for a month.
+    /// Price of storing a GB for a month.
     pub storage_gb_month: f64,
 }
 
-/// What it comes to.
+/// The resulting cost.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Cost {
     pub today: f64,
@@ -45,7 +45,7 @@ impl Prices {
         if self.currency.is_empty() { "$" } else { &self.currency }
     }
 
-    /// All of them, as they are written down.
+    /// All prices as text.
     pub(super) fn describe(&self) -> String {
         let currency = self.currency();
         format!(
@@ -55,7 +55,7 @@ impl Prices {
         )
     }
 
-    /// An amount in words.
+    /// An amount as text.
     pub(super) fn amount(&self, amount: f64) -> String {
         let currency = self.currency();
         match amount {

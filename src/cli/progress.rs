@@ -1,4 +1,4 @@
-//! A bar on the terminal while uploads are finished; a line now and then where there is no terminal.
+//! A progress bar on the terminal while uploads are finished; without a terminal, occasional lines.
 
 use std::io::IsTerminal;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -11,26 +11,26 @@ use parking_lot::Mutex;
 use super::daemon_report::describe_progress;
 use crate::types::Progress;
 
-/// When the first line comes where there is no terminal; each pause is twice as long as the one before, up to `LINES_MAX`.
+/// The delay of the first line without a terminal. Each pause is twice as long as the one before, up to `LINES_MAX`.
 const LINES: Duration = Duration::from_secs(5);
 const LINES_MAX: Duration = Duration::from_mins(1);
 
-/// What is done sooner shows no bar: it would only flash.
+/// Anything faster shows no bar, which would only flash.
 const APPEARS: Duration = Duration::from_millis(500);
 
-/// Shows how much is still on its way.
+/// Shows how much is still unsent.
 #[derive(Debug)]
 pub(super) struct UploadBar {
     bar: ProgressBar,
     begun: Instant,
-    /// Whether the bar was drawn: one that was not is not drawn for a line, either.
+    /// Whether the bar has been drawn. A bar that has not is not drawn for a line, either.
     is_drawn: bool,
     most: u64,
-    /// Of it, what the bucket has confirmed.
+    /// The part of `most` that the bucket has confirmed.
     confirmed: u64,
     /// What the store had taken at the first look.
     moved: Option<u64>,
-    /// Where there is no terminal.
+    /// Used without a terminal.
     lines: Option<Lines>,
 }
 
@@ -40,12 +40,12 @@ struct Lines {
     name: String,
     last: Instant,
     pause: Duration,
-    /// What the store had taken at the last line, or the first look.
+    /// What the store had taken at the last line, or at the first look.
     moved: Option<u64>,
 }
 
 impl UploadBar {
-    /// A meter named after what it is about.
+    /// A bar labelled with what it is about.
     pub(super) fn new(name: &str) -> Self {
         if !std::io::stderr().is_terminal() {
             let lines =
@@ -64,7 +64,7 @@ impl UploadBar {
         let style = ProgressStyle::with_template(
             "{prefix}: {bar:24} {binary_bytes} of {binary_total_bytes} sent, {binary_bytes_per_sec} {msg}",
         );
-        // The template above is right; were it not, the default style does.
+        // The template above is valid; if it were not, the default style would be used.
         let bar = ProgressBar::no_length()
             .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
         let bar = bar.with_prefix(name.to_owned());
@@ -73,7 +73,7 @@ impl UploadBar {
         Self { bar, begun, is_drawn, most, confirmed, moved, lines }
     }
 
-    /// What is on its way now. More may be written meanwhile: then the whole grows.
+    /// Shows what is unsent now. If more is written meanwhile, the total grows.
     pub(super) fn show(&mut self, progress: &Progress) {
         if let Some(lines) = &mut self.lines {
             lines.show(progress);
@@ -88,7 +88,7 @@ impl UploadBar {
         self.most = self.most.max(self.confirmed + progress.unsent_bytes);
         self.confirmed = self.most - progress.unsent_bytes;
         self.bar.set_length(self.most);
-        // A pack counts as unsent to its last byte: what has gone of it is shown, too.
+        // A pack counts as unsent until its last byte is sent, so bytes that were sent of it are shown, too.
         self.bar.set_position(self.confirmed.max(sent.min(self.most)));
         let trouble = progress.trouble.as_ref().map(|trouble| format!("(retrying: {trouble})"));
         self.bar.set_message(trouble.unwrap_or_default());
@@ -103,7 +103,7 @@ impl UploadBar {
         }
     }
 
-    /// Prints a line for people without tearing the bar.
+    /// Prints a line for the user without tearing the bar.
     pub(super) fn say(&self, line: &str) {
         match self.is_drawn {
             true => self.bar.suspend(|| complain!("{line}")),
@@ -136,23 +136,23 @@ impl Drop for UploadBar {
     }
 }
 
-/// How far a work on many files is.
+/// The progress of work on many files.
 #[derive(Debug, Default)]
 pub(super) struct WorkTally {
-    /// Things that were found.
+    /// Entries that were found.
     pub found: AtomicU64,
-    /// Things that are done, or were there already.
+    /// Entries that are done, including those that existed already.
     pub done: AtomicU64,
-    /// Of these, those that were there already.
+    /// Entries that existed already.
     pub there: AtomicU64,
-    /// Bytes that were found.
+    /// Bytes of the files that were found.
     pub bytes_found: AtomicU64,
-    /// Bytes that are done.
+    /// Bytes that were transferred.
     pub bytes: AtomicU64,
 }
 
-/// Shows how far a work on files is, if it takes longer than a moment: a line that is written over on a terminal, else
-/// a line now and then.
+/// Shows the progress of work on files if it takes longer than a moment: on a terminal a line that is overwritten,
+/// otherwise a line now and then.
 #[derive(Debug)]
 pub(super) struct WorkBar {
     name: String,
@@ -162,12 +162,12 @@ pub(super) struct WorkBar {
 }
 
 impl WorkBar {
-    /// How often it is shown.
+    /// How often it is updated.
     pub(super) const TICK: Duration = Duration::from_millis(200);
-    /// What takes less is not worth a bar.
+    /// Faster work shows no bar.
     const MOMENT: Duration = Duration::from_secs(1);
 
-    /// A bar named after what is done.
+    /// A bar labelled with the verb.
     pub(super) fn new(name: &str) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let style = ProgressStyle::with_template("{msg}");
@@ -183,7 +183,7 @@ impl WorkBar {
         }
     }
 
-    /// Shows it.
+    /// Updates the bar.
     pub(super) fn show(&self, tally: &WorkTally) {
         let since = self.begun.elapsed();
         if let Some(bar) = &self.bar {
@@ -219,7 +219,7 @@ impl WorkBar {
         )
     }
 
-    /// Prints a line for people without tearing the bar.
+    /// Prints a line for the user without tearing the bar.
     pub(super) fn say(&self, line: &str) {
         match &self.bar {
             Some(bar) => bar.suspend(|| complain!("{line}")),
@@ -227,7 +227,7 @@ impl WorkBar {
         }
     }
 
-    /// Takes it away.
+    /// Removes the bar.
     pub(super) fn clear(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
@@ -235,12 +235,12 @@ impl WorkBar {
     }
 }
 
-/// A count of things on the terminal.
+/// A counter on the terminal.
 #[derive(Debug)]
 pub(super) struct CheckBar(ProgressBar);
 
 impl CheckBar {
-    /// A count named after what is counted.
+    /// A counter labelled with what is counted.
     pub(super) fn new(name: &str) -> Self {
         if !std::io::stderr().is_terminal() {
             return Self(ProgressBar::hidden());
@@ -252,7 +252,7 @@ impl CheckBar {
         Self(bar.with_prefix(name.to_owned()))
     }
 
-    /// So many of so many.
+    /// Shows `done` of `all`.
     pub(super) fn show(&self, done: u64, all: u64) {
         self.0.set_length(all);
         self.0.set_position(done);

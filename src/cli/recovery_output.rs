@@ -1,5 +1,5 @@
-//! Where a recovery key is shown, once: at a terminal, or in a file that is asked for. Never by accident in a pipe, a journal
-//! or the log of a CI, where it would stay.
+//! Where a recovery key is shown, once: on a terminal, or in a file if asked for. Never by accident in a pipe, a
+//! journal or the log of a CI, where it would stay.
 
 use std::fs::OpenOptions;
 use std::io::{self, IsTerminal, Write};
@@ -12,17 +12,18 @@ use super::exit::{CliResult, Exit, Failure};
 use super::output;
 use crate::vault::RecoveryKey;
 
-/// Where it goes.
+/// Where the key goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum RecoveryOutput {
-    /// Standard output: a terminal, or asked for.
+    /// Standard output, which is a terminal or was asked for.
     Shown,
-    /// A new file of this user alone.
+    /// A new file that only this user can read.
     File(PathBuf),
 }
 
 impl RecoveryOutput {
-    /// By what was asked for. Before anything is made or asked: whoever would lose the key hears so first.
+    /// The destination that was asked for. Chosen before anything is made or asked, so that a user who would lose the
+    /// key is told so first.
     pub(super) fn choose(asked: Option<&Path>) -> CliResult<Self> {
         match asked {
             Some(path) if path == Path::new("-") => Ok(Self::Shown),
@@ -40,8 +41,8 @@ impl RecoveryOutput {
         }
     }
 
-    /// As [`RecoveryOutput::choose`], of a vault that is made. `None`: nobody would see it, so none is made; it can have one
-    /// later.
+    /// Like [`RecoveryOutput::choose`], for a new vault. `None`: nobody would see the key, so none is made; one can be
+    /// made later.
     pub(super) fn of_init(asked: Option<&Path>) -> CliResult<Option<Self>> {
         if asked.is_none() && !io::stdout().is_terminal() {
             return Ok(None);
@@ -49,7 +50,7 @@ impl RecoveryOutput {
         Self::choose(asked).map(Some)
     }
 
-    /// That of the store that needs no account: at a terminal, else in a file beside its key file.
+    /// The destination for the store that needs no account: the terminal, or otherwise a file beside its key file.
     pub(super) fn beside(key_file: &Path) -> Self {
         if io::stdout().is_terminal() {
             return Self::Shown;
@@ -62,9 +63,9 @@ impl RecoveryOutput {
         Self::File(free.unwrap_or_else(|| name(100)))
     }
 
-    /// Gives the key to its owner, with a word of what it is for. `before`: what else there is to say.
+    /// Shows the key to its owner with a note on its use. `before`: text to print first.
     pub(super) fn give(&self, before: &str, recovery: &RecoveryKey) -> io::Result<()> {
-        // As large as it becomes, so that no copy stays behind in a smaller one.
+        // The buffer has its final size from the start, so that growing leaves no copy behind.
         let mut text = Zeroizing::new(String::with_capacity(8192));
         text.push_str(before);
         let shown = match self {
@@ -96,7 +97,7 @@ fn fill(text: &mut String, words: std::fmt::Arguments<'_>) -> std::fmt::Result {
     std::fmt::Write::write_fmt(text, words)
 }
 
-/// Whole and durable, or the vault is not made.
+/// Completely and durably written; if that fails, the vault is not made.
 fn write_new(path: &Path, recovery: &RecoveryKey) -> io::Result<()> {
     let named =
         |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));

@@ -1,7 +1,7 @@
-//! Which daemons of this user run: a small file for each daemon in the data directory, so
-//! that they are found whatever their state directory. A file whose process is gone, or is
-//! another one by now, or that is damaged, counts for nothing and is removed. A daemon in another
-//! container, or on another machine, that shares this home is not seen from here, and its file is left to it.
+//! The running daemons of this user: a small file per daemon in the data directory, so that they are found whatever
+//! their state directory. A file is ignored and removed if its process is gone or its pid belongs to another process,
+//! or if it is damaged. A daemon in another container or on another machine that shares this home cannot be seen from
+//! here, so its file is left alone.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,30 +14,30 @@ use crate::os::{
 use crate::types::path_text;
 use crate::vault;
 
-/// A note has a few paths.
+/// The most bytes of a note; it has a few paths.
 const NOTE_MAX: u64 = 64 << 10;
 
-/// One running daemon.
+/// A running daemon.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct RunningDaemon {
     /// Its process.
     pub pid: u32,
-    /// When the process began, in clock ticks since boot: tells it from a later one.
+    /// When the process began, in clock ticks since boot; tells it from a later process with the same pid.
     pub started: u64,
-    /// The namespace of that number (`pid_namespaces(7)`): elsewhere it means another process.
+    /// The pid namespace (`pid_namespaces(7)`): in another one the pid means another process.
     #[serde(default)]
     pub namespace: u64,
-    /// The machine's boot that it lives in.
+    /// The boot id of its machine.
     #[serde(default)]
     pub boot: String,
-    /// Where it mounted, if it did: one that only serves has no mount.
+    /// Its mountpoint; `None` if it only serves.
     #[serde(default, with = "path_text::option")]
     pub mountpoint: Option<PathBuf>,
     /// The vault's id.
     pub vault: String,
     /// The bucket, for messages.
     pub bucket: String,
-    /// The vault's own directory, where the control socket lies.
+    /// The vault's state directory, which holds the control socket.
     #[serde(with = "path_text")]
     pub dir: PathBuf,
     /// Its log.
@@ -45,7 +45,7 @@ pub(super) struct RunningDaemon {
     pub log: PathBuf,
     /// Whether it only reads.
     pub read_only: bool,
-    /// Whether it shows a state of the past, beside whoever has the vault.
+    /// Whether it shows a past state, beside the daemon that has the vault.
     #[serde(default)]
     pub past: bool,
     /// Whether it was started for one command, and ends with it.
@@ -54,12 +54,12 @@ pub(super) struct RunningDaemon {
 }
 
 impl RunningDaemon {
-    /// Notes this process.
+    /// Writes a note about this process.
     pub(super) fn note(&self, directory: &Path) -> io::Result<Noted> {
         self.renote(directory).map(Noted)
     }
 
-    /// Notes what has changed of it.
+    /// Replaces the note after a change.
     pub(super) fn renote(&self, directory: &Path) -> io::Result<PathBuf> {
         make_private(directory)?;
         let path = directory.join(format!("{}-{}.json", self.namespace, self.pid));
@@ -67,7 +67,7 @@ impl RunningDaemon {
         Ok(path)
     }
 
-    /// For messages: where it is mounted, or what it serves.
+    /// For messages: the mountpoint, or what it serves.
     pub(super) fn name(&self) -> String {
         match &self.mountpoint {
             Some(path) => path.display().to_string(),
@@ -75,7 +75,7 @@ impl RunningDaemon {
         }
     }
 
-    /// All that run, in the order of their mountpoints.
+    /// All running daemons, sorted by mountpoint.
     pub(super) fn all(directory: &Path) -> Vec<Self> {
         let Ok(entries) = std::fs::read_dir(directory) else { return Vec::new() };
         let mut found = Vec::new();
@@ -87,22 +87,23 @@ impl RunningDaemon {
             match serde_json::from_slice::<Self>(&text) {
                 Ok(running) if running.is_alive() => found.push(running),
                 Ok(running) if running.is_elsewhere() => {}
-                // Gone, or damaged: each is replaced whole, so no living one wrote that.
-                _ => drop(std::fs::remove_file(path)), // the next one tries again
+                // The process is gone, or the note damaged. Notes are replaced atomically, so no living daemon wrote a
+                // damaged one.
+                _ => drop(std::fs::remove_file(path)), // if that fails, the next run tries again
             }
         }
         found.sort_by(|a, b| a.mountpoint.cmp(&b.mountpoint));
         found
     }
 
-    /// The one mounted at `path`; of several, one that is mounted still, not one that only sends.
+    /// The daemon mounted at `path`. Of several, the one that is still mounted, not one that only sends.
     pub(super) fn at(directory: &Path, path: &Path) -> Option<Self> {
         Self::all(directory)
             .into_iter()
             .rfind(|running| running.mountpoint.as_deref() == Some(path))
     }
 
-    /// The one that `path` lies in: of mounts in mounts, the innermost.
+    /// The daemon whose mount contains `path`; of nested mounts, the innermost.
     pub(super) fn around(directory: &Path, path: &Path) -> Option<Self> {
         Self::all(directory)
             .into_iter()
@@ -115,8 +116,9 @@ impl RunningDaemon {
             && started(self.pid).is_some_and(|started| started == self.started)
     }
 
-    /// Whether it may live where this process does not see it, in another container or on another machine: its vault's
-    /// directory is locked; or it is not to be seen from here either, and this machine has not been down since.
+    /// Whether it may live where this process cannot see it, in another container or on another machine. That is so if
+    /// its vault's directory is locked; or if that directory is not visible either, and this machine has not rebooted
+    /// since.
     fn is_elsewhere(&self) -> bool {
         if self.dir.is_dir() {
             return vault::is_held(&self.dir);
@@ -124,21 +126,21 @@ impl RunningDaemon {
         self.namespace != pid_namespace() && self.boot == boot_id()
     }
 
-    /// A handle on the very process, or `None` when it is gone.
+    /// A handle on this very process; `None` if it is gone.
     pub(super) fn process(&self) -> io::Result<Option<ProcessHandle>> {
         let Some(process) = ProcessHandle::open(self.pid)? else { return Ok(None) };
-        // Looked at after the handle is held: if it is ours now, the handle is ours for good.
+        // Checked after the handle is open: if the process is the right one now, the handle refers to it for good.
         Ok(self.is_alive().then_some(process))
     }
 }
 
-/// Takes the note away when dropped.
+/// Removes the note when dropped.
 #[derive(Debug)]
 pub(super) struct Noted(PathBuf);
 
 impl Drop for Noted {
     fn drop(&mut self) {
-        drop(std::fs::remove_file(&self.0)); // one that stays is seen to be dead
+        drop(std::fs::remove_file(&self.0)); // a note that stays is recognised as dead
     }
 }
 
@@ -227,12 +229,12 @@ mod tests {
             noted.0.exists()
         };
         let here = running(std::process::id(), "/m");
-        // Another machine with this home: its processes have numbers as ours.
+        // Another machine that shares this home has processes with the same pids.
         let held = crate::os::try_lock(&state.join("lock")).unwrap();
         assert!(stays(RunningDaemon { started: 1, dir: state.clone(), ..here.clone() }));
         drop(held);
         assert!(!stays(RunningDaemon { started: 1, dir: state, ..here.clone() }));
-        // A container whose state directory is not here: until the machine begins anew.
+        // A container whose state directory is not visible here: its note stays until this machine reboots.
         assert!(stays(RunningDaemon { namespace: 1, ..here.clone() }));
         assert!(!stays(RunningDaemon { namespace: 1, boot: "before".into(), ..here.clone() }));
         assert!(!stays(RunningDaemon { started: 1, ..here }));

@@ -1,4 +1,4 @@
-//! Where a passphrase comes from, and the key file that stands in for one.
+//! Where a passphrase comes from, and the key file that can replace it.
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Read};
@@ -15,25 +15,25 @@ use crate::os;
 
 /// The environment variable with the passphrase.
 pub(super) const VARIABLE: &str = "S3VAULT_PASSPHRASE";
-/// The credential of a systemd unit that has the passphrase.
+/// The name of the systemd credential that holds the passphrase.
 const CREDENTIAL: &str = "passphrase";
-/// A passphrase file is read up to here: nobody types more, and the wrong file may be huge.
+/// The most bytes read from a passphrase file: nobody types more, and a wrong file may be huge.
 const FILE_MAX: u64 = 64 << 10;
-/// How often a person may try at the terminal.
+/// How often a user may try at the terminal.
 pub(super) const TRIES: u32 = 3;
 
-/// What somebody gave as a passphrase (or recovery key): its bytes, less one final newline.
+/// The bytes of a passphrase or recovery key, without one final newline.
 pub(super) type Bytes = Zeroizing<Vec<u8>>;
 
-/// A passphrase, and where it is from.
+/// A passphrase and its source.
 pub(super) struct GivenPassphrase {
     /// The passphrase.
     pub bytes: Bytes,
-    /// Where from.
+    /// Its source.
     pub source: PassphraseSource,
 }
 
-/// Where a passphrase is from.
+/// The source of a passphrase.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum PassphraseSource {
     /// `--passphrase-file`.
@@ -48,28 +48,28 @@ pub(super) enum PassphraseSource {
     Terminal,
 }
 
-/// What may be asked for a secret, in this order.
+/// The sources of a secret, in the order in which they are tried.
 pub(super) struct PassphraseSources<'a> {
     /// `--passphrase-file`.
     pub file: Option<&'a Path>,
-    /// The words of the program that prints it.
+    /// The words of the command that prints it.
     pub command: Option<Vec<String>>,
-    /// The embedded store's key file: for that store only.
+    /// The embedded store's key file; only for that store.
     pub key_file: Option<&'a Path>,
-    /// Who asks at the terminal.
+    /// Where to ask the user.
     pub terminal: &'a dyn Ask,
 }
 
-/// A terminal, or what stands for one in a test.
+/// A terminal, or a test double.
 pub(super) trait Ask {
-    /// Whether there is one.
+    /// Whether a user can be asked.
     fn is_there(&self) -> bool;
-    /// Asks for a line that is not shown.
+    /// Asks for a line, which is not echoed.
     fn ask(&self, prompt: &str) -> io::Result<Bytes>;
 }
 
-/// The terminal that controls this process, if standard input is one. (With another
-/// standard input there may still be one, but nobody is expected to sit there.)
+/// The controlling terminal of this process, if standard input is a terminal. (With another standard input there may
+/// still be a controlling terminal, but nobody is expected to sit at it.)
 pub(super) struct Terminal;
 
 impl Ask for Terminal {
@@ -83,7 +83,7 @@ impl Ask for Terminal {
 }
 
 impl PassphraseSources<'_> {
-    /// The passphrase or recovery key of a vault that exists.
+    /// Gets the passphrase or recovery key of an existing vault.
     pub(super) fn existing(&self, vault: &str) -> CliResult<GivenPassphrase> {
         if let Some(given) = self.silent()? {
             return Ok(given);
@@ -102,8 +102,8 @@ impl PassphraseSources<'_> {
         self.typed(&format!("Passphrase (or recovery key) of {vault}: "))
     }
 
-    /// The passphrase of a vault that is about to be made. With a key file allowed, none
-    /// given and nobody to ask (or an empty answer), the key file is made.
+    /// Gets the passphrase of a new vault. If a key file is allowed, none is given and nobody can be asked (or the
+    /// answer is empty), the key file is made.
     pub(super) fn for_new(&self, vault: &str) -> CliResult<GivenPassphrase> {
         if let Some(given) = self.silent()? {
             return Ok(given);
@@ -114,7 +114,7 @@ impl PassphraseSources<'_> {
         self.typed_twice(vault)
     }
 
-    /// A new passphrase, asked for twice.
+    /// Asks for a new passphrase, twice.
     pub(super) fn typed_twice(&self, vault: &str) -> CliResult<GivenPassphrase> {
         let hint =
             if self.key_file.is_some() { " (empty: keep a key in a file instead)" } else { "" };
@@ -138,7 +138,7 @@ impl PassphraseSources<'_> {
         Ok(GivenPassphrase { bytes: first, source: PassphraseSource::Terminal })
     }
 
-    /// From option or environment.
+    /// From options or the environment, without asking.
     fn silent(&self) -> CliResult<Option<GivenPassphrase>> {
         let given = if let Some(path) = self.file {
             GivenPassphrase {
@@ -185,7 +185,7 @@ impl PassphraseSources<'_> {
     }
 }
 
-/// What systemd hands a service: `LoadCredential=passphrase:FILE`.
+/// The file that systemd passes to a service: `LoadCredential=passphrase:FILE`.
 pub(super) fn credential() -> Option<PathBuf> {
     let directory = std::env::var_os("CREDENTIALS_DIRECTORY").filter(|dir| !dir.is_empty())?;
     Some(Path::new(&directory).join(CREDENTIAL)).filter(|path| path.exists())
@@ -208,7 +208,7 @@ fn from_variable(value: OsString) -> GivenPassphrase {
     }
 }
 
-/// A passphrase is its bytes, less one final newline.
+/// Removes one final newline.
 fn strip(mut bytes: Bytes) -> Bytes {
     if bytes.last() == Some(&b'\n') {
         bytes.pop();
@@ -216,11 +216,11 @@ fn strip(mut bytes: Bytes) -> Bytes {
     bytes
 }
 
-/// At most so many other forms of a passphrase are tried: each takes a second.
+/// The most other forms of a passphrase that are tried: each takes a second.
 const FORMS_MAX: usize = 6;
 
-/// What a passphrase may have been when it was set, typed or saved by another system: the forms nearest to it first, each
-/// with what it differs in.
+/// The forms that a passphrase may have had when it was set, if another system typed or saved it. The likeliest come
+/// first, each with a description of the difference.
 pub(super) fn other_forms(given: &[u8]) -> Vec<(Bytes, String)> {
     const MARK: &[u8] = "\u{feff}".as_bytes();
     let (had_mark, rest) = match given.strip_prefix(MARK) {
@@ -276,7 +276,7 @@ pub(super) fn read(path: &Path) -> CliResult<Bytes> {
     let fail = |error: io::Error| {
         let what = format!("the passphrase file {} cannot be read", path.display());
         match error.raw_os_error() {
-            // The disk, and not the name that was given.
+            // The disk's fault, not that of the given name.
             Some(libc::EIO) => Failure::io(what, &error),
             _ => Failure::new(
                 Exit::Usage,
@@ -304,7 +304,7 @@ pub(super) fn read(path: &Path) -> CliResult<Bytes> {
     Ok(strip(bytes))
 }
 
-/// 256 random bits as hex: what stands in for a passphrase. One that is there is used.
+/// A key file of 256 random bits as hex, which replaces a passphrase. An existing one is used.
 fn make_key_file(path: &Path) -> CliResult<GivenPassphrase> {
     let source = PassphraseSource::KeyFile(path.to_path_buf());
     if path.exists() {
@@ -313,7 +313,7 @@ fn make_key_file(path: &Path) -> CliResult<GivenPassphrase> {
     Ok(GivenPassphrase { bytes: write_key_file(path)?, source })
 }
 
-/// A key file that is not there yet: what is there may be anything.
+/// Makes a key file that must not exist yet, since an existing file may be anything.
 pub(super) fn make_new_key_file(path: &Path) -> CliResult<Bytes> {
     if path.symlink_metadata().is_ok() {
         let text = format!(
@@ -336,7 +336,7 @@ fn write_key_file(path: &Path) -> CliResult<Bytes> {
     bytes.push(b'\n');
     let dir = path.parent().unwrap_or(Path::new("/"));
     let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
-    // A directory that is there stays as it is.
+    // An existing directory keeps its permissions.
     let ready = if dir.is_dir() { Ok(()) } else { os::make_private(dir) };
     ready.and_then(|()| os::replace(path, &bytes)).map_err(|error| {
         Failure::io(format_args!("the key file {} cannot be written", path.display()), &error)
@@ -351,7 +351,7 @@ mod tests {
 
     use super::*;
 
-    /// Answers in order; with none, no terminal.
+    /// Answers in order; without answers there is no terminal.
     struct Typist(RefCell<Vec<&'static str>>);
 
     impl Typist {
@@ -423,7 +423,7 @@ mod tests {
         assert!(
             has("word\r", "word").is_some_and(|how| how.starts_with("without a carriage return"))
         );
-        // No text: its line ends may differ all the same.
+        // Not text, but its line ending may differ all the same.
         assert!(other_forms(b"\xff\r").iter().any(|(form, _)| form[..] == *b"\xff"));
         assert!(!other_forms(b"\r").iter().any(|(form, _)| form.is_empty()));
     }
@@ -473,7 +473,7 @@ mod tests {
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(sources.existing("v").unwrap().bytes, made.bytes);
         assert_eq!(sources.for_new("v").unwrap().bytes, made.bytes);
-        // Who presses return at the terminal gets one, too; who types has a passphrase.
+        // A user who presses return at the terminal gets a key file, too; one who types has a passphrase.
         let terminal = Typist::new(&[""]);
         let sources = PassphraseSources {
             file: None,

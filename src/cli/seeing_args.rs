@@ -1,4 +1,4 @@
-//! The command line of what looks at a daemon that runs, and of what changes while it does.
+//! The command line of the commands that look at a running daemon, or change its settings.
 
 #![allow(clippy::doc_markdown)] // these comments are what --help shows
 

@@ -1,4 +1,4 @@
-//! Which bucket a command means, and the way to it.
+//! Which bucket a command means, and how to reach it.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,30 +14,29 @@ use super::registry::RunningDaemon;
 use crate::types::StoreLimits;
 use crate::vault::{Bucket, Deadlines, S3Options, StoreUrl};
 
-/// How long the store may take to answer a person, repetitions included: half of what the
-/// mount itself allows it.
+/// How long the store may take to answer a user, including retries: half of what a mount allows.
 const ANSWER: Duration = Duration::from_secs(15);
-/// The environment's names for the S3 server and the region, the first that is set counts.
+/// The environment variables of the S3 server and the region; the first one that is set counts.
 pub(super) const ENDPOINT_VARIABLES: [&str; 2] = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"];
 pub(super) const REGION_VARIABLES: [&str; 2] = ["AWS_REGION", "AWS_DEFAULT_REGION"];
 
-/// A place for a vault.
+/// The place of a vault.
 #[derive(Debug, Clone)]
 pub(super) struct Target {
-    /// Where.
+    /// Its URL.
     pub url: StoreUrl,
-    /// The S3 server, when it is not AWS.
+    /// The S3 server, if it is not AWS.
     pub endpoint: Option<String>,
     /// The bucket's region.
     pub region: Option<String>,
     /// The vault that the configuration remembers here.
     pub known: Option<KnownVault>,
-    /// Whether this is the store that needs no account, and may have a key file.
+    /// Whether this is the store that needs no account, which may have a key file.
     pub embedded: bool,
 }
 
 impl Target {
-    /// The vault that options, environment and configuration mean.
+    /// The vault that options, environment and configuration name.
     pub(super) fn choose(
         global: &Global,
         paths: &UserPaths,
@@ -61,7 +60,7 @@ impl Target {
         Ok(Self::at(global, paths, url, known))
     }
 
-    /// One that is remembered.
+    /// A remembered vault.
     pub(super) fn of_known(
         global: &Global,
         paths: &UserPaths,
@@ -70,7 +69,7 @@ impl Target {
         Ok(Self::at(global, paths, parse(&known.url)?, Some(known.clone())))
     }
 
-    /// The place where `init` makes a vault.
+    /// The place where `init` makes a new vault.
     pub(super) fn new(global: &Global, paths: &UserPaths, bucket: Option<&str>) -> CliResult<Self> {
         let url = bucket.map_or_else(|| Ok(StoreUrl::File(paths.embedded_store())), parse)?;
         Ok(Self::at(global, paths, url, None))
@@ -85,7 +84,7 @@ impl Target {
     fn at(global: &Global, paths: &UserPaths, url: StoreUrl, known: Option<KnownVault>) -> Self {
         let embedded = url == StoreUrl::File(paths.embedded_store());
         let remote = matches!(url, StoreUrl::S3 { .. });
-        // What is remembered was said for this very vault; the environment is for all.
+        // What is remembered was set for this very vault; the environment applies to all.
         let find = |option: &Option<String>, known: Option<String>, variables: &[&str]| {
             let environment = || variables.iter().find_map(|name| std::env::var(name).ok());
             let found = option.clone().or(known).or_else(environment);
@@ -103,7 +102,7 @@ impl Target {
         }
     }
 
-    /// The daemon of this user that has it open; of several, one that writes.
+    /// The daemon of this user that has the vault open; of several, one that writes.
     pub(super) fn running(&self, paths: &UserPaths) -> Option<RunningDaemon> {
         let same = |running: &RunningDaemon| match &self.known {
             _ if running.past => false,
@@ -130,12 +129,12 @@ impl Target {
         }
     }
 
-    /// Opens the way to the bucket, for a command that somebody waits for.
+    /// Connects to the bucket for a command that a user waits for.
     pub(super) async fn open(&self) -> CliResult<Bucket> {
         self.open_with(None, Deadlines::of(ANSWER)).await
     }
 
-    /// Opens the way to the bucket. Credentials come from the standard chain unless given.
+    /// Connects to the bucket. Credentials come from the standard chain unless given.
     pub(super) async fn open_with(
         &self,
         credentials: Option<&Credentials>,
@@ -146,7 +145,7 @@ impl Target {
         opened.map_err(|error| messages::of_store(&error, &self.describe()))
     }
 
-    /// As [`Target::open_with`], and asks the store nothing.
+    /// Like [`Target::open_with`], but sends no request to the store.
     pub(super) async fn unasked(
         &self,
         credentials: Option<&Credentials>,
@@ -174,7 +173,7 @@ impl Target {
         })
     }
 
-    /// The limits of its daemon: what is said, else what the configuration says of this vault.
+    /// The limits of its daemon: from the command line, otherwise from the vault's configuration.
     pub(super) fn limits(&self, said: &LimitWords) -> CliResult<StoreLimits> {
         let mut limits = StoreLimits::default();
         let known = self.known.as_ref().map(|known| known.limits.clone()).unwrap_or_default();
@@ -202,16 +201,16 @@ impl Target {
     }
 }
 
-/// Which vault a command means, and whether a daemon of this user has it open.
+/// A vault, and whether a daemon of this user has it open.
 pub(super) enum WhichVault {
-    /// One has.
+    /// A daemon has it open.
     Open(RunningDaemon),
-    /// None has.
+    /// No daemon has it open.
     Closed(Box<Target>),
 }
 
 impl WhichVault {
-    /// The vault that is named, or the only one that is open, or the only one that is known.
+    /// The vault that is named, or the only open one, or the only known one.
     pub(super) fn find(
         global: &Global,
         paths: &UserPaths,
@@ -233,7 +232,7 @@ impl WhichVault {
     }
 }
 
-/// Whether it is what a vault is called in the configuration.
+/// Whether the text is a vault's name in the configuration.
 pub(super) fn is_name(text: &str) -> bool {
     !text.contains([':', '/']) && !text.is_empty()
 }
@@ -282,7 +281,7 @@ mod tests {
             (target.endpoint.as_deref(), target.region.as_deref()),
             (Some("http://new"), Some("r"))
         );
-        // The same bucket, however it is written.
+        // The same bucket in another spelling.
         let target =
             Target::choose(&Global::default(), &paths(), &config, Some("s3://bucket/a/"), None)
                 .unwrap();

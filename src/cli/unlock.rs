@@ -1,5 +1,5 @@
-//! Makes a vault, or unlocks one: what needs the passphrase. Argon2 takes 256 MiB for a
-//! second here, in the short-lived front process.
+//! Makes or unlocks a vault: all that needs the passphrase. Argon2 takes 256 MiB for a second here, in the short-lived
+//! front process.
 
 use std::fmt::Write;
 
@@ -22,23 +22,23 @@ use crate::vault::{
     SuperblockCopy, Unlocked,
 };
 
-/// Asks for, finds, or makes secrets, for one target.
+/// Finds, asks for, or makes the secrets of a target.
 pub(super) struct Unlocker<'a> {
     pub global: &'a Global,
     pub paths: &'a UserPaths,
     pub target: &'a Target,
 }
 
-/// How a vault is to be made.
+/// How to make a vault.
 #[derive(Clone, Copy)]
 pub(super) struct NewVault<'a> {
-    /// The store need not honour conditional puts.
+    /// Whether the store may ignore conditional puts.
     pub single_machine: bool,
-    /// Where the recovery key goes; without one none is made.
+    /// Where the recovery key goes; `None`: none is made.
     pub recovery: Option<&'a RecoveryOutput>,
-    /// What it is called here.
+    /// Its local name.
     pub name: Option<&'a str>,
-    /// Whether the recovery key is to be typed back, before anything is made.
+    /// Whether the recovery key must be typed back before anything is made.
     pub is_typed_back: bool,
 }
 
@@ -57,7 +57,7 @@ impl Unlocker<'_> {
         })
     }
 
-    /// The program that prints the passphrase, if one is to.
+    /// The command that prints the passphrase, if there is one.
     fn command(&self) -> Option<Vec<String>> {
         let Global { passphrase_command, passphrase_keyring, .. } = self.global;
         let keyring = || passphrase_command::keyring(&self.target.url.to_string());
@@ -65,7 +65,7 @@ impl Unlocker<'_> {
         command.or_else(|| passphrase_keyring.then(keyring))
     }
 
-    /// Makes the vault, says how it can be opened again, and remembers it.
+    /// Makes the vault, tells how it can be opened again, and remembers it.
     pub(super) async fn make(&self, bucket: &Bucket, new: &NewVault<'_>) -> CliResult {
         let NewVault { single_machine, recovery, name, is_typed_back } = *new;
         let place = self.target.describe();
@@ -83,7 +83,7 @@ impl Unlocker<'_> {
         let mut secrets =
             InitSecrets { recovery: recovery.is_some(), ..InitSecrets::new(passphrase(&given)) };
         let failed = |error| messages::of_vault(&error, &place);
-        // A random key is not guessed, whatever a guess takes.
+        // A random key cannot be guessed, however cheap a guess is.
         if !matches!(given.source, PassphraseSource::KeyFile(_)) {
             secrets.argon = vault::measured_argon().map_err(failed)?;
         }
@@ -100,12 +100,12 @@ impl Unlocker<'_> {
         Config::update(&self.paths.config, |config| config.remember(known, None))
     }
 
-    /// Unlocks the vault. A person at a terminal may try again.
+    /// Unlocks the vault. A user at a terminal may try again.
     pub(super) async fn unlock(&self, bucket: &Bucket) -> CliResult<Unlocked> {
         Ok(self.open(bucket).await?.0.unlocked)
     }
 
-    /// Unlocks the vault; also says what opened it.
+    /// Unlocks the vault; also returns what opened it.
     pub(super) async fn open(
         &self,
         bucket: &Bucket,
@@ -121,7 +121,7 @@ impl Unlocker<'_> {
                     return Ok((opened, given));
                 }
                 Err(error) => {
-                    // The key file of a vault whose passphrase was changed: there is somebody to ask.
+                    // The key file does not open the vault, perhaps since the passphrase was changed; ask the user.
                     if let (PassphraseSource::KeyFile(path), vault::Error::WrongSecret, true) =
                         (&given.source, &error, Terminal.is_there())
                     {
@@ -144,7 +144,7 @@ impl Unlocker<'_> {
         unreachable!("the loop ends by itself")
     }
 
-    /// What may stand in for a superblock that is lost.
+    /// The copy that may stand in for a lost superblock.
     fn superblock_copy(&self) -> CliResult<Option<SuperblockCopy>> {
         let named = self.global.superblock.as_deref().map(absolute).transpose()?;
         let known = self.target.known.as_ref().map(|known| known.id.as_str());
@@ -152,7 +152,7 @@ impl Unlocker<'_> {
             .map_err(|error| messages::of_vault(&error, &self.target.describe()))
     }
 
-    /// A wrong passphrase that is right as other bytes is said to be: line ends, byte order marks and accents do not show.
+    /// Tells if the passphrase is wrong only in its bytes: line endings, byte order marks and accents do not show.
     async fn with_hint(
         &self,
         mut failure: Failure,
@@ -165,7 +165,7 @@ impl Unlocker<'_> {
         }
         let forms = other_forms(&given.bytes);
         let secrets = forms.iter().map(|(form, _)| Passphrase::exact(form.to_vec())).collect();
-        // Whatever else is wrong by now, the passphrase was.
+        // Whatever else fails now, the passphrase was wrong.
         if let Ok(Some(which)) = vault::which_opens(bucket, secrets).await {
             let how = &forms[which].1;
             // Writing to a String cannot fail.
@@ -175,7 +175,7 @@ impl Unlocker<'_> {
         failure
     }
 
-    /// What is remembered is a certain vault, not whatever lies at its place now.
+    /// A remembered vault is a certain vault, not whatever is at its place now.
     fn the_known_one(&self, unlocked: &Unlocked) -> CliResult {
         let id = unlocked.vault.to_string();
         match &self.target.known {
@@ -211,7 +211,7 @@ impl Unlocker<'_> {
     }
 }
 
-/// What to say of a key file that was made, or is used, for a new vault.
+/// The text about a key file that was made, or is used, for a new vault.
 fn key_file_text(given: &GivenPassphrase) -> String {
     let PassphraseSource::KeyFile(path) = &given.source else { return String::new() };
     format!(
@@ -223,6 +223,6 @@ fn key_file_text(given: &GivenPassphrase) -> String {
 }
 
 pub(super) fn passphrase(given: &GivenPassphrase) -> Passphrase {
-    // The one final newline is gone already: another one is part of the passphrase.
+    // The final newline is removed already; a further one is part of the passphrase.
     Passphrase::exact(given.bytes.to_vec())
 }

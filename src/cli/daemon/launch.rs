@@ -106,8 +106,9 @@ impl LaunchedDaemon {
         drop(self.stdin);
     }
 
-    /// Stays until the daemon is over: as a program that never saw a secret. This one has had the passphrase, the master
-    /// key and the store's credentials in its memory and its environment, and a mount can last for months.
+    /// Stays until the daemon ends, as a freshly executed program that never held a secret. This process has had the
+    /// passphrase, the master key and the store's credentials in its memory and environment, and a mount can last for
+    /// months.
     pub(crate) async fn stay(mut self, name: &str) -> CliResult {
         os::hold_signals(true);
         // A signal that came before is handled here; a later one is handled by the new program.

@@ -63,7 +63,7 @@ pub(crate) trait HostedVault: Send + Sync + 'static {
     async fn sync(&self, limit: Duration) -> CliResult;
     /// Finishes and releases the vault. Everything has been sent before.
     async fn close(&self) -> CliResult;
-    /// Whether there is, or was, a mount.
+    /// Whether there is or was a mount.
     fn has_mount(&self) -> bool;
     /// Mounts the vault, which has no mount yet.
     async fn mount(&self, mountpoint: &Path, look: &MountLook) -> CliResult;

@@ -25,7 +25,7 @@ pub(crate) struct Spec {
     /// Where to mount, if at all.
     #[serde(with = "path_text::option")]
     pub mountpoint: Option<PathBuf>,
-    /// What to serve by HTTP, if anything.
+    /// How to serve by HTTP, if at all.
     pub serve: Option<ServeOptions>,
     /// The address for metrics, if any.
     #[serde(default)]

@@ -11,18 +11,19 @@ use super::wire::{FileEntry, FilesReply, FilesRequest, Finish, Frame, FrameKind,
 use crate::cli::control::{Client, ControlReply, ControlRequest, SILENCE};
 use crate::cli::exit::{CliResult, Exit, Failure};
 
-/// How long the daemon may take nothing: a slow link to the bucket makes whoever writes wait, and a pack may take minutes.
+/// How long the daemon may take nothing: over a slow link to the bucket a writer waits, and sending a pack may take
+/// minutes.
 const TAKES: Duration = Duration::from_mins(15);
 
-/// One connection: one thing is asked at a time.
+/// A connection that carries one request at a time.
 pub(crate) struct FilesConnection {
-    /// Set when something is asked for that has an effect.
+    /// Set before a request that has an effect.
     begun: Arc<AtomicBool>,
     read: BufReader<UnixStream>,
     write: BufWriter<UnixStream>,
 }
 
-/// What comes from the daemon.
+/// What the daemon may send.
 pub(crate) enum FromDaemon {
     /// A reply.
     Reply(FilesReply),
@@ -33,7 +34,7 @@ pub(crate) enum FromDaemon {
 }
 
 impl FilesConnection {
-    /// Connects to the daemon whose socket lies in `dir`. `begun` becomes true before anything is asked for that has an effect.
+    /// Connects to the daemon whose socket is in `dir`. `begun` becomes true before any request that has an effect.
     pub(crate) fn open(
         dir: &Path,
         umask: u32,
@@ -52,32 +53,32 @@ impl FilesConnection {
         Ok(Ok(Self { begun: begun.clone(), read, write }))
     }
 
-    /// Asks. What belongs to it may follow.
+    /// Sends a request. Further frames may belong to it.
     pub(crate) fn ask(&mut self, request: &FilesRequest) -> io::Result<()> {
         self.begun.fetch_or(request.has_effect(), Relaxed);
         self.send(&Frame::message(request)?)
     }
 
-    /// Sends what belongs to a request.
+    /// Sends a frame that belongs to a request.
     pub(crate) fn send(&mut self, frame: &Frame) -> io::Result<()> {
         self.write.write_all(&frame.head())?;
         self.write.write_all(&frame.payload)
     }
 
-    /// Says that this side is alive.
+    /// Tells the daemon that this side is alive.
     pub(crate) fn still(&mut self) -> io::Result<()> {
         self.send(&Frame { kind: FrameKind::Still, payload: Vec::new() })?;
         self.write.flush()
     }
 
-    /// Ends what belongs to a request.
+    /// Ends the frames that belong to a request.
     pub(crate) fn finish(&mut self, finish: &Finish) -> io::Result<()> {
         self.send(&Frame::message(finish)?)
     }
 
-    /// What comes next.
+    /// Receives the next frame.
     pub(crate) fn next(&mut self) -> io::Result<FromDaemon> {
-        // The daemon may have said why it takes nothing more: that is heard.
+        // If writing failed, the daemon may have said why, so its reply is read first.
         let flushed = self.write.flush();
         loop {
             let mut head = [0; HEAD];
@@ -103,7 +104,7 @@ impl FilesConnection {
         }
     }
 
-    /// The last reply to something that is only done or not.
+    /// The last reply to a request without an answer of its own.
     pub(crate) fn outcome(&mut self) -> io::Result<CliResult<u64>> {
         match self.next()? {
             FromDaemon::Reply(FilesReply::Done { things }) => Ok(Ok(things)),
@@ -112,13 +113,13 @@ impl FilesConnection {
         }
     }
 
-    /// Asks for something that is only done or not.
+    /// Sends a request without an answer of its own, and waits for its outcome.
     pub(crate) fn done(&mut self, request: &FilesRequest) -> io::Result<CliResult<u64>> {
         self.ask(request)?;
         self.outcome()
     }
 
-    /// The entries that a request is answered with.
+    /// Sends a request whose answer is a list of entries.
     pub(crate) fn entries(
         &mut self,
         request: &FilesRequest,
@@ -135,7 +136,7 @@ impl FilesConnection {
         }
     }
 
-    /// What a path names.
+    /// The entry of a path.
     pub(crate) fn stat(&mut self, path: &Path, follows: bool) -> io::Result<CliResult<FileEntry>> {
         let entries = self.entries(&FilesRequest::Stat { path: path.to_owned(), follows })?;
         Ok(entries.and_then(|mut entries| {
@@ -143,7 +144,7 @@ impl FilesConnection {
         }))
     }
 
-    /// What is in a directory, by name.
+    /// The entries of a directory, sorted by name.
     pub(crate) fn list(&mut self, path: &Path) -> io::Result<CliResult<Vec<FileEntry>>> {
         let entries = self.entries(&FilesRequest::List { path: path.to_owned() })?;
         Ok(entries.map(|mut entries| {

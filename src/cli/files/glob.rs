@@ -1,11 +1,11 @@
-//! Names with wildcards, as a shell has them: `*`, `?`, `[a-z]`, `[!a]`, and `\` before what is meant itself.
+//! Shell wildcards in names: `*`, `?`, `[a-z]`, `[!a]`, and `\` to quote the next character.
 
 /// Whether a name has wildcards.
 pub(crate) fn has_wildcards(name: &[u8]) -> bool {
     name.iter().any(|byte| matches!(byte, b'*' | b'?' | b'['))
 }
 
-/// Whether a pattern matches the whole of a name. A dot at its beginning is matched by a dot alone.
+/// Whether a pattern matches a whole name. A leading dot must be matched by a literal dot.
 pub(crate) fn matches(pattern: &[u8], name: &[u8]) -> bool {
     if name.first() == Some(&b'.')
         && pattern.first() != Some(&b'.')
@@ -14,7 +14,7 @@ pub(crate) fn matches(pattern: &[u8], name: &[u8]) -> bool {
         return false;
     }
     let (mut p, mut n) = (0, 0);
-    // Where the last star is, and how much of the name it has taken: the only place to go back to.
+    // The position of the last star, and how much of the name it has taken: the only place to backtrack to.
     let mut star: Option<(usize, usize)> = None;
     loop {
         if let Some(b'*') = pattern.get(p) {
@@ -29,7 +29,7 @@ pub(crate) fn matches(pattern: &[u8], name: &[u8]) -> bool {
             Some((length, taken)) => (p, n) = (p + length, n + taken),
             None => match star {
                 Some((at, taken)) => {
-                    // A character that is no ASCII is taken whole.
+                    // A character that is not ASCII is taken as a whole.
                     let more = character(&name[taken..]).max(1);
                     star = Some((at, taken + more));
                     (p, n) = (at + 1, taken + more);
@@ -43,7 +43,7 @@ pub(crate) fn matches(pattern: &[u8], name: &[u8]) -> bool {
     }
 }
 
-/// Matches one character of the pattern: how long both are.
+/// Matches one character or class of the pattern; returns its length in the pattern and in the name.
 fn one(pattern: &[u8], name: &[u8], n: usize) -> Option<(usize, usize)> {
     let byte = name[n];
     match *pattern.first()? {
@@ -51,7 +51,7 @@ fn one(pattern: &[u8], name: &[u8], n: usize) -> Option<(usize, usize)> {
         b'[' => match class(pattern, byte) {
             Some((length, true)) => Some((length, 1)),
             Some((_, false)) => None,
-            // No end: it is meant itself.
+            // The class is not closed, so the bracket is literal.
             None => (byte == b'[').then_some((1, 1)),
         },
         b'\\' if pattern.len() > 1 => (pattern[1] == byte).then_some((2, 1)),
@@ -59,7 +59,7 @@ fn one(pattern: &[u8], name: &[u8], n: usize) -> Option<(usize, usize)> {
     }
 }
 
-/// Whether a byte is in a class, and how long that is; `None`: it has no end.
+/// The length of a class, and whether it contains a byte; `None` if it is not closed.
 fn class(pattern: &[u8], byte: u8) -> Option<(usize, bool)> {
     let mut at = 1;
     let negated = matches!(pattern.get(at), Some(b'!' | b'^'));
@@ -86,7 +86,7 @@ fn class(pattern: &[u8], byte: u8) -> Option<(usize, bool)> {
     }
 }
 
-/// The bytes of the character that text begins with.
+/// The length in bytes of the first character of a text.
 fn character(text: &[u8]) -> usize {
     let length = match text.first() {
         Some(0xC2..=0xDF) => 2,
@@ -134,7 +134,7 @@ mod tests {
             assert_eq!(matches(pattern.as_bytes(), name.as_bytes()), is_match, "{pattern} {name}");
         }
         assert!(matches(b"?*", b"\xff\xfe") && has_wildcards(b"a?") && !has_wildcards(b"a"));
-        // Quick, whatever the pattern.
+        // Fast for any pattern.
         assert!(!matches(&b"*a".repeat(100), &[b'a'; 99]));
         assert!(!matches(&b"a*".repeat(50), &[&[b'a'; 250][..], b"b"].concat()[..49]));
     }

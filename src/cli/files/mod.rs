@@ -1,9 +1,9 @@
-//! Files without a mount: what the commands and the daemon say to each other over the control socket, and what both need.
+//! Files without a mount: the protocol between the commands and the daemon over the control socket, and what both need.
 //!
-//! After [`super::control::ControlRequest::Files`] a connection carries frames: a byte that says what it is, the length,
-//! the payload. Messages are JSON; content and extended attributes go as they are. One thing is asked at a time, and its
-//! last reply is [`wire::FilesReply::Done`] or [`wire::FilesReply::Failed`]; commands have several connections. A
-//! frame is bounded, and who is slow to take it makes the other wait.
+//! After [`super::control::ControlRequest::Files`] a connection carries frames: a type byte, the length, the payload.
+//! Messages are JSON; content and extended attributes are raw bytes. A connection carries one request at a time, which
+//! ends with the reply [`wire::FilesReply::Done`] or [`wire::FilesReply::Failed`]; a command may open several
+//! connections. Frames are bounded, and a slow reader makes the sender wait.
 
 mod connection;
 mod glob;

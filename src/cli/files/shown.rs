@@ -1,12 +1,12 @@
-//! How names and modes are shown.
+//! How names and modes are shown to people.
 
 use std::borrow::Cow;
 use std::fmt::Write;
 
 use crate::types::printable;
 
-/// A name as `ls` shows it at a terminal: what a shell would not read back as it stands is quoted, and nothing in it is
-/// obeyed by the terminal.
+/// A name as `ls` shows it at a terminal: quoted if a shell would not read it back as it stands, and without anything
+/// that a terminal would interpret.
 pub(crate) fn quoted(name: &[u8]) -> Cow<'_, str> {
     let text = std::str::from_utf8(name);
     let is_odd = |c: char| c.is_whitespace() || "'\"\\$`&|;<>()*?[]{}!#~".contains(c);
@@ -41,7 +41,7 @@ pub(crate) fn quoted(name: &[u8]) -> Cow<'_, str> {
     }
 }
 
-/// Whether a terminal would do something else than show it.
+/// Whether a terminal would interpret the text rather than show it.
 fn is_obeyed(text: &str) -> bool {
     text.contains(['\n', '\t']) || matches!(printable(text), Cow::Owned(_))
 }

@@ -1,4 +1,4 @@
-//! Requests, replies and frames.
+//! Requests, replies and frames of the files protocol.
 
 use std::io;
 use std::path::PathBuf;
@@ -9,14 +9,14 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use crate::cli::exit::Failure;
 use crate::types::path_text;
 
-/// Bytes of content in one frame at most.
+/// The most bytes of content in one frame.
 pub(crate) const PIECE: usize = 256 << 10;
-/// Bytes of a frame at most: a page of a listing, whose names may be no text.
+/// The most bytes of a frame: a page of a listing, whose names need not be text.
 pub(crate) const FRAME_MAX: usize = 1 << 20;
-/// What stands before the payload.
+/// The bytes before the payload.
 pub(crate) const HEAD: usize = 5;
 
-/// What a frame is.
+/// The type of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FrameKind {
     /// JSON.
@@ -25,12 +25,12 @@ pub(crate) enum FrameKind {
     Data,
     /// An extended attribute: the length of its name (2 bytes, little endian), the name, the value.
     Attribute,
-    /// Nothing: whoever sends it is alive.
+    /// Nothing: a sign that the sender is alive.
     Still,
 }
 
 impl FrameKind {
-    /// What stands for it.
+    /// The byte that stands for the type.
     pub(crate) fn byte(self) -> u8 {
         match self {
             Self::Message => b'm',
@@ -59,12 +59,12 @@ pub(crate) struct Frame {
 }
 
 impl Frame {
-    /// A message.
+    /// A JSON message.
     pub(crate) fn message(what: &impl Serialize) -> io::Result<Self> {
         Ok(Self { kind: FrameKind::Message, payload: serde_json::to_vec(what)? })
     }
 
-    /// Content.
+    /// A piece of content.
     pub(crate) fn data(offset: u64, data: &[u8]) -> Self {
         Self { kind: FrameKind::Data, payload: [&offset.to_le_bytes()[..], data].concat() }
     }
@@ -75,13 +75,13 @@ impl Frame {
         Self { kind: FrameKind::Attribute, payload: [&length[..], name, value].concat() }
     }
 
-    /// Its head.
+    /// The bytes before the payload.
     pub(crate) fn head(&self) -> [u8; HEAD] {
         let [a, b, c, d] = u32::try_from(self.payload.len()).unwrap_or(u32::MAX).to_le_bytes();
         [self.kind.byte(), a, b, c, d]
     }
 
-    /// From a head: the kind, and how long the payload is.
+    /// Parses those bytes into type and payload length.
     pub(crate) fn parse(head: [u8; HEAD]) -> io::Result<(FrameKind, usize)> {
         let [kind, a, b, c, d] = head;
         let length = u32::from_le_bytes([a, b, c, d]) as usize;
@@ -91,20 +91,20 @@ impl Frame {
         Ok((FrameKind::of(kind)?, length))
     }
 
-    /// Of content: where it belongs, and the bytes.
+    /// The offset and the bytes of a content frame.
     pub(crate) fn as_data(&self) -> io::Result<(u64, &[u8])> {
         let (offset, data) = self.payload.split_first_chunk::<8>().ok_or_else(short)?;
         Ok((u64::from_le_bytes(*offset), data))
     }
 
-    /// Of an extended attribute: name and value.
+    /// The name and value of an extended attribute frame.
     pub(crate) fn as_attribute(&self) -> io::Result<(&[u8], &[u8])> {
         let (length, rest) = self.payload.split_first_chunk::<2>().ok_or_else(short)?;
         let length = usize::from(u16::from_le_bytes(*length));
         rest.split_at_checked(length).ok_or_else(short)
     }
 
-    /// The next one; `None` when the other side has ended between two.
+    /// Receives the next frame; `None` if the other side closed the connection between two frames.
     pub(crate) async fn read(from: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Self>> {
         let mut head = [0; HEAD];
         match from.read(&mut head[..1]).await? {
@@ -117,7 +117,7 @@ impl Frame {
         Ok(Some(Self { kind, payload }))
     }
 
-    /// Sends it.
+    /// Sends the frame.
     pub(crate) async fn write(&self, to: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
         to.write_all(&self.head()).await?;
         to.write_all(&self.payload).await
@@ -128,18 +128,18 @@ fn short() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "a frame is too short")
 }
 
-/// What is asked. Paths lead from the root of the vault.
+/// A request. Paths are relative to the vault's root.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "kebab-case")]
 pub(crate) enum FilesRequest {
-    /// What a path names.
+    /// The entry of a path.
     Stat {
         #[serde(with = "path_text")]
         path: PathBuf,
-        /// Whether a symlink at its end is not meant itself.
+        /// Whether a symlink as the last component is followed.
         follows: bool,
     },
-    /// What is in a directory.
+    /// The entries of a directory.
     List {
         #[serde(with = "path_text")]
         path: PathBuf,
@@ -149,61 +149,61 @@ pub(crate) enum FilesRequest {
         #[serde(with = "path_text")]
         path: PathBuf,
     },
-    /// A regular file: its entry, its extended attributes, its content.
+    /// A regular file: returns its entry, its extended attributes and its content.
     Get {
         #[serde(with = "path_text")]
         path: PathBuf,
     },
-    /// A regular file comes: extended attributes and content, then [`Finish`].
+    /// Puts a regular file: extended attributes and content follow, then [`Finish`].
     Put {
         #[serde(with = "path_text")]
         path: PathBuf,
-        /// Whether missing directories above it are made.
+        /// Whether missing parent directories are made.
         parents: bool,
     },
-    /// Something that has no content, with its extended attributes, then [`Finish`].
+    /// Makes an entry without content: its extended attributes follow, then [`Finish`].
     Make {
         #[serde(with = "path_text")]
         path: PathBuf,
-        /// Of a symlink.
+        /// The target of a symlink.
         #[serde(with = "path_text::option")]
         target: Option<PathBuf>,
-        /// Of a device.
+        /// The device number of a device.
         rdev: u32,
     },
-    /// Attributes for what is there; extended ones come, then [`Finish`].
+    /// Sets attributes of an existing entry: extended ones follow, then [`Finish`].
     Dress {
         #[serde(with = "path_text")]
         path: PathBuf,
     },
-    /// A directory.
+    /// Makes a directory.
     Mkdir {
         #[serde(with = "path_text")]
         path: PathBuf,
-        /// With those above it, and without an error if it is there.
+        /// Also makes missing parents, and accepts an existing directory.
         parents: bool,
     },
-    /// Another name for a file.
+    /// Gives a file another name.
     Link {
         #[serde(with = "path_text")]
         from: PathBuf,
         #[serde(with = "path_text")]
         to: PathBuf,
     },
-    /// Remove.
+    /// Removes an entry.
     Remove {
         #[serde(with = "path_text")]
         path: PathBuf,
         recursive: bool,
     },
-    /// Move to a path, or into a directory.
+    /// Moves to a path, or into a directory.
     Move {
         #[serde(with = "path_text")]
         from: PathBuf,
         #[serde(with = "path_text")]
         to: PathBuf,
     },
-    /// Copy to a path, or into a directory.
+    /// Copies to a path, or into a directory.
     Copy {
         #[serde(with = "path_text")]
         from: PathBuf,
@@ -214,7 +214,7 @@ pub(crate) enum FilesRequest {
 }
 
 impl FilesRequest {
-    /// Whether it may leave something behind that is another thing when it is asked for again.
+    /// Whether repeating the request might do something else than the first time.
     pub(crate) fn has_effect(&self) -> bool {
         match self {
             Self::Stat { .. } | Self::List { .. } | Self::Attributes { .. } | Self::Get { .. } => {
@@ -232,38 +232,38 @@ impl FilesRequest {
     }
 }
 
-/// The end of what comes, and what it is to have.
+/// Ends what follows a request, and sets the entry's attributes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Finish {
-    /// Of a file: its length; what no frame filled is a hole.
+    /// The length of a file; what no frame filled is a hole.
     pub size: u64,
     /// Type and permissions.
     pub mode: Option<u32>,
     /// User and group.
     pub owner: Option<(u32, u32)>,
-    /// Last change: seconds and nanoseconds.
+    /// The mtime: seconds and nanoseconds.
     pub mtime: Option<(i64, u32)>,
 }
 
-/// One thing in the vault.
+/// An entry of the vault.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct FileEntry {
     /// Its name in its directory; empty for the root.
     #[serde(with = "path_text")]
     pub name: PathBuf,
-    /// As in `st_mode`.
+    /// Type and permissions, as in `st_mode`.
     pub mode: u32,
     pub nlink: u32,
     pub uid: u32,
     pub gid: u32,
     pub rdev: u32,
     pub size: u64,
-    /// Of 512 bytes.
+    /// In units of 512 bytes.
     pub blocks: u64,
     pub ino: u64,
-    /// Last change: seconds and nanoseconds.
+    /// The mtime: seconds and nanoseconds.
     pub mtime: (i64, u32),
-    /// Of a symlink.
+    /// The target of a symlink.
     #[serde(default, with = "path_text::option")]
     pub target: Option<PathBuf>,
 }
@@ -285,25 +285,25 @@ impl FileEntry {
     }
 }
 
-/// What the daemon answers.
+/// The daemon's reply.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "reply", rename_all = "kebab-case")]
 pub(crate) enum FilesReply {
-    /// A part of a listing, or the one that was asked for.
+    /// A part of a listing, or the entry that was asked for.
     Entries { entries: Vec<FileEntry> },
-    /// So many things, so many bytes by now.
+    /// The progress so far: how many entries, how many bytes.
     SoFar { things: u64, bytes: u64 },
-    /// This one could not be done; the rest goes on.
+    /// This entry failed; the rest goes on.
     Problem {
         #[serde(with = "path_text")]
         path: PathBuf,
         failure: Failure,
     },
-    /// The file was changed while it was read: what came of it is a mix. The last reply.
+    /// The file was changed while it was read: the content sent mixes two versions. The last reply.
     Changed,
-    /// It is done, with so many things; the last reply.
+    /// The request is done, and covered this many entries; the last reply.
     Done { things: u64 },
-    /// It could not be done; the last reply.
+    /// The request failed; the last reply.
     Failed { failure: Failure },
 }
 
