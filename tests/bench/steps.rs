@@ -1,5 +1,5 @@
-//! What each byte, each change and each look-up passes through, alone: `cargo bench`. A run with `--test` (CI's) does each
-//! once. Figures of the whole are `scripts/bench`'s.
+//! The steps that each byte, change and look-up passes through, measured one by one: `cargo bench`. With `--test` (as
+//! in CI) each runs once. `scripts/bench` measures the whole.
 
 #![allow(clippy::unwrap_used, reason = "a benchmark that cannot be set up is over")]
 
@@ -54,7 +54,7 @@ fn extent(number: u64, length: u64) -> types::Extent {
     types::Extent { skip: 0, length, reference }
 }
 
-/// One write of 4 KiB into a window of as many records.
+/// Writes 4 KiB into an extent map window with this many records.
 fn extent_maps(c: &mut Criterion) {
     let mut group = c.benchmark_group("extent map");
     for records in [1, 64] {
@@ -70,7 +70,7 @@ fn extent_maps(c: &mut Criterion) {
     group.finish();
 }
 
-/// What is asked for again, and what never was.
+/// Look-ups of cached blocks, and of blocks that were never cached.
 fn caches(c: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let _inside = runtime.enter();
@@ -94,7 +94,7 @@ fn caches(c: &mut Criterion) {
     runtime.block_on(cache.end());
 }
 
-/// A journal in a directory of its own.
+/// A journal in its own directory.
 fn journal(dir: &std::path::Path) -> Arc<log::Journal> {
     let options = log::JournalOptions {
         keys: keys(),
@@ -107,7 +107,7 @@ fn journal(dir: &std::path::Path) -> Arc<log::Journal> {
     Arc::new(log::Journal::create(options, noted).unwrap())
 }
 
-/// A directory's entry and its inode, as a file that is made puts them.
+/// A dentry and its inode, as creating a file writes them.
 fn file(number: u64) -> (records::Entry, records::Inode) {
     let entry = records::Entry {
         name: format!("file-{number}").into(),
@@ -117,7 +117,7 @@ fn file(number: u64) -> (records::Entry, records::Inode) {
     (entry, records::Inode::default())
 }
 
-/// A change on its way to this disk, without and with the barrier of an fsync.
+/// Writing a change to the journal, without and with the barrier of an fsync.
 fn journals(c: &mut Criterion) {
     let dir = tempfile::tempdir().unwrap();
     let journal = journal(dir.path());
@@ -136,7 +136,7 @@ fn journals(c: &mut Criterion) {
     group.finish();
 }
 
-/// Names among 50,000 of one directory, most of them in sled; and the making of one more.
+/// Look-ups among 50,000 names of one directory, most of them in sled; and creating one more.
 fn look_ups(c: &mut Criterion) {
     const FILES: u64 = 50_000;
     const ROOT: InodeNo = InodeNo(1);

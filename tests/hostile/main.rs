@@ -1,6 +1,6 @@
-//! Hostile bytes: every parser of what others can write (the bucket, this disk, the control socket, the network) is given the
-//! corpus of `tests/fuzz`, and what a seed makes of it. None panics, takes a second, or takes much memory. `tests/fuzz` does
-//! the same guided by coverage, by hand.
+//! Hostile bytes. Every parser of data that others can write (the bucket, this disk, the control socket, the network)
+//! is given the corpus of `tests/fuzz` and mutations of it. None may panic, take a second, or take much memory.
+//! `tests/fuzz` does the same by hand, guided by coverage.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(unreachable_pub, reason = "a module of tests is public to the others")]
 
@@ -20,14 +20,15 @@ mod seeds;
 
 use mutator::Mutator;
 
-/// What one input may take.
+/// The time limit for one input.
 const TIME: Duration = Duration::from_secs(2);
-/// Memory beyond what is taken before, in bytes: the largest input has a few KiB.
+/// The limit on additional memory, in bytes; the largest input has a few KiB.
 const MEMORY: u64 = 192 << 20;
-/// Of these a seed is refused by its seal, its checksum, or for its key: what is past a seal has a kind of its own.
+/// Kinds that refuse even their seeds, because of a seal, a checksum or the key. What is inside a seal has a kind of
+/// its own.
 const SEALED: [&str; 7] =
     ["message", "chunks", "journal", "pack", "manifest", "recovery-key", "slot"];
-/// Inputs that are made of each kind's seeds, unless `S3VAULT_HOSTILE_ROUNDS` says otherwise; a run has an end in any case.
+/// Inputs per kind, unless `S3VAULT_HOSTILE_ROUNDS` sets another number, and the time limit of the whole run.
 const ROUNDS: u64 = 20_000;
 const IN_ALL: Duration = Duration::from_secs(60);
 
@@ -49,11 +50,11 @@ fn corpus() -> BTreeMap<String, Vec<Vec<u8>>> {
     found
 }
 
-/// Parses, and says what was given if that goes wrong.
+/// Parses an input, and prints it if that goes wrong. Returns whether it was accepted.
 fn given(kind: &str, bytes: &[u8]) -> bool {
     let shown = || bytes.escape_ascii().to_string();
     let mut took = Vec::new();
-    // A machine may stand still for a moment, but hardly three times for the same input.
+    // The machine may stall for a moment, but hardly three times for the same input.
     let parsed = loop {
         let began = Instant::now();
         let parsed = catch_unwind(|| parse(kind, bytes));
@@ -67,7 +68,7 @@ fn given(kind: &str, bytes: &[u8]) -> bool {
     parsed.unwrap_or_else(|| panic!("nobody knows the kind {kind}"))
 }
 
-/// From here on a parser that asks for more memory than this ends the test.
+/// From here on, a parser that asks for more memory than this ends the test.
 fn bound_memory() {
     let pages = fs::read_to_string("/proc/self/statm").unwrap();
     let pages: u64 = pages.split(' ').next().unwrap().parse().unwrap();
@@ -76,7 +77,7 @@ fn bound_memory() {
     setrlimit(Resource::As, Rlimit { current: most, ..limit }).unwrap();
 }
 
-/// Set in the process that has the bound.
+/// Set in the child process, which has the memory limit.
 const BOUNDED: &str = "S3VAULT_HOSTILE_BOUNDED";
 
 #[test]
@@ -97,7 +98,7 @@ fn no_parser_is_harmed_by_what_it_is_given() {
     let each = IN_ALL / u32::try_from(corpus.len()).unwrap();
     let (mut tally, mut refused) = (Vec::new(), Vec::new());
     for (kind, seeds) in &corpus {
-        // A kind that takes none of its seeds is not tried at all.
+        // A kind that accepts none of its seeds is not really tested.
         let good = seeds.iter().filter(|seed| given(kind, seed)).count();
         if good == 0 && !SEALED.contains(&kind.as_str()) {
             refused.push(kind);

@@ -1,6 +1,6 @@
-//! Makes hostile bytes of good ones, the same for each seed.
+//! Mutates good inputs into hostile ones; deterministic for each seed.
 
-/// Lengths and heads that parsers trip over: of CBOR (long arrays, strings, deep nests), JSON, HTTP, numbers.
+/// Prefixes that parsers stumble over: CBOR (long arrays and strings, deep nesting), JSON, HTTP, numbers.
 const WORDS: [&[u8]; 22] = [
     b"\x9b\xff\xff\xff\xff\xff\xff\xff\xff",
     b"\x5b\x7f\xff\xff\xff\xff\xff\xff\xff",
@@ -26,7 +26,7 @@ const WORDS: [&[u8]; 22] = [
     b"\xf5S3J",
 ];
 
-/// What is longer is cut.
+/// Longer inputs are truncated.
 const LENGTH: usize = 64 << 10;
 
 pub struct Mutator {
@@ -39,7 +39,7 @@ impl Mutator {
         Self { state: seed | 1 << 40, seeds }
     }
 
-    /// Below `end`; xorshift64.
+    /// A random number below `end`, by xorshift64.
     pub fn below(&mut self, end: usize) -> usize {
         self.state ^= self.state << 13;
         self.state ^= self.state >> 7;
@@ -54,7 +54,7 @@ impl Mutator {
         self.changed(bytes)
     }
 
-    /// Some changes, one after the other.
+    /// Applies a few changes, one after the other.
     pub fn changed(&mut self, mut bytes: Vec<u8>) -> Vec<u8> {
         for _ in 0..=self.below(4) {
             self.change(&mut bytes);

@@ -1,5 +1,5 @@
-//! `scripts/read_vault.py`, given a vault of which any byte may be another: it ends with an error that says what is wrong, in
-//! bounded time, and never with a traceback. `reader.py` beside this file does it, in one process.
+//! Runs `scripts/read_vault.py` on a vault in which any byte may be changed: it must end in bounded time with an error
+//! that says what is wrong, and never with a traceback. `reader.py` beside this file does it, in one process.
 
 use std::path::Path;
 use std::process::Command;

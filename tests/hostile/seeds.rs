@@ -1,4 +1,4 @@
-//! Makes the corpus: what lies in the golden vault, opened, and a few lines by hand.
+//! Makes the corpus: the opened objects of the golden vault, and some lines by hand.
 
 use std::fs;
 use std::path::Path;
@@ -20,7 +20,7 @@ fn put(kind: &str, name: &str, bytes: &[u8]) {
     fs::write(dir.join(name), bytes).unwrap();
 }
 
-/// All of one kind of object: number and bytes.
+/// All objects of one kind: number, name and bytes.
 fn objects(prefix: &str) -> Vec<(u64, String, Vec<u8>)> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v1").join(prefix);
     let mut found = Vec::new();
@@ -36,7 +36,7 @@ fn objects(prefix: &str) -> Vec<(u64, String, Vec<u8>)> {
     found
 }
 
-/// As if it were of the vault whose keys the parsers are given.
+/// Replaces the vault id, so that the parsers, which have other keys, accept the bytes.
 fn adopted(plain: &[u8], was: &[u8; 16], now: &[u8; 16]) -> Vec<u8> {
     let mut plain = plain.to_vec();
     for at in 0..plain.len().saturating_sub(15) {
@@ -92,7 +92,7 @@ async fn seeds_are_made() {
     by_hand();
 }
 
-/// What is text, or so short that it is written here.
+/// Text inputs, and inputs short enough to be written here.
 fn by_hand() {
     let lines: [(&str, &str, &[u8]); 50] = [
         ("record", "inode", b"\x09\x02\x00\x00\x00\x00\x00\x00\x00\x01\xab\x00\x19\x41\xed\x01\x00\x02\x00\x03\x02\x04\x00\x05\x00\x06\x82\x01\x02\x07\x82\x01\x02\x08\x82\x01\x02\x09\x82\x01\x02\x0a\x01"),

@@ -1,4 +1,4 @@
-//! The program as people and scripts use it: real mounts on directories as stores.
+//! The program as people and scripts use it: real mounts, with directories as stores.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -52,7 +52,7 @@ fn the_first_mount_needs_nothing_and_the_second_neither() {
     let done = home.type_in("mount").exits(0);
     assert!(!done.out.contains("Recovery key"), "{}", done.out);
     assert_eq!(fs::read_to_string(vault.join("hello.txt")).unwrap(), "hello");
-    // What is written now is unsent until it is in the bucket, and then it is there.
+    // What is written now stays unsent while the store is away.
     fs::rename(home.data().join("store"), home.path("away")).unwrap();
     fs::write(vault.join("second.txt"), "second").unwrap();
     assert!(home.status(&vault)["unsent_changes"].as_u64() > Some(0));
@@ -156,7 +156,7 @@ fn mounted_already_is_said() {
     home.type_in("mount vault").exits(0);
     home.type_in("mount vault").exits(11).says("mounted already");
     home.type_in("mount elsewhere").exits(11).says("/vault");
-    // Nor with another state directory: there is one writer on a machine.
+    // Nor with another state directory: a machine has only one writer per vault.
     home.type_in("mount elsewhere --state-dir state2").exits(11).says("/vault");
     home.type_in("umount vault").exits(0);
 }
@@ -214,7 +214,7 @@ fn force_ends_a_daemon_that_hangs() {
     fs::write(vault.join("closed"), "closed").unwrap();
     let daemon = home.daemon(&vault);
     signal(daemon, Signal::STOP);
-    // On a busy machine some of its threads run on for a moment.
+    // On a busy machine some of its threads still run for a moment.
     wait_until("it is stopped", || {
         let threads = fs::read_dir(format!("/proc/{daemon}/task")).unwrap().flatten();
         threads
@@ -260,13 +260,13 @@ fn sigterm_finishes_and_releases() {
     home.type_in("mount vault").exits(0);
     let vault = home.path("vault");
     fs::write(vault.join("file"), vec![1; 3_000_000]).unwrap();
-    // Busy or not: a signal is no question.
+    // Open files do not stop a signal from ending it.
     let open = fs::File::open(vault.join("file")).unwrap();
     let daemon = home.daemon(&vault);
     signal(daemon, Signal::TERM);
     wait_until("the daemon is gone", || !runs(daemon));
     drop(open);
-    // Released: another machine needs no --take-over.
+    // The vault is released: another machine needs no --take-over.
     let other = Home::new().with("S3VAULT_PASSPHRASE", "correct horse");
     other
         .type_in(&format!("mount vault --bucket file://{}", home.path("bucket").display()))
@@ -330,7 +330,7 @@ fn another_machines_claim_is_respected_until_it_is_taken_over() {
     other.type_in(&format!("{mount} --take-over")).exits(0);
     fs::write(other.path("vault/two"), "2").unwrap();
     other.type_in("sync").exits(0);
-    // The first one finds out with its next commit.
+    // The first machine notices with its next commit.
     drop(fs::write(home.path("vault/three"), "3"));
     let done = home.type_in("sync");
     assert_eq!(done.code, 18, "{}", done.err);
@@ -339,7 +339,7 @@ fn another_machines_claim_is_respected_until_it_is_taken_over() {
     assert_eq!(error.raw_os_error(), Some(libc::EROFS));
     let daemon = home.daemon(&home.path("vault"));
     home.type_in("umount vault").exits(18);
-    // So the next mount finds nothing in the way.
+    // The daemon has ended, so nothing is in the way of the next mount.
     assert!(!runs(daemon));
     home.type_in("mount vault --take-over").exits(0);
     assert_eq!(fs::read_to_string(home.path("vault/two")).unwrap(), "2");
@@ -421,7 +421,7 @@ fn at_a_terminal_a_passphrase_is_asked_for_and_never_shown() {
     assert_eq!(code, 4, "{said}");
 }
 
-/// What the daemons of all mounts so far have logged.
+/// The logs of all mounts so far.
 fn log(home: &Home) -> String {
     let vaults = fs::read_dir(home.state()).unwrap().flatten();
     vaults.filter_map(|vault| fs::read_to_string(vault.path().join("daemon.log")).ok()).collect()

@@ -1,4 +1,4 @@
-//! What a mount asks of the server, counted by a proxy that adds a round trip of 30 ms.
+//! The requests of a mount, counted by a proxy that adds a round trip of 30 ms.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -23,7 +23,7 @@ impl Far {
         Self { bucket: weed.bucket(), proxy: Proxy::start(weed.port(), ROUND_TRIP) }
     }
 
-    /// A user who reaches it.
+    /// A user who reaches the bucket through the proxy.
     fn home(&self) -> Home {
         let home = Home::new().with("S3VAULT_PASSPHRASE", "correct horse");
         self.bucket
@@ -36,7 +36,7 @@ impl Far {
         format!("{what} --bucket {} --endpoint-url {}", self.bucket.url(), self.proxy.endpoint())
     }
 
-    /// A mount at `vault` of a vault that was just made, after one file and its sync.
+    /// A mount at `vault` of a new vault, after one file and its sync.
     fn first_mount(&self) -> Home {
         self.first_mount_of(self.home())
     }
@@ -65,7 +65,8 @@ fn listed(exchanges: &[Exchange]) -> String {
 #[test]
 fn a_thousand_small_files_cost_at_most_forty_requests() {
     let far = Far::new();
-    // Packs leave when they are full, or are waited for; by time as well, they would be as many as the machine is slow.
+    // Packs are sent when they are full or waited for. If they were sent by time as well, their number would depend on
+    // the machine's speed.
     let home = far.first_mount_of(far.home().with("S3VAULT_PACK_LINGER", "600"));
     let data = [7; 4096];
     let begun = Instant::now();
@@ -107,12 +108,12 @@ fn five_thousand_small_files_go_in_with_twenty_requests_and_come_out_cold_with_e
     elsewhere.type_in("umount vault").exits(0);
 }
 
-/// PROTOCOL, C5: the answer to a put that echoes the checksum proves it.
+/// PROTOCOL, C5: a reply that echoes the checksum proves the put.
 #[test]
 fn a_small_change_costs_two_puts_and_nothing_else() {
     let far = Far::new();
     let home = far.first_mount();
-    // The name leaves 200 ms after it was made, or later: before what is counted.
+    // The file's creation is committed 200 ms later or more: wait for that before counting.
     let mut file = File::create(home.path("vault/small")).unwrap();
     home.type_in("sync vault").exits(0);
     far.proxy.take();
@@ -132,7 +133,7 @@ fn one_file_alone_is_in_the_bucket_within_a_second_and_then_nothing_is_sent() {
     let far = Far::new();
     let home = far.first_mount();
     let committed = || home.status(&home.path("vault"))["unsent_changes"].as_u64() == Some(0);
-    // A machine may stand still for a moment, but hardly five times; what lingers too long does so each time.
+    // The machine may stall for a moment, but hardly five times; a bug that delays the commit does so each time.
     let mut took = Vec::new();
     while took.len() < 5 && took.iter().all(|took| *took >= Duration::from_secs(1)) {
         let begun = Instant::now();
@@ -144,7 +145,7 @@ fn one_file_alone_is_in_the_bucket_within_a_second_and_then_nothing_is_sent() {
     assert!(took.iter().any(|took| *took < Duration::from_secs(1)), "{took:?}");
     let exchanges = far.proxy.take();
     assert!(!of("PUT", "/log/", &exchanges).is_empty(), "{}", listed(&exchanges));
-    // Longer than every timer of the daemon: the barrier is every 5 s.
+    // Longer than every timer of the daemon: the barrier runs every 5 s.
     std::thread::sleep(Duration::from_secs(12));
     let idle = far.proxy.take();
     assert!(idle.is_empty(), "an idle mount sends nothing:\n{}", listed(&idle));
@@ -181,7 +182,7 @@ fn a_large_file_streams_out_and_its_middle_costs_one_get() {
     let exchanges = far.proxy.take();
     let gets = of("GET", "/pack/", &exchanges);
     assert!(gets.len() == 1 && exchanges.len() == 1, "{}", listed(&exchanges));
-    // A group of eight chunks, and the answer's head.
+    // A group of eight chunks, plus the head of the answer.
     assert!(gets[0].received <= 132 << 10, "{}", listed(&exchanges));
     let from = usize::try_from(12_345 * 4096 % MIB).unwrap();
     assert_eq!(middle, part[from..from + 4096]);

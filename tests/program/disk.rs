@@ -1,4 +1,4 @@
-//! The machine's disk as it is: small, full, and with more written to it than it has room for. Real mounts.
+//! Disks as machines have them: small, full, and too small for what is written. Real mounts.
 
 use std::ffi::CString;
 use std::fs;
@@ -13,7 +13,7 @@ use rustix::process::Signal;
 use crate::support::home::{Home, detach, runs, signal, wait_until};
 use crate::support::{Proxy, noise, weed};
 
-/// A disk of its own at a directory; gone when dropped.
+/// A small file system of its own at a directory; removed when dropped.
 struct SmallDisk(PathBuf);
 
 impl SmallDisk {
@@ -55,7 +55,7 @@ fn a_small_disk_has_room_and_one_that_is_full_is_named() {
     assert_eq!(warnings(&home, &vault), "[]");
     home.type_in("umount vault").exits(0);
 
-    // Full for now: mounted, and said there and in `status`; with room it goes on by itself.
+    // Full for now: the vault is mounted and says so, as does `status`; once there is room it goes on by itself.
     let filler = disk.0.join("filler");
     let free = s3vault::testing::os::free_bytes(&disk.0).unwrap();
     fs::write(&filler, vec![1; usize::try_from(free - (24 << 20)).unwrap()]).unwrap();
@@ -65,7 +65,7 @@ fn a_small_disk_has_room_and_one_that_is_full_is_named() {
     assert_eq!(warnings(&home, &vault), "[]");
     fs::write(vault.join("again"), "x").unwrap();
 
-    // Something is unsent: whatever the disk is like, it is mounted to send it.
+    // With something unsent, the vault is mounted to send it, whatever the disk is like.
     fs::rename(home.data().join("store"), home.path("away")).unwrap();
     fs::write(vault.join("unsent"), "x").unwrap();
     let daemon = home.daemon(&vault);
@@ -75,14 +75,14 @@ fn a_small_disk_has_room_and_one_that_is_full_is_named() {
     disk.resize(70);
     home.type_in("mount vault --cache-size 64M").exits(0);
     home.type_in("umount vault").exits(0);
-    // Nothing is unsent any more: a disk of this size is no place for a vault that is written to.
+    // With nothing unsent, a disk of this size is refused for a vault that is written to.
     home.type_in("mount vault").exits(19).says("--state-dir").says("needs 72");
     home.type_in("mount vault --read-only").exits(0);
     assert_eq!(fs::read(vault.join("unsent")).unwrap(), b"x");
     home.type_in("umount vault").exits(0);
 }
 
-/// J8, with every byte of the disk taken by others: not even the daemon's log has room.
+/// J8, with every byte of the disk used by others: even the daemon's log has no room.
 #[test]
 fn j8_on_a_disk_that_others_fill_all_goes_on_that_needs_no_room() {
     let home = Home::new();
@@ -123,7 +123,7 @@ fn j8_on_a_disk_that_others_fill_all_goes_on_that_needs_no_room() {
     home.type_in("umount vault").exits(0);
 }
 
-/// Packs that are on the wire when the store goes may still arrive: so many at most.
+/// The most packs on the wire when the store disappears; they may still arrive.
 const ON_THE_WIRE: usize = 6;
 
 #[test]
@@ -138,7 +138,7 @@ fn what_is_removed_unsent_gives_its_room_back_while_the_store_is_away() {
         |what, server: &str| format!("{what} --bucket {} --endpoint-url {server}", bucket.url());
     let home = user();
     home.type_in(&line("init", &proxy.endpoint())).exits(0);
-    // 32 MiB of staging, of which 28 are for what is written.
+    // 32 MiB of staging, 28 of which are for data.
     home.type_in("mount vault --cache-size 64M").exits(0);
     let vault = home.path("vault");
     let write = |name: String, seed| fs::write(vault.join(name), noise(seed, 1_200_000)).unwrap();
@@ -179,7 +179,7 @@ fn what_is_removed_unsent_gives_its_room_back_while_the_store_is_away() {
     other.type_in("umount elsewhere").exits(0);
 }
 
-/// What is only there waits for it, as for a store on the network, and is not taken for lost.
+/// Data that is only in the store is waited for, as with a store on the network, and not taken for lost.
 #[test]
 fn while_the_disk_of_the_store_is_not_mounted_reads_wait_for_it() {
     let home = Home::new();
@@ -192,7 +192,7 @@ fn while_the_disk_of_the_store_is_not_mounted_reads_wait_for_it() {
     home.type_in("mount vault").exits(0);
     let (store, away) = (home.data().join("store"), home.path("away"));
     fs::rename(&store, &away).unwrap();
-    fs::create_dir(&store).unwrap(); // where the disk is mounted otherwise
+    fs::create_dir(&store).unwrap(); // the mountpoint of the disk when that is not mounted
     let cold = vault.join("directory/cold");
     let reader = std::thread::spawn(move || fs::read(cold));
     wait_until("the store is missed", || warnings(&home, &vault).contains("is its disk mounted?"));

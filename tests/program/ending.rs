@@ -1,4 +1,4 @@
-//! How a mount ends on a store that is slow or gone, and what keeps its place while nothing is mounted there.
+//! How a mount ends if the store is slow or gone, and what protects its directory while nothing is mounted there.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use crate::support::home::{Done, Home, mounts_below, runs, signal, wait_until};
 use crate::support::{Proxy, TestBucket, noise, weed};
 
-/// A vault, and a way to its store that can be slow, or gone.
+/// A vault, and a proxy to its store that can be slow or cut.
 struct Far {
     home: Home,
     store: Proxy,
@@ -31,7 +31,7 @@ impl Far {
         Self { home, store, bucket }
     }
 
-    /// How it is mounted.
+    /// The command that mounts it.
     fn mount(&self) -> String {
         let (url, endpoint) = (self.bucket.url(), self.store.endpoint());
         format!("mount vault --bucket {url} --endpoint-url {endpoint}")
@@ -41,7 +41,7 @@ impl Far {
         self.home.path("vault")
     }
 
-    /// The next mount has it, and ends well.
+    /// The next mount has the file, and ends well.
     fn nothing_is_lost(&self) {
         self.store.heal();
         self.home.type_in(&self.mount()).exits(0);
@@ -61,14 +61,14 @@ fn umount_with_a_timeout_shows_progress_and_says_what_is_missing_on_a_dead_store
     let done = far.home.type_in("umount vault --timeout 7s").exits(14);
     let took = begun.elapsed().as_secs();
     assert!((7..30).contains(&took), "{took} s");
-    // Once as progress, and once at the end.
+    // Once in the progress, and once in the final message.
     assert!(done.err.matches("not in the bucket yet").count() >= 2, "{}", done.err);
     assert!(
         done.err.contains("goes on trying to send") && done.err.contains("--timeout"),
         "{}",
         done.err
     );
-    // Out of use, and being sent.
+    // Unmounted, and still being sent.
     assert!(mounts_below(&far.vault()).is_empty() && runs(daemon));
     far.home.type_in("umount vault --timeout 0").exits(14);
     far.store.heal();
@@ -82,7 +82,7 @@ fn umount_with_a_timeout_waits_no_longer_for_a_slow_store() {
     let far = Far::new(Duration::from_millis(700));
     far.home.type_in(&far.mount()).exits(0);
     fs::write(far.vault().join("file"), noise(1, 300_000)).unwrap();
-    // A pack, a commit and the release: three round trips at least.
+    // A pack, a commit and the release take at least three round trips.
     far.home.type_in("umount vault --timeout 0").exits(14).says("goes on trying to send");
     far.home.type_in("umount vault --timeout 5m").exits(0).says("everything is in the bucket");
     far.nothing_is_lost();
@@ -101,7 +101,7 @@ fn sigterm_gives_up_in_time_says_what_is_missing_and_the_next_mount_sends_it() {
     far.store.cut();
     fs::write(far.vault().join("file"), noise(1, 300_000)).unwrap();
     let begun = Instant::now();
-    // systemd's KillMode=control-group: each process has the signal, and the front process hands its own on.
+    // systemd's KillMode=control-group: each process gets the signal, and the front process passes its own on.
     signal(front.id(), Signal::TERM);
     signal(daemon, Signal::TERM);
     let done = Done::from(front.wait_with_output().unwrap()).exits(14);
@@ -122,7 +122,7 @@ fn chattr(flag: &str, path: &Path) -> bool {
         .is_ok_and(|status| status.success())
 }
 
-/// Its flag goes before the test's directory does.
+/// Clears the immutable flag before the test's directory is removed.
 struct Protected(PathBuf);
 
 impl Drop for Protected {
@@ -151,14 +151,14 @@ fn what_is_protected_takes_no_files_while_nothing_is_mounted() {
         fs::create_dir(vault.join("directory")).is_err()
             && fs::read_dir(&vault).unwrap().next().is_none()
     );
-    // It stays, and is no obstacle to the next mount, whether that asks for it or not.
+    // The directory stays immutable, which does not hinder the next mount, with or without --protect.
     for line in ["mount vault --protect", "mount vault"] {
         home.type_in(line).exits(0);
         assert_eq!(fs::read_to_string(vault.join("file")).unwrap(), "x");
         home.type_in("umount vault").exits(0);
         assert!(write().is_err());
     }
-    // A daemon that dies leaves no hole either.
+    // A daemon that is killed leaves no gap either.
     home.type_in("mount vault").exits(0);
     let daemon = home.daemon(&vault);
     signal(daemon, Signal::KILL);
@@ -174,7 +174,7 @@ fn what_is_protected_takes_no_files_while_nothing_is_mounted() {
 fn what_cannot_be_protected_is_not_mounted_and_the_way_out_is_said() {
     let home = Home::new().with("S3VAULT_PASSPHRASE", "correct horse");
     home.type_in(&format!("init --bucket file://{}", home.path("bucket").display())).exits(0);
-    // proc knows no such flag; a mountpoint there is refused before. ramfs does not know it either.
+    // A mountpoint in /proc, which has no such flag, is refused earlier. ramfs has none either.
     let other = home.path("other");
     fs::create_dir(&other).unwrap();
     let mounted = Command::new("mount").args(["-t", "ramfs", "none"]).arg(&other).status().unwrap();

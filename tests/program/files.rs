@@ -1,4 +1,4 @@
-//! Files without a mount: `put`, `get`, `ls` and the rest, with a daemon that runs and without one.
+//! Files without a mount: `put`, `get`, `ls` and the rest, with and without a running daemon.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
@@ -23,7 +23,7 @@ fn with_vault() -> Home {
     home
 }
 
-/// Everything that `cp -a` keeps.
+/// A tree with everything that `cp -a` preserves.
 fn make_tree(root: &Path) {
     let strange: OsString = OsString::from_vec(b"odd \xff\n'\"$(x)\x1b[31m".to_vec());
     fs::create_dir_all(root.join("sub/deep/empty")).unwrap();
@@ -66,7 +66,7 @@ fn make_tree(root: &Path) {
     time("sub/deep", SystemTime::UNIX_EPOCH + Duration::from_secs(88));
 }
 
-/// That two trees are the same: content, modes, owners, times to the nanosecond, links, xattrs.
+/// Checks that two trees are the same: content, modes, owners, times to the nanosecond, links, xattrs.
 #[track_caller]
 fn same(one: &Path, other: &Path) {
     let slashed = |path: &Path| [path.as_os_str(), OsStr::new("/")].join(OsStr::new(""));
@@ -88,7 +88,7 @@ fn names(path: &Path) -> Vec<OsString> {
     names
 }
 
-/// Nothing of this home runs any more.
+/// Checks that no daemon of this home runs.
 #[track_caller]
 fn nothing_runs(home: &Home) {
     home.type_in("status").exits(0).says("No mount or service of this user runs");
@@ -104,7 +104,7 @@ fn a_tree_goes_in_and_comes_out_as_it_was_without_a_mount_and_with_one() {
     same(&tree, &home.path("out"));
     let blocks = home.path("out/sparse").metadata().unwrap().blocks();
     assert!(blocks < 1000, "the holes are filled: {blocks} blocks");
-    // Again: into it, as cp does; what is there is passed over, what is not or is another comes.
+    // Again, into the directory, as with cp: files that are the same are skipped, missing or changed ones are fetched.
     fs::write(home.path("out/small"), "other").unwrap();
     fs::remove_file(home.path("out/sub/deep/5")).unwrap();
     let inode = |name: &str| home.path(name).metadata().unwrap().ino();
@@ -121,7 +121,7 @@ fn a_tree_goes_in_and_comes_out_as_it_was_without_a_mount_and_with_one() {
     home.type_in("put -r tree/. backup").exits(0);
     same(&tree, &home.path("vault/backup"));
     assert_eq!(home.path("vault/backup/sub/large").metadata().unwrap().ino(), there);
-    // In the bucket, as exit 0 says.
+    // Everything is in the bucket, as exit code 0 promises.
     assert_eq!(home.status(&home.path("vault"))["unsent_changes"].as_u64(), Some(0));
     home.type_in("get -r backup again").exits(0);
     same(&tree, &home.path("again"));
@@ -171,7 +171,7 @@ fn pipes_of_any_length_go_through_and_nothing_is_left_of_a_broken_one() {
 #[test]
 fn commands_do_as_those_of_the_same_name() {
     let home = with_vault();
-    // Nobody has written to it: it is empty.
+    // Nobody has written to the vault: it is empty.
     assert_eq!(home.type_in("ls").exits(0).out, "");
     home.type_in("find").exits(0);
     home.type_in("cat a").exits(1).says("no such file or directory in the vault");
@@ -232,7 +232,7 @@ fn commands_do_as_those_of_the_same_name() {
     home.type_in("rm -r d e").exits(0);
     home.type_in("rm -f d").exits(0);
     assert_eq!(home.type_in("ls").exits(0).out, "a\nnew\n");
-    // Among many, those that are missing are named and counted; the others are done.
+    // Of several, the missing ones are named and counted; the others are removed.
     let done = home.type_in("rm a/none a/b/renamed a/b/none a/b/three.jpg").exits(1);
     assert!(
         done.err.contains("  a/none: there is no such file")
@@ -277,7 +277,7 @@ fn names_and_symlinks_of_the_vault() {
     home.type_in("get -r link kept").exits(0);
     assert!(home.path("followed/f").exists());
     assert_eq!(fs::read_link(home.path("kept")).unwrap(), Path::new("dir"));
-    // What is changed beside the mount is seen there at once.
+    // Changes by commands are seen in the mount at once.
     assert_eq!(names(&vault.join("dir")).len(), 2);
     let when = vault.join("dir").metadata().unwrap().mtime();
     fs::write(home.path("g"), "g").unwrap();
@@ -290,7 +290,7 @@ fn names_and_symlinks_of_the_vault() {
     assert!(when > 0 && vault.join("dir").metadata().unwrap().mtime() == 0);
     home.type_in("rm -r dir").exits(0);
     assert!(!vault.join("dir").exists());
-    // Open files are no hindrance, and a named vault is found by its name.
+    // Open files are no obstacle, and a vault is found by its name.
     let config = home.config().join("config.toml");
     let text = fs::read_to_string(&config).unwrap();
     fs::write(&config, text.replace("url =", "name = \"home\"\nurl =")).unwrap();
@@ -316,7 +316,7 @@ fn what_is_killed_in_the_middle_leaves_nothing_half_and_goes_on() {
             assert!(fs::read(root.join(name)).unwrap() == fs::read(tree.join(name)).unwrap());
         }
     };
-    // The client, in the middle of put and of get.
+    // Killing the client in the middle of put and of get.
     for (line, to) in [("put tree in", vault.join("in")), ("get in out", home.path("out"))] {
         let mut client = home.spawn(line);
         wait_until("some are there", || to.exists() && names(&to).len() > 3);
@@ -341,7 +341,7 @@ fn what_is_killed_in_the_middle_leaves_nothing_half_and_goes_on() {
             .iter()
             .all(|name| !name.to_string_lossy().starts_with('.'))
     );
-    // The daemon.
+    // Killing the daemon.
     let daemon = home.daemon(&vault);
     let mut command = home.command(["put", "tree", "second"]);
     let client = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
@@ -446,7 +446,7 @@ fn what_joins_the_daemon_of_a_command_outlives_the_command() {
             Done::from(put.wait_with_output().unwrap()).exits(0);
             assert!(begun.elapsed() < Duration::from_mins(1));
         }
-        // What follows is of the same daemon, and the last of the commands ends nothing either.
+        // What follows is done by the same daemon, and the last of the commands does not end it either.
         home.type_in("ls").exits(0).says("by the mount");
         let status = home.status(&vault);
         assert_eq!((&status["pid"], &status["state"]), (&daemon, &"mounted".into()));

@@ -1,4 +1,4 @@
-//! One machine writes, another looks (W5): two mounts of one bucket, through the caches of the kernel.
+//! One machine writes, another follows (W5): two mounts of one bucket, through the kernel's caches.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::support::home::{Home, wait_until};
 use crate::support::noise;
 
-/// A home that writes at `vault`, and one that looks at its own `vault`.
+/// A home that writes at `vault`, and one that reads at its own `vault`.
 fn two(options: &str, panics: &str) -> (Home, Home) {
     let home = || Home::new().with("S3VAULT_PASSPHRASE", "correct horse");
     let (writer, reader) = (home(), home());
@@ -43,13 +43,13 @@ fn w5_what_one_machine_writes_the_other_shows() {
     let ours = |name: &str| -> PathBuf { reader.path("vault").join(name) };
     assert_eq!(fs::read_to_string(ours("first")).unwrap(), "first");
     assert!(fs::metadata(ours("dir/new")).is_err(), "the kernel remembers that it is not there");
-    // Made.
+    // Created.
     fs::create_dir(theirs("dir")).unwrap();
     fs::write(theirs("dir/new"), noise(1, 300_000)).unwrap();
     writer.type_in("sync").exits(0);
     wait_until("made", || fs::read(ours("dir/new")).is_ok_and(|read| read == noise(1, 300_000)));
     assert_eq!(names(&reader.path("vault")), ["dir", "first"].map(str::to_owned).into());
-    // Changed in its place, while it is open and mapped pages of it are cached; and its mode.
+    // Changed in place, while the reader has it open and its mapped pages cached; and its mode.
     let mut open = fs::File::open(ours("dir/new")).unwrap();
     let inode = fs::metadata(ours("dir/new")).unwrap().ino();
     let file = fs::OpenOptions::new().write(true).open(theirs("dir/new")).unwrap();
@@ -66,7 +66,7 @@ fn w5_what_one_machine_writes_the_other_shows() {
     });
     open.rewind().unwrap();
     assert_eq!(fs::metadata(ours("dir/new")).unwrap().ino(), inode);
-    // Longer, and renamed; a directory, too.
+    // Appended to and renamed; a directory is renamed, too.
     let mut file = fs::OpenOptions::new().append(true).open(theirs("first")).unwrap();
     file.write_all(b" and second").unwrap();
     drop(file);
@@ -80,7 +80,7 @@ fn w5_what_one_machine_writes_the_other_shows() {
     wait_until("not there", || {
         fs::metadata(ours("first")).is_err() && fs::metadata(ours("dir")).is_err()
     });
-    // Removed; what is open of it is stale.
+    // Removed; an open file of it becomes stale.
     fs::remove_dir_all(theirs("moved")).unwrap();
     writer.type_in("sync").exits(0);
     wait_until("removed", || names(&reader.path("vault")).is_empty());
@@ -88,8 +88,8 @@ fn w5_what_one_machine_writes_the_other_shows() {
     let stale = open.read(&mut byte).unwrap_err();
     assert_eq!(stale.raw_os_error(), Some(rustix::io::Errno::STALE.raw_os_error()), "{stale}");
     drop(open);
-    // It says how it is, and one that is told to stay stays.
-    // (The writer's kernel forgets what was removed in a while: that is another commit.)
+    // The reader reports its state, and one that is told not to refresh does not. (The writer's kernel forgets removed
+    // inodes after a while, which yields another commit.)
     let fingerprint = |home: &Home| home.only_status()["head"]["fingerprint"].clone();
     wait_until("the same head", || fingerprint(&reader) == fingerprint(&writer));
     let status = reader.only_status();

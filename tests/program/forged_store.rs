@@ -1,5 +1,5 @@
-//! A store that answers with what no store answers: whoever asks it ends in time, with an error, in bounded memory, and
-//! nothing that a terminal obeys gets to the terminal.
+//! A store that gives answers that no real store gives. The client ends in time with an error and in bounded memory,
+//! and nothing that a terminal would interpret reaches the terminal.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 
 use crate::support::home::{Done, Home};
 
-/// The deadline of an operation, and as much again for a machine that does other things.
+/// The deadline of an operation, and the same again for a busy machine.
 const IN_TIME: Duration = Duration::from_secs(75);
-/// What a daemon may have in all.
+/// The most memory that a daemon may have.
 const MEMORY_KIB: u64 = 300 << 10;
 
-/// What is answered to a request, by its first line; `Err` ends the connection.
+/// Answers a request by its first line; `Err` ends the connection.
 type Answer = fn(&str, &mut TcpStream) -> std::io::Result<()>;
 
 fn serve(answer: Answer) -> u16 {
@@ -55,7 +55,7 @@ fn listing(size: &str) -> String {
     format!("<ListBucketResult><IsTruncated>false</IsTruncated>{object}</ListBucketResult>")
 }
 
-/// Sends the same piece until the other end has had enough.
+/// Sends the same piece until the other side closes the connection.
 fn for_ever(stream: &mut TcpStream, head: &str, piece: &[u8]) -> std::io::Result<()> {
     stream.write_all(head.as_bytes())?;
     loop {
@@ -70,7 +70,7 @@ fn chunk(text: &str) -> Vec<u8> {
     format!("{:x}\r\n{body}\r\n", body.len()).into_bytes()
 }
 
-/// A listing as it should be; then `then`.
+/// Answers a listing as it should be, and everything else with `then`.
 fn listed(first: &str, stream: &mut TcpStream, size: &str, then: Answer) -> std::io::Result<()> {
     if first.contains("list-type") {
         whole(stream, "200 OK", &listing(size))
@@ -81,7 +81,7 @@ fn listed(first: &str, stream: &mut TcpStream, size: &str, then: Answer) -> std:
 
 const ANSWERS: [(&str, Answer); 12] = [
     ("escapes", |_, stream| {
-        // ESC is no character of XML, and ends what is read; CSI as one character is.
+        // ESC is not allowed in XML and ends the parsing; CSI as a single character is allowed.
         let words = "\u{9b}2J\r\n\u{202e}s3vault: everything is in the bucket";
         let xml = format!("<Error><Code>Evil\u{9b}31m</Code><Message>{words}</Message></Error>");
         whole(stream, "403 Forbidden", &xml)
@@ -138,13 +138,13 @@ const ANSWERS: [(&str, Answer); 12] = [
     ("a superblock of nested arrays", |first, stream| {
         listed(first, stream, "60000", |_, stream| {
             stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n")?;
-            // A map whose one key is not known, so that its value is passed over.
+            // A map with an unknown key, whose value must be skipped.
             stream.write_all(&[&[0xa1, 0x18, 0x63][..], &[0x81; 59997]].concat())
         })
     }),
 ];
 
-/// Runs a command to its end; its largest memory.
+/// Runs a command to its end; also returns its peak memory.
 fn watched(home: &Home, line: &str) -> (Done, u64) {
     let mut command = home.command(line.split_whitespace());
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();

@@ -1,5 +1,6 @@
-//! The HTTP service's API over real HTTP, against vaults on SeaweedFS: as curl asks, beside the mount, from a second
-//! machine, from many clients, and from clients that go away. How it is hosted is tested in `tests/program/serve.rs`.
+//! The HTTP service's API over real HTTP, with vaults on SeaweedFS: used with curl, beside a mount, from a second
+//! machine, by many clients, and by clients that go away. How the service is hosted is tested in
+//! `tests/program/serve.rs`.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -14,7 +15,7 @@ use crate::support::http::Place;
 use crate::support::{TestBucket, noise, weed};
 use serde_json::Value;
 
-/// A user of a vault on the shared server, on a machine of their own.
+/// A user on a machine of their own, with a vault on the shared server.
 struct User {
     home: Home,
     vault: String,
@@ -25,7 +26,7 @@ fn user(bucket: &TestBucket) -> User {
     for (name, value) in bucket.environment() {
         home = home.with(name, &value);
     }
-    // Where plaintext would lie that anybody put aside.
+    // The directory in which temporary plaintext would end up.
     fs::create_dir(home.path("tmp")).unwrap();
     let temporary = home.path("tmp").display().to_string();
     let (name, endpoint) = (bucket.name(), bucket.endpoint());
@@ -40,7 +41,7 @@ fn new_vault(bucket: &TestBucket) -> User {
 }
 
 impl User {
-    /// Serves to everybody on this machine, at a free port.
+    /// Serves without tokens on a free port.
     fn serve(&self, options: &str) -> Place {
         let line = format!("serve --open --listen 127.0.0.1:0 {} {options}", self.vault);
         self.home.type_in(&line).exits(0);
@@ -55,7 +56,7 @@ impl User {
         u32::try_from(self.report()["pid"].as_u64().expect("it runs")).unwrap()
     }
 
-    /// What a shell makes of a line, with the service's own address.
+    /// Runs a line in a shell, with the service's own address filled in.
     #[track_caller]
     fn shell(&self, place: &Place, line: &str) -> Vec<u8> {
         let line = line.replace("127.0.0.1:8000", &place.0);
@@ -87,7 +88,7 @@ fn as_typed_and_seen_in_the_mount_and_from_a_second_machine() {
     let content = noise(1, 3_000_000);
     fs::write(user.home.path("file.txt"), &content).unwrap();
 
-    // The two lines of the promise.
+    // The two command lines that the README promises.
     let upload = "curl -sS -X POST http://127.0.0.1:8000/upload/ -F 'file=@/path/to/file.txt'";
     let download = "curl -sS -X GET \"http://127.0.0.1:8000/download/?s3_key=encrypted/file.txt\"";
     let file: Value = serde_json::from_slice(&user.shell(&place, upload)).unwrap();
@@ -100,7 +101,7 @@ fn as_typed_and_seen_in_the_mount_and_from_a_second_machine() {
     let sum = user.shell(&place, "sha256sum /path/to/file.txt");
     assert_eq!(file["sha256"].as_str().unwrap().as_bytes(), &sum[..64]);
 
-    // It is that file in the mount, and the reverse.
+    // The same file is in the mount, and the reverse.
     let mounted = user.home.path("vault/encrypted/file.txt");
     assert!(fs::read(&mounted).unwrap() == content);
     let again: Value = serde_json::from_slice(&user.shell(&place, upload)).unwrap();
@@ -114,7 +115,7 @@ fn as_typed_and_seen_in_the_mount_and_from_a_second_machine() {
     assert!(changed["id"].is_null() && changed["sha256"].is_null());
     assert_eq!(place.get("/files/encrypted/file-1.txt").is(200).body, b"changed");
 
-    // Resumed, in parts, and not at all.
+    // Resumed, in parts, and with nothing to send.
     fs::write(user.home.path("part"), &content[..1_000_001]).unwrap();
     let resume = "curl -sS -C - -o /path/to/part http://127.0.0.1:8000/files/renamed%20%C3%A4.txt";
     user.shell(&place, resume);
@@ -125,7 +126,7 @@ fn as_typed_and_seen_in_the_mount_and_from_a_second_machine() {
     fs::remove_dir_all(user.home.path("tmp")).unwrap();
     fs::create_dir(user.home.path("tmp")).unwrap();
 
-    // In the bucket, it is the same from another machine.
+    // Once in the bucket, it looks the same from another machine.
     let put = "curl -sS -T /path/to/file.txt 'http://127.0.0.1:8000/files/last?wait=durable'";
     let last: Value = serde_json::from_slice(&user.shell(&place, put)).unwrap();
     assert_eq!(last["state"], "durable");
@@ -139,7 +140,7 @@ fn as_typed_and_seen_in_the_mount_and_from_a_second_machine() {
     user.home.type_in("umount vault").exits(0);
 }
 
-/// The most memory that a process ever had, in bytes.
+/// The peak memory of a process, in bytes.
 fn peak(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
@@ -157,7 +158,7 @@ fn a_form_whose_parts_never_begin_takes_no_memory() {
     let length = format!("Content-Length: {length}");
     let kind = "Content-Type: multipart/form-data; boundary=XX";
     stream.write_all(place.head("POST /upload/", &[&length, kind]).as_bytes()).unwrap();
-    // It answers before it has all of it, and takes no more.
+    // The service answers before it has the whole body, and reads no more of it.
     let piece = vec![b'x'; 1 << 20];
     for _ in 0..150 {
         if stream.write_all(&piece).is_err() {
@@ -183,7 +184,7 @@ fn the_mount_knows_at_once_what_is_changed_by_http() {
     };
     let path = vault.join("f");
     for round in 0..5 {
-        // All of this the kernel remembers: what is not there, sizes, content.
+        // The kernel caches all of this: missing names, sizes, content.
         assert!(!path.exists() && names().is_empty());
         let (first, second) = (noise(round, 1000), noise(round, 70_000));
         place.put("/files/f", &first).is(201);
@@ -263,7 +264,7 @@ fn who_goes_away_half_way_leaves_nothing_not_even_after_a_crash() {
     let open = (half("PUT /files/d/half", &[], &begun), half("POST /upload/", &form, &begun));
     assert!(paths(&place).is_empty());
     place.put("/files/whole", b"whole").is(201);
-    // Those that went away are gone, those that are open are not in the way of what is sent.
+    // Aborted uploads leave nothing, and those still open do not delay what is sent.
     user.home.type_in("sync").exits(0);
     assert_eq!(paths(&place), BTreeSet::from(["whole".to_owned()]));
     let daemon = user.daemon();
@@ -274,7 +275,7 @@ fn who_goes_away_half_way_leaves_nothing_not_even_after_a_crash() {
     let names =
         fs::read_dir(user.home.path("vault")).unwrap().map(|entry| entry.unwrap().file_name());
     assert_eq!(names.collect::<Vec<_>>(), ["whole"]);
-    // The root and that file; what was begun goes in the background.
+    // The root and the one file; what was begun is removed in the background.
     wait_until("what was begun is removed", || user.report()["files"].as_u64() == Some(2));
     user.home.type_in("umount vault").exits(0);
 }
@@ -291,7 +292,7 @@ fn no_plaintext_and_no_name_is_on_the_disk() {
     let kind = ["Content-Type: multipart/form-data; boundary=XX"];
     place.send("POST /upload/", &kind, &body).is(201);
     place.put("/files/telltale.name", &secret).is(201);
-    // One that is under way while we look.
+    // An upload that is under way while we look.
     let mut open = place.connect();
     let begin = place.head("PUT /files/telltale.open", &["Content-Length: 99000000"]);
     open.write_all(begin.as_bytes()).unwrap();
@@ -305,11 +306,11 @@ fn no_plaintext_and_no_name_is_on_the_disk() {
     search(&user.home.path(""), &[b"nobody-but-the-owner", b"telltale"]);
 }
 
-/// Looks at every file below a directory; the bytes that those were.
+/// Searches every file below a directory; returns how many bytes were read.
 fn search(directory: &Path, words: &[&[u8]]) -> u64 {
     let mut looked = 0;
     for entry in walkdir::WalkDir::new(directory) {
-        // What is uploaded leaves staging while we look.
+        // Files leave staging while we look, once they are uploaded.
         let Ok(entry) = entry else { continue };
         let Some(bytes) =
             entry.file_type().is_file().then(|| fs::read(entry.path()).ok()).flatten()

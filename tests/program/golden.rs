@@ -1,6 +1,6 @@
-//! A vault of each format version, committed, which must open for ever: by the program and by the second reader.
+//! A committed vault of each format version, which must open for ever, with the program and with the second reader.
 //!
-//! `S3VAULT_MAKE_GOLDEN=1 cargo test --test program golden::` makes those of the current version that are not there.
+//! `S3VAULT_MAKE_GOLDEN=1 cargo test --test program golden::` makes the missing ones of the current version.
 
 use std::ffi::OsStr;
 use std::fmt::Write;
@@ -29,7 +29,7 @@ fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
 }
 
-/// Everything that a tree shows, a line a file: type and mode, links, owner, size, time, hash or target, name.
+/// Everything about a tree, one line per file: type and mode, links, owner, size, time, hash or target, name.
 fn listing(root: &Path) -> String {
     let mut lines = Vec::new();
     for entry in walkdir::WalkDir::new(root).min_depth(1) {
@@ -42,7 +42,7 @@ fn listing(root: &Path) -> String {
         } else {
             "-".to_owned()
         };
-        // What a directory weighs is the file system's own business.
+        // The size of a directory depends on the file system.
         let size = if found.is_dir() { 0 } else { found.len() };
         let name = entry
             .path()
@@ -78,7 +78,7 @@ async fn put(vault: &Vault, parent: InodeNo, name: &[u8], parts: &[(u64, &[u8])]
     made.ino
 }
 
-/// A little of everything, half of it in a checkpoint and half in commits after it.
+/// A little of everything, half of it in a checkpoint and half in later commits.
 async fn fill(vault: &Vault) {
     let (vfs, root) = (vault.vfs(), InodeNo::ROOT);
     let dir = vfs.mkdir(&USER, root, b"dir", 0o755).await.unwrap().ino;
@@ -107,7 +107,7 @@ async fn fill(vault: &Vault) {
     vault.sync(LONG).await.unwrap();
 }
 
-/// The key is rotated; more of a file and another one are of the new one, in a checkpoint and after it.
+/// Rotates the key, and writes more of one file and a new file with the new key, in a checkpoint and after it.
 async fn rotate(vault: &Vault, argon: Argon2Params) {
     let secret = || Passphrase::from_bytes(PASSPHRASE.into());
     let opened = open_by(&vault.options().bucket, None, &secret()).await.unwrap();
@@ -131,7 +131,7 @@ fn make(at: &Path, rotated: bool) {
         let url = format!("file://{}", at.display()).parse().unwrap();
         let bucket = Bucket::open(&url, &S3Options::default(), Deadlines::default()).await.unwrap();
         let passphrase = Passphrase::from_bytes(PASSPHRASE.into());
-        // The least that is allowed, so that opening it takes little.
+        // The cheapest parameters allowed, so that opening it is fast.
         let argon = Argon2Params { memory_kib: 64 << 10, passes: 3, lanes: 1 };
         let made =
             init(&bucket, InitSecrets { passphrase, argon, recovery: true }, false, |_| Ok(()))
@@ -206,7 +206,7 @@ fn opens_for_ever(name: &str, rotated: bool) {
     getfattr.args(["-n", "user.golden", "--only-values", "vault/hard"]).current_dir(home.path(""));
     let xattr = getfattr.output().unwrap();
     assert_eq!(xattr.stdout, b"yes");
-    // It can still be written.
+    // It can still be written to.
     fs::write(home.path("vault/new"), "new").unwrap();
     home.type_in("umount vault").exits(0);
     home.type_in("check --read-data").exits(0);

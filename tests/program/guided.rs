@@ -1,4 +1,4 @@
-//! `s3vault init` without arguments, at a terminal: it asks, tries, and makes.
+//! `s3vault init` without arguments at a terminal: it asks, tests, and makes the vault.
 
 use std::fs;
 
@@ -28,7 +28,7 @@ fn init_at_a_terminal_asks_for_all_that_is_needed() {
     fs::write(home.path("key"), "correct horse").unwrap();
     home.type_in("mount vault --bucket backup --passphrase-file key").exits(0);
     home.type_in("umount vault").exits(0);
-    // A second one there is refused before anybody types a passphrase, and a taken name is not offered.
+    // A second vault in the same place is refused before a passphrase is asked for, and a name in use is not offered.
     let (code, said) = at_a_terminal(&home, "init", &["1", &directory]);
     assert_eq!(code, 9, "{said}");
     assert!(!said.contains("New passphrase"), "{said}");
@@ -38,7 +38,7 @@ fn init_at_a_terminal_asks_for_all_that_is_needed() {
     assert_eq!(code, 0, "{said}");
     assert!(said.contains("[backup-2]") && said.contains("is called backup-2"), "{said}");
 
-    // Whoever does not type it back right has no vault.
+    // A user who does not type the key back correctly gets no vault.
     let third = home.path("third").display().to_string();
     let wrong = ["1", &*third, "third", "a b c d", "a b c d", "x", "x", "x", "x", "x"];
     let (code, said) = at_a_terminal(&home, "init", &wrong);
@@ -68,7 +68,7 @@ fn init_at_a_terminal_makes_the_bucket_if_that_is_wanted() {
     }
 }
 
-/// The screen refreshes by itself, is given back as it was, and a key ends it.
+/// The screen refreshes by itself, is restored afterwards, and a key ends it.
 #[test]
 fn status_with_watch_shows_what_is_on_its_way_until_a_key_is_pressed() {
     let home = Home::new().with("TERM", "xterm");

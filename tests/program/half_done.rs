@@ -1,4 +1,4 @@
-//! A daemon that is killed in the middle of what takes many steps leaves nothing of it.
+//! A daemon that is killed in the middle of an operation of many steps leaves nothing half done.
 
 use std::fs;
 use std::io::Write;
@@ -41,7 +41,7 @@ impl Vault {
         detach(&self.dir());
     }
 
-    /// What is in it, with what is in that, less the source of what is copied.
+    /// The entries and their entries, without the source of the copy.
     fn names(&self) -> Vec<String> {
         let mut names = Vec::new();
         add(&self.dir(), &mut names);
@@ -56,7 +56,7 @@ impl Vault {
     }
 }
 
-/// A directory that goes meanwhile is empty.
+/// A directory that disappears meanwhile counts as empty.
 fn add(dir: &Path, names: &mut Vec<String>) {
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         let name = entry.file_name().into_string().unwrap();
@@ -69,7 +69,7 @@ fn add(dir: &Path, names: &mut Vec<String>) {
     }
 }
 
-/// Asks, and does not wait for the answer.
+/// Sends a request, and does not wait for the answer.
 fn ask(place: &Place, line: &str, headers: &[&str]) -> TcpStream {
     let mut stream = place.connect();
     stream.write_all(place.head(line, headers).as_bytes()).unwrap();
@@ -108,7 +108,7 @@ fn a_kill_in_the_middle_of_a_put_or_a_copy_leaves_nothing() {
         wait_until("no workshop is left", || !is_new());
         let (new, there) = (vault.dir().join("new"), vault.dir().join("there"));
         let is_whole = |tree: &Path| (0..20).all(|dir| tree.join(format!("{dir}/99")).exists());
-        // The copy may have come to its place before the kill: then all of it.
+        // The copy may have been completed before the kill; then all of it must be there.
         if to == "/dav/new" && new.exists() {
             assert!(is_whole(&new));
             place.send("DELETE /dav/new", &[], b"").is(204);

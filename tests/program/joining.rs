@@ -1,5 +1,5 @@
-//! Commands on files that join the daemon of another command, which ends under them. Something of this test stands at the
-//! daemon's socket, so that the moment is a certain one.
+//! Commands on files that join the daemon of another command, which ends during their work. The test listens at the
+//! daemon's socket, so that it controls when that happens.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -12,7 +12,7 @@ use rustix::process::Signal;
 
 use crate::support::home::{Home, runs, signal, wait_until};
 
-/// A command whose daemon others join, and what stands at its socket.
+/// A command whose daemon others join, and the thread that listens at its socket.
 struct Joined {
     put: Child,
     pid: u32,
@@ -20,11 +20,12 @@ struct Joined {
 }
 
 impl Joined {
-    /// The next connection for files is taken; when something is asked there, the daemon gets `how`, and the connection ends.
+    /// Accepts the next connection for files; after its first request, sends the signal `how` to the daemon and closes
+    /// it.
     fn begin(home: &Home, how: Signal) -> Self {
         let mut put = home.command(["put", "-", "unfinished"]);
         let mut put = put.stdin(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-        // More than a pipe holds: whoever reads it has its own connection by then, and does not take the one below.
+        // More than a pipe holds, so the command has its own connection by then and does not use the one below.
         put.stdin.as_mut().unwrap().write_all(&vec![b'x'; 256 << 10]).unwrap();
         wait_until("the daemon answers", || home.only_status()["pid"].as_u64().is_some());
         let pid = u32::try_from(home.only_status()["pid"].as_u64().unwrap()).unwrap();
@@ -57,7 +58,7 @@ impl Joined {
     }
 }
 
-/// Whether that was somebody who asked for something in the vault.
+/// Whether the connection asked for files of the vault.
 fn takes_files(mut stream: UnixStream) -> bool {
     let mut line = String::new();
     BufReader::new(&stream).read_line(&mut line).unwrap();
@@ -112,6 +113,6 @@ fn what_may_be_done_is_not_done_again_and_that_is_said() {
             joined.end();
         }
     }
-    // Nobody did it.
+    // The request was not carried out.
     assert_eq!(home.type_in("ls").exits(0).out, "there\n");
 }

@@ -1,4 +1,4 @@
-//! The keys of a vault as a user changes them: `s3vault key`, mounted and not.
+//! Key slots as users change them: `s3vault key`, with and without a mount.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -7,7 +7,7 @@ use std::process::Command;
 
 use crate::support::home::{Done, Home, runs, wait_until};
 
-/// A vault in a directory that opens by the passphrase in `one`, or by the recovery key in `recovery`.
+/// A vault in a directory; it opens with the passphrase in `one`, or with the recovery key in `recovery`.
 struct Keyed {
     home: Home,
 }
@@ -28,12 +28,12 @@ impl Keyed {
         format!("--bucket file://{}", self.home.path("bucket").display())
     }
 
-    /// A command with the secret in this file.
+    /// Runs a command with the secret in this file.
     fn by(&self, secret: &str, line: &str) -> Done {
         self.home.type_in(&format!("{line} --passphrase-file {secret}"))
     }
 
-    /// The slots, as somebody with this secret sees them: id, kind, label.
+    /// The slots that this secret shows: id, kind, label.
     fn slots(&self, secret: &str) -> Vec<[String; 3]> {
         let said = self.by(secret, &format!("key list --json {}", self.bucket())).exits(0).out;
         let list: serde_json::Value = serde_json::from_str(&said).unwrap();
@@ -47,7 +47,7 @@ impl Keyed {
 
     fn opens(&self, secret: &str) -> bool {
         let line = format!("key list {}", self.bucket());
-        // Without a mount: nobody else has the key.
+        // Without a mount, since no daemon then holds the key.
         let done = self.by(secret, &line);
         assert!([0, 4].contains(&done.code), "{done:?}");
         done.code == 0
@@ -70,21 +70,21 @@ fn keys_are_changed_without_a_mount() {
         .exits(0)
         .says("the one before opens nothing any more");
     assert!(!keyed.opens("one") && keyed.opens("recovery"));
-    // A second one, with a label; a key file.
+    // A second passphrase, with a label; a key file.
     let add = format!("key add --label third --new-passphrase-file three {bucket}");
     keyed.by("two", &add).exits(0).says("is added").says("third");
     keyed.by("recovery", &format!("key add --new-key-file kf {bucket}")).exits(0);
     assert_eq!(mode("kf"), 0o600);
     keyed.by("two", &format!("key add --new-key-file kf {bucket}")).exits(2).says("exists already");
-    // The recovery key stands for none of several passphrases.
+    // With several passphrases, the recovery key does not tell which one to change.
     let change = format!("key passphrase --new-passphrase-file one {bucket}");
     keyed.by("recovery", &change).exits(2).says("not clear which one");
-    // A new recovery key: what is there is not overwritten; where it would stay in a log it does not go.
+    // A new recovery key does not overwrite an existing file.
     let recovery = format!("key recovery --recovery-file recovery {bucket}");
     keyed.by("two", &recovery).exits(2).says("exists already");
     keyed.by("two", &recovery.replace("file recovery", "file again")).exits(0);
     assert!(keyed.opens("again") && keyed.slots("again").len() == 4);
-    // What goes must not be the only one that its owner has.
+    // A user must not remove the only slot that they can open.
     let slots = keyed.slots("again");
     let id = |label: &str, kind: &str| {
         let found = slots.iter().find(|slot| slot[1] == kind && slot[2] == label);
@@ -109,7 +109,7 @@ fn keys_are_changed_under_a_mount_which_goes_on() {
     let home = &keyed.home;
     keyed.by("one", &format!("mount vault {}", keyed.bucket())).exits(0);
     fs::write(home.path("vault/file"), "before").unwrap();
-    // Who may use the mount sees what opens it, and changes it only with a secret.
+    // A user of the mount can see the slots, but needs a secret to change them.
     home.type_in("key list vault").exits(0).says("recovery key").says("256 MiB x 3");
     let change = "key passphrase vault --new-passphrase-file two";
     home.type_in(change).exits(3);
@@ -120,7 +120,7 @@ fn keys_are_changed_under_a_mount_which_goes_on() {
     keyed.by("recovery", "key passphrase vault --new-passphrase-file three").exits(0);
     home.type_in("sync vault").exits(0);
     home.type_in("umount vault").exits(0);
-    // A machine that knows nothing, with what counts; and one with what does not.
+    // A machine that knows nothing, first with a removed secret, then with a valid one.
     let other = Home::new();
     for (secret, code) in [("two", 4), ("three", 0)] {
         let secret = home.path(secret);
@@ -132,7 +132,7 @@ fn keys_are_changed_under_a_mount_which_goes_on() {
     other.type_in("umount there").exits(0);
 }
 
-/// Killed in the middle: what opened the vault before, or what was to open it, does. Then the change is made again.
+/// Killed in the middle, the old secret or the new one opens the vault. Then the change is made again.
 #[test]
 fn k6_a_change_that_is_cut_off_leaves_one_of_the_two_secrets() {
     for step in ["a superblock was put", "old superblocks were deleted"] {
@@ -165,7 +165,7 @@ fn a_recovery_key_goes_to_no_log_by_accident() {
         command.env_remove("S3VAULT_RECOVERY_FILE").output().unwrap().into()
     };
     let init = format!("init --bucket {url}");
-    // In a script it makes none, and says so.
+    // In a script it makes no recovery key, and says so.
     unasked(&init).exits(0).says("No recovery key was made").says("key recovery");
     let listed = unasked("key list").exits(0);
     assert!(
@@ -179,7 +179,7 @@ fn a_recovery_key_goes_to_no_log_by_accident() {
     let key = fs::read_to_string(home.path("key")).unwrap();
     assert_eq!(key.trim().len(), 63);
     unasked("key recovery").exits(2).says("--recovery-file").says("nothing was changed");
-    // The first mount of the store that needs no account asks for nothing: a file beside the key file has it.
+    // The first mount of the store that needs no account asks for nothing: a file beside the key file holds the key.
     let nobody = Home::new();
     let mut mount = nobody.command(["mount", "vault"]);
     let done: Done = mount.env_remove("S3VAULT_RECOVERY_FILE").output().unwrap().into();
@@ -205,7 +205,7 @@ fn a_passphrase_comes_from_a_program_and_what_is_weak_about_it_is_said() {
     list("false").exits(3).says("exit status: 1");
     home.run(["key", "list", "--passphrase-command", "true", "--passphrase-file", "secret"])
         .exits(2);
-    // The keyring's own program is asked for this very vault.
+    // The keyring's program is asked for this very vault.
     fs::create_dir(home.path("bin")).unwrap();
     let tool =
         "#!/bin/sh\n[ \"$*\" = \"lookup service s3vault vault $URL\" ] && echo 'Password2026!'\n";
@@ -218,7 +218,7 @@ fn a_passphrase_comes_from_a_program_and_what_is_weak_about_it_is_said() {
     done.exits(0).says("recovery key");
 }
 
-/// The second reader finds these in the bucket.
+/// Checks that the program and the second reader read the file from the bucket.
 fn both_read(keyed: &Keyed, secret: &str, file: &[u8]) {
     let reader = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/read_vault.py");
     let python = Command::new(reader.with_file_name("reader-python")).output().unwrap();
@@ -242,7 +242,7 @@ fn the_key_is_rotated_with_a_mount_and_without() {
     fs::write(home.path("vault/file"), "before").unwrap();
     keyed.by("one", "key add vault --label third --new-passphrase-file three").exits(0);
     home.type_in("gc vault").exits(0);
-    // The recovery key would be lost: where is the new one to go?
+    // The recovery key would be lost, so a place for the new one is needed.
     keyed.by("one", "key rotate vault --recovery-file recovery").exits(2).says("exists already");
     let rotate = "key rotate vault --recovery-file again";
     keyed.by("one", rotate).exits(0).says("The key is rotated").says("third");
@@ -252,7 +252,7 @@ fn the_key_is_rotated_with_a_mount_and_without() {
         assert_eq!(keyed.opens(secret), opens, "{secret}");
     }
     both_read(&keyed, "again", b"after");
-    // Without a mount, and by the recovery key: the passphrase goes, and is made again.
+    // Without a mount, and by the recovery key: the passphrase slot is lost, and is added again.
     keyed
         .by("again", &format!("key rotate {}", keyed.bucket()))
         .exits(0)
@@ -274,7 +274,7 @@ fn the_key_is_rotated_with_a_mount_and_without() {
     both_read(&keyed, "again", b"elsewhere");
 }
 
-/// Killed at each step: the secret opens the vault, and the next mount finishes what was begun.
+/// Killed at each step: the secret opens the vault, and the next mount finishes the rotation.
 #[test]
 fn k7_a_rotation_that_is_cut_off_is_finished_by_the_next_mount() {
     let (put, gone) = ("a superblock was put", "old superblocks were deleted");
@@ -302,7 +302,7 @@ fn k7_a_rotation_that_is_cut_off_is_finished_by_the_next_mount() {
     }
 }
 
-/// What the keys of the epochs are needed by, the newest first.
+/// What still needs the keys of the epochs, newest first.
 fn needed(keyed: &Keyed) -> Vec<String> {
     let said = keyed.home.type_in("key list vault --json").exits(0).out;
     let list: serde_json::Value = serde_json::from_str(&said).unwrap();
@@ -310,7 +310,7 @@ fn needed(keyed: &Keyed) -> Vec<String> {
     epochs.iter().map(|epoch| epoch["needed_by"].as_str().unwrap().to_owned()).collect()
 }
 
-/// All that is in the bucket was put ten days ago.
+/// Makes everything in the bucket look as if it was put ten days ago.
 fn ten_days_go_by(keyed: &Keyed) {
     let then = std::time::SystemTime::now() - std::time::Duration::from_hours(240);
     for prefix in ["log", "page", "checkpoint", "pack"] {
@@ -323,8 +323,8 @@ fn ten_days_go_by(keyed: &Keyed) {
     }
 }
 
-/// Killed at each of its steps under a mount, and gone on with by the next one; in the end whoever has the old secret and the
-/// old superblock reads nothing of what is in the bucket.
+/// Killed at each of its steps under a mount, and continued by the next one. In the end, the old secret and the old
+/// superblock read nothing in the bucket.
 #[test]
 fn k8_all_is_sealed_anew_over_kills_and_the_old_key_opens_nothing() {
     let keyed = Keyed::new();
@@ -336,7 +336,7 @@ fn k8_all_is_sealed_anew_over_kills_and_the_old_key_opens_nothing() {
         let mut mount = home.command(line.split_whitespace());
         let mounted: Done = mount.env("S3VAULT_FAILPOINT", failpoint).output().unwrap().into();
         mounted.exits(0);
-        // It may have ended itself by now.
+        // The daemon may have ended by now.
         home.daemons().first().copied().unwrap_or(0)
     };
     let gone = |daemon: u32| {
@@ -358,7 +358,7 @@ fn k8_all_is_sealed_anew_over_kills_and_the_old_key_opens_nothing() {
     let rotate = "key rotate vault --rewrite";
     keyed.by("recovery", rotate).exits(0).says("in the background");
     gone(daemon);
-    // The next one goes on by itself.
+    // The next mount goes on by itself.
     gone(mount(&format!("{},kill", kills[1])));
     let daemon = mount(&format!("{retired},kill"));
     fs::write(home.path("vault/beside"), "beside").unwrap();
@@ -380,7 +380,7 @@ fn k8_all_is_sealed_anew_over_kills_and_the_old_key_opens_nothing() {
     assert_eq!(fs::read(home.path("vault/beside")).unwrap(), b"beside");
     home.type_in("umount vault").exits(0);
     keyed.by("recovery", "check --read-data").exits(0);
-    // Who has the old superblock and its secret.
+    // An attacker with the old superblock and its secret.
     fs::remove_dir_all(home.path("bucket/superblock")).unwrap();
     fs::rename(home.path("kept"), home.path("bucket/superblock")).unwrap();
     let reader = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/read_vault.py");
@@ -392,7 +392,7 @@ fn k8_all_is_sealed_anew_over_kills_and_the_old_key_opens_nothing() {
             .arg("--passphrase-file")
             .arg(home.path("recovery"));
         let done: Done = read.arg(verb).arg(home.path(verb)).output().unwrap().into();
-        // Salvage takes what it can have: nothing.
+        // Salvage succeeds, but finds nothing.
         assert!(done.code != 0 || verb == "salvage", "{verb}: {done:?}");
         let all = walkdir::WalkDir::new(home.path(verb)).into_iter().filter_map(Result::ok);
         assert_eq!(all.filter(|entry| entry.file_type().is_file()).count(), 0, "{verb}");

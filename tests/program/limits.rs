@@ -1,4 +1,5 @@
-//! What a mount may ask of its store: bytes a second, requests at once, storage class and tags; said, changed, and kept.
+//! The limits of a mount on its use of the store: bytes per second, concurrent requests, storage class and tags; set,
+//! changed, and remembered.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -52,10 +53,11 @@ fn write(path: &Path, seed: u64, length: usize) {
 }
 
 const RATE: f64 = (512 << 10) as f64;
-/// So many bytes in a row go as fast as they may, whatever this machine does beside.
+/// A stretch of this many bytes must reach the full rate at least once, however busy this machine is.
 const STRETCH: u64 = 2 << 20;
 
-/// What had moved at which moment. All of it took no less than it may, but for a fifth; and some stretch of it no more.
+/// Checks samples of time and bytes moved: the whole took no less time than allowed (within a fifth), and some stretch
+/// no more.
 fn is_about(what: &str, seen: &[(Instant, u64)]) {
     let (first, last) = (seen[0], seen[seen.len() - 1]);
     let seconds = |a: (Instant, u64), b: (Instant, u64)| {
@@ -78,7 +80,7 @@ fn bytes_go_as_fast_as_they_may_both_ways() {
     write(&limited.path("file"), 1, 6 << 20);
     let mut sync = limited.home.spawn("sync");
     let mut seen = Vec::new();
-    // From when the file has become a pack, and bytes move.
+    // Starts when the file has become a pack, and bytes move.
     while seen.last().is_none_or(|(_, moved)| *moved < 11 << 19) {
         let moved = limited.moved();
         if moved >= 512 << 10 {
@@ -123,7 +125,7 @@ fn limits_are_changed_while_a_pack_goes_up() {
     let took = begun.elapsed();
     let may = took.as_millis() * 65536 / 1000 + 100_000;
     assert!(u128::from(moved) <= may, "{moved} bytes in {took:?}");
-    // Somebody reads what is not here meanwhile: two requests are allowed, and one is not for packs.
+    // A read meanwhile: of the two requests allowed, one is never used for packs.
     limited.home.type_in("check").exits(0);
     let begun = Instant::now();
     limited
@@ -160,7 +162,7 @@ fn an_end_under_a_tight_limit_goes_on_says_how_far_it_is_and_can_be_hurried() {
         done.err
     );
     assert!(runs(daemon) && !limited.path("file").exists());
-    // It may be what the end waits for.
+    // The end may be waiting for just this limit.
     limited.home.type_in("tune vault --bandwidth-up unlimited").exits(0);
     limited.home.type_in("umount vault --timeout 1m").exits(0).says("everything is in the bucket");
     assert!(!runs(daemon));
@@ -204,7 +206,7 @@ fn packs_have_their_class_all_has_its_tags_and_what_cannot_be_is_refused() {
     other.type_in("umount vault").exits(0);
 }
 
-/// What a file's mount says of it.
+/// An extended attribute in which the mount describes a file.
 fn said_of(path: &Path, name: &str) -> Option<String> {
     let mut value = vec![0; 64 << 10];
     let length = rustix::fs::lgetxattr(path, name, &mut value[..]).ok()?;
@@ -220,7 +222,7 @@ fn a_file_says_whether_it_is_in_the_bucket_and_where() {
     fs::create_dir(&folder).unwrap();
     write(&file, 5, 2 << 20);
     let state = |path: &Path| said_of(path, "user.s3vault.state").unwrap();
-    // It is closed, and its pack waits or is on the wire.
+    // The file is closed, and its pack waits or is being sent.
     assert_ne!(state(&file), "durable");
     let key = said_of(&file, "user.s3vault.s3_key").unwrap();
     assert!(key.starts_with("pack/") && key.lines().count() == 1, "{key}");
@@ -233,7 +235,7 @@ fn a_file_says_whether_it_is_in_the_bucket_and_where() {
     }
     let shown = limited.home.type_in("status vault/folder").exits(0).out;
     assert!(shown.contains("waiting") && shown.contains("folder/file"), "{shown}");
-    // An open file that was just written is only here.
+    // An open file that was just written is only on this machine.
     let mut open = fs::File::create(limited.path("open")).unwrap();
     open.write_all(b"some").unwrap();
     assert_eq!(state(&limited.path("open")), "local");
@@ -248,7 +250,7 @@ fn a_file_says_whether_it_is_in_the_bucket_and_where() {
     let json = limited.home.type_in("status --json vault/folder").exits(0).out;
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!((&json["state"], &json["durable"]["entries"]), (&"durable".into(), &2.into()));
-    // In no list, so in no copy; and nobody says something else.
+    // The attributes are not listed, so they are not copied; and nobody can set them.
     let mut list = vec![0; 4096];
     assert_eq!(rustix::fs::llistxattr(&file, &mut list[..]).unwrap(), 0);
     for name in ["user.s3vault.state", "user.s3vault.s3_key", "user.s3vault.other"] {

@@ -1,4 +1,4 @@
-//! Looking back as people do it: `mount --at`, `history`, `restore`, on real mounts over the store that needs no account.
+//! Looking back as users do: `mount --at`, `history`, `restore`, on real mounts with the store that needs no account.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::support::home::{Home, mounts_below};
 
-/// Now, as `--at` takes it; nothing else happens in the same moment.
+/// The current time in the form of `--at`; nothing else happens at the same moment.
 fn moment() -> String {
     std::thread::sleep(Duration::from_millis(20));
     let date = Command::new("date").args(["-u", "+%Y-%m-%dT%H:%M:%S.%NZ"]).output().unwrap();
@@ -34,7 +34,7 @@ fn the_vault_as_it_was_is_mounted_beside_the_one_that_is_used() {
     fs::remove_file(vault.join("file")).unwrap();
     home.type_in("sync").exits(0);
 
-    // Two at once, beside the mount that goes on writing.
+    // Two mounts of the past at once, beside the mount that goes on writing.
     home.type_in(&format!("mount then --at {first}")).exits(0).says("as of commit");
     home.type_in(&format!("mount later --at {second}")).exits(0).says("read-only");
     let (then, later) = (home.path("then"), home.path("later"));
@@ -51,14 +51,14 @@ fn the_vault_as_it_was_is_mounted_beside_the_one_that_is_used() {
     fs::write(vault.join("more"), "more").unwrap();
     assert!(!then.join("more").exists());
 
-    // What is no state is said to be none.
+    // The state before the first change is empty; what is not a state is refused.
     home.type_in(&format!("mount none --at {before}")).exits(0);
     assert_eq!(fs::read_dir(home.path("none")).unwrap().count(), 0);
     home.type_in("mount nobody --at 2001-01-01").exits(25).says("the oldest state");
     home.type_in("mount nobody --at tuesday").exits(25).says("no snapshot");
     home.type_in("mount nobody --at now --take-over").exits(2);
 
-    // They end by themselves, and leave nothing; neither is where the vault is mounted next.
+    // They end without leaving anything, and are not remembered as mountpoints.
     for mount in ["then", "later", "none"] {
         home.type_in(&format!("umount {mount}")).exits(0).says("is unmounted");
     }
@@ -70,7 +70,7 @@ fn the_vault_as_it_was_is_mounted_beside_the_one_that_is_used() {
     home.type_in("mount").exits(0);
     assert_eq!(fs::read_to_string(vault.join("more")).unwrap(), "more");
     home.type_in("umount vault").exits(0);
-    // The vault need not be mounted to look back.
+    // Looking back does not need the vault to be mounted.
     home.type_in(&format!("mount then --at {first}")).exits(0);
     assert_eq!(fs::read_to_string(then.join("file")).unwrap(), "first");
     home.type_in("umount then").exits(0);
@@ -98,7 +98,7 @@ fn a_file_is_brought_back_and_its_history_is_told() {
     fs::remove_file(&file).unwrap();
     let told = home.type_in("history vault/report.txt").exits(0).says("written").says("deleted");
     let lines: Vec<_> = told.out.lines().collect();
-    // A commit may come between the name and the bytes.
+    // A commit may come between the creation and the content.
     assert!(lines[0].contains("created") && lines[..2].concat().contains("17 B"), "{lines:?}");
     assert!(lines.last().unwrap().contains("deleted"), "{lines:?}");
     home.type_in("restore vault/report.txt").exits(0);
@@ -161,12 +161,12 @@ fn snapshots_are_looked_up_by_name_in_the_root_and_hidden_from_listings() {
     assert_eq!(fs::read_to_string(vault.join("dir/file")).unwrap(), "as it is");
     assert!(!all.join("tuesday/dir/sub").exists() && !all.join("friday").exists());
 
-    // Numbers are of their own: nothing takes one file for another.
+    // Inode numbers differ, so nothing takes one file for another.
     let ino = |path: &std::path::Path| path.symlink_metadata().unwrap().ino();
     let inodes = [&vault, &monday, &all.join("tuesday")].map(|root| ino(&root.join("dir/file")));
     assert!(inodes[0] != inodes[1] && inodes[1] != inodes[2]);
 
-    // Nothing there changes, and nothing goes from one to the other but by its bytes.
+    // Nothing there can be changed, and files can only be copied out, not linked or renamed.
     let errno = |done: std::io::Result<()>| done.unwrap_err().raw_os_error().unwrap();
     for done in [
         fs::write(monday.join("dir/file"), "x"),

@@ -1,5 +1,5 @@
-//! The program on machines as they are: small files that a power cut emptied, two containers with one home, outputs that are
-//! full, limits, names that are no text, passphrases that other systems wrote.
+//! The program on imperfect machines: small files emptied by a power cut, two containers that share a home, full
+//! outputs, limits, names that are not text, passphrases written by other systems.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -16,13 +16,13 @@ fn with_vault() -> Home {
     home
 }
 
-/// The one file in the data directory whose name ends so.
+/// The only file in the data directory whose name has this suffix.
 fn data_file(home: &Home, suffix: &str) -> PathBuf {
     let entries = fs::read_dir(home.data()).unwrap().map(|entry| entry.unwrap().path());
     entries.into_iter().find(|path| path.to_string_lossy().ends_with(suffix)).unwrap()
 }
 
-/// The program behind another, such as `unshare -n`.
+/// Runs the program under a wrapper such as `unshare -n`.
 fn run_by(home: &Home, wrapper: &[&str], line: &str) -> Done {
     let own = home.command(line.split_whitespace());
     let mut command = Command::new(wrapper[0]);
@@ -53,7 +53,7 @@ fn o2_a_memory_that_a_power_cut_emptied_is_said_and_accept_rollback_gets_out() {
         home.type_in("mount vault --accept-rollback").exits(0).says("begun anew");
         assert_eq!(fs::read_to_string(home.path("vault/file")).unwrap(), "kept");
         home.type_in("umount vault").exits(0);
-        // What is harmless is found out again, without a word.
+        // What can be learned again is, without a message.
         assert_eq!(fs::read_to_string(&probed).unwrap(), "not disproved");
     }
     home.type_in("mount vault").exits(0);
@@ -76,14 +76,14 @@ fn w2_a_second_container_with_the_same_home_is_refused_and_the_first_goes_on() {
     assert!(runs(daemon));
     fs::write(vault.join("file"), "two").unwrap();
     home.type_in("sync").exits(0);
-    // The first one's note was left to it.
+    // The first container's note was left alone.
     home.type_in("umount vault").exits(0);
     home.type_in("mount vault").exits(0);
     assert_eq!(fs::read_to_string(vault.join("file")).unwrap(), "two");
     home.type_in("umount vault").exits(0);
 }
 
-/// The program with its standard output as the shell is told.
+/// Runs the program with a redirection of its output, in shell syntax.
 fn with_output(home: &Home, line: &str, output: &str) -> Done {
     run_by(home, &["sh", "-c", &format!("exec \"$0\" \"$@\" {output}")], line)
 }
@@ -96,7 +96,7 @@ fn a_recovery_key_that_nobody_can_see_opens_nothing() {
         with_output(&home, &init, output).exits(1).says("recovery key").says("nothing was made");
         assert!(!home.path("bucket/superblock").exists());
     }
-    // A reader that goes before it has read.
+    // A reader that closes the pipe before reading.
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     let mut command = home.command(init.split_whitespace());
@@ -128,9 +128,9 @@ fn a_report_that_cannot_be_written_is_no_success_and_one_that_nobody_reads_is() 
 #[test]
 fn a_shell_that_limits_files_is_outgrown_or_told() {
     let home = with_vault();
-    // Soft: raised. (Of dash, the unit is 512 bytes.)
+    // A soft limit is raised. (dash counts in units of 512 bytes.)
     run_by(&home, &["sh", "-c", "ulimit -S -f 2000; exec \"$0\" \"$@\""], "mount vault").exits(0);
-    // Beyond whatever limit a write is to fail, not to kill.
+    // A write beyond the limit must fail, not kill the process.
     let status = format!("/proc/{}/status", home.daemon(&home.path("vault")));
     let status = fs::read_to_string(status).unwrap();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap();
@@ -138,7 +138,7 @@ fn a_shell_that_limits_files_is_outgrown_or_told() {
     assert!(ignored & (1 << (libc::SIGXFSZ - 1)) != 0, "{status}");
     fs::write(home.path("vault/file"), vec![7; 9 << 20]).unwrap();
     home.type_in("umount vault").exits(0);
-    // Hard, by one who may not raise it: enough is said, too little is refused.
+    // A hard limit, for a user who may not raise it: a warning if it is large enough, otherwise refused.
     let limited = |blocks: u64| {
         format!("ulimit -f {blocks}; exec setpriv --bounding-set -sys_resource \"$0\" \"$@\"")
     };
@@ -162,7 +162,7 @@ fn a_mountpoint_that_is_no_utf8_works() {
     home.run(arguments("mount")).exits(11);
     home.run(arguments("umount")).exits(0);
     assert_eq!(fs::read_dir(&vault).unwrap().count(), 0);
-    // For whoever would have lost the connection before it.
+    // The note for a client that lost its connection.
     let vaults = fs::read_dir(home.state()).unwrap();
     let last = vaults.last().unwrap().unwrap().path().join("last.json");
     let last: serde_json::Value = serde_json::from_slice(&fs::read(last).unwrap()).unwrap();
@@ -195,7 +195,7 @@ fn the_same_passphrase_in_other_bytes_is_refused_with_a_hint() {
     mount("\u{feff}nai\u{308}ve".as_bytes()).says("NFC").says("byte order mark");
     let wrong = mount(b"naive");
     assert!(!wrong.err.contains("opens it"), "{}", wrong.err);
-    // A recovery key with two letters exchanged.
+    // A recovery key with two letters swapped.
     let mut lines = made.out.lines().skip_while(|line| !line.starts_with("Recovery key"));
     let mut key = lines.nth(1).unwrap().trim().as_bytes().to_vec();
     let at = key.windows(2).position(|two| two[0] != two[1] && !two.contains(&b'-')).unwrap();

@@ -1,5 +1,5 @@
-//! The program as people and other programs use it: real mounts, a real S3 server, real tools. One binary, as linking takes
-//! longer than most of these tests; nextest gives each test a process of its own.
+//! The program as people and other programs use it: real mounts, a real S3 server, real tools. It is one binary, since
+//! linking takes longer than most of these tests; nextest runs each test in a process of its own.
 #![allow(
     clippy::unwrap_used,
     clippy::cast_possible_truncation,

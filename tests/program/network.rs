@@ -1,4 +1,4 @@
-//! The way to the store as companies have it: proxies, and certificates that only they know.
+//! The way to the store in corporate networks: proxies, and certificates of private authorities.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ fn line(what: &str, bucket: &TestBucket, endpoint: &str) -> String {
     format!("{what} --bucket {} --endpoint-url {endpoint}", bucket.url())
 }
 
-/// Writes through the mount, and waits until the bucket has it.
+/// Writes a file through the mount, and waits until the bucket has it.
 fn write(home: &Home, name: &str) {
     fs::write(home.path("vault").join(name), noise(1, 300_000)).unwrap();
     home.type_in("sync vault").exits(0);
@@ -28,7 +28,7 @@ fn a_certificate_that_is_not_trusted_is_named_and_a_bundle_trusts_it() {
     let init = line("init", &bucket, &front.endpoint());
     let none = home(&bucket);
     none.type_in(&init).exits(24).says("AWS_CA_BUNDLE").says("UnknownIssuer");
-    // Whatever the bundle is instead, it is no reason to go by other certificates.
+    // A bad bundle is an error, and no reason to fall back to other certificates.
     let wrong = none.with("AWS_CA_BUNDLE", "bundle.pem");
     wrong.type_in(&init).exits(2).says("bundle.pem (AWS_CA_BUNDLE)").says("no such file");
     fs::write(wrong.path("bundle.pem"), TlsFront::start(1).certificate()).unwrap();
@@ -36,11 +36,11 @@ fn a_certificate_that_is_not_trusted_is_named_and_a_bundle_trusts_it() {
     assert_eq!(front.connections(), 0);
     fs::write(wrong.path("bundle.pem"), front.certificate()).unwrap();
     wrong.type_in(&init).exits(0);
-    // The daemon's working directory is another one.
+    // The daemon has another working directory.
     wrong.type_in("mount vault").exits(0);
     write(&wrong, "a");
     wrong.type_in("umount vault").exits(0);
-    // The profile's, on another machine.
+    // On another machine, the bundle is set in the profile.
     let other = home(&bucket);
     let (config, bundle) = (other.path("aws-config"), other.path("bundle.pem"));
     fs::write(&bundle, front.certificate()).unwrap();
@@ -70,7 +70,7 @@ fn the_store_is_asked_through_the_proxy_and_past_it_where_it_is_to_be() {
     write(&home, "a");
     assert!(before > 0 && front.connections() > 0);
     wait_until("all connections are tunnels", || proxy.used() == front.accepted());
-    // What is open is kept; new ones go on being tunnels.
+    // The first connections are kept, and new ones are tunnels, too.
     home.type_in("umount vault").exits(0);
     wait_until("all connections are tunnels", || proxy.used() == front.accepted());
     let log =
@@ -78,7 +78,7 @@ fn the_store_is_asked_through_the_proxy_and_past_it_where_it_is_to_be() {
     let log: String = log.filter_map(|path| fs::read_to_string(path).ok()).collect();
     assert!(log.contains(&proxy.place()) && !log.contains("s3cr"), "{log}");
 
-    // Past it.
+    // Around the proxy.
     let used = proxy.used();
     let home = home.with("NO_PROXY", "localhost,127.0.0.0/8");
     home.type_in("mount vault").exits(0);
@@ -86,7 +86,7 @@ fn the_store_is_asked_through_the_proxy_and_past_it_where_it_is_to_be() {
     home.type_in("umount vault").exits(0);
     assert_eq!(proxy.used(), used);
 
-    // In the clear, requests are handed on; https_proxy is not asked for them.
+    // Without TLS, requests are forwarded; https_proxy does not apply to them.
     let plain = line("check", &bucket, &weed().endpoint());
     home.type_in(&plain).exits(0);
     assert_eq!(proxy.used(), used);
@@ -94,7 +94,7 @@ fn the_store_is_asked_through_the_proxy_and_past_it_where_it_is_to_be() {
     home.type_in(&plain).exits(0);
     assert!(proxy.used() > used);
 
-    // What cannot be used is said, and not passed over; and who refused, without the password.
+    // A proxy that cannot be used is an error, not skipped. The message names it, without the password.
     let to = line("check", &bucket, &front.endpoint());
     let wrong = format!("http://squid:s3cret@{}", proxy.place());
     for (url, code, words) in
@@ -109,11 +109,11 @@ fn the_store_is_asked_through_the_proxy_and_past_it_where_it_is_to_be() {
     }
 }
 
-/// A home and a store that knows one access key at a time.
+/// A home, and a store that knows one access key at a time.
 struct Changing {
     home: Home,
     store: Strange,
-    /// Before the store, so that the bucket outlives the mount.
+    /// Declared before the store, so that the bucket outlives the mount.
     bucket: TestBucket,
 }
 
@@ -133,7 +133,7 @@ impl Changing {
         Self { home: self.home.with(name, value), ..self }
     }
 
-    /// Makes a vault and mounts it, with the one key that the store knows.
+    /// Makes a vault and mounts it, while the store knows only this key.
     fn begins(&self, key: &'static str) {
         self.store.change(|manners| manners.knows = Some(key));
         self.home.type_in(&line("init", &self.bucket, &self.store.endpoint())).exits(0);
@@ -141,7 +141,7 @@ impl Changing {
         write(&self.home, "at first");
     }
 
-    /// Ends it: everything is in the bucket, and nobody was told a secret.
+    /// Unmounts: everything is in the bucket, and no secret was logged.
     fn ends(&self) {
         self.home.type_in("umount vault").exits(0);
         let log = self.log();
@@ -163,7 +163,8 @@ impl Changing {
         status["unsent_changes"] == 0 && status["open_files"] == 0
     }
 
-    /// The store knows another key from now on: what is written is kept, and why it is not sent is said.
+    /// From now on the store knows only another key: what is written is kept, and the reason why it is not sent is
+    /// reported.
     fn refuses_all_but(&self, key: &'static str) {
         self.store.change(|manners| manners.knows = Some(key));
         let path = self.home.path("vault").join(format!("written before {key}"));
@@ -201,7 +202,7 @@ fn credentials_change_under_a_mount_and_nothing_is_lost() {
     there.resumes();
     home.type_in("umount vault").exits(0);
 
-    // A process that gives them.
+    // A process that supplies credentials.
     fs::remove_file(home.path("keys")).unwrap();
     let json = |id: &str| {
         let text =
@@ -217,7 +218,7 @@ fn credentials_change_under_a_mount_and_nothing_is_lost() {
     there.resumes();
     home.type_in("umount vault").exits(0);
 
-    // Those of the environment are handed over.
+    // Credentials of the environment are handed over.
     let with = |id: &str, words: &str| {
         let mut command = home.command(words.split(' '));
         command.env("AWS_ACCESS_KEY_ID", id).env("AWS_SECRET_ACCESS_KEY", "s3cret-of-mine");
@@ -254,12 +255,12 @@ fn a_web_identity_that_is_renewed_gives_new_credentials_under_a_mount() {
     fs::write(there.home.path("token"), "tok3n-1").unwrap();
     sts.gives("WEB1", HOUR, "tok3n-1");
     there.begins("WEB1");
-    // The role's session is revoked, and the token is not taken any more.
+    // The role's session is revoked, and its token is no longer accepted.
     sts.gives("WEB2", HOUR, "tok3n-2");
     there.refuses_all_but("WEB2");
     wait_until("STS was asked", || sts.refused() > 0);
     assert_eq!(sts.given("WEB2"), 0);
-    // Whoever runs the pods writes a new one.
+    // The pod's supervisor writes a new token.
     fs::write(there.home.path("token"), "tok3n-2").unwrap();
     there.resumes();
     there.ends();
@@ -271,10 +272,10 @@ fn the_credentials_of_an_instance_role_are_renewed_before_they_expire() {
     let there = Changing::new()
         .with("AWS_EC2_METADATA_DISABLED", "false")
         .with("AWS_EC2_METADATA_SERVICE_ENDPOINT", &imds.url());
-    // Five minutes before the end others are asked for, while these serve.
+    // Five minutes before they expire, others are asked for, while these remain in use.
     imds.gives("IMDS1", Duration::from_mins(4), "");
     there.begins("IMDS1");
-    there.store.change(|manners| manners.knows = None); // both, for a while
+    there.store.change(|manners| manners.knows = None); // accepts both, for a while
     imds.gives("IMDS2", HOUR, "");
     wait_until("it is renewed", || {
         write(&there.home, "while it serves");
@@ -295,7 +296,7 @@ fn a_new_login_by_sso_gives_new_credentials_under_a_mount() {
     let profile = "[default]\nsso_session = work\nsso_account_id = 123456789012\nsso_role_name = backup\n\
          [sso-session work]\nsso_region = us-east-1\nsso_start_url = https://work.invalid/start\n";
     fs::write(there.home.path("config"), profile).unwrap();
-    // As `aws sso login` leaves it: by the SHA-1 of the session's name.
+    // As `aws sso login` leaves it: named by the SHA-1 of the session's name.
     let cache = there.home.path(".aws/sso/cache");
     fs::create_dir_all(&cache).unwrap();
     let login = |token: &str| {
@@ -318,7 +319,7 @@ fn a_new_login_by_sso_gives_new_credentials_under_a_mount() {
 #[test]
 fn the_keys_of_the_environment_come_first_and_the_daemon_has_them_from_the_pipe_alone() {
     let sts = Giver::start();
-    // As `aws` without `--profile`: the role that these keys might assume is not asked for.
+    // As with `aws` without `--profile`, these keys are used directly, not to assume a role.
     let there = Changing::new()
         .with("AWS_ENDPOINT_URL_STS", &sts.url())
         .with("AWS_PROFILE", "role")

@@ -1,4 +1,5 @@
-//! Deletion, retention and snapshots as a user has them: `s3vault gc`, `retention`, `snapshot`, mounted and not.
+//! Garbage collection, retention and snapshots as users see them: `s3vault gc`, `retention`, `snapshot`, with and
+//! without a mount.
 
 use std::fs;
 use std::path::PathBuf;
@@ -54,11 +55,11 @@ fn what_is_removed_comes_back_as_room_and_snapshots_hold_it() {
     home.type_in("snapshot create .hidden").exits(1).says("begins with a dot");
     fs::remove_file(kept.path("old")).unwrap();
     kept.write("new", 2, 3_000_000);
-    // Held by the snapshot: nothing of it goes.
+    // The snapshot keeps all of it.
     home.type_in("gc vault").exits(0).says("Deleted 0 packs").says("for snapshots alone");
     home.type_in("snapshot list").exits(0).says("before  ").says("holds 4.");
     home.type_in("status").exits(0).says("old states").says("snapshots 4.");
-    // Without a mount, too; and another command at once after it.
+    // Also without a mount, with another command right after it.
     home.type_in("umount vault").exits(0);
     let bucket = format!("--bucket {}", kept.bucket.url());
     home.type_in(&format!("snapshot delete before {bucket}")).exits(0).says("before is deleted");
@@ -83,7 +84,7 @@ fn what_is_not_understood_changes_nothing() {
     home.type_in("snapshot create soon --keep never").exits(2);
     home.type_in("retention").exits(0).says("kept for 7d");
     home.type_in("umount vault").exits(0);
-    // A reader has nothing to delete.
+    // A reader cannot delete anything.
     home.type_in(&format!("mount vault --read-only --bucket {}", kept.bucket.url())).exits(0);
     home.type_in("gc vault").exits(1).says("mounted read-only; nothing was changed");
     home.type_in("umount vault").exits(0);

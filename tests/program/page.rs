@@ -1,5 +1,5 @@
-//! What the page of the service posts and asks for, over real HTTP against a vault: versions, restoring, snapshots, folders,
-//! and who may what. The page itself, in a browser, is `scripts/suites/page`.
+//! The requests that the service's page makes, over real HTTP: versions, restoring, snapshots, folders, and access
+//! rights. The page itself is tested in a browser by `scripts/suites/page`.
 
 use std::fs;
 
@@ -55,7 +55,7 @@ impl Host {
         assert!(matches!(answer.status, 200 | 201), "{}", answer.text());
     }
 
-    /// The commits and words of a path's versions, the oldest first.
+    /// The commits and words of a path's versions, oldest first.
     fn versions(&self, token: &str, query: &str) -> Vec<(u64, String)> {
         let told = json(&self.get(token, &format!("/page/history?{query}")).is(200));
         assert_eq!(told["is_complete"], true);
@@ -77,7 +77,7 @@ fn versions_are_told_had_and_restored_and_so_are_snapshots() {
     host.put(&write, "d/file", "first");
     host.home.type_in("snapshot create before").exits(0);
     host.put(&write, "d/file", "second, longer");
-    // What comes and goes within one commit is no version.
+    // A change that is undone within the same commit makes no version.
     host.home.type_in("sync").exits(0);
     host.place.send("DELETE /files/d/file", &[&write], b"").is(204);
     let versions = host.versions(&write, "path=d&name=file");
@@ -85,7 +85,7 @@ fn versions_are_told_had_and_restored_and_so_are_snapshots() {
     assert_eq!(words, ["created", "written", "deleted"]);
     let (first, second) = (versions[0].0, versions[1].0);
 
-    // Both are had as they were, and the page of a state shows them.
+    // Both versions can be downloaded, and the page of a past state shows them.
     let was = |at: u64| format!("path=d&name=file&at={at}");
     assert_eq!(host.get(&write, &format!("/page/past?{}", was(first))).is(200).text(), "first");
     let range = "Range: bytes=8-13";
@@ -94,7 +94,7 @@ fn versions_are_told_had_and_restored_and_so_are_snapshots() {
     let page = host.place.send(&format!("GET /?path=d&at={first}"), &[&write], b"").is(200);
     page.says("As it was").says("snapshot").says("before").says("/page/past?path=d");
 
-    // Restored to where it was, and elsewhere; what it replaces stays a version.
+    // Restored in place, and elsewhere; what is replaced remains as a version.
     host.post(&write, &format!("/page/restore?{}", was(first)), "").is(200).says("\"d/file\"");
     assert_eq!(host.get(&write, "/files/d/file").is(200).text(), "first");
     host.post(&write, &format!("/page/restore?{}", was(second)), "to=d%2Ffile").is(200);
@@ -102,7 +102,7 @@ fn versions_are_told_had_and_restored_and_so_are_snapshots() {
     assert_eq!(host.versions(&write, "path=d&name=file").len(), 5);
     host.post(&write, &format!("/page/restore?{}", was(first)), "to=new%2Fa+b").is(200);
     assert_eq!(host.get(&write, "/files/new/a%20b").is(200).text(), "first");
-    // A folder, to where nothing is.
+    // A folder is restored only to a free name.
     let folder = format!("/page/restore?path=&name=d&at={first}");
     host.post(&write, &folder, "").is(409).says("exists");
     host.post(&write, &folder, "to=again").is(200);
@@ -133,7 +133,7 @@ fn who_may_less_sees_and_does_less() {
     host.put(&write, "photos/a", "b");
     let [(at, _), ..] = &host.versions(&write, "path=photos&name=a")[..] else { panic!("none") };
 
-    // Who may only read looks back, and changes nothing.
+    // A reader can look back, and change nothing.
     let read = host.token("read --read-only --expires 1h");
     let page = host.place.send("GET /", &[&read], b"").is(200).text();
     assert!(page.contains("Read only") && page.contains("read") && !page.contains("csrf=\" "));
@@ -150,7 +150,7 @@ fn who_may_less_sees_and_does_less() {
         host.post(&read, &path, form).is(403).says("read_only_token");
     }
 
-    // Who sees a part begins there, and gets nowhere else: not by a path, not by a form's field.
+    // A token for a part of the vault starts there and gets nowhere else, neither by a path nor by a form field.
     let part = host.token("part --write --only photos");
     let led = host.place.send("GET /", &[&part], b"").is(303);
     assert_eq!(led.header("location"), Some("/?path=photos"));
@@ -193,7 +193,7 @@ fn who_may_less_sees_and_does_less() {
     assert_eq!(host.get(&part, "/files/photos/a").is(200).text(), "a");
     assert_eq!(host.get(&write, "/files/secret/s").is(200).text(), "s");
 
-    // One that is taken back is nobody.
+    // A removed token is refused.
     host.home.type_in("serve token remove part").exits(0);
     host.post(&part, &restore, "").is(401);
     host.end();
@@ -214,7 +214,7 @@ fn a_page_elsewhere_posts_nothing_and_makes_nobody_look_back() {
     ] {
         host.place.send(line, &[&write, site], b"").is(403).says("cross_origin");
     }
-    // Not even by a link: these make the vault work.
+    // Not even by a link, since these make the vault work.
     for line in [
         "GET /page/history?path=&name=a",
         "GET /page/look?path=&time=2100-01-01T00:00:00Z",

@@ -1,4 +1,4 @@
-//! Every parser, through one door: `S3VAULT_FUZZ_KIND` says which.
+//! One fuzz target for every parser; `S3VAULT_FUZZ_KIND` selects it.
 #![no_main]
 
 use std::sync::OnceLock;

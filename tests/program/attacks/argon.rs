@@ -1,5 +1,5 @@
-//! A superblock that asks for the most that a slot can ask for, and for more: whoever tries to open the vault is told in time,
-//! and has not had the memory taken.
+//! A superblock whose slots demand the most that Argon2 parameters allow, or more: opening the vault is refused in
+//! time, and without taking the memory.
 
 use std::fs;
 use std::process::Command;
@@ -9,11 +9,11 @@ use minicbor::{Decoder, Encoder};
 
 use crate::support::home::{Done, Home};
 
-/// What `init` makes: 256 MiB, 3 passes, one lane.
+/// The parameters that `init` writes: 256 MiB, 3 passes, one lane.
 const MADE: &[u8] = b"\x03\x1a\x00\x04\x00\x00\x04\x03\x05\x01";
-/// How long a refusal may take on a machine that does other things.
+/// How long a refusal may take on a busy machine.
 const SOON: Duration = Duration::from_secs(20);
-/// KiB of addresses that the process may have, where the test bounds it.
+/// KiB of address space that the process may have, where the test limits it.
 const ADDRESSES: u64 = 1 << 20;
 
 fn asks(memory_kib: u32, passes: u8, lanes: u8) -> Vec<u8> {
@@ -21,7 +21,7 @@ fn asks(memory_kib: u32, passes: u8, lanes: u8) -> Vec<u8> {
     [&[3, 0x1a], &memory[..], &[4, 0x18, passes, 5, lanes]].concat()
 }
 
-/// The slots ask for this much, and nothing else is changed.
+/// Replaces the parameters of all slots, and nothing else.
 fn forge(superblock: &[u8], asked: &[u8]) -> Vec<u8> {
     let mut decoder = Decoder::new(superblock);
     decoder.map().unwrap();
@@ -85,7 +85,8 @@ fn slots_that_ask_for_more_than_a_machine_has_are_refused_in_time() {
         assert!(begun.elapsed() < SOON, "{what}: {:?}", begun.elapsed());
         assert!(!done.err.contains("panic"), "{what}: {}", done.err);
     };
-    // The ceiling of each: 2 GiB, 64 passes, 16 lanes; two slots of it are a sum that nobody is asked for.
+    // The maximum of each: 2 GiB, 64 passes, 16 lanes. Even two such slots exceed the total work that anybody is asked
+    // for.
     let most = asks(2 << 20, 64, 16);
     refused("the ceiling", &most, None, &["superblock/", "none of it was done"]);
     refused("the ceiling, bounded", &most, Some(ADDRESSES), &["none of it was done"]);
@@ -99,7 +100,7 @@ fn slots_that_ask_for_more_than_a_machine_has_are_refused_in_time() {
     ] {
         refused(what, &asked, Some(ADDRESSES), &["none of it was done"]);
     }
-    // Within the sum, and more than this process can have: said, and not taken.
+    // Within the total, but more memory than this process can have: reported, and not taken.
     let large = asks(2 << 20, 24, 1);
     let large = [&large[..6], &[4, 8, 5, 1]].concat();
     refused("2 GiB", &large, Some(ADDRESSES), &["not enough memory", "2048 MiB"]);

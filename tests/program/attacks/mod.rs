@@ -1,6 +1,6 @@
-//! What the bucket's owner can try without the key, on a real vault through a real mount: on a machine that knows nothing
-//! of the vault but its passphrase, and on the one that wrote it. Never wrong data: what is shown is what was written, or
-//! an error; a mount that is refused names the object. SECURITY.md has the table.
+//! What the bucket's owner can try without the key, on a real vault through a real mount: once on a machine that knows
+//! only the vault's passphrase, and once on the one that wrote it. Data is never wrong: reads return what was written,
+//! or an error, and a mount that is refused names the object. SECURITY.md has the table.
 
 mod argon;
 mod scene;
@@ -14,12 +14,12 @@ fn says(words: impl IntoIterator<Item = impl Into<String>>) -> Fate {
     Fate::Refused(words.into_iter().map(Into::into).collect())
 }
 
-/// What is in a pack is an error where it is read from the bucket.
+/// A change inside a pack is an error if the pack is read from the bucket.
 fn in_a_pack(seen: Seen) -> Fate {
     if seen == Seen::Strangers { Fate::Errors } else { Fate::NeverWrong }
 }
 
-/// Who wrote it knows that there was more.
+/// The writer knows that there were later commits.
 fn rolled_back(seen: Seen) -> Fate {
     if seen == Seen::Strangers { Fate::Early } else { says(["went back"]) }
 }
@@ -85,11 +85,12 @@ fn packs_that_were_exchanged_cut_or_changed_are_errors() {
             in_a_pack,
         );
     }
-    // Salt and commitment are in the map, too.
+    // The extent map holds the salt and commitment, too.
     scene.attack("a bit of its salt", |s| s.edit(&large, |bytes| bytes[3] ^= 4), |_| Fate::Whole);
 }
 
-/// Small files share a pack: what is moved about in it is of other files, or of another place in the same.
+/// Small files share a pack. Data that is moved within it belongs to another file, or to another place of the same
+/// file.
 #[test]
 fn what_was_moved_about_or_dropped_in_a_shared_pack_is_an_error() {
     let scene = Scene::crowded(8, 40_000);
@@ -172,7 +173,7 @@ fn a_log_that_was_cut_mixed_or_rolled_back_is_refused_or_told() {
             |_| says([last, "Delete it"]),
         );
     }
-    // Above the end.
+    // Numbers after the newest commit.
     let head = u64::from_str_radix(&last[4..], 16).unwrap();
     for number in [head + 1, head + 2, u64::MAX] {
         let name = format!("log/{number:016x}");
@@ -265,7 +266,7 @@ fn a_superblock_that_was_changed_is_refused_and_asks_for_nothing_beyond_bounds()
         |_| Fate::Refused(Vec::new()),
     );
     let length = fs::read(scene.object(mine)).unwrap().len();
-    // Every byte counts: format, features, ids, parameters and slots lie in the first part, the MAC at the end.
+    // Every byte counts: format, features, ids, parameters and slots are in the first part, the MAC at the end.
     for at in (0..length).step_by(length / 12) {
         scene.attack(
             &format!("a bit at {at}"),
@@ -308,7 +309,7 @@ fn what_someone_without_the_key_puts_into_the_log_fences_no_writer() {
         fs::write(home.path("vault/new"), "kept").unwrap();
         let mut sync = home.spawn("sync vault");
         let vault = home.path("vault");
-        // Beyond the next number it is in nobody's way, until the next mount.
+        // An object beyond the next number is in nobody's way until the next mount.
         if number == head + 1 {
             let told = || home.status(&vault).to_string().contains(&name);
             wait_until("status says what is in the way", told);

@@ -1,4 +1,4 @@
-//! A vault to be attacked, with what is known of it, and what is seen of it afterwards.
+//! A vault to be attacked, its expected content, and the observed results.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,31 +13,31 @@ use crate::support::noise;
 /// A sealed chunk.
 pub const CHUNK: usize = 16384 + 16;
 
-/// Content by name.
+/// File contents by name.
 type Tree = BTreeMap<String, Vec<u8>>;
 
-/// The writer's own machine, or one that never saw the vault.
+/// Where the attack is observed: on the writer's machine, or on one that never saw the vault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Seen {
     Writers,
     Strangers,
 }
 
-/// What may come of an attack.
+/// The expected result of an attack.
 pub enum Fate {
-    /// The mount is refused, and says all of these.
+    /// The mount is refused with a message that contains all of these.
     Refused(Vec<String>),
-    /// Some files are errors, all others are whole.
+    /// Some files cannot be read; all others are whole.
     Errors,
-    /// Nothing comes of it.
+    /// No effect.
     Whole,
-    /// Errors or not: what was read before lies on this disk.
+    /// Errors or not, since what was read before may be cached on this disk; but never wrong data.
     NeverWrong,
-    /// The state that the bucket was brought back to, whole.
+    /// The earlier state, to which the bucket was rolled back, and whole.
     Early,
 }
 
-/// A vault, its writer, and copies of both to begin with.
+/// A vault, its writer, and pristine copies of both.
 pub struct Scene {
     pub home: Home,
     late: Tree,
@@ -50,21 +50,21 @@ impl Scene {
         let home = Home::new().with("S3VAULT_PASSPHRASE", "correct horse");
         let url = format!("file://{}", home.path("bucket").display());
         home.type_in(&format!("init --recovery-file key --bucket {url}")).exits(0);
-        // From here on by the recovery key: it costs nothing, and each attack unlocks four times.
+        // From here on by the recovery key: it is cheap to open, and each attack unlocks the vault four times.
         let key = fs::read_to_string(home.path("key")).unwrap();
         let home = home.with("S3VAULT_PASSPHRASE", key.trim());
         home.type_in(&format!("mount vault --bucket {url}")).exits(0);
         Self { home, late: Tree::new(), early: Tree::new() }
     }
 
-    /// Two states, each with a checkpoint and commits after it; the second one's commits were read by nobody else.
+    /// Two states, each with a checkpoint and commits after it. Nobody else has read the commits of the second.
     pub fn new() -> Self {
         let mut scene = Self::mounted();
         for n in 0..6 {
             scene.write(&format!("small-{n}"), n, 3000 + n as usize);
         }
         scene.write("large", 10, 3_000_000);
-        scene.type_in("gc vault"); // makes a checkpoint
+        scene.type_in("gc vault"); // this makes a checkpoint
         scene.write("after", 11, 20_000);
         scene.early = scene.late.clone();
         scene.copy("bucket", "early");
@@ -83,10 +83,11 @@ impl Scene {
         scene
     }
 
-    /// A vault whose files came together, and so lie in one pack, in order.
+    /// A vault whose files were sealed together, so that they share a pack, in order.
     pub fn crowded(files: u64, length: usize) -> Self {
         let mut scene = Self::mounted();
-        // Sealed when they are closed, all of them at once; a machine that does other things may close the pack between.
+        // Files are sealed when they are closed, so all are closed at once; a busy machine may still close the pack in
+        // between.
         for _ in 0..40 {
             let mut open = Vec::new();
             for n in 0..files {
@@ -120,7 +121,7 @@ impl Scene {
         self.type_in("sync vault");
     }
 
-    /// With the times of all objects.
+    /// Copies a directory with the times of all objects.
     pub fn copy(&self, from: &str, to: &str) {
         let to = self.home.path(to);
         drop(fs::remove_dir_all(&to));
@@ -128,7 +129,7 @@ impl Scene {
         assert!(copied.unwrap().success());
     }
 
-    /// Everything as it was before the attack.
+    /// Restores everything to the state before the attack.
     pub fn restore(&self, seen: Seen) {
         self.copy("goodbucket", "bucket");
         self.copy("good.local", ".local");
@@ -141,7 +142,7 @@ impl Scene {
         self.home.path("bucket").join(name)
     }
 
-    /// The objects below a prefix, in order, by name.
+    /// The names of the objects below a prefix, sorted.
     pub fn objects(&self, prefix: &str) -> Vec<String> {
         let root = self.home.path("bucket");
         let entries = walkdir::WalkDir::new(root.join(prefix)).sort_by_file_name();
@@ -169,7 +170,7 @@ impl Scene {
         self.put(other, first);
     }
 
-    /// What another machine made of the early state: the same files, another history.
+    /// A fork by another machine from the early state: the same files, another history.
     pub fn fork(&self) {
         self.copy("early", "fork");
         let other = Home::new().with("S3VAULT_PASSPHRASE", "correct horse");
@@ -179,7 +180,7 @@ impl Scene {
             let names = fs::read_dir(self.home.path(bucket).join("log")).unwrap();
             names.map(|entry| entry.unwrap().file_name()).max()
         };
-        // It has a commit of each number that there is.
+        // The fork needs a commit for each number of the original.
         for _ in 0..100 {
             if newest("fork") > newest("bucket") {
                 break;
@@ -221,7 +222,7 @@ impl Scene {
                     self.type_in("umount vault");
                 }
             }
-            // `check` sees what a mount may never touch, and what this machine saw.
+            // `check` sees objects that a mount may never touch, and knows what this machine saw.
             let checked = self.home.type_in("check --read-data");
             let said = format!("check, {what}: {}{}", checked.out, checked.err);
             assert!(
@@ -261,7 +262,7 @@ impl Scene {
         }
     }
 
-    /// The pack of `large`: the largest.
+    /// The pack of `large`, which is the largest.
     pub fn large_pack(&self) -> String {
         let length = |name: &String| fs::metadata(self.object(name)).unwrap().len();
         self.objects("pack").into_iter().max_by_key(length).unwrap()
