@@ -1,6 +1,6 @@
-//! Each task in the background panics once (`src/os/planted.rs`), on a real mount: it is said, and either the work gets done
-//! all the same, or nothing is changed any more and the reason is said. Nobody waits for long, and the next mount has all
-//! that was acknowledged.
+//! Each background task panics once (`src/os/planted.rs`), on a real mount. The panic is reported; then either the work
+//! is done all the same, or no more changes are accepted and the reason is reported. No caller waits for long, and the
+//! next mount has everything that was acknowledged.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -16,7 +16,7 @@ use crate::support::home::{Home, runs, signal, wait_until};
 use crate::support::http::Place;
 use crate::support::noise;
 
-/// Those whose panic nobody but the log and `status` tells of.
+/// Tasks that go on after a panic; only the log and `status` tell.
 const GO_ON: &[(&str, &str)] = &[
     ("closing packs", "1"),
     ("deleting what is old", "1"),
@@ -34,7 +34,7 @@ const GO_ON: &[(&str, &str)] = &[
     ("sending a pack", "2"),
     ("trimming the journal", "1,after"),
 ];
-/// Those that end one request: whoever made it is told, and makes it again.
+/// Tasks whose panic ends one request: the client gets an error, and repeats it.
 const END_A_REQUEST: &[(&str, &str)] = &[
     ("a client's files", "1"),
     ("a reply", "40"),
@@ -50,7 +50,7 @@ const END_A_REQUEST: &[(&str, &str)] = &[
     ("what no caller waits for", "3"),
     ("writing to the cache", "1"),
 ];
-/// Those without which nothing can be promised: at different moments, each in a mount of its own.
+/// Tasks without which nothing can be promised; they panic at different moments, each in a mount of its own.
 const END_CHANGES: &[(&str, &[&str])] = &[
     ("giving packs to the cache", &["1", "1,after"]),
     ("making changes durable", &["2"]),
@@ -60,12 +60,12 @@ const END_CHANGES: &[(&str, &[&str])] = &[
     ("sending packs", &["3"]),
     ("writing commits", &["3"]),
     ("taking in a change", &["5", "9,after"]),
-    ("writing the index", &["2", "2,after"]), // the first is at the mount, which begins with an empty one
+    ("writing the index", &["2", "2,after"]), // the first one is at the mount, which begins with an empty index
 ];
-/// How many of them write to this disk, and how many to the bucket.
+/// How many of these write to this disk, and how many to the bucket; the disk's come first.
 const DISK: usize = 4;
 const BUCKET: usize = 3;
-/// Those that are looked at elsewhere, and where.
+/// Tasks that are tested elsewhere, and where.
 const ELSEWHERE: &[(&str, &str)] = &[
     ("answering by HTTP/2", "src/gateway/connections/tests.rs"),
     ("following the log", "tests/program/following.rs"),
@@ -77,7 +77,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("telling the service manager", "tests/program/service.rs"),
     ("the daemon's life", "after_a_panic_of_all_of_it_the_next_mount_has_everything"),
 ];
-/// What a request may take, and what this machine may add.
+/// How long a request may take, plus an allowance for a busy machine.
 const LONGEST: Duration = Duration::from_secs(50);
 
 #[test]
@@ -112,7 +112,7 @@ fn every_watched_task_is_among_those_that_panic() {
     assert_eq!(watched, here);
 }
 
-/// A mount, and what was acknowledged on it.
+/// A mount, and the files acknowledged on it.
 struct Mounted {
     home: Home,
     vault: PathBuf,
@@ -125,7 +125,7 @@ fn planted(tasks: &[(&str, &str)]) -> String {
 }
 
 impl Mounted {
-    /// With these panics; `options` are those of `mount`.
+    /// A mount with these panics; `options` are those of `mount`.
     fn new(panics: &str, options: &str) -> Self {
         Self::with(panics, options, &[])
     }
@@ -141,7 +141,7 @@ impl Mounted {
         Self { home, vault, files: BTreeMap::new(), number: 0 }
     }
 
-    /// `status`; a client whose task panics gets none, and asks again.
+    /// The output of `status`. A client whose task panics gets none, and asks again.
     fn status(&self) -> serde_json::Value {
         let begun = Instant::now();
         loop {
@@ -158,14 +158,14 @@ impl Mounted {
         self.status()["pid"].as_u64().unwrap().try_into().unwrap()
     }
 
-    /// Whether `status` says that this task panicked.
+    /// Whether `status` reports a panic of this task.
     fn says(&self, task: &str) -> bool {
         let line = format!("{task}: panicked");
         let said = self.status()["warnings"].as_array().unwrap().clone();
         said.iter().any(|said| said.as_str().unwrap().starts_with(&line))
     }
 
-    /// Makes a file, in time; it is remembered if that is acknowledged. (What `close` answers, Rust does not tell.)
+    /// Makes a file, in time, and remembers it if that is acknowledged. (Rust does not return the result of `close`.)
     fn write(&mut self, size: usize) -> io::Result<()> {
         let (name, bytes) = (format!("file-{}", self.number), noise(self.number as u64, size));
         self.number += 1;
@@ -183,7 +183,7 @@ impl Mounted {
         in_time("fsync", || fs::File::open(self.vault.join(name))?.sync_all())
     }
 
-    /// Everything that was acknowledged is there.
+    /// Checks that everything acknowledged is there.
     #[track_caller]
     fn has_everything(&self) {
         for (name, bytes) in &self.files {
@@ -196,7 +196,7 @@ impl Mounted {
         }
     }
 
-    /// The mount ends well, and the next one has everything.
+    /// Checks that the mount ends well and that the next one has everything.
     fn ends_well(self) {
         self.home.type_in("sync vault").exits(0);
         self.home.type_in("umount vault").exits(0);
@@ -213,7 +213,7 @@ impl Mounted {
     }
 }
 
-/// No caller waits longer than its deadline.
+/// Checks that the call does not take longer than its deadline.
 #[track_caller]
 fn in_time<T>(what: &str, call: impl FnOnce() -> T) -> T {
     let begun = Instant::now();
@@ -222,7 +222,7 @@ fn in_time<T>(what: &str, call: impl FnOnce() -> T) -> T {
     done
 }
 
-/// 16 attributes of 60 KB: after nine of these a checkpoint is due.
+/// Writes 16 attributes of 60 KB; after nine calls a checkpoint is due.
 fn lengthen_log(file: &Path, seed: u32) -> io::Result<()> {
     for number in 0..16 {
         let value = noise(u64::from(seed) * 16 + number, 60_000);
@@ -246,7 +246,8 @@ fn tasks_that_begin_again_do_their_work_after_a_panic() {
     }
     mounted.sync_last().unwrap();
     mounted.home.type_in("sync vault").exits(0);
-    // In a process of its own: each that we begin has our files open for a moment, and publishes them by closing them.
+    // A process of its own holds the file open: children that we start have our files open for a moment, and would
+    // publish them by closing them.
     let script = "exec > vault/old; printf 'published by no close'; exec sleep 100";
     let mut shell = Command::new("sh");
     let mut holder = shell.args(["-c", script]).current_dir(mounted.home.path("")).spawn().unwrap();
@@ -259,7 +260,7 @@ fn tasks_that_begin_again_do_their_work_after_a_panic() {
     holder.kill().unwrap();
     holder.wait().unwrap();
     mounted.files.insert("old".into(), b"published by no close".to_vec());
-    // Who heard signals hears the next one.
+    // The task that hears signals hears the next one.
     let daemon = mounted.daemon();
     signal(daemon, Signal::TERM);
     wait_until("the daemon ends", || !runs(daemon));
@@ -277,7 +278,7 @@ fn a_request_that_panics_is_made_again() {
             mounted.files.remove(name);
         }
     }
-    // Some of them fail, for one reason or another.
+    // Some of these fail, for one reason or another.
     wait_until("listed", || mounted.home.type_in("ls").out.contains("file-"));
     wait_until("served", || mounted.home.type_in("serve --listen 127.0.0.1:0 --open").code == 0);
     let place = Place::of(mounted.status()["service"]["url"].as_str().unwrap());
@@ -299,7 +300,7 @@ fn a_request_that_panics_is_made_again() {
     put("by-http", b"second!");
     assert_eq!(fs::read(mounted.vault.join("by-http")).unwrap(), b"second!", "the kernel was told");
     mounted.files.insert("by-http".into(), b"second!".to_vec());
-    // A client that goes away in the middle.
+    // A client that goes away in the middle of an upload.
     let mut stream = place.connect();
     let head = place.head("PUT /files/half", &["Content-Length: 1000000"]);
     stream.write_all(head.as_bytes()).unwrap();
@@ -314,7 +315,7 @@ fn a_request_that_panics_is_made_again() {
     mounted.home.type_in("serve --stop").exits(0);
     assert!(mounted.status()["read_only_reason"].is_null());
     mounted.home.type_in("umount vault").exits(0);
-    // From the bucket: what nobody wrote here is fetched.
+    // Without the state directory, reads fetch from the bucket.
     fs::remove_dir_all(mounted.home.state()).unwrap();
     let mut mount = mounted.home.command(["mount", "vault"]);
     mount.env("S3VAULT_PANIC", "fetching,1;writing to the cache,1");
@@ -362,7 +363,7 @@ fn changes_end_after(task: &str, moment: &str) {
         assert!(begun.elapsed() < LONGEST, "{panic}: nothing happens");
         drop(mounted.write(30_000));
         if task == "writing the index" {
-            // Of as many files as it takes: 2 MiB of changes wait for that.
+            // As often as it takes: a checkpoint waits for 2 MiB of changes.
             let file = mounted.vault.join(format!("file-{}", mounted.number - 1));
             drop(lengthen_log(&file, 1));
         }
@@ -375,9 +376,9 @@ fn changes_end_after(task: &str, moment: &str) {
     let refused = refused.expect_err(&panic);
     let refused = refused.raw_os_error();
     assert!([Some(libc::EROFS), Some(libc::EIO)].contains(&refused), "{panic}: {refused:?}");
-    drop(mounted.sync_last()); // it is durable, or not: but that is said in time
+    drop(mounted.sync_last()); // durable or not, it returns in time
     let sync = in_time("sync", || mounted.home.type_in("sync vault"));
-    // A task that writes to this disk may have ended when the bucket had everything; 0 says nothing less.
+    // A task that writes to this disk may have died when the bucket had everything already; then sync may succeed.
     let is_sent = mounted.status()["unsent_changes"] == 0;
     assert!(sync.code != 0 || is_sent, "{panic}: {sync:?}");
     mounted.has_everything();
@@ -407,7 +408,7 @@ fn after_a_panic_of_all_of_it_the_next_mount_has_everything() {
     home.type_in("mount vault").exits(0);
     fs::write(home.path("vault/kept"), "kept").unwrap();
     home.type_in("umount vault").exits(0);
-    // While it is mounted, or at its end.
+    // Panics while it is mounted, or during its end.
     for times in 2..10 {
         let mut mount = home.command(["mount", "vault"]);
         mount.env("S3VAULT_PANIC", format!("the daemon's life,{times}"));
@@ -416,7 +417,7 @@ fn after_a_panic_of_all_of_it_the_next_mount_has_everything() {
             let file = fs::File::create(home.path("vault").join(format!("{times}"))).unwrap();
             file.sync_all().unwrap();
             drop(file);
-            // Refused as long as a process of another test, just begun, holds a copy of our descriptors.
+            // umount is refused as long as a child of another test, just started, holds copies of our descriptors.
             wait_until("the daemon ends", || {
                 in_time("umount", || home.type_in("umount vault"));
                 !runs(daemon)

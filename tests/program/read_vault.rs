@@ -1,4 +1,5 @@
-//! `scripts/read_vault.py`, written from `src/FORMAT.md` alone, reads what this code writes, and refuses what anyone changed.
+//! `scripts/read_vault.py`, which was written from `src/FORMAT.md` alone, reads what this code writes and refuses what
+//! was tampered with.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -31,7 +32,7 @@ const PASSPHRASE: &str = "correct horse";
 const MTIME: Timestamp = Timestamp { seconds: 1_600_000_000, nanos: 123_456_789 };
 const BEFORE_1970: Timestamp = Timestamp { seconds: -5, nanos: 1 };
 
-/// A vault in a directory, its objects made one by one.
+/// A vault in a directory, made object by object.
 struct Fixture {
     dir: tempfile::TempDir,
     keys: Keys,
@@ -97,7 +98,7 @@ impl Fixture {
         self.changes.push(Change { key: key.encode(), value: None });
     }
 
-    /// The changes so far become a commit of as many transactions as there are changes.
+    /// Makes a commit of the changes so far, with one transaction per change.
     fn commit(&mut self) {
         let number = self.head.0.next();
         let transactions = std::mem::take(&mut self.changes)
@@ -121,7 +122,7 @@ impl Fixture {
         self.head = (number, sha256(&sealed));
     }
 
-    /// A pack of these extents.
+    /// Makes a pack of these extents.
     fn pack(&self, contents: &[&[u8]]) -> Vec<Reference> {
         let (pack, mut bytes, mut references) = (PackId(random()), Vec::new(), Vec::new());
         for content in contents {
@@ -214,7 +215,7 @@ fn bytes(length: usize) -> Vec<u8> {
 const LONG: usize = 40_000;
 const BIG: u64 = 1 << 33;
 
-/// Everything that a tree can have, in two commits of which the second changes the first.
+/// A tree with everything that a vault can hold, in two commits, of which the second changes the first.
 fn tree() -> Fixture {
     let mut vault = Fixture::new();
     let long = bytes(LONG);
@@ -267,7 +268,7 @@ fn everything_a_tree_can_have_is_extracted() {
     let output = vault.read(&["extract", out.to_str().unwrap()]);
     assert_ok(&output);
     compare(&out);
-    // With the passphrase too, and it lists the same.
+    // The passphrase works too, and the listing is the same.
     let listed = vault.read_with(&format!("{PASSPHRASE}\n"), &["list"]);
     assert_ok(&listed);
     let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
@@ -306,7 +307,7 @@ fn compare(out: &Path) {
     assert_eq!(dir.permissions().mode() & 0o7777, 0o751);
     assert_eq!(fs::read_dir(out.join("dir")).unwrap().count(), 3, "what was deleted is gone");
     compare_sparse(&out.join("dir").join(std::ffi::OsStr::from_bytes(&[b'x'; 255])));
-    // Where the tool is not there, or the file system has no attributes, the rest still counts.
+    // If the tool is missing, or the file system has no attributes, the rest is still tested.
     let mut getfattr = Command::new("getfattr");
     let note = getfattr.args(["-n", "user.note", "-e", "hex"]).arg(out.join("small")).output();
     if let Ok(note) = note
@@ -353,7 +354,7 @@ fn a_wrong_secret_is_told() {
     }
 }
 
-/// Commits as they lie in the fixture.
+/// The commits of the fixture.
 struct Commits<'a>(&'a Fixture);
 
 #[async_trait]
@@ -366,7 +367,7 @@ impl CommitSource for Commits<'_> {
 }
 
 impl Fixture {
-    /// A checkpoint as of the last commit, in pages of a few blocks.
+    /// Makes a checkpoint of the last commit, in pages of a few blocks.
     fn checkpoint(&self, previous: Option<Manifest>) -> Manifest {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let cached = tempfile::tempdir().unwrap();
@@ -401,7 +402,7 @@ impl Fixture {
 #[test]
 fn a_vault_is_read_from_its_checkpoint_and_the_commits_after_it() {
     let mut vault = tree();
-    // A second page's worth of records, which the third commit does not touch.
+    // Enough records for a second page, which the third commit does not touch.
     for ino in 1000..1100 {
         vault.inode(ino, file(0));
         vault.entry(InodeNo(2), format!("more {ino}").as_bytes(), InodeNo(ino), libc::S_IFREG);
@@ -416,7 +417,7 @@ fn a_vault_is_read_from_its_checkpoint_and_the_commits_after_it() {
     assert!(second.pages.iter().any(|page| first.pages.contains(page)), "some are shared");
     vault.entry(InodeNo::ROOT, b"last", InodeNo(1000), libc::S_IFREG);
     vault.commit();
-    // What K4 lets go: commits and manifests before.
+    // Objects that K4 allows to delete: earlier commits and manifests.
     for number in 1..=4 {
         fs::remove_file(vault.dir.path().join(format!("log/{}", CommitNo(number)))).unwrap();
     }
@@ -441,7 +442,7 @@ fn a_vault_is_read_from_its_checkpoint_and_the_commits_after_it() {
     refused("one page as another");
 }
 
-/// A bad manifest is passed over for an older one, as long as the log makes up for it.
+/// A bad manifest is skipped for an older one, as long as the log covers the difference.
 #[test]
 fn an_older_checkpoint_and_the_log_make_up_for_a_bad_one() {
     let vault = tree();
@@ -454,7 +455,7 @@ fn an_older_checkpoint_and_the_log_make_up_for_a_bad_one() {
     assert_eq!(vault.read(&["check"]).status.code(), Some(1));
 }
 
-/// Any change of any object, any exchange of two, and any that is missing.
+/// Any changed object, any two objects exchanged, and any object missing.
 #[test]
 fn what_anyone_changed_is_refused() {
     let vault = tree();
@@ -496,7 +497,7 @@ fn what_anyone_changed_is_refused() {
         }
     }
     for (path, content) in &contents {
-        // Without its last commit a vault is one of the past: only who remembers it can tell.
+        // Without its last commit, a vault is an earlier state of itself: only a machine that remembers more can tell.
         if *path != name(2) {
             fs::remove_file(path).unwrap();
             refused(&path.display().to_string());

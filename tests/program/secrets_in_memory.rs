@@ -1,5 +1,5 @@
-//! Whoever may look into the memory of a mount's processes (root, a core made on purpose, a swap file) finds no passphrase
-//! there, in the process that waits in the foreground no secret at all, and the master key in a locked page alone.
+//! Whoever can read the memory of a mount's processes (root, a deliberate core dump, a swap file) finds no passphrase
+//! there. The process that waits in the foreground holds no secret at all, and the master key is only in a locked page.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -13,7 +13,7 @@ use s3vault::testing::vault::{Passphrase, open_by};
 
 const PASSPHRASE: &str = "a passphrase like no other text";
 
-/// What a process has at an address, of memory that it wrote to; and whether that is locked and in no core dump.
+/// A region of written memory in a process, and whether it is locked and excluded from core dumps.
 struct Region {
     begin: u64,
     end: u64,
@@ -42,7 +42,7 @@ fn regions(pid: u32) -> Vec<Region> {
     regions
 }
 
-/// Whether `bytes` has `what` in it.
+/// Whether `bytes` contains `what`.
 fn has(bytes: &[u8], what: &[u8]) -> bool {
     let mut from = 0;
     while let Some(at) = bytes[from..].iter().position(|byte| *byte == what[0]) {
@@ -54,10 +54,10 @@ fn has(bytes: &[u8], what: &[u8]) -> bool {
     false
 }
 
-/// Bytes that are looked at together.
+/// The number of bytes read at a time.
 const STEP: u64 = 1 << 16;
 
-/// Where a process has these bytes: in guarded memory, and elsewhere.
+/// How often these bytes occur in a process: in guarded memory, and elsewhere.
 fn places(pid: u32, what: &[u8]) -> (usize, usize) {
     let memory = File::open(format!("/proc/{pid}/mem")).unwrap();
     let mut found = (0, 0);
@@ -114,7 +114,7 @@ fn secrets_lie_nowhere_but_in_a_locked_page() {
         assert_eq!(elsewhere, 0, "{pid}: the master key in common memory");
         assert_eq!(guarded > 0, pid == daemon, "{pid}");
     }
-    // The daemon signs with it.
+    // The daemon needs this key to sign requests.
     assert_eq!(places(front.id(), secret_key.as_bytes()), (0, 0));
     assert!(places(daemon, secret_key.as_bytes()).1 > 0, "the search finds what is there");
     signal(front.id(), Signal::TERM);

@@ -1,4 +1,5 @@
-//! What `src/SEMANTICS.md` says of the meaning of calls, on a real mount: its examples, and many users at once.
+//! The semantics of system calls according to `src/SEMANTICS.md`, on a real mount: its examples, and many concurrent
+//! users.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -22,14 +23,14 @@ fn section() -> (&'static str, &'static str) {
     (table, block)
 }
 
-/// One example: where it stands, what to type, what it prints.
+/// An example: its row, what to type, and what that prints.
 struct Example {
     row: String,
     line: String,
     expected: String,
 }
 
-/// A line is `command # -> what it prints`, lines of output joined by blanks; `# name` begins a row's examples.
+/// A line is `command # -> output`, with output lines joined by spaces; `# name` begins the examples of a row.
 fn examples(block: &str) -> Vec<Example> {
     let (mut found, mut row) = (Vec::new(), String::new());
     for line in block.lines().filter(|line| !line.is_empty()) {
@@ -59,7 +60,7 @@ fn the_page_says_what_is_so() {
     let vault = home.path("vault");
     let mut wrong = Vec::new();
     for Example { row, line, expected } in examples {
-        // The mount must not hang the test, whatever becomes of it.
+        // A mount that hangs must not hang the test.
         let mut command = Command::new("timeout");
         command.args(["-s", "KILL", "50", "sh", "-c", &line]).current_dir(&vault);
         let done = command.env("LC_ALL", "C").output().unwrap();
@@ -75,11 +76,11 @@ fn the_page_says_what_is_so() {
     home.type_in("check --read-data").exits(0);
 }
 
-/// Users of the same few names at once, and what each of them does.
+/// The number of users that share a few names, and the steps that each takes.
 const USERS: u64 = 64;
 const STEPS: u64 = 60;
 
-/// What one may see of what the others do.
+/// Whether an error can be explained by what the others do.
 fn is_fair(error: &io::Error) -> bool {
     // EINVAL: a rename of a directory into itself; EPERM: a link to a directory.
     let fair = [
@@ -138,7 +139,7 @@ fn many_users_of_the_same_directories_never_wait_for_each_other_for_ever() {
     let (sender, receiver) = channel();
     for number in 0..USERS {
         let (vault, sender) = (vault.clone(), sender.clone());
-        // Not joined: where one hangs, the test says so, and the end of the daemon frees it.
+        // Not joined: if a thread hangs, the test reports it, and the daemon's end frees it.
         std::thread::spawn(move || sender.send(user(&vault, number)));
     }
     let deadline = Instant::now() + 4 * PATIENCE;
@@ -150,7 +151,7 @@ fn many_users_of_the_same_directories_never_wait_for_each_other_for_ever() {
             Err(RecvTimeoutError::Disconnected) => panic!("a user panicked"),
         }
     }
-    // What they left is whole: all of it can be read, and removed, and then nothing is there.
+    // What is left must be whole: all of it can be read and removed, and then nothing is left.
     for dir in &dirs {
         for entry in walkdir::WalkDir::new(dir).contents_first(true).min_depth(1) {
             let entry = entry.unwrap();
@@ -165,7 +166,7 @@ fn many_users_of_the_same_directories_never_wait_for_each_other_for_ever() {
         fs::remove_dir(dir).unwrap();
     }
     assert_eq!(fs::read_dir(&vault).unwrap().count(), 0);
-    // The kernel forgets what was removed in its own time.
+    // The kernel takes its time to forget removed inodes.
     wait_until("only the root is left", || home.status(&vault)["files"].as_u64() == Some(1));
     home.type_in("umount vault").exits(0);
 }

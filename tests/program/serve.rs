@@ -1,5 +1,5 @@
-//! The HTTP service as it is hosted: beside a mount and without, who gets in, what it bears. Real HTTP, against vaults
-//! on SeaweedFS. What the API itself answers is tested in `tests/program/gateway.rs`.
+//! How the HTTP service is hosted: with and without a mount, access control, and limits. Real HTTP, with vaults on
+//! SeaweedFS. The API's answers are tested in `tests/program/gateway.rs`.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -39,7 +39,7 @@ fn another(bucket: &TestBucket) -> Home {
 }
 
 impl User {
-    /// Serves at a free port.
+    /// Serves on a free port.
     fn serve(&self, options: &str) -> Place {
         self.home.type_in(&format!("serve --listen 127.0.0.1:0 {options}")).exits(0);
         self.place()
@@ -63,7 +63,7 @@ impl User {
         format!("Authorization: Bearer {}", done.out.trim())
     }
 
-    /// What another machine finds in the bucket, which it can only claim if this one has released it.
+    /// Reads a file from the bucket on another machine, which can only claim the vault if this one has released it.
     fn elsewhere(&self, file: &str) -> Vec<u8> {
         let other = another(&self.bucket);
         let (name, endpoint) = (self.bucket.name(), self.bucket.endpoint());
@@ -76,7 +76,7 @@ impl User {
     }
 }
 
-/// The most memory that a process ever had, in bytes.
+/// The peak memory of a process, in bytes.
 fn peak(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
@@ -109,7 +109,7 @@ fn alone_it_serves_and_its_end_sends_and_releases() {
     ] {
         assert!(metrics.lines().any(|found| found == line), "no {line} in\n{metrics}");
     }
-    // Asked for the same it is there; for another, that one must end first.
+    // Serving again with the same options is fine; with others, the running service must end first.
     user.home.type_in("serve --listen 127.0.0.1:0 --open").exits(0).says(&place.0);
     user.home.type_in("serve --listen 127.0.0.1:0").exits(23).says("serve --stop").says(&place.0);
     user.home.type_in("sync").exits(0).says("everything is in the bucket");
@@ -143,7 +143,7 @@ fn beside_a_mount_both_see_the_same_and_end_as_they_should() {
     user.home.type_in("status vault").exits(0).says(&place.0);
     user.home.type_in("serve --foreground").exits(11).says("--foreground");
 
-    // The service alone ends, and begins again; the mount stays.
+    // The service can end and begin again while the mount stays.
     let daemon = user.daemon();
     user.home.type_in("serve --stop").exits(0).says("mounted at");
     assert!(TcpStream::connect(&place.0).is_err());
@@ -151,11 +151,11 @@ fn beside_a_mount_both_see_the_same_and_end_as_they_should() {
     assert_eq!(fs::read(vault.join("by-http")).unwrap(), noise(0, 200_000));
     let place = user.serve("--open");
     place.get("/files/by-http").is(200);
-    // The mount's end is the end of both, and says so.
+    // The end of the mount ends both, and says so.
     user.home.type_in("umount vault").exits(0).says("service").says("everything is in the bucket");
     assert!(!runs(daemon) && TcpStream::connect(&place.0).is_err());
 
-    // The other way round: a mount joins what only serves, and needs no passphrase for it.
+    // The other way round: a mount joins a running service, without a passphrase.
     let place = user.serve("--open");
     let daemon = user.daemon();
     user.home.type_in("mount vault --foreground").exits(11).says("serve --stop");
@@ -200,7 +200,7 @@ fn what_cannot_be_served_is_one_line_and_opens_nothing() {
     fs::write(user.home.path("empty.pem"), "nothing").unwrap();
     refused("--tls-cert empty.pem --tls-key empty.pem", 2, "holds no certificate");
     user.home.type_in("status").exits(0).says("No mount or service");
-    // Of a daemon that runs, too.
+    // With a running daemon, too.
     user.home.type_in("mount vault").exits(0);
     refused("--open --listen 0.0.0.0:0", 2, "loopback");
     refused(&format!("--listen {}", taken.local_addr().unwrap()), 23, "in use");
@@ -220,7 +220,7 @@ fn only_tokens_get_in_and_what_is_taken_back_is_refused_at_once() {
     assert_eq!(answer.header("www-authenticate"), Some("Bearer realm=\"s3vault\""));
     place.get("/metrics").is(401);
     place.put("/files/x", b"x").is(401);
-    // A browser is led to the form.
+    // A browser is redirected to the form.
     let answer = place.send("GET /", &["Accept: text/html"], b"").is(303);
     assert_eq!(answer.header("location"), Some("/login"));
 
@@ -240,7 +240,7 @@ fn only_tokens_get_in_and_what_is_taken_back_is_refused_at_once() {
         let answer = place.send("GET /files/x", &[wrong], b"").is(401);
         assert!(answer.header("www-authenticate").unwrap().contains("invalid_token"));
     }
-    // Nothing of a token is on the disk or in the log. What is uploaded leaves staging while we look.
+    // No token is on the disk or in the log. Files leave staging while we look, once they are uploaded.
     let secret = write.rsplit('_').next().unwrap();
     let files = walkdir::WalkDir::new(user.home.path("")).into_iter().flatten();
     for file in files.filter(|entry| entry.file_type().is_file()) {
@@ -261,7 +261,7 @@ fn a_token_that_is_taken_back_or_over_or_limited_gets_no_further() {
     let write = user.token("laptop --write");
     place.send("PUT /files/photos/a", &[&write], b"in").is(201);
     place.send("PUT /files/secret", &[&write], b"out").is(201);
-    // A part of the vault alone.
+    // A token for a part of the vault.
     let phone = user.token("phone --write --only photos --expires 1h");
     place.send("GET /files/photos/a", &[&phone], b"").is(200).says("in");
     place.send("PUT /files/photos/b", &[&phone], b"new").is(201);
@@ -278,10 +278,10 @@ fn a_token_that_is_taken_back_or_over_or_limited_gets_no_further() {
     }
     user.home.type_in("serve token list").exits(0).says("until 20").says("only photos");
     user.home.type_in("serve token add none --write --only /").exits(2).says("--only names");
-    // Over.
+    // An expired token.
     let over = user.token("brief --read-only --expires 1s");
     wait_until("its time is up", || place.send("GET /files/secret", &[&over], b"").status == 401);
-    // Taken back while it gets something, and nobody knows when it will have it.
+    // A token that is removed during a slow download.
     let large = noise(1, 30_000_000);
     place.send("PUT /files/photos/large", &[&write], &large).is(201);
     let mut stream = TcpStream::connect(&place.0).unwrap();
@@ -290,12 +290,12 @@ fn a_token_that_is_taken_back_or_over_or_limited_gets_no_further() {
     let (mut got, mut piece) = (0, vec![0; 100_000]);
     stream.read_exact(&mut piece).unwrap();
     user.home.type_in("serve token remove phone").exits(0);
-    std::thread::sleep(Duration::from_millis(1100)); // once a second it is looked at
+    std::thread::sleep(Duration::from_millis(1100)); // the token is checked once a second
     while let Ok(count @ 1..) = stream.read(&mut piece) {
         got += count;
     }
     assert!(got < large.len() - 1_000_000, "{got}: all of it came");
-    // A page elsewhere.
+    // A page of another site.
     let site = "Sec-Fetch-Site: cross-site";
     place.send("GET /files/secret", &[&write, site], b"").is(403).says("cross_origin");
     user.home.type_in("serve --stop").exits(0);
@@ -308,7 +308,7 @@ fn cookie(answer: &Answer) -> String {
     format!("Cookie: {}", set.split(';').next().unwrap())
 }
 
-/// The word in a page's form that posts to `action`.
+/// The CSRF word of a page's form that posts to `action`.
 fn word(page: &str, action: &str) -> String {
     let after = page.split(&format!("{action}?csrf=")).nth(1).expect("a form");
     after.chars().take_while(|c| c.is_ascii_alphanumeric()).collect()
@@ -335,7 +335,7 @@ fn a_session_is_as_good_as_its_token_and_its_forms_carry_their_word() {
     let session = cookie(&answer);
     place.send("GET /files/", &[&session], b"").is(200);
 
-    // What changes anything needs the session's word besides.
+    // A change also needs the session's CSRF word.
     place.send("PUT /files/x", &[&session], b"x").is(403).says("csrf");
     place.send(&format!("PUT /files/x?csrf={own}"), &[&session], b"x").is(403).says("csrf");
     let page = place.send("GET /", &[&session, "Accept: text/html"], b"").is(200).text();
@@ -344,7 +344,7 @@ fn a_session_is_as_good_as_its_token_and_its_forms_carry_their_word() {
     let header = format!("X-CSRF-Token: {csrf}");
     place.send("PUT /files/x", &[&session, &header], b"x").is(201);
 
-    // Logged out is logged out, and one whose token is taken back, too.
+    // A session ends with the log-out, and when its token is removed.
     place.send("POST /logout", &[&session], b"").is(403);
     place.send(&format!("POST /logout?csrf={csrf}"), &[&session, &origin], b"").is(303);
     place.send("GET /files/", &[&session], b"").is(401);
@@ -365,12 +365,12 @@ fn pages_elsewhere_and_names_that_are_not_ours_are_refused() {
         place.send("PUT /files/x", &[origin], b"y").is(403).says("cross_origin");
         place.send("POST /upload/", &[origin], b"y").is(403).says("cross_origin");
         place.send("DELETE /files/x", &[origin], b"").is(403).says("cross_origin");
-        // It may not even ask, and the browser is told to show it nothing.
+        // Even reads are refused, and the browser is told not to show the answer.
         let answer = place.send("GET /files/x", &[origin], b"").is(403).says("cross_origin");
         assert_eq!(answer.header("cross-origin-resource-policy"), Some("same-origin"));
         assert_eq!(answer.header("access-control-allow-origin"), None);
     }
-    // Even our own page needs the word of its form.
+    // Our own page needs its form's CSRF word, too.
     let own = format!("Origin: http://{}", place.0);
     place.send("DELETE /files/x", &[&own], b"").is(403).says("csrf");
     for host in ["Host: evil.example", "Host: 127.0.0.1.evil.example:8000", "Host: 192.0.2.1"] {
@@ -440,7 +440,7 @@ async fn over_tls_it_is_the_same_and_the_cookie_is_secure() {
         set.starts_with("__Host-") && set.contains("Secure") && set.contains("Path=/"),
         "{set}"
     );
-    // Without TLS there is nothing to hear, and one that only connects is in nobody's way.
+    // Without TLS a client must send first; one that only connects disturbs nobody.
     let silent = place.connect();
     let mut deaf = place.connect();
     deaf.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
@@ -452,7 +452,7 @@ async fn over_tls_it_is_the_same_and_the_cookie_is_secure() {
     drop(silent);
 }
 
-/// Lets a socket take little that nobody reads.
+/// Makes a socket buffer little unread data.
 fn small_window(stream: &TcpStream) {
     rustix::net::sockopt::set_socket_recv_buffer_size(stream, 4096).unwrap();
 }
@@ -463,7 +463,7 @@ fn clients_that_stall_flood_or_lie_are_cut_off_and_others_are_served() {
     let place = user.serve("--open --client-timeout 5 --max-upload 1MiB");
     place.put("/files/large", &noise(0, 1 << 20)).is(201);
 
-    // Too large: by what is announced, at once; by what comes, when it comes.
+    // Too large: refused at once by the announced length, or else when too much has come.
     let mut announced = place.connect();
     let head = place.head("PUT /files/a", &["Content-Length: 9000000000"]);
     announced.write_all(head.as_bytes()).unwrap();
@@ -479,7 +479,7 @@ fn clients_that_stall_flood_or_lie_are_cut_off_and_others_are_served() {
     Answer::read(&mut chunked).unwrap().is(413);
     place.get("/files/a").is(404);
 
-    // Headers without end, and without measure.
+    // Endless headers, and too many of them.
     let bomb = format!("X-Bomb: {}", "x".repeat(100_000));
     place.send("GET /healthz", &[&bomb], b"").is(431);
     let many: Vec<_> = (0..1000).map(|number| format!("X-{number}: x")).collect();
@@ -489,7 +489,7 @@ fn clients_that_stall_flood_or_lie_are_cut_off_and_others_are_served() {
     let status = place.send(&long, &[], b"").status;
     assert!(status == 414 || status == 431, "{status}");
 
-    // Those that stall: in the head, in the body, and in taking the answer.
+    // Clients that stall: in the head, in the body, and in taking the answer.
     let begun = Instant::now();
     let mut in_head = place.connect();
     in_head.write_all(b"GET /healthz HTTP/1.1\r\nHost: local").unwrap();
@@ -499,7 +499,7 @@ fn clients_that_stall_flood_or_lie_are_cut_off_and_others_are_served() {
     let mut takers: Vec<_> = (0..20).map(|_| place.connect()).collect();
     for taker in &mut takers {
         small_window(taker);
-        // Not read: more than the sockets' buffers hold.
+        // Not read, and more than the sockets' buffers hold.
         let request = place.head("GET /files/large", &[]).replace("Connection: close\r\n", "");
         taker.write_all(request.repeat(8).as_bytes()).unwrap();
     }
@@ -533,7 +533,7 @@ fn many_at_once_are_served_and_too_many_are_told_when_to_come_again() {
             });
         }
     });
-    // A client has its answer a moment before its place is free.
+    // The client has its answer a moment before its place is free.
     wait_until("all places are free", || {
         place.get("/metrics").text().contains("s3vault_http_requests_in_flight 1\n")
     });
@@ -550,7 +550,7 @@ fn many_at_once_are_served_and_too_many_are_told_when_to_come_again() {
     });
     let answer = place.get("/files/0").is(503).says("unavailable");
     assert!(answer.header("retry-after").is_some());
-    // Who looks after the service is answered all the same.
+    // Monitoring is answered all the same.
     place.get("/healthz").is(200);
     for stream in &mut waiting {
         stream.write_all(b"12345").unwrap();
@@ -562,7 +562,7 @@ fn many_at_once_are_served_and_too_many_are_told_when_to_come_again() {
     user.home.type_in("serve --stop").exits(0);
 }
 
-/// 512 MiB here; 3 GiB by hand: `S3VAULT_TEST_UPLOAD_MIB=3072`.
+/// 512 MiB by default; for 3 GiB set `S3VAULT_TEST_UPLOAD_MIB=3072`.
 #[test]
 fn a_large_upload_takes_little_memory() {
     let mib = std::env::var("S3VAULT_TEST_UPLOAD_MIB").ok().map_or(512, |mib| mib.parse().unwrap());
@@ -574,7 +574,7 @@ fn a_large_upload_takes_little_memory() {
     let head = place.head("PUT /files/large?wait=durable", &["Expect: 100-continue", &length]);
     stream.write_all(head.as_bytes()).unwrap();
     for number in 0..mib {
-        // Each piece differs, so that nothing can be had for nothing.
+        // Each piece differs, so that nothing can be deduplicated.
         stream.write_all(&(number as u64).to_le_bytes()).unwrap();
         stream.write_all(&piece[8..]).unwrap();
     }
@@ -610,7 +610,7 @@ fn at_its_end_requests_at_work_finish_and_those_that_stall_do_not_keep_it() {
     slow.write_all(place.head("GET /files/large", &[]).as_bytes()).unwrap();
     let mut begun = vec![0; 1 << 16];
     slow.read_exact(&mut begun).unwrap();
-    // It takes a little all the time: who takes nothing for five seconds is cut off.
+    // Takes a little all the time, since a client that takes nothing for five seconds is cut off.
     let hurry = AtomicBool::new(false);
     let take = || {
         while !hurry.load(Relaxed) {
@@ -642,7 +642,7 @@ fn at_its_end_requests_at_work_finish_and_those_that_stall_do_not_keep_it() {
     assert!(!runs(daemon));
     drop((stalled, idle));
     let _ = slow.shutdown(Shutdown::Both);
-    // Of the upload that stalled there is nothing.
+    // Nothing is left of the upload that stalled.
     let place = user.serve("--open");
     place.get("/files/never").is(404);
     assert_eq!(place.get("/files/large").is(200).body.len(), bytes.len());

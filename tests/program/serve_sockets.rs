@@ -1,4 +1,4 @@
-//! The HTTP service at a Unix socket, for a proxy before it, and by HTTP/2: with curl, as a client that we did not write.
+//! The HTTP service at a Unix socket for a proxy, and over HTTP/2; the client is curl, which we did not write.
 
 use std::fs;
 use std::io::Write;
@@ -32,7 +32,7 @@ fn url(home: &Home) -> String {
     value["mounts"][0]["service"]["url"].as_str().expect("it serves").to_owned()
 }
 
-/// What curl prints: the answer, and in a last line what `-w` asks for.
+/// What curl prints: the answer, and the values of `-w` from the last line.
 #[track_caller]
 fn curl(arguments: &[&str]) -> (String, String) {
     let mut command = Command::new("curl");
@@ -43,7 +43,7 @@ fn curl(arguments: &[&str]) -> (String, String) {
     (body.to_owned(), format!("{last}{}", String::from_utf8_lossy(&done.stderr)))
 }
 
-/// RFC 9112, section 3.2: no client sends a fragment, but one that forgot to escape it in a name.
+/// RFC 9112, section 3.2: no client sends a fragment, except one that forgot to escape a `#` in a name.
 #[test]
 fn a_number_sign_in_the_target_is_refused_and_nothing_is_touched() {
     let home = Home::new().with("S3VAULT_PASSPHRASE", "correct horse");
@@ -75,7 +75,7 @@ fn a_number_sign_in_the_target_is_refused_and_nothing_is_touched() {
     ] {
         place.send(line, headers, b"").is(400);
     }
-    // In the middle of a connection, behind a body that looks like a request.
+    // In the middle of a connection, after a body that looks like a request.
     let body = b"GET /#1 HTTP/1.1\r\n\r\n";
     let head =
         format!("PUT /files/log HTTP/1.1\r\nHost: {}\r\nContent-Length: 20\r\n\r\n", place.0);
@@ -110,7 +110,7 @@ fn at_a_socket_its_permissions_are_the_access_and_it_comes_and_goes_with_the_ser
         let url = format!("http://files.example{url}");
         curl(&[&["--unix-socket", path.as_str()], more, &[url.as_str()]].concat())
     };
-    // A token as over TCP, and any name, as a proxy hands it on. What it says of others is not believed.
+    // Tokens work as over TCP, under any host name, as a proxy passes it on. Forwarding headers are not trusted.
     assert_eq!(ask(&[], "/files/").1, "401 1.1");
     let forged = "X-Forwarded-For: 127.0.0.1";
     assert_eq!(ask(&["-H", forged, "-H", "X-Forwarded-Host: localhost"], "/files/").1, "401 1.1");
@@ -118,11 +118,11 @@ fn at_a_socket_its_permissions_are_the_access_and_it_comes_and_goes_with_the_ser
     let got = home.path("got").display().to_string();
     assert_eq!(ask(&["-H", &bearer, "-o", &got], "/files/a").1, "200 1.1");
     assert_eq!(fs::read(&got).unwrap(), noise(3, 2_000_000));
-    // A page elsewhere, through the proxy.
+    // A page of another site, through the proxy.
     let elsewhere = ["-H", bearer.as_str(), "-H", "Origin: http://evil.example", "-X", "DELETE"];
     assert_eq!(ask(&elsewhere, "/files/a").1, "403 1.1");
 
-    // Live it is in the way, of another vault's service as of this one's again with other options.
+    // A live socket is not replaced, neither by another vault's service nor by this one's with other options.
     let other = user();
     other.type_in(&format!("serve --listen unix:{path}")).exits(23).says("a process listens there");
     home.type_in("serve --listen unix:run.sock --open").exits(23).says("serve --stop");
@@ -130,7 +130,7 @@ fn at_a_socket_its_permissions_are_the_access_and_it_comes_and_goes_with_the_ser
     home.type_in("serve --stop").exits(0).says("unix:");
     assert!(!socket.exists());
 
-    // Of a dead process it is replaced; what is no socket is not.
+    // The socket of a dead process is replaced; a file that is not a socket is not.
     let open = "serve --listen unix:run.sock --socket-mode 660 --open --host proxied.example";
     home.type_in(open).exits(0).says("whoever may write to the socket");
     let daemon = pid(&home);
@@ -170,7 +170,7 @@ fn a_mount_tells_what_it_does_and_nothing_else_to_those_who_monitor_it() {
     for path in ["/", "/files/", "/files/file", "/dav/", "/login", "/openapi.json"] {
         assert_eq!(ask(path).1, "404 1.1", "{path}");
     }
-    // Beside it the vault is served as ever.
+    // The vault can be served as usual beside it.
     home.type_in("serve --listen 127.0.0.1:0 --open").exits(0);
     assert_eq!(curl(&[&format!("{}/files/file", url(&home))]).1, "200 1.1");
     home.type_in("umount vault").exits(0);
@@ -211,7 +211,7 @@ fn over_tls_curl_speaks_http_2_and_1_1() {
         );
         assert_eq!(ask(&[version], "/files/none").1, format!("404 {said}"));
     }
-    // Many at once in one connection, one of them long.
+    // Many concurrent requests in one connection, one of them long.
     let mut many = vec!["--http2".to_owned(), "-Z".to_owned()];
     for number in 0..50 {
         let to = home.path(format!("got-{number}")).display().to_string();
@@ -225,12 +225,12 @@ fn over_tls_curl_speaks_http_2_and_1_1() {
     home.type_in("serve --stop").exits(0);
 }
 
-/// `Authorization: Basic`, as curl's `-u` makes it.
+/// The credentials that curl's `-u` sends with `Authorization: Basic`.
 fn basic(token: &str) -> String {
     format!("any name:{token}")
 }
 
-/// Whoever else knows its name.
+/// Nobody else can use a lock, even if they know its token.
 fn its_holder_alone_uses_a_lock(
     ask: &impl Fn(&str, &[&str], &str) -> (String, String),
     (write, other): (&str, &str),
@@ -265,13 +265,13 @@ fn by_webdav_a_token_is_the_password_and_no_page_gets_in() {
         curl(&[&["-u", user.as_str()], more, &[url.as_str()]].concat())
     };
     let code = |token: &str, more: &[&str], path: &str| ask(token, more, path).1;
-    // Asked for without one, and with a wrong one: a program is asked for a password, a browser goes to the page.
+    // Without a token, or with a wrong one, a program is asked for a password, and a browser is redirected to the page.
     let dav = format!("{url}/dav/");
     assert!(curl(&["-D", "-", &dav]).0.to_lowercase().contains("www-authenticate: basic"));
     let browser = curl(&["-D", "-", "-H", "Accept: text/html", &dav]);
     assert!(browser.1 == "303 1.1" && !browser.0.to_lowercase().contains("basic"), "{browser:?}");
     assert_eq!(code("s3vault_wrong", &[], "/dav/"), "401 1.1");
-    // As a password a token is for WebDAV alone: a browser that was given it sends it by itself.
+    // A token works as a password for WebDAV only, since a browser repeats a password on its own.
     assert_eq!(code(&write, &[], "/files/"), "401 1.1");
     let propfind = ["-X", "PROPFIND", "-H", "Depth: 1"];
     for token in [&write, &read] {
@@ -285,7 +285,7 @@ fn by_webdav_a_token_is_the_password_and_no_page_gets_in() {
     for path in ["/dav/d", "/dav/d/e", "/dav/s"] {
         assert_eq!(code(&write, &["-X", "MKCOL"], path), "201 1.1");
     }
-    // What a page elsewhere makes a browser do with it.
+    // What a page of another site makes a browser do with the password.
     let forms: [&[&str]; 5] = [
         &["-X", "DELETE", "-H", "Origin: http://evil.example"],
         &["-X", "DELETE", "-H", "Sec-Fetch-Site: same-origin"],
@@ -303,7 +303,7 @@ fn by_webdav_a_token_is_the_password_and_no_page_gets_in() {
     for form in forms {
         assert_eq!(code(&write, form, "/dav/d/e"), "403 1.1", "{form:?}");
     }
-    // One that is good for a part gets no further, by no header.
+    // A token for a part of the vault cannot get outside it by any header.
     assert_eq!(code(&only, &propfind, "/dav/d/e/"), "207 1.1");
     for path in ["/dav/", "/dav/d/", "/dav/s/", "/dav/d/e/%2e%2e/"] {
         assert_eq!(code(&only, &propfind, path), "403 1.1", "{path}");
@@ -334,7 +334,7 @@ fn by_webdav_nothing_is_taken_in_the_clear_nor_changed_where_nothing_can_be() {
     assert_eq!(curl(&["-T", &file, &format!("{}/dav/f", url(&home))]).1, "201 1.1");
     let other = home.type_in("serve token add x --write").exits(0).out.trim().to_owned();
     home.type_in("serve --stop").exits(0);
-    // In the clear, where others could read it, a password is neither asked for nor taken; a bearer's token is.
+    // Over a network without TLS, a password is neither asked for nor accepted; a bearer token is.
     home.type_in("serve --listen 0.0.0.0:0").exits(0);
     let port = url(&home).rsplit(':').next().unwrap().to_owned();
     let dav = format!("http://127.0.0.1:{port}/dav/");
@@ -343,7 +343,7 @@ fn by_webdav_nothing_is_taken_in_the_clear_nor_changed_where_nothing_can_be() {
     assert!(last == "403 1.1" && body.contains("basic_needs_tls"), "{body}");
     assert_eq!(curl(&["-H", &format!("Authorization: Bearer {other}"), &dav]).1, "200 1.1");
     home.type_in("serve --stop").exits(0);
-    // Where nothing can be changed there is nothing to lock.
+    // A read-only vault has no locks.
     home.type_in("serve --listen 127.0.0.1:0 --open --read-only").exits(0);
     let dav = format!("{}/dav/f", url(&home));
     assert_eq!(curl(&["-X", "PROPFIND", "-H", "Depth: 0", &dav]).1, "207 1.1");

@@ -1,4 +1,4 @@
-//! The program under systemd: what it says of itself, its units, and the jobs of `scripts/contrib/`.
+//! The program under systemd: its notifications, its units, and the jobs of `scripts/contrib/`.
 
 use std::fs;
 use std::os::unix::net::UnixDatagram;
@@ -15,7 +15,7 @@ fn contrib(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/contrib").join(name)
 }
 
-/// The end of systemd's socket at which it listens.
+/// systemd's end of the notification socket.
 struct Manager(UnixDatagram);
 
 impl Manager {
@@ -25,7 +25,7 @@ impl Manager {
         Self(socket)
     }
 
-    /// Waits for a message that has this in it.
+    /// Waits for a message that contains this.
     fn hears(&self, what: &str) -> String {
         let begun = Instant::now();
         let mut heard = Vec::new();
@@ -55,7 +55,7 @@ fn systemd_is_told_when_it_is_usable_that_it_lives_and_that_it_needs_more_time()
     let manager = Manager::new(&home);
     let socket = home.path("notify").display().to_string();
     let home = home.with("NOTIFY_SOCKET", &socket).with("WATCHDOG_USEC", "900000");
-    // The task that tells it panics once, and begins again.
+    // The task that sends the notifications panics once, and is restarted.
     let home = home.with("S3VAULT_PANIC", "telling the service manager,1");
     let mut front = home.spawn("mount vault --foreground --stop-timeout 5m --log-format json");
     let said = manager.hears("READY=1");
@@ -72,7 +72,7 @@ fn systemd_is_told_when_it_is_usable_that_it_lives_and_that_it_needs_more_time()
     assert!(said.contains("not in the bucket yet"), "{said}");
     assert!(front.wait().unwrap().success());
 
-    // What was logged meanwhile is JSON, line by line, the panic that was planted aside.
+    // Every line of the log is JSON, apart from the planted panic's message.
     let state = fs::read_dir(home.state()).unwrap().flatten().next().unwrap().path();
     let log = fs::read_to_string(state.join("daemon.log")).unwrap();
     let lines = log.lines().filter(|line| line.starts_with('{'));
@@ -96,7 +96,7 @@ fn the_units_are_as_systemd_wants_them() {
         let text = fs::read_to_string(contrib(name).join("s3vault@.service")).unwrap();
         let here = text.replace("/usr/local/bin/s3vault", env!("CARGO_BIN_EXE_s3vault"));
         assert!(here != text);
-        // Its command line parses, with nothing to mount yet.
+        // Its command line parses, though there is nothing to mount yet.
         let start = text.replace("\\\n", " ");
         let start = start.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap();
         let start = start.replace("%i", "backup").replace("%h", "/home").replace("%E", "/config");
@@ -160,7 +160,7 @@ fn the_jobs_back_up_into_a_vault_and_do_nothing_without_one() {
     }
     home.type_in("mount vault").exits(0);
     for (tool, job) in &jobs {
-        // Twice: the second finds what the first made.
+        // Twice: the second run finds what the first made.
         for round in 0..2 {
             let output = run(&home, job, &[&vault, &data], &environment);
             let said = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -1,4 +1,5 @@
-//! Setuid and setgid go when one who may not keep them changes what a file holds: as on this disk, whatever the change.
+//! Setuid and setgid bits are cleared when a user who may not keep them changes a file's content: as on the local disk,
+//! for every kind of change.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
@@ -25,7 +26,7 @@ const CHANGES: [&str; 9] = [
     "chown",
     NO_CHANGE,
 ];
-/// Of neither owner nor group; by root's the kernel does not say what it is for.
+/// Sets neither owner nor group. For root, the kernel does not tell the file system what it is for.
 const NO_CHANGE: &str = "chown of nothing";
 
 fn change(how: &str, path: &Path, other: &Path) -> io::Result<()> {
@@ -36,8 +37,8 @@ fn change(how: &str, path: &Path, other: &Path) -> io::Result<()> {
         "direct" => {
             let flags = OFlags::DIRECT.bits().cast_signed();
             let file = OpenOptions::new().write(true).custom_flags(flags).open(path);
-            let file = file.or_else(|_| OpenOptions::new().write(true).open(path))?; // an old tmpfs
-            // Aligned, as it must be.
+            let file = file.or_else(|_| OpenOptions::new().write(true).open(path))?; // an old tmpfs has no O_DIRECT
+            // Aligned, as O_DIRECT requires.
             let room = vec![b'd'; 8192];
             let at = room.as_ptr().align_offset(4096);
             file.write_all_at(&room[at..][..4096], 0)
@@ -60,13 +61,13 @@ fn change(how: &str, path: &Path, other: &Path) -> io::Result<()> {
     }
 }
 
-/// The mode by which the kernel lets it run, without asking whoever has it.
+/// The mode that the kernel has cached and would execute the file with, without asking the file system.
 fn known(path: &Path) -> u32 {
     let flags = AtFlags::STATX_DONT_SYNC;
     u32::from(statx(CWD, path, flags, StatxFlags::MODE).unwrap().stx_mode) & 0o7777
 }
 
-/// What becomes of each mode by each change, in a directory of any file system.
+/// The mode after each kind of change, for each initial mode, in a directory of any file system.
 fn modes_after(dir: &Path, keeps: bool) -> Vec<(String, u32)> {
     fs::create_dir(dir).unwrap();
     let other = dir.join("other");
@@ -81,7 +82,7 @@ fn modes_after(dir: &Path, keeps: bool) -> Vec<(String, u32)> {
         (how, path)
     });
     let made: Vec<_> = made.collect();
-    // Capabilities are of a thread.
+    // Capabilities belong to a thread.
     std::thread::scope(|scope| {
         let changing = scope.spawn(|| {
             let mut has = capabilities(None).unwrap();
@@ -90,7 +91,7 @@ fn modes_after(dir: &Path, keeps: bool) -> Vec<(String, u32)> {
             set_capabilities(None, has).unwrap();
             for (how, path) in &made {
                 change(how, path, &other).unwrap_or_else(|error| panic!("{how}: {error}"));
-                // From the moment on in which the change is answered.
+                // The kernel must know the new mode as soon as the change is answered.
                 let known = known(path);
                 let told = fs::metadata(path).unwrap().mode() & 0o7777;
                 assert_eq!(known, told, "the kernel runs {} by {known:o}", path.display());
@@ -123,7 +124,7 @@ fn setuid_and_setgid_go_as_on_this_disk() {
     });
     let root = geteuid().is_root();
     assert_eq!(expected[0].1 != expected[1].1, root, "only with CAP_FSETID anything is kept");
-    // So it is not the kernel's memory alone that says so.
+    // After a remount, to see that the mode is not only in the kernel's cache.
     home.type_in("umount vault").exits(0);
     home.type_in("mount vault").exits(0);
     for (name, here) in &expected {

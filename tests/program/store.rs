@@ -1,5 +1,4 @@
-//! The store on real servers: SeaweedFS, which keeps its word about conditional puts, and rclone, which does
-//! not.
+//! The store on real servers: SeaweedFS, which honours conditional puts, and rclone, which does not.
 
 use std::time::{Duration, SystemTime};
 
@@ -22,7 +21,7 @@ async fn seaweedfs_passes_the_suite() {
     conformance::run(&store, "some/prefix/").await.assert_passed();
 }
 
-/// Another endpoint: `scripts/conformance ENDPOINT BUCKET`.
+/// Any endpoint: `scripts/conformance ENDPOINT BUCKET`.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs an endpoint: scripts/conformance"]
 async fn given_endpoint_passes_the_suite() {
@@ -53,7 +52,7 @@ async fn a_bucket_verifies_what_it_puts_and_gets() {
     assert!(age < Duration::from_secs(60), "{age:?}");
     let counts = bucket.requests();
     assert_eq!((counts.puts, counts.heads, counts.gets), (1, 1, 0), "the CRC-32 was echoed");
-    // The same bytes again are no harm, others are.
+    // Putting the same bytes again is fine; putting others is not.
     bucket.put_new("pack/00/a", body.clone()).await.unwrap();
     let other = bucket.put_new("pack/00/a", Bytes::from_static(b"other")).await;
     assert!(matches!(other, Err(Error::Exists { .. })), "{other:?}");
@@ -93,7 +92,7 @@ async fn nobody_listening_is_unreachable() {
 #[tokio::test(flavor = "multi_thread")]
 async fn without_credentials_the_error_says_so() {
     let Ok(endpoint) = std::env::var("S3VAULT_TEST_WITHOUT_CREDENTIALS") else {
-        // Once more in a process of its own: it is about the environment.
+        // Runs again in a process of its own, since the environment matters.
         let output = std::process::Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "store::without_credentials_the_error_says_so", "--nocapture"])
             .env_clear()
@@ -126,7 +125,7 @@ async fn w6_a_store_that_ignores_the_condition_is_detected() {
     let test = rclone.bucket();
     let bucket = test.open().await;
     assert_eq!(bucket.probe_conditional().await.unwrap(), Conditional::Ignored);
-    // rclone goes on listing what it says is not there when one key was written several times at once.
+    // rclone keeps listing a deleted key if it was written several times at once.
     for listed in bucket.list_all("").await.unwrap().0 {
         let head = bucket.head(&listed.name).await;
         assert!(matches!(head, Err(Error::NotFound { .. })), "the probe is deleted: {head:?}");
@@ -161,7 +160,7 @@ async fn a_put_whose_reply_is_lost_counts_when_its_bytes_are_there() {
     let statuses: Vec<_> =
         proxy.take().iter().filter(|e| e.method == "PUT").map(|e| e.status).collect();
     assert_eq!(statuses, [200, 412]);
-    // One attempt is one attempt.
+    // `put_once` makes a single attempt.
     proxy.trouble("PUT", "log/", 1, Trouble::LoseReply);
     let once = bucket.put_once("log/1", body.clone()).await;
     assert!(matches!(once, Err(Error::Unreachable { .. })), "{once:?}");

@@ -1,5 +1,6 @@
-//! Stores and networks as they are, played by a proxy before SeaweedFS. Right is, for each: it works, or `init` says in one
-//! clear line why not; never half-way, never "there is no vault", "older than what this machine saw" or "credentials".
+//! Imperfect stores and networks, simulated by a proxy in front of SeaweedFS. For each, either everything works, or
+//! `init` says in one clear line why not. It must never half work, or report "there is no vault", "older than what this
+//! machine saw" or "credentials".
 
 use std::fs;
 use std::time::{Duration, Instant, SystemTime};
@@ -30,7 +31,7 @@ impl Far {
         Bucket::open(&self.bucket.url(), &options, limits).await
     }
 
-    /// The suite that every backend passes.
+    /// Runs the conformance suite, which every backend passes.
     async fn passes_the_suite(&self) {
         let options = self.bucket.options_through(&self.proxy.endpoint());
         let store = S3Store::open(self.bucket.name(), &options, Deadlines::default());
@@ -61,7 +62,7 @@ async fn a_checksum_that_is_refused_is_left_out_and_c5_holds_all_the_same() {
         assert!(bucket.quirks()[0].contains("ETag"), "{:?}", bucket.quirks());
         let other = bucket.put_once("pack/1", Bytes::from_static(b"other")).await;
         assert!(matches!(other, Err(Error::Exists { .. })), "{other:?}");
-        // What is remembered spares the one, too.
+        // A remembered quirk also saves the first failed request.
         let later = far.open().await;
         later.recall(&bucket.learned());
         far.proxy.take();
@@ -69,7 +70,7 @@ async fn a_checksum_that_is_refused_is_left_out_and_c5_holds_all_the_same() {
         assert!(far.proxy.take().iter().all(|asked| asked.status != status));
         far.passes_the_suite().await;
     }
-    // One that demands it works, even where the opposite is remembered.
+    // A store that demands checksums works, even if the opposite is remembered.
     let far = Far::new(Manners { demands_checksum: true, ..Manners::default() });
     let bucket = far.open().await;
     bucket.recall("no checksums\n");
@@ -167,7 +168,7 @@ async fn the_stores_clock_is_the_one_to_sign_by() {
         let up = bucket.put_once("log/1", Bytes::from_static(b"x")).await.unwrap();
         let apart = up.time().duration_since(SystemTime::now()).unwrap_or_else(|e| e.duration());
         assert!(apart > Duration::from_secs(20 * 60), "it is the store's: {apart:?}");
-        // It jumps, by our clock or its own: what is in flight is asked again, one attempt tells why.
+        // If the clock jumps, ours or the store's, a request under way is repeated; a single attempt reports the clock.
         far.proxy.change(|manners| manners.clock = -off);
         assert_eq!(bucket.get("log/1", None).await.unwrap(), "x");
         far.proxy.change(|manners| manners.clock = 0);
@@ -175,7 +176,7 @@ async fn the_stores_clock_is_the_one_to_sign_by() {
         assert!(matches!(once, Err(Error::Clock { .. })), "{once:?}");
         bucket.put_once("log/2", Bytes::from_static(b"y")).await.unwrap();
     }
-    // Where it cannot be known, it is said as what it is.
+    // If the difference cannot be measured, the clock is still named as the reason.
     let far = Far::new(Manners { clock: 25 * 60, tells_no_date: true, ..Manners::default() });
     let opened = far.try_open(Deadlines::of(Duration::from_secs(1))).await;
     assert!(matches!(opened, Err(Error::Clock { .. })), "{opened:?}");
@@ -199,7 +200,7 @@ async fn what_fails_for_a_while_is_asked_again_until_the_deadline() {
     }
     far.proxy.change(|manners| manners.loses = 2);
     bucket.put_new("pack/lost", Bytes::from_static(b"x")).await.unwrap();
-    // Conditional puts whose answers are lost show nothing, and are made again.
+    // Conditional puts whose replies are lost prove nothing, and are repeated.
     far.proxy.change(|manners| manners.loses = 4);
     assert_eq!(bucket.probe_conditional().await.unwrap(), Conditional::NotDisproved);
     let hasty = far.try_open(Deadlines::of(Duration::from_secs(3))).await.unwrap();
@@ -212,7 +213,7 @@ async fn what_fails_for_a_while_is_asked_again_until_the_deadline() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_put_that_moves_is_not_given_up_and_one_that_does_not_is() {
-    // 900 kB take three times the five seconds in which something must move; the kernel takes them all at once.
+    // 900 kB take three times the five seconds within which something must move; the kernel accepts them all at once.
     let limits = Deadlines { stall_put: Duration::from_secs(5), ..Deadlines::default() };
     let far = Far::new(Manners { uplink: Some(Uplink::Each(60_000)), ..Manners::default() });
     let bucket = far.try_open(limits).await.unwrap();
@@ -227,14 +228,14 @@ async fn a_put_that_moves_is_not_given_up_and_one_that_does_not_is() {
     assert!(begun.elapsed() > Duration::from_secs(12), "{:?}", begun.elapsed());
     assert_eq!(far.proxy.count("PUT", "pack/1"), 1, "it is sent once");
     assert!(bucket.moved() >= 900_000);
-    // Next to nothing is as good as nothing: it would go on for 87 s.
+    // Almost no progress counts as none: otherwise it would go on for 87 s.
     let floor = Deadlines { floor_put: 150_000, stall_put: Duration::from_secs(1), ..limits };
     let bucket = far.try_open(floor).await.unwrap();
     let begun = Instant::now();
     let put = bucket.put_once("pack/2", noise(6, 5 << 20).into()).await;
     assert!(matches!(put, Err(Error::Deadline { .. })), "{put:?}");
     assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
-    // Side by side they share a link, and each goes on. (The kernel tells of 16 KiB at a time: a second each.)
+    // Concurrent puts share a link, and none is given up. (The kernel reports 16 KiB at a time: a second for each.)
     let limits = Deadlines { stall_put: Duration::from_secs(10), ..limits };
     let shared = Far::new(Manners { uplink: Some(Uplink::Shared(60_000)), ..Manners::default() });
     let bucket = shared.try_open(limits).await.unwrap();
@@ -247,7 +248,7 @@ async fn a_put_that_moves_is_not_given_up_and_one_that_does_not_is() {
     assert_eq!(shared.proxy.count("PUT", "pack/"), 4, "each is sent once");
 }
 
-/// All of it at once that a store may be and still be one.
+/// All quirks at once that a store can have and still work.
 #[test]
 fn a_vault_lives_on_the_strangest_store() {
     let strange = Manners {
@@ -274,7 +275,7 @@ fn a_vault_lives_on_the_strangest_store() {
     }
     let said = home.type_in("status").exits(0).out;
     assert!(said.contains("refuses checksums"), "{said}");
-    // Its clock jumps, which fences nobody and sets nothing aside.
+    // A jump of the store's clock does not fence the writer, and nothing is set aside.
     far.proxy.change(|manners| manners.clock = -25 * 60);
     fs::write(home.path("vault/d"), &content).unwrap();
     home.type_in("sync vault").exits(0);
@@ -314,7 +315,7 @@ fn w6_a_store_without_conditional_puts_is_for_a_single_machine() {
     home.type_in("mount vault --single-machine").exits(0);
     assert_eq!(fs::read(home.path("vault/a")).unwrap(), b"x");
     home.type_in("umount vault").exits(0);
-    // A store that had them once: its vaults are said the same of.
+    // A store that used to have them: a vault on it gets the same message.
     let far = Far::new(Manners::default());
     let home = far.home();
     home.type_in(&far.line("init")).exits(0);

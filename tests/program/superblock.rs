@@ -1,4 +1,4 @@
-//! A superblock that is lost from the bucket: the copy that a machine keeps, and the backup that its owner made.
+//! A superblock that is lost from the bucket: the copy that a machine keeps, and the backup that the owner made.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -6,7 +6,7 @@ use std::process::Stdio;
 
 use crate::support::home::{Done, Home};
 
-/// A vault with one file, whose machine has used it.
+/// A vault with one file, and a machine that has used it.
 struct Losing {
     home: Home,
     url: String,
@@ -19,7 +19,7 @@ impl Losing {
         let home = Home::new().with("S3VAULT_PASSPHRASE", "correct horse");
         let url = format!("file://{}", home.path("bucket").display());
         home.type_in(&format!("init --recovery-file key --bucket {url}")).exits(0);
-        // By the recovery key from here on: it costs nothing.
+        // From here on by the recovery key, which is cheap to open.
         let key = fs::read_to_string(home.path("key")).unwrap();
         let home = home.with("S3VAULT_PASSPHRASE", key.trim());
         home.type_in(&format!("mount vault --bucket {url}")).exits(0);
@@ -51,7 +51,7 @@ impl Losing {
         path.display().to_string()
     }
 
-    /// Mounts it there with this file in the superblock's place.
+    /// Mounts the vault on this machine with a file in place of the superblock.
     fn mount(&self, home: &Home, file: &str) -> Done {
         home.type_in(&format!("mount there --bucket {} --superblock {file}", self.url))
     }
@@ -68,11 +68,11 @@ fn a_machine_that_used_the_vault_puts_a_lost_superblock_back() {
     let home = &losing.home;
     let first = fs::read(home.path("bucket").join(FIRST)).unwrap();
     losing.lose();
-    // Nobody makes another vault over what is there.
+    // No new vault can be made over the remains.
     home.type_in(&format!("init --bucket {}", losing.url)).exits(9);
     home.type_in("check").exits(16).says("damaged or missing");
     home.type_in("key list").exits(0).says("recovery key").says("was used");
-    // A reader puts nothing back; who writes does.
+    // A reader does not put the superblock back; a writer does.
     home.type_in("mount vault --read-only").exits(0).says("is used");
     shows(home, "vault");
     assert!(losing.superblocks().is_empty());
@@ -80,12 +80,12 @@ fn a_machine_that_used_the_vault_puts_a_lost_superblock_back() {
     shows(home, "vault");
     assert_eq!(fs::read(home.path("bucket").join(FIRST)).unwrap(), first);
     home.type_in("check").exits(0);
-    // A change of the keys without a mount does, too; and what it makes is what is kept.
+    // A key change without a mount puts it back, too; and the new superblock is the one that is kept.
     losing.lose();
     home.type_in("key add --new-key-file kf").exits(0);
     losing.lose();
     home.type_in("key list --passphrase-file kf").exits(0).says("key file");
-    // One that somebody else's bytes stand in for is refused, not passed over.
+    // A superblock with foreign content is refused, not skipped.
     home.type_in("mount vault").exits(0).says("was put back");
     home.type_in("umount vault").exits(0);
     let [name] = &losing.superblocks()[..] else { panic!() };
@@ -101,12 +101,12 @@ fn a_backup_opens_the_vault_on_a_machine_that_never_saw_it() {
     assert_eq!(home.path("backup").metadata().unwrap().permissions().mode() & 0o777, 0o600);
     let piped = home.command(["key", "backup", "-"]).stderr(Stdio::inherit()).output().unwrap();
     assert_eq!(piped.stdout, fs::read(&file).unwrap());
-    // The same vault's is replaced, nothing else is.
+    // A backup of the same vault is replaced, anything else is not.
     losing.backup("backup");
     fs::write(home.path("letter"), "dear").unwrap();
     home.type_in("key backup letter").exits(16).says("is there already");
     assert_eq!(fs::read(home.path("letter")).unwrap(), b"dear");
-    // Another vault's, also one that the same secret opens; one that is cut; none.
+    // A backup of another vault, even one with the same secret; a truncated file; no file.
     let other = Home::new().with("S3VAULT_PASSPHRASE", "correct horse");
     other.type_in(&format!("init --bucket file://{}", other.path("b").display())).exits(0);
     let theirs = other.path("b").join(FIRST).display().to_string();
@@ -123,7 +123,7 @@ fn a_backup_opens_the_vault_on_a_machine_that_never_saw_it() {
         }
         let stranger = losing.stranger().with("S3VAULT_PASSPHRASE", "correct horse");
         losing.mount(&stranger, &theirs).exits(16).says("vault");
-        // Whatever was wrong, nobody is told to delete what is whole.
+        // No message may advise deleting something that is intact.
         assert!(!losing.mount(&stranger, &theirs).err.contains("delete"));
     }
     let stranger = losing.stranger();
@@ -144,7 +144,7 @@ fn a_backup_from_before_a_change_of_the_keys_is_refused() {
     let old = losing.backup("old");
     home.type_in("key add --new-key-file kf").exits(0);
     let new = losing.backup("new");
-    // Where the bucket's is newer, that one counts.
+    // If the bucket's superblock is newer, it counts.
     losing.mount(home, &old).exits(0);
     shows(home, "there");
     home.type_in(&format!("key backup {old}")).exits(0);
@@ -159,7 +159,7 @@ fn a_backup_from_before_a_change_of_the_keys_is_refused() {
     for machine in [home, &stranger] {
         losing.mount(machine, &old).exits(16).says("an older one");
     }
-    // An old one that is put back: the message leads to the newest, and with that it opens.
+    // An old superblock was put back: the message points to the newest, with which the vault opens.
     fs::copy(&old, home.path("bucket").join(FIRST)).unwrap();
     home.type_in("mount vault").exits(16).says("--superblock FILE");
     home.type_in(&format!("key backup {}", home.path("third").display())).exits(16);

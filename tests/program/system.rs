@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use crate::support::home::{Home, runs, wait_until};
 use crate::support::{Manners, Strange, weed};
 
-/// Whether this machine has a program.
+/// Whether this machine has the program.
 fn has(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
@@ -55,7 +55,7 @@ fn completions_are_read_by_their_shells() {
     home.type_in("completions tcsh").exits(2);
 }
 
-/// Renders a page, at a width; what groff warns of.
+/// Renders a page at a width; returns the text and groff's warnings.
 fn render(page: &str, width: &str) -> (String, String) {
     let mut command = Command::new("groff");
     command.args(["-man", "-ww", "-Tutf8", "-P-cbou", &format!("-rLL={width}n")]);
@@ -98,7 +98,7 @@ fn manual_pages_render_without_a_warning() {
     home.type_in("man attend").exits(2);
 }
 
-/// A home with a vault called `backup`, its passphrase in the file `key`.
+/// A home with a vault named `backup`, whose passphrase is in the file `key`.
 fn with_named_vault() -> Home {
     let home = Home::new();
     fs::write(home.path("key"), "correct horse").unwrap();
@@ -109,7 +109,7 @@ fn with_named_vault() -> Home {
     home
 }
 
-/// Runs a helper of mount(8) as mount(8) does; its exit code, and what it said.
+/// Runs a helper of mount(8) as mount(8) does; returns its exit code and output.
 fn helper(home: &Home, name: &str, line: &str) -> (i32, String) {
     let link = home.path(name);
     if !link.exists() {
@@ -129,7 +129,7 @@ fn helper(home: &Home, name: &str, line: &str) -> (i32, String) {
     (output.status.code().unwrap(), text(output.stdout) + &text(output.stderr))
 }
 
-/// The line of /proc/mounts that names a mountpoint: source, type, options.
+/// The line of /proc/mounts for a mountpoint: source, type, options.
 fn mounted(path: &Path) -> Option<(String, String, String)> {
     let table = fs::read_to_string("/proc/self/mounts").unwrap();
     let line = table.lines().rfind(|line| line.split(' ').nth(1) == path.to_str())?;
@@ -159,7 +159,7 @@ fn the_helper_of_mount_8_mounts_a_named_vault_with_the_options_of_fstab() {
     assert_eq!(code, 1, "{said}");
     assert!(said.contains("backup meant"), "{said}");
 
-    // Nothing is said, and nothing is written into the configuration, which may be the administrator's.
+    // Nothing is printed, and the configuration, which may be the administrator's, is not changed.
     let more = ",allow_other,uid=1234,gid=77,umask=027,cache-size=1GiB";
     assert_eq!(helper(&home, "mount.s3vault", &with(more)), (0, String::new()));
     assert_eq!(fs::read_to_string(home.config().join("config.toml")).unwrap(), config);
@@ -174,13 +174,14 @@ fn the_helper_of_mount_8_mounts_a_named_vault_with_the_options_of_fstab() {
         let about = vault.join(name).metadata().unwrap();
         assert_eq!((about.uid(), about.gid(), about.mode()), (1234, 77, kind | 0o750), "{name}");
     }
-    // Once more, as `mount -a` may ask: nothing is broken, and mount(8) hears that it failed.
+    // Again, as `mount -a` may do: nothing breaks, and mount(8) is told that it failed.
     assert_eq!(helper(&home, "mount.s3vault", &with("")).0, 32);
     let (code, said) = helper(&home, "umount.s3vault", &format!("{shown} -t fuse.s3vault"));
     assert_eq!(code, 0, "{said}");
     assert!(mounted(&vault).is_none());
 
-    // Seen without these options, what is stored is as it was made. By the name, where it was mounted before.
+    // Without these options, what is stored looks as it was made. The vault is found by its name at its last
+    // mountpoint.
     home.type_in(&format!("mount vault --bucket backup --passphrase-file {key} -o fsname=mine,ro"))
         .exits(0);
     let (source, _, flags) = mounted(&vault).unwrap();
@@ -212,8 +213,7 @@ fn a_service_of_systemd_finds_its_passphrase_among_its_credentials() {
     home.type_in("umount vault").exits(0);
 }
 
-/// mount(8) itself, in a namespace of its own where /sbin has nothing but the link, with nothing in the environment
-/// that a boot does not have.
+/// mount(8) itself, in a mount namespace where /sbin has only the link, and with the environment of a boot.
 #[test]
 fn mount_8_finds_the_helper_and_umount_waits_for_the_uploads() {
     if !rustix::process::geteuid().is_root() || !has("unshare") {

@@ -1,4 +1,4 @@
-//! A tree of all kinds of files, in by the tools that people use, and out on another machine.
+//! A tree with all kinds of files: written with common tools, and read on another machine.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -16,8 +16,8 @@ use crate::support::home::{Home, runs, signal, wait_until};
 use crate::support::{TestBucket, weed};
 
 const MIB: usize = 1 << 20;
-/// In every name and in every file that is long enough: nothing that leaves this machine, or
-/// stays on its disk, may have them.
+/// In every name and in every file that is long enough. Nothing that leaves this machine, or stays on its disk, may
+/// contain them.
 const NAME: &str = "secretname";
 const TEXT: &[u8] = b"secret text of a file, in the clear";
 
@@ -30,7 +30,7 @@ fn line(what: &str, bucket: &TestBucket) -> String {
     format!("{what} --bucket {} --endpoint-url {}", bucket.url(), bucket.endpoint())
 }
 
-/// Runs a tool; it must succeed. What it printed.
+/// Runs a tool, which must succeed; returns its output.
 #[track_caller]
 fn tool(program: &str, arguments: &[&OsStr]) -> String {
     let done = Command::new(program).args(arguments).output().expect(program);
@@ -39,7 +39,7 @@ fn tool(program: &str, arguments: &[&OsStr]) -> String {
     out.into_owned()
 }
 
-/// That two trees are the same: content, modes, owners, times to the nanosecond, links, xattrs.
+/// Checks that two trees are the same: content, modes, owners, times to the nanosecond, links, xattrs.
 #[track_caller]
 fn same(one: &Path, other: &Path) {
     let slashed = |path: &Path| [path.as_os_str(), OsStr::new("/")].join(OsStr::new(""));
@@ -59,7 +59,7 @@ impl Random {
         self.0
     }
 
-    /// Text that is searched for, and noise.
+    /// The text that is searched for, then noise.
     fn content(&mut self, length: usize) -> Vec<u8> {
         let mut content: Vec<u8> = TEXT.iter().copied().take(length).collect();
         while content.len() < length {
@@ -70,7 +70,7 @@ impl Random {
     }
 }
 
-/// 3,000 files: small ones in directories, the edges, a large one, sparse ones, odd names, links.
+/// 3,000 files: small ones in directories, edge cases, a large one, sparse ones, odd names, links.
 fn make_tree(root: &Path) {
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     for dir in 0..30 {
@@ -133,7 +133,7 @@ fn odd(root: &Path, random: &mut Random) {
     tool("mkfifo", &[odd.join("fifo").as_os_str()]);
 }
 
-/// That no plaintext is in these bytes.
+/// Checks that the bytes contain no plaintext.
 #[track_caller]
 fn is_sealed(what: &str, bytes: &[u8]) {
     for secret in [NAME.as_bytes(), TEXT, b"a comment", b"with xattrs"] {
@@ -144,7 +144,7 @@ fn is_sealed(what: &str, bytes: &[u8]) {
 }
 
 fn files_below(root: &Path) -> Vec<PathBuf> {
-    // A directory of a living cache may go meanwhile.
+    // A directory of a live cache may disappear meanwhile.
     let entries = walkdir::WalkDir::new(root).into_iter().flatten();
     entries.filter(|e| e.file_type().is_file()).map(walkdir::DirEntry::into_path).collect()
 }
@@ -166,7 +166,7 @@ fn a_tree_comes_back_byte_for_byte_on_another_machine() {
     tool("rsync", &[OsStr::new("-aHAX"), &slashed, vault.join("synced").as_os_str()]);
     home.type_in("sync vault").exits(0);
     for file in files_below(&home.state()) {
-        // A pack that moves from staging to the cache meanwhile is looked at in the bucket.
+        // A pack that moves from staging to the cache meanwhile is checked in the bucket.
         let content = fs::read(&file).unwrap_or_default();
         is_sealed(&file.display().to_string(), &content);
     }
@@ -190,7 +190,7 @@ fn a_tree_comes_back_byte_for_byte_on_another_machine() {
     elsewhere.type_in("umount vault").exits(0);
 }
 
-/// `scripts/read_vault.py` extracts the same tree from a copy of the bucket.
+/// Checks that `scripts/read_vault.py` extracts the same tree from a copy of the bucket.
 fn second_reader(home: &Home, objects: Vec<(String, bytes::Bytes)>, vault: &Path) {
     let copy = home.path("bucket-copy");
     for (name, bytes) in objects {
@@ -217,12 +217,12 @@ fn second_reader(home: &Home, objects: Vec<(String, bytes::Bytes)>, vault: &Path
     same(&extracted, vault);
 }
 
-/// `fs::write` does not hear what close(2) says, and it is close that promises.
+/// `fs::write` ignores the result of close(2), which is what makes the promise.
 #[allow(unsafe_code, reason = "nothing safe returns what close(2) says")]
 fn write_and_close(path: &Path, n: u64) -> std::io::Result<()> {
     let mut file = File::create(path)?;
     file.write_all(&Random(n + 1).content(3000))?;
-    // SAFETY: the descriptor was just given up by its owner.
+    // SAFETY: `into_raw_fd` just gave up ownership of the descriptor.
     match unsafe { libc::close(file.into_raw_fd()) } {
         0 => Ok(()),
         _ => Err(std::io::Error::last_os_error()),
@@ -252,13 +252,13 @@ fn after_kill_in_the_middle_of_a_copy_every_closed_file_is_there() {
         wait_until("its end", || !runs(daemon));
     });
     let closed = closed.into_inner();
-    // The dead mount is cleaned up by the next one.
+    // The next mount cleans up the dead one.
     home.type_in("mount vault").exits(0);
     for n in 0..closed {
         let found = fs::read(vault.join(format!("f{n}"))).unwrap();
         assert_eq!(found, Random(n + 1).content(3000), "f{n} of {closed}");
     }
-    // And once more, with nothing but the bucket left: a consistent state of the recent past.
+    // Again, with nothing left but the bucket: it has a consistent recent state.
     let daemon = home.daemon(&vault);
     signal(daemon, Signal::KILL);
     wait_until("its end", || !runs(daemon));
@@ -272,7 +272,7 @@ fn after_kill_in_the_middle_of_a_copy_every_closed_file_is_there() {
     for n in &names {
         let found = fs::read(vault.join(format!("f{n}"))).unwrap();
         let whole = Random(n + 1).content(3000);
-        // The last one may have been made and not yet written.
+        // The last file may have been created and not yet written.
         assert!(found == whole || found.is_empty() && Some(n) == names.last(), "f{n}");
     }
     assert!(names.iter().copied().eq(0..names.len() as u64), "no file is missing in between");

@@ -1,16 +1,16 @@
-//! Circles of files inside a room: a file that needs another, which needs the first. What hangs together so can be read,
-//! tested and moved only as one.
+//! Circular dependencies between files of a room. Files in a circle can only be read, tested and moved together.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::source::{Source, group, is_word, sources};
 
-/// Files that are one thought, with the reason. Doors (`mod.rs` of a room) are not counted: they show what is inside.
+/// Files that belong together, with the reason. Doors (a room's `mod.rs`) do not count, since they re-export what is
+/// inside.
 const ONE_THOUGHT: [(&[&str], &str); 0] = [];
 
 type Module = Vec<String>;
 
-/// Every path that is written out in some code, from its first word on, with `use a::{b, c}` as two paths.
+/// Every path written out in some code, with `use a::{b, c}` as two paths.
 fn written(code: &str) -> Vec<Module> {
     let mut found = Vec::new();
     for head in ["use ", "crate::", "super::", "self::"] {
@@ -43,9 +43,9 @@ fn expand(before: &[String], code: &str, found: &mut Vec<Module>) {
     }
 }
 
-/// A path as seen from a module, from the crate's root on.
+/// A path as seen from a module, made relative to the crate's root.
 fn absolute(module: &[String], path: &[String]) -> Module {
-    // What begins with a plain word is below the module: a door names its own files so.
+    // A path that begins with a plain word is below the module: that is how a door names its own files.
     let from_root = path.first().is_some_and(|word| word == "crate");
     let mut base = if from_root { Module::new() } else { module.to_vec() };
     let mut rest = path;
@@ -59,16 +59,16 @@ fn absolute(module: &[String], path: &[String]) -> Module {
     base
 }
 
-/// Who needs whom, by file, inside rooms.
+/// Which file needs which others, within rooms.
 fn needs(all: &[Source]) -> BTreeMap<Module, BTreeSet<Module>> {
     let files: BTreeSet<&Module> =
         all.iter().filter(|s| !s.product.is_empty()).map(|s| &s.modules).collect();
-    // The file that a path leads into, and the first word after it.
+    // The file that a path leads into, and the next word of the path.
     let lead = |path: &Module| {
         let end = (0..=path.len()).rev().find(|end| files.contains(&path[..*end].to_vec()))?;
         Some((path[..end].to_vec(), path.get(end).cloned()))
     };
-    // What a module shows of the files below it.
+    // What a module re-exports from the files below it.
     let mut doors = BTreeMap::new();
     for source in all {
         for (at, _) in source.product.match_indices("use ") {
@@ -103,7 +103,7 @@ fn needs(all: &[Source]) -> BTreeMap<Module, BTreeSet<Module>> {
     found
 }
 
-/// Groups of files each of which leads to each other one.
+/// Groups of files in which each leads to each other.
 fn circles(needs: &BTreeMap<Module, BTreeSet<Module>>) -> Vec<BTreeSet<Module>> {
     let reach = |from: &Module| {
         let (mut seen, mut next) = (BTreeSet::new(), vec![from.clone()]);

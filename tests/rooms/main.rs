@@ -1,5 +1,5 @@
-//! The test of the house: the rooms and their arrows are those of `src/ARCHITECTURE.md`, each outside crate lives in
-//! one room, files and functions can be read, and every rule of `src/PROTOCOL.md` has its test.
+//! The test of the house: rooms and arrows are those of `src/ARCHITECTURE.md`, each outside crate is used in one room,
+//! files and functions are short enough to read, and every rule of `src/PROTOCOL.md` has its test.
 #![allow(unreachable_pub, reason = "a module of tests is public to the others")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,8 +14,8 @@ mod source;
 use pages::{FOR_EVERYONE, arrows, page, rules};
 use source::{Source, block, is_word, paths, sources};
 
-/// Modules that other rooms may reach into; all others are private, and what is meant for others
-/// is re-exported at the room's door.
+/// Modules that other rooms may reach into. All others are private, and what is meant for others is re-exported at the
+/// room's door.
 const OPEN_MODULES: [(&str, &str); 5] = [
     ("gateway", "api"),
     ("store", "conformance"),
@@ -24,7 +24,7 @@ const OPEN_MODULES: [(&str, &str); 5] = [
     ("fuse", "mountpoint"),
 ];
 
-/// Crates that are words rather than a room's work.
+/// Crates that any room may use, since they are vocabulary rather than a room's work.
 const SHARED: [&str; 15] = [
     "async_trait",
     "bytes",
@@ -43,22 +43,22 @@ const SHARED: [&str; 15] = [
     "zeroize",
 ];
 
-/// Crates whose library is named otherwise than the package.
+/// Crates whose library has another name than the package.
 const LIBRARY_NAMES: [(&str, &str); 1] = [("md-5", "md5")];
 
-/// What makes names that a power cut may take, and where it may be used: where they are synced, may go, or are the
-/// user's own. `os::make_private` and `os::replace` are for everyone.
+/// Functions that create names which a power cut may lose, and where they may be used: where the names are synced, are
+/// expendable, or are the user's own. Everybody may use `os::make_private` and `os::replace`.
 const LOST_BY_A_POWER_CUT: [(&str, &[&str]); 3] = [
     ("DirBuilder", &["os/dirs.rs", "store/directory/object_file.rs", "cache/disk_tier.rs"]),
     ("create_dir", &["fuse/mountpoint.rs", "cli/past_dir.rs", "cli/commands/files/get.rs"]),
     ("fs::write", &["vault/aside.rs"]),
 ];
 
-/// Lines of a file at most; 400 is the aim.
+/// The most lines of a file; the aim is 400.
 const FILE_LINES: usize = 600;
-/// Lines of a file of tests at most.
+/// The most lines of a file of tests.
 const TEST_LINES: usize = 700;
-/// Lines of a function at most; 70 is the aim.
+/// The most lines of a function; the aim is 70.
 const FUNCTION_LINES: usize = 100;
 
 fn fail_on(problems: &[String]) {
@@ -75,7 +75,7 @@ fn arrows_are_those_of_the_table_and_each_is_drawn() {
     let mut problems = Vec::new();
     for source in sources("src") {
         let room = source.room();
-        // What the crate shows of its rooms is no arrow.
+        // What the crate re-exports of its rooms is not an arrow.
         if room == "lib" {
             continue;
         }
@@ -126,7 +126,7 @@ fn rooms_are_entered_by_their_doors() {
             let mut words = path.split("::").map(str::to_owned);
             let (Some(room), Some(module)) = (words.next(), words.next()) else { continue };
             let open = OPEN_MODULES.contains(&(room.as_str(), module.as_str()));
-            // Its last word is a name, even if a module is called the same.
+            // The last word of a path is an item, even if a module has the same name.
             let inside = words.next().is_some() && modules.contains(&(room.clone(), module));
             if room != source.room() && inside && !open {
                 problems.push(format!("{}: {path}", source.path.display()));
@@ -198,7 +198,7 @@ fn dependencies(manifest: &str) -> Vec<String> {
         .collect()
 }
 
-/// Whether a path begins with this crate's name.
+/// Whether a path in the code begins with this crate's name.
 fn names(code: &str, library: &str) -> bool {
     code.match_indices(library).any(|(at, _)| {
         let before = code[..at].trim_end();
@@ -228,7 +228,7 @@ fn files_and_functions_can_be_read() {
     fail_on(&problems);
 }
 
-/// Each function with a body, and how many lines it has.
+/// Each function with a body, and its number of lines.
 fn functions(code: &str) -> Vec<(String, usize)> {
     let mut found = Vec::new();
     for (at, _) in code.match_indices("fn ") {
@@ -253,7 +253,7 @@ fn every_rule_of_the_protocol_has_its_test() {
         for (at, _) in source.code.match_indices("fn ") {
             let rest = &source.code[at + 3..];
             let Some((rule, _)) = rest.split_once('_') else { continue };
-            // The attributes before it: what follows the end of the item before.
+            // The attributes before it: the text after the end of the previous item.
             let before = &source.code[..at];
             let from = before.rfind(['}', '{', ';']).map_or(0, |end| end + 1);
             let attributes = &before[from..];

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::source::{Source, sources};
 
-/// Names that each room or file may have for itself, with the reason.
+/// Names that each room or file may define for itself, with the reason.
 const EACH_ITS_OWN: [(&str, &str); 4] = [
     ("Error", "what can go wrong in a room: one for each"),
     ("Result", "with that error"),
@@ -12,10 +12,10 @@ const EACH_ITS_OWN: [(&str, &str); 4] = [
     ("State", "what a lock guards: private to its file"),
 ];
 
-/// The same for tests: what a test plays with.
+/// The same for tests.
 const EACH_TEST_ITS_OWN: [&str; 3] = ["World", "Model", "Op"];
 
-/// The types that a file defines at its top level, or in a module of tests.
+/// The types that a file defines at its top level, or in its tests.
 fn types(source: &Source) -> impl Iterator<Item = (&str, bool)> {
     let mut in_tests = source.product.is_empty();
     source.code.lines().filter_map(move |line| {

@@ -1,4 +1,4 @@
-//! The pages for people: what the tests of the house take from them, and what they promise.
+//! The pages for people: what the tests of the house take from them, and what the pages must fulfil.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::fail_on;
 use crate::source::sources;
 
-/// The rooms for everyone: no arrows are drawn to them.
+/// Rooms that everybody may use: no arrows are drawn to them.
 pub const FOR_EVERYONE: [&str; 2] = ["os", "types"];
 
 pub fn page(path: &str) -> String {
@@ -15,7 +15,7 @@ pub fn page(path: &str) -> String {
     fs::read_to_string(path).expect("the page can be read")
 }
 
-/// The rooms in the order of ARCHITECTURE's table, each with those that it may use; `main.rs` counts as `cli`.
+/// The rooms in the order of ARCHITECTURE's table, each with the rooms that it may use; `main.rs` counts as `cli`.
 pub fn arrows(page: &str) -> Vec<(String, Vec<String>)> {
     let table = page.lines().skip_while(|line| !line.starts_with("| room |")).skip(2);
     let rows = table.take_while(|line| line.starts_with('|')).map(|line| {
@@ -40,7 +40,7 @@ pub fn arrows(page: &str) -> Vec<(String, Vec<String>)> {
     rows.iter().enumerate().map(|(at, (room, cell))| (room.clone(), below(at, cell))).collect()
 }
 
-/// The rules of PROTOCOL, lower case, without those that it says are not built yet.
+/// The rules of PROTOCOL in lower case, except those marked as not built yet.
 pub fn rules(page: &str) -> BTreeSet<String> {
     let is_rule = |word: &str| {
         word.len() == 2
@@ -87,7 +87,7 @@ const PAGES: [&str; 12] = [
     "src/TROUBLESHOOTING.md",
 ];
 
-/// A heading's anchor, as hosting sites make it.
+/// A heading's anchor, as hosting sites derive it.
 fn anchor(heading: &str) -> String {
     let kept = heading.trim().to_lowercase().replace(' ', "-");
     kept.chars().filter(|c| c.is_alphanumeric() || "-_".contains(*c)).collect()

@@ -1,4 +1,4 @@
-//! The sources, as far as the tests of the house read them: files, their words without comments and texts, paths.
+//! The sources, as the tests of the house read them: files, code without comments and strings, paths.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,18 +6,18 @@ use std::path::{Path, PathBuf};
 /// A source file.
 pub struct Source {
     pub path: PathBuf,
-    /// As it is.
+    /// The text of the file.
     pub text: String,
-    /// Without comments, and with what is between quotes blanked; the lines are the same.
+    /// The text with comments removed and strings blanked; line numbers are the same.
     pub code: String,
-    /// The same without its tests.
+    /// The code without its tests.
     pub product: String,
     /// `["store", "s3", "client"]`.
     pub modules: Vec<String>,
 }
 
 impl Source {
-    /// Of a file below `src`, or below `tests`.
+    /// Reads a file below `src` or `tests`.
     pub fn of_code(inside: &str, text: &str) -> Self {
         let modules = inside.trim_end_matches(".rs").split('/').map(str::to_owned);
         let modules: Vec<_> = modules.filter(|part| part != "mod" && part != "lib").collect();
@@ -113,7 +113,7 @@ fn string_length(text: &str, after_word: bool) -> Option<usize> {
     }
     let quote = body.chars().next()?;
     if quote == '\'' {
-        // A lifetime is no character.
+        // A lifetime is not a character literal.
         let mut characters = body[1..].char_indices();
         let (_, first) = characters.next()?;
         if first != '\\' {
@@ -135,7 +135,7 @@ fn string_length(text: &str, after_word: bool) -> Option<usize> {
     Some(text.len())
 }
 
-/// Cuts out what stands under `#[cfg(test)]`.
+/// Removes what is under `#[cfg(test)]`.
 pub fn without_tests(code: &str) -> String {
     let mut product = String::new();
     let mut rest = code;
@@ -166,8 +166,8 @@ pub fn block(code: &str) -> usize {
     code.len()
 }
 
-/// Every path from the crate's root in some code, as far as it is written: `store::Bucket`. Of a
-/// group, one for each member.
+/// Every path from the crate's root in some code, as far as it is written out: `store::Bucket`. A group yields one path
+/// per member.
 pub fn paths(source: &Source, code: &str) -> Vec<String> {
     let mut found = Vec::new();
     for (at, _) in code.match_indices("crate::") {
@@ -175,7 +175,7 @@ pub fn paths(source: &Source, code: &str) -> Vec<String> {
             members(&code[at + "crate::".len()..], "", &mut found);
         }
     }
-    // So many times `super` leads out of the room.
+    // This many `super` lead out of the room.
     let out = "super::".repeat(source.modules.len());
     if !out.is_empty() {
         for (at, _) in code.match_indices(&out) {
@@ -185,7 +185,7 @@ pub fn paths(source: &Source, code: &str) -> Vec<String> {
     found
 }
 
-/// The members of a group that begins here, `{a, b::{c, d}}`: two. `None` where none begins.
+/// The members of a group at the beginning of the code; `{a, b::{c, d}}` has two. `None` if there is no group.
 pub fn group(code: &str) -> Option<Vec<&str>> {
     let inside = code.starts_with('{').then(|| &code[1..block(code) - 1])?;
     let (mut depth, mut start, mut found) = (0, 0, Vec::new());

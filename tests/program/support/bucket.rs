@@ -8,7 +8,7 @@ use aws_sdk_s3::primitives::ByteStream;
 use aws_smithy_http_client::Builder;
 use s3vault::testing::store::{Bucket, Deadlines, S3Credentials, S3Options, StoreUrl};
 
-/// The one identity that the test servers know.
+/// The access key of the only identity that the test servers know.
 pub const ACCESS_KEY: &str = "s3vault-test";
 /// Its secret.
 pub const SECRET_KEY: &str = "test-secret-of-s3vault";
@@ -20,7 +20,7 @@ pub struct TestBucket {
 }
 
 impl TestBucket {
-    /// Makes a bucket on a server, and puts something once: the first put is slow.
+    /// Makes a bucket on a server, and puts an object, since the first put is slow.
     pub fn new(endpoint: &str) -> Self {
         let name = format!("test-{:016x}", rand::random::<u64>());
         block_on(async {
@@ -68,7 +68,7 @@ impl TestBucket {
         }
     }
 
-    /// The environment with which `s3vault` reaches it; the endpoint goes on the command line.
+    /// The environment in which `s3vault` reaches it; the endpoint goes on the command line.
     pub fn environment(&self) -> Vec<(&'static str, String)> {
         vec![
             ("AWS_ACCESS_KEY_ID", ACCESS_KEY.to_owned()),
@@ -79,7 +79,7 @@ impl TestBucket {
         ]
     }
 
-    /// Opens it as the program does.
+    /// Opens it in the same way as the program.
     pub async fn open(&self) -> Bucket {
         let opened = Bucket::open(&self.url(), &self.options(), Deadlines::default()).await;
         opened.expect("the bucket opens")
@@ -103,8 +103,8 @@ impl TestBucket {
 impl Drop for TestBucket {
     fn drop(&mut self) {
         let (endpoint, name) = (self.endpoint.clone(), self.name.clone());
-        // Not in the test's own runtime, if there is one. SeaweedFS deletes a full bucket; others
-        // keep theirs, in a directory that goes with them.
+        // In a runtime of its own, since the test may have one. SeaweedFS deletes a bucket with its objects; other
+        // servers keep theirs in a directory that is removed with them.
         block_on(async move {
             let client = test_client(&endpoint);
             let delete = client.delete_bucket().bucket(name).send();
@@ -113,7 +113,7 @@ impl Drop for TestBucket {
     }
 }
 
-/// A plain client, not the program's own.
+/// A plain S3 client, independent of the program.
 pub fn test_client(endpoint: &str) -> Client {
     use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
     let http = Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
@@ -128,7 +128,7 @@ pub fn test_client(endpoint: &str) -> Client {
     Client::from_conf(config)
 }
 
-/// Makes a bucket; it may be there already.
+/// Makes a bucket, or accepts an existing one.
 pub async fn create_bucket(client: &Client, name: &str) -> Result<(), String> {
     match client.create_bucket().bucket(name).send().await {
         Ok(_) => Ok(()),
@@ -137,7 +137,7 @@ pub async fn create_bucket(client: &Client, name: &str) -> Result<(), String> {
     }
 }
 
-/// Runs something in a runtime of its own, on a thread of its own: callable from anywhere.
+/// Runs a future in a runtime on a new thread, so that it can be called from anywhere.
 pub fn block_on<T: Send>(work: impl Future<Output = T> + Send) -> T {
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {

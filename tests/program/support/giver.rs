@@ -1,5 +1,5 @@
-//! Those who give temporary credentials, in one: STS (for a web identity), the portal of SSO, and an instance's metadata
-//! service (version 2 alone: without its own token it gives nothing).
+//! One fake server for all sources of temporary credentials: STS (web identity), the SSO portal, and an instance's
+//! metadata service (version 2 only: without its own token it gives nothing).
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -16,11 +16,11 @@ use parking_lot::Mutex;
 
 use super::network::Listening;
 
-/// The metadata service's token for itself.
+/// The session token of the metadata service.
 const SESSION: &str = "session-of-the-instance";
 const ROLES: &str = "/latest/meta-data/iam/security-credentials/";
 
-/// A running one; it ends when dropped.
+/// A running server; it ends when dropped.
 pub struct Giver {
     listening: Listening,
     state: Arc<Mutex<State>>,
@@ -28,17 +28,17 @@ pub struct Giver {
 
 #[derive(Default)]
 struct State {
-    /// What it gives.
+    /// The access key that it hands out.
     key: String,
     lives: Duration,
-    /// Who shows this gets it. The metadata service asks for none.
+    /// The token that a client must show. The metadata service asks for none.
     token: String,
     given: HashMap<String, usize>,
     refused: usize,
 }
 
 impl Giver {
-    /// One that gives nothing yet.
+    /// Starts a server that hands out nothing yet.
     pub fn start() -> Self {
         let state = Arc::new(Mutex::new(State::default()));
         let shared = state.clone();
@@ -58,24 +58,25 @@ impl Giver {
         format!("http://{}", self.listening.address)
     }
 
-    /// From now on it gives credentials with this access key to who shows this token. They live so long.
+    /// From now on it hands out credentials with this access key to clients that show this token. They are valid for
+    /// `lives`.
     pub fn gives(&self, key: &str, lives: Duration, token: &str) {
         let mut state = self.state.lock();
         (state.key, state.lives, state.token) = (key.to_owned(), lives, token.to_owned());
     }
 
-    /// How often it gave those.
+    /// How often it handed out credentials with this key.
     pub fn given(&self, key: &str) -> usize {
         self.state.lock().given.get(key).copied().unwrap_or_default()
     }
 
-    /// How often it gave none.
+    /// How often it refused.
     pub fn refused(&self) -> usize {
         self.state.lock().refused
     }
 }
 
-/// The secret of all that it gives.
+/// The secret key of all credentials.
 pub const SECRET: &str = "s3cret-for-an-hour";
 
 async fn answer(
@@ -145,7 +146,7 @@ impl State {
         of(status, body)
     }
 
-    /// Counts, and says when what is given ends.
+    /// Counts a hand-out, and returns when it expires.
     fn give(&mut self) -> Duration {
         *self.given.entry(self.key.clone()).or_default() += 1;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");

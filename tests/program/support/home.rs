@@ -1,5 +1,5 @@
-//! A user on a machine of their own: a home directory, a machine id, and the program as they
-//! would type it. Leaves no mount and no process behind, also when the test fails.
+//! A user on a machine of their own: a home directory, a machine id, and the program as they would run it. Leaves no
+//! mount and no process behind, even if the test fails.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -10,25 +10,24 @@ use std::time::{Duration, Instant};
 use rustix::mount::UnmountFlags;
 use rustix::process::Signal;
 
-/// How long anything may take before the test fails: many times what it needs, on a machine
-/// that does other things.
+/// How long anything may take before the test fails: many times what it needs, even on a busy machine.
 pub const PATIENCE: Duration = Duration::from_mins(1);
 
-/// The home directory of a user; another one is another user on another machine.
+/// The home directory of a user. Another one stands for another user on another machine.
 pub struct Home {
     root: tempfile::TempDir,
     machine: String,
     variables: Vec<(String, String)>,
 }
 
-/// What a command did.
+/// The result of a command.
 #[derive(Debug)]
 pub struct Done {
     /// Its exit code; -1 when a signal ended it.
     pub code: i32,
-    /// What it printed.
+    /// Its standard output.
     pub out: String,
-    /// What it complained about.
+    /// Its standard error.
     pub err: String,
 }
 
@@ -44,7 +43,7 @@ impl From<Output> for Done {
 }
 
 impl Done {
-    /// It exited with this code, or the test fails. An error is one clear line.
+    /// Checks the exit code. An error must be one clear line.
     #[track_caller]
     pub fn exits(self, code: i32) -> Self {
         assert_eq!(self.code, code, "\n--- stdout\n{}\n--- stderr\n{}", self.out, self.err);
@@ -55,7 +54,7 @@ impl Done {
         self
     }
 
-    /// What it said, on either stream, has this in it.
+    /// Checks that either output contains a text.
     #[track_caller]
     pub fn says(self, what: &str) -> Self {
         assert!(
@@ -76,7 +75,7 @@ impl Home {
         Self { root, machine, variables: Vec::new() }
     }
 
-    /// With a variable in the environment of every command.
+    /// Sets a variable in the environment of every command.
     #[must_use]
     pub fn with(mut self, name: &str, value: &str) -> Self {
         self.variables.push((name.into(), value.into()));
@@ -103,7 +102,7 @@ impl Home {
         self.path(".local/share/s3vault")
     }
 
-    /// The program, for this user, with no terminal.
+    /// A command for this user, without a terminal.
     pub fn command<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_s3vault"));
         command.args(arguments).current_dir(self.root.path());
@@ -116,7 +115,7 @@ impl Home {
             }
         }
         command.env("HOME", self.root.path()).env("S3VAULT_MACHINE_ID", &self.machine);
-        // What these tests print is thrown away with them.
+        // The output of these tests is discarded, and the key with it.
         command.env("S3VAULT_RECOVERY_FILE", "-");
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null());
@@ -128,7 +127,7 @@ impl Home {
         self.command(arguments).output().expect("the program runs").into()
     }
 
-    /// Runs a line as typed; words are separated by blanks.
+    /// Runs a line as typed; words are separated by spaces.
     pub fn type_in(&self, line: &str) -> Done {
         self.run(line.split_whitespace())
     }
@@ -139,17 +138,17 @@ impl Home {
         command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the program starts")
     }
 
-    /// What `status --json` says of the mount at `path`.
+    /// The output of `status --json` for the mount at `path`.
     pub fn status(&self, path: &Path) -> serde_json::Value {
         self.told(&[OsStr::new("status"), OsStr::new("--json"), path.as_os_str()])
     }
 
-    /// What `status --json` says of the one that runs.
+    /// The output of `status --json` for the only daemon that runs.
     pub fn only_status(&self) -> serde_json::Value {
         self.told(&[OsStr::new("status"), OsStr::new("--json")])
     }
 
-    /// Once the daemon answers: on a busy machine it may be silent for a while.
+    /// Repeats the command until the daemon answers: on a busy machine it may be silent for a while.
     fn told(&self, command: &[&OsStr]) -> serde_json::Value {
         let begun = Instant::now();
         loop {
@@ -167,7 +166,7 @@ impl Home {
         u32::try_from(pid).expect("a pid")
     }
 
-    /// The daemons of this home: their command line names their mountpoint, which is below it.
+    /// The daemons of this home. Their command line names their mountpoint, which is below it.
     pub fn daemons(&self) -> Vec<u32> {
         let Ok(processes) = std::fs::read_dir("/proc") else { return Vec::new() };
         let ours = |pid: &u32| {
@@ -215,20 +214,20 @@ pub fn mounts_below(directory: &Path) -> Vec<PathBuf> {
     below
 }
 
-/// Unmounts lazily, as somebody else would.
+/// Unmounts lazily, as another user of the machine would.
 pub fn detach(path: &Path) {
     if rustix::mount::unmount(path, UnmountFlags::DETACH).is_err() {
         let _ = Command::new("fusermount3").args(["-u", "-z"]).arg(path).status();
     }
 }
 
-/// Sends a signal to a process that the test knows.
+/// Sends a signal to a process of the test.
 pub fn signal(pid: u32, signal: Signal) {
     let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw).expect("a pid");
     let _ = rustix::process::kill_process(pid, signal); // it may be gone
 }
 
-/// Whether a process runs: one that waits to be reaped does not, once the last of its threads has let go of its files.
+/// Whether a process runs. A zombie does not, once the last of its threads has closed its files.
 pub fn runs(pid: u32) -> bool {
     s3vault::testing::os::started(pid).is_some()
 }

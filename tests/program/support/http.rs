@@ -1,4 +1,4 @@
-//! A plain HTTP client, to the byte: what a test sends is what is written here, also when it is nonsense.
+//! A plain HTTP client with control over every byte: it sends what a test writes, even if that is nonsense.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -7,17 +7,17 @@ use std::time::Duration;
 /// How long an answer may take before the test fails.
 const PATIENCE: Duration = Duration::from_mins(2);
 
-/// What a server answered.
+/// A server's answer.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
-    /// As they came.
+    /// The status line and headers, as they came.
     pub head: String,
     pub body: Vec<u8>,
 }
 
 impl Answer {
-    /// Reads one that ends with the connection, or after its `Content-Length`.
+    /// Reads an answer that ends after its `Content-Length` or with the connection.
     pub fn read(from: &mut impl Read) -> Option<Self> {
         let (mut head, mut byte) = (Vec::new(), [0]);
         while !head.ends_with(b"\r\n\r\n") {
@@ -33,7 +33,7 @@ impl Answer {
         }
         let mut answer = Self { status, head, body: Vec::new() };
         let length = answer.header("content-length").and_then(|length| length.parse::<u64>().ok());
-        // A client that was cut off sees what came until then.
+        // A client that is cut off sees what came until then.
         let _ = from.take(length.unwrap_or(u64::MAX)).read_to_end(&mut answer.body);
         Some(answer)
     }
@@ -49,14 +49,14 @@ impl Answer {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// It has this status, or the test fails.
+    /// Checks the status.
     #[track_caller]
     pub fn is(self, status: u16) -> Self {
         assert_eq!(self.status, status, "{}{}", self.head, self.text());
         self
     }
 
-    /// Its body has this in it.
+    /// Checks that the body contains a text.
     #[track_caller]
     pub fn says(self, what: &str) -> Self {
         assert!(self.text().contains(what), "no {what:?} in {}{}", self.head, self.text());
@@ -64,12 +64,12 @@ impl Answer {
     }
 }
 
-/// Where a service is.
+/// The address of a service.
 #[derive(Clone, Debug)]
 pub struct Place(pub String);
 
 impl Place {
-    /// Of `http://127.0.0.1:1234`.
+    /// Parses `http://127.0.0.1:1234`.
     pub fn of(url: &str) -> Self {
         Self(url.split("://").nth(1).expect("a URL").to_owned())
     }
@@ -82,7 +82,7 @@ impl Place {
         stream
     }
 
-    /// The head of a request; `headers` are whole lines. With its own `Host` unless there is one among them.
+    /// The head of a request. `headers` are whole lines; `Host` is added unless it is among them.
     pub fn head(&self, line: &str, headers: &[&str]) -> String {
         let mut head = format!("{line} HTTP/1.1\r\nConnection: close\r\n");
         if !headers.iter().any(|line| line.to_ascii_lowercase().starts_with("host:")) {
@@ -105,7 +105,7 @@ impl Place {
             headers.push(&length);
         }
         stream.write_all(self.head(line, &headers).as_bytes()).expect("it takes a head");
-        // One that refuses may close before it has all of it.
+        // A server that refuses the request may close before it has read all of it.
         let _ = stream.write_all(body);
         Answer::read(&mut stream).expect("an answer")
     }

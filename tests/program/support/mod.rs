@@ -1,5 +1,5 @@
-//! What the integration tests stand on: a real S3 server that they share, a proxy before it that adds a
-//! round trip, counts and breaks things, and a server that ignores conditional puts.
+//! The support of the integration tests: a real S3 server that they share, a proxy in front of it that adds a round
+//! trip, counts requests and breaks things, and a server that ignores conditional puts.
 //!
 //! [`weed`] is the server; `scripts/test` installs what is started here.
 

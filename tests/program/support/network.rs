@@ -1,4 +1,4 @@
-//! What may stand between the program and a server: one that speaks TLS, and a forward proxy.
+//! What may stand between the program and a server: a TLS server, and a forward proxy.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -18,7 +18,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::{ServerConfig, crypto::ring, pki_types::PrivateKeyDer};
 
-/// What listens; it ends when dropped.
+/// A listening server; it ends when dropped.
 pub(super) struct Listening {
     pub(super) address: SocketAddr,
     count: Arc<AtomicUsize>,
@@ -57,7 +57,7 @@ impl Drop for Listening {
     }
 }
 
-/// A server behind TLS, with a certificate that nobody knows.
+/// A server behind TLS, with a self-signed certificate.
 pub struct TlsFront {
     listening: Listening,
     accepted: Arc<AtomicUsize>,
@@ -65,7 +65,7 @@ pub struct TlsFront {
 }
 
 impl TlsFront {
-    /// One before the server at this port.
+    /// Starts one in front of the server at this port.
     pub fn start(port: u16) -> Self {
         let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).expect("made");
         let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("a key");
@@ -91,7 +91,7 @@ impl TlsFront {
         Self { listening, accepted, certificate: made.cert.pem() }
     }
 
-    /// Its address.
+    /// Its URL.
     pub fn endpoint(&self) -> String {
         format!("https://{}", self.listening.address)
     }
@@ -112,12 +112,12 @@ impl TlsFront {
     }
 }
 
-/// A proxy as companies have them: tunnels (CONNECT), and requests that are handed on; for whoever says who they are.
+/// A corporate proxy: it tunnels (CONNECT) and forwards requests, for clients that authenticate.
 pub struct ForwardProxy(Listening);
 
-/// Who may use it, as in a URL.
+/// User and password, as in a URL.
 pub const PROXY_USER: &str = "squid:s3cr%40t";
-/// The same as the header has it: `squid:s3cr@t`.
+/// The same in the header: `squid:s3cr@t`.
 const AUTHORIZATION: &str = "Basic c3F1aWQ6czNjckB0";
 
 impl ForwardProxy {
@@ -147,7 +147,7 @@ impl ForwardProxy {
         format!("http://{PROXY_USER}@{}", self.0.address)
     }
 
-    /// Tunnels, and requests handed on, so far.
+    /// The number of tunnels and forwarded requests so far.
     pub fn used(&self) -> usize {
         self.0.count.load(Relaxed)
     }

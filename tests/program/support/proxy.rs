@@ -1,8 +1,8 @@
-//! A proxy before a server: it adds a round trip, counts requests and bytes, and breaks things.
+//! A proxy in front of a server: it adds a round trip, counts requests and bytes, and breaks things.
 //!
-//! It passes bytes on as they are, so a signature over the `Host` header stays valid: the client
-//! signs for the proxy's address, and the server verifies the header as it arrives. HTTP/1.1 is
-//! followed on the side, as far as it takes to tell one request from the next.
+//! It passes bytes on unchanged, so a signature over the `Host` header stays valid: the client signs for the proxy's
+//! address, and the server verifies the header as it arrives. The proxy parses HTTP/1.1 only as far as it needs to tell
+//! requests apart.
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,17 +17,17 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-/// Pieces on their way in one direction: with 64 KiB each, more than a loopback connection fills in 15 ms.
+/// Pieces under way in one direction: at 64 KiB each, more than a loopback connection fills in 15 ms.
 const IN_FLIGHT: usize = 512;
 
-/// One request and what came back.
+/// A request and its answer.
 #[derive(Clone, Debug, Default)]
 pub struct Exchange {
     /// `GET`, `PUT`, …
     pub method: String,
     /// Path and query.
     pub target: String,
-    /// The answer's status; 0 while there is none.
+    /// The answer's status; 0 until there is one.
     pub status: u16,
     /// Bytes from the client, headers included.
     pub sent: u64,
@@ -40,16 +40,16 @@ pub struct Exchange {
 pub enum Trouble {
     /// The connection breaks before the request reaches the server.
     Break,
-    /// The server carries it out; the connection breaks when its answer comes.
+    /// The server executes the request; the connection breaks when the answer comes.
     LoseReply,
-    /// It reaches the server; the answer never comes.
+    /// The request reaches the server, but its answer never arrives.
     Stall,
 }
 
 #[derive(Default)]
 struct State {
     exchanges: Vec<Exchange>,
-    /// A request's method, a part of its target, how many more times.
+    /// Rules: a request's method, a part of its target, how many more times, and what happens.
     script: Vec<(String, String, u32, Trouble)>,
 }
 
@@ -62,7 +62,7 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Starts a proxy before the server at this port; `round_trip` is added to every request.
+    /// Starts a proxy in front of the server at this port; `round_trip` is added to every request.
     pub fn start(port: u16, round_trip: Duration) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -87,7 +87,7 @@ impl Proxy {
         Self { address, state, open, runtime: Some(runtime) }
     }
 
-    /// The address to give to the client.
+    /// The URL for the client.
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)
     }
@@ -97,13 +97,13 @@ impl Proxy {
         std::mem::take(&mut self.state.lock().exchanges)
     }
 
-    /// From now on, the next `times` requests of this method whose target has this part get into trouble.
+    /// The next `times` requests with this method and this part of the target get into trouble.
     pub fn trouble(&self, method: &str, part: &str, times: u32, trouble: Trouble) {
         let rule = (method.to_owned(), part.to_owned(), times, trouble);
         self.state.lock().script.push(rule);
     }
 
-    /// Breaks all connections, and every new one at once.
+    /// Breaks all connections, and each new one at once.
     pub fn cut(&self) {
         self.open.send_replace(false);
     }
@@ -133,7 +133,7 @@ async fn serve(
     if !*opened.borrow() {
         return;
     }
-    // A round trip is also what it takes to connect.
+    // Connecting takes a round trip, too.
     tokio::time::sleep(each_way * 2).await;
     let Ok(server) = TcpStream::connect(("127.0.0.1", port)).await else { return };
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
@@ -148,11 +148,11 @@ async fn serve(
     }
 }
 
-/// What both directions of one connection know.
+/// The state shared by both directions of a connection.
 #[derive(Clone)]
 struct Connection {
     state: Arc<Mutex<State>>,
-    /// The request under way: its place in the list (unless the list was taken meanwhile) and its trouble.
+    /// The current request: its index in the list (unless the list was taken meanwhile) and its trouble.
     current: Arc<Mutex<Current>>,
 }
 
@@ -197,17 +197,17 @@ impl Connection {
     }
 }
 
-/// Follows one direction.
+/// Follows one direction of a connection.
 trait Watch: Send {
-    /// Sees the next bytes; false breaks the connection.
+    /// Sees the next bytes; returning false breaks the connection.
     fn see(&mut self, bytes: &[u8]) -> bool;
-    /// Whether the bytes are to be kept back.
+    /// Whether the bytes are to be held back.
     fn holds(&self) -> bool {
         false
     }
 }
 
-/// Passes bytes on, each piece so much later, however many are on their way.
+/// Passes bytes on, each piece after `delay`, however many are under way.
 async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, delay: Duration, watch: impl Watch) {
     let (send, mut receive) = mpsc::channel::<(Instant, Bytes)>(IN_FLIGHT);
     let reads = async move {
@@ -243,7 +243,7 @@ async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, delay: Duration, 
     let _: io::Result<()> = writes.await;
 }
 
-/// The requests of one connection.
+/// The requests of a connection.
 struct Requests {
     connection: Connection,
     head: Vec<u8>,
@@ -292,7 +292,7 @@ impl Watch for Requests {
     }
 }
 
-/// The answers of one connection: what comes before the next request belongs to this one.
+/// The answers of a connection: everything before the next request belongs to the current one.
 struct Replies {
     connection: Connection,
     head: bool,

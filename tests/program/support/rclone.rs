@@ -1,4 +1,4 @@
-//! `rclone serve s3`: a server that ignores the condition of a put.
+//! `rclone serve s3`: a server that ignores the condition of a conditional put.
 
 use std::fs::File;
 
@@ -6,7 +6,7 @@ use super::bucket::{ACCESS_KEY, SECRET_KEY, TestBucket};
 use super::supervised::Supervised;
 use super::tools::{free_ports, listens, tool, wait_for};
 
-/// A server of one test's own; ends when dropped.
+/// A server for one test; it ends when dropped.
 pub struct Rclone {
     port: u16,
     _process: Supervised,

@@ -1,7 +1,7 @@
-//! A proxy before a server that makes it as strange as servers are: it understands requests, and answers some of them
-//! otherwise than the server would.
+//! A proxy that makes a server as strange as real ones can be: it parses requests, and answers some of them differently
+//! from the server.
 //!
-//! The server sees requests that this proxy signed: what is asked can be changed, and the proxy has a clock of its own.
+//! The proxy signs the requests that the server sees, so it can change them, and has a clock of its own.
 
 use std::convert::Infallible;
 use std::fmt::Write;
@@ -30,46 +30,46 @@ use tokio::time::{Instant, Sleep};
 
 use super::bucket::{ACCESS_KEY, SECRET_KEY, test_client};
 
-/// What is strange about the server.
+/// The quirks of the server.
 #[derive(Clone, Debug, Default)]
 pub struct Manners {
     /// Puts with `x-amz-checksum-crc32` are refused with this status.
     pub refuses_checksum: Option<u16>,
-    /// Puts without it are.
+    /// Puts without that header are refused.
     pub demands_checksum: bool,
     /// Puts with `If-None-Match` are refused with this status.
     pub refuses_condition: Option<u16>,
     /// Nothing may be deleted.
     pub denies_deletes: bool,
-    /// A conditional put of a name that is taken is answered by 304.
+    /// A conditional put of an existing name is answered with 304.
     pub taken_is_304: bool,
-    /// Bodies and heads come without their length.
+    /// Bodies and heads come without `Content-Length`.
     pub tells_no_length: bool,
-    /// Names of one page of a listing.
+    /// Names per page of a listing.
     pub page: Option<usize>,
-    /// Every other page is empty, the first among them.
+    /// Every other page is empty, starting with the first.
     pub empty_pages: bool,
-    /// Names come in no order that helps.
+    /// Names come in a useless order.
     pub out_of_order: bool,
     pub ignores_start_after: bool,
-    /// Ranges are answered by 200 and the whole object.
+    /// Ranges are answered with 200 and the whole object.
     pub ignores_range: bool,
-    /// How far its clock is from ours, in seconds.
+    /// How far its clock is ahead of ours, in seconds.
     pub clock: i64,
     pub tells_no_date: bool,
-    /// So many of the next requests are answered by this status.
+    /// How many of the next requests are answered with this status.
     pub busy: (u32, u16),
-    /// So many of the next bodies break off.
+    /// How many of the next bodies break off.
     pub cuts: u32,
-    /// So many of the next puts are carried out and not answered.
+    /// How many of the next puts are executed but not answered.
     pub loses: u32,
-    /// The one access key that it knows; `None`: any.
+    /// The only access key that it knows; `None`: any.
     pub knows: Option<&'static str>,
-    /// Bytes a second that it takes.
+    /// The speed at which it reads requests.
     pub uplink: Option<Uplink>,
 }
 
-/// How slowly requests are taken.
+/// A slow uplink, in bytes per second.
 #[derive(Clone, Copy, Debug)]
 pub enum Uplink {
     /// All connections together.
@@ -78,7 +78,7 @@ pub enum Uplink {
     Each(u64),
 }
 
-/// One request, and the status of the answer.
+/// A request, and the status of its answer.
 #[derive(Clone, Debug)]
 pub struct Asked {
     pub method: String,
@@ -92,7 +92,7 @@ struct State {
     manners: Mutex<Manners>,
     asked: Mutex<Vec<Asked>>,
     client: Client<HttpConnector, Full<Bytes>>,
-    /// When the shared uplink is free again.
+    /// When the shared uplink is next free.
     free: Arc<Mutex<Instant>>,
 }
 
@@ -106,7 +106,7 @@ pub struct Strange {
 type Answer = Response<BoxBody<Bytes, io::Error>>;
 
 impl Strange {
-    /// Starts one before the server at this port.
+    /// Starts one in front of the server at this port.
     pub fn start(port: u16, manners: Manners) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -116,7 +116,7 @@ impl Strange {
             .expect("a runtime starts");
         let inside = runtime.enter();
         let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
-        // What is taken slowly must not be taken by the kernel meanwhile.
+        // A small buffer, so that the kernel does not accept what is read slowly.
         if manners.uplink.is_some() {
             socket.set_recv_buffer_size(16 << 10).expect("a socket's option");
         }
@@ -135,12 +135,12 @@ impl Strange {
         Self { address, state, runtime: Some(runtime) }
     }
 
-    /// The address to give to the client.
+    /// The URL for the client.
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Makes it strange in another way from now on.
+    /// Changes the quirks from now on.
     pub fn change(&self, change: impl FnOnce(&mut Manners)) {
         change(&mut self.state.manners.lock());
     }
@@ -150,7 +150,7 @@ impl Strange {
         std::mem::take(&mut self.state.asked.lock())
     }
 
-    /// How many requests of this method there were since the last [`Strange::take`] whose target has this part.
+    /// How many requests since the last [`Strange::take`] had this method and this part of the target.
     pub fn count(&self, method: &str, part: &str) -> usize {
         let asked = self.state.asked.lock();
         asked.iter().filter(|asked| asked.method == method && asked.target.contains(part)).count()
@@ -183,7 +183,7 @@ async fn accept(listener: TcpListener, state: Arc<State>) {
     }
 }
 
-/// A connection that is read no faster than the uplink is.
+/// A connection that is read no faster than the uplink allows.
 struct Slow {
     stream: TcpStream,
     rate: Option<u64>,
@@ -199,7 +199,7 @@ impl AsyncRead for Slow {
     ) -> Poll<io::Result<()>> {
         let Some(rate) = self.rate else { return Pin::new(&mut self.stream).poll_read(cx, buffer) };
         let most = ((rate / 20).clamp(512, 4096) as usize).min(buffer.remaining());
-        // First come, first served: each has its turn on a shared link.
+        // First come, first served: each connection has its turn on a shared link.
         if self.turn.is_none() {
             let mut free = self.free.lock();
             let turn = Instant::now().max(*free);
@@ -235,7 +235,7 @@ impl AsyncWrite for Slow {
     }
 }
 
-/// One request. An error breaks the connection.
+/// Handles one request. An error breaks the connection.
 async fn answer(state: Arc<State>, request: Request<Incoming>) -> io::Result<Answer> {
     let asked = (request.method().to_string(), request.uri().to_string());
     let manners = state.manners.lock().clone();
@@ -262,7 +262,7 @@ async fn answer(state: Arc<State>, request: Request<Incoming>) -> io::Result<Ans
     Ok(answer)
 }
 
-/// Why the server does not do it.
+/// The refusal of a request, if it is to be refused.
 fn refusal(
     state: &State,
     manners: &Manners,
@@ -316,7 +316,7 @@ fn full(bytes: impl Into<Bytes>) -> BoxBody<Bytes, io::Error> {
     Full::new(bytes.into()).map_err(|never: Infallible| match never {}).boxed()
 }
 
-/// A body of which nobody knows how long it is; or one that breaks off.
+/// A body of unknown length, or one that breaks off.
 fn pieces(bytes: Bytes, breaks: bool) -> BoxBody<Bytes, io::Error> {
     let half = bytes.len() / 2;
     let mut pieces = vec![Ok(Frame::data(bytes.slice(..half)))];
@@ -327,7 +327,7 @@ fn pieces(bytes: Bytes, breaks: bool) -> BoxBody<Bytes, io::Error> {
     StreamBody::new(futures_util::stream::iter(pieces)).boxed()
 }
 
-/// Has the server do it.
+/// Passes a request to the server.
 async fn pass(state: &State, manners: &Manners, request: Request<Bytes>) -> io::Result<Answer> {
     let (mut head, body) = request.into_parts();
     let method = head.method.clone();
@@ -373,7 +373,7 @@ fn is_listing(request: &Request<Bytes>) -> bool {
     request.method() == Method::GET && request.uri().query().unwrap_or("").contains("list-type=2")
 }
 
-/// A page of a listing, made here of what the server lists.
+/// A page of a listing, made from what the server lists.
 async fn list(state: &State, manners: &Manners, request: &Request<Bytes>) -> io::Result<Answer> {
     let query = request.uri().query().unwrap_or_default();
     let asked = |name: &str| {
@@ -394,7 +394,7 @@ async fn list(state: &State, manners: &Manners, request: &Request<Bytes>) -> io:
     while let Some(page) = pages.next().await {
         all.extend(page.map_err(io::Error::other)?.contents.unwrap_or_default());
     }
-    // What is strange of order is still one order, or nobody could go on.
+    // A strange order must still be consistent, or nobody could continue a listing.
     let place = |name: &str| match manners.out_of_order {
         true => name.chars().rev().collect::<String>(),
         false => name.to_owned(),
@@ -450,12 +450,12 @@ fn seconds_of(stamp: &str) -> i64 {
     DateTime::from_str(&text, DateTimeFormat::DateTime).expect("a time").secs()
 }
 
-/// Signs a request anew (`SigV4`), with the hash of the body that it came with.
+/// Signs a request again (`SigV4`), with the body hash that it came with.
 fn sign(headers: &mut hyper::HeaderMap, method: &Method, target: &str) {
     let now = DateTime::from_secs(seconds_now()).fmt(DateTimeFormat::DateTime).expect("a time");
     let stamp: String = now.chars().filter(|c| !"-:".contains(*c)).collect();
     let day = stamp[..8].to_owned();
-    // Of temporary credentials, which the server behind this one never heard of.
+    // The token of temporary credentials, which the real server does not know.
     headers.remove("x-amz-security-token");
     let name = HeaderName::from_static("x-amz-date");
     headers.insert(name, HeaderValue::from_str(&stamp).expect("a time"));
@@ -468,7 +468,7 @@ fn sign(headers: &mut hyper::HeaderMap, method: &Method, target: &str) {
         .map(|pair| if pair.contains('=') { pair.to_owned() } else { format!("{pair}=") })
         .collect();
     pairs.sort();
-    // Servers want every header of Amazon's signed that is there.
+    // Servers want every `x-amz-` header to be signed.
     let mut names: Vec<_> = headers.keys().map(|name| name.as_str().to_owned()).collect();
     names.retain(|name| name == "host" || name.starts_with("x-amz-"));
     names.sort();

@@ -1,5 +1,5 @@
-//! A child process that never outlives the test, not even one that is killed: a shell waits for the end of a
-//! pipe that the test holds, and then kills the child by its own pid.
+//! A child process that never outlives the test, even if the test is killed: a shell waits for the end of a pipe that
+//! the test holds, and then kills the child by its pid.
 
 use std::ffi::OsStr;
 use std::process::{Child, Command, Stdio};
@@ -10,7 +10,7 @@ pub struct Supervised {
 }
 
 impl Supervised {
-    /// Starts a program. What it says goes to `log`.
+    /// Starts a program. Its output goes to `log`.
     pub fn start<A: AsRef<OsStr>>(
         program: &std::path::Path,
         arguments: impl IntoIterator<Item = A>,

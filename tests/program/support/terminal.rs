@@ -1,4 +1,4 @@
-//! A terminal with somebody at it.
+//! A terminal with a user.
 
 use std::ffi::OsString;
 use std::fs;
@@ -14,7 +14,7 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 use super::home::{Home, PATIENCE, wait_until};
 
-/// Questions whose answer is not shown, and those whose is.
+/// Questions whose answer is not echoed, and those whose answer is.
 const HIDDEN: [&str; 3] = ["Passphrase ", "New passphrase ", "The same passphrase again"];
 const SHOWN: [&str; 9] = [
     "Number [",
@@ -27,10 +27,10 @@ const SHOWN: [&str; 9] = [
     "Make this bucket?",
     "Will one machine alone",
 ];
-/// In the place of an answer: the recovery key, as it was shown.
+/// Stands for an answer: the recovery key that was shown.
 pub const RECOVERY_KEY: &str = "(the recovery key)";
 
-/// Whether what is typed shows.
+/// Whether the terminal echoes input.
 fn echoes(terminal: &fs::File) -> bool {
     let settings = rustix::termios::tcgetattr(terminal).unwrap();
     settings.local_modes.contains(rustix::termios::LocalModes::ECHO)
@@ -41,7 +41,7 @@ fn recovery_key(said: &str) -> String {
     after.lines().nth(1).unwrap_or_default().trim().to_owned()
 }
 
-/// A command that runs at a terminal of its own.
+/// A command that runs on a terminal of its own.
 struct AtTerminal {
     terminal: fs::File,
     child: Child,
@@ -55,7 +55,7 @@ fn begin(home: &Home, line: &str) -> AtTerminal {
     let slave = fs::File::options();
     let slave = { slave }.read(true).write(true).custom_flags(libc::O_NOCTTY).open(name).unwrap();
     let inner = home.command(line.split_whitespace());
-    // It makes the terminal the one of the command's own session.
+    // `setsid --ctty` makes it the controlling terminal of the command's new session.
     let mut command = Command::new("setsid");
     command.arg("--ctty").arg(inner.get_program()).args(inner.get_args());
     for (name, value) in inner.get_envs() {
@@ -70,13 +70,13 @@ fn begin(home: &Home, line: &str) -> AtTerminal {
     AtTerminal { terminal: master.into(), child: command.spawn().unwrap() }
 }
 
-/// Whether something comes, or the end, before the test's patience does.
+/// Whether output or the end comes before the test's patience ends.
 fn is_ready(terminal: &fs::File, begun: &Instant) -> bool {
     let left = Timespec::try_from(PATIENCE.saturating_sub(begun.elapsed())).unwrap();
     poll(&mut [PollFd::new(terminal, PollFlags::IN)], Some(&left)).unwrap() > 0
 }
 
-/// Somebody looks at a screen: once each of `steps` shows, what it does is done, and the keys that it returns are pressed.
+/// A user at a screen: when the text of each step shows, its function runs, and the keys that this returns are pressed.
 pub fn looking_at(
     home: &Home,
     line: &str,
@@ -101,21 +101,21 @@ pub fn looking_at(
         }
     }
     let said = String::from_utf8_lossy(&said).into_owned();
-    drop(terminal); // whatever still runs there ends
+    drop(terminal); // this ends whatever still runs there
     assert!(step.is_none(), "{:?} never showed in {said}", step.map(|(what, _)| what));
     (child.wait().unwrap().code().unwrap_or(-1), said)
 }
 
-/// Somebody types `answers` one after the other, each when asked.
+/// A user who types `answers` one after the other, each when asked.
 pub fn at_a_terminal(home: &Home, line: &str, answers: &[&str]) -> (i32, String) {
     let AtTerminal { terminal: mut master, mut child } = begin(home, line);
     let mut said = String::new();
     let mut left = answers.iter();
-    // Byte by byte, so that whatever part of a line may come alone does come alone.
+    // Byte by byte, so that partial lines are tested, too.
     let mut buffer = [0; 1];
     while let Ok(1..) = master.read(&mut buffer) {
         said.push(char::from(buffer[0]));
-        // A question ends in ": " and waits; so does the beginning of a complaint, "s3vault: ".
+        // A question ends in ": " and waits; but an error message begins with "s3vault: ".
         let line = said.lines().next_back().unwrap_or_default();
         let asks = |questions: &[&str]| questions.iter().any(|question| line.starts_with(question));
         let is_hidden = asks(&HIDDEN);
@@ -126,7 +126,7 @@ pub fn at_a_terminal(home: &Home, line: &str, answers: &[&str]) -> (i32, String)
             let answer =
                 if *answer == RECOVERY_KEY { recovery_key(&said) } else { (*answer).to_owned() };
             if is_hidden {
-                // A person is slower than this: the question stands before the echo is off.
+                // A real user is slower: the question appears before the echo is off.
                 wait_until("the echo is off", || !echoes(&master));
             }
             writeln!(master, "{answer}").unwrap();

@@ -1,10 +1,10 @@
-//! Where the installed tools are.
+//! Finds the installed tools.
 
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// A tool's path: by this variable, else where `scripts/test` puts it.
+/// A tool's path: from this variable, or else where `scripts/test` installs it.
 pub fn tool(variable: &str, name: &str) -> PathBuf {
     let directory = |variable| std::env::var_os(variable).map(PathBuf::from);
     let path = directory(variable).unwrap_or_else(|| {
@@ -21,10 +21,10 @@ pub fn tool(variable: &str, name: &str) -> PathBuf {
     path
 }
 
-/// A port such that it and these offsets from it are free just now.
+/// A port that is free now, together with the ports at these offsets from it.
 pub fn free_ports(offsets: &[u16]) -> u16 {
     for _ in 0..1000 {
-        // Below the range from which the kernel gives ports to connections.
+        // Below the range of ephemeral ports.
         let base = rand::random_range(10_000..30_000);
         let free = |offset: &u16| TcpListener::bind(("127.0.0.1", base + offset)).is_ok();
         if offsets.iter().all(free) {
@@ -34,13 +34,13 @@ pub fn free_ports(offsets: &[u16]) -> u16 {
     panic!("no free ports");
 }
 
-/// Whether something listens there.
+/// Whether something listens on the port.
 pub fn listens(port: u16) -> bool {
     let address = ([127, 0, 0, 1], port).into();
     TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok()
 }
 
-/// Waits for something to hold, at most so many seconds.
+/// Waits until something holds, for at most this many seconds.
 pub fn wait_for(what: &str, seconds: u64, mut holds: impl FnMut() -> bool) {
     let end = Instant::now() + Duration::from_secs(seconds);
     while !holds() {

@@ -1,9 +1,9 @@
-//! SeaweedFS: one server for all tests that run at the same time, in however many processes.
+//! SeaweedFS: one server for all tests that run at the same time, in any number of processes.
 //!
-//! The first that needs it starts it. Each process holds a shared lock on the file `users` for
-//! as long as it lives; a shell beside the server tries every second to get the exclusive one, and when
-//! it had it ten times in a row, nobody is left, and it kills the server by its pid and deletes
-//! its files. So it ends after the tests however they end. Files: `target/tmp/weed/`.
+//! The first test that needs it starts it. Each process holds a shared lock on the file `users` while it lives. A shell
+//! beside the server tries to get the exclusive lock every second. When it has succeeded ten times in a row, nobody is
+//! left: it kills the server by its pid and deletes its files. So the server ends after the tests, however they end.
+//! Files: `target/tmp/weed-VERSION/`.
 
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
@@ -37,7 +37,7 @@ impl Weed {
         self.port
     }
 
-    /// A new bucket for one test, warmed up; deleted when dropped.
+    /// A new bucket for one test, already used once; deleted when dropped.
     pub fn bucket(&self) -> TestBucket {
         TestBucket::new(&self.endpoint())
     }
@@ -58,7 +58,7 @@ fn join_or_start() -> Weed {
     Weed { port, _user: user }
 }
 
-/// The port of the server that runs already.
+/// The port of the server, if it runs already.
 fn running(home: &Path) -> Option<u16> {
     let state = fs::read_to_string(home.join("state")).ok()?;
     let (port, pid) = state.trim().split_once(' ')?;
@@ -67,7 +67,7 @@ fn running(home: &Path) -> Option<u16> {
     (command.contains("weed-4.48") && listens(port)).then_some(port)
 }
 
-/// Runs the server, in a session of its own so that an interrupted test run does not interrupt it.
+/// Runs the server in a process group of its own, so that interrupting one test run does not interrupt it.
 const SHELL: &str = r#"
 exec 9>"$1/users"
 setpriv --pdeathsig KILL "$2" server $3 </dev/null >"$1/log" 2>&1 9>&- &
@@ -89,7 +89,7 @@ kill -9 "$weed" 2>/dev/null
 rm -rf "$1/data" "$1/state" "$1/pid"
 "#;
 
-/// Starts one, and returns its port.
+/// Starts the server, and returns its port.
 fn start(home: &Path) -> u16 {
     for name in ["data", "state", "pid"] {
         let path = home.join(name);
@@ -110,7 +110,7 @@ fn start(home: &Path) -> u16 {
         .arg(home)
         .arg(tool("S3VAULT_TEST_WEED", "weed-4.48"))
         .arg(arguments)
-        // Buckets have volumes of their own; seven at once for each would be too many here.
+        // Each bucket has volumes of its own; the default of seven per bucket would be too many here.
         .env("WEED_MASTER_VOLUME_GROWTH_COPY_1", "2")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -122,7 +122,7 @@ fn start(home: &Path) -> u16 {
     wait_for(&format!("SeaweedFS listens (see {})", log.display()), 180, || listens(port));
     let pid = fs::read_to_string(home.join("pid")).expect("the supervisor wrote it");
     let endpoint = format!("http://127.0.0.1:{port}");
-    // It listens before it is of use.
+    // It listens before it is usable.
     wait_for(&format!("SeaweedFS makes a bucket (see {})", log.display()), 180, || {
         block_on(create_bucket(&test_client(&endpoint), "warm-up")).is_ok()
     });
