@@ -1,7 +1,7 @@
-"""A way to the store that is so many milliseconds long, and counts what goes over it.
+"""A link to the store with a fixed round trip, which counts what goes over it.
 
-What comes in at one end leaves at the other half a round trip later, however much is on its way; a connection costs a round
-trip of its own, as it does anywhere else. Requests are counted by method, as their heads come by.
+What comes in at one end leaves at the other half a round trip later, however much is under way. A connection costs a
+round trip of its own, as everywhere. Requests are counted by method, as their heads pass.
 """
 
 import collections
@@ -11,12 +11,12 @@ import threading
 import time
 
 PIECE = 256 << 10
-# On the way at once, in one direction of one connection.
+# The most bytes under way in one direction of one connection.
 MOST = 64 << 20
 
 
 class Requests:
-    """Follows what a client sends, and counts requests."""
+    """Follows what a client sends, and counts the requests."""
 
     def __init__(self, counts, lock):
         self.counts, self.lock, self.head, self.body = counts, lock, b"", 0
@@ -40,7 +40,7 @@ class Requests:
 
 
 class Delayed:
-    """Listens on loopback at `port`, and passes on to `to`; `round_trip` in seconds."""
+    """Listens on loopback at `port`, and passes everything on to `to`; `round_trip` is in seconds."""
 
     def __init__(self, to, round_trip):
         self.to, self.half, self.lock = to, round_trip / 2, threading.Lock()
@@ -117,7 +117,7 @@ class Way:
                 if not piece:
                     break
                 self.sink.sendall(piece)
-        # Nothing more comes this way; the other may still go on.
+        # Nothing more comes in this direction; the other may go on.
         with contextlib.suppress(OSError):
             self.sink.shutdown(socket.SHUT_WR)
         with self.changed:

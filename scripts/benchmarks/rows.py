@@ -1,4 +1,5 @@
-"""What is measured of each file system. A row is a name, a unit, and whether more is better; `measure` gives a figure for each."""
+"""What is measured of each file system. A row is a name, a unit, and which direction is better; `measure` returns the
+figures."""
 
 import ctypes
 import os
@@ -17,7 +18,7 @@ LIBC = ctypes.CDLL(None, use_errno=True)
 LIBC.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_long, ctypes.c_long]
 
 MORE, LESS, COUNT = "more is better", "less is better", "a count"
-# name: (unit, what is better)
+# name: (unit, which direction is better)
 ROWS = {
     "write one large file, until in the bucket": ("MB/s", MORE),
     "read it cold": ("MB/s", MORE),
@@ -48,7 +49,7 @@ ROWS = {
 
 
 class Sizes:
-    """How much is measured, and the sources of it, made once."""
+    """How much is measured, and the source files, which are made once."""
 
     def __init__(self, scratch, mib, files, seconds):
         self.bytes, self.files, self.seconds = mib * MIB, files, seconds
@@ -70,7 +71,7 @@ def timed(work):
 
 
 def rate(seconds, step):
-    """How often `step(n)` goes in a second."""
+    """How often `step(n)` runs per second."""
     begun, n = time.monotonic(), 0
     while (took := time.monotonic() - begun) < seconds:
         step(n)
@@ -86,7 +87,7 @@ def read_all(path):
 
 
 class Measuring:
-    """One file system, from its making to its end; `link` counts requests, where there is one."""
+    """Measures one file system from its creation to its end; `link` counts requests, if there is one."""
 
     def __init__(self, system, sizes, link):
         self.system, self.sizes, self.link = system, sizes, link
@@ -118,12 +119,12 @@ class Measuring:
         self.cpu, self.peak = self.cpu + cpu, max(self.peak, peak)
 
     def again(self, warm=False):
-        """Mounted anew; the old process's figures are kept."""
+        """Mounts anew, and keeps the figures of the old process."""
         self.note_usage()
         self.system.warm() if warm else self.system.cold()
 
     def requests(self):
-        """Since the last call, in words."""
+        """The requests and bytes since the last call, as text."""
         if not self.link:
             return None
         counts, moved = self.link.take()
@@ -198,7 +199,7 @@ class Measuring:
     def cold_reads(self):
         self.again()
         picks = [n * SMALL for n in random.Random(8).sample(range(self.sizes.bytes // SMALL), 240)]
-        # Not by a buffered read: the kernel would fetch the neighbours too.
+        # Not with a buffered read, for which the kernel would fetch neighbouring pages, too.
         fd = os.open(self.at("large"), os.O_RDONLY)
         os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_RANDOM)
         times = [timed(lambda at=at: os.pread(fd, SMALL, at)) for at in picks[:80]]

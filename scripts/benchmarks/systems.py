@@ -1,4 +1,5 @@
-"""The file systems that are compared: each is made, mounted, left alone until all is in the bucket, and mounted anew, cold."""
+"""The file systems that are compared. Each is made, mounted, left alone until everything is in the bucket, and mounted
+again, cold."""
 
 import json
 import os
@@ -16,7 +17,7 @@ CACHE = os.path.join(os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cac
 
 
 def run(*words, env=None, **options):
-    """A command that has to succeed."""
+    """Runs a command, which must succeed."""
     done = subprocess.run(words, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE, **options)
     if done.returncode:
         raise RuntimeError(f"{' '.join(map(str, words))}: {done.stdout}{done.stderr}"[:2000])
@@ -24,7 +25,7 @@ def run(*words, env=None, **options):
 
 
 def found(name):
-    """A program that is installed, or that scripts/install-test-tools fetched."""
+    """Finds a program that is installed, or that scripts/install-test-tools fetched."""
     fetched = [os.path.join(CACHE, file) for file in sorted(os.listdir(CACHE)) if file.startswith(name + "-")] if os.path.isdir(CACHE) else []
     return shutil.which(name) or (fetched[-1] if fetched else None)
 
@@ -36,7 +37,7 @@ def drop_caches():
 
 
 def descendants(pid):
-    """A process and all below it."""
+    """A process and all its descendants."""
     parents = {}
     for each in filter(str.isdigit, os.listdir("/proc")):
         try:
@@ -51,7 +52,7 @@ def descendants(pid):
 
 
 class System:
-    """A directory of this disk, and what all have in common."""
+    """A directory of this disk, and the base class of all others."""
 
     name, needs = "ext4", ()
 
@@ -62,18 +63,18 @@ class System:
         self.processes = []
 
     def start(self):
-        """Makes it, and mounts it."""
+        """Makes and mounts it."""
 
     def until_in_bucket(self):
-        """Waits until all that was written is where it is to be."""
+        """Waits until everything written has reached its destination."""
         run("sync", "-f", self.path)
 
     def cold(self):
-        """As on a machine that has seen nothing yet, where that can be; at least nothing is in memory."""
+        """Like on a machine that has seen nothing yet, as far as that is possible; at least nothing is in memory."""
         drop_caches()
 
     def warm(self):
-        """What is on this disk stays, what is in memory goes."""
+        """What is on this disk stays, what is in memory is dropped."""
         drop_caches()
 
     def stop(self):
@@ -83,7 +84,7 @@ class System:
         return [pid for process in self.processes if process.poll() is None for pid in descendants(process.pid)]
 
     def usage(self):
-        """Seconds of CPU so far, and the peak of resident memory in MiB since the last mount."""
+        """Seconds of CPU so far, and the peak resident memory in MiB since the last mount."""
         cpu, peak = 0.0, 0
         for pid in self.pids():
             try:
@@ -97,7 +98,7 @@ class System:
         return cpu, peak
 
     def serve(self, *words, env=None, path=None):
-        """Starts what mounts in the foreground, and waits until it does."""
+        """Starts a program that mounts in the foreground, and waits for the mount."""
         path = path or self.path
         with open(os.path.join(self.scratch, "log"), "a") as log:
             process = subprocess.Popen(words, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
@@ -111,7 +112,7 @@ class System:
         self.processes.append(process)
 
     def umount(self, path=None):
-        """Unmounts, and waits for the process that served it: the one that was started last."""
+        """Unmounts, and waits for the process that served the mount: the one that was started last."""
         path = path or self.path
         for _ in range(50):
             if not os.path.ismount(path) or subprocess.run(["umount", path], capture_output=True).returncode == 0:
@@ -128,7 +129,7 @@ class System:
         return f"http://127.0.0.1:{self.port}"
 
     def bucket(self):
-        """A bucket of its own; for names that are host names as well."""
+        """A bucket of its own; its name is also valid as a host name."""
         name = f"bench-{os.path.basename(self.scratch)}".lower().replace("_", "-").rstrip("-")
         self.server.request("PUT", f"/{name}")
         return name
@@ -219,7 +220,7 @@ class GocryptfsOverS3fs(Gocryptfs):
                    "-o", "use_path_request_style", path=self.cipher)
 
     def until_in_bucket(self):
-        pass  # s3fs sends at close
+        pass  # s3fs uploads at close
 
     def cold(self):
         self.stop()
@@ -294,8 +295,9 @@ class RcloneCrypt(System):
         self.serve(*self.words)
 
     def dirty(self):
-        """Whether a file differs from its object: its queue does not know a file before the kernel has said that it is closed, which
-        comes after close(2) has returned. From the first write until its upload is done, what rclone notes of a file says so."""
+        """Whether a file differs from its object. rclone's queue does not know about a file before the kernel has
+        reported its close, which comes after close(2) has returned. Rclone's note of the file tells from the first
+        write until the upload is done."""
         for folder, _, names in os.walk(os.path.join(self.cache, "vfsMeta")):
             for name in names:
                 try:
@@ -305,7 +307,7 @@ class RcloneCrypt(System):
                 except FileNotFoundError:
                     pass
                 except ValueError:
-                    return True  # it is just being written
+                    return True  # it is being written right now
         return False
 
     def until_in_bucket(self):
@@ -318,7 +320,7 @@ class RcloneCrypt(System):
             time.sleep(0.05)
 
     def again(self, forgets):
-        self.until_in_bucket()  # what is not there yet would go with the cache
+        self.until_in_bucket()  # what is not there yet would be lost with the cache
         self.umount()
         if forgets:
             shutil.rmtree(self.cache, ignore_errors=True)

@@ -1,8 +1,8 @@
-"""Disk and memory stay within what was asked for, whatever is done to the mount.
+"""Checks that disk and memory stay within their budgets, whatever is done to the mount.
 
-Memory is what the kernel says that the daemon had resident at most (VmHWM): 300 MiB with the defaults, `--memory` and 64 MiB
-otherwise. Disk is what all of the state directory takes, asked ten times a second while it is filled. `--quick` does a part of
-each (`Sizes`), `--share N` an Nth.
+Memory is the daemon's peak resident size according to the kernel (VmHWM): at most 300 MiB with the defaults,
+otherwise `--memory` plus 64 MiB. Disk is the size of the whole state directory, sampled ten times a second while it
+is filled. `--quick` does a part of each (`Sizes`), `--share N` an Nth.
 """
 
 import concurrent.futures
@@ -21,14 +21,14 @@ from rig import DIRECTORY, PATIENCE, WEED, Rig, Trouble, say
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 MBIT = 10**6 // 8
-# Whatever the budget, and whatever is done.
+# For every budget, and for every kind of work.
 OVER, DEFAULT_BOUND = 64, 300
 HOURS = 3600
 
 
 @dataclasses.dataclass
 class Sizes:
-    """How much of each."""
+    """How much of each kind of work is done."""
     written: int
     link: int
     files: int
@@ -39,7 +39,7 @@ class Sizes:
     sources: int
 
     def part(self, share):
-        """So much of all that is work; not of how fast the link is, or how many read at once."""
+        """A fraction of all that is work, but the same link speed and number of readers."""
         return dataclasses.replace(self, **{name: getattr(self, name) // share for name in
                                             ("written", "files", "entries", "random_writes", "sources")})
 
@@ -65,7 +65,7 @@ def run(task):
 # Memory.
 
 class Watched:
-    """A mount whose daemon's memory is looked at after each piece of work."""
+    """A mount whose daemon's memory is checked after each piece of work."""
 
     def __init__(self, task, machine, limit):
         self.task, self.machine, self.peaks = task, machine, {}
@@ -83,7 +83,7 @@ class Watched:
 
     @contextlib.contextmanager
     def doing(self, what):
-        """One trial: the most memory since its beginning counts for it."""
+        """One trial: its result is the peak memory since its beginning."""
         with open(f"/proc/{self.machine.daemon.pid}/clear_refs", "w", encoding="ascii") as reset:
             reset.write("5")
         begun = time.monotonic()
@@ -106,7 +106,7 @@ def resident_peak(pid):
 
 
 def memory(task, sizes, chance, limit):
-    """Many files, many names in one directory, checkpoints of them, and a compiler beside random writes."""
+    """Many files, many names in one directory, their checkpoints, and a compiler beside random writes."""
     with Rig(task.part, task.seed, DIRECTORY) as rig:
         here = rig.machine("here")
         rig.init(here)
@@ -123,7 +123,7 @@ def memory(task, sizes, chance, limit):
             many_entries(task, top / "many", sizes.entries)
         with watched.doing("checkpoints"):
             here.sync(timeout=HOURS)
-            # 8 MiB of the log: some 40,000 files. A quick run may stay below.
+            # 8 MiB of the log come from some 40,000 files. A quick run may stay below that.
             if not task.quick:
                 wait_for(here, "a checkpoint was made")
         with watched.doing("random writes beside a compiler"):
@@ -166,7 +166,7 @@ def random_writes(task, path, count, chance):
 
 
 def compile_there(task, directory, sizes):
-    """Compiles programs that lie in the mount, four times their number of files."""
+    """Compiles programs in the mount, which creates four times as many files as there are programs."""
     os.mkdir(directory)
     for n in range(sizes.sources):
         functions = "\n".join(f"int f{k}(int x) {{ return x * {k} + {n}; }}" for k in range(300))
@@ -176,7 +176,7 @@ def compile_there(task, directory, sizes):
 
 
 def link_and_readers(task, sizes, chance, limit):
-    """A long write over a slow link, and many readers on one of 100 Mbit/s. The store keeps nothing of the long write: it
+    """A long write over a slow link, and many readers over one of 100 Mbit/s. The store discards the long write, so it
     need not fit on this disk."""
     with Rig(task.part, task.seed, WEED) as rig, Faulty(int(rig.endpoint.rsplit(":", 1)[1]), task.seed) as store:
         direct, link = rig.endpoint, Link(store.address[1], sizes.link)
@@ -226,7 +226,7 @@ def read_all(task, path, size):
 # Disk.
 
 class DiskUse:
-    """The most that a directory takes, by part of it, while it is watched."""
+    """The peak size of a directory, by its parts, while it is watched."""
 
     def __init__(self, directory):
         self.directory, self.peak, self.parts = directory, 0, {}
@@ -256,7 +256,7 @@ class DiskUse:
 
 
 def taken(entry):
-    """Bytes of the disk."""
+    """The bytes that it takes on the disk."""
     with contextlib.suppress(FileNotFoundError):
         if entry.is_dir(follow_symlinks=False):
             return sum(taken(below) for below in os.scandir(entry.path))
@@ -265,7 +265,7 @@ def taken(entry):
 
 
 def night(task, sizes, chance, limit):
-    """Changes of names until the disk budget is used up, while the store is gone; then it comes back."""
+    """Changes names until the disk budget is used up, while the store is gone; then the store comes back."""
     size = 64 if task.quick else 256
     with Rig(task.part, task.seed, DIRECTORY) as rig:
         here = rig.machine("here")
@@ -280,7 +280,7 @@ def night(task, sizes, chance, limit):
             changes = until_full(task, top)
             if not any(True for _ in os.scandir(top)):
                 raise Trouble("nothing could be made at all")
-            os.rmdir(top / "w0-0")  # what frees room goes on
+            os.rmdir(top / "w0-0")  # what frees space still works
             bucket.unlink()
             (rig.scratch / "gone").rename(bucket)
             here.sync(timeout=10 * PATIENCE)
@@ -314,7 +314,7 @@ def until_full(task, top):
 
 
 def resumes(top):
-    """A change is taken again soon after everything is in the bucket."""
+    """Checks that changes are accepted again soon after everything is in the bucket."""
     until = time.monotonic() + PATIENCE
     while True:
         try:

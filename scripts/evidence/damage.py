@@ -1,9 +1,10 @@
-"""Damaged files of state and data: each file that is there, one at a time, is cut, flipped, zeroed or removed.
+"""Damages state and data files: each existing file, one at a time, is truncated, flipped, zeroed or removed.
 
-The mount that follows recovers by itself, and everything that was promised is there; or it is refused with an exit code and
-a message that names the file and the way out, and that way is gone, to see that it works. What the bucket has is never
-lost. What is lost of the rest is said, and is the end of what was done, never a part of the middle: what was done before
-the last barrier is not lost without a question (J3). Nothing hangs, nothing panics, nothing is mixed.
+Then the next mount recovers by itself, and everything that was promised is there; or it is refused with an exit code
+and a message that names the file and the way out, which is then followed to see that it works. What is in the bucket
+is never lost. If anything else is lost, that is reported, and it is the end of what was done, never something in the
+middle: what was done before the last barrier is not lost without a question (J3). Nothing hangs, nothing panics, no
+states are mixed.
 """
 
 import json
@@ -18,7 +19,7 @@ from model import Worker, Workers
 from rig import Rig, Trouble, say
 from tree import UNREADABLE
 
-# What the state and data directories hold, by patterns of the path in them; each is damaged in the quick form, too.
+# The content of the state and data directories, by patterns of the path in them. The quick form damages each kind, too.
 KINDS = {
     "journal": r"state/.*/journal/", "closed pack": r"state/.*/staging/.*\.pack$", "open pack": r"state/.*/staging/.*\.open$",
     "cache": r"state/.*/cache/", "index": r"state/.*/index/", "socket": r"control\.sock$", "lock": r"/lock$",
@@ -36,7 +37,7 @@ def run(task):
             return
 
 
-# What happens to a file: a function of its bytes and of chance. None: it goes.
+# The kinds of damage: functions of a file's bytes and of chance. None: the file is removed.
 
 def flipped(content, at):
     return content[:at] + bytes([content[at] ^ 1 << at % 8]) + content[at + 1:]
@@ -58,7 +59,7 @@ DAMAGES = {
 
 
 class Damages:
-    """A vault as it is when its machine died with unsent changes, and what is made of copies of it."""
+    """A vault whose machine died with unsent changes, and what happens to copies of it."""
 
     def __init__(self, task, rig):
         self.task, self.rig = task, rig
@@ -102,7 +103,7 @@ class Damages:
         workers.close_files()
         here.umount()
         workers.synced()
-        # The state of last week: with something unsent.
+        # The state of last week, with something unsent.
         here.mount()
         self.without_store(lambda: self.work(0.5))
         self.keep("last week")
@@ -118,7 +119,7 @@ class Damages:
             f"{len(list(self.files()))} files")
 
     def unsent_work(self):
-        """Some of it before a barrier, some after."""
+        """Does some work before a barrier, and some after."""
         self.work(1)
         for worker in self.workers.all:
             worker.sync_it(worker.open(worker.some(worker.tree.files()) or "000"))
@@ -128,7 +129,7 @@ class Damages:
         self.workers.begin_for(self.here.mountpoint, seconds)
 
     def without_store(self, work):
-        """The daemon dies before the store is back."""
+        """Kills the daemon before the store is back."""
         away = self.bucket.with_name("away")
         self.bucket.rename(away)
         work()
@@ -147,7 +148,7 @@ class Damages:
             copy_tree(self.rig.scratch / name / directory.name, directory)
 
     def files(self):
-        """Each with its kind."""
+        """Each file, with its kind."""
         for directory, _, names in os.walk(self.here.home):
             for name in names:
                 path = self.here.home / directory / name
@@ -161,7 +162,7 @@ class Damages:
         self.chance.shuffle(all_of_them)
         if not self.task.quick:
             return all_of_them
-        # One of each kind, and then more of what cannot be made anew.
+        # One of each kind, and then more of those that cannot be recreated.
         first = {kind: trial for trial in all_of_them for kind in [trial[0]]}
         matter = [trial for trial in all_of_them if trial[0] in (*UNSENT, "what was seen", "index")
                   and trial not in first.values()]
@@ -178,7 +179,7 @@ class Damages:
         try:
             outcome = self.mount_and_judge(kind, path, damage)
         except (Trouble, OSError) as trouble:
-            # The others are looked at all the same: one kind of damage says little of another.
+            # The others are tried all the same: one kind of damage says little about another.
             self.troubles.append(f"{what}: {trouble}")
             self.rig.keep_logs(self.troubles[-1])
             return say(f"{self.task.part}: {self.troubles[-1]}")
@@ -194,7 +195,7 @@ class Damages:
             if done.code != 0:
                 raise Trouble(f"{said}; and then: {done.code}: {done.out}{done.err}")
         said = done.out + done.err + json.dumps(here.status())
-        # A journal that ends early is one whose last records never reached the disk: nothing on this disk knows better.
+        # A truncated journal looks like one whose last records never reached the disk: nothing on this disk can tell.
         at_least = Worker.in_bucket if unsent and (refused or kind == "journal" and "cut" in damage) else \
             Worker.fsynced if unsent else Worker.in_journal
         lacking = self.workers.judge(here.mountpoint, at_least, may_fail=unsent and refused)
@@ -202,7 +203,7 @@ class Damages:
         if (lacking or unreadable) and not re.search("dropped|given up", said):
             raise Trouble(f"something is lost, and nothing is said: {said}")
         if unsent or refused:
-            # Of a pack that is all there only what is damaged cannot be read, and a check finds that.
+            # If a pack is complete but damaged, only the damaged part is unreadable, and a check finds that.
             self.end_and_check(unreadable, path.stem if refused and "pack" in kind else None)
         else:
             self.end()
@@ -210,7 +211,7 @@ class Damages:
         return f"refused ({refused}), and then: {outcome}" if refused else f"{outcome}, and said" if lacking else outcome
 
     def way_out(self, path, code, said):
-        """What the message says to do, as options of the next mount."""
+        """Follows the message: returns its advice as options of the next mount."""
         if code == 1 or path.name not in said and path.parent.name not in said:
             raise Trouble(f"exit code {code}, and the message does not name {path.name}: {said}")
         if option := re.search(r"--accept-[a-z]+", said):
@@ -221,8 +222,8 @@ class Damages:
         return []
 
     def end_and_check(self, unreadable=(), damaged_pack=None):
-        """What is there is in the bucket, whole; nothing panicked. Of a pack that went there damaged a check says so, and
-        names the files that cannot be read, and no other."""
+        """Checks that what is there is in the bucket, complete, and that nothing panicked. If a damaged pack went to
+        the bucket, a check reports it, and names exactly the files that cannot be read."""
         found = [self.workers.found(self.here.mountpoint)]
         self.end()
         said = self.rig.check(0, 16).out if damaged_pack else self.rig.check().out
@@ -241,14 +242,14 @@ class Damages:
     def end(self):
         self.here.umount()
         panics = [line for line in self.here.log.read_text(errors="replace").splitlines() if " panicked at " in line]
-        # sled answers a damaged file by a panic in its own code, which is caught: the index is made anew (J4).
+        # sled reacts to a damaged file with a panic in its own code, which is caught: the index is rebuilt (J4).
         if ours := [line for line in panics if "/sled-" not in line]:
             raise Trouble(f"something panicked: {ours[0]}")
 
     # Whole directories.
 
     def directories(self):
-        """Each is gone."""
+        """Removes each directory."""
         for kind, name in [("journal", "journal"), ("closed pack", "staging"), ("cache", "cache"), ("index", "index"),
                            (None, "")]:
             self.task.trials, self.task.faults = self.task.trials + 1, self.task.faults + 1
@@ -257,7 +258,7 @@ class Damages:
             if name:
                 self.one(kind, path, "removed", f"directory {name} removed")
                 continue
-            # Nothing on this machine knows what is lost: the manual says that it is here alone.
+            # Nothing on this machine knows what is lost: the manual says that these files exist here only.
             shutil.rmtree(path)
             self.here.mount()
             self.workers.judge(self.here.mountpoint, Worker.in_bucket)
@@ -265,8 +266,8 @@ class Damages:
             say(f"{self.task.part}: state removed: what was in the bucket is there")
 
     def older_state(self):
-        """The directories of last week, while the bucket went on: what is in the bucket counts, what was unsent is there
-        already, or set aside."""
+        """Restores last week's directories, while the bucket went on. The bucket counts; what was unsent is in it
+        already, or is set aside."""
         for what in ("state and data", "state alone"):
             self.task.trials, self.task.faults = self.task.trials + 1, self.task.faults + 1
             self.restore()
@@ -318,7 +319,7 @@ class Damages:
 
 
 def unreadable_in(found):
-    """The files that cannot be read, each as all of its names."""
+    """The files that cannot be read, each with all of its names."""
     return {tuple(f"{worker}/{name}" for name in names)
             for worker, tree in found.items() for content, names in tree.values() if content is UNREADABLE}
 
@@ -331,6 +332,6 @@ def remove(path):
 
 
 def copy_tree(source, target):
-    """Sockets, too."""
+    """Copies a tree, including sockets."""
     target.parent.mkdir(parents=True, exist_ok=True)
     subprocess.run(["cp", "-a", source, target], check=True)

@@ -20,7 +20,7 @@ import uuid
 from rig import PATIENCE, Trouble
 
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
-# XFS_IOC_GOINGDOWN, which ext4 has too, and its flag NOLOGFLUSH: as if the power went.
+# XFS_IOC_GOINGDOWN, which ext4 has, too, and its flag NOLOGFLUSH: as if the power failed.
 GOING_DOWN, NO_LOG_FLUSH = 0x8004587D, (2).to_bytes(4, "little")
 CLONE_NEWNS = 0x20000
 KINDS = ("ext4", "xfs")
@@ -34,8 +34,8 @@ def command(*words):
 
 @contextlib.contextmanager
 def own_mounts():
-    """This thread, and threads and processes that it starts, have mounts of their own until the end (they go with the last
-    of those processes), and a boot id that can be changed."""
+    """Gives this thread, and the threads and processes that it starts, their own mounts until the end (the mounts go
+    with the last of those processes), and a boot id that can be changed."""
     before = os.open("/proc/thread-self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
     libc = ctypes.CDLL(None, use_errno=True)
     try:
@@ -55,7 +55,7 @@ def own_mounts():
 
 
 class Boot:
-    """What the kernel seems to say of when it was booted."""
+    """The boot id that the kernel seems to have."""
 
     def __init__(self, file):
         self._file = file
@@ -66,7 +66,7 @@ class Boot:
 
 
 class Disk:
-    """A file system of 512 MiB in a file. The machine that has it boots when it comes back."""
+    """A file system of 512 MiB in a file. When it comes back, its machine has booted."""
 
     def __init__(self, kind, directory, boot):
         self.kind, self.at = kind, directory / "disk"
@@ -81,7 +81,7 @@ class Disk:
         command("mount", "-o", "loop", self._image, self.at)
 
     def cut(self):
-        """The power goes: what was not flushed is lost."""
+        """The power fails: what was not flushed is lost."""
         root = os.open(self.at, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             fcntl.ioctl(root, GOING_DOWN, NO_LOG_FLUSH)
@@ -96,7 +96,7 @@ class Disk:
                 command("umount", self.at)
                 break
             except Trouble:
-                # A process that was just killed is closing its files.
+                # A process that was just killed is still closing its files.
                 if time.monotonic() > until:
                     raise
                 time.sleep(0.02)

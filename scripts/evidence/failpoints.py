@@ -1,10 +1,10 @@
-"""Kills the daemon at each step of its work, lets steps fail, and compares what the next mount shows.
+"""Kills the daemon at each step of its work, makes steps fail, and compares what the next mount shows.
 
-The steps are those of src/os/steps.rs, armed by S3VAULT_FAILPOINT in a program that was built with the feature `testing`.
-A *life* has two mounts. In the first nothing is armed: what it shows is compared with what the threads did in the life
-before, and it is ended so that the step can come. The second is armed with one step while the threads change files; it
-ends at that step, or else by a SIGKILL at some moment. Every step has to be reached: one that never is is an error of this
-driver. `--quick` does `QUICK_LIVES`, some of each kind of step, chosen by the seed.
+The steps are those of src/os/steps.rs, armed by S3VAULT_FAILPOINT in a program built with the feature `testing`. A
+*life* has two mounts. In the first one nothing is armed: what it shows is compared with what the threads did in the
+life before, and it is ended so that the step can occur. In the second one a step is armed while the threads change
+files; it ends at that step, or else by a SIGKILL at some moment. Every step must be reached: one that never is
+counts as an error of this driver. `--quick` does `QUICK_LIVES`, some of each kind of step, chosen by the seed.
 """
 
 import contextlib
@@ -19,37 +19,38 @@ from model import AWAY, FAULTY, FULL, Worker, Workers
 from rig import PROGRAM, ROOT, Rig, Trouble, say
 
 STEPS = dict(re.findall(r'^    (\w+) = "(.*)",$', (ROOT / "src/os/steps.rs").read_text(), re.MULTILINE))
-# Small, so that segments of the journal (a sixteenth of it) end and go; so large that the threads find room beside the index
-# and what `lengthen_log` and `write_in_vain` have waiting.
+# Small enough that segments of the journal (a sixteenth of it) fill up and are removed; large enough that the threads
+# have room beside the index and the data that `lengthen_log` and `write_in_vain` keep waiting.
 OPTIONS = ("--cache-size", "128MB")
-# A vault for so many passes over the steps: nothing in a bucket is deleted yet, so a soak begins anew now and then.
+# How many passes over the steps a vault is used for: nothing in its bucket is deleted yet, so a soak starts anew now
+# and then.
 PASSES_PER_VAULT = 2
 RANDOM_KILLS = 8
 QUICK_LIVES = 24
 TRIES = 8
-# How long the threads work until a life is ended that did not reach its step: where a step comes by chance; and where it is
-# brought about, which is over when it has come.
+# How long the threads work before a life that did not reach its step is ended: if the step comes by chance; and if it
+# is provoked, in which case the life ends when the step has come.
 LIFE, BROUGHT_ABOUT = 2.0, 60.0
 
 CHECKPOINT = {"PagePut", "ManifestPut", "CheckpointMade", "BaseSwitched", "CoveredDropped"}
-# The index is flushed before a segment goes.
+# The index is flushed before a segment is removed.
 SEGMENTS = {"SegmentMake", "SegmentMade", "SegmentNamed", "SegmentRemoved", "IndexFlushed"}
 DROPS = {"DropsNoted", "PackDropped"}
 RECLAIM = {"Frozen", "DeletionProven", "Deleted"}
 RENEWAL = {"Renewed", "RenewalNoted", "EpochsRetired"}
 KEYS = {"SuperblockPut", "OldSuperblocksGone", "KeyEpochBegun"} | RENEWAL
-# At a mount that finds nothing unsent; one that finds something; one that finds a pack that nothing refers to; one that
+# Steps at a mount: that finds nothing unsent; that finds something unsent; that finds a pack without references; that
 # finds that another machine wrote.
 CLEAN, UNSENT, STREAM = {"JournalBegun", "OldJournalRemoved"}, {"PackRecovered", "JournalResumed", "JournalReplayed"}, {"PackForgotten"}
 ASIDE = {"AsideLinked", "AsideRecorded", "AsideSynced", "AsideNamed"}
 ENDS = {"Released", "ReleaseNoted", "CleanNoted"}
 AT_MOUNT = CLEAN | UNSENT | STREAM | ASIDE | {"Claimed"}
-# Those that come once in a life, or seldom; those that come some times in a second; the others come often.
+# Steps that come once in a life or seldom, and steps that come a few times per second. All others come often.
 SELDOM = CHECKPOINT | SEGMENTS | DROPS | RECLAIM | KEYS | AT_MOUNT | ENDS | {"IndexWritten", "IndexWrite"}
 AT_TIMES = {"CommitPrepared", "CommitPut", "CommitConfirmed", "Noted", "HeadRemembered", "PackLeft", "DirectorySynced"}
-# One of each of these is among the quick ones.
+# The quick form has one of each of these.
 KINDS = [CHECKPOINT, SEGMENTS, DROPS, RECLAIM, KEYS, CLEAN, UNSENT, STREAM, ASIDE, ENDS, AT_TIMES, set(STEPS) - SELDOM - AT_TIMES]
-# After ENOSPC at one of these everything goes on (J8).
+# After ENOSPC at one of these, everything goes on (J8).
 GOES_ON_WHEN_FULL = {"PackMake", "PackWrite", "PackClose", "JournalWrite", "SegmentMake"}
 
 
@@ -78,7 +79,7 @@ def program_has_failpoints():
 
 
 class Steps:
-    """A vault, and what has been done to it."""
+    """A vault, and what was done to it."""
 
     def __init__(self, task, rig):
         self.task, self.rig = task, rig
@@ -95,7 +96,7 @@ class Steps:
     # One pass.
 
     def all_steps(self):
-        """Whether it was a whole one."""
+        """Does one pass; returns whether it was complete."""
         plan, tries, unreached = self.plan(), {}, []
         for done, (step, what) in enumerate(plan):
             if not self.task.quick and not self.task.goes_on():
@@ -134,7 +135,7 @@ class Steps:
         self.kill()
 
     def life(self, step, what, tries):
-        """Whether the step was reached; the mount is dead or gone afterwards."""
+        """Returns whether the step was reached; afterwards the mount is dead or gone."""
         self.mount_and_judge()
         self.prepare(step)
         most = 2 if step in SELDOM or tries > 1 else 6 if step in AT_TIMES else 30
@@ -150,7 +151,7 @@ class Steps:
         return reached
 
     def armed_life(self, step, what, seen):
-        """Of a mount that was made, until its end."""
+        """Lets a mount that was made run to its end."""
         if step not in AT_MOUNT:
             errors = FAULTY if what != "kill" else AWAY if step in DROPS else ()
             self.work(lambda: self.until_reached(step, seen), errors)
@@ -167,7 +168,7 @@ class Steps:
     # How a life begins, goes on and ends.
 
     def mount_and_judge(self):
-        """With nothing armed: nothing may fail."""
+        """Mounts with nothing armed: nothing may fail."""
         self.here.mount(*OPTIONS)
         self.workers.after_kill(self.here.mountpoint, self.at_least)
         self.at_least = Worker.in_journal
@@ -206,7 +207,7 @@ class Steps:
         self.workers.synced()
 
     def try_umount(self):
-        """It does not end well when the daemon dies on the way."""
+        """Unmounts, which fails if the daemon dies on the way."""
         self.workers.rest()
         with contextlib.suppress(OSError):
             self.workers.close_files()
@@ -235,7 +236,7 @@ class Steps:
     def until_reached(self, step, seen):
         until = time.monotonic() + (BROUGHT_ABOUT if step in CHECKPOINT | SEGMENTS | DROPS | RECLAIM | KEYS else LIFE)
         if step in DROPS:
-            # What a name needs is on this machine before the store goes; and it may be reached already.
+            # What creating a name needs is fetched before the store goes away. The step may be reached already.
             with contextlib.suppress(OSError):
                 self.write_in_vain()
         away = self.store_away() if step in DROPS else contextlib.nullcontext()
@@ -252,7 +253,7 @@ class Steps:
                 self.here.daemon.ended(0.05)
 
     def change_keys(self, step):
-        """A passphrase comes, or goes, or the key is rotated; the recovery key that opens the vault stays."""
+        """Adds or removes a passphrase, or rotates the key. The recovery key that opens the vault stays."""
         if step == "KeyEpochBegun":
             self.here.run("key", "rotate", self.here.mountpoint)
             return
@@ -271,7 +272,7 @@ class Steps:
             self.here.run("key", "add", self.here.mountpoint, "--label", "added", "--new-passphrase-file", secret)
 
     def renew(self, step):
-        """All is sealed anew with a new key; and what the old one sealed goes, as if ten days had gone by."""
+        """Reseals everything with a new key; then what the old one sealed is deleted, as if ten days had gone by."""
         rotated = False
         with contextlib.suppress(ProcessLookupError):
             if "renewal" in self.here.status():
@@ -302,8 +303,8 @@ class Steps:
         return path
 
     def lengthen_log(self, mebibytes):
-        """A checkpoint is due after 8 MiB of the log, and a segment of this small a journal is full after 8; it goes when the
-        bucket has all of it."""
+        """A checkpoint is due after 8 MiB of log, and a segment of so small a journal is full after 8 MiB; it is
+        removed when the bucket has all of it."""
         file = self.elsewhere() / "attributes"
         file.touch()
         for number in range(16 * mebibytes):
@@ -312,7 +313,7 @@ class Steps:
         self.barrier()
 
     def write_in_vain(self):
-        """Packs that nothing refers to any more, while the store is away: they go without having been sent, at a barrier
+        """Makes packs that nothing refers to any more, while the store is away. They are dropped unsent, at a barrier
         that notes them."""
         for number in range(4):
             file = self.elsewhere() / f"in vain {number}"
@@ -321,7 +322,7 @@ class Steps:
         self.barrier()
 
     def reclaim(self):
-        """Something in the bucket dies, and is deleted there once it is older than the retention."""
+        """Makes something in the bucket unreferenced, so that it is deleted once it is older than the retention."""
         file = self.elsewhere() / "dead"
         file.write_bytes(self.random.randbytes(1_200_000))
         for command in (["sync"], ["retention", "1s"], ["gc"]):
@@ -334,7 +335,7 @@ class Steps:
             os.fsync(file.fileno())
 
     def leave_a_stream(self):
-        """A pack of its own, of a file that is not closed before the kill."""
+        """Makes a pack of its own, of a file that is not closed before the kill."""
         time.sleep(0.1)
         with open(self.elsewhere() / "stream", "wb", buffering=0) as file:
             for _ in range(12):
@@ -344,7 +345,7 @@ class Steps:
                 file.close()
 
     def write_elsewhere(self):
-        """Leaves something unsent here, and lets another machine write meanwhile: it does not fit the log any more."""
+        """Leaves something unsent here, and lets another machine write meanwhile, so that it no longer fits the log."""
         with self.store_away():
             # The index of a long life leaves half of so small a budget, and nothing is sent meanwhile.
             self.work(lambda: time.sleep(0.3), FULL)
@@ -367,6 +368,6 @@ class Steps:
 
     def was_reached(self, step, seen):
         with open(self.here.log, "rb") as log:
-            # A long log is set aside, and begun anew.
+            # A long log is rotated.
             log.seek(seen if seen <= os.fstat(log.fileno()).st_size else 0)
             return any(b"a failpoint" in line and STEPS[step].encode() in line for line in log)

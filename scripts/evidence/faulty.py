@@ -24,7 +24,7 @@ from weed import KEY, signed
 
 SKEW_ALLOWED = 15 * 60
 HOUR = 3600
-# Seconds that a listing is late.
+# How late a delayed listing is, in seconds.
 LISTING_LATE = 3
 FAULTS = {
     "latency": "answers come 0.3 to 1 s late",
@@ -43,12 +43,12 @@ FAULTS = {
     "no bucket": "it is gone, for a while",
     "credentials": "they are refused: others are needed",
 }
-# No fault, but a store for a disk that has no room for what is written: of packs it keeps nothing but how long they were.
+# Not a fault, but a store for a disk without room for what is written: it keeps only the length of packs.
 FORGETS = "forgets packs"
 
 
 class Cut(Exception):
-    """The connection ends here."""
+    """Raised to end the connection."""
 
 
 class Faulty:
@@ -122,7 +122,7 @@ class Faulty:
             self._connections.add(connection)
 
     def ask(self, method, target, headers, body):
-        """What the server says: status, headers, body."""
+        """Passes the request on; returns status, headers and body of the server's answer."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
         with contextlib.closing(connection):
             connection.request(method, target, body=body, headers=signed(f"127.0.0.1:{self.port}", method, target, headers))
@@ -213,7 +213,7 @@ class Request(http.server.BaseHTTPRequestHandler):
         return status, given, content
 
     def refusal(self, kind):
-        """Why it is not carried out."""
+        """Why the request is not carried out, if so."""
         store = self.store
         if kind == "busy" and store.hit(0.7):
             return error(*store.random.choice([(503, "SlowDown"), (500, "InternalError")]))

@@ -7,7 +7,7 @@ from model import Worker, Workers
 from rig import Rig, Trouble, say
 
 QUICK_KILLS = 60
-# A vault for so many kills: nothing in a bucket is deleted yet, so a soak begins anew now and then.
+# How many kills a vault is used for: nothing in its bucket is deleted yet, so a soak starts anew now and then.
 KILLS_PER_VAULT = 200
 
 

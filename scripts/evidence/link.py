@@ -1,4 +1,4 @@
-"""A link to the store with so many bytes a second, each way."""
+"""A link to the store with a limited rate in bytes per second, each way."""
 
 import contextlib
 import socket
@@ -9,7 +9,7 @@ PIECE = 64 << 10
 
 
 class Pace:
-    """So many bytes a second, for all who share it; 0: nothing at all."""
+    """A rate limit shared by all who use it, in bytes per second; 0 stops everything."""
 
     def __init__(self, rate):
         self._lock = threading.Lock()
@@ -25,7 +25,7 @@ class Pace:
 
 
 class Link:
-    """Listens on loopback, and passes bytes on to `port`. `port` is where to connect."""
+    """Listens on loopback, and passes bytes on to `port`. Its own port is in the attribute `port`."""
 
     def __init__(self, port, rate):
         self._to = port

@@ -1,17 +1,17 @@
 """What a mount must show after it was ended by force: threads that change files, and a model of what they did.
 
-A `Worker` has a directory of its own and does one thing after the other; what it did is its `history`, a list of steps.
-By PROTOCOL (J1, V1) a reopening shows the state after *a beginning of that list*: all of it after a SIGKILL, and perhaps
-the step that was under way; at least up to the last `fsync` after a loss of power; at least up to the last `sync` from
-the bucket alone. Within such a state a file that was written and not closed yet shows one of the states that it had since
-it was last published, whole, never a mixture. `Worker.judge` finds the beginning, or raises `Lost`.
+A `Worker` has a directory of its own and does one thing after the other. Its `history` is the list of its steps. By
+PROTOCOL (J1, V1) a reopening shows the state after *a prefix of that list*: after a SIGKILL all of it, perhaps with
+the step that was under way; after a loss of power at least up to the last `fsync`; from the bucket alone at least up
+to the last `sync`. Within such a state, a file that was written and not closed yet shows one of the states that it
+had since it was last published: a whole one, never a mixture. `Worker.judge` finds the prefix, or raises `Lost`.
 
     workers = Workers(seed, count=4)
     workers.begin(machine.mountpoint)            they change things until the mount dies, or `pause`
     machine.kill()
     workers.rest()                               each has noticed
     machine.mount()
-    workers.after_kill(machine.mountpoint)       judges, and takes what is there for the truth from now on
+    workers.after_kill(machine.mountpoint)       judges, and goes on from what is there
     workers.begin(machine.mountpoint)
     workers.rest(); machine.sync(); workers.synced()
     workers.judge(there.mountpoint, Worker.in_bucket)     a mount from the bucket alone
@@ -27,17 +27,18 @@ from rig import PATIENCE, Trouble
 from tree import Tree, look, nodes
 
 DEAD = {errno.ENOTCONN, errno.ECONNABORTED, errno.ENODEV}
-# What a call may fail with: after a fault of the local disk; while staging is full; when the store is away for 30 s.
+# The errors that a call may fail with: after a fault of the local disk; while staging is full; when the store is away
+# for 30 s.
 FAULTY, FULL, AWAY = {errno.EIO, errno.ENOSPC, errno.EROFS}, {errno.ENOSPC}, {errno.EIO, errno.ENOSPC}
 WRITE_MAX = 128 << 10
-# Unpublished states that a file may have: each is kept, to be compared.
+# The most unpublished states of a file: each is kept for the comparison.
 UNPUBLISHED_MAX = 12
 FILES = 40
 HANDLES = 4
 
 
 class Lost(Trouble):
-    """What stands in the mount is not what a reopening may show."""
+    """What is in the mount is not what a reopening may show."""
 
 
 class Worker(threading.Thread):
@@ -48,14 +49,14 @@ class Worker(threading.Thread):
         self.random = random.Random(f"{seed}/{number}")
         self.tree = Tree()
         self.root = None
-        # `base` is a state that is in the bucket; `history` what came since.
+        # `base` is a state that is in the bucket; `history` is what came since.
         self.base, self.history = Tree(), []
         self.durable = 0
         self.under_way = None
         self.descriptors = {}
         self.operations = 0
         self.trouble = None
-        # The disk below is about to go: whatever fails from here on was to be expected.
+        # False once the disk below is about to go: whatever fails from then on is expected.
         self.power = True
         self.errors = ()
         self._go, self._rest, self._resting, self._over = (threading.Event() for _ in range(4))
@@ -94,7 +95,7 @@ class Worker(threading.Thread):
                 pass
         self.descriptors.clear()
 
-    # What a reopening may show: the first of these many steps are there for certain.
+    # What a reopening may show: at least this many steps from the beginning.
 
     def in_journal(self):
         return len(self.history)
@@ -106,15 +107,15 @@ class Worker(threading.Thread):
         return 0
 
     def judge(self, mountpoint, at_least, may_fail=False):
-        """Which beginning of the history stands there, with at least so many steps (a number, or `Worker.fsynced` ...).
-        Where files `may_fail`, one that cannot be read (EIO) may be any."""
+        """Returns which prefix of the history is there, of at least `at_least` steps (a number, or `Worker.fsynced`
+        ...). If files `may_fail`, one that cannot be read (EIO) may have any content."""
         at_least = at_least if isinstance(at_least, int) else at_least(self)
         try:
             found, differences = look(os.path.join(mountpoint, self.name), may_fail), []
         except OSError as error:
             raise Lost(f"{self.name}: {error}") from error
         steps = self.history + ([self.under_way] if self.under_way else [])
-        # After a kill nearly everything is there, and replaying it all can be spared.
+        # After a kill nearly everything is there, so replaying it all can be avoided.
         near = at_least >= len(self.history)
         tree, done = (self.tree.copy(), len(self.history)) if near else (self.base.copy(), 0)
         while True:
@@ -134,7 +135,7 @@ class Worker(threading.Thread):
         """Judges, and goes on from what was found."""
         done, found = self.judge(mountpoint, at_least)
         self.forget_descriptors()
-        # What is lost does not come back.
+        # What is lost must not come back.
         del self.history[done:]
         self.under_way = None
         step = ("reopened", nodes(found))
@@ -142,12 +143,12 @@ class Worker(threading.Thread):
         self.tree.apply(step)
 
     def published(self):
-        """Everything that was written is published (`sync`, or an end that everybody waited for)."""
+        """Notes that everything written is published (by `sync`, or by an end that everybody waited for)."""
         self.history.append(("publish_all",))
         self.tree.publish_all()
 
     def synced(self):
-        """The bucket has everything; said while the worker rests."""
+        """Notes that the bucket has everything; called while the worker rests."""
         self.published()
         self.base, self.history, self.durable = self.tree.copy(), [], 0
 
@@ -163,17 +164,17 @@ class Worker(threading.Thread):
                 self.work()
             except OSError as error:
                 if error.errno in DEAD or dead(self.root) or not self.power:
-                    pass  # it may have happened, or not
+                    pass  # it may or may not have happened
                 elif error.errno in self.errors:
                     self.refused()
                 else:
                     self.trouble = Lost(f"{self.name}: {step_name(self.under_way)} failed: {error}")
-            except Exception as error:  # told to the driver's thread
+            except Exception as error:  # reported to the driver's thread
                 self.trouble = error
             self._resting.set()
 
     def refused(self):
-        """The step that is under way failed: it has not happened, and does not later. Of a write a part may."""
+        """The step under way failed: it has not happened and will not. A write may have happened in part."""
         if self.under_way and self.under_way[0] != "write":
             self.under_way = None
 
@@ -183,7 +184,7 @@ class Worker(threading.Thread):
             self.one_thing()
 
     def do(self, step, call):
-        """One step: under way while `call` is, and in the history when that has returned."""
+        """Does one step: it is under way while `call` runs, and in the history once that has returned."""
         self.under_way = step
         result = call()
         self.tree.apply(step)
@@ -210,7 +211,7 @@ class Worker(threading.Thread):
         return f"{parent}{self.random.randrange(1000):03}"
 
     def bytes(self, most):
-        """Mostly few."""
+        """Mostly few bytes."""
         return self.random.randbytes(int(most ** self.random.random()))
 
     def open(self, path, truncate=False, flags=os.O_CREAT):
@@ -287,7 +288,7 @@ class Worker(threading.Thread):
             self.close_it(handle)
 
     def save(self):
-        """As editors do: beside it, then over it."""
+        """Saves as editors do: writes beside the file, then renames over it."""
         path = self.some(self.tree.files())
         if path and path + "~" not in self.tree.paths:
             handle = self.open(path + "~", flags=os.O_CREAT | os.O_EXCL)
@@ -299,7 +300,7 @@ class Worker(threading.Thread):
             self.do(("rename", path + "~", path), lambda: os.rename(self.at(path + "~"), self.at(path)))
 
     def copy_in(self):
-        """A file of more than 1 MiB: it has a pack of its own."""
+        """Writes a file of more than 1 MiB, which has a pack of its own."""
         path = self.new_path()
         if path not in self.tree.paths:
             handle = self.open(path, flags=os.O_CREAT | os.O_EXCL)
@@ -338,7 +339,7 @@ class Worker(threading.Thread):
 
 
 class Workers:
-    """All of them, as one."""
+    """All workers as one."""
 
     def __init__(self, seed, count=4, kind=Worker):
         self.all = [kind(number, seed) for number in range(count)]
@@ -361,13 +362,13 @@ class Workers:
         self.rest()
 
     def rest(self):
-        """Returns when none does anything any more: asked to, or since the mount died."""
+        """Returns when all workers have stopped, because they were asked to or because the mount died."""
         self.ask_to_rest()
         for worker in self.all:
             worker.wait_for_rest()
 
     def power_off(self):
-        """Said before the disk goes."""
+        """Called before the disk goes."""
         for worker in self.all:
             worker.power = False
 
@@ -376,7 +377,7 @@ class Workers:
             worker.reopened(mountpoint, at_least)
 
     def judge(self, mountpoint, at_least, may_fail=False):
-        """Compares only; how many workers lack something that was done before a kill."""
+        """Only compares; returns how many workers lack something that was done before a kill."""
         lacking = 0
         for worker in self.all:
             try:
@@ -389,7 +390,7 @@ class Workers:
         return lacking
 
     def found(self, mountpoint):
-        """What stands there, readable or not: contents, and which names are one file, without the inodes' numbers."""
+        """What is there, readable or not: contents, and which names belong to one file, without inode numbers."""
         found = {worker.name: look(os.path.join(mountpoint, worker.name), may_fail=True) for worker in self.all}
         return {name: {path: (content, sorted(each for each in tree if tree[each][0] == inode))
                        for path, (inode, content) in tree.items()} for name, tree in found.items()}
@@ -403,7 +404,7 @@ class Workers:
             worker.synced()
 
     def close_files(self):
-        """Before an unmount, which is refused while files are open."""
+        """Closes files before an unmount, which is refused while files are open."""
         for worker in self.all:
             for handle in list(worker.descriptors):
                 worker.close_it(handle)
@@ -415,7 +416,7 @@ class Workers:
 
 
 def dead(root):
-    """Whether the mount below this path is."""
+    """Whether the mount that contains this path is dead."""
     try:
         os.statvfs(os.path.dirname(root))
     except OSError as error:
@@ -424,7 +425,7 @@ def dead(root):
 
 
 def step_name(step):
-    """A step, for people: of bytes only how many."""
+    """A step as text; of its bytes only the number."""
     if step is None:
         return "nothing"
     words = [f"<{len(word)} B>" if isinstance(word, bytes) else word for word in step if not isinstance(word, dict)]

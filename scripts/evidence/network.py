@@ -1,10 +1,10 @@
-"""The way to the store fails in every way that it can (faulty.FAULTS) while threads use a mount.
+"""The way to the store fails in every possible way (faulty.FAULTS) while threads use a mount.
 
-Three kinds of them. Workers (model.py) change files: nothing that they do needs the store, so nothing may fail. Readers
-fetch what is not on this machine: right bytes or an error. Callers change what this machine does not know yet, which needs
-pages of the map: a call that succeeds holds, and after one that failed the old state holds for good (V5). No call takes
-longer than LONGEST. `status` says what is wrong and for how long; `umount --force` ends it; everything resumes by itself;
-and at the end mount, bucket and model are the same."""
+There are three kinds of threads. Workers (model.py) change files: nothing that they do needs the store, so nothing
+may fail. Readers fetch what is not on this machine: they must get the right bytes or an error. Callers change what
+this machine does not know yet, which needs pages of the map: a call that succeeds holds, and after one that failed
+the old state holds for good (V5). No call takes longer than LONGEST. `status` says what is wrong and for how long;
+`umount --force` ends the mount; everything resumes by itself; and in the end mount, bucket and model agree."""
 
 import collections
 import errno
@@ -17,14 +17,14 @@ from faulty import FAULTS, Faulty
 from model import Lost, Worker, Workers
 from rig import PATIENCE, WEED, Rig, Trouble, say
 
-# A request has 35 s, and 10 s more when it had an effect (ARCHITECTURE); and this machine is busy.
+# A request has 35 s, and 10 s more if it had an effect (ARCHITECTURE); plus an allowance for a busy machine.
 LONGEST = 50
 FORCE_LONGEST = 30
-# Without anything that moves.
+# How long nothing may move.
 RESUMES_WITHIN = 90
-# So long that the deadline passes, for what never answers.
+# Long enough that the deadline passes, for faults that never answer.
 OUTAGE = 40
-# What `status` has to name before the fault ends.
+# Faults that `status` must name before they end.
 SAID = ("refused", "black hole", "no bucket", "credentials")
 SUBJECTS, BIG = 320, 1_200_000
 
@@ -38,7 +38,7 @@ def run(task):
 
 
 class Clock:
-    """The longest call of each kind; and by how much this machine is late, which is no fault of the mount."""
+    """The longest call of each kind, and how late this machine itself is, which is not the mount's fault."""
 
     def __init__(self):
         self.longest, self.late = collections.Counter(), 0.0
@@ -67,14 +67,14 @@ class Clock:
 
 
 class Subject:
-    """Something that stands in the bucket and not on this machine, and what became of it: old, or new."""
+    """Something that is in the bucket and not on this machine, and its state: old, or new."""
 
     def __init__(self, root, number):
         self.number, self.is_link = number, number % 2 == 0
         self.path = os.path.join(root, f"{number:03}")
         self.rest = random.Random(f"subject {number}")
         self.value = self.rest.randbytes(60_000)
-        # A long target makes the inode's record long, and so its page one that nothing else has fetched.
+        # A long target makes the inode's record long, and so puts it on a page that nothing else has fetched.
         self.target = "/" + "/".join(self.rest.randbytes(50).hex() for _ in range(38))
         self.state = "old"
         self.failed = None
@@ -87,7 +87,7 @@ class Subject:
             os.setxattr(self.path, "user.value", self.value)
 
     def change(self, clock):
-        """One call; what it answers decides what has to stand here from then on."""
+        """Makes one call; its result decides what must be there from then on."""
         kinds = ["rename", "unlink", "chown"] if self.is_link else ["setxattr", "unlink", "rename"]
         kind = kinds[self.number // 2 % 3]
         call = {"rename": lambda: os.rename(self.path, self.path + " new"),
@@ -120,7 +120,7 @@ class Subject:
 
 
 class Paced(Worker):
-    """Not faster than a person with several hands, so that what waits through an outage stays bounded."""
+    """A worker that is not faster than a busy user, so that what waits through an outage stays bounded."""
 
     clock = None
 
@@ -173,7 +173,7 @@ class Trial:
                            f"resumed within {self.resumed:.0f} s", f"umount --force {self.forced:.1f} s"]
 
     def prepare(self):
-        """What the machine under test does not have: another one made it."""
+        """What the machine under test does not have, since another one made it."""
         first = self.rig.machine("first")
         self.rig.init(first)
         first.mount()
@@ -198,7 +198,7 @@ class Trial:
         self.to_change = list(self.subjects)
         self.chance.shuffle(self.to_change)
         self.bigs = list(range(2 * len(FAULTS)))
-        # The workers' own directories are new to this machine's map, and so is nothing that they do later.
+        # The workers' own directories are new to this machine's map; what they do later is not.
         self.workers.begin(self.here.mountpoint)
         time.sleep(0.5)
         self.workers.rest()
@@ -225,7 +225,7 @@ class Trial:
             if kind == "credentials":
                 self.rotate()
             if kind == "black hole" and self.task.quick:
-                # Each caller has met its deadline: so it has lasted long enough.
+                # Each caller has met its deadline, so the fault has lasted long enough.
                 self.join(callers, troubles)
             time.sleep(max(0, begun + lasts - time.monotonic()))
             if kind == "black hole":
@@ -249,7 +249,7 @@ class Trial:
         say(f"{self.task.part}: {hits} faults; longest calls: {self.clock}")
 
     def sync_while_moving(self):
-        """It goes on as long as something moves: how fast is a matter of this machine."""
+        """Waits as long as something moves: how fast is up to this machine."""
         moved, since = None, time.monotonic()
         while (status := self.here.status())["unsent_changes"] + status["unsent_packs"]:
             now = [status[name] for name in ("moved_bytes", "unsent_changes", "unsent_packs", "unsent_bytes")]
@@ -268,11 +268,11 @@ class Trial:
         try:
             subject.change(self.clock)
             self.failures += subject.failed is not None
-        except Exception as error:  # told to the driver's thread
+        except Exception as error:  # reported to the driver's thread
             troubles.append(error)
 
     def read(self, number, troubles):
-        """Right bytes, or an error; and right bytes when it is over."""
+        """Reads must give the right bytes or an error, and the right bytes when the fault is over."""
         expected, at = big(number), 0
         until = time.monotonic() + OUTAGE + RESUMES_WITHIN
         try:
@@ -302,7 +302,7 @@ class Trial:
             raise troubles[0] if isinstance(troubles[0], Trouble) else Trouble(f"a call: {troubles[0]!r}")
 
     def is_said(self, kind):
-        """`status` names what is wrong, and what waits."""
+        """Checks that `status` names what is wrong, and what waits."""
         until, said = time.monotonic() + LONGEST, None
         while time.monotonic() < until:
             status = self.here.status()

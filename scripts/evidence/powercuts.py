@@ -1,9 +1,9 @@
-"""Power cuts on a real disk: state and data directory lie on ext4 and XFS, which are shut down at random moments.
+"""Power cuts on a real disk: state and data directory are on ext4 and XFS, which are shut down at random moments.
 
-What was fsynced, or synced to the bucket, or is older than the barrier of every 5 s (J2), is there when the machine has
-booted again; everything else is old or new (V1), in the order in which it was done. The machine boots each time: the boot id
-is another. Some cuts come while the next mount is being made, and some right after `sync` and `umount` returned. On every
-other disk is the bucket, too.
+What was fsynced, or synced to the bucket, or is older than the barrier of every 5 s (J2), is there when the machine
+has booted again. Everything else is old or new (V1), in the order in which it was done. The machine boots each time,
+with a new boot id. Some cuts come during the next mount, and some right after `sync` and `umount` returned. On every
+other disk the bucket is, too.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from disk import KINDS, Disk, command, own_mounts
 from model import Worker, Workers
 from rig import Rig, Trouble, daemons_below, say, take_mount_away
 
-# A disk for so many cuts: nothing in a bucket is deleted yet, so a soak begins anew now and then.
+# How many cuts a disk is used for: nothing in its bucket is deleted yet, so a soak starts anew now and then.
 CUTS_PER_DISK = 40
 # J2 makes everything durable every 5 s; a busy machine gets three times as long.
 SETTLED = 15
@@ -32,7 +32,7 @@ def run(task):
 
 
 class OneVault:
-    """A vault, its machine on a disk of its own, and the cuts that it lives through; then another machine."""
+    """A vault, its machine on a disk of its own, and the cuts that it goes through; then another machine."""
 
     def __init__(self, task, rig, boot, number):
         self.task, self.rig, self.boot, self.number = task, rig, boot, number
@@ -70,12 +70,12 @@ class OneVault:
 
     @contextlib.contextmanager
     def machine_on(self, kind):
-        """It has a disk of this kind; the vault's bucket is on that, too, every other time. In the end it leaves the vault,
-        and what is in the bucket is looked at."""
+        """Gives the machine a disk of this kind; every other time the vault's bucket is on it, too. In the end the
+        bucket is checked."""
         place = self.rig.scratch / kind
         self.disk = Disk(kind, place, self.boot)
         self.rig.at_end.callback(self.disk.close)
-        # The mountpoint lies elsewhere: the disk has to be unmounted while a dead mount may still be there.
+        # The mountpoint is elsewhere: the disk must be unmounted while a dead mount may still be there.
         self.here = self.rig.machine(kind, home=self.disk.at / "home", mountpoint=place / "vault")
         elsewhere, on_disk = self.rig.scratch / "bucket", self.disk.at / "bucket"
         is_first = not elsewhere.exists()
@@ -105,7 +105,7 @@ class OneVault:
         self.mount_and_judge()
 
     def while_mounting(self):
-        """A second one, while what the first one left is looked at."""
+        """A second cut while the result of the first one is checked."""
         self.work(self.chance.uniform(0.05, 1.0))
         self.cut_and_come_back()
         mounting = threading.Thread(target=self.mount_in_vain, daemon=True)
@@ -133,7 +133,7 @@ class OneVault:
         self.mount_and_judge()
 
     def settled(self):
-        """What is older than the barrier is there, with no fsync by anybody."""
+        """What is older than the barrier is there, without any fsync."""
         self.workers.begin_for(self.here.mountpoint, self.chance.uniform(0.05, 1.0))
         time.sleep(SETTLED)
         self.cut_and_come_back()
@@ -152,7 +152,7 @@ class OneVault:
         self.come_back()
 
     def cut(self):
-        """The disk goes, and a little later who runs on it: whatever is answered in between must not be too much."""
+        """The disk goes, and a little later the daemon: it must not promise too much in between."""
         self.task.trials, self.task.faults = self.task.trials + 1, self.task.faults + 1
         self.disk.cut()
         time.sleep(self.chance.choice([0, 0, 0.02, 0.2]))
@@ -166,7 +166,7 @@ class OneVault:
         self.disk.back()
 
     def mount_in_vain(self):
-        """It may or may not be made before the cut."""
+        """A mount that may or may not be made before the cut."""
         try:
             self.here.try_mount()
         except (Trouble, OSError, ValueError):

@@ -40,16 +40,16 @@ DIRECTORY, WEED = "directory", "weed"
 
 
 class Trouble(Exception):
-    """Something is lost, wrong or hangs: what the evidence is against."""
+    """Something is lost, wrong or hangs: what this evidence looks for."""
 
 
 def say(text):
-    """Progress, for who watches."""
+    """Shows progress."""
     print(f"{text} ({time.strftime('%T')})", file=sys.stderr, flush=True)
 
 
 def end_with_signals():
-    """SIGTERM, SIGINT and SIGHUP unwind the program, so that every `with` cleans up."""
+    """Makes SIGTERM, SIGINT and SIGHUP unwind the program, so that every `with` cleans up."""
     def end(number, _frame):
         for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(each, signal.SIG_IGN)
@@ -60,14 +60,14 @@ def end_with_signals():
 
 @dataclasses.dataclass
 class Done:
-    """What a command did."""
+    """The result of a command."""
     code: int
     out: str
     err: str
 
 
 class Process:
-    """A process that is not our child, held so that its pid cannot come to mean another."""
+    """A process that is not our child, held by a handle so that its pid cannot come to mean another."""
 
     def __init__(self, pid):
         self.pid = pid
@@ -78,7 +78,7 @@ class Process:
             signal.pidfd_send_signal(self._handle, number)
 
     def ended(self, within=0.0):
-        """Waits for its end, so long."""
+        """Waits for its end, for at most `within` seconds; returns whether it came."""
         waiting = select.poll()
         waiting.register(self._handle, select.POLLIN)
         return bool(waiting.poll(within * 1000))
@@ -106,12 +106,12 @@ class Machine:
 
     @property
     def state(self):
-        """The vault's directory of state: journal, staging, cache, index, logs."""
+        """The vault's state directory: journal, staging, cache, index, logs."""
         return next((self.home / ".local/state/s3vault").glob("?" * 32))
 
     @property
     def data(self):
-        """What the machine remembers of vaults."""
+        """The user's data directory."""
         return self.home / ".local/share/s3vault"
 
     @property
@@ -119,7 +119,7 @@ class Machine:
         return self.state / "daemon.log"
 
     def run(self, *arguments, environment=None, timeout=PATIENCE):
-        """A command, as typed; it ends in time or is Trouble."""
+        """Runs a command as typed; raises Trouble if it does not end in time."""
         command = [PROGRAM, "--passphrase-file", self.rig.passphrase, *arguments]
         own = {"PATH": os.environ["PATH"], "HOME": str(self.home), "S3VAULT_MACHINE_ID": str(self.home), "S3VAULT_RECOVERY_FILE": "-",
                "AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_EC2_METADATA_DISABLED": "true"}
@@ -132,14 +132,14 @@ class Machine:
         return Done(done.returncode, done.stdout, done.stderr)
 
     def must(self, *arguments, **options):
-        """A command that has to succeed."""
+        """Runs a command, which must succeed."""
         done = self.run(*arguments, **options)
         if done.code != 0:
             raise Trouble(f"`s3vault {' '.join(map(str, arguments))}` exits with {done.code}: {done.out}{done.err}")
         return done
 
     def try_mount(self, *options, environment=None, timeout=PATIENCE):
-        """Mounts, and says what came of it; the daemon may have died on the way (`self.daemon` is None then)."""
+        """Mounts, and returns the result; the daemon may have died on the way (then `self.daemon` is None)."""
         self.forget_daemon()
         done = self.run("mount", self.mountpoint, *self.rig.where, *options, environment=environment, timeout=timeout)
         if done.code == 0:
@@ -148,14 +148,14 @@ class Machine:
         return done
 
     def mount(self, *options, environment=None, timeout=PATIENCE):
-        """Mounts; a dead mount at the same place is cleaned up by that."""
+        """Mounts, which also cleans up a dead mount at the same place."""
         done = self.try_mount(*options, environment=environment, timeout=timeout)
         if done.code != 0:
             raise Trouble(f"mount exits with {done.code}: {done.out}{done.err}")
         return done
 
     def status(self):
-        """What `status --json` says of this machine's mount; ProcessLookupError when there is none, or a dead one."""
+        """The output of `status --json` for this machine's mount; ProcessLookupError if there is none, or a dead one."""
         done = self.run("status", "--json", self.mountpoint)
         mounts = json.loads(done.out)["mounts"] if done.code == 0 else []
         if not mounts or "pid" not in mounts[0]:
@@ -173,7 +173,7 @@ class Machine:
         self.forget_daemon()
 
     def kill(self):
-        """SIGKILL to the daemon. The dead mount stays, as for a user."""
+        """Sends SIGKILL to the daemon. The dead mount stays, as for a user."""
         self.daemon.kill()
         self.forget_daemon()
 
@@ -183,11 +183,11 @@ class Machine:
         self.daemon = None
 
     def drop_caches(self):
-        """What is read next comes from the file system, not from the kernel's page cache."""
+        """Makes the next reads come from the file system, not from the kernel's page cache."""
         pathlib.Path("/proc/sys/vm/drop_caches").write_text("3")
 
     def clean_up(self):
-        """Ends every daemon below this home, and takes the mount away, whatever became of it."""
+        """Ends every daemon below this home and removes the mount, whatever its state."""
         self.forget_daemon()
         for process in daemons_below(self.mountpoint.parent):
             with contextlib.closing(process):
@@ -201,7 +201,7 @@ class Rig:
     def __init__(self, part, seed, store=DIRECTORY):
         self.part, self.seed, self.store = part, seed, store
         self.machines = []
-        # What a part itself has to clean up, when every daemon has ended.
+        # What a part itself has to clean up after all daemons have ended.
         self.at_end = contextlib.ExitStack()
         self._server = None
         self.bucket = self.endpoint = None
@@ -234,7 +234,7 @@ class Rig:
         shutil.rmtree(self.scratch, ignore_errors=True)
 
     def _start_server(self):
-        # SIGKILL to the program that holds SeaweedFS ends that, too: each dies with its parent.
+        # If the program that runs SeaweedFS is killed, that ends, too: each dies with its parent.
         self._server = subprocess.Popen(
             ["setpriv", "--pdeathsig", "KILL", sys.executable, ROOT / "scripts/weed.py", self.scratch / "server"],
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
@@ -249,8 +249,8 @@ class Rig:
         return ["--bucket", self.bucket] + (["--endpoint-url", self.endpoint] if self.endpoint else [])
 
     def machine(self, name, home=None, environment=None, mountpoint=None):
-        """A user on a machine of their own; `home` to have it on another disk (then `mountpoint` in a directory that is not
-        on it)."""
+        """A user on a machine of their own; `home` puts it on another disk (then `mountpoint` must be in a directory
+        that is not on it)."""
         machine = Machine(self, name, home, environment, mountpoint)
         self.machines.append(machine)
         return machine
@@ -258,13 +258,13 @@ class Rig:
     def init(self, machine):
         """Makes the vault. From then on the recovery key opens it: a passphrase costs 0.8 s of CPU at each mount."""
         said = machine.must("init", *self.where).out
-        # Below the line that names it.
+        # It is below the line that introduces it.
         lines = iter(said.splitlines())
         key = next(next(lines).strip() for line in lines if line.startswith("Recovery key"))
         self.passphrase.write_text(key + "\n")
 
     def check(self, *expected):
-        """`check --read-data` by somebody who knows nothing else; its exit code must be one of these, or 0."""
+        """Runs `check --read-data` as a user who knows nothing else; its exit code must be one of these, or 0."""
         with self._stranger() as stranger:
             done = stranger.run("check", "--read-data", *self.where, timeout=10 * PATIENCE)
         if done.code not in (expected or (0,)):
@@ -293,32 +293,33 @@ class Rig:
             shutil.rmtree(stranger.home, ignore_errors=True)
 
     def keep_logs(self, error):
-        """What somebody needs who looks for the cause."""
+        """Keeps what helps to find the cause."""
         LOGS.mkdir(parents=True, exist_ok=True)
         with open(LOGS / f"{self.part}.log", "a", encoding="utf-8") as kept:
             print(f"== {self.part}, seed {self.seed}, {time.strftime('%F %T')}: {error}", file=kept)
             for machine in self.machines:
                 for log in machine.home.glob(".local/state/s3vault/*/daemon.log"):
                     print(f"-- the daemon's log of {machine.name}", file=kept)
-                    # A part may have broken the disk that it lies on.
+                    # A part may have broken the disk that the log is on.
                     with contextlib.suppress(OSError), open(log, encoding="utf-8", errors="replace") as lines:
                         kept.writelines(lines.readlines()[-2000:])
         say(f"the logs of the daemons are in {LOGS / self.part}.log")
 
 
 def is_mounted(path):
-    """Also when the mount is dead."""
+    """Whether something is mounted, even a dead mount."""
     return any(line.split()[1] == str(path) for line in open("/proc/mounts", encoding="utf-8", errors="surrogateescape"))
 
 
 def take_mount_away(path):
-    """Whatever became of it."""
+    """Unmounts lazily, whatever the state of the mount."""
     if is_mounted(path):
         subprocess.run(["umount", "-l", path], check=False)
 
 
 def daemons_below(directory):
-    """The daemons of s3vault that were started for a mountpoint or a state below a directory, held by their pids."""
+    """The s3vault daemons that were started for a mountpoint or state directory below a directory, with handles on
+    them."""
     found = []
     for entry in os.listdir("/proc"):
         if not entry.isdigit():

@@ -1,5 +1,6 @@
-"""The whole vault on a disk, a store and a clock that one seed decides about: src/vault/tests/simulation/. On no mount, and so
-thousands of times as fast; built and run by cargo, in the release build. CI runs it with the other tests."""
+"""The whole vault on a disk, a store and a clock that are controlled by one seed: src/vault/tests/simulation/. Without
+a mount, and so thousands of times as fast. Built and run by cargo, in the release build; CI runs it with the other
+tests."""
 
 import os
 import pathlib

@@ -1,4 +1,4 @@
-"""What a directory must look like: steps applied to paths in memory, and the comparison with what is found."""
+"""The expected content of a directory: steps applied to paths in memory, and the comparison with what is found."""
 
 import copy
 import errno
@@ -6,12 +6,12 @@ import os
 import zlib
 
 PAGE = 4096
-# What a file shows that cannot be read, where that may be.
+# The content of a file that cannot be read, where that is allowed.
 UNREADABLE = "EIO"
 
 
 class File:
-    """A file's content: what is published, and each state since, one more than there are `writes`."""
+    """A file's content: the published state, and each state since, one more than there are `writes`."""
 
     def __init__(self, content=b""):
         self.states, self.writes = [content], []
@@ -39,8 +39,8 @@ def overwritten(content, offset, data):
 
 
 def cuts(offset, data):
-    """Where the kernel may end one request and begin the next: between pages. A write that begins within a page that it
-    does not have comes in two."""
+    """Where the kernel may end one request and begin the next: between pages. A write that begins within a page that
+    the kernel does not have arrives in two parts."""
     return range(PAGE - offset % PAGE, len(data), PAGE)
 
 
@@ -55,7 +55,7 @@ class Tree:
         return copy.deepcopy(self)
 
     def apply(self, step):
-        """One step; its name is a method's below."""
+        """Applies one step; its name is that of a method below."""
         getattr(self, step[0])(*step[1:])
 
     def mkdir(self, path):
@@ -103,7 +103,7 @@ class Tree:
             file.publish()
 
     def reopened(self, paths):
-        """The daemon died, and this is what stood there at the next mount."""
+        """The daemon died, and this is what the next mount found."""
         self.paths, self.handles = copy.deepcopy(paths), {}
 
     def files(self):
@@ -116,7 +116,7 @@ class Tree:
         return not any(each.startswith(path + "/") for each in self.paths)
 
     def difference(self, found):
-        """Why `found` (see `look`) is not this tree; None when it is."""
+        """Why `found` (see `look`) is not this tree; None if it is."""
         if self.paths.keys() != found.keys():
             missing, extra = sorted(self.paths.keys() - found.keys()), sorted(found.keys() - self.paths.keys())
             return f"missing: {missing}, unexpected: {extra}"
@@ -138,7 +138,7 @@ class Tree:
 
 
 def look(root, may_fail=False):
-    """What stands below a directory: path -> (inode, content; None for a directory)."""
+    """What is below a directory: path -> (inode, content; None for a directory)."""
 
     def read(file):
         try:
