@@ -50,13 +50,13 @@ class Bad(Exception):
     """Something in the bucket is not as it must be."""
 
 
-# What reading values of other types than the format says comes to, wherever that is.
+# The exceptions raised, anywhere, when values have other types than the format requires.
 MALFORMED = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError, MemoryError)
 reading = "the vault"  # what was decoded last
 
 
 def malformed(error):
-    """What is said of such an error."""
+    """The message for such an error."""
     return f"{reading}: is not as the format says ({type(error).__name__}: {error})"
 
 
@@ -77,7 +77,7 @@ def sha256(data):
 
 
 def decode(what, data, padded=False):
-    """One CBOR item and nothing after it (zeros, if `padded`)."""
+    """Decodes one CBOR item with nothing after it (except zeros, if `padded`)."""
     global reading
     reading = what
     stream = io.BytesIO(data)
@@ -122,11 +122,11 @@ class EpochKeys:
         self.master, self.vault, self.epoch = master, vault, epoch
         labels = {b"superblock mac", b"names", *LABEL_OF_KIND.values()}
         self.of = {label: hkdf(master, vault, label, epoch) for label in labels}
-        self.last = None  # of commits, manifests and pages above none is of this epoch
-        self.base = None  # the hash of its one manifest that the vault of now may begin at
+        self.last = None  # above this number, no commit, manifest or page is of this epoch
+        self.base = None  # the hash of the only manifest of this epoch that the current vault may begin at
 
     def commits_to(self, kind, place, message):
-        """Whether a message was sealed with this epoch's key for this place: its first 56 bytes tell."""
+        """Whether a message was sealed with this epoch's key for this place, which its first 56 bytes tell."""
         context = b"\0\1" + self.vault + u32(self.epoch) + bytes([kind]) + place
         info = b"c2sp.org/chunked-encryption@v1+AEAD_AES_256_GCM\0" + message[:24] + context
         okm = HKDFExpand(SHA512(), 76, info).derive(self.of[LABEL_OF_KIND[kind]])
@@ -138,13 +138,14 @@ class EpochKeys:
 
 
 class Keys:
-    """Those of all key epochs of a vault, the first one first."""
+    """The keys of all key epochs of a vault, in order."""
 
     def __init__(self, epochs):
         self.vault, self.epochs = epochs[0].vault, epochs
 
     def open(self, what, kind, place, message, epoch=None):
-        """With the one epoch that it may be of: that of a reference, else the one that its commitment tells."""
+        """Opens a message with the only epoch that it may be of: a reference's epoch, or else the one that its
+        commitment matches."""
         bounded = kind in (KIND_COMMIT, KIND_MANIFEST, KIND_PAGE)
         number = int.from_bytes(place[:8], "big") if bounded else 0
         for keys in reversed(self.epochs):
@@ -161,7 +162,7 @@ class Keys:
 
 
 def recovery_key(secret):
-    """The 32 bytes of a recovery key, or None if `secret` is none."""
+    """The 32 bytes of a recovery key, or None if `secret` is not one."""
     alphabet = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
     try:
         text = re.sub(r"[\s-]", "", secret.decode("ascii")).upper()
@@ -196,7 +197,7 @@ def unlock(slots, vault, epoch, secret):
     """The master key, from the first slot that the secret opens."""
     if len(slots) > 16:
         raise Bad("superblock: too many key slots")
-    # Those of recovery keys first: they cost nothing.
+    # Recovery key slots first, since they cost nothing.
     for slot in sorted(slots, key=lambda slot: slot.get(0) != 2):
         if slot.get(1) != epoch or (key := slot_key(slot, secret)) is None:
             continue
@@ -349,7 +350,7 @@ class Vault:
             raise Bad(f"{name}: {count} records, {page[9]} by its manifest")
 
     def check_below(self, commit, commit_hash):
-        """Commits at or below the manifest may be gone; the manifest's own, if there, must be it."""
+        """Commits at or below the manifest may be gone; if the manifest's own commit is there, it must match."""
         name = f"log/{number_name(commit)}"
         if os.path.exists(self.path(name)) and sha256(self.read(name)) != commit_hash:
             raise Bad(f"{name}: is not the commit that its checkpoint names")
@@ -413,7 +414,7 @@ class Vault:
         return plain
 
     def footer(self, pack):
-        """What a pack says of its extents."""
+        """The entries of a pack's footer: reference, inode, offset and name of each extent."""
         name, pack_id = f"pack/{pack[:2]}/{pack}", bytes.fromhex(pack)
         data = self.read(name)
         end = int.from_bytes(self.keys.open(name, KIND_TRAILER, pack_id, data[-TRAILER:]), "big")
@@ -426,7 +427,7 @@ class Vault:
         return entries
 
     def piece(self, extent):
-        """The bytes that an extent means."""
+        """The bytes that an extent record refers to."""
         skip, length = field("extent", extent, 0, int), field("extent", extent, 1, int)
         plain = self.extent(field("extent", extent, 2, dict))
         if skip + length > len(plain):
@@ -483,7 +484,7 @@ class Tree:
                 yield from self.walk(number, path + name + b"/", (*above, directory))
 
     def pieces(self, number):
-        """(offset, bytes) of a file's content; what lies between is zeros."""
+        """(offset, bytes) of a file's content; gaps are zeros."""
         inode = self.inodes[number]
         size, end = inode[5], 0
         whole = inode.get(11)
@@ -498,7 +499,7 @@ class Tree:
                 yield offset, self.vault.piece(extent)[:size - offset]
 
     def check_counts(self):
-        """What the map says twice: numbers of links."""
+        """Checks what the map records redundantly: the numbers of links."""
         links = {1: 2}
         for directory, entries in self.entries.items():
             for _, number, kind in entries:
@@ -512,7 +513,7 @@ class Tree:
 
 
 def shown(name):
-    """A name on one line, whatever bytes it has."""
+    """A name on one line, whatever bytes it contains."""
     return re.sub(rb"[\0-\x1f\x7f\\]", lambda byte: b"\\x%02x" % byte[0][0], name)
 
 
@@ -538,7 +539,7 @@ def check_tree(tree):
 
 
 def set_attributes(tree, number, path):
-    """Owner, mode, attributes and times; in the order in which none undoes another."""
+    """Sets owner, mode, attributes and times, in an order in which none undoes another."""
     inode, link = tree.inodes[number], os.path.islink(path)
     if os.geteuid() == 0:
         os.chown(path, inode[1], inode[2], follow_symlinks=False)
@@ -593,7 +594,7 @@ def extract(tree, out):
 
 
 def salvage(vault, out):
-    """Every extent that packs hold, by inode and name; the youngest pack last."""
+    """Extracts every extent that packs hold, named by inode number and name; the youngest pack last."""
     os.mkdir(out, 0o700)
     packs = []
     for folder, _, names in os.walk(vault.path("pack")):

@@ -30,7 +30,7 @@ MIB = 1 << 20
 
 
 class Server:
-    """SeaweedFS on loopback; stopped by its own pid, and when this program dies."""
+    """SeaweedFS on loopback; stopped by its pid, and when this program dies."""
 
     def __init__(self, scratch):
         weed = os.environ.get("S3VAULT_TEST_WEED") or os.path.join(
@@ -43,13 +43,13 @@ class Server:
                                       identity("machine", MACHINE, [f"{verb}:{bucket}" for bucket in ("bench", "locked")
                                                                     for verb in ("Read", "Write", "List")])]}, file)
         with open(os.path.join(scratch, "weed.log"), "w") as self.log:
-            # Between the look at a port and the server's bind another program may take it: then with others.
+            # Another program may take the port between the check and the server's bind; then other ports are tried.
             if not any(self.starts(weed, scratch, data, config) for _ in range(3)):
                 raise SystemExit("SeaweedFS does not start")
         self.request("PUT", "/bench/warm-up", b"x")
 
     def starts(self, weed, scratch, data, config):
-        """Starts it, and says whether it answers within a minute."""
+        """Starts it; returns whether it answers within a minute."""
         self.port = port = free_ports()
         words = f"""server -dir={data} -ip=127.0.0.1 -ip.bind=127.0.0.1 -master.telemetry=false -master.port={port + 1}
             -master.port.grpc={port + 11} -master.volumeSizeLimitMB=1024 -master.electionTimeout=1s
@@ -70,7 +70,7 @@ class Server:
         return False
 
     def request(self, method, path, body=b"", connection=None, port=None):
-        """By a connection of its own, if there is none; by another way to the server, if `port` names one."""
+        """Sends a request over the given connection, or a new one; `port` may name another way to the server."""
         port = port or self.port
         headers = signed(f"127.0.0.1:{port}", method, path, {})
         connection = connection or http.client.HTTPConnection("127.0.0.1", port, timeout=60)
@@ -81,7 +81,8 @@ class Server:
         return answer.status
 
     def yardstick(self, total, port=None, between=lambda: None):
-        """Seconds for bare parallel PUT, then, after `between`, GET, of 16 MiB objects, eight at a time, by as many connections."""
+        """Seconds for bare parallel PUTs and then, after `between`, GETs of 16 MiB objects, over eight connections at a
+        time."""
         body = os.urandom(16 * MIB)
         names = [f"/bench/yardstick-{n}-{time.time_ns()}" for n in range(max(1, total // len(body)))]
 
@@ -99,7 +100,7 @@ class Server:
                 return time.monotonic() - begun
         put = all_of("PUT", body)
         between()
-        # They stay: a server that clears up disturbs what is measured next.
+        # The objects stay: a server that cleans up disturbs the next measurement.
         return put, all_of("GET")
 
     def stop(self):
@@ -113,7 +114,7 @@ def identity(name, credentials, actions):
 
 
 def signed(host, method, target, headers, credentials=None):
-    """The headers of a request, with a signature that the server believes."""
+    """The headers of a request with a valid signature."""
     access, secret = credentials or (KEY, SECRET)
     now = datetime.datetime.now(datetime.timezone.utc)
     stamp, day = now.strftime("%Y%m%dT%H%M%SZ"), now.strftime("%Y%m%d")
@@ -137,7 +138,7 @@ def signed(host, method, target, headers, credentials=None):
 
 def free_ports():
     while True:
-        # Below the range from which the kernel gives ports to connections.
+        # Below the range of ephemeral ports.
         port = random.randrange(10_000, 30_000)
         try:
             for offset in (0, 1, 2, 3, 10, 11, 12, 13):

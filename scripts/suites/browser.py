@@ -1,4 +1,4 @@
-"""A headless Chromium over its debugging protocol (through two pipes), for scripts/suites/page."""
+"""Drives a headless Chromium over its debugging protocol (through two pipes), for scripts/suites/page."""
 
 import base64
 import json
@@ -42,7 +42,7 @@ class Browser:
         for domain in ["Page", "Runtime", "Log", "Network", "DOM", "Accessibility"]:
             self.call(f"{domain}.enable")
         self.call("Page.setInterceptFileChooserDialog", enabled=True)
-        # What the page says goes by itself after a while, and this machine may be slow.
+        # Messages of the page disappear after a while, and this machine may be slow, so all of them are kept.
         self.call("Page.addScriptToEvaluateOnNewDocument", source="""
             addEventListener('DOMContentLoaded', () => {
               window.allSaid = [];
@@ -92,14 +92,14 @@ class Browser:
             self.choosers.append(params["backendNodeId"])
 
     def run(self, expression):
-        """What a JavaScript expression comes to."""
+        """The value of a JavaScript expression."""
         result = self.call("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
         if "exceptionDetails" in result:
             raise RuntimeError(f"{expression}: {result['exceptionDetails']}")
         return result["result"].get("value")
 
     def until(self, expression, what):
-        """Waits until it holds of a page that is there to its end."""
+        """Waits until an expression holds on a page that is loaded completely."""
         def holds():
             try:
                 return self.run(f"document.readyState !== 'loading' && ({expression})")
@@ -108,12 +108,12 @@ class Browser:
         return until(holds, what, self.state)
 
     def state(self):
-        """What a person who looks at it would tell."""
+        """The state of the page, as a person would describe it."""
         return self.run("""`${location.href}: ${document.querySelector('#sheet[open] h1')?.textContent ?? document.title}; focus on
             ${document.activeElement.outerHTML.slice(0, 200)}; said: ${JSON.stringify(window.allSaid)}`""") + f"; {self.complaints}"
 
     def open(self, url):
-        # Another document, even if the URL is the same.
+        # Via another document, even if the URL is the same.
         self.call("Page.navigate", url="about:blank")
         self.until("location.href === 'about:blank'", "nothing")
         self.call("Page.navigate", url=url)
@@ -125,7 +125,7 @@ class Browser:
         self.call("DOM.setFileInputFiles", nodeId=node, files=paths)
 
     def press(self, name, shift=False):
-        """A key, as a keyboard sends it."""
+        """Presses a key, as a keyboard sends it."""
         key, code, number, text = KEYS[name]
         about = {"key": key, "code": code, "windowsVirtualKeyCode": number, "modifiers": 8 if shift else 0}
         down = {"type": "keyDown", "text": text} if text else {"type": "rawKeyDown"}
@@ -133,7 +133,7 @@ class Browser:
         self.call("Input.dispatchKeyEvent", type="keyUp", **about)
 
     def type(self, text):
-        """The field holds this. (A list of suggestions that opens just then may swallow what is put in.)"""
+        """Puts text into the focused field. (A list of suggestions that opens at that moment may swallow the input.)"""
         def typed():
             self.run("document.activeElement.select?.()")
             self.call("Input.insertText", text=text)
@@ -141,7 +141,7 @@ class Browser:
         until(typed, f"the field takes {text}", self.state)
 
     def tab_to(self, expression, what):
-        """Tab until the focused element is the one: `it` in the expression. How often it took."""
+        """Presses Tab until the focused element matches: `it` in the expression. Returns how often that took."""
         for times in range(200):
             if self.run(f"(it => Boolean(it && it !== document.body && ({expression})))(document.activeElement)"):
                 return times
@@ -149,22 +149,22 @@ class Browser:
         sys.exit(f"no Tab leads to {what}")
 
     def choose(self, paths):
-        """Gives a file chooser that was opened its files."""
+        """Gives files to a file chooser that was opened."""
         until(lambda: self.run("1") and self.choosers, "a file chooser opens")
         self.call("DOM.setFileInputFiles", backendNodeId=self.choosers.pop(), files=paths)
 
     def drop(self, paths):
-        """Files and folders are dropped in the middle of the page."""
+        """Drops files and folders in the middle of the page."""
         data = {"items": [], "files": paths, "dragOperationsMask": 1}
         for kind in ["dragEnter", "dragOver", "drop"]:
             self.call("Input.dispatchDragEvent", type=kind, x=300, y=300, data=data)
 
     def says(self, text):
-        """Waits until the page has said this, since it was loaded."""
+        """Waits until the page has shown this message since it was loaded."""
         self.until(f"window.allSaid?.includes({json.dumps(text)})", f"the page says: {text}")
 
     def nameless(self):
-        """What can be used and has no name that is read out."""
+        """The usable elements that have no accessible name."""
         nodes = self.call("Accessibility.getFullAXTree")["nodes"]
         usable = ("button", "link", "textbox", "searchbox", "combobox", "checkbox", "DisclosureTriangle", "image", "dialog",
                   "progressbar", "table", "region")
@@ -173,7 +173,7 @@ class Browser:
                 and node["role"]["value"] != "table"]
 
     def shown(self, theme, width, path):
-        """Nothing sticks out there; with a path, a picture of it."""
+        """Checks that nothing overflows at this width and theme; with a path, takes a picture."""
         self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": theme}])
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1.5,
                   mobile=width < 600)

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Whether a live mount exports each metric that scripts/contrib/grafana.json, and the table of src/MANUAL.md, name; for
-scripts/suites/recipes.
+"""Checks that a live mount exports each metric that scripts/contrib/grafana.json and the table of src/MANUAL.md name;
+for scripts/suites/recipes.
 
-    scripts/suites/dashboard.py <METRICS       what /metrics answered
+    scripts/suites/dashboard.py <METRICS       the answer of /metrics
 """
 
 import json
@@ -14,7 +14,7 @@ ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
 
 
 def exported(text):
-    """Names of series: those of a histogram have an end each."""
+    """The names of series; a histogram has one per suffix."""
     found = set()
     for name, kind in re.findall(r"^# TYPE (\S+) (\S+)$", text, re.M):
         found |= {name + end for end in ("_bucket", "_sum", "_count")} | {name} if kind == "histogram" else {name}

@@ -35,7 +35,7 @@ def open_handle(top, saved):
 
 
 def sight(descriptor):
-    """What a file is: its number, its kind, and its content or its names."""
+    """The identity of a file: its inode number, its kind, and its content or entries."""
     meta = os.fstat(descriptor)
     if stat.S_ISDIR(meta.st_mode):
         found = repr(sorted(os.listdir(descriptor)))
@@ -68,7 +68,7 @@ def check(tree, notes, removed):
             stale += 1
             continue
         assert not (path + b"/").startswith(os.fsencode(removed) + b"/"), f"{path} was removed, and its handle opens"
-        # The directory that lost a name is another sight.
+        # The directory that lost a name looks different.
         assert path == b"." or sight(descriptor) == before, path
         os.close(descriptor)
         good += 1

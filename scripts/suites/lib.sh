@@ -9,7 +9,7 @@
 # Progress goes to standard error, the one line to standard output. The log stays in target/suites/NAME.log; what
 # fails shows the end of it. S3VAULT_BIN names the program, if not target/release/s3vault.
 set -euo pipefail
-# Steps are functions in a shell of their own: they see everything here.
+# Steps are functions that run in a shell of their own, so everything here is exported.
 set -a
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
@@ -19,14 +19,14 @@ LC_ALL=C.UTF-8
 
 say() { echo "$suite: $* ($(date +%T))" >&2; }
 
-# The program, as a user with a home directory of their own.
+# Runs the program as a user with a home directory of their own.
 s3vault() {
     env -i PATH="$PATH" HOME="$scratch/home" S3VAULT_MACHINE_ID="suites-$scratch" S3VAULT_RECOVERY_FILE=- AWS_ACCESS_KEY_ID=bench \
         AWS_SECRET_ACCESS_KEY=secret-of-the-bench AWS_EC2_METADATA_DISABLED=true \
         "$program" --passphrase-file "$scratch/home/passphrase" "$@"
 }
 
-# need COMMAND PACKAGE ...: Debian packages that are missing.
+# need COMMAND PACKAGE ...: installs missing Debian packages.
 need() {
     local missing=()
     while [ $# -gt 0 ]; do
@@ -36,7 +36,8 @@ need() {
     [ "${#missing[@]}" = 0 ] || step 600 "installing ${missing[*]}" "$root/scripts/install-packages" "${missing[@]}"
 }
 
-# cargo_tool NAME VERSION: a program from crates.io, as $tools/NAME-VERSION/bin/NAME. Not optimised: it waits for us.
+# cargo_tool NAME VERSION: installs a program from crates.io as $tools/NAME-VERSION/bin/NAME. Not optimised, since it
+# mostly waits for us.
 cargo_tool() {
     [ -x "$tools/$1-$2/bin/$1" ] && return
     step 1200 "building $1 $2" env CARGO_PROFILE_RELEASE_OPT_LEVEL=0 CARGO_PROFILE_RELEASE_LTO=off \
@@ -67,7 +68,7 @@ fail() {
     exit 1
 }
 
-# drop_caches: what is read next comes from the file system, not from the kernel's page cache.
+# drop_caches: makes the next reads come from the file system, not from the kernel's page cache.
 drop_caches() { [ "$(id -u)" != 0 ] || echo 3 >/proc/sys/vm/drop_caches; }
 
 mount_it() {
@@ -81,10 +82,10 @@ umount_it() {
     s3vault umount "$mnt"
 }
 
-# The most that a daemon of this suite had resident, in MiB.
+# Notes the peak resident memory of a daemon of this suite, in MiB.
 note_memory() {
     local status=/proc/$(cat "$scratch/daemon")/status now peak
-    # After the end of the daemon there is nothing to note.
+    # After the daemon has ended there is nothing to note.
     now=$(awk '/^VmHWM/ { print int($2 / 1024) }' "$status" 2>/dev/null) || return 0
     peak=$(cat "$scratch/peak")
     [ "${now:-0}" -le "$peak" ] || { echo "$now" >"$scratch/peak" && say "the daemon had $now MiB"; }
@@ -96,11 +97,11 @@ remount() {
     step 180 "mounting" mount_it
 }
 
-# What the server's files have grown to, in bytes.
+# The size of the server's files, in bytes.
 bucket_size() { du -sb --apparent-size "$scratch/server/weed" | cut -f1; }
 
-# real_tree DIR MIB: copies real files of this machine (programs, libraries, headers, texts) until they are MIB. Not while another
-# suite installs packages.
+# real_tree DIR MIB: copies real files of this machine (programs, libraries, headers, texts) up to MIB. Not while
+# another suite installs packages.
 real_tree() {
     mkdir -p "$1" "$tools"
     exec 9>"$tools/apt.lock"
@@ -112,8 +113,8 @@ real_tree() {
     rm "$1.list"
 }
 
-# same A B [OPTION of rsync]: two trees are identical in content, owners, modes, times, links, holes' bytes, xattrs and
-# ACLs.
+# same A B [OPTION of rsync]: checks that two trees are identical in content (with holes as zeros), owners, modes,
+# times, links, xattrs and ACLs.
 same() {
     local differ
     differ=$(rsync -aHAXnic --delete --modify-window=-1 "${@:3}" "$1/" "$2/")
@@ -184,7 +185,7 @@ cleanup() {
     exit "$status"
 }
 
-# end_daemon PID: waits for the daemon of this suite to end, then kills it.
+# end_daemon PID: waits for the daemon of this suite to end, then kills it if it has not.
 end_daemon() {
     local n
     for n in $(seq 100); do

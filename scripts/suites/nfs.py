@@ -1,8 +1,9 @@
-"""A client of NFS for scripts/suites/nfs, by libnfs: each call is a request to the server, no kernel keeps anything.
+"""An NFS client for scripts/suites/nfs, based on libnfs: each call is a request to the server, and no kernel caches
+anything.
 
     nfs.py VERSION EXPORT put|compare SOURCE TREE      writes a tree, or compares one with its source
     nfs.py VERSION EXPORT rename|unlink|remove ...     a name, a file, a tree
-    nfs.py VERSION EXPORT keep SOURCE TREE ASK ANSWER  keeps handles of all files, and does what it is told by a FIFO
+    nfs.py VERSION EXPORT keep SOURCE TREE ASK ANSWER  keeps handles of all files, and takes requests from a FIFO
 """
 
 import ctypes
@@ -48,7 +49,7 @@ class Share:
         self.do("mount", b"127.0.0.1", export.encode())
 
     def do(self, name, *words):
-        """A call that answers below zero if it fails."""
+        """A call whose result is negative if it fails."""
         status = getattr(LIB, "nfs_" + name)(self.context, *words)
         if status < 0:
             raise Refused(f"{name} {words[:2]}: {status}: {LIB.nfs_get_error(self.context)}")
@@ -60,7 +61,7 @@ class Share:
         return handle
 
     def read(self, handle):
-        """All of it, from the first byte on."""
+        """Reads all of it, from the first byte on."""
         buffer, pieces, at = ctypes.create_string_buffer(PIECE), [], 0
         while True:
             count = self.do("pread", handle, ctypes.c_uint64(at), ctypes.c_uint64(PIECE), buffer)
@@ -95,7 +96,7 @@ class Share:
 
 
 def put(share, source, target, links):
-    """A copy as `cp -a` makes it. By NFS 3: libnfs 4 cannot write by NFS 4."""
+    """Copies like `cp -a`. Over NFS 3, since libnfs 4 cannot write over NFS 4."""
     meta = os.lstat(source)
     if stat.S_ISDIR(meta.st_mode):
         share.do("mkdir", target)
@@ -157,7 +158,7 @@ def content(path):
 
 
 class Keeper:
-    """Handles of all files of a tree: got once, by name, and from then on all there is."""
+    """The handles of all files of a tree: looked up once by name, and used alone from then on."""
 
     def __init__(self, share, source, tree):
         self.share, self.source, self.tree, self.handles = share, source, tree, {}

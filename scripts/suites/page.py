@@ -51,7 +51,7 @@ def sha256(path):
 
 
 def s3vault(*words):
-    # (A python3 that is a script of pyenv's has a `program` of its own.)
+    # (A python3 that is a script of pyenv's has a variable `program` of its own.)
     call = ["bash", "-c", 'program=$1; shift; s3vault "$@"', "s3vault", s3vault.program, *words]
     done = subprocess.run(call, capture_output=True, text=True)
     if done.returncode != 0:
@@ -75,7 +75,7 @@ def row(name):
 
 
 def open_sheet(browser, name):
-    """A file's sheet, by the keyboard."""
+    """Opens a file's sheet with the keyboard."""
     browser.tab_to(row(name), name)
     browser.press("Enter")
     browser.until(f"document.querySelector('#sheet[open] h1')?.textContent === {json.dumps(name)} && "
@@ -96,7 +96,7 @@ def log_in(browser, url, secret, directory=None):
         browser.type("wrong")
         browser.press("Enter")
         browser.until("document.querySelector('[role=alert]') !== null", "a wrong token is told")
-        browser.complaints.clear()  # Chromium calls a 401 an error
+        browser.complaints.clear()  # Chromium reports a 401 as an error
     browser.tab_to("it.id === 'token'", "the field for the token")
     browser.type(secret)
     browser.press("Enter")
@@ -130,7 +130,7 @@ def uploads(browser, home, directory):
           any(0.2 < value < 0.9 for value in seen), "the bar moves")
     pictures(browser, directory, "uploading")
     check(browser.run("document.querySelectorAll('#uploads li').length") >= 2, "each file has its line")
-    # It goes on while somebody looks elsewhere; one is cancelled, and tried again.
+    # Uploads go on while the user looks elsewhere; one is cancelled, and tried again.
     browser.tab_to("it.textContent === 'Cancel' && it.getAttribute('aria-label').includes('another film')", "Cancel")
     browser.press("Space")
     browser.until("document.querySelector('#uploads li[data-job=cancelled]') !== null", "one is cancelled")
@@ -140,7 +140,7 @@ def uploads(browser, home, directory):
     browser.until("!document.querySelector('#uploads li[data-job=cancelled]')", "it is tried again")
     slowly(browser, -1)
     browser.until(f"{NAMES}.length === 3", "all are in the list")
-    # All three at once, or what was tried again by itself, as it came.
+    # All three at once, or the retried one separately, as it happened.
     browser.until("window.allSaid.some(text => /^[123] files? uploaded[.]$/.test(text))", "that is said")
     browser.until("document.querySelectorAll('tr[data-state=durable]').length === 3", "all are in the bucket")
     browser.until("document.querySelector('#status').dataset.state === 'durable'", "the vault is at rest")
@@ -226,7 +226,7 @@ def changes(browser, directory):
     check(browser.run("document.activeElement.closest('#files') !== null"), "the focus stays in the list")
     browser.says("Moved renamed.bin to Letters/renamed.bin.")
 
-    # Arrows go through the rows; the key asks, and does not delete.
+    # Arrow keys move through the rows; the Delete key asks, and does not delete.
     browser.run("document.querySelector('#files [data-main]').focus()")
     first = browser.run(FOCUS)
     browser.press("ArrowDown")
@@ -257,7 +257,7 @@ def chosen(browser, text):
 
 
 def question(browser, button, title):
-    """What is asked about all that is chosen, by a button."""
+    """Opens the question about all chosen entries, with a button."""
     browser.tab_to(f"it.id === 'chosen-{button}'", f"the button {button}")
     browser.press("Enter")
     browser.until(f"document.querySelector('#sheet[open] h1')?.textContent === {json.dumps(title)} && "
@@ -288,7 +288,7 @@ def several(browser, home, url, directory):
     chosen(browser, "3 entries chosen")
     pictures(browser, directory, "chosen")
 
-    # The list is read anew: what is ticked stays so, and the focus where it is.
+    # The list is reloaded: ticked entries stay ticked, and the focus stays where it is.
     browser.drop([made(f"{home}/in/newcomer.bin", 10)])
     browser.until(f"{NAMES}.includes('newcomer.bin')", "the list is read anew")
     chosen(browser, "3 entries chosen")
@@ -305,7 +305,7 @@ def several(browser, home, url, directory):
         [got] = [path for path in os.listdir(downloads) if path[:3] == name[:3]]  # Chromium writes _ for <
         check(sha256(f"{downloads}/{got}") == sha256(f"{mount}/{name}"), f"{name} is what the mount has")
 
-    # Into a folder: one that is not there, then one that has something of a name.
+    # Into a folder: first one that does not exist, then one that already has one of the names.
     question(browser, "move", "Move what is chosen")
     check(browser.nameless() == [], f"everything in the question has a name {browser.nameless()}")
     browser.tab_to("it.name === 'folder'", "where to")
@@ -326,7 +326,7 @@ def several(browser, home, url, directory):
     check(sorted(os.listdir(f"{mount}/to")) == ["one.txt", "three.bin", "two ä & <b>.txt"] and os.path.exists(f"{mount}/one.txt"),
           "nothing is replaced, the others are there")
 
-    # All of them; the key asks about all that is chosen.
+    # All of them; the Delete key asks about all chosen entries.
     browser.run("document.querySelector('#main').focus()")
     browser.tab_to("it.id === 'choose-all'", "Choose all")
     browser.press("Space")
@@ -373,7 +373,7 @@ def previews(browser, url, directory):
     browser.until("document.querySelector('#sheet pre')?.textContent.includes('<script>')", "a drawing in SVG is text")
     check(browser.run("document.title") != "ran" and not browser.run("document.querySelector('#sheet img')"), "nothing in it ran")
     close_sheet(browser, "map.svg")
-    # As a page of its own, and what is no picture though it is called one.
+    # As a page of its own; and a file that is not a picture although its name says so.
     browser.run("fetch('/files/fake.png', {method: 'PUT', headers: {'X-CSRF-Token': document.querySelector('#upload').dataset.csrf}, "
                 "body: '<html><script>document.title=\"ran\"</script>'})")
     browser.open(url + "/?path=&file=fake.png")
@@ -414,7 +414,7 @@ def past(browser, url, directory):
     check(browser.run(FOCUS) == "will.txt", "the focus is on the file")
     check(browser.run("fetch('/files/Letters/will.txt').then(reply => reply.text())") == "first words", "it is the old one")
 
-    # A snapshot: looked at, and a file that is gone is brought back from it.
+    # Looks at a snapshot, and restores a deleted file from it.
     browser.run("fetch('/files/Letters/will.txt', {method: 'DELETE', headers: {'X-CSRF-Token': document.querySelector('#upload').dataset.csrf}})")
     browser.open(url + "/")
     browser.tab_to("it.matches('#look-back summary')", "Earlier states")
@@ -458,7 +458,7 @@ def past(browser, url, directory):
     browser.press("Enter")
     browser.until(f"!document.querySelector('.past') && {NAMES}.includes('back')", "it is there now")
 
-    # As it was a moment ago, by the clock.
+    # As it was a moment ago, by time.
     browser.tab_to("it.matches('#look-back summary')", "Earlier states")
     browser.press("Enter")
     browser.run("document.querySelector('#look-time').value = new Date(Date.now() + 60000).toISOString().slice(0, 16)")
@@ -468,7 +468,7 @@ def past(browser, url, directory):
 
 
 def keeps_going(browser, home, url):
-    """An upload survives that somebody looks into another folder."""
+    """An upload goes on when the user opens another folder."""
     browser.open(url + "/")
     slowly(browser, 1_000_000)
     browser.tab_to("it.textContent === 'Choose files'", "the button for files")
@@ -486,7 +486,7 @@ def keeps_going(browser, home, url):
 
 
 def tokens(browser, url, directory):
-    """Who may do less is shown less."""
+    """A user with fewer rights is shown less."""
     reader = token("reader", "--read-only", "--expires", "30d")
     log_in(browser, url, reader)
     for what in ["#upload", "#new-folder", "form[data-form]", "#chosen-delete", "#chosen-move"]:
@@ -572,7 +572,7 @@ def without_script(browser, url, home):
 
 
 def full(browser, url, directory):
-    """Pictures of a page as it is used, and what assistive technology is told."""
+    """Takes pictures of a page in use, and checks what assistive technology is told."""
     script = """(async () => {
       const csrf = document.querySelector('#upload').dataset.csrf;
       const put = (path, size) => fetch('/files/' + path, {method: 'PUT', headers: {'X-CSRF-Token': csrf}, body: new Uint8Array(size)});

@@ -27,13 +27,13 @@ sys.path.insert(0, os.path.join(HERE, ".."))
 import weed  # noqa: E402
 
 SCRATCH, PROGRAM, PORT = os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2]), int(sys.argv[3])
-# What stands for something of the reader's own, in README.md and MANUAL.md.
+# Placeholders in README.md and MANUAL.md for something of the reader's own, and what they become.
 PLACEHOLDERS = {"s3://NAME/PREFIX": "s3://my-bucket/readme", "/path/to/": "sent/", "/media/usb/": "usb-", "/srv/restore": "restored",
                 "2d ago": "3s ago", "psql shop": "psql another_shop",
                 "export AWS_ACCESS_KEY_ID=... AWS_SECRET_ACCESS_KEY=...": "true"}
-# Sections of README.md: what they run is here; the first one (`cargo run`, `scripts/test`) is what CI itself does.
+# Sections of README.md that are run here; what the first one does (`cargo run`, `scripts/test`), CI itself does.
 OF_README = ["With a bucket", "Without a mount", "Over HTTP"]
-# Of MANUAL.md, those that ask for nothing at a terminal, and change nothing of the machine.
+# Sections of MANUAL.md that ask nothing at a terminal, and change nothing on the machine.
 OF_MANUAL = ["When the superblock is lost", "Files without a mount", "Old states, and what they hold", "Looking back"]
 
 
@@ -62,7 +62,7 @@ class Machine:
         return done
 
     def end(self):
-        """Nothing is left, whatever failed."""
+        """Leaves nothing behind, whatever failed."""
         vault = os.path.join(self.home, "vault")
         for words in (["umount", "--force", vault], ["serve", "--stop"]):
             subprocess.run([os.path.join(SCRATCH, "bin", "s3vault"), *words], env=self.environment, timeout=60,
@@ -74,7 +74,7 @@ class Machine:
 
 
 class Postgres:
-    """A server at a Unix socket, as the user `postgres` where this is root."""
+    """A server at a Unix socket, run by the user `postgres` if this is root."""
 
     def __init__(self):
         self.bin = sorted(glob.glob("/usr/lib/postgresql/*/bin/initdb"))[-1].removesuffix("/initdb")
@@ -100,7 +100,7 @@ class Postgres:
 
 
 def sections(page):
-    """[(heading, [(machine or "", block)])], without those that have no block to run."""
+    """[(heading, [(machine or "", block)])], without sections that have no block to run."""
     found, heading, block = [], "", None
     with open(os.path.join(ROOT, page)) as file:
         for line in file:
@@ -121,7 +121,7 @@ def sections(page):
 
 
 def run_section(machines, blocks):
-    """Blocks that follow each other on one machine share a shell."""
+    """Consecutive blocks of one machine share a shell."""
     runs = []
     for name, block in blocks:
         if runs and runs[-1][0] == name:
@@ -158,7 +158,7 @@ def check_borg(d, said):
 def check_postgres(d, said):
     for name in ("shop", "shop_again"):
         assert POSTGRES.sql(name, "select count(*), sum(length(what)) from orders") == "20000|640000", name
-    # As the page says: what ends early gets no name, and the old dump stays.
+    # As the page says: a dump that ends early gets no name, and the old dump stays.
     POSTGRES.sql("shop", "drop table orders")
     before = sorted(os.listdir(f"{d.home}/vault/db"))
     text = next(block for _, block in dict(sections("src/RECIPES.md"))["PostgreSQL"] if "pg_dump" in block).split("s3vault ls")[0]
@@ -169,7 +169,7 @@ def check_postgres(d, said):
 def check_webdav(d, said):
     assert d.read("vault/photos/picture.jpg") == d.read("picture.jpg")
     [token] = re.findall(r"^s3vault_\w+$", said[0], re.M)
-    # The service is gone, and so is the token; it would not have seen more than its directory.
+    # The service and its token are gone; the token would have seen only its directory.
     d.run("s3vault serve --listen 0.0.0.0:8443 --tls-cert ~/vault-tls.crt --tls-key ~/vault-tls.key")
     ask = "curl -sS --cacert ~/vault-tls.crt -o /dev/null -w '%{http_code}' https://localhost:8443"
     assert d.run(f"{ask}/dav/photos/picture.jpg --user phone:{token}").stdout == "401"
@@ -182,11 +182,10 @@ def check_webdav(d, said):
 def check_two_machines(d, said):
     assert said[-2].endswith("seen on the train\n"), said[-2]
     assert os.path.ismount(f"{LAPTOP.home}/vault")
-    # The desktop notices; what it writes now stays on it.
+    # The desktop notices that it is no longer the writer; what it writes now stays on it.
     d.run("echo late > ~/vault/late", must=False)
     assert d.run("s3vault umount ~/vault --timeout 30s", must=False).returncode == 18
-    # It is refused while the other one has it, as the page says.
-    # (Its daemon may be ending still.)
+    # It is refused while the other machine has the vault, as the page says. (Its own daemon may still be ending.)
     until = time.monotonic() + 30
     while (code := d.run("s3vault mount ~/vault", must=False).returncode) == 11 and time.monotonic() < until:
         time.sleep(0.5)
@@ -229,7 +228,7 @@ def check_looking_back(r, said):
     r.run("s3vault umount ~/vault")
 
 
-# What there is before a section of the manual.
+# Preparations for sections of the manual.
 BEFORE = {
     "Files without a mount": "echo remove me > photos/a.tmp",
     "Old states, and what they hold": "mkdir vault/project; printf 'the plan' > vault/project/plan; s3vault snapshot create monday",
@@ -246,7 +245,7 @@ REPORT = b"the report\n"
 
 
 def documents(home):
-    """A tree of a user: text, a large file, links, an empty directory, names that need quotes."""
+    """A user's tree: text, a large file, links, an empty directory, names that need quotes."""
     os.makedirs(f"{home}/documents/letters/empty")
     for name, data in {"report.txt": REPORT, "letters/a b 'c' ä.txt": b"x" * 70_000, "large": secrets.token_bytes(6 << 20)}.items():
         with open(f"{home}/documents/{name}", "wb") as file:

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""What a vault's bucket holds, against what lives in its mount.
+"""Compares the size of a vault's bucket with the live data in its mount.
 
-    scripts/suites/space.py PORT PREFIX MOUNT PERCENT     fails above PERCENT of what lives and 16 MiB
+    scripts/suites/space.py PORT PREFIX MOUNT PERCENT     fails above PERCENT of the live data plus 16 MiB
 """
 
 import http.client
@@ -38,7 +38,7 @@ def bucket_bytes(port, prefix):
 
 
 def live_bytes(mount):
-    """What the files of a mount hold, each once."""
+    """The bytes in the files of a mount, each file once."""
     seen, total = set(), 0
     for directory, _, names in os.walk(mount):
         for name in names:

@@ -23,12 +23,13 @@ def read(path):
 
 
 def save(directory):
-    """Saves as editors do: who has the old file open goes on reading it, who opens the name gets one or the other."""
+    """Saves as editors do: a reader of the old open file keeps reading that; opening the name yields the old or the new
+    file."""
     os.chdir(directory)
     write("text", b"version 0")
     for version in range(1, 200):
         old = open("text", "rb")
-        # Emacs makes a backup by renaming or by copying; others write beside it and rename over.
+        # Emacs makes a backup by renaming or by copying; others write beside the file and rename over it.
         if version % 3 == 0:
             os.rename("text", "text~")
             write("text", b"version %d" % version)
@@ -45,7 +46,7 @@ def save(directory):
 
 
 def move(directory):
-    """Files and directories change their places while they are open, mapped, or somebody's working directory."""
+    """Files and directories are moved while they are open, mapped, or the working directory of a process."""
     os.chdir(directory)
     os.makedirs("from/inner")
     os.makedirs("to")
@@ -70,7 +71,7 @@ def move(directory):
         assert os.getcwd() == os.path.join(directory, "to/from/inner")
         assert sorted(os.listdir("../..")) == ["from"]
     os.chdir(directory)
-    # Renamed over and unlinked while open: it lives until it is closed.
+    # Renamed over and unlinked while open: it exists until it is closed.
     write("victim", b"old")
     write("new", b"new")
     with open("victim", "rb+") as victim:
@@ -91,7 +92,7 @@ def move(directory):
 
 
 def one_of_many(directory, number, rounds, failures):
-    """Creates, renames, reads and deletes in directories that all share. A file says what it must hold."""
+    """Creates, renames, reads and deletes in shared directories. Each file says what it must contain."""
     try:
         chance = random.Random(number)
         places = [os.path.join(directory, str(n)) for n in range(4)]
@@ -159,7 +160,8 @@ def many(directory, processes, rounds):
 
 
 def large(directory, entries):
-    """Makes it, lists it, and lists it while other entries come and go: what stays is listed exactly once."""
+    """Makes a large directory, lists it, and lists it while other entries come and go: entries that stay are listed
+    exactly once."""
     entries = int(entries)
     os.mkdir(directory)
     stable = {f"entry number {n}" for n in range(entries)}

@@ -46,7 +46,7 @@ class Bucket:
         return body
 
     def listed(self, query, *kinds):
-        """What a listing has of these kinds, as dictionaries."""
+        """The entries of these kinds in a listing, as dictionaries."""
         found, query = [], dict(query)
         while True:
             tree = ElementTree.fromstring(self.must("GET", query=query))
@@ -95,13 +95,13 @@ def steal(bucket):
 
 
 def bring_back(bucket):
-    """By the administrator: first versions are what s3vault put, as it never overwrites. What came later is removed, or,
-    where the lock holds that as well, the first one is put again above it."""
+    """Done by the administrator: first versions are s3vault's own, as it never overwrites. Anything later is removed,
+    or, where the lock keeps that too, the first version is put again above it."""
     by_key = {}
     for item in bucket.versions():
         by_key.setdefault(item["Key"], []).append(item)
     for key, items in by_key.items():
-        # Within a second the order of the listing tells: the latest comes first.
+        # Within a second, the order of the listing decides: the latest comes first.
         items = sorted(reversed(items), key=lambda item: item["LastModified"])
         first = [item for item in items if item["kind"] == "Version"][0]
         for item in items:

@@ -1,8 +1,9 @@
-"""Gives scripts/read_vault.py mutated vaults: objects with other bytes, and, past their seals, other plaintexts.
+"""Gives scripts/read_vault.py mutated vaults: objects with changed bytes, and, past their seals, changed plaintexts.
 
     reader.py SCRIPTS GOLDEN ROUNDS [SEED]
 
-Each round is one seed. It ends with 1 at the first that does not end in time, or with anything but a result or an error.
+Each round is one seed. Exits with 1 at the first round that does not end in time, or ends with anything but a result
+or an error.
 """
 
 import collections
@@ -69,7 +70,7 @@ def changed_object(root, rng):
 
 
 def one(reader, golden, seed, secret):
-    """Whether it was whole, an error, or `None`: neither."""
+    """Whether the vault was accepted (True) or refused with an error (False); `None`: neither."""
     rng = random.Random(seed)
     sealed = reader.Keys.open
     past_the_seal = rng.random() < 0.75
@@ -96,7 +97,7 @@ def one(reader, golden, seed, secret):
         try:
             with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
                 status = reader.main()
-        except BaseException:  # noqa: BLE001, anything at all is what this looks for
+        except BaseException:  # noqa: BLE001, this looks for anything at all
             print(f"seed {seed}, {command}{', past the seal' if past_the_seal else ''}:\n{traceback.format_exc()}")
             return None
         finally:
@@ -120,7 +121,7 @@ def main():
     sys.dont_write_bytecode = True
     import read_vault as reader
 
-    # The key of the golden vault's passphrase is derived once; a slot that asks for another is tried in earnest.
+    # The key of the golden vault's passphrase is derived once; a slot that asks for another is really derived.
     known, derive = {}, reader.slot_key
 
     def slot_key(slot, secret):
