@@ -70,7 +70,7 @@ def changed_object(root, rng):
 
 
 def one(reader, golden, seed, secret):
-    """Whether the vault was accepted (True) or refused with an error (False); `None`: neither."""
+    """Runs one round; returns "whole" or "an error", or `None` if the result was neither."""
     rng = random.Random(seed)
     sealed = reader.Keys.open
     past_the_seal = rng.random() < 0.75

@@ -1,10 +1,10 @@
-// Several entries at once: what is ticked stays so while the list is read anew, and its number is said. Then one action for
-// all of them: a question in front of the list, or downloads one after the other.
+// Several entries at once: ticked boxes stay ticked while the list is reloaded, and their number is shown. Then one
+// action for all of them: a question in front of the list, or downloads one after the other.
 import { openQuestion } from "./dialog.js";
 import { say } from "./say.js";
 import { count, make } from "./show.js";
 
-// Between two downloads: of those that come faster, browsers leave some out.
+// The pause between two downloads: browsers drop some of those that come faster.
 const PAUSE = 500;
 
 // The names, as the form sends them.
@@ -29,7 +29,7 @@ const tell = () => {
   if (place.textContent !== text) place.textContent = text;
 };
 
-// A list that comes: the boxes are there for everybody, and ticked as they were. In another view nothing is chosen.
+// A new list: shows the boxes to everybody, and ticks those that were ticked before. In another view nothing is chosen.
 export const dressChosen = (content) => {
   if (content.querySelector("#chosen")) chosen.clear();
   for (const hidden of content.querySelectorAll(".pick[hidden], .choice label[hidden]")) hidden.hidden = false;
@@ -50,7 +50,7 @@ const download = async () => {
   }
 };
 
-// Asks about all that is chosen, if this row is; whether it does.
+// If this row is chosen, asks about all chosen entries; returns whether it does.
 export const asksToDelete = (row) => {
   const button = bar()?.querySelector("#chosen-delete");
   if (!button || !row.querySelector(".pick input")?.checked) return false;
@@ -58,7 +58,7 @@ export const asksToDelete = (row) => {
   return true;
 };
 
-// After an answer: in the question stays what is left, with its reason.
+// After an answer: entries that failed stay in the question, with the reason.
 export const keepFailed = (form, failed) => {
   const why = new Map(failed.map(({ name, message }) => [name, message]));
   for (const input of form.querySelectorAll("input[name=name]")) if (!why.has(input.value)) input.remove();

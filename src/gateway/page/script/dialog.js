@@ -1,4 +1,5 @@
-// A file, or its earlier versions, in front of the list. Each is a page of its own, too; here its card is shown.
+// Shows a file, or its earlier versions, in front of the list. Each also is a page of its own, whose card is shown
+// here.
 import { say } from "./say.js";
 import { make } from "./show.js";
 import { enhance, fetched, focusAgain, noted } from "./view.js";
@@ -25,7 +26,7 @@ const build = () => {
     if (event.target === sheet) sheet.close();
   });
   sheet.addEventListener("close", () => {
-    // What is still being read for a preview stops.
+    // Stops reading for a preview.
     body.dispatchEvent(new Event("gone"));
     body.replaceChildren();
     focusAgain(opener);
@@ -33,7 +34,7 @@ const build = () => {
   document.getElementById("main").append(sheet);
 };
 
-// The page has these ids, too.
+// The page uses these ids, too.
 const renamed = (card) => {
   for (const attribute of ["id", "for", "list", "aria-labelledby"]) {
     for (const one of [card, ...card.querySelectorAll(`[${attribute}]`)]) {
@@ -78,12 +79,12 @@ const open = (from, page) => {
   return fill(page);
 };
 
-// Opens what a link leads to.
+// Opens the target of a link.
 export const openSheet = async (link) => {
   if (!(await open(link, { url: link.href }))) location.assign(link.href);
 };
 
-// Opens what a form that changes nothing leads to.
+// Opens the target of a form that changes nothing.
 export const openQuestion = async (form, button) => {
   const fields = new URLSearchParams(new FormData(form));
   fields.set(button.name, button.value);

@@ -9,7 +9,7 @@ const listed = async (directory) => {
   const reader = directory.createReader();
   const all = [];
   for (;;) {
-    // A part at a time, until there is none.
+    // Entries come in batches, until an empty one.
     const part = await new Promise((done, failed) => reader.readEntries(done, failed));
     if (part.length === 0) return all;
     all.push(...part);
@@ -17,7 +17,7 @@ const listed = async (directory) => {
   }
 };
 
-// All files below, each with the folders that it is in, and the folders that hold nothing.
+// All files below an entry, each with its path of folders, and the empty folders.
 const walk = async (entry, folder, found) => {
   if (found.length > MOST) return;
   if (entry.isFile) {
@@ -32,7 +32,7 @@ const walk = async (entry, folder, found) => {
 };
 
 const take = async (transfer) => {
-  // These are gone when the event is over.
+  // The items are gone when the event is over.
   const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
   const found = entries.length ? [] : [...transfer.files].map((file) => ({ file, folder: "" }));
   try {

@@ -1,10 +1,10 @@
-// Folders that there are, offered while somebody types where to.
+// Suggests existing folders while the user types a target.
 const WAIT = 200;
 const MOST = 50;
 
 const offer = async (input, list) => {
   const typed = input.value.replace(/^\//, "");
-  // Whoever sees a part of the vault is offered none outside of it.
+  // A visitor who sees only a part of the vault is offered none outside of it.
   if (!input.isConnected || !typed.startsWith(input.dataset.folders)) return;
   const query = new URLSearchParams({ prefix: typed, recursive: "false", limit: "200" });
   const reply = await fetch(`/files/?${query}`);

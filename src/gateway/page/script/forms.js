@@ -1,4 +1,4 @@
-// The forms that change something: sent without leaving the page. What came of it is said, and the focus stays near.
+// Sends the forms that change something without leaving the page. The result is announced, and the focus stays nearby.
 import { keepFailed } from "./chosen.js";
 import { closeSheet } from "./dialog.js";
 import { say } from "./say.js";
@@ -29,7 +29,7 @@ const post = async (form) => {
   return answer;
 };
 
-// In the list: the sheet and the menu close, the list is read anew, and the focus goes to what was made or is left.
+// In the list: closes the sheet and the menu, reloads the list, and moves the focus to what was made or is left.
 const settle = async (form, answer) => {
   const menu = form.closest("details.menu");
   const place = closeSheet(form) ?? noted(menu && menu.querySelector("summary"));

@@ -1,4 +1,5 @@
-// Menus that close, and the list by the arrow keys. No single letters: they are the screen readers' and the browser's.
+// Closes menus, and moves through the list with the arrow keys. No single letters, which screen readers and browsers
+// use.
 import { asksToDelete } from "./chosen.js";
 import { openSheet } from "./dialog.js";
 
@@ -17,7 +18,7 @@ const step = (row, down, from) => {
   (all(next)[at] ?? next.querySelector("[data-main]"))?.focus();
 };
 
-// Asks; nothing is deleted by the key itself.
+// Opens the question; the key itself deletes nothing.
 const askToDelete = async (row) => {
   await openSheet(row.querySelector("a[data-open]"));
   const form = document.querySelector("#sheet form[data-form=delete]");
@@ -27,9 +28,9 @@ const askToDelete = async (row) => {
 };
 
 export const watchKeys = () => {
-  // One menu at a time, and none that nobody is at.
+  // Only one menu is open at a time, and none that has lost the focus.
   document.addEventListener("toggle", (event) => {
-    // (A dialog says so, too; who opens it sees to the focus.)
+    // (A dialog fires this event, too; whoever opens it takes care of the focus.)
     if (!event.target.open || !event.target.matches("details")) return;
     for (const other of document.querySelectorAll(OPEN)) {
       if (other !== event.target && event.target.matches("details.menu")) shut(other, false);

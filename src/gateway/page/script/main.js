@@ -1,5 +1,5 @@
-// What the page does better with script: it opens files in place, keeps up with the vault, and uploads in a queue.
-// Everything works without it, but for previews.
+// What the page does better with script: it opens files in place, follows changes of the vault, and uploads in a queue.
+// Everything except previews works without it.
 import { dressChosen, watchChosen } from "./chosen.js";
 import { watchDialogs } from "./dialog.js";
 import { watchDrops } from "./drop.js";

@@ -1,5 +1,5 @@
-// A preview never runs what is in a file. Pictures: kinds of pixels that are known by their first bytes, given to the
-// browser as that kind and no other; a drawing in SVG is text. Text: the beginning, as text.
+// A preview never runs what is in a file. Images: raster formats recognised by their first bytes, given to the browser
+// as exactly that type; an SVG drawing counts as text. Text: the beginning, as text.
 import { make, size } from "./show.js";
 
 const TEXT_MAX = 64 << 10;
@@ -16,7 +16,7 @@ export const pictureKind = (bytes) => {
   return null;
 };
 
-// The text, or nothing if it is none: other control characters than those of text, or no UTF-8.
+// The text, or nothing if the bytes are not text: if they have other control characters, or are not UTF-8.
 export const asText = (bytes, isWhole) => {
   try {
     const text = new TextDecoder("utf-8", { fatal: true }).decode(bytes, { stream: !isWhole });

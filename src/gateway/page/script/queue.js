@@ -1,13 +1,13 @@
-// Uploads, some at a time, in the order in which they came. Knows nothing of the page.
+// Uploads, a few at a time, in the order in which they were added. Knows nothing about the page.
 const AT_ONCE = 2;
 export const MOST = 20000;
 
-// waiting -> sending -> kept | failed | cancelled; the last two may wait again.
+// waiting -> sending -> kept | failed | cancelled; from the last two a job may wait again.
 class Queue {
   constructor() {
     this.jobs = [];
     this.sending = 0;
-    // Hears of each change of a job.
+    // Called with each change of a job.
     this.tell = () => {};
   }
 
@@ -15,7 +15,7 @@ class Queue {
     return this.jobs.filter((job) => job.state === "waiting" || job.state === "sending").length;
   }
 
-  // What is to be sent: `url`, `csrf`, and a `file`, or the `folder` to make.
+  // What to send: `url`, `csrf`, and a `file`, or the `folder` to make.
   add(jobs) {
     for (const job of jobs) {
       Object.assign(job, { state: "waiting", loaded: 0, total: job.file?.size ?? 0, why: "" });
@@ -65,7 +65,7 @@ class Queue {
     return new Promise((end) => {
       const request = new XMLHttpRequest();
       const body = new FormData();
-      // Said, or a file of a folder is sent with its path as its name.
+      // With an explicit name, or a file of a folder would be sent with its path as its name.
       body.append("file", job.file, job.file.name);
       job.request = request;
       request.open("POST", job.url);
@@ -93,7 +93,7 @@ class Queue {
       const body = new URLSearchParams({ name: job.folder });
       const reply = await fetch(job.url, { method: "POST", headers: { Accept: "application/json" }, body });
       const answer = await reply.json();
-      // One that is there is as good.
+      // If the folder exists, that is as good.
       return reply.ok || answer.error === "exists" ? { state: "kept" } : { state: "failed", why: answer.message };
     } catch {
       return { state: "failed", why: "The service does not answer." };

@@ -1,4 +1,4 @@
-// Says what happened: seen at the foot of the page, and read out by screen readers.
+// Announces what happened: visible at the foot of the page, and read by screen readers.
 let timer;
 
 export const say = (text, isBad = false) => {

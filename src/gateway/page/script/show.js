@@ -1,4 +1,4 @@
-// Numbers and times for people, and elements.
+// Numbers and times for people, and DOM elements.
 
 // `1.2 MB`: three digits at most, powers of a thousand.
 export const size = (bytes) => {
@@ -27,7 +27,7 @@ export const localize = (within) => {
   }
 };
 
-// An element with properties (or attributes, where there is a dash) and content, which is text unless it is a node.
+// An element with properties (or attributes, if the name has a dash) and content, which is text unless it is a node.
 export const make = (tag, properties = {}, ...content) => {
   const made = document.createElement(tag);
   for (const [name, value] of Object.entries(properties)) {

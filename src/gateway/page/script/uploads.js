@@ -1,11 +1,11 @@
-// The form to upload, better: whole folders, and a list of what is under way, each with its progress, to cancel or to
-// try again.
+// Improves the upload form: whole folders, and a list of the uploads under way, each with its progress, to cancel or
+// retry them.
 import { MOST, queue } from "./queue.js";
 import { say } from "./say.js";
 import { count, make, size } from "./show.js";
 import { refresh } from "./view.js";
 
-// Lines that are shown; a folder can have thousands of files.
+// The most lines shown; a folder can have thousands of files.
 const LINES = 50;
 const STAYS = 4000;
 
@@ -14,7 +14,7 @@ let heading;
 let list;
 let rest;
 const lines = new Map();
-// Since the queue was empty.
+// Counts since the queue was last empty.
 let kept = 0;
 let failed = 0;
 
@@ -101,7 +101,7 @@ const summarize = () => {
   rest.textContent = `${hidden} more wait.`;
 };
 
-// The list of files keeps up, but not with each of a thousand.
+// The list of files is updated, but not after each of a thousand uploads.
 let refreshing = null;
 const soon = () => {
   refreshing ??= setTimeout(() => {
@@ -138,7 +138,7 @@ const tell = (job) => {
 
 const escaped = (path) => path.split("/").map(encodeURIComponent).join("/");
 
-// Files (each with the folders that it is in), and folders that are empty, to where the form is.
+// Uploads files (each with its path of folders) and empty folders to the form's directory.
 export const upload = (found) => {
   const form = document.getElementById("upload");
   if (!form || found.length === 0) return;

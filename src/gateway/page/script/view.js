@@ -1,4 +1,4 @@
-// The view: keeps up with the vault, and is exchanged without losing the uploads or the place of the focus.
+// The view: follows changes of the vault, and is replaced without losing the uploads or the focus.
 import { queue } from "./queue.js";
 import { say } from "./say.js";
 import { localize } from "./show.js";
@@ -7,7 +7,7 @@ const isUploading = () => queue.open > 0;
 const byId = (id, within = document) => within.getElementById(id);
 const dressers = [];
 
-// Calls with all content that comes, now and later.
+// Calls back with all content that is loaded, now and later.
 export const onContent = (dress) => dressers.push(dress);
 
 export const enhance = (content) => {
@@ -15,7 +15,7 @@ export const enhance = (content) => {
   for (const dress of dressers) dress(content);
 };
 
-// Another page of ours, as a document that nothing runs in. `null`: this page is on its way out.
+// Fetches another page of ours as an inert document. `null`: this page is being left.
 export const fetched = async (url, form) => {
   const post = form ? { method: "POST", body: form } : {};
   const reply = await fetch(url, { headers: { Accept: "text/html" }, ...post });
@@ -31,7 +31,7 @@ export const fetched = async (url, form) => {
   return new DOMParser().parseFromString(await reply.text(), "text/html");
 };
 
-// Where the focus is: in which row, at which of its controls.
+// Where the focus is: its row, and the control in it.
 const controls = (row) => [...row.querySelectorAll("a, button, summary, input")];
 export const noted = (element = document.activeElement) => {
   const row = element?.closest("[data-key]");
@@ -44,20 +44,20 @@ export const noted = (element = document.activeElement) => {
   };
 };
 
-// Back to there; if it is gone, to what took its place.
+// Moves the focus back there; if that is gone, to what took its place.
 export const focusAgain = (place) => {
   if (!place) return;
   const rows = [...document.querySelectorAll("#view [data-key]")];
   const same = rows.find((row) => row.dataset.key === place.key);
   const row = same ?? (place.index >= 0 ? rows[Math.min(place.index, rows.length - 1)] : null);
-  // A button can have gone away with what it was for.
+  // The control itself may be gone or hidden by now.
   const target = (place.id && [byId(place.id)].find((one) => one?.checkVisibility()))
     || (row && ((same && controls(row)[place.control]) || row.querySelector("[data-main]") || row))
     || byId("files") || byId("title");
   target?.focus({ preventScroll: Boolean(same) });
 };
 
-// What the server said last, by part: what is the same stays, and with it where a screen reader is.
+// What the server sent last, by part: a part that is the same is not replaced, so a screen reader keeps its place.
 const last = new Map();
 
 const exchange = (fresh, ids) => {
@@ -76,12 +76,12 @@ const exchange = (fresh, ids) => {
 
 const isBusy = () => document.querySelector("#files details[open], dialog[open]") !== null;
 
-// The state of the vault, and what is in the directory.
+// Updates the state of the vault, and the directory's content.
 export const refresh = async () => {
   if (!byId("files")) return;
   const url = location.href;
   const fresh = await fetched(url);
-  // Somebody went elsewhere meanwhile.
+  // The user went elsewhere meanwhile.
   if (fresh && url === location.href) exchange(fresh, ["status", "files"]);
 };
 
@@ -134,7 +134,7 @@ export const watchView = () => {
     }
   });
   addEventListener("popstate", () => visit(location.href, false));
-  // A field for a time is in the reader's own zone; all of a minute is meant.
+  // A time field is in the reader's own zone, and means the end of the minute.
   document.addEventListener("submit", (event) => {
     const form = event.target;
     if (!form.matches("[data-look]")) return;
