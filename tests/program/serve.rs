@@ -574,7 +574,7 @@ fn a_large_upload_takes_little_memory() {
     let head = place.head("PUT /files/large?wait=durable", &["Expect: 100-continue", &length]);
     stream.write_all(head.as_bytes()).unwrap();
     for number in 0..mib {
-        // Each piece differs, so that nothing can be deduplicated.
+        // Each piece differs, so that nothing is saved by repetition.
         stream.write_all(&(number as u64).to_le_bytes()).unwrap();
         stream.write_all(&piece[8..]).unwrap();
     }
