@@ -136,7 +136,8 @@ pub(super) struct SingleFlight {
     /// Whether the last attempt to read ahead found no memory.
     refused: AtomicBool,
     /// Bytes of memory for demand and for read-ahead.
-    capacity: [u64; 2],
+    demand_bytes: u64,
+    ahead_bytes: u64,
 }
 
 /// What [`SingleFlight::join`] returns.
@@ -157,7 +158,8 @@ impl SingleFlight {
             demand: Admission::new(in_units(demand)),
             ahead: Arc::new(Semaphore::new(in_units(ahead) as usize)),
             refused: AtomicBool::new(false),
-            capacity: [demand, ahead],
+            demand_bytes: demand,
+            ahead_bytes: ahead,
         }
     }
 
@@ -222,8 +224,8 @@ impl SingleFlight {
         }
         let length = flight.range.end - flight.range.start;
         // A flight larger than all the memory takes all of it, so that it gets in at all.
-        let units = in_units(length.min(self.capacity[0]));
-        let beside = in_units(length.max(self.capacity[0] / BESIDE_SHARE).min(self.capacity[0]));
+        let units = in_units(length.min(self.demand_bytes));
+        let beside = in_units(length.max(self.demand_bytes / BESIDE_SHARE).min(self.demand_bytes));
         let admitted = match flight.purpose {
             Purpose::Beside => tokio::select! {
                 biased;
@@ -251,7 +253,10 @@ impl SingleFlight {
     /// Bytes of memory that flights hold.
     pub(super) fn bytes(&self) -> u64 {
         let free = u64::from(self.demand.free()) + self.ahead.available_permits() as u64;
-        self.capacity.iter().map(|bytes| u64::from(in_units(*bytes)) * KIB).sum::<u64>()
+        [self.demand_bytes, self.ahead_bytes]
+            .map(|bytes| u64::from(in_units(bytes)) * KIB)
+            .iter()
+            .sum::<u64>()
             - free * KIB
     }
 
@@ -262,7 +267,7 @@ impl SingleFlight {
 
     /// Bytes of memory for read-ahead in all.
     pub(super) fn ahead_capacity(&self) -> u64 {
-        self.capacity[1]
+        self.ahead_bytes
     }
 }
 

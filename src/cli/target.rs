@@ -138,10 +138,10 @@ impl Target {
     pub(super) async fn open_with(
         &self,
         credentials: Option<&Credentials>,
-        limits: Deadlines,
+        deadlines: Deadlines,
     ) -> CliResult<Bucket> {
         let options = self.way(credentials)?;
-        let opened = Bucket::open(&self.url, &options, limits).await;
+        let opened = Bucket::open(&self.url, &options, deadlines).await;
         opened.map_err(|error| messages::of_store(&error, &self.describe()))
     }
 
@@ -149,10 +149,10 @@ impl Target {
     pub(super) async fn unasked(
         &self,
         credentials: Option<&Credentials>,
-        limits: Deadlines,
+        deadlines: Deadlines,
     ) -> CliResult<Bucket> {
         let options = self.way(credentials)?;
-        let opened = Bucket::unasked(&self.url, &options, limits).await;
+        let opened = Bucket::unasked(&self.url, &options, deadlines).await;
         opened.map_err(|error| messages::of_store(&error, &self.describe()))
     }
 

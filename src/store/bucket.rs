@@ -51,7 +51,7 @@ pub(super) struct Inner {
     pub(super) prefix: String,
     pub(super) shown: String,
     pub(super) counters: Arc<Counters>,
-    pub(super) limits: Deadlines,
+    pub(super) deadlines: Deadlines,
     /// The directory, if the bucket is one on this machine.
     pub(super) directory: Option<PathBuf>,
     /// Bytes of all puts together.
@@ -66,51 +66,49 @@ pub(super) struct Inner {
 impl Bucket {
     /// Opens the place that `url` names, and makes one request, so that a wrong endpoint, bucket or secret shows now. A
     /// directory is made if it does not exist.
-    pub async fn open(url: &StoreUrl, options: &S3Options, limits: Deadlines) -> Result<Self> {
-        let bucket = Self::unasked(url, options, limits).await?;
+    pub async fn open(url: &StoreUrl, options: &S3Options, deadlines: Deadlines) -> Result<Self> {
+        let bucket = Self::unasked(url, options, deadlines).await?;
         bucket.inner.store.knock(&bucket.full("superblock/")).await?;
         Ok(bucket)
     }
 
     /// As [`Bucket::open`], without that request.
-    pub async fn unasked(url: &StoreUrl, options: &S3Options, limits: Deadlines) -> Result<Self> {
+    pub async fn unasked(
+        url: &StoreUrl,
+        options: &S3Options,
+        deadlines: Deadlines,
+    ) -> Result<Self> {
         let pace = Arc::new(StorePace::default());
-        let bucket = match url {
+        let inner = match url {
             StoreUrl::S3 { bucket, prefix } => {
-                let store = S3Store::open(bucket, options, limits).await?;
+                let store = S3Store::open(bucket, options, deadlines).await?;
                 let store = Arc::new(store.paced_by(&pace));
                 let place = (prefix.as_str(), url.to_string(), store.quirks());
-                Self::with(Self::build(store.clone(), place, limits, pace), |inner| {
-                    inner.s3 = Some(store);
-                })
+                let inner = Self::build(store.clone(), place, deadlines, pace);
+                Inner { s3: Some(store), ..inner }
             }
             StoreUrl::File(path) => {
                 let store = Arc::new(DirectoryStore::open(path).await?.paced_by(&pace));
                 let place = ("", url.to_string(), Arc::default());
-                let bucket = Self::build(store, place, limits, pace);
-                Self::with(bucket, |inner| inner.directory = Some(path.clone()))
+                let inner = Self::build(store, place, deadlines, pace);
+                Inner { directory: Some(path.clone()), ..inner }
             }
         };
-        Ok(Self { inner: Arc::new(bucket), urgency: Urgency::default() })
+        Ok(Self { inner: Arc::new(inner), urgency: Urgency::default() })
     }
 
     /// The part of a given store below `prefix`, for tests.
     #[cfg(any(test, feature = "testing"))]
-    pub fn over(store: Arc<dyn Store>, prefix: &str, limits: Deadlines) -> Self {
+    pub fn over(store: Arc<dyn Store>, prefix: &str, deadlines: Deadlines) -> Self {
         let place = (prefix, format!("{store:?}"), Arc::default());
-        let inner = Arc::new(Self::build(store, place, limits, Arc::default()));
+        let inner = Arc::new(Self::build(store, place, deadlines, Arc::default()));
         Self { inner, urgency: Urgency::default() }
-    }
-
-    fn with(mut inner: Inner, change: impl FnOnce(&mut Inner)) -> Inner {
-        change(&mut inner);
-        inner
     }
 
     fn build(
         raw: Arc<dyn Store>,
         (prefix, shown, quirks): (&str, String, Arc<Quirks>),
-        limits: Deadlines,
+        deadlines: Deadlines,
         pace: Arc<StorePace>,
     ) -> Inner {
         let counters = Arc::new(Counters::default());
@@ -118,9 +116,9 @@ impl Bucket {
         let raw: Arc<dyn Store> = Arc::new(Slotted::over(raw, pace.slots.clone()));
         let prefix = prefix.trim_end_matches('/');
         let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
-        let store = Retrying::over(Checked::over(raw.clone(), quirks.clone()), limits);
+        let store = Retrying::over(Checked::over(raw.clone(), quirks.clone()), deadlines);
         let (directory, moved, s3) = (None, Moved::default(), None);
-        Inner { store, raw, prefix, shown, counters, limits, directory, moved, quirks, pace, s3 }
+        Inner { store, raw, prefix, shown, counters, deadlines, directory, moved, quirks, pace, s3 }
     }
 
     /// Makes the store hold exactly these bytes under this name. The put is repeated as long as that may help, and
@@ -255,11 +253,11 @@ impl Bucket {
         let (name, told) = (self.full(&probe::name()), put_as(limits, true));
         let body = Body::from("s3vault tries a storage class").told(told);
         let put = tokio::time::timeout(
-            self.inner.limits.operation,
+            self.inner.deadlines.operation,
             self.inner.raw.put(&name, &body, Put::Always),
         );
         let put = put.await.unwrap_or_else(|_| {
-            Err(Error::Deadline { object: name.clone(), after: self.inner.limits.operation })
+            Err(Error::Deadline { object: name.clone(), after: self.inner.deadlines.operation })
         });
         put?;
         // If it may not be deleted, it stays with other probes.
@@ -283,7 +281,7 @@ impl Bucket {
 
     /// Puts one key several times at once, to see whether exactly one put wins (rule W6). Deletes what it put.
     pub async fn probe_conditional(&self) -> Result<Conditional> {
-        probe::run(&self.inner.raw, &self.inner.prefix, &self.inner.limits).await
+        probe::run(&self.inner.raw, &self.inner.prefix, &self.inner.deadlines).await
     }
 
     /// From now on puts are not conditional, but preceded by a HEAD. For a store without conditional puts

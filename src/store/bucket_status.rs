@@ -85,7 +85,7 @@ impl Bucket {
 
     /// The deadlines with which it was opened.
     pub fn deadlines(&self) -> Deadlines {
-        self.inner.limits
+        self.inner.deadlines
     }
 
     /// Bytes that the store can still take; `None` if it has no limit. At most it asks the local disk.

@@ -28,7 +28,7 @@ const WHOLE: u64 = 17 << 20;
 #[derive(Debug)]
 pub(super) struct Retrying {
     store: Checked,
-    limits: Deadlines,
+    deadlines: Deadlines,
     /// Attempts at reads (listings, deletions) that got no answer.
     reads_fail: RequestFailures,
     /// How often the store answered, whatever it said.
@@ -45,15 +45,15 @@ pub(super) struct RetryPlan {
 }
 
 impl RetryPlan {
-    pub(super) fn new(limits: &Deadlines, total: Duration) -> Self {
-        Self::beginning(Instant::now(), limits, total)
+    pub(super) fn new(deadlines: &Deadlines, total: Duration) -> Self {
+        Self::beginning(Instant::now(), deadlines, total)
     }
 
     /// A plan that ends `total` after `now`.
-    pub(super) fn beginning(now: Instant, limits: &Deadlines, total: Duration) -> Self {
+    pub(super) fn beginning(now: Instant, deadlines: &Deadlines, total: Duration) -> Self {
         let pauses = backon::ExponentialBuilder::default()
-            .with_min_delay(limits.pause)
-            .with_max_delay(limits.pause_max)
+            .with_min_delay(deadlines.pause)
+            .with_max_delay(deadlines.pause_max)
             .with_jitter()
             .without_max_times()
             .build();
@@ -103,9 +103,9 @@ async fn within<T>(
 }
 
 impl Retrying {
-    pub(super) fn over(store: Checked, limits: Deadlines) -> Self {
+    pub(super) fn over(store: Checked, deadlines: Deadlines) -> Self {
         let (reads_fail, answers, puts_fail) = Default::default();
-        Self { store, limits, reads_fail, answers, puts_fail }
+        Self { store, deadlines, reads_fail, answers, puts_fail }
     }
 
     /// One conditional put. After any error it is not known whether it was carried out.
@@ -119,7 +119,7 @@ impl Retrying {
             Ok(reply) => {
                 self.puts_fail.ended();
                 self.reads_fail.ended();
-                let limit = self.limits.get(body.length());
+                let limit = self.deadlines.get(body.length());
                 within(name, limit, self.store.verify(name, body, reply)).await
             }
             Err(error) => Err(error),
@@ -139,7 +139,7 @@ impl Retrying {
         put: impl Future<Output = Result<T>>,
     ) -> Result<T> {
         // The backend may see more precisely that nothing moves, so it is given the first say.
-        let after = self.limits.stall_put + self.limits.stall_put / 8;
+        let after = self.deadlines.stall_put + self.deadlines.stall_put / 8;
         let held_back = RequestContext::current().held_back;
         tokio::pin!(put);
         loop {
@@ -171,8 +171,8 @@ impl Retrying {
     /// have been lost). If it holds something else: [`Error::Exists`], or [`Error::Corrupt`] if the store
     /// acknowledged ours before.
     pub(super) async fn put_new(&self, name: &str, body: &Body) -> Result<PutReply> {
-        let limit = self.limits.get(body.length());
-        let mut plan = RetryPlan::new(&self.limits, self.limits.operation);
+        let limit = self.deadlines.get(body.length());
+        let mut plan = RetryPlan::new(&self.deadlines, self.deadlines.operation);
         let mut acknowledged = false;
         loop {
             let begun = Instant::now();
@@ -211,32 +211,32 @@ impl Retrying {
 
     pub(super) async fn get(&self, name: &str, range: Option<Range<u64>>) -> Result<Fetched> {
         let bytes = range.as_ref().map_or(WHOLE, |range| range.end.saturating_sub(range.start));
-        let total = self.limits.get(bytes.min(OBJECT_MAX));
+        let total = self.deadlines.get(bytes.min(OBJECT_MAX));
         // A small get has an attempt's share of the deadline; a large one has time as long as it moves.
-        let one = if total > self.limits.operation { total } else { self.limits.stall_get };
+        let one = if total > self.deadlines.operation { total } else { self.deadlines.stall_get };
         let attempt = || self.store.get(name, range.clone());
         self.repeat(name, one, total, attempt).await
     }
 
     pub(super) async fn head(&self, name: &str) -> Result<HeadReply> {
-        let (one, total) = (self.limits.stall_get, self.limits.operation);
+        let (one, total) = (self.deadlines.stall_get, self.deadlines.operation);
         self.repeat(name, one, total, || self.store.head(name)).await
     }
 
     pub(super) async fn list(&self, prefix: &str, begin: &Begin) -> Result<Listing> {
-        let total = self.limits.operation;
+        let total = self.deadlines.operation;
         self.repeat(prefix, total, total, || self.store.list(prefix, begin)).await
     }
 
     /// One short request, to see whether the store is there at all.
     pub(super) async fn knock(&self, prefix: &str) -> Result<()> {
-        let (one, total) = (self.limits.stall_get, self.limits.stall_get);
+        let (one, total) = (self.deadlines.stall_get, self.deadlines.stall_get);
         self.repeat(prefix, one, total, || self.store.list(prefix, &Begin::First)).await.map(drop)
     }
 
     pub(super) async fn delete(&self, names: &[String]) -> Result<()> {
         let object = names.first().map_or("", String::as_str);
-        let (one, total) = (self.limits.operation, self.limits.operation);
+        let (one, total) = (self.deadlines.operation, self.deadlines.operation);
         self.repeat(object, one, total, || self.store.delete(names)).await
     }
 
@@ -247,7 +247,7 @@ impl Retrying {
         total: Duration,
         attempt: impl Fn() -> F,
     ) -> Result<T> {
-        let mut plan = RetryPlan::new(&self.limits, total);
+        let mut plan = RetryPlan::new(&self.deadlines, total);
         let held_back = RequestContext::current().held_back;
         let mut counted = held_back.total();
         loop {

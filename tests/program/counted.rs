@@ -25,11 +25,7 @@ impl Far {
 
     /// A user who reaches the bucket through the proxy.
     fn home(&self) -> Home {
-        let home = Home::new().with("S3VAULT_PASSPHRASE", "correct horse");
-        self.bucket
-            .environment()
-            .into_iter()
-            .fold(home, |home, (name, value)| home.with(name, &value))
+        Home::for_bucket(&self.bucket).with("S3VAULT_PASSPHRASE", "correct horse")
     }
 
     fn line(&self, what: &str) -> String {

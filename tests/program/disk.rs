@@ -130,10 +130,7 @@ const ON_THE_WIRE: usize = 6;
 fn what_is_removed_unsent_gives_its_room_back_while_the_store_is_away() {
     let weed = weed();
     let (bucket, proxy) = (weed.bucket(), Proxy::start(weed.port(), Duration::ZERO));
-    let user = || {
-        let home = Home::new().with("S3VAULT_PASSPHRASE", "correct horse");
-        bucket.environment().into_iter().fold(home, |home, (name, value)| home.with(name, &value))
-    };
+    let user = || Home::for_bucket(&bucket).with("S3VAULT_PASSPHRASE", "correct horse");
     let line =
         |what, server: &str| format!("{what} --bucket {} --endpoint-url {server}", bucket.url());
     let home = user();

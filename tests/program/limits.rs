@@ -18,11 +18,7 @@ struct Limited {
 impl Limited {
     fn new() -> Self {
         let bucket = weed().bucket();
-        let home = Home::new().with("S3VAULT_PASSPHRASE", "correct horse");
-        let home = bucket
-            .environment()
-            .into_iter()
-            .fold(home, |home, (name, value)| home.with(name, &value));
+        let home = Home::for_bucket(&bucket).with("S3VAULT_PASSPHRASE", "correct horse");
         let init = format!("init --bucket {} --endpoint-url {}", bucket.url(), bucket.endpoint());
         home.type_in(&init).exits(0);
         Self { home, bucket }

@@ -7,8 +7,7 @@ use crate::support::home::{Home, wait_until};
 use crate::support::{ForwardProxy, Giver, Manners, Strange, TestBucket, TlsFront, noise, weed};
 
 fn home(bucket: &TestBucket) -> Home {
-    let home = Home::new().with("S3VAULT_PASSPHRASE", "correct horse");
-    bucket.environment().into_iter().fold(home, |home, (name, value)| home.with(name, &value))
+    Home::for_bucket(bucket).with("S3VAULT_PASSPHRASE", "correct horse")
 }
 
 fn line(what: &str, bucket: &TestBucket, endpoint: &str) -> String {

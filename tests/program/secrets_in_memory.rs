@@ -80,11 +80,10 @@ fn places(pid: u32, what: &[u8]) -> (usize, usize) {
 #[test]
 fn secrets_lie_nowhere_but_in_a_locked_page() {
     let bucket = weed().bucket();
-    let home = Home::new().with("S3VAULT_PASSPHRASE", PASSPHRASE);
+    let home = Home::for_bucket(&bucket).with("S3VAULT_PASSPHRASE", PASSPHRASE);
     let environment = bucket.environment();
     let secret_key =
         environment.iter().find(|(name, _)| *name == "AWS_SECRET_ACCESS_KEY").unwrap().1.clone();
-    let home = environment.into_iter().fold(home, |home, (name, value)| home.with(name, &value));
     let place = format!("--bucket {} --endpoint-url {}", bucket.url(), bucket.endpoint());
     home.type_in(&format!("init {place}")).exits(0);
     let master = block_on(async {

@@ -47,9 +47,7 @@ fn systemd_is_told_when_it_is_usable_that_it_lives_and_that_it_needs_more_time()
     let weed = weed();
     let bucket = weed.bucket();
     let proxy = Strange::start(weed.port(), Manners::default());
-    let home = Home::new().with("S3VAULT_PASSPHRASE", "correct horse");
-    let home =
-        bucket.environment().into_iter().fold(home, |home, (name, value)| home.with(name, &value));
+    let home = Home::for_bucket(&bucket).with("S3VAULT_PASSPHRASE", "correct horse");
     let line = format!("init --bucket {} --endpoint-url {}", bucket.url(), proxy.endpoint());
     home.type_in(&line).exits(0);
     let manager = Manager::new(&home);

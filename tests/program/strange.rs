@@ -39,9 +39,7 @@ impl Far {
     }
 
     fn home(&self) -> Home {
-        let home = Home::new().with("S3VAULT_PASSPHRASE", "correct horse");
-        let environment = self.bucket.environment().into_iter();
-        environment.fold(home, |home, (name, value)| home.with(name, &value))
+        Home::for_bucket(&self.bucket).with("S3VAULT_PASSPHRASE", "correct horse")
     }
 
     fn line(&self, what: &str) -> String {

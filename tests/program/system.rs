@@ -309,9 +309,7 @@ fn doctor_tells_what_a_bucket_denies_and_what_its_clock_says() {
     let bucket = weed.bucket();
     let look = |manners: Manners, code: i32| {
         let proxy = Strange::start(weed.port(), manners);
-        let home = Home::new();
-        let environment = bucket.environment().into_iter();
-        let home = environment.fold(home, |home, (name, value)| home.with(name, &value));
+        let home = Home::for_bucket(&bucket);
         let line =
             format!("doctor --bucket {}/p --endpoint-url {}", bucket.url(), proxy.endpoint());
         home.type_in(&line).exits(code).out

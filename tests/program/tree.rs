@@ -22,8 +22,7 @@ const NAME: &str = "secretname";
 const TEXT: &[u8] = b"secret text of a file, in the clear";
 
 fn s3_home(bucket: &TestBucket) -> Home {
-    let home = Home::new().with("S3VAULT_PASSPHRASE", "correct horse");
-    bucket.environment().into_iter().fold(home, |home, (name, value)| home.with(name, &value))
+    Home::for_bucket(bucket).with("S3VAULT_PASSPHRASE", "correct horse")
 }
 
 fn line(what: &str, bucket: &TestBucket) -> String {

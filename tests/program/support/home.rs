@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use rustix::mount::UnmountFlags;
 use rustix::process::Signal;
 
+use super::TestBucket;
+
 /// How long anything may take before the test fails: many times what it needs, even on a busy machine.
 pub const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -73,6 +75,12 @@ impl Home {
         let root = tempfile::Builder::new().prefix("s3vault-home-").tempdir().expect("a directory");
         let machine = root.path().display().to_string();
         Self { root, machine, variables: Vec::new() }
+    }
+
+    /// A new user on a new machine who has the credentials of this bucket.
+    pub fn for_bucket(bucket: &TestBucket) -> Self {
+        let with = |home: Self, (name, value): (&str, String)| home.with(name, &value);
+        bucket.environment().into_iter().fold(Self::new(), with)
     }
 
     /// Sets a variable in the environment of every command.
