@@ -1,8 +1,8 @@
-//! What can go wrong, and the one place where it becomes an errno.
+//! The errors of this module, and the one place that maps them to errnos.
 
 use crate::{content, index};
 
-/// What can go wrong in a call. Variants without a cause are what POSIX names them.
+/// Why a call failed. Variants without a cause have the meaning that POSIX gives their errno.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// ENOENT
@@ -62,10 +62,10 @@ pub enum Error {
     /// EROFS
     #[error("the mount is read-only")]
     ReadOnly,
-    /// EIO: its caller got a reply before it was done (V5).
+    /// EIO: the caller got its reply before the operation was done (V5).
     #[error("too late: its caller has had a reply")]
     Late,
-    /// EIO: what was fetched went from memory again before it was used. The same may work later.
+    /// EIO: what was fetched was evicted from memory before it could be used. A retry may work.
     #[error("memory is short: what was fetched is gone again")]
     PushedOut,
     /// EIO: a snapshot that cannot be opened, or as many are open as can be. The log says why.
@@ -85,24 +85,25 @@ pub enum Error {
     Durability(#[source] super::DurabilityError),
 }
 
-/// What an error is about that is not of the caller's making, for those who tell people rather than the kernel.
+/// What kind of failure an error is, for reports to people rather than to the kernel. [`ErrorKind::Other`] covers the
+/// rest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
     /// Nothing can be changed, for this reason.
     ReadOnly(String),
     /// There is no room for what is not uploaded yet.
     Full,
-    /// The store does not answer: the same may work later.
+    /// The store does not answer; a retry may work.
     Store,
     /// Anything else: damage, or a failure of this machine.
     Other,
 }
 
-/// What calls of this room return.
+/// The result of calls of this module.
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
-    /// The errno that the caller gets: the only place that decides it.
+    /// The errno that the caller gets. No other place decides it.
     pub fn errno(&self) -> i32 {
         match self {
             Self::NotFound => libc::ENOENT,
@@ -137,7 +138,7 @@ impl Error {
 }
 
 impl Error {
-    /// What the error is about.
+    /// The kind of failure.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::ReadOnly => ErrorKind::ReadOnly("it was opened for reading".into()),

@@ -1,5 +1,5 @@
-//! Who looks at the files of a large directory one after the other, on a machine that has nothing of them: what they look at next comes
-//! together, not block after block.
+//! Somebody looks at the files of a large directory one after the other, on a machine that has none of it: fetches the
+//! pages that they need next together, not block by block.
 
 use std::time::Duration;
 
@@ -10,16 +10,17 @@ use super::Vfs;
 use super::read_dir::BROUGHT;
 use crate::types::InodeNo;
 
-/// So many in one directory, each within so long of the one before, and more of it will be missed.
+/// This many look-ups in one directory, each within [`SOON`] of the one before, mean that more will follow.
 const OFTEN: u32 = 3;
 const SOON: Duration = Duration::from_secs(5);
 
-/// What was looked up in vain in what is here of the map. A leaf.
+/// The last look-ups that the local part of the map could not answer: directory, count, time of the last. Innermost in
+/// the lock order.
 #[derive(Default)]
 pub(super) struct Missed(Mutex<Option<(InodeNo, u32, Instant)>>);
 
 impl Missed {
-    /// One more of this directory; whether these are many.
+    /// Counts one more of this directory. Returns whether there are many.
     fn one_of(&self, directory: InodeNo) -> bool {
         let (mut last, now) = (self.0.lock(), Instant::now());
         let count = match *last {
@@ -32,8 +33,9 @@ impl Missed {
 }
 
 impl Vfs {
-    /// A name was looked up that has to be waited for. If others of its directory were just before, what lies behind it there is
-    /// brought, too; from the beginning again, if that is little. May be dropped: what was asked for comes all the same.
+    /// A look-up of this name has to wait. If others in the same directory did so just before, fetches what comes after
+    /// the name in the directory's order, and from the beginning if that is little. May be dropped: what was asked for
+    /// is fetched all the same.
     pub(super) async fn missed(&self, directory: InodeNo, name: &[u8]) {
         if !self.inner.missed.one_of(directory) {
             return;

@@ -1,12 +1,12 @@
-//! POSIX meaning: names, attributes, open files, over the map of records (`index`) and files' bytes (`content`).
-//! Knows no kernel, no S3, no cipher.
+//! The file system as POSIX means it: names, attributes and open files, over the map of records (`index`) and the bytes
+//! of files (`content`). Knows nothing of FUSE, S3 or encryption.
 //!
-//! Every change is one transaction (`Vfs::change`), journaled before the call returns. What is written but not
-//! published lies in `content`; one place makes it part of the map (`publish.rs`, rules V1 and V2).
-//! Permissions are checked by the kernel (`default_permissions`), which alone knows groups and capabilities.
+//! Every change is one transaction (`Vfs::change`), journaled before the call returns. Bytes that are written but not
+//! yet published are held by `content`; one place makes them part of the map (`publish.rs`, rules V1 and V2). The
+//! kernel checks permissions (`default_permissions`): it alone knows groups and capabilities.
 //!
-//! Order of locks: a file's publishing turn (`File::seal`; of two files the smaller number first), then the index's
-//! append lock (`Index::change`), then this room's tables. No table is locked across an `.await`.
+//! Lock order: a file's publishing turn (`File::seal`; of two files the lower inode number first), then the index's
+//! append lock (`Index::change`), then the tables of this module. No table stays locked across an `.await`.
 
 mod acl;
 mod allocate;
@@ -96,23 +96,23 @@ use leaving::Leaving;
 pub const NAME_MAX: usize = 255;
 /// The longest symlink target, in bytes (`PATH_MAX` less the NUL).
 pub const TARGET_MAX: usize = 4095;
-/// The largest file, in bytes: what a positive `off_t` can say.
+/// The largest file size, in bytes: the largest positive `off_t`.
 pub const SIZE_MAX: u64 = i64::MAX as u64;
-/// What `statfs` shows as free where no end is known, in bytes: a bucket has none, tools want one. 1 PiB.
+/// What `statfs` shows as free where no limit is known, in bytes: a bucket has none, but tools want a number. 1 PiB.
 const ENDLESS: u64 = 1 << 50;
-/// The unit of `statfs`, and of holes in `lseek`, in bytes.
+/// The block size that `statfs` reports, and the granularity of holes in `lseek`, in bytes.
 const BLOCK: u64 = 4096;
 
-/// Who calls.
+/// The caller of an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Caller {
-    /// The user, owner of what the call makes.
+    /// The user, who owns what the call makes.
     pub uid: u32,
-    /// The group, likewise.
+    /// The group, which owns it too.
     pub gid: u32,
-    /// The process; 0 is the kernel itself.
+    /// The process; 0 means the kernel itself.
     pub pid: u32,
-    /// Permission bits that new files do not get.
+    /// Permission bits to clear in new files.
     pub umask: u32,
 }
 
@@ -127,18 +127,18 @@ pub enum DurabilityError {
     Failed(Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// What `fsync` needs from the rooms below; the vault implements it.
+/// What `fsync` and `statfs` need from the layers below; the vault implements it.
 #[async_trait]
 pub trait Durability: Send + Sync + 'static {
-    /// Returns when the journal up to `upto`, and the packs that it refers to, survive power loss (rule J2).
+    /// Returns when the journal up to `upto`, and the packs that it refers to, would survive power loss (rule J2).
     async fn fsync(&self, upto: Seq) -> std::result::Result<(), DurabilityError>;
     /// Returns when everything up to `upto` is in the bucket.
     async fn bucket(&self, upto: Seq) -> std::result::Result<(), DurabilityError>;
-    /// Bytes that can still be written as things are, for `statfs`; `None`: no end is known. Does not wait.
+    /// Bytes that can still be written as things stand, for `statfs`; `None` if no limit is known. Does not wait.
     fn free(&self) -> Option<u64>;
-    /// Bytes that the store has taken since the mount: while this grows, a full staging area gets room again.
+    /// Bytes that the store has taken since the mount: while this grows, room will come free in a full staging area.
     fn carried(&self) -> u64;
-    /// How far a pack is. Does not wait.
+    /// How far a pack is on its way to the bucket. Does not wait.
     fn pack_progress(&self, pack: PackId) -> PackProgress;
     /// What a pack is called in the bucket.
     fn pack_key(&self, pack: PackId) -> String;
@@ -178,8 +178,8 @@ pub struct StatFs {
     pub free_inodes: u64,
 }
 
-/// A vault as a file system. Cheap to clone: all clones are one, but for who calls through them: see
-/// [`Vfs::for_kernel`].
+/// A vault as a file system. Cheap to clone: all clones share one state, and differ only in who calls through them (see
+/// [`Vfs::for_kernel`]).
 #[derive(Clone)]
 pub struct Vfs {
     inner: Arc<Inner>,
@@ -193,28 +193,28 @@ struct Inner {
     options: VfsOptions,
     handles: Handles,
     holds: Holds,
-    /// Who mounts the vault, and is told what others change.
+    /// Where to send notice of changes that the kernel does not make itself; `None` if nobody listens.
     listener: Mutex<Option<mpsc::Sender<Notification>>>,
     atimes: attr::Atimes,
     bare: xattr::Bare,
-    /// Truncations under way, with the offset from which extents are still to go (rule V3).
+    /// Truncations under way, each with the offset from which extents are still to be removed (rule V3).
     trims: Mutex<HashMap<InodeNo, u64>>,
     left_over: left_over::LeftOver,
     workshops: workshop::Workshops,
     departing: departing::Departing,
     missed: missed::Missed,
     windows: defragment::Windows,
-    /// Of writes that wait for room in staging.
+    /// The shared patience of writes that wait for room in staging.
     room_patience: Patience,
-    /// The highest `Seq` that a change of ours got: what `fsync` waits for.
+    /// The highest `Seq` that a change of this mount got: `fsync` waits for it.
     last: AtomicU64,
-    /// Of a reader: it was used.
+    /// Notified whenever a read-only mount is used (rule W5).
     used: Notify,
 }
 
 impl Vfs {
-    /// Over an open index and content. `journaled`: the last transaction in the journal now, so that an `fsync`
-    /// covers what an earlier mount left. Call [`Vfs::recover`] before the first request of a writer.
+    /// Makes a file system over an open index and content. `journaled` is the last transaction in the journal now, so
+    /// that an `fsync` covers what an earlier mount left. A writer calls [`Vfs::recover`] before the first request.
     pub fn new(
         index: Index,
         content: Content,
@@ -250,17 +250,17 @@ impl Vfs {
         Self { inner, via: Via::Others }
     }
 
-    /// How it is presented.
+    /// The options it was made with.
     pub fn options(&self) -> VfsOptions {
         self.inner.options
     }
 
-    /// The last transaction that a change of this mount was journaled as.
+    /// The last transaction that this mount has journaled, or found in the journal.
     pub fn journaled(&self) -> Seq {
         Seq(self.inner.last.load(Ordering::Acquire))
     }
 
-    /// `statfs`: what is used, and beside it what is free.
+    /// `statfs`: used and free space.
     pub async fn space(&self) -> Result<StatFs> {
         let totals = self.inner.index.read(|view| Ok::<_, Error>(view.stats())).await?;
         let used = totals.bytes.div_ceil(BLOCK);
@@ -283,9 +283,9 @@ impl Vfs {
         inode.target.ok_or(Error::Invalid)
     }
 
-    /// What `stat` shows of an inode: the map, and over it what is written and not yet published.
+    /// What `stat` shows of an inode: the map, overlaid with what is written but not yet published.
     fn seen(&self, view: &View<'_>, ino: InodeNo) -> Result<Option<Attributes>> {
-        // Before the map is read: what is published meanwhile is then seen twice, never not at all.
+        // Read before the map: what is published in between is then seen twice, rather than not at all.
         let unpublished = self.inner.content.known(ino).and_then(|file| file.unpublished());
         let Some(inode) = view.inode(ino)? else { return Ok(None) };
         Ok(Some(self.merged(ino, &inode, unpublished)))
@@ -299,7 +299,7 @@ impl Vfs {
                 seen.mtime = mtime;
                 seen.ctime = seen.ctime.max(mtime);
             }
-            // What is overwritten counts twice until a publication makes it exact; what is new is right at once.
+            // Overwritten bytes count twice until a publication makes the number exact; new bytes are right at once.
             let held = inode.allocated.saturating_add(unpublished.bytes).min(seen.size);
             seen.blocks = seen.blocks.max(held.div_ceil(512));
         }
@@ -309,7 +309,7 @@ impl Vfs {
         seen
     }
 
-    /// Notes a read of `ino` by relatime; in memory only, until some transaction takes it along.
+    /// Notes a read of `ino`, as relatime has it. The time stays in memory until some transaction takes it along.
     fn touch(&self, ino: InodeNo, inode: &Inode) {
         if self.inner.options.read_only {
             return;
@@ -328,19 +328,19 @@ impl Vfs {
         self.inner.index.read(f).await
     }
 
-    /// One transaction that a caller asked for: never after the caller got an answer (V5). `f` may run several times, so
-    /// what it does besides to the draft must bear that.
+    /// One transaction that a caller asked for. It is never made after the caller got a reply (V5). `f` may run several
+    /// times: what it does other than to the draft must allow for that.
     async fn change<T: Send>(
         &self,
         f: impl Fn(&mut Draft<'_>) -> Result<T> + Send + Sync,
     ) -> Result<T> {
         let changed = self.tidy(|draft| request::may_go_on().and_then(|()| f(draft))).await;
-        // No `await` since it was appended: who polls this has not looked at the deadline in between.
+        // No `await` between the append and this: whoever polls this future has not checked the deadline in between.
         changed.inspect(|_| request::took_effect())
     }
 
-    /// One transaction that nobody can tell from none, or the rest of what has been promised already: it may come at
-    /// any time. Else as `change`.
+    /// One transaction that nobody can notice, or that finishes what is already promised, so it may come at any time:
+    /// V5 is not checked. Otherwise as `change`.
     async fn tidy<T: Send>(
         &self,
         f: impl Fn(&mut Draft<'_>) -> Result<T> + Send + Sync,
@@ -361,7 +361,7 @@ impl Vfs {
         Ok(value)
     }
 
-    /// As `change`, of a transaction that may take the last name of an inode.
+    /// As `change`, for a transaction that may remove the last name of an inode.
     async fn change_leaving<T: Send>(
         &self,
         f: impl Fn(&mut Draft<'_>, &Leaving<'_>) -> Result<T> + Send + Sync,
@@ -384,13 +384,13 @@ impl Vfs {
     }
 }
 
-/// A directory that can take names: there, a directory, not removed.
+/// The inode of a directory that can take names; an error if it is missing, removed, or no directory.
 fn directory(view: &View<'_>, ino: InodeNo) -> Result<Inode> {
     let inode = view.inode(ino)?.filter(|inode| inode.nlink > 0).ok_or(Error::NotFound)?;
     if inode.is_dir() { Ok(inode) } else { Err(Error::NotDirectory) }
 }
 
-/// A name that a directory can have.
+/// Checks that a directory can have this name.
 fn checked_name(name: &[u8]) -> Result<()> {
     if name.len() > NAME_MAX {
         return Err(Error::NameTooLong);

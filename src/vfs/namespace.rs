@@ -1,4 +1,4 @@
-//! Names: looking up, making, linking, removing.
+//! Names: looking up, creating, linking, removing.
 
 use std::pin::pin;
 
@@ -17,21 +17,23 @@ use super::{
     Attributes, Caller, Error, Known, Result, TARGET_MAX, Vfs, acl, attr, checked_name, directory,
 };
 
-/// Names that one inode can have.
+/// The most names that one inode can have.
 const LINKS_MAX: u32 = u32::MAX - 1;
 
-/// What a new inode is, besides what every inode has.
+/// The part of a new inode that differs by kind.
 pub(super) enum Made<'a> {
     Plain,
-    /// A directory that goes with those who work in it, who hear of its number before anybody can see it.
+    /// A directory that is removed together with its users ([`super::Workshop`]). The function gets its number before
+    /// anybody can see it.
     Workshop(&'a (dyn Fn(InodeNo) + Send + Sync)),
     Device(u32),
     Symlink(&'a [u8]),
 }
 
 impl Vfs {
-    /// What a name in a directory names. `.` is an inode of any kind, and `..` the directory that a directory is in: so
-    /// the kernel finds an inode that it has forgotten by its number (`open_by_handle_at(2)`).
+    /// What a name in a directory refers to. `.` gives the inode itself, of any kind, and `..` the directory that a
+    /// directory is in: this is how the kernel finds, by its number, an inode that it has forgotten
+    /// (`open_by_handle_at(2)`).
     pub async fn lookup(&self, parent: InodeNo, name: &[u8]) -> Result<Known> {
         if name.len() > super::NAME_MAX {
             return Err(Error::NameTooLong);
@@ -40,7 +42,8 @@ impl Vfs {
         if let Some(found) = looking.as_mut().now_or_never() {
             return found;
         }
-        // It waits for its own pages, and not for what is brought beside them: whose requests go on by themselves.
+        // The look-up waits for its own pages only, not for those fetched beside it: their requests go on by
+        // themselves.
         let beside = pin!(self.missed(parent, name));
         match select(looking, beside).await {
             Either::Left((found, _)) => found,
@@ -48,7 +51,7 @@ impl Vfs {
         }
     }
 
-    /// As `lookup`, of one among many of which is known what is looked at next.
+    /// As `lookup`, when many are looked up and it is known which come next: without the guess of `missed`.
     pub(super) async fn look_up(&self, parent: InodeNo, name: &[u8]) -> Result<Known> {
         loop {
             let found = self
@@ -60,7 +63,8 @@ impl Vfs {
                     };
                     let known = self.know(ino, || {
                         let seen = self.seen(view, ino)?.ok_or(Error::NotFound)?;
-                        // By its number alone: the kernel forgot it when its last name was gone.
+                        // By number alone, an inode without a name is not found: the kernel forgot it when it lost its
+                        // last name.
                         if seen.nlink > 0 { Ok(seen) } else { Err(Error::NotFound) }
                     });
                     match known {
@@ -71,7 +75,7 @@ impl Vfs {
                 .await?;
             match found {
                 Ok(known) => return Ok(known),
-                // What the name names next is known when this one has gone.
+                // The inode is leaving. Once it is gone, it is known what the name refers to next.
                 Err(ino) => self.inner.holds.left(ino).await,
             }
         }
@@ -125,7 +129,7 @@ impl Vfs {
         self.make(caller, parent, name, mode, Made::Symlink(target), None).await
     }
 
-    /// A regular file that is open from the moment it is there.
+    /// Creates a regular file that is open from the moment it exists.
     pub(super) async fn make_file(
         &self,
         caller: &Caller,
@@ -150,7 +154,7 @@ impl Vfs {
         checked_name(name)?;
         self.writable()?;
         let place = self.place().await?;
-        // So that most directories cost no look for an ACL under the lock.
+        // Looked up here, so that for most directories nobody looks for an ACL under the lock.
         self.is_bare(parent).await?;
         let known = self.holding();
         let (ino, inode, is_bare) = self
@@ -201,7 +205,7 @@ impl Vfs {
         Ok(known)
     }
 
-    /// `link`: one more name for what is not a directory.
+    /// `link`: one more name for an inode that is not a directory.
     pub async fn link(&self, ino: InodeNo, parent: InodeNo, name: &[u8]) -> Result<Known> {
         checked_name(name)?;
         self.writable()?;
@@ -218,7 +222,7 @@ impl Vfs {
                     return Err(Error::NotPermitted);
                 }
                 if inode.nlink == 0 {
-                    return Err(Error::NotFound); // unlinked: the last close removes it
+                    return Err(Error::NotFound); // unlinked: it goes with the last close
                 }
                 if inode.nlink >= LINKS_MAX {
                     return Err(Error::TooManyLinks);
@@ -250,14 +254,14 @@ impl Vfs {
         }
         let unpublished = self.inner.content.known(ino).and_then(|file| file.unpublished());
         let mut seen = self.merged(ino, &inode, unpublished);
-        // The transaction may have taken it along, after `inode` was made.
+        // The transaction may have taken the noted time along after `inode` was read.
         seen.atime = noted.map_or(seen.atime, |noted| seen.atime.max(noted));
         let known = self.known(seen, known);
         telling.heard().await;
         Ok(known)
     }
 
-    /// `unlink`: of what is not a directory.
+    /// `unlink`: removes the name of anything but a directory.
     pub async fn unlink(&self, parent: InodeNo, name: &[u8]) -> Result<()> {
         checked_name(name)?;
         let place = self.place().await?;
@@ -282,7 +286,7 @@ impl Vfs {
         Ok(())
     }
 
-    /// `rmdir`: of an empty directory.
+    /// `rmdir`: removes an empty directory.
     pub async fn rmdir(&self, parent: InodeNo, name: &[u8]) -> Result<()> {
         match name {
             b"." => return Err(Error::Invalid),
@@ -313,12 +317,12 @@ impl Vfs {
     }
 }
 
-/// What the kernel is told when a name names something new.
+/// What the kernel is told when a name refers to something new.
 pub(super) fn named(parent: InodeNo, name: &[u8]) -> Vec<Invalidation> {
     vec![Invalidation::Name(parent, name.to_vec()), Invalidation::Attributes(parent)]
 }
 
-/// What the kernel is told when a name is gone, or names something else than `ino` now.
+/// What the kernel is told when a name is gone, or no longer refers to `ino`.
 pub(super) fn unnamed(
     parent: InodeNo,
     name: &[u8],
@@ -332,22 +336,22 @@ pub(super) fn unnamed(
 }
 
 impl Made<'_> {
-    /// A symlink's mode is always 0777.
+    /// Whether the umask applies: a symlink's mode is always 0777.
     fn has_umask(&self) -> bool {
         !matches!(self, Self::Symlink(_))
     }
 }
 
-/// A directory's entries changed: so did its times.
+/// Sets the times of a directory whose entries changed, and puts its inode.
 pub(super) fn changed(draft: &mut Draft<'_>, ino: InodeNo, dir: &mut Inode, now: Timestamp) {
     dir.mtime = now;
     dir.ctime = now;
     draft.put_inode(ino, dir);
 }
 
-/// Whether `ino` is `dir` or a directory above it. The root is above everything.
+/// Whether `ino` is `dir` or a directory above it. The root is above every directory.
 pub(super) fn is_above(view: &View<'_>, ino: InodeNo, mut dir: InodeNo) -> Result<bool> {
-    // As deep as a path of directories can be: a loop would be damage.
+    // Longer than any chain of directories can be: only damage could make a loop.
     for _ in 0..DEPTH_MAX {
         if dir == ino {
             return Ok(true);
@@ -360,5 +364,5 @@ pub(super) fn is_above(view: &View<'_>, ino: InodeNo, mut dir: InodeNo) -> Resul
     Err(Error::Invalid)
 }
 
-/// Directories above one another at most; deeper ones cannot be moved.
+/// The most directories above one another that a move accepts.
 const DEPTH_MAX: usize = 1 << 20;

@@ -1,5 +1,5 @@
-//! The one place where written bytes become part of the map (rules V1 and V2). Three others change what a file holds:
-//! `Vfs::resize` (truncation), and in allocate.rs `reshape` (holes, zeros) and `share` (reflinks).
+//! The one place where written bytes become part of the map (rules V1 and V2). Three other functions change what a file
+//! holds: `Vfs::resize` (truncation), and in allocate.rs `reshape` (holes, zeros) and `share` (reflinks).
 
 use std::sync::Arc;
 
@@ -10,8 +10,8 @@ use crate::types::{EXTENT_MAX, Extent, InodeNo};
 
 use super::{Error, Result, Vfs};
 
-/// A file's unpublished writes, sealed, for a transaction of its inode. While it lives, nothing else publishes or
-/// truncates the file.
+/// A file's unpublished writes, sealed, to be published with a transaction of its inode. While this exists, nothing
+/// else publishes or truncates the file.
 pub(super) struct PendingWrites {
     pub(super) file: Arc<File>,
     pub(super) publication: Publication,
@@ -25,7 +25,7 @@ impl PendingWrites {
 }
 
 impl Vfs {
-    /// What of `ino` a transaction must publish along with what it does (V2); `None` if nothing is unpublished.
+    /// The unpublished writes of `ino`, which a transaction on it must publish too (V2); `None` if there are none.
     pub(super) async fn pending(&self, ino: InodeNo) -> Result<Option<PendingWrites>> {
         let Some(file) = self.inner.content.known(ino) else { return Ok(None) };
         if file.unpublished().is_none() {
@@ -35,16 +35,16 @@ impl Vfs {
         Ok(Some(PendingWrites { file, publication }))
     }
 
-    /// The file's publishing turn with all that is unpublished.
+    /// Takes the file's publishing turn and seals all that is unpublished.
     pub(super) async fn turn(&self, file: &File) -> Result<Publication> {
         self.turn_to(file, 0).await
     }
 
-    /// As `turn`, of a caller who makes the file reach to `end`: a truncation that was too large for one transaction is
-    /// finished before anything goes beyond its end again (V3).
+    /// As `turn`, for a caller who extends the file to `end`. If a truncation was too large for one transaction, it is
+    /// finished before anything reaches beyond its end again (V3).
     ///
-    /// What is large is published here, in a transaction of its own: the caller's has room for what the caller does, and
-    /// for another file's (V2). It is what a publication a moment earlier would have been.
+    /// A large publication is appended here, in a transaction of its own, as if it had been published a moment earlier.
+    /// So the caller's transaction has room for the caller's change, and for another file's publication (V2).
     pub(super) async fn turn_to(&self, file: &File, end: u64) -> Result<Publication> {
         let mut publication = self.sealed(file, end).await?;
         if publication.is_large() && self.append(file.ino(), &publication).await? {
@@ -62,7 +62,7 @@ impl Vfs {
         Ok(publication)
     }
 
-    /// Keeps the file's publishing turn, as somebody does who waits for the store.
+    /// Holds the file's publishing turn, as somebody does who waits for the store.
     #[cfg(test)]
     pub(crate) async fn keep_turn(&self, ino: InodeNo) -> (Arc<File>, Publication) {
         let file = self.inner.content.file(ino);
@@ -70,7 +70,7 @@ impl Vfs {
         (file, publication)
     }
 
-    /// V1: one transaction publishes all that is unpublished of the file, of all of its handles.
+    /// V1: publishes all that is unpublished of the file, through any of its handles, in one transaction.
     pub(super) async fn publish(&self, file: &Arc<File>) -> Result<()> {
         if file.unpublished().is_none() {
             return Ok(());
@@ -82,14 +82,14 @@ impl Vfs {
         if self.append(file.ino(), &publication).await? {
             file.published(publication);
         } else {
-            // Removed: nobody can read it any more.
+            // The inode is gone: nobody can read the bytes any more.
             drop(publication);
             file.discard();
         }
         Ok(())
     }
 
-    /// The one transaction of a publication; `false` if the inode is gone.
+    /// Appends the one transaction of a publication; `false` if the inode is gone.
     async fn append(&self, ino: InodeNo, publication: &Publication) -> Result<bool> {
         let is_there = self
             .change(|draft| {
@@ -105,12 +105,12 @@ impl Vfs {
         Ok(is_there)
     }
 
-    /// How many published records a write would take the place of: what content asks before it takes one (V1).
+    /// How many published records a write would replace: content asks this before it takes one (V1).
     pub(super) async fn count(&self, ino: InodeNo, question: &Question) -> Result<OverlapCount> {
         let most = usize::try_from(question.most).unwrap_or(usize::MAX);
         self.read(|view| {
             let Some(inode) = view.inode(ino)? else { return Ok(OverlapCount::default()) };
-            // Beyond the end lies what a truncation takes away before anything is published there.
+            // What lies beyond the end is removed by a truncation before anything is published there.
             let range = question.range.start..question.range.end.min(inode.size);
             if range.is_empty() {
                 return Ok(OverlapCount::default());
@@ -129,8 +129,8 @@ impl Vfs {
     }
 }
 
-/// Makes the publication part of the inode and its extents. The caller puts the inode, and before it looks for
-/// extents again: a view takes from the inode that was put whether it has records of them.
+/// Makes the publication part of the inode and its extents. The caller puts the inode, before it looks for extents
+/// again: a view learns from the inode as it was put whether there are records of extents.
 pub(super) fn publish_into(
     draft: &mut Draft<'_>,
     ino: InodeNo,
@@ -146,11 +146,11 @@ pub(super) fn publish_into(
     Ok(())
 }
 
-/// Pieces further apart than this are laid one by one, so that what lies between them is not read: no extent is long
+/// Pieces at least this far apart are laid separately, so that what lies between them is not read. No extent is long
 /// enough to touch both.
 const APART: u64 = 2 * EXTENT_MAX;
-/// Records that one look reads, unless a piece takes the place of more. So what lies between pieces takes little
-/// memory, however much it is.
+/// How many records one look reads, unless a single piece replaces more. This bounds the memory for the records between
+/// pieces.
 const LOOK: usize = 64;
 
 /// Lays pieces (sorted, disjoint) over the inode's extents.
@@ -180,7 +180,8 @@ pub(super) fn lay(
     Ok(())
 }
 
-/// What one look tells: the records that the next pieces overlap or touch, and how many pieces these are, at least one.
+/// What one look finds: how many of the next pieces it covers (at least one), and the records that these overlap or
+/// touch.
 fn near(
     view: &View<'_>,
     ino: InodeNo,
@@ -191,7 +192,7 @@ fn near(
     let (Some(first), Some(last)) = (pieces.first(), pieces.last()) else {
         return Ok((0, Vec::new()));
     };
-    // One byte more on either side: neighbours that go on in the same message become one record.
+    // One byte more on either side: neighbours that continue each other in the same sealed message become one record.
     let start = first.0.saturating_sub(1);
     let mut old = view.extents(ino, inode, start..start + 1)?;
     let next = old.last().map_or(start, |(offset, _)| offset + 1).max(start);
@@ -200,7 +201,7 @@ fn near(
         old.extend(seen);
         return Ok((pieces.len(), old));
     }
-    // All that begin before the last of them are known.
+    // All records that begin before the last of these are known.
     let known = seen.last().map_or(0, |(offset, _)| *offset);
     old.extend(seen);
     let count = pieces.iter().take_while(|piece| end(piece) < known).count();
@@ -211,8 +212,8 @@ fn near(
     Ok((1, view.extents(ino, inode, start..end(first).saturating_add(1))?))
 }
 
-/// Changes the records of extents in `range` by `edits_of`, which gets all that overlap or touch it, and keeps
-/// `extent` (a lone one at 0 lies in the inode) and `allocated` right.
+/// Changes the records of extents in `range` by `edits_of`, which gets all that overlap or touch it. Keeps right
+/// `inode.extent` (a single extent at offset 0 lies in the inode) and `inode.allocated`.
 pub(super) fn edit(
     draft: &mut Draft<'_>,
     ino: InodeNo,
@@ -220,12 +221,13 @@ pub(super) fn edit(
     range: std::ops::Range<u64>,
     edits_of: impl FnOnce(&[(u64, Extent)]) -> Vec<extents::Edit>,
 ) -> Result<()> {
-    // An empty file has no records; one with an extent of its own neither.
+    // An empty file has no records of extents, nor has one whose extent is in its inode.
     let no_records = inode.extent.is_some() || inode.size == 0;
     let old = match inode.extent.take() {
         Some(extent) => vec![(0, extent)],
         None if no_records => Vec::new(),
-        // One byte more on either side: neighbours that go on in the same message become one record.
+        // One byte more on either side: neighbours that continue each other in the same sealed message become one
+        // record.
         None => {
             let near = range.start.saturating_sub(1)..range.end.saturating_add(1);
             draft.extents(ino, inode, near)?
@@ -257,7 +259,7 @@ fn put(draft: &mut Draft<'_>, ino: InodeNo, edits: &[extents::Edit]) {
     }
 }
 
-/// The bytes that extents hold after the edits.
+/// The number of bytes in extents after the edits.
 fn allocated(before: u64, old: &[(u64, Extent)], edits: &[extents::Edit]) -> Result<u64> {
     let length_at = |offset: u64| match old.binary_search_by_key(&offset, |(offset, _)| *offset) {
         Ok(found) => old[found].1.length,
@@ -268,7 +270,7 @@ fn allocated(before: u64, old: &[(u64, Extent)], edits: &[extents::Edit]) -> Res
             extents::Edit::Put(offset, extent) => (*offset, extent.length),
             extents::Edit::Delete(offset) => (*offset, 0),
         };
-        // A record that says less than its extents hold is only wrong in `du`.
+        // If the inode's number was too small, only `du` is wrong.
         sum.saturating_sub(length_at(offset)).checked_add(new).ok_or(Error::TooBig)
     })
 }

@@ -1,4 +1,4 @@
-//! Bytes: read, write, length.
+//! Reading, writing and changing the length of files.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -18,22 +18,23 @@ use super::attr::{self, SetAttributes};
 use super::publish::publish_into;
 use super::{Attributes, Error, HandleId, Result, SIZE_MAX, Vfs, acl, remove, request};
 
-/// How often a read looks again when what it was about to read was overwritten, and removed unsent, meanwhile.
+/// How often a read starts over because its bytes were overwritten meanwhile, and their pack was dropped unsent.
 const LOOKS: usize = 8;
 
-/// A write that waits for room has this long until the next look whether anything moves; longer than staging's own wait.
+/// How long a write that waits for room may take before it looks again whether anything moves; longer than staging's
+/// own wait.
 const ROOM_WAIT: Duration = Duration::from_secs(35);
 
 /// Where a write goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WriteAt {
-    /// This many bytes from the beginning.
+    /// This many bytes from the beginning of the file.
     Offset(u64),
     /// The end (`O_APPEND`).
     End,
 }
 
-/// A write whose bytes are taken; [`Vfs::settle`] finishes it.
+/// A write whose bytes have been taken; [`Vfs::settle`] finishes it.
 #[derive(Clone, Copy, Debug)]
 #[must_use]
 pub struct TakenWrite {
@@ -41,13 +42,14 @@ pub struct TakenWrite {
     must_publish: bool,
 }
 
-/// `work`; and beside it what nobody waits for, which begins after it and is dropped at its end.
+/// Runs `work` to its end, and `other` beside it. `other` is first polled after `work`, and dropped when `work` is
+/// done.
 async fn beside<T>(work: impl Future<Output = T>, other: impl Future<Output = ()>) -> T {
     let (mut work, mut other) = (pin!(work), pin!(other));
     tokio::select! {
         biased;
         done = &mut work => {
-            // If there was nothing to wait for, it has yet to begin.
+            // If `work` never waited, `other` has not been polled yet: poll it once, so that it begins.
             _ = other.now_or_never();
             done
         }
@@ -98,7 +100,8 @@ impl Vfs {
         }
         let window = file.window(range.clone());
         let wanted = window.start.min(range.start)..window.end.max(range.end);
-        // What is unpublished first, then the map: what is published in between is then in both, never in neither.
+        // What is unpublished first, then the map: what is published in between is then in both, rather than in
+        // neither.
         let unpublished = file.unpublished();
         let overlay = file.overlay(range.clone())?;
         let (inode, published) = self
@@ -108,8 +111,8 @@ impl Vfs {
                 if wanted.is_empty() {
                     return Ok((inode, Vec::new()));
                 }
-                // Beyond the published size there may be extents that a truncation has yet to take away. They are not
-                // cut at the window: where an extent ends decides what is read ahead with one request.
+                // Beyond the published size there may be extents that a truncation has yet to remove. Extents are not
+                // cut at the window: where an extent ends decides how much one request reads ahead.
                 let list = extents::clip(&view.extents(ino, &inode, wanted)?, 0..inode.size);
                 Ok((inode, list))
             })
@@ -128,13 +131,13 @@ impl Vfs {
         Ok(beside(read, self.look_ahead(ino, &extent)).await?)
     }
 
-    /// A small file is read: if others were read that were made with it, begins to fetch more of them. Waits for a page of the
-    /// map at most, which comes also when nobody waits any more.
+    /// A small file is being read. If files made together with it were read before, begins to fetch more of them. Waits
+    /// for one page of the map at most, which is fetched even if this future is dropped.
     async fn look_ahead(&self, ino: InodeNo, extent: &Extent) {
         let content = &self.inner.content;
         let Some(look) = content.look_ahead(ino, extent) else { return };
         let found = |view: &View<'_>| view.extents_in_inodes(look.range.clone());
-        // Nobody asked for it: whoever reads a damaged record is told.
+        // Errors are ignored, as nobody asked for these records: whoever reads a damaged one is told.
         if let Ok((files, reached)) = self.inner.index.read(found).await {
             content.fetch_ahead(&look, &files, reached);
         }
@@ -146,15 +149,16 @@ impl Vfs {
         self.settle(handle, taken).await
     }
 
-    /// Room in staging for a write. While anything gets to the bucket, a full area is waited for, however slow the link:
-    /// a pack may take minutes. No lock is held here; the kernel holds the file's, behind which other writers stand.
+    /// Reserves room in staging for a write. If staging is full, waits as long as anything gets to the bucket, however
+    /// slow the link: a pack may take minutes. No lock is held here, but the kernel holds the file's, and other writers
+    /// queue behind it.
     async fn room(&self, file: &File, length: usize) -> Result<Reservation> {
         let carried = || self.inner.durability.carried();
         loop {
             let before = carried();
             let room = match self.inner.room_patience.until(before) {
                 None => file.room(length).await,
-                // Where there is room it is had at the first poll.
+                // Where there is room, the first poll returns it.
                 Some(until) => {
                     let room = timeout_at(until, file.room(length)).await;
                     room.unwrap_or_else(|_| Err(content::Error::full()))
@@ -171,10 +175,11 @@ impl Vfs {
         }
     }
 
-    /// First half of a write: its bytes are taken, every reader sees them. Pending only before anything is taken: while
-    /// staging is full, the map must be fetched, or what is unpublished fills a transaction (V1). So it may be dropped and
-    /// tried again. A write that alone replaces too many records is taken in parts, and pending between them; it is
-    /// never one at the end, and tried again it puts the same bytes at the same place.
+    /// First half of a write: takes its bytes, so that every reader sees them. It waits only before it takes any (while
+    /// staging is full, while the map is fetched, or to publish when what is unpublished fills a transaction: V1), so
+    /// it may be dropped and tried again. The exception is a write that alone replaces too many records: it is taken in
+    /// parts, and may wait between them. Such a write is never at the end of the file; tried again, it puts the same
+    /// bytes in the same place.
     pub async fn take(&self, handle: HandleId, at: WriteAt, data: &[u8]) -> Result<TakenWrite> {
         self.writable()?;
         let handle = self.inner.handles.get(handle)?;
@@ -215,7 +220,7 @@ impl Vfs {
         Ok(taken)
     }
 
-    /// Second half: publishes what has become too much to stay unpublished (V1). Returns the bytes written.
+    /// Second half of a write: publishes the file if too much of it is unpublished (V1). Returns the bytes written.
     pub async fn settle(&self, handle: HandleId, taken: TakenWrite) -> Result<u32> {
         if taken.must_publish {
             let handle = self.inner.handles.get(handle)?;
@@ -224,15 +229,15 @@ impl Vfs {
         Ok(taken.length)
     }
 
-    /// `chmod`, `chown`, `truncate`, `utimens`: all that `set` names, in one transaction with what was written
-    /// before (V2).
+    /// `chmod`, `chown`, `truncate`, `utimens`: makes all changes that `set` names in one transaction, together with
+    /// what was written before (V2).
     pub async fn set_attributes(&self, ino: InodeNo, set: &SetAttributes) -> Result<Attributes> {
         self.writable()?;
         if set.size.is_some_and(|size| size > SIZE_MAX) {
             return Err(Error::TooBig);
         }
         if set.atime.is_some() {
-            // Before: a read that rides in the same transaction would overrule what is set.
+            // Done before the transaction: a noted read that rode along in it would override the time that is set.
             self.inner.atimes.forget(ino);
         }
         let noted = self.inner.atimes.get(ino);
@@ -244,7 +249,7 @@ impl Vfs {
         let telling = place.tell_of(ino, inode.nlink);
         let unpublished = self.inner.content.known(ino).and_then(|file| file.unpublished());
         let mut seen = self.merged(ino, &inode, unpublished);
-        // The transaction may have taken it along, after `inode` was made.
+        // The transaction may have taken the noted time along after `inode` was read.
         seen.atime = noted.map_or(seen.atime, |noted| seen.atime.max(noted));
         telling.heard().await;
         Ok(seen)
@@ -289,11 +294,12 @@ impl Vfs {
                 Ok((inode, is_cut))
             })
             .await?;
-        // At once: what is written from the answer on, which may come while the rest goes on, is not cut.
+        // Before the rest of the truncation: the reply may come while that goes on, and writes after the reply must
+        // stay.
         file.published_truncated(&publication, size);
         if !is_cut {
-            // The transaction holds whatever comes of the rest: that lies beyond the end, where nobody looks, and
-            // whoever would raise the size finishes it first (`Vfs::turn`).
+            // The transaction stands whatever becomes of the rest: what is left lies beyond the end, where nobody
+            // looks, and whoever raises the size finishes it first (`Vfs::turn_to`).
             self.inner.trims.lock().insert(ino, size);
             let begun = self.inner.left_over.begin();
             let finish = tokio::time::timeout(remove::REMOVAL_WAIT, self.finish_trim(ino));

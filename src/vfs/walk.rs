@@ -1,5 +1,5 @@
-//! Going down the tree by names: to one directory, or through all that is below one, in memory that does not grow with
-//! the tree. Symlinks are not followed.
+//! Walking down the tree: to one directory by its names, or through everything below one. Memory does not grow with the
+//! tree. Symlinks are not followed.
 
 use std::collections::VecDeque;
 
@@ -7,20 +7,20 @@ use crate::types::InodeNo;
 
 use super::{Attributes, DirEntry, Error, Result, Vfs};
 
-/// The longest path below the root, in bytes: what the mount can name (`PATH_MAX` less the NUL).
+/// The longest path below the root, in bytes, that a mount can name (`PATH_MAX` less the NUL).
 pub const PATH_MAX: usize = 4095;
 
-/// Entries that are read at a time near the top of a walk, and so many levels deep; below that fewer, since each
+/// Entries read at a time (`PAGE`) in the top `LEVELS` levels of a walk. Below those it reads `PAGE_BELOW`, since each
 /// level keeps what is left of its page.
 const PAGE: usize = 256;
 const PAGE_BELOW: usize = 16;
 const LEVELS: usize = 32;
 
 impl Vfs {
-    /// The directory that these names lead to, from the root.
+    /// The directory that these names lead to from the root.
     ///
     /// # Errors
-    /// [`Error::NotDirectory`]: one of the names is that of something else.
+    /// [`Error::NotDirectory`] if one of the names is not that of a directory.
     pub async fn directory_at(&self, names: &[Vec<u8>]) -> Result<InodeNo> {
         let mut at = InodeNo::ROOT;
         for name in names {
@@ -34,20 +34,20 @@ impl Vfs {
     }
 }
 
-/// What a walk comes by.
+/// An entry that a walk comes to.
 #[derive(Clone, Debug)]
 pub struct TreeEntry {
     /// The directory that it is in.
     pub parent: InodeNo,
     /// Its path from the root, `a/b/c`.
     pub path: Vec<u8>,
-    /// How much of the path its name is, in bytes.
+    /// The length of its name, in bytes: the last part of the path.
     pub name_length: usize,
-    /// Its type bits, `S_IFMT`.
+    /// Its file type, the `S_IFMT` bits.
     pub kind: u32,
     /// Its inode.
     pub ino: InodeNo,
-    /// What `stat` shows of it, if the walk was asked for that.
+    /// What `stat` shows of it, if the walk was asked for attributes.
     pub attributes: Option<Attributes>,
 }
 
@@ -63,7 +63,7 @@ impl TreeEntry {
     }
 }
 
-/// A walk: each entry before what is below it. A directory is entered only if the caller says so.
+/// A walk through a tree. Each entry comes before what is below it. A directory is entered only if the caller says so.
 pub struct TreeWalk<'v> {
     vfs: &'v Vfs,
     wants_attributes: bool,
@@ -79,14 +79,14 @@ struct Level {
 }
 
 impl<'v> TreeWalk<'v> {
-    /// A walk through what is in a directory, whose path ends in a slash (the root's is empty).
+    /// Begins a walk through a directory. `path` is that directory's path with a slash at its end (empty for the root).
     pub fn new(vfs: &'v Vfs, directory: InodeNo, path: Vec<u8>, wants_attributes: bool) -> Self {
         let mut walk = Self { vfs, wants_attributes, levels: Vec::new() };
         walk.push(directory, path);
         walk
     }
 
-    /// Goes into a directory: what is in it comes next. One whose entries have too long a path is left out.
+    /// Enters a directory: its entries come next. Does nothing if their paths would be longer than [`PATH_MAX`].
     pub fn enter(&mut self, entry: &TreeEntry) {
         if entry.path.len() + 2 <= PATH_MAX {
             let mut path = entry.path.clone();
@@ -105,14 +105,14 @@ impl<'v> TreeWalk<'v> {
             let page = if self.levels.len() <= LEVELS { PAGE } else { PAGE_BELOW };
             let Some(level) = self.levels.last_mut() else { return Ok(None) };
             let Some(entry) = level.page.pop_front() else {
-                // What is at hand is read without waiting: others, and deadlines, get their turn here.
+                // What is in memory is read without waiting: other tasks, and deadlines, get their turn here.
                 tokio::task::yield_now().await;
                 let read = match self.wants_attributes {
                     true => self.vfs.read_dir_plus(level.directory, level.cookie, page).await,
                     false => self.vfs.read_dir(level.directory, level.cookie, page).await,
                 };
                 let list = match read {
-                    // Removed, or replaced by something else, since it was seen.
+                    // The directory was removed or replaced since the walk saw it.
                     Err(Error::NotFound | Error::Stale | Error::NotDirectory) => Vec::new(),
                     list => list?,
                 };
