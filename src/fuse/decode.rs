@@ -1,4 +1,4 @@
-//! Between the kernel's words and the vfs's.
+//! Translates between the kernel's types and those of the vfs.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -10,22 +10,22 @@ use fuser::{
 use crate::types::{InodeNo, Timestamp};
 use crate::vfs::{Attributes, Caller, HandleId, RenameMode, SetTime, Setter, is_acl};
 
-/// Bits of a number that are the inode's own. A vault has given 2^48 numbers after a million a second for nine years.
+/// Bits of an inode number that are the inode's own. At a million new inodes a second, 2^48 last for nine years.
 pub(super) const OWN_BITS: u32 = 48;
-/// Read-ahead and writeback requests that the kernel keeps in flight: the read-ahead is ours, but each 128 KiB of a
+/// Read-ahead and writeback requests that the kernel keeps in flight. Read-ahead is ours to do, but each 128 KiB of a
 /// buffered read is a request of its own.
 const MAX_BACKGROUND: u16 = 64;
-/// Bytes of one write at most; the kernel's own limit.
+/// The most bytes of one write; the kernel's own limit.
 const MAX_WRITE: u32 = 1 << 20;
 
-/// By the block size of a directory the C library decides how much of it is read at once.
+/// The block size of directories: the C library decides by it how much of a directory to read at once.
 const DIRECTORY_BLOCK: u32 = 1 << 20;
 
 pub(super) fn caller(request: &Request, umask: u32) -> Caller {
     Caller { uid: request.uid(), gid: request.gid(), pid: request.pid(), umask }
 }
 
-/// Of a directory's flags only one means something to a listing, so that is all that its handle says.
+/// The handle of an open directory. It says only whether `O_NOATIME` was given: no other flag matters to a listing.
 pub(super) fn directory_handle(flags: OpenBits) -> FileHandle {
     FileHandle(u64::from(flags.0 & libc::O_NOATIME != 0))
 }
@@ -34,8 +34,8 @@ pub(super) fn moves_atime(directory: FileHandle) -> bool {
     directory.0 == 0
 }
 
-/// Who sets an attribute. Their groups matter to an ACL only (the flag by which the kernel says what it found out is
-/// in `SETXATTR_EXT`); a request has but one, so `/proc` is asked, as libfuse does.
+/// Who sets an attribute. The groups of the caller matter to an ACL only. The kernel checks them itself, but the flag
+/// that tells the result needs `SETXATTR_EXT`, and a request names only one group. So we ask `/proc`, as libfuse does.
 pub(super) fn setter(request: &Request, name: &[u8]) -> Setter {
     if request.uid() == 0 || !is_acl(name) {
         return Setter::Superuser;
@@ -55,7 +55,7 @@ fn own(number: u64) -> InodeNo {
     InodeNo(number & ((1 << OWN_BITS) - 1))
 }
 
-/// The inode's own number, whichever room it is in (`rooms.rs`).
+/// The inode's own number, without its room (`rooms.rs`).
 pub(super) fn ino(ino: INodeNo) -> InodeNo {
     own(ino.0)
 }
@@ -122,8 +122,8 @@ pub(super) fn set_time(time: TimeOrNow) -> SetTime {
     }
 }
 
-/// The time that a caller set. Before 1970, fuser 0.18 takes the nanoseconds away from the seconds
-/// instead of adding them (`system_time_from_time`): that is undone here.
+/// The time that a caller set. For times before 1970, fuser 0.18 subtracts the nanoseconds from the seconds instead of
+/// adding them (`system_time_from_time`); this undoes that.
 fn set_to(time: SystemTime) -> Timestamp {
     match time.duration_since(UNIX_EPOCH) {
         Ok(_) => time.into(),
@@ -135,38 +135,41 @@ fn set_to(time: SystemTime) -> Timestamp {
     }
 }
 
-/// What to ask of the kernel. Never `io_uring`, `SETXATTR_EXT`, idmapped mounts, `SECURITY_CTX` or remote locks: fuser
-/// 0.18 cannot honour them. The write-back cache stays off: with it, what `write` returned could be lost
-/// by a daemon's death without an error that anyone sees. Nor `ATOMIC_O_TRUNC`: the kernel sends `open` first and asks
-/// then whether the file is a program that runs, so that a refused `open(O_RDONLY | O_TRUNC)` has cut it already.
-/// Nor, where there are writes, `ASYNC_DIO`: after an asynchronous direct write the kernel leaves in the page cache what
-/// a reader beside it has put there meanwhile, for good. Without it the write ends within `io_submit(2)`, and takes
-/// those pages out.
+/// The capabilities to ask of the kernel. Never asked for:
+/// - `io_uring`, `SETXATTR_EXT`, idmapped mounts, `SECURITY_CTX`, remote locks: fuser 0.18 cannot honour them.
+/// - The write-back cache: if the daemon died, bytes for which `write` had returned could be lost, and nobody would get
+///   an error.
+/// - `ATOMIC_O_TRUNC`: the kernel sends `open` first, and only then checks whether the file is a running program. A
+///   refused `open(O_RDONLY | O_TRUNC)` would have cut it already.
+/// - `ASYNC_DIO` on a writer's mount: after an asynchronous direct write the kernel keeps, for good, pages that a
+///   concurrent reader has put into the page cache. Without the flag the write ends within `io_submit(2)`, which drops
+///   those pages.
 fn wanted(is_reader: bool, has_inodes_here: bool) -> InitFlags {
     let both = InitFlags::FUSE_PARALLEL_DIROPS
         | InitFlags::FUSE_DO_READDIRPLUS
         | InitFlags::FUSE_CACHE_SYMLINKS
-        // An inode that the kernel has forgotten is found by its number: it is asked for as the `.` of itself.
+        // The kernel finds an inode that it has forgotten by its number: it looks up `.` in it.
         | InitFlags::FUSE_EXPORT_SUPPORT
-        // Permissions by ACLs too; the umask then is ours, since a directory's default ACL replaces it.
+        // ACLs for permissions. The umask is then ours to apply, since a directory's default ACL replaces it.
         | InitFlags::FUSE_POSIX_ACL
         | InitFlags::FUSE_DONT_MASK;
-    // With it the kernel asks for attributes in the first reply of a listing, and later only if something was looked at meanwhile. But
-    // who looks at all of a directory reads all of its names first (`find -ls`, `ls -l`, most backup programs), and then asks for
-    // one after the other. So it is for machines that would have to fetch what may be wanted by nobody.
+    // With this flag the kernel asks for attributes in the first reply of a listing, and later only if entries were
+    // looked up meanwhile. But programs that look at every entry read all names first (`find -ls`, `ls -l`, most backup
+    // programs), and then ask one by one. So it is only for machines that would have to fetch attributes nobody may
+    // want.
     let both = if has_inodes_here { both } else { both | InitFlags::FUSE_READDIRPLUS_AUTO };
     if is_reader {
         both | InitFlags::FUSE_AUTO_INVAL_DATA | InitFlags::FUSE_ASYNC_DIO
     } else {
-        // Its own writes move the mtime; the pages that they went through are right all the same.
+        // Our own writes change the mtime, but the pages that they went through stay right.
         both | InitFlags::FUSE_EXPLICIT_INVAL_DATA
-            // Setuid and setgid are ours to take away (`set_id`); then a file without asks once, not before each write,
-            // for its `security.capability`.
+            // We remove setuid and setgid (`set_id`). The kernel then asks a file without them for its
+            // `security.capability` once, not before each write.
             | InitFlags::FUSE_HANDLE_KILLPRIV_V2
     }
 }
 
-/// Sets what a session asks of the kernel.
+/// Sets the capabilities and limits of a session.
 pub(super) fn configure(config: &mut KernelConfig, is_reader: bool, has_inodes_here: bool) {
     for flag in wanted(is_reader, has_inodes_here) {
         if config.add_capabilities(flag).is_err() {
@@ -182,7 +185,7 @@ pub(super) fn configure(config: &mut KernelConfig, is_reader: bool, has_inodes_h
     }
 }
 
-/// The flags of a rename that can be honoured; whiteouts, for overlay's upper layers, cannot.
+/// The flags of a rename that are supported: not whiteouts, which the upper layers of overlayfs use.
 pub(super) fn rename_mode(flags: RenameFlags) -> Option<RenameMode> {
     match flags {
         RenameFlags::RENAME_NOREPLACE => Some(RenameMode::NoReplace),
@@ -206,7 +209,7 @@ mod tests {
 
     #[test]
     fn a_time_before_1970_is_what_the_caller_set() {
-        // What fuser makes of (seconds, nanoseconds).
+        // The time that fuser makes of (seconds, nanoseconds).
         for (seconds, nanos) in [(-2_i64, 500_000_000), (-1, 1), (-7, 0)] {
             let fusers = UNIX_EPOCH - Duration::new(seconds.unsigned_abs(), nanos);
             assert_eq!(set_to(fusers), Timestamp { seconds, nanos });

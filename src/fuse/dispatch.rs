@@ -1,7 +1,7 @@
-//! From a future of the vfs to a reply: on the request's own thread when nothing has to be waited for, else by a task.
+//! From a future of the vfs to a reply: on the request's own thread if the future does not wait, otherwise in a task.
 //!
-//! fuser passes no interrupts on, so a caller cannot be killed before its reply. So every request gets a reply in time, and
-//! a panic is an EIO. An operation whose caller was told that it failed does not happen afterwards (V5).
+//! fuser does not pass interrupts on, so a caller cannot be killed before its reply. Therefore every request gets a
+//! reply in time, and a panic becomes an EIO. An operation that was reported as failed does not happen afterwards (V5).
 
 use std::future::Future;
 use std::pin::Pin;
@@ -18,14 +18,14 @@ use super::reply::{Fails, refuse};
 use crate::os;
 use crate::vfs;
 
-/// After this the caller gets EIO, and the operation does not happen. The rooms below have deadlines of 30 s: this one is
-/// for what they overlook. A step that takes longer although all is well says so (`vfs::takes`).
+/// After this time the caller gets EIO, and the operation does not happen. The layers below have deadlines of 30 s;
+/// this one catches what they miss. A step that takes longer although all is well says so (`vfs::takes`).
 const DEADLINE: Duration = Duration::from_secs(35);
-/// An operation of which something has happened when its deadline comes has this long to end, so that its caller hears
-/// how.
+/// How much longer an operation that has had an effect may take after its deadline, so that its caller learns how it
+/// ended.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// What a request comes to.
+/// The result of a request, or that it panicked.
 type CaughtResult<T> = Result<vfs::Result<T>, os::Panicked>;
 
 /// Runs requests.
@@ -35,7 +35,7 @@ pub(super) struct Dispatch {
     limits: TimeLimits,
 }
 
-/// How long callers wait.
+/// The time limits of requests.
 #[derive(Clone, Copy, Debug)]
 struct TimeLimits {
     deadline: Duration,
@@ -47,7 +47,8 @@ impl Dispatch {
         Self { runtime, limits: TimeLimits { deadline: DEADLINE, grace: GRACE } }
     }
 
-    /// Runs `work`, and replies by `ok` with what it yields, or with its errno. All of it happens in the operation's span.
+    /// Runs `work`, and replies with what it yields (through `ok`) or with its errno. All of it runs in the operation's
+    /// span.
     pub(super) fn answer<R: Fails, T: Send + 'static>(
         &self,
         op: Operation,
@@ -59,7 +60,7 @@ impl Dispatch {
         let work = os::watched("a request", request.run(work));
         let mut work = Box::pin(work.instrument(op.span.clone()));
         let _runtime = self.runtime.enter();
-        // Pending work is polled again at once by the task, with that task's waker.
+        // This poll needs no waker: the task polls pending work again at once, with its own.
         let mut context = Context::from_waker(Waker::noop());
         match os::may_block(|| work.as_mut().poll(&mut context)) {
             Poll::Ready(outcome) => finish(&op, reply, outcome, ok),
@@ -92,7 +93,8 @@ impl Dispatch {
         }
     }
 
-    /// As [`Dispatch::tend`], of what waits for nothing. `None`: nothing is left to do, or it has panicked.
+    /// As [`Dispatch::tend`], for work that never waits. Returns what is left to do; `None` if nothing is, or after a
+    /// panic.
     pub(super) fn tend_now<T>(
         &self,
         op: &Operation,
@@ -102,15 +104,16 @@ impl Dispatch {
         os::watched_here("what no caller waits for", work).unwrap_or(None)
     }
 
-    /// Runs `first`, the part of a request that borrows the request's bytes, inside the runtime. `None`: it is pending, or
-    /// has panicked; then the whole of the request panics again, where [`Dispatch::answer`] catches it.
+    /// Runs `first`, the part of a request that borrows the request's bytes, inside the runtime. `None` means that it
+    /// has to wait, or panicked; then the whole request runs (and panics) again in [`Dispatch::answer`], which catches
+    /// it.
     pub(super) fn now<T>(&self, op: &Operation, first: impl FnOnce() -> Option<T>) -> Option<T> {
         let (_runtime, _span) = (self.runtime.enter(), op.span.enter());
         os::watched_here("a request", first).unwrap_or(None)
     }
 }
 
-/// What the request comes to, if it does so while its caller waits.
+/// The result of the request, if it comes while the caller still waits.
 async fn in_time<T>(
     limits: TimeLimits,
     request: &vfs::TimedRequest,
@@ -132,8 +135,8 @@ async fn in_time<T>(
     timeout_at(due + limits.grace, work).await.ok()
 }
 
-/// V5. An operation without an effect is dropped before its caller hears that it failed, so that it has none afterwards. One
-/// that has had an effect is waited for to its end, and has no further one.
+/// V5. An operation without an effect is dropped before its caller is told that it failed, so it never has one. An
+/// operation that has had an effect is let run to its end, but has no further effect.
 async fn too_late<R: Fails, T>(
     op: &Operation,
     reply: R,
@@ -155,7 +158,7 @@ async fn too_late<R: Fails, T>(
 fn finish<R: Fails, T>(op: &Operation, reply: R, outcome: CaughtResult<T>, ok: impl FnOnce(R, T)) {
     let _span = op.span.enter();
     match outcome {
-        // fuser's thread outlives a panic in here; a reply that is dropped says EIO.
+        // fuser's thread survives a panic in here. A reply that is dropped sends EIO.
         Ok(Ok(value)) => {
             op.done();
             let _ = os::watched_here("a reply", || ok(reply, value));
@@ -242,7 +245,7 @@ mod tests {
         assert_eq!(answered(answer).await, Err(libc::EIO));
     }
 
-    /// With next to no patience.
+    /// A dispatch with very short limits.
     fn hasty() -> Dispatch {
         let limits = TimeLimits { deadline: SHORT, grace: SHORT };
         Dispatch { runtime: Handle::current(), limits }
@@ -257,7 +260,7 @@ mod tests {
     const ALICE: vfs::Caller = vfs::Caller { uid: 1000, gid: 100, pid: 1, umask: 0o022 };
     const ROOT: InodeNo = InodeNo::ROOT;
 
-    /// A file with a handle that writes; its publishing turn can be kept, as by a look at a store that does not answer.
+    /// Makes a file with a handle for writing. The tests hold its publishing turn, as a slow store would.
     async fn file(vfs: &vfs::Vfs, name: &str, data: &[u8]) -> (InodeNo, vfs::HandleId) {
         let flags = vfs::OpenFlags { read: true, write: true, ..vfs::OpenFlags::default() };
         let (seen, handle) = vfs.create(&ALICE, ROOT, name.as_bytes(), 0o644, flags).await.unwrap();
@@ -269,7 +272,7 @@ mod tests {
         vfs.write(handle, vfs::WriteAt::Offset(at), data).await.unwrap();
     }
 
-    /// Lets everything that can go on do so.
+    /// Gives everything that can go on the time to do so.
     async fn settled() {
         tokio::time::sleep(10 * SHORT).await;
     }
@@ -344,12 +347,12 @@ mod tests {
             tokio::time::sleep(pause).await;
             vfs.mkdir(&ALICE, ROOT, b"second", 0o755).await.map(drop)
         };
-        // Within the grace after its deadline.
+        // It ends within the grace after its deadline.
         let made = answered(ask(&hasty(), mkdirs(vfs.clone(), SHORT * 3 / 2))).await;
         assert!(made.is_ok(), "{made:?}");
         vfs.rmdir(ROOT, b"first").await.unwrap();
         vfs.rmdir(ROOT, b"second").await.unwrap();
-        // So long that a machine which stands still in between changes nothing.
+        // Long enough that a stall of the test machine changes nothing.
         let pause = SHORT * 100;
         let late = answered(ask(&hasty(), mkdirs(vfs.clone(), pause))).await;
         assert_eq!(late, Err(libc::EIO));

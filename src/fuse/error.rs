@@ -1,15 +1,15 @@
-//! What can go wrong about a mount itself. (Requests have errnos: `vfs::Error::errno`.)
+//! Errors of mounting and unmounting. (Requests have errnos: `vfs::Error::errno`.)
 
 use std::io;
 use std::path::PathBuf;
 
-/// Each message says what to do.
+/// Why a mount or unmount failed. Each message says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The mountpoint is a file or the like.
+    /// The mountpoint is not a directory.
     #[error("{0} is not a directory: choose another mountpoint")]
     NotDirectory(PathBuf),
-    /// Something is in the mountpoint, and would be hidden.
+    /// The mountpoint is not empty; its content would be hidden.
     #[error("{0} is not empty: choose an empty directory as the mountpoint, or empty it")]
     NotEmpty(PathBuf),
     /// Something is mounted there.
@@ -22,12 +22,12 @@ pub enum Error {
         /// Type and source of what is there.
         what: String,
     },
-    /// The mountpoint cannot be looked at or made.
+    /// The mountpoint cannot be inspected or created.
     #[error("the mountpoint {path}: {cause}")]
     Mountpoint {
         /// The mountpoint.
         path: PathBuf,
-        /// What the system says.
+        /// The cause.
         #[source]
         cause: io::Error,
     },
@@ -36,7 +36,7 @@ pub enum Error {
     Mount {
         /// The mountpoint.
         path: PathBuf,
-        /// What the system says.
+        /// The cause.
         #[source]
         cause: io::Error,
         /// What to do about it, beginning with a separator; may be empty.
@@ -52,11 +52,11 @@ pub enum Error {
     Unmount {
         /// The mountpoint.
         path: PathBuf,
-        /// What the system says.
+        /// The cause.
         #[source]
         cause: io::Error,
     },
 }
 
-/// What this room's functions return.
+/// The result of functions of this module.
 pub type Result<T> = std::result::Result<T, Error>;

@@ -1,4 +1,4 @@
-//! The vault as fuser sees it, and one reply of each kind. Which request comes to which is in `ops.rs`.
+//! The vault as fuser sees it, with one function for each kind of reply. `ops.rs` maps the requests to them.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -24,17 +24,16 @@ use crate::vfs::{
     WriteAt,
 };
 
-/// For how long the kernel may answer from its own memory. A writer's mount is the only one that changes the vault. Its
-/// changes pass the kernel, which keeps what it knows right, or the kernel is told (`notify`); so this only bounds its
-/// memory's age.
+/// How long the kernel may answer from its own memory. Only the writer's mount changes the vault: its changes pass
+/// through the kernel, which keeps its memory right, or the kernel is told (`notify`). So this only bounds the age.
 const TTL_WRITER: Duration = Duration::from_secs(3600);
-/// A read-only mount follows what another machine writes.
+/// The same for a read-only mount, which follows what another machine writes.
 const TTL_READER: Duration = Duration::from_secs(1);
 
-/// Inode numbers are never given twice, so a generation says nothing.
+/// Inode numbers are never reused, so the generation is constant.
 pub(super) const GENERATION: Generation = Generation(0);
 
-/// Takes the bytes of a write, and setuid and setgid from the file that `loses` them by it.
+/// Takes the bytes of a write. If `loses` is set, first removes setuid and setgid from that file.
 async fn take_bytes(
     vfs: &Vfs,
     loses: Option<InodeNo>,
@@ -47,15 +46,15 @@ async fn take_bytes(
     vfs.take(handle, at, data).await
 }
 
-/// A vault as a file system: what fuser calls.
+/// A vault as a file system, as fuser calls it.
 pub(super) struct VaultFs {
     pub(super) vfs: Vfs,
-    /// States of the past, if they are shown.
+    /// Old states of the vault, if the mount shows them.
     pub(super) rooms: Option<Arc<Rooms>>,
     pub(super) dispatch: Dispatch,
     pub(super) is_reader: bool,
     pub(super) shown: ShownAs,
-    /// Says that the session is over.
+    /// Set when the session has ended.
     pub(super) ended: watch::Sender<bool>,
 }
 
@@ -71,7 +70,7 @@ impl VaultFs {
         Self { vfs, rooms, dispatch, is_reader, shown, ended }
     }
 
-    /// Where a request belongs, by the number of its inode.
+    /// The room (`rooms.rs`) that a request belongs to, by its inode number.
     pub(super) fn room(&self, op: &Operation) -> Room {
         match (&self.rooms, room_of(op.ino)) {
             (_, 0) => Room::In(self.vfs.clone(), 0),
@@ -80,7 +79,7 @@ impl VaultFs {
         }
     }
 
-    /// The file system of a request, and its room; without one, the request is refused.
+    /// The file system that a request is for, and its room. If there is none, refuses the request.
     pub(super) fn inside<R: Fails>(&self, op: &Operation, reply: R) -> Option<(Vfs, u16, R)> {
         match self.room(op) {
             Room::In(vfs, room) => return Some((vfs, room, reply)),
@@ -95,8 +94,8 @@ impl VaultFs {
         if self.is_reader { TTL_READER } else { TTL_WRITER }
     }
 
-    /// Page cache across opens: for a writer's mount always right, for a reader's what `AUTO_INVAL_DATA` finds stale
-    /// goes. Whoever cannot write has nothing to flush: its close is one request less.
+    /// Keeps the page cache across opens: a writer's is always right, and `AUTO_INVAL_DATA` drops what is stale in a
+    /// reader's. A handle that cannot write has nothing to flush, which saves a request at its close.
     pub(super) fn open_flags(&self, flags: Open) -> FopenFlags {
         let mut how = FopenFlags::empty();
         how.set(FopenFlags::FOPEN_KEEP_CACHE, !self.is_reader);
@@ -165,7 +164,7 @@ impl VaultFs {
         });
     }
 
-    /// The session has ended.
+    /// The session has ended: the kernel knows no inode any more.
     pub(super) fn over(&self) {
         self.vfs.nobody_listens();
         let vfs = self.vfs.clone();
@@ -174,13 +173,13 @@ impl VaultFs {
         self.ended.send_replace(true);
     }
 
-    /// `forget`: the kernel forgets what it was told of.
+    /// `forget`: the kernel forgets an inode that it was told of.
     pub(super) fn forgotten(&self, op: Operation, node: INodeNo, times: u64) {
-        // What is past stays as it is, whether the kernel knows it or not.
+        // Old states do not change, so nothing depends on what the kernel knows of them.
         if room_of(node.0) != 0 {
             return;
         }
-        // Of most nothing is left to do.
+        // For most inodes nothing is left to do.
         match self.dispatch.tend_now(&op, || self.vfs.forget(ino(node), times)) {
             None => op.done(),
             Some(departure) => {
@@ -190,7 +189,7 @@ impl VaultFs {
         }
     }
 
-    /// `lookup`; that a name is not there is remembered by the kernel too.
+    /// `lookup`. The kernel also remembers that a name is not there.
     pub(super) fn look_up(&self, op: Operation, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let (rooms, name) = (self.rooms.clone(), name.as_bytes().to_vec());
         if let (Room::List, Some(rooms)) = (self.room(&op), rooms.clone()) {
@@ -205,7 +204,7 @@ impl VaultFs {
         let work = async move {
             match vfs.lookup(parent, &name).await {
                 Ok(seen) => Ok((shown.of(attr_in(room, &seen.told())), ttl)),
-                // Something of the vault's own goes first.
+                // An entry of the vault's own with this name takes precedence.
                 Err(Error::NotFound) if leads_back => {
                     let root = vfs.attributes(parent).await?;
                     Ok((shown.of(Rooms::list_attr(&root)), TTL_READER))
@@ -219,7 +218,7 @@ impl VaultFs {
         });
     }
 
-    /// What the directory of the snapshots shows of itself.
+    /// `getattr` of the directory of the snapshots.
     fn list_attributes(&self, op: Operation, reply: ReplyAttr) {
         let vfs = self.vfs.clone();
         let shown = self.shown;
@@ -229,7 +228,7 @@ impl VaultFs {
         });
     }
 
-    /// `open`. What is past is opened for reading only.
+    /// `open`. Files of old states are opened for reading only.
     pub(super) fn open_file(&self, op: Operation, node: INodeNo, flags: Open, reply: ReplyOpen) {
         let Some((vfs, room, reply)) = self.inside(&op, reply) else { return };
         if room != 0 && flags.write {
@@ -253,7 +252,7 @@ impl VaultFs {
         self.empty(op, reply, move |vfs| async move { vfs.release(handle(fh)).await });
     }
 
-    /// `rename` and `link`: whether both are of one time.
+    /// For `rename` and `link`: refuses with EXDEV unless both inodes are in the same room.
     pub(super) fn one_room<R: Fails>(&self, op: &Operation, other: INodeNo, reply: R) -> Option<R> {
         if room_of(op.ino) == room_of(other.0) {
             return Some(reply);
@@ -262,7 +261,7 @@ impl VaultFs {
         None
     }
 
-    /// `write`: taken from the request's own buffer if there is room at once; copied only to wait for it.
+    /// `write`: taken from the request's own buffer if there is room at once; copied only if it has to wait.
     pub(super) fn write_bytes(
         &self,
         op: Operation,
@@ -272,7 +271,8 @@ impl VaultFs {
         (write_flags, flags): (WriteFlags, OpenFlags),
         reply: ReplyWrite,
     ) {
-        // A page of an `mmap` goes where it lies, whatever the flags of the handle that the kernel picked.
+        // A page written back from an `mmap` goes to its offset, whatever the flags of the handle that the kernel
+        // picked.
         let is_page = write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
         let at = if flags.0 & libc::O_APPEND != 0 && !is_page {
             WriteAt::End
@@ -299,7 +299,7 @@ impl VaultFs {
         self.dispatch.answer(op, reply, work, ReplyWrite::written);
     }
 
-    /// `listxattr`. As on a local disk, only the superuser sees the names that only the superuser can use.
+    /// `listxattr`. As on a local disk, only the superuser sees `trusted.` names, which nobody else can use.
     pub(super) fn list_xattrs(
         &self,
         op: Operation,
@@ -314,7 +314,7 @@ impl VaultFs {
         });
     }
 
-    /// `lseek` for data and holes; all else the kernel does itself.
+    /// `lseek` for data and holes; the kernel does the rest itself.
     pub(super) fn seek(
         &self,
         op: Operation,

@@ -1,4 +1,5 @@
-//! fusermount3, which mounts and unmounts for those who are not root: bounded, and ended when it does not return.
+//! Runs fusermount3, which mounts and unmounts for users other than root, with a time limit, and kills it if it does
+//! not return.
 
 use std::io::{self, Read};
 use std::process::{Command, Output, Stdio};
@@ -7,14 +8,14 @@ use std::time::{Duration, Instant};
 
 use crate::os::{self, ProcessStat, Signal};
 
-/// How long the helper, or mount(2), may take. It takes milliseconds.
+/// How long the helper, or mount(2), may take. Normally it takes milliseconds.
 pub(super) const LIMIT: Duration = Duration::from_secs(60);
-/// How long until one that was killed is gone.
+/// How long to wait for a killed helper to be gone.
 const KILLED: Duration = Duration::from_secs(5);
 /// The names that fuser knows the helper by.
 const NAMES: [&str; 3] = ["fusermount3", "fusermount", "mount_fusefs"];
 
-/// Runs the helper to its end; its output is a line or two.
+/// Runs the helper to its end. Its output is a line or two.
 pub(super) fn run(command: &mut Command, limit: Duration) -> io::Result<Output> {
     let mut child =
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
@@ -38,8 +39,8 @@ pub(super) fn run(command: &mut Command, limit: Duration) -> io::Result<Output> 
     Ok(Output { status, stdout: Vec::new(), stderr })
 }
 
-/// Does what starts a helper and waits for it. When that does not return, the helper is ended, and with it, as a rule,
-/// the work; its result, if there is one after all, counts.
+/// Runs `work`, which starts a helper and waits for it. If that takes longer than `limit`, kills the helper, which as a
+/// rule ends the work too. If the work then succeeds after all, that result counts.
 pub(super) fn bounded<T: Send + 'static>(
     limit: Duration,
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
@@ -48,14 +49,14 @@ pub(super) fn bounded<T: Send + 'static>(
     std::thread::Builder::new().name("mount".into()).spawn(move || drop(sender.send(work())))?;
     match result.recv_timeout(limit) {
         Ok(done) => return done,
-        // It panicked.
+        // `work` panicked.
         Err(mpsc::RecvTimeoutError::Disconnected) => {
             return Err(io::Error::other("mounting ended without a result"));
         }
         Err(mpsc::RecvTimeoutError::Timeout) => {}
     }
     let deadline = Instant::now() + KILLED;
-    // fuser asks several names one after the other, and asks each whether it is there first.
+    // fuser tries several names one after the other, and first asks each whether it is there.
     while Instant::now() < deadline {
         end_helpers(std::process::id());
         match result.recv_timeout(Duration::from_millis(50)) {
@@ -72,7 +73,7 @@ fn late(limit: Duration) -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, text)
 }
 
-/// Kills the helpers among the children of a process, or the process itself if it is one, and what they started.
+/// Kills the helpers among the children of a process, or the process itself if it is one, with all their descendants.
 fn end_helpers(root: u32) {
     let all = ProcessStat::all();
     let is_helper = |process: &ProcessStat| {
@@ -88,7 +89,7 @@ fn end_helpers(root: u32) {
         at += 1;
     }
     for pid in doomed {
-        // It is ours: a child whose end nobody has waited for keeps its number.
+        // A child that nobody has waited for keeps its number, so this hits no other process.
         os::signal_child(pid, Signal::KILL);
     }
 }
@@ -97,7 +98,7 @@ fn end_helpers(root: u32) {
 mod tests {
     use super::*;
 
-    /// A helper that never returns, as a shell script with a child of its own.
+    /// A helper that never returns: a shell script with a child of its own.
     fn stuck(dir: &std::path::Path) -> std::path::PathBuf {
         use std::os::unix::fs::PermissionsExt;
         let path = dir.join("fusermount3");
@@ -118,8 +119,8 @@ mod tests {
         let limit = Duration::from_millis(300);
         let begun = Instant::now();
         let own = path.clone();
-        // As fuser does: the output is read to its end, which the script's child holds open; a helper that failed is an
-        // error.
+        // As fuser does: it reads the output to its end, which the script's child holds open, and treats a failed
+        // helper as an error.
         let work = move || match Command::new(own).output()?.status.success() {
             true => Ok(()),
             false => Err(io::Error::other("it failed")),

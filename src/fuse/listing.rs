@@ -1,4 +1,4 @@
-//! Listings of directories.
+//! Listing directories.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -17,9 +17,9 @@ use super::rooms::{Room, Rooms, attr_in, tagged};
 use crate::types::InodeNo;
 use crate::vfs::{DirEntry, Known};
 
-/// Entries asked of the vfs at once: what a page of 4 KiB holds of short names.
+/// Entries asked of the vfs at once: about what 4 KiB hold of entries with short names.
 const DIR_BATCH: usize = 128;
-/// As many with their attributes.
+/// The same for entries with their attributes.
 const FULL_BATCH: usize = 24;
 
 impl VaultFs {
@@ -97,13 +97,14 @@ impl VaultFs {
                 for mut entry in list {
                     let Some(seen) = entry.attributes.take() else { continue };
                     if !add(&entry, &seen) {
-                        return Ok(known); // this one, and what is after it, the kernel is not told
+                        return Ok(known); // the kernel is not told of this one, nor of those after it
                     }
                     from = entry.cookie;
                     known.push(seen);
                 }
-                // Whoever lists all and then looks at each (`find -ls`) asks for one by one what the first reply has no room
-                // for. What would have to be waited for comes with the next reply.
+                // Programs that list all names before they look at each (`find -ls`) ask one by one for entries that
+                // the first reply did not hold, so it is filled with what is in memory. Entries that need a fetch come
+                // with the next reply.
                 let more = vfs.read_dir_at_hand(ino(node), from, DIR_BATCH).now_or_never();
                 list = more.and_then(Result::ok).unwrap_or_default();
             }
@@ -146,7 +147,7 @@ impl VaultFs {
     }
 }
 
-/// A reply that is filled while its entries are looked for: how much it takes only it can tell.
+/// A reply that is filled while entries are looked up: only the reply can tell when it is full.
 #[derive(Clone)]
 struct FilledReply(Arc<Mutex<Option<ReplyDirectoryPlus>>>);
 

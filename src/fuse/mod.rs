@@ -1,4 +1,5 @@
-//! The kernel's side: decodes a request, calls the vfs, replies. fuser is named here only, and wrapped thinly.
+//! The kernel's side: decodes FUSE requests, calls the vfs, and replies. Only this module uses fuser, and wraps it
+//! thinly.
 
 mod decode;
 mod dispatch;

@@ -1,4 +1,4 @@
-//! Mountpoints: making one ready, cleaning a dead mount up, unmounting.
+//! Mountpoints: preparing one, cleaning up a dead mount, unmounting.
 
 use std::path::Path;
 use std::process::Command;
@@ -8,7 +8,7 @@ use crate::os;
 
 use super::{Error, Result, helper};
 
-/// What `prepare` had to do.
+/// What [`prepare`] had to do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Prepared {
     /// The directory was made.
@@ -17,7 +17,7 @@ pub struct Prepared {
     pub cleaned: bool,
 }
 
-/// Makes `path` a directory that can be mounted on: made if missing, freed of a mount whose daemon died.
+/// Makes `path` ready to be mounted on: creates it if missing, and removes a mount whose daemon has died.
 pub fn prepare(path: &Path) -> Result<Prepared> {
     let failed = |cause| Error::Mountpoint { path: path.to_owned(), cause };
     let mut prepared = Prepared::default();
@@ -46,13 +46,13 @@ pub fn prepare(path: &Path) -> Result<Prepared> {
     Ok(prepared)
 }
 
-/// Unmounts what is mounted at `path`. The caller has made sure that it is the right one.
+/// Unmounts what is mounted at `path`. The caller has made sure that it is the right mount.
 pub fn unmount(path: &Path) -> Result<()> {
     run(path, false, &["-u"])
 }
 
-/// Takes a mount out of the tree whatever is open in it, and (as root) ends its connection: every request that waits
-/// gets an error. What is open goes on to fail until it is closed.
+/// Takes a mount out of the tree even while it is in use, and (as root) ends its connection, so that waiting requests
+/// fail. Files that are open keep failing until they are closed.
 pub fn detach(path: &Path) -> Result<()> {
     run(path, true, &["-u", "-z"])
 }
@@ -67,14 +67,14 @@ fn run(path: &Path, force: bool, fusermount: &[&str]) -> Result<()> {
         Err(error) if error.kind() == PermissionDenied => {}
         done => return done.map_err(failed),
     }
-    // Whoever is not root asks the helper that mounted it.
+    // Without root, ask the helper that mounted it.
     let ask = |program: &str| {
         let mut command = Command::new(program);
         command.args(fusermount).arg("--").arg(path);
         helper::run(&mut command, helper::LIMIT)
     };
     let output = match ask("fusermount3") {
-        // Not in this PATH: fuser, which mounted it, looks here, too.
+        // It is not in this PATH. fuser, which mounted it, looks here too.
         Err(error) if matches!(error.kind(), NotFound | PermissionDenied) => {
             ask("/bin/fusermount3")
         }

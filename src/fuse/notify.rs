@@ -1,6 +1,6 @@
-//! Tells the kernel what others changed, so that it does not answer from its memory. The kernel takes such a notification
-//! only when it has the locks of the directory and the inode, which requests hold that wait for our replies. So this is a
-//! thread of its own: it holds nothing, and no reply to the kernel waits for it.
+//! Tells the kernel what others have changed, so that it does not answer from its memory. To take such a notification
+//! the kernel needs the locks of the directory and the inode, and requests that wait for our replies may hold those. So
+//! this is a thread of its own: it holds nothing, and no reply to the kernel waits for it.
 
 use std::ffi::OsStr;
 use std::io;
@@ -11,12 +11,12 @@ use fuser::{INodeNo, Notifier};
 use crate::os;
 use crate::vfs::{Invalidation, Invalidations};
 
-/// Attributes only: of the pages of a file none is touched.
+/// An offset that keeps the pages of a file: only its attributes are invalidated.
 const NO_PAGES: i64 = -1;
-/// From the offset on.
+/// An offset that invalidates all pages.
 const ALL_PAGES: i64 = 0;
 
-/// Starts the thread. It ends when the mount has ended.
+/// Starts the thread, which ends with the mount.
 pub(super) fn start(notifier: Notifier, mut changes: Invalidations) -> io::Result<()> {
     let tell_all = move || {
         while let Some(told) = changes.receive() {
@@ -24,7 +24,8 @@ pub(super) fn start(notifier: Notifier, mut changes: Invalidations) -> io::Resul
                 let once = || {
                     os::watched_here("telling the kernel of changes", || tell(&notifier, change))
                 };
-                // What it is not told it remembers for an hour, and telling it twice does no harm.
+                // Tried twice: what the kernel is not told it gets wrong for an hour, and telling it twice does no
+                // harm.
                 if let Ok(Err(error)) = once().or_else(|_panicked| once()) {
                     tracing::warn!(%error, "the kernel was not told of a change");
                 }
@@ -46,8 +47,8 @@ fn tell(notifier: &Notifier, change: &Invalidation) -> io::Result<()> {
         Invalidation::Content(ino) => notifier.inval_inode(INodeNo(ino.0), 0, ALL_PAGES),
     };
     match told {
-        // Unknown to the kernel (fuser takes that for done), or gone with its mount; or it has forgotten the name and
-        // would not call the inode deleted: it names another one, or is a mountpoint.
+        // Harmless: the mount is gone, or the kernel has forgotten the name but would not mark the inode as deleted, as
+        // the name refers to another one or is a mountpoint. fuser itself ignores inodes that the kernel does not know.
         Err(error) if is_harmless(&error) => Ok(()),
         told => told,
     }

@@ -1,4 +1,4 @@
-//! What a request of the kernel is called in the log: with `-vv` each is a span, and its end a line.
+//! How a kernel request appears in the log: with `-vv` each is a span, and its end a line.
 
 use std::time::Instant;
 
@@ -8,8 +8,8 @@ use tracing::field::Empty;
 
 use crate::os;
 
-/// One request: its kind, its inode, and its span. Where nobody listens at this level there is no span: nothing is
-/// formatted or kept for it. Names never get here.
+/// One request: its kind, its inode and its span. If nobody listens at this level there is no span, and nothing is
+/// formatted or kept for it. File names are never logged here.
 #[derive(Clone, Debug)]
 pub(super) struct Operation {
     pub(super) kind: &'static str,
@@ -19,7 +19,7 @@ pub(super) struct Operation {
 }
 
 impl Operation {
-    /// A request as it comes in. Of one that names an entry, `node` is the directory.
+    /// A request as it comes in. If it names an entry, `node` is the directory.
     pub(super) fn of(kind: &'static str, request: &Request, node: INodeNo) -> Self {
         Self::new(kind, request.unique().0, node.0)
     }
@@ -29,13 +29,13 @@ impl Operation {
         Self { kind, ino, span, begun: Instant::now() }
     }
 
-    /// It failed: its answer is an errno.
+    /// Counts the request as failed, with this errno.
     pub(super) fn failed(&self, errno: i32) {
         self.span.record("errno", errno);
         os::operation_done(self.kind, self.begun.elapsed(), true);
     }
 
-    /// Its answer is what was asked for.
+    /// Counts the request as successful.
     pub(super) fn done(&self) {
         os::operation_done(self.kind, self.begun.elapsed(), false);
     }

@@ -1,4 +1,4 @@
-//! The requests of the kernel, one by one: decode, call the vfs, reply.
+//! The kernel's requests, one function each: decode, call the vfs, reply.
 
 use std::ffi::OsStr;
 use std::io;
@@ -65,8 +65,8 @@ impl Filesystem for VaultFs {
     ) {
         let op = Operation::of("setattr", request, node);
         let (pid, loses_set_id) = (request.pid(), false);
-        // Of nothing: before a write, for setuid and setgid alone. The answer tells the kernel that they are gone, before the
-        // write has one.
+        // A setattr without attributes: before a write, the kernel sends it only to remove setuid and setgid. Its reply
+        // tells the kernel that they are gone, before the write itself is sent.
         let is_of_nothing = (mode, uid, gid, size, atime, mtime) == Default::default();
         let mut set = SetAttributes {
             mode,
@@ -415,7 +415,7 @@ impl Filesystem for VaultFs {
         reply: ReplyWrite,
     ) {
         let op = Operation::of("copy_file_range", request, node);
-        // Programs copy the bytes themselves then.
+        // After EXDEV, programs copy the bytes themselves.
         let Some(reply) = self.one_room(&op, to_node, reply) else { return };
         let Some((vfs, _, reply)) = self.inside(&op, reply) else { return };
         let pid = request.pid();

@@ -1,10 +1,10 @@
-//! Replies that say an errno.
+//! Replies that carry an errno.
 
 use fuser::Errno;
 
 use super::operation::Operation;
 
-/// A reply that can say an errno.
+/// A reply that can carry an errno.
 pub(super) trait Fails: Send + 'static {
     fn fail(self, errno: Errno);
 }
@@ -34,7 +34,7 @@ fails!(
     ReplyLseek
 );
 
-/// Replies with an errno, and says so in the operation's span.
+/// Replies with an errno, and records it in the operation's span.
 pub(super) fn refuse<R: Fails>(op: &Operation, reply: R, errno: Errno) {
     op.failed(errno.code());
     reply.fail(errno);

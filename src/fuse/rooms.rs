@@ -1,5 +1,5 @@
-//! `/.snapshots/NAME/`: states of the past inside a mount. Which one an inode belongs to is in the upper bits of the
-//! number that the kernel knows it by: a *room*. The vault as it is now is room 0.
+//! `/.snapshots/NAME/`: old states inside a mount. Each state is a *room*; the upper bits of the inode number that the
+//! kernel sees say which room the inode belongs to. The vault as it is now is room 0.
 
 use std::any::Any;
 use std::collections::{BTreeMap, HashMap};
@@ -16,21 +16,21 @@ use super::decode::{OWN_BITS, file_attr};
 use crate::types::InodeNo;
 use crate::vfs::{self, Attributes, Error, Vfs};
 
-/// The name in the root that leads to them. No listing of the root has it.
+/// The name in the root that leads to the snapshots. No listing of the root shows it.
 pub(super) const NAME: &[u8] = b".snapshots";
-/// The directory that lists the names.
+/// The room of the directory that lists the snapshots.
 const LIST: u16 = u16::MAX;
-/// States that are open, or being opened, at once. Each has an index of its own, and blocks of pages in memory.
+/// How many states are open, or being opened, at once. Each has its own index, and blocks of pages in memory.
 const OPEN: usize = 8;
-/// One in which nothing was looked at for so long, and nothing is open, is closed when another is opened.
+/// How long a state stays open while nothing in it is used or held open. It is then closed when another is opened.
 const UNUSED: Duration = Duration::from_mins(10);
 
-/// The snapshots of a vault, as what mounts it knows them.
+/// The snapshots of a vault, as this module sees them.
 #[async_trait]
 pub trait Snapshots: Send + Sync + 'static {
-    /// Their names, and which state each names.
+    /// The name of each snapshot, and the number of the state that it names.
     async fn names(&self) -> Result<Vec<(Vec<u8>, u64)>, SnapshotError>;
-    /// One of them; `None`: there is none of that name.
+    /// Opens a snapshot; `None` if there is none of that name.
     async fn open(&self, name: &[u8]) -> Result<Option<SnapshotRoom>, SnapshotError>;
 }
 
@@ -39,29 +39,29 @@ pub type SnapshotError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A snapshot as a file system.
 pub struct SnapshotRoom {
-    /// Read-only.
+    /// Its file system, read-only.
     pub vfs: Vfs,
-    /// What keeps it.
+    /// Keeps it open while this lives.
     pub keep: Box<dyn Any + Send + Sync>,
 }
 
-/// EIO, with the reason in the log.
+/// Logs the reason, and makes an EIO of it.
 fn failed(error: SnapshotError) -> Error {
     tracing::warn!(%error, "a snapshot cannot be shown");
     Error::SnapshotUnavailable
 }
 
-/// Where a number of the kernel's belongs.
+/// Where an inode number of the kernel's belongs.
 pub(super) enum Room {
-    /// To this file system; what it says of its inodes gets the tag.
+    /// In this file system, and the room with which to tag the inodes that it returns.
     In(Vfs, u16),
-    /// To the directory that lists the names.
+    /// The directory that lists the snapshots.
     List,
-    /// To a state that is closed: the kernel looks the name up again.
+    /// A state that is closed: the kernel has to look the name up again.
     Gone,
 }
 
-/// A state that is open.
+/// An open state.
 struct OpenRoom {
     name: Vec<u8>,
     state: u64,
@@ -71,7 +71,7 @@ struct OpenRoom {
     _keep: Box<dyn Any + Send + Sync>,
 }
 
-/// The states that are open, and those that are being opened.
+/// The states that are open or being opened.
 pub(super) struct Rooms {
     source: Arc<dyn Snapshots>,
     table: Mutex<RoomTable>,
@@ -80,23 +80,24 @@ pub(super) struct Rooms {
 #[derive(Default)]
 struct RoomTable {
     open: BTreeMap<u16, OpenRoom>,
-    /// By name and state: who asks for one that is being opened waits for that, and for no other.
+    /// By name and state. A request for one that is being opened waits for that opening, and for no other.
     opening: HashMap<(Vec<u8>, u64), SharedOpening>,
-    /// The number that was given last.
+    /// The last room number that was given.
     last: u16,
 }
 
-/// Where a state will be once it is open.
+/// The room and file system of a state, once it is open.
 type RoomOpening = OnceCell<(u16, Vfs)>;
 
-/// An opening that is under way, and how many take part in it.
+/// An opening under way, and how many requests take part in it.
 #[derive(Default)]
 struct SharedOpening {
     opening: Arc<RoomOpening>,
     parts: usize,
 }
 
-/// A part in the opening of a state: the last one to let go of it, however that ends, forgets it.
+/// A request's part in the opening of a state. The last to be dropped removes the opening from the table, however it
+/// ended.
 struct PartInOpening<'a> {
     rooms: &'a Rooms,
     key: (Vec<u8>, u64),
@@ -107,7 +108,7 @@ impl Drop for PartInOpening<'_> {
     fn drop(&mut self) {
         let mut table = self.rooms.table.lock();
         let Some(shared) = table.opening.get_mut(&self.key) else { return };
-        // It may be a later one.
+        // It may be a later opening of the same state.
         if Arc::ptr_eq(&shared.opening, &self.opening) {
             shared.parts -= 1;
             if shared.parts == 0 {
@@ -117,17 +118,17 @@ impl Drop for PartInOpening<'_> {
     }
 }
 
-/// The room of a number.
+/// The room that an inode number belongs to.
 pub(super) fn room_of(number: u64) -> u16 {
     u16::try_from(number >> OWN_BITS).unwrap_or(0)
 }
 
-/// The number that the kernel knows an inode of a room by.
+/// The number by which the kernel knows an inode of a room.
 pub(super) fn tagged(room: u16, ino: InodeNo) -> u64 {
     u64::from(room) << OWN_BITS | ino.0
 }
 
-/// What the kernel is told of an inode of a room.
+/// The attributes of an inode of a room, as the kernel gets them.
 pub(super) fn attr_in(room: u16, seen: &Attributes) -> FileAttr {
     file_attr(&Attributes { ino: InodeNo(tagged(room, seen.ino)), ..*seen })
 }
@@ -137,7 +138,7 @@ impl Rooms {
         Self { source, table: Mutex::default() }
     }
 
-    /// Where a number belongs that is not of now.
+    /// Where a number belongs that is not in room 0.
     pub(super) fn find(&self, number: u64) -> Room {
         let room = room_of(number);
         if room == LIST {
@@ -152,14 +153,15 @@ impl Rooms {
         }
     }
 
-    /// A file was opened there, or closed.
+    /// Counts a file of that room that was opened, or closed.
     pub(super) fn counts(&self, number: u64, opened: bool) {
         if let Some(open) = self.table.lock().open.get_mut(&room_of(number)) {
             open.handles = if opened { open.handles + 1 } else { open.handles.saturating_sub(1) };
         }
     }
 
-    /// The root of a snapshot, which is opened if it is not. Nothing is held meanwhile: other snapshots are entered as ever.
+    /// Attributes of the root of a snapshot, which is opened if necessary. No lock is held meanwhile, so other
+    /// snapshots can be entered.
     pub(super) async fn enter(&self, name: &[u8]) -> vfs::Result<FileAttr> {
         let names = self.source.names().await.map_err(failed)?;
         let state = names.iter().find(|(there, _)| there == name).map(|(_, state)| *state);
@@ -176,7 +178,7 @@ impl Rooms {
         Ok(attr_in(room, &vfs.attributes(InodeNo::ROOT).await?))
     }
 
-    /// A part in the opening of a state that is not open, if there is room for one more.
+    /// Joins the opening of a state that is not open, or begins it if there is room for one more.
     fn take_part(&self, name: &[u8], state: u64) -> vfs::Result<PartInOpening<'_>> {
         let mut table = self.table.lock();
         let key = (name.to_vec(), state);
@@ -192,9 +194,9 @@ impl Rooms {
         let opened = self.source.open(name).await.map_err(failed)?;
         let SnapshotRoom { vfs, keep } = opened.ok_or(Error::NotFound)?;
         let mut table = self.table.lock();
-        // From here on it is at hand.
+        // The state is found in `open` from here on.
         table.opening.remove(&(name.to_vec(), state));
-        // Somebody whose part was forgotten a moment ago may have been as quick.
+        // A request whose opening was removed from the table a moment ago may have been faster.
         if let Some(found) = table.at_hand(name, state) {
             return Ok(found);
         }
@@ -205,13 +207,13 @@ impl Rooms {
         Ok((room, vfs))
     }
 
-    /// What the directory of the names shows of itself; it belongs to whom the root does.
+    /// Attributes of the directory of the snapshots. It has the owner of the root.
     pub(super) fn list_attr(root: &Attributes) -> FileAttr {
         let mode = libc::S_IFDIR | 0o555;
         attr_in(LIST, &Attributes { ino: InodeNo::ROOT, mode, nlink: 2, ..*root })
     }
 
-    /// The names, each with its place and number in the listing.
+    /// Its entries after the cookie `after`, each with its cookie and inode number.
     pub(super) async fn entries(&self, after: u64) -> vfs::Result<Vec<(u64, u64, Vec<u8>)>> {
         let own = (tagged(LIST, InodeNo::ROOT), InodeNo::ROOT.0);
         let dots = [(own.0, b".".to_vec()), (own.1, b"..".to_vec())];
@@ -226,8 +228,8 @@ impl Rooms {
         Ok(all.filter(|(cookie, ..)| *cookie > after).collect())
     }
 
-    /// What a listing says of a name: only that it is a directory. It is not to be remembered: whoever comes to it looks
-    /// the name up, and then it gets its room.
+    /// Attributes of a snapshot in a listing: only that it is a directory. The kernel must not remember them: the state
+    /// gets its room number when the name is looked up.
     pub(super) fn entry_attr(root: &Attributes, number: u64) -> FileAttr {
         let mode = libc::S_IFDIR | 0o555;
         file_attr(&Attributes { ino: InodeNo(number), mode, nlink: 2, ..*root })
@@ -243,7 +245,7 @@ impl RoomTable {
         })
     }
 
-    /// A number for one more. Never that of one that was there a moment ago, which the kernel may still know.
+    /// A free room number. Numbers are reused as late as possible, since the kernel may still know an old one.
     fn next(&mut self) -> u16 {
         loop {
             self.last = if self.last + 1 == LIST { 1 } else { self.last + 1 };
@@ -253,7 +255,7 @@ impl RoomTable {
         }
     }
 
-    /// Closes what nobody uses, and if that is not enough, what was not used for longest.
+    /// Closes unused states; if that is not enough, the one that has been idle for longest.
     fn make_room(&mut self) -> vfs::Result<()> {
         self.open.retain(|_, open| open.handles > 0 || open.used.elapsed() < UNUSED);
         if self.open.len() + self.opening.len() < OPEN {
@@ -276,7 +278,7 @@ mod tests {
     use super::*;
     use crate::vfs::tests::World;
 
-    /// Snapshots of which one is on a store that does not answer.
+    /// Snapshots, one of which is on a store that does not answer.
     struct Slow {
         vfs: Vfs,
         opened: AtomicUsize,
@@ -326,7 +328,7 @@ mod tests {
         }
         assert_eq!(seen[0], seen[1], "it was opened once");
         assert_eq!(slow.opened.load(Ordering::Relaxed), 3);
-        // Who gives up leaves nothing behind.
+        // A request that gives up leaves nothing behind.
         hangs.abort();
         assert!(hangs.await.is_err());
         assert!(rooms.table.lock().opening.is_empty());

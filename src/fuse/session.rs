@@ -1,7 +1,7 @@
 //! Mounting, and the end of a mount.
 //!
-//! fuser's own unmounting is not used: it takes a mount that somebody else ended for one that is still there, and
-//! may unmount *another* file system at that path; and on a busy mount it gives up its handle.
+//! fuser's own unmounting is not used. It mistakes a mount that somebody else has ended for one that is still there,
+//! and may then unmount *another* file system at that path; on a busy mount it gives up its handle.
 
 use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
@@ -23,12 +23,12 @@ use crate::vfs::Vfs;
 /// The type that `/proc/mounts` shows is `fuse.s3vault`.
 const SUBTYPE: &str = "s3vault";
 
-/// Threads that take requests: what can be answered without waiting is answered on them, so there is one more than
-/// the cores of a small machine, and no more than a few on a large one.
+/// Threads that take requests. What can be answered without waiting is answered on them, so there is one more than
+/// there are cores on a small machine, and no more than a few on a large one.
 const THREADS: std::ops::RangeInclusive<usize> = 2..=4;
 
-/// How far the kernel reads ahead, in bytes: with more a large read takes no less CPU, and each page that is missing of a
-/// memory map brings as much with it.
+/// How far the kernel reads ahead, in bytes. More would not lower the CPU time of a large read, and each page fault of
+/// a memory map would fetch more.
 const READ_AHEAD: u64 = 512 * KIB;
 
 /// How to mount.
@@ -40,15 +40,15 @@ pub struct MountOptions {
     pub allow_other: bool,
     /// What `.snapshots` in the root leads to, if anything.
     pub snapshots: Option<Arc<dyn Snapshots>>,
-    /// What the kernel is to do without.
+    /// Flags of the mount.
     pub flags: MountFlags,
-    /// How files look.
+    /// Owner, group and permissions that files show instead of their own.
     pub shown: ShownAs,
-    /// Bytes that nobody asked for are dear: the kernel is to read ahead no further than it does by itself.
+    /// Bytes that nobody asked for are expensive: leave the kernel's read-ahead at its default.
     pub saves_reads: bool,
 }
 
-/// Flags of mount(2) that others than the kernel's own are asked for.
+/// The flags of mount(2) that can be asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MountFlags {
     pub no_dev: bool,
@@ -62,15 +62,15 @@ pub struct MountFlags {
 #[derive(Debug)]
 pub struct Mounted {
     pub(super) path: PathBuf,
-    /// `major:minor` of the mount: by it we know ours.
+    /// `major:minor` of the mount: tells our mount from another at the same path.
     pub(super) device: String,
     ended: watch::Receiver<bool>,
-    /// Never dropped: that would unmount whatever is at the path then.
+    /// Never dropped: its drop would unmount whatever is at the path by then.
     #[allow(dead_code, reason = "only kept: it is never joined")]
     session: ManuallyDrop<BackgroundSession>,
 }
 
-/// Mounts a vault at a directory that [`mountpoint::prepare`] has made ready. Requests are served when it returns.
+/// Mounts a vault at a directory that [`mountpoint::prepare`] has made ready. It serves requests when this returns.
 pub fn mount(vfs: Vfs, path: &Path, options: &MountOptions, runtime: Handle) -> Result<Mounted> {
     let failed = |cause: std::io::Error| Error::Mount {
         path: path.to_owned(),
@@ -86,7 +86,7 @@ pub fn mount(vfs: Vfs, path: &Path, options: &MountOptions, runtime: Handle) -> 
     let at = path.clone();
     let session = helper::bounded(helper::LIMIT, move || Session::new(filesystem, &at, &config));
     let session = session.map_err(|error| {
-        // The helper may have mounted it before it got stuck.
+        // fusermount3 may have mounted it before it got stuck.
         if error.kind() == std::io::ErrorKind::TimedOut
             && let Ok(Some(_)) = os::mounted_at(&path)
         {
@@ -107,8 +107,8 @@ pub fn mount(vfs: Vfs, path: &Path, options: &MountOptions, runtime: Handle) -> 
     Ok(Mounted { path, device, ended, session })
 }
 
-/// The kernel asks for what a program reads in order by as much as it reads ahead: by 128 KiB, and half the CPU of a large
-/// read is that of requests, unless root says otherwise.
+/// The kernel splits a sequential read into requests as large as its read-ahead: 128 KiB unless root changes it. At
+/// that size the requests take half the CPU time of a large read.
 fn ask_for_more_at_once(device: &str) {
     if let Err(error) = os::set_read_ahead(device, READ_AHEAD) {
         tracing::debug!(%error, "the kernel reads ahead as far as it does by itself");
@@ -142,12 +142,12 @@ fn config(options: &MountOptions, read_only: bool) -> Config {
     config.acl = if options.allow_other { SessionACL::All } else { SessionACL::Owner };
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     config.n_threads = Some((cores + 1).clamp(*THREADS.start(), *THREADS.end()));
-    // Each thread its own queue in the kernel.
+    // Gives each thread its own queue in the kernel.
     config.clone_fd = true;
     config
 }
 
-/// What fusermount3 says ends with a newline.
+/// Joins the lines of an error message; those of fusermount3 end with a newline.
 fn in_one_line(error: std::io::Error) -> std::io::Error {
     if error.raw_os_error().is_some() {
         return error;
@@ -155,7 +155,7 @@ fn in_one_line(error: std::io::Error) -> std::io::Error {
     std::io::Error::new(error.kind(), error.to_string().trim().replace('\n', "; "))
 }
 
-/// The cure, by what the kernel, fuser or fusermount3 says.
+/// What to do about a failed mount, by what the kernel, fuser or fusermount3 says.
 fn advice(cause: &std::io::Error) -> &'static str {
     use std::io::ErrorKind::{NotFound, PermissionDenied, TimedOut};
     const DEVICE: &str = "; /dev/fuse must be readable and writable for you";
@@ -192,29 +192,29 @@ fn advice(cause: &std::io::Error) -> &'static str {
 }
 
 impl Mounted {
-    /// Where.
+    /// The mountpoint.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether it is still in the tree: somebody else may have unmounted it.
+    /// Whether this mount is still in the tree; somebody else may have unmounted it.
     pub fn is_mounted(&self) -> bool {
         let top = os::mounted_at(&self.path).ok().flatten();
         top.is_some_and(|mount| mount.device == self.device)
     }
 
-    /// Unmounts, if it is still this mount that is there. [`Error::Busy`] while files are open in it; it can then be
-    /// tried again. Blocks; not to be called on a thread that answers requests.
+    /// Unmounts, if this mount is still there. Fails with [`Error::Busy`] while files are open in it; it can then be
+    /// tried again. Blocks: do not call it on a thread that answers requests.
     pub fn unmount(&self) -> Result<()> {
         self.gone_after(mountpoint::unmount)
     }
 
-    /// Ends the mount whatever is open in it; see [`mountpoint::detach`].
+    /// Takes the mount out of the tree even while files are open in it; see [`mountpoint::detach`].
     pub fn detach(&self) -> Result<()> {
         self.gone_after(mountpoint::detach)
     }
 
-    /// What counts is that it is gone: a helper that was late, or that found nothing to do, is no failure then.
+    /// Succeeds if the mount is gone afterwards, even if the helper was late or found nothing to do.
     fn gone_after(&self, end: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
         if !self.is_mounted() {
             return Ok(());
@@ -222,10 +222,10 @@ impl Mounted {
         end(&self.path).or_else(|error| if self.is_mounted() { Err(error) } else { Ok(()) })
     }
 
-    /// Returns when no more requests come: after an unmount, ours or somebody else's, and the last close.
+    /// Returns when no more requests come: after an unmount, by us or somebody else, and the last close.
     pub async fn ended(&self) {
         let mut ended = self.ended.clone();
-        // An error means that the session is gone, and with it the file system.
+        // An error means that the sender is gone, and the file system with it.
         let _ = ended.wait_for(|ended| *ended).await;
     }
 
@@ -264,7 +264,7 @@ mod advice_tests {
             assert!(advice(&Error::other(said)).contains(cure), "{said}");
         }
         assert!(advice(&Error::from(ErrorKind::NotFound)).contains("package fuse3"));
-        // As root the device opens: what may not be run is the helper.
+        // Root can open the device, so what may not be run is the helper.
         if crate::os::effective_ids().0 == 0 && std::path::Path::new("/dev/fuse").exists() {
             assert!(advice(&Error::from(ErrorKind::PermissionDenied)).contains("executable"));
         }

@@ -1,16 +1,16 @@
-//! How files look to programs when the mount says so, whatever the vault says of them.
+//! Mount options that change how files look to programs, whatever the vault stores.
 
 use fuser::FileAttr;
 
-/// Owner, group and permission bits that every file of a mount shows, as `mount.fuse(8)` has them. What is stored stays
-/// as it is, and so does what is stored of new files: the caller's.
+/// Owner, group and permission bits that every file of a mount shows, as with `mount.fuse(8)`. What is stored does not
+/// change; new files are stored with the caller's ids.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ShownAs {
     /// `uid=`
     pub uid: Option<u32>,
     /// `gid=`
     pub gid: Option<u32>,
-    /// `umask=`: the permission bits are those that are not in it.
+    /// `umask=`: files show the permission bits that are not in it.
     pub umask: Option<u32>,
 }
 
