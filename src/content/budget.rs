@@ -4,11 +4,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
 
-/// A shared budget in bytes. It is exceeded by what others write while one of them makes room.
+/// A shared budget in bytes. Other threads may exceed it while one of them makes room.
 pub(super) struct Budget {
     limit: u64,
     used: AtomicU64,
-    /// Taken by the one who makes room.
+    /// Held by the thread that makes room.
     turn: Mutex<()>,
 }
 
@@ -17,7 +17,7 @@ impl Budget {
         Self { limit, used: AtomicU64::new(0), turn: Mutex::new(()) }
     }
 
-    /// A file's buffers take `now` bytes instead of `before`.
+    /// A file's buffers now take `now` bytes instead of `before`.
     pub(super) fn charge(&self, before: u64, now: u64) {
         if now > before {
             self.used.fetch_add(now - before, Ordering::Relaxed);
@@ -30,8 +30,8 @@ impl Budget {
         self.used.load(Ordering::Relaxed)
     }
 
-    /// The turn to make room, if the caller is to make some. While the budget is exceeded by no more than a quarter, it
-    /// suffices that somebody else does; beyond that, writers wait for their turn.
+    /// The turn to make room, if the caller has to. Up to a quarter above the budget it is enough that somebody else
+    /// does; beyond that, writers wait for their turn.
     pub(super) fn turn_to_relieve(&self) -> Option<MutexGuard<'_, ()>> {
         let used = self.used();
         if used <= self.limit {
@@ -44,7 +44,7 @@ impl Budget {
         (self.used() > self.limit).then_some(turn)
     }
 
-    /// Whether so much room was made that the next write need not make any.
+    /// Whether enough room was made that the next writes need not make any.
     pub(super) fn is_relieved(&self) -> bool {
         self.used() <= self.limit / 4 * 3
     }

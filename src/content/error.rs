@@ -1,22 +1,22 @@
-//! What goes wrong with a file's bytes.
+//! Errors of reading and writing the bytes of files.
 
-/// Why a read, a write or a seal fails. What was written before is not lost by any of these: it stays in the
-/// file's buffers, or in staging, until it is published or discarded.
+/// Why a read, a write or a seal failed. None of these loses bytes that were written before: they stay in the file's
+/// buffers, or in staging, until they are published or discarded.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Staging refuses: full until the deadline (ENOSPC), poisoned (EIO, J6), or the local disk failed.
+    /// Staging refuses: it is full (ENOSPC), poisoned (EIO, J6), or the local disk failed.
     #[error(transparent)]
     Staging(#[from] crate::upload::Error),
     /// The bucket does not answer, or does not have it (EIO).
     #[error(transparent)]
     Cache(#[from] crate::cache::Error),
-    /// A message does not open, or is not the one that the reference names (EIO).
+    /// A message does not open, or is not the one that the reference means (EIO).
     #[error("extent {extent} does not open")]
     Seal {
         /// The extent.
         extent: crate::types::ExtentId,
     },
-    /// A record of the map cannot be followed: its bounds are impossible, or its codec or key is not known (EIO).
+    /// A record of the map is unusable: its bounds are impossible, or its codec or key is unknown (EIO).
     #[error("the map's record of extent {extent} is unusable: {reason}")]
     BadExtent {
         /// The extent.
@@ -27,18 +27,19 @@ pub enum Error {
     /// Sealed bytes in staging are shorter than what was appended (EIO).
     #[error("pack {0} in staging lacks bytes that were written to it")]
     Staged(crate::types::PackId),
-    /// The pack was removed unsent: nothing refers to it any more, so the extents that were read are old. Look again.
+    /// The pack was dropped unsent, because nothing refers to it any more: the extents that were read are old. Look
+    /// again.
     #[error("what pack {0} held was removed meanwhile")]
     Removed(crate::types::PackId),
     /// The range ends beyond what a file can have (EFBIG).
     #[error("beyond the largest file")]
     TooLarge,
-    /// Not answered within the request's deadline (EIO).
+    /// No reply within the deadline of a read (EIO).
     #[error("no answer within the deadline")]
     Deadline,
 }
 
-/// What this room's functions return.
+/// The result of functions of this module.
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use crate::types::{EXTENT_MAX, Extent};
 
-/// A window with more records than this is rewritten.
+/// A window with more records than this is to be rewritten.
 pub const WINDOW_RECORDS: usize = 64;
 
 /// A change of one record of a file.
@@ -19,8 +19,8 @@ pub enum Edit {
     Delete(u64),
 }
 
-/// The edits that lay `new` over `old`: no record is put that is there already. `old` holds at least every record
-/// that overlaps a new piece; with their neighbours in it, those that continue each other in one message are merged.
+/// The edits that lay `new` over `old`; records that stay the same get none. `old` holds at least every record that
+/// overlaps a new piece. If it also holds their neighbours, records that continue each other in one message are merged.
 pub fn publish(old: &[(u64, Extent)], new: &[(u64, Extent)]) -> Vec<Edit> {
     let mut list = subtract(old, new.iter().map(range));
     list.extend(new.iter().cloned());
@@ -28,12 +28,12 @@ pub fn publish(old: &[(u64, Extent)], new: &[(u64, Extent)]) -> Vec<Edit> {
     difference(old, &merge(list))
 }
 
-/// The edits that cut the file to `size` bytes. `old`: every record that ends beyond `size`.
+/// The edits that cut the file to `size` bytes. `old` holds every record that ends beyond `size`.
 pub fn truncate(old: &[(u64, Extent)], size: u64) -> Vec<Edit> {
     punch(old, size..u64::MAX)
 }
 
-/// The edits that make a hole of `range`. `old`: every record that overlaps it.
+/// The edits that make a hole of `range`. `old` holds every record that overlaps it.
 pub fn punch(old: &[(u64, Extent)], range: Range<u64>) -> Vec<Edit> {
     difference(old, &subtract(old, std::iter::once(range)))
 }
@@ -48,7 +48,7 @@ pub fn clip(list: &[(u64, Extent)], range: Range<u64>) -> Vec<(u64, Extent)> {
     list.iter().filter_map(part).collect()
 }
 
-/// The list as it is after the edits.
+/// The list after the edits.
 pub fn apply(old: &[(u64, Extent)], edits: &[Edit]) -> Vec<(u64, Extent)> {
     let mut map: BTreeMap<u64, Extent> = old.iter().cloned().collect();
     for edit in edits {
@@ -60,8 +60,8 @@ pub fn apply(old: &[(u64, Extent)], edits: &[Edit]) -> Vec<(u64, Extent)> {
     map.into_iter().collect()
 }
 
-/// The first aligned 16 MiB window with more than `WINDOW_RECORDS` records in it: it is to be rewritten, so that
-/// reading it does not cost as many requests.
+/// The first aligned 16 MiB window that more than `WINDOW_RECORDS` records reach into. It is to be rewritten, since
+/// reading it may cost that many requests.
 pub fn fragmented(list: &[(u64, Extent)]) -> Option<Range<u64>> {
     let (mut window, mut count) = (0, 0);
     for (offset, extent) in list.iter().filter(|(_, extent)| extent.length > 0) {
@@ -104,7 +104,7 @@ fn subtract(list: &[(u64, Extent)], holes: impl Iterator<Item = Range<u64>>) -> 
     left
 }
 
-/// Neighbours that continue each other, in the file and in one message, become one.
+/// Makes one record of neighbours that continue each other both in the file and in one message.
 fn merge(list: Vec<(u64, Extent)>) -> Vec<(u64, Extent)> {
     let mut merged: Vec<(u64, Extent)> = Vec::with_capacity(list.len());
     for (offset, extent) in list {
@@ -122,7 +122,7 @@ fn merge(list: Vec<(u64, Extent)>) -> Vec<(u64, Extent)> {
     merged
 }
 
-/// What turns the one list into the other.
+/// The edits that turn `old` into `new`.
 fn difference(old: &[(u64, Extent)], new: &[(u64, Extent)]) -> Vec<Edit> {
     let mut edits = Vec::new();
     let (mut old, mut new) = (old.iter().peekable(), new.iter().peekable());
@@ -153,7 +153,7 @@ mod tests {
     use crate::types::Reference;
 
     const SIZE: usize = 64;
-    /// Each byte of a file: which message, and which byte of it.
+    /// For each byte of a file, the message that it is in, and its place in that.
     type Model = [Option<(u8, u64)>; SIZE];
 
     fn extent(id: u8, skip: u64, length: u64) -> Extent {

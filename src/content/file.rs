@@ -17,7 +17,7 @@ use super::{Error, Limits, Overlay, Result};
 use crate::types::InodeNo;
 use crate::upload::Reservation;
 
-/// The largest file: what an `off_t` can hold.
+/// The largest file size: the largest `off_t`.
 const SIZE_MAX: u64 = i64::MAX as u64;
 
 /// The contents of one inode, shared by all of its handles.
@@ -25,10 +25,10 @@ pub struct File {
     ino: InodeNo,
     pub(super) writer: Arc<StagingWriter>,
     files: Arc<OpenFiles<File>>,
-    /// One publication at a time: held from `seal` until its transaction was appended.
+    /// One publication at a time: held from `seal` until its transaction is appended.
     turn: Arc<tokio::sync::Mutex<()>>,
     state: Mutex<State>,
-    /// Memory that the buffers take, for `relieve`, which looks at it without the lock.
+    /// Memory that the buffers take: `relieve` reads it without the lock.
     charged: AtomicU64,
     pub(super) reads: Readahead,
 }
@@ -36,7 +36,7 @@ pub struct File {
 struct State {
     writes: Writes,
     name: Arc<[u8]>,
-    /// Whether the table keeps the file.
+    /// Whether the table keeps the file alive.
     kept: bool,
 }
 
@@ -69,7 +69,8 @@ impl File {
         self.ino
     }
 
-    /// The name by which it was opened or made, for the footers of packs (salvage); kept in memory only.
+    /// Notes the name by which the file was opened or created. It is kept in memory, for the footers of packs
+    /// (salvage).
     pub fn note_name(&self, name: &[u8]) {
         let mut state = self.state.lock();
         if *state.name != *name {
@@ -82,8 +83,8 @@ impl File {
         Ok(self.writer.staging.reserve(length as u64).await?)
     }
 
-    /// Takes bytes into a buffer or the stream: every overlay shows them from here on. Or takes nothing and says what must
-    /// come first: then the caller does that, and calls again.
+    /// Takes bytes into a buffer or the stream: from here on every overlay shows them. Or takes nothing, and says what
+    /// the caller must do before it calls again.
     pub fn take(
         &self,
         room: &mut Reservation,
@@ -103,7 +104,7 @@ impl File {
         Ok(took)
     }
 
-    /// As `take`, for a file whose published records do not count: takes all of the bytes. Returns whether the file must
+    /// As `take`, for a file without published records to count: takes all of the bytes. Returns whether the file must
     /// be published.
     #[cfg(test)]
     pub(super) async fn write(&self, offset: u64, data: &[u8]) -> Result<bool> {
@@ -124,38 +125,40 @@ impl File {
         self.state.lock().writes.overlay(&self.writer, &range)
     }
 
-    /// The range whose published extents the reader wants for a read of `range`: it, and what read-ahead will fetch.
+    /// The range of which the reader wants the published extents for a read of `range`: that, and what it will read
+    /// ahead.
     pub fn window(&self, range: Range<u64>) -> Range<u64> {
         self.reads.window(&range)
     }
 
-    /// Which ranges an overlay of `range` has, without their bytes (`SEEK_DATA`): sorted, disjoint.
+    /// The ranges that an overlay of `range` covers, without their bytes (`SEEK_DATA`): sorted, disjoint.
     pub fn ranges(&self, range: Range<u64>) -> Vec<Range<u64>> {
         self.state.lock().writes.ranges(range)
     }
 
-    /// What is unpublished, if anything is. Quick: one lock of this file's.
+    /// What is unpublished, if anything is. Quick: takes only this file's lock.
     pub fn unpublished(&self) -> Option<Unpublished> {
         self.state.lock().writes.unpublished(&self.writer.limits)
     }
 
-    /// The publishing turn alone: for a change of the records that shows no other bytes.
+    /// Takes the publishing turn alone: for a change of the records that leaves the file's bytes the same.
     pub async fn turn(&self) -> Turn {
         Turn::new(self.turn.clone().lock_owned().await)
     }
 
-    /// Seals all that is unpublished into packs in staging, by `write(2)` (J1), and says what to publish. Waits
-    /// only while another publication of this inode lives; of several files, seal in the order of their numbers.
+    /// Seals all that is unpublished into packs in staging, by `write(2)` (J1), and returns what to publish. Waits only
+    /// while another publication of this inode lives. To seal several files, take them in the order of their inode
+    /// numbers.
     pub async fn seal(&self) -> Result<Publication> {
-        // Two at once could append their transactions the other way round, and bring old bytes back.
+        // Two at once might append their transactions in the wrong order, and bring old bytes back.
         let turn = self.turn().await;
         let mut publication = self.change(|writes, who| writes.seal(&self.writer, who))?;
         publication.turn = Some(turn);
         Ok(publication)
     }
 
-    /// The transaction with this publication was appended: its pieces leave the overlay, those that were
-    /// overwritten since stay.
+    /// The transaction with this publication was appended: its pieces leave the overlay, except for bytes that were
+    /// overwritten since.
     pub fn published(&self, publication: Publication) {
         _ = self.change(|writes, _| {
             writes.published(&self.writer, &publication);
@@ -164,7 +167,7 @@ impl File {
         drop(publication);
     }
 
-    /// As `published`, and the turn is kept: the publication is empty from here on.
+    /// As `published`, but keeps the turn: the publication is empty from here on.
     pub fn published_so_far(&self, publication: &mut Publication) {
         _ = self.change(|writes, _| {
             writes.published(&self.writer, publication);
@@ -176,8 +179,8 @@ impl File {
         (publication.staged, publication.replaced) = (0, 0);
     }
 
-    /// Says that the map may have so many more records of the file, by a change that is no publication. Called in the
-    /// turn in which that was made.
+    /// The map may have up to `more` records more of the file, after a change that is no publication. Called in the
+    /// publishing turn of that change.
     pub fn records_changed(&self, more: u64) {
         _ = self.change(|writes, _| {
             writes.records_changed(more);
@@ -185,8 +188,8 @@ impl File {
         });
     }
 
-    /// As `published`, when the same transaction cut the file to `size`: what was written beyond it since the
-    /// publication was sealed goes too. The turn goes on until the publication is dropped.
+    /// As `published`, for a transaction that also cut the file to `size`: bytes written beyond it since the
+    /// publication was sealed are dropped too. The turn is held until the publication is dropped.
     pub fn published_truncated(&self, publication: &Publication, size: u64) {
         _ = self.change(|writes, _| {
             writes.published(&self.writer, publication);
@@ -195,7 +198,7 @@ impl File {
         });
     }
 
-    /// The inode is gone: buffers, reservations, holds and an unfinished stream are dropped.
+    /// The inode is gone: drops buffers, reservations, holds and an unfinished stream.
     pub fn discard(&self) {
         _ = self.change(|writes, _| {
             writes.discard(&self.writer);
@@ -208,7 +211,7 @@ impl File {
         Origin { inode: self.ino, name: self.state.lock().name.clone() }
     }
 
-    /// Changes the unpublished state, and keeps in step with it what others look at without its lock.
+    /// Changes the unpublished state, and updates what others look at without its lock.
     fn change<T>(&self, change: impl FnOnce(&mut Writes, &Origin) -> Result<T>) -> Result<T> {
         let mut state = self.state.lock();
         let who = Origin { inode: self.ino, name: state.name.clone() };
@@ -226,12 +229,12 @@ impl File {
         done
     }
 
-    /// Seals the buffers into packs, to give their memory back; nothing is published.
+    /// Seals the buffers into packs to free their memory; publishes nothing.
     pub(super) fn spill(&self) -> Result<()> {
         self.change(|writes, who| writes.spill(&self.writer, who))
     }
 
-    /// While the budget for buffers is exceeded, seals those of the files that have most.
+    /// While the buffers of all files exceed their budget, seals those of the files that have most.
     fn relieve(&self) {
         let budget = &self.writer.budget;
         let Some(_turn) = budget.turn_to_relieve() else { return };
@@ -242,7 +245,7 @@ impl File {
                 break;
             }
             if let Err(error) = file.spill() {
-                // The file knows, and its own callers get this error.
+                // The file remembers the error, and its own callers get it.
                 tracing::error!(ino = %file.ino, %error, "writer buffers early");
             }
         }

@@ -1,13 +1,15 @@
-//! A file's bytes: what is written and not yet published, how it is sealed into packs, and how ranges are read.
+//! The bytes of files: those written and not yet published, how they are sealed into packs, and how ranges are read.
 //!
-//! Write path: `File::take` (writes.rs) buffers (`write_buffer.rs`); what runs on in order streams into a pack of its own
-//! (stream.rs); `File::seal` puts the rest into the shared open pack (packer.rs). Then the caller publishes the pieces in
-//! one transaction (extents.rs says which records change) and says so by `File::published`.
-//! Read path: `Content::read` (reader.rs) lays the overlay of unpublished pieces over the published extents, and opens
-//! what it finds or fetches (`partial_read.rs`), and fetches ahead: within a file (readahead.rs), and from one small file
-//! to those made with it (neighbours.rs). How an extent is sealed and opened is known to seal.rs alone.
+//! Write path: `File::take` (writes.rs) puts bytes into buffers (write_buffer.rs); sequential bytes stream into packs
+//! of their own (stream.rs). `File::seal` puts the rest into the shared open pack (packer.rs). The caller then
+//! publishes the pieces in one transaction (extents.rs says which records change), and reports that with
+//! `File::published`.
 //!
-//! Order of locks: a file's publishing lock, then the file's state, then the open pack, then staging.
+//! Read path: `Content::read` (reader.rs) lays the overlay of unpublished pieces over the published extents, opens what
+//! is on this machine and fetches the rest (partial_read.rs). It reads ahead within a file (readahead.rs), and from one
+//! small file to others that were made with it (neighbours.rs). Only seal.rs knows how an extent is sealed and opened.
+//!
+//! Lock order: a file's publishing turn, then the file's state, then the open pack, then staging.
 
 mod budget;
 mod chunks;
@@ -66,17 +68,17 @@ pub use version::VersionHash;
 
 pub use crate::upload::Reservation;
 
-/// Unsent bytes: two full packs, which a link of 8 Mbit/s carries in half a minute.
+/// More unsent bytes than this are much: two full packs, which a link of 8 Mbit/s carries in half a minute.
 const PRESSED: u64 = 32 * MIB;
 
-/// Budgets of this room.
+/// Budgets of this module.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Bytes of plaintext in write buffers, over all files; beyond it buffers are sealed early.
+    /// Bytes of plaintext in write buffers, over all files; above it buffers are sealed early.
     pub buffers: u64,
     /// Unpublished bytes of one file in staging at which it must be published: a quarter of staging's budget (V1).
     pub unpublished: u64,
-    /// What one transaction takes of a publication, in bytes, old records that go weighed in (V1).
+    /// The most that one transaction takes of a publication, in bytes; replaced records count too (V1).
     pub records: u64,
     /// The deadline of a read.
     pub deadline: Duration,
@@ -93,7 +95,7 @@ impl Default for Limits {
     }
 }
 
-/// The contents of all files of a vault. Cheap to clone: all clones are one.
+/// The contents of all files of a vault. Cheap to clone: all clones share one state.
 #[derive(Clone)]
 pub struct Content {
     inner: Arc<Inner>,
@@ -106,8 +108,8 @@ struct Inner {
 }
 
 impl Content {
-    /// Over an open staging area and cache; nothing is read or sent yet. The first small extent starts the thread
-    /// that closes lingering packs, which ends with the last clone.
+    /// Makes it over an open staging area and cache; nothing is read or sent yet. The first small extent starts the
+    /// thread that closes lingering packs, which ends with the last clone.
     pub fn new(keys: Keys, cache: Cache, staging: Staging, limits: Limits) -> Self {
         Self::lingering(keys, cache, staging, limits, packer::Linger::of_program())
     }
@@ -135,13 +137,13 @@ impl Content {
         Self { inner: Arc::new(Inner { reader, writer: Arc::new(writer), files: Arc::default() }) }
     }
 
-    /// The one `File` of this inode. A handle keeps it; so does what is unpublished in it.
+    /// The one `File` of this inode. It lives as long as a handle, or unpublished writes in it.
     pub fn file(&self, ino: InodeNo) -> Arc<File> {
         let Inner { writer, files, .. } = &*self.inner;
         files.get_or_new(ino, || File::new(ino, writer.clone(), files.clone()))
     }
 
-    /// The file of this inode if anyone has it open or something of it is unpublished.
+    /// The file of this inode, if anyone has it open or it has unpublished writes.
     pub fn known(&self, ino: InodeNo) -> Option<Arc<File>> {
         self.inner.files.get(ino)
     }
@@ -153,8 +155,8 @@ impl Content {
         files
     }
 
-    /// The files that must be published now: what is `age` old (V1: 30 s), what has reached its limits, and
-    /// everything while a writer waits for room in staging. To be asked about once a second.
+    /// The files that must be published now: those with writes at least `age` old (V1: 30 s), those at one of their
+    /// limits, and all of them while a writer waits for room in staging. Call it once a second.
     pub fn overdue(&self, age: Duration) -> Vec<Arc<File>> {
         let mut files = self.unpublished();
         if *self.inner.writer.staging.waiting().borrow() == 0 {
@@ -164,12 +166,12 @@ impl Content {
         files
     }
 
-    /// The bytes of `range`, cut at `size`: the overlay over the published extents, zeros where there is neither.
-    /// Ready at the first poll when all of it is on this machine. `published` holds at least the extents of `range`;
-    /// with those of `File::window` the read-ahead knows what to fetch. Within a tokio runtime.
+    /// The bytes of `range`, cut at `size`: the overlay over the published extents, and zeros where neither has bytes.
+    /// Ready at the first poll if all of it is on this machine. `published` holds at least the extents of `range`; with
+    /// those of `File::window`, read-ahead knows what to fetch. Needs a tokio runtime.
     ///
     /// # Errors
-    /// `Seal` when bytes are not what they must be, `Cache` when the bucket fails, `Deadline`.
+    /// `Seal` if the bytes are not what they must be, `Cache` if the bucket fails, `Deadline` if it is too slow.
     pub async fn read(
         &self,
         file: &File,
@@ -186,31 +188,32 @@ impl Content {
         })
     }
 
-    /// Notes that the file `ino`, which is all of this extent, is read from its beginning. `Some`: the reader goes from file
-    /// to file; what lies in the inodes that it names is to be given to [`Content::fetch_ahead`].
+    /// Notes that the file `ino`, which consists of this extent alone, is read from its beginning. Returns `Some` if
+    /// the reader goes from file to file: the caller then looks up the files in the inodes that it names, for
+    /// [`Content::fetch_ahead`].
     pub fn look_ahead(&self, ino: InodeNo, extent: &Extent) -> Option<Lookout> {
         self.inner.reader.look_ahead(ino, extent)
     }
 
-    /// Begins to fetch what is not here of `files`: those found in the inodes of `look` below `reached`, in order. Never
-    /// waits. Within a tokio runtime.
+    /// Begins to fetch what is not here of `files`: those found, in order, in the inodes of `look` below `reached`.
+    /// Never waits. Needs a tokio runtime.
     pub fn fetch_ahead(&self, look: &Lookout, files: &[(InodeNo, Extent)], reached: InodeNo) {
         self.inner.reader.fetch_ahead(look, files, reached);
     }
 
-    /// No more than this is read ahead of one reader; `None`: as far as it helps.
+    /// Limits how far one reader reads ahead, in bytes; `None`: as far as it helps.
     pub fn limit_read_ahead(&self, most: Option<u64>) {
         self.inner.reader.limit_read_ahead(most);
     }
 
-    /// Whether much is on its way to the bucket, or a writer waits for room: then nothing is written anew, which would take
-    /// room and the link from those who wait.
+    /// Whether much is on its way to the bucket, or a writer waits for room. Nothing should be rewritten then, as that
+    /// would take room in staging, and the link, from those who wait.
     pub fn is_pressed(&self) -> bool {
         let staging = &self.inner.writer.staging;
         *staging.waiting().borrow() > 0 || staging.usage().unsent_bytes > PRESSED
     }
 
-    /// Closes the shared open pack, so that it is uploaded now (`sync`, `fsync` into the bucket).
+    /// Closes the shared open pack, so that it is uploaded now (`sync`, and `fsync` into the bucket).
     pub fn close_packs(&self) -> Result<()> {
         self.inner.writer.packer.close()
     }
@@ -224,12 +227,12 @@ impl Content {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        // Files that are kept refer to the table that keeps them.
+        // A file that the table keeps refers to the table: without this, neither would be dropped.
         self.files.clear();
     }
 }
 
-/// A distance inside bytes that are in memory, as an index of them: it fits.
+/// Converts a distance within bytes in memory to an index: it always fits.
 fn in_memory(bytes: u64) -> usize {
     usize::try_from(bytes).unwrap_or(usize::MAX)
 }

@@ -1,4 +1,4 @@
-//! Which files are in use: one for each inode, as long as anyone holds it or something of it is unpublished.
+//! The files in use: one for each inode, as long as anyone holds it or it has unpublished writes.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
@@ -7,10 +7,11 @@ use parking_lot::Mutex;
 
 use crate::types::InodeNo;
 
-/// So many locks: threads that open and close files rarely meet in one of them.
+/// The number of locks: so many that threads which open and close files rarely meet at one.
 const STRIPES: usize = 16;
 
-/// The files by inode. A file knows the table that it is in, so the table knows nothing of files.
+/// The files by inode. A file knows its table, so the table is generic, and keeps alive only files with unpublished
+/// writes.
 pub(super) struct OpenFiles<F> {
     stripes: [Mutex<Stripe<F>>; STRIPES],
 }
@@ -37,7 +38,7 @@ impl<F> OpenFiles<F> {
         self.stripe(ino).lock().files.get(&ino).and_then(Weak::upgrade)
     }
 
-    /// The file of this inode, or a new one, made under a lock of the table.
+    /// The file of this inode; if there is none, a new one, made under a lock of the table.
     pub(super) fn get_or_new(&self, ino: InodeNo, make: impl FnOnce() -> F) -> Arc<F> {
         let mut stripe = self.stripe(ino).lock();
         if let Some(file) = stripe.files.get(&ino).and_then(Weak::upgrade) {
@@ -48,7 +49,7 @@ impl<F> OpenFiles<F> {
         file
     }
 
-    /// Something of the file is unpublished from now on: the table keeps it alive.
+    /// The file has unpublished writes from now on: the table keeps it alive.
     pub(super) fn keep(&self, ino: InodeNo) {
         let mut stripe = self.stripe(ino).lock();
         if let Some(file) = stripe.files.get(&ino).and_then(Weak::upgrade) {
@@ -56,13 +57,13 @@ impl<F> OpenFiles<F> {
         }
     }
 
-    /// Nothing of the file is unpublished any more. The caller drops what this returns after it released the file's
-    /// own lock: it may be the last holder, and a file's drop comes back to this table.
+    /// The file has no unpublished writes any more. The caller must release the file's own lock before it drops what
+    /// this returns: that may be the last reference, and a file's drop calls this table.
     pub(super) fn release(&self, ino: InodeNo) -> Option<Arc<F>> {
         self.stripe(ino).lock().dirty.remove(&ino)
     }
 
-    /// The files of which something is unpublished.
+    /// The files with unpublished writes.
     pub(super) fn dirty(&self) -> Vec<Arc<F>> {
         self.stripes
             .iter()
@@ -70,7 +71,7 @@ impl<F> OpenFiles<F> {
             .collect()
     }
 
-    /// The last holder of a file has dropped it. The inode may have a new file already, which stays.
+    /// The last reference to a file was dropped. A new file that the inode may have by now stays.
     pub(super) fn forget(&self, ino: InodeNo) {
         let mut stripe = self.stripe(ino).lock();
         if stripe.files.get(&ino).is_some_and(|file| file.strong_count() == 0) {

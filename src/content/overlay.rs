@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::staged_extent::StagedExtent;
 use crate::types::Extent;
 
-/// The unpublished pieces of a range: sorted, disjoint, clipped to it.
+/// The unpublished pieces of a range: sorted, disjoint, clipped to the range.
 #[derive(Debug, Default)]
 pub struct Overlay {
     /// The pieces.
@@ -26,11 +26,11 @@ pub struct OverlayPiece {
 /// Where the bytes of a piece are.
 #[derive(Debug)]
 pub enum OverlayBytes {
-    /// Here: plaintext.
+    /// In memory, as plaintext.
     Plain(Bytes),
-    /// Sealed in staging (or, when it was published meanwhile, wherever published extents are).
+    /// Sealed in staging (or, if published meanwhile, wherever published extents are).
     Sealed {
-        /// The part.
+        /// The part of the extent.
         extent: Extent,
         /// Keeps its pack in staging while this overlay lives.
         #[allow(dead_code, reason = "only kept")]

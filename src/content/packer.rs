@@ -1,4 +1,4 @@
-//! The shared open pack: small extents of many files, sealed outside its lock, appended under it (J7).
+//! The shared open pack: small extents of many files, sealed outside its lock and appended under it (J7).
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,12 +14,12 @@ use crate::os;
 use crate::types::{EXTENT_MAX, PackId};
 use crate::upload::{OpenPack, Staging};
 
-/// How long a shared pack waits for more extents.
+/// How long the shared pack is kept open for more extents. It is closed at the earlier of the two times.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Linger {
-    /// It is closed so long after its first extent,
+    /// Time since its first extent.
     pub age: Duration,
-    /// or so long after its last.
+    /// Time since its last extent.
     pub quiet: Duration,
 }
 
@@ -27,8 +27,8 @@ pub(super) struct Linger {
 const LINGER: Linger = Linger { age: Duration::from_millis(200), quiet: Duration::from_millis(50) };
 
 impl Linger {
-    /// As it is in a program. One with the feature `testing` can be told otherwise, in seconds: what a test counts must
-    /// not depend on how long the machine takes for it.
+    /// The times of the program. A build with the feature `testing` takes others from the environment, in seconds: what
+    /// a test counts must not depend on the speed of the machine.
     pub(super) fn of_program() -> Self {
         #[cfg(feature = "testing")]
         if let Some(told) = std::env::var("S3VAULT_PACK_LINGER").ok().and_then(|s| s.parse().ok()) {
@@ -39,7 +39,7 @@ impl Linger {
     }
 }
 
-/// After a panic the thread begins again so much later.
+/// How long the thread waits after a panic before it starts again.
 const AGAIN: Duration = Duration::from_millis(100);
 
 /// The shared pack, and the thread that closes it when it has lingered.
@@ -66,7 +66,8 @@ struct SharedPack {
     pack: OpenPack,
     footer: Footer,
     footer_weight: u64,
-    /// What one of its files fills in packs of its own, if it is alone here.
+    /// How many bytes of a file, just before its extent in here, fill packs of their own: the most of any extent. For
+    /// the padding, if all extents are of one file.
     before: u64,
     first: Instant,
     last: Instant,
@@ -78,8 +79,8 @@ impl Packer {
         Self { inner: Arc::new(Inner { keys, staging, linger, state, wake }) }
     }
 
-    /// Seals `parts`, one after the other, as one extent at `offset` of the file, which fills `before` bytes of packs
-    /// just before it; it is in staging when this returns.
+    /// Seals `parts`, joined, as one extent at `offset` of the file; it is in staging when this returns. `before`:
+    /// bytes of the file just before it that are in full packs of their own.
     pub(super) fn add(
         &self,
         origin: &Origin,
@@ -108,7 +109,7 @@ impl Packer {
         Ok(StagedExtent::new(reference, hold))
     }
 
-    /// Closes the pack if one is open: it is in the upload queue when this returns.
+    /// Closes the open pack, if there is one: it is in the upload queue when this returns.
     pub(super) fn close(&self) -> Result<()> {
         self.inner.close(&mut self.inner.state.lock())
     }
@@ -126,7 +127,7 @@ impl Drop for Packer {
 }
 
 impl SharedPack {
-    /// Whether the pack stays within the size of a full one with another `sealed` bytes.
+    /// Whether `sealed` more bytes keep the pack within the size of a full one.
     fn has_room(&self, sealed: u64) -> bool {
         let full = layout::sealed_length(EXTENT_MAX);
         self.footer.entries.is_empty() || self.pack.length() + self.footer_weight + sealed < full
@@ -134,7 +135,7 @@ impl SharedPack {
 }
 
 impl Inner {
-    /// A new open pack, instead of the one that is there.
+    /// Opens a new pack; closes the one that is open.
     fn begin<'a>(self: &Arc<Self>, state: &'a mut State) -> Result<&'a mut SharedPack> {
         self.close(state)?;
         if !state.has_thread {
@@ -147,7 +148,8 @@ impl Inner {
             let spawned = os::thread("packer", close);
             match spawned {
                 Ok(_) => state.has_thread = true,
-                // Packs then close when they are full, or by `close`; the next one tries for a thread again.
+                // Without it, packs close when they are full, or by `close`. The next pack tries again to start a
+                // thread.
                 Err(error) => tracing::error!(%error, "no thread to close packs"),
             }
         }
@@ -166,7 +168,7 @@ impl Inner {
         Ok(open.pack.close(&footer)?)
     }
 
-    /// The thread: closes each pack in time.
+    /// The closing thread: closes each pack in time.
     fn linger(&self) {
         let mut state = self.state.lock();
         while !state.stopped {
@@ -178,7 +180,7 @@ impl Inner {
             if Instant::now() < due {
                 self.wake.wait_until(&mut state, due);
             } else if let Err(error) = self.close(&mut state) {
-                // This has poisoned staging (J6): everybody else is told there.
+                // This has poisoned staging (J6), which tells everybody else.
                 tracing::error!(%error, "closing a pack");
             }
         }

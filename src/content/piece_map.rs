@@ -8,21 +8,21 @@ use super::in_memory;
 use super::staged_extent::StagedExtent;
 use crate::types::MIB;
 
-/// One buffer holds at most this; longer runs are several buffers side by side. So an append moves little.
+/// The most bytes in one buffer. Longer runs are several buffers side by side, so that an append moves little memory.
 pub(super) const BUFFER_MAX: u64 = MIB;
 
-/// Where a piece's bytes are.
+/// Where the bytes of a piece are.
 #[derive(Debug)]
 pub(super) enum PieceBytes {
-    /// In memory, sealed nowhere yet.
+    /// In memory, not sealed yet.
     Buffer(Vec<u8>),
-    /// In the stream's open extent, from byte `skip` of it.
+    /// In the stream's open extent, beginning at its byte `skip`.
     Streaming { skip: u64, length: u64 },
-    /// In a sealed extent, from byte `skip` of its plaintext.
+    /// In a sealed extent, beginning at byte `skip` of its plaintext.
     Sealed { extent: Arc<StagedExtent>, skip: u64, length: u64 },
 }
 
-/// A piece, and the file's version when its bytes were sealed (a buffer's says nothing).
+/// A piece, and the file's version when its bytes were sealed (0 and meaningless in a buffer).
 #[derive(Debug)]
 pub(super) struct Piece {
     pub bytes: PieceBytes,
@@ -41,7 +41,7 @@ impl Piece {
         }
     }
 
-    /// Keeps the first `at` bytes, returns the rest.
+    /// Keeps the first `at` bytes and returns the rest.
     fn split_off(&mut self, at: u64) -> Self {
         let rest = match &mut self.bytes {
             PieceBytes::Buffer(bytes) => {
@@ -68,7 +68,7 @@ impl Piece {
 #[derive(Debug, Default)]
 pub(super) struct PieceMap {
     map: BTreeMap<u64, Piece>,
-    /// Bytes in buffers, and how many buffers.
+    /// How many bytes are in buffers, and in how many.
     buffered: u64,
     buffers: u64,
 }
@@ -87,7 +87,7 @@ impl PieceMap {
         self.buffered
     }
 
-    /// How many buffers.
+    /// The number of buffers.
     pub(super) fn buffers(&self) -> u64 {
         self.buffers
     }
@@ -101,7 +101,7 @@ impl PieceMap {
         self.map.iter().map(|(offset, piece)| (*offset, piece))
     }
 
-    /// The pieces that overlap `range`, whole.
+    /// The pieces that overlap `range`, unclipped.
     pub(super) fn overlapping(&self, range: Range<u64>) -> impl Iterator<Item = (u64, &Piece)> {
         let first = self.before(range.start).map_or(range.start, |(offset, _)| offset);
         let from = first..range.end.max(first);
@@ -109,7 +109,7 @@ impl PieceMap {
         pieces.filter(move |(offset, piece)| offset + piece.length() > range.start)
     }
 
-    /// The last piece that begins at `offset` or before it.
+    /// The last piece that begins at or before `offset`.
     fn before(&self, offset: u64) -> Option<(u64, &Piece)> {
         self.map.range(..=offset).next_back().map(|(offset, piece)| (*offset, piece))
     }
@@ -132,7 +132,7 @@ impl PieceMap {
         Some(piece)
     }
 
-    /// Forgets the bytes of `range`: pieces that reach into it are cut.
+    /// Drops the bytes of `range`, and cuts pieces that reach into it.
     pub(super) fn carve(&mut self, range: Range<u64>) {
         if range.is_empty() {
             return;
@@ -144,7 +144,7 @@ impl PieceMap {
         }
     }
 
-    /// Makes two of a piece that reaches over `offset`.
+    /// Splits the piece, if any, that has `offset` inside it.
     pub(super) fn split(&mut self, offset: u64) {
         if let Some((at, piece)) = self.before(offset)
             && at < offset
@@ -157,13 +157,13 @@ impl PieceMap {
         }
     }
 
-    /// Puts a piece in, over whatever was there.
+    /// Puts a piece in, in place of whatever was there.
     pub(super) fn put(&mut self, offset: u64, piece: Piece) {
         self.carve(offset..offset + piece.length());
         self.add(offset, piece);
     }
 
-    /// Takes bytes into buffers: in place, or on to the buffer before, or into a new one.
+    /// Takes bytes into buffers: overwrites a buffer, extends the one before, or makes a new one.
     pub(super) fn write(&mut self, offset: u64, bytes: &[u8]) {
         let end = offset + bytes.len() as u64;
         if let Some((&at, Piece { bytes: PieceBytes::Buffer(buffer), .. })) =
@@ -188,7 +188,7 @@ impl PieceMap {
         self.put(offset, Piece::buffer(bytes));
     }
 
-    /// Where the run of buffers begins that ends exactly at `offset`; `offset` itself if there is none.
+    /// Where the run of buffers that ends exactly at `offset` begins; `offset` itself if there is none.
     pub(super) fn run_before(&self, offset: u64) -> u64 {
         let mut start = offset;
         for (at, piece) in self.map.range(..offset).rev() {
@@ -211,7 +211,7 @@ impl PieceMap {
         }
     }
 
-    /// The stream took `length` bytes at `offset`, from byte `skip` of its open extent on.
+    /// The stream took `length` bytes at `offset` of the file, at byte `skip` of its open extent.
     pub(super) fn streamed(&mut self, offset: u64, skip: u64, length: u64) {
         self.carve(offset..offset + length);
         if let Some((
@@ -227,7 +227,7 @@ impl PieceMap {
         self.add(offset, Piece { bytes: PieceBytes::Streaming { skip, length }, version: 0 });
     }
 
-    /// The stream's open extent, which held bytes of `range`, is sealed now.
+    /// The stream's open extent, which covers `range`, is now sealed as `extent`.
     pub(super) fn extent_done(
         &mut self,
         range: Range<u64>,
@@ -242,8 +242,8 @@ impl PieceMap {
         }
     }
 
-    /// The first run of buffers that touch, of `most` bytes at most (but at least one buffer): where it begins,
-    /// and the buffers.
+    /// The first run of adjacent buffers, of at most `most` bytes (but at least one buffer): its offset and the
+    /// buffers.
     pub(super) fn first_run(&self, from: u64, most: u64) -> Option<(u64, Vec<&[u8]>)> {
         let (mut start, mut end, mut run) = (0, 0, Vec::new());
         for (offset, piece) in self.map.range(from..) {
@@ -265,7 +265,7 @@ impl PieceMap {
         (!run.is_empty()).then_some((start, run))
     }
 
-    /// Drops the sealed pieces of this version and before it.
+    /// Drops the sealed pieces up to this version.
     pub(super) fn drop_sealed(&mut self, version: u64) {
         self.map
             .retain(|_, p| !matches!(p.bytes, PieceBytes::Sealed { .. }) || p.version > version);

@@ -1,4 +1,4 @@
-//! What callers are told of a file's unpublished writes, and what they publish.
+//! A file's unpublished writes, as callers see and publish them.
 
 use std::sync::Arc;
 use tokio::time::Instant;
@@ -11,9 +11,9 @@ use crate::types::{Extent, Timestamp};
 #[derive(Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Took {
-    /// Its beginning is taken: all of it, unless it alone replaces more than a part of a transaction.
+    /// The first bytes are taken: all of them, unless this write alone replaces too many records for one transaction.
     Bytes {
-        /// So many bytes.
+        /// How many bytes.
         count: usize,
         /// The file's unpublished writes have reached a limit: publish them before the reply (V1).
         must_publish: bool,
@@ -24,49 +24,49 @@ pub enum Took {
     Publish,
 }
 
-/// What of a file is not published yet.
+/// The unpublished writes of a file.
 #[derive(Clone, Copy, Debug)]
 pub struct Unpublished {
-    /// Bytes of content in it, about.
+    /// About how many bytes of content.
     pub bytes: u64,
     /// Where the last unpublished piece ends: the file's size is at least this, in bytes.
     pub end: u64,
     /// The time of the last write.
     pub mtime: Option<Timestamp>,
-    /// When the first of them was written.
+    /// When the oldest of them was made.
     pub since: Instant,
     /// A limit of V1 is reached.
     pub must_publish: bool,
 }
 
-/// Everything unpublished of one inode at one moment, sealed and in staging. No other publication of this inode
-/// is made while it lives. Either give it back to `File::published` after the transaction was appended, or drop
-/// it: then all stays unpublished.
+/// Everything unpublished of one inode at one moment, sealed and in staging. While this lives, no other publication of
+/// the inode is made. After the transaction is appended, give it back to `File::published`; if it is dropped instead,
+/// all stays unpublished.
 #[must_use]
 pub struct Publication {
-    /// The pieces by file offset: sorted, disjoint. `extents::publish` makes edits of them.
+    /// The pieces by file offset: sorted, disjoint. `extents::publish` turns them into edits.
     pub pieces: Vec<(u64, Extent)>,
     /// The file's size is at least this, in bytes: the end of the last piece; 0 without pieces.
     pub end: u64,
-    /// The new mtime (and ctime), if a write came since the last publication.
+    /// The new mtime (and ctime), if there was a write since the last publication.
     pub mtime: Option<Timestamp>,
-    /// That of the file's buffer when it was sealed.
+    /// The version of the file's buffer when it was sealed.
     pub(super) version: u64,
-    /// Its bytes, as the buffer counts them.
+    /// How many bytes of it are in staging, as the buffer counts them.
     pub(super) staged: u64,
-    /// Published records that it takes the place of, at most.
+    /// The most published records that it replaces.
     pub(super) replaced: u64,
     pub(super) is_large: bool,
     pub(super) sealed: Instant,
-    /// The packs stay in staging until the transaction says that it refers to them (C4).
+    /// Keeps the packs in staging until the transaction that refers to them is applied (C4).
     pub(super) holds: Vec<Arc<StagedExtent>>,
     pub(super) turn: Option<Turn>,
 }
 
-/// A file's publishing turn: while it lives, nobody else publishes or cuts the file.
+/// A file's publishing turn: while this lives, nobody else publishes or truncates the file.
 #[must_use]
 pub struct Turn {
-    /// Only kept.
+    /// Only held, never used.
     _guard: tokio::sync::OwnedMutexGuard<()>,
 }
 
@@ -77,7 +77,7 @@ impl Turn {
 }
 
 impl Publication {
-    /// Whether it takes so much of a transaction that nothing else should be in it.
+    /// Whether it takes so much of a transaction that it should have one of its own.
     pub fn is_large(&self) -> bool {
         self.is_large
     }

@@ -1,11 +1,11 @@
-//! The read path: overlay over published extents, each byte verified before anyone sees it.
+//! The read path: lays the overlay over the published extents, and verifies each byte before anyone sees it.
 //!
-//! 1. `chunks::spans` says which extents (or buffers, or holes) make up the range.
-//! 2. What is on this machine is taken at once: chunks in memory, sealed bytes in staging, in flights of read-ahead, on
-//!    disk. If that is all, the read never waits.
-//! 3. What is missing is fetched, all of it at the same time.
-//! 4. The chunks are opened (`PartialRead::assemble`). Bytes that do not open are forgotten and fetched from the bucket
-//!    once more; if those do not open either, the read fails.
+//! 1. `chunks::spans` says which extents, buffers and holes make up the range.
+//! 2. What is on this machine is taken at once: chunks in memory, sealed bytes in staging, in flights of read-ahead, or
+//!    on disk. If that is everything, the read never waits.
+//! 3. Everything else is fetched, all at the same time.
+//! 4. The chunks are opened (`PartialRead::assemble`). Bytes that do not open are dropped, and fetched once more from
+//!    the bucket; if those do not open either, the read fails.
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -28,7 +28,7 @@ use crate::os::Buffers;
 use crate::types::{Extent, InodeNo, Reference, with_causes};
 use crate::upload::{Staging, pack_object};
 
-/// Failures that are remembered as logged; beyond, the memory begins anew.
+/// How many failures are remembered as logged; at that number all are forgotten.
 const REPORTED_MAX: usize = 1024;
 
 /// Reads all files of a vault.
@@ -40,9 +40,9 @@ pub(super) struct Reader {
     deadline: Duration,
     pool: ReadaheadPool,
     neighbours: Neighbours,
-    /// For what is answered.
+    /// For the bytes of replies.
     buffers: Buffers,
-    /// Failures that were logged: each is logged once.
+    /// Failures that were logged: each is logged only once.
     reported: Mutex<HashSet<(InodeNo, String)>>,
 }
 
@@ -78,7 +78,7 @@ impl Reader {
         self.pool.limit(most);
     }
 
-    /// `Content::read`, with what the file remembers of its reads.
+    /// `Content::read`, with `reads`: what the file remembers of earlier reads.
     pub(super) async fn read(
         &self,
         reads: &Readahead,
@@ -93,7 +93,7 @@ impl Reader {
         }
         let scan = reads.continues(&range);
         let mut partial = self.gather(&range, overlay, published, scan)?;
-        // After the local look-up and before waiting: it is under way meanwhile.
+        // After the local look-up and before the wait: so read-ahead is under way meanwhile.
         reads.advance(&range, published, size, self.upstream());
         match partial.assemble(&self.keys, &self.cache, &self.buffers) {
             Ok(bytes) => return Ok(bytes),
@@ -108,7 +108,7 @@ impl Reader {
         })
     }
 
-    /// Everything of `range` that is on this machine. Never waits for the network.
+    /// Finds what of `range` is on this machine. Never waits for the network.
     fn gather(
         &self,
         range: &Range<u64>,
@@ -135,7 +135,7 @@ impl Reader {
         Ok(PartialRead { length, spans, scan })
     }
 
-    /// The chunks that are in memory, and between them what is here sealed.
+    /// Finds the chunks that are open in memory, and for the chunks between them what is here sealed.
     fn find(
         &self,
         reference: &Reference,
@@ -155,7 +155,7 @@ impl Reader {
         self.find_sealed(reference, from..range.end, runs)
     }
 
-    /// What of these chunks is here sealed: in staging, in a flight of read-ahead, or on disk.
+    /// Finds the sealed bytes of these chunks: in staging, in a flight of read-ahead, or on disk.
     fn find_sealed(
         &self,
         reference: &Reference,
@@ -173,7 +173,7 @@ impl Reader {
         } else if self.staging.was_dropped(reference.pack) {
             return Err(Error::Removed(reference.pack));
         } else if range.end - range.start > 1 {
-            // Perhaps a part of it is here: two fetches of read-ahead meet in the middle.
+            // A part of it may be here: two fetches of read-ahead may meet in the middle.
             let middle = range.start.midpoint(range.end);
             self.find_sealed(reference, range.start..middle, runs)?;
             self.find_sealed(reference, middle..range.end, runs)?;
@@ -185,7 +185,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Fetches what is missing, all at once, and opens it; what does not open is fetched once more.
+    /// Fetches everything missing at once, and opens it. What does not open is fetched once more.
     async fn complete(&self, partial: &mut PartialRead) -> Result<Bytes> {
         let missing = partial.runs().filter_map(|(reference, run)| match run {
             ChunkRun::Missing(range) => Some((reference, range.clone())),
@@ -222,7 +222,7 @@ impl Reader {
         })
     }
 
-    /// The bytes of a run did not open: drops all that is here of its pack, and asks the bucket for them; once.
+    /// The bytes of a run did not open: drops all that is here of its pack, and asks the bucket again, but only once.
     async fn ask_again(&self, span: &mut PartialSpan, run: usize) -> Result<()> {
         let PartialSpan::Sealed(extent, runs) = span else { return Ok(()) };
         let reference = &extent.reference;
@@ -240,7 +240,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Logs why a file cannot be read: the inode and the object, never a name; each cause once.
+    /// Logs why a file cannot be read: the inode and the object, never a name. Each cause is logged once.
     pub(super) fn report(&self, ino: InodeNo, error: &Error) {
         let cause = with_causes(error);
         let mut reported = self.reported.lock();

@@ -1,4 +1,4 @@
-//! What every file of a vault needs to bring its bytes into staging.
+//! What all files of a vault share to bring their bytes into staging.
 
 use std::sync::Arc;
 
@@ -21,8 +21,9 @@ pub(super) struct StagingWriter {
 }
 
 impl StagingWriter {
-    /// Seals up to `EXTENT_MAX` bytes that are in memory as one extent: into the shared pack, or, where they would have
-    /// been a stream if they had come in order, into one of their own. `before`: what of the file fills packs just before them.
+    /// Seals up to `EXTENT_MAX` bytes from memory as one extent: into the shared pack, or, if they are so many that
+    /// they would have been a stream had they come in order, into a pack of their own. `before`: bytes of the file just
+    /// before them that are in full packs of their own.
     pub(super) fn seal(
         &self,
         who: &Origin,

@@ -1,5 +1,5 @@
-//! A file that is written in order: sealed chunk by chunk while it comes, each extent into a pack of its own, which is
-//! closed and uploaded as soon as the extent is full.
+//! A file that is written sequentially: sealed chunk by chunk as the bytes come, each extent into a pack of its own.
+//! The pack is closed and uploaded as soon as its extent is full.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -14,16 +14,16 @@ use crate::crypto::{Keys, layout, random};
 use crate::types::{EXTENT_MAX, KIB, PackId};
 use crate::upload::{OpenPack, PackHold, Staging};
 
-/// Sealed bytes are written to staging in batches of this.
+/// The size of the batches in which sealed bytes are written to staging.
 const BATCH: usize = 64 * KIB as usize;
 
 /// An extent that is being filled.
 pub(super) struct OpenExtent {
     start: u64,
-    /// Plaintext that it will hold at most.
+    /// The most plaintext that it will hold.
     most: u64,
     sealer: ExtentSealer,
-    /// Sealed, not yet in the pack.
+    /// Sealed bytes that are not in the pack yet.
     out: Vec<u8>,
     // Dropped in this order: without the hold, a pack that is dropped open is removed.
     hold: PackHold,
@@ -31,8 +31,8 @@ pub(super) struct OpenExtent {
 }
 
 impl OpenExtent {
-    /// Begins at byte `start` of a file; full where the file's next 16 MiB begin, so that a window that is rewritten
-    /// replaces whole extents.
+    /// Begins an extent at byte `start` of a file. It is full at the next multiple of 16 MiB in the file, so that
+    /// rewriting such a window replaces whole extents.
     pub(super) fn begin(keys: &Keys, staging: &Staging, start: u64) -> Result<Self> {
         let pack = staging.create(PackId(random()))?;
         let hold = staging.hold(pack.id());
@@ -56,12 +56,12 @@ impl OpenExtent {
         self.start..self.start + self.length()
     }
 
-    /// Memory that it takes, about.
+    /// About how much memory it takes.
     pub(super) fn memory(&self) -> u64 {
         self.out.capacity() as u64 + layout::CHUNK
     }
 
-    /// Takes the next bytes; no more than `room`.
+    /// Takes the next bytes, at most `room`.
     pub(super) fn push(&mut self, plain: &[u8]) -> Result<()> {
         for part in plain.chunks(BATCH) {
             self.sealer.update(part, &mut self.out);
@@ -80,8 +80,8 @@ impl OpenExtent {
         Ok(())
     }
 
-    /// Ends the extent. It and its pack's footer are in staging when this returns, and the pack is in the upload queue.
-    /// `before`: what of the file fills packs of its own just before it.
+    /// Ends the extent. When this returns, the extent and its pack's footer are in staging, and the pack is in the
+    /// upload queue. `before`: bytes of the file just before it that are in full packs of their own.
     pub(super) fn finish(
         mut self,
         keys: &Keys,
@@ -97,7 +97,7 @@ impl OpenExtent {
         Ok(Arc::new(StagedExtent::new(reference, self.hold)))
     }
 
-    /// Bytes of the extent while it is still open: `range` counts from its first. Full chunks are read back from the pack.
+    /// Bytes of the still open extent; `range` counts from its first byte. Full chunks are read back from the pack.
     pub(super) fn read(
         &mut self,
         keys: &Keys,
@@ -114,7 +114,7 @@ impl OpenExtent {
             self.flush()?;
             let pack = self.pack.id();
             let sealed = staging.read(pack, sealed)?.ok_or(Error::Staged(pack))?;
-            // Of a message that goes on: none of these chunks is its last.
+            // The message is not complete: none of these chunks is its last.
             opener.open_chunks(chunks.start, pending_from, &sealed, &mut plain)?;
             let skip = in_memory(range.start - chunks.start * layout::CHUNK);
             plain.truncate(skip + in_memory(whole.end - whole.start));

@@ -1,5 +1,5 @@
-//! The unpublished bytes of one file: what is in buffers, what streams into a pack, and what is sealed. Here is decided
-//! which of them a write becomes.
+//! The unpublished bytes of one file: in buffers, in a stream that goes into a pack, or sealed. Decides which of these
+//! the bytes of a write become.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -15,10 +15,9 @@ use super::stream::OpenExtent;
 use super::{Error, Result, in_memory};
 use crate::types::{EXTENT_MAX, Extent, KIB, MIB};
 
-/// A stream that was not written to is ended when this much was written elsewhere in the file, so that there can be
-/// another.
+/// A stream is ended when this much was written elsewhere in the file since its last bytes, so that another can begin.
 const STREAM_PATIENCE: u64 = 4 * MIB;
-/// Memory of a piece beside its bytes.
+/// Memory of a piece besides its bytes.
 const PIECE_MEMORY: u64 = 128;
 
 /// The stream of a file.
@@ -28,9 +27,9 @@ struct Stream {
     elsewhere: u64,
 }
 
-/// Packs that a stream filled one after the other, up to a byte of the file. What ends it is padded, so that not the length of
-/// what was written shows, but its class; and then they count no more: so at most an eighth is added, however often
-/// something is published.
+/// The full packs that a stream has filled one after the other, up to byte `upto` of the file. The pack that ends them
+/// is padded, so that the lengths of all of them show only the size class of what was written. They are not counted
+/// again after that, so padding adds at most an eighth, however often something is published.
 #[derive(Clone, Copy, Default)]
 struct FullPacks {
     upto: u64,
@@ -38,7 +37,7 @@ struct FullPacks {
 }
 
 impl FullPacks {
-    /// What they hold just before `start`.
+    /// How many bytes in full packs end exactly at `start`.
     fn before(self, start: u64) -> u64 {
         if self.upto == start { self.bytes } else { 0 }
     }
@@ -50,7 +49,7 @@ pub(super) struct WriteBuffer {
     pieces: PieceMap,
     stream: Option<Stream>,
     full: FullPacks,
-    /// Counts every change, so that what a publication holds can be told from what came after it.
+    /// Counts every change, to tell what a publication holds from what came after it.
     version: u64,
     /// Plaintext bytes in staging, or streaming there, that no transaction refers to yet.
     staged: u64,
@@ -70,12 +69,12 @@ impl WriteBuffer {
         self.staged
     }
 
-    /// Bytes of content in it, about.
+    /// About how many bytes of content it holds.
     pub(super) fn length(&self) -> u64 {
         self.staged + self.pieces.buffered()
     }
 
-    /// Memory that it takes, about.
+    /// About how much memory it takes.
     pub(super) fn memory(&self) -> u64 {
         self.pieces.buffered() + self.pieces.count() * PIECE_MEMORY + self.stream_memory()
     }
@@ -84,8 +83,8 @@ impl WriteBuffer {
         self.stream.as_ref().map_or(0, |stream| stream.extent.memory())
     }
 
-    /// Room in staging that its buffers will take, and the rest of the open extent with the padding of its pack; `None`
-    /// when all of it is there already, and counts there.
+    /// Room in staging that will still be needed: for the buffers, the rest of the open extent, and the padding of its
+    /// pack. `None` if everything is in staging already, and counted there.
     pub(super) fn room_needed(&self) -> Option<u64> {
         let extent = self.stream.as_ref().map(|stream| {
             let full = self.full.before(stream.extent.range().start);
@@ -111,13 +110,13 @@ impl WriteBuffer {
         self.take(to, who, offset, data)
     }
 
-    /// Into the stream, if it goes on there, or begins there; else into buffers.
+    /// Takes bytes into the stream if they continue it or begin one, otherwise into buffers.
     fn take(&mut self, to: &StagingWriter, who: &Origin, offset: u64, data: &[u8]) -> Result<()> {
         let length = data.len() as u64;
         if let Some(stream) = &mut self.stream {
             let at = stream.extent.range().end;
             if offset <= at && at < offset + length {
-                // What comes late, or again, is laid over it as a buffer.
+                // Bytes from before the stream's end become a buffer laid over it.
                 let (again, next) = data.split_at(in_memory(at - offset));
                 if !again.is_empty() {
                     self.pieces.write(offset, again);
@@ -137,7 +136,8 @@ impl WriteBuffer {
         let mut start = self.pieces.run_before(offset);
         let window = start.next_multiple_of(EXTENT_MAX);
         if window - start < STREAM_MIN {
-            // Too little for a pack of its own: it stays a buffer, and the stream begins with the window.
+            // Too little before the next window for a pack of its own: it stays in buffers, and the stream begins with
+            // the window.
             start = window;
         }
         if self.stream.is_some() || offset + length <= start + STREAM_MIN {
@@ -152,13 +152,13 @@ impl WriteBuffer {
         self.pieces.split(start);
         let extent = OpenExtent::begin(&to.keys, &to.staging, start)?;
         self.stream = Some(Stream { extent, elsewhere: 0 });
-        // A buffer that is there already would be fed before these bytes.
+        // A buffer that is there already would be fed in place of these newer bytes.
         self.pieces.carve(offset..offset + length);
         self.feed_buffers(to, who)?;
         self.take(to, who, offset, data)
     }
 
-    /// Feeds the stream the buffers that it reaches: writes may arrive a little out of order.
+    /// Feeds the stream the buffers that it has reached, so writes may arrive a little out of order.
     fn feed_buffers(&mut self, to: &StagingWriter, who: &Origin) -> Result<()> {
         while let Some(at) = self.stream.as_ref().map(|stream| stream.extent.range().end)
             && let Some(buffer) = self.pieces.take_buffer(at)
@@ -171,8 +171,8 @@ impl WriteBuffer {
         Ok(())
     }
 
-    /// Feeds the stream, and ends it when its extent is full: the next begins as this one did, so a file's short end
-    /// goes into the shared pack. Returns what the stream did not take.
+    /// Feeds the stream, and ends it when its extent is full. The next stream begins under the same conditions, so the
+    /// short end of a file goes into the shared pack. Returns what the stream did not take.
     fn feed<'a>(&mut self, to: &StagingWriter, who: &Origin, data: &'a [u8]) -> Result<&'a [u8]> {
         let Some(stream) = &mut self.stream else { return Ok(data) };
         stream.elsewhere = 0;
@@ -188,7 +188,7 @@ impl WriteBuffer {
         Ok(later)
     }
 
-    /// Seals the open extent: its pack is closed.
+    /// Seals the open extent and closes its pack.
     fn end_stream(&mut self, to: &StagingWriter, who: &Origin) -> Result<()> {
         if let Some(Stream { extent, .. }) = self.stream.take() {
             let range = extent.range();
@@ -222,7 +222,7 @@ impl WriteBuffer {
         Ok(())
     }
 
-    /// Seals every buffer; the stream goes on, unless it takes more memory than they do.
+    /// Seals every buffer. The stream goes on, unless it takes more memory than the buffers.
     pub(super) fn spill(&mut self, to: &StagingWriter, who: &Origin) -> Result<()> {
         if self.pieces.buffered() < self.stream_memory() {
             self.end_stream(to, who)?;
@@ -236,7 +236,7 @@ impl WriteBuffer {
         self.seal_buffers(to, who)
     }
 
-    /// The sealed pieces, by offset in the file, and what keeps their packs in staging.
+    /// The sealed pieces by file offset, and the holds that keep their packs in staging.
     pub(super) fn extents(&self) -> (Vec<(u64, Extent)>, Vec<Arc<StagedExtent>>) {
         let sealed = self.pieces.iter().filter_map(|(offset, piece)| match &piece.bytes {
             PieceBytes::Sealed { extent, skip, length } => {
@@ -247,13 +247,13 @@ impl WriteBuffer {
         sealed.unzip()
     }
 
-    /// What was sealed at this version is published, `staged` bytes of it.
+    /// All that was sealed up to this version is published; `staged` bytes of it were in staging.
     pub(super) fn published(&mut self, version: u64, staged: u64) {
         self.pieces.drop_sealed(version);
         self.staged = self.staged.saturating_sub(staged);
     }
 
-    /// Drops what lies at `size` and beyond.
+    /// Drops all bytes from `size` on.
     pub(super) fn truncate(&mut self, size: u64) {
         self.version += 1;
         self.pieces.carve(size..u64::MAX);

@@ -1,4 +1,4 @@
-//! What of one inode is not published yet. Every function is called under the file's lock.
+//! The unpublished state of one inode. Every function is called under the file's lock.
 
 use std::ops::Range;
 
@@ -17,17 +17,18 @@ use crate::upload::Reservation;
 /// The unpublished state of one inode.
 pub(super) struct Writes {
     buffer: WriteBuffer,
-    /// The published records that its pieces take the place of.
+    /// Counts the published records that its pieces replace.
     replaced: Replaced,
-    /// When it was last written, and at which version.
+    /// The time of the last write, and the version that it made.
     mtime: Option<(u64, Timestamp)>,
-    /// When the first unpublished write came.
+    /// When the first unpublished write came, if there is one.
     since: Option<Instant>,
-    /// Room in staging for what is in buffers and for the open extent's end.
+    /// Room in staging for the buffers and for the end of the open extent.
     room: Option<Reservation>,
-    /// What it takes of the memory for buffers.
+    /// The memory charged to the budget for buffers.
     charged: u64,
-    /// The stream broke: bytes that were taken are lost, so nothing of this file is published any more (J6).
+    /// Why the way to staging broke: bytes that were taken are lost, so nothing of this file is published any more
+    /// (J6).
     broken: Option<String>,
 }
 
@@ -44,8 +45,8 @@ impl Writes {
         }
     }
 
-    /// Takes bytes if one transaction can publish them with what is unpublished already; else says what the caller
-    /// does first.
+    /// Takes bytes if one transaction can publish them together with what is unpublished already. Otherwise returns
+    /// what the caller has to do first.
     pub(super) fn take_weighed(
         &mut self,
         to: &StagingWriter,
@@ -55,7 +56,7 @@ impl Writes {
         answers: &Answers,
     ) -> Result<Took> {
         self.check()?;
-        // A publication that failed: what it could not take does not grow.
+        // A publication has failed: nothing is added to it before it succeeds.
         if self.is_dirty() && self.must_publish(&to.limits) {
             return Ok(Took::Publish);
         }
@@ -88,14 +89,14 @@ impl Writes {
         self.settle(to, taken)
     }
 
-    /// Seals buffers early, to give their memory back; the stream too where it takes most of it.
+    /// Seals buffers early to free their memory, and the stream too if it takes most of it.
     pub(super) fn spill(&mut self, to: &StagingWriter, who: &Origin) -> Result<()> {
         self.check()?;
         let spilled = self.buffer.spill(to, who);
         self.settle(to, spilled)
     }
 
-    /// Seals everything, and says what to publish.
+    /// Seals everything, and returns what to publish.
     pub(super) fn seal(&mut self, to: &StagingWriter, who: &Origin) -> Result<Publication> {
         self.check()?;
         let sealed = self.buffer.seal(to, who);
@@ -126,19 +127,19 @@ impl Writes {
         _ = self.settle(to, Ok(()));
     }
 
-    /// The map may have so many more records of the file, by a change that is no publication.
+    /// The map may have up to `more` records more of the file, after a change that is no publication.
     pub(super) fn records_changed(&mut self, more: u64) {
         self.replaced.changed(more, !self.buffer.pieces().is_empty());
     }
 
-    /// The file was cut to `size` in the map.
+    /// The map now has the file cut to `size`.
     pub(super) fn truncated(&mut self, to: &StagingWriter, size: u64) {
         self.buffer.truncate(size);
         self.records_changed(0);
         _ = self.settle(to, Ok(()));
     }
 
-    /// Nothing of it is wanted any more.
+    /// The inode is gone: drops everything.
     pub(super) fn discard(&mut self, to: &StagingWriter) {
         self.buffer.clear();
         self.mtime = None;
@@ -168,7 +169,7 @@ impl Writes {
         })
     }
 
-    /// V1: too much of it is unpublished.
+    /// Whether so much is unpublished that it must be published (V1).
     pub(super) fn must_publish(&self, limits: &Limits) -> bool {
         self.buffer.length() >= limits.unpublished
             || self.replaced.weight(self.buffer.pieces().count()) >= limits.records
@@ -179,7 +180,7 @@ impl Writes {
         self.since.is_some()
     }
 
-    /// Memory that it takes, about.
+    /// About how much memory it takes.
     pub(super) fn charged(&self) -> u64 {
         self.charged
     }
@@ -198,8 +199,8 @@ impl Writes {
         }
     }
 
-    /// After every change: brings what is charged of memory, and reserved in staging, down to what is needed. A failure
-    /// on the way to staging breaks the stream: nothing of the file can be sealed any more, nor does staging take more.
+    /// Call after every change: brings the memory charged and the room reserved in staging down to what is needed. A
+    /// failure on the way to staging breaks the file: nothing of it can be sealed any more, nor does staging take more.
     fn settle(&mut self, to: &StagingWriter, done: Result<()>) -> Result<()> {
         if let Err(error) = &done {
             self.broken = Some(error.to_string());
@@ -214,13 +215,13 @@ impl Writes {
         done
     }
 
-    /// Gives back what was reserved for what is in staging now.
+    /// Gives back room that was reserved for bytes that are in staging by now.
     fn release_room(&mut self) {
         let Some(needed) = self.buffer.room_needed() else {
             self.room = None;
             return;
         };
-        // In steps: each costs a lock.
+        // In steps of more than 1 MiB, as each costs a lock.
         if let Some(room) = &mut self.room
             && let Some(excess) = room.bytes().checked_sub(needed).filter(|excess| *excess > MIB)
         {
