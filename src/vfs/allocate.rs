@@ -12,12 +12,12 @@ use super::publish::{edit, lay, publish_into};
 use super::remove::STEP;
 use super::{Error, HandleId, Result, SIZE_MAX, Vfs};
 
-/// Bytes that one `copy_file_range` copies at most (FUSE's reply holds 32 bits); callers go on where it ends.
+/// The most bytes that one `copy_file_range` copies (FUSE's reply has 32 bits); callers go on where it ends.
 const COPY_MAX: u64 = GIB;
 
 impl Vfs {
-    /// `fallocate`. `mode` as in fallocate(2): allocate, `KEEP_SIZE`, `PUNCH_HOLE`, `ZERO_RANGE`. Nothing is set
-    /// aside for a range that is allocated: a bucket has no end, and staging is reserved by each write.
+    /// `fallocate`. `mode` as in fallocate(2): allocate, `KEEP_SIZE`, `PUNCH_HOLE`, `ZERO_RANGE`. Allocating reserves
+    /// nothing: a bucket has no end, and each write reserves its room in staging.
     pub async fn allocate(&self, handle: HandleId, mode: i32, range: Range<u64>) -> Result<()> {
         self.writable()?;
         let handle = self.inner.handles.get(handle)?;
@@ -41,7 +41,7 @@ impl Vfs {
         self.reshape(&handle.file, range, empties, size).await
     }
 
-    /// Empties `range` if asked to, step by step, and makes the file at least `size` long.
+    /// Makes a hole of `range` if asked to, step by step, and makes the file at least `size` bytes long.
     async fn reshape(
         &self,
         file: &Arc<File>,
@@ -84,7 +84,7 @@ impl Vfs {
         }
     }
 
-    /// `copy_file_range`: the target refers to the same extents; no data moves. Returns the bytes copied, which may
+    /// `copy_file_range`: the target refers to the same extents, and no data moves. Returns the bytes copied, which may
     /// be fewer than asked for.
     pub async fn copy_range(
         &self,
@@ -132,7 +132,7 @@ impl Vfs {
     }
 }
 
-/// Copies references (rule V4: from the current map), holes as holes.
+/// Copies references to extents (rule V4: from the current map); holes stay holes.
 fn share(
     draft: &mut Draft<'_>,
     (from, start): (InodeNo, u64),
@@ -145,7 +145,7 @@ fn share(
         return Ok(0);
     }
     let end = step_end(draft, from, &source, start..end)?;
-    // The target's records that go are of the same transaction.
+    // The target's records that are replaced count against the same limit.
     let mut target = draft.inode(to)?.ok_or(Error::Stale)?;
     let end = step_end(draft, to, &target, put_at..put_at + (end - start))? - put_at + start;
     let list = extents::clip(&draft.extents(from, &source, start..end)?, start..end);
@@ -164,7 +164,7 @@ fn share(
     Ok(end - start)
 }
 
-/// Where a step over `range` ends, so that it changes no more than `STEP` records.
+/// Where a step over `range` has to end so that it changes at most `STEP` records.
 fn step_end(view: &View<'_>, ino: InodeNo, inode: &Inode, range: Range<u64>) -> Result<u64> {
     if inode.extent.is_some() || inode.size == 0 {
         return Ok(range.end);
@@ -173,7 +173,7 @@ fn step_end(view: &View<'_>, ino: InodeNo, inode: &Inode, range: Range<u64>) -> 
     Ok(list.get(STEP).map_or(range.end, |(offset, _)| *offset))
 }
 
-/// Those of `list` that overlap `range`.
+/// The part of `list` that overlaps `range`.
 fn hit(list: &[(u64, Extent)], range: &Range<u64>) -> Vec<(u64, Extent)> {
     let overlaps = |(offset, extent): &&(u64, Extent)| {
         *offset < range.end && offset + extent.length > range.start

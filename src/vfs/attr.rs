@@ -10,35 +10,35 @@ use crate::types::{InodeNo, Timestamp};
 
 use super::{Caller, Result};
 
-/// Permission bits and setuid, setgid, sticky: what `chmod` changes.
+/// Permission bits with setuid, setgid and sticky: what `chmod` changes.
 pub(super) const MODE_BITS: u32 = 0o7777;
 
-/// Bytes that a directory seems to have; as on ext4, so that no tool takes it for empty.
+/// The size that directories show, in bytes: as on ext4, so that no tool takes one for empty.
 const DIRECTORY_SIZE: u64 = 4096;
 
 /// How old an atime may be before a read moves it all the same (relatime), in seconds.
 const RELATIME_SECONDS: i64 = 24 * 60 * 60;
 
-/// Reads whose time is remembered until a transaction takes it along.
+/// How many read times are remembered until a transaction takes them along.
 const ATIMES_MAX: usize = 16 * 1024;
 
-/// How many of them one transaction takes along: each is a record of some 200 bytes.
+/// How many read times one transaction takes along: each is a record of some 200 bytes.
 const ATIMES_AT_ONCE: usize = 32;
 
 /// What `stat` shows of an inode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Attributes {
-    /// Its number; stable for ever.
+    /// The inode number. It never changes.
     pub ino: InodeNo,
     /// Type and permission bits, as in `st_mode`.
     pub mode: u32,
-    /// Names that it has; 0 for an open file that was unlinked.
+    /// Number of names; 0 for an open file that was unlinked.
     pub nlink: u32,
     /// Owner.
     pub uid: u32,
     /// Group.
     pub gid: u32,
-    /// Of a device file its number.
+    /// The device number of a device file.
     pub rdev: u32,
     /// Length in bytes.
     pub size: u64,
@@ -50,12 +50,12 @@ pub struct Attributes {
     pub mtime: Timestamp,
     /// Last change of content or attributes.
     pub ctime: Timestamp,
-    /// When it was made.
+    /// Time of creation.
     pub created: Timestamp,
 }
 
 impl Attributes {
-    /// What the map says of `ino`.
+    /// The attributes that the map has for `ino`.
     pub(super) fn of(ino: InodeNo, inode: &Inode) -> Self {
         let size = if inode.is_dir() { DIRECTORY_SIZE } else { inode.size };
         Self {
@@ -74,13 +74,13 @@ impl Attributes {
         }
     }
 
-    /// The type bits, `S_IFMT` of the mode.
+    /// The file type, the `S_IFMT` bits of the mode.
     pub fn kind(&self) -> u32 {
         self.mode & libc::S_IFMT
     }
 }
 
-/// A time to be set.
+/// A time to set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SetTime {
     /// `UTIME_NOW`.
@@ -98,7 +98,7 @@ impl SetTime {
     }
 }
 
-/// What `setattr` changes; `None` stays (`UTIME_OMIT`).
+/// What `setattr` changes; `None` leaves a value as it is (`UTIME_OMIT`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SetAttributes {
     /// Permission bits.
@@ -113,13 +113,13 @@ pub struct SetAttributes {
     pub atime: Option<SetTime>,
     /// Last change of the content.
     pub mtime: Option<SetTime>,
-    /// Setuid and setgid go, as whoever changes the size may not keep them; `mode` comes after that.
+    /// Setuid and setgid are removed before `mode` is applied, since whoever changes the size may not keep them.
     pub loses_set_id: bool,
 }
 
-/// Applies everything but the size: that is `Vfs::resize`, together with the extents.
+/// Applies everything but the size, which `Vfs::resize` changes together with the extents.
 pub(super) fn apply(inode: &mut Inode, set: &SetAttributes, now: Timestamp) {
-    // chown(2) takes them away, whoever calls it.
+    // chown(2) removes them, whoever calls it.
     if set.loses_set_id || set.uid.is_some() || set.gid.is_some() {
         inode.mode = without_set_id(inode.mode);
     }
@@ -136,7 +136,7 @@ pub(super) fn apply(inode: &mut Inode, set: &SetAttributes, now: Timestamp) {
     inode.ctime = now;
 }
 
-/// What is left of a mode: neither setuid, nor setgid where the group may execute. Of a directory all is.
+/// A mode without setuid, and without setgid if the group may execute. A directory's mode stays as it is.
 pub(super) fn without_set_id(mode: u32) -> u32 {
     if mode & libc::S_IFMT == libc::S_IFDIR {
         return mode;
@@ -145,7 +145,7 @@ pub(super) fn without_set_id(mode: u32) -> u32 {
     mode & !(libc::S_ISUID | setgid)
 }
 
-/// A new inode in `parent`: a directory with setgid gives it its group, and to a directory the bit.
+/// A new inode in `parent`. If that has setgid, the inode gets its group, and a directory also gets setgid.
 pub(super) fn new_inode(caller: &Caller, parent: &Inode, mode: u32, now: Timestamp) -> Inode {
     let inherits = parent.mode & libc::S_ISGID != 0;
     let is_dir = mode & libc::S_IFMT == libc::S_IFDIR;
@@ -163,12 +163,12 @@ pub(super) fn new_inode(caller: &Caller, parent: &Inode, mode: u32, now: Timesta
     }
 }
 
-/// Whether a read at `now` moves the atime (relatime: mount(8)).
+/// Whether a read at `now` moves the atime (by relatime, mount(8)).
 pub(super) fn atime_moves(inode: &Inode, atime: Timestamp, now: Timestamp) -> bool {
     atime <= inode.mtime || atime <= inode.ctime || now.seconds - atime.seconds >= RELATIME_SECONDS
 }
 
-/// Times of reads that no transaction took along yet.
+/// Read times that no transaction has taken along yet.
 #[derive(Debug, Default)]
 pub(super) struct Atimes {
     pending: Mutex<HashMap<InodeNo, Timestamp>>,
@@ -179,7 +179,7 @@ impl Atimes {
         self.pending.lock().get(&ino).copied()
     }
 
-    /// Remembers a read; beyond the bound it is forgotten, as an atime that relatime would have skipped.
+    /// Remembers the time of a read. Beyond the limit it is dropped, as if relatime had skipped it.
     pub(super) fn note(&self, ino: InodeNo, time: Timestamp) {
         let mut pending = self.pending.lock();
         if pending.len() < ATIMES_MAX || pending.contains_key(&ino) {
@@ -187,18 +187,18 @@ impl Atimes {
         }
     }
 
-    /// Those that the next transaction takes along.
+    /// The times that the next transaction takes along.
     pub(super) fn next_batch(&self) -> Vec<(InodeNo, Timestamp)> {
         let pending = self.pending.lock();
         pending.iter().take(ATIMES_AT_ONCE).map(|(ino, time)| (*ino, *time)).collect()
     }
 
-    /// The time was set.
+    /// The atime was set explicitly.
     pub(super) fn forget(&self, ino: InodeNo) {
         self.pending.lock().remove(&ino);
     }
 
-    /// These are journaled: what is newer stays.
+    /// These times are journaled; newer ones stay.
     pub(super) fn journaled(&self, batch: &[(InodeNo, Timestamp)]) {
         let mut pending = self.pending.lock();
         for (ino, time) in batch {
@@ -209,8 +209,8 @@ impl Atimes {
     }
 }
 
-/// Puts pending atimes into a transaction that is made anyway, for inodes that are at hand: never a fetch, and never a
-/// transaction, for an atime alone.
+/// Puts read times into a transaction that is made anyway, for inodes that are in memory. Read times alone never cause
+/// a fetch or a transaction.
 pub(super) fn put_atimes(draft: &mut Draft<'_>, batch: &[(InodeNo, Timestamp)]) -> Result<()> {
     if draft.is_empty() {
         return Ok(());
@@ -250,7 +250,7 @@ mod tests {
         for (mode, left) in [
             (file | 0o6755, file | 0o755),
             (file | 0o4711, file | 0o711),
-            // No group executes it: not a program that runs as that group.
+            // Setgid without group execution does not make a program run as that group, so it stays.
             (file | 0o6745, file | 0o2745),
             (file | 0o644, file | 0o644),
             (file | 0o1755, file | 0o1755),

@@ -1,5 +1,5 @@
-//! Inodes without names that the kernel has forgotten, until they are removed. `rm -rf` makes thousands, one after the
-//! other: one transaction removes many of them, and whoever is just removing the next name does not wait for it each time.
+//! Inodes without names that the kernel has forgotten, until they are removed. `rm -rf` makes thousands of them: one
+//! transaction removes many, so that `rm` need not wait for a removal with every name.
 
 use std::time::Duration;
 
@@ -9,32 +9,33 @@ use crate::types::InodeNo;
 
 use super::Vfs;
 
-/// So many are removed at once. Of small files that takes a millisecond, in which nothing else can be changed.
+/// How many are removed by one transaction. For small files it takes a millisecond, in which nothing else can change.
 pub(super) const AT_ONCE: usize = 64;
-/// How long one waits for others: less than a commit does for what it is to hold, so that both go into the same.
+/// How long the first one waits for others. A commit waits longer for what goes into it, so unlink and removal are in
+/// the same commit.
 const WAIT: Duration = Duration::from_millis(50);
 
-/// Those that wait. The map has them as orphans: what is lost from here, the next mount removes (rule V3).
+/// The inodes to be removed. In the map they are orphans: if this list is lost, the next mount removes them (rule V3).
 #[derive(Default)]
 pub(super) struct Departing(Mutex<DepartingInodes>);
 
 #[derive(Default)]
 struct DepartingInodes {
     inodes: Vec<InodeNo>,
-    /// Somebody will take them, in a moment.
+    /// Somebody will take them in a moment.
     is_timed: bool,
 }
 
-/// What whoever adds one has to do, unless somebody does it: see [`Vfs::depart`].
+/// What is left to do for whoever let go of an inode: see [`Vfs::depart`].
 #[derive(Debug, PartialEq, Eq)]
 #[must_use]
 pub struct Departure(Takes);
 
 #[derive(Debug, PartialEq, Eq)]
 enum Takes {
-    /// It, and those that come in a moment.
+    /// Remove what has gathered here, in a moment.
     Soon,
-    /// These.
+    /// Remove these now.
     Now(Vec<InodeNo>),
 }
 
@@ -48,7 +49,7 @@ impl Departing {
         (!std::mem::replace(&mut waiting.is_timed, true)).then_some(Takes::Soon)
     }
 
-    /// Takes all. Who comes next is the first again.
+    /// Takes all. The next one to come is the first again.
     pub(super) fn take(&self) -> Vec<InodeNo> {
         std::mem::take(&mut *self.0.lock()).inodes
     }
@@ -64,7 +65,7 @@ impl Vfs {
     pub async fn depart(&self, departure: Departure) {
         match departure.0 {
             Takes::Soon => {
-                // Should this never go on, housekeeping removes them.
+                // If this is never polled to its end, housekeeping removes them.
                 let begun = self.inner.left_over.begin();
                 tokio::time::sleep(WAIT).await;
                 self.depart_now().await;
@@ -74,7 +75,7 @@ impl Vfs {
         }
     }
 
-    /// Removes those that wait.
+    /// Removes all that wait.
     pub(super) async fn depart_now(&self) {
         let inodes = self.inner.departing.take();
         self.finish_orphans(&inodes).await;

@@ -1,4 +1,4 @@
-//! Which version of a file there is, what is noted of just that version, and whether the bucket has it.
+//! Versions of files: which one there is, what is noted for exactly that version, and whether it is in the bucket.
 
 use crate::content::{Unpublished, VersionHash};
 use crate::index::View;
@@ -8,22 +8,22 @@ use crate::types::{Hash, InodeNo};
 use super::remove::STEP;
 use super::{Attributes, Error, Result, Vfs};
 
-/// A named inode as it is at one moment.
+/// A named inode at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inspected {
     /// What `stat` shows.
     pub attributes: Attributes,
-    /// Of a regular file: changes whenever its content does, and only then (a background rewrite of a fragmented
-    /// file excepted). `None` while writes to it are not published.
+    /// The version of a regular file: it changes exactly when its content does, except for a background rewrite of a
+    /// fragmented file. `None` while it has unpublished writes.
     pub version: Option<Hash>,
-    /// Whether the bucket has it, with its name and all that was written to it.
+    /// Whether the bucket has the inode, with its name and all that was written to it.
     pub is_durable: bool,
     /// The value of the attribute that was asked for.
     pub note: Option<Vec<u8>>,
 }
 
 impl Vfs {
-    /// What a name names, which version of it, and the extended attribute `attribute` (not an ACL's).
+    /// What a name refers to, in which version, and its extended attribute `attribute` (not an ACL's).
     pub async fn inspect(
         &self,
         parent: InodeNo,
@@ -32,7 +32,7 @@ impl Vfs {
     ) -> Result<Inspected> {
         self.read(|view| {
             let ino = view.entry(parent, name)?.ok_or(Error::NotFound)?.ino;
-            // Before the map is read, as everywhere: what is published meanwhile is at worst called unpublished.
+            // Taken before the map is read: a publication in between is at worst reported as unpublished.
             let unpublished = self.inner.content.known(ino).and_then(|file| file.unpublished());
             let inode = view.inode(ino)?.ok_or(Error::NotFound)?;
             let is_dirty = is_dirty(unpublished);
@@ -48,7 +48,7 @@ impl Vfs {
         .await
     }
 
-    /// The version of a regular file, also of one that has lost its name; see [`Inspected::version`].
+    /// The version of a regular file, even of one without a name; see [`Inspected::version`].
     pub async fn version(&self, ino: InodeNo) -> Result<Option<Hash>> {
         self.read(|view| {
             let unpublished = self.inner.content.known(ino).and_then(|file| file.unpublished());
@@ -59,25 +59,25 @@ impl Vfs {
         .await
     }
 
-    /// Returns when everything that was journaled before the call is in the bucket.
+    /// Returns when all that was journaled before the call is in the bucket.
     ///
     /// # Errors
-    /// [`Error::Durability`] after a few minutes, naming what is missing, or with what makes it impossible.
+    /// [`Error::Durability`] after a few minutes, with what is missing, or with what makes it impossible.
     pub async fn in_bucket(&self) -> Result<()> {
         let upto = self.journaled();
-        // What is sealed waits in an open pack for company: no longer.
+        // Sealed extents may be waiting in the open pack for others: they wait no longer.
         self.inner.content.close_packs()?;
         self.inner.durability.bucket(upto).await.map_err(Error::Durability)
     }
 }
 
-/// Whether something was written.
+/// Whether it has unpublished writes.
 pub(super) fn is_dirty(unpublished: Option<Unpublished>) -> bool {
     unpublished.is_some_and(|unpublished| unpublished.mtime.is_some())
 }
 
-/// The version of a regular file, of what is published of it. It takes one record for 16 MiB of a file, all of them
-/// in one look.
+/// The version of the published content of a regular file. Reads all its extent records, in one view of the map; a file
+/// has at least one for every 16 MiB.
 pub(super) fn version_of(view: &View<'_>, ino: InodeNo, inode: &Inode) -> Result<Hash> {
     let mut version = VersionHash::new(ino, inode.size);
     let mut from = 0;
@@ -85,7 +85,7 @@ pub(super) fn version_of(view: &View<'_>, ino: InodeNo, inode: &Inode) -> Result
         let mut list = view.extents_from(ino, inode, from, STEP)?;
         let Some((last, _)) = list.last() else { break };
         from = last + 1;
-        // Beyond the end there may be extents that a truncation has yet to take away.
+        // Beyond the end there may be extents that a truncation has yet to remove.
         list.retain(|(offset, _)| *offset < inode.size);
         version.add(&list);
     }

@@ -1,7 +1,7 @@
-//! A reader follows what another machine writes (W5): the map changes under the file system, by whole commits, and the
-//! kernel is told. What it is not told of by name it forgets by itself: it keeps names and attributes of a reader for a second.
+//! A reader follows what another machine writes (W5): the map changes under the file system, commit by commit, and the
+//! kernel is told. What it is not told it soon forgets: it keeps a reader's names and attributes for one second.
 //!
-//! Reading asks the map each time, so an open file shows what is new, and one that is gone is stale.
+//! Each read asks the map, so an open file shows what is new, and one that is gone is stale.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -14,27 +14,27 @@ use crate::os;
 use crate::records::{Change, Entry, Inode, Key, decode_value};
 use crate::types::{InodeNo, NameHash};
 
-/// Names of one commit that the kernel is told of; and inodes at a time, where all are another map's.
+/// How many names of one commit the kernel is told of; and how many inodes at a time after the whole map was replaced.
 const TOLD_MAX: usize = 1024;
-/// For what the names were that a commit takes away: a page may have to be fetched for one.
+/// How long to look for the names that a commit removes: a page may have to be fetched for one.
 const NAMES_WAIT: Duration = Duration::from_secs(5);
 
-/// What of a commit the kernel may remember otherwise.
+/// What a commit changes of what the kernel may remember.
 #[derive(Default)]
 struct CommitNews {
     names: Vec<((InodeNo, NameHash), Option<Bytes>)>,
-    /// Inodes of which anything changed, and whether they have no name any more.
+    /// The inodes that were changed in any way, each with whether it has no name any more.
     inodes: BTreeMap<InodeNo, bool>,
 }
 
 impl Vfs {
-    /// Returns when somebody uses the file system, or did since this returned last. For a reader.
+    /// Returns when somebody uses the file system, or at once if that happened since the last call. For a reader.
     pub async fn used(&self) {
         self.inner.used.notified().await;
     }
 
-    /// Lets `apply` take in what another machine changed, all at once, and tells the kernel. [`Error::Unheard`]: the kernel does
-    /// not take news, and nothing was done.
+    /// Takes in what another machine changed: `apply` does that, all at once. Then tells the kernel. Fails with
+    /// [`Error::Unheard`] if the kernel does not take notifications; then nothing is done.
     pub async fn take_in<E: From<Error> + Send + 'static>(
         &self,
         changes: &[Change],
@@ -42,7 +42,7 @@ impl Vfs {
     ) -> std::result::Result<(), E> {
         let place = self.place().await?;
         let news = self.news_of(changes)?;
-        // Before: then nobody knows them any more.
+        // Found before `apply`: afterwards nobody knows the removed names.
         let told = match place.is_heard() {
             true => self.told_of(&news).await,
             false => Vec::new(),
@@ -52,7 +52,7 @@ impl Vfs {
         Ok(())
     }
 
-    /// All of the map may be another: the kernel is told of each inode that it knows.
+    /// The whole map may have changed: tells the kernel about every inode that it knows.
     pub async fn forget_what_was(&self) -> Result<()> {
         let mut known = self.inner.holds.known_to_kernel();
         known.push(InodeNo::ROOT);
@@ -64,7 +64,7 @@ impl Vfs {
         Ok(())
     }
 
-    /// What is changed of what the kernel knows.
+    /// Picks out what changes something that the kernel knows.
     fn news_of(&self, changes: &[Change]) -> Result<CommitNews> {
         let (mut news, mut names) = (CommitNews::default(), HashMap::new());
         let is_known = |ino| ino == InodeNo::ROOT || self.inner.holds.is_known_to_kernel(ino);
@@ -76,7 +76,7 @@ impl Vfs {
                 Key::Extent(ino, _) | Key::Xattr(ino, _) if is_known(ino) => {
                     news.inodes.entry(ino).or_default();
                 }
-                // The last change of a record counts.
+                // Of several changes of one record, the last counts.
                 Key::Entry(parent, hash) if is_known(parent) => {
                     names.insert((parent, hash), value.clone());
                 }
@@ -84,13 +84,13 @@ impl Vfs {
             }
         }
         news.names = names.into_iter().take(TOLD_MAX).collect();
-        // For what a commit takes away a page may be needed: that comes last.
+        // A removed name may need a page of the map: those come last.
         news.names.sort_by_key(|(_, value)| value.is_none());
         Ok(news)
     }
 
-    /// In the words of the kernel. A name that cannot be told, or not in time, is left out: the kernel remembers it for a
-    /// second. What is in a file it may remember for as long as somebody has that open: no inode is left out.
+    /// Makes invalidations of the news. A name that cannot be found in time is left out: the kernel remembers it for a
+    /// second. But it may remember the content of a file for as long as somebody has it open, so no inode is left out.
     async fn told_of(&self, news: &CommitNews) -> Vec<Invalidation> {
         let mut told = Vec::new();
         if timeout(NAMES_WAIT, self.tell_names(news, &mut told)).await.is_err() {
@@ -100,7 +100,7 @@ impl Vfs {
         told
     }
 
-    /// Puts one name after the other into `told`.
+    /// Adds the invalidations of the names to `told`, one after the other.
     async fn tell_names(&self, news: &CommitNews, told: &mut Vec<Invalidation>) {
         for ((parent, hash), value) in &news.names {
             let key = Key::Entry(*parent, *hash);
@@ -119,7 +119,7 @@ impl Vfs {
     }
 }
 
-/// Whether an inode of which this is the record has no name any more.
+/// Whether an inode with this record (`None`: deleted) has no name any more.
 fn has_left(value: Option<&Bytes>) -> bool {
     let inode = value.map(|value| decode_value::<Inode>("inode", value));
     inode.is_none_or(|inode| inode.is_ok_and(|inode| inode.nlink == 0))

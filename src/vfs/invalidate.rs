@@ -1,10 +1,10 @@
-//! Tells the kernel what somebody else changed: those who come by HTTP or by commands. The kernel remembers names (also those that
-//! are not there) and attributes for an hour. So whoever mounts the vault gets invalidations, in the order of the changes,
-//! each before the caller who made the change has a reply.
+//! Tells the kernel what others have changed, by HTTP or by commands. The kernel remembers names (missing ones too) and
+//! attributes for an hour. So whoever mounts the vault gets invalidations, in the order of the changes, each before the
+//! caller that made the change gets its reply.
 //!
-//! Names and attributes are all that these others change: what replaces a file is another inode. Code that lets them do more
-//! (write into a file that has a name) sends an invalidation for it, too. So does a reader that follows another machine
-//! (`following.rs`), for the bytes, too.
+//! These others change only names and attributes: to replace a file they make a new inode. Code that lets them do more
+//! (write into a file that has a name) must send an invalidation for that too. So does a reader that follows another
+//! machine (`following.rs`), and also for the bytes.
 
 use std::time::Duration;
 
@@ -15,46 +15,47 @@ use super::known_to_kernel::Via;
 use super::{Error, Result, Vfs};
 use crate::types::InodeNo;
 
-/// Notifications that wait for the kernel. A place is taken before the change is made, so that none is lost.
+/// How many notifications may wait for the kernel. A place is taken before the change is made, so none is lost.
 const QUEUE: usize = 256;
-/// For a place in the queue: as long as a request of the kernel may take that keeps a directory locked.
+/// How long to wait for a place in the queue: longer than the deadline of kernel requests, which may keep a directory
+/// locked.
 const PLACE_WAIT: Duration = Duration::from_secs(40);
-/// For the kernel to have been told; after that the caller gets its reply all the same, and the kernel is told later.
+/// How long to wait until the kernel has been told. After that the caller gets its reply, and the kernel is told later.
 const TOLD_WAIT: Duration = Duration::from_secs(10);
 
-/// What the kernel must not answer from its memory any more.
+/// What the kernel must no longer answer from its memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Invalidation {
-    /// What a name names, or that it names nothing.
+    /// A name in a directory: it refers to something else now, or to nothing.
     Name(InodeNo, Vec<u8>),
-    /// The same; and the inode that it named has no name any more.
+    /// The same, and the inode that it referred to has no name any more.
     Gone(InodeNo, Vec<u8>, InodeNo),
-    /// What `stat` shows.
+    /// The attributes of an inode.
     Attributes(InodeNo),
-    /// The same, and what is in it: of a file its bytes.
+    /// The attributes and the content of an inode.
     Content(InodeNo),
 }
 
-/// What one transaction invalidates. Dropping it says that the kernel knows.
+/// What one transaction invalidates. Dropped when the kernel has been told.
 #[derive(Debug)]
 pub struct Notification {
-    /// In order.
+    /// In the order in which to tell them.
     pub changes: Vec<Invalidation>,
     _done: oneshot::Sender<()>,
 }
 
-/// The queue of what others change from now on, for whoever mounts the vault.
+/// The queue of invalidations, for whoever mounts the vault.
 #[derive(Debug)]
 pub struct Invalidations(mpsc::Receiver<Notification>);
 
 impl Invalidations {
-    /// The next one; `None` when the mount has ended. Blocks: not to be called in the runtime.
+    /// The next one; `None` when the mount has ended. Blocks: do not call it on a thread of the runtime.
     pub fn receive(&mut self) -> Option<Notification> {
         self.0.blocking_recv()
     }
 }
 
-/// A place in the queue, if anybody listens.
+/// A place in the queue, or none if nobody listens.
 pub(super) struct QueuePlace(Option<mpsc::OwnedPermit<Notification>>);
 
 /// A notification on its way to the kernel.
@@ -67,7 +68,7 @@ impl QueuePlace {
         self.0.is_some()
     }
 
-    /// Right after the transaction, without waiting for anything between.
+    /// Queues the changes. Call it right after the transaction, with no `await` in between.
     pub(super) fn tell(self, changes: impl FnOnce() -> Vec<Invalidation>) -> Telling {
         Telling(self.0.map(|place| {
             let (done, told) = oneshot::channel();
@@ -78,7 +79,7 @@ impl QueuePlace {
 }
 
 impl QueuePlace {
-    /// The same, of what `stat` shows of one inode. One without a name is not known to the kernel through others.
+    /// As `tell`, for the attributes of one inode. The kernel does not know an inode without names through others.
     pub(super) fn tell_of(self, ino: InodeNo, names: u32) -> Telling {
         if names == 0 {
             return Telling(None);
@@ -88,7 +89,7 @@ impl QueuePlace {
 }
 
 impl Telling {
-    /// Returns when the kernel knows. No lock is held.
+    /// Returns when the kernel knows. Call it without holding a lock.
     pub(super) async fn heard(self) {
         let Some(told) = self.0 else { return };
         if timeout(TOLD_WAIT, told).await.is_err() {
@@ -98,15 +99,15 @@ impl Telling {
 }
 
 impl Vfs {
-    /// From now on the changes of others come here, and no longer to whoever listened before.
+    /// Redirects the changes of others to a new queue, which this returns. Whoever listened before gets no more.
     pub fn invalidations(&self) -> Invalidations {
         let (sender, receiver) = mpsc::channel(QUEUE);
         *self.inner.listener.lock() = Some(sender);
         Invalidations(receiver)
     }
 
-    /// Of a change that a request of the kernel makes, and whose answer does not tell it: it may hold locks that the kernel wants
-    /// for this, so nobody waits, and where the queue is full the kernel learns it when it asks.
+    /// For a change made by a kernel request whose reply does not report it. That request may hold locks that the
+    /// kernel needs to take the notice, so this never waits; if the queue is full, the notice is dropped.
     pub(super) fn tell_without_waiting(&self, change: Invalidation) {
         let Some(listener) = self.inner.listener.lock().clone() else { return };
         if let Ok(place) = listener.try_reserve() {
@@ -115,12 +116,12 @@ impl Vfs {
         }
     }
 
-    /// The mount has ended: nobody listens.
+    /// The mount has ended: nobody listens any more.
     pub fn nobody_listens(&self) {
         *self.inner.listener.lock() = None;
     }
 
-    /// Before a change: a place for the news of it. [`Error::Unheard`]: there is none, and nothing may be changed.
+    /// Reserves a place in the queue before a change. [`Error::Unheard`]: there is none, and nothing may be changed.
     pub(super) async fn place(&self) -> Result<QueuePlace> {
         if self.via == Via::Kernel {
             return Ok(QueuePlace(None));

@@ -1,13 +1,13 @@
-//! An inode that loses its last name: what the transaction that takes the name does about those who hold it (rule V3).
+//! What a transaction that takes the last name of an inode does about those who hold it (rule V3).
 
 use parking_lot::Mutex;
 
 use super::holds::Holds;
 use crate::types::InodeNo;
 
-/// What a transaction that takes away the last name of an inode, or removes some that have none, does with them: nobody
-/// holds it, and then nobody can until this is dropped; or it stays for those who hold it, who know from before the
-/// append on. Lives until the transaction has been applied or has failed.
+/// Inodes that a transaction removes, or takes the last name of. An inode that nobody holds leaves: until this is
+/// dropped, nobody can hold it. An inode that is held stays for its holders, and the holds know that before the append.
+/// This lives until the transaction has been applied or has failed.
 pub(super) struct Leaving<'a> {
     holds: &'a Holds,
     state: Mutex<State>,
@@ -16,9 +16,9 @@ pub(super) struct Leaving<'a> {
 #[derive(Default)]
 struct State {
     leaving: Vec<InodeNo>,
-    /// It is to stay.
+    /// The inode that loses its name and stays.
     stays: Option<InodeNo>,
-    /// The holds know that.
+    /// Whether the holds were told.
     is_losing: bool,
 }
 
@@ -27,13 +27,13 @@ impl<'a> Leaving<'a> {
         Self { holds, state: Mutex::default() }
     }
 
-    /// The transaction is computed (again): what came of it before counts no more.
+    /// The transaction is computed (again): undoes what an earlier run did.
     pub(super) fn again(&self) {
         let before = std::mem::take(&mut *self.state.lock());
         self.undo(&before);
     }
 
-    /// Under the append lock: `true` if nobody holds the inode, and then nobody can.
+    /// Call under the append lock. Returns `true` if nobody holds the inode; from then on nobody can.
     pub(super) fn claim(&self, ino: InodeNo) -> bool {
         let is_free = self.holds.begin_leaving(ino);
         if is_free {
@@ -42,13 +42,13 @@ impl<'a> Leaving<'a> {
         is_free
     }
 
-    /// It becomes an orphan.
+    /// The inode becomes an orphan.
     pub(super) fn stays(&self, ino: InodeNo) {
         self.state.lock().stays = Some(ino);
     }
 
-    /// Under the append lock, when nothing can go wrong any more but the append: those who hold it know before anybody
-    /// can see that it has no name.
+    /// Call under the append lock, when only the append itself can still fail: the holds must know before anybody can
+    /// see that the inode has no name.
     pub(super) fn begin(&self) {
         let mut state = self.state.lock();
         let Some(ino) = state.stays else { return };
@@ -56,7 +56,7 @@ impl<'a> Leaving<'a> {
         state.is_losing = true;
     }
 
-    /// The transaction was applied. If nobody holds the inode any more, the caller removes it.
+    /// The transaction was applied. If nobody holds the inode by now, the caller removes it.
     pub(super) fn landed(self) {
         let state = std::mem::take(&mut *self.state.lock());
         if let Some(ino) = state.stays {

@@ -1,4 +1,4 @@
-//! Taking away: names, inodes, and extents beyond an end, in transactions of bounded size (rule V3).
+//! Removing names, inodes, and extents beyond an end, in transactions of bounded size (rule V3).
 
 use std::time::Duration;
 
@@ -15,28 +15,28 @@ use super::publish::edit;
 use super::xattr::Bare;
 use super::{Error, Result, Vfs};
 
-/// Records of extents that one transaction takes away at most: some 100 KiB of keys, far below its 4 MiB.
+/// The most extent records that one transaction removes: some 100 KiB of keys, far below the limit of 4 MiB.
 #[cfg(not(test))]
 pub(super) const STEP: usize = 4096;
 #[cfg(test)]
 pub(super) const STEP: usize = 4;
 
-/// How long a caller whose removal or truncation is decided waits for the rest of the work: pages of the map may have to
-/// be fetched.
+/// How long a caller waits for the rest of the work after its removal or truncation is journaled: pages of the map may
+/// have to be fetched.
 pub(super) const REMOVAL_WAIT: Duration = Duration::from_secs(5);
 
-/// What became of an inode that lost a name.
+/// What has become of an inode that lost a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
     /// It has other names.
     Named,
     /// It is gone.
     Gone,
-    /// It is an orphan: held by somebody, or too large for one transaction.
+    /// It is an orphan, because somebody holds it, or it is too large to remove in one transaction.
     Orphan,
 }
 
-/// Takes one name from an inode that is not a directory.
+/// Removes one name of an inode that is not a directory. The caller deletes the entry.
 pub(super) fn drop_name(
     draft: &mut Draft<'_>,
     leaving: &Leaving<'_>,
@@ -44,7 +44,7 @@ pub(super) fn drop_name(
     ino: InodeNo,
     now: Timestamp,
 ) -> Result<Fate> {
-    // An entry without an inode is damage that a removal may mend.
+    // An entry without an inode is damage, and removing the entry mends it.
     let Some(mut inode) = draft.inode(ino)? else { return Ok(Fate::Gone) };
     inode.nlink = inode.nlink.saturating_sub(1);
     inode.ctime = now;
@@ -55,7 +55,7 @@ pub(super) fn drop_name(
     drop_inode(draft, leaving, bare, ino, &inode)
 }
 
-/// Takes its only name from a directory, which must be empty. The entry is the caller's.
+/// Removes the only name of a directory, which must be empty. The caller deletes the entry.
 pub(super) fn drop_directory(
     draft: &mut Draft<'_>,
     leaving: &Leaving<'_>,
@@ -70,7 +70,7 @@ pub(super) fn drop_directory(
     drop_inode(draft, leaving, bare, ino, &Inode { nlink: 0, ctime: now, ..inode })
 }
 
-/// An inode has no name any more.
+/// Removes an inode that has lost its last name, or makes it an orphan.
 fn drop_inode(
     draft: &mut Draft<'_>,
     leaving: &Leaving<'_>,
@@ -79,7 +79,7 @@ fn drop_inode(
     inode: &Inode,
 ) -> Result<Fate> {
     if leaving.claim(ino) && erase(draft, bare, ino, inode)? {
-        // A workshop's.
+        // It was a workshop's orphan record.
         if inode.is_dir() && draft.orphan(ino)?.is_some() {
             draft.delete_orphan(ino);
         }
@@ -91,7 +91,7 @@ fn drop_inode(
     Ok(Fate::Orphan)
 }
 
-/// Deletes an inode with all that it has, or takes one step towards it: `true` when it is gone.
+/// Deletes an inode with all its records, or takes one step towards it. Returns `true` when it is gone.
 fn erase(draft: &mut Draft<'_>, bare: &Bare, ino: InodeNo, inode: &Inode) -> Result<bool> {
     if inode.is_file() && inode.extent.is_none() && inode.size > 0 {
         let first = draft.extents_from(ino, inode, 0, STEP + 1)?;
@@ -111,8 +111,8 @@ fn erase(draft: &mut Draft<'_>, bare: &Bare, ino: InodeNo, inode: &Inode) -> Res
     Ok(true)
 }
 
-/// Cuts a file's extents at `size` and sets it. `true` when all beyond are gone; else an orphan record says from
-/// where on they are still to go. The caller puts the inode.
+/// Sets the file's size, and removes extents beyond it. Returns `true` when all of them are gone; otherwise an orphan
+/// record says from which offset on the rest is to be removed. The caller puts the inode.
 pub(super) fn cut(
     draft: &mut Draft<'_>,
     ino: InodeNo,
@@ -135,7 +135,7 @@ pub(super) fn cut(
     let beyond = overlapping_from(draft, ino, inode, size, STEP + 1)?;
     let is_last = beyond.len() <= STEP;
     drop_extents(draft, ino, inode, &beyond[..beyond.len().min(STEP)], size);
-    // Of an unlinked file the record says more already: all of it goes, with its last close.
+    // An unlinked file keeps its orphan record: it says that everything goes with the last close.
     if !is_last && draft.orphan(ino)?.is_none_or(|orphan| orphan.from.is_some()) {
         draft.put_orphan(ino, &Orphan::beyond(size));
     }
@@ -143,7 +143,7 @@ pub(super) fn cut(
     Ok(is_last)
 }
 
-/// Up to `limit` extents that end beyond `offset`.
+/// Extents that end beyond `offset`, at most `limit` after the first.
 pub(super) fn overlapping_from(
     view: &View<'_>,
     ino: InodeNo,
@@ -179,12 +179,12 @@ fn drop_extents(
 }
 
 impl Vfs {
-    /// From where on extents of `ino` are still to go, if a truncation is under way.
+    /// The offset from which extents of `ino` are still to be removed, if a truncation is under way.
     pub(super) fn trim_from(&self, ino: InodeNo) -> Option<u64> {
         self.inner.trims.lock().get(&ino).copied()
     }
 
-    /// Ends the truncation of `ino` that is under way, if one is. The caller holds the file's publishing turn.
+    /// Finishes the truncation of `ino`, if one is under way. The caller holds the file's publishing turn.
     pub(super) async fn finish_trim(&self, ino: InodeNo) -> Result<()> {
         while let Some(from) = self.trim_from(ino) {
             self.trim(ino, from).await?;
@@ -192,11 +192,11 @@ impl Vfs {
         Ok(())
     }
 
-    /// The same where nobody waits for it: the turn is taken for one step at a time, and not held across the network.
+    /// As `finish_trim`, when nobody waits for it: takes the turn for one step at a time, never across the network.
     pub(super) async fn trim_aside(&self, file: &File) -> Result<()> {
         let ino = file.ino();
         while let Some(from) = self.trim_from(ino) {
-            // So that the pages are here.
+            // Fetches the pages that the next step needs.
             self.read(|view| {
                 let inode = view.inode(ino)?.unwrap_or_default();
                 Ok(view.extents_from(ino, &inode, from, STEP + 1).map(drop)?)
@@ -206,7 +206,7 @@ impl Vfs {
             if self.trim_from(ino) == Some(from) {
                 match self.trim(ino, from).now_or_never() {
                     Some(done) => done?,
-                    // They went again: memory is short.
+                    // The pages were evicted again: memory is short.
                     None => return Err(Error::PushedOut),
                 }
             }
@@ -214,12 +214,12 @@ impl Vfs {
         Ok(())
     }
 
-    /// One step of a truncation; after the last it is no longer under way.
+    /// One step of a truncation. After the last step it is no longer under way.
     async fn trim(&self, ino: InodeNo, from: u64) -> Result<()> {
         let is_done = self
             .tidy(|draft| {
                 draft.frees_room();
-                // The inode may have been removed meanwhile: what is cut off is nobody else's to remove.
+                // The inode may have been removed meanwhile, but nobody else removes these extents.
                 let (mut inode, is_there) = match draft.inode(ino)? {
                     Some(inode) => (inode, true),
                     None => (Inode::default(), false),
@@ -231,7 +231,7 @@ impl Vfs {
                 if is_there {
                     draft.put_inode(ino, &inode);
                 }
-                // One without an offset is of an unlink that came since: the inode's removal.
+                // A record without an offset is of a later unlink: the inode is to be removed, so the record stays.
                 if is_last && draft.orphan(ino)?.is_some_and(|orphan| orphan.from.is_some()) {
                     draft.delete_orphan(ino);
                 }
@@ -244,7 +244,7 @@ impl Vfs {
         Ok(())
     }
 
-    /// Removes orphans that nobody holds: many by one transaction, one that is too large for that step by step.
+    /// Removes orphans that nobody holds: many by one transaction, and a very large one step by step.
     pub(super) async fn remove_orphans(&self, mut inos: &[InodeNo]) -> Result<()> {
         while !inos.is_empty() {
             let leaving = Leaving::new(&self.inner.holds);
@@ -260,7 +260,7 @@ impl Vfs {
                         let step = self.erase_orphan(draft, &leaving, ino)?;
                         changed.extend(step.map(|_| ino));
                         if step == Some(false) {
-                            break; // the next transaction goes on with it
+                            break; // the next transaction goes on with this one
                         }
                         done += 1;
                     }
@@ -275,7 +275,8 @@ impl Vfs {
         Ok(())
     }
 
-    /// Removes an orphan, or takes one step towards that: `true` when it is gone. `None`: it is not this one's to remove.
+    /// Removes an orphan, or takes one step towards it. Returns `true` when it is gone, and `None` if it is not this
+    /// caller's to remove.
     fn erase_orphan(
         &self,
         draft: &mut Draft<'_>,
@@ -283,10 +284,10 @@ impl Vfs {
         ino: InodeNo,
     ) -> Result<Option<bool>> {
         if draft.orphan(ino)?.is_none_or(|orphan| orphan.from.is_some()) {
-            return Ok(None); // somebody else did it
+            return Ok(None); // somebody else removed it
         }
         if !leaving.claim(ino) {
-            // Whoever holds it will, also if that was only to look.
+            // Its holder will remove it when it lets go, even if it only held it to look.
             self.inner.holds.unlinked(ino);
             return Ok(None);
         }
@@ -300,7 +301,7 @@ impl Vfs {
         Ok(Some(is_gone))
     }
 
-    /// After a transaction that took a name from `ino`.
+    /// What is left to do after a transaction that took a name from `ino`.
     pub(super) async fn after_drop(&self, ino: InodeNo, fate: Fate) {
         match fate {
             Fate::Named => {}
@@ -311,19 +312,19 @@ impl Vfs {
             }
             Fate::Orphan => {
                 if !self.inner.holds.is_unlinked(ino) {
-                    // Too large for one transaction, or let go meanwhile.
+                    // It was too large for one transaction, or was let go meanwhile.
                     self.finish_orphan(ino).await;
                 }
             }
         }
     }
 
-    /// As [`Vfs::finish_orphans`], of one.
+    /// As [`Vfs::finish_orphans`], for one.
     pub(super) async fn finish_orphan(&self, ino: InodeNo) {
         self.finish_orphans(&[ino]).await;
     }
 
-    /// As `remove_orphans`, for a caller who has got what was asked for: it waits a little, and the rest goes on in the
+    /// As `remove_orphans`, for a caller whose own change is done: it waits a little, and the rest goes on in the
     /// background, or at the next mount.
     pub(super) async fn finish_orphans(&self, inos: &[InodeNo]) {
         let begun = self.inner.left_over.begin();

@@ -1,4 +1,4 @@
-//! Renaming: over what is there, not over it, or in exchange.
+//! Renaming: replacing the target, refusing to, or exchanging the two.
 
 use crate::index::Draft;
 use crate::records::{Entry, Inode};
@@ -12,23 +12,23 @@ use super::remove::{Fate, drop_directory, drop_name};
 use super::xattr::Bare;
 use super::{Error, Result, Vfs, checked_name, directory};
 
-/// The flags of renameat2(2) that mean something here.
+/// The flags of renameat2(2) that are supported.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RenameMode {
-    /// Replaces what the new name names.
+    /// Replaces what has the new name.
     #[default]
     Replace,
-    /// Fails if the new name is there (`RENAME_NOREPLACE`).
+    /// Fails if something has the new name (`RENAME_NOREPLACE`).
     NoReplace,
-    /// Both names are there, and swap what they name (`RENAME_EXCHANGE`).
+    /// Both names exist, and swap what they refer to (`RENAME_EXCHANGE`).
     Exchange,
 }
 
-/// What the transaction came to.
+/// The outcome of the transaction.
 enum Renamed {
-    /// Another change of the names came between the look and the transaction.
+    /// Another change moved the names between the look and the transaction: try again.
     Again,
-    /// Two names of one file: nothing happens (rename(2)), and nothing is published.
+    /// Both names refer to one file: nothing happens (rename(2)), and nothing is published.
     Nothing,
     /// Done; what was replaced, and what became of it.
     Moved(Option<(InodeNo, Fate)>),
@@ -38,13 +38,13 @@ enum Renamed {
 type Dentry<'a> = (InodeNo, &'a [u8]);
 
 impl Vfs {
-    /// `rename`: in one transaction with what was written to the files that it moves (V2).
+    /// `rename`, in one transaction with the unpublished writes of the files that it moves (V2).
     pub async fn rename(&self, from: Dentry<'_>, to: Dentry<'_>, mode: RenameMode) -> Result<()> {
         let aside = if mode == RenameMode::Exchange { from } else { to };
         self.rename_three(from, to, aside, mode).await
     }
 
-    /// As an exchange, but what `to` named gets the third name, which is free, and `from` names nothing then.
+    /// As an exchange, but what `to` referred to gets the third name, which must be free, and `from` is removed.
     pub async fn rename_aside(
         &self,
         from: Dentry<'_>,
@@ -91,7 +91,7 @@ impl Vfs {
                 })
                 .await?;
             match outcome {
-                // What was sealed belongs to files that these names no longer name: it stays unpublished.
+                // The sealed writes belong to files that these names no longer refer to: they stay unpublished.
                 Renamed::Again => continue,
                 Renamed::Nothing => {}
                 Renamed::Moved(replaced) => {
@@ -114,7 +114,7 @@ impl Vfs {
         }
     }
 
-    /// The unpublished writes of both, sealed in the order of their numbers.
+    /// The unpublished writes of both, sealed in the order of their inode numbers.
     async fn pending_of(
         &self,
         a: Option<InodeNo>,
@@ -131,7 +131,7 @@ impl Vfs {
     }
 }
 
-/// What the kernel is told.
+/// What the kernel is told of a rename.
 fn renamed(
     from: Dentry<'_>,
     to: Dentry<'_>,
@@ -157,7 +157,7 @@ struct Renaming<'a, 'd> {
 }
 
 impl Renaming<'_, '_> {
-    /// Whether the names now name other inodes than those whose writes were sealed.
+    /// Whether the names now refer to other inodes than those whose writes were sealed.
     fn is_other(&self, source: Option<InodeNo>, exchanged: Option<InodeNo>) -> Result<bool> {
         let now_at = |place: Dentry<'_>| -> Result<Option<InodeNo>> {
             Ok(self.draft.entry(place.0, place.1)?.map(|entry| entry.ino))
@@ -219,7 +219,7 @@ impl Renaming<'_, '_> {
         }
     }
 
-    /// What the new name named gets the name `aside`.
+    /// Exchanges the names; what `to` referred to gets the name `aside`.
     fn exchange(&mut self, aside: Dentry<'_>) -> Result<Renamed> {
         let (from, to) = (self.from, self.to);
         directory(self.draft, from.0)?;
@@ -246,7 +246,7 @@ impl Renaming<'_, '_> {
         self.put(aside, &b);
         self.moved(a.ino, to.0)?;
         self.moved(b.ino, aside.0)?;
-        // One after the other: they may be one directory.
+        // One after the other, as they may be the same directory.
         for (dir, gains, loses) in [
             (from.0, false, is_dir(&a)),
             (to.0, is_dir(&a), is_dir(&b)),
@@ -264,7 +264,7 @@ impl Renaming<'_, '_> {
         self.draft.put_entry(place.0, &entry);
     }
 
-    /// The inode has a new name in `dir`: its ctime moves, a directory's `..` too, and its writes are published.
+    /// The inode has a new name in `dir`: sets its ctime and a directory's `..`, and publishes its writes.
     fn moved(&mut self, ino: InodeNo, dir: InodeNo) -> Result<()> {
         let mut inode: Inode = self.draft.inode(ino)?.ok_or(Error::NotFound)?;
         let pending = self.pending.iter().find(|pending| pending.file.ino() == ino);
@@ -280,7 +280,7 @@ impl Renaming<'_, '_> {
     }
 }
 
-/// A directory's link count after it gains or loses a directory.
+/// A directory's link count after it gained or lost a subdirectory.
 fn relinked(dir: &Inode, gains: bool, loses: bool) -> u32 {
     dir.nlink.saturating_add(gains.into()).saturating_sub(loses.into())
 }

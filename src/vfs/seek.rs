@@ -1,4 +1,4 @@
-//! `lseek` for data and holes, in blocks as on ext4: a block is data if any byte of it is.
+//! `lseek` for data and holes, by blocks as on ext4: a block is data if any byte of it is.
 
 use std::ops::Range;
 
@@ -9,13 +9,13 @@ use crate::types::{Extent, InodeNo};
 use super::remove::overlapping_from;
 use super::{BLOCK, Error, HandleId, Result, Vfs};
 
-/// Records of extents that one look at the map goes over.
+/// How many records of extents one look at the map reads.
 #[cfg(not(test))]
 const LOOK: usize = 1024;
 #[cfg(test)]
 const LOOK: usize = 3;
 
-/// What to look for from an offset on.
+/// What to look for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Seek {
     /// `SEEK_DATA`
@@ -24,21 +24,21 @@ pub enum Seek {
     Hole,
 }
 
-/// What one look comes to.
+/// The result of one look.
 enum Sought {
     Found(u64),
-    /// Data without a gap, up to here.
+    /// Data without a hole up to here; look again from there.
     Further(u64),
 }
 
 impl Vfs {
-    /// `lseek` with `SEEK_DATA` or `SEEK_HOLE`. To the byte would be legal too, but programs take the first hole that
-    /// they are told of for the size of a block.
+    /// `lseek` with `SEEK_DATA` or `SEEK_HOLE`. POSIX would allow results exact to the byte, but programs take the
+    /// first hole that they find for the block size.
     pub async fn seek(&self, handle: HandleId, offset: u64, what: Seek) -> Result<u64> {
         let handle = self.inner.handles.get(handle)?;
         let file = &handle.file;
         let mut at = block_of(offset);
-        // Before the map is read: what is published meanwhile is then in both, never in neither.
+        // Read before the map: what is published in between is then in both, rather than in neither.
         let unpublished = file.unpublished();
         let written: Vec<Range<u64>> = match &unpublished {
             Some(unpublished) if unpublished.end > at => file.ranges(at..unpublished.end),
@@ -74,12 +74,13 @@ impl Vfs {
     }
 }
 
-/// Where the block begins that holds this byte.
+/// The beginning of the block that holds this byte.
 fn block_of(offset: u64) -> u64 {
     offset - offset % BLOCK
 }
 
-/// The next ranges of data that end after `at`, by where they begin: what is published, and what is `written`. All of them that begin before the offset that comes with them; the first is among them.
+/// The next ranges of data that end after `at`, sorted by their beginnings: published data, and what is `written`.
+/// Returns all that begin before the returned offset; the first is always among them.
 fn data_from(
     view: &View<'_>,
     ino: InodeNo,
@@ -94,7 +95,7 @@ fn data_from(
         if list.len() >= LOOK {
             known = list.last().map_or(known, |(offset, extent)| offset + extent.length);
         }
-        // Beyond the published size, published extents do not count.
+        // Published extents beyond the published size do not count.
         let clip =
             |(offset, extent): &(u64, Extent)| *offset..(offset + extent.length).min(inode.size);
         data.extend(list.iter().map(clip).filter(|part| !part.is_empty()));
@@ -105,8 +106,8 @@ fn data_from(
     Ok((data, known))
 }
 
-/// The first block from `at` (where one begins) without data; `Err`: where the data ends that goes on to the last of
-/// the list.
+/// The first block without data at or after `at`, which is the beginning of a block. `Err`: where the data that goes on
+/// to the last range of the list ends.
 fn hole_after(data: &[Range<u64>], mut at: u64) -> std::result::Result<u64, u64> {
     for part in data {
         if block_of(part.start) > at {

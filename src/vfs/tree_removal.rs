@@ -1,14 +1,14 @@
-//! Removes trees, from the leaves up, a step at a time.
+//! Removes trees, from the leaves up, one entry at a time.
 
 use std::collections::VecDeque;
 
 use super::{DirEntry, Error, Result, Vfs};
 use crate::types::InodeNo;
 
-/// Entries of a directory that are read at a time.
+/// How many entries of a directory are read at a time.
 const PAGE: usize = 256;
 
-/// A removal under way. It can be left after any step: what is left is a smaller tree.
+/// A removal under way. It may be dropped after any step: what is left is a smaller tree.
 pub struct TreeRemoval<'a> {
     vfs: &'a Vfs,
     levels: Vec<EmptiedLevel>,
@@ -18,7 +18,7 @@ pub struct TreeRemoval<'a> {
 struct EmptiedLevel {
     ino: InodeNo,
     parent: InodeNo,
-    /// From where the removal began, for messages.
+    /// The path from the root of the removal, for messages.
     path: Vec<u8>,
     name: Vec<u8>,
     cookie: u64,
@@ -32,16 +32,17 @@ impl EmptiedLevel {
 }
 
 impl<'a> TreeRemoval<'a> {
-    /// Of the directory `ino`, which has this name.
+    /// Begins the removal of the directory `ino`, which has this name.
     pub fn new(vfs: &'a Vfs, (parent, name): (InodeNo, &[u8]), ino: InodeNo) -> Self {
         Self { vfs, levels: vec![EmptiedLevel::new((parent, name.to_vec()), name.to_vec(), ino)] }
     }
 
-    /// Removes the next thing: its path, from the name of the whole on, and what came of it; `None` at the end.
+    /// Removes the next entry. Returns its path, which begins with the name of the whole tree, and the result; `None`
+    /// at the end.
     pub async fn next(&mut self) -> Result<Option<(Vec<u8>, Result<()>)>> {
         while let Some(level) = self.levels.last_mut() {
             let Some(entry) = level.page.pop_front() else {
-                // What is at hand is done without waiting: others get their turn here.
+                // What is in memory is done without waiting: other tasks get their turn here.
                 tokio::task::yield_now().await;
                 let page = match self.vfs.read_dir(level.ino, level.cookie, PAGE).await {
                     Err(Error::NotFound | Error::Stale) => Vec::new(),

@@ -1,5 +1,5 @@
-//! Files that are written before they have a name: nobody finds one half-written, and what ends before it has its name
-//! (a crash, or a close) leaves nothing. Until then the inode is an orphan (rule V3).
+//! Files that are written before they have a name, so that nobody finds one half-written. If the daemon dies or the
+//! file is closed before it is named, nothing is left. Until then the inode is an orphan (rule V3).
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -17,21 +17,21 @@ use super::{
     checked_name, directory, xattr,
 };
 
-/// What a file got with its name.
+/// A file that has got its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Named {
-    /// What `stat` shows of it now.
+    /// What `stat` shows of it.
     pub attributes: Attributes,
-    /// Whether something else had the name before.
+    /// Whether it replaced something that had the name.
     pub has_replaced: bool,
 }
 
-/// What may have the name that a file is given.
+/// What may have had the name before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NameOf {
-    /// As rename(2) has it; there is nothing to exchange.
+    /// As in rename(2); an exchange is an error.
     Of(RenameMode),
-    /// This file, in this version ([`Vfs::version`]), with nothing written to it that is not published.
+    /// Only this file, in this version ([`Vfs::version`]), with nothing unpublished written to it.
     Version(InodeNo, Hash),
 }
 
@@ -42,8 +42,8 @@ impl From<RenameMode> for NameOf {
 }
 
 impl Vfs {
-    /// A regular file without a name, open for reading and writing (`O_TMPFILE`). `likely_name` is for the footers of
-    /// packs only. Released before [`Vfs::give_name`], it is gone.
+    /// Creates a regular file without a name, open for reading and writing (`O_TMPFILE`). `likely_name` only goes into
+    /// footers of packs. If the file is released before [`Vfs::give_name`], it is removed.
     pub async fn create_unnamed(
         &self,
         caller: &Caller,
@@ -61,7 +61,7 @@ impl Vfs {
                 draft.put_inode(ino, &Inode { nlink: 0, ..made });
                 draft.put_orphan(ino, &Orphan::UNNAMED);
                 held.hold(ino)?;
-                // Before anybody sees the orphan: what removes those that nobody holds must find it held.
+                // Before anybody sees the orphan: whoever removes orphans that nobody holds must find it held.
                 holds.unlinked(ino);
                 Ok(ino)
             })
@@ -79,9 +79,10 @@ impl Vfs {
         Ok(self.inner.handles.get(handle)?.file.ino())
     }
 
-    /// Gives an unnamed file its name: one transaction with all that was written to it, and with the extended
-    /// attribute `note.0`, whose value `note.1` makes of the version that the file then has. If something else has the name
-    /// than may have it, in that same moment, the call fails with [`Error::Exists`], and can be tried with another name.
+    /// Gives an unnamed file its name, in one transaction with all that was written to it, and with the extended
+    /// attribute `note.0`; `note.1` makes its value from the version that the file then has. Fails with
+    /// [`Error::Exists`] if at that moment something has the name that `of` does not allow. It can then be tried again
+    /// with another name.
     pub async fn give_name(
         &self,
         handle: HandleId,
@@ -123,7 +124,8 @@ impl Vfs {
         let (file, ino) = (&handle.file, handle.file.ino());
         let place = self.place().await?;
         self.is_bare(parent).await?;
-        // Its orphan record goes: with it would go what says that a truncation is under way.
+        // Finishes a truncation under way, if there is one: the orphan record, which is deleted here, may be that
+        // truncation's too.
         let publication = self.turn_to(file, u64::MAX).await?;
         let naming = Naming { holds: &self.inner.holds, ino, is_open: AtomicBool::new(false) };
         let _setting = self.inner.bare.setting(ino);
@@ -181,7 +183,7 @@ impl Vfs {
         Ok(Named { attributes, has_replaced })
     }
 
-    /// Whether what has the name, as a change finds it, is what may have it.
+    /// Checks that what has the name, as the change finds it, is what `of` allows.
     fn may_be_named(&self, draft: &Draft<'_>, there: Option<InodeNo>, of: NameOf) -> Result<()> {
         let holds = match (of, there) {
             (NameOf::Of(mode), there) => mode == RenameMode::Replace || there.is_none(),
@@ -198,17 +200,18 @@ impl Vfs {
     }
 }
 
-/// While a transaction gives an inode its name. The holders' table must know before anybody can see the name, or an
-/// unlink that comes at once would be forgotten; and if nothing comes of it, the last close removes the inode still.
+/// Guards a transaction that gives an inode its name. The holds must know before anybody can see the name, or they
+/// would lose an unlink that comes at once. If the transaction fails, this takes it back: the last close removes the
+/// inode.
 struct Naming<'a> {
     holds: &'a Holds,
     ino: InodeNo,
-    /// Begun, and not known to be done.
+    /// The holds were told, and the transaction is not known to be done.
     is_open: AtomicBool,
 }
 
 impl Naming<'_> {
-    /// Under the append lock, when nothing can go wrong any more but the append.
+    /// Call under the append lock, when only the append itself can still fail.
     fn begin(&self) {
         self.is_open.store(true, Ordering::Release);
         self.holds.named(self.ino);

@@ -11,15 +11,16 @@ use super::{Error, Result, Setter, Vfs, acl};
 
 /// The longest value, in bytes (`XATTR_SIZE_MAX`).
 pub(super) const VALUE_MAX: usize = 64 * 1024;
-/// All names of one inode with their NULs, in bytes (`XATTR_LIST_MAX`).
+/// The longest list of names of one inode, each with its NUL, in bytes (`XATTR_LIST_MAX`).
 const LIST_MAX: usize = 64 * 1024;
 /// The longest name, in bytes (`XATTR_NAME_MAX`).
 const NAME_MAX: usize = 255;
-/// Inodes of which it is remembered that they have no attributes: some 2 MiB.
+/// For how many inodes it is remembered that they have no attributes: some 2 MiB.
 const BARE_MAX: usize = 64 * 1024;
 
 impl Vfs {
-    /// `getxattr`. The kernel asks for `security.capability` before every write: that is known from memory.
+    /// `getxattr`. Kernels without `FUSE_HANDLE_KILLPRIV_V2` ask for `security.capability` before every write: for most
+    /// files, memory has the reply.
     pub async fn xattr(&self, ino: InodeNo, name: &[u8]) -> Result<Vec<u8>> {
         checked(name)?;
         if let Some(value) = self.told_xattr(ino, name).await? {
@@ -39,7 +40,7 @@ impl Vfs {
         self.read(|view| Ok(view.xattrs(ino)?)).await
     }
 
-    /// `setxattr`. `flags`: `XATTR_CREATE` or `XATTR_REPLACE`. `by` is asked about ACLs only.
+    /// `setxattr`. `flags` is 0, `XATTR_CREATE` or `XATTR_REPLACE`. `by` matters to ACLs only.
     pub async fn set_xattr(
         &self,
         ino: InodeNo,
@@ -74,12 +75,12 @@ impl Vfs {
                 _ => {}
             }
             if there.is_some_and(|there| there == value) && !acl::is_acl(name) {
-                return Ok(0); // as on a local disk, the ctime stays too
+                return Ok(0); // nothing changes: as on a local disk, not even the ctime
             }
             let before = inode.clone();
             if acl::set(draft, ino, &mut inode, (name, value), by)? {
                 if inode == before && !is_there {
-                    return Ok(0); // `cp -a` sets the ACL that the mode says already
+                    return Ok(0); // `cp -a` sets an ACL that says no more than the mode
                 }
             } else {
                 let names = draft.xattrs(ino)?;
@@ -98,8 +99,8 @@ impl Vfs {
         Ok(())
     }
 
-    /// What `cp -a` and `install` do instead of `chmod`: an ACL that says no more than a mode, on an inode that has no
-    /// attributes. None is kept, and none is looked for.
+    /// Sets an ACL that says no more than a mode, on an inode without attributes, as `cp -a` and `install` do instead
+    /// of `chmod`. No ACL is stored, and none is looked for.
     async fn set_permissions(&self, ino: InodeNo, permissions: u32, by: &Setter) -> Result<()> {
         let place = self.place().await?;
         let change = self.change(|draft| {
@@ -126,7 +127,7 @@ impl Vfs {
         self.change(|draft| {
             let mut inode = draft.inode(ino)?.ok_or(Error::Stale)?;
             if draft.xattr(ino, name)?.is_none() {
-                // As on a local file system, no ACL is what there is to be then.
+                // As on a local file system, removing an ACL that is not there succeeds.
                 return if acl::is_acl(name) { Ok(()) } else { Err(Error::NoAttribute) };
             }
             draft.delete_xattr(ino, name);
@@ -137,7 +138,8 @@ impl Vfs {
         .await
     }
 
-    /// Whether `ino` has no attributes at all: from memory, and if it is not known there, for the next time.
+    /// Whether `ino` has no attributes at all. Answers from memory if it can; otherwise looks, and remembers the
+    /// result.
     pub(super) async fn is_bare(&self, ino: InodeNo) -> Result<bool> {
         let bare = &self.inner.bare;
         if bare.contains(ino) {
@@ -145,7 +147,7 @@ impl Vfs {
         }
         let epoch = bare.epoch();
         let has_none = self.read(|view| Ok(view.xattrs(ino)?.is_empty())).await?;
-        // What a reader follows may have one in a moment (W5).
+        // Not for a reader: the writer that it follows may set one at any time (W5).
         if has_none && !self.inner.options.read_only {
             bare.note(ino, epoch);
         }
@@ -153,7 +155,7 @@ impl Vfs {
     }
 }
 
-/// A name in one of the namespaces that a file system keeps. (Who may use them is the kernel's to check.)
+/// Checks that a name is in one of the namespaces that are stored. (The kernel checks who may use them.)
 pub(super) fn checked(name: &[u8]) -> Result<()> {
     if name.len() > NAME_MAX {
         return Err(Error::AttributeNameTooLong);
@@ -168,7 +170,7 @@ pub(super) fn checked(name: &[u8]) -> Result<()> {
     if acl::is_acl(name) { Ok(()) } else { Err(Error::NotSupported) }
 }
 
-/// Inodes that are known to have no attributes.
+/// Remembers inodes that have no attributes.
 #[derive(Debug, Default)]
 pub(super) struct Bare {
     state: Mutex<State>,
@@ -177,9 +179,9 @@ pub(super) struct Bare {
 #[derive(Debug, Default)]
 struct State {
     known: HashSet<InodeNo>,
-    /// Those that get an attribute now, and how often at once: nothing is noted of them meanwhile.
+    /// The inodes that are just getting an attribute, and by how many calls: nothing is noted about them meanwhile.
     setting: HashMap<InodeNo, usize>,
-    /// Moves when one has got an attribute: who looked before must not note what was seen.
+    /// Incremented when an attribute was set: whoever looked before must not note what it saw.
     epoch: u64,
 }
 
@@ -188,7 +190,7 @@ impl Bare {
         self.state.lock().known.contains(&ino)
     }
 
-    /// A new inode, which nobody else can know yet.
+    /// Notes a new inode, which nobody else can know yet.
     pub(super) fn insert_new(&self, ino: InodeNo) {
         let epoch = self.epoch();
         self.note(ino, epoch);
@@ -217,7 +219,7 @@ impl Bare {
     }
 }
 
-/// While an attribute is set.
+/// Held while an attribute is set.
 pub(super) struct Setting<'a> {
     bare: &'a Bare,
     ino: InodeNo,
