@@ -10,22 +10,22 @@ use crate::cache::FETCH_MAX;
 use crate::crypto::layout::{self, CHUNK};
 use crate::types::{Extent, MIB, PackId, Reference};
 
-/// Where the window cuts an extent before the grid, a prefetch that is alone ends at a multiple of so many chunks, so that none
-/// gets tiny.
+/// If the window cuts an extent before the first multiple of the grid, and nothing else is to be fetched, the prefetch
+/// ends at a multiple of this many chunks, so that none is tiny.
 const FINE_GRID: u64 = 64;
-/// What a read misses is fetched by groups of so many chunks, 128 KiB: a request costs more than they do, and whatever
-/// was fetched is a file of its own in the disk tier.
+/// Missing chunks are fetched in groups of this many, 128 KiB: a request costs more than they do, and each fetch
+/// becomes a file of its own in the disk tier.
 const GROUP: u64 = 8;
-/// A message up to this long lies in a pack that it shares; a longer one has a pack of its own
-/// (`PROTOCOL.md`, "Settled details": streams of over 1 MiB).
+/// A message up to this long is in a shared pack; a longer one has a pack of its own (`PROTOCOL.md`, "Settled details":
+/// streams of over 1 MiB).
 pub(super) const SHARED_MAX: u64 = MIB + MIB / 8;
-/// A gap between two extents of a pack is fetched with them if it is no longer than this.
+/// Two extents of a pack are fetched together if the gap between them is no longer than this.
 const GAP: u64 = MIB / 16;
 
 /// Where the next bytes of a range of a file come from.
 #[derive(Clone, Debug)]
 pub(super) enum ReadSpan {
-    /// Nothing was ever written there: this many zeros.
+    /// A hole: this many zeros.
     Hole(u64),
     /// Written, not sealed yet.
     Plain(Bytes),
@@ -44,8 +44,8 @@ impl ReadSpan {
     }
 }
 
-/// The spans that make up `range`, in order: the overlay over the published extents over zeros.
-/// Both lists are sorted by offset; what lies outside of `range`, or under an earlier one, is left out.
+/// The spans that make up `range`, in order: the overlay, below it the published extents, below those zeros. Both lists
+/// are sorted by offset. What lies outside of `range`, or overlaps an earlier entry, is left out.
 pub(super) fn spans(
     range: &Range<u64>,
     overlay: Vec<OverlayPiece>,
@@ -101,7 +101,7 @@ fn clip(part: &Range<u64>, to: &Range<u64>) -> Range<u64> {
     part.start.max(to.start)..part.end.min(to.end)
 }
 
-/// Which bytes of chunk `index`'s plaintext belong to the extent's part.
+/// Which plaintext bytes of chunk `index` belong to the extent's part.
 pub(super) fn part_of_chunk(extent: &Extent, index: u64) -> Range<usize> {
     let start = index * CHUNK;
     let end = extent.skip + extent.length;
@@ -111,7 +111,7 @@ pub(super) fn part_of_chunk(extent: &Extent, index: u64) -> Range<usize> {
     (from.min(to) as usize..to as usize)
 }
 
-/// Where in its pack the chunks of a message lie, sealed.
+/// Where the sealed chunks of a message are in its pack.
 pub(super) fn in_pack(reference: &Reference, chunks: &Range<u64>) -> Range<u64> {
     let within = layout::sealed_range(chunks, reference.plain_length);
     reference.offset + within.start..reference.offset + within.end
@@ -128,10 +128,11 @@ pub(super) struct Prefetch {
     pub until: u64,
 }
 
-/// What to fetch for `window` of a file, in order, and how far that reaches: to the window's end, or less where the end
-/// cuts an extent off the grid, or where nothing is known of the extents. What is cut off comes with what follows it, in
-/// one request and not in two: only if there is nothing else to fetch, a part of it is fetched now. A prefetch has `piece`
-/// bytes of plaintext at most (a power of two, of some chunks), and ends at a multiple of them within its extent.
+/// The requests for `window` of a file, in order, and how far they reach. That is the window's end, or less if the
+/// window cuts an extent off the grid, or if the extents are unknown from there on. What is cut off is fetched later,
+/// in one request with what follows it; only if there is nothing else to fetch, part of it is fetched now. A prefetch
+/// has at most `piece` bytes of plaintext (a power of two, at least a chunk), and ends at a multiple of that in its
+/// extent.
 pub(super) fn prefetches(
     published: &[(u64, Extent)],
     window: &Range<u64>,
@@ -148,7 +149,7 @@ pub(super) fn prefetches(
         if *offset >= window.end || beyond || seal::flaw(extent).is_some() {
             break;
         }
-        // File offset of the message's first byte, as a difference: it may lie before the file.
+        // The file offset of the message's first byte might be negative, so it only appears in these differences.
         let in_message = |at: u64| at - offset + extent.skip;
         let in_file = |at: u64| at - extent.skip + offset;
         let end = offset + extent.length;
@@ -174,14 +175,14 @@ pub(super) fn prefetches(
     (prefetches, reached)
 }
 
-/// One request for sealed bytes of a pack that a read misses.
+/// One request for sealed bytes of a pack that a read lacks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Fetch {
     /// The pack.
     pub pack: PackId,
     /// Bytes of the pack.
     pub range: Range<u64>,
-    /// All messages in it are small: their packs hold other messages, too.
+    /// Whether all messages in it are small: then their packs hold other messages, too.
     pub shared: bool,
 }
 
@@ -195,13 +196,13 @@ impl Fetch {
     }
 }
 
-/// The group of chunks in which these are fetched.
+/// The groups of chunks in which these are fetched.
 fn group(reference: &Reference, chunks: &Range<u64>) -> Range<u64> {
     let count = reference.plain_length.div_ceil(CHUNK);
     chunks.start / GROUP * GROUP..chunks.end.next_multiple_of(GROUP).min(count)
 }
 
-/// The fewest sensible requests for these chunks: what lies together is fetched together.
+/// The fewest sensible requests for these chunks: neighbours are fetched together.
 pub(super) fn fetches<'a>(
     missing: impl Iterator<Item = (&'a Reference, Range<u64>)>,
 ) -> Vec<Fetch> {
@@ -228,7 +229,7 @@ pub(super) fn fetches<'a>(
     fetches
 }
 
-/// Appends a prefetch, or extends the last one if the two lie together in one pack.
+/// Appends a prefetch, or extends the last one if both are close together in one pack.
 fn push(prefetches: &mut Vec<Prefetch>, grid: u64, new: Prefetch) {
     let sealed_grid = grid * (CHUNK + layout::TAG) + layout::HEADER;
     match prefetches.last_mut() {
@@ -245,14 +246,14 @@ fn push(prefetches: &mut Vec<Prefetch>, grid: u64, new: Prefetch) {
     }
 }
 
-/// What lies in several small files, in the fewest sensible requests, none larger than a fetch may be.
+/// The fewest sensible requests for the content of several small files, none larger than a fetch may be.
 pub(super) fn whole<'a>(extents: impl Iterator<Item = &'a Extent>) -> Vec<(PackId, Range<u64>)> {
     let all = extents.map(|extent| (&extent.reference, seal::chunks(extent)));
     let mut pieces = Vec::new();
     for fetch in fetches(all) {
         let mut from = fetch.range.start;
         while from < fetch.range.end {
-            // Where the whole pack would be cut, if that was fetched.
+            // At the same places as a fetch of the whole pack.
             let to = (from / FETCH_MAX + 1).saturating_mul(FETCH_MAX).min(fetch.range.end);
             pieces.push((fetch.pack, from..to));
             from = to;

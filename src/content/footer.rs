@@ -1,8 +1,8 @@
-//! The end of a pack: a sealed list of what is in it, enough to salvage files from packs alone.
+//! The end of a pack: a sealed list of its extents, enough to salvage files from packs alone.
 //!
-//! `extents ... | sealed footer | sealed trailer`. The footer's plaintext is one CBOR item and zeros after it (padding),
+//! `extents ... | sealed footer | sealed trailer`. The footer's plaintext is one CBOR item followed by zeros (padding),
 //! sealed for the place `Footer(pack)`. The trailer, sealed for `Trailer(pack)`, says where the footer begins (8 bytes,
-//! big-endian): in the clear it would tell where the extents end, and so the length that the padding hides.
+//! big-endian). It is sealed because that tells where the extents end, and so the length that the padding hides.
 
 use std::sync::Arc;
 
@@ -12,33 +12,34 @@ use crate::crypto::{Keys, Place, layout, padme};
 use crate::types::{EXTENT_MAX, InodeNo, KIB, MIB, PackId, Reference};
 use crate::upload::Staging;
 
-/// Bytes after the sealed footer: where it begins, sealed.
+/// The length of the trailer.
 const TRAILER: u64 = layout::sealed_length(8);
-/// A footer is refused beyond this: the entries of 16 MiB of the smallest extents, and padding.
+/// The longest footer that is accepted: entries for 16 MiB of the smallest extents, and padding.
 const FOOTER_MAX: u64 = 2 * EXTENT_MAX;
-/// Up to here a file is only a buffer, and goes into the shared pack; what runs on beyond it streams into packs of its own.
+/// Sequential writes up to this length stay in a buffer, and go into the shared pack; longer ones stream into packs of
+/// their own.
 pub(super) const STREAM_MIN: u64 = MIB;
-/// What follows the extent in a pack of one full extent, at least: more than any one entry takes, so all such packs
-/// are of one length.
+/// The least that follows the extent in a pack of one full extent: more than any one entry takes, so that all such
+/// packs have the same length.
 const FULL_PACK_END: u64 = 2 * KIB;
 
 /// What a pack holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Footer {
-    /// The extents, in the order in which they lie there.
+    /// The extents, in the order in which they lie in the pack.
     #[n(0)]
     pub entries: Vec<FooterEntry>,
 }
 
-/// What an extent was when it was sealed.
+/// An extent as it was when it was sealed.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct FooterEntry {
-    /// Where the message lies and what opens it.
+    /// Where the message is, and what opens it.
     #[n(0)]
     pub reference: Reference,
-    /// The file.
+    /// The inode of the file.
     #[n(1)]
     pub inode: InodeNo,
     /// Where in the file its plaintext begins, in bytes.
@@ -50,13 +51,13 @@ pub struct FooterEntry {
 }
 
 impl FooterEntry {
-    /// About how long it is in the footer, in bytes.
+    /// About how many bytes it takes in the footer.
     pub(super) fn weight(&self) -> u64 {
         180 + self.name.len() as u64
     }
 }
 
-/// Whose bytes an extent holds, for the footer.
+/// The file whose bytes an extent holds, for the footer.
 #[derive(Clone, Debug)]
 pub(super) struct Origin {
     pub inode: InodeNo,
@@ -70,13 +71,13 @@ impl Origin {
     }
 }
 
-/// The bytes that end a pack of which `end` bytes are extents. `before`: so many bytes of the same file, just before them, fill
-/// packs of their own; what is added here to hide the length of them all is less than an eighth of them.
+/// The bytes that end a pack whose first `end` bytes are extents. `before`: bytes of the same file, just before these,
+/// that are in full packs of their own. The padding that hides the length of all of them is less than an eighth of it.
 pub fn seal_footer(keys: &Keys, pack: PackId, footer: &Footer, end: u64, before: u64) -> Vec<u8> {
     let padding = match &footer.entries[..] {
-        // A full extent: the pack's length says that, and nothing of the file.
+        // A full extent: the pack's length shows only that, and nothing about the file.
         [one] if one.reference.plain_length == EXTENT_MAX => PackPadding::Full,
-        // One file alone: the pack's length must not tell the file's.
+        // Only one file: the pack's length must not show the file's.
         [one, rest @ ..] if rest.iter().all(|entry| entry.inode == one.inode) => {
             let plain = footer.entries.iter().map(|entry| entry.reference.plain_length).sum();
             rest_of_class(plain, before).map_or(PackPadding::Class, PackPadding::AsIf)
@@ -86,22 +87,22 @@ pub fn seal_footer(keys: &Keys, pack: PackId, footer: &Footer, end: u64, before:
     sealed_end(keys, pack, footer, end, padding)
 }
 
-/// How long a pack becomes.
+/// What the length of a pack is padded to.
 #[derive(Clone, Copy)]
 enum PackPadding {
-    /// What is in it.
+    /// Not padded.
     None,
-    /// Of one full extent.
+    /// The length of a pack with one full extent.
     Full,
-    /// The next length of Padmé.
+    /// The next Padmé length.
     Class,
-    /// That of one with so much plaintext.
+    /// The length of a pack with this much plaintext.
     AsIf(u64),
 }
 
-/// The plaintext that a file of the same class would have in its last pack: so the lengths of all its packs tell its class, and
-/// no more. Of a large file that is more than a pack holds: a full one. A short end, which lies in the shared pack, is as
-/// one of [`STREAM_MIN`] at most.
+/// The plaintext that the longest file of the same class would have in its last pack: with it, the lengths of all the
+/// packs show the class, and no more. It is at most that of a full pack or, for a short end, which is in the shared
+/// pack, [`STREAM_MIN`].
 fn rest_of_class(plain: u64, before: u64) -> Option<u64> {
     let most = if plain <= STREAM_MIN { STREAM_MIN } else { EXTENT_MAX };
     (before > 0 && plain <= EXTENT_MAX).then(|| (padme(before + plain) - before).min(most))
@@ -125,7 +126,7 @@ fn sealed_end(
         PackPadding::AsIf(rest) => Some(bare.max(layout::sealed_length(rest) + FULL_PACK_END)),
     };
     if let Some(mut total) = padded {
-        // Not every length is a message's (none ends within a tag): then the next one.
+        // Some lengths are not those of a message (none ends within a tag): take the next one.
         let length = loop {
             match layout::plain_length(total - end - TRAILER) {
                 Some(length) => break length,
@@ -140,10 +141,10 @@ fn sealed_end(
     bytes
 }
 
-/// Reads a pack's footer back. `read` gives a range of the pack's bytes; `length` is the pack's.
+/// Reads the footer of a pack. `read` returns a range of the pack's bytes; `length` is the pack's length.
 ///
 /// # Errors
-/// A sentence, when there is no footer that opens, or it names what cannot be.
+/// A sentence, if no footer opens, or if it names extents that cannot be there.
 pub fn open_footer<E: std::fmt::Display>(
     keys: &Keys,
     pack: PackId,
@@ -177,7 +178,7 @@ pub fn open_footer<E: std::fmt::Display>(
     }
 }
 
-/// For `Staging::recover` (J7), which has no keys and does not know what a footer is.
+/// Checks and makes footers for `Staging::recover` (J7), which has no keys and does not know what a footer is.
 #[derive(Clone)]
 pub struct FooterKeys(pub Keys);
 
@@ -190,8 +191,9 @@ impl crate::upload::Footers for FooterKeys {
         open_footer(&self.0, pack, length, read).is_ok()
     }
 
-    /// Without entries: what the lost one said of the extents is in the journal's records. Where it was cut tells how long the
-    /// last file was, so it is padded, whatever is in it; one of a full extent is as long as if it had been closed.
+    /// A footer without entries: what the lost one said of the extents is in the journal's records. Where the pack was
+    /// cut would show how long the last file was, so it is padded, whatever is in it; with a full extent it gets the
+    /// usual length.
     fn make(&self, pack: PackId, end: u64) -> Vec<u8> {
         let is_full = end == layout::sealed_length(EXTENT_MAX);
         let padding = if is_full { PackPadding::Full } else { PackPadding::Class };

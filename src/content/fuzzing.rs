@@ -1,4 +1,4 @@
-//! The parsers of this room, for hostile bytes (`tests/fuzz`).
+//! The parsers of this module, for hostile bytes (`tests/fuzz`).
 
 use bytes::Bytes;
 
@@ -8,11 +8,11 @@ use crate::types::PackId;
 
 const PACK: PackId = PackId([9; 16]);
 
-/// Whether `bytes` are taken for a `kind`; `None`: this room knows no such kind.
+/// Whether `bytes` are accepted as a `kind`; `None` if this module has no such kind.
 pub fn fuzzed(kind: &str, bytes: &[u8]) -> Option<bool> {
     Some(match kind {
         "pack" => opens(bytes),
-        // Where the footer is said to begin, where it does, and its plaintext.
+        // The footer's claimed beginning, its true beginning, and its plaintext.
         "footer-plain" => match bytes.split_first_chunk::<2>() {
             Some(([said, begins], plain)) => {
                 let mut pack = vec![0; usize::from(*begins)];

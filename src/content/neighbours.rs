@@ -1,9 +1,9 @@
-//! Read-ahead from file to file: whoever reads several small files that were made together reads more of them.
+//! Read-ahead from file to file: whoever reads several small files that were made together will read more of them.
 //!
-//! A small file takes a request as long as a large piece does, and the pack that holds it may hold few others: those that
-//! were written in the same moment. Files that were made together have inode numbers that lie together, so the numbers
-//! stand for the order in which files are read, as offsets do within a file. A *cluster* is a run of numbers that is
-//! being read. What it fetches grows with the number of files that were read there: one read fetches nothing more.
+//! Fetching a small file takes as long as a large piece of one, and its pack may hold few others: only those written at
+//! the same moment. But files that were made together have neighbouring inode numbers. So numbers stand for the order
+//! in which files are read, as offsets do within a file. A *cluster* is a range of numbers that is being read. What is
+//! fetched for it grows with the number of files read there: a single read fetches nothing more.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -18,49 +18,50 @@ use super::seal;
 use crate::types::{Extent, InodeNo, MIB};
 use crate::upload::pack_object;
 
-/// Clusters at once: so many programs may read trees.
+/// How many clusters there are at once: so many programs may read trees at the same time.
 const CLUSTERS: usize = 8;
-/// A file this far from a cluster's numbers belongs to it: the order of names is not that of numbers.
+/// A file belongs to a cluster if it is this close to its numbers, as the order of names is not that of numbers.
 const REACH: u64 = 1024;
-/// Numbers that were passed so long ago are of the cluster no more: who reads them again may need them again.
+/// Numbers this far behind the reader leave the cluster: if they are read again, they may have to be fetched again.
 const BEHIND: u64 = 4 * REACH;
-/// As are all, when nobody read there for so long.
+/// A cluster is dropped when nothing was read there for this long.
 const IDLE: Duration = Duration::from_secs(30);
-/// Numbers that are looked at from a file on which was not fetched ahead. Each one that was doubles them.
+/// How many numbers are looked at from a file on. Each read of a file that was fetched ahead doubles this.
 const FIRST: u64 = 64;
-/// Numbers that are looked at in one go: a millisecond's work.
+/// How many numbers are looked at in one go: a millisecond's work.
 const LOOKED_AT: u64 = 256;
-/// No more numbers beyond what is read. A read of a small file takes a fifth of a millisecond: these take ten round trips.
+/// The most numbers ahead of the reader. Reading a small file takes a fifth of a millisecond: these last for ten round
+/// trips.
 const AHEAD_MAX: u64 = 2048;
-/// Bytes that are fetched from a file on, as the numbers grow.
+/// How many bytes are fetched from a file on; doubled like the numbers.
 const FIRST_BYTES: u64 = MIB;
-/// No more bytes ahead: the link carries no more while a round trip lasts, and the cache on disk may be small.
+/// The most bytes ahead: the link carries no more during a round trip, and the cache on disk may be small.
 const BYTES_MAX: u64 = 32 * MIB;
-/// Runs of numbers, and looks that are not used up, that a cluster remembers.
+/// How many runs of numbers a cluster remembers, and how many looks that are not used up.
 const RUNS: usize = 32;
 
 /// The clusters of one vault.
 #[derive(Debug, Default)]
 pub(super) struct Neighbours(Mutex<VecDeque<Cluster>>);
 
-/// Inode numbers whose files are to be fetched.
+/// Inode numbers whose files should be fetched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lookout {
     /// The numbers.
     pub range: Range<InodeNo>,
-    /// Bytes to fetch at most.
+    /// The most bytes to fetch.
     bytes: u64,
 }
 
-/// Numbers that lie together, some of which were read.
+/// A range of numbers, some of whose files were read.
 #[derive(Debug)]
 struct Cluster {
-    /// What was fetched, or given up as too much: in order, apart from each other.
+    /// Numbers whose files were fetched, or passed over as too large: sorted, not touching.
     runs: Vec<Range<u64>>,
-    /// How often what is looked at was doubled.
+    /// How often `FIRST` and `FIRST_BYTES` were doubled.
     doublings: u32,
     used: Instant,
-    /// What was fetched beyond the file that is read: up to which number, and how many bytes. The latest looks, in their order.
+    /// What the latest looks fetched beyond the file being read, in order: up to which number, and how many bytes.
     ahead: VecDeque<(u64, u64)>,
 }
 
@@ -75,7 +76,7 @@ impl Cluster {
         (first.start.saturating_sub(REACH)..last.end.saturating_add(REACH)).contains(&number)
     }
 
-    /// The numbers to look at now that the file `number` is read, and the bytes that may be fetched of them.
+    /// The numbers to look at now that the file `number` is read, and how many bytes of them may be fetched.
     fn read(&mut self, number: u64, most: u64) -> Option<(Range<u64>, u64)> {
         let floor = number.saturating_sub(BEHIND);
         self.runs.iter_mut().for_each(|run| run.start = run.start.max(floor));
@@ -85,10 +86,10 @@ impl Cluster {
         }
         let next = self.runs.partition_point(|run| run.start <= number);
         let limit = self.runs.get(next).map_or(u64::MAX, |run| run.start);
-        // Up to where it was fetched, if it was, or is the next.
+        // The end of the fetched run that has this file in it, or that ends just before it.
         let before = next.checked_sub(1).and_then(|at| self.runs.get(at)).map(|run| run.end);
         let fetched_to = before.filter(|end| number <= *end);
-        // Who reads in random order mostly misses at first: that says nothing against what was fetched.
+        // A reader in random order mostly misses at first: that does not reset what was learned.
         if fetched_to.is_some() {
             self.doublings = (self.doublings + 1).min(16);
         }
@@ -96,18 +97,18 @@ impl Cluster {
         let bytes = (FIRST_BYTES << self.doublings).min(BYTES_MAX).min(most);
         let to = number.saturating_add(ahead).min(limit);
         let Some(from) = fetched_to else {
-            // It came from elsewhere: who knows whether it goes up or down.
+            // It came from elsewhere, and may go up or down from here.
             let half = ahead.min(LOOKED_AT) / 2;
             let from = number.saturating_sub(half).max(before.unwrap_or(0));
             return Some((from..number.saturating_add(half).min(limit), bytes));
         };
         let fetched: u64 = self.ahead.iter().map(|(_, bytes)| bytes).sum();
-        // By halves: not a look for each file that is read.
+        // In halves, so that not every read of a file causes a look.
         let is_time = to >= from.saturating_add(ahead / 2) || to == limit;
         (is_time && fetched <= bytes / 2).then(|| (from..to, bytes - fetched))
     }
 
-    /// Everything in `range` was looked at, and `bytes` of it are fetched.
+    /// Everything in `range` was looked at, and `bytes` of it are being fetched.
     fn fetched(&mut self, range: Range<u64>, bytes: u64) {
         self.ahead.push_back((range.end, bytes));
         if self.ahead.len() > RUNS {
@@ -127,8 +128,8 @@ impl Cluster {
 }
 
 impl Neighbours {
-    /// Notes that the small file `ino` is read from its beginning, and says what to look at. `most`: bytes that may be
-    /// read ahead. What is found there is to be given to `fetch`.
+    /// Notes that the small file `ino` is read from its beginning, and returns what to look at; pass what is found
+    /// there to `fetch`. `most`: how many bytes may be read ahead.
     pub(super) fn read(&self, ino: InodeNo, extent: &Extent, most: u64) -> Option<Lookout> {
         if most == 0 || !is_small(extent) {
             return None;
@@ -141,7 +142,7 @@ impl Neighbours {
             clusters.push_front(Cluster::new(ino.0, now));
             return None;
         };
-        // The one that was read last stands first.
+        // The cluster that was read last comes first.
         let mut cluster = clusters.remove(at)?;
         cluster.used = now;
         let look = cluster.read(ino.0, most);
@@ -151,7 +152,7 @@ impl Neighbours {
         Some(Lookout { range: InodeNo(range.start)..InodeNo(end), bytes })
     }
 
-    /// Begins to fetch what is not here of `files`, which were found in `look` below `reached`. Never waits. Within a tokio
+    /// Begins to fetch what is not here of `files`: those found in `look` below `reached`. Never waits. Needs a tokio
     /// runtime.
     pub(super) fn fetch(
         &self,
@@ -172,11 +173,11 @@ impl Neighbours {
         }
     }
 
-    /// Of what `read` said, everything below `reached` was looked at, and `bytes` are fetched.
+    /// Everything of `look` below `reached` was looked at, and `bytes` of it are being fetched.
     fn fetched(&self, look: &Lookout, reached: InodeNo, bytes: u64) {
         let mut clusters = self.0.lock();
         let (from, to) = (look.range.start.0, reached.0);
-        // None if another took its place meanwhile.
+        // There is none if another took its place meanwhile.
         if let Some(cluster) = clusters.iter_mut().find(|cluster| cluster.expects(from))
             && from < to
         {
@@ -185,12 +186,12 @@ impl Neighbours {
     }
 }
 
-/// Whether the file of this one extent is a small one, which shares its pack.
+/// Whether a file with this only extent is small, so that it shares its pack.
 fn is_small(extent: &Extent) -> bool {
     extent.reference.sealed_length <= SHARED_MAX
 }
 
-/// As many of these files, in order, as the look may fetch: how many, and their bytes. Larger ones are passed over.
+/// How many of these files, in order, the look may fetch, and their bytes. Large files are passed over.
 fn chosen(look: &Lookout, files: &[(InodeNo, Extent)]) -> (usize, u64) {
     let mut bytes = 0;
     for (at, (_, extent)) in files.iter().enumerate() {
@@ -214,7 +215,7 @@ mod tests {
         Extent { skip: 0, length, reference: Reference::made_up(1, length) }
     }
 
-    /// Reads a file; all numbers are files of `length` bytes. What is fetched then.
+    /// Reads a file, with a file of `length` bytes at every number. Returns what is fetched.
     fn read(neighbours: &Neighbours, number: u64, length: u64) -> Range<u64> {
         let Some(look) = neighbours.read(InodeNo(number), &file(length), u64::MAX) else {
             return 0..0;

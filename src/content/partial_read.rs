@@ -1,4 +1,4 @@
-//! A read in the making: what of its range is on this machine, in which form, and how that becomes plaintext.
+//! A read in progress: what of its range is on this machine, in which form, and how to make plaintext of it.
 
 use std::ops::Range;
 
@@ -12,15 +12,15 @@ use crate::crypto::{Keys, layout};
 use crate::os::{Buffers, Filling};
 use crate::types::{Extent, Reference};
 
-/// A chunk with its tag.
+/// The length of a full chunk with its tag.
 #[allow(clippy::cast_possible_truncation, reason = "16,400")]
 const SEALED_CHUNK: usize = (layout::CHUNK + layout::TAG) as usize;
 
-/// What a read has gathered so far.
+/// What a read has found so far.
 pub(super) struct PartialRead {
     pub length: usize,
     pub spans: Vec<PartialSpan>,
-    /// The reader reads in order: chunks that it uses whole are not worth keeping in memory.
+    /// The reader is sequential: chunks that it uses whole are not worth keeping in memory.
     pub scan: bool,
 }
 
@@ -31,21 +31,21 @@ pub(super) enum PartialSpan {
     Sealed(Extent, Vec<ChunkRun>),
 }
 
-/// Chunks of an extent that follow each other, and how far they have come.
+/// Consecutive chunks of an extent that are in the same form.
 pub(super) enum ChunkRun {
-    /// One chunk's plaintext.
+    /// The plaintext of one chunk.
     Open(u64, Bytes),
-    /// Here, sealed.
+    /// Sealed bytes that are here.
     Sealed { chunks: Range<u64>, bytes: Bytes, asked_again: bool },
     /// Not on this machine.
     Missing(Range<u64>),
 }
 
-/// Why a read cannot be put together.
+/// Why the bytes of a read cannot be assembled.
 pub(super) enum Obstacle {
-    /// This run of this span does not open, or is not here.
+    /// This run of this span does not open, or is missing.
     Run(usize, usize),
-    /// Other bytes would not help.
+    /// An error that other bytes would not cure.
     Error(Error),
 }
 
@@ -61,14 +61,14 @@ impl PartialRead {
         })
     }
 
-    /// All bytes of the range, every chunk of them verified. Chunks that are worth it are left in the cache.
+    /// Returns all bytes of the range, each chunk verified. Puts chunks that are worth it into the cache.
     pub(super) fn assemble(
         &self,
         keys: &Keys,
         cache: &Cache,
         answers: &Buffers,
     ) -> std::result::Result<Bytes, Obstacle> {
-        // The commonest small reads need no copy.
+        // The most common small reads need no copy.
         match &self.spans[..] {
             [PartialSpan::Plain(bytes)] => return Ok(bytes.clone()),
             [PartialSpan::Sealed(extent, runs)] => {
@@ -116,12 +116,12 @@ struct SpanOpener<'a> {
     cache: &'a Cache,
     extent: &'a Extent,
     scan: bool,
-    /// Made for the first run that is sealed.
+    /// Made for the first sealed run.
     opener: Option<ExtentOpener>,
 }
 
 impl SpanOpener<'_> {
-    /// Appends a run's bytes; `None` if they are not here, or not what they must be.
+    /// Appends the bytes of a run; `None` if they are missing, or do not open.
     fn open(&mut self, run: &ChunkRun, out: &mut Filling) -> Result<Option<()>> {
         match run {
             ChunkRun::Open(index, block) => {
@@ -157,7 +157,7 @@ impl SpanOpener<'_> {
         for (index, sealed) in range.clone().zip(sealed) {
             let part = chunks::part_of_chunk(self.extent, index);
             if self.scan && part.len() as u64 == layout::chunk_length(index, plain_length) {
-                // Straight into the answer.
+                // Opens it straight into the reply.
                 let open = |place: &mut _| opener.open_chunk_to(index, plain_length, sealed, place);
                 out.push_with(part.len(), open).ok()?;
                 continue;

@@ -1,8 +1,8 @@
-//! How far ahead of a sequential reader to fetch, and what is fetched for it already.
+//! How far ahead of a sequential reader to fetch, and what has been fetched for it.
 //!
-//! The kernel asks for 128 KiB at a time, so the read-ahead is ours. A file has a few cursors, as it may have several
-//! readers at once. A cursor's window grows while the file is read in order there, and is lost when it is not: a random
-//! reader costs nothing but what it asks for.
+//! The kernel asks for 128 KiB at a time, so reading ahead is up to us. A file has a few cursors, as it may have
+//! several readers at once. A cursor's window grows while the file is read sequentially there, and is lost otherwise: a
+//! random reader causes no fetches but those that it needs.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -18,67 +18,67 @@ use crate::cache::{Cache, FETCH_MAX, Flight};
 use crate::types::{Extent, MIB};
 use crate::upload::{Staging, pack_object};
 
-/// Cursors of one file at most.
+/// The most cursors of one file.
 const CURSORS: usize = 4;
-/// How far from a cursor a read may begin and still be in order: four times its length, as the kernel's requests
-/// overtake each other, within these limits.
+/// How far from a cursor a read may begin and still count as sequential: four times its length, since the kernel's
+/// requests overtake each other, within these limits.
 const SLACK: u64 = MIB;
 const SLACK_MIN: u64 = MIB / 16;
-/// The first window, and the step below which nothing is fetched.
+/// The first window, and the least that is worth a fetch, if there is memory for that much.
 const WINDOW_MIN: u64 = MIB;
-/// No reader gains by more: at 30 ms it is 2 GiB/s.
+/// The largest window. A larger one helps no reader: at a latency of 30 ms this gives 2 GiB/s.
 const WINDOW_MAX: u64 = 64 * MIB;
-/// What the way from the bucket carries in so long is enough ahead, where its owner limits that: who waits for the first
-/// of it waits no longer.
+/// If the owner limits the download rate, the window is at most what comes in this many seconds, so that nobody waits
+/// longer than that for its first bytes.
 const LIMITED: u64 = 4;
-/// The window is this many times what was read in order.
+/// The window is this many times what was read sequentially.
 const GROWTH: u64 = 4;
-/// Of its share of the memory, a reader has such a part for one fetch: one is read, while others are on their way; and as much
-/// for what lies behind it, which requests that were overtaken want yet.
+/// One fetch takes this part of a reader's share of the memory: one is being read while others are under way. The same
+/// part is for what lies behind the reader, which requests that were overtaken may still want.
 const PART: u64 = 4;
-/// But a fetch is no smaller than this, where the share is twice as large, and half of it elsewhere: a request costs more than
-/// it brings.
+/// But no fetch is smaller than this, or than half of it if the share is below twice this: a request costs more than a
+/// smaller one would bring.
 const FETCH_MIN: u64 = MIB;
-/// Windows of files that were not read for so long give their room to others.
+/// How long a reader may pause before others get its memory.
 const IDLE: Duration = Duration::from_secs(2);
 
-/// A point that moves through a file as it is read in order.
+/// A point that moves through a file as it is read sequentially.
 #[derive(Debug)]
 struct ReadCursor {
     /// Where the furthest read ended: the next one is expected here.
     front: u64,
-    /// Bytes read in order.
+    /// Bytes read sequentially.
     run: u64,
-    /// Up to here fetches were begun.
+    /// Fetches were begun up to here.
     planned: u64,
-    /// Fetched and not yet used up: each flight, with the offset in the file at which it is used up.
+    /// What was fetched and is not used up yet: each flight, with the file offset at which it is used up.
     held: VecDeque<(u64, Arc<Flight>)>,
-    /// Wants a share of the memory, whether it got one or not.
+    /// Whether it wants a share of the memory, even if it has none.
     eager: bool,
     /// Its share of the memory when it last asked, in bytes.
     share: u64,
-    /// How far ahead it may fetch, in bytes: what is left of its share beside what is being read, or less.
+    /// How far ahead it may fetch, in bytes: its share less what is being read and what lies behind, or less than that.
     reach: u64,
     used: Instant,
 }
 
 impl ReadCursor {
-    /// Whether a read of `range` continues those before it here.
+    /// Whether a read of `range` continues the reads at this cursor.
     fn expects(&self, range: &Range<u64>) -> bool {
         let slack = ((range.end - range.start).saturating_mul(4)).clamp(SLACK_MIN, SLACK);
         range.start <= self.front.saturating_add(slack)
             && range.start.saturating_add(slack) >= self.front
     }
 
-    /// How far fetches should reach once `range` is read.
+    /// How far fetches should reach after a read of `range`.
     fn target(&self, range: &Range<u64>) -> u64 {
         let run = self.run.saturating_add(range.end - range.start);
         let window = run.saturating_mul(GROWTH).clamp(WINDOW_MIN.min(self.reach), self.reach);
         self.front.max(range.end).saturating_add(window)
     }
 
-    /// Lets go of the furthest that it holds, down to `share` bytes. What has landed is on disk by then, or is
-    /// fetched again when the reader comes near.
+    /// Drops flights, the furthest ahead first, until it holds at most `share` bytes. Those that have landed are on
+    /// disk by then; others are fetched again when the reader comes near.
     fn shed(&mut self, share: u64, gone: &mut Vec<Arc<Flight>>) {
         let mut held = self.held_bytes();
         while held > share
@@ -94,13 +94,13 @@ impl ReadCursor {
         self.held.iter().map(|(_, flight)| length_of(flight)).sum()
     }
 
-    /// Takes its share of the memory, of which `most` bytes at most may lie ahead.
+    /// Sets its share of the memory; at most `most` bytes of it may lie ahead.
     fn take(&mut self, share: u64, most: u64) {
         self.share = share.max(WINDOW_MIN);
         let piece = piece(self.share);
         let left = self.share.saturating_sub(piece + behind(self.share));
-        // At the least, a fetch begins while half of one lies ahead. With many readers that is more than their shares, but not
-        // all of them have all of it at the same time.
+        // At least one and a half fetches, so that one begins while half of another lies ahead. For many readers
+        // together that is more than their shares, but they never all hold all of it at once.
         self.reach = most.min(left.max(piece + piece / 2));
     }
 
@@ -182,12 +182,12 @@ impl ReadCursors {
         held.map(|(_, flight)| flight).collect()
     }
 
-    /// Cursors that want memory.
+    /// How many cursors want memory.
     fn eager(&self) -> u64 {
         self.0.iter().map(|cursor| u64::from(cursor.eager)).sum()
     }
 
-    /// So many bytes may lie ahead at most from now on.
+    /// From now on at most `most` bytes may lie ahead.
     fn allow(&mut self, most: u64) {
         for cursor in &mut self.0 {
             cursor.reach = match cursor.reach {
@@ -197,13 +197,13 @@ impl ReadCursors {
         }
     }
 
-    /// Returns the flights of cursors at which nothing was read since `before`.
+    /// Stops the cursors that were not used since `before`, and returns their flights.
     fn drop_idle(&mut self, before: Instant) -> Vec<Arc<Flight>> {
         let idle = self.0.iter_mut().filter(|cursor| cursor.used < before);
         let mut gone = Vec::new();
         for cursor in idle {
             gone.extend(cursor.held.drain(..).map(|(_, flight)| flight));
-            // It is fetched again when the reader goes on.
+            // They are fetched again when the reader continues.
             cursor.planned = cursor.front;
             cursor.run = 0;
             cursor.eager = false;
@@ -216,7 +216,7 @@ impl ReadCursors {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Readahead(Arc<Mutex<ReadCursors>>);
 
-/// The files that are read ahead, or would be if there was memory: they share what the cache has for it.
+/// The files that are read ahead, or would be if there was memory: they share the cache's memory for it.
 #[derive(Debug)]
 pub(super) struct ReadaheadPool {
     files: Mutex<Vec<Weak<Mutex<ReadCursors>>>>,
@@ -231,18 +231,18 @@ impl Default for ReadaheadPool {
 }
 
 impl ReadaheadPool {
-    /// No window is larger from now on; `None`: as large as it helps.
+    /// Limits the window from now on; `None`: as large as it helps.
     pub(super) fn limit(&self, most: Option<u64>) {
         self.most.store(most.unwrap_or(WINDOW_MAX).min(WINDOW_MAX), Relaxed);
     }
 
-    /// The largest window, where so many bytes come in a second at most.
+    /// The largest window, if at most `rate` bytes come in a second.
     fn most(&self, rate: Option<u64>) -> u64 {
         let by_rate = rate.map_or(WINDOW_MAX, |rate| rate.saturating_mul(LIMITED));
         self.most.load(Relaxed).min(by_rate)
     }
 
-    /// How many readers there are, after the idle ones have let go of what they hold.
+    /// How many readers there are, after idle ones have been made to let go of what they hold.
     fn active(&self, now: Instant) -> u64 {
         let before = now.checked_sub(IDLE);
         let mut gone = Vec::new();
@@ -250,7 +250,7 @@ impl ReadaheadPool {
         let mut files = self.files.lock();
         files.retain(|file| {
             let Some(cursors) = file.upgrade() else { return false };
-            // A file whose lock is taken is being read, so it is active.
+            // A file whose lock is taken is being read, so it counts.
             let Some(mut cursors) = cursors.try_lock() else {
                 readers += 1;
                 return true;
@@ -264,8 +264,9 @@ impl ReadaheadPool {
         readers
     }
 
-    /// Those who took more than `share` bytes while they were alone give the rest back. Two fetches stay, however many readers
-    /// there are: else they would take turns, and nobody would have anything.
+    /// Makes readers that took more than `share` bytes while they were alone give the rest back. Each keeps two
+    /// fetches, however many readers there are: otherwise they would push each other out, and nobody would get
+    /// anything.
     fn shed(&self, share: u64) {
         let share = share.max(WINDOW_MIN + WINDOW_MIN / 8);
         let mut gone = Vec::new();
@@ -287,7 +288,7 @@ impl ReadaheadPool {
     }
 }
 
-/// Where read-ahead fetches from, and what tells it what is here already and how much is enough.
+/// Where read-ahead fetches from, what is here already, and how much is enough.
 #[derive(Clone, Copy)]
 pub(super) struct Upstream<'a> {
     pub cache: &'a Cache,
@@ -296,14 +297,14 @@ pub(super) struct Upstream<'a> {
 }
 
 impl Upstream<'_> {
-    /// Bytes that one reader may have ahead of it.
+    /// How many bytes one reader may have ahead of it.
     pub(super) fn most(&self) -> u64 {
         self.pool.most(self.cache.rate())
     }
 }
 
 impl Readahead {
-    /// The range whose extents the reader wants for a read of `range`: it, and what will be fetched ahead.
+    /// The range of which the reader wants the extents for a read of `range`: that, and what will be fetched ahead.
     pub(super) fn window(&self, range: &Range<u64>) -> Range<u64> {
         self.0.lock().window(range)
     }
@@ -313,8 +314,8 @@ impl Readahead {
         self.0.lock().0.iter().any(|cursor| cursor.expects(range))
     }
 
-    /// Notes a read of `range`, and begins to fetch what probably comes next, as far as the extents are known. Never
-    /// waits. Within a tokio runtime.
+    /// Notes a read of `range`, and begins to fetch what probably comes next, as far as its extents are known. Never
+    /// waits. Needs a tokio runtime.
     pub(super) fn advance(
         &self,
         range: &Range<u64>,
@@ -335,7 +336,7 @@ impl Readahead {
             }
             window
         };
-        // Before it has anything: a newcomer counts, or those who have all the memory would keep it.
+        // Added before it holds anything: a newcomer must count, or readers that have all the memory would keep it.
         upstream.pool.add(self);
         let others = upstream.pool.active(now);
         let share = upstream.cache.ahead_capacity() / others.max(1);
@@ -352,7 +353,7 @@ impl Readahead {
             let from = cursor.planned.max(range.end);
             let to = window.end.min(cursor.front.saturating_add(cursor.reach)).min(size);
             let worth = from < to && (to - from >= cursor.step() || to == size);
-            // Who has half its share waits for what others are done with: it is about to be used up.
+            // A reader that holds half of its share waits for memory that others free: theirs is about to be used up.
             !worth
                 || cursor.fetch(from..to, published, upstream)
                 || cursor.held_bytes() >= cursor.share / 2
@@ -365,7 +366,7 @@ impl Readahead {
 }
 
 impl ReadCursor {
-    /// Begins to fetch `window`. `false`: there was no memory for all of it.
+    /// Begins to fetch `window`. Returns `false` if there was no memory for all of it.
     fn fetch(
         &mut self,
         window: Range<u64>,
@@ -396,7 +397,7 @@ mod tests {
 
     const REQUEST: u64 = MIB / 8;
 
-    /// Whether it continues others, and the window.
+    /// Reads, and returns whether that continues other reads, and the window.
     fn read(cursors: &mut ReadCursors, at: u64) -> (bool, Range<u64>) {
         let range = at..at + REQUEST;
         let window = cursors.window(&range);
@@ -435,7 +436,7 @@ mod tests {
         );
     }
 
-    /// What lies behind, what is read and what is ahead are within the share, however small that is.
+    /// What lies behind, what is being read and what is ahead stay within the share, however small it is.
     #[test]
     fn who_has_less_memory_fetches_smaller_pieces() {
         let mut cursors = ReadCursors::default();
@@ -451,7 +452,7 @@ mod tests {
         }
     }
 
-    /// When a fetch begins, some of what came before lies ahead yet: who reads on does not wait for it.
+    /// When a fetch begins, part of the one before still lies ahead, so a reader that goes on does not wait.
     #[test]
     fn a_fetch_begins_before_the_last_one_is_used_up() {
         let mut cursors = ReadCursors::default();
@@ -471,7 +472,7 @@ mod tests {
             (8 * MIB, 4 * MIB),
             "a limit is of what is ahead"
         );
-        // None, and then again.
+        // First none, and then some again.
         cursors.allow(0);
         assert_eq!(read(&mut cursors, REQUEST).1, REQUEST..2 * REQUEST);
         cursors.allow(8 * MIB);

@@ -1,32 +1,32 @@
-//! How many published records the unpublished writes of a file replace, at most. A publication deletes them in its one
-//! transaction, and a transaction is bounded: so they are counted before a write is taken (V1). No I/O here: the caller
-//! asks the map, and only where the number of bytes does not say enough.
+//! Counts how many published records the unpublished writes of a file replace, at most. A publication deletes them in
+//! its one transaction, whose size is bounded: so they are counted before a write is taken (V1). There is no I/O here:
+//! the caller asks the map, and only if the number of bytes does not bound the number of records well enough.
 
 use std::collections::HashMap;
 use std::ops::Range;
 
 use crate::types::{EXTENT_MAX, Extent};
 
-/// Bytes that an unpublished piece adds to the transaction at most: its record, and what is left of old ones before and
-/// behind it.
+/// The most bytes that an unpublished piece adds to the transaction: its record, and the remainders of old ones before
+/// and behind it.
 const PIECE: u64 = 500;
-/// What a record that is replaced counts. In the transaction it takes a third of that; the rest stands for memory, and
-/// time under the append lock.
+/// The weight of a record that is replaced. It takes a third of this in the transaction; the rest stands for memory,
+/// and for time under the append lock.
 const OLD: u64 = 64;
-/// A window with so many records at most is counted as a whole, once. In one with more, each write asks for its own
+/// A window with at most this many records is counted once, as a whole. In one with more, each write asks for its own
 /// range.
 const FEW: u64 = 64;
 /// The count of a window that has more than `FEW`.
 const MANY: u64 = u64::MAX;
-/// Windows whose count is remembered; beyond, the memory begins anew.
+/// For how many windows the count is remembered; at that number all are forgotten.
 const WINDOWS_MAX: usize = 4096;
 
 /// What a caller must ask the map before a write can be taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Question {
-    /// How many records overlap this range...
+    /// The question: how many records overlap this range.
     pub range: Range<u64>,
-    /// ... and beyond so many it need not be known.
+    /// The count may stop at this number.
     pub most: u64,
     version: u64,
 }
@@ -34,13 +34,13 @@ pub struct Question {
 /// The map's answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OverlapCount {
-    /// Records that overlap the range, `most` at most.
+    /// How many records overlap the range, at most `most`.
     pub records: u64,
-    /// Where the first begins that is beyond `most`.
+    /// Where the first record beyond `most` begins.
     pub next: Option<u64>,
 }
 
-/// What was asked for one write, and the answers.
+/// The questions asked for one write, with their answers.
 #[derive(Debug, Default)]
 pub struct Answers(Vec<(Question, OverlapCount)>);
 
@@ -55,35 +55,35 @@ impl Answers {
     }
 }
 
-/// What becomes of a write.
+/// What happens to a write.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Weighed {
-    /// Taken up to this offset, and counted.
+    /// It is taken up to this offset, and counted.
     Taken(u64),
-    /// That depends on the answer.
+    /// That depends on the answer to this.
     Ask(Question),
-    /// It must wait until what is unpublished is published.
+    /// It must wait until what is unpublished has been published.
     Publish,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Window {
-    /// Published records that overlap it, at most.
+    /// The most published records that overlap it.
     records: u64,
-    /// The epoch in which they were last added to the sum.
+    /// The epoch in which they were last added to `sum`.
     added: u64,
 }
 
 /// The records that one file's unpublished writes replace.
 #[derive(Debug)]
 pub(super) struct Replaced {
-    /// What a transaction takes: pieces and old records, weighed.
+    /// The weight that one transaction takes of pieces and replaced records.
     limit: u64,
     windows: HashMap<u64, Window>,
     sum: u64,
-    /// Counts the seals: what is written after one is not of its publication.
+    /// Counts seals: what is written after one does not belong to its publication.
     epoch: u64,
-    /// Changes with the published records.
+    /// Incremented when the published records change.
     version: u64,
 }
 
@@ -92,7 +92,7 @@ impl Replaced {
         Self { limit, windows: HashMap::new(), sum: 0, epoch: 1, version: 0 }
     }
 
-    /// What a publication of so many pieces weighs now.
+    /// The weight of a publication of this many pieces now.
     pub(super) fn weight(&self, pieces: u64) -> u64 {
         pieces.saturating_mul(PIECE).saturating_add(self.sum.saturating_mul(OLD))
     }
@@ -102,8 +102,8 @@ impl Replaced {
         self.sum
     }
 
-    /// Weighs a write of `range` when so many pieces are unpublished. It is taken whole, unless it alone replaces more
-    /// than its share of a transaction: then from the front.
+    /// Weighs a write of `range` while `pieces` pieces are unpublished. It is taken whole, unless it alone replaces
+    /// more than its share of a transaction: then only its beginning is taken.
     pub(super) fn take(&mut self, pieces: u64, range: Range<u64>, answers: &Answers) -> Weighed {
         let most = self.limit / OLD / 4;
         let (mut at, mut sum) = (range.start, 0);
@@ -117,7 +117,7 @@ impl Replaced {
             if known.is_some_and(|known| known.records <= FEW && known.added == self.epoch) {
                 continue;
             }
-            // No more records than bytes overlap it.
+            // The range overlaps at most as many records as it has bytes.
             if self.sum + sum + (part.end - part.start) <= most {
                 sum += part.end - part.start;
                 continue;
@@ -164,14 +164,14 @@ impl Replaced {
         records
     }
 
-    /// All of it is sealed for a publication; returns the sum of what that replaces.
+    /// Everything is sealed for a publication: returns how many records that replaces.
     pub(super) fn sealed(&mut self) -> u64 {
         self.epoch += 1;
         self.sum
     }
 
-    /// The publication of these pieces, which replaced `sum` records, was appended. `is_left`: something was written since
-    /// it was sealed.
+    /// The publication of these pieces, which replaced `sum` records, was appended. `is_left`: something was written
+    /// since it was sealed.
     pub(super) fn published(&mut self, sum: u64, pieces: &[(u64, Extent)], is_left: bool) {
         self.sum = self.sum.saturating_sub(sum);
         self.version += 1;
@@ -180,10 +180,10 @@ impl Replaced {
                 if let Some(known) = self.windows.get_mut(&window)
                     && known.records != MANY
                 {
-                    // Itself, and the rest of one that it was laid into.
+                    // The new record itself, and the remainder of one that it was laid into.
                     known.records += 2;
                     if known.records > FEW {
-                        // Perhaps fewer: it is counted again.
+                        // There may be fewer: it is counted again when needed.
                         self.windows.remove(&window);
                     }
                 }
@@ -192,14 +192,14 @@ impl Replaced {
         self.left(is_left, 2 * pieces.len() as u64);
     }
 
-    /// The published records were changed in another way, and there may be so many more.
+    /// The published records were changed in another way, and there may be `more` of them.
     pub(super) fn changed(&mut self, more: u64, is_left: bool) {
         self.version += 1;
         self.windows.clear();
         self.left(is_left, more);
     }
 
-    /// What was written meanwhile may replace the records that came meanwhile.
+    /// What was written meanwhile may replace the records that were added meanwhile.
     fn left(&mut self, is_left: bool, more: u64) {
         self.sum = if is_left { self.sum + more } else { 0 };
     }
@@ -210,10 +210,10 @@ mod tests {
     use super::*;
 
     const WINDOW: u64 = EXTENT_MAX;
-    /// So that a transaction takes 1,024 old records, and one write's range at most 256.
+    /// With this limit, a transaction takes 1,024 replaced records, and the range of one write at most 256.
     const LIMIT: u64 = 1024 * OLD;
 
-    /// Takes a write of a file with `density` records in each KiB, as a caller does.
+    /// Takes a write of a file with `density` records in each KiB, asking as a caller does.
     fn take(replaced: &mut Replaced, pieces: u64, range: Range<u64>, density: u64) -> Weighed {
         let mut answers = Answers::default();
         for _ in 0..9 {

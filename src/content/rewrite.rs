@@ -1,4 +1,4 @@
-//! The background rewrite of what has come to consist of too many records.
+//! The background rewrite of ranges that consist of too many records.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -11,26 +11,26 @@ use super::stream::OpenExtent;
 use super::{Error, File, Result};
 use crate::types::{EXTENT_MAX, Extent, MIB};
 
-/// Bytes that are read, and sealed, at a time: the memory that a rewrite takes, twice.
+/// How many bytes are read and sealed at a time. A rewrite takes twice this in memory.
 const STEP: u64 = MIB;
 
 /// A range of a file's published bytes, sealed anew into staging; nothing refers to it yet.
 #[must_use]
 pub struct Copied {
-    /// What can take the place of the records of the range: sorted, disjoint.
+    /// The extents that can replace the records of the range: sorted, disjoint.
     pub pieces: Vec<(u64, Extent)>,
-    /// The packs stay in staging until the transaction says that it refers to them (C4).
+    /// Keeps the packs in staging until the transaction that refers to them is applied (C4).
     _holds: Vec<Arc<StagedExtent>>,
 }
 
 impl File {
-    /// Seals the bytes of a range anew, as few extents. `read` gives the *published* bytes of a part of it, whatever is
-    /// written meanwhile; it may take as long as the network does, so this holds no turn. Whoever puts the pieces has
-    /// the file's turn, and sees that the records of the range are still those that were read: equal records are
-    /// equal bytes.
+    /// Seals the bytes of a range anew, in as few extents as possible. `read` returns the *published* bytes of a part
+    /// of it, even if other bytes are written meanwhile. It may take as long as the network does, so no publishing turn
+    /// is held here. Whoever puts the pieces must hold the turn, and check that the records of the range are still
+    /// those that were read: equal records mean equal bytes.
     ///
     /// # Errors
-    /// `Full` at once if there is no room: nobody waits for it. What `read` says.
+    /// `Full` at once if staging has no room, as nobody waits for this; and errors of `read`.
     pub async fn copy_anew<R>(
         &self,
         range: Range<u64>,
@@ -44,7 +44,7 @@ impl File {
         let (mut pieces, mut holds) = (Vec::new(), Vec::new());
         let mut start = range.start;
         while start < range.end {
-            // As a stream's: an extent ends with its window.
+            // As in a stream, an extent ends with its window.
             let end = range.end.min((start / EXTENT_MAX + 1) * EXTENT_MAX);
             let extent = self.seal_anew(start..end, &read).await?;
             pieces.push((start, extent.part(0, end - start)));
@@ -54,7 +54,7 @@ impl File {
         Ok(Copied { pieces, _holds: holds })
     }
 
-    /// Into one extent: in the shared pack if it is small, else in a pack of its own.
+    /// Seals a range as one extent: in the shared pack if it is small, otherwise in a pack of its own.
     async fn seal_anew<R>(
         &self,
         range: Range<u64>,

@@ -1,5 +1,5 @@
-//! How an extent is sealed and how it is opened: the one place that knows which key, which place and which codec an
-//! extent's message has. Where its bytes lie, and how they get there, is others' business.
+//! Sealing and opening extents. Only this file knows which key, which place and which codec an extent's message has. It
+//! knows nothing of where the bytes lie and how they get there.
 
 use std::ops::Range;
 
@@ -18,7 +18,7 @@ pub struct SealedExtent {
 }
 
 impl SealedExtent {
-    /// The reference to it, now that its message begins at byte `offset` of this pack.
+    /// The reference to this extent, whose message begins at byte `offset` of `pack`.
     pub fn at(self, pack: PackId, offset: u64) -> Reference {
         Reference {
             pack,
@@ -34,7 +34,7 @@ impl SealedExtent {
     }
 }
 
-/// Seals one extent as its bytes come. What it appends to the callers' buffers, in a row, is the message.
+/// Seals one extent as its bytes come. All that it appends to the callers' buffers, joined, is the message.
 pub(super) struct ExtentSealer {
     id: ExtentId,
     epoch: KeyEpoch,
@@ -50,12 +50,12 @@ impl ExtentSealer {
         Self { id, epoch, sealer }
     }
 
-    /// Bytes of the file taken so far.
+    /// How many bytes of the file it has taken.
     pub(super) fn plain_length(&self) -> u64 {
         self.sealer.plain_length()
     }
 
-    /// The last of them, which fill no chunk yet.
+    /// The last of those bytes, which do not fill a chunk yet.
     pub(super) fn pending(&self) -> &[u8] {
         self.sealer.pending()
     }
@@ -79,14 +79,14 @@ impl ExtentSealer {
         sealed
     }
 
-    /// Opens the chunks that are full already, while the message goes on.
+    /// An opener for the chunks that are full already, before the message ends.
     pub(super) fn opener(&self, keys: &Keys) -> Result<ExtentOpener> {
         let (salt, commitment) = (self.sealer.salt(), self.sealer.commitment());
         ExtentOpener::by_header(keys, self.id, &salt, &commitment)
     }
 }
 
-/// Seals the parts, one after the other, as one extent; appends its message to `out`.
+/// Seals the parts, joined, as one extent; appends its message to `out`.
 pub fn seal_extent(keys: &Keys, parts: &[&[u8]], out: &mut Vec<u8>) -> SealedExtent {
     let plain_length: usize = parts.iter().map(|part| part.len()).sum();
     let sealed_length = layout::sealed_length(plain_length as u64);
@@ -97,7 +97,7 @@ pub fn seal_extent(keys: &Keys, parts: &[&[u8]], out: &mut Vec<u8>) -> SealedExt
     sealer.finish(out)
 }
 
-/// What makes an extent's record impossible to follow, whatever the bucket holds; `None` if nothing does.
+/// Why an extent's record is unusable, whatever the bucket holds; `None` if it is sound.
 pub(super) fn flaw(extent: &Extent) -> Option<&'static str> {
     let reference = &extent.reference;
     let end = extent.skip.checked_add(extent.length);
@@ -116,7 +116,7 @@ pub(super) fn flaw(extent: &Extent) -> Option<&'static str> {
     }
 }
 
-/// Refuses an extent whose record cannot be followed with these keys. The reader looks before it fetches anything.
+/// Refuses an extent whose record is unusable, or whose key is unknown. The reader checks before it fetches anything.
 pub(super) fn check(keys: &Keys, extent: &Extent) -> Result<()> {
     let other_key = || {
         let is_other = !keys.knows(extent.reference.epoch);
@@ -128,14 +128,14 @@ pub(super) fn check(keys: &Keys, extent: &Extent) -> Result<()> {
     }
 }
 
-/// Opens chunks of one extent, in any order.
+/// Opens chunks of one extent in any order.
 pub(super) struct ExtentOpener {
     id: ExtentId,
     opener: Opener,
 }
 
 impl ExtentOpener {
-    /// For exactly the message that the reference names; `check` has found nothing wrong with it.
+    /// Opens only the message that the reference means. The caller has `check`ed the extent.
     pub(super) fn new(keys: &Keys, reference: &Reference) -> Result<Self> {
         Self::by_header(keys, reference.extent, &reference.salt, &reference.commitment)
     }
@@ -150,8 +150,8 @@ impl ExtentOpener {
         Ok(Self { id, opener: opener.map_err(|_| Error::Seal { extent: id })? })
     }
 
-    /// Opens one chunk of an extent of `plain_length` bytes over `place`, which is as long as its bytes of the file; after
-    /// an error it has nothing of them.
+    /// Opens one chunk of an extent of `plain_length` bytes into `place`, which must have the chunk's plaintext length.
+    /// After an error, `place` has none of the plaintext.
     pub(super) fn open_chunk_to(
         &self,
         index: u64,
@@ -165,8 +165,8 @@ impl ExtentOpener {
         opened.flatten().ok_or(Error::Seal { extent: self.id })
     }
 
-    /// Opens the chunks from `first` on that `sealed` holds, of an extent of `plain_length` bytes, and appends the
-    /// bytes of the file to `into`, which is unchanged after an error.
+    /// Opens the chunks from `first` on that are in `sealed`, of an extent of `plain_length` bytes. Appends their
+    /// plaintext to `into`, which is unchanged after an error.
     pub(super) fn open_chunks(
         &self,
         first: u64,
@@ -179,8 +179,8 @@ impl ExtentOpener {
     }
 }
 
-/// Whether `sealed` is exactly the message that the reference names, and all of it opens. For whoever has all of it:
-/// a check, and a mount after a crash.
+/// Whether `sealed` is exactly the message that the reference means, and all of it opens. For callers that have the
+/// whole message: a check of the bucket, and a mount after a crash.
 pub fn extent_opens(keys: &Keys, reference: &Reference, sealed: &[u8]) -> bool {
     let is_named = sealed.get(..24) == Some(&reference.salt)
         && sealed.get(24..56) == Some(&reference.commitment);
@@ -188,13 +188,13 @@ pub fn extent_opens(keys: &Keys, reference: &Reference, sealed: &[u8]) -> bool {
     is_named && plain.is_ok_and(|plain| plain.len() as u64 == reference.plain_length)
 }
 
-/// The chunks of the message in which the extent's part lies.
+/// The chunks of the message that hold the extent's part.
 pub(super) fn chunks(extent: &Extent) -> Range<u64> {
     layout::chunks_of(&(extent.skip..extent.skip + extent.length))
 }
 
-/// Whether a file can be read as far as it has something of the extent, from `sealed`, which is as long as its message:
-/// by the record alone, as readers do it. The message's header and its other chunks may be anything.
+/// Whether the extent's part can be read from `sealed`, which is as long as the message. Like readers, this goes by the
+/// record alone: the message's header and its other chunks may be anything.
 pub fn part_opens(keys: &Keys, extent: &Extent, sealed: &[u8]) -> bool {
     if check(keys, extent).is_err() {
         return false;

@@ -1,19 +1,19 @@
-//! What a file's content is, as one hash.
+//! The content of a file as one hash.
 
 use crate::crypto::Sha256Stream;
 use crate::types::{Extent, Hash, InodeNo};
 
-/// What is hashed first, so that no other hash of the vault is equal.
+/// Hashed first, so that the result equals no other hash in the vault.
 const LABEL: &[u8] = b"s3vault version of a file 1\0";
 
-/// Hashes a file's inode number, its size and its extents. Extents are immutable and their ids are never used twice, so
-/// equal hashes are equal contents, and whatever changes the content changes the hash. Moving an extent to another pack
+/// Hashes a file's inode number, its size and its extents. Extents are immutable and their ids are never reused, so
+/// equal hashes mean equal content, and any change of the content changes the hash. Moving an extent to another pack
 /// does not.
 #[derive(Debug)]
 pub struct VersionHash(Sha256Stream);
 
 impl VersionHash {
-    /// Of a file of `size` bytes.
+    /// Begins with the number and size of a file.
     pub fn new(ino: InodeNo, size: u64) -> Self {
         let mut hash = Sha256Stream::new();
         hash.update(LABEL);
@@ -34,7 +34,7 @@ impl VersionHash {
         }
     }
 
-    /// The hash.
+    /// Returns the hash.
     pub fn finish(self) -> Hash {
         self.0.finish()
     }

@@ -1,5 +1,5 @@
-//! POSIX ACLs (acl(5)) as the kernel passes them: the values of two extended attributes. The kernel checks by them
-//! (`FUSE_POSIX_ACL`); to keep mode and ACL the same, and to inherit them, is the file system's part.
+//! POSIX ACLs (acl(5)), as the kernel passes them: the values of two extended attributes. The kernel checks access by
+//! them (`FUSE_POSIX_ACL`); the file system inherits them, and keeps mode and ACL in agreement.
 
 use crate::index::Draft;
 use crate::records::Inode;
@@ -7,9 +7,9 @@ use crate::types::InodeNo;
 
 use super::{Error, Result};
 
-/// The ACL by which access is decided.
+/// The attribute with the ACL that decides about access.
 pub(super) const ACCESS: &[u8] = b"system.posix_acl_access";
-/// A directory's ACL for what is made in it.
+/// The attribute with a directory's ACL for what is created in it.
 pub(super) const DEFAULT: &[u8] = b"system.posix_acl_default";
 
 /// Whether an attribute is an ACL.
@@ -25,7 +25,7 @@ const GROUP: u16 = 0x08;
 const MASK: u16 = 0x10;
 const OTHER: u16 = 0x20;
 
-/// One entry of an ACL: tag, permissions (3 bits), and whose.
+/// One entry of an ACL: its tag, its permissions (3 bits), and the user or group that it is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct AclEntry {
     tag: u16,
@@ -33,7 +33,7 @@ struct AclEntry {
     id: u32,
 }
 
-/// Whether these bytes are an ACL.
+/// Whether these bytes are a valid ACL.
 #[cfg(feature = "testing")]
 pub(super) fn is_well_formed(bytes: &[u8]) -> bool {
     Acl::parse(bytes).is_ok()
@@ -43,7 +43,7 @@ pub(super) fn is_well_formed(bytes: &[u8]) -> bool {
 struct Acl(Vec<AclEntry>);
 
 impl Acl {
-    /// `linux/posix_acl_xattr.h`: a version, and 8 bytes an entry, all little-endian.
+    /// The format of `linux/posix_acl_xattr.h`: a version, then 8 bytes an entry, all little-endian.
     fn parse(bytes: &[u8]) -> Result<Self> {
         let (version, entries) = bytes.split_first_chunk::<4>().ok_or(Error::Invalid)?;
         let (entries, rest) = entries.as_chunks::<8>();
@@ -83,12 +83,12 @@ impl Acl {
         bytes
     }
 
-    /// Whether the nine bits of a mode say all that it says.
+    /// Whether the ACL says no more than the nine bits of a mode.
     fn is_mode(&self) -> bool {
         self.0.iter().all(|entry| matches!(entry.tag, USER_OBJ | GROUP_OBJ | OTHER))
     }
 
-    /// The entry whose bits are the mode's for a class; the group's is the mask, where there is one.
+    /// The entry that corresponds to a class of the mode. For the group it is the mask, if there is one.
     fn class(&mut self, shift: u32) -> Option<&mut AclEntry> {
         let has_mask = self.0.iter().any(|entry| entry.tag == MASK);
         let tag = match shift {
@@ -100,7 +100,7 @@ impl Acl {
         self.0.iter_mut().find(|entry| entry.tag == tag)
     }
 
-    /// `mode` with the nine bits that the ACL says.
+    /// `mode`, with its nine bits taken from the ACL.
     fn mode(&mut self, mode: u32) -> u32 {
         [6, 3, 0].into_iter().fold(mode, |mode, shift| {
             let perm = self.class(shift).map_or(0, |entry| entry.perm);
@@ -108,7 +108,7 @@ impl Acl {
         })
     }
 
-    /// After `chmod`: the ACL says what the mode says.
+    /// Sets the ACL's permissions from the mode, after `chmod`.
     fn chmod(&mut self, mode: u32) {
         for shift in [6, 3, 0] {
             if let Some(entry) = self.class(shift) {
@@ -117,7 +117,8 @@ impl Acl {
         }
     }
 
-    /// A new file's ACL from its directory's default and the mode asked for: only what both allow. Returns the mode.
+    /// Makes a directory's default ACL that of a new file, with only the permissions that `mode` allows too. Returns
+    /// the mode.
     fn inherit(&mut self, mode: u32) -> u32 {
         for shift in [6, 3, 0] {
             if let Some(entry) = self.class(shift) {
@@ -128,17 +129,17 @@ impl Acl {
     }
 }
 
-/// Who sets an ACL: setgid goes, as with `chmod`, where the file's group is not one of theirs.
+/// Who sets an ACL. As with `chmod`, setgid is removed unless the setter belongs to the file's group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Setter {
-    /// The superuser keeps it.
+    /// The superuser: setgid stays.
     Superuser,
-    /// A user with these groups.
+    /// A user who belongs to these groups.
     Member(Vec<u32>),
 }
 
 impl Setter {
-    /// A mode that is set for a file of this group.
+    /// The part of `mode` that the setter may set for a file of this group.
     pub(super) fn allowed(&self, mode: u32, gid: u32) -> u32 {
         match self {
             Self::Member(groups) if !groups.contains(&gid) => mode & !libc::S_ISGID,
@@ -147,14 +148,14 @@ impl Setter {
     }
 }
 
-/// The nine bits that an ACL says, if it says no more than a mode can.
+/// The nine bits of a mode that say the same as this ACL; `None` if it says more than a mode can.
 pub(super) fn as_mode(value: &[u8]) -> Result<Option<u32>> {
     let mut acl = Acl::parse(value)?;
     Ok(acl.is_mode().then(|| acl.mode(0)))
 }
 
-/// If `name` is an ACL's: sets it, and the mode with it; `false` for any other attribute. An access ACL that a mode
-/// can say is not kept.
+/// If `name` is that of an ACL, sets it and the mode with it; for other attributes returns `false`. An access ACL that
+/// says no more than a mode is not stored.
 pub(super) fn set(
     draft: &mut Draft<'_>,
     ino: InodeNo,
@@ -183,7 +184,7 @@ pub(super) fn set(
     Ok(false)
 }
 
-/// After a change of the mode: the access ACL, if there is one, says the same.
+/// After a change of the mode: brings the access ACL, if there is one, into agreement with it.
 pub(super) fn after_chmod(draft: &mut Draft<'_>, ino: InodeNo, mode: u32) -> Result<()> {
     if let Some(value) = draft.xattr(ino, ACCESS)? {
         let mut acl = Acl::parse(&value)?;
@@ -193,7 +194,7 @@ pub(super) fn after_chmod(draft: &mut Draft<'_>, ino: InodeNo, mode: u32) -> Res
     Ok(())
 }
 
-/// What a new inode gets from its directory's default ACL; `false` if there is none (and the umask counts).
+/// Applies the default ACL of its directory to a new inode; `false` if there is none (then the umask counts).
 pub(super) fn inherit(
     draft: &mut Draft<'_>,
     parent: InodeNo,

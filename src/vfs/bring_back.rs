@@ -1,4 +1,4 @@
-//! References of an old state become part of a new file (V4): no data moves.
+//! Makes references of an old state part of a new file (V4): no data moves.
 
 use crate::content::extents;
 use crate::index::{self, Draft};
@@ -9,11 +9,10 @@ use super::remove::STEP;
 use super::{Error, HandleId, Result, Vfs};
 
 impl Vfs {
-    /// The next records of an open file at or after `from`, a few at a time, none beyond its end. For a file that nobody
-    /// writes.
+    /// The next few records of an open file at or after `from`, none beyond its end. For a file that nobody writes.
     ///
     /// # Errors
-    /// What the map says.
+    /// If the map cannot be read.
     pub async fn records_from(&self, handle: HandleId, from: u64) -> Result<Vec<(u64, Extent)>> {
         let ino = self.inner.handles.get(handle)?.file.ino();
         self.read(|view| {
@@ -24,9 +23,9 @@ impl Vfs {
         .await
     }
 
-    /// Makes these records (sorted, disjoint, of another state of this vault) part of an open file. `may` is asked in the
-    /// transaction. Whether they are: if not, nothing has changed, as it may not be, or what they refer to is about to be
-    /// deleted in the bucket.
+    /// Makes these records (sorted, disjoint, from another state of this vault) part of an open file. `may` is asked
+    /// inside the transaction. Returns `false`, with nothing changed, if it says no, or if a pack that they refer to is
+    /// about to be deleted in the bucket.
     ///
     /// # Errors
     /// As for any change.
@@ -62,7 +61,7 @@ impl Vfs {
                 file.published(publication);
                 Ok(true)
             }
-            // K5: it is frozen. What is unpublished stays so.
+            // K5: the pack is frozen. What is unpublished stays unpublished.
             Ok(false) => Ok(false),
             Err(Error::Index(error)) if error.is_about_a_gone_pack() => Ok(false),
             Err(error) => Err(error),

@@ -1,9 +1,9 @@
-//! A window of a file that has come to consist of too many pieces is written anew in the background, so that it is
-//! read with few requests, and its packs can die. Holes stay holes.
+//! Rewrites, in the background, a window of a file that has come to consist of too many pieces, so that it can be read
+//! with few requests, and its packs can die. Holes stay holes.
 //!
-//! The bytes are read and sealed without the file's turn, however long that takes; the turn is held for the one
-//! transaction, which looks whether the records are still those that were read. So a rewrite keeps nobody waiting, and
-//! what is unpublished has nothing to do with it: it lies over either.
+//! The bytes are read and sealed without the file's publishing turn, however long that takes. The turn is held only for
+//! the one transaction, which checks that the records are still those that were read. So a rewrite keeps nobody
+//! waiting. Nor do unpublished writes matter: they lie over the old records as over the new ones.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -21,23 +21,23 @@ use super::publish::lay;
 use super::remove::STEP;
 use super::{ErrorKind, Result, Vfs};
 
-/// When this many pieces were published into a window, it is worth a look at how many it has.
+/// How many pieces must be published into a window before its records are counted.
 const LOOK_EVERY: u32 = 16;
-/// Windows of which publications are counted; beyond it counting begins anew.
+/// For how many windows publications are counted; at that number, those with few pieces are forgotten, or else all.
 const WINDOWS_MAX: usize = 4096;
-/// Windows that are written anew before other housekeeping has its turn.
+/// How many windows are rewritten before other housekeeping has its turn.
 const AT_ONCE: usize = 4;
-/// A window is written anew when nothing was published into it for this long: else, while a file is written at random, its
-/// windows would be written anew over and over.
+/// How long nothing must be published into a window before it is rewritten. Without this, a file that is written at
+/// random would be rewritten over and over.
 pub(super) const QUIET: Duration = Duration::from_secs(10);
-/// A window that is never quiet is written anew after this.
+/// A window that is never quiet is rewritten after this time.
 const PATIENCE: Duration = Duration::from_mins(5);
 
-/// The windows that were published into.
+/// Counts what is published into each window.
 #[derive(Debug, Default)]
 pub(super) struct Windows(Mutex<HashMap<(InodeNo, u64), WindowChurn>>);
 
-/// What was published into a window since it was last written anew.
+/// What was published into a window since its last rewrite.
 #[derive(Clone, Copy, Debug)]
 struct WindowChurn {
     pieces: u32,
@@ -46,7 +46,7 @@ struct WindowChurn {
 }
 
 impl Windows {
-    /// A publication of `ino` put these pieces.
+    /// A publication put these pieces of `ino`.
     pub(super) fn published(&self, ino: InodeNo, pieces: &[(u64, Extent)]) {
         let number = |piece: &(u64, Extent)| piece.0 / EXTENT_MAX;
         for window in pieces.chunk_by(|a, b| number(a) == number(b)) {
@@ -55,7 +55,7 @@ impl Windows {
         }
     }
 
-    /// Each piece counts: each is a record.
+    /// Adds to a window's count: each piece is a record.
     fn count(&self, ino: InodeNo, number: u64, pieces: u32) {
         let now = Instant::now();
         let mut windows = self.0.lock();
@@ -71,12 +71,12 @@ impl Windows {
         window.last = now;
     }
 
-    /// A window that was not written anew: it is looked at again.
+    /// A window was not, or not wholly, rewritten: it is to be looked at again.
     pub(super) fn again(&self, ino: InodeNo, number: u64) {
         self.count(ino, number, LOOK_EVERY);
     }
 
-    /// One of those that have many new pieces and were left alone for `quiet`.
+    /// Takes a window with many new pieces that was left alone for `quiet`.
     fn take(&self, quiet: Duration) -> Option<(InodeNo, u64)> {
         let is_due = |window: &WindowChurn| {
             let is_left = window.last.elapsed() >= quiet || window.first.elapsed() >= PATIENCE;
@@ -87,23 +87,23 @@ impl Windows {
     }
 }
 
-/// Where data goes on without a hole, over more than one record, and the records of it.
+/// A range without a hole that is to be rewritten, and its records.
 #[derive(Debug)]
 pub(super) struct Run {
     range: Range<u64>,
     records: Vec<(u64, Extent)>,
-    /// The file's size when they were read.
+    /// The file's size when the records were read.
     size: u64,
 }
 
 impl Run {
-    /// Of records that go on without a hole; none without any.
+    /// A run of records without a hole between them; `None` if there are no records.
     pub(super) fn new(records: Vec<(u64, Extent)>, size: u64) -> Option<Self> {
         let range = records.first()?.0..records.last().map(|(at, extent)| at + extent.length)?;
         Some(Self { range, records, size })
     }
 
-    /// In bytes.
+    /// The length in bytes.
     pub(super) fn length(&self) -> u64 {
         self.range.end - self.range.start
     }
@@ -117,7 +117,7 @@ impl Run {
 }
 
 impl Vfs {
-    /// Writes the windows anew that need it and were left alone for `quiet`, as long as that is in nobody's way.
+    /// Rewrites windows that need it and were left alone for `quiet`, as long as that gets in nobody's way.
     pub(super) async fn defragment(&self, quiet: Duration) {
         for _ in 0..AT_ONCE {
             if self.inner.content.is_pressed() {
@@ -137,7 +137,7 @@ impl Vfs {
         }
     }
 
-    /// `false`: something of it is to be looked at again.
+    /// Rewrites a window. Returns `false` if part of it must be looked at again.
     async fn defragment_window(&self, ino: InodeNo, window: u64) -> Result<bool> {
         let window = window * EXTENT_MAX..window.saturating_add(1).saturating_mul(EXTENT_MAX);
         let mut is_done = true;
@@ -148,7 +148,7 @@ impl Vfs {
         Ok(is_done)
     }
 
-    /// What of a window is to be written anew: nothing, unless it has too many records.
+    /// The runs of a window that are to be rewritten: none, unless it has too many records.
     pub(super) async fn runs(&self, ino: InodeNo, window: Range<u64>) -> Result<Vec<Run>> {
         let (size, list) = self
             .read(|view| {
@@ -162,7 +162,7 @@ impl Vfs {
         Ok(runs(&extents::clip(&list, window.start..window.end.min(size)), size))
     }
 
-    /// Copies what is published of a run; the network may take its time, nobody waits for this.
+    /// Copies the published bytes of a run into staging. This may wait for the network, as nobody waits for it.
     pub(super) async fn copy_run(&self, ino: InodeNo, run: &Run) -> Result<Copied> {
         let file = self.inner.content.file(ino);
         let read = |part: Range<u64>| {
@@ -172,14 +172,14 @@ impl Vfs {
         Ok(file.copy_anew(run.range.clone(), read).await?)
     }
 
-    /// Puts the copy in the place of the records that it is of, in the file's turn and without waiting in it. `false`:
-    /// the file was changed there meanwhile, or a page of the map went away.
+    /// Puts the copy in place of the records that it was made of, under the file's turn, and without waiting while
+    /// holding it. Returns `false` if the file was changed there meanwhile, or a page of the map was evicted.
     pub(super) async fn put_run(&self, ino: InodeNo, run: &Run, copied: &Copied) -> Result<bool> {
         let file = self.inner.content.file(ino);
         let is_put = |draft: &mut Draft<'_>| -> Result<bool> {
             let Some(mut inode) = draft.inode(ino)? else { return Ok(true) };
             let now = draft.extents(ino, &inode, run.range.clone())?;
-            // Beyond the size lies what a truncation has yet to take away.
+            // Extents beyond the size are those that a truncation has yet to remove.
             if inode.size < run.range.end || extents::clip(&now, run.range.clone()) != run.records {
                 return Ok(false);
             }
@@ -187,7 +187,7 @@ impl Vfs {
             draft.put_inode(ino, &inode);
             Ok(true)
         };
-        // So that the pages are here.
+        // Fetches the pages that the transaction needs.
         self.read(|view| {
             let Some(inode) = view.inode(ino)? else { return Ok(()) };
             Ok(view.extents(ino, &inode, run.range.clone()).map(drop)?)
@@ -195,13 +195,13 @@ impl Vfs {
         .await?;
         let _turn = file.turn().await;
         let is_put = self.change(is_put).now_or_never().unwrap_or(Ok(false));
-        // Of a record that reaches beyond the window on either side the rest is left.
+        // A record that reaches beyond the window on either side leaves a remainder there.
         file.records_changed(2);
         is_put
     }
 }
 
-/// Of so few records each that one transaction can take their place.
+/// The runs of a list that have more than one record, split so that one transaction can replace each.
 fn runs(list: &[(u64, Extent)], size: u64) -> Vec<Run> {
     let goes_on = |a: &(u64, Extent), b: &(u64, Extent)| a.0 + a.1.length == b.0;
     let whole = list.chunk_by(goes_on).flat_map(|run| run.chunks(STEP));

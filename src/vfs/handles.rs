@@ -10,7 +10,7 @@ use crate::content::File;
 
 use super::{Error, Result};
 
-/// Names an open file until its release.
+/// Identifies an open file until its release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct HandleId(pub u64);
 
@@ -21,15 +21,15 @@ pub struct HandleId(pub u64);
     reason = "they are independent, as the flags of open(2) are"
 )]
 pub struct OpenFlags {
-    /// For reading.
+    /// Open for reading.
     pub read: bool,
-    /// For writing.
+    /// Open for writing.
     pub write: bool,
-    /// Cut to nothing (`O_TRUNC`).
+    /// Truncate the file (`O_TRUNC`).
     pub truncate: bool,
-    /// With `create`: fails if the name is there (`O_EXCL`).
+    /// With `create`: fail if the name exists (`O_EXCL`).
     pub exclusive: bool,
-    /// Reads leave the atime alone (`O_NOATIME`; who may ask for it, the kernel has checked).
+    /// Reads do not move the atime (`O_NOATIME`; the kernel has checked who may ask for it).
     pub no_atime: bool,
 }
 
@@ -53,7 +53,7 @@ pub(super) struct OpenFile {
     pub(super) flags: OpenFlags,
 }
 
-/// The tables of this mount.
+/// The open files of this mount.
 #[derive(Default)]
 pub(super) struct Handles {
     next: AtomicU64,
@@ -61,7 +61,7 @@ pub(super) struct Handles {
 }
 
 impl Handles {
-    /// A handle for a file that is held already.
+    /// A new handle for a file that is already held.
     pub(super) fn insert(&self, file: Arc<File>, flags: OpenFlags) -> HandleId {
         let id = HandleId(self.next.fetch_add(1, Ordering::Relaxed) + 1);
         self.open.lock().insert(id, Arc::new(OpenFile { file, flags }));

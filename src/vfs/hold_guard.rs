@@ -1,4 +1,4 @@
-//! The hold that an operation takes on an inode before anybody else can see it, or takes it over to give it up.
+//! A hold on an inode that is released unless the operation succeeds.
 
 use parking_lot::Mutex;
 
@@ -7,8 +7,9 @@ use super::holds::{Holder, Holds};
 use super::left_over::LeftOver;
 use crate::types::InodeNo;
 
-/// The hold on an inode that a transaction makes or gives a name: taken under the append lock, so that no unlink comes
-/// between. Given up, it is let go; whoever let go last without a caller that waits leaves the removal to the background.
+/// The hold on an inode that a transaction creates or names: taken under the append lock, so that no unlink comes
+/// between. Dropped, it releases the hold; if it was the last one on an inode without names, the background removes
+/// that.
 pub(super) struct HoldGuard<'a> {
     holds: &'a Holds,
     left_over: &'a LeftOver,
@@ -21,13 +22,13 @@ impl<'a> HoldGuard<'a> {
         Self { holds, left_over, by, ino: Mutex::new(None) }
     }
 
-    /// Takes over a hold that there is.
+    /// Takes over an existing hold.
     pub(super) fn taking_over(mut self, ino: InodeNo) -> Self {
         *self.ino.get_mut() = Some(ino);
         self
     }
 
-    /// Holds `ino` instead of what an earlier run of the transaction held.
+    /// Holds `ino`, and releases what an earlier run of the transaction held.
     pub(super) fn hold(&self, ino: InodeNo) -> Result<()> {
         let mut held = self.ino.lock();
         if let Some(before) = held.take() {
@@ -38,7 +39,7 @@ impl<'a> HoldGuard<'a> {
         Ok(())
     }
 
-    /// The hold is the caller's now.
+    /// The hold is now the caller's.
     pub(super) fn keep(mut self) {
         self.ino.get_mut().take();
     }

@@ -1,5 +1,5 @@
-//! Who keeps an inode that has no names: the handles that are open, and the kernel, which may come back to whatever it
-//! was told of until it forgets it (rule V3).
+//! What keeps an inode that has no names: open handles, and the kernel, which may come back to whatever it was told of
+//! until it forgets it (rule V3).
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
@@ -12,35 +12,36 @@ use crate::types::InodeNo;
 use super::lookup_counts::LookupCounts;
 use super::{Error, Result};
 
-/// Who holds an inode.
+/// The kinds of holders.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Holder {
-    /// An open file, once for each handle.
+    /// Open files: one hold for each handle.
     Handle,
-    /// The kernel, once for each time that it was told.
+    /// The kernel: one hold for each time that it was told.
     Kernel,
 }
 
-/// How often each inode is held. A leaf: taken under the index's locks, nothing is taken under it.
+/// Counts the holds on each inode. Innermost in the lock order: taken under the index's locks; no lock is taken under
+/// it.
 #[derive(Default)]
 pub(super) struct Holds {
     table: Mutex<HoldTable>,
-    /// Some inode is no longer leaving.
+    /// Notified when an inode is no longer leaving.
     left: Notify,
 }
 
 #[derive(Default)]
 struct HoldTable {
-    /// Open files: once for each handle.
+    /// The open handles of each inode.
     handles: HashMap<InodeNo, u32>,
-    /// What the kernel was told of.
+    /// How often the kernel was told of each inode.
     kernel: LookupCounts,
-    /// Those of them that have no name any more: whoever lets go last removes them.
+    /// Held inodes without names: whoever lets go last removes them.
     unlinked: HashSet<InodeNo>,
-    /// Transactions under way take their last name, and leave them to who holds them then: so far whoever lets go last
-    /// removes nothing, and the next one who holds them may find the name still.
+    /// Inodes whose last name is being taken by transactions, which leave them to their holders; with the number of
+    /// such transactions. Until those land, letting go removes nothing, as a later holder may still find the name.
     losing: HashMap<InodeNo, u32>,
-    /// A transaction that removes them is under way, or several that try: nobody can hold them.
+    /// Inodes that transactions remove, or try to; with their number. Nobody can take a hold on these.
     leaving: HashMap<InodeNo, u32>,
 }
 
@@ -59,8 +60,8 @@ impl HoldTable {
 }
 
 impl Holds {
-    /// Counts one more: from here on an unlink leaves the inode until it is let go. [`Error::Stale`]: a transaction
-    /// that removes it is under way.
+    /// Adds a hold: from now on an unlink leaves the inode until it is let go. Fails with [`Error::Stale`] if a
+    /// transaction that removes the inode is under way.
     pub(super) fn hold(&self, ino: InodeNo, by: Holder) -> Result<()> {
         let mut table = self.table.lock();
         if table.leaving.contains_key(&ino) {
@@ -73,7 +74,8 @@ impl Holds {
         Ok(())
     }
 
-    /// Takes `hold`s back, a handle's or so many of the kernel's; `true` if nobody is left and the inode is to be removed.
+    /// Releases one hold of a handle, or `times` of the kernel's. `true` if none is left and the inode is to be
+    /// removed.
     pub(super) fn let_go(&self, ino: InodeNo, by: Holder, times: u64) -> bool {
         let mut table = self.table.lock();
         if !table.is_held(ino) {
@@ -86,17 +88,17 @@ impl Holds {
         !table.is_held(ino) && table.unlinked.remove(&ino)
     }
 
-    /// Whether the kernel was told of it, and has not forgotten it.
+    /// Whether the kernel was told of the inode, and has not forgotten it.
     pub(super) fn is_known_to_kernel(&self, ino: InodeNo) -> bool {
         self.table.lock().kernel.has(ino)
     }
 
-    /// What the kernel was told of, and has not forgotten.
+    /// The inodes that the kernel was told of, and has not forgotten.
     pub(super) fn known_to_kernel(&self) -> Vec<InodeNo> {
         self.table.lock().kernel.known().collect()
     }
 
-    /// The kernel knows nothing any more. Returns what is to be removed.
+    /// The kernel knows nothing any more. Returns the inodes that are to be removed.
     pub(super) fn kernel_is_gone(&self) -> Vec<InodeNo> {
         let mut table = self.table.lock();
         let HoldTable { handles, kernel, unlinked, .. } = &mut *table;
@@ -104,26 +106,26 @@ impl Holds {
         unlinked.extract_if(|ino| !handles.contains_key(ino)).collect()
     }
 
-    /// It has no name. `true` if it is held, and then whoever lets go last removes it.
+    /// The inode has no name. Returns whether it is held; then whoever lets go last removes it.
     pub(super) fn unlinked(&self, ino: InodeNo) -> bool {
         self.table.lock().mark(ino)
     }
 
-    /// It gets a name: whoever lets go last leaves it.
+    /// The inode gets a name: letting go no longer removes it.
     pub(super) fn named(&self, ino: InodeNo) {
         self.table.lock().unlinked.remove(&ino);
     }
 
-    /// Whether it is held and has no name, or is just losing it.
+    /// Whether it is held and has no name, or is just losing its last one.
     pub(super) fn is_unlinked(&self, ino: InodeNo) -> bool {
         let table = self.table.lock();
         table.unlinked.contains(&ino) || table.losing.contains_key(&ino)
     }
 
-    /// Returns when no transaction that removes it is under way.
+    /// Returns when no transaction that removes the inode is under way.
     pub(super) async fn left(&self, ino: InodeNo) {
         loop {
-            // Made before the look: from here on it hears of every change.
+            // Made before the look, so that no change is missed.
             let changed = self.left.notified();
             if !self.table.lock().leaving.contains_key(&ino) {
                 return;
@@ -132,7 +134,7 @@ impl Holds {
         }
     }
 
-    /// `true` if nobody holds the inode; then nobody can until [`Holds::end_leaving`].
+    /// Returns `true` if nobody holds the inode; then nobody can, until [`Holds::end_leaving`].
     pub(super) fn begin_leaving(&self, ino: InodeNo) -> bool {
         let mut table = self.table.lock();
         let is_free = !table.is_held(ino);
@@ -142,7 +144,7 @@ impl Holds {
         is_free
     }
 
-    /// One transaction less removes them: it has, or has failed.
+    /// A transaction that removes these has been applied or has failed.
     pub(super) fn end_leaving(&self, inos: &[InodeNo]) {
         if inos.is_empty() {
             return;
@@ -155,12 +157,12 @@ impl Holds {
         self.left.notify_waiters();
     }
 
-    /// Until [`Holds::end_losing`] whoever lets go of it last removes nothing.
+    /// Until [`Holds::end_losing`], letting go of the inode removes nothing.
     pub(super) fn begin_losing(&self, ino: InodeNo) {
         *self.table.lock().losing.entry(ino).or_default() += 1;
     }
 
-    /// One transaction less takes its last name: it has, or has failed.
+    /// A transaction that takes the last name has been applied or has failed.
     pub(super) fn end_losing(&self, ino: InodeNo) {
         take_one(&mut self.table.lock().losing, ino);
     }

@@ -1,5 +1,5 @@
-//! The inodes that the kernel was told of. It may come back to one by its number, without a name, until it forgets it: as
-//! long as that, the inode lives, with all that it has (rule V3).
+//! The inodes that the kernel was told of. Until it forgets one, it may come back to it by its number, without a name;
+//! for that long the inode lives, with all its records (rule V3).
 
 use std::fmt;
 use std::ops::Deref;
@@ -11,23 +11,23 @@ use super::{Attributes, Result, Vfs};
 use crate::os;
 use crate::types::InodeNo;
 
-/// Through whom the calls of a clone of [`Vfs`] come.
+/// Where the calls through a clone of [`Vfs`] come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Via {
-    /// The kernel. It remembers what it is told, and forgets it by [`Vfs::forget`]; what it changes it knows.
+    /// The kernel. It remembers what it is told until [`Vfs::forget`], and knows what it changes itself.
     Kernel,
-    /// Somebody else: of what they change the kernel is told (`invalidate.rs`).
+    /// Somebody else: the kernel is told what they change (`invalidate.rs`).
     Others,
 }
 
-/// What `stat` shows of an inode that a call found or made. If the call is the kernel's, the inode lives from here on;
-/// unless [`Known::told`] says that the kernel has it, that ends with this.
+/// The attributes of an inode that a call found or made. If the kernel called, the inode is held for it from here on:
+/// [`Known::told`] passes the hold on to the kernel, otherwise it ends with this.
 pub struct Known {
     attributes: Attributes,
     hold: KernelHold,
 }
 
-/// The kernel's hold on an inode, until it is told.
+/// A hold for the kernel, until the kernel is told of the inode.
 struct KernelHold(Option<(Vfs, InodeNo)>);
 
 impl Drop for KernelHold {
@@ -36,9 +36,10 @@ impl Drop for KernelHold {
         if !vfs.inner.holds.let_go(ino, Holder::Kernel, 1) {
             return;
         }
-        // It has lost its name meanwhile. Requests run inside the runtime; what is left the next mount removes.
+        // It has lost its name meanwhile. Requests run inside the runtime, so it can be spawned; otherwise the next
+        // mount removes the inode.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            // After a panic it is left over, and housekeeping ends it.
+            // After a panic it is left over for housekeeping.
             runtime.spawn(async move {
                 let remove = vfs.finish_orphan(ino);
                 if os::watched("removing a file", remove).await.is_err() {
@@ -50,18 +51,18 @@ impl Drop for KernelHold {
 }
 
 impl Known {
-    /// The kernel has it now, and will forget it.
+    /// The kernel is told of it, and will forget it later.
     pub fn told(mut self) -> Attributes {
         self.hold.0.take();
         self.attributes
     }
 
-    /// An inode that the kernel is told of without counting it (`.` and `..` in a listing).
+    /// The attributes of an inode of which the kernel is told without counting it (`.` and `..` in a listing).
     pub(super) fn uncounted(attributes: Attributes) -> Self {
         Self { attributes, hold: KernelHold(None) }
     }
 
-    /// The same inode, as it is now.
+    /// The same inode with new attributes.
     pub(super) fn now(self, attributes: Attributes) -> Self {
         Self { attributes, ..self }
     }
@@ -90,23 +91,24 @@ impl fmt::Debug for Known {
 }
 
 impl Vfs {
-    /// For the kernel's requests: what they are told is to be told on ([`Known::told`]) and forgotten.
+    /// A clone for the kernel's requests. The kernel must be told of what they find ([`Known::told`]), and forget it
+    /// later.
     #[must_use]
     pub fn for_kernel(&self) -> Self {
         Self { via: Via::Kernel, ..self.clone() }
     }
 
-    /// For a transaction that makes an inode or gives it a name: holds it for the kernel, if it is the kernel's.
+    /// For a transaction that creates or names an inode: a hold for the kernel, if the call is the kernel's.
     pub(super) fn holding(&self) -> Option<HoldGuard<'_>> {
         (self.via == Via::Kernel).then(|| self.holding_as(Holder::Kernel))
     }
 
-    /// A hold that is let go unless it is kept.
+    /// A hold that is released unless it is kept.
     pub(super) fn holding_as(&self, by: Holder) -> HoldGuard<'_> {
         HoldGuard::new(&self.inner.holds, &self.inner.left_over, by)
     }
 
-    /// The transaction was applied.
+    /// Makes a [`Known`] of an inode after its transaction was applied.
     pub(super) fn known(&self, attributes: Attributes, held: Option<HoldGuard<'_>>) -> Known {
         let ino = attributes.ino;
         let hold = KernelHold(held.is_some().then(|| (self.clone(), ino)));
@@ -116,8 +118,8 @@ impl Vfs {
         Known { attributes, hold }
     }
 
-    /// Looks an inode up that `f` finds to be there, in the same state of the map: from before `f` on it stays.
-    /// [`super::Error::Stale`]: it is just being removed.
+    /// Looks up an inode that `f` finds in the same state of the map. It is held from before `f` on. Fails with
+    /// [`super::Error::Stale`] if the inode is just being removed.
     pub(super) fn know(
         &self,
         ino: InodeNo,
@@ -131,13 +133,13 @@ impl Vfs {
         Ok(Known { attributes: f()?, hold })
     }
 
-    /// The kernel forgets an inode that it was told of so many times. If nobody else holds it, and it has no name, it
-    /// is removed, in a moment, with others: by who gets something to do for [`Vfs::depart`].
+    /// The kernel forgets `times` of the times that it was told of an inode. If nobody holds it any more and it has no
+    /// name, it is removed soon, together with others. Whoever gets a [`Departure`] must pass it to [`Vfs::depart`].
     pub fn forget(&self, ino: InodeNo, times: u64) -> Option<Departure> {
         self.inner.holds.let_go(ino, Holder::Kernel, times).then(|| self.departs(ino))?
     }
 
-    /// The mount has ended: the kernel knows nothing any more.
+    /// The mount has ended: the kernel knows no inode any more.
     pub async fn forget_all(&self) {
         let mut gone = self.inner.departing.take();
         gone.append(&mut self.inner.holds.kernel_is_gone());

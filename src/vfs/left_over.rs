@@ -1,8 +1,8 @@
-//! What of a removal is left to the background: the work of a caller who did not wait for its end.
+//! Removals and truncations that are left to the background, because their caller did not wait for the end.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// That orphans or truncations are left to be finished in the background.
+/// Whether there are orphans or truncations for the background to finish.
 #[derive(Debug, Default)]
 pub(super) struct LeftOver(AtomicBool);
 
@@ -15,7 +15,8 @@ impl LeftOver {
         self.0.swap(false, Ordering::AcqRel)
     }
 
-    /// What begins here is left over unless it is [`Begun::done`]: also when its caller gives it up in the middle.
+    /// Begins a piece of work: it is left over unless [`Begun::done`] is called, even if its caller gives up in the
+    /// middle.
     pub(super) fn begin(&self) -> Begun<'_> {
         Begun(Some(self))
     }

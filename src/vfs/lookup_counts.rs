@@ -1,22 +1,23 @@
-//! How often the kernel was told of each inode. It knows as many as it has room for, millions, and mostly neighbours: what is
-//! made, or listed, one after the other. So the counts of neighbours stand together, a byte each; the few that the kernel was
-//! told of more often stand apart.
+//! Counts how often the kernel was told of each inode. It may know millions, mostly with neighbouring numbers: those
+//! created, or listed, one after the other. So neighbours share a row with a byte for each count; the few inodes of
+//! which the kernel was told more often have their counts in a separate table.
 
 use std::collections::HashMap;
 
 use crate::types::InodeNo;
 
-/// Neighbours in a row: in a row alone an inode takes little more than in a table of its own.
+/// How many neighbours are in a row. A row with a single inode takes little more than an entry of its own would.
 const ROW: u64 = 16;
-/// In a row: the count stands apart, in `many`.
+/// The value in a row that says that the count is in `many`.
 const MANY: u8 = u8::MAX;
-/// Rows for which it is worth it to give room back.
+/// The capacity in rows from which on it is worth shrinking the table.
 const WORTH_SHRINKING: usize = 4096;
 
 #[derive(Default)]
 pub(super) struct LookupCounts {
     rows: HashMap<u64, [u8; ROW as usize]>,
-    /// Counts of `MANY` and more. At its end one stays there: until the mount ends the inode is known.
+    /// Counts of `MANY` and more. A count that reaches its maximum stays there: the inode is known until the mount
+    /// ends.
     many: HashMap<InodeNo, u32>,
 }
 
@@ -25,13 +26,13 @@ fn place(ino: InodeNo) -> (u64, usize) {
 }
 
 impl LookupCounts {
-    /// Whether the kernel knows it.
+    /// Whether the kernel knows the inode.
     pub(super) fn has(&self, ino: InodeNo) -> bool {
         let (row, at) = place(ino);
         self.rows.get(&row).is_some_and(|row| row[at] > 0)
     }
 
-    /// The kernel was told of it once more.
+    /// The kernel was told of the inode once more.
     pub(super) fn add(&mut self, ino: InodeNo) {
         let (row, at) = place(ino);
         let count = &mut self.rows.entry(row).or_default()[at];
@@ -44,7 +45,7 @@ impl LookupCounts {
         }
     }
 
-    /// The kernel forgets that it was told so many times.
+    /// The kernel forgets `times` of the times that it was told.
     pub(super) fn take(&mut self, ino: InodeNo, times: u64) {
         let (number, at) = place(ino);
         let Some(row) = self.rows.get_mut(&number) else { return };
@@ -74,7 +75,7 @@ impl LookupCounts {
         *self = Self::default();
     }
 
-    /// A kernel that has forgotten a million inodes takes no memory for them here.
+    /// So that a kernel which has forgotten a million inodes takes no memory for them here.
     fn give_back(&mut self) {
         let (used, room) = (self.rows.len(), self.rows.capacity());
         if room > WORTH_SHRINKING && used < room / 8 {
@@ -82,7 +83,7 @@ impl LookupCounts {
         }
     }
 
-    /// The inodes that it knows.
+    /// The inodes that the kernel knows.
     pub(super) fn known(&self) -> impl Iterator<Item = InodeNo> {
         let known = |(row, counts): (&u64, &[u8; ROW as usize])| {
             let first = *row * ROW;

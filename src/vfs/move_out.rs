@@ -1,4 +1,4 @@
-//! What is live of a pack that is mostly dead is written anew, so that the pack dies and its room in the bucket comes back.
+//! Moves the live data out of a pack that is mostly dead, so that the pack dies and its room in the bucket is freed.
 
 use std::ops::Range;
 
@@ -8,27 +8,27 @@ use super::{Result, Vfs};
 use crate::content::extents;
 use crate::types::{EXTENT_MAX, Extent, InodeNo};
 
-/// What is to be written anew.
+/// Says which extents are to be moved.
 pub type Moves<'a> = &'a (dyn Fn(&Extent) -> bool + Send + Sync);
 
-/// What came of moving a window of a file out of packs.
+/// The result of moving a window of a file out of packs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MovedOut {
-    /// Bytes that were written anew.
+    /// How many bytes were rewritten.
     pub bytes: u64,
-    /// Whether nothing of the window is left there.
+    /// Whether nothing of the window is left in those packs.
     pub is_whole: bool,
 }
 
 impl Vfs {
-    /// Whether staging is in need of room: then nothing should be written anew.
+    /// Whether staging needs room. Nothing should be rewritten then.
     pub fn is_pressed(&self) -> bool {
         self.inner.content.is_pressed()
     }
 
-    /// Writes anew what of a file, in the window of 16 MiB around `offset`, is to move.
-    /// Nobody waits for it: it ends early while staging is in need of room, and leaves alone what changes meanwhile. The
-    /// content stays what it is, to the byte, and so does every attribute.
+    /// Rewrites those extents of a file that are to be moved, in the aligned window of 16 MiB around `offset`. Nobody
+    /// waits for this: it ends early when staging needs room, and leaves alone what changes meanwhile. Content and
+    /// attributes stay exactly as they are.
     pub async fn move_out(&self, ino: InodeNo, offset: u64, moves: Moves<'_>) -> Result<MovedOut> {
         let start = offset / EXTENT_MAX * EXTENT_MAX;
         let window = start..start.saturating_add(EXTENT_MAX);
@@ -47,7 +47,7 @@ impl Vfs {
         Ok(moved)
     }
 
-    /// Where a window's data is to move, without a hole.
+    /// The runs in a window, without holes, that are to be moved.
     async fn runs_in(
         &self,
         ino: InodeNo,

@@ -1,4 +1,4 @@
-//! Open files: from `open` or `create` to the last `release`; flush and fsync.
+//! Open files: from `open` or `create` to the last `release`, with flush and fsync.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use super::{
     Caller, Error, FsyncTo, HandleId, Known, OpenFlags, Result, SetAttributes, Vfs, request,
 };
 
-/// How often `O_CREAT` begins again while the name changes under it; a name without an inode is damage, and stays.
+/// How often `O_CREAT` starts over when the name changes meanwhile. A name without an inode is damage, and never ends.
 const CREATE_TRIES: usize = 100;
 
 impl Vfs {
@@ -21,7 +21,7 @@ impl Vfs {
         Ok(handle)
     }
 
-    /// Opens it after `look`. The handle is the last thing that is made: none is left that its caller never hears of.
+    /// Opens the file after `look`. The handle is made last, so that none is left of which the caller never hears.
     pub(super) async fn open_and<T>(
         &self,
         ino: InodeNo,
@@ -33,7 +33,7 @@ impl Vfs {
         }
         let held = self.holding_as(Holder::Handle);
         while held.hold(ino).is_err() {
-            // It is just being removed. What comes instead is there when it has gone.
+            // It is just being removed. What comes in its place can be seen once it is gone.
             self.inner.holds.left(ino).await;
         }
         let look = async {
@@ -53,7 +53,7 @@ impl Vfs {
             Err(error) => {
                 self.unhold(ino).await;
                 if matches!(error, Error::Stale) && self.writable().is_ok() {
-                    // Who was to remove it may have left it to us.
+                    // Whoever was to remove it may have left that to us, as we held it.
                     self.finish_orphan(ino).await;
                 }
                 Err(error)
@@ -61,7 +61,7 @@ impl Vfs {
         }
     }
 
-    /// After the hold: is it there, and is it a file?
+    /// Called with the inode held: checks that it exists and is a file.
     async fn opened(&self, ino: InodeNo, flags: OpenFlags) -> Result<Arc<File>> {
         let inode = self.read(|view| view.inode(ino)?.ok_or(Error::Stale)).await?;
         if !inode.is_file() {
@@ -78,7 +78,7 @@ impl Vfs {
         Ok(file)
     }
 
-    /// `open` with `O_CREAT`: makes the file, or opens the one that is there.
+    /// `open` with `O_CREAT`: creates the file, or opens the one that exists.
     pub async fn create(
         &self,
         caller: &Caller,
@@ -95,7 +95,7 @@ impl Vfs {
         Err(Error::NotFound)
     }
 
-    /// One try; `None`: another change of the name came between the look and the opening.
+    /// One try; `None` if the name was changed between the look and the opening.
     async fn create_or_open(
         &self,
         caller: &Caller,
@@ -127,14 +127,14 @@ impl Vfs {
         }
     }
 
-    /// `close`, each time: publishes what was written (V1). An error leaves everything unpublished, to be tried again
-    /// by the next flush, fsync or the periodic one.
+    /// Every `close`: publishes what was written (V1). After an error everything stays unpublished, and the next flush,
+    /// fsync or periodic publication tries again.
     pub async fn flush(&self, handle: HandleId) -> Result<()> {
         let handle = self.inner.handles.get(handle)?;
         self.publish_named(&handle).await
     }
 
-    /// Nobody can open an unlinked file after a crash, so its close needs no transaction.
+    /// Publishes, unless the file is unlinked: nobody can open that after a crash, so its close needs no transaction.
     async fn publish_named(&self, handle: &OpenFile) -> Result<()> {
         if handle.file.unpublished().is_none() || self.inner.holds.is_unlinked(handle.file.ino()) {
             return Ok(());
@@ -142,14 +142,14 @@ impl Vfs {
         self.publish(&handle.file).await
     }
 
-    /// `fsync` and `fdatasync`: as `flush`, and then it survives power loss, or is in the bucket.
+    /// `fsync` and `fdatasync`: as `flush`; when it returns, the file survives power loss, or is in the bucket.
     pub async fn fsync(&self, handle: HandleId) -> Result<()> {
         let handle = self.inner.handles.get(handle)?;
         self.publish(&handle.file).await?;
         self.fsync_all().await
     }
 
-    /// `fsync` of a directory: every change of names that was made before.
+    /// `fsync` of a directory: covers every change of names before it.
     pub async fn fsync_directory(&self) -> Result<()> {
         self.fsync_all().await
     }
@@ -160,7 +160,7 @@ impl Vfs {
         let done = match self.inner.options.fsync {
             FsyncTo::Local => durability.fsync(upto).await,
             FsyncTo::Bucket => {
-                // What is sealed waits in an open pack for company: no longer.
+                // Sealed extents may be waiting in the open pack for others: they wait no longer.
                 self.inner.content.close_packs()?;
                 durability.bucket(upto).await
             }
@@ -168,8 +168,8 @@ impl Vfs {
         done.map_err(Error::Durability)
     }
 
-    /// The last reference to an open file is gone. What came after the last flush (stores through `mmap`) is
-    /// published; an unlinked file is removed.
+    /// The last reference to an open file is gone. Publishes what came after the last flush (stores through `mmap`),
+    /// and removes the file if it is unlinked.
     pub async fn release(&self, handle: HandleId) -> Result<()> {
         let handle = self.inner.handles.remove(handle)?;
         let ino = handle.file.ino();

@@ -1,8 +1,8 @@
-//! What goes on without a caller: publishing what is 30 s old, finishing what an earlier mount or an impatient caller
-//! left, and all of it at once for `sync` and unmount.
+//! Work without a caller: publishing what is 30 s old, finishing what an earlier mount or an impatient caller has left,
+//! and for `sync` and unmount everything at once.
 //!
-//! Two tasks, so that nothing stands before V1: one publishes, one does the rest. Neither ends before the mount does: after
-//! a panic, which is said, it begins again.
+//! There are two tasks, so that nothing delays V1: one publishes, the other does the rest. Both run until the mount
+//! ends; after a panic, which is logged, they start again.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Weak};
@@ -21,15 +21,15 @@ use super::{Inner, Result, Vfs, defragment};
 
 /// How old unpublished writes get (rule V1).
 const PUBLISH_AFTER: Duration = Duration::from_secs(30);
-/// How often to look: content says what is due, also when a writer waits for room.
+/// How often to look. `content` says what is due, also when a writer waits for room.
 const TICK: Duration = Duration::from_secs(1);
-/// Files whose publication waits (for its turn, for a page of the map). Beyond it another is only tried, again at the
-/// next tick: so one that need not wait is always published.
+/// How many publications may wait (for a publishing turn, for a page of the map). At this number a further one is only
+/// tried, and again at the next tick: so a publication that need not wait is always made.
 const WAITING_MAX: usize = 256;
-/// Files that `sync` publishes at a time.
+/// How many files `sync` publishes at a time.
 const PUBLISH_AT_ONCE: usize = 64;
 
-/// The background work of a mount; ends when this is dropped.
+/// The background work of a mount. It ends when this is dropped.
 #[derive(Debug)]
 #[must_use]
 pub struct Periodic {
@@ -57,8 +57,8 @@ impl Vfs {
         Periodic { tasks: vec![publishing, rest] }
     }
 
-    /// Notes what an earlier mount left unfinished (V3), before the first request; [`Vfs::start`] finishes it.
-    /// Returns how many inodes that are; a directory counts as one, whatever is in it.
+    /// Notes what an earlier mount left unfinished (V3), before the first request; [`Vfs::start`] finishes it. Returns
+    /// how many inodes that are; a directory counts as one, whatever is in it.
     pub async fn recover(&self) -> Result<usize> {
         let orphans = self.orphans().await?;
         let mut trims = self.inner.trims.lock();
@@ -74,10 +74,10 @@ impl Vfs {
     }
 
     /// Finishes what [`Vfs::recover`] found, and what callers did not wait for. What fails is left for later, and does
-    /// not keep the others; the first error.
+    /// not stop the rest. Returns the first error.
     pub async fn finish_recovery(&self) -> Result<()> {
         let mut outcome = Ok(());
-        self.inner.departing.take(); // they are among these
+        self.inner.departing.take(); // they are among the orphans
         for (ino, orphan) in self.orphans().await? {
             let finished = if let Some(place) = orphan.tree_name() {
                 self.remove_workshop(ino, place).await
@@ -97,8 +97,8 @@ impl Vfs {
         self.read(|view| Ok(view.orphans()?)).await
     }
 
-    /// Publishes everything that is unpublished (`sync`, unmount, SIGTERM), and removes what the kernel has forgotten. Goes
-    /// on after an error, and returns the first.
+    /// Publishes everything unpublished (`sync`, unmount, SIGTERM), and removes what the kernel has forgotten.
+    /// Continues after an error, and returns the first one.
     pub async fn publish_all(&self) -> Result<()> {
         self.depart_now().await;
         let files = stream::iter(self.inner.content.unpublished());
@@ -112,8 +112,8 @@ impl Vfs {
     }
 }
 
-/// V1's clock: publishes what was first written longer ago than an age, and what has become too much. A publication
-/// that waits delays no other file's, neither now nor at the next tick.
+/// The clock of V1: publishes files whose oldest unpublished write has reached an age, and those with too much of it. A
+/// publication that waits delays that of no other file, neither now nor at the next tick.
 #[derive(Default)]
 pub(super) struct Publisher {
     waiting: FuturesUnordered<BoxFuture<'static, InodeNo>>,
@@ -121,7 +121,7 @@ pub(super) struct Publisher {
 }
 
 impl Publisher {
-    /// Publishes what is due and need not wait; the rest goes on in [`Publisher::next`].
+    /// Publishes what is due, as far as that need not wait; [`Publisher::next`] continues the rest.
     pub(super) fn begin(&mut self, vfs: &Vfs, age: Duration) {
         for file in vfs.inner.content.overdue(age) {
             let ino = file.ino();
@@ -136,7 +136,7 @@ impl Publisher {
         }
     }
 
-    /// Ends when one that waits is done with, in either way; `None` at once if none does.
+    /// Returns when a waiting publication has ended, well or not; `None` at once if none waits.
     pub(super) async fn next(&mut self) -> Option<InodeNo> {
         let ino = self.waiting.next().await?;
         self.files.remove(&ino);
@@ -148,11 +148,11 @@ async fn publish(vfs: Vfs, file: Arc<File>) -> InodeNo {
     let ino = file.ino();
     let work = async {
         if let Err(error) = vfs.publish(&file).await {
-            // Nothing is lost: it stays unpublished, and the next flush or fsync of the file says so.
+            // Nothing is lost: it stays unpublished, and the next flush or fsync of the file reports the error.
             tracing::warn!(%error, ino = ino.0, "writes stay unpublished for now");
         }
     };
-    // After a panic it is tried again at the next tick.
+    // After a panic the next tick tries again.
     let _ = os::watched("publishing what is old", work).await;
     ino
 }
@@ -178,7 +178,7 @@ async fn housekeeping(inner: Weak<Inner>) {
         let Some(inner) = inner.upgrade() else { return };
         let vfs = Vfs::of(inner);
         if vfs.inner.left_over.take() {
-            // Left over again if it panics.
+            // If it panics, the work is left over again.
             let begun = vfs.inner.left_over.begin();
             match vfs.finish_recovery().await {
                 Ok(()) => begun.done(),

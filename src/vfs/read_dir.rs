@@ -1,41 +1,41 @@
-//! Reading directories. The place in a directory is a cookie that an entry keeps for ever, so a listing goes on
-//! rightly whatever changes between its parts.
+//! Reading directories. A position in a directory is a cookie, which an entry keeps for ever, so a listing continues
+//! correctly whatever changes between its parts.
 
 use crate::types::{InodeNo, NameHash};
 
 use super::{Error, Known, Result, Vfs};
 
-/// The cookies of `.` and `..`; 0 is the beginning. An entry's cookie is as small only by a chance of 2^-61.
+/// The cookies of `.` and `..`; 0 is the beginning. The chance that an entry has so small a cookie is 2^-61.
 const DOT: u64 = 1;
 const DOT_DOT: u64 = 2;
 
-/// Inodes that one `readdirplus` may wait for singly, should they not be at hand any more when all were brought; what more is
-/// missing is left to `lookup`.
+/// How many inodes one `readdirplus` may fetch one by one, if they are not in memory after all were fetched together.
+/// The rest is left to `lookup`.
 const FETCHES_MAX: usize = 2;
-/// Entries whose inodes may be brought together where somebody looks at all: names are in no order, so those of the next thousands
-/// lie all over the map.
+/// How many entries' inodes are fetched together for somebody who looks at all entries. Entries come in no useful
+/// order, so the inodes of the next thousands lie all over the map.
 pub(super) const BROUGHT: usize = 2048;
 
 /// One entry of a listing.
 #[derive(Debug, PartialEq, Eq)]
 pub struct DirEntry {
-    /// What it names.
+    /// The inode that the name refers to.
     pub ino: InodeNo,
-    /// The type bits of that, `S_IFMT`.
+    /// Its file type, the `S_IFMT` bits.
     pub kind: u32,
     /// The name.
     pub name: Vec<u8>,
-    /// Where a listing goes on after this entry.
+    /// The cookie with which a listing continues after this entry.
     pub cookie: u64,
-    /// What `stat` shows of it, if that was asked for.
+    /// What `stat` shows of the inode, if that was asked for.
     pub attributes: Option<Known>,
 }
 
 impl Vfs {
-    /// Up to `limit` entries after `cookie` (0: from the beginning); none: the end.
+    /// Up to `limit` entries after `cookie` (0: from the beginning). An empty list is the end.
     pub async fn read_dir(&self, ino: InodeNo, cookie: u64, limit: usize) -> Result<Vec<DirEntry>> {
         self.read(|view| {
-            // Removed while it was open: as on a local disk, it has no entries, not even `.`.
+            // A directory that was removed while open has no entries, not even `.`, as on a local disk.
             let Some(dir) = view.inode(ino)?.filter(|dir| dir.is_dir() && dir.nlink > 0) else {
                 return Ok(Vec::new());
             };
@@ -70,7 +70,7 @@ impl Vfs {
         .await
     }
 
-    /// A listing begins: that moves the atime as a read does.
+    /// A listing begins: this moves the atime as a read does.
     pub async fn note_listing(&self, ino: InodeNo) -> Result<()> {
         if let Some(dir) = self.read(|view| Ok(view.inode(ino)?)).await? {
             self.touch(ino, &dir);
@@ -78,7 +78,8 @@ impl Vfs {
         Ok(())
     }
 
-    /// As `read_dir`, each entry with its attributes; shorter where those would have to be fetched one by one.
+    /// As `read_dir`, with the attributes of each entry. The list is shorter if those would have to be fetched one by
+    /// one.
     pub async fn read_dir_plus(
         &self,
         ino: InodeNo,
@@ -88,18 +89,18 @@ impl Vfs {
         loop {
             let mut list = self.read_dir(ino, cookie, limit).await?;
             self.fill_in(ino, &mut list, cookie != 0).await?;
-            // Of those that are looked at: what comes after them is listed next.
+            // The list has only entries that were looked at; what comes after them is listed next.
             let Some(last) = list.last() else { return Ok(list) };
             cookie = last.cookie;
             list.retain(|entry| entry.attributes.is_some());
-            // Only if all were removed since: an empty list would say that this is the end.
+            // Only if all of these were removed: an empty list would mean the end.
             if !list.is_empty() {
                 return Ok(list);
             }
         }
     }
 
-    /// As `read_dir_plus`, as far as all of it is at hand: no end where it is empty.
+    /// As `read_dir_plus`, but stops before the first entry whose inode is not in memory. An empty list is not the end.
     pub async fn read_dir_at_hand(
         &self,
         ino: InodeNo,
@@ -112,10 +113,10 @@ impl Vfs {
         Ok(list)
     }
 
-    /// Fills attributes in from the beginning, and cuts the list where too many would have to be fetched one by one.
+    /// Fills in attributes from the beginning, and cuts the list where too many would have to be fetched one by one.
     async fn fill_in(&self, dir: InodeNo, list: &mut Vec<DirEntry>, goes_on: bool) -> Result<()> {
         let mut filled = self.fill(list).await?;
-        // Of a listing's beginning nobody may ever want the attributes.
+        // At the beginning of a listing, it is not known whether anybody wants the attributes.
         if goes_on && filled < list.len() {
             self.bring_on(dir, &list[filled..]).await;
         }
@@ -125,11 +126,11 @@ impl Vfs {
             if filled == list.len() || fetches == FETCHES_MAX {
                 break;
             }
-            // Fetching one brings its neighbours in the map along: files made together lie together.
+            // Fetching one also fetches its neighbours in the map: files made together lie together.
             let entry = &mut list[filled];
             let known = match &*entry.name {
                 b"." | b".." => self.attributes(entry.ino).await.map(Known::uncounted),
-                // Its name may name something else by now.
+                // The name may refer to another inode by now.
                 name => self.look_up(dir, name).await,
             };
             match known {
@@ -139,7 +140,7 @@ impl Vfs {
                     fetches += 1;
                 }
                 Err(Error::Stale | Error::NotFound) => {} // removed since
-                // What comes before it can be listed.
+                // The entries before it can be listed.
                 Err(_) if filled > 0 => break,
                 Err(error) => return Err(error),
             }
@@ -149,7 +150,7 @@ impl Vfs {
         Ok(())
     }
 
-    /// Brings these inodes here, and those of many entries after them. What does not come is looked up singly.
+    /// Fetches these inodes, and those of many later entries, together. What does not come is looked up one by one.
     async fn bring_on(&self, dir: InodeNo, list: &[DirEntry]) {
         let mut inodes: Vec<_> = list.iter().map(|entry| entry.ino).collect();
         if let Some(last) = list.last()
@@ -160,20 +161,20 @@ impl Vfs {
         self.bring(&inodes).await;
     }
 
-    /// Brings inodes that are looked at next here together, as far as they come in a moment ([`crate::index::Index::bring`]); unless the
-    /// first of them are here.
+    /// Fetches inodes that are needed next together, as far as they come quickly ([`crate::index::Index::bring`]). Does
+    /// nothing if the first of them are in memory.
     pub async fn bring(&self, inodes: &[InodeNo]) {
         if let Err(error) = self.inner.index.bring(inodes).await {
             tracing::debug!(%error, "inodes did not come together");
         }
     }
 
-    /// Whether the kernel may ask for the attributes of all that it lists: nothing is fetched for that.
+    /// Whether the kernel may ask for the attributes of all that it lists, because nothing has to be fetched for that.
     pub fn has_inodes_here(&self) -> bool {
         self.inner.index.base().has_inodes_here()
     }
 
-    /// Fills in what is at hand, and returns how many that are from the beginning on.
+    /// Fills in attributes from memory, up to the first entry that is not there. Returns how many were filled in.
     async fn fill(&self, list: &mut [DirEntry]) -> Result<usize> {
         let wanted: Vec<(InodeNo, bool)> =
             list.iter().map(|entry| (entry.ino, matches!(&*entry.name, b"." | b".."))).collect();
@@ -191,7 +192,7 @@ impl Vfs {
                         if is_dot { find().map(Known::uncounted) } else { self.know(ino, find) };
                     match known {
                         Ok(known) => seen.push(known),
-                        // Not at hand, or just being removed.
+                        // The inode is not in memory, or is just being removed.
                         Err(Error::Stale) => break,
                         Err(error) => return Err(error),
                     }
@@ -207,7 +208,7 @@ impl Vfs {
     }
 }
 
-/// The greatest hash with this cookie: what comes after it is what the listing lacks.
+/// The greatest hash with this cookie: a listing goes on after it.
 fn last_of(cookie: u64) -> NameHash {
     let mut hash = [0xff; 16];
     hash[..8].copy_from_slice(&(cookie << 1 | 1).to_be_bytes());

@@ -1,27 +1,27 @@
 //! Where the bytes of a file are: on this machine alone, on their way, or in the bucket; and in which objects. Programs
-//! read it as extended attributes that no list shows, so that no copy takes them along.
+//! read this as extended attributes that no list shows, so copies do not take them along.
 
 use super::{Error, Result, Vfs};
 use crate::records::Key;
 use crate::types::{InodeNo, PackId};
 
-/// Attributes of ours.
+/// The prefix of s3vault's own attributes.
 const PREFIX: &[u8] = b"user.s3vault.";
-/// Those of them that are kept with a file: what was said of an upload, and properties by WebDAV.
+/// Those that are stored with a file: what was noted about an upload, and WebDAV properties.
 const KEPT: [&[u8]; 2] = [b"user.s3vault.upload", b"user.s3vault.dav"];
 const STATE: &[u8] = b"user.s3vault.state";
 const S3_KEY: &[u8] = b"user.s3vault.s3_key";
-/// Extents that are looked at in one look at the map.
+/// How many extents one look at the map reads.
 const STEP: usize = 1000;
-/// The longest list of objects, in bytes; where there are more, the last line says so.
+/// The longest list of objects, in bytes. If there are more, the last line is `...`.
 const KEYS_MAX: usize = 60 << 10;
 
 /// How far a pack is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PackProgress {
-    /// It waits on this machine.
+    /// It is waiting on this machine.
     Here,
-    /// It is being sent, or was, and what refers to it is not confirmed.
+    /// It is being sent; or it was sent, and the commit that refers to it is not confirmed.
     Sending,
     /// The bucket has it.
     InBucket,
@@ -54,7 +54,7 @@ pub(super) fn is_reserved(name: &[u8]) -> bool {
 }
 
 impl Vfs {
-    /// The value of an attribute that is not kept but found out; `None`: it is none of those.
+    /// The value of an attribute that is computed, not stored; `None` for other attributes.
     pub(super) async fn told_xattr(&self, ino: InodeNo, name: &[u8]) -> Result<Option<Vec<u8>>> {
         match name {
             STATE => Ok(Some(self.data_state(ino).await?.name().to_vec())),
@@ -90,7 +90,7 @@ impl Vfs {
         Ok(if waits { DataState::Local } else { DataState::Uploading })
     }
 
-    /// The names of the objects that hold what is published of a file, a line each.
+    /// The names of the objects that hold the published content of a file, one a line.
     async fn object_keys(&self, ino: InodeNo) -> Result<Vec<u8>> {
         let packs = self.packs(ino).await?;
         let mut text = String::new();
@@ -109,7 +109,7 @@ impl Vfs {
         Ok(text.into_bytes())
     }
 
-    /// The packs of a file, in the order of its bytes, each once in a row.
+    /// The packs of a file in the order of its bytes, without direct repetitions.
     async fn packs(&self, ino: InodeNo) -> Result<Vec<PackId>> {
         let (mut packs, mut from) = (Vec::new(), 0);
         loop {

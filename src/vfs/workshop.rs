@@ -1,9 +1,10 @@
-//! Directories in which something is made, or put aside, that takes more than one transaction: whoever asked for it moves
-//! what is made to its place by one rename. A workshop goes with all that is in it when its user is done or gives up, and
-//! after a crash with the next mount: an orphan record says so from the transaction on that makes it (rule V3).
+//! Directories in which something is made, or put aside, that takes more than one transaction. Whoever asked for it
+//! then moves it into its place by one rename. A workshop is removed with all that is in it when its user is done or
+//! gives up; after a crash the next mount does that, by an orphan record that the transaction which makes the workshop
+//! puts (V3).
 //!
-//! It has a name, so that a program which does not know such records leaves a directory that people see, and not one that
-//! nobody finds and that keeps its room for ever.
+//! It has a name, so that a program which does not know such records leaves a directory that people can see, rather
+//! than one that nobody finds and that takes room for ever.
 
 use std::collections::HashSet;
 
@@ -15,23 +16,23 @@ use super::{Caller, Error, RenameMode, Result, TreeRemoval, Vfs};
 use crate::os;
 use crate::types::InodeNo;
 
-/// Nobody else looks into it.
+/// Only its owner may look into it.
 const MODE: u32 = libc::S_IFDIR | 0o700;
 
-/// Those that somebody works in.
+/// The workshops in use.
 #[derive(Default)]
 pub(super) struct Workshops(Mutex<HashSet<InodeNo>>);
 
-/// A directory to work in. Dropped, it goes in the background.
+/// A directory to work in. If it is dropped, the background removes it.
 pub struct Workshop {
     vfs: Vfs,
     place: (InodeNo, Vec<u8>),
-    /// As the transaction has it that makes it.
+    /// As made by the last run of its transaction.
     ino: Mutex<Option<InodeNo>>,
 }
 
 impl Vfs {
-    /// Makes one in `parent`, so that what is made in it inherits what it would inherit there.
+    /// Makes a workshop in `parent`, so that what is made in it inherits the same as there.
     pub async fn workshop(&self, caller: &Caller, parent: InodeNo) -> Result<Workshop> {
         let name = format!(".s3vault-new-{:016x}", u64::from_ne_bytes(os::random())).into_bytes();
         let place = (parent, name);
@@ -43,7 +44,7 @@ impl Vfs {
         Ok(workshop)
     }
 
-    /// Removes one that nobody works in, if it is where it was made. If not, somebody wanted it elsewhere: it stays.
+    /// Removes a workshop that is not in use, if it is where it was made. If not, somebody moved it: it stays.
     pub(super) async fn remove_workshop(
         &self,
         ino: InodeNo,
@@ -58,7 +59,7 @@ impl Vfs {
             let mut removal = TreeRemoval::new(self, (parent, name), ino);
             while let Some((_, done)) = removal.next().await? {
                 match done {
-                    // Somebody else was faster.
+                    // Somebody else removed it first.
                     Ok(()) | Err(Error::NotFound) => {}
                     Err(error) => return Err(error),
                 }
@@ -75,12 +76,12 @@ impl Vfs {
 }
 
 impl Workshop {
-    /// The directory.
+    /// The inode of the directory.
     pub fn ino(&self) -> Result<InodeNo> {
         self.ino.lock().ok_or(Error::Stale)
     }
 
-    /// Under the append lock, before anybody can see it: the removal of what nobody works in leaves it alone.
+    /// Called under the append lock, before anybody can see the directory: so that nobody removes it as unused.
     fn is_made_as(&self, ino: InodeNo) {
         let mut live = self.vfs.inner.workshops.0.lock();
         if let Some(before) = self.ino.lock().replace(ino) {
@@ -89,7 +90,7 @@ impl Workshop {
         live.insert(ino);
     }
 
-    /// Removes it with all that is in it. What takes long goes on in the background.
+    /// Removes the workshop with all that is in it. What takes long continues in the background.
     pub async fn end(self) {
         let Some(ino) = self.let_go() else { return };
         let begun = self.vfs.inner.left_over.begin();
@@ -118,7 +119,7 @@ impl Drop for Workshop {
     }
 }
 
-/// Where something is made that may replace something else: in its place, or, where that is taken, in a workshop.
+/// Where to make something that may replace something else: in its place, or if that is taken, in a workshop.
 pub struct Replacing {
     vfs: Vfs,
     place: (InodeNo, Vec<u8>),
@@ -126,7 +127,7 @@ pub struct Replacing {
 }
 
 impl Vfs {
-    /// To make what is neither file nor directory. `is_taken`: something has the name.
+    /// Prepares to make something that is neither file nor directory. `is_taken`: something has the name already.
     pub async fn replacing(
         &self,
         caller: &Caller,
@@ -139,13 +140,13 @@ impl Vfs {
 }
 
 impl Replacing {
-    /// The directory and the name to make it with.
+    /// The directory and the name with which to make it.
     pub fn names(&self) -> Result<(InodeNo, &[u8])> {
         let parent = self.workshop.as_ref().map_or(Ok(self.place.0), Workshop::ino)?;
         Ok((parent, &self.place.1))
     }
 
-    /// It is made: it gets its place in one step.
+    /// It has been made: moves it into its place in one step.
     pub async fn done(self) -> Result<()> {
         let Self { vfs, place: (parent, name), workshop } = self;
         if let Some(workshop) = workshop {
