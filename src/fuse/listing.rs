@@ -103,7 +103,7 @@ impl VaultFs {
                     known.push(seen);
                 }
                 // Programs that list all names before they look at each (`find -ls`) ask one by one for entries that
-                // the first reply did not hold, so it is filled with what is in memory. Entries that need a fetch come
+                // the first reply did not hold, so it is filled with what is here. Entries that need a fetch come
                 // with the next reply.
                 let more = vfs.read_dir_at_hand(ino(node), from, DIR_BATCH).now_or_never();
                 list = more.and_then(Result::ok).unwrap_or_default();

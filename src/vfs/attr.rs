@@ -209,7 +209,7 @@ impl Atimes {
     }
 }
 
-/// Puts read times into a transaction that is made anyway, for inodes that are in memory. Read times alone never cause
+/// Puts read times into a transaction that is made anyway, for inodes that are on this machine. Read times alone never cause
 /// a fetch or a transaction.
 pub(super) fn put_atimes(draft: &mut Draft<'_>, batch: &[(InodeNo, Timestamp)]) -> Result<()> {
     if draft.is_empty() {

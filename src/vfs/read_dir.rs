@@ -9,7 +9,7 @@ use super::{Error, Known, Result, Vfs};
 const DOT: u64 = 1;
 const DOT_DOT: u64 = 2;
 
-/// How many inodes one `readdirplus` may fetch one by one, if they are not in memory after all were fetched together.
+/// How many inodes one `readdirplus` may fetch one by one, if they are not here after all were fetched together.
 /// The rest is left to `lookup`.
 const FETCHES_MAX: usize = 2;
 /// How many entries' inodes are fetched together for somebody who looks at all entries. Entries come in no useful
@@ -100,7 +100,7 @@ impl Vfs {
         }
     }
 
-    /// As `read_dir_plus`, but stops before the first entry whose inode is not in memory. An empty list is not the end.
+    /// As `read_dir_plus`, but stops before the first entry whose inode is not here. An empty list is not the end.
     pub async fn read_dir_at_hand(
         &self,
         ino: InodeNo,
@@ -162,7 +162,7 @@ impl Vfs {
     }
 
     /// Fetches inodes that are needed next together, as far as they come quickly ([`crate::index::Index::bring`]). Does
-    /// nothing if the first of them are in memory.
+    /// nothing if the first of them are here.
     pub async fn bring(&self, inodes: &[InodeNo]) {
         if let Err(error) = self.inner.index.bring(inodes).await {
             tracing::debug!(%error, "inodes did not come together");
@@ -174,7 +174,7 @@ impl Vfs {
         self.inner.index.base().has_inodes_here()
     }
 
-    /// Fills in attributes from memory, up to the first entry that is not there. Returns how many were filled in.
+    /// Fills in attributes without a fetch, up to the first entry whose inode is not here. Returns how many were filled in.
     async fn fill(&self, list: &mut [DirEntry]) -> Result<usize> {
         let wanted: Vec<(InodeNo, bool)> =
             list.iter().map(|entry| (entry.ino, matches!(&*entry.name, b"." | b".."))).collect();
@@ -192,7 +192,7 @@ impl Vfs {
                         if is_dot { find().map(Known::uncounted) } else { self.know(ino, find) };
                     match known {
                         Ok(known) => seen.push(known),
-                        // The inode is not in memory, or is just being removed.
+                        // The inode is not here, or is just being removed.
                         Err(Error::Stale) => break,
                         Err(error) => return Err(error),
                     }

@@ -42,7 +42,7 @@ impl<'a> TreeRemoval<'a> {
     pub async fn next(&mut self) -> Result<Option<(Vec<u8>, Result<()>)>> {
         while let Some(level) = self.levels.last_mut() {
             let Some(entry) = level.page.pop_front() else {
-                // What is in memory is done without waiting: other tasks get their turn here.
+                // What is here is done without waiting: other tasks get their turn here.
                 tokio::task::yield_now().await;
                 let page = match self.vfs.read_dir(level.ino, level.cookie, PAGE).await {
                     Err(Error::NotFound | Error::Stale) => Vec::new(),

@@ -105,7 +105,7 @@ impl<'v> TreeWalk<'v> {
             let page = if self.levels.len() <= LEVELS { PAGE } else { PAGE_BELOW };
             let Some(level) = self.levels.last_mut() else { return Ok(None) };
             let Some(entry) = level.page.pop_front() else {
-                // What is in memory is read without waiting: other tasks, and deadlines, get their turn here.
+                // What is here is read without waiting: other tasks, and deadlines, get their turn here.
                 tokio::task::yield_now().await;
                 let read = match self.wants_attributes {
                     true => self.vfs.read_dir_plus(level.directory, level.cookie, page).await,

@@ -88,7 +88,7 @@ proptest! {
         prop_assert_eq!(at, range.end);
     }
 
-    /// Whatever chunk a reader needs in the part that was reached lies whole in one prefetch.
+    /// Each chunk that a reader needs of the part that was reached is whole in one prefetch.
     #[test]
     fn segments_hold_every_chunk_they_reach(
         list in any_file(), start in 0..8_000_000_u64, length in 0..9_000_000_u64, halved in 0..9_u32,
@@ -151,7 +151,7 @@ fn a_large_extent_is_fetched_in_parts_of_the_grid() {
     assert_eq!(cut[0].range.end, prefetches[0].range.end - 64 * 16400);
 }
 
-/// A window that moves on by less than the grid, as memory comes free, makes no request for each of its ends.
+/// A window that moves on by less than the grid, as memory becomes free, does not cause a request each time.
 #[test]
 fn what_the_window_cuts_off_is_fetched_with_what_follows() {
     let list =

@@ -1,4 +1,4 @@
-//! The room as a whole: what was written is read, from wherever it lies.
+//! The module as a whole: what was written is read, wherever it is.
 
 mod reader;
 mod writes;

@@ -1,5 +1,5 @@
-//! Handles of files (`name_to_handle_at(2)`), as NFS servers and fanotify keep them: they outlive what the kernel
-//! remembers, and the mount.
+//! File handles (`name_to_handle_at(2)`), as NFS servers and fanotify keep them: they outlive the kernel's memory and
+//! the mount.
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -22,7 +22,7 @@ fn a_file_handle_outlives_the_kernels_memory_and_the_mount() {
     assert_eq!(goes.open(&top, libc::O_RDONLY).err(), Some(libc::ESTALE));
     drop(top);
 
-    // A new mount: the kernel knows nothing.
+    // A new mount: the kernel remembers nothing.
     mount.mounted.unmount().unwrap();
     mount.runtime.block_on(mount.mounted.ended());
     let options =
@@ -35,7 +35,7 @@ fn a_file_handle_outlives_the_kernels_memory_and_the_mount() {
     let mut written = file.open(&top, libc::O_RDWR).unwrap();
     written.write_all(b"F").unwrap();
     assert_eq!(fs::read_to_string(mount.path("f")).unwrap(), "F");
-    // A directory gets its place in the tree back.
+    // A directory gets back its place in the tree.
     let found = dir.open(&top, libc::O_RDONLY | libc::O_DIRECTORY).unwrap();
     let path = fs::read_link(format!("/proc/self/fd/{}", found.as_raw_fd())).unwrap();
     assert_eq!(path, mount.dir.path().canonicalize().unwrap().join("a/b"));

@@ -1,11 +1,11 @@
-//! Asynchronous direct I/O (libaio), as QEMU and databases use it, beside readers through the page cache.
+//! Asynchronous direct I/O (libaio), as QEMU and databases use it, with concurrent readers through the page cache.
 
 use super::*;
 use crate::os::Aio;
 
 const PAGE: usize = 4096;
 const PAGES: usize = 64;
-/// Writes that are in flight at a time.
+/// How many writes are in flight at a time.
 const DEPTH: usize = 16;
 const ROUNDS: u8 = 200;
 

@@ -1,4 +1,4 @@
-//! A real mount of a vault over a store in memory: what only the kernel's side can show.
+//! A real mount of a vault over a store in memory, for what only the kernel's side can show.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -15,7 +15,7 @@ mod direct;
 mod names;
 mod notify;
 
-/// A mount for the length of a test; without /dev/fuse there is nothing to test.
+/// A mount for the duration of a test. Without /dev/fuse there is nothing to test.
 struct TestMount {
     runtime: tokio::runtime::Runtime,
     world: Option<World>,
@@ -52,7 +52,7 @@ impl TestMount {
     }
 }
 
-/// Tells the threads of a test that it is over, also when it fails.
+/// Tells the threads of a test that it is over, even if it fails.
 struct Over<'a>(&'a AtomicBool);
 
 impl Drop for Over<'_> {
@@ -122,19 +122,19 @@ fn a_mount_does_what_tools_need() {
     assert_eq!(names, ["dir", "link", "sparse"]);
 }
 
-/// How often the kernel has asked for this.
+/// How often the kernel has sent requests of this kind.
 fn asked(kind: &str) -> u64 {
     let figures = crate::os::operations().into_iter().find(|figures| figures.kind == kind);
     figures.map_or(0, |figures| figures.within.last().copied().unwrap_or(0))
 }
 
-/// As `find -ls` and most backup programs do: all names first, then a look at each.
+/// As `find -ls` and most backup programs do: reads all names first, then looks at each.
 #[test]
 fn a_large_directory_comes_with_what_is_looked_at_next() {
     let Some(mount) = TestMount::new() else { return };
     let vfs = mount.world.as_ref().unwrap().vfs().clone();
     let owner = crate::vfs::Caller { uid: 0, gid: 0, pid: 0, umask: 0o022 };
-    // No reply has room for all of them.
+    // So many that no reply has room for all of them.
     let names: Vec<_> = (0..4000).map(|n| format!("{n:0>200}")).collect();
     mount.runtime.block_on(async {
         for name in &names {
@@ -155,7 +155,7 @@ fn a_large_directory_comes_with_what_is_looked_at_next() {
     assert!(lookups < 400, "{lookups} of them were asked for one by one");
 }
 
-/// Before a write(2) the kernel wants to know what the file may do, unless it knows that there is nothing to be taken away.
+/// Before a write(2) the kernel asks for the file's capabilities, unless it knows that there are none to remove.
 #[test]
 fn small_writes_are_one_request_each() {
     let Some(mount) = TestMount::new() else { return };
@@ -185,7 +185,7 @@ fn a_program_that_runs_is_not_cut() {
     running.kill().unwrap();
     running.wait().unwrap();
     assert_eq!((refused, after), ([Some(libc::ETXTBSY); 3], length));
-    // Once it has ended, it is a file like any other.
+    // Once the program has ended, it is a file like any other.
     drop(cut(true, false).unwrap());
     assert_eq!(fs::metadata(&program).unwrap().len(), 0);
 }
@@ -202,7 +202,7 @@ fn an_unmount_waits_for_open_files_and_never_takes_another_mount() {
     assert!(!mount.mounted.is_mounted());
     mount.runtime.block_on(mount.mounted.ended());
     assert!(mount.mounted.has_ended());
-    // Somebody mounts something else there: it is not ours to unmount.
+    // Somebody else mounts something there: we must not unmount it.
     let other = TestMount::at(tempfile::tempdir_in(mount.dir.path()).unwrap());
     let ended = steal(&other);
     ended.unmount().unwrap();
@@ -210,7 +210,7 @@ fn an_unmount_waits_for_open_files_and_never_takes_another_mount() {
     assert!(other.mounted.is_mounted());
 }
 
-/// The handle of a mount that has ended, at whose path another one is now.
+/// The handle of a mount that has ended, with another mount at its path now.
 fn steal(mount: &TestMount) -> Mounted {
     let world = mount.runtime.block_on(World::new());
     let dir = tempfile::tempdir().unwrap();

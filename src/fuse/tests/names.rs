@@ -1,4 +1,4 @@
-//! Calls by name beside renames and unlinks of it: as on a local disk none of them meets an inode that is gone.
+//! Calls by name during renames and unlinks of it: as on a local disk, none of them finds an inode that is gone.
 
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
@@ -65,7 +65,7 @@ fn v3_every_call_by_a_name_that_is_always_there_succeeds() {
         failures.len(),
         &failures[..8.min(failures.len())]
     );
-    // What was replaced is gone: only the last one is left.
+    // What was replaced is gone: only the last file is left.
     let vfs = mount.world.as_ref().unwrap().vfs();
     within_a_moment("no orphans", || mount.runtime.block_on(vfs.recover()).unwrap() == 0);
 }
@@ -103,7 +103,7 @@ fn a_removed_file_gives_its_room_back_at_once() {
     within_a_moment("the room is given back", || world.staged() < before + (1 << 20));
 }
 
-/// What the kernel does after it has answered.
+/// Waits for what the kernel does after its reply.
 fn within_a_moment(what: &str, holds: impl Fn() -> bool) {
     let begun = Instant::now();
     while !holds() {
@@ -128,7 +128,7 @@ fn one_reply_to_a_listing_tells_all_that_it_has_room_for() {
     let before = world.held();
     let list: Vec<_> = fs::read_dir(mount.dir.path()).unwrap().map(|e| e.unwrap()).collect();
     assert_eq!(list.len(), 1500);
-    // Older kernels take one page of a listing at a time, and ask for attributes with the first alone.
+    // Older kernels read a listing by pages, and ask for attributes only with the first.
     let told = world.held() - before;
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
     let version: Vec<u32> = release.split(['.', '-']).take(2).flat_map(str::parse).collect();

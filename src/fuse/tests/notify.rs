@@ -1,4 +1,4 @@
-//! What others change, as the service by HTTP does, beside a mount whose kernel has everything in its memory.
+//! Changes by others, such as the HTTP service, beside a mount whose kernel has everything in its memory.
 
 use super::*;
 use crate::types::InodeNo;
@@ -12,7 +12,7 @@ impl TestMount {
         self.world.as_ref().unwrap().vfs().clone()
     }
 
-    /// As an upload: written without a name, then named.
+    /// Puts a file as an upload does: written without a name, then named.
     fn put(&self, parent: InodeNo, name: &str, content: &[u8]) {
         let vfs = self.others();
         self.runtime.block_on(async {
@@ -51,7 +51,7 @@ fn the_kernel_knows_at_once_what_others_change() {
         mount.put(ROOT, &name, b"first");
         assert_eq!(fs::read(mount.path(&name)).unwrap(), b"first");
         assert!(changed() != before && list() == [&*name]);
-        // Open while it is replaced: it stays what it was, and the name is the new one.
+        // An open file stays as it was when it is replaced; its name refers to the new one.
         let open = File::open(mount.path(&name)).unwrap();
         mount.put(ROOT, &name, b"the second, and longer");
         assert_eq!(fs::metadata(mount.path(&name)).unwrap().len(), 22);
@@ -99,7 +99,7 @@ fn the_kernel_hears_of_others_beside_all_that_it_does_itself() {
             scope.spawn(move || {
                 while !is_over.load(Ordering::Relaxed) {
                     match busy {
-                        // Never half, never missing.
+                        // It is never incomplete, and never missing.
                         0 => assert!(!fs::read(mount.path("always")).unwrap().is_empty()),
                         1 => assert!(fs::read_dir(mount.dir.path()).unwrap().count() >= 1),
                         _ => {

@@ -1,4 +1,4 @@
-//! What goes on without a caller, and in whose way it does not stand.
+//! Work without a caller, and whom it must not delay.
 
 use futures_util::FutureExt;
 
@@ -9,7 +9,7 @@ use crate::types::{EXTENT_MAX, KIB};
 use crate::vfs::periodic::Publisher;
 use crate::vfs::remove::STEP;
 
-/// Longer than anything here takes that does not wait for ever.
+/// Longer than anything here takes, unless it waits for ever.
 const SOON: Duration = Duration::from_secs(60);
 
 async fn in_time<T>(what: &str, work: impl Future<Output = T>) -> T {
@@ -25,11 +25,11 @@ async fn v1_a_publication_that_waits_keeps_no_other_file_waiting() {
     write(&world, in_b, 0, b"of b").await;
     let is_published = |ino| world.vfs().inner.content.file(ino).unpublished().is_none();
     let mut publisher = Publisher::default();
-    // As if a page of the map that a's publication needs did not come.
+    // As if a page of the map that the publication of `a` needs did not come.
     let turn = world.vfs().inner.content.file(a).turn().await;
     publisher.begin(world.vfs(), Duration::ZERO);
     assert_eq!((is_published(a), is_published(b)), (false, true));
-    // And at the next tick, with the first still waiting.
+    // The same at the next tick, with the first still waiting.
     write(&world, in_b, 4, b", more").await;
     publisher.begin(world.vfs(), Duration::ZERO);
     assert_eq!((is_published(a), is_published(b)), (false, true));
@@ -57,7 +57,7 @@ async fn a_file_of_many_pieces_is_written_anew_in_the_background() {
     let (ino, _) = pieces(&world, "f").await;
     let (before, seen) = (world.bytes(ino).await, world.vfs().attributes(ino).await.unwrap());
     world.vfs().defragment(Duration::ZERO).await;
-    // Each of as many records as one transaction takes away.
+    // Each run has as many records as one transaction removes.
     let left = extents_of(&world, ino).await;
     assert_eq!(left.len(), 40_usize.div_ceil(STEP) + 30_usize.div_ceil(STEP), "{left:?}");
     assert!(left.contains(&41_000), "the hole stays");
@@ -77,11 +77,11 @@ async fn a_rewrite_keeps_nobody_waiting_and_gives_way_to_what_comes_between() {
     for run in &runs {
         copies.push(vfs.copy_run(ino, run).await.unwrap());
     }
-    // Between reading and putting: a close, of what lies in the first run.
+    // Between the copying and the putting: a close, which publishes something in the first run.
     write(&world, handle, 500, b"closed").await;
     in_time("close", vfs.flush(handle)).await.unwrap();
     expected[500..506].copy_from_slice(b"closed");
-    // And a write that is not published: it lies over whatever is there.
+    // And an unpublished write, which lies over whatever is published.
     write(&world, handle, 4_500, b"unpublished").await;
     expected[4_500..4_511].copy_from_slice(b"unpublished");
     let mut put = Vec::new();
@@ -93,7 +93,7 @@ async fn a_rewrite_keeps_nobody_waiting_and_gives_way_to_what_comes_between() {
     vfs.flush(handle).await.unwrap();
     drop(world);
 
-    // A cut takes what was read away.
+    // A truncation removes what was copied.
     let mut world = World::new().await;
     let (ino, _) = pieces(&world, "g").await;
     let mut expected = world.bytes(ino).await;
@@ -110,7 +110,7 @@ async fn a_rewrite_keeps_nobody_waiting_and_gives_way_to_what_comes_between() {
     assert!(world.bytes(ino).await == expected);
 }
 
-/// As if the daemon had died after the first transaction of a truncation to 64 KiB.
+/// A file as if the daemon had died after the first transaction of a truncation to 64 KiB.
 async fn half_cut(world: &mut World) -> (InodeNo, HandleId) {
     let (ino, _) = scattered(world, "f", STEP as u64 * 3).await;
     let half = |draft: &mut Draft<'_>| -> Result<()> {
@@ -135,7 +135,7 @@ async fn v3_what_stays_below_the_cut_does_not_wait_for_the_rest_of_it() {
     world.vfs().flush(handle).await.unwrap();
     assert_eq!(world.transactions(), before + 1, "its own");
     assert_eq!(world.vfs().orphans().await.unwrap().len(), 1);
-    // A longer cut goes on from where it is.
+    // A shorter truncation goes on from there.
     let set = SetAttributes { size: Some(50), ..SetAttributes::default() };
     world.vfs().set_attributes(ino, &set).await.unwrap();
     world.vfs().finish_recovery().await.unwrap();
@@ -161,7 +161,7 @@ async fn v3_the_rest_of_a_cut_is_taken_away_without_a_caller() {
     drop(periodic);
 }
 
-/// Until no orphan is left.
+/// Waits until no orphan is left.
 pub(super) async fn none_left(world: &World) {
     in_time("a removal", async {
         while !world.vfs().orphans().await.unwrap().is_empty() {

@@ -4,7 +4,7 @@ use super::*;
 
 const ROOT: InodeNo = InodeNo::ROOT;
 
-/// Takes what is told, at once, from a thread of its own; returns it all at the end.
+/// Takes invalidations as they come, on a thread of its own; returns all of them at the end.
 fn listen(mut changes: Invalidations) -> std::thread::JoinHandle<Vec<Invalidation>> {
     std::thread::spawn(move || {
         let mut all = Vec::new();
@@ -45,7 +45,7 @@ async fn every_name_that_others_change_is_told() {
     vfs.rename((ROOT, b"c"), (ROOT, b"a"), RenameMode::Replace).await.unwrap();
     expected.extend([name(b"c"), root.clone()]);
     expected.extend([gone(b"a", replaced), moved(replaced), root.clone(), moved(last)]);
-    // Attributes too; of what has no name the kernel does not know.
+    // Attributes too, but not those of a file without a name, which the kernel does not know.
     let mode = SetAttributes { mode: Some(0o700), ..SetAttributes::default() };
     vfs.set_attributes(dir, &mode).await.unwrap();
     let acl = [
@@ -62,7 +62,7 @@ async fn every_name_that_others_change_is_told() {
     vfs.release(unnamed).await.unwrap();
     vfs.rmdir(ROOT, b"d").await.unwrap();
     expected.extend([gone(b"d", dir), moved(dir), root.clone()]);
-    // What fails changes nothing, and what the kernel does it knows.
+    // A failed call changes nothing, and the kernel knows what it changes itself.
     assert!(vfs.unlink(ROOT, b"none").await.is_err());
     kernel.rmdir(ROOT, b"the kernel knows").await.unwrap();
     vfs.nobody_listens();
@@ -95,7 +95,7 @@ async fn without_a_place_for_the_news_nothing_is_changed_and_none_is_lost() {
     let told = listener.join().unwrap();
     let names = told.iter().filter(|change| matches!(change, Invalidation::Name(..))).count();
     assert_eq!(names, 256);
-    // A mount that has just ended is no reason to refuse.
+    // A mount that has just ended is no reason to refuse a change.
     drop(vfs.invalidations());
     vfs.rmdir(ROOT, b"1").await.unwrap();
 }

@@ -1,4 +1,4 @@
-//! V3: what the kernel was told of lives until it forgets it.
+//! V3: an inode that the kernel was told of lives until the kernel forgets it.
 
 use futures_util::FutureExt;
 use futures_util::future::join_all;
@@ -11,14 +11,14 @@ use crate::vfs::remove::STEP;
 
 const ROOT: InodeNo = InodeNo::ROOT;
 
-/// As a request of the kernel does it.
+/// Forgets as a request of the kernel does.
 async fn forget(vfs: &Vfs, ino: InodeNo, times: u64) {
     if let Some(departure) = vfs.forget(ino, times) {
         vfs.depart(departure).await;
     }
 }
 
-/// Of every kind one, with an attribute; told to the kernel, once. Their numbers.
+/// Makes one inode of every kind, each with an attribute and told to the kernel once. Returns their numbers.
 async fn one_of_each(world: &World) -> Vec<(&'static [u8], InodeNo)> {
     let vfs = world.vfs().for_kernel();
     let dir = vfs.mkdir(&ALICE, ROOT, b"dir", 0o755).await.unwrap().told();
@@ -49,7 +49,7 @@ async fn v3_what_the_kernel_was_told_of_lives_until_it_forgets_it() {
     let all = one_of_each(&world).await;
     let vfs = world.vfs().for_kernel();
     for (name, ino) in &all {
-        // Whoever removes it.
+        // It does not matter who removes it.
         remove(if *name == b"link" { world.vfs() } else { &vfs }, name).await;
         let seen = vfs.attributes(*ino).await.unwrap();
         assert_eq!((seen.ino, seen.nlink), (*ino, 0));
@@ -142,7 +142,7 @@ async fn v3_it_counts_how_often_the_kernel_was_told_and_only_that() {
     forget(&vfs, ino, 1).await;
     forget(&vfs, ino, 2).await;
     assert_eq!(vfs.attributes(ino).await.unwrap().nlink, 0);
-    // By its number it is not found any more.
+    // It is no longer found by its number.
     assert!(matches!(vfs.lookup(ino, b".").await, Err(Error::NotFound)));
     forget(&vfs, ino, 1).await;
     assert!(matches!(vfs.attributes(ino).await, Err(Error::Stale)));
@@ -209,7 +209,7 @@ async fn v3_what_was_found_by_its_name_can_be_opened_whatever_replaces_it() {
     assert_eq!(kernel.inner.holds.len(), 0);
 }
 
-/// So many files that the kernel was told of and that have no names any more, one of them with `extents` extents.
+/// Makes this many files that the kernel was told of and that have lost their names. The second has `extents` extents.
 async fn unlinked(world: &World, files: usize, extents: u64) -> Vec<InodeNo> {
     let vfs = world.vfs().for_kernel();
     let mut all = Vec::new();
@@ -234,11 +234,11 @@ async fn v3_what_the_kernel_forgets_together_goes_by_few_transactions() {
     let vfs = world.vfs().for_kernel();
     let (files, steps) = (AT_ONCE + 16, 3);
     let all = unlinked(&world, files, (STEP * steps) as u64).await;
-    // By its number somebody has come back to one: the last who lets go of it removes it.
+    // One of them is opened by its number: whoever lets go of it last removes it.
     let handle = vfs.open(all[5], READ).await.unwrap();
     let before = world.transactions();
     join_all(all.iter().map(|ino| forget(&vfs, *ino, 1))).await;
-    // Two records each, `STEP` in a transaction.
+    // Two records each, and `STEP` of them in a transaction.
     let most = (files * 2).div_ceil(STEP) + steps + 2;
     assert!(world.transactions() - before <= most as u64, "{}", world.transactions() - before);
     assert_eq!(vfs.orphans().await.unwrap().len(), 1, "one is open");
@@ -267,7 +267,7 @@ async fn v3_who_waits_to_be_removed_is_not_forgotten() {
                 drop(first);
                 none_left(&world).await;
                 drop(periodic);
-                // And the next one is the first again.
+                // The next one to be forgotten is the first again.
                 let ino = unlinked(&world, 1, 1).await[0];
                 forget(&vfs, ino, 1).await;
             }

@@ -1,22 +1,22 @@
-//! Files of so many extents that one transaction does not hold them (V1, V2). The transactions of these tests are small;
-//! everything else is as it is.
+//! Files with more extents than one transaction holds (V1, V2). Transactions are small in these tests; everything else
+//! is as usual.
 
 use super::rules::{extents_of, open_new, published, write};
 use super::*;
 use crate::types::KIB;
 
-/// That is 256 old records, or 32 pieces.
+/// Room for 256 replaced records, or 32 pieces.
 const RECORDS: u64 = 16 * KIB;
 /// More than seven transactions hold.
 const COUNT: u64 = 2000;
-/// From one to the next.
+/// From the beginning of one extent to that of the next, in bytes.
 const STRIDE: u64 = 16;
 
 async fn world() -> World {
     World::of_small_transactions(RECORDS).await
 }
 
-/// A file of `COUNT` extents of one byte, and what it holds.
+/// A file of `COUNT` extents of one byte each, and its content.
 async fn fine(world: &World, name: &str) -> (InodeNo, HandleId, Vec<u8>) {
     let (ino, handle) = open_new(world, name).await;
     let mut bytes = vec![0; (COUNT * STRIDE) as usize];
@@ -29,7 +29,7 @@ async fn fine(world: &World, name: &str) -> (InodeNo, HandleId, Vec<u8>) {
     (ino, handle, bytes)
 }
 
-/// It could be made, in transactions that are as short as they should be, and it is there after a death.
+/// Checks that transactions were as short as they should be, and that the content is there, also after a kill.
 async fn ends_well(mut world: World, ino: InodeNo, expected: &[u8]) {
     assert!(world.longest() < RECORDS as usize, "{} bytes", world.longest());
     assert!(world.bytes(ino).await == expected);
@@ -89,7 +89,7 @@ async fn v2_what_else_publishes_many_records_does_so_first() {
         let world = world().await;
         let (ino, handle, mut bytes) = fine(&world, "f").await;
         let (_, in_other) = open_new(&world, "g").await;
-        // Most of what one transaction takes, and as much of another file.
+        // Most of what one transaction takes, and as much in another file.
         write(&world, handle, 0, &[5; 2900]).await;
         bytes[..2900].fill(5);
         for at in 0..25 {
@@ -124,7 +124,7 @@ async fn v2_what_else_publishes_many_records_does_so_first() {
 async fn v1_pieces_far_apart_find_their_records() {
     let world = world().await;
     let (ino, handle, mut bytes) = fine(&world, "f").await;
-    // Each over a few records, with many in between: each look at the map sees fewer than that.
+    // Each piece lies over a few records, with many between pieces: more than one look at the map returns.
     for at in (0..COUNT * STRIDE - 100).step_by(1500) {
         write(&world, handle, at, &[6; 50]).await;
         bytes[at as usize..][..50].fill(6);

@@ -1,4 +1,4 @@
-//! The vfs on real rooms below it (journal, index, staging, content), over a store in memory.
+//! The vfs over the real modules below it (journal, index, staging, content), and a store in memory.
 
 #![allow(clippy::cast_possible_truncation, reason = "sizes of tests")]
 
@@ -42,11 +42,11 @@ pub(super) const WRITE: OpenFlags = OpenFlags { read: true, write: true, ..NO_FL
 pub(super) enum Reopen {
     /// Everything is published, then closed.
     Clean,
-    /// The daemon dies: what only its memory knew is gone.
+    /// The daemon dies: what was only in its memory is lost.
     Kill,
 }
 
-/// A vault on this machine. `reopen` is the place for more ways to end a mount.
+/// A vault on this machine. More ways to end a mount belong in `reopen`.
 pub(crate) struct World {
     ground: Ground,
     cache: Cache,
@@ -66,14 +66,14 @@ impl Deref for World {
     }
 }
 
-/// Counts what `fsync` asks for; fails when told to.
+/// Records what `fsync` asks for, and returns what a test sets.
 #[derive(Debug, Default)]
 pub(super) struct Durable {
     pub(super) local: AtomicU64,
     pub(super) bucket: AtomicU64,
-    /// What `free` says, in bytes; 0: that no end is known.
+    /// What `free` returns, in bytes; 0 stands for no known limit.
     pub(super) free: AtomicU64,
-    /// What the store has taken; each look finds `moves` more.
+    /// What the store has taken; each look at it adds `moves`.
     pub(super) carried: AtomicU64,
     pub(super) moves: AtomicU64,
 }
@@ -124,7 +124,7 @@ impl World {
         Self::limited(options, staging_budget, Limits::default()).await
     }
 
-    /// With transactions that take so little of a publication (V1).
+    /// A world whose transactions take only this much of a publication (V1).
     pub(super) async fn of_small_transactions(records: u64) -> Self {
         let limits = Limits { records, ..Limits::default() };
         Self::limited(VfsOptions::default(), 1 << 30, limits).await
@@ -178,7 +178,7 @@ impl World {
         self.vfs = Some(vfs);
     }
 
-    /// sled's own threads may hold the database a moment longer than the index that was dropped.
+    /// sled's own threads may keep the database open for a moment after the index is dropped.
     async fn index(&self) -> Index {
         let begun = std::time::Instant::now();
         loop {
@@ -200,7 +200,7 @@ impl World {
         self.vfs.as_ref().unwrap()
     }
 
-    /// How many inodes handles or the kernel hold.
+    /// How many inodes are held by handles or the kernel.
     pub(crate) fn held(&self) -> usize {
         self.vfs().inner.holds.len()
     }
@@ -215,23 +215,23 @@ impl World {
         self.vfs().finish_recovery().await.unwrap();
     }
 
-    /// The longest transaction so far, in bytes.
+    /// The length of the longest transaction so far, in bytes.
     pub(super) fn longest(&self) -> usize {
         let all = self.journal.read_after(Seq(0), usize::MAX).unwrap();
         all.iter().map(|journaled| journaled.bytes.len()).max().unwrap_or(0)
     }
 
-    /// How many transactions there were.
+    /// The number of transactions so far.
     pub(crate) fn transactions(&self) -> u64 {
         self.journal.appended().0
     }
 
-    /// The last transaction that somebody wanted to have in the bucket.
+    /// The last transaction that was asked to be in the bucket.
     pub(crate) fn asked_of_the_bucket(&self) -> u64 {
         self.durable.bucket.load(Ordering::SeqCst)
     }
 
-    /// Bytes that staging has set aside or holds.
+    /// Bytes that staging holds or has reserved.
     pub(crate) fn staged(&self) -> u64 {
         let usage = self.staging.usage();
         usage.used + usage.reserved

@@ -1,4 +1,4 @@
-//! What a file system does, in the plainest way: maps in memory. Errors are errnos.
+//! A model of a file system, as simple as possible: maps in memory. Errors are errnos.
 
 use std::collections::BTreeMap;
 
@@ -23,11 +23,11 @@ pub(super) struct Node {
     pub(super) owner: (u32, u32),
     pub(super) nlink: u32,
     pub(super) xattrs: BTreeMap<Name, Vec<u8>>,
-    /// Known exactly once it was set, until the content changes.
+    /// Known exactly from when it is set until the content changes.
     pub(super) mtime: Option<Timestamp>,
-    /// What a death of the daemon leaves of a file.
+    /// What is left of a file if the daemon dies.
     pub(super) published: Vec<u8>,
-    /// What was written since, in order.
+    /// The writes since then, in order.
     writes: Vec<(usize, Vec<u8>)>,
     opens: u32,
 }
@@ -92,7 +92,7 @@ impl Model {
         matches!(self.nodes[&ino].kind, NodeKind::Directory { .. })
     }
 
-    /// Whether a new name can be made there.
+    /// Checks that a new name can be made there.
     pub(super) fn can_make(&self, dir: u64, name: &[u8]) -> OrErrno {
         if self.names(dir)?.contains_key(name) { Err(libc::EEXIST) } else { Ok(()) }
     }
@@ -212,7 +212,7 @@ impl Model {
         Ok(())
     }
 
-    /// Puts the inode, which was in `old`, at a place.
+    /// Puts the inode, which was in the directory `old`, at a place.
     fn place(&mut self, ino: u64, old: u64, to: (u64, &[u8])) {
         self.names_mut(to.0).insert(to.1.to_vec(), ino);
         if let NodeKind::Directory { parent, .. } = &mut self.nodes.get_mut(&ino).unwrap().kind {
@@ -282,8 +282,8 @@ impl Model {
         }
     }
 
-    /// After a death: what is found must be the file after some of the writes that were not known to be published; of
-    /// the last of them perhaps only the beginning.
+    /// After a kill: the file found must be the published one after the first few of the writes since, and perhaps the
+    /// beginning of the next.
     pub(super) fn settle(&mut self, ino: u64, found: Vec<u8>) {
         let node = self.nodes.get_mut(&ino).unwrap();
         let mut state = node.published.clone();
@@ -294,7 +294,7 @@ impl Model {
             let mut next = state.clone();
             next.resize(whole, 0);
             next[*offset..end].copy_from_slice(bytes);
-            // As much of it as agrees, and the rest as it was before.
+            // The part of this write that agrees with `found`, over what was there before.
             let agrees = next.iter().zip(&found).take_while(|(a, b)| a == b).count().min(end);
             if agrees > *offset {
                 let mut part = state.clone();
@@ -308,7 +308,7 @@ impl Model {
         node.published = found;
     }
 
-    /// `None` as the offset: at the end.
+    /// An offset of `None` is the end.
     pub(super) fn write(&mut self, open: OpenNode, offset: Option<usize>, bytes: &[u8]) -> OrErrno {
         if !open.flags.write {
             return Err(libc::EBADF);
@@ -363,7 +363,7 @@ impl Model {
         self.publish(open.ino);
     }
 
-    /// The daemon died, or ended: nothing is open, what has no name is gone.
+    /// The daemon died or ended: no file is open, and files without a name are gone.
     pub(super) fn ended(&mut self, was_killed: bool) {
         for node in self.nodes.values_mut() {
             node.opens = 0;

@@ -19,7 +19,7 @@ async fn a_small_file_copied_with_its_times_costs_two_transactions() {
         ..SetAttributes::default()
     };
     vfs.set_attributes(seen.ino, &set).await.unwrap();
-    // The ACL that `cp -a` sets for a mode of 0600, which it has.
+    // The ACL that `cp -a` sets on a file that has a mode of 0600 already.
     let line = |tag: u16, perm: u16| {
         [tag.to_le_bytes(), perm.to_le_bytes(), [0xff; 2], [0xff; 2]].concat()
     };
@@ -202,7 +202,7 @@ async fn a_full_staging_area_is_waited_for_while_anything_gets_to_the_bucket() {
     let data = vec![1; 64 << 10];
     let write = || vfs.write(handle, WriteAt::Offset(0), &data);
     assert_eq!(write().await.unwrap_err().errno(), libc::ENOSPC);
-    // The link moves: six times as long as staging itself waits, and it would wait on.
+    // The link moves. The write waits six times as long as staging itself does, and would go on waiting.
     world.durable.moves.store(1, Ordering::SeqCst);
     let write = write();
     tokio::pin!(write);
@@ -228,7 +228,7 @@ async fn writers_who_stand_in_line_at_one_file_wait_for_room_once() {
         assert_eq!(write().await.unwrap_err().errno(), libc::ENOSPC);
     }
     assert!((wait..2 * wait).contains(&begun.elapsed()), "{:?}", begun.elapsed());
-    // Where there is room it is had at once, and where the link moves it is waited for.
+    // If there is room it is given at once; if the link moves, the write waits for room.
     let part = held.pop();
     assert_eq!(write().await.unwrap_err().errno(), libc::ENOSPC, "not for all of it");
     world.durable.moves.store(1, Ordering::SeqCst);
@@ -321,7 +321,7 @@ async fn an_atime_that_is_set_stays_and_one_that_is_noted_never_goes_back() {
     let ino = world.file("f", b"read me").await;
     world.bytes(ino).await;
     let read = world.vfs().attributes(ino).await.unwrap().atime;
-    // The noted read rides in the transaction of the truncation, and shows in its answer.
+    // The transaction of the truncation takes the noted read along, and its result shows it.
     let set = SetAttributes { size: Some(3), ..SetAttributes::default() };
     assert_eq!(world.vfs().set_attributes(ino, &set).await.unwrap().atime, read);
     world.bytes(ino).await;

@@ -1,4 +1,4 @@
-//! The rules of `PROTOCOL.md` that are this room's, one by one.
+//! The rules of `PROTOCOL.md` that the vfs keeps, one by one.
 
 use super::*;
 use crate::index::View;
@@ -19,7 +19,7 @@ pub(super) async fn write(world: &World, handle: HandleId, offset: u64, data: &[
     world.vfs().write(handle, WriteAt::Offset(offset), data).await.unwrap();
 }
 
-/// A file whose `count` extents lie apart, each of one publication.
+/// A file with `count` extents that do not touch, each published by itself.
 pub(super) async fn scattered(world: &World, name: &str, count: u64) -> (InodeNo, HandleId) {
     let (ino, handle) = open_new(world, name).await;
     for part in 0..count {
@@ -33,7 +33,7 @@ pub(super) async fn extents_of(world: &World, ino: InodeNo) -> Vec<u64> {
     published(world, ino).await.into_iter().map(|(offset, _)| offset).collect()
 }
 
-/// All extents of a file that the map has, also those of one that has just been removed.
+/// All extents of a file that are in the map, even of one that has just been removed.
 pub(super) async fn published(world: &World, ino: InodeNo) -> Vec<(u64, Extent)> {
     let all = |view: &View<'_>| {
         let inode = view.inode(ino)?.unwrap_or_default();
@@ -157,7 +157,7 @@ async fn v2_setattr_and_link_publish_what_was_written() {
     let before = world.transactions();
     world.vfs().set_attributes(ino, &set).await.unwrap();
     assert_eq!(world.transactions(), before + 1);
-    // What `cp -a` does: its close has nothing left to publish, and the time stays.
+    // As `cp -a` does: its close has nothing left to publish, so the time that it set stays.
     world.vfs().flush(handle).await.unwrap();
     world.vfs().release(handle).await.unwrap();
     assert_eq!(world.transactions(), before + 1);

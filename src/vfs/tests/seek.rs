@@ -1,4 +1,4 @@
-//! Where holes and data are said to begin.
+//! Where holes and data begin.
 
 use super::rules::{open_new, write};
 use super::*;
@@ -21,12 +21,12 @@ async fn holes_and_data_begin_with_blocks_as_on_ext4() {
     let data = async |offset| seek(&world, handle, offset, Seek::Data).await;
     let hole = async |offset| seek(&world, handle, offset, Seek::Hole).await;
     assert_eq!((data(0).await, hole(0).await), (Some(8192), Some(0)));
-    // In the block's beginning, before its bytes.
+    // An offset in the block, before its bytes.
     assert_eq!((data(8193).await, hole(8193).await), (Some(8193), Some(12_288)));
-    // And in its rest, behind them.
+    // An offset in the block, behind its bytes.
     assert_eq!((data(12_287).await, hole(12_287).await), (Some(12_287), Some(12_288)));
     assert_eq!((data(12_288).await, hole(12_288).await), (Some(28_672), Some(12_288)));
-    // The end of the file is a hole, wherever it is.
+    // The end of the file is a hole, wherever in a block it is.
     assert_eq!((data(30_000).await, hole(28_672).await), (Some(30_000), Some(30_001)));
     assert_eq!((data(30_001).await, hole(30_001).await), (None, None));
     let set = SetAttributes { size: Some(100_000), ..SetAttributes::default() };
@@ -41,7 +41,7 @@ async fn data_in_many_pieces_is_gone_over_to_its_end() {
     let (_, handle) = open_new(&world, "f").await;
     for block in (0..40_u64).filter(|block| *block != 30) {
         write(&world, handle, block * 4096 + block * 7, b"x").await;
-        // Half of it is not published.
+        // Half of it is unpublished.
         if block < 20 {
             world.vfs().flush(handle).await.unwrap();
         }

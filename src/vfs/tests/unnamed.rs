@@ -31,7 +31,7 @@ async fn names(world: &World) -> Vec<String> {
     names.filter(|name| !name.starts_with('.')).collect()
 }
 
-/// Nothing of an unnamed file is left: no inode, no work to do.
+/// Whether nothing of an unnamed file is left: neither inode nor orphan record.
 async fn is_gone(world: &World, ino: InodeNo) -> bool {
     let there = world.vfs().read(|view| Ok(view.inode(ino)?.is_some())).await.unwrap();
     !there && world.vfs().orphans().await.unwrap().is_empty()
@@ -73,7 +73,7 @@ async fn v3_a_crash_or_a_close_before_the_name_leaves_nothing() {
     let ino = ino_of(&world, closed);
     world.vfs().release(closed).await.unwrap();
     assert!(is_gone(&world, ino).await);
-    // Published meanwhile, as a long upload is.
+    // It is published before it has a name, as happens during a long upload.
     let open = unnamed(&world, &data()).await;
     let ino = ino_of(&world, open);
     world.vfs().publish_all().await.unwrap();
@@ -105,7 +105,7 @@ async fn a_name_that_is_there_stays_or_is_replaced_as_asked() {
     assert_eq!(world.bytes(named.attributes.ino).await, b"new and more");
 }
 
-/// Who asks for the name of one version gets it while that version has it, and at no other moment.
+/// A name asked for in one version is given only while the file has that version.
 #[tokio::test]
 async fn a_file_takes_the_name_of_the_version_that_was_asked_about_alone() {
     let world = World::new().await;
@@ -122,7 +122,7 @@ async fn a_file_takes_the_name_of_the_version_that_was_asked_about_alone() {
         assert!(matches!(named, Err(Error::Exists)), "{why}: {named:?}");
         assert_eq!(vfs.lookup(ROOT, b"f").await.unwrap().ino, old, "{why}");
     };
-    // The mount changes it: first unpublished, then as another version.
+    // The file is changed through the mount: first unpublished, then published as another version.
     vfs.write(open, WriteAt::Offset(0), b"two").await.unwrap();
     refused(NameOf::Version(old, first), "it is being written").await;
     vfs.flush(open).await.unwrap();
@@ -135,7 +135,7 @@ async fn a_file_takes_the_name_of_the_version_that_was_asked_about_alone() {
     assert!(named.has_replaced);
     vfs.release(new).await.unwrap();
     assert_eq!(world.bytes(named.attributes.ino).await, b"new");
-    // Nothing has the name any more.
+    // By then nothing has the name.
     let late = unnamed(&world, b"late").await;
     vfs.unlink(ROOT, b"f").await.unwrap();
     let named = vfs.give_name(late, ROOT, b"f", second, note()).await;
@@ -185,7 +185,7 @@ async fn a_version_is_that_of_the_content() {
     let handle = unnamed(&world, &data()).await;
     let ino = name(&world, handle, b"f", RenameMode::NoReplace).await.unwrap().attributes.ino;
     let first = inspect(&world, "f").await;
-    // What leaves the content alone leaves the version alone.
+    // What does not change the content does not change the version.
     let touch = SetAttributes {
         mode: Some(0o600),
         uid: Some(5),
@@ -197,7 +197,7 @@ async fn a_version_is_that_of_the_content() {
     vfs.rename((ROOT, b"f"), (ROOT, b"g"), RenameMode::Replace).await.unwrap();
     let now = inspect(&world, "g").await;
     assert_eq!((now.version, now.note.clone()), (first.version, first.note));
-    // While it is written there is none; then it is another.
+    // While it has unpublished writes there is no version; then there is another.
     vfs.write(handle, WriteAt::Offset(7), b"x").await.unwrap();
     let during = inspect(&world, "g").await;
     assert_eq!((during.version, during.is_durable), (None, false));
@@ -215,7 +215,7 @@ async fn a_version_is_that_of_the_content() {
         assert!(version.is_some() && !versions[..i].contains(version), "{i}");
     }
     vfs.release(handle).await.unwrap();
-    // Shared extents are the same bytes, in another file.
+    // Shared extents have the same bytes, but in another file.
     let copy = world.file("copy", b"").await;
     let (from, to) = (vfs.open(ino, READ).await.unwrap(), vfs.open(copy, WRITE).await.unwrap());
     vfs.copy_range((from, 0), (to, 0), 300_000).await.unwrap();

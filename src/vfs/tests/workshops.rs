@@ -1,4 +1,4 @@
-//! What takes more than one transaction is made aside, and goes with a crash.
+//! What takes more than one transaction is made in a workshop, and removed after a crash.
 
 use super::*;
 use crate::records::Orphan;
@@ -65,7 +65,7 @@ async fn v3_who_gives_up_or_is_done_leaves_no_workshop() {
     world.vfs().finish_recovery().await.unwrap();
     assert_eq!((names(&world, ROOT).await.len(), inodes(&world).await), (0, before));
     assert!(world.vfs().orphans().await.unwrap().is_empty());
-    // Somebody removes it by hand, as any directory.
+    // Somebody removes the workshop as any directory.
     let workshop = world.vfs().workshop(&ALICE, ROOT).await.unwrap();
     world.vfs().rmdir(ROOT, names(&world, ROOT).await[0].as_bytes()).await.unwrap();
     assert!(world.vfs().orphans().await.unwrap().is_empty());
@@ -90,7 +90,7 @@ async fn v3_a_workshop_that_somebody_moves_is_theirs() {
     }
 }
 
-/// What a program does that knows nothing of keys 1 and 2 of the record.
+/// What a program does that does not know keys 1 and 2 of the record.
 #[tokio::test]
 async fn an_older_program_finds_a_directory_and_deletes_the_record() {
     let mut world = World::new().await;
@@ -124,7 +124,7 @@ async fn a_rename_puts_aside_what_was_there() {
     vfs.rename_aside((one, b"d"), (two, b"e"), (moving, b"x")).await.unwrap();
     assert_eq!(vfs.lookup(moving, b"x").await.unwrap().ino, there, "it can go into what comes");
     vfs.rename((moving, b"x"), (one, b"d"), RenameMode::NoReplace).await.unwrap();
-    // A directory is there, and what comes is a file.
+    // The target is a directory, and the source a file.
     vfs.rename_aside((one, b"d"), (two, b"e"), (aside, b"a")).await.unwrap();
     assert_eq!(vfs.lookup(two, b"e").await.unwrap().ino, there);
     assert_eq!(vfs.lookup(aside, b"a").await.unwrap().ino, moving);
@@ -134,7 +134,7 @@ async fn a_rename_puts_aside_what_was_there() {
     for (dir, nlink) in [(one, 2), (two, 2), (aside, 3), (ROOT, 5)] {
         assert_eq!(vfs.attributes(dir).await.unwrap().nlink, nlink);
     }
-    // Into what is put aside itself; over something.
+    // Into the directory that is put aside; then onto an existing name.
     vfs.rename((aside, b"a"), (one, b"a"), RenameMode::NoReplace).await.unwrap();
     let refused = vfs.rename_aside((two, b"e"), (one, b"a"), (moving, b"x")).await;
     assert!(matches!(refused, Err(Error::Invalid)), "{refused:?}");

@@ -1,4 +1,4 @@
-//! Reading, over a store that fails by script.
+//! Reading from a store that fails by script.
 
 mod model;
 mod scenes;
@@ -54,7 +54,7 @@ impl World {
         Content::new(keys.clone(), cache, staging, Limits { deadline, ..Limits::default() })
     }
 
-    /// Forgets what is in memory.
+    /// Drops what is in memory.
     fn restart(&mut self) {
         self.content = Self::content(&self.ground, Duration::from_secs(20));
     }
@@ -63,13 +63,13 @@ impl World {
         &self.content.inner.reader
     }
 
-    /// Seals one message to the end of a pack that is being made.
+    /// Seals one message at the end of a pack that is being made.
     fn seal(&self, pack: PackId, plain: &[u8], into: &mut Vec<u8>) -> Reference {
         let offset = into.len() as u64;
         seal_extent(&self.keys, &[plain], into).at(pack, offset)
     }
 
-    /// A file of one message in a pack of its own, in the bucket.
+    /// A file of one message, in a pack of its own in the bucket.
     fn lone(&self, plain: &[u8]) -> Vec<(u64, Extent)> {
         let pack = PackId(random());
         let mut sealed = Vec::new();
@@ -81,7 +81,7 @@ impl World {
     fn stage(&self, pack: PackId, bytes: &[u8]) {
         let mut open = self.reader().staging.create(pack).unwrap();
         open.append(bytes).unwrap();
-        // Something refers to it, or it would not stay.
+        // A record refers to the pack, or it would be dropped.
         self.reader().staging.appending(Seq(1), &[pack]).unwrap();
         open.close(b"").unwrap();
     }

@@ -1,10 +1,11 @@
-//! Random files of random extents, wherever their bytes are, against a model.
+//! Random files of random extents, with their bytes in random places, compared with a model.
 
 use proptest::prelude::*;
 
 use super::*;
 
-/// One extent of a random file: a hole before it, message length, skip, and how much of the rest.
+/// One extent of a random file: length of the hole before it, message length, skip, and part of the rest (in
+/// thousandths).
 type Shape = (u64, u64, u64, u64);
 
 fn shapes() -> impl Strategy<Value = Vec<Shape>> {
@@ -33,7 +34,7 @@ fn homes() -> impl Strategy<Value = Vec<Home>> {
     prop::collection::vec(home, 4)
 }
 
-/// Makes the file; returns its records and its bytes.
+/// Makes a file; returns its records and its bytes.
 fn build(world: &World, shapes: &[Shape], homes: &[Home]) -> (Vec<(u64, Extent)>, Vec<u8>) {
     let mut packs: Vec<_> =
         homes.iter().map(|home| (PackId(random()), *home, Vec::new())).collect();
@@ -72,7 +73,7 @@ proptest! {
     ) {
         let world = World::new();
         let (list, mut model) = build(&world, &shapes, &homes);
-        // A tail that was never written, and a piece that is not published yet.
+        // A tail that was never written, and an unpublished piece.
         model.resize(model.len() + 5_000, 0);
         let size = model.len() as u64;
         let (at, length) = (size * buffer.0 / 1000, buffer.1);
@@ -99,7 +100,7 @@ proptest! {
         })?;
     }
 
-    /// Whatever the store does to what it keeps: right bytes or an error.
+    /// Whatever happens to the packs in the store: a read returns the right bytes or an error.
     #[test]
     fn damaged_packs_are_errors_and_heal(
         shapes in shapes(),
@@ -122,7 +123,7 @@ proptest! {
             2 => bytes[place..].fill(0),
             3 => bytes = noise(at, bytes.len()),
             4 => bytes = good[&names[(usize::try_from(at).unwrap() + 1) % names.len()]].to_vec(),
-            // Two chunks, or two messages, change places.
+            // Two chunks, or two messages, are swapped.
             _ => {
                 let half = bytes.len() / 2;
                 let (a, b) = bytes.split_at_mut(half);
@@ -143,7 +144,7 @@ proptest! {
                 }
                 from = to;
             }
-            // As soon as the store keeps the right bytes again, they are read: nothing wrong stays.
+            // As soon as the store has the right bytes again, they are read: nothing wrong is kept.
             world.store.restore(good);
             let got = world.read(&list, 0..size).await.map_err(|e| TestCaseError::fail(format!("{e:?}")))?;
             prop_assert!(got == model);

@@ -1,4 +1,4 @@
-//! What a read costs, and what it does when bytes or store are bad.
+//! What reads cost, and what they do when bytes or the store are bad.
 
 use super::*;
 
@@ -138,12 +138,12 @@ fn a_read_that_failed_for_want_of_an_answer_fails_at_once_when_it_is_asked_for_a
     let plain = noise(3, 100_000);
     runtime().block_on(async {
         let file = world.lone(&plain);
-        // No connection: the bucket goes on trying for longer than the read may take.
+        // No connection: requests are retried for longer than the read may take.
         world.faulty.inject(On::next(Verb::Get, "pack/").always(), Fault::Breaks);
         let began = Instant::now();
         assert!(matches!(world.read(&file, 0..50_000).await, Err(Error::Deadline)));
         let first = began.elapsed();
-        // The kernel asks for the page again whose read-ahead failed.
+        // As the kernel does when its read-ahead of that page failed.
         let began = Instant::now();
         assert!(world.read(&file, 0..4096).await.is_err());
         assert!(began.elapsed() < first / 2, "{:?} of {first:?}", began.elapsed());

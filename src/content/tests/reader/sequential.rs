@@ -1,15 +1,15 @@
-//! Reading a large file in order.
+//! Reading a large file sequentially.
 
 use super::*;
 
-/// A file of `count` messages of 16 MiB with the same bytes: sealing is what takes time here.
+/// A file of `count` messages of 16 MiB, all with the same bytes, since sealing takes most of the time here.
 fn large(world: &World, count: u64) -> (Vec<(u64, Extent)>, Vec<u8>) {
     let plain = noise(5, 16 << 20);
     let list = (0..count).map(|n| (n * EXTENT_MAX, world.lone(&plain).remove(0).1)).collect();
     (list, plain)
 }
 
-/// Reads in requests of 128 KiB, as the kernel does, with the extents of the window alone.
+/// Reads in requests of 128 KiB, as the kernel does, with only the extents of the window.
 async fn read_through(world: &World, list: &[(u64, Extent)], plain: &[u8]) {
     let file = Readahead::default();
     let size = list.len() as u64 * EXTENT_MAX;
@@ -49,7 +49,7 @@ async fn a_sequential_reader_gets_large_pieces_ahead_each_once() {
     assert!(usage.block_bytes < MIB, "a scan leaves nothing in memory: {usage:?}");
 }
 
-/// A newcomer gets its share of the room at once, though another had all of it.
+/// A newcomer gets its share of the memory at once, although another reader had all of it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn readers_in_parallel_share_the_room() {
     let world = World::new();
@@ -66,7 +66,7 @@ async fn readers_in_parallel_share_the_room() {
         read_part(&world, &old, &list, &plain, from..from + step).await;
     }
     let usage = world.reader().cache.usage();
-    // Without read-ahead it would be a fetch for each request: 192 of each file.
+    // Without read-ahead each request would be a fetch: 192 for each file.
     assert!(usage.fetches < 490, "{usage:?}");
     assert!(usage.fetched_bytes < 6 * 36 * MIB + 49 * MIB, "{usage:?}");
 }

@@ -3,13 +3,13 @@
 use super::*;
 use crate::types::InodeNo;
 
-/// Small files with numbers from 100 on, each in a pack of its own, as those have that were written days apart.
+/// Small files with inode numbers from 100 on, each in a pack of its own, as if written days apart.
 fn apart(world: &World, count: u64) -> Vec<(InodeNo, Extent)> {
     let one = |number| (InodeNo(number), world.lone(&noise(number, 4096)).remove(0).1);
     (100..100 + count).map(one).collect()
 }
 
-/// Reads file `at` as a mount does; the map is `files`.
+/// Reads file `at` as a mount does; `files` stands for the map.
 async fn read_one(world: &World, files: &[(InodeNo, Extent)], at: usize) {
     let (ino, extent) = &files[at];
     let list = [(0, extent.clone())];

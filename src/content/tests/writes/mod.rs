@@ -1,4 +1,4 @@
-//! The write path against a byte array, on a real staging area; what was sealed is opened with nothing but the keys.
+//! The write path compared with a byte array, on a real staging area. What was sealed is opened with only the keys.
 
 mod model;
 mod rules;
@@ -35,7 +35,7 @@ impl Deref for World {
     }
 }
 
-/// Packs that do not close by themselves: what a test sees does not hang on the time that it takes.
+/// Packs do not close by themselves, so that tests do not depend on how long they take.
 const FOR_EVER: Linger =
     Linger { age: Duration::from_secs(3600), quiet: Duration::from_secs(3600) };
 
@@ -88,7 +88,7 @@ impl World {
         plain
     }
 
-    /// The overlay over the published map over zeros, `size` bytes of it.
+    /// The bytes of `range`: the overlay, over the published map, over zeros.
     fn read(&self, file: &File, map: &[(u64, Extent)], range: Range<u64>) -> Vec<u8> {
         let overlay = file.overlay(range.clone()).unwrap();
         let mut bytes = self.published(map, range.clone());
@@ -109,7 +109,7 @@ impl World {
         bytes
     }
 
-    /// The published map over zeros.
+    /// The bytes of `range`: the published map, over zeros.
     fn published(&self, map: &[(u64, Extent)], range: Range<u64>) -> Vec<u8> {
         let mut bytes = vec![0; at(range.end - range.start)];
         for (offset, extent) in extents::clip(map, range.clone()) {
@@ -142,7 +142,7 @@ fn at(offset: u64) -> usize {
     usize::try_from(offset).unwrap()
 }
 
-/// A file as the vfs would keep it: its published map, and beside it the bytes it must have.
+/// A file as the vfs would keep it: its published map, and the bytes that it must have.
 struct TestFile {
     file: Arc<File>,
     staging: Staging,
@@ -164,7 +164,7 @@ impl TestFile {
         self.bytes[at(offset)..end].copy_from_slice(data);
     }
 
-    /// As the append of the transaction does.
+    /// What the appended transaction changes.
     fn commit(&mut self, publication: &Publication) {
         self.put(&publication.pieces);
         self.size = self.size.max(publication.end);
@@ -191,14 +191,14 @@ impl TestFile {
         self.bytes.resize(at(size), 0);
     }
 
-    /// Every byte, and the size, as the reader sees them.
+    /// Compares every byte, and the size, with what a reader sees.
     fn check(&self, world: &World) {
         let size = self.size.max(self.file.unpublished().map_or(0, |now| now.end));
         assert_eq!(size, self.bytes.len() as u64);
         let bytes = world.read(&self.file, &self.map, 0..size);
         let wrong = bytes.iter().zip(&self.bytes).position(|(a, b)| a != b);
         assert_eq!(wrong, None, "first byte that differs");
-        // And as the read path does it, in pieces that are not aligned to anything.
+        // The same through the read path, in unaligned pieces.
         for start in (0..size).step_by(3_000_001) {
             let range = start..size.min(start + 300_001);
             let overlay = self.file.overlay(range.clone()).unwrap();

@@ -1,4 +1,4 @@
-//! Random writes, publications and truncations, and the sizes and orders that are special.
+//! Random writes, publications and truncations, and special sizes and orders.
 
 use proptest::prelude::*;
 
@@ -7,12 +7,12 @@ use crate::crypto::layout;
 
 #[derive(Clone, Debug)]
 enum Op {
-    /// At an offset, or (`None`) where the last write ended, but this much further on.
+    /// At the offset; if that is `None`, where the last write ended, plus the second number.
     Write(Option<u64>, u64, usize),
     Publish,
-    /// Seals, writes, and only then says that it is published.
+    /// Seals, writes, and only then reports the publication.
     PublishLate(u64, usize),
-    /// Seals, and the transaction fails.
+    /// Seals, but the transaction fails.
     Fail,
     Truncate(u64),
     Spill,
@@ -82,7 +82,7 @@ fn run(ops: Vec<Op>) {
     assert_eq!(world.content.buffered(), 0, "memory is given back");
 }
 
-/// What is unpublished stays over it.
+/// Rewrites a range; unpublished writes stay over it.
 fn rewrite(world: &World, inode: &mut TestFile, range: Range<u64>) {
     let read = |part: Range<u64>| std::future::ready(Ok(world.published(&inode.map, part).into()));
     let copied = now(inode.file.copy_anew(range, read)).unwrap();
@@ -133,7 +133,7 @@ fn what_a_stream_overtakes_is_not_fed_twice() {
     let mut inode = TestFile::new(&world, 1);
     inode.write(1 << 20, &noise(1, 200_000));
     inode.write(0, &noise(2, 1 << 20));
-    // Begins the stream, over what came before.
+    // Begins the stream, over bytes that came before.
     inode.write(1 << 20, &noise(3, 100_000));
     inode.check(&world);
     inode.publish();
@@ -157,7 +157,7 @@ fn a_pack_of_one_file_does_not_tell_its_length() {
     assert!(lengths.iter().all(|length| crate::crypto::padme(*length) == *length), "{lengths:?}");
 }
 
-/// The length of the last pack of a file that is written in order.
+/// The length of the last pack of a file that is written sequentially.
 fn last_pack(world: &World, size: usize) -> u64 {
     let file = world.content.file(InodeNo(1));
     let data = noise(1, size);
@@ -176,17 +176,17 @@ fn last_pack(world: &World, size: usize) -> u64 {
 fn the_packs_of_a_large_file_tell_its_class_alone() {
     let world = world();
     let whole = EXTENT_MAX as usize;
-    // Padmé: from 16 to 32 MiB there is a class for each half MiB.
+    // By Padmé, there is a class for each half MiB from 16 to 32 MiB.
     for (from, upto) in [(whole, whole + (1 << 19)), (whole + (3 << 19), whole + (4 << 19))] {
         let lengths = [from + 1, from + 100_000, upto - 1, upto];
         let lengths = lengths.map(|size| last_pack(&world, size));
         let rest = layout::sealed_length((upto - whole) as u64) + 2 * KIB;
         assert_eq!(lengths, [rest; 4]);
     }
-    // A short end lies in the shared pack, and fills a MiB at most.
+    // A short end is in the shared pack, which is filled to a MiB at most.
     let lengths = [(1 << 19) + 1, 1 << 20].map(|rest| last_pack(&world, whole + rest));
     assert_eq!(lengths, [layout::sealed_length(MIB) + 2 * KIB; 2]);
-    // What is published in parts is padded once for what was written.
+    // A file that is published in parts is padded once for all that was written.
     let file = world.content.file(InodeNo(2));
     let mut spent = 0;
     for n in 0..24 {
@@ -213,7 +213,7 @@ fn j7_a_mended_pack_does_not_tell_where_it_was_cut() {
     let lengths: std::collections::BTreeSet<_> = (5_000..5_100).map(length).collect();
     assert!(lengths.len() <= 2, "{lengths:?}");
     assert!(lengths.iter().all(|length| crate::crypto::padme(*length) == *length), "{lengths:?}");
-    // One of a full extent is like the others.
+    // A pack of one full extent is as long as any other such pack.
     let full = layout::sealed_length(EXTENT_MAX);
     assert_eq!(length(full), last_pack(&world, EXTENT_MAX as usize));
 }

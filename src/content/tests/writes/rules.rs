@@ -1,4 +1,4 @@
-//! The rules of the protocol that the write path keeps.
+//! The rules of `PROTOCOL.md` that the write path keeps.
 
 use super::*;
 
@@ -23,7 +23,7 @@ fn v1_what_streams_is_on_its_way_before_the_file_is_closed() {
 fn v1_writes_a_little_out_of_order_still_stream() {
     let world = world();
     let mut inode = TestFile::new(&world, 1);
-    // As the kernel's parallel requests may arrive.
+    // The order in which the kernel's parallel requests may arrive.
     let order = [1u64, 0, 3, 2, 5, 7, 6, 4];
     for round in 0..32 {
         for i in order {
@@ -90,7 +90,7 @@ fn v1_limits_ask_for_publication() {
     assert!(!now(file.write(8 << 20, &piece)).unwrap());
     assert_eq!(world.content.overdue(Duration::ZERO).len(), 1, "by age");
 
-    // Many records: scattered bytes.
+    // Many records, from scattered bytes.
     let file = world.content.file(InodeNo(2));
     let asked = (0..20_000).find(|i| now(file.write(i * 3, b"x")).unwrap());
     assert!(asked.is_some_and(|i| i < 6_000), "2 MiB of records: {asked:?}");
@@ -105,7 +105,7 @@ fn j1_extents_are_in_staging_before_they_are_published() {
     inode.write(1 << 30, &noise(3, 3 << 20));
     let publication = now(inode.file.seal()).unwrap();
     assert_eq!(publication.pieces.len(), 3);
-    // Another process's view of the directory: only what write(2) has put there.
+    // What another process sees in the directory: only what `write(2)` has put there.
     for (_, extent) in &publication.pieces {
         let reference = &extent.reference;
         let path = |end| world.dir.path().join(format!("staging/{}.{end}", reference.pack));
@@ -179,7 +179,7 @@ fn j8_a_full_staging_area_is_refused_at_the_write() {
     };
     assert!(matches!(error, Error::Staging(crate::upload::Error::Full)), "{error}");
     assert!((10..24).contains(&accepted), "{accepted}");
-    // What was accepted has room: it can be sealed, and is all there.
+    // There is room for what was accepted: it can be sealed, and is complete.
     let publication = now(file.seal()).unwrap();
     assert_eq!(publication.end, accepted << 20);
     let used = world.staging.usage().used;

@@ -117,7 +117,7 @@ fn many_threads_share_packs() {
                     _ = now(file.write(0, &data)).unwrap();
                     let publication = now(file.seal()).unwrap();
                     let map = publication.pieces.clone();
-                    // Kept unpublished, so that packs stay whatever the order of events.
+                    // Never published and never dropped, so that packs stay whatever the order of events.
                     std::mem::forget(publication);
                     done.push((file, map, data));
                 }

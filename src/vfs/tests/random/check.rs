@@ -1,4 +1,4 @@
-//! The whole of both, compared.
+//! Compares the whole of world and model.
 
 use super::*;
 
@@ -71,7 +71,7 @@ impl Pair {
                         None if node.nlink == 0 => return,
                         None => self.world.bytes(InodeNo(ino)).await,
                     };
-                // `bytes` opened and closed it, which publishes.
+                // `bytes` has opened and closed it, which publishes it.
                 if node.nlink > 0
                     && !self.open.iter().any(|(_, open)| open.ino == ino && open.flags.read)
                 {

@@ -23,7 +23,7 @@ impl Pair {
             libc::FALLOC_FL_COLLAPSE_RANGE => Err(libc::EOPNOTSUPP),
             mode => {
                 let to = (from + length) as usize;
-                // What is allocated is not emptied.
+                // Allocating does not empty the range.
                 let from = if mode & !keep == 0 { to } else { from as usize };
                 self.model.empty(open, from, to, mode & keep != 0);
                 Ok(())
@@ -64,7 +64,7 @@ impl Pair {
         }
     }
 
-    /// What is said to be a hole must be zeros up to where data is said to begin; the end is a hole.
+    /// A reported hole must be zeros up to where data is reported to begin; the end of the file is a hole.
     pub(super) async fn seek(&mut self, id: HandleId, open: OpenNode, offset: usize, data: bool) {
         let what = if data { Seek::Data } else { Seek::Hole };
         let got = errno(self.world.vfs().seek(id, offset as u64, what).await);

@@ -1,5 +1,5 @@
-//! Thousands of random calls, each compared with the model: results, errors, and at times the whole tree; mounts
-//! that end cleanly or by death in between.
+//! Thousands of random calls, each compared with the model: results, errors, and at times the whole tree. In between,
+//! mounts end cleanly or by a kill.
 
 mod check;
 mod data;
@@ -14,14 +14,14 @@ use super::*;
 use crate::types::noise;
 use ops::{Op, op};
 
-/// The two side by side.
+/// The world and the model of it.
 struct Pair {
     world: World,
     model: Model,
     open: Vec<(HandleId, OpenNode)>,
-    /// Transactions are so small that much is published before anybody asks.
+    /// Whether transactions are so small that much is published before any call asks for it.
     publishes_early: bool,
-    /// Every number that there ever was: gone ones are tried too.
+    /// Every inode number so far: those of removed inodes are tried too.
     inodes: Vec<u64>,
     dirs: Vec<u64>,
 }
@@ -49,7 +49,7 @@ impl Pair {
         Self { world, model, open: Vec::new(), publishes_early, inodes: vec![1], dirs: vec![1] }
     }
 
-    /// What a death leaves of each file is what it was at one moment since it was last published.
+    /// After a kill, each file is as it was at some moment since it was last published.
     async fn settle(&mut self) {
         let files = self.model.nodes.iter().filter(|(_, node)| node.nlink > 0);
         let files: Vec<u64> = files
@@ -239,7 +239,7 @@ impl Pair {
         node.mode = set.mode.unwrap_or(node.mode);
         if let Some(uid) = set.uid {
             node.owner = (uid, 7);
-            // chown(2) takes setuid away, and setgid where the group may execute; not of directories.
+            // chown(2) removes setuid, and setgid if the group may execute; not from directories.
             if !matches!(node.kind, NodeKind::Directory { .. }) {
                 let setgid = if node.mode & 0o010 != 0 { 0o2000 } else { 0 };
                 node.mode &= !(0o4000 | setgid);
@@ -297,7 +297,7 @@ impl Pair {
         let write = truncate || mode.is_multiple_of(2);
         let read = !mode.is_multiple_of(3) || !write;
         let flags = OpenFlags { read, write, truncate, ..OpenFlags::default() };
-        // A file that has no name is opened by nobody who does not have it open.
+        // Nobody can open a file without a name, unless it is open already.
         if self.model.nodes.get(&ino).is_some_and(|node| node.nlink == 0) {
             return;
         }

@@ -1,8 +1,8 @@
-//! The calls.
+//! The random calls.
 
 use proptest::prelude::*;
 
-/// Where offsets and sizes lie: around chunk borders, and far enough for holes.
+/// Offsets and sizes: around chunk borders, and far enough apart for holes.
 const SPAN: u32 = 80_000;
 
 #[derive(Clone, Debug)]
