@@ -26,7 +26,7 @@ struct DepartingInodes {
     is_timed: bool,
 }
 
-/// What is left to do for whoever let go of an inode: see [`Vfs::depart`].
+/// What the caller of [`Vfs::forget`] has left to do: see [`Vfs::depart`].
 #[derive(Debug, PartialEq, Eq)]
 #[must_use]
 pub struct Departure(Takes);

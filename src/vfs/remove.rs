@@ -287,7 +287,7 @@ impl Vfs {
             return Ok(None); // somebody else removed it
         }
         if !leaving.claim(ino) {
-            // Its holder will remove it when it lets go, even if it only held it to look.
+            // Whoever holds it removes it on letting go, even a caller that only wanted to look.
             self.inner.holds.unlinked(ino);
             return Ok(None);
         }
