@@ -31,8 +31,8 @@ pub(super) enum Purpose {
     Ahead,
 }
 
-/// A Beside flight is charged at least 1/BESIDE_SHARE of the demand memory, however small it is. Such flights share half
-/// of that memory, so at most BESIDE_SHARE / 2 of them run at once.
+/// A Beside flight is charged at least `1/BESIDE_SHARE` of the demand memory, however small it is. Such flights share half
+/// of that memory, so at most `BESIDE_SHARE` / 2 of them run at once.
 const BESIDE_SHARE: u64 = 64;
 /// How long a Beside flight that nobody waits for may wait for memory before it is given up.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -1,12 +1,12 @@
 //! The bytes of files: those written and not yet published, how they are sealed into packs, and how ranges are read.
 //!
-//! Write path: `File::take` (writes.rs) puts bytes into buffers (write_buffer.rs); sequential bytes stream into packs
+//! Write path: `File::take` (writes.rs) puts bytes into buffers (`write_buffer.rs`); sequential bytes stream into packs
 //! of their own (stream.rs). `File::seal` puts the rest into the shared open pack (packer.rs). The caller then
 //! publishes the pieces in one transaction (extents.rs says which records change), and reports that with
 //! `File::published`.
 //!
 //! Read path: `Content::read` (reader.rs) lays the overlay of unpublished pieces over the published extents, opens what
-//! is on this machine and fetches the rest (partial_read.rs). It reads ahead within a file (readahead.rs), and from one
+//! is on this machine and fetches the rest (`partial_read.rs`). It reads ahead within a file (readahead.rs), and from one
 //! small file to others that were made with it (neighbours.rs). Only seal.rs knows how an extent is sealed and opened.
 //!
 //! Lock order: a file's publishing turn, then the file's state, then the open pack, then staging.

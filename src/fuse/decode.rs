@@ -55,7 +55,7 @@ fn own(number: u64) -> InodeNo {
     InodeNo(number & ((1 << OWN_BITS) - 1))
 }
 
-/// The inode's own number, without its room (`rooms.rs`).
+/// The inode's own number, without the tag of its state (`snapshot_states.rs`).
 pub(super) fn ino(ino: INodeNo) -> InodeNo {
     own(ino.0)
 }

@@ -19,7 +19,7 @@ use crate::os;
 use crate::vfs;
 
 /// After this time the caller gets EIO, and the operation does not happen. The layers below have deadlines of 30 s;
-/// this one catches what they miss. A step that takes longer although all is well says so (`vfs::takes`).
+/// this one catches what they miss. A step that takes longer although all is well says so (`vfs::extend_deadline`).
 const DEADLINE: Duration = Duration::from_secs(35);
 /// How much longer an operation that has had an effect may take after its deadline, so that its caller learns how it
 /// ended.
@@ -378,14 +378,14 @@ mod tests {
     async fn a_step_that_says_how_long_it_takes_is_waited_for() {
         let slow = async {
             for _ in 0..3 {
-                vfs::takes(4 * SHORT);
+                vfs::extend_deadline(4 * SHORT);
                 tokio::time::sleep(2 * SHORT).await;
             }
             Ok(())
         };
         assert!(answered(ask(&hasty(), slow)).await.is_ok());
         let stuck = async {
-            vfs::takes(2 * SHORT);
+            vfs::extend_deadline(2 * SHORT);
             std::future::pending().await
         };
         assert_eq!(answered(ask(&hasty(), stuck)).await, Err(libc::EIO));

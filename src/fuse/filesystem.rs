@@ -16,8 +16,8 @@ use super::decode::{handle, ino, nothing};
 use super::dispatch::Dispatch;
 use super::operation::Operation;
 use super::reply::{Fails, refuse};
-use super::rooms::{NAME, Room, Rooms, attr_in, room_of};
 use super::shown::ShownAs;
+use super::snapshot_states::{NAME, NodePlace, SnapshotStates, attr_in, tag_of};
 use crate::types::InodeNo;
 use crate::vfs::{
     Attributes, Error, HandleId, Known, NAME_MAX, OpenFlags as Open, Result, Seek, TakenWrite, Vfs,
@@ -50,7 +50,7 @@ async fn take_bytes(
 pub(super) struct VaultFs {
     pub(super) vfs: Vfs,
     /// Old states of the vault, if the mount shows them.
-    pub(super) rooms: Option<Arc<Rooms>>,
+    pub(super) states: Option<Arc<SnapshotStates>>,
     pub(super) dispatch: Dispatch,
     pub(super) is_reader: bool,
     pub(super) shown: ShownAs,
@@ -61,31 +61,31 @@ pub(super) struct VaultFs {
 impl VaultFs {
     pub(super) fn new(
         vfs: Vfs,
-        rooms: Option<Arc<Rooms>>,
+        states: Option<Arc<SnapshotStates>>,
         dispatch: Dispatch,
         ended: watch::Sender<bool>,
         shown: ShownAs,
     ) -> Self {
         let is_reader = vfs.options().read_only;
-        Self { vfs, rooms, dispatch, is_reader, shown, ended }
+        Self { vfs, states, dispatch, is_reader, shown, ended }
     }
 
-    /// The room (`rooms.rs`) that a request belongs to, by its inode number.
-    pub(super) fn room(&self, op: &Operation) -> Room {
-        match (&self.rooms, room_of(op.ino)) {
-            (_, 0) => Room::In(self.vfs.clone(), 0),
-            (Some(rooms), _) => rooms.find(op.ino),
-            (None, _) => Room::Gone,
+    /// The state (`snapshot_states.rs`) that a request belongs to, by its inode number.
+    pub(super) fn place_of(&self, op: &Operation) -> NodePlace {
+        match (&self.states, tag_of(op.ino)) {
+            (_, 0) => NodePlace::In(self.vfs.clone(), 0),
+            (Some(states), _) => states.find(op.ino),
+            (None, _) => NodePlace::Gone,
         }
     }
 
-    /// The file system that a request is for, and its room. If there is none, refuses the request.
+    /// The file system that a request is for, and its tag. If there is none, refuses the request.
     pub(super) fn inside<R: Fails>(&self, op: &Operation, reply: R) -> Option<(Vfs, u16, R)> {
-        match self.room(op) {
-            Room::In(vfs, room) => return Some((vfs, room, reply)),
-            Room::List if op.kind.ends_with("xattr") => refuse(op, reply, Errno::EOPNOTSUPP),
-            Room::List => refuse(op, reply, Errno::EROFS),
-            Room::Gone => refuse(op, reply, Errno::ESTALE),
+        match self.place_of(op) {
+            NodePlace::In(vfs, tag) => return Some((vfs, tag, reply)),
+            NodePlace::List if op.kind.ends_with("xattr") => refuse(op, reply, Errno::EOPNOTSUPP),
+            NodePlace::List => refuse(op, reply, Errno::EROFS),
+            NodePlace::Gone => refuse(op, reply, Errno::ESTALE),
         }
         None
     }
@@ -107,10 +107,10 @@ impl VaultFs {
     where
         F: Future<Output = Result<Known>> + Send + 'static,
     {
-        let Some((vfs, room, reply)) = self.inside(&op, reply) else { return };
+        let Some((vfs, tag, reply)) = self.inside(&op, reply) else { return };
         let (work, ttl, shown) = (work(vfs), self.ttl(), self.shown);
         self.dispatch.answer(op, reply, work, move |reply, seen| {
-            reply.entry(&ttl, &shown.of(attr_in(room, &seen.told())), GENERATION);
+            reply.entry(&ttl, &shown.of(attr_in(tag, &seen.told())), GENERATION);
         });
     }
 
@@ -135,13 +135,13 @@ impl VaultFs {
     where
         F: Future<Output = Result<Attributes>> + Send + 'static,
     {
-        if let (Room::List, "getattr") = (self.room(&op), op.kind) {
+        if let (NodePlace::List, "getattr") = (self.place_of(&op), op.kind) {
             return self.list_attributes(op, reply);
         }
-        let Some((vfs, room, reply)) = self.inside(&op, reply) else { return };
+        let Some((vfs, tag, reply)) = self.inside(&op, reply) else { return };
         let (work, ttl, shown) = (work(vfs), self.ttl(), self.shown);
         self.dispatch.answer(op, reply, work, move |reply, seen| {
-            reply.attr(&ttl, &shown.of(attr_in(room, &seen)));
+            reply.attr(&ttl, &shown.of(attr_in(tag, &seen)));
         });
     }
 
@@ -176,7 +176,7 @@ impl VaultFs {
     /// `forget`: the kernel forgets an inode that it was told of.
     pub(super) fn forgotten(&self, op: Operation, node: INodeNo, times: u64) {
         // Old states do not change, so nothing depends on what the kernel knows of them.
-        if room_of(node.0) != 0 {
+        if tag_of(node.0) != 0 {
             return;
         }
         // For most inodes nothing is left to do.
@@ -191,23 +191,23 @@ impl VaultFs {
 
     /// `lookup`. The kernel also remembers that a name is not there.
     pub(super) fn look_up(&self, op: Operation, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let (rooms, name) = (self.rooms.clone(), name.as_bytes().to_vec());
-        if let (Room::List, Some(rooms)) = (self.room(&op), rooms.clone()) {
-            let work = async move { rooms.enter(&name).await };
+        let (states, name) = (self.states.clone(), name.as_bytes().to_vec());
+        if let (NodePlace::List, Some(states)) = (self.place_of(&op), states.clone()) {
+            let work = async move { states.enter(&name).await };
             return self.dispatch.answer(op, reply, work, |reply, attr| {
                 reply.entry(&TTL_READER, &attr, GENERATION);
             });
         }
-        let Some((vfs, room, reply)) = self.inside(&op, reply) else { return };
+        let Some((vfs, tag, reply)) = self.inside(&op, reply) else { return };
         let (ttl, shown, parent) = (self.ttl(), self.shown, ino(parent));
-        let leads_back = room == 0 && rooms.is_some() && parent == InodeNo::ROOT && name == NAME;
+        let leads_back = tag == 0 && states.is_some() && parent == InodeNo::ROOT && name == NAME;
         let work = async move {
             match vfs.lookup(parent, &name).await {
-                Ok(seen) => Ok((shown.of(attr_in(room, &seen.told())), ttl)),
+                Ok(seen) => Ok((shown.of(attr_in(tag, &seen.told())), ttl)),
                 // An entry of the vault's own with this name takes precedence.
                 Err(Error::NotFound) if leads_back => {
                     let root = vfs.attributes(parent).await?;
-                    Ok((shown.of(Rooms::list_attr(&root)), TTL_READER))
+                    Ok((shown.of(SnapshotStates::list_attr(&root)), TTL_READER))
                 }
                 Err(Error::NotFound) => Ok((nothing(), ttl)),
                 Err(error) => Err(error),
@@ -224,21 +224,21 @@ impl VaultFs {
         let shown = self.shown;
         let work = async move { vfs.attributes(InodeNo::ROOT).await };
         self.dispatch.answer(op, reply, work, move |reply, root| {
-            reply.attr(&TTL_READER, &shown.of(Rooms::list_attr(&root)));
+            reply.attr(&TTL_READER, &shown.of(SnapshotStates::list_attr(&root)));
         });
     }
 
     /// `open`. Files of old states are opened for reading only.
     pub(super) fn open_file(&self, op: Operation, node: INodeNo, flags: Open, reply: ReplyOpen) {
-        let Some((vfs, room, reply)) = self.inside(&op, reply) else { return };
-        if room != 0 && flags.write {
+        let Some((vfs, tag, reply)) = self.inside(&op, reply) else { return };
+        if tag != 0 && flags.write {
             return refuse(&op, reply, Errno::EROFS);
         }
-        let (how, rooms) = (self.open_flags(flags), self.rooms.clone().filter(|_| room != 0));
+        let (how, states) = (self.open_flags(flags), self.states.clone().filter(|_| tag != 0));
         let work = async move { vfs.open(ino(node), flags).await };
         self.dispatch.answer(op, reply, work, move |reply, id| {
-            if let Some(rooms) = rooms {
-                rooms.counts(node.0, true);
+            if let Some(states) = states {
+                states.file_opened(node.0);
             }
             reply.opened(FileHandle(id.0), how);
         });
@@ -246,15 +246,20 @@ impl VaultFs {
 
     /// `release`.
     pub(super) fn release_file(&self, op: Operation, fh: FileHandle, reply: ReplyEmpty) {
-        if let (1.., Some(rooms)) = (room_of(op.ino), &self.rooms) {
-            rooms.counts(op.ino, false);
+        if let (1.., Some(states)) = (tag_of(op.ino), &self.states) {
+            states.file_closed(op.ino);
         }
         self.empty(op, reply, move |vfs| async move { vfs.release(handle(fh)).await });
     }
 
-    /// For `rename` and `link`: refuses with EXDEV unless both inodes are in the same room.
-    pub(super) fn one_room<R: Fails>(&self, op: &Operation, other: INodeNo, reply: R) -> Option<R> {
-        if room_of(op.ino) == room_of(other.0) {
+    /// For `rename` and `link`: refuses with EXDEV unless both inodes are in the same state.
+    pub(super) fn same_state<R: Fails>(
+        &self,
+        op: &Operation,
+        other: INodeNo,
+        reply: R,
+    ) -> Option<R> {
+        if tag_of(op.ino) == tag_of(other.0) {
             return Some(reply);
         }
         refuse(op, reply, Errno::EXDEV);
@@ -279,8 +284,8 @@ impl VaultFs {
         } else {
             WriteAt::Offset(offset)
         };
-        let Some((vfs, room, reply)) = self.inside(&op, reply) else { return };
-        if room != 0 {
+        let Some((vfs, tag, reply)) = self.inside(&op, reply) else { return };
+        if tag != 0 {
             return refuse(&op, reply, Errno::EROFS);
         }
         let id = handle(fh);
@@ -337,9 +342,9 @@ impl VaultFs {
 
     /// `statfs`.
     pub(super) fn space(&self, op: Operation, reply: ReplyStatfs) {
-        let vfs = match self.room(&op) {
-            Room::In(vfs, _) => vfs,
-            Room::List | Room::Gone => self.vfs.clone(),
+        let vfs = match self.place_of(&op) {
+            NodePlace::In(vfs, _) => vfs,
+            NodePlace::List | NodePlace::Gone => self.vfs.clone(),
         };
         let work = async move { vfs.space().await };
         self.dispatch.answer(op, reply, work, |reply, space| {

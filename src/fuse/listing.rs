@@ -13,7 +13,7 @@ use super::decode::{ino, kind, moves_atime};
 use super::filesystem::{GENERATION, VaultFs};
 use super::operation::Operation;
 use super::reply::Fails;
-use super::rooms::{Room, Rooms, attr_in, tagged};
+use super::snapshot_states::{NodePlace, SnapshotStates, attr_in, tagged};
 use crate::types::InodeNo;
 use crate::vfs::{DirEntry, Known};
 
@@ -32,8 +32,8 @@ impl VaultFs {
         offset: u64,
         reply: ReplyDirectory,
     ) {
-        if let (Room::List, Some(rooms)) = (self.room(&op), self.rooms.clone()) {
-            let work = async move { rooms.entries(offset).await };
+        if let (NodePlace::List, Some(states)) = (self.place_of(&op), self.states.clone()) {
+            let work = async move { states.entries(offset).await };
             return self.dispatch.answer(op, reply, work, |mut reply, list| {
                 for (cookie, number, name) in list {
                     let name = OsStr::from_bytes(&name);
@@ -44,7 +44,7 @@ impl VaultFs {
                 reply.ok();
             });
         }
-        let Some((vfs, room, reply)) = self.inside(&op, reply) else { return };
+        let Some((vfs, tag, reply)) = self.inside(&op, reply) else { return };
         let work = async move {
             if offset == 0 && moves_atime(fh) {
                 vfs.note_listing(ino(node)).await?;
@@ -54,7 +54,7 @@ impl VaultFs {
         self.dispatch.answer(op, reply, work, move |mut reply, list| {
             for entry in list {
                 let name = OsStr::from_bytes(&entry.name);
-                if reply.add(INodeNo(tagged(room, entry.ino)), entry.cookie, kind(entry.kind), name)
+                if reply.add(INodeNo(tagged(tag, entry.ino)), entry.cookie, kind(entry.kind), name)
                 {
                     break;
                 }
@@ -72,17 +72,17 @@ impl VaultFs {
         offset: u64,
         reply: ReplyDirectoryPlus,
     ) {
-        if let (Room::List, Some(rooms)) = (self.room(&op), self.rooms.clone()) {
-            return self.list_rooms_plus(op, rooms, offset, reply);
+        if let (NodePlace::List, Some(states)) = (self.place_of(&op), self.states.clone()) {
+            return self.list_rooms_plus(op, states, offset, reply);
         }
-        let Some((vfs, room, reply)) = self.inside(&op, reply) else { return };
+        let Some((vfs, tag, reply)) = self.inside(&op, reply) else { return };
         let (ttl, shown) = (self.ttl(), self.shown);
         let reply = FilledReply(Arc::new(Mutex::new(Some(reply))));
         let filled = reply.clone();
         let add =
             move |entry: &DirEntry, seen: &Known| {
                 let name = OsStr::from_bytes(&entry.name);
-                let (id, attr) = (INodeNo(tagged(room, entry.ino)), shown.of(attr_in(room, seen)));
+                let (id, attr) = (INodeNo(tagged(tag, entry.ino)), shown.of(attr_in(tag, seen)));
                 filled.0.lock().as_mut().is_some_and(|reply| {
                     !reply.add(id, entry.cookie, name, &ttl, &attr, GENERATION)
                 })
@@ -124,20 +124,20 @@ impl VaultFs {
     fn list_rooms_plus(
         &self,
         op: Operation,
-        rooms: Arc<Rooms>,
+        states: Arc<SnapshotStates>,
         offset: u64,
         reply: ReplyDirectoryPlus,
     ) {
         let vfs = self.vfs.clone();
         let work = async move {
             let root = vfs.attributes(InodeNo::ROOT).await?;
-            Ok((rooms.entries(offset).await?, root))
+            Ok((states.entries(offset).await?, root))
         };
         let shown = self.shown;
         self.dispatch.answer(op, reply, work, move |mut reply, (list, root)| {
             for (cookie, number, name) in list {
                 let (id, name) = (INodeNo(number), OsStr::from_bytes(&name));
-                let attr = shown.of(Rooms::entry_attr(&root, number));
+                let attr = shown.of(SnapshotStates::entry_attr(&root, number));
                 if reply.add(id, cookie, name, &Duration::ZERO, &attr, GENERATION) {
                     break;
                 }

@@ -12,14 +12,14 @@ mod notify;
 mod operation;
 mod ops;
 mod reply;
-mod rooms;
 mod session;
 mod set_id;
 mod shown;
+mod snapshot_states;
 #[cfg(test)]
 mod tests;
 
 pub use error::{Error, Result};
-pub use rooms::{SnapshotError, SnapshotRoom, Snapshots};
 pub use session::{MountFlags, MountOptions, Mounted, mount};
 pub use shown::ShownAs;
+pub use snapshot_states::{OpenedSnapshot, SnapshotError, Snapshots};

@@ -162,7 +162,7 @@ impl Filesystem for VaultFs {
     ) {
         let op = Operation::of("rename", request, parent);
         let Some(mode) = rename_mode(flags) else { return refuse(&op, reply, Errno::EINVAL) };
-        let Some(reply) = self.one_room(&op, new_parent, reply) else { return };
+        let Some(reply) = self.same_state(&op, new_parent, reply) else { return };
         let (from, to) = (name.as_bytes().to_vec(), new_name.as_bytes().to_vec());
         self.empty(op, reply, move |vfs| async move {
             vfs.rename((ino(parent), &from), (ino(new_parent), &to), mode).await
@@ -178,7 +178,7 @@ impl Filesystem for VaultFs {
         reply: ReplyEntry,
     ) {
         let op = Operation::of("link", request, node);
-        let Some(reply) = self.one_room(&op, new_parent, reply) else { return };
+        let Some(reply) = self.same_state(&op, new_parent, reply) else { return };
         let name = new_name.as_bytes().to_vec();
         self.entry(op, reply, move |vfs| async move {
             vfs.link(ino(node), ino(new_parent), &name).await
@@ -201,8 +201,8 @@ impl Filesystem for VaultFs {
         reply: ReplyCreate,
     ) {
         let op = Operation::of("create", request, parent);
-        let Some((vfs, room, reply)) = self.inside(&op, reply) else { return };
-        if room != 0 {
+        let Some((vfs, tag, reply)) = self.inside(&op, reply) else { return };
+        if tag != 0 {
             return refuse(&op, reply, Errno::EROFS);
         }
         let (name, caller) = (name.as_bytes().to_vec(), caller(request, umask));
@@ -416,7 +416,7 @@ impl Filesystem for VaultFs {
     ) {
         let op = Operation::of("copy_file_range", request, node);
         // After EXDEV, programs copy the bytes themselves.
-        let Some(reply) = self.one_room(&op, to_node, reply) else { return };
+        let Some(reply) = self.same_state(&op, to_node, reply) else { return };
         let Some((vfs, _, reply)) = self.inside(&op, reply) else { return };
         let pid = request.pid();
         let work = async move {

@@ -13,8 +13,8 @@ use tokio::sync::watch;
 
 use super::dispatch::Dispatch;
 use super::filesystem::VaultFs;
-use super::rooms::{Rooms, Snapshots};
 use super::shown::ShownAs;
+use super::snapshot_states::{SnapshotStates, Snapshots};
 use super::{Error, Result, helper, mountpoint, notify};
 use crate::os;
 use crate::types::KIB;
@@ -81,8 +81,8 @@ pub fn mount(vfs: Vfs, path: &Path, options: &MountOptions, runtime: Handle) -> 
     let (ended_sender, ended) = watch::channel(false);
     let config = config(options, vfs.options().read_only);
     let (vfs, changes) = (vfs.for_kernel(), vfs.invalidations());
-    let rooms = options.snapshots.clone().map(|source| Arc::new(Rooms::new(source)));
-    let filesystem = VaultFs::new(vfs, rooms, Dispatch::new(runtime), ended_sender, options.shown);
+    let states = options.snapshots.clone().map(|source| Arc::new(SnapshotStates::new(source)));
+    let filesystem = VaultFs::new(vfs, states, Dispatch::new(runtime), ended_sender, options.shown);
     let at = path.clone();
     let session = helper::bounded(helper::LIMIT, move || Session::new(filesystem, &at, &config));
     let session = session.map_err(|error| {

@@ -66,7 +66,7 @@ pub use connections::GRACE;
 pub use errors::{BodyError, HttpProblem};
 pub use listen::Listening;
 pub use options::{ListenAt, ServeError, ServeOptions, TlsFiles};
-pub use past::{BringBack, PastRoom, PastSource, PathVersion, PathVersions, SnapshotNote};
+pub use past::{BringBack, OpenedPast, PastSource, PathVersion, PathVersions, SnapshotNote};
 pub use server::{Server, ServiceStatus};
 pub use tokens::{Token, TokenError, TokenLimits, TokenSecret, Tokens};
 

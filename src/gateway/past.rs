@@ -42,7 +42,7 @@ pub trait PastSource: Send + Sync + 'static {
     /// dropped.
     async fn settles(&self, limit: Duration) -> bool;
     /// Opens a past state as a file system.
-    async fn open(&self, at: &StateAt) -> std::result::Result<PastRoom, HttpProblem>;
+    async fn open(&self, at: &StateAt) -> std::result::Result<OpenedPast, HttpProblem>;
     /// Restores the whole of what was at a path as of a commit. `go_on` is asked at each step.
     async fn restore(
         &self,
@@ -84,7 +84,7 @@ pub struct BringBack {
 }
 
 /// A past state as a file system.
-pub struct PastRoom {
+pub struct OpenedPast {
     /// Its files, read-only.
     pub vfs: Vfs,
     /// Which state it is.
@@ -189,7 +189,7 @@ impl OpenPasts {
             {
                 return Ok(found);
             }
-            let PastRoom { vfs, as_of, keep } = self.gateway.past.open(at).await?;
+            let OpenedPast { vfs, as_of, keep } = self.gateway.past.open(at).await?;
             let gateway = Arc::new(Gateway { vfs, ..self.gateway.as_ref().clone() });
             let opened = Arc::new(OpenPast { gateway, as_of, _keep: keep });
             self.keep(&opened);

@@ -37,7 +37,7 @@ impl Durability for WriterDurability {
     }
 
     async fn bucket(&self, upto: Seq) -> Result<(), DurabilityError> {
-        let moves = || vfs::takes(BUCKET_FSYNC + LATER);
+        let moves = || vfs::extend_deadline(BUCKET_FSYNC + LATER);
         // Only whether it grows matters.
         let progress = || self.uploader.confirmed().0 + self.uploader.carried();
         loop {

@@ -40,15 +40,15 @@ impl Vfs {
         changes: &[Change],
         apply: impl FnOnce() -> std::result::Result<(), E> + Send + 'static,
     ) -> std::result::Result<(), E> {
-        let place = self.place().await?;
+        let slot = self.invalidation_slot().await?;
         let news = self.news_of(changes)?;
         // Found before `apply`: afterwards nobody knows the removed names.
-        let told = match place.is_heard() {
+        let told = match slot.is_heard() {
             true => self.told_of(&news).await,
             false => Vec::new(),
         };
         os::blocking(apply).await.map_err(|_| Error::PushedOut)??;
-        place.tell(|| told).heard().await;
+        slot.tell(|| told).notified().await;
         Ok(())
     }
 
@@ -57,9 +57,9 @@ impl Vfs {
         let mut known = self.inner.holds.known_to_kernel();
         known.push(InodeNo::ROOT);
         for some in known.chunks(TOLD_MAX) {
-            let place = self.place().await?;
+            let slot = self.invalidation_slot().await?;
             let all = || some.iter().map(|ino| Invalidation::Content(*ino)).collect();
-            place.tell(all).heard().await;
+            slot.tell(all).notified().await;
         }
         Ok(())
     }

@@ -19,7 +19,7 @@ use crate::types::InodeNo;
 const QUEUE: usize = 256;
 /// How long to wait for a place in the queue: longer than the deadline of kernel requests, which may keep a directory
 /// locked.
-const PLACE_WAIT: Duration = Duration::from_secs(40);
+const SLOT_WAIT: Duration = Duration::from_secs(40);
 /// How long to wait until the kernel has been told. After that the caller gets its reply, and the kernel is told later.
 const TOLD_WAIT: Duration = Duration::from_secs(10);
 
@@ -56,13 +56,13 @@ impl Invalidations {
 }
 
 /// A place in the queue, or none if nobody listens.
-pub(super) struct QueuePlace(Option<mpsc::OwnedPermit<Notification>>);
+pub(super) struct InvalidationSlot(Option<mpsc::OwnedPermit<Notification>>);
 
 /// A notification on its way to the kernel.
 #[must_use]
 pub(super) struct Telling(Option<oneshot::Receiver<()>>);
 
-impl QueuePlace {
+impl InvalidationSlot {
     /// Whether anybody listens.
     pub(super) fn is_heard(&self) -> bool {
         self.0.is_some()
@@ -78,7 +78,7 @@ impl QueuePlace {
     }
 }
 
-impl QueuePlace {
+impl InvalidationSlot {
     /// As `tell`, for the attributes of one inode. The kernel does not know an inode without names through others.
     pub(super) fn tell_of(self, ino: InodeNo, names: u32) -> Telling {
         if names == 0 {
@@ -90,7 +90,7 @@ impl QueuePlace {
 
 impl Telling {
     /// Returns when the kernel knows. Call it without holding a lock.
-    pub(super) async fn heard(self) {
+    pub(super) async fn notified(self) {
         let Some(told) = self.0 else { return };
         if timeout(TOLD_WAIT, told).await.is_err() {
             tracing::warn!("the kernel hears late of a change that it did not make");
@@ -122,17 +122,17 @@ impl Vfs {
     }
 
     /// Reserves a place in the queue before a change. [`Error::Unheard`]: there is none, and nothing may be changed.
-    pub(super) async fn place(&self) -> Result<QueuePlace> {
+    pub(super) async fn invalidation_slot(&self) -> Result<InvalidationSlot> {
         if self.via == Via::Kernel {
-            return Ok(QueuePlace(None));
+            return Ok(InvalidationSlot(None));
         }
         let Some(listener) = self.inner.listener.lock().clone() else {
-            return Ok(QueuePlace(None));
+            return Ok(InvalidationSlot(None));
         };
-        match timeout(PLACE_WAIT, listener.reserve_owned()).await {
-            Ok(Ok(place)) => Ok(QueuePlace(Some(place))),
+        match timeout(SLOT_WAIT, listener.reserve_owned()).await {
+            Ok(Ok(place)) => Ok(InvalidationSlot(Some(place))),
             // The mount has just ended.
-            Ok(Err(_)) => Ok(QueuePlace(None)),
+            Ok(Err(_)) => Ok(InvalidationSlot(None)),
             Err(_) => Err(Error::Unheard),
         }
     }

@@ -78,7 +78,7 @@ pub use periodic::Periodic;
 pub use read_dir::DirEntry;
 pub use read_write::{TakenWrite, WriteAt};
 pub use rename::RenameMode;
-pub use request::{TimedRequest, takes};
+pub use request::{TimedRequest, extend_deadline};
 pub use seek::Seek;
 pub use tree_removal::TreeRemoval;
 pub use unnamed::{NameOf, Named};

@@ -153,7 +153,7 @@ impl Vfs {
     ) -> Result<Known> {
         checked_name(name)?;
         self.writable()?;
-        let place = self.place().await?;
+        let slot = self.invalidation_slot().await?;
         // Looked up here, so that for most directories nobody looks for an ACL under the lock.
         self.is_bare(parent).await?;
         let known = self.holding();
@@ -196,12 +196,12 @@ impl Vfs {
                 Ok((ino, inode, !has_acl))
             })
             .await?;
-        let telling = place.tell(|| named(parent, name));
+        let telling = slot.tell(|| named(parent, name));
         if is_bare {
             self.inner.bare.insert_new(ino);
         }
         let known = self.known(Attributes::of(ino, &inode), known);
-        telling.heard().await;
+        telling.notified().await;
         Ok(known)
     }
 
@@ -209,7 +209,7 @@ impl Vfs {
     pub async fn link(&self, ino: InodeNo, parent: InodeNo, name: &[u8]) -> Result<Known> {
         checked_name(name)?;
         self.writable()?;
-        let place = self.place().await?;
+        let slot = self.invalidation_slot().await?;
         let known = self.holding();
         let pending = self.pending(ino).await?;
         let noted = self.inner.atimes.get(ino);
@@ -244,7 +244,7 @@ impl Vfs {
                 Ok(inode)
             })
             .await?;
-        let telling = place.tell(|| {
+        let telling = slot.tell(|| {
             let mut changes = named(parent, name);
             changes.push(Invalidation::Attributes(ino));
             changes
@@ -257,14 +257,14 @@ impl Vfs {
         // The transaction may have taken the noted time along after `inode` was read.
         seen.atime = noted.map_or(seen.atime, |noted| seen.atime.max(noted));
         let known = self.known(seen, known);
-        telling.heard().await;
+        telling.notified().await;
         Ok(known)
     }
 
     /// `unlink`: removes the name of anything but a directory.
     pub async fn unlink(&self, parent: InodeNo, name: &[u8]) -> Result<()> {
         checked_name(name)?;
-        let place = self.place().await?;
+        let slot = self.invalidation_slot().await?;
         let (ino, fate) = self
             .change_leaving(|draft, leaving| {
                 let now = Timestamp::now();
@@ -280,9 +280,9 @@ impl Vfs {
                 Ok((entry.ino, fate))
             })
             .await?;
-        let telling = place.tell(|| unnamed(parent, name, (ino, fate)));
+        let telling = slot.tell(|| unnamed(parent, name, (ino, fate)));
         self.after_drop(ino, fate).await;
-        telling.heard().await;
+        telling.notified().await;
         Ok(())
     }
 
@@ -293,7 +293,7 @@ impl Vfs {
             b".." => return Err(Error::NotEmpty),
             _ => checked_name(name)?,
         }
-        let place = self.place().await?;
+        let slot = self.invalidation_slot().await?;
         let (ino, fate) = self
             .change_leaving(|draft, leaving| {
                 let now = Timestamp::now();
@@ -310,9 +310,9 @@ impl Vfs {
                 Ok((entry.ino, fate))
             })
             .await?;
-        let telling = place.tell(|| unnamed(parent, name, (ino, fate)));
+        let telling = slot.tell(|| unnamed(parent, name, (ino, fate)));
         self.after_drop(ino, fate).await;
-        telling.heard().await;
+        telling.notified().await;
         Ok(())
     }
 }

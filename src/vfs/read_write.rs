@@ -165,7 +165,9 @@ impl Vfs {
                 }
             };
             match room {
-                Err(full) if full.is_full() && carried() > before => request::takes(ROOM_WAIT),
+                Err(full) if full.is_full() && carried() > before => {
+                    request::extend_deadline(ROOM_WAIT);
+                }
                 Err(full) if full.is_full() => {
                     self.inner.room_patience.in_vain(before);
                     return Err(full.into());
@@ -241,17 +243,17 @@ impl Vfs {
             self.inner.atimes.forget(ino);
         }
         let noted = self.inner.atimes.get(ino);
-        let place = self.place().await?;
+        let slot = self.invalidation_slot().await?;
         let inode = match set.size {
             Some(size) => self.resize(ino, set, size).await?,
             None => self.set_but_size(ino, set).await?,
         };
-        let telling = place.tell_of(ino, inode.nlink);
+        let telling = slot.tell_of(ino, inode.nlink);
         let unpublished = self.inner.content.known(ino).and_then(|file| file.unpublished());
         let mut seen = self.merged(ino, &inode, unpublished);
         // The transaction may have taken the noted time along after `inode` was read.
         seen.atime = noted.map_or(seen.atime, |noted| seen.atime.max(noted));
-        telling.heard().await;
+        telling.notified().await;
         Ok(seen)
     }
 

@@ -65,7 +65,7 @@ impl Vfs {
         checked_name(from.1)?;
         checked_name(to.1)?;
         self.writable()?;
-        let place = self.place().await?;
+        let slot = self.invalidation_slot().await?;
         loop {
             let (source, target) = self
                 .read(|view| {
@@ -96,7 +96,7 @@ impl Vfs {
                 Renamed::Nothing => {}
                 Renamed::Moved(replaced) => {
                     let moved = [source, exchanged];
-                    let telling = place.tell(|| {
+                    let telling = slot.tell(|| {
                         let mut changes = renamed(from, to, replaced, moved);
                         if aside != from && aside != to {
                             changes.extend(named(aside.0, aside.1));
@@ -107,7 +107,7 @@ impl Vfs {
                     if let Some((ino, fate)) = replaced {
                         self.after_drop(ino, fate).await;
                     }
-                    telling.heard().await;
+                    telling.notified().await;
                 }
             }
             return Ok(());

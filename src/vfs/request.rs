@@ -46,7 +46,7 @@ impl TimedRequest {
         self.0.is_answered.store(true, Ordering::Relaxed);
     }
 
-    /// The latest time for the reply, if a step has asked for time of its own ([`takes`]).
+    /// The latest time for the reply, if a step has asked for time of its own ([`extend_deadline`]).
     pub fn due(&self) -> Option<Instant> {
         *self.0.due.lock()
     }
@@ -54,7 +54,7 @@ impl TimedRequest {
 
 /// Gives the step that begins or goes on now a deadline of its own, this long from now: the request that it belongs to,
 /// if any, gets no reply before. For steps that take long although all is well, such as on a slow link that moves.
-pub fn takes(time: Duration) {
+pub fn extend_deadline(time: Duration) {
     let due = Instant::now() + time;
     _ = REQUEST.try_with(|request| {
         let mut before = request.due.lock();

@@ -122,7 +122,7 @@ impl Vfs {
         self.writable()?;
         let handle = self.inner.handles.get(handle)?;
         let (file, ino) = (&handle.file, handle.file.ino());
-        let place = self.place().await?;
+        let slot = self.invalidation_slot().await?;
         self.is_bare(parent).await?;
         // Finishes a truncation under way, if there is one: the orphan record, which is deleted here, may be that
         // truncation's too.
@@ -166,7 +166,7 @@ impl Vfs {
             })
             .await?;
         naming.done();
-        let telling = place.tell(|| match replaced {
+        let telling = slot.tell(|| match replaced {
             Some(replaced) => unnamed(parent, name, replaced),
             None => names(parent, name),
         });
@@ -179,7 +179,7 @@ impl Vfs {
         }
         let unpublished = file.unpublished();
         let attributes = self.merged(ino, &inode, unpublished);
-        telling.heard().await;
+        telling.notified().await;
         Ok(Named { attributes, has_replaced })
     }
 

@@ -64,7 +64,7 @@ impl Vfs {
             return self.set_permissions(ino, permissions, by).await;
         }
         let _setting = self.inner.bare.setting(ino);
-        let place = self.place().await?;
+        let slot = self.invalidation_slot().await?;
         let change = self.change(|draft| {
             let mut inode = draft.inode(ino)?.ok_or(Error::Stale)?;
             let there = draft.xattr(ino, name)?;
@@ -95,14 +95,14 @@ impl Vfs {
             Ok(inode.nlink)
         });
         let names = change.await?;
-        place.tell_of(ino, names).heard().await;
+        slot.tell_of(ino, names).notified().await;
         Ok(())
     }
 
     /// Sets an ACL that says no more than a mode, on an inode without attributes, as `cp -a` and `install` do instead
     /// of `chmod`. No ACL is stored, and none is looked for.
     async fn set_permissions(&self, ino: InodeNo, permissions: u32, by: &Setter) -> Result<()> {
-        let place = self.place().await?;
+        let slot = self.invalidation_slot().await?;
         let change = self.change(|draft| {
             let mut inode = draft.inode(ino)?.ok_or(Error::Stale)?;
             let mode = by.allowed(inode.mode & !0o777 | permissions, inode.gid);
@@ -114,7 +114,7 @@ impl Vfs {
             Ok(inode.nlink)
         });
         let names = change.await?;
-        place.tell_of(ino, names).heard().await;
+        slot.tell_of(ino, names).notified().await;
         Ok(())
     }
 

@@ -15,7 +15,7 @@ use super::past_source::settled;
 use crate::cli::control::{ControlReply, PathRestore};
 use crate::cli::exit::{CliResult, Exit, Failure};
 use crate::cli::messages;
-use crate::fuse::{SnapshotError, SnapshotRoom, Snapshots};
+use crate::fuse::{OpenedSnapshot, SnapshotError, Snapshots};
 use crate::types::StateAt;
 use crate::vault::{self, FileVersion, Happened, HistoryStep, Restored, Restoring, Vault};
 
@@ -157,23 +157,23 @@ fn amount(done: &Restored) -> String {
 }
 
 /// The snapshots as the mount sees them.
-struct SnapshotRooms(Weak<Vault>);
+struct VaultSnapshots(Weak<Vault>);
 
 /// The content of `.snapshots` in a mount of this vault.
 pub(super) fn snapshots(vault: &Arc<Vault>) -> Arc<dyn Snapshots> {
     // A weak reference: the vault closes after the mount, and must not be kept alive by it.
-    Arc::new(SnapshotRooms(Arc::downgrade(vault)))
+    Arc::new(VaultSnapshots(Arc::downgrade(vault)))
 }
 
 #[async_trait]
-impl Snapshots for SnapshotRooms {
+impl Snapshots for VaultSnapshots {
     async fn names(&self) -> Result<Vec<(Vec<u8>, u64)>, SnapshotError> {
         let Some(vault) = self.0.upgrade() else { return Ok(Vec::new()) };
         let names = vault.snapshot_names().await?;
         Ok(names.into_iter().map(|(name, commit)| (name, commit.0)).collect())
     }
 
-    async fn open(&self, name: &[u8]) -> Result<Option<SnapshotRoom>, SnapshotError> {
+    async fn open(&self, name: &[u8]) -> Result<Option<OpenedSnapshot>, SnapshotError> {
         let Some(vault) = self.0.upgrade() else { return Ok(None) };
         // Looked up by the commit that the name refers to, so that a name that is not UTF-8 is found, too.
         let names = vault.snapshot_names().await?;
@@ -181,6 +181,6 @@ impl Snapshots for SnapshotRooms {
             return Ok(None);
         };
         let past = vault.past(&StateAt::Commit(commit.0)).await?;
-        Ok(Some(SnapshotRoom { vfs: past.vfs.clone(), keep: Box::new(past) }))
+        Ok(Some(OpenedSnapshot { vfs: past.vfs.clone(), keep: Box::new(past) }))
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::gateway::{
-    BringBack, HttpProblem, PastRoom, PastSource, PathVersion, PathVersions, SnapshotNote,
+    BringBack, HttpProblem, OpenedPast, PastSource, PathVersion, PathVersions, SnapshotNote,
 };
 use crate::types::{StateAt, Timestamp};
 use crate::vault::{
@@ -74,10 +74,10 @@ impl PastSource for Vault {
         done.is_ok()
     }
 
-    async fn open(&self, at: &StateAt) -> Result<PastRoom, HttpProblem> {
+    async fn open(&self, at: &StateAt) -> Result<OpenedPast, HttpProblem> {
         let past = self.past(at).await.map_err(|error| problem(&error))?;
         let (vfs, as_of) = (past.vfs.clone(), past.as_of.clone());
-        Ok(PastRoom { vfs, as_of, keep: Box::new(past) })
+        Ok(OpenedPast { vfs, as_of, keep: Box::new(past) })
     }
 
     async fn restore(

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 
 use super::*;
 use crate::gateway::{
-    BringBack, HttpProblem, PastRoom, PastSource, PathVersion, PathVersions, SnapshotNote,
+    BringBack, HttpProblem, OpenedPast, PastSource, PathVersion, PathVersions, SnapshotNote,
 };
 use crate::types::{AsOf, CommitNo, StateAt, Timestamp};
 
@@ -98,7 +98,7 @@ impl PastSource for Before {
         }
     }
 
-    async fn open(&self, at: &StateAt) -> Result<PastRoom, HttpProblem> {
+    async fn open(&self, at: &StateAt) -> Result<OpenedPast, HttpProblem> {
         let commit = match at {
             StateAt::Commit(commit) if *commit <= 9 => *commit,
             StateAt::Time(_) => 4,
@@ -106,7 +106,7 @@ impl PastSource for Before {
         };
         self.opened.fetch_add(1, Ordering::Relaxed);
         let as_of = AsOf { commit: CommitNo(commit), time: THEN, snapshot: None };
-        Ok(PastRoom { vfs: self.vfs.clone(), as_of, keep: Box::new(()) })
+        Ok(OpenedPast { vfs: self.vfs.clone(), as_of, keep: Box::new(()) })
     }
 
     async fn restore(

@@ -1,5 +1,5 @@
-//! `/.snapshots/NAME/`: old states inside a mount. Each state is a *room*; the upper bits of the inode number that the
-//! kernel sees say which room the inode belongs to. The vault as it is now is room 0.
+//! `/.snapshots/NAME/`: old states inside a mount. Each open state has a *tag*: the upper bits of the inode numbers that the
+//! kernel sees. The vault as it is now has tag 0.
 
 use std::any::Any;
 use std::collections::{BTreeMap, HashMap};
@@ -18,7 +18,7 @@ use crate::vfs::{self, Attributes, Error, Vfs};
 
 /// The name in the root that leads to the snapshots. No listing of the root shows it.
 pub(super) const NAME: &[u8] = b".snapshots";
-/// The room of the directory that lists the snapshots.
+/// The tag of the directory that lists the snapshots.
 const LIST: u16 = u16::MAX;
 /// How many states are open, or being opened, at once. Each has its own index, and blocks of pages in memory.
 const OPEN: usize = 8;
@@ -31,14 +31,14 @@ pub trait Snapshots: Send + Sync + 'static {
     /// The name of each snapshot, and the number of the state that it names.
     async fn names(&self) -> Result<Vec<(Vec<u8>, u64)>, SnapshotError>;
     /// Opens a snapshot; `None` if there is none of that name.
-    async fn open(&self, name: &[u8]) -> Result<Option<SnapshotRoom>, SnapshotError>;
+    async fn open(&self, name: &[u8]) -> Result<Option<OpenedSnapshot>, SnapshotError>;
 }
 
 /// Why a snapshot cannot be shown, for the log.
 pub type SnapshotError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A snapshot as a file system.
-pub struct SnapshotRoom {
+pub struct OpenedSnapshot {
     /// Its file system, read-only.
     pub vfs: Vfs,
     /// Keeps it open while this lives.
@@ -52,8 +52,8 @@ fn failed(error: SnapshotError) -> Error {
 }
 
 /// Where an inode number of the kernel's belongs.
-pub(super) enum Room {
-    /// In this file system, and the room with which to tag the inodes that it returns.
+pub(super) enum NodePlace {
+    /// In this file system; the inodes that it returns get the tag.
     In(Vfs, u16),
     /// The directory that lists the snapshots.
     List,
@@ -62,7 +62,7 @@ pub(super) enum Room {
 }
 
 /// An open state.
-struct OpenRoom {
+struct OpenState {
     name: Vec<u8>,
     state: u64,
     vfs: Vfs,
@@ -72,41 +72,41 @@ struct OpenRoom {
 }
 
 /// The states that are open or being opened.
-pub(super) struct Rooms {
+pub(super) struct SnapshotStates {
     source: Arc<dyn Snapshots>,
-    table: Mutex<RoomTable>,
+    table: Mutex<StateTable>,
 }
 
 #[derive(Default)]
-struct RoomTable {
-    open: BTreeMap<u16, OpenRoom>,
+struct StateTable {
+    open: BTreeMap<u16, OpenState>,
     /// By name and state. A request for one that is being opened waits for that opening, and for no other.
     opening: HashMap<(Vec<u8>, u64), SharedOpening>,
-    /// The last room number that was given.
+    /// The tag that was given last.
     last: u16,
 }
 
-/// The room and file system of a state, once it is open.
-type RoomOpening = OnceCell<(u16, Vfs)>;
+/// The tag and file system of a state, once it is open.
+type StateOpening = OnceCell<(u16, Vfs)>;
 
 /// An opening under way, and how many requests take part in it.
 #[derive(Default)]
 struct SharedOpening {
-    opening: Arc<RoomOpening>,
+    opening: Arc<StateOpening>,
     parts: usize,
 }
 
 /// A request's part in the opening of a state. The last to be dropped removes the opening from the table, however it
 /// ended.
 struct PartInOpening<'a> {
-    rooms: &'a Rooms,
+    states: &'a SnapshotStates,
     key: (Vec<u8>, u64),
-    opening: Arc<RoomOpening>,
+    opening: Arc<StateOpening>,
 }
 
 impl Drop for PartInOpening<'_> {
     fn drop(&mut self) {
-        let mut table = self.rooms.table.lock();
+        let mut table = self.states.table.lock();
         let Some(shared) = table.opening.get_mut(&self.key) else { return };
         // It may be a later opening of the same state.
         if Arc::ptr_eq(&shared.opening, &self.opening) {
@@ -118,45 +118,52 @@ impl Drop for PartInOpening<'_> {
     }
 }
 
-/// The room that an inode number belongs to.
-pub(super) fn room_of(number: u64) -> u16 {
+/// The tag of the state that an inode number belongs to.
+pub(super) fn tag_of(number: u64) -> u16 {
     u16::try_from(number >> OWN_BITS).unwrap_or(0)
 }
 
-/// The number by which the kernel knows an inode of a room.
-pub(super) fn tagged(room: u16, ino: InodeNo) -> u64 {
-    u64::from(room) << OWN_BITS | ino.0
+/// The number by which the kernel knows an inode of a state.
+pub(super) fn tagged(tag: u16, ino: InodeNo) -> u64 {
+    u64::from(tag) << OWN_BITS | ino.0
 }
 
-/// The attributes of an inode of a room, as the kernel gets them.
-pub(super) fn attr_in(room: u16, seen: &Attributes) -> FileAttr {
-    file_attr(&Attributes { ino: InodeNo(tagged(room, seen.ino)), ..*seen })
+/// The attributes of an inode of a state, as the kernel gets them.
+pub(super) fn attr_in(tag: u16, seen: &Attributes) -> FileAttr {
+    file_attr(&Attributes { ino: InodeNo(tagged(tag, seen.ino)), ..*seen })
 }
 
-impl Rooms {
+impl SnapshotStates {
     pub(super) fn new(source: Arc<dyn Snapshots>) -> Self {
         Self { source, table: Mutex::default() }
     }
 
-    /// Where a number belongs that is not in room 0.
-    pub(super) fn find(&self, number: u64) -> Room {
-        let room = room_of(number);
-        if room == LIST {
-            return Room::List;
+    /// Where a number belongs whose tag is not 0.
+    pub(super) fn find(&self, number: u64) -> NodePlace {
+        let tag = tag_of(number);
+        if tag == LIST {
+            return NodePlace::List;
         }
-        match self.table.lock().open.get_mut(&room) {
+        match self.table.lock().open.get_mut(&tag) {
             Some(open) => {
                 open.used = Instant::now();
-                Room::In(open.vfs.clone(), room)
+                NodePlace::In(open.vfs.clone(), tag)
             }
-            None => Room::Gone,
+            None => NodePlace::Gone,
         }
     }
 
-    /// Counts a file of that room that was opened, or closed.
-    pub(super) fn counts(&self, number: u64, opened: bool) {
-        if let Some(open) = self.table.lock().open.get_mut(&room_of(number)) {
-            open.handles = if opened { open.handles + 1 } else { open.handles.saturating_sub(1) };
+    /// Counts a file of a state that was opened: the state stays open with it.
+    pub(super) fn file_opened(&self, number: u64) {
+        if let Some(open) = self.table.lock().open.get_mut(&tag_of(number)) {
+            open.handles += 1;
+        }
+    }
+
+    /// Counts a file of a state that was closed.
+    pub(super) fn file_closed(&self, number: u64) {
+        if let Some(open) = self.table.lock().open.get_mut(&tag_of(number)) {
+            open.handles = open.handles.saturating_sub(1);
         }
     }
 
@@ -167,32 +174,32 @@ impl Rooms {
         let state = names.iter().find(|(there, _)| there == name).map(|(_, state)| *state);
         let state = state.ok_or(Error::NotFound)?;
         let at_hand = self.table.lock().at_hand(name, state);
-        let (room, vfs) = match at_hand {
+        let (tag, vfs) = match at_hand {
             Some(found) => found,
             None => {
                 let part = self.take_part(name, state)?;
-                let entered = part.opening.get_or_try_init(|| self.open_room(name, state)).await?;
+                let entered = part.opening.get_or_try_init(|| self.open_state(name, state)).await?;
                 entered.clone()
             }
         };
-        Ok(attr_in(room, &vfs.attributes(InodeNo::ROOT).await?))
+        Ok(attr_in(tag, &vfs.attributes(InodeNo::ROOT).await?))
     }
 
-    /// Joins the opening of a state that is not open, or begins it if there is room for one more.
+    /// Joins the opening of a state that is not open, or begins it if one more may be open.
     fn take_part(&self, name: &[u8], state: u64) -> vfs::Result<PartInOpening<'_>> {
         let mut table = self.table.lock();
         let key = (name.to_vec(), state);
         if !table.opening.contains_key(&key) {
-            table.make_room()?;
+            table.close_idle()?;
         }
         let shared = table.opening.entry(key.clone()).or_default();
         shared.parts += 1;
-        Ok(PartInOpening { rooms: self, opening: shared.opening.clone(), key })
+        Ok(PartInOpening { states: self, opening: shared.opening.clone(), key })
     }
 
-    async fn open_room(&self, name: &[u8], state: u64) -> vfs::Result<(u16, Vfs)> {
+    async fn open_state(&self, name: &[u8], state: u64) -> vfs::Result<(u16, Vfs)> {
         let opened = self.source.open(name).await.map_err(failed)?;
-        let SnapshotRoom { vfs, keep } = opened.ok_or(Error::NotFound)?;
+        let OpenedSnapshot { vfs, keep } = opened.ok_or(Error::NotFound)?;
         let mut table = self.table.lock();
         // The state is found in `open` from here on.
         table.opening.remove(&(name.to_vec(), state));
@@ -201,10 +208,10 @@ impl Rooms {
             return Ok(found);
         }
         let (name, used) = (name.to_vec(), Instant::now());
-        let open = OpenRoom { name, state, vfs: vfs.clone(), handles: 0, used, _keep: keep };
-        let room = table.next();
-        table.open.insert(room, open);
-        Ok((room, vfs))
+        let open = OpenState { name, state, vfs: vfs.clone(), handles: 0, used, _keep: keep };
+        let tag = table.next();
+        table.open.insert(tag, open);
+        Ok((tag, vfs))
     }
 
     /// Attributes of the directory of the snapshots. It has the owner of the root.
@@ -229,23 +236,23 @@ impl Rooms {
     }
 
     /// Attributes of a snapshot in a listing: only that it is a directory. The kernel must not remember them: the state
-    /// gets its room number when the name is looked up.
+    /// gets its tag when the name is looked up.
     pub(super) fn entry_attr(root: &Attributes, number: u64) -> FileAttr {
         let mode = libc::S_IFDIR | 0o555;
         file_attr(&Attributes { ino: InodeNo(number), mode, nlink: 2, ..*root })
     }
 }
 
-impl RoomTable {
+impl StateTable {
     fn at_hand(&mut self, name: &[u8], state: u64) -> Option<(u16, Vfs)> {
         let found = self.open.iter_mut().find(|(_, open)| open.name == name && open.state == state);
-        found.map(|(room, open)| {
+        found.map(|(tag, open)| {
             open.used = Instant::now();
-            (*room, open.vfs.clone())
+            (*tag, open.vfs.clone())
         })
     }
 
-    /// A free room number. Numbers are reused as late as possible, since the kernel may still know an old one.
+    /// A free tag. Tags are reused as late as possible, since the kernel may still know an old one.
     fn next(&mut self) -> u16 {
         loop {
             self.last = if self.last + 1 == LIST { 1 } else { self.last + 1 };
@@ -256,13 +263,13 @@ impl RoomTable {
     }
 
     /// Closes unused states; if that is not enough, the one that has been idle for longest.
-    fn make_room(&mut self) -> vfs::Result<()> {
+    fn close_idle(&mut self) -> vfs::Result<()> {
         self.open.retain(|_, open| open.handles > 0 || open.used.elapsed() < UNUSED);
         if self.open.len() + self.opening.len() < OPEN {
             return Ok(());
         }
         let idle = self.open.iter().filter(|(_, open)| open.handles == 0);
-        let Some(oldest) = idle.min_by_key(|(_, open)| open.used).map(|(room, _)| *room) else {
+        let Some(oldest) = idle.min_by_key(|(_, open)| open.used).map(|(tag, _)| *tag) else {
             tracing::warn!(OPEN, "as many snapshots as can be open at once are in use");
             return Err(Error::SnapshotUnavailable);
         };
@@ -292,14 +299,14 @@ mod tests {
             Ok(names.to_vec())
         }
 
-        async fn open(&self, name: &[u8]) -> Result<Option<SnapshotRoom>, SnapshotError> {
+        async fn open(&self, name: &[u8]) -> Result<Option<OpenedSnapshot>, SnapshotError> {
             self.opened.fetch_add(1, Ordering::Relaxed);
             match name {
                 b"slow" => std::future::pending().await,
                 b"waits" => self.go.acquire().await?.forget(),
                 _ => {}
             }
-            Ok(Some(SnapshotRoom { vfs: self.vfs.clone(), keep: Box::new(()) }))
+            Ok(Some(OpenedSnapshot { vfs: self.vfs.clone(), keep: Box::new(()) }))
         }
     }
 
@@ -308,10 +315,10 @@ mod tests {
         let world = World::new().await;
         let (opened, go) = (AtomicUsize::new(0), tokio::sync::Semaphore::new(0));
         let slow = Arc::new(Slow { vfs: world.vfs().clone(), opened, go });
-        let rooms = Arc::new(Rooms::new(slow.clone()));
+        let states = Arc::new(SnapshotStates::new(slow.clone()));
         let enter = |name: &'static str| {
-            let rooms = rooms.clone();
-            tokio::spawn(async move { rooms.enter(name.as_bytes()).await })
+            let states = states.clone();
+            tokio::spawn(async move { states.enter(name.as_bytes()).await })
         };
         let hangs = enter("slow");
         let both = [enter("waits"), enter("waits")];
@@ -324,13 +331,13 @@ mod tests {
         let mut seen = Vec::new();
         for one in both {
             let attr = tokio::time::timeout(within, one).await.unwrap().unwrap().unwrap();
-            seen.push(room_of(attr.ino.0));
+            seen.push(tag_of(attr.ino.0));
         }
         assert_eq!(seen[0], seen[1], "it was opened once");
         assert_eq!(slow.opened.load(Ordering::Relaxed), 3);
         // A request that gives up leaves nothing behind.
         hangs.abort();
         assert!(hangs.await.is_err());
-        assert!(rooms.table.lock().opening.is_empty());
+        assert!(states.table.lock().opening.is_empty());
     }
 }
