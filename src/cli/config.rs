@@ -1,19 +1,22 @@
 //! The configuration file: the vaults that this user knows, and which one a command means.
 
+use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::args::vault_name;
 use super::exit::{CliResult, Exit, Failure};
 use super::limits::LimitWords;
 use super::nearest::nearest;
 use super::prices::Prices;
 use crate::os;
+use crate::vault::StoreUrl;
 
 /// The first lines of the file.
 const HEADER: &str = "# The vaults that s3vault knows. Written by `s3vault init` and `s3vault mount`;\n\
-                      # may be edited. It holds no secrets.\n\n";
+                      # may be edited (comments are not kept). It holds no secrets.\n\n";
 
 /// The file's content.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -88,7 +91,7 @@ impl Config {
                 ));
             }
         };
-        toml::from_str(&text).map_err(|error| {
+        let config: Self = toml::from_str(&text).map_err(|error| {
             let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
             Failure::new(
                 Exit::Usage,
@@ -99,7 +102,44 @@ impl Config {
                     with_nearest(error.message())
                 ),
             )
-        })
+        })?;
+        config.check().map_err(|why| {
+            let place = path.display();
+            let text = format!(
+                "the configuration {place} is not understood: {why}; correct it, or move it away"
+            );
+            Failure::new(Exit::Usage, text)
+        })?;
+        Ok(config)
+    }
+
+    /// What the types cannot say of the entries.
+    fn check(&self) -> Result<(), String> {
+        let mut names = HashSet::new();
+        for known in &self.vaults {
+            known.url.parse::<StoreUrl>().map_err(|error| error.to_string())?;
+            let Some(name) = &known.name else { continue };
+            vault_name(name).map_err(|why| format!("no vault can be called {name:?}: {why}"))?;
+            if !names.insert(name) {
+                return Err(format!("two vaults are called {name}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a vault at this place may get a name: no other one has it.
+    pub(super) fn may_be_called(&self, name: &str, url: &str) -> CliResult {
+        match self.vaults.iter().find(|known| known.name.as_deref() == Some(name)) {
+            Some(other) if other.url != url => {
+                let text = format!(
+                    "{name} is the name of the vault at {} already; nothing was made; choose another name, or change that \
+                     one in the configuration",
+                    other.describe()
+                );
+                Err(Failure::new(Exit::Usage, text))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Reads the file, changes it and writes it back: one process at a time, and atomically.
@@ -207,7 +247,13 @@ impl Config {
             [] => Ok(Choice::Embedded),
             [only] => Ok(Choice::Known(only.clone())),
             several => {
-                let list: Vec<_> = several.iter().map(KnownVault::describe).collect();
+                let list: Vec<_> = several
+                    .iter()
+                    .map(|known| match &known.name {
+                        Some(name) => format!("{name} ({})", known.describe()),
+                        None => known.describe(),
+                    })
+                    .collect();
                 Err(Failure::new(
                     Exit::Usage,
                     format!(

@@ -126,7 +126,12 @@ fn mount(
 ) -> Result<Option<Vec<OsString>>, Failure> {
     const HOW: &str = "mount.s3vault SOURCE DIRECTORY [-o OPTIONS]; SOURCE is the name of a vault in the \
                        configuration, s3://BUCKET/PREFIX or file:///DIRECTORY";
-    let called = Called::read(words)?;
+    let words: Vec<_> = words.collect();
+    if words.iter().any(|word| word == "--help" || word == "-h") {
+        say!("Usage: {HOW}");
+        return Ok(None);
+    }
+    let called = Called::read(words.into_iter())?;
     let [source, directory] = &called.places[..] else { return Err(usage(HOW)) };
     let mut translated = Translated::default();
     for option in split(&called.options) {

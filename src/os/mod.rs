@@ -53,7 +53,8 @@ pub use socket_file::{SocketFile, listen_at};
 pub use steps::{Observing, observe};
 pub use steps::{PipelineStep, before, reached};
 pub use syscalls::{
-    hold_signals, local_time, second_of_day, stdout_was_closed, trim_malloc, tune_malloc,
+    hold_signals, local_time, second_of_day, stdin_was_closed, stdout_was_closed, trim_malloc,
+    tune_malloc,
 };
 pub use tally::{OperationFigures, ProcessTally, TIMES, operation_done, operations};
 pub use tasks::{

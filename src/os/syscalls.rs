@@ -61,20 +61,29 @@ pub(super) fn secret_page() -> &'static mut [[u8; 32]] {
 
 /// Whether this process was started without a standard output.
 static STDOUT_CLOSED: AtomicBool = AtomicBool::new(false);
+/// Whether it was started without a standard input.
+static STDIN_CLOSED: AtomicBool = AtomicBool::new(false);
 
 /// Before `main`, Rust replaces closed standard descriptors by /dev/null, and then nobody can tell. So the loader calls
 /// this earlier.
 #[used]
 #[unsafe(link_section = ".init_array")]
-static LOOK_AT_STDOUT: extern "C" fn() = {
+static LOOK_AT_DESCRIPTORS: extern "C" fn() = {
     extern "C" fn look() {
-        // SAFETY: fcntl(2) with F_GETFD takes two integers and changes nothing.
-        if unsafe { libc::fcntl(1, libc::F_GETFD) } < 0 {
-            STDOUT_CLOSED.store(true, Relaxed);
+        for (descriptor, closed) in [(0, &STDIN_CLOSED), (1, &STDOUT_CLOSED)] {
+            // SAFETY: fcntl(2) with F_GETFD takes two integers and changes nothing.
+            if unsafe { libc::fcntl(descriptor, libc::F_GETFD) } < 0 {
+                closed.store(true, Relaxed);
+            }
         }
     }
     look
 };
+
+/// Whether standard input was closed when this process began. What is read from it is then empty, and means nothing.
+pub fn stdin_was_closed() -> bool {
+    STDIN_CLOSED.load(Relaxed)
+}
 
 /// Whether standard output was closed when this process began. Anything written to it is lost.
 pub fn stdout_was_closed() -> bool {

@@ -301,6 +301,49 @@ fn names_and_symlinks_of_the_vault() {
     home.type_in("ls other:a").exits(1).says("no such file or directory");
 }
 
+/// Two vaults with names; the second is the one that commands mean when none is named.
+fn two_vaults() -> Home {
+    let home = with_vault();
+    for name in ["home", "other"] {
+        let url = format!("file://{}", home.path(name).display());
+        home.type_in(&format!("init --bucket {url} --name {name}")).exits(0);
+    }
+    home
+}
+
+#[test]
+fn what_one_command_prints_another_takes_for_the_same_vault() {
+    let home = two_vaults();
+    fs::write(home.path("one.tmp"), "1").unwrap();
+    for name in ["home", "other"] {
+        home.type_in(&format!("put one.tmp {name}:dir/one.tmp")).exits(0);
+        home.type_in(&format!("put one.tmp {name}:./home:x")).exits(0);
+    }
+    home.type_in("mount vault --bucket other").exits(0);
+    assert_eq!(home.type_in("find home:dir --name *.tmp").exits(0).out, "home:dir/one.tmp\n");
+    assert_eq!(home.type_in("ls home:dir/one.tmp").exits(0).out, "home:dir/one.tmp\n");
+    assert!(home.type_in("du home:").exits(0).out.contains("home:dir"));
+    assert!(home.type_in("tree home:dir").exits(0).out.starts_with("home:dir\n"));
+    assert_eq!(home.type_in("find ./home:x").exits(0).out, "./home:x\n");
+    let found = home.command(["find", "home:dir", "--name", "*.tmp", "--print0"]).output().unwrap();
+    let path = String::from_utf8(found.stdout).unwrap();
+    home.type_in(&format!("rm {}", path.trim_end_matches('\0'))).exits(0);
+    assert_eq!(home.type_in("find home:dir --name *.tmp").exits(0).out, "");
+    assert!(home.path("vault/dir/one.tmp").exists(), "the other vault is left alone");
+    home.type_in("umount vault").exits(0);
+    // The name decides, whatever bucket is the usual one; and a slip is no file's name.
+    let home = home.with("S3VAULT_BUCKET", "other");
+    home.type_in("put one.tmp home:usual").exits(0);
+    assert_eq!(home.type_in("cat home:usual").exits(0).out, "1");
+    assert_eq!(home.type_in("find other: --name *usual").exits(0).out, "");
+    home.type_in("put one.tmp hmoe:usual").exits(2).says("is home meant?");
+    home.type_in("init --bucket file:///nowhere/x --name home").exits(2).says("already");
+    let config = home.config().join("config.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, text.replace("name = \"other\"", "name = \"home\"")).unwrap();
+    home.type_in("ls").exits(2).says("two vaults are called home");
+}
+
 #[test]
 fn what_is_killed_in_the_middle_leaves_nothing_half_and_goes_on() {
     let home = with_vault();

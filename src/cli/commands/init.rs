@@ -21,6 +21,9 @@ pub(crate) async fn init(global: &Global, paths: &UserPaths, args: &InitArgs) ->
         return guided(global, paths, args, &mut Console).await;
     }
     let target = Target::new(global, paths, args.bucket.bucket.as_deref())?;
+    if let Some(name) = &args.name {
+        Config::read(&paths.config)?.may_be_called(name, &target.url.to_string())?;
+    }
     let recovery = RecoveryOutput::of_init(args.recovery.recovery_file.as_deref())?;
     let unlocker = Unlocker { global, paths, target: &target };
     unlocker.make_directory()?;
@@ -60,6 +63,9 @@ async fn guided(
         ..global.clone()
     };
     let target = Target::new(global, paths, Some(&place.url))?;
+    if let Some(name) = &args.name {
+        Config::read(&paths.config)?.may_be_called(name, &target.url.to_string())?;
+    }
     let unlocker = Unlocker { global, paths, target: &target };
     unlocker.make_directory()?;
     let bucket = reach(&target, talk).await?;

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::ask::report_of;
 use crate::cli::daemon_report::{describe_progress, plural};
-use crate::cli::exit::{CliResult, Failure};
+use crate::cli::exit::{CliResult, Exit, Failure};
 use crate::cli::output;
 use crate::cli::registry::RunningDaemon;
 use crate::os;
@@ -55,7 +55,12 @@ impl PathState {
         let failed =
             |error| Failure::io(format_args!("{} cannot be looked at", path.display()), &error);
         let mut found = Self { path: path.display().to_string(), ..Self::default() };
-        let top = path.symlink_metadata().map_err(failed)?;
+        let top = path.symlink_metadata().map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => {
+                Failure::new(Exit::Other, format!("{}: no such file or directory", path.display()))
+            }
+            _ => failed(error),
+        })?;
         found.is_directory = top.is_dir();
         if top.is_file() {
             let keys = os::xattr_of(path, S3_KEY).map_err(failed)?.unwrap_or_default();

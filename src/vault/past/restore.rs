@@ -30,7 +30,7 @@ impl Vault {
     /// else is.
     ///
     /// # Errors
-    /// [`Error::NotRestored`], [`Error::NoState`]; what store and disk say. Each file is there whole, or not at all.
+    /// `Error::NotRestored`, `Error::NoState`; what store and disk say. Each file is there whole, or not at all.
     pub async fn restore(&self, what: &Restoring, tell: OnRestore<'_>) -> Result<Restored> {
         let at = match &what.at {
             Some(at) => at.clone(),

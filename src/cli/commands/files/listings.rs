@@ -1,8 +1,9 @@
 //! `s3vault ls` and `find`.
 
+use std::borrow::Cow;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::UNIX_EPOCH;
 
 use super::expand::expand;
@@ -22,6 +23,7 @@ use crate::types::Timestamp;
 /// Standard output for names: raw, or quoted at a terminal so that control characters have no effect.
 pub(super) struct NamesOut<'a> {
     session: &'a FilesSession,
+    meant: &'a Meant,
     out: BufWriter<io::Stdout>,
     is_terminal: bool,
     /// The first write error.
@@ -29,12 +31,19 @@ pub(super) struct NamesOut<'a> {
 }
 
 impl<'a> NamesOut<'a> {
-    pub(super) fn new(session: &'a FilesSession) -> Self {
+    pub(super) fn new(session: &'a FilesSession, meant: &'a Meant) -> Self {
         let out = io::stdout();
-        Self { session, is_terminal: out.is_terminal(), out: BufWriter::new(out), error: None }
+        let (is_terminal, out) = (out.is_terminal(), BufWriter::new(out));
+        Self { session, meant, is_terminal, out, error: None }
     }
 
-    /// Writes a name or a path.
+    /// Writes a path, as the commands take it.
+    pub(super) fn path(&mut self, path: &Path) {
+        let shown = self.meant.shown(path);
+        self.name(&shown);
+    }
+
+    /// Writes a name.
     pub(super) fn name(&mut self, name: &[u8]) {
         if self.is_terminal {
             self.bytes(quoted(name).as_bytes());
@@ -74,15 +83,16 @@ pub(crate) async fn ls(global: &Global, paths: &UserPaths, args: &LsArgs) -> Cli
         meant.paths.push("/".into());
     }
     FilesSession::with(global, paths, &meant, FilesPurpose::Print, |session| {
-        list_all(session, &meant.paths, args)
+        list_all(session, &meant, args)
     })
     .await
 }
 
-fn list_all(session: &FilesSession, paths: &[PathBuf], args: &LsArgs) -> CliResult {
+fn list_all(session: &FilesSession, meant: &Meant, args: &LsArgs) -> CliResult {
+    let paths = &meant.paths[..];
     let mut connection = session.connect()?;
     let work = Work::new(session, "ls", paths.len() == 1);
-    let mut out = NamesOut::new(session);
+    let mut out = NamesOut::new(session, meant);
     let (mut files, mut directories) = (Vec::new(), Vec::new());
     for path in paths {
         let shown = path.display().to_string();
@@ -103,8 +113,7 @@ fn list_all(session: &FilesSession, paths: &[PathBuf], args: &LsArgs) -> CliResu
             }
         }
     }
-    let names: Vec<_> =
-        files.iter().map(|(path, entry)| (path.as_os_str().as_bytes(), entry)).collect();
+    let names: Vec<_> = files.iter().map(|(path, entry)| (meant.shown(path), entry)).collect();
     print(&mut out, &names, args.long);
     let has_heads = args.recursive || files.len() + directories.len() > 1;
     let mut is_first = files.is_empty();
@@ -116,12 +125,12 @@ fn list_all(session: &FilesSession, paths: &[PathBuf], args: &LsArgs) -> CliResu
         entries.retain(|entry| args.all || !entry.name.as_os_str().as_bytes().starts_with(b"."));
         if has_heads {
             out.bytes(if is_first { b"" } else { b"\n" });
-            out.name(directory.as_os_str().as_bytes());
+            out.path(&directory);
             out.bytes(b":\n");
         }
         is_first = false;
         let names: Vec<_> =
-            entries.iter().map(|entry| (entry.name.as_os_str().as_bytes(), entry)).collect();
+            entries.iter().map(|entry| (entry.name.as_os_str().as_bytes().into(), entry)).collect();
         print(&mut out, &names, args.long);
         if args.recursive {
             let below = entries.iter().rev().filter(|entry| entry.is_directory());
@@ -135,7 +144,7 @@ fn list_all(session: &FilesSession, paths: &[PathBuf], args: &LsArgs) -> CliResu
     work.outcome("listed", "the others were").and(written)
 }
 
-fn print(out: &mut NamesOut<'_>, names: &[(&[u8], &FileEntry)], long: bool) {
+fn print(out: &mut NamesOut<'_>, names: &[(Cow<'_, [u8]>, &FileEntry)], long: bool) {
     let width = |number: fn(&FileEntry) -> u64| {
         names.iter().map(|(_, entry)| number(entry).to_string().len()).max().unwrap_or(0)
     };
@@ -173,16 +182,16 @@ pub(crate) async fn find(global: &Global, paths: &UserPaths, args: &FindArgs) ->
         meant.paths.push("/".into());
     }
     FilesSession::with(global, paths, &meant, FilesPurpose::Print, |session| {
-        find_all(session, &meant.paths, args)
+        find_all(session, &meant, args)
     })
     .await
 }
 
-fn find_all(session: &FilesSession, paths: &[PathBuf], args: &FindArgs) -> CliResult {
+fn find_all(session: &FilesSession, meant: &Meant, args: &FindArgs) -> CliResult {
     let mut connection = session.connect()?;
     let work = Work::new(session, "find", false);
-    let mut out = NamesOut::new(session);
-    for path in paths {
+    let mut out = NamesOut::new(session, meant);
+    for path in &meant.paths {
         let Some(all) = work.heard(&path.display().to_string(), expand(&mut connection, path))
         else {
             break;
@@ -191,10 +200,10 @@ fn find_all(session: &FilesSession, paths: &[PathBuf], args: &FindArgs) -> CliRe
             let mut found = |path: &Path, entry: &FileEntry| {
                 if is_wanted(entry, args) {
                     if args.print0 {
-                        out.bytes(path.as_os_str().as_bytes());
+                        out.bytes(&meant.shown(path));
                         out.bytes(b"\0");
                     } else {
-                        out.name(path.as_os_str().as_bytes());
+                        out.path(path);
                         out.bytes(b"\n");
                     }
                 }

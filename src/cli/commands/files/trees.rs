@@ -26,7 +26,7 @@ fn only(meant: &Meant) -> PathBuf {
 pub(crate) async fn tree(global: &Global, paths: &UserPaths, args: &TreeArgs) -> CliResult {
     let meant = Meant::of(paths, args.bucket.bucket.as_deref(), args.path.as_ref())?;
     FilesSession::with(global, paths, &meant, FilesPurpose::Print, |session| {
-        draw(session, &only(&meant), args.all)
+        draw(session, &meant, args.all)
     })
     .await
 }
@@ -37,10 +37,11 @@ struct TreeLevel {
     entries: Vec<FileEntry>,
 }
 
-fn draw(session: &FilesSession, path: &Path, all: bool) -> CliResult {
+fn draw(session: &FilesSession, meant: &Meant, all: bool) -> CliResult {
+    let path = &only(meant);
     let mut connection = session.connect()?;
     let work = Work::new(session, "tree", true);
-    let mut out = NamesOut::new(session);
+    let mut out = NamesOut::new(session, meant);
     let level = |connection: &mut FilesConnection, path: PathBuf| {
         let listed = work.heard(&path.display().to_string(), connection.list(&path))?;
         let mut entries = listed.ok()?;
@@ -51,7 +52,7 @@ fn draw(session: &FilesSession, path: &Path, all: bool) -> CliResult {
     let (mut directories, mut files) = (0_u64, 0_u64);
     let mut levels: Vec<_> = level(&mut connection, path.to_owned()).into_iter().collect();
     if !levels.is_empty() {
-        out.name(path.as_os_str().as_bytes());
+        out.path(path);
         out.bytes(b"\n");
     }
     let is_drawn = !levels.is_empty();
@@ -95,7 +96,7 @@ fn draw(session: &FilesSession, path: &Path, all: bool) -> CliResult {
 pub(crate) async fn du(global: &Global, paths: &UserPaths, args: &DuArgs) -> CliResult {
     let meant = Meant::of(paths, args.bucket.bucket.as_deref(), args.path.as_ref())?;
     FilesSession::with(global, paths, &meant, FilesPurpose::Print, |session| {
-        sum_up(session, &only(&meant), args)
+        sum_up(session, &meant, args)
     })
     .await
 }
@@ -107,14 +108,15 @@ struct Summed {
     bytes: u64,
 }
 
-fn sum_up(session: &FilesSession, path: &Path, args: &DuArgs) -> CliResult {
+fn sum_up(session: &FilesSession, meant: &Meant, args: &DuArgs) -> CliResult {
+    let path = &only(meant);
     let mut connection = session.connect()?;
     let work = Work::new(session, "du", true);
-    let mut out = NamesOut::new(session);
+    let mut out = NamesOut::new(session, meant);
     let tell = |out: &mut NamesOut<'_>, bytes: u64, path: &Path| {
         let size = if args.bytes { bytes.to_string() } else { ByteSize::b(bytes).to_string() };
         out.bytes(format!("{size}\t").as_bytes());
-        out.name(path.as_os_str().as_bytes());
+        out.path(path);
         out.bytes(b"\n");
     };
     // A file with several names counts once.

@@ -1,11 +1,13 @@
 //! Finds which vault the paths of a command refer to.
 
+use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use crate::cli::config::Config;
 use crate::cli::exit::{CliResult, Exit, Failure};
+use crate::cli::nearest::nearest;
 use crate::cli::paths::UserPaths;
 
 /// A vault, and paths in it.
@@ -14,17 +16,41 @@ pub(super) struct Meant {
     /// From `--bucket`, or the name in front of the paths.
     pub bucket: Option<String>,
     pub paths: Vec<PathBuf>,
+    /// The name in front of the paths.
+    named: Option<String>,
+    /// The names that the configuration knows, if a path could begin with one.
+    known: Vec<String>,
 }
 
 impl Meant {
-    /// `NAME:PATH` refers to a vault of the configuration. A path that looks like that by chance can be written
-    /// `./NAME:PATH`, or used with `--bucket`.
+    /// `NAME:PATH` refers to a vault of the configuration, whatever `S3VAULT_BUCKET` says. A path that looks like that by
+    /// chance can be written `./NAME:PATH`, or used with `--bucket`.
     pub(super) fn of(
         paths: &UserPaths,
         bucket: Option<&str>,
         said: impl IntoIterator<Item = impl AsRef<OsStr>>,
     ) -> CliResult<Self> {
-        Self::in_config(&Config::read(&paths.config)?, bucket, said)
+        let usual = std::env::var("S3VAULT_BUCKET").ok();
+        let config = Config::read(&paths.config)?;
+        if bucket.is_some() && bucket == usual.as_deref() {
+            let meant = Self::in_config(&config, None, said)?;
+            let bucket = meant.bucket.or(usual);
+            return Ok(Self { bucket, ..meant });
+        }
+        Self::in_config(&config, bucket, said)
+    }
+
+    /// A path as these commands take it, so that one of them may be given what another one printed: with the vault's name in
+    /// front if that was given, or with `./` where it would be taken for one.
+    pub(super) fn shown<'p>(&self, path: &'p Path) -> Cow<'p, [u8]> {
+        let bytes = path.as_os_str().as_bytes();
+        match (&self.named, before_colon(path.as_os_str())) {
+            (Some(name), _) => [name.as_bytes(), b":", bytes].concat().into(),
+            (None, Some((name, _))) if self.known.iter().any(|known| known == name) => {
+                [b"./", bytes].concat().into()
+            }
+            _ => bytes.into(),
+        }
     }
 
     fn in_config(
@@ -33,11 +59,16 @@ impl Meant {
         said: impl IntoIterator<Item = impl AsRef<OsStr>>,
     ) -> CliResult<Self> {
         let (mut named, mut paths): (Option<String>, _) = (None, Vec::new());
-        let is_known =
-            |name: &str| config.vaults.iter().any(|known| known.name.as_deref() == Some(name));
+        let known: Vec<String> = match bucket {
+            None => config.vaults.iter().filter_map(|vault| vault.name.clone()).collect(),
+            Some(_) => Vec::new(),
+        };
         for (index, path) in said.into_iter().enumerate() {
             let path = path.as_ref();
-            let parts = before_colon(path).filter(|(name, _)| bucket.is_none() && is_known(name));
+            let parts = before_colon(path).filter(|(name, _)| known.iter().any(|it| it == name));
+            if let (None, Some((name, _))) = (&parts, before_colon(path)) {
+                is_no_slip(name, path, &known)?;
+            }
             let name = parts.as_ref().map(|(name, _)| (*name).to_owned());
             if index > 0 && name != named {
                 let text = "the paths are of different vaults; from one vault to another, `s3vault get` and `s3vault put` \
@@ -47,8 +78,23 @@ impl Meant {
             paths.push(parts.map_or_else(|| path.into(), |(_, rest)| rest));
             named = name;
         }
-        Ok(Self { bucket: named.or_else(|| bucket.map(str::to_owned)), paths })
+        let bucket = named.clone().or_else(|| bucket.map(str::to_owned));
+        Ok(Self { bucket, paths, named, known })
     }
+}
+
+/// Refuses a name that is almost one that is known: it would be taken for the beginning of a file's name in another vault.
+fn is_no_slip(name: &str, path: &OsStr, known: &[String]) -> CliResult {
+    let meant = nearest(name, known.iter().map(String::as_str));
+    // Between short names everything is near.
+    if meant.is_empty() || name.chars().count() < 3 {
+        return Ok(());
+    }
+    let path = path.to_string_lossy();
+    let text = format!(
+        "no vault is called {name}{meant} Nothing was done. A path that begins so is ./{path}"
+    );
+    Err(Failure::new(Exit::Usage, text))
 }
 
 /// The text before the first colon, if it can be a name, and the rest.
@@ -95,6 +141,29 @@ mod tests {
         assert!(found.bucket.as_deref() == Some("s3://x") && found.paths == [Path::new("home:a")]);
         assert_eq!(meant(None, &["home:a", "work:a"]).unwrap_err().exit, Exit::Usage);
         assert_eq!(meant(None, &["home:a", "b"]).unwrap_err().exit, Exit::Usage);
+        let slip = meant(None, &["hmoe:a"]).unwrap_err();
+        assert!(slip.exit == Exit::Usage && slip.message.contains("is home meant?"), "{slip}");
+    }
+
+    #[test]
+    fn a_path_is_printed_as_it_is_read_again() {
+        let home =
+            KnownVault { name: Some("home".into()), url: "s3://1".into(), ..KnownVault::default() };
+        let config = Config { vaults: vec![home], prices: None };
+        let meant = |bucket, said: &[&str]| Meant::in_config(&config, bucket, said).unwrap();
+        for (bucket, said, path, shown) in [
+            (None, "home:a", "a/b", "home:a/b"),
+            (None, "home:", "", "home:"),
+            (None, "home:a", "home:a", "home:home:a"),
+            (None, "a", "a/b", "a/b"),
+            (None, "./home:a", "home:a", "./home:a"),
+            (Some("s3://x"), "home:a", "home:a", "home:a"),
+        ] {
+            let found = meant(bucket, &[said]);
+            assert_eq!(*found.shown(Path::new(path)), *shown.as_bytes());
+            let again = meant(bucket, &[shown]);
+            assert_eq!(again.bucket, found.bucket);
+        }
     }
 
     #[test]

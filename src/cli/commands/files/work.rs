@@ -171,8 +171,15 @@ impl<'a> Work<'a> {
         if self.is_single.load(Relaxed) || failed == 0 {
             return Err(first);
         }
-        let text =
-            format!("{failed} of {} could not be {verb} (said above); {rest}", failed + done);
+        let text = match self.is_over.load(Relaxed) {
+            true => format!(
+                "it stopped at what is said above: {done} were {verb}, {failed} could not be, and what is left was not tried; \
+                 say it again when that is mended, and what is there is passed over"
+            ),
+            false => {
+                format!("{failed} of {} could not be {verb} (said above); {rest}", failed + done)
+            }
+        };
         Err(Failure { exit: first.exit, ..Failure::new(Exit::Other, text) })
     }
 }

@@ -12,6 +12,7 @@ use super::super::which::last_name;
 use super::super::work::Work;
 use crate::cli::exit::{CliResult, Exit, Failure};
 use crate::cli::files::wire::{FilesRequest, Finish, Frame, PIECE};
+use crate::os;
 
 /// Pieces of standard input that may wait for the daemon.
 const PIECES: usize = 4;
@@ -20,6 +21,9 @@ const STILL: Duration = Duration::from_secs(30);
 
 /// Standard input becomes a file when it ends.
 pub(super) fn stdin(session: &FilesSession, to: &Path) -> CliResult {
+    if os::stdin_was_closed() {
+        return Err(Failure::new(Exit::Usage, "standard input is closed; nothing was put"));
+    }
     let mut connection = session.connect()?;
     let lost = |error: io::Error| session.lost(&error);
     let is_directory =
