@@ -12,7 +12,6 @@ use super::limits::LimitWords;
 use super::nearest::nearest;
 use super::prices::Prices;
 use crate::os;
-use crate::vault::StoreUrl;
 
 /// The first lines of the file.
 const HEADER: &str = "# The vaults that s3vault knows. Written by `s3vault init` and `s3vault mount`;\n\
@@ -117,7 +116,6 @@ impl Config {
     fn check(&self) -> Result<(), String> {
         let mut names = HashSet::new();
         for known in &self.vaults {
-            known.url.parse::<StoreUrl>().map_err(|error| error.to_string())?;
             let Some(name) = &known.name else { continue };
             vault_name(name).map_err(|why| format!("no vault can be called {name:?}: {why}"))?;
             if !names.insert(name) {

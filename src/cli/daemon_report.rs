@@ -121,9 +121,17 @@ pub(super) struct DaemonReport {
     /// The progress of sealing data with a newer key, if that was asked for (`key rotate --rewrite`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renewal: Option<RenewalStatus>,
+    /// Changes of this machine that the bucket lacks, and that this mount for reading neither shows nor sends.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unsent_not_shown: u64,
     /// Warnings for the user, one per line.
     #[serde(default)]
     pub warnings: Vec<String>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// Cache look-ups and requests to the store.

@@ -174,6 +174,8 @@ pub struct VaultStatus {
     pub old_states: OldStatesStatus,
     /// How far sealing anew with a newer key has come, if that was requested.
     pub renewal: Option<RenewalStatus>,
+    /// Changes of this machine that the bucket lacks, if the vault is open for reading: they are neither shown nor sent.
+    pub unsent_not_shown: u64,
     /// What was looked up and requested so far.
     pub traffic: VaultTraffic,
     /// What the user should know: torn tails, changes set aside, a store without conditional puts.
@@ -199,6 +201,7 @@ impl Default for VaultStatus {
             disk_budget: 0,
             old_states: OldStatesStatus::default(),
             renewal: None,
+            unsent_not_shown: 0,
             traffic: VaultTraffic::default(),
             warnings: Vec::new(),
         }

@@ -192,6 +192,7 @@ impl Vault {
             head,
             as_of,
             warnings,
+            unsent_not_shown: 0,
             ages: UnsentAges::default(),
             writer,
             following: None,

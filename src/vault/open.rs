@@ -16,15 +16,20 @@ use crate::log::{self, Chain, Inspection, Journal, Seen};
 use crate::store::Bucket;
 use crate::types::Generation;
 
-/// Whether this machine has changes of a vault that the bucket may lack; nobody has the vault open here. What cannot be
-/// read counts as such: a writer finds out.
+/// Whether this machine has changes of a vault that the bucket may lack. Nobody may have the vault open here.
 pub fn has_unsent(unlocked: &Unlocked, state_dir: &Path) -> bool {
+    unsent_changes(unlocked, state_dir) > 0
+}
+
+/// How many transactions this machine's journal holds that the bucket may lack. Nobody may write the vault here meanwhile. A
+/// journal that cannot be read counts as one: a writer finds out.
+pub(super) fn unsent_changes(unlocked: &Unlocked, state_dir: &Path) -> u64 {
     let journal = StateDir { root: state_dir.to_owned() }.journal();
     if !journal.exists() {
-        return false;
+        return 0;
     }
     Journal::inspect(&journal, &unlocked.keys)
-        .map_or(true, |found| found.is_some_and(|found| !found.unsent.is_empty()))
+        .map_or(1, |found| found.map_or(0, |found| found.unsent.len() as u64))
 }
 
 /// What is common to all attempts at opening.

@@ -40,6 +40,8 @@ pub struct Vault {
     pub(super) head: Arc<Mutex<Head>>,
     pub(super) as_of: Option<AsOf>,
     pub(super) warnings: Vec<String>,
+    /// Of a reader: changes in this machine's journal that the bucket lacks.
+    pub(super) unsent_not_shown: u64,
     pub(super) ages: UnsentAges,
     pub(super) writer: Option<Writer>,
     /// Of a reader that follows what others write.
@@ -209,6 +211,7 @@ impl Vault {
             disk_budget: disk_budget(&self.options.state_dir, self.options.cache_size),
             old_states,
             renewal,
+            unsent_not_shown: self.unsent_not_shown,
             traffic: VaultTraffic {
                 memory_hits: cache.block_hits,
                 memory_misses: cache.block_misses,

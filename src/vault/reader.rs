@@ -8,7 +8,7 @@ use super::budgets::{BlockShare, open_content};
 use super::durability::ReaderDurability;
 use super::following::{FollowerParts, Following};
 use super::head_recorder::HeadRecorder;
-use super::open::OpenContext;
+use super::open::{OpenContext, unsent_changes};
 use super::open_vault::Vault;
 use super::past::{States, index_of};
 use super::store_facts::StoreMemory;
@@ -23,12 +23,17 @@ use crate::types::{AsOf, CurrentGeneration, Seq, StateAt};
 use crate::upload::{Staging, StagingLimits};
 use crate::vfs::{self, Vfs};
 
+/// A reader shows what is in the bucket.
+const NOT_SHOWN: &str = "changes that were made on this machine are not in the bucket yet, and are not shown here; a mount without \
+     --read-only shows and sends them";
+
 /// What a reader shows.
 pub(super) struct Shown {
     index: Index,
     head: Head,
     as_of: Option<AsOf>,
     warnings: Vec<String>,
+    unsent_not_shown: u64,
     recorder: Arc<HeadRecorder>,
     generation: CurrentGeneration,
 }
@@ -55,7 +60,11 @@ pub(super) async fn read_state(context: OpenContext<'_>) -> Result<Shown> {
             path.display()
         )
     }));
-    Ok(Shown { index, head, as_of, warnings, recorder, generation })
+    let unsent_not_shown = unsent_changes(&options.unlocked, &options.state_dir);
+    if unsent_not_shown > 0 {
+        warnings.push(NOT_SHOWN.to_owned());
+    }
+    Ok(Shown { index, head, as_of, warnings, unsent_not_shown, recorder, generation })
 }
 
 async fn past(
@@ -78,7 +87,7 @@ impl Vault {
         shown: Shown,
         lock: MachineLock,
     ) -> Result<Self> {
-        let Shown { index, head, as_of, warnings, recorder, generation } = shown;
+        let Shown { index, head, as_of, warnings, unsent_not_shown, recorder, generation } = shown;
         let reason = match &as_of {
             None => "it was mounted with --read-only".to_owned(),
             Some(as_of) => format!("it shows the state after commit {}", as_of.commit.0),
@@ -111,6 +120,7 @@ impl Vault {
             head,
             as_of,
             warnings,
+            unsent_not_shown,
             ages: UnsentAges::default(),
             writer,
             following,

@@ -254,6 +254,42 @@ fn a_dead_mount_is_cleaned_up_and_closed_files_are_there() {
     assert!(mounts_below(&vault).is_empty());
 }
 
+/// What only this machine has is said, whoever asks, and nothing else is claimed.
+#[test]
+fn what_a_killed_daemon_left_unsent_is_told_by_all_who_look() {
+    let home = with_vault();
+    home.type_in("mount vault").exits(0);
+    let (vault, bucket, away) = (home.path("vault"), home.path("bucket"), home.path("away"));
+    fs::write(vault.join("sent"), "1").unwrap();
+    home.type_in("sync").exits(0).says("everything is in the bucket");
+    fs::rename(&bucket, &away).unwrap();
+    fs::write(vault.join("thesis"), "2").unwrap();
+    let daemon = home.daemon(&vault);
+    signal(daemon, Signal::KILL);
+    wait_until("the daemon is gone", || !runs(daemon));
+    fs::rename(&away, &bucket).unwrap();
+    home.type_in("status").exits(0).says("NOT ENDED WELL");
+    let told = home.type_in("doctor").out;
+    assert!(told.contains("did not end well"), "{told}");
+
+    let text = "not in the bucket yet";
+    home.type_in("mount vault --read-only").exits(0).says(text);
+    assert!(vault.join("sent").exists() && !vault.join("thesis").exists());
+    assert_eq!(home.status(&vault)["unsent_not_shown"], 1);
+    home.type_in("sync").exits(14).says(text);
+    home.type_in("umount vault").exits(0).says(text);
+
+    home.type_in("mount vault").exits(0);
+    assert_eq!(fs::read_to_string(vault.join("thesis")).unwrap(), "2");
+    home.type_in("umount vault").exits(0).says("everything is in the bucket");
+    let told = home.type_in("status").exits(0).out;
+    assert!(!told.contains("NOT ENDED WELL"), "{told}");
+    home.type_in("mount vault --read-only").exits(0);
+    assert!(home.status(&vault)["unsent_not_shown"].is_null());
+    home.type_in("sync").exits(0).says("open for reading");
+    home.type_in("umount vault").exits(0);
+}
+
 #[test]
 fn sigterm_finishes_and_releases() {
     let home = with_vault();

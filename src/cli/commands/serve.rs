@@ -94,7 +94,8 @@ fn stop(running: &RunningDaemon) -> CliResult {
     }
     let url = before.service.map_or_else(|| "nowhere".to_owned(), |service| service.url);
     if running.mountpoint.is_none() {
-        say!("{} is not served at {url} any more; everything is in the bucket.", running.bucket);
+        let sent = if running.read_only { "" } else { "; everything is in the bucket" };
+        say!("{} is not served at {url} any more{sent}.", running.bucket);
     } else {
         say!(
             "{} is not served at {url} any more; it is mounted at {} still.",

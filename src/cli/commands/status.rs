@@ -11,6 +11,7 @@ use crate::cli::args::StatusArgs;
 use crate::cli::config::Config;
 use crate::cli::daemon_report::DaemonReport;
 use crate::cli::exit::{CliResult, Exit, Failure};
+use crate::cli::last;
 use crate::cli::output;
 use crate::cli::paths::{UserPaths, absolute};
 use crate::cli::registry::RunningDaemon;
@@ -37,8 +38,14 @@ pub(crate) async fn status(paths: &UserPaths, args: &StatusArgs) -> CliResult {
         return watch(paths, chosen).await;
     }
     let reports: Vec<_> = chosen()?.iter().map(report_of).collect();
+    let unfinished = match path {
+        Some(_) => Vec::new(),
+        None => last::unfinished(&paths.state),
+    };
     if args.json {
-        return output::show(&json!({ "mounts": reports }).to_string());
+        let unfinished: Vec<_> = unfinished.iter().map(|(_, wrote)| wrote).collect();
+        let all = json!({ "mounts": reports, "unfinished": unfinished });
+        return output::show(&all.to_string());
     }
     let mut text: Vec<_> = reports.iter().map(DaemonReport::describe).collect();
     if reports.is_empty() {
@@ -47,7 +54,19 @@ pub(crate) async fn status(paths: &UserPaths, args: &StatusArgs) -> CliResult {
             text.push(format!("known: {}  (vault {})", known.describe(), known.id));
         }
     }
+    text.extend(unfinished.iter().map(|(dir, wrote)| not_ended_well(dir, wrote)));
     output::show(&text.join("\n"))
+}
+
+/// What is to be said of a daemon that was killed, or gave up.
+fn not_ended_well(dir: &Path, wrote: &RunningDaemon) -> String {
+    let at = wrote.mountpoint.as_ref().map(|path| format!(", mounted at {}", path.display()));
+    format!(
+        "NOT ENDED WELL: {}{}: what was not in the bucket yet is in {} alone; mount it again, and it is sent",
+        wrote.bucket,
+        at.unwrap_or_default(),
+        dir.display()
+    )
 }
 
 /// What is mounted at a path.

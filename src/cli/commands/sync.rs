@@ -1,6 +1,6 @@
 //! `s3vault sync`
 
-use super::ask::{finish, not_mounted};
+use super::ask::{finish, not_mounted, report_of};
 use crate::cli::args::SyncArgs;
 use crate::cli::control::ControlRequest;
 use crate::cli::exit::{CliResult, Exit, Failure};
@@ -28,7 +28,7 @@ pub(crate) fn sync(paths: &UserPaths, args: &SyncArgs) -> CliResult {
     let mut first = Ok(());
     for running in &chosen {
         match sync_one(running) {
-            Ok(()) => say!("{}: everything is in the bucket.", running.name()),
+            Ok(done) => say!("{}: {done}.", running.name()),
             Err(failure) if first.is_ok() => first = Err(failure),
             Err(failure) => complain!("s3vault: {failure}"),
         }
@@ -36,6 +36,21 @@ pub(crate) fn sync(paths: &UserPaths, args: &SyncArgs) -> CliResult {
     first
 }
 
-fn sync_one(running: &RunningDaemon) -> CliResult {
-    finish(running, &ControlRequest::Sync)
+/// Returns what is true of the vault then.
+fn sync_one(running: &RunningDaemon) -> CliResult<&'static str> {
+    finish(running, &ControlRequest::Sync)?;
+    if !running.read_only {
+        return Ok("everything is in the bucket");
+    }
+    match report_of(running).unsent_not_shown {
+        0 => Ok("it is open for reading: there is nothing to send"),
+        _ => {
+            let text = format!(
+                "{}: it is open for reading, and sends nothing, but changes that were made on this machine before are not in \
+                 the bucket yet; mount it without --read-only to send them",
+                running.name()
+            );
+            Err(Failure::new(Exit::Unsent, text))
+        }
+    }
 }

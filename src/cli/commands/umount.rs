@@ -34,13 +34,20 @@ pub(crate) fn umount(paths: &UserPaths, args: &UmountArgs) -> CliResult {
         return force(&running, &path);
     }
     let process = running.process().map_err(|error| silent(&running, &error))?;
-    let service = report_of(&running).service;
+    let DaemonReport { service, unsent_not_shown, .. } = report_of(&running);
     let request = ControlRequest::Umount { within: args.timeout };
     finish_to_its_end(&running, &request, args.timeout, process)?;
     if let Some(service) = service {
         say!("The service at {} has ended with it.", service.url);
     }
-    let sent = if running.past { "" } else { "; everything is in the bucket" };
+    let sent = match (running.read_only || running.past, unsent_not_shown) {
+        (false, _) => "; everything is in the bucket",
+        (true, 0) => "",
+        (true, _) => {
+            "; changes that were made on this machine before it are not in the bucket yet: a mount without --read-only sends \
+             them"
+        }
+    };
     say!("{shown} is unmounted{sent}.");
     Ok(())
 }

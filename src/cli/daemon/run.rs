@@ -149,12 +149,22 @@ async fn run(
             still_alive(manager.clone(), lifecycle.clone())
         }));
     }
+    let writer = vault.running().ok().filter(|running| !running.read_only && !running.past);
+    if let Some(Err(error)) = writer.as_ref().map(last::begins) {
+        tracing::warn!(%error, "that it writes is not noted");
+    }
     usable.set(true);
     let outcome = lifecycle.run(signals, spec.foreground.then_some(front), to_front).await;
     if let Ok(running) = vault.running()
         && let Err(error) = last::keep(&running, &outcome)
     {
         tracing::warn!(%error, "how it ended is not kept");
+    }
+    if writer.is_some()
+        && outcome.is_ok()
+        && let Err(error) = last::ends_well(&spec.dir)
+    {
+        tracing::warn!(%error, "the note that it writes is not removed");
     }
     drop(noted);
     drop(tokio::time::timeout(LAST_WORD, clients.served()).await);

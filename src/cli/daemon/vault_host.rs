@@ -347,6 +347,7 @@ impl HostedVault for VaultHost {
             traffic: TrafficReport::of(&status.traffic, self.fixed.traffic.since.clone()),
             limits: self.vault.options().bucket.limited_to(),
             renewal: status.renewal,
+            unsent_not_shown: status.unsent_not_shown,
             warnings: [self.fixed.warnings.clone(), status.warnings].concat(),
             ..self.fixed.clone()
         }

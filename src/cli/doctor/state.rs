@@ -8,6 +8,7 @@ use bytesize::ByteSize;
 
 use super::remark::Remark;
 use crate::cli::daemon_report::{DaemonReport, State};
+use crate::cli::last;
 use crate::os;
 use crate::vault;
 
@@ -139,6 +140,15 @@ fn vault_state(dir: &Path) -> Remark {
     let use_ = if vault::is_held(dir) { ", in use now" } else { "" };
     let text =
         format!("{name}: {more}{} in {} files{use_}", ByteSize::b(bytes), files.min(ENTRIES));
+    if let Some(wrote) = last::unfinished_in(dir) {
+        return Remark::warn(
+            WHAT,
+            format!(
+                "{text}; the daemon that wrote it did not end well: what was not in the bucket yet is here alone"
+            ),
+            format!("mount {} again, and it is sent", wrote.bucket),
+        );
+    }
     let aside = dir.join("set-aside");
     if fs::read_dir(&aside).is_ok_and(|mut entries| entries.next().is_some()) {
         return Remark::warn(

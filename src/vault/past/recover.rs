@@ -12,7 +12,7 @@ use std::time::SystemTime;
 
 use super::copy::{Copying, OnRestore, Restored, refused};
 use super::past_dir::PastDir;
-use super::restore::{copy_node, make_parents};
+use super::restore::{LINKS_MAX, copy_node, make_parents};
 use super::share::Sharing;
 use super::{PastState, index_of};
 use crate::files::{dress, owned_by};
@@ -327,16 +327,21 @@ async fn copy_touched(
             walk.enter(&entry);
         } else if touched.is_changed(&was) {
             let into = levels.place(copying).await?;
-            copying.done.files += 1;
-            if let Some(first) = links.get(&was.ino) {
-                drop(live.link(*first, into, entry.name()).await?);
-                continue;
-            }
-            match copy_node(copying, &was, into, entry.name(), false).await {
-                Ok(made) if was.nlink > 1 => _ = links.insert(was.ino, made),
-                Ok(_) => {}
+            let copied = match links.get(&was.ino) {
+                Some(first) => {
+                    let linked = live.link(*first, into, entry.name()).await;
+                    linked.map(|_| *first).map_err(Error::from)
+                }
+                None => copy_node(copying, &was, into, entry.name(), false).await,
+            };
+            match copied {
+                Ok(made) => {
+                    copying.done.files += 1;
+                    if was.nlink > 1 && links.len() < LINKS_MAX {
+                        links.insert(was.ino, made);
+                    }
+                }
                 Err(error) if concerns_this_file(&error) => {
-                    copying.done.files -= 1;
                     recovered.could_not(&entry.path, error.to_string());
                 }
                 Err(error) => return Err(error),

@@ -12,7 +12,7 @@ use crate::vault::open_vault::Vault;
 use crate::vfs::{self, Attributes, PATH_MAX, TreeWalk, Vfs};
 
 /// Files with several names that are remembered while a directory is brought back.
-const LINKS_MAX: usize = 1 << 20;
+pub(super) const LINKS_MAX: usize = 1 << 20;
 
 /// What is to be brought back.
 #[derive(Clone, Debug)]
